@@ -1,0 +1,45 @@
+// Imports run downward only. Each folder may import the ones after it in its own row and nothing else.
+const layers = {
+  cli: ['producers', 'consumers', 'monitor', 'embedded', 'config', 'providers', 'git', 'runner', 'events', 'store', 'job'],
+  embedded: ['git', 'job'],
+  config: ['providers', 'git', 'job'],
+  monitor: ['events', 'store', 'job'],
+  consumers: ['providers', 'git', 'runner', 'events', 'store', 'job'],
+  producers: ['events', 'store', 'job'],
+  events: ['store', 'job'],
+  runner: ['providers', 'git', 'job'],
+  providers: ['job'],
+  git: ['job'],
+  store: ['job'],
+  job: [],
+}
+
+const forbidden = Object.entries(layers).map(([from, allowed]) => ({
+  name: `${from}-imports-downward`,
+  comment: `src/${from} may import only: ${[from, ...allowed].join(', ')}`,
+  severity: 'error',
+  from: { path: `^src/${from}/`, ...(from === 'providers' ? { pathNot: '^src/providers/conformance/' } : {}) },
+  to: { path: '^src/', pathNot: [from, ...allowed].map((name) => `^src/${name}/`) },
+}))
+
+module.exports = {
+  forbidden: [
+    ...forbidden,
+    {
+      name: 'conformance-imports-downward',
+      comment: 'The conformance suite drives a provider through the runner, as a consumer would.',
+      severity: 'error',
+      from: { path: '^src/providers/conformance/' },
+      to: { path: '^src/', pathNot: ['^src/providers/', '^src/runner/', '^src/git/', '^src/embedded/', '^src/job/'] },
+    },
+    { name: 'no-circular', severity: 'error', from: {}, to: { circular: true, viaOnly: { dependencyTypesNot: ['type-only'] } } },
+    { name: 'not-to-test', severity: 'error', from: { path: '^src' }, to: { path: '^(test|bench|script)' } },
+    { name: 'resolvable', severity: 'error', from: {}, to: { couldNotResolve: true } },
+  ],
+  options: {
+    doNotFollow: { path: 'node_modules' },
+    tsConfig: { fileName: 'tsconfig.json' },
+    tsPreCompilationDeps: true,
+    enhancedResolveOptions: { exportsFields: ['exports'], conditionNames: ['import', 'types', 'node', 'default'] },
+  },
+}

@@ -1,0 +1,85 @@
+import type { Diff, Promotion } from '../job/result.js'
+
+/**
+ * Where repositories live. Two implementations: Code Storage (./code-storage.ts) and any HTTPS git host with a token
+ * callback (./https-host.ts). Everything here runs in the consumer; a sandbox sees only what `GitAccess` holds.
+ *
+ * Every call throws only `InfrastructureError`: `invalid` for a repository, ref or branch that does not exist, `auth` for a
+ * refused token, `rate-limited`, `transient` for a passing fault (the caller retries), `provider-down` when the host does not
+ * answer. `promote` throws `PromotionConflictError` besides. No message ever holds a token.
+ */
+export interface GitHost {
+  readonly name: string
+  /** Host names (with port, if any) that a sandbox must reach for git. */
+  readonly hosts: readonly string[]
+  /** True when job branches live in an ephemeral namespace of their own. */
+  readonly ephemeral: boolean
+
+  /**
+   * Finds the commit that a ref means now.
+   * @param ref a branch, a tag or a full sha; null for the default branch.
+   * @throws InfrastructureError `invalid` when the repository or the ref does not exist.
+   */
+  resolve(repository: string, ref: string | null, options: GitCallOptions): Promise<ResolvedRef>
+  /** Head of a branch; null when there is none. */
+  branchHead(repository: string, branch: BranchName, options: GitCallOptions): Promise<string | null>
+  /** Mints access to fetch, for the seconds that a fetch takes. `ephemeral`: from the namespace of job branches. */
+  readAccess(repository: string, options: AccessOptions & { readonly ephemeral: boolean }): Promise<GitAccess>
+  /** Mints access to push to exactly one job branch, fast-forward only, and nothing else. */
+  writeAccess(repository: string, options: AccessOptions & { readonly branch: string }): Promise<GitAccess>
+  /**
+   * Moves a normal branch to a job branch's head, as a compare-and-swap.
+   * When `to` stands at `sha` already (a lost answer), that is success with `no_op`.
+   */
+  promote(request: PromotionRequest, options: GitCallOptions): Promise<Promotion>
+  /** Deletes a job branch; gone before is fine. */
+  deleteBranch(repository: string, branch: BranchName, options: GitCallOptions): Promise<void>
+  /** What a job branch changed against a commit. */
+  diff(repository: string, request: { readonly branch: string; readonly baseSha: string; readonly headSha: string }, options: GitCallOptions): Promise<Diff>
+}
+
+export interface GitCallOptions {
+  readonly timeoutMs: number
+  readonly signal?: AbortSignal | undefined
+}
+
+export interface AccessOptions {
+  /** How long the token is good for, in seconds. Default 120. */
+  readonly ttlSeconds?: number | undefined
+}
+
+/** Short-lived access to one repository. The token reaches git only through the environment of one process. */
+export interface GitAccess {
+  /** Without credentials: `https://acme.code.storage/acme/web.git`. Fit for argv and logs. */
+  readonly url: string
+  readonly username: string
+  readonly token: string
+  /** Milliseconds since 1970. */
+  readonly expiresAtMs: number
+}
+
+export interface BranchName {
+  readonly name: string
+  /** In the namespace of job branches; ignored by hosts without one. */
+  readonly ephemeral: boolean
+}
+
+export interface ResolvedRef {
+  /** The full ref (`refs/heads/main`) that names the commit; null for a bare sha. */
+  readonly ref: string | null
+  readonly sha: string
+}
+
+export interface PromotionRequest {
+  readonly repository: string
+  /** The job branch and its head. */
+  readonly branch: string
+  readonly sha: string
+  /** The normal branch to move. */
+  readonly to: string
+  readonly strategy: 'ff_only' | 'ff_prefer' | 'merge'
+  /** Where `to` must stand; null when it must not exist yet. */
+  readonly expectedTargetSha: string | null
+  /** For a merge commit. */
+  readonly message: string
+}

@@ -1,0 +1,48 @@
+/**
+ * The rules of `git check-ref-format --branch`, so that a bad name is refused before anything is enqueued.
+ * @returns the problem as half a sentence, or undefined when git takes the name.
+ */
+export function branchNameProblem(name: string): string | undefined {
+  if (name === '') return 'is empty'
+  if (Buffer.byteLength(name) > 200) return 'is longer than 200 bytes'
+  if (/[\u0000-\u0020\u007f~^:?*[\\]/.test(name)) return 'holds a space, a control character or one of ~ ^ : ? * [ \\'
+  if (name.includes('..')) return 'holds ".."'
+  if (name.includes('@{') || name === '@') return 'holds "@{" or is "@"'
+  if (name.startsWith('-')) return 'starts with "-"'
+  if (name.startsWith('/') || name.endsWith('/') || name.includes('//')) return 'has an empty part between slashes'
+  if (name.endsWith('.')) return 'ends with "."'
+  if (name.split('/').some((part) => part.startsWith('.') || part.endsWith('.lock'))) {
+    return 'has a part that starts with "." or ends with ".lock"'
+  }
+  if (name === 'HEAD' || name.startsWith('refs/')) return 'is a full ref or HEAD; give the short branch name'
+  return undefined
+}
+
+/**
+ * The rules for a repository id: parts of letters, digits, `.`, `_` and `-` with `/` between, as Code Storage and the
+ * usual git hosts have them. A `+` would reach another namespace, `..` another folder.
+ */
+export function repositoryProblem(id: string): string | undefined {
+  if (id === '') return 'is empty'
+  if (id.length > 200) return 'is longer than 200 characters'
+  if (!/^[A-Za-z0-9][\w.-]*(\/[A-Za-z0-9][\w.-]*)*$/.test(id)) {
+    return 'must be parts of letters, digits, ".", "_" and "-" with "/" between them, such as "acme/web"'
+  }
+  if (id.includes('..')) return 'holds ".."'
+  if (id.endsWith('.git')) return 'ends with ".git"; leave that out'
+  return undefined
+}
+
+/** The branches that a run of a job writes. */
+export interface JobBranches {
+  /** What the user gets: the agent's commits and at most one for the rest. */
+  readonly work: string
+  /** The chain of checkpoints, each a fast-forward of the one before; deleted when the job has ended well. */
+  readonly checkpoint: string
+}
+
+/** @param generation 1 for a job's first run; a retry of the whole job gets branches of its own. */
+export function jobBranches(jobId: string, generation: number): JobBranches {
+  const work = generation === 1 ? `agent/${jobId}` : `agent/${jobId}-${generation}`
+  return { work, checkpoint: `checkpoint/${work.slice('agent/'.length)}` }
+}

@@ -1,0 +1,71 @@
+import { z } from 'zod'
+import { jobErrorKinds } from './errors.js'
+
+const count = z.int().min(0)
+/** ISO 8601 with milliseconds, in UTC. */
+const instant = z.iso.datetime()
+
+/** An error as results and records hold it. */
+export const jobErrorSchema = z.strictObject({ kind: z.enum(jobErrorKinds), message: z.string() })
+export type JobError = z.output<typeof jobErrorSchema>
+
+export const stepResultSchema = z.strictObject({
+  name: z.string(),
+  /** The command's exit code; 128 + n for a signal n; null when it was stopped before it ended (timeout, cancel). */
+  exitCode: z.int().nullable(),
+  durationMs: count,
+  /** The last bytes of the output as UTF-8, secrets masked; at most `outputTailBytes` of the consumer (4 KiB). */
+  stdoutTail: z.string(),
+  stderrTail: z.string(),
+})
+export type StepResult = z.output<typeof stepResultSchema>
+
+export const attemptSchema = z.strictObject({
+  provider: z.string(),
+  /** Null when no sandbox came to be. */
+  sandboxId: z.string().nullable(),
+  startedAt: instant,
+  endedAt: instant.nullable(),
+  /** `lost`: the sandbox or its provider died; `unavailable`: no sandbox came to be. Both go on elsewhere. */
+  outcome: z.enum(['running', 'succeeded', 'failed', 'cancelled', 'lost', 'unavailable']),
+  error: jobErrorSchema.nullable(),
+})
+export type Attempt = z.output<typeof attemptSchema>
+
+export const promotionSchema = z.strictObject({
+  to: z.string(),
+  sha: z.string(),
+  result: z.enum(['created', 'fast_forward', 'merge_commit', 'no_op']),
+})
+export type Promotion = z.output<typeof promotionSchema>
+
+export const diffSchema = z.strictObject({
+  files: count,
+  additions: count,
+  deletions: count,
+  /** The changed paths, at most 1,000 of them. */
+  paths: z.array(z.string()),
+})
+export type Diff = z.output<typeof diffSchema>
+
+/** How a job ended. */
+export const jobResultSchema = z.strictObject({
+  jobId: z.string(),
+  status: z.enum(['succeeded', 'failed', 'cancelled']),
+  /** Why it did not succeed; null when it did. */
+  error: jobErrorSchema.nullable(),
+  repository: z.string(),
+  /** The commit that the job started from; null when it ended before that was known. */
+  baseSha: z.string().nullable(),
+  /** The ephemeral branch that holds the work; null when nothing was pushed. */
+  branch: z.string().nullable(),
+  /** That branch's head; for a job that did not succeed, its last checkpoint or final state. */
+  commit: z.string().nullable(),
+  promoted: promotionSchema.nullable(),
+  steps: z.array(stepResultSchema),
+  attempts: z.array(attemptSchema),
+  diff: diffSchema.nullable(),
+  usage: z.strictObject({ sandboxSeconds: z.number().min(0) }),
+  metadata: z.record(z.string(), z.json()),
+})
+export type JobResult = z.output<typeof jobResultSchema>

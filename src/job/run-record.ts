@@ -1,0 +1,74 @@
+import { z } from 'zod'
+import { attemptSchema, promotionSchema, stepResultSchema } from './result.js'
+
+const count = z.int().min(0)
+
+/**
+ * What a consumer must know to take over the supervision of a job from another one, in the middle of anything.
+ * It lives in Redis and is written only through Lua that checks the holder's fencing number (src/store).
+ *
+ * Phases, in order; each is left only when what it names is done and recorded:
+ * - `placing`: no sandbox; one is chosen and created. `creating` holds the intent before the create call is made, so
+ *   that a create whose answer was lost is found again by its name.
+ * - `preparing`: the sandbox exists; the runner is installed, the repository is fetched, the last checkpoint restored.
+ * - `setup`: the spec's setup steps run.
+ * - `steps`: the spec's steps run, a checkpoint after each.
+ * - `pushing`: the final commit is made and pushed.
+ * - `promoting`: the target branch is moved.
+ * - `closing`: the sandbox is killed, the slot released.
+ * - `ended`: the result is written, the event emitted. Terminal.
+ * From `preparing` to `pushing` a lost sandbox leads back to `placing`, with the step index of the last checkpoint.
+ */
+export const runPhases = ['placing', 'preparing', 'setup', 'steps', 'pushing', 'promoting', 'closing', 'ended'] as const
+export type RunPhase = (typeof runPhases)[number]
+
+export const runRecordSchema = z.strictObject({
+  jobId: z.string(),
+  /** 1 for the first run of a job; a retry of the whole job counts up and gets branches of its own. */
+  generation: z.int().min(1),
+  /** Milliseconds since 1970 at which the first supervisor took the job; the job's timeout counts from here. */
+  startedAtMs: count,
+  phase: z.enum(runPhases),
+  repository: z.string(),
+  /** What `ref` meant when the job started: a full ref to fetch, when there is one, and the commit. */
+  base: z.strictObject({ ref: z.string().nullable(), sha: z.string() }).nullable(),
+  /** The promotion's compare-and-swap: where the target stood when the job started; null when it did not exist. */
+  promoteFrom: z.strictObject({ sha: z.string().nullable() }).nullable(),
+  /** The intent to create, written before the call. */
+  creating: z.strictObject({ provider: z.string(), name: z.string(), atMs: count }).nullable(),
+  sandbox: z.strictObject({ provider: z.string(), id: z.string(), createdAtMs: count, repositoryPath: z.string().nullable() }).nullable(),
+  /** Index of the setup step that runs or comes next in this sandbox. */
+  setupIndex: count,
+  /** Index of the step that runs or comes next. */
+  stepIndex: count,
+  /** The command under way in the sandbox, and how far its output is in the log stream, in bytes. */
+  running: z
+    .strictObject({
+      key: z.string(),
+      startedAtMs: count,
+      stdoutOffset: count,
+      stderrOffset: count,
+    })
+    .nullable(),
+  checkpoint: z
+    .strictObject({
+      sha: z.string(),
+      /** The step to go on with from here. */
+      stepIndex: count,
+      /** The agent's own HEAD in it, and how many commits that is past the base. */
+      headSha: z.string(),
+      commitsAhead: count,
+      atMs: count,
+    })
+    .nullable(),
+  /** Counts checkpoints and failovers, for names that must not repeat. */
+  checkpointCount: count,
+  steps: z.array(stepResultSchema),
+  attempts: z.array(attemptSchema),
+  /** Made before it is pushed, so that a push whose answer was lost is repeated with the same commit. */
+  finalCommit: z.string().nullable(),
+  promoted: promotionSchema.nullable(),
+  /** Sandbox-milliseconds of the attempts that have ended. */
+  usedMs: count,
+})
+export type RunRecord = z.output<typeof runRecordSchema>

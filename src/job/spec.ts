@@ -1,0 +1,173 @@
+import { z } from 'zod'
+import { duration } from './duration.js'
+import { parseInput } from './explain.js'
+import { branchNameProblem, repositoryProblem } from './names.js'
+
+/** The size of a spec as JSON that is accepted unless configured otherwise: 1 MiB. */
+export const defaultMaxSpecBytes = 1024 * 1024
+
+const branchName = z.string().superRefine((name, context) => {
+  const problem = branchNameProblem(name)
+  if (problem !== undefined) context.addIssue({ code: 'custom', message: `"${name}" ${problem}; give a branch name that git takes` })
+})
+
+const repository = z
+  .string({ error: 'is missing; give the id of the repository, such as "acme/web"' })
+  .superRefine((id, context) => {
+    const problem = repositoryProblem(id)
+    if (problem !== undefined) context.addIssue({ code: 'custom', message: `"${id}" ${problem}` })
+  })
+  .describe('The repository at the git host, such as acme/web.')
+
+const ref = z.string().superRefine((name, context) => {
+  const problem = branchNameProblem(name.replace(/^refs\/(heads|tags)\//, ''))
+  if (problem !== undefined) context.addIssue({ code: 'custom', message: `"${name}" ${problem}; give a branch, a tag or a commit's sha` })
+})
+
+const command = z
+  .string({ error: 'is missing; give the command that the step runs' })
+  .refine((text) => text.trim() !== '', 'is empty; give the command that the step runs')
+  .refine((text) => !text.includes('\0'), 'holds a NUL byte; no shell can run that')
+
+const environmentName = z
+  .string()
+  .regex(/^[A-Za-z_]\w*$/, 'must be a name of letters, digits and "_" that does not start with a digit')
+const environment = z.record(
+  environmentName,
+  z.string({ error: 'must be a string; write "1", not 1' }).refine((text) => !text.includes('\0'), 'holds a NUL byte'),
+)
+
+const relativePath = z
+  .string()
+  .min(1, 'is empty; leave it out to stay in the repository')
+  .refine((path) => !path.startsWith('/') && !path.split('/').includes('..') && !path.includes('\0'), 'must be a path inside the repository, such as "packages/web"')
+
+const stepObject = z.strictObject({
+  name: z.string().min(1, 'is empty; leave it out to name the step by its number').max(100, 'is longer than 100 characters').optional(),
+  run: command.describe('Shell commands, run by sh (by bash where the sandbox has it).'),
+  timeout: duration.optional().describe('How long the step may take, such as 40m. Past it the job fails.'),
+  cwd: relativePath.optional().describe('The folder to run in, relative to the repository.'),
+  env: environment.optional(),
+})
+
+/** A step as it runs. */
+export interface Step {
+  readonly name: string
+  readonly run: string
+  readonly timeoutMs: number | undefined
+  readonly cwd: string | undefined
+  readonly env: Readonly<Record<string, string>>
+}
+
+function toStep(input: string | z.output<typeof stepObject>, fallbackName: string): Step {
+  const step = typeof input === 'string' ? { run: input } : input
+  return { name: step.name ?? fallbackName, run: step.run, timeoutMs: step.timeout, cwd: step.cwd, env: step.env ?? {} }
+}
+
+const steps = z.array(z.union([command, stepObject]))
+
+const providerName = z.string().regex(/^[a-z0-9][a-z0-9-]{0,62}$/, 'must be lower-case letters, digits and "-"')
+
+/** What a sandbox may reach. A list names the hosts that are allowed. */
+export const networkPolicy = z.union([z.enum(['open', 'git-only', 'none']), z.array(z.string().min(1))])
+export type NetworkPolicy = z.output<typeof networkPolicy>
+
+const specObject = z.strictObject({
+  repository,
+  ref: ref.optional().describe('A branch, a tag or a sha; the default branch if left out.'),
+  setup: steps.default([]).describe('Run at the start of every sandbox the job gets, so again after a failover.'),
+  steps: steps.min(1, 'is empty; give at least one step'),
+  env: environment.default({}),
+  secrets: z.array(environmentName).default([]).describe('Names of environment variables of the consumer. Their values never enter the queue.'),
+  push: z
+    .union([
+      z.literal(false),
+      z.strictObject({
+        message: z.string().min(1, 'is empty; leave it out for the default message').optional(),
+        author: z.strictObject({ name: z.string().min(1), email: z.string().min(3) }).optional(),
+        keep: z.boolean().optional().describe('Keep the ephemeral branch past its retention.'),
+      }),
+    ])
+    .default({})
+    .describe('false: the job gets read-only tokens and nothing is pushed.'),
+  promote: z
+    .strictObject({
+      to: branchName,
+      strategy: z.enum(['ff_only', 'ff_prefer', 'merge'], { error: 'must be "ff_only", "ff_prefer" or "merge"' }).default('ff_only'),
+    })
+    .optional(),
+  checkpoint: z
+    .strictObject({
+      everySeconds: z.number().min(1, 'must be at least 1').max(86_400, 'must be at most 86400 (a day)').default(60),
+    })
+    .default({ everySeconds: 60 }),
+  providers: z
+    .strictObject({
+      allow: z.array(providerName).min(1, 'is empty; leave it out to allow every provider').optional(),
+      prefer: z.array(providerName).default([]),
+      deny: z.array(providerName).default([]),
+    })
+    .default({ prefer: [], deny: [] }),
+  resources: z
+    .strictObject({
+      cpu: z.number().positive('must be more than 0').max(256).optional(),
+      memoryMiB: z.int('must be a whole number of MiB').min(64, 'must be at least 64').max(4 * 1024 * 1024).optional(),
+      diskMiB: z.int('must be a whole number of MiB').min(64, 'must be at least 64').optional(),
+    })
+    .default({}),
+  image: z.string().min(1).optional().describe('The image or template to start from; the provider’s default if left out.'),
+  network: networkPolicy.default('open'),
+  timeout: duration.default(3_600_000).describe('How long the job may run in all, from its first sandbox on. Default 1h.'),
+  priority: z
+    .int('must be a whole number')
+    .min(1, 'must be at least 1 (1 runs first)')
+    .max(1_000_000, 'must be at most 1000000')
+    .default(100)
+    .describe('Lower runs first, as in BullMQ. Default 100.'),
+  idempotencyKey: z.string().min(1, 'is empty; leave it out').max(500).optional(),
+  tenant: z.string().min(1).max(100).optional(),
+  metadata: z.record(z.string(), z.json()).default({}),
+})
+
+/** The zod schema of a job as users write it; its output is what the queue holds. */
+export const jobSpecSchema = specObject
+  .superRefine((spec, context) => {
+    if (spec.promote !== undefined && spec.push === false) {
+      context.addIssue({ code: 'custom', path: ['promote'], message: 'needs a push; leave out "push: false" or leave out "promote"' })
+    }
+    for (const name of [...(spec.providers.allow ?? []), ...spec.providers.prefer]) {
+      if (spec.providers.deny.includes(name)) {
+        context.addIssue({ code: 'custom', path: ['providers', 'deny'], message: `"${name}" is denied and also allowed or preferred; name it once` })
+      }
+    }
+    for (const name of spec.secrets) {
+      if (name in spec.env) context.addIssue({ code: 'custom', path: ['env', name], message: 'is also named in secrets; give it in one of the two' })
+    }
+  })
+  .transform(({ setup, steps: written, timeout, ...rest }) => ({
+    ...rest,
+    timeoutMs: timeout,
+    setup: setup.map((step, index) => toStep(step, `setup ${index + 1}`)),
+    steps: written.map((step, index) => toStep(step, `step ${index + 1}`)),
+  }))
+
+/** A job as users write it. */
+export type JobSpecInput = z.input<typeof jobSpecSchema>
+/** A validated job: defaults filled in, durations in milliseconds, steps as objects. */
+export type JobSpec = z.output<typeof jobSpecSchema>
+
+/**
+ * Validates a job spec.
+ * @param maxBytes the size that its JSON may have.
+ * @throws InvalidInputError with a sentence for every problem.
+ */
+export function parseJobSpec(input: unknown, maxBytes: number = defaultMaxSpecBytes): JobSpec {
+  const sized = z.unknown().superRefine((value, context) => {
+    const bytes = Buffer.byteLength(JSON.stringify(value ?? null))
+    if (bytes > maxBytes) {
+      context.addIssue({ code: 'custom', message: `is ${bytes} bytes as JSON, over the limit of ${maxBytes}; commit large inputs to the repository instead` })
+    }
+  })
+  parseInput(sized, input, 'job spec')
+  return parseInput(jobSpecSchema, input, 'job spec')
+}

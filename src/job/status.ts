@@ -1,0 +1,23 @@
+import type { JobResult } from './result.js'
+
+/** What `handle.status()` and `switchyard status` show of a job. */
+export interface JobStatus {
+  readonly jobId: string
+  readonly repository: string
+  /** `waiting`: in the queue; `running`: supervised or about to be taken over; the others are final. */
+  readonly state: 'waiting' | 'running' | 'succeeded' | 'failed' | 'cancelled'
+  /** Why a waiting or running job does not move, such as "waiting for capacity: local-a full (2/2)"; null when it does. */
+  readonly reason: string | null
+  readonly phase: string | null
+  readonly provider: string | null
+  readonly sandboxId: string | null
+  /** The step under way, such as `2/3 agent`; null between steps. */
+  readonly step: string | null
+  readonly attempts: number
+  readonly checkpointSha: string | null
+  /** Milliseconds since 1970. */
+  readonly enqueuedAtMs: number
+  readonly startedAtMs: number | null
+  readonly endedAtMs: number | null
+  readonly result: JobResult | null
+}

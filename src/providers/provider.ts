@@ -1,0 +1,120 @@
+import type { NetworkPolicy } from '../job/spec.js'
+
+/**
+ * What Switchyard asks of a sandbox provider. All of it is short, bounded calls: the runner (src/runner) makes long
+ * work out of them, so no adapter streams, follows or buffers anything.
+ *
+ * Every call
+ * - ends within `timeoutMs` and when `signal` aborts, whatever the SDK does (see `bounded` in ./deadline.ts);
+ * - throws only `InfrastructureError` (src/job/errors.ts), sorted by the adapter's one `classify` function, with
+ *   `source` = the provider's name. Its message holds no secret: no environment value and no command text.
+ */
+export interface Provider {
+  /** The configured name, unique among a deployment's providers: two accounts of a kind are two providers. */
+  readonly name: string
+  /** The adapter: `local`, `e2b`, `modal`, `daytona`, or a user's own. */
+  readonly kind: string
+  readonly capabilities: Capabilities
+  /**
+   * Creates a sandbox. Deterministic in `request.name`: where the provider has unique names, a second create with the
+   * same name finds the first one's sandbox; elsewhere the supervisor finds it by its tags.
+   * When it throws anything else than `capacity`, `rate-limited`, `auth` or `invalid`, a sandbox may exist all the same.
+   */
+  create(request: SandboxRequest, options: CallOptions): Promise<SandboxInfo>
+  /** What the provider says of a sandbox now; undefined once it says that there is none, or that it has ended. */
+  get(sandboxId: string, options: CallOptions): Promise<SandboxInfo | undefined>
+  /**
+   * Runs a short command with `/bin/sh -c` and waits for it.
+   * @throws InfrastructureError `sandbox-lost` only when `get` confirms it, `timeout` when `timeoutMs` passed (the
+   * command may go on running), `transient` when the outcome is unknown. A non-zero exit is a result, never an error.
+   */
+  exec(sandboxId: string, command: ShellCommand, options: CallOptions): Promise<ExecResult>
+  /** Kills a sandbox and everything in it. Returns when the provider has confirmed that it is gone; gone before is fine. */
+  kill(sandboxId: string, options: CallOptions): Promise<void>
+  /** Every live sandbox that bears all of `tags`, from all pages; without tags every one of the account. */
+  list(tags: Readonly<Record<string, string>>, options: CallOptions): AsyncIterable<SandboxInfo>
+  /** Makes a sandbox live at least `lifetimeMs` from now. A provider that can't (see capabilities) returns at once. */
+  extend(sandboxId: string, lifetimeMs: number, options: CallOptions): Promise<void>
+  /**
+   * Checks what can be checked without creating anything: credentials, configuration, what the host offers.
+   * @returns warnings to show, such as "no bubblewrap: sandboxes share this machine's view".
+   * @throws InfrastructureError `auth`, `invalid` or `provider-down`.
+   */
+  check(options: CallOptions): Promise<readonly string[]>
+  /** Closes connections. Sandboxes go on. */
+  close(): Promise<void>
+}
+
+/** What an adapter can do. The provider table in the docs is made from this. */
+export interface Capabilities {
+  /** Names are unique at the provider, so a create can be repeated without doubling. */
+  readonly uniqueNames: boolean
+  /** Lifetimes can be extended while the sandbox runs. */
+  readonly extend: boolean
+  /** The network policies it can enforce. */
+  readonly network: { readonly gitOnly: boolean; readonly none: boolean; readonly allowList: boolean }
+  /** The resources that a request may set. */
+  readonly resources: { readonly cpu: boolean; readonly memory: boolean; readonly disk: boolean }
+  /** The longest lifetime in milliseconds, when there is one. */
+  readonly maxLifetimeMs: number | undefined
+  /** The longest command text that `exec` takes, in bytes. */
+  readonly maxCommandBytes: number
+}
+
+export interface SandboxRequest {
+  /** Lower-case letters, digits and "-", at most 63: the deployment, the job and the attempt. */
+  readonly name: string
+  /** See `sandboxTags`. */
+  readonly tags: Readonly<Record<string, string>>
+  /** The image or template; the provider's configured default when undefined. */
+  readonly image: string | undefined
+  readonly resources: { readonly cpu?: number | undefined; readonly memoryMiB?: number | undefined; readonly diskMiB?: number | undefined }
+  /** How long it may live unless extended. */
+  readonly lifetimeMs: number
+  readonly network: NetworkPolicy
+  /** The git host's host names, which `git-only` lets through. */
+  readonly gitHosts: readonly string[]
+}
+
+export interface SandboxInfo {
+  readonly id: string
+  readonly name: string | undefined
+  readonly tags: Readonly<Record<string, string>>
+  /** Milliseconds since 1970; undefined when the provider does not say. */
+  readonly createdAtMs: number | undefined
+  readonly expiresAtMs: number | undefined
+}
+
+/** A command for `/bin/sh -c`. */
+export interface ShellCommand {
+  /** POSIX shell text. Never holds a secret: it may show in process lists. */
+  readonly script: string
+  /** Added to the command's environment. This is the way for secrets. */
+  readonly env?: Readonly<Record<string, string>>
+  readonly cwd?: string
+}
+
+export interface ExecResult {
+  /** The exit code; 128 + n for a signal n. */
+  readonly exitCode: number
+  /**
+   * The standard output, at least 4 MiB of it. Commands that Switchyard runs print ASCII only and nothing on the
+   * standard error, because some providers decode and mix the two.
+   */
+  readonly stdout: string
+}
+
+export interface CallOptions {
+  /** The deadline of this call. */
+  readonly timeoutMs: number
+  readonly signal?: AbortSignal | undefined
+}
+
+/** The tags that every sandbox of a deployment bears, so that none is ever forgotten. */
+export function sandboxTags(tags: { deployment: string; jobId: string; attempt: number }): Record<string, string> {
+  return {
+    'switchyard-deployment': tags.deployment,
+    'switchyard-job': tags.jobId,
+    'switchyard-attempt': String(tags.attempt),
+  }
+}

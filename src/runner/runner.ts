@@ -1,0 +1,127 @@
+import type { GitAccess } from '../git/host.js'
+import type { CallOptions } from '../providers/provider.js'
+
+/**
+ * What a supervisor does in a sandbox. Every method is made of short, bounded `exec` calls of one POSIX sh script
+ * (./runner.sh), repeated after `transient` errors where that is safe, and may be called again by another consumer
+ * after the first was killed: each is idempotent for the same arguments.
+ */
+export interface Runner {
+  /**
+   * Puts the script into the sandbox and looks at what is there.
+   * @throws InfrastructureError `invalid` that names the image and the mend when git or a POSIX shell is missing.
+   */
+  install(options: RunnerCallOptions): Promise<SandboxFacts>
+  /**
+   * Fetches one commit, shallow, into the work tree; or brings back a checkpoint exactly: work tree, untracked files,
+   * deletions, modes, symlinks, and the agent's own commits with HEAD on them. Starts from an empty folder each time.
+   */
+  clone(request: CloneRequest, options: RunnerCallOptions): Promise<void>
+  /** Starts a command detached, in a session of its own. A second start with the same key does nothing. */
+  start(command: StepCommand, options: RunnerCallOptions): Promise<void>
+  /**
+   * Waits until there is output past the offsets, the command ended, or `waitMs` passed, and returns what is there,
+   * at most `maxBytes` of both streams together. A command that is not running and left no exit code (it was killed with
+   * its supervisor in the sandbox) counts as ended with exit code 137.
+   */
+  read(key: string, request: ReadRequest, options: RunnerCallOptions): Promise<OutputSlice>
+  /** TERM to the command's whole group and everything that it daemonised as far as it can be found, then KILL after `graceMs`. */
+  stop(key: string, graceMs: number, options: RunnerCallOptions): Promise<void>
+  /**
+   * Commits the work tree (untracked files included, ignored ones not) through an index of its own, so that the agent's
+   * index and HEAD stay as they are, on top of `parent`, and pushes it to `branch`.
+   * @returns null when nothing changed since `parent`.
+   */
+  checkpoint(request: CheckpointRequest, options: RunnerCallOptions): Promise<CheckpointResult | null>
+  /**
+   * Makes the final commit: the agent's own HEAD, or one commit on top of it for what it left uncommitted. The same
+   * arguments on the same tree give the same sha.
+   */
+  commit(request: CommitRequest, options: RunnerCallOptions): Promise<{ readonly sha: string; readonly headSha: string }>
+  /** Pushes a commit to a branch, never forced. A branch that stands at the commit already is success. */
+  push(request: PushRequest, options: RunnerCallOptions): Promise<void>
+}
+
+export type RunnerCallOptions = CallOptions
+
+export interface SandboxFacts {
+  /** Absolute path of the work tree, below the sandbox user's home. */
+  readonly repositoryPath: string
+  readonly gitVersion: string
+  readonly user: string
+}
+
+export interface CloneRequest {
+  readonly access: GitAccess
+  /** The full ref that is expected at `sha`, for hosts that refuse to serve a bare sha; null to fetch the sha alone. */
+  readonly ref: string | null
+  /** The commit to start from; the checkpoint commit when restoring. */
+  readonly sha: string
+  /** The local branch to be on. */
+  readonly branch: string
+  /** Restore a checkpoint: the agent's HEAD in it and its distance from the base, for the depth of the fetch. */
+  readonly checkpoint: { readonly headSha: string; readonly commitsAhead: number } | null
+}
+
+export interface StepCommand {
+  /** Unique in the job; letters, digits, "-" and ".". */
+  readonly key: string
+  readonly run: string
+  /** Relative to the work tree. */
+  readonly cwd: string | undefined
+  /** Secrets included. It reaches the command through its environment only. */
+  readonly env: Readonly<Record<string, string>>
+}
+
+export interface ReadRequest {
+  readonly stdoutOffset: number
+  readonly stderrOffset: number
+  readonly waitMs: number
+  readonly maxBytes: number
+}
+
+export interface OutputSlice {
+  readonly stdout: Uint8Array
+  readonly stderr: Uint8Array
+  /** How much the command has printed so far, in bytes. */
+  readonly stdoutSize: number
+  readonly stderrSize: number
+  /** Null while it runs. Output may remain to be read when it is set. */
+  readonly exitCode: number | null
+}
+
+export interface CommitIdentity {
+  readonly name: string
+  readonly email: string
+}
+
+export interface CheckpointRequest {
+  readonly parent: string
+  /** Where the job started, to count the agent's own commits. */
+  readonly baseSha: string
+  readonly branch: string
+  readonly message: string
+  readonly identity: CommitIdentity
+  readonly access: GitAccess
+}
+
+export interface CheckpointResult {
+  readonly sha: string
+  readonly headSha: string
+  readonly commitsAhead: number
+}
+
+export interface CommitRequest {
+  /** Subject, body and trailers. */
+  readonly message: string
+  readonly author: CommitIdentity
+  readonly committer: CommitIdentity
+  /** Seconds since 1970, fixed by the job so that a repetition gives the same sha. */
+  readonly dateSeconds: number
+}
+
+export interface PushRequest {
+  readonly sha: string
+  readonly branch: string
+  readonly access: GitAccess
+}
