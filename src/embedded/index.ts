@@ -1,0 +1,1 @@
+export { EmbeddedRedisError, startRedis, type EmbeddedRedis, type EmbeddedRedisOptions } from './redis.js'
