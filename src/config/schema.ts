@@ -1,0 +1,144 @@
+import { z } from 'zod'
+import { duration } from '../job/duration.js'
+import { defaultMaxSpecBytes } from '../job/spec.js'
+
+/**
+ * The configuration as users write it, without the parts that belong to an adapter: those are checked by the adapter's
+ * own schema (see ./providers.ts and ./git-host.ts), so that a configuration never loads an adapter that it does not name.
+ */
+
+const slug = (what: string, longest: number) =>
+  z
+    .string({ error: `must be a text; give ${what}` })
+    .regex(
+      new RegExp(`^[a-z0-9]([a-z0-9-]{0,${longest - 2}}[a-z0-9])?$`),
+      `must be at most ${longest} lower-case letters, digits and "-", with no "-" at either end`,
+    )
+
+const whole = (what: string) => z.int({ error: `must be a whole number of ${what}` })
+
+const redisUrl = z.string({ error: 'must be a URL such as "redis://127.0.0.1:6379"' }).superRefine((text, context) => {
+  if (isRedisUrl(text)) return
+  // The text itself may hold a password: it is not repeated.
+  context.addIssue({
+    code: 'custom',
+    message: 'is not a Redis URL; write "redis://host:port", "rediss://host:port" (TLS) or "unix:///path/to/redis.sock"',
+  })
+})
+
+function isRedisUrl(text: string): boolean {
+  if (text.startsWith('unix:///')) return text.length > 'unix:///'.length
+  return URL.canParse(text) && ['redis:', 'rediss:'].includes(new URL(text).protocol)
+}
+
+export const providerLimitSchema = z.strictObject(
+  {
+    sandboxes: whole('sandboxes').min(1, 'must be at least 1').max(100_000, 'must be at most 100000'),
+    cpu: z.number({ error: 'must be a number of CPUs' }).positive('must be more than 0').optional(),
+    memoryMiB: whole('MiB').min(64, 'must be at least 64').optional(),
+  },
+  { error: 'is missing; give the number of sandboxes that may run at once, such as { sandboxes: 20 }' },
+)
+
+/** What every provider's entry has, whatever its adapter; the rest belongs to the adapter. */
+export const providerEntrySchema = z.looseObject(
+  {
+    name: slug('the name by which jobs, logs and limits call this provider', 32),
+    type: z.string({ error: 'is missing; give "local", "e2b", "modal", "daytona" or "custom"' }),
+    limit: providerLimitSchema,
+  },
+  { error: 'must be an object such as { name: "local", type: "local", limit: { sandboxes: 4 } }' },
+)
+
+const providerEntries = z
+  .array(providerEntrySchema, { error: 'must be a list of providers' })
+  .superRefine((entries, context) => {
+    const seen = new Set<string>()
+    entries.forEach((entry, index) => {
+      if (seen.has(entry.name)) {
+        context.addIssue({
+          code: 'custom',
+          path: [index, 'name'],
+          message: `"${entry.name}" is used twice; give every provider a name of its own, also two accounts of one kind`,
+        })
+      }
+      seen.add(entry.name)
+    })
+  })
+
+export const gitEntrySchema = z.looseObject(
+  { type: z.enum(['code-storage', 'https'], { error: 'must be "code-storage" or "https"' }) },
+  { error: 'must be an object such as { type: "code-storage", … }' },
+)
+
+const environmentName = z
+  .string({ error: 'must be the name of an environment variable' })
+  .regex(/^[A-Za-z_]\w*$/, 'must be the name of an environment variable: letters, digits and "_", no digit first')
+
+export const logLevels = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const
+
+export const configSchema = z.strictObject({
+  deployment: slug('the name that marks this deployment’s sandboxes', 20)
+    .default('default')
+    .describe('Marks this deployment’s sandboxes at the providers. Two deployments that share an account need two names.'),
+  redis: z
+    .strictObject({ url: redisUrl.default('redis://127.0.0.1:6379') })
+    .prefault({})
+    .describe('Redis or Valkey, with maxmemory-policy noeviction.'),
+  queue: z
+    .strictObject({
+      name: z
+        .string({ error: 'must be a text' })
+        .regex(/^[A-Za-z0-9][\w.-]{0,99}$/, 'must be letters, digits, ".", "_" and "-", at most 100 of them')
+        .default('agent-jobs'),
+      prefix: z
+        .string({ error: 'must be a text' })
+        .regex(/^\{[\w.-]{1,100}\}$/, 'must be a name in braces such as "{switchyard}": the braces keep all keys in one slot of a Redis Cluster')
+        .default('{switchyard}'),
+    })
+    .prefault({}),
+  git: gitEntrySchema.optional().describe('Where the repositories live. Consumers need it; producers do not.'),
+  providers: providerEntries.default([]).describe('Where sandboxes run. Consumers need at least one; producers none.'),
+  consumer: z
+    .strictObject({
+      maxJobs: whole('jobs').min(1, 'must be at least 1').max(10_000, 'must be at most 10000').default(200)
+        .describe('How many jobs one consumer process supervises at once.'),
+      secrets: z
+        .array(environmentName, { error: 'must be a list of names of environment variables' })
+        .default([])
+        .describe('The environment variables that jobs may ask for by name. Every other name is refused.'),
+      leaseTime: duration.default(30_000)
+        .describe('How long a silent consumer keeps its jobs before another one takes them over.'),
+      drainTime: duration.default(10_000)
+        .describe('How long a consumer that was told to stop takes to hand its jobs back.'),
+    })
+    .prefault({}),
+  logs: z
+    .strictObject({
+      level: z.enum(logLevels, { error: `must be one of ${logLevels.map((level) => `"${level}"`).join(', ')}` }).default('info'),
+    })
+    .prefault({}),
+  limits: z
+    .strictObject({
+      specBytes: whole('bytes').min(1024, 'must be at least 1024').max(64 * 1024 * 1024, 'must be at most 67108864 (64 MiB)').default(defaultMaxSpecBytes)
+        .describe('The size that a job spec may have as JSON.'),
+    })
+    .prefault({}),
+  board: z
+    .strictObject({
+      host: z.string({ error: 'must be a host name or an address' }).min(1, 'is empty; give an address such as "127.0.0.1"').default('127.0.0.1'),
+      port: whole('a port').min(0, 'must be 0 (any free port) to 65535').max(65_535, 'must be 0 (any free port) to 65535').default(8090),
+      username: z.string().min(1, 'is empty; leave it out or give a name').default('admin'),
+      passwordEnv: environmentName.default('SWITCHYARD_BOARD_PASSWORD')
+        .describe('The environment variable that holds the password. Needed when host is not a loopback address.'),
+      writable: z.boolean({ error: 'must be true or false' }).default(false)
+        .describe('Whether jobs can be retried, promoted and removed from the board.'),
+    })
+    .prefault({}),
+}, { error: 'must be an object of settings, such as { redis: { url: "redis://127.0.0.1:6379" } }' })
+
+/** The checked configuration, defaults filled in, durations in milliseconds; adapters' own options not yet checked. */
+export type Config = z.output<typeof configSchema>
+/** A provider's entry: its name, type and limit, and whatever its adapter takes. */
+export type ProviderEntry = z.output<typeof providerEntrySchema>
+export type ProviderLimit = z.output<typeof providerLimitSchema>
