@@ -1,0 +1,160 @@
+import type { AddressInfo } from 'node:net'
+import type { Server } from 'node:http'
+import { createBullBoard } from '@bull-board/api'
+import { BullMQAdapter } from '@bull-board/api/bullMQAdapter'
+import { HonoAdapter } from '@bull-board/hono'
+import { createAdaptorServer } from '@hono/node-server'
+import { serveStatic } from '@hono/node-server/serve-static'
+import { Queue } from 'bullmq'
+import { Hono, type MiddlewareHandler } from 'hono'
+import { basicAuth } from 'hono/basic-auth'
+import { secureHeaders } from 'hono/secure-headers'
+import type { Redis } from 'ioredis'
+import { errorMessage, InvalidInputError } from '../job/errors.js'
+import { shownValue } from './formatters.js'
+
+export interface BoardOptions {
+  /** An open connection with `maxRetriesPerRequest` set; it stays the caller's to close. */
+  readonly redis: Redis
+  /** The BullMQ queues to show. */
+  readonly queues: readonly { readonly name: string; readonly prefix: string; readonly description?: string }[]
+  readonly host: string
+  /** 0 for any free port. */
+  readonly port: number
+  /** Asked for by every page but `/healthz`. Needed when `host` is not a loopback address. */
+  readonly credentials?: { readonly username: string; readonly password: string } | undefined
+  /** Whether jobs can be retried, promoted and removed. Default false: every change answers 405. */
+  readonly writable?: boolean
+}
+
+export interface Board {
+  /** `http://host:port/` without credentials. */
+  readonly url: string
+  close(): Promise<void>
+}
+
+/**
+ * Serves Bull Board, and `GET /healthz`, which answers 200 while Redis does and 503 otherwise.
+ * @throws InvalidInputError when the address can't be listened on, or is open to others and there are no credentials.
+ */
+export async function startBoard(options: BoardOptions): Promise<Board> {
+  if (options.credentials === undefined && !isLoopback(options.host)) {
+    throw new InvalidInputError(
+      `board.host: "${options.host}" can be reached by others, so the board needs a password; set SWITCHYARD_BOARD_PASSWORD, or listen on 127.0.0.1`,
+    )
+  }
+  const queues = options.queues.map(({ name, prefix }) => new Queue(name, { prefix, connection: options.redis, skipWaitingForReady: true }))
+  // An error event that nobody listens to ends the process; the health check tells of a Redis that is gone.
+  for (const queue of queues) queue.on('error', () => undefined)
+  const closeQueues = () => Promise.all(queues.map((queue) => queue.close()))
+  const server = createAdaptorServer({ fetch: application(options, queues).fetch }) as Server
+  try {
+    await listen(server, options.host, options.port)
+  } catch (error) {
+    await closeQueues()
+    throw error
+  }
+  const { port } = server.address() as AddressInfo
+  return {
+    url: `http://${options.host.includes(':') ? `[${options.host}]` : options.host}:${port}/`,
+    async close() {
+      await new Promise<void>((resolve) => {
+        server.close(() => resolve())
+        server.closeAllConnections()
+      })
+      await closeQueues()
+    },
+  }
+}
+
+/** Whether only this machine can reach an address to listen on. */
+export function isLoopback(host: string): boolean {
+  return host === 'localhost' || host === '::1' || /^127\.\d{1,3}\.\d{1,3}\.\d{1,3}$/.test(host)
+}
+
+function application(options: BoardOptions, queues: readonly Queue[]): Hono {
+  const writable = options.writable ?? false
+  const adapters = queues.map((queue, index) => {
+    const description = options.queues[index]?.description
+    const adapter = new BullMQAdapter(queue, { readOnlyMode: !writable, ...(description === undefined ? {} : { description }) })
+    adapter.setFormatter('data', (data: unknown) => shownValue(data))
+    adapter.setFormatter('returnValue', (value: unknown) => shownValue(value))
+    adapter.setFormatter('progress', (value: unknown) => shownValue(value))
+    return adapter
+  })
+  const serverAdapter = new HonoAdapter(serveStatic)
+  createBullBoard({
+    queues: adapters,
+    serverAdapter,
+    options: { uiConfig: { boardTitle: 'Switchyard', hideRedisDetails: true, hideDocsLink: true } },
+  })
+
+  const app = new Hono()
+  app.use(securityHeaders)
+  app.get('/healthz', async (context) => {
+    const healthy = await options.redis.ping().then(() => true, () => false)
+    return context.json({ status: healthy ? 'ok' : 'redis unavailable' }, healthy ? 200 : 503)
+  })
+  if (options.credentials === undefined) app.use(onlyLoopbackNames)
+  else app.use(basicAuth({ ...options.credentials, realm: 'Switchyard' }))
+  app.use(onlySameOriginChanges)
+  app.use(withoutWebFonts)
+  app.route('/', serverAdapter.registerPlugin())
+  return app
+}
+
+const securityHeaders = secureHeaders({
+  xFrameOptions: 'DENY',
+  referrerPolicy: 'no-referrer',
+  contentSecurityPolicy: {
+    defaultSrc: [`'self'`],
+    // The page sets style attributes; its scripts are all files.
+    styleSrc: [`'self'`, `'unsafe-inline'`],
+    scriptSrc: [`'self'`],
+    imgSrc: [`'self'`, 'data:'],
+    objectSrc: [`'none'`],
+    baseUri: [`'self'`],
+    formAction: [`'self'`],
+    frameAncestors: [`'none'`],
+  },
+})
+
+/**
+ * A web page that somebody on this machine looks at can make its own name resolve to 127.0.0.1 and then read what
+ * listens there. Such requests bear the page's name as their host; without a password they are refused.
+ */
+const onlyLoopbackNames: MiddlewareHandler = async (context, next) => {
+  const { hostname } = new URL(context.req.url)
+  if (!isLoopback(hostname.replace(/^\[|\]$/g, ''))) {
+    return context.text(`The host "${hostname}" is not this machine; open the board as http://127.0.0.1, or set a password.`, 403)
+  }
+  await next()
+  return undefined
+}
+
+/** The board has no tokens against forged requests, so changes are taken only from its own pages. */
+const onlySameOriginChanges: MiddlewareHandler = async (context, next) => {
+  if (!['GET', 'HEAD'].includes(context.req.method)) {
+    const site = context.req.header('sec-fetch-site')
+    const origin = context.req.header('origin')
+    const foreign = site === undefined ? origin !== undefined && origin !== new URL(context.req.url).origin : site !== 'same-origin' && site !== 'none'
+    if (foreign) return context.text('Changes are taken only from the board’s own pages.', 403)
+  }
+  await next()
+  return undefined
+}
+
+/** The page asks a font service for its fonts, which tells that service who looks at the board. */
+const withoutWebFonts: MiddlewareHandler = async (context, next) => {
+  await next()
+  if (context.res.headers.get('content-type')?.startsWith('text/html') !== true) return
+  const page = await context.res.text()
+  context.res = context.html(page.replace(/<link[^>]*href="https:\/\/fonts\.[^>]*>/g, ''))
+}
+
+async function listen(server: Server, host: string, port: number): Promise<void> {
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', (error) => reject(new InvalidInputError(`board: can't listen on ${host}:${port} (${errorMessage(error)}); choose another board.host or board.port`)))
+    server.listen(port, host, resolve)
+  })
+}

@@ -1,0 +1,38 @@
+/**
+ * What the board shows of a job's spec and result. A spec is shown as written but for the values of environment
+ * variables, which users put keys into although `secrets` is there for that; and no more than a browser can take:
+ * jobs of several MB bring the board's page down.
+ */
+
+/** The longest text that is shown whole, in characters. */
+const longestText = 4_000
+/** How many entries of a list or an object are shown. */
+const mostEntries = 200
+const deepest = 12
+
+const mask = '[hidden]'
+
+/** For display only: the value with every environment value masked, and long texts and lists cut. */
+export function shownValue(value: unknown, depth = 0): unknown {
+  if (typeof value === 'string') return shownText(value)
+  if (typeof value !== 'object' || value === null) return value
+  if (depth >= deepest) return '[deeper than is shown]'
+  if (Array.isArray(value)) {
+    const shown = value.slice(0, mostEntries).map((item) => shownValue(item, depth + 1))
+    return value.length > mostEntries ? [...shown, `[${value.length - mostEntries} more]`] : shown
+  }
+  const entries = Object.entries(value)
+  const shown = entries.slice(0, mostEntries).map(([key, inner]) => [key, key === 'env' ? maskedValues(inner) : shownValue(inner, depth + 1)] as const)
+  if (entries.length > mostEntries) shown.push(['…', `[${entries.length - mostEntries} more]`])
+  return Object.fromEntries(shown)
+}
+
+function shownText(text: string): string {
+  if (text.length <= longestText) return text
+  return `${text.slice(0, longestText / 2)}\n[… ${text.length - longestText} characters …]\n${text.slice(-longestText / 2)}`
+}
+
+function maskedValues(value: unknown): unknown {
+  if (typeof value !== 'object' || value === null) return mask
+  return Object.fromEntries(Object.keys(value).slice(0, mostEntries).map((key) => [key, mask]))
+}

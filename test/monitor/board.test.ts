@@ -1,0 +1,159 @@
+import { Queue, Worker } from 'bullmq'
+import { Redis } from 'ioredis'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { startRedis, type EmbeddedRedis } from '../../src/embedded/redis.js'
+import { isLoopback, startBoard, type Board, type BoardOptions } from '../../src/monitor/board.js'
+import { shownValue } from '../../src/monitor/formatters.js'
+import { InvalidInputError } from '../../src/job/errors.js'
+
+const prefix = '{board-test}'
+let redisServer: EmbeddedRedis
+let redis: Redis
+const boards: Board[] = []
+
+async function open(options: Partial<BoardOptions> = {}): Promise<Board> {
+  const board = await startBoard({ redis, queues: [{ name: 'agent-jobs', prefix }], host: '127.0.0.1', port: 0, ...options })
+  boards.push(board)
+  return board
+}
+
+beforeAll(async () => {
+  redisServer = await startRedis()
+  redis = new Redis({ ...redisServer.connection, maxRetriesPerRequest: 1 })
+  const queue = new Queue('agent-jobs', { prefix, connection: redis })
+  await queue.add('run', { repository: 'acme/web', env: { API_KEY: 'hunter2' }, steps: [{ name: 'agent', run: 'x'.repeat(100_000), env: { OTHER: 'hunter3' } }] }, { jobId: 'job-a' })
+  const worker = new Worker('agent-jobs', async () => ({ stdoutTail: 'y'.repeat(100_000) }), { prefix, connection: { ...redisServer.connection, maxRetriesPerRequest: null } })
+  await new Promise((resolve) => worker.once('completed', resolve))
+  await worker.close()
+  await queue.add('run', { repository: 'acme/web' }, { jobId: 'job-b', delay: 3_600_000 })
+  await queue.close()
+})
+afterAll(async () => {
+  await Promise.all(boards.map((board) => board.close()))
+  redis.disconnect()
+  await redisServer.close()
+})
+
+describe('the board', () => {
+  it('shows the page and the jobs', async () => {
+    const { url } = await open()
+    const page = await fetch(url)
+    expect(page.status).toBe(200)
+    const html = await page.text()
+    expect(html).toContain('Switchyard')
+    const script = /src="(static\/js\/main[^"]*)"/.exec(html)?.[1]
+    expect((await fetch(new URL(script ?? 'none', url))).status).toBe(200)
+    const body = (await (await fetch(new URL('api/queues?activeQueue=agent-jobs&status=completed', url))).json()) as { queues: { jobs: { id: string }[] }[] }
+    expect(body.queues[0]?.jobs[0]?.id).toBe('job-a')
+  })
+
+  it('hides environment values and cuts what is long', async () => {
+    const { url } = await open()
+    const text = await (await fetch(new URL('api/queues/agent-jobs/job-a', url))).text()
+    expect(text).toContain('API_KEY')
+    expect(text).not.toContain('hunter')
+    expect(text).toContain('characters …]')
+    expect(text.length).toBeLessThan(30_000)
+  })
+
+  it('changes nothing unless it is told to', async () => {
+    const { url } = await open()
+    const clean = await fetch(new URL('api/queues/agent-jobs/clean/completed', url), { method: 'PUT' })
+    expect(clean.status).toBe(405)
+    const promote = await fetch(new URL('api/queues/agent-jobs/job-b/promote', url), { method: 'PUT' })
+    expect(promote.status).toBe(405)
+
+    const writable = await open({ writable: true })
+    const forged = await fetch(new URL('api/queues/agent-jobs/job-b/promote', writable.url), { method: 'PUT', headers: { origin: 'http://evil.example' } })
+    expect(forged.status).toBe(403)
+    const own = await fetch(new URL('api/queues/agent-jobs/job-b/promote', writable.url), { method: 'PUT', headers: { origin: new URL(writable.url).origin } })
+    expect(own.status).toBe(204)
+  })
+
+  it('sends headers that keep it out of frames and away from other hosts', async () => {
+    const { url } = await open()
+    const page = await fetch(url)
+    expect(page.headers.get('x-frame-options')).toBe('DENY')
+    expect(page.headers.get('content-security-policy')).toMatch(/default-src 'self'.*script-src 'self'.*frame-ancestors 'none'/)
+    expect(page.headers.get('x-content-type-options')).toBe('nosniff')
+    expect(await page.text()).not.toMatch(/https?:\/\/(?!www\.w3\.org)/)
+  })
+
+  it('does not tell what Redis says of itself', async () => {
+    const { url } = await open()
+    const answer = await fetch(new URL('api/redis/stats', url))
+    expect(await answer.text()).not.toContain('redis_version')
+  })
+})
+
+describe('who may look', () => {
+  it('listens to others only with a password', async () => {
+    await expect(open({ host: '0.0.0.0' })).rejects.toThrow(InvalidInputError)
+    await expect(open({ host: '0.0.0.0' })).rejects.toThrow(/"0\.0\.0\.0" can be reached by others, so the board needs a password/)
+    const { url } = await open({ host: '0.0.0.0', credentials: { username: 'admin', password: 'pass word' } })
+    const local = url.replace('0.0.0.0', '127.0.0.1')
+    const paths = ['', 'api/queues', 'static/favicon.ico']
+    const basic = (text: string) => ({ headers: { authorization: `Basic ${Buffer.from(text).toString('base64')}` } })
+    for (const path of paths) {
+      expect((await fetch(new URL(path, local))).status, path).toBe(401)
+      expect((await fetch(new URL(path, local), basic('admin:wrong'))).status, path).toBe(401)
+      expect((await fetch(new URL(path, local), basic('other:pass word'))).status, path).toBe(401)
+      expect((await fetch(new URL(path, local), basic('admin:pass word'))).status, path).toBe(200)
+    }
+    expect((await fetch(new URL('healthz', local))).status).toBe(200)
+  })
+
+  it('answers to this machine’s names alone when there is no password', async () => {
+    const { url } = await open()
+    const { port } = new URL(url)
+    const { request } = await import('node:http')
+    const status = await new Promise<number | undefined>((resolve, reject) => {
+      request({ host: '127.0.0.1', port, path: '/api/queues', headers: { host: 'evil.example' } }, (response) => {
+        response.resume()
+        resolve(response.statusCode)
+      }).on('error', reject).end()
+    })
+    expect(status).toBe(403)
+  })
+
+  it('knows the loopback addresses', () => {
+    expect(['127.0.0.1', '127.9.9.9', 'localhost', '::1'].every(isLoopback)).toBe(true)
+    expect(['0.0.0.0', '::', '10.0.0.1', '127.0.0.1.example.com', ''].some(isLoopback)).toBe(false)
+  })
+
+  it('says when the port is taken', async () => {
+    const { url } = await open()
+    await expect(open({ port: Number(new URL(url).port) })).rejects.toThrow(/can't listen on 127\.0\.0\.1:\d+ \(.*EADDRINUSE.*\); choose another/)
+  })
+})
+
+describe('health', () => {
+  it('is 503 while Redis is gone', async () => {
+    const server = await startRedis()
+    const connection = new Redis({ ...server.connection, maxRetriesPerRequest: 0, enableOfflineQueue: false })
+    connection.on('error', () => undefined)
+    await new Promise((resolve) => connection.once('ready', resolve))
+    const { url } = await open({ redis: connection })
+    expect(await (await fetch(new URL('healthz', url))).json()).toEqual({ status: 'ok' })
+    await server.kill()
+    await expect.poll(async () => (await fetch(new URL('healthz', url))).status).toBe(503)
+    connection.disconnect()
+    await server.close()
+  })
+})
+
+describe('what is shown of a value', () => {
+  it('masks env at every depth and leaves the rest', () => {
+    expect(shownValue({ env: { A: '1' }, steps: [{ run: 'x', env: { B: '2' } }], n: 1, none: null })).toEqual({
+      env: { A: '[hidden]' }, steps: [{ run: 'x', env: { B: '[hidden]' } }], n: 1, none: null,
+    })
+    expect(shownValue({ env: 'oops' })).toEqual({ env: '[hidden]' })
+  })
+  it('is bounded in every direction', () => {
+    const wide = shownValue(Array.from({ length: 1000 }, (_, index) => index)) as unknown[]
+    expect(wide).toHaveLength(201)
+    let deep: unknown = 'end'
+    for (let level = 0; level < 100; level += 1) deep = { deep }
+    expect(JSON.stringify(shownValue(deep))).toContain('[deeper than is shown]')
+  })
+})
