@@ -1,0 +1,139 @@
+import { Redis } from 'ioredis'
+import { z } from 'zod'
+import { InvalidInputError, RedisUnavailableError, errorMessage } from '../job/errors.js'
+
+/** Where Redis is. */
+export const redisConfigSchema = z.strictObject({
+  /** `redis://`, `rediss://` (TLS) or the path of a UNIX socket. May hold a user and a password; they are never shown. */
+  url: z.string().min(1, 'is empty; give a URL such as redis://127.0.0.1:6379'),
+})
+export type RedisConfig = z.output<typeof redisConfigSchema>
+
+/**
+ * What a connection is for:
+ * - `commands`: a consumer's; waits and repeats while Redis is away, so every script bears being run twice.
+ * - `blocking`: for commands that block (BLPOP, XREAD); as `commands`, and used for nothing else.
+ * - `subscriber`: pub/sub; subscribes again after a reconnect.
+ * - `producer`: fails within a second while Redis is away, and repeats nothing.
+ */
+export type ConnectionPurpose = 'commands' | 'blocking' | 'producer' | 'subscriber'
+
+/** How long a producer waits for Redis before it says that it is away. */
+export const producerPatienceMs = 800
+
+const reconnectDelayMs = (times: number) => Math.min(50 * 2 ** Math.min(times, 5), 1_000)
+
+// RESP2 everywhere: streams come as arrays in either version of the protocol only then.
+const shared = { protocol: 2, retryStrategy: reconnectDelayMs, connectTimeout: 5_000 } as const
+
+const optionsOf = {
+  commands: { ...shared, maxRetriesPerRequest: null },
+  blocking: { ...shared, maxRetriesPerRequest: null },
+  subscriber: { ...shared, maxRetriesPerRequest: null },
+  producer: {
+    ...shared,
+    connectTimeout: producerPatienceMs,
+    enableOfflineQueue: false,
+    autoResendUnfulfilledCommands: false,
+    maxRetriesPerRequest: 0,
+  },
+} as const satisfies Record<ConnectionPurpose, object>
+
+/**
+ * Opens a connection to Redis; it reconnects by itself until `disconnect()` or `quit()`. Errors of the connection are
+ * held back from `unhandled 'error' event`: commands report them (`producer`), or wait (all others).
+ * @throws InvalidInputError when the URL is not one.
+ */
+export function createRedis(config: RedisConfig, purpose: ConnectionPurpose): Redis {
+  checkUrl(config.url)
+  const redis = new Redis(config.url, { ...optionsOf[purpose] })
+  redis.on('error', () => undefined)
+  return redis
+}
+
+/** Where Redis is, without user, password and query: for messages. */
+export function describeRedis(config: RedisConfig): string {
+  if (config.url.startsWith('/')) return config.url
+  try {
+    const url = new URL(config.url)
+    return url.hostname === '' ? url.pathname : `${url.hostname}:${url.port === '' ? '6379' : url.port}`
+  } catch {
+    return 'the configured address'
+  }
+}
+
+/**
+ * Waits until a connection can take commands, at most `patienceMs`.
+ * @throws RedisUnavailableError that names the host and the port, and what the last attempt met.
+ */
+export async function whenReady(redis: Redis, config: RedisConfig, patienceMs: number = producerPatienceMs): Promise<void> {
+  if (redis.status === 'ready') return
+  await new Promise<void>((resolve, reject) => {
+    let lastError: unknown
+    const settle = (error?: RedisUnavailableError) => {
+      clearTimeout(timer)
+      redis.off('ready', onReady).off('end', onEnd).off('error', onError)
+      if (error === undefined) resolve()
+      else reject(error)
+    }
+    const onReady = () => settle()
+    const onEnd = () => settle(unavailable(config, new Error('the connection is closed')))
+    const onError = (error: unknown) => {
+      lastError = error
+      // An answer such as NOAUTH or WRONGPASS does not change by waiting, and neither does a name that does not exist.
+      if (error instanceof Error && /NOAUTH|WRONGPASS|ENOTFOUND/.test(error.message)) settle(unavailable(config, error))
+    }
+    const timer = setTimeout(() => settle(unavailable(config, lastError)), patienceMs)
+    redis.on('ready', onReady).on('end', onEnd).on('error', onError)
+    if (redis.status === 'wait') redis.connect().catch(onError)
+    if (redis.status === 'end') onEnd()
+  })
+}
+
+/** An error for a Redis that can't be reached or refuses to write; its message holds no credentials. */
+export function unavailable(config: RedisConfig, cause: unknown): RedisUnavailableError {
+  const why = cause === undefined ? 'no answer' : describeCause(cause)
+  return new RedisUnavailableError(`redis: ${describeRedis(config)} can't be used (${why}); start Redis there, or mend redis.url`, { cause })
+}
+
+/** Tells an error of the connection, or of a Redis that refuses all writes, from one of a single command. */
+export function isUnavailability(error: unknown): boolean {
+  if (!(error instanceof Error)) return false
+  if (error.name === 'MaxRetriesPerRequestError' || error.name === 'AbortError') return true
+  return /Stream isn't writeable|Connection is closed|Connection is in closing|Command timed out|ECONN|EPIPE|ETIMEDOUT|^(OOM|MISCONF|READONLY|LOADING|NOREPLICAS|MASTERDOWN|CLUSTERDOWN) /.test(
+    error.message,
+  )
+}
+
+/**
+ * Refuses a Redis that would lose jobs: older than 6.2 (XAUTOCLAIM), or one that evicts keys when its memory is full.
+ * @throws InvalidInputError that names the setting and the mend.
+ */
+export async function assertRedisSuitable(redis: Redis): Promise<void> {
+  const info = await redis.info()
+  const field = (name: string) => new RegExp(`^${name}:(.*?)\\r?$`, 'm').exec(info)?.[1]
+  // Valkey answers redis_version 7.2.4 and its own version beside it; both are new enough.
+  const version = field('redis_version') ?? ''
+  const [major = 0, minor = 0] = version.split('.').map(Number)
+  if (major < 6 || (major === 6 && minor < 2)) {
+    throw new InvalidInputError(`redis: version ${version === '' ? 'unknown' : version} is too old; run Redis 6.2 or later, or Valkey`)
+  }
+  const policy = field('maxmemory_policy')
+  if (policy !== undefined && policy !== 'noeviction') {
+    throw new InvalidInputError(`redis: maxmemory-policy is "${policy}", which drops jobs when memory is full; set it to "noeviction"`)
+  }
+}
+
+function checkUrl(url: string): void {
+  if (url.startsWith('/')) return
+  const protocol = URL.canParse(url) ? new URL(url).protocol : undefined
+  if (protocol !== 'redis:' && protocol !== 'rediss:') {
+    throw new InvalidInputError('redis.url: must be redis://HOST:PORT, rediss://HOST:PORT or the path of a UNIX socket')
+  }
+}
+
+function describeCause(cause: unknown): string {
+  // An AggregateError of Node's dialling has an empty message and the code beside it.
+  if (cause instanceof Error && cause.message === '' && 'code' in cause) return String(cause.code)
+  return errorMessage(cause).split('\n')[0] ?? ''
+}

@@ -1,0 +1,67 @@
+import type { ChainableCommander, Redis } from 'ioredis'
+import { z } from 'zod'
+import type { Keys } from './keys.js'
+import { queueScript, runScript } from './scripts.js'
+
+/** How long an inbox that nobody reads lives, in milliseconds: a dead consumer's goes by itself. */
+export const inboxTtlMs = 60_000
+
+const messageSchema = z.discriminatedUnion('kind', [
+  z.strictObject({ kind: z.literal('grant'), leaseId: z.string(), provider: z.string() }),
+  z.strictObject({ kind: z.literal('work') }),
+])
+/** `grant`: a place at `provider` is yours under this lease id; `work`: there may be a job to take. */
+export type InboxMessage = z.output<typeof messageSchema>
+
+/**
+ * A consumer's inbox: a Redis list that it alone reads. A message is lost when the consumer dies between taking and
+ * using it: a grant then expires, and a job stays in the queue for whoever looks next. So `next` wants a timeout, and
+ * an idle consumer looks into the queue once a timeout (seconds, not milliseconds).
+ *
+ * Wake-ups are not lost by going idle in the wrong moment as long as a consumer calls `registerIdle` first, then looks
+ * into the queue once more, and only then waits.
+ */
+export class Inbox {
+  readonly #blocking: Redis
+  readonly #commands: Redis
+  readonly #keys: Keys
+  readonly holder: string
+
+  /** @param blocking a connection of its own: `next` blocks it. */
+  constructor(connections: { blocking: Redis; commands: Redis }, keys: Keys, holder: string) {
+    this.#blocking = connections.blocking
+    this.#commands = connections.commands
+    this.#keys = keys
+    this.holder = holder
+  }
+
+  /** Waits for the next message, at most `timeoutMs` (more than 0); null when none came. */
+  async next(timeoutMs: number): Promise<InboxMessage | null> {
+    const answer = await this.#blocking.blpop(this.#keys.inbox(this.holder), Math.max(timeoutMs, 10) / 1000)
+    return answer === null ? null : messageSchema.parse(JSON.parse(answer[1]))
+  }
+
+  /** Says that this consumer can take a job at once; holds until it is woken, says otherwise, or `ttlMs` passed. */
+  async registerIdle(ttlMs: number): Promise<void> {
+    await runScript(this.#commands, 'inbox-idle', [this.#keys.idle()], [this.holder, ttlMs])
+  }
+
+  async unregisterIdle(): Promise<void> {
+    await this.#commands.zrem(this.#keys.idle(), this.holder)
+  }
+
+  /** Removes the inbox: the consumer is closing. */
+  async close(): Promise<void> {
+    await this.#commands.multi().zrem(this.#keys.idle(), this.holder).del(this.#keys.inbox(this.holder)).exec()
+  }
+}
+
+/** Wakes up to `count` idle consumers, each once. Returns how many there were. */
+export async function wake(redis: Redis, keys: Keys, count: number): Promise<number> {
+  return z.number().parse(await runScript(redis, 'inbox-wake', [keys.idle()], [count, keys.inbox(''), inboxTtlMs]))
+}
+
+/** As `wake`, as part of a pipeline of `redis`. */
+export function queueWake(redis: Redis, pipeline: ChainableCommander, keys: Keys, count: number): void {
+  queueScript(redis, pipeline, 'inbox-wake', [keys.idle()], [count, keys.inbox(''), inboxTtlMs])
+}

@@ -1,0 +1,6 @@
+export * from './connection.js'
+export * from './inbox.js'
+export * from './keys.js'
+export * from './run-store.js'
+export * from './signals.js'
+export * from './slot-ledger.js'

@@ -1,0 +1,79 @@
+import { InvalidInputError } from '../job/errors.js'
+
+/** The prefix that every part of Switchyard uses unless configured otherwise. */
+export const defaultPrefix = '{switchyard}'
+/** The queue that every part of Switchyard uses unless configured otherwise. */
+export const defaultQueueName = 'agents'
+
+/**
+ * The names of all keys that Switchyard keeps in Redis besides BullMQ's own.
+ *
+ * A prefix holds one hash tag, so that a Redis Cluster keeps everything of a deployment in one slot: each Lua script
+ * touches several keys, and the slot ledger reaches keys (a provider's leases, a holder's inbox) that are known only
+ * while it runs.
+ */
+export class Keys {
+  /**
+   * @param prefix the deployment's own, with exactly one hash tag, such as `{switchyard}`; BullMQ gets the same.
+   * @param queueName what a wake-up and an idempotency key belong to; everything else is shared by a deployment's queues.
+   * @throws InvalidInputError when the prefix holds no hash tag, or several.
+   */
+  constructor(
+    readonly prefix: string = defaultPrefix,
+    readonly queueName: string = defaultQueueName,
+  ) {
+    if (!/^[^{}]*\{[^{}]+\}[^{}]*$/.test(prefix)) {
+      throw new InvalidInputError(`prefix: "${prefix}" must hold exactly one hash tag, such as "{switchyard}", so that a Redis Cluster keeps its keys together`)
+    }
+  }
+
+  /** Hash: a job's run record, fence, cancel request and result. */
+  run(jobId: string): string {
+    return `${this.prefix}:run:${jobId}`
+  }
+
+  /** Stream: a job's output. */
+  log(jobId: string): string {
+    return `${this.prefix}:log:${jobId}`
+  }
+
+  /** Hash: how much of each step's output is in the log stream. The lists of what may be dropped stand behind it. */
+  logAccount(jobId: string): string {
+    return `${this.prefix}:log-account:${jobId}`
+  }
+
+  /** String: the spec that an idempotency key stands for. */
+  claim(jobId: string): string {
+    return `${this.prefix}:claim:${jobId}`
+  }
+
+  /** Stream: completion events. */
+  events(): string {
+    return `${this.prefix}:events`
+  }
+
+  /** Set: the names of all providers that have ever been asked for a place. Every other key of the ledger starts with it. */
+  ledger(): string {
+    return `${this.prefix}:ledger`
+  }
+
+  /** List: grants and wake-ups for one consumer. */
+  inbox(holder: string): string {
+    return `${this.prefix}:inbox:${holder}`
+  }
+
+  /** Sorted set: consumers with a place but without a job, by the time until which they are believed. */
+  idle(): string {
+    return `${this.prefix}:idle:${this.queueName}`
+  }
+
+  /** Channel: requests to cancel supervised jobs. */
+  cancelChannel(): string {
+    return `${this.prefix}:cancel`
+  }
+
+  /** Channel: the ids of jobs that have ended. */
+  doneChannel(): string {
+    return `${this.prefix}:done`
+  }
+}

@@ -1,0 +1,30 @@
+-- include ledger
+-- Makes a reservation the job's own place: it does not expire any more.
+-- KEYS: ledger. ARGV: inbox prefix, inbox ttl, lease id, job id.
+-- Returns 1 when the lease is the job's, 0 when the job holds another one (this one is given back) or it had expired.
+local id, jobId = ARGV[3], ARGV[4]
+local lease = getLease(id)
+if not lease then return 0 end
+local held = redis.call('HGET', L .. ':jobs', jobId)
+if held == id then return 1 end
+if held and getLease(held) then
+  if not lease.jobId then
+    dropLease(id, lease)
+    expire(lease.provider)
+    grant(lease.provider)
+  end
+  return 0
+end
+if lease.jobId then return 0 end
+local expiresAt = tonumber(redis.call('ZSCORE', leasesKey(lease.provider), id))
+if expiresAt <= now then
+  dropLease(id, lease)
+  expire(lease.provider)
+  grant(lease.provider)
+  return 0
+end
+lease.jobId = jobId
+redis.call('HSET', L .. ':lease', id, cjson.encode(lease))
+redis.call('HSET', L .. ':jobs', jobId, id)
+redis.call('ZADD', leasesKey(lease.provider), '+inf', id)
+return 1

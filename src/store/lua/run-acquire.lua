@@ -1,0 +1,28 @@
+-- Takes a run over, or starts it. Raises the fence, so that the holder before can write nothing more.
+-- KEYS: run, and the other keys that a run's end lets expire: log stream, log account, claim. ARGV: holder, generation, fresh record, now in ms.
+-- Returns {'ended', result} or {'acquired', fence, record, created 0/1, cancel reason or false, cancel time or false}.
+local run = KEYS[1]
+local holder, generation, fresh, now = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4]
+local stored = redis.call('HMGET', run, 'generation', 'result', 'record')
+local known, result, record = tonumber(stored[1] or '0'), stored[2], stored[3]
+if known >= generation and result then return { 'ended', result } end
+local created = 0
+if known < generation or not record then
+  -- A retry of a whole job that had ended; a request to cancel that came before the first holder stays.
+  if result then redis.call('HDEL', run, 'result', 'reason', 'cancelReason', 'cancelAtMs', 'endedFence') end
+  record = fresh
+  created = 1
+  redis.call('HSET', run, 'generation', generation, 'record', record)
+end
+local fence = redis.call('HINCRBY', run, 'fence', 1)
+redis.call('HSET', run, 'holder', holder, 'atMs', now)
+-- A retry of an ended job: what was about to expire stays.
+for i = 1, #KEYS do redis.call('PERSIST', KEYS[i]) end
+if created == 1 and result then
+  for _, field in ipairs(redis.call('HKEYS', KEYS[3])) do
+    local channel = string.match(field, '^tail:(.*)$')
+    if channel then redis.call('PERSIST', KEYS[3] .. ':' .. channel) end
+  end
+end
+local cancel = redis.call('HMGET', run, 'cancelReason', 'cancelAtMs')
+return { 'acquired', fence, record, created, cancel[1], cancel[2] }

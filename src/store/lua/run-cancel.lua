@@ -1,0 +1,28 @@
+-- Cancels a job: ends it at once when nobody has taken it yet, asks its supervisor otherwise.
+-- KEYS: run, log stream, events, claim.
+-- ARGV: reason, now, generation that waits ('' when the caller has none to end), result, event, event id,
+--       longest event stream, retention in ms, cancel channel, done channel, job id.
+-- Returns 'cancelled', 'requested' or 'ended'.
+local run, log, events, claim = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local reason, now, waiting, retention = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[8]
+local state = redis.call('HMGET', run, 'generation', 'result', 'seq')
+local generation = tonumber(state[1] or '0')
+if state[2] and (not waiting or generation >= waiting) then return 'ended' end
+if waiting and generation < waiting then
+  local seq = tonumber(state[3] or '0') + 1
+  redis.call('HDEL', run, 'record', 'reason', 'endedFence', 'holder')
+  -- The fence goes up, so that nothing of an earlier generation can be written any more.
+  redis.call('HINCRBY', run, 'fence', 1)
+  redis.call('HSET', run, 'generation', waiting, 'result', ARGV[4], 'cancelReason', reason, 'cancelAtMs', now, 'atMs', now, 'seq', seq)
+  redis.call('XADD', events, 'MAXLEN', '~', ARGV[7], '*', 'id', ARGV[6], 'event', ARGV[5])
+  redis.call('XADD', log, seq .. '-0', 'end', '1', 't', now)
+  for _, key in ipairs({ run, log, claim }) do redis.call('PEXPIRE', key, retention) end
+  redis.call('PUBLISH', ARGV[10], ARGV[11])
+  return 'cancelled'
+end
+-- The first request counts; a second one only calls again.
+redis.call('HSETNX', run, 'cancelReason', reason)
+redis.call('HSETNX', run, 'cancelAtMs', now)
+if generation == 0 then redis.call('PEXPIRE', run, retention) end
+redis.call('PUBLISH', ARGV[9], cjson.encode({ jobId = ARGV[11], reason = redis.call('HGET', run, 'cancelReason') }))
+return 'requested'

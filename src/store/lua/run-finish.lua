@@ -1,0 +1,24 @@
+-- Ends a run: record, result and completion event in one step, so that there is never one without the others.
+-- KEYS: run, log stream, log account, events, claim.
+-- ARGV: fence, record, now, result, event, event id, longest event stream, retention in ms, done channel, job id.
+-- Returns 'lost', 'repeated' (this fence has ended it already: an answer was lost) or 'finished'.
+local run, log, account, events, claim = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local now, retention = ARGV[3], ARGV[8]
+local state = redis.call('HMGET', run, 'fence', 'result', 'endedFence', 'seq')
+if state[2] then
+  if state[3] == ARGV[1] then return 'repeated' end
+  return 'lost'
+end
+if state[1] ~= ARGV[1] then return 'lost' end
+redis.call('HSET', run, 'record', ARGV[2], 'result', ARGV[4], 'endedFence', ARGV[1], 'atMs', now, 'seq', tonumber(state[4] or '0') + 1)
+redis.call('HDEL', run, 'reason')
+redis.call('XADD', events, 'MAXLEN', '~', ARGV[7], '*', 'id', ARGV[6], 'event', ARGV[5])
+-- The last entry of a run's log: followers stop here.
+redis.call('XADD', log, (tonumber(state[4] or '0') + 1) .. '-0', 'end', '1', 't', now)
+for _, field in ipairs(redis.call('HKEYS', account)) do
+  local channel = string.match(field, '^tail:(.*)$')
+  if channel then redis.call('PEXPIRE', account .. ':' .. channel, retention) end
+end
+for _, key in ipairs({ run, log, account, claim }) do redis.call('PEXPIRE', key, retention) end
+redis.call('PUBLISH', ARGV[9], ARGV[10])
+return 'finished'

@@ -1,0 +1,305 @@
+import type { Redis } from 'ioredis'
+import { z } from 'zod'
+import { FenceLostError } from '../job/errors.js'
+import type { LogChunk } from '../job/log.js'
+import { type JobResult, jobResultSchema } from '../job/result.js'
+import { type RunRecord, runRecordSchema } from '../job/run-record.js'
+import type { Keys } from './keys.js'
+import { runScript } from './scripts.js'
+
+/** A request to cancel a job. */
+export interface CancelRequest {
+  readonly reason: string
+  /** Milliseconds since 1970. */
+  readonly atMs: number
+}
+
+/** What `acquire` found. */
+export type Acquired =
+  | {
+      readonly kind: 'acquired'
+      /** The holder's number; every write names it, and a later holder's is higher. */
+      readonly fence: number
+      readonly record: RunRecord
+      /** Whether the run starts here, with the record that the caller gave. */
+      readonly created: boolean
+      /** A request to cancel that came before; the holder must see to it first. */
+      readonly cancel: CancelRequest | null
+    }
+  | { readonly kind: 'ended'; readonly result: JobResult }
+
+/** What Redis holds of a job's current run. */
+export interface StoredRun {
+  readonly generation: number
+  readonly fence: number
+  /** The consumer that took it last; null when it was cancelled before anybody took it. */
+  readonly holder: string | null
+  /** Null when it was cancelled before anybody took it. */
+  readonly record: RunRecord | null
+  /** Why it does not move, such as "waiting for capacity: …". */
+  readonly reason: string | null
+  readonly cancel: CancelRequest | null
+  /** Not null once the run has ended. */
+  readonly result: JobResult | null
+  /** When it was written last, in milliseconds since 1970 by the writer's clock. */
+  readonly atMs: number
+}
+
+/** A completion event as the store takes it: its JSON is appended to the event stream under its id. */
+export type StoredEvent = { readonly id: string } | string
+
+export interface RunStoreOptions {
+  /** How long an ended job's record, result and log are kept, in milliseconds. Default: 7 days. */
+  readonly retentionMs?: number | undefined
+  /** How much of each step's stdout and stderr the log stream keeps: half of it from the start, half from the end. Default: 16 MiB. */
+  readonly logMaxBytesPerStream?: number | undefined
+  /** About how many completion events the stream keeps. Default: 100,000. */
+  readonly eventsMaxLength?: number | undefined
+  /** The clock; milliseconds since 1970. */
+  readonly now?: (() => number) | undefined
+}
+
+const defaults = { retentionMs: 7 * 24 * 60 * 60 * 1000, logMaxBytesPerStream: 16 * 1024 * 1024, eventsMaxLength: 100_000 }
+/** Output is cut into pieces of this size, so that a full log can drop its middle finely and a reader needs little memory. */
+const maxPieceBytes = 64 * 1024
+
+const nullable = z.string().nullable()
+const acquireReply = z.union([
+  z.tuple([z.literal('ended'), z.string()]),
+  z.tuple([z.literal('acquired'), z.number(), z.string(), z.number(), nullable, nullable]),
+])
+const saveReply = z.union([z.tuple([z.literal('lost')]), z.tuple([z.literal('saved'), nullable, nullable, z.number()])])
+const hashSchema = z.object({
+  generation: z.coerce.number().int().min(1),
+  fence: z.coerce.number().int().min(0),
+  holder: z.string().optional(),
+  record: z.string().optional(),
+  reason: z.string().optional(),
+  cancelReason: z.string().optional(),
+  cancelAtMs: z.coerce.number().optional(),
+  result: z.string().optional(),
+  atMs: z.coerce.number(),
+})
+
+/**
+ * The run records: one Redis hash per job, written by Lua only.
+ *
+ * A run is not there → `acquire` → held (fence n) → `acquire` by another → held (fence n + 1) … → `finish` → ended, and
+ * after the retention gone. A cancelled job that nobody had taken goes to ended at once. A retry of an ended job has a
+ * higher generation and starts over in the same hash; fences go on rising over generations.
+ *
+ * Writes name the fence; with any other than the current one they throw FenceLostError and change nothing. All writes
+ * bear being sent twice (a connection that lost an answer repeats its commands in order).
+ */
+export class RunStore {
+  readonly #redis: Redis
+  readonly #keys: Keys
+  readonly #retentionMs: number
+  readonly #logHalfBytes: number
+  readonly #eventsMaxLength: number
+  readonly #now: () => number
+  /** Numbers this process's appends; see lua/run-save.lua. */
+  #calls = 0
+
+  constructor(redis: Redis, keys: Keys, options: RunStoreOptions = {}) {
+    this.#redis = redis
+    this.#keys = keys
+    this.#retentionMs = options.retentionMs ?? defaults.retentionMs
+    this.#logHalfBytes = Math.max(Math.floor((options.logMaxBytesPerStream ?? defaults.logMaxBytesPerStream) / 2), 1024)
+    this.#eventsMaxLength = options.eventsMaxLength ?? defaults.eventsMaxLength
+    this.#now = options.now ?? Date.now
+  }
+
+  /**
+   * Takes a job: starts its run with `fresh` when there is none for that generation, takes it over otherwise. Whoever
+   * held it before can write nothing from then on.
+   * @param request.holder the consumer's id.
+   */
+  async acquire(jobId: string, request: { holder: string; fresh: RunRecord }): Promise<Acquired> {
+    const reply = acquireReply.parse(
+      await runScript(
+        this.#redis,
+        'run-acquire',
+        [this.#keys.run(jobId), this.#keys.log(jobId), this.#keys.logAccount(jobId), this.#keys.claim(jobId)],
+        [request.holder, request.fresh.generation, JSON.stringify(request.fresh), this.#now()],
+      ),
+    )
+    if (reply[0] === 'ended') return { kind: 'ended', result: jobResultSchema.parse(JSON.parse(reply[1])) }
+    const [, fence, record, created, reason, atMs] = reply
+    return {
+      kind: 'acquired',
+      fence,
+      record: runRecordSchema.parse(JSON.parse(record)),
+      created: created === 1,
+      cancel: toCancel(reason, atMs),
+    }
+  }
+
+  /**
+   * Saves the record.
+   * @param reason why the job does not move; null says that it does; left out, what was said before stays.
+   * @throws FenceLostError when another holder has the job, or it has ended.
+   */
+  async save(jobId: string, fence: number, record: RunRecord, reason?: string | null): Promise<{ cancel: CancelRequest | null }> {
+    return await this.#write(jobId, fence, record, reason, [])
+  }
+
+  /**
+   * Saves the record and appends output in one step. The record's offsets must stand behind the chunks', so that a
+   * takeover at any moment goes on with the very next byte. Bytes of stdout and stderr that are in the log already
+   * (by attempt, step, stream and offset) are left out.
+   * @throws FenceLostError when another holder has the job, or it has ended; then nothing is appended.
+   */
+  async append(
+    jobId: string,
+    fence: number,
+    record: RunRecord,
+    chunks: readonly LogChunk[],
+    reason?: string | null,
+  ): Promise<{ cancel: CancelRequest | null }> {
+    return await this.#write(jobId, fence, record, reason, chunks)
+  }
+
+  async #write(
+    jobId: string,
+    fence: number,
+    record: RunRecord,
+    reason: string | null | undefined,
+    chunks: readonly LogChunk[],
+  ): Promise<{ cancel: CancelRequest | null }> {
+    const reasonMode = reason === undefined ? 'keep' : reason === null ? 'clear' : 'set'
+    this.#calls += 1
+    const reply = saveReply.parse(
+      await runScript(
+        this.#redis,
+        'run-save',
+        [this.#keys.run(jobId), this.#keys.log(jobId), this.#keys.logAccount(jobId)],
+        [
+          fence,
+          JSON.stringify(record),
+          this.#now(),
+          reasonMode,
+          reason ?? '',
+          this.#calls,
+          this.#logHalfBytes,
+          ...chunks.flatMap(pieces).flatMap((chunk) => [chunk.step, chunk.stream, chunk.attempt, chunk.offset, Buffer.from(chunk.data)]),
+        ],
+      ),
+    )
+    if (reply[0] === 'lost') throw new FenceLostError(jobId)
+    return { cancel: toCancel(reply[1], reply[2]) }
+  }
+
+  /**
+   * Ends the run: record, result and completion event in one step, and the retention starts. A second call of the
+   * same holder does nothing: its first answer was lost.
+   * @throws FenceLostError when another holder has the job, or has ended it.
+   */
+  async finish(jobId: string, fence: number, record: RunRecord, result: JobResult, event: StoredEvent): Promise<void> {
+    const { id, json } = eventParts(event)
+    const reply = await runScript(
+      this.#redis,
+      'run-finish',
+      [this.#keys.run(jobId), this.#keys.log(jobId), this.#keys.logAccount(jobId), this.#keys.events(), this.#keys.claim(jobId)],
+      [
+        fence,
+        JSON.stringify(record),
+        this.#now(),
+        JSON.stringify(result),
+        json,
+        id,
+        this.#eventsMaxLength,
+        this.#retentionMs,
+        this.#keys.doneChannel(),
+        jobId,
+      ],
+    )
+    if (reply === 'lost') throw new FenceLostError(jobId)
+  }
+
+  /**
+   * Cancels a job from any process.
+   * @param waiting what to end the job with when nobody has taken it yet (its generation is 1 unless given); null when
+   * the caller knows that it is supervised.
+   * @returns `cancelled`: it ended here; `requested`: its supervisor has been asked, now or at the next takeover;
+   * `ended`: it had ended before.
+   */
+  async cancel(
+    jobId: string,
+    reason: string,
+    waiting: { result: JobResult; event: StoredEvent; generation?: number } | null,
+  ): Promise<'cancelled' | 'requested' | 'ended'> {
+    const event = waiting === null ? { id: '', json: '' } : eventParts(waiting.event)
+    return z.enum(['cancelled', 'requested', 'ended']).parse(
+      await runScript(
+        this.#redis,
+        'run-cancel',
+        [this.#keys.run(jobId), this.#keys.log(jobId), this.#keys.events(), this.#keys.claim(jobId)],
+        [
+          reason,
+          this.#now(),
+          waiting === null ? '' : (waiting.generation ?? 1),
+          waiting === null ? '' : JSON.stringify(waiting.result),
+          event.json,
+          event.id,
+          this.#eventsMaxLength,
+          this.#retentionMs,
+          this.#keys.cancelChannel(),
+          this.#keys.doneChannel(),
+          jobId,
+        ],
+      ),
+    )
+  }
+
+  /** What Redis holds of a job's run; null when nobody has taken it, or it is past its retention. */
+  async read(jobId: string): Promise<StoredRun | null> {
+    return parseRun(await this.#redis.hgetall(this.#keys.run(jobId)))
+  }
+
+  /** As `read`, for many jobs in one round trip; in the order asked for. */
+  async readMany(jobIds: readonly string[]): Promise<(StoredRun | null)[]> {
+    if (jobIds.length === 0) return []
+    const pipeline = this.#redis.pipeline()
+    for (const jobId of jobIds) pipeline.hgetall(this.#keys.run(jobId))
+    const answers = (await pipeline.exec()) ?? []
+    return answers.map(([error, hash]) => {
+      if (error !== null) throw error
+      return parseRun(z.record(z.string(), z.string()).parse(hash))
+    })
+  }
+}
+
+function parseRun(hash: Record<string, string>): StoredRun | null {
+  // Without a generation it is only a request to cancel that waits for its job's first holder.
+  if (hash['generation'] === undefined) return null
+  const run = hashSchema.parse(hash)
+  return {
+    generation: run.generation,
+    fence: run.fence,
+    holder: run.holder ?? null,
+    record: run.record === undefined ? null : runRecordSchema.parse(JSON.parse(run.record)),
+    reason: run.reason ?? null,
+    cancel: run.cancelReason === undefined ? null : { reason: run.cancelReason, atMs: run.cancelAtMs ?? run.atMs },
+    result: run.result === undefined ? null : jobResultSchema.parse(JSON.parse(run.result)),
+    atMs: run.atMs,
+  }
+}
+
+function toCancel(reason: string | null, atMs: string | null): CancelRequest | null {
+  return reason === null ? null : { reason, atMs: Number(atMs ?? 0) }
+}
+
+function eventParts(event: StoredEvent): { id: string; json: string } {
+  if (typeof event !== 'string') return { id: event.id, json: JSON.stringify(event) }
+  return { id: z.object({ id: z.string() }).parse(JSON.parse(event)).id, json: event }
+}
+
+function pieces(chunk: LogChunk): LogChunk[] {
+  if (chunk.data.length <= maxPieceBytes) return [chunk]
+  const cut: LogChunk[] = []
+  for (let start = 0; start < chunk.data.length; start += maxPieceBytes) {
+    cut.push({ ...chunk, offset: chunk.offset + start, data: chunk.data.subarray(start, start + maxPieceBytes) })
+  }
+  return cut
+}

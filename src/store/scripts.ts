@@ -1,0 +1,75 @@
+import { readFileSync, readdirSync } from 'node:fs'
+import type { ChainableCommander, Redis } from 'ioredis'
+
+/**
+ * The Lua scripts of ./lua, loaded once. A first line `-- include NAME` puts another file before a script: Redis has no
+ * modules, and the ledger's scripts share one body of rules.
+ */
+const folder = new URL('./lua/', import.meta.url)
+
+/** A script's name is its file's, without `.lua`. */
+export type ScriptName =
+  | 'run-acquire'
+  | 'run-save'
+  | 'run-finish'
+  | 'run-cancel'
+  | 'ledger-reserve'
+  | 'ledger-bind'
+  | 'ledger-release'
+  | 'ledger-renew'
+  | 'ledger-loads'
+  | 'inbox-idle'
+  | 'inbox-wake'
+  | 'claim'
+
+const sources = new Map<string, string>()
+for (const file of readdirSync(folder)) {
+  if (file.endsWith('.lua')) sources.set(file.slice(0, -'.lua'.length), readFileSync(new URL(file, folder), 'utf8'))
+}
+
+function sourceOf(name: string): string {
+  const source = sources.get(name)
+  if (source === undefined) throw new Error(`the Lua script ${name}.lua is missing beside the store; the build did not copy it`)
+  const included = /^-- include (\S+)\n/.exec(source)?.[1]
+  return included === undefined ? source : `${sourceOf(included)}\n${source}`
+}
+
+type Command = (...args: (string | number | Buffer)[]) => Promise<unknown>
+const commandName = (name: ScriptName) => `switchyard:${name}`
+const prepared = new WeakSet<Redis>()
+
+function prepare(redis: Redis): void {
+  if (prepared.has(redis)) return
+  for (const name of sources.keys()) redis.defineCommand(commandName(name as ScriptName), { lua: sourceOf(name) })
+  prepared.add(redis)
+}
+
+/** Runs a script: one round trip, by its digest (ioredis sends the text when Redis does not know it yet). */
+export async function runScript(
+  redis: Redis,
+  name: ScriptName,
+  keys: readonly string[],
+  args: readonly (string | number | Buffer)[],
+): Promise<unknown> {
+  prepare(redis)
+  return await commandOf(redis, name)(keys.length, ...keys, ...args)
+}
+
+/** Queues a script on a pipeline of `redis`; its answer comes with the pipeline's. */
+export function queueScript(
+  redis: Redis,
+  pipeline: ChainableCommander,
+  name: ScriptName,
+  keys: readonly string[],
+  args: readonly (string | number | Buffer)[],
+): void {
+  prepare(redis)
+  void commandOf(pipeline, name)(keys.length, ...keys, ...args)
+}
+
+function commandOf(target: object, name: ScriptName): Command {
+  // ioredis adds defined commands as methods at run time; its types can't know them.
+  const command = (target as Record<string, unknown>)[commandName(name)]
+  if (typeof command !== 'function') throw new Error(`the script ${name} is not defined on this connection`)
+  return command.bind(target) as Command
+}

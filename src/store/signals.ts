@@ -1,0 +1,64 @@
+import type { Redis } from 'ioredis'
+import { z } from 'zod'
+import type { Keys } from './keys.js'
+
+const cancelSchema = z.object({ jobId: z.string(), reason: z.string() })
+
+/**
+ * A process's one pub/sub connection: requests to cancel, and the ends of jobs. Pub/sub is at most once: whatever is
+ * said here is also in the run record, and `onReconnect` says when something may have been missed.
+ */
+export class Signals {
+  readonly #subscriber: Redis
+  readonly #keys: Keys
+  readonly #cancelHandlers = new Set<(jobId: string, reason: string) => void>()
+  readonly #doneHandlers = new Set<(jobId: string) => void>()
+  readonly #reconnectHandlers = new Set<() => void>()
+
+  /** @param subscriber a connection of its own, made for the purpose `subscriber`; `close` closes it. */
+  constructor(subscriber: Redis, keys: Keys) {
+    this.#subscriber = subscriber
+    this.#keys = keys
+    subscriber.on('message', this.#onMessage)
+    subscriber.on('ready', this.#onReady)
+  }
+
+  /** Calls `handler` for each request to cancel a supervised job, of any consumer. Returns how to stop. */
+  async onCancel(handler: (jobId: string, reason: string) => void): Promise<() => void> {
+    this.#cancelHandlers.add(handler)
+    await this.#subscriber.subscribe(this.#keys.cancelChannel())
+    return () => void this.#cancelHandlers.delete(handler)
+  }
+
+  /** Calls `handler` for each job that ends. Returns how to stop. */
+  async onDone(handler: (jobId: string) => void): Promise<() => void> {
+    this.#doneHandlers.add(handler)
+    await this.#subscriber.subscribe(this.#keys.doneChannel())
+    return () => void this.#doneHandlers.delete(handler)
+  }
+
+  /** Calls `handler` after each reconnect: look into the records of the jobs that matter. Returns how to stop. */
+  onReconnect(handler: () => void): () => void {
+    this.#reconnectHandlers.add(handler)
+    return () => void this.#reconnectHandlers.delete(handler)
+  }
+
+  /** Stops and closes the connection. */
+  close(): void {
+    this.#subscriber.off('message', this.#onMessage).off('ready', this.#onReady)
+    this.#subscriber.disconnect()
+  }
+
+  readonly #onMessage = (channel: string, message: string): void => {
+    if (channel === this.#keys.doneChannel()) {
+      for (const handler of this.#doneHandlers) handler(message)
+    } else if (channel === this.#keys.cancelChannel()) {
+      const { jobId, reason } = cancelSchema.parse(JSON.parse(message))
+      for (const handler of this.#cancelHandlers) handler(jobId, reason)
+    }
+  }
+
+  readonly #onReady = (): void => {
+    for (const handler of this.#reconnectHandlers) handler()
+  }
+}

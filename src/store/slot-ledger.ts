@@ -1,0 +1,191 @@
+import type { Redis } from 'ioredis'
+import { z } from 'zod'
+import { FenceLostError, InvalidInputError } from '../job/errors.js'
+import { inboxTtlMs } from './inbox.js'
+import type { Keys } from './keys.js'
+import { runScript, type ScriptName } from './scripts.js'
+
+/** What a job takes of a provider's pool besides one sandbox. */
+export interface SlotDemand {
+  /** vCPUs, to a thousandth. */
+  readonly cpu: number
+  readonly memoryMiB: number
+}
+
+/** How much of a provider this deployment may use at once. */
+export interface ProviderLimit {
+  /** The configured name. */
+  readonly provider: string
+  readonly sandboxes: number
+  /** vCPUs, for a provider that sells a pool of them. */
+  readonly cpu?: number | undefined
+  /** Memory, for a provider that sells a pool of it. */
+  readonly memoryMiB?: number | undefined
+}
+
+/** What a provider holds now. */
+export interface ProviderLoad {
+  readonly provider: string
+  /** The limit in force, in sandboxes. */
+  readonly limit: number
+  /** Places taken: reserved or held by jobs. */
+  readonly used: number
+  /** Reservations that wait for a place here (each may wait at several providers). */
+  readonly waiting: number
+  readonly cpu: number
+  readonly cpuLimit: number | null
+  readonly memoryMiB: number
+  readonly memoryMiBLimit: number | null
+}
+
+export interface ReserveRequest {
+  /** Chosen by the caller, unique; asking again with the same id never takes two places. */
+  readonly leaseId: string
+  /** The consumer whose inbox gets a grant. */
+  readonly holder: string
+  /** In order of preference: the first with room is taken. */
+  readonly candidates: readonly ProviderLimit[]
+  readonly demand: SlotDemand
+  /** How long the reservation, or the wait for one, lives without `bind`, `renew` or another `reserve`, in milliseconds. */
+  readonly ttlMs: number
+  /** Wait when all are full: lower ranks first (0 to 1,048,575), then in order of arrival. */
+  readonly wait?: { readonly rank: number } | undefined
+}
+
+/** A place that a job holds. */
+export interface JobLease {
+  readonly leaseId: string
+  readonly provider: string
+  readonly demand: SlotDemand
+}
+
+const loadsSchema = z.array(
+  z.strictObject({
+    provider: z.string(),
+    limit: z.number(),
+    used: z.number(),
+    waiting: z.number(),
+    milliCpu: z.number(),
+    milliCpuLimit: z.number().nullable(),
+    memoryMiB: z.number(),
+    memoryMiBLimit: z.number().nullable(),
+  }),
+)
+const leaseSchema = z.object({ provider: z.string(), milliCpu: z.number(), memoryMiB: z.number() })
+const reserveReply = z.tuple([z.string(), z.string()])
+
+/**
+ * Who holds which place at which provider, shared by all consumers of a deployment. Every call is one Lua script, so
+ * one round trip, and the sum of places is never over a limit at any instant.
+ *
+ * A place goes through: waiting → reserved (expires after `ttlMs`) → bound to a job (until released). A place that
+ * becomes free goes to the first waiter who can use it within the same script, and that waiter alone is told, through
+ * its inbox: nobody races for it. A grant that its holder does not bind or renew in time expires and goes to the next;
+ * expiry is looked at by every script that touches the provider, at the latest by the next waiter's own asking again
+ * (once a second is enough). Times are Redis's own, so the consumers' clocks don't matter.
+ *
+ * A limit below what is in use takes nothing away; nothing new is granted until enough is released.
+ * Waiters whose demand does not fit a pool's rest are passed over by smaller ones behind them.
+ */
+export class SlotLedger {
+  readonly #redis: Redis
+  readonly #keys: Keys
+
+  constructor(redis: Redis, keys: Keys) {
+    this.#redis = redis
+    this.#keys = keys
+  }
+
+  /**
+   * Takes a place at the first candidate with room; with `wait`, enrols a waiter when there is none.
+   * @returns the provider, or null; and what each candidate holds afterwards.
+   */
+  async reserve(request: ReserveRequest): Promise<{ provider: string | null; loads: ProviderLoad[] }> {
+    const rank = request.wait?.rank
+    if (rank !== undefined && !(Number.isInteger(rank) && rank >= 0 && rank < 2 ** 20)) {
+      throw new InvalidInputError(`rank: ${rank} must be a whole number from 0 to 1048575`)
+    }
+    if (request.candidates.length === 0) throw new InvalidInputError('candidates: is empty; give at least one provider to reserve a place at')
+    const [provider, loads] = reserveReply.parse(
+      await this.#run('ledger-reserve', [
+        request.leaseId,
+        request.holder,
+        milli(request.demand.cpu),
+        request.demand.memoryMiB,
+        request.ttlMs,
+        rank ?? '',
+        ...request.candidates.flatMap((candidate) => [
+          candidate.provider,
+          candidate.sandboxes,
+          candidate.cpu === undefined ? '' : milli(candidate.cpu),
+          candidate.memoryMiB ?? '',
+        ]),
+      ]),
+    )
+    return { provider: provider === '' ? null : provider, loads: parseLoads(loads) }
+  }
+
+  /**
+   * Makes a reservation the job's place: from now on it does not expire and is freed by `release` only.
+   * @returns false when it is not the job's: either the job holds another place already (see `leaseOf`; this one has
+   * been given back), or the reservation had expired.
+   */
+  async bind(leaseId: string, jobId: string): Promise<boolean> {
+    return (await this.#run('ledger-bind', [leaseId, jobId])) === 1
+  }
+
+  /**
+   * Gives a place back, whoever holds it; the first waiter who can use it has it when this returns. Unknown ids do nothing.
+   * @param guard releases only while this fence is the job's, so that a holder that was away can't free its successor's place.
+   * @throws FenceLostError when it is not.
+   */
+  async release(leaseId: string, guard?: { jobId: string; fence: number }): Promise<void> {
+    const runKeys = guard === undefined ? [] : [this.#keys.run(guard.jobId)]
+    const answer = await this.#run('ledger-release', [leaseId, 'all', guard?.fence ?? ''], runKeys)
+    if (guard !== undefined && answer === 'lost') throw new FenceLostError(guard.jobId)
+  }
+
+  /** Stops waiting, and gives back a grant that crossed it; a place that a job holds stays. */
+  async withdraw(leaseId: string): Promise<void> {
+    await this.#run('ledger-release', [leaseId, 'unbound', ''])
+  }
+
+  /**
+   * Keeps a holder's reservations and waiters for another `ttlMs`; places that jobs hold need no renewal.
+   * @returns the ids that are not this holder's any more: expired and gone to somebody else.
+   */
+  async renew(holder: string, leaseIds: readonly string[], ttlMs: number): Promise<string[]> {
+    return z.array(z.string()).parse(await this.#run('ledger-renew', [holder, ttlMs, ...leaseIds]))
+  }
+
+  /** The place that a job holds, or null. */
+  async leaseOf(jobId: string): Promise<JobLease | null> {
+    const leaseId = await this.#redis.hget(`${this.#keys.ledger()}:jobs`, jobId)
+    if (leaseId === null) return null
+    const text = await this.#redis.hget(`${this.#keys.ledger()}:lease`, leaseId)
+    if (text === null) return null
+    const lease = leaseSchema.parse(JSON.parse(text))
+    return { leaseId, provider: lease.provider, demand: { cpu: lease.milliCpu / 1000, memoryMiB: lease.memoryMiB } }
+  }
+
+  /** What the given providers hold; every provider that was ever asked for when none are given. */
+  async loads(providers: readonly Pick<ProviderLimit, 'provider'>[] = []): Promise<ProviderLoad[]> {
+    return parseLoads(z.string().parse(await this.#run('ledger-loads', providers.map(({ provider }) => provider))))
+  }
+
+  async #run(name: ScriptName, args: readonly (string | number)[], moreKeys: readonly string[] = []): Promise<unknown> {
+    return await runScript(this.#redis, name, [this.#keys.ledger(), ...moreKeys], [this.#keys.inbox(''), inboxTtlMs, ...args])
+  }
+}
+
+function milli(cpu: number): number {
+  return Math.round(cpu * 1000)
+}
+
+function parseLoads(text: string): ProviderLoad[] {
+  return loadsSchema.parse(JSON.parse(text)).map(({ milliCpu, milliCpuLimit, ...load }) => ({
+    ...load,
+    cpu: milliCpu / 1000,
+    cpuLimit: milliCpuLimit === null ? null : milliCpuLimit / 1000,
+  }))
+}
