@@ -69,6 +69,7 @@ interface Entry<Details> {
   readonly processes: Set<HostedProcess>
   expiry: NodeJS.Timeout | undefined
   ending: Promise<void> | undefined
+  readonly onEnding: ((reason: EndReason) => void) | undefined
   readonly onEnd: ((reason: EndReason) => void) | undefined
 }
 
@@ -95,6 +96,8 @@ export class SandboxHost<Details> {
     details: Details
     lifetimeMs: number
     network?: 'open' | 'none'
+    /** Called once, whatever ends it, before its processes are killed: the moment to break its streams as a dying machine would. */
+    onEnding?: (reason: EndReason) => void
     /** Called once, whatever ended it, when its processes are dead. */
     onEnd?: (reason: EndReason) => void
   }): Promise<HostedSandbox<Details>> {
@@ -105,7 +108,7 @@ export class SandboxHost<Details> {
       const place = await this.open(options.id, options.network ?? 'open')
       const createdAtMs = Date.now()
       const sandbox = { id: options.id, details: options.details, home: place.home, createdAtMs, expiresAtMs: createdAtMs + options.lifetimeMs, endedAtMs: undefined, endReason: undefined }
-      const entry: Entry<Details> = { sandbox, place, processes: new Set(), expiry: undefined, ending: undefined, onEnd: options.onEnd }
+      const entry: Entry<Details> = { sandbox, place, processes: new Set(), expiry: undefined, ending: undefined, onEnding: options.onEnding, onEnd: options.onEnd }
       this.entries.set(options.id, entry)
       this.created += 1
       this.armExpiry(entry)
@@ -203,6 +206,7 @@ export class SandboxHost<Details> {
 
   private async end(entry: Entry<Details>, reason: EndReason): Promise<void> {
     clearTimeout(entry.expiry)
+    entry.onEnding?.(reason)
     try {
       await entry.place.close()
     } finally {
