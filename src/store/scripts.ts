@@ -21,6 +21,7 @@ export type ScriptName =
   | 'inbox-idle'
   | 'inbox-wake'
   | 'claim'
+  | 'events-prune'
 
 const sources = new Map<string, string>()
 for (const file of readdirSync(folder)) {

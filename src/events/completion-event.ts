@@ -1,0 +1,55 @@
+import { CloudEvent } from 'cloudevents'
+import { z } from 'zod'
+import { parseInput } from '../job/explain.js'
+import { type JobResult, jobResultSchema } from '../job/result.js'
+
+/** What events name as their source unless configured otherwise. */
+export const defaultEventSource = '/switchyard'
+
+/** What is told when a job has ended: CloudEvents 1.0 in JSON. */
+export const completionEventSchema = z.strictObject({
+  specversion: z.literal('1.0'),
+  /** The same for the same end of the same run, however often it is delivered: `<job id>.<generation>`. */
+  id: z.string(),
+  /** The deployment, as a URI reference. */
+  source: z.string(),
+  type: z.enum(['dev.switchyard.job.succeeded', 'dev.switchyard.job.failed', 'dev.switchyard.job.cancelled']),
+  /** The job's id. */
+  subject: z.string(),
+  time: z.iso.datetime(),
+  datacontenttype: z.literal('application/json'),
+  data: jobResultSchema,
+})
+export type CompletionEvent = z.output<typeof completionEventSchema>
+
+/**
+ * The event of a job's end.
+ * @param options.generation the run's, from its record; 1 when left out.
+ * @param options.source the deployment, as a URI reference such as `/switchyard/production`.
+ * @throws InvalidInputError when the source is no URI reference, or the result no result.
+ */
+export function completionEvent(
+  result: JobResult,
+  options: { source?: string; generation?: number; now?: () => number } = {},
+): CompletionEvent {
+  const event = new CloudEvent<JobResult>({
+    id: completionEventId(result.jobId, options.generation ?? 1),
+    source: options.source ?? defaultEventSource,
+    type: `dev.switchyard.job.${result.status}`,
+    subject: result.jobId,
+    time: new Date((options.now ?? Date.now)()).toISOString(),
+    datacontenttype: 'application/json',
+    data: result,
+  })
+  return parseCompletionEvent(event.toJSON())
+}
+
+/** The id of the event of a run's end, so that a receiver which keeps ids can tell what it has seen. */
+export function completionEventId(jobId: string, generation: number): string {
+  return `${jobId}.${generation}`
+}
+
+/** @throws InvalidInputError when it is not a completion event. */
+export function parseCompletionEvent(value: unknown): CompletionEvent {
+  return parseInput(completionEventSchema, value, 'completion event')
+}
