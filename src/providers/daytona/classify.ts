@@ -1,0 +1,222 @@
+import { InfrastructureError, errorMessage, type InfrastructureErrorKind } from '../../job/errors.js'
+import type { DaytonaResources } from './create-params.js'
+
+/**
+ * Sorts what the Daytona SDK throws into the one vocabulary. By case, the first that fits:
+ *
+ * | raw | sorted |
+ * |---|---|
+ * | 400 "Total CPU (memory, disk, GPU) limit exceeded. Maximum allowed: N" | `capacity`; `invalid` when the request alone is above N |
+ * | 400 "… limit (quota) reached (exceeded)", "No available runners", code `NO_AVAILABLE_RUNNERS` | `capacity` |
+ * | 429 | `rate-limited`, with the wait of `retry-after-sandbox-create` or of any other `retry-after…` header |
+ * | 401; 403 (also a suspended organisation) | `auth` |
+ * | 408 and 504 from the daemon (`exec`: its own limit on the command) | `timeout` |
+ * | 408, 504 otherwise | `transient` |
+ * | 400 `SANDBOX_NOT_STARTED`, 400 or 409 "state change in progress", other 409 | `transient` |
+ * | 404 and 410 of a sandbox | `transient`: only a `get` may say that it is lost, see `mayBeLost` |
+ * | 400, 404, 413, 422 otherwise | `invalid` |
+ * | 503; connection refused, host unknown or unreachable | `provider-down` |
+ * | 500, 502 and every other 5xx; connection reset; the SDK's own HTTP deadline | `transient` |
+ * | "Timeout" of the SDK's own waiting (create, delete) | `timeout` |
+ * | arguments that the SDK refused before sending anything | `invalid` |
+ * | no credentials given to the SDK | `auth` |
+ * | anything else | `transient` |
+ *
+ * Nothing here says `sandbox-lost`: the provider does, after `get` has confirmed it.
+ */
+export function classify(raw: unknown, context: ClassifyContext): InfrastructureError {
+  if (raw instanceof InfrastructureError) return raw
+  const error = readError(raw)
+  const sorted = sort(error, context)
+  const detail = describe(error, context)
+  const mend = sorted.mend === undefined ? '' : `; ${sorted.mend}`
+  return new InfrastructureError({
+    kind: sorted.kind,
+    source: context.source,
+    message: `${context.source}: ${context.call} failed: ${detail}${mend}`,
+    retryAfterMs: sorted.kind === 'rate-limited' ? retryAfterMs(error.headers) : undefined,
+    // The daemon's answers may repeat the command or its environment, so they go no further.
+    cause: context.call === 'exec' ? undefined : raw,
+  })
+}
+
+/** The SDK calls that can fail, as messages name them. */
+export type DaytonaCall = 'create' | 'get' | 'exec' | 'kill' | 'list' | 'extend' | 'check'
+
+export interface ClassifyContext {
+  readonly source: string
+  readonly call: DaytonaCall
+  /** What a create asked for, to tell a full pool from a request that is too large for it. */
+  readonly resources?: DaytonaResources | undefined
+  /** Names the API key's variable in the mend of an `auth` error. */
+  readonly apiKeyEnv: string
+  /** Never repeated in a message. */
+  readonly apiKey?: string | undefined
+}
+
+/**
+ * Whether an error of a call to a known sandbox may mean that the sandbox is gone. Daytona shows that as 400, 401, 403,
+ * 404, 410 or a gateway's error, and every one of these has other causes too: ask `get`.
+ */
+export function mayBeLost(raw: unknown): boolean {
+  if (raw instanceof InfrastructureError) return false
+  const { status, name } = readError(raw)
+  if (status === undefined) return name === 'DaytonaConnectionError'
+  return [400, 401, 403, 404, 409, 410].includes(status) || (status >= 500 && status !== 504)
+}
+
+/** Whether Daytona says that there is no such sandbox; to be believed only of a `get` on the control plane. */
+export function isNotFound(raw: unknown): boolean {
+  return readError(raw).status === 404
+}
+
+/** Whether a create was refused because its name is taken. */
+export function isConflict(raw: unknown): boolean {
+  return readError(raw).status === 409
+}
+
+/** Whether the sandbox is in between two states, where Daytona refuses every change: wait and try again. */
+export function isStateChange(raw: unknown): boolean {
+  const { status, message } = readError(raw)
+  return (status === 400 || status === 409) && /state change in progress|is in a state transition/i.test(message)
+}
+
+interface RawError {
+  readonly name: string
+  readonly message: string
+  readonly status: number | undefined
+  readonly code: string | undefined
+  readonly origin: string | undefined
+  readonly headers: unknown
+}
+
+interface Sorted {
+  readonly kind: InfrastructureErrorKind
+  readonly mend?: string
+}
+
+/** Reads the SDK's errors by their shape: its classes can't be imported without loading it. */
+function readError(raw: unknown): RawError {
+  const fields: Readonly<Record<string, unknown>> = typeof raw === 'object' && raw !== null ? { ...raw } : {}
+  return {
+    name: raw instanceof Error ? raw.name : '',
+    message: errorMessage(raw),
+    status: typeof fields.statusCode === 'number' ? fields.statusCode : undefined,
+    code: typeof fields.code === 'string' ? fields.code : undefined,
+    origin: typeof fields.source === 'string' ? fields.source : undefined,
+    headers: fields.headers,
+  }
+}
+
+function sort(error: RawError, context: ClassifyContext): Sorted {
+  if (error.status === undefined) return sortWithoutStatus(error, context)
+  if (error.status >= 500) return sortServerError(error, context)
+  return sortClientError(error, error.status, context)
+}
+
+function sortClientError(error: RawError, status: number, context: ClassifyContext): Sorted {
+  const ofSandbox = context.call === 'exec' || context.call === 'get' || context.call === 'kill' || context.call === 'extend'
+  switch (status) {
+    case 401:
+      return { kind: 'auth', mend: `check the API key in ${context.apiKeyEnv}` }
+    case 403:
+      return { kind: 'auth', mend: `check the permissions of the API key in ${context.apiKeyEnv}, and that the organisation is not suspended` }
+    case 408:
+      return { kind: context.call === 'exec' ? 'timeout' : 'transient' }
+    case 409:
+      return { kind: 'transient' }
+    case 429:
+      return { kind: 'rate-limited' }
+    case 404:
+    case 410:
+      return ofSandbox ? { kind: 'transient' } : { kind: 'invalid', mend: 'check the names of the image, the snapshot and the target' }
+    case 400:
+      return sortBadRequest(error, context)
+    default:
+      return { kind: 'invalid', mend: 'the request can\'t succeed as it is' }
+  }
+}
+
+/** A 400 is Daytona's answer to a full pool, to a sandbox that is not there, and to a request that is wrong. */
+function sortBadRequest(error: RawError, context: ClassifyContext): Sorted {
+  const quota = /total (cpu|memory|disk|gpu) limit exceeded(?:.*?maximum allowed: *(\d+(?:\.\d+)?))?/i.exec(error.message)
+  if (quota !== null) {
+    const wanted = requested(context.resources, quota[1])
+    const allowed = quota[2] === undefined ? undefined : Number(quota[2])
+    if (wanted !== undefined && allowed !== undefined && wanted > allowed) {
+      return { kind: 'invalid', mend: `this job alone asks for ${wanted}; lower its resources, or raise the organisation's limits` }
+    }
+    return { kind: 'capacity' }
+  }
+  if (error.code === 'NO_AVAILABLE_RUNNERS' || /no available runners/i.test(error.message)) return { kind: 'capacity' }
+  if (/(sandbox|sandboxes|resource)\b.*\b(limit|quota) (reached|exceeded)/i.test(error.message)) return { kind: 'capacity' }
+  if (error.code === 'SANDBOX_NOT_STARTED' || isStarting(error.message)) return { kind: 'transient' }
+  if (context.call === 'create') return { kind: 'invalid', mend: 'change the image, the snapshot, the target or the resources' }
+  return { kind: 'invalid' }
+}
+
+function isStarting(message: string): boolean {
+  return /state change in progress|is the sandbox started|not (started|running)/i.test(message)
+}
+
+function sortServerError(error: RawError, context: ClassifyContext): Sorted {
+  if (error.status === 503) return { kind: 'provider-down' }
+  if (error.status === 504 && context.call === 'exec' && error.origin === 'DAYTONA_DAEMON') return { kind: 'timeout' }
+  return { kind: 'transient' }
+}
+
+function sortWithoutStatus(error: RawError, context: ClassifyContext): Sorted {
+  switch (error.name) {
+    case 'DaytonaConnectionTimeoutError':
+      return { kind: 'transient' }
+    case 'DaytonaTimeoutError':
+      return { kind: 'timeout' }
+    case 'DaytonaInvalidArgumentError':
+      return { kind: 'invalid' }
+    case 'DaytonaAuthenticationError':
+      return { kind: 'auth', mend: `set ${context.apiKeyEnv}` }
+    default:
+      // The SDK drops the socket's error code; its message keeps it.
+      return /ECONNREFUSED|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH|CERT_|certificate/.test(error.message)
+        ? { kind: 'provider-down', mend: 'check apiUrl and the network' }
+        : { kind: 'transient' }
+  }
+}
+
+function requested(resources: DaytonaResources | undefined, word: string | undefined): number | undefined {
+  switch (word?.toLowerCase()) {
+    case 'cpu':
+      return resources?.cpu
+    case 'memory':
+      return resources?.memory
+    case 'disk':
+      return resources?.disk
+    default:
+      return undefined
+  }
+}
+
+function describe(error: RawError, context: ClassifyContext): string {
+  const facts = [error.status === undefined ? error.name : `HTTP ${error.status}`, error.code].filter(Boolean).join(' ')
+  if (context.call === 'exec') return facts === '' ? 'the outcome is unknown' : facts
+  let message = error.message.replace(/\s+/g, ' ').trim().slice(0, 300)
+  if (context.apiKey !== undefined && context.apiKey !== '') message = message.replaceAll(context.apiKey, '***')
+  return facts === '' ? message : `${message} (${facts})`
+}
+
+/**
+ * Daytona names the limit that was hit in the header's name: `retry-after-sandbox-create`, `retry-after-authenticated`
+ * and so on. The longest wait counts.
+ */
+function retryAfterMs(headers: unknown): number | undefined {
+  if (typeof headers !== 'object' || headers === null) return undefined
+  const waits: number[] = []
+  for (const [name, value] of Object.entries(headers)) {
+    if (!/^retry-after\b/i.test(name)) continue
+    const text = String(value)
+    const seconds = Number(text)
+    const ms = text.trim() === '' || Number.isNaN(seconds) ? Date.parse(text) - Date.now() : seconds * 1000
+    if (Number.isFinite(ms) && ms >= 0) waits.push(Math.ceil(ms))
+  }
+  return waits.length === 0 ? undefined : Math.max(...waits)
+}

@@ -1,0 +1,37 @@
+import { z } from 'zod'
+
+const environmentName = z.string().regex(/^[A-Za-z_][A-Za-z0-9_]*$/, 'is not the name of an environment variable')
+
+/**
+ * A Daytona account (one organisation, one region) as a provider. The API key never stands in a configuration: it is
+ * read from the environment variable that `apiKeyEnv` names, when the provider is first used.
+ */
+export const daytonaProviderConfigSchema = z
+  .strictObject({
+    kind: z.literal('daytona').default('daytona'),
+    name: z
+      .string()
+      .regex(/^[a-z0-9][a-z0-9-]{0,62}$/, 'must be lower-case letters, digits and "-", at most 63')
+      .default('daytona')
+      .describe('Unique among the deployment\'s providers.'),
+    apiKeyEnv: environmentName.default('DAYTONA_API_KEY').describe('The environment variable that holds the API key.'),
+    apiUrl: z
+      .url({ protocol: /^https?$/, error: 'must be an http or https URL' })
+      .transform((url) => url.replace(/\/+$/, ''))
+      .default('https://app.daytona.io/api')
+      .describe('The API\'s base URL. Always given to the SDK, so that no file of the working folder can redirect the key.'),
+    target: z.string().min(1).optional().describe('The region; the organisation\'s default if left out.'),
+    snapshot: z.string().min(1).optional().describe('The snapshot for jobs that name no image; the organisation\'s default if left out.'),
+    image: z.string().min(1).optional().describe('The container image for jobs that name none. Needed for jobs that set resources.'),
+    maxLifetimeMs: z
+      .int()
+      .positive()
+      .optional()
+      .describe('The longest lifetime that the organisation allows a sandbox, in milliseconds, when it has such a limit.'),
+  })
+  .refine((config) => config.snapshot === undefined || config.image === undefined, {
+    path: ['image'],
+    error: 'cannot be set together with snapshot; keep the one that jobs without an image are to get',
+  })
+
+export type DaytonaProviderConfig = z.output<typeof daytonaProviderConfigSchema>

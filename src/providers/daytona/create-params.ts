@@ -1,0 +1,134 @@
+import { isIPv4, isIPv6 } from 'node:net'
+import type { CreateSandboxFromImageParams, CreateSandboxFromSnapshotParams } from '@daytona/sdk'
+import { InfrastructureError } from '../../job/errors.js'
+import type { SandboxRequest } from '../provider.js'
+import type { DaytonaProviderConfig } from './config.js'
+
+/** `image: snapshot:NAME` in a job names a snapshot; anything else is a container image. */
+const snapshotPrefix = 'snapshot:'
+
+/** Resources as Daytona counts them: whole vCPU and GiB. */
+export interface DaytonaResources {
+  readonly cpu?: number
+  readonly memory?: number
+  readonly disk?: number
+}
+
+/**
+ * Makes the SDK's create parameters of a request.
+ *
+ * How a sandbox ends when nobody is left to kill it:
+ * - `ttlMinutes` destroys it at the end of its lifetime, whatever its state; `extend` sets it anew from then.
+ * - `autoStopInterval: 0`: the default stops a sandbox after 15 minutes without API calls although its processes work,
+ *   and a job outlives its consumer for longer than that when no other is there to take over.
+ * - `autoDeleteInterval: 0`: one that stops all the same (by hand, by a fault) is deleted, since a stopped sandbox
+ *   has lost its processes and would still cost disk.
+ *
+ * The parameters hold no environment: Daytona gives it back to everybody who may read the sandbox.
+ * @throws InfrastructureError `invalid` for what Daytona can't do.
+ */
+export function createParams(
+  config: DaytonaProviderConfig,
+  request: SandboxRequest,
+): CreateSandboxFromImageParams | CreateSandboxFromSnapshotParams {
+  if (config.maxLifetimeMs !== undefined && request.lifetimeMs > config.maxLifetimeMs) {
+    throw lifetimeTooLong(config, request.lifetimeMs)
+  }
+  const base = {
+    name: request.name,
+    // A copy: the SDK adds a label of its own to the object that it is given.
+    labels: { ...request.tags },
+    ttlMinutes: wholeMinutes(request.lifetimeMs),
+    autoStopInterval: 0,
+    autoDeleteInterval: 0,
+    ...networkParams(config.name, request),
+  }
+  const resources = wholeResources(request)
+  const wanted = request.image ?? config.image ?? (config.snapshot === undefined ? undefined : snapshotPrefix + config.snapshot)
+  if (wanted !== undefined && !wanted.startsWith(snapshotPrefix)) {
+    return { ...base, image: wanted, ...(resources === undefined ? {} : { resources }) }
+  }
+  if (resources !== undefined) {
+    throw new InfrastructureError({
+      kind: 'invalid',
+      source: config.name,
+      message: `${config.name}: resources can't be set for a snapshot, which has its own; name a container image, or leave resources out`,
+    })
+  }
+  return wanted === undefined ? base : { ...base, snapshot: wanted.slice(snapshotPrefix.length) }
+}
+
+/** The image or snapshot of a request in words, for messages. */
+export function imageInWords(config: DaytonaProviderConfig, request: SandboxRequest): string {
+  const wanted = request.image ?? config.image
+  if (wanted !== undefined && !wanted.startsWith(snapshotPrefix)) return `image "${wanted}"`
+  const snapshot = wanted?.slice(snapshotPrefix.length) ?? config.snapshot
+  return snapshot === undefined ? 'the organisation\'s default snapshot' : `snapshot "${snapshot}"`
+}
+
+/** Daytona counts lifetimes in minutes; rounded up, so that a sandbox never lives shorter than asked. */
+export function wholeMinutes(lifetimeMs: number): number {
+  return Math.max(1, Math.ceil(lifetimeMs / 60_000))
+}
+
+export function lifetimeTooLong(config: DaytonaProviderConfig, lifetimeMs: number): InfrastructureError {
+  return new InfrastructureError({
+    kind: 'invalid',
+    source: config.name,
+    message:
+      `${config.name}: a lifetime of ${lifetimeMs} ms is above this provider's maxLifetimeMs of ${config.maxLifetimeMs ?? 0}; ` +
+      'shorten the job\'s timeout, or raise maxLifetimeMs if the organisation allows more',
+  })
+}
+
+/** Rounded up to whole vCPU and GiB; undefined when the request sets none. */
+export function wholeResources(request: Pick<SandboxRequest, 'resources'>): DaytonaResources | undefined {
+  const { cpu, memoryMiB, diskMiB } = request.resources
+  if (cpu === undefined && memoryMiB === undefined && diskMiB === undefined) return undefined
+  return {
+    ...(cpu === undefined ? {} : { cpu: Math.ceil(cpu) }),
+    ...(memoryMiB === undefined ? {} : { memory: Math.ceil(memoryMiB / 1024) }),
+    ...(diskMiB === undefined ? {} : { disk: Math.ceil(diskMiB / 1024) }),
+  }
+}
+
+interface NetworkParams {
+  networkBlockAll?: boolean
+  /** IPv4 ranges, comma-separated. */
+  networkAllowList?: string
+  /** Domain names, comma-separated. */
+  domainAllowList?: string
+}
+
+function networkParams(source: string, request: SandboxRequest): NetworkParams {
+  if (request.network === 'open') return {}
+  if (request.network === 'none') return { networkBlockAll: true }
+  const hosts = request.network === 'git-only' ? request.gitHosts : request.network
+  const what = request.network === 'git-only' ? 'network: git-only' : 'network'
+  if (hosts.length === 0) {
+    throw new InfrastructureError({
+      kind: 'invalid',
+      source,
+      message: `${source}: ${what} names no host to let through; give the git host's name, or use network: none`,
+    })
+  }
+  const ranges: string[] = []
+  const domains: string[] = []
+  for (const host of hosts) {
+    if (isIPv4(host)) ranges.push(`${host}/32`)
+    else if (/^\d+\.\d+\.\d+\.\d+\/\d+$/.test(host)) ranges.push(host)
+    else if (/^(\*\.)?[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)+$/i.test(host)) domains.push(host.toLowerCase())
+    else {
+      const problem = isIPv6(host.replace(/^\[|\]$|\/\d+$/g, '')) ? 'is an IPv6 address' : 'is no IPv4 address, IPv4 range or domain name'
+      throw new InfrastructureError({
+        kind: 'invalid',
+        source,
+        message: `${source}: ${what}: "${host}" ${problem}, and Daytona can let through nothing else; name a domain or an IPv4 range`,
+      })
+    }
+  }
+  return {
+    ...(ranges.length === 0 ? {} : { networkAllowList: ranges.join(',') }),
+    ...(domains.length === 0 ? {} : { domainAllowList: domains.join(',') }),
+  }
+}
