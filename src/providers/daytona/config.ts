@@ -4,14 +4,14 @@ const environmentName = z.string().regex(/^[A-Za-z_][A-Za-z0-9_]*$/, 'is not the
 
 /**
  * A Daytona account (one organisation, one region) as a provider. The API key never stands in a configuration: it is
- * read from the environment variable that `apiKeyEnv` names, when the provider is first used.
+ * read from the environment variable that `apiKeyEnv` names, when the provider is first used. The schema takes the
+ * adapter's own options; `type` and `limit` of a provider's entry are not among them.
  */
 export const daytonaProviderConfigSchema = z
   .strictObject({
-    kind: z.literal('daytona').default('daytona'),
     name: z
       .string()
-      .regex(/^[a-z0-9][a-z0-9-]{0,62}$/, 'must be lower-case letters, digits and "-", at most 63')
+      .regex(/^[a-z0-9][a-z0-9-]{0,31}$/, 'must be lower-case letters, digits and "-", at most 32')
       .default('daytona')
       .describe('Unique among the deployment\'s providers.'),
     apiKeyEnv: environmentName.default('DAYTONA_API_KEY').describe('The environment variable that holds the API key.'),

@@ -1,7 +1,8 @@
+import type * as daytona from '@daytona/sdk'
 import { InfrastructureError, errorMessage } from '../../job/errors.js'
 
 /** The SDK's module. Only its types are imported here: the package itself is heavy and optional. */
-export type DaytonaSdk = typeof import('@daytona/sdk')
+export type DaytonaSdk = typeof daytona
 
 /**
  * Loads `@daytona/sdk` when the first call needs it. It is an optional peer with close to two hundred packages below it,

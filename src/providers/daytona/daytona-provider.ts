@@ -1,0 +1,305 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Daytona, Sandbox } from '@daytona/sdk'
+import { z } from 'zod'
+import { InfrastructureError } from '../../job/errors.js'
+import { bounded } from '../deadline.js'
+import type { CallOptions, Capabilities, ExecResult, Provider, SandboxInfo, SandboxRequest, ShellCommand } from '../provider.js'
+import { classify, isConflict, isNotFound, isStateChange, mayBeLost, type DaytonaCall } from './classify.js'
+import { commandEnvironment, maxCommandBytes, scriptVariable, shellCommandText } from './command.js'
+import type { DaytonaProviderConfig } from './config.js'
+import { createParams, lifetimeTooLong, wholeMinutes, wholeResources } from './create-params.js'
+import { settleCreate } from './settle-create.js'
+import { loadDaytonaSdk, type DaytonaSdk } from './sdk.js'
+import { hasEnded, isGoingOrGone, sandboxInfo } from './state.js'
+
+/** Sandboxes whose address is kept, so that an exec is one call and not two. */
+const maxKnownSandboxes = 2000
+/** After this an answer is given up, whatever the SDK's own limit of a day; our deadlines are shorter as a rule. */
+const requestTimeoutMs = 60_000
+const stateChangePauseMs = 250
+
+const executeResponse = z.object({ exitCode: z.int(), result: z.string() })
+
+/** For tests: where the environment and the SDK come from. */
+export interface DaytonaProviderParts {
+  readonly env?: Readonly<Record<string, string | undefined>>
+  readonly loadSdk?: () => Promise<DaytonaSdk>
+}
+
+/**
+ * Daytona through its SDK, which takes no AbortSignal and waits up to a day: every call stands under our own deadline,
+ * and what the SDK still does after that comes to nothing. The SDK is loaded with the first call.
+ */
+export class DaytonaProvider implements Provider {
+  readonly kind = 'daytona'
+  readonly name: string
+  readonly capabilities: Capabilities
+  private readonly env: Readonly<Record<string, string | undefined>>
+  private opening: Promise<Daytona> | undefined
+  private readonly known = new Map<string, Sandbox>()
+
+  constructor(
+    private readonly config: DaytonaProviderConfig,
+    private readonly parts: DaytonaProviderParts = {},
+  ) {
+    this.name = config.name
+    this.env = parts.env ?? process.env
+    this.capabilities = {
+      uniqueNames: true,
+      extend: true,
+      network: { gitOnly: true, none: true, allowList: true },
+      // A snapshot has resources of its own; only an image takes the job's.
+      resources: { cpu: config.image !== undefined, memory: config.image !== undefined, disk: config.image !== undefined },
+      maxLifetimeMs: config.maxLifetimeMs,
+      maxCommandBytes,
+    }
+  }
+
+  /**
+   * Creates a sandbox, or finds the one that bears the name: the SDK's `create` throws without an id when one poll of its
+   * wait fails, although the sandbox starts, and a lost answer leaves one behind as well. See ./settle-create.ts.
+   */
+  async create(request: SandboxRequest, options: CallOptions): Promise<SandboxInfo> {
+    const params = createParams(this.config, request)
+    return await this.call('create', options, async (client, signal) => {
+      try {
+        return this.remember(await client.create(params, { timeout: options.timeoutMs / 1000 }))
+      } catch (error) {
+        const sorted = this.sort(error, 'create', request)
+        if (!isConflict(error) && ['capacity', 'rate-limited', 'auth', 'invalid'].includes(sorted.kind)) throw sorted
+        return this.remember(await settleCreate(client, this.config, request, { error: sorted, existedBefore: isConflict(error) }, signal))
+      }
+    })
+  }
+
+  async get(sandboxId: string, options: CallOptions): Promise<SandboxInfo | undefined> {
+    return await this.call('get', options, async (client) => {
+      const sandbox = await this.find(client, sandboxId)
+      return sandbox === undefined ? undefined : sandboxInfo(sandbox)
+    })
+  }
+
+  async exec(sandboxId: string, command: ShellCommand, options: CallOptions): Promise<ExecResult> {
+    if (command.env !== undefined && scriptVariable in command.env) {
+      throw new InfrastructureError({
+        kind: 'invalid',
+        source: this.name,
+        message: `${this.name}: the environment variable ${scriptVariable} carries the command itself; use another name`,
+      })
+    }
+    const startedMs = Date.now()
+    return await this.callSandbox('exec', sandboxId, options, async (sandbox) => {
+      // The daemon's own limit, so that a command that nobody waits for any more ends as well.
+      const leftMs = Math.max(options.timeoutMs - (Date.now() - startedMs), 1)
+      const run = async (text: string, env: Record<string, string>, cwd?: string): Promise<ExecResult> => {
+        const response = executeResponse.parse(await sandbox.process.executeCommand(text, cwd, env, Math.ceil(leftMs / 1000)))
+        return { exitCode: response.exitCode, stdout: response.result }
+      }
+      const result = await run(shellCommandText, commandEnvironment(command), command.cwd)
+      if (result.exitCode !== -1) return result
+      // -1: the command was never started, for want of its folder, or the outer shell itself was killed.
+      if (command.cwd !== undefined) {
+        const script = 'test -d "$FOLDER"'
+        const folder = await run(shellCommandText, commandEnvironment({ script, env: { FOLDER: command.cwd } }))
+        if (folder.exitCode === 1) {
+          throw new InfrastructureError({
+            kind: 'invalid',
+            source: this.name,
+            message: `${this.name}: exec failed: the working folder ${command.cwd} does not exist in the sandbox; create it first`,
+          })
+        }
+      }
+      throw new InfrastructureError({
+        kind: 'transient',
+        source: this.name,
+        message: `${this.name}: exec failed: the sandbox could not start the command, or killed it`,
+      })
+    })
+  }
+
+  async kill(sandboxId: string, options: CallOptions): Promise<void> {
+    await this.call('kill', options, async (client, signal) => {
+      for (;;) {
+        signal.throwIfAborted()
+        const sandbox = this.known.get(sandboxId) ?? (await this.fetch(client, sandboxId))
+        if (sandbox === undefined || sandbox.state === 'destroyed') return
+        try {
+          await sandbox.delete(options.timeoutMs / 1000, true)
+          this.known.delete(sandboxId)
+          return
+        } catch (error) {
+          this.known.delete(sandboxId)
+          // Only a get may say that it is gone.
+          if (mayBeLost(error) && (await this.fetch(client, sandboxId)) === undefined) return
+          if (!isStateChange(error)) throw error
+          await sleep(stateChangePauseMs, undefined, { signal })
+        }
+      }
+    })
+  }
+
+  /** The deadline counts the provider's time, page by page, not what the caller does with an item. Errored sandboxes are among them: they cost. */
+  async *list(tags: Readonly<Record<string, string>>, options: CallOptions): AsyncIterable<SandboxInfo> {
+    let leftMs = options.timeoutMs
+    let pages: AsyncIterator<Sandbox> | undefined
+    for (;;) {
+      const startedMs = Date.now()
+      const next = await this.call('list', { ...options, timeoutMs: Math.max(leftMs, 1) }, async (client) => {
+        pages ??= client.list({ limit: 100, ...(Object.keys(tags).length === 0 ? {} : { labels: { ...tags } }) })
+        return await pages.next()
+      })
+      leftMs -= Date.now() - startedMs
+      if (next.done === true) return
+      if (!isGoingOrGone(next.value)) yield sandboxInfo(next.value)
+    }
+  }
+
+  /** Sets the sandbox's end anew, counted from now. */
+  async extend(sandboxId: string, lifetimeMs: number, options: CallOptions): Promise<void> {
+    const { maxLifetimeMs } = this.config
+    if (maxLifetimeMs !== undefined && lifetimeMs > maxLifetimeMs) throw lifetimeTooLong(this.config, lifetimeMs)
+    await this.callSandbox('extend', sandboxId, options, async (sandbox) => {
+      await sandbox.setTtl(wholeMinutes(lifetimeMs))
+    })
+  }
+
+  async check(options: CallOptions): Promise<readonly string[]> {
+    return await this.call('check', options, async (client) => {
+      await client.list({ limit: 1 }).next()
+      if (this.config.snapshot === undefined) return []
+      const snapshot = await client.snapshot.get(this.config.snapshot)
+      return snapshot.state === 'active' ? [] : [`snapshot "${snapshot.name}" is ${snapshot.state}, not active: sandboxes can't be created from it`]
+    })
+  }
+
+  async close(): Promise<void> {
+    const opening = this.opening
+    this.opening = undefined
+    this.known.clear()
+    if (opening === undefined) return
+    await opening.then((client) => client[Symbol.asyncDispose]())
+  }
+
+  /** One SDK call under our deadline, its errors sorted. */
+  private async call<Result>(call: DaytonaCall, options: CallOptions, work: (client: Daytona, signal: AbortSignal) => Promise<Result>): Promise<Result> {
+    return await bounded(this.name, call, options, async (signal) => {
+      try {
+        return await work(await this.client(), signal)
+      } catch (error) {
+        if (signal.aborted) throw error
+        throw this.sort(error, call)
+      }
+    })
+  }
+
+  /** A call to a sandbox that is expected to live: when it fails in a way that may mean its end, Daytona is asked. */
+  private async callSandbox<Result>(
+    call: DaytonaCall,
+    sandboxId: string,
+    options: CallOptions,
+    work: (sandbox: Sandbox) => Promise<Result>,
+  ): Promise<Result> {
+    return await this.call(call, options, async (client) => {
+      const sandbox = this.known.get(sandboxId) ?? (await this.find(client, sandboxId))
+      if (sandbox === undefined) throw this.lost(sandboxId, call)
+      try {
+        return await work(sandbox)
+      } catch (error) {
+        if (!mayBeLost(error)) throw error
+        this.known.delete(sandboxId)
+        // When this fails too, its error says more than the first: the key is refused, or the provider is down.
+        if ((await this.find(client, sandboxId)) === undefined) throw this.lost(sandboxId, call)
+        const sorted = this.sort(error, call)
+        // Daytona has just answered a get with the same key: what the sandbox's proxy said of credentials was not about them.
+        throw sorted.kind === 'auth' ? this.unclear(call, sorted) : sorted
+      }
+    })
+  }
+
+  /** The sandbox as Daytona has it now; undefined when there is none or it has ended. */
+  private async find(client: Daytona, sandboxId: string): Promise<Sandbox | undefined> {
+    const sandbox = await this.fetch(client, sandboxId)
+    if (sandbox === undefined || hasEnded(sandbox)) {
+      this.known.delete(sandboxId)
+      return undefined
+    }
+    this.keep(sandbox)
+    return sandbox
+  }
+
+  private async fetch(client: Daytona, sandboxId: string): Promise<Sandbox | undefined> {
+    try {
+      return await client.get(sandboxId)
+    } catch (error) {
+      if (isNotFound(error)) return undefined
+      throw this.sort(error, 'get')
+    }
+  }
+
+  private remember(sandbox: Sandbox): SandboxInfo {
+    this.keep(sandbox)
+    return sandboxInfo(sandbox)
+  }
+
+  private keep(sandbox: Sandbox): void {
+    this.known.delete(sandbox.id)
+    this.known.set(sandbox.id, sandbox)
+    const [oldest] = this.known.keys()
+    if (this.known.size > maxKnownSandboxes && oldest !== undefined) this.known.delete(oldest)
+  }
+
+  private async client(): Promise<Daytona> {
+    this.opening ??= this.open()
+    try {
+      return await this.opening
+    } catch (error) {
+      this.opening = undefined
+      throw error
+    }
+  }
+
+  private async open(): Promise<Daytona> {
+    const apiKey = this.env[this.config.apiKeyEnv]
+    if (apiKey === undefined || apiKey === '') {
+      throw new InfrastructureError({
+        kind: 'auth',
+        source: this.name,
+        message: `${this.name}: the environment variable ${this.config.apiKeyEnv} is ${apiKey === '' ? 'empty' : 'not set'}; put the Daytona API key there`,
+      })
+    }
+    const sdk = await loadDaytonaSdk(this.name, this.parts.loadSdk)
+    return new sdk.Daytona({
+      apiKey,
+      // Always given, although it may be the SDK's default: without it a .env file in the working folder that names
+      // DAYTONA_API_URL as well makes the constructor throw.
+      apiUrl: this.config.apiUrl,
+      ...(this.config.target === undefined ? {} : { target: this.config.target }),
+      requestTimeoutMs,
+      // The event stream is a socket per client that outlives its calls; polling starts at 100 ms and needs none.
+      useDeprecatedPolling: true,
+    })
+  }
+
+  private sort(error: unknown, call: DaytonaCall, request?: SandboxRequest): InfrastructureError {
+    const { apiKeyEnv } = this.config
+    const resources = request === undefined ? undefined : wholeResources(request)
+    return classify(error, { source: this.name, call, apiKeyEnv, apiKey: this.env[apiKeyEnv], resources })
+  }
+
+  private lost(sandboxId: string, call: DaytonaCall): InfrastructureError {
+    return new InfrastructureError({
+      kind: 'sandbox-lost',
+      source: this.name,
+      message: `${this.name}: ${call} failed: Daytona has no running sandbox ${sandboxId} any more`,
+    })
+  }
+
+  private unclear(call: DaytonaCall, cause: InfrastructureError): InfrastructureError {
+    return new InfrastructureError({
+      kind: 'transient',
+      source: this.name,
+      message: `${this.name}: ${call} failed: the sandbox's proxy refused the credentials that the API accepts`,
+      cause,
+    })
+  }
+}
