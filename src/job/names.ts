@@ -33,16 +33,18 @@ export function repositoryProblem(id: string): string | undefined {
   return undefined
 }
 
-/** The branches that a run of a job writes. */
-export interface JobBranches {
-  /** What the user gets: the agent's commits and at most one for the rest. */
-  readonly work: string
-  /** The chain of checkpoints, each a fast-forward of the one before; deleted when the job has ended well. */
-  readonly checkpoint: string
+/**
+ * The branch that the user gets: the agent's commits and at most one for the rest.
+ * @param generation 1 for a job's first run; a retry of the whole job gets a branch of its own.
+ */
+export function workBranch(jobId: string, generation: number): string {
+  return generation === 1 ? `agent/${jobId}` : `agent/${jobId}-${generation}`
 }
 
-/** @param generation 1 for a job's first run; a retry of the whole job gets branches of its own. */
-export function jobBranches(jobId: string, generation: number): JobBranches {
-  const work = generation === 1 ? `agent/${jobId}` : `agent/${jobId}-${generation}`
-  return { work, checkpoint: `checkpoint/${work.slice('agent/'.length)}` }
+/**
+ * The branch that holds an attempt's chain of checkpoints, each a fast-forward of the one before. One an attempt, so that a
+ * sandbox which was given up, but lives on, can't get in the way of its successor. Deleted when the job has ended well.
+ */
+export function checkpointBranch(jobId: string, generation: number, attempt: number): string {
+  return `checkpoint/${jobId}-${generation}.${attempt}`
 }

@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { attemptSchema, promotionSchema, stepResultSchema } from './result.js'
+import { attemptSchema, diffSchema, jobErrorSchema, promotionSchema, stepResultSchema } from './result.js'
 
 const count = z.int().min(0)
 
@@ -58,16 +58,24 @@ export const runRecordSchema = z.strictObject({
       /** The agent's own HEAD in it, and how many commits that is past the base. */
       headSha: z.string(),
       commitsAhead: count,
+      /** The attempt's branch that it was pushed to; null when nothing had changed and `sha` is the base itself. */
+      branch: z.string().nullable(),
       atMs: count,
     })
     .nullable(),
-  /** Counts checkpoints and failovers, for names that must not repeat. */
-  checkpointCount: count,
+  /** Every checkpoint branch that this run has pushed to, to be deleted in the end. */
+  checkpointBranches: z.array(z.string()),
+  /** Set once it is certain how the job ends; what is left is to save the work and close. */
+  outcome: z.strictObject({ status: z.enum(['succeeded', 'failed', 'cancelled']), error: jobErrorSchema.nullable() }).nullable(),
+  /** Sandboxes that were given up without proof of their death: killed in `closing`, else left to the reaper. */
+  abandoned: z.array(z.strictObject({ provider: z.string(), id: z.string() })),
   steps: z.array(stepResultSchema),
   attempts: z.array(attemptSchema),
   /** Made before it is pushed, so that a push whose answer was lost is repeated with the same commit. */
   finalCommit: z.string().nullable(),
+  pushed: z.boolean(),
   promoted: promotionSchema.nullable(),
+  diff: diffSchema.nullable(),
   /** Sandbox-milliseconds of the attempts that have ended. */
   usedMs: count,
 })

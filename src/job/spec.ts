@@ -140,6 +140,15 @@ export const jobSpecSchema = specObject
         context.addIssue({ code: 'custom', path: ['providers', 'deny'], message: `"${name}" is denied and also allowed or preferred; name it once` })
       }
     }
+    const names = new Set<string>()
+    for (const [field, list, fallback] of [['setup', spec.setup, 'setup'], ['steps', spec.steps, 'step']] as const) {
+      list.forEach((step, index) => {
+        const name = (typeof step === 'string' ? undefined : step.name) ?? `${fallback} ${index + 1}`
+        // Output is kept by step name, so a name must mean one step.
+        if (names.has(name)) context.addIssue({ code: 'custom', path: [field, index, 'name'], message: `"${name}" is used twice; give each step a name of its own` })
+        names.add(name)
+      })
+    }
     for (const name of spec.secrets) {
       if (name in spec.env) context.addIssue({ code: 'custom', path: ['env', name], message: 'is also named in secrets; give it in one of the two' })
     }

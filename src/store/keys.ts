@@ -67,6 +67,11 @@ export class Keys {
     return `${this.prefix}:idle:${this.queueName}`
   }
 
+  /** Set: jobs that a stopping consumer put back with their sandboxes and places; whoever takes one needs no place for it. */
+  handover(): string {
+    return `${this.prefix}:handover:${this.queueName}`
+  }
+
   /** Channel: requests to cancel supervised jobs. */
   cancelChannel(): string {
     return `${this.prefix}:cancel`
