@@ -1,0 +1,141 @@
+/**
+ * Sorts whatever the E2B SDK throws into Switchyard's one vocabulary.
+ *
+ * On the control plane (create, connect, get, list, kill, network):
+ * - no API key, or 401 and 403 → `auth`
+ * - 429 that speaks of concurrent sandboxes → `capacity`; any other 429 → `rate-limited`. The SDK does not hand on the
+ *   Retry-After header, so the wait is that of the slowest plan: one create a second.
+ * - 503 (no machine has room) → `capacity`
+ * - 504 (placement took too long) and every other 5xx, 408 and 409 → `transient`; a create may have gone through
+ * - 404 of a create → `invalid`: no such template. 404 for a sandbox → `transient`: the caller must ask `get`.
+ * - 400 (lifetime over the plan's, network rules that the team may not use), 413 and 422 → `invalid`
+ * - any other 4xx, such as a 404 that is not E2B's → `transient`, with a hint to look at the URLs
+ * - `fetch failed` before anything was sent (refused, no such host, no connection in time) → `provider-down`
+ * - `fetch failed` for another reason (reset, closed, TLS) and broken JSON → `transient`
+ * - the SDK's own request timeout (a DOMException, not e2b.TimeoutError) → `timeout`
+ *
+ * In the sandbox (exec):
+ * - "not found", which the SDK also says for 429, 502, 503 and 504 → `transient`: the caller must ask `get`
+ * - a stream that broke: "killed or reached its end of life", "terminated", a missing last frame → `transient`, likewise
+ * - `[deadline_exceeded]` → `timeout`; `[canceled]` → `timeout` too, since a cancelled call never gets here (see `bounded`)
+ * - a working directory that does not exist, or another invalid argument → `invalid`
+ * - 429 → `rate-limited`; a refused access token → `auth`, once a fresh one was tried
+ *
+ * Anything else → `transient`. `sandbox-lost` is never decided here: only `get` can confirm it.
+ *
+ * No message of an exec carries the SDK's text, which may quote the command; others carry it with secrets struck out.
+ */
+import { InfrastructureError, errorMessage, type InfrastructureErrorKind } from '../../job/errors.js'
+
+export interface ClassifyContext {
+  /** The provider's configured name. */
+  readonly source: string
+  /** What was being done, such as "create". */
+  readonly what: 'create' | 'connect' | 'get' | 'list' | 'kill' | 'extend' | 'check' | 'exec' | 'network'
+  /** The environment variable to name when credentials are refused. */
+  readonly apiKeyEnv: string
+  /** Texts that must not show in a message. */
+  readonly secrets: readonly string[]
+}
+
+/** How long to wait after a create that came too fast: the slowest plan allows one a second. */
+export const createRetryAfterMs = 1000
+
+interface Sorted {
+  readonly kind: InfrastructureErrorKind
+  readonly because: string
+  readonly retryAfterMs?: number
+}
+
+export function classify(raw: unknown, context: ClassifyContext): InfrastructureError {
+  if (raw instanceof InfrastructureError) return raw
+  const { kind, because, retryAfterMs } = sort(raw, context)
+  const told = context.what === 'exec' ? '' : quoted(raw, context.secrets)
+  return new InfrastructureError({ kind, source: context.source, message: `${context.source}: ${context.what}: ${because}${told}`, retryAfterMs })
+}
+
+function sort(raw: unknown, context: ClassifyContext): Sorted {
+  const { what, apiKeyEnv } = context
+  const name = raw instanceof Error ? raw.name : ''
+  const message = errorMessage(raw)
+  const status = statusOf(raw)
+  switch (name) {
+    case 'AuthenticationError':
+      return what === 'exec'
+        ? { kind: 'auth', because: 'the sandbox refused its access token, also a fresh one' }
+        : { kind: 'auth', because: `the API key was refused; put a valid one into ${apiKeyEnv}` }
+    case 'RateLimitError':
+      return /concurrent/i.test(message)
+        ? { kind: 'capacity', because: 'the account runs as many sandboxes as its plan allows; wait, or raise the limit with E2B' }
+        : { kind: 'rate-limited', because: 'too many calls in a short time', retryAfterMs: createRetryAfterMs }
+    case 'ServiceBusyError':
+      return { kind: 'capacity', because: 'E2B has no room for a sandbox at present' }
+    case 'SandboxNotFoundError':
+      return { kind: 'transient', because: 'the sandbox did not answer or is gone' }
+    case 'InvalidArgumentError':
+      return { kind: 'invalid', because: what === 'exec' ? 'E2B refused the command; does its working directory exist?' : 'E2B refused an argument' }
+    case 'TemplateError':
+      return { kind: 'invalid', because: 'the template is too old for this SDK; build it again' }
+    case 'TimeoutError':
+      return sortTimeout(raw, message)
+    case 'TypeError':
+      return sortSocketFailure(raw)
+    default:
+      return status === undefined ? { kind: 'transient', because: streamProblem(message) } : sortStatus(status, message, what)
+  }
+}
+
+/** Two classes share the name: the SDK's, for streams, and the platform's DOMException, for a request that took too long. */
+function sortTimeout(raw: unknown, message: string): Sorted {
+  if (raw instanceof DOMException) return { kind: 'timeout', because: 'there was no answer in time' }
+  if (/\[(deadline_exceeded|canceled)\]/.test(message)) return { kind: 'timeout', because: 'the command did not end in time; it was killed' }
+  return { kind: 'transient', because: 'the connection broke, perhaps because the sandbox ended' }
+}
+
+const neverSent = ['ECONNREFUSED', 'ENOTFOUND', 'EAI_AGAIN', 'EHOSTUNREACH', 'ENETUNREACH', 'UND_ERR_CONNECT_TIMEOUT']
+
+function sortSocketFailure(raw: unknown): Sorted {
+  const codes = causesOf(raw).map((cause) => ('code' in cause ? String(cause.code) : ''))
+  return codes.some((code) => neverSent.includes(code))
+    ? { kind: 'provider-down', because: 'E2B can’t be reached' }
+    : { kind: 'transient', because: 'the connection to E2B broke' }
+}
+
+function sortStatus(status: number, message: string, what: ClassifyContext['what']): Sorted {
+  if (status === 403) return { kind: 'auth', because: 'the account may not do this; look at its state and plan in E2B’s dashboard' }
+  if (status === 404 && what === 'create') return { kind: 'invalid', because: 'E2B does not know the template; build it, or name another one' }
+  if (status === 400 || status === 413 || status === 422) return { kind: 'invalid', because: mendOf(message) }
+  if (status === 504) return { kind: 'transient', because: 'E2B did not place the sandbox in time' }
+  if (status >= 500 || status === 408 || status === 409) return { kind: 'transient', because: `E2B answered ${status}` }
+  return { kind: 'transient', because: `the answer was ${status} and not one of E2B’s; look at apiUrl, sandboxUrl and proxies in between` }
+}
+
+function mendOf(message: string): string {
+  if (/timeout cannot be greater/i.test(message)) return 'the lifetime is longer than the plan allows; set maxLifetime to the plan’s'
+  if (/transform rules are not available/i.test(message)) return 'this team may not have headers injected; ask E2B, or use other credentials than "injected"'
+  return 'E2B refused the request'
+}
+
+function streamProblem(message: string): string {
+  if (/terminated|EndStreamResponse|premature|socket/i.test(message)) return 'the output stream broke off'
+  return 'an error that E2B’s SDK does not explain'
+}
+
+function statusOf(raw: unknown): number | undefined {
+  if (typeof raw === 'object' && raw !== null && 'statusCode' in raw && typeof raw.statusCode === 'number') return raw.statusCode
+  const code = raw instanceof Error ? /^(\d{3}): /.exec(raw.message)?.[1] : undefined
+  return code === undefined ? undefined : Number(code)
+}
+
+function causesOf(raw: unknown): Error[] {
+  if (!(raw instanceof Error)) return []
+  const inner = raw instanceof AggregateError ? (raw.errors as unknown[]) : []
+  return [raw, ...inner.flatMap(causesOf), ...causesOf(raw.cause)]
+}
+
+const longestQuote = 300
+
+function quoted(raw: unknown, secrets: readonly string[]): string {
+  const struck = secrets.filter((secret) => secret !== '').reduce((text, secret) => text.replaceAll(secret, '…'), errorMessage(raw))
+  return ` (${struck.length > longestQuote ? `${struck.slice(0, longestQuote)}…` : struck})`
+}

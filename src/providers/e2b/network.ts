@@ -1,0 +1,36 @@
+import type { SandboxNetworkOpts } from 'e2b'
+import { InfrastructureError } from '../../job/errors.js'
+import type { NetworkPolicy } from '../../job/spec.js'
+
+/** E2B's word for everything. Hosts that are let out need it denied, and win over it. */
+const allTraffic = '0.0.0.0/0'
+
+export interface Egress {
+  readonly allowInternetAccess?: boolean
+  readonly network?: Pick<SandboxNetworkOpts, 'allowOut' | 'denyOut'>
+}
+
+/**
+ * A network policy in E2B's words. E2B filters host names on ports 80 and 443 and addresses on every port, so hosts are
+ * given without a port.
+ * @throws InfrastructureError `invalid` when `git-only` has no git host, or a host is none that E2B takes.
+ */
+export function egressFor(source: string, policy: NetworkPolicy, gitHosts: readonly string[]): Egress {
+  if (policy === 'open') return {}
+  if (policy === 'none') return { allowInternetAccess: false }
+  const hosts = policy === 'git-only' ? gitHosts : policy
+  if (hosts.length === 0) {
+    const mend = policy === 'git-only' ? 'the git host gave no host names, so "git-only" would cut the job off from its repository' : 'name at least one host, or use "none"'
+    throw new InfrastructureError({ kind: 'invalid', source, message: `${source}: network: the list of hosts is empty; ${mend}` })
+  }
+  for (const host of hosts) {
+    if (!/^(\*\.)?[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(\/\d{1,2})?$/.test(host)) {
+      throw new InfrastructureError({
+        kind: 'invalid',
+        source,
+        message: `${source}: network: "${host}" is no host that E2B can filter; give a name such as "example.com" or "*.example.com", an IPv4 address or a CIDR block`,
+      })
+    }
+  }
+  return { network: { allowOut: [...hosts], denyOut: [allTraffic] } }
+}

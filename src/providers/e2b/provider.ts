@@ -1,0 +1,278 @@
+import { randomUUID } from 'node:crypto'
+import type { SandboxInfo as RawInfo } from 'e2b'
+import { InfrastructureError } from '../../job/errors.js'
+import { bounded } from '../deadline.js'
+import type { CallOptions, Capabilities, ExecResult, Provider, SandboxInfo, SandboxRequest, ShellCommand } from '../provider.js'
+import { classify, type ClassifyContext } from './classify.js'
+import { exitCodeOf, maxScriptBytes, unwrapStdout, wrapScript } from './command.js'
+import type { E2bProviderConfig } from './config.js'
+import { egressFor } from './network.js'
+import { connectionOptions, loadE2bSdk, readApiKey, type E2bSandbox, type E2bSdk } from './sdk.js'
+
+/** The tag that holds a sandbox's name: E2B has no names of its own. */
+const nameTag = 'switchyard-name'
+/** Node fires timers beyond this at once, and so does E2B's SDK. */
+const longestTimerMs = 2 ** 31 - 1
+const pageSize = 100
+/** Handles that are kept; one more and the oldest is forgotten, at the price of one call when it is used again. */
+const maxHandles = 2000
+
+/** When a create's outcome is unknown, the listing is asked this long after each other: it may lag. */
+const searchDelaysMs = [0, 500, 1500]
+/** The part of a create's time that is kept for that search. */
+const searchShare = 0.25
+const longestSearchMs = 10_000
+
+/** What tests put in place of the real thing. */
+export interface E2bProviderParts {
+  /** Where the API key is looked up; this process's environment by default. */
+  readonly environment?: NodeJS.ProcessEnv
+  readonly load?: () => Promise<E2bSdk>
+}
+
+/**
+ * E2B as a provider. Nothing is loaded or sent before the first call.
+ *
+ * Worth knowing: the environment that `exec` gives a command can be read by everything that runs in the same sandbox, in
+ * `/proc` and through E2B's own process list. A cancelled or late `exec` may leave its command running.
+ */
+export class E2bProvider implements Provider {
+  readonly kind = 'e2b'
+  readonly name: string
+  readonly capabilities: Capabilities
+  private readonly environment: NodeJS.ProcessEnv
+  private readonly handles = new Map<string, E2bSandbox>()
+  private sdk: Promise<E2bSdk> | undefined
+
+  constructor(
+    private readonly config: E2bProviderConfig,
+    private readonly parts: E2bProviderParts = {},
+  ) {
+    this.name = config.name
+    this.environment = parts.environment ?? process.env
+    this.capabilities = {
+      uniqueNames: false,
+      extend: true,
+      network: { gitOnly: true, none: true, allowList: true },
+      resources: { cpu: false, memory: false, disk: false },
+      maxLifetimeMs: config.maxLifetime,
+      maxCommandBytes: maxScriptBytes,
+    }
+  }
+
+  /**
+   * When the outcome is unknown (no answer, a broken connection, a 5xx), looks for a sandbox of that name and takes it
+   * over, so that a lost answer does not lose a sandbox.
+   */
+  async create(request: SandboxRequest, options: CallOptions): Promise<SandboxInfo> {
+    const template = request.image ?? this.config.template
+    this.refuseTooMuch(template, request)
+    const egress = egressFor(this.name, request.network, request.gitHosts)
+    const endsAtMs = Date.now() + options.timeoutMs
+    const searchMs = Math.min(options.timeoutMs * searchShare, longestSearchMs)
+    try {
+      return await this.call('create', { ...options, timeoutMs: Math.ceil(options.timeoutMs - searchMs) }, async (sdk, base) => {
+        const handle = await sdk.Sandbox.create(template, {
+          ...base,
+          ...egress,
+          timeoutMs: request.lifetimeMs,
+          metadata: { ...request.tags, [nameTag]: request.name },
+        })
+        this.keep(handle)
+        return { id: handle.sandboxId, name: request.name, tags: { ...request.tags }, createdAtMs: undefined, expiresAtMs: undefined }
+      })
+    } catch (error) {
+      if (!(error instanceof InfrastructureError) || !['transient', 'timeout'].includes(error.kind)) throw error
+      const found = await this.search(request.name, endsAtMs, options.signal)
+      if (found === undefined) throw error
+      return found
+    }
+  }
+
+  async get(sandboxId: string, options: CallOptions): Promise<SandboxInfo | undefined> {
+    const found = await this.call('get', options, async (sdk, base) => {
+      try {
+        return toInfo(await sdk.Sandbox.getInfo(sandboxId, base))
+      } catch (error) {
+        if (error instanceof sdk.SandboxNotFoundError) return undefined
+        throw error
+      }
+    })
+    if (found === undefined) this.handles.delete(sandboxId)
+    return found
+  }
+
+  async exec(sandboxId: string, command: ShellCommand, options: CallOptions): Promise<ExecResult> {
+    const bytes = Buffer.byteLength(command.script)
+    if (bytes > maxScriptBytes) throw this.invalid('exec', `the script has ${bytes} bytes and at most ${maxScriptBytes} fit; send it in parts`)
+    const endsAtMs = Date.now() + options.timeoutMs
+    try {
+      return await this.call('exec', options, async (sdk, base) => {
+        const known = this.handles.get(sandboxId)
+        try {
+          return await this.run(sdk, known ?? (await this.connect(sdk, sandboxId, base)), command, base)
+        } catch (error) {
+          // A handle of long ago may hold an access token that is not valid any more. Nothing has run yet.
+          if (!(error instanceof sdk.AuthenticationError) || known === undefined) throw error
+          this.handles.delete(sandboxId)
+          return await this.run(sdk, await this.connect(sdk, sandboxId, base), command, base)
+        }
+      })
+    } catch (error) {
+      throw await this.confirmed(error, 'exec', sandboxId, { ...options, timeoutMs: Math.max(endsAtMs - Date.now(), 1) })
+    }
+  }
+
+  async kill(sandboxId: string, options: CallOptions): Promise<void> {
+    await this.call('kill', options, async (sdk, base) => {
+      try {
+        await sdk.Sandbox.kill(sandboxId, base)
+      } catch (error) {
+        // A bare 404 is not E2B's own way of saying that a sandbox is gone: only its own word counts.
+        if (!(error instanceof sdk.SandboxError) || error.statusCode !== 404) throw error
+        const alive = await sdk.Sandbox.getInfo(sandboxId, base).then(() => true, (problem: unknown) => !(problem instanceof sdk.SandboxNotFoundError))
+        if (alive) throw error
+      }
+    })
+    this.handles.delete(sandboxId)
+  }
+
+  /** Each page has the whole of `options.timeoutMs`. Paused sandboxes count: they are there, and cost. */
+  async *list(tags: Readonly<Record<string, string>>, options: CallOptions): AsyncIterable<SandboxInfo> {
+    let nextToken: string | undefined
+    do {
+      const page = await this.call('list', options, async (sdk, base) => {
+        const paginator = sdk.Sandbox.list({
+          ...base,
+          limit: pageSize,
+          ...(nextToken === undefined ? {} : { nextToken }),
+          query: { state: ['running', 'paused'], ...(Object.keys(tags).length === 0 ? {} : { metadata: { ...tags } }) },
+        })
+        return { items: await paginator.nextItems(), nextToken: paginator.nextToken }
+      })
+      // Sandboxes are killed by what this tells: the filter of the server is not taken on trust.
+      for (const item of page.items) {
+        if (Object.entries(tags).every(([key, value]) => item.metadata[key] === value)) yield toInfo(item)
+      }
+      nextToken = page.nextToken
+    } while (nextToken !== undefined)
+  }
+
+  /** Uses `connect`, which only ever lengthens a lifetime; E2B's `setTimeout` would also shorten it. */
+  async extend(sandboxId: string, lifetimeMs: number, options: CallOptions): Promise<void> {
+    const endsAtMs = Date.now() + options.timeoutMs
+    try {
+      await this.call('extend', options, async (sdk, base) => {
+        this.keep(await sdk.Sandbox.connect(sandboxId, { ...base, timeoutMs: Math.min(lifetimeMs, this.config.maxLifetime) }))
+      })
+    } catch (error) {
+      throw await this.confirmed(error, 'extend', sandboxId, { ...options, timeoutMs: Math.max(endsAtMs - Date.now(), 1) })
+    }
+  }
+
+  async check(options: CallOptions): Promise<readonly string[]> {
+    await this.call('check', options, async (sdk, base) => {
+      await sdk.Sandbox.list({ ...base, limit: 1 }).nextItems()
+      if (!(await sdk.Template.exists(this.config.template, base))) {
+        throw this.invalid('check', `the template "${this.config.template}" does not exist or is not this account's; build it, or name another one`)
+      }
+    })
+    return this.environment['E2B_DEBUG']?.toLowerCase() === 'true' ? ['E2B_DEBUG is set; it is ignored, since E2B’s SDK would then make no calls'] : []
+  }
+
+  async close(): Promise<void> {
+    this.handles.clear()
+  }
+
+  private async run(sdk: E2bSdk, handle: E2bSandbox, command: ShellCommand, base: BaseOptions): Promise<ExecResult> {
+    const mark = `switchyard-${randomUUID()}`
+    const result = await handle.commands
+      .run(wrapScript(command.script, mark), {
+        timeoutMs: base.requestTimeoutMs,
+        requestTimeoutMs: base.requestTimeoutMs,
+        signal: base.signal,
+        ...(command.env === undefined ? {} : { envs: { ...command.env } }),
+        ...(command.cwd === undefined ? {} : { cwd: command.cwd }),
+        ...(this.config.user === undefined ? {} : { user: this.config.user }),
+      })
+      .catch((error: unknown) => {
+        if (error instanceof sdk.CommandExitError) return error
+        throw error
+      })
+    const stdout = unwrapStdout(result.stdout, mark)
+    if (stdout === undefined && result.exitCode >= 0) {
+      throw this.invalid('exec', 'the login shell ended before the command began; mend /etc/profile and ~/.profile of the image, or what the job writes there')
+    }
+    return { exitCode: exitCodeOf(result.exitCode, result.error), stdout: stdout ?? '' }
+  }
+
+  /** A handle to a sandbox that this process did not make. The shortest lifetime, because it only ever lengthens. */
+  private async connect(sdk: E2bSdk, sandboxId: string, base: BaseOptions): Promise<E2bSandbox> {
+    return this.keep(await sdk.Sandbox.connect(sandboxId, { ...base, timeoutMs: 1000 }))
+  }
+
+  private keep(handle: E2bSandbox): E2bSandbox {
+    this.handles.delete(handle.sandboxId)
+    this.handles.set(handle.sandboxId, handle)
+    const [oldest] = this.handles.keys()
+    if (this.handles.size > maxHandles && oldest !== undefined) this.handles.delete(oldest)
+    return handle
+  }
+
+  private async search(name: string, endsAtMs: number, signal: AbortSignal | undefined): Promise<SandboxInfo | undefined> {
+    for (const delayMs of searchDelaysMs) {
+      if (Date.now() + delayMs >= endsAtMs || signal?.aborted === true) return undefined
+      await new Promise((resolve) => setTimeout(resolve, delayMs))
+      try {
+        for await (const found of this.list({ [nameTag]: name }, { timeoutMs: Math.max(endsAtMs - Date.now(), 1), signal })) return found
+      } catch {
+        return undefined // The create's own error says more. The sweep by tags finds what may be there.
+      }
+    }
+    return undefined
+  }
+
+  /** Asks `get` before an error may stand for a lost sandbox. */
+  private async confirmed(error: unknown, what: 'exec' | 'extend', sandboxId: string, options: CallOptions): Promise<unknown> {
+    if (!(error instanceof InfrastructureError) || error.kind !== 'transient') return error
+    const found = await this.get(sandboxId, options).catch(() => 'unknown' as const)
+    if (found !== undefined) return error
+    return new InfrastructureError({ kind: 'sandbox-lost', source: this.name, message: `${this.name}: ${what}: the sandbox ${sandboxId} does not exist any more` })
+  }
+
+  private async call<Result>(what: ClassifyContext['what'], options: CallOptions, run: (sdk: E2bSdk, base: BaseOptions) => Promise<Result>): Promise<Result> {
+    const apiKey = readApiKey(this.config, this.environment)
+    const timeoutMs = Math.min(options.timeoutMs, longestTimerMs)
+    return bounded(this.name, what, { ...options, timeoutMs }, async (signal) => {
+      try {
+        const sdk = await (this.sdk ??= loadE2bSdk(this.name, this.parts.load))
+        return await run(sdk, { ...connectionOptions(this.config, apiKey), requestTimeoutMs: timeoutMs, signal })
+      } catch (error) {
+        throw classify(error, { source: this.name, what, apiKeyEnv: this.config.apiKeyEnv, secrets: [apiKey] })
+      }
+    })
+  }
+
+  private refuseTooMuch(template: string, request: SandboxRequest): void {
+    if (request.lifetimeMs > this.config.maxLifetime) {
+      throw this.invalid('create', `a lifetime of ${request.lifetimeMs} ms is over maxLifetime, ${this.config.maxLifetime} ms; ask for less, or set maxLifetime to your plan's`)
+    }
+    const known = this.config.templates[template]
+    for (const field of ['cpu', 'memoryMiB', 'diskMiB'] as const) {
+      const [asked, has] = [request.resources[field], known?.[field]]
+      if (asked === undefined || has === undefined || asked <= has) continue
+      throw this.invalid('create', `resources.${field}: the template "${template}" has ${has} and the job asks for ${asked}; name a template that has as much, or ask for less`)
+    }
+  }
+
+  private invalid(what: ClassifyContext['what'], problem: string): InfrastructureError {
+    return new InfrastructureError({ kind: 'invalid', source: this.name, message: `${this.name}: ${what}: ${problem}` })
+  }
+}
+
+type BaseOptions = ReturnType<typeof connectionOptions> & { readonly requestTimeoutMs: number; readonly signal: AbortSignal }
+
+function toInfo(raw: RawInfo): SandboxInfo {
+  const { [nameTag]: name, ...tags } = raw.metadata
+  return { id: raw.sandboxId, name, tags, createdAtMs: raw.startedAt.getTime(), expiresAtMs: raw.endAt.getTime() }
+}
