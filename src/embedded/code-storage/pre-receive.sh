@@ -1,0 +1,45 @@
+#!/bin/sh
+# Refuses a whole push when one of its refs is not what the token allows, before any object of it is kept.
+# CODE_STORAGE_POLICY holds a rule a line: pattern, tab, ",operation,operation,". The first line, with the pattern "!",
+# is for every ref. The same decisions are in policy.ts, for the HTTP API.
+set -uf
+tab=$(printf '\t')
+
+operations_for() {
+  all=
+  while IFS=$tab read -r pattern operations; do
+    case $pattern in
+      '!') all=$operations; continue ;;
+      '*') ;;
+      */'*') case $1 in "${pattern%'*'}"*) ;; *) continue ;; esac ;;
+      *) [ "$pattern" = "$1" ] || continue ;;
+    esac
+    printf '%s' "$all$operations"
+    return
+  done <<END
+$CODE_STORAGE_POLICY
+END
+  printf '%s' "$all"
+}
+
+is_zero() {
+  case $1 in *[!0]*) return 1 ;; esac
+}
+
+fast_forward() {
+  is_zero "$2" && return 1
+  is_zero "$1" && return 0
+  git merge-base --is-ancestor "$1" "$2"
+}
+
+deny() {
+  echo "denied by policy: $1 ($2)" >&2
+  exit 1
+}
+
+while read -r old new ref; do
+  operations=$(operations_for "$ref")
+  case $operations in *,no-push,*) deny "$ref" no-push ;; esac
+  case $operations in *,no-force-push,*) fast_forward "$old" "$new" || deny "$ref" no-force-push ;; esac
+  case $operations in *,verify-sig,*) deny "$ref" 'verify-sig; the local Code Storage knows no signing keys' ;; esac
+done

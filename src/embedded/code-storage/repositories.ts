@@ -1,0 +1,104 @@
+import { createHash, randomUUID } from 'node:crypto'
+import { mkdir, readFile, readdir, rename, rm, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { z } from 'zod'
+import { runGit, type GitOutcome } from '../../git/git-process.js'
+
+const metadataSchema = z.object({ id: z.string(), createdAt: z.iso.datetime() })
+const metadataFile = 'code-storage.json'
+
+/** Where git keeps the refs of the ephemeral namespace. */
+export const namespacePrefix = 'refs/namespaces/ephemeral/'
+
+/** A bare repository on disk. Ephemeral branches are the git namespace `ephemeral` in it, so both share all objects. */
+export interface Repository {
+  readonly id: string
+  readonly path: string
+  readonly createdAt: string
+}
+
+/** The repositories below a folder. Each is a bare one whose folder name is made from its id, so that ids with `/` don't nest. */
+export class RepositoryStore {
+  readonly #folder: string
+  constructor(
+    dataDir: string,
+    readonly git: GitRunner,
+  ) {
+    this.#folder = join(dataDir, 'repositories')
+  }
+
+  async open(): Promise<void> {
+    await mkdir(this.#folder, { recursive: true })
+    // Left from a server that was killed in the middle of creating or deleting.
+    for (const name of await readdir(this.#folder)) {
+      if (name.startsWith('tmp-')) await rm(join(this.#folder, name), { recursive: true, force: true })
+    }
+  }
+
+  async find(id: string): Promise<Repository | null> {
+    return this.#read(this.#path(id))
+  }
+
+  /** @returns null when there is one of that id already. */
+  async create(id: string, defaultBranch: string): Promise<Repository | null> {
+    if ((await this.find(id)) !== null) return null
+    const temporary = join(this.#folder, `tmp-${randomUUID()}`)
+    const createdAt = new Date().toISOString()
+    try {
+      const outcome = await this.git(null, ['init', '--quiet', '--bare', '--template=', `--initial-branch=${defaultBranch}`, temporary])
+      if (outcome.exitCode !== 0) throw new Error(`git init failed: ${outcome.stderr.trim()}`)
+      const head = await this.git(null, ['--git-dir', temporary, 'symbolic-ref', `${namespacePrefix}HEAD`, `${namespacePrefix}refs/heads/${defaultBranch}`])
+      if (head.exitCode !== 0) throw new Error(`git symbolic-ref failed: ${head.stderr.trim()}`)
+      await writeFile(join(temporary, metadataFile), JSON.stringify({ id, createdAt }))
+      await rename(temporary, this.#path(id))
+    } catch (error) {
+      await rm(temporary, { recursive: true, force: true })
+      // Two creations at once: a folder that is not empty can't be renamed over.
+      if ((error as NodeJS.ErrnoException).code === 'ENOTEMPTY' || (error as NodeJS.ErrnoException).code === 'EEXIST') return null
+      throw error
+    }
+    return { id, path: this.#path(id), createdAt }
+  }
+
+  async delete(repository: Repository): Promise<void> {
+    const temporary = join(this.#folder, `tmp-${randomUUID()}`)
+    await rename(repository.path, temporary)
+    await rm(temporary, { recursive: true, force: true, maxRetries: 3 })
+  }
+
+  /** All of them, by id. */
+  async list(): Promise<Repository[]> {
+    const names = (await readdir(this.#folder)).filter((name) => name.endsWith('.git'))
+    const found = await Promise.all(names.map((name) => this.#read(join(this.#folder, name))))
+    return found.filter((repository) => repository !== null).sort((a, b) => (a.id < b.id ? -1 : 1))
+  }
+
+  async #read(path: string): Promise<Repository | null> {
+    let text: string
+    try {
+      text = await readFile(join(path, metadataFile), 'utf8')
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null
+      throw error
+    }
+    return { ...metadataSchema.parse(JSON.parse(text)), path }
+  }
+
+  #path(id: string): string {
+    const readable = id.replaceAll(/[^\w.-]/g, '-').slice(0, 80)
+    return join(this.#folder, `${readable}-${createHash('sha256').update(id).digest('hex').slice(0, 16)}.git`)
+  }
+}
+
+/** Runs git plumbing in a repository (null: in none). */
+export type GitRunner = (
+  repository: Repository | null,
+  args: readonly string[],
+  options?: { input?: string; env?: Readonly<Record<string, string>>; maxOutputBytes?: number },
+) => Promise<GitOutcome>
+
+/** @param signal aborts when the server closes. */
+export function gitRunner(signal: AbortSignal, timeoutMs: number): GitRunner {
+  return (repository, args, options = {}) =>
+    runGit({ args, cwd: repository?.path, timeoutMs, signal, config: { 'safe.directory': '*', 'core.filesRefLockTimeout': '2000' }, ...options, env: { ...(repository === null ? {} : { GIT_DIR: repository.path }), ...options.env } })
+}

@@ -1,0 +1,180 @@
+import { chmod, copyFile, mkdir } from 'node:fs/promises'
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { getRequestListener } from '@hono/node-server'
+import { InvalidInputError } from '../../job/errors.js'
+import { codeStorageApi } from './api.js'
+import { gitRunner, RepositoryStore } from './repositories.js'
+import { requireScope } from './request.js'
+import { ApiProblem } from './problem.js'
+import { gitBackend, gitRoute, type GitRoute, type WireBytes } from './smart-http.js'
+import { TokenRefusedError, tokenVerifier } from './verify.js'
+
+export interface CodeStorageServerOptions {
+  /** Where the repositories are kept. Made when it is not there; nothing is removed from it on close. */
+  readonly dataDir: string
+  /** The organisation whose tokens are taken: their claim `iss`. */
+  readonly org: string
+  /** PEM texts of the keys that may sign tokens: EC P-256, RSA or Ed25519; a private key stands for its public one. */
+  readonly publicKeys: readonly string[]
+  /** Default `127.0.0.1`. Traffic is not encrypted: don't listen where others can hear it. */
+  readonly host?: string | undefined
+  /** Default 0: any free port. */
+  readonly port?: number | undefined
+  /** Gets a line for what the operator should know: that this is for one machine, and faults. Default: nothing. */
+  readonly log?: ((message: string) => void) | undefined
+  /** Milliseconds since 1970, for the expiry of tokens. Default `Date.now`. */
+  readonly now?: (() => number) | undefined
+}
+
+/** A fault put into the server for tests: `unavailable` answers 503, `refuse` cuts the connection. */
+export interface Outage {
+  readonly kind: 'unavailable' | 'refuse'
+  readonly of: 'git' | 'api' | 'all'
+}
+
+export interface CodeStorageServer {
+  /** Base of the git URLs, without a slash at the end: `http://127.0.0.1:8123`. */
+  readonly url: string
+  /** Base of the HTTP API, to which clients add `/api/v1/…`; the same address. */
+  readonly apiUrl: string
+  readonly org: string
+  /** Starts an outage, or ends it with null. For tests. */
+  setOutage(outage: Outage | null): void
+  /** How many bytes of git traffic a repository has had, both namespaces together. For measurements. */
+  wireBytes(repository: string): Readonly<WireBytes>
+  /** Stops listening, ends every connection and every git process. The data stays. */
+  close(): Promise<void>
+}
+
+/**
+ * Starts a local Code Storage: smart HTTP through `git http-backend`, and the HTTP API under `/api/v1`, on one port.
+ *
+ * It is for development, demonstrations and tests on ONE machine: plain HTTP, repositories in a folder, no replication, no
+ * quotas, no backups. In production use Code Storage itself.
+ *
+ * Needs git 2.38 or later on the PATH.
+ * @throws InvalidInputError when a key can't be read or the port can't be had.
+ */
+export async function startCodeStorage(options: CodeStorageServerOptions): Promise<CodeStorageServer> {
+  const log = options.log ?? (() => undefined)
+  const verifier = tokenVerifier({ org: options.org, publicKeys: options.publicKeys, now: options.now ?? Date.now })
+  const closing = new AbortController()
+  const store = new RepositoryStore(options.dataDir, gitRunner(closing.signal, 120_000))
+  await store.open()
+  const backend = gitBackend({ hooksPath: await installHook(options.dataDir), onError: log })
+  const traffic = new Map<string, WireBytes>()
+  let outage: Outage | null = null
+  let url = ''
+  const api = getRequestListener(codeStorageApi({ store, verifier, storageUrl: () => url, onError: log }).fetch, { overrideGlobalObjects: false })
+
+  const serveGit = async (request: IncomingMessage, response: ServerResponse, route: GitRoute) => {
+    const token = basicPassword(request.headers.authorization)
+    if (token === undefined) throw new TokenRefusedError('send the token as the password of Basic authentication')
+    const claims = await verifier.verify(token)
+    if (claims.repo !== route.repository) throw new ApiProblem(403, 'the token is for another repository')
+    requireScope(claims, route.service === 'git-receive-pack' ? 'git:write' : 'git:read')
+    if (route.namespace === 'import') throw new ApiProblem(501, 'the local Code Storage has no import namespace; push to the repository itself')
+    const repository = await store.find(route.repository)
+    if (repository === null) throw new ApiProblem(404, 'repository not found')
+    if (request.headers.expect !== undefined) response.writeContinue()
+    const bytes = traffic.get(route.repository) ?? { received: 0, sent: 0, requests: 0 }
+    traffic.set(route.repository, bytes)
+    bytes.requests += 1
+    await backend.serve(request, response, { route, repository, policy: claims, bytes })
+  }
+
+  const handle = (request: IncomingMessage, response: ServerResponse) => {
+    const target = request.url ?? '/'
+    const isApi = target.startsWith('/api/')
+    if (outage !== null && (outage.of === 'all' || outage.of === (isApi ? 'api' : 'git'))) {
+      if (outage.kind === 'refuse') request.socket.destroy()
+      else answer(request, response, 503, 'service unavailable')
+      return
+    }
+    if (isApi) {
+      if (request.headers.expect !== undefined) response.writeContinue()
+      void api(request, response)
+      return
+    }
+    const route = gitRoute(request.method ?? 'GET', target)
+    if (route === undefined) {
+      answer(request, response, 404, 'not found')
+      return
+    }
+    serveGit(request, response, route).catch((error: unknown) => {
+      if (error instanceof ApiProblem) answer(request, response, error.status, error.message)
+      else if (error instanceof TokenRefusedError) answer(request, response, 401, error.message)
+      else {
+        log(`${route.service} of ${route.repository}: ${String(error)}`)
+        answer(request, response, 500, 'internal error')
+      }
+    })
+  }
+
+  const server = createServer(handle)
+  // Whoever asks before sending a pack is answered before it is sent.
+  server.on('checkContinue', handle)
+  // A large push over a slow line takes as long as it takes.
+  server.requestTimeout = 0
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', (error) => reject(new InvalidInputError(`port: can't listen on ${options.host ?? '127.0.0.1'}:${options.port ?? 0} (${error.message})`)))
+    server.listen(options.port ?? 0, options.host ?? '127.0.0.1', resolve)
+  })
+  const address = server.address() as AddressInfo
+  url = `http://${address.family === 'IPv6' ? `[${address.address}]` : address.address}:${address.port}`
+  log(`local Code Storage at ${url}, data in ${options.dataDir}: plain HTTP, for development and tests on one machine only`)
+
+  let closed: Promise<void> | undefined
+  return {
+    url,
+    apiUrl: url,
+    org: options.org,
+    setOutage(next) {
+      outage = next
+    },
+    wireBytes: (repository) => ({ ...(traffic.get(repository) ?? { received: 0, sent: 0, requests: 0 }) }),
+    close() {
+      closed ??= new Promise<void>((resolve, reject) => {
+        server.close((error) => (error === undefined ? resolve() : reject(error)))
+        closing.abort(new Error('the local Code Storage is closing'))
+        backend.close()
+        server.closeAllConnections()
+      })
+      return closed
+    },
+  }
+}
+
+async function installHook(dataDir: string): Promise<string> {
+  const hooksPath = join(dataDir, 'hooks')
+  await mkdir(hooksPath, { recursive: true })
+  const hook = join(hooksPath, 'pre-receive')
+  await copyFile(fileURLToPath(new URL('./pre-receive.sh', import.meta.url)), hook)
+  await chmod(hook, 0o755)
+  return hooksPath
+}
+
+function basicPassword(header: string | undefined): string | undefined {
+  const match = /^Basic +(\S+)$/i.exec(header ?? '')
+  if (match?.[1] === undefined) return undefined
+  const text = Buffer.from(match[1], 'base64').toString('utf8')
+  const colon = text.indexOf(':')
+  return colon === -1 ? undefined : text.slice(colon + 1)
+}
+
+/** Answers with a line of text, which git shows; a body that is still on its way is read and dropped. */
+function answer(request: IncomingMessage, response: ServerResponse, status: number, message: string): void {
+  if (response.headersSent) {
+    response.destroy()
+    return
+  }
+  request.resume()
+  response.writeHead(status, {
+    'content-type': 'text/plain; charset=utf-8',
+    ...(status === 401 ? { 'www-authenticate': 'Basic realm="Code Storage"' } : {}),
+  })
+  response.end(`${message}\n`)
+}

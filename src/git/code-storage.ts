@@ -1,0 +1,195 @@
+import { InfrastructureError, PromotionConflictError } from '../job/errors.js'
+import { branchNameProblem, repositoryProblem } from '../job/names.js'
+import type { Diff, Promotion } from '../job/result.js'
+import { CodeStorageClient, type Conflict } from './code-storage-client.js'
+import type { AccessOptions, BranchName, GitAccess, GitCallOptions, GitHost, PromotionRequest, ResolvedRef } from './host.js'
+import { lsRemote } from './ls-remote.js'
+import { onlyBranch, TokenMinter, type RefPolicy, type TokenAlgorithm, type TokenScope } from './mint.js'
+import { baseUrl } from './url.js'
+
+export interface CodeStorageHostOptions {
+  /** For messages. Default `code-storage`. */
+  readonly name?: string | undefined
+  readonly org: string
+  /** PKCS#8 PEM. */
+  readonly privateKey: string
+  readonly algorithm?: TokenAlgorithm | undefined
+  readonly kid?: string | undefined
+  /** Base of the git URLs. Default `https://<org>.code.storage`. */
+  readonly storageUrl?: string | undefined
+  /** Base of the HTTP API, without `/api/v1`. Default `https://api.<org>.code.storage`. */
+  readonly apiUrl?: string | undefined
+  /** Who makes merge commits. Default `Switchyard <switchyard@users.noreply.invalid>`. */
+  readonly mergeAuthor?: { readonly name: string; readonly email: string } | undefined
+  readonly fetch?: typeof globalThis.fetch | undefined
+  /** Milliseconds since 1970. Default `Date.now`. */
+  readonly now?: (() => number) | undefined
+}
+
+/** The most paths that a diff lists. */
+const maxDiffPaths = 1000
+
+/** Code Storage: job branches live in its ephemeral namespace, tokens are minted here. */
+export class CodeStorageHost implements GitHost {
+  readonly name: string
+  readonly hosts: readonly string[]
+  readonly ephemeral = true
+  /** The HTTP API, for what only an operator needs, such as creating repositories. */
+  readonly client: CodeStorageClient
+  readonly #minter: TokenMinter
+  readonly #storageUrl: string
+  readonly #mergeAuthor: { readonly name: string; readonly email: string }
+
+  /** @throws InvalidInputError when the key or a URL can't be used. */
+  constructor(options: CodeStorageHostOptions) {
+    this.name = options.name ?? 'code-storage'
+    this.#minter = new TokenMinter(options)
+    this.#storageUrl = baseUrl('storageUrl', options.storageUrl ?? `https://${options.org}.code.storage`)
+    const apiUrl = baseUrl('apiUrl', options.apiUrl ?? `https://api.${options.org}.code.storage`)
+    this.client = new CodeStorageClient({ name: this.name, apiUrl, minter: this.#minter, fetch: options.fetch, now: options.now })
+    this.hosts = [new URL(this.#storageUrl).host]
+    this.#mergeAuthor = options.mergeAuthor ?? { name: 'Switchyard', email: 'switchyard@users.noreply.invalid' }
+  }
+
+  async resolve(repository: string, ref: string | null, options: GitCallOptions): Promise<ResolvedRef> {
+    const known = await this.client.repository(this.#checked(repository), options)
+    if (known === null) throw this.#invalid(`repository "${repository}" does not exist; check its id, or create it`)
+    const wanted = ref ?? known.defaultBranch
+    if (/^[0-9a-f]{40}$/.test(wanted)) return this.#commit(repository, wanted, options)
+    const candidates = candidateRefs(wanted)
+    if (candidates.length > 0) {
+      const access = await this.readAccess(repository, { ephemeral: false })
+      const { refs } = await lsRemote(this.name, access, candidates, options)
+      for (const candidate of candidates) {
+        const sha = refs.get(candidate)
+        if (sha !== undefined) return { ref: candidate, sha }
+      }
+    }
+    if (/^[0-9a-f]{7,39}$/.test(wanted)) return this.#commit(repository, wanted, options)
+    if (ref === null) throw this.#invalid(`repository "${repository}" has no commit on its default branch "${wanted}"; push one first`)
+    throw this.#invalid(`ref: "${ref}" is neither a branch, a tag nor a commit of "${repository}"`)
+  }
+
+  async branchHead(repository: string, branch: BranchName, options: GitCallOptions): Promise<string | null> {
+    const ref = `refs/heads/${this.#checkedBranch(branch.name)}`
+    const access = await this.readAccess(repository, { ephemeral: branch.ephemeral })
+    return (await lsRemote(this.name, access, [ref], options)).refs.get(ref) ?? null
+  }
+
+  async readAccess(repository: string, options: AccessOptions & { readonly ephemeral: boolean }): Promise<GitAccess> {
+    return this.#access(repository, options.ephemeral, ['git:read'], options.ttlSeconds)
+  }
+
+  async writeAccess(repository: string, options: AccessOptions & { readonly branch: string }): Promise<GitAccess> {
+    return this.#access(repository, true, ['git:write'], options.ttlSeconds, onlyBranch(this.#checkedBranch(options.branch)))
+  }
+
+  async promote(request: PromotionRequest, options: GitCallOptions): Promise<Promotion> {
+    const { repository, to, sha, expectedTargetSha } = request
+    const target = { name: this.#checkedBranch(to), ephemeral: false }
+    const source = { name: this.#checkedBranch(request.branch), ephemeral: true }
+    const [head, sourceHead] = await Promise.all([this.branchHead(repository, target, options), this.branchHead(repository, source, options)])
+    const done = await this.#promotedBefore(request, head, options)
+    if (done !== null) return done
+    if (head !== expectedTargetSha) throw movedTarget(request, head)
+    // The API merges a branch, not a commit: what stands there must be what was asked for.
+    if (sourceHead !== sha) {
+      throw this.#invalid(`branch "${request.branch}" of "${repository}" is at ${sourceHead ?? 'nothing'}, not at ${sha}; it can’t be promoted to "${to}"`)
+    }
+    if (expectedTargetSha === null) return this.#create(request, source, target, options)
+    const { strategy, message } = request
+    const outcome = await this.client.merge(repository, { source, target, strategy, expectedTargetSha, message, author: this.#mergeAuthor }, options)
+    if ('conflict' in outcome) throw this.#conflict(request, outcome.conflict)
+    const { result, target: moved } = outcome.merged
+    if (result === 'squash' || result === 'unknown') return { to, sha: moved.new_sha, result: moved.new_sha === sha ? 'fast_forward' : 'merge_commit' }
+    return { to, sha: moved.new_sha, result }
+  }
+
+  async deleteBranch(repository: string, branch: BranchName, options: GitCallOptions): Promise<void> {
+    await this.client.deleteBranch(this.#checked(repository), { ...branch, name: this.#checkedBranch(branch.name) }, options)
+  }
+
+  async diff(repository: string, request: { branch: string; baseSha: string; headSha: string }, options: GitCallOptions): Promise<Diff> {
+    const { stats, files, filtered_files: filtered } = await this.client.diff(this.#checked(repository), request, options)
+    const paths = [...files, ...filtered].map((file) => file.path).sort()
+    return { files: stats.files, additions: stats.additions, deletions: stats.deletions, paths: paths.slice(0, maxDiffPaths) }
+  }
+
+  /** What a promotion with the same arguments has done already; its answer was lost. */
+  async #promotedBefore(request: PromotionRequest, head: string | null, options: GitCallOptions): Promise<Promotion | null> {
+    if (head === null || head === request.expectedTargetSha) return head === request.sha ? { to: request.to, sha: head, result: 'no_op' } : null
+    if (head === request.sha) return { to: request.to, sha: head, result: 'no_op' }
+    if (request.strategy === 'ff_only' || request.expectedTargetSha === null) return null
+    const commit = await this.client.commit(request.repository, head, options)
+    const ours = commit?.parents.length === 2 && commit.parents[0] === request.expectedTargetSha && commit.parents[1] === request.sha
+    return ours ? { to: request.to, sha: head, result: 'merge_commit' } : null
+  }
+
+  async #create(request: PromotionRequest, base: BranchName, target: BranchName, options: GitCallOptions): Promise<Promotion> {
+    const outcome = await this.client.createBranch(request.repository, { base, target }, options)
+    if ('conflict' in outcome) {
+      const head = await this.branchHead(request.repository, target, options)
+      if (head === request.sha) return { to: request.to, sha: head, result: 'no_op' }
+      throw movedTarget(request, head)
+    }
+    return { to: request.to, sha: outcome.sha ?? request.sha, result: 'created' }
+  }
+
+  #conflict(request: PromotionRequest, conflict: Conflict): Error {
+    // The host gave up for its own reasons; nothing of ours is in the way.
+    if (conflict.type === 'repo_changed') {
+      return new InfrastructureError({ kind: 'transient', source: this.name, message: `${this.name}: promoting to "${request.to}" met another change of the repository` })
+    }
+    const paths = conflict.paths.length === 0 ? '' : ` in ${conflict.paths.slice(0, 10).join(', ')}`
+    return new PromotionConflictError(
+      `promote.to: "${request.branch}" can’t be promoted to "${request.to}" (${request.strategy}): ${conflict.message}${paths}; the work stays on its branch`,
+    )
+  }
+
+  async #commit(repository: string, sha: string, options: GitCallOptions): Promise<ResolvedRef> {
+    const commit = await this.client.commit(repository, sha, options)
+    if (commit?.sha.startsWith(sha) !== true) throw this.#invalid(`ref: commit ${sha} is not in "${repository}"`)
+    return { ref: null, sha: commit.sha }
+  }
+
+  async #access(
+    repository: string,
+    ephemeral: boolean,
+    scopes: readonly TokenScope[],
+    ttlSeconds: number | undefined,
+    refs?: readonly RefPolicy[],
+  ): Promise<GitAccess> {
+    const minted = await this.#minter.mint({ repository: this.#checked(repository), scopes, ttlSeconds, refs })
+    return { url: `${this.#storageUrl}/${repository}${ephemeral ? '+ephemeral' : ''}.git`, username: 't', ...minted }
+  }
+
+  #checked(repository: string): string {
+    const problem = repositoryProblem(repository)
+    if (problem !== undefined) throw this.#invalid(`repository: "${repository}" ${problem}`)
+    return repository
+  }
+
+  #checkedBranch(branch: string): string {
+    const problem = branchNameProblem(branch)
+    if (problem !== undefined) throw this.#invalid(`branch: "${branch}" ${problem}`)
+    return branch
+  }
+
+  #invalid(message: string): InfrastructureError {
+    return new InfrastructureError({ kind: 'invalid', source: this.name, message })
+  }
+}
+
+/** The full refs that a short name may mean, the first found being the one; a branch goes before a tag of the same name. */
+export function candidateRefs(name: string): string[] {
+  const short = name.replace(/^refs\/(heads|tags)\//, '')
+  if (branchNameProblem(short) !== undefined) return []
+  return short === name ? [`refs/heads/${name}`, `refs/tags/${name}`] : [name]
+}
+
+export function movedTarget(request: PromotionRequest, head: string | null): PromotionConflictError {
+  const expected = request.expectedTargetSha ?? 'not to exist'
+  return new PromotionConflictError(
+    `promote.to: "${request.to}" was expected at ${expected} but is at ${head ?? 'nothing'}; the work stays on "${request.branch}"`,
+  )
+}
