@@ -1,6 +1,7 @@
 import { Redis } from 'ioredis'
 import { z } from 'zod'
 import { InvalidInputError, RedisUnavailableError, errorMessage } from '../job/errors.js'
+import { prepareScripts } from './scripts.js'
 
 /** Where Redis is. */
 export const redisConfigSchema = z.strictObject({
@@ -48,6 +49,7 @@ export function createRedis(config: RedisConfig, purpose: ConnectionPurpose): Re
   checkUrl(config.url)
   const redis = new Redis(config.url, { ...optionsOf[purpose] })
   redis.on('error', () => undefined)
+  prepareScripts(redis)
   return redis
 }
 

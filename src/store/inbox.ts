@@ -1,4 +1,4 @@
-import type { ChainableCommander, Redis } from 'ioredis'
+import type { Redis } from 'ioredis'
 import { z } from 'zod'
 import type { Keys } from './keys.js'
 import { queueScript, runScript } from './scripts.js'
@@ -61,7 +61,7 @@ export async function wake(redis: Redis, keys: Keys, count: number): Promise<num
   return z.number().parse(await runScript(redis, 'inbox-wake', [keys.idle()], [count, keys.inbox(''), inboxTtlMs]))
 }
 
-/** As `wake`, as part of a pipeline of `redis`. */
-export function queueWake(redis: Redis, pipeline: ChainableCommander, keys: Keys, count: number): void {
-  queueScript(redis, pipeline, 'inbox-wake', [keys.idle()], [count, keys.inbox(''), inboxTtlMs])
+/** As `wake`, as part of a pipeline of a connection that `createRedis` made. */
+export function queueWake(pipeline: object, keys: Keys, count: number): void {
+  queueScript(pipeline, 'inbox-wake', [keys.idle()], [count, keys.inbox(''), inboxTtlMs])
 }

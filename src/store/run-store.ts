@@ -257,6 +257,18 @@ export class RunStore {
     return parseRun(await this.#redis.hgetall(this.#keys.run(jobId)))
   }
 
+  /** The results of many jobs in one round trip, in the order asked for; null for those that have not ended. */
+  async results(jobIds: readonly string[]): Promise<(JobResult | null)[]> {
+    if (jobIds.length === 0) return []
+    const pipeline = this.#redis.pipeline()
+    for (const jobId of jobIds) pipeline.hget(this.#keys.run(jobId), 'result')
+    const answers = (await pipeline.exec()) ?? []
+    return answers.map(([error, json]) => {
+      if (error !== null) throw error
+      return json === null ? null : jobResultSchema.parse(JSON.parse(z.string().parse(json)))
+    })
+  }
+
   /** As `read`, for many jobs in one round trip; in the order asked for. */
   async readMany(jobIds: readonly string[]): Promise<(StoredRun | null)[]> {
     if (jobIds.length === 0) return []

@@ -1,5 +1,5 @@
 import { readFileSync, readdirSync } from 'node:fs'
-import type { ChainableCommander, Redis } from 'ioredis'
+import type { Redis } from 'ioredis'
 
 /**
  * The Lua scripts of ./lua, loaded once. A first line `-- include NAME` puts another file before a script: Redis has no
@@ -39,7 +39,8 @@ type Command = (...args: (string | number | Buffer)[]) => Promise<unknown>
 const commandName = (name: ScriptName) => `switchyard:${name}`
 const prepared = new WeakSet<Redis>()
 
-function prepare(redis: Redis): void {
+/** Defines the scripts on a connection; a pipeline knows only those that were defined before it was made. */
+export function prepareScripts(redis: Redis): void {
   if (prepared.has(redis)) return
   for (const name of sources.keys()) redis.defineCommand(commandName(name as ScriptName), { lua: sourceOf(name) })
   prepared.add(redis)
@@ -52,19 +53,17 @@ export async function runScript(
   keys: readonly string[],
   args: readonly (string | number | Buffer)[],
 ): Promise<unknown> {
-  prepare(redis)
+  prepareScripts(redis)
   return await commandOf(redis, name)(keys.length, ...keys, ...args)
 }
 
-/** Queues a script on a pipeline of `redis`; its answer comes with the pipeline's. */
+/** Queues a script on a pipeline (ioredis's or BullMQ's) of a prepared connection; its answer comes with the pipeline's. */
 export function queueScript(
-  redis: Redis,
-  pipeline: ChainableCommander,
+  pipeline: object,
   name: ScriptName,
   keys: readonly string[],
   args: readonly (string | number | Buffer)[],
 ): void {
-  prepare(redis)
   void commandOf(pipeline, name)(keys.length, ...keys, ...args)
 }
 

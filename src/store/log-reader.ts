@@ -1,0 +1,148 @@
+import { TextDecoder } from 'node:util'
+import type { Redis } from 'ioredis'
+import { z } from 'zod'
+import type { LogLine } from '../job/log.js'
+import type { Keys } from './keys.js'
+
+export interface ReadLogOptions {
+  /** Go on behind the piece with this sequence number. Default: from the start. */
+  readonly after?: number | undefined
+  /** Wait for more until the job has ended. Default: stop at what is there. */
+  readonly follow?: boolean | undefined
+  /** Stops reading; the iteration throws the signal's reason. */
+  readonly signal?: AbortSignal | undefined
+}
+
+/** What a reader needs besides the stream. */
+export interface LogSource {
+  /** For reads that don't block. */
+  readonly redis: Redis
+  /** Opens a connection of the purpose `blocking`; used while following, and closed after. */
+  readonly openBlocking: () => Redis
+  readonly keys: Keys
+  /** Whether the job's current run has ended, so that no more output comes. */
+  readonly hasEnded: (jobId: string) => Promise<boolean>
+}
+
+/** Pieces are at most 64 KiB, so a read holds at most 2 MiB. */
+const piecesPerRead = 32
+const blockMs = 2_000
+/** How far back a resumed reader looks for the piece before, to join split characters and to see gaps. */
+const lookBack = 32
+
+interface Piece {
+  readonly seq: number
+  readonly end: boolean
+  readonly line: Omit<LogLine, 'text'> | null
+}
+
+/**
+ * Reads a job's output from its log stream, in order. `data` is exact; `text` joins characters that are split over
+ * pieces of the same stream. Where the middle of a long output was dropped, a piece of the stream `system` says how
+ * many bytes are missing, such as `[… 123456 bytes omitted …]`.
+ */
+export async function* readLog(source: LogSource, jobId: string, options: ReadLogOptions = {}): AsyncGenerator<LogLine, void, undefined> {
+  const { signal, follow = false } = options
+  const key = source.keys.log(jobId)
+  let last = options.after ?? 0
+  const text = new TextJoiner(last === 0)
+  let blocking: Redis | undefined
+  const stop = () => blocking?.disconnect()
+  signal?.addEventListener('abort', stop)
+  try {
+    signal?.throwIfAborted()
+    if (last > 0) {
+      const before = await source.redis.xrevrangeBuffer(key, `${last}-0`, '-', 'COUNT', lookBack)
+      for (const { line } of before.map(parsePiece).reverse()) if (line !== null) text.join(line)
+    }
+    for (;;) {
+      let pieces = (await (blocking ?? source.redis).xrangeBuffer(key, `(${last}-0`, '+', 'COUNT', piecesPerRead)).map(parsePiece)
+      if (pieces.length === 0) {
+        if (!follow) return
+        if (await source.hasEnded(jobId)) {
+          // What was written between our read and the end is there now.
+          const rest = await source.redis.xrangeBuffer(key, `(${last}-0`, '+', 'COUNT', 1)
+          if (rest.length === 0) return
+          continue
+        }
+        signal?.throwIfAborted()
+        blocking ??= source.openBlocking()
+        const answer = await blocking.xreadBuffer('COUNT', piecesPerRead, 'BLOCK', blockMs, 'STREAMS', key, `${last}-0`)
+        pieces = (answer?.[0]?.[1] ?? []).map(parsePiece)
+      }
+      for (const { seq, line } of pieces) {
+        signal?.throwIfAborted()
+        if (line !== null) {
+          const omitted = text.omittedBefore(line)
+          // Its number is the one before, so that whoever resumes behind it still gets the piece itself.
+          if (omitted > 0) yield omission(line, omitted)
+          yield { ...line, text: text.join(line) }
+        }
+        last = seq
+      }
+    }
+  } catch (error) {
+    // A connection closed by `stop` fails with an error of its own; the reason is what the caller gave.
+    if (signal?.aborted === true) signal.throwIfAborted()
+    throw error
+  } finally {
+    signal?.removeEventListener('abort', stop)
+    blocking?.disconnect()
+  }
+}
+
+function omission(next: Omit<LogLine, 'text'>, omitted: number): LogLine {
+  const text = `[… ${omitted} bytes omitted …]\n`
+  return { ...next, seq: next.seq - 1, stream: 'system', offset: next.offset - omitted, data: Buffer.from(text), text }
+}
+
+const streamName = z.enum(['stdout', 'stderr', 'system'])
+
+function parsePiece([id, fields]: [Buffer, Buffer[]]): Piece {
+  const values = new Map<string, Buffer>()
+  for (let index = 0; index + 1 < fields.length; index += 2) {
+    const [name, value] = [fields[index], fields[index + 1]]
+    if (name !== undefined && value !== undefined) values.set(name.toString(), value)
+  }
+  const seq = Number.parseInt(id.toString(), 10)
+  if (values.has('end')) return { seq, end: true, line: null }
+  const field = (name: string) => (values.get(name) ?? '').toString()
+  const line = {
+    seq,
+    step: field('s'),
+    stream: streamName.parse(field('o')),
+    attempt: Number(field('n')),
+    offset: Number(field('b')),
+    atMs: Number(field('t')),
+    data: values.get('d') ?? Buffer.alloc(0),
+  }
+  return { seq, end: false, line }
+}
+
+/** Knows, for each stream of each step and attempt, where the next byte should be and what character is still open. */
+class TextJoiner {
+  readonly #streams = new Map<string, { decoder: TextDecoder; next: number }>()
+
+  /** @param fromStart whether a stream's first piece seen here should begin at byte 0; a resumed reader can't say. */
+  constructor(private readonly fromStart: boolean) {}
+
+  /** How many bytes are missing before this piece. */
+  omittedBefore(line: Omit<LogLine, 'text'>): number {
+    if (line.stream === 'system') return 0
+    const next = this.#streams.get(nameOf(line))?.next ?? (this.fromStart ? 0 : line.offset)
+    return Math.max(0, line.offset - next)
+  }
+
+  join(line: Omit<LogLine, 'text'>): string {
+    const known = this.#streams.get(nameOf(line))
+    // Behind a gap, half a character from before it must not be joined to what follows.
+    const contiguous = known !== undefined && (line.stream === 'system' || known.next === line.offset)
+    const decoder = contiguous ? known.decoder : new TextDecoder('utf-8', { ignoreBOM: true })
+    this.#streams.set(nameOf(line), { decoder, next: line.offset + line.data.length })
+    return decoder.decode(line.data, { stream: line.stream !== 'system' })
+  }
+}
+
+function nameOf(line: Omit<LogLine, 'text'>): string {
+  return `${line.attempt}:${line.stream}:${line.step}`
+}
