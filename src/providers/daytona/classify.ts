@@ -17,12 +17,14 @@ import type { DaytonaResources } from './create-params.js'
  * | 400, 404, 413, 422 otherwise | `invalid` |
  * | 503; connection refused, host unknown or unreachable | `provider-down` |
  * | 500, 502 and every other 5xx; connection reset; the SDK's own HTTP deadline | `transient` |
+ * | a status below 400: the answer was cut after its head | `transient` |
  * | "Timeout" of the SDK's own waiting (create, delete) | `timeout` |
  * | arguments that the SDK refused before sending anything | `invalid` |
  * | no credentials given to the SDK | `auth` |
  * | anything else | `transient` |
  *
- * Nothing here says `sandbox-lost`: the provider does, after `get` has confirmed it.
+ * Nothing here says `sandbox-lost`: the provider does, after `get` has confirmed it. The raw error goes no further, not
+ * as the cause either: what Daytona says may repeat the API key, a command or its environment.
  */
 export function classify(raw: unknown, context: ClassifyContext): InfrastructureError {
   if (raw instanceof InfrastructureError) return raw
@@ -35,8 +37,6 @@ export function classify(raw: unknown, context: ClassifyContext): Infrastructure
     source: context.source,
     message: `${context.source}: ${context.call} failed: ${detail}${mend}`,
     retryAfterMs: sorted.kind === 'rate-limited' ? retryAfterMs(error.headers) : undefined,
-    // The daemon's answers may repeat the command or its environment, so they go no further.
-    cause: context.call === 'exec' ? undefined : raw,
   })
 }
 
@@ -59,10 +59,10 @@ export interface ClassifyContext {
  * 404, 410 or a gateway's error, and every one of these has other causes too: ask `get`.
  */
 export function mayBeLost(raw: unknown): boolean {
-  if (raw instanceof InfrastructureError) return false
+  if (raw instanceof InfrastructureError) return raw.kind === 'transient'
   const { status, name } = readError(raw)
   if (status === undefined) return name === 'DaytonaConnectionError'
-  return [400, 401, 403, 404, 409, 410].includes(status) || (status >= 500 && status !== 504)
+  return status < 400 || [400, 401, 403, 404, 409, 410].includes(status) || (status >= 500 && status !== 504)
 }
 
 /** Whether Daytona says that there is no such sandbox; to be believed only of a `get` on the control plane. */
@@ -110,6 +110,7 @@ function readError(raw: unknown): RawError {
 
 function sort(error: RawError, context: ClassifyContext): Sorted {
   if (error.status === undefined) return sortWithoutStatus(error, context)
+  if (error.status < 400) return { kind: 'transient' }
   if (error.status >= 500) return sortServerError(error, context)
   return sortClientError(error, error.status, context)
 }
@@ -198,6 +199,7 @@ function requested(resources: DaytonaResources | undefined, word: string | undef
 
 function describe(error: RawError, context: ClassifyContext): string {
   const facts = [error.status === undefined ? error.name : `HTTP ${error.status}`, error.code].filter(Boolean).join(' ')
+  // The daemon may repeat the command.
   if (context.call === 'exec') return facts === '' ? 'the outcome is unknown' : facts
   let message = error.message.replace(/\s+/g, ' ').trim().slice(0, 300)
   if (context.apiKey !== undefined && context.apiKey !== '') message = message.replaceAll(context.apiKey, '***')

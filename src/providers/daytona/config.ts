@@ -5,10 +5,11 @@ const environmentName = z.string().regex(/^[A-Za-z_][A-Za-z0-9_]*$/, 'is not the
 /**
  * A Daytona account (one organisation, one region) as a provider. The API key never stands in a configuration: it is
  * read from the environment variable that `apiKeyEnv` names, when the provider is first used. The schema takes the
- * adapter's own options; `type` and `limit` of a provider's entry are not among them.
+ * adapter's own options; `limit` of a provider's entry is not among them.
  */
 export const daytonaProviderConfigSchema = z
   .strictObject({
+    type: z.literal('daytona').optional(),
     name: z
       .string()
       .regex(/^[a-z0-9][a-z0-9-]{0,31}$/, 'must be lower-case letters, digits and "-", at most 32')

@@ -259,7 +259,7 @@ export class DaytonaProvider implements Provider {
   }
 
   private async open(): Promise<Daytona> {
-    const apiKey = this.env[this.config.apiKeyEnv]
+    const apiKey = this.apiKey()
     if (apiKey === undefined || apiKey === '') {
       throw new InfrastructureError({
         kind: 'auth',
@@ -280,10 +280,14 @@ export class DaytonaProvider implements Provider {
     })
   }
 
+  private apiKey(): string | undefined {
+    return this.env[this.config.apiKeyEnv]?.trim()
+  }
+
   private sort(error: unknown, call: DaytonaCall, request?: SandboxRequest): InfrastructureError {
     const { apiKeyEnv } = this.config
     const resources = request === undefined ? undefined : wholeResources(request)
-    return classify(error, { source: this.name, call, apiKeyEnv, apiKey: this.env[apiKeyEnv], resources })
+    return classify(error, { source: this.name, call, apiKeyEnv, apiKey: this.apiKey(), resources })
   }
 
   private lost(sandboxId: string, call: DaytonaCall): InfrastructureError {
