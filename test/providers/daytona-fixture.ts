@@ -10,9 +10,9 @@ export interface DaytonaFixture {
   readonly server: DaytonaServer
   readonly provider: DaytonaProvider
   /** Another consumer's provider for the same account. */
-  another(config?: Readonly<Record<string, unknown>>): DaytonaProvider
-  create(request?: Partial<SandboxRequest>): Promise<SandboxInfo>
-  close(): Promise<void>
+  readonly another: (config?: Readonly<Record<string, unknown>>) => DaytonaProvider
+  readonly create: (request?: Partial<SandboxRequest>) => Promise<SandboxInfo>
+  readonly close: () => Promise<void>
 }
 
 export async function startDaytona(options: DaytonaServerOptions = {}, config: Readonly<Record<string, unknown>> = {}): Promise<DaytonaFixture> {

@@ -147,7 +147,7 @@ describe('what Daytona can’t do is invalid before anything is sent', () => {
   it.each([
     ['resources for a snapshot', { resources: { cpu: 2 } }, { snapshot: 'base' }, /snapshot/],
     ['resources without an image', { resources: { cpu: 2 } }, {}, /name a container image/],
-    ['a lifetime above the limit', { lifetimeMs: 2 * 3600_000 }, { maxLifetimeMs: 3600_000 }, /maxLifetimeMs of 3600000/],
+    ['a lifetime above the limit', { lifetimeMs: 2 * 3600_000 }, { maxLifetime: '1h' }, /maxLifetime of 3600000 ms/],
     ['git-only without a git host', { network: 'git-only' as const }, {}, /git-only names no host/],
     ['an IPv6 address', { network: ['2001:db8::1'] }, {}, /IPv6/],
     ['a URL for a host', { network: ['https://example.com'] }, {}, /"https:\/\/example.com"/],

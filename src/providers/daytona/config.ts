@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { duration } from '../../job/duration.js'
 
 const environmentName = z.string().regex(/^[A-Za-z_][A-Za-z0-9_]*$/, 'is not the name of an environment variable')
 
@@ -24,15 +25,16 @@ export const daytonaProviderConfigSchema = z
     target: z.string().min(1).optional().describe('The region; the organisation\'s default if left out.'),
     snapshot: z.string().min(1).optional().describe('The snapshot for jobs that name no image; the organisation\'s default if left out.'),
     image: z.string().min(1).optional().describe('The container image for jobs that name none. Needed for jobs that set resources.'),
-    maxLifetimeMs: z
-      .int()
-      .positive()
+    maxLifetime: duration
       .optional()
-      .describe('The longest lifetime that the organisation allows a sandbox, in milliseconds, when it has such a limit.'),
+      .describe('The longest lifetime that the organisation allows a sandbox, when it has such a limit.'),
   })
   .refine((config) => config.snapshot === undefined || config.image === undefined, {
     path: ['image'],
     error: 'cannot be set together with snapshot; keep the one that jobs without an image are to get',
   })
 
+/** As users write it. */
+export type DaytonaProviderConfigInput = z.input<typeof daytonaProviderConfigSchema>
+/** Checked, defaults filled in, durations in milliseconds. */
 export type DaytonaProviderConfig = z.output<typeof daytonaProviderConfigSchema>

@@ -31,8 +31,14 @@ export function createParams(
   config: DaytonaProviderConfig,
   request: SandboxRequest,
 ): CreateSandboxFromImageParams | CreateSandboxFromSnapshotParams {
-  if (config.maxLifetimeMs !== undefined && request.lifetimeMs > config.maxLifetimeMs) {
-    throw lifetimeTooLong(config, request.lifetimeMs)
+  if (config.maxLifetime !== undefined && request.lifetimeMs > config.maxLifetime) {
+    throw new InfrastructureError({
+      kind: 'invalid',
+      source: config.name,
+      message:
+        `${config.name}: a lifetime of ${request.lifetimeMs} ms is above this provider's maxLifetime of ${config.maxLifetime} ms; ` +
+        'shorten the job\'s timeout, or raise maxLifetime if the organisation allows more',
+    })
   }
   const base = {
     name: request.name,
@@ -69,16 +75,6 @@ export function imageInWords(config: DaytonaProviderConfig, request: SandboxRequ
 /** Daytona counts lifetimes in minutes; rounded up, so that a sandbox never lives shorter than asked. */
 export function wholeMinutes(lifetimeMs: number): number {
   return Math.max(1, Math.ceil(lifetimeMs / 60_000))
-}
-
-export function lifetimeTooLong(config: DaytonaProviderConfig, lifetimeMs: number): InfrastructureError {
-  return new InfrastructureError({
-    kind: 'invalid',
-    source: config.name,
-    message:
-      `${config.name}: a lifetime of ${lifetimeMs} ms is above this provider's maxLifetimeMs of ${config.maxLifetimeMs ?? 0}; ` +
-      'shorten the job\'s timeout, or raise maxLifetimeMs if the organisation allows more',
-  })
 }
 
 /** Rounded up to whole vCPU and GiB; undefined when the request sets none. */

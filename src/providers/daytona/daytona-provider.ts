@@ -7,7 +7,7 @@ import type { CallOptions, Capabilities, ExecResult, Provider, SandboxInfo, Sand
 import { classify, isConflict, isNotFound, isStateChange, mayBeLost, type DaytonaCall } from './classify.js'
 import { commandEnvironment, maxCommandBytes, scriptVariable, shellCommandText } from './command.js'
 import type { DaytonaProviderConfig } from './config.js'
-import { createParams, lifetimeTooLong, wholeMinutes, wholeResources } from './create-params.js'
+import { createParams, wholeMinutes, wholeResources } from './create-params.js'
 import { settleCreate } from './settle-create.js'
 import { loadDaytonaSdk, type DaytonaSdk } from './sdk.js'
 import { hasEnded, isGoingOrGone, sandboxInfo } from './state.js'
@@ -50,7 +50,7 @@ export class DaytonaProvider implements Provider {
       network: { gitOnly: true, none: true, allowList: true },
       // A snapshot has resources of its own; only an image takes the job's.
       resources: { cpu: config.image !== undefined, memory: config.image !== undefined, disk: config.image !== undefined },
-      maxLifetimeMs: config.maxLifetimeMs,
+      maxLifetimeMs: config.maxLifetime,
       maxCommandBytes,
     }
   }
@@ -154,12 +154,11 @@ export class DaytonaProvider implements Provider {
     }
   }
 
-  /** Sets the sandbox's end anew, counted from now. */
+  /** Sets the sandbox's end anew, counted from now; to the longest that the organisation allows when that is shorter. */
   async extend(sandboxId: string, lifetimeMs: number, options: CallOptions): Promise<void> {
-    const { maxLifetimeMs } = this.config
-    if (maxLifetimeMs !== undefined && lifetimeMs > maxLifetimeMs) throw lifetimeTooLong(this.config, lifetimeMs)
+    const allowedMs = Math.min(lifetimeMs, this.config.maxLifetime ?? Infinity)
     await this.callSandbox('extend', sandboxId, options, async (sandbox) => {
-      await sandbox.setTtl(wholeMinutes(lifetimeMs))
+      await sandbox.setTtl(wholeMinutes(allowedMs))
     })
   }
 

@@ -1,2 +1,2 @@
-export { daytonaProviderConfigSchema, type DaytonaProviderConfig } from './config.js'
+export { daytonaProviderConfigSchema, type DaytonaProviderConfig, type DaytonaProviderConfigInput } from './config.js'
 export { DaytonaProvider, type DaytonaProviderParts } from './daytona-provider.js'
