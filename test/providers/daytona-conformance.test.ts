@@ -1,3 +1,4 @@
+import { readFile, readdir } from 'node:fs/promises'
 import * as vitest from 'vitest'
 import { describeProviderConformance } from '../../src/providers/conformance/index.js'
 import { startDaytona } from './daytona-fixture.js'
@@ -7,8 +8,15 @@ describeProviderConformance(
     name: 'daytona',
     create: async () => {
       const daytona = await startDaytona({ pool: { cpu: 50, memoryGiB: 50, diskGiB: 150 }, startDelayMs: 50 })
-      return { provider: daytona.provider, another: async () => daytona.another(), cleanup: daytona.close }
+      return { provider: daytona.provider, another: async () => daytona.another(), countProcesses, cleanup: daytona.close }
     },
   },
   vitest,
 )
+
+async function countProcesses(marker: string): Promise<number> {
+  const ids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name))
+  // A process that ended in between has no arguments to read.
+  const lines = await Promise.all(ids.map((id) => readFile(`/proc/${id}/cmdline`, 'utf8').catch(() => '')))
+  return lines.filter((line) => line.includes(marker)).length
+}

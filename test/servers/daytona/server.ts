@@ -33,7 +33,7 @@ export interface DaytonaServerOptions {
   readonly daemon?: DaemonKind
   /** How the proxy answers for a sandbox that is not there: the real one has shown each of these. */
   readonly vanishedStatus?: 400 | 401 | 404 | 502
-  readonly openPlace?: OpenPlace
+  readonly places?: OpenPlace
 }
 
 export interface DaytonaServer {
@@ -69,7 +69,7 @@ const createBody = z.looseObject({
 
 export async function startDaytonaServer(options: DaytonaServerOptions = {}): Promise<DaytonaServer> {
   const plan = new FaultPlan()
-  const host = new SandboxHost<SandboxRecord>(options.openPlace)
+  const host = new SandboxHost<SandboxRecord>(options.places)
   const missing = options.missingImages ?? []
   const records = new SandboxRecords(host, {
     minuteMs: options.minuteMs ?? 60_000,
