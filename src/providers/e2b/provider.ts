@@ -171,13 +171,15 @@ export class E2bProvider implements Provider {
   }
 
   async check(options: CallOptions): Promise<readonly string[]> {
-    await this.call('check', options, async (sdk, base) => {
+    const templateKnown = await this.call('check', options, async (sdk, base) => {
       await sdk.Sandbox.list({ ...base, limit: 1 }).nextItems()
-      if (!(await sdk.Template.exists(this.config.template, base))) {
-        throw this.invalid('check', `the template "${this.config.template}" does not exist or is not this account's; build it, or name another one`)
-      }
+      return sdk.Template.exists(this.config.template, base)
     })
-    return this.environment['E2B_DEBUG']?.toLowerCase() === 'true' ? ['E2B_DEBUG is set; it is ignored, since E2B’s SDK would then make no calls'] : []
+    return [
+      // A warning and no error, because E2B can only be asked for a template's name, while its id is as good.
+      ...(templateKnown ? [] : [`E2B knows no template with the name "${this.config.template}"; unless this is a template’s id, build it, or set template to another one`]),
+      ...(this.environment['E2B_DEBUG']?.toLowerCase() === 'true' ? ['E2B_DEBUG is set; it is ignored, since E2B’s SDK would then make no calls'] : []),
+    ]
   }
 
   async close(): Promise<void> {

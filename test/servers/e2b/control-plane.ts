@@ -151,6 +151,11 @@ export class ControlPlane {
     return { status: 200, body: page.map(({ sandbox }) => this.listed(sandbox)), headers }
   }
 
+  template(alias: string): ApiAnswer {
+    if (this.templates[alias] === undefined) throw new ApiFailure(404, `template alias '${alias}' not found`)
+    return { status: 200, body: { public: true, templateID: alias } satisfies Schemas['TemplateAliasResponse'] }
+  }
+
   private live(id: string): E2bSandbox {
     const sandbox = this.host.get(id)
     if (sandbox === undefined) throw notFound(id)

@@ -2,8 +2,8 @@
  * A server that speaks E2B's wire protocol and really runs the commands: the control plane, the service inside the
  * sandboxes (all behind one address, told apart by `E2b-Sandbox-Id`), and `/admin` (see ../shared-faults.ts).
  *
- * The names of the calls, for faults and counters: `create`, `connect`, `get`, `list`, `kill`, `timeout`, `network`;
- * in the sandbox `start`, `attach`, `process-list`, `signal`, `input`, `close-stdin`, `health`, `files-read`, `files-write`.
+ * The names of the calls, for faults and counters: `create`, `connect`, `get`, `list`, `kill`, `timeout`, `network`,
+ * `template`; in the sandbox `start`, `attach`, `process-list`, `signal`, `input`, `close-stdin`, `health`, `files-read`, `files-write`.
  *
  * What `corrupt` does to a stream, by `variant`: `garbage` (no envelope), `no-exit-code` (ends without the command's end),
  * `no-end-of-stream` (ends without its last frame). To any other answer: a page of HTML with status 200.
@@ -141,6 +141,8 @@ class Router {
         return this.control.setTimeout(id, input)
       case 'network':
         return this.control.setNetwork(id, input)
+      case 'template':
+        return this.control.template(id)
       default:
         return this.control.list(query)
     }
@@ -232,6 +234,8 @@ class Router {
 
 function matchRoute(method: string, path: string): { call: string; id?: string } | undefined {
   if (path === '/v2/sandboxes') return method === 'POST' ? { call: 'create' } : method === 'GET' ? { call: 'list' } : undefined
+  const alias = /^\/templates\/aliases\/([^/]+)$/.exec(path)?.[1]
+  if (alias !== undefined) return method === 'GET' ? { call: 'template', id: decodeURIComponent(alias) } : undefined
   const id = /^\/(?:v2\/)?sandboxes\/([^/]+)/.exec(path)?.[1]
   if (id === undefined) return undefined
   switch (`${method} ${path.replace(id, ':id')}`) {
