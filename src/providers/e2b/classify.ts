@@ -18,7 +18,8 @@
  * - "not found", which the SDK also says for 429, 502, 503 and 504 → `transient`: the caller must ask `get`
  * - a stream that broke: "killed or reached its end of life", "terminated", a missing last frame → `transient`, likewise
  * - `[deadline_exceeded]` → `timeout`; `[canceled]` → `timeout` too, since a cancelled call never gets here (see `bounded`)
- * - a working directory that does not exist, or another invalid argument → `invalid`
+ * - a working directory that does not exist → `invalid`; any other "invalid argument" → `transient`, for the SDK says that of
+ *   a garbled stream as well
  * - 429 → `rate-limited`; a refused access token → `auth`, once a fresh one was tried
  *
  * Anything else → `transient`. `sandbox-lost` is never decided here: only `get` can confirm it.
@@ -73,7 +74,7 @@ function sort(raw: unknown, context: ClassifyContext): Sorted {
     case 'SandboxNotFoundError':
       return { kind: 'transient', because: 'the sandbox did not answer or is gone' }
     case 'InvalidArgumentError':
-      return { kind: 'invalid', because: what === 'exec' ? 'E2B refused the command; does its working directory exist?' : 'E2B refused an argument' }
+      return sortInvalidArgument(message, what)
     case 'TemplateError':
       return { kind: 'invalid', because: 'the template is too old for this SDK; build it again' }
     case 'TimeoutError':
@@ -83,6 +84,14 @@ function sort(raw: unknown, context: ClassifyContext): Sorted {
     default:
       return status === undefined ? { kind: 'transient', because: streamProblem(message) } : sortStatus(status, message, what)
   }
+}
+
+/** The SDK says "invalid argument" also of a stream that it can't read; that must not be final. */
+function sortInvalidArgument(message: string, what: ClassifyContext['what']): Sorted {
+  if (what !== 'exec') return { kind: 'invalid', because: 'E2B refused an argument' }
+  return /cwd/.test(message)
+    ? { kind: 'invalid', because: 'the working directory does not exist in the sandbox' }
+    : { kind: 'transient', because: 'the answer could not be read' }
 }
 
 /** Two classes share the name: the SDK's, for streams, and the platform's DOMException, for a request that took too long. */
