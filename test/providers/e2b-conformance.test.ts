@@ -7,7 +7,7 @@ describeProviderConformance(
     name: 'e2b',
     create: async () => {
       const fixture = await startE2b({ plan: { maxConcurrent: 40 } })
-      return { provider: fixture.provider, another: async () => fixture.another(), countProcesses, cleanup: fixture.close }
+      return { provider: fixture.provider, another: async () => fixture.another(), countProcesses, cleanup: () => fixture.close() }
     },
   },
   vitest,

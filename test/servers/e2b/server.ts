@@ -37,6 +37,8 @@ export interface E2bServer {
   readonly apiKey: string
   readonly faults: FaultPlan
   readonly host: SandboxHost<SandboxDetails>
+  /** Sees every request but those to the admin endpoint. Call what it returns to stop. */
+  onRequest(listener: (request: IncomingMessage) => void): () => void
   close(): Promise<void>
 }
 
@@ -53,9 +55,14 @@ export async function startE2bServer(options: E2bServerOptions = {}): Promise<E2
   const admin = getRequestListener(adminApp(faults, host).fetch)
   const router = new Router(control, envd, host, faults, apiKeys, options.createDelayMs ?? 0)
 
+  const listeners = new Set<(request: IncomingMessage) => void>()
   const server: Server = createServer((request, response) => {
-    if (request.url?.startsWith('/admin/') === true) void admin(request, response)
-    else void router.handle(request, response)
+    if (request.url?.startsWith('/admin/') === true) {
+      void admin(request, response)
+      return
+    }
+    for (const listener of listeners) listener(request)
+    void router.handle(request, response)
   })
   const sockets = new Set<Socket>()
   server.on('connection', (socket) => {
@@ -71,6 +78,10 @@ export async function startE2bServer(options: E2bServerOptions = {}): Promise<E2
     apiKey: apiKeys[0] ?? '',
     faults,
     host,
+    onRequest: (listener) => {
+      listeners.add(listener)
+      return () => listeners.delete(listener)
+    },
     close: async () => {
       const closed = new Promise((resolve) => server.close(resolve))
       for (const socket of sockets) socket.destroy()
