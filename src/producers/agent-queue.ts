@@ -1,0 +1,295 @@
+import { Job, type Queue } from 'bullmq'
+import type { Redis } from 'ioredis'
+import { IdempotencyConflictError, InvalidInputError, SwitchyardError, UnknownJobError } from '../job/errors.js'
+import type { LogLine } from '../job/log.js'
+import type { JobResult } from '../job/result.js'
+import { defaultMaxSpecBytes, type JobSpec, type JobSpecInput, parseJobSpec } from '../job/spec.js'
+import type { JobStatus } from '../job/status.js'
+import { createRedis, defaultQueueName, Keys, type QueuedJob, queueWake, readLog, type ReadLogOptions, type RedisConfig, Signals } from '../store/index.js'
+import { runScript } from '../store/scripts.js'
+import { newJobId, specDigest } from './idempotency.js'
+import type { JobHandle } from './job-handle.js'
+import { mergeStatus } from './job-status.js'
+import { ProducerConnection } from './producer-connection.js'
+import { cancelledWhileWaiting, typesOf, viewOf } from './queue-view.js'
+import { ResultWaiter } from './result-waiter.js'
+
+export interface AgentQueueOptions {
+  readonly redis: RedisConfig
+  /** The queue's name. Default `agents`. */
+  readonly name?: string | undefined
+  /** The deployment's prefix, with one hash tag; the consumers' must be the same. Default `{switchyard}`. */
+  readonly prefix?: string | undefined
+  /** How large a spec may be as JSON, in bytes. Default 1 MiB. */
+  readonly maxSpecBytes?: number | undefined
+  /** Fields that every spec of this queue has unless it gives them itself. */
+  readonly defaults?: Partial<JobSpecInput> | undefined
+  /** How long an ended job is known, in milliseconds. Default 7 days. */
+  readonly retentionMs?: number | undefined
+  /** What the events of jobs cancelled here name as their source. Default `/switchyard`. */
+  readonly eventSource?: string | undefined
+}
+
+const jobsPerRoundTrip = 1_000
+const defaultRetentionMs = 7 * 24 * 60 * 60 * 1000
+/** How many ended jobs BullMQ keeps for the board; results and logs are kept by the store, by age. */
+const keptEndedJobs = 10_000
+/** Lines of BullMQ's own log of a job, for the board. */
+const keptLogLines = 1_000
+/** How long a key of a job that never ends is remembered, in milliseconds; the end replaces it by the retention. */
+const claimTtlMs = 30 * 24 * 60 * 60 * 1000
+
+interface NewJob {
+  readonly jobId: string
+  readonly spec: JobSpec
+}
+
+/**
+ * The producers' side of a queue: enqueue jobs, wait for them, read their output, cancel them. Needs Redis and nothing
+ * else; connections are opened at the first use. Every call fails with RedisUnavailableError within a second while
+ * Redis is away; only waits that are under way go on.
+ */
+export class AgentQueue {
+  readonly name: string
+  readonly #config: RedisConfig
+  readonly #options: AgentQueueOptions
+  readonly #keys: Keys
+  readonly #retentionMs: number
+  readonly #maxSpecBytes: number
+  readonly #connection: ProducerConnection
+  readonly #waiter: ResultWaiter
+  #signals: Signals | undefined
+
+  /** @throws InvalidInputError when the URL, the name or the prefix is wrong. */
+  constructor(options: AgentQueueOptions) {
+    this.name = options.name ?? defaultQueueName
+    if (this.name === '' || this.name.includes(':')) throw new InvalidInputError(`name: "${this.name}" must not be empty or hold ":"`)
+    this.#options = options
+    this.#config = options.redis
+    this.#keys = new Keys(options.prefix, this.name)
+    this.#retentionMs = options.retentionMs ?? defaultRetentionMs
+    this.#maxSpecBytes = options.maxSpecBytes ?? defaultMaxSpecBytes
+    this.#connection = new ProducerConnection(this.#config, this.#keys, this.#retentionMs)
+    this.#waiter = new ResultWaiter(
+      () => (this.#signals ??= new Signals(createRedis(this.#config, 'subscriber'), this.#keys)),
+      (jobIds) => this.#lookUp(jobIds),
+    )
+  }
+
+  /**
+   * Validates a job and adds it.
+   * @returns its handle; with an `idempotencyKey` that is known, the handle of the job that has it.
+   * @throws InvalidInputError, IdempotencyConflictError, RedisUnavailableError.
+   */
+  async enqueue(spec: JobSpecInput): Promise<JobHandle> {
+    const job = this.#newJob(spec, 'job spec')
+    await this.#add([job])
+    return this.job(job.jobId)
+  }
+
+  /**
+   * Validates all jobs, then adds them, 1,000 in a round trip; one round trip more for all idempotency keys together.
+   * Nothing is added when one spec is wrong or one key conflicts. When Redis goes away in the middle, some may have
+   * been added: give keys to what may be repeated.
+   * @returns the handles, in the specs' order.
+   * @throws as `enqueue`; problems name the position, from 0.
+   */
+  async enqueueMany(specs: readonly JobSpecInput[]): Promise<JobHandle[]> {
+    const problems: string[] = []
+    const jobs = specs.flatMap((spec, index) => {
+      try {
+        return [this.#newJob(spec, 'job spec')]
+      } catch (error) {
+        if (!(error instanceof InvalidInputError)) throw error
+        problems.push(...error.problems.map((problem) => `jobs[${index}]: ${problem}`))
+        return []
+      }
+    })
+    if (problems.length > 0) throw new InvalidInputError(problems[0] ?? '', problems)
+    await this.#add(jobs)
+    return jobs.map(({ jobId }) => this.job(jobId))
+  }
+
+  /** A handle for a job by its id; whether it exists shows at the first call. */
+  job(jobId: string): JobHandle {
+    return {
+      jobId,
+      result: (options) => this.#waiter.wait(jobId, options),
+      logs: (options) => this.#logs(jobId, options),
+      cancel: (reason) => this.#cancel(jobId, reason),
+      status: () => this.#status(jobId),
+    }
+  }
+
+  /**
+   * Jobs that BullMQ still knows, the newest first. Waiting jobs that were cancelled are not among them.
+   * @param options.limit how many at most. Default 50.
+   */
+  async list(options: { state?: JobStatus['state'] | undefined; limit?: number | undefined } = {}): Promise<JobStatus[]> {
+    const { state, limit = 50 } = options
+    return await this.#connection.use(async ({ queue, store, ledger }) => {
+      const jobs = await queue.getJobs(typesOf(state), 0, limit - 1, false)
+      const known = jobs.filter((job) => job.id !== undefined)
+      const runs = await store.readMany(known.map(({ id }) => id ?? ''))
+      const loads = await ledger.loads()
+      return known
+        .map((job, index) => mergeStatus(job.id ?? '', viewOf(job), runs[index] ?? null, loads))
+        .filter((status) => status !== null)
+        .filter((status) => state === undefined || status.state === state)
+        .sort((a, b) => b.enqueuedAtMs - a.enqueuedAtMs)
+        .slice(0, limit)
+    })
+  }
+
+  /** Closes the connections; waits under way fail. Jobs go on. */
+  async close(): Promise<void> {
+    this.#waiter.close(new SwitchyardError('the queue was closed while waiting for a result'))
+    this.#signals?.close()
+    await this.#connection.close()
+  }
+
+  #newJob(input: unknown, what: string): NewJob {
+    const merged: unknown =
+      this.#options.defaults !== undefined && typeof input === 'object' && input !== null ? { ...this.#options.defaults, ...input } : input
+    const spec = parseJobSpec(merged, this.#maxSpecBytes)
+    const bytes = Buffer.byteLength(JSON.stringify(spec))
+    if (bytes > this.#sizeLimit()) {
+      throw new InvalidInputError(`${what}: is ${bytes} bytes as the queue holds it, over the limit of ${this.#sizeLimit()}; give fewer, longer steps`)
+    }
+    return { jobId: newJobId(this.name, spec.idempotencyKey), spec }
+  }
+
+  /** A validated spec has its defaults filled in, so it may be larger than what was given. */
+  #sizeLimit(): number {
+    return this.#maxSpecBytes * 2
+  }
+
+  async #add(jobs: readonly NewJob[]): Promise<void> {
+    const unique = new Map<string, NewJob>()
+    const claims = new Map<string, { jobId: string; key: string; digest: string }>()
+    for (const job of jobs) {
+      unique.set(job.jobId, job)
+      const key = job.spec.idempotencyKey
+      if (key === undefined) continue
+      const digest = specDigest(job.spec)
+      const before = claims.get(job.jobId)
+      if (before !== undefined && before.digest !== digest) throw new IdempotencyConflictError(key, job.jobId)
+      claims.set(job.jobId, { jobId: job.jobId, key, digest })
+    }
+    await this.#connection.use(async ({ queue, redis }) => {
+      await this.#claim(redis, [...claims.values()])
+      const list = [...unique.values()]
+      for (let start = 0; start < list.length; start += jobsPerRoundTrip) {
+        await this.#addBatch(queue, list.slice(start, start + jobsPerRoundTrip))
+      }
+    })
+  }
+
+  async #claim(redis: Redis, claims: readonly { jobId: string; key: string; digest: string }[]): Promise<void> {
+    if (claims.length === 0) return
+    const conflict = await runScript(
+      redis,
+      'claim',
+      claims.map(({ jobId }) => this.#keys.claim(jobId)),
+      [Math.max(claimTtlMs, this.#retentionMs), ...claims.map(({ digest }) => digest)],
+    )
+    const refused = claims[Number(conflict) - 1]
+    if (refused !== undefined) throw new IdempotencyConflictError(refused.key, refused.jobId)
+  }
+
+  /** BullMQ's own scripts for the jobs and one that wakes idle consumers, in one pipeline. */
+  async #addBatch(queue: Queue<QueuedJob>, batch: readonly NewJob[]): Promise<void> {
+    const pipeline = (await queue.backend.client).pipeline()
+    const enqueuedAtMs = Date.now()
+    for (const { jobId, spec } of batch) {
+      const job = new Job<QueuedJob>(queue, spec.repository, { spec, enqueuedAtMs }, this.#jobOptions(jobId, spec, enqueuedAtMs), jobId)
+      // Only queues the command; its answer, or its error, comes with the pipeline's.
+      void job.addJob(pipeline)
+    }
+    queueWake(pipeline, this.#keys, batch.length)
+    const answers = await pipeline.exec()
+    for (const [error] of answers ?? []) if (error !== null) throw error
+  }
+
+  #jobOptions(jobId: string, spec: JobSpec, timestamp: number) {
+    const kept = { age: Math.ceil(this.#retentionMs / 1000), count: keptEndedJobs }
+    return {
+      jobId,
+      timestamp,
+      // BullMQ runs priority 0 before all others, so there must be one.
+      priority: spec.priority,
+      // Failover and retries are the consumers' own; BullMQ runs each job once.
+      attempts: 1,
+      removeOnComplete: kept,
+      removeOnFail: kept,
+      keepLogs: keptLogLines,
+      sizeLimit: this.#sizeLimit() + 1024,
+    }
+  }
+
+  /** The results of jobs, for those who wait: one round trip, and one more for those that nobody has taken. */
+  async #lookUp(jobIds: readonly string[]): Promise<(JobResult | 'running' | 'unknown')[]> {
+    return await this.#connection.use(async ({ redis, queue, store }) => {
+      const results = await store.results(jobIds)
+      const open = jobIds.filter((_, index) => results[index] === null)
+      const pipeline = redis.pipeline()
+      for (const jobId of open) pipeline.exists(queue.toKey(jobId), this.#keys.run(jobId))
+      const answers = open.length === 0 ? [] : ((await pipeline.exec()) ?? [])
+      const known = new Set<string>()
+      answers.forEach(([error, count], index) => {
+        if (error !== null) throw error
+        const jobId = open[index]
+        // BullMQ keeps a job beside its record, or without one until it is taken; `exists` counts the keys.
+        if (jobId !== undefined && count !== 0) known.add(jobId)
+      })
+      return jobIds.map((jobId, index) => results[index] ?? (known.has(jobId) ? 'running' : 'unknown'))
+    })
+  }
+
+  async *#logs(jobId: string, options: ReadLogOptions = {}): AsyncGenerator<LogLine, void, undefined> {
+    await this.#expectKnown(jobId)
+    const source = await this.#connection.use(async ({ redis }) => ({
+      redis,
+      keys: this.#keys,
+      openBlocking: () => createRedis(this.#config, 'blocking'),
+      hasEnded: async (id: string) => (await this.#lookUp([id]))[0] !== 'running',
+    }))
+    yield* readLog(source, jobId, options)
+  }
+
+  async #expectKnown(jobId: string): Promise<void> {
+    const [state] = await this.#lookUp([jobId])
+    if (state === 'unknown') throw new UnknownJobError(jobId)
+  }
+
+  async #status(jobId: string): Promise<JobStatus> {
+    return await this.#connection.use(async ({ queue, store, ledger }) => {
+      const [job, stored, loads] = await Promise.all([queue.getJob(jobId), store.read(jobId), ledger.loads()])
+      const status = mergeStatus(jobId, job === undefined ? null : viewOf(job), stored, loads)
+      if (status === null) throw new UnknownJobError(jobId)
+      return status
+    })
+  }
+
+  async #cancel(jobId: string, reason: string): Promise<'cancelled' | 'requested' | 'ended'> {
+    return await this.#connection.use(async ({ queue, store }) => {
+      const [job, stored] = await Promise.all([queue.getJob(jobId), store.read(jobId)])
+      if (job === undefined && stored === null) throw new UnknownJobError(jobId)
+      const view = job === undefined ? null : viewOf(job)
+      // Of a job that BullMQ has not finished, the run that is next may still be untaken; the store decides at once.
+      const waiting = view !== null && !view.finished ? cancelledWhileWaiting(jobId, view, reason, this.#options.eventSource) : null
+      const outcome = await store.cancel(jobId, reason, waiting)
+      if (outcome === 'cancelled') await removeUnlessTaken(job)
+      return outcome
+    })
+  }
+}
+
+/** A consumer may be taking it at this moment: then it finds the record ended, and finishes it in BullMQ itself. */
+async function removeUnlessTaken(job: Job<QueuedJob> | undefined): Promise<void> {
+  try {
+    await job?.remove()
+  } catch (error) {
+    if (!(error instanceof Error && error.message.includes('locked'))) throw error
+  }
+}

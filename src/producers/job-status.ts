@@ -1,0 +1,53 @@
+import type { JobSpec } from '../job/spec.js'
+import type { RunRecord } from '../job/run-record.js'
+import type { JobStatus } from '../job/status.js'
+import type { ProviderLoad, StoredRun } from '../store/index.js'
+import type { QueueView } from './queue-view.js'
+
+/**
+ * Merges what the queue and the run record say. The record is the truth of a run; the queue only knows of a retry
+ * before its first holder does.
+ * @param loads what the providers hold, for why a job waits.
+ * @returns null when neither knows the job.
+ */
+export function mergeStatus(jobId: string, queued: QueueView | null, stored: StoredRun | null, loads: readonly ProviderLoad[]): JobStatus | null {
+  if (queued === null && stored === null) return null
+  const retried = queued !== null && stored !== null && !queued.finished && queued.generation > stored.generation
+  const run = retried ? null : stored
+  const record = run?.record ?? null
+  const result = run?.result ?? null
+  const running = record !== null && result === null
+  return {
+    jobId,
+    repository: queued?.spec.repository ?? stored?.record?.repository ?? stored?.result?.repository ?? '',
+    state: result?.status ?? (running ? 'running' : 'waiting'),
+    reason: result !== null ? null : (run?.reason ?? (running ? null : waitingReason(queued?.spec, loads))),
+    phase: record?.phase ?? null,
+    provider: record?.sandbox?.provider ?? record?.creating?.provider ?? null,
+    sandboxId: record?.sandbox?.id ?? null,
+    step: running ? stepUnderWay(record, queued?.spec) : null,
+    attempts: record?.attempts.length ?? result?.attempts.length ?? 0,
+    checkpointSha: record?.checkpoint?.sha ?? null,
+    enqueuedAtMs: queued?.enqueuedAtMs ?? record?.startedAtMs ?? stored?.atMs ?? 0,
+    startedAtMs: record?.startedAtMs ?? null,
+    endedAtMs: result === null ? null : (run?.atMs ?? null),
+    result,
+  }
+}
+
+function stepUnderWay(record: RunRecord, spec: JobSpec | undefined): string | null {
+  if (record.running === null) return null
+  const setup = record.phase === 'setup'
+  const index = setup ? record.setupIndex : record.stepIndex
+  const steps = setup ? spec?.setup : spec?.steps
+  const step = steps?.[index]
+  if (steps === undefined || step === undefined) return record.running.key
+  return `${index + 1}/${steps.length} ${step.name}`
+}
+
+/** Why a job that nobody has taken waits: every provider it may use is full. */
+function waitingReason(spec: JobSpec | undefined, loads: readonly ProviderLoad[]): string | null {
+  const usable = loads.filter(({ provider }) => (spec?.providers.allow?.includes(provider) ?? true) && !spec?.providers.deny.includes(provider))
+  if (usable.length === 0 || usable.some((load) => load.used < load.limit)) return null
+  return `waiting for capacity: ${usable.map((load) => `${load.provider} full (${load.used}/${load.limit})`).join(', ')}`
+}

@@ -1,0 +1,76 @@
+import { Queue } from 'bullmq'
+import type { Redis } from 'ioredis'
+import { SwitchyardError } from '../job/errors.js'
+import {
+  createRedis,
+  isUnavailability,
+  type Keys,
+  type QueuedJob,
+  type RedisConfig,
+  RunStore,
+  SlotLedger,
+  unavailable,
+  whenReady,
+} from '../store/index.js'
+
+/** What a producer works with, all of it on one connection. */
+export interface Connected {
+  readonly redis: Redis
+  readonly queue: Queue<QueuedJob>
+  readonly store: RunStore
+  readonly ledger: SlotLedger
+}
+
+/**
+ * A producer's connection: opened at the first use, and reopened by ioredis after a fault. While Redis is away every
+ * use fails within a second instead of waiting.
+ */
+export class ProducerConnection {
+  #redis: Redis | undefined
+  #opening: Promise<Connected> | undefined
+  #closed = false
+
+  constructor(
+    private readonly config: RedisConfig,
+    private readonly keys: Keys,
+    private readonly retentionMs: number,
+  ) {}
+
+  /** @throws RedisUnavailableError for faults of the connection; what `work` throws otherwise. */
+  async use<T>(work: (connected: Connected) => Promise<T>): Promise<T> {
+    if (this.#closed) throw new SwitchyardError('the queue is closed; make a new AgentQueue')
+    const redis = (this.#redis ??= createRedis(this.config, 'producer'))
+    await whenReady(redis, this.config)
+    try {
+      return await work(await this.#open(redis))
+    } catch (error) {
+      throw isUnavailability(error) ? unavailable(this.config, error) : error
+    }
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true
+    const connected = await this.#opening?.catch(() => undefined)
+    await connected?.queue.close()
+    this.#redis?.disconnect()
+  }
+
+  async #open(redis: Redis): Promise<Connected> {
+    this.#opening ??= this.#connect(redis)
+    try {
+      return await this.#opening
+    } catch (error) {
+      // BullMQ remembers a failed start for ever; the next use makes a new one.
+      this.#opening = undefined
+      throw error
+    }
+  }
+
+  async #connect(redis: Redis): Promise<Connected> {
+    const queue = new Queue<QueuedJob>(this.keys.queueName, { connection: redis, prefix: this.keys.prefix, skipWaitingForReady: true })
+    // Faults reach whoever called; an 'error' event without a listener would end the process.
+    queue.on('error', () => undefined)
+    await queue.waitUntilReady()
+    return { redis, queue, store: new RunStore(redis, this.keys, { retentionMs: this.retentionMs }), ledger: new SlotLedger(redis, this.keys) }
+  }
+}

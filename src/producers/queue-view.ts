@@ -1,0 +1,66 @@
+import type { Job, JobType } from 'bullmq'
+import { type CompletionEvent, completionEvent } from '../events/index.js'
+import type { JobResult } from '../job/result.js'
+import type { JobSpec } from '../job/spec.js'
+import type { JobStatus } from '../job/status.js'
+import type { QueuedJob } from '../store/index.js'
+
+/** What BullMQ knows of a job. */
+export interface QueueView {
+  readonly spec: JobSpec
+  readonly enqueuedAtMs: number
+  /** The generation that the queue runs or would run next: 1, or more after a retry of the whole job. */
+  readonly generation: number
+  /** Whether BullMQ holds it as completed or failed. */
+  readonly finished: boolean
+}
+
+/** Ends a job that never ran. */
+export function cancelledWhileWaiting(
+  jobId: string,
+  { spec, generation }: QueueView,
+  reason: string,
+  source: string | undefined,
+): { result: JobResult; event: CompletionEvent; generation: number } {
+  const result: JobResult = {
+    jobId,
+    status: 'cancelled',
+    error: { kind: 'cancelled', message: reason },
+    repository: spec.repository,
+    baseSha: null,
+    branch: null,
+    commit: null,
+    promoted: null,
+    steps: [],
+    attempts: [],
+    diff: null,
+    usage: { sandboxSeconds: 0 },
+    metadata: spec.metadata,
+  }
+  return { result, event: completionEvent(result, { generation, ...(source === undefined ? {} : { source }) }), generation }
+}
+
+/** Reads a BullMQ job. */
+export function viewOf(job: Job<QueuedJob>): QueueView {
+  const finished = job.finishedOn !== undefined
+  // BullMQ counts an attempt when it ends, so an unfinished job stands one before its run's generation.
+  return { spec: job.data.spec, enqueuedAtMs: job.data.enqueuedAtMs, finished, generation: Math.max(1, job.attemptsMade + (finished ? 0 : 1)) }
+}
+
+/** The BullMQ states in which jobs of a state are found; each may hold others too. */
+export function typesOf(state: JobStatus['state'] | undefined): JobType[] {
+  switch (state) {
+    case 'waiting':
+      return ['prioritized', 'waiting', 'delayed']
+    case 'running':
+      // A job that is handed over is back in the queue for a moment.
+      return ['active', 'waiting', 'prioritized', 'delayed']
+    case 'succeeded':
+      return ['completed']
+    case 'failed':
+    case 'cancelled':
+      return ['failed', 'completed']
+    case undefined:
+      return ['active', 'waiting', 'prioritized', 'delayed', 'completed', 'failed']
+  }
+}

@@ -1,0 +1,125 @@
+import { SwitchyardError, UnknownJobError } from '../job/errors.js'
+import type { JobResult } from '../job/result.js'
+import type { Signals } from '../store/index.js'
+
+/** Thrown by `result()` when the job has not ended within `timeoutMs`. The job goes on; ask again, or cancel it. */
+export class ResultTimeoutError extends SwitchyardError {
+  override readonly name = 'ResultTimeoutError'
+  constructor(
+    readonly jobId: string,
+    readonly timeoutMs: number,
+  ) {
+    super(`job ${jobId} has not ended within ${timeoutMs} ms; it goes on: wait longer, or cancel it`)
+  }
+}
+
+/** What the waiter looks up: each job's result, `running`, or `unknown`; in the order asked for, in one round trip. */
+export type LookUp = (jobIds: readonly string[]) => Promise<(JobResult | 'running' | 'unknown')[]>
+
+interface Waiter {
+  readonly resolve: (result: JobResult) => void
+  readonly reject: (error: unknown) => void
+}
+
+/** How often a job is looked up besides, in milliseconds: a signal lost in a reconnect costs at most this. */
+const recheckMs = 3_000
+
+/**
+ * Waits for the results of all jobs that one process waits for: one subscription and one timer, however many they are.
+ * A signal says "look"; the record is the truth. While Redis is away waiting goes on, up to each caller's own timeout.
+ */
+export class ResultWaiter {
+  readonly #waiters = new Map<string, Set<Waiter>>()
+  #timer: NodeJS.Timeout | undefined
+  #subscribed: Promise<unknown> | undefined
+  #stopReconnect: (() => void) | undefined
+
+  constructor(
+    private readonly openSignals: () => Signals,
+    private readonly lookUp: LookUp,
+  ) {}
+
+  /**
+   * @throws UnknownJobError, ResultTimeoutError, the signal's reason, or what the first look-up meets (RedisUnavailableError).
+   */
+  async wait(jobId: string, options: { timeoutMs?: number | undefined; signal?: AbortSignal | undefined } = {}): Promise<JobResult> {
+    const { timeoutMs, signal } = options
+    signal?.throwIfAborted()
+    const [state] = await this.lookUp([jobId])
+    if (state === 'unknown') throw new UnknownJobError(jobId)
+    if (state !== undefined && state !== 'running') return state
+
+    let timer: NodeJS.Timeout | undefined
+    let onAbort: (() => void) | undefined
+    let waiter: Waiter | undefined
+    try {
+      return await new Promise<JobResult>((resolve, reject) => {
+        waiter = { resolve, reject }
+        const waiters = this.#waiters.get(jobId) ?? new Set()
+        this.#waiters.set(jobId, waiters.add(waiter))
+        if (timeoutMs !== undefined) timer = setTimeout(() => reject(new ResultTimeoutError(jobId, timeoutMs)), timeoutMs)
+        onAbort = () => reject(signal?.reason instanceof Error ? signal.reason : new Error(String(signal?.reason)))
+        signal?.addEventListener('abort', onAbort)
+        this.#start(jobId)
+      })
+    } finally {
+      clearTimeout(timer)
+      if (onAbort !== undefined) signal?.removeEventListener('abort', onAbort)
+      if (waiter !== undefined) this.#remove(jobId, waiter)
+    }
+  }
+
+  /** Makes every wait fail with `error`, and stops. */
+  close(error: Error): void {
+    this.#stopReconnect?.()
+    clearInterval(this.#timer)
+    this.#timer = undefined
+    for (const waiters of this.#waiters.values()) for (const { reject } of waiters) reject(error)
+  }
+
+  #start(jobId: string): void {
+    this.#timer ??= setInterval(() => void this.#check([...this.#waiters.keys()]), recheckMs)
+    if (this.#subscribed === undefined) {
+      const signals = this.openSignals()
+      this.#subscribed = signals.onDone((ended) => {
+        if (this.#waiters.has(ended)) void this.#check([ended])
+      })
+      this.#stopReconnect = signals.onReconnect(() => void this.#check([...this.#waiters.keys()]))
+    }
+    // What ended between the first look and the subscription is seen now.
+    this.#subscribed.then(
+      () => this.#check([jobId]),
+      // The connection was closed; `close` tells the waiters.
+      () => undefined,
+    )
+  }
+
+  async #check(jobIds: readonly string[]): Promise<void> {
+    if (jobIds.length === 0) return
+    let states: (JobResult | 'running' | 'unknown')[]
+    try {
+      states = await this.lookUp(jobIds)
+    } catch {
+      // Redis is away, and waiting is what this is for: the next check or reconnect looks again.
+      return
+    }
+    jobIds.forEach((jobId, index) => {
+      const state = states[index]
+      if (state === undefined || state === 'running') return
+      for (const { resolve, reject } of this.#waiters.get(jobId) ?? []) {
+        if (state === 'unknown') reject(new UnknownJobError(jobId))
+        else resolve(state)
+      }
+    })
+  }
+
+  #remove(jobId: string, waiter: Waiter): void {
+    const waiters = this.#waiters.get(jobId)
+    waiters?.delete(waiter)
+    if (waiters?.size === 0) this.#waiters.delete(jobId)
+    if (this.#waiters.size === 0) {
+      clearInterval(this.#timer)
+      this.#timer = undefined
+    }
+  }
+}
