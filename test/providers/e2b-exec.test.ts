@@ -4,7 +4,10 @@ import { Sandbox } from 'e2b'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { maxStdoutBytes } from '../../src/providers/e2b/command.js'
 import { E2bProvider, e2bProviderConfigSchema } from '../../src/providers/e2b/index.js'
+import { bubblewrapWorks } from '../servers/bubblewrap-places.js'
 import { countProcesses, failure, options, startE2b, type E2bFixture } from './e2b-fixture.js'
+
+const hasBubblewrap = await bubblewrapWorks()
 
 describe('commands at E2B', () => {
   let fixture: E2bFixture
@@ -14,6 +17,10 @@ describe('commands at E2B', () => {
     id = (await fixture.provider.create(fixture.request(), options)).id
   })
   afterAll(() => fixture.close())
+
+  it.skipIf(!hasBubblewrap)('runs where a sandbox of E2B would: in /home/user, as user', async () => {
+    expect((await fixture.provider.exec(id, { script: 'pwd; id -un; touch "$HOME/x" /tmp/x && ls "$HOME" /tmp | grep -c "^x"' }, options)).stdout).toBe('/home/user\nuser\n2\n')
+  })
 
   it('gives the SDK a timeout of our own, which its default of 60 s would cut short', async () => {
     const seen = await startTimeouts(fixture, async () => {

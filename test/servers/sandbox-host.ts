@@ -3,8 +3,8 @@
  *
  * A `SandboxHost` keeps many sandboxes by id, each with a lifetime that expires and `details` of the server's own (its
  * tags, its template). A sandbox lives in a `Place`, which says how a command enters it; see `plainPlaces` for child
- * processes with a temporary home. Whatever ends a sandbox (`killed`, `expired`, `crashed`), every process in it is dead
- * before `destroy` resolves.
+ * processes with a temporary home, and ./bubblewrap-places.ts for a home and a /tmp at their usual paths. Whatever ends a
+ * sandbox (`killed`, `expired`, `crashed`), every process in it is dead before `destroy` resolves.
  *
  * Ended sandboxes are remembered for a listing that lags (`list(asOfMs)`), the last thousand of them.
  */
@@ -247,7 +247,7 @@ export function plainPlaces(): OpenPlace {
 }
 
 /** Kills every process with the mark in its environment until there is none: a process may fork while it is looked for. */
-async function killMarked(mark: string): Promise<void> {
+export async function killMarked(mark: string): Promise<void> {
   for (let round = 0; round < 50; round += 1) {
     let found = false
     for (const name of await readdir('/proc')) {

@@ -13,6 +13,7 @@ import type { AddressInfo, Socket } from 'node:net'
 import { setTimeout as delay } from 'node:timers/promises'
 import { getRequestListener } from '@hono/node-server'
 import { adminApp, FaultPlan, type Fault } from '../shared-faults.js'
+import { bestPlaces } from '../bubblewrap-places.js'
 import { SandboxHost, type OpenPlace } from '../sandbox-host.js'
 import { ControlPlane, type ApiAnswer, type E2bSandbox, type SandboxDetails, type Template } from './control-plane.js'
 import { ConnectFailure, readBody } from './connect-protocol.js'
@@ -47,7 +48,7 @@ const defaultTemplates: Readonly<Record<string, Template>> = { base: { cpuCount:
 
 export async function startE2bServer(options: E2bServerOptions = {}): Promise<E2bServer> {
   const faults = new FaultPlan()
-  const host = new SandboxHost<SandboxDetails>(options.places)
+  const host = new SandboxHost<SandboxDetails>(options.places ?? (await bestPlaces()))
   const envd = new Envd(host)
   const plan = planSchema.parse(options.plan ?? {})
   const control = new ControlPlane(host, faults, plan, new CreateRate(plan.createsPerSecond), options.templates ?? defaultTemplates, (id) => envd.sandboxEnded(id))
