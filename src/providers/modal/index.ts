@@ -1,0 +1,2 @@
+export { modalProviderConfigSchema, type ModalProviderConfig, type ModalProviderConfigInput } from './config.js'
+export { ModalProvider } from './provider.js'
