@@ -8,6 +8,9 @@ const maxStdoutBytes = 16 * 1024 * 1024
 /** How much longer than our own deadline the worker lets a command run, so that ours always comes first. */
 const workerGraceMs = 5_000
 
+/** Modal gives a command an input that never ends. `sh -c` again, so that the script's own bytes and lines stay as they are. */
+const withEmptyInput = ['/bin/sh', '-c', 'exec /bin/sh -c "$0" </dev/null']
+
 export interface ExecuteOptions {
   readonly source: string
   readonly timeoutMs: number
@@ -22,7 +25,7 @@ export interface ExecuteOptions {
  * than the caller's own: the worker kills what nobody waits for any more, and 137 keeps its one meaning, SIGKILL.
  */
 export async function execute(sandbox: Sandbox, command: ShellCommand, options: ExecuteOptions): Promise<ExecResult> {
-  const process = await sandbox.exec(['/bin/sh', '-c', command.script], {
+  const process = await sandbox.exec([...withEmptyInput, command.script], {
     mode: 'binary',
     stdout: 'pipe',
     stderr: 'ignore',

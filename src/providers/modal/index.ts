@@ -1,2 +1,2 @@
 export { modalProviderConfigSchema, type ModalProviderConfig, type ModalProviderConfigInput } from './config.js'
-export { ModalProvider } from './provider.js'
+export { ModalProvider, type ModalProviderParts } from './provider.js'

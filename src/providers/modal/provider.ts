@@ -3,21 +3,26 @@ import { InfrastructureError } from '../../job/errors.js'
 import { bounded } from '../deadline.js'
 import type { CallOptions, Capabilities, ExecResult, Provider, SandboxInfo, SandboxRequest, ShellCommand } from '../provider.js'
 import { classify, isAbort, isAlreadyExists, isNotFound, mayMeanLost, type ClassifyContext } from './classify.js'
-import { modalProviderConfigSchema, type ModalProviderConfig, type ModalProviderConfigInput } from './config.js'
+import type { ModalProviderConfig } from './config.js'
 import { execute } from './execute.js'
 import { mapInOrder, SandboxHandles } from './handles.js'
 import { modalNetwork } from './network.js'
 import { observed, type CallObservation } from './observe-calls.js'
 import { connect, readToken, testedVersion, type ModalConnection } from './sdk.js'
 
-/** The SDK refuses commands of more than 64 KiB; `/bin/sh -c` is part of it. */
-const maxCommandBytes = 64 * 1024 - 64
+/** The SDK refuses commands of more than 64 KiB; what ./execute.ts puts before the script is part of it. */
+const maxCommandBytes = 64 * 1024 - 128
 
 /** How many sandboxes' tags are asked for at once where the server gives none with its listing. */
 const tagLookups = 8
 
 /** After which part of a command's time Modal is asked whether the sandbox is still there. */
 const watchFraction = 0.75
+
+export interface ModalProviderParts {
+  /** Where the token is looked up. Default: `process.env`. */
+  readonly environment?: NodeJS.ProcessEnv
+}
 
 interface Call extends CallObservation {
   readonly sdk: ModalConnection['sdk']
@@ -43,13 +48,10 @@ export class ModalProvider implements Provider {
   #connection: Promise<ModalConnection> | undefined
   #app: App | undefined
 
-  /**
-   * @param environment where the token is looked up. Nothing is loaded or sent before the first call.
-   * @throws ZodError when the configuration is not valid.
-   */
-  constructor(config: ModalProviderConfigInput = {}, environment: NodeJS.ProcessEnv = process.env) {
-    this.#config = modalProviderConfigSchema.parse(config)
-    this.#environment = environment
+  /** @param config as `modalProviderConfigSchema` gives it. Nothing is loaded or sent before the first call. */
+  constructor(config: ModalProviderConfig, parts: ModalProviderParts = {}) {
+    this.#config = config
+    this.#environment = parts.environment ?? process.env
     this.name = this.#config.name
     this.capabilities = {
       uniqueNames: true,

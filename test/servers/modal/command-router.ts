@@ -1,8 +1,8 @@
 /** What answers on a sandbox's worker: starts commands in it and keeps their whole output, for clients that resume by offset. */
 import { constants } from 'node:os'
-import { ServerError, type CallContext } from 'nice-grpc'
+import { ServerError, Status, type CallContext } from 'nice-grpc'
 import { ExecLog } from './exec-log.js'
-import { broken, grpc, type FaultTools, type WithFault } from './wire-faults.js'
+import { broken, type FaultTools, type WithFault } from './wire-faults.js'
 import type { Host, ModalExec, ModalSandbox, World } from './world.js'
 
 interface ExecStart {
@@ -25,18 +25,18 @@ export function commandRouter(parts: { readonly world: World; readonly host: Hos
 
   const find = async (taskId: string, context: CallContext): Promise<ModalSandbox> => {
     const token = context.metadata.get('authorization')?.replace(/^Bearer /, '') ?? ''
-    if (!world.tokens.has(token)) throw new ServerError(grpc.unauthenticated, 'invalid token')
+    if (!world.tokens.has(token)) throw new ServerError(Status.UNAUTHENTICATED, 'invalid token')
     const sandbox = world.byTask(taskId)
-    if (sandbox === undefined) throw new ServerError(grpc.notFound, `task ${taskId} not found`)
+    if (sandbox === undefined) throw new ServerError(Status.NOT_FOUND, `task ${taskId} not found`)
     // A machine that died answers nothing; one that lives knows that the sandbox is no more.
     if (sandbox.endReason === 'crashed') return await broken(tools, context)
-    if (sandbox.endReason !== undefined) throw new ServerError(grpc.notFound, `task ${taskId} has ended`)
+    if (sandbox.endReason !== undefined) throw new ServerError(Status.NOT_FOUND, `task ${taskId} has ended`)
     return sandbox
   }
   const findExec = async ({ taskId, execId }: ExecRef, context: CallContext): Promise<{ sandbox: ModalSandbox; exec: ModalExec }> => {
     const sandbox = await find(taskId, context)
     const exec = sandbox.execs.get(execId)
-    if (exec === undefined) throw new ServerError(grpc.notFound, `exec ${execId} not found`)
+    if (exec === undefined) throw new ServerError(Status.NOT_FOUND, `exec ${execId} not found`)
     return { sandbox, exec }
   }
   /** What a client that waits sees when the sandbox ends under it. */
@@ -44,7 +44,7 @@ export function commandRouter(parts: { readonly world: World; readonly host: Hos
     Promise.race([result, sandbox.ended.then(() => ended(sandbox, context))])
   const ended = async (sandbox: ModalSandbox, context: CallContext): Promise<never> => {
     if (sandbox.endReason === 'crashed') return await broken(tools, context)
-    throw new ServerError(grpc.notFound, `task ${sandbox.taskId} has ended`)
+    throw new ServerError(Status.NOT_FOUND, `task ${sandbox.taskId} has ended`)
   }
 
   const starting = new Map<string, Promise<ModalExec>>()
@@ -58,7 +58,7 @@ export function commandRouter(parts: { readonly world: World; readonly host: Hos
       try {
         sandbox.execs.set(request.execId, await exec)
       } catch (error) {
-        throw new ServerError(grpc.invalidArgument, `failed to start the command: ${error instanceof Error ? error.message : String(error)}`)
+        throw new ServerError(Status.INVALID_ARGUMENT, `failed to start the command: ${error instanceof Error ? error.message : String(error)}`)
       } finally {
         starting.delete(request.execId)
       }
@@ -69,7 +69,7 @@ export function commandRouter(parts: { readonly world: World; readonly host: Hos
       const { sandbox, exec } = await findExec(request, context)
       const log = request.fileDescriptor === standardError ? exec.stderr : exec.stdout
       let left = context.cutAfterBytes
-      for await (const data of log.read(Number(request.offset), context.signal)) {
+      for await (const data of log.read(request.offset, context.signal)) {
         if (left !== undefined && data.length > left) {
           if (left > 0) yield { data: data.subarray(0, left) }
           await broken(tools, context)
@@ -99,7 +99,7 @@ export function commandRouter(parts: { readonly world: World; readonly host: Hos
 
     taskExecStdinWrite: async (request: ExecRef & { readonly offset: number; readonly data: Uint8Array; readonly eof: boolean }, context: CallContext) => {
       const { exec } = await findExec(request, context)
-      const fresh = request.data.subarray(Math.max(0, exec.stdinOffset - Number(request.offset)))
+      const fresh = request.data.subarray(Math.max(0, exec.stdinOffset - request.offset))
       exec.stdinOffset += fresh.length
       if (fresh.length > 0) exec.process.stdin?.write(fresh)
       if (request.eof) exec.process.stdin?.end()
@@ -108,7 +108,7 @@ export function commandRouter(parts: { readonly world: World; readonly host: Hos
 
     taskSetOutboundPolicy: async (request: { readonly taskId: string; readonly experimentalOutboundPolicy: unknown }, context: CallContext) => {
       const sandbox = await find(request.taskId, context)
-      if (sandbox.outboundPolicy === undefined) throw new ServerError(grpc.failedPrecondition, 'the sandbox was created without an outbound policy')
+      if (sandbox.outboundPolicy === undefined) throw new ServerError(Status.FAILED_PRECONDITION, 'the sandbox was created without an outbound policy')
       sandbox.outboundPolicy = request.experimentalOutboundPolicy
       return {}
     },

@@ -1,9 +1,9 @@
 /** Modal's API: apps, images, and the life of sandboxes. Answers are worded as the fact sheet of the SDK says. */
 import type { ModalClient } from 'modal'
-import { ServerError, type CallContext } from 'nice-grpc'
+import { ServerError, Status, type CallContext } from 'nice-grpc'
 import type { FaultPlan } from '../shared-faults.js'
 import type { ModalDefinitions } from './definitions.js'
-import { grpc, throttled } from './wire-faults.js'
+import { throttled } from './wire-faults.js'
 import { alphanumeric, newSandboxId, resultStatus, type Host, type ModalSandbox, type World } from './world.js'
 
 type Methods = ModalClient['cpClient']
@@ -40,6 +40,9 @@ export interface ControlPlaneParts {
 }
 
 const day = 24 * 60 * 60
+/** `ObjectCreationType` and `NetworkAccessType` on the wire. */
+const createIfMissing = 1
+const networkBlocked = 2
 
 /** The methods that are there; the server answers UNIMPLEMENTED to the rest. */
 export function controlPlane(parts: ControlPlaneParts): Record<string, unknown> {
@@ -48,7 +51,7 @@ export function controlPlane(parts: ControlPlaneParts): Record<string, unknown> 
 
   const existing = (sandboxId: string | undefined): ModalSandbox => {
     const sandbox = world.sandboxes.get(sandboxId ?? '')
-    if (sandbox === undefined) throw new ServerError(grpc.notFound, `Sandbox ${sandboxId ?? ''} not found`)
+    if (sandbox === undefined) throw new ServerError(Status.NOT_FOUND, `Sandbox ${sandboxId ?? ''} not found`)
     return sandbox
   }
   const access = () => ({ url: parts.routerUrl(), jwt: world.mintToken(3600) })
@@ -56,19 +59,19 @@ export function controlPlane(parts: ControlPlaneParts): Record<string, unknown> 
   const authTokenGet: Handler<'authTokenGet'> = async (_request, context) => {
     const { metadata } = context
     if (metadata.get('x-modal-token-id') !== options.tokenId || metadata.get('x-modal-token-secret') !== options.tokenSecret) {
-      throw new ServerError(grpc.unauthenticated, 'Token ID is malformed or the token is not valid')
+      throw new ServerError(Status.UNAUTHENTICATED, 'Token ID is malformed or the token is not valid')
     }
     return { token: world.mintToken(1200) }
   }
 
   const environmentGetOrCreate: Handler<'environmentGetOrCreate'> = async ({ deploymentName }) => {
-    if (deploymentName === 'no-such-environment') throw new ServerError(grpc.notFound, `Environment '${deploymentName}' not found`)
+    if (deploymentName === 'no-such-environment') throw new ServerError(Status.NOT_FOUND, `Environment '${deploymentName}' not found`)
     return { environmentId: 'en-main', metadata: { name: deploymentName === '' ? 'main' : deploymentName, settings: { imageBuilderVersion: '2024.10', webhookSuffix: '' } } }
   }
 
   const appGetOrCreate: Handler<'appGetOrCreate'> = async ({ appName = '', environmentName = '', objectCreationType }) => {
-    const appId = world.appId(environmentName, appName, objectCreationType === 1)
-    if (appId === undefined) throw new ServerError(grpc.notFound, `App '${appName}' not found`)
+    const appId = world.appId(environmentName, appName, Number(objectCreationType) === createIfMissing)
+    if (appId === undefined) throw new ServerError(Status.NOT_FOUND, `App '${appName}' not found`)
     return { appId }
   }
 
@@ -86,30 +89,30 @@ export function controlPlane(parts: ControlPlaneParts): Record<string, unknown> 
 
   const imageJoinStreaming = async function* imageJoinStreaming({ imageId }: Partly<Parameters<Methods['imageJoinStreaming']>[0]>) {
     const [definition, image] = [...world.images].find(([, one]) => one.id === imageId) ?? []
-    if (definition === undefined || image === undefined) throw new ServerError(grpc.notFound, `Image ${imageId ?? ''} not found`)
+    if (definition === undefined || image === undefined) throw new ServerError(Status.NOT_FOUND, `Image ${imageId ?? ''} not found`)
     yield { entryId: '1', taskLogs: [{ data: 'Building image\n' }] }
     image.built = true
     yield { entryId: '2', result: buildResult(definition, image.id), eof: true }
   }
 
   const imageFromId: Handler<'imageFromId'> = async ({ imageId }) => {
-    if (![...world.images.values()].some((image) => image.id === imageId)) throw new ServerError(grpc.notFound, `Image ${imageId ?? ''} not found`)
+    if (![...world.images.values()].some((image) => image.id === imageId)) throw new ServerError(Status.NOT_FOUND, `Image ${imageId ?? ''} not found`)
     return { imageId: imageId ?? '' }
   }
 
   const checkCreate = (definition: Request<'sandboxCreateV2'>['definition'], context: CallContext): void => {
     const { milliCpu = 0, memoryMb = 0 } = definition?.resources ?? {}
-    if (milliCpu > options.maxCpu * 1000) throw new ServerError(grpc.invalidArgument, `CPU request of ${milliCpu / 1000} cores exceeds the maximum of ${options.maxCpu}`)
-    if (memoryMb > options.maxMemoryMiB) throw new ServerError(grpc.invalidArgument, `Memory request of ${memoryMb} MiB exceeds the maximum of ${options.maxMemoryMiB} MiB`)
-    if ((definition?.timeoutSecs ?? 0) > day) throw new ServerError(grpc.invalidArgument, `Timeout must be at most ${day} seconds`)
+    if (milliCpu > options.maxCpu * 1000) throw new ServerError(Status.INVALID_ARGUMENT, `CPU request of ${milliCpu / 1000} cores exceeds the maximum of ${options.maxCpu}`)
+    if (memoryMb > options.maxMemoryMiB) throw new ServerError(Status.INVALID_ARGUMENT, `Memory request of ${memoryMb} MiB exceeds the maximum of ${options.maxMemoryMiB} MiB`)
+    if ((definition?.timeoutSecs ?? 0) > day) throw new ServerError(Status.INVALID_ARGUMENT, `Timeout must be at most ${day} seconds`)
     const now = Date.now()
     while (creates[0] !== undefined && creates[0] <= now - 1000) creates.shift()
     if (creates.length >= options.createsPerSecond) {
       const message = `Sandbox creation rate limit of ${options.createsPerSecond}/s exceeded`
-      throw options.askToRetry ? throttled(definitions, context, grpc.resourceExhausted, message, 1) : new ServerError(grpc.resourceExhausted, message)
+      throw options.askToRetry ? throttled(definitions, context, Status.RESOURCE_EXHAUSTED, message, 1) : new ServerError(Status.RESOURCE_EXHAUSTED, message)
     }
     if (host.occupied >= options.maxSandboxes) {
-      throw new ServerError(grpc.resourceExhausted, `Workspace has reached its limit of ${options.maxSandboxes} concurrent sandboxes`)
+      throw new ServerError(Status.RESOURCE_EXHAUSTED, `Workspace has reached its limit of ${options.maxSandboxes} concurrent sandboxes`)
     }
     creates.push(now)
   }
@@ -117,7 +120,7 @@ export function controlPlane(parts: ControlPlaneParts): Record<string, unknown> 
   const sandboxCreateV2: Handler<'sandboxCreateV2'> = async ({ appId = '', definition, tags = [] }, context) => {
     const name = definition?.name
     if (name !== undefined && world.running(appId, name) !== undefined) {
-      throw new ServerError(grpc.alreadyExists, `Sandbox with name '${name}' already exists in the app`)
+      throw new ServerError(Status.ALREADY_EXISTS, `Sandbox with name '${name}' already exists in the app`)
     }
     checkCreate(definition, context)
     const id = newSandboxId()
@@ -144,7 +147,7 @@ export function controlPlane(parts: ControlPlaneParts): Record<string, unknown> 
         id,
         details: sandbox,
         lifetimeMs: timeoutSecs * 1000,
-        network: definition?.networkAccess?.networkAccessType === 2 ? 'none' : 'open',
+        network: Number(definition?.networkAccess?.networkAccessType) === networkBlocked ? 'none' : 'open',
         onEnd: (reason) => {
           sandbox.endReason = reason
           onEnded()
@@ -160,7 +163,7 @@ export function controlPlane(parts: ControlPlaneParts): Record<string, unknown> 
   const sandboxGetFromNameV2: Handler<'sandboxGetFromNameV2'> = async ({ sandboxName = '', appName = '', environmentName = '' }) => {
     const appId = world.appId(environmentName, appName, false)
     const sandbox = appId === undefined ? undefined : world.running(appId, sandboxName)
-    if (sandbox === undefined) throw new ServerError(grpc.notFound, `Sandbox with name '${sandboxName}' not found`)
+    if (sandbox === undefined) throw new ServerError(Status.NOT_FOUND, `Sandbox with name '${sandboxName}' not found`)
     return { sandboxId: sandbox.id }
   }
 
@@ -250,7 +253,10 @@ async function settled(promise: Promise<void>, timeoutMs: number, signal: AbortS
   let stop = (): void => undefined
   const over = new Promise<void>((resolve) => {
     const timer = setTimeout(resolve, timeoutMs)
-    stop = () => (clearTimeout(timer), resolve())
+    stop = () => {
+      clearTimeout(timer)
+      resolve()
+    }
     signal.addEventListener('abort', stop, { once: true })
   })
   await Promise.race([promise, over])

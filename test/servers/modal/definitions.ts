@@ -28,9 +28,13 @@ const names = { controlPlane: 'ModalClientDefinition', commandRouter: 'TaskComma
 export function loadDefinitions(): ModalDefinitions {
   const path = createRequire(import.meta.url).resolve('modal')
   const wanted = Object.entries(names).map(([key, name]) => `${key}: typeof ${name} === 'undefined' ? undefined : ${name}`)
-  const load = compileFunction(`${readFileSync(path, 'utf8')}\n;return { ${wanted.join(', ')} }`, ['exports', 'require', 'module'], { filename: path })
+  const load = compileFunction(`${readFileSync(path, 'utf8')}\n;return { ${wanted.join(', ')} }`, ['exports', 'require', 'module'], { filename: path }) as (
+    exports: object,
+    require: NodeJS.Require,
+    module: object,
+  ) => Record<string, unknown>
   const scope = { exports: {} }
-  const found = load(scope.exports, createRequire(path), scope) as Record<string, unknown>
+  const found = load(scope.exports, createRequire(path), scope)
   for (const [key, name] of Object.entries(names)) {
     if (found[key] === undefined) throw new Error(`the installed modal package no longer holds ${name}; look for its new name in ${path}`)
   }

@@ -5,14 +5,14 @@
 import { once } from 'node:events'
 import type { AddressInfo } from 'node:net'
 import { serve, type ServerType } from '@hono/node-server'
-import { createServer, ServerError, type CallContext, type CompatServiceDefinition, type ServerMiddleware } from 'nice-grpc'
+import { createServer, ServerError, Status, type CallContext, type CompatServiceDefinition, type ServerMiddleware } from 'nice-grpc'
 import { SandboxHost, type OpenPlace } from '../sandbox-host.js'
 import { adminApp, FaultPlan, type ServerState } from '../shared-faults.js'
 import { commandRouter } from './command-router.js'
 import { controlPlane, type ControlPlaneOptions } from './control-plane.js'
 import { loadDefinitions, methodNames } from './definitions.js'
 import { openFront, type Front } from './front.js'
-import { faultMiddleware, grpc } from './wire-faults.js'
+import { faultMiddleware } from './wire-faults.js'
 import { World, type ModalSandbox } from './world.js'
 
 export interface ModalServerOptions extends Partial<ControlPlaneOptions> {
@@ -54,10 +54,10 @@ export async function startModalServer(given: ModalServerOptions = {}): Promise<
   const world = new World()
   const plan = new FaultPlan()
   const host = new SandboxHost<ModalSandbox>(options.places)
-  let opened: Front | undefined
+  const door: { front?: Front } = {}
   const front = (): Front => {
-    if (opened === undefined) throw new Error('a call came before the server listened')
-    return opened
+    if (door.front === undefined) throw new Error('a call came before the server listened')
+    return door.front
   }
   const sandboxOf = (request: unknown): string | undefined => {
     const ids = request as { sandboxId?: string; taskId?: string }
@@ -70,12 +70,12 @@ export async function startModalServer(given: ModalServerOptions = {}): Promise<
   server.add(definitions.controlPlane, withRest(definitions.controlPlane, controlPlane({ options, world, host, plan, definitions, routerUrl })))
   server.add(definitions.commandRouter, withRest(definitions.commandRouter, commandRouter({ world, host, tools })))
   const innerPort = await server.listen('127.0.0.1:0')
-  opened = await openFront(options.port ?? 0, innerPort, () => plan.down === 'refuse')
+  door.front = await openFront(options.port ?? 0, innerPort, () => plan.down === 'refuse')
   const admin = serve({ fetch: adminApp(plan, host).fetch, port: options.adminPort ?? 0, hostname: '127.0.0.1' })
   if (!admin.listening) await once(admin, 'listening')
 
   return {
-    url: `http://127.0.0.1:${opened.port}`,
+    url: `http://127.0.0.1:${front().port}`,
     adminUrl: `http://127.0.0.1:${(admin.address() as AddressInfo).port}`,
     tokenId: options.tokenId,
     tokenSecret: options.tokenSecret,
@@ -84,7 +84,7 @@ export async function startModalServer(given: ModalServerOptions = {}): Promise<
     world,
     state: () => host.state(),
     close: async () => {
-      await opened?.close()
+      await front().close()
       server.forceShutdown()
       await host.close()
       await closeHttp(admin)
@@ -98,7 +98,7 @@ function withRest(definition: CompatServiceDefinition, handlers: Record<string, 
     name,
     handlers[name] ??
       (() => {
-        throw new ServerError(grpc.unimplemented, `${name} is not part of this test server`)
+        throw new ServerError(Status.UNIMPLEMENTED, `${name} is not part of this test server`)
       }),
   ])
   const unknown = Object.keys(handlers).filter((name) => !methodNames(definition).includes(name))
@@ -111,7 +111,7 @@ function checkToken(world: World): ServerMiddleware {
   return async function* check(call, context: CallContext) {
     const { path } = call.method
     if (path.startsWith('/modal.client.') && !path.endsWith('/AuthTokenGet') && !world.tokens.has(context.metadata.get('x-modal-auth-token') ?? '')) {
-      throw new ServerError(grpc.unauthenticated, 'x-modal-auth-token is missing or not valid')
+      throw new ServerError(Status.UNAUTHENTICATED, 'x-modal-auth-token is missing or not valid')
     }
     return yield* call.next(call.request, context)
   }

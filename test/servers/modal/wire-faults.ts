@@ -3,7 +3,7 @@
  * (TaskExecStart), `read` (TaskExecStdioRead), `wait` (TaskExecWait) and `token` (AuthTokenGet); every other one by its
  * name in code, such as `imageGetOrCreate`. `status` is a gRPC code; with the header `retry-after-secs` the error asks to be retried.
  */
-import { ServerError, type CallContext, type ServerMiddleware } from 'nice-grpc'
+import { ServerError, Status, type CallContext, type ServerMiddleware } from 'nice-grpc'
 import type { Fault, FaultPlan } from '../shared-faults.js'
 import type { ModalDefinitions } from './definitions.js'
 import type { Front } from './front.js'
@@ -18,17 +18,6 @@ const shortNames: Readonly<Record<string, string>> = {
   TaskExecWait: 'wait',
   AuthTokenGet: 'token',
 }
-
-export const grpc = {
-  invalidArgument: 3,
-  notFound: 5,
-  alreadyExists: 6,
-  resourceExhausted: 8,
-  failedPrecondition: 9,
-  unimplemented: 12,
-  unavailable: 14,
-  unauthenticated: 16,
-} as const
 
 /** The fault that a handler itself has to act on: where in its stream to break. */
 export interface WithFault {
@@ -57,7 +46,7 @@ export function faultMiddleware(tools: FaultTools): ServerMiddleware<WithFault> 
         return await broken(tools, context)
       case 'hang':
         await forever(context.signal)
-        throw new ServerError(grpc.unavailable, 'the server stopped')
+        throw new ServerError(Status.UNAVAILABLE, 'the server stopped')
       case 'delay':
         await pause(fault.delayMs, context.signal)
         return yield* next()
@@ -80,7 +69,7 @@ export function faultMiddleware(tools: FaultTools): ServerMiddleware<WithFault> 
         if (sandboxId !== undefined) await tools.crash(sandboxId)
         return yield* next()
       case 'corrupt':
-        throw new ServerError(grpc.unimplemented, `this server knows no corruption "${fault.variant}"`)
+        throw new ServerError(Status.UNIMPLEMENTED, `this server knows no corruption "${fault.variant}"`)
     }
   }
 }
@@ -94,16 +83,18 @@ function callName(path: string): string {
 export async function broken(tools: Pick<FaultTools, 'front'>, context: CallContext): Promise<never> {
   tools.front().break(context.peer)
   await forever(context.signal)
-  throw new ServerError(grpc.unavailable, 'connection broken')
+  throw new ServerError(Status.UNAVAILABLE, 'connection broken')
 }
 
 function statusError(definitions: ModalDefinitions, fault: Extract<Fault, { action: 'status' }>, context: CallContext): ServerError {
+  // eslint-disable-next-line @typescript-eslint/no-unsafe-enum-assignment -- any number may be ordered, also one that gRPC does not know
+  const code: Status = fault.status
   const seconds = fault.headers['retry-after-secs']
-  return seconds === undefined ? new ServerError(fault.status, fault.message) : throttled(definitions, context, fault.status, fault.message, Number(seconds))
+  return seconds === undefined ? new ServerError(code, fault.message) : throttled(definitions, context, code, fault.message, Number(seconds))
 }
 
 /** An error whose details ask the client to retry after a while, which the SDK does without limit unless told otherwise. */
-export function throttled(definitions: ModalDefinitions, context: CallContext, code: number, message: string, retryAfterSecs: number): ServerError {
+export function throttled(definitions: ModalDefinitions, context: CallContext, code: Status, message: string, retryAfterSecs: number): ServerError {
   const policy = definitions.retryPolicy.encode({ retryAfterSecs }).finish()
   const details = [{ typeUrl: 'type.googleapis.com/modal.client.RPCRetryPolicy', value: policy }]
   context.trailer.set('grpc-status-details-bin', Buffer.from(definitions.rpcStatus.encode({ code, message, details }).finish()))
@@ -117,6 +108,13 @@ async function forever(signal: AbortSignal): Promise<void> {
 async function pause(milliseconds: number, signal: AbortSignal): Promise<void> {
   await new Promise<void>((resolve) => {
     const timer = setTimeout(resolve, milliseconds)
-    signal.addEventListener('abort', () => (clearTimeout(timer), resolve()), { once: true })
+    signal.addEventListener(
+      'abort',
+      () => {
+        clearTimeout(timer)
+        resolve()
+      },
+      { once: true },
+    )
   })
 }

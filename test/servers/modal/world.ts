@@ -1,10 +1,21 @@
 /** What Modal knows: apps, images, sandboxes and their commands. No wire in here. */
 import { randomBytes, randomUUID } from 'node:crypto'
+import type { ModalClient } from 'modal'
 import type { EndReason, HostedProcess, SandboxHost } from '../sandbox-host.js'
 import type { ExecLog } from './exec-log.js'
 
-/** `GenericResult.status` on the wire. */
-export const resultStatus = { success: 1, failure: 2, terminated: 3, timeout: 4, internalFailure: 6 } as const
+type WaitAnswer = Awaited<ReturnType<ModalClient['cpClient']['sandboxWaitV2']>>
+type ResultStatus = NonNullable<WaitAnswer['result']>['status']
+
+/** `GenericResult.status` on the wire; the SDK exports no value of its enum. */
+const statusNumbers: Readonly<Record<'success' | 'failure' | 'terminated' | 'timeout' | 'internalFailure', unknown>> = {
+  success: 1,
+  failure: 2,
+  terminated: 3,
+  timeout: 4,
+  internalFailure: 6,
+}
+export const resultStatus = statusNumbers as Readonly<Record<keyof typeof statusNumbers, ResultStatus>>
 
 export interface ModalSandbox {
   readonly id: string
