@@ -36,6 +36,13 @@ export interface Provider {
   /** Makes a sandbox live at least `lifetimeMs` from now. A provider that can't (see capabilities) returns at once. */
   extend(sandboxId: string, lifetimeMs: number, options: CallOptions): Promise<void>
   /**
+   * Has the provider add headers to what the sandbox sends to these hosts, outside of the sandbox, so that nothing in it
+   * ever holds them. Replaces all that was added before; no hosts take everything away. What the sandbox may reach stays as it is.
+   * Only for providers that can; others don't have it.
+   * @param headers by host name, without a port, then by header name.
+   */
+  injectHeaders?(sandboxId: string, headers: Readonly<Record<string, Readonly<Record<string, string>>>>, options: CallOptions): Promise<void>
+  /**
    * Checks what can be checked without creating anything: credentials, configuration, what the host offers.
    * @returns warnings to show, such as "no bubblewrap: sandboxes share this machine's view".
    * @throws InfrastructureError `auth`, `invalid` or `provider-down`.

@@ -58,9 +58,18 @@ export async function all(sandboxes: AsyncIterable<SandboxInfo>): Promise<Sandbo
 }
 
 /** How many processes of this machine have `marker` in their arguments. */
-export async function countProcesses(marker: string): Promise<number> {
-  const ids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name))
-  // A process that ended in between has no arguments to read.
-  const lines = await Promise.all(ids.map((id) => readFile(`/proc/${id}/cmdline`, 'utf8').catch(() => '')))
-  return lines.filter((line) => line.includes(marker)).length
+export function countProcesses(marker: string): Promise<number> {
+  return countFiles(marker, ['cmdline'])
+}
+
+/** How many processes of this machine have `text` in their arguments or their environment; this one aside. */
+export function processesHolding(text: string): Promise<number> {
+  return countFiles(text, ['cmdline', 'environ'])
+}
+
+async function countFiles(text: string, names: readonly string[]): Promise<number> {
+  const ids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name) && name !== String(process.pid))
+  // A process that ended in between, or another user's, has nothing to read.
+  const files = await Promise.all(ids.map((id) => Promise.all(names.map((name) => readFile(`/proc/${id}/${name}`, 'utf8').catch(() => '')))))
+  return files.filter((contents) => contents.some((content) => content.includes(text))).length
 }

@@ -1,4 +1,4 @@
-import type { SandboxNetworkOpts } from 'e2b'
+import type { SandboxInfo, SandboxNetworkOpts, SandboxNetworkUpdate } from 'e2b'
 import { InfrastructureError } from '../../job/errors.js'
 import type { NetworkPolicy } from '../../job/spec.js'
 
@@ -33,4 +33,21 @@ export function egressFor(source: string, policy: NetworkPolicy, gitHosts: reado
     }
   }
   return { network: { allowOut: [...hosts], denyOut: [allTraffic] } }
+}
+
+/** By host name, then by header name. */
+export type InjectedHeaders = Readonly<Record<string, Readonly<Record<string, string>>>>
+
+/**
+ * What a sandbox may reach now, with these headers added outside of it. A rule lets nothing through by itself, so a host that
+ * is denied stays denied.
+ */
+export function egressWithHeaders(current: Pick<SandboxInfo, 'network' | 'allowInternetAccess'>, headers: InjectedHeaders): SandboxNetworkUpdate {
+  const { allowOut, denyOut } = current.network ?? {}
+  return {
+    ...(allowOut === undefined ? {} : { allowOut }),
+    ...(denyOut === undefined ? {} : { denyOut }),
+    ...(current.allowInternetAccess === false ? { allowInternetAccess: false } : {}),
+    rules: Object.fromEntries(Object.entries(headers).map(([host, byName]) => [host.toLowerCase(), [{ transform: { headers: { ...byName } } }]])),
+  }
 }

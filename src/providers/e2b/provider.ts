@@ -6,7 +6,7 @@ import type { CallOptions, Capabilities, ExecResult, Provider, SandboxInfo, Sand
 import { classify, type ClassifyContext } from './classify.js'
 import { exitCodeOf, maxScriptBytes, unwrapStdout, wrapScript } from './command.js'
 import type { E2bProviderConfig } from './config.js'
-import { egressFor } from './network.js'
+import { egressFor, egressWithHeaders, type InjectedHeaders } from './network.js'
 import { connectionOptions, loadE2bSdk, readApiKey, type E2bSandbox, type E2bSdk } from './sdk.js'
 
 /** The tag that holds a sandbox's name: E2B has no names of its own. */
@@ -170,6 +170,23 @@ export class E2bProvider implements Provider {
     }
   }
 
+  /**
+   * E2B replaces the whole egress configuration at once, so what the sandbox may reach is read first and sent again. The values
+   * can be read back through E2B's API by whoever has the API key, but not from inside the sandbox.
+   */
+  async injectHeaders(sandboxId: string, headers: InjectedHeaders, options: CallOptions): Promise<void> {
+    const endsAtMs = Date.now() + options.timeoutMs
+    const secrets = Object.values(headers).flatMap((byName) => Object.values(byName))
+    try {
+      await this.call('network', options, async (sdk, base) => {
+        const update = egressWithHeaders(await sdk.Sandbox.getInfo(sandboxId, base), headers)
+        await sdk.Sandbox.updateNetwork(sandboxId, update, base)
+      }, secrets)
+    } catch (error) {
+      throw await this.confirmed(error, 'network', sandboxId, { ...options, timeoutMs: Math.max(endsAtMs - Date.now(), 1) })
+    }
+  }
+
   async check(options: CallOptions): Promise<readonly string[]> {
     const templateKnown = await this.call('check', options, async (sdk, base) => {
       await sdk.Sandbox.list({ ...base, limit: 1 }).nextItems()
@@ -235,14 +252,14 @@ export class E2bProvider implements Provider {
   }
 
   /** Asks `get` before an error may stand for a lost sandbox. */
-  private async confirmed(error: unknown, what: 'exec' | 'extend', sandboxId: string, options: CallOptions): Promise<unknown> {
+  private async confirmed(error: unknown, what: ClassifyContext['what'], sandboxId: string, options: CallOptions): Promise<unknown> {
     if (!(error instanceof InfrastructureError) || error.kind !== 'transient') return error
     const found = await this.get(sandboxId, options).catch(() => 'unknown' as const)
     if (found !== undefined) return error
     return new InfrastructureError({ kind: 'sandbox-lost', source: this.name, message: `${this.name}: ${what}: the sandbox ${sandboxId} does not exist any more` })
   }
 
-  private async call<Result>(what: ClassifyContext['what'], options: CallOptions, run: (sdk: E2bSdk, base: BaseOptions) => Promise<Result>): Promise<Result> {
+  private async call<Result>(what: ClassifyContext['what'], options: CallOptions, run: (sdk: E2bSdk, base: BaseOptions) => Promise<Result>, secrets: readonly string[] = []): Promise<Result> {
     const apiKey = readApiKey(this.config, this.environment)
     const timeoutMs = Math.min(options.timeoutMs, longestTimerMs)
     return bounded(this.name, what, { ...options, timeoutMs }, async (signal) => {
@@ -250,7 +267,7 @@ export class E2bProvider implements Provider {
         const sdk = await (this.sdk ??= loadE2bSdk(this.name, this.parts.load))
         return await run(sdk, { ...connectionOptions(this.config, apiKey), requestTimeoutMs: timeoutMs, signal })
       } catch (error) {
-        throw classify(error, { source: this.name, what, apiKeyEnv: this.config.apiKeyEnv, secrets: [apiKey] })
+        throw classify(error, { source: this.name, what, apiKeyEnv: this.config.apiKeyEnv, secrets: [apiKey, ...secrets] })
       }
     })
   }

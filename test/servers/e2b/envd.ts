@@ -47,7 +47,11 @@ export class Envd {
   /** Every open answer by sandbox: they break when it ends. */
   private readonly open = new Map<string, Set<ServerResponse>>()
 
-  constructor(private readonly host: SandboxHost<SandboxDetails>) {}
+  constructor(
+    private readonly host: SandboxHost<SandboxDetails>,
+    /** What a command's environment holds besides what it is given. */
+    private readonly baseEnvironment: (sandboxId: string) => Record<string, string>,
+  ) {}
 
   /** The sandbox has ended: its streams break, as when its machine goes. */
   sandboxEnded(id: string): void {
@@ -126,7 +130,7 @@ export class Envd {
     const { process: config, stdin } = startRequest.parse(input)
     const cwd = config.cwd === undefined ? undefined : posix.resolve(sandbox.home, config.cwd)
     if (cwd !== undefined && !(await this.isFolder(sandbox.id, cwd))) throw new ConnectFailure('invalid_argument', `cwd '${cwd}' does not exist`)
-    const process = await this.host.exec(sandbox.id, { file: config.cmd, args: config.args, env: { ...sandbox.details.envVars, ...config.envs }, cwd, stdin })
+    const process = await this.host.exec(sandbox.id, { file: config.cmd, args: config.args, env: { ...this.baseEnvironment(sandbox.id), ...sandbox.details.envVars, ...config.envs }, cwd, stdin })
     const command: Command = { config, process, streams: new Set() }
     const commands = this.commands.get(sandbox.id) ?? new Map<number, Command>()
     this.commands.set(sandbox.id, commands.set(process.pid, command))

@@ -17,6 +17,7 @@ import { bestPlaces } from '../bubblewrap-places.js'
 import { SandboxHost, type OpenPlace } from '../sandbox-host.js'
 import { ControlPlane, type ApiAnswer, type E2bSandbox, type SandboxDetails, type Template } from './control-plane.js'
 import { ConnectFailure, readBody } from './connect-protocol.js'
+import { EgressProxy } from './egress-proxy.js'
 import { Envd, unaryError } from './envd.js'
 import { ApiFailure, CreateRate, planSchema, type Plan } from './limits.js'
 
@@ -49,7 +50,9 @@ const defaultTemplates: Readonly<Record<string, Template>> = { base: { cpuCount:
 export async function startE2bServer(options: E2bServerOptions = {}): Promise<E2bServer> {
   const faults = new FaultPlan()
   const host = new SandboxHost<SandboxDetails>(options.places ?? (await bestPlaces()))
-  const envd = new Envd(host)
+  const egress = new EgressProxy((id) => host.get(id)?.details.network)
+  await egress.listen()
+  const envd = new Envd(host, (id) => egress.environment(id))
   const plan = planSchema.parse(options.plan ?? {})
   const control = new ControlPlane(host, faults, plan, new CreateRate(plan.createsPerSecond), options.templates ?? defaultTemplates, (id) => envd.sandboxEnded(id))
   const apiKeys = options.apiKeys ?? ['e2b_local']
@@ -87,6 +90,7 @@ export async function startE2bServer(options: E2bServerOptions = {}): Promise<E2
       const closed = new Promise((resolve) => server.close(resolve))
       for (const socket of sockets) socket.destroy()
       await host.close()
+      await egress.close()
       await closed
     },
   }
