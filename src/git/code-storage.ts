@@ -5,6 +5,7 @@ import { CodeStorageClient, type Conflict } from './code-storage-client.js'
 import type { AccessOptions, BranchName, GitAccess, GitCallOptions, GitHost, PromotionRequest, ResolvedRef } from './host.js'
 import { lsRemote } from './ls-remote.js'
 import { onlyBranch, TokenMinter, type RefPolicy, type TokenAlgorithm, type TokenScope } from './mint.js'
+import { candidateRefs, maxDiffPaths, movedTarget, switchyardIdentity, type Identity } from './rules.js'
 import { baseUrl } from './url.js'
 
 export interface CodeStorageHostOptions {
@@ -20,14 +21,11 @@ export interface CodeStorageHostOptions {
   /** Base of the HTTP API, without `/api/v1`. Default `https://api.<org>.code.storage`. */
   readonly apiUrl?: string | undefined
   /** Who makes merge commits. Default `Switchyard <switchyard@users.noreply.invalid>`. */
-  readonly mergeAuthor?: { readonly name: string; readonly email: string } | undefined
+  readonly mergeAuthor?: Identity | undefined
   readonly fetch?: typeof globalThis.fetch | undefined
   /** Milliseconds since 1970. Default `Date.now`. */
   readonly now?: (() => number) | undefined
 }
-
-/** The most paths that a diff lists. */
-const maxDiffPaths = 1000
 
 /** Code Storage: job branches live in its ephemeral namespace, tokens are minted here. */
 export class CodeStorageHost implements GitHost {
@@ -38,7 +36,7 @@ export class CodeStorageHost implements GitHost {
   readonly client: CodeStorageClient
   readonly #minter: TokenMinter
   readonly #storageUrl: string
-  readonly #mergeAuthor: { readonly name: string; readonly email: string }
+  readonly #mergeAuthor: Identity
 
   /** @throws InvalidInputError when the key or a URL can't be used. */
   constructor(options: CodeStorageHostOptions) {
@@ -48,7 +46,7 @@ export class CodeStorageHost implements GitHost {
     const apiUrl = baseUrl('apiUrl', options.apiUrl ?? `https://api.${options.org}.code.storage`)
     this.client = new CodeStorageClient({ name: this.name, apiUrl, minter: this.#minter, fetch: options.fetch, now: options.now })
     this.hosts = [new URL(this.#storageUrl).host]
-    this.#mergeAuthor = options.mergeAuthor ?? { name: 'Switchyard', email: 'switchyard@users.noreply.invalid' }
+    this.#mergeAuthor = options.mergeAuthor ?? switchyardIdentity
   }
 
   async resolve(repository: string, ref: string | null, options: GitCallOptions): Promise<ResolvedRef> {
@@ -178,18 +176,4 @@ export class CodeStorageHost implements GitHost {
   #invalid(message: string): InfrastructureError {
     return new InfrastructureError({ kind: 'invalid', source: this.name, message })
   }
-}
-
-/** The full refs that a short name may mean, the first found being the one; a branch goes before a tag of the same name. */
-export function candidateRefs(name: string): string[] {
-  const short = name.replace(/^refs\/(heads|tags)\//, '')
-  if (branchNameProblem(short) !== undefined) return []
-  return short === name ? [`refs/heads/${name}`, `refs/tags/${name}`] : [name]
-}
-
-export function movedTarget(request: PromotionRequest, head: string | null): PromotionConflictError {
-  const expected = request.expectedTargetSha ?? 'not to exist'
-  return new PromotionConflictError(
-    `promote.to: "${request.to}" was expected at ${expected} but is at ${head ?? 'nothing'}; the work stays on "${request.branch}"`,
-  )
 }

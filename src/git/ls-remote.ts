@@ -1,6 +1,6 @@
 import { InfrastructureError } from '../job/errors.js'
 import { gitReason, sortGitFailure } from './failures.js'
-import { runGit, type GitOutcome } from './git-process.js'
+import { runGit, type GitCommand, type GitOutcome } from './git-process.js'
 import type { GitAccess, GitCallOptions } from './host.js'
 
 /** What a host says about its refs. */
@@ -49,14 +49,13 @@ export function parseRefs(output: string, wanted: ReadonlySet<string>): RemoteRe
 export async function remoteGit(
   source: string,
   args: readonly string[],
-  { access, options, cwd, input }: { access: RemoteAccess | undefined; options: GitCallOptions; cwd?: string; input?: string },
+  { access, options, ...command }: { access: RemoteAccess; options: GitCallOptions } & Pick<GitCommand, 'cwd' | 'input' | 'env'>,
 ): Promise<GitOutcome> {
   try {
     return await runGit({
+      ...command,
       args,
-      cwd,
-      input,
-      credentials: access === undefined ? undefined : { username: access.username, token: access.token },
+      credentials: { username: access.username, token: access.token },
       timeoutMs: options.timeoutMs,
       signal: options.signal,
     })

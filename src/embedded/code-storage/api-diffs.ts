@@ -1,5 +1,6 @@
 import type { Hono } from 'hono'
 import { z } from 'zod'
+import { parseChangedFiles } from '../../git/changed-files.js'
 import { queryFlag, readQuery, repositoryOf, type ApiContext, type ApiEnvironment, type ApiServices } from './request.js'
 import { ApiProblem } from './problem.js'
 import { branchRef, type Refs } from './refs.js'
@@ -47,44 +48,6 @@ async function known(refs: Refs, sha: string, field: string): Promise<string> {
 function paths(context: ApiContext): string[] {
   const given = context.req.queries('path') ?? []
   return given.length === 0 ? [] : ['--', ...given.map((path) => `:(literal)${path}`)]
-}
-
-/** A changed file as `git diff --raw --numstat` tells it. */
-export interface ChangedFile {
-  readonly path: string
-  readonly oldPath: string | null
-  /** A, M, D, R, T … */
-  readonly state: string
-  readonly additions: number
-  readonly deletions: number
-}
-
-/** Reads the output of `git diff --raw --numstat -z`. */
-export function parseChangedFiles(output: string): ChangedFile[] {
-  const parts = output.split('\0')
-  const files: { path: string; oldPath: string | null; state: string }[] = []
-  const counts = new Map<string, { additions: number; deletions: number }>()
-  let index = 0
-  const next = () => parts[index++] ?? ''
-  while (index < parts.length) {
-    const record = next()
-    if (record.startsWith(':')) {
-      const state = record.slice(record.lastIndexOf(' ') + 1)
-      const first = next()
-      if (/^[RC]/.test(state)) files.push({ state, oldPath: first, path: next() })
-      else files.push({ state, oldPath: null, path: first })
-    } else if (record !== '') {
-      const [additions = '', deletions = '', path = ''] = record.split('\t')
-      // A rename has an empty path here, and the old and the new one behind it. Binary files count "-".
-      let name = path
-      if (path === '') {
-        next()
-        name = next()
-      }
-      counts.set(name, { additions: Number(additions) || 0, deletions: Number(deletions) || 0 })
-    }
-  }
-  return files.map((file) => ({ ...file, ...(counts.get(file.path) ?? { additions: 0, deletions: 0 }) }))
 }
 
 async function diffOf(git: GitRunner, repository: Repository, from: string, to: string, limits: readonly string[]) {

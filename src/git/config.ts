@@ -1,0 +1,94 @@
+import { readFileSync } from 'node:fs'
+import { z } from 'zod'
+import { InvalidInputError } from '../job/errors.js'
+import { CodeStorageHost } from './code-storage.js'
+import type { GitHost } from './host.js'
+import { HttpsGitHost, type TokenCallback } from './https-host.js'
+import { tokenAlgorithms } from './mint.js'
+
+const environmentName = z.string().regex(/^[A-Za-z_]\w*$/, 'must be the name of an environment variable')
+const url = z.string({ error: 'must be a URL such as "https://git.example.com"' }).min(1, 'is empty')
+const identity = z.strictObject({ name: z.string().min(1), email: z.string().min(3) })
+const name = z.string().regex(/^[a-z0-9][a-z0-9-]{0,62}$/, 'must be lower-case letters, digits and "-"').optional()
+
+/** Code Storage in the configuration. It names where the key is; the key itself is never in it, so it may be logged. */
+export const codeStorageConfigSchema = z
+  .strictObject({
+    type: z.literal('code-storage').default('code-storage'),
+    name,
+    org: z
+      .string({ error: 'is missing; give your organisation’s name at Code Storage' })
+      .regex(/^[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?$/, 'must be letters, digits and "-", as in https://<org>.code.storage'),
+    privateKeyFile: z.string().min(1, 'is empty; leave it out or give a path').optional(),
+    privateKeyEnv: environmentName.optional().describe('The environment variable that holds the key. Default PIERRE_PRIVATE_KEY.'),
+    algorithm: z.enum(tokenAlgorithms, { error: 'must be "ES256", "RS256" or "EdDSA"' }).default('ES256'),
+    kid: z.string().min(1, 'is empty; leave it out').optional(),
+    storageUrl: url.optional(),
+    apiUrl: url.optional(),
+    mergeAuthor: identity.optional(),
+  })
+  .refine((config) => config.privateKeyFile === undefined || config.privateKeyEnv === undefined, {
+    path: ['privateKeyFile'],
+    message: 'is given beside privateKeyEnv; give one of the two',
+  })
+export type CodeStorageConfig = z.output<typeof codeStorageConfigSchema>
+
+const isFunction = (value: unknown): value is TokenCallback => typeof value === 'function'
+
+/** Any HTTPS git host in the configuration: with a callback (in a TypeScript file), or a fixed token in the environment. */
+export const httpsGitConfigSchema = z
+  .strictObject({
+    type: z.literal('https').default('https'),
+    name,
+    url,
+    token: z.custom<TokenCallback>(isFunction, 'must be a function (repository, "read" | "write") => Promise<{ username, token }>').optional(),
+    tokenEnv: environmentName.optional().describe('The environment variable that holds one token for everything. A callback that makes short-lived ones is safer.'),
+    username: z.string().min(1).default('x-access-token').describe('The user name that goes with tokenEnv.'),
+    mergeAuthor: identity.optional(),
+  })
+  .refine((config) => (config.token === undefined) !== (config.tokenEnv === undefined), {
+    path: ['token'],
+    message: 'give either token (a function) or tokenEnv (the name of an environment variable)',
+  })
+export type HttpsGitConfig = z.output<typeof httpsGitConfigSchema>
+
+type Environment = Readonly<Record<string, string | undefined>>
+
+/**
+ * Makes the host that a checked configuration names.
+ * @throws InvalidInputError when the key or token is not where the configuration says, or can't be used.
+ */
+export function gitHostFromConfig(config: CodeStorageConfig | HttpsGitConfig, env: Environment = process.env): GitHost {
+  return config.type === 'code-storage' ? codeStorageFromConfig(config, env) : httpsFromConfig(config, env)
+}
+
+function codeStorageFromConfig(config: CodeStorageConfig, env: Environment): GitHost {
+  const { type: _type, privateKeyFile, privateKeyEnv, ...options } = config
+  return new CodeStorageHost({ ...options, privateKey: privateKeyFile === undefined ? keyFromEnvironment(privateKeyEnv, env) : keyFromFile(privateKeyFile) })
+}
+
+function httpsFromConfig(config: HttpsGitConfig, env: Environment): GitHost {
+  const { tokenEnv, username } = config
+  const callback = config.token ?? (async () => ({ username, token: fromEnvironment('git.tokenEnv', tokenEnv ?? '', env) }))
+  // Asked for at once, so that a missing variable is known at the start and not in the first job.
+  if (tokenEnv !== undefined) fromEnvironment('git.tokenEnv', tokenEnv, env)
+  return new HttpsGitHost({ name: config.name, url: config.url, token: callback, mergeAuthor: config.mergeAuthor })
+}
+
+function keyFromEnvironment(variable = 'PIERRE_PRIVATE_KEY', env: Environment): string {
+  return fromEnvironment('git.privateKeyEnv', variable, env)
+}
+
+function fromEnvironment(field: string, variable: string, env: Environment): string {
+  const value = env[variable]
+  if (value === undefined || value === '') throw new InvalidInputError(`${field}: the environment variable ${variable} is not set`)
+  return value
+}
+
+function keyFromFile(path: string): string {
+  try {
+    return readFileSync(path, 'utf8')
+  } catch (error) {
+    throw new InvalidInputError(`git.privateKeyFile: "${path}" can’t be read (${(error as NodeJS.ErrnoException).code ?? 'unknown error'})`)
+  }
+}

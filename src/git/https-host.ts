@@ -1,0 +1,226 @@
+import { z } from 'zod'
+import { InfrastructureError, PromotionConflictError } from '../job/errors.js'
+import { branchNameProblem, repositoryProblem } from '../job/names.js'
+import type { Diff, Promotion } from '../job/result.js'
+import { parseChangedFiles } from './changed-files.js'
+import type { AccessOptions, BranchName, GitAccess, GitCallOptions, GitHost, PromotionRequest, ResolvedRef } from './host.js'
+import { lsRemote } from './ls-remote.js'
+import { defaultTokenTtlSeconds } from './mint.js'
+import { candidateRefs, maxDiffPaths, movedTarget, switchyardIdentity, type Identity } from './rules.js'
+import { TemporaryRepository } from './temporary-repository.js'
+import { baseUrl } from './url.js'
+
+// A line break would end the credential helper's answer early.
+const credential = z.string().min(1).regex(/^[^\u0000-\u001f\u007f]+$/)
+const tokenAnswer = z.object({ username: credential, token: credential, expiresAtMs: z.number().positive().optional() })
+export type HttpsToken = z.output<typeof tokenAnswer>
+
+/**
+ * Gives a token for one repository. Give out the shortest-lived and narrowest one that the host can make: a sandbox gets it
+ * for the seconds of a fetch (`read`) or of a push (`write`).
+ */
+export type TokenCallback = (repository: string, access: 'read' | 'write') => Promise<HttpsToken>
+
+export interface HttpsGitHostOptions {
+  /** For messages. Default `git`. */
+  readonly name?: string | undefined
+  /** Base of the git URLs: `https://github.com`; a repository is `<url>/<id>.git`. */
+  readonly url: string
+  readonly token: TokenCallback
+  /** Who makes merge commits. */
+  readonly mergeAuthor?: Identity | undefined
+  /** Milliseconds since 1970. Default `Date.now`. */
+  readonly now?: (() => number) | undefined
+}
+
+/** How long a token callback may take, in milliseconds. */
+const tokenTimeoutMs = 30_000
+
+/**
+ * Any git host over HTTPS. Job branches are ordinary branches. What Code Storage's API does is done here with git, in a
+ * bare repository of the consumer that lives as long as the call: it holds commits only, unless a merge needs the files.
+ */
+export class HttpsGitHost implements GitHost {
+  readonly name: string
+  readonly hosts: readonly string[]
+  readonly ephemeral = false
+  readonly #url: string
+  readonly #token: TokenCallback
+  readonly #mergeAuthor: Identity
+  readonly #now: () => number
+
+  /** @throws InvalidInputError when the URL can't be used. */
+  constructor(options: HttpsGitHostOptions) {
+    this.name = options.name ?? 'git'
+    this.#url = baseUrl('url', options.url)
+    this.hosts = [new URL(this.#url).host]
+    this.#token = options.token
+    this.#mergeAuthor = options.mergeAuthor ?? switchyardIdentity
+    this.#now = options.now ?? Date.now
+  }
+
+  async resolve(repository: string, ref: string | null, options: GitCallOptions): Promise<ResolvedRef> {
+    const access = await this.#access(repository, 'read')
+    if (ref !== null && /^[0-9a-f]{40}$/.test(ref)) return this.#commit(repository, access, ref, options)
+    const candidates = ref === null ? ['HEAD'] : candidateRefs(ref)
+    // HEAD is always asked for: a repository that does not exist and a ref that is not there read differently then.
+    const { refs, headRef } = await lsRemote(this.name, access, [...new Set([...candidates, 'HEAD'])], options)
+    for (const candidate of candidates) {
+      const sha = refs.get(candidate)
+      if (sha !== undefined) return { ref: candidate === 'HEAD' ? headRef : candidate, sha }
+    }
+    if (ref === null) throw this.#invalid(`repository "${repository}" has no commit on its default branch; push one first`)
+    const hint = /^[0-9a-f]{7,39}$/.test(ref) ? ' (a commit needs its full sha at this host)' : ''
+    throw this.#invalid(`ref: "${ref}" is neither a branch nor a tag of "${repository}"${hint}`)
+  }
+
+  async branchHead(repository: string, branch: BranchName, options: GitCallOptions): Promise<string | null> {
+    const ref = this.#branchRef(branch.name)
+    const access = await this.#access(repository, 'read')
+    return (await lsRemote(this.name, access, [ref], options)).refs.get(ref) ?? null
+  }
+
+  async readAccess(repository: string, options: AccessOptions & { readonly ephemeral: boolean }): Promise<GitAccess> {
+    return this.#access(repository, 'read', options.ttlSeconds)
+  }
+
+  /** The host's token may allow more than the one branch: what it allows is the callback's choice. */
+  async writeAccess(repository: string, options: AccessOptions & { readonly branch: string }): Promise<GitAccess> {
+    this.#branchRef(options.branch)
+    return this.#access(repository, 'write', options.ttlSeconds)
+  }
+
+  async promote(request: PromotionRequest, options: GitCallOptions): Promise<Promotion> {
+    const { repository, to, sha, expectedTargetSha } = request
+    const source = this.#branchRef(request.branch)
+    const target = this.#branchRef(to)
+    const access = await this.#access(repository, 'write')
+    const { refs } = await lsRemote(this.name, access, [source, target], options)
+    const head = refs.get(target) ?? null
+    if (head === sha) return { to, sha, result: 'no_op' }
+    if (refs.get(source) !== sha) {
+      throw this.#invalid(`branch "${request.branch}" of "${repository}" is at ${refs.get(source) ?? 'nothing'}, not at ${sha}; it can’t be promoted to "${to}"`)
+    }
+    if (head === null || expectedTargetSha === null) {
+      if (head !== expectedTargetSha) throw movedTarget(request, head)
+    }
+    return TemporaryRepository.use(this.name, access, options, async (local) => {
+      await local.fetch([`+${source}:refs/source`, ...(head === null ? [] : [`+${target}:refs/target`])], 'tree:0')
+      const result = head === null || expectedTargetSha === null ? { sha, result: 'created' as const } : await this.#join(local, request, head, expectedTargetSha)
+      if (result.result === 'no_op' || result.sha === head) return { to, ...result }
+      if (!(await local.push(result.sha, target, expectedTargetSha))) {
+        throw movedTarget(request, await this.branchHead(repository, { name: to, ephemeral: false }, options))
+      }
+      return { to, ...result }
+    })
+  }
+
+  async deleteBranch(repository: string, branch: BranchName, options: GitCallOptions): Promise<void> {
+    const ref = this.#branchRef(branch.name)
+    const access = await this.#access(repository, 'write')
+    const { refs } = await lsRemote(this.name, access, [ref], options)
+    if (!refs.has(ref)) return
+    await TemporaryRepository.use(this.name, access, options, (local) => local.deleteRemote(ref))
+  }
+
+  async diff(repository: string, request: { branch: string; baseSha: string; headSha: string }, options: GitCallOptions): Promise<Diff> {
+    const access = await this.#access(repository, 'read')
+    return TemporaryRepository.use(this.name, access, options, async (local) => {
+      await local.fetch([request.baseSha, request.headSha], 'blob:none', 1)
+      const output = await local.run(['diff-tree', '-r', '--find-renames', '--no-ext-diff', '--no-textconv', '--raw', '--numstat', '-z', request.baseSha, request.headSha])
+      const files = parseChangedFiles(output)
+      return {
+        files: files.length,
+        additions: files.reduce((sum, file) => sum + file.additions, 0),
+        deletions: files.reduce((sum, file) => sum + file.deletions, 0),
+        paths: files.map((file) => file.path).sort().slice(0, maxDiffPaths),
+      }
+    })
+  }
+
+  /** The commit that the target is to stand at, and what it is to the target now. */
+  async #join(local: TemporaryRepository, request: PromotionRequest, head: string, expected: string): Promise<Omit<Promotion, 'to'>> {
+    const { sha, strategy, to } = request
+    if (head !== expected) {
+      // An earlier call with the same arguments merged, and its answer was lost.
+      const parents = await local.parents('refs/target')
+      if (parents.length === 2 && parents[0] === expected && parents[1] === sha) return { sha: head, result: 'merge_commit' }
+      throw movedTarget(request, head)
+    }
+    if ((await local.commit('refs/target')) !== expected) throw movedTarget(request, await local.commit('refs/target'))
+    if (await local.isAncestor(sha, expected)) return { sha: expected, result: 'no_op' }
+    if (strategy !== 'merge' && (await local.isAncestor(expected, sha))) return { sha, result: 'fast_forward' }
+    if (strategy === 'ff_only') {
+      throw new PromotionConflictError(
+        `promote.to: "${to}" can’t be fast-forwarded to "${request.branch}" (ff_only): it has commits of its own; rebase the work or use the strategy "merge"`,
+      )
+    }
+    const merged = await local.merge(expected, sha, { message: request.message, author: this.#mergeAuthor })
+    if ('conflicts' in merged) {
+      throw new PromotionConflictError(
+        `promote.to: "${request.branch}" can’t be merged into "${to}": conflicts in ${merged.conflicts.slice(0, 10).join(', ')}; the work stays on its branch`,
+      )
+    }
+    return { sha: merged.sha, result: 'merge_commit' }
+  }
+
+  async #commit(repository: string, access: GitAccess, sha: string, options: GitCallOptions): Promise<ResolvedRef> {
+    return TemporaryRepository.use(this.name, access, options, async (local) => {
+      try {
+        await local.fetch([sha], 'tree:0', 1)
+      } catch (error) {
+        if (error instanceof InfrastructureError && /not our ref|unadvertised object/.test(error.message)) {
+          throw this.#invalid(`ref: commit ${sha} is not in "${repository}"`)
+        }
+        throw error
+      }
+      if ((await local.commit(sha)) !== sha) throw this.#invalid(`ref: ${sha} is not a commit of "${repository}"`)
+      return { ref: null, sha }
+    })
+  }
+
+  async #access(repository: string, kind: 'read' | 'write', ttlSeconds = defaultTokenTtlSeconds): Promise<GitAccess> {
+    const problem = repositoryProblem(repository)
+    if (problem !== undefined) throw this.#invalid(`repository: "${repository}" ${problem}`)
+    const given = tokenAnswer.safeParse(await this.#askForToken(repository, kind))
+    if (!given.success) {
+      throw this.#auth(`the token callback gave no usable { username, token } for ${kind} access to "${repository}"`)
+    }
+    const { username, token, expiresAtMs } = given.data
+    const now = this.#now()
+    if (expiresAtMs !== undefined && expiresAtMs <= now) throw this.#auth(`the token callback gave an expired token for "${repository}"`)
+    return { url: `${this.#url}/${repository}.git`, username, token, expiresAtMs: expiresAtMs ?? now + ttlSeconds * 1000 }
+  }
+
+  async #askForToken(repository: string, kind: 'read' | 'write'): Promise<unknown> {
+    let timer: NodeJS.Timeout | undefined
+    const late = new Promise<never>((_resolve, reject) => {
+      const error = new InfrastructureError({ kind: 'transient', source: this.name, message: `${this.name}: the token callback did not answer within ${tokenTimeoutMs} ms` })
+      timer = setTimeout(() => reject(error), tokenTimeoutMs)
+    })
+    try {
+      return await Promise.race([this.#token(repository, kind), late])
+    } catch (error) {
+      if (error instanceof InfrastructureError) throw error
+      // Its message is not repeated: nobody can know that it holds no token.
+      const what = error instanceof Error ? error.constructor.name : typeof error
+      throw this.#auth(`the token callback threw (${what}) for ${kind} access to "${repository}"; throw an InfrastructureError to say why`)
+    } finally {
+      clearTimeout(timer)
+    }
+  }
+
+  #branchRef(branch: string): string {
+    const problem = branchNameProblem(branch)
+    if (problem !== undefined) throw this.#invalid(`branch: "${branch}" ${problem}`)
+    return `refs/heads/${branch}`
+  }
+
+  #invalid(message: string): InfrastructureError {
+    return new InfrastructureError({ kind: 'invalid', source: this.name, message })
+  }
+
+  #auth(message: string): InfrastructureError {
+    return new InfrastructureError({ kind: 'auth', source: this.name, message: `${this.name}: ${message}` })
+  }
+}

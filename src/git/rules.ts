@@ -1,0 +1,31 @@
+import { PromotionConflictError } from '../job/errors.js'
+import { branchNameProblem } from '../job/names.js'
+import type { PromotionRequest } from './host.js'
+
+/** What both kinds of host do in the same way. */
+
+/** Somebody in a commit. */
+export interface Identity {
+  readonly name: string
+  readonly email: string
+}
+
+/** Who makes merge commits when nobody else is named. */
+export const switchyardIdentity: Identity = { name: 'Switchyard', email: 'switchyard@users.noreply.invalid' }
+
+/** The most paths that a diff lists. */
+export const maxDiffPaths = 1000
+
+/** The full refs that a short name may mean, the first found being the one; a branch goes before a tag of the same name. */
+export function candidateRefs(name: string): string[] {
+  const short = name.replace(/^refs\/(heads|tags)\//, '')
+  if (branchNameProblem(short) !== undefined) return []
+  return short === name ? [`refs/heads/${name}`, `refs/tags/${name}`] : [name]
+}
+
+export function movedTarget(request: PromotionRequest, head: string | null): PromotionConflictError {
+  const expected = request.expectedTargetSha ?? 'not to exist'
+  return new PromotionConflictError(
+    `promote.to: "${request.to}" was expected at ${expected} but is at ${head ?? 'nothing'}; the work stays on "${request.branch}"`,
+  )
+}

@@ -1,0 +1,129 @@
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { InfrastructureError } from '../job/errors.js'
+import { gitReason, sortGitFailure } from './failures.js'
+import type { GitCommand, GitOutcome } from './git-process.js'
+import type { GitAccess, GitCallOptions } from './host.js'
+import { expectSuccess, remoteGit } from './ls-remote.js'
+import type { Identity } from './rules.js'
+
+/** A bare repository of the consumer, for the length of one call. No token is ever written into it. */
+export class TemporaryRepository {
+  private constructor(
+    private readonly source: string,
+    private readonly path: string,
+    private readonly access: GitAccess,
+    private readonly options: GitCallOptions,
+  ) {}
+
+  /** Makes one, runs `work` with it and removes it, however `work` ends. The call's time is for all of it together. */
+  static async use<Result>(
+    source: string,
+    access: GitAccess,
+    options: GitCallOptions,
+    work: (repository: TemporaryRepository) => Promise<Result>,
+  ): Promise<Result> {
+    const path = await mkdtemp(join(tmpdir(), 'switchyard-promote-'))
+    try {
+      const repository = new TemporaryRepository(source, path, access, options)
+      await repository.run(['init', '--quiet', '--bare', '--template=', path])
+      await repository.run(['config', 'remote.origin.url', access.url])
+      return await work(repository)
+    } finally {
+      await rm(path, { recursive: true, force: true, maxRetries: 3 })
+    }
+  }
+
+  /** Runs git and gives its output. @throws InfrastructureError with git's reason when it fails. */
+  async run(args: readonly string[], more: Pick<GitCommand, 'input' | 'env'> = {}): Promise<string> {
+    const outcome = await this.#git(args, more)
+    expectSuccess(this.source, `git ${args[0] ?? ''} for ${this.access.url}`, outcome)
+    return outcome.stdout.toString('utf8')
+  }
+
+  /**
+   * Fetches refs or commits without the objects that the filter leaves out; git fetches those later when it needs them.
+   * A host which knows no filters sends them all.
+   */
+  async fetch(what: readonly string[], filter: 'tree:0' | 'blob:none', depth?: number): Promise<void> {
+    const shallow = depth === undefined ? [] : [`--depth=${depth}`]
+    await this.run(['fetch', '--quiet', '--no-tags', '--no-write-fetch-head', `--filter=${filter}`, ...shallow, 'origin', ...what])
+  }
+
+  /** @returns null when there is none. */
+  async commit(revision: string): Promise<string | null> {
+    const outcome = await this.#git(['rev-parse', '--verify', '--quiet', `${revision}^{commit}`])
+    return outcome.exitCode === 0 ? outcome.stdout.toString('utf8').trim() : null
+  }
+
+  async parents(revision: string): Promise<string[]> {
+    const [, ...parents] = (await this.run(['rev-list', '--parents', '--max-count=1', revision])).trim().split(' ')
+    return parents
+  }
+
+  async isAncestor(ancestor: string, descendant: string): Promise<boolean> {
+    const outcome = await this.#git(['merge-base', '--is-ancestor', ancestor, descendant])
+    if (outcome.exitCode !== 1) expectSuccess(this.source, 'git merge-base', outcome)
+    return outcome.exitCode === 0
+  }
+
+  /** Makes a merge commit on top of `ours`. Nothing is pushed. */
+  async merge(
+    ours: string,
+    theirs: string,
+    { message, author }: { message: string; author: Identity },
+  ): Promise<{ readonly sha: string } | { readonly conflicts: readonly string[] }> {
+    // All files at once: one by one, as git would fetch them in the merge, takes a request each.
+    await this.run(['fetch', '--quiet', '--no-tags', '--no-write-fetch-head', '--refetch', '--no-filter', 'origin', ours, theirs])
+    const outcome = await this.#git(['merge-tree', '--write-tree', '-z', '--name-only', '--no-messages', ours, theirs])
+    const [tree = '', ...conflicts] = outcome.stdout.toString('utf8').split('\0').filter((part) => part !== '')
+    if (outcome.exitCode === 1) return { conflicts: [...new Set(conflicts)] }
+    expectSuccess(this.source, 'git merge-tree (git 2.38 or later)', outcome)
+    const env = {
+      GIT_AUTHOR_NAME: author.name,
+      GIT_AUTHOR_EMAIL: author.email,
+      GIT_COMMITTER_NAME: author.name,
+      GIT_COMMITTER_EMAIL: author.email,
+    }
+    const sha = (await this.run(['commit-tree', tree.trim(), '-p', ours, '-p', theirs], { input: message, env })).trim()
+    return { sha }
+  }
+
+  /**
+   * Moves a remote ref as a compare-and-swap: it must stand at `expected` (null: not exist).
+   * @returns false when it does not.
+   */
+  async push(sha: string, ref: string, expected: string | null): Promise<boolean> {
+    const outcome = await this.#git(['push', '--porcelain', `--force-with-lease=${ref}:${expected ?? ''}`, 'origin', `${sha}:${ref}`])
+    if (outcome.exitCode === 0) return true
+    const report = outcome.stdout.toString('utf8')
+    if (isLostRace(report)) return false
+    throw this.#refused(`moving ${ref}`, report, outcome)
+  }
+
+  /** Deletes a remote ref; gone before is fine. */
+  async deleteRemote(ref: string): Promise<void> {
+    const outcome = await this.#git(['push', '--porcelain', 'origin', `:${ref}`])
+    if (outcome.exitCode === 0 || outcome.stderr.includes('remote ref does not exist')) return
+    throw this.#refused(`deleting ${ref}`, outcome.stdout.toString('utf8'), outcome)
+  }
+
+  #refused(what: string, report: string, outcome: GitOutcome): InfrastructureError {
+    const said = `${outcome.stderr}\n${report}`
+    const { kind, retryAfterMs } = sortGitFailure(said, outcome.timedOut)
+    const reason = outcome.timedOut ? 'it did not end in time' : gitReason(said)
+    return new InfrastructureError({ kind, source: this.source, message: `${this.source}: ${what} at ${this.access.url} failed: ${reason}`, retryAfterMs })
+  }
+
+  #git(args: readonly string[], more: Pick<GitCommand, 'input' | 'env'> = {}): Promise<GitOutcome> {
+    return remoteGit(this.source, args, { access: this.access, options: this.options, cwd: this.path, ...more })
+  }
+}
+
+/** Whether `git push --porcelain` says that the ref stood elsewhere than expected. */
+export function isLostRace(report: string): boolean {
+  return report
+    .split('\n')
+    .some((line) => line.startsWith('!') && /\((stale info|fetch first|non-fast-forward|already exists|failed to update ref|cannot lock ref.*|reference already exists)\)|incorrect old value/.test(line))
+}
