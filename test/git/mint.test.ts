@@ -1,0 +1,98 @@
+import { generateKeyPairSync } from 'node:crypto'
+import { GitStorage } from '@pierre/storage'
+import { createLocalJWKSet, decodeJwt, decodeProtectedHeader, exportJWK, importSPKI, jwtVerify } from 'jose'
+import { describe, expect, it } from 'vitest'
+import { generateDevelopmentKeys } from '../../src/embedded/index.js'
+import { CodeStorageHost, TokenMinter, type TokenAlgorithm } from '../../src/git/index.js'
+import { InfrastructureError, InvalidInputError } from '../../src/job/errors.js'
+
+const keys = generateDevelopmentKeys()
+const pem = { privateKeyEncoding: { type: 'pkcs8', format: 'pem' }, publicKeyEncoding: { type: 'spki', format: 'pem' } } as const
+const pairs: Record<TokenAlgorithm, { privateKey: string; publicKey: string }> = {
+  ES256: keys,
+  RS256: generateKeyPairSync('rsa', { modulusLength: 2048, ...pem }),
+  EdDSA: generateKeyPairSync('ed25519', pem),
+}
+
+function withoutTimes(token: string) {
+  const { iat, exp, ...claims } = decodeJwt(token)
+  return { header: decodeProtectedHeader(token), claims, ttl: (exp ?? 0) - (iat ?? 0) }
+}
+
+describe('minted tokens', () => {
+  it('are what the SDK mints, claim for claim', async () => {
+    const sdk = new GitStorage({ name: 'acme', key: keys.privateKey })
+    const repo = sdk.repo({ id: 'acme/web' })
+    const host = new CodeStorageHost({ org: 'acme', privateKey: keys.privateKey })
+
+    const read = await host.readAccess('acme/web', { ephemeral: false, ttlSeconds: 300 })
+    const sdkRead = new URL(await repo.getRemoteURL({ permissions: ['git:read'], ttl: 300 }))
+    expect(withoutTimes(read.token)).toEqual(withoutTimes(sdkRead.password))
+    expect(`${read.url} ${read.username}`).toBe(`${sdkRead.origin}${sdkRead.pathname} ${sdkRead.username}`)
+
+    const write = await host.writeAccess('acme/web', { branch: 'agent/j1' })
+    const sdkWrite = new URL(
+      await repo.getEphemeralRemoteURL({
+        permissions: ['git:write'],
+        ttl: 120,
+        refPolicies: [{ pattern: 'refs/heads/agent/j1', ops: ['no-force-push'] }, { pattern: '*', ops: ['no-push'] }],
+      }),
+    )
+    expect(withoutTimes(write.token)).toEqual(withoutTimes(sdkWrite.password))
+    expect(write.url).toBe(`${sdkWrite.origin}${sdkWrite.pathname}`)
+    expect(decodeJwt(write.token)['refs']).toEqual([['refs/heads/agent/j1', ['no-force-push']], ['*', ['no-push']]])
+  })
+
+  it('live 120 seconds unless told otherwise, by the given clock', async () => {
+    const nowMs = 1_700_000_000_999
+    const minter = new TokenMinter({ org: 'acme', privateKey: keys.privateKey, now: () => nowMs })
+    const { token, expiresAtMs } = await minter.mint({ repository: 'acme/web', scopes: ['git:read'] })
+    expect(decodeJwt(token)).toMatchObject({ iat: 1_700_000_000, exp: 1_700_000_120 })
+    expect(expiresAtMs).toBe(1_700_000_120_000)
+  })
+
+  it.each([0, -5, 1.5, 86_401, Number.NaN, Number.POSITIVE_INFINITY])('refuse a time to live of %s seconds', async (ttlSeconds) => {
+    const minter = new TokenMinter({ org: 'acme', privateKey: keys.privateKey })
+    const error = await minter.mint({ repository: 'acme/web', scopes: ['git:read'], ttlSeconds }).catch((thrown: unknown) => thrown)
+    expect(error).toBeInstanceOf(InfrastructureError)
+    expect(error).toMatchObject({ kind: 'invalid' })
+  })
+
+  it.each(['ES256', 'RS256', 'EdDSA'] as const)('are signed with %s keys and name the key', async (algorithm) => {
+    const { privateKey, publicKey } = pairs[algorithm]
+    const minter = new TokenMinter({ org: 'acme', privateKey, algorithm, kid: 'key-7' })
+    const { token } = await minter.mint({ repository: 'acme/web', scopes: ['git:read'] })
+    const jwk = { ...(await exportJWK(await importSPKI(publicKey, algorithm, { extractable: true }))), kid: 'key-7', alg: algorithm }
+    const { protectedHeader } = await jwtVerify(token, createLocalJWKSet({ keys: [jwk] }), { issuer: 'acme' })
+    expect(protectedHeader).toEqual({ alg: algorithm, typ: 'JWT', kid: 'key-7' })
+  })
+
+  it('can be made from a key whose line ends were written as \\n', async () => {
+    const minter = new TokenMinter({ org: 'acme', privateKey: keys.privateKey.replaceAll('\n', '\\n') })
+    await expect(minter.mint({ repository: 'acme/web', scopes: ['git:read'] })).resolves.toBeDefined()
+  })
+
+  const body = keys.privateKey.split('\n')[1] ?? ''
+  it.each([
+    ['empty', '', 'ES256'],
+    ['not a key', 'hunter2-very-secret', 'ES256'],
+    ['broken', `-----BEGIN PRIVATE KEY-----\n${body}\n-----END PRIVATE KEY-----`, 'ES256'],
+    ['public', keys.publicKey, 'ES256'],
+    ['of another algorithm', keys.privateKey, 'RS256'],
+    ['on another curve', generateKeyPairSync('ec', { namedCurve: 'P-384', ...pem }).privateKey, 'ES256'],
+    ['too short', generateKeyPairSync('rsa', { modulusLength: 1024, ...pem }).privateKey, 'RS256'],
+    ['in the old form', generateKeyPairSync('ec', { namedCurve: 'P-256', ...pem, privateKeyEncoding: { type: 'sec1', format: 'pem' } }).privateKey, 'ES256'],
+  ] as const)('a key that is %s is refused at once, without showing it', (_what, privateKey, algorithm) => {
+    let thrown: unknown
+    try {
+      new TokenMinter({ org: 'acme', privateKey, algorithm })
+    } catch (error) {
+      thrown = error
+    }
+    expect(thrown).toBeInstanceOf(InvalidInputError)
+    expect((thrown as Error).message).toContain('privateKey')
+    for (const line of privateKey.split('\n').filter((text) => text.length > 8 && !text.startsWith('-----'))) {
+      expect(JSON.stringify([(thrown as Error).message, String((thrown as Error).cause), (thrown as Error).stack])).not.toContain(line)
+    }
+  })
+})
