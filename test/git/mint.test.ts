@@ -1,17 +1,16 @@
-import { generateKeyPairSync } from 'node:crypto'
 import { GitStorage } from '@pierre/storage'
 import { createLocalJWKSet, decodeJwt, decodeProtectedHeader, exportJWK, importSPKI, jwtVerify } from 'jose'
 import { describe, expect, it } from 'vitest'
 import { generateDevelopmentKeys } from '../../src/embedded/index.js'
 import { CodeStorageHost, TokenMinter, type TokenAlgorithm } from '../../src/git/index.js'
 import { InfrastructureError, InvalidInputError } from '../../src/job/errors.js'
+import { ecPair, ed25519Pair, rsaPair, sec1Key } from './key-pairs.js'
 
 const keys = generateDevelopmentKeys()
-const pem = { privateKeyEncoding: { type: 'pkcs8', format: 'pem' }, publicKeyEncoding: { type: 'spki', format: 'pem' } } as const
 const pairs: Record<TokenAlgorithm, { privateKey: string; publicKey: string }> = {
   ES256: keys,
-  RS256: generateKeyPairSync('rsa', { modulusLength: 2048, ...pem }),
-  EdDSA: generateKeyPairSync('ed25519', pem),
+  RS256: rsaPair(),
+  EdDSA: ed25519Pair(),
 }
 
 function withoutTimes(token: string) {
@@ -79,9 +78,9 @@ describe('minted tokens', () => {
     ['broken', `-----BEGIN PRIVATE KEY-----\n${body}\n-----END PRIVATE KEY-----`, 'ES256'],
     ['public', keys.publicKey, 'ES256'],
     ['of another algorithm', keys.privateKey, 'RS256'],
-    ['on another curve', generateKeyPairSync('ec', { namedCurve: 'P-384', ...pem }).privateKey, 'ES256'],
-    ['too short', generateKeyPairSync('rsa', { modulusLength: 1024, ...pem }).privateKey, 'RS256'],
-    ['in the old form', generateKeyPairSync('ec', { namedCurve: 'P-256', ...pem, privateKeyEncoding: { type: 'sec1', format: 'pem' } }).privateKey, 'ES256'],
+    ['on another curve', ecPair('P-384').privateKey, 'ES256'],
+    ['too short', rsaPair(1024).privateKey, 'RS256'],
+    ['in the old form', sec1Key(), 'ES256'],
   ] as const)('a key that is %s is refused at once, without showing it', (_what, privateKey, algorithm) => {
     let thrown: unknown
     try {

@@ -1,7 +1,7 @@
 import type { Hono } from 'hono'
 import { z } from 'zod'
 import { parseChangedFiles } from '../../git/changed-files.js'
-import { queryFlag, readQuery, repositoryOf, type ApiContext, type ApiEnvironment, type ApiServices } from './request.js'
+import { queryFlag, readQuery, repositoryOf, repositoryPath, type ApiContext, type ApiEnvironment, type ApiServices } from './request.js'
 import { ApiProblem } from './problem.js'
 import { branchRef, type Refs } from './refs.js'
 import type { GitRunner, Repository } from './repositories.js'
@@ -47,7 +47,7 @@ async function known(refs: Refs, sha: string, field: string): Promise<string> {
 
 function paths(context: ApiContext): string[] {
   const given = context.req.queries('path') ?? []
-  return given.length === 0 ? [] : ['--', ...given.map((path) => `:(literal)${path}`)]
+  return given.length === 0 ? [] : ['--', ...given.map((path) => `:(literal)${repositoryPath(path)}`)]
 }
 
 async function diffOf(git: GitRunner, repository: Repository, from: string, to: string, limits: readonly string[]) {

@@ -3,7 +3,7 @@ import { Readable } from 'node:stream'
 import type { Hono } from 'hono'
 import { z } from 'zod'
 import { gitEnvironment } from '../../git/git-process.js'
-import { pageOf, queryFlag, readQuery, repositoryOf, type ApiEnvironment, type ApiServices } from './request.js'
+import { pageOf, queryFlag, readQuery, repositoryOf, repositoryPath, type ApiEnvironment, type ApiServices } from './request.js'
 import { ApiProblem } from './problem.js'
 import type { Repository } from './repositories.js'
 
@@ -23,9 +23,9 @@ export function fileRoutes(api: Hono<ApiEnvironment>, services: ApiServices): vo
     const { refs } = await repositoryOf(context, services, 'git:read')
     const query = readQuery(context, listQuery)
     const sha = await refs.named(query.ref, query.ephemeral, 'ref')
-    const prefix = (query.path ?? '').replace(/^\/+|\/+$/g, '')
+    const prefix = repositoryPath(query.path ?? '')
     const limits = prefix === '' ? [] : ['--', `${prefix}/`]
-    const output = await refs.run(['ls-tree', '-z', '--full-tree', ...(query.recursive ? ['-r'] : []), sha, ...limits], { maxOutputBytes: 64 * 1024 * 1024 })
+    const output = await refs.run(['--literal-pathspecs', 'ls-tree', '-z', '--full-tree', ...(query.recursive ? ['-r'] : []), sha, ...limits], { maxOutputBytes: 64 * 1024 * 1024 })
     const entries = output.split('\0').filter((line) => line !== '').map(toEntry).sort((a, b) => (a.path < b.path ? -1 : 1))
     const { page, ...rest } = pageOf(entries, (entry) => entry.path, { cursor: query.cursor, limit: query.limit ?? entries.length + 1 })
     return context.json({ paths: page.map((entry) => entry.path), ref: query.ref ?? (await refs.defaultBranch()), entries: page, ...rest })
@@ -36,8 +36,8 @@ export function fileRoutes(api: Hono<ApiEnvironment>, services: ApiServices): vo
     const { repository, refs } = await repositoryOf(context, services, 'git:read')
     const query = readQuery(context, fileQuery)
     const sha = await refs.named(query.ref, query.ephemeral, 'ref')
-    const path = query.path.replace(/^\/+/, '')
-    const [line = ''] = (await refs.run(['ls-tree', '-z', '--full-tree', '--long', sha, '--', path])).split('\0')
+    const path = repositoryPath(query.path)
+    const [line = ''] = (await refs.run(['--literal-pathspecs', 'ls-tree', '-z', '--full-tree', '--long', sha, '--', path])).split('\0')
     const match = /^\d+ blob (?<blob>[0-9a-f]{40}) +(?<size>\d+)\t/.exec(line)
     if (match?.groups === undefined) throw new ApiProblem(404, `path: "${path}" is not a file at ${query.ref ?? 'the default branch'}`)
     const { blob = '', size = '' } = match.groups

@@ -1,6 +1,6 @@
 import type { Hono } from 'hono'
 import { z } from 'zod'
-import { pageLimit, queryFlag, readQuery, repositoryOf, type ApiEnvironment, type ApiServices } from './request.js'
+import { pageLimit, queryFlag, readQuery, repositoryOf, repositoryPath, type ApiEnvironment, type ApiServices } from './request.js'
 import { ApiProblem } from './problem.js'
 
 const listQuery = z.object({
@@ -37,7 +37,7 @@ export function historyRoutes(api: Hono<ApiEnvironment>, services: ApiServices):
     const [cursorSha, cursorSkip] = query.cursor?.split(':') ?? []
     const start = cursorSha ?? (await refs.named(query.branch, query.ephemeral, 'branch'))
     const skip = Number(cursorSkip ?? 0)
-    const paths = query.path === undefined ? [] : ['--', `:(literal)${query.path}`]
+    const paths = query.path === undefined ? [] : ['--', `:(literal)${repositoryPath(query.path)}`]
     const output = await refs.run(['log', '-z', `--format=${format}`, `--max-count=${query.limit + 1}`, `--skip=${skip}`, start, ...paths])
     const commits = output.split('\0').filter((record) => record !== '').map(toCommit)
     const hasMore = commits.length > query.limit

@@ -32,12 +32,12 @@ export class Refs {
     return outcome.exitCode === 0 ? outcome.stdout.toString('utf8').trim() : null
   }
 
-  /** What `ref` of an API call means: a full ref, a branch, a tag or a sha, in one of the namespaces; the default branch if left out. */
+  /** What `ref` of an API call means: a full ref, a branch, a tag or a sha, in one of the namespaces; the default branch's name if left out. */
   async named(name: string | undefined, ephemeral: boolean, field: string): Promise<string> {
     const prefix = ephemeral ? namespacePrefix : ''
     const candidates =
       name === undefined || name === 'HEAD'
-        ? [`${prefix}HEAD`]
+        ? [`${prefix}refs/heads/${await this.defaultBranch()}`]
         : name.startsWith('refs/')
           ? [`${prefix}${name}`]
           : [`${prefix}refs/heads/${name}`, `refs/tags/${name}`, ...(/^[0-9a-f]{4,40}$/.test(name) ? [name] : [])]

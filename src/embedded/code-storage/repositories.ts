@@ -47,8 +47,6 @@ export class RepositoryStore {
     try {
       const outcome = await this.git(null, ['init', '--quiet', '--bare', '--template=', `--initial-branch=${defaultBranch}`, temporary])
       if (outcome.exitCode !== 0) throw new Error(`git init failed: ${outcome.stderr.trim()}`)
-      const head = await this.git(null, ['--git-dir', temporary, 'symbolic-ref', `${namespacePrefix}HEAD`, `${namespacePrefix}refs/heads/${defaultBranch}`])
-      if (head.exitCode !== 0) throw new Error(`git symbolic-ref failed: ${head.stderr.trim()}`)
       await writeFile(join(temporary, metadataFile), JSON.stringify({ id, createdAt }))
       await rename(temporary, this.#path(id))
     } catch (error) {

@@ -79,3 +79,15 @@ export function pageOf<Item>(
   const hasMore = rest.length > limit
   return { page, has_more: hasMore, next_cursor: hasMore && last !== undefined ? key(last) : null }
 }
+
+/**
+ * A path inside the repository, without slashes at its ends.
+ * @throws ApiProblem 404 for one that climbs out, as nothing is there.
+ */
+export function repositoryPath(path: string): string {
+  const trimmed = path.replace(/^\/+|\/+$/g, '')
+  if (trimmed.includes('\0') || trimmed.split('/').some((part) => part === '..' || part === '.')) {
+    throw new ApiProblem(404, `path: "${path}" is not inside the repository`)
+  }
+  return trimmed
+}

@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events'
 import { chmod, copyFile, mkdir } from 'node:fs/promises'
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
@@ -62,6 +63,8 @@ export async function startCodeStorage(options: CodeStorageServerOptions): Promi
   const log = options.log ?? (() => undefined)
   const verifier = tokenVerifier({ org: options.org, publicKeys: options.publicKeys, now: options.now ?? Date.now })
   const closing = new AbortController()
+  // One listener for every git command that runs at the time.
+  setMaxListeners(0, closing.signal)
   const store = new RepositoryStore(options.dataDir, gitRunner(closing.signal, 120_000))
   await store.open()
   const backend = gitBackend({ hooksPath: await installHook(options.dataDir), onError: log })

@@ -65,6 +65,8 @@ const backendConfig = {
   'uploadpack.allowFilter': 'true',
   // Seen without the namespace, its refs would be ordinary ones.
   'transfer.hideRefs': 'refs/namespaces',
+  // Larger files are neither held in memory nor compared with each other for deltas, which takes minutes for a few of them.
+  'core.bigFileThreshold': '4m',
   // Kept in the request's own process group, so that closing the server ends it too.
   'gc.autoDetach': 'false',
   'gc.auto': '6700',

@@ -1,0 +1,194 @@
+import { mkdir, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { ApiError, type Repo } from '@pierre/storage'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { planMerge } from '../../src/embedded/code-storage/api-merge.js'
+import { commitFile, gitOk, localStorage, workTree, type LocalStorage } from '../git/local-storage.js'
+
+const author = { name: 'Merge Bot', email: 'merge@example.invalid' }
+let storage: LocalStorage
+let repo: Repo
+let work: string
+let base: string
+
+beforeAll(async () => {
+  storage = await localStorage()
+  repo = await storage.sdk.createRepo({ id: 'acme/api' })
+  work = await workTree(storage.folder, 'work')
+  await mkdir(join(work, 'src'))
+  await writeFile(join(work, 'src', 'ä b.txt'), 'line\n'.repeat(20))
+  base = await commitFile(work, 'shared.txt', 'one\ntwo\nthree\n')
+  await push('main')
+})
+afterAll(() => storage.close())
+
+async function push(branch: string, ephemeral = false) {
+  const url = ephemeral ? await repo.getEphemeralRemoteURL({ ttl: 60 }) : await repo.getRemoteURL({ ttl: 60 })
+  await gitOk(work, 'push', '--quiet', '--force', storage.url(url), `HEAD:refs/heads/${branch}`)
+}
+
+/** A branch from `base` with one changed file. */
+async function branchWith(branch: string, file: string, content: string, from = base) {
+  await gitOk(work, 'checkout', '--quiet', '--detach', from)
+  const sha = await commitFile(work, file, content)
+  await push(branch)
+  return sha
+}
+
+async function refused(call: Promise<unknown>): Promise<{ status: number; body: unknown }> {
+  const error = await call.then(() => null, (thrown: unknown) => thrown)
+  if (!(error instanceof ApiError)) throw new Error(`expected an ApiError, got ${String(error)}`)
+  return { status: error.status, body: error.body }
+}
+
+describe('the local Code Storage’s API through the SDK', () => {
+  it('pages through branches of both namespaces and tags', async () => {
+    const names = ['page/a', 'page/b', 'page/c']
+    for (const name of names) await repo.createBranch({ baseRef: 'main', targetBranch: name, targetIsEphemeral: true })
+    const seen: string[] = []
+    let cursor: string | undefined
+    do {
+      const page = await repo.listBranches({ ephemeral: true, limit: 2, ...(cursor === undefined ? {} : { cursor }) })
+      expect(page.branches.length).toBeLessThanOrEqual(2)
+      seen.push(...page.branches.map((branch) => branch.name))
+      cursor = page.nextCursor
+    } while (cursor !== undefined)
+    expect(seen).toEqual(names)
+    const ours: string[] = []
+    for await (const branch of storage.host.client.branches('acme/api', true, { timeoutMs: 20_000 }, 1)) ours.push(branch.name)
+    expect(ours).toEqual(names)
+    expect((await repo.listBranches()).branches.map((branch) => branch.name)).not.toContain('page/a')
+
+    await gitOk(work, 'tag', '--force', '--annotate', '--message', 'v1', 'v1', base)
+    await gitOk(work, 'push', '--quiet', storage.url(await repo.getRemoteURL({ ttl: 60 })), 'v1')
+    expect((await repo.listTags()).tags).toMatchObject([{ name: 'v1', sha: base }])
+  })
+
+  it('lists commits page by page and looks one up', async () => {
+    const head = await branchWith('history', 'more.txt', 'x\n')
+    const first = await repo.listCommits({ branch: 'history', limit: 1 })
+    expect(first.commits).toMatchObject([{ sha: head, message: 'Change more.txt', authorName: 'Test', parentShas: [base] }])
+    // The branch moves in between: the pages still fit together.
+    await branchWith('history', 'again.txt', 'x\n', head)
+    const second = await repo.listCommits({ branch: 'history', limit: 1, cursor: first.nextCursor! })
+    expect(second.commits.map((commit) => commit.sha)).toEqual([base])
+    expect((await repo.getCommit({ sha: head.slice(0, 10) })).commit.sha).toBe(head)
+    expect(await refused(repo.getCommit({ sha: 'f'.repeat(40) }))).toMatchObject({ status: 404 })
+    expect(await refused(repo.listCommits({ branch: '--all' }))).toMatchObject({ status: 404 })
+  })
+
+  it('lists and reads files, with HEAD and conditions', async () => {
+    expect((await repo.listFiles()).paths).toEqual(['README.md', 'shared.txt', 'src/ä b.txt'])
+    expect((await repo.listFiles({ recursive: false })).entries).toContainEqual({ path: 'src', type: 'tree', mode: '040000' })
+    expect((await repo.listFiles({ path: 'src' })).paths).toEqual(['src/ä b.txt'])
+    const page = await repo.listFiles({ limit: 2 })
+    expect([page.paths.length, page.hasMore, page.nextCursor]).toEqual([2, true, 'shared.txt'])
+
+    const file = await repo.getFileStream({ path: 'src/ä b.txt', ref: 'main' })
+    expect(await file.text()).toBe('line\n'.repeat(20))
+    const head = await repo.headFile({ path: 'shared.txt' })
+    expect(head).toMatchObject({ status: 200, size: 14, lastCommitSha: base })
+    const unchanged = await repo.getFileStream({ path: 'shared.txt', headers: { ifNoneMatch: head.etag! } })
+    expect(unchanged.status).toBe(304)
+    for (const path of ['nothing.txt', 'src', '../shared.txt', ':(glob)*']) {
+      expect(await refused(repo.getFileStream({ path })), path).toMatchObject({ status: 404 })
+    }
+  })
+
+  it('shows the diff of a commit and of a branch', async () => {
+    await gitOk(work, 'checkout', '--quiet', '--detach', base)
+    await gitOk(work, 'mv', 'src/ä b.txt', 'src/renamed.txt')
+    await writeFile(join(work, 'binary'), Buffer.from([0, 1, 2]))
+    const head = await commitFile(work, 'shared.txt', 'one\n2\nthree\nfour\n')
+    await push('diffed', true)
+    const branch = await repo.getBranchDiff({ branch: 'diffed', base: 'main', ephemeral: true })
+    expect(branch).toMatchObject({ mergeBaseSha: base, stats: { files: 3, additions: 2, deletions: 1, changes: 3 } })
+    const states = branch.files.map((file) => [file.path, file.state, file.oldPath ?? null])
+    expect(states.sort()).toEqual([['binary', 'added', null], ['shared.txt', 'modified', null], ['src/renamed.txt', 'renamed', 'src/ä b.txt']])
+    expect(branch.files.find((file) => file.path === 'shared.txt')?.raw).toContain('+four')
+    const commit = await repo.getCommitDiff({ sha: head, baseSha: base, paths: ['shared.txt'] })
+    expect(commit.files.map((file) => file.path)).toEqual(['shared.txt'])
+    expect((await repo.getCommitDiff({ sha: head })).stats).toEqual(branch.stats)
+  })
+
+  it('lists files whose patch is too large apart', async () => {
+    const head = await branchWith('large', 'large.txt', 'a line of text\n'.repeat(100_000))
+    const diff = await repo.getCommitDiff({ sha: head })
+    expect(diff.stats).toMatchObject({ files: 1, additions: 100_000 })
+    expect(diff.files).toEqual([])
+    expect(diff.filteredFiles.map((file) => file.path)).toEqual(['large.txt'])
+  })
+
+  it('previews and makes merges of every kind', async () => {
+    const left = await branchWith('left', 'left.txt', 'x\n')
+    await branchWith('right', 'right.txt', 'x\n')
+    expect(await repo.previewMerge({ sourceBranch: 'left', targetBranch: 'main' })).toMatchObject({ status: 'clean', result: 'fast_forward', mergeBaseSha: base })
+    expect(await repo.previewMerge({ sourceBranch: 'right', targetBranch: 'left' })).toMatchObject({ status: 'clean', result: 'merge_commit' })
+    const request = { sourceBranch: 'right', targetBranch: 'left', commitMessage: 'Join', author } as const
+
+    expect(await refused(repo.merge({ ...request, strategy: 'ff_only' }))).toMatchObject({ status: 409, body: { merge_base_sha: base } })
+    expect(await refused(repo.merge({ sourceBranch: 'right', targetBranch: 'left', strategy: 'merge' }))).toMatchObject({ status: 400 })
+    const merged = await repo.merge({ ...request, strategy: 'ff_prefer' })
+    expect(merged).toMatchObject({ result: 'merge_commit', target: { oldSha: left }, promotedCommits: 1 })
+    const { commit } = await repo.getCommit({ sha: merged.commitSha })
+    expect(commit).toMatchObject({ message: 'Join', authorName: 'Merge Bot' })
+    expect(commit.parentShas).toHaveLength(2)
+
+    await branchWith('squashed', 'squash.txt', 'x\n')
+    const squash = await repo.merge({ ...request, sourceBranch: 'squashed', strategy: 'merge', squash: true })
+    expect(squash.result).toBe('squash')
+    expect((await repo.getCommit({ sha: squash.commitSha })).commit.parentShas).toEqual([merged.commitSha])
+  })
+
+  it('answers a conflict with its paths, and changes nothing', async () => {
+    const ours = await branchWith('ours', 'shared.txt', 'one\nTWO\nthree\n')
+    await branchWith('theirs', 'shared.txt', 'one\n2\nthree\n')
+    expect(await repo.previewMerge({ sourceBranch: 'theirs', targetBranch: 'ours' })).toMatchObject({ status: 'conflicted', conflictPaths: ['shared.txt'] })
+    const answer = await refused(repo.merge({ sourceBranch: 'theirs', targetBranch: 'ours', strategy: 'merge', commitMessage: 'x', author }))
+    expect(answer).toMatchObject({
+      status: 409,
+      body: { error: 'merge conflict', conflict_type: 'merge_conflict', conflict_paths: ['shared.txt'], merge_base_sha: base },
+    })
+    expect((await repo.listCommits({ branch: 'ours', limit: 1 })).commits[0]?.sha).toBe(ours)
+  })
+
+  it('joins ten merges at once without losing one', async () => {
+    await branchWith('hub', 'hub.txt', 'x\n')
+    const spokes = Array.from({ length: 10 }, (_, index) => `spoke/${index}`)
+    for (const [index, name] of spokes.entries()) await branchWith(name, `spoke-${index}.txt`, 'x\n')
+    const outcomes = await Promise.allSettled(
+      spokes.map((name) => repo.merge({ sourceBranch: name, targetBranch: 'hub', strategy: 'merge', commitMessage: `Merge ${name}`, author })),
+    )
+    const merged = spokes.filter((_, index) => outcomes[index]?.status === 'fulfilled')
+    expect(merged.length).toBeGreaterThan(0)
+    const { paths } = await repo.listFiles({ ref: 'hub' })
+    for (const name of merged) expect(paths).toContain(`spoke-${name.slice('spoke/'.length)}.txt`)
+    for (const outcome of outcomes) if (outcome.status === 'rejected') expect(outcome.reason).toMatchObject({ status: 409 })
+  })
+
+  it('refuses what makes no sense, in a sentence', async () => {
+    expect(await refused(repo.createBranch({ baseRef: 'nowhere', targetBranch: 'x' }))).toMatchObject({ status: 404 })
+    expect(await refused(repo.createBranch({ baseRef: 'main', targetBranch: 'a..b' }))).toMatchObject({ status: 400 })
+    expect(await refused(repo.createBranch({ baseRef: 'history', targetBranch: 'main' }))).toMatchObject({ status: 409 })
+    expect(await refused(repo.deleteBranch({ name: 'main' }))).toMatchObject({ status: 409 })
+    expect(await refused(repo.deleteBranch({ name: 'nowhere' }))).toMatchObject({ status: 404 })
+    expect(await refused(repo.grep({ query: { pattern: 'x' } }))).toMatchObject({ status: 404, body: { error: expect.stringContaining('does not serve') as unknown } })
+    await expect(storage.sdk.createRepo({ id: 'acme/a..b' })).rejects.toMatchObject({ status: 400 })
+    await expect(storage.sdk.createRepo({ id: 'fork', baseRepo: { id: 'acme/api' } })).rejects.toMatchObject({ status: 501 })
+    expect(storage.log.filter((line) => !line.includes('one machine'))).toEqual([])
+  })
+})
+
+describe('planning a merge', () => {
+  it.each([
+    [true, true, 'merge', 'no_op'],
+    [true, false, 'ff_only', 'no_op'],
+    [false, true, 'ff_only', 'fast_forward'],
+    [false, true, 'ff_prefer', 'fast_forward'],
+    [false, true, 'merge', 'merge_commit'],
+    [false, false, 'ff_only', 'not_fast_forward'],
+    [false, false, 'ff_prefer', 'merge_commit'],
+  ] as const)('source in target %s, target in source %s, %s: %s', (sourceInTarget, targetInSource, strategy, plan) => {
+    expect(planMerge({ sourceInTarget, targetInSource }, strategy, false)).toBe(plan)
+  })
+})

@@ -1,0 +1,83 @@
+import { execFileSync, spawnSync } from 'node:child_process'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { hookPolicy, refusal, type PolicyClaims } from '../../src/embedded/code-storage/policy.js'
+
+const hook = new URL('../../src/embedded/code-storage/pre-receive.sh', import.meta.url).pathname
+const zero = '0'.repeat(40)
+let repository: string
+let first: string
+let second: string
+
+beforeAll(() => {
+  repository = mkdtempSync(join(tmpdir(), 'switchyard-policy-'))
+  const git = (...args: string[]) =>
+    execFileSync('git', ['-c', 'user.name=T', '-c', 'user.email=t@example.invalid', ...args], { cwd: repository, encoding: 'utf8' }).trim()
+  git('init', '--quiet')
+  git('commit', '--quiet', '--allow-empty', '--message', 'one')
+  first = git('rev-parse', 'HEAD')
+  git('commit', '--quiet', '--allow-empty', '--message', 'two')
+  second = git('rev-parse', 'HEAD')
+})
+afterAll(() => rmSync(repository, { recursive: true }))
+
+type Move = 'create' | 'forward' | 'back' | 'delete'
+const only: PolicyClaims = { refs: [['refs/heads/agent/a', ['no-force-push']], ['*', ['no-push']]] }
+
+const cases: [PolicyClaims, string, Move, string | null][] = [
+  [{}, 'refs/heads/main', 'back', null],
+  [only, 'refs/heads/agent/a', 'create', null],
+  [only, 'refs/heads/agent/a', 'forward', null],
+  [only, 'refs/heads/agent/a', 'back', 'no-force-push'],
+  [only, 'refs/heads/agent/a', 'delete', 'no-force-push'],
+  [only, 'refs/heads/agent/ab', 'create', 'no-push'],
+  [only, 'refs/tags/v1', 'create', 'no-push'],
+  // The first match wins, also when a later one is stricter.
+  [{ refs: [['main', []], ['main', ['no-push']]] }, 'refs/heads/main', 'delete', null],
+  [{ refs: [['*', []], ['main', ['no-push']]] }, 'refs/heads/main', 'forward', null],
+  // Short names are branches; a star is a glob only at the end, behind a slash.
+  [{ refs: [['main', ['no-push']]] }, 'refs/tags/main', 'create', null],
+  [{ refs: [['agent/*', ['no-push']]] }, 'refs/heads/agent/x/y', 'create', 'no-push'],
+  [{ refs: [['agent/*', ['no-push']]] }, 'refs/heads/agent', 'create', null],
+  [{ refs: [['agent*', ['no-push']]] }, 'refs/heads/agents', 'create', null],
+  [{ refs: [['refs/heads/[a]', ['no-push']]] }, 'refs/heads/a', 'create', null],
+  [{ refs: [['refs/tags/*', ['no-push']]] }, 'refs/tags/v1', 'delete', 'no-push'],
+  // The older operations are for the whole repository.
+  [{ ops: ['no-push'] }, 'refs/heads/main', 'forward', 'no-push'],
+  [{ ops: ['no-force-push'], refs: [['main', []]] }, 'refs/heads/main', 'back', 'no-force-push'],
+  [{ ops: ['no-force-push'] }, 'refs/heads/x', 'create', null],
+  [{ refs: [['*', ['verify-sig']]] }, 'refs/heads/main', 'forward', 'verify-sig'],
+]
+
+describe('token policies', () => {
+  it.each(cases)('%j, %s, %s: %s, the same in the API and in the hook', (claims, ref, move, denied) => {
+    const [old, next] = { create: [zero, second], forward: [first, second], back: [second, first], delete: [second, zero] }[move]
+    const reason = refusal(claims, { ref, fastForward: move === 'create' || move === 'forward' })
+    const result = spawnSync('sh', [hook], {
+      cwd: repository,
+      input: `${old} ${next} ${ref}\n`,
+      encoding: 'utf8',
+      env: { PATH: process.env['PATH'], CODE_STORAGE_POLICY: hookPolicy(claims) },
+    })
+    if (denied === null) {
+      expect(reason).toBeUndefined()
+      expect([result.status, result.stderr]).toEqual([0, ''])
+    } else {
+      expect(reason).toContain(`denied by policy: ${ref} (${denied}`)
+      expect(result.status).toBe(1)
+      expect(result.stderr).toContain(`denied by policy: ${ref} (${denied}`)
+    }
+  })
+
+  it('refuses the whole push when one of its refs is refused', () => {
+    const result = spawnSync('sh', [hook], {
+      cwd: repository,
+      input: `${zero} ${first} refs/heads/agent/a\n${zero} ${first} refs/heads/b\n`,
+      encoding: 'utf8',
+      env: { PATH: process.env['PATH'], CODE_STORAGE_POLICY: hookPolicy(only) },
+    })
+    expect(result.status).toBe(1)
+  })
+})
