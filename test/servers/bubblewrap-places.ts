@@ -1,5 +1,5 @@
 /**
- * Places with a home at /home/user and a /tmp of their own, and the rest of this machine read-only, by bubblewrap.
+ * Places with a home (/home/user, or /root for root) and a /tmp of their own, and the rest of this machine read-only, by bubblewrap.
  *
  * Each command is a bwrap of its own over the same two folders. Process ids are this machine's, so that a command can
  * signal what an earlier one left running. That is a view and no wall: the commands of tests are trusted.
@@ -14,47 +14,56 @@ import { promisify } from 'node:util'
 import { killMarked, plainPlaces, type OpenPlace } from './sandbox-host.js'
 
 const accounts = 'root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000::/home/user:/bin/bash\n'
-const user = ['--unshare-user', '--uid', '1000', '--gid', '1000']
+
+/** Who commands run as, in their own view. */
+export interface Account {
+  readonly name: 'user' | 'root'
+  readonly id: number
+  readonly home: string
+}
+const user: Account = { name: 'user', id: 1000, home: '/home/user' }
+export const root: Account = { name: 'root', id: 0, home: '/root' }
+const identity = ({ id }: Account): string[] => ['--unshare-user', '--uid', String(id), '--gid', String(id)]
 
 /** Places by bubblewrap where this machine lets it work, else plain ones. */
-export async function bestPlaces(): Promise<OpenPlace> {
-  return (await bubblewrapWorks()) ? bubblewrapPlaces() : plainPlaces()
+export async function bestPlaces(account?: Account): Promise<OpenPlace> {
+  return (await bubblewrapWorks()) ? bubblewrapPlaces(account) : plainPlaces()
 }
 
 let probe: Promise<boolean> | undefined
 
 export function bubblewrapWorks(): Promise<boolean> {
-  probe ??= promisify(execFile)('bwrap', [...user, '--ro-bind', '/', '/', '--dev', '/dev', '--', '/bin/true'], { timeout: 20_000 }).then(
+  probe ??= promisify(execFile)('bwrap', [...identity(user), '--ro-bind', '/', '/', '--dev', '/dev', '--', '/bin/true'], { timeout: 20_000 }).then(
     () => true,
     () => false,
   )
   return probe
 }
 
-export function bubblewrapPlaces(): OpenPlace {
+export function bubblewrapPlaces(account: Account = user): OpenPlace {
   return async (_id, network) => {
     const folder = await mkdtemp(join(tmpdir(), 'switchyard-hosted-'))
     const [home, tmp, passwd] = [join(folder, 'home'), join(folder, 'tmp'), join(folder, 'passwd')]
     await Promise.all([mkdir(home), mkdir(tmp), writeFile(passwd, accounts)])
     const mark = `SWITCHYARD_HOSTED=${randomUUID()}`
     const view = [
-      ...user,
+      ...identity(account),
       ...(network === 'none' ? ['--unshare-net'] : []),
-      ...['--ro-bind', '/', '/', '--dev', '/dev', '--ro-bind', passwd, '/etc/passwd', '--tmpfs', '/home', '--bind', home, '/home/user', '--bind', tmp, '/tmp'],
+      ...['--ro-bind', '/', '/', '--dev', '/dev', '--ro-bind', passwd, '/etc/passwd', '--tmpfs', '/home', '--bind', home, account.home, '--bind', tmp, '/tmp'],
       // What this machine's login shells do is not a sandbox's business.
       ...(existsSync('/etc/profile.d') ? ['--tmpfs', '/etc/profile.d'] : []),
       '--die-with-parent',
     ]
     return {
-      home: '/home/user',
+      home: account.home,
       enter: (command) => ({
         file: 'bwrap',
-        args: [...view, '--chdir', command.cwd ?? '/home/user', '--', command.file, ...command.args],
+        args: [...view, '--chdir', command.cwd ?? account.home, '--', command.file, ...command.args],
         cwd: '/',
         env: {
           PATH: process.env.PATH ?? '/usr/local/bin:/usr/bin:/bin',
-          HOME: '/home/user',
-          USER: 'user',
+          HOME: account.home,
+          USER: account.name,
           ...command.env,
           SWITCHYARD_HOSTED: mark.slice(mark.indexOf('=') + 1),
         },

@@ -17,7 +17,7 @@ import { errorMessage, InfrastructureError, type InfrastructureErrorKind } from 
  * | ClientError 3 INVALID_ARGUMENT, 11 OUT_OF_RANGE, 12 UNIMPLEMENTED; InvalidError | invalid |
  * | InvalidError "Unexpected exit status" | transient |
  * | ClientError 5 NOT_FOUND, NotFoundError | invalid (app, image, environment); transient in a sandbox: see below |
- * | ClientError 9 FAILED_PRECONDITION | invalid when creating or checking; transient in a sandbox |
+ * | ClientError 9 FAILED_PRECONDITION | invalid when creating, checking or injecting headers; transient in a sandbox |
  * | ClientError 6 ALREADY_EXISTS, AlreadyExistsError | transient: the name's holder ended while it was looked up |
  * | ClientError 14 UNAVAILABLE, 4 DEADLINE_EXCEEDED | provider-down: the SDK retried already; transient in a sandbox |
  * | ClientError 1, 2, 10, 13, 15 (CANCELLED, UNKNOWN, ABORTED, INTERNAL, DATA_LOSS) | transient |
@@ -49,7 +49,7 @@ export interface ClassifyContext {
   readonly source: string
   /** What was tried, for the message: "creating a sandbox". */
   readonly what: string
-  readonly during: 'create' | 'exec' | 'sandbox' | 'list' | 'check'
+  readonly during: 'create' | 'exec' | 'inject' | 'sandbox' | 'list' | 'check'
   /** What the server asked to wait, if it did. */
   readonly retryAfterMs?: number | undefined
   /** Values that must not show in the message. */
@@ -89,7 +89,7 @@ function kindOf(error: unknown, context: ClassifyContext): InfrastructureErrorKi
 }
 
 function kindOfCode(code: number, message: string, context: ClassifyContext): InfrastructureErrorKind {
-  const inSandbox = context.during === 'exec' || context.during === 'sandbox'
+  const inSandbox = onWorker(context) || context.during === 'sandbox'
   switch (code) {
     case 7:
     case 16:
@@ -102,11 +102,12 @@ function kindOfCode(code: number, message: string, context: ClassifyContext): In
     case 12:
       return 'invalid'
     case 5:
-    case 9:
       return inSandbox ? 'transient' : 'invalid'
+    case 9:
+      return inSandbox && context.during !== 'inject' ? 'transient' : 'invalid'
     case 4:
     case 14:
-      return context.during === 'exec' ? 'transient' : 'provider-down'
+      return onWorker(context) ? 'transient' : 'provider-down'
     default:
       return 'transient'
   }
@@ -118,12 +119,12 @@ function kindOfName(name: string, text: string, context: ClassifyContext): Infra
       // The worker said that a command ended, but not how: nothing that asking otherwise would mend.
       return text.startsWith('Unexpected exit status') ? 'transient' : 'invalid'
     case 'NotFoundError':
-      return context.during === 'exec' || context.during === 'sandbox' ? 'transient' : 'invalid'
+      return onWorker(context) || context.during === 'sandbox' ? 'transient' : 'invalid'
     case 'ResourceExhaustedError':
       return context.during === 'create' ? 'capacity' : 'rate-limited'
     case 'TimeoutError':
     case 'SandboxTimeoutError':
-      return context.during === 'exec' ? 'timeout' : 'transient'
+      return onWorker(context) ? 'timeout' : 'transient'
     case 'AlreadyExistsError':
     case 'ConflictError':
     case 'ClientClosedError':
@@ -137,9 +138,14 @@ function kindOfName(name: string, text: string, context: ClassifyContext): Infra
 function kindOfText(message: string, context: ClassifyContext): InfrastructureErrorKind {
   if (/^Image build for \S+ failed/.test(message)) return 'invalid'
   if (/^Image build for /.test(message)) return 'transient'
-  if (/^Deadline exceeded/.test(message)) return context.during === 'exec' ? 'timeout' : 'transient'
+  if (/^Deadline exceeded/.test(message)) return onWorker(context) ? 'timeout' : 'transient'
   if (/\bmust (also )?(be|specify|not be|contain)\b|\bcannot be\b|^Invalid |is invalid for|are not supported|only support/i.test(message)) return 'invalid'
   return 'transient'
+}
+
+/** Whether it was the sandbox's own worker that was called, and not Modal's API. */
+function onWorker(context: ClassifyContext): boolean {
+  return context.during === 'exec' || context.during === 'inject'
 }
 
 /** One line, bounded: an image's build log can be long. */
@@ -157,5 +163,8 @@ function hide(text: string, secrets: readonly string[] = []): { text: string; ch
 function mend(kind: InfrastructureErrorKind, context: ClassifyContext): string {
   if (kind === 'auth') return '; give a valid Modal token in the configured environment variables'
   if (kind === 'invalid' && context.during === 'create') return '; check the image, the resources, the app and the environment of this request'
+  if (kind === 'invalid' && context.during === 'inject') {
+    return '; headers can be injected only where the sandbox was created with injectHeaders and a network that is "open" or a list of addresses'
+  }
   return ''
 }

@@ -41,6 +41,12 @@ export const modalProviderConfigSchema = z.strictObject({
     .describe('Modal’s API; MODAL_SERVER_URL or Modal’s own if left out.'),
   regions: z.array(z.string().min(1)).min(1, 'is empty; leave it out for any region').optional().describe('Where sandboxes may run, such as us-east.'),
   cloud: z.string().min(1, 'is empty; leave it out for any cloud').optional().describe('The cloud to run on, such as aws.'),
+  injectHeaders: z
+    .boolean({ error: 'must be true or false' })
+    .default(false)
+    .describe(
+      'Create sandboxes so that headers can be added to their traffic outside of them (Modal’s experimental outbound policy). Modal does it for HTTPS only, and not beside a list of allowed host names.',
+    ),
   maxLifetime: duration
     .refine((milliseconds) => milliseconds >= 60_000 && milliseconds <= modalMaxLifetimeMs, 'must be between 1m and 24h, which is as long as Modal lets a sandbox live')
     .default(modalMaxLifetimeMs)

@@ -1,2 +1,3 @@
 export { modalProviderConfigSchema, type ModalProviderConfig, type ModalProviderConfigInput } from './config.js'
-export { ModalProvider, type ModalProviderParts } from './provider.js'
+export type { ModalProviderParts } from './calls.js'
+export { ModalProvider } from './provider.js'

@@ -18,11 +18,12 @@ export const testedVersion = '0.11.1'
 /**
  * Loads the SDK and makes a client. Nothing is sent yet.
  * @param environment where the token is looked up by the names in `config`.
+ * @param load loads the SDK; the installed package when left out.
  * @throws InfrastructureError `invalid` when the package is missing, `auth` when the token is.
  */
-export async function connect(config: ModalProviderConfig, environment: NodeJS.ProcessEnv): Promise<ModalConnection> {
+export async function connect(config: ModalProviderConfig, environment: Readonly<Record<string, string | undefined>>, load?: () => Promise<ModalSdk>): Promise<ModalConnection> {
   const { tokenId, tokenSecret } = readToken(config, environment)
-  const sdk = await loadSdk(config.name)
+  const sdk = await loadSdk(config.name, load)
   const parameters: ModalClientParams = {
     tokenId,
     tokenSecret,
@@ -38,7 +39,7 @@ export async function connect(config: ModalProviderConfig, environment: NodeJS.P
 /**
  * @throws InfrastructureError `auth` that names the variable which is not set.
  */
-export function readToken(config: ModalProviderConfig, environment: NodeJS.ProcessEnv): { tokenId: string; tokenSecret: string } {
+export function readToken(config: ModalProviderConfig, environment: Readonly<Record<string, string | undefined>>): { tokenId: string; tokenSecret: string } {
   const read = (name: string): string => {
     const value = environment[name]
     if (value !== undefined && value.trim() !== '') return value.trim()
@@ -51,9 +52,9 @@ export function readToken(config: ModalProviderConfig, environment: NodeJS.Proce
   return { tokenId: read(config.tokenIdEnv), tokenSecret: read(config.tokenSecretEnv) }
 }
 
-async function loadSdk(source: string): Promise<ModalSdk> {
+async function loadSdk(source: string, load = () => import('modal')): Promise<ModalSdk> {
   try {
-    return await import('modal')
+    return await load()
   } catch (error) {
     const missing = error instanceof Error && 'code' in error && error.code === 'ERR_MODULE_NOT_FOUND'
     throw new InfrastructureError({

@@ -120,7 +120,9 @@ async function start(host: Host, sandbox: ModalSandbox, request: ExecStart): Pro
   if (known !== undefined) return known
   const [file = '', ...args] = request.commandArgs
   const env = Object.assign({}, ...request.secretSources.map((source) => source.env?.contents ?? {})) as Record<string, string>
-  const process = await host.exec(sandbox.id, { file, args, env, cwd: request.workdir === '' ? undefined : request.workdir, stdin: true })
+  const cwd = request.workdir === '' ? undefined : request.workdir
+  if (cwd !== undefined && !(await isFolder(host, sandbox.id, cwd))) throw new Error(`working directory ${cwd} does not exist`)
+  const process = await host.exec(sandbox.id, { file, args, env, cwd, stdin: true })
   const stdout = keep(process.stdout)
   const stderr = keep(process.stderr)
   const timer = request.timeoutSecs === undefined ? undefined : setTimeout(() => process.kill('SIGKILL', true), request.timeoutSecs * 1000)
@@ -129,7 +131,14 @@ async function start(host: Host, sandbox: ModalSandbox, request: ExecStart): Pro
     clearTimeout(timer)
     return signal === null ? { code: exitCode ?? 0 } : { signal: constants.signals[signal] }
   })
-  return { stdout, stderr, process, done, stdinOffset: 0 }
+  return { timeoutSecs: request.timeoutSecs, stdout, stderr, process, done, stdinOffset: 0 }
+}
+
+async function isFolder(host: Host, sandboxId: string, path: string): Promise<boolean> {
+  const { stdout, stderr, ended } = await host.exec(sandboxId, { file: 'test', args: ['-d', path] })
+  stdout.resume()
+  stderr.resume()
+  return (await ended).exitCode === 0
 }
 
 function keep(stream: NodeJS.ReadableStream): ExecLog {

@@ -6,6 +6,7 @@ import { once } from 'node:events'
 import type { AddressInfo } from 'node:net'
 import { serve, type ServerType } from '@hono/node-server'
 import { createServer, ServerError, Status, type CallContext, type CompatServiceDefinition, type ServerMiddleware } from 'nice-grpc'
+import { bestPlaces, root } from '../bubblewrap-places.js'
 import { SandboxHost, type OpenPlace } from '../sandbox-host.js'
 import { adminApp, FaultPlan, type ServerState } from '../shared-faults.js'
 import { commandRouter } from './command-router.js'
@@ -19,7 +20,7 @@ export interface ModalServerOptions extends Partial<ControlPlaneOptions> {
   /** 0 for any free port. */
   readonly port?: number
   readonly adminPort?: number
-  /** Where sandboxes live; child processes with a temporary home when left out. */
+  /** Where sandboxes live; as root of their own view, as in most images, when left out. */
   readonly places?: OpenPlace
 }
 
@@ -53,7 +54,7 @@ export async function startModalServer(given: ModalServerOptions = {}): Promise<
   const definitions = loadDefinitions()
   const world = new World()
   const plan = new FaultPlan()
-  const host = new SandboxHost<ModalSandbox>(options.places)
+  const host = new SandboxHost<ModalSandbox>(options.places ?? (await bestPlaces(root)))
   const door: { front?: Front } = {}
   const front = (): Front => {
     if (door.front === undefined) throw new Error('a call came before the server listened')

@@ -35,6 +35,8 @@ export interface ModalSandbox {
 }
 
 export interface ModalExec {
+  /** As it was asked for, for tests to look at. */
+  readonly timeoutSecs: number | undefined
   readonly stdout: ExecLog
   readonly stderr: ExecLog
   readonly process: HostedProcess
