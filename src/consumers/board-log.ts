@@ -1,0 +1,79 @@
+import type { Job } from 'bullmq'
+import type { Logger } from 'pino'
+import { errorMessage } from '../job/errors.js'
+import type { LogChunk } from '../job/log.js'
+import type { RunRecord } from '../job/run-record.js'
+import type { JobSpec } from '../job/spec.js'
+
+const flushMs = 1_000
+const maxPendingBytes = 64 * 1024
+
+/**
+ * What Bull Board shows of a running job: its output as BullMQ log rows, one row a second at most, and its progress. For people
+ * only, never for truth: rows are dropped when a job prints faster than anybody reads, and failures to write are only logged.
+ */
+export class BoardLog {
+  private pending: string[] = []
+  private pendingBytes = 0
+  private droppedBytes = 0
+  private timer: NodeJS.Timeout | undefined
+  private shown = ''
+  private writing: Promise<void> = Promise.resolve()
+
+  constructor(
+    private readonly job: Pick<Job, 'log' | 'updateProgress' | 'id'>,
+    private readonly log: Logger,
+  ) {}
+
+  /** Takes pieces of output, secrets masked already. */
+  add(chunks: readonly LogChunk[]): void {
+    for (const chunk of chunks) {
+      if (this.pendingBytes + chunk.data.length > maxPendingBytes) {
+        this.droppedBytes += chunk.data.length
+        continue
+      }
+      this.pendingBytes += chunk.data.length
+      this.pending.push(Buffer.from(chunk.data).toString('utf8').replaceAll('\0', '\uFFFD'))
+    }
+    if (this.pending.length > 0 || this.droppedBytes > 0) this.timer ??= setTimeout(() => this.flush(), flushMs)
+  }
+
+  progress(record: RunRecord, spec: Pick<JobSpec, 'steps'>): void {
+    const step = spec.steps[record.stepIndex]
+    const progress = {
+      phase: record.phase,
+      provider: record.sandbox?.provider ?? record.creating?.provider ?? null,
+      step: step === undefined ? null : `${record.stepIndex + 1}/${spec.steps.length} ${step.name}`,
+      attempt: record.attempts.length,
+    }
+    const text = JSON.stringify(progress)
+    if (text === this.shown) return
+    this.shown = text
+    this.write(() => this.job.updateProgress(progress))
+  }
+
+  /** Writes what is left and waits for it. */
+  async close(): Promise<void> {
+    this.flush()
+    await this.writing
+  }
+
+  private flush(): void {
+    clearTimeout(this.timer)
+    this.timer = undefined
+    if (this.pending.length === 0 && this.droppedBytes === 0) return
+    const dropped = this.droppedBytes === 0 ? '' : `\n[… ${this.droppedBytes} bytes not shown here …]`
+    const row = this.pending.join('').trimEnd() + dropped
+    this.pending = []
+    this.pendingBytes = 0
+    this.droppedBytes = 0
+    this.write(() => this.job.log(row))
+  }
+
+  private write(operation: () => Promise<unknown>): void {
+    this.writing = this.writing.then(operation).then(
+      () => undefined,
+      (error: unknown) => this.log.warn({ jobId: this.job.id, message: errorMessage(error) }, 'Bull Board’s view of a job not written'),
+    )
+  }
+}

@@ -1,0 +1,46 @@
+import { InfrastructureError } from '../job/errors.js'
+import { checkpointBranch } from '../job/names.js'
+import { switchyardIdentity } from './commit-message.js'
+import type { RunContext } from './run-context.js'
+
+/**
+ * Pushes the work tree as a checkpoint from which the job goes on with step `stepIndex` if its sandbox dies.
+ *
+ * A checkpoint that can't be made never fails the job: it is said in the log and made again at the next occasion. Only what
+ * ends the supervision (a lost fence, an interruption, a lost sandbox) is thrown.
+ */
+export async function saveCheckpoint(ctx: RunContext, stepIndex: number): Promise<void> {
+  try {
+    await push(ctx, stepIndex)
+  } catch (error) {
+    if (!(error instanceof InfrastructureError) || error.kind === 'sandbox-lost') throw error
+    ctx.work.throwIfAborted()
+    ctx.shared.log.warn({ jobId: ctx.jobId, kind: error.kind, message: ctx.secrets.patterns.mask(error.message) }, 'checkpoint not saved')
+    await ctx.say(`checkpoint not saved (${error.kind}): ${error.message}`)
+  }
+}
+
+async function push(ctx: RunContext, stepIndex: number): Promise<void> {
+  const { git, settings, now } = ctx.shared
+  const { base, checkpoint, checkpointBranches, generation, attempts } = ctx.record
+  if (base === null) throw new Error(`run ${ctx.jobId}: a checkpoint without a base`)
+  const branch = checkpointBranch(ctx.jobId, generation, attempts.length)
+  // Recorded before the push: a branch whose push was not answered must be deleted in the end as well.
+  if (!checkpointBranches.includes(branch)) await ctx.update({ checkpointBranches: [...checkpointBranches, branch] })
+  const access = await git.writeAccess(ctx.spec.repository, { branch })
+  ctx.secrets.patterns.add(access.token)
+  const parent = checkpoint?.sha ?? base.sha
+  const saved = await ctx.sandbox().runner.checkpoint(
+    {
+      parent,
+      baseSha: base.sha,
+      branch,
+      message: `Checkpoint of job ${ctx.jobId} before step ${stepIndex + 1}\n\nAgent-Job: ${ctx.jobId}\nAgent-Attempt: ${attempts.length}\n`,
+      identity: switchyardIdentity,
+      access,
+    },
+    { timeoutMs: settings.gitTimeoutMs, signal: ctx.work },
+  )
+  const unchanged = { sha: parent, headSha: checkpoint?.headSha ?? base.sha, commitsAhead: checkpoint?.commitsAhead ?? 0, branch: checkpoint?.branch ?? null }
+  await ctx.update({ checkpoint: { ...(saved === null ? unchanged : { ...saved, branch }), stepIndex, atMs: now() } })
+}

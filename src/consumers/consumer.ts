@@ -1,0 +1,166 @@
+import { randomUUID } from 'node:crypto'
+import { Worker, type Job } from 'bullmq'
+import type { Logger } from 'pino'
+import type { GitHost } from '../git/host.js'
+import { InfrastructureError, InvalidInputError, errorMessage } from '../job/errors.js'
+import { createRunner } from '../runner/index.js'
+import {
+  Inbox,
+  Keys,
+  RunStore,
+  Signals,
+  SlotLedger,
+  assertRedisSuitable,
+  createRedis,
+  whenReady,
+  type RedisConfig,
+} from '../store/index.js'
+import { Intake } from './intake.js'
+import { LockKeeper } from './lock-keeper.js'
+import type { ConsumerContext, ProviderSlot } from './run-context.js'
+import type { SecretSource } from './secrets.js'
+import { consumerSettingsSchema, type ConsumerSettings } from './settings.js'
+import { SlotWaits } from './slot-waits.js'
+
+export interface ConsumerOptions {
+  /** Names this deployment in the tags of its sandboxes; all its consumers say the same. */
+  readonly deployment: string
+  readonly redis: RedisConfig
+  readonly queue?: { readonly name?: string | undefined; readonly prefix?: string | undefined }
+  readonly git: GitHost
+  readonly providers: readonly ProviderSlot[]
+  /** Where the values of the secrets are that jobs name; `secretsFromEnvironment` reads this process's environment. */
+  readonly secrets: SecretSource
+  readonly log: Logger
+  readonly settings?: Partial<ConsumerSettings> | undefined
+  /** How long ended jobs are kept, in milliseconds. Default 7 days. */
+  readonly retentionMs?: number | undefined
+  /** The clock; milliseconds since 1970. */
+  readonly now?: (() => number) | undefined
+}
+
+/**
+ * A process's consumer: takes jobs as places become free and supervises many of them at once.
+ *
+ *   created ──start()──► running ──stop()──► stopping (hands its jobs over) ──► stopped
+ */
+export class Consumer {
+  /** Unique among all consumers; holds leases and the inbox. */
+  readonly id = `consumer-${randomUUID()}`
+  private stopParts: (() => Promise<void>) | undefined
+
+  constructor(private readonly options: ConsumerOptions) {}
+
+  /**
+   * Checks Redis, the git host's and the providers' configuration and begins to take jobs.
+   * @throws InvalidInputError for a setting that can't work, RedisUnavailableError, or InfrastructureError when no provider is usable.
+   */
+  async start(): Promise<void> {
+    if (this.stopParts !== undefined) throw new InvalidInputError('consumer: was started already; create another one')
+    const { options } = this
+    const settings = consumerSettingsSchema.parse(options.settings ?? {})
+    const log = options.log.child({ consumer: this.id })
+    const providers = await this.usableProviders(settings, log)
+
+    const redis = createRedis(options.redis, 'commands')
+    const blocking = createRedis(options.redis, 'blocking')
+    const subscriber = createRedis(options.redis, 'subscriber')
+    const disconnect = () => {
+      for (const connection of [redis, blocking, subscriber]) connection.disconnect()
+    }
+    try {
+      await whenReady(redis, options.redis, 10_000)
+      await assertRedisSuitable(redis)
+    } catch (error) {
+      disconnect()
+      throw error
+    }
+
+    const keys = new Keys(options.queue?.prefix, options.queue?.name)
+    const now = options.now ?? Date.now
+    const store = new RunStore(redis, keys, { logMaxBytesPerStream: settings.maxLogBytes, now, ...(options.retentionMs === undefined ? {} : { retentionMs: options.retentionMs }) })
+    const context: ConsumerContext = {
+      deployment: options.deployment,
+      holder: this.id,
+      store,
+      ledger: new SlotLedger(redis, keys),
+      waits: new SlotWaits(),
+      git: options.git,
+      providers,
+      settings,
+      log,
+      now,
+      runnerFor: (provider, sandboxId, image) => createRunner({ provider, sandboxId, image }),
+    }
+    // Jobs are fetched one by one, after a place was reserved for each: the worker's own loop is never run.
+    const worker = new Worker(keys.queueName, null, {
+      connection: redis,
+      prefix: keys.prefix,
+      autorun: false,
+      lockDuration: settings.leaseMs,
+      stalledInterval: settings.stallCheckMs,
+      // Supervision changes hands without limit; what a job may use up is bounded by `maxAttempts` and its timeout.
+      maxStalledCount: Number.MAX_SAFE_INTEGER,
+    })
+    worker.on('error', (error) => log.warn({ message: error.message }, 'queue connection'))
+    const locks = new LockKeeper((ids, tokens) => worker.extendJobLocks(ids, tokens, settings.leaseMs), settings.leaseMs, log)
+    const signals = new Signals(subscriber, keys)
+    const inbox = new Inbox({ blocking, commands: redis }, keys, this.id)
+    const intake = new Intake({
+      context,
+      redis,
+      keys,
+      inbox,
+      locks,
+      secrets: options.secrets,
+      takeJob: (token) => worker.getNextJob(token, { block: false }) as Promise<Job | undefined>,
+    })
+    worker.on('stalled', () => intake.nudge())
+    await signals.onCancel((jobId, reason) => intake.cancel(jobId, reason))
+    signals.onReconnect(() => intake.nudge())
+    await worker.startStalledCheckTimer()
+    locks.start()
+    intake.start()
+    log.info({ providers: [...providers.keys()] }, 'consumer started')
+
+    this.stopParts = async () => {
+      await intake.stop()
+      locks.stop()
+      signals.close()
+      await worker.close()
+      await inbox.close()
+      disconnect()
+      await Promise.all([...providers.values()].map(({ provider }) => provider.close()))
+      log.info('consumer stopped')
+    }
+  }
+
+  /** Takes no more jobs, hands the ones under way to other consumers and closes. Their sandboxes go on. */
+  async stop(): Promise<void> {
+    const stop = this.stopParts
+    this.stopParts = () => Promise.resolve()
+    await stop?.()
+  }
+
+  /** A provider that can't work is said and left out; one usable provider is enough. */
+  private async usableProviders(settings: ConsumerSettings, log: Logger): Promise<Map<string, ProviderSlot>> {
+    const usable = new Map<string, ProviderSlot>()
+    let last: unknown
+    for (const slot of this.options.providers) {
+      const { name } = slot.provider
+      if (usable.has(name)) throw new InvalidInputError(`providers: the name "${name}" is used twice; give each provider a name of its own`)
+      try {
+        for (const warning of await slot.provider.check({ timeoutMs: settings.callTimeoutMs })) log.warn({ provider: name }, warning)
+        usable.set(name, slot)
+      } catch (error) {
+        last = error
+        const final = error instanceof InfrastructureError && (error.kind === 'auth' || error.kind === 'invalid')
+        log.error({ provider: name, message: errorMessage(error) }, final ? 'provider is not usable; left out' : 'provider does not answer; tried again with each job')
+        if (!final) usable.set(name, slot)
+      }
+    }
+    if (usable.size > 0) return usable
+    if (last instanceof Error) throw last
+    throw new InvalidInputError('providers: none is configured; configure at least one')
+  }
+}

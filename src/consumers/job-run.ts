@@ -1,0 +1,162 @@
+import { UnrecoverableError, type Job } from 'bullmq'
+import { z } from 'zod'
+import { errorMessage, InfrastructureError, InvalidInputError } from '../job/errors.js'
+import type { JobResult } from '../job/result.js'
+import type { RunRecord } from '../job/run-record.js'
+import { parseJobSpec, type JobSpec } from '../job/spec.js'
+import { BoardLog } from './board-log.js'
+import type { LockKeeper } from './lock-keeper.js'
+import { RunContext, type ConsumerContext } from './run-context.js'
+import { resolveSecrets, type ResolvedSecrets, type SecretSource } from './secrets.js'
+import { SecretPatterns } from './redaction.js'
+import { supervise } from './supervisor.js'
+
+export interface TakenJob {
+  readonly job: Job
+  readonly jobId: string
+  /** Of BullMQ's lock. */
+  readonly token: string
+}
+
+/** What the queue holds of a job: the spec as its writer gave it. */
+const jobDataSchema = z.object({ spec: z.unknown() })
+
+/**
+ * A job in this consumer's hands, from the moment it was taken out of the queue until it is finished there, or handed over.
+ * BullMQ's own state follows the run record: if this process dies between the two, whoever takes the job next finds it ended
+ * and only finishes it in the queue.
+ */
+export class JobRun {
+  private readonly leaving = new AbortController()
+  private ctx: RunContext | undefined
+  private cancelReason: string | undefined
+  private lockLost = false
+
+  constructor(
+    private readonly shared: ConsumerContext,
+    private readonly taken: TakenJob,
+    private readonly secretSource: SecretSource,
+    private readonly locks: LockKeeper,
+  ) {}
+
+  cancel(reason: string): void {
+    this.cancelReason = reason
+    this.ctx?.interrupt({ kind: 'cancel', reason })
+  }
+
+  /** Stop supervising; the sandbox goes on. */
+  leave(): void {
+    this.leaving.abort(new Error('supervision is handed over'))
+  }
+
+  /** Never throws. `handed over`: the job is back in the queue for another consumer; `done`: there is nothing left to do here. */
+  async carryOut(): Promise<'done' | 'handed over'> {
+    const { jobId, token, job } = this.taken
+    this.locks.hold(jobId, token, () => {
+      this.lockLost = true
+      this.leave()
+    })
+    const boardLog = new BoardLog(job, this.shared.log)
+    try {
+      const result = await this.run(boardLog)
+      await boardLog.close()
+      if (result !== null) {
+        await this.finish(result)
+        return 'done'
+      }
+      if (this.lockLost) return 'done'
+      await job.moveToWait(token)
+      return 'handed over'
+    } catch (error) {
+      if (error instanceof UnreadableJobError) {
+        await job.moveToFailed(new UnrecoverableError(error.message), token, false)
+        return 'done'
+      }
+      // Without its lock renewed the job stalls and is taken by the next consumer: nothing is lost.
+      this.shared.log.error({ jobId, message: errorMessage(error) }, 'job left to the next consumer')
+      return 'done'
+    } finally {
+      this.locks.release(jobId, token)
+    }
+  }
+
+  /** The result, or null when the job was left. */
+  private async run(boardLog: BoardLog): Promise<JobResult | null> {
+    const { jobId, job } = this.taken
+    const { store, holder } = this.shared
+    const spec = readSpec(job)
+    const fresh = freshRecord(jobId, job.attemptsMade + 1, spec, this.shared.now())
+    const acquired = await store.acquire(jobId, { holder, fresh })
+    if (acquired.kind === 'ended') return acquired.result
+
+    const secrets = this.findSecrets(spec)
+    const ctx = new RunContext(this.shared, jobId, spec, acquired.fence, acquired.record, secrets.found, boardLog, this.leaving.signal)
+    this.ctx = ctx
+    const cancelReason = acquired.cancel?.reason ?? this.cancelReason
+    if (cancelReason !== undefined) ctx.interrupt({ kind: 'cancel', reason: cancelReason })
+    if (secrets.problem !== null && ctx.record.outcome === null) {
+      await ctx.update({ outcome: { status: 'failed', error: { kind: 'invalid', message: secrets.problem } }, phase: 'closing' })
+    }
+    const end = await supervise(ctx)
+    return end.kind === 'ended' ? end.result : null
+  }
+
+  private findSecrets(spec: JobSpec): { found: ResolvedSecrets; problem: string | null } {
+    try {
+      return { found: resolveSecrets(spec.secrets, this.secretSource), problem: null }
+    } catch (error) {
+      if (!(error instanceof InfrastructureError)) throw error
+      return { found: { env: {}, patterns: new SecretPatterns() }, problem: error.message }
+    }
+  }
+
+  private async finish(result: JobResult): Promise<void> {
+    const { job, token } = this.taken
+    if (result.status === 'succeeded') await job.moveToCompleted(result, token, false)
+    else await job.moveToFailed(new UnrecoverableError(`${result.status}: ${result.error?.message ?? 'no reason given'}`), token, false)
+  }
+}
+
+/** A job in the queue that is no job of Switchyard's: it was added around AgentQueue. It fails with the reason. */
+class UnreadableJobError extends Error {
+  override readonly name = 'UnreadableJobError'
+}
+
+function readSpec(job: Job): JobSpec {
+  const data = jobDataSchema.safeParse(job.data)
+  if (!data.success) throw new UnreadableJobError('job data: has no spec; enqueue jobs with AgentQueue')
+  try {
+    return parseJobSpec(data.data.spec, Infinity)
+  } catch (error) {
+    if (error instanceof InvalidInputError) throw new UnreadableJobError(error.message)
+    throw error
+  }
+}
+
+function freshRecord(jobId: string, generation: number, spec: JobSpec, nowMs: number): RunRecord {
+  return {
+    jobId,
+    generation,
+    startedAtMs: nowMs,
+    phase: 'placing',
+    repository: spec.repository,
+    base: null,
+    promoteFrom: null,
+    creating: null,
+    sandbox: null,
+    setupIndex: 0,
+    stepIndex: 0,
+    running: null,
+    checkpoint: null,
+    checkpointBranches: [],
+    outcome: null,
+    abandoned: [],
+    steps: [],
+    attempts: [],
+    finalCommit: null,
+    pushed: false,
+    promoted: null,
+    diff: null,
+    usedMs: 0,
+  }
+}

@@ -1,0 +1,143 @@
+import type { ProviderLoad } from '../../store/slot-ledger.js'
+import { InfrastructureError } from '../../job/errors.js'
+import { sandboxTags, type Provider, type SandboxInfo, type SandboxRequest } from '../../providers/provider.js'
+import { eligibleProviders, placementOrder, waitingReason, type Candidate } from '../placement.js'
+import { UnconfiguredProviderError, type RunContext } from '../run-context.js'
+import { sandboxName } from '../sandbox-name.js'
+
+/**
+ * `placing`: finds out what the job starts from, gets a place at a provider and creates the sandbox there.
+ *
+ * The intent to create is recorded before the call: whoever takes over then finds the sandbox by its name or tags, and
+ * nobody creates a second one.
+ */
+export async function placing(ctx: RunContext): Promise<void> {
+  if (ctx.record.base === null) await resolveBase(ctx)
+  const { creating } = ctx.record
+  if (creating !== null) return create(ctx, creating.provider, creating.name, true)
+  const provider = await takePlace(ctx)
+  const attempt = ctx.record.attempts.length + 1
+  const name = sandboxName(ctx.shared.deployment, ctx.jobId, ctx.record.generation, attempt)
+  const startedAt = new Date(ctx.shared.now()).toISOString()
+  await ctx.update({
+    creating: { provider, name, atMs: ctx.shared.now() },
+    attempts: [...ctx.record.attempts, { provider, sandboxId: null, startedAt, endedAt: null, outcome: 'running', error: null }],
+  })
+  return create(ctx, provider, name, false)
+}
+
+async function resolveBase(ctx: RunContext): Promise<void> {
+  const { git, settings } = ctx.shared
+  const options = { timeoutMs: settings.callTimeoutMs, signal: ctx.work }
+  const { repository, promote } = ctx.spec
+  const [base, target] = await Promise.all([
+    git.resolve(repository, ctx.spec.ref ?? null, options),
+    promote === undefined ? null : git.branchHead(repository, { name: promote.to, ephemeral: false }, options),
+  ])
+  await ctx.update({ base, promoteFrom: promote === undefined ? null : { sha: target } })
+}
+
+/** Waits, however long it takes, until the ledger gives this job a place. Returns the provider. */
+async function takePlace(ctx: RunContext): Promise<string> {
+  const { ledger, providers, settings, now, waits } = ctx.shared
+  const limits = [...providers].map(([provider, { limit }]) => ({ provider, ...limit }))
+  let loads = await ledger.loads(limits)
+  const eligibility = eligibleProviders(ctx.spec, candidates(ctx, loads))
+  if (!eligibility.ok) throw new InfrastructureError({ kind: 'invalid', source: 'placement', message: eligibility.problem })
+  const job = { eligible: eligibility.providers, prefer: ctx.spec.providers.prefer, attempts: ctx.record.attempts, exclusions: ctx.activeExclusions() }
+  const order = () => placementOrder(candidates(ctx, loads), job, now())
+
+  const held = await ledger.leaseOf(ctx.jobId)
+  if (held !== null) {
+    if (order()[0] === held.provider || (order().includes(held.provider) && ctx.record.attempts.length === 0)) return held.provider
+    await ledger.release(ctx.jobId)
+  }
+  const leaseId = `${ctx.jobId}/${ctx.fence}.${ctx.record.attempts.length}`
+  let said: string | null = null
+  try {
+    for (;;) {
+      ctx.work.throwIfAborted()
+      const wanted = order().flatMap((name) => limits.filter((limit) => limit.provider === name))
+      // Listening starts before asking: a grant that comes right after the answer is not missed.
+      const granted = waits.expect(leaseId)
+      const answer = await ledger.reserve({
+        leaseId,
+        holder: ctx.shared.holder,
+        candidates: wanted,
+        demand: { cpu: ctx.spec.resources.cpu ?? 0, memoryMiB: ctx.spec.resources.memoryMiB ?? 0 },
+        ttlMs: settings.leaseMs,
+        wait: { rank: ctx.spec.priority },
+      })
+      loads = answer.loads.length > 0 ? mergeLoads(loads, answer.loads) : loads
+      const provider = answer.provider ?? (await granted.within(settings.pollMs, ctx.work))
+      if (provider !== null) {
+        await ledger.bind(leaseId, ctx.jobId)
+        if (said !== null) await ctx.update({}, null)
+        return provider
+      }
+      const reason = waitingReason(candidates(ctx, loads), eligibility.providers, ctx.activeExclusions(), now())
+      if (reason !== said) await ctx.update({}, reason)
+      said = reason
+    }
+  } catch (error) {
+    await ledger.withdraw(leaseId)
+    throw error
+  } finally {
+    waits.forget(leaseId)
+  }
+}
+
+function mergeLoads(before: readonly ProviderLoad[], news: readonly ProviderLoad[]): ProviderLoad[] {
+  return before.map((load) => news.find((item) => item.provider === load.provider) ?? load)
+}
+
+function candidates(ctx: RunContext, loads: readonly ProviderLoad[]): Candidate[] {
+  return [...ctx.shared.providers].map(([name, { provider, limit }]) => ({
+    provider: name,
+    limit: limit.sandboxes,
+    used: loads.find((load) => load.provider === name)?.used ?? 0,
+    maxLifetimeMs: provider.capabilities.maxLifetimeMs,
+    network: provider.capabilities.network,
+  }))
+}
+
+/** @param repeated the call was made before and its answer is not known: a sandbox may exist. */
+async function create(ctx: RunContext, providerName: string, name: string, repeated: boolean): Promise<void> {
+  const { providers, settings, deployment, git, now } = ctx.shared
+  const provider = providers.get(providerName)?.provider
+  if (provider === undefined) throw new UnconfiguredProviderError(providerName)
+  const lifetimeMs = Math.min(settings.sandboxLifetimeMs, provider.capabilities.maxLifetimeMs ?? Infinity)
+  const request: SandboxRequest = {
+    name,
+    tags: sandboxTags({ deployment, jobId: ctx.jobId, attempt: ctx.record.attempts.length }),
+    image: ctx.spec.image,
+    resources: ctx.spec.resources,
+    // Where a lifetime can't be extended it must cover all that is left of the job.
+    lifetimeMs: provider.capabilities.extend ? lifetimeMs : remainingMs(ctx, provider),
+    network: ctx.spec.network,
+    gitHosts: git.hosts,
+  }
+  const options = { timeoutMs: settings.createTimeoutMs, signal: ctx.work }
+  const existing = repeated && !provider.capabilities.uniqueNames ? await findByTags(provider, request.tags, options) : undefined
+  const info = existing ?? (await provider.create(request, options))
+  ctx.refusals.delete(providerName)
+  await ctx.update({
+    phase: 'preparing',
+    creating: null,
+    sandbox: { provider: providerName, id: info.id, createdAtMs: info.createdAtMs ?? now(), repositoryPath: null },
+    attempts: ctx.patchAttempt({ sandboxId: info.id }),
+    running: null,
+    setupIndex: 0,
+  })
+}
+
+/** The sandbox of this very attempt from a create whose answer was lost; where names are unique, `create` itself finds it. */
+async function findByTags(provider: Provider, tags: Readonly<Record<string, string>>, options: { timeoutMs: number; signal: AbortSignal }): Promise<SandboxInfo | undefined> {
+  for await (const info of provider.list(tags, options)) return info
+  return undefined
+}
+
+function remainingMs(ctx: RunContext, provider: Provider): number {
+  const left = ctx.record.startedAtMs + ctx.spec.timeoutMs + ctx.shared.settings.saveGraceMs - ctx.shared.now()
+  return Math.min(Math.max(left, 60_000), provider.capabilities.maxLifetimeMs ?? Infinity)
+}

@@ -1,0 +1,38 @@
+import type { RunContext } from '../run-context.js'
+import { workBranch } from '../../job/names.js'
+
+/**
+ * `preparing`: puts the runner into the sandbox and the work tree into place: the base commit, or the last checkpoint when
+ * the job goes on after a lost sandbox. Steps that the checkpoint holds are not run again.
+ */
+export async function preparing(ctx: RunContext): Promise<void> {
+  const { git, settings } = ctx.shared
+  const { base, checkpoint, sandbox } = ctx.record
+  if (base === null || sandbox === null) throw new Error(`run ${ctx.jobId}: preparing without a base or a sandbox`)
+  const { runner } = ctx.sandbox()
+  const facts = await runner.install({ timeoutMs: settings.callTimeoutMs, signal: ctx.work })
+
+  const restore = checkpoint?.branch == null ? null : { ...checkpoint, branch: checkpoint.branch }
+  const access = await git.readAccess(ctx.spec.repository, { ephemeral: restore !== null && git.ephemeral })
+  ctx.secrets.patterns.add(access.token)
+  await runner.clone(
+    {
+      access,
+      ref: restore === null ? base.ref : `refs/heads/${restore.branch}`,
+      sha: restore?.sha ?? base.sha,
+      branch: workBranch(ctx.jobId, ctx.record.generation),
+      checkpoint: restore === null ? null : { headSha: restore.headSha, commitsAhead: restore.commitsAhead },
+    },
+    { timeoutMs: settings.gitTimeoutMs, signal: ctx.work },
+  )
+  const stepIndex = checkpoint?.stepIndex ?? 0
+  await ctx.update({
+    phase: 'setup',
+    setupIndex: 0,
+    stepIndex,
+    steps: ctx.record.steps.slice(0, stepIndex),
+    running: null,
+    sandbox: { ...sandbox, repositoryPath: facts.repositoryPath },
+  })
+  if (restore !== null) await ctx.say(`goes on at ${sandbox.provider} from checkpoint ${restore.sha.slice(0, 12)}, step ${stepIndex + 1}`)
+}

@@ -1,0 +1,64 @@
+import { runCommand, type CommandEnd } from '../command-run.js'
+import { saveCheckpoint } from '../checkpoints.js'
+import type { RunContext } from '../run-context.js'
+
+/** `setup`: the spec's setup commands, in every sandbox anew. One that fails ends the job. */
+export async function setup(ctx: RunContext): Promise<void> {
+  for (let index = ctx.record.setupIndex; index < ctx.spec.setup.length; index++) {
+    const step = ctx.spec.setup[index]
+    if (step === undefined) break
+    const end = await runCommand(ctx, { step, key: `setup-${attemptNumber(ctx)}-${index}`, periodic: null, firstPeriodicAtMs: null })
+    if (!succeeded(end)) return fail(ctx, end)
+    await ctx.update({ setupIndex: index + 1, running: null })
+  }
+  await ctx.update({ phase: 'steps' })
+}
+
+/** `steps`: the spec's steps, with a checkpoint after each but the last (whose work is pushed right away) and every so often within. */
+export async function steps(ctx: RunContext): Promise<void> {
+  for (let index = ctx.record.stepIndex; index < ctx.spec.steps.length; index++) {
+    const step = ctx.spec.steps[index]
+    if (step === undefined) break
+    const pushes = ctx.spec.push !== false
+    const everyMs = ctx.spec.checkpoint.everySeconds * 1000
+    const end = await runCommand(ctx, {
+      step,
+      key: `step-${attemptNumber(ctx)}-${index}`,
+      firstPeriodicAtMs: pushes ? ctx.shared.now() + everyMs : null,
+      periodic: pushes
+        ? async () => {
+            await saveCheckpoint(ctx, index)
+            return ctx.shared.now() + everyMs
+          }
+        : null,
+    })
+    if (!succeeded(end)) return fail(ctx, end)
+    await ctx.update({ stepIndex: index + 1, running: null, steps: [...ctx.record.steps, end.result] })
+    if (pushes && index + 1 < ctx.spec.steps.length) await saveCheckpoint(ctx, index + 1)
+  }
+  await ctx.update({ phase: ctx.spec.push === false ? 'closing' : 'pushing', outcome: { status: 'succeeded', error: null } })
+}
+
+/** The attempt is part of a command's key: a sandbox that two attempts share does not exist, but a log that holds both does. */
+function attemptNumber(ctx: RunContext): number {
+  return ctx.record.attempts.length
+}
+
+function succeeded(end: CommandEnd): boolean {
+  return end.kind === 'exited' && end.result.exitCode === 0
+}
+
+/** A command's exit code is a result: the job has failed, what it did so far is saved, nothing is tried again. */
+async function fail(ctx: RunContext, end: CommandEnd): Promise<void> {
+  const { name } = end.result
+  const error =
+    end.kind === 'exited'
+      ? ({ kind: 'step-failed', message: `${name} exited with code ${end.result.exitCode}` } as const)
+      : ({ kind: 'timeout', message: `${name} did not end within its timeout` } as const)
+  await ctx.update({
+    running: null,
+    steps: [...ctx.record.steps, end.result],
+    outcome: { status: 'failed', error },
+    phase: ctx.spec.push === false ? 'closing' : 'pushing',
+  })
+}

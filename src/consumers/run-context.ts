@@ -1,0 +1,144 @@
+import type { Logger } from 'pino'
+import type { GitHost } from '../git/host.js'
+import type { JobError, Attempt } from '../job/result.js'
+import type { LogChunk } from '../job/log.js'
+import type { RunRecord } from '../job/run-record.js'
+import type { JobSpec } from '../job/spec.js'
+import type { Provider } from '../providers/provider.js'
+import type { Runner } from '../runner/runner.js'
+import type { CancelRequest, RunStore } from '../store/run-store.js'
+import type { ProviderLimit, SlotLedger } from '../store/slot-ledger.js'
+import type { BoardLog } from './board-log.js'
+import type { Exclusions } from './placement.js'
+import type { ResolvedSecrets } from './secrets.js'
+import type { ConsumerSettings } from './settings.js'
+import type { SlotWaits } from './slot-waits.js'
+
+/** A configured provider with its limit. */
+export interface ProviderSlot {
+  readonly provider: Provider
+  readonly limit: Omit<ProviderLimit, 'provider'>
+}
+
+/** What all jobs of a consumer share. */
+export interface ConsumerContext {
+  readonly deployment: string
+  /** This consumer's id, which holds leases and inboxes. */
+  readonly holder: string
+  readonly store: RunStore
+  readonly ledger: SlotLedger
+  readonly waits: SlotWaits
+  readonly git: GitHost
+  readonly providers: ReadonlyMap<string, ProviderSlot>
+  readonly settings: ConsumerSettings
+  readonly log: Logger
+  /** Milliseconds since 1970. */
+  readonly now: () => number
+  readonly runnerFor: (provider: Provider, sandboxId: string, image: string | undefined) => Runner
+}
+
+/** Why the work on a job is broken off. */
+export type Interruption = { readonly kind: 'cancel'; readonly reason: string } | { readonly kind: 'timeout' }
+
+/**
+ * One job under this consumer's supervision. `record` is what Redis holds, or will with the next save; it changes only
+ * through `update` and `append`, which check the fence.
+ */
+export class RunContext {
+  /** Aborts when the job's work must be broken off: cancel, timeout, or this consumer leaving it. */
+  readonly work: AbortSignal
+  readonly exclusions = new Map<string, { untilMs: number; why: string }>()
+  /** How often each provider turned this job away in a row. */
+  readonly refusals = new Map<string, number>()
+  private readonly interruptions = new AbortController()
+  private interrupted: Interruption | null = null
+
+  constructor(
+    readonly shared: ConsumerContext,
+    readonly jobId: string,
+    readonly spec: JobSpec,
+    readonly fence: number,
+    private current: RunRecord,
+    readonly secrets: ResolvedSecrets,
+    readonly boardLog: BoardLog,
+    /** Aborts when this consumer must leave the job alone: hand-over, or its fence or lease is lost. */
+    readonly leave: AbortSignal,
+  ) {
+    this.work = AbortSignal.any([leave, this.interruptions.signal])
+  }
+
+  get record(): RunRecord {
+    return this.current
+  }
+
+  get interruption(): Interruption | null {
+    return this.interrupted
+  }
+
+  /** Breaks off the work; the first reason stays. */
+  interrupt(interruption: Interruption): void {
+    if (this.interrupted !== null) return
+    this.interrupted = interruption
+    this.interruptions.abort(new Error(interruption.kind))
+  }
+
+  /** Writes the record. @throws FenceLostError when another consumer supervises the job now. */
+  async update(patch: Partial<RunRecord>, reason: string | null = null): Promise<void> {
+    this.current = { ...this.current, ...patch }
+    this.heed(await this.shared.store.save(this.jobId, this.fence, this.current, reason))
+  }
+
+  /** Writes the record and the output that it accounts for, in one step. */
+  async append(patch: Partial<RunRecord>, chunks: readonly LogChunk[]): Promise<void> {
+    this.current = { ...this.current, ...patch }
+    this.heed(await this.shared.store.append(this.jobId, this.fence, this.current, chunks))
+    this.boardLog.add(chunks)
+  }
+
+  /** A line of Switchyard's own in the job's log. */
+  async say(text: string): Promise<void> {
+    const data = Buffer.from(`${this.secrets.patterns.mask(text)}\n`)
+    await this.append({}, [{ step: 'switchyard', stream: 'system', attempt: this.record.attempts.length, offset: 0, data }])
+  }
+
+  /** The attempt under way, changed. */
+  patchAttempt(patch: Partial<Attempt>): Attempt[] {
+    const attempts = [...this.record.attempts]
+    const last = attempts.pop()
+    return last === undefined ? [] : [...attempts, { ...last, ...patch }]
+  }
+
+  /** An error as the record may hold it: without secrets. */
+  masked(error: JobError): JobError {
+    return { kind: error.kind, message: this.secrets.patterns.mask(error.message) }
+  }
+
+  exclude(provider: string, untilMs: number, why: string): void {
+    this.exclusions.set(provider, { untilMs, why })
+  }
+
+  activeExclusions(): Exclusions {
+    return this.exclusions
+  }
+
+  /** The sandbox that the record names. A phase that needs one is never entered without. */
+  sandbox(): { readonly id: string; readonly provider: Provider; readonly runner: Runner } {
+    const { sandbox } = this.record
+    if (sandbox === null) throw new Error(`run ${this.jobId}: phase ${this.record.phase} without a sandbox`)
+    const slot = this.shared.providers.get(sandbox.provider)
+    if (slot === undefined) throw new UnconfiguredProviderError(sandbox.provider)
+    return { id: sandbox.id, provider: slot.provider, runner: this.shared.runnerFor(slot.provider, sandbox.id, this.spec.image) }
+  }
+
+  private heed({ cancel }: { cancel: CancelRequest | null }): void {
+    if (cancel !== null) this.interrupt({ kind: 'cancel', reason: cancel.reason })
+  }
+}
+
+/** Thrown when a job to be taken over runs at a provider that this consumer does not have. Configure all consumers alike. */
+export class UnconfiguredProviderError extends Error {
+  override readonly name = 'UnconfiguredProviderError'
+  constructor(readonly provider: string) {
+    super(`provider "${provider}" holds this job's sandbox but is not configured at this consumer; configure all consumers alike`)
+  }
+}

@@ -1,0 +1,38 @@
+import { z } from 'zod'
+
+const milliseconds = z.int().min(1)
+
+/** How a consumer behaves; every field has a default that suits production. Milliseconds and bytes. */
+export const consumerSettingsSchema = z.strictObject({
+  /** How many jobs one process supervises at most. */
+  maxJobs: z.int().min(1).default(200),
+  /** How long a job stays this consumer's without a renewal; it is renewed every third of that. */
+  leaseMs: milliseconds.default(15_000),
+  /** How often jobs whose consumer died are looked for. With `leaseMs` this bounds the stall window. */
+  stallCheckMs: milliseconds.default(5_000),
+  /** How often a consumer looks for work and room without having been woken. */
+  pollMs: milliseconds.min(1_000, 'must be at least 1000').default(1_000),
+  /** How long one read waits in the sandbox for output. */
+  readWaitMs: milliseconds.max(20_000).default(20_000),
+  /** The most output that one read brings. */
+  readBytes: z.int().min(1024).max(4 * 1024 * 1024).default(1024 * 1024),
+  /** Between TERM and KILL when a step is stopped. */
+  stopGraceMs: milliseconds.default(5_000),
+  /** Deadlines of single calls to providers and git hosts. */
+  createTimeoutMs: milliseconds.default(120_000),
+  callTimeoutMs: milliseconds.default(30_000),
+  gitTimeoutMs: milliseconds.default(300_000),
+  /** A sandbox's lifetime, renewed while its job runs. */
+  sandboxLifetimeMs: milliseconds.default(600_000),
+  /** How many sandboxes one job may use up before it fails: a job that kills every sandbox must end. */
+  maxAttempts: z.int().min(1).default(10),
+  /** How long a finished step's work may take to be saved once the job's own time is up. */
+  saveGraceMs: milliseconds.default(60_000),
+  /** Tail of each stream that results hold, in bytes. */
+  outputTailBytes: z.int().min(0).max(65_536).default(4_096),
+  /** Output of one stream of one step that is kept; past it the middle is left out. */
+  maxLogBytes: z.int().min(4_096).default(16 * 1024 * 1024),
+  /** Lines that BullMQ's own log keeps of a job, for Bull Board. */
+  boardLogLines: z.int().min(0).default(1_000),
+})
+export type ConsumerSettings = z.output<typeof consumerSettingsSchema>

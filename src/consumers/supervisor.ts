@@ -1,0 +1,258 @@
+import { FenceLostError, InfrastructureError, errorMessage } from '../job/errors.js'
+import { workBranch } from '../job/names.js'
+import type { JobError, JobResult } from '../job/result.js'
+import { react, type ErrorContext, type Reaction } from './reactions.js'
+import { UnconfiguredProviderError, type RunContext } from './run-context.js'
+import { closing } from './phases/closing.js'
+import { placing } from './phases/placing.js'
+import { preparing } from './phases/preparing.js'
+import { promoting } from './phases/promoting.js'
+import { pushing } from './phases/pushing.js'
+import { setup, steps } from './phases/steps.js'
+
+/**
+ * Supervises one job to its end, or until this consumer must leave it.
+ *
+ *   placing ──► preparing ──► setup ──► steps ──► pushing ──► promoting ──► closing ──► ended
+ *      ▲            │           │         │          │            │            ▲
+ *      └────────────┴── sandbox or provider lost ────┘            │            │
+ *                   └── step failed, cancel, timeout, invalid ────┴────────────┘
+ *
+ * Each phase is a function that does what is left of it and moves the record on; it may be entered again at any point by this
+ * or another consumer. Errors are sorted by `react` into: again, elsewhere, fail, leave. An interruption (cancel, the job's
+ * timeout) aborts `ctx.work`, so the phase throws, and is turned into the outcome here.
+ */
+export type SupervisionEnd = { readonly kind: 'ended'; readonly result: JobResult } | { readonly kind: 'left' }
+
+export async function supervise(ctx: RunContext): Promise<SupervisionEnd> {
+  const deadline = setTimeout(() => ctx.interrupt({ kind: 'timeout' }), Math.max(0, ctx.record.startedAtMs + ctx.spec.timeoutMs - ctx.shared.now()))
+  const heartbeat = setInterval(() => void keepAlive(ctx), ctx.shared.settings.sandboxLifetimeMs / 3)
+  let tries = 0
+  try {
+    for (;;) {
+      const { phase } = ctx.record
+      ctx.boardLog.progress(ctx.record, ctx.spec)
+      try {
+        if (ctx.leave.aborted) return { kind: 'left' }
+        if (mustConclude(ctx)) await conclude(ctx)
+        else if (phase === 'closing') return { kind: 'ended', result: await closing(ctx) }
+        else await perform(ctx)
+        tries = 0
+      } catch (error) {
+        if (ctx.leave.aborted || error instanceof FenceLostError) return { kind: 'left' }
+        if (mustConclude(ctx)) continue
+        tries = ctx.record.phase === phase ? tries + 1 : 1
+        if ((await recover(ctx, error, tries)) === 'left') return { kind: 'left' }
+      }
+    }
+  } finally {
+    clearTimeout(deadline)
+    clearInterval(heartbeat)
+  }
+}
+
+async function perform(ctx: RunContext): Promise<void> {
+  switch (ctx.record.phase) {
+    case 'placing':
+      return placing(ctx)
+    case 'preparing':
+      return preparing(ctx)
+    case 'setup':
+      return setup(ctx)
+    case 'steps':
+      return steps(ctx)
+    case 'pushing':
+      return ctx.record.outcome?.status === 'succeeded' ? pushing(ctx, ctx.work) : saveFailedWork(ctx)
+    case 'promoting':
+      return promoting(ctx, ctx.leave)
+    case 'closing':
+    case 'ended':
+      throw new Error(`run ${ctx.jobId}: nothing to perform in phase ${ctx.record.phase}`)
+  }
+}
+
+/** The work of a job that did not succeed is pushed too, within bounds: it must not keep a sandbox for long. */
+async function saveFailedWork(ctx: RunContext): Promise<void> {
+  const grace = new AbortController()
+  const timer = setTimeout(() => grace.abort(new Error('the time to save the work is up')), ctx.shared.settings.saveGraceMs)
+  try {
+    await pushing(ctx, AbortSignal.any([ctx.leave, grace.signal]))
+  } catch (error) {
+    if (ctx.leave.aborted || error instanceof FenceLostError) throw error
+    await ctx.say(`the work of this failed job was not pushed: ${errorMessage(error)}; its last checkpoint is kept`)
+    await ctx.update({ phase: 'closing' })
+  } finally {
+    clearTimeout(timer)
+  }
+}
+
+/** An interruption counts until the work is on its branch; a promotion under way is not taken back. */
+function mustConclude(ctx: RunContext): boolean {
+  const { outcome, phase } = ctx.record
+  return ctx.interruption !== null && (outcome === null || (outcome.status === 'succeeded' && phase === 'pushing'))
+}
+
+async function conclude(ctx: RunContext): Promise<void> {
+  const { interruption } = ctx
+  if (interruption?.kind === 'cancel') {
+    await ctx.update({ phase: 'closing', running: null, outcome: { status: 'cancelled', error: { kind: 'cancelled', message: interruption.reason } } })
+    return
+  }
+  const { phase, running } = ctx.record
+  const error: JobError = { kind: 'timeout', message: `the job did not end within its timeout of ${ctx.spec.timeoutMs / 1000} s` }
+  const saves = ctx.spec.push !== false && (phase === 'steps' || phase === 'pushing')
+  await ctx.update({ outcome: { status: 'failed', error }, phase: saves ? 'pushing' : 'closing', running: null })
+  if (!saves || running === null) return
+  const { settings } = ctx.shared
+  try {
+    await ctx.sandbox().runner.stop(running.key, settings.stopGraceMs, { timeoutMs: settings.stopGraceMs + settings.callTimeoutMs, signal: ctx.leave })
+  } catch (error) {
+    ctx.leave.throwIfAborted()
+    await ctx.say(`the step under way could not be stopped before its work was saved: ${errorMessage(error)}`)
+  }
+}
+
+async function recover(ctx: RunContext, thrown: unknown, tries: number): Promise<'goes on' | 'left'> {
+  if (thrown instanceof UnconfiguredProviderError) {
+    ctx.shared.log.error({ jobId: ctx.jobId }, thrown.message)
+    return 'left'
+  }
+  const where = ctx.record.sandbox?.provider ?? ctx.record.creating?.provider ?? null
+  const error = await confirmLoss(ctx, thrown, tries)
+  const context: ErrorContext = {
+    source: await errorSource(ctx, error, where),
+    tries,
+    refusals: (where === null ? 0 : (ctx.refusals.get(where) ?? 0)) + 1,
+  }
+  const reaction = react(error, context)
+  ctx.shared.log.info({ jobId: ctx.jobId, phase: ctx.record.phase, provider: where, reaction: reaction.kind, message: ctx.secrets.patterns.mask(errorMessage(error)) }, 'error while supervising')
+  switch (reaction.kind) {
+    case 'leave':
+      return 'left'
+    case 'retry':
+      await pause(reaction.delayMs, ctx)
+      return 'goes on'
+    case 'fail':
+      await ctx.update({ outcome: { status: 'failed', error: ctx.masked(reaction.error) }, phase: 'closing', running: null })
+      return 'goes on'
+    case 'move':
+      await move(ctx, reaction, where, context.refusals)
+      return 'goes on'
+  }
+}
+
+/** Before a sandbox is given up for calls that keep failing, its provider is asked whether it is still there. */
+async function confirmLoss(ctx: RunContext, error: unknown, tries: number): Promise<unknown> {
+  if (!(error instanceof InfrastructureError) || (error.kind !== 'transient' && error.kind !== 'timeout') || tries < 2) return error
+  const { sandbox } = ctx.record
+  const provider = sandbox === null ? undefined : ctx.shared.providers.get(sandbox.provider)?.provider
+  if (sandbox === null || provider === undefined) return error
+  try {
+    const found = await provider.get(sandbox.id, { timeoutMs: ctx.shared.settings.callTimeoutMs, signal: ctx.leave })
+    if (found !== undefined) return error
+    return new InfrastructureError({ kind: 'sandbox-lost', source: sandbox.provider, message: `${sandbox.provider}: sandbox ${sandbox.id} is gone`, cause: error })
+  } catch (probeError) {
+    ctx.leave.throwIfAborted()
+    return probeError instanceof InfrastructureError ? probeError : error
+  }
+}
+
+/**
+ * Whose error it is. Fetches and pushes run in the sandbox but can fail because of the git host: a refused token always is
+ * its word, and after a passing fault the host is asked from here as well.
+ */
+async function errorSource(ctx: RunContext, error: unknown, where: string | null): Promise<'provider' | 'git'> {
+  if (where === null) return 'git'
+  const { phase } = ctx.record
+  if (!(error instanceof InfrastructureError) || error.source === where || (phase !== 'preparing' && phase !== 'pushing')) {
+    return phase === 'promoting' ? 'git' : 'provider'
+  }
+  if (error.kind === 'auth' || error.kind === 'invalid') return 'git'
+  if (error.kind !== 'transient' && error.kind !== 'timeout') return 'provider'
+  try {
+    await ctx.shared.git.resolve(ctx.spec.repository, null, { timeoutMs: ctx.shared.settings.callTimeoutMs, signal: ctx.leave })
+    return 'provider'
+  } catch {
+    // The answer is the failure itself: the host does not serve this consumer either.
+    return 'git'
+  }
+}
+
+/** Gives the sandbox, if any, up and goes on elsewhere, in this very run: no trip through the queue. */
+async function move(ctx: RunContext, reaction: Extract<Reaction, { kind: 'move' }>, where: string | null, refusals: number): Promise<void> {
+  const { now, ledger, settings } = ctx.shared
+  const { sandbox, outcome, attempts, phase } = ctx.record
+  const error = ctx.masked(reaction.error)
+  if (where !== null) {
+    if (sandbox === null) ctx.refusals.set(where, refusals)
+    ctx.exclude(where, now() + reaction.excludeMs, error.kind)
+  }
+  if (phase === 'pushing' && (await pushLanded(ctx))) {
+    await ctx.update({ pushed: true, phase: ctx.spec.promote !== undefined && outcome?.status === 'succeeded' ? 'promoting' : 'closing' })
+    return
+  }
+  const endedAt = new Date(now()).toISOString()
+  const refused = sandbox === null && (error.kind === 'capacity' || error.kind === 'rate-limited')
+  const spent = attempts.filter((attempt) => attempt.sandboxId !== null).length
+  const exhausted = spent >= settings.maxAttempts
+  await ctx.update({
+    sandbox: null,
+    creating: null,
+    running: null,
+    phase: exhausted ? 'closing' : 'placing',
+    outcome: exhausted ? { status: 'failed', error } : null,
+    // A provider without room was no attempt: nothing was tried there.
+    attempts: refused ? attempts.slice(0, -1) : ctx.patchAttempt({ endedAt, outcome: sandbox === null ? 'unavailable' : 'lost', error }),
+    abandoned: sandbox === null || reaction.confirmed ? ctx.record.abandoned : [...ctx.record.abandoned, { provider: sandbox.provider, id: sandbox.id }],
+    usedMs: ctx.record.usedMs + (sandbox === null ? 0 : Math.max(0, now() - sandbox.createdAtMs)),
+  })
+  await ledger.release(ctx.jobId)
+  if (sandbox !== null) {
+    await ctx.say(`sandbox at ${sandbox.provider} given up (${error.kind}): ${error.message}`)
+    void killInBackground(ctx, sandbox)
+  }
+}
+
+async function pushLanded(ctx: RunContext): Promise<boolean> {
+  const { finalCommit, generation } = ctx.record
+  if (finalCommit === null) return false
+  const { git, settings } = ctx.shared
+  const head = await git.branchHead(ctx.spec.repository, { name: workBranch(ctx.jobId, generation), ephemeral: git.ephemeral }, { timeoutMs: settings.callTimeoutMs, signal: ctx.leave })
+  return head === finalCommit
+}
+
+/** What is left behind costs money: it is killed at once if it can be, and again in `closing`. */
+async function killInBackground(ctx: RunContext, sandbox: { readonly provider: string; readonly id: string }): Promise<void> {
+  try {
+    await ctx.shared.providers.get(sandbox.provider)?.provider.kill(sandbox.id, { timeoutMs: ctx.shared.settings.callTimeoutMs, signal: ctx.leave })
+  } catch (error) {
+    ctx.shared.log.warn({ jobId: ctx.jobId, ...sandbox, message: errorMessage(error) }, 'sandbox given up but not killed yet')
+  }
+}
+
+async function keepAlive(ctx: RunContext): Promise<void> {
+  const { sandbox } = ctx.record
+  const provider = sandbox === null ? undefined : ctx.shared.providers.get(sandbox.provider)?.provider
+  if (sandbox === null || provider?.capabilities.extend !== true) return
+  const { settings } = ctx.shared
+  try {
+    await provider.extend(sandbox.id, settings.sandboxLifetimeMs, { timeoutMs: settings.callTimeoutMs, signal: ctx.leave })
+  } catch (error) {
+    ctx.shared.log.warn({ jobId: ctx.jobId, provider: sandbox.provider, message: errorMessage(error) }, 'sandbox lifetime not extended; tried again at the next heartbeat')
+  }
+}
+
+async function pause(delayMs: number, ctx: RunContext): Promise<void> {
+  await new Promise<void>((resolve) => {
+    const done = () => {
+      clearTimeout(timer)
+      ctx.work.removeEventListener('abort', done)
+      ctx.leave.removeEventListener('abort', done)
+      resolve()
+    }
+    const timer = setTimeout(done, delayMs)
+    // In the phases after an outcome `work` may be aborted already: there only leaving cuts the pause short.
+    if (!ctx.work.aborted) ctx.work.addEventListener('abort', done)
+    ctx.leave.addEventListener('abort', done)
+  })
+}
