@@ -66,21 +66,19 @@ export async function runCommand(ctx: RunContext, run: CommandRun): Promise<Comm
       { stdoutOffset: state.stdout.readOffset, stderrOffset: state.stderr.readOffset, waitMs, maxBytes: settings.readBytes },
       { timeoutMs: waitMs + settings.callTimeoutMs, signal: ctx.work },
     )
-    const ended = slice.exitCode !== null && isDrained(state, slice)
-    const chunks = streams.flatMap((name) => take(ctx, run.step.name, name, state[name], slice, ended))
+    const exitCode = isDrained(state, slice) ? slice.exitCode : null
+    const chunks = streams.flatMap((name) => take(ctx, run.step.name, name, state[name], slice, exitCode !== null))
     if (chunks.length > 0) {
       await ctx.append({ running: { ...running, stdoutOffset: state.stdout.shownOffset, stderrOffset: state.stderr.shownOffset } }, chunks)
     }
-    const result = (exitCode: number | null): StepResult => ({
+    const result = (code: number | null): StepResult => ({
       name: run.step.name,
-      exitCode,
+      exitCode: code,
       durationMs: Math.max(0, now() - running.startedAtMs),
       stdoutTail: state.stdout.tail.text(),
       stderrTail: state.stderr.tail.text(),
     })
-    if (ended && slice.exitCode !== null) {
-      return { kind: 'exited', result: { ...result(slice.exitCode), exitCode: slice.exitCode } }
-    }
+    if (exitCode !== null) return { kind: 'exited', result: { ...result(exitCode), exitCode } }
     for (const name of streams) skipMiddle(state[name], name === 'stdout' ? slice.stdoutSize : slice.stderrSize, settings.maxLogBytes, ctx.secrets.patterns.longest)
     if (slice.exitCode !== null) continue
     if (now() >= deadlineMs) {

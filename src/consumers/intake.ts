@@ -66,13 +66,13 @@ export class Intake {
     await Promise.all(this.loops)
   }
 
-  private get stopped(): boolean {
+  private isStopped(): boolean {
     return this.stopping.signal.aborted
   }
 
   private async readInbox(): Promise<void> {
     const { inbox, context } = this.parts
-    while (!this.stopped) {
+    while (!this.isStopped()) {
       try {
         const message = await inbox.next(1_000)
         if (message?.kind === 'work') this.nudge()
@@ -80,7 +80,7 @@ export class Intake {
           await context.ledger.withdraw(message.leaseId)
         }
       } catch (error) {
-        if (this.stopped) return
+        if (this.isStopped()) return
         context.log.warn({ message: errorMessage(error) }, 'inbox not read; tried again')
         await this.idle(context.settings.pollMs)
       }
@@ -89,7 +89,7 @@ export class Intake {
 
   private async takeJobs(): Promise<void> {
     const { context, inbox } = this.parts
-    while (!this.stopped) {
+    while (!this.isStopped()) {
       this.nudged = false
       try {
         if (this.runs.size < context.settings.maxJobs && (await this.takeOne())) continue
@@ -99,7 +99,7 @@ export class Intake {
           if (await this.takeOne()) continue
         }
       } catch (error) {
-        if (this.stopped) return
+        if (this.isStopped()) return
         context.log.warn({ message: errorMessage(error) }, 'no job taken; tried again')
       }
       await this.idle(context.settings.pollMs)
@@ -192,12 +192,12 @@ export class Intake {
       this.nudge()
     })
     this.runs.set(taken.jobId, { cancel: (reason) => run.cancel(reason), leave: () => run.leave(), done })
-    if (this.stopped) run.leave()
+    if (this.isStopped()) run.leave()
     return true
   }
 
   private async idle(timeoutMs: number): Promise<void> {
-    if (this.nudged || this.stopped) return
+    if (this.nudged || this.isStopped()) return
     await new Promise<void>((resolve) => {
       const timer = setTimeout(resolve, timeoutMs)
       this.wakeUp = () => {

@@ -22,8 +22,8 @@ export interface ErrorContext {
 }
 
 const triesInPlace = 3
-/** A git host that is away keeps the job waiting, not failing: work is in the sandbox and can't go elsewhere anyway. */
-const triesAtGitHost = 8
+/** A git host that is away keeps the job waiting, not failing: its work can't go elsewhere. Ten minutes at the longest pause. */
+const triesAtGitHost = 60
 
 /** Exclusions in milliseconds. Short where the provider works and is only full; doubled with each refusal in a row. */
 const fullMs = 2_000

@@ -12,7 +12,7 @@ export async function preparing(ctx: RunContext): Promise<void> {
   const { runner } = ctx.sandbox()
   const facts = await runner.install({ timeoutMs: settings.callTimeoutMs, signal: ctx.work })
 
-  const restore = checkpoint?.branch == null ? null : { ...checkpoint, branch: checkpoint.branch }
+  const restore = typeof checkpoint?.branch === 'string' ? { ...checkpoint, branch: checkpoint.branch } : null
   const access = await git.readAccess(ctx.spec.repository, { ephemeral: restore !== null && git.ephemeral })
   ctx.secrets.patterns.add(access.token)
   await runner.clone(

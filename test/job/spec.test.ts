@@ -1,0 +1,102 @@
+import { describe, expect, it } from 'vitest'
+import { InvalidInputError } from '../../src/job/errors.js'
+import { parseJobSpec } from '../../src/job/spec.js'
+
+const good = { repository: 'acme/web', steps: ['npm test'] }
+
+function problems(input: unknown, maxBytes?: number): readonly string[] {
+  try {
+    parseJobSpec(input, maxBytes)
+  } catch (error) {
+    if (error instanceof InvalidInputError) return error.problems
+    throw error
+  }
+  return []
+}
+
+describe('a job spec', () => {
+  it('gets its defaults, and durations become milliseconds', () => {
+    expect(
+      parseJobSpec({ ...good, timeout: '1.5h', steps: ['npm test', { name: 'agent', run: 'true', timeout: '40m', cwd: 'packages/web' }] }),
+    ).toMatchObject({
+      timeoutMs: 5_400_000,
+      priority: 100,
+      push: {},
+      checkpoint: { everySeconds: 60 },
+      network: 'open',
+      setup: [],
+      steps: [
+        { name: 'step 1', run: 'npm test', timeoutMs: undefined },
+        { name: 'agent', timeoutMs: 2_400_000, cwd: 'packages/web' },
+      ],
+    })
+  })
+
+  it('takes the example of the documentation', () => {
+    const spec = {
+      repository: 'acme/web',
+      ref: 'main',
+      setup: ['npm ci'],
+      steps: [{ name: 'agent', run: 'claude -p "fix the failing test"', timeout: '40m' }, 'npm test'],
+      env: { CI: '1' },
+      secrets: ['ANTHROPIC_API_KEY'],
+      push: { message: 'Fix the failing test' },
+      promote: { to: 'fix/failing-test', strategy: 'ff_only' },
+      checkpoint: { everySeconds: 60 },
+      providers: { prefer: ['e2b'], deny: [] },
+      resources: { cpu: 2, memoryMiB: 2048 },
+      timeout: '1h',
+      priority: 10,
+      idempotencyKey: 'issue-4711',
+      tenant: 'acme',
+      metadata: { issue: 4711 },
+    }
+    expect(problems(spec)).toEqual([])
+  })
+})
+
+describe('a bad job spec gets a sentence that names the field, the problem and the mend', () => {
+  it.each<[string, unknown, string]>([
+    ['an unknown field', { ...good, comands: [] }, 'comands: is not a known field of job spec; remove it or check its spelling'],
+    ['an unknown field of a step', { ...good, steps: [{ run: 'x', timout: '1s' }] }, 'steps[0].timout: is not a known field of steps[0]'],
+    ['no steps', { ...good, steps: [] }, 'steps: is empty; give at least one step'],
+    ['an empty step', { ...good, steps: ['  '] }, 'steps[0]: is empty; give the command that the step runs'],
+    ['a step without a command', { ...good, steps: [{ name: 'x' }] }, 'steps[0].run: is missing'],
+    ['a NUL byte in a command', { ...good, steps: ['a\0b'] }, 'steps[0]: holds a NUL byte'],
+    ['two steps of one name', { ...good, steps: [{ name: 'a', run: 'x' }, { name: 'a', run: 'y' }] }, 'steps[1].name: "a" is used twice'],
+    ['a negative timeout', { ...good, timeout: '-5m' }, 'timeout: "-5m" is not a duration; write a number and a unit'],
+    ['a timeout without a unit', { ...good, timeout: 30 }, 'timeout: must be a duration with its unit'],
+    ['a timeout of nothing', { ...good, timeout: '0s' }, 'timeout: "0s" is out of range; give more than 0 and at most 7d'],
+    ['an absurd timeout', { ...good, timeout: '400d' }, 'timeout: "400d" is out of range'],
+    ['an absurd step timeout', { ...good, steps: [{ run: 'x', timeout: '1e9h' }] }, 'steps[0].timeout: "1e9h" is not a duration'],
+    ['a target branch git refuses', { ...good, promote: { to: 'a..b' } }, 'promote.to: "a..b" holds ".."; give a branch name that git takes'],
+    ['a target that is a full ref', { ...good, promote: { to: 'refs/heads/main' } }, 'promote.to: "refs/heads/main" is a full ref'],
+    ['a ref that begins like an option', { ...good, ref: '--upload-pack=x' }, 'ref: "--upload-pack=x" starts with "-"'],
+    ['no repository', { steps: ['x'] }, 'repository: is missing; give the id of the repository'],
+    ['a repository in another namespace', { ...good, repository: 'acme/web+ephemeral' }, 'repository: "acme/web+ephemeral" must be parts of letters'],
+    ['a repository above its root', { ...good, repository: 'acme/../web' }, 'repository: "acme/../web"'],
+    ['a folder outside the repository', { ...good, steps: [{ run: 'x', cwd: '../..' }] }, 'steps[0].cwd: must be a path inside the repository'],
+    ['a number as environment', { ...good, env: { CI: 1 } }, 'env.CI: must be a string; write "1", not 1'],
+    ['a secret that is in env too', { ...good, env: { KEY: 'x' }, secrets: ['KEY'] }, 'env.KEY: is also named in secrets'],
+    ['a promotion without a push', { ...good, push: false, promote: { to: 'x' } }, 'promote: needs a push'],
+    ['priority 0', { ...good, priority: 0 }, 'priority: must be at least 1 (1 runs first)'],
+    ['a provider preferred and denied', { ...good, providers: { prefer: ['e2b'], deny: ['e2b'] } }, 'providers.deny: "e2b" is denied and also'],
+    ['an unknown strategy', { ...good, promote: { to: 'x', strategy: 'rebase' } }, 'promote.strategy: must be "ff_only", "ff_prefer" or "merge"'],
+  ])('%s', (_what, input, sentence) => {
+    expect(problems(input).join('\n')).toContain(sentence)
+  })
+
+  it('a spec over the size limit', () => {
+    const large = { ...good, steps: ['x'.repeat(1024 * 1024)] }
+    expect(problems(large)[0]).toMatch(/^job spec: is 10486\d\d bytes as JSON, over the limit of 1048576; commit large inputs/)
+    expect(problems(large, 2 * 1024 * 1024)).toEqual([])
+  })
+
+  it('all problems are told at once', () => {
+    expect(problems({ repository: '', steps: [], priority: -1 })).toHaveLength(3)
+  })
+
+  it.each([[null], ['text'], [[]], [undefined]])('%j is no job at all', (input) => {
+    expect(problems(input)).toHaveLength(1)
+  })
+})
