@@ -3,7 +3,7 @@ import { z } from 'zod'
 import { errorMessage, InfrastructureError, InvalidInputError } from '../job/errors.js'
 import type { JobResult } from '../job/result.js'
 import type { RunRecord } from '../job/run-record.js'
-import { parseJobSpec, type JobSpec } from '../job/spec.js'
+import { parseQueuedSpec, type JobSpec } from '../job/spec.js'
 import { BoardLog } from './board-log.js'
 import type { LockKeeper } from './lock-keeper.js'
 import { RunContext, type ConsumerContext } from './run-context.js'
@@ -18,7 +18,7 @@ export interface TakenJob {
   readonly token: string
 }
 
-/** What the queue holds of a job: the spec as its writer gave it. */
+/** What the queue holds of a job; the spec is checked by a schema of its own. */
 const jobDataSchema = z.object({ spec: z.unknown() })
 
 /**
@@ -69,6 +69,7 @@ export class JobRun {
       return 'handed over'
     } catch (error) {
       if (error instanceof UnreadableJobError) {
+        this.shared.log.error({ jobId, message: error.message }, 'not a job of Switchyard')
         await job.moveToFailed(new UnrecoverableError(error.message), token, false)
         return 'done'
       }
@@ -126,7 +127,7 @@ function readSpec(job: Job): JobSpec {
   const data = jobDataSchema.safeParse(job.data)
   if (!data.success) throw new UnreadableJobError('job data: has no spec; enqueue jobs with AgentQueue')
   try {
-    return parseJobSpec(data.data.spec, Infinity)
+    return parseQueuedSpec(data.data.spec)
   } catch (error) {
     if (error instanceof InvalidInputError) throw new UnreadableJobError(error.message)
     throw error

@@ -113,6 +113,12 @@ export class RunContext {
     return { kind: error.kind, message: this.secrets.patterns.mask(error.message) }
   }
 
+  /** Frees this job's place, if it holds one and this consumer still holds the job. */
+  async releasePlace(): Promise<void> {
+    const lease = await this.shared.ledger.leaseOf(this.jobId)
+    if (lease !== null) await this.shared.ledger.release(lease.leaseId, { jobId: this.jobId, fence: this.fence })
+  }
+
   exclude(provider: string, untilMs: number, why: string): void {
     this.exclusions.set(provider, { untilMs, why })
   }

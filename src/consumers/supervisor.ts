@@ -126,6 +126,11 @@ async function recover(ctx: RunContext, thrown: unknown, tries: number): Promise
   }
   const reaction = react(error, context)
   ctx.shared.log.info({ jobId: ctx.jobId, phase: ctx.record.phase, provider: where, reaction: reaction.kind, message: ctx.secrets.patterns.mask(errorMessage(error)) }, 'error while supervising')
+  if (ctx.record.phase === 'closing' && reaction.kind !== 'leave') {
+    // There is nowhere to go from here but on: the end of a job must be written, however long it takes.
+    await pause(Math.min(30_000, 100 * 2 ** Math.min(tries, 10)), ctx)
+    return 'goes on'
+  }
   switch (reaction.kind) {
     case 'leave':
       return 'left'
@@ -180,7 +185,7 @@ async function errorSource(ctx: RunContext, error: unknown, where: string | null
 
 /** Gives the sandbox, if any, up and goes on elsewhere, in this very run: no trip through the queue. */
 async function move(ctx: RunContext, reaction: Extract<Reaction, { kind: 'move' }>, where: string | null, refusals: number): Promise<void> {
-  const { now, ledger, settings } = ctx.shared
+  const { now, settings } = ctx.shared
   const { sandbox, outcome, attempts, phase } = ctx.record
   const error = ctx.masked(reaction.error)
   if (where !== null) {
@@ -206,7 +211,7 @@ async function move(ctx: RunContext, reaction: Extract<Reaction, { kind: 'move' 
     abandoned: sandbox === null || reaction.confirmed ? ctx.record.abandoned : [...ctx.record.abandoned, { provider: sandbox.provider, id: sandbox.id }],
     usedMs: ctx.record.usedMs + (sandbox === null ? 0 : Math.max(0, now() - sandbox.createdAtMs)),
   })
-  await ledger.release(ctx.jobId)
+  await ctx.releasePlace()
   if (sandbox !== null) {
     await ctx.say(`sandbox at ${sandbox.provider} given up (${error.kind}): ${error.message}`)
     void killInBackground(ctx, sandbox)

@@ -41,7 +41,8 @@ export function completionEvent(
     datacontenttype: 'application/json',
     data: result,
   })
-  return parseCompletionEvent(event.toJSON())
+  // As it goes over the wire: without the fields that the library holds as undefined.
+  return parseCompletionEvent(JSON.parse(JSON.stringify(event)))
 }
 
 /** The id of the event of a run's end, so that a receiver which keeps ids can tell what it has seen. */

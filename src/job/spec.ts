@@ -180,3 +180,20 @@ export function parseJobSpec(input: unknown, maxBytes: number = defaultMaxSpecBy
   parseInput(sized, input, 'job spec')
   return parseInput(jobSpecSchema, input, 'job spec')
 }
+
+const queuedStep = z
+  .strictObject({ name: z.string(), run: command, timeoutMs: z.int().min(1).optional(), cwd: relativePath.optional(), env: environment })
+  .transform((step): Step => ({ name: step.name, run: step.run, timeoutMs: step.timeoutMs, cwd: step.cwd, env: step.env }))
+
+/** A validated spec as the queue holds it: JSON, so without its undefined fields. */
+const queuedSpecSchema = specObject
+  .omit({ setup: true, steps: true, timeout: true })
+  .extend({ timeoutMs: z.int().min(1), setup: z.array(queuedStep), steps: z.array(queuedStep).min(1) })
+
+/**
+ * Reads a spec out of the queue, which anybody with access to Redis can write to.
+ * @throws InvalidInputError with a sentence for every problem.
+ */
+export function parseQueuedSpec(value: unknown): JobSpec {
+  return parseInput(queuedSpecSchema, value, 'queued spec')
+}

@@ -12,11 +12,11 @@ const killTries = 5
  * any more, and ends the run: result, record and completion event in one step.
  */
 export async function closing(ctx: RunContext): Promise<JobResult> {
-  const { ledger, store, now } = ctx.shared
+  const { store, now } = ctx.shared
   const { sandbox, outcome } = ctx.record
   const usedMs = ctx.record.usedMs + (sandbox === null ? 0 : Math.max(0, now() - sandbox.createdAtMs))
   const alive = await killAll(ctx)
-  await ledger.release(ctx.jobId)
+  await ctx.releasePlace()
   await deleteCheckpoints(ctx)
   const attempts = ctx.record.attempts.map((attempt) =>
     attempt.outcome === 'running'

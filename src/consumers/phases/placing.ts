@@ -50,7 +50,7 @@ async function takePlace(ctx: RunContext): Promise<string> {
   const held = await ledger.leaseOf(ctx.jobId)
   if (held !== null) {
     if (order()[0] === held.provider || (order().includes(held.provider) && ctx.record.attempts.length === 0)) return held.provider
-    await ledger.release(ctx.jobId)
+    await ctx.releasePlace()
   }
   const leaseId = `${ctx.jobId}/${ctx.fence}.${ctx.record.attempts.length}`
   let said: string | null = null

@@ -34,8 +34,8 @@ end
 local function dropLease(id, lease)
   redis.call('ZREM', leasesKey(lease.provider), id)
   redis.call('HDEL', L .. ':lease', id)
-  redis.call('HINCRBY', providerKey(lease.provider), 'milliCpu', -lease.milliCpu)
-  redis.call('HINCRBY', providerKey(lease.provider), 'memoryMiB', -lease.memoryMiB)
+  redis.call('HINCRBY', providerKey(lease.provider), 'milliCpu', 0 - lease.milliCpu)
+  redis.call('HINCRBY', providerKey(lease.provider), 'memoryMiB', 0 - lease.memoryMiB)
   if lease.jobId and redis.call('HGET', L .. ':jobs', lease.jobId) == id then redis.call('HDEL', L .. ':jobs', lease.jobId) end
 end
 

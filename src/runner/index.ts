@@ -1,0 +1,2 @@
+export { createRunner, type RunnerOptions } from './first/client.js'
+export type * from './runner.js'
