@@ -6,7 +6,7 @@
  */
 import { execFile } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
-import { existsSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -68,10 +68,22 @@ export function bubblewrapPlaces(account: Account = user): OpenPlace {
           SWITCHYARD_HOSTED: mark.slice(mark.indexOf('=') + 1),
         },
       }),
+      leaderOf: (pid) => childOf(pid) ?? pid,
       close: async () => {
         await killMarked(mark)
         await rm(folder, { recursive: true, force: true, maxRetries: 3 })
       },
     }
+  }
+}
+
+/** The command is the one child of its bwrap. A bwrap that was killed before the two know each other would leave it behind. */
+function childOf(pid: number): number | undefined {
+  try {
+    const [child] = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').split(' ')
+    return child === undefined || child === '' ? undefined : Number(child)
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
+    throw error
   }
 }

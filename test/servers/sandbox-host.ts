@@ -48,6 +48,8 @@ export interface Place {
   readonly home: string
   /** How to start a command in it: the arguments for `child_process.spawn`. */
   enter(command: HostedCommand): { readonly file: string; readonly args: readonly string[]; readonly env: Record<string, string>; readonly cwd: string | undefined }
+  /** The process to signal for one that was started by `enter`, where that is not the command itself but stands before it. */
+  leaderOf?(pid: number): number
   /** Kills everything in it and removes its files. */
   close(): Promise<void>
 }
@@ -161,7 +163,10 @@ export class SandboxHost<Details> {
       stderr: child.stderr,
       stdin: command.stdin === true ? child.stdin : null,
       ended,
-      kill: (signal, group) => (child.exitCode === null && child.signalCode === null ? signalProcess(group === true ? -pid : pid, signal) : false),
+      kill: (signal, group) => {
+        if (child.exitCode !== null || child.signalCode !== null) return false
+        return signalProcess(group === true ? -pid : (entry.place.leaderOf?.(pid) ?? pid), signal)
+      },
     }
     entry.processes.add(hosted)
     void ended.then(() => entry.processes.delete(hosted))

@@ -21,7 +21,8 @@ export function wrapScript(script: string, mark: string): string {
     `printf '%s\\n' '${mark}'`,
     'exec 3>&1',
     `code=$({ { /bin/sh -c ${bashQuote(script)} 2>/dev/null 3>&- 4>&-; printf %s "$?" >&4; } | { head -c ${maxStdoutBytes} >&3; cat >/dev/null; }; } 4>&1)`,
-    'exit "$code"',
+    // Empty when the script killed the shell around it.
+    'exit "${code:-137}"',
   ].join('\n')
 }
 
