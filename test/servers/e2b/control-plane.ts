@@ -32,7 +32,7 @@ export interface ApiAnswer {
   readonly headers?: Readonly<Record<string, string>>
 }
 
-export const envdVersion = '0.6.13'
+const envdVersion = '0.6.13'
 const defaultLifetimeSeconds = 300
 const maxPageSize = 100
 const allTraffic = '0.0.0.0/0'

@@ -12,7 +12,7 @@ type Network = components['schemas']['SandboxNetworkConfig']
 const allTraffic = '0.0.0.0/0'
 
 /** The headers to add for a host: those of its own rule, else of the longest wildcard that fits. */
-export function headersFor(network: Network, host: string): Record<string, string> {
+function headersFor(network: Network, host: string): Record<string, string> {
   const fitting = Object.keys(network.rules ?? {})
     .filter((pattern) => matches(pattern, host))
     .sort((left, right) => Number(left.startsWith('*')) - Number(right.startsWith('*')) || right.length - left.length)
@@ -21,7 +21,7 @@ export function headersFor(network: Network, host: string): Record<string, strin
 }
 
 /** Allowed entries win over denied ones; what nothing denies is allowed. */
-export function isAllowed(network: Network, host: string): boolean {
+function isAllowed(network: Network, host: string): boolean {
   return (network.allowOut ?? []).some((target) => matches(target, host)) || !(network.denyOut ?? []).some((target) => target === allTraffic || matches(target, host))
 }
 

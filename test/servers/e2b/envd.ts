@@ -221,7 +221,7 @@ function noProcess(pid: number): ConnectFailure {
   return new ConnectFailure('not_found', `process with pid ${pid} not found`)
 }
 
-export function asFailure(error: unknown): ConnectFailure {
+function asFailure(error: unknown): ConnectFailure {
   if (error instanceof ConnectFailure) return error
   if (error instanceof z.ZodError) return new ConnectFailure('invalid_argument', error.message)
   return new ConnectFailure('internal', error instanceof Error ? error.message : String(error))
