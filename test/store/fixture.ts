@@ -1,0 +1,150 @@
+import { spawn } from 'node:child_process'
+import { randomUUID } from 'node:crypto'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
+import { Redis } from 'ioredis'
+import { afterAll, afterEach, beforeAll } from 'vitest'
+import { type EmbeddedRedis, type EmbeddedRedisOptions, startRedis } from '../../src/embedded/index.js'
+import type { JobResult } from '../../src/job/result.js'
+import type { RunRecord } from '../../src/job/run-record.js'
+import { type ConnectionPurpose, createRedis, Keys } from '../../src/store/index.js'
+
+const undo: (() => unknown)[] = []
+/** Registers what to do after the test, last first. */
+export function after(step: () => unknown): void {
+  undo.push(step)
+}
+
+/** One real Redis for a test file, emptied for each test. */
+export function useRedis(options: EmbeddedRedisOptions = {}) {
+  let server: EmbeddedRedis | undefined
+  beforeAll(async () => {
+    server = await startRedis(options)
+  })
+  afterEach(async () => {
+    for (const step of undo.splice(0).reverse()) await step()
+    const client = createRedis({ url: server!.url }, 'commands')
+    await client.flushall()
+    client.disconnect()
+  })
+  afterAll(() => server?.close())
+  return {
+    get server(): EmbeddedRedis {
+      return server!
+    },
+    get config() {
+      return { url: server!.url }
+    },
+    connect(purpose: ConnectionPurpose = 'commands'): Redis {
+      const redis = createRedis({ url: server!.url }, purpose)
+      after(() => redis.disconnect())
+      return redis
+    },
+    keys: new Keys(),
+  }
+}
+
+/** Waits until `check` gives something else than undefined, null or false. */
+export async function until<T>(check: () => Promise<T> | T, what: string, timeoutMs = 20_000): Promise<NonNullable<T>> {
+  const deadline = Date.now() + timeoutMs
+  for (;;) {
+    const value = await check()
+    if (value !== undefined && value !== null && value !== false) return value
+    if (Date.now() > deadline) throw new Error(`waited ${timeoutMs} ms in vain until ${what}`)
+    await delay(20)
+  }
+}
+
+export function record(jobId: string, fields: Partial<RunRecord> = {}): RunRecord {
+  return {
+    jobId,
+    generation: 1,
+    startedAtMs: 1,
+    phase: 'placing',
+    repository: 'acme/web',
+    base: null,
+    promoteFrom: null,
+    creating: null,
+    sandbox: null,
+    setupIndex: 0,
+    stepIndex: 0,
+    running: null,
+    checkpoint: null,
+    checkpointBranches: [],
+    outcome: null,
+    abandoned: [],
+    steps: [],
+    attempts: [],
+    finalCommit: null,
+    pushed: false,
+    promoted: null,
+    diff: null,
+    usedMs: 0,
+    ...fields,
+  }
+}
+
+export function result(jobId: string, fields: Partial<JobResult> = {}): JobResult {
+  return {
+    jobId,
+    status: 'succeeded',
+    error: null,
+    repository: 'acme/web',
+    baseSha: null,
+    branch: null,
+    commit: null,
+    promoted: null,
+    steps: [],
+    attempts: [],
+    diff: null,
+    usage: { sandboxSeconds: 0 },
+    metadata: {},
+    ...fields,
+  }
+}
+
+/** A cluster-enabled server that owns all slots by itself: it refuses scripts and pipelines over keys of two slots. */
+export async function startClusterNode(): Promise<{ url: string; close: () => Promise<void> }> {
+  const folder = await mkdtemp(join(tmpdir(), 'switchyard-cluster-'))
+  for (let attempt = 1; ; attempt++) {
+    const port = 20_000 + Math.floor(Math.random() * 20_000)
+    const args = ['--port', String(port), '--bind', '127.0.0.1', '--cluster-enabled', 'yes', '--dir', folder, '--save', '', '--maxmemory-policy', 'noeviction']
+    const child = spawn('redis-server', args, { stdio: 'ignore' })
+    const gone = new Promise<'gone'>((resolve) => child.once('exit', () => resolve('gone')))
+    const url = `redis://127.0.0.1:${port}`
+    const client = new Redis(url, { protocol: 2, enableReadyCheck: false, retryStrategy: () => 20, maxRetriesPerRequest: null })
+    client.on('error', () => undefined)
+    const up = await Promise.race([client.ping(), gone])
+    if (up === 'gone') {
+      client.disconnect()
+      if (attempt === 5) throw new Error('no cluster node would start')
+      continue
+    }
+    await client.call('CLUSTER', 'ADDSLOTSRANGE', '0', '16383')
+    await until(async () => String(await client.call('CLUSTER', 'INFO')).includes('cluster_state:ok'), 'the node serves all slots')
+    client.disconnect()
+    return {
+      url,
+      close: async () => {
+        child.kill('SIGKILL')
+        await gone
+        await rm(folder, { recursive: true, force: true })
+      },
+    }
+  }
+}
+
+/** Numbers that are the same for the same seed (mulberry32), so that a failing run can be repeated. */
+export function random(seed: number): () => number {
+  let state = seed
+  return () => {
+    state = (state + 0x6d2b79f5) | 0
+    let mixed = Math.imul(state ^ (state >>> 15), 1 | state)
+    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32
+  }
+}
+
+export const newId = (): string => randomUUID()

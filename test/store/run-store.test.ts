@@ -1,0 +1,246 @@
+import { describe, expect, it } from 'vitest'
+import { FenceLostError } from '../../src/job/errors.js'
+import type { LogChunk } from '../../src/job/log.js'
+import { RunStore } from '../../src/store/index.js'
+import { record, result, useRedis } from './fixture.js'
+
+const redis = useRedis()
+const stored = (options = {}) => new RunStore(redis.connect(), redis.keys, options)
+const event = (jobId: string, generation = 1) => ({ id: `${jobId}.${generation}` })
+const out = (offset: number, data: string, fields: Partial<LogChunk> = {}): LogChunk => ({
+  step: 'agent',
+  stream: 'stdout',
+  attempt: 1,
+  offset,
+  data: Buffer.from(data, 'latin1'),
+  ...fields,
+})
+
+async function acquire(store: RunStore, jobId: string, holder = 'a', generation = 1) {
+  const acquired = await store.acquire(jobId, { holder, fresh: record(jobId, { generation }) })
+  if (acquired.kind !== 'acquired') throw new Error('the run has ended')
+  return acquired
+}
+
+describe('taking over', () => {
+  it('starts a run once, and hands the same record to the next holder under a higher fence', async () => {
+    const store = stored()
+    const first = await acquire(store, 'job')
+    expect(first).toMatchObject({ fence: 1, created: true, cancel: null })
+    await store.save('job', first.fence, record('job', { phase: 'steps', stepIndex: 2 }))
+    const second = await acquire(store, 'job', 'b')
+    expect(second).toMatchObject({ fence: 2, created: false, record: { phase: 'steps', stepIndex: 2 } })
+    expect(await store.read('job')).toMatchObject({ fence: 2, holder: 'b', result: null })
+  })
+
+  it('refuses every write of a holder that lost its fence, and changes nothing', async () => {
+    const store = stored()
+    const old = await acquire(store, 'job')
+    const held = await acquire(store, 'job', 'b')
+    await store.save('job', held.fence, record('job', { stepIndex: 5 }), 'by b')
+    await expect(store.save('job', old.fence, record('job'))).rejects.toThrow(FenceLostError)
+    await expect(store.append('job', old.fence, record('job'), [out(0, 'x')])).rejects.toThrow(FenceLostError)
+    await expect(store.finish('job', old.fence, record('job'), result('job'), event('job'))).rejects.toThrow(FenceLostError)
+    expect(await store.read('job')).toMatchObject({ fence: 2, reason: 'by b', record: { stepIndex: 5 }, result: null })
+    expect(await redis.connect().exists(redis.keys.log('job'), redis.keys.events())).toBe(0)
+  })
+
+  it('lets exactly one of many racing holders write', async () => {
+    const stores = Array.from({ length: 8 }, () => stored())
+    const fences = await Promise.all(stores.map((store, index) => acquire(store, 'job', `h${index}`)))
+    expect(new Set(fences.map(({ fence }) => fence)).size).toBe(8)
+    expect(fences.filter(({ created }) => created)).toHaveLength(1)
+    const writes = await Promise.allSettled(stores.map((store, index) => store.save('job', fences[index]!.fence, record('job', { stepIndex: index }))))
+    expect(writes.filter(({ status }) => status === 'fulfilled')).toHaveLength(1)
+    const winner = fences.findIndex(({ fence }) => fence === 8)
+    expect((await stored().read('job'))?.record?.stepIndex).toBe(winner)
+  })
+})
+
+describe('ending', () => {
+  it('writes record, result and event together, once, however often it is called', async () => {
+    const store = stored({ retentionMs: 60_000 })
+    const client = redis.connect()
+    const { fence } = await acquire(store, 'job')
+    await store.append('job', fence, record('job'), [out(0, 'hello')])
+    expect(await client.pttl(redis.keys.run('job'))).toBe(-1)
+    await store.finish('job', fence, record('job', { phase: 'ended' }), result('job'), event('job'))
+    await store.finish('job', fence, record('job', { phase: 'ended' }), result('job'), event('job'))
+    expect((await client.xrange(redis.keys.events(), '-', '+')).map(([, fields]) => fields)).toEqual([['id', 'job.1', 'event', '{"id":"job.1"}']])
+    expect(await store.read('job')).toMatchObject({ record: { phase: 'ended' }, result: { status: 'succeeded' } })
+    for (const key of [redis.keys.run('job'), redis.keys.log('job'), redis.keys.logAccount('job')]) {
+      expect(await client.pttl(key), key).toBeGreaterThan(0)
+    }
+    expect(await store.acquire('job', { holder: 'b', fresh: record('job') })).toEqual({ kind: 'ended', result: result('job') })
+    await expect(store.save('job', fence, record('job'))).rejects.toThrow(FenceLostError)
+  })
+
+  it('starts over for a higher generation, keeping what was about to expire, and fences off the one before', async () => {
+    const store = stored()
+    const first = await acquire(store, 'job')
+    await store.append('job', first.fence, record('job'), [out(0, 'one')])
+    await store.finish('job', first.fence, record('job'), result('job', { status: 'failed' }), event('job'))
+    const second = await acquire(store, 'job', 'b', 2)
+    expect(second).toMatchObject({ created: true, record: { generation: 2 }, cancel: null })
+    expect(await redis.connect().pttl(redis.keys.log('job'))).toBe(-1)
+    expect(await store.read('job')).toMatchObject({ generation: 2, result: null })
+    await expect(store.finish('job', first.fence, record('job'), result('job'), event('job'))).rejects.toThrow(FenceLostError)
+    await store.finish('job', second.fence, record('job', { generation: 2 }), result('job'), event('job', 2))
+    expect(await redis.connect().xlen(redis.keys.events())).toBe(2)
+  })
+
+  it('bounds the event stream', async () => {
+    const store = stored({ eventsMaxLength: 100 })
+    for (let index = 0; index < 400; index++) {
+      const { fence } = await acquire(store, `job${index}`)
+      await store.finish(`job${index}`, fence, record(`job${index}`), result(`job${index}`), event(`job${index}`))
+    }
+    const length = await redis.connect().xlen(redis.keys.events())
+    // Redis trims by whole nodes of 100 entries.
+    expect(length).toBeGreaterThanOrEqual(100)
+    expect(length).toBeLessThanOrEqual(200)
+  })
+})
+
+describe('cancelling', () => {
+  it('ends a job that nobody has taken, so that a holder who comes late finds it ended', async () => {
+    const store = stored()
+    const cancelled = result('job', { status: 'cancelled', error: { kind: 'cancelled', message: 'enough' } })
+    expect(await store.cancel('job', 'enough', { result: cancelled, event: event('job') })).toBe('cancelled')
+    expect(await store.cancel('job', 'again', { result: cancelled, event: event('job') })).toBe('ended')
+    expect(await store.acquire('job', { holder: 'a', fresh: record('job') })).toEqual({ kind: 'ended', result: cancelled })
+    expect(await redis.connect().xlen(redis.keys.events())).toBe(1)
+  })
+
+  it('tells the holder at its next write, and the next holder at its takeover; the first reason counts', async () => {
+    const store = stored()
+    const { fence } = await acquire(store, 'job')
+    const waiting = { result: result('job', { status: 'cancelled' }), event: event('job') }
+    expect(await store.cancel('job', 'first', waiting)).toBe('requested')
+    expect(await store.cancel('job', 'second', null)).toBe('requested')
+    expect((await store.save('job', fence, record('job'))).cancel).toMatchObject({ reason: 'first' })
+    expect((await store.append('job', fence, record('job'), [out(0, 'x')])).cancel).toMatchObject({ reason: 'first' })
+    expect((await acquire(store, 'job', 'b')).cancel).toMatchObject({ reason: 'first' })
+    expect(await redis.connect().exists(redis.keys.events())).toBe(0)
+  })
+
+  it('reaches the first holder when it came before anybody took the job, and does not reach a later generation', async () => {
+    const store = stored()
+    expect(await store.cancel('job', 'early', null)).toBe('requested')
+    expect(await store.read('job')).toBeNull()
+    const first = await acquire(store, 'job')
+    expect(first.cancel).toMatchObject({ reason: 'early' })
+    expect(await redis.connect().pttl(redis.keys.run('job'))).toBe(-1)
+    await store.finish('job', first.fence, record('job'), result('job', { status: 'cancelled' }), event('job'))
+    expect((await acquire(store, 'job', 'b', 2)).cancel).toBeNull()
+  })
+
+  it('ends a retry that nobody has taken yet', async () => {
+    const store = stored()
+    const { fence } = await acquire(store, 'job')
+    await store.finish('job', fence, record('job'), result('job', { status: 'failed' }), event('job'))
+    const waiting = { result: result('job', { status: 'cancelled' }), event: event('job', 2), generation: 2 }
+    expect(await store.cancel('job', 'no', waiting)).toBe('cancelled')
+    expect(await store.read('job')).toMatchObject({ generation: 2, record: null, result: { status: 'cancelled' } })
+  })
+
+  it('against a racing takeover has one outcome: ended before it, or requested of its holder', async () => {
+    for (let round = 0; round < 30; round++) {
+      const jobId = `job${round}`
+      const [a, b] = [stored(), stored()]
+      const [outcome, acquired] = await Promise.all([
+        a.cancel(jobId, 'no', { result: result(jobId, { status: 'cancelled' }), event: event(jobId) }),
+        b.acquire(jobId, { holder: 'h', fresh: record(jobId) }),
+      ])
+      expect(acquired.kind).toBe(outcome === 'cancelled' ? 'ended' : 'acquired')
+    }
+  })
+})
+
+describe('output', () => {
+  const entries = async (jobId: string) =>
+    (await redis.connect().xrangeBuffer(redis.keys.log(jobId), '-', '+')).map(([, fields]) => ({
+      offset: Number(fields[7]?.toString()),
+      data: fields[11]?.toString('latin1') ?? '',
+    }))
+
+  it('is appended together with the record, byte for byte', async () => {
+    const store = stored()
+    const { fence } = await acquire(store, 'job')
+    const bytes = Buffer.from(Array.from({ length: 1024 }, (_, index) => index % 256)).toString('latin1')
+    const running = { key: 's', startedAtMs: 1, stdoutOffset: 1024, stderrOffset: 0 }
+    await store.append('job', fence, record('job', { running }), [out(0, bytes)])
+    expect(await entries('job')).toEqual([{ offset: 0, data: bytes }])
+    expect((await store.read('job'))?.record?.running?.stdoutOffset).toBe(1024)
+  })
+
+  it('that comes twice is written once: the same call, or the same bytes in another cut', async () => {
+    const store = stored()
+    const { fence } = await acquire(store, 'job')
+    await store.append('job', fence, record('job'), [out(0, 'abc')])
+    await store.append('job', fence, record('job'), [out(0, 'abcdef')])
+    await store.append('job', fence, record('job'), [out(2, 'cdef'), out(6, 'g')])
+    expect((await entries('job')).map(({ data }) => data).join('')).toBe('abcdefg')
+    // Another attempt's stream starts at 0 again and is no repetition.
+    await store.append('job', fence, record('job'), [out(0, 'abc', { attempt: 2 })])
+    expect((await entries('job')).map(({ data }) => data).join('')).toBe('abcdefgabc')
+  })
+
+  it('loses and doubles nothing when a connection is cut in the middle of appends again and again', async () => {
+    const client = redis.connect()
+    const store = new RunStore(client, redis.keys)
+    const { fence } = await acquire(store, 'job')
+    let expected = ''
+    const appends: Promise<unknown>[] = []
+    for (let index = 0; index < 200; index++) {
+      const [own, system] = [`line ${index}\n`, `note ${index}\n`]
+      const chunks = [out(expected.length, own), out(0, system, { stream: 'system', step: 'switchyard' })]
+      expected += own
+      appends.push(store.append('job', fence, record('job'), chunks))
+      // Sent, with the answer still under way: the connection repeats what was not answered.
+      if (index % 20 === 19) {
+        await new Promise((resolve) => setImmediate(resolve))
+        client.disconnect(true)
+      }
+    }
+    await Promise.all(appends)
+    const all = await entries('job')
+    expect(all.filter(({ data }) => data.startsWith('line')).map(({ data }) => data).join('')).toBe(expected)
+    expect(all.filter(({ data }) => data.startsWith('note'))).toHaveLength(200)
+  })
+
+  it('over the cap keeps the head and the tail of each stream, and nothing grows any more', async () => {
+    const half = 32 * 1024
+    const store = stored({ logMaxBytesPerStream: 2 * half })
+    const { fence } = await acquire(store, 'job')
+    const client = redis.connect()
+    let offset = 0
+    const lengths: number[] = []
+    for (let index = 0; index < 300; index++) {
+      const data = String(index).padStart(1000, '.')
+      await store.append('job', fence, record('job'), [out(offset, data), out(offset, data, { stream: 'stderr' })])
+      offset += data.length
+      lengths.push(await client.xlen(redis.keys.log('job')))
+    }
+    const all = await entries('job')
+    const kept = all.reduce((sum, { data }) => sum + data.length, 0)
+    expect(kept).toBeLessThanOrEqual(2 * 2 * half)
+    expect(kept).toBeGreaterThan(2 * (half + half / 2))
+    const stdout = all.filter((_, index) => index % 2 === 0)
+    expect(stdout[0]).toMatchObject({ offset: 0 })
+    expect(all.at(-1)?.data.endsWith('299')).toBe(true)
+    expect(Math.max(...lengths.slice(150))).toBe(lengths[150])
+  })
+
+  it('of a single piece larger than the cap keeps both ends', async () => {
+    const store = stored({ logMaxBytesPerStream: 8 * 1024 })
+    const { fence } = await acquire(store, 'job')
+    const data = `start${'x'.repeat(1_000_000)}end`
+    await store.append('job', fence, record('job'), [out(0, data)])
+    const all = await entries('job')
+    expect(all[0]?.data.startsWith('start')).toBe(true)
+    expect(all.at(-1)?.data.endsWith('end')).toBe(true)
+    expect(all.reduce((sum, piece) => sum + piece.data.length, 0)).toBeLessThanOrEqual(8 * 1024)
+    for (const piece of all) expect(data.slice(piece.offset, piece.offset + piece.data.length)).toBe(piece.data)
+  })
+})
