@@ -6,8 +6,8 @@ import { type JobResult, jobResultSchema } from '../job/result.js'
 /** What events name as their source unless configured otherwise. */
 export const defaultEventSource = '/switchyard'
 
-/** What is told when a job has ended: CloudEvents 1.0 in JSON. */
-export const completionEventSchema = z.strictObject({
+/** What is told when a job has ended: CloudEvents 1.0 in JSON. Extension attributes are allowed, as there, and left out. */
+export const completionEventSchema = z.object({
   specversion: z.literal('1.0'),
   /** The same for the same end of the same run, however often it is delivered: `<job id>.<generation>`. */
   id: z.string(),

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import type { Redis } from 'ioredis'
 import { z } from 'zod'
 import { InvalidInputError } from '../job/errors.js'
-import { createRedis, Keys, type RedisConfig } from '../store/index.js'
+import { createRedis, Keys, type RedisConfig, untilAborted } from '../store/index.js'
 import { runScript } from '../store/scripts.js'
 import { type CompletionEvent, parseCompletionEvent } from './completion-event.js'
 
@@ -63,6 +63,8 @@ class GroupReader implements Subscription {
   readonly #redeliverAfterMs: number
   readonly #onError: (error: unknown) => void
   readonly #stop = new AbortController()
+  /** Set while closing without Redis: acknowledgements are not waited for any more. */
+  readonly #abandon = new AbortController()
   readonly #inHand = new Set<string>()
   readonly #loop: Promise<void>
   #nextClaimAtMs = 0
@@ -90,12 +92,17 @@ class GroupReader implements Subscription {
       // Ends a blocked read at once; entries that it might still have taken stay pending and come to others.
       this.#blocking.disconnect()
       // Acknowledgements are worth waiting for only while Redis is there; without them the events come again.
-      const giveUp = () => this.#commands.disconnect()
+      const giveUp = () => this.#abandon.abort(new Error('Redis went away while the subscription was closing'))
       if (this.#commands.status === 'ready') this.#commands.on('close', giveUp)
       else giveUp()
     }
     await this.#loop
-    if (this.#commands.status === 'ready') await this.#prune()
+    try {
+      if (!this.#abandon.signal.aborted) await this.#prune()
+    } catch (error) {
+      // The group may be gone, or Redis; a name that stays is removed by another reader's start.
+      this.#onError(error)
+    }
     this.#commands.disconnect()
   }
 
@@ -135,8 +142,8 @@ class GroupReader implements Subscription {
 
   async #createGroup(): Promise<void> {
     try {
-      // On the blocking connection, which `close` ends at any moment: while Redis is away this waits for it.
-      await this.#blocking.xgroup('CREATE', this.#stream, this.group, this.options.from === 'now' ? '$' : '0', 'MKSTREAM')
+      const created = this.#blocking.xgroup('CREATE', this.#stream, this.group, this.options.from === 'now' ? '$' : '0', 'MKSTREAM')
+      await untilAborted(created, this.#stop.signal)
     } catch (error) {
       if (!(error instanceof Error && error.message.startsWith('BUSYGROUP'))) throw error
     }
@@ -144,20 +151,19 @@ class GroupReader implements Subscription {
 
   async #read(): Promise<Entry[]> {
     const wait = Math.min(blockMs, this.#redeliverAfterMs)
-    const reply = await this.#blocking.xreadgroup(
+    const reply = this.#blocking.xreadgroup(
       'GROUP', this.group, this.#reader, 'COUNT', this.#concurrency, 'BLOCK', wait, 'STREAMS', this.#stream, '>',
     )
-    return readReply.parse(reply)?.[0]?.[1] ?? []
+    return readReply.parse(await untilAborted(reply, this.#stop.signal))?.[0]?.[1] ?? []
   }
 
   /** Takes over what nobody has acknowledged for too long: of dead readers, and of failed handlers. */
   async #claim(): Promise<Entry[]> {
     if (Date.now() < this.#nextClaimAtMs) return []
-    const [cursor, entries] = claimReply.parse(
-      await this.#blocking.xautoclaim(
-        this.#stream, this.group, this.#reader, this.#redeliverAfterMs, this.#claimCursor, 'COUNT', this.#concurrency,
-      ),
+    const reply = this.#blocking.xautoclaim(
+      this.#stream, this.group, this.#reader, this.#redeliverAfterMs, this.#claimCursor, 'COUNT', this.#concurrency,
     )
+    const [cursor, entries] = claimReply.parse(await untilAborted(reply, this.#stop.signal))
     this.#claimCursor = cursor
     // One pass over all that is pending, then a pause: nothing becomes due faster than that.
     if (cursor === '0-0') this.#nextClaimAtMs = Date.now() + Math.min(this.#redeliverAfterMs / 2, 5_000)
@@ -172,7 +178,7 @@ class GroupReader implements Subscription {
         const json = fields[fields.indexOf('event') + 1] ?? ''
         await this.handler(parseCompletionEvent(JSON.parse(json)))
       }
-      await this.#commands.xack(this.#stream, this.group, id)
+      await untilAborted(this.#commands.xack(this.#stream, this.group, id), this.#abandon.signal)
     } catch (error) {
       this.#onError(error)
     } finally {
@@ -183,7 +189,8 @@ class GroupReader implements Subscription {
   async #keepInHand(): Promise<void> {
     if (this.#inHand.size === 0) return
     try {
-      await this.#commands.xclaim(this.#stream, this.group, this.#reader, 0, ...this.#inHand, 'JUSTID')
+      const claimed = this.#commands.xclaim(this.#stream, this.group, this.#reader, 0, ...this.#inHand, 'JUSTID')
+      await untilAborted(claimed, this.#abandon.signal)
     } catch (error) {
       this.#onError(error)
     }
@@ -191,7 +198,8 @@ class GroupReader implements Subscription {
 
   /** Removes this and other readers' names that hold nothing: each process would leave one for ever. */
   async #prune(): Promise<void> {
-    await runScript(this.#commands, 'events-prune', [this.#stream], [this.group, this.#stopping() ? this.#reader : '', 86_400_000])
+    const pruned = runScript(this.#commands, 'events-prune', [this.#stream], [this.group, this.#stopping() ? this.#reader : '', 86_400_000])
+    await untilAborted(pruned, this.#stopping() ? this.#abandon.signal : this.#stop.signal)
   }
 }
 

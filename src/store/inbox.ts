@@ -1,5 +1,6 @@
 import type { Redis } from 'ioredis'
 import { z } from 'zod'
+import { untilAborted } from './abort.js'
 import type { Keys } from './keys.js'
 import { queueScript, runScript } from './scripts.js'
 
@@ -35,9 +36,13 @@ export class Inbox {
     this.holder = holder
   }
 
-  /** Waits for the next message, at most `timeoutMs` (more than 0); null when none came. */
-  async next(timeoutMs: number): Promise<InboxMessage | null> {
-    const answer = await this.#blocking.blpop(this.#keys.inbox(this.holder), Math.max(timeoutMs, 10) / 1000)
+  /**
+   * Waits for the next message, at most `timeoutMs` (more than 0) while Redis is there; null when none came.
+   * @throws the signal's reason once it aborts. A message may be lost then, so abort only to close.
+   */
+  async next(timeoutMs: number, signal?: AbortSignal): Promise<InboxMessage | null> {
+    signal?.throwIfAborted()
+    const answer = await untilAborted(this.#blocking.blpop(this.#keys.inbox(this.holder), Math.max(timeoutMs, 10) / 1000), signal)
     return answer === null ? null : messageSchema.parse(JSON.parse(answer[1]))
   }
 

@@ -1,3 +1,4 @@
+export * from './abort.js'
 export * from './connection.js'
 export * from './inbox.js'
 export * from './keys.js'

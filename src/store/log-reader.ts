@@ -2,6 +2,7 @@ import { TextDecoder } from 'node:util'
 import type { Redis } from 'ioredis'
 import { z } from 'zod'
 import type { LogLine } from '../job/log.js'
+import { untilAborted } from './abort.js'
 import type { Keys } from './keys.js'
 
 export interface ReadLogOptions {
@@ -39,7 +40,7 @@ interface Piece {
 /**
  * Reads a job's output from its log stream, in order. `data` is exact; `text` joins characters that are split over
  * pieces of the same stream. Where the middle of a long output was dropped, a piece of the stream `system` says how
- * many bytes are missing, such as `[… 123456 bytes omitted …]`.
+ * many bytes are missing, such as `[… 123456 bytes omitted …]`; who resumes behind that may be told so again.
  */
 export async function* readLog(source: LogSource, jobId: string, options: ReadLogOptions = {}): AsyncGenerator<LogLine, void, undefined> {
   const { signal, follow = false } = options
@@ -47,8 +48,6 @@ export async function* readLog(source: LogSource, jobId: string, options: ReadLo
   let last = options.after ?? 0
   const text = new TextJoiner(last === 0)
   let blocking: Redis | undefined
-  const stop = () => blocking?.disconnect()
-  signal?.addEventListener('abort', stop)
   try {
     signal?.throwIfAborted()
     if (last > 0) {
@@ -56,7 +55,8 @@ export async function* readLog(source: LogSource, jobId: string, options: ReadLo
       for (const { line } of before.map(parsePiece).reverse()) if (line !== null) text.join(line)
     }
     for (;;) {
-      let pieces = (await (blocking ?? source.redis).xrangeBuffer(key, `(${last}-0`, '+', 'COUNT', piecesPerRead)).map(parsePiece)
+      const range = (blocking ?? source.redis).xrangeBuffer(key, `(${last}-0`, '+', 'COUNT', piecesPerRead)
+      let pieces = (await untilAborted(range, signal)).map(parsePiece)
       if (pieces.length === 0) {
         if (!follow) return
         if (await source.hasEnded(jobId)) {
@@ -67,7 +67,8 @@ export async function* readLog(source: LogSource, jobId: string, options: ReadLo
         }
         signal?.throwIfAborted()
         blocking ??= source.openBlocking()
-        const answer = await blocking.xreadBuffer('COUNT', piecesPerRead, 'BLOCK', blockMs, 'STREAMS', key, `${last}-0`)
+        const waiting = blocking.xreadBuffer('COUNT', piecesPerRead, 'BLOCK', blockMs, 'STREAMS', key, `${last}-0`)
+        const answer = await untilAborted(waiting, signal)
         pieces = (answer?.[0]?.[1] ?? []).map(parsePiece)
       }
       for (const { seq, line } of pieces) {
@@ -81,12 +82,7 @@ export async function* readLog(source: LogSource, jobId: string, options: ReadLo
         last = seq
       }
     }
-  } catch (error) {
-    // A connection closed by `stop` fails with an error of its own; the reason is what the caller gave.
-    if (signal?.aborted === true) signal.throwIfAborted()
-    throw error
   } finally {
-    signal?.removeEventListener('abort', stop)
     blocking?.disconnect()
   }
 }

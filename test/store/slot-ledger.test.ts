@@ -266,9 +266,9 @@ describe('under many concurrent consumers', () => {
         await slots.release(leaseId)
       }
     }
-    let done = false
+    const done = new AbortController()
     const watch = (async () => {
-      while (!done) {
+      while (!done.signal.aborted) {
         for (const load of await observer.loads()) {
           if (load.used > load.limit || load.cpu > (load.cpuLimit ?? Infinity) || load.memoryMiB > (load.memoryMiBLimit ?? Infinity)) {
             over = `the ledger had ${JSON.stringify(load)}`
@@ -277,7 +277,7 @@ describe('under many concurrent consumers', () => {
       }
     })()
     await Promise.all(Array.from({ length: 16 }, (_, index) => consumer(index)))
-    done = true
+    done.abort()
     await watch
     expect(over).toBe('')
     for (const load of await observer.loads()) expect(load).toMatchObject({ used: 0, waiting: 0, cpu: 0, memoryMiB: 0 })
