@@ -1,0 +1,115 @@
+import { execFile } from 'node:child_process'
+import { constants } from 'node:fs'
+import { access, lstat, readlink, realpath } from 'node:fs/promises'
+import { delimiter, dirname, join } from 'node:path'
+import { scripts } from './scripts.js'
+
+/** What bubblewrap mode runs, as absolute paths of this machine. */
+export interface Tools {
+  readonly bwrap: string
+  readonly nsenter: string
+  readonly taskset: string | undefined
+}
+
+/** Folders for PATH in a sandbox. */
+export const systemPath = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
+
+/** What of /etc programs need: name lookup, certificates, the linker's cache, the time zone. No keys, no accounts. */
+const etcFiles = [
+  'ld.so.cache', 'ld.so.conf', 'ld.so.conf.d', 'alternatives', 'nsswitch.conf', 'resolv.conf', 'hosts', 'services', 'protocols',
+  'localtime', 'timezone', 'os-release', 'debian_version', 'mime.types', 'terminfo', 'fonts', 'ca-certificates',
+  'ssl/certs', 'ssl/openssl.cnf', 'pki/tls/certs', 'pki/ca-trust', 'crypto-policies',
+]
+
+/** The accounts that a sandbox sees. */
+export const accountFiles = {
+  passwd: 'root:x:0:0:root:/:/bin/sh\nuser:x:1000:1000::/home/user:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n',
+  group: 'root:x:0:\nuser:x:1000:\nnogroup:x:65534:\n',
+}
+
+/**
+ * Looks for the tools and tries once whether this kernel lets this user make such namespaces.
+ * @returns the tools, or why not, as a sentence that says how to mend it.
+ */
+export async function probeBubblewrap(): Promise<Tools | string> {
+  if (process.platform !== 'linux') return 'there is no bubblewrap on this system'
+  const found = await Promise.all(['bwrap', 'nsenter', 'unshare', 'taskset'].map(findProgram))
+  const [bwrap, nsenter, unshare, taskset] = found
+  if (bwrap === undefined) return 'bwrap is not on PATH; install the package bubblewrap'
+  if (nsenter === undefined || unshare === undefined) return 'nsenter or unshare is not on PATH; install the package util-linux'
+  const args = [...namespaces('none'), ...(await systemMounts([])), '--', '/bin/sh', '-c', 'unshare --user --map-user=1000 --map-group=1000 -- /bin/sh -c "exit 42"']
+  const outcome = await new Promise<{ code: unknown; said: string }>((ended) => {
+    execFile(bwrap, args, { timeout: 20_000, env: { PATH: systemPath }, cwd: '/' }, (error, _stdout, stderr) => ended({ code: error?.code, said: stderr.trim() }))
+  })
+  if (outcome.code === 42) return { bwrap, nsenter, taskset }
+  return `bubblewrap does not work here (${outcome.said === '' ? `exit code ${String(outcome.code)}` : outcome.said}); allow unprivileged user namespaces, or run outside of a container`
+}
+
+async function findProgram(name: string): Promise<string | undefined> {
+  for (const folder of (process.env['PATH'] ?? systemPath).split(delimiter)) {
+    const file = join(folder, name)
+    if (folder.startsWith('/') && (await access(file, constants.X_OK).then(() => true, () => false))) return file
+  }
+  return undefined
+}
+
+function namespaces(network: 'open' | 'none'): string[] {
+  return [
+    '--unshare-user', '--uid', '0', '--gid', '0', '--unshare-pid', '--unshare-ipc', '--unshare-uts', '--unshare-cgroup-try',
+    ...(network === 'none' ? ['--unshare-net'] : []),
+    // Writing a map that holds the outer uid 0 takes CAP_SETFCAP; init.sh's `unshare` does so, and nothing else has it.
+    '--cap-drop', 'ALL', '--cap-add', 'CAP_SETFCAP',
+    '--hostname', 'sandbox', '--die-with-parent', '--new-session', '--as-pid-1',
+  ]
+}
+
+/** The system, read-only, as this machine has it: /usr, and /bin and /lib as the links or folders that they are. */
+async function systemMounts(readOnlyPaths: readonly string[]): Promise<string[]> {
+  const args = ['--ro-bind', '/usr', '/usr']
+  for (const path of ['/bin', '/sbin', '/lib', '/lib32', '/lib64', '/libx32']) {
+    const stat = await lstat(path).catch(() => undefined)
+    if (stat?.isSymbolicLink() === true) args.push('--symlink', await readlink(path), path)
+    else if (stat?.isDirectory() === true) args.push('--ro-bind', path, path)
+  }
+  for (const name of etcFiles) args.push('--ro-bind-try', `/etc/${name}`, `/etc/${name}`)
+  for (const path of readOnlyPaths) args.push('--ro-bind-try', path, path)
+  // /dev/shm is memory: bounded, and nothing else of /dev can be written.
+  return [...args, '--proc', '/proc', '--dev', '/dev', '--size', String(64 * 1024 * 1024), '--tmpfs', '/dev/shm', '--remount-ro', '/dev']
+}
+
+/** Where the running Node and its npm are, when not in the system's own folders: a folder, or the program alone. */
+export async function nodeFolder(): Promise<{ readonly mount: string; readonly bin: string } | undefined> {
+  const program = await realpath(process.execPath)
+  if (program.startsWith('/usr/')) return undefined
+  const prefix = dirname(dirname(program))
+  // Never a whole home folder: only what looks like an installation of Node.
+  const installed = prefix !== '/' && (await access(join(prefix, 'lib', 'node_modules')).then(() => true, () => false))
+  return { mount: installed ? prefix : program, bin: dirname(program) }
+}
+
+/**
+ * The command line that starts a sandbox from its folder.
+ * @param init the arguments of init.sh.
+ */
+export async function sandboxCommand(
+  tools: Tools,
+  folder: string,
+  options: { readonly network: 'open' | 'none'; readonly readOnlyPaths: readonly string[]; readonly init: readonly string[] },
+): Promise<string[]> {
+  const node = await nodeFolder()
+  return [
+    tools.bwrap,
+    ...namespaces(options.network),
+    ...(await systemMounts([...options.readOnlyPaths, ...(node === undefined ? [] : [node.mount])])),
+    '--ro-bind', join(folder, 'passwd'), '/etc/passwd',
+    '--ro-bind', join(folder, 'group'), '/etc/group',
+    '--bind', join(folder, 'home'), '/home/user',
+    '--bind', join(folder, 'tmp'), '/tmp',
+    '--dir', '/var', '--symlink', '../tmp', '/var/tmp',
+    // A file such as /etc/ld.so.preload would run in the steps of `enter` that still have privileges over the namespaces.
+    '--remount-ro', '/',
+    '--chdir', '/home/user',
+    '--info-fd', '3',
+    '--', '/bin/sh', '-c', scripts.init, 'init', ...options.init,
+  ]
+}

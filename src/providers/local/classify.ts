@@ -1,0 +1,26 @@
+import { errorMessage, InfrastructureError, type InfrastructureErrorKind } from '../../job/errors.js'
+
+/** Sorts what the operating system says into the one vocabulary. */
+const kinds: Readonly<Record<string, InfrastructureErrorKind>> = {
+  // No more processes or memory on this machine: elsewhere there is room.
+  EAGAIN: 'capacity',
+  ENOMEM: 'capacity',
+  ENOSPC: 'capacity',
+  EDQUOT: 'capacity',
+  EMFILE: 'transient',
+  ENFILE: 'transient',
+  EINTR: 'transient',
+  // The state folder, or a tool that was there when the provider was made.
+  EACCES: 'provider-down',
+  EPERM: 'provider-down',
+  EROFS: 'provider-down',
+  ENOTDIR: 'provider-down',
+  E2BIG: 'invalid',
+}
+
+export function classify(source: string, what: string, error: unknown): InfrastructureError {
+  if (error instanceof InfrastructureError) return error
+  const code = (error as NodeJS.ErrnoException | undefined)?.code
+  const kind = (typeof code === 'string' ? kinds[code] : undefined) ?? 'transient'
+  return new InfrastructureError({ kind, source, message: `${source}: ${what} failed: ${errorMessage(error)}`, cause: error })
+}

@@ -1,0 +1,87 @@
+# Holds one sandbox on the host, in a session of its own, so that it outlives the consumer that made it:
+# starts it, says "ready", ends it at its deadline or when its files are gone, and removes its files after its end.
+# $1: the sandbox's folder; $2: bubblewrap or plain; $3: its id; $4: the text of kill-marked.sh; then the bwrap command line.
+# With bubblewrap the sandbox also ends when this process does (--die-with-parent). See local-provider.ts for the folder.
+dir=$1 mode=$2 id=$3 kill_marked=$4
+shift 4
+
+# "pid start-time": a pid alone may be another process tomorrow.
+identity() {
+  if [ -r "/proc/$1/stat" ]; then
+    read -r stat <"/proc/$1/stat" || return 1
+    # shellcheck disable=SC2086 # the fields behind "pid (command) ", split on purpose
+    set -- "$1" ${stat##*) }
+    # A zombie is dead, whoever should reap it.
+    case $2 in [ZX]*) return 1 ;; esac
+    echo "$1 ${21}"
+  else
+    # shellcheck disable=SC2046,SC2116 # blanks are collapsed on purpose
+    echo "$1" $(LC_ALL=C ps -o lstart= -p "$1")
+  fi
+}
+
+# Writes a file in one go.
+record() {
+  printf '%s\n' "$2" >"$dir/$1.new" && mv "$dir/$1.new" "$dir/$1"
+}
+
+# Ends this process and everything in its session's group; the folder is moved first, so that nobody takes it for alive.
+finish() {
+  while read -r cgroup; do
+    # What led commands into the sandbox ends a moment after it.
+    for _ in 1 2 3 4 5; do
+      rmdir "$cgroup" && break
+      sleep 0.2
+    done
+  done 2>/dev/null <"$dir/cgroups"
+  if mv "$dir" "${dir%/*}/.dead-$id" 2>/dev/null; then
+    chmod -R u+rwx "${dir%/*}/.dead-$id" 2>/dev/null
+    rm -rf "${dir%/*}/.dead-$id"
+  fi
+  kill -KILL 0
+}
+
+# Returns when the time is up. Looks every few seconds whether the folder is still there and the holder ($$) lives.
+until_deadline() {
+  while read -r deadline 2>/dev/null <"$dir/deadline"; do
+    left=$((deadline - $(date +%s)))
+    [ "$left" -gt 0 ] || return 0
+    [ "$left" -le 5 ] || left=5
+    sleep "$left"
+    kill -0 "$$" 2>/dev/null || exit 0
+  done
+}
+
+record holder "$(identity $$)" || exit 1
+case $mode in
+bubblewrap)
+  mkfifo "$dir/started" || exit 1
+  (
+    # "0" is the process that writes it.
+    while read -r cgroup; do echo 0 >"$cgroup/cgroup.procs" || exit 1; done <"$dir/cgroups"
+    exec "$@" >/dev/null 3>"$dir/info" 4>"$dir/started"
+  ) &
+  bwrap=$!
+  read -r _ <"$dir/started" || finish
+  init=$(sed -n 's/.*"child-pid": *\([0-9][0-9]*\).*/\1/p' "$dir/info")
+  record init "$(identity "$init")" || finish
+  (
+    exec >/dev/null 2>&1
+    until_deadline
+    kill -KILL "$bwrap"
+  ) &
+  echo ready
+  exec >/dev/null 2>&1
+  wait "$bwrap"
+  # The sandbox dies with bwrap, from which the kernel takes the whole PID namespace along; see that it is so.
+  while [ "$(identity "$init" 2>/dev/null)" = "$(cat "$dir/init" 2>/dev/null || echo moved)" ]; do sleep 0.05; done
+  ;;
+plain)
+  record init "$(identity $$)" || exit 1
+  echo ready
+  exec >/dev/null 2>&1
+  until_deadline
+  /bin/sh -c "$kill_marked" kill-marked "$id"
+  ;;
+esac
+finish

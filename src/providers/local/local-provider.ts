@@ -1,0 +1,261 @@
+import { constants } from 'node:fs'
+import { access } from 'node:fs/promises'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { InfrastructureError, type InfrastructureErrorKind } from '../../job/errors.js'
+import { parseInput } from '../../job/explain.js'
+import { bounded } from '../deadline.js'
+import type { CallOptions, Capabilities, ExecResult, Provider, SandboxInfo, SandboxRequest, ShellCommand } from '../provider.js'
+import { probeBubblewrap, type Tools } from './bubblewrap.js'
+import { classify } from './classify.js'
+import { commandProblem, maxScriptBytes, maxStdoutBytes, runCommand } from './command.js'
+import { defaultStateDir, type LocalProviderConfig, type LocalProviderOptions, localProviderConfigSchema } from './config.js'
+import { enter } from './enter.js'
+import { newSandbox, startHolder } from './holder.js'
+import { removeCgroups } from './limits.js'
+import { isAlive, killProcess, runKillMarked } from './process-identity.js'
+import { LocalState, type SandboxRecord, sandboxPhase } from './state.js'
+
+/**
+ * This machine as a provider.
+ *
+ * With bubblewrap every sandbox has user, PID, mount, IPC, UTS and (network "none") network namespaces of its own: it
+ * sees the system read-only, its own home and /tmp, its own processes, and nothing else of this machine. Without, it is
+ * a set of ordinary processes of this user that bear its id in their environment, with a home of its own and no
+ * isolation. Either way a small shell process holds it (holder.sh), so that it outlives the consumer, and any process of
+ * this user that has the same `stateDir` and `name` can go on with it.
+ *
+ * What is enforced:
+ * - lifetime: by the holder, to about five seconds.
+ * - processes: `maxProcesses`, with bubblewrap only: by a cgroup where this user may make one (root); else by
+ *   RLIMIT_NPROC, which counts inside the sandbox's own user namespace and does not bind root.
+ * - memory, with bubblewrap only: by a cgroup where this user may make one; else the sandbox's first process looks
+ *   twice a second at the resident memory of all and kills the biggest (exit code 137 either way).
+ * - cpu, on Linux only: by a cgroup as above; else commands are bound to as many CPUs, rounded up to whole ones.
+ * - disk: `maxFileMiB` for every single file; no quota for the sum.
+ * - network: "none" with bubblewrap. "open" is this machine's own network with its loopback: that is how a sandbox
+ *   reaches the local Code Storage, and it also reaches whatever else listens there without asking for a password.
+ */
+export class LocalProvider implements Provider {
+  readonly name: string
+  readonly kind = 'local'
+  readonly capabilities: Capabilities
+  readonly #config: LocalProviderConfig
+  readonly #state: LocalState
+  #probe: Promise<Tools | string> | undefined
+  #lastSweepMs = 0
+
+  /** @throws InvalidInputError that names the option. */
+  constructor(options: LocalProviderOptions = {}) {
+    this.#config = parseInput(localProviderConfigSchema, options, 'local provider')
+    this.name = this.#config.name
+    this.#state = new LocalState(join(this.#config.stateDir ?? defaultStateDir(), this.name))
+    const namespaces = this.#config.isolation !== 'none' && process.platform === 'linux'
+    this.capabilities = {
+      uniqueNames: true,
+      extend: true,
+      network: { gitOnly: false, none: namespaces, allowList: false },
+      resources: { cpu: namespaces, memory: namespaces, disk: false },
+      maxLifetimeMs: this.#config.maxLifetimeMs,
+      maxCommandBytes: maxScriptBytes,
+    }
+  }
+
+  create(request: SandboxRequest, options: CallOptions): Promise<SandboxInfo> {
+    return this.#call('create', options, async (signal) => {
+      const tools = await this.#tools()
+      const network = this.#checkRequest(request, tools)
+      await this.#state.prepare()
+      await this.#sweep(signal)
+      for (;;) {
+        const meta = await newSandbox(this.#state, this.#config, request, network, tools)
+        const id = await this.#state.claimName(request.name, meta.id)
+        if (id === meta.id) {
+          await startHolder(this.#state, this.#config, meta, tools, signal).catch(async (error: unknown) => {
+            // Also when the caller gave up: half a sandbox is of no use to anybody.
+            await this.#end(id, AbortSignal.timeout(endingMs))
+            throw error
+          })
+          const started = await this.#state.read(id)
+          if (started !== undefined) return info(started)
+          throw this.#error('transient', `sandbox ${id} was killed while it started`)
+        }
+        await this.#end(meta.id, signal)
+        const existing = await this.#awaitLive(id, signal)
+        if (existing !== undefined) return info(existing)
+        await this.#end(id, signal)
+        await this.#state.releaseName(request.name, id)
+      }
+    })
+  }
+
+  get(sandboxId: string, options: CallOptions): Promise<SandboxInfo | undefined> {
+    return this.#call('get', options, async () => {
+      const record = await this.#state.read(sandboxId)
+      return record === undefined || (await sandboxPhase(record, Date.now())) === 'dead' ? undefined : info(record)
+    })
+  }
+
+  exec(sandboxId: string, command: ShellCommand, options: CallOptions): Promise<ExecResult> {
+    return this.#call('exec', options, async (signal) => {
+      const problem = commandProblem(command)
+      if (problem !== undefined) throw this.#error('invalid', problem)
+      const record = await this.#awaitLive(sandboxId, signal)
+      const entered = record === undefined ? undefined : await enter(record, this.#state.folder(sandboxId), await this.#tools(), command)
+      if (record?.init === undefined || entered === undefined) throw this.#lost(sandboxId)
+      const outcome = await runCommand(entered.invocation, signal).finally(entered.close)
+      if (outcome.tooMuch) throw this.#error('invalid', `the command printed more than ${maxStdoutBytes} bytes; print less, or to a file`)
+      if (outcome.started && outcome.exitCode < 128) return { exitCode: outcome.exitCode, stdout: outcome.stdout }
+      // It was killed or never began: by itself, or because its sandbox ended under it.
+      if (!(await isAlive(record.init))) throw this.#lost(sandboxId)
+      if (!outcome.started) throw this.#error('transient', `sandbox ${sandboxId} could not be entered: ${outcome.said}`)
+      return { exitCode: outcome.exitCode, stdout: outcome.stdout }
+    })
+  }
+
+  kill(sandboxId: string, options: CallOptions): Promise<void> {
+    return this.#call('kill', options, (signal) => this.#end(sandboxId, signal))
+  }
+
+  async *list(tags: Readonly<Record<string, string>>, options: CallOptions): AsyncIterable<SandboxInfo> {
+    const found = await this.#call('list', options, async () => {
+      const live: SandboxInfo[] = []
+      for await (const record of this.#state.records()) {
+        const matches = Object.entries(tags).every(([name, value]) => record.meta.tags[name] === value)
+        if (matches && (await sandboxPhase(record, Date.now())) !== 'dead') live.push(info(record))
+      }
+      return live
+    })
+    yield* found
+  }
+
+  extend(sandboxId: string, lifetimeMs: number, options: CallOptions): Promise<void> {
+    return this.#call('extend', options, async (signal) => {
+      const record = await this.#awaitLive(sandboxId, signal)
+      if (record === undefined) throw this.#lost(sandboxId)
+      const latestMs = record.meta.createdAtMs + (this.#config.maxLifetimeMs ?? Infinity)
+      await this.#state.setDeadline(sandboxId, Math.min(Date.now() + lifetimeMs, latestMs))
+    })
+  }
+
+  check(options: CallOptions): Promise<readonly string[]> {
+    return this.#call('check', options, async () => {
+      const warnings: string[] = []
+      const root = process.getuid?.() === 0
+      await this.#state.prepare()
+      await access(this.#state.root, constants.W_OK)
+      if ((await this.#tools()) === undefined) {
+        const probed = await this.#probe
+        const reason = typeof probed === 'string' ? probed : 'isolation is "none"'
+        warnings.push(`sandboxes share this machine's view, files and user, and have no memory limit: ${reason}`)
+      } else if (root) {
+        warnings.push("sandboxes' processes are root's outside of their namespaces; run the consumer as an ordinary user")
+      }
+      return warnings
+    })
+  }
+
+  async close(): Promise<void> {
+    // Nothing is open between calls.
+  }
+
+  /** @returns undefined for plain processes. */
+  async #tools(): Promise<Tools | undefined> {
+    if (this.#config.isolation === 'none') return undefined
+    this.#probe ??= probeBubblewrap()
+    const probed = await this.#probe
+    if (typeof probed !== 'string') return probed
+    if (this.#config.isolation === 'bubblewrap') throw this.#error('invalid', `isolation "bubblewrap" is not possible: ${probed}`)
+    return undefined
+  }
+
+  #checkRequest(request: SandboxRequest, tools: Tools | undefined): 'open' | 'none' {
+    const refuse = (problem: string) => this.#error('invalid', problem)
+    const { cpu, memoryMiB, diskMiB } = request.resources
+    if (!/^[a-z0-9][a-z0-9-]{0,62}$/.test(request.name)) throw refuse('name: must be at most 63 lower-case letters, digits and "-"')
+    if (request.image !== undefined) throw refuse('image: sandboxes on this machine have its own system; leave image out or use another provider')
+    if (request.network !== 'open' && request.network !== 'none') {
+      throw refuse('network: only "open" and "none" can be had on this machine; use another provider for "git-only" or a list of hosts')
+    }
+    if (request.network === 'none' && tools === undefined) throw refuse('network: "none" needs bubblewrap; install it, or use "open"')
+    if (diskMiB !== undefined) throw refuse('resources.diskMiB: there are no disk quotas on this machine; leave it out or use another provider')
+    if (memoryMiB !== undefined && tools === undefined) throw refuse('resources.memoryMiB: needs bubblewrap; install it, or leave it out')
+    for (const [field, asked, most] of [
+      ['cpu', cpu, this.#config.cpu],
+      ['memoryMiB', memoryMiB, this.#config.memoryMiB],
+      ['lifetimeMs', request.lifetimeMs, this.#config.maxLifetimeMs],
+    ] as const) {
+      if (asked !== undefined && most !== undefined && asked > most) throw refuse(`${field}: ${asked} is over this provider's maximum of ${most}`)
+    }
+    return this.#config.network === 'none' ? 'none' : request.network
+  }
+
+  /** Waits while a sandbox is starting. @returns undefined when it is not there or dead. */
+  async #awaitLive(id: string, signal: AbortSignal): Promise<SandboxRecord | undefined> {
+    for (;;) {
+      signal.throwIfAborted()
+      const record = await this.#state.read(id)
+      if (record === undefined) return undefined
+      const phase = await sandboxPhase(record, Date.now())
+      if (phase !== 'starting') return phase === 'live' ? record : undefined
+      await sleep(10)
+    }
+  }
+
+  /** Ends a sandbox in whatever phase: any number of processes may do so at the same time, or go on where one died. */
+  async #end(id: string, signal: AbortSignal): Promise<void> {
+    const doomed = await this.#state.doom(id)
+    if (doomed === undefined) return
+    for (let pauseMs = 2; ; pauseMs = Math.min(50, pauseMs * 2)) {
+      signal.throwIfAborted()
+      // Read each time: the holder may have written until its folder was moved.
+      const record = await this.#state.readDoomed(id)
+      if (record === undefined) break
+      const { holder, init, meta } = record
+      // The group: the holder with bwrap, whose death takes the first process along, and with it the namespace.
+      if (holder !== undefined) await killProcess(holder, 'group')
+      if (init !== undefined) await killProcess(init, 'process')
+      if (meta.isolation === 'none') await runKillMarked(id)
+      const alive = await Promise.all([holder, init].map(async (each) => each !== undefined && (await isAlive(each))))
+      if (!alive.includes(true)) break
+      await sleep(pauseMs)
+    }
+    await removeCgroups(doomed.meta.cgroups)
+    await this.#state.removeDoomed(id)
+    await this.#state.releaseName(doomed.meta.name, id)
+  }
+
+  /** Now and then removes what is left of sandboxes that ended without `kill`. */
+  async #sweep(signal: AbortSignal): Promise<void> {
+    if (Date.now() < this.#lastSweepMs + 30_000) return
+    this.#lastSweepMs = Date.now()
+    for (const id of await this.#state.doomed()) await this.#end(id, signal)
+    for await (const record of this.#state.records()) {
+      if ((await sandboxPhase(record, Date.now())) === 'dead') await this.#end(record.meta.id, signal)
+    }
+  }
+
+  async #call<Result>(what: string, options: CallOptions, call: (signal: AbortSignal) => Promise<Result>): Promise<Result> {
+    try {
+      return await bounded(this.name, what, options, call)
+    } catch (error) {
+      if (options.signal?.aborted === true && error === options.signal.reason) throw error
+      throw classify(this.name, what, error)
+    }
+  }
+
+  #error(kind: InfrastructureErrorKind, message: string): InfrastructureError {
+    return new InfrastructureError({ kind, source: this.name, message: `${this.name}: ${message}` })
+  }
+
+  #lost(id: string): InfrastructureError {
+    return this.#error('sandbox-lost', `sandbox ${id} is not there any more: it was killed, or its lifetime is over`)
+  }
+}
+
+/** How long the end of a sandbox that did not start may take, past its caller's own deadline. */
+const endingMs = 30_000
+
+function info({ meta, expiresAtMs }: SandboxRecord): SandboxInfo {
+  return { id: meta.id, name: meta.name, tags: meta.tags, createdAtMs: meta.createdAtMs, expiresAtMs }
+}

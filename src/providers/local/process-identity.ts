@@ -1,0 +1,74 @@
+import { execFile } from 'node:child_process'
+import { readFile } from 'node:fs/promises'
+import { promisify } from 'node:util'
+import { scripts } from './scripts.js'
+
+/**
+ * "pid start-time", as holder.sh writes it. Start times are counted from the boot, so a file that survived a reboot
+ * may in theory name a process of today; the chance is one tick in the same pid.
+ */
+export interface ProcessIdentity {
+  readonly pid: number
+  readonly startTime: string
+}
+
+/** @returns undefined when the text is not what holder.sh writes. */
+export function parseIdentity(text: string): ProcessIdentity | undefined {
+  const match = /^(\d+) (\S.*)\n?$/.exec(text)
+  return match?.[1] === undefined || match[2] === undefined ? undefined : { pid: Number(match[1]), startTime: match[2] }
+}
+
+/** The identity of a live process; undefined when there is none, or only its zombie. */
+export async function identify(pid: number): Promise<ProcessIdentity | undefined> {
+  if (process.platform !== 'linux') return identifyByPs(pid)
+  const stat = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => '')
+  // The command's name is in parentheses and may hold anything; the fields after it are the third and on.
+  const fields = stat.slice(stat.lastIndexOf(') ') + 2).split(' ')
+  const startTime = fields[19]
+  return startTime === undefined || /^[ZX]/.test(fields[0] ?? '') ? undefined : { pid, startTime }
+}
+
+async function identifyByPs(pid: number): Promise<ProcessIdentity | undefined> {
+  const listed = await promisify(execFile)('ps', ['-o', 'stat=,lstart=', '-p', String(pid)], { env: { ...process.env, LC_ALL: 'C' } }).catch(() => ({ stdout: '' }))
+  const [state, ...started] = listed.stdout.trim().split(/\s+/)
+  return state === undefined || state === '' || state.startsWith('Z') ? undefined : { pid, startTime: started.join(' ') }
+}
+
+export async function isAlive(identity: ProcessIdentity): Promise<boolean> {
+  return (await identify(identity.pid))?.startTime === identity.startTime
+}
+
+/** Kills a process, or with `group` its whole group, unless the pid is another process by now. */
+export async function killProcess(identity: ProcessIdentity, what: 'process' | 'group'): Promise<void> {
+  if (!(await isAlive(identity))) return
+  try {
+    process.kill(what === 'group' ? -identity.pid : identity.pid, 'SIGKILL')
+  } catch (error) {
+    // It ended between the look and the signal.
+    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error
+  }
+}
+
+/** Kills a process with all its descendants, those with a session of their own too, as far as their parents still live. */
+export async function killTree(pid: number): Promise<void> {
+  const tree = [pid]
+  for (const parent of tree) {
+    const children = await readFile(`/proc/${parent}/task/${parent}/children`, 'utf8').catch(() => '')
+    tree.push(...children.split(' ').filter((text) => text !== '').map(Number))
+  }
+  // The group first: where there is no /proc, it is all that there is.
+  for (const target of [-pid, ...tree]) {
+    try {
+      process.kill(target, 'SIGKILL')
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error
+    }
+  }
+}
+
+/** Kills every process that bears the id of a sandbox without namespaces. @throws when some are left. */
+export async function runKillMarked(id: string): Promise<void> {
+  await promisify(execFile)('/bin/sh', ['-c', scripts.killMarked, 'kill-marked', id]).catch((error: unknown) => {
+    throw new Error(`processes of sandbox ${id} are left`, { cause: error })
+  })
+}

@@ -1,0 +1,11 @@
+import { readFileSync } from 'node:fs'
+
+// Read once: a sandbox's holder runs on when the package is replaced under it.
+const read = (name: string) => readFileSync(new URL(name, import.meta.url), 'utf8')
+
+export const scripts = {
+  holder: read('./holder.sh'),
+  init: read('./init.sh'),
+  enter: read('./enter.sh'),
+  killMarked: read('./kill-marked.sh'),
+}

@@ -1,0 +1,199 @@
+import { execFile } from 'node:child_process'
+import { mkdir, readdir, readFile, readlink, rename, rm, stat, symlink, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { promisify } from 'node:util'
+import { z } from 'zod'
+import { isAlive, parseIdentity, type ProcessIdentity } from './process-identity.js'
+
+/**
+ * A provider's sandboxes on disk, shared by every process that uses the provider. Nothing here is locked: each change
+ * is one rename, one exclusive symlink or one exclusive mkdir.
+ *
+ *   names/<name>              symlink whose target is the id: who makes it, has the name
+ *   sandboxes/<id>/meta.json  written before the folder gets this name, never changed
+ *   sandboxes/<id>/deadline   seconds since 1970; replaced by `extend`, read by holder.sh
+ *   sandboxes/<id>/holder     identity of the process that holds the sandbox, written by itself
+ *   sandboxes/<id>/init       identity of the sandbox's first process, written by the holder once it is up
+ *   sandboxes/<id>/home, tmp  all that a sandbox with namespaces can write; nothing in there is ever read from outside
+ *   sandboxes/.dead-<id>      a sandbox that is being killed, or was when the killer died
+ *
+ * A sandbox is `starting` (no init yet; its creator lives or it is young) → `live` (its init lives) → `dead`.
+ */
+export class LocalState {
+  readonly #sandboxes: string
+  readonly #names: string
+
+  constructor(readonly root: string) {
+    this.#sandboxes = join(root, 'sandboxes')
+    this.#names = join(root, 'names')
+  }
+
+  /** Makes the folders. Nobody else on this machine may look into them. */
+  async prepare(): Promise<void> {
+    for (const folder of [this.root, this.#sandboxes, this.#names]) await mkdir(folder, { recursive: true, mode: 0o700 })
+  }
+
+  folder(id: string): string {
+    return join(this.#sandboxes, id)
+  }
+
+  /** Writes a new sandbox's folder. */
+  async add(meta: SandboxMeta, files: Readonly<Record<string, string>>): Promise<void> {
+    const folder = join(this.#sandboxes, `.new-${meta.id}`)
+    for (const made of [folder, join(folder, 'home'), join(folder, 'tmp')]) await mkdir(made, { mode: 0o700 })
+    for (const [name, text] of Object.entries({ ...files, 'meta.json': JSON.stringify(meta) })) {
+      await writeFile(join(folder, name), text, { mode: 0o600 })
+    }
+    await rename(folder, this.folder(meta.id))
+  }
+
+  /** @returns the id that has the name: `id` when nobody had it, else the one that does. */
+  async claimName(name: string, id: string): Promise<string> {
+    try {
+      await symlink(id, join(this.#names, name))
+      return id
+    } catch (error) {
+      if (errorCode(error) !== 'EEXIST') throw error
+      return (await readlink(join(this.#names, name)).catch(ignoreMissing)) ?? this.claimName(name, id)
+    }
+  }
+
+  /** Gives a name free that `id` has, after that sandbox's end. */
+  async releaseName(name: string, id: string): Promise<void> {
+    const link = join(this.#names, name)
+    if ((await readlink(link).catch(ignoreMissing)) === id) await rm(link, { force: true })
+  }
+
+  async read(id: string): Promise<SandboxRecord | undefined> {
+    return isSandboxId(id) ? this.#readFolder(this.folder(id)) : undefined
+  }
+
+  async #readFolder(folder: string): Promise<SandboxRecord | undefined> {
+    const text = await readFile(join(folder, 'meta.json'), 'utf8').catch(ignoreMissing)
+    if (text === undefined) return undefined
+    const meta = metaSchema.parse(JSON.parse(text))
+    const [deadline, holder, init] = await Promise.all(
+      ['deadline', 'holder', 'init'].map((name) => readFile(join(folder, name), 'utf8').catch(ignoreMissing)),
+    )
+    return {
+      meta,
+      expiresAtMs: Number(deadline ?? 0) * 1000,
+      holder: parseIdentity(holder ?? ''),
+      init: parseIdentity(init ?? ''),
+    }
+  }
+
+  /** Every sandbox whose folder is there, in the order of its name; dead ones too. */
+  async *records(): AsyncIterable<SandboxRecord> {
+    for (const id of (await readdir(this.#sandboxes).catch(ignoreMissing)) ?? []) {
+      const record = await this.read(id)
+      if (record !== undefined) yield record
+    }
+  }
+
+  /** Ids of sandboxes that somebody began to kill. */
+  async doomed(): Promise<string[]> {
+    const names = (await readdir(this.#sandboxes).catch(ignoreMissing)) ?? []
+    // A folder that never got its name: its creator died while it wrote it, a minute ago at least.
+    for (const name of names.filter((each) => each.startsWith('.new-'))) {
+      const made = await stat(join(this.#sandboxes, name)).catch(ignoreMissing)
+      if (made !== undefined && made.mtimeMs < Date.now() - 60_000) {
+        await rename(join(this.#sandboxes, name), this.#dead(name.slice('.new-'.length))).catch(ignoreMissing)
+      }
+    }
+    return names.filter((name) => name.startsWith('.dead-')).map((name) => name.slice('.dead-'.length))
+  }
+
+  /** Makes the deadline later; an earlier one than there is changes nothing. */
+  async setDeadline(id: string, atMs: number): Promise<void> {
+    const file = join(this.folder(id), 'deadline')
+    const now = Number(await readFile(file, 'utf8').catch(ignoreMissing))
+    const seconds = Math.ceil(atMs / 1000)
+    if (now >= seconds) return
+    const next = `${file}.${process.pid}.${Math.random().toString(36).slice(2)}`
+    await writeFile(next, `${seconds}\n`, { mode: 0o600 })
+    await rename(next, file)
+  }
+
+  /**
+   * Takes a sandbox away from everybody: its holder can't start it any more, and ends it when it sees that its folder is gone.
+   * @returns what is known of it, also when another process did so before; undefined when nothing is left of it.
+   */
+  async doom(id: string): Promise<SandboxRecord | undefined> {
+    if (!isSandboxId(id)) return undefined
+    await rename(this.folder(id), this.#dead(id)).catch(ignoreMissing)
+    return this.#readFolder(this.#dead(id))
+  }
+
+  /** Reads again what the holder may have written until its folder was moved. */
+  readDoomed(id: string): Promise<SandboxRecord | undefined> {
+    return this.#readFolder(this.#dead(id))
+  }
+
+  /**
+   * Removes a doomed sandbox's files. By `rm`, which neither follows a link nor minds how deep a folder is; folders that
+   * the sandbox made unreadable are made readable first. Its processes must be gone.
+   */
+  async removeDoomed(id: string): Promise<void> {
+    const run = promisify(execFile)
+    const folder = this.#dead(id)
+    await run('rm', ['-rf', '--', folder]).catch(async () => {
+      await run('chmod', ['-R', 'u+rwx', '--', folder]).catch(() => undefined)
+      await run('rm', ['-rf', '--', folder])
+    })
+  }
+
+  #dead(id: string): string {
+    return join(this.#sandboxes, `.dead-${id}`)
+  }
+}
+
+const identitySchema = z.object({ pid: z.int(), startTime: z.string() })
+
+const metaSchema = z.object({
+  id: z.string(),
+  name: z.string(),
+  tags: z.record(z.string(), z.string()),
+  createdAtMs: z.number(),
+  isolation: z.enum(['bubblewrap', 'none']),
+  network: z.enum(['open', 'none']),
+  /** The CPUs that it may use, as taskset takes them; null for all. */
+  cpus: z.string().nullable(),
+  /** Folders of its cgroups. */
+  cgroups: z.array(z.string()),
+  watchedMemoryKiB: z.int(),
+  maxProcesses: z.int(),
+  maxFileMiB: z.int().nullable(),
+  creator: identitySchema,
+})
+export type SandboxMeta = z.output<typeof metaSchema>
+
+export interface SandboxRecord {
+  readonly meta: SandboxMeta
+  readonly expiresAtMs: number
+  readonly holder: ProcessIdentity | undefined
+  readonly init: ProcessIdentity | undefined
+}
+
+/** How long after its creation a sandbox may be without a holder: while its creator lives, and after its death. */
+const startingMs = { alive: 60_000, dead: 10_000 }
+
+export async function sandboxPhase(record: SandboxRecord, nowMs: number): Promise<'starting' | 'live' | 'dead'> {
+  if (record.init !== undefined) return (await isAlive(record.init)) ? 'live' : 'dead'
+  if (record.holder !== undefined) return (await isAlive(record.holder)) ? 'starting' : 'dead'
+  const withinMs = startingMs[(await isAlive(record.meta.creator)) ? 'alive' : 'dead']
+  return nowMs < record.meta.createdAtMs + withinMs ? 'starting' : 'dead'
+}
+
+/** An id comes back from callers and becomes part of a path. */
+export function isSandboxId(text: string): boolean {
+  return /^[a-z0-9][a-z0-9-]{0,62}\.[0-9a-f]{12}$/.test(text)
+}
+
+function errorCode(error: unknown): unknown {
+  return (error as NodeJS.ErrnoException).code
+}
+
+function ignoreMissing(error: unknown): undefined {
+  if (errorCode(error) !== 'ENOENT') throw error
+}
