@@ -1,6 +1,5 @@
 export { CodeStorageHost, type CodeStorageHostOptions } from './code-storage.js'
-export { CodeStorageClient, type CodeStorageClientOptions } from './code-storage-client.js'
 export { codeStorageConfigSchema, gitHostFromConfig, httpsGitConfigSchema, type CodeStorageConfig, type HttpsGitConfig } from './config.js'
 export type * from './host.js'
 export { HttpsGitHost, type HttpsGitHostOptions, type HttpsToken, type TokenCallback } from './https-host.js'
-export { TokenMinter, tokenAlgorithms, type MintRequest, type RefPolicy, type TokenAlgorithm, type TokenMinterOptions } from './mint.js'
+export { TokenMinter, type MintRequest, type RefPolicy, type TokenAlgorithm, type TokenMinterOptions } from './mint.js'

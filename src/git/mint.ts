@@ -17,7 +17,7 @@ export type RefPolicy = readonly [pattern: string, operations: readonly ('no-pus
 /** How long a token is good for when nobody says otherwise, in seconds. */
 export const defaultTokenTtlSeconds = 120
 /** The longest life of a token, in seconds: a day. Nothing that Switchyard does takes longer. */
-export const maxTokenTtlSeconds = 86_400
+const maxTokenTtlSeconds = 86_400
 
 export interface MintRequest {
   readonly repository: string

@@ -8,7 +8,7 @@ export const policyClaimsSchema = z.object({
 export type PolicyClaims = z.output<typeof policyClaimsSchema>
 
 /** A pattern as it is matched: short names are branches; `*` and `HEAD` stay as they are. */
-export function normalizePattern(pattern: string): string {
+function normalizePattern(pattern: string): string {
   return pattern === '*' || pattern === 'HEAD' || pattern.startsWith('refs/') ? pattern : `refs/heads/${pattern}`
 }
 
@@ -21,7 +21,7 @@ function matches(pattern: string, ref: string): boolean {
 }
 
 /** What is forbidden on a full ref: the operations of the first rule that matches, and those for the whole repository. */
-export function forbiddenOperations(claims: PolicyClaims, ref: string): ReadonlySet<string> {
+function forbiddenOperations(claims: PolicyClaims, ref: string): ReadonlySet<string> {
   const first = claims.refs?.find(([pattern]) => matches(pattern, ref))
   return new Set([...(first?.[1] ?? []), ...(claims.ops ?? [])])
 }

@@ -50,7 +50,7 @@ export interface GitBackend {
   close(): void
 }
 
-export interface BackendJob {
+interface BackendJob {
   readonly route: GitRoute
   readonly repository: Repository
   readonly policy: PolicyClaims
