@@ -1,6 +1,6 @@
 import { SwitchyardError, UnknownJobError } from '../job/errors.js'
 import type { JobResult } from '../job/result.js'
-import type { Signals } from '../store/index.js'
+import { type Signals, untilAborted } from '../store/index.js'
 
 /** Thrown by `result()` when the job has not ended within `timeoutMs`. The job goes on; ask again, or cancel it. */
 export class ResultTimeoutError extends SwitchyardError {
@@ -45,7 +45,7 @@ export class ResultWaiter {
   async wait(jobId: string, options: { timeoutMs?: number | undefined; signal?: AbortSignal | undefined } = {}): Promise<JobResult> {
     const { timeoutMs, signal } = options
     signal?.throwIfAborted()
-    const [state] = await this.lookUp([jobId])
+    const [state] = await untilAborted(this.lookUp([jobId]), signal)
     if (state === 'unknown') throw new UnknownJobError(jobId)
     if (state !== undefined && state !== 'running') return state
 

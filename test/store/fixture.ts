@@ -1,6 +1,7 @@
 import { spawn } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
 import { mkdtemp, rm } from 'node:fs/promises'
+import { connect, createServer, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
@@ -134,6 +135,41 @@ export async function startClusterNode(): Promise<{ url: string; close: () => Pr
       },
     }
   }
+}
+
+/** Stands between a client and a Redis on 127.0.0.1, and can lose an answer: the command was run, the connection is cut. */
+export async function startProxy(targetPort: number): Promise<{ port: number; loseNextAnswer: () => Promise<void> }> {
+  const sockets = new Set<Socket>()
+  let lose: (() => void) | undefined
+  const server = createServer((client) => {
+    const target = connect(targetPort, '127.0.0.1')
+    for (const socket of [client, target]) {
+      sockets.add(socket)
+      socket.on('error', () => undefined)
+      socket.on('close', () => {
+        sockets.delete(socket)
+        client.destroy()
+        target.destroy()
+      })
+    }
+    client.pipe(target)
+    target.on('data', (data) => {
+      if (lose === undefined) client.write(data)
+      else {
+        client.destroy()
+        lose()
+        lose = undefined
+      }
+    })
+  })
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  after(() => {
+    server.close()
+    for (const socket of sockets) socket.destroy()
+  })
+  const address = server.address()
+  if (address === null || typeof address === 'string') throw new Error('no port')
+  return { port: address.port, loseNextAnswer: () => new Promise<void>((resolve) => (lose = resolve)) }
 }
 
 /** Numbers that are the same for the same seed (mulberry32), so that a failing run can be repeated. */

@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest'
 import { FenceLostError } from '../../src/job/errors.js'
 import type { LogChunk } from '../../src/job/log.js'
-import { RunStore } from '../../src/store/index.js'
-import { record, result, useRedis } from './fixture.js'
+import { createRedis, RunStore } from '../../src/store/index.js'
+import { after, record, result, startProxy, useRedis } from './fixture.js'
 
 const redis = useRedis()
 const stored = (options = {}) => new RunStore(redis.connect(), redis.keys, options)
@@ -186,27 +186,42 @@ describe('output', () => {
     expect((await entries('job')).map(({ data }) => data).join('')).toBe('abcdefgabc')
   })
 
-  it('loses and doubles nothing when a connection is cut in the middle of appends again and again', async () => {
-    const client = redis.connect()
+  it('loses and doubles nothing when answers are lost and the connection repeats its commands', async () => {
+    const proxy = await startProxy(redis.server.port!)
+    const url = new URL(redis.config.url)
+    url.port = String(proxy.port)
+    const client = createRedis({ url: url.href }, 'commands')
+    after(() => client.disconnect())
     const store = new RunStore(client, redis.keys)
     const { fence } = await acquire(store, 'job')
     let expected = ''
-    const appends: Promise<unknown>[] = []
-    for (let index = 0; index < 200; index++) {
+    let appends: Promise<unknown>[] = []
+    for (let index = 0; index < 60; index++) {
       const [own, system] = [`line ${index}\n`, `note ${index}\n`]
-      const chunks = [out(expected.length, own), out(0, system, { stream: 'system', step: 'switchyard' })]
+      const lost = index % 6 === 0 ? proxy.loseNextAnswer() : undefined
+      appends.push(
+        store.append('job', fence, record('job', { usedMs: index }), [
+          out(expected.length, own),
+          out(0, system, { stream: 'system', step: 'switchyard' }),
+        ]),
+      )
       expected += own
-      appends.push(store.append('job', fence, record('job'), chunks))
-      // Sent, with the answer still under way: the connection repeats what was not answered.
-      if (index % 20 === 19) {
-        await new Promise((resolve) => setImmediate(resolve))
-        client.disconnect(true)
+      await lost
+      // Several are under way when the next answer is lost.
+      if (index % 6 === 3) {
+        await Promise.all(appends)
+        appends = []
       }
     }
     await Promise.all(appends)
     const all = await entries('job')
     expect(all.filter(({ data }) => data.startsWith('line')).map(({ data }) => data).join('')).toBe(expected)
-    expect(all.filter(({ data }) => data.startsWith('note'))).toHaveLength(200)
+    expect(all.filter(({ data }) => data.startsWith('note')).map(({ data }) => data)).toEqual(Array.from({ length: 60 }, (_, index) => `note ${index}\n`))
+    const lost = proxy.loseNextAnswer()
+    const finished = store.finish('job', fence, record('job'), result('job'), event('job'))
+    await lost
+    await finished
+    expect(await client.xlen(redis.keys.events())).toBe(1)
   })
 
   it('over the cap keeps the head and the tail of each stream, and nothing grows any more', async () => {

@@ -1,0 +1,418 @@
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { Queue, Worker } from 'bullmq'
+import { Redis } from 'ioredis'
+import { describe, expect, it } from 'vitest'
+import { startRedis } from '../../src/embedded/index.js'
+import { completionEvent, type CompletionEvent } from '../../src/events/index.js'
+import { IdempotencyConflictError, InvalidInputError, RedisUnavailableError, UnknownJobError } from '../../src/job/errors.js'
+import type { JobSpecInput } from '../../src/job/spec.js'
+import { AgentQueue, type AgentQueueOptions, ResultTimeoutError, subscribe } from '../../src/producers/index.js'
+import { createRedis, Inbox, type QueuedJob, RunStore, SlotLedger } from '../../src/store/index.js'
+import { after, record, result, startClusterNode, until, useRedis } from '../store/fixture.js'
+
+const redis = useRedis()
+const spec = (fields: Partial<JobSpecInput> = {}): JobSpecInput => ({ repository: 'acme/web', steps: ['true'], ...fields })
+
+function open(options: Partial<AgentQueueOptions> = {}) {
+  const queue = new AgentQueue({ redis: redis.config, ...options })
+  after(() => queue.close())
+  return queue
+}
+
+/** BullMQ's own view of the queue, as a consumer or a board has it. */
+function bull(): Queue<QueuedJob> {
+  const queue = new Queue<QueuedJob>('agents', { connection: redis.connect(), prefix: '{switchyard}' })
+  after(() => queue.close())
+  return queue
+}
+
+async function take(jobId: string, generation = 1) {
+  const store = new RunStore(redis.connect(), redis.keys)
+  const acquired = await store.acquire(jobId, { holder: 'consumer', fresh: record(jobId, { generation, repository: 'acme/web' }) })
+  if (acquired.kind !== 'acquired') throw new Error('the run has ended')
+  return {
+    store,
+    fence: acquired.fence,
+    finish: (fields: Parameters<typeof result>[1] = {}) => {
+      const end = result(jobId, fields)
+      return store.finish(jobId, acquired.fence, record(jobId, { generation, phase: 'ended' }), end, completionEvent(end, { generation }))
+    },
+  }
+}
+
+/** Counts what a connection writes: ioredis writes each command, and each pipeline, at once. */
+function countWrites(): { stop: () => number } {
+  type Stream = { write: (...args: unknown[]) => boolean }
+  const prototype = Redis.prototype as unknown as { sendCommand: (command: { name: string }, stream?: Stream) => unknown }
+  const original = prototype.sendCommand
+  const pipelines = new Set<unknown>()
+  let alone = 0
+  prototype.sendCommand = function (command, stream) {
+    // A pipeline hands its commands a stream of its own that collects them.
+    if (stream !== undefined && 'isPipeline' in stream) pipelines.add(stream)
+    else alone++
+    return original.call(this, command, stream)
+  }
+  return {
+    stop: () => {
+      prototype.sendCommand = original
+      return alone + pipelines.size
+    },
+  }
+}
+
+describe('enqueuing', () => {
+  it('adds a job as BullMQ holds it: validated, with a priority, attempts and bounds', async () => {
+    const job = await open().enqueue(spec({ priority: 7, metadata: { issue: 1 } }))
+    const queued = await bull().getJob(job.jobId)
+    expect(queued?.data).toMatchObject({ spec: { repository: 'acme/web', timeoutMs: 3_600_000, steps: [{ name: 'step 1', run: 'true' }] } })
+    expect(Object.keys(queued?.data ?? {}).sort()).toEqual(['enqueuedAtMs', 'spec'])
+    expect(queued?.opts).toMatchObject({ priority: 7, attempts: 1, keepLogs: 1000 })
+    expect(queued?.opts.removeOnComplete).toMatchObject({ count: 10_000, age: 7 * 86_400 })
+    expect(queued?.opts.removeOnFail).toMatchObject({ count: 10_000, age: 7 * 86_400 })
+    expect(await bull().getJobCounts('prioritized', 'waiting')).toEqual({ prioritized: 1, waiting: 0 })
+  })
+
+  it('fills in the defaults of the queue', async () => {
+    const job = await open({ defaults: { tenant: 'acme', priority: 3 } }).enqueue(spec({ priority: 4 }))
+    expect((await bull().getJob(job.jobId))?.data.spec).toMatchObject({ tenant: 'acme', priority: 4 })
+  })
+
+  it('refuses a wrong spec, and one that is too large, before anything is sent', async () => {
+    // Nothing listens there: a spec that got so far would meet another error.
+    const queue = open({ redis: { url: 'redis://127.0.0.1:1' }, maxSpecBytes: 2_000 })
+    await expect(queue.enqueue(spec({ steps: [] }))).rejects.toThrow('steps: is empty')
+    await expect(queue.enqueue(spec({ metadata: { text: 'x'.repeat(2_000) } }))).rejects.toThrow(/over the limit of 2000/)
+    await expect(queue.enqueue(spec({ steps: Array.from({ length: 300 }, () => ':') }))).rejects.toThrow(/as the queue holds it, over the limit/)
+    await expect(queue.enqueue(null as unknown as JobSpecInput)).rejects.toThrow(InvalidInputError)
+  })
+
+  it('of many validates all before it adds any, and names the position of every problem', async () => {
+    const error = await open()
+      .enqueueMany([spec(), spec({ steps: [] }), spec({ timeout: '-1s' })])
+      .then(() => undefined, (thrown: unknown) => thrown)
+    expect(error).toBeInstanceOf(InvalidInputError)
+    expect((error as InvalidInputError).problems.map((problem) => problem.split(':')[0])).toEqual(['jobs[1]', 'jobs[2]'])
+    expect(await bull().getJobCountByTypes('prioritized')).toBe(0)
+  })
+
+  it('sends one round trip per 1,000 jobs, and one more for all idempotency keys', async () => {
+    const queue = open()
+    await queue.enqueue(spec())
+    const many = (count: number, key?: string) => Array.from({ length: count }, (_, index) => spec(key === undefined ? {} : { idempotencyKey: `${key}-${index}` }))
+    let writes = countWrites()
+    const handles = await queue.enqueueMany(many(1_000))
+    expect(writes.stop()).toBe(1)
+    expect(new Set(handles.map(({ jobId }) => jobId)).size).toBe(1_000)
+    writes = countWrites()
+    await queue.enqueueMany(many(2_500))
+    expect(writes.stop()).toBe(3)
+    writes = countWrites()
+    await queue.enqueueMany(many(1_500, 'key'))
+    expect(writes.stop()).toBe(3)
+    expect(await bull().getJobCountByTypes('prioritized')).toBe(5_001)
+  })
+
+  it('wakes as many idle consumers as there are new jobs', async () => {
+    const client = redis.connect()
+    for (const holder of ['a', 'b', 'c']) await new Inbox({ blocking: client, commands: client }, redis.keys, holder).registerIdle(60_000)
+    await open().enqueueMany([spec(), spec()])
+    const woken = await Promise.all(['a', 'b', 'c'].map((holder) => client.llen(redis.keys.inbox(holder))))
+    expect(woken.reduce((sum, count) => sum + count, 0)).toBe(2)
+  })
+})
+
+describe('an idempotency key', () => {
+  it('gives the same job for the same spec, whatever the order of its fields', async () => {
+    const [a, b] = [open(), open()]
+    const first = await a.enqueue({ repository: 'acme/web', steps: ['true'], env: { A: '1', B: '2' }, idempotencyKey: 'k' })
+    const second = await b.enqueue({ idempotencyKey: 'k', env: { B: '2', A: '1' }, steps: ['true'], repository: 'acme/web' })
+    expect(second.jobId).toBe(first.jobId)
+    expect(await bull().getJobCountByTypes('prioritized')).toBe(1)
+  })
+
+  it('refuses another spec, and nothing changes', async () => {
+    const queue = open()
+    const first = await queue.enqueue(spec({ idempotencyKey: 'k' }))
+    await expect(queue.enqueue(spec({ idempotencyKey: 'k', priority: 5 }))).rejects.toThrow(IdempotencyConflictError)
+    await expect(queue.enqueueMany([spec({ idempotencyKey: 'new' }), spec(), spec({ idempotencyKey: 'k', steps: ['false'] })])).rejects.toThrow(first.jobId)
+    await expect(queue.enqueueMany([spec({ idempotencyKey: 'x' }), spec({ idempotencyKey: 'x', priority: 5 })])).rejects.toThrow(IdempotencyConflictError)
+    expect(await bull().getJobCountByTypes('prioritized')).toBe(1)
+    expect((await bull().getJob(first.jobId))?.data.spec.priority).toBe(100)
+    // Keys of the refused batches are still free.
+    await queue.enqueue(spec({ idempotencyKey: 'new', priority: 9 }))
+    await queue.enqueue(spec({ idempotencyKey: 'x', priority: 9 }))
+  })
+
+  it('raced by many producers with two specs makes one job, and conflicts for the others', async () => {
+    const queues = Array.from({ length: 6 }, () => open())
+    await Promise.all(queues.map((queue) => queue.list()))
+    for (let round = 0; round < 5; round++) {
+      const outcomes = await Promise.allSettled(
+        queues.map((queue, index) => queue.enqueue(spec({ idempotencyKey: `k${round}`, priority: 1 + (index % 2) }))),
+      )
+      const won = outcomes.flatMap((outcome) => (outcome.status === 'fulfilled' ? [outcome.value.jobId] : []))
+      const lost = outcomes.flatMap((outcome) => (outcome.status === 'rejected' ? [outcome.reason as unknown] : []))
+      expect(new Set(won).size).toBe(1)
+      expect([won.length, lost.length]).toEqual([3, 3])
+      for (const error of lost) expect(error).toBeInstanceOf(IdempotencyConflictError)
+    }
+    expect(await bull().getJobCountByTypes('prioritized')).toBe(5)
+  })
+
+  it('lives as long as its job is known', async () => {
+    const queue = open({ retentionMs: 60_000 })
+    const client = redis.connect()
+    const job = await queue.enqueue(spec({ idempotencyKey: 'k' }))
+    expect(await client.pttl(redis.keys.claim(job.jobId))).toBeGreaterThan(60_000)
+    const store = new RunStore(client, redis.keys, { retentionMs: 60_000 })
+    const acquired = await store.acquire(job.jobId, { holder: 'a', fresh: record(job.jobId) })
+    if (acquired.kind !== 'acquired') throw new Error('ended')
+    expect(await client.pttl(redis.keys.claim(job.jobId))).toBe(-1)
+    await store.finish(job.jobId, acquired.fence, record(job.jobId), result(job.jobId), completionEvent(result(job.jobId)))
+    const [claim, run] = await Promise.all([client.pttl(redis.keys.claim(job.jobId)), client.pttl(redis.keys.run(job.jobId))])
+    expect(claim).toBeGreaterThan(0)
+    expect(Math.abs(claim - run)).toBeLessThan(1_000)
+    expect((await queue.enqueue(spec({ idempotencyKey: 'k' }))).jobId).toBe(job.jobId)
+    expect((await job.result()).status).toBe('succeeded')
+  })
+})
+
+describe('a result', () => {
+  it('is waited for by many at once, and is there for those who ask later', async () => {
+    const queue = open()
+    const jobs = await queue.enqueueMany(Array.from({ length: 20 }, () => spec()))
+    const waiting = Promise.all(jobs.flatMap((job) => [job.result(), queue.job(job.jobId).result()]))
+    for (const { jobId } of jobs) await (await take(jobId)).finish()
+    expect((await waiting).map(({ jobId }) => jobId)).toEqual(jobs.flatMap(({ jobId }) => [jobId, jobId]))
+    expect((await open().job(jobs[0]!.jobId).result()).status).toBe('succeeded')
+  })
+
+  it('comes although the signal was lost, because the subscription was cut while the job ended', async () => {
+    const queue = open()
+    const job = await queue.enqueue(spec())
+    const waiting = job.result({ timeoutMs: 30_000 })
+    await until(async () => (await redis.connect().pubsub('NUMSUB', redis.keys.doneChannel()))[1] === 1, 'the waiter listens')
+    // The end is written where nobody hears it.
+    const killed = await redis.connect().call('CLIENT', 'KILL', 'TYPE', 'pubsub')
+    expect(killed).toBe(1)
+    await (await take(job.jobId)).finish()
+    expect((await waiting).jobId).toBe(job.jobId)
+  })
+
+  it('comes over a restart of Redis', async () => {
+    const dataDir = await mkdtemp(join(tmpdir(), 'switchyard-aof-'))
+    after(() => rm(dataDir, { recursive: true, force: true }))
+    const server = await startRedis({ dataDir })
+    after(() => server.close())
+    const queue = new AgentQueue({ redis: { url: server.url } })
+    after(() => queue.close())
+    const client = createRedis({ url: server.url }, 'commands')
+    after(() => client.disconnect())
+    const job = await queue.enqueue(spec())
+    const store = new RunStore(client, redis.keys)
+    const acquired = await store.acquire(job.jobId, { holder: 'a', fresh: record(job.jobId) })
+    if (acquired.kind !== 'acquired') throw new Error('ended')
+    const waiting = job.result()
+    await until(async () => (await client.pubsub('NUMSUB', redis.keys.doneChannel()))[1] === 1, 'the waiter listens')
+    await server.kill('SIGTERM')
+    const finished = store.finish(job.jobId, acquired.fence, record(job.jobId), result(job.jobId), completionEvent(result(job.jobId)))
+    await server.restart()
+    await finished
+    expect((await waiting).status).toBe('succeeded')
+  })
+
+  it('says that it is not there in time, and stops for the signal', async () => {
+    const queue = open()
+    const job = await queue.enqueue(spec())
+    await expect(job.result({ timeoutMs: 20 })).rejects.toThrow(ResultTimeoutError)
+    const stop = new AbortController()
+    const waiting = job.result({ signal: stop.signal })
+    stop.abort(new Error('no more'))
+    await expect(waiting).rejects.toThrow('no more')
+  })
+
+  it('of a job that nobody knows, or that was removed while waiting, is an UnknownJobError', async () => {
+    const queue = open()
+    await expect(queue.job('nobody').result()).rejects.toThrow(UnknownJobError)
+    await expect(queue.job('nobody').status()).rejects.toThrow(UnknownJobError)
+    await expect(queue.job('nobody').cancel('x')).rejects.toThrow(UnknownJobError)
+    await expect(async () => {
+      for await (const line of queue.job('nobody').logs()) expect(line).toBeUndefined()
+    }).rejects.toThrow(UnknownJobError)
+    const job = await queue.enqueue(spec())
+    const waiting = job.result()
+    await (await bull().getJob(job.jobId))?.remove()
+    await expect(waiting).rejects.toThrow(UnknownJobError)
+  })
+
+  it('that is waited for fails when the queue is closed', async () => {
+    const queue = open()
+    const job = await queue.enqueue(spec())
+    const waiting = job.result()
+    const failed = expect(waiting).rejects.toThrow('closed')
+    await until(async () => (await redis.connect().pubsub('NUMSUB', redis.keys.doneChannel()))[1] === 1, 'the waiter listens')
+    await queue.close()
+    await failed
+    await expect(queue.enqueue(spec())).rejects.toThrow('closed')
+  })
+})
+
+describe('cancelling', () => {
+  it('ends a waiting job at once, with its event, and takes it out of the queue', async () => {
+    const queue = open({ eventSource: '/switchyard/test' })
+    const job = await queue.enqueue(spec({ metadata: { issue: 1 } }))
+    const events: CompletionEvent[] = []
+    const subscription = subscribe(redis.config, 'group', (event) => void events.push(event))
+    after(() => subscription.close())
+    expect(await job.cancel('changed my mind')).toBe('cancelled')
+    expect(await job.result()).toMatchObject({ status: 'cancelled', error: { kind: 'cancelled', message: 'changed my mind' }, metadata: { issue: 1 } })
+    expect(await bull().getJob(job.jobId)).toBeUndefined()
+    expect(await job.status()).toMatchObject({ state: 'cancelled', repository: 'acme/web' })
+    expect(await job.cancel('again')).toBe('ended')
+    await until(() => events.length === 1, 'the event came')
+    expect(events[0]).toMatchObject({ type: 'dev.switchyard.job.cancelled', id: `${job.jobId}.1`, source: '/switchyard/test' })
+  })
+
+  it('asks the supervisor of a running job, and says so when it had ended', async () => {
+    const queue = open()
+    const job = await queue.enqueue(spec())
+    const run = await take(job.jobId)
+    expect(await job.cancel('stop')).toBe('requested')
+    expect((await run.store.save(job.jobId, run.fence, record(job.jobId))).cancel).toMatchObject({ reason: 'stop' })
+    await run.finish({ status: 'cancelled', error: { kind: 'cancelled', message: 'stop' } })
+    expect(await job.cancel('stop')).toBe('ended')
+  })
+})
+
+describe('status', () => {
+  it('goes from waiting over running to the end, and says why a job waits', async () => {
+    const queue = open()
+    const job = await queue.enqueue(spec({ steps: [{ name: 'agent', run: 'x' }, 'npm test'], providers: { deny: ['other'] } }))
+    expect(await job.status()).toMatchObject({ state: 'waiting', reason: null, provider: null, startedAtMs: null, result: null })
+    const ledger = new SlotLedger(redis.connect(), redis.keys)
+    const limits = [{ provider: 'local-a', sandboxes: 1 }]
+    await ledger.reserve({ leaseId: '1', holder: 'x', candidates: limits, demand: { cpu: 1, memoryMiB: 1 }, ttlMs: 60_000 })
+    expect((await job.status()).reason).toBe('waiting for capacity: local-a full (1/1)')
+
+    const run = await take(job.jobId)
+    const running = record(job.jobId, {
+      phase: 'steps',
+      stepIndex: 1,
+      startedAtMs: 5,
+      sandbox: { provider: 'local-a', id: 'sb-1', createdAtMs: 5, repositoryPath: '/r' },
+      running: { key: 'k', startedAtMs: 6, stdoutOffset: 0, stderrOffset: 0 },
+    })
+    await run.store.save(job.jobId, run.fence, running, 'rate limited')
+    expect(await job.status()).toMatchObject({
+      state: 'running',
+      reason: 'rate limited',
+      phase: 'steps',
+      provider: 'local-a',
+      sandboxId: 'sb-1',
+      step: '2/2 step 2',
+      startedAtMs: 5,
+      endedAtMs: null,
+    })
+    await run.finish({ status: 'failed', error: { kind: 'step-failed', message: 'exit 1' } })
+    expect(await job.status()).toMatchObject({ state: 'failed', reason: null, step: null, result: { error: { message: 'exit 1' } } })
+  })
+
+  it('of a job that was retried on the board is waiting again, until the next generation is taken', async () => {
+    const queue = open()
+    const job = await queue.enqueue(spec())
+    const run = await take(job.jobId)
+    await run.finish({ status: 'failed', error: { kind: 'step-failed', message: 'exit 1' } })
+    const worker = new Worker('agents', async () => Promise.reject(new Error('exit 1')), { connection: redis.connect('blocking'), prefix: '{switchyard}' })
+    after(() => worker.close())
+    const jobs = bull()
+    await until(async () => (await jobs.getJob(job.jobId))?.isFailed(), 'BullMQ holds it as failed')
+    expect((await job.status()).state).toBe('failed')
+    await worker.close()
+    await (await jobs.getJob(job.jobId))?.retry()
+    expect(await job.status()).toMatchObject({ state: 'waiting', result: null })
+    const second = await take(job.jobId, 2)
+    expect((await job.status()).state).toBe('running')
+    await second.finish()
+    expect(await job.status()).toMatchObject({ state: 'succeeded' })
+  })
+
+  it('is listed for many jobs, the newest first, by state', async () => {
+    const queue = open()
+    const jobs = []
+    for (let index = 0; index < 4; index++) jobs.push(await queue.enqueue(spec()))
+    await take(jobs[1]!.jobId)
+    await (await take(jobs[2]!.jobId)).finish()
+    const listed = await queue.list()
+    expect(listed.map(({ jobId }) => jobId).sort()).toEqual(jobs.map(({ jobId }) => jobId).sort())
+    expect(listed.map(({ enqueuedAtMs }) => enqueuedAtMs)).toEqual(listed.map(({ enqueuedAtMs }) => enqueuedAtMs).sort((a, b) => b - a))
+    expect((await queue.list({ state: 'running' })).map(({ jobId }) => jobId)).toEqual([jobs[1]!.jobId])
+    expect(await queue.list({ state: 'waiting' })).toHaveLength(2)
+    expect(await queue.list({ limit: 1 })).toHaveLength(1)
+  })
+})
+
+it('reads a job’s output while it runs', async () => {
+  const job = await open().enqueue(spec())
+  const run = await take(job.jobId)
+  const chunk = { step: 'agent', stream: 'stdout', attempt: 1 } as const
+  await run.store.append(job.jobId, run.fence, record(job.jobId), [{ ...chunk, offset: 0, data: Buffer.from('one\n') }])
+  const lines: string[] = []
+  for await (const line of job.logs({ follow: true })) {
+    lines.push(line.text)
+    if (lines.length === 1) {
+      await run.store.append(job.jobId, run.fence, record(job.jobId), [{ ...chunk, offset: 4, data: Buffer.from('two\n') }])
+      await run.finish()
+    }
+  }
+  expect(lines).toEqual(['one\n', 'two\n'])
+})
+
+describe('without Redis', () => {
+  it('every call fails and names host and port, never the password; and works again when Redis is back', async () => {
+    const queue = open()
+    const job = await queue.enqueue(spec())
+    await redis.server.kill()
+    const calls = [() => queue.enqueue(spec()), () => queue.enqueueMany([spec()]), () => job.status(), () => job.result(), () => job.cancel('x'), () => queue.list()]
+    for (const call of calls) {
+      const error = await call().then(() => undefined, (thrown: unknown) => thrown)
+      expect(error).toBeInstanceOf(RedisUnavailableError)
+      expect(String(error)).toContain(`127.0.0.1:${redis.server.port}`)
+      expect(String(error)).not.toContain(redis.server.connection.password)
+    }
+    const never = open()
+    await expect(never.enqueue(spec())).rejects.toThrow(RedisUnavailableError)
+    await redis.server.restart()
+    await until(() => queue.enqueue(spec()).catch(() => undefined), 'the queue works again')
+    await until(() => never.enqueue(spec()).catch(() => undefined), 'the queue that never worked works')
+  })
+})
+
+it('keeps all keys in one slot: everything works in a cluster', async () => {
+  const node = await startClusterNode()
+  after(() => node.close())
+  const queue = new AgentQueue({ redis: { url: node.url } })
+  after(() => queue.close())
+  const client = new Redis(node.url, { protocol: 2 })
+  after(() => client.disconnect())
+  const [kept, cancelled] = await queue.enqueueMany([spec({ idempotencyKey: 'a' }), spec()])
+  const store = new RunStore(client, redis.keys)
+  const ledger = new SlotLedger(client, redis.keys)
+  const ask = { candidates: [{ provider: 'a', sandboxes: 1 }], demand: { cpu: 1, memoryMiB: 1 }, ttlMs: 60_000, holder: 'h' }
+  await ledger.reserve({ ...ask, leaseId: '1' })
+  await ledger.reserve({ ...ask, leaseId: '2', wait: { rank: 0 } })
+  await ledger.bind('1', kept!.jobId)
+  const acquired = await store.acquire(kept!.jobId, { holder: 'h', fresh: record(kept!.jobId) })
+  if (acquired.kind !== 'acquired') throw new Error('ended')
+  await store.append(kept!.jobId, acquired.fence, record(kept!.jobId), [{ step: 's', stream: 'stdout', attempt: 1, offset: 0, data: Buffer.alloc(40_000_000) }])
+  await ledger.release('1', { jobId: kept!.jobId, fence: acquired.fence })
+  const waiting = kept!.result()
+  await store.finish(kept!.jobId, acquired.fence, record(kept!.jobId), result(kept!.jobId), completionEvent(result(kept!.jobId)))
+  expect((await waiting).status).toBe('succeeded')
+  expect(await cancelled!.cancel('x')).toBe('cancelled')
+  const slots = new Set<unknown>()
+  for (const key of await client.keys('*')) slots.add(await client.call('CLUSTER', 'KEYSLOT', key))
+  expect([...slots]).toEqual([await client.call('CLUSTER', 'KEYSLOT', '{switchyard}')])
+})
