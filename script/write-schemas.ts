@@ -1,0 +1,28 @@
+// Writes the JSON Schemas of what crosses Switchyard's border to schema/*.json. A test holds the files against this.
+import { mkdir, writeFile } from 'node:fs/promises'
+import { fileURLToPath } from 'node:url'
+import { z } from 'zod'
+import { completionEventSchema } from '../src/events/index.js'
+import { jobResultSchema } from '../src/job/result.js'
+import { jobSpecSchema } from '../src/job/spec.js'
+
+/** Each file's name and content. */
+export function schemaFiles(): Map<string, string> {
+  const files: [string, z.ZodType, 'input' | 'output', string][] = [
+    ['job.json', jobSpecSchema, 'input', 'A job as users write it'],
+    ['result.json', jobResultSchema, 'output', 'How a job ended'],
+    ['event.json', completionEventSchema, 'output', 'A completion event: CloudEvents 1.0 in JSON'],
+  ]
+  return new Map(
+    files.map(([name, schema, io, title]) => {
+      const { $schema, ...rest } = z.toJSONSchema(schema, { io, target: 'draft-2020-12' })
+      return [name, `${JSON.stringify({ $schema, $id: `urn:switchyard:schema:${name.replace(/\.json$/, '')}`, title, ...rest }, null, 2)}\n`]
+    }),
+  )
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  const folder = new URL('../schema/', import.meta.url)
+  await mkdir(folder, { recursive: true })
+  for (const [name, content] of schemaFiles()) await writeFile(new URL(name, folder), content)
+}
