@@ -1,0 +1,100 @@
+#!/bin/sh
+# What Switchyard runs in a sandbox. One POSIX sh script, put together from the files in this folder and installed once.
+#
+#   sh runner.sh NONCE VERB ARGUMENT...
+#
+# It answers on stdout, in ASCII, and never on stderr:
+#   @switchyard NONCE begin
+#   NAME VALUE            a field
+#   NAME:                 a field of bytes: base64 lines up to a line with a single "."
+#   @switchyard NONCE end
+# Whatever stands around that (a login shell's greeting) is noise; an answer without its last line was cut.
+# The first field is "ok" or "fail KEYWORD"; the keywords are in ../failures.ts. The exit code says nothing.
+# Secrets come in by the environment only.
+
+state=$HOME/.switchyard
+repository=$HOME/repository
+
+begin() { printf '@switchyard %s begin\nok -\n' "$nonce"; }
+
+finish() {
+  printf '@switchyard %s end\n' "$nonce"
+  exit 0
+}
+
+field() { printf '%s %s\n' "$1" "$2"; }
+
+# blob NAME: the bytes on stdin.
+blob() {
+  printf '%s:\n' "$1"
+  base64
+  printf '.\n'
+}
+
+# fail KEYWORD TEXT
+fail() {
+  printf '@switchyard %s begin\nfail %s\n' "$nonce" "$1"
+  printf '%s' "$2" | tail -c 3000 | blob detail
+  finish
+}
+
+# Decodes base64 from stdin, also with the BSD spelling of the option.
+decode() {
+  if [ "$(printf 'YQ==' | base64 -d 2>/dev/null)" = a ]; then base64 -d; else base64 -D; fi
+}
+
+# nap MILLISECONDS (1 to 999): sets `napped` to what it took. A sleep that knows only whole seconds sleeps one.
+nap() {
+  case ${#1} in
+    1) napped=0.00$1 ;;
+    2) napped=0.0$1 ;;
+    *) napped=0.$1 ;;
+  esac
+  if sleep "$napped" 2>/dev/null; then napped=$1; else
+    sleep 1
+    napped=1000
+  fi
+}
+
+# born PID: sets `start` to the time the process was born, in ticks since boot, and fails when there is no such process
+# or it is a zombie. Process ids are used again; the pair is not. Without /proc, `start` is 0.
+born() {
+  start=0
+  kill -0 "$1" 2>/dev/null || return 1
+  [ -r /proc/self/stat ] || return 0
+  stat_line=
+  { read -r stat_line </proc/"$1"/stat; } 2>/dev/null || return 1
+  # shellcheck disable=SC2086 # the fields after the command's name, which may hold anything
+  set -- ${stat_line##*) }
+  [ "$1" != Z ] && [ "$1" != X ] || return 1
+  shift 9
+  shift 9
+  start=$2
+}
+
+# alive PID:START, as `born` found them.
+alive() { born "${1%%:*}" && [ "$start" = "${1#*:}" ]; }
+
+# Runs a command in a session and process group of its own.
+detach() {
+  if command -v setsid >/dev/null; then
+    setsid "$@"
+  elif command -v perl >/dev/null; then
+    perl -e 'use POSIX; POSIX::setsid(); exec { $ARGV[0] } @ARGV' "$@"
+  elif command -v python3 >/dev/null; then
+    python3 -c 'import os, sys; os.setsid(); os.execvp(sys.argv[1], sys.argv[1:])' "$@"
+  else
+    "$@"
+  fi
+}
+
+probe() {
+  begin
+  field home "$(printf '%s' "$HOME" | base64 | tr -d '\n')"
+  field user "$(id -un 2>/dev/null || id -u)"
+  field git "$(git --version 2>/dev/null || echo missing)"
+  for tool in ls dd tail tr sed mkfifo mv rm ln readlink cat sleep; do
+    command -v "$tool" >/dev/null || field missing "$tool"
+  done
+  finish
+}

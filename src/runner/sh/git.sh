@@ -1,0 +1,356 @@
+
+# Git, as it was never touched by the repository's content or by the commands that ran here. A git folder outside of the work
+# tree, $state/git, holds what was fetched and is used for every commit and transfer: a rewritten .git/config, added hooks
+# or a deleted .git concern the agent's own git only. Beside it:
+#   index   the index of checkpoints; index.head names the commit that it was last based on
+#   base    the commit where the job started; head the agent's last HEAD that descends from it
+#   attempt "PARENT SHA TREE HEAD" of the last checkpoint that a push was tried with
+
+private=$state/git
+
+git_environment() {
+  # Nobody's GIT_ variables but those that say whom TLS trusts.
+  for name in $(env | sed -n 's/^\(GIT_[A-Za-z0-9_]*\)=.*/\1/p'); do
+    case $name in GIT_SSL_* | GIT_PROXY_SSL_*) ;; *) unset "$name" ;; esac
+  done
+  unset SSH_ASKPASS
+  token=${SWITCHYARD_TOKEN-}
+  unset SWITCHYARD_TOKEN
+  # No program from the home folder, where commands may have left a "git" of their own.
+  path=
+  old_ifs=$IFS IFS=:
+  for folder in $PATH /usr/local/bin /usr/bin /bin; do
+    case $folder in "$HOME" | "$HOME"/*) ;; /*) path=$path:$folder ;; esac
+  done
+  IFS=$old_ifs
+  PATH=${path#:}
+  export PATH LC_ALL=C GIT_TERMINAL_PROMPT=0 GIT_CONFIG_NOSYSTEM=1 GIT_CONFIG_SYSTEM=/dev/null GIT_CONFIG_GLOBAL=/dev/null
+  export GIT_ATTR_NOSYSTEM=1 XDG_CONFIG_HOME=/dev/null GIT_DIR="$private" GIT_INDEX_FILE="$state/index"
+}
+
+# Every call of git goes through here. HOME is no folder: no ~/.gitconfig of an old git, no ~/.netrc.
+git_() { HOME=/dev/null git "$@"; }
+
+# Git with the work tree, in it.
+git_in_tree() { (cd "$repository" && GIT_WORK_TREE=$repository git_ "$@"); }
+
+# The private folder's configuration is written anew each time, and what could redirect it is removed.
+git_config() {
+  rm -rf "$private/config" "$private/config.worktree" "$private/commondir" "$private/hooks" "$private/info" \
+    "$private/objects/info/alternates" "$private/objects/info/http-alternates"
+  excludes=$repository/.git/info/exclude
+  [ -f "$excludes" ] || excludes=/dev/null
+  cat >"$private/config" <<END || fail disk ''
+[core]
+  repositoryformatversion = 0
+  filemode = true
+  bare = false
+  hooksPath = /dev/null
+  fsmonitor = false
+  attributesFile = /dev/null
+  excludesFile = $excludes
+  askPass =
+[credential]
+  helper =
+[diff]
+  ignoreSubmodules = dirty
+[fetch]
+  recurseSubmodules = false
+[transfer]
+  unpackLimit = 1
+[gc]
+  auto = 0
+[maintenance]
+  auto = false
+[http]
+  postBuffer = 16777216
+[protocol]
+  version = 2
+  allow = never
+[protocol "https"]
+  allow = always
+[protocol "http"]
+  allow = always
+[push]
+  recurseSubmodules = no
+  gpgSign = false
+END
+}
+
+# One call of git that talks to the host at $url. The token is in the environment of this call only; the helper hands it to this
+# host and no other. Not in the work tree, so that nothing of it is read while the token is near.
+git_remote() {
+  host=${url#*://}
+  host=${url%%://*}://${host%%/*}
+  # shellcheck disable=SC2016 # the helper's shell expands it
+  helper='!f() { test "$1" = get && printf "username=%s\npassword=%s\n" "$SWITCHYARD_USERNAME" "$SWITCHYARD_TOKEN"; }; f'
+  (cd "$state" && SWITCHYARD_TOKEN=$token git_ -c "credential.$host.helper=$helper" "$@")
+}
+
+# One git operation at a time, also when an earlier call is still at work that nobody waits for any more.
+lock() {
+  born $$
+  waited=0
+  until ln -s "$$:$start" "$state/lock" 2>/dev/null; do
+    owner=$(readlink "$state/lock") || {
+      [ -w "$state" ] || fail no-state "$state"
+      [ -L "$state/lock" ] || rm -rf "$state/lock"
+    }
+    if [ -n "$owner" ] && ! alive "$owner"; then
+      mv "$state/lock" "$state/lock.$$" 2>/dev/null && rm -f "$state/lock.$$"
+      born $$
+      continue
+    fi
+    born $$
+    [ "$waited" -lt 20000 ] || fail busy ''
+    nap 50
+    waited=$((waited + napped))
+  done
+  trap 'rm -f "$state/lock"' EXIT
+  trap 'exit 143' HUP INT TERM
+  rm -f "$private"/*.lock "$state"/*.lock
+}
+
+# clone URL SHA BRANCH REF HEAD AHEAD: REF is "-" to fetch the sha alone, HEAD is "-" unless a checkpoint is restored.
+clone() {
+  url=$1 sha=$2 branch=$3 ref=$4 head=$5 ahead=$6
+  git_environment
+  lock
+  for old in "$repository" "$private" "$state/index" "$state/index.head" "$state/attempt"; do
+    rm -rf "$old"
+    # Without a right of its own, a folder can't be emptied.
+    [ ! -d "$old" ] || [ -L "$old" ] || { chmod -R u+rwX "$old" && rm -rf "$old"; }
+    [ ! -e "$old" ] || fail not-empty "$(rm -rf "$old" 2>&1)"
+  done
+  mkdir "$repository" || fail disk ''
+  output=$(git_ init -q --template= --bare "$private" 2>&1) || fail git "$output"
+  git_config
+  depth=1
+  [ "$head" = - ] || depth=$((ahead + 2))
+  set -- fetch -q --no-tags --depth "$depth" "$url"
+  output=$(git_remote "$@" "$sha" 2>&1) || case $output in
+    *'not our ref'* | *'unadvertised object'* | *'does not allow request'*)
+      [ "$ref" != - ] || fail git "$output"
+      output=$(git_remote "$@" "$ref" 2>&1) || fail git "$output"
+      [ "$(git_ rev-parse FETCH_HEAD)" = "$sha" ] || fail moved "$ref"
+      ;;
+    *) fail git "$output" ;;
+  esac
+  git_ cat-file -e "$sha^{commit}" || fail git "fatal: remote error: upload-pack: not our ref $sha"
+  base=$sha
+  if [ "$head" = - ]; then head=$sha; else
+    git_ cat-file -e "$head^{commit}" || fail git "fatal: remote error: upload-pack: not our ref $head"
+    base=$(git_ rev-parse -q --verify "$head~$ahead^{commit}") || base=$head
+  fi
+  output=$(git_in_tree read-tree -u --reset "$sha" 2>&1) || fail git "$output"
+  agent_git
+  printf '%s\n' "$base" >"$state/base" && printf '%s\n' "$head" >"$state/head" && printf '%s\n' "$head" >"$state/index.head" || fail disk ''
+  begin
+  finish
+}
+
+# Makes the agent's own .git: an ordinary shallow clone. It shares the packs' bytes by hard links, so either can lose its own.
+agent_git() {
+  own=$repository/.git
+  output=$(unset GIT_DIR GIT_INDEX_FILE && git_ init -q --template= "$repository" 2>&1) || fail git "$output"
+  mkdir -p "$own/objects/pack"
+  for pack in "$private"/objects/pack/*; do
+    ln "$pack" "$own/objects/pack/" || cp "$pack" "$own/objects/pack/" || fail disk ''
+  done
+  [ ! -f "$private/shallow" ] || cp "$private/shallow" "$own/shallow" || fail disk ''
+  cp "$state/index" "$own/index" || fail disk ''
+  spec='+refs/heads/*:refs/remotes/origin/*'
+  case $ref in refs/heads/*) spec="+$ref:refs/remotes/origin/${ref#refs/heads/}" ;; esac
+  output=$(
+    {
+      export GIT_DIR="$own" GIT_INDEX_FILE="$own/index"
+      git_ config remote.origin.url "$url" &&
+        git_ config remote.origin.fetch "$spec" &&
+        git_ update-ref "refs/heads/$branch" "$head" &&
+        git_ symbolic-ref HEAD "refs/heads/$branch" || exit 1
+      case $ref in refs/heads/*) [ "$head" != "$sha" ] || git_ update-ref "refs/remotes/origin/${ref#refs/heads/}" "$sha" ;; esac
+      [ "$head" = "$sha" ] || git_ read-tree -m "$head"
+    } 2>&1
+  ) || fail git "$output"
+}
+
+# is_sha TEXT
+is_sha() {
+  case $1 in *[!0-9a-f]*) return 1 ;; esac
+  [ ${#1} -eq 40 ]
+}
+
+# first_line FILE: sets `line`. The file may lack its newline, or be anything that the agent put there.
+first_line() {
+  line=
+  [ -f "$1" ] || return 1
+  read -r line <"$1" || [ -n "$line" ]
+}
+
+# Sets `head` to the agent's HEAD, read without its configuration, and takes its commits over. A HEAD that can't be read, is
+# incomplete or does not descend from the base (a deleted or new .git) counts as the last one that did.
+agent_head() {
+  first_line "$state/base" && is_sha "$line" || fail no-state "$state/base"
+  base=$line
+  first_line "$state/head" && is_sha "$line" || fail no-state "$state/head"
+  known=$line head=$line
+  own=$repository/.git
+  [ -d "$own" ] && [ ! -L "$own" ] && first_line "$own/HEAD" || return 0
+  tip=$line
+  case $line in
+    *..*) return 0 ;;
+    'ref: refs/'*)
+      name=${line#ref: }
+      if first_line "$own/$name"; then tip=$line; elif [ -f "$own/packed-refs" ]; then
+        while read -r packed packed_name; do
+          [ "$packed_name" != "$name" ] || tip=$packed
+        done <"$own/packed-refs"
+      fi
+      ;;
+  esac
+  is_sha "$tip" && [ "$tip" != "$known" ] && [ -d "$own/objects" ] || return 0
+  (
+    export GIT_ALTERNATE_OBJECT_DIRECTORIES="$own/objects"
+    git_ merge-base --is-ancestor "$base" "$tip" &&
+      printf '%s\n^%s\n^%s\n' "$tip" "$base" "$known" | git_ pack-objects -q --revs "$private/objects/pack/pack" >/dev/null
+  ) || return 0
+  git_ cat-file -e "$tip^{tree}" || return 0
+  head=$tip
+  printf '%s\n' "$head" >"$state/head" || fail disk ''
+}
+
+# Sets `tree` to the work tree's: from HEAD's files on, with all that is not ignored.
+work_tree() {
+  [ -d "$repository" ] && [ ! -L "$repository" ] || fail no-tree "$repository"
+  output=$(stage) || {
+    case $output in *'No space left'* | *'quota exceeded'*) fail disk "$output" ;; esac
+    # An index that was damaged is made anew, once.
+    rm -f "$state/index" "$state/index.head" "$state"/*.lock
+    output=$(stage) || fail git "$output"
+  }
+  tree=$(git_ write-tree 2>&1) || fail git "$tree"
+}
+
+stage() {
+  {
+    first_line "$state/index.head" || line=
+    if [ ! -f "$state/index" ]; then
+      git_ read-tree "$head" || return 1
+    elif [ "$line" != "$head" ]; then
+      # Files that are alike keep what the index knows of them, so they are not read again.
+      git_ read-tree -m "$head" || return 1
+    fi
+    printf '%s\n' "$head" >"$state/index.head" || return 1
+    # A file that can't be read, or a repository within that has no commit, is left out; anything else is an error.
+    said=$(git_in_tree add -A --ignore-errors 2>&1) || case $said in
+      *'No space left'* | *'quota exceeded'* | *'fatal: '*)
+        printf '%s' "$said"
+        return 1
+        ;;
+    esac
+    # Ignored files that the agent added all the same.
+    [ ! -f "$repository/.git/index" ] ||
+      GIT_INDEX_FILE=$repository/.git/index git_in_tree ls-files -z -c -i --exclude-standard 2>/dev/null |
+      git_in_tree update-index -z --add --remove --stdin
+    git_in_tree diff-index --cached --name-only -z --diff-filter=D "$head" |
+      git_in_tree update-index -z --add --remove --stdin
+    return 0
+  } 2>&1
+}
+
+# write_commit NAME EMAIL NAME EMAIL DATE PARENT...: author, committer, and the message as base64 in $message; sets `made`.
+write_commit() {
+  export GIT_AUTHOR_NAME="$1" GIT_AUTHOR_EMAIL="$2" GIT_COMMITTER_NAME="$3" GIT_COMMITTER_EMAIL="$4"
+  if [ "$5" != - ]; then export GIT_AUTHOR_DATE="$5 +0000" GIT_COMMITTER_DATE="$5 +0000"; fi
+  shift 5
+  parents=
+  for parent_sha in "$@"; do parents="$parents -p $parent_sha"; done
+  # shellcheck disable=SC2086 # options and shas
+  made=$(printf '%s' "$message" | decode | git_ commit-tree "$tree" $parents 2>&1) || fail git "$made"
+  is_sha "$made" || fail git "$made"
+}
+
+# push_to BRANCH SHA NEGOTIATE: a push to a new branch asks first what the host has, so that it need not send the base again.
+push_to() {
+  output=$(git_remote -c "push.negotiate=$3" push -q --no-verify --porcelain "$url" "$2:refs/heads/$1" 2>&1) || fail git "$output"
+}
+
+# checkpoint URL BRANCH PARENT BASE NAME EMAIL MESSAGE: the last three as base64.
+checkpoint() {
+  url=$1 branch=$2 parent=$3 message=$7
+  name=$(printf '%s' "$5" | decode) email=$(printf '%s' "$6" | decode)
+  git_environment
+  [ -d "$private" ] || fail no-state "$private"
+  lock
+  printf '%s\n' "$4" >"$state/base" || fail disk ''
+  negotiate=false
+  [ "$parent" != "$4" ] || negotiate=true
+  git_config
+  agent_head
+  work_tree
+  # An earlier call for the same parent may have been pushed though its answer was lost: go on from there.
+  attempted='' attempted_tree='' attempted_head=''
+  if [ -f "$state/attempt" ]; then
+    read -r from attempted attempted_tree attempted_head <"$state/attempt"
+    [ "$from" = "$parent" ] && git_ cat-file -e "$attempted^{commit}" || attempted=
+  fi
+  if [ -n "$attempted" ]; then
+    if [ "$attempted_tree $attempted_head" = "$tree $head" ]; then made=$attempted; else new_checkpoint "$attempted"; fi
+  else
+    # The HEAD within a checkpoint is its last parent; the base is its own.
+    parent_head=$parent
+    [ "$parent" = "$base" ] || parent_head=$(git_ rev-parse -q --verify "$parent^2") || parent_head=$(git_ rev-parse -q --verify "$parent^1")
+    if [ "$(git_ rev-parse "$parent^{tree}") $parent_head" = "$tree $head" ]; then
+      begin
+      field none 1
+      finish
+    fi
+    new_checkpoint "$parent"
+  fi
+  push_to "$branch" "$made" "$negotiate"
+  begin
+  field sha "$made"
+  field head "$head"
+  field ahead "$(git_ rev-list --count "$head" "^$base")"
+  finish
+}
+
+# new_checkpoint PARENT: HEAD is a parent as well, which keeps the agent's commits and says where HEAD was.
+new_checkpoint() {
+  set -- "$1" "$head"
+  [ "$1" != "$2" ] || shift
+  write_commit "$name" "$email" "$name" "$email" - "$@"
+  printf '%s %s %s %s\n' "$parent" "$made" "$tree" "$head" >"$state/attempt" || fail disk ''
+}
+
+# commit AUTHOR_NAME AUTHOR_EMAIL COMMITTER_NAME COMMITTER_EMAIL DATE MESSAGE: all but the date as base64.
+commit() {
+  message=$6
+  git_environment
+  [ -d "$private" ] || fail no-state "$private"
+  lock
+  git_config
+  agent_head
+  work_tree
+  made=$head
+  [ "$tree" = "$(git_ rev-parse "$head^{tree}")" ] ||
+    write_commit "$(printf '%s' "$1" | decode)" "$(printf '%s' "$2" | decode)" \
+      "$(printf '%s' "$3" | decode)" "$(printf '%s' "$4" | decode)" "$5" "$head"
+  begin
+  field sha "$made"
+  field head "$head"
+  finish
+}
+
+# push URL BRANCH SHA
+push() {
+  url=$1
+  git_environment
+  [ -d "$private" ] || fail no-state "$private"
+  lock
+  git_config
+  git_ cat-file -e "$3^{commit}" || fail no-commit "$3"
+  push_to "$2" "$3" true
+  begin
+  finish
+}

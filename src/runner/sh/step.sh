@@ -1,0 +1,266 @@
+
+# A step has a folder of its own, $state/steps/KEY:
+#   run.PID   the command's text
+#   pid       a symbolic link to "PID:START" of the step's supervisor. Making it is the claim: whoever comes second, loses
+#   command   the pid of the command, which leads a session of its own
+#   out, err  what it has printed so far; out.pipe and err.pipe carry it there
+#   running   renamed to exited.CODE at the end. A rename is atomic and needs no space on a full disk
+
+# start KEY CWD RUN NAME...: RUN is base64, or "-" when it was put to $state/KEY.run; each NAME comes in as
+# SWITCHYARD_ENV_NAME, so that no name can disturb this script.
+start() {
+  key=$1 cwd=$2 run=$3
+  shift 3
+  step=$state/steps/$key
+  if [ -L "$step/pid" ]; then
+    begin
+    finish
+  fi
+  [ -d "$repository/$cwd" ] || fail no-folder "$cwd"
+  mkdir -p "$step" || fail disk "$(mkdir -p "$step" 2>&1)"
+  if [ "$run" = - ]; then
+    cat "$state/$key.run" >"$step/run.$$" || fail disk ''
+  else
+    printf '%s' "$run" | decode >"$step/run.$$" || fail disk ''
+  fi
+  # A disk without room for this has none for the step's files either.
+  dd if=/dev/zero of="$step/room.$$" bs=16384 count=1 2>/dev/null || {
+    rm -f "$step/room.$$" "$step/run.$$"
+    fail disk ''
+  }
+  rm -f "$step/room.$$"
+  # In a pipeline and not with "&", which would make the step ignore SIGINT and SIGQUIT for good. The pipeline ends when
+  # the supervisor, in its own session by then, has named the shell that waits for it.
+  sh "$self" - launch "$step" "$cwd" "run.$$" "$@" </dev/null | { read -r waiting && kill -9 "$waiting"; }
+  [ -L "$step/pid" ] || fail not-started ''
+  begin
+  finish
+}
+
+launch() {
+  detach sh "$self" - supervise "$$" "$@"
+  exit 0
+}
+
+supervise() {
+  waiting=$1 step=$2
+  shift 2
+  trap : HUP INT QUIT TERM
+  cd "$step" || exit 1
+  # Everything exists before the claim, so a reader never sees half a step.
+  : >>out
+  : >>err
+  mkfifo out.pipe err.pipe 2>/dev/null
+  born $$
+  ln -s "$$:$start" pid 2>/dev/null || exit 0
+  : >running
+  printf '%s\n' "$waiting"
+  exec >/dev/null
+  collect out &
+  collect err &
+  detach sh "$self" - command "$step" "$@" >out.pipe 2>err.pipe
+  code=$?
+  drain
+  tries=0
+  until mv running "exited.$code" || [ "$tries" -ge 30 ]; do
+    [ -e running ] || : >running
+    rm -f run.*
+    sleep 1
+    tries=$((tries + 1))
+  done
+}
+
+# Pipes and not files, because `echo >/dev/stderr` would empty a file. When the disk is full the rest is thrown away,
+# so that the command does not die of a broken pipe.
+collect() {
+  {
+    cat >>"$1"
+    cat >/dev/null
+    rm -f "$1.pipe"
+  } <"$1.pipe"
+}
+
+# Waits for the last output. A daemon that holds the pipes open never lets them end: then for the time that they take to be
+# quiet, half a second, and for 5 s at most.
+drain() {
+  waited=0 quiet=0 pause=3 before=
+  while [ -e out.pipe ] || [ -e err.pipe ]; do
+    nap "$pause"
+    waited=$((waited + napped)) quiet=$((quiet + napped))
+    [ "$pause" -ge 50 ] || pause=$((pause * 2))
+    if [ "$pause" -ge 48 ]; then
+      look
+      [ "$before" = "$out_size:$err_size" ] || quiet=0
+      before=$out_size:$err_size
+    fi
+    [ "$quiet" -lt 500 ] && [ "$waited" -lt 5000 ] || break
+  done
+}
+
+# Becomes the command. Its secrets are in the environment of this process and its children only.
+command_() {
+  step=$1 cwd=$2 run=$3
+  shift 3
+  printf '%s\n' "$$" >"$step/command"
+  shell=$(command -v bash || command -v sh)
+  cd "$repository/$cwd" || exit 127
+  for name in "$@"; do
+    case $name in
+      # Shells keep these to themselves, or let no one set them.
+      UID | EUID | PPID | BASHPID | SHELLOPTS | BASHOPTS | BASH_VERSINFO | GROUPS | OPTIND | LINENO | FUNCNAME | DIRSTACK | _) ;;
+      *) eval "export $name=\"\$SWITCHYARD_ENV_$name\"" ;;
+    esac
+    unset "SWITCHYARD_ENV_$name"
+  done
+  # The mark that "stop" looks for. The slash ends the key: "a" is not "a.1".
+  export SWITCHYARD_STEP="$step/"
+  exec "$shell" "$step/$run"
+}
+
+# Looks at the step in the current folder: out_size, err_size, code (empty while it runs), supervisor (empty before the claim).
+look() {
+  out_size=0 err_size=0 code='' supervisor=''
+  # shellcheck disable=SC2046 # the words of the listing
+  set -- $(LC_ALL=C ls -ln 2>/dev/null)
+  while [ $# -gt 0 ]; do
+    case $1 in
+      total) shift 2 ;;
+      l*)
+        [ "$9" != pid ] || supervisor=${11}
+        shift 11
+        ;;
+      *)
+        case $9 in
+          out) out_size=$5 ;;
+          err) err_size=$5 ;;
+          exited.*) code=${9#exited.} ;;
+        esac
+        shift 9
+        ;;
+    esac
+  done
+}
+
+# read KEY OUT_OFFSET ERR_OFFSET WAIT_MS MAX_BYTES
+read_() {
+  step=$state/steps/$1 out_offset=$2 err_offset=$3 wait_ms=$4 max_bytes=$5
+  unset BLOCK_SIZE BLOCKSIZE LS_BLOCK_SIZE TIME_STYLE
+  set -f
+  cd "$step" 2>/dev/null || fail no-step ''
+  waited=0 pause=10
+  while :; do
+    look
+    if [ -z "$code" ] && [ -n "$supervisor" ] && ! alive "$supervisor"; then
+      look
+      if [ -z "$code" ]; then
+        set +f
+        kill_all KILL
+        set -f
+        mv running exited.137 2>/dev/null
+        look
+        code=${code:-137}
+      fi
+    fi
+    # Once it has ended, the sizes from before that are not the last ones.
+    [ -z "$code" ] || look
+    [ -z "$code" ] && [ "$out_size" -le "$out_offset" ] && [ "$err_size" -le "$err_offset" ] && [ "$waited" -lt "$wait_ms" ] || break
+    nap "$pause"
+    waited=$((waited + napped + 3))
+    [ "$pause" -ge 250 ] || pause=$((pause + pause / 2))
+  done
+  out_length=$((out_size > out_offset ? out_size - out_offset : 0))
+  err_length=$((err_size > err_offset ? err_size - err_offset : 0))
+  half=$((max_bytes / 2))
+  if [ $((out_length + err_length)) -gt "$max_bytes" ]; then
+    if [ "$err_length" -le "$half" ]; then
+      out_length=$((max_bytes - err_length))
+    elif [ "$out_length" -le "$half" ]; then
+      err_length=$((max_bytes - out_length))
+    else
+      out_length=$half err_length=$((max_bytes - half))
+    fi
+  fi
+  begin
+  field code "${code:--}"
+  field out-size "$out_size"
+  field err-size "$err_size"
+  slice out "$out_offset" "$out_length"
+  slice err "$err_offset" "$err_length"
+  finish
+}
+
+# slice FILE OFFSET LENGTH: whole blocks, because dd can seek by those only; the client cuts both ends.
+slice() {
+  field "$1-length" "$3"
+  [ "$3" -gt 0 ] || return 0
+  first=$(($2 / 4096))
+  field "$1-skip" $(($2 - first * 4096))
+  dd if="$1" bs=4096 skip="$first" count=$((($2 + $3 + 4095) / 4096 - first)) 2>/dev/null | blob "$1"
+}
+
+# Sends a signal to all that the step in the current folder has started and that can be found: what bears its mark, what is in
+# the command's session or group, and their children. Fails when there was none. Never its supervisor, which writes the exit code.
+kill_all() {
+  leader=
+  [ ! -r command ] || read -r leader <command
+  if [ -r /proc/self/stat ]; then
+    found=" $(marked)"
+    grown=
+    while [ "$grown" != "$found" ]; do
+      grown=$found
+      for stat in /proc/[0-9]*/stat; do
+        stat_line=
+        { read -r stat_line <"$stat"; } 2>/dev/null || continue
+        pid=${stat_line%% *}
+        case $found in *" $pid "*) continue ;; esac
+        # shellcheck disable=SC2086 # state, parent, group, session
+        set -- "$1" ${stat_line##*) }
+        case $2 in Z | X) continue ;; esac
+        case $found in *" $3 "*) found="$found$pid " ;; *)
+          if [ -n "$leader" ] && { [ "$4" = "$leader" ] || [ "$5" = "$leader" ]; }; then found="$found$pid "; fi
+          ;;
+        esac
+      done
+    done
+    hit=1
+    for pid in $found; do
+      [ "$pid" = "${supervisor%%:*}" ] || [ "$pid" = $$ ] || ! kill -"$1" "$pid" || hit=0
+    done
+    return $hit
+  fi
+  [ -n "$leader" ] && kill -"$1" -"$leader"
+}
+
+# The live processes whose environment names this step, each followed by a space; also those that left the session.
+marked() {
+  for environ in $(grep -lsF "SWITCHYARD_STEP=$step/" /proc/[0-9]*/environ 2>/dev/null); do
+    pid=${environ#/proc/}
+    ! born "${pid%/environ}" || printf '%s ' "${pid%/environ}"
+  done
+}
+
+# stop KEY GRACE_MS
+stop() {
+  step=$state/steps/$1
+  cd "$step" 2>/dev/null || {
+    begin
+    finish
+  }
+  look
+  waited=0 signal=TERM
+  while kill_all "$signal"; do
+    # TERM once; then look, until the time is up.
+    if [ "$waited" -ge "$2" ]; then signal=KILL; else signal=0; fi
+    nap 50
+    waited=$((waited + napped))
+    [ "$waited" -lt $(($2 + 15000)) ] || fail not-stopped ''
+  done
+  # Its supervisor writes the exit code by itself.
+  waited=0
+  while look && [ -z "$code" ] && [ -n "$supervisor" ] && alive "$supervisor" && [ "$waited" -lt 8000 ]; do
+    nap 20
+    waited=$((waited + napped))
+  done
+  begin
+  finish
+}
