@@ -11,6 +11,8 @@
 # Whatever stands around that (a login shell's greeting) is noise; an answer without its last line was cut.
 # The first field is "ok" or "fail KEYWORD"; the keywords are in ../failures.ts. The exit code says nothing.
 # Secrets come in by the environment only.
+#
+# shellcheck disable=SC2015 # "a && b || fail" is meant: whichever fails, it is a failure
 
 state=$HOME/.switchyard
 repository=$HOME/repository
@@ -74,6 +76,13 @@ born() {
 
 # alive PID:START, as `born` found them.
 alive() { born "${1%%:*}" && [ "$start" = "${1#*:}" ]; }
+
+# first_line FILE: sets `line`. The file may lack its newline, or be anything that the agent put there.
+first_line() {
+  line=
+  [ -f "$1" ] || return 1
+  read -r line <"$1" || [ -n "$line" ]
+}
 
 # Runs a command in a session and process group of its own.
 detach() {

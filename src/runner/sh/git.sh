@@ -180,13 +180,6 @@ is_sha() {
   [ ${#1} -eq 40 ]
 }
 
-# first_line FILE: sets `line`. The file may lack its newline, or be anything that the agent put there.
-first_line() {
-  line=
-  [ -f "$1" ] || return 1
-  read -r line <"$1" || [ -n "$line" ]
-}
-
 # Sets `head` to the agent's HEAD, read without its configuration, and takes its commits over. A HEAD that can't be read, is
 # incomplete or does not descend from the base (a deleted or new .git) counts as the last one that did.
 agent_head() {

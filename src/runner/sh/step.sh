@@ -2,7 +2,7 @@
 # A step has a folder of its own, $state/steps/KEY:
 #   run.PID   the command's text
 #   pid       a symbolic link to "PID:START" of the step's supervisor. Making it is the claim: whoever comes second, loses
-#   command   the pid of the command, which leads a session of its own
+#   leader    the pid of the command, which leads a session of its own
 #   out, err  what it has printed so far; out.pipe and err.pipe carry it there
 #   running   renamed to exited.CODE at the end. A rename is atomic and needs no space on a full disk
 
@@ -58,7 +58,8 @@ supervise() {
   exec >/dev/null
   collect out &
   collect err &
-  detach sh "$self" - command "$step" "$@" >out.pipe 2>err.pipe
+  # Not as fd 2: this shell would print "Killed" into the command's output.
+  detach sh "$self" - command "$step" "$@" >out.pipe 3>err.pipe
   code=$?
   drain
   tries=0
@@ -72,6 +73,7 @@ supervise() {
 
 # Pipes and not files, because `echo >/dev/stderr` would empty a file. When the disk is full the rest is thrown away,
 # so that the command does not die of a broken pipe.
+# shellcheck disable=SC2094 # the pipe's name may go while it is open
 collect() {
   {
     cat >>"$1"
@@ -101,7 +103,8 @@ drain() {
 command_() {
   step=$1 cwd=$2 run=$3
   shift 3
-  printf '%s\n' "$$" >"$step/command"
+  printf '%s\n' "$$" >"$step/leader"
+  exec 2>&3 3>&-
   shell=$(command -v bash || command -v sh)
   cd "$repository/$cwd" || exit 127
   for name in "$@"; do
@@ -201,8 +204,8 @@ slice() {
 # Sends a signal to all that the step in the current folder has started and that can be found: what bears its mark, what is in
 # the command's session or group, and their children. Fails when there was none. Never its supervisor, which writes the exit code.
 kill_all() {
-  leader=
-  [ ! -r command ] || read -r leader <command
+  first_line leader || line=
+  leader=$line
   if [ -r /proc/self/stat ]; then
     found=" $(marked)"
     grown=
@@ -233,6 +236,7 @@ kill_all() {
 
 # The live processes whose environment names this step, each followed by a space; also those that left the session.
 marked() {
+  # shellcheck disable=SC2013 # no white space in these names
   for environ in $(grep -lsF "SWITCHYARD_STEP=$step/" /proc/[0-9]*/environ 2>/dev/null); do
     pid=${environ#/proc/}
     ! born "${pid%/environ}" || printf '%s ' "${pid%/environ}"

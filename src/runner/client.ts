@@ -1,0 +1,318 @@
+import { randomBytes } from 'node:crypto'
+import { setTimeout as delay } from 'node:timers/promises'
+import type { GitAccess } from '../git/host.js'
+import { InfrastructureError } from '../job/errors.js'
+import type { ExecResult, Provider } from '../providers/provider.js'
+import { parseAnswer, type Answer } from './answer.js'
+import { runnerFailure, unfitImage, type FailureContext } from './failures.js'
+import type { OutputSlice, ReadRequest, Runner, RunnerCallOptions, SandboxFacts, StepCommand } from './runner.js'
+import { callText, isAbsent, runnerScript, scriptDigest, uploadTexts } from './script.js'
+
+export interface RunnerOptions {
+  readonly provider: Provider
+  readonly sandboxId: string
+  /** The sandbox's image or template, for messages. */
+  readonly image?: string | undefined
+  /** How often a call is tried when it fails with `transient`, the first time included. Default 4. */
+  readonly tries?: number | undefined
+  /** How long to wait before try 2, 3, …, in milliseconds. Default 200, 400, 800, … */
+  readonly backoffMs?: ((failedTries: number) => number) | undefined
+  /** Waits; rejects when the signal aborts. For tests. */
+  readonly sleep?: ((ms: number, signal: AbortSignal | undefined) => Promise<void>) | undefined
+  /** Milliseconds, for deadlines. Default `Date.now`. */
+  readonly now?: (() => number) | undefined
+}
+
+/** What a read may take beyond its `waitMs`, in milliseconds. */
+const readMarginMs = 15_000
+/** The longest wait within one call: proxies in front of sandboxes cut calls that are silent for longer. */
+const maxWaitMs = 20_000
+/** The most bytes that one read asks for. As base64 they stay below the 4 MiB of output that every provider takes. */
+const maxReadBytes = 2 * 1024 * 1024
+/** Linux takes no longer argument and no longer environment entry than 128 KiB, whatever the provider takes. */
+const maxEntryBytes = 128 * 1024 - 256
+
+const keyPattern = /^[A-Za-z0-9][A-Za-z0-9.-]{0,199}$/
+const environmentName = /^[A-Za-z_][A-Za-z0-9_]*$/
+const shaPattern = /^[0-9a-f]{40}$/
+
+interface Call {
+  readonly verb: string
+  readonly args: readonly string[]
+  readonly env?: Readonly<Record<string, string>>
+  readonly secrets?: readonly string[]
+}
+
+/**
+ * The runner's client for one sandbox. It holds no state but what it was made with, so any number of them, in any number
+ * of consumers, may serve the same sandbox.
+ *
+ * Every method throws only `InfrastructureError` (or the reason of an aborted signal). `transient` errors were tried again
+ * before, within the call's `timeoutMs`; a provider that did not answer in time counts as one of them, never as the job's
+ * own `timeout`. No message holds a secret.
+ */
+export function createRunner(options: RunnerOptions): Runner {
+  return new SandboxRunner(options)
+}
+
+class SandboxRunner implements Runner {
+  readonly #options: RunnerOptions
+  readonly #now: () => number
+  readonly #maxTextBytes: number
+
+  constructor(options: RunnerOptions) {
+    this.#options = options
+    this.#now = options.now ?? Date.now
+    this.#maxTextBytes = Math.min(options.provider.capabilities.maxCommandBytes, maxEntryBytes)
+  }
+
+  async install(options: RunnerCallOptions): Promise<SandboxFacts> {
+    const call: Call = { verb: 'probe', args: [] }
+    const answer = await this.#retried(call, options, async (left) => {
+      await this.#installScript(left)
+      return this.#once(call, left)
+    })
+    const git = answer.fields.get('git') ?? 'missing'
+    if (git === 'missing') throw unfitImage(this.#context(call), 'git')
+    const tool = answer.fields.get('missing')
+    if (tool !== undefined) throw unfitImage(this.#context(call), tool)
+    const home = Buffer.from(answer.fields.get('home') ?? '', 'base64').toString()
+    return { repositoryPath: `${home}/repository`, gitVersion: git.replace(/^git version /, ''), user: answer.fields.get('user') ?? '' }
+  }
+
+  async clone(request: Parameters<Runner['clone']>[0], options: RunnerCallOptions): Promise<void> {
+    const { access, ref, sha, branch, checkpoint } = request
+    this.#checkSha('sha', sha)
+    if (checkpoint !== null) this.#checkSha('checkpoint.headSha', checkpoint.headSha)
+    const args = [access.url, sha, branch, ref ?? '-', checkpoint?.headSha ?? '-', String(checkpoint?.commitsAhead ?? 0)]
+    await this.#call({ verb: 'clone', args, ...withAccess(access) }, options)
+  }
+
+  async start(command: StepCommand, options: RunnerCallOptions): Promise<void> {
+    this.#checkKey(command.key)
+    const env: Record<string, string> = {}
+    for (const [name, value] of Object.entries(command.env)) {
+      if (!environmentName.test(name)) throw this.#invalid(`env: "${name}" is no name of an environment variable`)
+      const bytes = Buffer.byteLength(value) + Buffer.byteLength(name)
+      if (bytes > maxEntryBytes) {
+        throw this.#invalid(`env.${name} is ${bytes} bytes; no process can be given more than ${maxEntryBytes} in one variable, so put it into a file`)
+      }
+      env[`SWITCHYARD_ENV_${name}`] = value
+    }
+    const args = (run: string) => [command.key, command.cwd ?? '', run, ...Object.keys(command.env)]
+    const inline = args(Buffer.from(command.run).toString('base64'))
+    const short = Buffer.byteLength(callText('0'.repeat(16), 'start', inline)) <= this.#maxTextBytes
+    const call: Call = { verb: 'start', args: short ? inline : args('-'), env }
+    await this.#retried(call, options, async (left) => {
+      if (!short) await this.#upload(call, `${command.key}.run`, Buffer.from(command.run), left)
+      return this.#onceInstalled(call, left)
+    })
+  }
+
+  async read(key: string, request: ReadRequest, options: RunnerCallOptions): Promise<OutputSlice> {
+    this.#checkKey(key)
+    const waitMs = Math.min(request.waitMs, maxWaitMs, Math.max(0, options.timeoutMs - readMarginMs / 3))
+    const maxBytes = Math.max(2, Math.min(request.maxBytes, maxReadBytes))
+    const args = [key, request.stdoutOffset, request.stderrOffset, Math.round(waitMs), maxBytes].map(String)
+    const call: Call = { verb: 'read', args }
+    const answer = await this.#retried(call, options, (left) =>
+      this.#onceInstalled(call, { ...left, timeoutMs: Math.min(left.timeoutMs, waitMs + readMarginMs) }),
+    )
+    // The folder of a step that was started is gone: something in the sandbox removed it, and the exit code with it.
+    if (answer.failure === 'no-step') {
+      return { stdout: new Uint8Array(), stderr: new Uint8Array(), stdoutSize: request.stdoutOffset, stderrSize: request.stderrOffset, exitCode: 137 }
+    }
+    const code = answer.fields.get('code') ?? '-'
+    return {
+      stdout: slice(answer, 'out'),
+      stderr: slice(answer, 'err'),
+      stdoutSize: numberField(answer, 'out-size'),
+      stderrSize: numberField(answer, 'err-size'),
+      exitCode: code === '-' ? null : Number(code),
+    }
+  }
+
+  async stop(key: string, graceMs: number, options: RunnerCallOptions): Promise<void> {
+    this.#checkKey(key)
+    await this.#call({ verb: 'stop', args: [key, String(Math.round(graceMs))] }, options)
+  }
+
+  async checkpoint(request: Parameters<Runner['checkpoint']>[0], options: RunnerCallOptions): ReturnType<Runner['checkpoint']> {
+    const { access, branch, parent, baseSha, identity, message } = request
+    this.#checkSha('parent', parent)
+    this.#checkSha('baseSha', baseSha)
+    const args = [access.url, branch, parent, baseSha, ...[identity.name, identity.email, message].map(encode)]
+    const answer = await this.#call({ verb: 'checkpoint', args, ...withAccess(access) }, options)
+    if (answer.fields.has('none')) return null
+    return { sha: textField(answer, 'sha'), headSha: textField(answer, 'head'), commitsAhead: numberField(answer, 'ahead') }
+  }
+
+  async commit(request: Parameters<Runner['commit']>[0], options: RunnerCallOptions): ReturnType<Runner['commit']> {
+    const { author, committer } = request
+    const people = [author.name, author.email, committer.name, committer.email].map(encode)
+    const answer = await this.#call({ verb: 'commit', args: [...people, String(request.dateSeconds), encode(request.message)] }, options)
+    return { sha: textField(answer, 'sha'), headSha: textField(answer, 'head') }
+  }
+
+  async push(request: Parameters<Runner['push']>[0], options: RunnerCallOptions): Promise<void> {
+    this.#checkSha('sha', request.sha)
+    await this.#call({ verb: 'push', args: [request.access.url, request.branch, request.sha], ...withAccess(request.access) }, options)
+  }
+
+  #call(call: Call, options: RunnerCallOptions): Promise<Answer> {
+    return this.#retried(call, options, (left) => this.#onceInstalled(call, left))
+  }
+
+  /** Tries again after `transient`, as long as tries and time are left. */
+  async #retried(call: Call, options: RunnerCallOptions, attempt: (left: RunnerCallOptions) => Promise<Answer>): Promise<Answer> {
+    const tries = this.#options.tries ?? 4
+    const backoffMs = this.#options.backoffMs ?? ((failedTries: number) => 200 * 2 ** (failedTries - 1))
+    const sleep = this.#options.sleep ?? ((ms: number, signal: AbortSignal | undefined) => delay(ms, undefined, { signal }))
+    const deadline = this.#now() + options.timeoutMs
+    for (let failed = 1; ; failed += 1) {
+      options.signal?.throwIfAborted()
+      try {
+        const left = Math.max(1, deadline - this.#now())
+        const answer = await attempt({ timeoutMs: left, signal: options.signal })
+        if (answer.failure === undefined || answer.failure === 'no-step') return answer
+        throw runnerFailure(answer.failure, answer.blobs.get('detail')?.toString() ?? '', this.#context(call))
+      } catch (thrown) {
+        const error = this.#asTransient(call, thrown)
+        const waitMs = backoffMs(failed)
+        const again = error instanceof InfrastructureError && error.kind === 'transient' && failed < tries && this.#now() + waitMs < deadline
+        if (!again) throw error
+        await sleep(waitMs, options.signal).catch((reason: unknown) => {
+          options.signal?.throwIfAborted()
+          throw reason
+        })
+      }
+    }
+  }
+
+  /** A provider that did not answer in time is no end of the job's own time. */
+  #asTransient(call: Call, error: unknown): unknown {
+    if (!(error instanceof InfrastructureError) || error.kind !== 'timeout') return error
+    return new InfrastructureError({
+      kind: 'transient',
+      source: error.source,
+      message: `${error.source}: ${call.verb} did not end in time in the sandbox`,
+      cause: error,
+    })
+  }
+
+  /** Makes a call, and installs the script first when it is missing or was changed. */
+  async #onceInstalled(call: Call, options: RunnerCallOptions): Promise<Answer> {
+    try {
+      return await this.#once(call, options)
+    } catch (error) {
+      if (!(error instanceof ScriptAbsent)) throw error
+    }
+    await this.#installScript(options)
+    try {
+      return await this.#once(call, options)
+    } catch (error) {
+      if (!(error instanceof ScriptAbsent)) throw error
+      throw this.#transient(call, 'the runner disappears from the sandbox as soon as it is installed')
+    }
+  }
+
+  async #once(call: Call, options: RunnerCallOptions): Promise<Answer> {
+    const nonce = randomBytes(8).toString('hex')
+    const text = callText(nonce, call.verb, call.args)
+    const bytes = Buffer.byteLength(text)
+    if (bytes > this.#maxTextBytes) {
+      throw this.#invalid(`${call.verb}: its arguments are ${bytes} bytes and the provider takes ${this.#maxTextBytes}; shorten the message or the names of the variables`)
+    }
+    const result = await this.#exec(text, call.env, options)
+    const answer = parseAnswer(result.stdout, nonce)
+    if (answer !== undefined) return answer
+    if (isAbsent(result.stdout, nonce)) throw new ScriptAbsent()
+    throw this.#unanswered(call, result)
+  }
+
+  async #installScript(options: RunnerCallOptions): Promise<void> {
+    await this.#upload({ verb: 'install', args: [] }, `runner-${scriptDigest.slice(0, 12)}.sh`, Buffer.from(runnerScript), options)
+  }
+
+  async #upload(call: Call, name: string, content: Buffer, options: RunnerCallOptions): Promise<void> {
+    const id = randomBytes(8).toString('hex')
+    const deadline = this.#now() + options.timeoutMs
+    for (const text of uploadTexts(name, content, id, this.#maxTextBytes)) {
+      const result = await this.#exec(text, undefined, { ...options, timeoutMs: Math.max(1, deadline - this.#now()) })
+      const said = new RegExp(`@switchyard ${id} ([a-z0-9-]+)`).exec(result.stdout)?.[1]
+      if (said === 'done') continue
+      if (said === 'no-base64') throw unfitImage(this.#context(call), 'base64')
+      if (said === 'no-home') throw this.#invalid("the home folder of the sandbox's user can't be written to; set HOME in the image to a folder of that user's, on a disk with room")
+      if (said === 'disk') throw runnerFailure('disk', '', this.#context(call))
+      throw this.#unanswered(call, result)
+    }
+  }
+
+  #exec(script: string, env: Readonly<Record<string, string>> | undefined, options: RunnerCallOptions): Promise<ExecResult> {
+    return this.#options.provider.exec(this.#options.sandboxId, { script, ...(env === undefined ? {} : { env }) }, options)
+  }
+
+  #unanswered(call: Call, result: ExecResult): InfrastructureError {
+    if (result.exitCode === 126 || result.exitCode === 127) return unfitImage(this.#context(call), 'POSIX shell')
+    return this.#transient(call, `the sandbox's answer was cut (exit code ${result.exitCode})`)
+  }
+
+  #context(call: Call): FailureContext {
+    const image = this.#options.image
+    return {
+      source: this.#options.provider.name,
+      image: image === undefined ? "the sandbox's image" : `the image "${image}"`,
+      verb: call.verb,
+      secrets: call.secrets ?? [],
+    }
+  }
+
+  #transient(call: Call, message: string): InfrastructureError {
+    const source = this.#options.provider.name
+    return new InfrastructureError({ kind: 'transient', source, message: `${source}: ${call.verb}: ${message}; it can be tried again` })
+  }
+
+  #invalid(message: string): InfrastructureError {
+    return new InfrastructureError({ kind: 'invalid', source: this.#options.provider.name, message })
+  }
+
+  #checkKey(key: string): void {
+    if (!keyPattern.test(key)) throw this.#invalid(`key: "${key}" must be letters, digits, "-" and ".", at most 200, and start with a letter or a digit`)
+  }
+
+  #checkSha(field: string, sha: string): void {
+    if (!shaPattern.test(sha)) throw this.#invalid(`${field}: "${sha}" must be a commit's full sha, 40 hexadecimal digits`)
+  }
+}
+
+/** The script is not in the sandbox. Never leaves this file. */
+class ScriptAbsent extends Error {}
+
+function withAccess(access: GitAccess): Pick<Call, 'env' | 'secrets'> {
+  return {
+    env: { SWITCHYARD_USERNAME: access.username, SWITCHYARD_TOKEN: access.token },
+    secrets: [access.token, Buffer.from(`${access.username}:${access.token}`).toString('base64')],
+  }
+}
+
+const encode = (text: string): string => Buffer.from(text).toString('base64')
+
+function textField(answer: Answer, name: string): string {
+  const value = answer.fields.get(name)
+  if (value === undefined) throw new Error(`the runner's answer has no field "${name}"`)
+  return value
+}
+
+function numberField(answer: Answer, name: string): number {
+  const value = Number(textField(answer, name))
+  if (!Number.isSafeInteger(value) || value < 0) throw new Error(`the runner's answer has no number in "${name}"`)
+  return value
+}
+
+/** Cuts the whole blocks that came to the bytes that were asked for. */
+function slice(answer: Answer, stream: 'out' | 'err'): Uint8Array {
+  const bytes = answer.blobs.get(stream)
+  if (bytes === undefined) return new Uint8Array()
+  const skip = numberField(answer, `${stream}-skip`)
+  return bytes.subarray(skip, skip + numberField(answer, `${stream}-length`))
+}

@@ -1,0 +1,63 @@
+import { InfrastructureError, type InfrastructureErrorKind } from '../job/errors.js'
+import { gitReason, sortGitFailure } from '../git/failures.js'
+
+/** What a failure is about, for its sentence. */
+export interface FailureContext {
+  /** The provider's configured name. */
+  readonly source: string
+  /** The sandbox's image, as far as it is known. */
+  readonly image: string
+  readonly verb: string
+  /** Secrets of the call; they are taken out of what git and the host said. */
+  readonly secrets: readonly string[]
+}
+
+const sentences: Readonly<Record<string, readonly [InfrastructureErrorKind, (detail: string) => string]>> = {
+  disk: ['invalid', () => "the sandbox's disk is full; let the commands write less, or set resources.diskMiB"],
+  'no-folder': ['invalid', (cwd) => (cwd === '' ? 'the repository is gone from the sandbox; a command removed it' : `cwd: there is no folder "${cwd}" in the repository; mend the path, or make the folder in an earlier step`)],
+  'no-tree': ['invalid', () => 'the repository is gone from the sandbox, or is no folder any more; let no command remove ~/repository'],
+  'no-state': ['invalid', () => 'the folder ~/.switchyard is gone from the sandbox or is not whole; let no command touch it'],
+  'not-empty': ['invalid', (detail) => `the sandbox's ~/repository can't be emptied (${detail}); start from a fresh sandbox`],
+  moved: ['invalid', (ref) => `${ref} moved while it was fetched, and the git host does not serve a commit by its sha alone; run the job again`],
+  'no-commit': ['invalid', (sha) => `the sandbox does not have the commit ${sha} that is to be pushed`],
+  busy: ['transient', () => 'another git operation is still at work in the sandbox'],
+  'not-started': ['transient', () => "the step's supervisor did not start in the sandbox"],
+  'not-stopped': ['transient', () => "the step's processes did not end"],
+}
+
+/** Sorts a failure that the script reported by keyword into the one vocabulary. */
+export function runnerFailure(keyword: string, detail: string, context: FailureContext): InfrastructureError {
+  const said = redact(detail.trim(), context.secrets)
+  const where = `${context.source}: ${context.verb}`
+  if (keyword === 'git') return gitFailure(said, where, context.source)
+  const known = sentences[keyword]
+  if (known === undefined) {
+    return new InfrastructureError({ kind: 'transient', source: context.source, message: `${where}: the runner in the sandbox failed with "${keyword}"` })
+  }
+  const [kind, sentence] = known
+  return new InfrastructureError({ kind, source: context.source, message: `${where}: ${sentence(said.slice(0, 300))}` })
+}
+
+function gitFailure(said: string, where: string, source: string): InfrastructureError {
+  const reason = gitReason(said)
+  const error = (kind: InfrastructureErrorKind, message: string) => new InfrastructureError({ kind, source, message: `${where}: ${message}` })
+  if (/No space left|quota exceeded/.test(said)) return error('invalid', sentences['disk']?.[1]('') ?? reason)
+  if (/\[rejected\]/.test(said)) return error('invalid', `the branch has commits that this push does not build on, and a push is never forced (${reason})`)
+  if (/shallow update not allowed/.test(said)) return error('invalid', `the git host takes no history whose beginning it lacks (${reason})`)
+  const { kind } = sortGitFailure(said, false)
+  // What can't be reached from a sandbox says nothing against its provider: the caller tries again, here or elsewhere.
+  return error(kind === 'provider-down' ? 'transient' : kind, `git failed: ${reason}`)
+}
+
+/** Names the image and the mend when the sandbox lacks what the runner stands on. */
+export function unfitImage(context: FailureContext, missing: string): InfrastructureError {
+  return new InfrastructureError({
+    kind: 'invalid',
+    source: context.source,
+    message: `${context.source}: ${context.image} has no ${missing}; use an image with git and a POSIX shell with the standard tools (Debian: apt-get install git, Alpine: apk add git)`,
+  })
+}
+
+function redact(text: string, secrets: readonly string[]): string {
+  return secrets.filter((secret) => secret !== '').reduce((clean, secret) => clean.replaceAll(secret, '***'), text)
+}
