@@ -1,2 +1,2 @@
-export { createRunner, type RunnerOptions } from './first/client.js'
+export { createRunner, type RunnerOptions } from './client.js'
 export type * from './runner.js'
