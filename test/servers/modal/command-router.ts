@@ -20,7 +20,15 @@ interface ExecRef {
 
 const standardError = 2
 
-export function commandRouter(parts: { readonly world: World; readonly host: Host; readonly tools: Pick<FaultTools, 'front'> }): Record<string, unknown> {
+export interface CommandRouterParts {
+  readonly world: World
+  readonly host: Host
+  readonly tools: Pick<FaultTools, 'front'>
+  /** What a command's environment holds besides what it is given. */
+  baseEnvironment(sandboxId: string): Record<string, string>
+}
+
+export function commandRouter(parts: CommandRouterParts): Record<string, unknown> {
   const { world, host, tools } = parts
 
   const find = async (taskId: string, context: CallContext): Promise<ModalSandbox> => {
@@ -53,7 +61,7 @@ export function commandRouter(parts: { readonly world: World; readonly host: Hos
     taskExecStart: async (request: ExecStart, context: CallContext) => {
       const sandbox = await find(request.taskId, context)
       // A repetition after a lost answer bears the same id and must not run the command again.
-      const exec = starting.get(request.execId) ?? start(host, sandbox, request)
+      const exec = starting.get(request.execId) ?? start(host, sandbox, request, parts.baseEnvironment(sandbox.id))
       starting.set(request.execId, exec)
       try {
         sandbox.execs.set(request.execId, await exec)
@@ -115,11 +123,11 @@ export function commandRouter(parts: { readonly world: World; readonly host: Hos
   }
 }
 
-async function start(host: Host, sandbox: ModalSandbox, request: ExecStart): Promise<ModalExec> {
+async function start(host: Host, sandbox: ModalSandbox, request: ExecStart, base: Record<string, string>): Promise<ModalExec> {
   const known = sandbox.execs.get(request.execId)
   if (known !== undefined) return known
   const [file = '', ...args] = request.commandArgs
-  const env = Object.assign({}, ...request.secretSources.map((source) => source.env?.contents ?? {})) as Record<string, string>
+  const env = Object.assign({}, base, ...request.secretSources.map((source) => source.env?.contents ?? {})) as Record<string, string>
   const cwd = request.workdir === '' ? undefined : request.workdir
   if (cwd !== undefined && !(await isFolder(host, sandbox.id, cwd))) throw new Error(`working directory ${cwd} does not exist`)
   const process = await host.exec(sandbox.id, { file, args, env, cwd, stdin: true })

@@ -7,13 +7,15 @@ import type { AddressInfo } from 'node:net'
 import { serve, type ServerType } from '@hono/node-server'
 import { createServer, ServerError, Status, type CallContext, type CompatServiceDefinition, type ServerMiddleware } from 'nice-grpc'
 import { bestPlaces, root } from '../bubblewrap-places.js'
+import { EgressProxy } from '../e2b/egress-proxy.js'
 import { SandboxHost, type OpenPlace } from '../sandbox-host.js'
 import { adminApp, FaultPlan, type ServerState } from '../shared-faults.js'
 import { commandRouter } from './command-router.js'
 import { controlPlane, type ControlPlaneOptions } from './control-plane.js'
 import { loadDefinitions, methodNames } from './definitions.js'
+import { egressOf } from './egress.js'
 import { openFront, type Front } from './front.js'
-import { faultMiddleware } from './wire-faults.js'
+import { countOpen, faultMiddleware } from './wire-faults.js'
 import { World, type ModalSandbox } from './world.js'
 
 export interface ModalServerOptions extends Partial<ControlPlaneOptions> {
@@ -34,6 +36,10 @@ export interface ModalServer {
   readonly host: SandboxHost<ModalSandbox>
   readonly world: World
   state(): ServerState
+  /** Calls of this name that are under way. */
+  openCalls(name: string): number
+  /** Breaks every connection, as a restart does. */
+  breakConnections(): void
   close(): Promise<void>
 }
 
@@ -55,6 +61,11 @@ export async function startModalServer(given: ModalServerOptions = {}): Promise<
   const world = new World()
   const plan = new FaultPlan()
   const host = new SandboxHost<ModalSandbox>(options.places ?? (await bestPlaces(root)))
+  const egress = new EgressProxy((sandboxId) => {
+    const hosted = host.get(sandboxId)
+    return hosted === undefined ? undefined : egressOf(hosted.details)
+  })
+  await egress.listen()
   const door: { front?: Front } = {}
   const front = (): Front => {
     if (door.front === undefined) throw new Error('a call came before the server listened')
@@ -64,12 +75,13 @@ export async function startModalServer(given: ModalServerOptions = {}): Promise<
     const ids = request as { sandboxId?: string; taskId?: string }
     return ids.sandboxId ?? world.byTask(ids.taskId ?? '')?.id
   }
-  const tools = { plan, definitions, front, sandboxOf, crash: (sandboxId: string) => host.destroy(sandboxId, 'crashed') }
+  const open = new Map<string, number>()
+  const tools = { plan, open, definitions, front, sandboxOf, crash: (sandboxId: string) => host.destroy(sandboxId, 'crashed') }
 
-  const server = createServer({ 'grpc.max_receive_message_length': 100 * 1024 * 1024 }).use(faultMiddleware(tools)).use(checkToken(world))
+  const server = createServer({ 'grpc.max_receive_message_length': 100 * 1024 * 1024 }).use(countOpen(tools)).use(faultMiddleware(tools)).use(checkToken(world))
   const routerUrl = () => `https://127.0.0.1:${front().port}`
   server.add(definitions.controlPlane, withRest(definitions.controlPlane, controlPlane({ options, world, host, plan, definitions, routerUrl })))
-  server.add(definitions.commandRouter, withRest(definitions.commandRouter, commandRouter({ world, host, tools })))
+  server.add(definitions.commandRouter, withRest(definitions.commandRouter, commandRouter({ world, host, tools, baseEnvironment: (sandboxId) => egress.environment(sandboxId) })))
   const innerPort = await server.listen('127.0.0.1:0')
   door.front = await openFront(options.port ?? 0, innerPort, () => plan.down === 'refuse')
   const admin = serve({ fetch: adminApp(plan, host).fetch, port: options.adminPort ?? 0, hostname: '127.0.0.1' })
@@ -84,10 +96,13 @@ export async function startModalServer(given: ModalServerOptions = {}): Promise<
     host,
     world,
     state: () => host.state(),
+    openCalls: (name) => open.get(name) ?? 0,
+    breakConnections: () => front().breakAll(),
     close: async () => {
       await front().close()
       server.forceShutdown()
       await host.close()
+      await egress.close()
       await closeHttp(admin)
     },
   }

@@ -28,9 +28,24 @@ export interface FaultTools {
   readonly plan: FaultPlan
   readonly definitions: ModalDefinitions
   front(): Front
+  /** How many calls are under way, by name. */
+  readonly open: Map<string, number>
   /** The sandbox that a request speaks of, by its id or its task's. */
   sandboxOf(request: unknown): string | undefined
   crash(sandboxId: string): Promise<unknown>
+}
+
+/** Counts the calls that are under way. Use it before `faultMiddleware`, which holds some of them up. */
+export function countOpen({ open }: Pick<FaultTools, 'open'>): ServerMiddleware {
+  return async function* count(call, context) {
+    const name = callName(call.method.path)
+    open.set(name, (open.get(name) ?? 0) + 1)
+    try {
+      return yield* call.next(call.request, context)
+    } finally {
+      open.set(name, (open.get(name) ?? 0) - 1)
+    }
+  }
 }
 
 export function faultMiddleware(tools: FaultTools): ServerMiddleware<WithFault> {
