@@ -39,14 +39,20 @@ export class ModalCalls {
     const observation: { retryAfterMs: number | undefined } = { retryAfterMs: undefined }
     const sort = (error: unknown) => this.#classify(error, context, observation.retryAfterMs)
     try {
-      return await bounded(this.#config.name, context.what, options, async (signal) => {
-        const call: Call = Object.assign(observation, { signal, listed: new Map(), sort, ...(await this.#connect()) })
-        const attempt = () => observed(call, () => work(call))
-        // The SDK shares the lookup of its environment between callers: one that gives up cancels it for the others.
-        return await attempt().catch((error: unknown) => {
-          if (isAbort(error) && !signal.aborted) return attempt()
-          throw error
-        })
+      return await bounded(this.#config.name, context.what, options, async (outer) => {
+        const ending = endWith(outer)
+        try {
+          const call: Call = Object.assign(observation, { signal: ending.signal, listed: new Map(), sort, ...(await this.#connect()) })
+          const attempt = () => observed(call, () => work(call))
+          // The SDK shares the lookup of its environment between callers: one that gives up aborts it for the others.
+          return await attempt().catch((error: unknown) => {
+            if (isAbort(error) && !call.signal.aborted) return attempt()
+            throw error
+          })
+        } finally {
+          // What the work left under way, such as the reading of a command whose sandbox was found to be gone.
+          ending.abort()
+        }
       })
     } catch (error) {
       if (options.signal?.aborted === true && !(error instanceof InfrastructureError)) throw error
@@ -88,4 +94,15 @@ export class ModalCalls {
       throw error
     }
   }
+}
+
+/**
+ * A controller that aborts with `signal`, but without its reason: the SDK throws the reason that ended a shared lookup at
+ * every caller, and a plain AbortError can be told from the rest.
+ */
+function endWith(signal: AbortSignal): AbortController {
+  const controller = new AbortController()
+  if (signal.aborted) controller.abort()
+  else signal.addEventListener('abort', () => controller.abort(), { once: true })
+  return controller
 }

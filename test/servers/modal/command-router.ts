@@ -66,6 +66,7 @@ export function commandRouter(parts: CommandRouterParts): Record<string, unknown
       try {
         sandbox.execs.set(request.execId, await exec)
       } catch (error) {
+        if (host.get(sandbox.id) === undefined) await sandbox.ended.then(() => ended(sandbox, context))
         throw new ServerError(Status.INVALID_ARGUMENT, `failed to start the command: ${error instanceof Error ? error.message : String(error)}`)
       } finally {
         starting.delete(request.execId)

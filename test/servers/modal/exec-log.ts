@@ -43,8 +43,12 @@ export class ExecLog {
 
   private async change(signal: AbortSignal): Promise<void> {
     await new Promise<void>((resolve) => {
-      this.waiting.push(resolve)
-      signal.addEventListener('abort', () => resolve(), { once: true })
+      const wake = () => {
+        signal.removeEventListener('abort', wake)
+        resolve()
+      }
+      this.waiting.push(wake)
+      signal.addEventListener('abort', wake, { once: true })
     })
   }
 

@@ -10,6 +10,8 @@ export interface Front {
   /** Breaks the connection by which a call came; `peer` is what gRPC says of the caller. */
   break(peer: string): void
   breakAll(): void
+  /** Connections of clients that are open. */
+  count(): number
   close(): Promise<void>
 }
 
@@ -39,6 +41,7 @@ export async function openFront(port: number, innerPort: number, isDown: () => b
   return {
     port: (server.address() as AddressInfo).port,
     break: (peer) => breakOne(clients.get(Number(peer.slice(peer.lastIndexOf(':') + 1)))),
+    count: () => clients.size,
     breakAll: () => [...clients.values()].forEach(breakOne),
     close: async () => {
       const closed = once(server, 'close')

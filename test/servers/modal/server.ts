@@ -38,6 +38,8 @@ export interface ModalServer {
   state(): ServerState
   /** Calls of this name that are under way. */
   openCalls(name: string): number
+  /** Connections of clients that are open. */
+  connections(): number
   /** Breaks every connection, as a restart does. */
   breakConnections(): void
   close(): Promise<void>
@@ -97,6 +99,7 @@ export async function startModalServer(given: ModalServerOptions = {}): Promise<
     world,
     state: () => host.state(),
     openCalls: (name) => open.get(name) ?? 0,
+    connections: () => front().count(),
     breakConnections: () => front().breakAll(),
     close: async () => {
       await front().close()

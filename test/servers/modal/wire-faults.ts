@@ -39,11 +39,14 @@ export interface FaultTools {
 export function countOpen({ open }: Pick<FaultTools, 'open'>): ServerMiddleware {
   return async function* count(call, context) {
     const name = callName(call.method.path)
+    const over = new AbortController()
     open.set(name, (open.get(name) ?? 0) + 1)
+    // Whichever comes first: a handler may take longer than its caller waits.
+    AbortSignal.any([over.signal, context.signal]).addEventListener('abort', () => open.set(name, (open.get(name) ?? 0) - 1), { once: true })
     try {
       return yield* call.next(call.request, context)
     } finally {
-      open.set(name, (open.get(name) ?? 0) - 1)
+      over.abort()
     }
   }
 }
