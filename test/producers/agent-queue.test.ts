@@ -229,9 +229,9 @@ describe('a result', () => {
     const job = await queue.enqueue(spec())
     await expect(job.result({ timeoutMs: 20 })).rejects.toThrow(ResultTimeoutError)
     const stop = new AbortController()
-    const waiting = job.result({ signal: stop.signal })
+    const stopped = expect(job.result({ signal: stop.signal })).rejects.toThrow('no more')
     stop.abort(new Error('no more'))
-    await expect(waiting).rejects.toThrow('no more')
+    await stopped
   })
 
   it('of a job that nobody knows, or that was removed while waiting, is an UnknownJobError', async () => {
@@ -243,9 +243,10 @@ describe('a result', () => {
       for await (const line of queue.job('nobody').logs()) expect(line).toBeUndefined()
     }).rejects.toThrow(UnknownJobError)
     const job = await queue.enqueue(spec())
-    const waiting = job.result()
+    const failed = expect(job.result()).rejects.toThrow(UnknownJobError)
+    await until(async () => (await redis.connect().pubsub('NUMSUB', redis.keys.doneChannel()))[1] === 1, 'the waiter listens')
     await (await bull().getJob(job.jobId))?.remove()
-    await expect(waiting).rejects.toThrow(UnknownJobError)
+    await failed
   })
 
   it('that is waited for fails when the queue is closed', async () => {
