@@ -2,7 +2,7 @@
 const layers = {
   cli: ['producers', 'consumers', 'monitor', 'embedded', 'config', 'providers', 'git', 'runner', 'events', 'store', 'job'],
   embedded: ['git', 'job'],
-  config: ['providers', 'git', 'job'],
+  config: ['consumers', 'providers', 'git', 'runner', 'events', 'store', 'job'],
   monitor: ['events', 'store', 'job'],
   consumers: ['providers', 'git', 'runner', 'events', 'store', 'job'],
   producers: ['events', 'store', 'job'],

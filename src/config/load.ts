@@ -98,7 +98,7 @@ export async function importModule(path: string): Promise<Record<string, unknown
     const jiti = createJiti(import.meta.url, {
       fsCache: false,
       interopDefault: false,
-      alias: { 'switchyard/config': fileURLToPath(new URL(`./define${ownExtension}`, import.meta.url)) },
+      alias: { 'switchyard/config': fileURLToPath(new URL(`./index${ownExtension}`, import.meta.url)) },
     })
     return await jiti.import<Record<string, unknown>>(path)
   } catch (error) {

@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { duration } from '../job/duration.js'
+import { consumerSettingsSchema } from '../consumers/settings.js'
 import { defaultMaxSpecBytes } from '../job/spec.js'
 
 /**
@@ -22,12 +22,12 @@ const redisUrl = z.string({ error: 'must be a URL such as "redis://127.0.0.1:637
   // The text itself may hold a password: it is not repeated.
   context.addIssue({
     code: 'custom',
-    message: 'is not a Redis URL; write "redis://host:port", "rediss://host:port" (TLS) or "unix:///path/to/redis.sock"',
+    message: 'is not a Redis URL; write "redis://host:port", "rediss://host:port" (TLS) or the path of a UNIX socket',
   })
 })
 
 function isRedisUrl(text: string): boolean {
-  if (text.startsWith('unix:///')) return text.length > 'unix:///'.length
+  if (text.startsWith('/')) return true
   return URL.canParse(text) && ['redis:', 'rediss:'].includes(new URL(text).protocol)
 }
 
@@ -90,7 +90,7 @@ export const configSchema = z.strictObject({
       name: z
         .string({ error: 'must be a text' })
         .regex(/^[A-Za-z0-9][\w.-]{0,99}$/, 'must be letters, digits, ".", "_" and "-", at most 100 of them')
-        .default('agent-jobs'),
+        .default('agents'),
       prefix: z
         .string({ error: 'must be a text' })
         .regex(/^\{[\w.-]{1,100}\}$/, 'must be a name in braces such as "{switchyard}": the braces keep all keys in one slot of a Redis Cluster')
@@ -99,20 +99,20 @@ export const configSchema = z.strictObject({
     .prefault({}),
   git: gitEntrySchema.optional().describe('Where the repositories live. Consumers need it; producers do not.'),
   providers: providerEntries.default([]).describe('Where sandboxes run. Consumers need at least one; producers none.'),
-  consumer: z
-    .strictObject({
-      maxJobs: whole('jobs').min(1, 'must be at least 1').max(10_000, 'must be at most 10000').default(200)
-        .describe('How many jobs one consumer process supervises at once.'),
+  consumer: consumerSettingsSchema
+    .extend({
       secrets: z
         .array(environmentName, { error: 'must be a list of names of environment variables' })
         .default([])
         .describe('The environment variables that jobs may ask for by name. Every other name is refused.'),
-      leaseTime: duration.default(30_000)
-        .describe('How long a silent consumer keeps its jobs before another one takes them over.'),
-      drainTime: duration.default(10_000)
-        .describe('How long a consumer that was told to stop takes to hand its jobs back.'),
+      retentionMs: z
+        .int({ error: 'must be a whole number of milliseconds' })
+        .min(60_000, 'must be at least 60000 (a minute)')
+        .default(7 * 24 * 60 * 60 * 1000)
+        .describe('How long results, output and records of ended jobs are kept.'),
     })
-    .prefault({}),
+    .prefault({})
+    .describe('How consumers behave. Milliseconds and bytes.'),
   logs: z
     .strictObject({
       level: z.enum(logLevels, { error: `must be one of ${logLevels.map((level) => `"${level}"`).join(', ')}` }).default('info'),
@@ -137,7 +137,7 @@ export const configSchema = z.strictObject({
     .prefault({}),
 }, { error: 'must be an object of settings, such as { redis: { url: "redis://127.0.0.1:6379" } }' })
 
-/** The checked configuration, defaults filled in, durations in milliseconds; adapters' own options not yet checked. */
+/** The checked configuration, defaults filled in; adapters' own options not yet checked. */
 export type Config = z.output<typeof configSchema>
 /** A provider's entry: its name, type and limit, and whatever its adapter takes. */
 export type ProviderEntry = z.output<typeof providerEntrySchema>

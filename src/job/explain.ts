@@ -26,7 +26,30 @@ function sentences(issue: Issue, what: string, prefix: PropertyKey[] = []): stri
     const best = branches[0]
     if (best !== undefined) return best.flatMap((inner) => sentences(inner, what, path))
   }
-  return [`${field}: ${issue.message}`]
+  return [`${field}: ${plainMessage(issue)}`]
+}
+
+const typeNames: Record<string, string> = {
+  int: 'a whole number', number: 'a number', string: 'a text', boolean: 'true or false', array: 'a list', object: 'an object', record: 'an object',
+}
+
+/** Zod's own wording, where a schema has none, put as the sentence that all others are. */
+function plainMessage(issue: Issue): string {
+  const own = issue.message.startsWith('Invalid ') || issue.message.startsWith('Too ')
+  if (!own) return issue.message
+  if (issue.code === 'invalid_type') {
+    const expected = typeNames[issue.expected] ?? issue.expected
+    return issue.message.endsWith('received undefined') ? `is missing; give ${expected}` : `must be ${expected}`
+  }
+  if (issue.code === 'too_small') return `must be ${issue.inclusive === false ? 'more than' : 'at least'} ${issue.minimum}${unitOf(issue.origin)}`
+  if (issue.code === 'too_big') return `must be ${issue.inclusive === false ? 'less than' : 'at most'} ${issue.maximum}${unitOf(issue.origin)}`
+  if (issue.code === 'invalid_value') return `must be ${issue.values.map((value) => JSON.stringify(value)).join(' or ')}`
+  return issue.message
+}
+
+function unitOf(origin: string): string {
+  if (origin === 'string') return ' characters long'
+  return origin === 'array' ? ' items long' : ''
 }
 
 function fieldName(path: readonly PropertyKey[]): string {

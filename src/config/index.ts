@@ -1,0 +1,5 @@
+export { defineConfig, type ConfigInput } from './define.js'
+export { loadConfig, parseConfig, type LoadConfigOptions, type LoadedConfig } from './load.js'
+export { createProviders, type ConfiguredProvider, type CreateProvider } from './providers.js'
+export { createGitHost } from './git-host.js'
+export type { Config } from './schema.js'
