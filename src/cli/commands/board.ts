@@ -1,0 +1,79 @@
+import type { Command } from 'commander'
+import type { Config } from '../../config/schema.js'
+import { startBoard, type Board } from '../../monitor/board.js'
+import { createRedis, whenReady } from '../../store/index.js'
+import { configOf, withConfigOption, withJsonOption, type SharedFlags } from '../shared-options.js'
+import { aborted, listenForStop } from '../stop-signal.js'
+import { InvalidInputError } from '../../job/errors.js'
+
+type Flags = SharedFlags & { readonly host?: string; readonly port?: string; readonly writable?: boolean }
+
+/** `switchyard board`: Bull Board over the queue, until it is stopped. */
+export function addBoardCommand(program: Command): void {
+  const command = program
+    .command('board')
+    .description('serve Bull Board, read-only unless told otherwise')
+    .option('--host <address>', 'the address to listen on (default: board.host, 127.0.0.1)')
+    .option('--port <number>', 'the port; 0 for any that is free (default: board.port, 8090)')
+    .option('--writable', 'let jobs be retried, promoted and removed from the board')
+  withConfigOption(withJsonOption(command, 'the address'))
+  command
+    .addHelpText(
+      'after',
+      `
+On another address than this machine's own the board asks for a user name (board.username, "admin") and the password in
+SWITCHYARD_BOARD_PASSWORD, and does not start without one. It speaks plain HTTP: put it behind something that speaks TLS.
+GET /healthz answers 200 while Redis does.
+
+Example:
+  SWITCHYARD_BOARD_PASSWORD=… switchyard board --host 0.0.0.0`,
+    )
+    .action(async (flags: Flags) => {
+      const { config } = await configOf(flags)
+      const { board, close } = await openBoard(withFlags(config, flags), process.env)
+      using stop = listenForStop()
+      process.stdout.write(flags.json === true ? `${JSON.stringify({ url: board.url })}\n` : `Bull Board: ${board.url}\n`)
+      await aborted(stop.signal)
+      await close()
+    })
+}
+
+/**
+ * Opens the board that a configuration describes.
+ * @throws RedisUnavailableError when Redis does not answer; InvalidInputError as `startBoard` does.
+ */
+export async function openBoard(
+  config: Config,
+  environment: Readonly<Record<string, string | undefined>>,
+): Promise<{ readonly board: Board; readonly close: () => Promise<void> }> {
+  // As a producer: a page that hangs while Redis is away is worse than one that says so.
+  const redis = createRedis(config.redis, 'producer')
+  try {
+    await whenReady(redis, config.redis)
+    const password = environment[config.board.passwordEnv]
+    const board = await startBoard({
+      redis,
+      queues: [{ ...config.queue, description: `deployment ${config.deployment}` }],
+      host: config.board.host,
+      port: config.board.port,
+      writable: config.board.writable,
+      credentials: password === undefined || password === '' ? undefined : { username: config.board.username, password },
+    })
+    return {
+      board,
+      close: async () => {
+        await board.close()
+        redis.disconnect()
+      },
+    }
+  } catch (error) {
+    redis.disconnect()
+    throw error
+  }
+}
+
+function withFlags(config: Config, flags: Flags): Config {
+  const port = flags.port === undefined ? config.board.port : Number(flags.port)
+  if (!Number.isInteger(port) || port < 0 || port > 65_535) throw new InvalidInputError(`--port: "${flags.port ?? ''}" must be a whole number from 0 to 65535`)
+  return { ...config, board: { ...config.board, host: flags.host ?? config.board.host, port, writable: flags.writable ?? config.board.writable } }
+}

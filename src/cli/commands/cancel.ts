@@ -1,0 +1,33 @@
+import type { Command } from 'commander'
+import { withQueue } from '../open-queue.js'
+import { withConfigOption, withJsonOption, type SharedFlags } from '../shared-options.js'
+
+type Flags = SharedFlags & { readonly reason: string }
+
+const said = {
+  cancelled: 'cancelled; nothing of it had run',
+  requested: 'its consumer stops it now',
+  ended: 'had ended before',
+} as const
+
+/** `switchyard cancel`: ends a job, wherever it is. */
+export function addCancelCommand(program: Command): void {
+  const command = program
+    .command('cancel <job-id>')
+    .description('cancel a waiting or running job; its sandbox is killed and its last checkpoint kept')
+    .option('--reason <text>', 'why, for the job’s result', 'cancelled from the command line')
+  withConfigOption(withJsonOption(command, 'what was done'))
+  command
+    .addHelpText(
+      'after',
+      `
+Example:
+  switchyard cancel JOB_ID --reason 'superseded'`,
+    )
+    .action(async (jobId: string, flags: Flags) => {
+      await withQueue(flags, async (queue) => {
+        const outcome = await queue.job(jobId).cancel(flags.reason)
+        process.stdout.write(`${flags.json === true ? JSON.stringify({ jobId, outcome }) : `job ${jobId}: ${said[outcome]}`}\n`)
+      })
+    })
+}

@@ -1,0 +1,29 @@
+import type { Command } from 'commander'
+import { configDirectory } from '../../config/providers.js'
+import { createLogger } from '../logger.js'
+import { configOf, withConfigOption, type SharedFlags } from '../shared-options.js'
+import { startConsumer } from '../start-consumer.js'
+import { aborted, listenForStop } from '../stop-signal.js'
+
+/** `switchyard consume`: supervises jobs until it is stopped. */
+export function addConsumeCommand(program: Command): void {
+  withConfigOption(program.command('consume').description('take jobs from the queue and supervise them until stopped'))
+    .addHelpText(
+      'after',
+      `
+The configuration must name the git host and at least one provider. The log goes to stderr, a JSON object a line.
+On SIGTERM or Ctrl-C it hands its jobs over: their sandboxes go on, and another consumer takes them up where they are.
+
+Example:
+  switchyard consume --config switchyard.config.ts`,
+    )
+    .action(async (flags: SharedFlags) => {
+      const { config, path } = await configOf(flags)
+      const log = createLogger(config.logs.level)
+      using stop = listenForStop()
+      const consumer = await startConsumer(config, { directory: configDirectory(path), environment: process.env, log })
+      await aborted(stop.signal)
+      log.info({ signal: stop.received }, 'stopping: handing jobs over')
+      await consumer.stop()
+    })
+}

@@ -1,0 +1,66 @@
+import type { Command } from 'commander'
+import { exitCodes } from '../exit-codes.js'
+import { withQueue } from '../open-queue.js'
+import { resultReport } from '../report.js'
+import { collect, withConfigOption, withJsonOption, type SharedFlags } from '../shared-options.js'
+import { readSpecFile, specFromFlags, type SpecFlags } from '../spec-from-flags.js'
+import type { JobSpecInput } from '../../job/spec.js'
+
+type Flags = SharedFlags & SpecFlags & { readonly wait?: boolean }
+
+/** `switchyard enqueue`: adds a job, from flags, a file or both, and waits for its end if asked. */
+export function addEnqueueCommand(program: Command): void {
+  const command = program
+    .command('enqueue')
+    .description('add a job to the queue and print its id')
+    .option('-r, --repository <id>', 'the repository at the git host, such as acme/web')
+    .option('--ref <ref>', 'the branch, tag or sha to start from (default: the default branch)')
+    .option('--setup <command>', 'a command to run at the start of every sandbox; may be given several times', collect)
+    .option('-s, --step <command>', 'a command to run; may be given several times', collect)
+    .option('-e, --env <NAME=VALUE>', 'a variable for all commands; may be given several times', collect)
+    .option('--secret <NAME>', 'a variable whose value the consumers have; may be given several times', collect)
+    .option('-m, --message <text>', 'the message of the commit')
+    .option('--no-push', 'push nothing; the sandbox gets read access only')
+    .option('-p, --promote <branch>', 'the branch to move to the result')
+    .option('--strategy <strategy>', 'how to move it: ff_only (default), ff_prefer or merge')
+    .option('--prefer <provider>', 'a provider to try first; may be given several times', collect)
+    .option('--allow <provider>', 'a provider that may be used, and no other; may be given several times', collect)
+    .option('--deny <provider>', 'a provider not to use; may be given several times', collect)
+    .option('--image <image>', 'the image or template of the sandbox')
+    .option('--timeout <duration>', 'how long the job may run, such as 40m (default: 1h)')
+    .option('--priority <number>', 'lower runs first (default: 100)')
+    .option('--idempotency-key <key>', 'the same key gives the same job, however often it is enqueued')
+    .option('--tenant <name>', 'whose job this is')
+    .option('-f, --file <file>', 'a job as JSON; - for stdin. Flags are laid over it')
+    .option('-w, --wait', 'wait until the job has ended; exit 1 if it did not succeed')
+  withConfigOption(withJsonOption(command, 'the id, or with --wait the result,'))
+  command
+    .addHelpText(
+      'after',
+      `
+Examples:
+  switchyard enqueue -r acme/web -s 'npm ci' -s 'npm test' --no-push --wait
+  switchyard enqueue -r acme/web -s './agent "fix the failing test"' --secret API_KEY --promote fix/failing-test
+  switchyard enqueue --file job.json --wait --json`,
+    )
+    .action(async (flags: Flags) => {
+      const file = flags.file === undefined ? {} : await readSpecFile(flags.file)
+      const spec = specFromFlags(flags, file)
+      await withQueue(flags, async (queue) => {
+        // The queue checks the spec; nothing that was typed is a spec before that.
+        const job = await queue.enqueue(spec as JobSpecInput)
+        if (flags.wait !== true) {
+          print(flags.json === true ? JSON.stringify({ jobId: job.jobId }) : job.jobId)
+          return
+        }
+        if (flags.json !== true) process.stderr.write(`job ${job.jobId}: waiting for its end; "switchyard logs ${job.jobId} --follow" shows its output\n`)
+        const result = await job.result()
+        print(flags.json === true ? JSON.stringify(result) : resultReport(result))
+        if (result.status !== 'succeeded') process.exitCode = exitCodes.jobFailed
+      })
+    })
+}
+
+function print(text: string): void {
+  process.stdout.write(`${text}\n`)
+}

@@ -1,0 +1,39 @@
+import { Option, type Command } from 'commander'
+import { InvalidInputError } from '../../job/errors.js'
+import { withQueue } from '../open-queue.js'
+import { withConfigOption, withJsonOption, type SharedFlags } from '../shared-options.js'
+
+type Flags = SharedFlags & { readonly follow?: boolean; readonly after: string }
+
+/** `switchyard logs`: a job's output, byte for byte. */
+export function addLogsCommand(program: Command): void {
+  const command = program
+    .command('logs <job-id>')
+    .description('print a job’s output: stdout on stdout, everything else on stderr')
+    .option('-f, --follow', 'go on until the job has ended')
+    .addOption(new Option('--after <seq>', 'start behind this sequence number, as --json shows it').default('0'))
+  withConfigOption(withJsonOption(command, 'a line per piece of output'))
+  command
+    .addHelpText(
+      'after',
+      `
+Examples:
+  switchyard logs JOB_ID --follow
+  switchyard logs JOB_ID --json --after 120`,
+    )
+    .action(async (jobId: string, flags: Flags) => {
+      const after = Number(flags.after)
+      if (!Number.isInteger(after) || after < 0) throw new InvalidInputError(`--after: "${flags.after}" must be a whole number, a sequence number from --json`)
+      await withQueue(flags, async (queue) => {
+        for await (const { seq, atMs, attempt, step, stream, offset, text, data } of queue.job(jobId).logs({ after, follow: flags.follow ?? false })) {
+          if (flags.json === true) await write(process.stdout, `${JSON.stringify({ seq, atMs, attempt, step, stream, offset, text })}\n`)
+          else await write(stream === 'stdout' ? process.stdout : process.stderr, data)
+        }
+      })
+    })
+}
+
+/** Waits for a slow reader, so that a long output does not pile up in memory. */
+async function write(stream: NodeJS.WriteStream, data: string | Uint8Array): Promise<void> {
+  if (!stream.write(data)) await new Promise((resolve) => stream.once('drain', resolve))
+}

@@ -1,0 +1,34 @@
+import { Option, type Command } from 'commander'
+import { InvalidInputError } from '../../job/errors.js'
+import { withQueue } from '../open-queue.js'
+import { statusReport, statusTable } from '../report.js'
+import { withConfigOption, withJsonOption, type SharedFlags } from '../shared-options.js'
+
+type Flags = SharedFlags & { readonly limit: string }
+
+/** `switchyard status`: one job in full, or the latest ones, a line each. */
+export function addStatusCommand(program: Command): void {
+  const command = program
+    .command('status [job-id]')
+    .description('show a job, or the latest jobs')
+    .addOption(new Option('-n, --limit <number>', 'how many jobs to show').default('20'))
+  withConfigOption(withJsonOption(command, 'the job, or a list of jobs,'))
+  command
+    .addHelpText(
+      'after',
+      `
+Examples:
+  switchyard status
+  switchyard status JOB_ID
+  switchyard status JOB_ID --json | jq .state`,
+    )
+    .action(async (jobId: string | undefined, flags: Flags) => {
+      const limit = Number(flags.limit)
+      if (!Number.isInteger(limit) || limit < 1 || limit > 1000) throw new InvalidInputError(`--limit: "${flags.limit}" must be a whole number from 1 to 1000`)
+      await withQueue(flags, async (queue) => {
+        const found = jobId === undefined ? await queue.list({ limit }) : await queue.job(jobId).status()
+        const text = Array.isArray(found) ? statusTable(found, Date.now()) : statusReport(found, Date.now())
+        process.stdout.write(`${flags.json === true ? JSON.stringify(found) : text}\n`)
+      })
+    })
+}

@@ -1,0 +1,18 @@
+import { pino, type Logger } from 'pino'
+import type { Config } from '../config/schema.js'
+
+/**
+ * The program's own log: JSON lines on stderr, so that stdout is the command's output alone. Fields that hold
+ * credentials are masked whoever logs them; messages never hold any.
+ */
+export function createLogger(level: Config['logs']['level']): Logger {
+  const secretFields = ['token', 'password', 'apiKey', 'privateKey', 'authorization', 'secret', 'env', 'url']
+  return pino(
+    {
+      level,
+      base: { pid: process.pid },
+      redact: { paths: secretFields.flatMap((field) => [field, `*.${field}`, `*.*.${field}`]), censor: '[hidden]' },
+    },
+    pino.destination({ dest: 2, sync: true }),
+  )
+}

@@ -1,0 +1,41 @@
+#!/usr/bin/env node
+import { readFileSync } from 'node:fs'
+import { Command, CommanderError } from 'commander'
+import { exitCodes, exitCodesHelp, explainFailure } from './exit-codes.js'
+import { addBoardCommand } from './commands/board.js'
+import { addCancelCommand } from './commands/cancel.js'
+import { addConsumeCommand } from './commands/consume.js'
+import { addDemoCommand } from './commands/demo.js'
+import { addDevCommand } from './commands/dev.js'
+import { addEnqueueCommand } from './commands/enqueue.js'
+import { addLogsCommand } from './commands/logs.js'
+import { addStatusCommand } from './commands/status.js'
+import { environmentHelp } from './shared-options.js'
+
+/** The command `switchyard`. Every command says what it does in a file of its own in ./commands. */
+
+const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as { version: string }
+
+const program = new Command('switchyard')
+  .description('Runs AI agents’ jobs in whichever sandbox provider has room.')
+  .version(version)
+  .showHelpAfterError('(switchyard <command> --help shows how it is used)')
+  .exitOverride()
+  .addHelpText('after', `\n${environmentHelp}\n\n${exitCodesHelp}\n\nStart with:  switchyard demo`)
+
+for (const add of [addDemoCommand, addDevCommand, addEnqueueCommand, addConsumeCommand, addStatusCommand, addLogsCommand, addCancelCommand, addBoardCommand]) {
+  add(program)
+}
+
+try {
+  await program.parseAsync()
+} catch (error) {
+  if (error instanceof CommanderError) {
+    // Commander has said what there is to say. Help and version that were asked for are no mistakes.
+    process.exitCode = error.exitCode === 0 ? exitCodes.ok : exitCodes.badInput
+  } else {
+    const { code, lines } = explainFailure(error)
+    for (const line of lines) process.stderr.write(`switchyard: ${line}\n`)
+    process.exitCode = code
+  }
+}

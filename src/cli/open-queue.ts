@@ -1,0 +1,28 @@
+import { AgentQueue } from '../producers/index.js'
+import type { Config } from '../config/schema.js'
+import { configOf, type SharedFlags } from './shared-options.js'
+
+/**
+ * Opens the queue that the flags' configuration names, and closes it whatever happens.
+ * @throws RedisUnavailableError within a second when Redis does not answer.
+ */
+export async function withQueue<Result>(flags: SharedFlags, work: (queue: AgentQueue, config: Config) => Promise<Result>): Promise<Result> {
+  const { config } = await configOf(flags)
+  const queue = openQueue(config)
+  try {
+    return await work(queue, config)
+  } finally {
+    await queue.close()
+  }
+}
+
+/** The queue that a configuration names; the caller closes it. */
+export function openQueue(config: Config): AgentQueue {
+  return new AgentQueue({
+    redis: config.redis,
+    name: config.queue.name,
+    prefix: config.queue.prefix,
+    retentionMs: config.consumer.retentionMs,
+    maxSpecBytes: config.limits.specBytes,
+  })
+}

@@ -1,0 +1,57 @@
+import type { JobResult } from '../job/result.js'
+import type { JobStatus } from '../job/status.js'
+import { elapsed, fields, table } from './output.js'
+
+/** How jobs look on a terminal. Pure functions. */
+
+/** One job, all of it. */
+export function statusReport(status: JobStatus, nowMs: number): string {
+  const lines = [
+    `job         ${status.jobId}`,
+    `repository  ${status.repository}`,
+    `state       ${status.state}${status.reason === null ? '' : ` (${status.reason})`}`,
+  ]
+  if (status.phase !== null) lines.push(`phase       ${status.phase}`)
+  if (status.step !== null) lines.push(`step        ${status.step}`)
+  if (status.provider !== null) lines.push(`sandbox     ${status.sandboxId ?? 'under way'} at ${status.provider}`)
+  if (status.attempts > 0) lines.push(`attempts    ${status.attempts}`)
+  if (status.checkpointSha !== null) lines.push(`checkpoint  ${status.checkpointSha}`)
+  lines.push(`elapsed     ${elapsed((status.endedAtMs ?? nowMs) - (status.startedAtMs ?? status.enqueuedAtMs))}`)
+  return [lines.join('\n'), ...(status.result === null ? [] : [resultReport(status.result)])].join('\n')
+}
+
+/** Many jobs, a line each. */
+export function statusTable(statuses: readonly JobStatus[], nowMs: number): string {
+  return table(
+    ['JOB', 'STATE', 'REPOSITORY', 'PROVIDER', 'STEP', 'ATTEMPTS', 'ELAPSED'],
+    statuses.map((status) => [
+      status.jobId,
+      status.state,
+      status.repository,
+      status.provider ?? '-',
+      status.step ?? status.phase ?? '-',
+      String(status.attempts),
+      elapsed((status.endedAtMs ?? nowMs) - (status.startedAtMs ?? status.enqueuedAtMs)),
+    ]),
+  )
+}
+
+/** How a job ended: branch, commit, diffstat, steps and attempts. */
+export function resultReport(result: JobResult): string {
+  const lines = [`result      ${result.status}${result.error === null ? '' : `: ${result.error.message} (${result.error.kind})`}`]
+  if (result.branch !== null) lines.push(`branch      ${result.branch} at ${result.commit ?? '-'}`)
+  if (result.promoted !== null) lines.push(`promoted    ${result.promoted.to} at ${result.promoted.sha} (${result.promoted.result})`)
+  if (result.diff !== null) lines.push(`diff        ${diffstat(result.diff)}`)
+  for (const step of result.steps) {
+    lines.push(`step        ${step.name}: ${step.exitCode === null ? 'stopped' : `exit ${step.exitCode}`} after ${elapsed(step.durationMs)}`)
+  }
+  result.attempts.forEach((attempt, index) => {
+    const reason = attempt.error === null ? '' : `: ${attempt.error.message} (${attempt.error.kind})`
+    lines.push(`attempt ${String(index + 1).padEnd(4)}${attempt.outcome} at ${attempt.provider} ${fields({ sandbox: attempt.sandboxId })}${reason}`.trimEnd())
+  })
+  return lines.join('\n')
+}
+
+export function diffstat(diff: NonNullable<JobResult['diff']>): string {
+  return `${diff.files} ${diff.files === 1 ? 'file' : 'files'} changed, +${diff.additions} -${diff.deletions}${diff.paths.length === 0 ? '' : ` (${diff.paths.slice(0, 5).join(', ')}${diff.paths.length > 5 ? ', …' : ''})`}`
+}

@@ -1,0 +1,52 @@
+import type { Logger } from 'pino'
+import { createGitHost } from '../config/git-host.js'
+import { createProviders, type ConfiguredProvider } from '../config/providers.js'
+import type { Config } from '../config/schema.js'
+import { Consumer, secretsFromEnvironment } from '../consumers/index.js'
+
+export interface RunningConsumer {
+  readonly id: string
+  readonly providers: readonly ConfiguredProvider[]
+  /** Hands its jobs over and closes what it opened. Sandboxes go on. */
+  stop(): Promise<void>
+}
+
+/**
+ * Starts the consumer that a configuration describes.
+ * @throws InvalidInputError for mistakes in the configuration; otherwise as `Consumer.start`.
+ */
+export async function startConsumer(
+  config: Config,
+  parts: { readonly directory: string; readonly environment: NodeJS.ProcessEnv; readonly log: Logger },
+): Promise<RunningConsumer> {
+  const { directory, environment, log } = parts
+  const git = createGitHost(config.git, { directory, environment })
+  const providers = await createProviders(config.providers, { directory, environment })
+  const { secrets, retentionMs, ...settings } = config.consumer
+  const consumer = new Consumer({
+    deployment: config.deployment,
+    redis: config.redis,
+    queue: config.queue,
+    git,
+    providers,
+    secrets: secretsFromEnvironment(secrets, environment),
+    log,
+    settings,
+    retentionMs,
+  })
+  const closeProviders = () => Promise.all(providers.map(({ provider }) => provider.close()))
+  try {
+    await consumer.start()
+  } catch (error) {
+    await closeProviders()
+    throw error
+  }
+  return {
+    id: consumer.id,
+    providers,
+    async stop() {
+      await consumer.stop()
+      await closeProviders()
+    },
+  }
+}

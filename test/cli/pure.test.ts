@@ -1,0 +1,101 @@
+import { describe, expect, it } from 'vitest'
+import { exitCodes, exitCodesHelp, explainFailure } from '../../src/cli/exit-codes.js'
+import { elapsed, fields, table } from '../../src/cli/output.js'
+import { diffstat, resultReport } from '../../src/cli/report.js'
+import { specFromFlags } from '../../src/cli/spec-from-flags.js'
+import { progressText } from '../../src/cli/demo/progress.js'
+import { demoJobs, eventComplaints } from '../../src/cli/demo/jobs.js'
+import { IdempotencyConflictError, InfrastructureError, InvalidInputError, RedisUnavailableError, UnknownJobError } from '../../src/job/errors.js'
+import type { JobResult } from '../../src/job/result.js'
+import { parseJobSpec } from '../../src/job/spec.js'
+import type { JobStatus } from '../../src/job/status.js'
+
+const result: JobResult = {
+  jobId: 'j1', status: 'succeeded', error: null, repository: 'acme/web', baseSha: 'a'.repeat(40), branch: 'agent/j1', commit: 'b'.repeat(40),
+  promoted: { to: 'main', sha: 'b'.repeat(40), result: 'fast_forward' },
+  steps: [{ name: 'change', exitCode: 0, durationMs: 1200, stdoutTail: '', stderrTail: '' }],
+  attempts: [{ provider: 'local-a', sandboxId: 's1', startedAt: '2026-01-01T00:00:00.000Z', endedAt: '2026-01-01T00:00:02.000Z', outcome: 'succeeded', error: null }],
+  diff: { files: 1, additions: 3, deletions: 0, paths: ['NOTE.md'] }, usage: { sandboxSeconds: 2 }, metadata: {},
+}
+const status: JobStatus = {
+  jobId: 'j1', repository: 'acme/web', state: 'running', reason: null, phase: 'steps', provider: 'local-a', sandboxId: 's1', step: '2/3 work',
+  attempts: 1, checkpointSha: null, enqueuedAtMs: 0, startedAtMs: 1000, endedAtMs: null, result: null,
+}
+
+describe('a spec from flags', () => {
+  it('is what the flags say', () => {
+    const spec = specFromFlags({
+      repository: 'acme/web', ref: 'dev', setup: ['npm ci'], step: ['a', 'b'], env: ['CI=1', 'X=a=b'], secret: ['KEY'], message: 'm', promote: 'fix', strategy: 'merge',
+      prefer: ['e2b'], timeout: '5m', priority: '3', idempotencyKey: 'k', tenant: 't', push: true,
+    })
+    expect(parseJobSpec(spec)).toMatchObject({
+      repository: 'acme/web', ref: 'dev', setup: [{ run: 'npm ci' }], steps: [{ run: 'a' }, { run: 'b' }], env: { CI: '1', X: 'a=b' }, secrets: ['KEY'],
+      push: { message: 'm' }, promote: { to: 'fix', strategy: 'merge' }, providers: { prefer: ['e2b'] }, timeoutMs: 300_000, priority: 3, idempotencyKey: 'k', tenant: 't',
+    })
+  })
+  it('is laid over a file', () => {
+    const spec = specFromFlags({ env: ['B=2'], step: ['new'], strategy: 'merge' }, { repository: 'r', steps: ['old'], env: { A: '1' }, promote: { to: 'x' } })
+    expect(spec).toEqual({ repository: 'r', steps: ['new'], env: { A: '1', B: '2' }, promote: { to: 'x', strategy: 'merge' } })
+  })
+  it('may push nothing', () => expect(specFromFlags({ push: false })).toEqual({ push: false }))
+  it('refuses what can’t be meant, without repeating a value', () => {
+    expect(() => specFromFlags({ env: ['sk-secret'] })).toThrow('--env: must be NAME=VALUE, such as --env CI=1; for a key use --secret NAME')
+    expect(() => specFromFlags({ strategy: 'merge' })).toThrow(/--strategy: needs --promote/)
+    expect(() => specFromFlags({ push: false, message: 'x' })).toThrow(/--message: needs a push/)
+    expect(() => specFromFlags({ priority: 'high' })).toThrow('--priority: "high" must be a whole number')
+    expect(() => specFromFlags({}, [])).toThrow(/--file: must hold one JSON object/)
+  })
+})
+
+describe('exit codes', () => {
+  it('follow from what was thrown', () => {
+    const infrastructure = (kind: 'invalid' | 'provider-down') => new InfrastructureError({ kind, source: 's', message: 'm' })
+    expect(explainFailure(new InvalidInputError('a', ['a', 'b']))).toEqual({ code: 2, lines: ['a', 'b'] })
+    expect(explainFailure(new IdempotencyConflictError('k', 'j')).code).toBe(2)
+    expect(explainFailure(infrastructure('invalid')).code).toBe(2)
+    expect(explainFailure(infrastructure('provider-down')).code).toBe(3)
+    expect(explainFailure(new RedisUnavailableError('r')).code).toBe(3)
+    expect(explainFailure(new UnknownJobError('j')).code).toBe(4)
+    expect(explainFailure(new TypeError('x')).code).toBe(70)
+  })
+  it('are all in the help', () => {
+    for (const code of Object.values(exitCodes)) expect(exitCodesHelp).toMatch(new RegExp(`^ *${code} `, 'm'))
+  })
+})
+
+describe('what is printed', () => {
+  it('has times that can be read', () => {
+    expect([400, 12_345, 185_000, 7_500_000].map(elapsed)).toEqual(['0.4s', '12s', '3m 05s', '2h 05m'])
+  })
+  it('has columns', () => expect(table(['A', 'LONGER'], [['wide', 'x']])).toBe('A     LONGER\nwide  x'))
+  it('leaves out what is not there', () => expect(fields({ a: 1, b: null, c: undefined, d: '' })).toBe('a=1'))
+  it('tells how a job ended', () => {
+    const text = resultReport(result)
+    for (const part of ['succeeded', 'agent/j1', 'main', 'fast_forward', '1 file changed, +3 -0 (NOTE.md)', 'change: exit 0 after 1.2s', 'local-a']) expect(text).toContain(part)
+    expect(diffstat({ files: 7, additions: 1, deletions: 2, paths: ['1', '2', '3', '4', '5', '6', '7'] })).toBe('7 files changed, +1 -2 (1, 2, 3, 4, 5, …)')
+  })
+  it('tells what a job is at', () => {
+    expect(progressText('change', status)).toBe('change    running    step 2/3 work at local-a')
+    expect(progressText('change', { ...status, attempts: 2, step: null, provider: null, reason: 'waiting for capacity' })).toBe('change    running    waiting for capacity (attempt 2)')
+    expect(progressText('change', { ...status, state: 'succeeded', endedAtMs: 5 })).toBe('change    succeeded')
+  })
+})
+
+describe('the demo’s own checks', () => {
+  const change = demoJobs.find((job) => job.key === 'change')!
+  const good: JobResult = { ...result, steps: ['change', 'check'].map((name) => ({ name, exitCode: 0, durationMs: 1, stdoutTail: '', stderrTail: '' })) }
+  it('find nothing wrong with what is right', () => {
+    expect(change.complaints({ result: good, lines: [], target: good.commit })).toEqual([])
+    for (const job of demoJobs) expect(() => parseJobSpec(job.spec)).not.toThrow()
+  })
+  it('find every difference', () => {
+    expect(change.complaints({ result: good, lines: [], target: 'x' })).toEqual([expect.stringContaining('main: x instead of')])
+    expect(change.complaints({ result: { ...good, promoted: null }, lines: [], target: good.commit })).toHaveLength(1)
+    for (const job of demoJobs) {
+      expect(job.complaints({ result: { ...good, status: 'cancelled', attempts: [] }, lines: [], target: 'x' }).length).toBeGreaterThan(2)
+    }
+  })
+  it('miss an event that did not come', () => {
+    expect(eventComplaints([good], [])).toHaveLength(2)
+  })
+})
