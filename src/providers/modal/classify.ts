@@ -62,7 +62,7 @@ export function mayMeanLost(error: InfrastructureError): boolean {
 }
 
 /** The gRPC code of the SDK's raw errors. */
-export function grpcCode(error: unknown): number | undefined {
+function grpcCode(error: unknown): number | undefined {
   if (!(error instanceof Error) || error.name !== 'ClientError' || !('code' in error)) return undefined
   return typeof error.code === 'number' ? error.code : undefined
 }

@@ -17,7 +17,7 @@ export interface CallObservation {
   readonly listed: Map<string, ListedSandbox>
 }
 
-export interface ListedSandbox {
+interface ListedSandbox {
   /** Undefined when the server gives no tags with its listing. */
   readonly tags: Readonly<Record<string, string>> | undefined
   readonly name: string | undefined
