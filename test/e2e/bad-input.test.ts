@@ -1,0 +1,109 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { generateDevelopmentKeys } from '../../src/embedded/index.js'
+import { CodeStorageHost } from '../../src/git/index.js'
+import type { JobSpecInput } from '../../src/job/spec.js'
+import type { JobResult } from '../../src/job/result.js'
+import { git, startDeployment, until, type Deployment } from './deployment.js'
+
+let deployment: Deployment
+
+beforeAll(async () => {
+  deployment = await startDeployment()
+  await deployment.seed('acme/web', { 'README.md': 'hello\n' })
+  await deployment.startConsumer({ settings: { maxLogBytes: 256 * 1024 } })
+})
+afterAll(() => deployment.close())
+
+async function run(spec: Partial<JobSpecInput>): Promise<JobResult> {
+  const job = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['true'], timeout: '60s', ...spec })
+  return job.result({ timeoutMs: 55_000 })
+}
+
+describe('a job that can’t work fails with a sentence, before a sandbox is made for it', () => {
+  it.each<[string, Partial<JobSpecInput>, string]>([
+    ['a ref that does not exist', { ref: 'no-such-branch' }, '"no-such-branch" is neither a branch, a tag nor a commit of "acme/web"'],
+    ['a repository that does not exist', { repository: 'acme/nothing' }, 'repository "acme/nothing" does not exist'],
+    ['a secret that the consumer does not have', { secrets: ['NOT_THERE'] }, 'secrets: NOT_THERE is not available to this consumer'],
+    ['a provider that is not configured', { providers: { prefer: ['e2b'] } }, 'providers.prefer: "e2b" is not configured at this deployment; configured are: local-a, local-b'],
+    ['a network policy that nobody enforces', { network: ['example.com'] }, 'network: none of local-a, local-b can enforce an allow list'],
+  ])('%s', async (_what, spec, sentence) => {
+    const result = await run(spec)
+    expect(result).toMatchObject({ status: 'failed', error: { kind: 'invalid' }, attempts: [], branch: null, usage: { sandboxSeconds: 0 } })
+    expect(result.error?.message).toContain(sentence)
+  })
+
+  it('a key that the git host does not know', async () => {
+    const other = new CodeStorageHost({ org: 'acme', privateKey: generateDevelopmentKeys().privateKey, storageUrl: deployment.storage.url, apiUrl: deployment.storage.apiUrl })
+    const stranger = await startDeployment()
+    try {
+      await stranger.startConsumer({ git: other })
+      const job = await stranger.queue.enqueue({ repository: 'acme/web', steps: ['true'] })
+      expect(await job.result({ timeoutMs: 30_000 })).toMatchObject({ status: 'failed', error: { kind: 'auth' }, attempts: [] })
+    } finally {
+      await stranger.close()
+    }
+  })
+})
+
+describe('a step that misbehaves neither hangs the consumer nor harms another job', () => {
+  it('one that waits on stdin reads its end at once', async () => {
+    expect(await run({ steps: ['cat; echo after'] })).toMatchObject({ status: 'succeeded', steps: [{ stdoutTail: 'after\n' }] })
+  })
+
+  it.each([
+    ['exit 3', 3],
+    ['set -e; false; echo never', 1],
+    ['kill -9 $$', 137],
+    ['exec false', 1],
+    ['no-such-command-anywhere', 127],
+  ])('%s ends with %i', async (command, exitCode) => {
+    expect(await run({ steps: [command] })).toMatchObject({ status: 'failed', error: { kind: 'step-failed' }, steps: [{ exitCode }] })
+  })
+
+  it('one that daemonises ends when its command ends, and the daemon dies with the sandbox', async () => {
+    const result = await run({ steps: ['(setsid sleep 600 >/dev/null 2>&1 &) ; (sleep 601 &) ; echo started'] })
+    expect(result).toMatchObject({ status: 'succeeded', steps: [{ stdoutTail: 'started\n' }] })
+    await until('the daemon to be dead', async () => (await git('/', 'version')) !== '' && !(await processes()).includes('sleep 600'))
+  })
+
+  it('one past its timeout is stopped, its work kept', async () => {
+    const result = await run({ steps: [{ name: 'slow', run: 'echo kept > kept.txt; echo said; trap "" TERM; sleep 600', timeout: '1500ms' }] })
+    expect(result).toMatchObject({ status: 'failed', error: { kind: 'timeout', message: 'slow did not end within its timeout' }, steps: [{ exitCode: null, stdoutTail: 'said\n' }], diff: { paths: ['kept.txt'] } })
+  })
+
+  it('a job past its timeout likewise', async () => {
+    const result = await run({ steps: ['echo kept > kept.txt; sleep 600'], timeout: '3s' })
+    expect(result).toMatchObject({ status: 'failed', error: { kind: 'timeout' }, diff: { paths: ['kept.txt'] } })
+  })
+
+  it('one that prints without end is cut in the middle, and both ends arrive', async () => {
+    const job = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['echo BEGIN; head -c 30000000 /dev/zero | tr "\\0" x; echo; echo END'] })
+    expect(await job.result({ timeoutMs: 50_000 })).toMatchObject({ status: 'succeeded' })
+    let text = ''
+    for await (const line of job.logs()) text += line.text
+    expect(text.startsWith('BEGIN\n')).toBe(true)
+    expect(text).toMatch(/\[… \d+ bytes omitted …\]/)
+    expect(text.trimEnd().endsWith('END')).toBe(true)
+    expect(text.length).toBeLessThan(600 * 1024)
+  })
+
+  it.each([
+    ['rewrites .git/config', 'git config core.fsmonitor "touch $HOME/owned"; git config core.sshCommand "touch $HOME/owned"; git config credential.helper "!touch $HOME/owned"; git config url.http://127.0.0.1:1/.insteadOf http://; echo x > file.txt'],
+    ['adds hooks', 'mkdir -p .git/hooks; for h in pre-commit pre-push post-commit reference-transaction; do printf "#!/bin/sh\\ntouch $HOME/owned\\nexit 1\\n" > .git/hooks/$h; chmod +x .git/hooks/$h; done; echo x > file.txt'],
+    ['deletes .git', 'rm -rf .git; echo x > file.txt'],
+  ])('one that %s can’t stop its work from being saved', async (_what, command) => {
+    const result = await run({ steps: [command, 'test ! -e "$HOME/owned"'] })
+    expect(result).toMatchObject({ status: 'succeeded', diff: { paths: ['file.txt'] } })
+  })
+
+  it('one that fills its disk fails alone', async () => {
+    const result = await run({ steps: ['head -c 3000000 /dev/zero > /dev/full'] })
+    expect(result).toMatchObject({ status: 'failed', error: { kind: 'step-failed' } })
+    expect(await run({})).toMatchObject({ status: 'succeeded' })
+  })
+})
+
+async function processes(): Promise<string> {
+  const { execFile } = await import('node:child_process')
+  return new Promise((resolve, reject) => execFile('ps', ['-eo', 'args'], (error, stdout) => (error === null ? resolve(stdout) : reject(error))))
+}

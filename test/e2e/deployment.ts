@@ -1,0 +1,131 @@
+import { execFile } from 'node:child_process'
+import { mkdtemp, rm, writeFile, mkdir } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
+import { promisify } from 'node:util'
+import { pino } from 'pino'
+import { Consumer, secretsFromEnvironment, type ConsumerOptions, type ConsumerSettings } from '../../src/consumers/index.js'
+import { generateDevelopmentKeys, startCodeStorage, startRedis, type CodeStorageServer, type EmbeddedRedis } from '../../src/embedded/index.js'
+import { CodeStorageHost } from '../../src/git/index.js'
+import { AgentQueue } from '../../src/producers/index.js'
+import { LocalProvider } from '../../src/providers/local/index.js'
+import type { Provider } from '../../src/providers/provider.js'
+
+const execFileAsync = promisify(execFile)
+
+/** Runs git on this machine, with nobody's configuration. */
+export async function git(cwd: string, ...args: string[]): Promise<string> {
+  const { stdout } = await execFileAsync('git', ['-c', 'user.name=Test', '-c', 'user.email=test@example.invalid', ...args], {
+    cwd,
+    maxBuffer: 64 * 1024 * 1024,
+    env: { PATH: process.env['PATH'], HOME: '/dev/null', GIT_CONFIG_NOSYSTEM: '1', GIT_TERMINAL_PROMPT: '0' },
+  })
+  return stdout.trim()
+}
+
+/** Waits for a condition; fails with what it was about. */
+export async function until(what: string, condition: () => boolean | Promise<boolean>, timeoutMs = 30_000): Promise<void> {
+  const deadline = Date.now() + timeoutMs
+  while (!(await condition())) {
+    if (Date.now() > deadline) throw new Error(`waited ${timeoutMs} ms in vain: ${what}`)
+    await new Promise((resolve) => setTimeout(resolve, 20))
+  }
+}
+
+export interface Deployment {
+  readonly redis: EmbeddedRedis
+  readonly storage: CodeStorageServer
+  readonly host: CodeStorageHost
+  readonly queue: AgentQueue
+  readonly providers: readonly LocalProvider[]
+  /** Lines that consumers logged, as JSON. */
+  readonly logs: string[]
+  readonly dir: string
+  startConsumer(options?: Partial<Omit<ConsumerOptions, 'settings'>> & { settings?: Partial<ConsumerSettings> }): Promise<Consumer>
+  /** Makes a repository with these files on `main`; returns the commit. */
+  seed(repository: string, files: Readonly<Record<string, string>>): Promise<string>
+  /** A fresh clone of a branch, ephemeral or not. Returns the folder. */
+  checkout(repository: string, branch: string, ephemeral: boolean): Promise<string>
+  close(): Promise<void>
+}
+
+/** A whole deployment on this machine: Redis, Code Storage, two local providers, as many consumers as a test starts. */
+export async function startDeployment(options: { limits?: readonly number[]; appendOnly?: boolean } = {}): Promise<Deployment> {
+  const dir = await mkdtemp(join(tmpdir(), 'switchyard-e2e-'))
+  const keys = generateDevelopmentKeys()
+  const [redis, storage] = await Promise.all([
+    startRedis({ appendOnly: options.appendOnly }),
+    startCodeStorage({ dataDir: join(dir, 'storage'), org: 'acme', publicKeys: [keys.privateKey] }),
+  ])
+  const host = new CodeStorageHost({ org: 'acme', privateKey: keys.privateKey, storageUrl: storage.url, apiUrl: storage.apiUrl })
+  const limits = options.limits ?? [4, 4]
+  const providers = limits.map((_limit, index) => new LocalProvider({ name: `local-${'abcdef'[index]}`, stateDir: join(dir, 'sandboxes') }))
+  const queue = new AgentQueue({ redis: { url: redis.url } })
+  const consumers: Consumer[] = []
+  const logs: string[] = []
+  const log = pino({ level: 'debug' }, { write: (line: string) => void logs.push(line) })
+  let checkouts = 0
+
+  return {
+    redis,
+    storage,
+    host,
+    queue,
+    providers,
+    logs,
+    dir,
+    async startConsumer(overrides = {}) {
+      const consumer = new Consumer({
+        deployment: 'test',
+        redis: { url: redis.url },
+        git: host,
+        providers: providers.map((provider: Provider, index) => ({ provider, limit: { sandboxes: limits[index] ?? 1 } })),
+        secrets: secretsFromEnvironment([]),
+        log,
+        ...overrides,
+        settings: { leaseMs: 1_500, stallCheckMs: 500, stopGraceMs: 500, ...overrides.settings },
+      })
+      consumers.push(consumer)
+      await consumer.start()
+      return consumer
+    },
+    async seed(repository, files) {
+      await host.client.createRepository(repository, 'main', { timeoutMs: 10_000 })
+      const work = join(dir, `seed-${checkouts++}`)
+      await mkdir(work)
+      await git(work, 'init', '-q', '-b', 'main')
+      for (const [path, text] of Object.entries(files)) {
+        await mkdir(dirname(join(work, path)), { recursive: true })
+        await writeFile(join(work, path), text)
+      }
+      await git(work, 'add', '-A')
+      await git(work, 'commit', '-qm', 'Begin')
+      const access = await host.writeAccess(repository, { branch: 'main' })
+      const target = new URL(access.url.replace('+ephemeral.git', '.git'))
+      target.username = access.username
+      target.password = access.token
+      await git(work, 'push', '-q', target.href, 'main')
+      return git(work, 'rev-parse', 'HEAD')
+    },
+    async checkout(repository, branch, ephemeral) {
+      const access = await host.readAccess(repository, { ephemeral })
+      const url = new URL(access.url)
+      url.username = access.username
+      url.password = access.token
+      const folder = join(dir, `checkout-${checkouts++}`)
+      await git(dir, 'clone', '-q', '--branch', branch, url.href, folder)
+      return folder
+    },
+    async close() {
+      await Promise.all(consumers.map((consumer) => consumer.stop()))
+      await queue.close()
+      for (const provider of providers) {
+        for await (const { id } of provider.list({}, { timeoutMs: 10_000 })) await provider.kill(id, { timeoutMs: 10_000 })
+        await provider.close()
+      }
+      await storage.close()
+      await redis.close()
+      await rm(dir, { recursive: true, force: true })
+    },
+  }
+}

@@ -1,0 +1,42 @@
+import { afterEach, expect, it } from 'vitest'
+import { startDeployment, until, type Deployment } from './deployment.js'
+
+let deployment: Deployment
+afterEach(() => deployment.close())
+
+const counting = 'i=0; while [ $i -lt 60 ]; do i=$((i+1)); echo "line $i"; sleep 0.05; done; echo x >> runs.txt; wc -l < runs.txt'
+
+async function outputOf(deployment_: Deployment, jobId: string): Promise<string> {
+  let text = ''
+  for await (const line of deployment_.queue.job(jobId).logs({ follow: false })) if (line.stream === 'stdout') text += line.text
+  return text
+}
+const whole = `${Array.from({ length: 60 }, (_, index) => `line ${index + 1}\n`).join('')}1\n`
+
+it('a stopping consumer hands its job over: the sandbox goes on, no step runs again, no byte is lost or doubled', async () => {
+  deployment = await startDeployment()
+  await deployment.seed('acme/web', { 'README.md': 'hello\n' })
+  const first = await deployment.startConsumer()
+  const job = await deployment.queue.enqueue({ repository: 'acme/web', steps: [counting] })
+  await until('output', async () => (await outputOf(deployment, job.jobId)).includes('line 10\n'))
+  const second = deployment.startConsumer()
+  await first.stop()
+  await second
+  const result = await job.result({ timeoutMs: 40_000 })
+  expect(result).toMatchObject({ status: 'succeeded', attempts: [{ outcome: 'succeeded' }], steps: [{ exitCode: 0 }] })
+  expect(await outputOf(deployment, job.jobId)).toBe(whole)
+})
+
+it('with every place taken a handed-over job is taken all the same, since it holds its own', async () => {
+  deployment = await startDeployment({ limits: [1] })
+  await deployment.seed('acme/web', { 'README.md': 'hello\n' })
+  const first = await deployment.startConsumer()
+  const job = await deployment.queue.enqueue({ repository: 'acme/web', steps: [counting] })
+  const next = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['true'] })
+  await until('output', async () => (await outputOf(deployment, job.jobId)).includes('line 10\n'))
+  await first.stop()
+  expect((await next.status()).state).toBe('waiting')
+  await deployment.startConsumer()
+  expect(await job.result({ timeoutMs: 40_000 })).toMatchObject({ status: 'succeeded', attempts: [{ outcome: 'succeeded' }] })
+  expect(await next.result({ timeoutMs: 40_000 })).toMatchObject({ status: 'succeeded' })
+})
