@@ -83,7 +83,7 @@ it('keeps secrets and tokens out of logs, Redis, events, argv, files, .git and r
   // The test can fail: the step did print.
   expect(output).toContain('*'.repeat(canary.length))
 
-  const places: Record<string, string> = { logs: deployment.logs.join('\n'), redis: await dumpRedis(), result: JSON.stringify(result), output, sandbox: inSandbox.stdout }
+  const places: Record<string, string> = { logs: deployment.logs.join('\n'), redis: await dumpRedis(), result: JSON.stringify(result), output, sandbox: inSandbox }
   expect(tokens.size).toBeGreaterThan(3)
   for (const [place, text] of Object.entries(places)) {
     expect(text.length, place).toBeGreaterThan(0)
