@@ -2,6 +2,7 @@ import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Redis } from 'ioredis'
 import { afterAll, beforeAll, expect, it } from 'vitest'
+import type { GitAccess } from '../../src/git/host.js'
 import { secretsFromEnvironment } from '../../src/consumers/index.js'
 import { startDeployment, until, type Deployment } from './deployment.js'
 
@@ -15,7 +16,7 @@ beforeAll(async () => {
   deployment = await startDeployment()
   await deployment.seed('acme/web', { 'README.md': 'hello\n' })
   for (const method of ['readAccess', 'writeAccess'] as const) {
-    const original = deployment.host[method].bind(deployment.host) as (repository: string, options: never) => ReturnType<typeof deployment.host.readAccess>
+    const original: (repository: string, options: never) => Promise<GitAccess> = deployment.host[method].bind(deployment.host)
     deployment.host[method] = async (repository: string, options: unknown) => {
       const access = await original(repository, options as never)
       tokens.add(access.token)
