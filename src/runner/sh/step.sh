@@ -60,10 +60,11 @@ supervise() {
   collect err &
   # Not as fd 2: this shell would print "Killed" into the command's output.
   detach sh "$self" - command "$step" "$@" >out.pipe 3>err.pipe
-  code=$?
+  # Not in "code": "look", which drain uses, keeps what it finds there.
+  ended=$?
   drain
   tries=0
-  until mv running "exited.$code" || [ "$tries" -ge 30 ]; do
+  until mv running "exited.$ended" || [ "$tries" -ge 30 ]; do
     [ -e running ] || : >running
     rm -f run.*
     sleep 1
