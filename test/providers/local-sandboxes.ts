@@ -1,5 +1,69 @@
-import { spawnSync } from 'node:child_process'
+import { execFile, spawnSync } from 'node:child_process'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { promisify } from 'node:util'
+import { afterEach } from 'vitest'
+import { LocalProvider, type LocalProviderOptions } from '../../src/providers/local/index.js'
+import { type ExecResult, type SandboxInfo, type SandboxRequest, sandboxTags } from '../../src/providers/provider.js'
 
 /** Whether this machine lets this user make sandboxes with bubblewrap; tests of them are skipped otherwise. */
 export const bubblewrapWorks =
   spawnSync('bwrap', ['--unshare-user', '--uid', '0', '--unshare-pid', '--ro-bind', '/', '/', '--proc', '/proc', '--dev', '/dev', 'true']).status === 0
+
+export const call = { timeoutMs: 30_000 }
+
+const undo: (() => unknown)[] = []
+/** Runs after the test, last added first. */
+export function afterwards(step: () => unknown): void {
+  undo.push(step)
+}
+afterEach(async () => {
+  for (const step of undo.splice(0).reverse()) await step()
+})
+
+export async function temporaryFolder(): Promise<string> {
+  const folder = await mkdtemp(join(tmpdir(), 'switchyard-local-'))
+  afterwards(() => rm(folder, { recursive: true, force: true }))
+  return folder
+}
+
+/** A provider whose sandboxes are killed at the test's end. */
+export async function localProvider(options: LocalProviderOptions = {}): Promise<LocalProvider & { readonly stateDir: string }> {
+  const stateDir = options.stateDir ?? (await temporaryFolder())
+  const provider = new LocalProvider({ ...options, stateDir })
+  afterwards(async () => {
+    for await (const { id } of provider.list({}, call)) await provider.kill(id, call)
+  })
+  return Object.assign(provider, { stateDir })
+}
+
+let counter = 0
+export function request(changes: Partial<SandboxRequest> = {}): SandboxRequest {
+  return {
+    name: `test-${++counter}`,
+    tags: sandboxTags({ deployment: 'test', jobId: `job-${counter}`, attempt: 1 }),
+    image: undefined,
+    resources: {},
+    lifetimeMs: 600_000,
+    network: 'open',
+    gitHosts: [],
+    ...changes,
+  }
+}
+
+export function run(provider: LocalProvider, sandbox: SandboxInfo, script: string, env: Record<string, string> = {}): Promise<ExecResult> {
+  return provider.exec(sandbox.id, { script, env }, call)
+}
+
+/** Live processes of this machine whose program is `program` and whose arguments contain `marker`. */
+export async function processesWith(program: string, marker: string): Promise<number[]> {
+  const { stdout } = await promisify(execFile)('ps', ['-axo', 'pid=,stat=,comm=,args='], { maxBuffer: 64 * 1024 * 1024 })
+  const rows = stdout.split('\n').map((line) => /^\s*(\d+)\s+(\S+)\s+(\S+)\s+(.*)$/.exec(line))
+  return rows.flatMap((row) => (row !== null && !row[2]!.startsWith('Z') && row[3] === program && row[4]!.includes(marker) ? [Number(row[1])] : []))
+}
+
+/** A number that `sleep` takes and that no other process has. */
+export function uniqueSeconds(): string {
+  return `8${process.pid}${Date.now() % 1_000_000}${++counter}`
+}

@@ -2,6 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { constants } from 'node:os'
 import type { Writable } from 'node:stream'
 import type { ShellCommand } from '../provider.js'
+import { withoutInherited } from './inherited-descriptors.js'
 import { killTree } from './process-identity.js'
 
 /** The longest script, in bytes: it becomes one argument, of which Linux takes 128 KiB with its end. */
@@ -70,7 +71,7 @@ export async function runCommand(invocation: Invocation, signal: AbortSignal): P
     env: { ...invocation.env },
     cwd: invocation.cwd,
     detached: true,
-    stdio: ['pipe', 'pipe', 'pipe', ...(invocation.descriptors ?? [])],
+    stdio: withoutInherited(['pipe', 'pipe', 'pipe', ...(invocation.descriptors ?? [])]),
   })
   const [stdin, stdout, stderr] = [child.stdin, child.stdout, child.stderr]
   if (stdin === null || stdout === null || stderr === null) throw new Error('a process was started without pipes')

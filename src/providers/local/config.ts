@@ -26,6 +26,10 @@ export const localProviderConfigSchema = z.strictObject({
   cpu: z.number().positive('must be more than 0').max(1024).optional().describe('The most CPUs that a sandbox may use.'),
   memoryMiB: z.int('must be a whole number of MiB').min(32, 'must be at least 32').optional().describe('The most memory of a sandbox.'),
   maxProcesses: z.int().min(16, 'must be at least 16').max(1_000_000).default(2048).describe('The most processes and threads of a sandbox.'),
+  cgroups: z
+    .boolean()
+    .default(true)
+    .describe('Limit by cgroups where this user may make some. false: always by the other means.'),
   maxFileMiB: z.int().min(1, 'must be at least 1').optional().describe('The largest single file that a sandbox may write.'),
   maxLifetimeMs: z.int().min(1_000, 'must be at least 1000').optional().describe("The longest lifetime of a sandbox, extensions included."),
   readOnlyPaths: z

@@ -27,13 +27,14 @@ record() {
 
 # Ends this process and everything in its session's group; the folder is moved first, so that nobody takes it for alive.
 finish() {
-  while read -r cgroup; do
+  printf '%s\n' "$cgroups" | while read -r cgroup; do
+    [ -n "$cgroup" ] || continue
     # What led commands into the sandbox ends a moment after it.
     for _ in 1 2 3 4 5; do
       rmdir "$cgroup" && break
       sleep 0.2
     done
-  done 2>/dev/null <"$dir/cgroups"
+  done 2>/dev/null
   if mv "$dir" "${dir%/*}/.dead-$id" 2>/dev/null; then
     chmod -R u+rwx "${dir%/*}/.dead-$id" 2>/dev/null
     rm -rf "${dir%/*}/.dead-$id"
@@ -52,6 +53,8 @@ until_deadline() {
   done
 }
 
+# Read now: the folder may be gone at the end.
+cgroups=$(cat "$dir/cgroups") || exit 1
 record holder "$(identity $$)" || exit 1
 case $mode in
 bubblewrap)

@@ -5,6 +5,7 @@ import { promisify } from 'node:util'
 import type { SandboxRequest } from '../provider.js'
 import { accountFiles, sandboxCommand, systemPath, type Tools } from './bubblewrap.js'
 import type { LocalProviderConfig } from './config.js'
+import { withoutInherited } from './inherited-descriptors.js'
 import { makeLimits } from './limits.js'
 import { identify } from './process-identity.js'
 import { scripts } from './scripts.js'
@@ -31,6 +32,7 @@ export async function newSandbox(
             maxProcesses: config.maxProcesses,
           },
           availableParallelism(),
+          config.cgroups ? '/sys/fs/cgroup' : undefined,
         )
   const createdAtMs = Date.now()
   const meta: SandboxMeta = {
@@ -80,20 +82,20 @@ export async function startHolder(
     cwd: '/',
     env: { PATH: systemPath },
     detached: true,
-    stdio: ['ignore', 'pipe', 'pipe'],
+    stdio: withoutInherited(['ignore', 'pipe', 'pipe']),
   })
   let said = ''
   try {
     await new Promise<void>((up, failed) => {
-      holder.stderr.on('data', (chunk: Buffer) => (said = (said + chunk.toString()).slice(-2_000)))
-      holder.stdout.once('data', () => up())
+      holder.stderr?.on('data', (chunk: Buffer) => (said = (said + chunk.toString()).slice(-2_000)))
+      holder.stdout?.once('data', () => up())
       holder.once('error', failed)
       holder.once('close', () => failed(new Error(said.trim() === '' ? 'the sandbox ended at its start' : said.trim())))
       signal.addEventListener('abort', () => failed(new Error('the start was given up')), { once: true })
     })
   } finally {
-    holder.stdout.destroy()
-    holder.stderr.destroy()
+    holder.stdout?.destroy()
+    holder.stderr?.destroy()
     holder.unref()
   }
 }

@@ -21,16 +21,16 @@ export interface Limits {
 /**
  * Makes cgroups for a sandbox where that is possible, and says what is left to the other means.
  * @param seed a text that spreads sandboxes over the CPUs.
- * @param root where the cgroup file systems are mounted.
+ * @param root where the cgroup file systems are mounted; undefined to leave them alone.
  */
 export async function makeLimits(
   provider: string,
   seed: string,
   request: LimitRequest,
   cpuCount: number,
-  root = '/sys/fs/cgroup',
+  root: string | undefined,
 ): Promise<Limits> {
-  const cgroups = await makeCgroups(root, join('switchyard', provider, seed), request)
+  const cgroups = root === undefined ? [] : await makeCgroups(root, join('switchyard', provider, seed), request)
   if (cgroups.length > 0) return { cgroups, cpus: null, watchedMemoryKiB: 0 }
   return { cgroups: [], cpus: chooseCpus(seed, request.cpu, cpuCount), watchedMemoryKiB: (request.memoryMiB ?? 0) * 1024 }
 }

@@ -1,0 +1,174 @@
+import { spawn, spawnSync } from 'node:child_process'
+import { closeSync, openSync } from 'node:fs'
+import { mkdir, readdir, symlink, writeFile } from 'node:fs/promises'
+import { createServer } from 'node:net'
+import { homedir, tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { once } from 'node:events'
+import { fileURLToPath } from 'node:url'
+import { describe, expect, it } from 'vitest'
+import { afterwards, bubblewrapWorks, call, localProvider, processesWith, request, run, temporaryFolder, uniqueSeconds } from './local-sandboxes.js'
+
+describe.skipIf(!bubblewrapWorks)('a local sandbox with bubblewrap', () => {
+  it('sees nothing of the host’s files', async () => {
+    const provider = await localProvider({ isolation: 'bubblewrap' })
+    const hidden = await temporaryFolder()
+    await writeFile(join(hidden, 'secret'), 'host')
+    const sandbox = await provider.create(request(), call)
+    const { stdout } = await run(provider, sandbox, 'ls -A /; for f in "$@" /etc/shadow /etc/sudoers /root /var/log /run /sys /boot; do [ -e "$f" ] && echo "sees $f"; done; ls -A /home /tmp')
+    expect(stdout).not.toContain('sees')
+    expect(stdout.split('\n')).toEqual(expect.arrayContaining(['usr', 'tmp', 'home', 'user']))
+    for (const path of [join(hidden, 'secret'), provider.stateDir, homedir(), process.cwd()]) {
+      if (path.startsWith('/usr') || path.startsWith('/opt')) continue
+      expect(await run(provider, sandbox, '[ -e "$HOST_PATH" ]', { HOST_PATH: path }), path).toEqual({ exitCode: 1, stdout: '' })
+    }
+    expect((await run(provider, sandbox, 'wc -l </etc/passwd; id -un; pwd')).stdout).toBe('3\nuser\n/home/user\n')
+  })
+
+  it('can write its home and /tmp, and nothing of the system', async () => {
+    const provider = await localProvider({ isolation: 'bubblewrap' })
+    const sandbox = await provider.create(request(), call)
+    const places = '"$HOME" /tmp /var/tmp /dev/shm / /etc /usr /usr/bin /usr/local /opt /dev /proc /var /home'
+    const { stdout } = await run(provider, sandbox, `for p in ${places}; do if [ -d "$p" ] && : >"$p/new" ; then echo "$p"; fi; done 2>/dev/null`)
+    expect(stdout).toBe('/home/user\n/tmp\n/var/tmp\n/dev/shm\n')
+  })
+
+  it('sees its own processes only, and can neither signal nor look into its first one', async () => {
+    const provider = await localProvider({ isolation: 'bubblewrap' })
+    const sandbox = await provider.create(request(), call)
+    const { stdout } = await run(provider, sandbox, 'ls -d /proc/[0-9]* | wc -l; kill -KILL 1; kill -TERM 1; cat /proc/1/environ 2>/dev/null; readlink /proc/1/fd/* /proc/1/exe /proc/1/root /proc/1/cwd 2>/dev/null; echo "alive $$"')
+    const [count, alive] = stdout.split('\n')
+    expect(Number(count)).toBeLessThan(10)
+    expect(alive).toMatch(/^alive \d+$/)
+    expect((await run(provider, sandbox, 'echo still')).stdout).toBe('still\n')
+  })
+
+  it('runs commands without privileges and without the namespaces that led there', async () => {
+    const provider = await localProvider({ isolation: 'bubblewrap' })
+    const sandbox = await provider.create(request(), call)
+    const { stdout } = await run(provider, sandbox, `grep -E 'Cap(Inh|Prm|Eff|Amb)' /proc/self/status | tr -d '\\t'; readlink /proc/$$/fd/* | grep -cvE '^(/dev/null|socket:.*|pipe:.*)$'`)
+    expect(stdout).toMatch(/^CapInh:0+\nCapPrm:0+\nCapEff:0+\nCapAmb:0+\n0\n$/)
+    const attempts = ['mount -o remount,rw /usr', 'mount -o remount,rw /', 'mount -t tmpfs x /usr', 'nsenter -t 1 -m true', 'nsenter -t 1 -U true', 'chroot / true']
+    for (const attempt of attempts) expect((await run(provider, sandbox, `${attempt} 2>/dev/null`)).exitCode, attempt).not.toBe(0)
+    // In user namespaces of its own making it still is nobody to the outer ones.
+    expect((await run(provider, sandbox, 'unshare -Urm sh -c "mount -o remount,rw,bind /usr && touch /usr/new" 2>/dev/null')).exitCode).not.toBe(0)
+  })
+
+  it('gets no descriptor that the consumer itself was started with', async () => {
+    const provider = await localProvider({ isolation: 'bubblewrap' })
+    const module = fileURLToPath(new URL('../../src/providers/local/index.ts', import.meta.url))
+    const program = `
+      const { LocalProvider } = await import(${JSON.stringify(module)})
+      const provider = new LocalProvider(${JSON.stringify({ isolation: 'bubblewrap', stateDir: provider.stateDir })})
+      const sandbox = await provider.create(${JSON.stringify(request())}, { timeoutMs: 30000 })
+      const script = 'readlink /proc/$$/fd/* /proc/2/fd/*; ls -a /proc/$$/fd/7/ /proc/2/fd/7/ /proc/$$/fd/33/ /proc/2/fd/33/'
+      const { stdout } = await provider.exec(sandbox.id, { script }, { timeoutMs: 30000 })
+      process.stdout.write(JSON.stringify({ listing: stdout }))
+    `
+    const outside = openSync('/', 'r')
+    afterwards(() => closeSync(outside))
+    // As a careless process manager starts it: with folders of the host open.
+    const stdio = [...(['ignore', 'pipe', 'inherit'] as const), ...Array.from({ length: 31 }, (_, index) => ([4, 30].includes(index) ? outside : ('ignore' as const)))]
+    const child = spawn(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', program], { stdio })
+    const { listing } = JSON.parse((await child.stdout!.toArray()).join('')) as { listing: string }
+    expect(listing.split('\n').filter((line) => !/^(\/dev\/null|socket:.*|pipe:.*|)$/.test(line))).toEqual([])
+  })
+
+  it('takes LD_PRELOAD and PATH for the command alone', async () => {
+    const provider = await localProvider({ isolation: 'bubblewrap' })
+    const sandbox = await provider.create(request(), call)
+    // Were it loaded on the way in, the loader's complaint or the missing programs would end the entering.
+    const env = { LD_PRELOAD: '/nowhere/evil.so', ENV: '/nowhere/evil.sh', BASH_ENV: '/nowhere/evil.sh', PATH: '/nowhere', IFS: 'e' }
+    expect(await run(provider, sandbox, 'echo "$LD_PRELOAD"', env)).toEqual({ exitCode: 0, stdout: '/nowhere/evil.so\n' })
+  })
+
+  it('shows nothing of the secrets of one command to the process list', async () => {
+    const provider = await localProvider({ isolation: 'bubblewrap' })
+    const sandbox = await provider.create(request(), call)
+    const seconds = uniqueSeconds()
+    const running = run(provider, sandbox, `sleep ${seconds}; true`, { TOKEN: 'tok-93af' }).catch(() => undefined)
+    await expect.poll(() => processesWith('sleep', seconds), { timeout: 10_000 }).toHaveLength(1)
+    expect(spawnSync('ps', ['-axo', 'args=']).stdout.toString()).not.toContain('tok-93af')
+    await provider.kill(sandbox.id, call)
+    await running
+  })
+
+  it('keeps another sandbox out of its /tmp and processes', async () => {
+    const provider = await localProvider({ isolation: 'bubblewrap' })
+    const [one, two] = await Promise.all([provider.create(request(), call), provider.create(request(), call)])
+    const seconds = uniqueSeconds()
+    await run(provider, one, `echo mine >/tmp/mine; sleep ${seconds} >/dev/null 2>&1 & echo started`)
+    expect((await run(provider, two, 'ls -A /tmp "$HOME"; cat /proc/[0-9]*/cmdline | tr "\\0" " "')).stdout).not.toMatch(new RegExp(`mine|${seconds}`))
+  })
+
+  it('has no network with "none", except its own loopback; the machine’s with "open"', async () => {
+    const provider = await localProvider({ isolation: 'bubblewrap' })
+    const server = createServer((socket) => socket.end('hello\n'))
+    await once(server.listen(0, '127.0.0.1'), 'listening')
+    afterwards(() => server.close())
+    const address = server.address()
+    const port = typeof address === 'object' && address !== null ? address.port : 0
+    const program = `const s = require('net').connect(${port}, '127.0.0.1'); s.on('data', (d) => process.stdout.write(d)); s.on('error', (e) => console.log(e.code))`
+    const own = `const s = require('net').createServer((c) => c.end('own')).listen(0, '127.0.0.1', () => require('net').connect(s.address().port, '127.0.0.1').on('data', (d) => { console.log(String(d)); process.exit() }))`
+    const [closed, opened] = await Promise.all([provider.create(request({ network: 'none' }), call), provider.create(request(), call)])
+    expect((await run(provider, closed, `node -e "$PROGRAM"`, { PROGRAM: program })).stdout).toBe('ECONNREFUSED\n')
+    expect((await run(provider, closed, `node -e "$PROGRAM"`, { PROGRAM: own })).stdout).toBe('own\n')
+    expect((await run(provider, closed, 'tail -n +3 /proc/net/dev | wc -l')).stdout.trim()).toBe('1')
+    expect((await run(provider, opened, `node -e "$PROGRAM"`, { PROGRAM: program })).stdout).toBe('hello\n')
+    const never = await localProvider({ isolation: 'bubblewrap', network: 'none' })
+    const forced = await never.create(request({ network: 'open' }), call)
+    expect((await run(never, forced, `node -e "$PROGRAM"`, { PROGRAM: program })).stdout).toBe('ECONNREFUSED\n')
+  })
+
+  it('runs node, git and programs that want a terminal', async () => {
+    const provider = await localProvider({ isolation: 'bubblewrap' })
+    const sandbox = await provider.create(request(), call)
+    expect((await run(provider, sandbox, 'node -p process.version')).stdout).toBe(`${process.version}\n`)
+    expect((await run(provider, sandbox, 'cd /tmp && git init -q x && cd x && git -c user.name=a -c user.email=a@b commit -q --allow-empty -m x && git log --oneline | wc -l')).stdout.trim()).toBe('1')
+    if (spawnSync('script', ['--version']).status === 0) {
+      expect((await run(provider, sandbox, 'script -qc tty /dev/null')).stdout).toMatch(/^\/dev\/pts\/\d+/)
+    }
+  })
+
+  it('is unharmed by a command that kills everything it can', async () => {
+    const provider = await localProvider({ isolation: 'bubblewrap' })
+    const sandbox = await provider.create(request(), call)
+    await run(provider, sandbox, 'echo kept >"$HOME/file"; sleep 300 >/dev/null 2>&1 & kill -KILL -1')
+    await expect.poll(() => run(provider, sandbox, 'cat "$HOME/file"').catch(() => undefined), { timeout: 10_000 }).toEqual({ exitCode: 0, stdout: 'kept\n' })
+  })
+
+  it('is removed whole, whatever it made of its folders, without touching what its links point to', async () => {
+    const provider = await localProvider({ isolation: 'bubblewrap' })
+    const host = await temporaryFolder()
+    await mkdir(join(host, 'keep'))
+    await writeFile(join(host, 'keep', 'file'), 'kept')
+    const sandbox = await provider.create(request(), call)
+    const made = await run(
+      provider,
+      sandbox,
+      `ln -s "$HOST_PATH" "$HOME/link"; ln -s / "$HOME/root"; mkdir -p "$HOME/closed/inner"; touch "$HOME/closed/inner/x"; chmod 0 "$HOME/closed/inner" "$HOME/closed"
+      cd "$HOME"; i=0; while [ $i -lt 300 ]; do mkdir deep-deep-deep-deep-deep && cd -P deep-deep-deep-deep-deep || exit 9; i=$((i+1)); done; mkfifo "$HOME/pipe"; touch "$HOME/-rf" "$HOME/a
+b"`,
+      { HOST_PATH: join(host, 'keep') },
+    )
+    expect(made.exitCode).toBe(0)
+    await provider.kill(sandbox.id, call)
+    expect(await readdir(join(provider.stateDir, 'local', 'sandboxes'))).toEqual([])
+    expect(await readdir(join(provider.stateDir, 'local', 'names'))).toEqual([])
+    expect(await readdir(join(host, 'keep'))).toEqual(['file'])
+  })
+
+  it('never makes the host follow a link out of its home', async () => {
+    const provider = await localProvider({ isolation: 'bubblewrap' })
+    const sandbox = await provider.create(request(), call)
+    // Its own record is out of its reach: what stands where the host reads is nothing that it wrote.
+    const { stdout } = await run(provider, sandbox, `cd "$HOME/.." && ls -A; for f in meta.json init holder deadline; do echo x >"$HOME/../$f" || echo no; done 2>/dev/null`)
+    expect(stdout).toBe('user\nno\nno\nno\nno\n')
+    const outside = await temporaryFolder()
+    await symlink('/etc/passwd', join(outside, 'meta.json'))
+    expect(await provider.get('../../..', call)).toBeUndefined()
+    expect(await provider.get(`..${'/x'.repeat(3)}.000000000000`, call)).toBeUndefined()
+    await provider.kill(`../${outside.slice(tmpdir().length + 1)}`, call)
+    expect(await readdir(outside)).toEqual(['meta.json'])
+  })
+})

@@ -1,0 +1,202 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdir, readdir, readFile, rename, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+import { fileURLToPath } from 'node:url'
+import { describe, expect, it } from 'vitest'
+import { LocalProvider } from '../../src/providers/local/index.js'
+import type { SandboxInfo } from '../../src/providers/provider.js'
+import { afterwards, bubblewrapWorks, call, localProvider, processesWith, request, run, uniqueSeconds } from './local-sandboxes.js'
+
+const modes = (['bubblewrap', 'none'] as const).filter((isolation) => isolation === 'none' || bubblewrapWorks)
+
+describe.each(modes)('local sandboxes, isolation %s', (isolation) => {
+  it('outlive their consumer’s SIGKILL, and another process goes on with them', async () => {
+    const provider = await localProvider({ isolation })
+    const seconds = uniqueSeconds()
+    const { child, sandbox } = await consumerWithSandbox(provider.stateDir, isolation, `echo kept >"$HOME/file"; sleep ${seconds} >/dev/null 2>&1 & echo started`)
+    child.kill('SIGKILL')
+    await once(child, 'exit')
+    expect(await processesWith('sleep', seconds)).toHaveLength(1)
+    expect((await provider.get(sandbox.id, call))?.tags).toEqual(sandbox.tags)
+    expect((await run(provider, sandbox, 'cat "$HOME/file"')).stdout).toBe('kept\n')
+    await provider.kill(sandbox.id, call)
+    expect(await processesWith('sleep', seconds)).toEqual([])
+  })
+
+  it('lose everything when they are killed, daemons too', async () => {
+    const provider = await localProvider({ isolation })
+    const sandbox = await provider.create(request(), call)
+    const seconds = uniqueSeconds()
+    const daemon = `trap "" HUP TERM INT; (trap "" HUP TERM INT; sleep ${seconds}) >/dev/null 2>&1 </dev/null &`
+    await run(provider, sandbox, `setsid sh -c '${daemon}'; nohup sleep ${seconds} >/dev/null 2>&1 & (cd /; sleep ${seconds} >/dev/null 2>&1 &) ; echo started`)
+    await expect.poll(() => processesWith('sleep', seconds), { timeout: 10_000 }).toHaveLength(3)
+    await provider.kill(sandbox.id, call)
+    expect(await processesWith('sleep', seconds)).toEqual([])
+    expect(await processesWith('sh', sandbox.id)).toEqual([])
+    expect(await readdir(join(provider.stateDir, 'local', 'sandboxes'))).toEqual([])
+  })
+
+  it('are lost when their holder is killed, and what is left of them goes with the next create', async () => {
+    const provider = await localProvider({ isolation })
+    const sandbox = await provider.create(request(), call)
+    const seconds = uniqueSeconds()
+    await run(provider, sandbox, `sleep ${seconds} >/dev/null 2>&1 & echo started`)
+    const holder = await readFile(join(provider.stateDir, 'local', 'sandboxes', sandbox.id, 'holder'), 'utf8')
+    process.kill(Number(holder.split(' ')[0]), 'SIGKILL')
+    await expect.poll(() => provider.get(sandbox.id, call), { timeout: 10_000 }).toBeUndefined()
+    await expect(run(provider, sandbox, 'true')).rejects.toMatchObject({ kind: 'sandbox-lost' })
+    const next = await (await localProvider({ isolation, stateDir: provider.stateDir })).create(request(), call)
+    expect(await processesWith('sleep', seconds)).toEqual([])
+    expect(await readdir(join(provider.stateDir, 'local', 'sandboxes'))).toEqual([next.id])
+  })
+
+  it('are found by their name again, and a dead one’s name is free', async () => {
+    const provider = await localProvider({ isolation })
+    const wanted = request()
+    const first = await provider.create(wanted, call)
+    const again = await new LocalProvider({ stateDir: provider.stateDir, isolation }).create(wanted, call)
+    expect(again).toEqual(first)
+    const holder = await readFile(join(provider.stateDir, 'local', 'sandboxes', first.id, 'holder'), 'utf8')
+    process.kill(Number(holder.split(' ')[0]), 'SIGKILL')
+    await expect.poll(() => provider.get(first.id, call), { timeout: 10_000 }).toBeUndefined()
+    const second = await provider.create(wanted, call)
+    expect(second.id).not.toBe(first.id)
+    expect((await run(provider, second, 'echo new')).stdout).toBe('new\n')
+    await expect(run(provider, first, 'true')).rejects.toMatchObject({ kind: 'sandbox-lost' })
+  })
+
+  it('of two providers with different names are apart', async () => {
+    const one = await localProvider({ isolation, name: 'local-a' })
+    const two = await localProvider({ isolation, name: 'local-b', stateDir: one.stateDir })
+    const wanted = request()
+    const [inOne, inTwo] = [await one.create(wanted, call), await two.create(wanted, call)]
+    expect(inOne.id).not.toBe(inTwo.id)
+    expect(await ids(one)).toEqual([inOne.id])
+    expect(await ids(two)).toEqual([inTwo.id])
+    expect(await two.get(inOne.id, call)).toBeUndefined()
+    await two.kill(inOne.id, call)
+    expect((await run(one, inOne, 'echo mine')).stdout).toBe('mine\n')
+    await expect(run(two, inOne, 'true')).rejects.toMatchObject({ kind: 'sandbox-lost', source: 'local-b' })
+  })
+
+  it('bear creating, listing and killing from several processes at the same time', async () => {
+    const provider = await localProvider({ isolation })
+    const clients = Array.from({ length: 4 }, () => new LocalProvider({ stateDir: provider.stateDir, isolation }))
+    const wanted = Array.from({ length: 6 }, () => request())
+    const all = await Promise.all(clients.flatMap((client) => wanted.map((each) => client.create(each, call))))
+    const distinct = [...new Set(all.map(({ id }) => id))].sort()
+    expect(distinct).toHaveLength(6)
+    expect((await ids(provider)).sort()).toEqual(distinct)
+    const listings = clients.map((client) => ids(client))
+    await Promise.all([...clients.flatMap((client) => distinct.map((id) => client.kill(id, call))), ...listings])
+    expect(await ids(provider)).toEqual([])
+    expect(await readdir(join(provider.stateDir, 'local', 'names'))).toEqual([])
+  })
+
+  it('that were half made or half killed when their process died go with the next create', async () => {
+    const provider = await localProvider({ isolation })
+    const sandbox = await provider.create(request(), call)
+    const sandboxes = join(provider.stateDir, 'local', 'sandboxes')
+    const meta = JSON.parse(await readFile(join(sandboxes, sandbox.id, 'meta.json'), 'utf8')) as Record<string, unknown>
+    // Half made: no holder, and a creator that is no more.
+    const half = 'half-made.0123456789ab'
+    await mkdir(join(sandboxes, half))
+    const record = { ...meta, id: half, name: 'half-made', cgroups: [], createdAtMs: Date.now() - 60_000, creator: { pid: 4_000_000, startTime: '1' } }
+    await writeFile(join(sandboxes, half, 'meta.json'), JSON.stringify(record))
+    // Half killed: moved, and alive.
+    const seconds = uniqueSeconds()
+    const victim = await provider.create(request(), call)
+    await run(provider, victim, `sleep ${seconds} >/dev/null 2>&1 & echo started`)
+    await rename(join(sandboxes, victim.id), join(sandboxes, `.dead-${victim.id}`))
+    expect(await provider.get(half, call)).toBeUndefined()
+    expect(await ids(provider)).toEqual([sandbox.id])
+    const next = await (await localProvider({ isolation, stateDir: provider.stateDir })).create(request(), call)
+    expect((await readdir(sandboxes)).sort()).toEqual([sandbox.id, next.id].sort())
+    expect(await processesWith('sleep', seconds)).toEqual([])
+  })
+
+  it('keep running when a command is ended at its deadline, and its children are not left', async () => {
+    const provider = await localProvider({ isolation })
+    const sandbox = await provider.create(request(), call)
+    const seconds = uniqueSeconds()
+    const late = provider.exec(sandbox.id, { script: `sleep ${seconds} | cat & sh -c 'sleep ${seconds}; true'; wait` }, { timeoutMs: 1_500 })
+    await expect(late).rejects.toMatchObject({ kind: 'timeout' })
+    await expect.poll(() => processesWith('sleep', seconds), { timeout: 10_000 }).toEqual([])
+    expect((await run(provider, sandbox, 'echo alive')).stdout).toBe('alive\n')
+  })
+
+  it('return the output of a command whose background process keeps the pipe open', async () => {
+    const provider = await localProvider({ isolation })
+    const sandbox = await provider.create(request(), call)
+    expect(await run(provider, sandbox, 'sleep 100 & head -c 200000 /dev/zero | tr "\\0" x; exit 4')).toEqual({ exitCode: 4, stdout: 'x'.repeat(200_000) })
+  })
+})
+
+describe('the local provider', () => {
+  it('refuses what can never be, and says what to do instead', async () => {
+    const provider = await localProvider({ isolation: 'none', cpu: 2, maxLifetimeMs: 10_000_000 })
+    const refused = (changes: Parameters<typeof request>[0]) => provider.create(request(changes), call)
+    await expect(refused({ image: 'node:22' })).rejects.toMatchObject({ kind: 'invalid', message: expect.stringContaining('image:') as string })
+    await expect(refused({ network: 'git-only' })).rejects.toMatchObject({ kind: 'invalid', message: expect.stringContaining('"git-only"') as string })
+    await expect(refused({ network: ['a.example'] })).rejects.toMatchObject({ kind: 'invalid' })
+    await expect(refused({ network: 'none' })).rejects.toMatchObject({ kind: 'invalid', message: expect.stringContaining('bubblewrap') as string })
+    await expect(refused({ resources: { diskMiB: 100 } })).rejects.toMatchObject({ kind: 'invalid' })
+    await expect(refused({ resources: { cpu: 3 } })).rejects.toMatchObject({ kind: 'invalid', message: expect.stringContaining('maximum of 2') as string })
+    await expect(refused({ lifetimeMs: 20_000_000 })).rejects.toMatchObject({ kind: 'invalid' })
+    await expect(refused({ name: '../x' })).rejects.toMatchObject({ kind: 'invalid' })
+    expect(await ids(provider)).toEqual([])
+    expect(() => new LocalProvider({ isolation: 'docker' as never })).toThrow('isolation: must be "auto", "bubblewrap" or "none"')
+  })
+
+  it('refuses commands that no shell takes, and output without bound', async () => {
+    const provider = await localProvider({ isolation: 'none' })
+    const sandbox = await provider.create(request(), call)
+    const exec = (script: string, env = {}) => provider.exec(sandbox.id, { script, env }, call)
+    await expect(exec('true', { 'A-B': 'x' })).rejects.toMatchObject({ kind: 'invalid' })
+    await expect(exec('true', { A: 'a\0b' })).rejects.toMatchObject({ kind: 'invalid' })
+    await expect(exec('true\0')).rejects.toMatchObject({ kind: 'invalid' })
+    await expect(exec(' '.repeat(provider.capabilities.maxCommandBytes + 1))).rejects.toMatchObject({ kind: 'invalid' })
+    await expect(exec('yes')).rejects.toMatchObject({ kind: 'invalid', message: expect.stringContaining('16777216 bytes') as string })
+    expect((await exec('echo alive')).stdout).toBe('alive\n')
+  })
+
+  it('warns when sandboxes are not isolated', async () => {
+    const provider = await localProvider({ isolation: 'none' })
+    expect(await provider.check(call)).toEqual([expect.stringContaining('share this machine')])
+  })
+
+  it.skipIf(!bubblewrapWorks)('says what is missing when bubblewrap is demanded and not there', async () => {
+    const { PATH } = process.env
+    afterwards(() => (process.env['PATH'] = PATH))
+    process.env['PATH'] = '/nowhere'
+    const demanding = await localProvider({ isolation: 'bubblewrap' })
+    await expect(demanding.check(call)).rejects.toMatchObject({ kind: 'invalid', message: expect.stringContaining('install the package bubblewrap') as string })
+    const flexible = await localProvider({ isolation: 'auto' })
+    expect(await flexible.check(call)).toEqual([expect.stringContaining('install the package bubblewrap')])
+  })
+})
+
+async function ids(provider: LocalProvider): Promise<string[]> {
+  const found: string[] = []
+  for await (const { id } of provider.list({}, call)) found.push(id)
+  return found
+}
+
+/** Another process with a sandbox in which it has run a script. */
+async function consumerWithSandbox(stateDir: string, isolation: string, script: string): Promise<{ child: ChildProcess; sandbox: SandboxInfo }> {
+  const module = fileURLToPath(new URL('../../src/providers/local/index.ts', import.meta.url))
+  const program = `
+    const { LocalProvider } = await import(${JSON.stringify(module)})
+    const provider = new LocalProvider(${JSON.stringify({ stateDir, isolation })})
+    const sandbox = await provider.create(${JSON.stringify({ ...request(), image: undefined })}, { timeoutMs: 30000 })
+    await provider.exec(sandbox.id, { script: ${JSON.stringify(script)} }, { timeoutMs: 30000 })
+    process.stdout.write(JSON.stringify(sandbox) + '\\n')
+    setInterval(() => undefined, 1000)
+  `
+  const child = spawn(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', program], { stdio: ['ignore', 'pipe', 'inherit'] })
+  afterwards(() => child.kill('SIGKILL'))
+  const [line] = (await once(createInterface(child.stdout), 'line')) as [string]
+  return { child, sandbox: JSON.parse(line) as SandboxInfo }
+}
