@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { generateDevelopmentKeys, startCodeStorage, startRedis, type CodeStorageServer, type EmbeddedRedis } from '../embedded/index.js'
 import { CodeStorageHost, TokenMinter } from '../git/index.js'
 import type { ConfigInput } from '../config/define.js'
+import { closeInTurn } from './close-in-turn.js'
 import { killAllSandboxes } from './kill-sandboxes.js'
 
 /**
@@ -27,7 +28,6 @@ export interface LocalStackOptions {
   /** The names of the local providers, and how many sandboxes each may have. */
   readonly providers: Readonly<Record<string, number>>
   readonly boardPort: number
-  readonly log: (line: string) => void
 }
 
 const org = 'local'
@@ -36,11 +36,7 @@ const org = 'local'
 export async function startLocalStack(options: LocalStackOptions): Promise<LocalStack> {
   const { folder } = options
   const closers: (() => Promise<void>)[] = [() => rm(folder, { recursive: true, force: true, maxRetries: 5 })]
-  const close = async () => {
-    const failures: unknown[] = []
-    for (const closeOne of closers.splice(0).reverse()) await closeOne().catch((error: unknown) => failures.push(error))
-    if (failures.length > 0) throw new AggregateError(failures, `could not clean up: ${failures.map(String).join('; ')}`)
-  }
+  const close = () => closeInTurn(closers)
   try {
     await mkdir(folder, { recursive: true, mode: 0o700 })
     const redis = await startRedis({ dataDir: join(folder, 'redis'), appendOnly: false })
@@ -48,7 +44,7 @@ export async function startLocalStack(options: LocalStackOptions): Promise<Local
     const { privateKey, publicKey } = generateDevelopmentKeys()
     const privateKeyFile = join(folder, 'code-storage.pem')
     await writeFile(privateKeyFile, privateKey, { mode: 0o600 })
-    const codeStorage = await startCodeStorage({ dataDir: join(folder, 'repositories'), org, publicKeys: [publicKey], log: options.log })
+    const codeStorage = await startCodeStorage({ dataDir: join(folder, 'repositories'), org, publicKeys: [publicKey] })
     closers.push(() => codeStorage.close())
     const urls = { storageUrl: codeStorage.url, apiUrl: codeStorage.apiUrl }
     const config: ConfigInput = {

@@ -25,7 +25,8 @@ export const producerPatienceMs = 800
 const reconnectDelayMs = (times: number) => Math.min(50 * 2 ** Math.min(times, 5), 1_000)
 
 // RESP2 everywhere: streams come as arrays in either version of the protocol only then.
-const shared = { protocol: 2, retryStrategy: reconnectDelayMs, connectTimeout: 5_000 } as const
+// ioredis waits `disconnectTimeout` for a socket that is closed already, which keeps a process that is done from ending.
+const shared = { protocol: 2, retryStrategy: reconnectDelayMs, connectTimeout: 5_000, disconnectTimeout: 100 } as const
 
 const optionsOf = {
   commands: { ...shared, maxRetriesPerRequest: null },

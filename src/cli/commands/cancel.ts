@@ -1,5 +1,4 @@
 import type { Command } from 'commander'
-import { withQueue } from '../open-queue.js'
 import { withConfigOption, withJsonOption, type SharedFlags } from '../shared-options.js'
 
 type Flags = SharedFlags & { readonly reason: string }
@@ -25,6 +24,7 @@ Example:
   switchyard cancel JOB_ID --reason 'superseded'`,
     )
     .action(async (jobId: string, flags: Flags) => {
+      const { withQueue } = await import('../open-queue.js')
       await withQueue(flags, async (queue) => {
         const outcome = await queue.job(jobId).cancel(flags.reason)
         process.stdout.write(`${flags.json === true ? JSON.stringify({ jobId, outcome }) : `job ${jobId}: ${said[outcome]}`}\n`)

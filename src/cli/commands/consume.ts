@@ -1,8 +1,6 @@
 import type { Command } from 'commander'
-import { configDirectory } from '../../config/providers.js'
 import { createLogger } from '../logger.js'
 import { configOf, withConfigOption, type SharedFlags } from '../shared-options.js'
-import { startConsumer } from '../start-consumer.js'
 import { aborted, listenForStop } from '../stop-signal.js'
 
 /** `switchyard consume`: supervises jobs until it is stopped. */
@@ -20,6 +18,7 @@ Example:
     .action(async (flags: SharedFlags) => {
       const { config, path } = await configOf(flags)
       const log = createLogger(config.logs.level)
+      const [{ startConsumer }, { configDirectory }] = await Promise.all([import('../start-consumer.js'), import('../../config/providers.js')])
       using stop = listenForStop()
       const consumer = await startConsumer(config, { directory: configDirectory(path), environment: process.env, log })
       await aborted(stop.signal)

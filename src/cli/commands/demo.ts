@@ -3,7 +3,6 @@ import type { Command } from 'commander'
 import { exitCodes } from '../exit-codes.js'
 import { withJsonOption, type SharedFlags } from '../shared-options.js'
 import { listenForStop } from '../stop-signal.js'
-import { runDemo } from '../demo/run-demo.js'
 
 type Flags = SharedFlags & { readonly keep?: boolean }
 
@@ -26,6 +25,7 @@ Examples:
   switchyard demo --json | jq '.jobs[].status'`,
     )
     .action(async (flags: Flags) => {
+      const { runDemo } = await import('../demo/run-demo.js')
       using stop = listenForStop()
       try {
         await runDemo({

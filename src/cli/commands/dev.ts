@@ -1,17 +1,10 @@
-import { mkdir, rm, writeFile } from 'node:fs/promises'
 import { existsSync } from 'node:fs'
-import { dirname, join, resolve } from 'node:path'
+import { resolve } from 'node:path'
 import type { Command } from 'commander'
-import { devConfigPath, parseConfig } from '../../config/load.js'
 import { InvalidInputError } from '../../job/errors.js'
 import { repositoryProblem } from '../../job/names.js'
-import { openBoard } from './board.js'
-import { createLogger } from '../logger.js'
-import { startLocalStack } from '../local-stack.js'
-import { seedRepository } from '../seed-repository.js'
 import { collect, withJsonOption, type SharedFlags } from '../shared-options.js'
-import { startConsumer } from '../start-consumer.js'
-import { aborted, listenForStop } from '../stop-signal.js'
+import { listenForStop } from '../stop-signal.js'
 
 type Flags = SharedFlags & { readonly repository?: readonly string[]; readonly sandboxes: string; readonly boardPort: string }
 
@@ -38,59 +31,32 @@ Example:
       const seeds = (flags.repository ?? ['dev/project=.']).map(seedOf)
       const sandboxes = wholeNumber('--sandboxes', flags.sandboxes, 1, 1000)
       const boardPort = wholeNumber('--board-port', flags.boardPort, 0, 65_535)
-      const folder = resolve(dirname(devConfigPath))
-      if (existsSync(folder)) {
-        throw new InvalidInputError(`dev: ${folder} is there already: another "switchyard dev" runs in this folder, or one was killed; stop it, or remove the folder`)
-      }
+      const { runDev } = await import('../run-dev.js')
       using stop = listenForStop()
-      const say = (line: string) => void process.stderr.write(`${line}\n`)
-      const stack = await startLocalStack({ folder, deployment: 'dev', providers: { local: sandboxes }, boardPort, log: () => undefined })
-      const closers: (() => Promise<void>)[] = [() => stack.close()]
       try {
-        const config = parseConfig(stack.config)
-        for (const { repository, source } of seeds) {
-          const { commits } = await seedRepository({ git: stack.git, minter: stack.minter, storageUrl: stack.codeStorage.url }, repository, source)
-          say(`repository ${repository}: ${commits} commits of ${source}`)
-        }
-        const consumer = await startConsumer(config, { directory: process.cwd(), environment: process.env, log: createLogger('warn') })
-        closers.push(() => consumer.stop())
-        const { board, close } = await openBoard(config, {})
-        closers.push(close)
-        // Last, so that whoever finds it finds everything running. It holds Redis' password: for this user alone.
-        await mkdir(folder, { recursive: true, mode: 0o700 })
-        await writeFile(resolve(devConfigPath), `${JSON.stringify(stack.config, null, 2)}\n`, { mode: 0o600 })
-        const running = { config: resolve(devConfigPath), repositories: seeds.map(({ repository }) => repository), codeStorage: stack.codeStorage.url, board: board.url }
-        process.stdout.write(
-          flags.json === true
-            ? `${JSON.stringify(running)}\n`
-            : [
-                `Code Storage  ${running.codeStorage}`,
-                `Bull Board    ${running.board}`,
-                `config        export SWITCHYARD_CONFIG=${running.config}   (only in other folders)`,
-                `try           switchyard enqueue -r ${seeds[0]?.repository ?? ''} -s 'ls' --wait`,
-                'Ctrl-C stops everything.\n',
-              ].join('\n'),
-        )
-        await aborted(stop.signal)
-        say('stopping')
-      } finally {
-        await closeAll(closers)
-        await rm(join(folder), { recursive: true, force: true })
-        await removeIfEmpty(dirname(folder))
+        await runDev({
+          seeds,
+          sandboxes,
+          boardPort,
+          signal: stop.signal,
+          say: (line) => void process.stderr.write(`${line}\n`),
+          onRunning: (running) => {
+            process.stdout.write(flags.json === true ? `${JSON.stringify(running)}\n` : introduction(running, seeds[0]?.repository ?? ''))
+          },
+        })
+      } catch (error) {
+        if (stop.received === undefined) throw error
       }
     })
 }
 
-async function closeAll(closers: (() => Promise<void>)[]): Promise<void> {
-  const failures: unknown[] = []
-  for (const close of closers.reverse()) await close().catch((error: unknown) => failures.push(error))
-  if (failures.length > 0) throw failures[0]
-}
-
-async function removeIfEmpty(folder: string): Promise<void> {
-  const { rmdir } = await import('node:fs/promises')
-  // Something else of the user's may be in there.
-  await rmdir(folder).catch(() => undefined)
+function introduction(running: { readonly config: string; readonly codeStorage: string; readonly board: string }, repository: string): string {
+  return `Code Storage  ${running.codeStorage}
+Bull Board    ${running.board}
+config        export SWITCHYARD_CONFIG=${running.config}   (only in other folders)
+try           switchyard enqueue -r ${repository} -s 'ls' --wait
+Ctrl-C stops everything.
+`
 }
 
 function seedOf(text: string): { readonly repository: string; readonly source: string } {

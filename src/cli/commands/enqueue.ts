@@ -1,6 +1,5 @@
 import type { Command } from 'commander'
 import { exitCodes } from '../exit-codes.js'
-import { withQueue } from '../open-queue.js'
 import { resultReport } from '../report.js'
 import { collect, withConfigOption, withJsonOption, type SharedFlags } from '../shared-options.js'
 import { readSpecFile, specFromFlags, type SpecFlags } from '../spec-from-flags.js'
@@ -46,6 +45,7 @@ Examples:
     .action(async (flags: Flags) => {
       const file = flags.file === undefined ? {} : await readSpecFile(flags.file)
       const spec = specFromFlags(flags, file)
+      const { withQueue } = await import('../open-queue.js')
       await withQueue(flags, async (queue) => {
         // The queue checks the spec; nothing that was typed is a spec before that.
         const job = await queue.enqueue(spec as JobSpecInput)

@@ -1,6 +1,5 @@
 import { Option, type Command } from 'commander'
 import { InvalidInputError } from '../../job/errors.js'
-import { withQueue } from '../open-queue.js'
 import { withConfigOption, withJsonOption, type SharedFlags } from '../shared-options.js'
 
 type Flags = SharedFlags & { readonly follow?: boolean; readonly after: string }
@@ -24,6 +23,7 @@ Examples:
     .action(async (jobId: string, flags: Flags) => {
       const after = Number(flags.after)
       if (!Number.isInteger(after) || after < 0) throw new InvalidInputError(`--after: "${flags.after}" must be a whole number, a sequence number from --json`)
+      const { withQueue } = await import('../open-queue.js')
       await withQueue(flags, async (queue) => {
         for await (const { seq, atMs, attempt, step, stream, offset, text, data } of queue.job(jobId).logs({ after, follow: flags.follow ?? false })) {
           if (flags.json === true) await write(process.stdout, `${JSON.stringify({ seq, atMs, attempt, step, stream, offset, text })}\n`)

@@ -1,6 +1,5 @@
 import { Option, type Command } from 'commander'
 import { InvalidInputError } from '../../job/errors.js'
-import { withQueue } from '../open-queue.js'
 import { statusReport, statusTable } from '../report.js'
 import { withConfigOption, withJsonOption, type SharedFlags } from '../shared-options.js'
 
@@ -25,6 +24,7 @@ Examples:
     .action(async (jobId: string | undefined, flags: Flags) => {
       const limit = Number(flags.limit)
       if (!Number.isInteger(limit) || limit < 1 || limit > 1000) throw new InvalidInputError(`--limit: "${flags.limit}" must be a whole number from 1 to 1000`)
+      const { withQueue } = await import('../open-queue.js')
       await withQueue(flags, async (queue) => {
         const found = jobId === undefined ? await queue.list({ limit }) : await queue.job(jobId).status()
         const text = Array.isArray(found) ? statusTable(found, Date.now()) : statusReport(found, Date.now())

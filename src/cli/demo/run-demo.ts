@@ -9,7 +9,8 @@ import { subscribe, type CompletionEvent } from '../../events/index.js'
 import type { LogLine } from '../../job/log.js'
 import type { JobResult } from '../../job/result.js'
 import type { AgentQueue, JobHandle } from '../../producers/index.js'
-import { openBoard } from '../commands/board.js'
+import { openBoard } from '../open-board.js'
+import { closeInTurn } from '../close-in-turn.js'
 import { createLogger } from '../logger.js'
 import { startLocalStack, type LocalStack } from '../local-stack.js'
 import { openQueue } from '../open-queue.js'
@@ -61,7 +62,6 @@ export async function runDemo(options: DemoOptions): Promise<DemoReport> {
       deployment: 'demo',
       providers: { [demoProviders.first]: 2, [demoProviders.second]: 2 },
       boardPort: 0,
-      log: () => undefined,
     })
     closers.push(() => stack.close())
     signal.throwIfAborted()
@@ -74,12 +74,12 @@ export async function runDemo(options: DemoOptions): Promise<DemoReport> {
     const queue = openQueue(config)
     closers.push(() => queue.close())
 
-    const report = await orAborted(signal, runJobs({ stack, config, queue, progress, signal }))
+    const report = await runJobs({ stack, config, queue, progress, signal })
     options.onReport(report)
     if (options.keep) await keepUp(config, folder, progress, signal)
     return report
   } finally {
-    for (const close of closers.reverse()) await close()
+    await closeInTurn(closers)
   }
 }
 
@@ -102,11 +102,14 @@ async function runJobs(parts: Parts): Promise<DemoReport> {
       progress.say(`${job.key.padEnd(10)}${job.shows}`)
     }
     const ended = new AbortController()
-    const watching = watch(running, progress, AbortSignal.any([signal, ended.signal]))
-    const killed = killInTheMiddle(running.find(({ job }) => job.key === 'failover')?.handle, parts, ended.signal)
-    const results = await Promise.all(running.map(({ handle }) => handle.result({ timeoutMs: patienceMs })))
-    ended.abort()
-    await Promise.all([watching, killed])
+    const until = AbortSignal.any([signal, ended.signal])
+    const failover = running.find(({ job }) => job.key === 'failover')?.handle
+    const [results] = await Promise.all([
+      Promise.all(running.map(({ handle }) => handle.result({ timeoutMs: patienceMs, signal }))).finally(() => ended.abort()),
+      watch(running, progress, until),
+      failover === undefined ? undefined : killInTheMiddle(failover, parts, until),
+    ])
+    await show(running, progress)
     await waitUntil(() => results.every((result) => events.some((event) => event.subject === result.jobId)), signal)
 
     const complaints = eventComplaints(results, events)
@@ -129,22 +132,22 @@ async function runJobs(parts: Parts): Promise<DemoReport> {
   }
 }
 
-async function watch(running: readonly { job: DemoJob; handle: JobHandle }[], progress: Progress, until: AbortSignal): Promise<void> {
-  const show = async () => {
-    const jobs = await Promise.all(running.map(async ({ job, handle }) => ({ name: job.key, status: await handle.status() })))
-    progress.show(jobs, Date.now())
-  }
+type Running = readonly { readonly job: DemoJob; readonly handle: JobHandle }[]
+
+async function watch(running: Running, progress: Progress, until: AbortSignal): Promise<void> {
   while (!until.aborted) {
-    await show()
+    await show(running, progress)
     await sleep(pollMs, undefined, { signal: until }).catch(() => undefined)
   }
-  await show()
+}
+
+async function show(running: Running, progress: Progress): Promise<void> {
+  const jobs = await Promise.all(running.map(async ({ job, handle }) => ({ name: job.key, status: await handle.status() })))
+  progress.show(jobs, Date.now())
 }
 
 /** Kills the job's sandbox behind the consumer's back, once some of the second step's work is in a checkpoint. */
-async function killInTheMiddle(handle: JobHandle | undefined, parts: Parts, ended: AbortSignal): Promise<void> {
-  if (handle === undefined) return
-  const until = AbortSignal.any([parts.signal, ended])
+async function killInTheMiddle(handle: JobHandle, parts: Parts, until: AbortSignal): Promise<void> {
   let before: string | null | undefined
   while (!until.aborted) {
     const { step, checkpointSha, provider, sandboxId } = await handle.status()
@@ -192,20 +195,4 @@ async function keepUp(config: Config, folder: string, progress: Progress, signal
 async function waitUntil(condition: () => boolean, signal: AbortSignal): Promise<void> {
   const deadline = Date.now() + 10_000
   while (!condition() && Date.now() < deadline) await sleep(50, undefined, { signal })
-}
-
-async function orAborted<Result>(signal: AbortSignal, work: Promise<Result>): Promise<Result> {
-  let onAbort: (() => void) | undefined
-  const stopped = new Promise<never>((_resolve, reject) => {
-    onAbort = () => reject(signal.reason instanceof Error ? signal.reason : new Error('stopped'))
-    if (signal.aborted) onAbort()
-    signal.addEventListener('abort', onAbort, { once: true })
-  })
-  // Whoever loses the race is torn down with everything else; its complaint about that is of no interest.
-  work.catch(() => undefined)
-  try {
-    return await Promise.race([work, stopped])
-  } finally {
-    if (onAbort !== undefined) signal.removeEventListener('abort', onAbort)
-  }
 }

@@ -1,0 +1,150 @@
+import { readFile, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { makePlace, type Place, type Run } from './run-switchyard.js'
+
+let place: Place
+let dev: Run
+
+async function switchyard(...args: string[]): Promise<{ code: number | null; stdout: string; stderr: string }> {
+  const run = place.run(args)
+  const code = await run.ended
+  return { code, stdout: run.stdout(), stderr: run.stderr() }
+}
+
+beforeAll(async () => {
+  place = await makePlace()
+  await writeFile(join(place.folder, 'hello.txt'), 'hello\n')
+  dev = place.run(['dev', '-r', 'acme/web=.', '--json'])
+  await dev.saw(/"board"/)
+})
+afterAll(async () => {
+  await place.remove()
+})
+
+describe('with switchyard dev running in the folder', () => {
+  it('a job is enqueued, awaited and shown', async () => {
+    const { code, stdout, stderr } = await switchyard('enqueue', '-r', 'acme/web', '-s', 'echo more >> hello.txt', '-s', 'cat hello.txt; echo oops >&2', '-p', 'more', '--wait', '--json')
+    expect(code, stderr).toBe(0)
+    const result = JSON.parse(stdout) as { jobId: string; status: string; promoted: { to: string } }
+    expect(result).toMatchObject({ status: 'succeeded', promoted: { to: 'more' }, diff: { files: 1, additions: 1 } })
+
+    const one = await switchyard('status', result.jobId)
+    expect(one.stdout).toMatch(/state +succeeded/)
+    const all = await switchyard('status')
+    expect(all.stdout).toContain(result.jobId)
+    expect(JSON.parse((await switchyard('status', '--json')).stdout)).toHaveLength(1)
+
+    const logs = await switchyard('logs', result.jobId)
+    expect(logs.stdout).toBe('hello\nmore\n')
+    expect(logs.stderr).toContain('oops\n')
+    const lines = (await switchyard('logs', result.jobId, '--json', '--follow')).stdout.trimEnd().split('\n').map((line) => JSON.parse(line) as { seq: number; stream: string; text: string })
+    expect(lines.filter((line) => line.stream === 'stdout').map((line) => line.text).join('')).toBe('hello\nmore\n')
+    const after = await switchyard('logs', result.jobId, '--json', '--after', String(lines.at(-1)?.seq))
+    expect(after.stdout).toBe('')
+
+    expect((await switchyard('cancel', result.jobId)).stdout).toContain('had ended before')
+  })
+
+  it('a failed job exits with 1, from a file too', async () => {
+    await writeFile(join(place.folder, 'job.json'), JSON.stringify({ repository: 'acme/web', steps: ['exit 7'], push: false }))
+    const { code, stdout } = await switchyard('enqueue', '--file', 'job.json', '--wait')
+    expect(code).toBe(1)
+    expect(stdout).toMatch(/result +failed: .*7.*\(step-failed\)/)
+  })
+
+  it('a running job is cancelled', async () => {
+    const { stdout } = await switchyard('enqueue', '-r', 'acme/web', '-s', 'echo started; sleep 600', '--no-push')
+    const jobId = stdout.trim()
+    const logs = place.run(['logs', jobId, '--follow'])
+    await logs.saw(/started/)
+    expect((await switchyard('cancel', jobId, '--reason', 'enough', '--json')).stdout).toContain('"requested"')
+    expect(await logs.ended).toBe(0)
+    await expect.poll(async () => (JSON.parse((await switchyard('status', jobId, '--json')).stdout) as { state: string }).state, { timeout: 20_000 }).toBe('cancelled')
+  })
+
+  it('a job that is not known exits with 4', async () => {
+    for (const args of [['status', 'nope'], ['logs', 'nope'], ['cancel', 'nope']]) {
+      const { code, stderr, stdout } = await switchyard(...args)
+      expect([args[0], code, stdout]).toEqual([args[0], 4, ''])
+      expect(stderr).toContain('job nope is not known')
+    }
+  })
+
+  it('wrong input exits with 2 and says everything that is wrong', async () => {
+    const wrong = await switchyard('enqueue', '-r', 'acme/../web', '-s', '', '--timeout', '30')
+    expect(wrong.code).toBe(2)
+    expect(wrong.stderr.split('\n').filter((line) => line.startsWith('switchyard: ')).length).toBeGreaterThanOrEqual(3)
+    expect((await switchyard('enqueue', '--nonsense')).code).toBe(2)
+    expect((await switchyard('status', '--limit', '0')).stderr).toContain('--limit: "0" must be a whole number from 1 to 1000')
+    expect((await switchyard('logs', 'x', '--after', '-1')).code).toBe(2)
+    expect((await switchyard('enqueue', '--file', 'none.json')).stderr).toContain('--file: none.json can\'t be read')
+  })
+
+  it('the same idempotency key with another job exits with 2', async () => {
+    const enqueue = (step: string) => switchyard('enqueue', '-r', 'acme/web', '-s', step, '--no-push', '--idempotency-key', 'k1')
+    const first = await enqueue('true')
+    expect((await enqueue('true')).stdout).toBe(first.stdout)
+    const other = await enqueue('false')
+    expect([other.code, other.stdout]).toEqual([2, ''])
+  })
+
+  it('a second dev in the folder is refused', async () => {
+    const { code, stderr } = await switchyard('dev')
+    expect(code).toBe(2)
+    expect(stderr).toContain('is there already: another "switchyard dev" runs in this folder')
+  })
+
+  it('the board of dev and one more show the queue', async () => {
+    const { board } = JSON.parse(dev.stdout()) as { board: string }
+    expect(await (await fetch(new URL('api/queues', board))).text()).toContain('agents')
+    const more = place.run(['board', '--port', '0', '--json'])
+    await more.saw(/"url"/)
+    const { url } = JSON.parse(more.stdout()) as { url: string }
+    expect((await fetch(new URL('healthz', url))).status).toBe(200)
+    more.child.kill('SIGTERM')
+    expect(await more.ended).toBe(0)
+    expect((await switchyard('board', '--host', '0.0.0.0', '--port', '0')).code).toBe(2)
+  })
+
+  it('a second consumer joins, logs JSON on stderr only, and hands over when it is stopped', async () => {
+    const consumer = place.run(['consume'])
+    await consumer.saw(/consumer started/)
+    consumer.child.kill('SIGTERM')
+    expect(await consumer.ended).toBe(0)
+    expect(consumer.stdout()).toBe('')
+    for (const line of consumer.stderr().trimEnd().split('\n')) expect(() => JSON.parse(line) as unknown, line).not.toThrow()
+    const { redis } = JSON.parse(await readFile(join(place.folder, '.switchyard/dev/switchyard.config.json'), 'utf8')) as { redis: { url: string } }
+    expect(consumer.stderr()).not.toContain(new URL(redis.url).password)
+  })
+
+  it('Ctrl-C ends dev and leaves nothing behind', async () => {
+    await switchyard('enqueue', '-r', 'acme/web', '-s', 'sleep 600', '--no-push')
+    dev.child.kill('SIGINT')
+    expect(await dev.ended, dev.stderr()).toBe(0)
+    expect(await place.left()).toEqual({ files: [], processes: [] })
+    expect(await readFile(join(place.folder, '.switchyard')).catch(String)).toContain('ENOENT')
+  })
+})
+
+describe('without anything running', () => {
+  it('help tells of every command, the exit codes and the variables', async () => {
+    const { code, stdout } = await switchyard('--help')
+    expect(code).toBe(0)
+    for (const word of ['demo', 'dev', 'enqueue', 'consume', 'status', 'logs', 'cancel', 'board', 'SWITCHYARD_REDIS_URL', 'Exit codes']) expect(stdout).toContain(word)
+    for (const command of ['demo', 'dev', 'enqueue', 'consume', 'status', 'logs', 'cancel', 'board']) {
+      expect((await switchyard(command, '--help')).stdout).toMatch(/Examples?:/)
+    }
+    expect((await switchyard('--version')).stdout).toMatch(/^\d+\.\d+\.\d+\n$/)
+    expect((await switchyard('nonsense')).code).toBe(2)
+  })
+
+  it('Redis that is away exits with 3 within seconds and says where it was looked for', async () => {
+    const away = place.run(['status'], { SWITCHYARD_REDIS_URL: 'redis://127.0.0.1:1' })
+    expect(await away.ended).toBe(3)
+    expect(away.stderr()).toContain('127.0.0.1:1')
+    const consumer = place.run(['consume'], { SWITCHYARD_REDIS_URL: 'redis://127.0.0.1:1' })
+    expect(await consumer.ended).toBe(2)
+    expect(consumer.stderr()).toContain('git: is missing')
+  })
+})

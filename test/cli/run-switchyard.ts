@@ -1,0 +1,111 @@
+import { spawn, type ChildProcessByStdio } from 'node:child_process'
+import { mkdir, mkdtemp, readdir, readFile, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join, resolve } from 'node:path'
+import type { Readable } from 'node:stream'
+
+/** The checkout's own `switchyard`. */
+export const switchyardProgram = resolve('script/switchyard')
+
+export interface Run {
+  readonly child: ChildProcessByStdio<null, Readable, Readable>
+  stdout(): string
+  stderr(): string
+  /** Resolves with the exit code, or null when a signal ended it. */
+  readonly ended: Promise<number | null>
+  /** Waits until stdout or stderr matches. */
+  saw(pattern: RegExp): Promise<void>
+}
+
+/** A folder of its own for a test, to which everything temporary of what it runs goes. */
+export interface Place {
+  readonly folder: string
+  readonly temporary: string
+  run(args: readonly string[], environment?: Readonly<Record<string, string>>): Run
+  /** What is left: files in the temporary folder, and processes that were started from here. */
+  left(): Promise<{ readonly files: readonly string[]; readonly processes: readonly string[] }>
+  remove(): Promise<void>
+}
+
+export async function makePlace(): Promise<Place> {
+  const top = await mkdtemp(join(tmpdir(), 'sy-cli-'))
+  const folder = join(top, 'here')
+  const temporary = join(top, 'tmp')
+  await Promise.all([mkdir(folder), mkdir(temporary)])
+  const started: Run[] = []
+  return {
+    folder,
+    temporary,
+    run(args, environment = {}) {
+      const inherited = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('SWITCHYARD_') && !name.startsWith('VITEST')))
+      const child = spawn(switchyardProgram, [...args], {
+        cwd: folder,
+        env: { ...inherited, NODE_OPTIONS: '', TMPDIR: temporary, ...environment },
+        stdio: ['ignore', 'pipe', 'pipe'],
+      })
+      const run = follow(child)
+      started.push(run)
+      return run
+    },
+    async left() {
+      return { files: await readdir(temporary), processes: await processesThatName(top) }
+    },
+    async remove() {
+      for (const { child } of started) if (child.exitCode === null && child.signalCode === null) child.kill('SIGKILL')
+      await Promise.all(started.map(({ ended }) => ended))
+      await rm(top, { recursive: true, force: true, maxRetries: 10 })
+    },
+  }
+}
+
+function follow(child: ChildProcessByStdio<null, Readable, Readable>): Run {
+  let stdout = ''
+  let stderr = ''
+  const watchers = new Set<() => void>()
+  const onData = () => {
+    for (const watcher of watchers) watcher()
+  }
+  child.stdout.setEncoding('utf8').on('data', (text: string) => {
+    stdout += text
+    onData()
+  })
+  child.stderr.setEncoding('utf8').on('data', (text: string) => {
+    stderr += text
+    onData()
+  })
+  const ended = new Promise<number | null>((resolveEnd) => child.once('close', (code) => resolveEnd(code)))
+  return {
+    child,
+    stdout: () => stdout,
+    stderr: () => stderr,
+    ended,
+    async saw(pattern) {
+      await new Promise<void>((resolveSaw, reject) => {
+        const check = () => {
+          if (!pattern.test(stdout) && !pattern.test(stderr)) return
+          watchers.delete(check)
+          resolveSaw()
+        }
+        watchers.add(check)
+        check()
+        void ended.then((code) => {
+          check()
+          if (watchers.delete(check)) reject(new Error(`it ended with ${code ?? 'a signal'} before ${String(pattern)} was seen:\n${stdout}\n${stderr}`))
+        })
+      })
+    },
+  }
+}
+
+/** Processes whose command line or working folder names a folder. Empty where there is no /proc. */
+async function processesThatName(folder: string): Promise<string[]> {
+  const ids = await readdir('/proc').catch(() => [])
+  const found = await Promise.all(
+    ids.filter((id) => /^\d+$/.test(id) && Number(id) !== process.pid).map(async (id) => {
+      const commandLine = await readFile(`/proc/${id}/cmdline`, 'utf8').catch(() => '')
+      const environment = await readFile(`/proc/${id}/environ`, 'utf8').catch(() => '')
+      return commandLine.includes(folder) || environment.includes(folder) ? `${id} ${commandLine.replaceAll('\0', ' ')}` : undefined
+    }),
+  )
+  return found.filter((entry) => entry !== undefined)
+}
