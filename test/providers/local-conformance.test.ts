@@ -16,6 +16,7 @@ for (const isolation of ['bubblewrap', 'none'] as const) {
   describeProviderConformance(
     {
       name: `local, isolation ${isolation}`,
+      git: 'embedded',
       create: async () => {
         const stateDir = await mkdtemp(join(tmpdir(), 'switchyard-local-'))
         const another = async () => new LocalProvider({ stateDir, isolation })

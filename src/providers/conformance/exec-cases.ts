@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { type ConformanceCase, eventually, failsAs, type Fixture } from './fixture.js'
 
 /** Values that quoting, JSON, argv or a line-based protocol may break. */
-const oddValues: Readonly<Record<string, string>> = {
+export const oddValues: Readonly<Record<string, string>> = {
   EMPTY: '',
   QUOTES: `'single' "double" \`back\` $HOME \${HOME} $(echo no) \\ \\n !! # ; & |`,
   LINES: '\nfirst\n\nlast\n\n',

@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { InfrastructureError, type InfrastructureErrorKind } from '../../job/errors.js'
 import { type CallOptions, type ExecResult, type Provider, type SandboxInfo, type SandboxRequest, sandboxTags, type ShellCommand } from '../provider.js'
+import type { GitUnderTest } from './git-under-test.js'
 
 export interface ProviderUnderTest {
   readonly provider: Provider
@@ -39,10 +40,17 @@ export class Fixture {
   constructor(
     private readonly underTest: ProviderUnderTest,
     private readonly settings: Settings,
+    private readonly gitUnderTest?: GitUnderTest,
   ) {
     this.provider = underTest.provider
     this.callTimeoutMs = settings.callTimeoutMs
     this.manySandboxes = settings.manySandboxes
+  }
+
+  /** Only cases that are defined with a git host ask for it. */
+  git(): GitUnderTest {
+    if (this.gitUnderTest === undefined) throw new Error('this case needs the option git')
+    return this.gitUnderTest
   }
 
   get options(): CallOptions {

@@ -1,7 +1,10 @@
 import { execCases } from './exec-cases.js'
 import { Fixture, type ConformanceCase, type ProviderUnderTest } from './fixture.js'
+import { embeddedGit, type GitUnderTest } from './git-under-test.js'
 import { lifecycleCases } from './lifecycle-cases.js'
+import { gitCases, runnerCases } from './runner-cases.js'
 
+export type { GitUnderTest } from './git-under-test.js'
 export type { ProviderUnderTest } from './fixture.js'
 
 /** The functions of a test runner that the suite uses: hand in vitest's, or those of any runner that has them. */
@@ -22,13 +25,18 @@ export interface ConformanceOptions {
   readonly image?: string | undefined
   /** Names of cases not to run, each of which should have a reason next to it. An unknown name is an error. */
   readonly skip?: readonly string[] | undefined
+  /**
+   * Where sandboxes clone from and push to: `embedded` starts a local Code Storage, for sandboxes that reach this machine's
+   * loopback; others give a repository that theirs reach. Left out, the cases about git are not defined.
+   */
+  readonly git?: 'embedded' | (() => Promise<GitUnderTest>) | undefined
   /** The deadline of one provider call in milliseconds. Default 60,000. */
   readonly callTimeoutMs?: number | undefined
   /** How many sandboxes the case about many at once makes. Default 20. */
   readonly manySandboxes?: number | undefined
 }
 
-const cases: readonly ConformanceCase[] = [...lifecycleCases, ...execCases]
+const cases: readonly ConformanceCase[] = [...lifecycleCases, ...execCases, ...runnerCases, ...gitCases]
 
 /** The names of all cases, for `skip`. */
 export const conformanceCases: readonly string[] = cases.map(({ name }) => name)
@@ -65,20 +73,26 @@ export function describeProviderConformance(options: ConformanceOptions, test: T
   const caseTimeoutMs = 5 * callTimeoutMs
   test.describe(`provider conformance: ${options.name}`, () => {
     let fixture: Fixture | undefined
+    let git: GitUnderTest | undefined
     let cleanup: (() => Promise<void>) | undefined
     test.beforeAll(async () => {
       const made = await options.create()
       cleanup = made.cleanup
-      fixture = new Fixture(made, { image: options.image, callTimeoutMs, manySandboxes: options.manySandboxes ?? 20 })
+      git = await (options.git === 'embedded' ? embeddedGit() : options.git?.())
+      fixture = new Fixture(made, { image: options.image, callTimeoutMs, manySandboxes: options.manySandboxes ?? 20 }, git)
     }, caseTimeoutMs)
     test.afterAll(async () => {
       try {
         await fixture?.end()
       } finally {
-        await cleanup?.()
+        try {
+          await git?.close()
+        } finally {
+          await cleanup?.()
+        }
       }
     }, caseTimeoutMs)
-    for (const { name, run } of cases) {
+    for (const { name, run } of options.git === undefined ? cases.filter((each) => !gitCases.includes(each)) : cases) {
       if (skip.includes(name)) continue
       test.it(name, async () => {
         if (fixture === undefined) throw new Error('the provider under test was not made; see the error of its setup')
