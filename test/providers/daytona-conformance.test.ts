@@ -6,6 +6,7 @@ import { startDaytona } from './daytona-fixture.js'
 describeProviderConformance(
   {
     name: 'daytona',
+    git: 'embedded',
     create: async () => {
       const daytona = await startDaytona({ pool: { cpu: 50, memoryGiB: 50, diskGiB: 150 }, startDelayMs: 50 })
       return { provider: daytona.provider, another: async () => daytona.another(), countProcesses, cleanup: daytona.close }

@@ -5,6 +5,7 @@ import { countProcesses, startModal } from './modal-fixture.js'
 describeProviderConformance(
   {
     name: 'modal',
+    git: 'embedded',
     create: async () => {
       const fixture = await startModal({ pageSize: 7 })
       return { provider: fixture.provider, another: async () => fixture.another(), countProcesses, cleanup: () => fixture.close() }

@@ -27,6 +27,12 @@ export const accountFiles = {
   group: 'root:x:0:\nuser:x:1000:\nnogroup:x:65534:\n',
 }
 
+/** Busybox's nsenter goes by the same name and can't keep credentials. */
+const probeScript = `
+  nsenter --version 2>/dev/null | grep -q util-linux && [ -x /usr/bin/setsid ] || exit 43
+  exec unshare --user --map-user=1000 --map-group=1000 -- /bin/sh -c 'exit 42'
+`
+
 /**
  * Looks for the tools and tries once whether this kernel lets this user make such namespaces.
  * @returns the tools, or why not, as a sentence that says how to mend it.
@@ -37,11 +43,12 @@ export async function probeBubblewrap(): Promise<Tools | string> {
   const [bwrap, nsenter, unshare, taskset] = found
   if (bwrap === undefined) return 'bwrap is not on PATH; install the package bubblewrap'
   if (nsenter === undefined || unshare === undefined) return 'nsenter or unshare is not on PATH; install the package util-linux'
-  const args = [...namespaces('none'), ...(await systemMounts([])), '--', '/bin/sh', '-c', 'unshare --user --map-user=1000 --map-group=1000 -- /bin/sh -c "exit 42"']
+  const args = [...namespaces('none'), ...(await systemMounts([])), '--', '/bin/sh', '-c', probeScript]
   const outcome = await new Promise<{ code: unknown; said: string }>((ended) => {
     execFile(bwrap, args, { timeout: 20_000, env: { PATH: systemPath }, cwd: '/' }, (error, _stdout, stderr) => ended({ code: error?.code, said: stderr.trim() }))
   })
   if (outcome.code === 42) return { bwrap, nsenter, taskset }
+  if (outcome.code === 43) return "nsenter and setsid are not util-linux's; install the package util-linux"
   return `bubblewrap does not work here (${outcome.said === '' ? `exit code ${String(outcome.code)}` : outcome.said}); allow unprivileged user namespaces, or run outside of a container`
 }
 
