@@ -1,5 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { existsSync } from 'node:fs'
 import { mkdir, readdir, readFile, rename, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
@@ -50,6 +51,22 @@ describe.each(modes)('local sandboxes, isolation %s', (isolation) => {
     const next = await (await localProvider({ isolation, stateDir: provider.stateDir })).create(request(), call)
     expect(await processesWith('sleep', seconds)).toEqual([])
     expect(await readdir(join(provider.stateDir, 'local', 'sandboxes'))).toEqual([next.id])
+  })
+
+  it('leave nothing after the provider’s close when their holder was killed', async () => {
+    const provider = await localProvider({ isolation })
+    const [sandbox, other] = [await provider.create(request(), call), await provider.create(request(), call)]
+    const seconds = uniqueSeconds()
+    await run(provider, sandbox, `sleep ${seconds} >/dev/null 2>&1 & echo started`)
+    const folder = join(provider.stateDir, 'local', 'sandboxes')
+    const { cgroups } = JSON.parse(await readFile(join(folder, sandbox.id, 'meta.json'), 'utf8')) as { cgroups: string[] }
+    process.kill(Number((await readFile(join(folder, sandbox.id, 'holder'), 'utf8')).split(' ')[0]), 'SIGKILL')
+    await expect.poll(() => provider.get(sandbox.id, call), { timeout: 10_000 }).toBeUndefined()
+    await provider.close()
+    expect(await processesWith('sleep', seconds)).toEqual([])
+    expect(await readdir(folder)).toEqual([other.id])
+    expect(cgroups.filter((cgroup) => existsSync(cgroup))).toEqual([])
+    expect((await run(provider, other, 'echo alive')).stdout).toBe('alive\n')
   })
 
   it('are found by their name again, and a dead one’s name is free', async () => {

@@ -1,7 +1,7 @@
-import { mkdir, readFile, writeFile } from 'node:fs/promises'
+import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
-import { chooseCpus, makeLimits } from '../../src/providers/local/limits.js'
+import { chooseCpus, makeLimits, removeStaleCgroups } from '../../src/providers/local/limits.js'
 import { bubblewrapWorks, call, localProvider, processesWith, request, run, temporaryFolder, uniqueSeconds } from './local-sandboxes.js'
 
 /** Takes and keeps this many MiB, then says so. */
@@ -123,6 +123,22 @@ describe('makeLimits', () => {
     const limits = await makeLimits('mine', 'id', asked, 4, await temporaryFolder())
     expect(limits).toMatchObject({ cgroups: [], watchedMemoryKiB: 102_400 })
     expect(limits.cpus).toMatch(/^\d,\d$/)
+  })
+})
+
+describe('removeStaleCgroups', () => {
+  it('removes old ones without processes, of this provider alone', async () => {
+    const root = await temporaryFolder()
+    const folders = ['pids/switchyard/mine/idle', 'pids/switchyard/mine/busy', 'pids/switchyard/other/idle', 'memory/switchyard/mine/idle']
+    for (const folder of folders) await mkdir(join(root, folder), { recursive: true })
+    // As in the kernel, a folder in use can't be removed.
+    await mkdir(join(root, 'pids/switchyard/mine/busy/in-use'))
+    await removeStaleCgroups('mine', root)
+    expect(await readdir(join(root, 'pids/switchyard/mine'))).toEqual(['busy', 'idle'])
+    await removeStaleCgroups('mine', root, Date.now() + 180_000)
+    expect(await readdir(join(root, 'pids/switchyard'))).toEqual(['mine', 'other'])
+    expect(await readdir(join(root, 'pids/switchyard/mine'))).toEqual(['busy'])
+    expect(await readdir(join(root, 'memory'))).toEqual([])
   })
 })
 

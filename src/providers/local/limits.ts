@@ -1,4 +1,4 @@
-import { mkdir, readFile, rmdir, writeFile } from 'node:fs/promises'
+import { mkdir, readdir, readFile, rmdir, stat, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 
@@ -91,6 +91,22 @@ async function hierarchies(root: string, request: LimitRequest): Promise<Hierarc
     ...(bytes === undefined ? [] : [{ folder: join(root, 'memory'), files: { 'memory.limit_in_bytes': String(bytes) } }]),
     ...(quotaUs === undefined ? [] : [{ folder: join(root, 'cpu'), files: { 'cpu.cfs_quota_us': String(quotaUs) } }]),
   ]
+}
+
+/**
+ * Removes the provider's cgroups without processes, as a killed holder leaves them when its state folder is removed too. A young
+ * one may be of a sandbox that is about to start.
+ */
+export async function removeStaleCgroups(provider: string, root = '/sys/fs/cgroup', nowMs = Date.now()): Promise<void> {
+  for (const hierarchy of ['', 'pids', 'memory', 'cpu']) {
+    const folder = join(root, hierarchy, 'switchyard', provider)
+    for (const name of await readdir(folder).catch(() => [])) {
+      const made = await stat(join(folder, name)).catch(() => undefined)
+      // Fails for its own files, which are no folders, and for a cgroup in use: both stay.
+      if (made !== undefined && made.mtimeMs < nowMs - 120_000) await rmdir(join(folder, name)).catch(() => undefined)
+    }
+    for (const parent of [folder, dirname(folder)]) await rmdir(parent).catch(() => undefined)
+  }
 }
 
 /** In the unified hierarchy each folder on the way must hand its controllers down. */

@@ -12,7 +12,7 @@ import { commandProblem, maxScriptBytes, maxStdoutBytes, runCommand } from './co
 import { defaultStateDir, type LocalProviderConfig, type LocalProviderOptions, localProviderConfigSchema } from './config.js'
 import { enter } from './enter.js'
 import { newSandbox, startHolder } from './holder.js'
-import { removeCgroups } from './limits.js'
+import { removeCgroups, removeStaleCgroups } from './limits.js'
 import { isAlive, killProcess, runKillMarked } from './process-identity.js'
 import { LocalState, type SandboxRecord, sandboxPhase } from './state.js'
 
@@ -66,7 +66,8 @@ export class LocalProvider implements Provider {
       const tools = await this.#tools()
       const network = this.#checkRequest(request, tools)
       await this.#state.prepare()
-      await this.#sweep(signal)
+      // Now and then is enough.
+      if (Date.now() >= this.#lastSweepMs + 30_000) await this.#sweep(signal)
       for (;;) {
         const meta = await newSandbox(this.#state, this.#config, request, network, tools)
         const id = await this.#state.claimName(request.name, meta.id)
@@ -155,8 +156,9 @@ export class LocalProvider implements Provider {
     })
   }
 
-  async close(): Promise<void> {
-    // Nothing is open between calls.
+  /** Nothing is open between calls; what is left of sandboxes that ended without `kill` goes. */
+  close(): Promise<void> {
+    return this.#call('close', { timeoutMs: endingMs }, (signal) => this.#sweep(signal))
   }
 
   /** @returns undefined for plain processes. */
@@ -225,14 +227,14 @@ export class LocalProvider implements Provider {
     await this.#state.releaseName(doomed.meta.name, id)
   }
 
-  /** Now and then removes what is left of sandboxes that ended without `kill`. */
+  /** Removes what is left of sandboxes that ended without `kill`. */
   async #sweep(signal: AbortSignal): Promise<void> {
-    if (Date.now() < this.#lastSweepMs + 30_000) return
     this.#lastSweepMs = Date.now()
     for (const id of await this.#state.doomed()) await this.#end(id, signal)
     for await (const record of this.#state.records()) {
       if ((await sandboxPhase(record, Date.now())) === 'dead') await this.#end(record.meta.id, signal)
     }
+    await removeStaleCgroups(this.name)
   }
 
   async #call<Result>(what: string, options: CallOptions, call: (signal: AbortSignal) => Promise<Result>): Promise<Result> {
@@ -253,7 +255,7 @@ export class LocalProvider implements Provider {
   }
 }
 
-/** How long the end of a sandbox that did not start may take, past its caller's own deadline. */
+/** How long the end of sandboxes may take where no caller says: of one that did not start, of the dead ones at `close`. */
 const endingMs = 30_000
 
 function info({ meta, expiresAtMs }: SandboxRecord): SandboxInfo {
