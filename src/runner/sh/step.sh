@@ -108,17 +108,20 @@ command_() {
   exec 2>&3 3>&-
   shell=$(command -v bash || command -v sh)
   cd "$repository/$cwd" || exit 127
-  for name in "$@"; do
-    case $name in
+  # From here on by positional parameters alone: a variable of the step's may have any name.
+  set -- "$@" "$shell" "$step/$run"
+  while [ "$#" -gt 2 ]; do
+    case $1 in
       # Shells keep these to themselves, or let no one set them.
       UID | EUID | PPID | BASHPID | SHELLOPTS | BASHOPTS | BASH_VERSINFO | GROUPS | OPTIND | LINENO | FUNCNAME | DIRSTACK | _) ;;
-      *) eval "export $name=\"\$SWITCHYARD_ENV_$name\"" ;;
+      *) eval "export $1=\"\$SWITCHYARD_ENV_$1\"" ;;
     esac
-    unset "SWITCHYARD_ENV_$name"
+    unset "SWITCHYARD_ENV_$1"
+    shift
   done
   # The mark that "stop" looks for. The slash ends the key: "a" is not "a.1".
-  export SWITCHYARD_STEP="$step/"
-  exec "$shell" "$step/$run"
+  export SWITCHYARD_STEP="${2%/*}/"
+  exec "$1" "$2"
 }
 
 # Looks at the step in the current folder: out_size, err_size, code (empty while it runs), supervisor (empty before the claim).
@@ -237,8 +240,10 @@ kill_all() {
 
 # The live processes whose environment names this step, each followed by a space; also those that left the session.
 marked() {
+  # A pattern, because busybox stops at the first NUL when it looks for a fixed string.
+  pattern=$(printf '%s' "SWITCHYARD_STEP=$step/" | sed 's/[][\.*^$]/\\&/g')
   # shellcheck disable=SC2013 # no white space in these names
-  for environ in $(grep -lsF "SWITCHYARD_STEP=$step/" /proc/[0-9]*/environ 2>/dev/null); do
+  for environ in $(grep -ls -e "$pattern" /proc/[0-9]*/environ 2>/dev/null); do
     pid=${environ#/proc/}
     ! born "${pid%/environ}" || printf '%s ' "${pid%/environ}"
   done
