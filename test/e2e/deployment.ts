@@ -41,6 +41,8 @@ export interface Deployment {
   /** Lines that consumers logged, as JSON. */
   readonly logs: string[]
   readonly dir: string
+  /** The git host's, for consumers in processes of their own. */
+  readonly privateKey: string
   startConsumer(options?: Partial<Omit<ConsumerOptions, 'settings'>> & { settings?: Partial<ConsumerSettings> }): Promise<Consumer>
   /** Makes a repository with these files on `main`; returns the commit. */
   seed(repository: string, files: Readonly<Record<string, string>>): Promise<string>
@@ -74,6 +76,7 @@ export async function startDeployment(options: { limits?: readonly number[]; app
     providers,
     logs,
     dir,
+    privateKey: keys.privateKey,
     async startConsumer(overrides = {}) {
       const consumer = new Consumer({
         deployment: 'test',

@@ -1,0 +1,12 @@
+import { mkdir, writeFile } from 'node:fs/promises'
+
+/** Prints a benchmark's figures and writes them to bench/out/NAME.json. */
+export async function report(name: string, figures: Readonly<Record<string, number | string>>): Promise<void> {
+  await mkdir(new URL('out/', import.meta.url), { recursive: true })
+  await writeFile(new URL(`out/${name}.json`, import.meta.url), `${JSON.stringify({ name, at: new Date().toISOString(), node: process.version, ...figures }, null, 2)}\n`)
+  for (const [key, value] of Object.entries(figures)) console.log(`${key.padEnd(44)} ${value}`)
+}
+
+export function median(values: readonly number[]): number {
+  return values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN
+}
