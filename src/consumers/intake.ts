@@ -74,7 +74,7 @@ export class Intake {
     const { inbox, context } = this.parts
     while (!this.isStopped()) {
       try {
-        const message = await inbox.next(1_000)
+        const message = await inbox.next(1_000, this.stopping.signal)
         if (message?.kind === 'work') this.nudge()
         else if (message?.kind === 'grant' && !context.waits.deliver(message.leaseId, message.provider)) {
           await context.ledger.withdraw(message.leaseId)

@@ -70,8 +70,8 @@ async function takePlace(ctx: RunContext): Promise<string> {
       })
       loads = answer.loads.length > 0 ? mergeLoads(loads, answer.loads) : loads
       const provider = answer.provider ?? (await granted.within(settings.pollMs, ctx.work))
-      if (provider !== null) {
-        await ledger.bind(leaseId, ctx.jobId)
+      // A grant that was not bound in time has gone to somebody else: wait again.
+      if (provider !== null && (await ledger.bind(leaseId, ctx.jobId))) {
         if (said !== null) await ctx.update({}, null)
         return provider
       }
