@@ -1,12 +1,10 @@
-import { execFile } from 'node:child_process'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { promisify } from 'node:util'
 import * as vitest from 'vitest'
 import { describeProviderConformance } from '../../src/providers/conformance/index.js'
 import { LocalProvider } from '../../src/providers/local/index.js'
-import { bubblewrapWorks } from './local-sandboxes.js'
+import { bubblewrapWorks, processesWith } from './local-sandboxes.js'
 
 for (const isolation of ['bubblewrap', 'none'] as const) {
   if (isolation === 'bubblewrap' && !bubblewrapWorks) {
@@ -23,10 +21,7 @@ for (const isolation of ['bubblewrap', 'none'] as const) {
         return {
           provider: await another(),
           another,
-          countProcesses: async (marker) => {
-            const { stdout } = await promisify(execFile)('ps', ['-eo', 'stat=,comm=,args='])
-            return stdout.split('\n').filter((line) => /^[^Z]\S*\s+sleep\s/.test(line) && line.includes(marker)).length
-          },
+          countProcesses: async (marker) => (await processesWith('sleep', marker)).length,
           cleanup: () => rm(stateDir, { recursive: true }),
         }
       },

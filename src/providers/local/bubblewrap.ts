@@ -2,7 +2,6 @@ import { execFile } from 'node:child_process'
 import { constants } from 'node:fs'
 import { access, lstat, readlink, realpath } from 'node:fs/promises'
 import { delimiter, dirname, join } from 'node:path'
-import { scripts } from './scripts.js'
 
 /** What bubblewrap mode runs, as absolute paths of this machine. */
 export interface Tools {
@@ -110,6 +109,7 @@ export async function sandboxCommand(
     ...(await systemMounts([...options.readOnlyPaths, ...(node === undefined ? [] : [node.mount])])),
     '--ro-bind', join(folder, 'passwd'), '/etc/passwd',
     '--ro-bind', join(folder, 'group'), '/etc/group',
+    '--ro-bind', join(folder, 'init.sh'), '/etc/switchyard-init.sh',
     '--bind', join(folder, 'home'), '/home/user',
     '--bind', join(folder, 'tmp'), '/tmp',
     '--dir', '/var', '--symlink', '../tmp', '/var/tmp',
@@ -117,6 +117,6 @@ export async function sandboxCommand(
     '--remount-ro', '/',
     '--chdir', '/home/user',
     '--info-fd', '3',
-    '--', '/bin/sh', '-c', scripts.init, 'init', ...options.init,
+    '--', '/bin/sh', '/etc/switchyard-init.sh', ...options.init,
   ]
 }

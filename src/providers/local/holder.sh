@@ -1,9 +1,9 @@
 # Holds one sandbox on the host, in a session of its own, so that it outlives the consumer that made it:
 # starts it, says "ready", ends it at its deadline or when its files are gone, and removes its files after its end.
-# $1: the sandbox's folder; $2: bubblewrap or plain; $3: its id; $4: the text of kill-marked.sh; then the bwrap command line.
+# $1: the sandbox's folder; $2: bubblewrap or plain; $3: its id; then the bwrap command line.
 # With bubblewrap the sandbox also ends when this process does (--die-with-parent). See local-provider.ts for the folder.
-dir=$1 mode=$2 id=$3 kill_marked=$4
-shift 4
+dir=$1 mode=$2 id=$3
+shift 3
 
 # "pid start-time": a pid alone may be another process tomorrow.
 identity() {
@@ -55,6 +55,7 @@ until_deadline() {
 
 # Read now: the folder may be gone at the end.
 cgroups=$(cat "$dir/cgroups") || exit 1
+kill_marked=$(cat "$dir/kill-marked.sh") || exit 1
 record holder "$(identity $$)" || exit 1
 case $mode in
 bubblewrap)

@@ -1,6 +1,7 @@
 import { execFile, spawn } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { availableParallelism } from 'node:os'
+import { join } from 'node:path'
 import { promisify } from 'node:util'
 import type { SandboxRequest } from '../provider.js'
 import { accountFiles, sandboxCommand, systemPath, type Tools } from './bubblewrap.js'
@@ -51,6 +52,10 @@ export async function newSandbox(
   }
   await state.add(meta, {
     ...accountFiles,
+    // Its own copies: they stay when the package is replaced, and are short in the process list.
+    'holder.sh': scripts.holder,
+    'init.sh': scripts.init,
+    'kill-marked.sh': scripts.killMarked,
     cgroups: limits.cgroups.map((cgroup) => `${cgroup}\n`).join(''),
     deadline: `${Math.ceil((createdAtMs + request.lifetimeMs) / 1000)}\n`,
   })
@@ -78,7 +83,8 @@ export async function startHolder(
           init: [String(meta.watchedMemoryKiB), String(meta.maxProcesses), String(await pageKiB())],
         })
   signal.throwIfAborted()
-  const holder = spawn('/bin/sh', ['-c', scripts.holder, 'switchyard-holder', folder, meta.isolation === 'none' ? 'plain' : 'bubblewrap', meta.id, scripts.killMarked, ...command], {
+  const mode = meta.isolation === 'none' ? 'plain' : 'bubblewrap'
+  const holder = spawn('/bin/sh', [join(folder, 'holder.sh'), folder, mode, meta.id, ...command], {
     cwd: '/',
     env: { PATH: systemPath },
     detached: true,

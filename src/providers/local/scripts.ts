@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs'
 
-// Read once: a sandbox's holder runs on when the package is replaced under it.
+// Read once, so that all of one process fit together when the package is replaced under it.
 const read = (name: string) => readFileSync(new URL(name, import.meta.url), 'utf8')
 
 export const scripts = {

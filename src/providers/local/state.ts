@@ -14,6 +14,7 @@ import { isAlive, parseIdentity, type ProcessIdentity } from './process-identity
  *   sandboxes/<id>/deadline   seconds since 1970; replaced by `extend`, read by holder.sh
  *   sandboxes/<id>/holder     identity of the process that holds the sandbox, written by itself
  *   sandboxes/<id>/init       identity of the sandbox's first process, written by the holder once it is up
+ *   sandboxes/<id>/*.sh       what holds it, and what is its first process
  *   sandboxes/<id>/home, tmp  all that a sandbox with namespaces can write; nothing in there is ever read from outside
  *   sandboxes/.dead-<id>      a sandbox that is being killed, or was when the killer died
  *
