@@ -16,9 +16,10 @@ const installed = `"$HOME/.switchyard/runner-${scriptDigest.slice(0, 12)}.sh"`
  * installed: a command that ran in the sandbox must not get to see the token by rewriting it.
  */
 export function callText(nonce: string, verb: string, args: readonly string[]): string {
-  return `f=${installed}
-case $(PATH=/usr/bin:/bin:$PATH sha256sum "$f" 2>/dev/null) in ${scriptDigest}*) ;; *) if [ ! -r "$f" ] || command -v sha256sum >/dev/null; then echo '@switchyard ${nonce} absent'; exit 0; fi ;; esac
-exec sh "$f" ${[nonce, verb, ...args].map(quote).join(' ')} 2>/dev/null`
+  // Read once, then checked and run from memory: what changes the file in between changes nothing.
+  return `f=${installed}; s=$(cat "$f" 2>/dev/null)
+case $(printf '%s\\n' "$s" | PATH=/usr/bin:/bin:$PATH sha256sum 2>/dev/null) in ${scriptDigest}*) ;; *) if [ -z "$s" ] || command -v sha256sum >/dev/null; then echo '@switchyard ${nonce} absent'; exit 0; fi ;; esac
+exec sh -c "$s" "$f" ${[nonce, verb, ...args].map(quote).join(' ')} 2>/dev/null`
 }
 
 export function isAbsent(stdout: string, nonce: string): boolean {

@@ -1,4 +1,4 @@
-import { chmod, mkdir, readFile, rm, symlink, writeFile } from 'node:fs/promises'
+import { chmod, mkdir, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { InfrastructureError } from '../../src/job/errors.js'
@@ -269,6 +269,21 @@ describe('checkpoints', () => {
     expect(await gitOk(path, 'ls-tree', sha, 'nested')).toContain('160000 commit')
     expect(await gitOk(path, 'ls-tree', sha, 'empty')).toBe('')
     expect(await gitOk(path, 'show', `${sha}:beside.txt`)).toBe('beside')
+    // Emptied, it stays a pointer, as a submodule that was not fetched does; moved on, it points to the new commit; removed, it goes.
+    const pointed = await gitOk(path, 'rev-parse', `${sha}:nested`)
+    await rename(join(tree, 'nested', '.git'), join(tree, 'kept-away'))
+    await rm(join(tree, 'nested', 'file'))
+    await writeFile(join(tree, '.gitignore'), 'kept-away\n')
+    const emptied = await checkpoint(sha)
+    await rename(join(tree, 'kept-away'), join(tree, 'nested', '.git'))
+    await gitOk(join(tree, 'nested'), 'commit', '--quiet', '--all', '--message', 'Nested again')
+    const moved = await checkpoint(emptied.sha)
+    await rm(join(tree, 'nested'), { recursive: true })
+    const removed = await checkpoint(moved.sha)
+    const later = (await repo.fetched(branch)).path
+    expect(await gitOk(later, 'rev-parse', `${emptied.sha}:nested`)).toBe(pointed)
+    expect(await gitOk(later, 'rev-parse', `${moved.sha}:nested`)).not.toBe(pointed)
+    expect(await gitOk(later, 'ls-tree', removed.sha, 'nested')).toBe('')
   })
 
   it.each(['.git', '.git/objects', '.git/HEAD', '.git/index'])('survive a deleted %s', async (gone) => {

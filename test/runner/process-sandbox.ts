@@ -21,6 +21,8 @@ export interface ProcessSandbox {
   readonly home: string
   /** Every command text that was run, and what it printed. */
   readonly calls: { readonly command: ShellCommand; readonly result: ExecResult; readonly stderr: string }[]
+  /** Added to the environment of every command; may be changed at any time. */
+  readonly env: Record<string, string>
   /** Changes or fails a call; return undefined to let it be. */
   fault: ((command: ShellCommand, number: number) => Promise<ExecResult> | undefined) | undefined
   runner(options?: Partial<RunnerOptions>): Runner
@@ -44,6 +46,7 @@ export async function processSandbox(options: { shell?: Shell; home?: string; en
   const sandbox: ProcessSandbox = {
     home,
     calls,
+    env: { ...options.env },
     fault: undefined,
     provider: {
       name: 'test',
@@ -53,7 +56,7 @@ export async function processSandbox(options: { shell?: Shell; home?: string; en
         number += 1
         const faulty = await sandbox.fault?.(command, number)
         if (faulty !== undefined) return faulty
-        const env = { PATH: `${programs}:${process.env['PATH'] ?? ''}`, HOME: home, ...options.env, ...command.env }
+        const env = { PATH: `${programs}:${process.env['PATH'] ?? ''}`, HOME: home, ...sandbox.env, ...command.env }
         const done = await run(join(programs, 'sh'), command.script, env, call.signal)
         calls.push({ command, ...done })
         return done.result

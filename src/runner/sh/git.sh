@@ -7,6 +7,8 @@
 #   attempt "PARENT SHA TREE HEAD" of the last checkpoint that a push was tried with
 
 private=$state/git
+no_sha=0000000000000000000000000000000000000000
+tab=$(printf '\t')
 
 git_environment() {
   # Nobody's GIT_ variables but those that say whom TLS trusts.
@@ -52,8 +54,6 @@ git_config() {
   askPass =
 [credential]
   helper =
-[diff]
-  ignoreSubmodules = dirty
 [fetch]
   recurseSubmodules = false
 [transfer]
@@ -234,6 +234,10 @@ stage() {
       git_ read-tree -m "$head" || return 1
     fi
     printf '%s\n' "$head" >"$state/index.head" || return 1
+    # For a submodule in the index "add" would run git inside it, under the submodule's own configuration. So these leave the
+    # index, come back as what "add" finds there, or as they were when it finds a folder that is no repository.
+    links=$(git_ ls-files --stage | sed -n '/^160000 /p')
+    [ -z "$links" ] || printf '%s\n' "$links" | sed "s/^160000 [0-9a-f]*/0 $no_sha/" | git_ update-index --index-info || return 1
     # A file that can't be read, or a repository within that has no commit, is left out; anything else is an error.
     said=$(git_in_tree add -A --ignore-errors 2>&1) || case $said in
       *'No space left'* | *'quota exceeded'* | *'fatal: '*)
@@ -241,6 +245,7 @@ stage() {
         return 1
         ;;
     esac
+    [ -z "$links" ] || printf '%s\n' "$links" | lost_links | git_ update-index --index-info || return 1
     # Ignored files that the agent added all the same.
     [ ! -f "$repository/.git/index" ] ||
       GIT_INDEX_FILE=$repository/.git/index git_in_tree ls-files -z -c -i --exclude-standard 2>/dev/null |
@@ -249,6 +254,22 @@ stage() {
       git_in_tree update-index -z --add --remove --stdin
     return 0
   } 2>&1
+}
+
+# Of the index entries on stdin, those whose folder is there while the index has nothing for it.
+lost_links() {
+  while IFS= read -r entry; do
+    link=${entry#*"$tab"}
+    case $link in
+      # Quoted: an odd name, which only git can read.
+      '"'*) ;;
+      *)
+        [ -d "$repository/$link" ] && [ ! -L "$repository/$link" ] || continue
+        [ -z "$(GIT_LITERAL_PATHSPECS=1 git_in_tree ls-files --stage -- "$link")" ] || continue
+        ;;
+    esac
+    printf '%s\n' "$entry"
+  done
 }
 
 # write_commit NAME EMAIL NAME EMAIL DATE PARENT...: author, committer, and the message as base64 in $message; sets `made`.

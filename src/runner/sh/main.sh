@@ -2,17 +2,21 @@
 self=$0 nonce=$1 verb=$2
 shift 2
 exec 2>/dev/null
-case $verb in
-  probe) probe ;;
-  start) start "$@" ;;
-  launch) launch "$@" ;;
-  supervise) supervise "$@" ;;
-  command) command_ "$@" ;;
-  read) read_ "$@" ;;
-  stop) stop "$@" ;;
-  clone) clone "$@" ;;
-  checkpoint) checkpoint "$@" ;;
-  commit) commit "$@" ;;
-  push) push "$@" ;;
-  *) fail no-verb "$verb" ;;
-esac
+# In braces, so that a shell which reads the file as it goes has read all of it before anything runs.
+{
+  case $verb in
+    probe) probe ;;
+    start) start "$@" ;;
+    launch) launch "$@" ;;
+    supervise) supervise "$@" ;;
+    command) command_ "$@" ;;
+    read) read_ "$@" ;;
+    stop) stop "$@" ;;
+    clone) clone "$@" ;;
+    checkpoint) checkpoint "$@" ;;
+    commit) commit "$@" ;;
+    push) push "$@" ;;
+    *) fail no-verb "$verb" ;;
+  esac
+  exit
+}
