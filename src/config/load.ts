@@ -86,22 +86,26 @@ function parseJson(path: string, text: string): unknown {
 }
 
 /**
- * Imports a user's module, TypeScript too, which Node 20 can't do alone. `switchyard/config` means this very
- * installation, so that a configuration works beside a global installation as well.
+ * Imports a user's module, TypeScript too, which Node 20 can't do alone. `switchyard` means this very installation,
+ * so that a configuration works beside a global one as well.
  * @throws InvalidInputError when it can't be loaded, with the reason.
  */
 export async function importModule(path: string): Promise<Record<string, unknown>> {
   try {
     if (['.js', '.mjs'].includes(extname(path))) return (await import(pathToFileURL(path).href)) as Record<string, unknown>
     const { createJiti } = await import('jiti')
-    const ownExtension = extname(fileURLToPath(import.meta.url))
-    const jiti = createJiti(import.meta.url, {
-      fsCache: false,
-      interopDefault: false,
-      alias: { 'switchyard/config': fileURLToPath(new URL(`./index${ownExtension}`, import.meta.url)) },
-    })
+    const jiti = createJiti(import.meta.url, { fsCache: false, interopDefault: false, alias: ownModules() })
     return await jiti.import<Record<string, unknown>>(path)
   } catch (error) {
     throw new InvalidInputError(`${path}: can't be loaded (${errorMessage(error)})`)
   }
+}
+
+/** What `switchyard/…` means to a configuration or a provider's module: this installation's own files. */
+function ownModules(): Record<string, string> {
+  const extension = extname(fileURLToPath(import.meta.url))
+  const folders = ['config', 'consumers', 'embedded', 'events', 'producers', 'providers', 'providers/conformance']
+  const file = (path: string) => fileURLToPath(new URL(`../${path}${extension}`, import.meta.url))
+  const entries: [string, string][] = folders.map((folder) => [`switchyard/${folder}`, file(`${folder}/index`)])
+  return Object.fromEntries([...entries, ['switchyard', file('index')]])
 }

@@ -2,3 +2,4 @@
 export { InfrastructureError, infrastructureErrorKinds, type InfrastructureErrorKind } from '../job/errors.js'
 export { bounded } from './deadline.js'
 export * from './provider.js'
+export { LocalProvider, localProviderConfigSchema, type LocalProviderConfig, type LocalProviderOptions } from './local/index.js'

@@ -58,7 +58,8 @@ export async function makePlace(): Promise<Place> {
   }
 }
 
-function follow(child: ChildProcessByStdio<null, Readable, Readable>): Run {
+/** Collects what a process prints. */
+export function follow(child: ChildProcessByStdio<null, Readable, Readable>): Run {
   let stdout = ''
   let stderr = ''
   const watchers = new Set<() => void>()

@@ -1,0 +1,191 @@
+import { execFile, spawn } from 'node:child_process'
+import { accessSync, constants, existsSync, readdirSync, readFileSync } from 'node:fs'
+import { readFile, symlink, writeFile } from 'node:fs/promises'
+import { join, resolve } from 'node:path'
+import { promisify } from 'node:util'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { loadConfig, parseConfig } from '../../src/config/load.js'
+import { createProviders } from '../../src/config/providers.js'
+import { generateDevelopmentKeys } from '../../src/embedded/index.js'
+import { parseJobSpec } from '../../src/job/spec.js'
+import { follow, makePlace, type Place, type Run } from '../cli/run-switchyard.js'
+import { fencedBlocks, type FencedBlock } from './fenced-blocks.js'
+
+/**
+ * Runs every snippet of the documents, in their order, in a folder in which `switchyard dev` runs.
+ *
+ * - `sh`: each line is run and must exit with 0. JOB_ID stands for the job that was enqueued last.
+ * - `ts`: the first line is a comment with the file's name. All of them are type-checked together and each is run.
+ * - `json`: tagged `job` or `config`, checked as that, and written to job.json or a configuration.
+ * - `text`, or no language at all, is for reading: diagrams, and what needs a Docker engine.
+ */
+const documents = ['README.md', 'CONTRIBUTING.md', ...readdirSync('docs').filter((name) => name.endsWith('.md')).sort().map((name) => `docs/${name}`)]
+const blocks = documents.flatMap(fencedBlocks)
+const run = promisify(execFile)
+const top = resolve('.')
+
+let place: Place
+let dev: Run
+let environment: Record<string, string>
+let lastJobId = ''
+
+beforeAll(async () => {
+  place = await makePlace()
+  await writeFile(join(place.folder, 'hello.txt'), 'hello\n')
+  // The document's own line starts it.
+  dev = place.run(commandLine('switchyard dev -r acme/web=.'))
+  await dev.saw(/Ctrl-C stops everything/)
+  const config = JSON.parse(await readFile(join(place.folder, '.switchyard/dev/switchyard.config.json'), 'utf8')) as { redis: { url: string } }
+  environment = { SWITCHYARD_REDIS_URL: config.redis.url, PIERRE_PRIVATE_KEY: generateDevelopmentKeys().privateKey }
+  await symlink(join(top, 'node_modules'), join(place.folder, 'node_modules'))
+  const paths = Object.fromEntries(
+    Object.entries({ '': 'index.ts', '/config': 'config/index.ts', '/providers': 'providers/index.ts', '/providers/conformance': 'providers/conformance/index.ts' })
+      .map(([path, file]) => [`switchyard${path}`, [join(top, 'src', file)]]),
+  )
+  const compilerOptions = { paths, typeRoots: [join(top, 'node_modules/@types')], incremental: false, tsBuildInfoFile: null, rootDir: '/' }
+  await writeFile(join(place.folder, 'tsconfig.json'), JSON.stringify({ extends: join(top, 'tsconfig.json'), compilerOptions, include: ['*.ts'] }))
+  await writeFile(join(place.folder, 'package.json'), '{ "type": "module" }')
+})
+afterAll(() => place.remove())
+
+describe.each(documents.filter((document) => blocks.some((block) => block.document === document)))('%s', (document) => {
+  const own = blocks.filter((block) => block.document === document)
+  it.each(own.map((block) => [`line ${block.line}: ${block.language} ${block.text.split('\n')[0] ?? ''}`, block] as const))('%s', { timeout: 120_000 }, async (_name, block) => {
+    const runners: Record<string, (block: FencedBlock) => Promise<void> | void> = { sh: runShell, ts: runTypeScript, json: checkJson, text: () => undefined, '': () => undefined }
+    const runner = runners[block.language]
+    if (runner === undefined) throw new Error(`${block.document}:${block.line}: "${block.language}" is no language that this test knows; nothing in the documents goes unchecked`)
+    await runner(block)
+  })
+})
+
+it('the TypeScript of the documents passes the type check', { timeout: 120_000 }, async () => {
+  const { stdout } = await run(process.execPath, [join(top, 'node_modules/typescript/bin/tsc'), '-p', place.folder]).catch((error: unknown) => error as { stdout: string })
+  expect(stdout).toBe('')
+})
+
+/** Lines that start something which runs until it is stopped, and what it says when it is up. */
+const running: readonly [RegExp, RegExp][] = [
+  [/^switchyard consume/, /consumer started/],
+  [/^switchyard board/, /http:\/\/127\.0\.0\.1:\d+/],
+]
+
+async function runShell(block: FencedBlock): Promise<void> {
+  for (const line of block.text.trim().split('\n')) {
+    if (line === 'script/demo' || line === 'script/test') {
+      // The first is what test/cli/demo.test.ts runs but for the set-up, the second is what runs this.
+      accessSync(line, constants.X_OK)
+      await run('sh', ['-n', line])
+      continue
+    }
+    if (line.startsWith('switchyard dev')) {
+      expect(line).toBe('switchyard dev -r acme/web=.')
+      continue
+    }
+    if (line.startsWith('npx vitest')) {
+      const inherited = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('VITEST')))
+      await run('sh', ['-c', line], { cwd: top, env: { ...inherited, NODE_OPTIONS: '' } })
+      continue
+    }
+    expect(line, 'a command that this test knows how to run').toMatch(/^switchyard /)
+    const started = place.run(commandLine(line.replaceAll('JOB_ID', lastJobId)), environment)
+    const up = running.find(([pattern]) => pattern.test(line))?.[1]
+    if (up !== undefined) {
+      await started.saw(up)
+      started.child.kill('SIGTERM')
+    }
+    expect(await started.ended, `${line}\n${started.stdout()}\n${started.stderr()}`).toBe(0)
+    lastJobId = /^job ([\w-]+): waiting/m.exec(started.stderr())?.[1] ?? lastJobId
+  }
+}
+
+async function runTypeScript(block: FencedBlock): Promise<void> {
+  const name = /^\/\/ ([\w.-]+\.ts)\n/.exec(block.text)?.[1]
+  if (name === undefined) throw new Error(`${block.document}:${block.line}: its first line must name its file, such as "// producer.ts"`)
+  const path = join(place.folder, name)
+  await writeFile(path, block.text)
+  if (name === 'switchyard.config.ts') {
+    const { config } = await loadConfig({ path, environment: {} })
+    const made = await createProviders(config.providers, { environment: {} })
+    expect(made.map(({ provider }) => provider.kind)).toEqual(['e2b', 'modal', 'daytona', 'local'])
+    await Promise.all(made.map(({ provider }) => provider.close()))
+  } else if (name === 'my-provider.ts') {
+    const entries = blocks.filter((other) => other.document === block.document && other.tag === 'config').map((other) => parseConfig(JSON.parse(other.text)).providers)
+    const [made] = await createProviders(entries[0] ?? [], { directory: place.folder })
+    expect(made?.provider.kind).toBe('mine')
+  } else if (name.endsWith('.test.ts')) {
+    await runUsersTest(name)
+  } else if (name === 'events.ts') {
+    const program = startProgram(path)
+    await program.saw(/dev\.switchyard\.job\.\w+ [\w-]+ [\d.]+/)
+    program.child.kill('SIGTERM')
+    expect(await program.ended, program.stderr()).toBe(0)
+  } else {
+    const program = startProgram(path)
+    expect(await program.ended, program.stderr()).toBe(0)
+    expect(program.stdout()).toMatch(/agent at work\n[^]*fixed\nsucceeded agent\/[\w-]+ [0-9a-f]{40}\n/)
+  }
+}
+
+/** Runs a file of the documents as a user's program. */
+function startProgram(path: string): Run {
+  const tsx = join(top, 'node_modules/tsx/dist/loader.mjs')
+  const env = { ...process.env, ...environment, NODE_OPTIONS: '', TSX_DISABLE_CACHE: '1', TSX_TSCONFIG_PATH: join(place.folder, 'tsconfig.json') }
+  return follow(spawn(process.execPath, ['--import', tsx, path], { cwd: place.folder, env, stdio: ['ignore', 'pipe', 'pipe'] }))
+}
+
+async function runUsersTest(name: string): Promise<void> {
+  const aliases = ['providers/conformance', 'providers'].map((path) => ({ find: `switchyard/${path}`, replacement: join(top, 'src', path, 'index.ts') }))
+  await writeFile(join(place.folder, 'vitest.config.mjs'), `export default { cacheDir: 'cache', resolve: { alias: ${JSON.stringify(aliases)} }, test: { include: ['${name}'] } }`)
+  const inherited = Object.fromEntries(Object.entries(process.env).filter(([key]) => !key.startsWith('VITEST')))
+  const { stdout } = await run(process.execPath, [join(top, 'node_modules/vitest/vitest.mjs'), 'run'], { cwd: place.folder, env: { ...inherited, NODE_OPTIONS: '', NO_COLOR: '1', FORCE_COLOR: '', TMPDIR: place.temporary } })
+  expect(stdout).toMatch(/Tests.* \d+ passed/)
+}
+
+async function checkJson(block: FencedBlock): Promise<void> {
+  const value: unknown = JSON.parse(block.text)
+  if (block.tag === 'job') {
+    parseJobSpec(value)
+    await writeFile(join(place.folder, 'job.json'), block.text)
+  } else if (block.tag === 'config') parseConfig(value)
+  else throw new Error(`${block.document}:${block.line}: tag it "json job" or "json config", so that it is checked`)
+}
+
+/** Splits a command line at spaces, with the quoting that the documents use. Drops the program's name. */
+function commandLine(line: string): string[] {
+  return [...line.matchAll(/'([^']*)'|(\S+)/g)].map((match) => match[1] ?? match[2] ?? '').slice(1)
+}
+
+describe('what the documents say of the repository', () => {
+  it('every file of the sources that they name is there', () => {
+    for (const document of documents) {
+      for (const [, path] of readDocument(document).matchAll(/`((?:src|test|docs|deploy|schema|script)\/[\w./-]+)`/g)) {
+        expect(existsSync(path ?? ''), `${document} names ${path ?? ''}`).toBe(true)
+      }
+    }
+  })
+
+  it('every variable, setting and default of the configuration is in docs/operating.md', async () => {
+    const { environmentFields } = await import('../../src/config/environment.js')
+    const text = readDocument('docs/operating.md')
+    for (const name of Object.keys(environmentFields)) expect(text).toContain(`\`${name}\``)
+    const config = parseConfig({}) as unknown as Record<string, unknown>
+    for (const [, fields, defaults] of text.matchAll(/^\| (`[\w.]+`(?:, `[\w.]+`)*) \| ([^|]+) \|/gm)) {
+      const names = [...(fields ?? '').matchAll(/`([\w.]+)`/g)].map((match) => match[1] ?? '')
+      const values = (defaults ?? '').split(', ').map((value) => value.replaceAll('`', ''))
+      for (const [index, name] of names.entries()) {
+        const actual = name.split('.').reduce<unknown>((value, key) => (value as Record<string, unknown> | undefined)?.[key], config)
+        const said = values[index] === 'none' ? [undefined, '[]'] : [values[index]]
+        expect(said, name).toContain(typeof actual === 'string' || actual === undefined ? actual : JSON.stringify(actual))
+      }
+    }
+    for (const group of Object.keys(config)) expect(text).toContain(`\`${group}`)
+  })
+
+  it('CONTRIBUTING fits on a page', () => {
+    expect(readDocument('CONTRIBUTING.md').split('\n').length).toBeLessThanOrEqual(50)
+  })
+})
+
+function readDocument(document: string): string {
+  return readFileSync(document, 'utf8')
+}
