@@ -1,4 +1,6 @@
-import { chmod, mkdir, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises'
+import { existsSync } from 'node:fs'
+import { chmod, mkdir, mkdtemp, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { InfrastructureError } from '../../src/job/errors.js'
@@ -126,6 +128,25 @@ describe('a clone', () => {
     expect(total(between)).toBeGreaterThan(total(before))
   })
 
+  it('comes by the ref from a host that serves no bare sha, unless the ref moved', async () => {
+    // The local host serves every sha, so git is made to say what it says elsewhere.
+    const programs = await mkdtemp(join(tmpdir(), 'switchyard-programs-'))
+    try {
+      const refusal = 'error: Server does not allow request for unadvertised object'
+      const real = (process.env['PATH'] ?? '').split(':').map((folder) => join(folder, 'git')).find((file) => existsSync(file))!
+      await writeFile(join(programs, 'git'), `#!/bin/sh\ncase "$* " in *fetch*" ${repo.base} " | *fetch*" ${repo.first} ") echo '${refusal}' >&2; exit 128 ;; esac\nexec ${real} "$@"\n`)
+      await chmod(join(programs, 'git'), 0o755)
+      Object.assign(sandbox.env, { PATH: `${programs}:${process.env['PATH'] ?? ''}` })
+      await clone()
+      expect(await gitOk(tree, 'rev-parse', 'HEAD')).toBe(repo.base)
+      const request = { access: await repo.read(), ref: 'refs/heads/main', sha: repo.first, branch: 'work', checkpoint: null }
+      await expect(runner.clone(request, callOptions)).rejects.toMatchObject({ kind: 'invalid', message: expect.stringContaining('refs/heads/main moved') as string })
+      await expect(runner.clone({ ...request, ref: null }, callOptions)).rejects.toMatchObject({ kind: 'invalid' })
+    } finally {
+      await rm(programs, { recursive: true })
+    }
+  })
+
   it('says which commit, branch or token is wrong', async () => {
     const request = { access: await repo.read(), ref: null, sha: 'f'.repeat(40), branch: 'work', checkpoint: null }
     await expect(runner.clone(request, callOptions)).rejects.toMatchObject({ kind: 'invalid' })
@@ -216,6 +237,17 @@ describe('checkpoints', () => {
     const { path, sha } = await repo.fetched(branch)
     expect(sha).toBe(later.sha)
     expect(await gitOk(path, 'rev-parse', `${sha}^1`)).toBe(made.sha)
+  })
+
+  it('go one after the other when two consumers ask at once, and past the lock of one that was killed', async () => {
+    await clone()
+    await writeFile(join(tree, 'a.txt'), 'a')
+    await symlink('999999:1', join(sandbox.home, '.switchyard', 'lock'))
+    await writeFile(join(sandbox.home, '.switchyard', 'index.lock'), '')
+    const request = await repo.checkpoint(branch, repo.base)
+    const made = await Promise.all([1, 2, 3].map(() => sandbox.runner().checkpoint(request, callOptions)))
+    expect(new Set(made.map((one) => one?.sha)).size).toBe(1)
+    expect((await repo.fetched(branch)).sha).toBe(made[0]?.sha)
   })
 
   it('send the base to a new branch no second time', async () => {

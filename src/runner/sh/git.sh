@@ -50,7 +50,7 @@ git_config() {
   hooksPath = /dev/null
   fsmonitor = false
   attributesFile = /dev/null
-  excludesFile = $excludes
+  excludesFile = "$excludes"
   askPass =
 [credential]
   helper =
@@ -94,12 +94,12 @@ lock() {
   until ln -s "$$:$start" "$state/lock" 2>/dev/null; do
     owner=$(readlink "$state/lock") || {
       [ -w "$state" ] || fail no-state "$state"
-      [ -L "$state/lock" ] || rm -rf "$state/lock"
+      # Not a lock but something of the agent's.
+      [ ! -e "$state/lock" ] || [ -L "$state/lock" ] || rm -rf "$state/lock"
     }
     if [ -n "$owner" ] && ! alive "$owner"; then
-      mv "$state/lock" "$state/lock.$$" 2>/dev/null && rm -f "$state/lock.$$"
-      born $$
-      continue
+      # Of all who see that it is dead, one may remove its lock; the others could hit the lock of whoever comes next.
+      ! ln -s $$ "$state/lock.$owner" || [ "$(readlink "$state/lock")" != "$owner" ] || rm -f "$state/lock"
     fi
     born $$
     [ "$waited" -lt 20000 ] || fail busy ''
@@ -108,7 +108,7 @@ lock() {
   done
   trap 'rm -f "$state/lock"' EXIT
   trap 'exit 143' HUP INT TERM
-  rm -f "$private"/*.lock "$state"/*.lock
+  rm -f "$private"/*.lock "$state"/*.lock "$state"/lock.*
 }
 
 # clone URL SHA BRANCH REF HEAD AHEAD: REF is "-" to fetch the sha alone, HEAD is "-" unless a checkpoint is restored.
@@ -116,14 +116,15 @@ clone() {
   url=$1 sha=$2 branch=$3 ref=$4 head=$5 ahead=$6
   git_environment
   lock
-  for old in "$repository" "$private" "$state/index" "$state/index.head" "$state/attempt"; do
-    rm -rf "$old"
-    # Without a right of its own, a folder can't be emptied.
-    [ ! -d "$old" ] || [ -L "$old" ] || { chmod -R u+rwX "$old" && rm -rf "$old"; }
-    [ ! -e "$old" ] || fail not-empty "$(rm -rf "$old" 2>&1)"
-  done
+  rm -rf "$repository" "$private" "$state/index" "$state/index.head" "$state/attempt"
+  if [ -e "$repository" ]; then
+    # Folders without rights can't be emptied.
+    chmod -R u+rwX "$repository"
+    rm -rf "$repository"
+    [ ! -e "$repository" ] || fail not-empty "$(rm -rf "$repository" 2>&1)"
+  fi
+  git_folder "$private" "$branch" || fail disk ''
   mkdir "$repository" || fail disk ''
-  output=$(git_ init -q --template= --bare "$private" 2>&1) || fail git "$output"
   git_config
   depth=1
   [ "$head" = - ] || depth=$((ahead + 2))
@@ -136,7 +137,6 @@ clone() {
       ;;
     *) fail git "$output" ;;
   esac
-  git_ cat-file -e "$sha^{commit}" || fail git "fatal: remote error: upload-pack: not our ref $sha"
   base=$sha
   if [ "$head" = - ]; then head=$sha; else
     git_ cat-file -e "$head^{commit}" || fail git "fatal: remote error: upload-pack: not our ref $head"
@@ -149,29 +149,37 @@ clone() {
   finish
 }
 
+# git_folder PATH BRANCH: an empty git folder. Not by "git init", whose formats are the installed git's choice: agent_head
+# reads these files itself.
+git_folder() {
+  mkdir -p "$1/objects/info" "$1/objects/pack" "$1/refs/heads" "$1/refs/tags" "$1/info" &&
+    printf 'ref: refs/heads/%s\n' "$2" >"$1/HEAD"
+}
+
+# write_ref REF SHA, in the agent's git folder.
+write_ref() { mkdir -p "$own/${1%/*}" && printf '%s\n' "$2" >"$own/$1"; }
+
 # Makes the agent's own .git: an ordinary shallow clone. It shares the packs' bytes by hard links, so either can lose its own.
 agent_git() {
   own=$repository/.git
-  output=$(unset GIT_DIR GIT_INDEX_FILE && git_ init -q --template= "$repository" 2>&1) || fail git "$output"
-  mkdir -p "$own/objects/pack"
-  for pack in "$private"/objects/pack/*; do
-    ln "$pack" "$own/objects/pack/" || cp "$pack" "$own/objects/pack/" || fail disk ''
-  done
-  [ ! -f "$private/shallow" ] || cp "$private/shallow" "$own/shallow" || fail disk ''
-  cp "$state/index" "$own/index" || fail disk ''
-  spec='+refs/heads/*:refs/remotes/origin/*'
-  case $ref in refs/heads/*) spec="+$ref:refs/remotes/origin/${ref#refs/heads/}" ;; esac
-  output=$(
-    {
-      export GIT_DIR="$own" GIT_INDEX_FILE="$own/index"
-      git_ config remote.origin.url "$url" &&
-        git_ config remote.origin.fetch "$spec" &&
-        git_ update-ref "refs/heads/$branch" "$head" &&
-        git_ symbolic-ref HEAD "refs/heads/$branch" || exit 1
-      case $ref in refs/heads/*) [ "$head" != "$sha" ] || git_ update-ref "refs/remotes/origin/${ref#refs/heads/}" "$sha" ;; esac
-      [ "$head" = "$sha" ] || git_ read-tree -m "$head"
-    } 2>&1
-  ) || fail git "$output"
+  spec='+refs/heads/*:refs/remotes/origin/*' tracked=
+  # A quote is fine in a branch's name and not in a configuration.
+  case $ref in *'"'*) ;; refs/heads/*) tracked=refs/remotes/origin/${ref#refs/heads/} spec=+$ref:$tracked ;; esac
+  {
+    git_folder "$own" "$branch" &&
+      ln "$private"/objects/pack/* "$own/objects/pack/" || cp "$private"/objects/pack/* "$own/objects/pack/"
+  } || fail disk ''
+  {
+    { [ ! -f "$private/shallow" ] || cp "$private/shallow" "$own/shallow"; } &&
+      cp "$state/index" "$own/index" &&
+      printf '[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = false\n\tlogallrefupdates = true\n' >"$own/config" &&
+      printf '[remote "origin"]\n\turl = "%s"\n\tfetch = "%s"\n' "$url" "$spec" >>"$own/config" &&
+      write_ref "refs/heads/$branch" "$head" &&
+      { [ -z "$tracked" ] || [ "$head" != "$sha" ] || write_ref "$tracked" "$sha"; }
+  } || fail disk ''
+  if [ "$head" != "$sha" ]; then
+    output=$(GIT_DIR=$own GIT_INDEX_FILE=$own/index git_ read-tree -m "$head" 2>&1) || fail git "$output"
+  fi
 }
 
 # is_sha TEXT
