@@ -3,7 +3,7 @@ import { exitCodes, exitCodesHelp, explainFailure } from '../../src/cli/exit-cod
 import { elapsed, fields, table } from '../../src/cli/output.js'
 import { diffstat, resultReport } from '../../src/cli/report.js'
 import { specFromFlags } from '../../src/cli/spec-from-flags.js'
-import { progressText } from '../../src/cli/demo/progress.js'
+import { progressText, startProgress } from '../../src/cli/demo/progress.js'
 import { demoJobs, eventComplaints } from '../../src/cli/demo/jobs.js'
 import { IdempotencyConflictError, InfrastructureError, InvalidInputError, RedisUnavailableError, UnknownJobError } from '../../src/job/errors.js'
 import type { JobResult } from '../../src/job/result.js'
@@ -78,6 +78,28 @@ describe('what is printed', () => {
     expect(progressText('change', status)).toBe('change    running    step 2/3 work at local-a')
     expect(progressText('change', { ...status, attempts: 2, step: null, provider: null, reason: 'waiting for capacity' })).toBe('change    running    waiting for capacity (attempt 2)')
     expect(progressText('change', { ...status, state: 'succeeded', endedAtMs: 5 })).toBe('change    succeeded')
+  })
+})
+
+describe('progress', () => {
+  const shown = (stream: { isTTY: boolean; columns: number }) => {
+    const written: string[] = []
+    const progress = startProgress({ ...stream, write: (text: string) => written.push(text) } as unknown as NodeJS.WriteStream)
+    const jobs = [{ name: 'change', status }, { name: 'other', status: { ...status, step: null } }]
+    progress.show(jobs, 1500)
+    progress.show(jobs, 2500)
+    progress.say('a word')
+    return written
+  }
+  it('writes over its lines on a terminal, however wide, and keeps what is said above them', () => {
+    const [first, clear, second, clearAgain, said] = shown({ isTTY: true, columns: 0 })
+    expect(first).toBe('  0.5s  change    running    step 2/3 work at local-a\n  0.5s  other     running    steps at local-a\n')
+    expect([clear, clearAgain]).toEqual(['\u001b[2A\u001b[J', '\u001b[2A\u001b[J'])
+    expect(said).toBe(`a word\n${second ?? ''}`)
+    expect(shown({ isTTY: true, columns: 12 })[0]).toBe('  0.5s  cha\n  0.5s  oth\n')
+  })
+  it('writes a line elsewhere only when more than the time has changed', () => {
+    expect(shown({ isTTY: false, columns: 0 })).toEqual(['  0.5s  change    running    step 2/3 work at local-a\n', '  0.5s  other     running    steps at local-a\n', 'a word\n'])
   })
 })
 

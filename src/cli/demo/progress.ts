@@ -53,7 +53,8 @@ class LiveProgress implements Progress {
 
   show(jobs: readonly { readonly name: string; readonly status: JobStatus }[], nowMs: number): void {
     this.clear()
-    const width = Math.max(20, this.stream.columns - 1)
+    // Some terminals don't say how wide they are. A line that wraps would not be cleared again.
+    const width = (this.stream.columns > 0 ? this.stream.columns : 80) - 1
     this.lines = jobs.map(({ name, status }) => `${jobElapsed(status, nowMs).padStart(6)}  ${progressText(name, status)}`.slice(0, width))
     this.stream.write(this.lines.map((line) => `${line}\n`).join(''))
   }
