@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 
 /** The script as it is installed in sandboxes: the parts in ./sh, one after the other. */
-export const runnerScript = ['base', 'step', 'git', 'main']
+export const runnerScript = ['base', 'step', 'git', 'clone', 'checkpoint', 'main']
   .map((part) => readFileSync(new URL(`./sh/${part}.sh`, import.meta.url), 'utf8'))
   .join('')
 

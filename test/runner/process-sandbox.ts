@@ -41,6 +41,10 @@ export async function processSandbox(options: { shell?: Shell; home?: string; en
   await mkdir(home, { recursive: true })
   await mkdir(programs)
   await installShell(options.shell ?? 'sh', programs)
+  // A provider may start commands anywhere, also beside files that are called like the repository's.
+  const cwd = join(folder, 'elsewhere')
+  await mkdir(cwd)
+  await writeFile(join(cwd, 'README.md'), 'not the repository\'s\n')
   const calls: ProcessSandbox['calls'] = []
   let number = 0
   const sandbox: ProcessSandbox = {
@@ -57,7 +61,7 @@ export async function processSandbox(options: { shell?: Shell; home?: string; en
         const faulty = await sandbox.fault?.(command, number)
         if (faulty !== undefined) return faulty
         const env = { PATH: `${programs}:${process.env['PATH'] ?? ''}`, HOME: home, ...sandbox.env, ...command.env }
-        const done = await run(join(programs, 'sh'), command.script, env, call.signal)
+        const done = await run(join(programs, 'sh'), command.script, { cwd, env }, call.signal)
         calls.push({ command, ...done })
         return done.result
       },
@@ -73,7 +77,7 @@ export async function processSandbox(options: { shell?: Shell; home?: string; en
 
 async function installShell(shell: Shell, programs: string): Promise<void> {
   if (shell === 'busybox') {
-    await run('/bin/sh', `busybox --install -s '${programs}'`, { PATH: process.env['PATH'] ?? '' }, undefined)
+    await run('/bin/sh', `busybox --install -s '${programs}'`, { cwd: programs, env: { PATH: process.env['PATH'] ?? '' } }, undefined)
     return
   }
   if (shell === 'bash') {
@@ -88,9 +92,9 @@ async function installShell(shell: Shell, programs: string): Promise<void> {
   await symlink(path, join(programs, 'sh'))
 }
 
-function run(program: string, script: string, env: Record<string, string>, signal: AbortSignal | undefined): Promise<{ result: ExecResult; stderr: string }> {
+function run(program: string, script: string, where: { cwd: string; env: Record<string, string> }, signal: AbortSignal | undefined): Promise<{ result: ExecResult; stderr: string }> {
   return new Promise((resolve, reject) => {
-    const child = spawn(program, ['-c', script], { env, stdio: ['ignore', 'pipe', 'pipe'], detached: true, ...(signal === undefined ? {} : { signal }) })
+    const child = spawn(program, ['-c', script], { ...where, stdio: ['ignore', 'pipe', 'pipe'], detached: true, ...(signal === undefined ? {} : { signal }) })
     const out: Buffer[] = []
     const err: Buffer[] = []
     child.stdout.on('data', (chunk: Buffer) => out.push(chunk))
