@@ -47,7 +47,10 @@ async function restore(made: CheckpointResult): Promise<{ home: ProcessSandbox; 
   const home = await processSandbox()
   const other = home.runner()
   const request = { access: await repo.read(true), ref: `refs/heads/${branch}`, sha: made.sha, branch: 'work', checkpoint: made }
-  await other.clone(request, callOptions)
+  await other.clone(request, callOptions).catch(async (error: unknown) => {
+    await home.close()
+    throw error
+  })
   return { home, runner: other, path: join(home.home, 'repository') }
 }
 
