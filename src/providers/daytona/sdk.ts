@@ -1,5 +1,5 @@
 import type * as daytona from '@daytona/sdk'
-import { InfrastructureError, errorMessage } from '../../job/errors.js'
+import { loadOptionalPackage } from '../optional-package.js'
 
 /** The SDK's module. Only its types are imported here: the package itself is heavy and optional. */
 export type DaytonaSdk = typeof daytona
@@ -13,17 +13,5 @@ export async function loadDaytonaSdk(
   source: string,
   load: () => Promise<DaytonaSdk> = () => import('@daytona/sdk'),
 ): Promise<DaytonaSdk> {
-  try {
-    return await load()
-  } catch (error) {
-    const missing = error instanceof Error && 'code' in error && error.code === 'ERR_MODULE_NOT_FOUND'
-    throw new InfrastructureError({
-      kind: 'invalid',
-      source,
-      message: missing
-        ? `${source}: the package @daytona/sdk is not installed; run "npm install @daytona/sdk@0.216", or remove this provider`
-        : `${source}: the package @daytona/sdk does not load (${errorMessage(error)}); install it again`,
-      cause: error,
-    })
-  }
+  return loadOptionalPackage(source, '@daytona/sdk', '0.216', load)
 }

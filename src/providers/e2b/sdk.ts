@@ -1,5 +1,6 @@
 import type * as E2b from 'e2b'
-import { errorMessage, InfrastructureError } from '../../job/errors.js'
+import { InfrastructureError } from '../../job/errors.js'
+import { loadOptionalPackage } from '../optional-package.js'
 import type { E2bProviderConfig } from './config.js'
 
 /** The SDK's module. Only its types are imported here: the package is optional. */
@@ -11,18 +12,7 @@ export type E2bSandbox = InstanceType<E2bSdk['Sandbox']>
  * @throws InfrastructureError `invalid` when it is not installed or does not load.
  */
 export async function loadE2bSdk(source: string, load: () => Promise<E2bSdk> = () => import('e2b')): Promise<E2bSdk> {
-  try {
-    return await load()
-  } catch (error) {
-    const missing = error instanceof Error && 'code' in error && error.code === 'ERR_MODULE_NOT_FOUND'
-    throw new InfrastructureError({
-      kind: 'invalid',
-      source,
-      message: missing
-        ? `${source}: the package e2b is not installed; run "npm install e2b@2.51", or remove this provider`
-        : `${source}: the package e2b does not load (${errorMessage(error)}); install it again`,
-    })
-  }
+  return loadOptionalPackage(source, 'e2b', '2.51', load)
 }
 
 /** @throws InfrastructureError `auth` that names the variable which is not set. */

@@ -1,6 +1,7 @@
 import type * as Modal from 'modal'
 import type { ModalClient, ModalClientParams } from 'modal'
-import { errorMessage, InfrastructureError } from '../../job/errors.js'
+import { InfrastructureError } from '../../job/errors.js'
+import { loadOptionalPackage } from '../optional-package.js'
 import type { ModalProviderConfig } from './config.js'
 import { observeCalls } from './observe-calls.js'
 
@@ -53,18 +54,7 @@ export function readToken(config: ModalProviderConfig, environment: Readonly<Rec
 }
 
 async function loadSdk(source: string, load = () => import('modal')): Promise<ModalSdk> {
-  try {
-    return await load()
-  } catch (error) {
-    const missing = error instanceof Error && 'code' in error && error.code === 'ERR_MODULE_NOT_FOUND'
-    throw new InfrastructureError({
-      kind: 'invalid',
-      source,
-      message: missing
-        ? `${source}: the package "modal" is not installed; run "npm install modal@${testedVersion}" beside Switchyard`
-        : `${source}: the package "modal" can't be loaded (${errorMessage(error)}); install modal@${testedVersion}`,
-    })
-  }
+  return loadOptionalPackage(source, 'modal', testedVersion, load)
 }
 
 /**
