@@ -2,7 +2,7 @@ import { UnrecoverableError, type Job } from 'bullmq'
 import { z } from 'zod'
 import { errorMessage, InfrastructureError, InvalidInputError } from '../job/errors.js'
 import type { JobResult } from '../job/result.js'
-import type { RunRecord } from '../job/run-record.js'
+import { newRunRecord } from '../job/run-record.js'
 import { parseQueuedSpec, type JobSpec } from '../job/spec.js'
 import { BoardLog } from './board-log.js'
 import type { LockKeeper } from './lock-keeper.js'
@@ -49,8 +49,12 @@ export class JobRun {
     this.leaving.abort(new Error('supervision is handed over'))
   }
 
-  /** Never throws. `handed over`: the job is back in the queue for another consumer; `done`: there is nothing left to do here. */
-  async carryOut(): Promise<'done' | 'handed over'> {
+  /**
+   * Never throws.
+   * @param markHandOver called before the job is put back.
+   * @returns `handed over`: the job is back in the queue for another consumer; `done`: there is nothing left to do here.
+   */
+  async carryOut(markHandOver: () => Promise<void>): Promise<'done' | 'handed over'> {
     const { jobId, token, job } = this.taken
     this.locks.hold(jobId, token, () => {
       this.lockLost = true
@@ -65,6 +69,7 @@ export class JobRun {
         return 'done'
       }
       if (this.lockLost) return 'done'
+      await markHandOver()
       await job.moveToWait(token)
       return 'handed over'
     } catch (error) {
@@ -86,7 +91,7 @@ export class JobRun {
     const { jobId, job } = this.taken
     const { store, holder } = this.shared
     const spec = readSpec(job)
-    const fresh = freshRecord(jobId, job.attemptsMade + 1, spec, this.shared.now())
+    const fresh = newRunRecord({ jobId, generation: job.attemptsMade + 1, repository: spec.repository, startedAtMs: this.shared.now() })
     const acquired = await store.acquire(jobId, { holder, fresh })
     if (acquired.kind === 'ended') return acquired.result
 
@@ -131,33 +136,5 @@ function readSpec(job: Job): JobSpec {
   } catch (error) {
     if (error instanceof InvalidInputError) throw new UnreadableJobError(error.message)
     throw error
-  }
-}
-
-function freshRecord(jobId: string, generation: number, spec: JobSpec, nowMs: number): RunRecord {
-  return {
-    jobId,
-    generation,
-    startedAtMs: nowMs,
-    phase: 'placing',
-    repository: spec.repository,
-    base: null,
-    promoteFrom: null,
-    creating: null,
-    sandbox: null,
-    setupIndex: 0,
-    stepIndex: 0,
-    running: null,
-    checkpoint: null,
-    checkpointBranches: [],
-    outcome: null,
-    abandoned: [],
-    steps: [],
-    attempts: [],
-    finalCommit: null,
-    pushed: false,
-    promoted: null,
-    diff: null,
-    usedMs: 0,
   }
 }

@@ -80,3 +80,29 @@ export const runRecordSchema = z.strictObject({
   usedMs: count,
 })
 export type RunRecord = z.output<typeof runRecordSchema>
+
+/** A run at its very beginning. */
+export function newRunRecord(run: Pick<RunRecord, 'jobId' | 'generation' | 'repository' | 'startedAtMs'>): RunRecord {
+  return {
+    ...run,
+    phase: 'placing',
+    base: null,
+    promoteFrom: null,
+    creating: null,
+    sandbox: null,
+    setupIndex: 0,
+    stepIndex: 0,
+    running: null,
+    checkpoint: null,
+    checkpointBranches: [],
+    outcome: null,
+    abandoned: [],
+    steps: [],
+    attempts: [],
+    finalCommit: null,
+    pushed: false,
+    promoted: null,
+    diff: null,
+    usedMs: 0,
+  }
+}

@@ -9,7 +9,7 @@ import { Redis } from 'ioredis'
 import { afterAll, afterEach, beforeAll } from 'vitest'
 import { type EmbeddedRedis, type EmbeddedRedisOptions, startRedis } from '../../src/embedded/index.js'
 import type { JobResult } from '../../src/job/result.js'
-import type { RunRecord } from '../../src/job/run-record.js'
+import { newRunRecord, type RunRecord } from '../../src/job/run-record.js'
 import { type ConnectionPurpose, createRedis, Keys } from '../../src/store/index.js'
 
 const undo: (() => unknown)[] = []
@@ -59,32 +59,7 @@ export async function until<T>(check: () => Promise<T> | T, what: string, timeou
 }
 
 export function record(jobId: string, fields: Partial<RunRecord> = {}): RunRecord {
-  return {
-    jobId,
-    generation: 1,
-    startedAtMs: 1,
-    phase: 'placing',
-    repository: 'acme/web',
-    base: null,
-    promoteFrom: null,
-    creating: null,
-    sandbox: null,
-    setupIndex: 0,
-    stepIndex: 0,
-    running: null,
-    checkpoint: null,
-    checkpointBranches: [],
-    outcome: null,
-    abandoned: [],
-    steps: [],
-    attempts: [],
-    finalCommit: null,
-    pushed: false,
-    promoted: null,
-    diff: null,
-    usedMs: 0,
-    ...fields,
-  }
+  return { ...newRunRecord({ jobId, generation: 1, repository: 'acme/web', startedAtMs: 1 }), ...fields }
 }
 
 export function result(jobId: string, fields: Partial<JobResult> = {}): JobResult {
