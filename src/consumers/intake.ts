@@ -123,7 +123,8 @@ export class Intake {
       if (error !== null) throw error
       return Number(count)
     })
-    if (stalled > 0 || handedOver > 0) return this.take(null)
+    if ((stalled > 0 || handedOver > 0) && (await this.take(null))) return true
+    if (handedOver > 0) await this.clearEndedMarks()
     if (waiting === 0 && delayed === 0) return false
     const leaseId = await this.reserve()
     return leaseId === null ? false : this.take(leaseId)
@@ -173,27 +174,33 @@ export class Intake {
     } finally {
       if (job?.id === undefined && leaseId !== null) await context.ledger.release(leaseId)
     }
-    if (job?.id === undefined) {
-      // What was handed over has been taken by its new consumer, or was removed: the mark is stale.
-      if (leaseId === null) await redis.del(keys.handover())
-      return false
-    }
+    if (job?.id === undefined) return false
     const taken: TakenJob = { job, jobId: job.id, token }
     await redis.srem(keys.handover(), taken.jobId)
     const bound = leaseId !== null && (await context.ledger.bind(leaseId, taken.jobId))
     context.log.debug({ jobId: taken.jobId, bound }, 'job taken')
     const run = new JobRun(context, taken, secrets, locks)
-    const done = run.carryOut().then(async (end) => {
+    // Marked before it is put back: a consumer that finds it in the queue finds the mark as well.
+    const mark = async () => {
+      await redis.sadd(keys.handover(), taken.jobId)
+    }
+    const done = run.carryOut(mark).then(async (end) => {
       this.runs.delete(taken.jobId)
-      if (end === 'handed over') {
-        await redis.sadd(keys.handover(), taken.jobId)
-        await wake(redis, keys, 1)
-      }
+      if (end === 'handed over') await wake(redis, keys, 1)
       this.nudge()
     })
     this.runs.set(taken.jobId, { cancel: (reason) => run.cancel(reason), leave: () => run.leave(), done })
     if (this.isStopped()) run.leave()
     return true
+  }
+
+  /** Jobs that were cancelled or removed while they waited for their next consumer leave their marks behind. */
+  private async clearEndedMarks(): Promise<void> {
+    const { redis, keys, context } = this.parts
+    const marked = await redis.smembers(keys.handover())
+    const runs = await context.store.readMany(marked)
+    const ended = marked.filter((_jobId, index) => (runs[index]?.result ?? null) !== null || runs[index] === null)
+    if (ended.length > 0) await redis.srem(keys.handover(), ...ended)
   }
 
   private async idle(timeoutMs: number): Promise<void> {

@@ -31,16 +31,18 @@ export async function supervise(ctx: RunContext): Promise<SupervisionEnd> {
   try {
     for (;;) {
       const { phase } = ctx.record
+      const concluding = mustConclude(ctx)
       ctx.boardLog.progress(ctx.record, ctx.spec)
       try {
         if (ctx.leave.aborted) return { kind: 'left' }
-        if (mustConclude(ctx)) await conclude(ctx)
+        if (concluding) await conclude(ctx)
         else if (phase === 'closing') return { kind: 'ended', result: await closing(ctx) }
         else await perform(ctx)
         tries = 0
       } catch (error) {
         if (ctx.leave.aborted || error instanceof FenceLostError) return { kind: 'left' }
-        if (mustConclude(ctx)) continue
+        // The interruption itself made the phase throw; what made the conclusion fail is an error like any other.
+        if (!concluding && mustConclude(ctx)) continue
         tries = ctx.record.phase === phase ? tries + 1 : 1
         if ((await recover(ctx, error, tries)) === 'left') return { kind: 'left' }
       }
@@ -115,6 +117,8 @@ async function conclude(ctx: RunContext): Promise<void> {
 async function recover(ctx: RunContext, thrown: unknown, tries: number): Promise<'goes on' | 'left'> {
   if (thrown instanceof UnconfiguredProviderError) {
     ctx.shared.log.error({ jobId: ctx.jobId }, thrown.message)
+    // Put back at once it would come back at once, while no other consumer is there.
+    await pause(ctx.shared.settings.pollMs, ctx)
     return 'left'
   }
   const where = ctx.record.sandbox?.provider ?? ctx.record.creating?.provider ?? null

@@ -1,7 +1,9 @@
-import { execFile } from 'node:child_process'
+import { execFile, fork, type ChildProcess } from 'node:child_process'
+import { once } from 'node:events'
 import { mkdtemp, rm, writeFile, mkdir } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { pino } from 'pino'
 import { Consumer, secretsFromEnvironment, type ConsumerOptions, type ConsumerSettings } from '../../src/consumers/index.js'
@@ -32,6 +34,15 @@ export async function until(what: string, condition: () => boolean | Promise<boo
   }
 }
 
+/** What a consumer in a process of its own is told, as JSON in its environment; see ./consumer-process.ts. */
+export interface ConsumerProcessOptions {
+  readonly redisUrl: string
+  readonly git: { readonly org: string; readonly privateKey: string; readonly storageUrl: string; readonly apiUrl: string }
+  readonly stateDir: string
+  /** One local provider for each, `local-a` and on. */
+  readonly limits: readonly number[]
+}
+
 export interface Deployment {
   readonly redis: EmbeddedRedis
   readonly storage: CodeStorageServer
@@ -44,6 +55,8 @@ export interface Deployment {
   /** The git host's, for consumers in processes of their own. */
   readonly privateKey: string
   startConsumer(options?: Partial<Omit<ConsumerOptions, 'settings'>> & { settings?: Partial<ConsumerSettings> }): Promise<Consumer>
+  /** Starts a consumer in a process of its own, which can be killed; waits until it takes jobs. */
+  startConsumerProcess(): Promise<ChildProcess>
   /** Makes a repository with these files on `main`; returns the commit. */
   seed(repository: string, files: Readonly<Record<string, string>>): Promise<string>
   /** A fresh clone of a branch, ephemeral or not. Returns the folder. */
@@ -64,6 +77,7 @@ export async function startDeployment(options: { limits?: readonly number[]; app
   const providers = limits.map((_limit, index) => new LocalProvider({ name: `local-${'abcdef'[index]}`, stateDir: join(dir, 'sandboxes') }))
   const queue = new AgentQueue({ redis: { url: redis.url } })
   const consumers: Consumer[] = []
+  const children: ChildProcess[] = []
   const logs: string[] = []
   const log = pino({ level: 'debug' }, { write: (line: string) => void logs.push(line) })
   let checkouts = 0
@@ -91,6 +105,22 @@ export async function startDeployment(options: { limits?: readonly number[]; app
       consumers.push(consumer)
       await consumer.start()
       return consumer
+    },
+    async startConsumerProcess() {
+      const told: ConsumerProcessOptions = {
+        redisUrl: redis.url,
+        git: { org: 'acme', privateKey: keys.privateKey, storageUrl: storage.url, apiUrl: storage.apiUrl },
+        stateDir: join(dir, 'sandboxes'),
+        limits,
+      }
+      const child = fork(fileURLToPath(new URL('consumer-process.ts', import.meta.url)), {
+        execArgv: ['--import', 'tsx'],
+        env: { PATH: process.env['PATH'], CONSUMER: JSON.stringify(told) },
+        stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+      })
+      children.push(child)
+      await Promise.race([once(child, 'message'), once(child, 'exit').then(() => Promise.reject(new Error('the consumer did not start')))])
+      return child
     },
     async seed(repository, files) {
       await host.client.createRepository(repository, 'main', { timeoutMs: 10_000 })
@@ -120,6 +150,12 @@ export async function startDeployment(options: { limits?: readonly number[]; app
       return folder
     },
     async close() {
+      for (const child of children) {
+        if (child.exitCode === null && child.signalCode === null) {
+          child.kill('SIGKILL')
+          await once(child, 'exit')
+        }
+      }
       await Promise.all(consumers.map((consumer) => consumer.stop()))
       await queue.close()
       for (const provider of providers) {

@@ -1,4 +1,6 @@
+import { Redis } from 'ioredis'
 import { afterEach, expect, it } from 'vitest'
+import { Keys } from '../../src/store/index.js'
 import { startDeployment, until, type Deployment } from './deployment.js'
 
 let deployment: Deployment
@@ -39,4 +41,39 @@ it('with every place taken a handed-over job is taken all the same, since it hol
   await deployment.startConsumer()
   expect(await job.result({ timeoutMs: 40_000 })).toMatchObject({ status: 'succeeded', attempts: [{ outcome: 'succeeded' }] })
   expect(await next.result({ timeoutMs: 40_000 })).toMatchObject({ status: 'succeeded' })
+})
+
+it('a killed consumer’s job is gone on with by another: same sandbox, no step again, no byte lost or doubled', async () => {
+  deployment = await startDeployment({ limits: [1] })
+  await deployment.seed('acme/web', { 'README.md': 'hello\n' })
+  const first = await deployment.startConsumerProcess()
+  const job = await deployment.queue.enqueue({ repository: 'acme/web', steps: [counting] })
+  await until('output', async () => (await outputOf(deployment, job.jobId)).includes('line 10\n'))
+  first.kill('SIGKILL')
+  await deployment.startConsumer()
+  const result = await job.result({ timeoutMs: 40_000 })
+  expect(result).toMatchObject({ status: 'succeeded', attempts: [{ outcome: 'succeeded' }], steps: [{ exitCode: 0 }] })
+  expect(await outputOf(deployment, job.jobId)).toBe(whole)
+})
+
+it('a job that is cancelled while nobody supervises it is ended at the next take-over, and what it left behind holds nobody up', async () => {
+  deployment = await startDeployment({ limits: [1] })
+  await deployment.seed('acme/web', { 'README.md': 'hello\n' })
+  const first = await deployment.startConsumer()
+  const job = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['sleep 600'] })
+  await until('the step', async () => (await job.status()).phase === 'steps')
+  await first.stop()
+  expect(await job.cancel('not needed')).toBe('requested')
+  // A mark whose job is gone, as a cancel at the wrong moment leaves it.
+  const redis = new Redis(deployment.redis.url)
+  try {
+    await redis.sadd(new Keys().handover(), 'gone')
+    await deployment.startConsumer()
+    expect(await job.result({ timeoutMs: 30_000 })).toMatchObject({ status: 'cancelled', error: { message: 'not needed' } })
+    const next = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['true'] })
+    expect(await next.result({ timeoutMs: 30_000 })).toMatchObject({ status: 'succeeded' })
+    await until('the marks to be gone', async () => (await redis.scard(new Keys().handover())) === 0)
+  } finally {
+    redis.disconnect()
+  }
 })
