@@ -168,8 +168,8 @@ describe('network policies', () => {
     ['git-only by address', { network: 'git-only' as const, gitHosts: ['192.0.2.7'] }, { networkAllowList: '192.0.2.7/32' }],
     [
       'a list of both',
-      { network: ['registry.npmjs.org', '*.example.com', '10.0.0.0/8'] },
-      { networkAllowList: '10.0.0.0/8', domainAllowList: 'registry.npmjs.org,*.example.com' },
+      { network: ['packages.example.org', '*.example.com', '10.0.0.0/8'] },
+      { networkAllowList: '10.0.0.0/8', domainAllowList: 'packages.example.org,*.example.com' },
     ],
   ])('%s', async (_what, request, sent) => {
     const { server, create } = await start()
