@@ -32,7 +32,5 @@ export const consumerSettingsSchema = z.strictObject({
   outputTailBytes: z.int().min(0).max(65_536).default(4_096),
   /** Output of one stream of one step that is kept; past it the middle is left out. */
   maxLogBytes: z.int().min(4_096).default(16 * 1024 * 1024),
-  /** Lines that BullMQ's own log keeps of a job, for Bull Board. */
-  boardLogLines: z.int().min(0).default(1_000),
 })
 export type ConsumerSettings = z.output<typeof consumerSettingsSchema>

@@ -7,6 +7,9 @@ import type { JobSpecInput } from '../../src/job/spec.js'
 import type { JobResult } from '../../src/job/result.js'
 import { startDeployment, until, type Deployment } from './deployment.js'
 
+// SWITCHYARD_SOAK=1 prints a gigabyte.
+const printedBytes = process.env['SWITCHYARD_SOAK'] === undefined ? 30_000_000 : 1_000_000_000
+
 let deployment: Deployment
 
 beforeAll(async () => {
@@ -79,7 +82,7 @@ describe('a step that misbehaves neither hangs the consumer nor harms another jo
   })
 
   it('one that prints without end is cut in the middle, and both ends arrive', async () => {
-    const job = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['echo BEGIN; head -c 30000000 /dev/zero | tr "\\0" x; echo; echo END'] })
+    const job = await deployment.queue.enqueue({ repository: 'acme/web', steps: [`echo BEGIN; head -c ${printedBytes} /dev/zero | tr "\\0" x; echo; echo END`] })
     expect(await job.result({ timeoutMs: 50_000 })).toMatchObject({ status: 'succeeded' })
     let text = ''
     for await (const line of job.logs()) text += line.text

@@ -1,6 +1,8 @@
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { Queue } from 'bullmq'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { subscribe, type CompletionEvent } from '../../src/events/index.js'
 import { git, startDeployment, until, type Deployment } from './deployment.js'
 
 let deployment: Deployment
@@ -95,6 +97,25 @@ describe('the way of a job', () => {
     expect(await deployment.host.branchHead('acme/web', { name: 'never', ephemeral: false }, { timeoutMs: 10_000 })).toBeNull()
     const folder = await deployment.checkout('acme/web', result.branch!, true)
     expect(await readFile(join(folder, 'partial.txt'), 'utf8')).toBe('partial\n')
+  })
+
+  it('is shown in BullMQ’s own log and progress, bounded, and tells its end to a subscriber', async () => {
+    const told: CompletionEvent[] = []
+    const subscription = subscribe({ url: deployment.redis.url }, 'test', async (event) => void told.push(event))
+    const queue = new Queue('agents', { prefix: '{switchyard}', connection: { url: deployment.redis.url } })
+    try {
+      const job = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['echo for the board'] })
+      const result = await job.result({ timeoutMs: 40_000 })
+      await until('the end in the queue', async () => (await queue.getJob(job.jobId))?.finishedOn !== undefined)
+      expect((await queue.getJobLogs(job.jobId)).logs.join('\n')).toContain('for the board')
+      const shown = await queue.getJob(job.jobId)
+      expect(shown).toMatchObject({ progress: { phase: 'closing', attempt: 1 }, opts: { keepLogs: 1_000 }, returnvalue: { jobId: job.jobId, status: 'succeeded' } })
+      await until('the event', () => told.some(({ subject }) => subject === job.jobId))
+      expect(told.find(({ subject }) => subject === job.jobId)).toMatchObject({ id: `${job.jobId}.1`, type: 'dev.switchyard.job.succeeded', source: '/switchyard/test', data: result })
+    } finally {
+      await queue.close()
+      await subscription.close()
+    }
   })
 
   it('is cancelled in the middle of a step', async () => {
