@@ -1,4 +1,5 @@
 import { execFile } from 'node:child_process'
+import { randomBytes } from 'node:crypto'
 import { createReadStream } from 'node:fs'
 import { mkdtemp, rm, stat } from 'node:fs/promises'
 import { createServer, type Server } from 'node:http'
@@ -10,7 +11,10 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { failure, options, processesHolding, startE2b, type E2bFixture } from './e2b-fixture.js'
 
 const run = promisify(execFile)
-const token = 'token-that-must-stay-outside'
+/** Made up anew, so that a search of /tmp, which plain sandboxes share with this machine, does not find these very lines. */
+const token = `token-${randomBytes(8).toString('hex')}`
+/** Matches the token, but not itself in a process list. */
+const tokenPattern = `${token.slice(0, -1)}[${token.slice(-1)}]`
 
 describe('headers that E2B adds outside of the sandbox', () => {
   let fixture: E2bFixture
@@ -58,7 +62,7 @@ describe('headers that E2B adds outside of the sandbox', () => {
     expect(cloned).toEqual({ exitCode: 0, stdout: '' })
     expect(seen).toContain(`Bearer ${token}`)
 
-    const search = 'cat /proc/[0-9]*/environ /proc/[0-9]*/cmdline 2>/dev/null | grep -c must-stay-outsid[e]; grep -rc must-stay-outsid[e] "$HOME" /tmp | grep -v ":0$"; git -C "$HOME/clone" log --format=%s'
+    const search = `cat /proc/[0-9]*/environ /proc/[0-9]*/cmdline 2>/dev/null | grep -c '${tokenPattern}'; grep -rc '${tokenPattern}' "$HOME" /tmp | grep -v ":0$"; git -C "$HOME/clone" log --format=%s`
     expect((await fixture.provider.exec(id, { script: search }, options)).stdout).toBe('0\nprivate\n')
     expect(holding.length).toBeGreaterThan(0)
     expect(new Set(await Promise.all(holding))).toEqual(new Set([0]))
