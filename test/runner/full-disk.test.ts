@@ -43,7 +43,9 @@ describe.skipIf(!canMount)('on a full disk', () => {
   const fill = 'cat /dev/zero >~/fill 2>/dev/null; '
 
   it("a command's exit code and earlier output are kept, and the next one says what is wrong", async () => {
-    const done = await runStep(runner, `echo first; ${fill}exit 42`, { key: 'fills' })
+    // Output is kept from when it was collected: a command that fills the disk in the same instant can lose its last words.
+    const collected = 'until [ -s ~/.switchyard/steps/fills/out ]; do sleep 0.01; done; '
+    const done = await runStep(runner, `echo first; ${collected}${fill}exit 42`, { key: 'fills' })
     expect([done.stdout.toString(), done.exitCode]).toEqual(['first\n', 42])
     // Even a new entry in a folder needs room on some disks.
     await expect(runner.start({ key: 'next', run: 'true', cwd: undefined, env: {} }, callOptions)).rejects.toMatchObject({
