@@ -31,7 +31,7 @@ it('runs three jobs that end as intended, tells so in JSON, and leaves nothing b
   // The password of the private Redis server is nobody's business.
   expect(report.redis).toMatch(/^redis:\/\/[\w.:]+$/)
 
-  for (const line of [/change .*running .*step 1\/2 change at local-/, /its sandbox .* was killed from outside/, /its first step ran once/, /All three jobs ended as intended/]) {
+  for (const line of [/failover .*running .*step 2\/3 work at local-/, /its sandbox .* was killed from outside/, /its first step ran once/, /All three jobs ended as intended/]) {
     expect(run.stderr()).toMatch(line)
   }
   expect(await place.left()).toEqual(nothing)
