@@ -32,6 +32,9 @@ it('believes nobody past the time it gave, and lets an inbox that nobody reads g
   await box.registerIdle(1)
   await until(async () => (await wake(client, redis.keys, 1)) === 0, 'the registration is over')
   await box.registerIdle(60_000)
+  // Also when nobody ever wakes anybody again.
+  expect(await client.pttl(redis.keys.idle())).toBeGreaterThan(0)
+  expect(await client.zcard(redis.keys.idle())).toBe(1)
   await wake(client, redis.keys, 1)
   expect(await client.pttl(redis.keys.inbox('dead'))).toBeGreaterThan(0)
   await box.close()

@@ -1,0 +1,24 @@
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { expect, it } from 'vitest'
+import { runChaos } from './run.js'
+
+it('jobs under fire from every side end as their scripts say, and leave nothing behind', { timeout: 240_000 }, async () => {
+  const outDir = await mkdtemp(join(tmpdir(), 'switchyard-chaos-test-'))
+  const { violations, summary } = await runChaos({
+    seed: 'suite',
+    spanMs: 20_000,
+    jobs: 40,
+    consumers: 3,
+    limits: { local: 3, e2b: 3 },
+    faults: ['kill-consumer'],
+    outDir,
+    // A machine that runs the rest of the suite besides is no judge of seconds; `npm run chaos` is.
+    toleratedIdleMs: 20_000,
+    patienceMs: 120_000,
+  })
+  expect(violations, `seed ${summary['seed']}; see ${outDir}`).toEqual([])
+  expect(summary['jobs']).toBe(40)
+  await rm(outDir, { recursive: true })
+})

@@ -1,0 +1,31 @@
+import { destination, pino } from 'pino'
+import { createProviders } from '../../src/config/providers.js'
+import type { ProviderEntry } from '../../src/config/schema.js'
+import { Consumer, secretsFromEnvironment, type ConsumerSettings } from '../../src/consumers/index.js'
+import { CodeStorageHost } from '../../src/git/index.js'
+
+/** What a consumer is told, as JSON in its environment. The providers' credentials are in environment variables of their own. */
+export interface ConsumerProcessOptions {
+  readonly redisUrl: string
+  readonly git: { readonly org: string; readonly privateKey: string; readonly storageUrl: string; readonly apiUrl: string }
+  readonly providers: readonly ProviderEntry[]
+  readonly settings: Partial<ConsumerSettings>
+  readonly logFile: string
+}
+
+// A consumer in a process of its own, to be killed, frozen and stopped. It says "started" to its parent; SIGTERM stops it.
+const told = JSON.parse(process.env['CONSUMER'] ?? '') as ConsumerProcessOptions
+const consumer = new Consumer({
+  deployment: 'chaos',
+  redis: { url: told.redisUrl },
+  git: new CodeStorageHost(told.git),
+  providers: await createProviders(told.providers),
+  secrets: secretsFromEnvironment([]),
+  log: pino({ level: 'debug', base: { pid: process.pid } }, destination({ dest: told.logFile, sync: true })),
+  settings: told.settings,
+})
+process.once('SIGTERM', () => {
+  void consumer.stop().then(() => process.disconnect())
+})
+await consumer.start()
+process.send?.('started')

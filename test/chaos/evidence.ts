@@ -1,0 +1,139 @@
+import { readdir, readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { Redis } from 'ioredis'
+import { z } from 'zod'
+import { git } from '../e2e/deployment.js'
+import type { TreeEntries, Mode } from './tree.js'
+import type { World } from './world.js'
+
+/**
+ * What a run left behind, read with nothing of Switchyard's own code: git by clones, Redis by its commands. What is read is
+ * what users and operators can see, so a checker that is wrong about it is wrong about the documents as well.
+ */
+const prefix = '{switchyard}'
+
+const errorSchema = z.object({ kind: z.string(), message: z.string() }).nullable()
+const resultSchema = z.object({
+  jobId: z.string(),
+  status: z.string(),
+  error: errorSchema,
+  branch: z.string().nullable(),
+  commit: z.string().nullable(),
+  baseSha: z.string().nullable(),
+  promoted: z.object({ to: z.string(), sha: z.string() }).nullable(),
+  steps: z.array(z.object({ name: z.string(), exitCode: z.number().nullable(), stdoutTail: z.string() })),
+  attempts: z.array(z.object({ provider: z.string(), sandboxId: z.string().nullable(), endedAt: z.string().nullable(), outcome: z.string() })),
+})
+export type SeenResult = z.output<typeof resultSchema>
+const recordSchema = z.object({ phase: z.string(), abandoned: z.array(z.object({ provider: z.string(), id: z.string() })) })
+const eventSchema = z.object({ id: z.string(), subject: z.string(), type: z.string(), data: resultSchema })
+export type SeenEvent = z.output<typeof eventSchema>
+
+export interface SeenRun {
+  readonly result: SeenResult | null
+  readonly record: z.output<typeof recordSchema> | null
+  /** The log, by step, stream and attempt: pieces in their order. */
+  readonly pieces: readonly { readonly step: string; readonly stream: string; readonly attempt: number; readonly offset: number; readonly data: string }[]
+  /** Whether the log says that it has ended, and how often. */
+  readonly ends: number
+  /** BullMQ's lists that name the job. */
+  readonly listed: readonly string[]
+}
+
+export interface RedisEvidence {
+  readonly runs: ReadonlyMap<string, SeenRun>
+  readonly events: readonly SeenEvent[]
+  /** Every key, with its time to live in milliseconds: -1 for none. */
+  readonly keys: ReadonlyMap<string, number>
+}
+
+export async function readRedis(world: World, jobIds: readonly string[]): Promise<RedisEvidence> {
+  const redis = new Redis(world.redis.url)
+  try {
+    const lists = new Map<string, Set<string>>()
+    for (const [name, read] of [
+      ['completed', () => redis.zrange(`${prefix}:agents:completed`, '0', '-1')],
+      ['failed', () => redis.zrange(`${prefix}:agents:failed`, '0', '-1')],
+      ['prioritized', () => redis.zrange(`${prefix}:agents:prioritized`, '0', '-1')],
+      ['delayed', () => redis.zrange(`${prefix}:agents:delayed`, '0', '-1')],
+      ['active', () => redis.lrange(`${prefix}:agents:active`, '0', '-1')],
+      ['wait', () => redis.lrange(`${prefix}:agents:wait`, '0', '-1')],
+    ] as const) {
+      lists.set(name, new Set(await read()))
+    }
+    const runs = new Map<string, SeenRun>()
+    for (const jobId of jobIds) {
+      const [result, record] = await redis.hmget(`${prefix}:run:${jobId}`, 'result', 'record')
+      const entries = (await redis.xrange(`${prefix}:log:${jobId}`, '-', '+')).map(([, fields]) => fieldsOf(fields))
+      runs.set(jobId, {
+        result: typeof result === 'string' ? resultSchema.parse(JSON.parse(result)) : null,
+        record: typeof record === 'string' ? recordSchema.parse(JSON.parse(record)) : null,
+        pieces: entries
+          .filter((entry) => entry['s'] !== undefined)
+          .map((entry) => ({ step: entry['s'] ?? '', stream: entry['o'] ?? '', attempt: Number(entry['n']), offset: Number(entry['b']), data: entry['d'] ?? '' })),
+        ends: entries.filter((entry) => entry['end'] !== undefined).length,
+        listed: [...lists].filter(([, ids]) => ids.has(jobId)).map(([name]) => name),
+      })
+    }
+    const events = (await redis.xrange(`${prefix}:events`, '-', '+')).map(([, fields]) => eventSchema.parse(JSON.parse(fieldsOf(fields)['event'] ?? '')))
+    const keys = new Map<string, number>()
+    for (const key of await redis.keys('*')) keys.set(key, await redis.pttl(key))
+    return { runs, events, keys }
+  } finally {
+    redis.disconnect()
+  }
+}
+
+function fieldsOf(fields: readonly string[]): Record<string, string> {
+  return Object.fromEntries(Array.from({ length: fields.length / 2 }, (_, index) => [fields[2 * index] ?? '', fields[2 * index + 1] ?? '']))
+}
+
+/** A repository as a clone shows it. */
+export interface RepositoryEvidence {
+  /** Commits by branch: the ephemeral namespace's, and the other one's. */
+  readonly ephemeral: ReadonlyMap<string, string>
+  readonly branches: ReadonlyMap<string, string>
+  tree(commit: string): Promise<TreeEntries>
+  /** The commits on top of a base, the oldest first. */
+  commits(base: string, head: string): Promise<{ readonly author: string; readonly subject: string }[]>
+}
+
+export async function readRepository(world: World, repository: string): Promise<RepositoryEvidence> {
+  const folder = join(world.dir, `evidence-${repository.replace('/', '-')}.git`)
+  await git(world.dir, 'init', '-q', '--bare', folder)
+  for (const [namespace, ephemeral] of [['branches', false], ['ephemeral', true]] as const) {
+    const access = await world.host.readAccess(repository, { ephemeral })
+    const url = new URL(access.url)
+    url.username = access.username
+    url.password = access.token
+    await git(folder, 'fetch', '-q', url.href, `+refs/heads/*:refs/${namespace}/*`)
+  }
+  const refs = async (namespace: string) => {
+    const lines = (await git(folder, 'for-each-ref', '--format=%(objectname) %(refname)', `refs/${namespace}/`)).split('\n')
+    return new Map(lines.filter((line) => line !== '').map((line) => [line.slice(41 + `refs/${namespace}/`.length), line.slice(0, 40)]))
+  }
+  return {
+    ephemeral: await refs('ephemeral'),
+    branches: await refs('branches'),
+    async tree(commit) {
+      const lines = (await git(folder, 'ls-tree', '-r', '-z', '--full-tree', commit)).split('\0').filter((line) => line !== '')
+      return new Map(lines.map((line) => [line.slice(line.indexOf('\t') + 1), { mode: line.slice(0, 6) as Mode, blob: line.slice(12, 52) }]))
+    },
+    async commits(base, head) {
+      const lines = (await git(folder, 'log', '--reverse', '--format=%an%x09%s', `${base}..${head}`)).split('\n').filter((line) => line !== '')
+      return lines.map((line) => ({ author: line.split('\t')[0] ?? '', subject: line.split('\t')[1] ?? '' }))
+    },
+  }
+}
+
+/** The lines of all consumers' logs that name a job. */
+export async function consumerLinesOf(logDir: string, jobId: string): Promise<string[]> {
+  const files = (await readdir(logDir)).filter((name) => name.startsWith('consumer-')).sort()
+  const lines: { time: number; line: string }[] = []
+  for (const name of files) {
+    for (const line of (await readFile(join(logDir, name), 'utf8')).split('\n')) {
+      if (line.includes(jobId)) lines.push({ time: Number(/"time":(\d+)/.exec(line)?.[1] ?? 0), line: `${name}: ${line}` })
+    }
+  }
+  return lines.sort((a, b) => a.time - b.time).map(({ line }) => line)
+}

@@ -1,0 +1,144 @@
+import { errorMessage } from '../../src/job/errors.js'
+import type { PlannedFault } from './fault-plan.js'
+import type { Fleet } from './fleet.js'
+import type { Timeline } from './timeline.js'
+import type { World } from './world.js'
+
+/** From a fault's beginning to its end; what it holds down. */
+export interface FaultWindow {
+  readonly kind: PlannedFault['kind']
+  readonly provider: string | null
+  readonly fromMs: number
+  readonly toMs: number
+}
+
+const sleep = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms))
+
+/** Carries the plan out. Faults may overlap; the same thing is not broken twice at a time. */
+export class FaultRunner {
+  readonly windows: FaultWindow[] = []
+  /** Faults of the harness itself: they make a run worthless. */
+  readonly problems: string[] = []
+  private readonly busy = new Set<string>()
+  private readonly underWay = new Set<Promise<void>>()
+
+  constructor(
+    private readonly world: World,
+    private readonly fleet: Fleet,
+    private readonly timeline: Timeline,
+  ) {}
+
+  /** Runs the whole plan; returns when the last fault is over and everything is up again. */
+  async run(plan: readonly PlannedFault[]): Promise<void> {
+    for (const fault of plan) {
+      await sleep(Math.max(0, fault.atMs - this.timeline.now()))
+      const done = this.strike(fault).catch((error: unknown) => void this.problems.push(`fault ${fault.kind} could not be made or undone: ${errorMessage(error)}`))
+      this.underWay.add(done)
+      void done.finally(() => this.underWay.delete(done))
+    }
+    await Promise.all(this.underWay)
+    for (const server of this.world.servers) await server.clearFaults()
+  }
+
+  private async strike(fault: PlannedFault): Promise<void> {
+    const fromMs = this.timeline.now()
+    const provider = 'provider' in fault ? fault.provider : null
+    const target = targetOf(fault)
+    if (target !== null && this.busy.has(target)) {
+      this.timeline.add('fault-left-out', { kind: fault.kind, target })
+      return
+    }
+    if (target !== null) this.busy.add(target)
+    try {
+      const hit = await this.carryOut(fault)
+      this.timeline.add('fault-over', { kind: fault.kind, provider, fromMs, hit })
+    } finally {
+      if (target !== null) this.busy.delete(target)
+      this.windows.push({ kind: fault.kind, provider, fromMs, toMs: this.timeline.now() })
+    }
+  }
+
+  /** Returns what was hit, for the timeline. */
+  private async carryOut(fault: PlannedFault): Promise<string | null> {
+    const { world, fleet, timeline } = this
+    timeline.add('fault', { ...fault })
+    switch (fault.kind) {
+      case 'kill-consumer':
+        return fleet.kill(fault.pick)
+      case 'stop-consumer':
+        return fleet.stop(fault.pick)
+      case 'freeze-consumer': {
+        const frozen = fleet.freeze(fault.pick, fault.forMs)
+        if (frozen !== null) await sleep(fault.forMs)
+        return frozen
+      }
+      case 'restart-redis':
+        await world.redis.kill('SIGKILL')
+        await sleep(fault.awayMs)
+        await world.redis.restart()
+        return 'redis'
+      case 'freeze-redis':
+        world.redis.freeze()
+        await sleep(fault.forMs)
+        world.redis.thaw()
+        return 'redis'
+      case 'provider-down': {
+        const server = this.server(fault.provider)
+        await server.setDown(fault.how)
+        await sleep(fault.forMs)
+        await server.setDown('up')
+        return fault.provider
+      }
+      case 'provider-faults':
+        await this.server(fault.provider).addFaults(fault.faults)
+        return fault.provider
+      case 'kill-sandbox':
+        return this.killSandbox(fault.provider, fault.pick)
+      case 'git-outage':
+        world.storage().setOutage({ kind: fault.how, of: fault.of })
+        await sleep(fault.forMs)
+        world.storage().setOutage(null)
+        return 'git'
+      case 'restart-git':
+        await world.restartStorage(fault.awayMs)
+        return 'git'
+    }
+  }
+
+  private server(name: string) {
+    const server = this.world.servers.find((one) => one.name === name)
+    if (server === undefined) throw new Error(`no server of ${name}`)
+    return server
+  }
+
+  private async killSandbox(provider: string, pick: number): Promise<string | null> {
+    const { local } = this.world
+    if (local !== null && local.provider.name === provider) {
+      const ids: string[] = []
+      for await (const { id } of local.provider.list({}, { timeoutMs: 10_000 })) ids.push(id)
+      const id = ids.sort()[Math.floor(pick * ids.length)]
+      if (id !== undefined) await local.provider.kill(id, { timeoutMs: 10_000 })
+      return id ?? null
+    }
+    const server = this.server(provider)
+    const { sandboxes } = await server.state()
+    const id = sandboxes[Math.floor(pick * sandboxes.length)]?.id
+    if (id !== undefined) await server.killSandbox(id)
+    return id ?? null
+  }
+}
+
+function targetOf(fault: PlannedFault): string | null {
+  switch (fault.kind) {
+    case 'restart-redis':
+    case 'freeze-redis':
+      return 'redis'
+    case 'git-outage':
+    case 'restart-git':
+      return 'git'
+    case 'provider-down':
+      return fault.provider
+    default:
+      return null
+  }
+}

@@ -1,0 +1,186 @@
+import { mkdir, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { AgentQueue } from '../../src/producers/index.js'
+import { checkCapacity, checkIdle, type ProviderEnd } from './check-capacity.js'
+import { checkJobs } from './check-jobs.js'
+import { checkKeys } from './check-keys.js'
+import { consumerLinesOf, readRedis, readRepository, type RedisEvidence } from './evidence.js'
+import { planFaults, type FaultKind } from './fault-plan.js'
+import { FaultRunner } from './faults.js'
+import { Fleet } from './fleet.js'
+import { writeJobScripts } from './job-scripts.js'
+import { produce, type EnqueuedJob } from './producer.js'
+import { random } from './random.js'
+import { Sampler } from './sampler.js'
+import { Timeline } from './timeline.js'
+import type { Violation } from './violation.js'
+import { startWorld, type World } from './world.js'
+
+export interface ChaosOptions {
+  readonly seed: string
+  /** For how long jobs come and things break, in milliseconds; the run then goes on until the last job has ended. */
+  readonly spanMs: number
+  readonly jobs: number
+  readonly consumers: number
+  /** Sandboxes at once, by provider. */
+  readonly limits: Readonly<Record<string, number>>
+  readonly faults: readonly FaultKind[]
+  /** Gets the timeline, the consumers' logs and what is known of each violation. */
+  readonly outDir: string
+  /** How long a place may stand free while a job waits, in peace. */
+  readonly toleratedIdleMs: number
+  /** How long the last jobs may take after the last fault. */
+  readonly patienceMs: number
+}
+
+export interface ChaosReport {
+  readonly violations: readonly Violation[]
+  readonly summary: Readonly<Record<string, number | string>>
+}
+
+const settings = {
+  leaseMs: 1_500,
+  stallCheckMs: 500,
+  stopGraceMs: 500,
+  readWaitMs: 2_000,
+  callTimeoutMs: 5_000,
+  createTimeoutMs: 10_000,
+  gitTimeoutMs: 15_000,
+  // A job must end by its script, not because the run took its sandboxes away too often.
+  maxAttempts: 50,
+}
+
+/** One run from its seed: the same jobs, the same faults at the same times. What the processes make of it is theirs. */
+export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
+  await mkdir(options.outDir, { recursive: true })
+  const world = await startWorld(options.limits)
+  const timeline = new Timeline(join(options.outDir, 'timeline.jsonl'))
+  const queue = new AgentQueue({ redis: { url: world.redis.url } })
+  const fleet = new Fleet({
+    size: options.consumers,
+    consumer: { redisUrl: world.redis.url, git: world.gitOptions, providers: world.entries, settings },
+    environment: world.environment,
+    logDir: options.outDir,
+    timeline,
+  })
+  const sampler = new Sampler(world, fleet, () => timeline.now())
+  const faults = new FaultRunner(world, fleet, timeline)
+  try {
+    await fleet.start()
+    const source = random(options.seed)
+    const providers = Object.keys(options.limits)
+    const scripts = writeJobScripts(source.fork('jobs'), { count: options.jobs, spanMs: options.spanMs * 0.7, repositories: world.repositories, providers })
+    const plan = planFaults(source.fork('faults'), { spanMs: options.spanMs, kinds: options.faults, servers: world.servers.map(({ name }) => name), providers })
+    const startedAtMs = timeline.now()
+    const shift = <Item extends { readonly atMs: number }>(items: readonly Item[]): Item[] => items.map((item) => ({ ...item, atMs: item.atMs + startedAtMs }))
+    sampler.start()
+    const [jobs] = await Promise.all([produce(queue, shift(scripts), timeline), faults.run(shift(plan))])
+    timeline.add('calm', { jobs: jobs.length })
+    const unended = await awaitEnds(queue, jobs, options.patienceMs)
+    timeline.add('jobs-ended', { unended })
+    await noSandboxes(world, 15_000)
+    await sampler.stop()
+    await fleet.close()
+    timeline.add('consumers-stopped')
+    return await judge(options, { world, jobs, timeline, sampler, faults, fleet, faultCount: plan.length })
+  } finally {
+    await sampler.stop()
+    await queue.close()
+    await fleet.close()
+    await world.close()
+    await timeline.close()
+  }
+}
+
+/** How many have not ended in time. */
+async function awaitEnds(queue: AgentQueue, jobs: readonly EnqueuedJob[], patienceMs: number): Promise<number> {
+  const outcomes = await Promise.allSettled(jobs.map(({ jobId }) => queue.job(jobId).result({ timeoutMs: patienceMs })))
+  return outcomes.filter(({ status }) => status === 'rejected').length
+}
+
+/** Waits for the last sandboxes to go; whether they have is for the checker to say. */
+async function noSandboxes(world: World, patienceMs: number): Promise<void> {
+  const deadline = Date.now() + patienceMs
+  while (Date.now() < deadline && (await providerEnds(world, [])).some(({ state }) => state.live > 0)) await new Promise((resolve) => setTimeout(resolve, 200))
+}
+
+async function providerEnds(world: World, samples: Sampler['samples']): Promise<ProviderEnd[]> {
+  const ends: ProviderEnd[] = []
+  for (const server of world.servers) ends.push({ provider: server.name, limit: server.limit, state: await server.state() })
+  if (world.local !== null) {
+    const { provider, limit } = world.local
+    const sandboxes: { id: string }[] = []
+    for await (const { id } of provider.list({}, { timeoutMs: 10_000 })) sandboxes.push({ id })
+    ends.push({ provider: provider.name, limit, state: { live: sandboxes.length, maxLive: Math.max(0, ...samples.map(({ live }) => live[provider.name] ?? 0)), sandboxes } })
+  }
+  return ends
+}
+
+interface RunEvidence {
+  readonly world: World
+  readonly jobs: readonly EnqueuedJob[]
+  readonly timeline: Timeline
+  readonly sampler: Sampler
+  readonly faults: FaultRunner
+  readonly fleet: Fleet
+  readonly faultCount: number
+}
+
+async function judge(options: ChaosOptions, { world, jobs, timeline, sampler, faults, fleet, faultCount }: RunEvidence): Promise<ChaosReport> {
+  const evidence = await readRedis(world, jobs.map(({ jobId }) => jobId))
+  const repositories = new Map(await Promise.all(world.repositories.map(async (repository) => [repository, await readRepository(world, repository)] as const)))
+  const ends = await providerEnds(world, sampler.samples)
+  const idle = checkIdle(sampler.samples, faults.windows, options.limits, { consumers: options.consumers, toleratedMs: options.toleratedIdleMs })
+  const violations: Violation[] = [
+    ...[...fleet.problems, ...faults.problems].map((what) => ({ jobId: null, what })),
+    ...(await checkJobs(jobs, evidence, repositories)),
+    ...checkCapacity(ends),
+    ...checkKeys(evidence.keys, new Set(jobs.map(({ jobId }) => jobId))),
+    ...idle.violations,
+  ]
+  for (const { jobId, what } of violations) timeline.add('violation', { jobId, what })
+  await explain(options.outDir, violations, jobs, evidence, timeline)
+  const results = [...evidence.runs.values()].map(({ result }) => result).filter((result) => result !== null)
+  const sum = (values: readonly number[]) => values.reduce((total, value) => total + value, 0)
+  return {
+    violations,
+    summary: {
+      seed: options.seed,
+      jobs: jobs.length,
+      succeeded: results.filter(({ status }) => status === 'succeeded').length,
+      failed: results.filter(({ status }) => status === 'failed').length,
+      cancelled: results.filter(({ status }) => status === 'cancelled').length,
+      faults: faultCount,
+      attempts: sum(results.map(({ attempts }) => attempts.length)),
+      lostSandboxes: sum(results.map(({ attempts }) => attempts.filter(({ outcome }) => outcome === 'lost').length)),
+      ...Object.fromEntries(ends.map(({ provider, limit, state }) => [`${provider} at once`, `${state.maxLive} of ${limit}`])),
+      longestIdleMs: idle.longestIdleMs,
+      judgedForIdleMs: idle.judgedMs,
+      tookMs: timeline.now(),
+      violations: violations.length,
+    },
+  }
+}
+
+/** Writes all that is known of each job that went wrong. */
+async function explain(outDir: string, violations: readonly Violation[], jobs: readonly EnqueuedJob[], evidence: RedisEvidence, timeline: Timeline): Promise<void> {
+  for (const jobId of new Set(violations.map((violation) => violation.jobId))) {
+    if (jobId === null) continue
+    const script = jobs.find((job) => job.jobId === jobId)?.script
+    await writeFile(
+      join(outDir, `violation-${script?.key ?? jobId}.txt`),
+      [
+        ...violations.filter((violation) => violation.jobId === jobId).map(({ what }) => `- ${what}`),
+        '\n# script',
+        JSON.stringify(script?.spec, null, 2),
+        '\n# Redis',
+        JSON.stringify(evidence.runs.get(jobId), null, 2),
+        '\n# timeline',
+        ...timeline.entries.filter((entry) => entry['jobId'] === jobId).map((entry) => JSON.stringify(entry)),
+        '\n# consumers',
+        ...(await consumerLinesOf(outDir, jobId)),
+        '',
+      ].join('\n'),
+    )
+  }
+}
