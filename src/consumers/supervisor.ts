@@ -216,6 +216,8 @@ async function move(ctx: RunContext, reaction: Extract<Reaction, { kind: 'move' 
     usedMs: ctx.record.usedMs + (sandbox === null ? 0 : Math.max(0, now() - sandbox.createdAtMs)),
   })
   await ctx.releasePlace()
+  // Once, not at every try: a job may wait for a full provider for hours.
+  if (refused && refusals === 1) await ctx.say(`${where ?? 'the provider'} had no place (${error.kind}): ${error.message}`)
   if (sandbox !== null) {
     await ctx.say(`sandbox at ${sandbox.provider} given up (${error.kind}): ${error.message}`)
     void killInBackground(ctx, sandbox)

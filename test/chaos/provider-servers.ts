@@ -38,21 +38,21 @@ interface Started {
   readonly close: () => Promise<void>
 }
 
-/** How many more sandboxes than the limit a server lets in. */
+/** How many more sandboxes than the limit a server lets in, unless it is told otherwise. */
 const slack = 50
 
-const starts: Readonly<Record<string, (limit: number) => Promise<Started>>> = {
-  e2b: async (limit) => {
-    const server = await startE2bServer({ plan: { maxConcurrent: limit + slack } })
+/** By name; each takes how many sandboxes the server lets in. */
+const starts: Readonly<Record<string, (size: number) => Promise<Started>>> = {
+  e2b: async (size) => {
+    const server = await startE2bServer({ plan: { maxConcurrent: size } })
     return { adminUrl: server.url, entry: { apiUrl: server.url, sandboxUrl: server.url }, environment: { E2B_API_KEY: server.apiKey }, close: () => server.close() }
   },
-  modal: async (limit) => {
-    const server = await startModalServer({ maxSandboxes: limit + slack })
+  modal: async (size) => {
+    const server = await startModalServer({ maxSandboxes: size })
     const environment = { MODAL_TOKEN_ID: server.tokenId, MODAL_TOKEN_SECRET: server.tokenSecret, MODAL_CONFIG_PATH: '/dev/null' }
     return { adminUrl: server.adminUrl, entry: { serverUrl: server.url }, environment, close: () => server.close() }
   },
-  daytona: async (limit) => {
-    const size = limit + slack
+  daytona: async (size) => {
     const server = await startDaytonaServer({ pool: { cpu: size, memoryGiB: size, diskGiB: size * 3 }, createsPerMinute: 10_000 })
     return { adminUrl: server.url, entry: { apiUrl: server.apiUrl }, environment: { DAYTONA_API_KEY: server.apiKey }, close: () => server.close() }
   },
@@ -61,10 +61,14 @@ const starts: Readonly<Record<string, (limit: number) => Promise<Started>>> = {
 /** The providers that have a server. */
 export const serverNames: readonly string[] = Object.keys(starts)
 
-export async function startProviderServer(name: string, limit: number): Promise<ProviderServer> {
+/**
+ * @param limit what consumers are configured with.
+ * @param size how many sandboxes the server itself lets in.
+ */
+export async function startProviderServer(name: string, limit: number, size = limit + slack): Promise<ProviderServer> {
   const start = starts[name]
   if (start === undefined) throw new Error(`no server for "${name}"`)
-  const { adminUrl, entry, environment, close } = await start(limit)
+  const { adminUrl, entry, environment, close } = await start(size)
   const admin = async (method: string, path: string, body?: unknown): Promise<unknown> => {
     const response = await fetch(`${adminUrl}/admin/${path}`, {
       method,

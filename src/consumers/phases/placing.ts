@@ -49,7 +49,10 @@ async function takePlace(ctx: RunContext): Promise<string> {
 
   const held = await ledger.leaseOf(ctx.jobId)
   if (held !== null) {
-    if (order()[0] === held.provider || (order().includes(held.provider) && ctx.record.attempts.length === 0)) return held.provider
+    const [best = ''] = order()
+    // The place was reserved before anybody knew which job would take it: it is kept unless the job prefers another provider.
+    const indifferent = ctx.record.attempts.length === 0 && !ctx.spec.providers.prefer.includes(best)
+    if (best === held.provider || (indifferent && order().includes(held.provider))) return held.provider
     await ctx.releasePlace()
   }
   const leaseId = `${ctx.jobId}/${ctx.fence}.${ctx.record.attempts.length}`
