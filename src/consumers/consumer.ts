@@ -7,6 +7,7 @@ import { createRunner } from '../runner/index.js'
 import {
   Inbox,
   Keys,
+  ReadyJobs,
   RunStore,
   Signals,
   SlotLedger,
@@ -14,9 +15,13 @@ import {
   createRedis,
   whenReady,
   type RedisConfig,
+  type TenantShare,
 } from '../store/index.js'
+import { guardedPolicy } from './candidates.js'
 import { Intake } from './intake.js'
 import { LockKeeper } from './lock-keeper.js'
+import type { PlacementPolicy } from './placement.js'
+import { Relisting } from './relisting.js'
 import type { ConsumerContext, ProviderSlot } from './run-context.js'
 import type { SecretSource } from './secrets.js'
 import { consumerSettingsSchema, type ConsumerSettings } from './settings.js'
@@ -29,6 +34,10 @@ export interface ConsumerOptions {
   readonly queue?: { readonly name?: string | undefined; readonly prefix?: string | undefined }
   readonly git: GitHost
   readonly providers: readonly ProviderSlot[]
+  /** How to choose among providers with room. Default `most-free`. */
+  readonly policy?: PlacementPolicy | undefined
+  /** How tenants share the places; `*` stands for all that are not named. All consumers say the same. */
+  readonly tenants?: Readonly<Record<string, TenantShare>> | undefined
   /** Where the values of the secrets are that jobs name; `secretsFromEnvironment` reads this process's environment. */
   readonly secrets: SecretSource
   readonly log: Logger
@@ -79,14 +88,18 @@ export class Consumer {
     const keys = new Keys(options.queue?.prefix, options.queue?.name)
     const now = options.now ?? Date.now
     const store = new RunStore(redis, keys, { logMaxBytesPerStream: settings.maxLogBytes, now, ...(options.retentionMs === undefined ? {} : { retentionMs: options.retentionMs }) })
+    const ready = new ReadyJobs(redis, keys)
+    await ready.setShares(options.tenants ?? {})
     const context: ConsumerContext = {
       deployment: options.deployment,
       holder: this.id,
       store,
       ledger: new SlotLedger(redis, keys),
+      ready,
       waits: new SlotWaits(),
       git: options.git,
       providers,
+      policy: guardedPolicy(options.policy ?? 'most-free', log),
       settings,
       log,
       now,
@@ -108,11 +121,19 @@ export class Consumer {
     const inbox = new Inbox({ blocking, commands: redis }, keys, this.id)
     const intake = new Intake({
       context,
-      redis,
-      keys,
       inbox,
       locks,
       secrets: options.secrets,
+      relisting: new Relisting({
+        ready,
+        log,
+        now,
+        everyMs: settings.pollMs,
+        readSpec: async (jobId) => {
+          const data = await redis.hget(worker.toKey(jobId), 'data')
+          return data === null ? undefined : (JSON.parse(data) as { readonly spec?: unknown }).spec ?? null
+        },
+      }),
       takeJob: (token) => worker.getNextJob(token, { block: false }) as Promise<Job | undefined>,
     })
     worker.on('stalled', () => intake.nudge())

@@ -50,11 +50,9 @@ export class JobRun {
   }
 
   /**
-   * Never throws.
-   * @param markHandOver called before the job is put back.
-   * @returns `handed over`: the job is back in the queue for another consumer; `done`: there is nothing left to do here.
+   * Never throws. Afterwards the job has ended, or is back in the queue before all others, or will be once its lock runs out.
    */
-  async carryOut(markHandOver: () => Promise<void>): Promise<'done' | 'handed over'> {
+  async carryOut(): Promise<void> {
     const { jobId, token, job } = this.taken
     this.locks.hold(jobId, token, () => {
       this.lockLost = true
@@ -66,21 +64,21 @@ export class JobRun {
       await boardLog.close()
       if (result !== null) {
         await this.finish(result)
-        return 'done'
+        return
       }
-      if (this.lockLost) return 'done'
-      await markHandOver()
+      if (this.lockLost) return
       await job.moveToWait(token)
-      return 'handed over'
+      // Should this process die here: a job that waits with a place but is not listed is found by any consumer's relisting.
+      await this.shared.ready.front(jobId)
     } catch (error) {
       if (error instanceof UnreadableJobError) {
         this.shared.log.error({ jobId, message: error.message }, 'not a job of Switchyard')
+        await this.shared.ready.close(jobId)
         await job.moveToFailed(new UnrecoverableError(error.message), token, false)
-        return 'done'
+        return
       }
       // Without its lock renewed the job stalls and is taken by the next consumer: nothing is lost.
       this.shared.log.error({ jobId, message: errorMessage(error) }, 'job left to the next consumer')
-      return 'done'
     } finally {
       this.locks.release(jobId, token)
     }
@@ -93,7 +91,11 @@ export class JobRun {
     const spec = readSpec(job)
     const fresh = newRunRecord({ jobId, generation: job.attemptsMade + 1, repository: spec.repository, startedAtMs: this.shared.now() })
     const acquired = await store.acquire(jobId, { holder, fresh })
-    if (acquired.kind === 'ended') return acquired.result
+    if (acquired.kind === 'ended') {
+      // Cancelled between the choice of a place for it and now, or closed by a consumer that died right after.
+      await this.shared.ready.close(jobId)
+      return acquired.result
+    }
 
     const secrets = this.findSecrets(spec)
     const ctx = new RunContext(this.shared, jobId, spec, acquired.fence, acquired.record, secrets.found, boardLog, this.leaving.signal)

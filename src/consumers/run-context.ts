@@ -7,9 +7,11 @@ import type { JobSpec } from '../job/spec.js'
 import type { Provider } from '../providers/provider.js'
 import type { Runner } from '../runner/runner.js'
 import type { CancelRequest, RunStore } from '../store/run-store.js'
-import type { ProviderLimit, SlotLedger } from '../store/slot-ledger.js'
+import type { ProviderLimit } from '../store/provider-load.js'
+import type { ReadyJobs } from '../store/ready-jobs.js'
+import type { SlotLedger } from '../store/slot-ledger.js'
 import type { BoardLog } from './board-log.js'
-import type { Exclusions } from './placement.js'
+import type { Exclusions, PlacementPolicy, ProviderPrice } from './placement.js'
 import type { ResolvedSecrets } from './secrets.js'
 import type { ConsumerSettings } from './settings.js'
 import type { SlotWaits } from './slot-waits.js'
@@ -18,6 +20,8 @@ import type { SlotWaits } from './slot-waits.js'
 export interface ProviderSlot {
   readonly provider: Provider
   readonly limit: Omit<ProviderLimit, 'provider'>
+  /** For the policy `cheapest`. */
+  readonly price?: ProviderPrice | undefined
 }
 
 /** What all jobs of a consumer share. */
@@ -27,9 +31,12 @@ export interface ConsumerContext {
   readonly holder: string
   readonly store: RunStore
   readonly ledger: SlotLedger
+  readonly ready: ReadyJobs
   readonly waits: SlotWaits
   readonly git: GitHost
+  /** In the order of the configuration. */
   readonly providers: ReadonlyMap<string, ProviderSlot>
+  readonly policy: PlacementPolicy
   readonly settings: ConsumerSettings
   readonly log: Logger
   /** Milliseconds since 1970. */

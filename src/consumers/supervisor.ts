@@ -1,6 +1,7 @@
 import { FenceLostError, InfrastructureError, errorMessage } from '../job/errors.js'
 import { workBranch } from '../job/names.js'
 import type { JobError, JobResult } from '../job/result.js'
+import { reportFor } from './provider-reports.js'
 import { react, type ErrorContext, type Reaction } from './reactions.js'
 import { UnconfiguredProviderError, type RunContext } from './run-context.js'
 import { closing } from './phases/closing.js'
@@ -145,9 +146,16 @@ async function recover(ctx: RunContext, thrown: unknown, tries: number): Promise
       await ctx.update({ outcome: { status: 'failed', error: ctx.masked(reaction.error) }, phase: 'closing', running: null })
       return 'goes on'
     case 'move':
+      await tellLedger(ctx, error, where)
       await move(ctx, reaction, where, context.refusals)
       return 'goes on'
   }
+}
+
+/** While the job still holds its place: what was refused is counted among what is in use. */
+async function tellLedger(ctx: RunContext, error: unknown, where: string | null): Promise<void> {
+  const report = error instanceof InfrastructureError ? reportFor(error) : null
+  if (where !== null && report !== null) await ctx.shared.ledger.report(where, report)
 }
 
 /** Before a sandbox is given up for calls that keep failing, its provider is asked whether it is still there. */

@@ -5,7 +5,7 @@ import type { LogLine } from '../job/log.js'
 import type { JobResult } from '../job/result.js'
 import { defaultMaxSpecBytes, type JobSpec, type JobSpecInput, parseJobSpec } from '../job/spec.js'
 import type { JobStatus } from '../job/status.js'
-import { createRedis, defaultQueueName, Keys, type QueuedJob, queueWake, readLog, type ReadLogOptions, type RedisConfig, Signals } from '../store/index.js'
+import { createRedis, defaultQueueName, Keys, type QueuedJob, queueWake, readLog, type ReadLogOptions, type ReadyJobs, type RedisConfig, Signals } from '../store/index.js'
 import { runScript } from '../store/scripts.js'
 import { newJobId, specDigest } from './idempotency.js'
 import type { JobHandle } from './job-handle.js'
@@ -176,11 +176,11 @@ export class AgentQueue {
       if (before !== undefined && before.digest !== digest) throw new IdempotencyConflictError(key, job.jobId)
       claims.set(job.jobId, { jobId: job.jobId, key, digest })
     }
-    await this.#connection.use(async ({ queue, redis }) => {
+    await this.#connection.use(async ({ queue, redis, ready }) => {
       await this.#claim(redis, [...claims.values()])
       const list = [...unique.values()]
       for (let start = 0; start < list.length; start += jobsPerRoundTrip) {
-        await this.#addBatch(queue, list.slice(start, start + jobsPerRoundTrip))
+        await this.#addBatch(queue, ready, list.slice(start, start + jobsPerRoundTrip))
       }
     })
   }
@@ -197,8 +197,8 @@ export class AgentQueue {
     if (refused !== undefined) throw new IdempotencyConflictError(refused.key, refused.jobId)
   }
 
-  /** BullMQ's own scripts for the jobs and one that wakes idle consumers, in one pipeline. */
-  async #addBatch(queue: Queue<QueuedJob>, batch: readonly NewJob[]): Promise<void> {
+  /** BullMQ's own scripts for the jobs, one that lists them and one that wakes idle consumers, in one pipeline. */
+  async #addBatch(queue: Queue<QueuedJob>, ready: ReadyJobs, batch: readonly NewJob[]): Promise<void> {
     const pipeline = (await queue.backend.client).pipeline()
     const enqueuedAtMs = Date.now()
     for (const { jobId, spec } of batch) {
@@ -206,6 +206,7 @@ export class AgentQueue {
       // Only queues the command; its answer, or its error, comes with the pipeline's.
       void job.addJob(pipeline)
     }
+    ready.queueAdd(pipeline, batch)
     queueWake(pipeline, this.#keys, batch.length)
     const answers = await pipeline.exec()
     for (const [error] of answers ?? []) if (error !== null) throw error
@@ -272,14 +273,18 @@ export class AgentQueue {
   }
 
   async #cancel(jobId: string, reason: string): Promise<'cancelled' | 'requested' | 'ended'> {
-    return await this.#connection.use(async ({ queue, store }) => {
+    return await this.#connection.use(async ({ queue, store, ready }) => {
       const [job, stored] = await Promise.all([queue.getJob(jobId), store.read(jobId)])
       if (job === undefined && stored === null) throw new UnknownJobError(jobId)
       const view = job === undefined ? null : viewOf(job)
       // Of a job that BullMQ has not finished, the run that is next may still be untaken; the store decides at once.
       const waiting = view !== null && !view.finished ? cancelledWhileWaiting(jobId, view, reason, this.#options.eventSource) : null
       const outcome = await store.cancel(jobId, reason, waiting)
-      if (outcome === 'cancelled') await removeUnlessTaken(job)
+      if (outcome === 'cancelled') {
+        await removeUnlessTaken(job)
+        // A place may have been chosen for it just now.
+        await ready.close(jobId)
+      }
       return outcome
     })
   }

@@ -1,7 +1,7 @@
 import type { JobSpec } from '../job/spec.js'
 import type { RunRecord } from '../job/run-record.js'
 import type { JobStatus } from '../job/status.js'
-import type { ProviderLoad, StoredRun } from '../store/index.js'
+import { describeLoad, type ProviderLoad, type StoredRun } from '../store/index.js'
 import type { QueueView } from './queue-view.js'
 
 /**
@@ -45,9 +45,13 @@ function stepUnderWay(record: RunRecord, spec: JobSpec | undefined): string | nu
   return `${index + 1}/${steps.length} ${step.name}`
 }
 
-/** Why a job that nobody has taken waits: every provider it may use is full. */
+function hasRoom(load: ProviderLoad): boolean {
+  return load.used < load.effectiveLimit && load.blockedUntilMs === null && (load.breaker === 'closed' || load.breaker === 'half-open')
+}
+
+/** Why a job that nobody has taken waits: every provider it may use is full or does not work. */
 function waitingReason(spec: JobSpec | undefined, loads: readonly ProviderLoad[]): string | null {
   const usable = loads.filter(({ provider }) => (spec?.providers.allow?.includes(provider) ?? true) && !spec?.providers.deny.includes(provider))
-  if (usable.length === 0 || usable.some((load) => load.used < load.limit)) return null
-  return `waiting for capacity: ${usable.map((load) => `${load.provider} full (${load.used}/${load.limit})`).join(', ')}`
+  if (usable.length === 0 || usable.some(hasRoom)) return null
+  return `waiting for capacity: ${usable.map(describeLoad).join(', ')}`
 }

@@ -6,6 +6,7 @@ import {
   isUnavailability,
   type Keys,
   type QueuedJob,
+  ReadyJobs,
   type RedisConfig,
   RunStore,
   SlotLedger,
@@ -19,6 +20,7 @@ export interface Connected {
   readonly queue: Queue<QueuedJob>
   readonly store: RunStore
   readonly ledger: SlotLedger
+  readonly ready: ReadyJobs
 }
 
 /**
@@ -71,6 +73,6 @@ export class ProducerConnection {
     // Faults reach whoever called; an 'error' event without a listener would end the process.
     queue.on('error', () => undefined)
     await queue.waitUntilReady()
-    return { redis, queue, store: new RunStore(redis, this.keys, { retentionMs: this.retentionMs }), ledger: new SlotLedger(redis, this.keys) }
+    return { redis, queue, store: new RunStore(redis, this.keys, { retentionMs: this.retentionMs }), ledger: new SlotLedger(redis, this.keys), ready: new ReadyJobs(redis, this.keys) }
   }
 }

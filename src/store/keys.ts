@@ -67,9 +67,14 @@ export class Keys {
     return `${this.prefix}:idle:${this.queueName}`
   }
 
-  /** Set: jobs that a stopping consumer put back with their sandboxes and places; whoever takes one needs no place for it. */
-  handover(): string {
-    return `${this.prefix}:handover:${this.queueName}`
+  /** Hash: the queue's waiting jobs with their constraints and tenants. Every other key of that index starts with it. */
+  ready(): string {
+    return `${this.prefix}:ready:${this.queueName}`
+  }
+
+  /** BullMQ's own keys of the queue, as far as the index touches them. */
+  bullmq(part: 'prioritized' | 'wait' | 'active' | 'meta' | 'delayed'): string {
+    return `${this.prefix}:${this.queueName}:${part}`
   }
 
   /** Channel: requests to cancel supervised jobs. */

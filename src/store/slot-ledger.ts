@@ -1,41 +1,16 @@
 import type { Redis } from 'ioredis'
 import { z } from 'zod'
 import { FenceLostError, InvalidInputError } from '../job/errors.js'
-import { inboxTtlMs } from './inbox.js'
 import type { Keys } from './keys.js'
-import { runScript, type ScriptName } from './scripts.js'
+import { runLedgerScript } from './ledger-call.js'
+import { limitsJson, milli, parseLoads, type ProviderLimit, type ProviderLoad } from './provider-load.js'
+import type { ScriptName } from './scripts.js'
 
 /** What a job takes of a provider's pool besides one sandbox. */
 export interface SlotDemand {
   /** vCPUs, to a thousandth. */
   readonly cpu: number
   readonly memoryMiB: number
-}
-
-/** How much of a provider this deployment may use at once. */
-export interface ProviderLimit {
-  /** The configured name. */
-  readonly provider: string
-  readonly sandboxes: number
-  /** vCPUs, for a provider that sells a pool of them. */
-  readonly cpu?: number | undefined
-  /** Memory, for a provider that sells a pool of it. */
-  readonly memoryMiB?: number | undefined
-}
-
-/** What a provider holds now. */
-export interface ProviderLoad {
-  readonly provider: string
-  /** The limit in force, in sandboxes. */
-  readonly limit: number
-  /** Places taken: reserved or held by jobs. */
-  readonly used: number
-  /** Reservations that wait for a place here (each may wait at several providers). */
-  readonly waiting: number
-  readonly cpu: number
-  readonly cpuLimit: number | null
-  readonly memoryMiB: number
-  readonly memoryMiBLimit: number | null
 }
 
 export interface ReserveRequest {
@@ -59,20 +34,23 @@ export interface JobLease {
   readonly demand: SlotDemand
 }
 
-const loadsSchema = z.array(
-  z.strictObject({
-    provider: z.string(),
-    limit: z.number(),
-    used: z.number(),
-    waiting: z.number(),
-    milliCpu: z.number(),
-    milliCpuLimit: z.number().nullable(),
-    memoryMiB: z.number(),
-    memoryMiBLimit: z.number().nullable(),
-  }),
-)
 const leaseSchema = z.object({ provider: z.string(), milliCpu: z.number(), memoryMiB: z.number() })
-const reserveReply = z.tuple([z.string(), z.string()])
+const reserveReply = z.tuple([z.string(), z.string(), z.union([z.number(), z.literal('')])])
+
+/** What a provider answered; see `SlotLedger.report`. */
+export type ProviderReport =
+  /** A sandbox was created in so many milliseconds. */
+  | { readonly kind: 'created'; readonly startMs: number }
+  /** "Limit reached". Told while the place is still held. */
+  | { readonly kind: 'capacity' }
+  /** "Too many calls". */
+  | { readonly kind: 'rate-limited'; readonly retryAfterMs: number | undefined }
+  /** An infrastructure error. */
+  | { readonly kind: 'down' }
+  /** Credentials were refused. */
+  | { readonly kind: 'auth' }
+  /** So many sandboxes in the account are others'; believed for `forMs`. */
+  | { readonly kind: 'foreign'; readonly count: number; readonly forMs: number }
 
 /**
  * Who holds which place at which provider, shared by all consumers of a deployment. Every call is one Lua script, so
@@ -84,8 +62,10 @@ const reserveReply = z.tuple([z.string(), z.string()])
  * expiry is looked at by every script that touches the provider, at the latest by the next waiter's own asking again
  * (once a second is enough). Times are Redis's own, so the consumers' clocks don't matter.
  *
+ * What a provider has room for follows its configured limit and its own answers (`report`); the rules are in lua/ledger.lua.
  * A limit below what is in use takes nothing away; nothing new is granted until enough is released.
- * Waiters whose demand does not fit a pool's rest are passed over by smaller ones behind them.
+ * Waiters whose demand does not fit a pool's rest are passed over by smaller ones behind them, for half a minute; then what
+ * becomes free is kept for them.
  */
 export class SlotLedger {
   readonly #redis: Redis
@@ -98,15 +78,16 @@ export class SlotLedger {
 
   /**
    * Takes a place at the first candidate with room; with `wait`, enrols a waiter when there is none.
-   * @returns the provider, or null; and what each candidate holds afterwards.
+   * @returns the provider, or null; what each candidate holds afterwards; and in how many milliseconds one may have room
+   * without a place given back (a breaker's or a bucket's time), or null.
    */
-  async reserve(request: ReserveRequest): Promise<{ provider: string | null; loads: ProviderLoad[] }> {
+  async reserve(request: ReserveRequest): Promise<{ provider: string | null; loads: ProviderLoad[]; opensInMs: number | null }> {
     const rank = request.wait?.rank
     if (rank !== undefined && !(Number.isInteger(rank) && rank >= 0 && rank < 2 ** 20)) {
       throw new InvalidInputError(`rank: ${rank} must be a whole number from 0 to 1048575`)
     }
     if (request.candidates.length === 0) throw new InvalidInputError('candidates: is empty; give at least one provider to reserve a place at')
-    const [provider, loads] = reserveReply.parse(
+    const [provider, loads, opensInMs] = reserveReply.parse(
       await this.#run('ledger-reserve', [
         request.leaseId,
         request.holder,
@@ -114,15 +95,10 @@ export class SlotLedger {
         request.demand.memoryMiB,
         request.ttlMs,
         rank ?? '',
-        ...request.candidates.flatMap((candidate) => [
-          candidate.provider,
-          candidate.sandboxes,
-          candidate.cpu === undefined ? '' : milli(candidate.cpu),
-          candidate.memoryMiB ?? '',
-        ]),
+        limitsJson(request.candidates),
       ]),
     )
-    return { provider: provider === '' ? null : provider, loads: parseLoads(loads) }
+    return { provider: provider === '' ? null : provider, loads: parseLoads(loads), opensInMs: opensInMs === '' ? null : opensInMs }
   }
 
   /**
@@ -173,19 +149,29 @@ export class SlotLedger {
     return parseLoads(z.string().parse(await this.#run('ledger-loads', providers.map(({ provider }) => provider))))
   }
 
+  /**
+   * Tells all consumers what a provider answered: the ceiling, the create bucket, the breaker and the start times follow from it.
+   */
+  async report(provider: string, report: ProviderReport): Promise<void> {
+    await this.#run('ledger-report', [provider, report.kind, ...reportArguments(report)])
+  }
+
   async #run(name: ScriptName, args: readonly (string | number)[], moreKeys: readonly string[] = []): Promise<unknown> {
-    return await runScript(this.#redis, name, [this.#keys.ledger(), ...moreKeys], [this.#keys.inbox(''), inboxTtlMs, ...args])
+    return await runLedgerScript(this.#redis, this.#keys, name, args, moreKeys)
   }
 }
 
-function milli(cpu: number): number {
-  return Math.round(cpu * 1000)
-}
-
-function parseLoads(text: string): ProviderLoad[] {
-  return loadsSchema.parse(JSON.parse(text)).map(({ milliCpu, milliCpuLimit, ...load }) => ({
-    ...load,
-    cpu: milliCpu / 1000,
-    cpuLimit: milliCpuLimit === null ? null : milliCpuLimit / 1000,
-  }))
+function reportArguments(report: ProviderReport): (string | number)[] {
+  switch (report.kind) {
+    case 'created':
+      return [Math.round(report.startMs)]
+    case 'rate-limited':
+      return [report.retryAfterMs === undefined ? '' : Math.ceil(report.retryAfterMs)]
+    case 'foreign':
+      return [report.count, report.forMs]
+    case 'capacity':
+    case 'down':
+    case 'auth':
+      return []
+  }
 }

@@ -13,7 +13,8 @@ const job = '(?<jobId>[^:]+)'
  */
 const allowed: readonly { readonly pattern: RegExp; readonly life: 'kept' | 'expiring' | 'counted' }[] = [
   { pattern: new RegExp(`^${prefix}:agents:(meta|id|marker|events|completed|failed|pc|stalled-check)$`), life: 'kept' },
-  { pattern: new RegExp(`^${prefix}:(events|ledger|ledger:arrivals|ledger:provider:[a-z0-9-]+)$`), life: 'kept' },
+  { pattern: new RegExp(`^${prefix}:(events|ledger|ledger:arrivals|ledger:(provider|starts):[a-z0-9-]+)$`), life: 'kept' },
+  { pattern: new RegExp(`^${prefix}:ready:agents:(arrivals|now|shares)$`), life: 'kept' },
   { pattern: new RegExp(`^${prefix}:(run|log|claim):${job}$`), life: 'expiring' },
   { pattern: new RegExp(`^${prefix}:log-account:${job}(:.+)?$`), life: 'expiring' },
   // Of consumers that were killed: an inbox goes a minute after the last message to it, the idle ones a few seconds after the last.

@@ -1,7 +1,10 @@
+import { pino } from 'pino'
 import { describe, expect, it } from 'vitest'
-import { eligibleProviders, placementOrder, waitingReason, type Candidate } from '../../src/consumers/placement.js'
+import { guardedPolicy } from '../../src/consumers/candidates.js'
+import { eligibleProviders, placementOrder, waitingReason, type Candidate, type PlacementPolicy } from '../../src/consumers/placement.js'
 import { parseJobSpec } from '../../src/job/spec.js'
 import type { Attempt } from '../../src/job/result.js'
+import type { ProviderLoad } from '../../src/store/index.js'
 
 const candidate = (provider: string, used: number, limit = 10): Candidate => ({
   provider,
@@ -9,6 +12,8 @@ const candidate = (provider: string, used: number, limit = 10): Candidate => ({
   used,
   maxLifetimeMs: undefined,
   network: { gitOnly: false, none: provider === 'a', allowList: false },
+  startP50Ms: null,
+  price: undefined,
 })
 const three = [candidate('a', 5), candidate('b', 2), candidate('c', 9)]
 const spec = (more: object) => parseJobSpec({ repository: 'acme/web', steps: ['true'], ...more })
@@ -32,26 +37,75 @@ describe('which providers a job may go to', () => {
 })
 
 describe('the order of placement', () => {
-  const job = { eligible: ['a', 'b', 'c'], prefer: [], attempts: [], exclusions: new Map() }
+  const job = { eligible: ['a', 'b', 'c'], prefer: [], attempts: [], exclusions: new Map(), resources: {}, network: 'open' as const }
+  const order = (more: object, nowMs = 0, policy: PlacementPolicy = 'most-free', candidates: readonly Candidate[] = three) =>
+    placementOrder(candidates, { ...job, ...more }, policy, nowMs)
   it('is the most free first', () => {
-    expect(placementOrder(three, job, 0)).toEqual(['b', 'a', 'c'])
+    expect(order({})).toEqual(['b', 'a', 'c'])
   })
   it('puts what the job prefers before, in its order', () => {
-    expect(placementOrder(three, { ...job, prefer: ['c', 'a'] }, 0)).toEqual(['c', 'a', 'b'])
+    expect(order({ prefer: ['c', 'a'] })).toEqual(['c', 'a', 'b'])
   })
   it('puts a provider that lost this job last, even a preferred one, but keeps it', () => {
-    expect(placementOrder(three, { ...job, prefer: ['b'], attempts: [lost('b')] }, 0)).toEqual(['a', 'c', 'b'])
+    expect(order({ prefer: ['b'], attempts: [lost('b')] })).toEqual(['a', 'c', 'b'])
   })
   it('leaves excluded ones out until their time is up', () => {
     const exclusions = new Map([['b', { untilMs: 1_000, why: 'provider-down' }]])
-    expect(placementOrder(three, { ...job, exclusions }, 999)).toEqual(['a', 'c'])
-    expect(placementOrder(three, { ...job, exclusions }, 1_000)).toEqual(['b', 'a', 'c'])
+    expect(order({ exclusions }, 999)).toEqual(['a', 'c'])
+    expect(order({ exclusions }, 1_000)).toEqual(['b', 'a', 'c'])
+  })
+  it('is the configuration’s with the policy priority', () => {
+    expect(order({}, 0, 'priority')).toEqual(['a', 'b', 'c'])
+    expect(order({ prefer: ['c'] }, 0, 'priority')).toEqual(['c', 'a', 'b'])
+  })
+  it('is by what an hour of the job’s resources costs with the policy cheapest, those without a price last', () => {
+    const priced = [three[0]!, { ...three[1]!, price: { perSandboxHour: 0.1, perCpuHour: 0.05 } }, { ...three[2]!, price: { perCpuHour: 0.01, perMemoryGiBHour: 0.1 } }]
+    expect(order({ resources: { cpu: 1, memoryMiB: 1024 } }, 0, 'cheapest', priced)).toEqual(['c', 'b', 'a'])
+    expect(order({ resources: { cpu: 1, memoryMiB: 4096 } }, 0, 'cheapest', priced)).toEqual(['b', 'c', 'a'])
+  })
+  it('is by the median start with the policy fastest, unmeasured ones first', () => {
+    const measured = [{ ...three[0]!, startP50Ms: 900 }, { ...three[1]!, startP50Ms: 1_700 }, three[2]!]
+    expect(order({}, 0, 'fastest', measured)).toEqual(['c', 'a', 'b'])
+  })
+  it('is a user’s own function’s, of the candidates that the job may use, each once', () => {
+    const seen: unknown[] = []
+    const own: PlacementPolicy = (candidates, { resources }) => {
+      seen.push(candidates.map(({ provider }) => provider), resources)
+      return ['c', 'z', 'c', 'a']
+    }
+    expect(order({ eligible: ['a', 'c'], resources: { cpu: 4 } }, 0, own)).toEqual(['c', 'a'])
+    expect(seen).toEqual([['a', 'c'], { cpu: 4 }])
+  })
+  it('is most-free’s when a user’s own function throws, and says so', () => {
+    const logged: unknown[] = []
+    const guarded = guardedPolicy(
+      () => {
+        throw new Error('no such table')
+      },
+      pino({}, { write: (line: string) => void logged.push(JSON.parse(line)) }),
+    )
+    expect(order({}, 0, guarded)).toEqual(['b', 'a', 'c'])
+    expect(logged).toMatchObject([{ message: 'no such table' }])
   })
 })
 
+const load = (provider: string, used: number, more: Partial<ProviderLoad> = {}): ProviderLoad => ({
+  provider, used, limit: 10, effectiveLimit: 10, foreign: 0, waiting: 0, cpu: 0, cpuLimit: null, memoryMiB: 0, memoryMiBLimit: null, breaker: 'closed',
+  openUntilMs: null, openedBy: null, createsPerSecond: null, blockedUntilMs: null, startP50Ms: null, startP95Ms: null, ...more,
+})
+
 it('says for people why a job waits', () => {
-  const exclusions = new Map([['b', { untilMs: 3_600_000, why: 'provider-down' }]])
-  expect(waitingReason([candidate('a', 10), candidate('b', 2)], ['a', 'b'], exclusions, 0)).toBe(
-    'waiting for capacity: a full (10/10), b excluded until 01:00:00 (provider-down)',
+  const hour = 3_600_000
+  const exclusions = new Map([['b', { untilMs: hour, why: 'capacity' }]])
+  const loads = [
+    load('a', 10),
+    load('b', 2),
+    load('c', 3, { breaker: 'open', openUntilMs: hour, openedBy: 'down' }),
+    load('d', 4, { effectiveLimit: 4, foreign: 5 }),
+    load('e', 0, { blockedUntilMs: hour }),
+    load('f', 10),
+  ]
+  expect(waitingReason(loads, ['a', 'b', 'c', 'd', 'e'], exclusions, 0)).toBe(
+    'waiting for capacity: a full (10/10), b excluded until 01:00:00 (capacity), c open until 01:00:00 (down), d full (4/4 of 10, 5 used by others), e takes no creates until 01:00:00',
   )
 })

@@ -16,7 +16,7 @@ export async function closing(ctx: RunContext): Promise<JobResult> {
   const { sandbox, outcome } = ctx.record
   const usedMs = ctx.record.usedMs + (sandbox === null ? 0 : Math.max(0, now() - sandbox.createdAtMs))
   const alive = await killAll(ctx)
-  await ctx.releasePlace()
+  await ctx.shared.ready.close(ctx.jobId, ctx.fence)
   await deleteCheckpoints(ctx)
   const attempts = ctx.record.attempts.map((attempt) =>
     attempt.outcome === 'running'

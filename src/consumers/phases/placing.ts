@@ -1,7 +1,8 @@
-import type { ProviderLoad } from '../../store/slot-ledger.js'
+import type { ProviderLoad } from '../../store/provider-load.js'
+import { candidatesOf, limitsOf } from '../candidates.js'
 import { InfrastructureError } from '../../job/errors.js'
 import { sandboxTags, type Provider, type SandboxInfo, type SandboxRequest } from '../../providers/provider.js'
-import { eligibleProviders, placementOrder, waitingReason, type Candidate } from '../placement.js'
+import { eligibleProviders, placementOrder, waitingReason } from '../placement.js'
 import { UnconfiguredProviderError, type RunContext } from '../run-context.js'
 import { sandboxName } from '../sandbox-name.js'
 
@@ -39,20 +40,20 @@ async function resolveBase(ctx: RunContext): Promise<void> {
 
 /** Waits, however long it takes, until the ledger gives this job a place. Returns the provider. */
 async function takePlace(ctx: RunContext): Promise<string> {
-  const { ledger, providers, settings, now, waits } = ctx.shared
-  const limits = [...providers].map(([provider, { limit }]) => ({ provider, ...limit }))
-  let loads = await ledger.loads(limits)
-  const eligibility = eligibleProviders(ctx.spec, candidates(ctx, loads))
+  const { ledger, providers, settings, now, waits, policy } = ctx.shared
+  const limits = limitsOf(providers)
+  const eligibility = eligibleProviders(ctx.spec, candidatesOf(providers, []))
   if (!eligibility.ok) throw new InfrastructureError({ kind: 'invalid', source: 'placement', message: eligibility.problem })
-  const job = { eligible: eligibility.providers, prefer: ctx.spec.providers.prefer, attempts: ctx.record.attempts, exclusions: ctx.activeExclusions() }
-  const order = () => placementOrder(candidates(ctx, loads), job, now())
-
   const held = await ledger.leaseOf(ctx.jobId)
+  // The usual way: its place was chosen together with the job.
+  if (held !== null && ctx.record.attempts.length === 0 && eligibility.providers.includes(held.provider)) return held.provider
+
+  const { resources, network } = ctx.spec
+  const job = { resources, network, prefer: ctx.spec.providers.prefer, eligible: eligibility.providers, attempts: ctx.record.attempts, exclusions: ctx.activeExclusions() }
+  let loads = await ledger.loads(limits)
+  const order = () => placementOrder(candidatesOf(providers, loads), job, policy, now())
   if (held !== null) {
-    const [best = ''] = order()
-    // The place was reserved before anybody knew which job would take it: it is kept unless the job prefers another provider.
-    const indifferent = ctx.record.attempts.length === 0 && !ctx.spec.providers.prefer.includes(best)
-    if (best === held.provider || (indifferent && order().includes(held.provider))) return held.provider
+    if (order()[0] === held.provider) return held.provider
     await ctx.releasePlace()
   }
   const leaseId = `${ctx.jobId}/${ctx.fence}.${ctx.record.attempts.length}`
@@ -63,24 +64,30 @@ async function takePlace(ctx: RunContext): Promise<string> {
       const wanted = order().flatMap((name) => limits.filter((limit) => limit.provider === name))
       // Listening starts before asking: a grant that comes right after the answer is not missed.
       const granted = waits.expect(leaseId)
-      const answer = await ledger.reserve({
-        leaseId,
-        holder: ctx.shared.holder,
-        candidates: wanted,
-        demand: { cpu: ctx.spec.resources.cpu ?? 0, memoryMiB: ctx.spec.resources.memoryMiB ?? 0 },
-        ttlMs: settings.leaseMs,
-        wait: { rank: ctx.spec.priority },
-      })
-      loads = answer.loads.length > 0 ? mergeLoads(loads, answer.loads) : loads
-      const provider = answer.provider ?? (await granted.within(settings.pollMs, ctx.work))
+      const answer =
+        wanted.length === 0
+          ? { provider: null, loads: await ledger.loads(limits), opensInMs: null }
+          : await ledger.reserve({
+              leaseId,
+              holder: ctx.shared.holder,
+              candidates: wanted,
+              demand: { cpu: resources.cpu ?? 0, memoryMiB: resources.memoryMiB ?? 0 },
+              ttlMs: settings.leaseMs,
+              wait: { rank: ctx.spec.priority },
+            })
+      loads = mergeLoads(loads, answer.loads)
+      const reason = waitingReason(loads, eligibility.providers, ctx.activeExclusions(), now())
+      if (answer.provider === null && reason !== said) {
+        await ctx.update({}, reason)
+        said = reason
+      }
+      const waitMs = Math.min(settings.pollMs, answer.opensInMs ?? Infinity, nextExclusionEndMs(ctx) ?? Infinity)
+      const provider = answer.provider ?? (await granted.within(waitMs, ctx.work))
       // A grant that was not bound in time has gone to somebody else: wait again.
       if (provider !== null && (await ledger.bind(leaseId, ctx.jobId))) {
         if (said !== null) await ctx.update({}, null)
         return provider
       }
-      const reason = waitingReason(candidates(ctx, loads), eligibility.providers, ctx.activeExclusions(), now())
-      if (reason !== said) await ctx.update({}, reason)
-      said = reason
     }
   } catch (error) {
     await ledger.withdraw(leaseId)
@@ -90,18 +97,15 @@ async function takePlace(ctx: RunContext): Promise<string> {
   }
 }
 
-function mergeLoads(before: readonly ProviderLoad[], news: readonly ProviderLoad[]): ProviderLoad[] {
-  return before.map((load) => news.find((item) => item.provider === load.provider) ?? load)
+/** In how many milliseconds this job's next excluded provider comes into question again, at least 1; null when there is none. */
+function nextExclusionEndMs(ctx: RunContext): number | null {
+  const nowMs = ctx.shared.now()
+  const ends = [...ctx.activeExclusions().values()].map(({ untilMs }) => untilMs - nowMs).filter((leftMs) => leftMs > 0)
+  return ends.length === 0 ? null : Math.max(1, Math.min(...ends))
 }
 
-function candidates(ctx: RunContext, loads: readonly ProviderLoad[]): Candidate[] {
-  return [...ctx.shared.providers].map(([name, { provider, limit }]) => ({
-    provider: name,
-    limit: limit.sandboxes,
-    used: loads.find((load) => load.provider === name)?.used ?? 0,
-    maxLifetimeMs: provider.capabilities.maxLifetimeMs,
-    network: provider.capabilities.network,
-  }))
+function mergeLoads(before: readonly ProviderLoad[], news: readonly ProviderLoad[]): ProviderLoad[] {
+  return before.map((load) => news.find((item) => item.provider === load.provider) ?? load)
 }
 
 /** @param repeated the call was made before and its answer is not known: a sandbox may exist. */
@@ -121,9 +125,11 @@ async function create(ctx: RunContext, providerName: string, name: string, repea
     gitHosts: git.hosts,
   }
   const options = { timeoutMs: settings.createTimeoutMs, signal: ctx.work }
+  const beganAtMs = now()
   const existing = repeated && !provider.capabilities.uniqueNames ? await findByTags(provider, request.tags, options) : undefined
   const info = existing ?? (await provider.create(request, options))
   ctx.refusals.delete(providerName)
+  const startMs = now() - beganAtMs
   await ctx.update({
     phase: 'preparing',
     creating: null,
@@ -132,6 +138,7 @@ async function create(ctx: RunContext, providerName: string, name: string, repea
     running: null,
     setupIndex: 0,
   })
+  if (!repeated) await ctx.shared.ledger.report(providerName, { kind: 'created', startMs })
 }
 
 /** The sandbox of this very attempt from a create whose answer was lost; where names are unique, `create` itself finds it. */

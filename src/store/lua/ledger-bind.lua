@@ -1,6 +1,6 @@
 -- include ledger
 -- Makes a reservation the job's own place: it does not expire any more.
--- KEYS: ledger. ARGV: inbox prefix, inbox ttl, lease id, job id.
+-- ARGV: inbox prefix, inbox ttl, lease id, job id.
 -- Returns 1 when the lease is the job's, 0 when the job holds another one (this one is given back) or it had expired.
 local id, jobId = ARGV[3], ARGV[4]
 local lease = getLease(id)
@@ -11,7 +11,7 @@ if held and getLease(held) then
   if not lease.jobId then
     dropLease(id, lease)
     expire(lease.provider)
-    grant(lease.provider)
+    offer(lease.provider)
   end
   return 0
 end
@@ -20,7 +20,7 @@ local expiresAt = tonumber(redis.call('ZSCORE', leasesKey(lease.provider), id))
 if expiresAt <= now then
   dropLease(id, lease)
   expire(lease.provider)
-  grant(lease.provider)
+  offer(lease.provider)
   return 0
 end
 lease.jobId = jobId

@@ -1,16 +1,13 @@
 -- include ledger
--- What the providers hold. KEYS: ledger. ARGV: inbox prefix, inbox ttl, names (none for all). Returns JSON.
+-- What the providers hold. ARGV: inbox prefix, inbox ttl, names (none for all). Returns JSON.
 local names = {}
 for i = 3, #ARGV do names[#names + 1] = ARGV[i] end
 if #names == 0 then
   names = redis.call('SMEMBERS', L)
   table.sort(names)
 end
-local loads = {}
 for _, name in ipairs(names) do
   expire(name)
   grant(name)
-  loads[#loads + 1] = load(name)
 end
-if #loads == 0 then return '[]' end
-return cjson.encode(loads)
+return loadsOf(names)

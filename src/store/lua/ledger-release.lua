@@ -1,10 +1,10 @@
 -- include ledger
 -- Gives a place back, or stops waiting for one.
--- KEYS: ledger, and the run's key when a fence guards the release.
+-- KEYS[4]: the run, when a fence guards the release.
 -- ARGV: inbox prefix, inbox ttl, lease id, 'all' or 'unbound' (leaves a job's place alone), fence.
 -- Returns 'released', 'withdrawn', 'kept' or 'unknown'; 'lost' when the fence is not the run's.
 local id = ARGV[3]
-if KEYS[2] and redis.call('HGET', KEYS[2], 'fence') ~= ARGV[5] then return 'lost' end
+if KEYS[4] and redis.call('HGET', KEYS[4], 'fence') ~= ARGV[5] then return 'lost' end
 local waiter = getWaiter(id)
 if waiter then dropWaiter(id, waiter) end
 local lease = getLease(id)
@@ -12,5 +12,5 @@ if not lease then return waiter and 'withdrawn' or 'unknown' end
 if lease.jobId and ARGV[4] == 'unbound' then return 'kept' end
 dropLease(id, lease)
 expire(lease.provider)
-grant(lease.provider)
+offer(lease.provider)
 return 'released'

@@ -1,6 +1,6 @@
 -- include ledger
 -- Keeps a holder's reservations and waiters alive: one command per consumer and interval.
--- KEYS: ledger. ARGV: inbox prefix, inbox ttl, holder, ttl, then lease ids. Returns the ids that are not known any more.
+-- ARGV: inbox prefix, inbox ttl, holder, ttl, then lease ids. Returns the ids that are not known any more.
 local holder, ttl = ARGV[3], tonumber(ARGV[4])
 local unknown = {}
 for i = 5, #ARGV do

@@ -1,16 +1,32 @@
--- The rules of the slot ledger; every ledger script includes this file. L is KEYS[1], the ledger key:
+-- The rules of the slot ledger; every ledger script includes this file.
+-- KEYS[1], L, is the ledger, KEYS[2], R, the queue's index of waiting jobs (see ready.lua), KEYS[3] its set of idle consumers:
 --   L                    set: names of providers
---   L:provider:<name>    hash: limit, cpuLimit, memoryLimit ('' for none); milliCpu and memoryMiB in use
+--   L:provider:<name>    hash: what is configured (limit, cpuLimit, memoryLimit, rate, burst; '' for none), what is in use
+--                        (milliCpu, memoryMiB) and what was learned (see `read`)
+--   L:starts:<name>      list: the latest start times in ms, at most 100
 --   L:leases:<name>      sorted set: lease id -> ms at which it expires, or +inf once a job holds it
 --   L:waiters:<name>     sorted set: lease id -> rank * 2^32 + arrival
 --   L:lease, L:waiter    hashes: lease id -> JSON
 --   L:jobs               hash: job id -> lease id
 --   L:arrivals           counter
 -- Invariant after every script: whoever stands first among a provider's waiters and fits has been granted the place.
-local L = KEYS[1]
+--
+-- What a provider has room for is the least of: the configured limit less what others run in the same account (`foreign`,
+-- from the reaper's listing); the learned ceiling, which an answer "limit reached" lowers by a tenth and time raises again;
+-- the configured pool of vCPU and memory; the bucket of creates; and its circuit breaker:
+--   closed --3 failures in a row--> open --its time is up--> half-open, one probe --created--> closed
+--                                    ^------------- the probe failed, twice as long --'
+local L, R, I = KEYS[1], KEYS[2], KEYS[3]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local inboxPrefix, inboxTtl = ARGV[1], ARGV[2]
+
+-- How fast a learned ceiling rises again: a fiftieth of the limit, at least one place, every so many ms.
+local ceilingStepMs = 5000
+-- A probe that has brought no verdict by then no longer keeps others away.
+local probeMs = 180000
+-- A waiter that is too large for what is left of a pool lets smaller ones pass for so long; then the pool is kept for it.
+local patienceMs = 30000
 
 local function providerKey(name) return L .. ':provider:' .. name end
 local function leasesKey(name) return L .. ':leases:' .. name end
@@ -39,11 +55,49 @@ local function dropLease(id, lease)
   if lease.jobId and redis.call('HGET', L .. ':jobs', lease.jobId) == id then redis.call('HDEL', L .. ':jobs', lease.jobId) end
 end
 
+local numbers = { 'limit', 'cpuLimit', 'memoryLimit', 'milliCpu', 'memoryMiB', 'rate', 'burst', 'tokens', 'tokensAt', 'ceiling', 'ceilingAt',
+  'foreign', 'foreignUntil', 'blockedUntil', 'slowdown', 'slowdownAt', 'failures', 'failedAt', 'openUntil', 'openings', 'probeAt', 'p50', 'p95' }
+
+-- A provider as it is now: its numbers, and from them `effective` (places), `rateNow` and `tokensNow` (creates).
+local function read(name)
+  local p = { name = name }
+  for i, value in ipairs(redis.call('HMGET', providerKey(name), unpack(numbers))) do p[numbers[i]] = tonumber(value or '') end
+  local texts = redis.call('HMGET', providerKey(name), 'probe', 'why')
+  p.probe, p.why = texts[1] or nil, texts[2] or nil
+  p.used = redis.call('ZCARD', leasesKey(name))
+  p.limit = p.limit or 0
+  if not p.foreignUntil or p.foreignUntil <= now then p.foreign = 0 end
+  p.effective = math.max(0, p.limit - (p.foreign or 0))
+  if p.ceiling then
+    local steps = math.floor((now - p.ceilingAt) / ceilingStepMs)
+    p.effective = math.min(p.effective, p.ceiling + steps * math.max(1, math.ceil(p.limit / 50)))
+  end
+  if p.rate then
+    -- A provider that says "too many calls" is called at half the rate, and at a tenth more of it every ten seconds.
+    p.slowdownNow = math.min(1, (p.slowdown or 1) + (p.slowdownAt and (now - p.slowdownAt) / 100000 or 0))
+    p.rateNow = p.rate * p.slowdownNow
+    local most = p.burst or math.max(1, math.ceil(p.rate))
+    p.tokensNow = math.min(most, (p.tokens or most) + (p.tokensAt and (now - p.tokensAt) / 1000 * p.rateNow or 0))
+  end
+  return p
+end
+
+-- 'closed', 'open', 'half-open' (the next place is the probe) or 'probing'.
+local function breaker(p)
+  if not p.openUntil then return 'closed' end
+  if p.openUntil > now then return 'open' end
+  if p.probe and getLease(p.probe) and p.probeAt + probeMs > now then return 'probing' end
+  return 'half-open'
+end
+
 local function take(id, name, holder, milliCpu, memoryMiB, ttl)
   redis.call('ZADD', leasesKey(name), now + ttl, id)
   redis.call('HSET', L .. ':lease', id, cjson.encode({ provider = name, holder = holder, milliCpu = milliCpu, memoryMiB = memoryMiB }))
   redis.call('HINCRBY', providerKey(name), 'milliCpu', milliCpu)
   redis.call('HINCRBY', providerKey(name), 'memoryMiB', memoryMiB)
+  local p = read(name)
+  if p.tokensNow then redis.call('HSET', providerKey(name), 'tokens', string.format('%.6f', p.tokensNow - 1), 'tokensAt', now) end
+  if breaker(p) == 'half-open' then redis.call('HSET', providerKey(name), 'probe', id, 'probeAt', now) end
 end
 
 -- Reservations whose holder went away without binding them.
@@ -54,23 +108,44 @@ local function expire(name)
   end
 end
 
--- 'full', 'unfit' (the pool's rest is too small for this demand) or 'fits'.
-local function room(name, milliCpu, memoryMiB)
-  local p = redis.call('HMGET', providerKey(name), 'limit', 'cpuLimit', 'memoryLimit', 'milliCpu', 'memoryMiB')
-  if redis.call('ZCARD', leasesKey(name)) >= tonumber(p[1] or '0') then return 'full' end
-  local cpuLimit, memoryLimit = tonumber(p[2] or ''), tonumber(p[3] or '')
-  if cpuLimit and tonumber(p[4] or '0') + milliCpu > cpuLimit then return 'unfit' end
-  if memoryLimit and tonumber(p[5] or '0') + memoryMiB > memoryLimit then return 'unfit' end
+-- 'fits', or why not: 'open', 'full', 'throttled', or 'unfit' (only the pool's rest is too small for this demand).
+local function room(p, milliCpu, memoryMiB)
+  local state = breaker(p)
+  if state == 'open' or state == 'probing' then return 'open' end
+  if p.used >= p.effective then return 'full' end
+  if (p.blockedUntil and p.blockedUntil > now) or (p.tokensNow and p.tokensNow < 1) then return 'throttled' end
+  if p.cpuLimit and (p.milliCpu or 0) + milliCpu > p.cpuLimit then return 'unfit' end
+  if p.memoryLimit and (p.memoryMiB or 0) + memoryMiB > p.memoryLimit then return 'unfit' end
   return 'fits'
 end
 
+-- In how many ms a provider without room may have some although nobody gives a place back; nil for never.
+local function opensIn(p)
+  local state = breaker(p)
+  if state == 'open' then return p.openUntil - now end
+  if state == 'probing' then return nil end
+  if p.used >= p.effective then
+    if p.ceiling and p.effective < p.limit - (p.foreign or 0) then return ceilingStepMs - (now - p.ceilingAt) % ceilingStepMs end
+    return nil
+  end
+  if p.blockedUntil and p.blockedUntil > now then return p.blockedUntil - now end
+  if p.tokensNow and p.tokensNow < 1 then return math.ceil((1 - p.tokensNow) / p.rateNow * 1000) end
+  return nil
+end
+
+local function tell(holder, message)
+  local inbox = inboxPrefix .. holder
+  redis.call('RPUSH', inbox, cjson.encode(message))
+  redis.call('PEXPIRE', inbox, inboxTtl)
+end
+
 -- Gives a provider's free places to its waiters, the first who fits first. `own` learns of its grant by the script's
--- answer, everybody else by the inbox.
+-- answer, everybody else by the inbox. Returns whether what is left is kept for a waiter.
 local function grant(name, own)
   local first = 0
   while true do
     local ids = redis.call('ZRANGE', waitersKey(name), first, first + 99)
-    if #ids == 0 then return end
+    if #ids == 0 then return false end
     for _, id in ipairs(ids) do
       local waiter = getWaiter(id)
       if not waiter then
@@ -78,16 +153,15 @@ local function grant(name, own)
       elseif waiter.expiresAt <= now then
         dropWaiter(id, waiter)
       else
-        local answer = room(name, waiter.milliCpu, waiter.memoryMiB)
-        if answer == 'full' then return end
+        local answer = room(read(name), waiter.milliCpu, waiter.memoryMiB)
         if answer == 'fits' then
           dropWaiter(id, waiter)
           take(id, name, waiter.holder, waiter.milliCpu, waiter.memoryMiB, waiter.ttl)
-          if id ~= own then
-            local inbox = inboxPrefix .. waiter.holder
-            redis.call('RPUSH', inbox, cjson.encode({ kind = 'grant', leaseId = id, provider = name }))
-            redis.call('PEXPIRE', inbox, inboxTtl)
-          end
+          if id ~= own then tell(waiter.holder, { kind = 'grant', leaseId = id, provider = name }) end
+        elseif answer ~= 'unfit' then
+          return false
+        elseif now - (waiter.since or now) > patienceMs then
+          return true
         else
           first = first + 1
         end
@@ -96,16 +170,51 @@ local function grant(name, own)
   end
 end
 
+-- Gives free places to waiters; if there are more, and jobs wait in the queue, one idle consumer is woken.
+local function offer(name)
+  if grant(name) or redis.call('EXISTS', R .. ':turns') == 0 or room(read(name), 0, 0) ~= 'fits' then return end
+  redis.call('ZREMRANGEBYSCORE', I, '-inf', now)
+  local woken = redis.call('ZPOPMAX', I)
+  if woken[1] then tell(woken[1], { kind = 'work' }) end
+end
+
+-- The configured limits of whoever asked last hold for all: they come from configuration, which is the same everywhere but
+-- during a rolling change of it.
+local function configure(limits)
+  for _, each in ipairs(limits) do
+    redis.call('SADD', L, each.provider)
+    redis.call('HSET', providerKey(each.provider), 'limit', each.sandboxes, 'cpuLimit', each.milliCpu or '', 'memoryLimit', each.memoryMiB or '',
+      'rate', each.createsPerSecond or '', 'burst', each.createBurst or '')
+    expire(each.provider)
+  end
+end
+
 local function load(name)
-  local p = redis.call('HMGET', providerKey(name), 'limit', 'cpuLimit', 'memoryLimit', 'milliCpu', 'memoryMiB')
+  local p = read(name)
   return {
     provider = name,
-    limit = tonumber(p[1] or '0'),
-    milliCpuLimit = tonumber(p[2] or '') or cjson.null,
-    memoryMiBLimit = tonumber(p[3] or '') or cjson.null,
-    used = redis.call('ZCARD', leasesKey(name)),
+    limit = p.limit,
+    effectiveLimit = p.effective,
+    foreign = p.foreign or 0,
+    used = p.used,
     waiting = redis.call('ZCARD', waitersKey(name)),
-    milliCpu = tonumber(p[4] or '0'),
-    memoryMiB = tonumber(p[5] or '0'),
+    milliCpuLimit = p.cpuLimit or cjson.null,
+    memoryMiBLimit = p.memoryLimit or cjson.null,
+    milliCpu = p.milliCpu or 0,
+    memoryMiB = p.memoryMiB or 0,
+    breaker = breaker(p),
+    openUntilMs = p.openUntil or cjson.null,
+    openedBy = p.why or cjson.null,
+    createsPerSecond = p.rateNow or cjson.null,
+    blockedUntilMs = (p.blockedUntil and p.blockedUntil > now) and p.blockedUntil or cjson.null,
+    startP50Ms = p.p50 or cjson.null,
+    startP95Ms = p.p95 or cjson.null,
   }
+end
+
+local function loadsOf(names)
+  if #names == 0 then return '[]' end
+  local loads = {}
+  for _, name in ipairs(names) do loads[#loads + 1] = load(name) end
+  return cjson.encode(loads)
 end

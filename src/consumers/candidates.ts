@@ -1,0 +1,40 @@
+import type { Logger } from 'pino'
+import { errorMessage } from '../job/errors.js'
+import type { ProviderLimit, ProviderLoad } from '../store/provider-load.js'
+import { placementOrder, type Candidate, type PlacementPolicy } from './placement.js'
+import type { ProviderSlot } from './run-context.js'
+
+/** The limits of all configured providers, as the ledger takes them, in the order of the configuration. */
+export function limitsOf(providers: ReadonlyMap<string, ProviderSlot>): ProviderLimit[] {
+  return [...providers].map(([provider, { limit }]) => ({ provider, ...limit }))
+}
+
+/** The configured providers as placement sees them, with what the ledger says of each. */
+export function candidatesOf(providers: ReadonlyMap<string, ProviderSlot>, loads: readonly ProviderLoad[]): Candidate[] {
+  return [...providers].map(([name, { provider, limit, price }]) => {
+    const load = loads.find((each) => each.provider === name)
+    return {
+      provider: name,
+      limit: load?.effectiveLimit ?? limit.sandboxes,
+      used: load?.used ?? 0,
+      maxLifetimeMs: provider.capabilities.maxLifetimeMs,
+      network: provider.capabilities.network,
+      startP50Ms: load?.startP50Ms ?? null,
+      price,
+    }
+  })
+}
+
+/** Places by `most-free` when a user's own policy throws: a mistake in it must not stop all jobs. */
+export function guardedPolicy(policy: PlacementPolicy, log: Logger): PlacementPolicy {
+  if (typeof policy !== 'function') return policy
+  return (candidates, job) => {
+    try {
+      return policy(candidates, job)
+    } catch (error) {
+      log.error({ message: errorMessage(error) }, 'the placement policy threw; placed by most-free')
+      const nothing = { eligible: candidates.map(({ provider }) => provider), attempts: [], exclusions: new Map<string, never>() }
+      return placementOrder(candidates, { ...job, prefer: [], ...nothing }, 'most-free', 0)
+    }
+  }
+}

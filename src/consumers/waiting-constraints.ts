@@ -1,0 +1,47 @@
+import { constraintsSchema, type Constraints } from '../job/constraints.js'
+import { errorMessage } from '../job/errors.js'
+import type { ProviderLoad } from '../store/index.js'
+import { candidatesOf } from './candidates.js'
+import { eligibleProviders, placementOrder } from './placement.js'
+import type { ConsumerContext } from './run-context.js'
+
+/** More than are ever waiting at once in practice; past it all are forgotten and learned anew. */
+const mostConstraints = 500
+
+/** What the waiting jobs ask of a provider, as far as this consumer was told, and where it would have them run. */
+export class WaitingConstraints {
+  /** Null for constraints that can't be read: such a job is taken, and fails with the reason. */
+  private readonly known = new Map<string, Constraints | null>()
+  private loads: readonly ProviderLoad[] = []
+
+  constructor(private readonly context: Pick<ConsumerContext, 'providers' | 'policy' | 'now' | 'log'>) {}
+
+  /** For each: the providers that can run such a job, the best first; null when none ever can, so that it is taken and says so. */
+  orders(): Map<string, readonly string[] | null> {
+    const { providers, policy, now } = this.context
+    const candidates = candidatesOf(providers, this.loads)
+    return new Map(
+      [...this.known].map(([id, constraints]) => {
+        const eligibility = constraints === null ? { ok: false as const } : eligibleProviders(constraints, candidates)
+        if (constraints === null || !eligibility.ok) return [id, null]
+        const job = { ...constraints, prefer: constraints.providers.prefer, eligible: eligibility.providers, attempts: [], exclusions: new Map<string, never>() }
+        return [id, placementOrder(candidates, job, policy, now())]
+      }),
+    )
+  }
+
+  learn(loads: readonly ProviderLoad[], unknown: ReadonlyMap<string, string>): void {
+    this.loads = loads
+    if (this.known.size + unknown.size > mostConstraints) this.known.clear()
+    for (const [id, json] of unknown) this.known.set(id, this.read(json))
+  }
+
+  private read(json: string): Constraints | null {
+    try {
+      return constraintsSchema.parse(JSON.parse(json))
+    } catch (error) {
+      this.context.log.error({ message: errorMessage(error) }, 'constraints of a waiting job can’t be read; it is taken to see why')
+      return null
+    }
+  }
+}

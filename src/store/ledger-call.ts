@@ -1,0 +1,15 @@
+import type { Redis } from 'ioredis'
+import { inboxTtlMs } from './inbox.js'
+import type { Keys } from './keys.js'
+import { runScript, type ScriptName } from './scripts.js'
+
+/** Runs a script of the ledger or of the index of waiting jobs: all of them begin with the same keys and arguments; see lua/ledger.lua. */
+export async function runLedgerScript(
+  redis: Redis,
+  keys: Keys,
+  name: ScriptName,
+  args: readonly (string | number)[],
+  moreKeys: readonly string[] = [],
+): Promise<unknown> {
+  return await runScript(redis, name, [keys.ledger(), keys.ready(), keys.idle(), ...moreKeys], [keys.inbox(''), inboxTtlMs, ...args])
+}

@@ -1,0 +1,57 @@
+-- include ledger
+-- What a provider answered, for all consumers to know.
+-- ARGV: inbox prefix, inbox ttl, provider, then one of
+--   'created', ms it took           it works: the breaker closes
+--   'capacity'                      "limit reached": the ceiling goes down
+--   'rate-limited', ms or ''        "too many calls": no create for so long, and half the rate
+--   'down'                          an infrastructure error: the third in a row opens the breaker
+--   'auth'                          refused credentials: somebody must mend them; the breaker opens for long
+--   'foreign', how many, for ms     sandboxes that others run in the same account
+local name, kind = ARGV[3], ARGV[4]
+local key = providerKey(name)
+local p = read(name)
+
+local function open(ms, why)
+  redis.call('HSET', key, 'openUntil', now + ms, 'why', why)
+  redis.call('HDEL', key, 'failures', 'failedAt', 'probe', 'probeAt')
+end
+
+if kind == 'created' then
+  redis.call('HDEL', key, 'failures', 'failedAt', 'openUntil', 'openings', 'probe', 'probeAt', 'why')
+  local starts = L .. ':starts:' .. name
+  redis.call('LPUSH', starts, ARGV[5])
+  redis.call('LTRIM', starts, 0, 99)
+  local sorted = {}
+  for _, ms in ipairs(redis.call('LRANGE', starts, 0, -1)) do sorted[#sorted + 1] = tonumber(ms) end
+  table.sort(sorted)
+  redis.call('HSET', key, 'p50', sorted[math.ceil(#sorted * 0.5)], 'p95', sorted[math.ceil(#sorted * 0.95)])
+elseif kind == 'capacity' then
+  -- Whoever was refused still holds its place here: the provider takes at least one less than are in use.
+  local ceiling = math.max(0, math.min(p.used - 1, math.ceil(p.used * 0.9), p.effective))
+  redis.call('HSET', key, 'ceiling', ceiling, 'ceilingAt', now)
+elseif kind == 'rate-limited' then
+  local ms = tonumber(ARGV[5]) or 1000
+  redis.call('HSET', key, 'blockedUntil', math.max(p.blockedUntil or 0, now + ms))
+  if p.rate then redis.call('HSET', key, 'slowdown', string.format('%.4f', math.max(0.05, p.slowdownNow / 2)), 'slowdownAt', now) end
+elseif kind == 'auth' then
+  open(300000, 'auth')
+elseif kind == 'down' then
+  local state = breaker(p)
+  if state == 'closed' then
+    local failures = (p.failedAt and now - p.failedAt < 60000) and (p.failures or 0) + 1 or 1
+    if failures >= 3 then
+      redis.call('HSET', key, 'openings', 1)
+      open(5000, 'down')
+    else
+      redis.call('HSET', key, 'failures', failures, 'failedAt', now)
+    end
+  elseif state ~= 'open' then
+    local openings = (p.openings or 0) + 1
+    redis.call('HSET', key, 'openings', openings)
+    open(math.min(300000, 5000 * 2 ^ (openings - 1)), 'down')
+  end
+elseif kind == 'foreign' then
+  redis.call('HSET', key, 'foreign', ARGV[5], 'foreignUntil', now + tonumber(ARGV[6]))
+end
+offer(name)
+return 1

@@ -1,0 +1,131 @@
+-- include ready
+-- Chooses the next job and its place, binds the two, and puts the job where BullMQ takes the next one from.
+-- KEYS[4..7]: BullMQ's prioritized set, wait list, active list and meta hash.
+-- ARGV: inbox prefix, inbox ttl, holder, lease id, limits of the holder's providers as JSON, orders as JSON (constraints id -> names of
+--       providers, the best first; false when no provider can ever run such a job), ms for which to count as idle when there is nothing.
+-- Returns {what, job id or '', provider or '', loads as JSON, ms until there may be room without a place given back or '',
+--          unknown constraints (id, JSON, …), jobs listed, jobs that BullMQ holds}. `what`:
+--   'take'     BullMQ's wait list holds a job whose time has come: this one, or one that was stalled or handed over
+--   'nothing'  no job, or no place for one
+--
+-- Order: tenants by their turns, a tenant's jobs by priority and arrival. A job that has no place now is passed over by those
+-- behind it that have one; when a place that it can use becomes free it is before all that came after it.
+local holder, leaseId, limits, orders, idleMs = ARGV[3], ARGV[4], cjson.decode(ARGV[5]), cjson.decode(ARGV[6]), tonumber(ARGV[7])
+local prioritized, wait, active, meta = KEYS[4], KEYS[5], KEYS[6], KEYS[7]
+configure(limits)
+local providers, names, kept, free = {}, {}, {}, false
+for _, each in ipairs(limits) do
+  local name = each.provider
+  names[#names + 1] = name
+  kept[name] = grant(name)
+  providers[name] = read(name)
+  if not kept[name] and room(providers[name], 0, 0) == 'fits' then free = true end
+end
+local unknown = {}
+
+local function answer(what, jobId, provider)
+  local soonest = ''
+  if what == 'nothing' then
+    if idleMs > 0 then
+      redis.call('ZREMRANGEBYSCORE', I, '-inf', now)
+      redis.call('ZADD', I, now + idleMs, holder)
+      redis.call('PEXPIRE', I, idleMs)
+    end
+    if redis.call('EXISTS', R .. ':turns') == 1 then
+      for _, name in ipairs(names) do
+        local ms = opensIn(read(name))
+        if ms and (soonest == '' or ms < soonest) then soonest = ms end
+      end
+    end
+  end
+  return { what, jobId or '', provider or '', loadsOf(names), soonest, unknown, redis.call('HLEN', R .. ':of'), redis.call('ZCARD', prioritized) }
+end
+
+local paused = redis.call('HMGET', meta, 'paused', 'concurrency')
+if paused[1] or (paused[2] and redis.call('LLEN', active) >= tonumber(paused[2])) then return answer('nothing') end
+if redis.call('LLEN', wait) > 0 then return answer('take') end
+-- Asked again after a lost answer: the job of this lease has its place, and somebody has taken it meanwhile.
+if getLease(leaseId) then return answer('nothing') end
+local everRun = true
+for _, id in ipairs(redis.call('HKEYS', R .. ':constraints')) do
+  if orders[id] == nil then
+    unknown[#unknown + 1] = id
+    unknown[#unknown + 1] = redis.call('HGET', R .. ':constraints', id)
+  elseif orders[id] == false then
+    everRun = false
+  end
+end
+-- The caller learns of these first, and asks again: nobody is passed over because of what is not known yet.
+if #unknown > 0 then return answer('nothing') end
+if everRun and not free then return answer('nothing') end
+
+-- Where the first of these jobs can go now: a provider, false for "nowhere, ever", nil for "not now".
+local function placeFor(id, constraints, where)
+  local order = orders[id]
+  if order == false then return false end
+  local unfit = {}
+  for _, name in ipairs(order) do
+    local p = providers[name]
+    if p and not kept[name] then
+      local found = room(p, constraints.milliCpu, constraints.memoryMiB)
+      if found == 'fits' then return name end
+      if found == 'unfit' then unfit[#unfit + 1] = name end
+    end
+  end
+  if #unfit > 0 then
+    redis.call('HSETNX', R .. ':passed', where, now)
+    if now - tonumber(redis.call('HGET', R .. ':passed', where)) > patienceMs then
+      for _, name in ipairs(unfit) do kept[name] = true end
+    end
+  end
+  return nil
+end
+
+local function give(jobId, name, tenant, share, provider, constraints)
+  unlist(jobId)
+  if redis.call('ZREM', prioritized, jobId) == 0 then return false end
+  redis.call('RPUSH', wait, jobId)
+  tenant = tenantOf(name)
+  local charged = tenant.mean
+  redis.call('SET', R .. ':now', string.format('%.6f', tenant.vt))
+  tenant.vt = tenant.vt + charged / share.weight
+  tenant.held = tenant.held + 1
+  redis.call('HSET', R .. ':held', jobId, cjson.encode({ tenant = name, at = now, charged = charged }))
+  saveTenant(name, tenant)
+  local held = redis.call('HGET', L .. ':jobs', jobId)
+  if provider and not (held and getLease(held)) then
+    take(leaseId, provider, holder, constraints.milliCpu, constraints.memoryMiB, 0)
+    local lease = getLease(leaseId)
+    lease.jobId = jobId
+    redis.call('HSET', L .. ':lease', leaseId, cjson.encode(lease))
+    redis.call('HSET', L .. ':jobs', jobId, leaseId)
+    redis.call('ZADD', leasesKey(provider), '+inf', leaseId)
+  end
+  return true
+end
+
+local from = 0
+while true do
+  local tenants = redis.call('ZRANGE', R .. ':turns', from, from + 49)
+  if #tenants == 0 then return answer('nothing') end
+  for _, name in ipairs(tenants) do
+    local tenant, share = tenantOf(name), shareOf(name)
+    if not share.cap or tenant.held < share.cap then
+      for _, id in ipairs(redis.call('ZRANGE', R .. ':heads:' .. name, 0, -1)) do
+        if free or not orders[id] then
+          local where = id .. ' ' .. name
+          local constraints = cjson.decode(redis.call('HGET', R .. ':constraints', id) or '{"milliCpu":0,"memoryMiB":0}')
+          local provider = placeFor(id, constraints, where)
+          while provider ~= nil do
+            local jobId = redis.call('ZRANGE', R .. ':jobs:' .. where:gsub(' ', ':', 1), 0, 0)[1]
+            if not jobId then break end
+            redis.call('HDEL', R .. ':passed', where)
+            -- What BullMQ does not hold any more was removed around this index.
+            if give(jobId, name, tenant, share, provider, constraints) then return answer('take', jobId, provider or '') end
+          end
+        end
+      end
+    end
+  end
+  from = from + 50
+end

@@ -1,0 +1,152 @@
+import type { Redis } from 'ioredis'
+import { z } from 'zod'
+import { constraintsOf } from '../job/constraints.js'
+import { FenceLostError } from '../job/errors.js'
+import type { JobSpec } from '../job/spec.js'
+import type { Keys } from './keys.js'
+import { inboxTtlMs } from './inbox.js'
+import { runLedgerScript } from './ledger-call.js'
+import { limitsJson, parseLoads, type ProviderLimit, type ProviderLoad } from './provider-load.js'
+import { queueScript } from './scripts.js'
+
+/** How tenants share the places. Tenants without a share of their own have that of `*`; without that, weight 1 and no cap. */
+export interface TenantShare {
+  /** Of two busy tenants, one with twice the weight gets twice the sandbox time. */
+  readonly weight: number
+  /** How many jobs it may have running at once, at most. */
+  readonly cap?: number | undefined
+}
+
+/** What the index needs to know of a job. */
+export interface ReadyJob {
+  readonly jobId: string
+  readonly spec: Pick<JobSpec, 'providers' | 'network' | 'resources' | 'tenant' | 'priority'>
+}
+
+export interface DispatchRequest {
+  readonly holder: string
+  /** Chosen by the caller, unique. */
+  readonly leaseId: string
+  readonly limits: readonly ProviderLimit[]
+  /** For each constraints id: the providers that can run such a job, the best first; null when none ever can. */
+  readonly orders: ReadonlyMap<string, readonly string[] | null>
+  /** For how long this consumer counts as idle when there is nothing to do, in milliseconds; 0 to not count. */
+  readonly idleMs: number
+}
+
+export interface Dispatched {
+  /** `take`: BullMQ's `getNextJob` gives a job whose place is settled, or which needs none yet. */
+  readonly what: 'take' | 'nothing'
+  /** The job that was chosen in this call; null when others wait to be taken. */
+  readonly jobId: string | null
+  readonly loads: readonly ProviderLoad[]
+  /** In how many milliseconds there may be room without a place given back; null when only that helps. */
+  readonly opensInMs: number | null
+  /** Constraints of waiting jobs that `orders` says nothing of, as JSON by their ids. */
+  readonly unknown: ReadonlyMap<string, string>
+  /** How many jobs are waiting in BullMQ but are not listed here. */
+  readonly unlisted: number
+}
+
+const dispatchReply = z.tuple([z.enum(['take', 'nothing']), z.string(), z.string(), z.string(), z.union([z.number(), z.literal('')]), z.array(z.string()), z.number(), z.number()])
+
+/**
+ * A queue's waiting jobs, by tenant and by what they ask of a provider, so that a job and a place for it are chosen together
+ * in one step; BullMQ's own order knows of neither. The rules are in lua/ready.lua and lua/ready-dispatch.lua.
+ *
+ *   enqueued ──add──► listed ──dispatch──► taken (a place is the job's own) ──close──► out of hand
+ *                        ▲                   │ ▲
+ *                        │          put back │ │ front, and taken by another consumer
+ *                        └── found missing ──┴─┘
+ *
+ * Truth is BullMQ's: what it does not hold any more is dropped when it comes up, what it holds and is missing here is added.
+ */
+export class ReadyJobs {
+  readonly #redis: Redis
+  readonly #keys: Keys
+
+  constructor(redis: Redis, keys: Keys) {
+    this.#redis = redis
+    this.#keys = keys
+  }
+
+  /** Lists jobs that BullMQ holds as waiting; others, and listed ones, are left out. Returns how many were added. */
+  async add(jobs: readonly ReadyJob[]): Promise<number> {
+    if (jobs.length === 0) return 0
+    return z.number().parse(await this.#run('ready-add', addArguments(jobs), [this.#keys.bullmq('prioritized')]))
+  }
+
+  /** As `add`, as part of a pipeline of a connection that `createRedis` made. */
+  queueAdd(pipeline: object, jobs: readonly ReadyJob[]): void {
+    const keys = [this.#keys.ledger(), this.#keys.ready(), this.#keys.idle(), this.#keys.bullmq('prioritized')]
+    queueScript(pipeline, 'ready-add', keys, [this.#keys.inbox(''), inboxTtlMs, ...addArguments(jobs)])
+  }
+
+  /** Chooses the next job, takes a place for it and puts it where `getNextJob` finds it: one round trip. */
+  async dispatch(request: DispatchRequest): Promise<Dispatched> {
+    const orders = Object.fromEntries([...request.orders].map(([id, order]) => [id, order ?? false]))
+    const [what, jobId, _provider, loads, opensInMs, unknown, listed, waiting] = dispatchReply.parse(
+      await this.#run(
+        'ready-dispatch',
+        [request.holder, request.leaseId, limitsJson(request.limits), JSON.stringify(orders), request.idleMs],
+        (['prioritized', 'wait', 'active', 'meta'] as const).map((part) => this.#keys.bullmq(part)),
+      ),
+    )
+    const pairs = new Map<string, string>()
+    for (let index = 0; index < unknown.length; index += 2) pairs.set(unknown[index] ?? '', unknown[index + 1] ?? '')
+    return {
+      what,
+      jobId: jobId === '' ? null : jobId,
+      loads: parseLoads(loads),
+      opensInMs: opensInMs === '' ? null : opensInMs,
+      unknown: pairs,
+      unlisted: Math.max(0, waiting - listed),
+    }
+  }
+
+  /** Whether a job is listed as waiting. */
+  async isListed(jobId: string): Promise<boolean> {
+    return (await this.#redis.hexists(`${this.#keys.ready()}:of`, jobId)) === 1
+  }
+
+  /** Puts a job that was given back to BullMQ before all others, and wakes an idle consumer. */
+  async front(jobId: string): Promise<void> {
+    await this.#run('ready-front', [jobId], [this.#keys.bullmq('prioritized'), this.#keys.bullmq('wait')])
+  }
+
+  /**
+   * A job is out of the consumers' hands: frees its place, settles its tenant's account and unlists it. Repeating does nothing.
+   * @param fence closes only while this fence is the job's; left out for jobs that have ended.
+   * @throws FenceLostError when it is not.
+   */
+  async close(jobId: string, fence?: number): Promise<void> {
+    const answer = await this.#run('ready-close', [jobId, fence ?? ''], fence === undefined ? [] : [this.#keys.run(jobId)])
+    if (answer === 'lost') throw new FenceLostError(jobId)
+  }
+
+  /** Jobs that BullMQ holds as waiting but that are not listed, of `count` from the `from`th on; and whether each holds a place. */
+  async missing(from: number, count: number): Promise<{ jobId: string; placed: boolean }[]> {
+    const answer = z.array(z.union([z.string(), z.number()])).parse(await this.#run('ready-missing', [from, count], [this.#keys.bullmq('prioritized')]))
+    return answer.flatMap((jobId, index) => (index % 2 === 0 ? [{ jobId: String(jobId), placed: answer[index + 1] === 1 }] : []))
+  }
+
+  /** Sets how tenants share; what was set before is replaced. */
+  async setShares(shares: Readonly<Record<string, TenantShare>>): Promise<void> {
+    await this.#run('ready-shares', [JSON.stringify(shares)])
+  }
+
+  async #run(name: Parameters<typeof runLedgerScript>[2], args: readonly (string | number)[], moreKeys: readonly string[] = []): Promise<unknown> {
+    return await runLedgerScript(this.#redis, this.#keys, name, args, moreKeys)
+  }
+}
+
+function addArguments(jobs: readonly ReadyJob[]): (string | number)[] {
+  const kinds = new Map<string, { number: number; json: string }>()
+  const listed = jobs.map(({ jobId, spec }) => {
+    const { id, constraints } = constraintsOf(spec)
+    const kind = kinds.get(id) ?? { number: kinds.size + 1, json: JSON.stringify(constraints) }
+    kinds.set(id, kind)
+    return [jobId, kind.number, spec.tenant ?? '', spec.priority]
+  })
+  return [kinds.size, ...[...kinds].flatMap(([id, { json }]) => [id, json]), ...listed.flat()]
+}

@@ -1,0 +1,211 @@
+import { describe, expect, it } from 'vitest'
+import { type ProviderLimit, type ProviderLoad, type ReserveRequest, SlotLedger } from '../../src/store/index.js'
+import { newId, until, useRedis } from './fixture.js'
+
+const redis = useRedis()
+const ledger = () => new SlotLedger(redis.connect(), redis.keys)
+const limit = (provider: string, sandboxes: number, more: Partial<ProviderLimit> = {}): ProviderLimit => ({ provider, sandboxes, ...more })
+const ask = (limits: readonly ProviderLimit[], fields: Partial<ReserveRequest> = {}): ReserveRequest => ({
+  leaseId: newId(),
+  holder: 'me',
+  candidates: limits,
+  demand: { cpu: 0, memoryMiB: 0 },
+  ttlMs: 60_000,
+  ...fields,
+})
+/** Moves a provider's clock fields: what was set for later is now, what was now is earlier. */
+const letTimePass = async (provider: string, ms: number) => {
+  const client = redis.connect()
+  const key = `${redis.keys.ledger()}:provider:${provider}`
+  for (const field of ['openUntil', 'ceilingAt', 'blockedUntil', 'slowdownAt', 'tokensAt', 'failedAt', 'foreignUntil', 'probeAt']) {
+    const value = await client.hget(key, field)
+    if (value !== null) await client.hset(key, field, Number(value) - ms)
+  }
+}
+const loadOf = async (provider: string): Promise<ProviderLoad> => (await ledger().loads([{ provider }]))[0]!
+const take = async (slots: SlotLedger, limits: readonly ProviderLimit[], times: number) => {
+  const taken: string[] = []
+  for (let i = 0; i < times; i++) {
+    const request = ask(limits)
+    if ((await slots.reserve(request)).provider !== null) taken.push(request.leaseId)
+  }
+  return taken
+}
+
+describe('the learned ceiling', () => {
+  it('is below what was in use when the provider said "limit reached", and rises again to the configured limit', async () => {
+    const slots = ledger()
+    const twenty = [limit('a', 20)]
+    const taken = await take(slots, twenty, 11)
+    await slots.report('a', { kind: 'capacity' })
+    await slots.release(taken[0]!)
+    expect(await loadOf('a')).toMatchObject({ limit: 20, effectiveLimit: 10, used: 10 })
+    expect((await slots.reserve(ask(twenty))).provider).toBeNull()
+    await letTimePass('a', 5_000)
+    expect((await slots.reserve(ask(twenty))).provider).toBe('a')
+    await letTimePass('a', 60_000)
+    expect(await loadOf('a')).toMatchObject({ effectiveLimit: 20 })
+  })
+
+  it('converges when several were refused at once', async () => {
+    const slots = ledger()
+    // The account really takes 10; 14 tried.
+    const taken = await take(slots, [limit('a', 20)], 14)
+    for (const leaseId of taken.slice(0, 4)) {
+      await slots.report('a', { kind: 'capacity' })
+      await slots.release(leaseId)
+    }
+    expect(await loadOf('a')).toMatchObject({ effectiveLimit: 10, used: 10 })
+  })
+
+  it('goes down to nothing when an account is full of others’, and says when it is tried again', async () => {
+    const slots = ledger()
+    const [first] = await take(slots, [limit('a', 5)], 1)
+    await slots.report('a', { kind: 'capacity' })
+    await slots.release(first!)
+    const refused = await slots.reserve(ask([limit('a', 5)]))
+    expect(refused).toMatchObject({ provider: null, loads: [{ effectiveLimit: 0 }] })
+    expect(refused.opensInMs).toBeGreaterThan(0)
+    expect(refused.opensInMs).toBeLessThanOrEqual(5_000)
+  })
+})
+
+describe('sandboxes of others in the same account', () => {
+  it('take from the limit for as long as they are believed', async () => {
+    const slots = ledger()
+    await take(slots, [limit('a', 5)], 2)
+    await slots.report('a', { kind: 'foreign', count: 3, forMs: 60_000 })
+    expect(await loadOf('a')).toMatchObject({ limit: 5, effectiveLimit: 2, foreign: 3, used: 2 })
+    expect((await slots.reserve(ask([limit('a', 5)]))).provider).toBeNull()
+    await letTimePass('a', 60_000)
+    expect((await slots.reserve(ask([limit('a', 5)]))).provider).toBe('a')
+  })
+})
+
+describe('the create rate', () => {
+  it('lets as many through at once as the bucket holds, and then as many as the rate allows', async () => {
+    const slots = ledger()
+    const limits = [limit('a', 50, { createsPerSecond: 2, createBurst: 4 })]
+    // The clock runs while this is asked, so one more may have come by.
+    const taken = (await take(slots, limits, 10)).length
+    expect(taken).toBeGreaterThanOrEqual(4)
+    expect(taken).toBeLessThan(8)
+    const refused = await slots.reserve(ask(limits))
+    if (refused.provider === null) expect(refused.opensInMs).toBeGreaterThan(0)
+    await letTimePass('a', 1_000)
+    expect((await take(slots, limits, 2)).length).toBe(2)
+  })
+
+  it('gives a waiter the place once a create is allowed again', async () => {
+    const slots = ledger()
+    const limits = [limit('a', 50, { createsPerSecond: 4 })]
+    await take(slots, limits, 8)
+    const waiting = ask(limits, { wait: { rank: 0 } })
+    await until(async () => (await slots.reserve(waiting)).provider === 'a', 'the bucket has filled')
+  })
+
+  it('stops for as long as the provider said, and goes on at half the rate', async () => {
+    const slots = ledger()
+    const limits = [limit('a', 50, { createsPerSecond: 10 })]
+    await take(slots, limits, 1)
+    await slots.report('a', { kind: 'rate-limited', retryAfterMs: 30_000 })
+    const refused = await slots.reserve(ask(limits))
+    expect(refused.provider).toBeNull()
+    expect(refused.opensInMs).toBeGreaterThan(29_000)
+    const { createsPerSecond, blockedUntilMs } = await loadOf('a')
+    expect(blockedUntilMs).not.toBeNull()
+    expect(createsPerSecond).toBeGreaterThanOrEqual(5)
+    expect(createsPerSecond).toBeLessThan(5.1)
+    await letTimePass('a', 30_000)
+    expect((await slots.reserve(ask(limits))).provider).toBe('a')
+    await letTimePass('a', 100_000)
+    expect(await loadOf('a')).toMatchObject({ createsPerSecond: 10, blockedUntilMs: null })
+  })
+})
+
+describe('the circuit breaker', () => {
+  const limits = [limit('a', 5)]
+  const fail = async (slots: SlotLedger, times: number) => {
+    for (let i = 0; i < times; i++) await slots.report('a', { kind: 'down' })
+  }
+
+  it('opens for all consumers at the third failure in a row, and not when a create worked between them', async () => {
+    const slots = ledger()
+    await take(slots, limits, 1)
+    await fail(slots, 2)
+    await slots.report('a', { kind: 'created', startMs: 100 })
+    await fail(slots, 2)
+    expect(await loadOf('a')).toMatchObject({ breaker: 'closed' })
+    await fail(slots, 1)
+    expect(await loadOf('a')).toMatchObject({ breaker: 'open', openedBy: 'down' })
+    const refused = await ledger().reserve(ask(limits))
+    expect(refused.provider).toBeNull()
+    expect(refused.opensInMs).toBeGreaterThan(4_000)
+  })
+
+  it('forgets failures that are long ago', async () => {
+    const slots = ledger()
+    await fail(slots, 2)
+    await letTimePass('a', 60_000)
+    await fail(slots, 1)
+    expect(await loadOf('a')).toMatchObject({ breaker: 'closed' })
+  })
+
+  it('lets a single probe through when its time is up; it closes when that worked and opens for twice as long when not', async () => {
+    const slots = ledger()
+    await fail(slots, 3)
+    await letTimePass('a', 5_000)
+    expect(await loadOf('a')).toMatchObject({ breaker: 'half-open' })
+    const answers = await Promise.all(Array.from({ length: 5 }, () => slots.reserve(ask(limits))))
+    expect(answers.filter(({ provider }) => provider === 'a')).toHaveLength(1)
+    expect(await loadOf('a')).toMatchObject({ breaker: 'probing', used: 1 })
+    await fail(slots, 1)
+    const { breaker, openUntilMs } = await loadOf('a')
+    expect(breaker).toBe('open')
+    expect(openUntilMs! - Date.now()).toBeGreaterThan(5_500)
+    // Jobs that were under way there fail as well; that says nothing new.
+    await fail(slots, 3)
+    expect((await loadOf('a')).openUntilMs).toBe(openUntilMs)
+    await letTimePass('a', 10_000)
+    expect((await slots.reserve(ask(limits))).provider).toBe('a')
+    await slots.report('a', { kind: 'created', startMs: 100 })
+    expect(await loadOf('a')).toMatchObject({ breaker: 'closed', openUntilMs: null, openedBy: null })
+    expect(await take(slots, limits, 2)).toHaveLength(2)
+  })
+
+  it('lets the next probe through when one was given back without a verdict', async () => {
+    const slots = ledger()
+    await fail(slots, 3)
+    await letTimePass('a', 5_000)
+    const [probe] = await take(slots, limits, 1)
+    expect(await take(slots, limits, 1)).toHaveLength(0)
+    await slots.release(probe!)
+    expect(await take(slots, limits, 1)).toHaveLength(1)
+  })
+
+  it('opens at once and for long when credentials are refused', async () => {
+    await ledger().report('a', { kind: 'auth' })
+    const { breaker, openedBy, openUntilMs } = await loadOf('a')
+    expect({ breaker, openedBy }).toEqual({ breaker: 'open', openedBy: 'auth' })
+    expect(openUntilMs! - Date.now()).toBeGreaterThan(200_000)
+  })
+
+  it('gives waiters the places once it closes', async () => {
+    const slots = ledger()
+    await fail(slots, 3)
+    await letTimePass('a', 5_000)
+    const [probe] = await take(slots, limits, 1)
+    const waiting = ask(limits, { holder: 'other', wait: { rank: 0 } })
+    expect((await slots.reserve(waiting)).provider).toBeNull()
+    await slots.report('a', { kind: 'created', startMs: 100 })
+    expect((await redis.connect().lrange(redis.keys.inbox('other'), 0, -1)).map((text) => JSON.parse(text) as object)).toEqual([{ kind: 'grant', leaseId: waiting.leaseId, provider: 'a' }])
+    await slots.release(probe!)
+  })
+})
+
+it('knows the median and the 95th percentile of the latest hundred starts', async () => {
+  const slots = ledger()
+  for (let ms = 1; ms <= 150; ms++) await slots.report('a', { kind: 'created', startMs: ms })
+  expect(await loadOf('a')).toMatchObject({ startP50Ms: 100, startP95Ms: 145 })
+  expect(await redis.connect().llen(`${redis.keys.ledger()}:starts:a`)).toBe(100)
+})

@@ -1,0 +1,318 @@
+import { Queue } from 'bullmq'
+import { beforeEach, describe, expect, it } from 'vitest'
+import { constraintsOf } from '../../src/job/constraints.js'
+import { parseJobSpec, type JobSpecInput } from '../../src/job/spec.js'
+import { type ProviderLimit, ReadyJobs, SlotLedger } from '../../src/store/index.js'
+import { after, newId, random, useRedis } from './fixture.js'
+
+const redis = useRedis()
+let queue: Queue
+let ready: ReadyJobs
+let ledger: SlotLedger
+beforeEach(async () => {
+  const client = redis.connect()
+  queue = new Queue(redis.keys.queueName, { connection: client, prefix: redis.keys.prefix })
+  after(() => queue.close())
+  await queue.waitUntilReady()
+  ready = new ReadyJobs(client, redis.keys)
+  ledger = new SlotLedger(client, redis.keys)
+})
+
+const limit = (provider: string, sandboxes: number, more: Partial<ProviderLimit> = {}): ProviderLimit => ({ provider, sandboxes, ...more })
+const specOf = (more: Partial<JobSpecInput> = {}) => parseJobSpec({ repository: 'acme/web', steps: ['true'], ...more })
+
+/** Enqueues a job as AgentQueue does: BullMQ first, then the index. */
+async function enqueue(jobId: string, more: Partial<JobSpecInput> = {}): Promise<void> {
+  const spec = specOf(more)
+  await queue.add('job', { spec }, { jobId, priority: spec.priority })
+  await ready.add([{ jobId, spec }])
+}
+
+/** A consumer that may use these providers for everything, and learns constraints as it goes. */
+function consumer(limits: readonly ProviderLimit[], holder: string = newId()) {
+  const orders = new Map<string, readonly string[] | null>()
+  let leases = 0
+  const dispatch = async (idleMs = 0) => {
+    for (;;) {
+      const found = await ready.dispatch({ holder, leaseId: `${holder}/${leases++}`, limits, orders, idleMs })
+      for (const [id, json] of found.unknown) {
+        const { providers } = JSON.parse(json) as { providers: { allow?: string[] } }
+        orders.set(id, providers.allow ?? limits.map(({ provider }) => provider))
+      }
+      if (found.what === 'take' || found.unknown.size === 0) return found
+    }
+  }
+  return {
+    orders,
+    dispatch,
+    /** Takes as BullMQ would; returns the job, or null when there is no place or no job. */
+    async take(): Promise<string | null> {
+      const found = await dispatch()
+      return found.what === 'nothing' ? null : await redis.connect().rpop(redis.keys.bullmq('wait'))
+    },
+  }
+}
+
+async function takeAll(from: ReturnType<typeof consumer>): Promise<string[]> {
+  const taken: string[] = []
+  for (let jobId = await from.take(); jobId !== null; jobId = await from.take()) taken.push(jobId)
+  return taken
+}
+
+describe('which job comes next', () => {
+  it('is by priority, then in order of arrival, each with a place bound to it', async () => {
+    await enqueue('late', { priority: 50 })
+    await enqueue('first', { priority: 1 })
+    await enqueue('second', { priority: 1 })
+    const one = consumer([limit('a', 2), limit('b', 1)])
+    expect(await takeAll(one)).toEqual(['first', 'second', 'late'])
+    expect([await ledger.leaseOf('first'), await ledger.leaseOf('second'), await ledger.leaseOf('late')]).toMatchObject([{ provider: 'a' }, { provider: 'a' }, { provider: 'b' }])
+  })
+
+  it('is nothing while no place is free; the job stays in the queue', async () => {
+    await enqueue('j1')
+    await enqueue('j2')
+    const one = consumer([limit('a', 1)])
+    expect(await takeAll(one)).toEqual(['j1'])
+    expect(await queue.getJobCountByTypes('prioritized')).toBe(1)
+    await ready.close('j1')
+    expect(await one.take()).toBe('j2')
+  })
+
+  it('passes over jobs that have no place now, and gives them the first that they can use', async () => {
+    await enqueue('only-b', { providers: { allow: ['b'] } })
+    await enqueue('any-1')
+    await enqueue('any-2')
+    const limits = [limit('a', 1), limit('b', 0)]
+    const one = consumer(limits)
+    expect(await takeAll(one)).toEqual(['any-1'])
+    const more = consumer([limit('a', 1), limit('b', 1)])
+    expect(await takeAll(more)).toEqual(['only-b'])
+    await ready.close('only-b')
+    expect(await takeAll(more)).toEqual(['any-2'])
+  })
+
+  it('counts what a job takes of a pool', async () => {
+    await enqueue('big', { resources: { cpu: 3, memoryMiB: 1024 } })
+    await enqueue('small', { resources: { cpu: 1, memoryMiB: 1024 } })
+    await enqueue('last', { resources: { cpu: 1, memoryMiB: 1024 } })
+    expect(await takeAll(consumer([limit('a', 10, { cpu: 4, memoryMiB: 8192 })]))).toEqual(['big', 'small'])
+    expect(await ledger.loads()).toMatchObject([{ cpu: 4, memoryMiB: 2048 }])
+  })
+
+  it('keeps what becomes free of a pool for a job that smaller ones have passed for half a minute', async () => {
+    const pool = consumer([limit('a', 10, { cpu: 4 })])
+    for (const jobId of ['j1', 'j2', 'j3', 'j4']) await enqueue(jobId, { resources: { cpu: 1 } })
+    await takeAll(pool)
+    await enqueue('big', { resources: { cpu: 4 } })
+    await enqueue('j5', { resources: { cpu: 1 } })
+    await enqueue('j6', { resources: { cpu: 1 } })
+    await ready.close('j1')
+    expect(await pool.take()).toBe('j5')
+    const passed = `${redis.keys.ready()}:passed`
+    const client = redis.connect()
+    for (const [field, since] of Object.entries(await client.hgetall(passed))) await client.hset(passed, field, Number(since) - 31_000)
+    for (const jobId of ['j2', 'j3', 'j4']) await ready.close(jobId)
+    expect(await pool.take()).toBeNull()
+    await ready.close('j5')
+    expect(await takeAll(pool)).toEqual(['big'])
+    await ready.close('big')
+    expect(await takeAll(pool)).toEqual(['j6'])
+    expect(await client.exists(passed)).toBe(0)
+  })
+
+  it('takes a job that no provider can ever run without a place, so that it can say so', async () => {
+    await enqueue('never', { providers: { allow: ['gone'] } })
+    const one = consumer([limit('a', 0)])
+    one.orders.set(constraintsOf(specOf({ providers: { allow: ['gone'] } })).id, null)
+    expect(await one.take()).toBe('never')
+    expect(await ledger.leaseOf('never')).toBeNull()
+  })
+
+  it('is none while the queue is paused', async () => {
+    await enqueue('j1')
+    await queue.pause()
+    expect(await consumer([limit('a', 1)]).take()).toBeNull()
+    await queue.resume()
+    expect(await consumer([limit('a', 1)]).take()).toBe('j1')
+  })
+
+  it('drops what BullMQ does not hold any more', async () => {
+    await enqueue('removed')
+    await enqueue('stays')
+    await queue.remove('removed')
+    expect(await takeAll(consumer([limit('a', 5)]))).toEqual(['stays'])
+    expect(await redis.connect().hlen(`${redis.keys.ready()}:of`)).toBe(0)
+  })
+
+  it('gives a job that was put back before all others, without another place', async () => {
+    const one = consumer([limit('a', 1)])
+    await enqueue('mine')
+    expect(await one.take()).toBe('mine')
+    await enqueue('next', { priority: 1 })
+    await redis.connect().zadd(redis.keys.bullmq('prioritized'), 5, 'mine')
+    await ready.front('mine')
+    expect(await one.take()).toBe('mine')
+    expect(await ledger.loads()).toMatchObject([{ used: 1 }])
+  })
+
+  it('is chosen once when the answer is lost and the call repeated', async () => {
+    await enqueue('j1')
+    await enqueue('j2')
+    const orders = new Map([[constraintsOf(specOf()).id, ['a']]])
+    const request = { holder: 'h', leaseId: 'same', limits: [limit('a', 5)], orders, idleMs: 0 }
+    await ready.dispatch(request)
+    expect(await ready.dispatch(request)).toMatchObject({ what: 'take' })
+    await redis.connect().rpop(redis.keys.bullmq('wait'))
+    expect(await ready.dispatch(request)).toMatchObject({ what: 'nothing' })
+    expect(await ledger.loads()).toMatchObject([{ used: 1 }])
+  })
+})
+
+describe('tenants', () => {
+  /** Takes and ends jobs one after the other; each lasts no time, so each is charged the same. */
+  async function turns(from: ReturnType<typeof consumer>, count: number): Promise<string[]> {
+    const order: string[] = []
+    for (let i = 0; i < count; i++) {
+      const jobId = await from.take()
+      if (jobId === null) break
+      order.push(jobId.slice(0, 1))
+      // What a job really took would blur the proportion here.
+      await redis.connect().hset(`${redis.keys.ready()}:held`, jobId, JSON.stringify({ tenant: jobId.slice(0, 1), at: Date.now() - 1_000, charged: 1 }))
+      await ready.close(jobId)
+    }
+    return order
+  }
+  const many = async (tenant: string, count: number) => {
+    for (let i = 0; i < count; i++) await enqueue(`${tenant}-${i}`, { tenant })
+  }
+
+  it('share by weight, whatever the length of their queues, and each gets turns all the time', async () => {
+    await ready.setShares({ a: { weight: 2 }, '*': { weight: 1 } })
+    await many('a', 60)
+    await many('b', 60)
+    await many('c', 20)
+    const order = await turns(consumer([limit('p', 1)]), 40)
+    const count = (tenant: string) => order.filter((each) => each === tenant).length
+    expect(count('a')).toBeGreaterThanOrEqual(19)
+    expect(count('a')).toBeLessThanOrEqual(21)
+    expect(Math.abs(count('b') - count('c'))).toBeLessThanOrEqual(1)
+    for (let start = 0; start < 36; start += 4) expect(new Set(order.slice(start, start + 5)).size).toBe(3)
+  })
+
+  it('get what others leave', async () => {
+    await ready.setShares({ a: { weight: 1 }, b: { weight: 100 } })
+    await many('a', 5)
+    await many('b', 1)
+    expect(await turns(consumer([limit('p', 1)]), 10)).toHaveLength(6)
+  })
+
+  it('that come back after a pause begin at the present, with no credit for the time before', async () => {
+    await many('a', 30)
+    const one = consumer([limit('p', 1)])
+    await turns(one, 20)
+    await many('b', 10)
+    expect((await turns(one, 10)).filter((tenant) => tenant === 'b').length).toBeLessThanOrEqual(6)
+  })
+
+  it('have no more jobs running than their cap, and a job of theirs that moves keeps its place in it', async () => {
+    await ready.setShares({ a: { weight: 1, cap: 2 } })
+    await many('a', 5)
+    await many('b', 1)
+    const one = consumer([limit('p', 10)])
+    expect(await takeAll(one)).toEqual(['a-0', 'b-0', 'a-1'])
+    // It gives its place up to go elsewhere, but is in hand still.
+    const lease = await ledger.leaseOf('a-0')
+    await ledger.release(lease!.leaseId)
+    expect(await one.take()).toBeNull()
+    await ready.close('a-0')
+    expect(await one.take()).toBe('a-2')
+  })
+
+  it('leave nothing behind in Redis when their jobs have ended', async () => {
+    await ready.setShares({ '*': { weight: 1 } })
+    for (const tenant of ['x', 'y', 'z']) await many(tenant, 3)
+    const one = consumer([limit('p', 2)])
+    for (let jobId = await one.take(); jobId !== null; jobId = await one.take()) await ready.close(jobId)
+    const left = (await redis.connect().keys(`${redis.keys.ready()}*`)).map((key) => key.slice(redis.keys.ready().length))
+    expect(left.sort()).toEqual([':arrivals', ':now', ':shares'])
+  })
+})
+
+describe('jobs that were added around the index', () => {
+  it('are counted, found with whether they hold a place, and listed once', async () => {
+    await enqueue('listed')
+    await queue.add('job', {}, { jobId: 'around', priority: 5 })
+    await queue.add('job', {}, { jobId: 'placed', priority: 5 })
+    await ledger.reserve({ leaseId: 'l', holder: 'h', candidates: [limit('a', 1)], demand: { cpu: 0, memoryMiB: 0 }, ttlMs: 60_000 })
+    await ledger.bind('l', 'placed')
+    const full = consumer([limit('a', 1)])
+    expect(await full.dispatch()).toMatchObject({ what: 'nothing', unlisted: 2 })
+    expect((await ready.missing(0, 100)).toSorted((a, b) => a.jobId.localeCompare(b.jobId))).toEqual([
+      { jobId: 'around', placed: false },
+      { jobId: 'placed', placed: true },
+    ])
+    expect(await ready.add([{ jobId: 'around', spec: specOf() }, { jobId: 'listed', spec: specOf() }, { jobId: 'unknown', spec: specOf() }])).toBe(1)
+    await ready.front('placed')
+    expect(await full.dispatch()).toMatchObject({ what: 'take', unlisted: 0 })
+  })
+})
+
+describe('idle consumers', () => {
+  const messages = async (holder: string) => (await redis.connect().lrange(redis.keys.inbox(holder), 0, -1)).map((text) => JSON.parse(text) as object)
+
+  it('are woken one for each place that becomes free while jobs wait, and not otherwise', async () => {
+    await enqueue('j1')
+    await enqueue('j2')
+    const limits = [limit('a', 1)]
+    const [first, second] = [consumer(limits, 'first'), consumer(limits, 'second')]
+    expect(await first.take()).toBe('j1')
+    await first.dispatch(60_000)
+    await second.dispatch(60_000)
+    await ready.close('j1')
+    const woken = [...(await messages('first')), ...(await messages('second'))]
+    expect(woken).toEqual([{ kind: 'work' }])
+    expect(await first.take()).toBe('j2')
+    await ready.close('j2')
+    expect([...(await messages('first')), ...(await messages('second'))]).toHaveLength(1)
+  })
+})
+
+describe('many consumers at once', () => {
+  it.each([1, 2, 3])('take every job once, never more than there are places or a cap allows, and leave all places free (seed %i)', async (seed) => {
+    const next = random(seed)
+    const limits = [limit('a', 3, { cpu: 4 }), limit('b', 2)]
+    await ready.setShares({ capped: { weight: 3, cap: 2 } })
+    const tenants = ['capped', 'x', 'y']
+    const jobs = Array.from({ length: 60 }, (_, index) => ({
+      jobId: `job-${index}`,
+      spec: { tenant: tenants[Math.floor(next() * 3)]!, priority: 1 + Math.floor(next() * 3), resources: { cpu: 1 + Math.floor(next() * 2) }, ...(next() < 0.3 ? { providers: { allow: ['b'] } } : {}) },
+    }))
+    for (const { jobId, spec } of jobs) await enqueue(jobId, spec)
+    const taken: string[] = []
+    const open = new Map<string, string>()
+    const problems: string[] = []
+    await Promise.all(
+      Array.from({ length: 4 }, async () => {
+        const own = consumer(limits)
+        while (taken.length < jobs.length) {
+          const jobId = await own.take()
+          if (jobId === null) {
+            await new Promise((resolve) => setTimeout(resolve, 1))
+            continue
+          }
+          taken.push(jobId)
+          open.set(jobId, jobs.find((job) => job.jobId === jobId)!.spec.tenant)
+          if ([...open.values()].filter((tenant) => tenant === 'capped').length > 2) problems.push('over the cap')
+          if (open.size > 5) problems.push('over the limit')
+          await new Promise((resolve) => setTimeout(resolve, next() * 5))
+          open.delete(jobId)
+          await ready.close(jobId)
+        }
+      }),
+    )
+    expect(problems).toEqual([])
+    expect(taken.toSorted()).toEqual(jobs.map(({ jobId }) => jobId).toSorted())
+    expect(await ledger.loads()).toMatchObject([{ used: 0, cpu: 0 }, { used: 0, cpu: 0 }])
+  })
+})
