@@ -1,19 +1,29 @@
 import type { ConfigInput } from '../config/define.js'
 import { createProviders } from '../config/providers.js'
 import { parseConfig } from '../config/load.js'
+import { sandboxTags } from '../providers/provider.js'
 
 const callTimeoutMs = 30_000
 
 /**
- * Kills every sandbox of the given providers, whoever made it.
+ * Kills every sandbox of a deployment at the given providers. What others run there is left alone.
  * @throws the first failure, after every sandbox was tried: a sandbox that goes on is never called killed.
  */
-export async function killAllSandboxes(entries: NonNullable<ConfigInput['providers']>): Promise<void> {
-  const providers = await createProviders(parseConfig({ providers: entries }).providers)
-  const outcomes: PromiseSettledResult<void>[] = []
+export async function killSandboxes(
+  entries: NonNullable<ConfigInput['providers']>,
+  options: { readonly deployment: string; readonly directory?: string | undefined; readonly environment?: Readonly<Record<string, string | undefined>> | undefined },
+): Promise<void> {
+  const { deployment, directory = process.cwd(), environment = process.env } = options
+  const { 'switchyard-job': _job, 'switchyard-attempt': _attempt, ...tags } = sandboxTags({ deployment, jobId: '', attempt: 0 })
+  const providers = await createProviders(parseConfig({ providers: entries }).providers, { directory, environment })
+  const outcomes: PromiseSettledResult<unknown>[] = []
   for (const { provider } of providers) {
     const ids: string[] = []
-    for await (const { id } of provider.list({}, { timeoutMs: callTimeoutMs })) ids.push(id)
+    try {
+      for await (const { id } of provider.list(tags, { timeoutMs: callTimeoutMs })) ids.push(id)
+    } catch (error) {
+      outcomes.push({ status: 'rejected', reason: error })
+    }
     outcomes.push(...(await Promise.allSettled(ids.map((id) => provider.kill(id, { timeoutMs: callTimeoutMs })))))
     await provider.close()
   }

@@ -1,6 +1,6 @@
 import { rm, rmdir, writeFile } from 'node:fs/promises'
 import { existsSync } from 'node:fs'
-import { dirname, resolve } from 'node:path'
+import { dirname, join, resolve } from 'node:path'
 import { devConfigPath, parseConfig } from '../config/load.js'
 import { InvalidInputError } from '../job/errors.js'
 import { closeInTurn } from './close-in-turn.js'
@@ -37,7 +37,8 @@ export async function runDev(options: DevOptions): Promise<void> {
   try {
     closers.push(() => rm(folder, { recursive: true, force: true }))
     const { boardPort, sandboxes } = options
-    const stack = await startLocalStack({ folder, deployment: 'dev', providers: { local: sandboxes }, boardPort })
+    const providers = [{ name: 'local', type: 'local', limit: { sandboxes }, stateDir: join(folder, 'sandboxes') }]
+    const stack = await startLocalStack({ folder, deployment: 'dev', providers, boardPort })
     closers.push(() => stack.close())
     const config = parseConfig(stack.config)
     for (const { repository, source } of options.seeds) {

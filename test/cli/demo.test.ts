@@ -17,7 +17,7 @@ it('runs three jobs that end as intended, tells so in JSON, and leaves nothing b
   const lines = run.stdout().trimEnd().split('\n')
   expect(lines).toHaveLength(1)
   const report = JSON.parse(lines[0] ?? '') as { jobs: unknown[]; events: unknown[]; redis: string; codeStorage: string }
-  expect(Object.keys(report).sort()).toEqual(['codeStorage', 'events', 'jobs', 'redis'])
+  expect(Object.keys(report).sort()).toEqual(['codeStorage', 'events', 'jobs', 'redis', 'services'])
 
   const [change, failover, failure] = report.jobs.map((job) => jobResultSchema.parse(job))
   expect(change).toMatchObject({ status: 'succeeded', promoted: { to: 'main', result: 'fast_forward' }, diff: { paths: ['NOTE.md'] } })
@@ -31,7 +31,7 @@ it('runs three jobs that end as intended, tells so in JSON, and leaves nothing b
   // The password of the private Redis server is nobody's business.
   expect(report.redis).toMatch(/^redis:\/\/[\w.:]+$/)
 
-  for (const line of [/failover .*running .*step 2\/3 work at local-/, /its sandbox .* was killed from outside/, /its first step ran once/, /All three jobs ended as intended/]) {
+  for (const line of [/failover .*running .*step 2\/3 work at local-/, /its sandbox .* was killed from outside/, /its first step ran once/, /All 3 jobs ended as intended/]) {
     expect(run.stderr()).toMatch(line)
   }
   expect(await place.left()).toEqual(nothing)

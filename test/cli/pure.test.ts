@@ -4,7 +4,7 @@ import { elapsed, fields, table } from '../../src/cli/output.js'
 import { diffstat, resultReport } from '../../src/cli/report.js'
 import { specFromFlags } from '../../src/cli/spec-from-flags.js'
 import { progressText, startProgress } from '../../src/cli/demo/progress.js'
-import { demoJobs, eventComplaints } from '../../src/cli/demo/jobs.js'
+import { demoJobs, eventComplaints, type Cast } from '../../src/cli/demo/jobs.js'
 import { IdempotencyConflictError, InfrastructureError, InvalidInputError, RedisUnavailableError, UnknownJobError } from '../../src/job/errors.js'
 import type { JobResult } from '../../src/job/result.js'
 import { parseJobSpec } from '../../src/job/spec.js'
@@ -104,16 +104,25 @@ describe('progress', () => {
 })
 
 describe('the demo’s own checks', () => {
-  const change = demoJobs.find((job) => job.key === 'change')!
+  const cast: Cast = { repository: 'demo/switchyard', providers: ['local-a', 'local-b'], full: [], everywhere: false, timeout: '2m' }
+  const jobs = demoJobs(cast)
+  const change = jobs.find((job) => job.key === 'change')!
   const good: JobResult = { ...result, steps: ['change', 'check'].map((name) => ({ name, exitCode: 0, durationMs: 1, stdoutTail: '', stderrTail: '' })) }
+  const everywhere = demoJobs({ ...cast, providers: ['e2b', 'modal', 'daytona'], full: ['modal'], everywhere: true })
+  it('are one and the same at every provider, one that has to move on, and one that fails', () => {
+    expect(everywhere.map(({ key }) => key)).toEqual(['e2b', 'modal', 'daytona', 'failover', 'failure'])
+    expect(everywhere.map(({ spec }) => spec.providers)).toEqual([{ allow: ['e2b'] }, { allow: ['modal'] }, { allow: ['daytona'] }, { prefer: ['e2b', 'modal', 'daytona'] }, undefined])
+    expect(new Set(everywhere.slice(0, 3).map(({ spec }) => JSON.stringify(spec.steps))).size).toBe(1)
+    expect(everywhere[3]?.shows).toBe('starts at e2b, loses its sandbox in its second step, finds no place at modal and goes on at daytona from its checkpoint')
+  })
   it('find nothing wrong with what is right', () => {
     expect(change.complaints({ result: good, lines: [], target: good.commit })).toEqual([])
-    for (const job of demoJobs) expect(() => parseJobSpec(job.spec)).not.toThrow()
+    for (const job of [...jobs, ...everywhere]) expect(() => parseJobSpec(job.spec)).not.toThrow()
   })
   it('find every difference', () => {
     expect(change.complaints({ result: good, lines: [], target: 'x' })).toEqual([expect.stringContaining('main: x instead of')])
     expect(change.complaints({ result: { ...good, promoted: null }, lines: [], target: good.commit })).toHaveLength(1)
-    for (const job of demoJobs) {
+    for (const job of [...jobs, ...everywhere]) {
       expect(job.complaints({ result: { ...good, status: 'cancelled', attempts: [] }, lines: [], target: 'x' }).length).toBeGreaterThan(2)
     }
   })

@@ -71,10 +71,11 @@ const running: readonly [RegExp, RegExp][] = [
 
 async function runShell(block: FencedBlock): Promise<void> {
   for (const line of block.text.trim().split('\n')) {
-    if (line === 'script/demo' || line === 'script/test') {
-      // The first is what test/cli/demo.test.ts runs but for the set-up, the second is what runs this.
-      accessSync(line, constants.X_OK)
-      await run('sh', ['-n', line])
+    if (['script/demo', 'script/demo --providers e2b,modal,daytona', 'script/test'].includes(line)) {
+      // What test/cli/demo*.test.ts run but for the set-up; the last is what runs this.
+      const [script = ''] = line.split(' ')
+      accessSync(script, constants.X_OK)
+      await run('sh', ['-n', script])
       continue
     }
     if (line.startsWith('switchyard dev')) {

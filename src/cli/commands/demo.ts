@@ -1,16 +1,21 @@
 import { fileURLToPath } from 'node:url'
 import type { Command } from 'commander'
+import { chooseServices, demoProviderNames } from '../demo/services.js'
 import { exitCodes } from '../exit-codes.js'
 import { withJsonOption, type SharedFlags } from '../shared-options.js'
 import { listenForStop } from '../stop-signal.js'
 
-type Flags = SharedFlags & { readonly keep?: boolean }
+type Flags = SharedFlags & { readonly keep?: boolean; readonly providers?: string; readonly real?: boolean }
 
-/** `switchyard demo`: three real jobs from enqueue to completion event, on this machine. */
+/** `switchyard demo`: real jobs from enqueue to completion event, on this machine or at the providers that are named. */
 export function addDemoCommand(program: Command): void {
   const command = program
     .command('demo')
     .description('run three real jobs on this machine: one promoted, one moved to another provider, one that fails')
+    .option('--providers <names>', `run at these providers instead, with commas: ${demoProviderNames.join(', ')}; a job at each, and one that starts at the first and has to move on`)
+    .option('--real', 'at the services themselves, never at protocol servers; needs their keys and a Code Storage that they reach')
+    .option('--no-real', 'at protocol servers, although the keys of the services are in the environment')
+    .option('-c, --config <file>', 'at the services and the Code Storage that this configuration describes')
     .option('--keep', 'keep everything up afterwards and print the address of Bull Board; Ctrl-C stops it')
   withJsonOption(command, 'results and events')
   command
@@ -18,24 +23,33 @@ export function addDemoCommand(program: Command): void {
       'after',
       `
 It starts a private Redis server, a local Code Storage and a consumer, all in a temporary folder, and leaves nothing behind.
-Exit 0 only if all three jobs ended as intended.
+Exit 0 only if all jobs ended as intended.
+
+With --providers the providers are played by servers that speak their wire protocols, which come with a checkout; they run the
+sandboxes on this machine. When E2B_API_KEY, MODAL_TOKEN_ID and MODAL_TOKEN_SECRET, DAYTONA_API_KEY (those of the providers
+named), PIERRE_ORG and PIERRE_PRIVATE_KEY are all set, it runs at the services themselves, with a repository of its own at that
+Code Storage organisation, which it removes. It says which of the two it did.
 
 Examples:
   switchyard demo
-  switchyard demo --json | jq '.jobs[].status'`,
+  switchyard demo --json | jq '.jobs[].status'
+  switchyard demo --providers e2b,modal,daytona`,
     )
     .action(async (flags: Flags) => {
+      const services = chooseServices(flags, process.env)
       const { runDemo } = await import('../demo/run-demo.js')
       using stop = listenForStop()
       try {
         await runDemo({
           source: fileURLToPath(new URL('../../../', import.meta.url)),
+          services,
+          configPath: flags.config,
           keep: flags.keep ?? false,
           output: flags.json === true ? process.stderr : process.stdout,
           signal: stop.signal,
           onReport: ({ complaints, ...report }) => {
             const output = flags.json === true ? process.stderr : process.stdout
-            output.write(complaints.length === 0 ? '\nAll three jobs ended as intended.\n' : `\nNot as intended:\n${complaints.map((line) => `  ${line}`).join('\n')}\n`)
+            output.write(complaints.length === 0 ? `\nAll ${report.jobs.length} jobs ended as intended.\n` : `\nNot as intended:\n${complaints.map((line) => `  ${line}`).join('\n')}\n`)
             if (flags.json === true) process.stdout.write(`${JSON.stringify(report)}\n`)
             if (complaints.length > 0) process.exitCode = exitCodes.jobFailed
           },

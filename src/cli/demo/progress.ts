@@ -21,7 +21,7 @@ export function progressText(name: string, status: JobStatus): string {
   const what = status.reason ?? (status.step === null ? (status.phase ?? '') : `step ${status.step}`)
   const again = status.attempts > 1 ? ` (attempt ${status.attempts})` : ''
   const ended = status.endedAtMs !== null
-  return `${name.padEnd(10)}${status.state.padEnd(11)}${ended ? '' : `${what}${place}`}${again}`.trimEnd()
+  return `${`${name} `.padEnd(10)}${status.state.padEnd(11)}${ended ? '' : `${what}${place}`}${again}`.trimEnd()
 }
 
 /** How long a job has run, or ran. */

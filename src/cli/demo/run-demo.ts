@@ -1,12 +1,11 @@
-import { mkdtemp, writeFile } from 'node:fs/promises'
+import { randomBytes } from 'node:crypto'
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { createProviders } from '../../config/providers.js'
 import { parseConfig } from '../../config/load.js'
 import type { Config } from '../../config/schema.js'
 import { subscribe, type CompletionEvent } from '../../events/index.js'
-import type { LogLine } from '../../job/log.js'
 import type { JobResult } from '../../job/result.js'
 import type { AgentQueue, JobHandle } from '../../producers/index.js'
 import { openBoard } from '../open-board.js'
@@ -18,12 +17,21 @@ import { resultReport } from '../report.js'
 import { seedRepository } from '../seed-repository.js'
 import { startConsumer } from '../start-consumer.js'
 import { aborted } from '../stop-signal.js'
-import { demoJobs, demoProviders, demoRepository, eventComplaints, outputOf, partNumbers, partsBeforeKill, type DemoJob } from './jobs.js'
+import { demoJobs, eventComplaints, type Cast, type DemoJob } from './jobs.js'
+import { allLines, failoverReport, strikeInTheMiddle } from './outage.js'
 import { startProgress, type Progress } from './progress.js'
+import { startProtocolServers } from './protocol-servers.js'
+import { useRealServices } from './real-services.js'
+import type { Services } from './services.js'
+import { localStage, type Stage } from './stage.js'
 
 export interface DemoOptions {
-  /** The folder whose history becomes the demo's repository. */
+  /** The folder whose history becomes the demo's repository: Switchyard's own, which holds the protocol servers when it is a checkout. */
   readonly source: string
+  /** What plays the providers. */
+  readonly services: Services
+  /** The configuration that the services are taken from, when they are real. */
+  readonly configPath?: string | undefined
   /** Keep everything up until the signal comes. */
   readonly keep: boolean
   /** Where progress and reports go. */
@@ -35,6 +43,7 @@ export interface DemoOptions {
 }
 
 export interface DemoReport {
+  readonly services: Services['kind']
   readonly jobs: readonly JobResult[]
   readonly events: readonly CompletionEvent[]
   /** Without the password. */
@@ -45,36 +54,53 @@ export interface DemoReport {
 }
 
 const pollMs = 200
-const patienceMs = 180_000
+const callTimeoutMs = 30_000
+/** The services build images and are far away. */
+const patience = { local: { job: '2m', allMs: 180_000 }, 'protocol servers': { job: '3m', allMs: 240_000 }, real: { job: '20m', allMs: 1_500_000 } }
 
 /**
- * Starts everything, runs the three jobs, reports, and leaves nothing behind.
+ * Starts everything, runs the jobs, reports, and leaves nothing behind.
  * @throws the signal's reason when it was stopped; SwitchyardError when something could not be started.
  */
 export async function runDemo(options: DemoOptions): Promise<DemoReport> {
-  const { signal, source } = options
+  const { signal, source, services } = options
   const progress = startProgress(options.output)
   const folder = await mkdtemp(join(tmpdir(), 'switchyard-demo-'))
-  const closers: (() => Promise<void>)[] = []
+  const closers: (() => Promise<void>)[] = [() => rm(folder, { recursive: true, force: true, maxRetries: 5 })]
   try {
-    const stack = await startLocalStack({
-      folder,
-      deployment: 'demo',
-      providers: { [demoProviders.first]: 2, [demoProviders.second]: 2 },
-      boardPort: 0,
-    })
+    const stage = await openStage(options, folder)
+    closers.push(() => stage.close())
+    signal.throwIfAborted()
+    const { environment, directory } = stage
+    const run = randomBytes(4).toString('hex')
+    const deployment = services.kind === 'real' ? `demo-${run}` : 'demo'
+    const stack = await startLocalStack({ folder, deployment, providers: stage.entries, environment, directory, codeStorage: stage.codeStorage, boardPort: 0 })
     closers.push(() => stack.close())
     signal.throwIfAborted()
     const config = parseConfig(stack.config)
-    const seeded = await seedRepository({ git: stack.git, minter: stack.minter, storageUrl: stack.codeStorage.url }, demoRepository, source)
-    progress.say(`Redis, a local Code Storage, two local providers; repository ${demoRepository} with ${seeded.commits} commits of ${source}`)
+    const cast: Cast = {
+      repository: services.kind === 'real' ? `switchyard-demo-${run}` : 'demo/switchyard',
+      providers: stage.entries.map(({ name }) => name),
+      full: stage.full,
+      everywhere: services.kind !== 'local',
+      timeout: patience[services.kind].job,
+    }
+    // Before it is made: whatever has come of it is removed, since at a service it would stay.
+    if (services.kind === 'real') {
+      closers.push(async () => {
+        await stack.git.client.deleteRepository(cast.repository, { timeoutMs: callTimeoutMs })
+      })
+    }
+    const seeded = await seedRepository({ git: stack.git, minter: stack.minter, storageUrl: stack.codeStorage.url }, cast.repository, source)
+    progress.say(`Redis and ${stage.codeStorage === undefined ? 'a local Code Storage' : `Code Storage at ${stack.codeStorage.url}`}; repository ${cast.repository} with ${seeded.commits} commits of ${source}`)
+    progress.say(`Providers: ${stage.says}`)
     signal.throwIfAborted()
-    const consumer = await startConsumer(config, { directory: folder, environment: process.env, log: createLogger('error') })
+    const consumer = await startConsumer(config, { directory: directory ?? folder, environment: { ...environment }, log: createLogger('error') })
     closers.push(() => consumer.stop())
     const queue = openQueue(config)
     closers.push(() => queue.close())
 
-    const report = await runJobs({ stack, config, queue, progress, signal })
+    const report = await runJobs({ stage, stack, config, cast, queue, progress, signal })
     options.onReport(report)
     if (options.keep) await keepUp(config, folder, progress, signal)
     return report
@@ -83,31 +109,47 @@ export async function runDemo(options: DemoOptions): Promise<DemoReport> {
   }
 }
 
+function openStage({ services, source, signal, configPath }: DemoOptions, folder: string): Promise<Stage> | Stage {
+  switch (services.kind) {
+    case 'local':
+      return localStage(folder)
+    case 'protocol servers':
+      return startProtocolServers(services, { checkout: source, folder, signal })
+    case 'real':
+      return useRealServices(services, { configPath, folder, environment: process.env })
+  }
+}
+
 interface Parts {
+  readonly stage: Stage
   readonly stack: LocalStack
   readonly config: Config
+  readonly cast: Cast
   readonly queue: AgentQueue
   readonly progress: Progress
   readonly signal: AbortSignal
 }
 
 async function runJobs(parts: Parts): Promise<DemoReport> {
-  const { stack, config, queue, progress, signal } = parts
+  const { stage, stack, config, cast, queue, progress, signal } = parts
   const events: CompletionEvent[] = []
   const subscription = subscribe(config.redis, 'demo', (event) => void events.push(event), { prefix: config.queue.prefix })
   try {
     const running: { job: DemoJob; handle: JobHandle }[] = []
-    for (const job of demoJobs) {
+    for (const job of demoJobs(cast)) {
       running.push({ job, handle: await queue.enqueue(job.spec) })
-      progress.say(`${job.key.padEnd(10)}${job.shows}`)
+      progress.say(`${`${job.key} `.padEnd(10)}${job.shows}`)
     }
     const ended = new AbortController()
     const until = AbortSignal.any([signal, ended.signal])
-    const failover = running.find(({ job }) => job.key === 'failover')?.handle
+    const waiting = running.map(({ handle }) => handle.result({ timeoutMs: patience[stage.services].allMs, signal }))
+    const failover = running.findIndex(({ job }) => job.key === 'failover')
+    // Whoever waits for them hears of a failure by `waiting`.
+    const others = Promise.allSettled(waiting.filter((_, index) => index !== failover))
     const [results] = await Promise.all([
-      Promise.all(running.map(({ handle }) => handle.result({ timeoutMs: patienceMs, signal }))).finally(() => ended.abort()),
+      Promise.all(waiting).finally(() => ended.abort()),
       watch(running, progress, until),
-      failover === undefined ? undefined : killInTheMiddle(failover, parts, until),
+      running[failover] === undefined ? undefined : strikeInTheMiddle(running[failover].handle, { stage, config, progress, others, until }),
     ])
     await show(running, progress)
     await waitUntil(() => results.every((result) => events.some((event) => event.subject === result.jobId)), signal)
@@ -117,7 +159,7 @@ async function runJobs(parts: Parts): Promise<DemoReport> {
       const result = results[index]
       if (result === undefined) continue
       const lines = await allLines(handle)
-      const target = await stack.git.branchHead(demoRepository, { name: job.target, ephemeral: false }, { timeoutMs: 30_000 })
+      const target = await stack.git.branchHead(cast.repository, { name: job.target, ephemeral: false }, { timeoutMs: callTimeoutMs })
       const own = job.complaints({ result, lines, target })
       complaints.push(...own.map((complaint) => `${job.key}: ${complaint}`))
       progress.say(`\n${job.key} (${result.jobId}): ${own.length === 0 ? 'as intended' : `NOT as intended: ${own.join('; ')}`}\n${resultReport(result)}`)
@@ -125,8 +167,9 @@ async function runJobs(parts: Parts): Promise<DemoReport> {
     }
     progress.say(`\nCompletion events`)
     for (const event of events) progress.say(`  ${event.time}  ${event.type}  ${event.id}`)
+    if (stage.services !== 'local') progress.say(`\nProviders: ${stage.says}`)
     const redis = new URL(config.redis.url)
-    return { jobs: results, events, redis: `redis://${redis.host}`, codeStorage: stack.codeStorage.url, complaints }
+    return { services: stage.services, jobs: results, events, redis: `redis://${redis.host}`, codeStorage: stack.codeStorage.url, complaints }
   } finally {
     await subscription.close()
   }
@@ -144,43 +187,6 @@ async function watch(running: Running, progress: Progress, until: AbortSignal): 
 async function show(running: Running, progress: Progress): Promise<void> {
   const jobs = await Promise.all(running.map(async ({ job, handle }) => ({ name: job.key, status: await handle.status() })))
   progress.show(jobs, Date.now())
-}
-
-/** Kills the job's sandbox behind the consumer's back, once some of the second step's work is in a checkpoint. */
-async function killInTheMiddle(handle: JobHandle, parts: Parts, until: AbortSignal): Promise<void> {
-  let before: string | null | undefined
-  while (!until.aborted) {
-    const { step, checkpointSha, provider, sandboxId } = await handle.status()
-    if (step?.startsWith('2/') === true && sandboxId !== null && provider !== null) {
-      // The checkpoint that the first step left; the next one holds work of the second.
-      before ??= checkpointSha
-      const made = partNumbers(outputOf(await allLines(handle), 'work')).length
-      if (made >= partsBeforeKill && checkpointSha !== before) {
-        const own = (await createProviders(parts.config.providers)).find((configured) => configured.provider.name === provider)
-        if (own === undefined) throw new Error(`no provider ${provider}`)
-        await own.provider.kill(sandboxId, { timeoutMs: 30_000 })
-        await own.provider.close()
-        parts.progress.say(`failover  its sandbox ${sandboxId} was killed from outside after ${made} parts`)
-        return
-      }
-    }
-    await sleep(pollMs, undefined, { signal: until }).catch(() => undefined)
-  }
-}
-
-/** What shows that the job went on and did not start again. */
-function failoverReport(lines: readonly LogLine[]): string {
-  const times = outputOf(lines, 'prepare').trimEnd().split('\n').length
-  return [
-    `            its first step ran ${times === 1 ? 'once' : `${times} times`}; what the third one found in the work tree:`,
-    outputOf(lines, 'report').trimEnd().replace(/^/gm, '            | '),
-  ].join('\n')
-}
-
-async function allLines(handle: JobHandle): Promise<LogLine[]> {
-  const lines: LogLine[] = []
-  for await (const line of handle.logs({ follow: false })) lines.push(line)
-  return lines
 }
 
 async function keepUp(config: Config, folder: string, progress: Progress, signal: AbortSignal): Promise<void> {

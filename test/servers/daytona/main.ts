@@ -1,22 +1,21 @@
-/** Starts the server alone: `npm run server:daytona -- --port 8200 [--cpu 10] [--creates-per-minute 300] [--api-key …]`. */
-import { parseArgs } from 'node:util'
+/** Runs the server alone: `npm run server:daytona -- --port 8200`; `--help` tells the rest. */
+import { runStandalone } from '../standalone.js'
 import { startDaytonaServer } from './server.js'
 
-const { values } = parseArgs({
-  options: {
-    port: { type: 'string', default: '0' },
-    cpu: { type: 'string', default: '10' },
-    'memory-gib': { type: 'string', default: '10' },
-    'disk-gib': { type: 'string', default: '30' },
-    'creates-per-minute': { type: 'string', default: '300' },
-    'api-key': { type: 'string', default: 'dtn_local' },
-  },
+const options = {
+  port: { value: 0, help: 'where it listens; 0 for any free port' },
+  cpu: { value: 10, help: 'vCPUs of the organisation’s pool' },
+  memoryGib: { value: 10, help: 'memory of the pool' },
+  diskGib: { value: 30, help: 'disk of the pool' },
+  createsPerMinute: { value: 300, help: 'how many sandboxes may be created in a minute' },
+  apiKey: { value: 'dtn_local', help: 'the key that is let in' },
+}
+
+await runStandalone('Daytona', options, async ({ port, cpu, memoryGib, diskGib, createsPerMinute, apiKey }) => {
+  const server = await startDaytonaServer({ port, pool: { cpu, memoryGiB: memoryGib, diskGiB: diskGib }, createsPerMinute, apiKey })
+  return {
+    variables: { DAYTONA_API_URL: server.apiUrl, DAYTONA_API_KEY: server.apiKey },
+    adminUrl: `${server.url}/admin`,
+    close: () => server.close(),
+  }
 })
-const server = await startDaytonaServer({
-  port: Number(values.port),
-  pool: { cpu: Number(values.cpu), memoryGiB: Number(values['memory-gib']), diskGiB: Number(values['disk-gib']) },
-  createsPerMinute: Number(values['creates-per-minute']),
-  apiKey: values['api-key'],
-})
-console.log(`Daytona's protocol at ${server.url}; DAYTONA_API_URL=${server.apiUrl} DAYTONA_API_KEY=${server.apiKey}`)
-for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => void server.close())

@@ -1,19 +1,20 @@
-/** Starts the server alone: `npm run server:e2b -- --port 8100 [--max-concurrent 20] [--creates-per-second 1]`. */
-import { parseArgs } from 'node:util'
+/** Runs the server alone: `npm run server:e2b -- --port 8100`; `--help` tells the rest. */
+import { runStandalone } from '../standalone.js'
 import { startE2bServer } from './server.js'
 
-const { values } = parseArgs({
-  options: {
-    port: { type: 'string', default: '0' },
-    'max-concurrent': { type: 'string', default: '20' },
-    'creates-per-second': { type: 'string', default: '0' },
-    'api-key': { type: 'string', default: 'e2b_local' },
-  },
+const options = {
+  port: { value: 0, help: 'where it listens; 0 for any free port' },
+  maxConcurrent: { value: 20, help: 'how many sandboxes may run at once' },
+  createsPerSecond: { value: 0, help: 'how many may be created in a second; 0 for no limit' },
+  maxLifetimeSeconds: { value: 3600, help: 'the plan’s longest lifetime' },
+  apiKey: { value: 'e2b_local', help: 'the key that is let in' },
+}
+
+await runStandalone('E2B', options, async ({ port, apiKey, ...plan }) => {
+  const server = await startE2bServer({ port, apiKeys: [apiKey], plan })
+  return {
+    variables: { E2B_API_URL: server.url, E2B_SANDBOX_URL: server.url, E2B_API_KEY: apiKey },
+    adminUrl: `${server.url}/admin`,
+    close: () => server.close(),
+  }
 })
-const server = await startE2bServer({
-  port: Number(values.port),
-  plan: { maxConcurrent: Number(values['max-concurrent']), createsPerSecond: Number(values['creates-per-second']) },
-  apiKeys: [values['api-key']],
-})
-console.log(`E2B's protocol at ${server.url}; E2B_API_URL=${server.url} E2B_SANDBOX_URL=${server.url}`)
-for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => void server.close())

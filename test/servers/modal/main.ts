@@ -1,27 +1,20 @@
-/** Runs the server alone: `npm run server:modal -- --port 8810 --admin-port 8811`. */
-import { Command, InvalidArgumentError } from 'commander'
+/** Runs the server alone: `npm run server:modal -- --port 8810`; `--help` tells the rest. */
+import { runStandalone } from '../standalone.js'
 import { startModalServer } from './server.js'
 
-const whole = (text: string): number => {
-  if (!/^\d+$/.test(text)) throw new InvalidArgumentError('give a whole number')
-  return Number(text)
+const options = {
+  port: { value: 0, help: 'where the SDK connects; 0 for any free port' },
+  adminPort: { value: 0, help: 'where the admin endpoint listens; 0 for any free port' },
+  maxSandboxes: { value: 100, help: 'how many sandboxes may run at once' },
+  createsPerSecond: { value: 1000, help: 'how many may be created in a second' },
 }
 
-const { port, adminPort, maxSandboxes, createsPerSecond } = new Command('server:modal')
-  .description('A server that speaks Modal’s wire protocol and really runs the commands, for tests. Not Modal.')
-  .option('--port <number>', 'where the SDK connects; 0 for any free port', whole, 0)
-  .option('--admin-port <number>', 'the admin endpoint for faults and counters', whole, 0)
-  .option('--max-sandboxes <number>', 'how many may run at once', whole, 100)
-  .option('--creates-per-second <number>', 'how many may be created in a second', whole, 1000)
-  .parse()
-  .opts<{ port: number; adminPort: number; maxSandboxes: number; createsPerSecond: number }>()
-
-const server = await startModalServer({ port, adminPort, maxSandboxes, createsPerSecond })
-console.log(`MODAL_SERVER_URL=${server.url}`)
-console.log(`MODAL_TOKEN_ID=${server.tokenId}`)
-console.log(`MODAL_TOKEN_SECRET=${server.tokenSecret}`)
-console.log(`admin: ${server.adminUrl}/admin/state`)
-
-for (const signal of ['SIGINT', 'SIGTERM'] as const) {
-  process.once(signal, () => void server.close())
-}
+await runStandalone('Modal', options, async (values) => {
+  const server = await startModalServer(values)
+  return {
+    // The last one, so that a developer's own ~/.modal.toml has no say.
+    variables: { MODAL_SERVER_URL: server.url, MODAL_TOKEN_ID: server.tokenId, MODAL_TOKEN_SECRET: server.tokenSecret, MODAL_CONFIG_PATH: '/dev/null' },
+    adminUrl: `${server.adminUrl}/admin`,
+    close: () => server.close(),
+  }
+})
