@@ -7,6 +7,7 @@ import { addCancelCommand } from './commands/cancel.js'
 import { addConsumeCommand } from './commands/consume.js'
 import { addDemoCommand } from './commands/demo.js'
 import { addDevCommand } from './commands/dev.js'
+import { addDoctorCommand } from './commands/doctor.js'
 import { addEnqueueCommand } from './commands/enqueue.js'
 import { addLogsCommand } from './commands/logs.js'
 import { addStatusCommand } from './commands/status.js'
@@ -23,7 +24,7 @@ const program = new Command('switchyard')
   .exitOverride()
   .addHelpText('after', `\n${environmentHelp}\n\n${exitCodesHelp}\n\nStart with:  switchyard demo`)
 
-for (const add of [addDemoCommand, addDevCommand, addEnqueueCommand, addConsumeCommand, addStatusCommand, addLogsCommand, addCancelCommand, addBoardCommand]) {
+for (const add of [addDemoCommand, addDevCommand, addEnqueueCommand, addConsumeCommand, addStatusCommand, addLogsCommand, addCancelCommand, addBoardCommand, addDoctorCommand]) {
   add(program)
 }
 

@@ -69,7 +69,12 @@ export class Consumer {
     const { options } = this
     const settings = consumerSettingsSchema.parse(options.settings ?? {})
     const log = options.log.child({ consumer: this.id })
-    const providers = await this.usableProviders(settings, log)
+    const leaving = new AbortController()
+    const gitChecked = this.checkGitHost(settings, log, leaving.signal)
+    const providers = await this.usableProviders(settings, log).catch((error: unknown) => {
+      leaving.abort()
+      throw error
+    })
 
     const redis = createRedis(options.redis, 'commands')
     const blocking = createRedis(options.redis, 'blocking')
@@ -81,6 +86,7 @@ export class Consumer {
       await whenReady(redis, options.redis, 10_000)
       await assertRedisSuitable(redis)
     } catch (error) {
+      leaving.abort()
       disconnect()
       throw error
     }
@@ -145,7 +151,8 @@ export class Consumer {
     log.info({ providers: [...providers.keys()] }, 'consumer started')
 
     this.stopParts = async () => {
-      await intake.stop()
+      leaving.abort()
+      await Promise.all([intake.stop(), gitChecked])
       locks.stop()
       signals.close()
       await worker.close()
@@ -161,6 +168,17 @@ export class Consumer {
     const stop = this.stopParts
     this.stopParts = () => Promise.resolve()
     await stop?.()
+  }
+
+  /** Said in the log and no more: jobs wait for a git host that is away, and those under way are taken over meanwhile. */
+  private async checkGitHost(settings: ConsumerSettings, log: Logger, signal: AbortSignal): Promise<void> {
+    try {
+      for (const warning of await this.options.git.check({ timeoutMs: settings.callTimeoutMs, signal })) log.debug({ git: this.options.git.name }, warning)
+    } catch (error) {
+      if (signal.aborted) return
+      const final = error instanceof InfrastructureError && (error.kind === 'auth' || error.kind === 'invalid')
+      log.error({ git: this.options.git.name, message: errorMessage(error) }, final ? 'the git host refuses this consumer; every job will fail' : 'the git host does not answer; jobs wait for it')
+    }
   }
 
   /** A provider that can't work is said and left out; one usable provider is enough. */

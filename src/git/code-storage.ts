@@ -5,7 +5,7 @@ import { CodeStorageClient, type Conflict } from './code-storage-client.js'
 import type { AccessOptions, BranchName, GitAccess, GitCallOptions, GitHost, PromotionRequest, ResolvedRef } from './host.js'
 import { lsRemote } from './ls-remote.js'
 import { onlyBranch, TokenMinter, type RefPolicy, type TokenAlgorithm, type TokenScope } from './mint.js'
-import { candidateRefs, maxDiffPaths, movedTarget, switchyardIdentity, type Identity } from './rules.js'
+import { candidateRefs, maxDiffPaths, movedTarget, noRepository, switchyardIdentity, type Identity } from './rules.js'
 import { baseUrl } from './url.js'
 
 export interface CodeStorageHostOptions {
@@ -47,6 +47,15 @@ export class CodeStorageHost implements GitHost {
     this.client = new CodeStorageClient({ name: this.name, apiUrl, minter: this.#minter, fetch: options.fetch, now: options.now })
     this.hosts = [new URL(this.#storageUrl).host]
     this.#mergeAuthor = options.mergeAuthor ?? switchyardIdentity
+  }
+
+  async check(options: GitCallOptions): Promise<readonly string[]> {
+    // Both addresses; a token that is taken finds no such repository.
+    await this.client.repository(noRepository, options)
+    await lsRemote(this.name, await this.readAccess(noRepository, { ephemeral: false }), ['HEAD'], options).catch((error: unknown) => {
+      if (!(error instanceof InfrastructureError) || error.kind !== 'invalid') throw error
+    })
+    return []
   }
 
   async resolve(repository: string, ref: string | null, options: GitCallOptions): Promise<ResolvedRef> {

@@ -16,6 +16,13 @@ export interface GitHost {
   readonly ephemeral: boolean
 
   /**
+   * Checks what can be checked without a repository: that the host answers, and that it takes the credentials where it can
+   * tell.
+   * @returns warnings to show, such as what could not be checked.
+   * @throws InfrastructureError `auth` for a refused key, otherwise as every call.
+   */
+  check(options: GitCallOptions): Promise<readonly string[]>
+  /**
    * Finds the commit that a ref means now.
    * @param ref a branch, a tag or a full sha; null for the default branch.
    * @throws InfrastructureError `invalid` when the repository or the ref does not exist.

@@ -6,7 +6,7 @@ import { parseChangedFiles } from './changed-files.js'
 import type { AccessOptions, BranchName, GitAccess, GitCallOptions, GitHost, PromotionRequest, ResolvedRef } from './host.js'
 import { lsRemote } from './ls-remote.js'
 import { defaultTokenTtlSeconds } from './mint.js'
-import { candidateRefs, maxDiffPaths, movedTarget, switchyardIdentity, type Identity } from './rules.js'
+import { candidateRefs, maxDiffPaths, movedTarget, noRepository, switchyardIdentity, type Identity } from './rules.js'
 import { TemporaryRepository } from './temporary-repository.js'
 import { baseUrl } from './url.js'
 
@@ -57,6 +57,15 @@ export class HttpsGitHost implements GitHost {
     this.#token = options.token
     this.#mergeAuthor = options.mergeAuthor ?? switchyardIdentity
     this.#now = options.now ?? Date.now
+  }
+
+  /** Asks for a repository that does not exist: whatever the host says to that, it is there. Tokens are for one repository each. */
+  async check(options: GitCallOptions): Promise<readonly string[]> {
+    const access = { url: `${this.#url}/${noRepository}.git`, username: 'nobody', token: 'none' }
+    await lsRemote(this.name, access, ['HEAD'], options).catch((error: unknown) => {
+      if (!(error instanceof InfrastructureError) || !['invalid', 'auth'].includes(error.kind)) throw error
+    })
+    return ['only that the host answers was checked: its credentials are for one repository each']
   }
 
   async resolve(repository: string, ref: string | null, options: GitCallOptions): Promise<ResolvedRef> {

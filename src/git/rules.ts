@@ -29,3 +29,6 @@ export function movedTarget(request: PromotionRequest, head: string | null): Pro
     `promote.to: "${request.to}" was expected at ${expected} but is at ${head ?? 'nothing'}; the work stays on "${request.branch}"`,
   )
 }
+
+/** A repository that is nobody's, to find out whether a host is there. */
+export const noRepository = 'switchyard-check/none'

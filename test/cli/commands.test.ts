@@ -131,8 +131,8 @@ describe('without anything running', () => {
   it('help tells of every command, the exit codes and the variables', async () => {
     const { code, stdout } = await switchyard('--help')
     expect(code).toBe(0)
-    for (const word of ['demo', 'dev', 'enqueue', 'consume', 'status', 'logs', 'cancel', 'board', 'SWITCHYARD_REDIS_URL', 'Exit codes']) expect(stdout).toContain(word)
-    for (const command of ['demo', 'dev', 'enqueue', 'consume', 'status', 'logs', 'cancel', 'board']) {
+    for (const word of ['demo', 'dev', 'enqueue', 'consume', 'status', 'logs', 'cancel', 'board', 'doctor', 'SWITCHYARD_REDIS_URL', 'Exit codes']) expect(stdout).toContain(word)
+    for (const command of ['demo', 'dev', 'enqueue', 'consume', 'status', 'logs', 'cancel', 'board', 'doctor']) {
       expect((await switchyard(command, '--help')).stdout).toMatch(/Examples?:/)
     }
     expect((await switchyard('--version')).stdout).toMatch(/^\d+\.\d+\.\d+\n$/)

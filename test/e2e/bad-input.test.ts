@@ -42,6 +42,8 @@ describe('a job that can’t work fails with a sentence, before a sandbox is mad
     const stranger = await startDeployment()
     try {
       await stranger.startConsumer({ git: other })
+      // Known at the start already.
+      await until('the log to say it', () => stranger.logs.some((line) => line.includes('the git host refuses this consumer')))
       const job = await stranger.queue.enqueue({ repository: 'acme/web', steps: ['true'] })
       expect(await job.result({ timeoutMs: 30_000 })).toMatchObject({ status: 'failed', error: { kind: 'auth' }, attempts: [] })
     } finally {

@@ -64,6 +64,13 @@ describe.each(['code-storage', 'https'])('the git host %s', (kind) => {
     message: 'Merge the work',
   })
 
+  it('is checked without a repository: that it answers, and that it takes the key where it can tell', async () => {
+    expect(await host.check(options)).toHaveLength(kind === 'code-storage' ? 0 : 1)
+    storage.server.setOutage({ kind: 'unavailable', of: 'git' })
+    onTestFinished(() => storage.server.setOutage(null))
+    expect(await failure(host.check(options))).toMatchObject({ kind: 'transient' })
+  })
+
   it('resolves the default branch, branches, tags, full refs and full shas', async () => {
     const tagged = await gitOk(work, 'rev-parse', 'light')
     expect(await host.resolve('acme/web', null, options)).toEqual({ ref: 'refs/heads/main', sha: base })

@@ -34,6 +34,7 @@ describe('Code Storage misbehaves', () => {
   it('silence ends at the deadline, for the API and for git', async () => {
     const host = await hostAgainst(() => undefined)
     for (const call of [
+      host.check({ timeoutMs: 200 }),
       host.resolve('acme/web', 'main', { timeoutMs: 200 }),
       host.branchHead('acme/web', { name: 'main', ephemeral: false }, { timeoutMs: 200 }),
     ]) {
