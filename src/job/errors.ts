@@ -88,6 +88,14 @@ export class FenceLostError extends SwitchyardError {
   }
 }
 
+/**
+ * Thrown for a queued spec, a run record or a result that a newer release wrote and this one can't read. In a rolling deploy
+ * the job is left to a consumer that can; it never fails for it.
+ */
+export class NewerReleaseError extends SwitchyardError {
+  override readonly name = 'NewerReleaseError'
+}
+
 /** What the providers, the git hosts and the runner throw: an error sorted into the one vocabulary. */
 export class InfrastructureError extends SwitchyardError {
   override readonly name = 'InfrastructureError'

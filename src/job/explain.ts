@@ -8,11 +8,23 @@ import { InvalidInputError } from './errors.js'
 export function parseInput<Schema extends z.ZodType>(schema: Schema, value: unknown, what: string): z.output<Schema> {
   const parsed = schema.safeParse(value)
   if (parsed.success) return parsed.data
-  const problems = [...new Set(parsed.error.issues.flatMap((issue) => sentences(issue, what)))]
-  throw new InvalidInputError(problems[0] ?? `${what} is not valid`, problems)
+  throw invalidInput(parsed.error.issues, what)
 }
 
 type Issue = z.core.$ZodIssue
+
+/** What zod found wrong, in sentences. */
+export function invalidInput(issues: readonly Issue[], what: string): InvalidInputError {
+  const problems = [...new Set(issues.flatMap((issue) => sentences(issue, what)))]
+  return new InvalidInputError(problems[0] ?? `${what} is not valid`, problems)
+}
+
+/** Whether nothing is wrong but fields that are not known: what a newer release may have written. */
+export function hasOnlyUnknownFields(issues: readonly Issue[]): boolean {
+  return issues.every(
+    (issue) => issue.code === 'unrecognized_keys' || (issue.code === 'invalid_union' && issue.errors.some((branch) => branch.length > 0 && hasOnlyUnknownFields(branch))),
+  )
+}
 
 function sentences(issue: Issue, what: string, prefix: PropertyKey[] = []): string[] {
   const path = [...prefix, ...issue.path]

@@ -1,15 +1,16 @@
 import { z } from 'zod'
 import { jobErrorKinds } from './errors.js'
+import { lastingObject } from './lasting.js'
 
 const count = z.int().min(0)
 /** ISO 8601 with milliseconds, in UTC. */
 const instant = z.iso.datetime()
 
 /** An error as results and records hold it. */
-export const jobErrorSchema = z.strictObject({ kind: z.enum(jobErrorKinds), message: z.string() })
+export const jobErrorSchema = lastingObject({ kind: z.enum(jobErrorKinds), message: z.string() })
 export type JobError = z.output<typeof jobErrorSchema>
 
-export const stepResultSchema = z.strictObject({
+export const stepResultSchema = lastingObject({
   name: z.string(),
   /** The command's exit code; 128 + n for a signal n; null when it was stopped before it ended (timeout, cancel). */
   exitCode: z.int().nullable(),
@@ -20,7 +21,7 @@ export const stepResultSchema = z.strictObject({
 })
 export type StepResult = z.output<typeof stepResultSchema>
 
-export const attemptSchema = z.strictObject({
+export const attemptSchema = lastingObject({
   provider: z.string(),
   /** Null when no sandbox came to be. */
   sandboxId: z.string().nullable(),
@@ -32,14 +33,14 @@ export const attemptSchema = z.strictObject({
 })
 export type Attempt = z.output<typeof attemptSchema>
 
-export const promotionSchema = z.strictObject({
+export const promotionSchema = lastingObject({
   to: z.string(),
   sha: z.string(),
   result: z.enum(['created', 'fast_forward', 'merge_commit', 'no_op']),
 })
 export type Promotion = z.output<typeof promotionSchema>
 
-export const diffSchema = z.strictObject({
+export const diffSchema = lastingObject({
   files: count,
   additions: count,
   deletions: count,
@@ -49,7 +50,7 @@ export const diffSchema = z.strictObject({
 export type Diff = z.output<typeof diffSchema>
 
 /** How a job ended. */
-export const jobResultSchema = z.strictObject({
+export const jobResultSchema = lastingObject({
   jobId: z.string(),
   status: z.enum(['succeeded', 'failed', 'cancelled']),
   /** Why it did not succeed; null when it did. */
@@ -65,7 +66,7 @@ export const jobResultSchema = z.strictObject({
   steps: z.array(stepResultSchema),
   attempts: z.array(attemptSchema),
   diff: diffSchema.nullable(),
-  usage: z.strictObject({ sandboxSeconds: z.number().min(0) }),
+  usage: lastingObject({ sandboxSeconds: z.number().min(0) }),
   metadata: z.record(z.string(), z.json()),
 })
 export type JobResult = z.output<typeof jobResultSchema>

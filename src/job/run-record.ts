@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { lastingObject } from './lasting.js'
 import { attemptSchema, diffSchema, jobErrorSchema, promotionSchema, stepResultSchema } from './result.js'
 
 const count = z.int().min(0)
@@ -22,7 +23,7 @@ const count = z.int().min(0)
 export const runPhases = ['placing', 'preparing', 'setup', 'steps', 'pushing', 'promoting', 'closing', 'ended'] as const
 export type RunPhase = (typeof runPhases)[number]
 
-export const runRecordSchema = z.strictObject({
+export const runRecordSchema = lastingObject({
   jobId: z.string(),
   /** 1 for the first run of a job; a retry of the whole job counts up and gets branches of its own. */
   generation: z.int().min(1),
@@ -31,44 +32,40 @@ export const runRecordSchema = z.strictObject({
   phase: z.enum(runPhases),
   repository: z.string(),
   /** What `ref` meant when the job started: a full ref to fetch, when there is one, and the commit. */
-  base: z.strictObject({ ref: z.string().nullable(), sha: z.string() }).nullable(),
+  base: lastingObject({ ref: z.string().nullable(), sha: z.string() }).nullable(),
   /** The promotion's compare-and-swap: where the target stood when the job started; null when it did not exist. */
-  promoteFrom: z.strictObject({ sha: z.string().nullable() }).nullable(),
+  promoteFrom: lastingObject({ sha: z.string().nullable() }).nullable(),
   /** The intent to create, written before the call. */
-  creating: z.strictObject({ provider: z.string(), name: z.string(), atMs: count }).nullable(),
-  sandbox: z.strictObject({ provider: z.string(), id: z.string(), createdAtMs: count, repositoryPath: z.string().nullable() }).nullable(),
+  creating: lastingObject({ provider: z.string(), name: z.string(), atMs: count }).nullable(),
+  sandbox: lastingObject({ provider: z.string(), id: z.string(), createdAtMs: count, repositoryPath: z.string().nullable() }).nullable(),
   /** Index of the setup step that runs or comes next in this sandbox. */
   setupIndex: count,
   /** Index of the step that runs or comes next. */
   stepIndex: count,
   /** The command under way in the sandbox, and how far its output is in the log stream, in bytes. */
-  running: z
-    .strictObject({
-      key: z.string(),
-      startedAtMs: count,
-      stdoutOffset: count,
-      stderrOffset: count,
-    })
-    .nullable(),
-  checkpoint: z
-    .strictObject({
-      sha: z.string(),
-      /** The step to go on with from here. */
-      stepIndex: count,
-      /** The agent's own HEAD in it, and how many commits that is past the base. */
-      headSha: z.string(),
-      commitsAhead: count,
-      /** The attempt's branch that it was pushed to; null when nothing had changed and `sha` is the base itself. */
-      branch: z.string().nullable(),
-      atMs: count,
-    })
-    .nullable(),
+  running: lastingObject({
+    key: z.string(),
+    startedAtMs: count,
+    stdoutOffset: count,
+    stderrOffset: count,
+  }).nullable(),
+  checkpoint: lastingObject({
+    sha: z.string(),
+    /** The step to go on with from here. */
+    stepIndex: count,
+    /** The agent's own HEAD in it, and how many commits that is past the base. */
+    headSha: z.string(),
+    commitsAhead: count,
+    /** The attempt's branch that it was pushed to; null when nothing had changed and `sha` is the base itself. */
+    branch: z.string().nullable(),
+    atMs: count,
+  }).nullable(),
   /** Every checkpoint branch that this run has pushed to, to be deleted in the end. */
   checkpointBranches: z.array(z.string()),
   /** Set once it is certain how the job ends; what is left is to save the work and close. */
-  outcome: z.strictObject({ status: z.enum(['succeeded', 'failed', 'cancelled']), error: jobErrorSchema.nullable() }).nullable(),
+  outcome: lastingObject({ status: z.enum(['succeeded', 'failed', 'cancelled']), error: jobErrorSchema.nullable() }).nullable(),
   /** Sandboxes that were given up without proof of their death: killed in `closing`, else left to the reaper. */
-  abandoned: z.array(z.strictObject({ provider: z.string(), id: z.string() })),
+  abandoned: z.array(lastingObject({ provider: z.string(), id: z.string() })),
   steps: z.array(stepResultSchema),
   attempts: z.array(attemptSchema),
   /** Made before it is pushed, so that a push whose answer was lost is repeated with the same commit. */

@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import { duration } from './duration.js'
-import { parseInput } from './explain.js'
+import { NewerReleaseError } from './errors.js'
+import { hasOnlyUnknownFields, invalidInput, parseInput } from './explain.js'
 import { branchNameProblem, repositoryProblem } from './names.js'
 
 /** The size of a spec as JSON that is accepted unless configured otherwise: 1 MiB. */
@@ -192,8 +193,13 @@ const queuedSpecSchema = specObject
 
 /**
  * Reads a spec out of the queue, which anybody with access to Redis can write to.
- * @throws InvalidInputError with a sentence for every problem.
+ * @throws NewerReleaseError when it has fields that this release doesn't know and is right otherwise; InvalidInputError with a
+ * sentence for every problem.
  */
 export function parseQueuedSpec(value: unknown): JobSpec {
-  return parseInput(queuedSpecSchema, value, 'queued spec')
+  const parsed = queuedSpecSchema.safeParse(value)
+  if (parsed.success) return parsed.data
+  const problem = invalidInput(parsed.error.issues, 'queued spec')
+  if (hasOnlyUnknownFields(parsed.error.issues)) throw new NewerReleaseError(`${problem.message}, unless a newer release wrote it: then update this consumer`)
+  throw problem
 }

@@ -26,11 +26,23 @@ const reconnectDelayMs = (times: number) => Math.min(50 * 2 ** Math.min(times, 5
 
 // RESP2 everywhere: streams come as arrays in either version of the protocol only then.
 // ioredis waits `disconnectTimeout` for a socket that is closed already, which keeps a process that is done from ending.
-const shared = { protocol: 2, retryStrategy: reconnectDelayMs, connectTimeout: 5_000, disconnectTimeout: 100 } as const
+// A peer that is gone without a word (a machine that died, a failover by address) is found out by keep-alive probes where nothing is
+// sent, and by an answer that does not come where something was; the system alone would wait a quarter of an hour.
+const shared = { protocol: 2, retryStrategy: reconnectDelayMs, connectTimeout: 5_000, disconnectTimeout: 100, keepAlive: 10_000 } as const
+
+/** How long an answer may take before the connection counts as dead, in milliseconds; above every blocking command's own wait. */
+const answerPatienceMs = 10_000
+// After a failover the old primary may still be there, as a replica: 2 is "connect again, and send the command again".
+const waiting = {
+  ...shared,
+  maxRetriesPerRequest: null,
+  socketTimeout: answerPatienceMs,
+  reconnectOnError: (error: Error) => (error.message.includes('READONLY') ? 2 : false),
+} as const
 
 const optionsOf = {
-  commands: { ...shared, maxRetriesPerRequest: null },
-  blocking: { ...shared, maxRetriesPerRequest: null },
+  commands: waiting,
+  blocking: waiting,
   subscriber: { ...shared, maxRetriesPerRequest: null },
   producer: {
     ...shared,
@@ -103,7 +115,7 @@ export function unavailable(config: RedisConfig, cause: unknown): RedisUnavailab
 export function isUnavailability(error: unknown): boolean {
   if (!(error instanceof Error)) return false
   if (error.name === 'MaxRetriesPerRequestError' || error.name === 'AbortError') return true
-  return /Stream isn't writeable|Connection is closed|Connection is in closing|Command timed out|ECONN|EPIPE|ETIMEDOUT|^(OOM|MISCONF|READONLY|LOADING|NOREPLICAS|MASTERDOWN|CLUSTERDOWN) /.test(
+  return /Stream isn't writeable|Connection is closed|Connection is in closing|Command timed out|ECONN|EPIPE|ETIMEDOUT|(^|: -)(OOM|MISCONF|READONLY|LOADING|NOREPLICAS|MASTERDOWN|CLUSTERDOWN) /.test(
     error.message,
   )
 }

@@ -8,8 +8,8 @@ import { queueScript, runScript } from './scripts.js'
 export const inboxTtlMs = 60_000
 
 const messageSchema = z.discriminatedUnion('kind', [
-  z.strictObject({ kind: z.literal('grant'), leaseId: z.string(), provider: z.string() }),
-  z.strictObject({ kind: z.literal('work') }),
+  z.object({ kind: z.literal('grant'), leaseId: z.string(), provider: z.string() }),
+  z.object({ kind: z.literal('work') }),
 ])
 /** `grant`: a place at `provider` is yours under this lease id; `work`: there may be a job to take. */
 export type InboxMessage = z.output<typeof messageSchema>

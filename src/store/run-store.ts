@@ -1,6 +1,7 @@
 import type { Redis } from 'ioredis'
 import { z } from 'zod'
-import { FenceLostError } from '../job/errors.js'
+import { FenceLostError, NewerReleaseError } from '../job/errors.js'
+import { invalidInput } from '../job/explain.js'
 import type { LogChunk } from '../job/log.js'
 import { type JobResult, jobResultSchema } from '../job/result.js'
 import { type RunRecord, runRecordSchema } from '../job/run-record.js'
@@ -34,7 +35,7 @@ export interface StoredRun {
   readonly fence: number
   /** The consumer that took it last; null when it was cancelled before anybody took it. */
   readonly holder: string | null
-  /** Null when it was cancelled before anybody took it. */
+  /** Null when it was cancelled before anybody took it, or when this release can't read it; `reason` says so. */
   readonly record: RunRecord | null
   /** Why it does not move, such as "waiting for capacity: …". */
   readonly reason: string | null
@@ -114,6 +115,7 @@ export class RunStore {
    * Takes a job: starts its run with `fresh` when there is none for that generation, takes it over otherwise. Whoever
    * held it before can write nothing from then on.
    * @param request.holder the consumer's id.
+   * @throws NewerReleaseError when this release can't read the record; nobody else can write it then either until it is taken again.
    */
   async acquire(jobId: string, request: { holder: string; fresh: RunRecord }): Promise<Acquired> {
     const reply = acquireReply.parse(
@@ -124,12 +126,12 @@ export class RunStore {
         [request.holder, request.fresh.generation, JSON.stringify(request.fresh), this.#now()],
       ),
     )
-    if (reply[0] === 'ended') return { kind: 'ended', result: jobResultSchema.parse(JSON.parse(reply[1])) }
+    if (reply[0] === 'ended') return { kind: 'ended', result: readStored(jobResultSchema, reply[1], `job ${jobId}: its result`) }
     const [, fence, record, created, reason, atMs] = reply
     return {
       kind: 'acquired',
       fence,
-      record: runRecordSchema.parse(JSON.parse(record)),
+      record: readStored(runRecordSchema, record, `job ${jobId}: its run record`),
       created: created === 1,
       cancel: toCancel(reason, atMs),
     }
@@ -252,6 +254,20 @@ export class RunStore {
     )
   }
 
+  /** The requests to cancel that the given jobs have, by job, in one round trip. For when a signal may have been missed. */
+  async cancelRequests(jobIds: readonly string[]): Promise<Map<string, CancelRequest>> {
+    const requests = new Map<string, CancelRequest>()
+    if (jobIds.length === 0) return requests
+    const pipeline = this.#redis.pipeline()
+    for (const jobId of jobIds) pipeline.hmget(this.#keys.run(jobId), 'cancelReason', 'cancelAtMs')
+    for (const [index, [error, fields]] of ((await pipeline.exec()) ?? []).entries()) {
+      if (error !== null) throw error
+      const cancel = toCancel(...z.tuple([nullable, nullable]).parse(fields))
+      if (cancel !== null) requests.set(jobIds[index] ?? '', cancel)
+    }
+    return requests
+  }
+
   /** What Redis holds of a job's run; null when nobody has taken it, or it is past its retention. */
   async read(jobId: string): Promise<StoredRun | null> {
     return parseRun(await this.#redis.hgetall(this.#keys.run(jobId)))
@@ -263,9 +279,9 @@ export class RunStore {
     const pipeline = this.#redis.pipeline()
     for (const jobId of jobIds) pipeline.hget(this.#keys.run(jobId), 'result')
     const answers = (await pipeline.exec()) ?? []
-    return answers.map(([error, json]) => {
+    return answers.map(([error, json], index) => {
       if (error !== null) throw error
-      return json === null ? null : jobResultSchema.parse(JSON.parse(z.string().parse(json)))
+      return json === null ? null : readStored(jobResultSchema, z.string().parse(json), `the result of job ${jobIds[index] ?? ''}`)
     })
   }
 
@@ -290,11 +306,28 @@ function parseRun(hash: Record<string, string>): StoredRun | null {
     generation: run.generation,
     fence: run.fence,
     holder: run.holder ?? null,
-    record: run.record === undefined ? null : runRecordSchema.parse(JSON.parse(run.record)),
-    reason: run.reason ?? null,
+    ...readForShow(run.record, run.reason ?? null),
     cancel: run.cancelReason === undefined ? null : { reason: run.cancelReason, atMs: run.cancelAtMs ?? run.atMs },
-    result: run.result === undefined ? null : jobResultSchema.parse(JSON.parse(run.result)),
+    result: run.result === undefined ? null : readStored(jobResultSchema, run.result, 'the result'),
     atMs: run.atMs,
+  }
+}
+
+/** @throws NewerReleaseError when it is not what this release knows. Fields that it doesn't know are kept, see `lastingObject`. */
+function readStored<Schema extends z.ZodType>(schema: Schema, json: string, what: string): z.output<Schema> {
+  const parsed = schema.safeParse(JSON.parse(json))
+  if (parsed.success) return parsed.data
+  throw new NewerReleaseError(`${what} can't be read by this release (${invalidInput(parsed.error.issues, 'it').message}); update this process to the one that wrote it`)
+}
+
+/** A list of jobs does not fail for one that a newer release supervises. */
+function readForShow(json: string | undefined, reason: string | null): Pick<StoredRun, 'record' | 'reason'> {
+  if (json === undefined) return { record: null, reason }
+  try {
+    return { record: readStored(runRecordSchema, json, 'the run record'), reason }
+  } catch (error) {
+    if (!(error instanceof NewerReleaseError)) throw error
+    return { record: null, reason: error.message }
   }
 }
 

@@ -37,7 +37,10 @@ export class Signals {
     return () => void this.#doneHandlers.delete(handler)
   }
 
-  /** Calls `handler` after each reconnect: look into the records of the jobs that matter. Returns how to stop. */
+  /**
+   * Calls `handler` after each reconnect, once the subscriptions are back: look into the records of the jobs that matter, and
+   * nothing falls in between. Returns how to stop.
+   */
   onReconnect(handler: () => void): () => void {
     this.#reconnectHandlers.add(handler)
     return () => void this.#reconnectHandlers.delete(handler)
@@ -59,6 +62,14 @@ export class Signals {
   }
 
   readonly #onReady = (): void => {
-    for (const handler of this.#reconnectHandlers) handler()
+    // ioredis subscribes again by itself; these are answered after it.
+    const channels = [...(this.#cancelHandlers.size > 0 ? [this.#keys.cancelChannel()] : []), ...(this.#doneHandlers.size > 0 ? [this.#keys.doneChannel()] : [])]
+    Promise.all(channels.map((channel) => this.#subscriber.subscribe(channel))).then(
+      () => {
+        for (const handler of this.#reconnectHandlers) handler()
+      },
+      // The connection was closed for good, or is away again: then there is another reconnect.
+      () => undefined,
+    )
   }
 }

@@ -1,8 +1,11 @@
 import { createServer } from 'node:net'
+import { Redis } from 'ioredis'
 import { describe, expect, it } from 'vitest'
+import { startRedis } from '../../src/embedded/index.js'
 import { InvalidInputError, RedisUnavailableError } from '../../src/job/errors.js'
-import { assertRedisSuitable, createRedis, describeRedis, Keys, whenReady } from '../../src/store/index.js'
-import { after, useRedis } from './fixture.js'
+import { assertRedisSuitable, createRedis, describeRedis, Keys, RunStore, whenReady } from '../../src/store/index.js'
+import { startTcpProxy, type TcpProxy } from '../servers/tcp-proxy.js'
+import { after, record, useRedis } from './fixture.js'
 
 const redis = useRedis()
 
@@ -55,4 +58,40 @@ it('says at once that a password is wrong, without telling it', async () => {
 it('refuses a prefix without exactly one hash tag', () => {
   for (const prefix of ['switchyard', '{a}{b}', '{}', '{a', 'a}']) expect(() => new Keys(prefix), prefix).toThrow('hash tag')
   expect(new Keys('prod:{sy}').run('1')).toBe('prod:{sy}:run:1')
+})
+
+describe('a consumer’s connection', () => {
+  async function through(): Promise<{ proxy: TcpProxy; url: string }> {
+    const proxy = await startTcpProxy(redis.server.port!)
+    after(() => proxy.close())
+    return { proxy, url: `redis://:${encodeURIComponent(redis.server.connection.password)}@127.0.0.1:${proxy.port}` }
+  }
+
+  it('that answers nothing any more is given up, and its command is sent again', async () => {
+    const { proxy, url } = await through()
+    const client = createRedis({ url }, 'commands')
+    after(() => client.disconnect())
+    await client.set('key', '1')
+    proxy.silence()
+    expect(await client.incr('key')).toBe(2)
+  })
+
+  it('to a primary that became a replica waits for the new primary at the same address', async () => {
+    const replica = await startRedis({ password: redis.server.connection.password })
+    after(() => replica.close())
+    const { proxy, url } = await through()
+    const client = createRedis({ url }, 'commands')
+    const [former, next] = [new Redis(redis.server.url), new Redis(replica.url)]
+    after(() => [client, former, next].forEach((one) => one.disconnect()))
+    const store = new RunStore(client, redis.keys)
+    await store.acquire('job', { holder: 'a', fresh: record('job') })
+    await former.replicaof('127.0.0.1', replica.port!)
+    after(() => former.replicaof('NO', 'ONE'))
+    await expect(former.set('key', '1')).rejects.toThrow('READONLY')
+    const acquired = store.acquire('job', { holder: 'b', fresh: record('job') })
+    proxy.target(replica.port!)
+    proxy.cut()
+    expect((await acquired).kind).toBe('acquired')
+    expect(await next.hget(redis.keys.run('job'), 'holder')).toBe('b')
+  })
 })

@@ -1,5 +1,6 @@
+import { setTimeout as delay } from 'node:timers/promises'
 import { describe, expect, it } from 'vitest'
-import { FenceLostError } from '../../src/job/errors.js'
+import { FenceLostError, NewerReleaseError } from '../../src/job/errors.js'
 import type { LogChunk } from '../../src/job/log.js'
 import { createRedis, RunStore } from '../../src/store/index.js'
 import { after, record, result, startProxy, useRedis } from './fixture.js'
@@ -26,11 +27,12 @@ describe('taking over', () => {
   it('starts a run once, and hands the same record to the next holder under a higher fence', async () => {
     const store = stored()
     const first = await acquire(store, 'job')
-    expect(first).toMatchObject({ fence: 1, created: true, cancel: null })
+    expect(first).toMatchObject({ created: true, cancel: null })
     await store.save('job', first.fence, record('job', { phase: 'steps', stepIndex: 2 }))
     const second = await acquire(store, 'job', 'b')
-    expect(second).toMatchObject({ fence: 2, created: false, record: { phase: 'steps', stepIndex: 2 } })
-    expect(await store.read('job')).toMatchObject({ fence: 2, holder: 'b', result: null })
+    expect(second).toMatchObject({ created: false, record: { phase: 'steps', stepIndex: 2 } })
+    expect(second.fence).toBeGreaterThan(first.fence)
+    expect(await store.read('job')).toMatchObject({ fence: second.fence, holder: 'b', result: null })
   })
 
   it('refuses every write of a holder that lost its fence, and changes nothing', async () => {
@@ -41,8 +43,22 @@ describe('taking over', () => {
     await expect(store.save('job', old.fence, record('job'))).rejects.toThrow(FenceLostError)
     await expect(store.append('job', old.fence, record('job'), [out(0, 'x')])).rejects.toThrow(FenceLostError)
     await expect(store.finish('job', old.fence, record('job'), result('job'), event('job'))).rejects.toThrow(FenceLostError)
-    expect(await store.read('job')).toMatchObject({ fence: 2, reason: 'by b', record: { stepIndex: 5 }, result: null })
+    expect(await store.read('job')).toMatchObject({ fence: held.fence, reason: 'by b', record: { stepIndex: 5 }, result: null })
     expect(await redis.connect().exists(redis.keys.log('job'), redis.keys.events())).toBe(0)
+  })
+
+  it('never gives a number out again that a crash or a failover of Redis made it forget', async () => {
+    const store = stored()
+    const client = redis.connect()
+    await acquire(store, 'job')
+    const before = await client.dumpBuffer(redis.keys.run('job'))
+    const forgotten = await acquire(store, 'job', 'b')
+    await client.restore(redis.keys.run('job'), 0, before, 'REPLACE')
+    await delay(5)
+    const next = await acquire(store, 'job', 'c')
+    expect(next.fence).not.toBe(forgotten.fence)
+    await expect(store.save('job', forgotten.fence, record('job'))).rejects.toThrow(FenceLostError)
+    await store.save('job', next.fence, record('job'))
   })
 
   it('lets exactly one of many racing holders write', async () => {
@@ -52,8 +68,41 @@ describe('taking over', () => {
     expect(fences.filter(({ created }) => created)).toHaveLength(1)
     const writes = await Promise.allSettled(stores.map((store, index) => store.save('job', fences[index]!.fence, record('job', { stepIndex: index }))))
     expect(writes.filter(({ status }) => status === 'fulfilled')).toHaveLength(1)
-    const winner = fences.findIndex(({ fence }) => fence === 8)
+    const winner = fences.findIndex(({ fence }) => fence === Math.max(...fences.map((acquired) => acquired.fence)))
     expect((await stored().read('job'))?.record?.stepIndex).toBe(winner)
+  })
+})
+
+describe('between releases', () => {
+  it('keeps the fields of a newer release, at every depth, when an older one writes the record back', async () => {
+    const store = stored()
+    await acquire(store, 'job')
+    const attempt = { provider: 'a', sandboxId: 's', startedAt: '2026-01-01T00:00:00.000Z', endedAt: null, outcome: 'running', error: null, region: 'eu' }
+    const newer = { ...record('job', { phase: 'steps' }), colour: 'blue', sandbox: { provider: 'a', id: 's', createdAtMs: 1, repositoryPath: null, zone: 7 }, attempts: [attempt] }
+    await redis.connect().hset(redis.keys.run('job'), 'record', JSON.stringify(newer))
+    const { fence, record: read } = await acquire(store, 'job', 'older')
+    await store.save('job', fence, { ...read, stepIndex: 1 })
+    expect(JSON.parse((await redis.connect().hget(redis.keys.run('job'), 'record'))!)).toEqual({ ...newer, stepIndex: 1 })
+  })
+
+  it('gives a result of a newer release with what it has besides', async () => {
+    const store = stored()
+    const { fence } = await acquire(store, 'job')
+    await store.finish('job', fence, record('job', { phase: 'ended' }), result('job'), event('job'))
+    await redis.connect().hset(redis.keys.run('job'), 'result', JSON.stringify({ ...result('job'), cost: { euros: 3 } }))
+    expect((await store.results(['job']))[0]).toMatchObject({ status: 'succeeded', cost: { euros: 3 } })
+  })
+
+  it('says of a record that it can’t read what is the matter, and still shows the others in a list', async () => {
+    const store = stored()
+    await acquire(store, 'job')
+    await acquire(store, 'other')
+    await redis.connect().hset(redis.keys.run('job'), 'record', JSON.stringify({ ...record('job'), phase: 'dreaming' }))
+    await expect(store.acquire('job', { holder: 'older', fresh: record('job') })).rejects.toThrow(NewerReleaseError)
+    await expect(store.acquire('job', { holder: 'older', fresh: record('job') })).rejects.toThrow(/run record can't be read by this release \(phase: must be .*update this process/)
+    const [unread, other] = await store.readMany(['job', 'other'])
+    expect(unread).toMatchObject({ record: null, reason: expect.stringContaining('by this release') as string })
+    expect(other?.record?.phase).toBe('placing')
   })
 })
 
@@ -133,6 +182,14 @@ describe('cancelling', () => {
     expect(await redis.connect().pttl(redis.keys.run('job'))).toBe(-1)
     await store.finish('job', first.fence, record('job'), result('job', { status: 'cancelled' }), event('job'))
     expect((await acquire(store, 'job', 'b', 2)).cancel).toBeNull()
+  })
+
+  it('is found by asking, for whoever may have missed the signal', async () => {
+    const store = stored()
+    for (const jobId of ['a', 'b']) await acquire(store, jobId)
+    await store.cancel('b', 'enough', null)
+    expect(await store.cancelRequests(['a', 'b', 'unknown'])).toEqual(new Map([['b', { reason: 'enough', atMs: expect.any(Number) as number }]]))
+    expect(await store.cancelRequests([])).toEqual(new Map())
   })
 
   it('ends a retry that nobody has taken yet', async () => {

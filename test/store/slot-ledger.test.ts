@@ -199,11 +199,14 @@ describe("a job's place", () => {
     const runs = new RunStore(redis.connect(), redis.keys)
     await slots.reserve(ask('1', [limit('a', 1)]))
     await slots.bind('1', 'job')
-    await runs.acquire('job', { holder: 'old', fresh: record('job') })
-    await runs.acquire('job', { holder: 'new', fresh: record('job') })
-    await expect(slots.release('1', { jobId: 'job', fence: 1 })).rejects.toThrow(FenceLostError)
+    const fenceOf = async (holder: string) => {
+      const acquired = await runs.acquire('job', { holder, fresh: record('job') })
+      return acquired.kind === 'acquired' ? acquired.fence : 0
+    }
+    const [old, current] = [await fenceOf('old'), await fenceOf('new')]
+    await expect(slots.release('1', { jobId: 'job', fence: old })).rejects.toThrow(FenceLostError)
     expect(await slots.leaseOf('job')).not.toBeNull()
-    await slots.release('1', { jobId: 'job', fence: 2 })
+    await slots.release('1', { jobId: 'job', fence: current })
     expect(await slots.leaseOf('job')).toBeNull()
   })
 })

@@ -14,8 +14,11 @@ if known < generation or not record then
   created = 1
   redis.call('HSET', run, 'generation', generation, 'record', record)
 end
-local fence = redis.call('HINCRBY', run, 'fence', 1)
-redis.call('HSET', run, 'holder', holder, 'atMs', now)
+-- Not only higher than the one before but of this moment: when a failover or a crash of Redis has lost an acquire, the number
+-- that its holder believes in is not given out again.
+local time = redis.call('TIME')
+local fence = math.max(tonumber(redis.call('HGET', run, 'fence') or '0') + 1, time[1] * 1000 + math.floor(time[2] / 1000))
+redis.call('HSET', run, 'fence', string.format('%.0f', fence), 'holder', holder, 'atMs', now)
 -- A retry of an ended job: what was about to expire stays.
 for i = 1, #KEYS do redis.call('PERSIST', KEYS[i]) end
 if created == 1 and result then
