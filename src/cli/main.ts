@@ -10,6 +10,7 @@ import { addDevCommand } from './commands/dev.js'
 import { addDoctorCommand } from './commands/doctor.js'
 import { addEnqueueCommand } from './commands/enqueue.js'
 import { addLogsCommand } from './commands/logs.js'
+import { addProvidersCommand } from './commands/providers.js'
 import { addStatusCommand } from './commands/status.js'
 import { environmentHelp } from './shared-options.js'
 
@@ -24,7 +25,19 @@ const program = new Command('switchyard')
   .exitOverride()
   .addHelpText('after', `\n${environmentHelp}\n\n${exitCodesHelp}\n\nStart with:  switchyard demo`)
 
-for (const add of [addDemoCommand, addDevCommand, addEnqueueCommand, addConsumeCommand, addStatusCommand, addLogsCommand, addCancelCommand, addBoardCommand, addDoctorCommand]) {
+const commands = [
+  addDemoCommand,
+  addDevCommand,
+  addEnqueueCommand,
+  addConsumeCommand,
+  addStatusCommand,
+  addLogsCommand,
+  addCancelCommand,
+  addProvidersCommand,
+  addBoardCommand,
+  addDoctorCommand,
+]
+for (const add of commands) {
   add(program)
 }
 

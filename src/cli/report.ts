@@ -1,5 +1,6 @@
 import type { JobResult } from '../job/result.js'
 import type { JobStatus } from '../job/status.js'
+import { clockTime, type ProviderLoad } from '../store/index.js'
 import { elapsed, fields, table } from './output.js'
 
 /** How jobs look on a terminal. Pure functions. */
@@ -34,6 +35,31 @@ export function statusTable(statuses: readonly JobStatus[], nowMs: number): stri
       elapsed((status.endedAtMs ?? nowMs) - (status.startedAtMs ?? status.enqueuedAtMs)),
     ]),
   )
+}
+
+/** What the providers hold, a line each. */
+export function providersTable(loads: readonly ProviderLoad[]): string {
+  if (loads.length === 0) return 'no consumer has asked for a place at a provider yet; start one with "switchyard consume"'
+  return table(
+    ['PROVIDER', 'LIMIT', 'NOW', 'IN USE', 'FOREIGN', 'WAITING', 'CPU', 'MEMORY', 'BREAKER', 'CREATES', 'START P50/P95'],
+    loads.map((load) => [
+      load.provider,
+      String(load.limit),
+      String(load.effectiveLimit),
+      String(load.used),
+      String(load.foreign),
+      String(load.waiting),
+      load.cpuLimit === null ? '-' : `${load.cpu}/${load.cpuLimit}`,
+      load.memoryMiBLimit === null ? '-' : `${load.memoryMiB}/${load.memoryMiBLimit} MiB`,
+      breakerText(load),
+      load.blockedUntilMs !== null ? `none until ${clockTime(load.blockedUntilMs)}` : load.createsPerSecond === null ? '-' : `${Number(load.createsPerSecond.toFixed(2))}/s`,
+      load.startP50Ms === null || load.startP95Ms === null ? '-' : `${elapsed(load.startP50Ms)} / ${elapsed(load.startP95Ms)}`,
+    ]),
+  )
+}
+
+function breakerText({ breaker, openUntilMs, openedBy }: ProviderLoad): string {
+  return breaker === 'open' && openUntilMs !== null ? `open until ${clockTime(openUntilMs)} (${openedBy ?? 'down'})` : breaker
 }
 
 /** How a job ended: branch, commit, diffstat, steps and attempts. */

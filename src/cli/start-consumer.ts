@@ -29,6 +29,8 @@ export async function startConsumer(
     queue: config.queue,
     git,
     providers,
+    policy: config.placement.policy,
+    tenants: config.tenants,
     secrets: secretsFromEnvironment(secrets, environment),
     log,
     settings,

@@ -10,6 +10,7 @@ import type { ProviderEntry, ProviderLimit } from './schema.js'
 export interface ConfiguredProvider {
   readonly provider: Provider
   readonly limit: ProviderLimit
+  readonly price: ProviderEntry['price']
 }
 
 export interface AdapterContext {
@@ -69,14 +70,14 @@ export async function createProviders(
   }
   const problems: string[] = []
   const made: ConfiguredProvider[] = []
-  for (const [index, { type, limit, ...rest }] of entries.entries()) {
+  for (const [index, { type, limit, price, ...rest }] of entries.entries()) {
     const context = { place: `providers[${index}]`, directory: options.directory ?? process.cwd(), environment: options.environment ?? process.env }
     try {
       const construct = adapters[type]
       if (construct === undefined || !Object.hasOwn(adapters, type)) {
         throw new InvalidInputError(`${context.place}.type: "${type}" is not a type of provider; give one of ${providerTypes.map((known) => `"${known}"`).join(', ')}`)
       }
-      made.push({ provider: await construct(rest, context), limit })
+      made.push({ provider: await construct(rest, context), limit, price })
     } catch (error) {
       if (!(error instanceof InvalidInputError)) throw error
       problems.push(...error.problems)

@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import type { PlacementPolicy } from '../consumers/placement.js'
 import { consumerSettingsSchema } from '../consumers/settings.js'
 import { defaultMaxSpecBytes } from '../job/spec.js'
 
@@ -36,8 +37,16 @@ export const providerLimitSchema = z.strictObject(
     sandboxes: whole('sandboxes').min(1, 'must be at least 1').max(100_000, 'must be at most 100000'),
     cpu: z.number({ error: 'must be a number of CPUs' }).positive('must be more than 0').optional(),
     memoryMiB: whole('MiB').min(64, 'must be at least 64').optional(),
+    createsPerSecond: z.number({ error: 'must be a number of sandboxes a second, such as 5 or 0.5' }).positive('must be more than 0').max(10_000, 'must be at most 10000').optional(),
+    createBurst: whole('sandboxes').min(1, 'must be at least 1').max(100_000, 'must be at most 100000').optional(),
   },
   { error: 'is missing; give the number of sandboxes that may run at once, such as { sandboxes: 20 }' },
+)
+
+const perHour = z.number({ error: 'must be an amount per hour' }).min(0, 'must be at least 0').optional()
+const providerPriceSchema = z.strictObject(
+  { perSandboxHour: perHour, perCpuHour: perHour, perMemoryGiBHour: perHour },
+  { error: 'must be an object such as { perCpuHour: 0.05, perMemoryGiBHour: 0.02 }, in one currency for all providers' },
 )
 
 /** What every provider's entry has, whatever its adapter; the rest belongs to the adapter. */
@@ -46,6 +55,7 @@ export const providerEntrySchema = z.looseObject(
     name: slug('the name by which jobs, logs and limits call this provider', 32),
     type: z.string({ error: 'is missing; give "local", "e2b", "modal", "daytona" or "custom"' }),
     limit: providerLimitSchema,
+    price: providerPriceSchema.optional(),
   },
   { error: 'must be an object such as { name: "local", type: "local", limit: { sandboxes: 4 } }' },
 )
@@ -75,6 +85,19 @@ const environmentName = z
   .string({ error: 'must be the name of an environment variable' })
   .regex(/^[A-Za-z_]\w*$/, 'must be the name of an environment variable: letters, digits and "_", no digit first')
 
+const policyNames = ['most-free', 'priority', 'cheapest', 'fastest'] as const
+const placementPolicySchema = z.custom<PlacementPolicy>((value) => typeof value === 'function' || policyNames.some((name) => name === value), {
+  error: `must be ${policyNames.map((name) => `"${name}"`).join(', ')} or a function that orders providers`,
+})
+
+const tenantShareSchema = z.strictObject(
+  {
+    weight: z.number({ error: 'must be a number' }).positive('must be more than 0').max(1_000_000, 'must be at most 1000000').default(1),
+    cap: whole('jobs').min(1, 'must be at least 1; leave it out for none').optional(),
+  },
+  { error: 'must be an object such as { weight: 2, cap: 10 }' },
+)
+
 export const logLevels = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const
 
 export const configSchema = z.strictObject({
@@ -99,6 +122,14 @@ export const configSchema = z.strictObject({
     .prefault({}),
   git: gitEntrySchema.optional().describe('Where the repositories live. Consumers need it; producers do not.'),
   providers: providerEntries.default([]).describe('Where sandboxes run. Consumers need at least one; producers none.'),
+  placement: z
+    .strictObject({ policy: placementPolicySchema.default('most-free') })
+    .prefault({})
+    .describe('How to choose among providers with room, after the job’s own preference.'),
+  tenants: z
+    .record(z.string().min(1, 'is empty; give the name of a tenant').max(100), tenantShareSchema, { error: 'must be an object such as { acme: { weight: 2, cap: 10 }, "*": { weight: 1 } }' })
+    .default({})
+    .describe('How tenants share the places; "*" stands for all that are not named. Weights are relative; a cap is the most jobs at once.'),
   consumer: consumerSettingsSchema
     .extend({
       secrets: z

@@ -25,11 +25,12 @@ const triesInPlace = 3
 /** A git host that is away keeps the job waiting, not failing: its work can't go elsewhere. Ten minutes at the longest pause. */
 const triesAtGitHost = 60
 
-/** Exclusions in milliseconds. Short where the provider works and is only full; doubled with each refusal in a row. */
-const fullMs = 2_000
-const downMs = 30_000
-const refusedCredentialsMs = 300_000
-const longestExclusionMs = 300_000
+/**
+ * How long one job stays away, in milliseconds; doubled with each refusal in a row. Short, since what all jobs should know of a
+ * provider is the ledger's: its ceiling when it is full, its breaker when it does not work.
+ */
+const turnedAwayMs = 2_000
+const longestExclusionMs = 30_000
 
 /** Sorts anything thrown while a job is supervised into what to do. */
 export function react(error: unknown, context: ErrorContext): Reaction {
@@ -56,22 +57,22 @@ function reactToProvider(error: InfrastructureError, jobError: JobError, { tries
   })
   switch (error.kind) {
     case 'capacity':
-      return move(fullMs, true)
+      return move(turnedAwayMs, true)
     case 'rate-limited':
-      return move(error.retryAfterMs ?? fullMs, true)
+      return move(error.retryAfterMs ?? turnedAwayMs, true)
     case 'sandbox-lost':
       return move(0, true)
     case 'provider-down':
-      return move(downMs, false)
+      return move(turnedAwayMs, false)
     case 'auth':
-      return move(refusedCredentialsMs, true)
+      return move(turnedAwayMs, true)
     case 'invalid':
       return { kind: 'fail', error: jobError }
     // `timeout` is the call's own deadline here (the job's and the step's are no errors but outcomes): its outcome is unknown.
     case 'timeout':
     case 'transient':
       if (tries < triesInPlace) return { kind: 'retry', delayMs: backoffMs(tries, 2_000) }
-      return move(downMs, false)
+      return move(turnedAwayMs, false)
   }
 }
 

@@ -5,7 +5,7 @@ import type { LogLine } from '../job/log.js'
 import type { JobResult } from '../job/result.js'
 import { defaultMaxSpecBytes, type JobSpec, type JobSpecInput, parseJobSpec } from '../job/spec.js'
 import type { JobStatus } from '../job/status.js'
-import { createRedis, defaultQueueName, Keys, type QueuedJob, queueWake, readLog, type ReadLogOptions, type ReadyJobs, type RedisConfig, Signals } from '../store/index.js'
+import { createRedis, defaultQueueName, Keys, type ProviderLoad, type QueuedJob, queueWake, readLog, type ReadLogOptions, type ReadyJobs, type RedisConfig, Signals } from '../store/index.js'
 import { runScript } from '../store/scripts.js'
 import { newJobId, specDigest } from './idempotency.js'
 import type { JobHandle } from './job-handle.js'
@@ -141,6 +141,11 @@ export class AgentQueue {
     })
   }
 
+  /** What each provider that consumers have asked for a place holds, and why it may take no more; by name. */
+  async providers(): Promise<ProviderLoad[]> {
+    return await this.#connection.use(({ ledger }) => ledger.loads())
+  }
+
   /** Closes the connections; waits under way fail. Jobs go on. */
   async close(): Promise<void> {
     this.#waiter.close(new SwitchyardError('the queue was closed while waiting for a result'))
@@ -264,9 +269,11 @@ export class AgentQueue {
   }
 
   async #status(jobId: string): Promise<JobStatus> {
-    return await this.#connection.use(async ({ queue, store, ledger }) => {
+    return await this.#connection.use(async ({ queue, store, ledger, ready }) => {
       const [job, stored, loads] = await Promise.all([queue.getJob(jobId), store.read(jobId), ledger.loads()])
-      const status = mergeStatus(jobId, job === undefined ? null : viewOf(job), stored, loads)
+      const view = job === undefined ? null : viewOf(job)
+      const tenant = view?.spec.tenant === undefined ? null : await ready.tenant(view.spec.tenant)
+      const status = mergeStatus(jobId, view, stored, loads, tenant)
       if (status === null) throw new UnknownJobError(jobId)
       return status
     })

@@ -4,13 +4,26 @@ import type { JobStatus } from '../job/status.js'
 import { describeLoad, type ProviderLoad, type StoredRun } from '../store/index.js'
 import type { QueueView } from './queue-view.js'
 
+/** A tenant's jobs in hand, and how many it may have; null for no cap. */
+export interface TenantLoad {
+  readonly running: number
+  readonly cap: number | null
+}
+
 /**
  * Merges what the queue and the run record say. The record is the truth of a run; the queue only knows of a retry
  * before its first holder does.
  * @param loads what the providers hold, for why a job waits.
+ * @param tenant the job's tenant, when it has one.
  * @returns null when neither knows the job.
  */
-export function mergeStatus(jobId: string, queued: QueueView | null, stored: StoredRun | null, loads: readonly ProviderLoad[]): JobStatus | null {
+export function mergeStatus(
+  jobId: string,
+  queued: QueueView | null,
+  stored: StoredRun | null,
+  loads: readonly ProviderLoad[],
+  tenant: TenantLoad | null = null,
+): JobStatus | null {
   if (queued === null && stored === null) return null
   const retried = queued !== null && stored !== null && !queued.finished && queued.generation > stored.generation
   const run = retried ? null : stored
@@ -21,7 +34,7 @@ export function mergeStatus(jobId: string, queued: QueueView | null, stored: Sto
     jobId,
     repository: queued?.spec.repository ?? stored?.record?.repository ?? stored?.result?.repository ?? '',
     state: result?.status ?? (running ? 'running' : 'waiting'),
-    reason: result !== null ? null : (run?.reason ?? (running ? null : waitingReason(queued?.spec, loads))),
+    reason: result !== null ? null : (run?.reason ?? (running ? null : waitingReason(queued?.spec, loads, tenant))),
     phase: record?.phase ?? null,
     provider: record?.sandbox?.provider ?? record?.creating?.provider ?? null,
     sandboxId: record?.sandbox?.id ?? null,
@@ -50,7 +63,10 @@ function hasRoom(load: ProviderLoad): boolean {
 }
 
 /** Why a job that nobody has taken waits: every provider it may use is full or does not work. */
-function waitingReason(spec: JobSpec | undefined, loads: readonly ProviderLoad[]): string | null {
+function waitingReason(spec: JobSpec | undefined, loads: readonly ProviderLoad[], tenant: TenantLoad | null): string | null {
+  if (tenant !== null && tenant.cap !== null && tenant.running >= tenant.cap) {
+    return `waiting for tenant ${spec?.tenant ?? ''}: ${tenant.running} of at most ${tenant.cap} jobs are running`
+  }
   const usable = loads.filter(({ provider }) => (spec?.providers.allow?.includes(provider) ?? true) && !spec?.providers.deny.includes(provider))
   if (usable.length === 0 || usable.some(hasRoom)) return null
   return `waiting for capacity: ${usable.map(describeLoad).join(', ')}`

@@ -50,6 +50,9 @@ export interface Dispatched {
 
 const dispatchReply = z.tuple([z.enum(['take', 'nothing']), z.string(), z.string(), z.string(), z.union([z.number(), z.literal('')]), z.array(z.string()), z.number(), z.number()])
 
+const tenantSchema = z.object({ held: z.number() })
+const shareSchema = z.object({ cap: z.number().optional() })
+
 /**
  * A queue's waiting jobs, by tenant and by what they ask of a provider, so that a job and a place for it are chosen together
  * in one step; BullMQ's own order knows of neither. The rules are in lua/ready.lua and lua/ready-dispatch.lua.
@@ -128,6 +131,21 @@ export class ReadyJobs {
   async missing(from: number, count: number): Promise<{ jobId: string; placed: boolean }[]> {
     const answer = z.array(z.union([z.string(), z.number()])).parse(await this.#run('ready-missing', [from, count], [this.#keys.bullmq('prioritized')]))
     return answer.flatMap((jobId, index) => (index % 2 === 0 ? [{ jobId: String(jobId), placed: answer[index + 1] === 1 }] : []))
+  }
+
+  /** How many jobs of a tenant are in consumers' hands, and how many may be; null for no cap. */
+  async tenant(name: string): Promise<{ running: number; cap: number | null }> {
+    const ready = this.#keys.ready()
+    const [tenant, own, others] = await Promise.all([
+      this.#redis.hget(`${ready}:tenant`, name),
+      this.#redis.hget(`${ready}:shares`, name),
+      this.#redis.hget(`${ready}:shares`, '*'),
+    ])
+    const share = own ?? others
+    return {
+      running: tenant === null ? 0 : tenantSchema.parse(JSON.parse(tenant)).held,
+      cap: share === null ? null : (shareSchema.parse(JSON.parse(share)).cap ?? null),
+    }
   }
 
   /** Sets how tenants share; what was set before is replaced. */

@@ -95,6 +95,11 @@ describe('with switchyard dev running in the folder', () => {
     expect(stderr).toContain('is there already: another "switchyard dev" runs in this folder')
   })
 
+  it('the providers are shown with what they hold', async () => {
+    expect((await switchyard('providers')).stdout).toMatch(/^PROVIDER +LIMIT.*\nlocal +/)
+    expect(JSON.parse((await switchyard('providers', '--json')).stdout)).toMatchObject([{ provider: 'local', used: 0, breaker: 'closed', foreign: 0 }])
+  })
+
   it('the board of dev and one more show the queue', async () => {
     const { board } = JSON.parse(dev.stdout()) as { board: string }
     expect(await (await fetch(new URL('api/queues', board))).text()).toContain('agents')
@@ -131,8 +136,9 @@ describe('without anything running', () => {
   it('help tells of every command, the exit codes and the variables', async () => {
     const { code, stdout } = await switchyard('--help')
     expect(code).toBe(0)
-    for (const word of ['demo', 'dev', 'enqueue', 'consume', 'status', 'logs', 'cancel', 'board', 'doctor', 'SWITCHYARD_REDIS_URL', 'Exit codes']) expect(stdout).toContain(word)
-    for (const command of ['demo', 'dev', 'enqueue', 'consume', 'status', 'logs', 'cancel', 'board', 'doctor']) {
+    const names = ['demo', 'dev', 'enqueue', 'consume', 'status', 'logs', 'cancel', 'providers', 'board', 'doctor']
+    for (const word of [...names, 'SWITCHYARD_REDIS_URL', 'Exit codes']) expect(stdout).toContain(word)
+    for (const command of names) {
       expect((await switchyard(command, '--help')).stdout).toMatch(/Examples?:/)
     }
     expect((await switchyard('--version')).stdout).toMatch(/^\d+\.\d+\.\d+\n$/)

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { exitCodes, exitCodesHelp, explainFailure } from '../../src/cli/exit-codes.js'
 import { elapsed, fields, table } from '../../src/cli/output.js'
-import { diffstat, resultReport } from '../../src/cli/report.js'
+import { diffstat, providersTable, resultReport } from '../../src/cli/report.js'
 import { specFromFlags } from '../../src/cli/spec-from-flags.js'
 import { progressText, startProgress } from '../../src/cli/demo/progress.js'
 import { demoJobs, eventComplaints, type Cast } from '../../src/cli/demo/jobs.js'
@@ -9,6 +9,7 @@ import { IdempotencyConflictError, InfrastructureError, InvalidInputError, Redis
 import type { JobResult } from '../../src/job/result.js'
 import { parseJobSpec } from '../../src/job/spec.js'
 import type { JobStatus } from '../../src/job/status.js'
+import type { ProviderLoad } from '../../src/store/index.js'
 
 const result: JobResult = {
   jobId: 'j1', status: 'succeeded', error: null, repository: 'acme/web', baseSha: 'a'.repeat(40), branch: 'agent/j1', commit: 'b'.repeat(40),
@@ -45,6 +46,30 @@ describe('a spec from flags', () => {
     expect(() => specFromFlags({ priority: 'high' })).toThrow('--priority: "high" must be a whole number')
     expect(() => specFromFlags({}, [])).toThrow(/--file: must hold one JSON object/)
   })
+})
+
+describe('the table of providers', () => {
+  const load: ProviderLoad = {
+    provider: 'e2b', limit: 20, effectiveLimit: 20, foreign: 0, used: 3, waiting: 0, cpu: 6, cpuLimit: null, memoryMiB: 0, memoryMiBLimit: null, breaker: 'closed',
+    openUntilMs: null, openedBy: null, createsPerSecond: null, blockedUntilMs: null, startP50Ms: null, startP95Ms: null,
+  }
+  it('shows limits, what is in use and by whom, the breaker, the create rate and start times', () => {
+    const rows = providersTable([
+      load,
+      {
+        ...load, provider: 'modal', effectiveLimit: 12, foreign: 4, breaker: 'open', openUntilMs: 3_600_000, openedBy: 'down', createsPerSecond: 2.5, cpuLimit: 40,
+        startP50Ms: 1_723, startP95Ms: 12_000,
+      },
+      { ...load, provider: 'daytona', blockedUntilMs: 60_000 },
+    ]).split('\n')
+    expect(rows.map((row) => row.split(/ {2,}/))).toEqual([
+      ['PROVIDER', 'LIMIT', 'NOW', 'IN USE', 'FOREIGN', 'WAITING', 'CPU', 'MEMORY', 'BREAKER', 'CREATES', 'START P50/P95'],
+      ['e2b', '20', '20', '3', '0', '0', '-', '-', 'closed', '-', '-'],
+      ['modal', '20', '12', '3', '4', '0', '6/40', '-', 'open until 01:00:00 (down)', '2.5/s', '1.7s / 12s'],
+      ['daytona', '20', '20', '3', '0', '0', '-', '-', 'closed', 'none until 00:01:00', '-'],
+    ])
+  })
+  it('says when there is nothing yet', () => expect(providersTable([])).toContain('start one with "switchyard consume"'))
 })
 
 describe('exit codes', () => {

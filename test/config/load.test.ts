@@ -130,6 +130,11 @@ describe('every mistake gets a sentence', () => {
     ['a retention of no time', { consumer: { retentionMs: 5 } }, 'consumer.retentionMs: must be at least 60000 (a minute)'],
     ['a secret that is no name', { consumer: { secrets: ['A-KEY'] } }, 'consumer.secrets[0]: must be the name of an environment variable: letters, digits and "_", no digit first'],
     ['a log level', { logs: { level: 'loud' } }, 'logs.level: must be one of "trace", "debug", "info", "warn", "error", "fatal", "silent"'],
+    ['a create rate of nothing', { providers: [{ name: 'a', type: 'local', limit: { sandboxes: 1, createsPerSecond: 0 } }] }, 'providers[0].limit.createsPerSecond: must be more than 0'],
+    ['a price that is none', { providers: [{ name: 'a', type: 'local', limit, price: { perCpuHour: -1 } }] }, 'providers[0].price.perCpuHour: must be at least 0'],
+    ['a policy that is not known', { placement: { policy: 'random' } }, 'placement.policy: must be "most-free", "priority", "cheapest", "fastest" or a function that orders providers'],
+    ['a tenant without weight', { tenants: { acme: { weight: 0 } } }, 'tenants.acme.weight: must be more than 0'],
+    ['a tenant with a cap of nothing', { tenants: { acme: { cap: 0 } } }, 'tenants.acme.cap: must be at least 1; leave it out for none'],
     ['a spec limit that is absurd', { limits: { specBytes: 1 } }, 'limits.specBytes: must be at least 1024'],
     ['a port', { board: { port: 70_000 } }, 'board.port: must be 0 (any free port) to 65535'],
   ]

@@ -9,14 +9,14 @@ describe('what follows from an error at a provider', () => {
   it.each<[InfrastructureErrorKind, Partial<ErrorContext>, object]>([
     ['capacity', {}, { kind: 'move', excludeMs: 2_000, confirmed: true }],
     ['capacity', { refusals: 4 }, { kind: 'move', excludeMs: 16_000 }],
-    ['capacity', { refusals: 40 }, { kind: 'move', excludeMs: 300_000 }],
+    ['capacity', { refusals: 40 }, { kind: 'move', excludeMs: 30_000 }],
     ['sandbox-lost', {}, { kind: 'move', excludeMs: 0, confirmed: true }],
-    ['provider-down', {}, { kind: 'move', excludeMs: 30_000, confirmed: false }],
-    ['auth', {}, { kind: 'move', excludeMs: 300_000 }],
+    ['provider-down', {}, { kind: 'move', excludeMs: 2_000, confirmed: false }],
+    ['auth', {}, { kind: 'move', excludeMs: 2_000 }],
     ['invalid', {}, { kind: 'fail', error: { kind: 'invalid', message: 'm' } }],
     ['transient', { tries: 1 }, { kind: 'retry', delayMs: 100 }],
     ['timeout', { tries: 2 }, { kind: 'retry', delayMs: 200 }],
-    ['transient', { tries: 3 }, { kind: 'move', excludeMs: 30_000, confirmed: false }],
+    ['transient', { tries: 3 }, { kind: 'move', excludeMs: 2_000, confirmed: false }],
   ])('%s %j', (kind, context, reaction) => {
     expect(react(error(kind), { ...first, ...context })).toMatchObject(reaction)
   })

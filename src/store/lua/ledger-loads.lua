@@ -3,7 +3,16 @@
 local names = {}
 for i = 3, #ARGV do names[#names + 1] = ARGV[i] end
 if #names == 0 then
-  names = redis.call('SMEMBERS', L)
+  for _, name in ipairs(redis.call('SMEMBERS', L)) do
+    -- A provider that is in no consumer's configuration any more is forgotten after a day.
+    local askedAt = tonumber(redis.call('HGET', providerKey(name), 'askedAt') or '')
+    if askedAt and now - askedAt > 86400000 and redis.call('ZCARD', leasesKey(name)) == 0 then
+      redis.call('SREM', L, name)
+      redis.call('DEL', providerKey(name), L .. ':starts:' .. name)
+    else
+      names[#names + 1] = name
+    end
+  end
   table.sort(names)
 end
 for _, name in ipairs(names) do

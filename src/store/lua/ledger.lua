@@ -1,7 +1,7 @@
 -- The rules of the slot ledger; every ledger script includes this file.
 -- KEYS[1], L, is the ledger, KEYS[2], R, the queue's index of waiting jobs (see ready.lua), KEYS[3] its set of idle consumers:
 --   L                    set: names of providers
---   L:provider:<name>    hash: what is configured (limit, cpuLimit, memoryLimit, rate, burst; '' for none), what is in use
+--   L:provider:<name>    hash: what is configured (limit, cpuLimit, memoryLimit, rate, burst; '' for none; askedAt), what is in use
 --                        (milliCpu, memoryMiB) and what was learned (see `read`)
 --   L:starts:<name>      list: the latest start times in ms, at most 100
 --   L:leases:<name>      sorted set: lease id -> ms at which it expires, or +inf once a job holds it
@@ -184,7 +184,7 @@ local function configure(limits)
   for _, each in ipairs(limits) do
     redis.call('SADD', L, each.provider)
     redis.call('HSET', providerKey(each.provider), 'limit', each.sandboxes, 'cpuLimit', each.milliCpu or '', 'memoryLimit', each.memoryMiB or '',
-      'rate', each.createsPerSecond or '', 'burst', each.createBurst or '')
+      'rate', each.createsPerSecond or '', 'burst', each.createBurst or '', 'askedAt', now)
     expire(each.provider)
   end
 end

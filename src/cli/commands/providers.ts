@@ -1,0 +1,28 @@
+import type { Command } from 'commander'
+import { providersTable } from '../report.js'
+import { withConfigOption, withJsonOption, type SharedFlags } from '../shared-options.js'
+
+/** `switchyard providers`: what each provider holds, and whether it takes more. */
+export function addProvidersCommand(program: Command): void {
+  const command = program.command('providers').description('show what each provider holds, its limits, its breaker and how fast it starts')
+  withConfigOption(withJsonOption(command, 'a list of providers'))
+  command
+    .addHelpText(
+      'after',
+      `
+LIMIT is the configured one; NOW is the one in force, less what others run in the account (FOREIGN) and what the provider
+has refused of late. BREAKER is closed while a provider works. CREATES is the rate in force, START the time that half and
+nineteen in twenty of the latest creates took at most.
+
+Examples:
+  switchyard providers
+  switchyard providers --json | jq '.[] | select(.breaker != "closed")'`,
+    )
+    .action(async (flags: SharedFlags) => {
+      const { withQueue } = await import('../open-queue.js')
+      await withQueue(flags, async (queue) => {
+        const loads = await queue.providers()
+        process.stdout.write(`${flags.json === true ? JSON.stringify(loads) : providersTable(loads)}\n`)
+      })
+    })
+}

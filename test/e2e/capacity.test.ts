@@ -1,0 +1,127 @@
+import { afterEach, describe, expect, it } from 'vitest'
+import { InfrastructureError } from '../../src/job/errors.js'
+import { LocalProvider } from '../../src/providers/local/index.js'
+import { startDeployment, until, type Deployment } from './deployment.js'
+
+let deployment: Deployment
+afterEach(() => deployment.close())
+
+/** A local provider whose creates fail as told, and that counts them. */
+class FailingProvider extends LocalProvider {
+  failWith: (() => InfrastructureError) | null = null
+  creates = 0
+  override async create(...call: Parameters<LocalProvider['create']>) {
+    this.creates += 1
+    if (this.failWith !== null) throw this.failWith()
+    return super.create(...call)
+  }
+}
+
+async function withFailing(limits: { readonly bad: number; readonly good: number }) {
+  deployment = await startDeployment()
+  await deployment.seed('acme/web', { 'README.md': 'hello\n' })
+  const stateDir = `${deployment.dir}/sandboxes`
+  const bad = new FailingProvider({ name: 'bad', stateDir })
+  const good = new LocalProvider({ name: 'good', stateDir })
+  const providers = [
+    { provider: bad, limit: { sandboxes: limits.bad } },
+    { provider: good, limit: { sandboxes: limits.good } },
+  ]
+  return { bad, good, start: () => deployment.startConsumer({ providers, policy: 'priority' }) }
+}
+const down = () => new InfrastructureError({ kind: 'provider-down', source: 'bad', message: 'bad: is away' })
+
+describe('a provider that fails', () => {
+  it('is left by its jobs at once, opens its breaker for all, and gets one probe when its time is up', async () => {
+    const { bad, start } = await withFailing({ bad: 5, good: 1 })
+    bad.failWith = down
+    await start()
+    const jobs = await deployment.queue.enqueueMany(Array.from({ length: 6 }, (_, index) => ({ repository: 'acme/web', steps: ['true'], push: false as const, metadata: { index } })))
+    for (const job of jobs) expect(await job.result({ timeoutMs: 60_000 })).toMatchObject({ status: 'succeeded' })
+    // Three failures opened it; a probe every few seconds may have come since.
+    expect(bad.creates).toBeGreaterThanOrEqual(3)
+    expect(bad.creates).toBeLessThanOrEqual(6)
+    const [load] = (await deployment.queue.providers()).filter(({ provider }) => provider === 'bad')
+    expect(load?.breaker).not.toBe('closed')
+
+    bad.failWith = null
+    await until('the breaker is half-open', async () => (await deployment.queue.providers()).some(({ provider, breaker }) => provider === 'bad' && breaker === 'half-open'))
+    const probe = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['true'], push: false, providers: { prefer: ['bad'] } })
+    expect(await probe.result({ timeoutMs: 30_000 })).toMatchObject({ status: 'succeeded', attempts: [{ provider: 'bad' }] })
+    expect(await deployment.queue.providers()).toMatchObject([{ provider: 'bad', breaker: 'closed' }, { provider: 'good' }])
+  })
+
+  it('and has nowhere else to go keeps its job waiting, with the reason, without using an attempt up', async () => {
+    const { bad, start } = await withFailing({ bad: 2, good: 1 })
+    bad.failWith = down
+    await start()
+    const only = { providers: { allow: ['bad'] } }
+    const jobs = await deployment.queue.enqueueMany(Array.from({ length: 2 }, (_, index) => ({ repository: 'acme/web', steps: ['true'], push: false as const, metadata: { index }, ...only })))
+    await until('the breaker to open', async () => (await deployment.queue.providers()).some(({ breaker }) => breaker === 'open'))
+    const later = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['true'], push: false, ...only })
+    await until('the reasons', async () => (await Promise.all([...jobs, later].map(async (job) => (await job.status()).reason))).every((reason) => reason?.startsWith('waiting for capacity: bad')))
+    expect((await later.status()).reason).toMatch(/^waiting for capacity: bad open until \d\d:\d\d:\d\d \(down\)$/)
+    bad.failWith = null
+    for (const job of [...jobs, later]) {
+      const result = await job.result({ timeoutMs: 60_000 })
+      expect(result).toMatchObject({ status: 'succeeded' })
+      expect(result.attempts.filter(({ sandboxId }) => sandboxId !== null)).toHaveLength(1)
+    }
+  })
+})
+
+describe('a provider that is fuller than its limit says', () => {
+  it('is not asked again for a place that it has refused; what was refused is no attempt', async () => {
+    const { bad, start } = await withFailing({ bad: 3, good: 1 })
+    bad.failWith = () => new InfrastructureError({ kind: 'capacity', source: 'bad', message: 'bad: limit reached' })
+    await start()
+    const jobs = await deployment.queue.enqueueMany(Array.from({ length: 4 }, (_, index) => ({ repository: 'acme/web', steps: ['sleep 0.2'], push: false as const, metadata: { index } })))
+    for (const job of jobs) {
+      const result = await job.result({ timeoutMs: 60_000 })
+      expect(result).toMatchObject({ status: 'succeeded', attempts: [{ provider: 'good' }] })
+      expect(result.attempts).toHaveLength(1)
+    }
+    expect(bad.creates).toBeLessThanOrEqual(6)
+    const [load] = (await deployment.queue.providers()).filter(({ provider }) => provider === 'bad')
+    expect(load).toMatchObject({ limit: 3, breaker: 'closed', used: 0 })
+    expect(load!.effectiveLimit).toBeLessThan(3)
+  })
+})
+
+describe('jobs with constraints', () => {
+  it('hold nobody up however many they are, and go first when their provider has room', async () => {
+    const { start } = await withFailing({ bad: 1, good: 1 })
+    const consumer = await start()
+    const holder = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['sleep 600'], push: false, providers: { allow: ['bad'] } })
+    await until('the place to be taken', async () => (await holder.status()).phase === 'steps')
+    const bound = await deployment.queue.enqueueMany(
+      Array.from({ length: 20 }, (_, index) => ({ repository: 'acme/web', steps: ['true'], push: false as const, metadata: { index }, providers: { allow: ['bad'] } })),
+    )
+    const free = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['true'], push: false })
+    expect(await free.result({ timeoutMs: 30_000 })).toMatchObject({ status: 'succeeded', attempts: [{ provider: 'good' }] })
+    expect(await bound[0]!.status()).toMatchObject({ state: 'waiting', attempts: 0, reason: 'waiting for capacity: bad full (1/1)' })
+    await holder.cancel('make room')
+    expect(await bound[0]!.result({ timeoutMs: 30_000 })).toMatchObject({ status: 'succeeded', attempts: [{ provider: 'bad' }] })
+    await consumer.stop()
+  })
+})
+
+describe('a tenant with a cap', () => {
+  it('has no more jobs running than that, its next one says why it waits, and others go on', async () => {
+    const { start, bad, good } = await withFailing({ bad: 4, good: 4 })
+    expect([bad.name, good.name]).toEqual(['bad', 'good'])
+    await start().then((consumer) => consumer.stop())
+    await deployment.startConsumer({
+      providers: [{ provider: good, limit: { sandboxes: 4 } }],
+      tenants: { acme: { weight: 1, cap: 1 } },
+    })
+    const first = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['sleep 600'], push: false, tenant: 'acme' })
+    await until('the first to run', async () => (await first.status()).phase === 'steps')
+    const second = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['true'], push: false, tenant: 'acme' })
+    const other = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['true'], push: false, tenant: 'initech' })
+    expect(await other.result({ timeoutMs: 30_000 })).toMatchObject({ status: 'succeeded' })
+    expect(await second.status()).toMatchObject({ state: 'waiting', reason: 'waiting for tenant acme: 1 of at most 1 jobs are running' })
+    await first.cancel('make room')
+    expect(await second.result({ timeoutMs: 30_000 })).toMatchObject({ status: 'succeeded' })
+  })
+})
