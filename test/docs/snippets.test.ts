@@ -175,7 +175,7 @@ describe('what the documents say of the repository', () => {
       const values = (defaults ?? '').split(', ').map((value) => value.replaceAll('`', ''))
       for (const [index, name] of names.entries()) {
         const actual = name.split('.').reduce<unknown>((value, key) => (value as Record<string, unknown> | undefined)?.[key], config)
-        const said = values[index] === 'none' ? [undefined, '[]'] : [values[index]]
+        const said = values[index] === 'none' ? [undefined, '[]', '{}'] : [values[index]]
         expect(said, name).toContain(typeof actual === 'string' || actual === undefined ? actual : JSON.stringify(actual))
       }
     }
