@@ -130,7 +130,7 @@ export class AgentQueue {
     return await this.#connection.use(async ({ queue, store, ledger }) => {
       const jobs = await queue.getJobs(typesOf(state), 0, limit - 1, false)
       const known = jobs.filter((job) => job.id !== undefined)
-      const runs = await store.readMany(known.map(({ id }) => id ?? ''))
+      const runs = await store.readMany(known.map(({ id }) => id ?? ''), { forShow: true })
       const loads = await ledger.loads()
       return known
         .map((job, index) => mergeStatus(job.id ?? '', viewOf(job), runs[index] ?? null, loads))

@@ -35,7 +35,7 @@ export interface StoredRun {
   readonly fence: number
   /** The consumer that took it last; null when it was cancelled before anybody took it. */
   readonly holder: string | null
-  /** Null when it was cancelled before anybody took it, or when this release can't read it; `reason` says so. */
+  /** Null when it was cancelled before anybody took it. */
   readonly record: RunRecord | null
   /** Why it does not move, such as "waiting for capacity: …". */
   readonly reason: string | null
@@ -268,7 +268,10 @@ export class RunStore {
     return requests
   }
 
-  /** What Redis holds of a job's run; null when nobody has taken it, or it is past its retention. */
+  /**
+   * What Redis holds of a job's run; null when nobody has taken it, or it is past its retention.
+   * @throws NewerReleaseError when this release can't read it.
+   */
   async read(jobId: string): Promise<StoredRun | null> {
     return parseRun(await this.#redis.hgetall(this.#keys.run(jobId)))
   }
@@ -285,31 +288,43 @@ export class RunStore {
     })
   }
 
-  /** As `read`, for many jobs in one round trip; in the order asked for. */
-  async readMany(jobIds: readonly string[]): Promise<(StoredRun | null)[]> {
+  /**
+   * As `read`, for many jobs in one round trip; in the order asked for.
+   * @param options.forShow a record that this release can't read is left out and `reason` says so, instead of failing for all.
+   */
+  async readMany(jobIds: readonly string[], options: { forShow?: boolean } = {}): Promise<(StoredRun | null)[]> {
     if (jobIds.length === 0) return []
     const pipeline = this.#redis.pipeline()
     for (const jobId of jobIds) pipeline.hgetall(this.#keys.run(jobId))
     const answers = (await pipeline.exec()) ?? []
     return answers.map(([error, hash]) => {
       if (error !== null) throw error
-      return parseRun(z.record(z.string(), z.string()).parse(hash))
+      return parseRun(z.record(z.string(), z.string()).parse(hash), options.forShow)
     })
   }
 }
 
-function parseRun(hash: Record<string, string>): StoredRun | null {
+function parseRun(hash: Record<string, string>, forShow = false): StoredRun | null {
   // Without a generation it is only a request to cancel that waits for its job's first holder.
   if (hash['generation'] === undefined) return null
   const run = hashSchema.parse(hash)
-  return {
+  const stored = {
     generation: run.generation,
     fence: run.fence,
     holder: run.holder ?? null,
-    ...readForShow(run.record, run.reason ?? null),
+    reason: run.reason ?? null,
     cancel: run.cancelReason === undefined ? null : { reason: run.cancelReason, atMs: run.cancelAtMs ?? run.atMs },
-    result: run.result === undefined ? null : readStored(jobResultSchema, run.result, 'the result'),
     atMs: run.atMs,
+  }
+  try {
+    return {
+      ...stored,
+      record: run.record === undefined ? null : readStored(runRecordSchema, run.record, 'the run record'),
+      result: run.result === undefined ? null : readStored(jobResultSchema, run.result, 'the result'),
+    }
+  } catch (error) {
+    if (!forShow || !(error instanceof NewerReleaseError)) throw error
+    return { ...stored, record: null, result: null, reason: error.message }
   }
 }
 
@@ -318,17 +333,6 @@ function readStored<Schema extends z.ZodType>(schema: Schema, json: string, what
   const parsed = schema.safeParse(JSON.parse(json))
   if (parsed.success) return parsed.data
   throw new NewerReleaseError(`${what} can't be read by this release (${invalidInput(parsed.error.issues, 'it').message}); update this process to the one that wrote it`)
-}
-
-/** A list of jobs does not fail for one that a newer release supervises. */
-function readForShow(json: string | undefined, reason: string | null): Pick<StoredRun, 'record' | 'reason'> {
-  if (json === undefined) return { record: null, reason }
-  try {
-    return { record: readStored(runRecordSchema, json, 'the run record'), reason }
-  } catch (error) {
-    if (!(error instanceof NewerReleaseError)) throw error
-    return { record: null, reason: error.message }
-  }
 }
 
 function toCancel(reason: string | null, atMs: string | null): CancelRequest | null {
