@@ -116,7 +116,7 @@ export class Intake {
       orders: this.waiting.orders(),
       idleMs: idleTtlMs,
     })
-    this.waiting.learn(found.loads, found.unknown)
+    this.waiting.learn(found)
     if (found.what === 'take') return this.take(found.jobId)
     if (found.unknown.size > 0) return true
     this.opensInMs = found.opensInMs ?? Infinity

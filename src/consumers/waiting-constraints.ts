@@ -1,12 +1,12 @@
 import { constraintsSchema, type Constraints } from '../job/constraints.js'
 import { errorMessage } from '../job/errors.js'
-import type { ProviderLoad } from '../store/index.js'
+import type { Dispatched, ProviderLoad } from '../store/index.js'
 import { candidatesOf } from './candidates.js'
 import { eligibleProviders, placementOrder } from './placement.js'
 import type { ConsumerContext } from './run-context.js'
 
-/** More than are ever waiting at once in practice; past it all are forgotten and learned anew. */
-const mostConstraints = 500
+/** How many constraints of jobs that wait no more are remembered; past it all are forgotten, and those that are there are learned anew. */
+const mostStale = 500
 
 /** What the waiting jobs ask of a provider, as far as this consumer was told, and where it would have them run. */
 export class WaitingConstraints {
@@ -30,9 +30,9 @@ export class WaitingConstraints {
     )
   }
 
-  learn(loads: readonly ProviderLoad[], unknown: ReadonlyMap<string, string>): void {
+  learn({ loads, unknown, constraints }: Pick<Dispatched, 'loads' | 'unknown' | 'constraints'>): void {
     this.loads = loads
-    if (this.known.size + unknown.size > mostConstraints) this.known.clear()
+    if (this.known.size > constraints + mostStale) this.known.clear()
     for (const [id, json] of unknown) this.known.set(id, this.read(json))
   }
 

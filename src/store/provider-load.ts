@@ -49,7 +49,7 @@ export interface ProviderLoad {
 
 const count = z.number()
 const loadsSchema = z.array(
-  z.strictObject({
+  z.object({
     provider: z.string(),
     limit: count,
     effectiveLimit: count,

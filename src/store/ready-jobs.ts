@@ -44,11 +44,13 @@ export interface Dispatched {
   readonly opensInMs: number | null
   /** Constraints of waiting jobs that `orders` says nothing of, as JSON by their ids. */
   readonly unknown: ReadonlyMap<string, string>
+  /** How many different constraints the waiting jobs have. */
+  readonly constraints: number
   /** How many jobs are waiting in BullMQ but are not listed here. */
   readonly unlisted: number
 }
 
-const dispatchReply = z.tuple([z.enum(['take', 'nothing']), z.string(), z.string(), z.string(), z.union([z.number(), z.literal('')]), z.array(z.string()), z.number(), z.number()])
+const dispatchReply = z.tuple([z.enum(['take', 'nothing']), z.string(), z.string(), z.string(), z.union([z.number(), z.literal('')]), z.array(z.string()), z.number(), z.number(), z.number()])
 
 const tenantSchema = z.object({ held: z.number() })
 const shareSchema = z.object({ cap: z.number().optional() })
@@ -88,7 +90,7 @@ export class ReadyJobs {
   /** Chooses the next job, takes a place for it and puts it where `getNextJob` finds it: one round trip. */
   async dispatch(request: DispatchRequest): Promise<Dispatched> {
     const orders = Object.fromEntries([...request.orders].map(([id, order]) => [id, order ?? false]))
-    const [what, jobId, _provider, loads, opensInMs, unknown, listed, waiting] = dispatchReply.parse(
+    const [what, jobId, _provider, loads, opensInMs, unknown, listed, waiting, constraints] = dispatchReply.parse(
       await this.#run(
         'ready-dispatch',
         [request.holder, request.leaseId, limitsJson(request.limits), JSON.stringify(orders), request.idleMs],
@@ -103,6 +105,7 @@ export class ReadyJobs {
       loads: parseLoads(loads),
       opensInMs: opensInMs === '' ? null : opensInMs,
       unknown: pairs,
+      constraints,
       unlisted: Math.max(0, waiting - listed),
     }
   }

@@ -4,7 +4,7 @@
 -- ARGV: inbox prefix, inbox ttl, holder, lease id, limits of the holder's providers as JSON, orders as JSON (constraints id -> names of
 --       providers, the best first; false when no provider can ever run such a job), ms for which to count as idle when there is nothing.
 -- Returns {what, job id or '', provider or '', loads as JSON, ms until there may be room without a place given back or '',
---          unknown constraints (id, JSON, …), jobs listed, jobs that BullMQ holds}. `what`:
+--          unknown constraints (id, JSON, …), jobs listed, jobs that BullMQ holds, constraints listed}. `what`:
 --   'take'     BullMQ's wait list holds a job whose time has come: this one, or one that was stalled or handed over
 --   'nothing'  no job, or no place for one
 --
@@ -38,7 +38,7 @@ local function answer(what, jobId, provider)
       end
     end
   end
-  return { what, jobId or '', provider or '', loadsOf(names), soonest, unknown, redis.call('HLEN', R .. ':of'), redis.call('ZCARD', prioritized) }
+  return { what, jobId or '', provider or '', loadsOf(names), soonest, unknown, redis.call('HLEN', R .. ':of'), redis.call('ZCARD', prioritized), redis.call('HLEN', R .. ':constraints') }
 end
 
 local paused = redis.call('HMGET', meta, 'paused', 'concurrency')

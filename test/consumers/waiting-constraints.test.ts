@@ -1,0 +1,55 @@
+import { pino } from 'pino'
+import { describe, expect, it } from 'vitest'
+import { WaitingConstraints } from '../../src/consumers/waiting-constraints.js'
+import { constraintsOf } from '../../src/job/constraints.js'
+import { parseJobSpec } from '../../src/job/spec.js'
+import type { Provider } from '../../src/providers/provider.js'
+
+const slot = (name: string, none: boolean) => ({
+  provider: { name, capabilities: { maxLifetimeMs: undefined, network: { gitOnly: false, none, allowList: false }, resources: {} } } as unknown as Provider,
+  limit: { sandboxes: 1 },
+})
+const logged: unknown[] = []
+const waiting = () =>
+  new WaitingConstraints({
+    providers: new Map([['a', slot('a', true)], ['b', slot('b', false)]]),
+    policy: 'priority',
+    now: () => 0,
+    log: pino({}, { write: (line: string) => void logged.push(JSON.parse(line)) }),
+  })
+const of = (more: object) => {
+  const { id, constraints } = constraintsOf(parseJobSpec({ repository: 'acme/web', steps: ['true'], ...more }))
+  return [id, JSON.stringify(constraints)] as const
+}
+const learn = (to: WaitingConstraints, pairs: readonly (readonly [string, string])[], constraints = pairs.length) => to.learn({ loads: [], unknown: new Map(pairs), constraints })
+
+describe('what waiting jobs ask for', () => {
+  it('is the same for jobs that ask the same, and another for others', () => {
+    expect(of({ metadata: { a: 1 }, priority: 3, tenant: 't' })[0]).toBe(of({})[0])
+    expect(new Set([of({}), of({ network: 'none' }), of({ resources: { cpu: 1 } }), of({ providers: { deny: ['a'] } })].map(([id]) => id)).size).toBe(4)
+  })
+
+  it('becomes the providers that can run it, the best first, or nothing when none ever can', () => {
+    const one = waiting()
+    const [any, none, denied, gone] = [of({}), of({ network: 'none' }), of({ providers: { deny: ['a'] } }), of({ providers: { allow: ['z'] } })]
+    learn(one, [any, none, denied, gone])
+    expect(Object.fromEntries(one.orders())).toEqual({ [any[0]]: ['a', 'b'], [none[0]]: ['a'], [denied[0]]: ['b'], [gone[0]]: null })
+  })
+
+  it('that can’t be read becomes nothing too, so that its job is taken and says why, and is logged', () => {
+    const one = waiting()
+    learn(one, [['broken', '{"providers":1}']])
+    expect(one.orders().get('broken')).toBeNull()
+    expect(logged).toHaveLength(1)
+  })
+
+  it('is forgotten once many of them wait no more, and learned again', () => {
+    const one = waiting()
+    learn(one, Array.from({ length: 600 }, (_, index) => [`id-${index}`, of({})[1]] as const))
+    expect(one.orders().size).toBe(600)
+    learn(one, [['new', of({})[1]]], 601)
+    expect(one.orders().size).toBe(601)
+    learn(one, [], 3)
+    expect(one.orders().size).toBe(0)
+  })
+})
