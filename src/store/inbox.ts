@@ -2,7 +2,7 @@ import type { Redis } from 'ioredis'
 import { z } from 'zod'
 import { untilAborted } from './abort.js'
 import type { Keys } from './keys.js'
-import { queueScript, runScript } from './scripts.js'
+import { queueScript } from './scripts.js'
 
 /** How long an inbox that nobody reads lives, in milliseconds: a dead consumer's goes by itself. */
 export const inboxTtlMs = 60_000
@@ -19,8 +19,8 @@ export type InboxMessage = z.output<typeof messageSchema>
  * using it: a grant then expires, and a job stays in the queue for whoever looks next. So `next` wants a timeout, and
  * an idle consumer looks into the queue once a timeout (seconds, not milliseconds).
  *
- * Wake-ups are not lost by going idle in the wrong moment as long as a consumer calls `registerIdle` first, then looks
- * into the queue once more, and only then waits.
+ * Wake-ups are not lost by going idle in the wrong moment: a consumer becomes idle in the very step that finds nothing for it
+ * to do.
  */
 export class Inbox {
   readonly #blocking: Redis
@@ -46,11 +46,7 @@ export class Inbox {
     return answer === null ? null : messageSchema.parse(JSON.parse(answer[1]))
   }
 
-  /** Says that this consumer can take a job at once; holds until it is woken, says otherwise, or `ttlMs` passed. */
-  async registerIdle(ttlMs: number): Promise<void> {
-    await runScript(this.#commands, 'inbox-idle', [this.#keys.idle()], [this.holder, ttlMs])
-  }
-
+  /** This consumer is idle no more. It became so by `ReadyJobs.dispatch`, in the step that found nothing for it. */
   async unregisterIdle(): Promise<void> {
     await this.#commands.zrem(this.#keys.idle(), this.holder)
   }
@@ -61,12 +57,7 @@ export class Inbox {
   }
 }
 
-/** Wakes up to `count` idle consumers, each once. Returns how many there were. */
-export async function wake(redis: Redis, keys: Keys, count: number): Promise<number> {
-  return z.number().parse(await runScript(redis, 'inbox-wake', [keys.idle()], [count, keys.inbox(''), inboxTtlMs]))
-}
-
-/** As `wake`, as part of a pipeline of a connection that `createRedis` made. */
+/** Wakes up to `count` idle consumers, each once, as part of a pipeline of a connection that `createRedis` made. */
 export function queueWake(pipeline: object, keys: Keys, count: number): void {
   queueScript(pipeline, 'inbox-wake', [keys.idle()], [count, keys.inbox(''), inboxTtlMs])
 }

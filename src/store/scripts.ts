@@ -25,7 +25,6 @@ export type ScriptName =
   | 'ready-front'
   | 'ready-missing'
   | 'ready-shares'
-  | 'inbox-idle'
   | 'inbox-wake'
   | 'claim'
   | 'events-prune'

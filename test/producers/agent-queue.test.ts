@@ -9,8 +9,8 @@ import { completionEvent, type CompletionEvent } from '../../src/events/index.js
 import { IdempotencyConflictError, InvalidInputError, RedisUnavailableError, UnknownJobError } from '../../src/job/errors.js'
 import type { JobSpecInput } from '../../src/job/spec.js'
 import { AgentQueue, type AgentQueueOptions, ResultTimeoutError, subscribe } from '../../src/producers/index.js'
-import { createRedis, Inbox, type QueuedJob, RunStore, SlotLedger } from '../../src/store/index.js'
-import { after, record, result, startClusterNode, until, useRedis } from '../store/fixture.js'
+import { createRedis, type QueuedJob, RunStore, SlotLedger } from '../../src/store/index.js'
+import { after, becomeIdle, record, result, startClusterNode, until, useRedis } from '../store/fixture.js'
 
 const redis = useRedis()
 const spec = (fields: Partial<JobSpecInput> = {}): JobSpecInput => ({ repository: 'acme/web', steps: ['true'], ...fields })
@@ -117,7 +117,7 @@ describe('enqueuing', () => {
 
   it('wakes as many idle consumers as there are new jobs', async () => {
     const client = redis.connect()
-    for (const holder of ['a', 'b', 'c']) await new Inbox({ blocking: client, commands: client }, redis.keys, holder).registerIdle(60_000)
+    for (const holder of ['a', 'b', 'c']) await becomeIdle(client, redis.keys, holder, 60_000)
     await open().enqueueMany([spec(), spec()])
     const woken = await Promise.all(['a', 'b', 'c'].map((holder) => client.llen(redis.keys.inbox(holder))))
     expect(woken.reduce((sum, count) => sum + count, 0)).toBe(2)

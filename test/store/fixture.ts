@@ -10,7 +10,7 @@ import { afterAll, afterEach, beforeAll } from 'vitest'
 import { type EmbeddedRedis, type EmbeddedRedisOptions, startRedis } from '../../src/embedded/index.js'
 import type { JobResult } from '../../src/job/result.js'
 import { newRunRecord, type RunRecord } from '../../src/job/run-record.js'
-import { type ConnectionPurpose, createRedis, Keys } from '../../src/store/index.js'
+import { type ConnectionPurpose, createRedis, Keys, ReadyJobs } from '../../src/store/index.js'
 
 const undo: (() => unknown)[] = []
 /** Registers what to do after the test, last first. */
@@ -45,6 +45,11 @@ export function useRedis(options: EmbeddedRedisOptions = {}) {
     },
     keys: new Keys(),
   }
+}
+
+/** Makes a consumer one that waits for work, for so long, as it becomes one when it looks and finds nothing. */
+export async function becomeIdle(redis: Redis, keys: Keys, holder: string, idleMs: number): Promise<void> {
+  await new ReadyJobs(redis, keys).dispatch({ holder, leaseId: `${holder}/0`, limits: [], orders: new Map(), idleMs })
 }
 
 /** Waits until `check` gives something else than undefined, null or false. */

@@ -1,13 +1,21 @@
+import type { Redis } from 'ioredis'
 import { expect, it } from 'vitest'
-import { Inbox, Signals, RunStore, wake } from '../../src/store/index.js'
-import { record, until, useRedis } from './fixture.js'
+import { Inbox, type Keys, queueWake, Signals, RunStore } from '../../src/store/index.js'
+import { becomeIdle, record, until, useRedis } from './fixture.js'
 
 const redis = useRedis()
 const inbox = (holder: string) => new Inbox({ blocking: redis.connect('blocking'), commands: redis.connect() }, redis.keys, holder)
 
+/** How many were woken. */
+async function wake(client: Redis, keys: Keys, count: number): Promise<unknown> {
+  const pipeline = client.pipeline()
+  queueWake(pipeline, keys, count)
+  return (await pipeline.exec())?.[0]?.[1]
+}
+
 it('wakes as many idle consumers as there are jobs, each once, and none that said it is busy', async () => {
   const boxes = ['a', 'b', 'c'].map(inbox)
-  for (const box of boxes) await box.registerIdle(60_000)
+  for (const { holder } of boxes) await becomeIdle(redis.connect(), redis.keys, holder, 60_000)
   await boxes[2]!.unregisterIdle()
   const client = redis.connect()
   expect(await wake(client, redis.keys, 1)).toBe(1)
@@ -21,7 +29,7 @@ it('wakes as many idle consumers as there are jobs, each once, and none that sai
 it('wakes a consumer that is blocked waiting', async () => {
   const box = inbox('a')
   const message = box.next(20_000)
-  await box.registerIdle(60_000)
+  await becomeIdle(redis.connect(), redis.keys, box.holder, 60_000)
   await wake(redis.connect(), redis.keys, 1)
   expect(await message).toEqual({ kind: 'work' })
 })
@@ -29,9 +37,9 @@ it('wakes a consumer that is blocked waiting', async () => {
 it('believes nobody past the time it gave, and lets an inbox that nobody reads go', async () => {
   const client = redis.connect()
   const box = inbox('dead')
-  await box.registerIdle(1)
+  await becomeIdle(redis.connect(), redis.keys, box.holder, 1)
   await until(async () => (await wake(client, redis.keys, 1)) === 0, 'the registration is over')
-  await box.registerIdle(60_000)
+  await becomeIdle(redis.connect(), redis.keys, box.holder, 60_000)
   // Also when nobody ever wakes anybody again.
   expect(await client.pttl(redis.keys.idle())).toBeGreaterThan(0)
   expect(await client.zcard(redis.keys.idle())).toBe(1)
