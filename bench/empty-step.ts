@@ -1,4 +1,4 @@
-// What a step costs that does nothing: start and read through the runner, beside one bare exec of the same command.
+// What a step costs that does nothing: started and read through the runner, beside one bare exec of the same command.
 import { createRunner } from '../src/runner/index.js'
 import { startDeployment } from '../test/e2e/deployment.js'
 import { median, report } from './report.js'
@@ -22,8 +22,9 @@ try {
   for (let round = 0; round < rounds; round++) {
     const key = `step-${round}`
     let start = performance.now()
-    await runner.start({ key, run: ':', cwd: undefined, env: {} }, call)
-    while ((await runner.read(key, { stdoutOffset: 0, stderrOffset: 0, waitMs: 20_000, maxBytes: 65_536 }, call)).exitCode === null);
+    const read = { stdoutOffset: 0, stderrOffset: 0, waitMs: 20_000, maxBytes: 65_536 }
+    let { exitCode } = await runner.start({ key, run: ':', cwd: undefined, env: {} }, call, read)
+    while (exitCode === null) ({ exitCode } = await runner.read(key, read, call))
     step.push(performance.now() - start)
     start = performance.now()
     await exec(info.id, { script: ':' }, call)

@@ -45,27 +45,20 @@ interface StreamState {
 export async function runCommand(ctx: RunContext, run: CommandRun): Promise<CommandEnd> {
   const { settings, now } = ctx.shared
   const { runner } = ctx.sandbox()
-  const call = { timeoutMs: settings.callTimeoutMs, signal: ctx.work }
 
   const resumed = ctx.record.running?.key === run.key ? ctx.record.running : null
   const running = resumed ?? { key: run.key, startedAtMs: now(), stdoutOffset: 0, stderrOffset: 0 }
   if (resumed === null) await ctx.update({ running })
-  await runner.start(
-    { key: run.key, run: run.step.run, cwd: run.step.cwd, env: { ...ctx.spec.env, ...run.step.env, ...ctx.secrets.env } },
-    call,
-  )
-
+  const command = { key: run.key, run: run.step.run, cwd: run.step.cwd, env: { ...ctx.spec.env, ...run.step.env, ...ctx.secrets.env } }
   const state: Record<StreamName, StreamState> = { stdout: startStream(ctx, running.stdoutOffset), stderr: startStream(ctx, running.stderrOffset) }
   const deadlineMs = run.step.timeoutMs === undefined ? Infinity : running.startedAtMs + run.step.timeoutMs
   let periodicAtMs = run.firstPeriodicAtMs ?? Infinity
 
-  for (;;) {
+  for (let started = false; ; started = true) {
     const waitMs = Math.max(0, Math.min(settings.readWaitMs, deadlineMs - now(), periodicAtMs - now()))
-    const slice = await runner.read(
-      run.key,
-      { stdoutOffset: state.stdout.readOffset, stderrOffset: state.stderr.readOffset, waitMs, maxBytes: settings.readBytes },
-      { timeoutMs: waitMs + settings.callTimeoutMs, signal: ctx.work },
-    )
+    const read = { stdoutOffset: state.stdout.readOffset, stderrOffset: state.stderr.readOffset, waitMs, maxBytes: settings.readBytes }
+    const call = { timeoutMs: waitMs + settings.callTimeoutMs, signal: ctx.work }
+    const slice = started ? await runner.read(run.key, read, call) : await runner.start(command, call, read)
     const exitCode = isDrained(state, slice) ? slice.exitCode : null
     const chunks = streams.flatMap((name) => take(ctx, run.step.name, name, state[name], slice, exitCode !== null))
     if (chunks.length > 0) {

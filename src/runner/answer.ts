@@ -41,3 +41,15 @@ export function parseAnswer(stdout: string, nonce: string): Answer | undefined {
   }
   return { failure, fields, blobs }
 }
+
+export function textField(answer: Answer, name: string): string {
+  const value = answer.fields.get(name)
+  if (value === undefined) throw new Error(`the runner's answer has no field "${name}"`)
+  return value
+}
+
+export function numberField(answer: Answer, name: string): number {
+  const value = Number(textField(answer, name))
+  if (!Number.isSafeInteger(value) || value < 0) throw new Error(`the runner's answer has no number in "${name}"`)
+  return value
+}

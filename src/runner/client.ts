@@ -3,8 +3,9 @@ import { setTimeout as delay } from 'node:timers/promises'
 import type { GitAccess } from '../git/host.js'
 import { InfrastructureError } from '../job/errors.js'
 import type { ExecResult, Provider } from '../providers/provider.js'
-import { parseAnswer, type Answer } from './answer.js'
+import { numberField, parseAnswer, textField, type Answer } from './answer.js'
 import { runnerFailure, unfitImage, type FailureContext } from './failures.js'
+import { lookOnly, outputSlice, readArguments, readMarginMs } from './reading.js'
 import type { OutputSlice, ReadRequest, Runner, RunnerCallOptions, SandboxFacts, StepCommand } from './runner.js'
 import { callText, isAbsent, runnerScript, scriptDigest, uploadTexts } from './script.js'
 
@@ -23,12 +24,6 @@ export interface RunnerOptions {
   readonly now?: (() => number) | undefined
 }
 
-/** What a read may take beyond its `waitMs`, in milliseconds. */
-const readMarginMs = 15_000
-/** The longest wait within one call: proxies in front of sandboxes cut calls that are silent for longer. */
-const maxWaitMs = 20_000
-/** The most bytes that one read asks for. As base64 they stay below the 4 MiB of output that every provider takes. */
-const maxReadBytes = 2 * 1024 * 1024
 /** Linux takes no longer argument and no longer environment entry than 128 KiB, whatever the provider takes. */
 const maxEntryBytes = 128 * 1024 - 256
 
@@ -68,10 +63,7 @@ class SandboxRunner implements Runner {
 
   async install(options: RunnerCallOptions): Promise<SandboxFacts> {
     const call: Call = { verb: 'probe', args: [] }
-    const answer = await this.#retried(call, options, async (left) => {
-      await this.#installScript(left)
-      return this.#once(call, left)
-    })
+    const answer = await this.#retried(call, options, (left) => this.#installWith(call, left))
     const git = answer.fields.get('git') ?? 'missing'
     if (git === 'missing') throw unfitImage(this.#context(call), 'git')
     const tool = answer.fields.get('missing')
@@ -88,7 +80,7 @@ class SandboxRunner implements Runner {
     await this.#call({ verb: 'clone', args, ...withAccess(access) }, options)
   }
 
-  async start(command: StepCommand, options: RunnerCallOptions): Promise<void> {
+  async start(command: StepCommand, options: RunnerCallOptions, read: ReadRequest = lookOnly): Promise<OutputSlice> {
     this.#checkKey(command.key)
     const env: Record<string, string> = {}
     for (const [name, value] of Object.entries(command.env)) {
@@ -99,37 +91,25 @@ class SandboxRunner implements Runner {
       }
       env[`SWITCHYARD_ENV_${name}`] = value
     }
-    const args = (run: string) => [command.key, command.cwd ?? '', run, ...Object.keys(command.env)]
+    const args = (run: string) => [...readArguments(read, options), command.key, command.cwd ?? '', run, ...Object.keys(command.env)]
     const inline = args(Buffer.from(command.run).toString('base64'))
     const short = Buffer.byteLength(callText('0'.repeat(16), 'start', inline)) <= this.#maxTextBytes
     const call: Call = { verb: 'start', args: short ? inline : args('-'), env }
-    await this.#retried(call, options, async (left) => {
+    const answer = await this.#retried(call, options, async (left) => {
       if (!short) await this.#upload(call, `${command.key}.run`, Buffer.from(command.run), left)
       return this.#onceInstalled(call, left)
     })
+    return outputSlice(answer, read)
   }
 
   async read(key: string, request: ReadRequest, options: RunnerCallOptions): Promise<OutputSlice> {
     this.#checkKey(key)
-    const waitMs = Math.min(request.waitMs, maxWaitMs, Math.max(0, options.timeoutMs - readMarginMs / 3))
-    const maxBytes = Math.max(2, Math.min(request.maxBytes, maxReadBytes))
-    const args = [key, request.stdoutOffset, request.stderrOffset, Math.round(waitMs), maxBytes].map(String)
-    const call: Call = { verb: 'read', args }
+    const args = readArguments(request, options)
+    const call: Call = { verb: 'read', args: [key, ...args] }
     const answer = await this.#retried(call, options, (left) =>
-      this.#onceInstalled(call, { ...left, timeoutMs: Math.min(left.timeoutMs, waitMs + readMarginMs) }),
+      this.#onceInstalled(call, { ...left, timeoutMs: Math.min(left.timeoutMs, Number(args[2]) + readMarginMs) }),
     )
-    // The folder of a step that was started is gone: something in the sandbox removed it, and the exit code with it.
-    if (answer.failure === 'no-step') {
-      return { stdout: new Uint8Array(), stderr: new Uint8Array(), stdoutSize: request.stdoutOffset, stderrSize: request.stderrOffset, exitCode: 137 }
-    }
-    const code = answer.fields.get('code') ?? '-'
-    return {
-      stdout: slice(answer, 'out'),
-      stderr: slice(answer, 'err'),
-      stdoutSize: numberField(answer, 'out-size'),
-      stderrSize: numberField(answer, 'err-size'),
-      exitCode: code === '-' ? null : Number(code),
-    }
+    return outputSlice(answer, request)
   }
 
   async stop(key: string, graceMs: number, options: RunnerCallOptions): Promise<void> {
@@ -207,9 +187,18 @@ class SandboxRunner implements Runner {
     } catch (error) {
       if (!(error instanceof ScriptAbsent)) throw error
     }
-    await this.#installScript(options)
+    return this.#installWith(call, options)
+  }
+
+  /** Puts the script into the sandbox and makes the first call of it, together where both fit into one command. */
+  async #installWith(call: Call, options: RunnerCallOptions): Promise<Answer> {
+    const deadline = this.#now() + options.timeoutMs
+    const first = this.#text(call)
+    const install: Call = { verb: 'install', args: [] }
+    const result = await this.#upload(install, `runner-${scriptDigest.slice(0, 12)}.sh`, Buffer.from(runnerScript), options, { text: first.text, env: call.env })
     try {
-      return await this.#once(call, options)
+      if (result === undefined) return await this.#once(call, { ...options, timeoutMs: Math.max(1, deadline - this.#now()) })
+      return this.#answer(call, first.nonce, result)
     } catch (error) {
       if (!(error instanceof ScriptAbsent)) throw error
       throw this.#transient(call, 'the runner disappears from the sandbox as soon as it is installed')
@@ -217,28 +206,49 @@ class SandboxRunner implements Runner {
   }
 
   async #once(call: Call, options: RunnerCallOptions): Promise<Answer> {
+    const { nonce, text } = this.#text(call)
+    return this.#answer(call, nonce, await this.#exec(text, call.env, options))
+  }
+
+  #text(call: Call): { readonly nonce: string; readonly text: string } {
     const nonce = randomBytes(8).toString('hex')
     const text = callText(nonce, call.verb, call.args)
     const bytes = Buffer.byteLength(text)
     if (bytes > this.#maxTextBytes) {
       throw this.#invalid(`${call.verb}: its arguments are ${bytes} bytes and the provider takes ${this.#maxTextBytes}; shorten the message or the names of the variables`)
     }
-    const result = await this.#exec(text, call.env, options)
+    return { nonce, text }
+  }
+
+  #answer(call: Call, nonce: string, result: ExecResult): Answer {
     const answer = parseAnswer(result.stdout, nonce)
     if (answer !== undefined) return answer
     if (isAbsent(result.stdout, nonce)) throw new ScriptAbsent()
     throw this.#unanswered(call, result)
   }
 
-  async #installScript(options: RunnerCallOptions): Promise<void> {
-    await this.#upload({ verb: 'install', args: [] }, `runner-${scriptDigest.slice(0, 12)}.sh`, Buffer.from(runnerScript), options)
-  }
-
-  async #upload(call: Call, name: string, content: Buffer, options: RunnerCallOptions): Promise<void> {
+  /**
+   * @param next a command to run right after it, in the same call.
+   * @returns that call's result; undefined without `next`, or when the two were too long together and `next` was not run.
+   */
+  async #upload(
+    call: Call,
+    name: string,
+    content: Buffer,
+    options: RunnerCallOptions,
+    next?: { readonly text: string; readonly env: Call['env'] },
+  ): Promise<ExecResult | undefined> {
     const id = randomBytes(8).toString('hex')
     const deadline = this.#now() + options.timeoutMs
-    for (const text of uploadTexts(name, content, id, this.#maxTextBytes)) {
-      const result = await this.#exec(text, undefined, { ...options, timeoutMs: Math.max(1, deadline - this.#now()) })
+    const texts = uploadTexts(name, content, id, this.#maxTextBytes)
+    // In a subshell, so that it ends without ending what comes after it.
+    const joined = next === undefined ? undefined : `(${texts.at(-1) ?? ''}\n)\n${next.text}`
+    const together = joined !== undefined && Buffer.byteLength(joined) <= this.#maxTextBytes ? joined : undefined
+    let last: ExecResult | undefined
+    for (const [index, text] of texts.entries()) {
+      const withNext = index === texts.length - 1 ? together : undefined
+      const result = await this.#exec(withNext ?? text, withNext === undefined ? undefined : next?.env, { ...options, timeoutMs: Math.max(1, deadline - this.#now()) })
+      if (withNext !== undefined) last = result
       const said = new RegExp(`@switchyard ${id} ([a-z0-9-]+)`).exec(result.stdout)?.[1]
       if (said === 'done') continue
       if (said === 'no-base64') throw unfitImage(this.#context(call), 'base64')
@@ -246,6 +256,7 @@ class SandboxRunner implements Runner {
       if (said === 'disk') throw runnerFailure('disk', '', this.#context(call))
       throw this.#unanswered(call, result)
     }
+    return last
   }
 
   #exec(script: string, env: Readonly<Record<string, string>> | undefined, options: RunnerCallOptions): Promise<ExecResult> {
@@ -296,23 +307,3 @@ function withAccess(access: GitAccess): Pick<Call, 'env' | 'secrets'> {
 }
 
 const encode = (text: string): string => Buffer.from(text).toString('base64')
-
-function textField(answer: Answer, name: string): string {
-  const value = answer.fields.get(name)
-  if (value === undefined) throw new Error(`the runner's answer has no field "${name}"`)
-  return value
-}
-
-function numberField(answer: Answer, name: string): number {
-  const value = Number(textField(answer, name))
-  if (!Number.isSafeInteger(value) || value < 0) throw new Error(`the runner's answer has no number in "${name}"`)
-  return value
-}
-
-/** Cuts the whole blocks that came to the bytes that were asked for. */
-function slice(answer: Answer, stream: 'out' | 'err'): Uint8Array {
-  const bytes = answer.blobs.get(stream)
-  if (bytes === undefined) return new Uint8Array()
-  const skip = numberField(answer, `${stream}-skip`)
-  return bytes.subarray(skip, skip + numberField(answer, `${stream}-length`))
-}

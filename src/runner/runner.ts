@@ -17,8 +17,11 @@ export interface Runner {
    * deletions, modes, symlinks, and the agent's own commits with HEAD on them. Starts from an empty folder each time.
    */
   clone(request: CloneRequest, options: RunnerCallOptions): Promise<void>
-  /** Starts a command detached, in a session of its own. A second start with the same key does nothing. */
-  start(command: StepCommand, options: RunnerCallOptions): Promise<void>
+  /**
+   * Starts a command detached, in a session of its own, and reads it at once as `read` does: for a command that ends soon
+   * it is the only call. Without `read` it does not wait and brings no output. A second start with the same key only reads.
+   */
+  start(command: StepCommand, options: RunnerCallOptions, read?: ReadRequest): Promise<OutputSlice>
   /**
    * Waits until there is output past the offsets, the command ended, or `waitMs` passed, and returns what is there,
    * at most `maxBytes` of both streams together. A command that is not running and left no exit code (it was killed with

@@ -9,7 +9,7 @@ import type { Provider } from '../../src/providers/provider.js'
 import { parseAnswer } from '../../src/runner/answer.js'
 import { runnerFailure } from '../../src/runner/failures.js'
 import { runnerScript, uploadTexts } from '../../src/runner/script.js'
-import { callOptions, has, processSandbox, runStep, type ProcessSandbox } from './process-sandbox.js'
+import { callOptions, has, processSandbox, readToEnd, runStep, type ProcessSandbox } from './process-sandbox.js'
 
 const sandboxes: ProcessSandbox[] = []
 async function open(options: Parameters<typeof processSandbox>[0] = {}): Promise<ProcessSandbox> {
@@ -74,6 +74,61 @@ describe('the script', () => {
     for (const text of uploadTexts('file', Buffer.from('content'), 'abc', 8_192)) {
       for (let time = 0; time < 3; time += 1) expect((await exec('one', { script: text }, callOptions)).stdout).toContain('@switchyard abc done')
     }
+  })
+})
+
+describe('few calls', () => {
+  const whole = { stdoutOffset: 0, stderrOffset: 0, waitMs: 20_000, maxBytes: 65_536 }
+  const step = (run: string) => ({ key: 'step', run, cwd: undefined, env: {} })
+
+  it('install the script and look around in one, where both fit into it', async () => {
+    const sandbox = await open()
+    await sandbox.runner().install(callOptions)
+    expect(sandbox.calls).toHaveLength(1)
+  })
+
+  it('install the script and look around in two, where only each fits', async () => {
+    const sandbox = await open()
+    await sandbox.runner().install(callOptions)
+    const exactly = Buffer.byteLength(sandbox.calls[0]!.command.script) - 1
+    const smaller = await open({ maxCommandBytes: exactly })
+    const facts = await smaller.runner().install(callOptions)
+    expect(facts.gitVersion).toMatch(/^\d+\.\d+/)
+    expect(smaller.calls).toHaveLength(2)
+  })
+
+  it('start a step and read all of it in one, when it ends within the wait', async () => {
+    const sandbox = await open()
+    const runner = sandbox.runner()
+    await runner.install(callOptions)
+    const silent = await runner.start(step('exit 4'), callOptions, whole)
+    expect(silent).toMatchObject({ exitCode: 4, stdoutSize: 0, stderrSize: 0 })
+    expect(sandbox.calls).toHaveLength(2)
+    const loud = await runner.start({ ...step('echo out; echo err >&2; exit 3'), key: 'loud' }, callOptions, whole)
+    const from = { stdout: loud.stdout.length, stderr: loud.stderr.length }
+    // On a busy machine the end may come later than the output does.
+    const rest = await readToEnd(runner, 'loud', { from })
+    expect(Buffer.concat([loud.stdout, rest.stdout]).toString()).toBe('out\n')
+    expect(Buffer.concat([loud.stderr, rest.stderr]).toString()).toBe('err\n')
+    expect(rest.exitCode).toBe(3)
+  })
+
+  it('start a step a second time and only read on, from the byte that is asked for', async () => {
+    const sandbox = await open()
+    const runner = sandbox.runner()
+    await runStep(runner, 'echo ran >>"$HOME/ran"; echo 0123456789', { key: 'step' })
+    const again = await sandbox.runner().start(step('echo ran >>"$HOME/ran"; echo 0123456789'), callOptions, { ...whole, stdoutOffset: 6 })
+    expect(Buffer.from(again.stdout).toString()).toBe('6789\n')
+    expect(again.exitCode).toBe(0)
+    expect((await runStep(runner, 'wc -l <"$HOME/ran"', { key: 'count' })).stdout.toString().trim()).toBe('1')
+  })
+
+  it('start a step without waiting for it or bringing its output, when no read is asked for', async () => {
+    const sandbox = await open()
+    const runner = sandbox.runner()
+    const slice = await runner.start(step('echo out; sleep 60'), callOptions)
+    expect(slice).toMatchObject({ exitCode: null, stdout: new Uint8Array(), stderr: new Uint8Array() })
+    await runner.stop('step', 0, callOptions)
   })
 })
 

@@ -6,16 +6,23 @@
 #   out, err  what it has printed so far; out.pipe and err.pipe carry it there
 #   running   renamed to exited.CODE at the end. A rename is atomic and needs no space on a full disk
 
-# start KEY CWD RUN NAME...: RUN is base64, or "-" when it was put to $state/KEY.run; each NAME comes in as
-# SWITCHYARD_ENV_NAME, so that no name can disturb this script.
+# start OUT_OFFSET ERR_OFFSET WAIT_MS MAX_BYTES KEY CWD RUN NAME...: starts the step, unless it was before, and reads as "read"
+# does. RUN is base64, or "-" when it was put to $state/KEY.run; each NAME comes in as SWITCHYARD_ENV_NAME, so that no name
+# can disturb this script.
 start() {
+  key=$5
+  [ -L "$state/steps/$key/pid" ] || (
+    shift 4
+    start_step "$@"
+  )
+  [ -L "$state/steps/$key/pid" ] || exit
+  read_ "$key" "$1" "$2" "$3" "$4"
+}
+
+start_step() {
   key=$1 cwd=$2 run=$3
   shift 3
   step=$state/steps/$key
-  if [ -L "$step/pid" ]; then
-    begin
-    finish
-  fi
   [ -d "$repository/$cwd" ] || fail no-folder "$cwd"
   mkdir -p "$step" || fail disk "$(mkdir -p "$step" 2>&1)"
   if [ "$run" = - ]; then
@@ -33,8 +40,6 @@ start() {
   # the supervisor, in its own session by then, has named the shell that waits for it.
   sh "$self" - launch "$step" "$cwd" "run.$$" "$@" </dev/null | { read -r waiting && kill -9 "$waiting"; }
   [ -L "$step/pid" ] || fail not-started ''
-  begin
-  finish
 }
 
 launch() {
@@ -175,6 +180,12 @@ read_() {
     waited=$((waited + napped + 3))
     [ "$pause" -ge 250 ] || pause=$((pause + pause / 2))
   done
+  # What ends right after it has printed something is told whole, in this answer and not in two.
+  if [ -z "$code" ] && [ $((waited + 30)) -le "$wait_ms" ]; then
+    nap 30
+    look
+    [ -z "$code" ] || look
+  fi
   out_length=$((out_size > out_offset ? out_size - out_offset : 0))
   err_length=$((err_size > err_offset ? err_size - err_offset : 0))
   half=$((max_bytes / 2))
