@@ -144,7 +144,11 @@ export class Consumer {
     })
     worker.on('stalled', () => intake.nudge())
     await signals.onCancel((jobId, reason) => intake.cancel(jobId, reason))
-    signals.onReconnect(() => intake.nudge())
+    signals.onReconnect(() => {
+      intake.nudge()
+      void intake.heedCancels()
+    })
+    const cancelCheck = setInterval(() => void intake.heedCancels(), settings.leaseMs)
     await worker.startStalledCheckTimer()
     locks.start()
     intake.start()
@@ -152,11 +156,17 @@ export class Consumer {
 
     this.stopParts = async () => {
       leaving.abort()
-      await Promise.all([intake.stop(), gitChecked])
+      clearInterval(cancelCheck)
+      const orderly = (async () => {
+        await Promise.all([intake.stop(), gitChecked])
+        locks.stop()
+        await worker.close()
+        await inbox.close()
+      })()
+      // Without Redis nothing can be handed over. After a lease the jobs are nobody's in any case, and are found as those of the dead are.
+      if (!(await endsWithin(orderly, settings.leaseMs))) log.warn('Redis did not answer while the jobs were handed over; the next consumer finds them when their leases run out')
       locks.stop()
       signals.close()
-      await worker.close()
-      await inbox.close()
       disconnect()
       await Promise.all([...providers.values()].map(({ provider }) => provider.close()))
       log.info('consumer stopped')
@@ -201,5 +211,18 @@ export class Consumer {
     if (usable.size > 0) return usable
     if (last instanceof Error) throw last
     throw new InvalidInputError('providers: none is configured; configure at least one')
+  }
+}
+
+/** Whether `work` ends in time. @throws what it throws, in that time. */
+async function endsWithin(work: Promise<void>, timeoutMs: number): Promise<boolean> {
+  let timer: NodeJS.Timeout | undefined
+  const late = new Promise<false>((resolve) => (timer = setTimeout(() => resolve(false), timeoutMs)))
+  // What is cut off later fails, and nobody listens any more.
+  work.catch(() => undefined)
+  try {
+    return await Promise.race([work.then(() => true), late])
+  } finally {
+    clearTimeout(timer)
   }
 }

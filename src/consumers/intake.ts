@@ -36,6 +36,7 @@ export class Intake {
   private readonly stopping = new AbortController()
   private readonly waiting: WaitingConstraints
   private nudged = false
+  private heeding = false
   private wakeUp: (() => void) | undefined
   private loops: Promise<void>[] = []
   private dispatches = 0
@@ -58,6 +59,20 @@ export class Intake {
 
   cancel(jobId: string, reason: string): void {
     this.runs.get(jobId)?.cancel(reason)
+  }
+
+  /** Looks for requests to cancel whose signal went by unheard, as while the connection for it was away. */
+  async heedCancels(): Promise<void> {
+    if (this.heeding || this.runs.size === 0) return
+    this.heeding = true
+    const { store, log } = this.parts.context
+    try {
+      for (const [jobId, { reason }] of await store.cancelRequests([...this.runs.keys()])) this.cancel(jobId, reason)
+    } catch (error) {
+      log.warn({ message: errorMessage(error) }, 'requests to cancel not read; tried again')
+    } finally {
+      this.heeding = false
+    }
   }
 
   /** Takes no more jobs and hands the ones under way over. */
@@ -127,9 +142,10 @@ export class Intake {
   private async take(expected: string | null): Promise<boolean> {
     const { context, takeJob, locks, secrets } = this.parts
     const token = randomUUID()
+    const takenAt = locks.moment()
     const job = await takeJob(token)
     if (job?.id === undefined) return false
-    const taken: TakenJob = { job, jobId: job.id, token }
+    const taken: TakenJob = { job, jobId: job.id, token, takenAt }
     if (taken.jobId !== expected && (await context.ready.isListed(taken.jobId))) {
       // Somebody else took what waited, and BullMQ gave the next one of its own order: its turn has not come.
       await job.moveToWait(token)

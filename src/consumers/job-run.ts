@@ -1,11 +1,12 @@
 import { UnrecoverableError, type Job } from 'bullmq'
 import { z } from 'zod'
-import { errorMessage, InfrastructureError, InvalidInputError } from '../job/errors.js'
+import { setTimeout as delay } from 'node:timers/promises'
+import { errorMessage, InfrastructureError, InvalidInputError, NewerReleaseError } from '../job/errors.js'
 import type { JobResult } from '../job/result.js'
 import { newRunRecord } from '../job/run-record.js'
 import { parseQueuedSpec, type JobSpec } from '../job/spec.js'
 import { BoardLog } from './board-log.js'
-import type { LockKeeper } from './lock-keeper.js'
+import type { LockKeeper, Moment } from './lock-keeper.js'
 import { RunContext, type ConsumerContext } from './run-context.js'
 import { resolveSecrets, type ResolvedSecrets, type SecretSource } from './secrets.js'
 import { SecretPatterns } from './redaction.js'
@@ -16,6 +17,8 @@ export interface TakenJob {
   readonly jobId: string
   /** Of BullMQ's lock. */
   readonly token: string
+  /** Before the lock was asked for. */
+  readonly takenAt: Moment
 }
 
 /** What the queue holds of a job; the spec is checked by a schema of its own. */
@@ -54,19 +57,19 @@ export class JobRun {
    */
   async carryOut(): Promise<void> {
     const { jobId, token, job } = this.taken
-    this.locks.hold(jobId, token, () => {
+    this.locks.hold(jobId, token, this.taken.takenAt, () => {
       this.lockLost = true
       this.leave()
     })
     const boardLog = new BoardLog(job, this.shared.log)
     try {
-      const result = await this.run(boardLog)
+      const result = await this.run(boardLog).catch((error: unknown) => this.leaveToNewer(error))
       await boardLog.close()
       if (result !== null) {
         await this.finish(result)
         return
       }
-      if (this.lockLost) return
+      if (this.lockLost || !this.locks.holds(jobId, token)) return
       await job.moveToWait(token)
       // Should this process die here: a job that waits with a place but is not listed is found by any consumer's relisting.
       await this.shared.ready.front(jobId)
@@ -84,6 +87,26 @@ export class JobRun {
     }
   }
 
+  /**
+   * A newer release's job: put back for a consumer that can read it. Not at once, since it comes back at once while there is
+   * none. Returns null: the job is left.
+   */
+  private async leaveToNewer(error: unknown): Promise<null> {
+    if (!(error instanceof NewerReleaseError)) throw error
+    const { jobId } = this.taken
+    const { store, ready, ledger, log, settings } = this.shared
+    log.error({ jobId, message: error.message }, 'job left to a consumer of a newer release')
+    // Where it has no sandbox yet, a place that was chosen with it would stand empty meanwhile.
+    const begun = await store.read(jobId).catch((unread: unknown) => {
+      if (unread instanceof NewerReleaseError) return 'unread' as const
+      throw unread
+    })
+    const lease = begun === null ? await ledger.leaseOf(jobId) : null
+    if (lease !== null) await ready.close(jobId)
+    await delay(settings.stallCheckMs, undefined, { signal: this.leaving.signal }).catch(() => undefined)
+    return null
+  }
+
   /** The result, or null when the job was left. */
   private async run(boardLog: BoardLog): Promise<JobResult | null> {
     const { jobId, job } = this.taken
@@ -98,7 +121,9 @@ export class JobRun {
     }
 
     const secrets = this.findSecrets(spec)
-    const ctx = new RunContext(this.shared, jobId, spec, acquired.fence, acquired.record, secrets.found, boardLog, this.leaving.signal)
+    const ctx = new RunContext(this.shared, jobId, spec, acquired.fence, acquired.record, secrets.found, boardLog, this.leaving.signal, () =>
+      this.locks.holds(jobId, this.taken.token),
+    )
     this.ctx = ctx
     const cancelReason = acquired.cancel?.reason ?? this.cancelReason
     if (cancelReason !== undefined) ctx.interrupt({ kind: 'cancel', reason: cancelReason })

@@ -1,10 +1,12 @@
 import type { Logger } from 'pino'
 import type { GitHost } from '../git/host.js'
+import { FenceLostError } from '../job/errors.js'
 import type { JobError, Attempt } from '../job/result.js'
 import type { LogChunk } from '../job/log.js'
 import type { RunRecord } from '../job/run-record.js'
 import type { JobSpec } from '../job/spec.js'
 import type { Provider } from '../providers/provider.js'
+import type { RunnerProvider } from '../runner/client.js'
 import type { Runner } from '../runner/runner.js'
 import type { CancelRequest, RunStore } from '../store/run-store.js'
 import type { ProviderLimit } from '../store/provider-load.js'
@@ -41,7 +43,7 @@ export interface ConsumerContext {
   readonly log: Logger
   /** Milliseconds since 1970. */
   readonly now: () => number
-  readonly runnerFor: (provider: Provider, sandboxId: string, image: string | undefined) => Runner
+  readonly runnerFor: (provider: RunnerProvider, sandboxId: string, image: string | undefined) => Runner
 }
 
 /** Why the work on a job is broken off. */
@@ -54,10 +56,16 @@ export type Interruption = { readonly kind: 'cancel'; readonly reason: string } 
 export class RunContext {
   /** Aborts when the job's work must be broken off: cancel, timeout, or this consumer leaving it. */
   readonly work: AbortSignal
+  /**
+   * Aborts on cancel and on leaving. For what is still done after a job's work was broken off or has failed: saving it, asking
+   * after its sandbox, waiting to try again.
+   */
+  readonly aftermath: AbortSignal
   readonly exclusions = new Map<string, { untilMs: number; why: string }>()
   /** How often each provider turned this job away in a row. */
   readonly refusals = new Map<string, number>()
   private readonly interruptions = new AbortController()
+  private readonly cancelling = new AbortController()
   private interrupted: Interruption | null = null
 
   constructor(
@@ -70,8 +78,10 @@ export class RunContext {
     readonly boardLog: BoardLog,
     /** Aborts when this consumer must leave the job alone: hand-over, or its fence or lease is lost. */
     readonly leave: AbortSignal,
+    private readonly holds: () => boolean,
   ) {
     this.work = AbortSignal.any([leave, this.interruptions.signal])
+    this.aftermath = AbortSignal.any([leave, this.cancelling.signal])
   }
 
   get record(): RunRecord {
@@ -82,11 +92,21 @@ export class RunContext {
     return this.interrupted
   }
 
-  /** Breaks off the work; the first reason stays. */
+  /** Breaks off the work; the first reason stays, but a cancel counts more than a timeout. */
   interrupt(interruption: Interruption): void {
-    if (this.interrupted !== null) return
+    if (this.interrupted !== null && (this.interrupted.kind === 'cancel' || interruption.kind === 'timeout')) return
     this.interrupted = interruption
     this.interruptions.abort(new Error(interruption.kind))
+    if (interruption.kind === 'cancel') this.cancelling.abort(new Error('cancel'))
+  }
+
+  /**
+   * Asked right before anything that changes the world outside of Redis (a create, a command, a push, a promotion, a kill): a
+   * process that was frozen wakes up anywhere, and must not go on with a job that is another one's by now.
+   * @throws FenceLostError when this consumer's lease has run out.
+   */
+  assertHeld(): void {
+    if (!this.holds()) throw new FenceLostError(this.jobId)
   }
 
   /** Writes the record. @throws FenceLostError when another consumer supervises the job now. */
@@ -135,12 +155,21 @@ export class RunContext {
   }
 
   /** The sandbox that the record names. A phase that needs one is never entered without. */
-  sandbox(): { readonly id: string; readonly provider: Provider; readonly runner: Runner } {
+  sandbox(): { readonly runner: Runner } {
     const { sandbox } = this.record
     if (sandbox === null) throw new Error(`run ${this.jobId}: phase ${this.record.phase} without a sandbox`)
     const slot = this.shared.providers.get(sandbox.provider)
     if (slot === undefined) throw new UnconfiguredProviderError(sandbox.provider)
-    return { id: sandbox.id, provider: slot.provider, runner: this.shared.runnerFor(slot.provider, sandbox.id, this.spec.image) }
+    const { provider } = slot
+    const guarded: RunnerProvider = {
+      name: provider.name,
+      capabilities: provider.capabilities,
+      exec: async (...call) => {
+        this.assertHeld()
+        return await provider.exec(...call)
+      },
+    }
+    return { runner: this.shared.runnerFor(guarded, sandbox.id, this.spec.image) }
   }
 
   private heed({ cancel }: { cancel: CancelRequest | null }): void {

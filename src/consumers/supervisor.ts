@@ -1,6 +1,7 @@
-import { FenceLostError, InfrastructureError, errorMessage } from '../job/errors.js'
+import { FenceLostError, InfrastructureError, SwitchyardError, errorMessage } from '../job/errors.js'
 import { workBranch } from '../job/names.js'
 import type { JobError, JobResult } from '../job/result.js'
+import { isUnavailability } from '../store/index.js'
 import { reportFor } from './provider-reports.js'
 import { react, type ErrorContext, type Reaction } from './reactions.js'
 import { UnconfiguredProviderError, type RunContext } from './run-context.js'
@@ -28,6 +29,8 @@ export type SupervisionEnd = { readonly kind: 'ended'; readonly result: JobResul
 export async function supervise(ctx: RunContext): Promise<SupervisionEnd> {
   const deadline = setTimeout(() => ctx.interrupt({ kind: 'timeout' }), Math.max(0, ctx.record.startedAtMs + ctx.spec.timeoutMs - ctx.shared.now()))
   const heartbeat = setInterval(() => void keepAlive(ctx), ctx.shared.settings.sandboxLifetimeMs / 3)
+  // A sandbox that was taken over may have waited for long, and its job may be handed on again before the next heartbeat.
+  if (ctx.record.phase !== 'closing') void keepAlive(ctx)
   let tries = 0
   try {
     for (;;) {
@@ -41,17 +44,34 @@ export async function supervise(ctx: RunContext): Promise<SupervisionEnd> {
         else await perform(ctx)
         tries = 0
       } catch (error) {
-        if (ctx.leave.aborted || error instanceof FenceLostError) return { kind: 'left' }
+        if (await endsSupervision(ctx, error)) return { kind: 'left' }
         // The interruption itself made the phase throw; what made the conclusion fail is an error like any other.
         if (!concluding && mustConclude(ctx)) continue
         tries = ctx.record.phase === phase ? tries + 1 : 1
-        if ((await recover(ctx, error, tries)) === 'left') return { kind: 'left' }
+        try {
+          if ((await recover(ctx, error, tries)) === 'left') return { kind: 'left' }
+        } catch (second) {
+          // Nothing was decided: the phase is entered again, and meets what it met before, or not.
+          if (await endsSupervision(ctx, second)) return { kind: 'left' }
+          ctx.shared.log.warn({ jobId: ctx.jobId, phase, message: ctx.secrets.patterns.mask(errorMessage(second)) }, 'an error could not be dealt with; tried again')
+          await pause(Math.min(10_000, 100 * 2 ** Math.min(tries, 10)), ctx)
+        }
       }
     }
   } finally {
     clearTimeout(deadline)
     clearInterval(heartbeat)
   }
+}
+
+/** Another consumer's turn: this one leaves, has lost the job, or can't write what it would have to write. */
+async function endsSupervision(ctx: RunContext, error: unknown): Promise<boolean> {
+  if (ctx.leave.aborted || error instanceof FenceLostError) return true
+  // A Redis that is away is waited for. One that answers and refuses (no memory, a full disk) is no reason for a job to fail.
+  if (error instanceof SwitchyardError || !isUnavailability(error)) return false
+  ctx.shared.log.warn({ jobId: ctx.jobId, message: errorMessage(error) }, 'Redis refuses what a job’s supervisor has to write; the job is left to the next consumer')
+  await pause(ctx.shared.settings.pollMs, ctx)
+  return true
 }
 
 async function perform(ctx: RunContext): Promise<void> {
@@ -79,9 +99,9 @@ async function saveFailedWork(ctx: RunContext): Promise<void> {
   const grace = new AbortController()
   const timer = setTimeout(() => grace.abort(new Error('the time to save the work is up')), ctx.shared.settings.saveGraceMs)
   try {
-    await pushing(ctx, AbortSignal.any([ctx.leave, grace.signal]))
+    await pushing(ctx, AbortSignal.any([ctx.aftermath, grace.signal]))
   } catch (error) {
-    if (ctx.leave.aborted || error instanceof FenceLostError) throw error
+    if (ctx.aftermath.aborted || error instanceof FenceLostError) throw error
     await ctx.say(`the work of this failed job was not pushed: ${errorMessage(error)}; its last checkpoint is kept`)
     await ctx.update({ phase: 'closing' })
   } finally {
@@ -89,10 +109,13 @@ async function saveFailedWork(ctx: RunContext): Promise<void> {
   }
 }
 
-/** An interruption counts until the work is on its branch; a promotion under way is not taken back. */
-function mustConclude(ctx: RunContext): boolean {
-  const { outcome, phase } = ctx.record
-  return ctx.interruption !== null && (outcome === null || (outcome.status === 'succeeded' && phase === 'pushing'))
+/**
+ * An interruption counts until the work is on its branch, a cancel also for a job that failed and whose work is still being saved;
+ * a promotion under way is not taken back.
+ */
+function mustConclude({ interruption, record: { outcome, phase } }: RunContext): boolean {
+  if (interruption === null) return false
+  return outcome === null || (phase === 'pushing' && (interruption.kind === 'cancel' || outcome.status === 'succeeded'))
 }
 
 async function conclude(ctx: RunContext): Promise<void> {
@@ -108,9 +131,9 @@ async function conclude(ctx: RunContext): Promise<void> {
   if (!saves || running === null) return
   const { settings } = ctx.shared
   try {
-    await ctx.sandbox().runner.stop(running.key, settings.stopGraceMs, { timeoutMs: settings.stopGraceMs + settings.callTimeoutMs, signal: ctx.leave })
+    await ctx.sandbox().runner.stop(running.key, settings.stopGraceMs, { timeoutMs: settings.stopGraceMs + settings.callTimeoutMs, signal: ctx.aftermath })
   } catch (error) {
-    ctx.leave.throwIfAborted()
+    if (ctx.aftermath.aborted || error instanceof FenceLostError) return
     await ctx.say(`the step under way could not be stopped before its work was saved: ${errorMessage(error)}`)
   }
 }
@@ -165,11 +188,11 @@ async function confirmLoss(ctx: RunContext, error: unknown, tries: number): Prom
   const provider = sandbox === null ? undefined : ctx.shared.providers.get(sandbox.provider)?.provider
   if (sandbox === null || provider === undefined) return error
   try {
-    const found = await provider.get(sandbox.id, { timeoutMs: ctx.shared.settings.callTimeoutMs, signal: ctx.leave })
+    const found = await provider.get(sandbox.id, { timeoutMs: ctx.shared.settings.callTimeoutMs, signal: ctx.aftermath })
     if (found !== undefined) return error
     return new InfrastructureError({ kind: 'sandbox-lost', source: sandbox.provider, message: `${sandbox.provider}: sandbox ${sandbox.id} is gone`, cause: error })
   } catch (probeError) {
-    ctx.leave.throwIfAborted()
+    ctx.aftermath.throwIfAborted()
     return probeError instanceof InfrastructureError ? probeError : error
   }
 }
@@ -187,9 +210,10 @@ async function errorSource(ctx: RunContext, error: unknown, where: string | null
   if (error.kind === 'auth' || error.kind === 'invalid') return 'git'
   if (error.kind !== 'transient' && error.kind !== 'timeout') return 'provider'
   try {
-    await ctx.shared.git.resolve(ctx.spec.repository, null, { timeoutMs: ctx.shared.settings.callTimeoutMs, signal: ctx.leave })
+    await ctx.shared.git.resolve(ctx.spec.repository, null, { timeoutMs: ctx.shared.settings.callTimeoutMs, signal: ctx.aftermath })
     return 'provider'
   } catch {
+    ctx.aftermath.throwIfAborted()
     // The answer is the failure itself: the host does not serve this consumer either.
     return 'git'
   }
@@ -236,13 +260,14 @@ async function pushLanded(ctx: RunContext): Promise<boolean> {
   const { finalCommit, generation } = ctx.record
   if (finalCommit === null) return false
   const { git, settings } = ctx.shared
-  const head = await git.branchHead(ctx.spec.repository, { name: workBranch(ctx.jobId, generation), ephemeral: git.ephemeral }, { timeoutMs: settings.callTimeoutMs, signal: ctx.leave })
+  const head = await git.branchHead(ctx.spec.repository, { name: workBranch(ctx.jobId, generation), ephemeral: git.ephemeral }, { timeoutMs: settings.callTimeoutMs, signal: ctx.aftermath })
   return head === finalCommit
 }
 
 /** What is left behind costs money: it is killed at once if it can be, and again in `closing`. */
 async function killInBackground(ctx: RunContext, sandbox: { readonly provider: string; readonly id: string }): Promise<void> {
   try {
+    ctx.assertHeld()
     await ctx.shared.providers.get(sandbox.provider)?.provider.kill(sandbox.id, { timeoutMs: ctx.shared.settings.callTimeoutMs, signal: ctx.leave })
   } catch (error) {
     ctx.shared.log.warn({ jobId: ctx.jobId, ...sandbox, message: errorMessage(error) }, 'sandbox given up but not killed yet')
@@ -261,17 +286,18 @@ async function keepAlive(ctx: RunContext): Promise<void> {
   }
 }
 
+/** Waits; less when something happens that this job has not heeded yet. */
 async function pause(delayMs: number, ctx: RunContext): Promise<void> {
+  // In the phases after an outcome `work` may be aborted already, and after a cancel `aftermath` too.
+  const signal = [ctx.work, ctx.aftermath, ctx.leave].find(({ aborted }) => !aborted)
+  if (signal === undefined) return
   await new Promise<void>((resolve) => {
     const done = () => {
       clearTimeout(timer)
-      ctx.work.removeEventListener('abort', done)
-      ctx.leave.removeEventListener('abort', done)
+      signal.removeEventListener('abort', done)
       resolve()
     }
     const timer = setTimeout(done, delayMs)
-    // In the phases after an outcome `work` may be aborted already: there only leaving cuts the pause short.
-    if (!ctx.work.aborted) ctx.work.addEventListener('abort', done)
-    ctx.leave.addEventListener('abort', done)
+    signal.addEventListener('abort', done)
   })
 }

@@ -9,8 +9,11 @@ import { lookOnly, outputSlice, readArguments, readMarginMs } from './reading.js
 import type { OutputSlice, ReadRequest, Runner, RunnerCallOptions, SandboxFacts, StepCommand } from './runner.js'
 import { callText, isAbsent, runnerScript, scriptDigest, uploadTexts } from './script.js'
 
+/** What the runner needs of a provider. */
+export type RunnerProvider = Pick<Provider, 'name' | 'capabilities' | 'exec'>
+
 export interface RunnerOptions {
-  readonly provider: Provider
+  readonly provider: RunnerProvider
   readonly sandboxId: string
   /** The sandbox's image or template, for messages. */
   readonly image?: string | undefined

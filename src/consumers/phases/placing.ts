@@ -127,6 +127,7 @@ async function create(ctx: RunContext, providerName: string, name: string, repea
   const options = { timeoutMs: settings.createTimeoutMs, signal: ctx.work }
   const beganAtMs = now()
   const existing = repeated && !provider.capabilities.uniqueNames ? await findByTags(provider, request.tags, options) : undefined
+  ctx.assertHeld()
   const info = existing ?? (await provider.create(request, options))
   ctx.refusals.delete(providerName)
   const startMs = now() - beganAtMs

@@ -13,6 +13,7 @@ export async function promoting(ctx: RunContext, signal: AbortSignal): Promise<v
   const options = { timeoutMs: settings.callTimeoutMs, signal }
   const target = { name: promote.to, ephemeral: false }
   const expectedTargetSha = promote.strategy === 'ff_only' ? (promoteFrom?.sha ?? null) : await git.branchHead(repository, target, options)
+  ctx.assertHeld()
   const promoted = await git.promote(
     {
       repository,

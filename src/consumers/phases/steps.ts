@@ -14,17 +14,21 @@ export async function setup(ctx: RunContext): Promise<void> {
   await ctx.update({ phase: 'steps' })
 }
 
-/** `steps`: the spec's steps, with a checkpoint after each but the last (whose work is pushed right away) and every so often within. */
+/** `steps`: the spec's steps, with a checkpoint between any two (whose work is pushed right away) and every so often within. */
 export async function steps(ctx: RunContext): Promise<void> {
   for (let index = ctx.record.stepIndex; index < ctx.spec.steps.length; index++) {
     const step = ctx.spec.steps[index]
     if (step === undefined) break
     const pushes = ctx.spec.push !== false
     const everyMs = ctx.spec.checkpoint.everySeconds * 1000
+    const { running, checkpoint } = ctx.record
+    // Also where the last supervisor was broken off between a step and its checkpoint.
+    if (pushes && running === null && index > (checkpoint?.stepIndex ?? 0)) await saveCheckpoint(ctx, index)
     const end = await runCommand(ctx, {
       step,
       key: `step-${attemptNumber(ctx)}-${index}`,
-      firstPeriodicAtMs: pushes ? ctx.shared.now() + everyMs : null,
+      // Counted on from the last one, whoever made it: a job that is handed on often has its checkpoints all the same.
+      firstPeriodicAtMs: pushes ? Math.max(ctx.shared.now(), (running === null ? ctx.shared.now() : Math.max(running.startedAtMs, checkpoint?.atMs ?? 0)) + everyMs) : null,
       periodic: pushes
         ? async () => {
             await saveCheckpoint(ctx, index)
@@ -34,7 +38,6 @@ export async function steps(ctx: RunContext): Promise<void> {
     })
     if (!succeeded(end)) return fail(ctx, end)
     await ctx.update({ stepIndex: index + 1, running: null, steps: [...ctx.record.steps, end.result] })
-    if (pushes && index + 1 < ctx.spec.steps.length) await saveCheckpoint(ctx, index + 1)
   }
   await ctx.update({ phase: ctx.spec.push === false ? 'closing' : 'pushing', outcome: { status: 'succeeded', error: null } })
 }
