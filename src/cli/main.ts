@@ -11,6 +11,7 @@ import { addDoctorCommand } from './commands/doctor.js'
 import { addEnqueueCommand } from './commands/enqueue.js'
 import { addLogsCommand } from './commands/logs.js'
 import { addProvidersCommand } from './commands/providers.js'
+import { addReapCommand } from './commands/reap.js'
 import { addStatusCommand } from './commands/status.js'
 import { environmentHelp } from './shared-options.js'
 
@@ -34,6 +35,7 @@ const commands = [
   addLogsCommand,
   addCancelCommand,
   addProvidersCommand,
+  addReapCommand,
   addBoardCommand,
   addDoctorCommand,
 ]

@@ -8,9 +8,11 @@ import {
   Inbox,
   Keys,
   ReadyJobs,
+  Reaping,
   RunStore,
   Signals,
   SlotLedger,
+  SlotOwners,
   assertRedisSuitable,
   createRedis,
   whenReady,
@@ -22,6 +24,7 @@ import { Intake } from './intake.js'
 import { LockKeeper } from './lock-keeper.js'
 import type { PlacementPolicy } from './placement.js'
 import { Relisting } from './relisting.js'
+import { Reaper, type ProviderListing } from './reaper.js'
 import type { ConsumerContext, ProviderSlot } from './run-context.js'
 import type { SecretSource } from './secrets.js'
 import { consumerSettingsSchema, type ConsumerSettings } from './settings.js'
@@ -44,6 +47,8 @@ export interface ConsumerOptions {
   readonly settings?: Partial<ConsumerSettings> | undefined
   /** How long ended jobs are kept, in milliseconds. Default 7 days. */
   readonly retentionMs?: number | undefined
+  /** Told what each provider's listing showed, by the consumer that made it. */
+  readonly onListing?: ((listing: ProviderListing) => void) | undefined
   /** The clock; milliseconds since 1970. */
   readonly now?: (() => number) | undefined
 }
@@ -96,12 +101,33 @@ export class Consumer {
     const store = new RunStore(redis, keys, { logMaxBytesPerStream: settings.maxLogBytes, now, ...(options.retentionMs === undefined ? {} : { retentionMs: options.retentionMs }) })
     const ready = new ReadyJobs(redis, keys)
     await ready.setShares(options.tenants ?? {})
+    const ledger = new SlotLedger(redis, keys)
+    const owners = new SlotOwners(redis, keys, ledger)
+    const reaper = new Reaper({
+      deployment: options.deployment,
+      store,
+      owners,
+      reaping: new Reaping(redis, keys, this.id),
+      providers,
+      callTimeoutMs: settings.callTimeoutMs,
+      graceMs: settings.reapGraceMs,
+      intervalMs: settings.reapIntervalMs,
+      onListing: async (listing) => {
+        options.onListing?.(listing)
+        // Believed for some rounds: longer than one that fails, shorter than what others do with the account lasts.
+        await ledger.report(listing.provider, { kind: 'foreign', count: listing.foreign, forMs: 3 * settings.reapIntervalMs })
+      },
+      log,
+      now,
+    })
     const context: ConsumerContext = {
       deployment: options.deployment,
       holder: this.id,
       store,
-      ledger: new SlotLedger(redis, keys),
+      ledger,
       ready,
+      owners,
+      reapSoon: (provider, delayMs) => reaper.soon(provider, delayMs),
       waits: new SlotWaits(),
       git: options.git,
       providers,
@@ -152,13 +178,14 @@ export class Consumer {
     await worker.startStalledCheckTimer()
     locks.start()
     intake.start()
+    reaper.start()
     log.info({ providers: [...providers.keys()] }, 'consumer started')
 
     this.stopParts = async () => {
       leaving.abort()
       clearInterval(cancelCheck)
       const orderly = (async () => {
-        await Promise.all([intake.stop(), gitChecked])
+        await Promise.all([reaper.stop(), intake.stop(), gitChecked])
         locks.stop()
         await worker.close()
         await inbox.close()

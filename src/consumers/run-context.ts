@@ -12,8 +12,10 @@ import type { CancelRequest, RunStore } from '../store/run-store.js'
 import type { ProviderLimit } from '../store/provider-load.js'
 import type { ReadyJobs } from '../store/ready-jobs.js'
 import type { SlotLedger } from '../store/slot-ledger.js'
+import type { SlotOwner, SlotOwners } from '../store/slot-owners.js'
 import type { BoardLog } from './board-log.js'
 import type { Exclusions, PlacementPolicy, ProviderPrice } from './placement.js'
+import { unansweredCreateMs } from './reap-decision.js'
 import type { ResolvedSecrets } from './secrets.js'
 import type { ConsumerSettings } from './settings.js'
 import type { SlotWaits } from './slot-waits.js'
@@ -34,6 +36,7 @@ export interface ConsumerContext {
   readonly store: RunStore
   readonly ledger: SlotLedger
   readonly ready: ReadyJobs
+  readonly owners: SlotOwners
   readonly waits: SlotWaits
   readonly git: GitHost
   /** In the order of the configuration. */
@@ -43,6 +46,8 @@ export interface ConsumerContext {
   readonly log: Logger
   /** Milliseconds since 1970. */
   readonly now: () => number
+  /** Has the reaper look at a provider where something was left behind. */
+  readonly reapSoon: (provider: string, delayMs: number) => void
   readonly runnerFor: (provider: RunnerProvider, sandboxId: string, image: string | undefined) => Runner
 }
 
@@ -144,6 +149,12 @@ export class RunContext {
   async releasePlace(): Promise<void> {
     const lease = await this.shared.ledger.leaseOf(this.jobId)
     if (lease !== null) await this.shared.ledger.release(lease.leaseId, { jobId: this.jobId, fence: this.fence })
+  }
+
+  /** Leaves this job's place, if it holds one, to what may still live at its provider; the reaper frees it once that is dead. */
+  async entrustPlace(provider: string, owner: Exclude<SlotOwner, { kind: 'job' }>): Promise<void> {
+    await this.shared.owners.entrust({ jobId: this.jobId, fence: this.fence }, owner)
+    this.shared.reapSoon(provider, owner.kind === 'create' ? unansweredCreateMs : this.shared.settings.callTimeoutMs)
   }
 
   exclude(provider: string, untilMs: number, why: string): void {

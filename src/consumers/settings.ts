@@ -28,6 +28,10 @@ export const consumerSettingsSchema = z.strictObject({
   maxAttempts: z.int().min(1).default(10),
   /** How long a finished step's work may take to be saved once the job's own time is up. */
   saveGraceMs: milliseconds.default(60_000),
+  /** About how often each provider's sandboxes are held against the run records, by one of all consumers. */
+  reapIntervalMs: milliseconds.min(1_000, 'must be at least 1000').default(60_000),
+  /** How old a sandbox that no run owns must be before it is killed. */
+  reapGraceMs: z.int().min(0).default(120_000),
   /** Tail of each stream that results hold, in bytes. */
   outputTailBytes: z.int().min(0).max(65_536).default(4_096),
   /** Output of one stream of one step that is kept; past it the middle is left out. */

@@ -247,13 +247,21 @@ async function move(ctx: RunContext, reaction: Extract<Reaction, { kind: 'move' 
     abandoned: sandbox === null || reaction.confirmed ? ctx.record.abandoned : [...ctx.record.abandoned, { provider: sandbox.provider, id: sandbox.id }],
     usedMs: ctx.record.usedMs + (sandbox === null ? 0 : Math.max(0, now() - sandbox.createdAtMs)),
   })
-  await ctx.releasePlace()
+  // What may still live keeps its place, and the job gets another one.
+  if (sandbox !== null && !reaction.confirmed) await ctx.entrustPlace(sandbox.provider, { kind: 'sandbox', sandboxId: sandbox.id })
+  else if (sandbox === null && where !== null && mayHaveCreated(error.kind)) await ctx.entrustPlace(where, { kind: 'create', jobId: ctx.jobId, attempt: attempts.length, atMs: now() })
+  else await ctx.releasePlace()
   // Once, not at every try: a job may wait for a full provider for hours.
   if (refused && refusals === 1) await ctx.say(`${where ?? 'the provider'} had no place (${error.kind}): ${error.message}`)
   if (sandbox !== null) {
     await ctx.say(`sandbox at ${sandbox.provider} given up (${error.kind}): ${error.message}`)
     void killInBackground(ctx, sandbox)
   }
+}
+
+/** Of a create that failed; see `Provider.create`. */
+function mayHaveCreated(kind: JobError['kind']): boolean {
+  return !['capacity', 'rate-limited', 'auth', 'invalid'].includes(kind)
 }
 
 async function pushLanded(ctx: RunContext): Promise<boolean> {
@@ -264,11 +272,14 @@ async function pushLanded(ctx: RunContext): Promise<boolean> {
   return head === finalCommit
 }
 
-/** What is left behind costs money: it is killed at once if it can be, and again in `closing`. */
+/** What is left behind costs money: it is killed at once if it can be, again in `closing`, and by the reaper until it is dead. */
 async function killInBackground(ctx: RunContext, sandbox: { readonly provider: string; readonly id: string }): Promise<void> {
+  const provider = ctx.shared.providers.get(sandbox.provider)?.provider
+  if (provider === undefined) return
   try {
     ctx.assertHeld()
-    await ctx.shared.providers.get(sandbox.provider)?.provider.kill(sandbox.id, { timeoutMs: ctx.shared.settings.callTimeoutMs, signal: ctx.leave })
+    await provider.kill(sandbox.id, { timeoutMs: ctx.shared.settings.callTimeoutMs, signal: ctx.leave })
+    await ctx.shared.owners.freeOf({ kind: 'sandbox', sandboxId: sandbox.id })
   } catch (error) {
     ctx.shared.log.warn({ jobId: ctx.jobId, ...sandbox, message: errorMessage(error) }, 'sandbox given up but not killed yet')
   }

@@ -57,6 +57,11 @@ export class Keys {
     return `${this.prefix}:ledger`
   }
 
+  /** Hash: who reaps at a provider now, and what its last round left to do. */
+  reaping(provider: string): string {
+    return `${this.prefix}:reaping:${provider}`
+  }
+
   /** List: grants and wake-ups for one consumer. */
   inbox(holder: string): string {
     return `${this.prefix}:inbox:${holder}`

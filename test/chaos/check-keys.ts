@@ -17,6 +17,7 @@ const allowed: readonly { readonly pattern: RegExp; readonly life: 'kept' | 'exp
   { pattern: new RegExp(`^${prefix}:ready:agents:(arrivals|now|shares)$`), life: 'kept' },
   { pattern: new RegExp(`^${prefix}:(run|log|claim):${job}$`), life: 'expiring' },
   { pattern: new RegExp(`^${prefix}:log-account:${job}(:.+)?$`), life: 'expiring' },
+  { pattern: new RegExp(`^${prefix}:reaping:[a-z0-9-]+$`), life: 'expiring' },
   // Of consumers that were killed: an inbox goes a minute after the last message to it, the idle ones a few seconds after the last.
   { pattern: new RegExp(`^${prefix}:(inbox:consumer-[0-9a-f-]+|idle:agents)$`), life: 'expiring' },
   { pattern: new RegExp(`^${prefix}:agents:${job}(:logs)?$`), life: 'counted' },

@@ -1,6 +1,7 @@
 import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { AgentQueue } from '../../src/producers/index.js'
+import { createRedis, Keys, SlotLedger } from '../../src/store/index.js'
 import { checkCapacity, checkIdle, type ProviderEnd } from './check-capacity.js'
 import { checkJobs } from './check-jobs.js'
 import { checkKeys } from './check-keys.js'
@@ -46,6 +47,8 @@ const settings = {
   callTimeoutMs: 5_000,
   createTimeoutMs: 10_000,
   gitTimeoutMs: 15_000,
+  reapIntervalMs: 3_000,
+  reapGraceMs: 5_000,
   // A job must end by its script, not because the run took its sandboxes away too often.
   maxAttempts: 50,
 }
@@ -79,6 +82,7 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
     const unended = await awaitEnds(queue, jobs, options.patienceMs)
     timeline.add('jobs-ended', { unended })
     await noSandboxes(world, 15_000)
+    await noPlaces(world, 30_000)
     await sampler.stop()
     await fleet.close()
     timeline.add('consumers-stopped')
@@ -102,6 +106,18 @@ async function awaitEnds(queue: AgentQueue, jobs: readonly EnqueuedJob[], patien
 async function noSandboxes(world: World, patienceMs: number): Promise<void> {
   const deadline = Date.now() + patienceMs
   while (Date.now() < deadline && (await providerEnds(world, [])).some(({ state }) => state.live > 0)) await new Promise((resolve) => setTimeout(resolve, 200))
+}
+
+/** Places of what was left behind are freed by the reaper; whether all are is for the checker of keys to say. */
+async function noPlaces(world: World, patienceMs: number): Promise<void> {
+  const redis = createRedis({ url: world.redis.url }, 'commands')
+  try {
+    const ledger = new SlotLedger(redis, new Keys())
+    const deadline = Date.now() + patienceMs
+    while (Date.now() < deadline && (await ledger.loads()).some(({ used }) => used > 0)) await new Promise((resolve) => setTimeout(resolve, 200))
+  } finally {
+    redis.disconnect()
+  }
 }
 
 async function providerEnds(world: World, samples: Sampler['samples']): Promise<ProviderEnd[]> {

@@ -1,6 +1,8 @@
 import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { LocalProvider } from '../../src/providers/local/index.js'
+import { sandboxTags } from '../../src/providers/provider.js'
 import { makePlace, type Place, type Run } from './run-switchyard.js'
 
 let place: Place
@@ -61,6 +63,37 @@ describe('with switchyard dev running in the folder', () => {
     expect((await switchyard('cancel', jobId, '--reason', 'enough', '--json')).stdout).toContain('"requested"')
     expect(await logs.ended).toBe(0)
     await expect.poll(async () => (JSON.parse((await switchyard('status', jobId, '--json')).stdout) as { state: string }).state, { timeout: 20_000 }).toBe('cancelled')
+  })
+
+  it('the sandboxes are shown, and those that no job owns are killed', async () => {
+    const config = JSON.parse(await readFile(join(place.folder, '.switchyard/dev/switchyard.config.json'), 'utf8')) as { providers: [{ name: string; stateDir: string }] }
+    const [{ name, stateDir }] = config.providers
+    await writeFile(join(place.folder, 'reap.json'), JSON.stringify({ ...config, consumer: { reapGraceMs: 0 } }))
+    const jobId = (await switchyard('enqueue', '-r', 'acme/web', '-s', 'sleep 600', '--no-push')).stdout.trim()
+    await expect.poll(async () => (JSON.parse((await switchyard('status', jobId, '--json')).stdout) as { phase: string }).phase, { timeout: 20_000 }).toBe('steps')
+    const provider = new LocalProvider({ name, stateDir })
+    const create = (deployment: string) =>
+      provider.create(
+        { name: `left-${deployment}`, tags: sandboxTags({ deployment, jobId: 'gone', attempt: 1 }), image: undefined, resources: {}, lifetimeMs: 600_000, network: 'open', gitHosts: [] },
+        { timeoutMs: 10_000 },
+      )
+    const [orphan, theirs] = [await create('dev'), await create('other')]
+
+    const shown = await switchyard('reap', '--dry-run', '--json')
+    expect(shown.code, shown.stderr).toBe(0)
+    const { providers } = JSON.parse(shown.stdout) as { providers: [{ sandboxes: { id: string; verdict: string; jobId: string | null }[] }] }
+    const verdicts = Object.fromEntries(providers[0].sandboxes.map(({ id, verdict }) => [id, verdict]))
+    expect(verdicts).toMatchObject({ [orphan.id]: 'young', [theirs.id]: 'foreign' })
+    expect(providers[0].sandboxes.find((sandbox) => sandbox.jobId === jobId)).toMatchObject({ verdict: 'owned' })
+    expect((await switchyard('reap', '--dry-run', '--config', 'reap.json')).stdout).toMatch(new RegExp(`${orphan.id} +gone +[\\d.]+s +orphan +0 +no run is known for it`))
+
+    const reaped = await switchyard('reap', '--config', 'reap.json')
+    expect(reaped.code, reaped.stderr).toBe(0)
+    expect(reaped.stdout).toContain('3 sandboxes: 1 owned, 0 young, 0 unclear, 1 foreign; 1 killed, 0 left')
+    expect(await provider.get(orphan.id, { timeoutMs: 10_000 })).toBeUndefined()
+    expect(await provider.get(theirs.id, { timeoutMs: 10_000 })).toBeDefined()
+    await provider.kill(theirs.id, { timeoutMs: 10_000 })
+    await switchyard('cancel', jobId)
   })
 
   it('a job that is not known exits with 4', async () => {
@@ -136,7 +169,7 @@ describe('without anything running', () => {
   it('help tells of every command, the exit codes and the variables', async () => {
     const { code, stdout } = await switchyard('--help')
     expect(code).toBe(0)
-    const names = ['demo', 'dev', 'enqueue', 'consume', 'status', 'logs', 'cancel', 'providers', 'board', 'doctor']
+    const names = ['demo', 'dev', 'enqueue', 'consume', 'status', 'logs', 'cancel', 'providers', 'reap', 'board', 'doctor']
     for (const word of [...names, 'SWITCHYARD_REDIS_URL', 'Exit codes']) expect(stdout).toContain(word)
     for (const command of names) {
       expect((await switchyard(command, '--help')).stdout).toMatch(/Examples?:/)

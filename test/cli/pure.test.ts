@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { exitCodes, exitCodesHelp, explainFailure } from '../../src/cli/exit-codes.js'
 import { elapsed, fields, table } from '../../src/cli/output.js'
+import { reapReport } from '../../src/cli/reap-report.js'
 import { diffstat, providersTable, resultReport } from '../../src/cli/report.js'
 import { specFromFlags } from '../../src/cli/spec-from-flags.js'
 import { progressText, startProgress } from '../../src/cli/demo/progress.js'
@@ -22,6 +23,25 @@ const status: JobStatus = {
   jobId: 'j1', repository: 'acme/web', state: 'running', reason: null, phase: 'steps', provider: 'local-a', sandboxId: 's1', step: '2/3 work',
   attempts: 1, checkpointSha: null, enqueuedAtMs: 0, startedAtMs: 1000, endedAtMs: null, result: null,
 }
+
+describe('what the reaper found', () => {
+  const sandbox = { provider: 'e2b', id: 's1', jobId: 'j1', ageMs: 61_000, verdict: 'orphan', why: 'its run has ended', failedKills: 2, lastError: 'e2b: no answer', killed: false } as const
+  it('is a row a sandbox, and what is left is said', () => {
+    const rounds = [
+      { provider: 'e2b', sandboxes: [sandbox, { ...sandbox, id: 's2', killed: true, lastError: null }, { ...sandbox, id: 's3', jobId: null, ageMs: null, verdict: 'foreign', lastError: null } as const], foreign: 1, freedPlaces: 0, problem: null },
+      { provider: 'modal', sandboxes: [], foreign: null, freedPlaces: 0, problem: 'the sandboxes could not be listed, so none is killed: modal: no answer' },
+    ]
+    expect(reapReport(rounds, { killed: true }).split('\n').map((line) => line.replace(/ +/g, ' '))).toEqual([
+      'PROVIDER SANDBOX JOB AGE VERDICT FAILED KILLS WHY',
+      'e2b s1 j1 1m 01s orphan 2 its run has ended',
+      'e2b s2 j1 1m 01s killed 2 its run has ended',
+      'e2b s3 - - foreign 2 its run has ended',
+      'modal: the sandboxes could not be listed, so none is killed: modal: no answer',
+      'e2b: s1 could not be killed (e2b: no answer); it is tried again at each round',
+      '3 sandboxes: 0 owned, 0 young, 0 unclear, 1 foreign; 1 killed, 1 left',
+    ])
+  })
+})
 
 describe('a spec from flags', () => {
   it('is what the flags say', () => {

@@ -12,7 +12,8 @@ const cancelPatienceMs = 1_500
 
 /**
  * `closing`: kills every sandbox that this run may have, frees its place, deletes the checkpoint branches that nobody needs
- * any more, and ends the run: result, record and completion event in one step.
+ * any more, and ends the run: result, record and completion event in one step. What could not be killed keeps its place and is
+ * left to the reaper.
  */
 export async function closing(ctx: RunContext): Promise<JobResult> {
   const { store, now } = ctx.shared
@@ -24,6 +25,7 @@ export async function closing(ctx: RunContext): Promise<JobResult> {
   let alive: { provider: string; id: string }[]
   try {
     alive = await killAll(ctx, signal)
+    await keepPlacesOfTheLiving(ctx, alive)
     await ctx.shared.ready.close(ctx.jobId, ctx.fence)
     await deleteCheckpoints(ctx, signal)
   } finally {
@@ -48,6 +50,15 @@ export async function closing(ctx: RunContext): Promise<JobResult> {
     completionEvent(result, { generation: ctx.record.generation, source: `/switchyard/${ctx.shared.deployment}`, now }),
   )
   return result
+}
+
+/** The job's place is free for the next one, unless something may still live in it. */
+async function keepPlacesOfTheLiving(ctx: RunContext, alive: readonly { provider: string; id: string }[]): Promise<void> {
+  const { sandbox, creating, attempts } = ctx.record
+  const left = alive.find(({ provider, id }) => provider === sandbox?.provider && id === sandbox.id)
+  if (left !== undefined) await ctx.entrustPlace(left.provider, { kind: 'sandbox', sandboxId: left.id })
+  else if (creating !== null) await ctx.entrustPlace(creating.provider, { kind: 'create', jobId: ctx.jobId, attempt: attempts.length, atMs: ctx.shared.now() })
+  for (const { provider } of alive) ctx.shared.reapSoon(provider, ctx.shared.settings.callTimeoutMs)
 }
 
 /** Kills what the record names and whatever bears the tags of an attempt whose create was never answered. Returns what is left. */
@@ -90,17 +101,20 @@ async function beforeAbort(work: Promise<boolean>, signal: AbortSignal): Promise
 /** A kill under way is not broken off by `signal`; only no more are tried. */
 async function kill(ctx: RunContext, { provider: name, id }: { provider: string; id: string }, signal: AbortSignal): Promise<boolean> {
   const provider = ctx.shared.providers.get(name)?.provider
+  const isGivenUp = () => signal.aborted || ctx.record.sandbox?.id !== id
   for (let tries = 1; provider !== undefined && tries <= killTries && !signal.aborted; tries++) {
     ctx.assertHeld()
     try {
       await provider.kill(id, { timeoutMs: ctx.shared.settings.callTimeoutMs, signal: ctx.leave })
+      // If it was given up, before or while this kill was under way, it has a place of its own.
+      if (isGivenUp()) await ctx.shared.owners.freeOf({ kind: 'sandbox', sandboxId: id })
       return true
     } catch (error) {
       ctx.leave.throwIfAborted()
       ctx.shared.log.warn({ jobId: ctx.jobId, provider: name, sandboxId: id, tries, message: errorMessage(error) }, 'sandbox not killed yet')
     }
   }
-  ctx.shared.log.error({ jobId: ctx.jobId, provider: name, sandboxId: id }, 'sandbox could not be killed; its provider still has it')
+  ctx.shared.log.error({ jobId: ctx.jobId, provider: name, sandboxId: id }, 'sandbox could not be killed; left to the reaper')
   return false
 }
 

@@ -126,7 +126,7 @@ async function create(ctx: RunContext, providerName: string, name: string, repea
   }
   const options = { timeoutMs: settings.createTimeoutMs, signal: ctx.work }
   const beganAtMs = now()
-  const existing = repeated && !provider.capabilities.uniqueNames ? await findByTags(provider, request.tags, options) : undefined
+  const existing = repeated && !provider.capabilities.uniqueNames ? await findCreated(provider, request, options) : undefined
   ctx.assertHeld()
   const info = existing ?? (await provider.create(request, options))
   ctx.refusals.delete(providerName)
@@ -143,8 +143,9 @@ async function create(ctx: RunContext, providerName: string, name: string, repea
 }
 
 /** The sandbox of this very attempt from a create whose answer was lost; where names are unique, `create` itself finds it. */
-async function findByTags(provider: Provider, tags: Readonly<Record<string, string>>, options: { timeoutMs: number; signal: AbortSignal }): Promise<SandboxInfo | undefined> {
-  for await (const info of provider.list(tags, options)) return info
+async function findCreated(provider: Provider, { name, tags }: SandboxRequest, options: { timeoutMs: number; signal: AbortSignal }): Promise<SandboxInfo | undefined> {
+  // An earlier run of the same job may have left one with the same tags; the name tells them apart where there is one.
+  for await (const info of provider.list(tags, options)) if (info.name === undefined || info.name === name) return info
   return undefined
 }
 

@@ -1,0 +1,11 @@
+-- include ledger
+-- The places of a provider that do not expire by themselves. ARGV: inbox prefix, inbox ttl, provider. Returns for each: lease id, whose it is.
+local bound = {}
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', leasesKey(ARGV[3]), '+inf', '+inf')) do
+  local lease = getLease(id)
+  if lease and lease.jobId then
+    bound[#bound + 1] = id
+    bound[#bound + 1] = lease.jobId
+  end
+end
+return bound

@@ -1,0 +1,13 @@
+-- include ledger
+-- Leaves a job's place to what may still live in it, so that the job can take another one.
+-- KEYS[4]: the run. ARGV: inbox prefix, inbox ttl, job id, fence, the new owner. Returns 1, 0 when the job holds none, or 'lost'.
+local jobId, owner = ARGV[3], ARGV[5]
+if redis.call('HGET', KEYS[4], 'fence') ~= ARGV[4] then return 'lost' end
+local id = redis.call('HGET', L .. ':jobs', jobId)
+local lease = id and getLease(id)
+if not lease then return 0 end
+lease.jobId = owner
+redis.call('HSET', L .. ':lease', id, cjson.encode(lease))
+redis.call('HDEL', L .. ':jobs', jobId)
+redis.call('HSET', L .. ':jobs', owner, id)
+return 1

@@ -1,0 +1,86 @@
+import type { Redis } from 'ioredis'
+import { z } from 'zod'
+import { FenceLostError } from '../job/errors.js'
+import type { Keys } from './keys.js'
+import { runLedgerScript } from './ledger-call.js'
+import type { ScriptName } from './scripts.js'
+import { SlotLedger } from './slot-ledger.js'
+
+/**
+ * Whose a bound place is: a job's, or, when the job went on elsewhere, of what it left behind there and may still live:
+ * a sandbox that was given up, or one whose create was never answered.
+ */
+export type SlotOwner =
+  | { readonly kind: 'job'; readonly jobId: string }
+  | { readonly kind: 'sandbox'; readonly sandboxId: string }
+  | { readonly kind: 'create'; readonly jobId: string; readonly attempt: number; readonly atMs: number }
+
+/** An owner as the ledger holds it. Job ids hold no ":", so the other kinds can't be taken for one. */
+export function ownerName(owner: SlotOwner): string {
+  switch (owner.kind) {
+    case 'job':
+      return owner.jobId
+    case 'sandbox':
+      return `:sandbox:${owner.sandboxId}`
+    case 'create':
+      return `:create:${owner.attempt}:${owner.atMs}:${owner.jobId}`
+  }
+}
+
+function parseOwner(name: string): SlotOwner {
+  const create = /^:create:(\d+):(\d+):(.*)$/s.exec(name)
+  if (create !== null) return { kind: 'create', attempt: Number(create[1]), atMs: Number(create[2]), jobId: create[3] ?? '' }
+  if (name.startsWith(':sandbox:')) return { kind: 'sandbox', sandboxId: name.slice(':sandbox:'.length) }
+  return { kind: 'job', jobId: name }
+}
+
+/** A place that does not expire by itself. */
+export interface BoundSlot {
+  readonly leaseId: string
+  readonly owner: SlotOwner
+}
+
+/** Who owns the places that do not expire, and what becomes of them when their owner is gone. All of it by Lua. */
+export class SlotOwners {
+  constructor(
+    private readonly redis: Redis,
+    private readonly keys: Keys,
+    private readonly ledger: SlotLedger = new SlotLedger(redis, keys),
+  ) {}
+
+  /** The places of a provider that jobs, or what jobs left behind, hold. */
+  async bound(provider: string): Promise<BoundSlot[]> {
+    const flat = z.array(z.string()).parse(await this.run('ledger-bound', [provider]))
+    return flat.flatMap((leaseId, index) => (index % 2 === 0 ? [{ leaseId, owner: parseOwner(flat[index + 1] ?? '') }] : []))
+  }
+
+  /**
+   * Leaves a job's place, if it holds one, to what may still live in it: the provider counts that until it is known to be dead.
+   * @throws FenceLostError when the fence is not the job's any more.
+   */
+  async entrust(job: { jobId: string; fence: number }, owner: SlotOwner): Promise<void> {
+    const answer = await this.run('ledger-entrust', [job.jobId, job.fence, ownerName(owner)], [this.keys.run(job.jobId)])
+    if (answer === 'lost') throw new FenceLostError(job.jobId)
+  }
+
+  /**
+   * Frees a place whose owner is gone. A job's is left alone when its run has not ended.
+   * @returns whether it was freed.
+   */
+  async free({ leaseId, owner }: BoundSlot): Promise<boolean> {
+    const run = owner.kind === 'job' ? [this.keys.run(owner.jobId)] : []
+    if ((await this.run('ledger-unbind', [leaseId, ownerName(owner)], run)) !== 1) return false
+    await this.ledger.release(leaseId)
+    return true
+  }
+
+  /** Frees the place that was left to something which is known to be dead now; none is fine. */
+  async freeOf(owner: SlotOwner): Promise<void> {
+    const lease = await this.ledger.leaseOf(ownerName(owner))
+    if (lease !== null) await this.free({ leaseId: lease.leaseId, owner })
+  }
+
+  private async run(name: ScriptName, args: readonly (string | number)[], moreKeys: readonly string[] = []): Promise<unknown> {
+    return await runLedgerScript(this.redis, this.keys, name, args, moreKeys)
+  }
+}

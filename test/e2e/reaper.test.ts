@@ -1,0 +1,92 @@
+import { afterEach, expect, it } from 'vitest'
+import { InfrastructureError } from '../../src/job/errors.js'
+import { sandboxTags, type Provider } from '../../src/providers/provider.js'
+import { createRedis, Keys, SlotLedger } from '../../src/store/index.js'
+import { altered } from '../providers/altered.js'
+import { startDeployment, until, type Deployment } from './deployment.js'
+
+let deployment: Deployment
+afterEach(() => deployment.close())
+
+const call = { timeoutMs: 10_000 }
+const noAnswer = (kind: 'transient' | 'provider-down') => new InfrastructureError({ kind, source: 'local-a', message: 'local-a: no answer' })
+
+async function idsAt(provider: Provider): Promise<string[]> {
+  const ids: string[] = []
+  for await (const { id } of provider.list({}, call)) ids.push(id)
+  return ids
+}
+
+async function used(): Promise<Record<string, number>> {
+  const redis = createRedis({ url: deployment.redis.url }, 'commands')
+  try {
+    const loads = await new SlotLedger(redis, new Keys()).loads()
+    return Object.fromEntries(loads.map((load) => [load.provider, load.used]))
+  } finally {
+    redis.disconnect()
+  }
+}
+
+function settings(fields: object = {}) {
+  return { reapIntervalMs: 1_000, reapGraceMs: 0, callTimeoutMs: 2_000, pollMs: 1_000, ...fields }
+}
+
+it('a sandbox that can’t be killed at its job’s end keeps its place, and the reaper kills it when it can', async () => {
+  deployment = await startDeployment({ limits: [1] })
+  await deployment.seed('acme/web', { 'README.md': 'hello\n' })
+  const local = deployment.providers[0]!
+  let refuses = true
+  const stubborn = altered(local, { kill: (id, options) => (refuses ? Promise.reject(noAnswer('transient')) : local.kill(id, options)) })
+  await deployment.startConsumer({ providers: [{ provider: stubborn, limit: { sandboxes: 1 } }], settings: settings() })
+  const job = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['true'] })
+  expect(await job.result({ timeoutMs: 30_000 })).toMatchObject({ status: 'succeeded' })
+  const next = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['true'] })
+  await until('a round of the reaper', () => deployment.logs.some((line) => line.includes('sandbox not reaped')))
+  expect(await used()).toEqual({ 'local-a': 1 })
+  expect((await next.status()).state).toBe('waiting')
+  refuses = false
+  expect(await next.result({ timeoutMs: 30_000 })).toMatchObject({ status: 'succeeded' })
+  await until('nothing to be left', async () => (await idsAt(local)).length === 0 && (await used())['local-a'] === 0)
+})
+
+it('a sandbox of a create that was never answered is killed, and its place is free again', async () => {
+  deployment = await startDeployment({ limits: [1, 1] })
+  await deployment.seed('acme/web', { 'README.md': 'hello\n' })
+  const [first, second] = [deployment.providers[0]!, deployment.providers[1]!]
+  let answers = false
+  const silent = altered(first, {
+    create: async (request, options) => {
+      const info = await first.create(request, options)
+      if (!answers) throw noAnswer('provider-down')
+      return info
+    },
+  })
+  await deployment.startConsumer({
+    providers: [{ provider: silent, limit: { sandboxes: 1 } }, { provider: second, limit: { sandboxes: 1 } }],
+    settings: settings(),
+  })
+  const job = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['true'], providers: { prefer: ['local-a'] } })
+  expect(await job.result({ timeoutMs: 30_000 })).toMatchObject({ status: 'succeeded', attempts: [{ provider: 'local-a', outcome: 'unavailable', sandboxId: null }, { provider: 'local-b' }] })
+  answers = true
+  await until('nothing to be left', async () => (await idsAt(first)).length === 0 && (await used())['local-a'] === 0, 45_000)
+})
+
+it('a consumer’s reaper kills what no run knows, and leaves other deployments’ sandboxes', async () => {
+  deployment = await startDeployment({ limits: [4] })
+  const local = deployment.providers[0]!
+  const request = { image: undefined, resources: {}, lifetimeMs: 600_000, network: 'open', gitHosts: [] } as const
+  const forgotten = await local.create({ ...request, name: 'forgotten', tags: sandboxTags({ deployment: 'test', jobId: 'gone', attempt: 1 }) }, call)
+  const theirs = await local.create({ ...request, name: 'theirs', tags: sandboxTags({ deployment: 'other', jobId: 'gone', attempt: 1 }) }, call)
+  const listings: unknown[] = []
+  await deployment.startConsumer({ settings: settings(), onListing: (listing) => void listings.push(listing) })
+  await until('the forgotten one to be killed', async () => (await local.get(forgotten.id, call)) === undefined)
+  expect(await local.get(theirs.id, call)).toBeDefined()
+  await until('the listing to be told', () => listings.length > 0)
+  expect(listings[0]).toEqual({ provider: 'local-a', own: 1, foreign: 1 })
+  const redis = createRedis({ url: deployment.redis.url }, 'commands')
+  try {
+    await until('the ledger to know', async () => (await new SlotLedger(redis, new Keys()).loads([{ provider: 'local-a' }]))[0]?.foreign === 1)
+  } finally {
+    redis.disconnect()
+  }
+})
