@@ -88,6 +88,27 @@ describe('a provider that is fuller than its limit says', () => {
   })
 })
 
+describe('sandboxes that others run in the same account', () => {
+  it('take from the limit as long as they are there', async () => {
+    const { good } = await withFailing({ bad: 1, good: 2 })
+    const options = { timeoutMs: 10_000 }
+    const other = await good.create(
+      { name: 'of-somebody-else', tags: { team: 'other' }, image: undefined, resources: {}, lifetimeMs: 600_000, network: 'open', gitHosts: [] },
+      options,
+    )
+    await deployment.startConsumer({ providers: [{ provider: good, limit: { sandboxes: 2 } }], settings: { reapIntervalMs: 1_000 } })
+    await until('them to be counted', async () => (await deployment.queue.providers()).some(({ foreign, effectiveLimit }) => foreign === 1 && effectiveLimit === 1))
+    const first = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['sleep 600'], push: false })
+    await until('the first to run', async () => (await first.status()).phase === 'steps')
+    const second = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['true'], push: false })
+    await until('the reason', async () => (await second.status()).reason === 'waiting for capacity: good full (1/1 of 2, 1 used by others)')
+    await good.kill(other.id, options)
+    expect(await second.result({ timeoutMs: 30_000 })).toMatchObject({ status: 'succeeded' })
+    await first.cancel('enough')
+    await first.result({ timeoutMs: 30_000 })
+  })
+})
+
 describe('jobs with constraints', () => {
   it('hold nobody up however many they are, and go first when their provider has room', async () => {
     const { start } = await withFailing({ bad: 1, good: 1 })

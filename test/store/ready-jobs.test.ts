@@ -2,7 +2,7 @@ import { Queue } from 'bullmq'
 import { beforeEach, describe, expect, it } from 'vitest'
 import { constraintsOf } from '../../src/job/constraints.js'
 import { parseJobSpec, type JobSpecInput } from '../../src/job/spec.js'
-import { type ProviderLimit, ReadyJobs, SlotLedger } from '../../src/store/index.js'
+import { type ProviderLimit, ReadyJobs, SlotLedger, SlotOwners } from '../../src/store/index.js'
 import { after, newId, random, useRedis } from './fixture.js'
 
 const redis = useRedis()
@@ -227,6 +227,17 @@ describe('tenants', () => {
     expect(await one.take()).toBeNull()
     await ready.close('a-0')
     expect(await one.take()).toBe('a-2')
+  })
+
+  it('are charged no more for a job whose place was freed because nobody had it any more', async () => {
+    await ready.setShares({ a: { weight: 1, cap: 1 } })
+    await many('a', 2)
+    const one = consumer([limit('p', 5)])
+    expect(await one.take()).toBe('a-0')
+    expect(await one.take()).toBeNull()
+    const { leaseId } = (await ledger.leaseOf('a-0'))!
+    expect(await new SlotOwners(redis.connect(), redis.keys).free({ leaseId, owner: { kind: 'job', jobId: 'a-0' } })).toBe(true)
+    expect(await one.take()).toBe('a-1')
   })
 
   it('leave nothing behind in Redis when their jobs have ended', async () => {

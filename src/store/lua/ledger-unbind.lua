@@ -1,4 +1,4 @@
--- include ledger
+-- include ready
 -- Takes a place from an owner that needs it no more: it becomes a reservation that has expired. A job needs its place as long as its
 -- run has not ended; that is looked at in this very step.
 -- KEYS[4]: the run, when the owner is a job. ARGV: inbox prefix, inbox ttl, lease id, owner. Returns 1, or 0 when it was left alone.
@@ -8,6 +8,7 @@ if not lease or lease.jobId ~= owner then return 0 end
 if KEYS[4] then
   local run = redis.call('HMGET', KEYS[4], 'generation', 'result')
   if run[1] and not run[2] then return 0 end
+  settle(owner)
 end
 lease.jobId = nil
 redis.call('HSET', L .. ':lease', id, cjson.encode(lease))

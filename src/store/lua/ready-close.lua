@@ -4,17 +4,7 @@
 local jobId = ARGV[3]
 if KEYS[4] and redis.call('HGET', KEYS[4], 'fence') ~= ARGV[4] then return 'lost' end
 unlist(jobId)
-local text = redis.call('HGET', R .. ':held', jobId)
-if text then
-  local held = cjson.decode(text)
-  redis.call('HDEL', R .. ':held', jobId)
-  local tenant = tenantOf(held.tenant)
-  local used = (now - held.at) / 1000
-  tenant.vt = math.max(0, tenant.vt + (used - held.charged) / shareOf(held.tenant).weight)
-  tenant.mean = math.max(0.05, tenant.mean * 0.8 + used * 0.2)
-  tenant.held = tenant.held - 1
-  saveTenant(held.tenant, tenant)
-end
+settle(jobId)
 local leaseId = redis.call('HGET', L .. ':jobs', jobId)
 local lease = leaseId and getLease(leaseId)
 if lease then

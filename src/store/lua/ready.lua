@@ -60,3 +60,18 @@ local function unlist(jobId)
   saveTenant(name, tenantOf(name))
   return name
 end
+
+-- Settles a tenant's account of a job that is out of the consumers' hands.
+local function settle(jobId)
+  local text = redis.call('HGET', R .. ':held', jobId)
+  if text then
+    local held = cjson.decode(text)
+    redis.call('HDEL', R .. ':held', jobId)
+    local tenant = tenantOf(held.tenant)
+    local used = (now - held.at) / 1000
+    tenant.vt = math.max(0, tenant.vt + (used - held.charged) / shareOf(held.tenant).weight)
+    tenant.mean = math.max(0.05, tenant.mean * 0.8 + used * 0.2)
+    tenant.held = tenant.held - 1
+    saveTenant(held.tenant, tenant)
+  end
+end
