@@ -5,7 +5,7 @@ import type { JobError, Attempt } from '../job/result.js'
 import type { LogChunk } from '../job/log.js'
 import type { RunRecord } from '../job/run-record.js'
 import type { JobSpec } from '../job/spec.js'
-import type { Provider } from '../providers/provider.js'
+import type { Capabilities, Provider } from '../providers/provider.js'
 import type { RunnerProvider } from '../runner/client.js'
 import type { Runner } from '../runner/runner.js'
 import type { CancelRequest, RunStore } from '../store/run-store.js'
@@ -166,7 +166,7 @@ export class RunContext {
   }
 
   /** The sandbox that the record names. A phase that needs one is never entered without. */
-  sandbox(): { readonly runner: Runner } {
+  sandbox(): { readonly runner: Runner; readonly capabilities: Capabilities } {
     const { sandbox } = this.record
     if (sandbox === null) throw new Error(`run ${this.jobId}: phase ${this.record.phase} without a sandbox`)
     const slot = this.shared.providers.get(sandbox.provider)
@@ -180,7 +180,7 @@ export class RunContext {
         return await provider.exec(...call)
       },
     }
-    return { runner: this.shared.runnerFor(guarded, sandbox.id, this.spec.image) }
+    return { runner: this.shared.runnerFor(guarded, sandbox.id, this.spec.image), capabilities: provider.capabilities }
   }
 
   private heed({ cancel }: { cancel: CancelRequest | null }): void {

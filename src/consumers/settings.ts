@@ -18,6 +18,10 @@ export const consumerSettingsSchema = z.strictObject({
   readBytes: z.int().min(1024).max(4 * 1024 * 1024).default(1024 * 1024),
   /** Between TERM and KILL when a step is stopped. */
   stopGraceMs: milliseconds.default(5_000),
+  /** Whether git and CA certificates are installed in sandboxes whose image lacks them, as root and through its package manager. */
+  installGit: z.boolean().default(true),
+  /** How long that may take. */
+  installTimeoutMs: milliseconds.default(180_000),
   /** Deadlines of single calls to providers and git hosts. */
   createTimeoutMs: milliseconds.default(120_000),
   callTimeoutMs: milliseconds.default(30_000),

@@ -62,6 +62,8 @@ export interface Capabilities {
   readonly network: { readonly gitOnly: boolean; readonly none: boolean; readonly allowList: boolean }
   /** The resources that a request may set. */
   readonly resources: { readonly cpu: boolean; readonly memory: boolean; readonly disk: boolean }
+  /** Sandboxes have the system of the machine that they run on, so that nothing is ever installed in them. Default false. */
+  readonly sharedSystem?: boolean
   /** The longest lifetime in milliseconds, when there is one. */
   readonly maxLifetimeMs: number | undefined
   /** The longest command text that `exec` takes, in bytes. */

@@ -5,8 +5,9 @@ import { InfrastructureError } from '../job/errors.js'
 import type { ExecResult, Provider } from '../providers/provider.js'
 import { numberField, parseAnswer, textField, type Answer } from './answer.js'
 import { runnerFailure, unfitImage, type FailureContext } from './failures.js'
+import { gitIn, installPackages, lackingIn, type Package } from './packages.js'
 import { lookOnly, outputSlice, readArguments, readMarginMs } from './reading.js'
-import type { OutputSlice, ReadRequest, Runner, RunnerCallOptions, SandboxFacts, StepCommand } from './runner.js'
+import type { InstallOptions, OutputSlice, ReadRequest, Runner, RunnerCallOptions, SandboxFacts, StepCommand } from './runner.js'
 import { callText, isAbsent, runnerScript, scriptDigest, uploadTexts } from './script.js'
 
 /** What the runner needs of a provider. */
@@ -64,15 +65,38 @@ class SandboxRunner implements Runner {
     this.#maxTextBytes = Math.min(options.provider.capabilities.maxCommandBytes, maxEntryBytes)
   }
 
-  async install(options: RunnerCallOptions): Promise<SandboxFacts> {
+  async install(options: InstallOptions): Promise<SandboxFacts> {
     const call: Call = { verb: 'probe', args: [] }
-    const answer = await this.#retried(call, options, (left) => this.#installWith(call, left))
-    const git = answer.fields.get('git') ?? 'missing'
-    if (git === 'missing') throw unfitImage(this.#context(call), 'git')
+    const probe = () => this.#retried(call, options, (left) => this.#installWith(call, left))
+    let answer = await probe()
     const tool = answer.fields.get('missing')
     if (tool !== undefined) throw unfitImage(this.#context(call), tool)
+    const lacking = lackingIn(answer, options.certificates)
+    let installed: string | null = null
+    if (lacking.length > 0) {
+      const manager = await this.#provide(call, lacking, options)
+      installed = `${lacking.join(' and ')} with ${manager}`
+      answer = await probe()
+      const still = lackingIn(answer, options.certificates)[0]
+      if (still !== undefined) throw unfitImage(this.#context(call), still, `${manager} installed it, but not where it is found`)
+    }
     const home = Buffer.from(answer.fields.get('home') ?? '', 'base64').toString()
-    return { repositoryPath: `${home}/repository`, gitVersion: git.replace(/^git version /, ''), user: answer.fields.get('user') ?? '' }
+    return { repositoryPath: `${home}/repository`, gitVersion: gitIn(answer) ?? '', user: answer.fields.get('user') ?? '', installed }
+  }
+
+  /** Installs what the image lacks. @returns the package manager's name. */
+  async #provide(call: Call, lacking: readonly Package[], { packages, signal }: InstallOptions): Promise<string> {
+    const missing = lacking[0] ?? 'git'
+    if (packages?.install !== true) throw unfitImage(this.#context(call), missing, packages?.because)
+    // Steps run in the work tree; the clone, which comes later, begins with an empty one.
+    const bounds = { timeoutMs: packages.timeoutMs, signal }
+    await this.#retried({ verb: 'install', args: [] }, bounds, async (left) => {
+      await this.#exec('mkdir -p "$HOME/repository"', undefined, left)
+      return { failure: undefined, fields: new Map(), blobs: new Map() }
+    })
+    const installation = await installPackages(this, lacking, bounds, this.#now)
+    if (!installation.ok) throw unfitImage(this.#context(call), missing, installation.because)
+    return installation.manager
   }
 
   async clone(request: Parameters<Runner['clone']>[0], options: RunnerCallOptions): Promise<void> {

@@ -49,12 +49,18 @@ function gitFailure(said: string, where: string, source: string): Infrastructure
   return error(kind === 'provider-down' ? 'transient' : kind, `git failed: ${reason}`)
 }
 
-/** Names the image and the mend when the sandbox lacks what the runner stands on. */
-export function unfitImage(context: FailureContext, missing: string): InfrastructureError {
+const words: Readonly<Record<string, string>> = { 'ca-certificates': 'CA certificates' }
+
+/**
+ * Names the image and the mend when the sandbox lacks what the runner stands on.
+ * @param because a clause on why it could not be installed, where that was to be expected.
+ */
+export function unfitImage(context: FailureContext, missing: string, because?: string): InfrastructureError {
+  const kept = because === undefined ? '' : `, and it could not be installed: ${because}`
   return new InfrastructureError({
     kind: 'invalid',
     source: context.source,
-    message: `${context.source}: ${context.image} has no ${missing}; use an image with git and a POSIX shell with the standard tools (Debian: apt-get install git, Alpine: apk add git)`,
+    message: `${context.source}: ${context.image} has no ${words[missing] ?? missing}${kept}; use an image with git, CA certificates and a POSIX shell with the standard tools (Debian: apt-get install git ca-certificates, Alpine: apk add git ca-certificates)`,
   })
 }
 

@@ -8,10 +8,12 @@ import type { CallOptions } from '../providers/provider.js'
  */
 export interface Runner {
   /**
-   * Puts the script into the sandbox and looks at what is there.
-   * @throws InfrastructureError `invalid` that names the image and the mend when git or a POSIX shell is missing.
+   * Puts the script into the sandbox, looks at what is there, and has git and CA certificates installed where the image lacks
+   * them and `packages` lets it.
+   * @throws InfrastructureError `invalid` that names the image and the mend when git, CA certificates or a POSIX shell with the
+   * standard tools is missing and stays so.
    */
-  install(options: RunnerCallOptions): Promise<SandboxFacts>
+  install(options: InstallOptions): Promise<SandboxFacts>
   /**
    * Fetches one commit, shallow, into the work tree; or brings back a checkpoint exactly: work tree, untracked files,
    * deletions, modes, symlinks, and the agent's own commits with HEAD on them. Starts from an empty folder each time.
@@ -47,11 +49,23 @@ export interface Runner {
 
 export type RunnerCallOptions = CallOptions
 
+export interface InstallOptions extends RunnerCallOptions {
+  /** Whether git will speak TLS, and so needs CA certificates. Default false. */
+  readonly certificates?: boolean | undefined
+  /** Whether what the image lacks may be installed in the sandbox. Left out: it may not. */
+  readonly packages?: PackagePolicy | undefined
+}
+
+/** `timeoutMs`: how long an installation may take. `because`: a clause on why there is none, for the error. */
+export type PackagePolicy = { readonly install: true; readonly timeoutMs: number } | { readonly install: false; readonly because: string }
+
 export interface SandboxFacts {
   /** Absolute path of the work tree, below the sandbox user's home. */
   readonly repositoryPath: string
   readonly gitVersion: string
   readonly user: string
+  /** What was installed just now, and how: `git and ca-certificates with apt-get`; null when the image has all. */
+  readonly installed: string | null
 }
 
 export interface CloneRequest {

@@ -34,7 +34,7 @@ export interface ProcessSandbox {
  * A sandbox that is nothing but a home folder: commands run as processes of this machine, in a shell of choice. The real
  * local provider has one shell; the runner must work in all of them.
  */
-export async function processSandbox(options: { shell?: Shell; home?: string; env?: Record<string, string>; maxCommandBytes?: number } = {}): Promise<ProcessSandbox> {
+export async function processSandbox(options: { shell?: Shell; home?: string; env?: Record<string, string>; maxCommandBytes?: number; path?: string } = {}): Promise<ProcessSandbox> {
   const folder = await mkdtemp(join(tmpdir(), 'switchyard-runner-'))
   const home = options.home ?? join(folder, 'home')
   const programs = join(folder, 'programs')
@@ -60,7 +60,7 @@ export async function processSandbox(options: { shell?: Shell; home?: string; en
         number += 1
         const faulty = await sandbox.fault?.(command, number)
         if (faulty !== undefined) return faulty
-        const env = { PATH: `${programs}:${process.env['PATH'] ?? ''}`, HOME: home, ...sandbox.env, ...command.env }
+        const env = { PATH: `${programs}:${options.path ?? process.env['PATH'] ?? ''}`, HOME: home, ...sandbox.env, ...command.env }
         const done = await run(join(programs, 'sh'), command.script, { cwd, env }, call.signal)
         calls.push({ command, ...done })
         return done.result

@@ -21,7 +21,7 @@ export interface Account {
   readonly id: number
   readonly home: string
 }
-const user: Account = { name: 'user', id: 1000, home: '/home/user' }
+export const user: Account = { name: 'user', id: 1000, home: '/home/user' }
 export const root: Account = { name: 'root', id: 0, home: '/root' }
 const identity = ({ id }: Account): string[] => ['--unshare-user', '--uid', String(id), '--gid', String(id)]
 
@@ -40,25 +40,27 @@ export function bubblewrapWorks(): Promise<boolean> {
   return probe
 }
 
-export function bubblewrapPlaces(account: Account = user): OpenPlace {
+/** @param view what else bwrap is told: how an image differs from this machine. */
+export function bubblewrapPlaces(account: Account = user, view: readonly string[] = []): OpenPlace {
   return async (_id, network) => {
     const folder = await mkdtemp(join(tmpdir(), 'switchyard-hosted-'))
     const [home, tmp, passwd] = [join(folder, 'home'), join(folder, 'tmp'), join(folder, 'passwd')]
     await Promise.all([mkdir(home), mkdir(tmp), writeFile(passwd, accounts)])
     const mark = `SWITCHYARD_HOSTED=${randomUUID()}`
-    const view = [
+    const all = [
       ...identity(account),
       ...(network === 'none' ? ['--unshare-net'] : []),
       ...['--ro-bind', '/', '/', '--dev', '/dev', '--ro-bind', passwd, '/etc/passwd', '--tmpfs', '/home', '--bind', home, account.home, '--bind', tmp, '/tmp'],
       // What this machine's login shells do is not a sandbox's business.
       ...(existsSync('/etc/profile.d') ? ['--tmpfs', '/etc/profile.d'] : []),
+      ...view,
       '--die-with-parent',
     ]
     return {
       home: account.home,
       enter: (command) => ({
         file: 'bwrap',
-        args: [...view, '--chdir', command.cwd ?? account.home, '--', command.file, ...command.args],
+        args: [...all, '--chdir', command.cwd ?? account.home, '--', command.file, ...command.args],
         cwd: '/',
         env: {
           PATH: process.env.PATH ?? '/usr/local/bin:/usr/bin:/bin',

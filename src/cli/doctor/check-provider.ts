@@ -3,6 +3,8 @@ import { InfrastructureError } from '../../job/errors.js'
 import { bounded, sandboxTags, type CallOptions, type Provider, type SandboxInfo, type SandboxRequest } from '../../providers/index.js'
 import { createRunner, type Runner } from '../../runner/index.js'
 import type { SecretPatterns } from '../../consumers/redaction.js'
+import { installOptions } from '../../consumers/package-policy.js'
+import type { ConsumerSettings } from '../../consumers/settings.js'
 import { switchyardIdentity } from '../../consumers/commit-message.js'
 import type { Checklist, Found } from './checklist.js'
 import { killForSure, killUnanswered } from './leftovers.js'
@@ -18,7 +20,7 @@ export interface ProviderCheckOptions {
   readonly git: Promise<{ readonly host: GitHost | undefined; readonly base: ResolvedRef | undefined }>
   readonly repository: string | undefined
   readonly timeouts: { readonly createMs: number; readonly callMs: number; readonly gitMs: number }
-  readonly lifetimeMs: number
+  readonly settings: ConsumerSettings
   readonly secrets: SecretPatterns
   readonly signal: AbortSignal
 }
@@ -92,8 +94,13 @@ class ProviderCheckup {
     const { provider, timeouts, repository } = this.options
     const runner = createRunner({ provider, sandboxId: sandbox.id, image: this.options.image })
     const facts = await this.step('exec', async () => {
-      const facts = await this.call('exec', timeouts.callMs, (call) => runner.install(call))
-      return { value: facts, detail: `as ${facts.user}, git ${facts.gitVersion}` }
+      // Without a git host it is taken for one that is reached over TLS, as all but this machine's own are.
+      const { host } = await this.options.git
+      const wanted = installOptions(this.options.settings, 'open', provider.capabilities, host?.hosts ?? ['git.example'])
+      const installMs = wanted.packages.install ? wanted.packages.timeoutMs : 0
+      const facts = await this.call('exec', timeouts.callMs + installMs, (call) => runner.install({ ...wanted, ...call, timeoutMs: timeouts.callMs }))
+      const installed = facts.installed === null ? '' : `; ${facts.installed} was installed just now, which every job waits for`
+      return { value: facts, detail: `as ${facts.user}, git ${facts.gitVersion}${installed}` }
     })
     if (facts !== undefined) {
       const { host, base } = await this.options.git
@@ -156,13 +163,13 @@ class ProviderCheckup {
 
   /** The longest lifetime that jobs may need. Last, so that a sandbox which is not killed all the same ends as soon as it can. */
   private async lifetime(sandbox: SandboxInfo): Promise<void> {
-    const { provider, timeouts, lifetimeMs } = this.options
+    const { provider, timeouts, settings } = this.options
     const { extend, maxLifetimeMs } = provider.capabilities
     if (!extend) {
       this.list.skip('lifetime', 'this provider can’t extend one')
       return
     }
-    const wantedMs = maxLifetimeMs ?? lifetimeMs
+    const wantedMs = maxLifetimeMs ?? settings.sandboxLifetimeMs
     await this.step('lifetime', async () => {
       await this.call('extend', timeouts.callMs, (call) => provider.extend(sandbox.id, wantedMs, call))
       return { value: true, detail: `extended to ${Math.round(wantedMs / 1000)} s` }
@@ -203,13 +210,13 @@ class ProviderCheckup {
   }
 
   private request(): SandboxRequest {
-    const { provider, runId, deployment, image, lifetimeMs } = this.options
+    const { provider, runId, deployment, image, settings } = this.options
     return {
       name: `${deployment}-doctor-${runId}`,
       tags: this.tags,
       image,
       resources: {},
-      lifetimeMs: Math.min(lifetimeMs, provider.capabilities.maxLifetimeMs ?? Infinity),
+      lifetimeMs: Math.min(settings.sandboxLifetimeMs, provider.capabilities.maxLifetimeMs ?? Infinity),
       network: 'open',
       gitHosts: [],
     }

@@ -73,7 +73,7 @@ export async function runDoctor(options: DoctorOptions): Promise<CheckResult[]> 
             git,
             repository,
             timeouts,
-            lifetimeMs: consumer.sandboxLifetimeMs,
+            settings: { ...consumer, installTimeoutMs: most(consumer.installTimeoutMs) },
             secrets,
             signal,
           }),

@@ -1,3 +1,4 @@
+import { installOptions } from '../package-policy.js'
 import type { RunContext } from '../run-context.js'
 import { workBranch } from '../../job/names.js'
 
@@ -9,8 +10,10 @@ export async function preparing(ctx: RunContext): Promise<void> {
   const { git, settings } = ctx.shared
   const { base, checkpoint, sandbox } = ctx.record
   if (base === null || sandbox === null) throw new Error(`run ${ctx.jobId}: preparing without a base or a sandbox`)
-  const { runner } = ctx.sandbox()
-  const facts = await runner.install({ timeoutMs: settings.callTimeoutMs, signal: ctx.work })
+  const { runner, capabilities } = ctx.sandbox()
+  const wanted = installOptions(settings, ctx.spec.network, capabilities, git.hosts)
+  const facts = await runner.install({ ...wanted, timeoutMs: settings.callTimeoutMs, signal: ctx.work })
+  if (facts.installed !== null) await ctx.say(`installed ${facts.installed}; an image that has it starts faster`)
 
   const restore = typeof checkpoint?.branch === 'string' ? { ...checkpoint, branch: checkpoint.branch } : null
   const access = await git.readAccess(ctx.spec.repository, { ephemeral: restore !== null && git.ephemeral })

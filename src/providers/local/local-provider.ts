@@ -56,6 +56,7 @@ export class LocalProvider implements Provider {
       extend: true,
       network: { gitOnly: false, none: namespaces, allowList: false },
       resources: { cpu: namespaces, memory: namespaces, disk: false },
+      sharedSystem: true,
       maxLifetimeMs: this.#config.maxLifetimeMs,
       maxCommandBytes: maxScriptBytes,
     }

@@ -97,11 +97,23 @@ detach() {
   fi
 }
 
+# Whether there is something for TLS to trust: said by the environment, or where systems keep it.
+certificates() {
+  [ -z "${GIT_SSL_CAINFO-}${GIT_SSL_CAPATH-}${SSL_CERT_FILE-}${SSL_CERT_DIR-}" ] || return 0
+  for file in /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt /etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem \
+    /etc/ssl/ca-bundle.pem /etc/ssl/cert.pem /etc/ssl/certs/ca-bundle.crt /etc/ca-certificates/extracted/tls-ca-bundle.pem \
+    /usr/local/share/certs/ca-root-nss.crt /etc/ssl/certs/*.pem /etc/ssl/certs/*.0; do
+    [ ! -s "$file" ] || return 0
+  done
+  return 1
+}
+
 probe() {
   begin
   field home "$(printf '%s' "$HOME" | base64 | tr -d '\n')"
   field user "$(id -un 2>/dev/null || id -u)"
   field git "$(git --version 2>/dev/null || echo missing)"
+  certificates || field certificates missing
   for tool in ls dd tail tr sed mkfifo mv rm ln readlink cat sleep; do
     command -v "$tool" >/dev/null || field missing "$tool"
   done
