@@ -126,9 +126,13 @@ class ProviderCheckup {
   private async push(runner: Runner, host: GitHost, base: ResolvedRef, repository: string): Promise<Found<true>> {
     const { timeouts, runId } = this.options
     await this.call('exec', timeouts.callMs, async (call) => {
-      await runner.start({ key: stepKey, run: `echo ${runId} >switchyard-doctor.txt`, cwd: undefined, env: {} }, call)
-      const { exitCode } = await runner.read(stepKey, { stdoutOffset: 0, stderrOffset: 0, waitMs: 10_000, maxBytes: 4096 }, call)
-      if (exitCode !== 0) throw this.error('transient', `a command that writes a file ended with ${exitCode ?? 'nothing'}`)
+      const begin = { stdoutOffset: 0, stderrOffset: 0, waitMs: 10_000, maxBytes: 4096 }
+      let { exitCode } = await runner.start({ key: stepKey, run: `echo ${runId} >switchyard-doctor.txt`, cwd: undefined, env: {} }, call, begin)
+      while (exitCode === null) {
+        call.signal?.throwIfAborted()
+        ;({ exitCode } = await runner.read(stepKey, begin, call))
+      }
+      if (exitCode !== 0) throw this.error('transient', `a command that writes a file ended with ${exitCode}`)
     })
     const { sha } = await this.call('commit', timeouts.gitMs, (call) =>
       runner.commit({ message: 'Check that sandboxes can push\n', author: switchyardIdentity, committer: switchyardIdentity, dateSeconds: Math.floor(Date.now() / 1000) }, call),
