@@ -20,6 +20,7 @@ export interface SpecFlags {
   readonly deny?: readonly string[]
   readonly image?: string
   readonly timeout?: string
+  readonly attempts?: string
   readonly priority?: string
   readonly idempotencyKey?: string
   readonly tenant?: string
@@ -53,6 +54,7 @@ export function specFromFlags(flags: SpecFlags, file: unknown = {}): Record<stri
   set('timeout', flags.timeout)
   set('idempotencyKey', flags.idempotencyKey)
   set('tenant', flags.tenant)
+  set('attempts', flags.attempts === undefined ? undefined : wholeNumber('--attempts', flags.attempts))
   set('priority', flags.priority === undefined ? undefined : wholeNumber('--priority', flags.priority))
   if (flags.env !== undefined) merge('env', Object.fromEntries(flags.env.map(assignment)))
   if (flags.push === false) {

@@ -30,6 +30,7 @@ async function push(ctx: RunContext, stepIndex: number): Promise<void> {
   const access = await git.writeAccess(ctx.spec.repository, { branch })
   ctx.secrets.patterns.add(access.token)
   const parent = checkpoint?.sha ?? base.sha
+  await ctx.confirmHeld()
   const saved = await ctx.sandbox().runner.checkpoint(
     {
       parent,

@@ -11,7 +11,7 @@ export function jobResult(record: RunRecord, spec: Pick<JobSpec, 'metadata'>, at
   const { outcome, checkpoint } = record
   if (outcome === null) throw new Error(`run ${record.jobId}: a result without an outcome`)
   const saved = record.pushed
-    ? { branch: workBranch(record.jobId, record.generation), commit: record.finalCommit }
+    ? { branch: workBranch(record), commit: record.finalCommit }
     : { branch: checkpoint?.branch ?? null, commit: typeof checkpoint?.branch === 'string' ? checkpoint.sha : null }
   return {
     jobId: record.jobId,

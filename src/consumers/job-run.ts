@@ -121,17 +121,22 @@ export class JobRun {
     }
 
     const secrets = this.findSecrets(spec)
-    const ctx = new RunContext(this.shared, jobId, spec, acquired.fence, acquired.record, secrets.found, boardLog, this.leaving.signal, () =>
-      this.locks.holds(jobId, this.taken.token),
-    )
-    this.ctx = ctx
-    const cancelReason = acquired.cancel?.reason ?? this.cancelReason
-    if (cancelReason !== undefined) ctx.interrupt({ kind: 'cancel', reason: cancelReason })
-    if (secrets.problem !== null && ctx.record.outcome === null) {
-      await ctx.update({ outcome: { status: 'failed', error: { kind: 'invalid', message: secrets.problem } }, phase: 'closing' })
+    let { record } = acquired
+    for (;;) {
+      const ctx = new RunContext(this.shared, jobId, spec, acquired.fence, record, secrets.found, boardLog, this.leaving.signal, () =>
+        this.locks.holds(jobId, this.taken.token),
+      )
+      this.ctx = ctx
+      const cancelReason = acquired.cancel?.reason ?? this.cancelReason
+      if (cancelReason !== undefined) ctx.interrupt({ kind: 'cancel', reason: cancelReason })
+      if (secrets.problem !== null && ctx.record.outcome === null) {
+        await ctx.update({ outcome: { status: 'failed', error: { kind: 'invalid', message: secrets.problem } }, phase: 'closing' })
+      }
+      const end = await supervise(ctx)
+      if (end.kind !== 'restarted') return end.kind === 'ended' ? end.result : null
+      // Interruptions, exclusions and refusals were those of the attempt that has ended.
+      record = ctx.record
     }
-    const end = await supervise(ctx)
-    return end.kind === 'ended' ? end.result : null
   }
 
   private findSecrets(spec: JobSpec): { found: ResolvedSecrets; problem: string | null } {

@@ -104,7 +104,7 @@ export function placementOrder(
   policy: PlacementPolicy,
   nowMs: number,
 ): string[] {
-  const losses = (name: string) => job.attempts.filter((attempt) => attempt.provider === name && attempt.outcome !== 'succeeded').length
+  const losses = (name: string) => job.attempts.filter((attempt) => attempt.provider === name && (attempt.outcome === 'lost' || attempt.outcome === 'unavailable')).length
   const preference = (name: string) => {
     const index = job.prefer.indexOf(name)
     return index === -1 ? job.prefer.length : index

@@ -114,6 +114,20 @@ export class RunContext {
     if (!this.holds()) throw new FenceLostError(this.jobId)
   }
 
+  /**
+   * As `assertHeld`, by Redis' own word: asked right before commits go to the git host, so that two consumers never push for one job.
+   * @throws FenceLostError when another consumer supervises the job now.
+   */
+  async confirmHeld(): Promise<void> {
+    await this.update({})
+    this.assertHeld()
+  }
+
+  /** When the job's time is up, in milliseconds since 1970. */
+  get deadlineMs(): number {
+    return (this.current.restart?.atMs ?? this.current.startedAtMs) + this.spec.timeoutMs
+  }
+
   /** Writes the record. @throws FenceLostError when another consumer supervises the job now. */
   async update(patch: Partial<RunRecord>, reason: string | null = null): Promise<void> {
     this.current = { ...this.current, ...patch }

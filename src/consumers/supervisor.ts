@@ -3,9 +3,10 @@ import { workBranch } from '../job/names.js'
 import type { JobError, JobResult } from '../job/result.js'
 import { isUnavailability } from '../store/index.js'
 import { reportFor } from './provider-reports.js'
+import { restarts } from './restarts.js'
 import { react, type ErrorContext, type Reaction } from './reactions.js'
 import { UnconfiguredProviderError, type RunContext } from './run-context.js'
-import { closing } from './phases/closing.js'
+import { closing, restart } from './phases/closing.js'
 import { placing } from './phases/placing.js'
 import { preparing } from './phases/preparing.js'
 import { promoting } from './phases/promoting.js'
@@ -20,14 +21,20 @@ import { setup, steps } from './phases/steps.js'
  *      └────────────┴── sandbox or provider lost ────┘            │            │
  *                   └── step failed, cancel, timeout, invalid ────┴────────────┘
  *
+ * From `closing` a failed job that has attempts left (`restarts`) begins again at `placing`, in its own place.
+ *
  * Each phase is a function that does what is left of it and moves the record on; it may be entered again at any point by this
  * or another consumer. Errors are sorted by `react` into: again, elsewhere, fail, leave. An interruption (cancel, the job's
  * timeout) aborts `ctx.work`, so the phase throws, and is turned into the outcome here.
  */
-export type SupervisionEnd = { readonly kind: 'ended'; readonly result: JobResult } | { readonly kind: 'left' }
+export type SupervisionEnd =
+  | { readonly kind: 'ended'; readonly result: JobResult }
+  /** The job failed and begins again from the start: supervise it anew, under the same fence. */
+  | { readonly kind: 'restarted' }
+  | { readonly kind: 'left' }
 
 export async function supervise(ctx: RunContext): Promise<SupervisionEnd> {
-  const deadline = setTimeout(() => ctx.interrupt({ kind: 'timeout' }), Math.max(0, ctx.record.startedAtMs + ctx.spec.timeoutMs - ctx.shared.now()))
+  const deadline = setTimeout(() => ctx.interrupt({ kind: 'timeout' }), Math.max(0, ctx.deadlineMs - ctx.shared.now()))
   const heartbeat = setInterval(() => void keepAlive(ctx), ctx.shared.settings.sandboxLifetimeMs / 3)
   // A sandbox that was taken over may have waited for long, and its job may be handed on again before the next heartbeat.
   if (ctx.record.phase !== 'closing') void keepAlive(ctx)
@@ -40,7 +47,10 @@ export async function supervise(ctx: RunContext): Promise<SupervisionEnd> {
       try {
         if (ctx.leave.aborted) return { kind: 'left' }
         if (concluding) await conclude(ctx)
-        else if (phase === 'closing') return { kind: 'ended', result: await closing(ctx) }
+        else if (phase === 'closing' && restarts(ctx.record, ctx.spec)) {
+          await restart(ctx)
+          return { kind: 'restarted' }
+        } else if (phase === 'closing') return { kind: 'ended', result: await closing(ctx) }
         else await perform(ctx)
         tries = 0
       } catch (error) {
@@ -234,7 +244,7 @@ async function move(ctx: RunContext, reaction: Extract<Reaction, { kind: 'move' 
   }
   const endedAt = new Date(now()).toISOString()
   const refused = sandbox === null && (error.kind === 'capacity' || error.kind === 'rate-limited')
-  const spent = attempts.filter((attempt) => attempt.sandboxId !== null).length
+  const spent = attempts.slice(ctx.record.restart?.attemptsBefore ?? 0).filter((attempt) => attempt.sandboxId !== null).length
   const exhausted = spent >= settings.maxAttempts
   await ctx.update({
     sandbox: null,
@@ -265,10 +275,10 @@ function mayHaveCreated(kind: JobError['kind']): boolean {
 }
 
 async function pushLanded(ctx: RunContext): Promise<boolean> {
-  const { finalCommit, generation } = ctx.record
+  const { finalCommit } = ctx.record
   if (finalCommit === null) return false
   const { git, settings } = ctx.shared
-  const head = await git.branchHead(ctx.spec.repository, { name: workBranch(ctx.jobId, generation), ephemeral: git.ephemeral }, { timeoutMs: settings.callTimeoutMs, signal: ctx.aftermath })
+  const head = await git.branchHead(ctx.spec.repository, { name: workBranch(ctx.record), ephemeral: git.ephemeral }, { timeoutMs: settings.callTimeoutMs, signal: ctx.aftermath })
   return head === finalCommit
 }
 

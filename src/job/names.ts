@@ -1,3 +1,5 @@
+import type { RunRecord } from './run-record.js'
+
 /**
  * The rules of `git check-ref-format --branch`, so that a bad name is refused before anything is enqueued.
  * @returns the problem as half a sentence, or undefined when git takes the name.
@@ -34,10 +36,11 @@ export function repositoryProblem(id: string): string | undefined {
 }
 
 /**
- * The branch that the user gets: the agent's commits and at most one for the rest.
- * @param generation 1 for a job's first run; a retry of the whole job gets a branch of its own.
+ * The branch that the user gets: the agent's commits and at most one for the rest. A job that is run again from the start gets
+ * a branch of its own: by the queue (a higher generation), or because it had attempts left (a restart).
  */
-export function workBranch(jobId: string, generation: number): string {
+export function workBranch({ jobId, generation, restart }: Pick<RunRecord, 'jobId' | 'generation' | 'restart'>): string {
+  if (restart !== null) return `agent/${jobId}-${generation}.${restart.count + 1}`
   return generation === 1 ? `agent/${jobId}` : `agent/${jobId}-${generation}`
 }
 

@@ -18,6 +18,7 @@ const count = z.int().min(0)
  * - `promoting`: the target branch is moved.
  * - `closing`: the sandbox is killed, the slot released.
  * - `ended`: the result is written, the event emitted. Terminal.
+ * A failed job that has attempts left goes from `closing` to `placing` again, with nothing but its attempts and what it used.
  * From `preparing` to `pushing` a lost sandbox leads back to `placing`, with the step index of the last checkpoint.
  */
 export const runPhases = ['placing', 'preparing', 'setup', 'steps', 'pushing', 'promoting', 'closing', 'ended'] as const
@@ -27,7 +28,7 @@ export const runRecordSchema = lastingObject({
   jobId: z.string(),
   /** 1 for the first run of a job; a retry of the whole job counts up and gets branches of its own. */
   generation: z.int().min(1),
-  /** Milliseconds since 1970 at which the first supervisor took the job; the job's timeout counts from here. */
+  /** Milliseconds since 1970 at which the first supervisor took the job; the job's timeout counts from here, or from its restart. */
   startedAtMs: count,
   phase: z.enum(runPhases),
   repository: z.string(),
@@ -75,6 +76,8 @@ export const runRecordSchema = lastingObject({
   diff: diffSchema.nullable(),
   /** Sandbox-milliseconds of the attempts that have ended. */
   usedMs: count,
+  /** Set once the whole job was begun again after it had failed: how often, when it was last, and how many attempts lie before that. */
+  restart: lastingObject({ count: z.int().min(1), atMs: count, attemptsBefore: count }).nullable().default(null),
 })
 export type RunRecord = z.output<typeof runRecordSchema>
 
@@ -101,5 +104,6 @@ export function newRunRecord(run: Pick<RunRecord, 'jobId' | 'generation' | 'repo
     promoted: null,
     diff: null,
     usedMs: 0,
+    restart: null,
   }
 }

@@ -118,7 +118,13 @@ const specObject = z.strictObject({
     .default({}),
   image: z.string().min(1).optional().describe('The image or template to start from; the provider’s default if left out.'),
   network: networkPolicy.default('open'),
-  timeout: duration.default(3_600_000).describe('How long the job may run in all, from its first sandbox on. Default 1h.'),
+  timeout: duration.default(3_600_000).describe('How long the job may run, from its first sandbox on; with attempts, each of them. Default 1h.'),
+  attempts: z
+    .int('must be a whole number')
+    .min(1, 'must be at least 1')
+    .max(100, 'must be at most 100')
+    .optional()
+    .describe('How often the whole job is run, from the start and on a branch of its own each time, until it succeeds. Default 1.'),
   priority: z
     .int('must be a whole number')
     .min(1, 'must be at least 1 (1 runs first)')

@@ -27,6 +27,7 @@ export function addEnqueueCommand(program: Command): void {
     .option('--deny <provider>', 'a provider not to use; may be given several times', collect)
     .option('--image <image>', 'the image or template of the sandbox')
     .option('--timeout <duration>', 'how long the job may run, such as 40m (default: 1h)')
+    .option('--attempts <number>', 'how often to run the whole job until it succeeds (default: 1)')
     .option('--priority <number>', 'lower runs first (default: 100)')
     .option('--idempotency-key <key>', 'the same key gives the same job, however often it is enqueued')
     .option('--tenant <name>', 'whose job this is')

@@ -4,7 +4,8 @@ import { untilAborted } from '../../store/index.js'
 import { completionEvent } from '../../events/completion-event.js'
 import { jobResult } from '../job-result.js'
 import type { RunContext } from '../run-context.js'
-import type { JobResult } from '../../job/result.js'
+import type { Attempt, JobResult } from '../../job/result.js'
+import { newRunRecord } from '../../job/run-record.js'
 
 const killTries = 5
 /** A cancelled job's end does not wait for a provider or a git host that does not answer, in milliseconds. */
@@ -17,8 +18,8 @@ const cancelPatienceMs = 1_500
  */
 export async function closing(ctx: RunContext): Promise<JobResult> {
   const { store, now } = ctx.shared
-  const { sandbox, outcome } = ctx.record
-  const usedMs = ctx.record.usedMs + (sandbox === null ? 0 : Math.max(0, now() - sandbox.createdAtMs))
+  const { outcome } = ctx.record
+  const usedMs = usedSoFar(ctx)
   const patience = new AbortController()
   const timer = outcome?.status === 'cancelled' ? setTimeout(() => patience.abort(new Error('a cancelled job ends now')), cancelPatienceMs) : undefined
   const signal = AbortSignal.any([ctx.leave, patience.signal])
@@ -31,16 +32,7 @@ export async function closing(ctx: RunContext): Promise<JobResult> {
   } finally {
     clearTimeout(timer)
   }
-  const attempts = ctx.record.attempts.map((attempt) =>
-    attempt.outcome === 'running'
-      ? {
-          ...attempt,
-          endedAt: new Date(now()).toISOString(),
-          outcome: outcome?.status ?? ('failed' as const),
-          error: outcome?.error ?? null,
-        }
-      : attempt,
-  )
+  const attempts = endedAttempts(ctx)
   const result = jobResult(ctx.record, ctx.spec, attempts, usedMs)
   await store.finish(
     ctx.jobId,
@@ -50,6 +42,46 @@ export async function closing(ctx: RunContext): Promise<JobResult> {
     completionEvent(result, { generation: ctx.record.generation, source: `/switchyard/${ctx.shared.deployment}`, now }),
   )
   return result
+}
+
+/**
+ * Ends a failed attempt at the whole job and begins the next: what it left is killed, its work stays on its branch, and the job
+ * keeps its place. One write of the record, so that whoever goes on from here begins it once.
+ */
+export async function restart(ctx: RunContext): Promise<void> {
+  const { record, spec } = ctx
+  const alive = await killAll(ctx, ctx.aftermath)
+  await keepPlacesOfTheLiving(ctx, alive)
+  await deleteCheckpoints(ctx, ctx.aftermath)
+  const attempts = endedAttempts(ctx)
+  const count = (record.restart?.count ?? 0) + 1
+  const { jobId, generation, repository, startedAtMs, base, promoteFrom, outcome } = record
+  await ctx.update({
+    ...newRunRecord({ jobId, generation, repository, startedAtMs }),
+    base,
+    promoteFrom,
+    attempts,
+    abandoned: alive,
+    // Of an attempt whose work was not pushed they are the only copy.
+    checkpointBranches: record.pushed ? [] : record.checkpointBranches,
+    usedMs: Math.round(usedSoFar(ctx)),
+    restart: { count, atMs: ctx.shared.now(), attemptsBefore: attempts.length },
+  })
+  await ctx.say(`attempt ${count} of ${spec.attempts ?? 1} failed (${outcome?.error?.kind ?? 'unknown'}): ${outcome?.error?.message ?? ''}; the job begins again`)
+}
+
+function usedSoFar(ctx: RunContext): number {
+  const { sandbox, usedMs } = ctx.record
+  return usedMs + (sandbox === null ? 0 : Math.max(0, ctx.shared.now() - sandbox.createdAtMs))
+}
+
+function endedAttempts(ctx: RunContext): Attempt[] {
+  const { outcome, attempts } = ctx.record
+  return attempts.map((attempt) =>
+    attempt.outcome === 'running'
+      ? { ...attempt, endedAt: new Date(ctx.shared.now()).toISOString(), outcome: outcome?.status ?? ('failed' as const), error: outcome?.error ?? null }
+      : attempt,
+  )
 }
 
 /** The job's place is free for the next one, unless something may still live in it. */

@@ -45,8 +45,8 @@ async function takePlace(ctx: RunContext): Promise<string> {
   const eligibility = eligibleProviders(ctx.spec, candidatesOf(providers, []))
   if (!eligibility.ok) throw new InfrastructureError({ kind: 'invalid', source: 'placement', message: eligibility.problem })
   const held = await ledger.leaseOf(ctx.jobId)
-  // The usual way: its place was chosen together with the job.
-  if (held !== null && ctx.record.attempts.length === 0 && eligibility.providers.includes(held.provider)) return held.provider
+  // The usual way: its place was chosen together with the job, or is its own since before its restart.
+  if (held !== null && ctx.record.attempts.length === (ctx.record.restart?.attemptsBefore ?? 0) && eligibility.providers.includes(held.provider)) return held.provider
 
   const { resources, network } = ctx.spec
   const job = { resources, network, prefer: ctx.spec.providers.prefer, eligible: eligibility.providers, attempts: ctx.record.attempts, exclusions: ctx.activeExclusions() }
@@ -150,6 +150,6 @@ async function findCreated(provider: Provider, { name, tags }: SandboxRequest, o
 }
 
 function remainingMs(ctx: RunContext, provider: Provider): number {
-  const left = ctx.record.startedAtMs + ctx.spec.timeoutMs + ctx.shared.settings.saveGraceMs - ctx.shared.now()
+  const left = ctx.deadlineMs + ctx.shared.settings.saveGraceMs - ctx.shared.now()
   return Math.min(Math.max(left, 60_000), provider.capabilities.maxLifetimeMs ?? Infinity)
 }

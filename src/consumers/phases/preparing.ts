@@ -23,7 +23,7 @@ export async function preparing(ctx: RunContext): Promise<void> {
       access,
       ref: restore === null ? base.ref : `refs/heads/${restore.branch}`,
       sha: restore?.sha ?? base.sha,
-      branch: workBranch(ctx.jobId, ctx.record.generation),
+      branch: workBranch(ctx.record),
       checkpoint: restore === null ? null : { headSha: restore.headSha, commitsAhead: restore.commitsAhead },
     },
     { timeoutMs: settings.gitTimeoutMs, signal: ctx.work },

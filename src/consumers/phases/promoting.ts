@@ -8,16 +8,16 @@ import type { RunContext } from '../run-context.js'
 export async function promoting(ctx: RunContext, signal: AbortSignal): Promise<void> {
   const { git, settings } = ctx.shared
   const { promote, repository } = ctx.spec
-  const { finalCommit, promoteFrom, generation } = ctx.record
+  const { finalCommit, promoteFrom } = ctx.record
   if (promote === undefined || finalCommit === null) throw new Error(`run ${ctx.jobId}: promoting without a target or a commit`)
   const options = { timeoutMs: settings.callTimeoutMs, signal }
   const target = { name: promote.to, ephemeral: false }
   const expectedTargetSha = promote.strategy === 'ff_only' ? (promoteFrom?.sha ?? null) : await git.branchHead(repository, target, options)
-  ctx.assertHeld()
+  await ctx.confirmHeld()
   const promoted = await git.promote(
     {
       repository,
-      branch: workBranch(ctx.jobId, generation),
+      branch: workBranch(ctx.record),
       sha: finalCommit,
       to: promote.to,
       strategy: promote.strategy,

@@ -8,10 +8,10 @@ import type { RunContext } from '../run-context.js'
  */
 export async function pushing(ctx: RunContext, signal: AbortSignal): Promise<void> {
   const { git, settings } = ctx.shared
-  const { base, sandbox, generation, attempts } = ctx.record
+  const { base, sandbox, attempts } = ctx.record
   if (base === null || sandbox === null) throw new Error(`run ${ctx.jobId}: pushing without a base or a sandbox`)
   const { runner } = ctx.sandbox()
-  const branch = workBranch(ctx.jobId, generation)
+  const branch = workBranch(ctx.record)
   const options = { timeoutMs: settings.gitTimeoutMs, signal }
   const message = commitMessage(ctx.spec.push, { jobId: ctx.jobId, provider: sandbox.provider, sandboxId: sandbox.id, attempt: attempts.length })
   const { sha } = await runner.commit(
@@ -27,6 +27,7 @@ export async function pushing(ctx: RunContext, signal: AbortSignal): Promise<voi
   if (!ctx.record.pushed) {
     const access = await git.writeAccess(ctx.spec.repository, { branch })
     ctx.secrets.patterns.add(access.token)
+    await ctx.confirmHeld()
     await runner.push({ sha, branch, access }, options)
     await ctx.update({ pushed: true })
   }
