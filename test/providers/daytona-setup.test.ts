@@ -126,22 +126,3 @@ describe('the SDK', () => {
     }
   })
 })
-
-describe('the server', () => {
-  it('starts alone and stops when it is told', async () => {
-    const child = execFile(process.execPath, ['--import', 'tsx', 'test/servers/daytona/main.ts', '--api-key', 'dtn_alone'])
-    try {
-      const [line] = (await new Promise<string>((found) => child.stdout?.once('data', (data: Buffer | string) => found(String(data))))).split('\n')
-      const apiUrl = /DAYTONA_API_URL=(\S+)/.exec(line ?? '')?.[1]
-      const provider = new DaytonaProvider(daytonaProviderConfigSchema.parse({ apiUrl }), { env: { DAYTONA_API_KEY: 'dtn_alone' } })
-      expect(await provider.check(soon)).toEqual([])
-      await provider.close()
-      const state: unknown = await (await fetch(apiUrl!.replace('/api', '/admin/state'))).json()
-      expect(state).toMatchObject({ live: 0, calls: { list: 1 }, pool: { cpu: 0 } })
-    } finally {
-      const ended = new Promise((done) => child.once('exit', done))
-      child.kill('SIGTERM')
-      expect(await ended).toBe(0)
-    }
-  })
-})

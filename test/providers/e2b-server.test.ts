@@ -1,43 +1,9 @@
-import { spawn } from 'node:child_process'
-import { once } from 'node:events'
-import { createInterface } from 'node:readline'
 import { Sandbox } from 'e2b'
 import { describe, expect, it } from 'vitest'
-import { E2bProvider, e2bProviderConfigSchema } from '../../src/providers/e2b/index.js'
 import { startE2bServer } from '../servers/e2b/server.js'
 import { failure, options, startE2b } from './e2b-fixture.js'
 
 describe('the server that speaks E2B’s protocol', () => {
-  it('starts alone, takes faults over HTTP, counts, and ends its sandboxes with itself', async () => {
-    const child = spawn(process.execPath, ['--import', 'tsx', 'test/servers/e2b/main.ts', '--port', '0', '--max-concurrent', '2', '--api-key', 'e2b_alone'], { stdio: ['ignore', 'pipe', 'inherit'] })
-    try {
-      const [line] = (await once(createInterface(child.stdout), 'line')) as [string]
-      const url = /http:\/\/127\.0\.0\.1:\d+/.exec(line)?.[0] ?? ''
-      const provider = new E2bProvider(e2bProviderConfigSchema.parse({ apiUrl: url, sandboxUrl: url }), { environment: { E2B_API_KEY: 'e2b_alone' } })
-      const request = { name: 'alone', tags: {}, image: undefined, resources: {}, lifetimeMs: 60_000, network: 'open' as const, gitHosts: [] }
-      const { id } = await provider.create(request, options)
-      expect((await provider.exec(id, { script: 'echo hello' }, options)).stdout).toBe('hello\n')
-
-      const admin = (method: string, path: string, body?: unknown) => fetch(`${url}/admin/${path}`, { method, ...(body === undefined ? {} : { body: JSON.stringify(body) }) })
-      expect((await admin('POST', 'faults', { call: 'get', action: 'nonsense' })).status).toBe(400)
-      expect((await admin('POST', 'faults', { call: 'get', action: 'status', status: 401 })).status).toBe(200)
-      expect((await failure(provider.get(id, options))).kind).toBe('auth')
-      await admin('PUT', 'mode', { down: 'refuse' })
-      expect((await failure(provider.get(id, options))).kind).toBe('transient')
-      await admin('PUT', 'mode', { down: 'up' })
-      expect((await provider.get(id, options))?.id).toBe(id)
-      await provider.create(request, options)
-      expect((await failure(provider.create(request, options))).kind).toBe('capacity')
-      expect((await admin('DELETE', `sandboxes/${id}`)).status).toBe(204)
-      expect((await failure(provider.exec(id, { script: 'true' }, options))).kind).toBe('sandbox-lost')
-      const state: unknown = await (await admin('GET', 'state')).json()
-      expect(state).toMatchObject({ live: 1, maxLive: 2, created: 2, ended: { crashed: 1 }, calls: { create: 3 }, down: 'up', faults: [] })
-    } finally {
-      child.kill('SIGTERM')
-      await once(child, 'exit')
-    }
-  })
-
   it('serves the SDK as it is: files, exit codes, signals, input, re-attaching without replay', async () => {
     const server = await startE2bServer()
     try {

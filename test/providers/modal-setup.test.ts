@@ -1,11 +1,11 @@
-import { execFile, spawn, type ChildProcess } from 'node:child_process'
+import { execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { ModalClient } from 'modal'
 import { Status } from 'nice-grpc'
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { parseInput } from '../../src/job/explain.js'
 import { ModalProvider, modalProviderConfigSchema } from '../../src/providers/modal/index.js'
 import { loadDefinitions, methodNames } from '../servers/modal/definitions.js'
@@ -148,9 +148,6 @@ await provider.exec(id, { script: 'echo started >"$HOME/state"; (sleep 1; echo f
 })
 
 describe('the protocol server', () => {
-  let child: ChildProcess | undefined
-  afterEach(() => child?.kill('SIGKILL'))
-
   it('finds its definitions in the installed package and answers UNIMPLEMENTED to what it has not', async () => {
     const { controlPlane, commandRouter, version } = loadDefinitions()
     expect(version).toBe('0.11.1')
@@ -165,33 +162,5 @@ describe('the protocol server', () => {
       delete process.env['MODAL_SERVER_URL']
       await fixture.close()
     }
-  })
-
-  it('runs alone, takes faults over HTTP, and ends when told', async () => {
-    child = spawn(process.execPath, ['--import', 'tsx', 'test/servers/modal/main.ts', '--max-sandboxes', '1'], { cwd: root, stdio: ['ignore', 'pipe', 'inherit'] })
-    const lines: string[] = []
-    for await (const line of createInterface({ input: child.stdout! })) {
-      lines.push(line)
-      if (line.startsWith('admin: ')) break
-    }
-    const value = (name: string) => lines.find((line) => line.startsWith(`${name}=`))?.slice(name.length + 1)
-    const admin = lines.at(-1)?.slice('admin: '.length).replace('/admin/state', '') ?? ''
-    const environment = { MODAL_TOKEN_ID: value('MODAL_TOKEN_ID'), MODAL_TOKEN_SECRET: value('MODAL_TOKEN_SECRET') }
-    const provider = new ModalProvider(modalProviderConfigSchema.parse({ serverUrl: value('MODAL_SERVER_URL') }), { environment })
-    const request = (name: string) => ({ name, tags: {}, image: undefined, resources: {}, lifetimeMs: 60_000, network: 'open' as const, gitHosts: [] })
-    const { id } = await provider.create(request('alone'), options)
-    expect((await provider.exec(id, { script: 'echo alone' }, options)).stdout).toBe('alone\n')
-    expect(await failure(provider.create(request('second'), options))).toMatchObject({ kind: 'capacity' })
-
-    await fetch(`${admin}/admin/faults`, { method: 'POST', body: JSON.stringify({ call: 'get', action: 'status', status: Status.PERMISSION_DENIED, message: 'ordered' }) })
-    expect(await failure(provider.get(id, options))).toMatchObject({ kind: 'auth' })
-    await fetch(`${admin}/admin/sandboxes/${id}`, { method: 'DELETE' })
-    expect(await provider.get(id, options)).toBeUndefined()
-    const state = (await (await fetch(`${admin}/admin/state`)).json()) as { calls: Record<string, number> }
-    expect(state).toMatchObject({ live: 0, created: 1, ended: { crashed: 1 } })
-    expect(state.calls['create']).toBe(2)
-    await provider.close()
-    child.kill('SIGTERM')
-    expect(await once(child, 'exit')).toEqual([0, null])
   })
 })
