@@ -69,7 +69,10 @@ export class JobRun {
         await this.finish(result)
         return
       }
-      if (this.lockLost || !this.locks.holds(jobId, token)) return
+      if (this.lockLost || !this.locks.holds(jobId, token)) {
+        this.shared.log.info({ jobId }, 'job let go: its lease has run out')
+        return
+      }
       await job.moveToWait(token)
       // Should this process die here: a job that waits with a place but is not listed is found by any consumer's relisting.
       await this.shared.ready.front(jobId)

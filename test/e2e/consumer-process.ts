@@ -1,22 +1,55 @@
 import { pino } from 'pino'
 import { Consumer, secretsFromEnvironment } from '../../src/consumers/index.js'
 import { CodeStorageHost } from '../../src/git/index.js'
+import { InfrastructureError } from '../../src/job/errors.js'
 import { LocalProvider } from '../../src/providers/local/index.js'
-import type { ConsumerProcessOptions } from './deployment.js'
+import { verbOf, type ConsumerProcessOptions } from './deployment.js'
 
-// A consumer in a process of its own, for tests that kill it. It says "started" to its parent.
+// A consumer in a process of its own, for tests that kill, stop and freeze it. It says "started" to its parent once it takes jobs,
+// its log, and each call that it makes to a provider or the git host; SIGTERM stops it.
 const told = JSON.parse(process.env['CONSUMER'] ?? '') as ConsumerProcessOptions
+
+const counts = new Map<string, number>()
+async function onCall(call: string): Promise<void> {
+  const nth = (counts.get(call) ?? 0) + 1
+  counts.set(call, nth)
+  process.send?.({ call })
+  if (told.freezeIn?.call !== call || told.freezeIn.nth !== nth) return
+  // Said before the end of the world as this process knows it.
+  await new Promise((resolve) => process.send?.({ freezing: call }, resolve))
+  process.kill(process.pid, 'SIGSTOP')
+  if (told.freezeIn.fails === true) throw new InfrastructureError({ kind: 'transient', source: 'test', message: 'try again' })
+}
+
+/** Tells of each call, and freezes in one of them before it does anything. */
+function watched<Target extends object>(target: Target): Target {
+  return new Proxy(target, {
+    get(_target, key) {
+      const value: unknown = Reflect.get(target, key, target)
+      // Iterables and what gives no promise stay as they are.
+      if (typeof value !== 'function' || key === 'list') return typeof value === 'function' ? (value.bind(target) as unknown) : value
+      return async (...args: unknown[]): Promise<unknown> => {
+        await onCall(key === 'exec' ? verbOf(args[1] as { script: string }) : String(key))
+        return (await Reflect.apply(value, target, args)) as unknown
+      }
+    },
+  })
+}
+
 const consumer = new Consumer({
   deployment: 'test',
   redis: { url: told.redisUrl },
-  git: new CodeStorageHost(told.git),
+  git: watched(new CodeStorageHost(told.git)),
   providers: told.limits.map((sandboxes, index) => ({
-    provider: new LocalProvider({ name: `local-${'abcdef'[index]}`, stateDir: told.stateDir }),
+    provider: watched(new LocalProvider({ name: `local-${'abcdef'[index]}`, stateDir: told.stateDir })),
     limit: { sandboxes },
   })),
   secrets: secretsFromEnvironment([]),
-  log: pino({ level: 'silent' }),
-  settings: { leaseMs: 1_500, stallCheckMs: 500, stopGraceMs: 500 },
+  log: pino({ level: 'info' }, { write: (line: string) => void process.send?.({ log: line }) }),
+  settings: told.settings,
+})
+process.once('SIGTERM', () => {
+  void consumer.stop().then(() => process.disconnect())
 })
 await consumer.start()
 process.send?.('started')

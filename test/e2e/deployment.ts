@@ -41,6 +41,37 @@ export interface ConsumerProcessOptions {
   readonly stateDir: string
   /** One local provider for each, `local-a` and on. */
   readonly limits: readonly number[]
+  readonly settings: Partial<ConsumerSettings>
+  /** The process stops itself, as by SIGSTOP, in the nth call of this name to its provider or git host; 1 is the first. With `fails` that call then fails. */
+  readonly freezeIn?: { readonly call: string; readonly nth: number; readonly fails?: boolean } | undefined
+}
+
+/** Settings under which a test need not wait long for a dead consumer's jobs. */
+export const quickSettings: Partial<ConsumerSettings> = { leaseMs: 1_500, stallCheckMs: 500, stopGraceMs: 500 }
+
+/** An object of which some methods are others; the rest is its own. */
+export function altered<Target extends object>(target: Target, changes: Partial<Target>): Target {
+  return new Proxy(target, {
+    get(_target, key) {
+      if (Object.hasOwn(changes, key)) return Reflect.get(changes, key) as unknown
+      const value: unknown = Reflect.get(target, key, target)
+      return typeof value === 'function' ? (value.bind(target) as unknown) : value
+    },
+  })
+}
+
+/** A call that gets no answer: fails once it is given up. */
+export function unanswered(signal: AbortSignal | undefined): Promise<never> {
+  return new Promise((_resolve, reject) => {
+    const onAbort = () => reject(signal?.reason instanceof Error ? signal.reason : new Error('given up'))
+    if (signal?.aborted === true) onAbort()
+    else signal?.addEventListener('abort', onAbort, { once: true })
+  })
+}
+
+/** What the runner was told to do in a call of `exec`, such as "push". */
+export function verbOf({ script }: { readonly script: string }): string {
+  return /'[0-9a-f]{16}' '([a-z]+)'/.exec(script)?.[1] ?? 'other'
 }
 
 export interface Deployment {
@@ -56,7 +87,7 @@ export interface Deployment {
   readonly privateKey: string
   startConsumer(options?: Partial<Omit<ConsumerOptions, 'settings'>> & { settings?: Partial<ConsumerSettings> }): Promise<Consumer>
   /** Starts a consumer in a process of its own, which can be killed; waits until it takes jobs. */
-  startConsumerProcess(): Promise<ChildProcess>
+  startConsumerProcess(options?: Partial<Pick<ConsumerProcessOptions, 'settings' | 'freezeIn'>>): Promise<ChildProcess>
   /** Makes a repository with these files on `main`; returns the commit. */
   seed(repository: string, files: Readonly<Record<string, string>>): Promise<string>
   /** A fresh clone of a branch, ephemeral or not. Returns the folder. */
@@ -65,7 +96,9 @@ export interface Deployment {
 }
 
 /** A whole deployment on this machine: Redis, Code Storage, two local providers, as many consumers as a test starts. */
-export async function startDeployment(options: { limits?: readonly number[]; appendOnly?: boolean } = {}): Promise<Deployment> {
+export async function startDeployment(
+  options: { limits?: readonly number[]; appendOnly?: boolean; address?: (redis: EmbeddedRedis) => Promise<string> } = {},
+): Promise<Deployment> {
   const dir = await mkdtemp(join(tmpdir(), 'switchyard-e2e-'))
   const keys = generateDevelopmentKeys()
   const [redis, storage] = await Promise.all([
@@ -75,7 +108,8 @@ export async function startDeployment(options: { limits?: readonly number[]; app
   const host = new CodeStorageHost({ org: 'acme', privateKey: keys.privateKey, storageUrl: storage.url, apiUrl: storage.apiUrl })
   const limits = options.limits ?? [4, 4]
   const providers = limits.map((_limit, index) => new LocalProvider({ name: `local-${'abcdef'[index]}`, stateDir: join(dir, 'sandboxes') }))
-  const queue = new AgentQueue({ redis: { url: redis.url } })
+  const redisUrl = (await options.address?.(redis)) ?? redis.url
+  const queue = new AgentQueue({ redis: { url: redisUrl } })
   const consumers: Consumer[] = []
   const children: ChildProcess[] = []
   const logs: string[] = []
@@ -94,24 +128,26 @@ export async function startDeployment(options: { limits?: readonly number[]; app
     async startConsumer(overrides = {}) {
       const consumer = new Consumer({
         deployment: 'test',
-        redis: { url: redis.url },
+        redis: { url: redisUrl },
         git: host,
         providers: providers.map((provider: Provider, index) => ({ provider, limit: { sandboxes: limits[index] ?? 1 } })),
         secrets: secretsFromEnvironment([]),
         log,
         ...overrides,
-        settings: { leaseMs: 1_500, stallCheckMs: 500, stopGraceMs: 500, ...overrides.settings },
+        settings: { ...quickSettings, ...overrides.settings },
       })
       consumers.push(consumer)
       await consumer.start()
       return consumer
     },
-    async startConsumerProcess() {
+    async startConsumerProcess(overrides = {}) {
       const told: ConsumerProcessOptions = {
-        redisUrl: redis.url,
+        redisUrl,
         git: { org: 'acme', privateKey: keys.privateKey, storageUrl: storage.url, apiUrl: storage.apiUrl },
         stateDir: join(dir, 'sandboxes'),
         limits,
+        freezeIn: overrides.freezeIn,
+        settings: { ...quickSettings, ...overrides.settings },
       }
       const child = fork(fileURLToPath(new URL('consumer-process.ts', import.meta.url)), {
         execArgv: ['--import', 'tsx'],
@@ -119,7 +155,8 @@ export async function startDeployment(options: { limits?: readonly number[]; app
         stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
       })
       children.push(child)
-      await Promise.race([once(child, 'message'), once(child, 'exit').then(() => Promise.reject(new Error('the consumer did not start')))])
+      const started = new Promise<void>((resolve) => child.on('message', (message) => message === 'started' && resolve()))
+      await Promise.race([started, once(child, 'exit').then(() => Promise.reject(new Error('the consumer did not start')))])
       return child
     },
     async seed(repository, files) {
