@@ -5,6 +5,7 @@ import type { GitHost } from '../git/host.js'
 import { InfrastructureError, InvalidInputError, errorMessage } from '../job/errors.js'
 import { createRunner } from '../runner/index.js'
 import {
+  BranchSchedule,
   Inbox,
   Keys,
   ReadyJobs,
@@ -19,6 +20,7 @@ import {
   type RedisConfig,
   type TenantShare,
 } from '../store/index.js'
+import { sweepBranches } from './branch-retention.js'
 import { guardedPolicy } from './candidates.js'
 import { Intake } from './intake.js'
 import { LockKeeper } from './lock-keeper.js'
@@ -103,11 +105,14 @@ export class Consumer {
     await ready.setShares(options.tenants ?? {})
     const ledger = new SlotLedger(redis, keys)
     const owners = new SlotOwners(redis, keys, ledger)
+    const reaping = new Reaping(redis, keys, this.id)
+    const sweep = { schedule: new BranchSchedule(redis, keys), reaping, git: options.git, callTimeoutMs: settings.callTimeoutMs, log, now }
     const reaper = new Reaper({
       deployment: options.deployment,
       store,
       owners,
-      reaping: new Reaping(redis, keys, this.id),
+      reaping,
+      sweep: (round) => sweepBranches(sweep, round),
       providers,
       callTimeoutMs: settings.callTimeoutMs,
       graceMs: settings.reapGraceMs,

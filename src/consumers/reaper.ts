@@ -16,6 +16,8 @@ export interface ReaperOptions extends Omit<ReapParts, 'signal'> {
   /** About how often each provider is looked at, by whichever consumer comes first. */
   readonly intervalMs: number
   readonly onListing: (listing: ProviderListing) => Promise<void>
+  /** Done besides at each interval: the branches of ended jobs. */
+  readonly sweep?: ((options: { gapMs: number; budgetMs: number; signal: AbortSignal }) => Promise<unknown>) | undefined
 }
 
 /** A round that was asked for is made at most so often. */
@@ -63,7 +65,7 @@ export class Reaper {
       await this.sleepUntil(dueAtMs)
       if (this.isStopped()) return
       if (dueAtMs <= now()) {
-        await this.reap([...providers.keys()], intervalMs * 0.9)
+        await Promise.all([this.reap([...providers.keys()], intervalMs * 0.9), this.sweep()])
         dueAtMs = now() + intervalMs * (0.75 + Math.random() / 2)
       }
       if (this.wakeAtMs <= now()) {
@@ -94,6 +96,15 @@ export class Reaper {
       }),
     )
     return refused
+  }
+
+  private async sweep(): Promise<void> {
+    const { sweep, intervalMs, log } = this.options
+    try {
+      await sweep?.({ gapMs: intervalMs * 0.9, budgetMs: intervalMs / 2, signal: this.stopping.signal })
+    } catch (error) {
+      if (!this.isStopped()) log.warn({ message: errorMessage(error) }, 'branches of ended jobs not swept; tried again at the next interval')
+    }
   }
 
   private async sleepUntil(dueAtMs: number): Promise<void> {

@@ -36,6 +36,8 @@ export const consumerSettingsSchema = z.strictObject({
   reapIntervalMs: milliseconds.min(1_000, 'must be at least 1000').default(60_000),
   /** How old a sandbox that no run owns must be before it is killed. */
   reapGraceMs: z.int().min(0).default(120_000),
+  /** How long the branches of ended jobs are kept; `push.keep` in a job keeps its own for ever. */
+  branchRetentionMs: z.int().min(0).default(7 * 24 * 60 * 60 * 1000),
   /** Tail of each stream that results hold, in bytes. */
   outputTailBytes: z.int().min(0).max(65_536).default(4_096),
   /** Output of one stream of one step that is kept; past it the middle is left out. */

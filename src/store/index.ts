@@ -1,4 +1,5 @@
 export * from './abort.js'
+export * from './branch-schedule.js'
 export * from './connection.js'
 export * from './inbox.js'
 export * from './keys.js'

@@ -62,6 +62,11 @@ export class Keys {
     return `${this.prefix}:reaping:${provider}`
   }
 
+  /** Sorted set: branches of ended jobs, by when they are to be deleted. What could not be deleted is counted in the hash behind it. */
+  branches(): string {
+    return `${this.prefix}:branches`
+  }
+
   /** List: grants and wake-ups for one consumer. */
   inbox(holder: string): string {
     return `${this.prefix}:inbox:${holder}`

@@ -5,6 +5,7 @@ import { invalidInput } from '../job/explain.js'
 import type { LogChunk } from '../job/log.js'
 import { type JobResult, jobResultSchema } from '../job/result.js'
 import { type RunRecord, runRecordSchema } from '../job/run-record.js'
+import { branchMember, type ExpiringBranch } from './branch-schedule.js'
 import type { Keys } from './keys.js'
 import { runScript } from './scripts.js'
 
@@ -195,14 +196,15 @@ export class RunStore {
   /**
    * Ends the run: record, result and completion event in one step, and the retention starts. A second call of the
    * same holder does nothing: its first answer was lost.
+   * @param branches what the run leaves at the git host, and when it is to go; see `BranchSchedule`.
    * @throws FenceLostError when another holder has the job, or has ended it.
    */
-  async finish(jobId: string, fence: number, record: RunRecord, result: JobResult, event: StoredEvent): Promise<void> {
+  async finish(jobId: string, fence: number, record: RunRecord, result: JobResult, event: StoredEvent, branches: readonly ExpiringBranch[] = []): Promise<void> {
     const { id, json } = eventParts(event)
     const reply = await runScript(
       this.#redis,
       'run-finish',
-      [this.#keys.run(jobId), this.#keys.log(jobId), this.#keys.logAccount(jobId), this.#keys.events(), this.#keys.claim(jobId)],
+      [this.#keys.run(jobId), this.#keys.log(jobId), this.#keys.logAccount(jobId), this.#keys.events(), this.#keys.claim(jobId), this.#keys.branches()],
       [
         fence,
         JSON.stringify(record),
@@ -214,6 +216,7 @@ export class RunStore {
         this.#retentionMs,
         this.#keys.doneChannel(),
         jobId,
+        ...branches.flatMap((branch) => [branch.dueAtMs, branchMember(branch)]),
       ],
     )
     if (reply === 'lost') throw new FenceLostError(jobId)

@@ -13,7 +13,7 @@ const job = '(?<jobId>[^:]+)'
  */
 const allowed: readonly { readonly pattern: RegExp; readonly life: 'kept' | 'expiring' | 'counted' }[] = [
   { pattern: new RegExp(`^${prefix}:agents:(meta|id|marker|events|completed|failed|pc|stalled-check)$`), life: 'kept' },
-  { pattern: new RegExp(`^${prefix}:(events|ledger|ledger:arrivals|ledger:(provider|starts):[a-z0-9-]+)$`), life: 'kept' },
+  { pattern: new RegExp(`^${prefix}:(events|branches|ledger|ledger:arrivals|ledger:(provider|starts):[a-z0-9-]+)$`), life: 'kept' },
   { pattern: new RegExp(`^${prefix}:ready:agents:(arrivals|now|shares)$`), life: 'kept' },
   { pattern: new RegExp(`^${prefix}:(run|log|claim):${job}$`), life: 'expiring' },
   { pattern: new RegExp(`^${prefix}:log-account:${job}(:.+)?$`), life: 'expiring' },

@@ -90,3 +90,18 @@ it('a consumerâ€™s reaper kills what no run knows, and leaves other deploymentsâ
     redis.disconnect()
   }
 })
+
+it('the branches of ended jobs go after their retention, but the one that a job keeps', async () => {
+  deployment = await startDeployment({ limits: [4] })
+  await deployment.seed('acme/web', { 'README.md': 'hello\n' })
+  await deployment.startConsumer({ settings: settings({ branchRetentionMs: 0 }) })
+  const heads = (jobId: string) =>
+    Promise.all([`agent/${jobId}`, `agent/${jobId}-1.2`].map((name) => deployment.host.branchHead('acme/web', { name, ephemeral: true }, call).then((sha) => sha !== null)))
+  const run = async (push: { keep?: boolean }) => {
+    const job = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['echo new > new.txt; exit 1'], attempts: 2, push })
+    await job.result({ timeoutMs: 30_000 })
+    return job.jobId
+  }
+  const [kept, dropped] = await Promise.all([run({ keep: true }), run({})])
+  await until('the branches to go', async () => JSON.stringify([await heads(kept), await heads(dropped)]) === '[[false,true],[false,false]]')
+})

@@ -2,6 +2,7 @@ import { errorMessage } from '../../job/errors.js'
 import { sandboxTags } from '../../providers/provider.js'
 import { untilAborted } from '../../store/index.js'
 import { completionEvent } from '../../events/completion-event.js'
+import { expiringBranches } from '../branch-retention.js'
 import { jobResult } from '../job-result.js'
 import type { RunContext } from '../run-context.js'
 import type { Attempt, JobResult } from '../../job/result.js'
@@ -24,11 +25,12 @@ export async function closing(ctx: RunContext): Promise<JobResult> {
   const timer = outcome?.status === 'cancelled' ? setTimeout(() => patience.abort(new Error('a cancelled job ends now')), cancelPatienceMs) : undefined
   const signal = AbortSignal.any([ctx.leave, patience.signal])
   let alive: { provider: string; id: string }[]
+  let checkpoints: string[]
   try {
     alive = await killAll(ctx, signal)
     await keepPlacesOfTheLiving(ctx, alive)
     await ctx.shared.ready.close(ctx.jobId, ctx.fence)
-    await deleteCheckpoints(ctx, signal)
+    checkpoints = await deleteCheckpoints(ctx, signal)
   } finally {
     clearTimeout(timer)
   }
@@ -40,6 +42,7 @@ export async function closing(ctx: RunContext): Promise<JobResult> {
     { ...ctx.record, phase: 'ended', sandbox: null, creating: null, running: null, abandoned: alive, attempts, usedMs: Math.round(usedMs) },
     result,
     completionEvent(result, { generation: ctx.record.generation, source: `/switchyard/${ctx.shared.deployment}`, now }),
+    expiringBranches(ctx.record, ctx.spec.push, { resultBranch: result.branch, checkpoints }, { now: now(), retentionMs: ctx.shared.settings.branchRetentionMs }),
   )
   return result
 }
@@ -52,7 +55,7 @@ export async function restart(ctx: RunContext): Promise<void> {
   const { record, spec } = ctx
   const alive = await killAll(ctx, ctx.aftermath)
   await keepPlacesOfTheLiving(ctx, alive)
-  await deleteCheckpoints(ctx, ctx.aftermath)
+  const checkpoints = await deleteCheckpoints(ctx, ctx.aftermath)
   const attempts = endedAttempts(ctx)
   const count = (record.restart?.count ?? 0) + 1
   const { jobId, generation, repository, startedAtMs, base, promoteFrom, outcome } = record
@@ -62,8 +65,7 @@ export async function restart(ctx: RunContext): Promise<void> {
     promoteFrom,
     attempts,
     abandoned: alive,
-    // Of an attempt whose work was not pushed they are the only copy.
-    checkpointBranches: record.pushed ? [] : record.checkpointBranches,
+    checkpointBranches: checkpoints,
     usedMs: Math.round(usedSoFar(ctx)),
     restart: { count, atMs: ctx.shared.now(), attemptsBefore: attempts.length },
   })
@@ -150,17 +152,20 @@ async function kill(ctx: RunContext, { provider: name, id }: { provider: string;
   return false
 }
 
-/** Only once the work is on the job's own branch: until then the checkpoints are the only copy of it. */
-async function deleteCheckpoints(ctx: RunContext, signal: AbortSignal): Promise<void> {
-  if (!ctx.record.pushed) return
+/** Only once the work is on the job's own branch: until then the checkpoints are the only copy of it. Returns those that are left. */
+async function deleteCheckpoints(ctx: RunContext, signal: AbortSignal): Promise<string[]> {
+  if (!ctx.record.pushed) return ctx.record.checkpointBranches
   const { git, settings, log } = ctx.shared
+  const left: string[] = []
   for (const name of ctx.record.checkpointBranches) {
     ctx.assertHeld()
     try {
       await git.deleteBranch(ctx.spec.repository, { name, ephemeral: git.ephemeral }, { timeoutMs: settings.callTimeoutMs, signal })
     } catch (error) {
       ctx.leave.throwIfAborted()
-      log.warn({ jobId: ctx.jobId, branch: name, message: errorMessage(error) }, 'checkpoint branch not deleted')
+      log.warn({ jobId: ctx.jobId, branch: name, message: errorMessage(error) }, 'checkpoint branch not deleted; tried again later')
+      left.push(name)
     }
   }
+  return left
 }

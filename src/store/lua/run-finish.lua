@@ -1,6 +1,7 @@
 -- Ends a run: record, result and completion event in one step, so that there is never one without the others.
--- KEYS: run, log stream, log account, events, claim.
--- ARGV: fence, record, now, result, event, event id, longest event stream, retention in ms, done channel, job id.
+-- KEYS: run, log stream, log account, events, claim, branches to delete.
+-- ARGV: fence, record, now, result, event, event id, longest event stream, retention in ms, done channel, job id,
+--       then for each branch: when to delete it, and the branch.
 -- Returns 'lost', 'repeated' (this fence has ended it already: an answer was lost) or 'finished'.
 local run, log, account, events, claim = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local now, retention = ARGV[3], ARGV[8]
@@ -20,5 +21,6 @@ for _, field in ipairs(redis.call('HKEYS', account)) do
   if channel then redis.call('PEXPIRE', account .. ':' .. channel, retention) end
 end
 for _, key in ipairs({ run, log, account, claim }) do redis.call('PEXPIRE', key, retention) end
+for i = 11, #ARGV, 2 do redis.call('ZADD', KEYS[6], ARGV[i], ARGV[i + 1]) end
 redis.call('PUBLISH', ARGV[9], ARGV[10])
 return 'finished'
