@@ -6,6 +6,8 @@ import type { RedisEvidence, RepositoryEvidence, SeenResult, SeenRun } from './e
 import { faultKinds, planFaults } from './fault-plan.js'
 import { writeJobScripts, type JobScript } from './job-scripts.js'
 import { random } from './random.js'
+import type { FaultWindow } from './faults.js'
+import type { Sample } from './sampler.js'
 import { Tree, treeDifferences } from './tree.js'
 
 // A checker that finds nothing is worth nothing: each of its rules is shown something that breaks it.
@@ -106,27 +108,45 @@ it('keys are left when no rule allows them, or when they would never go', () => 
 })
 
 describe('idle places', () => {
-  const at = (atMs: number, live: number, waiting: number | null, consumers = 3) => ({ atMs, live: { e2b: live }, waiting, consumers })
-  const options = { consumers: 3, toleratedMs: 1_000 }
+  // Every 200 ms, so that the time between two samples is known.
+  const stretch = (fromMs: number, toMs: number, seen: { live: number; taken: number; waiting: number | null; consumers?: number }): Sample[] =>
+    Array.from({ length: (toMs - fromMs) / 200 }, (_, index) => ({
+      atMs: fromMs + index * 200,
+      live: { e2b: seen.live },
+      taken: { e2b: seen.taken },
+      waiting: seen.waiting,
+      consumers: seen.consumers ?? 3,
+    }))
+  const options = { consumers: 3, freeMs: 1_000, unusedMs: 10_000 }
+  const check = (samples: Sample[], windows: FaultWindow[] = []) => checkIdle(samples, windows, { e2b: 3 }, options)
+  const full = { live: 3, taken: 3, waiting: 5 }
+  const free = { live: 2, taken: 2, waiting: 5 }
 
-  it('are found when work waits beside them for too long', () => {
-    const idle = [at(0, 3, 5), at(200, 2, 5), at(1_100, 2, 5), at(1_300, 2, 4)]
-    expect(checkIdle(idle, [], { e2b: 3 }, options)).toMatchObject({ violations: [{ what: expect.stringContaining('e2b had 2 of 3') as string }], longestIdleMs: 1_100 })
-    expect(checkIdle(idle.map((sample) => ({ ...sample, waiting: 0 })), [], { e2b: 3 }, options).violations).toEqual([])
-    expect(checkIdle([...idle.slice(0, 3), at(1_150, 3, 5), at(1_300, 2, 5)], [], { e2b: 3 }, options).violations).toEqual([])
+  it('are found when a place is nobody’s for too long while jobs wait', () => {
+    const idle = [...stretch(0, 1_000, full), ...stretch(1_000, 2_600, free), ...stretch(2_600, 3_000, full)]
+    expect(check(idle)).toMatchObject({ violations: [{ what: 'e2b had 2 of 3 places taken from 1000 ms to 2400 ms, while 5 jobs waited' }], longestFreeMs: 1_400 })
+    expect(check(idle.map((sample) => ({ ...sample, waiting: 0 }))).violations).toEqual([])
+    expect(check([...stretch(0, 1_000, free), ...stretch(1_000, 1_200, full), ...stretch(1_200, 2_000, free)]).violations).toEqual([])
   })
 
-  it('are nobody’s fault while one is under way, or a consumer is missing', () => {
-    const idle = [at(0, 2, 5), at(5_000, 2, 5)]
-    expect(checkIdle(idle, [{ kind: 'restart-redis', provider: null, fromMs: -3_000, toMs: -2_000 }], { e2b: 3 }, options)).toMatchObject({ violations: [], judgedMs: 0 })
-    expect(checkIdle(idle, [{ kind: 'provider-down', provider: 'modal', fromMs: 0, toMs: 2_000 }], { e2b: 3 }, options).violations).toHaveLength(1)
-    expect(checkIdle(idle.map((sample) => ({ ...sample, consumers: 2 })), [], { e2b: 3 }, options).violations).toEqual([])
+  it('are found when somebody holds a place for too long without a sandbox', () => {
+    const held = { live: 2, taken: 3, waiting: 5 }
+    expect(check(stretch(0, 12_000, held)).violations).toEqual([{ jobId: null, what: 'e2b had 2 of 3 sandboxes from 0 ms to 11800 ms, while 5 jobs waited' }])
+    expect(check(stretch(0, 9_000, held)).violations).toEqual([])
+  })
+
+  it('are nobody’s fault while one is under way, a consumer is missing, or the machine was too busy to look', () => {
+    const idle = stretch(0, 5_000, free)
+    expect(check(idle, [{ kind: 'restart-redis', provider: null, fromMs: -3_000, toMs: -2_000 }])).toMatchObject({ violations: [], judgedMs: 0 })
+    expect(check(idle, [{ kind: 'provider-down', provider: 'modal', fromMs: 0, toMs: 2_000 }]).violations).toHaveLength(1)
+    expect(check(stretch(0, 5_000, { ...free, consumers: 2 })).violations).toEqual([])
+    expect(check([...stretch(0, 800, free), ...stretch(3_000, 3_800, free)]).violations).toEqual([])
   })
 })
 
 it('a seed decides jobs and faults, another seed others', () => {
   const made = (seed: string) => ({
-    jobs: writeJobScripts(random(seed).fork('jobs'), { count: 50, spanMs: 60_000, repositories: ['acme/one'], providers: ['local'] }),
+    jobs: writeJobScripts(random(seed).fork('jobs'), { count: 50, spanMs: 60_000, repositories: ['acme/one'], providers: ['local'], light: false }),
     faults: planFaults(random(seed).fork('faults'), { spanMs: 300_000, kinds: faultKinds, servers: ['e2b'], providers: ['local', 'e2b'] }),
   })
   expect(made('a')).toEqual(made('a'))

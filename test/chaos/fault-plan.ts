@@ -16,6 +16,8 @@ export type FaultAction =
   | { readonly kind: 'kill-sandbox'; readonly provider: string; readonly pick: number }
   | { readonly kind: 'git-outage'; readonly how: 'unavailable' | 'refuse'; readonly of: 'git' | 'api' | 'all'; readonly forMs: number }
   | { readonly kind: 'restart-git'; readonly awayMs: number }
+  /** Whatever touches the disk waits `byMs` first. */
+  | { readonly kind: 'slow-disk'; readonly byMs: number; readonly forMs: number }
 
 export type FaultKind = FaultAction['kind']
 export type PlannedFault = FaultAction & { readonly atMs: number }
@@ -31,6 +33,7 @@ const weights: Record<FaultKind, number> = {
   'kill-sandbox': 18,
   'git-outage': 8,
   'restart-git': 6,
+  'slow-disk': 6,
 }
 export const faultKinds = Object.keys(weights) as FaultKind[]
 
@@ -91,6 +94,8 @@ function makeAction(random: Random, kind: FaultKind, servers: readonly string[],
       return { kind, how: random.pick(['unavailable', 'refuse'] as const), of: random.pick(['git', 'api', 'all'] as const), forMs: random.whole(300, 4_000) }
     case 'restart-git':
       return { kind, awayMs: random.whole(0, 1_500) }
+    case 'slow-disk':
+      return { kind, byMs: random.whole(50, 1_000), forMs: random.whole(1_000, 6_000) }
   }
 }
 

@@ -102,6 +102,11 @@ export class FaultRunner {
       case 'restart-git':
         await world.restartStorage(fault.awayMs)
         return 'git'
+      case 'slow-disk':
+        await world.disk.slow(fault.byMs)
+        await sleep(fault.forMs)
+        await world.disk.restore()
+        return 'disk'
     }
   }
 
@@ -136,6 +141,8 @@ function targetOf(fault: PlannedFault): string | null {
     case 'git-outage':
     case 'restart-git':
       return 'git'
+    case 'slow-disk':
+      return 'disk'
     case 'provider-down':
       return fault.provider
     default:

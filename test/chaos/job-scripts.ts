@@ -31,6 +31,8 @@ export interface JobScript {
 
 const kindWeights = { plain: 50, promoted: 12, failing: 12, cancelled: 8, committing: 10, 'read-only': 5, 'timed-out': 3 }
 export type JobKind = keyof typeof kindWeights
+const noKinds = Object.fromEntries(Object.keys(kindWeights).map((kind) => [kind, 0])) as Record<JobKind, number>
+const lightKindWeights = { plain: 75, promoted: 10, failing: 10, 'read-only': 5 }
 
 /** The tree that every repository begins with. */
 export const baseTree: TreeEntries = new Tree()
@@ -43,8 +45,17 @@ export const baseTree: TreeEntries = new Tree()
   .write('data.bin', Buffer.from([0, 255, 10, 13, 0, 7]))
   .entries()
 
+export interface ScriptOptions {
+  readonly count: number
+  readonly spanMs: number
+  readonly repositories: readonly string[]
+  readonly providers: readonly string[]
+  /** One quick step a job. */
+  readonly light: boolean
+}
+
 /** Jobs over `spanMs`, most of them in bursts, so that queues build up and drain. */
-export function writeJobScripts(random: Random, options: { count: number; spanMs: number; repositories: readonly string[]; providers: readonly string[] }): JobScript[] {
+export function writeJobScripts(random: Random, options: ScriptOptions): JobScript[] {
   const scripts: JobScript[] = []
   let atMs = 0
   while (scripts.length < options.count) {
@@ -55,10 +66,10 @@ export function writeJobScripts(random: Random, options: { count: number; spanMs
   return scripts
 }
 
-function writeJobScript(random: Random, index: number, atMs: number, { repositories, providers }: { repositories: readonly string[]; providers: readonly string[] }): JobScript {
-  const kind = random.weighted(kindWeights)
+function writeJobScript(random: Random, index: number, atMs: number, { repositories, providers, light }: ScriptOptions): JobScript {
+  const kind = random.weighted<JobKind>(light ? { ...noKinds, ...lightKindWeights } : kindWeights)
   const tree = new Tree(baseTree)
-  const stepCount = random.whole(1, 4)
+  const stepCount = light ? 1 : random.whole(1, 4)
   const last = kind === 'failing' ? random.whole(0, stepCount - 1) : stepCount - 1
   const exitCode = random.pick([1, 2, 7, 42, 99, 126])
   const steps: { name: string; run: string; timeout?: string }[] = []
@@ -76,7 +87,7 @@ function writeJobScript(random: Random, index: number, atMs: number, { repositor
     const lines = [`echo run >>"$HOME/.runs-${step}"`, `echo "${name}: run $(grep -c . "$HOME/.runs-${step}") of $SCRIPT"`]
     const known = step > last ? new Tree(baseTree) : tree
     for (let change = random.whole(1, 4); change > 0; change--) lines.push(writeChange(random, known, `${step}-${change}`))
-    lines.push(...writePace(random))
+    if (!light) lines.push(...writePace(random))
     const printed = random.whole(0, 30)
     lines.push(`i=0; while [ $i -lt ${printed} ]; do i=$((i+1)); echo "line $i of ${index}"; done`)
     if (kind === 'committing' && step <= last && random.chance(0.7)) {
@@ -105,7 +116,7 @@ function writeJobScript(random: Random, index: number, atMs: number, { repositor
       metadata: { index, kind },
       checkpoint: { everySeconds: random.pick([1, 2, 60]) },
       timeout: '30m',
-      ...(random.chance(0.2) ? { setup: ['mkdir -p "$HOME/tools"'] } : {}),
+      ...(!light && random.chance(0.2) ? { setup: ['mkdir -p "$HOME/tools"'] } : {}),
       ...(random.chance(0.3) ? { priority: random.whole(1, 200) } : {}),
       ...(random.chance(0.2) ? { providers: { prefer: [random.pick(providers)] } } : {}),
       ...(pushes ? {} : { push: false as const }),

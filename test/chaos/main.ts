@@ -26,10 +26,12 @@ const given = new Command('chaos')
   .option('--consumers <number>', 'processes', number, 3)
   .option('--limits <list>', 'sandboxes at once, by provider', limits, { local: 3, e2b: 4, modal: 3, daytona: 3 })
   .addOption(new Option('--faults <kinds...>', 'only these').choices([...faultKinds, 'none']))
-  .option('--idle-ms <number>', 'how long a place may stand free while a job waits, in peace', number, 2_000)
+  .option('--light', 'quick jobs, for runs with thousands of them', false)
+  .option('--free-ms <number>', "how long a place may be nobody's while a job waits, in peace", number, 1_000)
+  .option('--unused-ms <number>', 'how long a place may be without a sandbox while a job waits, in peace', number, 15_000)
   .option('--out <folder>', 'for the timeline and the logs')
   .parse()
-  .opts<{ seed: string; minutes: number; jobs?: number; consumers: number; limits: Record<string, number>; faults?: (FaultKind | 'none')[]; idleMs: number; out?: string }>()
+  .opts<{ seed: string; minutes: number; jobs?: number; consumers: number; limits: Record<string, number>; faults?: (FaultKind | 'none')[]; light: boolean; freeMs: number; unusedMs: number; out?: string }>()
 
 const outDir = given.out ?? join(tmpdir(), `switchyard-chaos-${given.seed}-${process.pid}`)
 const { violations, summary } = await runChaos({
@@ -40,7 +42,9 @@ const { violations, summary } = await runChaos({
   limits: given.limits,
   faults: given.faults === undefined ? faultKinds : faultKinds.filter((kind) => given.faults?.includes(kind)),
   outDir,
-  toleratedIdleMs: given.idleMs,
+  light: given.light,
+  toleratedFreeMs: given.freeMs,
+  toleratedUnusedMs: given.unusedMs,
   patienceMs: Math.max(120_000, given.minutes * 60_000),
 })
 for (const [name, value] of Object.entries(summary)) console.log(`${name.padEnd(24)} ${value}`)

@@ -22,14 +22,17 @@ export interface ChaosOptions {
   /** For how long jobs come and things break, in milliseconds; the run then goes on until the last job has ended. */
   readonly spanMs: number
   readonly jobs: number
+  /** One quick step a job, so that thousands go through in minutes. */
+  readonly light: boolean
   readonly consumers: number
   /** Sandboxes at once, by provider. */
   readonly limits: Readonly<Record<string, number>>
   readonly faults: readonly FaultKind[]
   /** Gets the timeline, the consumers' logs and what is known of each violation. */
   readonly outDir: string
-  /** How long a place may stand free while a job waits, in peace. */
-  readonly toleratedIdleMs: number
+  /** How long a place may be nobody's, and how long without a sandbox, while a job waits, in peace; see `IdleTolerance`. */
+  readonly toleratedFreeMs: number
+  readonly toleratedUnusedMs: number
   /** How long the last jobs may take after the last fault. */
   readonly patienceMs: number
 }
@@ -40,7 +43,7 @@ export interface ChaosReport {
 }
 
 const settings = {
-  leaseMs: 1_500,
+  leaseMs: 2_500,
   stallCheckMs: 500,
   stopGraceMs: 500,
   readWaitMs: 2_000,
@@ -72,7 +75,7 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
     await fleet.start()
     const source = random(options.seed)
     const providers = Object.keys(options.limits)
-    const scripts = writeJobScripts(source.fork('jobs'), { count: options.jobs, spanMs: options.spanMs * 0.7, repositories: world.repositories, providers })
+    const scripts = writeJobScripts(source.fork('jobs'), { count: options.jobs, spanMs: options.spanMs * 0.7, repositories: world.repositories, providers, light: options.light })
     const plan = planFaults(source.fork('faults'), { spanMs: options.spanMs, kinds: options.faults, servers: world.servers.map(({ name }) => name), providers })
     const startedAtMs = timeline.now()
     const shift = <Item extends { readonly atMs: number }>(items: readonly Item[]): Item[] => items.map((item) => ({ ...item, atMs: item.atMs + startedAtMs }))
@@ -81,12 +84,13 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
     timeline.add('calm', { jobs: jobs.length })
     const unended = await awaitEnds(queue, jobs, options.patienceMs)
     timeline.add('jobs-ended', { unended })
-    await noSandboxes(world, 15_000)
+    const endedMs = timeline.now()
+    await noSandboxes(world, 40_000)
     await noPlaces(world, 30_000)
     await sampler.stop()
     await fleet.close()
     timeline.add('consumers-stopped')
-    return await judge(options, { world, jobs, timeline, sampler, faults, fleet, faultCount: plan.length })
+    return await judge(options, { world, jobs, timeline, sampler, faults, fleet, faultCount: plan.length, startedMs: startedAtMs, endedMs })
   } finally {
     await sampler.stop()
     await queue.close()
@@ -140,13 +144,19 @@ interface RunEvidence {
   readonly faults: FaultRunner
   readonly fleet: Fleet
   readonly faultCount: number
+  readonly startedMs: number
+  readonly endedMs: number
 }
 
-async function judge(options: ChaosOptions, { world, jobs, timeline, sampler, faults, fleet, faultCount }: RunEvidence): Promise<ChaosReport> {
+async function judge(options: ChaosOptions, { world, jobs, timeline, sampler, faults, fleet, faultCount, startedMs, endedMs }: RunEvidence): Promise<ChaosReport> {
   const evidence = await readRedis(world, jobs.map(({ jobId }) => jobId))
   const repositories = new Map(await Promise.all(world.repositories.map(async (repository) => [repository, await readRepository(world, repository)] as const)))
   const ends = await providerEnds(world, sampler.samples)
-  const idle = checkIdle(sampler.samples, faults.windows, options.limits, { consumers: options.consumers, toleratedMs: options.toleratedIdleMs })
+  const idle = checkIdle(sampler.samples, faults.windows, options.limits, {
+    consumers: options.consumers,
+    freeMs: options.toleratedFreeMs,
+    unusedMs: options.toleratedUnusedMs,
+  })
   const violations: Violation[] = [
     ...[...fleet.problems, ...faults.problems].map((what) => ({ jobId: null, what })),
     ...(await checkJobs(jobs, evidence, repositories)),
@@ -170,9 +180,11 @@ async function judge(options: ChaosOptions, { world, jobs, timeline, sampler, fa
       attempts: sum(results.map(({ attempts }) => attempts.length)),
       lostSandboxes: sum(results.map(({ attempts }) => attempts.filter(({ outcome }) => outcome === 'lost').length)),
       ...Object.fromEntries(ends.map(({ provider, limit, state }) => [`${provider} at once`, `${state.maxLive} of ${limit}`])),
-      longestIdleMs: idle.longestIdleMs,
+      longestFreeMs: idle.longestFreeMs,
+      longestUnusedMs: idle.longestUnusedMs,
       judgedForIdleMs: idle.judgedMs,
       tookMs: timeline.now(),
+      jobsPerSecond: (jobs.length / ((endedMs - startedMs) / 1000)).toFixed(2),
       violations: violations.length,
     },
   }

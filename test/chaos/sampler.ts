@@ -7,6 +7,8 @@ export interface Sample {
   readonly atMs: number
   /** Sandboxes that live, by provider. */
   readonly live: Readonly<Record<string, number>>
+  /** Places that are taken in the ledger, by provider; null while Redis does not answer. */
+  readonly taken: Readonly<Record<string, number>> | null
   /** Jobs in the queue that nobody has taken; null while Redis does not answer. */
   readonly waiting: number | null
   readonly consumers: number
@@ -41,14 +43,20 @@ export class Sampler {
     this.redis.disconnect()
   }
 
+  private async taken(): Promise<Record<string, number>> {
+    const names = this.world.entries.map(({ name }) => name)
+    const counts = await Promise.all(names.map((name) => this.redis.zcard(`{switchyard}:ledger:leases:${name}`)))
+    return Object.fromEntries(names.map((name, index) => [name, counts[index] ?? 0]))
+  }
+
   private async look(): Promise<void> {
     const atMs = this.now()
     const counts = await Promise.all([
       ...this.world.servers.map(async (server) => [server.name, (await server.state()).live] as const),
       ...(this.world.local === null ? [] : [localCount(this.world.local.provider)]),
     ])
-    const waiting = await this.redis.zcard('{switchyard}:agents:prioritized').catch(() => null)
-    this.samples.push({ atMs, live: Object.fromEntries(counts), waiting, consumers: this.fleet.healthy })
+    const [taken, waiting] = await Promise.all([this.taken(), this.redis.zcard('{switchyard}:agents:prioritized')]).catch(() => [null, null])
+    this.samples.push({ atMs, live: Object.fromEntries(counts), taken, waiting, consumers: this.fleet.healthy })
   }
 }
 

@@ -7,6 +7,7 @@ import { CodeStorageHost } from '../../src/git/index.js'
 import { LocalProvider } from '../../src/providers/local/index.js'
 import { git } from '../e2e/deployment.js'
 import { serverNames, startProviderServer, type ProviderServer } from './provider-servers.js'
+import { SlowDisk } from './slow-disk.js'
 
 /** What the consumers live in: Redis, git and the providers, each of which can be broken. */
 export interface World {
@@ -20,6 +21,8 @@ export interface World {
   readonly entries: readonly ProviderEntry[]
   readonly environment: Readonly<Record<string, string>>
   readonly repositories: readonly string[]
+  /** Under the git server and the sandboxes of the providers' servers. */
+  readonly disk: SlowDisk
   storage(): CodeStorageServer
   /** Closes the git server, breaking all its connections, and starts it again at the same address with the same data. */
   restartStorage(awayMs: number): Promise<void>
@@ -28,6 +31,7 @@ export interface World {
 
 export async function startWorld(limits: Readonly<Record<string, number>>): Promise<World> {
   const dir = await mkdtemp(join(tmpdir(), 'switchyard-chaos-'))
+  const disk = await SlowDisk.install()
   const { privateKey } = generateDevelopmentKeys()
   const storageOptions = { dataDir: join(dir, 'storage'), org: 'acme', publicKeys: [privateKey] }
   const names = Object.keys(limits).filter((name) => serverNames.includes(name))
@@ -56,6 +60,7 @@ export async function startWorld(limits: Readonly<Record<string, number>>): Prom
     entries: [...(localLimit === undefined ? [] : [{ name: 'local', type: 'local', stateDir, limit: { sandboxes: localLimit } }]), ...servers.map(({ entry }) => entry)],
     environment: Object.assign({}, ...servers.map(({ environment }) => environment)) as Record<string, string>,
     repositories,
+    disk,
     storage: () => storage,
     async restartStorage(awayMs) {
       await storage.close()
@@ -70,6 +75,7 @@ export async function startWorld(limits: Readonly<Record<string, number>>): Prom
       await Promise.all(servers.map((server) => server.close()))
       await storage.close()
       await redis.close()
+      await disk.close()
       await rm(dir, { recursive: true, force: true, maxRetries: 3 })
     },
   }

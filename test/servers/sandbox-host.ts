@@ -11,7 +11,8 @@
 import { spawn } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
 import { once } from 'node:events'
-import { mkdtemp, readFile, readdir, rm } from 'node:fs/promises'
+import { readFileSync, readdirSync } from 'node:fs'
+import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Readable, Writable } from 'node:stream'
@@ -71,6 +72,8 @@ interface Entry<Details> {
   readonly processes: Set<HostedProcess>
   expiry: NodeJS.Timeout | undefined
   ending: Promise<void> | undefined
+  /** Once it is ending. */
+  reason: EndReason | undefined
   readonly onEnding: ((reason: EndReason) => void) | undefined
   readonly onEnd: ((reason: EndReason) => void) | undefined
 }
@@ -93,6 +96,11 @@ export class SandboxHost<Details> {
     return this.entries.size + this.opening
   }
 
+  /** As `occupied`, but without what died by itself: whoever asks is told that it is gone at once, its remains or not. */
+  private get counted(): number {
+    return [...this.entries.values()].filter(({ ending, reason }) => ending === undefined || reason === 'killed').length + this.opening
+  }
+
   async create(options: {
     id: string
     details: Details
@@ -105,12 +113,12 @@ export class SandboxHost<Details> {
   }): Promise<HostedSandbox<Details>> {
     if (this.entries.has(options.id)) throw new Error(`sandbox ${options.id} exists`)
     this.opening += 1
-    this.maxLive = Math.max(this.maxLive, this.occupied)
+    this.maxLive = Math.max(this.maxLive, this.counted)
     try {
       const place = await this.open(options.id, options.network ?? 'open')
       const createdAtMs = Date.now()
       const sandbox = { id: options.id, details: options.details, home: place.home, createdAtMs, expiresAtMs: createdAtMs + options.lifetimeMs, endedAtMs: undefined, endReason: undefined }
-      const entry: Entry<Details> = { sandbox, place, processes: new Set(), expiry: undefined, ending: undefined, onEnding: options.onEnding, onEnd: options.onEnd }
+      const entry: Entry<Details> = { sandbox, place, processes: new Set(), expiry: undefined, ending: undefined, reason: undefined, onEnding: options.onEnding, onEnd: options.onEnd }
       this.entries.set(options.id, entry)
       this.created += 1
       this.armExpiry(entry)
@@ -185,6 +193,7 @@ export class SandboxHost<Details> {
       await entry.ending
       return false
     }
+    entry.reason = reason
     entry.ending = this.end(entry, reason)
     await entry.ending
     return true
@@ -255,16 +264,23 @@ export function plainPlaces(): OpenPlace {
 export async function killMarked(mark: string): Promise<void> {
   for (let round = 0; round < 50; round += 1) {
     let found = false
-    for (const name of await readdir('/proc')) {
-      if (!/^\d+$/.test(name)) continue
-      // A process that ended in between, or another user's, has no environment to read.
-      const environment = await readFile(`/proc/${name}/environ`, 'latin1').catch(() => '')
-      if (environment.split('\0').includes(mark)) found = signalProcess(Number(name), 'SIGKILL') || found
+    // Read at once, not through the thread pool: a busy machine would take seconds, in which processes fork.
+    for (const name of readdirSync('/proc')) {
+      if (/^\d+$/.test(name) && environmentOf(name).includes(mark)) found = signalProcess(Number(name), 'SIGKILL') || found
     }
     if (!found) return
     await new Promise((resolve) => setTimeout(resolve, 5))
   }
   throw new Error('processes of a sandbox would not die')
+}
+
+/** None of a process that ended in between, or that is another user's. */
+function environmentOf(pid: string): string[] {
+  try {
+    return readFileSync(`/proc/${pid}/environ`, 'latin1').split('\0')
+  } catch {
+    return []
+  }
 }
 
 function signalProcess(pid: number, signal: NodeJS.Signals): boolean {
