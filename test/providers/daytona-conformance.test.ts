@@ -1,16 +1,20 @@
 import { readFile, readdir } from 'node:fs/promises'
 import * as vitest from 'vitest'
 import { describeProviderConformance } from '../../src/providers/conformance/index.js'
-import { startDaytona } from './daytona-fixture.js'
+import { clientProgram } from './client-program.js'
+import { startDaytona, type DaytonaFixture } from './daytona-fixture.js'
+
+let daytona: DaytonaFixture
 
 describeProviderConformance(
   {
     name: 'daytona',
     git: 'embedded',
     create: async () => {
-      const daytona = await startDaytona({ pool: { cpu: 50, memoryGiB: 50, diskGiB: 150 }, startDelayMs: 50 })
+      daytona = await startDaytona({ pool: { cpu: 50, memoryGiB: 50, diskGiB: 150 }, startDelayMs: 50 })
       return { provider: daytona.provider, another: async () => daytona.another(), countProcesses, cleanup: daytona.close }
     },
+    client: () => clientProgram('daytona', { apiUrl: daytona.server.apiUrl }, { DAYTONA_API_KEY: daytona.server.apiKey }),
   },
   vitest,
 )

@@ -1,15 +1,19 @@
 import * as vitest from 'vitest'
 import { describeProviderConformance } from '../../src/providers/conformance/index.js'
-import { countProcesses, startE2b } from './e2b-fixture.js'
+import { clientProgram } from './client-program.js'
+import { countProcesses, startE2b, type E2bFixture } from './e2b-fixture.js'
+
+let fixture: E2bFixture
 
 describeProviderConformance(
   {
     name: 'e2b',
     git: 'embedded',
     create: async () => {
-      const fixture = await startE2b({ plan: { maxConcurrent: 40 } })
+      fixture = await startE2b({ plan: { maxConcurrent: 40 } })
       return { provider: fixture.provider, another: async () => fixture.another(), countProcesses, cleanup: () => fixture.close() }
     },
+    client: () => clientProgram('e2b', { apiUrl: fixture.server.url, sandboxUrl: fixture.server.url }, { E2B_API_KEY: fixture.server.apiKey }),
   },
   vitest,
 )

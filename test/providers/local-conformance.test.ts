@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import * as vitest from 'vitest'
 import { describeProviderConformance } from '../../src/providers/conformance/index.js'
 import { LocalProvider } from '../../src/providers/local/index.js'
+import { clientProgram } from './client-program.js'
 import { bubblewrapWorks, processesWith } from './local-sandboxes.js'
 
 for (const isolation of ['bubblewrap', 'none'] as const) {
@@ -11,12 +12,13 @@ for (const isolation of ['bubblewrap', 'none'] as const) {
     vitest.describe.skip('provider conformance: local with bubblewrap, which does not work here')
     continue
   }
+  let stateDir = ''
   describeProviderConformance(
     {
       name: `local, isolation ${isolation}`,
       git: 'embedded',
       create: async () => {
-        const stateDir = await mkdtemp(join(tmpdir(), 'switchyard-local-'))
+        stateDir = await mkdtemp(join(tmpdir(), 'switchyard-local-'))
         const another = async () => new LocalProvider({ stateDir, isolation })
         return {
           provider: await another(),
@@ -25,6 +27,7 @@ for (const isolation of ['bubblewrap', 'none'] as const) {
           cleanup: () => rm(stateDir, { recursive: true }),
         }
       },
+      client: () => clientProgram('local', { stateDir, isolation }, {}),
     },
     vitest,
   )

@@ -1,15 +1,19 @@
 import * as vitest from 'vitest'
 import { describeProviderConformance } from '../../src/providers/conformance/index.js'
-import { countProcesses, startModal } from './modal-fixture.js'
+import { clientProgram } from './client-program.js'
+import { countProcesses, startModal, type ModalFixture } from './modal-fixture.js'
+
+let fixture: ModalFixture
 
 describeProviderConformance(
   {
     name: 'modal',
     git: 'embedded',
     create: async () => {
-      const fixture = await startModal({ pageSize: 7 })
+      fixture = await startModal({ pageSize: 7 })
       return { provider: fixture.provider, another: async () => fixture.another(), countProcesses, cleanup: () => fixture.close() }
     },
+    client: () => clientProgram('modal', { serverUrl: fixture.server.url }, { MODAL_TOKEN_ID: fixture.server.tokenId, MODAL_TOKEN_SECRET: fixture.server.tokenSecret }),
   },
   vitest,
 )

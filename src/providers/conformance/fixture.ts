@@ -4,6 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { InfrastructureError, type InfrastructureErrorKind } from '../../job/errors.js'
 import { type CallOptions, type ExecResult, type Provider, type SandboxInfo, type SandboxRequest, sandboxTags, type ShellCommand } from '../provider.js'
 import type { GitUnderTest } from './git-under-test.js'
+import type { ClientProgram } from './killed-client.js'
 
 export interface ProviderUnderTest {
   readonly provider: Provider
@@ -30,6 +31,7 @@ interface Settings {
 /** What the cases share: one provider, one deployment's name, and one sandbox for what does not need its own. */
 export class Fixture {
   readonly provider: Provider
+  readonly image: string | undefined
   readonly callTimeoutMs: number
   readonly manySandboxes: number
   readonly #run = randomBytes(4).toString('hex')
@@ -39,10 +41,12 @@ export class Fixture {
 
   constructor(
     private readonly underTest: ProviderUnderTest,
-    private readonly settings: Settings,
+    settings: Settings,
     private readonly gitUnderTest?: GitUnderTest,
+    private readonly clientProgram?: () => ClientProgram,
   ) {
     this.provider = underTest.provider
+    this.image = settings.image
     this.callTimeoutMs = settings.callTimeoutMs
     this.manySandboxes = settings.manySandboxes
   }
@@ -51,6 +55,12 @@ export class Fixture {
   git(): GitUnderTest {
     if (this.gitUnderTest === undefined) throw new Error('this case needs the option git')
     return this.gitUnderTest
+  }
+
+  /** Only the case that is defined with such a program asks for it. */
+  client(): ClientProgram {
+    if (this.clientProgram === undefined) throw new Error('this case needs the option client')
+    return this.clientProgram()
   }
 
   get options(): CallOptions {
@@ -62,7 +72,7 @@ export class Fixture {
     return {
       name: `conformance-${this.#run}-${++this.#counter}`,
       tags: sandboxTags({ deployment: this.deployment, jobId, attempt: 1 }),
-      image: this.settings.image,
+      image: this.image,
       resources: {},
       lifetimeMs: 600_000,
       network: 'open',

@@ -1,9 +1,11 @@
 import { execCases } from './exec-cases.js'
 import { Fixture, type ConformanceCase, type ProviderUnderTest } from './fixture.js'
 import { embeddedGit, type GitUnderTest } from './git-under-test.js'
+import { killedClientCase, type ClientProgram } from './killed-client.js'
 import { lifecycleCases } from './lifecycle-cases.js'
 import { gitCases, runnerCases } from './runner-cases.js'
 
+export { runConformanceClient, type ClientProgram } from './killed-client.js'
 export type { GitUnderTest } from './git-under-test.js'
 export type { ProviderUnderTest } from './fixture.js'
 
@@ -30,13 +32,18 @@ export interface ConformanceOptions {
    * loopback; others give a repository that theirs reach. Left out, the cases about git are not defined.
    */
   readonly git?: 'embedded' | (() => Promise<GitUnderTest>) | undefined
+  /**
+   * A program that makes the same provider and calls `runConformanceClient` with it: the suite kills its process in the middle of a
+   * step and goes on. Asked for once the provider was made. Left out, that case is not defined.
+   */
+  readonly client?: (() => ClientProgram) | undefined
   /** The deadline of one provider call in milliseconds. Default 60,000. */
   readonly callTimeoutMs?: number | undefined
   /** How many sandboxes the case about many at once makes. Default 20. */
   readonly manySandboxes?: number | undefined
 }
 
-const cases: readonly ConformanceCase[] = [...lifecycleCases, ...execCases, ...runnerCases, ...gitCases]
+const cases: readonly ConformanceCase[] = [...lifecycleCases, ...execCases, ...runnerCases, killedClientCase, ...gitCases]
 
 /** The names of all cases, for `skip`. */
 export const conformanceCases: readonly string[] = cases.map(({ name }) => name)
@@ -79,7 +86,7 @@ export function describeProviderConformance(options: ConformanceOptions, test: T
       const made = await options.create()
       cleanup = made.cleanup
       git = await (options.git === 'embedded' ? embeddedGit() : options.git?.())
-      fixture = new Fixture(made, { image: options.image, callTimeoutMs, manySandboxes: options.manySandboxes ?? 20 }, git)
+      fixture = new Fixture(made, { image: options.image, callTimeoutMs, manySandboxes: options.manySandboxes ?? 20 }, git, options.client)
     }, caseTimeoutMs)
     test.afterAll(async () => {
       try {
@@ -92,7 +99,8 @@ export function describeProviderConformance(options: ConformanceOptions, test: T
         }
       }
     }, caseTimeoutMs)
-    for (const { name, run } of options.git === undefined ? cases.filter((each) => !gitCases.includes(each)) : cases) {
+    const left = [...(options.git === undefined ? gitCases : []), ...(options.client === undefined ? [killedClientCase] : [])]
+    for (const { name, run } of cases.filter((each) => !left.includes(each))) {
       if (skip.includes(name)) continue
       test.it(name, async () => {
         if (fixture === undefined) throw new Error('the provider under test was not made; see the error of its setup')

@@ -68,6 +68,21 @@ export const runnerCases: readonly ConformanceCase[] = [
       }),
   },
   {
+    name: 'runner: runs a step in its folder, and tells its exit code or signal',
+    run: (fixture) =>
+      withRunner(fixture, async (runner, facts, sandbox) => {
+        const cwd = 'some folder'
+        await fixture.exec(sandbox, { script: 'mkdir "$FOLDER"', env: { FOLDER: `${facts.repositoryPath}/${cwd}` } })
+        const ends = [['exit 0', 0], ['exit 1', 1], ['exit 255', 255], ['no-such-command-anywhere', 127], ['kill -TERM $$; sleep 60', 143], ['kill -KILL $$; sleep 60', 137]] as const
+        for (const [index, [end, code]] of ends.entries()) {
+          await runner.start({ key: `end-${index}`, run: `pwd; ${end}`, cwd, env: {} }, fixture.options)
+          const { stdout, exitCode } = await readAll(runner, fixture, `end-${index}`, 4_096)
+          assert.equal(exitCode, code, end)
+          assert.match(stdout.toString(), /\/repository\/some folder\n$/)
+        }
+      }),
+  },
+  {
     name: 'runner: goes on with a running step from another client, at the byte where the first stopped',
     run: (fixture) =>
       withRunner(fixture, async (runner, _facts, sandbox) => {
@@ -184,8 +199,8 @@ async function cloned(fixture: Fixture, runner: Runner) {
   return { base: sha, access }
 }
 
-/** Reads a step to its end, as a supervisor does. */
-async function readAll(runner: Runner, fixture: Fixture, key: string, maxBytes: number, stdoutOffset = 0) {
+/** Reads a step to its end, as a supervisor does. `stdoutOffset`: where to begin. */
+export async function readAll(runner: Runner, fixture: Fixture, key: string, maxBytes: number, stdoutOffset = 0) {
   const stdout: Uint8Array[] = []
   const stderr: Uint8Array[] = []
   const offsets = { stdoutOffset, stderrOffset: 0 }
