@@ -1,0 +1,53 @@
+import { fork, type ChildProcess } from 'node:child_process'
+import { once } from 'node:events'
+
+/** What a process of a benchmark is told, as JSON in its environment. */
+export interface ProcessOptions {
+  readonly redisUrl: string
+  readonly providers: readonly { readonly name: string; readonly sandboxes: number }[]
+  readonly maxJobs: number
+  readonly recordsChanges: boolean
+}
+
+/** A sandbox that came to be (+1) or is gone (-1). */
+export interface Change {
+  readonly provider: string
+  readonly by: 1 | -1
+  readonly atMs: number
+}
+
+export interface Figures {
+  /** After a collection: the heap and what it holds outside of itself. */
+  readonly heapBytes: number
+  readonly rssBytes: number
+  /** Since the last question. */
+  readonly loopDelayP99Ms: number
+  readonly loopDelayMaxMs: number
+}
+
+export interface Member {
+  ask<Answer>(question: string): Promise<Answer>
+  stop(): Promise<void>
+}
+
+/** Starts a program beside this file in a process of its own, and waits until it says "started". */
+export async function startMember(program: 'consumer-process.ts' | 'fallback-process.ts', options: ProcessOptions): Promise<Member> {
+  const child: ChildProcess = fork(new URL(program, import.meta.url), {
+    execArgv: ['--import', 'tsx', '--expose-gc', ...(process.env['PROF'] ? ['--cpu-prof', '--cpu-prof-dir=/tmp/prof'] : [])],
+    env: { PATH: process.env['PATH'], BENCH: JSON.stringify(options) },
+    stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+  })
+  await Promise.race([once(child, 'message'), once(child, 'exit').then(() => Promise.reject(new Error(`${program} did not start`)))])
+  return {
+    async ask<Answer>(question: string) {
+      const answer = once(child, 'message')
+      child.send(question)
+      return ((await answer) as [Answer])[0]
+    },
+    async stop() {
+      if (child.exitCode !== null || child.signalCode !== null) return
+      child.send('stop')
+      await once(child, 'exit')
+    },
+  }
+}

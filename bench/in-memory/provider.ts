@@ -1,0 +1,182 @@
+import { createHash, randomUUID } from 'node:crypto'
+import { InfrastructureError, type InfrastructureErrorKind } from '../../src/job/errors.js'
+import type { CallOptions, Capabilities, ExecResult, Provider, SandboxInfo, SandboxRequest, ShellCommand } from '../../src/providers/provider.js'
+
+interface Command {
+  readonly startedAtMs: number
+  readonly endsAtMs: number
+  /** Prints a line of 32 bytes so often; Infinity for never. */
+  readonly lineEveryMs: number
+}
+
+interface Sandbox {
+  readonly info: SandboxInfo
+  readonly commands: Map<string, Command>
+  /** Calls that wait: each is ended with an error when the sandbox or the provider dies. */
+  readonly waiting: Set<(error: Error) => void>
+}
+
+const line = 'x'.repeat(31) + '\n'
+
+/**
+ * A provider without machines, for measuring what Switchyard itself costs: sandboxes are entries in a map of this process, and
+ * calls are answered at once, in the runner script's own words. Commands take their time for real: `sleep S` lasts S seconds,
+ * and `# line every S` prints 32 bytes every S seconds meanwhile. Nothing is run, cloned or pushed.
+ */
+export class InMemoryProvider implements Provider {
+  readonly kind = 'in-memory'
+  readonly capabilities: Capabilities = {
+    uniqueNames: false,
+    extend: false,
+    network: { gitOnly: false, none: false, allowList: false },
+    resources: { cpu: false, memory: false, disk: false },
+    maxLifetimeMs: undefined,
+    maxCommandBytes: 1024 * 1024,
+  }
+  /** Set, every create fails with this kind. */
+  refusesCreates: InfrastructureErrorKind | undefined
+  private readonly sandboxes = new Map<string, Sandbox>()
+
+  constructor(
+    readonly name: string,
+    private readonly watch: {
+      readonly onCreateCall?: (provider: string, request: SandboxRequest) => void
+      readonly onError?: (provider: string, tags: Readonly<Record<string, string>>) => void
+      /** A sandbox came to be (+1) or is gone (-1). */
+      readonly onChange?: (provider: string, change: 1 | -1) => void
+    } = {},
+  ) {}
+
+  async create(request: SandboxRequest): Promise<SandboxInfo> {
+    this.watch.onCreateCall?.(this.name, request)
+    if (this.refusesCreates !== undefined) {
+      this.watch.onError?.(this.name, request.tags)
+      throw new InfrastructureError({ kind: this.refusesCreates, source: this.name, message: `${this.name}: takes no sandboxes now` })
+    }
+    const info: SandboxInfo = { id: randomUUID(), name: request.name, tags: request.tags, createdAtMs: Date.now(), expiresAtMs: undefined }
+    this.sandboxes.set(info.id, { info, commands: new Map(), waiting: new Set() })
+    this.watch.onChange?.(this.name, 1)
+    return info
+  }
+
+  async get(sandboxId: string): Promise<SandboxInfo | undefined> {
+    return this.sandboxes.get(sandboxId)?.info
+  }
+
+  async exec(sandboxId: string, command: ShellCommand, options: CallOptions): Promise<ExecResult> {
+    options.signal?.throwIfAborted()
+    const sandbox = this.sandboxes.get(sandboxId)
+    if (sandbox === undefined) throw this.lost(sandboxId)
+    const upload = /upload-([0-9a-f]{16})/.exec(command.script)?.[1]
+    if (upload !== undefined) return { exitCode: 0, stdout: `@switchyard ${upload} done\n` }
+    const [nonce = '', verb = '', ...args] = wordsOf(command.script)
+    const lines = await this.answer(sandbox, verb, args, options.signal)
+    return { exitCode: 0, stdout: [`@switchyard ${nonce} begin`, 'ok -', ...lines, `@switchyard ${nonce} end`, ''].join('\n') }
+  }
+
+  async kill(sandboxId: string): Promise<void> {
+    const sandbox = this.sandboxes.get(sandboxId)
+    if (sandbox === undefined) return
+    this.sandboxes.delete(sandboxId)
+    this.watch.onChange?.(this.name, -1)
+    for (const fail of sandbox.waiting) fail(this.lost(sandboxId))
+  }
+
+  /** Everything that waits fails at once, and every sandbox is gone. */
+  die(kind: InfrastructureErrorKind): void {
+    for (const [id, { info, waiting }] of this.sandboxes) {
+      this.sandboxes.delete(id)
+      this.watch.onChange?.(this.name, -1)
+      for (const fail of waiting) {
+        this.watch.onError?.(this.name, info.tags)
+        fail(new InfrastructureError({ kind, source: this.name, message: `${this.name}: is down` }))
+      }
+    }
+  }
+
+  async *list(tags: Readonly<Record<string, string>>): AsyncGenerator<SandboxInfo> {
+    for (const { info } of this.sandboxes.values()) {
+      if (Object.entries(tags).every(([key, value]) => info.tags[key] === value)) yield info
+    }
+  }
+
+  async extend(): Promise<void> {}
+
+  async check(): Promise<readonly string[]> {
+    return []
+  }
+
+  async close(): Promise<void> {}
+
+  private async answer(sandbox: Sandbox, verb: string, args: readonly string[], signal: AbortSignal | undefined): Promise<string[]> {
+    const sha = createHash('sha1').update(args.join()).digest('hex')
+    switch (verb) {
+      case 'probe':
+        return ['git git version 2.47.0', `home ${Buffer.from('/home/agent').toString('base64')}`, 'user agent']
+      case 'start': {
+        const [key = '', , run = ''] = args
+        if (!sandbox.commands.has(key)) sandbox.commands.set(key, parseCommand(Buffer.from(run, 'base64').toString(), Date.now()))
+        return []
+      }
+      case 'read':
+        return this.read(sandbox, args, signal)
+      case 'checkpoint':
+      case 'commit':
+        return [`sha ${sha}`, `head ${sha}`, 'ahead 1']
+      default:
+        return []
+    }
+  }
+
+  private async read(sandbox: Sandbox, [key = '', outOffset = '', , waitMs = '']: readonly string[], signal: AbortSignal | undefined): Promise<string[]> {
+    const command = sandbox.commands.get(key)
+    if (command === undefined) throw new Error(`no command ${key} was started`)
+    const offset = Number(outOffset)
+    const nextLineAtMs = command.startedAtMs + (Math.floor(offset / line.length) + 1) * command.lineEveryMs
+    const leftMs = Math.min(nextLineAtMs, command.endsAtMs, Date.now() + Number(waitMs)) - Date.now()
+    if (leftMs > 0) await this.wait(sandbox, leftMs, signal)
+    const nowMs = Date.now()
+    const printed = Math.floor((Math.min(nowMs, command.endsAtMs) - command.startedAtMs) / command.lineEveryMs) * line.length
+    const fresh = printed - offset
+    const out = fresh > 0 ? ['out-skip 0', 'out:', Buffer.from(line.repeat(fresh / line.length)).toString('base64'), '.'] : []
+    return [`code ${nowMs >= command.endsAtMs ? '0' : '-'}`, `out-size ${printed}`, 'err-size 0', `out-length ${fresh}`, ...out, 'err-length 0']
+  }
+
+  private wait(sandbox: Sandbox, ms: number, signal: AbortSignal | undefined): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const settle = () => {
+        clearTimeout(timer)
+        signal?.removeEventListener('abort', onAbort)
+        sandbox.waiting.delete(onError)
+      }
+      const onError = (error: Error) => {
+        settle()
+        reject(error)
+      }
+      const onAbort = () => onError(signal?.reason instanceof Error ? signal.reason : new Error('aborted'))
+      // Never a millisecond early by the clock that ends the command.
+      const timer = setTimeout(() => {
+        settle()
+        resolve()
+      }, Math.ceil(ms) + 1)
+      signal?.addEventListener('abort', onAbort)
+      sandbox.waiting.add(onError)
+    })
+  }
+
+  private lost(sandboxId: string): InfrastructureError {
+    return new InfrastructureError({ kind: 'sandbox-lost', source: this.name, message: `${this.name}: sandbox ${sandboxId} is gone` })
+  }
+}
+
+/** The words of a call as `callText` (src/runner/script.ts) quotes them. */
+function wordsOf(script: string): string[] {
+  const words = script.slice(script.lastIndexOf('"$f" ') + 5)
+  return [...words.matchAll(/'((?:[^']|'\\'')*)'/g)].map((match) => (match[1] ?? '').replaceAll(`'\\''`, "'"))
+}
+
+function parseCommand(run: string, startedAtMs: number): Command {
+  const seconds = Number(/sleep ([\d.]+)/.exec(run)?.[1] ?? 0)
+  const lineEverySeconds = Number(/# line every ([\d.]+)/.exec(run)?.[1] ?? Infinity)
+  return { startedAtMs, endsAtMs: startedAtMs + seconds * 1000, lineEveryMs: lineEverySeconds * 1000 }
+}

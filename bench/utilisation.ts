@@ -1,0 +1,98 @@
+// How much of the places is in use while work waits: 1,200 jobs of 250 ms over 3 providers with 20 places each and 4 consumer
+// processes, against the ideal of 20 waves; beside workers that each have a fixed share of every limit and fall back from one
+// provider to the next. Then the same with one of the 4 processes missing. Redis is real; providers and git host are in memory,
+// so that two cores carry 60 jobs at once: what is measured is scheduling.
+import { Queue } from 'bullmq'
+import { AgentQueue } from '../src/producers/index.js'
+import { startRedis } from '../src/embedded/index.js'
+import { startMember, type Change, type Member, type ProcessOptions } from './in-memory/fleet.js'
+import { median, report } from './report.js'
+
+const providers = ['a', 'b', 'c'].map((name) => ({ name, sandboxes: 20 }))
+const slots = 60
+const jobs = 1_200
+const jobMs = 250
+const members = 4
+const run = `sleep ${jobMs / 1000}`
+const idealMs = (jobs * jobMs) / slots
+
+interface Outcome {
+  readonly makespanMs: number
+  /** The most sandboxes that were alive at once at any provider. */
+  readonly peak: number
+}
+
+/** From the first sandbox's start to the last one's end, by the providers' own records. */
+async function outcomeOf(fleet: readonly Member[]): Promise<Outcome> {
+  const changes = (await Promise.all(fleet.map((member) => member.ask<Change[]>('changes')))).flat().toSorted((a, b) => a.atMs - b.atMs || a.by - b.by)
+  const alive = new Map<string, number>()
+  let peak = 0
+  for (const { provider, by } of changes) {
+    alive.set(provider, (alive.get(provider) ?? 0) + by)
+    peak = Math.max(peak, alive.get(provider) ?? 0)
+  }
+  if (changes.length !== 2 * jobs) throw new Error(`${jobs} jobs had ${changes.length / 2} sandboxes`)
+  return { makespanMs: changes.at(-1)!.atMs - changes[0]!.atMs, peak }
+}
+
+async function startFleet(program: Parameters<typeof startMember>[0], options: ProcessOptions, count: number): Promise<Member[]> {
+  return Promise.all(Array.from({ length: count }, () => startMember(program, options)))
+}
+
+async function switchyard(count: number): Promise<Outcome & { aloneMs: number }> {
+  const redis = await startRedis()
+  const queue = new AgentQueue({ redis: { url: redis.url } })
+  const fleet = await startFleet('consumer-process.ts', { redisUrl: redis.url, providers, maxJobs: slots, recordsChanges: true }, count)
+  try {
+    const spec = { repository: 'bench/jobs', push: false as const, steps: [run] }
+    const alone: number[] = []
+    for (let round = 0; round < 15; round++) {
+      const began = performance.now()
+      await (await queue.enqueue(spec)).result()
+      alone.push(performance.now() - began)
+    }
+    for (const member of fleet) await member.ask('changes')
+    const handles = await queue.enqueueMany(Array.from({ length: jobs }, () => spec))
+    const results = await Promise.all(handles.map((handle) => handle.result()))
+    if (results.some(({ status }) => status !== 'succeeded')) throw new Error('a job did not succeed')
+    return { ...(await outcomeOf(fleet)), aloneMs: median(alone) }
+  } finally {
+    await Promise.all(fleet.map((member) => member.stop()))
+    await queue.close()
+    await redis.close()
+  }
+}
+
+async function fallback(count: number): Promise<Outcome> {
+  const redis = await startRedis()
+  const queue = new Queue('fallback', { connection: { url: redis.url } })
+  const shares = providers.map(({ name, sandboxes }) => ({ name, sandboxes: sandboxes / members }))
+  const fleet = await startFleet('fallback-process.ts', { redisUrl: redis.url, providers: shares, maxJobs: slots / members, recordsChanges: true }, count)
+  try {
+    await queue.addBulk(Array.from({ length: jobs }, () => ({ name: 'job', data: { run } })))
+    while ((await queue.getCompletedCount()) < jobs) await new Promise((resolve) => setTimeout(resolve, 100))
+    return await outcomeOf(fleet)
+  } finally {
+    await Promise.all(fleet.map((member) => member.stop()))
+    await queue.close()
+    await redis.close()
+  }
+}
+
+const ratio = (value: number, to: number) => Number((value / to).toFixed(3))
+const [ours, theirs] = [await switchyard(members), await fallback(members)]
+const [oursFewer, theirsFewer] = [await switchyard(members - 1), await fallback(members - 1)]
+await report('utilisation', {
+  jobs,
+  places: slots,
+  idealMs,
+  aloneMs: Math.round(ours.aloneMs),
+  makespanMs: Math.round(ours.makespanMs),
+  overIdeal: ratio(ours.makespanMs, idealMs),
+  overAlone: ratio(ours.makespanMs, (ours.aloneMs * jobs) / slots),
+  fallbackMakespanMs: Math.round(theirs.makespanMs),
+  fallbackOverIdeal: ratio(theirs.makespanMs, idealMs),
+  oneProcessMissingOverIdeal: ratio(oursFewer.makespanMs, idealMs),
+  fallbackOneProcessMissingOverIdeal: ratio(theirsFewer.makespanMs, idealMs),
+  mostSandboxesAtAProvider: Math.max(ours.peak, oursFewer.peak),
+})
