@@ -13,6 +13,7 @@ const slots = 60
 const jobs = 1_200
 const jobMs = 250
 const members = 4
+const rounds = 15
 const run = `sleep ${jobMs / 1000}`
 const idealMs = (jobs * jobMs) / slots
 
@@ -39,25 +40,33 @@ async function startFleet(program: Parameters<typeof startMember>[0], options: P
   return Promise.all(Array.from({ length: count }, () => startMember(program, options)))
 }
 
+/** Asked alike of both, so that waiting costs them the same. */
+async function completed(queue: Queue, count: number): Promise<void> {
+  while ((await queue.getCompletedCount()) < count) await new Promise((resolve) => setTimeout(resolve, 100))
+}
+
 async function switchyard(count: number): Promise<Outcome & { aloneMs: number }> {
   const redis = await startRedis()
   const queue = new AgentQueue({ redis: { url: redis.url } })
+  const bull = new Queue('agents', { connection: { url: redis.url }, prefix: '{switchyard}' })
   const fleet = await startFleet('consumer-process.ts', { redisUrl: redis.url, providers, maxJobs: slots, recordsChanges: true }, count)
   try {
     const spec = { repository: 'bench/jobs', push: false as const, steps: [run] }
     const alone: number[] = []
-    for (let round = 0; round < 15; round++) {
+    for (let round = 0; round < rounds; round++) {
       const began = performance.now()
       await (await queue.enqueue(spec)).result()
       alone.push(performance.now() - began)
     }
     for (const member of fleet) await member.ask('changes')
     const handles = await queue.enqueueMany(Array.from({ length: jobs }, () => spec))
+    await completed(bull, jobs + rounds)
     const results = await Promise.all(handles.map((handle) => handle.result()))
     if (results.some(({ status }) => status !== 'succeeded')) throw new Error('a job did not succeed')
     return { ...(await outcomeOf(fleet)), aloneMs: median(alone) }
   } finally {
     await Promise.all(fleet.map((member) => member.stop()))
+    await bull.close()
     await queue.close()
     await redis.close()
   }
@@ -70,7 +79,7 @@ async function fallback(count: number): Promise<Outcome> {
   const fleet = await startFleet('fallback-process.ts', { redisUrl: redis.url, providers: shares, maxJobs: slots / members, recordsChanges: true }, count)
   try {
     await queue.addBulk(Array.from({ length: jobs }, () => ({ name: 'job', data: { run } })))
-    while ((await queue.getCompletedCount()) < jobs) await new Promise((resolve) => setTimeout(resolve, 100))
+    await completed(queue, jobs)
     return await outcomeOf(fleet)
   } finally {
     await Promise.all(fleet.map((member) => member.stop()))

@@ -68,10 +68,12 @@ export class InMemoryProvider implements Provider {
     const sandbox = this.sandboxes.get(sandboxId)
     if (sandbox === undefined) throw this.lost(sandboxId)
     const upload = /upload-([0-9a-f]{16})/.exec(command.script)?.[1]
-    if (upload !== undefined) return { exitCode: 0, stdout: `@switchyard ${upload} done\n` }
-    const [nonce = '', verb = '', ...args] = wordsOf(command.script)
+    const uploaded = upload === undefined ? '' : `@switchyard ${upload} done\n`
+    const words = wordsOf(command.script)
+    if (words === null) return { exitCode: 0, stdout: uploaded }
+    const [nonce = '', verb = '', ...args] = words
     const lines = await this.answer(sandbox, verb, args, options.signal)
-    return { exitCode: 0, stdout: [`@switchyard ${nonce} begin`, 'ok -', ...lines, `@switchyard ${nonce} end`, ''].join('\n') }
+    return { exitCode: 0, stdout: uploaded + [`@switchyard ${nonce} begin`, 'ok -', ...lines, `@switchyard ${nonce} end`, ''].join('\n') }
   }
 
   async kill(sandboxId: string): Promise<void> {
@@ -114,12 +116,14 @@ export class InMemoryProvider implements Provider {
       case 'probe':
         return ['git git version 2.47.0', `home ${Buffer.from('/home/agent').toString('base64')}`, 'user agent']
       case 'start': {
-        const [key = '', , run = ''] = args
+        const [outOffset = '', , waitMs = '', , key = '', , run = ''] = args
         if (!sandbox.commands.has(key)) sandbox.commands.set(key, parseCommand(Buffer.from(run, 'base64').toString(), Date.now()))
-        return []
+        return this.read(sandbox, { key, outOffset: Number(outOffset), waitMs: Number(waitMs) }, signal)
       }
-      case 'read':
-        return this.read(sandbox, args, signal)
+      case 'read': {
+        const [key = '', outOffset = '', , waitMs = ''] = args
+        return this.read(sandbox, { key, outOffset: Number(outOffset), waitMs: Number(waitMs) }, signal)
+      }
       case 'checkpoint':
       case 'commit':
         return [`sha ${sha}`, `head ${sha}`, 'ahead 1']
@@ -128,16 +132,16 @@ export class InMemoryProvider implements Provider {
     }
   }
 
-  private async read(sandbox: Sandbox, [key = '', outOffset = '', , waitMs = '']: readonly string[], signal: AbortSignal | undefined): Promise<string[]> {
-    const command = sandbox.commands.get(key)
-    if (command === undefined) throw new Error(`no command ${key} was started`)
-    const offset = Number(outOffset)
+  private async read(sandbox: Sandbox, request: { key: string; outOffset: number; waitMs: number }, signal: AbortSignal | undefined): Promise<string[]> {
+    const command = sandbox.commands.get(request.key)
+    if (command === undefined) throw new Error(`no command ${request.key} was started`)
+    const offset = request.outOffset
     const nextLineAtMs = command.startedAtMs + (Math.floor(offset / line.length) + 1) * command.lineEveryMs
-    const leftMs = Math.min(nextLineAtMs, command.endsAtMs, Date.now() + Number(waitMs)) - Date.now()
+    const leftMs = Math.min(nextLineAtMs, command.endsAtMs, Date.now() + request.waitMs) - Date.now()
     if (leftMs > 0) await this.wait(sandbox, leftMs, signal)
     const nowMs = Date.now()
     const printed = Math.floor((Math.min(nowMs, command.endsAtMs) - command.startedAtMs) / command.lineEveryMs) * line.length
-    const fresh = printed - offset
+    const fresh = Math.max(0, printed - offset)
     const out = fresh > 0 ? ['out-skip 0', 'out:', Buffer.from(line.repeat(fresh / line.length)).toString('base64'), '.'] : []
     return [`code ${nowMs >= command.endsAtMs ? '0' : '-'}`, `out-size ${printed}`, 'err-size 0', `out-length ${fresh}`, ...out, 'err-length 0']
   }
@@ -169,8 +173,9 @@ export class InMemoryProvider implements Provider {
   }
 }
 
-/** The words of a call as `callText` (src/runner/script.ts) quotes them. */
-function wordsOf(script: string): string[] {
+/** The words of a call as `callText` (src/runner/script.ts) quotes them; null when the text holds no call. */
+function wordsOf(script: string): string[] | null {
+  if (!script.includes('"$f" ')) return null
   const words = script.slice(script.lastIndexOf('"$f" ') + 5)
   return [...words.matchAll(/'((?:[^']|'\\'')*)'/g)].map((match) => (match[1] ?? '').replaceAll(`'\\''`, "'"))
 }

@@ -8,8 +8,15 @@ import type { JobSpec } from '../job/spec.js'
 const flushMs = 1_000
 const maxPendingBytes = 64 * 1024
 
+interface JobProgress {
+  readonly phase: string
+  readonly provider: string | null
+  readonly step: string | null
+  readonly attempt: number
+}
+
 /**
- * What Bull Board shows of a running job: its output as BullMQ log rows, one row a second at most, and its progress. For people
+ * What Bull Board shows of a running job: its output as BullMQ log rows and its progress, each at most once a second. For people
  * only, never for truth: rows are dropped when a job prints faster than anybody reads, and failures to write are only logged.
  */
 export class BoardLog {
@@ -17,6 +24,7 @@ export class BoardLog {
   private pendingBytes = 0
   private droppedBytes = 0
   private timer: NodeJS.Timeout | undefined
+  private progressNow: JobProgress | undefined
   private shown = ''
   private writing: Promise<void> = Promise.resolve()
 
@@ -35,21 +43,18 @@ export class BoardLog {
       this.pendingBytes += chunk.data.length
       this.pending.push(Buffer.from(chunk.data).toString('utf8').replaceAll('\0', '\uFFFD'))
     }
-    if (this.pending.length > 0 || this.droppedBytes > 0) this.timer ??= setTimeout(() => this.flush(), flushMs)
+    if (this.pending.length > 0 || this.droppedBytes > 0) this.flushSoon()
   }
 
   progress(record: RunRecord, spec: Pick<JobSpec, 'steps'>): void {
     const step = spec.steps[record.stepIndex]
-    const progress = {
+    this.progressNow = {
       phase: record.phase,
       provider: record.sandbox?.provider ?? record.creating?.provider ?? null,
       step: step === undefined ? null : `${record.stepIndex + 1}/${spec.steps.length} ${step.name}`,
       attempt: record.attempts.length,
     }
-    const text = JSON.stringify(progress)
-    if (text === this.shown) return
-    this.shown = text
-    this.write(() => this.job.updateProgress(progress))
+    this.flushSoon()
   }
 
   /** Writes what is left and waits for it. */
@@ -58,9 +63,19 @@ export class BoardLog {
     await this.writing
   }
 
+  private flushSoon(): void {
+    this.timer ??= setTimeout(() => this.flush(), flushMs)
+  }
+
   private flush(): void {
     clearTimeout(this.timer)
     this.timer = undefined
+    const progress = this.progressNow
+    const text = JSON.stringify(progress)
+    if (progress !== undefined && text !== this.shown) {
+      this.shown = text
+      this.write(() => this.job.updateProgress(progress))
+    }
     if (this.pending.length === 0 && this.droppedBytes === 0) return
     const dropped = this.droppedBytes === 0 ? '' : `\n[… ${this.droppedBytes} bytes not shown here …]`
     const row = this.pending.join('').trimEnd() + dropped

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import type { Job } from 'bullmq'
 import { errorMessage } from '../job/errors.js'
-import type { Inbox } from '../store/index.js'
+import type { Dispatched, Inbox } from '../store/index.js'
 import { limitsOf } from './candidates.js'
 import { JobRun, type TakenJob } from './job-run.js'
 import type { LockKeeper } from './lock-keeper.js'
@@ -10,7 +10,11 @@ import type { ConsumerContext } from './run-context.js'
 import type { SecretSource } from './secrets.js'
 import { WaitingConstraints } from './waiting-constraints.js'
 
+/** How long a consumer is believed to be idle. Well above the poll interval, at which it says so again. */
 const idleTtlMs = 5_000
+/** Whoever is believed longest is woken first: each job under way takes something off, so that the least busy are preferred. */
+const handicapMs = 20
+const mostHandicapMs = 2_500
 
 export interface IntakeParts {
   readonly context: ConsumerContext
@@ -129,24 +133,25 @@ export class Intake {
       leaseId: `${context.holder}/${this.dispatches++}`,
       limits: limitsOf(context.providers),
       orders: this.waiting.orders(),
-      idleMs: idleTtlMs,
+      // With its last job this consumer can be of no use to anybody who has a place to give.
+      idleMs: this.runs.size + 1 < context.settings.maxJobs ? idleTtlMs - Math.min(mostHandicapMs, this.runs.size * handicapMs) : 0,
     })
     this.waiting.learn(found)
-    if (found.what === 'take') return this.take(found.jobId)
-    if (found.unknown.size > 0) return true
     this.opensInMs = found.opensInMs ?? Infinity
+    if (found.what === 'take') return (await this.take(found)) || !found.idle
+    if (found.unknown.size > 0) return true
     return found.unlisted > 0 && (await relisting.run())
   }
 
-  /** @param expected the job that was chosen for this call; null when it is one that waited to be taken. */
-  private async take(expected: string | null): Promise<boolean> {
+  /** Takes the job that was found, or one that waited to be taken. Returns true when there was none any more: somebody was faster. */
+  private async take(found: Dispatched): Promise<boolean> {
     const { context, takeJob, locks, secrets } = this.parts
     const token = randomUUID()
     const takenAt = locks.moment()
     const job = await takeJob(token)
-    if (job?.id === undefined) return false
-    const taken: TakenJob = { job, jobId: job.id, token, takenAt }
-    if (taken.jobId !== expected && (await context.ready.isListed(taken.jobId))) {
+    if (job?.id === undefined) return found.jobId !== null
+    const taken: TakenJob = { job, jobId: job.id, token, takenAt, placeAt: job.id === found.jobId ? found.provider : null }
+    if (taken.jobId !== found.jobId && (await context.ready.isListed(taken.jobId))) {
       // Somebody else took what waited, and BullMQ gave the next one of its own order: its turn has not come.
       await job.moveToWait(token)
       return true
@@ -154,12 +159,14 @@ export class Intake {
     context.log.debug({ jobId: taken.jobId }, 'job taken')
     const run = new JobRun(context, taken, secrets, locks)
     const done = run.carryOut().then(() => {
+      // A consumer with room for more is told by whoever frees a place; one without has to look by itself.
+      const full = this.runs.size >= context.settings.maxJobs
       this.runs.delete(taken.jobId)
-      this.nudge()
+      if (full) this.nudge()
     })
     this.runs.set(taken.jobId, { cancel: (reason) => run.cancel(reason), leave: () => run.leave(), done })
     if (this.isStopped()) run.leave()
-    return true
+    return false
   }
 
   private async idle(timeoutMs: number): Promise<void> {

@@ -19,6 +19,8 @@ export interface TakenJob {
   readonly token: string
   /** Before the lock was asked for. */
   readonly takenAt: Moment
+  /** The provider at which a place was taken for it when it was chosen; null when it was not chosen in this very moment. */
+  readonly placeAt: string | null
 }
 
 /** What the queue holds of a job; the spec is checked by a schema of its own. */
@@ -126,7 +128,7 @@ export class JobRun {
     const secrets = this.findSecrets(spec)
     let { record } = acquired
     for (;;) {
-      const ctx = new RunContext(this.shared, jobId, spec, acquired.fence, record, secrets.found, boardLog, this.leaving.signal, () =>
+      const ctx = new RunContext(this.shared, jobId, spec, acquired.fence, record, secrets.found, boardLog, this.leaving.signal, this.taken.placeAt, () =>
         this.locks.holds(jobId, this.taken.token),
       )
       this.ctx = ctx

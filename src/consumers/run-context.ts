@@ -83,6 +83,8 @@ export class RunContext {
     readonly boardLog: BoardLog,
     /** Aborts when this consumer must leave the job alone: hand-over, or its fence or lease is lost. */
     readonly leave: AbortSignal,
+    /** Where a place was taken for this job when it was chosen, just now; null when it was not chosen for this consumer. */
+    readonly placeAt: string | null,
     private readonly holds: () => boolean,
   ) {
     this.work = AbortSignal.any([leave, this.interruptions.signal])

@@ -30,7 +30,7 @@ export interface DispatchRequest {
   readonly limits: readonly ProviderLimit[]
   /** For each constraints id: the providers that can run such a job, the best first; null when none ever can. */
   readonly orders: ReadonlyMap<string, readonly string[] | null>
-  /** For how long this consumer counts as idle when there is nothing to do, in milliseconds; 0 to not count. */
+  /** For how long this consumer counts as idle when there is nothing (more) to take, in milliseconds; 0 to not count. Whoever counts longest is woken first. */
   readonly idleMs: number
 }
 
@@ -39,6 +39,10 @@ export interface Dispatched {
   readonly what: 'take' | 'nothing'
   /** The job that was chosen in this call; null when others wait to be taken. */
   readonly jobId: string | null
+  /** Where that job has its place; null when it needs none. */
+  readonly provider: string | null
+  /** There is nothing more to take, and the caller counts as idle if it asked to. */
+  readonly idle: boolean
   readonly loads: readonly ProviderLoad[]
   /** In how many milliseconds there may be room without a place given back; null when only that helps. */
   readonly opensInMs: number | null
@@ -50,7 +54,7 @@ export interface Dispatched {
   readonly unlisted: number
 }
 
-const dispatchReply = z.tuple([z.enum(['take', 'nothing']), z.string(), z.string(), z.string(), z.union([z.number(), z.literal('')]), z.array(z.string()), z.number(), z.number(), z.number()])
+const dispatchReply = z.tuple([z.enum(['take', 'nothing']), z.string(), z.string(), z.string(), z.union([z.number(), z.literal('')]), z.array(z.string()), z.number(), z.number(), z.number(), z.number()])
 
 const tenantSchema = z.object({ held: z.number() })
 const shareSchema = z.object({ cap: z.number().optional() })
@@ -90,7 +94,7 @@ export class ReadyJobs {
   /** Chooses the next job, takes a place for it and puts it where `getNextJob` finds it: one round trip. */
   async dispatch(request: DispatchRequest): Promise<Dispatched> {
     const orders = Object.fromEntries([...request.orders].map(([id, order]) => [id, order ?? false]))
-    const [what, jobId, _provider, loads, opensInMs, unknown, listed, waiting, constraints] = dispatchReply.parse(
+    const [what, jobId, provider, loads, opensInMs, unknown, listed, waiting, constraints, idle] = dispatchReply.parse(
       await this.#run(
         'ready-dispatch',
         [request.holder, request.leaseId, limitsJson(request.limits), JSON.stringify(orders), request.idleMs],
@@ -102,6 +106,8 @@ export class ReadyJobs {
     return {
       what,
       jobId: jobId === '' ? null : jobId,
+      provider: provider === '' ? null : provider,
+      idle: idle === 1,
       loads: parseLoads(loads),
       opensInMs: opensInMs === '' ? null : opensInMs,
       unknown: pairs,

@@ -1,3 +1,4 @@
+import type { RunRecord } from '../../job/run-record.js'
 import type { ProviderLoad } from '../../store/provider-load.js'
 import { candidatesOf, limitsOf } from '../candidates.js'
 import { InfrastructureError } from '../../job/errors.js'
@@ -13,21 +14,25 @@ import { sandboxName } from '../sandbox-name.js'
  * nobody creates a second one.
  */
 export async function placing(ctx: RunContext): Promise<void> {
-  if (ctx.record.base === null) await resolveBase(ctx)
   const { creating } = ctx.record
   if (creating !== null) return create(ctx, creating.provider, creating.name, true)
-  const provider = await takePlace(ctx)
+  const chosen = chosenWithJob(ctx)
+  const base = ctx.record.base === null ? await resolveBase(ctx) : {}
+  // A job that has to wait for a place keeps to the commit that it began with.
+  if (chosen === null && ctx.record.base === null) await ctx.update(base)
+  const provider = chosen ?? (await takePlace(ctx))
   const attempt = ctx.record.attempts.length + 1
   const name = sandboxName(ctx.shared.deployment, ctx.jobId, ctx.record.generation, attempt)
   const startedAt = new Date(ctx.shared.now()).toISOString()
   await ctx.update({
+    ...base,
     creating: { provider, name, atMs: ctx.shared.now() },
     attempts: [...ctx.record.attempts, { provider, sandboxId: null, startedAt, endedAt: null, outcome: 'running', error: null }],
   })
   return create(ctx, provider, name, false)
 }
 
-async function resolveBase(ctx: RunContext): Promise<void> {
+async function resolveBase(ctx: RunContext): Promise<Pick<RunRecord, 'base' | 'promoteFrom'>> {
   const { git, settings } = ctx.shared
   const options = { timeoutMs: settings.callTimeoutMs, signal: ctx.work }
   const { repository, promote } = ctx.spec
@@ -35,7 +40,15 @@ async function resolveBase(ctx: RunContext): Promise<void> {
     git.resolve(repository, ctx.spec.ref ?? null, options),
     promote === undefined ? null : git.branchHead(repository, { name: promote.to, ephemeral: false }, options),
   ])
-  await ctx.update({ base, promoteFrom: promote === undefined ? null : { sha: target } })
+  return { base, promoteFrom: promote === undefined ? null : { sha: target } }
+}
+
+/** The usual way: the provider at which a place was taken when the job was chosen. Null when there is none, or it is used up. */
+function chosenWithJob(ctx: RunContext): string | null {
+  const { placeAt, record, spec, shared } = ctx
+  if (placeAt === null || record.attempts.length > 0) return null
+  const eligibility = eligibleProviders(spec, candidatesOf(shared.providers, []))
+  return eligibility.ok && eligibility.providers.includes(placeAt) ? placeAt : null
 }
 
 /** Waits, however long it takes, until the ledger gives this job a place. Returns the provider. */
@@ -45,7 +58,7 @@ async function takePlace(ctx: RunContext): Promise<string> {
   const eligibility = eligibleProviders(ctx.spec, candidatesOf(providers, []))
   if (!eligibility.ok) throw new InfrastructureError({ kind: 'invalid', source: 'placement', message: eligibility.problem })
   const held = await ledger.leaseOf(ctx.jobId)
-  // The usual way: its place was chosen together with the job, or is its own since before its restart.
+  // Its place was chosen together with the job by a consumer that went no further, or is its own since before its restart.
   if (held !== null && ctx.record.attempts.length === (ctx.record.restart?.attemptsBefore ?? 0) && eligibility.providers.includes(held.provider)) return held.provider
 
   const { resources, network } = ctx.spec
@@ -131,7 +144,7 @@ async function create(ctx: RunContext, providerName: string, name: string, repea
   const info = existing ?? (await provider.create(request, options))
   ctx.refusals.delete(providerName)
   const startMs = now() - beganAtMs
-  await ctx.update({
+  const recorded = ctx.update({
     phase: 'preparing',
     creating: null,
     sandbox: { provider: providerName, id: info.id, createdAtMs: info.createdAtMs ?? now(), repositoryPath: null },
@@ -139,7 +152,7 @@ async function create(ctx: RunContext, providerName: string, name: string, repea
     running: null,
     setupIndex: 0,
   })
-  if (!repeated) await ctx.shared.ledger.report(providerName, { kind: 'created', startMs })
+  await Promise.all([recorded, repeated ? undefined : ctx.shared.ledger.report(providerName, { kind: 'created', startMs })])
 }
 
 /** The sandbox of this very attempt from a create whose answer was lost; where names are unique, `create` itself finds it. */

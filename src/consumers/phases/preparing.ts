@@ -30,7 +30,7 @@ export async function preparing(ctx: RunContext): Promise<void> {
   )
   const stepIndex = checkpoint?.stepIndex ?? 0
   await ctx.update({
-    phase: 'setup',
+    phase: ctx.spec.setup.length === 0 ? 'steps' : 'setup',
     setupIndex: 0,
     stepIndex,
     steps: ctx.record.steps.slice(0, stepIndex),

@@ -1,3 +1,4 @@
+import type { RunRecord } from '../../job/run-record.js'
 import { runCommand, type CommandEnd } from '../command-run.js'
 import { saveCheckpoint } from '../checkpoints.js'
 import type { RunContext } from '../run-context.js'
@@ -37,9 +38,15 @@ export async function steps(ctx: RunContext): Promise<void> {
         : null,
     })
     if (!succeeded(end)) return fail(ctx, end)
-    await ctx.update({ stepIndex: index + 1, running: null, steps: [...ctx.record.steps, end.result] })
+    const last = index + 1 === ctx.spec.steps.length
+    await ctx.update({ stepIndex: index + 1, running: null, steps: [...ctx.record.steps, end.result], ...(last ? allDone(ctx) : {}) })
   }
-  await ctx.update({ phase: ctx.spec.push === false ? 'closing' : 'pushing', outcome: { status: 'succeeded', error: null } })
+  // Taken over from an earlier release, which recorded the last step's end apart from this.
+  if (ctx.record.phase === 'steps') await ctx.update(allDone(ctx))
+}
+
+function allDone(ctx: RunContext): Pick<RunRecord, 'phase' | 'outcome'> {
+  return { phase: ctx.spec.push === false ? 'closing' : 'pushing', outcome: { status: 'succeeded', error: null } }
 }
 
 /** The attempt is part of a command's key: a sandbox that two attempts share does not exist, but a log that holds both does. */

@@ -57,13 +57,13 @@ end
 
 local numbers = { 'limit', 'cpuLimit', 'memoryLimit', 'milliCpu', 'memoryMiB', 'rate', 'burst', 'tokens', 'tokensAt', 'ceiling', 'ceilingAt',
   'foreign', 'foreignUntil', 'blockedUntil', 'slowdown', 'slowdownAt', 'failures', 'failedAt', 'openUntil', 'openings', 'probeAt', 'p50', 'p95' }
+local fields = { 'probe', 'why', unpack(numbers) }
 
 -- A provider as it is now: its numbers, and from them `effective` (places), `rateNow` and `tokensNow` (creates).
 local function read(name)
-  local p = { name = name }
-  for i, value in ipairs(redis.call('HMGET', providerKey(name), unpack(numbers))) do p[numbers[i]] = tonumber(value or '') end
-  local texts = redis.call('HMGET', providerKey(name), 'probe', 'why')
-  p.probe, p.why = texts[1] or nil, texts[2] or nil
+  local values = redis.call('HMGET', providerKey(name), unpack(fields))
+  local p = { name = name, probe = values[1] or nil, why = values[2] or nil }
+  for i, field in ipairs(numbers) do p[field] = tonumber(values[i + 2] or '') end
   p.used = redis.call('ZCARD', leasesKey(name))
   p.limit = p.limit or 0
   if not p.foreignUntil or p.foreignUntil <= now then p.foreign = 0 end
@@ -189,15 +189,14 @@ local function configure(limits)
   end
 end
 
-local function load(name)
-  local p = read(name)
+local function load(p)
   return {
-    provider = name,
+    provider = p.name,
     limit = p.limit,
     effectiveLimit = p.effective,
     foreign = p.foreign or 0,
     used = p.used,
-    waiting = redis.call('ZCARD', waitersKey(name)),
+    waiting = redis.call('ZCARD', waitersKey(p.name)),
     milliCpuLimit = p.cpuLimit or cjson.null,
     memoryMiBLimit = p.memoryLimit or cjson.null,
     milliCpu = p.milliCpu or 0,
@@ -215,6 +214,6 @@ end
 local function loadsOf(names)
   if #names == 0 then return '[]' end
   local loads = {}
-  for _, name in ipairs(names) do loads[#loads + 1] = load(name) end
+  for _, name in ipairs(names) do loads[#loads + 1] = load(read(name)) end
   return cjson.encode(loads)
 end

@@ -2,9 +2,10 @@
 -- Chooses the next job and its place, binds the two, and puts the job where BullMQ takes the next one from.
 -- KEYS[4..7]: BullMQ's prioritized set, wait list, active list and meta hash.
 -- ARGV: inbox prefix, inbox ttl, holder, lease id, limits of the holder's providers as JSON, orders as JSON (constraints id -> names of
---       providers, the best first; false when no provider can ever run such a job), ms for which to count as idle when there is nothing.
--- Returns {what, job id or '', provider or '', loads as JSON, ms until there may be room without a place given back or '',
---          unknown constraints (id, JSON, …), jobs listed, jobs that BullMQ holds, constraints listed}. `what`:
+--       providers, the best first; false when no provider can ever run such a job), ms for which to count as idle when there is nothing (more); 0 to not.
+-- Returns {what, job id or '', provider at which it has its place or '', loads as JSON, ms until there may be room without a place given
+--          back or '', unknown constraints (id, JSON, …), jobs listed, jobs that BullMQ holds, constraints listed,
+--          1 if there is nothing more to take now}. `what`:
 --   'take'     BullMQ's wait list holds a job whose time has come: this one, or one that was stalled or handed over
 --   'nothing'  no job, or no place for one
 --
@@ -23,22 +24,27 @@ for _, each in ipairs(limits) do
 end
 local unknown = {}
 
+-- A consumer becomes idle in the very step that leaves nothing for it, so that no wake-up goes past it; one that can take no
+-- more, or looks again by itself, is woken for nothing.
 local function answer(what, jobId, provider)
-  local soonest = ''
-  if what == 'nothing' then
-    if idleMs > 0 then
-      redis.call('ZREMRANGEBYSCORE', I, '-inf', now)
-      redis.call('ZADD', I, now + idleMs, holder)
-      redis.call('PEXPIRE', I, idleMs)
-    end
-    if redis.call('EXISTS', R .. ':turns') == 1 then
-      for _, name in ipairs(names) do
-        local ms = opensIn(read(name))
-        if ms and (soonest == '' or ms < soonest) then soonest = ms end
-      end
-    end
+  local soonest, loads, spare, queued = '', {}, false, redis.call('EXISTS', R .. ':turns') == 1
+  for i, name in ipairs(names) do
+    local p = providers[name]
+    loads[i] = load(p)
+    if not kept[name] and room(p, 0, 0) == 'fits' then spare = true end
+    local ms = queued and opensIn(p)
+    if ms and (soonest == '' or ms < soonest) then soonest = ms end
   end
-  return { what, jobId or '', provider or '', loadsOf(names), soonest, unknown, redis.call('HLEN', R .. ':of'), redis.call('ZCARD', prioritized), redis.call('HLEN', R .. ':constraints') }
+  local last = what == 'nothing' or (jobId and not (queued and spare))
+  if last and idleMs > 0 then
+    redis.call('ZREMRANGEBYSCORE', I, '-inf', now)
+    redis.call('ZADD', I, now + idleMs, holder)
+    redis.call('PEXPIRE', I, 2 * idleMs)
+  else
+    redis.call('ZREM', I, holder)
+  end
+  return { what, jobId or '', provider or '', #loads == 0 and '[]' or cjson.encode(loads), soonest, unknown,
+    redis.call('HLEN', R .. ':of'), redis.call('ZCARD', prioritized), redis.call('HLEN', R .. ':constraints'), last and 1 or 0 }
 end
 
 local paused = redis.call('HMGET', meta, 'paused', 'concurrency')
@@ -93,15 +99,18 @@ local function give(jobId, name, tenant, share, provider, constraints)
   redis.call('HSET', R .. ':held', jobId, cjson.encode({ tenant = name, at = now, charged = charged }))
   saveTenant(name, tenant)
   local held = redis.call('HGET', L .. ':jobs', jobId)
-  if provider and not (held and getLease(held)) then
+  local place = held and getLease(held)
+  if place then return true, place.provider end
+  if provider then
     take(leaseId, provider, holder, constraints.milliCpu, constraints.memoryMiB, 0)
     local lease = getLease(leaseId)
     lease.jobId = jobId
     redis.call('HSET', L .. ':lease', leaseId, cjson.encode(lease))
     redis.call('HSET', L .. ':jobs', jobId, leaseId)
     redis.call('ZADD', leasesKey(provider), '+inf', leaseId)
+    providers[provider] = read(provider)
   end
-  return true
+  return true, provider
 end
 
 local from = 0
@@ -121,7 +130,8 @@ while true do
             if not jobId then break end
             redis.call('HDEL', R .. ':passed', where)
             -- What BullMQ does not hold any more was removed around this index.
-            if give(jobId, name, tenant, share, provider, constraints) then return answer('take', jobId, provider or '') end
+            local given, at = give(jobId, name, tenant, share, provider, constraints)
+            if given then return answer('take', jobId, at) end
           end
         end
       end
