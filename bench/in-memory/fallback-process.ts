@@ -22,8 +22,9 @@ async function runAt(provider: InMemoryProvider, name: string, run: string): Pro
     await runner.install(call)
     const base = await inMemoryGitHost.resolve('bench', null, call)
     await runner.clone({ access: await inMemoryGitHost.readAccess('bench', { ephemeral: false }), ...base, branch: 'work', checkpoint: null }, call)
-    await runner.start({ key: 'step', run, cwd: undefined, env: {} }, call)
-    while ((await runner.read('step', { stdoutOffset: 0, stderrOffset: 0, waitMs: 20_000, maxBytes: 65_536 }, call)).exitCode === null);
+    const from = { stdoutOffset: 0, stderrOffset: 0, waitMs: 20_000, maxBytes: 65_536 }
+    let slice = await runner.start({ key: 'step', run, cwd: undefined, env: {} }, call, from)
+    while (slice.exitCode === null) slice = await runner.read('step', from, call)
   } finally {
     await provider.kill(id)
   }

@@ -33,7 +33,7 @@ export interface Member {
 /** Starts a program beside this file in a process of its own, and waits until it says "started". */
 export async function startMember(program: 'consumer-process.ts' | 'fallback-process.ts', options: ProcessOptions): Promise<Member> {
   const child: ChildProcess = fork(new URL(program, import.meta.url), {
-    execArgv: ['--import', 'tsx', '--expose-gc', ...(process.env['PROF'] ? ['--cpu-prof', '--cpu-prof-dir=/tmp/prof'] : [])],
+    execArgv: ['--import', 'tsx', '--expose-gc'],
     env: { PATH: process.env['PATH'], BENCH: JSON.stringify(options) },
     stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
   })

@@ -67,6 +67,8 @@ export class JobRun {
     try {
       const result = await this.run(boardLog).catch((error: unknown) => this.leaveToNewer(error))
       await boardLog.close()
+      // Both ways out give the lock up; a renewal that crosses them must not take that for a loss.
+      this.locks.release(jobId, token)
       if (result !== null) {
         await this.finish(result)
         return
