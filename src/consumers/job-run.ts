@@ -67,9 +67,9 @@ export class JobRun {
     try {
       const result = await this.run(boardLog).catch((error: unknown) => this.leaveToNewer(error))
       await boardLog.close()
-      // Both ways out give the lock up; a renewal that crosses them must not take that for a loss.
-      this.locks.release(jobId, token)
       if (result !== null) {
+        // The end gives the lock up; a renewal that crosses it must not take that for a loss.
+        this.locks.release(jobId, token)
         await this.finish(result)
         return
       }
@@ -77,6 +77,7 @@ export class JobRun {
         this.shared.log.info({ jobId }, 'job let go: its lease has run out')
         return
       }
+      this.locks.release(jobId, token)
       await job.moveToWait(token)
       // Should this process die here: a job that waits with a place but is not listed is found by any consumer's relisting.
       await this.shared.ready.front(jobId)
