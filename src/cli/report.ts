@@ -16,7 +16,8 @@ export function statusReport(status: JobStatus, nowMs: number): string {
   if (status.step !== null) lines.push(`step        ${status.step}`)
   if (status.provider !== null) lines.push(`sandbox     ${status.sandboxId ?? 'under way'} at ${status.provider}`)
   if (status.attempts > 0) lines.push(`attempts    ${status.attempts}`)
-  if (status.checkpointSha !== null) lines.push(`checkpoint  ${status.checkpointSha}`)
+  const checkpoint = [status.checkpointSha, status.checkpointProblem].filter((part) => part !== null)
+  if (checkpoint.length > 0) lines.push(`checkpoint  ${checkpoint.join('; ')}`)
   lines.push(`elapsed     ${elapsed((status.endedAtMs ?? nowMs) - (status.startedAtMs ?? status.enqueuedAtMs))}`)
   return [lines.join('\n'), ...(status.result === null ? [] : [resultReport(status.result)])].join('\n')
 }

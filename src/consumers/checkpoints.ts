@@ -3,11 +3,18 @@ import { checkpointBranch } from '../job/names.js'
 import { switchyardIdentity } from './commit-message.js'
 import type { RunContext } from './run-context.js'
 
+const firstRetryMs = 2_000
+
+/** When the next checkpoint within a step is due after one that could not be saved: soon, then ever later, at most a whole period. */
+export function checkpointRetryMs(failures: number, everyMs: number): number {
+  return Math.min(everyMs, firstRetryMs * 2 ** Math.min(failures - 1, 20))
+}
+
 /**
  * Pushes the work tree as a checkpoint from which the job goes on with step `stepIndex` if its sandbox dies.
  *
- * A checkpoint that can't be made never fails the job: it is said in the log and made again at the next occasion. Only what
- * ends the supervision (a lost fence, an interruption, a lost sandbox) is thrown.
+ * A checkpoint that can't be made never fails the job: it is said in the log and in the job's status, and made again soon, see
+ * `checkpointRetryMs`. Only what ends the supervision (a lost fence, an interruption, a lost sandbox) is thrown.
  */
 export async function saveCheckpoint(ctx: RunContext, stepIndex: number): Promise<void> {
   try {
@@ -16,7 +23,10 @@ export async function saveCheckpoint(ctx: RunContext, stepIndex: number): Promis
     if (!(error instanceof InfrastructureError) || error.kind === 'sandbox-lost') throw error
     ctx.work.throwIfAborted()
     ctx.shared.log.warn({ jobId: ctx.jobId, kind: error.kind, message: ctx.secrets.patterns.mask(error.message) }, 'checkpoint not saved')
-    await ctx.say(`checkpoint not saved (${error.kind}): ${error.message}`)
+    const before = ctx.record.checkpointProblem
+    const problem = { error: ctx.masked({ kind: error.kind, message: error.message }), failures: (before?.failures ?? 0) + 1, sinceMs: before?.sinceMs ?? ctx.shared.now() }
+    await ctx.update({ checkpointProblem: problem })
+    await ctx.say(`checkpoint not saved (${error.kind}): ${error.message}; tried again`)
   }
 }
 
@@ -43,5 +53,5 @@ async function push(ctx: RunContext, stepIndex: number): Promise<void> {
     { timeoutMs: settings.gitTimeoutMs, signal: ctx.work },
   )
   const unchanged = { sha: parent, headSha: checkpoint?.headSha ?? base.sha, commitsAhead: checkpoint?.commitsAhead ?? 0, branch: checkpoint?.branch ?? null }
-  await ctx.update({ checkpoint: { ...(saved === null ? unchanged : { ...saved, branch }), stepIndex, atMs: now() } })
+  await ctx.update({ checkpoint: { ...(saved === null ? unchanged : { ...saved, branch }), stepIndex, atMs: now() }, checkpointProblem: null })
 }

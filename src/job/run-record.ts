@@ -61,6 +61,8 @@ export const runRecordSchema = lastingObject({
     branch: z.string().nullable(),
     atMs: count,
   }).nullable(),
+  /** Why the latest checkpoint could not be saved, how often in a row and since when; null once one is. */
+  checkpointProblem: lastingObject({ error: jobErrorSchema, failures: z.int().min(1), sinceMs: count }).nullable().default(null),
   /** Every checkpoint branch that this run has pushed to, to be deleted in the end. */
   checkpointBranches: z.array(z.string()),
   /** Set once it is certain how the job ends; what is left is to save the work and close. */
@@ -94,6 +96,7 @@ export function newRunRecord(run: Pick<RunRecord, 'jobId' | 'generation' | 'repo
     stepIndex: 0,
     running: null,
     checkpoint: null,
+    checkpointProblem: null,
     checkpointBranches: [],
     outcome: null,
     abandoned: [],

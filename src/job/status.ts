@@ -15,6 +15,8 @@ export interface JobStatus {
   readonly step: string | null
   readonly attempts: number
   readonly checkpointSha: string | null
+  /** Why the latest checkpoint could not be saved; null when it could, or when the job has ended. It is tried again. */
+  readonly checkpointProblem: string | null
   /** Milliseconds since 1970. */
   readonly enqueuedAtMs: number
   readonly startedAtMs: number | null

@@ -41,11 +41,18 @@ export function mergeStatus(
     step: running ? stepUnderWay(record, queued?.spec) : null,
     attempts: record?.attempts.length ?? result?.attempts.length ?? 0,
     checkpointSha: record?.checkpoint?.sha ?? null,
+    checkpointProblem: running ? checkpointProblem(record) : null,
     enqueuedAtMs: queued?.enqueuedAtMs ?? record?.startedAtMs ?? stored?.atMs ?? 0,
     startedAtMs: record?.startedAtMs ?? null,
     endedAtMs: result === null ? null : (run?.atMs ?? null),
     result,
   }
+}
+
+function checkpointProblem({ checkpointProblem: problem }: RunRecord): string | null {
+  if (problem === null) return null
+  const tries = problem.failures === 1 ? 'once' : `${problem.failures} times`
+  return `not saved since ${new Date(problem.sinceMs).toISOString().slice(11, 19)}, tried ${tries} (${problem.error.kind}): ${problem.error.message}`
 }
 
 function stepUnderWay(record: RunRecord, spec: JobSpec | undefined): string | null {

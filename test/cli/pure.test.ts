@@ -21,7 +21,7 @@ const result: JobResult = {
 }
 const status: JobStatus = {
   jobId: 'j1', repository: 'acme/web', state: 'running', reason: null, phase: 'steps', provider: 'local-a', sandboxId: 's1', step: '2/3 work',
-  attempts: 1, checkpointSha: null, enqueuedAtMs: 0, startedAtMs: 1000, endedAtMs: null, result: null,
+  attempts: 1, checkpointSha: null, checkpointProblem: null, enqueuedAtMs: 0, startedAtMs: 1000, endedAtMs: null, result: null,
 }
 
 describe('what the reaper found', () => {

@@ -1,6 +1,6 @@
 import type { RunRecord } from '../../job/run-record.js'
 import { runCommand, type CommandEnd } from '../command-run.js'
-import { saveCheckpoint } from '../checkpoints.js'
+import { checkpointRetryMs, saveCheckpoint } from '../checkpoints.js'
 import type { RunContext } from '../run-context.js'
 
 /** `setup`: the spec's setup commands, in every sandbox anew. One that fails ends the job. */
@@ -22,18 +22,19 @@ export async function steps(ctx: RunContext): Promise<void> {
     if (step === undefined) break
     const pushes = ctx.spec.push !== false
     const everyMs = ctx.spec.checkpoint.everySeconds * 1000
-    const { running, checkpoint } = ctx.record
+    const nextInMs = () => (ctx.record.checkpointProblem === null ? everyMs : checkpointRetryMs(ctx.record.checkpointProblem.failures, everyMs))
     // Also where the last supervisor was broken off between a step and its checkpoint.
-    if (pushes && running === null && index > (checkpoint?.stepIndex ?? 0)) await saveCheckpoint(ctx, index)
+    if (pushes && ctx.record.running === null && index > (ctx.record.checkpoint?.stepIndex ?? 0)) await saveCheckpoint(ctx, index)
+    const { running, checkpoint } = ctx.record
     const end = await runCommand(ctx, {
       step,
       key: `step-${attemptNumber(ctx)}-${index}`,
       // Counted on from the last one, whoever made it: a job that is handed on often has its checkpoints all the same.
-      firstPeriodicAtMs: pushes ? Math.max(ctx.shared.now(), (running === null ? ctx.shared.now() : Math.max(running.startedAtMs, checkpoint?.atMs ?? 0)) + everyMs) : null,
+      firstPeriodicAtMs: pushes ? Math.max(ctx.shared.now(), (running === null ? ctx.shared.now() : Math.max(running.startedAtMs, checkpoint?.atMs ?? 0)) + nextInMs()) : null,
       periodic: pushes
         ? async () => {
             await saveCheckpoint(ctx, index)
-            return ctx.shared.now() + everyMs
+            return ctx.shared.now() + nextInMs()
           }
         : null,
     })

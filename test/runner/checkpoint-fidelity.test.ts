@@ -1,0 +1,255 @@
+import { chmod, mkdir, readdir, readFile, rename, rm, symlink, unlink, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import type { CheckpointResult, Runner } from '../../src/runner/runner.js'
+import { gitOk } from '../git/local-storage.js'
+import { callOptions, processSandbox, type ProcessSandbox } from './process-sandbox.js'
+import { finalCommit, repository, snapshot, type Repository } from './repository.js'
+
+/** What a job finds in its next sandbox is what its last checkpoint saw, one kind of change at a time. */
+
+let repo: Repository
+let sandbox: ProcessSandbox
+let runner: Runner
+let tree: string
+let branch: string
+let branches = 0
+
+beforeAll(async () => {
+  repo = await repository()
+})
+afterAll(() => repo.close())
+beforeEach(async () => {
+  sandbox = await processSandbox()
+  runner = sandbox.runner()
+  tree = join(sandbox.home, 'repository')
+  branch = `fidelity-${++branches}`
+  await runner.install(callOptions)
+  await runner.clone({ access: await repo.read(), ref: 'refs/heads/main', sha: repo.base, branch: 'work', checkpoint: null }, callOptions)
+})
+afterEach(() => sandbox.close())
+
+const file = (name: string) => join(tree, name)
+const inTree = (...args: string[]) => gitOk(tree, ...args)
+
+async function checkpoint(parent = repo.base): Promise<CheckpointResult> {
+  const made = await runner.checkpoint(await repo.checkpoint(branch, parent), callOptions)
+  if (made === null) throw new Error('nothing changed')
+  return made
+}
+
+/** Restores into another sandbox, which is closed with the test's own. */
+async function restored<T>(made: CheckpointResult, look: (path: string, other: Runner) => Promise<T>): Promise<T> {
+  const home = await processSandbox()
+  try {
+    const other = home.runner()
+    await other.clone({ access: await repo.read(true), ref: `refs/heads/${branch}`, sha: made.sha, branch: 'work', checkpoint: made }, callOptions)
+    return await look(join(home.home, 'repository'), other)
+  } finally {
+    await home.close()
+  }
+}
+
+/** All that may differ between two work trees as git sees them, names as bytes. */
+async function everything(path: string): Promise<{ files: Record<string, string>; names: string[] }> {
+  const names = (await readdir(Buffer.from(path), { encoding: 'buffer' })).map((name) => name.toString('hex')).sort()
+  return { files: await snapshot(path), names }
+}
+
+const kinds: Record<string, () => Promise<void>> = {
+  'a deleted file': () => rm(file('first.txt')),
+  'a deleted folder': () => rm(file('src'), { recursive: true }),
+  'every file deleted': async () => {
+    for (const name of await readdir(tree)) if (name !== '.git') await rm(file(name), { recursive: true })
+  },
+  'a changed mode, either way': async () => {
+    await chmod(file('run.sh'), 0o644)
+    await chmod(file('last.txt'), 0o755)
+  },
+  'a file that became a link, and a link that became a file': async () => {
+    await rm(file('last.txt'))
+    await symlink('first.txt', file('last.txt'))
+    await unlink(file('link'))
+    await writeFile(file('link'), 'no link\n')
+  },
+  'links to nowhere, to folders, to outside, and with an odd target': async () => {
+    for (const [name, target] of [['dangling', 'no/such'], ['folder', 'src'], ['absolute', '/etc/hostname'], ['up', '../../..'], ['odd', 'a\nb "c"']]) await symlink(target!, file(name!))
+  },
+  'a file that became a folder, and a folder that became a file': async () => {
+    await rm(file('first.txt'))
+    await mkdir(file('first.txt'))
+    await writeFile(file('first.txt/inner'), 'inner\n')
+    await rm(file('src'), { recursive: true })
+    await writeFile(file('src'), 'file now\n')
+  },
+  'a renamed file, a renamed folder, and a name that changed only its case': async () => {
+    await rename(file('first.txt'), file('renamed.txt'))
+    await rename(file('src'), file('source'))
+    await rename(file('last.txt'), file('LAST.txt'))
+  },
+  'binary files, empty ones and large ones': async () => {
+    await writeFile(file('bytes.bin'), Buffer.from(Array.from({ length: 256 }, (_, index) => index)))
+    await writeFile(file('empty'), '')
+    await writeFile(file('large.bin'), Buffer.alloc(3_000_000, 'x'))
+    await writeFile(file('binary.bin'), Buffer.from([0, 1, 2]))
+  },
+  'an LFS pointer, and the attributes that make it one': async () => {
+    await writeFile(file('.gitattributes'), '*.psd filter=lfs diff=lfs merge=lfs -text\n')
+    await writeFile(file('image.psd'), `version https://git-lfs.github.com/spec/v1\noid sha256:${'4d'.repeat(32)}\nsize 12345\n`)
+  },
+  'names that are odd': async () => {
+    for (const name of ['line\nbreak', 'tab\there', 'quote"\'`', 'back\\slash', '-dash', ' space ', 'ünïcode', 'e\u0301 decomposed', '$HOME', '*', '[a]', '#x', '!y', 'x'.repeat(250)]) {
+      await writeFile(file(name), `${name}\n`)
+    }
+    await mkdir(file('dir\nwith break'))
+    await writeFile(file('dir\nwith break/- file'), 'x')
+  },
+  'untracked folders within folders': async () => {
+    await mkdir(file('a/b/c/d'), { recursive: true })
+    await writeFile(file('a/b/c/d/e'), 'deep\n')
+    await writeFile(file('a/.hidden'), 'hidden\n')
+  },
+  'a tracked file that is ignored by now': async () => {
+    await writeFile(file('.gitignore'), 'ignored/\n*.log\nlast.txt\nfirst.txt\n')
+    await writeFile(file('last.txt'), 'changed though ignored\n')
+    await rm(file('first.txt'))
+  },
+  'a file that the agent’s git was told to take for unchanged': async () => {
+    await inTree('update-index', '--assume-unchanged', 'last.txt')
+    await inTree('update-index', '--skip-worktree', 'first.txt')
+    await writeFile(file('last.txt'), 'changed\n')
+    await writeFile(file('first.txt'), 'changed too\n')
+  },
+  'a file that is only intended to be added': async () => {
+    await writeFile(file('intended.txt'), 'intended\n')
+    await inTree('add', '--intent-to-add', 'intended.txt')
+  },
+}
+
+describe('a checkpoint brings back', () => {
+  it.each(Object.entries(kinds))('%s', async (_kind, change) => {
+    await change()
+    const before = await everything(tree)
+    const made = await checkpoint()
+    await restored(made, async (path, other) => {
+      expect(await everything(path)).toEqual(before)
+      expect(await other.checkpoint(await repo.checkpoint(branch, made.sha), callOptions)).toBeNull()
+    })
+  })
+
+  it('a name that is no UTF-8', async () => {
+    const name = Buffer.concat([Buffer.from(`${tree}/latin-`), Buffer.from([0xe9, 0xff]), Buffer.from('.txt')])
+    await writeFile(name, 'latin\n')
+    const made = await checkpoint()
+    await restored(made, async (path) => {
+      const names = await readdir(Buffer.from(path), { encoding: 'buffer' })
+      const found = names.find((each) => each.includes(Buffer.from([0xe9, 0xff])))
+      expect(found).toEqual(name.subarray(tree.length + 1))
+      expect(await readFile(Buffer.concat([Buffer.from(`${path}/`), found!]), 'utf8')).toBe('latin\n')
+    })
+  })
+
+  it('nothing that is ignored', async () => {
+    await writeFile(file('noise.log'), 'noise\n')
+    await mkdir(file('ignored'))
+    await writeFile(file('ignored/x'), 'x')
+    await writeFile(file('kept.txt'), 'kept\n')
+    const made = await checkpoint()
+    await restored(made, async (path) => {
+      const names = await readdir(path)
+      expect(names).toContain('kept.txt')
+      expect(names).not.toContain('noise.log')
+      expect(names).not.toContain('ignored')
+    })
+  })
+
+  it('a submodule’s pointer, as it was and moved on, whether or not it is checked out', async () => {
+    const other = join(sandbox.home, 'library')
+    await gitOk(sandbox.home, 'init', '--quiet', 'library')
+    for (const text of ['one', 'two']) {
+      await writeFile(join(other, 'lib.txt'), text)
+      await gitOk(other, 'add', '--all')
+      await gitOk(other, 'commit', '--quiet', '--message', text)
+    }
+    await inTree('-c', 'protocol.file.allow=always', 'submodule', '--quiet', 'add', other, 'library')
+    await inTree('commit', '--quiet', '--message', 'Add the library')
+    const pointed = await inTree('rev-parse', 'HEAD:library')
+    const one = await checkpoint()
+    await gitOk(file('library'), 'checkout', '--quiet', 'HEAD~1')
+    const moved = await gitOk(file('library'), 'rev-parse', 'HEAD')
+    const two = await checkpoint(one.sha)
+    await restored(one, async (path) => {
+      expect(await gitOk(path, 'rev-parse', 'HEAD:library')).toBe(pointed)
+      expect(await gitOk(path, 'ls-files', '--stage', 'library')).toContain(`160000 ${pointed}`)
+      expect(await readFile(join(path, '.gitmodules'), 'utf8')).toContain('[submodule "library"]')
+      expect(await gitOk(path, 'status', '--porcelain')).toBe('')
+    })
+    await restored(two, async (path, runnerThere) => {
+      // It is not fetched again; the commit at the end still points where the agent had moved it to.
+      await writeFile(join(path, 'later.txt'), 'later\n')
+      const { sha } = await runnerThere.commit(finalCommit, callOptions)
+      const private_ = join(path, '..', '.switchyard', 'git')
+      expect(await gitOk(private_, 'rev-parse', `${sha}:library`)).toBe(moved)
+    })
+  })
+
+  it('the agent’s own commits, empty ones and merges among them, on the job’s branch', async () => {
+    await inTree('commit', '--quiet', '--allow-empty', '--message', 'Nothing, on purpose')
+    await inTree('checkout', '--quiet', '-b', 'idea')
+    await writeFile(file('idea.txt'), 'idea\n')
+    await inTree('add', '--all')
+    await inTree('commit', '--quiet', '--message', 'An idea')
+    await inTree('checkout', '--quiet', 'work')
+    await writeFile(file('other.txt'), 'other\n')
+    await inTree('add', '--all')
+    await inTree('commit', '--quiet', '--message', 'Something else')
+    await inTree('merge', '--quiet', '--no-ff', '--message', 'Take the idea', 'idea')
+    await inTree('commit', '--quiet', '--allow-empty', '--message', 'Nothing again')
+    const log = await inTree('log', '--format=%H %P %an %s', `${repo.base}..HEAD`)
+    const made = await checkpoint()
+    expect(made.commitsAhead).toBe(5)
+    await restored(made, async (path, other) => {
+      expect(await gitOk(path, 'symbolic-ref', '--short', 'HEAD')).toBe('work')
+      expect(await gitOk(path, 'log', '--format=%H %P %an %s', `${repo.base}..HEAD`)).toBe(log)
+      expect(await gitOk(path, 'status', '--porcelain')).toBe('')
+      // Nothing was left over: the branch ends with the agent's own commit.
+      expect((await other.commit(finalCommit, callOptions)).sha).toBe(made.headSha)
+    })
+  })
+
+  it('the work of an agent that left the job’s branch', async () => {
+    await inTree('checkout', '--quiet', '-b', 'its-own')
+    await writeFile(file('own.txt'), 'own\n')
+    await inTree('add', '--all')
+    await inTree('commit', '--quiet', '--message', 'On its own branch')
+    await inTree('checkout', '--quiet', '--detach')
+    await writeFile(file('more.txt'), 'more\n')
+    const head = await inTree('rev-parse', 'HEAD')
+    const made = await checkpoint()
+    // The agent notices nothing.
+    expect((await inTree('status', '--short', '--branch')).split('\n')).toEqual(['## HEAD (no branch)', '?? more.txt'])
+    await restored(made, async (path) => {
+      expect(await gitOk(path, 'rev-parse', 'HEAD')).toBe(head)
+      expect(await gitOk(path, 'status', '--porcelain')).toBe('?? more.txt')
+    })
+  })
+})
+
+describe('the branch that the user gets', () => {
+  it('holds the agent’s commits and at most one for the rest, and no checkpoint', async () => {
+    await inTree('commit', '--quiet', '--allow-empty', '--message', 'Empty')
+    await writeFile(file('a.txt'), 'a\n')
+    const one = await checkpoint()
+    await writeFile(file('b.txt'), 'b\n')
+    const two = await checkpoint(one.sha)
+    const { sha } = await restored(two, async (path, other) => {
+      await writeFile(join(path, 'c.txt'), 'c\n')
+      const made = await other.commit(finalCommit, callOptions)
+      await other.push({ sha: made.sha, branch: `${branch}-work`, access: await repo.write(`${branch}-work`) }, callOptions)
+      return made
+    })
+    const { path } = await repo.fetched(`${branch}-work`)
+    expect((await gitOk(path, 'log', '--format=%s', `${repo.base}..${sha}`)).split('\n')).toEqual([finalCommit.message.split('\n')[0], 'Empty'])
+    expect((await gitOk(path, 'diff', '--name-only', repo.base, sha)).split('\n')).toEqual(['a.txt', 'b.txt', 'c.txt'])
+  })
+})
