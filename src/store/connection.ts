@@ -15,7 +15,7 @@ export type RedisConfig = z.output<typeof redisConfigSchema>
  * - `commands`: a consumer's; waits and repeats while Redis is away, so every script bears being run twice.
  * - `blocking`: for commands that block (BLPOP, XREAD); as `commands`, and used for nothing else.
  * - `subscriber`: pub/sub; subscribes again after a reconnect.
- * - `producer`: fails within a second while Redis is away, and repeats nothing.
+ * - `producer`: fails within a second while Redis is away, within three when it is there and silent, and repeats nothing.
  */
 export type ConnectionPurpose = 'commands' | 'blocking' | 'producer' | 'subscriber'
 
@@ -47,6 +47,7 @@ const optionsOf = {
   producer: {
     ...shared,
     connectTimeout: producerPatienceMs,
+    socketTimeout: 3_000,
     enableOfflineQueue: false,
     autoResendUnfulfilledCommands: false,
     maxRetriesPerRequest: 0,

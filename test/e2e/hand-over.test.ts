@@ -4,14 +4,15 @@ import { startDeployment, until, type Deployment } from './deployment.js'
 let deployment: Deployment
 afterEach(() => deployment.close())
 
-const counting = 'i=0; while [ $i -lt 60 ]; do i=$((i+1)); echo "line $i"; sleep 0.05; done; echo x >> runs.txt; wc -l < runs.txt'
+const counting = 'i=0; while [ $i -lt 60 ]; do i=$((i+1)); echo "line $i"; echo "error $i" >&2; sleep 0.05; done; echo x >> runs.txt; wc -l < runs.txt'
 
-async function outputOf(deployment_: Deployment, jobId: string): Promise<string> {
+async function outputOf(deployment_: Deployment, jobId: string, stream = 'stdout'): Promise<string> {
   let text = ''
-  for await (const line of deployment_.queue.job(jobId).logs({ follow: false })) if (line.stream === 'stdout') text += line.text
+  for await (const line of deployment_.queue.job(jobId).logs({ follow: false })) if (line.stream === stream) text += line.text
   return text
 }
 const whole = `${Array.from({ length: 60 }, (_, index) => `line ${index + 1}\n`).join('')}1\n`
+const wholeErrors = Array.from({ length: 60 }, (_, index) => `error ${index + 1}\n`).join('')
 
 it('a stopping consumer hands its job over: the sandbox goes on, no step runs again, no byte is lost or doubled', async () => {
   deployment = await startDeployment()
@@ -25,6 +26,7 @@ it('a stopping consumer hands its job over: the sandbox goes on, no step runs ag
   const result = await job.result({ timeoutMs: 40_000 })
   expect(result).toMatchObject({ status: 'succeeded', attempts: [{ outcome: 'succeeded' }], steps: [{ exitCode: 0 }] })
   expect(await outputOf(deployment, job.jobId)).toBe(whole)
+  expect(await outputOf(deployment, job.jobId, 'stderr')).toBe(wholeErrors)
 })
 
 it('with every place taken a handed-over job is taken all the same, since it holds its own', async () => {
@@ -47,11 +49,13 @@ it('a killed consumer’s job is gone on with by another: same sandbox, no step 
   const first = await deployment.startConsumerProcess()
   const job = await deployment.queue.enqueue({ repository: 'acme/web', steps: [counting] })
   await until('output', async () => (await outputOf(deployment, job.jobId)).includes('line 10\n'))
+  const { sandboxId } = await job.status()
   first.kill('SIGKILL')
   await deployment.startConsumer()
   const result = await job.result({ timeoutMs: 40_000 })
-  expect(result).toMatchObject({ status: 'succeeded', attempts: [{ outcome: 'succeeded' }], steps: [{ exitCode: 0 }] })
+  expect(result).toMatchObject({ status: 'succeeded', attempts: [{ sandboxId, outcome: 'succeeded' }], steps: [{ exitCode: 0 }] })
   expect(await outputOf(deployment, job.jobId)).toBe(whole)
+  expect(await outputOf(deployment, job.jobId, 'stderr')).toBe(wholeErrors)
 })
 
 it('a job that is cancelled while nobody supervises it is ended at the next take-over, and its place is free again', async () => {

@@ -3,6 +3,7 @@ import { Redis } from 'ioredis'
 import { describe, expect, it } from 'vitest'
 import { startRedis } from '../../src/embedded/index.js'
 import { InvalidInputError, RedisUnavailableError } from '../../src/job/errors.js'
+import { AgentQueue } from '../../src/producers/index.js'
 import { assertRedisSuitable, createRedis, describeRedis, Keys, RunStore, whenReady } from '../../src/store/index.js'
 import { startTcpProxy, type TcpProxy } from '../servers/tcp-proxy.js'
 import { after, record, useRedis } from './fixture.js'
@@ -74,6 +75,16 @@ describe('a consumer’s connection', () => {
     await client.set('key', '1')
     proxy.silence()
     expect(await client.incr('key')).toBe(2)
+  })
+
+  it('or a producer’s: a silent Redis is an error, and the next call has a connection that works', async () => {
+    const { proxy, url } = await through()
+    const queue = new AgentQueue({ redis: { url } })
+    after(() => queue.close())
+    await queue.list()
+    proxy.silence()
+    await expect(queue.list()).rejects.toThrow(RedisUnavailableError)
+    expect(await queue.list()).toEqual([])
   })
 
   it('to a primary that became a replica waits for the new primary at the same address', async () => {

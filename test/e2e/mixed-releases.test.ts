@@ -1,0 +1,75 @@
+import { Redis } from 'ioredis'
+import { afterEach, beforeEach, expect, it } from 'vitest'
+import type { RunRecord } from '../../src/job/run-record.js'
+import { Keys } from '../../src/store/index.js'
+import { startDeployment, until, type Deployment } from './deployment.js'
+
+// In a rolling deploy consumers and producers of two releases share a Redis. The newer one is played by what it would have written.
+let deployment: Deployment
+let redis: Redis
+beforeEach(async () => {
+  deployment = await startDeployment({ limits: [2] })
+  await deployment.seed('acme/web', { 'README.md': 'hello\n' })
+  redis = new Redis(deployment.redis.url)
+})
+afterEach(async () => {
+  redis.disconnect()
+  await deployment.close()
+})
+
+const keys = new Keys()
+async function changeRecord(jobId: string, change: (record: RunRecord) => object): Promise<void> {
+  const record = JSON.parse((await redis.hget(keys.run(jobId), 'record'))!) as RunRecord
+  await redis.hset(keys.run(jobId), 'record', JSON.stringify(change(record)))
+}
+const readRecord = async (jobId: string) => JSON.parse((await redis.hget(keys.run(jobId), 'record'))!) as Record<string, unknown>
+const logged = (text: string) => deployment.logs.filter((line) => line.includes(text)).length
+
+const counting = 'echo began; i=0; while [ $i -lt 40 ]; do i=$((i+1)); echo "line $i"; sleep 0.1; done; echo x >> runs.txt; cat runs.txt'
+
+it('a job of a newer release is gone on with, and keeps what only that release knows', async () => {
+  const first = await deployment.startConsumer()
+  const job = await deployment.queue.enqueue({ repository: 'acme/web', steps: [counting] })
+  await until('the step', async () => (await job.status()).step !== null)
+  await first.stop()
+  await changeRecord(job.jobId, (record) => ({ ...record, colour: 'blue', base: { ...record.base, signed: true } }))
+  await deployment.startConsumer()
+  expect(await job.result({ timeoutMs: 40_000 })).toMatchObject({ status: 'succeeded', attempts: [{ outcome: 'succeeded' }], steps: [{ stdoutTail: expect.stringMatching(/line 40\nx\n$/) as string }] })
+  expect(await readRecord(job.jobId)).toMatchObject({ phase: 'ended', colour: 'blue', base: { signed: true } })
+})
+
+it('a record that can’t be read is left, with its sandbox and place, to a consumer that can', async () => {
+  const first = await deployment.startConsumer()
+  const job = await deployment.queue.enqueue({ repository: 'acme/web', steps: [counting] })
+  await until('the step', async () => (await job.status()).step !== null)
+  const { sandboxId } = await job.status()
+  await first.stop()
+  await changeRecord(job.jobId, (record) => ({ ...record, phase: 'dreaming' }))
+  const older = await deployment.startConsumer()
+  await until('it to be left twice', () => logged('job left to a consumer of a newer release') >= 2)
+  expect(await redis.hget(keys.run(job.jobId), 'result')).toBeNull()
+  // Others go their way meanwhile.
+  const other = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['true'] })
+  expect(await other.result({ timeoutMs: 30_000 })).toMatchObject({ status: 'succeeded' })
+  await older.stop()
+  // The newer release is here.
+  await changeRecord(job.jobId, (record) => ({ ...record, phase: 'steps' }))
+  await deployment.startConsumer()
+  expect(await job.result({ timeoutMs: 40_000 })).toMatchObject({ status: 'succeeded', attempts: [{ sandboxId, outcome: 'succeeded' }], steps: [{ stdoutTail: expect.stringMatching(/line 40\nx\n$/) as string }] })
+})
+
+it('a spec with fields that are not known is left to a consumer that knows them, without a place', async () => {
+  const job = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['true'] })
+  const jobKey = `${keys.prefix}:${keys.queueName}:${job.jobId}`
+  const plain = (await redis.hget(jobKey, 'data'))!
+  const data = JSON.parse(plain) as { spec: object }
+  await redis.hset(jobKey, 'data', JSON.stringify({ ...data, spec: { ...data.spec, colour: 'blue' } }))
+  const older = await deployment.startConsumer()
+  await until('it to be left twice', () => logged('colour: is not a known field') >= 2)
+  expect(await redis.exists(keys.run(job.jobId))).toBe(0)
+  expect(await redis.hget(`${keys.ledger()}:jobs`, job.jobId)).toBeNull()
+  await older.stop()
+  await redis.hset(jobKey, 'data', plain)
+  await deployment.startConsumer()
+  expect(await job.result({ timeoutMs: 30_000 })).toMatchObject({ status: 'succeeded' })
+})
