@@ -49,6 +49,21 @@ describe('at the servers that speak the providers’ protocols', () => {
     expect(await place.left()).toEqual(nothing)
   })
 
+  it('keeps everything up when asked to, for the other commands too', { timeout: 180_000 }, async () => {
+    const run = place.run(['demo', '--providers', 'daytona,local', '--no-real', '--keep'], noKeys)
+    await run.saw(/Ctrl-C stops everything/)
+    expect(run.stdout()).toContain('daytona: protocol servers of this checkout, not the services themselves; their own SDKs')
+    const board = /Bull Board: (\S+)/.exec(run.stdout())?.[1] ?? ''
+    expect((await fetch(new URL('healthz', board))).status).toBe(200)
+    const config = /SWITCHYARD_CONFIG=(\S+)/.exec(run.stdout())?.[1] ?? ''
+    const status = place.run(['status', '--json'], { SWITCHYARD_CONFIG: config })
+    expect(await status.ended, status.stderr()).toBe(0)
+    expect((JSON.parse(status.stdout()) as { state: string }[]).map((job) => job.state).sort()).toEqual(['failed', 'succeeded', 'succeeded', 'succeeded'])
+    run.child.kill('SIGTERM')
+    expect(await run.ended, run.stderr()).toBe(0)
+    expect(await place.left()).toEqual(nothing)
+  })
+
   it('leaves nothing behind when it is stopped in the middle', { timeout: 120_000 }, async () => {
     const run = place.run(['demo', '--providers', 'e2b,modal,daytona', '--no-real'], noKeys)
     await run.saw(/running .*step/)

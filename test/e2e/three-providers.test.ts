@@ -16,6 +16,8 @@ import { git, startDeployment, until, type Deployment } from './deployment.js'
  */
 const names = ['e2b', 'modal', 'daytona'] as const
 const limit = 4
+/** A machine with much else to do needs more than the usual minute. */
+const patience = 180_000
 /** Modal's server lets no more in than two, although the deployment believes in four. */
 const modalSize = 2
 
@@ -66,10 +68,10 @@ describe('one and the same job', () => {
     timeout: '2m',
   }
 
-  it.each(names)('runs, pushes and promotes at %s, and leaves no sandbox there', async (name) => {
+  it.each(names)('runs, pushes and promotes at %s, and leaves no sandbox there', { timeout: patience }, async (name) => {
     const before = await serverOf(name).state()
     const job = await deployment.queue.enqueue({ ...spec, promote: { to: `done/${name}` }, providers: { allow: [name] } })
-    const result = await job.result({ timeoutMs: 60_000 })
+    const result = await job.result({ timeoutMs: 120_000 })
     expect(result).toMatchObject({
       status: 'succeeded',
       error: null,
@@ -92,13 +94,24 @@ describe('one and the same job', () => {
     expect(after).toMatchObject({ live: 0, created: before.created + 1, ended: { killed: before.ended.killed + 1 } })
   })
 
+  it.each([['e2b', 'start'], ['modal', 'exec'], ['daytona', 'execute']])('of one step takes seven calls of %s', { timeout: patience }, async (name, exec) => {
+    const before = await serverOf(name).state()
+    // A step that prints nothing is told of once, when it has ended.
+    const job = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['echo work > work.txt'], providers: { allow: [name] } })
+    expect(await job.result({ timeoutMs: 120_000 })).toMatchObject({ status: 'succeeded' })
+    const { calls } = await serverOf(name).state()
+    const made = (call: string) => (calls[call] ?? 0) - (before.calls[call] ?? 0)
+    // Install and look around; clone; start and read; commit; push.
+    expect({ create: made('create'), exec: made(exec), kill: made(name === 'daytona' ? 'delete' : 'kill') }).toEqual({ create: 1, exec: 5, kill: 1 })
+  })
+
   it('ends with the same tree at all three', async () => {
     const trees = await Promise.all(names.map(async (name) => git(await deployment.checkout('acme/web', `done/${name}`, false), 'rev-parse', 'HEAD^{tree}')))
     expect(new Set(trees).size).toBe(1)
   })
 })
 
-it('starts on E2B, loses its sandbox there in the middle of a step, meets a full Modal and ends on Daytona', async () => {
+it('starts on E2B, loses its sandbox there in the middle of a step, meets a full Modal and ends on Daytona', { timeout: patience }, async () => {
   await fillModal()
   const before = Object.fromEntries(await Promise.all(servers.map(async (server) => [server.name, await server.state()] as const)))
   const partsBefore = 5
@@ -132,7 +145,7 @@ it('starts on E2B, loses its sandbox there in the middle of a step, meets a full
   expect(provider).toBe('e2b')
   await serverOf('e2b').killSandbox(sandboxId!)
 
-  const result = await job.result({ timeoutMs: 90_000 })
+  const result = await job.result({ timeoutMs: 150_000 })
   expect(result).toMatchObject({
     status: 'succeeded',
     error: null,
