@@ -47,7 +47,7 @@ export async function runCommand(ctx: RunContext, run: CommandRun): Promise<Comm
   const { runner } = ctx.sandbox()
 
   const resumed = ctx.record.running?.key === run.key ? ctx.record.running : null
-  const running = resumed ?? { key: run.key, startedAtMs: now(), stdoutOffset: 0, stderrOffset: 0 }
+  let running = resumed ?? { key: run.key, startedAtMs: now(), stdoutOffset: 0, stderrOffset: 0, timedOut: false }
   if (resumed === null) await ctx.update({ running })
   const command = { key: run.key, run: run.step.run, cwd: run.step.cwd, env: { ...ctx.spec.env, ...run.step.env, ...ctx.secrets.env } }
   const state: Record<StreamName, StreamState> = { stdout: startStream(ctx, running.stdoutOffset), stderr: startStream(ctx, running.stderrOffset) }
@@ -62,7 +62,8 @@ export async function runCommand(ctx: RunContext, run: CommandRun): Promise<Comm
     const exitCode = isDrained(state, slice) ? slice.exitCode : null
     const chunks = streams.flatMap((name) => take(ctx, run.step.name, name, state[name], slice, exitCode !== null))
     if (chunks.length > 0) {
-      await ctx.append({ running: { ...running, stdoutOffset: state.stdout.shownOffset, stderrOffset: state.stderr.shownOffset } }, chunks)
+      running = { ...running, stdoutOffset: state.stdout.shownOffset, stderrOffset: state.stderr.shownOffset }
+      await ctx.append({ running }, chunks)
     }
     const result = (code: number | null): StepResult => ({
       name: run.step.name,
@@ -71,10 +72,14 @@ export async function runCommand(ctx: RunContext, run: CommandRun): Promise<Comm
       stdoutTail: state.stdout.tail.text(),
       stderrTail: state.stderr.tail.text(),
     })
+    if (exitCode !== null && running.timedOut) return { kind: 'timed-out', result: result(null) }
     if (exitCode !== null) return { kind: 'exited', result: { ...result(exitCode), exitCode } }
     for (const name of streams) skipMiddle(state[name], name === 'stdout' ? slice.stdoutSize : slice.stderrSize, settings.maxLogBytes, ctx.secrets.patterns.longest)
     if (slice.exitCode !== null) continue
     if (now() >= deadlineMs) {
+      // Said before it is done: whoever goes on from here, after a lost answer or as a successor, finds the exit code of the stop.
+      running = { ...running, timedOut: true }
+      await ctx.update({ running })
       await runner.stop(run.key, settings.stopGraceMs, { timeoutMs: settings.stopGraceMs + settings.callTimeoutMs, signal: ctx.work })
       return { kind: 'timed-out', result: result(null) }
     }

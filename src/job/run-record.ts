@@ -49,6 +49,8 @@ export const runRecordSchema = lastingObject({
     startedAtMs: count,
     stdoutOffset: count,
     stderrOffset: count,
+    /** Its time is up and it is being stopped: whatever exit code it has now is not its own. */
+    timedOut: z.boolean().default(false),
   }).nullable(),
   checkpoint: lastingObject({
     sha: z.string(),

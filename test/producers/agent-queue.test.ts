@@ -303,7 +303,7 @@ describe('status', () => {
       stepIndex: 1,
       startedAtMs: 5,
       sandbox: { provider: 'local-a', id: 'sb-1', createdAtMs: 5, repositoryPath: '/r' },
-      running: { key: 'k', startedAtMs: 6, stdoutOffset: 0, stderrOffset: 0 },
+      running: { key: 'k', startedAtMs: 6, stdoutOffset: 0, stderrOffset: 0, timedOut: false },
     })
     await run.store.save(job.jobId, run.fence, running, 'rate limited')
     expect(await job.status()).toMatchObject({

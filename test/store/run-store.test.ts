@@ -226,7 +226,7 @@ describe('output', () => {
     const store = stored()
     const { fence } = await acquire(store, 'job')
     const bytes = Buffer.from(Array.from({ length: 1024 }, (_, index) => index % 256)).toString('latin1')
-    const running = { key: 's', startedAtMs: 1, stdoutOffset: 1024, stderrOffset: 0 }
+    const running = { key: 's', startedAtMs: 1, stdoutOffset: 1024, stderrOffset: 0, timedOut: false }
     await store.append('job', fence, record('job', { running }), [out(0, bytes)])
     expect(await entries('job')).toEqual([{ offset: 0, data: bytes }])
     expect((await store.read('job'))?.record?.running?.stdoutOffset).toBe(1024)
