@@ -1,6 +1,7 @@
 import type { EnqueuedJob } from './producer.js'
 import type { RedisEvidence, RepositoryEvidence, SeenEvent, SeenRun } from './evidence.js'
-import { treeDifferences } from './tree.js'
+import { baseTree } from './job-scripts.js'
+import { treeDifferences, type TreeEntries } from './tree.js'
 import type { Violation } from './violation.js'
 
 /** Whether each job came to what its script says: its end, its steps, its output to the byte, its tree, its event. */
@@ -84,7 +85,7 @@ function checkOutput({ script: { expected } }: EnqueuedJob, { result, pieces }: 
   return problems
 }
 
-async function checkWork({ jobId, script: { expected, spec } }: EnqueuedJob, { result }: SeenRun, repository: RepositoryEvidence): Promise<string[]> {
+async function checkWork({ jobId, script: { expected, spec } }: EnqueuedJob, { result, pieces }: SeenRun, repository: RepositoryEvidence): Promise<string[]> {
   if (result === null) return []
   const problems: string[] = []
   const branch = `agent/${jobId}`
@@ -95,6 +96,9 @@ async function checkWork({ jobId, script: { expected, spec } }: EnqueuedJob, { r
   if (expected.promotedTo === null && result.promoted !== null) problems.push(`was promoted to ${result.promoted.to}`)
   if (spec.push === false && head !== null) problems.push(`pushed ${branch} though it must not`)
   if (expected.tree === null) return problems
+  if (head === null && expected.status === 'failed' && result.branch?.startsWith('checkpoint/') === true && pieces.some(saidUnsaved)) {
+    return [...problems, ...(await checkLastCheckpoint(result.branch, result.commit, expected.tree, repository))]
+  }
   if (head === null) return [...problems, `there is no branch ${branch}`]
   if (result.branch !== branch || result.commit !== head) problems.push(`its result names ${result.branch ?? 'no branch'} at ${result.commit ?? 'nothing'}, ${branch} is at ${head}`)
   problems.push(...treeDifferences(await repository.tree(head), expected.tree).map((line) => `tree: ${line}`))
@@ -104,4 +108,19 @@ async function checkWork({ jobId, script: { expected, spec } }: EnqueuedJob, { r
     problems.push(`its branch has the commits ${JSON.stringify(commits.map(({ author, subject }) => `${author}: ${subject}`))}, must be ${expected.ownCommits} of the agent’s and at most one more`)
   }
   return problems
+}
+
+function saidUnsaved({ stream, data }: SeenRun['pieces'][number]): boolean {
+  return stream === 'system' && data.includes('was not pushed')
+}
+
+/**
+ * Of a failed job whose sandbox was lost before its work was saved, as its log says, the last checkpoint is kept, which its result
+ * names: nothing in it may be anything but what the job began with or was to write.
+ */
+async function checkLastCheckpoint(branch: string, commit: string | null, expected: TreeEntries, repository: RepositoryEvidence): Promise<string[]> {
+  const head = repository.ephemeral.get(branch) ?? null
+  if (head === null || head !== commit) return [`its result names ${branch} at ${commit ?? 'nothing'}, which is at ${head ?? 'nothing'}`]
+  const known = (path: string, entry: { mode: string; blob: string }) => [baseTree, expected].some((tree) => tree.get(path)?.blob === entry.blob && tree.get(path)?.mode === entry.mode)
+  return [...(await repository.tree(head))].filter(([path, entry]) => !known(path, entry)).map(([path]) => `checkpoint tree: ${JSON.stringify(path)} is neither as it was nor as it must be`)
 }

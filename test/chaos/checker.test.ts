@@ -60,9 +60,18 @@ async function check(changes: { run?: Partial<SeenRun>; result?: Partial<SeenRes
   return (await checkJobs([job], evidence, new Map([['acme/one', { ...repository, ...changes.repository }]]))).map(({ what }) => what)
 }
 
+/** A failed job whose sandbox was lost before its work was saved. */
+const unsaved = {
+  expected: { status: 'failed', errorKind: 'step-failed' } as const,
+  result: { status: 'failed', error: { kind: 'step-failed', message: 'x' }, branch: 'checkpoint/j-1.1' },
+  repository: { ephemeral: new Map([['checkpoint/j-1.1', 'c1']]) },
+  run: { listed: ['failed'], pieces: [piece, { ...piece, step: 'switchyard', stream: 'system', data: 'the work of this failed job was not pushed: gone\n' }] },
+}
+
 describe('a job', () => {
   it('passes when all is as its script says', async () => {
     expect(await check({})).toEqual([])
+    expect(await check(unsaved)).toEqual([])
   })
 
   it.each<[string, Parameters<typeof check>[0], RegExp]>([
@@ -84,6 +93,9 @@ describe('a job', () => {
     ['has commits that nobody asked for', { expected: { ownCommits: 1 } }, /must be 1 of the agent’s/],
     ['was not promoted', { expected: { promotedTo: 'done' } }, /done is at nothing/],
     ['was promoted', { result: { promoted: { to: 'main', sha: 'c1' } } }, /was promoted to main/],
+    ['lost its branch without a word', { ...unsaved, run: {} }, /there is no branch agent\/j/],
+    ['names a checkpoint that is not there', { ...unsaved, repository: { ephemeral: new Map() } }, /which is at nothing/],
+    ['kept a checkpoint with something else in it', { ...unsaved, expected: { ...unsaved.expected, tree: new Tree().write('a', 'b').entries() } }, /checkpoint tree: "a" is neither/],
     ['pushed though it must not', { expected: { tree: null }, spec: { push: false } }, /pushed agent\/j though it must not/],
   ])('is found out when it %s', async (_what, changes, problem) => {
     expect((await check(changes)).join('\n')).toMatch(problem)
