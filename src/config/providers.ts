@@ -42,6 +42,10 @@ const adapters: Readonly<Record<string, Construct>> = {
     const { daytonaProviderConfigSchema, DaytonaProvider } = await import('../providers/daytona/index.js')
     return new DaytonaProvider(checkOptions(daytonaProviderConfigSchema, options, place), { env: environment })
   },
+  docker: async (options, { place, environment }) => {
+    const { dockerProviderConfigSchema, DockerProvider } = await import('../providers/docker/index.js')
+    return new DockerProvider(checkOptions(dockerProviderConfigSchema, options, place), environment)
+  },
   custom: constructCustom,
 }
 

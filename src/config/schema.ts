@@ -53,7 +53,7 @@ const providerPriceSchema = z.strictObject(
 export const providerEntrySchema = z.looseObject(
   {
     name: slug('the name by which jobs, logs and limits call this provider', 32),
-    type: z.string({ error: 'is missing; give "local", "e2b", "modal", "daytona" or "custom"' }),
+    type: z.string({ error: 'is missing; give "local", "e2b", "modal", "daytona", "docker" or "custom"' }),
     limit: providerLimitSchema,
     price: providerPriceSchema.optional(),
   },

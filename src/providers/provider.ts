@@ -12,7 +12,7 @@ import type { NetworkPolicy } from '../job/spec.js'
 export interface Provider {
   /** The configured name, unique among a deployment's providers: two accounts of a kind are two providers. */
   readonly name: string
-  /** The adapter: `local`, `e2b`, `modal`, `daytona`, or a user's own. */
+  /** The adapter: `local`, `e2b`, `modal`, `daytona`, `docker`, or a user's own. */
   readonly kind: string
   readonly capabilities: Capabilities
   /**

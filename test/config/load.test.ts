@@ -119,7 +119,7 @@ describe('every mistake gets a sentence', () => {
     ['a prefix without braces', { queue: { prefix: 'x' } }, 'queue.prefix: must be a name in braces such as "{switchyard}": the braces keep all keys in one slot of a Redis Cluster'],
     ['a deployment name with spaces', { deployment: 'My App' }, 'deployment: must be at most 20 lower-case letters, digits and "-", with no "-" at either end'],
     ['a provider name used twice', { providers: [{ name: 'a', type: 'local', limit }, { name: 'a', type: 'e2b', limit }] }, 'providers[1].name: "a" is used twice; give every provider a name of its own, also two accounts of one kind'],
-    ['a provider without a type', { providers: [{ name: 'a', limit }] }, 'providers[0].type: is missing; give "local", "e2b", "modal", "daytona" or "custom"'],
+    ['a provider without a type', { providers: [{ name: 'a', limit }] }, 'providers[0].type: is missing; give "local", "e2b", "modal", "daytona", "docker" or "custom"'],
     ['a provider without a limit', { providers: [{ name: 'a', type: 'local' }] }, 'providers[0].limit: is missing; give the number of sandboxes that may run at once, such as { sandboxes: 20 }'],
     ['a limit of nothing', { providers: [{ name: 'a', type: 'local', limit: { sandboxes: 0 } }] }, 'providers[0].limit.sandboxes: must be at least 1'],
     ['a git host of an unknown type', { git: { type: 'svn' } }, 'git.type: must be "code-storage" or "https"'],

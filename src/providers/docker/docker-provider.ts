@@ -1,0 +1,233 @@
+import { randomUUID } from 'node:crypto'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { z } from 'zod'
+import { InfrastructureError } from '../../job/errors.js'
+import { bounded } from '../deadline.js'
+import type { CallOptions, Capabilities, ExecResult, Provider, SandboxInfo, SandboxRequest, ShellCommand } from '../provider.js'
+import { classify, type ClassifyContext } from './classify.js'
+import { socketPathOf, type DockerProviderConfig } from './config.js'
+import { createBody, extendScript, inspectSchema, listPath, listSchema, toInfo } from './container.js'
+import { Engine, EngineError } from './engine.js'
+import { markedScript, maxScriptBytes, readOutput } from './output.js'
+
+const createdSchema = z.object({ Id: z.string() })
+const execSchema = z.object({ Running: z.boolean(), ExitCode: z.number().nullish() })
+const infoSchema = z.object({ MemoryLimit: z.boolean().optional(), PidsLimit: z.boolean().optional() })
+/** How often the engine is asked again for what it is about to know. */
+const pollMs = 50
+/** Longer than an engine takes to notice that a container's first process has ended. */
+const noticeMs = 300
+
+/**
+ * Containers of a Docker or Podman engine on this machine, through its API socket. What a sandbox can't reach is the engine's
+ * business: a container shares the kernel, unless `runtime` names one that does not.
+ *
+ * Whoever may open the socket is root on the engine's machine, so no sandbox ever gets it.
+ */
+export class DockerProvider implements Provider {
+  readonly kind = 'docker'
+  readonly name: string
+  readonly capabilities: Capabilities
+  readonly #engine: Engine
+
+  constructor(
+    private readonly config: DockerProviderConfig,
+    environment: Readonly<Record<string, string | undefined>> = process.env,
+  ) {
+    this.name = config.name
+    this.#engine = new Engine(socketPathOf(config, environment))
+    this.capabilities = {
+      uniqueNames: true,
+      extend: true,
+      network: { gitOnly: false, none: true, allowList: false },
+      resources: { cpu: true, memory: true, disk: false },
+      maxLifetimeMs: undefined,
+      maxCommandBytes: maxScriptBytes,
+    }
+  }
+
+  create(request: SandboxRequest, options: CallOptions): Promise<SandboxInfo> {
+    return this.#call('create', options, async (signal) => {
+      const body = createBody(this.config, request)
+      const id = await this.#claim(request.name, body, signal)
+      try {
+        // 304, and so no error, when another create of the same name has started it.
+        await this.#engine.call('POST', `/containers/${id}/start`, signal)
+      } catch (error) {
+        // One that was never started has no lifetime either.
+        await this.#end(id, AbortSignal.timeout(options.timeoutMs))
+        throw error
+      }
+      const started = await this.#inspect(id, signal)
+      if (started !== undefined) return started
+      throw this.#error('invalid', 'create', 'the container ended at once; its image needs /bin/sh, date, cat and sleep')
+    })
+  }
+
+  get(sandboxId: string, options: CallOptions): Promise<SandboxInfo | undefined> {
+    return this.#call('get', options, (signal) => this.#inspect(sandboxId, signal))
+  }
+
+  exec(sandboxId: string, command: ShellCommand, options: CallOptions): Promise<ExecResult> {
+    return this.#exec('exec', sandboxId, command, options)
+  }
+
+  kill(sandboxId: string, options: CallOptions): Promise<void> {
+    return this.#call('kill', options, (signal) => this.#end(sandboxId, signal))
+  }
+
+  async *list(tags: Readonly<Record<string, string>>, options: CallOptions): AsyncIterable<SandboxInfo> {
+    const found = await this.#call('list', options, (signal) => this.#engine.json(listSchema, 'GET', listPath(this.name, tags), signal))
+    for (const { Id, Names, Created, State, Labels } of found) {
+      const info = toInfo(this.name, { id: Id, name: Names[0] ?? '', createdAtMs: Created * 1000, state: State, labels: Labels })
+      // Sandboxes are killed by what this tells: the engine's filter is not taken on trust.
+      if (info !== undefined && Object.entries(tags).every(([key, value]) => info.tags[key] === value)) yield info
+    }
+  }
+
+  async extend(sandboxId: string, lifetimeMs: number, options: CallOptions): Promise<void> {
+    const { exitCode } = await this.#exec('extend', sandboxId, { script: extendScript(lifetimeMs) }, options)
+    if (exitCode !== 0) throw this.#error('transient', 'extend', `the deadline could not be written in the container (exit code ${exitCode})`)
+  }
+
+  check(options: CallOptions): Promise<readonly string[]> {
+    return this.#call('check', options, async (signal) => {
+      const info = await this.#engine.json(infoSchema, 'GET', '/info', signal)
+      const image = this.config.image.split('/').map(encodeURIComponent).join('/')
+      await this.#engine.json(z.looseObject({}), 'GET', `/images/${image}/json`, signal).catch((error: unknown) => {
+        if (!(error instanceof EngineError) || error.status !== 404) throw error
+        throw this.#error('invalid', 'check', `the engine does not have the image "${this.config.image}"; pull or build it there, or set image to another one`)
+      })
+      return [
+        ...(info.MemoryLimit === false ? ['the engine can’t limit memory on this machine: one sandbox may take all of it'] : []),
+        ...(info.PidsLimit === false ? ['the engine can’t limit processes on this machine: one sandbox may take all of them'] : []),
+        ...(this.config.network === 'host' ? ['network is "host": sandboxes reach what listens on this machine’s loopback'] : []),
+      ]
+    })
+  }
+
+  /** Nothing is open between calls. */
+  async close(): Promise<void> {}
+
+  /** Makes the container, or finds the one that has the name. */
+  async #claim(name: string, body: Record<string, unknown>, signal: AbortSignal): Promise<string> {
+    for (;;) {
+      try {
+        return (await this.#engine.json(createdSchema, 'POST', `/containers/create?name=${encodeURIComponent(name)}`, signal, body)).Id
+      } catch (error) {
+        // Podman says it with a 500.
+        if (!(error instanceof EngineError) || (error.status !== 409 && !/already in use/.test(error.message))) throw error
+      }
+      const existing = await this.#find(name, signal)
+      if (existing === 'foreign') throw this.#error('invalid', 'create', `a container that is not this provider's has the name "${name}"; remove it, or give the deployment another name`)
+      if (existing !== undefined) return existing
+      await sleep(pollMs, undefined, { signal })
+    }
+  }
+
+  /** @returns the id of the container with the name; undefined when there is none, or it is about to go. */
+  async #find(name: string, signal: AbortSignal): Promise<string | undefined> {
+    try {
+      const raw = await this.#engine.json(inspectSchema, 'GET', `/containers/${encodeURIComponent(name)}/json`, signal)
+      const info = toInfo(this.name, { id: raw.Id, name: raw.Name, createdAtMs: 0, state: raw.State.Status, labels: raw.Config.Labels })
+      if (info !== undefined) return info.id
+      return toInfo(this.name, { id: raw.Id, name: raw.Name, createdAtMs: 0, state: 'running', labels: raw.Config.Labels }) === undefined ? 'foreign' : undefined
+    } catch (error) {
+      if (error instanceof EngineError && error.status === 404) return undefined
+      throw error
+    }
+  }
+
+  async #inspect(id: string, signal: AbortSignal): Promise<SandboxInfo | undefined> {
+    try {
+      const raw = await this.#engine.json(inspectSchema, 'GET', `/containers/${encodeURIComponent(id)}/json`, signal)
+      return toInfo(this.name, { id: raw.Id, name: raw.Name, createdAtMs: Date.parse(raw.Created), state: raw.State.Status, labels: raw.Config.Labels })
+    } catch (error) {
+      if (error instanceof EngineError && error.status === 404) return undefined
+      throw error
+    }
+  }
+
+  /** Kills the container and waits until the engine knows of none: a removal may be under way already. */
+  async #end(id: string, signal: AbortSignal): Promise<void> {
+    const path = `/containers/${encodeURIComponent(id)}`
+    for (;;) {
+      try {
+        await this.#engine.call('DELETE', `${path}?force=true&v=true`, signal)
+      } catch (error) {
+        if (!(error instanceof EngineError)) throw error
+        if (error.status === 404) return
+        // 409, and Podman's 500, while somebody else removes it.
+        if (error.status !== 409 && (await this.#inspect(id, signal)) !== undefined) throw error
+      }
+      if (await this.#gone(path, signal)) return
+      await sleep(pollMs, undefined, { signal })
+    }
+  }
+
+  async #gone(path: string, signal: AbortSignal): Promise<boolean> {
+    try {
+      await this.#engine.json(z.unknown(), 'GET', `${path}/json`, signal)
+      return false
+    } catch (error) {
+      if (error instanceof EngineError && error.status === 404) return true
+      throw error
+    }
+  }
+
+  async #exec(what: 'exec' | 'extend', sandboxId: string, command: ShellCommand, options: CallOptions): Promise<ExecResult> {
+    const bytes = Buffer.byteLength(command.script)
+    if (bytes > maxScriptBytes) throw this.#error('invalid', what, `the script has ${bytes} bytes and at most ${maxScriptBytes} fit; send it in parts`)
+    const endsAtMs = Date.now() + options.timeoutMs
+    const confirm = () => this.get(sandboxId, { ...options, timeoutMs: Math.max(endsAtMs - Date.now(), 1) })
+    const lost = () => this.#error('sandbox-lost', what, `the sandbox ${sandboxId} does not exist any more`)
+    try {
+      const result = await this.#call('exec', options, (signal) => this.#run(sandboxId, command, signal))
+      // Killed by itself, or because its container ended under it. The engine takes a moment to notice the second.
+      for (const waitMs of result.exitCode === 137 ? [0, noticeMs] : []) {
+        await sleep(waitMs)
+        if ((await confirm()) === undefined) throw lost()
+      }
+      return result
+    } catch (error) {
+      if (!(error instanceof InfrastructureError) || error.kind !== 'transient') throw error
+      const found = await confirm().catch(() => 'unknown' as const)
+      throw found === undefined ? lost() : error
+    }
+  }
+
+  async #run(sandboxId: string, command: ShellCommand, signal: AbortSignal): Promise<ExecResult> {
+    const mark = `switchyard-${randomUUID()}`
+    const { Id } = await this.#engine.json(createdSchema, 'POST', `/containers/${encodeURIComponent(sandboxId)}/exec`, signal, {
+      AttachStdout: true,
+      Cmd: ['/bin/sh', '-c', markedScript(command.script, mark, command.cwd)],
+      Env: Object.entries(command.env ?? {}).map(([name, value]) => `${name}=${value}`),
+      ...(command.cwd === undefined ? {} : { WorkingDir: command.cwd }),
+    })
+    const { stdout, complaint } = await readOutput(await this.#engine.stream('POST', `/exec/${Id}/start`, signal, { Detach: false, Tty: false }), mark)
+    for (;;) {
+      const state = await this.#engine.json(execSchema, 'GET', `/exec/${Id}/json`, signal)
+      if (!state.Running && stdout !== undefined && typeof state.ExitCode === 'number') return { exitCode: state.ExitCode, stdout }
+      if (!state.Running) {
+        if (command.cwd !== undefined && /chdir|cwd|no such file/i.test(complaint)) throw this.#error('invalid', 'exec', 'the working directory does not exist in the sandbox')
+        throw this.#error('transient', 'exec', 'the engine could not start the command')
+      }
+      // A command may close its output before it ends.
+      await sleep(pollMs, undefined, { signal })
+    }
+  }
+
+  async #call<Result>(what: ClassifyContext['what'], options: CallOptions, run: (signal: AbortSignal) => Promise<Result>): Promise<Result> {
+    return bounded(this.name, what, options, async (signal) => {
+      try {
+        return await run(signal)
+      } catch (error) {
+        throw classify(error, { source: this.name, what, socketPath: this.#engine.socketPath })
+      }
+    })
+  }
+
+  #error(kind: InfrastructureError['kind'], what: ClassifyContext['what'], problem: string): InfrastructureError {
+    return new InfrastructureError({ kind, source: this.name, message: `${this.name}: ${what}: ${problem}` })
+  }
+}

@@ -1,0 +1,120 @@
+import { execFile } from 'node:child_process'
+import { promisify } from 'node:util'
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
+import { createBody } from '../../src/providers/docker/container.js'
+import { dockerProviderConfigSchema } from '../../src/providers/docker/index.js'
+import type { SandboxRequest } from '../../src/providers/provider.js'
+import { engineCall, podmanUnavailable } from '../servers/podman.js'
+import { options, startDocker, type DockerFixture } from './docker-fixture.js'
+import { all, countProcesses, failure } from './e2b-fixture.js'
+
+const unavailable = await podmanUnavailable()
+
+describe.skipIf(unavailable !== undefined)(`containers of a real engine${unavailable === undefined ? '' : `: ${unavailable}`}`, { timeout: 60_000 }, () => {
+  let fixture: DockerFixture
+  beforeAll(async () => {
+    fixture = await startDocker()
+  }, 60_000)
+  afterAll(() => fixture.close(), 60_000)
+
+  const makeContainer = (name: string, body: Record<string, unknown>) =>
+    engineCall(fixture.engine.socketPath, 'POST', `/containers/create?name=${name}`, JSON.stringify(body))
+
+  it('end with their lifetime, and take a running command along as a lost sandbox', async () => {
+    const { id } = await fixture.provider.create(fixture.request({ lifetimeMs: 2_000 }), options)
+    expect(await failure(fixture.provider.exec(id, { script: 'sleep 60' }, options))).toMatchObject({ kind: 'sandbox-lost' })
+    expect(await fixture.provider.get(id, options)).toBeUndefined()
+  })
+
+  it('live on when they are extended, and a shorter lifetime shortens nothing', async () => {
+    const request = fixture.request({ lifetimeMs: 4_000 })
+    const [short, long] = await Promise.all([fixture.provider.create(fixture.request({ lifetimeMs: 4_000 }), options), fixture.provider.create(request, options)])
+    await fixture.provider.extend(long.id, 300_000, options)
+    await fixture.provider.extend(long.id, 1_000, options)
+    await vi.waitFor(async () => expect(await fixture.provider.get(short.id, options)).toBeUndefined(), { timeout: 20_000, interval: 200 })
+    expect(await fixture.provider.exec(long.id, { script: 'echo alive' }, options)).toEqual({ exitCode: 0, stdout: 'alive\n' })
+    await fixture.provider.kill(long.id, options)
+  })
+
+  it('are found when a create was lost between making and starting one', async () => {
+    const request = fixture.request()
+    const config = dockerProviderConfigSchema.parse({ image: fixture.engine.image, network: 'host' })
+    const made = JSON.parse(await makeContainer(request.name, createBody(config, request))) as { Id: string }
+    expect((await all(fixture.provider.list(request.tags, options))).map(({ id }) => id)).toEqual([made.Id])
+    const found = await fixture.provider.create(request, options)
+    expect(found.id).toBe(made.Id)
+    expect((await fixture.provider.exec(found.id, { script: 'echo runs' }, options)).stdout).toBe('runs\n')
+    await fixture.provider.kill(found.id, options)
+  })
+
+  it('of somebody else are neither taken nor listed nor seen', async () => {
+    const { provider } = fixture
+    const foreign = JSON.parse(await makeContainer('somebody-else', { Image: fixture.engine.image, Cmd: ['sleep', '1000'] })) as { Id: string }
+    const error = await failure(provider.create(fixture.request({ name: 'somebody-else' }), options))
+    expect(error).toMatchObject({ kind: 'invalid' })
+    expect(error.message).toContain('"somebody-else"')
+    const other = fixture.another({ name: 'second' })
+    const { id } = await other.create(fixture.request(), options)
+    expect((await all(provider.list({}, options))).map((sandbox) => sandbox.id)).toEqual([])
+    expect(await provider.get(foreign.Id, options)).toBeUndefined()
+    expect((await all(other.list({}, options))).map((sandbox) => sandbox.id)).toEqual([id])
+    await other.kill(id, options)
+  })
+
+  it('need an image that is there and has a shell', async () => {
+    const error = await failure(fixture.provider.create(fixture.request({ image: 'no-such-image:1' }), options))
+    expect(error).toMatchObject({ kind: 'invalid' })
+    expect(error.message).toContain('pull or build it there')
+    const unchecked = await failure(fixture.another({ image: 'no-such-image:1' }).check(options))
+    expect(unchecked).toMatchObject({ kind: 'invalid' })
+    expect(unchecked.message).toContain('"no-such-image:1"')
+    const { stdout: empty } = await promisify(execFile)('tar', ['-C', '/etc', '-c', 'hostname'], { encoding: 'buffer' })
+    const imported = /sha256:[0-9a-f]{64}/.exec(await engineCall(fixture.engine.socketPath, 'POST', '/images/create?fromSrc=-&repo=empty', empty))?.[0]
+    const request = fixture.request({ image: imported })
+    await failure(fixture.provider.create(request, options))
+    expect(await all(fixture.provider.list(request.tags, options)), 'a container that never started is left').toEqual([])
+  })
+
+  it('have a network or none; what an engine can’t do is refused before anything is made', async () => {
+    const { provider } = fixture
+    const { id } = await provider.create(fixture.request({ network: 'none' }), options)
+    const { stdout } = await provider.exec(id, { script: "sed -n 's/^ *\\([^ :]*\\):.*/\\1/p' /proc/net/dev" }, options)
+    expect(stdout).toBe('lo\n')
+    await provider.kill(id, options)
+    for (const changes of [{ network: 'git-only' }, { network: ['example.com'] }, { resources: { diskMiB: 10 } }] satisfies Partial<SandboxRequest>[]) {
+      expect(await failure(provider.create(fixture.request(changes), options))).toMatchObject({ kind: 'invalid' })
+    }
+    const small = fixture.another({ cpu: 1, memoryMiB: 64 })
+    for (const resources of [{ cpu: 2 }, { memoryMiB: 65 }]) {
+      expect(await failure(small.create(fixture.request({ resources }), options))).toMatchObject({ kind: 'invalid' })
+    }
+  })
+
+  it('get the resources that the job asks for', async () => {
+    const { id } = await fixture.provider.create(fixture.request({ resources: { cpu: 0.5, memoryMiB: 64 } }), options)
+    const { HostConfig } = JSON.parse(await engineCall(fixture.engine.socketPath, 'GET', `/containers/${id}/json`)) as { HostConfig: { Memory: number; NanoCpus: number; CpuQuota: number; CpuPeriod: number; PidsLimit: number } }
+    expect(HostConfig).toMatchObject({ Memory: 64 * 1024 * 1024, PidsLimit: 4096 })
+    // Podman tells it as a share of a period.
+    expect(HostConfig.NanoCpus / 1e9 || HostConfig.CpuQuota / HostConfig.CpuPeriod).toBe(0.5)
+    // Over the limit the command is killed, not the sandbox.
+    const { exitCode } = await fixture.provider.exec(id, { script: 'dd if=/dev/zero of=/dev/null bs=200M count=1 2>/dev/null' }, options)
+    expect(exitCode).not.toBe(0)
+    expect((await fixture.provider.exec(id, { script: 'echo alive' }, options)).stdout).toBe('alive\n')
+    await fixture.provider.kill(id, options)
+  })
+
+  it('take environment values by the socket, so that no process list of the machine shows one', async () => {
+    const { id } = await fixture.provider.create(fixture.request(), options)
+    const running = fixture.provider.exec(id, { script: 'echo >"$HOME/started"; while [ ! -e "$HOME/go" ]; do sleep 0.1; done', env: { TOKEN: 'secret-8d1f7c' } }, options)
+    await vi.waitFor(async () => expect((await fixture.provider.exec(id, { script: '[ -e "$HOME/started" ]' }, options)).exitCode).toBe(0), { timeout: 20_000 })
+    expect(await countProcesses('secret-8d1f7c')).toBe(0)
+    await fixture.provider.exec(id, { script: ': >"$HOME/go"' }, options)
+    expect((await running).exitCode).toBe(0)
+    await fixture.provider.kill(id, options)
+  })
+
+  it('are checked for: the host’s network is worth a warning', async () => {
+    expect(await fixture.provider.check(options)).toContainEqual(expect.stringMatching(/loopback/))
+    expect(await fixture.another({ network: 'bridge' }).check(options)).not.toContainEqual(expect.stringMatching(/loopback/))
+  })
+})
