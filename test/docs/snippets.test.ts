@@ -3,12 +3,13 @@ import { accessSync, constants, existsSync, readdirSync, readFileSync } from 'no
 import { readFile, symlink, writeFile } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { promisify } from 'node:util'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { loadConfig, parseConfig } from '../../src/config/load.js'
 import { createProviders } from '../../src/config/providers.js'
 import { generateDevelopmentKeys } from '../../src/embedded/index.js'
 import { parseJobSpec } from '../../src/job/spec.js'
 import { follow, makePlace, type Place, type Run } from '../cli/run-switchyard.js'
+import { startCommandService, type CommandService } from '../servers/command-service.js'
 import { fencedBlocks, type FencedBlock } from './fenced-blocks.js'
 
 /**
@@ -28,9 +29,11 @@ let place: Place
 let dev: Run
 let environment: Record<string, string>
 let lastJobId = ''
+let service: CommandService
 
 beforeAll(async () => {
   place = await makePlace()
+  service = await startCommandService()
   await writeFile(join(place.folder, 'hello.txt'), 'hello\n')
   // The document's own line starts it.
   dev = place.run(commandLine('switchyard dev -r acme/web=.'))
@@ -46,7 +49,11 @@ beforeAll(async () => {
   await writeFile(join(place.folder, 'tsconfig.json'), JSON.stringify({ extends: join(top, 'tsconfig.json'), compilerOptions, include: ['*.ts'] }))
   await writeFile(join(place.folder, 'package.json'), '{ "type": "module" }')
 })
-afterAll(() => place.remove())
+afterAll(async () => {
+  vi.unstubAllEnvs()
+  await service.close()
+  await place.remove()
+})
 
 describe.each(documents.filter((document) => blocks.some((block) => block.document === document)))('%s', (document) => {
   const own = blocks.filter((block) => block.document === document)
@@ -110,9 +117,8 @@ async function runTypeScript(block: FencedBlock): Promise<void> {
     expect(made.map(({ provider }) => provider.kind)).toEqual(['e2b', 'modal', 'daytona', 'local'])
     await Promise.all(made.map(({ provider }) => provider.close()))
   } else if (name === 'my-provider.ts') {
-    const entries = blocks.filter((other) => other.document === block.document && other.tag === 'config').map((other) => parseConfig(JSON.parse(other.text)).providers)
-    const [made] = await createProviders(entries[0] ?? [], { directory: place.folder })
-    expect(made?.provider.kind).toBe('mine')
+    expect(block.text.trim().split('\n').length, 'an adapter in under 150 lines').toBeLessThan(150)
+    await tryExampleProvider(block.document)
   } else if (name.endsWith('.test.ts')) {
     await runUsersTest(name)
   } else if (name === 'events.ts') {
@@ -134,11 +140,36 @@ function startProgram(path: string): Run {
   return follow(spawn(process.execPath, ['--import', tsx, path], { cwd: place.folder, env, stdio: ['ignore', 'pipe', 'pipe'] }))
 }
 
+/** The document's adapter from its own configuration, at a service that refuses: each refusal is the kind that it should be. */
+async function tryExampleProvider(document: string): Promise<void> {
+  const entries = blocks.filter((other) => other.document === document && other.tag === 'config').flatMap((other) => parseConfig(JSON.parse(other.text)).providers)
+  const entry = entries.filter(({ type }) => type === 'custom')[0]
+  if (entry === undefined) throw new Error(`${document}: configures no provider of the type "custom"`)
+  const at = async (url: string, key: string) => {
+    vi.stubEnv('MY_SERVICE_KEY', key)
+    const [made] = await createProviders([{ ...entry, options: { url } }], { directory: place.folder })
+    if (made === undefined) throw new Error('no provider was made')
+    return made.provider
+  }
+  const options = { timeoutMs: 20_000 }
+  const request = { name: 'one', tags: {}, image: undefined, resources: {}, lifetimeMs: 60_000, network: 'open' as const, gitHosts: [] }
+  const provider = await at(service.url, service.key)
+  expect(provider.kind).toBe('mine')
+  await expect((await at('http://127.0.0.1:2', 'any')).check(options)).rejects.toMatchObject({ kind: 'provider-down' })
+  await expect((await at(service.url, 'wrong')).check(options)).rejects.toMatchObject({ kind: 'auth', source: 'mine' })
+  await expect(provider.create({ ...request, image: 'none' }, options)).rejects.toMatchObject({ kind: 'invalid' })
+  service.refuseCreates = 'full'
+  await expect(provider.create(request, options)).rejects.toMatchObject({ kind: 'capacity' })
+  service.refuseCreates = 'slow_down'
+  await expect(provider.create(request, options)).rejects.toMatchObject({ kind: 'rate-limited', retryAfterMs: 2_000 })
+  service.refuseCreates = undefined
+}
+
 async function runUsersTest(name: string): Promise<void> {
   const aliases = ['providers/conformance', 'providers'].map((path) => ({ find: `switchyard/${path}`, replacement: join(top, 'src', path, 'index.ts') }))
   await writeFile(join(place.folder, 'vitest.config.mjs'), `export default { cacheDir: 'cache', resolve: { alias: ${JSON.stringify(aliases)} }, test: { include: ['${name}'] } }`)
   const inherited = Object.fromEntries(Object.entries(process.env).filter(([key]) => !key.startsWith('VITEST')))
-  const { stdout } = await run(process.execPath, [join(top, 'node_modules/vitest/vitest.mjs'), 'run'], { cwd: place.folder, env: { ...inherited, NODE_OPTIONS: '', NO_COLOR: '1', FORCE_COLOR: '', TMPDIR: place.temporary } })
+  const { stdout } = await run(process.execPath, [join(top, 'node_modules/vitest/vitest.mjs'), 'run'], { cwd: place.folder, env: { ...inherited, MY_SERVICE_URL: service.url, MY_SERVICE_KEY: service.key, NODE_OPTIONS: '', NO_COLOR: '1', FORCE_COLOR: '', TMPDIR: place.temporary } })
   expect(stdout).toMatch(/Tests.* \d+ passed/)
 }
 
