@@ -43,6 +43,8 @@ export async function startPodman(): Promise<PodmanServer> {
   const folders = ['--root', join(folder, 'store'), '--runroot', join(folder, 'run'), '--tmpdir', join(folder, 'tmp')]
   const podman = [...folders, '--cgroup-manager', 'cgroupfs', 'system', 'service', '--time', '0', `unix://${socketPath}`]
   const child = spawn('unshare', ['--mount', 'sh', '-c', 'umount /sys/fs/cgroup/unified 2>/dev/null; exec podman "$@"', 'podman', ...podman], {
+    // Its monitors leave files where they were started.
+    cwd: folder,
     stdio: ['ignore', 'ignore', 'pipe'],
     env: { PATH: process.env.PATH, HOME: folder, CONTAINERS_CONF: join(folder, 'containers.conf') },
   })
