@@ -1,5 +1,7 @@
 import type { Logger } from 'pino'
 import { errorMessage } from '../job/errors.js'
+import type { SandboxWish } from '../providers/provider.js'
+import { overMaximum } from '../providers/refusal.js'
 import type { ProviderLimit, ProviderLoad } from '../store/provider-load.js'
 import { placementOrder, type Candidate, type PlacementPolicy } from './placement.js'
 import type { ProviderSlot } from './run-context.js'
@@ -19,10 +21,17 @@ export function candidatesOf(providers: ReadonlyMap<string, ProviderSlot>, loads
       used: load?.used ?? 0,
       maxLifetimeMs: provider.capabilities.maxLifetimeMs,
       network: provider.capabilities.network,
+      refusal: (wish) => poolProblem(name, limit, wish) ?? provider.refusal?.(wish),
       startP50Ms: load?.startP50Ms ?? null,
       price,
     }
   })
+}
+
+/** A job that asks for more than all of a provider's sandboxes may have together would wait for it for ever. */
+function poolProblem(name: string, limit: ProviderSlot['limit'], wish: SandboxWish): string | undefined {
+  const problem = overMaximum(wish.resources, { cpu: limit.cpu, memoryMiB: limit.memoryMiB }, 'the pool of this provider')
+  return problem === undefined ? undefined : `${name}: ${problem}; ask for less, or raise its limit`
 }
 
 /** Places by `most-free` when a user's own policy throws: a mistake in it must not stop all jobs. */

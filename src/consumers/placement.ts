@@ -1,5 +1,6 @@
 import type { JobSpec } from '../job/spec.js'
 import type { RunRecord } from '../job/run-record.js'
+import type { SandboxWish } from '../providers/provider.js'
 import { clockTime, describeLoad, type ProviderLoad } from '../store/provider-load.js'
 
 /** A provider as placement sees it. */
@@ -11,6 +12,8 @@ export interface Candidate {
   readonly maxLifetimeMs: number | undefined
   /** Which network policies it can enforce. */
   readonly network: { readonly gitOnly: boolean; readonly none: boolean; readonly allowList: boolean }
+  /** Why it could never run such a job, as its adapter says; undefined when it may. */
+  readonly refusal?: ((wish: SandboxWish) => string | undefined) | undefined
   /** How long half of its latest creates took at most, in milliseconds; null when nobody knows yet. */
   readonly startP50Ms: number | null
   /** What an hour costs, in any one currency for all providers; undefined when not configured. */
@@ -58,7 +61,7 @@ export type Eligibility =
  * Which of the configured providers a spec allows. A name in the spec that is not configured is a mistake of the writer's,
  * and is said, not skipped.
  */
-export function eligibleProviders(spec: Pick<JobSpec, 'providers' | 'network'>, candidates: readonly Pick<Candidate, 'provider' | 'network'>[]): Eligibility {
+export function eligibleProviders(spec: Pick<JobSpec, 'providers'> & SandboxWish, candidates: readonly Pick<Candidate, 'provider' | 'network' | 'refusal'>[]): Eligibility {
   const names = candidates.map((candidate) => candidate.provider)
   const { allow, prefer, deny } = spec.providers
   for (const [field, list] of Object.entries({ allow: allow ?? [], prefer, deny })) {
@@ -74,7 +77,9 @@ export function eligibleProviders(spec: Pick<JobSpec, 'providers' | 'network'>, 
     const policy = Array.isArray(spec.network) ? 'an allow list' : `"${spec.network}"`
     return { ok: false, problem: `network: none of ${allowed.map(({ provider }) => provider).join(', ')} can enforce ${policy}; use "open" or allow another provider` }
   }
-  return { ok: true, providers: able.map(({ provider }) => provider) }
+  const willing = able.filter(({ refusal }) => refusal?.(spec) === undefined)
+  if (willing.length === 0) return { ok: false, problem: able.map(({ refusal }) => refusal?.(spec)).join('; and ') }
+  return { ok: true, providers: willing.map(({ provider }) => provider) }
 }
 
 function enforces(can: Candidate['network'], policy: JobSpec['network']): boolean {

@@ -10,6 +10,7 @@ export const constraintsSchema = z.object({
   providers: z.object({ allow: z.array(z.string()).optional(), prefer: z.array(z.string()), deny: z.array(z.string()) }),
   network: networkPolicy,
   resources: z.object({ cpu: z.number().optional(), memoryMiB: z.number().optional(), diskMiB: z.number().optional() }),
+  image: z.string().optional(),
   /** What it takes of a provider's pool: vCPUs in thousandths. */
   milliCpu: z.int().min(0),
   memoryMiB: z.int().min(0),
@@ -17,8 +18,8 @@ export const constraintsSchema = z.object({
 export type Constraints = z.output<typeof constraintsSchema>
 
 /** The constraints of a job, and an id that is the same for the same constraints: 16 hexadecimal digits. */
-export function constraintsOf(spec: Pick<JobSpec, 'providers' | 'network' | 'resources'>): { readonly id: string; readonly constraints: Constraints } {
-  const { providers, network, resources } = spec
-  const constraints = { providers, network, resources, milliCpu: Math.round((resources.cpu ?? 0) * 1000), memoryMiB: resources.memoryMiB ?? 0 }
+export function constraintsOf(spec: Pick<JobSpec, 'providers' | 'network' | 'resources' | 'image'>): { readonly id: string; readonly constraints: Constraints } {
+  const { providers, network, resources, image } = spec
+  const constraints = { providers, network, resources, image, milliCpu: Math.round((resources.cpu ?? 0) * 1000), memoryMiB: resources.memoryMiB ?? 0 }
   return { id: createHash('sha256').update(JSON.stringify(constraints)).digest('hex').slice(0, 16), constraints }
 }

@@ -16,6 +16,13 @@ export interface Provider {
   readonly kind: string
   readonly capabilities: Capabilities
   /**
+   * Why this provider could never create such a sandbox, as far as that is known without asking anybody: an image or resources
+   * that it does not have, a host that it can't let through. The job then goes to another provider, or fails before a create.
+   * @returns one sentence that names the provider, the field and the mend; undefined when it may be possible. Without this
+   * method everything may be.
+   */
+  refusal?(wish: SandboxWish): string | undefined
+  /**
    * Creates a sandbox. Deterministic in `request.name`: where the provider has unique names, a second create with the
    * same name finds the first one's sandbox; elsewhere the supervisor finds it by its tags.
    * When it throws anything else than `capacity`, `rate-limited`, `auth` or `invalid`, a sandbox may exist all the same.
@@ -84,6 +91,9 @@ export interface SandboxRequest {
   /** The git host's host names, which `git-only` lets through. */
   readonly gitHosts: readonly string[]
 }
+
+/** The part of a request that decides whether a provider can ever serve it. */
+export type SandboxWish = Pick<SandboxRequest, 'resources' | 'network'> & { readonly image?: string | undefined }
 
 export interface SandboxInfo {
   readonly id: string

@@ -1,9 +1,10 @@
 import { pino } from 'pino'
 import { describe, expect, it } from 'vitest'
-import { guardedPolicy } from '../../src/consumers/candidates.js'
+import { candidatesOf, guardedPolicy } from '../../src/consumers/candidates.js'
 import { eligibleProviders, placementOrder, waitingReason, type Candidate, type PlacementPolicy } from '../../src/consumers/placement.js'
 import { parseJobSpec } from '../../src/job/spec.js'
 import type { Attempt } from '../../src/job/result.js'
+import type { Provider, SandboxWish } from '../../src/providers/provider.js'
 import type { ProviderLoad } from '../../src/store/index.js'
 
 const candidate = (provider: string, used: number, limit = 10): Candidate => ({
@@ -33,6 +34,30 @@ describe('which providers a job may go to', () => {
   ])('says what is wrong with %j', (more, sentence) => {
     const found = eligibleProviders(spec(more), three)
     expect(found.ok ? '' : found.problem).toContain(sentence)
+  })
+})
+
+describe('a job that a provider could never run', () => {
+  const small = { ...candidate('small', 2), refusal: ({ resources }: SandboxWish) => ((resources.cpu ?? 0) > 2 ? 'small: resources.cpu: has at most 2' : undefined) }
+  const imageless = { ...candidate('imageless', 2), refusal: ({ image }: SandboxWish) => (image === undefined ? undefined : 'imageless: image: leave it out') }
+
+  it('goes to one that may', () => {
+    expect(eligibleProviders(spec({ resources: { cpu: 4 } }), [small, imageless, ...three])).toMatchObject({ providers: ['imageless', 'a', 'b', 'c'] })
+    expect(eligibleProviders(spec({ image: 'python:3.12' }), [small, imageless])).toMatchObject({ providers: ['small'] })
+  })
+
+  it('fails with what each of them says when there is none', () => {
+    expect(eligibleProviders(spec({ image: 'python:3.12', resources: { cpu: 4 } }), [small, imageless])).toEqual({
+      ok: false,
+      problem: 'small: resources.cpu: has at most 2; and imageless: image: leave it out',
+    })
+  })
+
+  it('is one that asks for more than the pool that was configured', () => {
+    const slots = new Map([['pool', { provider: { capabilities: {} } as Provider, limit: { sandboxes: 10, cpu: 8, memoryMiB: 16_384 } }]])
+    const found = (resources: object) => candidatesOf(slots, [])[0]?.refusal?.({ resources, network: 'open' })
+    expect(found({ cpu: 8, memoryMiB: 16_384 })).toBeUndefined()
+    expect(found({ cpu: 9 })).toBe('pool: resources.cpu: the pool of this provider has at most 8 and the job asks for 9; ask for less, or raise its limit')
   })
 })
 

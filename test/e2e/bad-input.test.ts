@@ -5,6 +5,7 @@ import { generateDevelopmentKeys } from '../../src/embedded/index.js'
 import { CodeStorageHost } from '../../src/git/index.js'
 import type { JobSpecInput } from '../../src/job/spec.js'
 import type { JobResult } from '../../src/job/result.js'
+import { startModal } from '../providers/modal-fixture.js'
 import { startDeployment, until, type Deployment } from './deployment.js'
 
 // SWITCHYARD_SOAK=1 prints a gigabyte.
@@ -30,6 +31,8 @@ describe('a job that can’t work fails with a sentence, before a sandbox is mad
     ['a repository that does not exist', { repository: 'acme/nothing' }, 'repository "acme/nothing" does not exist'],
     ['a secret that the consumer does not have', { secrets: ['NOT_THERE'] }, 'secrets: NOT_THERE is not available to this consumer'],
     ['a provider that is not configured', { providers: { prefer: ['e2b'] } }, 'providers.prefer: "e2b" is not configured at this deployment; configured are: local-a, local-b'],
+    ['an image where no provider takes one', { image: 'python:3.12' }, 'local-a: image: sandboxes on this machine have its own system; leave image out or use another provider; and local-b: image'],
+    ['a disk where no provider has quotas', { resources: { diskMiB: 1024 } }, 'local-a: resources.diskMiB: there are no disk quotas'],
     ['a network policy that nobody enforces', { network: ['example.com'] }, 'network: none of local-a, local-b can enforce an allow list'],
   ])('%s', async (_what, spec, sentence) => {
     const result = await run(spec)
@@ -48,6 +51,29 @@ describe('a job that can’t work fails with a sentence, before a sandbox is mad
       expect(await job.result({ timeoutMs: 30_000 })).toMatchObject({ status: 'failed', error: { kind: 'auth' }, attempts: [] })
     } finally {
       await stranger.close()
+    }
+  })
+})
+
+describe('a job that only a provider can find wrong', () => {
+  it('goes past one that could never run it, and fails at the other as invalid, without a retry', async () => {
+    const modal = await startModal()
+    const own = await startDeployment({ limits: [2] })
+    await own.seed('acme/web', { 'README.md': 'hello\n' })
+    const [local] = own.providers
+    await own.startConsumer({ providers: [{ provider: local!, limit: { sandboxes: 2 } }, { provider: modal.provider, limit: { sandboxes: 2 } }] })
+    try {
+      const job = await own.queue.enqueue({ repository: 'acme/web', steps: ['true'], image: 'python:3.12', providers: { prefer: ['local-a'] } })
+      expect(await job.result({ timeoutMs: 40_000 })).toMatchObject({ status: 'succeeded', attempts: [{ provider: 'modal' }] })
+      const unknown = await own.queue.enqueue({ repository: 'acme/web', steps: ['true'], image: 'no-such-image' })
+      const before = modal.calls('create')
+      const result = await unknown.result({ timeoutMs: 40_000 })
+      expect(result).toMatchObject({ status: 'failed', error: { kind: 'invalid' }, attempts: [{ provider: 'modal' }] })
+      expect(result.error?.message).toContain('no-such-image')
+      expect(modal.calls('create') - before).toBe(0)
+    } finally {
+      await own.close()
+      await modal.close()
     }
   })
 })

@@ -17,7 +17,7 @@ afterAll(() => daytona.close())
 
 describe('the configuration', () => {
   it('holds no key, and says where the key is', () => {
-    expect(daytonaProviderConfigSchema.parse({})).toEqual({ name: 'daytona', apiKeyEnv: 'DAYTONA_API_KEY', apiUrl: 'https://app.daytona.io/api' })
+    expect(daytonaProviderConfigSchema.parse({})).toEqual({ name: 'daytona', apiKeyEnv: 'DAYTONA_API_KEY', apiUrl: 'https://app.daytona.io/api', maxResources: {} })
     expect(daytonaProviderConfigSchema.safeParse({ apiKey: 'dtn_x' }).success).toBe(false)
   })
 

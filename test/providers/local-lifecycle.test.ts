@@ -160,7 +160,7 @@ describe('the local provider', () => {
     await expect(refused({ network: ['a.example'] })).rejects.toMatchObject({ kind: 'invalid' })
     await expect(refused({ network: 'none' })).rejects.toMatchObject({ kind: 'invalid', message: expect.stringContaining('bubblewrap') as string })
     await expect(refused({ resources: { diskMiB: 100 } })).rejects.toMatchObject({ kind: 'invalid' })
-    await expect(refused({ resources: { cpu: 3 } })).rejects.toMatchObject({ kind: 'invalid', message: expect.stringContaining('maximum of 2') as string })
+    await expect(refused({ resources: { cpu: 3 } })).rejects.toMatchObject({ kind: 'invalid', message: expect.stringContaining('at most 2') as string })
     await expect(refused({ lifetimeMs: 20_000_000 })).rejects.toMatchObject({ kind: 'invalid' })
     await expect(refused({ name: '../x' })).rejects.toMatchObject({ kind: 'invalid' })
     expect(await ids(provider)).toEqual([])

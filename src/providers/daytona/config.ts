@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { duration } from '../../job/duration.js'
+import { maxResourcesSchema } from '../refusal.js'
 
 const environmentName = z.string().regex(/^[A-Za-z_][A-Za-z0-9_]*$/, 'is not the name of an environment variable')
 
@@ -25,6 +26,7 @@ export const daytonaProviderConfigSchema = z
     target: z.string().min(1).optional().describe('The region; the organisation\'s default if left out.'),
     snapshot: z.string().min(1).optional().describe('The snapshot for jobs that name no image; the organisation\'s default if left out.'),
     image: z.string().min(1).optional().describe('The container image for jobs that name none. Needed for jobs that set resources.'),
+    maxResources: maxResourcesSchema.describe('The most that one sandbox of the organisation may have, when you know it. A job that asks for more is not sent here.'),
     maxLifetime: duration
       .optional()
       .describe('The longest lifetime that the organisation allows a sandbox, when it has such a limit.'),

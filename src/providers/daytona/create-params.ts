@@ -2,6 +2,7 @@ import { isIPv4, isIPv6 } from 'node:net'
 import type { CreateSandboxFromImageParams, CreateSandboxFromSnapshotParams } from '@daytona/sdk'
 import { InfrastructureError } from '../../job/errors.js'
 import type { SandboxRequest } from '../provider.js'
+import { overMaximum } from '../refusal.js'
 import type { DaytonaProviderConfig } from './config.js'
 
 /** `image: snapshot:NAME` in a job names a snapshot; anything else is a container image. */
@@ -39,6 +40,10 @@ export function createParams(
         `${config.name}: a lifetime of ${request.lifetimeMs} ms is above this provider's maxLifetime of ${config.maxLifetime} ms; ` +
         'shorten the job\'s timeout, or raise maxLifetime if the organisation allows more',
     })
+  }
+  const tooMuch = overMaximum(request.resources, config.maxResources, 'a sandbox of this organisation')
+  if (tooMuch !== undefined) {
+    throw new InfrastructureError({ kind: 'invalid', source: config.name, message: `${config.name}: ${tooMuch}; ask for less, or correct maxResources` })
   }
   const base = {
     name: request.name,

@@ -3,7 +3,8 @@ import type { Daytona, Sandbox } from '@daytona/sdk'
 import { z } from 'zod'
 import { InfrastructureError } from '../../job/errors.js'
 import { bounded } from '../deadline.js'
-import type { CallOptions, Capabilities, ExecResult, Provider, SandboxInfo, SandboxRequest, ShellCommand } from '../provider.js'
+import type { CallOptions, Capabilities, ExecResult, Provider, SandboxInfo, SandboxRequest, SandboxWish, ShellCommand } from '../provider.js'
+import { refusalOf, requestOf } from '../refusal.js'
 import { classify, isConflict, isNotFound, isStateChange, mayBeLost, type DaytonaCall } from './classify.js'
 import { commandEnvironment, maxCommandBytes, scriptVariable, shellCommandText } from './command.js'
 import type { DaytonaProviderConfig } from './config.js'
@@ -53,6 +54,10 @@ export class DaytonaProvider implements Provider {
       maxLifetimeMs: config.maxLifetime,
       maxCommandBytes,
     }
+  }
+
+  refusal(wish: SandboxWish): string | undefined {
+    return refusalOf(() => createParams(this.config, requestOf(wish)))
   }
 
   /**

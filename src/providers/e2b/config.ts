@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { duration } from '../../job/duration.js'
+import { maxResourcesSchema } from '../refusal.js'
 
 const environmentName = z
   .string({ error: 'must be the name of an environment variable' })
@@ -7,13 +8,6 @@ const environmentName = z
 const baseUrl = z
   .url({ protocol: /^https?$/, error: 'must be an http or https URL such as "https://api.example.com"' })
   .transform((url) => url.replace(/\/+$/, ''))
-
-/** What a template was built with. At E2B resources belong to the template: a job can't set them. */
-const templateResources = z.strictObject({
-  cpu: z.number().positive('must be more than 0').optional(),
-  memoryMiB: z.int('must be a whole number of MiB').positive('must be more than 0').optional(),
-  diskMiB: z.int('must be a whole number of MiB').positive('must be more than 0').optional(),
-})
 
 /**
  * What the E2B adapter takes. The API key is not part of it: `apiKeyEnv` names the environment variable that holds it,
@@ -33,7 +27,8 @@ export const e2bProviderConfigSchema = z.strictObject({
     .default('base')
     .describe('The template of jobs that name no image. It needs git, sh and CA certificates; "base" has them.'),
   templates: z
-    .record(z.string(), templateResources)
+    // At E2B resources belong to the template: a job can't set them.
+    .record(z.string(), maxResourcesSchema)
     .default({})
     .describe('What your templates were built with. A job that asks for more than its template has is refused; for others its resources are ignored.'),
   user: z.string().min(1, 'is empty; leave it out for the template’s own').optional().describe('The user that commands run as; the template’s own if left out.'),

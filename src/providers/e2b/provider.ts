@@ -2,11 +2,13 @@ import { randomUUID } from 'node:crypto'
 import type { SandboxInfo as RawInfo } from 'e2b'
 import { InfrastructureError } from '../../job/errors.js'
 import { bounded } from '../deadline.js'
-import type { CallOptions, Capabilities, ExecResult, Provider, SandboxInfo, SandboxRequest, ShellCommand } from '../provider.js'
+import type { CallOptions, Capabilities, ExecResult, Provider, SandboxInfo, SandboxRequest, SandboxWish, ShellCommand } from '../provider.js'
+import { refusalOf, requestOf } from '../refusal.js'
 import { classify, type ClassifyContext } from './classify.js'
 import { exitCodeOf, maxScriptBytes, unwrapStdout, wrapScript } from './command.js'
 import type { E2bProviderConfig } from './config.js'
-import { egressFor, egressWithHeaders, type InjectedHeaders } from './network.js'
+import { createParams } from './create-params.js'
+import { egressWithHeaders, type InjectedHeaders } from './network.js'
 import { connectionOptions, loadE2bSdk, readApiKey, type E2bSandbox, type E2bSdk } from './sdk.js'
 
 /** The tag that holds a sandbox's name: E2B has no names of its own. */
@@ -60,14 +62,16 @@ export class E2bProvider implements Provider {
     }
   }
 
+  refusal(wish: SandboxWish): string | undefined {
+    return refusalOf(() => createParams(this.config, requestOf(wish)))
+  }
+
   /**
    * When the outcome is unknown (no answer, a broken connection, a 5xx), looks for a sandbox of that name and takes it
    * over, so that a lost answer does not lose a sandbox.
    */
   async create(request: SandboxRequest, options: CallOptions): Promise<SandboxInfo> {
-    const template = request.image ?? this.config.template
-    this.refuseTooMuch(template, request)
-    const egress = egressFor(this.name, request.network, request.gitHosts)
+    const { template, egress } = createParams(this.config, request)
     const endsAtMs = Date.now() + options.timeoutMs
     const searchMs = Math.min(options.timeoutMs * searchShare, longestSearchMs)
     try {
@@ -270,18 +274,6 @@ export class E2bProvider implements Provider {
         throw classify(error, { source: this.name, what, apiKeyEnv: this.config.apiKeyEnv, secrets: [apiKey, ...secrets] })
       }
     })
-  }
-
-  private refuseTooMuch(template: string, request: SandboxRequest): void {
-    if (request.lifetimeMs > this.config.maxLifetime) {
-      throw this.invalid('create', `a lifetime of ${request.lifetimeMs} ms is over maxLifetime, ${this.config.maxLifetime} ms; ask for less, or set maxLifetime to your plan's`)
-    }
-    const known = this.config.templates[template]
-    for (const field of ['cpu', 'memoryMiB', 'diskMiB'] as const) {
-      const [asked, has] = [request.resources[field], known?.[field]]
-      if (asked === undefined || has === undefined || asked <= has) continue
-      throw this.invalid('create', `resources.${field}: the template "${template}" has ${has} and the job asks for ${asked}; name a template that has as much, or ask for less`)
-    }
   }
 
   private invalid(what: ClassifyContext['what'], problem: string): InfrastructureError {

@@ -5,7 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { InfrastructureError, type InfrastructureErrorKind } from '../../job/errors.js'
 import { parseInput } from '../../job/explain.js'
 import { bounded } from '../deadline.js'
-import type { CallOptions, Capabilities, ExecResult, Provider, SandboxInfo, SandboxRequest, ShellCommand } from '../provider.js'
+import type { CallOptions, Capabilities, ExecResult, Provider, SandboxInfo, SandboxRequest, SandboxWish, ShellCommand } from '../provider.js'
 import { probeBubblewrap, type Tools } from './bubblewrap.js'
 import { classify } from './classify.js'
 import { commandProblem, maxScriptBytes, maxStdoutBytes, runCommand } from './command.js'
@@ -14,6 +14,7 @@ import { enter } from './enter.js'
 import { newSandbox, startHolder } from './holder.js'
 import { removeCgroups, removeStaleCgroups } from './limits.js'
 import { isAlive, killProcess, runKillMarked } from './process-identity.js'
+import { wishProblem } from './wish.js'
 import { LocalState, type SandboxRecord, sandboxPhase } from './state.js'
 
 /**
@@ -60,6 +61,12 @@ export class LocalProvider implements Provider {
       maxLifetimeMs: this.#config.maxLifetimeMs,
       maxCommandBytes: maxScriptBytes,
     }
+  }
+
+  refusal(wish: SandboxWish): string | undefined {
+    // Whether bubblewrap works here is found out by a call; until then it is taken to.
+    const problem = wishProblem(this.#config, wish, this.capabilities.network.none)
+    return problem === undefined ? undefined : `${this.name}: ${problem}`
   }
 
   create(request: SandboxRequest, options: CallOptions): Promise<SandboxInfo> {
@@ -174,23 +181,14 @@ export class LocalProvider implements Provider {
 
   #checkRequest(request: SandboxRequest, tools: Tools | undefined): 'open' | 'none' {
     const refuse = (problem: string) => this.#error('invalid', problem)
-    const { cpu, memoryMiB, diskMiB } = request.resources
+    const { maxLifetimeMs } = this.#config
     if (!/^[a-z0-9][a-z0-9-]{0,62}$/.test(request.name)) throw refuse('name: must be at most 63 lower-case letters, digits and "-"')
-    if (request.image !== undefined) throw refuse('image: sandboxes on this machine have its own system; leave image out or use another provider')
-    if (request.network !== 'open' && request.network !== 'none') {
-      throw refuse('network: only "open" and "none" can be had on this machine; use another provider for "git-only" or a list of hosts')
+    const problem = wishProblem(this.#config, request, tools !== undefined)
+    if (problem !== undefined) throw refuse(problem)
+    if (maxLifetimeMs !== undefined && request.lifetimeMs > maxLifetimeMs) {
+      throw refuse(`lifetimeMs: ${request.lifetimeMs} is over this provider's maximum of ${maxLifetimeMs}`)
     }
-    if (request.network === 'none' && tools === undefined) throw refuse('network: "none" needs bubblewrap; install it, or use "open"')
-    if (diskMiB !== undefined) throw refuse('resources.diskMiB: there are no disk quotas on this machine; leave it out or use another provider')
-    if (memoryMiB !== undefined && tools === undefined) throw refuse('resources.memoryMiB: needs bubblewrap; install it, or leave it out')
-    for (const [field, asked, most] of [
-      ['cpu', cpu, this.#config.cpu],
-      ['memoryMiB', memoryMiB, this.#config.memoryMiB],
-      ['lifetimeMs', request.lifetimeMs, this.#config.maxLifetimeMs],
-    ] as const) {
-      if (asked !== undefined && most !== undefined && asked > most) throw refuse(`${field}: ${asked} is over this provider's maximum of ${most}`)
-    }
-    return this.#config.network === 'none' ? 'none' : request.network
+    return this.#config.network === 'none' || request.network === 'none' ? 'none' : 'open'
   }
 
   /** Waits while a sandbox is starting. @returns undefined when it is not there or dead. */

@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { duration } from '../../job/duration.js'
+import { maxResourcesSchema } from '../refusal.js'
 
 /** The longest lifetime that Modal gives a sandbox: 24 hours. */
 const modalMaxLifetimeMs = 24 * 60 * 60 * 1000
@@ -47,6 +48,9 @@ export const modalProviderConfigSchema = z.strictObject({
     .describe(
       'Create sandboxes so that headers can be added to their traffic outside of them (Modal’s experimental outbound policy). Modal does it for HTTPS only, and not beside a list of allowed host names.',
     ),
+  maxResources: maxResourcesSchema.describe(
+    'The most that one sandbox may have: Modal’s own maxima if left out. A job that asks for more is not sent here.',
+  ),
   maxLifetime: duration
     .refine((milliseconds) => milliseconds >= 60_000 && milliseconds <= modalMaxLifetimeMs, 'must be between 1m and 24h, which is as long as Modal lets a sandbox live')
     .default(modalMaxLifetimeMs)

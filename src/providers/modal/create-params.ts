@@ -1,6 +1,7 @@
 import type { SandboxCreateParams } from 'modal'
 import { InfrastructureError } from '../../job/errors.js'
 import type { SandboxRequest } from '../provider.js'
+import { overMaximum } from '../refusal.js'
 import type { ModalProviderConfig } from './config.js'
 import { modalNetwork } from './network.js'
 import { takesOutboundPolicy } from './outbound-policy.js'
@@ -23,6 +24,8 @@ export function createParams(config: ModalProviderConfig, request: SandboxReques
   if (request.resources.diskMiB !== undefined) {
     throw invalid("resources.diskMiB can't be set at Modal; leave it out, or use a provider that can")
   }
+  const tooMuch = overMaximum(request.resources, config.maxResources, 'a sandbox at Modal')
+  if (tooMuch !== undefined) throw invalid(`${tooMuch}; ask for less, or correct maxResources`)
   const network = modalNetwork(config.name, request)
   const { cpu, memoryMiB } = request.resources
   return {

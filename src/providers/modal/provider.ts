@@ -1,6 +1,7 @@
 import type { Sandbox } from 'modal'
 import { InfrastructureError } from '../../job/errors.js'
-import type { CallOptions, Capabilities, ExecResult, Provider, SandboxInfo, SandboxRequest, ShellCommand } from '../provider.js'
+import type { CallOptions, Capabilities, ExecResult, Provider, SandboxInfo, SandboxRequest, SandboxWish, ShellCommand } from '../provider.js'
+import { refusalOf, requestOf } from '../refusal.js'
 import { ModalCalls, type Call, type CallContext, type ModalProviderParts } from './calls.js'
 import { isAlreadyExists, isNotFound, mayMeanLost } from './classify.js'
 import type { ModalProviderConfig } from './config.js'
@@ -55,6 +56,10 @@ export class ModalProvider implements Provider {
       maxCommandBytes,
     }
     if (config.injectHeaders) this.injectHeaders = (sandboxId, headers, options) => this.#injectHeaders(sandboxId, headers, options)
+  }
+
+  refusal(wish: SandboxWish): string | undefined {
+    return refusalOf(() => createParams(this.#config, requestOf(wish)))
   }
 
   async create(request: SandboxRequest, options: CallOptions): Promise<SandboxInfo> {
