@@ -94,9 +94,11 @@ describe('a step that misbehaves neither hangs the consumer nor harms another jo
   })
 
   it('one that daemonises ends when its command ends, and the daemon dies with the sandbox', async () => {
-    const result = await run({ steps: ['(setsid sleep 600 >/dev/null 2>&1 &) ; (sleep 601 &) ; echo started'] })
+    // Nobody else's.
+    const daemon = `sleep 600.${process.pid}`
+    const result = await run({ steps: [`(setsid ${daemon} >/dev/null 2>&1 &) ; (sleep 601 &) ; echo started`] })
     expect(result).toMatchObject({ status: 'succeeded', steps: [{ stdoutTail: 'started\n' }] })
-    await until('the daemon to be dead', async () => !(await processes()).includes('sleep 600'))
+    await until('the daemon to be dead', async () => !(await processes()).includes(daemon))
   })
 
   it('one past its timeout is stopped, its work kept', async () => {
