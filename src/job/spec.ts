@@ -69,8 +69,8 @@ const steps = z.array(z.union([command, stepObject]))
 
 const providerName = z.string().regex(/^[a-z0-9][a-z0-9-]{0,62}$/, 'must be lower-case letters, digits and "-"')
 
-/** What a sandbox may reach. A list names the hosts that are allowed. */
-export const networkPolicy = z.union([z.enum(['open', 'git-only', 'none']), z.array(z.string().min(1))])
+/** What a sandbox may reach. A list names the hosts that are allowed; the git host is so besides. */
+export const networkPolicy = z.union([z.enum(['open', 'git-only', 'none']), z.array(z.string().min(1)).min(1, 'is empty; name at least one host, or use "git-only"')])
 export type NetworkPolicy = z.output<typeof networkPolicy>
 
 const specObject = z.strictObject({

@@ -2,6 +2,7 @@ import { isIPv4, isIPv6 } from 'node:net'
 import type { CreateSandboxFromImageParams, CreateSandboxFromSnapshotParams } from '@daytona/sdk'
 import { InfrastructureError } from '../../job/errors.js'
 import type { SandboxRequest } from '../provider.js'
+import { letThrough } from '../let-through.js'
 import { overMaximum } from '../refusal.js'
 import type { DaytonaProviderConfig } from './config.js'
 
@@ -104,9 +105,9 @@ interface NetworkParams {
 function networkParams(source: string, request: SandboxRequest): NetworkParams {
   if (request.network === 'open') return {}
   if (request.network === 'none') return { networkBlockAll: true }
-  const hosts = request.network === 'git-only' ? request.gitHosts : request.network
+  const given = request.network === 'git-only' ? request.gitHosts : request.network
   const what = request.network === 'git-only' ? 'network: git-only' : 'network'
-  if (hosts.length === 0) {
+  if (given.length === 0) {
     throw new InfrastructureError({
       kind: 'invalid',
       source,
@@ -115,7 +116,8 @@ function networkParams(source: string, request: SandboxRequest): NetworkParams {
   }
   const ranges: string[] = []
   const domains: string[] = []
-  for (const host of hosts) {
+  // No ports: what is let through is so on every port.
+  for (const { host } of letThrough(request.network, request.gitHosts)) {
     if (isIPv4(host)) ranges.push(`${host}/32`)
     else if (/^\d+\.\d+\.\d+\.\d+\/\d+$/.test(host)) ranges.push(host)
     else if (/^(\*\.)?[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)+$/i.test(host)) domains.push(host.toLowerCase())

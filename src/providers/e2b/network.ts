@@ -1,6 +1,8 @@
+import { isIPv4 } from 'node:net'
 import type { SandboxInfo, SandboxNetworkOpts, SandboxNetworkUpdate } from 'e2b'
 import { InfrastructureError } from '../../job/errors.js'
 import type { NetworkPolicy } from '../../job/spec.js'
+import { letThrough } from '../let-through.js'
 
 /** E2B's word for everything. Hosts that are let out need it denied, and win over it. */
 const allTraffic = '0.0.0.0/0'
@@ -12,18 +14,25 @@ export interface Egress {
 
 /**
  * A network policy in E2B's words. E2B filters host names on ports 80 and 443 and addresses on every port, so hosts are
- * given without a port.
+ * given without a port. A list lets the git host through besides.
  * @throws InfrastructureError `invalid` when `git-only` has no git host, or a host is none that E2B takes.
  */
 export function egressFor(source: string, policy: NetworkPolicy, gitHosts: readonly string[]): Egress {
   if (policy === 'open') return {}
   if (policy === 'none') return { allowInternetAccess: false }
-  const hosts = policy === 'git-only' ? gitHosts : policy
-  if (hosts.length === 0) {
+  if ((policy === 'git-only' ? gitHosts : policy).length === 0) {
     const mend = policy === 'git-only' ? 'the git host gave no host names, so "git-only" would cut the job off from its repository' : 'name at least one host, or use "none"'
     throw new InfrastructureError({ kind: 'invalid', source, message: `${source}: network: the list of hosts is empty; ${mend}` })
   }
-  for (const host of hosts) {
+  const hosts = letThrough(policy, gitHosts)
+  for (const { host, port } of hosts) {
+    if (port !== undefined && !isIPv4(host) && port !== '443' && port !== '80') {
+      throw new InfrastructureError({
+        kind: 'invalid',
+        source,
+        message: `${source}: network: E2B lets names through on ports 80 and 443 only, and the git host is "${host}:${port}"; use the network "open", another provider, or the git host's address`,
+      })
+    }
     if (!/^(\*\.)?[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(\/\d{1,2})?$/.test(host)) {
       throw new InfrastructureError({
         kind: 'invalid',
@@ -32,7 +41,7 @@ export function egressFor(source: string, policy: NetworkPolicy, gitHosts: reado
       })
     }
   }
-  return { network: { allowOut: [...hosts], denyOut: [allTraffic] } }
+  return { network: { allowOut: hosts.map(({ host }) => host), denyOut: [allTraffic] } }
 }
 
 /** By host name, then by header name. */

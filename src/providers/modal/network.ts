@@ -1,5 +1,6 @@
 import { isIP } from 'node:net'
 import { InfrastructureError } from '../../job/errors.js'
+import { letThrough } from '../let-through.js'
 import type { SandboxRequest } from '../provider.js'
 
 /** The part of Modal's create parameters that says what a sandbox may reach. */
@@ -11,7 +12,7 @@ export interface ModalNetworkParams {
 
 /**
  * Translates a job's network policy. Modal takes domain names (also `*.example.com`) and CIDR ranges apart, and no
- * ports: what is allowed is allowed on every port.
+ * ports: what is allowed is allowed on every port. A list lets the git host through besides.
  * @throws InfrastructureError `invalid` for an entry that is neither, and for `git-only` without a git host.
  */
 export function modalNetwork(source: string, request: Pick<SandboxRequest, 'network' | 'gitHosts'>): ModalNetworkParams {
@@ -21,7 +22,7 @@ export function modalNetwork(source: string, request: Pick<SandboxRequest, 'netw
   if (network === 'git-only' && gitHosts.length === 0) {
     throw invalid(source, 'network "git-only" needs a git host and none is configured; configure git, or use "none"')
   }
-  const entries = (network === 'git-only' ? gitHosts : network).map((entry) => sortEntry(source, entry))
+  const entries = letThrough(network, gitHosts).map(({ host }) => sortEntry(source, host))
   const cidrs = entries.flatMap((entry) => entry.cidr ?? [])
   const domains = entries.flatMap((entry) => entry.domain ?? [])
   // An empty list of both still is an allow list: it lets nothing through.

@@ -1,0 +1,22 @@
+import type { NetworkPolicy } from '../job/spec.js'
+
+/** A host that a job may reach, and whether it is one of its git host's. */
+export interface LetThrough {
+  /** As it was written: a job's own entry, or a git host's name without its port. */
+  readonly host: string
+  /** The git host's port, where it has one of its own. */
+  readonly port: string | undefined
+}
+
+/**
+ * The hosts that `git-only` or a list lets through. A list's job reaches its git host besides: without it there is nothing to
+ * work on.
+ */
+export function letThrough(policy: Exclude<NetworkPolicy, 'open' | 'none'>, gitHosts: readonly string[]): LetThrough[] {
+  const git = gitHosts.map((entry) => {
+    const [, host = entry, port] = /^(.*[^:]|\[.*\]):(\d+)$/.exec(entry) ?? []
+    return { host: host.replace(/^\[(.*)\]$/, '$1'), port }
+  })
+  if (policy === 'git-only') return git
+  return [...policy.map((host) => ({ host, port: undefined })), ...git.filter(({ host }) => !policy.includes(host))]
+}
