@@ -9,14 +9,15 @@ import { InMemoryProvider } from './provider.js'
 const told = JSON.parse(process.env['BENCH'] ?? '') as ProcessOptions
 const changes: Change[] = []
 const delay = monitorEventLoopDelay({ resolution: 1 })
+const providers = told.providers.map(({ name, sandboxes }) => ({
+  provider: new InMemoryProvider(name, told.recordsChanges ? { onChange: (provider, by) => changes.push({ provider, by, atMs: Date.now() }) } : {}),
+  limit: { sandboxes },
+}))
 const consumer = new Consumer({
   deployment: 'bench',
   redis: { url: told.redisUrl },
   git: inMemoryGitHost,
-  providers: told.providers.map(({ name, sandboxes }) => ({
-    provider: new InMemoryProvider(name, told.recordsChanges ? { onChange: (provider, by) => changes.push({ provider, by, atMs: Date.now() }) } : {}),
-    limit: { sandboxes },
-  })),
+  providers,
   secrets: secretsFromEnvironment([]),
   log: pino({ level: 'warn' }),
   settings: { maxJobs: told.maxJobs },
@@ -28,6 +29,9 @@ process.on('message', (question) => {
   switch (question) {
     case 'changes':
       process.send?.(changes.splice(0))
+      return
+    case 'running':
+      process.send?.(providers.reduce((sum, { provider }) => sum + provider.running, 0))
       return
     case 'figures': {
       // Two collections: the first one runs finalizers that let go of more.

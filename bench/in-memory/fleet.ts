@@ -28,6 +28,7 @@ export interface Figures {
 export interface Member {
   ask<Answer>(question: string): Promise<Answer>
   stop(): Promise<void>
+  kill(): void
 }
 
 /** Starts a program beside this file in a process of its own, and waits until it says "started". */
@@ -44,6 +45,7 @@ export async function startMember(program: 'consumer-process.ts' | 'fallback-pro
       child.send(question)
       return ((await answer) as [Answer])[0]
     },
+    kill: () => void child.kill('SIGKILL'),
     async stop() {
       if (child.exitCode !== null || child.signalCode !== null) return
       child.send('stop')

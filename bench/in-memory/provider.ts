@@ -47,6 +47,12 @@ export class InMemoryProvider implements Provider {
     } = {},
   ) {}
 
+  /** How many commands run now. */
+  get running(): number {
+    const nowMs = Date.now()
+    return [...this.sandboxes.values()].filter(({ commands }) => [...commands.values()].some(({ endsAtMs }) => endsAtMs > nowMs)).length
+  }
+
   async create(request: SandboxRequest): Promise<SandboxInfo> {
     this.watch.onCreateCall?.(this.name, request)
     if (this.refusesCreates !== undefined) {

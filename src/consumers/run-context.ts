@@ -163,8 +163,7 @@ export class RunContext {
 
   /** Frees this job's place, if it holds one and this consumer still holds the job. */
   async releasePlace(): Promise<void> {
-    const lease = await this.shared.ledger.leaseOf(this.jobId)
-    if (lease !== null) await this.shared.ledger.release(lease.leaseId, { jobId: this.jobId, fence: this.fence })
+    await this.shared.ledger.releaseOf(this.jobId, this.fence)
   }
 
   /** Leaves this job's place, if it holds one, to what may still live at its provider; the reaper frees it once that is dead. */

@@ -179,8 +179,8 @@ async function recover(ctx: RunContext, thrown: unknown, tries: number): Promise
       await ctx.update({ outcome: { status: 'failed', error: ctx.masked(reaction.error) }, phase: 'closing', running: null })
       return 'goes on'
     case 'move':
-      await tellLedger(ctx, error, where)
-      await move(ctx, reaction, where, context.refusals)
+      // Sent one after the other, so that neither waits for the other's answer: the next sandbox is asked for the sooner.
+      await Promise.all([tellLedger(ctx, error, where), move(ctx, reaction, where, context.refusals)])
       return 'goes on'
   }
 }
@@ -246,7 +246,8 @@ async function move(ctx: RunContext, reaction: Extract<Reaction, { kind: 'move' 
   const refused = sandbox === null && (error.kind === 'capacity' || error.kind === 'rate-limited')
   const spent = attempts.slice(ctx.record.restart?.attemptsBefore ?? 0).filter((attempt) => attempt.sandboxId !== null).length
   const exhausted = spent >= settings.maxAttempts
-  await ctx.update({
+  // All of what follows is sent in this order without waiting for answers; what writes checks the fence by itself.
+  const saved = ctx.update({
     sandbox: null,
     creating: null,
     running: null,
@@ -258,15 +259,18 @@ async function move(ctx: RunContext, reaction: Extract<Reaction, { kind: 'move' 
     usedMs: ctx.record.usedMs + (sandbox === null ? 0 : Math.max(0, now() - sandbox.createdAtMs)),
   })
   // What may still live keeps its place, and the job gets another one.
-  if (sandbox !== null && !reaction.confirmed) await ctx.entrustPlace(sandbox.provider, { kind: 'sandbox', sandboxId: sandbox.id })
-  else if (sandbox === null && where !== null && mayHaveCreated(error.kind)) await ctx.entrustPlace(where, { kind: 'create', jobId: ctx.jobId, attempt: attempts.length, atMs: now() })
-  else await ctx.releasePlace()
-  // Once, not at every try: a job may wait for a full provider for hours.
-  if (refused && refusals === 1) await ctx.say(`${where ?? 'the provider'} had no place (${error.kind}): ${error.message}`)
-  if (sandbox !== null) {
-    await ctx.say(`sandbox at ${sandbox.provider} given up (${error.kind}): ${error.message}`)
-    void killInBackground(ctx, sandbox)
+  const place = () => {
+    if (sandbox !== null && !reaction.confirmed) return ctx.entrustPlace(sandbox.provider, { kind: 'sandbox', sandboxId: sandbox.id })
+    if (sandbox === null && where !== null && mayHaveCreated(error.kind)) return ctx.entrustPlace(where, { kind: 'create', jobId: ctx.jobId, attempt: attempts.length, atMs: now() })
+    return ctx.releasePlace()
   }
+  const said = () => {
+    if (sandbox !== null) return ctx.say(`sandbox at ${sandbox.provider} given up (${error.kind}): ${error.message}`)
+    // Once, not at every try: a job may wait for a full provider for hours.
+    return refused && refusals === 1 ? ctx.say(`${where ?? 'the provider'} had no place (${error.kind}): ${error.message}`) : undefined
+  }
+  await Promise.all([saved, place(), said()])
+  if (sandbox !== null) void killInBackground(ctx, sandbox)
 }
 
 /** Of a create that failed; see `Provider.create`. */

@@ -121,6 +121,14 @@ export class SlotLedger {
     if (guard !== undefined && answer === 'lost') throw new FenceLostError(guard.jobId)
   }
 
+  /**
+   * As `release`, for the place that a job holds, if it holds one.
+   * @throws FenceLostError when the fence is not the job's.
+   */
+  async releaseOf(jobId: string, fence: number): Promise<void> {
+    if ((await this.#run('ledger-release', [jobId, 'job', fence], [this.#keys.run(jobId)])) === 'lost') throw new FenceLostError(jobId)
+  }
+
   /** Stops waiting, and gives back a grant that crossed it; a place that a job holds stays. */
   async withdraw(leaseId: string): Promise<void> {
     await this.#run('ledger-release', [leaseId, 'unbound', ''])

@@ -57,13 +57,13 @@ async function takePlace(ctx: RunContext): Promise<string> {
   const limits = limitsOf(providers)
   const eligibility = eligibleProviders(ctx.spec, candidatesOf(providers, []))
   if (!eligibility.ok) throw new InfrastructureError({ kind: 'invalid', source: 'placement', message: eligibility.problem })
-  const held = await ledger.leaseOf(ctx.jobId)
+  const [held, known] = await Promise.all([ledger.leaseOf(ctx.jobId), ledger.loads(limits)])
   // Its place was chosen together with the job by a consumer that went no further, or is its own since before its restart.
   if (held !== null && ctx.record.attempts.length === (ctx.record.restart?.attemptsBefore ?? 0) && eligibility.providers.includes(held.provider)) return held.provider
 
   const { resources, network } = ctx.spec
   const job = { resources, network, prefer: ctx.spec.providers.prefer, eligible: eligibility.providers, attempts: ctx.record.attempts, exclusions: ctx.activeExclusions() }
-  let loads = await ledger.loads(limits)
+  let loads: readonly ProviderLoad[] = known
   const order = () => placementOrder(candidatesOf(providers, loads), job, policy, now())
   if (held !== null) {
     if (order()[0] === held.provider) return held.provider
@@ -77,10 +77,10 @@ async function takePlace(ctx: RunContext): Promise<string> {
       const wanted = order().flatMap((name) => limits.filter((limit) => limit.provider === name))
       // Listening starts before asking: a grant that comes right after the answer is not missed.
       const granted = waits.expect(leaseId)
-      const answer =
+      const asked =
         wanted.length === 0
-          ? { provider: null, loads: await ledger.loads(limits), opensInMs: null }
-          : await ledger.reserve({
+          ? ledger.loads(limits).then((current) => ({ provider: null, loads: current, opensInMs: null }))
+          : ledger.reserve({
               leaseId,
               holder: ctx.shared.holder,
               candidates: wanted,
@@ -88,6 +88,8 @@ async function takePlace(ctx: RunContext): Promise<string> {
               ttlMs: settings.leaseMs,
               wait: { rank: ctx.spec.priority },
             })
+      // In the same breath: a place that is there at once is bound at once.
+      const [answer, bound] = await Promise.all([asked, ledger.bind(leaseId, ctx.jobId)])
       loads = mergeLoads(loads, answer.loads)
       const reason = waitingReason(loads, eligibility.providers, ctx.activeExclusions(), now())
       if (answer.provider === null && reason !== said) {
@@ -97,7 +99,7 @@ async function takePlace(ctx: RunContext): Promise<string> {
       const waitMs = Math.min(settings.pollMs, answer.opensInMs ?? Infinity, nextExclusionEndMs(ctx) ?? Infinity)
       const provider = answer.provider ?? (await granted.within(waitMs, ctx.work))
       // A grant that was not bound in time has gone to somebody else: wait again.
-      if (provider !== null && (await ledger.bind(leaseId, ctx.jobId))) {
+      if (provider !== null && ((provider === answer.provider && bound) || (await ledger.bind(leaseId, ctx.jobId)))) {
         if (said !== null) await ctx.update({}, null)
         return provider
       }

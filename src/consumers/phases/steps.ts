@@ -33,8 +33,11 @@ export async function steps(ctx: RunContext): Promise<void> {
       firstPeriodicAtMs: pushes ? Math.max(ctx.shared.now(), (running === null ? ctx.shared.now() : Math.max(running.startedAtMs, checkpoint?.atMs ?? 0)) + nextInMs()) : null,
       periodic: pushes
         ? async () => {
+            const beganAtMs = ctx.shared.now()
             await saveCheckpoint(ctx, index)
-            return ctx.shared.now() + nextInMs()
+            const endedAtMs = ctx.shared.now()
+            // By the clock; where one takes longer than that, with a pause all the same.
+            return Math.max(beganAtMs + nextInMs(), endedAtMs + Math.min(nextInMs(), endedAtMs - beganAtMs))
           }
         : null,
     })
