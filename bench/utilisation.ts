@@ -1,7 +1,8 @@
 // How much of the places is in use while work waits: 1,200 jobs of 250 ms over 3 providers with 20 places each and 4 consumer
 // processes, against the ideal of 20 waves; beside workers that each have a fixed share of every limit and fall back from one
 // provider to the next. Then the same with one of the 4 processes missing. Redis is real; providers and git host are in memory,
-// so that two cores carry 60 jobs at once: what is measured is scheduling.
+// so that two cores carry 60 jobs at once: what is measured is scheduling. Both sides have run 600 jobs before, as processes have
+// that have been up for a while.
 import { Queue } from 'bullmq'
 import { AgentQueue } from '../src/producers/index.js'
 import { startRedis } from '../src/embedded/index.js'
@@ -14,6 +15,8 @@ const jobs = 1_200
 const jobMs = 250
 const members = 4
 const rounds = 15
+/** Before what is measured. */
+const warmUp = 600
 const run = `sleep ${jobMs / 1000}`
 const idealMs = (jobs * jobMs) / slots
 
@@ -52,15 +55,17 @@ async function switchyard(count: number): Promise<Outcome & { aloneMs: number }>
   const fleet = await startFleet('consumer-process.ts', { redisUrl: redis.url, providers, maxJobs: slots, recordsChanges: true }, count)
   try {
     const spec = { repository: 'bench/jobs', push: false as const, steps: [run] }
+    await queue.enqueueMany(Array.from({ length: warmUp }, () => ({ ...spec, steps: ['sleep 0.05'] })))
+    await completed(bull, warmUp)
     const alone: number[] = []
     for (let round = 0; round < rounds; round++) {
       const began = performance.now()
       await (await queue.enqueue(spec)).result()
       alone.push(performance.now() - began)
     }
-    for (const member of fleet) await member.ask('changes')
+    await Promise.all(fleet.map((member) => member.ask('changes')))
     const handles = await queue.enqueueMany(Array.from({ length: jobs }, () => spec))
-    await completed(bull, jobs + rounds)
+    await completed(bull, warmUp + rounds + jobs)
     const results = await Promise.all(handles.map((handle) => handle.result()))
     if (results.some(({ status }) => status !== 'succeeded')) throw new Error('a job did not succeed')
     return { ...(await outcomeOf(fleet)), aloneMs: median(alone) }
@@ -78,8 +83,11 @@ async function fallback(count: number): Promise<Outcome> {
   const shares = providers.map(({ name, sandboxes }) => ({ name, sandboxes: sandboxes / members }))
   const fleet = await startFleet('fallback-process.ts', { redisUrl: redis.url, providers: shares, maxJobs: slots / members, recordsChanges: true }, count)
   try {
+    await queue.addBulk(Array.from({ length: warmUp }, () => ({ name: 'job', data: { run: 'sleep 0.05' } })))
+    await completed(queue, warmUp)
+    await Promise.all(fleet.map((member) => member.ask('changes')))
     await queue.addBulk(Array.from({ length: jobs }, () => ({ name: 'job', data: { run } })))
-    await completed(queue, jobs)
+    await completed(queue, warmUp + jobs)
     return await outcomeOf(fleet)
   } finally {
     await Promise.all(fleet.map((member) => member.stop()))
