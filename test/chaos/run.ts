@@ -6,7 +6,7 @@ import { checkCapacity, checkIdle, type ProviderEnd } from './check-capacity.js'
 import { checkJobs } from './check-jobs.js'
 import { checkKeys } from './check-keys.js'
 import { consumerLinesOf, readRedis, readRepository, type RedisEvidence } from './evidence.js'
-import { planFaults, type FaultKind } from './fault-plan.js'
+import { planFaults, type FaultKind, type PlannedFault } from './fault-plan.js'
 import { FaultRunner } from './faults.js'
 import { Fleet } from './fleet.js'
 import { writeJobScripts } from './job-scripts.js'
@@ -90,7 +90,7 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
     await sampler.stop()
     await fleet.close()
     timeline.add('consumers-stopped')
-    return await judge(options, { world, jobs, timeline, sampler, faults, fleet, faultCount: plan.length, startedMs: startedAtMs, endedMs })
+    return await judge(options, { world, jobs, timeline, sampler, faults, fleet, plan, startedMs: startedAtMs, endedMs })
   } finally {
     await sampler.stop()
     await queue.close()
@@ -143,12 +143,12 @@ interface RunEvidence {
   readonly sampler: Sampler
   readonly faults: FaultRunner
   readonly fleet: Fleet
-  readonly faultCount: number
+  readonly plan: readonly PlannedFault[]
   readonly startedMs: number
   readonly endedMs: number
 }
 
-async function judge(options: ChaosOptions, { world, jobs, timeline, sampler, faults, fleet, faultCount, startedMs, endedMs }: RunEvidence): Promise<ChaosReport> {
+async function judge(options: ChaosOptions, { world, jobs, timeline, sampler, faults, fleet, plan, startedMs, endedMs }: RunEvidence): Promise<ChaosReport> {
   const evidence = await readRedis(world, jobs.map(({ jobId }) => jobId))
   const repositories = new Map(await Promise.all(world.repositories.map(async (repository) => [repository, await readRepository(world, repository)] as const)))
   const ends = await providerEnds(world, sampler.samples)
@@ -176,7 +176,8 @@ async function judge(options: ChaosOptions, { world, jobs, timeline, sampler, fa
       succeeded: results.filter(({ status }) => status === 'succeeded').length,
       failed: results.filter(({ status }) => status === 'failed').length,
       cancelled: results.filter(({ status }) => status === 'cancelled').length,
-      faults: faultCount,
+      faults: plan.length,
+      faultKinds: [...new Set(plan.map(({ kind }) => kind))].sort().join(' '),
       attempts: sum(results.map(({ attempts }) => attempts.length)),
       lostSandboxes: sum(results.map(({ attempts }) => attempts.filter(({ outcome }) => outcome === 'lost').length)),
       ...Object.fromEntries(ends.map(({ provider, limit, state }) => [`${provider} at once`, `${state.maxLive} of ${limit}`])),
