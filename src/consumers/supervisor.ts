@@ -109,7 +109,7 @@ async function saveFailedWork(ctx: RunContext): Promise<void> {
   const grace = new AbortController()
   const timer = setTimeout(() => grace.abort(new Error('the time to save the work is up')), ctx.shared.settings.saveGraceMs)
   try {
-    await pushing(ctx, AbortSignal.any([ctx.aftermath, grace.signal]))
+    await pushPatiently(ctx, AbortSignal.any([ctx.aftermath, grace.signal]))
   } catch (error) {
     if (ctx.aftermath.aborted || error instanceof FenceLostError) throw error
     await ctx.say(`the work of this failed job was not pushed: ${errorMessage(error)}; its last checkpoint is kept`)
@@ -118,6 +118,24 @@ async function saveFailedWork(ctx: RunContext): Promise<void> {
     clearTimeout(timer)
   }
 }
+
+/** Passing errors are met again and again until the time is up: this sandbox holds the only copy of the work. */
+async function pushPatiently(ctx: RunContext, signal: AbortSignal): Promise<void> {
+  for (let tries = 1; ; tries++) {
+    try {
+      return await pushing(ctx, signal)
+    } catch (thrown) {
+      if (signal.aborted) throw thrown
+      const error = await confirmLoss(ctx, thrown, tries)
+      if (!(error instanceof InfrastructureError) || !passingKinds.includes(error.kind)) throw error
+      ctx.shared.log.info({ jobId: ctx.jobId, tries, kind: error.kind, message: ctx.secrets.patterns.mask(error.message) }, 'work of a failed job not pushed yet')
+      await pause(error.retryAfterMs ?? Math.min(5_000, 100 * 2 ** Math.min(tries, 10)), ctx)
+      // The error that there was, not that the time is up.
+      if (signal.aborted) throw error
+    }
+  }
+}
+const passingKinds: readonly string[] = ['transient', 'timeout', 'rate-limited', 'provider-down', 'capacity']
 
 /**
  * An interruption counts until the work is on its branch, a cancel also for a job that failed and whose work is still being saved;

@@ -5,7 +5,7 @@ import { treeDifferences, type TreeEntries } from './tree.js'
 import type { Violation } from './violation.js'
 
 /** Whether each job came to what its script says: its end, its steps, its output to the byte, its tree, its event. */
-export async function checkJobs(jobs: readonly EnqueuedJob[], evidence: RedisEvidence, repositories: ReadonlyMap<string, RepositoryEvidence>): Promise<Violation[]> {
+export async function checkJobs(jobs: readonly EnqueuedJob[], evidence: RedisEvidence, repositories: ReadonlyMap<string, RepositoryEvidence>, killedSandboxes: ReadonlySet<string>): Promise<Violation[]> {
   const violations: Violation[] = []
   const events = new Map<string, SeenEvent[]>()
   for (const event of evidence.events) events.set(event.subject, [...(events.get(event.subject) ?? []), event])
@@ -15,7 +15,7 @@ export async function checkJobs(jobs: readonly EnqueuedJob[], evidence: RedisEvi
     const problems =
       run === undefined || repository === undefined
         ? ['there is no evidence of it']
-        : [...checkEnd(job, run), ...checkEvents(job, run, events.get(job.jobId) ?? []), ...checkOutput(job, run), ...(await checkWork(job, run, repository))]
+        : [...checkEnd(job, run), ...checkEvents(job, run, events.get(job.jobId) ?? []), ...checkOutput(job, run), ...(await checkWork(job, run, repository, killedSandboxes))]
     violations.push(...problems.map((what) => ({ jobId: job.jobId, what })))
   }
   const known = new Set(jobs.map(({ jobId }) => jobId))
@@ -85,7 +85,7 @@ function checkOutput({ script: { expected } }: EnqueuedJob, { result, pieces }: 
   return problems
 }
 
-async function checkWork({ jobId, script: { expected, spec } }: EnqueuedJob, { result, pieces }: SeenRun, repository: RepositoryEvidence): Promise<string[]> {
+async function checkWork({ jobId, script: { expected, spec } }: EnqueuedJob, { result, pieces }: SeenRun, repository: RepositoryEvidence, killedSandboxes: ReadonlySet<string>): Promise<string[]> {
   if (result === null) return []
   const problems: string[] = []
   const branch = `agent/${jobId}`
@@ -96,7 +96,7 @@ async function checkWork({ jobId, script: { expected, spec } }: EnqueuedJob, { r
   if (expected.promotedTo === null && result.promoted !== null) problems.push(`was promoted to ${result.promoted.to}`)
   if (spec.push === false && head !== null) problems.push(`pushed ${branch} though it must not`)
   if (expected.tree === null) return problems
-  if (head === null && expected.status === 'failed' && result.branch?.startsWith('checkpoint/') === true && pieces.some(saidUnsaved)) {
+  if (head === null && expected.status === 'failed' && killedSandboxes.has(result.attempts.at(-1)?.sandboxId ?? '') && pieces.some(saidUnsaved)) {
     return [...problems, ...(await checkLastCheckpoint(result.branch, result.commit, expected.tree, repository))]
   }
   if (head === null) return [...problems, `there is no branch ${branch}`]
@@ -115,10 +115,12 @@ function saidUnsaved({ stream, data }: SeenRun['pieces'][number]): boolean {
 }
 
 /**
- * Of a failed job whose sandbox was lost before its work was saved, as its log says, the last checkpoint is kept, which its result
+ * Of a failed job whose sandbox a fault killed before its work was saved, as its log says, the last checkpoint is kept, which its result
  * names: nothing in it may be anything but what the job began with or was to write.
  */
-async function checkLastCheckpoint(branch: string, commit: string | null, expected: TreeEntries, repository: RepositoryEvidence): Promise<string[]> {
+async function checkLastCheckpoint(branch: string | null, commit: string | null, expected: TreeEntries, repository: RepositoryEvidence): Promise<string[]> {
+  // It died before its first checkpoint.
+  if (branch === null) return []
   const head = repository.ephemeral.get(branch) ?? null
   if (head === null || head !== commit) return [`its result names ${branch} at ${commit ?? 'nothing'}, which is at ${head ?? 'nothing'}`]
   const known = (path: string, entry: { mode: string; blob: string }) => [baseTree, expected].some((tree) => tree.get(path)?.blob === entry.blob && tree.get(path)?.mode === entry.mode)

@@ -57,13 +57,13 @@ async function check(changes: { run?: Partial<SeenRun>; result?: Partial<SeenRes
     keys: new Map(),
   }
   const job = { jobId: 'j', script: { ...script, spec: { ...script.spec, ...changes.spec }, expected: { ...script.expected, ...changes.expected } } }
-  return (await checkJobs([job], evidence, new Map([['acme/one', { ...repository, ...changes.repository }]]))).map(({ what }) => what)
+  return (await checkJobs([job], evidence, new Map([['acme/one', { ...repository, ...changes.repository }]]), new Set(['killed']))).map(({ what }) => what)
 }
 
 /** A failed job whose sandbox was lost before its work was saved. */
 const unsaved = {
   expected: { status: 'failed', errorKind: 'step-failed' } as const,
-  result: { status: 'failed', error: { kind: 'step-failed', message: 'x' }, branch: 'checkpoint/j-1.1' },
+  result: { status: 'failed', error: { kind: 'step-failed', message: 'x' }, branch: 'checkpoint/j-1.1', attempts: [{ provider: 'local', sandboxId: 'killed', endedAt: '2026-01-01T00:00:00.000Z', outcome: 'failed' }] },
   repository: { ephemeral: new Map([['checkpoint/j-1.1', 'c1']]) },
   run: { listed: ['failed'], pieces: [piece, { ...piece, step: 'switchyard', stream: 'system', data: 'the work of this failed job was not pushed: gone\n' }] },
 }
@@ -94,6 +94,7 @@ describe('a job', () => {
     ['was not promoted', { expected: { promotedTo: 'done' } }, /done is at nothing/],
     ['was promoted', { result: { promoted: { to: 'main', sha: 'c1' } } }, /was promoted to main/],
     ['lost its branch without a word', { ...unsaved, run: {} }, /there is no branch agent\/j/],
+    ['lost its branch though nothing killed its sandbox', { ...unsaved, result: { ...unsaved.result, attempts: result.attempts } }, /there is no branch agent\/j/],
     ['names a checkpoint that is not there', { ...unsaved, repository: { ephemeral: new Map() } }, /which is at nothing/],
     ['kept a checkpoint with something else in it', { ...unsaved, expected: { ...unsaved.expected, tree: new Tree().write('a', 'b').entries() } }, /checkpoint tree: "a" is neither/],
     ['pushed though it must not', { expected: { tree: null }, spec: { push: false } }, /pushed agent\/j though it must not/],

@@ -19,6 +19,8 @@ export class FaultRunner {
   readonly windows: FaultWindow[] = []
   /** Faults of the harness itself: they make a run worthless. */
   readonly problems: string[] = []
+  /** Sandboxes that died by a fault. */
+  readonly killedSandboxes = new Set<string>()
   private readonly busy = new Set<string>()
   private readonly underWay = new Set<Promise<void>>()
 
@@ -93,7 +95,7 @@ export class FaultRunner {
         await this.server(fault.provider).addFaults(fault.faults)
         return fault.provider
       case 'kill-sandbox':
-        return this.killSandbox(fault.provider, fault.pick)
+        return this.noteKilled(await this.killSandbox(fault.provider, fault.pick))
       case 'git-outage':
         world.storage().setOutage({ kind: fault.how, of: fault.of })
         await sleep(fault.forMs)
@@ -114,6 +116,11 @@ export class FaultRunner {
     const server = this.world.servers.find((one) => one.name === name)
     if (server === undefined) throw new Error(`no server of ${name}`)
     return server
+  }
+
+  private noteKilled(id: string | null): string | null {
+    if (id !== null) this.killedSandboxes.add(id)
+    return id
   }
 
   private async killSandbox(provider: string, pick: number): Promise<string | null> {

@@ -159,7 +159,7 @@ async function judge(options: ChaosOptions, { world, jobs, timeline, sampler, fa
   })
   const violations: Violation[] = [
     ...[...fleet.problems, ...faults.problems].map((what) => ({ jobId: null, what })),
-    ...(await checkJobs(jobs, evidence, repositories)),
+    ...(await checkJobs(jobs, evidence, repositories, faults.killedSandboxes)),
     ...checkCapacity(ends),
     ...checkKeys(evidence.keys, new Set(jobs.map(({ jobId }) => jobId))),
     ...idle.violations,

@@ -72,8 +72,6 @@ interface Entry<Details> {
   readonly processes: Set<HostedProcess>
   expiry: NodeJS.Timeout | undefined
   ending: Promise<void> | undefined
-  /** Once it is ending. */
-  reason: EndReason | undefined
   readonly onEnding: ((reason: EndReason) => void) | undefined
   readonly onEnd: ((reason: EndReason) => void) | undefined
 }
@@ -96,9 +94,9 @@ export class SandboxHost<Details> {
     return this.entries.size + this.opening
   }
 
-  /** As `occupied`, but without what died by itself: whoever asks is told that it is gone at once, its remains or not. */
+  /** As `occupied`, but without what is ending: whoever asks is told that it is gone at once, its remains or not. */
   private get counted(): number {
-    return [...this.entries.values()].filter(({ ending, reason }) => ending === undefined || reason === 'killed').length + this.opening
+    return [...this.entries.values()].filter(({ ending }) => ending === undefined).length + this.opening
   }
 
   async create(options: {
@@ -118,7 +116,7 @@ export class SandboxHost<Details> {
       const place = await this.open(options.id, options.network ?? 'open')
       const createdAtMs = Date.now()
       const sandbox = { id: options.id, details: options.details, home: place.home, createdAtMs, expiresAtMs: createdAtMs + options.lifetimeMs, endedAtMs: undefined, endReason: undefined }
-      const entry: Entry<Details> = { sandbox, place, processes: new Set(), expiry: undefined, ending: undefined, reason: undefined, onEnding: options.onEnding, onEnd: options.onEnd }
+      const entry: Entry<Details> = { sandbox, place, processes: new Set(), expiry: undefined, ending: undefined, onEnding: options.onEnding, onEnd: options.onEnd }
       this.entries.set(options.id, entry)
       this.created += 1
       this.armExpiry(entry)
@@ -193,7 +191,6 @@ export class SandboxHost<Details> {
       await entry.ending
       return false
     }
-    entry.reason = reason
     entry.ending = this.end(entry, reason)
     await entry.ending
     return true
