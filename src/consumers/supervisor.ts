@@ -121,17 +121,19 @@ async function saveFailedWork(ctx: RunContext): Promise<void> {
 
 /** Passing errors are met again and again until the time is up: this sandbox holds the only copy of the work. */
 async function pushPatiently(ctx: RunContext, signal: AbortSignal): Promise<void> {
+  let last: unknown
   for (let tries = 1; ; tries++) {
     try {
-      return await pushing(ctx, signal)
+      await pushing(ctx, signal)
+      return
     } catch (thrown) {
-      if (signal.aborted) throw thrown
+      // The error that there was, not that the time is up.
+      if (signal.aborted) throw last ?? thrown
       const error = await confirmLoss(ctx, thrown, tries)
+      last = error
       if (!(error instanceof InfrastructureError) || !passingKinds.includes(error.kind)) throw error
       ctx.shared.log.info({ jobId: ctx.jobId, tries, kind: error.kind, message: ctx.secrets.patterns.mask(error.message) }, 'work of a failed job not pushed yet')
-      await pause(error.retryAfterMs ?? Math.min(5_000, 100 * 2 ** Math.min(tries, 10)), ctx)
-      // The error that there was, not that the time is up.
-      if (signal.aborted) throw error
+      await pause(Math.min(5_000, error.retryAfterMs ?? 100 * 2 ** Math.min(tries, 10)), ctx)
     }
   }
 }
