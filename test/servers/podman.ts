@@ -110,6 +110,8 @@ async function makeRootFileSystem(folder: string): Promise<string> {
     await mkdir(join(root, dirname(library)), { recursive: true })
     await cp(library, join(root, library), { dereference: true })
   }
+  await mkdir(join(root, 'etc/ssl/certs'), { recursive: true })
+  await cp('/etc/ssl/certs/ca-certificates.crt', join(root, 'etc/ssl/certs/ca-certificates.crt'), { dereference: true }).catch(() => undefined)
   const archive = join(folder, 'rootfs.tar')
   await run('tar', ['-C', root, '-cf', archive, '.'])
   return archive
