@@ -2,6 +2,7 @@ import { dirname, resolve } from 'node:path'
 import { z } from 'zod'
 import { InvalidInputError, errorMessage } from '../job/errors.js'
 import { parseInput } from '../job/explain.js'
+import { credentialsProblem } from '../consumers/credentials.js'
 import type { Provider } from '../providers/provider.js'
 import { importModule } from './load.js'
 import type { ProviderEntry, ProviderLimit } from './schema.js'
@@ -11,6 +12,7 @@ export interface ConfiguredProvider {
   readonly provider: Provider
   readonly limit: ProviderLimit
   readonly price: ProviderEntry['price']
+  readonly credentials: ProviderEntry['credentials']
 }
 
 export interface AdapterContext {
@@ -19,6 +21,7 @@ export interface AdapterContext {
   /** What relative paths in the configuration are relative to. */
   readonly directory: string
   readonly environment: Readonly<Record<string, string | undefined>>
+  readonly credentials: ProviderEntry['credentials']
 }
 
 /** Checks an entry's own options (`name` among them) and constructs the adapter. Nothing is sent anywhere yet. */
@@ -34,9 +37,11 @@ const adapters: Readonly<Record<string, Construct>> = {
     const { e2bProviderConfigSchema, E2bProvider } = await import('../providers/e2b/index.js')
     return new E2bProvider(checkOptions(e2bProviderConfigSchema, options, place), { environment })
   },
-  modal: async (options, { place, environment }) => {
+  modal: async (options, { place, environment, credentials }) => {
     const { modalProviderConfigSchema, ModalProvider } = await import('../providers/modal/index.js')
-    return new ModalProvider(checkOptions(modalProviderConfigSchema, options, place), { environment })
+    // Modal takes no headers for a sandbox that was created without any.
+    const settings = credentials === 'injected' ? { injectHeaders: true, ...options } : options
+    return new ModalProvider(checkOptions(modalProviderConfigSchema, settings, place), { environment })
   },
   daytona: async (options, { place, environment }) => {
     const { daytonaProviderConfigSchema, DaytonaProvider } = await import('../providers/daytona/index.js')
@@ -74,14 +79,17 @@ export async function createProviders(
   }
   const problems: string[] = []
   const made: ConfiguredProvider[] = []
-  for (const [index, { type, limit, price, ...rest }] of entries.entries()) {
-    const context = { place: `providers[${index}]`, directory: options.directory ?? process.cwd(), environment: options.environment ?? process.env }
+  for (const [index, { type, limit, price, credentials, ...rest }] of entries.entries()) {
+    const context = { place: `providers[${index}]`, directory: options.directory ?? process.cwd(), environment: options.environment ?? process.env, credentials }
     try {
       const construct = adapters[type]
       if (construct === undefined || !Object.hasOwn(adapters, type)) {
         throw new InvalidInputError(`${context.place}.type: "${type}" is not a type of provider; give one of ${providerTypes.map((known) => `"${known}"`).join(', ')}`)
       }
-      made.push({ provider: await construct(rest, context), limit, price })
+      const provider = await construct(rest, context)
+      made.push({ provider, limit, price, credentials })
+      const problem = credentialsProblem(`${context.place}.credentials`, provider, credentials)
+      if (problem !== undefined) throw new InvalidInputError(problem)
     } catch (error) {
       if (!(error instanceof InvalidInputError)) throw error
       problems.push(...error.problems)

@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { credentialModes } from '../consumers/credentials.js'
 import type { PlacementPolicy } from '../consumers/placement.js'
 import { consumerSettingsSchema } from '../consumers/settings.js'
 import { defaultMaxSpecBytes } from '../job/spec.js'
@@ -56,6 +57,7 @@ export const providerEntrySchema = z.looseObject(
     type: z.string({ error: 'is missing; give "local", "e2b", "modal", "daytona", "docker" or "custom"' }),
     limit: providerLimitSchema,
     price: providerPriceSchema.optional(),
+    credentials: z.enum(credentialModes, { error: 'must be "minted", "injected" or "brokered"' }).optional().describe('Where the git host’s tokens go. Default "minted".'),
   },
   { error: 'must be an object such as { name: "local", type: "local", limit: { sandboxes: 4 } }' },
 )

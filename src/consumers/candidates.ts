@@ -3,6 +3,7 @@ import { errorMessage } from '../job/errors.js'
 import type { SandboxWish } from '../providers/provider.js'
 import { overMaximum } from '../providers/refusal.js'
 import type { ProviderLimit, ProviderLoad } from '../store/provider-load.js'
+import type { CredentialMode } from './credentials.js'
 import { placementOrder, type Candidate, type PlacementPolicy } from './placement.js'
 import type { ProviderSlot } from './run-context.js'
 
@@ -13,14 +14,14 @@ export function limitsOf(providers: ReadonlyMap<string, ProviderSlot>): Provider
 
 /** The configured providers as placement sees them, with what the ledger says of each. */
 export function candidatesOf(providers: ReadonlyMap<string, ProviderSlot>, loads: readonly ProviderLoad[]): Candidate[] {
-  return [...providers].map(([name, { provider, limit, price }]) => {
+  return [...providers].map(([name, { provider, limit, price, credentials }]) => {
     const load = loads.find((each) => each.provider === name)
     return {
       provider: name,
       limit: load?.effectiveLimit ?? limit.sandboxes,
       used: load?.used ?? 0,
       maxLifetimeMs: provider.capabilities.maxLifetimeMs,
-      network: provider.capabilities.network,
+      network: usableNetwork(provider.capabilities.network, credentials),
       refusal: (wish) => poolProblem(name, limit, wish) ?? provider.refusal?.(wish),
       startP50Ms: load?.startP50Ms ?? null,
       price,
@@ -32,6 +33,11 @@ export function candidatesOf(providers: ReadonlyMap<string, ProviderSlot>, loads
 function poolProblem(name: string, limit: ProviderSlot['limit'], wish: SandboxWish): string | undefined {
   const problem = overMaximum(wish.resources, { cpu: limit.cpu, memoryMiB: limit.memoryMiB }, 'the pool of this provider')
   return problem === undefined ? undefined : `${name}: ${problem}; ask for less, or raise its limit`
+}
+
+/** In a sandbox without network nothing can be fetched but by the consumer. */
+function usableNetwork(network: Candidate['network'], credentials: CredentialMode | undefined): Candidate['network'] {
+  return { ...network, none: network.none && credentials === 'brokered' }
 }
 
 /** Places by `most-free` when a user's own policy throws: a mistake in it must not stop all jobs. */

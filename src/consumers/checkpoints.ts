@@ -31,27 +31,23 @@ export async function saveCheckpoint(ctx: RunContext, stepIndex: number): Promis
 }
 
 async function push(ctx: RunContext, stepIndex: number): Promise<void> {
-  const { git, settings, now } = ctx.shared
+  const { settings, now } = ctx.shared
   const { base, checkpoint, checkpointBranches, generation, attempts } = ctx.record
   if (base === null) throw new Error(`run ${ctx.jobId}: a checkpoint without a base`)
   const branch = checkpointBranch(ctx.jobId, generation, attempts.length)
   // Recorded before the push: a branch whose push was not answered must be deleted in the end as well.
   if (!checkpointBranches.includes(branch)) await ctx.update({ checkpointBranches: [...checkpointBranches, branch] })
-  const access = await git.writeAccess(ctx.spec.repository, { branch })
-  ctx.secrets.patterns.add(access.token)
-  const parent = checkpoint?.sha ?? base.sha
-  await ctx.confirmHeld()
-  const saved = await ctx.sandbox().runner.checkpoint(
+  const from = ctx.savedCommit()
+  const saved = await ctx.sandbox().transfer.checkpoint(
     {
-      parent,
+      from,
       baseSha: base.sha,
       branch,
       message: `Checkpoint of job ${ctx.jobId} before step ${stepIndex + 1}\n\nAgent-Job: ${ctx.jobId}\nAgent-Attempt: ${attempts.length}\n`,
       identity: switchyardIdentity,
-      access,
     },
     { timeoutMs: settings.gitTimeoutMs, signal: ctx.work },
   )
-  const unchanged = { sha: parent, headSha: checkpoint?.headSha ?? base.sha, commitsAhead: checkpoint?.commitsAhead ?? 0, branch: checkpoint?.branch ?? null }
+  const unchanged = { sha: from.sha, headSha: checkpoint?.headSha ?? base.sha, commitsAhead: checkpoint?.commitsAhead ?? 0, branch: checkpoint?.branch ?? null }
   await ctx.update({ checkpoint: { ...(saved === null ? unchanged : { ...saved, branch }), stepIndex, atMs: now() }, checkpointProblem: null })
 }

@@ -21,6 +21,7 @@ import {
   type TenantShare,
 } from '../store/index.js'
 import { sweepBranches } from './branch-retention.js'
+import { credentialsProblem } from './credentials.js'
 import { guardedPolicy } from './candidates.js'
 import { Intake } from './intake.js'
 import { LockKeeper } from './lock-keeper.js'
@@ -230,6 +231,8 @@ export class Consumer {
     for (const slot of this.options.providers) {
       const { name } = slot.provider
       if (usable.has(name)) throw new InvalidInputError(`providers: the name "${name}" is used twice; give each provider a name of its own`)
+      const problem = credentialsProblem('credentials', slot.provider, slot.credentials)
+      if (problem !== undefined) throw new InvalidInputError(problem)
       try {
         for (const warning of await slot.provider.check({ timeoutMs: settings.callTimeoutMs })) log.warn({ provider: name }, warning)
         usable.set(name, slot)

@@ -75,7 +75,8 @@ export function eligibleProviders(spec: Pick<JobSpec, 'providers'> & SandboxWish
   const able = allowed.filter(({ network }) => enforces(network, spec.network))
   if (able.length === 0) {
     const policy = Array.isArray(spec.network) ? 'an allow list' : `"${spec.network}"`
-    return { ok: false, problem: `network: none of ${allowed.map(({ provider }) => provider).join(', ')} can enforce ${policy}; use "open" or allow another provider` }
+    const mend = spec.network === 'none' ? 'use "git-only" or "open", or a provider that can, configured with credentials: "brokered"' : 'use "open" or allow another provider'
+    return { ok: false, problem: `network: none of ${allowed.map(({ provider }) => provider).join(', ')} can enforce ${policy}; ${mend}` }
   }
   const willing = able.filter(({ refusal }) => refusal?.(spec) === undefined)
   if (willing.length === 0) return { ok: false, problem: able.map(({ refusal }) => refusal?.(spec)).join('; and ') }

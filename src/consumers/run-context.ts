@@ -14,11 +14,14 @@ import type { ReadyJobs } from '../store/ready-jobs.js'
 import type { SlotLedger } from '../store/slot-ledger.js'
 import type { SlotOwner, SlotOwners } from '../store/slot-owners.js'
 import type { BoardLog } from './board-log.js'
+import type { CredentialMode } from './credentials.js'
 import type { Exclusions, PlacementPolicy, ProviderPrice } from './placement.js'
 import { unansweredCreateMs } from './reap-decision.js'
 import type { ResolvedSecrets } from './secrets.js'
 import type { ConsumerSettings } from './settings.js'
 import type { SlotWaits } from './slot-waits.js'
+import { createTransfer } from './transfer/create-transfer.js'
+import type { SavedCommit, Transfer } from './transfer/transfer.js'
 
 /** A configured provider with its limit. */
 export interface ProviderSlot {
@@ -26,6 +29,8 @@ export interface ProviderSlot {
   readonly limit: Omit<ProviderLimit, 'provider'>
   /** For the policy `cheapest`. */
   readonly price?: ProviderPrice | undefined
+  /** Where the git host's tokens go. Default `minted`. */
+  readonly credentials?: CredentialMode | undefined
 }
 
 /** What all jobs of a consumer share. */
@@ -181,12 +186,12 @@ export class RunContext {
   }
 
   /** The sandbox that the record names. A phase that needs one is never entered without. */
-  sandbox(): { readonly runner: Runner; readonly capabilities: Capabilities } {
+  sandbox(): { readonly runner: Runner; readonly transfer: Transfer; readonly capabilities: Capabilities } {
     const { sandbox } = this.record
     if (sandbox === null) throw new Error(`run ${this.jobId}: phase ${this.record.phase} without a sandbox`)
     const slot = this.shared.providers.get(sandbox.provider)
     if (slot === undefined) throw new UnconfiguredProviderError(sandbox.provider)
-    const { provider } = slot
+    const { provider, credentials = 'minted' } = slot
     const guarded: RunnerProvider = {
       name: provider.name,
       capabilities: provider.capabilities,
@@ -195,7 +200,25 @@ export class RunContext {
         return await provider.exec(...call)
       },
     }
-    return { runner: this.shared.runnerFor(guarded, sandbox.id, this.spec.image), capabilities: provider.capabilities }
+    const runner = this.shared.runnerFor(guarded, sandbox.id, this.spec.image)
+    const transfer = createTransfer(credentials, {
+      runner,
+      git: this.shared.git,
+      repository: this.spec.repository,
+      onSecret: (value) => this.secrets.patterns.add(value),
+      injectHeaders: provider.injectHeaders?.bind(provider, sandbox.id),
+      confirmHeld: () => this.confirmHeld(),
+      settings: this.shared.settings,
+    })
+    return { runner, transfer, capabilities: provider.capabilities }
+  }
+
+  /** The last commit of the job that the git host has: what the work goes on from. */
+  savedCommit(): SavedCommit {
+    const { base, checkpoint } = this.record
+    if (base === null) throw new Error(`run ${this.jobId}: phase ${this.record.phase} without a base`)
+    if (typeof checkpoint?.branch !== 'string') return { ...base, ephemeral: false }
+    return { sha: checkpoint.sha, ref: `refs/heads/${checkpoint.branch}`, ephemeral: this.shared.git.ephemeral }
   }
 
   private heed({ cancel }: { cancel: CancelRequest | null }): void {

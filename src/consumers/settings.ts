@@ -26,6 +26,8 @@ export const consumerSettingsSchema = z.strictObject({
   createTimeoutMs: milliseconds.default(120_000),
   callTimeoutMs: milliseconds.default(30_000),
   gitTimeoutMs: milliseconds.default(300_000),
+  /** The most that one fetch, checkpoint or push carries, as a pack, at a provider with `credentials: 'brokered'`. */
+  maxPackBytes: z.int().min(1024).default(1024 * 1024 * 1024),
   /** A sandbox's lifetime, renewed while its job runs. */
   sandboxLifetimeMs: milliseconds.default(600_000),
   /** How many sandboxes one job may use up before it fails: a job that kills every sandbox must end. */

@@ -8,11 +8,16 @@ import type { GitAccess, GitCallOptions } from './host.js'
 import { expectSuccess, remoteGit } from './ls-remote.js'
 import type { Identity } from './rules.js'
 
-/** A bare repository of the consumer, for the length of one call. No token is ever written into it. */
+// Larger files are copied through, not held in memory.
+const largeFiles = { 'core.bigFileThreshold': '16m' }
+/** What git may take at once for anything that is no such file: a tree or a commit of that size is an attack. */
+const memoryLimit = '256m'
+
+/** A bare repository of the consumer, for the length of one call. No token is ever written into it, and nothing is checked out. */
 export class TemporaryRepository {
   private constructor(
     private readonly source: string,
-    private readonly path: string,
+    readonly path: string,
     private readonly access: GitAccess,
     private readonly options: GitCallOptions,
   ) {}
@@ -24,7 +29,7 @@ export class TemporaryRepository {
     options: GitCallOptions,
     work: (repository: TemporaryRepository) => Promise<Result>,
   ): Promise<Result> {
-    const path = await mkdtemp(join(tmpdir(), 'switchyard-promote-'))
+    const path = await mkdtemp(join(tmpdir(), 'switchyard-git-'))
     try {
       const repository = new TemporaryRepository(source, path, access, options)
       await repository.run(['init', '--quiet', '--bare', '--template=', path])
@@ -36,7 +41,7 @@ export class TemporaryRepository {
   }
 
   /** Runs git and gives its output. @throws InfrastructureError with git's reason when it fails. */
-  async run(args: readonly string[], more: Pick<GitCommand, 'input' | 'env'> = {}): Promise<string> {
+  async run(args: readonly string[], more: Pick<GitCommand, 'input' | 'env' | 'config'> = {}): Promise<string> {
     const outcome = await this.#git(args, more)
     expectSuccess(this.source, `git ${args[0] ?? ''} for ${this.access.url}`, outcome)
     return outcome.stdout.toString('utf8')
@@ -49,6 +54,29 @@ export class TemporaryRepository {
   async fetch(what: readonly string[], filter: 'tree:0' | 'blob:none', depth?: number): Promise<void> {
     const shallow = depth === undefined ? [] : [`--depth=${depth}`]
     await this.run(['fetch', '--quiet', '--no-tags', '--no-write-fetch-head', `--filter=${filter}`, ...shallow, 'origin', ...what])
+  }
+
+  /**
+   * Fetches a commit and what leads to it, `depth` commits deep, and leaves it as one pack.
+   * @param ref where the commit stands, for hosts that serve none by its sha alone; null when that is not known.
+   * @throws InfrastructureError `invalid` when the ref stands elsewhere by now.
+   */
+  async fetchCommit({ sha, ref, depth, filter }: { readonly sha: string; readonly ref: string | null; readonly depth: number; readonly filter?: 'blob:none' }): Promise<void> {
+    const filtered = filter === undefined ? [] : [`--filter=${filter}`]
+    const fetch = (what: string) =>
+      this.run(['fetch', '--quiet', '--no-tags', '--no-write-fetch-head', `--depth=${depth}`, ...filtered, 'origin', what], { config: { 'fetch.unpackLimit': '1' } })
+    try {
+      await fetch(sha)
+    } catch (error) {
+      if (ref === null || !(error instanceof InfrastructureError) || !/not our ref|unadvertised object|does not allow request/.test(error.message)) throw error
+      await fetch(ref)
+      if ((await this.commit(sha)) !== null) return
+      throw new InfrastructureError({
+        kind: 'invalid',
+        source: this.source,
+        message: `${this.source}: ${ref} moved while it was fetched, and the git host does not serve a commit by its sha alone; run the job again`,
+      })
+    }
   }
 
   /** @returns null when there is none. */
@@ -102,6 +130,39 @@ export class TemporaryRepository {
     throw this.#refused(`moving ${ref}`, report, outcome)
   }
 
+  /**
+   * Pushes a commit to a branch with another access than the repository's own, never forced. A branch that stands there already is
+   * success.
+   * @throws InfrastructureError `invalid` when the branch has other commits.
+   */
+  async pushForward(access: GitAccess, sha: string, branch: string): Promise<void> {
+    // Asks first what the host has, so as not to send it again; and compares with nothing that would have to be fetched for it.
+    const args = ['push', '--quiet', '--porcelain', '--no-verify', '--no-thin', access.url, `${sha}:refs/heads/${branch}`]
+    const outcome = await remoteGit(this.source, args, { access, options: this.options, cwd: this.path, config: { ...largeFiles, 'push.negotiate': 'true' } })
+    if (outcome.exitCode === 0) return
+    const report = outcome.stdout.toString('utf8')
+    if (!isLostRace(report)) throw this.#refused(`pushing to ${branch}`, report, outcome)
+    const message = `${this.source}: the branch "${branch}" has commits that this push does not build on, and a push is never forced`
+    throw new InfrastructureError({ kind: 'invalid', source: this.source, message })
+  }
+
+  /**
+   * Makes a pack that was written to `packPath` part of the repository. Every object in it is checked, none is ever run or written out.
+   * @throws InfrastructureError `invalid` when git does not take it.
+   */
+  async takePack(name: string): Promise<void> {
+    const outcome = await this.#git(['index-pack', '--fsck-objects', this.packPath(name)], { config: largeFiles, env: { GIT_ALLOC_LIMIT: memoryLimit } })
+    if (outcome.exitCode === 0) return
+    const reason = outcome.timedOut ? 'it was not checked in time' : gitReason(outcome.stderr)
+    // What this machine lacks says nothing about the pack.
+    const kind = outcome.timedOut || /No space left|unable to (create|write)|quota/i.test(outcome.stderr) ? 'transient' : 'invalid'
+    throw new InfrastructureError({ kind, source: this.source, message: `${this.source}: the commits that came out of the sandbox are not taken: ${reason}` })
+  }
+
+  packPath(name: string): string {
+    return join(this.path, 'objects', 'pack', `pack-${name}.pack`)
+  }
+
   /** Deletes a remote ref; gone before is fine. */
   async deleteRemote(ref: string): Promise<void> {
     const outcome = await this.#git(['push', '--porcelain', 'origin', `:${ref}`])
@@ -116,7 +177,7 @@ export class TemporaryRepository {
     return new InfrastructureError({ kind, source: this.source, message: `${this.source}: ${what} at ${this.access.url} failed: ${reason}`, retryAfterMs })
   }
 
-  #git(args: readonly string[], more: Pick<GitCommand, 'input' | 'env'> = {}): Promise<GitOutcome> {
+  #git(args: readonly string[], more: Pick<GitCommand, 'input' | 'env' | 'config'> = {}): Promise<GitOutcome> {
     return remoteGit(this.source, args, { access: this.access, options: this.options, cwd: this.path, ...more })
   }
 }

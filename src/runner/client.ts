@@ -1,14 +1,14 @@
 import { randomBytes } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
-import type { GitAccess } from '../git/host.js'
 import { InfrastructureError } from '../job/errors.js'
 import type { ExecResult, Provider } from '../providers/provider.js'
 import { numberField, parseAnswer, textField, type Answer } from './answer.js'
 import { runnerFailure, unfitImage, type FailureContext } from './failures.js'
 import { gitIn, installPackages, lackingIn, type Package } from './packages.js'
 import { lookOnly, outputSlice, readArguments, readMarginMs } from './reading.js'
-import type { InstallOptions, OutputSlice, ReadRequest, Runner, RunnerCallOptions, SandboxFacts, StepCommand } from './runner.js'
-import { callText, isAbsent, runnerScript, scriptDigest, uploadTexts } from './script.js'
+import { bringPack, sendPack } from './packs.js'
+import type { InstallOptions, OutputSlice, ReadRequest, Runner, RunnerCallOptions, SandboxAccess, SandboxFacts, StepCommand } from './runner.js'
+import { callText, isAbsent, runnerScript, scriptDigest, uploadPieceBytes, uploadTexts } from './script.js'
 
 /** What the runner needs of a provider. */
 export type RunnerProvider = Pick<Provider, 'name' | 'capabilities' | 'exec'>
@@ -100,11 +100,19 @@ class SandboxRunner implements Runner {
   }
 
   async clone(request: Parameters<Runner['clone']>[0], options: RunnerCallOptions): Promise<void> {
-    const { access, ref, sha, branch, checkpoint } = request
+    const { access, ref, sha, branch, checkpoint, pack } = request
     this.#checkSha('sha', sha)
     if (checkpoint !== null) this.#checkSha('checkpoint.headSha', checkpoint.headSha)
-    const args = [access.url, sha, branch, ref ?? '-', checkpoint?.headSha ?? '-', String(checkpoint?.commitsAhead ?? 0)]
-    await this.#call({ verb: 'clone', args, ...withAccess(access) }, options)
+    const args = [access.url, sha, branch, ref ?? '-', checkpoint?.headSha ?? '-', String(checkpoint?.commitsAhead ?? 0), pack?.name ?? '-']
+    const call: Call = { verb: 'clone', args, ...withAccess(access) }
+    const deadline = this.#now() + options.timeoutMs
+    if (pack !== undefined) {
+      await sendPack(pack, {
+        pieceBytes: uploadPieceBytes(this.#maxTextBytes),
+        put: (id, text) => this.#again(call, this.#until(deadline, options), (left) => this.#put(call, id, text, left)),
+      })
+    }
+    await this.#call(call, this.#until(deadline, options))
   }
 
   async start(command: StepCommand, options: RunnerCallOptions, read: ReadRequest = lookOnly): Promise<OutputSlice> {
@@ -148,8 +156,8 @@ class SandboxRunner implements Runner {
     const { access, branch, parent, baseSha, identity, message } = request
     this.#checkSha('parent', parent)
     this.#checkSha('baseSha', baseSha)
-    const args = [access.url, branch, parent, baseSha, ...[identity.name, identity.email, message].map(encode)]
-    const answer = await this.#call({ verb: 'checkpoint', args, ...withAccess(access) }, options)
+    const args = [access?.url ?? '-', branch, parent, baseSha, ...[identity.name, identity.email, message].map(encode)]
+    const answer = await this.#call({ verb: 'checkpoint', args, ...(access === null ? {} : withAccess(access)) }, options)
     if (answer.fields.has('none')) return null
     return { sha: textField(answer, 'sha'), headSha: textField(answer, 'head'), commitsAhead: numberField(answer, 'ahead') }
   }
@@ -166,12 +174,29 @@ class SandboxRunner implements Runner {
     await this.#call({ verb: 'push', args: [request.access.url, request.branch, request.sha], ...withAccess(request.access) }, options)
   }
 
+  async pack(request: Parameters<Runner['pack']>[0], options: RunnerCallOptions): ReturnType<Runner['pack']> {
+    for (const field of ['sha', 'baseSha', 'parentSha'] as const) this.#checkSha(field, request[field])
+    const deadline = this.#now() + options.timeoutMs
+    return bringPack(request, {
+      source: this.#options.provider.name,
+      call: (verb, args) => this.#call({ verb, args }, this.#until(deadline, options)),
+    })
+  }
+
   #call(call: Call, options: RunnerCallOptions): Promise<Answer> {
     return this.#retried(call, options, (left) => this.#onceInstalled(call, left))
   }
 
+  #retried(call: Call, options: RunnerCallOptions, attempt: (left: RunnerCallOptions) => Promise<Answer>): Promise<Answer> {
+    return this.#again(call, options, async (left) => {
+      const answer = await attempt(left)
+      if (answer.failure === undefined || answer.failure === 'no-step') return answer
+      throw runnerFailure(answer.failure, answer.blobs.get('detail')?.toString() ?? '', this.#context(call))
+    })
+  }
+
   /** Tries again after `transient`, as long as tries and time are left. */
-  async #retried(call: Call, options: RunnerCallOptions, attempt: (left: RunnerCallOptions) => Promise<Answer>): Promise<Answer> {
+  async #again<Result>(call: Call, options: RunnerCallOptions, attempt: (left: RunnerCallOptions) => Promise<Result>): Promise<Result> {
     const tries = this.#options.tries ?? 4
     const backoffMs = this.#options.backoffMs ?? ((failedTries: number) => 200 * 2 ** (failedTries - 1))
     const sleep = this.#options.sleep ?? ((ms: number, signal: AbortSignal | undefined) => delay(ms, undefined, { signal }))
@@ -179,10 +204,7 @@ class SandboxRunner implements Runner {
     for (let failed = 1; ; failed += 1) {
       options.signal?.throwIfAborted()
       try {
-        const left = Math.max(1, deadline - this.#now())
-        const answer = await attempt({ timeoutMs: left, signal: options.signal })
-        if (answer.failure === undefined || answer.failure === 'no-step') return answer
-        throw runnerFailure(answer.failure, answer.blobs.get('detail')?.toString() ?? '', this.#context(call))
+        return await attempt(this.#until(deadline, options))
       } catch (thrown) {
         const error = this.#asTransient(call, thrown)
         const waitMs = backoffMs(failed)
@@ -194,6 +216,10 @@ class SandboxRunner implements Runner {
         })
       }
     }
+  }
+
+  #until(deadline: number, { signal }: RunnerCallOptions): RunnerCallOptions {
+    return { timeoutMs: Math.max(1, deadline - this.#now()), signal }
   }
 
   /** A provider that did not answer in time is no end of the job's own time. */
@@ -224,7 +250,7 @@ class SandboxRunner implements Runner {
     const install: Call = { verb: 'install', args: [] }
     const result = await this.#upload(install, `runner-${scriptDigest.slice(0, 12)}.sh`, Buffer.from(runnerScript), options, { text: first.text, env: call.env })
     try {
-      if (result === undefined) return await this.#once(call, { ...options, timeoutMs: Math.max(1, deadline - this.#now()) })
+      if (result === undefined) return await this.#once(call, this.#until(deadline, options))
       return this.#answer(call, first.nonce, result)
     } catch (error) {
       if (!(error instanceof ScriptAbsent)) throw error
@@ -274,16 +300,21 @@ class SandboxRunner implements Runner {
     let last: ExecResult | undefined
     for (const [index, text] of texts.entries()) {
       const withNext = index === texts.length - 1 ? together : undefined
-      const result = await this.#exec(withNext ?? text, withNext === undefined ? undefined : next?.env, { ...options, timeoutMs: Math.max(1, deadline - this.#now()) })
+      const result = await this.#put(call, id, withNext ?? text, this.#until(deadline, options), withNext === undefined ? undefined : next?.env)
       if (withNext !== undefined) last = result
-      const said = new RegExp(`@switchyard ${id} ([a-z0-9-]+)`).exec(result.stdout)?.[1]
-      if (said === 'done') continue
-      if (said === 'no-base64') throw unfitImage(this.#context(call), 'base64')
-      if (said === 'no-home') throw this.#invalid("the home folder of the sandbox's user can't be written to; set HOME in the image to a folder of that user's, on a disk with room")
-      if (said === 'disk') throw runnerFailure('disk', '', this.#context(call))
-      throw this.#unanswered(call, result)
     }
     return last
+  }
+
+  /** Runs one text of an upload and checks what it says. */
+  async #put(call: Call, id: string, text: string, options: RunnerCallOptions, env?: Call['env']): Promise<ExecResult> {
+    const result = await this.#exec(text, env, options)
+    const said = new RegExp(`@switchyard ${id} ([a-z0-9-]+)`).exec(result.stdout)?.[1]
+    if (said === 'done') return result
+    if (said === 'no-base64') throw unfitImage(this.#context(call), 'base64')
+    if (said === 'no-home') throw this.#invalid("the home folder of the sandbox's user can't be written to; set HOME in the image to a folder of that user's, on a disk with room")
+    if (said === 'disk') throw runnerFailure('disk', '', this.#context(call))
+    throw this.#unanswered(call, result)
   }
 
   #exec(script: string, env: Readonly<Record<string, string>> | undefined, options: RunnerCallOptions): Promise<ExecResult> {
@@ -326,10 +357,11 @@ class SandboxRunner implements Runner {
 /** The script is not in the sandbox. Never leaves this file. */
 class ScriptAbsent extends Error {}
 
-function withAccess(access: GitAccess): Pick<Call, 'env' | 'secrets'> {
+function withAccess({ username = '', token = '' }: SandboxAccess): Pick<Call, 'env' | 'secrets'> {
+  if (token === '') return {}
   return {
-    env: { SWITCHYARD_USERNAME: access.username, SWITCHYARD_TOKEN: access.token },
-    secrets: [access.token, Buffer.from(`${access.username}:${access.token}`).toString('base64')],
+    env: { SWITCHYARD_USERNAME: username, SWITCHYARD_TOKEN: token },
+    secrets: [token, Buffer.from(`${username}:${token}`).toString('base64')],
   }
 }
 

@@ -20,6 +20,7 @@ const sentences: Readonly<Record<string, readonly [InfrastructureErrorKind, (det
   'not-empty': ['invalid', (detail) => `the sandbox's ~/repository can't be emptied (${detail}); start from a fresh sandbox`],
   moved: ['invalid', (ref) => `${ref} moved while it was fetched, and the git host does not serve a commit by its sha alone; run the job again`],
   'no-commit': ['invalid', (sha) => `the sandbox does not have the commit ${sha} that is to be pushed`],
+'no-pack': ['transient', () => 'the commits on their way are gone from ~/.switchyard in the sandbox'],
   busy: ['transient', () => 'another git operation is still at work in the sandbox'],
   'not-started': ['transient', () => "the step's supervisor did not start in the sandbox"],
   'not-stopped': ['transient', () => "the step's processes did not end"],

@@ -1,4 +1,3 @@
-import type { GitAccess } from '../git/host.js'
 import type { CallOptions } from '../providers/provider.js'
 
 /**
@@ -45,6 +44,12 @@ export interface Runner {
   commit(request: CommitRequest, options: RunnerCallOptions): Promise<{ readonly sha: string; readonly headSha: string }>
   /** Pushes a commit to a branch, never forced. A branch that stands at the commit already is success. */
   push(request: PushRequest, options: RunnerCallOptions): Promise<void>
+  /**
+   * Brings commits out of the sandbox as a pack, in pieces and checked by size and checksum: a broken one is `transient`.
+   * What is in it is the sandbox's word and nothing more.
+   * @throws InfrastructureError `invalid` when there are more than `maxBytes`.
+   */
+  pack(request: PackRequest, options: RunnerCallOptions): Promise<PackedCommits>
 }
 
 export type RunnerCallOptions = CallOptions
@@ -68,8 +73,19 @@ export interface SandboxFacts {
   readonly installed: string | null
 }
 
+/**
+ * How git in the sandbox reaches the host. Without a token it sends none: something outside of the sandbox adds it, or there is no
+ * need to reach the host.
+ */
+export interface SandboxAccess {
+  /** Without credentials. */
+  readonly url: string
+  readonly username?: string | undefined
+  readonly token?: string | undefined
+}
+
 export interface CloneRequest {
-  readonly access: GitAccess
+  readonly access: SandboxAccess
   /** The full ref that is expected at `sha`, for hosts that refuse to serve a bare sha; null to fetch the sha alone. */
   readonly ref: string | null
   /** The commit to start from; the checkpoint commit when restoring. */
@@ -78,6 +94,24 @@ export interface CloneRequest {
   readonly branch: string
   /** Restore a checkpoint: the agent's HEAD in it and its distance from the base, for the depth of the fetch. */
   readonly checkpoint: { readonly headSha: string; readonly commitsAhead: number } | null
+  /** The commits themselves, so that nothing is fetched; as deep as `cloneDepth` says. */
+  readonly pack?: PackSource | undefined
+}
+
+/** How many commits deep the history is that a clone starts with. */
+export function cloneDepth({ checkpoint }: Pick<CloneRequest, 'checkpoint'>): number {
+  return checkpoint === null ? 1 : checkpoint.commitsAhead + 2
+}
+
+/** A pack on the consumer, read in pieces. */
+export interface PackSource {
+  /** Its checksum, 40 hexadecimal digits. */
+  readonly name: string
+  readonly bytes: number
+  /** The commits at which its history is cut off, a line each, as git keeps them in its file `shallow`. */
+  readonly shallow: string
+  /** @returns exactly that many bytes. */
+  read(offset: number, length: number): Promise<Buffer>
 }
 
 export interface StepCommand {
@@ -119,7 +153,8 @@ export interface CheckpointRequest {
   readonly branch: string
   readonly message: string
   readonly identity: CommitIdentity
-  readonly access: GitAccess
+  /** Null to make the checkpoint and push nothing. */
+  readonly access: SandboxAccess | null
 }
 
 export interface CheckpointResult {
@@ -140,5 +175,24 @@ export interface CommitRequest {
 export interface PushRequest {
   readonly sha: string
   readonly branch: string
-  readonly access: GitAccess
+  readonly access: SandboxAccess
+}
+
+export interface PackRequest {
+  readonly sha: string
+  /** Where the job started. What leads to it or to `parentSha` is left out. */
+  readonly baseSha: string
+  /** The last of the job's commits that the host has; the base when there is none. */
+  readonly parentSha: string
+  readonly maxBytes: number
+  /** Takes the pieces, in order, one at a time. */
+  readonly write: (piece: Buffer) => Promise<void>
+}
+
+export interface PackedCommits {
+  /** The pack's checksum, 40 hexadecimal digits. */
+  readonly name: string
+  readonly bytes: number
+  /** How many commits deep the history of `parentSha` is that the commits may build on, by what the sandbox says. */
+  readonly depth: number
 }

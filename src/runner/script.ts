@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 
 /** The script as it is installed in sandboxes: the parts in ./sh, one after the other. */
-export const runnerScript = ['base', 'step', 'git', 'clone', 'checkpoint', 'main']
+export const runnerScript = ['base', 'step', 'git', 'clone', 'checkpoint', 'pack', 'main']
   .map((part) => readFileSync(new URL(`./sh/${part}.sh`, import.meta.url), 'utf8'))
   .join('')
 
@@ -26,35 +26,71 @@ export function isAbsent(stdout: string, nonce: string): boolean {
   return stdout.includes(`@switchyard ${nonce} absent`)
 }
 
-/** How much longer the text of `uploadTexts` is than the base64 that it carries. */
+/** How much longer the text of a piece is than the base64 that it carries. */
 const uploadOverheadBytes = 1536
 
+/** How many bytes one piece of an upload carries at most, when the texts are at most `maxBytes` long. */
+export function uploadPieceBytes(maxBytes: number): number {
+  return Math.max(Math.floor((maxBytes - uploadOverheadBytes) / 4), 64) * 3
+}
+
+export interface Upload {
+  /** The file's name below ~/.switchyard; letters, digits, "-" and ".". */
+  readonly name: string
+  /** Tells uploads apart that go on side by side. */
+  readonly id: string
+  /** How many pieces there are, and how many bytes in all. */
+  readonly pieces: number
+  readonly bytes: number
+}
+
 /**
- * The shell texts that put bytes into a file below ~/.switchyard, each at most `maxBytes` long. Every one can be repeated:
- * the pieces are files of their own, and the last text joins them and renames the whole into place.
- * @param name the file's name; letters, digits, "-" and ".".
- * @param id tells uploads apart that go on side by side.
- * @returns each answers `@switchyard ID done`, or says `no-home`, `no-base64` or `disk` in its place.
+ * The shell text that puts one piece of an upload below ~/.switchyard. It can be repeated, and pieces may come in any order: each is a
+ * file of its own.
+ * @returns it answers `@switchyard ID done`, or says `no-home` or `disk` in its place.
  */
-export function uploadTexts(name: string, content: Buffer, id: string, maxBytes: number): string[] {
-  const room = Math.max(Math.floor((maxBytes - uploadOverheadBytes) / 4) * 4, 256)
-  const encoded = content.toString('base64')
-  const pieces: string[] = []
-  for (let at = 0; at < encoded.length || at === 0; at += room) pieces.push(encoded.slice(at, at + room))
-  const folder = '"$HOME/.switchyard"'
-  const say = (what: string) => `{ echo '@switchyard ${id} ${what}'; exit 0; }`
-  const prelude = `exec 2>/dev/null; [ ! -L ${folder} ] || rm -f ${folder}; mkdir -p ${folder} && chmod 700 ${folder} && cd ${folder} || ${say('no-home')}`
-  const write = (text: string, index: number) => `${prelude}\nprintf %s '${text}' >upload-${id}.${index} || ${say('disk')}\n`
+export function pieceText(upload: Upload, index: number, piece: Buffer): string {
+  return `${writeText(upload, index, piece)}${done(upload)}`
+}
+
+/**
+ * The shell text that joins the pieces and renames the whole into place. It can be repeated as well.
+ * @returns as of `pieceText`, or `no-base64`.
+ */
+export function joinText(upload: Upload): string {
+  const { id, name, pieces, bytes } = upload
   // Pieces that are gone were joined by an earlier call whose answer was lost.
-  const join = `if [ -e upload-${id}.0 ]; then
-  command -v base64 >/dev/null || ${say('no-base64')}
+  return `${uploadPrelude(upload)}
+if [ -e upload-${id}.0 ]; then
+  command -v base64 >/dev/null || ${say(upload, 'no-base64')}
   d=-d; [ "$(printf YQ== | base64 -d)" = a ] || d=-D
-  n=0; while [ $n -lt ${pieces.length} ]; do cat upload-${id}.$n || exit 1; n=$((n + 1)); done | base64 $d >upload-${id}
-  [ "$(wc -c <upload-${id})" -eq ${content.length} ] && mv -f upload-${id} ${quote(name)} || ${say('disk')}
+  n=0; while [ $n -lt ${pieces} ]; do cat upload-${id}.$n || exit 1; n=$((n + 1)); done | base64 $d >upload-${id}
+  [ "$(wc -c <upload-${id})" -eq ${bytes} ] && mv -f upload-${id} ${quote(name)} || ${say(upload, 'disk')}
   rm -f upload-${id}.*
 fi
-`
-  return pieces.map((text, index) => `${write(text, index)}${index === pieces.length - 1 ? join : ''}echo '@switchyard ${id} done'`)
+${done(upload)}`
+}
+
+/** The shell texts of a whole upload, in order, as few as there can be: the last piece is joined in its own text. */
+export function uploadTexts(name: string, content: Buffer, id: string, maxBytes: number): string[] {
+  const room = uploadPieceBytes(maxBytes)
+  const upload: Upload = { name, id, pieces: Math.max(1, Math.ceil(content.length / room)), bytes: content.length }
+  const piece = (index: number) => content.subarray(index * room, (index + 1) * room)
+  const last = upload.pieces - 1
+  const texts = Array.from({ length: last }, (_, index) => pieceText(upload, index, piece(index)))
+  return [...texts, `${writeText(upload, last, piece(last))}${joinText(upload)}`]
+}
+
+function writeText(upload: Upload, index: number, piece: Buffer): string {
+  return `${uploadPrelude(upload)}\nprintf %s '${piece.toString('base64')}' >upload-${upload.id}.${index} || ${say(upload, 'disk')}\n`
+}
+
+const say = ({ id }: Upload, what: string) => `{ echo '@switchyard ${id} ${what}'; exit 0; }`
+const done = ({ id }: Upload) => `echo '@switchyard ${id} done'`
+
+function uploadPrelude(upload: Upload): string {
+  const folder = '"$HOME/.switchyard"'
+  return `exec 2>/dev/null; [ ! -L ${folder} ] || rm -f ${folder}; mkdir -p ${folder} && chmod 700 ${folder} && cd ${folder} || ${say(upload, 'no-home')}`
 }
 
 /** Quotes a word for a POSIX shell. */

@@ -191,7 +191,7 @@ describe('the token', () => {
       await runner.clone({ access: remember(await repo.read()), ref: null, sha: repo.base, branch: 'work', checkpoint: null }, callOptions)
       await writeFile(join(tree, 'bait.txt'), 'bait\n')
       const request = await repo.checkpoint(branch, repo.base)
-      await runner.checkpoint({ ...request, access: remember(request.access) }, callOptions)
+      await runner.checkpoint({ ...request, access: remember(await repo.write(branch)) }, callOptions)
       const { sha } = await runner.commit(finalCommit, callOptions)
       await runner.push({ sha, branch: `${branch}-final`, access: remember(await repo.write(`${branch}-final`)) }, callOptions)
     } finally {

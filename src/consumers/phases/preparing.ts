@@ -10,19 +10,15 @@ export async function preparing(ctx: RunContext): Promise<void> {
   const { git, settings } = ctx.shared
   const { base, checkpoint, sandbox } = ctx.record
   if (base === null || sandbox === null) throw new Error(`run ${ctx.jobId}: preparing without a base or a sandbox`)
-  const { runner, capabilities } = ctx.sandbox()
+  const { runner, transfer, capabilities } = ctx.sandbox()
   const wanted = installOptions(settings, ctx.spec.network, capabilities, git.hosts)
   const facts = await runner.install({ ...wanted, timeoutMs: settings.callTimeoutMs, signal: ctx.work })
   if (facts.installed !== null) await ctx.say(`installed ${facts.installed}; an image that has it starts faster`)
 
-  const restore = typeof checkpoint?.branch === 'string' ? { ...checkpoint, branch: checkpoint.branch } : null
-  const access = await git.readAccess(ctx.spec.repository, { ephemeral: restore !== null && git.ephemeral })
-  ctx.secrets.patterns.add(access.token)
-  await runner.clone(
+  const restore = typeof checkpoint?.branch === 'string' ? checkpoint : null
+  await transfer.clone(
     {
-      access,
-      ref: restore === null ? base.ref : `refs/heads/${restore.branch}`,
-      sha: restore?.sha ?? base.sha,
+      from: ctx.savedCommit(),
       branch: workBranch(ctx.record),
       checkpoint: restore === null ? null : { headSha: restore.headSha, commitsAhead: restore.commitsAhead },
     },

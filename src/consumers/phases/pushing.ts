@@ -10,7 +10,7 @@ export async function pushing(ctx: RunContext, signal: AbortSignal): Promise<voi
   const { git, settings } = ctx.shared
   const { base, sandbox, attempts } = ctx.record
   if (base === null || sandbox === null) throw new Error(`run ${ctx.jobId}: pushing without a base or a sandbox`)
-  const { runner } = ctx.sandbox()
+  const { runner, transfer } = ctx.sandbox()
   const branch = workBranch(ctx.record)
   const options = { timeoutMs: settings.gitTimeoutMs, signal }
   const message = commitMessage(ctx.spec.push, { jobId: ctx.jobId, provider: sandbox.provider, sandboxId: sandbox.id, attempt: attempts.length })
@@ -25,10 +25,7 @@ export async function pushing(ctx: RunContext, signal: AbortSignal): Promise<voi
   )
   if (ctx.record.finalCommit !== sha) await ctx.update({ finalCommit: sha })
   if (!ctx.record.pushed) {
-    const access = await git.writeAccess(ctx.spec.repository, { branch })
-    ctx.secrets.patterns.add(access.token)
-    await ctx.confirmHeld()
-    await runner.push({ sha, branch, access }, options)
+    await transfer.push({ sha, branch, baseSha: base.sha, from: ctx.savedCommit() }, options)
     await ctx.update({ pushed: true })
   }
   const diff = await git.diff(ctx.spec.repository, { branch, baseSha: base.sha, headSha: sha }, { timeoutMs: settings.callTimeoutMs, signal })

@@ -108,7 +108,7 @@ push_to() {
   output=$(git_remote -c "push.negotiate=$3" push -q --no-verify --porcelain "$url" "$2:refs/heads/$1" 2>&1) || fail git "$output"
 }
 
-# checkpoint URL BRANCH PARENT BASE NAME EMAIL MESSAGE: the last three as base64.
+# checkpoint URL BRANCH PARENT BASE NAME EMAIL MESSAGE: the last three as base64; URL is "-" to push nothing.
 checkpoint() {
   url=$1 branch=$2 parent=$3 message=$7
   name=$(printf '%s' "$5" | decode) email=$(printf '%s' "$6" | decode)
@@ -140,7 +140,7 @@ checkpoint() {
     fi
     new_checkpoint "$parent"
   fi
-  push_to "$branch" "$made" "$negotiate"
+  [ "$url" = - ] || push_to "$branch" "$made" "$negotiate"
   begin
   field sha "$made"
   field head "$head"

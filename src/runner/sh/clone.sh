@@ -1,9 +1,12 @@
 
-# clone URL SHA BRANCH REF HEAD AHEAD: REF is "-" to fetch the sha alone, HEAD is "-" unless a checkpoint is restored.
+# clone URL SHA BRANCH REF HEAD AHEAD PACK: REF is "-" to fetch the sha alone, HEAD is "-" unless a checkpoint is restored, PACK is "-"
+# unless the commits were brought here by the consumer.
 clone() {
-  url=$1 sha=$2 branch=$3 ref=$4 head=$5 ahead=$6
+  url=$1 sha=$2 branch=$3 ref=$4 head=$5 ahead=$6 pack=$7
   git_environment
   lock
+  # What an upload that was given up left.
+  rm -f "$state"/upload-*
   rm -rf "$repository" "$private" "$state/index" "$state/index.head" "$state/attempt"
   if [ -e "$repository" ]; then
     # Folders without rights can't be emptied.
@@ -14,6 +17,21 @@ clone() {
   git_folder "$private" "$branch" || fail disk ''
   mkdir "$repository" || fail disk ''
   git_config
+  if [ "$pack" = - ]; then fetch; else take_pack "$pack"; fi
+  base=$sha
+  if [ "$head" = - ]; then head=$sha; else
+    git_ cat-file -e "$head^{commit}" || fail git "fatal: remote error: upload-pack: not our ref $head"
+    base=$(git_ rev-parse -q --verify "$head~$ahead^{commit}") || base=$head
+  fi
+  output=$(git_in_tree read-tree -u --reset "$sha" 2>&1) || fail git "$output"
+  agent_git
+  printf '%s\n' "$base" >"$state/base" && printf '%s\n' "$head" >"$state/head" && printf '%s\n' "$head" >"$state/index.head" || fail disk ''
+  begin
+  finish
+}
+
+# Fetches $sha, or $ref where the host serves no commit by its sha alone.
+fetch() {
   depth=1
   [ "$head" = - ] || depth=$((ahead + 2))
   set -- fetch -q --no-tags --depth "$depth" "$url"
@@ -25,16 +43,6 @@ clone() {
       ;;
     *) fail git "$output" ;;
   esac
-  base=$sha
-  if [ "$head" = - ]; then head=$sha; else
-    git_ cat-file -e "$head^{commit}" || fail git "fatal: remote error: upload-pack: not our ref $head"
-    base=$(git_ rev-parse -q --verify "$head~$ahead^{commit}") || base=$head
-  fi
-  output=$(git_in_tree read-tree -u --reset "$sha" 2>&1) || fail git "$output"
-  agent_git
-  printf '%s\n' "$base" >"$state/base" && printf '%s\n' "$head" >"$state/head" && printf '%s\n' "$head" >"$state/index.head" || fail disk ''
-  begin
-  finish
 }
 
 # git_folder PATH BRANCH: an empty git folder. Not by "git init", whose formats are the installed git's choice: agent_head

@@ -16,6 +16,8 @@ exec 2>/dev/null
     checkpoint) checkpoint "$@" ;;
     commit) commit "$@" ;;
     push) push "$@" ;;
+    pack) pack "$@" ;;
+    piece) piece "$@" ;;
     *) fail no-verb "$verb" ;;
   esac
   exit
