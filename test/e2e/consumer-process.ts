@@ -43,6 +43,7 @@ const consumer = new Consumer({
   providers: told.limits.map((sandboxes, index) => ({
     provider: watched(new LocalProvider({ name: `local-${'abcdef'[index]}`, stateDir: told.stateDir })),
     limit: { sandboxes },
+    credentials: told.credentials,
   })),
   secrets: secretsFromEnvironment([]),
   log: pino({ level: 'info' }, { write: (line: string) => void process.send?.({ log: line }) }),

@@ -6,7 +6,7 @@ import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { pino } from 'pino'
-import { Consumer, secretsFromEnvironment, type ConsumerOptions, type ConsumerSettings } from '../../src/consumers/index.js'
+import { Consumer, secretsFromEnvironment, type ConsumerOptions, type ConsumerSettings, type ProviderSlot } from '../../src/consumers/index.js'
 import { generateDevelopmentKeys, startCodeStorage, startRedis, type CodeStorageServer, type EmbeddedRedis } from '../../src/embedded/index.js'
 import { CodeStorageHost } from '../../src/git/index.js'
 import { AgentQueue } from '../../src/producers/index.js'
@@ -41,6 +41,7 @@ export interface ConsumerProcessOptions {
   readonly stateDir: string
   /** One local provider for each, `local-a` and on. */
   readonly limits: readonly number[]
+  readonly credentials?: ProviderSlot['credentials']
   readonly settings: Partial<ConsumerSettings>
   /** The process stops itself, as by SIGSTOP, in the nth call of this name to its provider or git host; 1 is the first. With `fails` that call then fails. */
   readonly freezeIn?: { readonly call: string; readonly nth: number; readonly fails?: boolean } | undefined
@@ -87,7 +88,7 @@ export interface Deployment {
   readonly privateKey: string
   startConsumer(options?: Partial<Omit<ConsumerOptions, 'settings'>> & { settings?: Partial<ConsumerSettings> }): Promise<Consumer>
   /** Starts a consumer in a process of its own, which can be killed; waits until it takes jobs. */
-  startConsumerProcess(options?: Partial<Pick<ConsumerProcessOptions, 'settings' | 'freezeIn'>>): Promise<ChildProcess>
+  startConsumerProcess(options?: Partial<Pick<ConsumerProcessOptions, 'settings' | 'freezeIn' | 'credentials'>> & { readonly storageUrl?: string }): Promise<ChildProcess>
   /** Makes a repository with these files on `main`; returns the commit. */
   seed(repository: string, files: Readonly<Record<string, string>>): Promise<string>
   /** A fresh clone of a branch, ephemeral or not. Returns the folder. */
@@ -143,9 +144,10 @@ export async function startDeployment(
     async startConsumerProcess(overrides = {}) {
       const told: ConsumerProcessOptions = {
         redisUrl,
-        git: { org: 'acme', privateKey: keys.privateKey, storageUrl: storage.url, apiUrl: storage.apiUrl },
+        git: { org: 'acme', privateKey: keys.privateKey, storageUrl: overrides.storageUrl ?? storage.url, apiUrl: storage.apiUrl },
         stateDir: join(dir, 'sandboxes'),
         limits,
+        credentials: overrides.credentials,
         freezeIn: overrides.freezeIn,
         settings: { ...quickSettings, ...overrides.settings },
       }

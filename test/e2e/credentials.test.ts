@@ -1,0 +1,175 @@
+import type { IncomingMessage } from 'node:http'
+import { readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { createProviders, type ConfiguredProvider } from '../../src/config/providers.js'
+import { CodeStorageHost } from '../../src/git/index.js'
+import type { GitAccess } from '../../src/git/host.js'
+import type { JobHandle } from '../../src/producers/index.js'
+import { startProviderServer, type ProviderServer } from '../chaos/provider-servers.js'
+import { bestPlaces, bubblewrapWorks, root } from '../servers/bubblewrap-places.js'
+import { startDaytonaServer } from '../servers/daytona/server.js'
+import { git, startDeployment, until, type Deployment } from './deployment.js'
+import { startGitFront, type GitFront } from './git-front.js'
+import { sandboxFiles, sandboxProcesses } from './sandbox-search.js'
+
+/** Every provider in every mode that it has, each with a server and an account of its own. */
+const places = [
+  ['local', 'minted'],
+  ['e2b', 'minted'],
+  ['modal', 'minted'],
+  ['daytona', 'minted'],
+  ['e2b', 'injected'],
+  ['modal', 'injected'],
+  ['local', 'brokered'],
+  ['e2b', 'brokered'],
+  ['modal', 'brokered'],
+  ['daytona', 'brokered'],
+] as const
+
+const canary = 'what the job has written'
+
+/** What a search of a whole sandbox found, at one moment. */
+interface Search {
+  readonly when: 'clone' | 'push' | 'between' | 'after the push'
+  readonly argv: string[]
+  /** The command lines of the processes whose environment holds a token. */
+  readonly environments: string[]
+  readonly inFiles: boolean
+  readonly seesFiles: boolean
+}
+
+let deployment: Deployment
+let front: GitFront
+let host: CodeStorageHost
+let base: string
+const closers: (() => Promise<void>)[] = []
+let providers: ConfiguredProvider[]
+const tokens = new Set<string>()
+
+// Sandboxes' processes are told from the consumer's own by their view of the file system.
+const isolated = await bubblewrapWorks()
+
+beforeAll(async () => {
+  process.env['MODAL_CONFIG_PATH'] = '/dev/null'
+  deployment = await startDeployment()
+  base = await deployment.seed('acme/web', { 'README.md': 'hello\n' })
+  front = await startGitFront(deployment.storage.url)
+  host = new CodeStorageHost({ org: 'acme', privateKey: deployment.privateKey, storageUrl: front.url, apiUrl: front.url })
+  for (const method of ['readAccess', 'writeAccess'] as const) {
+    const original: (repository: string, options: never) => Promise<GitAccess> = host[method].bind(host)
+    host[method] = async (repository: string, options: unknown) => {
+      const access = await original(repository, options as never)
+      tokens.add(access.token).add(Buffer.from(`${access.username}:${access.token}`).toString('base64'))
+      return access
+    }
+  }
+  providers = []
+  for (const [type, credentials] of places) {
+    const name = `${type}-${credentials}`
+    if (type === 'local') {
+      const entry = { name, type, credentials, limit: { sandboxes: 2 }, stateDir: join(deployment.dir, name) }
+      providers.push(...(await createProviders([entry])))
+      continue
+    }
+    const server = await startServer(type)
+    closers.push(server.close)
+    providers.push(...(await createProviders([{ ...server.entry, name, credentials }], { environment: server.environment })))
+  }
+  await deployment.startConsumer({ providers, git: host })
+})
+afterAll(async () => {
+  await deployment.close()
+  await front.close()
+  for (const { provider } of providers) {
+    for await (const { id } of provider.list({}, { timeoutMs: 10_000 })) await provider.kill(id, { timeoutMs: 10_000 })
+    await provider.close()
+  }
+  await Promise.all(closers.map((close) => close()))
+})
+
+async function startServer(type: 'e2b' | 'modal' | 'daytona'): Promise<Pick<ProviderServer, 'entry' | 'environment' | 'close'>> {
+  if (type !== 'daytona') return startProviderServer(type, 2)
+  // The server's usual sandboxes share this machine's view.
+  const server = await startDaytonaServer({ places: await bestPlaces(root), createsPerMinute: 10_000 })
+  const entry = { name: type, type, limit: { sandboxes: 2 }, apiUrl: server.apiUrl }
+  return { entry, environment: { DAYTONA_API_KEY: server.apiKey }, close: () => server.close() }
+}
+
+const providerOf = (name: string) => providers.find(({ provider }) => provider.name === name)!.provider
+
+async function search(when: Search['when'], job: JobHandle): Promise<Search> {
+  const { provider, sandboxId } = await job.status()
+  const processes = await sandboxProcesses()
+  const files = await sandboxFiles(providerOf(provider!), sandboxId!)
+  const holdsToken = (text: string) => [...tokens].some((token) => text.includes(token))
+  return {
+    when,
+    argv: processes.map(({ argv }) => argv).filter(holdsToken),
+    environments: processes.filter(({ environment }) => holdsToken(environment)).map(({ argv }) => argv),
+    inFiles: holdsToken(files),
+    // The search does see what is there.
+    seesFiles: files.includes(canary),
+  }
+}
+
+/** What a request to the git host is about, as far as it is searched for. */
+function momentOf({ method, url = '' }: IncomingMessage, phase: string): Search['when'] | undefined {
+  if (method === 'POST' && url.endsWith('/git-upload-pack') && phase === 'preparing') return 'clone'
+  if (method === 'POST' && url.endsWith('/git-receive-pack')) return 'push'
+  return url.includes('/repos/diff') ? 'after the push' : undefined
+}
+
+describe.skipIf(!isolated)('where tokens are while a job is cloned, saved, pushed and promoted', () => {
+  it.each(places)('%s, %s', async (type, mode) => {
+    const name = `${type}-${mode}`
+    const searches: Search[] = []
+    const job = await deployment.queue.enqueue({
+      repository: 'acme/web',
+      steps: [
+        { name: 'first', run: `echo "${canary}" > one.txt; git add one.txt; git -c user.name=A -c user.email=a@example.invalid commit -qm Own; echo more > two.txt` },
+        { name: 'hold', run: 'while [ ! -e "$HOME/release" ]; do sleep 0.1; done; cat one.txt two.txt > three.txt' },
+      ],
+      promote: { to: `done/${name}` },
+      providers: { allow: [name] },
+      timeout: '2m',
+    })
+    front.before = async (request) => {
+      const when = momentOf(request, (await job.status()).phase ?? '')
+      if (when !== undefined) searches.push(await search(when, job))
+    }
+    try {
+      await until('the held step with its checkpoint', async () => {
+        const { step, checkpointSha } = await job.status()
+        return step?.includes('hold') === true && checkpointSha !== null
+      }, 60_000)
+      searches.push(await search('between', job))
+      const { sandboxId } = await job.status()
+      const look = (script: string) => providerOf(name).exec(sandboxId!, { script }, { timeoutMs: 20_000 })
+      // Nothing is left with which the sandbox could talk to the host.
+      const asked = await look('cd "$HOME/repository" && GIT_TERMINAL_PROMPT=0 git ls-remote origin 2>&1')
+      expect(asked.exitCode, asked.stdout).not.toBe(0)
+      expect(asked.stdout).toMatch(/could not read Username|terminal prompts disabled/)
+      await look('touch "$HOME/release"')
+      const result = await job.result({ timeoutMs: 60_000 })
+      expect(result).toMatchObject({ status: 'succeeded', error: null, attempts: [{ provider: name, outcome: 'succeeded' }], promoted: { to: `done/${name}`, sha: result.commit } })
+    } finally {
+      front.before = () => Promise.resolve()
+    }
+    const promoted = await deployment.checkout('acme/web', `done/${name}`, false)
+    expect(await readFile(join(promoted, 'three.txt'), 'utf8')).toBe(`${canary}\nmore\n`)
+    expect(await git(promoted, 'log', '--format=%s', `${base}..HEAD`)).toMatch(/\nOwn$/)
+
+    const moments = new Set(searches.map(({ when }) => when))
+    expect([...moments].toSorted()).toEqual(['after the push', 'between', 'clone', 'push'])
+    for (const found of searches) {
+      expect(found.argv, found.when).toEqual([])
+      expect(found.inFiles, found.when).toBe(false)
+      expect(found.seesFiles, found.when).toBe(found.when !== 'clone')
+      const transfers = found.when === 'clone' || found.when === 'push'
+      if (mode !== 'minted' || !transfers) expect(found.environments, found.when).toEqual([])
+      else expect(found.environments.filter((argv) => argv.includes('git')), found.when).not.toEqual([])
+    }
+    for (const token of tokens) expect(deployment.logs.some((line) => line.includes(token))).toBe(false)
+  }, 120_000)
+})
