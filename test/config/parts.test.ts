@@ -75,6 +75,28 @@ describe('providers from the configuration', () => {
     expect(made?.provider).toMatchObject({ name: 'own', kind: 'mine', region: 'eu' })
   })
 
+  it('take injected credentials only where headers can be injected', async () => {
+    const made = await make(
+      { name: 'a', type: 'local', limit, credentials: 'brokered' },
+      { name: 'b', type: 'e2b', limit, credentials: 'injected' },
+      { name: 'c', type: 'modal', limit, credentials: 'injected' },
+      { name: 'd', type: 'modal', limit },
+    )
+    expect(made.map(({ credentials }) => credentials)).toEqual(['brokered', 'injected', 'injected', undefined])
+    expect(made.map(({ provider }) => provider.injectHeaders !== undefined)).toEqual([false, true, true, false])
+    const wrong = [
+      { name: 'a', type: 'local', limit, credentials: 'injected' },
+      { name: 'b', type: 'daytona', limit, credentials: 'injected' },
+      { name: 'c', type: 'modal', limit, credentials: 'injected', injectHeaders: false },
+    ]
+    expect(await problemsOf(() => make(...wrong))).toEqual([
+      'providers[0].credentials: "injected" needs a provider that adds headers outside of its sandboxes, and "a" (local) does not; use "brokered", which keeps tokens out of sandboxes everywhere, or "minted"',
+      'providers[1].credentials: "injected" needs a provider that adds headers outside of its sandboxes, and "b" (daytona) does not; use "brokered", which keeps tokens out of sandboxes everywhere, or "minted"',
+      'providers[2].credentials: "injected" needs a provider that adds headers outside of its sandboxes, and "c" (modal) does not; leave injectHeaders out of its settings',
+    ])
+    expect(await problemsOf(() => make({ name: 'a', type: 'local', limit, credentials: 'outside' }))).toEqual(['providers[0].credentials: must be "minted", "injected" or "brokered"'])
+  })
+
   it('say what is wrong with a user’s own', async () => {
     await writeFile(join(folder, 'half.mjs'), 'export default ({ name }) => ({ name, create() {}, exec() {} })')
     await writeFile(join(folder, 'renames.mjs'), `const f = () => undefined; export default () => ({ name: 'x', create: f, get: f, exec: f, kill: f, list: f, extend: f, check: f, close: f })`)

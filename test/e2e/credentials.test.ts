@@ -5,6 +5,8 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { createProviders, type ConfiguredProvider } from '../../src/config/providers.js'
 import { CodeStorageHost } from '../../src/git/index.js'
 import type { GitAccess } from '../../src/git/host.js'
+import { checkpointBranch } from '../../src/job/names.js'
+import type { JobSpecInput } from '../../src/job/spec.js'
 import type { JobHandle } from '../../src/producers/index.js'
 import { startProviderServer, type ProviderServer } from '../chaos/provider-servers.js'
 import { bestPlaces, bubblewrapWorks, root } from '../servers/bubblewrap-places.js'
@@ -168,8 +170,73 @@ describe.skipIf(!isolated)('where tokens are while a job is cloned, saved, pushe
       expect(found.seesFiles, found.when).toBe(found.when !== 'clone')
       const transfers = found.when === 'clone' || found.when === 'push'
       if (mode !== 'minted' || !transfers) expect(found.environments, found.when).toEqual([])
-      else expect(found.environments.filter((argv) => argv.includes('git')), found.when).not.toEqual([])
+      else {
+        // Git has it, and the call of the runner that started it; nothing else in the sandbox.
+        expect(found.environments.filter((argv) => /^(\S*\/)?git /.test(argv)), found.when).not.toEqual([])
+        expect(found.environments.filter((argv) => !/git|\.switchyard/.test(argv)), found.when).toEqual([])
+      }
     }
     for (const token of tokens) expect(deployment.logs.some((line) => line.includes(token))).toBe(false)
   }, 120_000)
+})
+
+describe.each([
+  ['minted', ['local-minted', 'daytona-minted']],
+  ['injected', ['e2b-injected', 'modal-injected']],
+  ['brokered', ['modal-brokered', 'daytona-brokered']],
+] as const)('a job with %s credentials', (mode, [first, second]) => {
+  it('goes on elsewhere from its checkpoint when it loses its sandbox, is pushed and promoted', async () => {
+    const job = await deployment.queue.enqueue({
+      repository: 'acme/web',
+      steps: [
+        { name: 'first', run: ': > "$HOME/first"; date +%s%N > once.txt; git add once.txt; git -c user.name=A -c user.email=a@example.invalid commit -qm Own; printf "\\0\\377" > bytes.bin' },
+        { name: 'second', run: '[ ! -e "$HOME/first" ] || sleep 600; cat once.txt > twice.txt; git log --format=%s -1 > head.txt' },
+        { name: 'third', run: 'echo third > third.txt' },
+      ],
+      promote: { to: `moved/${mode}` },
+      providers: { prefer: [first, second], allow: [first, second] },
+      timeout: '2m',
+    })
+    await until('the first checkpoint', async () => {
+      const { step, checkpointSha } = await job.status()
+      return step?.includes('second') === true && checkpointSha !== null
+    }, 60_000)
+    const { provider, sandboxId } = await job.status()
+    expect(provider).toBe(first)
+    await providerOf(first).kill(sandboxId!, { timeoutMs: 10_000 })
+    const result = await job.result({ timeoutMs: 90_000 })
+    expect(result).toMatchObject({
+      status: 'succeeded',
+      attempts: [{ provider: first, outcome: 'lost' }, { provider: second, outcome: 'succeeded' }],
+      promoted: { to: `moved/${mode}`, sha: result.commit },
+      diff: { paths: ['bytes.bin', 'head.txt', 'once.txt', 'third.txt', 'twice.txt'] },
+    })
+    const promoted = await deployment.checkout('acme/web', `moved/${mode}`, false)
+    expect(await readFile(join(promoted, 'twice.txt'), 'utf8')).toBe(await readFile(join(promoted, 'once.txt'), 'utf8'))
+    expect(await readFile(join(promoted, 'head.txt'), 'utf8')).toBe('Own\n')
+    expect(await readFile(join(promoted, 'bytes.bin'))).toEqual(Buffer.from([0, 255]))
+    await git(promoted, 'fsck', '--strict')
+    // The checkpoints are deleted once the work is on its branch.
+    for (const attempt of [1, 2]) expect(await host.branchHead('acme/web', { name: checkpointBranch(job.jobId, 1, attempt), ephemeral: true }, { timeoutMs: 10_000 })).toBeNull()
+  }, 120_000)
+})
+
+describe('a sandbox without network', () => {
+  // Counts the network interfaces that there are besides the loopback.
+  const spec: JobSpecInput = { repository: 'acme/web', steps: ['grep -v lo: /proc/net/dev | grep -c : || true; echo new > new.txt'], network: 'none' }
+
+  it.skipIf(!isolated).each(['local-brokered', 'e2b-brokered', 'daytona-brokered'])('is enough for a whole job where commits are brokered: %s', async (name) => {
+    const job = await deployment.queue.enqueue({ ...spec, providers: { allow: [name] }, promote: { to: `alone/${name}` } })
+    const result = await job.result({ timeoutMs: 60_000 })
+    expect(result).toMatchObject({ status: 'succeeded', error: null, steps: [{ stdoutTail: '0\n' }], diff: { paths: ['new.txt'] }, promoted: { sha: result.commit } })
+  })
+
+  it('is refused with the mend where they are not', async () => {
+    const job = await deployment.queue.enqueue({ ...spec, providers: { allow: ['local-minted', 'e2b-injected'] } })
+    expect(await job.result({ timeoutMs: 30_000 })).toMatchObject({
+      status: 'failed',
+      error: { kind: 'invalid', message: 'network: none of local-minted, e2b-injected can enforce "none"; use "git-only" or "open", or a provider that can, configured with credentials: "brokered"' },
+      attempts: [],
+    })
+  })
 })
