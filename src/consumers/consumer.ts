@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { Worker, type Job } from 'bullmq'
 import type { Logger } from 'pino'
 import type { GitHost } from '../git/host.js'
+import { TemporaryRepository } from '../git/temporary-repository.js'
 import { InfrastructureError, InvalidInputError, errorMessage } from '../job/errors.js'
 import { createRunner } from '../runner/index.js'
 import {
@@ -77,6 +78,8 @@ export class Consumer {
     const { options } = this
     const settings = consumerSettingsSchema.parse(options.settings ?? {})
     const log = options.log.child({ consumer: this.id })
+    // A day is longer than any transfer takes.
+    await TemporaryRepository.removeLeftovers(Date.now() - 86_400_000).catch((error: unknown) => log.warn({ message: errorMessage(error) }, 'folders that killed consumers left were not removed'))
     const leaving = new AbortController()
     const gitChecked = this.checkGitHost(settings, log, leaving.signal)
     const providers = await this.usableProviders(settings, log).catch((error: unknown) => {

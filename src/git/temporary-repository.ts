@@ -1,4 +1,4 @@
-import { mkdtemp, rm } from 'node:fs/promises'
+import { mkdtemp, readdir, rm, stat } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { InfrastructureError } from '../job/errors.js'
@@ -7,6 +7,9 @@ import type { GitCommand, GitOutcome } from './git-process.js'
 import type { GitAccess, GitCallOptions } from './host.js'
 import { expectSuccess, remoteGit } from './ls-remote.js'
 import type { Identity } from './rules.js'
+
+/** Of the names of repositories in the folder for temporary files. */
+const prefix = 'switchyard-repository-'
 
 // Larger files are copied through, not held in memory.
 const largeFiles = { 'core.bigFileThreshold': '16m' }
@@ -29,7 +32,7 @@ export class TemporaryRepository {
     options: GitCallOptions,
     work: (repository: TemporaryRepository) => Promise<Result>,
   ): Promise<Result> {
-    const path = await mkdtemp(join(tmpdir(), 'switchyard-git-'))
+    const path = await mkdtemp(join(tmpdir(), prefix))
     try {
       const repository = new TemporaryRepository(source, path, access, options)
       await repository.run(['init', '--quiet', '--bare', '--template=', path])
@@ -37,6 +40,22 @@ export class TemporaryRepository {
       return await work(repository)
     } finally {
       await rm(path, { recursive: true, force: true, maxRetries: 3 })
+    }
+  }
+
+  /**
+   * Removes what killed processes left behind: every repository that is older than any call can take. Other users' are let be.
+   * @param olderThanMs milliseconds since 1970.
+   */
+  static async removeLeftovers(olderThanMs: number): Promise<void> {
+    for (const name of await readdir(tmpdir())) {
+      if (!name.startsWith(prefix)) continue
+      const path = join(tmpdir(), name)
+      try {
+        if ((await stat(path)).mtimeMs < olderThanMs) await rm(path, { recursive: true, force: true })
+      } catch (error) {
+        if (!['ENOENT', 'EACCES', 'EPERM'].includes((error as NodeJS.ErrnoException).code ?? '')) throw error
+      }
     }
   }
 

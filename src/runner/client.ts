@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto'
+import { setMaxListeners } from 'node:events'
 import { setTimeout as delay } from 'node:timers/promises'
 import { InfrastructureError } from '../job/errors.js'
 import type { ExecResult, Provider } from '../providers/provider.js'
@@ -107,9 +108,12 @@ class SandboxRunner implements Runner {
     const call: Call = { verb: 'clone', args, ...withAccess(access) }
     const deadline = this.#now() + options.timeoutMs
     if (pack !== undefined) {
+      // Many calls at once listen to it: Node takes more than ten listeners on one signal for a leak.
+      const signal = AbortSignal.any(options.signal === undefined ? [] : [options.signal])
+      setMaxListeners(0, signal)
       await sendPack(pack, {
         pieceBytes: uploadPieceBytes(this.#maxTextBytes),
-        put: (id, text) => this.#again(call, this.#until(deadline, options), (left) => this.#put(call, id, text, left)),
+        put: (id, text) => this.#again(call, this.#until(deadline, { ...options, signal }), (left) => this.#put(call, id, text, left)),
       })
     }
     await this.#call(call, this.#until(deadline, options))

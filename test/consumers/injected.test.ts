@@ -39,6 +39,7 @@ function recorded(faults: Record<string, Error[]> = {}): { transfer: Transfer; c
     repository: 'acme/web',
     onSecret: (secret) => secrets.push(secret),
     callTimeoutMs: 1_000,
+    confirmHeld: () => Promise.resolve(),
     injectHeaders: async (headers, options) => {
       const shown = Object.entries(headers).map(([host, { Authorization = '' }]) => `${host} ${Buffer.from(Authorization.replace('Basic ', ''), 'base64').toString()}`)
       await note(shown.length === 0 ? 'take away' : `inject ${shown.join()}`, options.signal)

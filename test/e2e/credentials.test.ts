@@ -240,3 +240,8 @@ describe('a sandbox without network', () => {
     })
   })
 })
+
+it('a consumer does not start with injected credentials at a provider that can’t inject', async () => {
+  const { provider, limit } = providers[0]!
+  await expect(deployment.startConsumer({ providers: [{ provider, limit, credentials: 'injected' }] })).rejects.toThrow(/^credentials: "injected" needs a provider that adds headers outside of its sandboxes, and "local-minted" \(local\) does not; use "brokered"/)
+})

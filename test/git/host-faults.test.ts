@@ -163,7 +163,7 @@ printf '%s\\n' "args: $*" >>'${log}'
 code=$?
 if [ -n "\${SWITCHYARD_GIT_TOKEN:-}" ]; then
   printf '%s\\n' "with a token" >>'${log}'
-  case $PWD in */switchyard-promote-*) grep -rlF "$SWITCHYARD_GIT_TOKEN" . >>'${log}' && printf '%s\\n' 'ON DISK' >>'${log}' ;; esac
+  case $PWD in */switchyard-repository-*) grep -rlF "$SWITCHYARD_GIT_TOKEN" . >>'${log}' && printf '%s\\n' 'ON DISK' >>'${log}' ;; esac
 fi
 exit $code
 `,

@@ -1,6 +1,6 @@
 import { execFile } from 'node:child_process'
 import { createHash, randomBytes } from 'node:crypto'
-import { mkdtemp, open as open_, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
+import { mkdtemp, open, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
@@ -105,13 +105,10 @@ describe('packs that are large, late or broken', () => {
   let runner: Runner
   let tree: string
   let branch: string
-  const open = async () => {
-    sandbox = await processSandbox()
-    ;({ runner, tree, branch } = await begin(sandbox))
-  }
   const inSandbox = async (run: () => Promise<void>) => {
-    await open()
+    sandbox = await processSandbox()
     try {
+      ;({ runner, tree, branch } = await begin(sandbox))
       await run()
     } finally {
       await sandbox.close()
@@ -151,7 +148,7 @@ describe('packs that are large, late or broken', () => {
       expect(largest).toBeLessThan(100_000)
       expect(digest(await readFile(join(tree, 'large.bin')))).toBe(digest(content))
     })
-  })
+  }, 240_000)
 
   it('are refused above the limit, on both ways', async () => {
     await inSandbox(async () => {
@@ -187,7 +184,7 @@ describe('packs that are large, late or broken', () => {
         if (first.push(piece) > 1) return
         const state = join(sandbox.home, '.switchyard')
         const name = (await readdir(state)).find((file) => file.startsWith('outgoing'))!
-        const file = await open_(join(state, name), 'r+')
+        const file = await open(join(state, name), 'r+')
         await file.write(Buffer.from('changed'), 0, 7, (await stat(join(state, name))).size - 100)
         await file.close()
       }
