@@ -280,7 +280,8 @@ describe('the command', () => {
     try {
       await writeFile(join(place.folder, 'switchyard.config.json'), JSON.stringify(only('local', 'e2b')))
       const run = place.run(['doctor', '-r', repository, '-p', 'e2b'], clinic.environment)
-      expect(await run.ended, run.stderr()).toBe(0)
+      const code = await run.ended
+      expect(code, run.stdout() + run.stderr()).toBe(0)
       expect(run.stdout()).toMatch(/^SUBJECT +CHECK +RESULT +TIME$/m)
       expect(run.stdout()).toMatch(/^e2b +push +ok +\d+(ms|\.\ds) +doctor\/\w+-e2b at [0-9a-f]{12}$/m)
       expect(run.stdout()).toMatch(/\d+ checks passed, none failed\n$/)

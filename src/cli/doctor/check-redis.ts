@@ -3,13 +3,16 @@ import { bounded, type CallOptions } from '../../providers/index.js'
 import { createRedis, describeRedis, redisFacts, redisProblems, unavailable, whenReady, type RedisConfig } from '../../store/index.js'
 import type { Checklist } from './checklist.js'
 
+/** More than a producer has: a process that has just started on a busy machine is no reason to call Redis unwell. */
+const patienceMs = 4_000
+
 /** Redis: that it answers, is new enough, and never drops a key. */
 export async function checkRedis(list: Checklist, config: RedisConfig, options: CallOptions): Promise<void> {
-  // As a producer: it fails within a second while Redis is away.
+  // As a producer: a command fails at once while Redis is away.
   const redis = createRedis(config, 'producer')
   try {
     const facts = await list.run('connect', async () => {
-      await whenReady(redis, config)
+      await whenReady(redis, config, Math.min(options.timeoutMs, patienceMs))
       const facts = await bounded('redis', 'INFO', options, () => redisFacts(redis)).catch((error: unknown) => {
         throw error instanceof InfrastructureError ? error : unavailable(config, error)
       })
