@@ -54,10 +54,18 @@ describe('a job that a provider could never run', () => {
   })
 
   it('is one that asks for more than the pool that was configured', () => {
-    const slots = new Map([['pool', { provider: { capabilities: {} } as Provider, limit: { sandboxes: 10, cpu: 8, memoryMiB: 16_384 } }]])
+    const network = { gitOnly: true, none: true, allowList: true }
+    const slots = new Map([['pool', { provider: { capabilities: { network } } as Provider, limit: { sandboxes: 10, cpu: 8, memoryMiB: 16_384 } }]])
     const found = (resources: object) => candidatesOf(slots, [])[0]?.refusal?.({ resources, network: 'open' })
     expect(found({ cpu: 8, memoryMiB: 16_384 })).toBeUndefined()
     expect(found({ cpu: 9 })).toBe('pool: resources.cpu: the pool of this provider has at most 8 and the job asks for 9; ask for less, or raise its limit')
+  })
+})
+
+describe('a sandbox without network', () => {
+  it.each([['brokered', true], ['injected', false], ['minted', false], [undefined, false]] as const)('is of use with credentials %s: %s', (credentials, useful) => {
+    const provider = { capabilities: { network: { gitOnly: true, none: true, allowList: true } } } as Provider
+    expect(candidatesOf(new Map([['a', { provider, limit: { sandboxes: 1 }, credentials }]]), [])[0]?.network).toEqual({ gitOnly: true, none: useful, allowList: true })
   })
 })
 
