@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events'
 import { UnrecoverableError, type Job } from 'bullmq'
 import { z } from 'zod'
 import { setTimeout as delay } from 'node:timers/promises'
@@ -42,7 +43,10 @@ export class JobRun {
     private readonly taken: TakenJob,
     private readonly secretSource: SecretSource,
     private readonly locks: LockKeeper,
-  ) {}
+  ) {
+    // Whatever is under way for the job listens to it; on a slow machine that is more than Node's ten.
+    setMaxListeners(0, this.leaving.signal)
+  }
 
   cancel(reason: string): void {
     this.cancelReason = reason

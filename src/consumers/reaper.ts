@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events'
 import { errorMessage } from '../job/errors.js'
 import type { ProviderSlot } from './run-context.js'
 import { claimAndReap, type ReapParts } from './reap-round.js'
@@ -39,6 +40,8 @@ export class Reaper {
   constructor(private readonly options: ReaperOptions) {}
 
   start(): void {
+    // Every call of a round listens to it, at all providers at once.
+    setMaxListeners(0, this.stopping.signal)
     this.loop = this.run()
   }
 
