@@ -12,6 +12,7 @@ import { generateDevelopmentKeys } from '../../src/embedded/index.js'
 import { TokenMinter } from '../../src/git/index.js'
 import { InfrastructureError, infrastructureErrorKinds } from '../../src/job/errors.js'
 import type { Provider, SandboxInfo } from '../../src/providers/provider.js'
+import { startE2bServer } from '../servers/e2b/server.js'
 import { check, openClinic, outcomes, repository, type Clinic } from './doctor-fixture.js'
 import { makePlace } from './run-switchyard.js'
 
@@ -47,6 +48,31 @@ describe('a deployment that is well', () => {
     expect(exitCodeOf(results, false)).toBe(0)
     for (const secret of [...Object.values(clinic.environment).filter((value) => value !== '/dev/null'), clinic.storage.privateKey, new URL(clinic.redis.url).password]) {
       expect(JSON.stringify(results)).not.toContain(secret)
+    }
+  })
+
+  it('is cloned from and pushed to in the way that each provider’s credentials say', async () => {
+    const { e2b, modal, daytona } = clinic.entries
+    const providers = [{ ...e2b, credentials: 'injected' as const }, { ...modal, credentials: 'injected' as const }, { ...daytona, credentials: 'brokered' as const }]
+    const results = await clinic.doctor(clinic.config({ providers }))
+    expect(results.filter(({ outcome }) => outcome === 'failed')).toEqual([])
+    for (const [name, mode] of [['e2b', 'injected'], ['modal', 'injected'], ['daytona', 'brokered']] as const) {
+      expect(check(results, name, 'clone').detail).toContain(`credentials ${mode}`)
+      expect(outcomes(results, name)).toMatchObject({ clone: 'ok', push: 'ok', kill: 'ok', 'delete branch': 'ok' })
+    }
+    await nothingLeft()
+  })
+
+  it('but for a team that may not have headers injected fails at the clone, before any job does', async () => {
+    const server = await startE2bServer({ plan: { networkTransforms: false } })
+    try {
+      const entry = { ...clinic.entries.e2b, apiUrl: server.url, sandboxUrl: server.url, credentials: 'injected' as const }
+      const results = await clinic.doctor(clinic.config({ providers: [entry] }), { environment: { ...clinic.environment, E2B_API_KEY: server.apiKey } })
+      expect(check(results, 'e2b', 'clone')).toMatchObject({ outcome: 'failed', errorKind: 'invalid', detail: expect.stringContaining('not available for your team') as string })
+      expect(outcomes(results, 'e2b')).toMatchObject({ exec: 'ok', push: 'skipped', kill: 'ok' })
+      expect(server.host.state().live).toBe(0)
+    } finally {
+      await server.close()
     }
   })
 

@@ -2,16 +2,23 @@ import type { GitHost, ResolvedRef } from '../../git/index.js'
 import { InfrastructureError } from '../../job/errors.js'
 import { bounded, sandboxTags, type CallOptions, type Provider, type SandboxInfo, type SandboxRequest } from '../../providers/index.js'
 import { createRunner, type Runner } from '../../runner/index.js'
+import type { CredentialMode } from '../../consumers/credentials.js'
 import type { SecretPatterns } from '../../consumers/redaction.js'
 import { installOptions } from '../../consumers/package-policy.js'
 import type { ConsumerSettings } from '../../consumers/settings.js'
 import { switchyardIdentity } from '../../consumers/commit-message.js'
+import { createTransfer } from '../../consumers/transfer/create-transfer.js'
+import type { Transfer } from '../../consumers/transfer/transfer.js'
 import type { Checklist, Found } from './checklist.js'
 import { killForSure, killUnanswered } from './leftovers.js'
 import { providerChecks, type ProviderCheck } from './mends.js'
 
 export interface ProviderCheckOptions {
   readonly provider: Provider
+  /** Where the git host's tokens go; clone and push are made in that way. */
+  readonly credentials: CredentialMode
+  /** The git host's names, which some providers must know at the create. */
+  readonly gitHosts: readonly string[]
   readonly deployment: string
   /** Unique to this run: part of the sandbox's tags and of the scratch branch's name. */
   readonly runId: string
@@ -104,26 +111,39 @@ class ProviderCheckup {
     })
     if (facts !== undefined) {
       const { host, base } = await this.options.git
-      if (host !== undefined && base !== undefined && repository !== undefined) await this.cloneAndPush(runner, host, base, repository)
+      if (host !== undefined && base !== undefined && repository !== undefined) await this.cloneAndPush(runner, this.transfer(runner, sandbox.id, host, repository), { host, base, repository })
       else for (const check of ['clone', 'push', 'delete branch']) this.list.skip(check, repository === undefined ? 'no --repository was given' : 'the git host failed')
     }
     if (this.stopped === undefined) await this.lifetime(sandbox)
   }
 
-  private async cloneAndPush(runner: Runner, host: GitHost, base: ResolvedRef, repository: string): Promise<void> {
-    const { timeouts } = this.options
+  private transfer(runner: Runner, sandboxId: string, host: GitHost, repository: string): Transfer {
+    const { provider, credentials, secrets, settings, timeouts } = this.options
+    return createTransfer(credentials, {
+      runner,
+      git: host,
+      repository,
+      onSecret: (value) => secrets.add(value),
+      // Nobody else has this sandbox or its branch.
+      confirmHeld: () => Promise.resolve(),
+      injectHeaders: provider.injectHeaders?.bind(provider, sandboxId),
+      settings: { callTimeoutMs: timeouts.callMs, maxPackBytes: settings.maxPackBytes },
+    })
+  }
+
+  private async cloneAndPush(runner: Runner, transfer: Transfer, to: { readonly host: GitHost; readonly base: ResolvedRef; readonly repository: string }): Promise<void> {
+    const { timeouts, credentials } = this.options
+    const from = { ...to.base, ephemeral: false }
     const cloned = await this.step('clone', async () => {
-      const access = await host.readAccess(repository, { ephemeral: false })
-      this.options.secrets.add(access.token)
-      await this.call('clone', timeouts.gitMs, (call) => runner.clone({ access, ref: base.ref, sha: base.sha, branch: this.branch, checkpoint: null }, call))
-      return { value: true, detail: base.sha.slice(0, 12) }
+      await this.call('clone', timeouts.gitMs, (call) => transfer.clone({ from, branch: this.branch, checkpoint: null }, call))
+      return { value: true, detail: `${to.base.sha.slice(0, 12)}, credentials ${credentials}` }
     })
     if (cloned !== true) return
-    await this.step('push', () => this.push(runner, host, base, repository))
+    await this.step('push', () => this.push(runner, transfer, to))
   }
 
   /** Makes a commit with a command, as an agent would, and pushes it. */
-  private async push(runner: Runner, host: GitHost, base: ResolvedRef, repository: string): Promise<Found<true>> {
+  private async push(runner: Runner, transfer: Transfer, { host, base, repository }: { readonly host: GitHost; readonly base: ResolvedRef; readonly repository: string }): Promise<Found<true>> {
     const { timeouts, runId } = this.options
     await this.call('exec', timeouts.callMs, async (call) => {
       const begin = { stdoutOffset: 0, stderrOffset: 0, waitMs: 10_000, maxBytes: 4096 }
@@ -137,10 +157,8 @@ class ProviderCheckup {
     const { sha } = await this.call('commit', timeouts.gitMs, (call) =>
       runner.commit({ message: 'Check that sandboxes can push\n', author: switchyardIdentity, committer: switchyardIdentity, dateSeconds: Math.floor(Date.now() / 1000) }, call),
     )
-    const access = await host.writeAccess(repository, { branch: this.branch })
-    this.options.secrets.add(access.token)
     this.pushedTo = { host, repository }
-    await this.call('push', timeouts.gitMs, (call) => runner.push({ sha, branch: this.branch, access }, call))
+    await this.call('push', timeouts.gitMs, (call) => transfer.push({ sha, branch: this.branch, baseSha: base.sha, from: { ...base, ephemeral: false } }, call))
     const head = await this.call('push', timeouts.callMs, (call) => host.branchHead(repository, { name: this.branch, ephemeral: host.ephemeral }, call))
     if (head !== sha || sha === base.sha) throw this.error('transient', `the branch ${this.branch} is at ${head ?? 'nothing'} after the push of ${sha}`)
     return { value: true, detail: `${this.branch} at ${sha.slice(0, 12)}` }
@@ -214,7 +232,7 @@ class ProviderCheckup {
   }
 
   private request(): SandboxRequest {
-    const { provider, runId, deployment, image, settings } = this.options
+    const { provider, runId, deployment, image, settings, gitHosts } = this.options
     return {
       name: `${deployment}-doctor-${runId}`,
       tags: this.tags,
@@ -222,7 +240,7 @@ class ProviderCheckup {
       resources: {},
       lifetimeMs: Math.min(settings.sandboxLifetimeMs, provider.capabilities.maxLifetimeMs ?? Infinity),
       network: 'open',
-      gitHosts: [],
+      gitHosts,
     }
   }
 

@@ -63,10 +63,12 @@ export async function runDoctor(options: DoctorOptions): Promise<CheckResult[]> 
     const checks = [
       checking({ kind: 'redis', name: 'redis' }, (list) => checkRedis(list, config.redis, { timeoutMs: timeouts.callMs, signal })),
       git,
-      ...providers.map(({ provider }) =>
+      ...providers.map(({ provider, credentials }) =>
         checking({ kind: 'provider', name: provider.name }, (list) =>
           checkProvider(list, {
             provider,
+            credentials: credentials ?? 'minted',
+            gitHosts: gitHostsOf(options),
             deployment: config.deployment,
             runId,
             image: options.image,
@@ -86,6 +88,16 @@ export async function runDoctor(options: DoctorOptions): Promise<CheckResult[]> 
     return all
   } finally {
     await Promise.all(providers.map(({ provider }) => provider.close()))
+  }
+}
+
+/** None when the git host's entry is wrong: its own check says so. */
+function gitHostsOf({ config, directory, environment }: DoctorOptions): readonly string[] {
+  try {
+    return createGitHost(config.git, { directory, environment }).hosts
+  } catch (error) {
+    if (error instanceof InvalidInputError) return []
+    throw error
   }
 }
 
