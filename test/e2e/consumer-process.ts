@@ -27,7 +27,7 @@ function watched<Target extends object>(target: Target): Target {
     get(_target, key) {
       const value: unknown = Reflect.get(target, key, target)
       // Iterables and what gives no promise stay as they are.
-      if (typeof value !== 'function' || key === 'list') return typeof value === 'function' ? (value.bind(target) as unknown) : value
+      if (typeof value !== 'function' || key === 'list' || key === 'refusal') return typeof value === 'function' ? (value.bind(target) as unknown) : value
       return async (...args: unknown[]): Promise<unknown> => {
         await onCall(key === 'exec' ? verbOf(args[1] as { script: string }) : String(key))
         return (await Reflect.apply(value, target, args)) as unknown
