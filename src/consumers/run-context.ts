@@ -89,11 +89,18 @@ export class RunContext {
     /** Aborts when this consumer must leave the job alone: hand-over, or its fence or lease is lost. */
     readonly leave: AbortSignal,
     /** Where a place was taken for this job when it was chosen, just now; null when it was not chosen for this consumer. */
-    readonly placeAt: string | null,
+    private placeAt: string | null,
     private readonly holds: () => boolean,
   ) {
     this.work = AbortSignal.any([leave, this.interruptions.signal])
     this.aftermath = AbortSignal.any([leave, this.cancelling.signal])
+  }
+
+  /** That provider, once: what follows may give the place up. */
+  useChosenPlace(): string | null {
+    const { placeAt } = this
+    this.placeAt = null
+    return placeAt
   }
 
   get record(): RunRecord {

@@ -8,6 +8,7 @@ import type { Provider } from '../../src/providers/provider.js'
 const slot = (name: string, none: boolean) => ({
   provider: { name, capabilities: { maxLifetimeMs: undefined, network: { gitOnly: false, none, allowList: false }, resources: {} } } as unknown as Provider,
   limit: { sandboxes: 1 },
+  credentials: 'brokered' as const,
 })
 const logged: unknown[] = []
 const waiting = () =>

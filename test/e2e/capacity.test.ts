@@ -33,7 +33,8 @@ const down = () => new InfrastructureError({ kind: 'provider-down', source: 'bad
 
 describe('a provider that fails', () => {
   it('is left by its jobs at once, opens its breaker for all, and gets one probe when its time is up', async () => {
-    const { bad, start } = await withFailing({ bad: 5, good: 1 })
+    // A create that may have made a sandbox keeps its place for a while, so there must be some left for the probe.
+    const { bad, start } = await withFailing({ bad: 20, good: 1 })
     bad.failWith = down
     await start()
     const jobs = await deployment.queue.enqueueMany(Array.from({ length: 6 }, (_, index) => ({ repository: 'acme/web', steps: ['true'], push: false as const, metadata: { index } })))

@@ -155,7 +155,9 @@ describe.skipIf(!canBwrap)('a job in an image without git', () => {
     ['the job has no network for it', {}, { network: 'none' }, 'the job’s network, "none", reaches no package mirror'],
   ])('fails as invalid at once when %s, and is not tried again', async (_why, settings, spec, because) => {
     const provider = await start('modal', root)
-    const consumer = await deployment.startConsumer({ providers: [{ provider, limit: { sandboxes: 2 } }], settings })
+    // Without a network only a consumer that carries the commits itself gets as far as the sandbox.
+    const credentials = 'network' in spec ? ('brokered' as const) : ('minted' as const)
+    const consumer = await deployment.startConsumer({ providers: [{ provider, limit: { sandboxes: 2 }, credentials }], settings })
     try {
       const job = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['true'], image: 'python:3.12-slim', ...spec })
       const result = await job.result({ timeoutMs: 60_000 })

@@ -45,7 +45,8 @@ async function resolveBase(ctx: RunContext): Promise<Pick<RunRecord, 'base' | 'p
 
 /** The usual way: the provider at which a place was taken when the job was chosen. Null when there is none, or it is used up. */
 function chosenWithJob(ctx: RunContext): string | null {
-  const { placeAt, record, spec, shared } = ctx
+  const { record, spec, shared } = ctx
+  const placeAt = ctx.useChosenPlace()
   if (placeAt === null || record.attempts.length > 0) return null
   const eligibility = eligibleProviders(spec, candidatesOf(shared.providers, []))
   return eligibility.ok && eligibility.providers.includes(placeAt) ? placeAt : null
