@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto'
+import { setTimeout as delay } from 'node:timers/promises'
 import type { Redis } from 'ioredis'
 import { z } from 'zod'
 import { InvalidInputError } from '../job/errors.js'
@@ -128,7 +129,8 @@ class GroupReader implements Subscription {
             continue
           }
           this.#onError(error)
-          await abortableDelay(pauseAfterFaultMs, this.#stop.signal)
+          // Only the stop makes it fail, and ends the loop.
+          await delay(pauseAfterFaultMs, undefined, { signal: this.#stop.signal }).catch(() => undefined)
         }
       }
     } finally {
@@ -201,16 +203,4 @@ class GroupReader implements Subscription {
     const pruned = runScript(this.#commands, 'events-prune', [this.#stream], [this.group, this.#stopping() ? this.#reader : '', 86_400_000])
     await untilAborted(pruned, this.#stopping() ? this.#abandon.signal : this.#stop.signal)
   }
-}
-
-function abortableDelay(delayMs: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    const done = () => {
-      clearTimeout(timer)
-      signal.removeEventListener('abort', done)
-      resolve()
-    }
-    const timer = setTimeout(done, delayMs)
-    signal.addEventListener('abort', done)
-  })
 }

@@ -1,20 +1,13 @@
 import type { Redis } from 'ioredis'
 import { z } from 'zod'
-import { FenceLostError, NewerReleaseError } from '../job/errors.js'
-import { invalidInput } from '../job/explain.js'
+import { FenceLostError } from '../job/errors.js'
 import type { LogChunk } from '../job/log.js'
 import { type JobResult, jobResultSchema } from '../job/result.js'
 import { type RunRecord, runRecordSchema } from '../job/run-record.js'
 import { branchMember, type ExpiringBranch } from './branch-schedule.js'
 import type { Keys } from './keys.js'
 import { runScript } from './scripts.js'
-
-/** A request to cancel a job. */
-export interface CancelRequest {
-  readonly reason: string
-  /** Milliseconds since 1970. */
-  readonly atMs: number
-}
+import { parseRun, readStored, toCancel, type CancelRequest, type StoredRun } from './stored-run.js'
 
 /** What `acquire` found. */
 export type Acquired =
@@ -29,23 +22,6 @@ export type Acquired =
       readonly cancel: CancelRequest | null
     }
   | { readonly kind: 'ended'; readonly result: JobResult }
-
-/** What Redis holds of a job's current run. */
-export interface StoredRun {
-  readonly generation: number
-  readonly fence: number
-  /** The consumer that took it last; null when it was cancelled before anybody took it. */
-  readonly holder: string | null
-  /** Null when it was cancelled before anybody took it. */
-  readonly record: RunRecord | null
-  /** Why it does not move, such as "waiting for capacity: …". */
-  readonly reason: string | null
-  readonly cancel: CancelRequest | null
-  /** Not null once the run has ended. */
-  readonly result: JobResult | null
-  /** When it was written last, in milliseconds since 1970 by the writer's clock. */
-  readonly atMs: number
-}
 
 /** A completion event as the store takes it: its JSON is appended to the event stream under its id. */
 export type StoredEvent = { readonly id: string } | string
@@ -71,18 +47,6 @@ const acquireReply = z.union([
   z.tuple([z.literal('acquired'), z.number(), z.string(), z.number(), nullable, nullable]),
 ])
 const saveReply = z.union([z.tuple([z.literal('lost')]), z.tuple([z.literal('saved'), nullable, nullable, z.number()])])
-const hashSchema = z.object({
-  generation: z.coerce.number().int().min(1),
-  fence: z.coerce.number().int().min(0),
-  holder: z.string().optional(),
-  record: z.string().optional(),
-  reason: z.string().optional(),
-  cancelReason: z.string().optional(),
-  cancelAtMs: z.coerce.number().optional(),
-  result: z.string().optional(),
-  atMs: z.coerce.number(),
-})
-
 /**
  * The run records: one Redis hash per job, written by Lua only.
  *
@@ -305,41 +269,6 @@ export class RunStore {
       return parseRun(z.record(z.string(), z.string()).parse(hash), options.forShow)
     })
   }
-}
-
-function parseRun(hash: Record<string, string>, forShow = false): StoredRun | null {
-  // Without a generation it is only a request to cancel that waits for its job's first holder.
-  if (hash['generation'] === undefined) return null
-  const run = hashSchema.parse(hash)
-  const stored = {
-    generation: run.generation,
-    fence: run.fence,
-    holder: run.holder ?? null,
-    reason: run.reason ?? null,
-    cancel: run.cancelReason === undefined ? null : { reason: run.cancelReason, atMs: run.cancelAtMs ?? run.atMs },
-    atMs: run.atMs,
-  }
-  try {
-    return {
-      ...stored,
-      record: run.record === undefined ? null : readStored(runRecordSchema, run.record, 'the run record'),
-      result: run.result === undefined ? null : readStored(jobResultSchema, run.result, 'the result'),
-    }
-  } catch (error) {
-    if (!forShow || !(error instanceof NewerReleaseError)) throw error
-    return { ...stored, record: null, result: null, reason: error.message }
-  }
-}
-
-/** @throws NewerReleaseError when it is not what this release knows. Fields that it doesn't know are kept, see `lastingObject`. */
-function readStored<Schema extends z.ZodType>(schema: Schema, json: string, what: string): z.output<Schema> {
-  const parsed = schema.safeParse(JSON.parse(json))
-  if (parsed.success) return parsed.data
-  throw new NewerReleaseError(`${what} can't be read by this release (${invalidInput(parsed.error.issues, 'it').message}); update this process to the one that wrote it`)
-}
-
-function toCancel(reason: string | null, atMs: string | null): CancelRequest | null {
-  return reason === null ? null : { reason, atMs: Number(atMs ?? 0) }
 }
 
 function eventParts(event: StoredEvent): { id: string; json: string } {

@@ -1,0 +1,80 @@
+import { z } from 'zod'
+import { NewerReleaseError } from '../job/errors.js'
+import { invalidInput } from '../job/explain.js'
+import { type JobResult, jobResultSchema } from '../job/result.js'
+import { type RunRecord, runRecordSchema } from '../job/run-record.js'
+
+/** A request to cancel a job. */
+export interface CancelRequest {
+  readonly reason: string
+  /** Milliseconds since 1970. */
+  readonly atMs: number
+}
+
+/** What Redis holds of a job's current run. */
+export interface StoredRun {
+  readonly generation: number
+  readonly fence: number
+  /** The consumer that took it last; null when it was cancelled before anybody took it. */
+  readonly holder: string | null
+  /** Null when it was cancelled before anybody took it. */
+  readonly record: RunRecord | null
+  /** Why it does not move, such as "waiting for capacity: …". */
+  readonly reason: string | null
+  readonly cancel: CancelRequest | null
+  /** Not null once the run has ended. */
+  readonly result: JobResult | null
+  /** When it was written last, in milliseconds since 1970 by the writer's clock. */
+  readonly atMs: number
+}
+
+const hashSchema = z.object({
+  generation: z.coerce.number().int().min(1),
+  fence: z.coerce.number().int().min(0),
+  holder: z.string().optional(),
+  record: z.string().optional(),
+  reason: z.string().optional(),
+  cancelReason: z.string().optional(),
+  cancelAtMs: z.coerce.number().optional(),
+  result: z.string().optional(),
+  atMs: z.coerce.number(),
+})
+
+/**
+ * Reads a run's hash; null when there is only a request to cancel that waits for its job's first holder.
+ * @param forShow a record that this release can't read is left out and `reason` says so.
+ * @throws NewerReleaseError otherwise.
+ */
+export function parseRun(hash: Record<string, string>, forShow = false): StoredRun | null {
+  if (hash['generation'] === undefined) return null
+  const run = hashSchema.parse(hash)
+  const stored = {
+    generation: run.generation,
+    fence: run.fence,
+    holder: run.holder ?? null,
+    reason: run.reason ?? null,
+    cancel: run.cancelReason === undefined ? null : { reason: run.cancelReason, atMs: run.cancelAtMs ?? run.atMs },
+    atMs: run.atMs,
+  }
+  try {
+    return {
+      ...stored,
+      record: run.record === undefined ? null : readStored(runRecordSchema, run.record, 'the run record'),
+      result: run.result === undefined ? null : readStored(jobResultSchema, run.result, 'the result'),
+    }
+  } catch (error) {
+    if (!forShow || !(error instanceof NewerReleaseError)) throw error
+    return { ...stored, record: null, result: null, reason: error.message }
+  }
+}
+
+/** @throws NewerReleaseError when it is not what this release knows. Fields that it doesn't know are kept, see `lastingObject`. */
+export function readStored<Schema extends z.ZodType>(schema: Schema, json: string, what: string): z.output<Schema> {
+  const parsed = schema.safeParse(JSON.parse(json))
+  if (parsed.success) return parsed.data
+  throw new NewerReleaseError(`${what} can't be read by this release (${invalidInput(parsed.error.issues, 'it').message}); update this process to the one that wrote it`)
+}
+
+export function toCancel(reason: string | null, atMs: string | null): CancelRequest | null {
+  return reason === null ? null : { reason, atMs: Number(atMs ?? 0) }
+}
