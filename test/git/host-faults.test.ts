@@ -33,13 +33,13 @@ async function failure(promise: Promise<unknown>): Promise<unknown> {
 describe('Code Storage misbehaves', () => {
   it('silence ends at the deadline, for the API and for git', async () => {
     const host = await hostAgainst(() => undefined)
-    for (const call of [
-      host.check({ timeoutMs: 200 }),
-      host.resolve('acme/web', 'main', { timeoutMs: 200 }),
-      host.branchHead('acme/web', { name: 'main', ephemeral: false }, { timeoutMs: 200 }),
-    ]) {
-      const error = await failure(call)
-      expect(error).toMatchObject({ name: 'InfrastructureError', kind: 'provider-down' })
+    const calls = [
+      () => host.check({ timeoutMs: 200 }),
+      () => host.resolve('acme/web', 'main', { timeoutMs: 200 }),
+      () => host.branchHead('acme/web', { name: 'main', ephemeral: false }, { timeoutMs: 200 }),
+    ]
+    for (const call of calls) {
+      expect(await failure(call())).toMatchObject({ name: 'InfrastructureError', kind: 'provider-down' })
     }
   })
 

@@ -159,8 +159,8 @@ describe('through the SDK and the wire', () => {
 
   it('a wrong key is auth that names the variable and not the key', async () => {
     const other = fixture.another({ apiKeyEnv: 'OTHER_KEY' }, { OTHER_KEY: 'e2b_wrong_key' })
-    for (const call of [other.check(options), other.create(fixture.request(), options), other.kill(sandboxId, options)]) {
-      const error = await failure(call)
+    for (const call of [() => other.check(options), () => other.create(fixture.request(), options), () => other.kill(sandboxId, options)]) {
+      const error = await failure(call())
       expect(error).toMatchObject({ kind: 'auth' })
       expect(error.message).toContain('OTHER_KEY')
       expect(error.message).not.toContain('e2b_wrong_key')
