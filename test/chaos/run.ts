@@ -33,7 +33,7 @@ export interface ChaosOptions {
   /** How long a place may be nobody's, and how long without a sandbox, while a job waits, in peace; see `IdleTolerance`. */
   readonly toleratedFreeMs: number
   readonly toleratedUnusedMs: number
-  /** How long the last jobs may take after the last fault. */
+  /** For how long no job may end, once the last fault is over and while some are left. */
   readonly patienceMs: number
 }
 
@@ -100,10 +100,25 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
   }
 }
 
-/** How many have not ended in time. */
+/** Waits as long as jobs end, however many there are. Returns how many have not. */
 async function awaitEnds(queue: AgentQueue, jobs: readonly EnqueuedJob[], patienceMs: number): Promise<number> {
-  const outcomes = await Promise.allSettled(jobs.map(({ jobId }) => queue.job(jobId).result({ timeoutMs: patienceMs })))
-  return outcomes.filter(({ status }) => status === 'rejected').length
+  let left: readonly EnqueuedJob[] = jobs
+  while (left.length > 0) {
+    const ended = await Promise.all(
+      left.map(({ jobId }) =>
+        queue
+          .job(jobId)
+          .result({ timeoutMs: patienceMs })
+          .then(
+            () => true,
+            () => false,
+          ),
+      ),
+    )
+    if (!ended.includes(true)) break
+    left = left.filter((_job, index) => ended[index] !== true)
+  }
+  return left.length
 }
 
 /** Waits for the last sandboxes to go; whether they have is for the checker to say. */
