@@ -1,6 +1,7 @@
 import { InfrastructureError, errorMessage } from '../job/errors.js'
 import { workBranch } from '../job/names.js'
 import type { JobError } from '../job/result.js'
+import { limitsOf } from './candidates.js'
 import { confirmLoss } from './lost-sandbox.js'
 import { pause } from './pause.js'
 import { reportFor } from './provider-reports.js'
@@ -116,7 +117,11 @@ async function move(ctx: RunContext, reaction: Extract<Reaction, { kind: 'move' 
     // Once, not at every try: a job may wait for a full provider for hours.
     return refused && refusals === 1 ? ctx.say(`${where ?? 'the provider'} had no place (${error.kind}): ${error.message}`) : undefined
   }
-  await Promise.all([saved, place(), said()])
+  const placeGivenUp = place()
+  // What the next phase asks first, behind that: where there may be a place now.
+  const loads = exhausted ? null : ctx.shared.ledger.sharedLoads(limitsOf(ctx.shared.providers))
+  const [known] = await Promise.all([loads, saved, placeGivenUp, said()])
+  if (known !== null) ctx.placeGivenUp(known)
   if (sandbox !== null) void killInBackground(ctx, sandbox)
 }
 

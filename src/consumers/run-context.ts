@@ -10,7 +10,7 @@ import type { RunnerProvider } from '../runner/client.js'
 import type { Runner } from '../runner/runner.js'
 import type { RunStore } from '../store/run-store.js'
 import type { CancelRequest } from '../store/stored-run.js'
-import type { ProviderLimit } from '../store/provider-load.js'
+import type { ProviderLimit, ProviderLoad } from '../store/provider-load.js'
 import type { ReadyJobs } from '../store/ready-jobs.js'
 import type { SlotLedger } from '../store/slot-ledger.js'
 import type { SlotOwner, SlotOwners } from '../store/slot-owners.js'
@@ -78,6 +78,7 @@ export class RunContext {
   private readonly interruptions = new AbortController()
   private readonly cancelling = new AbortController()
   private interrupted: Interruption | null = null
+  private loadsWithoutPlace: readonly ProviderLoad[] | null = null
 
   constructor(
     readonly shared: ConsumerContext,
@@ -95,6 +96,18 @@ export class RunContext {
   ) {
     this.work = AbortSignal.any([leave, this.interruptions.signal])
     this.aftermath = AbortSignal.any([leave, this.cancelling.signal])
+  }
+
+  /** The job has given its place up; `loads` is what the providers held then. */
+  placeGivenUp(loads: readonly ProviderLoad[]): void {
+    this.loadsWithoutPlace = loads
+  }
+
+  /** Those loads, once; null when the job may hold a place. */
+  useLoadsWithoutPlace(): readonly ProviderLoad[] | null {
+    const loads = this.loadsWithoutPlace
+    this.loadsWithoutPlace = null
+    return loads
   }
 
   /** That provider, once: what follows may give the place up. */

@@ -70,6 +70,8 @@ export type ProviderReport =
 export class SlotLedger {
   readonly #redis: Redis
   readonly #keys: Keys
+  /** Answers of `sharedLoads` that are on their way, by the providers asked for. */
+  readonly #underWay = new Map<string, Promise<ProviderLoad[]>>()
 
   constructor(redis: Redis, keys: Keys) {
     this.#redis = redis
@@ -78,8 +80,8 @@ export class SlotLedger {
 
   /**
    * Takes a place at the first candidate with room; with `wait`, enrols a waiter when there is none.
-   * @returns the provider, or null; what each candidate holds afterwards; and in how many milliseconds one may have room
-   * without a place given back (a breaker's or a bucket's time), or null.
+   * @returns the provider; or null, with what each candidate holds, and in how many milliseconds one may have room without a
+   * place given back (a breaker's or a bucket's time; null for never).
    */
   async reserve(request: ReserveRequest): Promise<{ provider: string | null; loads: ProviderLoad[]; opensInMs: number | null }> {
     const rank = request.wait?.rank
@@ -155,6 +157,19 @@ export class SlotLedger {
   /** What the given providers hold; every provider that was ever asked for when none are given. */
   async loads(providers: readonly Pick<ProviderLimit, 'provider'>[] = []): Promise<ProviderLoad[]> {
     return parseLoads(z.string().parse(await this.#run('ledger-loads', providers.map(({ provider }) => provider))))
+  }
+
+  /**
+   * As `loads`; who asks while the same question is on its way gets that answer, which may be older than the call by a round trip.
+   * For a provider's failure, when all of its jobs ask at once.
+   */
+  async sharedLoads(providers: readonly Pick<ProviderLimit, 'provider'>[]): Promise<ProviderLoad[]> {
+    const question = JSON.stringify(providers.map(({ provider }) => provider))
+    const known = this.#underWay.get(question)
+    if (known !== undefined) return await known
+    const answer = this.loads(providers).finally(() => this.#underWay.delete(question))
+    this.#underWay.set(question, answer)
+    return await answer
   }
 
   /**

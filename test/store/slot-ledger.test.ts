@@ -39,6 +39,20 @@ describe('reserving', () => {
     expect(await slots.loads()).toMatchObject([{ used: 1 }])
   })
 
+  it('answers all who ask at the same moment what the providers hold with one look, and looks again for who asks later', async () => {
+    const client = redis.connect()
+    const slots = new SlotLedger(client, redis.keys)
+    await slots.reserve(ask('1', [limit('a', 5)]))
+    const runs = async () => Number(/cmdstat_evalsha:calls=(\d+)/.exec(await client.info('commandstats'))?.[1])
+    await slots.loads([{ provider: 'a' }])
+    const before = await runs()
+    const answers = await Promise.all(Array.from({ length: 20 }, () => slots.sharedLoads([{ provider: 'a' }])))
+    for (const loads of answers) expect(loads).toMatchObject([{ provider: 'a', used: 1 }])
+    expect((await runs()) - before).toBe(1)
+    await slots.reserve(ask('2', [limit('a', 5)]))
+    expect(await slots.sharedLoads([{ provider: 'a' }])).toMatchObject([{ provider: 'a', used: 2 }])
+  })
+
   it('counts a pool of vCPUs and memory besides sandboxes', async () => {
     const slots = ledger()
     const pool = [limit('a', 10, { cpu: 2, memoryMiB: 1024 })]

@@ -58,7 +58,8 @@ async function takePlace(ctx: RunContext): Promise<string> {
   const limits = limitsOf(providers)
   const eligibility = eligibleProviders(ctx.spec, candidatesOf(providers, []))
   if (!eligibility.ok) throw new InfrastructureError({ kind: 'invalid', source: 'placement', message: eligibility.problem })
-  const [held, known] = await Promise.all([ledger.leaseOf(ctx.jobId), ledger.loads(limits)])
+  const ahead = ctx.useLoadsWithoutPlace()
+  const [held, known] = ahead === null ? await Promise.all([ledger.leaseOf(ctx.jobId), ledger.sharedLoads(limits)]) : [null, ahead]
   // Its place was chosen together with the job by a consumer that went no further, or is its own since before its restart.
   if (held !== null && ctx.record.attempts.length === (ctx.record.restart?.attemptsBefore ?? 0) && eligibility.providers.includes(held.provider)) return held.provider
 
@@ -91,10 +92,10 @@ async function takePlace(ctx: RunContext): Promise<string> {
             })
       // In the same breath: a place that is there at once is bound at once.
       const [answer, bound] = await Promise.all([asked, ledger.bind(leaseId, ctx.jobId)])
-      loads = mergeLoads(loads, answer.loads)
-      const reason = waitingReason(loads, eligibility.providers, ctx.activeExclusions(), now())
-      if (answer.provider === null && reason !== said) {
-        await ctx.update({}, reason)
+      if (answer.provider === null) {
+        loads = mergeLoads(loads, answer.loads)
+        const reason = waitingReason(loads, eligibility.providers, ctx.activeExclusions(), now())
+        if (reason !== said) await ctx.update({}, reason)
         said = reason
       }
       const waitMs = Math.min(settings.pollMs, answer.opensInMs ?? Infinity, nextExclusionEndMs(ctx) ?? Infinity)

@@ -53,5 +53,6 @@ elseif kind == 'down' then
 elseif kind == 'foreign' then
   redis.call('HSET', key, 'foreign', ARGV[5], 'foreignUntil', now + tonumber(ARGV[6]))
 end
+forget(name)
 offer(name)
 return 1

@@ -1,9 +1,10 @@
 -- include ledger
 -- Takes a place at the first candidate with room, or enrols a waiter.
 -- ARGV: inbox prefix, inbox ttl, lease id, holder, milliCpu, memoryMiB, ttl, rank ('' to not wait), candidates' limits as JSON.
--- Returns {provider or '', loads as JSON, ms until a candidate may have room without a place given back or ''}.
+-- Returns {provider or '', loads as JSON ('[]' with a provider), ms until a candidate may have room without a place given back or ''}.
 --
--- A newcomer is enrolled behind everybody of its rank and then places are granted: no overtaking, one set of rules.
+-- A newcomer is enrolled behind everybody of its rank and then places are granted: no overtaking, one set of rules. Where nobody
+-- waits the outcome is known before: it is spared the enrolment.
 local id, holder, milliCpu, memoryMiB, ttl = ARGV[3], ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 local rank = tonumber(ARGV[8])
 local limits = cjson.decode(ARGV[9])
@@ -11,12 +12,21 @@ configure(limits)
 local candidates = {}
 for _, each in ipairs(limits) do candidates[#candidates + 1] = each.provider end
 
-local lease = getLease(id)
+local lease, waiter = getLease(id), getWaiter(id)
+if not lease and not waiter then
+  for _, name in ipairs(candidates) do
+    if redis.call('ZCARD', waitersKey(name)) > 0 then break end
+    if room(read(name), milliCpu, memoryMiB) == 'fits' then
+      take(id, name, holder, milliCpu, memoryMiB, ttl)
+      return { name, '[]', '' }
+    end
+  end
+end
+
 if lease then
   -- Asked again while a grant was on its way, or after a lost answer.
   if not lease.jobId then redis.call('ZADD', leasesKey(lease.provider), 'XX', now + ttl, id) end
 else
-  local waiter = getWaiter(id)
   local arrival, since
   if waiter then
     arrival, since = waiter.arrival, waiter.since
@@ -35,10 +45,11 @@ if not lease then
   lease = getLease(id)
   if not lease and not rank then dropWaiter(id, getWaiter(id)) end
 end
+if lease then return { lease.provider, '[]', '' } end
 
 local soonest = ''
 for _, name in ipairs(candidates) do
   local ms = opensIn(read(name))
   if ms and (soonest == '' or ms < soonest) then soonest = ms end
 end
-return { lease and lease.provider or '', loadsOf(candidates), soonest }
+return { '', loadsOf(candidates), soonest }

@@ -32,6 +32,10 @@ local function providerKey(name) return L .. ':provider:' .. name end
 local function leasesKey(name) return L .. ':leases:' .. name end
 local function waitersKey(name) return L .. ':waiters:' .. name end
 
+-- Providers as `read` found them; a script that changes one has to `forget` it.
+local known = {}
+local function forget(name) known[name] = nil end
+
 local function getLease(id)
   local text = redis.call('HGET', L .. ':lease', id)
   return text and cjson.decode(text) or nil
@@ -53,17 +57,19 @@ local function dropLease(id, lease)
   redis.call('HINCRBY', providerKey(lease.provider), 'milliCpu', 0 - lease.milliCpu)
   redis.call('HINCRBY', providerKey(lease.provider), 'memoryMiB', 0 - lease.memoryMiB)
   if lease.jobId and redis.call('HGET', L .. ':jobs', lease.jobId) == id then redis.call('HDEL', L .. ':jobs', lease.jobId) end
+  forget(lease.provider)
 end
 
-local numbers = { 'limit', 'cpuLimit', 'memoryLimit', 'milliCpu', 'memoryMiB', 'rate', 'burst', 'tokens', 'tokensAt', 'ceiling', 'ceilingAt',
-  'foreign', 'foreignUntil', 'blockedUntil', 'slowdown', 'slowdownAt', 'failures', 'failedAt', 'openUntil', 'openings', 'probeAt', 'p50', 'p95' }
-local fields = { 'probe', 'why', unpack(numbers) }
-
--- A provider as it is now: its numbers, and from them `effective` (places), `rateNow` and `tokensNow` (creates).
+-- A provider as it is now: the fields of its hash, as numbers but for `probe` and `why`, and from them `effective` (places),
+-- `rateNow` and `tokensNow` (creates).
 local function read(name)
-  local values = redis.call('HMGET', providerKey(name), unpack(fields))
-  local p = { name = name, probe = values[1] or nil, why = values[2] or nil }
-  for i, field in ipairs(numbers) do p[field] = tonumber(values[i + 2] or '') end
+  if known[name] then return known[name] end
+  local p = { name = name }
+  local values = redis.call('HGETALL', providerKey(name))
+  for i = 1, #values, 2 do
+    local field = values[i]
+    if field == 'probe' or field == 'why' then p[field] = values[i + 1] else p[field] = tonumber(values[i + 1]) end
+  end
   p.used = redis.call('ZCARD', leasesKey(name))
   p.limit = p.limit or 0
   if not p.foreignUntil or p.foreignUntil <= now then p.foreign = 0 end
@@ -79,6 +85,7 @@ local function read(name)
     local most = p.burst or math.max(1, math.ceil(p.rate))
     p.tokensNow = math.min(most, (p.tokens or most) + (p.tokensAt and (now - p.tokensAt) / 1000 * p.rateNow or 0))
   end
+  known[name] = p
   return p
 end
 
@@ -91,13 +98,24 @@ local function breaker(p)
 end
 
 local function take(id, name, holder, milliCpu, memoryMiB, ttl)
+  local p = read(name)
   redis.call('ZADD', leasesKey(name), now + ttl, id)
   redis.call('HSET', L .. ':lease', id, cjson.encode({ provider = name, holder = holder, milliCpu = milliCpu, memoryMiB = memoryMiB }))
-  redis.call('HINCRBY', providerKey(name), 'milliCpu', milliCpu)
-  redis.call('HINCRBY', providerKey(name), 'memoryMiB', memoryMiB)
-  local p = read(name)
-  if p.tokensNow then redis.call('HSET', providerKey(name), 'tokens', string.format('%.6f', p.tokensNow - 1), 'tokensAt', now) end
-  if breaker(p) == 'half-open' then redis.call('HSET', providerKey(name), 'probe', id, 'probeAt', now) end
+  local changes = { 'milliCpu', (p.milliCpu or 0) + milliCpu, 'memoryMiB', (p.memoryMiB or 0) + memoryMiB }
+  local function set(field, value)
+    changes[#changes + 1] = field
+    changes[#changes + 1] = value
+  end
+  if p.tokensNow then
+    set('tokens', string.format('%.6f', p.tokensNow - 1))
+    set('tokensAt', now)
+  end
+  if breaker(p) == 'half-open' then
+    set('probe', id)
+    set('probeAt', now)
+  end
+  redis.call('HSET', providerKey(name), unpack(changes))
+  forget(name)
 end
 
 -- Reservations whose holder went away without binding them.
@@ -105,6 +123,7 @@ local function expire(name)
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', leasesKey(name), '-inf', now)) do
     local lease = getLease(id)
     if lease then dropLease(id, lease) else redis.call('ZREM', leasesKey(name), id) end
+    forget(name)
   end
 end
 
@@ -179,13 +198,19 @@ local function offer(name)
 end
 
 -- The configured limits of whoever asked last hold for all: they come from configuration, which is the same everywhere but
--- during a rolling change of it.
+-- during a rolling change of it. They are written when they are others, and once a minute to say that somebody still asks.
 local function configure(limits)
   for _, each in ipairs(limits) do
-    redis.call('SADD', L, each.provider)
-    redis.call('HSET', providerKey(each.provider), 'limit', each.sandboxes, 'cpuLimit', each.milliCpu or '', 'memoryLimit', each.memoryMiB or '',
-      'rate', each.createsPerSecond or '', 'burst', each.createBurst or '', 'askedAt', now)
-    expire(each.provider)
+    local name = each.provider
+    local p = read(name)
+    if p.limit ~= each.sandboxes or p.cpuLimit ~= each.milliCpu or p.memoryLimit ~= each.memoryMiB or p.rate ~= each.createsPerSecond
+      or p.burst ~= each.createBurst or now - (p.askedAt or 0) > 60000 then
+      redis.call('SADD', L, name)
+      redis.call('HSET', providerKey(name), 'limit', each.sandboxes, 'cpuLimit', each.milliCpu or '', 'memoryLimit', each.memoryMiB or '',
+        'rate', each.createsPerSecond or '', 'burst', each.createBurst or '', 'askedAt', now)
+      forget(name)
+    end
+    expire(name)
   end
 end
 
