@@ -12,8 +12,11 @@ export function limitsOf(providers: ReadonlyMap<string, ProviderSlot>): Provider
   return [...providers].map(([provider, { limit }]) => ({ provider, ...limit }))
 }
 
-/** The configured providers as placement sees them, with what the ledger says of each. */
-export function candidatesOf(providers: ReadonlyMap<string, ProviderSlot>, loads: readonly ProviderLoad[]): Candidate[] {
+/**
+ * The configured providers as placement sees them, with what the ledger says of each.
+ * @param gitHosts what sandboxes have to reach.
+ */
+export function candidatesOf(providers: ReadonlyMap<string, ProviderSlot>, loads: readonly ProviderLoad[], gitHosts: readonly string[]): Candidate[] {
   return [...providers].map(([name, { provider, limit, price, credentials }]) => {
     const load = loads.find((each) => each.provider === name)
     return {
@@ -22,7 +25,7 @@ export function candidatesOf(providers: ReadonlyMap<string, ProviderSlot>, loads
       used: load?.used ?? 0,
       maxLifetimeMs: provider.capabilities.maxLifetimeMs,
       network: usableNetwork(provider.capabilities.network, credentials),
-      refusal: (wish) => poolProblem(name, limit, wish) ?? provider.refusal?.(wish),
+      refusal: (wish) => poolProblem(name, limit, wish) ?? provider.refusal?.({ ...wish, gitHosts, injectsHeaders: credentials === 'injected' }),
       startP50Ms: load?.startP50Ms ?? null,
       price,
     }

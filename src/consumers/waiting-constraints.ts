@@ -1,3 +1,4 @@
+import type { GitHost } from '../git/host.js'
 import { constraintsSchema, type Constraints } from '../job/constraints.js'
 import { errorMessage } from '../job/errors.js'
 import type { Dispatched, ProviderLoad } from '../store/index.js'
@@ -14,12 +15,12 @@ export class WaitingConstraints {
   private readonly known = new Map<string, Constraints | null>()
   private loads: readonly ProviderLoad[] = []
 
-  constructor(private readonly context: Pick<ConsumerContext, 'providers' | 'policy' | 'now' | 'log'>) {}
+  constructor(private readonly context: Pick<ConsumerContext, 'providers' | 'policy' | 'now' | 'log'> & { readonly git: Pick<GitHost, 'hosts'> }) {}
 
   /** For each: the providers that can run such a job, the best first; null when none ever can, so that it is taken and says so. */
   orders(): Map<string, readonly string[] | null> {
-    const { providers, policy, now } = this.context
-    const candidates = candidatesOf(providers, this.loads)
+    const { providers, policy, now, git } = this.context
+    const candidates = candidatesOf(providers, this.loads, git.hosts)
     return new Map(
       [...this.known].map(([id, constraints]) => {
         const eligibility = constraints === null ? { ok: false as const } : eligibleProviders(constraints, candidates)

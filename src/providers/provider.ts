@@ -93,7 +93,13 @@ export interface SandboxRequest {
 }
 
 /** The part of a request that decides whether a provider can ever serve it. */
-export type SandboxWish = Pick<SandboxRequest, 'resources' | 'network'> & { readonly image?: string | undefined }
+export type SandboxWish = Pick<SandboxRequest, 'resources' | 'network'> & {
+  readonly image?: string | undefined
+  /** As in a request. Left out: one host with a name. */
+  readonly gitHosts?: readonly string[] | undefined
+  /** Headers will be injected for the git host; see `Provider.injectHeaders`. */
+  readonly injectsHeaders?: boolean | undefined
+}
 
 export interface SandboxInfo {
   readonly id: string

@@ -37,5 +37,5 @@ export function refusalOf(build: () => unknown): string | undefined {
 
 /** A request for no more than `wish`, with which everything else is right. */
 export function requestOf(wish: SandboxWish): SandboxRequest {
-  return { image: wish.image, resources: wish.resources, network: wish.network, name: 'wish', tags: {}, lifetimeMs: 60_000, gitHosts: ['git.invalid'] }
+  return { image: wish.image, resources: wish.resources, network: wish.network, name: 'wish', tags: {}, lifetimeMs: 60_000, gitHosts: wish.gitHosts ?? ['git.invalid'] }
 }

@@ -4,6 +4,7 @@ import { candidatesOf, guardedPolicy } from '../../src/consumers/candidates.js'
 import { eligibleProviders, placementOrder, waitingReason, type Candidate, type PlacementPolicy } from '../../src/consumers/placement.js'
 import { parseJobSpec } from '../../src/job/spec.js'
 import type { Attempt } from '../../src/job/result.js'
+import { ModalProvider, modalProviderConfigSchema } from '../../src/providers/modal/index.js'
 import type { Provider, SandboxWish } from '../../src/providers/provider.js'
 import type { ProviderLoad } from '../../src/store/index.js'
 
@@ -56,7 +57,7 @@ describe('a job that a provider could never run', () => {
   it('is one that asks for more than the pool that was configured', () => {
     const network = { gitOnly: true, none: true, allowList: true }
     const slots = new Map([['pool', { provider: { capabilities: { network } } as Provider, limit: { sandboxes: 10, cpu: 8, memoryMiB: 16_384 } }]])
-    const found = (resources: object) => candidatesOf(slots, [])[0]?.refusal?.({ resources, network: 'open' })
+    const found = (resources: object) => candidatesOf(slots, [], [])[0]?.refusal?.({ resources, network: 'open' })
     expect(found({ cpu: 8, memoryMiB: 16_384 })).toBeUndefined()
     expect(found({ cpu: 9 })).toBe('pool: resources.cpu: the pool of this provider has at most 8 and the job asks for 9; ask for less, or raise its limit')
   })
@@ -65,7 +66,26 @@ describe('a job that a provider could never run', () => {
 describe('a sandbox without network', () => {
   it.each([['brokered', true], ['injected', false], ['minted', false], [undefined, false]] as const)('is of use with credentials %s: %s', (credentials, useful) => {
     const provider = { capabilities: { network: { gitOnly: true, none: true, allowList: true } } } as Provider
-    expect(candidatesOf(new Map([['a', { provider, limit: { sandboxes: 1 }, credentials }]]), [])[0]?.network).toEqual({ gitOnly: true, none: useful, allowList: true })
+    expect(candidatesOf(new Map([['a', { provider, limit: { sandboxes: 1 }, credentials }]]), [], [])[0]?.network).toEqual({ gitOnly: true, none: useful, allowList: true })
+  })
+})
+
+describe('headers that are injected', () => {
+  const modal = (gitHosts: readonly string[], credentials: 'injected' | 'minted', network: SandboxWish['network']) => {
+    const provider = new ModalProvider(modalProviderConfigSchema.parse({ name: 'modal', app: 'agents', injectHeaders: true }))
+    return candidatesOf(new Map([['modal', { provider, limit: { sandboxes: 1 }, credentials }]]), [], gitHosts)[0]?.refusal?.({ resources: {}, network })
+  }
+
+  it('keep a job away from Modal where its network is a list of names, before a sandbox is created', () => {
+    for (const network of ['git-only' as const, ['10.0.0.0/8'], ['example.com']]) {
+      expect(modal(['git.example.com'], 'injected', network)).toMatch(/^modal: network: Modal injects no headers beside a list of allowed host names.*use "open", allow another provider/)
+    }
+  })
+
+  it('and nowhere else', () => {
+    expect(modal(['git.example.com'], 'injected', 'open')).toBeUndefined()
+    expect(modal(['10.1.2.3:8443'], 'injected', 'git-only')).toBeUndefined()
+    expect(modal(['git.example.com'], 'minted', 'git-only')).toBeUndefined()
   })
 })
 

@@ -15,6 +15,7 @@ const waiting = () =>
   new WaitingConstraints({
     providers: new Map([['a', slot('a', true)], ['b', slot('b', false)]]),
     policy: 'priority',
+    git: { hosts: ['git.example.com'] },
     now: () => 0,
     log: pino({}, { write: (line: string) => void logged.push(JSON.parse(line)) }),
   })

@@ -48,15 +48,15 @@ function chosenWithJob(ctx: RunContext): string | null {
   const { record, spec, shared } = ctx
   const placeAt = ctx.useChosenPlace()
   if (placeAt === null || record.attempts.length > 0) return null
-  const eligibility = eligibleProviders(spec, candidatesOf(shared.providers, []))
+  const eligibility = eligibleProviders(spec, candidatesOf(shared.providers, [], shared.git.hosts))
   return eligibility.ok && eligibility.providers.includes(placeAt) ? placeAt : null
 }
 
 /** Waits, however long it takes, until the ledger gives this job a place. Returns the provider. */
 async function takePlace(ctx: RunContext): Promise<string> {
-  const { ledger, providers, settings, now, waits, policy } = ctx.shared
+  const { ledger, providers, settings, now, waits, policy, git } = ctx.shared
   const limits = limitsOf(providers)
-  const eligibility = eligibleProviders(ctx.spec, candidatesOf(providers, []))
+  const eligibility = eligibleProviders(ctx.spec, candidatesOf(providers, [], git.hosts))
   if (!eligibility.ok) throw new InfrastructureError({ kind: 'invalid', source: 'placement', message: eligibility.problem })
   const ahead = ctx.useLoadsWithoutPlace()
   const [held, known] = ahead === null ? await Promise.all([ledger.leaseOf(ctx.jobId), ledger.sharedLoads(limits)]) : [null, ahead]
@@ -66,7 +66,7 @@ async function takePlace(ctx: RunContext): Promise<string> {
   const { resources, network } = ctx.spec
   const job = { resources, network, prefer: ctx.spec.providers.prefer, eligible: eligibility.providers, attempts: ctx.record.attempts, exclusions: ctx.activeExclusions() }
   let loads: readonly ProviderLoad[] = known
-  const order = () => placementOrder(candidatesOf(providers, loads), job, policy, now())
+  const order = () => placementOrder(candidatesOf(providers, loads, git.hosts), job, policy, now())
   if (held !== null) {
     if (order()[0] === held.provider) return held.provider
     await ctx.releasePlace()

@@ -14,9 +14,10 @@ export interface ModalCreate {
 
 /**
  * A request in the SDK's words.
+ * @param injectsHeaders headers will be wanted in this sandbox, whoever asks for it.
  * @throws InfrastructureError `invalid` for what Modal can't do.
  */
-export function createParams(config: ModalProviderConfig, request: SandboxRequest): ModalCreate {
+export function createParams(config: ModalProviderConfig, request: SandboxRequest, injectsHeaders = false): ModalCreate {
   const invalid = (problem: string) => new InfrastructureError({ kind: 'invalid', source: config.name, message: `${config.name}: ${problem}` })
   if (request.lifetimeMs > config.maxLifetime) {
     throw invalid(`a lifetime of ${request.lifetimeMs} ms is over the limit of ${config.maxLifetime} ms (maxLifetime; Modal's own is 24 h); shorten the job's timeout`)
@@ -27,6 +28,9 @@ export function createParams(config: ModalProviderConfig, request: SandboxReques
   const tooMuch = overMaximum(request.resources, config.maxResources, 'a sandbox at Modal')
   if (tooMuch !== undefined) throw invalid(`${tooMuch}; ask for less, or correct maxResources`)
   const network = modalNetwork(config.name, request)
+  if (injectsHeaders && !takesOutboundPolicy(network)) {
+    throw invalid('network: Modal injects no headers beside a list of allowed host names, the git host’s among them; use "open", allow another provider, or have credentials "minted" or "brokered" configured for this one')
+  }
   const { cpu, memoryMiB } = request.resources
   return {
     params: {

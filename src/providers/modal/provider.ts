@@ -59,7 +59,7 @@ export class ModalProvider implements Provider {
   }
 
   refusal(wish: SandboxWish): string | undefined {
-    return refusalOf(() => createParams(this.#config, requestOf(wish)))
+    return refusalOf(() => createParams(this.#config, requestOf(wish), wish.injectsHeaders))
   }
 
   async create(request: SandboxRequest, options: CallOptions): Promise<SandboxInfo> {
