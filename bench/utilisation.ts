@@ -1,33 +1,39 @@
 // How much of the places is in use while work waits: 1,200 jobs of 250 ms over 3 providers with 20 places each and 4 consumer
 // processes, against the ideal of 20 waves; beside workers that each have a fixed share of every limit and fall back from one
-// provider to the next. Then the same with one of the 4 processes missing. Redis is real; providers and git host are in memory,
-// so that two cores carry 60 jobs at once: what is measured is scheduling. Both sides have run 600 jobs before, as processes have
-// that have been up for a while.
+// provider to the next. Then the same with one of the 4 processes missing; and with one place at each provider and 60 jobs, where
+// the processors have nearly nothing to do: what is left over the ideal there is the way of a job, what comes on top with 60 places is
+// the machine. Redis is real; providers and git host are in memory, so that two cores carry 60 jobs at once: what is measured is
+// scheduling. Both sides have run half as many short jobs before, as processes have that have been up for a while.
 import { Queue } from 'bullmq'
 import { AgentQueue } from '../src/producers/index.js'
 import { startRedis } from '../src/embedded/index.js'
+import { createRedis } from '../src/store/index.js'
 import { startMember, type Change, type Member, type ProcessOptions } from './in-memory/fleet.js'
 import { median, report } from './report.js'
 
-const providers = ['a', 'b', 'c'].map((name) => ({ name, sandboxes: 20 }))
-const slots = 60
-const jobs = 1_200
+interface Load {
+  readonly providers: readonly { readonly name: string; readonly sandboxes: number }[]
+  readonly places: number
+  readonly jobs: number
+}
+const load = (sandboxes: number): Load => ({ providers: ['a', 'b', 'c'].map((name) => ({ name, sandboxes })), places: 3 * sandboxes, jobs: 60 * sandboxes })
 const jobMs = 250
+/** Whatever the number of places: 20 waves. */
+const idealMs = 20 * jobMs
 const members = 4
 const rounds = 15
-/** Before what is measured. */
-const warmUp = 600
 const run = `sleep ${jobMs / 1000}`
-const idealMs = (jobs * jobMs) / slots
 
 interface Outcome {
   readonly makespanMs: number
   /** The most sandboxes that were alive at once at any provider. */
   readonly peak: number
+  /** What the processes and Redis used of the processors, per job. */
+  readonly cpuMsPerJob: number
 }
 
 /** From the first sandbox's start to the last one's end, by the providers' own records. */
-async function outcomeOf(fleet: readonly Member[]): Promise<Outcome> {
+async function outcomeOf(fleet: readonly Member[], { jobs }: Load): Promise<Omit<Outcome, 'cpuMsPerJob'>> {
   const changes = (await Promise.all(fleet.map((member) => member.ask<Change[]>('changes')))).flat().toSorted((a, b) => a.atMs - b.atMs || a.by - b.by)
   const alive = new Map<string, number>()
   let peak = 0
@@ -43,17 +49,28 @@ async function startFleet(program: Parameters<typeof startMember>[0], options: P
   return Promise.all(Array.from({ length: count }, () => startMember(program, options)))
 }
 
+/** What the processes and Redis have used so far. */
+async function cpuMsOf(fleet: readonly Member[], redisUrl: string): Promise<number> {
+  const client = createRedis({ url: redisUrl }, 'commands')
+  const ofRedis = /used_cpu_sys:([\d.]+)\s+used_cpu_user:([\d.]+)/.exec(await client.info('cpu'))
+  client.disconnect()
+  const ofFleet = await Promise.all(fleet.map((member) => member.ask<number>('cpu')))
+  return ofFleet.reduce((sum, ms) => sum + ms, 0) + 1000 * (Number(ofRedis?.[1]) + Number(ofRedis?.[2]))
+}
+
 /** Asked alike of both, so that waiting costs them the same. */
 async function completed(queue: Queue, count: number): Promise<void> {
   while ((await queue.getCompletedCount()) < count) await new Promise((resolve) => setTimeout(resolve, 100))
 }
 
-async function switchyard(count: number): Promise<Outcome & { aloneMs: number }> {
+async function switchyard(count: number, given: Load): Promise<Outcome & { aloneMs: number }> {
+  const { providers, places, jobs } = given
   const redis = await startRedis()
   const queue = new AgentQueue({ redis: { url: redis.url } })
   const bull = new Queue('agents', { connection: { url: redis.url }, prefix: '{switchyard}' })
-  const fleet = await startFleet('consumer-process.ts', { redisUrl: redis.url, providers, maxJobs: slots, recordsChanges: true }, count)
+  const fleet = await startFleet('consumer-process.ts', { redisUrl: redis.url, providers, maxJobs: places, recordsChanges: true }, count)
   try {
+    const warmUp = jobs / 2
     const spec = { repository: 'bench/jobs', push: false as const, steps: [run] }
     await queue.enqueueMany(Array.from({ length: warmUp }, () => ({ ...spec, steps: ['sleep 0.05'] })))
     await completed(bull, warmUp)
@@ -64,11 +81,13 @@ async function switchyard(count: number): Promise<Outcome & { aloneMs: number }>
       alone.push(performance.now() - began)
     }
     await Promise.all(fleet.map((member) => member.ask('changes')))
+    const usedBefore = await cpuMsOf(fleet, redis.url)
     const handles = await queue.enqueueMany(Array.from({ length: jobs }, () => spec))
     await completed(bull, warmUp + rounds + jobs)
+    const cpuMsPerJob = ((await cpuMsOf(fleet, redis.url)) - usedBefore) / jobs
     const results = await Promise.all(handles.map((handle) => handle.result()))
     if (results.some(({ status }) => status !== 'succeeded')) throw new Error('a job did not succeed')
-    return { ...(await outcomeOf(fleet)), aloneMs: median(alone) }
+    return { ...(await outcomeOf(fleet, given)), cpuMsPerJob, aloneMs: median(alone) }
   } finally {
     await Promise.all(fleet.map((member) => member.stop()))
     await bull.close()
@@ -77,18 +96,22 @@ async function switchyard(count: number): Promise<Outcome & { aloneMs: number }>
   }
 }
 
-async function fallback(count: number): Promise<Outcome> {
+async function fallback(count: number, given: Load): Promise<Outcome> {
+  const { providers, places, jobs } = given
+  const warmUp = jobs / 2
   const redis = await startRedis()
   const queue = new Queue('fallback', { connection: { url: redis.url } })
   const shares = providers.map(({ name, sandboxes }) => ({ name, sandboxes: sandboxes / members }))
-  const fleet = await startFleet('fallback-process.ts', { redisUrl: redis.url, providers: shares, maxJobs: slots / members, recordsChanges: true }, count)
+  const fleet = await startFleet('fallback-process.ts', { redisUrl: redis.url, providers: shares, maxJobs: places / members, recordsChanges: true }, count)
   try {
     await queue.addBulk(Array.from({ length: warmUp }, () => ({ name: 'job', data: { run: 'sleep 0.05' } })))
     await completed(queue, warmUp)
     await Promise.all(fleet.map((member) => member.ask('changes')))
+    const usedBefore = await cpuMsOf(fleet, redis.url)
     await queue.addBulk(Array.from({ length: jobs }, () => ({ name: 'job', data: { run } })))
     await completed(queue, warmUp + jobs)
-    return await outcomeOf(fleet)
+    const cpuMsPerJob = ((await cpuMsOf(fleet, redis.url)) - usedBefore) / jobs
+    return { ...(await outcomeOf(fleet, given)), cpuMsPerJob }
   } finally {
     await Promise.all(fleet.map((member) => member.stop()))
     await queue.close()
@@ -97,19 +120,24 @@ async function fallback(count: number): Promise<Outcome> {
 }
 
 const ratio = (value: number, to: number) => Number((value / to).toFixed(3))
-const [ours, theirs] = [await switchyard(members), await fallback(members)]
-const [oursFewer, theirsFewer] = [await switchyard(members - 1), await fallback(members - 1)]
+const full = load(20)
+const [ours, theirs] = [await switchyard(members, full), await fallback(members, full)]
+const [oursFewer, theirsFewer] = [await switchyard(members - 1, full), await fallback(members - 1, full)]
+const alone = await switchyard(members, load(1))
 await report('utilisation', {
-  jobs,
-  places: slots,
+  jobs: full.jobs,
+  places: full.places,
   idealMs,
   aloneMs: Math.round(ours.aloneMs),
   makespanMs: Math.round(ours.makespanMs),
   overIdeal: ratio(ours.makespanMs, idealMs),
-  overAlone: ratio(ours.makespanMs, (ours.aloneMs * jobs) / slots),
+  overAlone: ratio(ours.makespanMs, ours.aloneMs * 20),
   fallbackMakespanMs: Math.round(theirs.makespanMs),
   fallbackOverIdeal: ratio(theirs.makespanMs, idealMs),
   oneProcessMissingOverIdeal: ratio(oursFewer.makespanMs, idealMs),
   fallbackOneProcessMissingOverIdeal: ratio(theirsFewer.makespanMs, idealMs),
+  threePlacesOverIdeal: ratio(alone.makespanMs, idealMs),
+  cpuMsPerJob: Number(ours.cpuMsPerJob.toFixed(1)),
+  fallbackCpuMsPerJob: Number(theirs.cpuMsPerJob.toFixed(1)),
   mostSandboxesAtAProvider: Math.max(ours.peak, oursFewer.peak),
 })

@@ -2,7 +2,7 @@
 import { monitorEventLoopDelay } from 'node:perf_hooks'
 import { pino } from 'pino'
 import { Consumer, secretsFromEnvironment } from '../../src/consumers/index.js'
-import type { Change, Figures, ProcessOptions } from './fleet.js'
+import { cpuMs, type Change, type Figures, type ProcessOptions } from './fleet.js'
 import { inMemoryGitHost } from './git-host.js'
 import { InMemoryProvider } from './provider.js'
 
@@ -29,6 +29,9 @@ process.on('message', (question) => {
   switch (question) {
     case 'changes':
       process.send?.(changes.splice(0))
+      return
+    case 'cpu':
+      process.send?.(cpuMs())
       return
     case 'running':
       process.send?.(providers.reduce((sum, { provider }) => sum + provider.running, 0))

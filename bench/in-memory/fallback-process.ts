@@ -2,7 +2,7 @@
 // one provider after the other. Plain BullMQ; the same in-memory providers and the same runner as Switchyard's consumer.
 import { Worker } from 'bullmq'
 import { createRunner } from '../../src/runner/index.js'
-import type { Change, ProcessOptions } from './fleet.js'
+import { cpuMs, type Change, type ProcessOptions } from './fleet.js'
 import { inMemoryGitHost } from './git-host.js'
 import { InMemoryProvider } from './provider.js'
 
@@ -53,6 +53,7 @@ await worker.waitUntilReady()
 
 process.on('message', (question) => {
   if (question === 'changes') process.send?.(changes.splice(0))
+  if (question === 'cpu') process.send?.(cpuMs())
   if (question === 'stop') void worker.close().then(() => process.exit(0))
 })
 process.send?.('started')

@@ -31,6 +31,12 @@ export interface Member {
   kill(): void
 }
 
+/** What this process has used of the processors so far, in milliseconds. */
+export function cpuMs(): number {
+  const { user, system } = process.cpuUsage()
+  return (user + system) / 1000
+}
+
 /** Starts a program beside this file in a process of its own, and waits until it says "started". */
 export async function startMember(program: 'consumer-process.ts' | 'fallback-process.ts', options: ProcessOptions): Promise<Member> {
   const child: ChildProcess = fork(new URL(program, import.meta.url), {

@@ -13,6 +13,7 @@ import { addLogsCommand } from './commands/logs.js'
 import { addProvidersCommand } from './commands/providers.js'
 import { addReapCommand } from './commands/reap.js'
 import { addStatusCommand } from './commands/status.js'
+import { endProcess } from './end-process.js'
 import { environmentHelp } from './shared-options.js'
 
 /** The command `switchyard`. Every command says what it does in a file of its own in ./commands. */
@@ -55,3 +56,4 @@ try {
     process.exitCode = code
   }
 }
+endProcess()

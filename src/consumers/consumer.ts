@@ -209,7 +209,10 @@ export class Consumer {
     }
   }
 
-  /** Takes no more jobs, hands the ones under way to other consumers and closes. Their sandboxes go on. */
+  /**
+   * Takes no more jobs, hands the ones under way to other consumers and closes. Their sandboxes go on. A call inside of an SDK that its
+   * server never answers may keep the process up after that; `switchyard consume` then ends it two seconds later.
+   */
   async stop(): Promise<void> {
     const stop = this.stopParts
     this.stopParts = () => Promise.resolve()

@@ -1,4 +1,5 @@
 import { destination, pino } from 'pino'
+import { endProcess } from '../../src/cli/end-process.js'
 import { createProviders } from '../../src/config/providers.js'
 import type { ProviderEntry } from '../../src/config/schema.js'
 import { Consumer, secretsFromEnvironment, type ConsumerSettings } from '../../src/consumers/index.js'
@@ -25,7 +26,11 @@ const consumer = new Consumer({
   settings: told.settings,
 })
 process.once('SIGTERM', () => {
-  void consumer.stop().then(() => process.disconnect())
+  void consumer.stop().then(() => {
+    process.disconnect()
+    // As `switchyard consume` does.
+    endProcess()
+  })
 })
 await consumer.start()
 process.send?.('started')

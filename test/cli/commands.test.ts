@@ -1,8 +1,10 @@
 import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { startRedis } from '../../src/embedded/index.js'
 import { LocalProvider } from '../../src/providers/local/index.js'
 import { sandboxTags } from '../../src/providers/provider.js'
+import { startModalServer } from '../servers/modal/server.js'
 import { makePlace, type Place, type Run } from './run-switchyard.js'
 
 let place: Place
@@ -143,6 +145,25 @@ describe('with switchyard dev running in the folder', () => {
     more.child.kill('SIGTERM')
     expect(await more.ended).toBe(0)
     expect((await switchyard('board', '--host', '0.0.0.0', '--port', '0')).code).toBe(2)
+  })
+
+  it('a consumer ends when it is stopped while a provider answers nothing at all', async () => {
+    const [redis, modal] = await Promise.all([startRedis(), startModalServer()])
+    try {
+      const config = JSON.parse(await readFile(join(place.folder, '.switchyard/dev/switchyard.config.json'), 'utf8')) as object
+      const providers = [{ name: 'modal', type: 'modal', serverUrl: modal.url, limit: { sandboxes: 1 } }]
+      await writeFile(join(place.folder, 'modal.json'), JSON.stringify({ ...config, redis: { url: redis.url }, providers }))
+      modal.plan.add({ call: 'exec', action: 'hang', times: 0 })
+      const consumer = place.run(['consume', '-c', 'modal.json'], { MODAL_TOKEN_ID: modal.tokenId, MODAL_TOKEN_SECRET: modal.tokenSecret, MODAL_CONFIG_PATH: '/dev/null' })
+      await consumer.saw(/consumer started/)
+      expect((await switchyard('enqueue', '-c', 'modal.json', '-r', 'acme/web', '-s', 'true', '--no-push')).code).toBe(0)
+      await expect.poll(() => modal.plan.calls()['exec'] ?? 0, { timeout: 20_000 }).toBeGreaterThan(0)
+      consumer.child.kill('SIGTERM')
+      expect(await consumer.ended).toBe(0)
+      expect(consumer.stderr()).toContain('consumer stopped')
+    } finally {
+      await Promise.all([redis.close(), modal.close()])
+    }
   })
 
   it('a second consumer joins, logs JSON on stderr only, and hands over when it is stopped', async () => {
