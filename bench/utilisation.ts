@@ -3,7 +3,7 @@
 // provider to the next. Then the same with one of the 4 processes missing; and with one place at each provider and 60 jobs, where
 // the processors have nearly nothing to do: what is left over the ideal there is the way of a job, what comes on top with 60 places is
 // the machine. Redis is real; providers and git host are in memory, so that two cores carry 60 jobs at once: what is measured is
-// scheduling. Both sides have run half as many short jobs before, as processes have that have been up for a while.
+// scheduling. All have run some hundred short jobs before, as processes have that have been up for a while.
 import { Queue } from 'bullmq'
 import { AgentQueue } from '../src/producers/index.js'
 import { startRedis } from '../src/embedded/index.js'
@@ -70,7 +70,7 @@ async function switchyard(count: number, given: Load): Promise<Outcome & { alone
   const bull = new Queue('agents', { connection: { url: redis.url }, prefix: '{switchyard}' })
   const fleet = await startFleet('consumer-process.ts', { redisUrl: redis.url, providers, maxJobs: places, recordsChanges: true }, count)
   try {
-    const warmUp = jobs / 2
+    const warmUp = Math.max(300, jobs / 2)
     const spec = { repository: 'bench/jobs', push: false as const, steps: [run] }
     await queue.enqueueMany(Array.from({ length: warmUp }, () => ({ ...spec, steps: ['sleep 0.05'] })))
     await completed(bull, warmUp)
@@ -98,7 +98,7 @@ async function switchyard(count: number, given: Load): Promise<Outcome & { alone
 
 async function fallback(count: number, given: Load): Promise<Outcome> {
   const { providers, places, jobs } = given
-  const warmUp = jobs / 2
+  const warmUp = Math.max(300, jobs / 2)
   const redis = await startRedis()
   const queue = new Queue('fallback', { connection: { url: redis.url } })
   const shares = providers.map(({ name, sandboxes }) => ({ name, sandboxes: sandboxes / members }))

@@ -2,6 +2,7 @@ import { FenceLostError, InfrastructureError, errorMessage } from '../job/errors
 import { pushing } from './phases/pushing.js'
 import { confirmLoss } from './lost-sandbox.js'
 import { pause } from './pause.js'
+import { pushLanded } from './push-landed.js'
 import type { RunContext } from './run-context.js'
 
 /** The work of a job that did not succeed is pushed too, within bounds: it must not keep a sandbox for long. */
@@ -12,6 +13,10 @@ export async function saveFailedWork(ctx: RunContext): Promise<void> {
     await pushPatiently(ctx, AbortSignal.any([ctx.aftermath, grace.signal]))
   } catch (error) {
     if (ctx.aftermath.aborted || error instanceof FenceLostError) throw error
+    if (await landedAfterAll(ctx)) {
+      await ctx.update({ pushed: true, phase: 'closing' })
+      return
+    }
     await ctx.say(`the work of this failed job was not pushed: ${errorMessage(error)}; its last checkpoint is kept`)
     await ctx.update({ phase: 'closing' })
   } finally {
@@ -37,4 +42,17 @@ async function pushPatiently(ctx: RunContext, signal: AbortSignal): Promise<void
     }
   }
 }
+/** A git host that does not answer is asked again a few times; nothing else would tell the user where the work is. */
+async function landedAfterAll(ctx: RunContext): Promise<boolean> {
+  for (let tries = 1; ; tries++) {
+    try {
+      return await pushLanded(ctx)
+    } catch (error) {
+      if (ctx.aftermath.aborted || !(error instanceof InfrastructureError)) throw error
+      if (tries >= 5 || !passingKinds.includes(error.kind)) return false
+      await pause(100 * 2 ** tries, ctx)
+    }
+  }
+}
+
 const passingKinds: readonly string[] = ['transient', 'timeout', 'rate-limited', 'provider-down', 'capacity']

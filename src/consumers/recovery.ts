@@ -1,9 +1,9 @@
 import { InfrastructureError, errorMessage } from '../job/errors.js'
-import { workBranch } from '../job/names.js'
 import type { JobError } from '../job/result.js'
 import { limitsOf } from './candidates.js'
 import { confirmLoss } from './lost-sandbox.js'
 import { pause } from './pause.js'
+import { pushLanded } from './push-landed.js'
 import { reportFor } from './provider-reports.js'
 import { react, type ErrorContext, type Reaction } from './reactions.js'
 import { UnconfiguredProviderError, type RunContext } from './run-context.js'
@@ -128,14 +128,6 @@ async function move(ctx: RunContext, reaction: Extract<Reaction, { kind: 'move' 
 /** Of a create that failed; see `Provider.create`. */
 function mayHaveCreated(kind: JobError['kind']): boolean {
   return !['capacity', 'rate-limited', 'auth', 'invalid'].includes(kind)
-}
-
-async function pushLanded(ctx: RunContext): Promise<boolean> {
-  const { finalCommit } = ctx.record
-  if (finalCommit === null) return false
-  const { git, settings } = ctx.shared
-  const head = await git.branchHead(ctx.spec.repository, { name: workBranch(ctx.record), ephemeral: git.ephemeral }, { timeoutMs: settings.callTimeoutMs, signal: ctx.aftermath })
-  return head === finalCommit
 }
 
 /** What is left behind costs money: it is killed at once if it can be, again in `closing`, and by the reaper until it is dead. */

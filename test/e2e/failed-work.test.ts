@@ -6,7 +6,7 @@ let deployment: Deployment
 afterEach(() => deployment.close())
 
 /** A job whose only step fails; each of its runner's calls is shown to `strike` first. */
-async function failingJob(strike: (verb: string, sandboxId: string) => Promise<void>) {
+async function failingJob(strike: (verb: string, sandboxId: string, call: () => Promise<unknown>) => Promise<void>) {
   deployment = await startDeployment({ limits: [1] })
   await deployment.seed('acme/web', { 'README.md': 'hello\n' })
   await deployment.startConsumer({
@@ -14,7 +14,7 @@ async function failingJob(strike: (verb: string, sandboxId: string) => Promise<v
       limit: { sandboxes: 1 },
       provider: altered(provider, {
         exec: async (id, command, options) => {
-          await strike(verbOf(command), id)
+          await strike(verbOf(command), id, () => provider.exec(id, command, options))
           return provider.exec(id, command, options)
         },
       }),
@@ -42,4 +42,16 @@ it('a failed job ends at once when the sandbox with its work is lost', async () 
     if (verb === 'commit') await deployment.providers[0]?.kill(id, { timeoutMs: 10_000 })
   })
   expect(result).toMatchObject({ status: 'failed', error: { kind: 'step-failed' }, branch: null })
+})
+
+it('a failed job whose sandbox is lost with the answer to its push names the branch that has its work', async () => {
+  const result = await failingJob(async (verb, id, call) => {
+    if (verb !== 'push') return
+    await call()
+    await deployment.providers[0]?.kill(id, { timeoutMs: 10_000 })
+  })
+  expect(result).toMatchObject({ status: 'failed', error: { kind: 'step-failed' }, branch: `agent/${result.jobId}` })
+  const folder = await deployment.checkout('acme/web', result.branch ?? '', true)
+  expect(await git(folder, 'show', 'HEAD:kept.txt')).toBe('kept')
+  expect(await git(folder, 'rev-parse', 'HEAD')).toBe(result.commit)
 })
