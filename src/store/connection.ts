@@ -63,6 +63,8 @@ export function createRedis(config: RedisConfig, purpose: ConnectionPurpose): Re
   checkUrl(config.url)
   const redis = new Redis(config.url, { ...optionsOf[purpose] })
   redis.on('error', () => undefined)
+  // Every call that waits for the connection listens, and there may be any number of them.
+  redis.setMaxListeners(0)
   prepareScripts(redis)
   return redis
 }
