@@ -174,7 +174,7 @@ describe('a provider that is not well', () => {
     clinic.e2b.faults.add({ call: 'start', action: 'hang', times: 0 })
     clinic.daytona.plan.add({ call: 'execute', action: 'hang', times: 0 })
     clinic.modal.plan.add({ call: 'exec', action: 'hang', times: 0 })
-    const results = await clinic.doctor(only('e2b', 'modal', 'daytona'), { timeoutMs: 2_000 })
+    const results = await clinic.doctor(only('e2b', 'modal', 'daytona'), { timeoutMs: 5_000 })
     for (const name of ['e2b', 'modal', 'daytona']) {
       expect(outcomes(results, name), name).toMatchObject({ create: 'ok', exec: 'failed', clone: 'skipped', push: 'skipped', lifetime: 'skipped', kill: 'ok' })
       expect(check(results, name, 'clone').detail).toBe('exec failed')

@@ -22,7 +22,9 @@ describe('the server that speaks E2B’s protocol', () => {
       await expect.poll(() => again.stdout).toBe('second\n')
       await sandbox.commands.closeStdin(cat.pid)
       expect(await again.wait()).toMatchObject({ exitCode: 0 })
-      const sleeper = await sandbox.commands.run('sleep 60', { background: true })
+      const sleeper = await sandbox.commands.run('echo up; sleep 60', { background: true })
+      // A command that has not begun yet may outlive the one that begins it.
+      await expect.poll(() => sleeper.stdout).toBe('up\n')
       expect(await sleeper.kill()).toBe(true)
       await expect(sleeper.wait()).rejects.toMatchObject({ name: 'CommandExitError' })
       expect(await sandbox.kill()).toBe(true)

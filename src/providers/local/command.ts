@@ -82,7 +82,11 @@ export async function runCommand(invocation: Invocation, signal: AbortSignal): P
   })
   const messages = collect(stderr, 4096, () => undefined)
   const end = () => {
-    if (child.pid !== undefined) void killTree(child.pid).catch((error: unknown) => child.emit('error', error))
+    try {
+      if (child.pid !== undefined) killTree(child.pid)
+    } catch (error) {
+      child.emit('error', error)
+    }
   }
   signal.addEventListener('abort', end, { once: true })
   try {

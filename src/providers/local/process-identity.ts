@@ -1,4 +1,5 @@
 import { execFile } from 'node:child_process'
+import { readFileSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { promisify } from 'node:util'
 import { scripts } from './scripts.js'
@@ -49,12 +50,14 @@ export async function killProcess(identity: ProcessIdentity, what: 'process' | '
   }
 }
 
-/** Kills a process with all its descendants, those with a session of their own too, as far as their parents still live. */
-export async function killTree(pid: number): Promise<void> {
+/**
+ * Kills a process with all its descendants, those with a session of their own too, as far as their parents still live. All at once:
+ * a process that leaves the tree meanwhile is to be left alone.
+ */
+export function killTree(pid: number): void {
   const tree = [pid]
   for (const parent of tree) {
-    const children = await readFile(`/proc/${parent}/task/${parent}/children`, 'utf8').catch(() => '')
-    tree.push(...children.split(' ').filter((text) => text !== '').map(Number))
+    tree.push(...childrenOf(parent))
   }
   // The group first: where there is no /proc, it is all that there is.
   for (const target of [-pid, ...tree]) {
@@ -63,6 +66,15 @@ export async function killTree(pid: number): Promise<void> {
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error
     }
+  }
+}
+
+function childrenOf(pid: number): number[] {
+  try {
+    return readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').split(' ').filter((text) => text !== '').map(Number)
+  } catch {
+    // It has ended, or there is no /proc.
+    return []
   }
 }
 

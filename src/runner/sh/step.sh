@@ -39,7 +39,13 @@ start_step() {
   # In a pipeline and not with "&", which would make the step ignore SIGINT and SIGQUIT for good. The pipeline ends when
   # the supervisor, in its own session by then, has named the shell that waits for it.
   sh "$self" - launch "$step" "$cwd" "run.$$" "$@" </dev/null | { read -r waiting && kill -9 "$waiting"; }
-  [ -L "$step/pid" ] || fail not-started ''
+  tries=0
+  until [ -L "$step/pid" ]; do
+    # A look costs nothing, a nap a process.
+    [ "$tries" -lt 1000 ] || nap 5
+    tries=$((tries + 1))
+    [ "$tries" -lt 1600 ] || fail not-started ''
+  done
 }
 
 launch() {
@@ -56,11 +62,19 @@ supervise() {
   : >>out
   : >>err
   mkfifo out.pipe err.pipe 2>/dev/null
+  printf '%s\n' "$waiting"
+  exec >/dev/null
+  # A caller that is broken off may take everything that descends from it along. Nothing is claimed before this process does not:
+  # a claim whose supervisor was killed is a step that was killed.
+  tries=0
+  while born "$waiting"; do
+    [ "$tries" -lt 1000 ] || nap 5
+    tries=$((tries + 1))
+    [ "$tries" -lt 1600 ] || exit 1
+  done
   born $$
   ln -s "$$:$start" pid 2>/dev/null || exit 0
   : >running
-  printf '%s\n' "$waiting"
-  exec >/dev/null
   collect out &
   collect err &
   # Not as fd 2: this shell would print "Killed" into the command's output.
