@@ -1,5 +1,7 @@
 import { createHash } from 'node:crypto'
-import { mkdir, readFile, readdir, writeFile } from 'node:fs/promises'
+import { existsSync } from 'node:fs'
+import { chmod, mkdir, mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import type { Runner } from '../../src/runner/runner.js'
@@ -110,6 +112,26 @@ describe.each(shells.map((shell) => ({ shell })))('in $shell', ({ shell }) => {
     })
     for (const pid of await processesIn(sandbox.home)) process.kill(pid, 'SIGKILL')
     expect(await readToEnd(runner, 'orphan')).toMatchObject({ exitCode: 137 })
+  })
+
+  it('reads a step of which a file goes while its folder is listed', async (context) => {
+    // busybox leaves such a file out.
+    if (shell === 'busybox') context.skip()
+    const programs = await mkdtemp(join(tmpdir(), 'switchyard-programs-'))
+    try {
+      const real = (process.env['PATH'] ?? '').split(':').map((folder) => join(folder, 'ls')).find((file) => existsSync(file))!
+      // Between the total and what is left.
+      await writeFile(join(programs, 'ls'), `#!/bin/sh\n${real} "$@" | sed '1a\\-????????? ? ? ? ?            ? running'\n`)
+      await chmod(join(programs, 'ls'), 0o755)
+      await sandbox.close()
+      await open({ shell, path: `${programs}:${process.env['PATH'] ?? ''}` })
+      const before = sandbox.calls.length
+      const done = await runStep(runner, 'echo out; echo err >&2; sleep 0.2; exit 3')
+      expect([done.stdout.toString(), done.stderr.toString(), done.exitCode]).toEqual(['out\n', 'err\n', 3])
+      expect(sandbox.calls.slice(before).filter(({ result }) => result.exitCode !== 0)).toEqual([])
+    } finally {
+      await rm(programs, { recursive: true })
+    }
   })
 })
 

@@ -155,6 +155,8 @@ look() {
         [ "$9" != pid ] || supervisor=${11}
         shift 11
         ;;
+      # GNU's word for a file that was renamed or removed between the listing and the look at it.
+      ?\?*) shift 7 ;;
       *)
         case $9 in
           out) out_size=$5 ;;
