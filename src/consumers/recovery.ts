@@ -1,5 +1,5 @@
 import { InfrastructureError, errorMessage } from '../job/errors.js'
-import type { JobError } from '../job/result.js'
+import { isRefusal } from '../providers/refused-create.js'
 import { limitsOf } from './candidates.js'
 import { confirmLoss } from './lost-sandbox.js'
 import { pause } from './pause.js'
@@ -44,7 +44,7 @@ export async function recover(ctx: RunContext, thrown: unknown, tries: number): 
       return 'goes on'
     case 'move':
       // Sent one after the other, so that neither waits for the other's answer: the next sandbox is asked for the sooner.
-      await Promise.all([tellLedger(ctx, error, where), move(ctx, reaction, where, context.refusals)])
+      await Promise.all([tellLedger(ctx, error, where), move(ctx, reaction, { where, refusals: context.refusals, mayExist: mayHaveCreated(error) })])
       return 'goes on'
   }
 }
@@ -78,7 +78,11 @@ async function errorSource(ctx: RunContext, error: unknown, where: string | null
 }
 
 /** Gives the sandbox, if any, up and goes on elsewhere, in this very run: no trip through the queue. */
-async function move(ctx: RunContext, reaction: Extract<Reaction, { kind: 'move' }>, where: string | null, refusals: number): Promise<void> {
+async function move(
+  ctx: RunContext,
+  reaction: Extract<Reaction, { kind: 'move' }>,
+  { where, refusals, mayExist }: { readonly where: string | null; readonly refusals: number; readonly mayExist: boolean },
+): Promise<void> {
   const { now, settings } = ctx.shared
   const { sandbox, outcome, attempts, phase } = ctx.record
   const error = ctx.masked(reaction.error)
@@ -91,7 +95,7 @@ async function move(ctx: RunContext, reaction: Extract<Reaction, { kind: 'move' 
     return
   }
   const endedAt = new Date(now()).toISOString()
-  const refused = sandbox === null && (error.kind === 'capacity' || error.kind === 'rate-limited')
+  const refused = sandbox === null && !mayExist && (error.kind === 'capacity' || error.kind === 'rate-limited')
   const spent = attempts.slice(ctx.record.restart?.attemptsBefore ?? 0).filter((attempt) => attempt.sandboxId !== null).length
   const exhausted = spent >= settings.maxAttempts
   // All of what follows is sent in this order without waiting for answers; what writes checks the fence by itself.
@@ -109,7 +113,7 @@ async function move(ctx: RunContext, reaction: Extract<Reaction, { kind: 'move' 
   // What may still live keeps its place, and the job gets another one.
   const place = () => {
     if (sandbox !== null && !reaction.confirmed) return ctx.entrustPlace(sandbox.provider, { kind: 'sandbox', sandboxId: sandbox.id })
-    if (sandbox === null && where !== null && mayHaveCreated(error.kind)) return ctx.entrustPlace(where, { kind: 'create', jobId: ctx.jobId, attempt: attempts.length, atMs: now() })
+    if (sandbox === null && where !== null && mayExist) return ctx.entrustPlace(where, { kind: 'create', jobId: ctx.jobId, attempt: attempts.length, atMs: now() })
     return ctx.releasePlace()
   }
   const said = () => {
@@ -126,8 +130,8 @@ async function move(ctx: RunContext, reaction: Extract<Reaction, { kind: 'move' 
 }
 
 /** Of a create that failed; see `Provider.create`. */
-function mayHaveCreated(kind: JobError['kind']): boolean {
-  return !['capacity', 'rate-limited', 'auth', 'invalid'].includes(kind)
+function mayHaveCreated(error: unknown): boolean {
+  return !(error instanceof InfrastructureError) || !isRefusal(error)
 }
 
 /** What is left behind costs money: it is killed at once if it can be, again in `closing`, and by the reaper until it is dead. */

@@ -104,17 +104,21 @@ export class InfrastructureError extends SwitchyardError {
   readonly source: string
   /** For `rate-limited`: how long to wait, in milliseconds, when the source said so. */
   readonly retryAfterMs: number | undefined
+  /** Of a create that was refused, when an earlier try within the same call may have made a sandbox all the same. */
+  readonly sandboxMayExist: boolean
   constructor(fields: {
     kind: InfrastructureErrorKind
     source: string
     message: string
     retryAfterMs?: number | undefined
+    sandboxMayExist?: boolean | undefined
     cause?: unknown
   }) {
     super(fields.message, fields.cause === undefined ? undefined : { cause: fields.cause })
     this.kind = fields.kind
     this.source = fields.source
     this.retryAfterMs = fields.retryAfterMs
+    this.sandboxMayExist = fields.sandboxMayExist ?? false
   }
 }
 

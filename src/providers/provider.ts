@@ -25,7 +25,9 @@ export interface Provider {
   /**
    * Creates a sandbox. Deterministic in `request.name`: where the provider has unique names, a second create with the
    * same name finds the first one's sandbox; elsewhere the supervisor finds it by its tags.
-   * When it throws anything else than `capacity`, `rate-limited`, `auth` or `invalid`, a sandbox may exist all the same.
+   * When it throws anything else than `capacity`, `rate-limited`, `auth` or `invalid`, or one of these with `sandboxMayExist`, a
+   * sandbox may exist all the same: its place is kept until it is known to be gone. An SDK that repeats a create by itself, or waits
+   * for the sandbox within it, can end with a refusal after the sandbox was made; an adapter has to look before it says so.
    */
   create(request: SandboxRequest, options: CallOptions): Promise<SandboxInfo>
   /** What the provider says of a sandbox now; undefined once it says that there is none, or that it has ended. */

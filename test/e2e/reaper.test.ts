@@ -49,7 +49,10 @@ it('a sandbox that can’t be killed at its job’s end keeps its place, and the
   await until('nothing to be left', async () => (await idsAt(local)).length === 0 && (await used())['local-a'] === 0)
 })
 
-it('a sandbox of a create that was never answered is killed, and its place is free again', async () => {
+it.each([
+  ['never answered', noAnswer('provider-down')],
+  ['refused after it was made', new InfrastructureError({ kind: 'capacity', source: 'local-a', message: 'local-a: full', sandboxMayExist: true })],
+])('a sandbox of a create that was %s keeps its place until it is killed', async (_what, failure) => {
   deployment = await startDeployment({ limits: [1, 1] })
   await deployment.seed('acme/web', { 'README.md': 'hello\n' })
   const [first, second] = [deployment.providers[0]!, deployment.providers[1]!]
@@ -57,7 +60,7 @@ it('a sandbox of a create that was never answered is killed, and its place is fr
   const silent = altered(first, {
     create: async (request, options) => {
       const info = await first.create(request, options)
-      if (!answers) throw noAnswer('provider-down')
+      if (!answers) throw failure
       return info
     },
   })
@@ -65,7 +68,9 @@ it('a sandbox of a create that was never answered is killed, and its place is fr
     providers: [{ provider: silent, limit: { sandboxes: 1 } }, { provider: second, limit: { sandboxes: 1 } }],
     settings: settings(),
   })
-  const job = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['true'], providers: { prefer: ['local-a'] } })
+  const job = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['sleep 1'], providers: { prefer: ['local-a'] } })
+  await until('the job to be elsewhere', async () => (await job.status()).provider === 'local-b' && (await job.status()).step !== null)
+  expect(await used()).toEqual({ 'local-a': 1, 'local-b': 1 })
   expect(await job.result({ timeoutMs: 30_000 })).toMatchObject({ status: 'succeeded', attempts: [{ provider: 'local-a', outcome: 'unavailable', sandboxId: null }, { provider: 'local-b' }] })
   answers = true
   await until('nothing to be left', async () => (await idsAt(first)).length === 0 && (await used())['local-a'] === 0, 45_000)

@@ -62,6 +62,30 @@ describe('a create that throws although the sandbox starts', () => {
     expect(server.records.list()).toHaveLength(1)
   })
 
+  it.each([
+    { refusal: 'too many calls', status: 429 },
+    { refusal: 'a request that it does not like', status: 422 },
+  ])('finds it when one poll of the SDK’s wait is answered with $refusal', async ({ status }) => {
+    const { server, provider } = await start({ startDelayMs: 200 })
+    server.plan.add({ call: 'get', action: 'status', status })
+    expect(await provider.create(sandboxRequest(), soon)).toMatchObject({ name: expect.any(String) as string })
+    expect(server.records.list()).toHaveLength(1)
+  })
+
+  it('does not say that there is none when it could not look', async () => {
+    const { server, provider } = await start({ startDelayMs: 200 })
+    server.plan.add({ call: 'get', action: 'status', status: 429, headers: { 'retry-after': '7' }, times: 4 })
+    expect(await failureOf(provider.create(sandboxRequest(), soon))).toMatchObject({ kind: 'rate-limited', retryAfterMs: 7000, sandboxMayExist: true })
+    expect(server.records.list()).toHaveLength(1)
+  })
+
+  it('finds it when the SDK’s repetition has no room beside it', async () => {
+    const { server, provider } = await start({ pool: { cpu: 1, memoryGiB: 10, diskGiB: 30 } })
+    server.plan.add({ call: 'create', action: 'lose-answer' }, { call: 'create', action: 'status', status: 400, message: 'Total CPU limit exceeded. Maximum allowed: 1.' })
+    expect(await provider.create(sandboxRequest(), soon)).toMatchObject({ name: expect.any(String) as string })
+    expect(server.records.list()).toHaveLength(1)
+  })
+
   it('finds it when the answer was lost', async () => {
     const { server, provider } = await start()
     server.plan.add({ call: 'create', action: 'lose-answer' })

@@ -53,6 +53,30 @@ describe('creating at Modal', () => {
     expect((await fixture.provider.exec(info.id, { script: 'echo here' }, options)).stdout).toBe('here\n')
   })
 
+  it('finds the sandbox of a create whose answer was lost when the SDK’s repetition is refused', async () => {
+    const fixture = await start()
+    fixture.fault({ call: 'create', action: 'lose-answer' }, { call: 'create', action: 'status', status: Status.RESOURCE_EXHAUSTED })
+    const request = fixture.request()
+    expect(await fixture.provider.create(request, options)).toMatchObject({ name: request.name })
+    expect(fixture.server.state()).toMatchObject({ created: 1, live: 1 })
+  })
+
+  it('does not say that there is none when it could not look', async () => {
+    const fixture = await start()
+    fixture.fault(
+      { call: 'create', action: 'lose-answer' },
+      { call: 'create', action: 'status', status: Status.RESOURCE_EXHAUSTED },
+      { call: 'sandboxGetFromNameV2', action: 'status', status: Status.PERMISSION_DENIED },
+    )
+    expect(await failure(fixture.provider.create(fixture.request(), options))).toMatchObject({ kind: 'capacity', sandboxMayExist: true })
+    expect(fixture.server.state()).toMatchObject({ created: 1, live: 1 })
+    fixture.fault(
+      { call: 'create', action: 'status', status: Status.ALREADY_EXISTS },
+      { call: 'sandboxGetFromNameV2', action: 'status', status: Status.RESOURCE_EXHAUSTED },
+    )
+    expect(await failure(fixture.provider.create(fixture.request(), options))).toMatchObject({ kind: 'capacity', sandboxMayExist: true })
+  })
+
   it('finds the sandbox of a create that was given up, from another client', async () => {
     const fixture = await start()
     await fixture.provider.create(fixture.request(), options)

@@ -62,7 +62,8 @@ export class DaytonaProvider implements Provider {
 
   /**
    * Creates a sandbox, or finds the one that bears the name: the SDK's `create` throws without an id when one poll of its
-   * wait fails, although the sandbox starts, and a lost answer leaves one behind as well. See ./settle-create.ts.
+   * wait fails, although the sandbox starts, and a lost answer leaves one behind as well, which the SDK's repetition may then find
+   * no room beside. So whatever a create throws, the name is looked up. See ./settle-create.ts.
    */
   async create(request: SandboxRequest, options: CallOptions): Promise<SandboxInfo> {
     const params = createParams(this.config, request)
@@ -71,7 +72,8 @@ export class DaytonaProvider implements Provider {
         return this.remember(await client.create(params, { timeout: options.timeoutMs / 1000 }))
       } catch (error) {
         const sorted = this.sort(error, 'create', request)
-        if (!isConflict(error) && ['capacity', 'rate-limited', 'auth', 'invalid'].includes(sorted.kind)) throw sorted
+        // A key that is refused can't look either.
+        if (sorted.kind === 'auth') throw sorted
         return this.remember(await settleCreate(client, this.config, request, { error: sorted, existedBefore: isConflict(error) }, signal))
       }
     })

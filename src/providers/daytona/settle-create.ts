@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { Daytona, Sandbox } from '@daytona/sdk'
 import { InfrastructureError } from '../../job/errors.js'
 import type { SandboxRequest } from '../provider.js'
+import { unsettled } from '../refused-create.js'
 import { classify, isNotFound } from './classify.js'
 import type { DaytonaProviderConfig } from './config.js'
 import { imageInWords, wholeMinutes } from './create-params.js'
@@ -32,7 +33,7 @@ export async function settleCreate(
       if (isNotFound(error)) throw failure.error
       const sorted = classify(error, { source: config.name, call: 'create', apiKeyEnv: config.apiKeyEnv })
       unanswered += 1
-      if (sorted.kind === 'auth' || unanswered >= maxUnanswered) throw failure.error
+      if (sorted.kind === 'auth' || unanswered >= maxUnanswered) throw unsettled(failure.error)
     }
     if (sandbox !== undefined) {
       const settled = await settle(sandbox, config, request, failure)

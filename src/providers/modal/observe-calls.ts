@@ -35,7 +35,7 @@ export function observed<Result>(observation: CallObservation, work: () => Promi
 type Middleware = NonNullable<ModalClientParams['grpcMiddleware']>[number]
 
 /**
- * The middleware that makes `observed` work. It comes after the SDK's own, so that each of the SDK's retries passes it.
+ * The middleware that makes `observed` work. It stands around the SDK's own, so a call passes it once, however often the SDK repeats it.
  * The call that fetches the access token is left alone: all other calls wait for the same one, and it has a deadline.
  */
 export const observeCalls: Middleware = async function* observeCalls(call, options) {

@@ -1,6 +1,7 @@
 import type { Sandbox } from 'modal'
 import { InfrastructureError } from '../../job/errors.js'
 import type { CallOptions, Capabilities, ExecResult, Provider, SandboxInfo, SandboxRequest, SandboxWish, ShellCommand } from '../provider.js'
+import { unsettled } from '../refused-create.js'
 import { refusalOf, requestOf } from '../refusal.js'
 import { ModalCalls, type Call, type CallContext, type ModalProviderParts } from './calls.js'
 import { isAlreadyExists, isNotFound, mayMeanLost } from './classify.js'
@@ -74,9 +75,14 @@ export class ModalProvider implements Provider {
       try {
         sandbox = await create()
       } catch (error) {
-        if (!isAlreadyExists(error)) throw error
-        const adopted = await this.#adopt(call, request.name)
+        // The SDK repeats a create that was not answered. What it says in the end, "no room" for one, says nothing of the first try.
+        const taken = isAlreadyExists(error)
+        if (!taken && !['capacity', 'rate-limited'].includes(call.sort(error).kind)) throw error
+        const adopted = await this.#adopt(call, request.name).catch((unknown: unknown) => {
+          throw unsettled(call.sort(taken ? unknown : error))
+        })
         if (adopted !== undefined) return adopted
+        if (!taken) throw error
         // The name's holder ended in between.
         sandbox = await create()
       }
