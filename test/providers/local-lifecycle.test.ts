@@ -39,6 +39,22 @@ describe.each(modes)('local sandboxes, isolation %s', (isolation) => {
     expect(await readdir(join(provider.stateDir, 'local', 'sandboxes'))).toEqual([])
   })
 
+  it('lose what a call that is broken off has started, but what has a session of its own', async () => {
+    const provider = await localProvider({ isolation })
+    const sandbox = await provider.create(request(), call)
+    const [own, left] = [uniqueSeconds(), uniqueSeconds()]
+    const aborting = new AbortController()
+    const broken = provider.exec(sandbox.id, { script: `(setsid sh -c 'sleep ${left}; true' & sleep ${own}; true); true` }, { ...call, signal: aborting.signal })
+    const failed = expect(broken).rejects.toThrow('broken off')
+    await expect.poll(async () => [...(await processesWith('sleep', own)), ...(await processesWith('sleep', left))], { timeout: 10_000 }).toHaveLength(2)
+    aborting.abort(new Error('broken off'))
+    await failed
+    await expect.poll(() => processesWith('sleep', own)).toEqual([])
+    expect(await processesWith('sleep', left)).toHaveLength(1)
+    await provider.kill(sandbox.id, call)
+    expect(await processesWith('sleep', left)).toEqual([])
+  })
+
   it('are lost when their holder is killed, and what is left of them goes with the next create', async () => {
     const provider = await localProvider({ isolation })
     const sandbox = await provider.create(request(), call)

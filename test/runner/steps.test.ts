@@ -1,6 +1,7 @@
+import { spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { existsSync } from 'node:fs'
-import { chmod, mkdir, mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises'
+import { chmod, mkdir, mkdtemp, readFile, readdir, rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
@@ -102,6 +103,16 @@ describe.each(shells.map((shell) => ({ shell })))('in $shell', ({ shell }) => {
     await vi.waitFor(async () => expect(await processesIn(sandbox.home)).toEqual([]), { timeout: 10_000 })
     await runner.stop('stop', 1_000, callOptions)
     await runner.stop('never-started', 1_000, callOptions)
+  })
+
+  it('takes a step whose supervisor was killed right after its claim as ended with 137', async () => {
+    const step = join(sandbox.home, '.switchyard', 'steps', 'claimed')
+    await mkdir(step, { recursive: true })
+    for (const name of ['out', 'err', 'run.1']) await writeFile(join(step, name), '')
+    const { pid } = spawn('true')
+    await symlink(`${pid}:1`, join(step, 'pid'))
+    expect(await readToEnd(runner, 'claimed')).toMatchObject({ exitCode: 137 })
+    expect(await runner.start({ key: 'claimed', run: 'echo never', cwd: undefined, env: {} }, callOptions)).toMatchObject({ exitCode: 137 })
   })
 
   it('takes a step whose supervisor was killed as ended with 137', async () => {

@@ -51,13 +51,14 @@ export async function killProcess(identity: ProcessIdentity, what: 'process' | '
 }
 
 /**
- * Kills a process with all its descendants, those with a session of their own too, as far as their parents still live. All at once:
- * a process that leaves the tree meanwhile is to be left alone.
+ * Kills the process of a call and its descendants, as far as their parents still live. A descendant that has made a session of its own
+ * is meant to outlive the call, as a step's supervisor is: it is left alone, with all below it. Only the call's own shell, a child
+ * of `pid` when it enters a sandbox, has one too.
  */
 export function killTree(pid: number): void {
-  const tree = [pid]
+  const tree = [pid, ...childrenOf(pid)]
   for (const parent of tree) {
-    tree.push(...childrenOf(parent))
+    if (parent !== pid) tree.push(...childrenOf(parent).filter((child) => !leadsSession(child)))
   }
   // The group first: where there is no /proc, it is all that there is.
   for (const target of [-pid, ...tree]) {
@@ -66,6 +67,17 @@ export function killTree(pid: number): void {
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error
     }
+  }
+}
+
+function leadsSession(pid: number): boolean {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8')
+    // After the name in parentheses: state, parent, group, session.
+    return stat.slice(stat.lastIndexOf(') ') + 2).split(' ')[3] === String(pid)
+  } catch {
+    // It has ended.
+    return true
   }
 }
 

@@ -184,13 +184,19 @@ read_() {
         set +f
         kill_all KILL
         set -f
-        mv running exited.137 2>/dev/null
+        # It may have been killed right after its claim, before it made the file.
+        mv running exited.137 2>/dev/null || : >exited.137
         look
+        # On a full disk.
         code=${code:-137}
       fi
     fi
     # Once it has ended, the sizes from before that are not the last ones.
-    [ -z "$code" ] || look
+    if [ -n "$code" ]; then
+      ended=$code
+      look
+      code=${code:-$ended}
+    fi
     [ -z "$code" ] && [ "$out_size" -le "$out_offset" ] && [ "$err_size" -le "$err_offset" ] && [ "$waited" -lt "$wait_ms" ] || break
     nap "$pause"
     waited=$((waited + napped + 3))
