@@ -57,8 +57,9 @@ export class BoardLog {
     this.flushSoon()
   }
 
-  /** Writes what is left and waits for it. */
+  /** Writes what is left and waits for it. A job that was over before its progress was ever shown, and printed nothing, shows none. */
   async close(): Promise<void> {
+    if (this.shown === '' && this.pending.length === 0 && this.droppedBytes === 0) this.progressNow = undefined
     this.flush()
     await this.writing
   }

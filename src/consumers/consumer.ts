@@ -33,6 +33,7 @@ import type { ConsumerContext, ProviderSlot } from './run-context.js'
 import type { SecretSource } from './secrets.js'
 import { consumerSettingsSchema, type ConsumerSettings } from './settings.js'
 import { SlotWaits } from './slot-waits.js'
+import { StartReports } from './start-reports.js'
 
 export interface ConsumerOptions {
   /** Names this deployment in the tags of its sandboxes; all its consumers say the same. */
@@ -138,6 +139,7 @@ export class Consumer {
       owners,
       reapSoon: (provider, delayMs) => reaper.soon(provider, delayMs),
       waits: new SlotWaits(),
+      starts: new StartReports((provider, startsMs) => ledger.report(provider, { kind: 'created', startsMs }), log),
       git: options.git,
       providers,
       policy: guardedPolicy(options.policy ?? 'most-free', log),
@@ -195,6 +197,7 @@ export class Consumer {
       clearInterval(cancelCheck)
       const orderly = (async () => {
         await Promise.all([reaper.stop(), intake.stop(), gitChecked])
+        await context.starts.close()
         locks.stop()
         await worker.close()
         await inbox.close()

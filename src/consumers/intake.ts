@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto'
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import type { Job } from 'bullmq'
 import { errorMessage } from '../job/errors.js'
 import type { Dispatched, Inbox } from '../store/index.js'
@@ -27,16 +28,18 @@ export interface IntakeParts {
 }
 
 /**
- * Takes jobs, one after the other:
+ * Looks for jobs, one after the other:
  *
  *   looking ──► nothing to do ──► idle, until woken, or a provider may have room again, or a poll interval has passed
- *      └──────► a job with its place: taken out of the queue and supervised
+ *      └──────► a job with its place: taken out of the queue and supervised; meanwhile the next look
  *
  * The next job and its place are chosen in one step (`ReadyJobs.dispatch`), so a job without a place stays in the queue, in
  * order, for whoever gets one. Jobs that were stalled or handed over come first; they hold their places already.
  */
 export class Intake {
   private readonly runs = new Map<string, { cancel: (reason: string) => void; leave: () => void; done: Promise<void> }>()
+  /** Jobs that were chosen and are on their way out of the queue. */
+  private readonly takes = new Set<Promise<void>>()
   private readonly stopping = new AbortController()
   private readonly waiting: WaitingConstraints
   private nudged = false
@@ -84,8 +87,9 @@ export class Intake {
     this.stopping.abort(new Error('the consumer stops'))
     this.wakeUp?.()
     for (const run of this.runs.values()) run.leave()
-    await Promise.all([...this.runs.values()].map(({ done }) => done))
     await Promise.all(this.loops)
+    await Promise.all(this.takes)
+    await Promise.all([...this.runs.values()].map(({ done }) => done))
   }
 
   private isStopped(): boolean {
@@ -115,7 +119,7 @@ export class Intake {
       this.nudged = false
       this.opensInMs = Infinity
       try {
-        if (this.runs.size < context.settings.maxJobs && (await this.takeOne())) continue
+        if (this.busy() < context.settings.maxJobs && (await this.takeOne())) continue
       } catch (error) {
         if (this.isStopped()) break
         context.log.warn({ message: errorMessage(error) }, 'no job taken; tried again')
@@ -134,13 +138,37 @@ export class Intake {
       limits: limitsOf(context.providers),
       orders: this.waiting.orders(),
       // With its last job this consumer can be of no use to anybody who has a place to give.
-      idleMs: this.runs.size + 1 < context.settings.maxJobs ? idleTtlMs - Math.min(mostHandicapMs, this.runs.size * handicapMs) : 0,
+      idleMs: this.busy() + 1 < context.settings.maxJobs ? idleTtlMs - Math.min(mostHandicapMs, this.busy() * handicapMs) : 0,
     })
     this.waiting.learn(found)
     this.opensInMs = found.opensInMs ?? Infinity
-    if (found.what === 'take') return (await this.take(found)) || !found.idle
+    if (found.what === 'take') {
+      if (found.idle) return this.take(found)
+      this.takeMeanwhile(found)
+      // The take is sent before the next look: that finds the queue without this job.
+      await nextTurn()
+      return true
+    }
     if (found.unknown.size > 0) return true
     return found.unlisted > 0 && (await relisting.run())
+  }
+
+  private busy(): number {
+    return this.runs.size + this.takes.size
+  }
+
+  private takeMeanwhile(found: Dispatched): void {
+    const taking = this.take(found).then(
+      (again) => {
+        if (again) this.nudge()
+      },
+      (error: unknown) => {
+        if (!this.isStopped()) this.parts.context.log.warn({ message: errorMessage(error) }, 'no job taken; tried again')
+        this.nudge()
+      },
+    )
+    this.takes.add(taking)
+    void taking.finally(() => this.takes.delete(taking))
   }
 
   /** Takes the job that was found, or one that waited to be taken. Returns true when there was none any more: somebody was faster. */
@@ -150,17 +178,23 @@ export class Intake {
     const takenAt = locks.moment()
     const job = await takeJob(token)
     if (job?.id === undefined) return found.jobId !== null
-    const taken: TakenJob = { job, jobId: job.id, token, takenAt, placeAt: job.id === found.jobId ? found.provider : null }
-    if (taken.jobId !== found.jobId && (await context.ready.isListed(taken.jobId))) {
-      // Somebody else took what waited, and BullMQ gave the next one of its own order: its turn has not come.
-      await job.moveToWait(token)
-      return true
+    let placeAt = found.provider
+    if (job.id !== found.jobId) {
+      const standing = await context.ready.standing(job.id)
+      if (standing.listed) {
+        // Somebody else took what waited, and BullMQ gave the next one of its own order: its turn has not come.
+        await job.moveToWait(token)
+        return true
+      }
+      // The choice of another consumer, who has taken this one's, or a job to go on with.
+      placeAt = standing.begun ? null : standing.provider
     }
+    const taken: TakenJob = { job, jobId: job.id, token, takenAt, placeAt }
     context.log.debug({ jobId: taken.jobId }, 'job taken')
     const run = new JobRun(context, taken, secrets, locks)
     const done = run.carryOut().then(() => {
       // A consumer with room for more is told by whoever frees a place; one without has to look by itself.
-      const full = this.runs.size >= context.settings.maxJobs
+      const full = this.busy() >= context.settings.maxJobs
       this.runs.delete(taken.jobId)
       if (full) this.nudge()
     })

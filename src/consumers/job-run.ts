@@ -6,6 +6,7 @@ import { errorMessage, InfrastructureError, InvalidInputError, NewerReleaseError
 import type { JobResult } from '../job/result.js'
 import { newRunRecord } from '../job/run-record.js'
 import { parseQueuedSpec, type JobSpec } from '../job/spec.js'
+import { beginning } from './beginning.js'
 import { BoardLog } from './board-log.js'
 import type { LockKeeper, Moment } from './lock-keeper.js'
 import { RunContext, type ConsumerContext } from './run-context.js'
@@ -20,7 +21,7 @@ export interface TakenJob {
   readonly token: string
   /** Before the lock was asked for. */
   readonly takenAt: Moment
-  /** The provider at which a place was taken for it when it was chosen; null when it was not chosen in this very moment. */
+  /** The provider at which a place was taken for it just now, when it was chosen; null when it was chosen before. */
   readonly placeAt: string | null
 }
 
@@ -125,17 +126,23 @@ export class JobRun {
     const { store, holder } = this.shared
     const spec = readSpec(job)
     const fresh = newRunRecord({ jobId, generation: job.attemptsMade + 1, repository: spec.repository, startedAtMs: this.shared.now() })
-    const acquired = await store.acquire(jobId, { holder, fresh })
+    const secrets = this.findSecrets(spec)
+    const { placeAt } = this.taken
+    const first = placeAt === null || secrets.problem !== null ? fresh : await beginning(this.shared, spec, fresh, placeAt, this.leaving.signal)
+    // Whoever was frozen meanwhile must not take the job from its next holder.
+    if (!this.locks.holds(jobId, this.taken.token)) return null
+    const acquired = await store.acquire(jobId, { holder, fresh: first })
     if (acquired.kind === 'ended') {
       // Cancelled between the choice of a place for it and now, or closed by a consumer that died right after.
       await this.shared.ready.close(jobId)
       return acquired.result
     }
 
-    const secrets = this.findSecrets(spec)
-    let { record } = acquired
+    // Of a job that is to be cancelled nothing is begun.
+    const cancelled = acquired.cancel !== null || this.cancelReason !== undefined
+    let record = acquired.created && cancelled ? fresh : acquired.record
     for (;;) {
-      const ctx = new RunContext(this.shared, jobId, spec, acquired.fence, record, secrets.found, boardLog, this.leaving.signal, this.taken.placeAt, () =>
+      const ctx = new RunContext(this.shared, jobId, spec, acquired.fence, record, secrets.found, boardLog, this.leaving.signal, acquired.created && record.creating !== null, () =>
         this.locks.holds(jobId, this.taken.token),
       )
       this.ctx = ctx

@@ -21,6 +21,7 @@ import { unansweredCreateMs } from './reap-decision.js'
 import type { ResolvedSecrets } from './secrets.js'
 import type { ConsumerSettings } from './settings.js'
 import type { SlotWaits } from './slot-waits.js'
+import type { StartReports } from './start-reports.js'
 import { createTransfer } from './transfer/create-transfer.js'
 import type { SavedCommit, Transfer } from './transfer/transfer.js'
 
@@ -44,6 +45,7 @@ export interface ConsumerContext {
   readonly ready: ReadyJobs
   readonly owners: SlotOwners
   readonly waits: SlotWaits
+  readonly starts: StartReports
   readonly git: GitHost
   /** In the order of the configuration. */
   readonly providers: ReadonlyMap<string, ProviderSlot>
@@ -62,7 +64,7 @@ export type Interruption = { readonly kind: 'cancel'; readonly reason: string } 
 
 /**
  * One job under this consumer's supervision. `record` is what Redis holds, or will with the next save; it changes only
- * through `update` and `append`, which check the fence.
+ * through `update` and `append`, which check the fence, and `amend`, which waits for one of them.
  */
 export class RunContext {
   /** Aborts when the job's work must be broken off: cancel, timeout, or this consumer leaving it. */
@@ -90,8 +92,8 @@ export class RunContext {
     readonly boardLog: BoardLog,
     /** Aborts when this consumer must leave the job alone: hand-over, or its fence or lease is lost. */
     readonly leave: AbortSignal,
-    /** Where a place was taken for this job when it was chosen, just now; null when it was not chosen for this consumer. */
-    private placeAt: string | null,
+    /** Whether the record's intent to create was written just now by this consumer: no call was made for it. */
+    private freshIntent: boolean,
     private readonly holds: () => boolean,
   ) {
     this.work = AbortSignal.any([leave, this.interruptions.signal])
@@ -110,11 +112,11 @@ export class RunContext {
     return loads
   }
 
-  /** That provider, once: what follows may give the place up. */
-  useChosenPlace(): string | null {
-    const { placeAt } = this
-    this.placeAt = null
-    return placeAt
+  /** That, once: what follows makes the call. */
+  useFreshIntent(): boolean {
+    const { freshIntent } = this
+    this.freshIntent = false
+    return freshIntent
   }
 
   get record(): RunRecord {
@@ -160,6 +162,11 @@ export class RunContext {
   async update(patch: Partial<RunRecord>, reason: string | null = null): Promise<void> {
     this.current = { ...this.current, ...patch }
     this.heed(await this.shared.store.save(this.jobId, this.fence, this.current, reason))
+  }
+
+  /** Changes the record; the next write takes it along. Only where nothing but that write comes next. */
+  amend(patch: Partial<RunRecord>): void {
+    this.current = { ...this.current, ...patch }
   }
 
   /** Writes the record and the output that it accounts for, in one step. */

@@ -116,9 +116,10 @@ export class ReadyJobs {
     }
   }
 
-  /** Whether a job is listed as waiting. */
-  async isListed(jobId: string): Promise<boolean> {
-    return (await this.#redis.hexists(`${this.#keys.ready()}:of`, jobId)) === 1
+  /** Whether a job is listed as waiting; the provider at which it holds a place, or null; and whether it was acquired before. */
+  async standing(jobId: string): Promise<{ listed: boolean; provider: string | null; begun: boolean }> {
+    const [listed, provider, begun] = z.tuple([z.number(), z.string(), z.number()]).parse(await this.#run('ready-standing', [jobId], [this.#keys.run(jobId)]))
+    return { listed: listed === 1, provider: provider === '' ? null : provider, begun: begun === 1 }
   }
 
   /** Puts a job that was given back to BullMQ before all others, and wakes an idle consumer. */

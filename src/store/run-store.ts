@@ -96,7 +96,8 @@ export class RunStore {
     return {
       kind: 'acquired',
       fence,
-      record: readStored(runRecordSchema, record, `job ${jobId}: its run record`),
+      // What this very call wrote is known.
+      record: created === 1 ? request.fresh : readStored(runRecordSchema, record, `job ${jobId}: its run record`),
       created: created === 1,
       cancel: toCancel(reason, atMs),
     }

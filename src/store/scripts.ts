@@ -24,6 +24,7 @@ export type ScriptName =
   | 'ready-close'
   | 'ready-front'
   | 'ready-missing'
+  | 'ready-standing'
   | 'ready-shares'
   | 'ledger-bound'
   | 'ledger-entrust'

@@ -39,8 +39,8 @@ const reserveReply = z.tuple([z.string(), z.string(), z.union([z.number(), z.lit
 
 /** What a provider answered; see `SlotLedger.report`. */
 export type ProviderReport =
-  /** A sandbox was created in so many milliseconds. */
-  | { readonly kind: 'created'; readonly startMs: number }
+  /** Sandboxes were created, each in so many milliseconds. */
+  | { readonly kind: 'created'; readonly startsMs: readonly number[] }
   /** "Limit reached". Told while the place is still held. */
   | { readonly kind: 'capacity' }
   /** "Too many calls". */
@@ -187,7 +187,7 @@ export class SlotLedger {
 function reportArguments(report: ProviderReport): (string | number)[] {
   switch (report.kind) {
     case 'created':
-      return [Math.round(report.startMs)]
+      return report.startsMs.map(Math.round)
     case 'rate-limited':
       return [report.retryAfterMs === undefined ? '' : Math.ceil(report.retryAfterMs)]
     case 'foreign':

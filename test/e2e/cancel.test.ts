@@ -93,8 +93,31 @@ describe('a job is cancelled', () => {
     expect(await alive()).toEqual([])
   })
 
+  it('while it is taken and its consumer asks the git host where it starts', async () => {
+    const { reached, isReached } = mark()
+    await begin({ host: () => ({ resolve: (_repository, _ref, { signal }) => (reached(), unanswered(signal)) }) })
+    const job = await enqueue()
+    await until('the question', isReached)
+    expect(await cancel(job, 'its consumer asks the git host', 'cancelled')).toMatchObject({ attempts: [], branch: null })
+    await until('its place to be free', async () => (await deployment.queue.providers()).every(({ used }) => used === 0))
+    expect(await alive()).toEqual([])
+  })
+
   it.each<[string, (reached: () => void) => Parameters<typeof begin>[0]]>([
-    ['asking the git host where it starts', (reached) => ({ host: () => ({ resolve: (_repository, _ref, { signal }) => (reached(), unanswered(signal)) }) })],
+    [
+      'asking the git host where it starts, for longer than at first',
+      (reached) => {
+        let calls = 0
+        return {
+          host: () => ({
+            resolve: (_repository, _ref, { timeoutMs, signal }) => {
+              if (++calls === 2) reached()
+              return unanswered(AbortSignal.any([AbortSignal.timeout(timeoutMs), ...(signal === undefined ? [] : [signal])]))
+            },
+          }),
+        }
+      },
+    ],
     ['creating its sandbox, which hangs', (reached) => ({ change: () => ({ create: (_request, { signal }) => (reached(), unanswered(signal)) }) })],
     [
       'creating its sandbox, which came to be without an answer',

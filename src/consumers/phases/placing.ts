@@ -1,55 +1,27 @@
-import type { RunRecord } from '../../job/run-record.js'
 import type { ProviderLoad } from '../../store/provider-load.js'
+import { intentToCreate, resolveBase } from '../beginning.js'
 import { candidatesOf, limitsOf } from '../candidates.js'
 import { InfrastructureError } from '../../job/errors.js'
 import { sandboxTags, type Provider, type SandboxInfo, type SandboxRequest } from '../../providers/provider.js'
 import { eligibleProviders, placementOrder, waitingReason } from '../placement.js'
 import { UnconfiguredProviderError, type RunContext } from '../run-context.js'
-import { sandboxName } from '../sandbox-name.js'
 
 /**
- * `placing`: finds out what the job starts from, gets a place at a provider and creates the sandbox there.
+ * `placing`: finds out what the job starts from, gets a place at a provider and creates the sandbox there. A job that was chosen
+ * together with a place has come that far when it is acquired (`beginning`): only the create call is left.
  *
  * The intent to create is recorded before the call: whoever takes over then finds the sandbox by its name or tags, and
  * nobody creates a second one.
  */
 export async function placing(ctx: RunContext): Promise<void> {
   const { creating } = ctx.record
-  if (creating !== null) return create(ctx, creating.provider, creating.name, true)
-  const chosen = chosenWithJob(ctx)
-  const base = ctx.record.base === null ? await resolveBase(ctx) : {}
+  if (creating !== null) return create(ctx, creating.provider, creating.name, !ctx.useFreshIntent())
   // A job that has to wait for a place keeps to the commit that it began with.
-  if (chosen === null && ctx.record.base === null) await ctx.update(base)
-  const provider = chosen ?? (await takePlace(ctx))
-  const attempt = ctx.record.attempts.length + 1
-  const name = sandboxName(ctx.shared.deployment, ctx.jobId, ctx.record.generation, attempt)
-  const startedAt = new Date(ctx.shared.now()).toISOString()
-  await ctx.update({
-    ...base,
-    creating: { provider, name, atMs: ctx.shared.now() },
-    attempts: [...ctx.record.attempts, { provider, sandboxId: null, startedAt, endedAt: null, outcome: 'running', error: null }],
-  })
-  return create(ctx, provider, name, false)
-}
-
-async function resolveBase(ctx: RunContext): Promise<Pick<RunRecord, 'base' | 'promoteFrom'>> {
-  const { git, settings } = ctx.shared
-  const options = { timeoutMs: settings.callTimeoutMs, signal: ctx.work }
-  const { repository, promote } = ctx.spec
-  const [base, target] = await Promise.all([
-    git.resolve(repository, ctx.spec.ref ?? null, options),
-    promote === undefined ? null : git.branchHead(repository, { name: promote.to, ephemeral: false }, options),
-  ])
-  return { base, promoteFrom: promote === undefined ? null : { sha: target } }
-}
-
-/** The usual way: the provider at which a place was taken when the job was chosen. Null when there is none, or it is used up. */
-function chosenWithJob(ctx: RunContext): string | null {
-  const { record, spec, shared } = ctx
-  const placeAt = ctx.useChosenPlace()
-  if (placeAt === null || record.attempts.length > 0) return null
-  const eligibility = eligibleProviders(spec, candidatesOf(shared.providers, [], shared.git.hosts))
-  return eligibility.ok && eligibility.providers.includes(placeAt) ? placeAt : null
+  if (ctx.record.base === null) await ctx.update(await resolveBase(ctx.shared, ctx.spec, { timeoutMs: ctx.shared.settings.callTimeoutMs, signal: ctx.work }))
+  const provider = await takePlace(ctx)
+  const intent = intentToCreate(ctx.shared, ctx.record, provider)
+  await ctx.update(intent)
+  return create(ctx, provider, intent.creating?.name ?? '', false)
 }
 
 /** Waits, however long it takes, until the ledger gives this job a place. Returns the provider. */
@@ -148,7 +120,8 @@ async function create(ctx: RunContext, providerName: string, name: string, repea
   const info = existing ?? (await provider.create(request, options))
   ctx.refusals.delete(providerName)
   const startMs = now() - beganAtMs
-  const recorded = ctx.update({
+  if (!repeated) ctx.shared.starts.created(providerName, startMs)
+  await ctx.update({
     phase: 'preparing',
     creating: null,
     sandbox: { provider: providerName, id: info.id, createdAtMs: info.createdAtMs ?? now(), repositoryPath: null },
@@ -156,7 +129,6 @@ async function create(ctx: RunContext, providerName: string, name: string, repea
     running: null,
     setupIndex: 0,
   })
-  await Promise.all([recorded, repeated ? undefined : ctx.shared.ledger.report(providerName, { kind: 'created', startMs })])
 }
 
 /** The sandbox of this very attempt from a create whose answer was lost; where names are unique, `create` itself finds it. */

@@ -25,7 +25,8 @@ export async function preparing(ctx: RunContext): Promise<void> {
     { timeoutMs: settings.gitTimeoutMs, signal: ctx.work },
   )
   const stepIndex = checkpoint?.stepIndex ?? 0
-  await ctx.update({
+  // What comes next writes that it begins.
+  ctx.amend({
     phase: ctx.spec.setup.length === 0 ? 'steps' : 'setup',
     setupIndex: 0,
     stepIndex,

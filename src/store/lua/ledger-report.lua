@@ -1,7 +1,7 @@
 -- include ledger
 -- What a provider answered, for all consumers to know.
 -- ARGV: inbox prefix, inbox ttl, provider, then one of
---   'created', ms it took           it works: the breaker closes
+--   'created', ms each took, …      it works: the breaker closes
 --   'capacity'                      "limit reached": the ceiling goes down
 --   'rate-limited', ms or ''        "too many calls": no create for so long, and half the rate
 --   'down'                          an infrastructure error: the third in a row opens the breaker
@@ -19,7 +19,7 @@ end
 if kind == 'created' then
   redis.call('HDEL', key, 'failures', 'failedAt', 'openUntil', 'openings', 'probe', 'probeAt', 'why')
   local starts = L .. ':starts:' .. name
-  redis.call('LPUSH', starts, ARGV[5])
+  redis.call('LPUSH', starts, unpack(ARGV, 5))
   redis.call('LTRIM', starts, 0, 99)
   local sorted = {}
   for _, ms in ipairs(redis.call('LRANGE', starts, 0, -1)) do sorted[#sorted + 1] = tonumber(ms) end
