@@ -1,2 +1,3 @@
-export { createRunner, type RunnerOptions } from './client.js'
+export type { RunnerOptions } from './calls.js'
+export { createRunner } from './client.js'
 export type * from './runner.js'

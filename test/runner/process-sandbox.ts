@@ -4,7 +4,8 @@ import { chmod, mkdir, mkdtemp, readFile, readdir, rm, symlink, writeFile } from
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { ExecResult, Provider, ShellCommand } from '../../src/providers/provider.js'
-import { createRunner, type RunnerOptions } from '../../src/runner/client.js'
+import type { RunnerOptions } from '../../src/runner/calls.js'
+import { createRunner } from '../../src/runner/client.js'
 import type { OutputSlice, Runner } from '../../src/runner/runner.js'
 
 export const shells = ['sh', 'dash', 'bash', 'bash --posix', 'busybox'] as const

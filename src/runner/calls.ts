@@ -1,0 +1,233 @@
+import { randomBytes } from 'node:crypto'
+import { setTimeout as delay } from 'node:timers/promises'
+import { InfrastructureError } from '../job/errors.js'
+import type { ExecResult, Provider } from '../providers/provider.js'
+import { parseAnswer, type Answer } from './answer.js'
+import { runnerFailure, unfitImage, type FailureContext } from './failures.js'
+import type { RunnerCallOptions } from './runner.js'
+import { callText, isAbsent, runnerScript, scriptDigest, uploadTexts } from './script.js'
+
+/** What the runner needs of a provider. */
+export type RunnerProvider = Pick<Provider, 'name' | 'capabilities' | 'exec'>
+
+export interface RunnerOptions {
+  readonly provider: RunnerProvider
+  readonly sandboxId: string
+  /** The sandbox's image or template, for messages. */
+  readonly image?: string | undefined
+  /** How often a call is tried when it fails with `transient`, the first time included. Default 4. */
+  readonly tries?: number | undefined
+  /** How long to wait before try 2, 3, …, in milliseconds. Default 200, 400, 800, … */
+  readonly backoffMs?: ((failedTries: number) => number) | undefined
+  /** Waits; rejects when the signal aborts. For tests. */
+  readonly sleep?: ((ms: number, signal: AbortSignal | undefined) => Promise<void>) | undefined
+  /** Milliseconds, for deadlines. Default `Date.now`. */
+  readonly now?: (() => number) | undefined
+}
+
+/** Linux takes no longer argument and no longer environment entry than 128 KiB, whatever the provider takes. */
+export const maxEntryBytes = 128 * 1024 - 256
+
+export interface Call {
+  readonly verb: string
+  readonly args: readonly string[]
+  readonly env?: Readonly<Record<string, string>>
+  readonly secrets?: readonly string[]
+}
+
+/**
+ * The way of a call into the sandbox and of its answer back:
+ *
+ *   sent ──► answered
+ *     │ └──► the script is absent, or was changed ──► installed, with the call in the same command ──► answered
+ *     └────► transient (the answer was cut, the provider did not answer in time) ──► sent again, while tries and time are left
+ */
+export class RunnerCalls {
+  readonly #options: RunnerOptions
+  readonly #now: () => number
+  /** The longest command text, in bytes. */
+  readonly maxTextBytes: number
+
+  constructor(options: RunnerOptions) {
+    this.#options = options
+    this.#now = options.now ?? Date.now
+    this.maxTextBytes = Math.min(options.provider.capabilities.maxCommandBytes, maxEntryBytes)
+  }
+
+  /** When a call that begins now has to be over. */
+  deadline({ timeoutMs }: RunnerCallOptions): number {
+    return this.#now() + timeoutMs
+  }
+
+  /** Makes a call: tried again after `transient`, and with the script installed where it is missing. @throws InfrastructureError for a failure that the answer names. */
+  call(call: Call, options: RunnerCallOptions): Promise<Answer> {
+    return this.retried(call, options, (left) => this.onceInstalled(call, left))
+  }
+
+  /** As `call`, with an attempt of the caller's own. */
+  retried(call: Call, options: RunnerCallOptions, attempt: (left: RunnerCallOptions) => Promise<Answer>): Promise<Answer> {
+    return this.again(call, options, async (left) => {
+      const answer = await attempt(left)
+      if (answer.failure === undefined || answer.failure === 'no-step') return answer
+      throw runnerFailure(answer.failure, answer.blobs.get('detail')?.toString() ?? '', this.context(call))
+    })
+  }
+
+  /** Tries again after `transient`, as long as tries and time are left. */
+  async again<Result>(call: Call, options: RunnerCallOptions, attempt: (left: RunnerCallOptions) => Promise<Result>): Promise<Result> {
+    const tries = this.#options.tries ?? 4
+    const backoffMs = this.#options.backoffMs ?? ((failedTries: number) => 200 * 2 ** (failedTries - 1))
+    const sleep = this.#options.sleep ?? ((ms: number, signal: AbortSignal | undefined) => delay(ms, undefined, { signal }))
+    const deadline = this.deadline(options)
+    for (let failed = 1; ; failed += 1) {
+      options.signal?.throwIfAborted()
+      try {
+        return await attempt(this.until(deadline, options))
+      } catch (thrown) {
+        const error = this.#asTransient(call, thrown)
+        const waitMs = backoffMs(failed)
+        const again = error instanceof InfrastructureError && error.kind === 'transient' && failed < tries && this.#now() + waitMs < deadline
+        if (!again) throw error
+        await sleep(waitMs, options.signal).catch((reason: unknown) => {
+          options.signal?.throwIfAborted()
+          throw reason
+        })
+      }
+    }
+  }
+
+  /** What is left of a call's time. */
+  until(deadline: number, { signal }: RunnerCallOptions): RunnerCallOptions {
+    return { timeoutMs: Math.max(1, deadline - this.#now()), signal }
+  }
+
+  /** A provider that did not answer in time is no end of the job's own time. */
+  #asTransient(call: Call, error: unknown): unknown {
+    if (!(error instanceof InfrastructureError) || error.kind !== 'timeout') return error
+    return new InfrastructureError({
+      kind: 'transient',
+      source: error.source,
+      message: `${error.source}: ${call.verb} did not end in time in the sandbox`,
+      cause: error,
+    })
+  }
+
+  /** Makes a call, and installs the script first when it is missing or was changed. */
+  async onceInstalled(call: Call, options: RunnerCallOptions): Promise<Answer> {
+    try {
+      return await this.#once(call, options)
+    } catch (error) {
+      if (!(error instanceof ScriptAbsent)) throw error
+    }
+    return this.installWith(call, options)
+  }
+
+  /** Puts the script into the sandbox and makes the first call of it, together where both fit into one command. */
+  async installWith(call: Call, options: RunnerCallOptions): Promise<Answer> {
+    const deadline = this.deadline(options)
+    const first = this.#text(call)
+    const install: Call = { verb: 'install', args: [] }
+    const result = await this.upload(install, `runner-${scriptDigest.slice(0, 12)}.sh`, Buffer.from(runnerScript), options, { text: first.text, env: call.env })
+    try {
+      if (result === undefined) return await this.#once(call, this.until(deadline, options))
+      return this.#answer(call, first.nonce, result)
+    } catch (error) {
+      if (!(error instanceof ScriptAbsent)) throw error
+      throw this.#transient(call, 'the runner disappears from the sandbox as soon as it is installed')
+    }
+  }
+
+  async #once(call: Call, options: RunnerCallOptions): Promise<Answer> {
+    const { nonce, text } = this.#text(call)
+    return this.#answer(call, nonce, await this.exec(text, call.env, options))
+  }
+
+  #text(call: Call): { readonly nonce: string; readonly text: string } {
+    const nonce = randomBytes(8).toString('hex')
+    const text = callText(nonce, call.verb, call.args)
+    const bytes = Buffer.byteLength(text)
+    if (bytes > this.maxTextBytes) {
+      throw this.invalid(`${call.verb}: its arguments are ${bytes} bytes and the provider takes ${this.maxTextBytes}; shorten the message or the names of the variables`)
+    }
+    return { nonce, text }
+  }
+
+  #answer(call: Call, nonce: string, result: ExecResult): Answer {
+    const answer = parseAnswer(result.stdout, nonce)
+    if (answer !== undefined) return answer
+    if (isAbsent(result.stdout, nonce)) throw new ScriptAbsent()
+    throw this.#unanswered(call, result)
+  }
+
+  /**
+   * Puts a file into the runner's folder.
+   * @param next a command to run right after it, in the same call.
+   * @returns that call's result; undefined without `next`, or when the two were too long together and `next` was not run.
+   */
+  async upload(
+    call: Call,
+    name: string,
+    content: Buffer,
+    options: RunnerCallOptions,
+    next?: { readonly text: string; readonly env: Call['env'] },
+  ): Promise<ExecResult | undefined> {
+    const id = randomBytes(8).toString('hex')
+    const deadline = this.deadline(options)
+    const texts = uploadTexts(name, content, id, this.maxTextBytes)
+    // In a subshell, so that it ends without ending what comes after it.
+    const joined = next === undefined ? undefined : `(${texts.at(-1) ?? ''}\n)\n${next.text}`
+    const together = joined !== undefined && Buffer.byteLength(joined) <= this.maxTextBytes ? joined : undefined
+    let last: ExecResult | undefined
+    for (const [index, text] of texts.entries()) {
+      const withNext = index === texts.length - 1 ? together : undefined
+      const result = await this.put(call, id, withNext ?? text, this.until(deadline, options), withNext === undefined ? undefined : next?.env)
+      if (withNext !== undefined) last = result
+    }
+    return last
+  }
+
+  /** Runs one text of an upload and checks what it says. */
+  async put(call: Call, id: string, text: string, options: RunnerCallOptions, env?: Call['env']): Promise<ExecResult> {
+    const result = await this.exec(text, env, options)
+    const said = new RegExp(`@switchyard ${id} ([a-z0-9-]+)`).exec(result.stdout)?.[1]
+    if (said === 'done') return result
+    if (said === 'no-base64') throw unfitImage(this.context(call), 'base64')
+    if (said === 'no-home') throw this.invalid("the home folder of the sandbox's user can't be written to; set HOME in the image to a folder of that user's, on a disk with room")
+    if (said === 'disk') throw runnerFailure('disk', '', this.context(call))
+    throw this.#unanswered(call, result)
+  }
+
+  /** Runs a text as it is, once. */
+  exec(script: string, env: Readonly<Record<string, string>> | undefined, options: RunnerCallOptions): Promise<ExecResult> {
+    return this.#options.provider.exec(this.#options.sandboxId, { script, ...(env === undefined ? {} : { env }) }, options)
+  }
+
+  #unanswered(call: Call, result: ExecResult): InfrastructureError {
+    if (result.exitCode === 126 || result.exitCode === 127) return unfitImage(this.context(call), 'POSIX shell')
+    return this.#transient(call, `the sandbox's answer was cut (exit code ${result.exitCode})`)
+  }
+
+  /** What a failure's sentence speaks of. */
+  context(call: Call): FailureContext {
+    const image = this.#options.image
+    return {
+      source: this.#options.provider.name,
+      image: image === undefined ? "the sandbox's image" : `the image "${image}"`,
+      verb: call.verb,
+      secrets: call.secrets ?? [],
+    }
+  }
+
+  #transient(call: Call, message: string): InfrastructureError {
+    const source = this.#options.provider.name
+    return new InfrastructureError({ kind: 'transient', source, message: `${source}: ${call.verb}: ${message}; it can be tried again` })
+  }
+
+  /** An error for what no try can mend. */
+  invalid(message: string): InfrastructureError {
+    return new InfrastructureError({ kind: 'invalid', source: this.#options.provider.name, message })
+  }
+}
+
+/** The script is not in the sandbox. Never leaves this file. */
+class ScriptAbsent extends Error {}
