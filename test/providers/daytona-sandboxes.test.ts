@@ -64,7 +64,7 @@ describe('a create that throws although the sandbox starts', () => {
 
   it.each([
     { refusal: 'too many calls', status: 429 },
-    { refusal: 'a request that it does not like', status: 422 },
+    { refusal: '“not found”', status: 404 },
   ])('finds it when one poll of the SDK’s wait is answered with $refusal', async ({ status }) => {
     const { server, provider } = await start({ startDelayMs: 200 })
     server.plan.add({ call: 'get', action: 'status', status })

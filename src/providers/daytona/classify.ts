@@ -75,6 +75,11 @@ export function isConflict(raw: unknown): boolean {
   return readError(raw).status === 409
 }
 
+/** Whether a create's own request was refused for what it asks; no answer to a look at a sandbox is like that. */
+export function isBadRequest(raw: unknown): boolean {
+  return [400, 413, 422].includes(readError(raw).status ?? 0)
+}
+
 /** Whether the sandbox is in between two states, where Daytona refuses every change: wait and try again. */
 export function isStateChange(raw: unknown): boolean {
   const { status, message } = readError(raw)

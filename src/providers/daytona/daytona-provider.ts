@@ -5,7 +5,7 @@ import { InfrastructureError } from '../../job/errors.js'
 import { bounded } from '../deadline.js'
 import type { CallOptions, Capabilities, ExecResult, Provider, SandboxInfo, SandboxRequest, SandboxWish, ShellCommand } from '../provider.js'
 import { refusalOf, requestOf } from '../refusal.js'
-import { classify, isConflict, isNotFound, isStateChange, mayBeLost, type DaytonaCall } from './classify.js'
+import { classify, isBadRequest, isConflict, isNotFound, isStateChange, mayBeLost, type DaytonaCall } from './classify.js'
 import { commandEnvironment, maxCommandBytes, scriptVariable, shellCommandText } from './command.js'
 import type { DaytonaProviderConfig } from './config.js'
 import { createParams, wholeMinutes, wholeResources } from './create-params.js'
@@ -63,7 +63,7 @@ export class DaytonaProvider implements Provider {
   /**
    * Creates a sandbox, or finds the one that bears the name: the SDK's `create` throws without an id when one poll of its
    * wait fails, although the sandbox starts, and a lost answer leaves one behind as well, which the SDK's repetition may then find
-   * no room beside. So whatever a create throws, the name is looked up. See ./settle-create.ts.
+   * no room beside. So the name is looked up, unless it is certain that nothing was made. See ./settle-create.ts.
    */
   async create(request: SandboxRequest, options: CallOptions): Promise<SandboxInfo> {
     const params = createParams(this.config, request)
@@ -73,7 +73,7 @@ export class DaytonaProvider implements Provider {
       } catch (error) {
         const sorted = this.sort(error, 'create', request)
         // A key that is refused can't look either.
-        if (sorted.kind === 'auth') throw sorted
+        if (sorted.kind === 'auth' || (sorted.kind === 'invalid' && isBadRequest(error))) throw sorted
         return this.remember(await settleCreate(client, this.config, request, { error: sorted, existedBefore: isConflict(error) }, signal))
       }
     })

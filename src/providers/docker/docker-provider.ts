@@ -3,7 +3,8 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { z } from 'zod'
 import { InfrastructureError } from '../../job/errors.js'
 import { bounded } from '../deadline.js'
-import type { CallOptions, Capabilities, ExecResult, Provider, SandboxInfo, SandboxRequest, ShellCommand } from '../provider.js'
+import type { CallOptions, Capabilities, ExecResult, Provider, SandboxInfo, SandboxRequest, SandboxWish, ShellCommand } from '../provider.js'
+import { refusalOf, requestOf } from '../refusal.js'
 import { classify, type ClassifyContext } from './classify.js'
 import { socketPathOf, type DockerProviderConfig } from './config.js'
 import { createBody, extendScript, inspectSchema, listPath, listSchema, toInfo } from './container.js'
@@ -44,6 +45,10 @@ export class DockerProvider implements Provider {
       maxLifetimeMs: undefined,
       maxCommandBytes: maxScriptBytes,
     }
+  }
+
+  refusal(wish: SandboxWish): string | undefined {
+    return refusalOf(() => createBody(this.config, requestOf(wish)))
   }
 
   create(request: SandboxRequest, options: CallOptions): Promise<SandboxInfo> {
