@@ -1,9 +1,10 @@
 // How much of the places is in use while work waits: 1,200 jobs of 250 ms over 3 providers with 20 places each and 4 consumer
 // processes, against the ideal of 20 waves; beside workers that each have a fixed share of every limit and fall back from one
-// provider to the next. Then the same with one of the 4 processes missing; and with one place at each provider and 60 jobs, where
-// the processors have nearly nothing to do: what is left over the ideal there is the way of a job, what comes on top with 60 places is
-// the machine. Redis is real; providers and git host are in memory, so that two cores carry 60 jobs at once: what is measured is
-// scheduling. All have run some hundred short jobs before, as processes have that have been up for a while.
+// provider to the next. Then the same with one of the 4 processes missing; with four times the jobs, where the beginning (60 sandboxes
+// at once) and the end (places that nobody needs any more) count a quarter; and with one place at each provider and 60 jobs, where the
+// processors have nearly nothing to do. Redis is real; providers and git host are in memory, so that two cores carry 60 jobs at once: what
+// is measured is scheduling. All have run short jobs before, 3,000 where there are 60 places, as processes have that have been up for a
+// while: Node compiles what runs often, and a job after 600 others costs half as much again as after 3,000.
 import { Queue } from 'bullmq'
 import { AgentQueue } from '../src/producers/index.js'
 import { startRedis } from '../src/embedded/index.js'
@@ -15,11 +16,15 @@ interface Load {
   readonly providers: readonly { readonly name: string; readonly sandboxes: number }[]
   readonly places: number
   readonly jobs: number
+  readonly idealMs: number
+  /** How many jobs are run before. */
+  readonly warmUp: number
 }
-const load = (sandboxes: number): Load => ({ providers: ['a', 'b', 'c'].map((name) => ({ name, sandboxes })), places: 3 * sandboxes, jobs: 60 * sandboxes })
 const jobMs = 250
-/** Whatever the number of places: 20 waves. */
-const idealMs = 20 * jobMs
+function load(sandboxes: number, waves: number): Load {
+  const places = 3 * sandboxes
+  return { providers: ['a', 'b', 'c'].map((name) => ({ name, sandboxes })), places, jobs: waves * places, idealMs: waves * jobMs, warmUp: Math.max(300, 50 * places) }
+}
 const members = 4
 const rounds = 15
 const run = `sleep ${jobMs / 1000}`
@@ -64,13 +69,12 @@ async function completed(queue: Queue, count: number): Promise<void> {
 }
 
 async function switchyard(count: number, given: Load): Promise<Outcome & { aloneMs: number }> {
-  const { providers, places, jobs } = given
+  const { providers, places, jobs, warmUp } = given
   const redis = await startRedis()
   const queue = new AgentQueue({ redis: { url: redis.url } })
   const bull = new Queue('agents', { connection: { url: redis.url }, prefix: '{switchyard}' })
   const fleet = await startFleet('consumer-process.ts', { redisUrl: redis.url, providers, maxJobs: places, recordsChanges: true }, count)
   try {
-    const warmUp = Math.max(300, jobs / 2)
     const spec = { repository: 'bench/jobs', push: false as const, steps: [run] }
     await queue.enqueueMany(Array.from({ length: warmUp }, () => ({ ...spec, steps: ['sleep 0.05'] })))
     await completed(bull, warmUp)
@@ -97,8 +101,7 @@ async function switchyard(count: number, given: Load): Promise<Outcome & { alone
 }
 
 async function fallback(count: number, given: Load): Promise<Outcome> {
-  const { providers, places, jobs } = given
-  const warmUp = Math.max(300, jobs / 2)
+  const { providers, places, jobs, warmUp } = given
   const redis = await startRedis()
   const queue = new Queue('fallback', { connection: { url: redis.url } })
   const shares = providers.map(({ name, sandboxes }) => ({ name, sandboxes: sandboxes / members }))
@@ -120,24 +123,29 @@ async function fallback(count: number, given: Load): Promise<Outcome> {
 }
 
 const ratio = (value: number, to: number) => Number((value / to).toFixed(3))
-const full = load(20)
+const full = load(20, 20)
+const long = load(20, 80)
 const [ours, theirs] = [await switchyard(members, full), await fallback(members, full)]
 const [oursFewer, theirsFewer] = [await switchyard(members - 1, full), await fallback(members - 1, full)]
-const alone = await switchyard(members, load(1))
+const [oursLong, theirsLong] = [await switchyard(members, long), await fallback(members, long)]
+const three = load(1, 20)
+const alone = await switchyard(members, three)
 await report('utilisation', {
   jobs: full.jobs,
   places: full.places,
-  idealMs,
+  idealMs: full.idealMs,
   aloneMs: Math.round(ours.aloneMs),
   makespanMs: Math.round(ours.makespanMs),
-  overIdeal: ratio(ours.makespanMs, idealMs),
+  overIdeal: ratio(ours.makespanMs, full.idealMs),
   overAlone: ratio(ours.makespanMs, ours.aloneMs * 20),
   fallbackMakespanMs: Math.round(theirs.makespanMs),
-  fallbackOverIdeal: ratio(theirs.makespanMs, idealMs),
-  oneProcessMissingOverIdeal: ratio(oursFewer.makespanMs, idealMs),
-  fallbackOneProcessMissingOverIdeal: ratio(theirsFewer.makespanMs, idealMs),
-  threePlacesOverIdeal: ratio(alone.makespanMs, idealMs),
+  fallbackOverIdeal: ratio(theirs.makespanMs, full.idealMs),
+  oneProcessMissingOverIdeal: ratio(oursFewer.makespanMs, full.idealMs),
+  fallbackOneProcessMissingOverIdeal: ratio(theirsFewer.makespanMs, full.idealMs),
+  fourTimesTheJobsOverIdeal: ratio(oursLong.makespanMs, long.idealMs),
+  fallbackFourTimesTheJobsOverIdeal: ratio(theirsLong.makespanMs, long.idealMs),
+  threePlacesOverIdeal: ratio(alone.makespanMs, three.idealMs),
   cpuMsPerJob: Number(ours.cpuMsPerJob.toFixed(1)),
   fallbackCpuMsPerJob: Number(theirs.cpuMsPerJob.toFixed(1)),
-  mostSandboxesAtAProvider: Math.max(ours.peak, oursFewer.peak),
+  mostSandboxesAtAProvider: Math.max(ours.peak, oursFewer.peak, oursLong.peak),
 })
