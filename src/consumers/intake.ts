@@ -143,7 +143,8 @@ export class Intake {
     this.waiting.learn(found)
     this.opensInMs = found.opensInMs ?? Infinity
     if (found.what === 'take') {
-      if (found.idle) return this.take(found)
+      // One that waited to be taken is taken before the next look, which would find it again.
+      if (found.idle || found.jobId === null) return (await this.take(found)) || !found.idle
       this.takeMeanwhile(found)
       // The take is sent before the next look: that finds the queue without this job.
       await nextTurn()

@@ -2,8 +2,8 @@ import { Queue } from 'bullmq'
 import { beforeEach, describe, expect, it } from 'vitest'
 import { constraintsOf } from '../../src/job/constraints.js'
 import { parseJobSpec, type JobSpecInput } from '../../src/job/spec.js'
-import { type ProviderLimit, ReadyJobs, SlotLedger, SlotOwners } from '../../src/store/index.js'
-import { after, newId, random, useRedis } from './fixture.js'
+import { type ProviderLimit, ReadyJobs, RunStore, SlotLedger, SlotOwners } from '../../src/store/index.js'
+import { after, newId, random, record, useRedis } from './fixture.js'
 
 const redis = useRedis()
 let queue: Queue
@@ -67,6 +67,18 @@ describe('which job comes next', () => {
     const one = consumer([limit('a', 2), limit('b', 1)])
     expect(await takeAll(one)).toEqual(['first', 'second', 'late'])
     expect([await ledger.leaseOf('first'), await ledger.leaseOf('second'), await ledger.leaseOf('late')]).toMatchObject([{ provider: 'a' }, { provider: 'a' }, { provider: 'b' }])
+  })
+
+  it('is known by its place to whoever BullMQ gives it, until it is acquired', async () => {
+    await enqueue('first', { priority: 1 })
+    await enqueue('second')
+    const one = consumer([limit('a', 1), limit('b', 1)])
+    expect(await ready.standing('first')).toEqual({ listed: true, provider: null, begun: false })
+    expect((await one.dispatch()).jobId).toBe('first')
+    expect(await ready.standing('first')).toEqual({ listed: false, provider: 'a', begun: false })
+    expect(await ready.standing('second')).toEqual({ listed: true, provider: null, begun: false })
+    await new RunStore(redis.connect(), redis.keys).acquire('first', { holder: 'c', fresh: record('first') })
+    expect(await ready.standing('first')).toEqual({ listed: false, provider: 'a', begun: true })
   })
 
   it('is nothing while no place is free; the job stays in the queue', async () => {
