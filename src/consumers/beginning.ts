@@ -1,3 +1,4 @@
+import { errorMessage } from '../job/errors.js'
 import type { RunRecord } from '../job/run-record.js'
 import type { JobSpec } from '../job/spec.js'
 import { candidatesOf } from './candidates.js'
@@ -20,7 +21,7 @@ export async function beginning(shared: ConsumerContext, spec: JobSpec, fresh: R
     const base = await resolveBase(shared, spec, { timeoutMs: Math.min(patienceMs, shared.settings.callTimeoutMs), signal })
     return { ...fresh, ...base, ...intentToCreate(shared, fresh, placeAt) }
   } catch (error) {
-    shared.log.debug({ jobId: fresh.jobId, error }, 'the base of a job could not be resolved ahead; asked for again once it is acquired')
+    shared.log.debug({ jobId: fresh.jobId, message: errorMessage(error) }, 'the base of a job could not be resolved ahead; asked for again once it is acquired')
     return fresh
   }
 }
