@@ -35,6 +35,7 @@ export async function reapEverywhere(
       reaping,
       callTimeoutMs: config.consumer.callTimeoutMs,
       graceMs: config.consumer.reapGraceMs,
+      branchRetentionMs: config.consumer.branchRetentionMs,
       // What went wrong is in the report.
       log: createLogger('silent'),
       now: Date.now,

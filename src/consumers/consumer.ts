@@ -121,6 +121,7 @@ export class Consumer {
       providers,
       callTimeoutMs: settings.callTimeoutMs,
       graceMs: settings.reapGraceMs,
+      branchRetentionMs: settings.branchRetentionMs,
       intervalMs: settings.reapIntervalMs,
       onListing: async (listing) => {
         options.onListing?.(listing)

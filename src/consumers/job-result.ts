@@ -28,3 +28,12 @@ export function jobResult(record: RunRecord, spec: Pick<JobSpec, 'metadata'>, at
     metadata: spec.metadata,
   }
 }
+
+/** The attempts of a run that ends now: one that was under way ends as the run does. */
+export function endedAttempts({ outcome, attempts }: Pick<RunRecord, 'outcome' | 'attempts'>, nowMs: number): Attempt[] {
+  return attempts.map((attempt) =>
+    attempt.outcome === 'running'
+      ? { ...attempt, endedAt: new Date(nowMs).toISOString(), outcome: outcome?.status ?? ('failed' as const), error: outcome?.error ?? null }
+      : attempt,
+  )
+}

@@ -76,8 +76,9 @@ function owns(record: RunRecord, info: SandboxInfo, provider: string): boolean {
  * - `kept`: its owner needs it, or may
  * - `waits`: its owner seems gone; it is freed when that is still so after a while
  * - `free`: its owner is gone
+ * - `forgotten`: its run is live, but its job was removed from the queue: nobody can go on with it, so it is to be ended
  */
-export type SlotVerdict = 'kept' | 'waits' | 'free'
+export type SlotVerdict = 'kept' | 'waits' | 'free' | 'forgotten'
 
 /** After a create that nobody answered: a sandbox that is not listed by then did not come to be. */
 export const unansweredCreateMs = 15_000
@@ -95,10 +96,13 @@ export function judgeSlot(slot: BoundSlot, alive: readonly SandboxInfo[], listed
     return listedAtMs >= owner.atMs + unansweredCreateMs ? 'free' : 'waits'
   }
   const run = around.runs.get(owner.jobId) ?? null
-  if (run === 'unreadable' || (run !== null && run.result === null) || ofJob.length > 0) return 'kept'
-  // A job has its place a moment before it has its record.
+  const live = run !== null && run !== 'unreadable' && run.result === null
+  // A supervisor whose job is removed under it knows when its lease has run out; a job has its place a moment before it has its record.
   const sinceMs = around.memory.places[leaseId] ?? around.now
-  return around.now - sinceMs >= around.graceMs ? 'free' : 'waits'
+  const overdue = around.now - sinceMs >= around.graceMs
+  if (live && slot.removed && run.record !== null) return overdue ? 'forgotten' : 'waits'
+  if (run === 'unreadable' || live || ofJob.length > 0) return 'kept'
+  return overdue ? 'free' : 'waits'
 }
 
 /** What the next round must know. */

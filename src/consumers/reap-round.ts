@@ -4,6 +4,7 @@ import { z } from 'zod'
 import { errorMessage, NewerReleaseError } from '../job/errors.js'
 import type { Provider, SandboxInfo } from '../providers/provider.js'
 import { untilAborted, type BoundSlot, type Reaping, type ReapMemory, type RunStore, type SlotOwners } from '../store/index.js'
+import { endForgottenRun } from './forgotten-run.js'
 import { judgeSandbox, judgeSlot, remember, type FoundRun, type JudgedSandbox, type Surroundings } from './reap-decision.js'
 
 export interface ReapParts {
@@ -14,6 +15,8 @@ export interface ReapParts {
   readonly callTimeoutMs: number
   /** Sandboxes that nobody owns are left alone until they are this old. */
   readonly graceMs: number
+  /** How long the branches of ended jobs are kept. */
+  readonly branchRetentionMs: number
   readonly log: Logger
   /** Milliseconds since 1970. */
   readonly now: () => number
@@ -72,7 +75,10 @@ export async function reapRound(parts: ReapParts, provider: Provider, options: {
     const alive = listing.own.filter(({ id }) => !killed.has(id))
     const verdicts = slots.map((slot) => ({ slot, verdict: judgeSlot(slot, alive, listedAtMs, around) }))
     waiting = verdicts.flatMap(({ slot, verdict }) => (verdict === 'waits' && slot.owner.kind === 'job' ? [slot.leaseId] : []))
-    for (const { slot, verdict } of verdicts) if (verdict === 'free' && (await freePlace(parts, provider, slot))) freedPlaces += 1
+    for (const { slot, verdict } of verdicts) {
+      if (verdict === 'free' && (await freePlace(parts, provider, slot))) freedPlaces += 1
+      if (verdict === 'forgotten' && slot.owner.kind === 'job') await endRun(parts, slot.owner.jobId)
+    }
   }
   const memory = remember(judged, failures, killed, waiting, around)
   const sandboxes = judged.map((each): ReapedSandbox => {
@@ -180,6 +186,17 @@ async function killOrphans(
       }),
     )
     parts.signal.throwIfAborted()
+  }
+}
+
+/** Its sandbox and its place are the next round's. */
+async function endRun(parts: ReapParts, jobId: string): Promise<void> {
+  try {
+    await endForgottenRun(parts, jobId)
+    parts.log.warn({ jobId }, 'run ended as cancelled: its job was removed from the queue')
+  } catch (error) {
+    parts.signal.throwIfAborted()
+    parts.log.warn({ jobId, message: errorMessage(error) }, 'run of a removed job not ended; tried again at the next round')
   }
 }
 

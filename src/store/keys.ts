@@ -82,6 +82,11 @@ export class Keys {
     return `${this.prefix}:ready:${this.queueName}`
   }
 
+  /** Hash, BullMQ's: a job. */
+  job(jobId: string): string {
+    return `${this.prefix}:${this.queueName}:${jobId}`
+  }
+
   /** BullMQ's own keys of the queue, as far as the index touches them. */
   bullmq(part: 'prioritized' | 'wait' | 'active' | 'meta' | 'delayed'): string {
     return `${this.prefix}:${this.queueName}:${part}`

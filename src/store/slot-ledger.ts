@@ -109,7 +109,7 @@ export class SlotLedger {
    * been given back), or the reservation had expired.
    */
   async bind(leaseId: string, jobId: string): Promise<boolean> {
-    return (await this.#run('ledger-bind', [leaseId, jobId])) === 1
+    return (await this.#run('ledger-bind', [leaseId, jobId, this.#keys.job(jobId)])) === 1
   }
 
   /**

@@ -38,6 +38,8 @@ function parseOwner(name: string): SlotOwner {
 export interface BoundSlot {
   readonly leaseId: string
   readonly owner: SlotOwner
+  /** It is a job's that was removed from the queue around Switchyard: nobody can take it any more. */
+  readonly removed: boolean
 }
 
 /** Who owns the places that do not expire, and what becomes of them when their owner is gone. All of it by Lua. */
@@ -51,7 +53,11 @@ export class SlotOwners {
   /** The places of a provider that jobs, or what jobs left behind, hold. */
   async bound(provider: string): Promise<BoundSlot[]> {
     const flat = z.array(z.string()).parse(await this.run('ledger-bound', [provider]))
-    return flat.flatMap((leaseId, index) => (index % 2 === 0 ? [{ leaseId, owner: parseOwner(flat[index + 1] ?? '') }] : []))
+    return flat.flatMap((leaseId, index) => {
+      if (index % 3 !== 0) return []
+      const owner = parseOwner(flat[index + 1] ?? '')
+      return [{ leaseId, owner, removed: owner.kind === 'job' && flat[index + 2] === '1' }]
+    })
   }
 
   /**
@@ -67,7 +73,7 @@ export class SlotOwners {
    * Frees a place whose owner is gone. A job's is left alone when its run has not ended.
    * @returns whether it was freed.
    */
-  async free({ leaseId, owner }: BoundSlot): Promise<boolean> {
+  async free({ leaseId, owner }: Pick<BoundSlot, 'leaseId' | 'owner'>): Promise<boolean> {
     const run = owner.kind === 'job' ? [this.keys.run(owner.jobId)] : []
     if ((await this.run('ledger-unbind', [leaseId, ownerName(owner)], run)) !== 1) return false
     await this.ledger.release(leaseId)

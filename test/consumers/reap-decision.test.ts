@@ -62,14 +62,23 @@ describe('a sandbox', () => {
 })
 
 describe('a place', () => {
-  const job = { leaseId: 'l', owner: { kind: 'job', jobId: 'job' } } as const
-  const left = { leaseId: 'l', owner: { kind: 'sandbox', sandboxId: 's' } } as const
-  const unanswered = { leaseId: 'l', owner: { kind: 'create', jobId: 'job', attempt: 1, atMs: now } } as const
+  const job = { leaseId: 'l', owner: { kind: 'job', jobId: 'job' }, removed: false } as const
+  const left = { leaseId: 'l', owner: { kind: 'sandbox', sandboxId: 's' }, removed: false } as const
+  const unanswered = { leaseId: 'l', owner: { kind: 'create', jobId: 'job', attempt: 1, atMs: now }, removed: false } as const
   const since = (ms: number) => ({ memory: { sandboxes: {}, places: { l: now - ms } } })
 
   it('of a live run is kept, also when its record can’t be read', () => {
     expect(judgeSlot(job, [], now, around(run(inSandbox), since(999_999)))).toBe('kept')
     expect(judgeSlot(job, [], now, around('unreadable', since(999_999)))).toBe('kept')
+  })
+  it('of a live run whose job was removed from the queue is forgotten after the grace', () => {
+    const removed = { ...job, removed: true }
+    expect(judgeSlot(removed, [sandbox()], now, around(run(inSandbox)))).toBe('waits')
+    expect(judgeSlot(removed, [sandbox()], now, around(run(inSandbox), since(119_999)))).toBe('waits')
+    expect(judgeSlot(removed, [sandbox()], now, around(run(inSandbox), since(120_000)))).toBe('forgotten')
+    expect(judgeSlot(removed, [sandbox()], now, around('unreadable', since(999_999)))).toBe('kept')
+    expect(judgeSlot(removed, [sandbox()], now, around(run(inSandbox, true), since(999_999)))).toBe('kept')
+    expect(judgeSlot(removed, [], now, around(run(inSandbox, true), since(999_999)))).toBe('free')
   })
   it('of an ended or unknown run is kept while a sandbox of it lives, and freed after the grace', () => {
     for (const found of [run({}, true), null]) {

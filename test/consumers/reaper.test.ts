@@ -5,7 +5,7 @@ import { pino } from 'pino'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { claimAndReap, reapRound, type ReapParts } from '../../src/consumers/reap-round.js'
 import { Reaper, type ProviderListing } from '../../src/consumers/reaper.js'
-import { InfrastructureError } from '../../src/job/errors.js'
+import { FenceLostError, InfrastructureError } from '../../src/job/errors.js'
 import type { RunRecord } from '../../src/job/run-record.js'
 import { LocalProvider } from '../../src/providers/local/index.js'
 import { sandboxTags, type Provider, type SandboxInfo } from '../../src/providers/provider.js'
@@ -40,6 +40,7 @@ function parts(fields: Partial<ReapParts> = {}): ReapParts {
     reaping: new Reaping(connection, redis.keys, newId()),
     callTimeoutMs: 20_000,
     graceMs: 0,
+    branchRetentionMs: 3_600_000,
     log: pino({ level: 'silent' }),
     now: Date.now,
     signal: new AbortController().signal,
@@ -162,6 +163,8 @@ describe('places', () => {
   const limits = [{ provider: 'local', sandboxes: 5 }]
   async function place(ledger: SlotLedger, jobId: string): Promise<string> {
     const leaseId = newId()
+    // As BullMQ holds it.
+    await redis.connect().hset(redis.keys.job(jobId), 'name', 'job')
     await ledger.reserve({ leaseId, holder: 'c', candidates: limits, demand: { cpu: 0, memoryMiB: 0 }, ttlMs: 60_000 })
     expect(await ledger.bind(leaseId, jobId)).toBe(true)
     return leaseId
@@ -184,6 +187,28 @@ describe('places', () => {
     expect(await ledger.leaseOf('ended')).toBeNull()
     expect(await ledger.leaseOf('live')).not.toBeNull()
     expect(await used(ledger)).toBe(1)
+  })
+
+  it('of a live run whose job BullMQ does not hold any more are freed when the run was ended', async () => {
+    const connection = redis.connect()
+    const ledger = new SlotLedger(connection, redis.keys)
+    let nowMs = Date.now()
+    const own = parts({ graceMs: 60_000, now: () => nowMs })
+    const left = await sandbox(local, 'removed')
+    const fence = await run(own.store, 'removed', { sandbox: { provider: 'local', id: left.id, createdAtMs: nowMs, repositoryPath: null } })
+    await place(ledger, 'removed')
+    await connection.del(redis.keys.job('removed'))
+    await claimAndReap(own, local, 0)
+    expect((await own.store.read('removed'))?.result).toBeNull()
+    nowMs += 60_000
+    await claimAndReap(own, local, 0)
+    expect(await own.store.read('removed')).toMatchObject({ result: { status: 'cancelled', metadata: {} }, record: { phase: 'ended', abandoned: [{ id: left.id }] } })
+    await expect(own.store.save('removed', fence, (await own.store.read('removed'))!.record!)).rejects.toThrow(FenceLostError)
+    await claimAndReap(own, local, 0)
+    expect(await isThere(local, left)).toBe(false)
+    nowMs += 60_000
+    expect(await claimAndReap(own, local, 0)).toMatchObject({ freedPlaces: 1 })
+    expect(await ledger.leaseOf('removed')).toBeNull()
   })
 
   it('of a run that goes on at the moment of freeing stay', async () => {

@@ -1,3 +1,4 @@
+import { Queue } from 'bullmq'
 import { afterEach, expect, it } from 'vitest'
 import { InfrastructureError } from '../../src/job/errors.js'
 import { sandboxTags, type Provider } from '../../src/providers/provider.js'
@@ -74,6 +75,28 @@ it.each([
   expect(await job.result({ timeoutMs: 30_000 })).toMatchObject({ status: 'succeeded', attempts: [{ provider: 'local-a', outcome: 'unavailable', sandboxId: null }, { provider: 'local-b' }] })
   answers = true
   await until('nothing to be left', async () => (await idsAt(first)).length === 0 && (await used())['local-a'] === 0, 45_000)
+})
+
+it('a job that is removed from the queue while it runs ends as cancelled, and nothing of it is left', async () => {
+  deployment = await startDeployment({ limits: [1] })
+  await deployment.seed('acme/web', { 'README.md': 'hello\n' })
+  await deployment.startConsumer({ settings: settings() })
+  const job = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['echo x > x.txt', 'sleep 600'] })
+  await until('its second step', async () => (await job.status()).step?.startsWith('2/2') ?? false)
+  const bull = new Queue('agents', { connection: { url: deployment.redis.url }, prefix: '{switchyard}' })
+  try {
+    await bull.obliterate({ force: true })
+  } finally {
+    await bull.close()
+  }
+  const result = await job.result({ timeoutMs: 30_000 })
+  expect(result).toMatchObject({ status: 'cancelled', error: { kind: 'cancelled', message: 'the job was removed from the queue' }, steps: [{ exitCode: 0 }], attempts: [{ outcome: 'cancelled' }] })
+  // Its last checkpoint is kept, as a cancelled job's is.
+  expect(await deployment.checkout('acme/web', result.branch!, true)).not.toBe('')
+  const local = deployment.providers[0]!
+  await until('nothing to be left', async () => (await idsAt(local)).length === 0 && (await used())['local-a'] === 0)
+  const next = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['true'] })
+  expect(await next.result({ timeoutMs: 30_000 })).toMatchObject({ status: 'succeeded' })
 })
 
 it('a consumer’s reaper kills what no run knows, and leaves other deployments’ sandboxes', async () => {

@@ -3,9 +3,9 @@ import { sandboxTags } from '../../providers/provider.js'
 import { untilAborted } from '../../store/index.js'
 import { completionEvent } from '../../events/completion-event.js'
 import { expiringBranches } from '../branch-retention.js'
-import { jobResult } from '../job-result.js'
+import { endedAttempts, jobResult } from '../job-result.js'
 import type { RunContext } from '../run-context.js'
-import type { Attempt, JobResult } from '../../job/result.js'
+import type { JobResult } from '../../job/result.js'
 import { newRunRecord } from '../../job/run-record.js'
 
 const killTries = 5
@@ -34,7 +34,7 @@ export async function closing(ctx: RunContext): Promise<JobResult> {
   } finally {
     clearTimeout(timer)
   }
-  const attempts = endedAttempts(ctx)
+  const attempts = endedAttempts(ctx.record, ctx.shared.now())
   const result = jobResult(ctx.record, ctx.spec, attempts, usedMs)
   await store.finish(
     ctx.jobId,
@@ -56,7 +56,7 @@ export async function restart(ctx: RunContext): Promise<void> {
   const alive = await killAll(ctx, ctx.aftermath)
   await keepPlacesOfTheLiving(ctx, alive)
   const checkpoints = await deleteCheckpoints(ctx, ctx.aftermath)
-  const attempts = endedAttempts(ctx)
+  const attempts = endedAttempts(ctx.record, ctx.shared.now())
   const count = (record.restart?.count ?? 0) + 1
   const { jobId, generation, repository, startedAtMs, base, promoteFrom, outcome } = record
   await ctx.update({
@@ -75,15 +75,6 @@ export async function restart(ctx: RunContext): Promise<void> {
 function usedSoFar(ctx: RunContext): number {
   const { sandbox, usedMs } = ctx.record
   return usedMs + (sandbox === null ? 0 : Math.max(0, ctx.shared.now() - sandbox.createdAtMs))
-}
-
-function endedAttempts(ctx: RunContext): Attempt[] {
-  const { outcome, attempts } = ctx.record
-  return attempts.map((attempt) =>
-    attempt.outcome === 'running'
-      ? { ...attempt, endedAt: new Date(ctx.shared.now()).toISOString(), outcome: outcome?.status ?? ('failed' as const), error: outcome?.error ?? null }
-      : attempt,
-  )
 }
 
 /** The job's place is free for the next one, unless something may still live in it. */

@@ -1,6 +1,6 @@
 -- include ledger
 -- Makes a reservation the job's own place: it does not expire any more.
--- ARGV: inbox prefix, inbox ttl, lease id, job id.
+-- ARGV: inbox prefix, inbox ttl, lease id, job id, BullMQ's key of the job.
 -- Returns 1 when the lease is the job's, 0 when the job holds another one (this one is given back) or it had expired.
 local id, jobId = ARGV[3], ARGV[4]
 local lease = getLease(id)
@@ -24,6 +24,7 @@ if expiresAt <= now then
   return 0
 end
 lease.jobId = jobId
+lease.job = ARGV[5]
 redis.call('HSET', L .. ':lease', id, cjson.encode(lease))
 redis.call('HSET', L .. ':jobs', jobId, id)
 redis.call('ZADD', leasesKey(lease.provider), '+inf', id)

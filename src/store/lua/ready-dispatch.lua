@@ -105,6 +105,8 @@ local function give(jobId, name, tenant, share, provider, constraints)
     take(leaseId, provider, holder, constraints.milliCpu, constraints.memoryMiB, 0)
     local lease = getLease(leaseId)
     lease.jobId = jobId
+    -- BullMQ's own key of it, beside its other ones.
+    lease.job = prioritized:gsub('prioritized$', '') .. jobId
     redis.call('HSET', L .. ':lease', leaseId, cjson.encode(lease))
     redis.call('HSET', L .. ':jobs', jobId, leaseId)
     redis.call('ZADD', leasesKey(provider), '+inf', leaseId)
