@@ -37,3 +37,8 @@ export function endedAttempts({ outcome, attempts }: Pick<RunRecord, 'outcome' |
       : attempt,
   )
 }
+
+/** Sandbox-milliseconds of a run until now. */
+export function usedSoFar({ sandbox, usedMs }: Pick<RunRecord, 'sandbox' | 'usedMs'>, nowMs: number): number {
+  return usedMs + (sandbox === null ? 0 : Math.max(0, nowMs - sandbox.createdAtMs))
+}

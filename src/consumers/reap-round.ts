@@ -192,8 +192,7 @@ async function killOrphans(
 /** Its sandbox and its place are the next round's. */
 async function endRun(parts: ReapParts, jobId: string): Promise<void> {
   try {
-    await endForgottenRun(parts, jobId)
-    parts.log.warn({ jobId }, 'run ended as cancelled: its job was removed from the queue')
+    if (await endForgottenRun(parts, jobId)) parts.log.warn({ jobId }, 'run ended: its job was removed from the queue')
   } catch (error) {
     parts.signal.throwIfAborted()
     parts.log.warn({ jobId, message: errorMessage(error) }, 'run of a removed job not ended; tried again at the next round')

@@ -1,6 +1,7 @@
 import { InfrastructureError, errorMessage } from '../job/errors.js'
 import { isRefusal } from '../providers/refused-create.js'
 import { limitsOf } from './candidates.js'
+import { usedSoFar } from './job-result.js'
 import { confirmLoss } from './lost-sandbox.js'
 import { pause } from './pause.js'
 import { pushLanded } from './push-landed.js'
@@ -108,7 +109,7 @@ async function move(
     // A provider without room was no attempt: nothing was tried there.
     attempts: refused ? attempts.slice(0, -1) : ctx.patchAttempt({ endedAt, outcome: sandbox === null ? 'unavailable' : 'lost', error }),
     abandoned: sandbox === null || reaction.confirmed ? ctx.record.abandoned : [...ctx.record.abandoned, { provider: sandbox.provider, id: sandbox.id }],
-    usedMs: ctx.record.usedMs + (sandbox === null ? 0 : Math.max(0, now() - sandbox.createdAtMs)),
+    usedMs: usedSoFar(ctx.record, now()),
   })
   // What may still live keeps its place, and the job gets another one.
   const place = () => {

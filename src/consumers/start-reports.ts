@@ -38,10 +38,11 @@ export class StartReports {
 
   private tell(provider: string, state: { startsMs: number[]; timer: NodeJS.Timeout | undefined; telling: Promise<void> }): void {
     const startsMs = state.startsMs.splice(0)
-    state.telling = this.report(provider, startsMs).catch((error: unknown) => {
+    const told = this.report(provider, startsMs).catch((error: unknown) => {
       this.log.warn({ provider, message: errorMessage(error) }, 'start times not reported; tried again')
       state.startsMs.unshift(...startsMs.slice(-100))
     })
+    state.telling = Promise.all([state.telling, told]).then(() => undefined)
     if (this.closed) return
     state.timer = setTimeout(() => {
       state.timer = undefined

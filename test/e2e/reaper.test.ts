@@ -69,7 +69,7 @@ it.each([
     providers: [{ provider: silent, limit: { sandboxes: 1 } }, { provider: second, limit: { sandboxes: 1 } }],
     settings: settings(),
   })
-  const job = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['sleep 1'], providers: { prefer: ['local-a'] } })
+  const job = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['sleep 4'], providers: { prefer: ['local-a'] } })
   await until('the job to be elsewhere', async () => (await job.status()).provider === 'local-b' && (await job.status()).step !== null)
   expect(await used()).toEqual({ 'local-a': 1, 'local-b': 1 })
   expect(await job.result({ timeoutMs: 30_000 })).toMatchObject({ status: 'succeeded', attempts: [{ provider: 'local-a', outcome: 'unavailable', sandboxId: null }, { provider: 'local-b' }] })

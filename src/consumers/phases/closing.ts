@@ -1,9 +1,8 @@
 import { errorMessage } from '../../job/errors.js'
 import { sandboxTags } from '../../providers/provider.js'
 import { untilAborted } from '../../store/index.js'
-import { completionEvent } from '../../events/completion-event.js'
-import { expiringBranches } from '../branch-retention.js'
-import { endedAttempts, jobResult } from '../job-result.js'
+import { finishRun } from '../finish-run.js'
+import { endedAttempts, usedSoFar } from '../job-result.js'
 import type { RunContext } from '../run-context.js'
 import type { JobResult } from '../../job/result.js'
 import { newRunRecord } from '../../job/run-record.js'
@@ -20,7 +19,7 @@ const cancelPatienceMs = 1_500
 export async function closing(ctx: RunContext): Promise<JobResult> {
   const { store, now } = ctx.shared
   const { outcome } = ctx.record
-  const usedMs = usedSoFar(ctx)
+  const usedMs = usedSoFar(ctx.record, ctx.shared.now())
   const patience = new AbortController()
   const timer = outcome?.status === 'cancelled' ? setTimeout(() => patience.abort(new Error('a cancelled job ends now')), cancelPatienceMs) : undefined
   const signal = AbortSignal.any([ctx.leave, patience.signal])
@@ -34,17 +33,11 @@ export async function closing(ctx: RunContext): Promise<JobResult> {
   } finally {
     clearTimeout(timer)
   }
-  const attempts = endedAttempts(ctx.record, ctx.shared.now())
-  const result = jobResult(ctx.record, ctx.spec, attempts, usedMs)
-  await store.finish(
-    ctx.jobId,
-    ctx.fence,
-    { ...ctx.record, phase: 'ended', sandbox: null, creating: null, running: null, abandoned: alive, attempts, usedMs: Math.round(usedMs) },
-    result,
-    completionEvent(result, { generation: ctx.record.generation, source: `/switchyard/${ctx.shared.deployment}`, now }),
-    expiringBranches(ctx.record, ctx.spec.push, { resultBranch: result.branch, checkpoints }, { now: now(), retentionMs: ctx.shared.settings.branchRetentionMs }),
+  const { deployment, settings } = ctx.shared
+  return await finishRun(
+    { store, deployment, branchRetentionMs: settings.branchRetentionMs, now },
+    { record: ctx.record, spec: ctx.spec, fence: ctx.fence, abandoned: alive, checkpoints, usedMs },
   )
-  return result
 }
 
 /**
@@ -66,15 +59,10 @@ export async function restart(ctx: RunContext): Promise<void> {
     attempts,
     abandoned: alive,
     checkpointBranches: checkpoints,
-    usedMs: Math.round(usedSoFar(ctx)),
+    usedMs: Math.round(usedSoFar(ctx.record, ctx.shared.now())),
     restart: { count, atMs: ctx.shared.now(), attemptsBefore: attempts.length },
   })
   await ctx.say(`attempt ${count} of ${spec.attempts ?? 1} failed (${outcome?.error?.kind ?? 'unknown'}): ${outcome?.error?.message ?? ''}; the job begins again`)
-}
-
-function usedSoFar(ctx: RunContext): number {
-  const { sandbox, usedMs } = ctx.record
-  return usedMs + (sandbox === null ? 0 : Math.max(0, ctx.shared.now() - sandbox.createdAtMs))
 }
 
 /** The job's place is free for the next one, unless something may still live in it. */
