@@ -39,6 +39,16 @@ describe.each(modes)('local sandboxes, isolation %s', (isolation) => {
     expect(await readdir(join(provider.stateDir, 'local', 'sandboxes'))).toEqual([])
   })
 
+  it('are lost to a command that goes on for a moment while they are killed', async () => {
+    const provider = await localProvider({ isolation })
+    const sandbox = await provider.create(request(), call)
+    const running = provider.exec(sandbox.id, { script: 'touch "$HOME/there"; while [ -e "$HOME/there" ]; do :; done; echo gone; exit 3' }, call)
+    const lost = expect(running).rejects.toMatchObject({ kind: 'sandbox-lost' })
+    await expect.poll(async () => (await run(provider, sandbox, 'test -e "$HOME/there" && echo yes; true')).stdout).toBe('yes\n')
+    await provider.kill(sandbox.id, call)
+    await lost
+  })
+
   it('lose what a call that is broken off has started, but what has a session of its own', async () => {
     const provider = await localProvider({ isolation })
     const sandbox = await provider.create(request(), call)

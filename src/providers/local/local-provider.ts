@@ -113,6 +113,8 @@ export class LocalProvider implements Provider {
       const entered = record === undefined ? undefined : await enter(record, this.#state.folder(sandboxId), await this.#tools(), command)
       if (record?.init === undefined || entered === undefined) throw this.#lost(sandboxId)
       const outcome = await runCommand(entered.invocation, signal).finally(entered.close)
+      // Without namespaces its files are moved away before its processes are killed: what a command says in between is not the sandbox's word.
+      if (record.meta.isolation === 'none' && (await this.#state.read(sandboxId)) === undefined) throw this.#lost(sandboxId)
       if (outcome.tooMuch) throw this.#error('invalid', `the command printed more than ${maxStdoutBytes} bytes; print less, or to a file`)
       if (outcome.started && outcome.exitCode < 128) return { exitCode: outcome.exitCode, stdout: outcome.stdout }
       // It was killed or never began: by itself, or because its sandbox ended under it.
