@@ -131,7 +131,9 @@ export class JobRun {
     const first = placeAt === null || secrets.problem !== null ? fresh : await beginning(this.shared, spec, fresh, placeAt, this.leaving.signal)
     // Whoever was frozen meanwhile must not take the job from its next holder.
     if (!this.locks.holds(jobId, this.taken.token)) return null
-    const acquired = await store.acquire(jobId, { holder, fresh: first })
+    const begun = await store.acquire(jobId, { holder, fresh: first, placeAt: first.creating?.provider })
+    // The reaper took the place for a forgotten one: the phase `placing` gets another.
+    const acquired = begun.kind === 'placeless' ? await store.acquire(jobId, { holder, fresh }) : begun
     if (acquired.kind === 'ended') {
       // Cancelled between the choice of a place for it and now, or closed by a consumer that died right after.
       await this.shared.ready.close(jobId)

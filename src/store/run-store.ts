@@ -22,6 +22,8 @@ export type Acquired =
       readonly cancel: CancelRequest | null
     }
   | { readonly kind: 'ended'; readonly result: JobResult }
+  /** The run would have begun with a record that needs a place which the job does not hold any more. Nothing was written. */
+  | { readonly kind: 'placeless' }
 
 /** A completion event as the store takes it: its JSON is appended to the event stream under its id. */
 export type StoredEvent = { readonly id: string } | string
@@ -45,6 +47,7 @@ const nullable = z.string().nullable()
 const acquireReply = z.union([
   z.tuple([z.literal('ended'), z.string()]),
   z.tuple([z.literal('acquired'), z.number(), z.string(), z.number(), nullable, nullable]),
+  z.tuple([z.literal('placeless')]),
 ])
 const saveReply = z.union([z.tuple([z.literal('lost')]), z.tuple([z.literal('saved'), nullable, nullable, z.number()])])
 /**
@@ -80,17 +83,22 @@ export class RunStore {
    * Takes a job: starts its run with `fresh` when there is none for that generation, takes it over otherwise. Whoever
    * held it before can write nothing from then on.
    * @param request.holder the consumer's id.
+   * @param request.placeAt the provider at which the job must hold a place for `fresh` to be what its run begins with; a run that
+   *   has begun is taken over without. Default: none.
    * @throws NewerReleaseError when this release can't read the record; nobody else can write it then either until it is taken again.
    */
-  async acquire(jobId: string, request: { holder: string; fresh: RunRecord }): Promise<Acquired> {
+  async acquire(jobId: string, request: { holder: string; fresh: RunRecord; placeAt?: undefined }): Promise<Exclude<Acquired, { kind: 'placeless' }>>
+  async acquire(jobId: string, request: { holder: string; fresh: RunRecord; placeAt?: string | undefined }): Promise<Acquired>
+  async acquire(jobId: string, request: { holder: string; fresh: RunRecord; placeAt?: string | undefined }): Promise<Acquired> {
     const reply = acquireReply.parse(
       await runScript(
         this.#redis,
         'run-acquire',
-        [this.#keys.run(jobId), this.#keys.log(jobId), this.#keys.logAccount(jobId), this.#keys.claim(jobId)],
-        [request.holder, request.fresh.generation, JSON.stringify(request.fresh), this.#now()],
+        [this.#keys.run(jobId), this.#keys.log(jobId), this.#keys.logAccount(jobId), this.#keys.claim(jobId), this.#keys.ledger()],
+        [request.holder, request.fresh.generation, JSON.stringify(request.fresh), this.#now(), jobId, request.placeAt ?? ''],
       ),
     )
+    if (reply[0] === 'placeless') return { kind: 'placeless' }
     if (reply[0] === 'ended') return { kind: 'ended', result: readStored(jobResultSchema, reply[1], `job ${jobId}: its result`) }
     const [, fence, record, created, reason, atMs] = reply
     return {

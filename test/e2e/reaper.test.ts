@@ -2,9 +2,8 @@ import { Queue } from 'bullmq'
 import { afterEach, expect, it } from 'vitest'
 import { InfrastructureError } from '../../src/job/errors.js'
 import { sandboxTags, type Provider } from '../../src/providers/provider.js'
-import { createRedis, Keys, SlotLedger } from '../../src/store/index.js'
-import { altered } from '../providers/altered.js'
-import { startDeployment, until, type Deployment } from './deployment.js'
+import { createRedis, Keys, SlotLedger, SlotOwners } from '../../src/store/index.js'
+import { altered, startDeployment, until, type Deployment } from './deployment.js'
 
 let deployment: Deployment
 afterEach(() => deployment.close())
@@ -58,12 +57,14 @@ it.each([
   await deployment.seed('acme/web', { 'README.md': 'hello\n' })
   const [first, second] = [deployment.providers[0]!, deployment.providers[1]!]
   let answers = false
+  // Nor can it be killed meanwhile: else the reaper, which comes every second, may have freed the place before this looks.
   const silent = altered(first, {
     create: async (request, options) => {
       const info = await first.create(request, options)
       if (!answers) throw failure
       return info
     },
+    kill: (id, options) => (answers ? first.kill(id, options) : Promise.reject(noAnswer('transient'))),
   })
   await deployment.startConsumer({
     providers: [{ provider: silent, limit: { sandboxes: 1 } }, { provider: second, limit: { sandboxes: 1 } }],
@@ -71,10 +72,39 @@ it.each([
   })
   const job = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['sleep 4'], providers: { prefer: ['local-a'] } })
   await until('the job to be elsewhere', async () => (await job.status()).provider === 'local-b' && (await job.status()).step !== null)
-  expect(await used()).toEqual({ 'local-a': 1, 'local-b': 1 })
+  await until('a round of the reaper', () => deployment.logs.some((line) => line.includes('sandbox not reaped')))
+  expect((await used())['local-a']).toBe(1)
   expect(await job.result({ timeoutMs: 30_000 })).toMatchObject({ status: 'succeeded', attempts: [{ provider: 'local-a', outcome: 'unavailable', sandboxId: null }, { provider: 'local-b' }] })
   answers = true
   await until('nothing to be left', async () => (await idsAt(first)).length === 0 && (await used())['local-a'] === 0, 45_000)
+})
+
+it('a place that is freed as forgotten while its job begins is not counted on by the run', async () => {
+  deployment = await startDeployment({ limits: [1] })
+  await deployment.seed('acme/web', { 'README.md': 'hello\n' })
+  const { host } = deployment
+  const redis = createRedis({ url: deployment.redis.url }, 'commands')
+  try {
+    const owners = new SlotOwners(redis, new Keys())
+    const taken: boolean[] = []
+    // Between the choice of a place for the job and the record that needs it a reaper without patience comes by, once.
+    const slow = altered(host, {
+      resolve: async (...question) => {
+        if (taken.length === 0) for (const slot of await owners.bound('local-a')) taken.push(await owners.free(slot))
+        return await host.resolve(...question)
+      },
+    })
+    await deployment.startConsumer({ git: slow })
+    const job = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['sleep 600'] })
+    await until('its step', async () => (await job.status()).step !== null)
+    expect(taken).toEqual([true])
+    expect(await used()).toEqual({ 'local-a': 1 })
+    await job.cancel('seen')
+    expect(await job.result({ timeoutMs: 30_000 })).toMatchObject({ status: 'cancelled', attempts: [{ provider: 'local-a' }] })
+    await until('its place to be free', async () => (await used())['local-a'] === 0)
+  } finally {
+    redis.disconnect()
+  }
 })
 
 it('a job that is removed from the queue while it runs ends as cancelled, and nothing of it is left', async () => {

@@ -1,7 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { describe, expect, it } from 'vitest'
 import { FenceLostError, InvalidInputError } from '../../src/job/errors.js'
-import { Inbox, type ProviderLimit, type ReserveRequest, RunStore, SlotLedger } from '../../src/store/index.js'
+import { Inbox, type ProviderLimit, type ReserveRequest, RunStore, SlotLedger, SlotOwners } from '../../src/store/index.js'
 import { newId, random, record, until, useRedis } from './fixture.js'
 
 const redis = useRedis()
@@ -206,6 +206,25 @@ describe("a job's place", () => {
     expect(await slots.bind('1', 'job')).toBe(false)
     expect(await slots.leaseOf('job')).toBeNull()
     expect((await slots.reserve(ask('2', [limit('a', 1)]))).provider).toBe('a')
+  })
+
+  it('is what a run may begin with, but not once it was freed', async () => {
+    const slots = ledger()
+    const owners = new SlotOwners(redis.connect(), redis.keys)
+    const runs = new RunStore(redis.connect(), redis.keys)
+    const owner = { kind: 'job', jobId: 'job' } as const
+    await slots.reserve(ask('1', [limit('a', 1)]))
+    await slots.bind('1', 'job')
+    expect(await runs.acquire('job', { holder: 'c', fresh: record('job'), placeAt: 'b' })).toEqual({ kind: 'placeless' })
+    expect(await owners.free({ leaseId: '1', owner })).toBe(true)
+    expect(await runs.acquire('job', { holder: 'c', fresh: record('job'), placeAt: 'a' })).toEqual({ kind: 'placeless' })
+    expect(await runs.read('job')).toBeNull()
+    await slots.reserve(ask('2', [limit('a', 1)]))
+    await slots.bind('2', 'job')
+    expect(await runs.acquire('job', { holder: 'c', fresh: record('job'), placeAt: 'a' })).toMatchObject({ kind: 'acquired', created: true })
+    // From the record on the run needs it.
+    expect(await owners.free({ leaseId: '2', owner })).toBe(false)
+    expect(await runs.acquire('job', { holder: 'd', fresh: record('job'), placeAt: 'b' })).toMatchObject({ kind: 'acquired', created: false })
   })
 
   it('can not be freed by a holder whose fence is gone', async () => {

@@ -1,13 +1,21 @@
 -- Takes a run over, or starts it. Raises the fence, so that the holder before can write nothing more.
--- KEYS: run, and the other keys that a run's end lets expire: log stream, log account, claim. ARGV: holder, generation, fresh record, now in ms.
--- Returns {'ended', result} or {'acquired', fence, record, created 0/1, cancel reason or false, cancel time or false}.
-local run = KEYS[1]
-local holder, generation, fresh, now = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4]
+-- KEYS: run, the other keys that a run's end lets expire (log stream, log account, claim), the ledger.
+-- ARGV: holder, generation, fresh record, now in ms, job id, the provider at which the fresh record needs the job's place or ''.
+-- Returns {'ended', result}, {'acquired', fence, record, created 0/1, cancel reason or false, cancel time or false}, or
+-- {'placeless'}: the run would begin with the fresh record, but its place has been freed; nothing is written.
+local run, ledger = KEYS[1], KEYS[5]
+local holder, generation, fresh, now, jobId, provider = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local stored = redis.call('HMGET', run, 'generation', 'result', 'record')
 local known, result, record = tonumber(stored[1] or '0'), stored[2], stored[3]
 if known >= generation and result then return { 'ended', result } end
 local created = 0
 if known < generation or not record then
+  -- In the same step as the write: the reaper may free a place as long as no run needs it.
+  if provider ~= '' then
+    local lease = redis.call('HGET', ledger .. ':jobs', jobId)
+    lease = lease and redis.call('HGET', ledger .. ':lease', lease)
+    if not lease or cjson.decode(lease).provider ~= provider then return { 'placeless' } end
+  end
   -- A retry of a whole job that had ended; a request to cancel that came before the first holder stays.
   if result then redis.call('HDEL', run, 'result', 'reason', 'cancelReason', 'cancelAtMs', 'endedFence') end
   record = fresh
@@ -20,7 +28,7 @@ local time = redis.call('TIME')
 local fence = math.max(tonumber(redis.call('HGET', run, 'fence') or '0') + 1, time[1] * 1000 + math.floor(time[2] / 1000))
 redis.call('HSET', run, 'fence', string.format('%.0f', fence), 'holder', holder, 'atMs', now)
 -- A retry of an ended job: what was about to expire stays.
-for i = 1, #KEYS do redis.call('PERSIST', KEYS[i]) end
+for i = 1, 4 do redis.call('PERSIST', KEYS[i]) end
 if created == 1 and result then
   for _, field in ipairs(redis.call('HKEYS', KEYS[3])) do
     local channel = string.match(field, '^tail:(.*)$')
