@@ -67,6 +67,13 @@ describe('with switchyard dev running in the folder', () => {
     await expect.poll(async () => (JSON.parse((await switchyard('status', jobId, '--json')).stdout) as { state: string }).state, { timeout: 20_000 }).toBe('cancelled')
   })
 
+  // Before anything of others lies at the provider: dev's own reaper would count it.
+  it('the providers are shown with what they hold', async () => {
+    expect((await switchyard('providers')).stdout).toMatch(/^PROVIDER +LIMIT.*\nlocal +/)
+    const shown = async () => JSON.parse((await switchyard('providers', '--json')).stdout) as unknown
+    await expect.poll(shown, { timeout: 20_000 }).toMatchObject([{ provider: 'local', used: 0, breaker: 'closed', foreign: 0 }])
+  })
+
   it('the sandboxes are shown, and those that no job owns are killed', async () => {
     const config = JSON.parse(await readFile(join(place.folder, '.switchyard/dev/switchyard.config.json'), 'utf8')) as { providers: [{ name: string; stateDir: string }] }
     const [{ name, stateDir }] = config.providers
@@ -128,11 +135,6 @@ describe('with switchyard dev running in the folder', () => {
     const { code, stderr } = await switchyard('dev')
     expect(code).toBe(2)
     expect(stderr).toContain('is there already: another "switchyard dev" runs in this folder')
-  })
-
-  it('the providers are shown with what they hold', async () => {
-    expect((await switchyard('providers')).stdout).toMatch(/^PROVIDER +LIMIT.*\nlocal +/)
-    expect(JSON.parse((await switchyard('providers', '--json')).stdout)).toMatchObject([{ provider: 'local', used: 0, breaker: 'closed', foreign: 0 }])
   })
 
   it('the board of dev and one more show the queue', async () => {
