@@ -9,9 +9,10 @@ afterEach(() => deployment.close())
 /** A local provider whose creates fail as told, and that counts them. */
 class FailingProvider extends LocalProvider {
   failWith: (() => InfrastructureError) | null = null
-  creates = 0
+  /** When each began, in milliseconds. */
+  readonly createdAt: number[] = []
   override async create(...call: Parameters<LocalProvider['create']>) {
-    this.creates += 1
+    this.createdAt.push(performance.now())
     if (this.failWith !== null) throw this.failWith()
     return super.create(...call)
   }
@@ -37,11 +38,18 @@ describe('a provider that fails', () => {
     const { bad, start } = await withFailing({ bad: 20, good: 1 })
     bad.failWith = down
     await start()
-    const jobs = await deployment.queue.enqueueMany(Array.from({ length: 6 }, (_, index) => ({ repository: 'acme/web', steps: ['true'], push: false as const, metadata: { index } })))
-    for (const job of jobs) expect(await job.result({ timeoutMs: 60_000 })).toMatchObject({ status: 'succeeded' })
-    // Three failures opened it; a probe every few seconds may have come since.
-    expect(bad.creates).toBeGreaterThanOrEqual(3)
-    expect(bad.creates).toBeLessThanOrEqual(6)
+    const run = async (wave: string) => {
+      const jobs = await deployment.queue.enqueueMany(Array.from({ length: 6 }, (_, index) => ({ repository: 'acme/web', steps: ['true'], push: false as const, metadata: { wave, index } })))
+      for (const job of jobs) expect(await job.result({ timeoutMs: 60_000 })).toMatchObject({ status: 'succeeded' })
+    }
+    await run('some of which fail there')
+    const first = bad.createdAt.length
+    // Three failures opened it.
+    expect(first).toBeGreaterThanOrEqual(3)
+    await run('which finds it open')
+    // All that comes then is a probe, and one that fails keeps the next away for five seconds at least.
+    const probes = bad.createdAt.slice(first)
+    for (const [index, at] of probes.entries()) if (index > 0) expect(at - probes[index - 1]!).toBeGreaterThan(4_900)
     const [load] = (await deployment.queue.providers()).filter(({ provider }) => provider === 'bad')
     expect(load?.breaker).not.toBe('closed')
 
@@ -82,7 +90,7 @@ describe('a provider that is fuller than its limit says', () => {
       expect(result).toMatchObject({ status: 'succeeded', attempts: [{ provider: 'good' }] })
       expect(result.attempts).toHaveLength(1)
     }
-    expect(bad.creates).toBeLessThanOrEqual(6)
+    expect(bad.createdAt.length).toBeLessThanOrEqual(6)
     const [load] = (await deployment.queue.providers()).filter(({ provider }) => provider === 'bad')
     expect(load).toMatchObject({ limit: 3, breaker: 'closed', used: 0 })
     expect(load!.effectiveLimit).toBeLessThan(3)

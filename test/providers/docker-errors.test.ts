@@ -130,6 +130,19 @@ describe('an engine that misbehaves', () => {
     expect(asked).toBe(3)
   })
 
+  it('is asked again when it knows of a container no more than by half', async () => {
+    let asked = 0
+    const half = (last: (response: ServerResponse) => void): typeof answer => (_path, _request, response) => {
+      if ((asked += 1) % 2 === 1) json(response, 500, { message: 'container c1 does not exist in database: no such container' })
+      else last(response)
+    }
+    answer = half(none)
+    expect(await provider.get('c1', options)).toBeUndefined()
+    answer = half((response) => json(response, 200, container('running')))
+    expect(await provider.get('c1', options)).toMatchObject({ id: 'c1' })
+    expect(asked).toBe(4)
+  })
+
   it('takes a cut stream for a lost sandbox only when the engine says that it is gone', async () => {
     const cut = (response: ServerResponse) => {
       response.writeHead(200).write(frame(1, 'half').subarray(0, 10))

@@ -132,24 +132,30 @@ export class DockerProvider implements Provider {
 
   /** @returns the id of the container with the name; undefined when there is none, or it is about to go. */
   async #find(name: string, signal: AbortSignal): Promise<string | undefined> {
-    try {
-      const raw = await this.#engine.json(inspectSchema, 'GET', `/containers/${encodeURIComponent(name)}/json`, signal)
-      const info = toInfo(this.name, { id: raw.Id, name: raw.Name, createdAtMs: 0, state: raw.State.Status, labels: raw.Config.Labels })
-      if (info !== undefined) return info.id
-      return toInfo(this.name, { id: raw.Id, name: raw.Name, createdAtMs: 0, state: 'running', labels: raw.Config.Labels }) === undefined ? 'foreign' : undefined
-    } catch (error) {
-      if (error instanceof EngineError && error.status === 404) return undefined
-      throw error
-    }
+    const raw = await this.#look(name, signal)
+    if (raw === undefined) return undefined
+    const info = toInfo(this.name, { id: raw.Id, name: raw.Name, createdAtMs: 0, state: raw.State.Status, labels: raw.Config.Labels })
+    if (info !== undefined) return info.id
+    return toInfo(this.name, { id: raw.Id, name: raw.Name, createdAtMs: 0, state: 'running', labels: raw.Config.Labels }) === undefined ? 'foreign' : undefined
   }
 
   async #inspect(id: string, signal: AbortSignal): Promise<SandboxInfo | undefined> {
-    try {
-      const raw = await this.#engine.json(inspectSchema, 'GET', `/containers/${encodeURIComponent(id)}/json`, signal)
-      return toInfo(this.name, { id: raw.Id, name: raw.Name, createdAtMs: Date.parse(raw.Created), state: raw.State.Status, labels: raw.Config.Labels })
-    } catch (error) {
-      if (error instanceof EngineError && error.status === 404) return undefined
-      throw error
+    const raw = await this.#look(id, signal)
+    return raw && toInfo(this.name, { id: raw.Id, name: raw.Name, createdAtMs: Date.parse(raw.Created), state: raw.State.Status, labels: raw.Config.Labels })
+  }
+
+  /** Whatever has that id or name, in any state; undefined when the engine knows of none. */
+  async #look(idOrName: string, signal: AbortSignal): Promise<z.output<typeof inspectSchema> | undefined> {
+    for (;;) {
+      try {
+        return await this.#engine.json(inspectSchema, 'GET', `/containers/${encodeURIComponent(idOrName)}/json`, signal)
+      } catch (error) {
+        if (!(error instanceof EngineError)) throw error
+        if (error.status === 404) return undefined
+        // Podman in the middle of a removal. Its next answer is its word on whether the container is gone.
+        if (error.status !== 500 || !/no such container/i.test(error.message)) throw error
+      }
+      await sleep(pollMs, undefined, { signal })
     }
   }
 
@@ -165,18 +171,8 @@ export class DockerProvider implements Provider {
         // 409, and Podman's 500, while somebody else removes it.
         if (error.status !== 409 && (await this.#inspect(id, signal)) !== undefined) throw error
       }
-      if (await this.#gone(path, signal)) return
+      if ((await this.#look(id, signal)) === undefined) return
       await sleep(pollMs, undefined, { signal })
-    }
-  }
-
-  async #gone(path: string, signal: AbortSignal): Promise<boolean> {
-    try {
-      await this.#engine.json(z.unknown(), 'GET', `${path}/json`, signal)
-      return false
-    } catch (error) {
-      if (error instanceof EngineError && error.status === 404) return true
-      throw error
     }
   }
 
