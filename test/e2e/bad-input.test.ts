@@ -1,4 +1,5 @@
 import { execFile } from 'node:child_process'
+import { randomInt } from 'node:crypto'
 import { promisify } from 'node:util'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { generateDevelopmentKeys } from '../../src/embedded/index.js'
@@ -95,7 +96,7 @@ describe('a step that misbehaves neither hangs the consumer nor harms another jo
 
   it('one that daemonises ends when its command ends, and the daemon dies with the sandbox', async () => {
     // Nobody else's.
-    const daemon = `sleep 600.${process.pid}`
+    const daemon = `sleep 600.${randomInt(100_000_000, 1_000_000_000)}`
     const result = await run({ steps: [`(setsid ${daemon} >/dev/null 2>&1 &) ; (sleep 601 &) ; echo started`] })
     expect(result).toMatchObject({ status: 'succeeded', steps: [{ stdoutTail: 'started\n' }] })
     await until('the daemon to be dead', async () => !(await processes()).includes(daemon))

@@ -29,12 +29,12 @@ export async function sandboxProcesses(): Promise<SandboxProcess[]> {
   return found
 }
 
-/** All that a sandbox's files hold: those below its home and /tmp as they are, and the objects of both its git folders unpacked. */
+/** All that a sandbox's files hold: those below its home and its folder for temporary files as they are, and the objects of both its git folders unpacked. */
 export async function sandboxFiles(provider: Provider, sandboxId: string): Promise<string> {
   const script = [
     'cd "$HOME" || exit 1',
     '{',
-    'find "$HOME" /tmp -type f 2>/dev/null | while IFS= read -r file; do printf "%s\\n" "$file"; cat "$file"; done',
+    'find "$HOME" "${TMPDIR:-/tmp}" -type f 2>/dev/null | while IFS= read -r file; do printf "%s\\n" "$file"; cat "$file"; done',
     'for folder in "$HOME/repository/.git" "$HOME/.switchyard/git"; do [ ! -d "$folder" ] || GIT_DIR=$folder git cat-file --batch-all-objects --batch --buffer; done',
     '} 2>/dev/null | gzip -c | base64',
   ].join('\n')

@@ -1,9 +1,12 @@
-import { createHash } from 'node:crypto'
+import { createHash, randomUUID } from 'node:crypto'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import type { SandboxInfo, ShellCommand } from '../../src/providers/provider.js'
 import { maxCommandBytes } from '../../src/providers/daytona/command.js'
 import type { DaemonKind } from '../servers/daytona/toolbox.js'
 import { failureOf, soon, startDaytona, type DaytonaFixture } from './daytona-fixture.js'
+
+/** Nobody else's on this machine. */
+const secret = `secret-${randomUUID()}`
 
 // Daemons take a command apart in different ways; the adapter must not care.
 describe.each<DaemonKind>(['shell', 'splitter'])('exec on a daemon with a %s', (daemon) => {
@@ -52,14 +55,15 @@ describe.each<DaemonKind>(['shell', 'splitter'])('exec on a daemon with a %s', (
   })
 
   it('shows no variable in the arguments of any process', async () => {
-    const { stdout } = await exec('cat /proc/[0-9]*/cmdline | tr "\\0" "\\n" | grep -c "secret-12[3]4"; true', { env: { TOKEN: 'secret-1234' } })
+    // A part of the pattern alone would be in the search's own arguments.
+    const { stdout } = await exec(`cat /proc/[0-9]*/cmdline | tr "\\0" "\\n" | grep -c "${secret.slice(0, -1)}[${secret.slice(-1)}]"; true`, { env: { TOKEN: secret } })
     expect(stdout).toBe('0\n')
   })
 
   it('keeps secrets out of what Daytona tells of the sandbox', async () => {
-    await exec('true', { env: { TOKEN: 'secret-1234' } })
+    await exec('true', { env: { TOKEN: secret } })
     const response = await fetch(`${daytona.server.apiUrl}/sandbox/${sandbox.id}`, { headers: { authorization: `Bearer ${daytona.server.apiKey}` } })
-    expect(await response.text()).not.toContain('secret-1234')
+    expect(await response.text()).not.toContain(secret)
   })
 
   it('runs in the folder that it is told, and names one that is not there', async () => {

@@ -1,4 +1,5 @@
 import { execFile } from 'node:child_process'
+import { randomUUID } from 'node:crypto'
 import { promisify } from 'node:util'
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { createBody } from '../../src/providers/docker/container.js'
@@ -106,10 +107,11 @@ describe.skipIf(unavailable !== undefined)(`containers of a real engine${unavail
   })
 
   it('take environment values by the socket, so that no process list of the machine shows one', async () => {
+    const secret = `secret-${randomUUID()}`
     const { id } = await fixture.provider.create(fixture.request(), options)
-    const running = fixture.provider.exec(id, { script: 'echo >"$HOME/started"; while [ ! -e "$HOME/go" ]; do sleep 0.1; done', env: { TOKEN: 'secret-8d1f7c' } }, options)
+    const running = fixture.provider.exec(id, { script: 'echo >"$HOME/started"; while [ ! -e "$HOME/go" ]; do sleep 0.1; done', env: { TOKEN: secret } }, options)
     await vi.waitFor(async () => expect((await fixture.provider.exec(id, { script: '[ -e "$HOME/started" ]' }, options)).exitCode).toBe(0), { timeout: 20_000 })
-    expect(await countProcesses('secret-8d1f7c')).toBe(0)
+    expect(await countProcesses(secret)).toBe(0)
     await fixture.provider.exec(id, { script: ': >"$HOME/go"' }, options)
     expect((await running).exitCode).toBe(0)
     await fixture.provider.kill(id, options)

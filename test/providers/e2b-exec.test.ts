@@ -1,4 +1,5 @@
 import { execFile } from 'node:child_process'
+import { randomInt, randomUUID } from 'node:crypto'
 import { promisify } from 'node:util'
 import { Sandbox } from 'e2b'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
@@ -6,6 +7,9 @@ import { maxStdoutBytes } from '../../src/providers/e2b/command.js'
 import { E2bProvider, e2bProviderConfigSchema } from '../../src/providers/e2b/index.js'
 import { bubblewrapWorks } from '../servers/bubblewrap-places.js'
 import { countProcesses, failure, options, startE2b, type E2bFixture } from './e2b-fixture.js'
+
+/** Nobody else's on this machine. */
+const secret = `secret-${randomUUID()}`
 
 const hasBubblewrap = await bubblewrapWorks()
 
@@ -35,7 +39,7 @@ describe('commands at E2B', () => {
   })
 
   it('leaves a cancelled command running, which a kill of the sandbox ends', async () => {
-    const marker = `8${Date.now()}`
+    const marker = `8${randomInt(1_000_000_000)}`
     const own = (await fixture.provider.create(fixture.request(), options)).id
     const controller = new AbortController()
     const running = fixture.provider.exec(own, { script: `sleep ${marker}; true` }, { ...options, signal: controller.signal })
@@ -55,12 +59,12 @@ describe('commands at E2B', () => {
 
   it('passes no secret in the arguments of any process; E2B’s own list shows the environment', async () => {
     const handle = await Sandbox.connect(id, { apiKey: fixture.server.apiKey, apiUrl: fixture.server.url, sandboxUrl: fixture.server.url })
-    const running = fixture.provider.exec(id, { script: 'until [ -e "$HOME/seen" ]; do sleep 0.02; done', env: { TOKEN: 'secret-4711' } }, options)
+    const running = fixture.provider.exec(id, { script: 'until [ -e "$HOME/seen" ]; do sleep 0.02; done', env: { TOKEN: secret } }, options)
     await expect.poll(async () => (await handle.commands.list()).length).toBe(1)
     const [listed] = await handle.commands.list()
-    expect(JSON.stringify(listed?.args)).not.toContain('secret-4711')
-    expect(await countProcesses('secret-4711')).toBe(0)
-    expect(listed?.envs).toEqual({ TOKEN: 'secret-4711' }) // Why a write token must live for seconds only.
+    expect(JSON.stringify(listed?.args)).not.toContain(secret)
+    expect(await countProcesses(secret)).toBe(0)
+    expect(listed?.envs).toEqual({ TOKEN: secret }) // Why a write token must live for seconds only.
     await fixture.provider.exec(id, { script: ': >"$HOME/seen"' }, options)
     await running
   })

@@ -11,7 +11,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { failure, options, processesHolding, startE2b, type E2bFixture } from './e2b-fixture.js'
 
 const run = promisify(execFile)
-/** Made up anew, so that a search of /tmp, which plain sandboxes share with this machine, does not find these very lines. */
+/** Made up anew, so that no process of another run holds it. */
 const token = `token-${randomBytes(8).toString('hex')}`
 /** Matches the token, but not itself in a process list. */
 const tokenPattern = `${token.slice(0, -1)}[${token.slice(-1)}]`
@@ -56,7 +56,7 @@ describe('headers that E2B adds outside of the sandbox', () => {
   it('let git clone a private repository, while nothing in the sandbox holds the token', async () => {
     const { id } = await fixture.provider.create(fixture.request({ network: 'git-only', gitHosts: ['127.0.0.1'] }), options)
     expect((await clone(id)).stdout).toContain('could not read Username') // The host answered 401.
-    // Files from before can't hold the token, and a plain sandbox's /tmp is this machine's, which may be large.
+    // Files from before can't hold the token.
     await fixture.provider.exec(id, { script: 'touch "$HOME/before"' }, options)
     await fixture.provider.injectHeaders(id, { '127.0.0.1': { Authorization: `Bearer ${token}` } }, options)
     seen.length = 0
@@ -64,7 +64,7 @@ describe('headers that E2B adds outside of the sandbox', () => {
     expect(cloned).toEqual({ exitCode: 0, stdout: '' })
     expect(seen).toContain(`Bearer ${token}`)
 
-    const search = `cat /proc/[0-9]*/environ /proc/[0-9]*/cmdline 2>/dev/null | grep -c '${tokenPattern}'; find "$HOME" /tmp -type f -newer "$HOME/before" -exec grep -l '${tokenPattern}' {} + 2>/dev/null; git -C "$HOME/clone" log --format=%s`
+    const search = `cat /proc/[0-9]*/environ /proc/[0-9]*/cmdline 2>/dev/null | grep -c '${tokenPattern}'; find "$HOME" "\${TMPDIR:-/tmp}" -type f -newer "$HOME/before" -exec grep -l '${tokenPattern}' {} + 2>/dev/null; git -C "$HOME/clone" log --format=%s`
     expect((await fixture.provider.exec(id, { script: search }, options)).stdout).toBe('0\nprivate\n')
     expect(holding.length).toBeGreaterThan(0)
     expect(new Set(await Promise.all(holding))).toEqual(new Set([0]))

@@ -1,4 +1,5 @@
 import { spawn, spawnSync } from 'node:child_process'
+import { randomUUID } from 'node:crypto'
 import { closeSync, openSync } from 'node:fs'
 import { mkdir, readdir, symlink, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
@@ -85,10 +86,10 @@ describe.skipIf(!bubblewrapWorks)('a local sandbox with bubblewrap', () => {
   it('shows nothing of the secrets of one command to the process list', async () => {
     const provider = await localProvider({ isolation: 'bubblewrap' })
     const sandbox = await provider.create(request(), call)
-    const seconds = uniqueSeconds()
-    const running = run(provider, sandbox, `sleep ${seconds}; true`, { TOKEN: 'tok-93af' }).catch(() => undefined)
+    const [seconds, token] = [uniqueSeconds(), `token-${randomUUID()}`]
+    const running = run(provider, sandbox, `sleep ${seconds}; true`, { TOKEN: token }).catch(() => undefined)
     await expect.poll(() => processesWith('sleep', seconds), { timeout: 10_000 }).toHaveLength(1)
-    expect(spawnSync('ps', ['-axo', 'args=']).stdout.toString()).not.toContain('tok-93af')
+    expect(spawnSync('ps', ['-axo', 'args=']).stdout.toString()).not.toContain(token)
     await provider.kill(sandbox.id, call)
     await running
   })

@@ -1,4 +1,5 @@
 import { execFile, spawnSync } from 'node:child_process'
+import { randomInt } from 'node:crypto'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -65,5 +66,5 @@ export async function processesWith(program: string, marker: string): Promise<nu
 
 /** A number that `sleep` takes and that no other process has. */
 export function uniqueSeconds(): string {
-  return `8${process.pid}${Date.now() % 1_000_000}${++counter}`
+  return `8${randomInt(1_000_000_000)}${++counter}`
 }

@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto'
 import { Status } from 'nice-grpc'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import type { SandboxInfo } from '../../src/providers/provider.js'
@@ -33,7 +34,7 @@ describe('commands at Modal', () => {
   })
 
   it('hands secrets over beside the command line', async () => {
-    const secret = 'exec-secret-9a7c'
+    const secret = `exec-secret-${randomUUID()}`
     const ending = new AbortController()
     const call = fixture.provider.exec(sandbox.id, { script: 'printf %s "$TOKEN" >"$HOME/token"; sleep 100', env: { TOKEN: secret } }, { ...options, signal: ending.signal })
     await expect.poll(async () => (await run('cat "$HOME/token" 2>/dev/null')).stdout).toBe(secret)

@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process'
-import { createHash } from 'node:crypto'
+import { createHash, randomUUID } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { chmod, mkdir, mkdtemp, readFile, readdir, rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -246,8 +246,8 @@ describe('a step', () => {
 
   it('keeps its secrets out of command texts, files and process lists', async () => {
     await open()
-    const canary = 'canary-7f3a91'
-    const run = 'cat /proc/[0-9]*/cmdline 2>/dev/null | tr "\\0" "\\n" | grep -c "canary-[0-9]"; test -n "$SECRET" && echo known'
+    const canary = `canary-${randomUUID()}`
+    const run = `cat /proc/[0-9]*/cmdline 2>/dev/null | tr "\\0" "\\n" | grep -c "${canary.slice(0, -1)}[${canary.slice(-1)}]"; test -n "$SECRET" && echo known`
     const done = await runStep(runner, run, { env: { SECRET: canary } })
     expect(done.stdout.toString()).toBe('0\nknown\n')
     expect(sandbox.calls.some((call) => call.command.script.includes(canary) || call.result.stdout.includes(canary))).toBe(false)

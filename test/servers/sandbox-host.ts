@@ -12,7 +12,7 @@ import { spawn } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
 import { once } from 'node:events'
 import { readFileSync, readdirSync } from 'node:fs'
-import { mkdtemp, rm } from 'node:fs/promises'
+import { mkdir, mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Readable, Writable } from 'node:stream'
@@ -230,10 +230,12 @@ export class SandboxHost<Details> {
   }
 }
 
-/** Child processes with a temporary home: no isolation at all. Every process bears a mark in its environment to be found by. */
+/** Child processes with a temporary home and a folder for temporary files: no isolation at all. Every process bears a mark in its environment to be found by. */
 export function plainPlaces(): OpenPlace {
   return async () => {
-    const home = await mkdtemp(join(tmpdir(), 'switchyard-hosted-'))
+    const folder = await mkdtemp(join(tmpdir(), 'switchyard-hosted-'))
+    const [home, temporary] = [join(folder, 'home'), join(folder, 'tmp')]
+    await Promise.all([mkdir(home), mkdir(temporary)])
     const mark = `SWITCHYARD_HOSTED=${randomUUID()}`
     return {
       home,
@@ -244,6 +246,8 @@ export function plainPlaces(): OpenPlace {
         env: {
           PATH: process.env.PATH ?? '/usr/local/bin:/usr/bin:/bin',
           HOME: home,
+          // The machine's own may be large, and holds what is nobody's business here.
+          TMPDIR: temporary,
           USER: 'user',
           ...command.env,
           SWITCHYARD_HOSTED: mark.slice(mark.indexOf('=') + 1),
@@ -251,7 +255,7 @@ export function plainPlaces(): OpenPlace {
       }),
       close: async () => {
         await killMarked(mark)
-        await rm(home, { recursive: true, force: true, maxRetries: 3 })
+        await rm(folder, { recursive: true, force: true, maxRetries: 3 })
       },
     }
   }

@@ -1,4 +1,5 @@
 import { spawn } from 'node:child_process'
+import { randomInt } from 'node:crypto'
 import { once } from 'node:events'
 import { readFile } from 'node:fs/promises'
 import { createServer, type AddressInfo } from 'node:net'
@@ -259,7 +260,7 @@ describe.each(cases)('the server that speaks the protocol of $name', ({ name, ar
     const own = await announced(other)
     const [configured] = await createProviders([{ name, type: name, limit: { sandboxes: 1 }, ...entry(own) }], { environment: own })
     const { id } = await configured!.provider.create({ name: 'last', tags: {}, image: undefined, resources: {}, lifetimeMs: 600_000, network: 'open', gitHosts: [] }, soon)
-    const marker = `9${port}`
+    const marker = `9${randomInt(1_000_000_000)}`
     await configured!.provider.exec(id, { script: `(exec sleep ${marker}) </dev/null >/dev/null 2>&1 &` }, soon)
     await until('the command to run', async () => (await countProcesses(marker)) === 1)
     other.child.kill('SIGTERM')

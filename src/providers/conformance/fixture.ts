@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { randomBytes } from 'node:crypto'
+import { randomBytes, randomInt } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { InfrastructureError, type InfrastructureErrorKind } from '../../job/errors.js'
 import { type CallOptions, type ExecResult, type Provider, type SandboxInfo, type SandboxRequest, sandboxTags, type ShellCommand } from '../provider.js'
@@ -61,6 +61,11 @@ export class Fixture {
   client(): ClientProgram {
     if (this.clientProgram === undefined) throw new Error('this case needs the option client')
     return this.clientProgram()
+  }
+
+  /** A number of seconds to sleep that tells the case's own processes from all others of the machine, another run's too. */
+  uniqueSeconds(): string {
+    return String(7_000_000_000 + randomInt(1_000_000_000))
   }
 
   get options(): CallOptions {

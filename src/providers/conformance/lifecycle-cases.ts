@@ -75,7 +75,7 @@ export const lifecycleCases: readonly ConformanceCase[] = [
   {
     name: 'kills processes that left their parent and session',
     run: async (fixture) => {
-      const marker = `7${Date.now()}`
+      const marker = fixture.uniqueSeconds()
       const sandbox = await fixture.create()
       // Twice forked, in no terminal and deaf to TERM and HUP, as daemons are.
       const daemon = `trap '' HUP TERM; (trap '' HUP TERM; exec sleep ${marker}) </dev/null >/dev/null 2>&1 &`

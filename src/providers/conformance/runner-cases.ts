@@ -106,7 +106,7 @@ export const runnerCases: readonly ConformanceCase[] = [
     name: 'runner: stops a step with the processes that it started',
     run: (fixture) =>
       withRunner(fixture, async (runner) => {
-        const marker = `6${Date.now()}`
+        const marker = fixture.uniqueSeconds()
         await runner.start({ key: 'stopped', run: `sleep ${marker} & sleep ${marker}`, cwd: undefined, env: {} }, fixture.options)
         await fixture.someProcessBears(marker)
         await runner.stop('stopped', 500, fixture.options)
@@ -123,11 +123,16 @@ export const gitCases: readonly ConformanceCase[] = [
     name: 'git: clones, and leaves no token behind',
     run: (fixture) =>
       withRunner(fixture, async (runner, facts, sandbox) => {
+        await fixture.exec(sandbox, ': >"$HOME/before"')
         const { base, access } = await cloned(fixture, runner)
         const script = 'git rev-parse HEAD; git status --porcelain; cat README.md; [ -x src/run.sh ] && echo executable'
         const { stdout } = await fixture.exec(sandbox, { script, cwd: facts.repositoryPath })
         assert.equal(stdout, `${base}\n# Conformance\nexecutable\n`)
-        const seen = await fixture.exec(sandbox, { script: 'grep -rlF "$NEEDLE" "$HOME" /tmp 2>/dev/null', env: { NEEDLE: access.token } })
+        // Only what is the sandbox's own, and of that what is not older than the token: a folder for temporary files may be large.
+        const search = 'find "$HOME" "${TMPDIR:-/tmp}" -type f -newer "$HOME/before" -exec grep -lF "$NEEDLE" {} + 2>/dev/null'
+        const leave = await fixture.exec(sandbox, { script: `printf %s "$NEEDLE" >"\${TMPDIR:-/tmp}/left"; ${search}; rm "\${TMPDIR:-/tmp}/left"`, env: { NEEDLE: 'the search finds it' } })
+        assert.match(leave.stdout, /^\S+\/left\n$/, 'the search sees nothing')
+        const seen = await fixture.exec(sandbox, { script: search, env: { NEEDLE: access.token } })
         assert.equal(seen.stdout, '', 'the token is on the disk')
       }),
   },
