@@ -1,6 +1,6 @@
 import { z } from 'zod'
-import { credentialModes } from '../consumers/credentials.js'
-import type { PlacementPolicy } from '../consumers/placement.js'
+import { credentialModes } from '../consumers/transfer/credentials.js'
+import type { PlacementPolicy } from '../consumers/placing/placement.js'
 import { consumerSettingsSchema } from '../consumers/settings.js'
 import { defaultMaxSpecBytes } from '../job/spec.js'
 

@@ -21,19 +21,20 @@ import {
   type RedisConfig,
   type TenantShare,
 } from '../store/index.js'
-import { sweepBranches } from './branch-retention.js'
-import { credentialsProblem } from './credentials.js'
-import { guardedPolicy } from './candidates.js'
-import { Intake } from './intake.js'
-import { LockKeeper } from './lock-keeper.js'
-import type { PlacementPolicy } from './placement.js'
-import { Relisting } from './relisting.js'
-import { Reaper, type ProviderListing } from './reaper.js'
-import type { ConsumerContext, ProviderSlot } from './run-context.js'
-import type { SecretSource } from './secrets.js'
+import { sweepBranches } from './reaping/branch-retention.js'
+import { credentialsProblem } from './transfer/credentials.js'
+import { guardedPolicy } from './placing/candidates.js'
+import { Intake } from './intake/intake.js'
+import { LockKeeper } from './intake/lock-keeper.js'
+import type { PlacementPolicy } from './placing/placement.js'
+import { Relisting } from './intake/relisting.js'
+import { Reaper, type ProviderListing } from './reaping/reaper.js'
+import type { ConsumerContext } from './consumer-context.js'
+import type { ProviderSlot } from './placing/provider-slot.js'
+import type { SecretSource } from './output/secrets.js'
 import { consumerSettingsSchema, type ConsumerSettings } from './settings.js'
-import { SlotWaits } from './slot-waits.js'
-import { StartReports } from './start-reports.js'
+import { SlotWaits } from './placing/slot-waits.js'
+import { StartReports } from './placing/start-reports.js'
 
 export interface ConsumerOptions {
   /** Names this deployment in the tags of its sandboxes; all its consumers say the same. */

@@ -1,85 +1,28 @@
-import type { Logger } from 'pino'
-import type { GitHost } from '../git/host.js'
 import { FenceLostError } from '../job/errors.js'
-import type { JobError, Attempt } from '../job/result.js'
 import type { LogChunk } from '../job/log.js'
+import type { Attempt, JobError } from '../job/result.js'
 import type { RunRecord } from '../job/run-record.js'
 import type { JobSpec } from '../job/spec.js'
-import type { Capabilities, Provider } from '../providers/provider.js'
-import type { RunnerProvider } from '../runner/calls.js'
-import type { Runner } from '../runner/runner.js'
-import type { RunStore } from '../store/run-store.js'
+import type { ProviderLoad } from '../store/provider-load.js'
+import { unansweredCreateMs, type SlotOwner } from '../store/slot-owners.js'
 import type { CancelRequest } from '../store/stored-run.js'
-import type { ProviderLimit, ProviderLoad } from '../store/provider-load.js'
-import type { ReadyJobs } from '../store/ready-jobs.js'
-import type { SlotLedger } from '../store/slot-ledger.js'
-import type { SlotOwner, SlotOwners } from '../store/slot-owners.js'
-import type { BoardLog } from './board-log.js'
-import type { CredentialMode } from './credentials.js'
-import type { Exclusions, PlacementPolicy, ProviderPrice } from './placement.js'
-import { unansweredCreateMs } from './reap-decision.js'
-import type { ResolvedSecrets } from './secrets.js'
-import type { ConsumerSettings } from './settings.js'
-import type { SlotWaits } from './slot-waits.js'
-import type { StartReports } from './start-reports.js'
-import { createTransfer } from './transfer/create-transfer.js'
-import type { SavedCommit, Transfer } from './transfer/transfer.js'
-
-/** A configured provider with its limit. */
-export interface ProviderSlot {
-  readonly provider: Provider
-  readonly limit: Omit<ProviderLimit, 'provider'>
-  /** For the policy `cheapest`. */
-  readonly price?: ProviderPrice | undefined
-  /** Where the git host's tokens go. Default `minted`. */
-  readonly credentials?: CredentialMode | undefined
-}
-
-/** What all jobs of a consumer share. */
-export interface ConsumerContext {
-  readonly deployment: string
-  /** This consumer's id, which holds leases and inboxes. */
-  readonly holder: string
-  readonly store: RunStore
-  readonly ledger: SlotLedger
-  readonly ready: ReadyJobs
-  readonly owners: SlotOwners
-  readonly waits: SlotWaits
-  readonly starts: StartReports
-  readonly git: GitHost
-  /** In the order of the configuration. */
-  readonly providers: ReadonlyMap<string, ProviderSlot>
-  readonly policy: PlacementPolicy
-  readonly settings: ConsumerSettings
-  readonly log: Logger
-  /** Milliseconds since 1970. */
-  readonly now: () => number
-  /** Has the reaper look at a provider where something was left behind. */
-  readonly reapSoon: (provider: string, delayMs: number) => void
-  readonly runnerFor: (provider: RunnerProvider, sandboxId: string, image: string | undefined) => Runner
-}
-
-/** Why the work on a job is broken off. */
-export type Interruption = { readonly kind: 'cancel'; readonly reason: string } | { readonly kind: 'timeout' }
+import type { ConsumerContext } from './consumer-context.js'
+import { Interruptions, type Interruption } from './interruption.js'
+import type { BoardLog } from './output/board-log.js'
+import type { ResolvedSecrets } from './output/secrets.js'
+import type { Exclusions } from './placing/placement.js'
+import { openSandbox, type SandboxAccess } from './sandbox-access.js'
+import type { SavedCommit } from './transfer/transfer.js'
 
 /**
  * One job under this consumer's supervision. `record` is what Redis holds, or will with the next save; it changes only
  * through `update` and `append`, which check the fence, and `amend`, which waits for one of them.
  */
 export class RunContext {
-  /** Aborts when the job's work must be broken off: cancel, timeout, or this consumer leaving it. */
-  readonly work: AbortSignal
-  /**
-   * Aborts on cancel and on leaving. For what is still done after a job's work was broken off or has failed: saving it, asking
-   * after its sandbox, waiting to try again.
-   */
-  readonly aftermath: AbortSignal
   readonly exclusions = new Map<string, { untilMs: number; why: string }>()
   /** How often each provider turned this job away in a row. */
   readonly refusals = new Map<string, number>()
-  private readonly interruptions = new AbortController()
-  private readonly cancelling = new AbortController()
-  private interrupted: Interruption | null = null
+  private readonly interruptions: Interruptions
   private loadsWithoutPlace: readonly ProviderLoad[] | null = null
 
   constructor(
@@ -96,8 +39,7 @@ export class RunContext {
     private freshIntent: boolean,
     private readonly holds: () => boolean,
   ) {
-    this.work = AbortSignal.any([leave, this.interruptions.signal])
-    this.aftermath = AbortSignal.any([leave, this.cancelling.signal])
+    this.interruptions = new Interruptions(leave)
   }
 
   /** The job has given its place up; `loads` is what the providers held then. */
@@ -123,16 +65,21 @@ export class RunContext {
     return this.current
   }
 
-  get interruption(): Interruption | null {
-    return this.interrupted
+  /** See `Interruptions`, also for the next two. */
+  get work(): AbortSignal {
+    return this.interruptions.work
   }
 
-  /** Breaks off the work; the first reason stays, but a cancel counts more than a timeout. */
+  get aftermath(): AbortSignal {
+    return this.interruptions.aftermath
+  }
+
+  get interruption(): Interruption | null {
+    return this.interruptions.current
+  }
+
   interrupt(interruption: Interruption): void {
-    if (this.interrupted !== null && (this.interrupted.kind === 'cancel' || interruption.kind === 'timeout')) return
-    this.interrupted = interruption
-    this.interruptions.abort(new Error(interruption.kind))
-    if (interruption.kind === 'cancel') this.cancelling.abort(new Error('cancel'))
+    this.interruptions.interrupt(interruption)
   }
 
   /**
@@ -214,31 +161,14 @@ export class RunContext {
   }
 
   /** The sandbox that the record names. A phase that needs one is never entered without. */
-  sandbox(): { readonly runner: Runner; readonly transfer: Transfer; readonly capabilities: Capabilities } {
+  sandbox(): SandboxAccess {
     const { sandbox } = this.record
     if (sandbox === null) throw new Error(`run ${this.jobId}: phase ${this.record.phase} without a sandbox`)
-    const slot = this.shared.providers.get(sandbox.provider)
-    if (slot === undefined) throw new UnconfiguredProviderError(sandbox.provider)
-    const { provider, credentials = 'minted' } = slot
-    const guarded: RunnerProvider = {
-      name: provider.name,
-      capabilities: provider.capabilities,
-      exec: async (...call) => {
-        this.assertHeld()
-        return await provider.exec(...call)
-      },
-    }
-    const runner = this.shared.runnerFor(guarded, sandbox.id, this.spec.image)
-    const transfer = createTransfer(credentials, {
-      runner,
-      git: this.shared.git,
-      repository: this.spec.repository,
-      onSecret: (value) => this.secrets.patterns.add(value),
-      injectHeaders: provider.injectHeaders?.bind(provider, sandbox.id),
+    return openSandbox(this.shared, sandbox, this.spec, {
+      assertHeld: () => this.assertHeld(),
       confirmHeld: () => this.confirmHeld(),
-      settings: this.shared.settings,
+      onSecret: (value) => this.secrets.patterns.add(value),
     })
-    return { runner, transfer, capabilities: provider.capabilities }
   }
 
   /** The last commit of the job that the git host has: what the work goes on from. */
@@ -251,13 +181,5 @@ export class RunContext {
 
   private heed({ cancel }: { cancel: CancelRequest | null }): void {
     if (cancel !== null) this.interrupt({ kind: 'cancel', reason: cancel.reason })
-  }
-}
-
-/** Thrown when a job to be taken over runs at a provider that this consumer does not have. Configure all consumers alike. */
-export class UnconfiguredProviderError extends Error {
-  override readonly name = 'UnconfiguredProviderError'
-  constructor(readonly provider: string) {
-    super(`provider "${provider}" holds this job's sandbox but is not configured at this consumer; configure all consumers alike`)
   }
 }

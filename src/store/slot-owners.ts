@@ -15,6 +15,9 @@ export type SlotOwner =
   | { readonly kind: 'sandbox'; readonly sandboxId: string }
   | { readonly kind: 'create'; readonly jobId: string; readonly attempt: number; readonly atMs: number }
 
+/** After a create that nobody answered: a sandbox that is not listed by then did not come to be. */
+export const unansweredCreateMs = 15_000
+
 /** An owner as the ledger holds it. Job ids hold no ":", so the other kinds can't be taken for one. */
 export function ownerName(owner: SlotOwner): string {
   switch (owner.kind) {

@@ -1,6 +1,7 @@
 import { pino } from 'pino'
 import { describe, expect, it } from 'vitest'
-import { expiringBranches, retryAfterMs, sweepBranches, type BranchSweepParts } from '../../src/consumers/branch-retention.js'
+import { expiringBranches } from '../../src/consumers/ending/expiring-branches.js'
+import { retryAfterMs, sweepBranches, type BranchSweepParts } from '../../src/consumers/reaping/branch-retention.js'
 import type { GitHost } from '../../src/git/host.js'
 import { InfrastructureError } from '../../src/job/errors.js'
 import { BranchSchedule, Reaping, RunStore, type ExpiringBranch } from '../../src/store/index.js'

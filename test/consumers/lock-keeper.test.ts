@@ -1,6 +1,6 @@
 import { pino } from 'pino'
 import { afterEach, beforeEach, expect, it, vi } from 'vitest'
-import { LockKeeper, type Moment } from '../../src/consumers/lock-keeper.js'
+import { LockKeeper, type Moment } from '../../src/consumers/intake/lock-keeper.js'
 import { consumerSettingsSchema } from '../../src/consumers/settings.js'
 
 beforeEach(() => void vi.useFakeTimers())

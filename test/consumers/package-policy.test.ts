@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { installOptions } from '../../src/consumers/package-policy.js'
+import { installOptions } from '../../src/consumers/supervision/package-policy.js'
 
 const settings = { installGit: true, installTimeoutMs: 1000 }
 const hosts = ['git.example.com']

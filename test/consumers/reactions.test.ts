@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { react, type ErrorContext } from '../../src/consumers/reactions.js'
+import { react, type ErrorContext } from '../../src/consumers/supervision/reactions.js'
 import { FenceLostError, InfrastructureError, PromotionConflictError, type InfrastructureErrorKind } from '../../src/job/errors.js'
 
 const error = (kind: InfrastructureErrorKind, retryAfterMs?: number) => new InfrastructureError({ kind, source: 'p', message: 'm', retryAfterMs })

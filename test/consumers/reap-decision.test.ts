@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { judgeSandbox, judgeSlot, remember, type FoundRun, type Surroundings } from '../../src/consumers/reap-decision.js'
+import { judgeSandbox, judgeSlot, remember, type FoundRun, type Surroundings } from '../../src/consumers/reaping/reap-decision.js'
 import type { RunRecord } from '../../src/job/run-record.js'
 import { sandboxTags, type SandboxInfo } from '../../src/providers/provider.js'
 import type { Attempt } from '../../src/job/result.js'

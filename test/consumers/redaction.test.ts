@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { SecretPatterns, StreamRedactor, openCharacter } from '../../src/consumers/redaction.js'
+import { SecretPatterns, StreamRedactor, openCharacter } from '../../src/consumers/output/redaction.js'
 
 function redactInPieces(secrets: string[], bytes: Buffer, cuts: number[]): { whole: Buffer; mostHeld: number } {
   const patterns = new SecretPatterns()

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { restarts } from '../../src/consumers/restarts.js'
+import { restarts } from '../../src/consumers/supervision/restarts.js'
 import { workBranch } from '../../src/job/names.js'
 import type { JobErrorKind } from '../../src/job/errors.js'
 import { jobErrorKinds } from '../../src/job/errors.js'

@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, expect, it, vi } from 'vitest'
-import { StartReports } from '../../src/consumers/start-reports.js'
+import { StartReports } from '../../src/consumers/placing/start-reports.js'
 
 const told: [string, readonly number[]][] = []
 const warnings: unknown[] = []

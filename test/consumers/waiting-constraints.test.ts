@@ -1,6 +1,6 @@
 import { pino } from 'pino'
 import { describe, expect, it } from 'vitest'
-import { WaitingConstraints } from '../../src/consumers/waiting-constraints.js'
+import { WaitingConstraints } from '../../src/consumers/intake/waiting-constraints.js'
 import { constraintsOf } from '../../src/job/constraints.js'
 import { parseJobSpec } from '../../src/job/spec.js'
 import type { Provider } from '../../src/providers/provider.js'

@@ -1,5 +1,5 @@
 import { afterEach, describe, expect, it } from 'vitest'
-import { checkpointRetryMs } from '../../src/consumers/checkpoints.js'
+import { checkpointRetryMs } from '../../src/consumers/supervision/checkpoints.js'
 import { git, startDeployment, until, type Deployment } from './deployment.js'
 
 let deployment: Deployment | undefined

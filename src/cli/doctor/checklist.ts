@@ -1,30 +1,7 @@
-import { InfrastructureError, InvalidInputError, RedisUnavailableError, errorMessage, type InfrastructureErrorKind } from '../../job/errors.js'
-import type { SecretPatterns } from '../../consumers/redaction.js'
+import { InfrastructureError, InvalidInputError, RedisUnavailableError, errorMessage } from '../../job/errors.js'
+import type { SecretPatterns } from '../../consumers/output/redaction.js'
+import type { CheckResult, Subject } from './check-result.js'
 import { mendOf } from './mends.js'
-
-/** What is checked: Redis, the git host, or one of the providers. */
-export interface Subject {
-  readonly kind: 'redis' | 'git' | 'provider'
-  /** The configured name of a provider; otherwise the kind. */
-  readonly name: string
-}
-
-/** What a check came to. */
-export interface CheckResult {
-  readonly subject: Subject['kind']
-  readonly name: string
-  readonly check: string
-  /** `skipped`: not tried, because something before it failed or it was not asked for. `interrupted`: broken off. */
-  readonly outcome: 'ok' | 'warning' | 'failed' | 'skipped' | 'interrupted'
-  /** Milliseconds; 0 when it was skipped. */
-  readonly durationMs: number
-  /** What was found, or what is wrong. Holds no secret. */
-  readonly detail: string
-  /** For `failed`: what to do, one sentence. */
-  readonly mend: string | null
-  /** For `failed`: the kind of the error. */
-  readonly errorKind: InfrastructureErrorKind | 'internal' | null
-}
 
 /** What a check found: a text, or a text with what to be warned of. */
 export interface Found<Value> {

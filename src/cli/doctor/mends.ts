@@ -1,4 +1,4 @@
-import type { CheckResult, Subject } from './checklist.js'
+import type { CheckResult, Subject } from './check-result.js'
 
 type Kind = NonNullable<CheckResult['errorKind']>
 

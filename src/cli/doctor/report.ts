@@ -1,6 +1,6 @@
 import { exitCodes, type ExitCode } from '../exit-codes.js'
 import { elapsed } from '../output.js'
-import type { CheckResult } from './checklist.js'
+import type { CheckResult } from './check-result.js'
 
 /** How the checks look on a terminal, and what they mean for the exit code. Pure functions. */
 

@@ -2,13 +2,14 @@ import { randomBytes } from 'node:crypto'
 import { createGitHost } from '../../config/git-host.js'
 import { createProviders, type ConfiguredProvider } from '../../config/providers.js'
 import type { Config } from '../../config/schema.js'
-import { SecretPatterns } from '../../consumers/redaction.js'
+import { SecretPatterns } from '../../consumers/output/redaction.js'
 import { InvalidInputError } from '../../job/errors.js'
 import { repositoryProblem } from '../../job/names.js'
 import { checkGit } from './check-git.js'
 import { checkProvider } from './check-provider.js'
 import { checkRedis } from './check-redis.js'
-import { Checklist, type CheckResult, type Subject } from './checklist.js'
+import type { CheckResult, Subject } from './check-result.js'
+import { Checklist } from './checklist.js'
 
 export interface DoctorOptions {
   readonly config: Config

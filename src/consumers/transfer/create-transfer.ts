@@ -1,4 +1,4 @@
-import type { CredentialMode } from '../credentials.js'
+import type { CredentialMode } from './credentials.js'
 import type { ConsumerSettings } from '../settings.js'
 import { brokeredTransfer } from './brokered.js'
 import { injectedTransfer } from './injected.js'

@@ -4,7 +4,6 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { InfrastructureError, type InfrastructureErrorKind } from '../../job/errors.js'
 import { type CallOptions, type ExecResult, type Provider, type SandboxInfo, type SandboxRequest, sandboxTags, type ShellCommand } from '../provider.js'
 import type { GitUnderTest } from './git-under-test.js'
-import type { ClientProgram } from './killed-client.js'
 
 export interface ProviderUnderTest {
   readonly provider: Provider
@@ -15,6 +14,14 @@ export interface ProviderUnderTest {
    * the suite believes the provider that a killed sandbox is gone.
    */
   readonly countProcesses?: (marker: string) => Promise<number>
+}
+
+/** A program that makes the provider under test and calls `runConformanceClient` with it. */
+export interface ClientProgram {
+  readonly file: string
+  readonly args: readonly string[]
+  /** Its whole environment, but for what the suite tells it. */
+  readonly env: Readonly<Record<string, string>>
 }
 
 export interface ConformanceCase {

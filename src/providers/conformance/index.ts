@@ -1,13 +1,13 @@
 import { execCases } from './exec-cases.js'
-import { Fixture, type ConformanceCase, type ProviderUnderTest } from './fixture.js'
+import { Fixture, type ClientProgram, type ConformanceCase, type ProviderUnderTest } from './fixture.js'
 import { embeddedGit, type GitUnderTest } from './git-under-test.js'
-import { killedClientCase, type ClientProgram } from './killed-client.js'
+import { killedClientCase } from './killed-client.js'
 import { lifecycleCases } from './lifecycle-cases.js'
 import { gitCases, runnerCases } from './runner-cases.js'
 
-export { runConformanceClient, type ClientProgram } from './killed-client.js'
+export { runConformanceClient } from './killed-client.js'
 export type { GitUnderTest } from './git-under-test.js'
-export type { ProviderUnderTest } from './fixture.js'
+export type { ClientProgram, ProviderUnderTest } from './fixture.js'
 
 /** The functions of a test runner that the suite uses: hand in vitest's, or those of any runner that has them. */
 export interface TestFunctions {

@@ -6,16 +6,8 @@ import type { Readable } from 'node:stream'
 import { z } from 'zod'
 import { createRunner } from '../../runner/index.js'
 import { type Provider, sandboxTags } from '../provider.js'
-import { type ConformanceCase, type Fixture } from './fixture.js'
+import type { ConformanceCase, Fixture } from './fixture.js'
 import { readAll } from './runner-cases.js'
-
-/** A program that makes the provider under test and calls `runConformanceClient` with it. */
-export interface ClientProgram {
-  readonly file: string
-  readonly args: readonly string[]
-  /** Its whole environment, but for what the suite tells it. */
-  readonly env: Readonly<Record<string, string>>
-}
 
 const taskVariable = 'SWITCHYARD_CONFORMANCE_TASK'
 const taskSchema = z.strictObject({ name: z.string(), deployment: z.string(), jobId: z.string(), image: z.string().optional(), timeoutMs: z.number() })

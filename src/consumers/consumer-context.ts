@@ -1,0 +1,37 @@
+import type { Logger } from 'pino'
+import type { GitHost } from '../git/host.js'
+import type { RunnerProvider } from '../runner/calls.js'
+import type { Runner } from '../runner/runner.js'
+import type { ReadyJobs } from '../store/ready-jobs.js'
+import type { RunStore } from '../store/run-store.js'
+import type { SlotLedger } from '../store/slot-ledger.js'
+import type { SlotOwners } from '../store/slot-owners.js'
+import type { PlacementPolicy } from './placing/placement.js'
+import type { ProviderSlot } from './placing/provider-slot.js'
+import type { SlotWaits } from './placing/slot-waits.js'
+import type { StartReports } from './placing/start-reports.js'
+import type { ConsumerSettings } from './settings.js'
+
+/** What all jobs of a consumer share. */
+export interface ConsumerContext {
+  readonly deployment: string
+  /** This consumer's id, which holds leases and inboxes. */
+  readonly holder: string
+  readonly store: RunStore
+  readonly ledger: SlotLedger
+  readonly ready: ReadyJobs
+  readonly owners: SlotOwners
+  readonly waits: SlotWaits
+  readonly starts: StartReports
+  readonly git: GitHost
+  /** In the order of the configuration. */
+  readonly providers: ReadonlyMap<string, ProviderSlot>
+  readonly policy: PlacementPolicy
+  readonly settings: ConsumerSettings
+  readonly log: Logger
+  /** Milliseconds since 1970. */
+  readonly now: () => number
+  /** Has the reaper look at a provider where something was left behind. */
+  readonly reapSoon: (provider: string, delayMs: number) => void
+  readonly runnerFor: (provider: RunnerProvider, sandboxId: string, image: string | undefined) => Runner
+}

@@ -1,0 +1,44 @@
+import type { Attempt, JobResult } from '../../job/result.js'
+import type { RunRecord } from '../../job/run-record.js'
+import { workBranch } from '../../job/names.js'
+import type { JobSpec } from '../../job/spec.js'
+
+/**
+ * What the user gets, from the record of an ended run. The branch and commit are the pushed work; of a job that ended before it
+ * was pushed, the last checkpoint.
+ */
+export function jobResult(record: RunRecord, spec: Pick<JobSpec, 'metadata'>, attempts: readonly Attempt[], usedMs: number): JobResult {
+  const { outcome, checkpoint } = record
+  if (outcome === null) throw new Error(`run ${record.jobId}: a result without an outcome`)
+  const saved = record.pushed
+    ? { branch: workBranch(record), commit: record.finalCommit }
+    : { branch: checkpoint?.branch ?? null, commit: typeof checkpoint?.branch === 'string' ? checkpoint.sha : null }
+  return {
+    jobId: record.jobId,
+    status: outcome.status,
+    error: outcome.error,
+    repository: record.repository,
+    baseSha: record.base?.sha ?? null,
+    ...saved,
+    promoted: record.promoted,
+    steps: record.steps,
+    attempts: [...attempts],
+    diff: record.diff,
+    usage: { sandboxSeconds: Math.round(usedMs) / 1000 },
+    metadata: spec.metadata,
+  }
+}
+
+/** The attempts of a run that ends now: one that was under way ends as the run does. */
+export function endedAttempts({ outcome, attempts }: Pick<RunRecord, 'outcome' | 'attempts'>, nowMs: number): Attempt[] {
+  return attempts.map((attempt) =>
+    attempt.outcome === 'running'
+      ? { ...attempt, endedAt: new Date(nowMs).toISOString(), outcome: outcome?.status ?? ('failed' as const), error: outcome?.error ?? null }
+      : attempt,
+  )
+}
+
+/** Sandbox-milliseconds of a run until now. */
+export function usedSoFar({ sandbox, usedMs }: Pick<RunRecord, 'sandbox' | 'usedMs'>, nowMs: number): number {
+  return usedMs + (sandbox === null ? 0 : Math.max(0, nowMs - sandbox.createdAtMs))
+}

@@ -1,0 +1,218 @@
+import { randomUUID } from 'node:crypto'
+import { setImmediate as nextTurn } from 'node:timers/promises'
+import type { Job } from 'bullmq'
+import { errorMessage } from '../../job/errors.js'
+import type { Dispatched, Inbox } from '../../store/index.js'
+import { limitsOf } from '../placing/candidates.js'
+import { JobRun, type TakenJob } from './job-run.js'
+import type { LockKeeper } from './lock-keeper.js'
+import type { Relisting } from './relisting.js'
+import type { ConsumerContext } from '../consumer-context.js'
+import type { SecretSource } from '../output/secrets.js'
+import { WaitingConstraints } from './waiting-constraints.js'
+
+/** How long a consumer is believed to be idle. Well above the poll interval, at which it says so again. */
+const idleTtlMs = 5_000
+/** Whoever is believed longest is woken first: each job under way takes something off, so that the least busy are preferred. */
+const handicapMs = 20
+const mostHandicapMs = 2_500
+
+export interface IntakeParts {
+  readonly context: ConsumerContext
+  readonly inbox: Inbox
+  readonly locks: LockKeeper
+  readonly secrets: SecretSource
+  readonly relisting: Relisting
+  /** Takes the first job of the queue under a token, or none; never waits. */
+  readonly takeJob: (token: string) => Promise<Job | undefined>
+}
+
+/**
+ * Looks for jobs, one after the other:
+ *
+ *   looking ──► nothing to do ──► idle, until woken, or a provider may have room again, or a poll interval has passed
+ *      └──────► a job with its place: taken out of the queue and supervised; meanwhile the next look
+ *
+ * The next job and its place are chosen in one step (`ReadyJobs.dispatch`), so a job without a place stays in the queue, in
+ * order, for whoever gets one. Jobs that were stalled or handed over come first; they hold their places already.
+ */
+export class Intake {
+  private readonly runs = new Map<string, { cancel: (reason: string) => void; leave: () => void; done: Promise<void> }>()
+  /** Jobs that were chosen and are on their way out of the queue. */
+  private readonly takes = new Set<Promise<void>>()
+  private readonly stopping = new AbortController()
+  private readonly waiting: WaitingConstraints
+  private nudged = false
+  private heeding = false
+  private wakeUp: (() => void) | undefined
+  private loops: Promise<void>[] = []
+  private dispatches = 0
+  /** When there may be room again without a place given back, in milliseconds from the last look. */
+  private opensInMs = Infinity
+
+  constructor(private readonly parts: IntakeParts) {
+    this.waiting = new WaitingConstraints(parts.context)
+  }
+
+  start(): void {
+    this.loops = [this.readInbox(), this.takeJobs()]
+  }
+
+  /** There may be something to take: look now. */
+  nudge(): void {
+    this.nudged = true
+    this.wakeUp?.()
+  }
+
+  cancel(jobId: string, reason: string): void {
+    this.runs.get(jobId)?.cancel(reason)
+  }
+
+  /** Looks for requests to cancel whose signal went by unheard, as while the connection for it was away. */
+  async heedCancels(): Promise<void> {
+    if (this.heeding || this.runs.size === 0) return
+    this.heeding = true
+    const { store, log } = this.parts.context
+    try {
+      for (const [jobId, { reason }] of await store.cancelRequests([...this.runs.keys()])) this.cancel(jobId, reason)
+    } catch (error) {
+      log.warn({ message: errorMessage(error) }, 'requests to cancel not read; tried again')
+    } finally {
+      this.heeding = false
+    }
+  }
+
+  /** Takes no more jobs and hands the ones under way over. */
+  async stop(): Promise<void> {
+    this.stopping.abort(new Error('the consumer stops'))
+    this.wakeUp?.()
+    for (const run of this.runs.values()) run.leave()
+    await Promise.all(this.loops)
+    await Promise.all(this.takes)
+    await Promise.all([...this.runs.values()].map(({ done }) => done))
+  }
+
+  private isStopped(): boolean {
+    return this.stopping.signal.aborted
+  }
+
+  private async readInbox(): Promise<void> {
+    const { inbox, context } = this.parts
+    while (!this.isStopped()) {
+      try {
+        const message = await inbox.next(1_000, this.stopping.signal)
+        if (message?.kind === 'work') this.nudge()
+        else if (message?.kind === 'grant' && !context.waits.deliver(message.leaseId, message.provider)) {
+          await context.ledger.withdraw(message.leaseId)
+        }
+      } catch (error) {
+        if (this.isStopped()) return
+        context.log.warn({ message: errorMessage(error) }, 'inbox not read; tried again')
+        await this.idle(context.settings.pollMs)
+      }
+    }
+  }
+
+  private async takeJobs(): Promise<void> {
+    const { context, inbox } = this.parts
+    while (!this.isStopped()) {
+      this.nudged = false
+      this.opensInMs = Infinity
+      try {
+        if (this.busy() < context.settings.maxJobs && (await this.takeOne())) continue
+      } catch (error) {
+        if (this.isStopped()) break
+        context.log.warn({ message: errorMessage(error) }, 'no job taken; tried again')
+      }
+      await this.idle(Math.min(context.settings.pollMs, this.opensInMs))
+    }
+    await inbox.unregisterIdle()
+  }
+
+  /** Returns true when it should be asked again at once. When it returns false, this consumer counts as idle. */
+  private async takeOne(): Promise<boolean> {
+    const { context, relisting } = this.parts
+    const found = await context.ready.dispatch({
+      holder: context.holder,
+      leaseId: `${context.holder}/${this.dispatches++}`,
+      limits: limitsOf(context.providers),
+      orders: this.waiting.orders(),
+      // With its last job this consumer can be of no use to anybody who has a place to give.
+      idleMs: this.busy() + 1 < context.settings.maxJobs ? idleTtlMs - Math.min(mostHandicapMs, this.busy() * handicapMs) : 0,
+    })
+    this.waiting.learn(found)
+    this.opensInMs = found.opensInMs ?? Infinity
+    if (found.what === 'take') {
+      // One that waited to be taken is taken before the next look, which would find it again.
+      if (found.idle || found.jobId === null) return (await this.take(found)) || !found.idle
+      this.takeMeanwhile(found)
+      // The take is sent before the next look: that finds the queue without this job.
+      await nextTurn()
+      return true
+    }
+    if (found.unknown.size > 0) return true
+    return found.unlisted > 0 && (await relisting.run())
+  }
+
+  private busy(): number {
+    return this.runs.size + this.takes.size
+  }
+
+  private takeMeanwhile(found: Dispatched): void {
+    const taking = this.take(found).then(
+      (again) => {
+        if (again) this.nudge()
+      },
+      (error: unknown) => {
+        if (!this.isStopped()) this.parts.context.log.warn({ message: errorMessage(error) }, 'no job taken; tried again')
+        this.nudge()
+      },
+    )
+    this.takes.add(taking)
+    void taking.finally(() => this.takes.delete(taking))
+  }
+
+  /** Takes the job that was found, or one that waited to be taken. Returns true when there was none any more: somebody was faster. */
+  private async take(found: Dispatched): Promise<boolean> {
+    const { context, takeJob, locks, secrets } = this.parts
+    const token = randomUUID()
+    const takenAt = locks.moment()
+    const job = await takeJob(token)
+    if (job?.id === undefined) return found.jobId !== null
+    let placeAt = found.provider
+    if (job.id !== found.jobId) {
+      const standing = await context.ready.standing(job.id)
+      if (standing.listed) {
+        // Somebody else took what waited, and BullMQ gave the next one of its own order: its turn has not come.
+        await job.moveToWait(token)
+        return true
+      }
+      // The choice of another consumer, who has taken this one's, or a job to go on with.
+      placeAt = standing.begun ? null : standing.provider
+    }
+    const taken: TakenJob = { job, jobId: job.id, token, takenAt, placeAt }
+    context.log.debug({ jobId: taken.jobId }, 'job taken')
+    const run = new JobRun(context, taken, secrets, locks)
+    const done = run.carryOut().then(() => {
+      // A consumer with room for more is told by whoever frees a place; one without has to look by itself.
+      const full = this.busy() >= context.settings.maxJobs
+      this.runs.delete(taken.jobId)
+      if (full) this.nudge()
+    })
+    this.runs.set(taken.jobId, { cancel: (reason) => run.cancel(reason), leave: () => run.leave(), done })
+    if (this.isStopped()) run.leave()
+    return false
+  }
+
+  private async idle(timeoutMs: number): Promise<void> {
+    if (this.nudged || this.isStopped()) return
+    await new Promise<void>((resolve) => {
+      const timer = setTimeout(resolve, timeoutMs)
+      this.wakeUp = () => {
+        clearTimeout(timer)
+        resolve()
+      }
+    })
+    this.wakeUp = undefined
+  }
+}

@@ -1,0 +1,40 @@
+/** Why the work on a job is broken off. */
+export type Interruption = { readonly kind: 'cancel'; readonly reason: string } | { readonly kind: 'timeout' }
+
+/**
+ * Whether and why a job's work is to be broken off.
+ *
+ *   working ──timeout──► timed out (may still be saved) ──cancel──► cancelled
+ *      └─────────────────────────cancel─────────────────────────────────▲
+ *   and from each of them: left, when this consumer must leave the job alone
+ */
+export class Interruptions {
+  /** Aborts when the job's work must be broken off: cancel, timeout, or this consumer leaving it. */
+  readonly work: AbortSignal
+  /**
+   * Aborts on cancel and on leaving. For what is still done after a job's work was broken off or has failed: saving it, asking
+   * after its sandbox, waiting to try again.
+   */
+  readonly aftermath: AbortSignal
+  private readonly breaking = new AbortController()
+  private readonly cancelling = new AbortController()
+  private interruption: Interruption | null = null
+
+  /** @param leave aborts when this consumer must leave the job alone: hand-over, or its fence or lease is lost. */
+  constructor(leave: AbortSignal) {
+    this.work = AbortSignal.any([leave, this.breaking.signal])
+    this.aftermath = AbortSignal.any([leave, this.cancelling.signal])
+  }
+
+  get current(): Interruption | null {
+    return this.interruption
+  }
+
+  /** Breaks off the work; the first reason stays, but a cancel counts more than a timeout. */
+  interrupt(interruption: Interruption): void {
+    if (this.interruption !== null && (this.interruption.kind === 'cancel' || interruption.kind === 'timeout')) return
+    this.interruption = interruption
+    this.breaking.abort(new Error(interruption.kind))
+    if (interruption.kind === 'cancel') this.cancelling.abort(new Error('cancel'))
+  }
+}

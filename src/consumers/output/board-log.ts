@@ -1,0 +1,95 @@
+import type { Job } from 'bullmq'
+import type { Logger } from 'pino'
+import { errorMessage } from '../../job/errors.js'
+import type { LogChunk } from '../../job/log.js'
+import type { RunRecord } from '../../job/run-record.js'
+import type { JobSpec } from '../../job/spec.js'
+
+const flushMs = 1_000
+const maxPendingBytes = 64 * 1024
+
+interface JobProgress {
+  readonly phase: string
+  readonly provider: string | null
+  readonly step: string | null
+  readonly attempt: number
+}
+
+/**
+ * What Bull Board shows of a running job: its output as BullMQ log rows and its progress, each at most once a second. For people
+ * only, never for truth: rows are dropped when a job prints faster than anybody reads, and failures to write are only logged.
+ */
+export class BoardLog {
+  private pending: string[] = []
+  private pendingBytes = 0
+  private droppedBytes = 0
+  private timer: NodeJS.Timeout | undefined
+  private progressNow: JobProgress | undefined
+  private shown = ''
+  private writing: Promise<void> = Promise.resolve()
+
+  constructor(
+    private readonly job: Pick<Job, 'log' | 'updateProgress' | 'id'>,
+    private readonly log: Logger,
+  ) {}
+
+  /** Takes pieces of output, secrets masked already. */
+  add(chunks: readonly LogChunk[]): void {
+    for (const chunk of chunks) {
+      if (this.pendingBytes + chunk.data.length > maxPendingBytes) {
+        this.droppedBytes += chunk.data.length
+        continue
+      }
+      this.pendingBytes += chunk.data.length
+      this.pending.push(Buffer.from(chunk.data).toString('utf8').replaceAll('\0', '\uFFFD'))
+    }
+    if (this.pending.length > 0 || this.droppedBytes > 0) this.flushSoon()
+  }
+
+  progress(record: RunRecord, spec: Pick<JobSpec, 'steps'>): void {
+    const step = spec.steps[record.stepIndex]
+    this.progressNow = {
+      phase: record.phase,
+      provider: record.sandbox?.provider ?? record.creating?.provider ?? null,
+      step: step === undefined ? null : `${record.stepIndex + 1}/${spec.steps.length} ${step.name}`,
+      attempt: record.attempts.length,
+    }
+    this.flushSoon()
+  }
+
+  /** Writes what is left and waits for it. A job that was over before its progress was ever shown, and printed nothing, shows none. */
+  async close(): Promise<void> {
+    if (this.shown === '' && this.pending.length === 0 && this.droppedBytes === 0) this.progressNow = undefined
+    this.flush()
+    await this.writing
+  }
+
+  private flushSoon(): void {
+    this.timer ??= setTimeout(() => this.flush(), flushMs)
+  }
+
+  private flush(): void {
+    clearTimeout(this.timer)
+    this.timer = undefined
+    const progress = this.progressNow
+    const text = JSON.stringify(progress)
+    if (progress !== undefined && text !== this.shown) {
+      this.shown = text
+      this.write(() => this.job.updateProgress(progress))
+    }
+    if (this.pending.length === 0 && this.droppedBytes === 0) return
+    const dropped = this.droppedBytes === 0 ? '' : `\n[… ${this.droppedBytes} bytes not shown here …]`
+    const row = this.pending.join('').trimEnd() + dropped
+    this.pending = []
+    this.pendingBytes = 0
+    this.droppedBytes = 0
+    this.write(() => this.job.log(row))
+  }
+
+  private write(operation: () => Promise<unknown>): void {
+    this.writing = this.writing.then(operation).then(
+      () => undefined,
+      (error: unknown) => this.log.warn({ jobId: this.job.id, message: errorMessage(error) }, 'Bull Board’s view of a job not written'),
+    )
+  }
+}

@@ -1,0 +1,58 @@
+import type { Logger } from 'pino'
+import { errorMessage } from '../../job/errors.js'
+import type { SandboxWish } from '../../providers/provider.js'
+import { overMaximum } from '../../providers/refusal.js'
+import type { ProviderLimit, ProviderLoad } from '../../store/provider-load.js'
+import type { CredentialMode } from '../transfer/credentials.js'
+import { placementOrder, type Candidate, type PlacementPolicy } from './placement.js'
+import type { ProviderSlot } from './provider-slot.js'
+
+/** The limits of all configured providers, as the ledger takes them, in the order of the configuration. */
+export function limitsOf(providers: ReadonlyMap<string, ProviderSlot>): ProviderLimit[] {
+  return [...providers].map(([provider, { limit }]) => ({ provider, ...limit }))
+}
+
+/**
+ * The configured providers as placement sees them, with what the ledger says of each.
+ * @param gitHosts what sandboxes have to reach.
+ */
+export function candidatesOf(providers: ReadonlyMap<string, ProviderSlot>, loads: readonly ProviderLoad[], gitHosts: readonly string[]): Candidate[] {
+  return [...providers].map(([name, { provider, limit, price, credentials }]) => {
+    const load = loads.find((each) => each.provider === name)
+    return {
+      provider: name,
+      limit: load?.effectiveLimit ?? limit.sandboxes,
+      used: load?.used ?? 0,
+      maxLifetimeMs: provider.capabilities.maxLifetimeMs,
+      network: usableNetwork(provider.capabilities.network, credentials),
+      refusal: (wish) => poolProblem(name, limit, wish) ?? provider.refusal?.({ ...wish, gitHosts, injectsHeaders: credentials === 'injected' }),
+      startP50Ms: load?.startP50Ms ?? null,
+      price,
+    }
+  })
+}
+
+/** A job that asks for more than all of a provider's sandboxes may have together would wait for it for ever. */
+function poolProblem(name: string, limit: ProviderSlot['limit'], wish: SandboxWish): string | undefined {
+  const problem = overMaximum(wish.resources, { cpu: limit.cpu, memoryMiB: limit.memoryMiB }, 'the pool of this provider')
+  return problem === undefined ? undefined : `${name}: ${problem}; ask for less, or raise its limit`
+}
+
+/** In a sandbox without network nothing can be fetched but by the consumer. */
+function usableNetwork(network: Candidate['network'], credentials: CredentialMode | undefined): Candidate['network'] {
+  return { ...network, none: network.none && credentials === 'brokered' }
+}
+
+/** Places by `most-free` when a user's own policy throws: a mistake in it must not stop all jobs. */
+export function guardedPolicy(policy: PlacementPolicy, log: Logger): PlacementPolicy {
+  if (typeof policy !== 'function') return policy
+  return (candidates, job) => {
+    try {
+      return policy(candidates, job)
+    } catch (error) {
+      log.error({ message: errorMessage(error) }, 'the placement policy threw; placed by most-free')
+      const nothing = { eligible: candidates.map(({ provider }) => provider), attempts: [], exclusions: new Map<string, never>() }
+      return placementOrder(candidates, { ...job, prefer: [], ...nothing }, 'most-free', 0)
+    }
+  }
+}

@@ -1,0 +1,14 @@
+import type { Provider } from '../../providers/provider.js'
+import type { ProviderLimit } from '../../store/provider-load.js'
+import type { CredentialMode } from '../transfer/credentials.js'
+import type { ProviderPrice } from './placement.js'
+
+/** A configured provider with its limit. */
+export interface ProviderSlot {
+  readonly provider: Provider
+  readonly limit: Omit<ProviderLimit, 'provider'>
+  /** For the policy `cheapest`. */
+  readonly price?: ProviderPrice | undefined
+  /** Where the git host's tokens go. Default `minted`. */
+  readonly credentials?: CredentialMode | undefined
+}

@@ -1,0 +1,31 @@
+import type { RunRecord } from '../../job/run-record.js'
+import { finishRun, type Ending } from '../ending/finish-run.js'
+
+/**
+ * Ends a live run whose job was removed from the queue around Switchyard (by hand, by `obliterate`): it is in no consumer's hands and
+ * can't come into any. What the job said of itself went with the job, its `metadata` and `push` too. Whoever still supervised it loses
+ * its fence. What lives of it is given up, for the reaper.
+ * @returns false when it had ended meanwhile.
+ */
+export async function endForgottenRun(ending: Ending, jobId: string): Promise<boolean> {
+  const stored = await ending.store.read(jobId)
+  if (stored === null || stored.result !== null || stored.record === null) return false
+  const acquired = await ending.store.acquire(jobId, { holder: 'reaper', fresh: stored.record })
+  if (acquired.kind === 'ended') return false
+  const record = { ...acquired.record, outcome: outcomeOfForgotten(acquired.record) }
+  const { sandbox } = record
+  await finishRun(ending, {
+    record,
+    spec: { metadata: {}, push: {} },
+    fence: acquired.fence,
+    abandoned: sandbox === null ? record.abandoned : [...record.abandoned, { provider: sandbox.provider, id: sandbox.id }],
+    checkpoints: record.checkpointBranches,
+  })
+  return true
+}
+
+/** A failure stays one. A success is one once its work is where it was to go; everything else is cancelled. */
+export function outcomeOfForgotten({ outcome, phase }: Pick<RunRecord, 'outcome' | 'phase'>): NonNullable<RunRecord['outcome']> {
+  if (outcome !== null && (outcome.status !== 'succeeded' || phase === 'closing')) return outcome
+  return { status: 'cancelled', error: { kind: 'cancelled', message: 'the job was removed from the queue' } }
+}

@@ -1,0 +1,126 @@
+import type { RunRecord } from '../../job/run-record.js'
+import type { SandboxInfo } from '../../providers/provider.js'
+import { unansweredCreateMs } from '../../store/slot-owners.js'
+import type { BoundSlot, ReapMemory, StoredRun } from '../../store/index.js'
+
+/**
+ * What is to become of each sandbox that a provider lists, and of each place that its ledger holds. Pure functions of the listing,
+ * of the run records as they were read AFTER it, and of what the round before remembered.
+ *
+ * The order matters: the intent to create is recorded before a create is called, so a record that was read after the listing
+ * names every sandbox in it that belongs to its run. In doubt nothing is killed and nothing is freed.
+ */
+
+/** A run as it was found; `unreadable` when its record is not one that this version knows. */
+export type FoundRun = StoredRun | 'unreadable' | null
+
+/**
+ * - `owned`: a live run's sandbox, or the one that it is creating
+ * - `young`: nobody's, but younger than the grace; left for now
+ * - `orphan`: nobody's; to be killed
+ * - `unclear`: its run's record can't be read; left
+ * - `foreign`: not this deployment's; never touched
+ */
+export type Verdict = 'owned' | 'young' | 'orphan' | 'unclear' | 'foreign'
+
+export interface JudgedSandbox {
+  readonly id: string
+  readonly jobId: string | null
+  /** By the provider's word, else since it was first seen; null when it is owned or foreign and the provider does not say. */
+  readonly ageMs: number | null
+  readonly verdict: Verdict
+  /** Half a sentence. */
+  readonly why: string
+}
+
+export interface Surroundings {
+  readonly provider: string
+  readonly deployment: string
+  readonly runs: ReadonlyMap<string, FoundRun>
+  readonly memory: ReapMemory
+  readonly graceMs: number
+  readonly now: number
+}
+
+export function judgeSandbox(info: SandboxInfo, around: Surroundings): JudgedSandbox {
+  const jobId = info.tags['switchyard-job'] ?? null
+  const says = (verdict: Verdict, why: string, ageMs = ageOf(info, around)): JudgedSandbox => ({ id: info.id, jobId, ageMs, verdict, why })
+  if (info.tags['switchyard-deployment'] !== around.deployment) return { ...says('foreign', 'not of this deployment'), jobId: null }
+  const run = jobId === null ? null : (around.runs.get(jobId) ?? null)
+  if (run === 'unreadable') return says('unclear', "its run's record can't be read")
+  const record = run?.record ?? null
+  // A later release's record is shown as none.
+  if (run !== null && run.result === null && record === null) return says('unclear', "its run's record can't be read")
+  const live = run !== null && run.result === null && record !== null
+  if (live && owns(record, info, around.provider)) return says('owned', `of a run in phase ${record.phase}`)
+  if (record?.abandoned.some(({ provider, id }) => provider === around.provider && id === info.id) === true) {
+    return says('orphan', 'given up by its run')
+  }
+  const firstSeenAtMs = around.memory.sandboxes[info.id]?.firstSeenAtMs ?? around.now
+  const ageMs = ageOf(info, around) ?? around.now - firstSeenAtMs
+  const why = live ? 'its run goes on without it' : run === null ? 'no run is known for it' : 'its run has ended'
+  return says(ageMs < around.graceMs ? 'young' : 'orphan', why, ageMs)
+}
+
+function ageOf(info: SandboxInfo, { now }: Surroundings): number | null {
+  return info.createdAtMs === undefined ? null : now - info.createdAtMs
+}
+
+function owns(record: RunRecord, info: SandboxInfo, provider: string): boolean {
+  const { sandbox, creating, attempts } = record
+  if (sandbox?.provider === provider && sandbox.id === info.id) return true
+  if (creating?.provider !== provider) return false
+  return info.name === undefined ? info.tags['switchyard-attempt'] === String(attempts.length) : info.name === creating.name
+}
+
+/**
+ * - `kept`: its owner needs it, or may
+ * - `waits`: its owner seems gone; it is freed when that is still so after a while
+ * - `free`: its owner is gone
+ * - `forgotten`: its run is live, but its job was removed from the queue: nobody can go on with it, so it is to be ended
+ */
+export type SlotVerdict = 'kept' | 'waits' | 'free' | 'forgotten'
+
+/**
+ * @param alive what lives at the provider after this round's kills, from a complete listing.
+ * @param listedAtMs when that listing began.
+ */
+export function judgeSlot(slot: BoundSlot, alive: readonly SandboxInfo[], listedAtMs: number, around: Surroundings): SlotVerdict {
+  const { owner, leaseId } = slot
+  if (owner.kind === 'sandbox') return alive.some(({ id }) => id === owner.sandboxId) ? 'kept' : 'free'
+  const ofJob = alive.filter(({ tags }) => tags['switchyard-job'] === owner.jobId)
+  if (owner.kind === 'create') {
+    if (ofJob.some(({ tags }) => tags['switchyard-attempt'] === String(owner.attempt))) return 'kept'
+    return listedAtMs >= owner.atMs + unansweredCreateMs ? 'free' : 'waits'
+  }
+  const run = around.runs.get(owner.jobId) ?? null
+  const live = run !== null && run !== 'unreadable' && run.result === null
+  // A supervisor whose job is removed under it knows when its lease has run out; a job has its place a moment before it has its record.
+  const sinceMs = around.memory.places[leaseId] ?? around.now
+  const overdue = around.now - sinceMs >= around.graceMs
+  if (live && slot.removed && run.record !== null) return overdue ? 'forgotten' : 'waits'
+  if (run === 'unreadable' || live || ofJob.length > 0) return 'kept'
+  return overdue ? 'free' : 'waits'
+}
+
+/** What the next round must know. */
+export function remember(
+  judged: readonly JudgedSandbox[],
+  failures: ReadonlyMap<string, string>,
+  killed: ReadonlySet<string>,
+  waiting: readonly string[],
+  { memory, now }: Surroundings,
+): ReapMemory {
+  const sandboxes: ReapMemory['sandboxes'] = {}
+  for (const { id, verdict } of judged) {
+    if (killed.has(id) || (verdict !== 'young' && verdict !== 'orphan')) continue
+    const before = memory.sandboxes[id]
+    const error = failures.get(id)
+    sandboxes[id] = {
+      firstSeenAtMs: before?.firstSeenAtMs ?? now,
+      failedKills: (before?.failedKills ?? 0) + (error === undefined ? 0 : 1),
+      lastError: error ?? before?.lastError ?? null,
+    }
+  }
+  return { sandboxes, places: Object.fromEntries(waiting.map((leaseId) => [leaseId, memory.places[leaseId] ?? now])) }
+}

@@ -1,0 +1,57 @@
+import type { JobSpec } from '../job/spec.js'
+import type { RunRecord } from '../job/run-record.js'
+import type { Capabilities } from '../providers/provider.js'
+import type { RunnerProvider } from '../runner/calls.js'
+import type { Runner } from '../runner/runner.js'
+import type { ConsumerContext } from './consumer-context.js'
+import { createTransfer } from './transfer/create-transfer.js'
+import type { Transfer, TransferParts } from './transfer/transfer.js'
+
+/** What a job's supervisor does in its sandbox, and how commits get there and back. */
+export interface SandboxAccess {
+  readonly runner: Runner
+  readonly transfer: Transfer
+  readonly capabilities: Capabilities
+}
+
+/**
+ * Opens the way into a job's sandbox. Every call asks first whether the job is still this consumer's.
+ * @throws UnconfiguredProviderError when this consumer does not have its provider.
+ */
+export function openSandbox(
+  shared: ConsumerContext,
+  sandbox: NonNullable<RunRecord['sandbox']>,
+  { repository, image }: Pick<JobSpec, 'repository' | 'image'>,
+  job: { readonly assertHeld: () => void } & Pick<TransferParts, 'confirmHeld' | 'onSecret'>,
+): SandboxAccess {
+  const slot = shared.providers.get(sandbox.provider)
+  if (slot === undefined) throw new UnconfiguredProviderError(sandbox.provider)
+  const { provider, credentials = 'minted' } = slot
+  const guarded: RunnerProvider = {
+    name: provider.name,
+    capabilities: provider.capabilities,
+    exec: async (...call) => {
+      job.assertHeld()
+      return await provider.exec(...call)
+    },
+  }
+  const runner = shared.runnerFor(guarded, sandbox.id, image)
+  const transfer = createTransfer(credentials, {
+    runner,
+    git: shared.git,
+    repository,
+    onSecret: job.onSecret,
+    injectHeaders: provider.injectHeaders?.bind(provider, sandbox.id),
+    confirmHeld: job.confirmHeld,
+    settings: shared.settings,
+  })
+  return { runner, transfer, capabilities: provider.capabilities }
+}
+
+/** Thrown when a job to be taken over runs at a provider that this consumer does not have. Configure all consumers alike. */
+export class UnconfiguredProviderError extends Error {
+  override readonly name = 'UnconfiguredProviderError'
+  constructor(readonly provider: string) {
+    super(`provider "${provider}" holds this job's sandbox but is not configured at this consumer; configure all consumers alike`)
+  }
+}

@@ -1,0 +1,141 @@
+import type { LogChunk } from '../../job/log.js'
+import type { StepResult } from '../../job/result.js'
+import type { Step } from '../../job/spec.js'
+import type { OutputSlice } from '../../runner/runner.js'
+import { StreamRedactor } from '../output/redaction.js'
+import type { RunContext } from '../run-context.js'
+import { OutputTail } from '../output/output-tail.js'
+
+/**
+ * Runs one command in the sandbox to its end, from wherever it stands: not started, running since before this consumer took
+ * over, or ended already.
+ *
+ *   start ──► reading ──► ended            the exit code is there and all output was read
+ *                │ └────► timed out        the step's own time is up: stopped, output so far kept
+ *                └──────► interrupted      cancel, job timeout or hand-over: `ctx.work` aborts and the call throws
+ *
+ * Output goes to the log stream in the same Redis call that moves the record's offsets, so a successor goes on at exactly
+ * the next byte. The offsets count what was shown, not what was read: bytes that a redactor holds back are read again.
+ */
+export type CommandEnd = { readonly kind: 'exited'; readonly result: StepResult & { readonly exitCode: number } } | { readonly kind: 'timed-out'; readonly result: StepResult }
+
+export interface CommandRun {
+  readonly step: Step
+  /** Unique in the run. */
+  readonly key: string
+  /** Called between reads, at most when due; for checkpoints. Returns when it wants to be called again, or null. */
+  readonly periodic: (() => Promise<number | null>) | null
+  readonly firstPeriodicAtMs: number | null
+}
+
+const streams = ['stdout', 'stderr'] as const
+type StreamName = (typeof streams)[number]
+
+interface StreamState {
+  readonly redactor: StreamRedactor
+  readonly tail: OutputTail
+  /** Next byte to read. */
+  readOffset: number
+  /** Next byte to show. */
+  shownOffset: number
+  /** Bytes at the start of what is read next that serve only to warm up tail and redactor. */
+  warmUp: number
+}
+
+export async function runCommand(ctx: RunContext, run: CommandRun): Promise<CommandEnd> {
+  const { settings, now } = ctx.shared
+  const { runner } = ctx.sandbox()
+
+  const resumed = ctx.record.running?.key === run.key ? ctx.record.running : null
+  let running = resumed ?? { key: run.key, startedAtMs: now(), stdoutOffset: 0, stderrOffset: 0, timedOut: false }
+  if (resumed === null) await ctx.update({ running })
+  const command = { key: run.key, run: run.step.run, cwd: run.step.cwd, env: { ...ctx.spec.env, ...run.step.env, ...ctx.secrets.env } }
+  const state: Record<StreamName, StreamState> = { stdout: startStream(ctx, running.stdoutOffset), stderr: startStream(ctx, running.stderrOffset) }
+  const deadlineMs = run.step.timeoutMs === undefined ? Infinity : running.startedAtMs + run.step.timeoutMs
+  let periodicAtMs = run.firstPeriodicAtMs ?? Infinity
+
+  for (let started = false; ; started = true) {
+    const waitMs = Math.max(0, Math.min(settings.readWaitMs, deadlineMs - now(), periodicAtMs - now()))
+    const read = { stdoutOffset: state.stdout.readOffset, stderrOffset: state.stderr.readOffset, waitMs, maxBytes: settings.readBytes }
+    const call = { timeoutMs: waitMs + settings.callTimeoutMs, signal: ctx.work }
+    const slice = started ? await runner.read(run.key, read, call) : await runner.start(command, call, read)
+    const exitCode = isDrained(state, slice) ? slice.exitCode : null
+    const chunks = streams.flatMap((name) => take(ctx, run.step.name, name, state[name], slice, exitCode !== null))
+    if (chunks.length > 0) {
+      running = { ...running, stdoutOffset: state.stdout.shownOffset, stderrOffset: state.stderr.shownOffset }
+      await ctx.append({ running }, chunks)
+    }
+    const result = (code: number | null): StepResult => ({
+      name: run.step.name,
+      exitCode: code,
+      durationMs: Math.max(0, now() - running.startedAtMs),
+      stdoutTail: state.stdout.tail.text(),
+      stderrTail: state.stderr.tail.text(),
+    })
+    if (exitCode !== null && running.timedOut) return { kind: 'timed-out', result: result(null) }
+    if (exitCode !== null) return { kind: 'exited', result: { ...result(exitCode), exitCode } }
+    for (const name of streams) skipMiddle(state[name], name === 'stdout' ? slice.stdoutSize : slice.stderrSize, settings.maxLogBytes, ctx.secrets.patterns.longest)
+    if (slice.exitCode !== null) continue
+    if (now() >= deadlineMs) {
+      // Said before it is done: whoever goes on from here, after a lost answer or as a successor, finds the exit code of the stop.
+      running = { ...running, timedOut: true }
+      await ctx.update({ running })
+      await runner.stop(run.key, settings.stopGraceMs, { timeoutMs: settings.stopGraceMs + settings.callTimeoutMs, signal: ctx.work })
+      return { kind: 'timed-out', result: result(null) }
+    }
+    if (now() >= periodicAtMs && run.periodic !== null) periodicAtMs = (await run.periodic()) ?? Infinity
+  }
+}
+
+/**
+ * After a take-over the tail must hold what the predecessor has shown already: reading begins that much earlier. The first
+ * bytes may be the end of a secret whose beginning is not read; as many as the longest secret has are thrown away.
+ */
+function startStream(ctx: RunContext, shownOffset: number): StreamState {
+  const { patterns } = ctx.secrets
+  const readOffset = Math.max(0, shownOffset - ctx.shared.settings.outputTailBytes - patterns.longest)
+  return {
+    redactor: new StreamRedactor(patterns),
+    tail: new OutputTail(ctx.shared.settings.outputTailBytes),
+    readOffset,
+    shownOffset,
+    warmUp: readOffset === 0 ? 0 : patterns.longest,
+  }
+}
+
+function isDrained(state: Record<StreamName, StreamState>, slice: OutputSlice): boolean {
+  return (
+    state.stdout.readOffset + slice.stdout.length >= slice.stdoutSize && state.stderr.readOffset + slice.stderr.length >= slice.stderrSize
+  )
+}
+
+/** What a slice adds to the log of one stream, masked. */
+function take(ctx: RunContext, step: string, stream: StreamName, state: StreamState, slice: OutputSlice, ended: boolean): LogChunk[] {
+  const raw = slice[stream]
+  const from = state.readOffset - state.redactor.heldBytes
+  state.readOffset += raw.length
+  let shown = raw.length === 0 ? Buffer.alloc(0) : state.redactor.push(raw)
+  if (ended) shown = Buffer.concat([shown, state.redactor.flush()])
+  if (shown.length === 0) return []
+  const discard = Math.min(state.warmUp, shown.length)
+  state.warmUp -= discard
+  state.tail.push(shown.subarray(discard))
+  // What lies before `shownOffset` was shown by a predecessor.
+  const fresh = shown.subarray(Math.min(shown.length, Math.max(discard, state.shownOffset - from)))
+  if (fresh.length === 0) return []
+  const offset = from + shown.length - fresh.length
+  state.shownOffset = offset + fresh.length
+  return [{ step, stream, attempt: ctx.record.attempts.length, offset, data: fresh }]
+}
+
+/** Jumps over output that the log would not keep, so that a step which prints gigabytes costs no transfer. */
+function skipMiddle(state: StreamState, size: number, maxLogBytes: number, longestSecret: number): void {
+  const half = Math.floor(maxLogBytes / 2)
+  const target = size - half
+  if (state.readOffset < half || target <= state.readOffset + half) return
+  // Whatever the redactor held back lies in the part that is left out.
+  state.redactor.flush()
+  state.readOffset = target
+  state.warmUp = longestSecret
+  state.shownOffset = target + longestSecret
+}

@@ -1,0 +1,150 @@
+import { errorMessage } from '../../../job/errors.js'
+import { sandboxTags } from '../../../providers/provider.js'
+import { untilAborted } from '../../../store/index.js'
+import { finishRun } from '../../ending/finish-run.js'
+import { endedAttempts, usedSoFar } from '../../ending/job-result.js'
+import type { RunContext } from '../../run-context.js'
+import type { JobResult } from '../../../job/result.js'
+import { newRunRecord } from '../../../job/run-record.js'
+
+const killTries = 5
+/** A cancelled job's end does not wait for a provider or a git host that does not answer, in milliseconds. */
+const cancelPatienceMs = 1_500
+
+/**
+ * `closing`: kills every sandbox that this run may have, frees its place, deletes the checkpoint branches that nobody needs
+ * any more, and ends the run: result, record and completion event in one step. What could not be killed keeps its place and is
+ * left to the reaper.
+ */
+export async function closing(ctx: RunContext): Promise<JobResult> {
+  const { store, now } = ctx.shared
+  const { outcome } = ctx.record
+  const usedMs = usedSoFar(ctx.record, ctx.shared.now())
+  const patience = new AbortController()
+  const timer = outcome?.status === 'cancelled' ? setTimeout(() => patience.abort(new Error('a cancelled job ends now')), cancelPatienceMs) : undefined
+  const signal = AbortSignal.any([ctx.leave, patience.signal])
+  let alive: { provider: string; id: string }[]
+  let checkpoints: string[]
+  try {
+    alive = await killAll(ctx, signal)
+    await keepPlacesOfTheLiving(ctx, alive)
+    await ctx.shared.ready.close(ctx.jobId, ctx.fence)
+    checkpoints = await deleteCheckpoints(ctx, signal)
+  } finally {
+    clearTimeout(timer)
+  }
+  const { deployment, settings } = ctx.shared
+  return await finishRun(
+    { store, deployment, branchRetentionMs: settings.branchRetentionMs, now },
+    { record: ctx.record, spec: ctx.spec, fence: ctx.fence, abandoned: alive, checkpoints, usedMs },
+  )
+}
+
+/**
+ * Ends a failed attempt at the whole job and begins the next: what it left is killed, its work stays on its branch, and the job
+ * keeps its place. One write of the record, so that whoever goes on from here begins it once.
+ */
+export async function restart(ctx: RunContext): Promise<void> {
+  const { record, spec } = ctx
+  const alive = await killAll(ctx, ctx.aftermath)
+  await keepPlacesOfTheLiving(ctx, alive)
+  const checkpoints = await deleteCheckpoints(ctx, ctx.aftermath)
+  const attempts = endedAttempts(ctx.record, ctx.shared.now())
+  const count = (record.restart?.count ?? 0) + 1
+  const { jobId, generation, repository, startedAtMs, base, promoteFrom, outcome } = record
+  await ctx.update({
+    ...newRunRecord({ jobId, generation, repository, startedAtMs }),
+    base,
+    promoteFrom,
+    attempts,
+    abandoned: alive,
+    checkpointBranches: checkpoints,
+    usedMs: Math.round(usedSoFar(ctx.record, ctx.shared.now())),
+    restart: { count, atMs: ctx.shared.now(), attemptsBefore: attempts.length },
+  })
+  await ctx.say(`attempt ${count} of ${spec.attempts ?? 1} failed (${outcome?.error?.kind ?? 'unknown'}): ${outcome?.error?.message ?? ''}; the job begins again`)
+}
+
+/** The job's place is free for the next one, unless something may still live in it. */
+async function keepPlacesOfTheLiving(ctx: RunContext, alive: readonly { provider: string; id: string }[]): Promise<void> {
+  const { sandbox, creating, attempts } = ctx.record
+  const left = alive.find(({ provider, id }) => provider === sandbox?.provider && id === sandbox.id)
+  if (left !== undefined) await ctx.entrustPlace(left.provider, { kind: 'sandbox', sandboxId: left.id })
+  else if (creating !== null) await ctx.entrustPlace(creating.provider, { kind: 'create', jobId: ctx.jobId, attempt: attempts.length, atMs: ctx.shared.now() })
+  for (const { provider } of alive) ctx.shared.reapSoon(provider, ctx.shared.settings.callTimeoutMs)
+}
+
+/** Kills what the record names and whatever bears the tags of an attempt whose create was never answered. Returns what is left. */
+async function killAll(ctx: RunContext, signal: AbortSignal): Promise<{ provider: string; id: string }[]> {
+  const { sandbox, abandoned, creating, attempts } = ctx.record
+  const doomed = new Map([...abandoned, ...(sandbox === null ? [] : [sandbox])].map(({ provider, id }) => [`${provider}/${id}`, { provider, id }]))
+  const unanswered = new Set([...(creating === null ? [] : [creating.provider]), ...attempts.filter((attempt) => attempt.sandboxId === null).map(({ provider }) => provider)])
+  for (const name of unanswered) {
+    for (const id of await listOwn(ctx, name, signal)) doomed.set(`${name}/${id}`, { provider: name, id })
+  }
+  const killed = await Promise.all([...doomed.values()].map(async (each) => ({ ...each, gone: await beforeAbort(kill(ctx, each, signal), signal) })))
+  ctx.leave.throwIfAborted()
+  return killed.filter(({ gone }) => !gone).map(({ provider, id }) => ({ provider, id }))
+}
+
+async function listOwn(ctx: RunContext, name: string, signal: AbortSignal): Promise<string[]> {
+  const provider = ctx.shared.providers.get(name)?.provider
+  if (provider === undefined) return []
+  const { 'switchyard-attempt': _attempt, ...tags } = sandboxTags({ deployment: ctx.shared.deployment, jobId: ctx.jobId, attempt: 0 })
+  const ids: string[] = []
+  try {
+    for await (const info of provider.list(tags, { timeoutMs: ctx.shared.settings.callTimeoutMs, signal })) ids.push(info.id)
+  } catch (error) {
+    ctx.leave.throwIfAborted()
+    ctx.shared.log.error({ jobId: ctx.jobId, provider: name, message: errorMessage(error) }, 'sandboxes of an unanswered create could not be listed')
+  }
+  return ids
+}
+
+/** What `work` gives, or false once the signal aborts. */
+async function beforeAbort(work: Promise<boolean>, signal: AbortSignal): Promise<boolean> {
+  try {
+    return await untilAborted(work, signal)
+  } catch (error) {
+    if (signal.aborted) return false
+    throw error
+  }
+}
+
+/** A kill under way is not broken off by `signal`; only no more are tried. */
+async function kill(ctx: RunContext, { provider: name, id }: { provider: string; id: string }, signal: AbortSignal): Promise<boolean> {
+  const provider = ctx.shared.providers.get(name)?.provider
+  const isGivenUp = () => signal.aborted || ctx.record.sandbox?.id !== id
+  for (let tries = 1; provider !== undefined && tries <= killTries && !signal.aborted; tries++) {
+    ctx.assertHeld()
+    try {
+      await provider.kill(id, { timeoutMs: ctx.shared.settings.callTimeoutMs, signal: ctx.leave })
+      // If it was given up, before or while this kill was under way, it has a place of its own.
+      if (isGivenUp()) await ctx.shared.owners.freeOf({ kind: 'sandbox', sandboxId: id })
+      return true
+    } catch (error) {
+      ctx.leave.throwIfAborted()
+      ctx.shared.log.warn({ jobId: ctx.jobId, provider: name, sandboxId: id, tries, message: errorMessage(error) }, 'sandbox not killed yet')
+    }
+  }
+  ctx.shared.log.error({ jobId: ctx.jobId, provider: name, sandboxId: id }, 'sandbox could not be killed; left to the reaper')
+  return false
+}
+
+/** Only once the work is on the job's own branch: until then the checkpoints are the only copy of it. Returns those that are left. */
+async function deleteCheckpoints(ctx: RunContext, signal: AbortSignal): Promise<string[]> {
+  if (!ctx.record.pushed) return ctx.record.checkpointBranches
+  const { git, settings, log } = ctx.shared
+  const left: string[] = []
+  for (const name of ctx.record.checkpointBranches) {
+    ctx.assertHeld()
+    try {
+      await git.deleteBranch(ctx.spec.repository, { name, ephemeral: git.ephemeral }, { timeoutMs: settings.callTimeoutMs, signal })
+    } catch (error) {
+      ctx.leave.throwIfAborted()
+      log.warn({ jobId: ctx.jobId, branch: name, message: errorMessage(error) }, 'checkpoint branch not deleted; tried again later')
+      left.push(name)
+    }
+  }
+  return left
+}

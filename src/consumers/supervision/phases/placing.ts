@@ -1,0 +1,145 @@
+import type { ProviderLoad } from '../../../store/provider-load.js'
+import { intentToCreate, resolveBase } from '../../placing/beginning.js'
+import { candidatesOf, limitsOf } from '../../placing/candidates.js'
+import { InfrastructureError } from '../../../job/errors.js'
+import { sandboxTags, type Provider, type SandboxInfo, type SandboxRequest } from '../../../providers/provider.js'
+import { eligibleProviders, placementOrder, waitingReason } from '../../placing/placement.js'
+import type { RunContext } from '../../run-context.js'
+import { UnconfiguredProviderError } from '../../sandbox-access.js'
+
+/**
+ * `placing`: finds out what the job starts from, gets a place at a provider and creates the sandbox there. A job that was chosen
+ * together with a place has come that far when it is acquired (`beginning`): only the create call is left.
+ *
+ * The intent to create is recorded before the call: whoever takes over then finds the sandbox by its name or tags, and
+ * nobody creates a second one.
+ */
+export async function placing(ctx: RunContext): Promise<void> {
+  const { creating } = ctx.record
+  if (creating !== null) return create(ctx, creating.provider, creating.name, !ctx.useFreshIntent())
+  // A job that has to wait for a place keeps to the commit that it began with.
+  if (ctx.record.base === null) await ctx.update(await resolveBase(ctx.shared, ctx.spec, { timeoutMs: ctx.shared.settings.callTimeoutMs, signal: ctx.work }))
+  const provider = await takePlace(ctx)
+  const intent = intentToCreate(ctx.shared, ctx.record, provider)
+  await ctx.update(intent)
+  return create(ctx, provider, intent.creating?.name ?? '', false)
+}
+
+/** Waits, however long it takes, until the ledger gives this job a place. Returns the provider. */
+async function takePlace(ctx: RunContext): Promise<string> {
+  const { ledger, providers, settings, now, waits, policy, git } = ctx.shared
+  const limits = limitsOf(providers)
+  const eligibility = eligibleProviders(ctx.spec, candidatesOf(providers, [], git.hosts))
+  if (!eligibility.ok) throw new InfrastructureError({ kind: 'invalid', source: 'placement', message: eligibility.problem })
+  const ahead = ctx.useLoadsWithoutPlace()
+  const [held, known] = ahead === null ? await Promise.all([ledger.leaseOf(ctx.jobId), ledger.sharedLoads(limits)]) : [null, ahead]
+  // Its place was chosen together with the job by a consumer that went no further, or is its own since before its restart.
+  if (held !== null && ctx.record.attempts.length === (ctx.record.restart?.attemptsBefore ?? 0) && eligibility.providers.includes(held.provider)) return held.provider
+
+  const { resources, network } = ctx.spec
+  const job = { resources, network, prefer: ctx.spec.providers.prefer, eligible: eligibility.providers, attempts: ctx.record.attempts, exclusions: ctx.activeExclusions() }
+  let loads: readonly ProviderLoad[] = known
+  const order = () => placementOrder(candidatesOf(providers, loads, git.hosts), job, policy, now())
+  if (held !== null) {
+    if (order()[0] === held.provider) return held.provider
+    await ctx.releasePlace()
+  }
+  const leaseId = `${ctx.jobId}/${ctx.fence}.${ctx.record.attempts.length}`
+  let said: string | null = null
+  try {
+    for (;;) {
+      ctx.work.throwIfAborted()
+      const wanted = order().flatMap((name) => limits.filter((limit) => limit.provider === name))
+      // Listening starts before asking: a grant that comes right after the answer is not missed.
+      const granted = waits.expect(leaseId)
+      const asked =
+        wanted.length === 0
+          ? ledger.loads(limits).then((current) => ({ provider: null, loads: current, opensInMs: null }))
+          : ledger.reserve({
+              leaseId,
+              holder: ctx.shared.holder,
+              candidates: wanted,
+              demand: { cpu: resources.cpu ?? 0, memoryMiB: resources.memoryMiB ?? 0 },
+              ttlMs: settings.leaseMs,
+              wait: { rank: ctx.spec.priority },
+            })
+      // In the same breath: a place that is there at once is bound at once.
+      const [answer, bound] = await Promise.all([asked, ledger.bind(leaseId, ctx.jobId)])
+      if (answer.provider === null) {
+        loads = mergeLoads(loads, answer.loads)
+        const reason = waitingReason(loads, eligibility.providers, ctx.activeExclusions(), now())
+        if (reason !== said) await ctx.update({}, reason)
+        said = reason
+      }
+      const waitMs = Math.min(settings.pollMs, answer.opensInMs ?? Infinity, nextExclusionEndMs(ctx) ?? Infinity)
+      const provider = answer.provider ?? (await granted.within(waitMs, ctx.work))
+      // A grant that was not bound in time has gone to somebody else: wait again.
+      if (provider !== null && ((provider === answer.provider && bound) || (await ledger.bind(leaseId, ctx.jobId)))) {
+        if (said !== null) await ctx.update({}, null)
+        return provider
+      }
+    }
+  } catch (error) {
+    await ledger.withdraw(leaseId)
+    throw error
+  } finally {
+    waits.forget(leaseId)
+  }
+}
+
+/** In how many milliseconds this job's next excluded provider comes into question again, at least 1; null when there is none. */
+function nextExclusionEndMs(ctx: RunContext): number | null {
+  const nowMs = ctx.shared.now()
+  const ends = [...ctx.activeExclusions().values()].map(({ untilMs }) => untilMs - nowMs).filter((leftMs) => leftMs > 0)
+  return ends.length === 0 ? null : Math.max(1, Math.min(...ends))
+}
+
+function mergeLoads(before: readonly ProviderLoad[], news: readonly ProviderLoad[]): ProviderLoad[] {
+  return before.map((load) => news.find((item) => item.provider === load.provider) ?? load)
+}
+
+/** @param repeated the call was made before and its answer is not known: a sandbox may exist. */
+async function create(ctx: RunContext, providerName: string, name: string, repeated: boolean): Promise<void> {
+  const { providers, settings, deployment, git, now } = ctx.shared
+  const provider = providers.get(providerName)?.provider
+  if (provider === undefined) throw new UnconfiguredProviderError(providerName)
+  const lifetimeMs = Math.min(settings.sandboxLifetimeMs, provider.capabilities.maxLifetimeMs ?? Infinity)
+  const request: SandboxRequest = {
+    name,
+    tags: sandboxTags({ deployment, jobId: ctx.jobId, attempt: ctx.record.attempts.length }),
+    image: ctx.spec.image,
+    resources: ctx.spec.resources,
+    // Where a lifetime can't be extended it must cover all that is left of the job.
+    lifetimeMs: provider.capabilities.extend ? lifetimeMs : remainingMs(ctx, provider),
+    network: ctx.spec.network,
+    gitHosts: git.hosts,
+  }
+  const options = { timeoutMs: settings.createTimeoutMs, signal: ctx.work }
+  const beganAtMs = now()
+  const existing = repeated && !provider.capabilities.uniqueNames ? await findCreated(provider, request, options) : undefined
+  ctx.assertHeld()
+  const info = existing ?? (await provider.create(request, options))
+  ctx.refusals.delete(providerName)
+  const startMs = now() - beganAtMs
+  if (!repeated) ctx.shared.starts.created(providerName, startMs)
+  await ctx.update({
+    phase: 'preparing',
+    creating: null,
+    sandbox: { provider: providerName, id: info.id, createdAtMs: info.createdAtMs ?? now(), repositoryPath: null },
+    attempts: ctx.patchAttempt({ sandboxId: info.id }),
+    running: null,
+    setupIndex: 0,
+  })
+}
+
+/** The sandbox of this very attempt from a create whose answer was lost; where names are unique, `create` itself finds it. */
+async function findCreated(provider: Provider, { name, tags }: SandboxRequest, options: { timeoutMs: number; signal: AbortSignal }): Promise<SandboxInfo | undefined> {
+  // An earlier run of the same job may have left one with the same tags; the name tells them apart where there is one.
+  for await (const info of provider.list(tags, options)) if (info.name === undefined || info.name === name) return info
+  return undefined
+}
+
+function remainingMs(ctx: RunContext, provider: Provider): number {
+  const left = ctx.deadlineMs + ctx.shared.settings.saveGraceMs - ctx.shared.now()
+  return Math.min(Math.max(left, 60_000), provider.capabilities.maxLifetimeMs ?? Infinity)
+}

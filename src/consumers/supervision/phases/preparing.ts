@@ -1,0 +1,38 @@
+import { installOptions } from '../package-policy.js'
+import type { RunContext } from '../../run-context.js'
+import { workBranch } from '../../../job/names.js'
+
+/**
+ * `preparing`: puts the runner into the sandbox and the work tree into place: the base commit, or the last checkpoint when
+ * the job goes on after a lost sandbox. Steps that the checkpoint holds are not run again.
+ */
+export async function preparing(ctx: RunContext): Promise<void> {
+  const { git, settings } = ctx.shared
+  const { base, checkpoint, sandbox } = ctx.record
+  if (base === null || sandbox === null) throw new Error(`run ${ctx.jobId}: preparing without a base or a sandbox`)
+  const { runner, transfer, capabilities } = ctx.sandbox()
+  const wanted = installOptions(settings, ctx.spec.network, capabilities, git.hosts)
+  const facts = await runner.install({ ...wanted, timeoutMs: settings.callTimeoutMs, signal: ctx.work })
+  if (facts.installed !== null) await ctx.say(`installed ${facts.installed}; an image that has it starts faster`)
+
+  const restore = typeof checkpoint?.branch === 'string' ? checkpoint : null
+  await transfer.clone(
+    {
+      from: ctx.savedCommit(),
+      branch: workBranch(ctx.record),
+      checkpoint: restore === null ? null : { headSha: restore.headSha, commitsAhead: restore.commitsAhead },
+    },
+    { timeoutMs: settings.gitTimeoutMs, signal: ctx.work },
+  )
+  const stepIndex = checkpoint?.stepIndex ?? 0
+  // What comes next writes that it begins.
+  ctx.amend({
+    phase: ctx.spec.setup.length === 0 ? 'steps' : 'setup',
+    setupIndex: 0,
+    stepIndex,
+    steps: ctx.record.steps.slice(0, stepIndex),
+    running: null,
+    sandbox: { ...sandbox, repositoryPath: facts.repositoryPath },
+  })
+  if (restore !== null) await ctx.say(`goes on at ${sandbox.provider} from checkpoint ${restore.sha.slice(0, 12)}, step ${stepIndex + 1}`)
+}

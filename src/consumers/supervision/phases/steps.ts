@@ -1,0 +1,78 @@
+import type { RunRecord } from '../../../job/run-record.js'
+import { runCommand, type CommandEnd } from '../command-run.js'
+import { checkpointRetryMs, saveCheckpoint } from '../checkpoints.js'
+import type { RunContext } from '../../run-context.js'
+
+/** `setup`: the spec's setup commands, in every sandbox anew. One that fails ends the job. */
+export async function setup(ctx: RunContext): Promise<void> {
+  for (let index = ctx.record.setupIndex; index < ctx.spec.setup.length; index++) {
+    const step = ctx.spec.setup[index]
+    if (step === undefined) break
+    const end = await runCommand(ctx, { step, key: `setup-${attemptNumber(ctx)}-${index}`, periodic: null, firstPeriodicAtMs: null })
+    if (!succeeded(end)) return fail(ctx, end)
+    await ctx.update({ setupIndex: index + 1, running: null })
+  }
+  await ctx.update({ phase: 'steps' })
+}
+
+/** `steps`: the spec's steps, with a checkpoint between any two (whose work is pushed right away) and every so often within. */
+export async function steps(ctx: RunContext): Promise<void> {
+  for (let index = ctx.record.stepIndex; index < ctx.spec.steps.length; index++) {
+    const step = ctx.spec.steps[index]
+    if (step === undefined) break
+    const pushes = ctx.spec.push !== false
+    const everyMs = ctx.spec.checkpoint.everySeconds * 1000
+    const nextInMs = () => (ctx.record.checkpointProblem === null ? everyMs : checkpointRetryMs(ctx.record.checkpointProblem.failures, everyMs))
+    // Also where the last supervisor was broken off between a step and its checkpoint.
+    if (pushes && ctx.record.running === null && index > (ctx.record.checkpoint?.stepIndex ?? 0)) await saveCheckpoint(ctx, index)
+    const { running, checkpoint } = ctx.record
+    const end = await runCommand(ctx, {
+      step,
+      key: `step-${attemptNumber(ctx)}-${index}`,
+      // Counted on from the last one, whoever made it: a job that is handed on often has its checkpoints all the same.
+      firstPeriodicAtMs: pushes ? Math.max(ctx.shared.now(), (running === null ? ctx.shared.now() : Math.max(running.startedAtMs, checkpoint?.atMs ?? 0)) + nextInMs()) : null,
+      periodic: pushes
+        ? async () => {
+            const beganAtMs = ctx.shared.now()
+            await saveCheckpoint(ctx, index)
+            const endedAtMs = ctx.shared.now()
+            // By the clock; where one takes longer than that, with a pause all the same.
+            return Math.max(beganAtMs + nextInMs(), endedAtMs + Math.min(nextInMs(), endedAtMs - beganAtMs))
+          }
+        : null,
+    })
+    if (!succeeded(end)) return fail(ctx, end)
+    const last = index + 1 === ctx.spec.steps.length
+    await ctx.update({ stepIndex: index + 1, running: null, steps: [...ctx.record.steps, end.result], ...(last ? allDone(ctx) : {}) })
+  }
+  // Taken over from an earlier release, which recorded the last step's end apart from this.
+  if (ctx.record.phase === 'steps') await ctx.update(allDone(ctx))
+}
+
+function allDone(ctx: RunContext): Pick<RunRecord, 'phase' | 'outcome'> {
+  return { phase: ctx.spec.push === false ? 'closing' : 'pushing', outcome: { status: 'succeeded', error: null } }
+}
+
+/** The attempt is part of a command's key: a sandbox that two attempts share does not exist, but a log that holds both does. */
+function attemptNumber(ctx: RunContext): number {
+  return ctx.record.attempts.length
+}
+
+function succeeded(end: CommandEnd): boolean {
+  return end.kind === 'exited' && end.result.exitCode === 0
+}
+
+/** A command's exit code is a result: the job has failed, what it did so far is saved, nothing is tried again. */
+async function fail(ctx: RunContext, end: CommandEnd): Promise<void> {
+  const { name } = end.result
+  const error =
+    end.kind === 'exited'
+      ? ({ kind: 'step-failed', message: `${name} exited with code ${end.result.exitCode}` } as const)
+      : ({ kind: 'timeout', message: `${name} did not end within its timeout` } as const)
+  await ctx.update({
+    running: null,
+    steps: [...ctx.record.steps, end.result],
+    outcome: { status: 'failed', error },
+    phase: ctx.spec.push === false ? 'closing' : 'pushing',
+  })
+}

@@ -1,0 +1,146 @@
+import { FenceLostError, SwitchyardError, errorMessage } from '../../job/errors.js'
+import type { JobError, JobResult } from '../../job/result.js'
+import { isUnavailability } from '../../store/index.js'
+import { saveFailedWork } from './failed-work.js'
+import { pause } from './pause.js'
+import { recover } from './recovery.js'
+import { restarts } from './restarts.js'
+import type { RunContext } from '../run-context.js'
+import { closing, restart } from './phases/closing.js'
+import { placing } from './phases/placing.js'
+import { preparing } from './phases/preparing.js'
+import { promoting } from './phases/promoting.js'
+import { pushing } from './phases/pushing.js'
+import { setup, steps } from './phases/steps.js'
+
+/**
+ * Supervises one job to its end, or until this consumer must leave it.
+ *
+ *   placing ──► preparing ──► setup ──► steps ──► pushing ──► promoting ──► closing ──► ended
+ *      ▲            │           │         │          │            │            ▲
+ *      └────────────┴── sandbox or provider lost ────┘            │            │
+ *                   └── step failed, cancel, timeout, invalid ────┴────────────┘
+ *
+ * From `closing` a failed job that has attempts left (`restarts`) begins again at `placing`, in its own place.
+ *
+ * Each phase is a function that does what is left of it and moves the record on; it may be entered again at any point by this
+ * or another consumer. Errors are sorted by `react` into: again, elsewhere, fail, leave. An interruption (cancel, the job's
+ * timeout) aborts `ctx.work`, so the phase throws, and is turned into the outcome here.
+ */
+export type SupervisionEnd =
+  | { readonly kind: 'ended'; readonly result: JobResult }
+  /** The job failed and begins again from the start: supervise it anew, under the same fence. */
+  | { readonly kind: 'restarted' }
+  | { readonly kind: 'left' }
+
+export async function supervise(ctx: RunContext): Promise<SupervisionEnd> {
+  const deadline = setTimeout(() => ctx.interrupt({ kind: 'timeout' }), Math.max(0, ctx.deadlineMs - ctx.shared.now()))
+  const heartbeat = setInterval(() => void keepAlive(ctx), ctx.shared.settings.sandboxLifetimeMs / 3)
+  // A sandbox that was taken over may have waited for long, and its job may be handed on again before the next heartbeat.
+  if (ctx.record.phase !== 'closing') void keepAlive(ctx)
+  let tries = 0
+  try {
+    for (;;) {
+      const { phase } = ctx.record
+      const concluding = mustConclude(ctx)
+      ctx.boardLog.progress(ctx.record, ctx.spec)
+      try {
+        if (ctx.leave.aborted) return { kind: 'left' }
+        if (concluding) await conclude(ctx)
+        else if (phase === 'closing' && restarts(ctx.record, ctx.spec)) {
+          await restart(ctx)
+          return { kind: 'restarted' }
+        } else if (phase === 'closing') return { kind: 'ended', result: await closing(ctx) }
+        else await perform(ctx)
+        tries = 0
+      } catch (error) {
+        if (await endsSupervision(ctx, error)) return { kind: 'left' }
+        // The interruption itself made the phase throw; what made the conclusion fail is an error like any other.
+        if (!concluding && mustConclude(ctx)) continue
+        tries = ctx.record.phase === phase ? tries + 1 : 1
+        try {
+          if ((await recover(ctx, error, tries)) === 'left') return { kind: 'left' }
+        } catch (second) {
+          // Nothing was decided: the phase is entered again, and meets what it met before, or not.
+          if (await endsSupervision(ctx, second)) return { kind: 'left' }
+          ctx.shared.log.warn({ jobId: ctx.jobId, phase, message: ctx.secrets.patterns.mask(errorMessage(second)) }, 'an error could not be dealt with; tried again')
+          await pause(Math.min(10_000, 100 * 2 ** Math.min(tries, 10)), ctx)
+        }
+      }
+    }
+  } finally {
+    clearTimeout(deadline)
+    clearInterval(heartbeat)
+  }
+}
+
+/** Another consumer's turn: this one leaves, has lost the job, or can't write what it would have to write. */
+async function endsSupervision(ctx: RunContext, error: unknown): Promise<boolean> {
+  if (ctx.leave.aborted || error instanceof FenceLostError) return true
+  // A Redis that is away is waited for. One that answers and refuses (no memory, a full disk) is no reason for a job to fail.
+  if (error instanceof SwitchyardError || !isUnavailability(error)) return false
+  ctx.shared.log.warn({ jobId: ctx.jobId, message: errorMessage(error) }, 'Redis refuses what a job’s supervisor has to write; the job is left to the next consumer')
+  await pause(ctx.shared.settings.pollMs, ctx)
+  return true
+}
+
+async function perform(ctx: RunContext): Promise<void> {
+  switch (ctx.record.phase) {
+    case 'placing':
+      return placing(ctx)
+    case 'preparing':
+      return preparing(ctx)
+    case 'setup':
+      return setup(ctx)
+    case 'steps':
+      return steps(ctx)
+    case 'pushing':
+      return ctx.record.outcome?.status === 'succeeded' ? pushing(ctx, ctx.work) : saveFailedWork(ctx)
+    case 'promoting':
+      return promoting(ctx, ctx.leave)
+    case 'closing':
+    case 'ended':
+      throw new Error(`run ${ctx.jobId}: nothing to perform in phase ${ctx.record.phase}`)
+  }
+}
+
+/**
+ * An interruption counts until the work is on its branch, a cancel also for a job that failed and whose work is still being saved;
+ * a promotion under way is not taken back.
+ */
+function mustConclude({ interruption, record: { outcome, phase } }: RunContext): boolean {
+  if (interruption === null) return false
+  return outcome === null || (phase === 'pushing' && (interruption.kind === 'cancel' || outcome.status === 'succeeded'))
+}
+
+async function conclude(ctx: RunContext): Promise<void> {
+  const { interruption } = ctx
+  if (interruption?.kind === 'cancel') {
+    await ctx.update({ phase: 'closing', running: null, outcome: { status: 'cancelled', error: { kind: 'cancelled', message: interruption.reason } } })
+    return
+  }
+  const { phase, running } = ctx.record
+  const error: JobError = { kind: 'timeout', message: `the job did not end within its timeout of ${ctx.spec.timeoutMs / 1000} s` }
+  const saves = ctx.spec.push !== false && (phase === 'steps' || phase === 'pushing')
+  await ctx.update({ outcome: { status: 'failed', error }, phase: saves ? 'pushing' : 'closing', running: null })
+  if (!saves || running === null) return
+  const { settings } = ctx.shared
+  try {
+    await ctx.sandbox().runner.stop(running.key, settings.stopGraceMs, { timeoutMs: settings.stopGraceMs + settings.callTimeoutMs, signal: ctx.aftermath })
+  } catch (error) {
+    if (ctx.aftermath.aborted || error instanceof FenceLostError) return
+    await ctx.say(`the step under way could not be stopped before its work was saved: ${errorMessage(error)}`)
+  }
+}
+
+async function keepAlive(ctx: RunContext): Promise<void> {
+  const { sandbox } = ctx.record
+  const provider = sandbox === null ? undefined : ctx.shared.providers.get(sandbox.provider)?.provider
+  if (sandbox === null || provider?.capabilities.extend !== true) return
+  const { settings } = ctx.shared
+  try {
+    await provider.extend(sandbox.id, settings.sandboxLifetimeMs, { timeoutMs: settings.callTimeoutMs, signal: ctx.leave })
+  } catch (error) {
+    ctx.shared.log.warn({ jobId: ctx.jobId, provider: sandbox.provider, message: errorMessage(error) }, 'sandbox lifetime not extended; tried again at the next heartbeat')
+  }
+}
