@@ -108,7 +108,7 @@ export class InMemoryProvider implements Provider {
     }
   }
 
-  async extend(): Promise<void> {}
+  async extend(): Promise<undefined> {}
 
   async check(): Promise<readonly string[]> {
     return []

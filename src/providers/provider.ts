@@ -42,8 +42,12 @@ export interface Provider {
   kill(sandboxId: string, options: CallOptions): Promise<void>
   /** Every live sandbox that bears all of `tags`, from all pages; without tags every one of the account. */
   list(tags: Readonly<Record<string, string>>, options: CallOptions): AsyncIterable<SandboxInfo>
-  /** Makes a sandbox live at least `lifetimeMs` from now. A provider that can't (see capabilities) returns at once. */
-  extend(sandboxId: string, lifetimeMs: number, options: CallOptions): Promise<void>
+  /**
+   * Makes a sandbox live at least `lifetimeMs` from now, or as long as the account's limits let it. A provider that can't (see
+   * capabilities) returns at once.
+   * @returns how long it lives now, by the provider's own answer; undefined when it doesn't say.
+   */
+  extend(sandboxId: string, lifetimeMs: number, options: CallOptions): Promise<Lifetime | undefined>
   /**
    * Has the provider add headers to what the sandbox sends to these hosts, outside of the sandbox, so that nothing in it
    * ever holds them. Replaces all that was added before; no hosts take everything away. What the sandbox may reach stays as it is.
@@ -73,7 +77,7 @@ export interface Capabilities {
   readonly resources: { readonly cpu: boolean; readonly memory: boolean; readonly disk: boolean }
   /** Sandboxes have the system of the machine that they run on, so that nothing is ever installed in them. Default false. */
   readonly sharedSystem?: boolean
-  /** The longest lifetime in milliseconds, when there is one. */
+  /** The longest lifetime in milliseconds, extensions included, when there is one. */
   readonly maxLifetimeMs: number | undefined
   /** The longest command text that `exec` takes, in bytes. */
   readonly maxCommandBytes: number
@@ -103,13 +107,23 @@ export type SandboxWish = Pick<SandboxRequest, 'resources' | 'network'> & {
   readonly injectsHeaders?: boolean | undefined
 }
 
-export interface SandboxInfo {
+/** How long a sandbox lives. Milliseconds since 1970, by the provider's own word where it gives one. */
+export interface Lifetime {
+  /** When it ends unless it is extended; undefined when the provider does not say. */
+  readonly expiresAtMs: number | undefined
+  /**
+   * When it ends whatever is done: past this no call extends it, because the plan, the account or the provider ends it then. Undefined
+   * when there is no such moment, or nobody says which.
+   */
+  readonly lifetimeEndsAtMs?: number | undefined
+}
+
+export interface SandboxInfo extends Lifetime {
   readonly id: string
   readonly name: string | undefined
   readonly tags: Readonly<Record<string, string>>
   /** Milliseconds since 1970; undefined when the provider does not say. */
   readonly createdAtMs: number | undefined
-  readonly expiresAtMs: number | undefined
 }
 
 /** A command for `/bin/sh -c`. */

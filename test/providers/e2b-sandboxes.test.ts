@@ -109,12 +109,31 @@ describe('E2B sandboxes', () => {
     const { id } = await fixture.provider.create(fixture.request({ lifetimeMs: 600_000 }), options)
     const ends = (): number => fixture.server.host.get(id)?.expiresAtMs ?? 0
     const first = ends()
-    await fixture.provider.extend(id, 60_000, options)
+    expect(await fixture.provider.extend(id, 60_000, options)).toMatchObject({ expiresAtMs: first })
     expect(ends()).toBe(first)
     await fixture.provider.extend(id, 1_200_000, options)
     expect(ends() - Date.now()).toBeGreaterThan(1_100_000)
     await fixture.provider.extend(id, 36_000_000, options)
     expect(ends() - Date.now()).toBeGreaterThan(3_500_000)
+  })
+
+  it('tells when the plan ends a sandbox whatever is done, also when the plan gives less than the configuration says', async () => {
+    const small = await startE2b({ plan: { maxLifetimeSeconds: 600 } }, { maxLifetime: '24h' })
+    try {
+      const asked = Date.now()
+      const made = await small.provider.create(small.request({ lifetimeMs: 300_000 }), options)
+      expect(made.expiresAtMs).toBeGreaterThanOrEqual(asked + 300_000)
+      expect(made.lifetimeEndsAtMs).toBeGreaterThanOrEqual(asked + 86_400_000)
+      const { createdAtMs = 0 } = small.server.host.get(made.id) ?? {}
+      // E2B answers with success and gives less than was asked: what came of it is the plan's word.
+      expect(await small.provider.extend(made.id, 400_000, options)).toMatchObject({ lifetimeEndsAtMs: createdAtMs + 86_400_000 })
+      small.server.host.age(made.id, 100_000)
+      const lifetime = await small.provider.extend(made.id, 590_000, options)
+      const end = small.server.host.get(made.id)?.expiresAtMs
+      expect(lifetime).toEqual({ expiresAtMs: end, lifetimeEndsAtMs: end })
+    } finally {
+      await small.close()
+    }
   })
 
   it('does not lengthen a lifetime by running a command from another process', async () => {

@@ -89,7 +89,7 @@ describe('a local sandbox’s lifetime', () => {
     const extended = await provider.get(sandbox.id, call)
     expect(extended!.expiresAtMs! - sandbox.createdAtMs!).toBeGreaterThanOrEqual(30_000)
     // Never shorter, never past the maximum.
-    await provider.extend(sandbox.id, 1_000, call)
+    expect(await provider.extend(sandbox.id, 1_000, call)).toEqual({ expiresAtMs: extended!.expiresAtMs, lifetimeEndsAtMs: sandbox.createdAtMs! + 60_000 })
     expect((await provider.get(sandbox.id, call))!.expiresAtMs).toBe(extended!.expiresAtMs)
     await provider.extend(sandbox.id, 3_600_000, call)
     expect((await provider.get(sandbox.id, call))!.expiresAtMs).toBeLessThanOrEqual(sandbox.createdAtMs! + 61_000)

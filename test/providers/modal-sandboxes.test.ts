@@ -273,7 +273,8 @@ describe('the life of a sandbox at Modal', () => {
     const fixture = await start()
     const info = await fixture.provider.create(fixture.request(), options)
     expect(fixture.provider.capabilities).toMatchObject({ extend: false, maxLifetimeMs: 86_400_000, uniqueNames: true })
-    await fixture.provider.extend(info.id, 1_200_000, options)
+    expect(info.lifetimeEndsAtMs).toBe(info.expiresAtMs)
+    expect(await fixture.provider.extend(info.id, 1_200_000, options)).toMatchObject({ expiresAtMs: info.expiresAtMs, lifetimeEndsAtMs: info.expiresAtMs })
     expect(fixture.server.host.get(info.id)?.expiresAtMs).toBeLessThan((info.expiresAtMs ?? 0) + 1000)
   })
 

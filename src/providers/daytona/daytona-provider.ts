@@ -3,7 +3,7 @@ import type { Daytona, Sandbox } from '@daytona/sdk'
 import { z } from 'zod'
 import { InfrastructureError } from '../../job/errors.js'
 import { bounded } from '../deadline.js'
-import type { CallOptions, Capabilities, ExecResult, Provider, SandboxInfo, SandboxRequest, SandboxWish, ShellCommand } from '../provider.js'
+import type { CallOptions, Capabilities, ExecResult, Lifetime, Provider, SandboxInfo, SandboxRequest, SandboxWish, ShellCommand } from '../provider.js'
 import { refusalOf, requestOf } from '../refusal.js'
 import { classify, isBadRequest, isConflict, isNotFound, isStateChange, mayBeLost, type DaytonaCall } from './classify.js'
 import { commandEnvironment, maxCommandBytes, scriptVariable, shellCommandText } from './command.js'
@@ -162,10 +162,13 @@ export class DaytonaProvider implements Provider {
   }
 
   /** Sets the sandbox's end anew, counted from now; to the longest that the organisation allows when that is shorter. */
-  async extend(sandboxId: string, lifetimeMs: number, options: CallOptions): Promise<void> {
+  async extend(sandboxId: string, lifetimeMs: number, options: CallOptions): Promise<Lifetime> {
     const allowedMs = Math.min(lifetimeMs, this.config.maxLifetime ?? Infinity)
-    await this.callSandbox('extend', sandboxId, options, async (sandbox) => {
+    return await this.callSandbox('extend', sandboxId, options, async (sandbox) => {
       await sandbox.setTtl(wholeMinutes(allowedMs))
+      // The answer tells of nothing. An end that could not be read is not known, and the extension is made all the same.
+      await sandbox.refreshData().catch(() => undefined)
+      return sandboxInfo(sandbox)
     })
   }
 

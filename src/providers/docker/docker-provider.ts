@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { z } from 'zod'
 import { InfrastructureError } from '../../job/errors.js'
 import { bounded } from '../deadline.js'
-import type { CallOptions, Capabilities, ExecResult, Provider, SandboxInfo, SandboxRequest, SandboxWish, ShellCommand } from '../provider.js'
+import type { CallOptions, Capabilities, ExecResult, Lifetime, Provider, SandboxInfo, SandboxRequest, SandboxWish, ShellCommand } from '../provider.js'
 import { refusalOf, requestOf } from '../refusal.js'
 import { classify, type ClassifyContext } from './classify.js'
 import { socketPathOf, type DockerProviderConfig } from './config.js'
@@ -90,9 +90,10 @@ export class DockerProvider implements Provider {
     }
   }
 
-  async extend(sandboxId: string, lifetimeMs: number, options: CallOptions): Promise<void> {
+  async extend(sandboxId: string, lifetimeMs: number, options: CallOptions): Promise<Lifetime | undefined> {
     const { exitCode } = await this.#exec('extend', sandboxId, { script: extendScript(lifetimeMs) }, options)
     if (exitCode !== 0) throw this.#error('transient', 'extend', `the deadline could not be written in the container (exit code ${exitCode})`)
+    return undefined
   }
 
   check(options: CallOptions): Promise<readonly string[]> {

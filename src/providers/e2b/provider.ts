@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import type { SandboxInfo as RawInfo } from 'e2b'
 import { InfrastructureError } from '../../job/errors.js'
 import { bounded } from '../deadline.js'
-import type { CallOptions, Capabilities, ExecResult, Provider, SandboxInfo, SandboxRequest, SandboxWish, ShellCommand } from '../provider.js'
+import type { CallOptions, Capabilities, ExecResult, Lifetime, Provider, SandboxInfo, SandboxRequest, SandboxWish, ShellCommand } from '../provider.js'
 import { refusalOf, requestOf } from '../refusal.js'
 import { classify, type ClassifyContext } from './classify.js'
 import { exitCodeOf, maxScriptBytes, unwrapStdout, wrapScript } from './command.js'
@@ -24,6 +24,9 @@ const searchDelaysMs = [0, 500, 1500]
 /** The part of a create's time that is kept for that search. */
 const searchShare = 0.25
 const longestSearchMs = 10_000
+
+/** How much E2B's clock may be behind ours before an end that is earlier than asked for counts as the plan's. */
+const clockSlackMs = 5_000
 
 /** What tests put in place of the real thing. */
 export interface E2bProviderParts {
@@ -76,6 +79,7 @@ export class E2bProvider implements Provider {
     const searchMs = Math.min(options.timeoutMs * searchShare, longestSearchMs)
     try {
       return await this.call('create', { ...options, timeoutMs: Math.ceil(options.timeoutMs - searchMs) }, async (sdk, base) => {
+        const askedAtMs = Date.now()
         const handle = await sdk.Sandbox.create(template, {
           ...base,
           ...egress,
@@ -83,7 +87,9 @@ export class E2bProvider implements Provider {
           metadata: { ...request.tags, [nameTag]: request.name },
         })
         this.keep(handle)
-        return { id: handle.sandboxId, name: request.name, tags: { ...request.tags }, createdAtMs: undefined, expiresAtMs: undefined }
+        // E2B tells of the beginning and the end only when it is asked again; nothing can have begun before it was asked to.
+        const lifetime = { expiresAtMs: askedAtMs + request.lifetimeMs, lifetimeEndsAtMs: askedAtMs + this.config.maxLifetime }
+        return { id: handle.sandboxId, name: request.name, tags: { ...request.tags }, createdAtMs: undefined, ...lifetime }
       })
     } catch (error) {
       if (!(error instanceof InfrastructureError) || !['transient', 'timeout'].includes(error.kind)) throw error
@@ -96,7 +102,7 @@ export class E2bProvider implements Provider {
   async get(sandboxId: string, options: CallOptions): Promise<SandboxInfo | undefined> {
     const found = await this.call('get', options, async (sdk, base) => {
       try {
-        return toInfo(await sdk.Sandbox.getInfo(sandboxId, base))
+        return this.info(await sdk.Sandbox.getInfo(sandboxId, base))
       } catch (error) {
         if (error instanceof sdk.SandboxNotFoundError) return undefined
         throw error
@@ -156,18 +162,26 @@ export class E2bProvider implements Provider {
       })
       // Sandboxes are killed by what this tells: the filter of the server is not taken on trust.
       for (const item of page.items) {
-        if (Object.entries(tags).every(([key, value]) => item.metadata[key] === value)) yield toInfo(item)
+        if (Object.entries(tags).every(([key, value]) => item.metadata[key] === value)) yield this.info(item)
       }
       nextToken = page.nextToken
     } while (nextToken !== undefined)
   }
 
-  /** Uses `connect`, which only ever lengthens a lifetime; E2B's `setTimeout` would also shorten it. */
-  async extend(sandboxId: string, lifetimeMs: number, options: CallOptions): Promise<void> {
+  /**
+   * Uses `connect`, which only ever lengthens a lifetime; E2B's `setTimeout` would also shorten it. E2B answers it with success also
+   * where the plan gives less than was asked, so it is asked for the end that came of it.
+   */
+  async extend(sandboxId: string, lifetimeMs: number, options: CallOptions): Promise<Lifetime> {
     const endsAtMs = Date.now() + options.timeoutMs
+    const askedMs = Math.min(lifetimeMs, this.config.maxLifetime)
     try {
-      await this.call('extend', options, async (sdk, base) => {
-        this.keep(await sdk.Sandbox.connect(sandboxId, { ...base, timeoutMs: Math.min(lifetimeMs, this.config.maxLifetime) }))
+      return await this.call('extend', options, async (sdk, base) => {
+        const askedAtMs = Date.now()
+        this.keep(await sdk.Sandbox.connect(sandboxId, { ...base, timeoutMs: askedMs }))
+        const { expiresAtMs, lifetimeEndsAtMs } = this.info(await sdk.Sandbox.getInfo(sandboxId, base))
+        const isClamped = expiresAtMs !== undefined && expiresAtMs < askedAtMs + askedMs - clockSlackMs
+        return { expiresAtMs, lifetimeEndsAtMs: isClamped ? expiresAtMs : lifetimeEndsAtMs }
       })
     } catch (error) {
       throw await this.confirmed(error, 'extend', sandboxId, { ...options, timeoutMs: Math.max(endsAtMs - Date.now(), 1) })
@@ -276,14 +290,15 @@ export class E2bProvider implements Provider {
     })
   }
 
+  private info(raw: RawInfo): SandboxInfo {
+    const { [nameTag]: name, ...tags } = raw.metadata
+    const createdAtMs = raw.startedAt.getTime()
+    return { id: raw.sandboxId, name, tags, createdAtMs, expiresAtMs: raw.endAt.getTime(), lifetimeEndsAtMs: createdAtMs + this.config.maxLifetime }
+  }
+
   private invalid(what: ClassifyContext['what'], problem: string): InfrastructureError {
     return new InfrastructureError({ kind: 'invalid', source: this.name, message: `${this.name}: ${what}: ${problem}` })
   }
 }
 
 type BaseOptions = ReturnType<typeof connectionOptions> & { readonly requestTimeoutMs: number; readonly signal: AbortSignal }
-
-function toInfo(raw: RawInfo): SandboxInfo {
-  const { [nameTag]: name, ...tags } = raw.metadata
-  return { id: raw.sandboxId, name, tags, createdAtMs: raw.startedAt.getTime(), expiresAtMs: raw.endAt.getTime() }
-}

@@ -5,7 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { InfrastructureError, type InfrastructureErrorKind } from '../../job/errors.js'
 import { parseInput } from '../../job/explain.js'
 import { bounded } from '../deadline.js'
-import type { CallOptions, Capabilities, ExecResult, Provider, SandboxInfo, SandboxRequest, SandboxWish, ShellCommand } from '../provider.js'
+import type { CallOptions, Capabilities, ExecResult, Lifetime, Provider, SandboxInfo, SandboxRequest, SandboxWish, ShellCommand } from '../provider.js'
 import { probeBubblewrap, type Tools } from './bubblewrap.js'
 import { classify } from './classify.js'
 import { commandProblem, maxScriptBytes, maxStdoutBytes, runCommand } from './command.js'
@@ -86,12 +86,12 @@ export class LocalProvider implements Provider {
             throw error
           })
           const started = await this.#state.read(id)
-          if (started !== undefined) return info(started)
+          if (started !== undefined) return this.#info(started)
           throw this.#error('transient', `sandbox ${id} was killed while it started`)
         }
         await this.#end(meta.id, signal)
         const existing = await this.#awaitLive(id, signal)
-        if (existing !== undefined) return info(existing)
+        if (existing !== undefined) return this.#info(existing)
         await this.#end(id, signal)
         await this.#state.releaseName(request.name, id)
       }
@@ -101,7 +101,7 @@ export class LocalProvider implements Provider {
   get(sandboxId: string, options: CallOptions): Promise<SandboxInfo | undefined> {
     return this.#call('get', options, async () => {
       const record = await this.#state.read(sandboxId)
-      return record === undefined || (await sandboxPhase(record, Date.now())) === 'dead' ? undefined : info(record)
+      return record === undefined || (await sandboxPhase(record, Date.now())) === 'dead' ? undefined : this.#info(record)
     })
   }
 
@@ -133,19 +133,22 @@ export class LocalProvider implements Provider {
       const live: SandboxInfo[] = []
       for await (const record of this.#state.records()) {
         const matches = Object.entries(tags).every(([name, value]) => record.meta.tags[name] === value)
-        if (matches && (await sandboxPhase(record, Date.now())) !== 'dead') live.push(info(record))
+        if (matches && (await sandboxPhase(record, Date.now())) !== 'dead') live.push(this.#info(record))
       }
       return live
     })
     yield* found
   }
 
-  extend(sandboxId: string, lifetimeMs: number, options: CallOptions): Promise<void> {
+  extend(sandboxId: string, lifetimeMs: number, options: CallOptions): Promise<Lifetime> {
     return this.#call('extend', options, async (signal) => {
       const record = await this.#awaitLive(sandboxId, signal)
       if (record === undefined) throw this.#lost(sandboxId)
-      const latestMs = record.meta.createdAtMs + (this.#config.maxLifetimeMs ?? Infinity)
-      await this.#state.setDeadline(sandboxId, Math.min(Date.now() + lifetimeMs, latestMs))
+      const lifetimeEndsAtMs = this.#lifetimeEndsAtMs(record)
+      const expiresAtMs = Math.min(Date.now() + lifetimeMs, lifetimeEndsAtMs ?? Infinity)
+      await this.#state.setDeadline(sandboxId, expiresAtMs)
+      // A shorter lifetime shortens nothing.
+      return { expiresAtMs: Math.max(expiresAtMs, record.expiresAtMs), lifetimeEndsAtMs }
     })
   }
 
@@ -247,6 +250,16 @@ export class LocalProvider implements Provider {
     }
   }
 
+  #info(record: SandboxRecord): SandboxInfo {
+    const { id, name, tags, createdAtMs } = record.meta
+    return { id, name, tags, createdAtMs, expiresAtMs: record.expiresAtMs, lifetimeEndsAtMs: this.#lifetimeEndsAtMs(record) }
+  }
+
+  #lifetimeEndsAtMs({ meta }: SandboxRecord): number | undefined {
+    const { maxLifetimeMs } = this.#config
+    return maxLifetimeMs === undefined ? undefined : meta.createdAtMs + maxLifetimeMs
+  }
+
   #error(kind: InfrastructureErrorKind, message: string): InfrastructureError {
     return new InfrastructureError({ kind, source: this.name, message: `${this.name}: ${message}` })
   }
@@ -259,6 +272,3 @@ export class LocalProvider implements Provider {
 /** How long the end of sandboxes may take where no caller says: of one that did not start, of the dead ones at `close`. */
 const endingMs = 30_000
 
-function info({ meta, expiresAtMs }: SandboxRecord): SandboxInfo {
-  return { id: meta.id, name: meta.name, tags: meta.tags, createdAtMs: meta.createdAtMs, expiresAtMs }
-}

@@ -1,6 +1,6 @@
 import type { Sandbox } from 'modal'
 import { InfrastructureError } from '../../job/errors.js'
-import type { CallOptions, Capabilities, ExecResult, Provider, SandboxInfo, SandboxRequest, SandboxWish, ShellCommand } from '../provider.js'
+import type { CallOptions, Capabilities, ExecResult, Lifetime, Provider, SandboxInfo, SandboxRequest, SandboxWish, ShellCommand } from '../provider.js'
 import { unsettled } from '../refused-create.js'
 import { refusalOf, requestOf } from '../refusal.js'
 import { ModalCalls, type Call, type CallContext, type ModalProviderParts } from './calls.js'
@@ -91,7 +91,7 @@ export class ModalProvider implements Provider {
         name: request.name,
         tags: request.tags,
         createdAtMs: startedAtMs,
-        expiresAtMs: startedAtMs + params.params.timeoutMs,
+        ...lifetimeUntil(startedAtMs + params.params.timeoutMs),
       })
     })
   }
@@ -157,8 +157,8 @@ export class ModalProvider implements Provider {
   }
 
   /** Modal can't: see `capabilities.extend`. */
-  async extend(_sandboxId: string, _lifetimeMs: number, _options: CallOptions): Promise<void> {
-    return Promise.resolve()
+  async extend(sandboxId: string, _lifetimeMs: number, _options: CallOptions): Promise<Lifetime | undefined> {
+    return Promise.resolve(this.#handles.info(sandboxId))
   }
 
   async check(options: CallOptions): Promise<readonly string[]> {
@@ -237,7 +237,7 @@ export class ModalProvider implements Provider {
         name: listed?.name ?? known?.name,
         tags: listed?.tags ?? known?.tags ?? (await sandbox.getTags()),
         createdAtMs: listed?.createdAtMs ?? known?.createdAtMs,
-        expiresAtMs: listed?.expiresAtMs ?? known?.expiresAtMs,
+        ...lifetimeUntil(listed?.expiresAtMs ?? known?.expiresAtMs),
       }
     } catch (error) {
       // It ended while the list was read.
@@ -278,6 +278,11 @@ async function onlyLost(confirmAlive: () => Promise<void>): Promise<void> {
   } catch (error) {
     if (error instanceof InfrastructureError) throw error
   }
+}
+
+/** The lifetime that a sandbox was created with is all that it gets. */
+function lifetimeUntil(endMs: number | undefined): Lifetime {
+  return { expiresAtMs: endMs, lifetimeEndsAtMs: endMs }
 }
 
 function unknownSince(id: string, tags: Readonly<Record<string, string>>): SandboxInfo {

@@ -95,7 +95,8 @@ export class ControlPlane {
     const sandbox = this.live(id)
     const { timeout } = parsed(newLifetime, input)
     if (timeout > this.plan.maxLifetimeSeconds) throw lifetimeLimit(this.plan.maxLifetimeSeconds)
-    if (Date.now() + timeout * 1000 > sandbox.expiresAtMs) this.host.setLifetime(id, timeout * 1000)
+    const allowedMs = this.allowedMs(sandbox, timeout)
+    if (Date.now() + allowedMs > sandbox.expiresAtMs) this.host.setLifetime(id, allowedMs)
     return { status: 200, body: connection(sandbox) }
   }
 
@@ -118,7 +119,7 @@ export class ControlPlane {
   setTimeout(id: string, input: unknown): ApiAnswer {
     const { timeout } = parsed(newLifetime, input)
     if (timeout > this.plan.maxLifetimeSeconds) throw lifetimeLimit(this.plan.maxLifetimeSeconds)
-    if (!this.host.setLifetime(id, timeout * 1000)) throw notFound(id)
+    this.host.setLifetime(id, this.allowedMs(this.live(id), timeout))
     return { status: 204 }
   }
 
@@ -154,6 +155,13 @@ export class ControlPlane {
   template(alias: string): ApiAnswer {
     if (this.templates[alias] === undefined) throw new ApiFailure(404, `template alias '${alias}' not found`)
     return { status: 200, body: { public: true, templateID: alias } satisfies Schemas['TemplateAliasResponse'] }
+  }
+
+  /** Counted from the sandbox's start, the plan's longest lifetime wins over what is asked, and is not told. */
+  private allowedMs(sandbox: E2bSandbox, timeoutSeconds: number): number {
+    const leftMs = sandbox.createdAtMs + this.plan.maxLifetimeSeconds * 1000 - Date.now()
+    if (leftMs < 0) throw new ApiFailure(400, 'Max instance length exceeded')
+    return Math.min(leftMs, timeoutSeconds * 1000)
   }
 
   private live(id: string): E2bSandbox {
