@@ -5,7 +5,7 @@ import { unfitImage } from './failures.js'
 import { gitIn, installPackages, lackingIn, type Package } from './packages.js'
 import { lookOnly, outputSlice, readArguments, readMarginMs } from './reading.js'
 import { bringPack, sendPack } from './packs.js'
-import type { InstallOptions, OutputSlice, ReadRequest, Runner, RunnerCallOptions, SandboxAccess, SandboxFacts, StepCommand } from './runner.js'
+import type { InstallOptions, OutputSlice, ReadRequest, RestoreResult, Runner, RunnerCallOptions, SandboxAccess, SandboxFacts, StepCommand } from './runner.js'
 import { callText, uploadPieceBytes } from './script.js'
 
 const keyPattern = /^[A-Za-z0-9][A-Za-z0-9.-]{0,199}$/
@@ -123,21 +123,27 @@ class SandboxRunner implements Runner {
     await this.#calls.call({ verb: 'stop', args: [key, String(Math.round(graceMs))] }, options)
   }
 
+  restore(): Promise<RestoreResult> {
+    return Promise.resolve({ restored: false, pathsRestored: false, notes: [] })
+  }
+
   async checkpoint(request: Parameters<Runner['checkpoint']>[0], options: RunnerCallOptions): ReturnType<Runner['checkpoint']> {
-    const { access, branch, parent, baseSha, identity, message } = request
+    const { parent, baseSha, identity, message } = request
     this.#checkSha('parent', parent)
     this.#checkSha('baseSha', baseSha)
-    const args = [access?.url ?? '-', branch, parent, baseSha, ...[identity.name, identity.email, message].map(encode)]
-    const answer = await this.#calls.call({ verb: 'checkpoint', args, ...(access === null ? {} : withAccess(access)) }, options)
+    const args = ['-', '-', parent, baseSha, ...[identity.name, identity.email, message].map(encode)]
+    const answer = await this.#calls.call({ verb: 'checkpoint', args }, options)
     if (answer.fields.has('none')) return null
-    return { sha: textField(answer, 'sha'), headSha: textField(answer, 'head'), commitsAhead: numberField(answer, 'ahead') }
+    const made = { sha: textField(answer, 'sha'), headSha: textField(answer, 'head'), commitsAhead: numberField(answer, 'ahead') }
+    return { ...made, descends: true, holdsPaths: false, plain: made, ...nothingToTell }
   }
 
   async commit(request: Parameters<Runner['commit']>[0], options: RunnerCallOptions): ReturnType<Runner['commit']> {
     const { author, committer } = request
     const people = [author.name, author.email, committer.name, committer.email].map(encode)
     const answer = await this.#calls.call({ verb: 'commit', args: [...people, String(request.dateSeconds), encode(request.message)] }, options)
-    return { sha: textField(answer, 'sha'), headSha: textField(answer, 'head') }
+    const sha = textField(answer, 'sha')
+    return { sha, headSha: textField(answer, 'head'), descends: true, plainSha: sha, ...nothingToTell }
   }
 
   async push(request: Parameters<Runner['push']>[0], options: RunnerCallOptions): Promise<void> {
@@ -170,5 +176,7 @@ function withAccess({ username = '', token = '' }: SandboxAccess): Pick<Call, 'e
     secrets: [token, Buffer.from(`${username}:${token}`).toString('base64')],
   }
 }
+
+const nothingToTell = { unsaved: [], unsavedMore: 0, notes: [], kept: [] }
 
 const encode = (text: string): string => Buffer.from(text).toString('base64')

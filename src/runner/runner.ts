@@ -14,10 +14,16 @@ export interface Runner {
    */
   install(options: InstallOptions): Promise<SandboxFacts>
   /**
-   * Fetches one commit, shallow, into the work tree; or brings back a checkpoint exactly: work tree, untracked files,
-   * deletions, modes, symlinks, and the agent's own commits with HEAD on them. Starts from an empty folder each time.
+   * Fetches one commit, shallow, into the work tree, or a checkpoint: then a clean checkout of its files, with its
+   * `checkpoint.paths` in place, on which setup does what it did the first time. Starts from an empty folder each time.
    */
   clone(request: CloneRequest, options: RunnerCallOptions): Promise<void>
+  /**
+   * Brings back what the checkpoint that `clone` fetched holds beside its files: HEAD, branches, tags, stash, index,
+   * configuration, operations under way, empty folders, modes, nested repositories and worktrees, and `checkpoint.paths` once
+   * more where setup changed them. Called after setup and before the next step. Without a checkpoint, or a second time, it does nothing.
+   */
+  restore(request: RestoreRequest, options: RunnerCallOptions): Promise<RestoreResult>
   /**
    * Starts a command detached, in a session of its own, and reads it at once as `read` does: for a command that ends soon
    * it is the only call. Without `read` it does not wait and brings no output. A second start with the same key only reads.
@@ -32,8 +38,8 @@ export interface Runner {
   /** TERM to the command's whole group and everything that it daemonised as far as it can be found, then KILL after `graceMs`. */
   stop(key: string, graceMs: number, options: RunnerCallOptions): Promise<void>
   /**
-   * Commits the work tree (untracked files included, ignored ones not) through an index of its own, so that the agent's
-   * index and HEAD stay as they are, on top of `parent`, and pushes it to `branch`.
+   * Makes a checkpoint on top of `parent`: what the agent's own `git add -A` would stage, its HEAD, and what a tree can't
+   * hold. The agent's index, HEAD and files stay as they are, and no token is near; `push` comes after it, in a call of its own.
    * @returns null when nothing changed since `parent`.
    */
   checkpoint(request: CheckpointRequest, options: RunnerCallOptions): Promise<CheckpointResult | null>
@@ -41,8 +47,11 @@ export interface Runner {
    * Makes the final commit: the agent's own HEAD, or one commit on top of it for what it left uncommitted. The same
    * arguments on the same tree give the same sha.
    */
-  commit(request: CommitRequest, options: RunnerCallOptions): Promise<{ readonly sha: string; readonly headSha: string }>
-  /** Pushes a commit to a branch, never forced. A branch that stands at the commit already is success. */
+  commit(request: CommitRequest, options: RunnerCallOptions): Promise<CommitResult>
+  /**
+   * Pushes a commit to a branch, never forced. A branch that stands at the commit already is success.
+   * @throws InfrastructureError `invalid` when the host does not take these commits; then `plain` of what was made can be tried.
+   */
   push(request: PushRequest, options: RunnerCallOptions): Promise<void>
   /**
    * Brings commits out of the sandbox as a pack, in pieces and checked by size and checksum: a broken one is `transient`.
@@ -93,7 +102,9 @@ export interface CloneRequest {
   /** The local branch to be on. */
   readonly branch: string
   /** Restore a checkpoint: the agent's HEAD in it and its distance from the base, for the depth of the fetch. */
-  readonly checkpoint: { readonly headSha: string; readonly commitsAhead: number } | null
+  readonly checkpoint: { readonly headSha: string; readonly commitsAhead: number; readonly baseSha: string } | null
+  /** The spec's `checkpoint.paths`, to be put in place from the checkpoint. */
+  readonly paths?: readonly string[] | undefined
   /** The commits themselves, so that nothing is fetched; as deep as `cloneDepth` says. */
   readonly pack?: PackSource | undefined
 }
@@ -101,6 +112,20 @@ export interface CloneRequest {
 /** How many commits deep the history is that a clone starts with. */
 export function cloneDepth({ checkpoint }: Pick<CloneRequest, 'checkpoint'>): number {
   return checkpoint === null ? 1 : checkpoint.commitsAhead + 2
+}
+
+export interface RestoreRequest {
+  /** As of `CloneRequest`. */
+  readonly paths?: readonly string[] | undefined
+}
+
+export interface RestoreResult {
+  /** Whether a checkpoint was brought back, by this call or an earlier one. */
+  readonly restored: boolean
+  /** Whether the checkpoint held something under `checkpoint.paths`. */
+  readonly pathsRestored: boolean
+  /** Sentences for the job's log on what could not be brought back. */
+  readonly notes: readonly string[]
 }
 
 /** A pack on the consumer, read in pieces. */
@@ -146,30 +171,83 @@ export interface CommitIdentity {
   readonly email: string
 }
 
-export interface CheckpointRequest {
+/** How what was made is saved, beside the tree of the agent's `git add -A`. */
+export interface SaveOptions {
+  /** `files` (the default): the files of nested repositories that are no submodules are saved as files; `gitlink`: as git does. */
+  readonly nestedRepositories?: 'files' | 'gitlink' | undefined
+}
+
+export interface CheckpointRequest extends SaveOptions {
   readonly parent: string
   /** Where the job started, to count the agent's own commits. */
   readonly baseSha: string
-  readonly branch: string
   readonly message: string
   readonly identity: CommitIdentity
-  /** Null to make the checkpoint and push nothing. */
-  readonly access: SandboxAccess | null
+  /** The spec's `checkpoint.paths`: relative to the work tree, or to the home after `~/`. */
+  readonly paths?: readonly string[] | undefined
+  /** How large all of them may be together, in bytes. Default 256 MiB. */
+  readonly maxPathsBytes?: number | undefined
 }
 
-export interface CheckpointResult {
+/** What a save has to tell. All of it comes out of the sandbox, and is bounded. */
+export interface SaveReport {
+  /** Paths whose content is not in the commit as it is now; at most 200. */
+  readonly unsaved: readonly UnsavedPath[]
+  /** How many more there were than `unsaved` names. */
+  readonly unsavedMore: number
+  /** Sentences for the job's log; at most 50. */
+  readonly notes: readonly string[]
+  /** Commits that the agent made and that the branch does not lead to: other branches, linked worktrees; at most 50. */
+  readonly kept: readonly KeptTip[]
+}
+
+export interface UnsavedPath {
+  readonly path: string
+  /** A clause: why it was not saved. */
+  readonly reason: string
+}
+
+export interface KeptTip {
+  /** What holds it: a full ref, or `worktree PATH`, or `submodule PATH`. */
+  readonly ref: string
   readonly sha: string
-  readonly headSha: string
+}
+
+/** A commit that was made, and how it stands to where the job began. */
+export interface MadeCommit {
+  readonly sha: string
+  /** The agent's HEAD in it; null when that has no commit yet. */
+  readonly headSha: string | null
+  /** How many commits HEAD is past the base. */
   readonly commitsAhead: number
 }
 
-export interface CommitRequest {
+export interface CheckpointResult extends MadeCommit, SaveReport {
+  /** Whether HEAD descends from the base. */
+  readonly descends: boolean
+  /** Whether it holds something under `checkpoint.paths`. */
+  readonly holdsPaths: boolean
+  /** The same files on the last history that the host has, and nothing else: for a host that refuses the rest. */
+  readonly plain: MadeCommit
+}
+
+export interface CommitRequest extends SaveOptions {
   /** Subject, body and trailers. */
   readonly message: string
   readonly author: CommitIdentity
   readonly committer: CommitIdentity
   /** Seconds since 1970, fixed by the job so that a repetition gives the same sha. */
   readonly dateSeconds: number
+}
+
+export interface CommitResult extends SaveReport {
+  readonly sha: string
+  /** The agent's HEAD; null when that has no commit yet. */
+  readonly headSha: string | null
+  /** Whether the commit descends from the base. */
+  readonly descends: boolean
+  /** The sha of the same files as one commit on the last history that the host has: for a host that refuses the agent's own. */
+  readonly plainSha: string
 }
 
 export interface PushRequest {

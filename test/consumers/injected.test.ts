@@ -26,9 +26,10 @@ function recorded(faults: Record<string, Error[]> = {}): { transfer: Transfer; c
   const access = (token: string) => Promise.resolve({ url: 'https://git.example.com:8443/acme/web.git', username: 't', token, expiresAtMs: 0 })
   const runner: Pick<Runner, 'clone' | 'checkpoint' | 'push'> = {
     clone: async (request, options) => note(`clone with ${Object.keys(request.access).join()}`, options.signal),
-    checkpoint: async (request) => {
-      await note(`checkpoint with ${JSON.stringify(request.access)}`)
-      return { sha: 'b'.repeat(40), headSha: from.sha, commitsAhead: 0 }
+    checkpoint: async () => {
+      await note('checkpoint')
+      const made = { sha: 'b'.repeat(40), headSha: from.sha, commitsAhead: 0 }
+      return { ...made, plain: made, descends: true, holdsPaths: false, unsaved: [], unsavedMore: 0, notes: [], kept: [] }
     },
     push: async (request, options) => note(`push with ${Object.keys(request.access).join()}`, options.signal),
   }
@@ -59,7 +60,7 @@ describe('injected credentials', () => {
     await transfer.push({ sha: 'c'.repeat(40), branch: 'agent/1', baseSha: from.sha, from }, options)
     expect(calls).toEqual([
       ...[inject('read'), 'clone with url', 'take away'],
-      ...['checkpoint with null', inject('write checkpoint/1'), 'push with url', 'take away'],
+      ...['checkpoint', inject('write checkpoint/1'), 'push with url', 'take away'],
       ...[inject('write agent/1'), 'push with url', 'take away'],
     ])
     // What is masked in output: the token, and the header that holds it.

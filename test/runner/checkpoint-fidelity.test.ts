@@ -33,7 +33,7 @@ const file = (name: string) => join(tree, name)
 const inTree = (...args: string[]) => gitOk(tree, ...args)
 
 async function checkpoint(parent = repo.base): Promise<CheckpointResult> {
-  const made = await runner.checkpoint(await repo.checkpoint(branch, parent), callOptions)
+  const made = await repo.save(runner, branch, parent)
   if (made === null) throw new Error('nothing changed')
   return made
 }
@@ -43,7 +43,7 @@ async function restored<T>(made: CheckpointResult, look: (path: string, other: R
   const home = await processSandbox()
   try {
     const other = home.runner()
-    await other.clone({ access: await repo.read(true), ref: `refs/heads/${branch}`, sha: made.sha, branch: 'work', checkpoint: made }, callOptions)
+    await repo.restore(other, branch, made)
     return await look(join(home.home, 'repository'), other)
   } finally {
     await home.close()
@@ -133,7 +133,7 @@ describe('a checkpoint brings back', () => {
     const made = await checkpoint()
     await restored(made, async (path, other) => {
       expect(await everything(path)).toEqual(before)
-      expect(await other.checkpoint(await repo.checkpoint(branch, made.sha), callOptions)).toBeNull()
+      expect(await repo.save(other, branch, made.sha)).toBeNull()
     })
   })
 

@@ -37,7 +37,7 @@ async function clone(): Promise<void> {
 }
 
 async function checkpoint(parent = repo.base): Promise<CheckpointResult> {
-  const made = await runner.checkpoint(await repo.checkpoint(branch, parent), callOptions)
+  const made = await repo.save(runner, branch, parent)
   if (made === null) throw new Error('nothing changed')
   return made
 }
@@ -46,8 +46,7 @@ async function checkpoint(parent = repo.base): Promise<CheckpointResult> {
 async function restore(made: CheckpointResult): Promise<{ home: ProcessSandbox; runner: Runner; path: string }> {
   const home = await processSandbox()
   const other = home.runner()
-  const request = { access: await repo.read(true), ref: `refs/heads/${branch}`, sha: made.sha, branch: 'work', checkpoint: made }
-  await other.clone(request, callOptions).catch(async (error: unknown) => {
+  await repo.restore(other, branch, made).catch(async (error: unknown) => {
     await home.close()
     throw error
   })
@@ -191,9 +190,9 @@ describe.each(shells.map((shell) => ({ shell })))('a checkpoint made in $shell',
       // The index is HEAD's; all the rest is in the work tree.
       expect(await gitOk(restored.path, 'diff', '--cached', '--name-only')).toBe('')
       // Nothing changed since, and it goes on from there.
-      expect(await restored.runner.checkpoint(await repo.checkpoint(branch, made.sha), callOptions)).toBeNull()
+      expect(await repo.save(restored.runner, branch, made.sha)).toBeNull()
       await writeFile(join(restored.path, 'next.txt'), 'next\n')
-      const next = await restored.runner.checkpoint(await repo.checkpoint(branch, made.sha), callOptions)
+      const next = await repo.save(restored.runner, branch, made.sha)
       expect(next).toMatchObject({ headSha: made.headSha, commitsAhead: 2 })
     } finally {
       await restored.home.close()
@@ -205,11 +204,11 @@ describe.each(shells.map((shell) => ({ shell })))('a checkpoint made in $shell',
 describe('checkpoints', () => {
   it('are null when nothing changed, and chain', async () => {
     await clone()
-    expect(await runner.checkpoint(await repo.checkpoint(branch, repo.base), callOptions)).toBeNull()
+    expect(await repo.save(runner, branch, repo.base)).toBeNull()
     await writeFile(join(tree, 'a.txt'), 'a')
     const one = await checkpoint()
     expect(one).toMatchObject({ headSha: repo.base, commitsAhead: 0 })
-    expect(await runner.checkpoint(await repo.checkpoint(branch, one.sha), callOptions)).toBeNull()
+    expect(await repo.save(runner, branch, one.sha)).toBeNull()
     await writeFile(join(tree, 'b.txt'), 'b')
     const two = await checkpoint(one.sha)
     // A commit by the agent alone is a change.
@@ -247,8 +246,7 @@ describe('checkpoints', () => {
     await writeFile(join(tree, 'a.txt'), 'a')
     await symlink('999999:1', join(sandbox.home, '.switchyard', 'lock'))
     await writeFile(join(sandbox.home, '.switchyard', 'index.lock'), '')
-    const request = await repo.checkpoint(branch, repo.base)
-    const made = await Promise.all([1, 2, 3].map(() => sandbox.runner().checkpoint(request, callOptions)))
+    const made = await Promise.all([1, 2, 3].map(() => repo.save(sandbox.runner(), branch, repo.base)))
     expect(new Set(made.map((one) => one?.sha)).size).toBe(1)
     expect((await repo.fetched(branch)).sha).toBe(made[0]?.sha)
   })
@@ -350,7 +348,7 @@ describe('checkpoints', () => {
 describe('the final commit', () => {
   it("is the agent's own HEAD when nothing is left over, else one commit on top, the same each time", async () => {
     await clone()
-    expect(await runner.commit(finalCommit, callOptions)).toEqual({ sha: repo.base, headSha: repo.base })
+    expect(await runner.commit(finalCommit, callOptions)).toMatchObject({ sha: repo.base, headSha: repo.base })
     await writeFile(join(tree, 'a.txt'), 'a')
     const made = await runner.commit(finalCommit, callOptions)
     expect(await runner.commit(finalCommit, callOptions)).toEqual(made)
@@ -365,7 +363,7 @@ describe('the final commit', () => {
     await gitOk(tree, 'add', '--all')
     await gitOk(tree, 'commit', '--quiet', '--message', 'Own')
     const own = await gitOk(tree, 'rev-parse', 'HEAD')
-    expect(await runner.commit(finalCommit, callOptions)).toEqual({ sha: own, headSha: own })
+    expect(await runner.commit(finalCommit, callOptions)).toMatchObject({ sha: own, headSha: own })
   })
 
   it('keeps ignored files that the agent committed, and drops what it untracked', async () => {
@@ -377,7 +375,7 @@ describe('the final commit', () => {
     await gitOk(tree, 'add', '.gitignore')
     await gitOk(tree, 'commit', '--quiet', '--message', 'Own')
     const own = await gitOk(tree, 'rev-parse', 'HEAD')
-    expect(await runner.commit(finalCommit, callOptions)).toEqual({ sha: own, headSha: own })
+    expect(await runner.commit(finalCommit, callOptions)).toMatchObject({ sha: own, headSha: own })
   })
 
   it('is refused on another branch than the token is for, and when the commit is not there', async () => {

@@ -43,10 +43,10 @@ async function sprung(): Promise<string[]> {
 }
 
 async function everything(): Promise<void> {
-  const first = await runner.checkpoint(await repo.checkpoint(branch, repo.base), callOptions)
+  const first = await repo.save(runner, branch, repo.base)
   expect(first).not.toBeNull()
   await writeFile(join(tree, 'more.txt'), 'more\n')
-  const second = await runner.checkpoint(await repo.checkpoint(branch, first!.sha), callOptions)
+  const second = await repo.save(runner, branch, first!.sha)
   expect(second).not.toBeNull()
   const { sha } = await runner.commit(finalCommit, callOptions)
   await runner.push({ sha, branch: `${branch}-final`, access: await repo.write(`${branch}-final`) }, callOptions)
@@ -190,8 +190,8 @@ describe('the token', () => {
     try {
       await runner.clone({ access: remember(await repo.read()), ref: null, sha: repo.base, branch: 'work', checkpoint: null }, callOptions)
       await writeFile(join(tree, 'bait.txt'), 'bait\n')
-      const request = await repo.checkpoint(branch, repo.base)
-      await runner.checkpoint({ ...request, access: remember(await repo.write(branch)) }, callOptions)
+      const made = await runner.checkpoint(repo.checkpoint(repo.base), callOptions)
+      await runner.push({ sha: made!.sha, branch, access: remember(await repo.write(branch)) }, callOptions)
       const { sha } = await runner.commit(finalCommit, callOptions)
       await runner.push({ sha, branch: `${branch}-final`, access: remember(await repo.write(`${branch}-final`)) }, callOptions)
     } finally {

@@ -10,7 +10,7 @@ import { InfrastructureError } from '../../src/job/errors.js'
 import type { PackedCommits, Runner } from '../../src/runner/runner.js'
 import { gitOk } from '../git/local-storage.js'
 import { callOptions, hasShell, processSandbox, shells, type ProcessSandbox } from './process-sandbox.js'
-import { finalCommit, identity, repository, snapshot, type Repository } from './repository.js'
+import { finalCommit, repository, snapshot, type Repository } from './repository.js'
 
 const maxBytes = 1024 * 1024 * 1024
 let repo: Repository
@@ -61,10 +61,11 @@ describe.each(shells)('commits as packs in %s', (shell) => {
         // The agent goes back behind what it had committed, which only older checkpoints still hold.
         if (round === 2) await gitOk(tree, 'reset', '--hard', '--quiet', repo.base)
         await writeFile(join(tree, `untracked-${round}.txt`), `${round}\n`)
-        const made = await runner.checkpoint({ parent: from.sha, baseSha: repo.base, branch, message: 'Checkpoint', identity, access: null }, callOptions)
+        const made = await runner.checkpoint(repo.checkpoint(from.sha), callOptions)
         await carry(runner, made!.sha, branch, from)
         from = { sha: made!.sha, ref: `refs/heads/${branch}`, ephemeral: true }
-        ;({ headSha, commitsAhead } = made!)
+        headSha = made!.headSha!
+        commitsAhead = made!.commitsAhead
       }
       const { sha } = await runner.commit(finalCommit, callOptions)
       await carry(runner, sha, `${branch}-final`, from)
@@ -81,13 +82,14 @@ describe.each(shells)('commits as packs in %s', (shell) => {
         await restored.install(callOptions)
         const request = { sha: from.sha, ref: from.ref, depth: commitsAhead + 2, maxBytes }
         await fetchAsPack('host', await repo.read(true), request, callOptions, (pack) =>
-          restored.clone({ access: { url: 'http://127.0.0.1:1/x.git' }, ref: from.ref, sha: from.sha, branch: 'work', checkpoint: { headSha, commitsAhead }, pack }, callOptions),
+          restored.clone({ access: { url: 'http://127.0.0.1:1/x.git' }, ref: from.ref, sha: from.sha, branch: 'work', checkpoint: { headSha, commitsAhead, baseSha: repo.base }, pack }, callOptions),
         )
+        await restored.restore({}, callOptions)
         expect(await snapshot(join(other.home, 'repository'))).toEqual(await snapshot(tree))
         expect(await gitOk(join(other.home, 'repository'), 'rev-parse', 'HEAD')).toBe(headSha)
         // And the chain goes on from there.
         await writeFile(join(other.home, 'repository', 'later.txt'), 'later\n')
-        const made = await restored.checkpoint({ parent: from.sha, baseSha: repo.base, branch: `${branch}-2`, message: 'Checkpoint', identity, access: null }, callOptions)
+        const made = await restored.checkpoint(repo.checkpoint(from.sha), callOptions)
         await carry(restored, made!.sha, `${branch}-2`, from)
         expect((await repo.fetched(`${branch}-2`)).sha).toBe(made!.sha)
       } finally {

@@ -2,8 +2,10 @@ import { randomBytes } from 'node:crypto'
 import { chmod, lstat, mkdir, readdir, readFile, readlink, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { GitAccess } from '../../src/git/index.js'
-import type { CheckpointRequest, CommitRequest } from '../../src/runner/runner.js'
+import { pushMade } from '../../src/consumers/transfer/transfer.js'
+import type { CheckpointRequest, CheckpointResult, CommitRequest, RestoreResult, Runner } from '../../src/runner/runner.js'
 import { commitFile, gitOk, localStorage, withToken, workTree, type LocalStorage } from '../git/local-storage.js'
+import { callOptions } from './process-sandbox.js'
 
 export const identity = { name: 'Switchyard', email: 'switchyard@example.invalid' }
 
@@ -15,7 +17,11 @@ export interface Repository {
   readonly first: string
   read(ephemeral?: boolean): Promise<GitAccess>
   write(branch: string): Promise<GitAccess>
-  checkpoint(branch: string, parent: string): Promise<CheckpointRequest>
+  checkpoint(parent: string, more?: Partial<CheckpointRequest>): CheckpointRequest
+  /** Makes a checkpoint and pushes it to that branch. */
+  save(runner: Runner, branch: string, parent: string, more?: Partial<CheckpointRequest>): Promise<CheckpointResult | null>
+  /** Restores a checkpoint into a sandbox, as a job that moved. */
+  restore(runner: Runner, branch: string, made: CheckpointResult, paths?: readonly string[]): Promise<RestoreResult>
   /** A bare clone of the job's branches, to look at what arrived. */
   fetched(branch: string): Promise<{ path: string; sha: string }>
   close(): Promise<void>
@@ -41,6 +47,7 @@ export async function repository(): Promise<Repository> {
   const branchAccess = (branch: string) => storage.host.writeAccess(id, { branch })
   const seed = storage.url(await (await storage.sdk.findOne({ id }))!.getRemoteURL({ permissions: ['git:write'] }))
   await gitOk(source, 'push', '--quiet', seed, 'main')
+  const checkpoint: Repository['checkpoint'] = (parent, more = {}) => ({ parent, baseSha: base, message: 'Checkpoint', identity, ...more })
   let clones = 0
   return {
     storage,
@@ -49,7 +56,16 @@ export async function repository(): Promise<Repository> {
     first,
     read: (ephemeral = false) => storage.host.readAccess(id, { ephemeral }),
     write: branchAccess,
-    checkpoint: async (branch, parent) => ({ parent, baseSha: base, branch, message: 'Checkpoint', identity, access: await branchAccess(branch) }),
+    checkpoint,
+    save: async (runner, branch, parent, more = {}) => {
+      const made = await runner.checkpoint(checkpoint(parent, more), callOptions)
+      return pushMade(made, async (sha) => runner.push({ sha, branch, access: await branchAccess(branch) }, callOptions))
+    },
+    restore: async (runner, branch, made, paths = []) => {
+      const access = await storage.host.readAccess(id, { ephemeral: true })
+      await runner.clone({ access, ref: `refs/heads/${branch}`, sha: made.sha, branch: 'work', checkpoint: { ...made, headSha: made.headSha ?? base, baseSha: base }, paths }, callOptions)
+      return runner.restore({ paths }, callOptions)
+    },
     fetched: async (branch) => {
       clones += 1
       const path = join(storage.folder, `fetched-${clones}`)

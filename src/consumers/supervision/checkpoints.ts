@@ -49,5 +49,5 @@ async function push(ctx: RunContext, stepIndex: number): Promise<void> {
     { timeoutMs: settings.gitTimeoutMs, signal: ctx.work },
   )
   const unchanged = { sha: from.sha, headSha: checkpoint?.headSha ?? base.sha, commitsAhead: checkpoint?.commitsAhead ?? 0, branch: checkpoint?.branch ?? null }
-  await ctx.update({ checkpoint: { ...(saved === null ? unchanged : { ...saved, branch }), stepIndex, atMs: now() }, checkpointProblem: null })
+  await ctx.update({ checkpoint: { ...(saved === null ? unchanged : { sha: saved.sha, headSha: saved.headSha ?? base.sha, commitsAhead: saved.commitsAhead, branch }), stepIndex, atMs: now() }, checkpointProblem: null })
 }

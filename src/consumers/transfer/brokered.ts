@@ -1,7 +1,7 @@
 import { fetchAsPack, pushPack } from '../../git/carried-pack.js'
 import type { CallOptions } from '../../providers/provider.js'
 import { cloneDepth } from '../../runner/runner.js'
-import type { Transfer, TransferParts, TransferPush } from './transfer.js'
+import { pushMade, type Transfer, type TransferParts, type TransferPush } from './transfer.js'
 
 /**
  * The consumer fetches and pushes itself and carries packs into the sandbox and out of it, through `exec`. No token ever comes near the
@@ -22,16 +22,15 @@ export function brokeredTransfer({ runner, git, repository, onSecret, confirmHel
   }
 
   return {
-    async clone({ from, branch, checkpoint }, options) {
+    async clone({ from, ...request }, options) {
       const access = await toRead(from.ephemeral)
-      await fetchAsPack(git.name, access, { ...from, depth: cloneDepth({ checkpoint }), maxBytes }, options, (pack) =>
-        runner.clone({ access: { url: access.url }, ref: from.ref, sha: from.sha, branch, checkpoint, pack }, options),
+      await fetchAsPack(git.name, access, { ...from, depth: cloneDepth(request), maxBytes }, options, (pack) =>
+        runner.clone({ access: { url: access.url }, ref: from.ref, sha: from.sha, ...request, pack }, options),
       )
     },
-    async checkpoint({ from, ...request }, options) {
-      const made = await runner.checkpoint({ ...request, parent: from.sha, access: null }, options)
-      if (made !== null) await push({ sha: made.sha, branch: request.branch, baseSha: request.baseSha, from }, options)
-      return made
+    async checkpoint({ from, branch, ...request }, options) {
+      const made = await runner.checkpoint({ ...request, parent: from.sha }, options)
+      return pushMade(made, (sha) => push({ sha, branch, baseSha: request.baseSha, from }, options))
     },
     push,
   }

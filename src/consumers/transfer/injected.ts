@@ -1,7 +1,7 @@
 import { InfrastructureError } from '../../job/errors.js'
 import type { GitAccess } from '../../git/host.js'
 import type { CallOptions } from '../../providers/provider.js'
-import type { InjectHeaders, Transfer, TransferParts, TransferPush } from './transfer.js'
+import { pushMade, type InjectHeaders, type Transfer, type TransferParts, type TransferPush } from './transfer.js'
 
 /** How often it is tried to take a header away. */
 const triesToTakeAway = 3
@@ -54,15 +54,13 @@ export function injectedTransfer(parts: TransferParts & { readonly injectHeaders
   }
 
   return {
-    async clone({ from, branch, checkpoint }, options) {
+    async clone({ from, ...request }, options) {
       const access = await git.readAccess(repository, { ephemeral: from.ephemeral })
-      await withHeader(access, options, () => runner.clone({ access: { url: access.url }, ref: from.ref, sha: from.sha, branch, checkpoint }, options))
+      await withHeader(access, options, () => runner.clone({ access: { url: access.url }, ref: from.ref, sha: from.sha, ...request }, options))
     },
-    async checkpoint({ from, ...request }, options) {
-      // Made before the header is there, which is needed for the push alone.
-      const made = await runner.checkpoint({ ...request, parent: from.sha, access: null }, options)
-      if (made !== null) await push({ sha: made.sha, branch: request.branch }, options)
-      return made
+    async checkpoint({ from, branch, ...request }, options) {
+      const made = await runner.checkpoint({ ...request, parent: from.sha }, options)
+      return pushMade(made, (sha) => push({ sha, branch }, options))
     },
     push,
   }

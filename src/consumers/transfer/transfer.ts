@@ -1,5 +1,6 @@
 import type { GitHost } from '../../git/host.js'
 import type { CallOptions, Provider } from '../../providers/provider.js'
+import { InfrastructureError } from '../../job/errors.js'
 import type { CheckpointRequest, CheckpointResult, CloneRequest, Runner } from '../../runner/runner.js'
 
 /**
@@ -29,11 +30,12 @@ export interface SavedCommit {
   readonly ephemeral: boolean
 }
 
-export interface TransferClone extends Pick<CloneRequest, 'branch' | 'checkpoint'> {
+export interface TransferClone extends Pick<CloneRequest, 'branch' | 'checkpoint' | 'paths'> {
   readonly from: SavedCommit
 }
 
-export interface TransferCheckpoint extends Omit<CheckpointRequest, 'access' | 'parent'> {
+export interface TransferCheckpoint extends Omit<CheckpointRequest, 'parent'> {
+  readonly branch: string
   /** What it is made on top of. */
   readonly from: SavedCommit
 }
@@ -57,3 +59,20 @@ export interface TransferParts {
 
 /** Has the provider add headers to what a sandbox sends; see `Provider.injectHeaders`. */
 export type InjectHeaders = (headers: Parameters<NonNullable<Provider['injectHeaders']>>[1], options: CallOptions) => Promise<void>
+
+/**
+ * Pushes a checkpoint; where the host does not take the agent's history or what goes along with the files, its files alone.
+ * @returns what was pushed.
+ */
+export async function pushMade(made: CheckpointResult | null, push: (sha: string) => Promise<void>): Promise<CheckpointResult | null> {
+  if (made === null) return null
+  try {
+    await push(made.sha)
+    return made
+  } catch (error) {
+    if (!(error instanceof InfrastructureError) || error.kind !== 'invalid' || made.plain.sha === made.sha) throw error
+    await push(made.plain.sha)
+    const note = `the git host takes only the files of this checkpoint, and neither the agent's own commits nor its git state: ${error.message}`
+    return { ...made, ...made.plain, holdsPaths: false, notes: [...made.notes, note] }
+  }
+}

@@ -20,7 +20,7 @@ export async function preparing(ctx: RunContext): Promise<void> {
     {
       from: ctx.savedCommit(),
       branch: workBranch(ctx.record),
-      checkpoint: restore === null ? null : { headSha: restore.headSha, commitsAhead: restore.commitsAhead },
+      checkpoint: restore === null ? null : { headSha: restore.headSha, commitsAhead: restore.commitsAhead, baseSha: base.sha },
     },
     { timeoutMs: settings.gitTimeoutMs, signal: ctx.work },
   )

@@ -17,6 +17,7 @@ export async function setup(ctx: RunContext): Promise<void> {
 
 /** `steps`: the spec's steps, with a checkpoint between any two (whose work is pushed right away) and every so often within. */
 export async function steps(ctx: RunContext): Promise<void> {
+  if (ctx.record.running === null && typeof ctx.record.checkpoint?.branch === 'string') await restore(ctx)
   for (let index = ctx.record.stepIndex; index < ctx.spec.steps.length; index++) {
     const step = ctx.spec.steps[index]
     if (step === undefined) break
@@ -47,6 +48,12 @@ export async function steps(ctx: RunContext): Promise<void> {
   }
   // Taken over from an earlier release, which recorded the last step's end apart from this.
   if (ctx.record.phase === 'steps') await ctx.update(allDone(ctx))
+}
+
+/** After setup, in a sandbox that began with a checkpoint: what that holds beside its files. In any other, and a second time, it changes nothing. */
+async function restore(ctx: RunContext): Promise<void> {
+  const { notes } = await ctx.sandbox().runner.restore({}, { timeoutMs: ctx.shared.settings.gitTimeoutMs, signal: ctx.work })
+  for (const note of notes) await ctx.say(note)
 }
 
 function allDone(ctx: RunContext): Pick<RunRecord, 'phase' | 'outcome'> {
