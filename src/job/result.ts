@@ -49,6 +49,22 @@ export const diffSchema = lastingObject({
 })
 export type Diff = z.output<typeof diffSchema>
 
+export const unsavedPathSchema = lastingObject({
+  path: z.string(),
+  /** A clause: why its content, as the agent left it, is not in the commit. */
+  reason: z.string(),
+})
+export type UnsavedPath = z.output<typeof unsavedPathSchema>
+
+export const keptBranchSchema = lastingObject({
+  /** The ephemeral branch at the git host: `kept/<job>/<n>`. */
+  branch: z.string(),
+  commit: z.string(),
+  /** What held the commit in the sandbox: a full ref, or `worktree PATH`. */
+  ref: z.string(),
+})
+export type KeptBranch = z.output<typeof keptBranchSchema>
+
 /** How a job ended. */
 export const jobResultSchema = lastingObject({
   jobId: z.string(),
@@ -66,6 +82,12 @@ export const jobResultSchema = lastingObject({
   steps: z.array(stepResultSchema),
   attempts: z.array(attemptSchema),
   diff: diffSchema.nullable(),
+  /** What the agent left in the repository and `commit` does not hold, at most 200 paths of it. */
+  unsaved: z.array(unsavedPathSchema).default([]),
+  /** How many more there were. */
+  unsavedMore: count.default(0),
+  /** Commits that the agent made beside its branch: other branches, linked worktrees. */
+  kept: z.array(keptBranchSchema).default([]),
   usage: lastingObject({ sandboxSeconds: z.number().min(0) }),
   metadata: z.record(z.string(), z.json()),
 })

@@ -1,6 +1,6 @@
 import { z } from 'zod'
 import { lastingObject } from './lasting.js'
-import { attemptSchema, diffSchema, jobErrorSchema, promotionSchema, stepResultSchema } from './result.js'
+import { attemptSchema, diffSchema, jobErrorSchema, keptBranchSchema, promotionSchema, stepResultSchema, unsavedPathSchema } from './result.js'
 
 const count = z.int().min(0)
 
@@ -62,6 +62,10 @@ export const runRecordSchema = lastingObject({
     /** The attempt's branch that it was pushed to; null when nothing had changed and `sha` is the base itself. */
     branch: z.string().nullable(),
     atMs: count,
+    /** Whether it was made while the step `stepIndex` ran. */
+    withinStep: z.boolean().default(false),
+    /** Whether it holds something under `checkpoint.paths`. */
+    holdsPaths: z.boolean().default(false),
   }).nullable(),
   /** Why the latest checkpoint could not be saved, how often in a row and since when; null once one is. */
   checkpointProblem: lastingObject({ error: jobErrorSchema, failures: z.int().min(1), sinceMs: count }).nullable().default(null),
@@ -78,6 +82,13 @@ export const runRecordSchema = lastingObject({
   pushed: z.boolean(),
   promoted: promotionSchema.nullable(),
   diff: diffSchema.nullable(),
+  /** What the latest checkpoint or the final commit does not hold, and how many more paths there were. */
+  unsaved: z.array(unsavedPathSchema).default([]),
+  unsavedMore: count.default(0),
+  /** What was pushed as `kept/<job>/<n>`. */
+  kept: z.array(keptBranchSchema).default([]),
+  /** Whether the step `stepIndex` goes on from within: its checkpoint was brought back with what lies under `checkpoint.paths`. */
+  resumes: z.boolean().default(false),
   /** Sandbox-milliseconds of the attempts that have ended. */
   usedMs: count,
   /** Set once the whole job was begun again after it had failed: how often, when it was last, and how many attempts lie before that. */
@@ -108,6 +119,10 @@ export function newRunRecord(run: Pick<RunRecord, 'jobId' | 'generation' | 'repo
     pushed: false,
     promoted: null,
     diff: null,
+    unsaved: [],
+    unsavedMore: 0,
+    kept: [],
+    resumes: false,
     usedMs: 0,
     restart: null,
   }

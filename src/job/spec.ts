@@ -1,4 +1,6 @@
 import { z } from 'zod'
+import { checkpointPathProblem, defaultMaxPathsMiB, maxCheckpointPaths, plainCheckpointPath } from './checkpoint-paths.js'
+import { authorProblem, messageProblem } from './commit-text.js'
 import { duration } from './duration.js'
 import { NewerReleaseError } from './errors.js'
 import { hasOnlyUnknownFields, invalidInput, parseInput } from './explain.js'
@@ -49,6 +51,9 @@ const stepObject = z.strictObject({
   timeout: duration.optional().describe('How long the step may take, such as 40m. Past it the job fails.'),
   cwd: relativePath.optional().describe('The folder to run in, relative to the repository.'),
   env: environment.optional(),
+  resume: command
+    .optional()
+    .describe('Run instead of "run" when the step goes on in another sandbox, with what it had under checkpoint.paths: such as claude --resume "$ID" -p "Go on".'),
 })
 
 /** A step as it runs. */
@@ -58,14 +63,39 @@ export interface Step {
   readonly timeoutMs: number | undefined
   readonly cwd: string | undefined
   readonly env: Readonly<Record<string, string>>
+  /** Run instead, when the step begins again after a move and its memory has moved along. */
+  readonly resume: string | undefined
 }
 
 function toStep(input: string | z.output<typeof stepObject>, fallbackName: string): Step {
   const step = typeof input === 'string' ? { run: input } : input
-  return { name: step.name ?? fallbackName, run: step.run, timeoutMs: step.timeout, cwd: step.cwd, env: step.env ?? {} }
+  return { name: step.name ?? fallbackName, run: step.run, timeoutMs: step.timeout, cwd: step.cwd, env: step.env ?? {}, resume: step.resume }
 }
 
 const steps = z.array(z.union([command, stepObject]))
+
+const authorName = z.string().superRefine((text, context) => {
+  const problem = authorProblem('name', text)
+  if (problem !== undefined) context.addIssue({ code: 'custom', message: `"${text}" ${problem}; give a name such as "Ada Lovelace"` })
+})
+
+const authorEmail = z.string().superRefine((text, context) => {
+  const problem = authorProblem('address', text)
+  if (problem !== undefined) context.addIssue({ code: 'custom', message: `"${text}" ${problem}; give an address such as "ada@example.com"` })
+})
+
+const message = z.string().superRefine((text, context) => {
+  const problem = messageProblem(text)
+  if (problem !== undefined) context.addIssue({ code: 'custom', message: `${problem}; give a message, or leave it out for the default one` })
+})
+
+const checkpointPath = z
+  .string()
+  .superRefine((path, context) => {
+    const problem = checkpointPathProblem(path)
+    if (problem !== undefined) context.addIssue({ code: 'custom', message: `"${path}" ${problem}` })
+  })
+  .transform(plainCheckpointPath)
 
 const providerName = z.string().regex(/^[a-z0-9][a-z0-9-]{0,62}$/, 'must be lower-case letters, digits and "-"')
 
@@ -84,9 +114,13 @@ const specObject = z.strictObject({
     .union([
       z.literal(false),
       z.strictObject({
-        message: z.string().min(1, 'is empty; leave it out for the default message').optional(),
-        author: z.strictObject({ name: z.string().min(1), email: z.string().min(3) }).optional(),
+        message: message.optional(),
+        author: z.strictObject({ name: authorName, email: authorEmail }).optional(),
         keep: z.boolean().optional().describe('Keep the ephemeral branch past its retention.'),
+        nestedRepositories: z
+          .enum(['files', 'gitlink'], { error: 'must be "files" or "gitlink"' })
+          .optional()
+          .describe('What becomes of repositories within the repository that are no submodules: their files are saved as files (the default), or as git does, a link to a commit that stays in the sandbox.'),
       }),
     ])
     .default({})
@@ -100,6 +134,17 @@ const specObject = z.strictObject({
   checkpoint: z
     .strictObject({
       everySeconds: z.number().min(1, 'must be at least 1').max(86_400, 'must be at most 86400 (a day)').default(60),
+      paths: z
+        .array(checkpointPath)
+        .max(maxCheckpointPaths, `names more than ${maxCheckpointPaths} paths; name the folders above them`)
+        .optional()
+        .describe('What else is saved with the checkpoints and moves along: paths in the repository, ignored ones too, or in the home as ~/…'),
+      maxPathsMiB: z
+        .int('must be a whole number of MiB')
+        .min(1, 'must be at least 1')
+        .max(10_240, 'must be at most 10240 (10 GiB)')
+        .optional()
+        .describe(`How much they may hold together. Default ${defaultMaxPathsMiB}.`),
     })
     .default({ everySeconds: 60 }),
   providers: z
@@ -156,6 +201,21 @@ export const jobSpecSchema = specObject
         names.add(name)
       })
     }
+    const paths = spec.checkpoint.paths ?? []
+    paths.forEach((path, index) => {
+      const above = paths.find((other, at) => (other === path ? at < index : path.startsWith(`${other}/`)))
+      if (above !== undefined) context.addIssue({ code: 'custom', path: ['checkpoint', 'paths', index], message: `"${path}" is in "${above}", which is named as well; leave it out` })
+    })
+    spec.setup.forEach((step, index) => {
+      if (typeof step === 'string' || step.resume === undefined) return
+      context.addIssue({ code: 'custom', path: ['setup', index, 'resume'], message: 'is for steps; setup runs anew in every sandbox' })
+    })
+    spec.steps.forEach((step, index) => {
+      if (typeof step === 'string' || step.resume === undefined) return
+      const refuse = (problem: string) => context.addIssue({ code: 'custom', path: ['steps', index, 'resume'], message: problem })
+      if (spec.push === false) refuse('needs checkpoints; leave out "push: false"')
+      else if (paths.length === 0) refuse('needs checkpoint.paths; name the folders in which the command keeps what it resumes from')
+    })
     for (const name of spec.secrets) {
       if (name in spec.env) context.addIssue({ code: 'custom', path: ['env', name], message: 'is also named in secrets; give it in one of the two' })
     }
@@ -189,8 +249,8 @@ export function parseJobSpec(input: unknown, maxBytes: number = defaultMaxSpecBy
 }
 
 const queuedStep = z
-  .strictObject({ name: z.string(), run: command, timeoutMs: z.int().min(1).optional(), cwd: relativePath.optional(), env: environment })
-  .transform((step): Step => ({ name: step.name, run: step.run, timeoutMs: step.timeoutMs, cwd: step.cwd, env: step.env }))
+  .strictObject({ name: z.string(), run: command, timeoutMs: z.int().min(1).optional(), cwd: relativePath.optional(), env: environment, resume: command.optional() })
+  .transform((step): Step => ({ name: step.name, run: step.run, timeoutMs: step.timeoutMs, cwd: step.cwd, env: step.env, resume: step.resume }))
 
 /** A validated spec as the queue holds it: JSON, so without its undefined fields. */
 const queuedSpecSchema = specObject

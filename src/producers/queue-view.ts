@@ -34,6 +34,9 @@ export function cancelledWhileWaiting(
     steps: [],
     attempts: [],
     diff: null,
+    unsaved: [],
+    unsavedMore: 0,
+    kept: [],
     usage: { sandboxSeconds: 0 },
     metadata: spec.metadata,
   }

@@ -32,6 +32,23 @@ describe('a job spec', () => {
     })
   })
 
+  it('names what moves along with its checkpoints, plainly', () => {
+    const { checkpoint, steps } = parseJobSpec({
+      ...good,
+      steps: [{ run: 'agent', resume: 'agent --resume' }],
+      checkpoint: { paths: ['~/.claude/projects/', './node_modules//.cache', '.venv', './~odd', '~/.local/./share'] },
+    })
+    expect(checkpoint).toEqual({ everySeconds: 60, paths: ['~/.claude/projects', 'node_modules/.cache', '.venv', './~odd', '~/.local/share'] })
+    expect(steps).toMatchObject([{ run: 'agent', resume: 'agent --resume' }])
+  })
+
+  it('without what is new is what an older release reads', () => {
+    const queued = JSON.parse(JSON.stringify(parseJobSpec({ ...good, checkpoint: {} }))) as { checkpoint: unknown; push: unknown; steps: unknown }
+    expect(queued).toMatchObject({ push: {}, steps: [{ name: 'step 1', run: 'npm test', env: {} }] })
+    expect(queued.checkpoint).toEqual({ everySeconds: 60 })
+    expect(Object.keys((queued.steps as object[])[0] ?? {}).sort()).toEqual(['env', 'name', 'run'])
+  })
+
   it('takes the example of the documentation', () => {
     const spec = {
       repository: 'acme/web',
@@ -81,6 +98,39 @@ describe('a bad job spec gets a sentence that names the field, the problem and t
     ['a promotion without a push', { ...good, push: false, promote: { to: 'x' } }, 'promote: needs a push'],
     ['priority 0', { ...good, priority: 0 }, 'priority: must be at least 1 (1 runs first)'],
     ['a provider preferred and denied', { ...good, providers: { prefer: ['e2b'], deny: ['e2b'] } }, 'providers.deny: "e2b" is denied and also'],
+    ['an author whom git takes for nobody', { ...good, push: { author: { name: '.', email: 'a@b.c' } } }, 'push.author.name: "." holds nothing that git takes for a name; give a name such as'],
+    ['an address that would end the line', { ...good, push: { author: { name: 'A', email: 'a@b.c>\n' } } }, 'push.author.email: "a@b.c>\n" holds a line end, "<" or ">"'],
+    ['a message of nothing', { ...good, push: { message: ' \n' } }, 'push.message: is empty to git'],
+    ['a kind of nested repositories that there is not', { ...good, push: { nestedRepositories: 'drop' } }, 'push.nestedRepositories: must be "files" or "gitlink"'],
+    ...(
+      [
+        ['', 'is empty'],
+        ['/etc', 'is absolute; write it relative to the repository'],
+        ['~', 'is the whole home'],
+        ['~/', 'is the whole home'],
+        ['~root/.ssh', 'names somebody’s home'],
+        ['.', 'is the repository itself'],
+        ['./', 'is the repository itself'],
+        ['../x', 'holds ".."'],
+        ['~/../x', 'holds ".."'],
+        ['a/../../x', 'holds ".."'],
+        ['.git', 'leads into git’s own folder'],
+        ['.git/hooks', 'leads into git’s own folder'],
+        ['sub/.GIT/config', 'leads into git’s own folder'],
+        ['~/.switchyard', 'is Switchyard’s own'],
+        ['~/repository/x', 'is in the repository'],
+        ['a\nb', 'holds a control character'],
+        ['a\0b', 'holds a control character'],
+        ['x'.repeat(1_001), 'is longer than 1000 bytes'],
+      ] as const
+    ).map(([path, sentence]): [string, unknown, string] => [`checkpoint.paths that hold ${JSON.stringify(path).slice(0, 20)}`, { ...good, checkpoint: { paths: [path] } }, `checkpoint.paths[0]: "${path}" ${sentence}`]),
+    ['a path within another', { ...good, checkpoint: { paths: ['~/.claude', '~/.claude/projects'] } }, 'checkpoint.paths[1]: "~/.claude/projects" is in "~/.claude", which is named as well'],
+    ['a path that is named twice', { ...good, checkpoint: { paths: ['a/', './a'] } }, 'checkpoint.paths[1]: "a" is in "a"'],
+    ['too many paths', { ...good, checkpoint: { paths: Array.from({ length: 51 }, (_, index) => `p${index}`) } }, 'checkpoint.paths: names more than 50 paths'],
+    ['paths of no size', { ...good, checkpoint: { paths: ['a'], maxPathsMiB: 0 } }, 'checkpoint.maxPathsMiB: must be at least 1'],
+    ['a step that resumes from nothing', { ...good, steps: [{ run: 'x', resume: 'y' }] }, 'steps[0].resume: needs checkpoint.paths'],
+    ['a step that resumes without checkpoints', { ...good, push: false, checkpoint: { paths: ['a'] }, steps: [{ run: 'x', resume: 'y' }] }, 'steps[0].resume: needs checkpoints; leave out "push: false"'],
+    ['a setup step that resumes', { ...good, setup: [{ run: 'x', resume: 'y' }] }, 'setup[0].resume: is for steps'],
     ['an unknown strategy', { ...good, promote: { to: 'x', strategy: 'rebase' } }, 'promote.strategy: must be "ff_only", "ff_prefer" or "merge"'],
   ])('%s', (_what, input, sentence) => {
     expect(problems(input).join('\n')).toContain(sentence)

@@ -24,6 +24,9 @@ export function jobResult(record: RunRecord, spec: Pick<JobSpec, 'metadata'>, at
     steps: record.steps,
     attempts: [...attempts],
     diff: record.diff,
+    unsaved: record.unsaved,
+    unsavedMore: record.unsavedMore,
+    kept: record.kept,
     usage: { sandboxSeconds: Math.round(usedMs) / 1000 },
     metadata: spec.metadata,
   }

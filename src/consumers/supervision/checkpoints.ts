@@ -48,6 +48,9 @@ async function push(ctx: RunContext, stepIndex: number): Promise<void> {
     },
     { timeoutMs: settings.gitTimeoutMs, signal: ctx.work },
   )
-  const unchanged = { sha: from.sha, headSha: checkpoint?.headSha ?? base.sha, commitsAhead: checkpoint?.commitsAhead ?? 0, branch: checkpoint?.branch ?? null }
-  await ctx.update({ checkpoint: { ...(saved === null ? unchanged : { sha: saved.sha, headSha: saved.headSha ?? base.sha, commitsAhead: saved.commitsAhead, branch }), stepIndex, atMs: now() }, checkpointProblem: null })
+  // What has changed nothing since before its step was not made within it: there is nothing to resume.
+  const withinStep = ctx.record.running !== null && (saved !== null || (checkpoint?.withinStep === true && checkpoint.stepIndex === stepIndex))
+  const { sha, headSha, commitsAhead, holdsPaths } = saved ?? { sha: from.sha, headSha: checkpoint?.headSha, commitsAhead: checkpoint?.commitsAhead ?? 0, holdsPaths: checkpoint?.holdsPaths ?? false }
+  const on = saved === null ? (checkpoint?.branch ?? null) : branch
+  await ctx.update({ checkpoint: { sha, headSha: headSha ?? base.sha, commitsAhead, branch: on, stepIndex, atMs: now(), withinStep, holdsPaths }, checkpointProblem: null })
 }
