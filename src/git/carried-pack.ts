@@ -2,7 +2,8 @@ import { open, readdir, readFile, rename } from 'node:fs/promises'
 import { join } from 'node:path'
 import { InfrastructureError } from '../job/errors.js'
 import type { GitAccess, GitCallOptions } from './host.js'
-import { TemporaryRepository } from './temporary-repository.js'
+import { ForeignCommits, IncompleteCommits, type ForeignLimits } from './foreign-commits.js'
+import { isNotServed, TemporaryRepository } from './temporary-repository.js'
 
 /**
  * Commits carried between a git host and a place that must not talk to it. On the way they lie in a bare repository of this machine
@@ -25,22 +26,28 @@ export interface CarriedPack {
   read(offset: number, length: number): Promise<Buffer>
 }
 
+/** What is fetched for a clone: a commit, `depth` commits deep; or a checkpoint, with all that leads from `baseSha` to it. */
+export interface WantedCommit extends HeldCommit {
+  /** Where the host serves no commit by its sha alone, also for a checkpoint. */
+  readonly depth: number
+  /** Where the job of a checkpoint began. */
+  readonly baseSha?: string | undefined
+}
+
 /**
- * Fetches a commit, `depth` commits deep, and hands it to `deliver` as a pack.
+ * Fetches a commit and hands it to `deliver` as a pack.
  * @throws InfrastructureError `invalid` when it is more than `maxBytes`.
  */
 export async function fetchAsPack(
   source: string,
   access: GitAccess,
-  { maxBytes, ...wanted }: HeldCommit & { readonly depth: number; readonly maxBytes: number },
+  { maxBytes, ...wanted }: WantedCommit & { readonly maxBytes: number },
   options: GitCallOptions,
   deliver: (pack: CarriedPack) => Promise<void>,
 ): Promise<void> {
   await TemporaryRepository.use(source, access, options, async (repository) => {
-    await repository.fetchCommit(wanted)
-    const names = (await readdir(join(repository.path, 'objects', 'pack'))).filter((name) => name.endsWith('.pack'))
-    const name = /^pack-([0-9a-f]{40})\.pack$/.exec(names.length === 1 ? (names[0] ?? '') : '')?.[1]
-    if (name === undefined) throw new Error(`git fetched ${names.length} packs where one was expected`)
+    await fetchWanted(repository, wanted)
+    const name = await onePack(repository, wanted)
     const file = await open(repository.packPath(name))
     try {
       const bytes = (await file.stat()).size
@@ -60,6 +67,31 @@ export async function fetchAsPack(
   })
 }
 
+/** A checkpoint without any depth, on its base: a depth would cut off what it holds of stashes, branches and history made anew. */
+async function fetchWanted(repository: TemporaryRepository, { sha, ref, depth, baseSha }: WantedCommit): Promise<void> {
+  if (baseSha === undefined || baseSha === sha) {
+    await repository.fetchCommit({ sha, ref, depth })
+    return
+  }
+  try {
+    await repository.fetchExactly([baseSha], { depth: 1 })
+  } catch (error) {
+    if (!isNotServed(error)) throw error
+    await repository.fetchCommit({ sha, ref, depth })
+    return
+  }
+  await repository.fetchCommit({ sha, ref })
+}
+
+async function onePack(repository: TemporaryRepository, { sha, baseSha = sha }: WantedCommit): Promise<string> {
+  const names = (await readdir(join(repository.path, 'objects', 'pack'))).filter((name) => name.endsWith('.pack'))
+  const name = /^pack-([0-9a-f]{40})\.pack$/.exec(names.length === 1 ? (names[0] ?? '') : '')?.[1]
+  if (name !== undefined) return name
+  if (names.length === 0) throw new Error('git fetched no pack where one was expected')
+  const made = await repository.run(['pack-objects', '-q', '--revs', '--delta-base-offset', repository.packPath('').slice(0, -'-.pack'.length)], { input: `${sha}\n${baseSha}\n` })
+  return made.trim()
+}
+
 async function shallowCommits(path: string): Promise<string> {
   try {
     return await readFile(join(path, 'shallow'), 'utf8')
@@ -71,6 +103,19 @@ async function shallowCommits(path: string): Promise<string> {
 
 /** The deepest history that is fetched because a sandbox says that its commits build on it. */
 const deepestHistory = 10_000
+/** Of so many commits that a sandbox's build on, the trees are searched for files that git itself reads. */
+const mostSearched = 8
+
+/** What a sandbox says about the commits that it gave. */
+export interface BroughtCommits {
+  /** The pack's checksum. */
+  readonly name: string
+  readonly bytes: number
+  /** The host's commits that they build on; empty when there are too many to name. */
+  readonly borders: readonly string[]
+  /** How deep the history of the last commit that the host has is that they may build on. */
+  readonly depth: number
+}
 
 export interface PackToPush {
   readonly read: GitAccess
@@ -79,34 +124,73 @@ export interface PackToPush {
   readonly branch: string
   /** The last commit that the host has of what leads to `sha`. */
   readonly parent: HeldCommit
-  /** Writes the commits, and says what they are by name and how deep the history of `parent` is that they may build on. */
+  readonly limits: ForeignLimits
   /** Asked right before the push; what it throws prevents that. */
   readonly beforePush: () => Promise<void>
-  readonly bring: (write: (piece: Buffer) => Promise<void>) => Promise<{ readonly name: string; readonly depth: number }>
+  /** Writes the commits, and says what they are. */
+  readonly bring: (write: (piece: Buffer) => Promise<void>) => Promise<BroughtCommits>
 }
 
 /**
  * Takes commits of unknown origin as a pack and pushes one of them to a branch. A pack holds no refs: which commit goes where is this
- * side's word alone. Every object is checked; hooks, filters and checkouts have no part in it.
+ * side's word alone. What the commits build on is fetched from the host, into a repository that never sees the pack.
  * @throws InfrastructureError `invalid` when the commits are not what they should be.
  */
-export async function pushPack(source: string, { read, write, sha, branch, parent, beforePush, bring }: PackToPush, options: GitCallOptions): Promise<void> {
-  await TemporaryRepository.use(source, read, options, async (repository) => {
-    const { name, depth } = await bringTo(source, repository, bring)
-    await repository.takePack(name)
-    // The trees that the commits build on, without contents: what is to be sent is told from them.
-    await repository.fetchCommit({ ...parent, depth: Math.min(Math.max(depth, 1), deepestHistory), filter: 'blob:none' })
-    if ((await repository.commit(sha)) !== sha) {
+export async function pushPack(source: string, { read, write, sha, branch, parent, limits, beforePush, bring }: PackToPush, options: GitCallOptions): Promise<void> {
+  await TemporaryRepository.use(source, read, options, async (host) => {
+    const commits = await ForeignCommits.within(source, host, limits, options)
+    const brought = await bringTo(source, host.path, commits, bring)
+    await fetchBorders(host, brought, parent)
+    await commits.take(brought.name, brought.bytes)
+    if (!(await commits.has(sha))) {
       throw new InfrastructureError({ kind: 'invalid', source, message: `${source}: the commit ${sha} is not among those that came out of the sandbox` })
     }
     await beforePush()
-    await repository.pushForward(write, sha, branch)
+    try {
+      await commits.push(write, sha, branch)
+    } catch (error) {
+      if (!(error instanceof IncompleteCommits)) throw error
+      // A host that can't be asked what it has gets more than it needs, which takes the files that the commits build on.
+      await host.run(['fetch', '--quiet', '--no-tags', '--no-write-fetch-head', '--refetch', '--no-filter', `--depth=${historyDepth(brought.depth)}`, 'origin', parent.sha])
+      await beforePush()
+      await commits.push(write, sha, branch)
+    }
   })
 }
 
-async function bringTo(source: string, repository: TemporaryRepository, bring: PackToPush['bring']): Promise<{ name: string; depth: number }> {
+/** Fetches the trees of what the commits build on, without contents but for the files that git itself reads. */
+async function fetchBorders(host: TemporaryRepository, { borders, depth }: BroughtCommits, parent: HeldCommit): Promise<void> {
+  const filter = 'blob:none'
+  const found = await fetchNamed(host, borders)
+  if (!found) await host.fetchCommit({ ...parent, depth: historyDepth(depth), filter })
+  const oids = new Set<string>()
+  for (const border of found ? borders.slice(0, mostSearched) : [parent.sha]) {
+    for (const oid of await host.filesNamed(border, /(^|\/)\.git(attributes|modules)$/)) oids.add(oid)
+  }
+  // A host that refuses this knows no filters, and sent them before.
+  if (oids.size > 0) await host.fetchExactly([...oids], { filter }).catch(ifNotServed)
+}
+
+async function fetchNamed(host: TemporaryRepository, borders: readonly string[]): Promise<boolean> {
+  if (borders.length === 0) return false
+  try {
+    await host.fetchExactly(borders, { depth: 1, filter: 'blob:none' })
+    return true
+  } catch (error) {
+    if (isNotServed(error)) return false
+    throw error
+  }
+}
+
+function ifNotServed(error: unknown): void {
+  if (!isNotServed(error)) throw error
+}
+
+const historyDepth = (depth: number) => Math.min(Math.max(depth, 1), deepestHistory)
+
+async function bringTo(source: string, folder: string, commits: ForeignCommits, bring: PackToPush['bring']): Promise<BroughtCommits> {
   // It gets its name once it is whole: git does not look at it before.
-  const arriving = join(repository.path, 'arriving.pack')
+  const arriving = join(folder, 'arriving.pack')
   const file = await open(arriving, 'wx', 0o600)
   try {
     const write = async (piece: Buffer) => {
@@ -118,7 +202,7 @@ async function bringTo(source: string, repository: TemporaryRepository, bring: P
       }
     }
     const brought = await bring(write)
-    await rename(arriving, repository.packPath(brought.name))
+    await rename(arriving, commits.packPath(brought.name))
     return brought
   } finally {
     await file.close()

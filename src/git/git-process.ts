@@ -1,6 +1,8 @@
 import { spawn } from 'node:child_process'
+import { constants } from 'node:os'
+import { Duplex } from 'node:stream'
 
-/** What a git command needs to speak to a host. The token goes into the environment of that one process only. */
+/** What a git command needs to speak to a host. The token goes to that one command only. */
 export interface GitCredentials {
   readonly username: string
   readonly token: string
@@ -11,10 +13,17 @@ export interface GitCommand {
   readonly cwd?: string | undefined
   readonly env?: Readonly<Record<string, string>> | undefined
   readonly credentials?: GitCredentials | undefined
+  /**
+   * How the token comes to git: in the `environment` of git and all that it starts (the default), or by a `pipe` that hands it to
+   * the first two who ask, git's HTTP helpers: for a command that goes on to read objects of unknown origin.
+   */
+  readonly credentialsBy?: 'environment' | 'pipe' | undefined
   /** Configuration for this command, over the safe defaults. */
   readonly config?: Readonly<Record<string, string>> | undefined
   readonly input?: string | Uint8Array | undefined
   readonly timeoutMs: number
+  /** How much processor time each of its processes may take, in whole seconds. The kernel ends one that takes more. */
+  readonly cpuSeconds?: number | undefined
   readonly signal?: AbortSignal | undefined
   /** Output past this is not kept, and `truncated` says so. Default 16 MiB. */
   readonly maxOutputBytes?: number | undefined
@@ -30,6 +39,8 @@ export interface GitOutcome {
   readonly truncated: boolean
   /** It did not end within `timeoutMs` and was stopped. */
   readonly timedOut: boolean
+  /** It, or a process that it started, took more than `cpuSeconds`. */
+  readonly outOfCpu: boolean
 }
 
 // Everything that could make git run a command of somebody else's, ask a question or read a file that is not its own.
@@ -57,6 +68,8 @@ const safeConfig = {
 const credentialHelper =
   '!f() { test "$1" = get && printf "username=%s\\npassword=%s\\n" "$SWITCHYARD_GIT_USERNAME" "$SWITCHYARD_GIT_TOKEN"; }; f'
 
+const pipeHelper = '!f() { test "$1" = get && read -r name <&3 && read -r token <&3 && printf "username=%s\\npassword=%s\\n" "$name" "$token"; }; f'
+
 // How the consumer reaches the network is its operator's affair: proxies and certificate stores are kept.
 const keptVariables = [
   'http_proxy',
@@ -73,9 +86,9 @@ const keptVariables = [
 ]
 
 /** The environment for git: nothing of the user's or the system's configuration, nothing that asks or pages. */
-export function gitEnvironment(credentials?: GitCredentials, extraConfig: Readonly<Record<string, string>> = {}): Record<string, string> {
+export function gitEnvironment(credentials?: GitCredentials, extraConfig: Readonly<Record<string, string>> = {}, by: GitCommand['credentialsBy'] = 'environment'): Record<string, string> {
   const config = [...Object.entries<string>(safeConfig), ...Object.entries(extraConfig)]
-  if (credentials !== undefined) config.push(['credential.helper', credentialHelper])
+  if (credentials !== undefined) config.push(['credential.helper', by === 'pipe' ? pipeHelper : credentialHelper])
   return {
     ...Object.fromEntries(keptVariables.flatMap((name) => (process.env[name] === undefined ? [] : [[name, process.env[name]]]))),
     PATH: process.env['PATH'] ?? '/usr/local/bin:/usr/bin:/bin',
@@ -95,7 +108,7 @@ export function gitEnvironment(credentials?: GitCredentials, extraConfig: Readon
         [`GIT_CONFIG_VALUE_${index}`, value],
       ]),
     ),
-    ...(credentials === undefined ? {} : { SWITCHYARD_GIT_USERNAME: credentials.username, SWITCHYARD_GIT_TOKEN: credentials.token }),
+    ...(credentials === undefined || by === 'pipe' ? {} : { SWITCHYARD_GIT_USERNAME: credentials.username, SWITCHYARD_GIT_TOKEN: credentials.token }),
   }
 }
 
@@ -106,12 +119,20 @@ export function gitEnvironment(credentials?: GitCredentials, extraConfig: Readon
 export async function runGit(command: GitCommand): Promise<GitOutcome> {
   command.signal?.throwIfAborted()
   const maxBytes = command.maxOutputBytes ?? 16 * 1024 * 1024
-  const child = spawn('git', command.args, {
+  const [file, args] = command.cpuSeconds === undefined ? ['git', command.args] : ['/bin/sh', ['-c', 'ulimit -St "$0" && exec git "$@"', String(command.cpuSeconds), ...command.args]]
+  const byPipe = command.credentialsBy === 'pipe' ? command.credentials : undefined
+  const child = spawn(file, args, {
     cwd: command.cwd,
-    env: { ...gitEnvironment(command.credentials, command.config), ...command.env },
-    stdio: ['pipe', 'pipe', 'pipe'],
+    env: { ...gitEnvironment(command.credentials, command.config, command.credentialsBy), ...command.env },
+    stdio: ['pipe', 'pipe', 'pipe', ...(byPipe === undefined ? [] : ['pipe' as const])],
     detached: true,
   })
+  const handOver = child.stdio[3]
+  if (byPipe !== undefined && handOver instanceof Duplex) {
+    handOver.on('error', () => undefined).resume()
+    // Git's own request and that of its negotiation.
+    handOver.end(`${byPipe.username}\n${byPipe.token}\n`.repeat(2))
+  }
   const stdout: Buffer[] = []
   const stderr: Buffer[] = []
   let stdoutBytes = 0
@@ -148,13 +169,14 @@ export async function runGit(command: GitCommand): Promise<GitOutcome> {
   }, command.timeoutMs)
   command.signal?.addEventListener('abort', stop, { once: true })
   try {
-    const exitCode = await new Promise<number | null>((resolve, reject) => {
+    const { exitCode, signal } = await new Promise<{ exitCode: number | null; signal: NodeJS.Signals | null }>((resolve, reject) => {
       child.once('error', reject)
-      child.once('close', resolve)
+      child.once('close', (code, by) => resolve({ exitCode: code, signal: by }))
     })
     command.signal?.throwIfAborted()
     const text = Buffer.concat(stderr).toString('utf8')
-    return { exitCode, stdout: Buffer.concat(stdout), stderr: mask(text, command.credentials?.token), truncated, timedOut }
+    const outOfCpu = command.cpuSeconds !== undefined && (signal === 'SIGXCPU' || text.includes(`died of signal ${constants.signals.SIGXCPU}`))
+    return { exitCode, stdout: Buffer.concat(stdout), stderr: mask(text, command.credentials?.token), truncated, timedOut, outOfCpu }
   } finally {
     clearTimeout(timer)
     clearTimeout(killTimer)

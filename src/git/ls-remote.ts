@@ -49,7 +49,7 @@ export function parseRefs(output: string, wanted: ReadonlySet<string>): RemoteRe
 export async function remoteGit(
   source: string,
   args: readonly string[],
-  { access, options, ...command }: { access: RemoteAccess; options: GitCallOptions } & Pick<GitCommand, 'cwd' | 'input' | 'env' | 'config'>,
+  { access, options, ...command }: { access: RemoteAccess; options: GitCallOptions } & Pick<GitCommand, 'cwd' | 'input' | 'env' | 'config' | 'maxOutputBytes'>,
 ): Promise<GitOutcome> {
   try {
     return await runGit({

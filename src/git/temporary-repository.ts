@@ -11,11 +11,6 @@ import type { Identity } from './rules.js'
 /** Of the names of repositories in the folder for temporary files. */
 const prefix = 'switchyard-repository-'
 
-// Larger files are copied through, not held in memory.
-const largeFiles = { 'core.bigFileThreshold': '16m' }
-/** What git may take at once for anything that is no such file: a tree or a commit of that size is an attack. */
-const memoryLimit = '256m'
-
 /** A bare repository of the consumer, for the length of one call. No token is ever written into it, and nothing is checked out. */
 export class TemporaryRepository {
   private constructor(
@@ -76,19 +71,29 @@ export class TemporaryRepository {
   }
 
   /**
-   * Fetches a commit and what leads to it, `depth` commits deep, and leaves it as one pack.
+   * Fetches commits, or other objects, by their shas, and what leads to them: `depth` commits deep, or as far as the history that is
+   * here already.
+   */
+  async fetchExactly(shas: readonly string[], { depth, filter }: { readonly depth?: number; readonly filter?: 'blob:none' } = {}): Promise<void> {
+    await this.#fetchWhole(shas, depth, filter)
+  }
+
+  async #fetchWhole(what: readonly string[], depth: number | undefined, filter: 'blob:none' | undefined): Promise<void> {
+    const options = [...(depth === undefined ? [] : [`--depth=${depth}`]), ...(filter === undefined ? [] : [`--filter=${filter}`])]
+    await this.run(['fetch', '--quiet', '--no-tags', '--no-write-fetch-head', ...options, 'origin', ...what], { config: { 'fetch.unpackLimit': '1' } })
+  }
+
+  /**
+   * Fetches a commit and what leads to it, as `fetchExactly`.
    * @param ref where the commit stands, for hosts that serve none by its sha alone; null when that is not known.
    * @throws InfrastructureError `invalid` when the ref stands elsewhere by now.
    */
-  async fetchCommit({ sha, ref, depth, filter }: { readonly sha: string; readonly ref: string | null; readonly depth: number; readonly filter?: 'blob:none' }): Promise<void> {
-    const filtered = filter === undefined ? [] : [`--filter=${filter}`]
-    const fetch = (what: string) =>
-      this.run(['fetch', '--quiet', '--no-tags', '--no-write-fetch-head', `--depth=${depth}`, ...filtered, 'origin', what], { config: { 'fetch.unpackLimit': '1' } })
+  async fetchCommit({ sha, ref, depth, filter }: { readonly sha: string; readonly ref: string | null; readonly depth?: number; readonly filter?: 'blob:none' }): Promise<void> {
     try {
-      await fetch(sha)
+      await this.#fetchWhole([sha], depth, filter)
     } catch (error) {
-      if (ref === null || !(error instanceof InfrastructureError) || !/not our ref|unadvertised object|does not allow request/.test(error.message)) throw error
-      await fetch(ref)
+      if (ref === null || !isNotServed(error)) throw error
+      await this.#fetchWhole([ref], depth, filter)
       if ((await this.commit(sha)) !== null) return
       throw new InfrastructureError({
         kind: 'invalid',
@@ -96,6 +101,22 @@ export class TemporaryRepository {
         message: `${this.source}: ${ref} moved while it was fetched, and the git host does not serve a commit by its sha alone; run the job again`,
       })
     }
+  }
+
+  packPath(name: string): string {
+    return join(this.path, 'objects', 'pack', `pack-${name}.pack`)
+  }
+
+  /** @returns the ids of a commit's files with such a path; none when it has too many files to look through. */
+  async filesNamed(revision: string, path: RegExp): Promise<string[]> {
+    const outcome = await this.#git(['ls-tree', '-r', '-z', '--full-tree', revision], { maxOutputBytes: 64 * 1024 * 1024 })
+    if (outcome.truncated) return []
+    expectSuccess(this.source, 'git ls-tree', outcome)
+    // MODE TYPE OID, a tab, PATH
+    return outcome.stdout.toString('utf8').split('\0').flatMap((entry) => {
+      const [fields = '', name = ''] = entry.split('\t')
+      return fields.includes(' blob ') && path.test(name) ? [fields.slice(-40)] : []
+    })
   }
 
   /** @returns null when there is none. */
@@ -146,59 +167,32 @@ export class TemporaryRepository {
     if (outcome.exitCode === 0) return true
     const report = outcome.stdout.toString('utf8')
     if (isLostRace(report)) return false
-    throw this.#refused(`moving ${ref}`, report, outcome)
-  }
-
-  /**
-   * Pushes a commit to a branch with another access than the repository's own, never forced. A branch that stands there already is
-   * success.
-   * @throws InfrastructureError `invalid` when the branch has other commits.
-   */
-  async pushForward(access: GitAccess, sha: string, branch: string): Promise<void> {
-    // Asks first what the host has, so as not to send it again; and compares with nothing that would have to be fetched for it.
-    const args = ['push', '--quiet', '--porcelain', '--no-verify', '--no-thin', access.url, `${sha}:refs/heads/${branch}`]
-    const outcome = await remoteGit(this.source, args, { access, options: this.options, cwd: this.path, config: { ...largeFiles, 'push.negotiate': 'true' } })
-    if (outcome.exitCode === 0) return
-    const report = outcome.stdout.toString('utf8')
-    if (!isLostRace(report)) throw this.#refused(`pushing to ${branch}`, report, outcome)
-    const message = `${this.source}: the branch "${branch}" has commits that this push does not build on, and a push is never forced`
-    throw new InfrastructureError({ kind: 'invalid', source: this.source, message })
-  }
-
-  /**
-   * Makes a pack that was written to `packPath` part of the repository. Every object in it is checked, none is ever run or written out.
-   * @throws InfrastructureError `invalid` when git does not take it.
-   */
-  async takePack(name: string): Promise<void> {
-    const outcome = await this.#git(['index-pack', '--fsck-objects', this.packPath(name)], { config: largeFiles, env: { GIT_ALLOC_LIMIT: memoryLimit } })
-    if (outcome.exitCode === 0) return
-    const reason = outcome.timedOut ? 'it was not checked in time' : gitReason(outcome.stderr)
-    // What this machine lacks says nothing about the pack.
-    const kind = outcome.timedOut || /No space left|unable to (create|write)|quota/i.test(outcome.stderr) ? 'transient' : 'invalid'
-    throw new InfrastructureError({ kind, source: this.source, message: `${this.source}: the commits that came out of the sandbox are not taken: ${reason}` })
-  }
-
-  packPath(name: string): string {
-    return join(this.path, 'objects', 'pack', `pack-${name}.pack`)
+    throw refusal(this.source, `moving ${ref} at ${this.access.url}`, report, outcome)
   }
 
   /** Deletes a remote ref; gone before is fine. */
   async deleteRemote(ref: string): Promise<void> {
     const outcome = await this.#git(['push', '--porcelain', 'origin', `:${ref}`])
     if (outcome.exitCode === 0 || outcome.stderr.includes('remote ref does not exist')) return
-    throw this.#refused(`deleting ${ref}`, outcome.stdout.toString('utf8'), outcome)
+    throw refusal(this.source, `deleting ${ref} at ${this.access.url}`, outcome.stdout.toString('utf8'), outcome)
   }
 
-  #refused(what: string, report: string, outcome: GitOutcome): InfrastructureError {
-    const said = `${outcome.stderr}\n${report}`
-    const { kind, retryAfterMs } = sortGitFailure(said, outcome.timedOut)
-    const reason = outcome.timedOut ? 'it did not end in time' : gitReason(said)
-    return new InfrastructureError({ kind, source: this.source, message: `${this.source}: ${what} at ${this.access.url} failed: ${reason}`, retryAfterMs })
-  }
-
-  #git(args: readonly string[], more: Pick<GitCommand, 'input' | 'env' | 'config'> = {}): Promise<GitOutcome> {
+  #git(args: readonly string[], more: Pick<GitCommand, 'input' | 'env' | 'config' | 'maxOutputBytes'> = {}): Promise<GitOutcome> {
     return remoteGit(this.source, args, { access: this.access, options: this.options, cwd: this.path, ...more })
   }
+}
+
+/** Whether a host serves no commit by its sha alone, or does not have it. */
+export function isNotServed(error: unknown): boolean {
+  return error instanceof InfrastructureError && /not our ref|unadvertised object|does not allow request/.test(error.message)
+}
+
+/** The error of a push that was refused or failed. */
+export function refusal(source: string, what: string, report: string, outcome: GitOutcome): InfrastructureError {
+  const said = `${outcome.stderr}\n${report}`
+  const { kind, retryAfterMs } = sortGitFailure(said, outcome.timedOut)
+  const reason = outcome.timedOut ? 'it did not end in time' : gitReason(said)
+  return new InfrastructureError({ kind, source, message: `${source}: ${what} failed: ${reason}`, retryAfterMs })
 }
 
 /** Whether `git push --porcelain` says that the ref stood elsewhere than expected. */

@@ -14,6 +14,9 @@ const pieceBlocks = 512
 /** Packs up to this size come out together with the answer of the call that makes them. */
 const inlineBytes = 1024 * 1024
 
+/** More commits that others build on are not named. */
+const mostBorders = 200
+
 export interface SendParts {
   readonly pieceBytes: number
   /** Runs one text of the upload `id`, again if need be. */
@@ -58,7 +61,7 @@ export interface BringParts {
 
 export async function bringPack({ sha, baseSha, parentSha, maxBytes, write }: PackRequest, { source, call }: BringParts): Promise<PackedCommits> {
   const answer = await call('pack', [sha, baseSha, parentSha, String(inlineBytes), String(maxBytes)])
-  const packed: PackedCommits = { name: textField(answer, 'name'), bytes: numberField(answer, 'size'), depth: numberField(answer, 'depth') }
+  const packed: PackedCommits = { name: textField(answer, 'name'), bytes: numberField(answer, 'size'), borders: bordersOf(answer), depth: numberField(answer, 'depth') }
   const broken = (what: string) => new InfrastructureError({ kind: 'transient', source, message: `${source}: the commits came out of the sandbox ${what}; it can be tried again` })
   if (packed.bytes > maxBytes) {
     const message = `${source}: the commits in the sandbox are ${packed.bytes} bytes as a pack, and no more than ${maxBytes} are brought out; let the commands leave less in the work tree, have git ignore it, or raise the limit`
@@ -81,6 +84,12 @@ export async function bringPack({ sha, baseSha, parentSha, maxBytes, write }: Pa
   if (check.name() !== packed.name) throw broken('changed')
   if (inline === undefined) await call('piece', [packed.name, '0', '0'])
   return packed
+}
+
+/** What is no list of shas counts as none. */
+function bordersOf(answer: Answer): string[] {
+  const borders = (answer.fields.get('borders') ?? '').split(' ').filter((sha) => sha !== '')
+  return borders.length <= mostBorders && borders.every((sha) => /^[0-9a-f]{40}$/.test(sha)) ? borders : []
 }
 
 const checksumBytes = 20

@@ -271,6 +271,8 @@ export interface PackedCommits {
   /** The pack's checksum, 40 hexadecimal digits. */
   readonly name: string
   readonly bytes: number
+  /** The commits of before, at most 200, that the commits build on, by what the sandbox says; empty when there are more. */
+  readonly borders: readonly string[]
   /** How many commits deep the history of `parentSha` is that the commits may build on, by what the sandbox says. */
   readonly depth: number
 }

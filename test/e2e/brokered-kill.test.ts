@@ -12,7 +12,7 @@ let base: string
 
 beforeAll(async () => {
   deployment = await startDeployment({ limits: [1] })
-  base = await deployment.seed('acme/web', { 'README.md': 'hello\n' })
+  base = await deployment.seed('acme/web', { 'README.md': 'hello\n', '.gitattributes': '* text=auto\n' })
   front = await startGitFront(deployment.storage.url)
 })
 afterAll(async () => {

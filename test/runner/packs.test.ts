@@ -38,10 +38,11 @@ async function carry(runner: Runner, sha: string, branch: string, parent: { sha:
     packed = await runner.pack({ sha, baseSha: repo.base, parentSha: parent.sha, maxBytes, write }, callOptions)
     return packed
   }
-  await pushPack('host', { read: await repo.read(parent.ephemeral), write: await repo.write(branch), sha, branch, parent, bring, beforePush }, callOptions)
+  await pushPack('host', { read: await repo.read(parent.ephemeral), write: await repo.write(branch), sha, branch, parent, limits, bring, beforePush }, callOptions)
   return packed!
 }
 
+const limits = { maxObjectBytes: maxBytes }
 const beforePush = () => Promise.resolve()
 const base = () => ({ sha: repo.base, ref: 'refs/heads/main', ephemeral: false })
 
@@ -223,9 +224,9 @@ describe('packs that are large, late or broken', () => {
         branch = `packed-${branches}`
         const bring = async (write: (piece: Buffer) => Promise<void>) => {
           await write(made.content)
-          return { name: made.name, depth: 1 }
+          return { name: made.name, bytes: made.content.length, borders: [], depth: 1 }
         }
-        return pushPack('host', { read: await repo.read(), write: await repo.write(branch), sha, branch, parent: base(), bring, beforePush }, callOptions)
+        return pushPack('host', { read: await repo.read(), write: await repo.write(branch), sha, branch, parent: base(), limits, bring, beforePush }, callOptions)
       }
       const nested = await plant(`040000 tree ${(await gitOk(evil, 'hash-object', '-t', 'tree', '-w', '/dev/null'))}\t.git\n`)
       expect(await failureOf(offer(nested, await packOf(nested)))).toMatch(/^invalid: .*are not taken: .*(hasDotgit|contains '\.git')/)
@@ -241,9 +242,9 @@ describe('packs that are large, late or broken', () => {
       // And a branch that went elsewhere is not moved.
       const bring = async (write: (piece: Buffer) => Promise<void>) => {
         await write(made.content)
-        return { name: made.name, depth: 1 }
+        return { name: made.name, bytes: made.content.length, borders: [], depth: 1 }
       }
-      const other = { read: await repo.read(), write: await repo.write(branch), sha: repo.base, branch, parent: base(), bring, beforePush }
+      const other = { read: await repo.read(), write: await repo.write(branch), sha: repo.base, branch, parent: base(), limits, bring, beforePush }
       expect(await failureOf(pushPack('host', other, callOptions))).toMatch(/^invalid: .*never forced/)
     } finally {
       await rm(folder, { recursive: true, force: true })

@@ -18,7 +18,7 @@ export function brokeredTransfer({ runner, git, repository, onSecret, confirmHel
     const [read, write] = await Promise.all([toRead(from.ephemeral), git.writeAccess(repository, { branch })])
     onSecret(write.token)
     const bring = (writePiece: (piece: Buffer) => Promise<void>) => runner.pack({ sha, baseSha, parentSha: from.sha, maxBytes, write: writePiece }, options)
-    await pushPack(git.name, { read, write, sha, branch, parent: from, bring, beforePush: confirmHeld }, options)
+    await pushPack(git.name, { read, write, sha, branch, parent: from, limits: { maxObjectBytes: maxBytes }, bring, beforePush: confirmHeld }, options)
   }
 
   return {

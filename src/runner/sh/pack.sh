@@ -13,8 +13,8 @@ take_pack() {
 }
 
 # pack SHA BASE PARENT INLINE MAX: the commits that lead to SHA and neither to BASE, where the job started, nor to PARENT, the last of
-# its commits that the host has. Answers the pack's name (its checksum) and size, how deep BASE lies below PARENT, and the bytes
-# themselves if they are at most INLINE. Otherwise they stay for "piece", unless there are more than MAX.
+# its commits that the host has. Answers the pack's name (its checksum) and size, the commits that it builds on, how deep BASE lies
+# below PARENT, and the bytes themselves if they are at most INLINE. Otherwise they stay for "piece", unless there are more than MAX.
 pack() {
   sha=$1 base=$2 parent=$3 inline=$4 max=$5
   git_environment
@@ -33,6 +33,7 @@ pack() {
   begin
   field name "$made"
   field size "$size"
+  field borders "$(git_ rev-list --boundary "$sha" "^$base" "^$parent" | sed -n 's/^-//p' | head -n 201 | tr '\n' ' ')"
   field depth $(($(git_ rev-list --count "$parent" "^$base") + 1))
   [ "$size" -gt "$inline" ] || blob pack <"$packed"
   rm -f "${packed%.pack}.idx" "${packed%.pack}.rev"
