@@ -18,6 +18,8 @@ export function statusReport(status: JobStatus, nowMs: number): string {
   if (status.attempts > 0) lines.push(`attempts    ${status.attempts}`)
   const checkpoint = [status.checkpointSha, status.checkpointProblem].filter((part) => part !== null)
   if (checkpoint.length > 0) lines.push(`checkpoint  ${checkpoint.join('; ')}`)
+  // Of an ended job its result says it.
+  if (status.result === null) lines.push(...unsavedLines(status))
   lines.push(`elapsed     ${elapsed((status.endedAtMs ?? nowMs) - (status.startedAtMs ?? status.enqueuedAtMs))}`)
   return [lines.join('\n'), ...(status.result === null ? [] : [resultReport(status.result)])].join('\n')
 }
@@ -69,6 +71,8 @@ export function resultReport(result: JobResult): string {
   if (result.branch !== null) lines.push(`branch      ${result.branch} at ${result.commit ?? '-'}`)
   if (result.promoted !== null) lines.push(`promoted    ${result.promoted.to} at ${result.promoted.sha} (${result.promoted.result})`)
   if (result.diff !== null) lines.push(`diff        ${diffstat(result.diff)}`)
+  lines.push(...unsavedLines(result))
+  for (const { branch, commit, ref } of result.kept) lines.push(`kept        ${branch} at ${commit} (${ref})`)
   for (const step of result.steps) {
     lines.push(`step        ${step.name}: ${step.exitCode === null ? 'stopped' : `exit ${step.exitCode}`} after ${elapsed(step.durationMs)}`)
   }
@@ -77,6 +81,15 @@ export function resultReport(result: JobResult): string {
     lines.push(`attempt ${String(index + 1).padEnd(4)}${attempt.outcome} at ${attempt.provider} ${fields({ sandbox: attempt.sandboxId })}${reason}`.trimEnd())
   })
   return lines.join('\n')
+}
+
+/** How many paths are named. */
+const namedUnsaved = 10
+
+function unsavedLines({ unsaved, unsavedMore }: Pick<JobStatus, 'unsaved' | 'unsavedMore'>): string[] {
+  const named = unsaved.slice(0, namedUnsaved)
+  const more = unsaved.length - named.length + unsavedMore
+  return [...named.map(({ path, reason }) => `not saved   ${path}: ${reason}`), ...(more === 0 ? [] : [`not saved   ${more} more`])]
 }
 
 export function diffstat(diff: NonNullable<JobResult['diff']>): string {

@@ -14,6 +14,9 @@ import type { Exclusions } from './placing/placement.js'
 import { openSandbox, type SandboxAccess } from './sandbox-access.js'
 import type { SavedCommit } from './transfer/transfer.js'
 
+/** How many lines `sayOnce` remembers. */
+const maxSaid = 1_000
+
 /**
  * One job under this consumer's supervision. `record` is what Redis holds, or will with the next save; it changes only
  * through `update` and `append`, which check the fence, and `amend`, which waits for one of them.
@@ -22,6 +25,7 @@ export class RunContext {
   readonly exclusions = new Map<string, { untilMs: number; why: string }>()
   /** How often each provider turned this job away in a row. */
   readonly refusals = new Map<string, number>()
+  private readonly said = new Set<string>()
   private readonly interruptions: Interruptions
   private loadsWithoutPlace: readonly ProviderLoad[] | null = null
 
@@ -127,6 +131,13 @@ export class RunContext {
   async say(text: string): Promise<void> {
     const data = Buffer.from(`${this.secrets.patterns.mask(text)}\n`)
     await this.append({}, [{ step: 'switchyard', stream: 'system', attempt: this.record.attempts.length, offset: 0, data }])
+  }
+
+  /** As `say`, but nothing that this supervisor has said before. */
+  async sayOnce(text: string): Promise<void> {
+    if (this.said.has(text)) return
+    if (this.said.size < maxSaid) this.said.add(text)
+    await this.say(text)
   }
 
   /** The attempt under way, changed. */

@@ -39,9 +39,20 @@ export function repositoryProblem(id: string): string | undefined {
  * The branch that the user gets: the agent's commits and at most one for the rest. A job that is run again from the start gets
  * a branch of its own: by the queue (a higher generation), or because it had attempts left (a restart).
  */
-export function workBranch({ jobId, generation, restart }: Pick<RunRecord, 'jobId' | 'generation' | 'restart'>): string {
-  if (restart !== null) return `agent/${jobId}-${generation}.${restart.count + 1}`
-  return generation === 1 ? `agent/${jobId}` : `agent/${jobId}-${generation}`
+export function workBranch(run: RunNames): string {
+  return `agent/${runName(run)}`
+}
+
+type RunNames = Pick<RunRecord, 'jobId' | 'generation' | 'restart'>
+
+function runName({ jobId, generation, restart }: RunNames): string {
+  if (restart !== null) return `${jobId}-${generation}.${restart.count + 1}`
+  return generation === 1 ? jobId : `${jobId}-${generation}`
+}
+
+/** A branch for commits that the agent made beside the work: other branches, linked worktrees. Numbered from 1. */
+export function keptBranch(run: RunNames, number: number): string {
+  return `kept/${runName(run)}/${number}`
 }
 
 /**

@@ -66,6 +66,8 @@ export const runRecordSchema = lastingObject({
     withinStep: z.boolean().default(false),
     /** Whether it holds something under `checkpoint.paths`. */
     holdsPaths: z.boolean().default(false),
+    /** Where the repository was, as an absolute path; null when an earlier release made it. */
+    repositoryPath: z.string().nullable().default(null),
   }).nullable(),
   /** Why the latest checkpoint could not be saved, how often in a row and since when; null once one is. */
   checkpointProblem: lastingObject({ error: jobErrorSchema, failures: z.int().min(1), sinceMs: count }).nullable().default(null),
@@ -87,6 +89,10 @@ export const runRecordSchema = lastingObject({
   unsavedMore: count.default(0),
   /** What was pushed as `kept/<job>/<n>`. */
   kept: z.array(keptBranchSchema).default([]),
+  /** How many such branches may have been pushed, by how often the job was begun again: 0 times, once, … */
+  keptCounts: z.array(count).default([]),
+  /** Whether the final commit descends from where the job began; false once the agent rewrote what it began with. */
+  descends: z.boolean().default(true),
   /** Whether the step `stepIndex` goes on from within: its checkpoint was brought back with what lies under `checkpoint.paths`. */
   resumes: z.boolean().default(false),
   /** Sandbox-milliseconds of the attempts that have ended. */
@@ -122,6 +128,8 @@ export function newRunRecord(run: Pick<RunRecord, 'jobId' | 'generation' | 'repo
     unsaved: [],
     unsavedMore: 0,
     kept: [],
+    keptCounts: [],
+    descends: true,
     resumes: false,
     usedMs: 0,
     restart: null,

@@ -1,4 +1,4 @@
-import type { JobResult } from './result.js'
+import type { JobResult, UnsavedPath } from './result.js'
 
 /** What `handle.status()` and `switchyard status` show of a job. */
 export interface JobStatus {
@@ -17,6 +17,9 @@ export interface JobStatus {
   readonly checkpointSha: string | null
   /** Why the latest checkpoint could not be saved; null when it could, or when the job has ended. It is tried again. */
   readonly checkpointProblem: string | null
+  /** What the latest checkpoint of a running job, or its result, does not hold of the repository, and how many more paths there are. */
+  readonly unsaved: readonly UnsavedPath[]
+  readonly unsavedMore: number
   /** Milliseconds since 1970. */
   readonly enqueuedAtMs: number
   readonly startedAtMs: number | null

@@ -42,6 +42,8 @@ export function mergeStatus(
     attempts: record?.attempts.length ?? result?.attempts.length ?? 0,
     checkpointSha: record?.checkpoint?.sha ?? null,
     checkpointProblem: running ? checkpointProblem(record) : null,
+    unsaved: result?.unsaved ?? record?.unsaved ?? [],
+    unsavedMore: result?.unsavedMore ?? record?.unsavedMore ?? 0,
     enqueuedAtMs: queued?.enqueuedAtMs ?? record?.startedAtMs ?? stored?.atMs ?? 0,
     startedAtMs: record?.startedAtMs ?? null,
     endedAtMs: result === null ? null : (run?.atMs ?? null),

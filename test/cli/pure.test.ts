@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest'
 import { exitCodes, exitCodesHelp, explainFailure } from '../../src/cli/exit-codes.js'
 import { elapsed, fields, table } from '../../src/cli/output.js'
 import { reapReport } from '../../src/cli/reap-report.js'
-import { diffstat, providersTable, resultReport } from '../../src/cli/report.js'
+import { diffstat, providersTable, resultReport, statusReport } from '../../src/cli/report.js'
 import { specFromFlags } from '../../src/cli/spec-from-flags.js'
 import { progressText, startProgress } from '../../src/cli/demo/progress.js'
 import { demoJobs, eventComplaints, type Cast } from '../../src/cli/demo/jobs.js'
@@ -21,8 +21,20 @@ const result: JobResult = {
 }
 const status: JobStatus = {
   jobId: 'j1', repository: 'acme/web', state: 'running', reason: null, phase: 'steps', provider: 'local-a', sandboxId: 's1', step: '2/3 work',
-  attempts: 1, checkpointSha: null, checkpointProblem: null, enqueuedAtMs: 0, startedAtMs: 1000, endedAtMs: null, result: null,
+  attempts: 1, checkpointSha: null, checkpointProblem: null, unsaved: [], unsavedMore: 0, enqueuedAtMs: 0, startedAtMs: 1000, endedAtMs: null, result: null,
 }
+
+describe('what a job’s commit does not hold', () => {
+  const unsaved = Array.from({ length: 11 }, (_, index) => ({ path: `secret ${index}`, reason: 'its filter fails' }))
+  it('is shown while the job runs and in the end, and so is what is kept beside it', () => {
+    const running = statusReport({ ...status, unsaved, unsavedMore: 4 }, 2000)
+    expect(running).toContain('not saved   secret 9: its filter fails\nnot saved   5 more')
+    const kept = [{ branch: 'kept/j1/1', commit: 'c'.repeat(40), ref: 'refs/heads/try' }]
+    const ended = statusReport({ ...status, state: 'succeeded', result: { ...result, unsaved, kept } }, 2000)
+    expect(ended.match(/not saved {3}secret 0/g)).toHaveLength(1)
+    expect(ended).toContain(`not saved   1 more\nkept        kept/j1/1 at ${'c'.repeat(40)} (refs/heads/try)`)
+  })
+})
 
 describe('what the reaper found', () => {
   const sandbox = { provider: 'e2b', id: 's1', jobId: 'j1', ageMs: 61_000, verdict: 'orphan', why: 'its run has ended', failedKills: 2, lastError: 'e2b: no answer', killed: false } as const

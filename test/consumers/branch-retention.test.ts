@@ -14,7 +14,7 @@ describe('what a run leaves behind', () => {
   const restart = { count: 2, atMs: 1, attemptsBefore: 2 }
   const done = { finalCommit: 'a'.repeat(40), pushed: true }
   const of = (fields: object, push: Parameters<typeof expiringBranches>[1] = {}, left: Partial<Parameters<typeof expiringBranches>[2]> = {}) =>
-    Object.fromEntries(expiringBranches(record('job', fields), push, { resultBranch: null, checkpoints: [], ...left }, time).map(({ name, dueAtMs }) => [name, dueAtMs]))
+    Object.fromEntries(expiringBranches(record('job', fields), push, { resultBranch: null, kept: [], checkpoints: [], ...left }, time).map(({ name, dueAtMs }) => [name, dueAtMs]))
 
   it('is its own branch', () => expect(of(done)).toEqual({ 'agent/job': 501_000 }))
   it('is the branch of every attempt at the whole job', () => {
@@ -25,6 +25,11 @@ describe('what a run leaves behind', () => {
   it('is a checkpoint that could not be deleted, soon, and one that holds the only copy, later', () => {
     expect(of(done, {}, { checkpoints: ['checkpoint/job-1.1'] })).toEqual({ 'checkpoint/job-1.1': 61_000, 'agent/job': 501_000 })
     expect(of({}, {}, { checkpoints: ['checkpoint/job-1.1'] })).toEqual({ 'checkpoint/job-1.1': 501_000 })
+  })
+  it('is every kept branch that it may have pushed, of each attempt at the whole job', () => {
+    expect(of({ ...done, keptCounts: [2] })).toEqual({ 'agent/job': 501_000, 'kept/job/1': 501_000, 'kept/job/2': 501_000 })
+    expect(of({ restart, keptCounts: [1, 0, 1] })).toEqual({ 'agent/job': 501_000, 'agent/job-1.2': 501_000, 'kept/job/1': 501_000, 'kept/job-1.3/1': 501_000 })
+    expect(of({ ...done, keptCounts: [2] }, { keep: true }, { resultBranch: 'agent/job', kept: ['kept/job/2'] })).toEqual({ 'kept/job/1': 501_000 })
   })
   it('is nothing when it pushed nothing', () => {
     expect(of({}, false)).toEqual({})

@@ -9,8 +9,11 @@ afterEach(async () => {
 })
 
 it('a checkpoint that could not be saved is due again soon, then ever later, at most a period', () => {
-  expect([1, 2, 3, 6, 40].map((failures) => checkpointRetryMs(failures, 60_000))).toEqual([2_000, 4_000, 8_000, 60_000, 60_000])
-  expect(checkpointRetryMs(1, 1_000)).toBe(1_000)
+  const away = { kind: 'transient', message: 'no answer' } as const
+  expect([1, 2, 3, 6, 40].map((failures) => checkpointRetryMs({ failures, error: away }, 60_000))).toEqual([2_000, 4_000, 8_000, 60_000, 60_000])
+  expect(checkpointRetryMs({ failures: 1, error: away }, 1_000)).toBe(1_000)
+  // What git refuses it refuses again: at the next period the work may be another.
+  expect(checkpointRetryMs({ failures: 1, error: { kind: 'invalid', message: 'no such author' } }, 60_000)).toBe(60_000)
 })
 
 describe('a checkpoint that can’t be pushed', () => {

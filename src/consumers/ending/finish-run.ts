@@ -44,7 +44,7 @@ export async function finishRun(
     { ...record, phase: 'ended', sandbox: null, creating: null, running: null, abandoned, attempts, usedMs: Math.round(usedMs) },
     result,
     completionEvent(result, { generation: record.generation, source: `/switchyard/${deployment}`, now }),
-    expiringBranches(record, spec.push, { resultBranch: result.branch, checkpoints }, { now: now(), retentionMs: branchRetentionMs }),
+    expiringBranches(record, spec.push, { resultBranch: result.branch, kept: result.kept.map(({ branch }) => branch), checkpoints }, { now: now(), retentionMs: branchRetentionMs }),
   )
   return result
 }

@@ -1,13 +1,26 @@
-import { InfrastructureError } from '../../job/errors.js'
+import { defaultMaxPathsMiB } from '../../job/checkpoint-paths.js'
+import { InfrastructureError, type JobErrorKind } from '../../job/errors.js'
 import { checkpointBranch } from '../../job/names.js'
+import type { RunRecord } from '../../job/run-record.js'
+import type { JobSpec } from '../../job/spec.js'
+import type { SaveOptions } from '../../runner/runner.js'
 import { switchyardIdentity } from './commit-message.js'
+import { tellReport } from './save-report.js'
 import type { RunContext } from '../run-context.js'
 
 const firstRetryMs = 2_000
 
-/** When the next checkpoint within a step is due after one that could not be saved: soon, then ever later, at most a whole period. */
-export function checkpointRetryMs(failures: number, everyMs: number): number {
-  return Math.min(everyMs, firstRetryMs * 2 ** Math.min(failures - 1, 20))
+/** What another try won't mend while the work is as it is: git refused it, or the host did. */
+function isRefusal(kind: JobErrorKind): boolean {
+  return kind === 'invalid'
+}
+
+/**
+ * When the next checkpoint within a step is due after one that could not be saved: soon, then ever later, at most a whole period; after
+ * a refusal at the next period.
+ */
+export function checkpointRetryMs({ failures, error }: Pick<NonNullable<RunRecord['checkpointProblem']>, 'failures' | 'error'>, everyMs: number): number {
+  return isRefusal(error.kind) ? everyMs : Math.min(everyMs, firstRetryMs * 2 ** Math.min(failures - 1, 20))
 }
 
 /**
@@ -26,13 +39,15 @@ export async function saveCheckpoint(ctx: RunContext, stepIndex: number): Promis
     const before = ctx.record.checkpointProblem
     const problem = { error: ctx.masked({ kind: error.kind, message: error.message }), failures: (before?.failures ?? 0) + 1, sinceMs: before?.sinceMs ?? ctx.shared.now() }
     await ctx.update({ checkpointProblem: problem })
-    await ctx.say(`checkpoint not saved (${error.kind}): ${error.message}; tried again`)
+    // The same refusal at every period is one line.
+    if (problem.error.kind === before?.error.kind && problem.error.message === before.error.message) return
+    await ctx.say(`checkpoint not saved (${error.kind}): ${error.message}; tried again${isRefusal(error.kind) ? ' at the next one' : ''}`)
   }
 }
 
 async function push(ctx: RunContext, stepIndex: number): Promise<void> {
   const { settings, now } = ctx.shared
-  const { base, checkpoint, checkpointBranches, generation, attempts } = ctx.record
+  const { base, checkpoint, checkpointBranches, generation, attempts, sandbox } = ctx.record
   if (base === null) throw new Error(`run ${ctx.jobId}: a checkpoint without a base`)
   const branch = checkpointBranch(ctx.jobId, generation, attempts.length)
   // Recorded before the push: a branch whose push was not answered must be deleted in the end as well.
@@ -45,12 +60,30 @@ async function push(ctx: RunContext, stepIndex: number): Promise<void> {
       branch,
       message: `Checkpoint of job ${ctx.jobId} before step ${stepIndex + 1}\n\nAgent-Job: ${ctx.jobId}\nAgent-Attempt: ${attempts.length}\n`,
       identity: switchyardIdentity,
+      ...saveOptions(ctx.spec),
+      paths: ctx.spec.checkpoint.paths,
+      maxPathsBytes: (ctx.spec.checkpoint.maxPathsMiB ?? defaultMaxPathsMiB) * 1024 * 1024,
     },
     { timeoutMs: settings.gitTimeoutMs, signal: ctx.work },
   )
-  // What has changed nothing since before its step was not made within it: there is nothing to resume.
-  const withinStep = ctx.record.running !== null && (saved !== null || (checkpoint?.withinStep === true && checkpoint.stepIndex === stepIndex))
-  const { sha, headSha, commitsAhead, holdsPaths } = saved ?? { sha: from.sha, headSha: checkpoint?.headSha, commitsAhead: checkpoint?.commitsAhead ?? 0, holdsPaths: checkpoint?.holdsPaths ?? false }
-  const on = saved === null ? (checkpoint?.branch ?? null) : branch
-  await ctx.update({ checkpoint: { sha, headSha: headSha ?? base.sha, commitsAhead, branch: on, stepIndex, atMs: now(), withinStep, holdsPaths }, checkpointProblem: null })
+  const at = { stepIndex, atMs: now(), withinStep: isWithinStep(ctx.record, stepIndex, saved !== null) }
+  if (saved === null) {
+    const last = { sha: from.sha, headSha: base.sha, commitsAhead: 0, branch: null, holdsPaths: false, repositoryPath: sandbox?.repositoryPath ?? null }
+    await ctx.update({ checkpoint: { ...last, ...checkpoint, ...at }, checkpointProblem: null })
+    return
+  }
+  const { sha, headSha, commitsAhead, holdsPaths } = saved
+  const unsaved = await tellReport(ctx, saved)
+  const made = { sha, headSha: headSha ?? base.sha, commitsAhead, branch, holdsPaths, repositoryPath: sandbox?.repositoryPath ?? null }
+  await ctx.update({ checkpoint: { ...made, ...at }, checkpointProblem: null, ...unsaved })
+}
+
+/** What of the spec every save of the work takes. */
+export function saveOptions({ push }: Pick<JobSpec, 'push'>): SaveOptions {
+  return { nestedRepositories: push === false ? undefined : push.nestedRepositories }
+}
+
+/** Whether a checkpoint is made within a step. What changed nothing since before its step is not: there is nothing to resume. */
+export function isWithinStep({ running, checkpoint }: Pick<RunRecord, 'running' | 'checkpoint'>, stepIndex: number, changed: boolean): boolean {
+  return running !== null && (changed || (checkpoint?.withinStep === true && checkpoint.stepIndex === stepIndex))
 }

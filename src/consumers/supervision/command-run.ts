@@ -21,6 +21,8 @@ export type CommandEnd = { readonly kind: 'exited'; readonly result: StepResult 
 
 export interface CommandRun {
   readonly step: Step
+  /** Whether it goes on from what an earlier sandbox's run of it remembered: then `resume` is run, where the step has one. */
+  readonly resumes: boolean
   /** Unique in the run. */
   readonly key: string
   /** Called between reads, at most when due; for checkpoints. Returns when it wants to be called again, or null. */
@@ -49,7 +51,11 @@ export async function runCommand(ctx: RunContext, run: CommandRun): Promise<Comm
   const resumed = ctx.record.running?.key === run.key ? ctx.record.running : null
   let running = resumed ?? { key: run.key, startedAtMs: now(), stdoutOffset: 0, stderrOffset: 0, timedOut: false }
   if (resumed === null) await ctx.update({ running })
-  const command = { key: run.key, run: run.step.run, cwd: run.step.cwd, env: { ...ctx.spec.env, ...run.step.env, ...ctx.secrets.env } }
+  const { step } = run
+  const resume = run.resumes ? step.resume : undefined
+  const own = { SWITCHYARD_ATTEMPT: String(ctx.record.attempts.length), ...(resume === undefined ? {} : { SWITCHYARD_RESUMED: '1' }) }
+  const command = { key: run.key, run: resume ?? step.run, cwd: step.cwd, env: { ...ctx.spec.env, ...step.env, ...ctx.secrets.env, ...own } }
+  if (resumed === null && resume !== undefined) await ctx.say(`${step.name} is resumed: what it has under checkpoint.paths came along`)
   const state: Record<StreamName, StreamState> = { stdout: startStream(ctx, running.stdoutOffset), stderr: startStream(ctx, running.stderrOffset) }
   const deadlineMs = run.step.timeoutMs === undefined ? Infinity : running.startedAtMs + run.step.timeoutMs
   let periodicAtMs = run.firstPeriodicAtMs ?? Infinity

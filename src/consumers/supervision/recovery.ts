@@ -105,6 +105,7 @@ async function move(
     sandbox: null,
     creating: null,
     running: null,
+    resumes: false,
     phase: exhausted ? 'closing' : 'placing',
     outcome: exhausted ? { status: 'failed', error } : null,
     // A provider without room was no attempt: nothing was tried there.

@@ -51,11 +51,12 @@ export async function restart(ctx: RunContext): Promise<void> {
   const checkpoints = await deleteCheckpoints(ctx, ctx.aftermath)
   const attempts = endedAttempts(ctx.record, ctx.shared.now())
   const count = (record.restart?.count ?? 0) + 1
-  const { jobId, generation, repository, startedAtMs, base, promoteFrom, outcome } = record
+  const { jobId, generation, repository, startedAtMs, base, promoteFrom, outcome, keptCounts } = record
   await ctx.update({
     ...newRunRecord({ jobId, generation, repository, startedAtMs }),
     base,
     promoteFrom,
+    keptCounts,
     attempts,
     abandoned: alive,
     checkpointBranches: checkpoints,

@@ -21,6 +21,7 @@ export async function preparing(ctx: RunContext): Promise<void> {
       from: ctx.savedCommit(),
       branch: workBranch(ctx.record),
       checkpoint: restore === null ? null : { headSha: restore.headSha, commitsAhead: restore.commitsAhead, baseSha: base.sha },
+      paths: ctx.spec.checkpoint.paths,
     },
     { timeoutMs: settings.gitTimeoutMs, signal: ctx.work },
   )
@@ -32,7 +33,11 @@ export async function preparing(ctx: RunContext): Promise<void> {
     stepIndex,
     steps: ctx.record.steps.slice(0, stepIndex),
     running: null,
+    resumes: false,
     sandbox: { ...sandbox, repositoryPath: facts.repositoryPath },
   })
+  if (restore?.holdsPaths === true && restore.repositoryPath !== null && restore.repositoryPath !== facts.repositoryPath) {
+    await ctx.say(`the repository is at ${facts.repositoryPath} here and was at ${restore.repositoryPath}: agents that know their conversations by the folder do not find them`)
+  }
   if (restore !== null) await ctx.say(`goes on at ${sandbox.provider} from checkpoint ${restore.sha.slice(0, 12)}, step ${stepIndex + 1}`)
 }

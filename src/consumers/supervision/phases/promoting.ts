@@ -1,4 +1,8 @@
+import { PromotionConflictError } from '../../../job/errors.js'
 import { workBranch } from '../../../job/names.js'
+import type { Promotion } from '../../../job/result.js'
+import type { RunRecord } from '../../../job/run-record.js'
+import type { JobSpec } from '../../../job/spec.js'
 import type { RunContext } from '../../run-context.js'
 
 /**
@@ -14,17 +18,48 @@ export async function promoting(ctx: RunContext, signal: AbortSignal): Promise<v
   const target = { name: promote.to, ephemeral: false }
   const expectedTargetSha = promote.strategy === 'ff_only' ? (promoteFrom?.sha ?? null) : await git.branchHead(repository, target, options)
   await ctx.confirmHeld()
-  const promoted = await git.promote(
-    {
-      repository,
-      branch: workBranch(ctx.record),
-      sha: finalCommit,
-      to: promote.to,
-      strategy: promote.strategy,
-      expectedTargetSha,
-      message: `Merge job ${ctx.jobId} into ${promote.to}`,
-    },
-    options,
-  )
+  const request = {
+    repository,
+    branch: workBranch(ctx.record),
+    sha: finalCommit,
+    to: promote.to,
+    strategy: promote.strategy,
+    expectedTargetSha,
+    message: `Merge job ${ctx.jobId} into ${promote.to}`,
+  }
+  const promoted = await git.promote(request, options).catch((error: unknown) => {
+    throw error instanceof PromotionConflictError ? withReason(error, ctx.record, promote) : error
+  })
+  // A fast-forward to what the target holds already moves nothing; work that went back behind it is not on it as it is.
+  if (promote.strategy === 'ff_only' && !ctx.record.descends && promoted.sha !== finalCommit) throw rewritten(ctx.record, promote)
+  if (!ctx.record.descends) await ctx.sayOnce(promotionOfRewritten(promoted))
   await ctx.update({ promoted, phase: 'closing' })
+}
+
+type Promote = Pick<NonNullable<JobSpec['promote']>, 'to' | 'strategy'>
+type Work = Pick<RunRecord, 'jobId' | 'generation' | 'restart' | 'descends'>
+
+function withReason(error: PromotionConflictError, record: Work, promote: Promote): PromotionConflictError {
+  return record.descends || promote.strategy !== 'ff_only' ? error : rewritten(record, promote)
+}
+
+/** The conflict of work whose history does not build on the target. */
+export function rewritten(record: Work, { to }: Promote): PromotionConflictError {
+  return new PromotionConflictError(
+    `promote.to: "${to}" can’t be fast-forwarded (ff_only) to work that does not build on it: the agent rewrote the history that the job began with (amend, rebase, reset or a branch of its own); the work stays as it is on "${workBranch(record)}"; look at it, and merge it or move "${to}" there by hand, or use the strategy "merge"`,
+  )
+}
+
+/** What became of a history that the agent rewrote: said, since the target may hold both, the old and the new. */
+export function promotionOfRewritten({ to, result }: Pick<Promotion, 'to' | 'result'>): string {
+  switch (result) {
+    case 'merge_commit':
+      return `a merge commit joins the agent's rewritten history with "${to}", which keeps the commits that the agent left out`
+    case 'created':
+      return `"${to}" was made at the agent's rewritten history`
+    case 'fast_forward':
+      return `"${to}" was fast-forwarded to the agent's history, which builds on it though not on what the job began with`
+    case 'no_op':
+      return `"${to}" holds the agent's history already; nothing was moved`
+  }
 }

@@ -1,34 +1,69 @@
-import { commitAuthor, commitMessage, switchyardIdentity } from '../commit-message.js'
+import { InfrastructureError, errorMessage } from '../../../job/errors.js'
 import { workBranch } from '../../../job/names.js'
+import type { Diff } from '../../../job/result.js'
+import type { CommitResult } from '../../../runner/runner.js'
 import type { RunContext } from '../../run-context.js'
+import { saveOptions } from '../checkpoints.js'
+import { commitAuthor, commitMessage, switchyardIdentity } from '../commit-message.js'
+import { pendingKept, pushKept } from '../kept-branches.js'
+import { tellReport } from '../save-report.js'
 
 /**
  * `pushing`: makes the final commit and pushes it to the job's branch. Also for a job that failed: its work is not lost, it is
  * only not promoted. The commit is recorded before the push, so that a push whose answer was lost is repeated with the same.
  */
 export async function pushing(ctx: RunContext, signal: AbortSignal): Promise<void> {
-  const { git, settings } = ctx.shared
+  const { settings } = ctx.shared
   const { base, sandbox, attempts } = ctx.record
   if (base === null || sandbox === null) throw new Error(`run ${ctx.jobId}: pushing without a base or a sandbox`)
-  const { runner, transfer } = ctx.sandbox()
-  const branch = workBranch(ctx.record)
+  const { runner } = ctx.sandbox()
   const options = { timeoutMs: settings.gitTimeoutMs, signal }
   const message = commitMessage(ctx.spec.push, { jobId: ctx.jobId, provider: sandbox.provider, sandboxId: sandbox.id, attempt: attempts.length })
-  const { sha } = await runner.commit(
+  const made = await runner.commit(
     {
       message,
       author: commitAuthor(ctx.spec.push),
       committer: switchyardIdentity,
       dateSeconds: Math.floor(Date.parse(attempts.at(-1)?.startedAt ?? '') / 1000),
+      ...saveOptions(ctx.spec),
     },
     options,
   )
-  if (ctx.record.finalCommit !== sha) await ctx.update({ finalCommit: sha })
-  if (!ctx.record.pushed) {
-    await transfer.push({ sha, branch, baseSha: base.sha, from: ctx.savedCommit() }, options)
-    await ctx.update({ pushed: true })
-  }
-  const diff = await git.diff(ctx.spec.repository, { branch, baseSha: base.sha, headSha: sha }, { timeoutMs: settings.callTimeoutMs, signal })
+  if (!ctx.record.pushed) await pushWork(ctx, made, base.sha, options)
+  await pushKept(ctx, made.kept, signal)
+  const { finalCommit } = ctx.record
+  const diff = finalCommit === null ? null : await diffOf(ctx, { branch: workBranch(ctx.record), baseSha: base.sha, headSha: finalCommit }, signal)
   const promotes = ctx.spec.promote !== undefined && ctx.record.outcome?.status === 'succeeded'
-  await ctx.update({ diff: { ...diff, paths: diff.paths.slice(0, 1_000) }, phase: promotes ? 'promoting' : 'closing' })
+  await ctx.update({ diff: diff === null ? null : { ...diff, paths: diff.paths.slice(0, 1_000) }, phase: promotes ? 'promoting' : 'closing' })
+}
+
+/** The work to its branch: the agent's own history; where the host does not take that, its files as one commit, and it is said. */
+async function pushWork(ctx: RunContext, made: CommitResult, baseSha: string, options: { readonly timeoutMs: number; readonly signal: AbortSignal }): Promise<void> {
+  const { transfer } = ctx.sandbox()
+  const branch = workBranch(ctx.record)
+  const { unsaved, unsavedMore } = await tellReport(ctx, made)
+  const kept = pendingKept(ctx.record.kept, made.kept)
+  if (!made.descends) await ctx.sayOnce('the work does not build on the commit that the job began with: the agent rewrote its history, which is pushed as it is')
+  await ctx.update({ finalCommit: made.sha, descends: made.descends, unsaved: [...unsaved, ...kept], unsavedMore })
+  try {
+    await transfer.push({ sha: made.sha, branch, baseSha, from: ctx.savedCommit() }, options)
+  } catch (error) {
+    if (!(error instanceof InfrastructureError) || error.kind !== 'invalid' || made.plainSha === made.sha) throw error
+    const reason = ctx.secrets.patterns.mask(`the git host does not take the agent's own commits (${error.message}), so their files are one commit`)
+    await ctx.update({ finalCommit: made.plainSha, descends: true, unsaved: [{ path: 'HEAD', reason }, ...unsaved, ...kept] })
+    await ctx.say(reason)
+    await transfer.push({ sha: made.plainSha, branch, baseSha, from: ctx.savedCommit() }, options)
+  }
+  await ctx.update({ pushed: true })
+}
+
+/** @returns null when the host can't tell: two histories may have nothing in common. */
+async function diffOf(ctx: RunContext, request: { readonly branch: string; readonly baseSha: string; readonly headSha: string }, signal: AbortSignal): Promise<Diff | null> {
+  try {
+    return await ctx.shared.git.diff(ctx.spec.repository, request, { timeoutMs: ctx.shared.settings.callTimeoutMs, signal })
+  } catch (error) {
+    if (!(error instanceof InfrastructureError) || error.kind !== 'invalid') throw error
+    await ctx.sayOnce(`the git host gives no diff of the work: ${errorMessage(error)}`)
+    return null
+  }
 }

@@ -1,4 +1,5 @@
 import type { RunRecord } from '../../../job/run-record.js'
+import type { RestoreResult } from '../../../runner/runner.js'
 import { runCommand, type CommandEnd } from '../command-run.js'
 import { checkpointRetryMs, saveCheckpoint } from '../checkpoints.js'
 import type { RunContext } from '../../run-context.js'
@@ -8,7 +9,7 @@ export async function setup(ctx: RunContext): Promise<void> {
   for (let index = ctx.record.setupIndex; index < ctx.spec.setup.length; index++) {
     const step = ctx.spec.setup[index]
     if (step === undefined) break
-    const end = await runCommand(ctx, { step, key: `setup-${attemptNumber(ctx)}-${index}`, periodic: null, firstPeriodicAtMs: null })
+    const end = await runCommand(ctx, { step, resumes: false, key: `setup-${attemptNumber(ctx)}-${index}`, periodic: null, firstPeriodicAtMs: null })
     if (!succeeded(end)) return fail(ctx, end)
     await ctx.update({ setupIndex: index + 1, running: null })
   }
@@ -23,12 +24,13 @@ export async function steps(ctx: RunContext): Promise<void> {
     if (step === undefined) break
     const pushes = ctx.spec.push !== false
     const everyMs = ctx.spec.checkpoint.everySeconds * 1000
-    const nextInMs = () => (ctx.record.checkpointProblem === null ? everyMs : checkpointRetryMs(ctx.record.checkpointProblem.failures, everyMs))
+    const nextInMs = () => (ctx.record.checkpointProblem === null ? everyMs : checkpointRetryMs(ctx.record.checkpointProblem, everyMs))
     // Also where the last supervisor was broken off between a step and its checkpoint.
     if (pushes && ctx.record.running === null && index > (ctx.record.checkpoint?.stepIndex ?? 0)) await saveCheckpoint(ctx, index)
     const { running, checkpoint } = ctx.record
     const end = await runCommand(ctx, {
       step,
+      resumes: ctx.record.resumes,
       key: `step-${attemptNumber(ctx)}-${index}`,
       // Counted on from the last one, whoever made it: a job that is handed on often has its checkpoints all the same.
       firstPeriodicAtMs: pushes ? Math.max(ctx.shared.now(), (running === null ? ctx.shared.now() : Math.max(running.startedAtMs, checkpoint?.atMs ?? 0)) + nextInMs()) : null,
@@ -44,7 +46,7 @@ export async function steps(ctx: RunContext): Promise<void> {
     })
     if (!succeeded(end)) return fail(ctx, end)
     const last = index + 1 === ctx.spec.steps.length
-    await ctx.update({ stepIndex: index + 1, running: null, steps: [...ctx.record.steps, end.result], ...(last ? allDone(ctx) : {}) })
+    await ctx.update({ stepIndex: index + 1, running: null, resumes: false, steps: [...ctx.record.steps, end.result], ...(last ? allDone(ctx) : {}) })
   }
   // Taken over from an earlier release, which recorded the last step's end apart from this.
   if (ctx.record.phase === 'steps') await ctx.update(allDone(ctx))
@@ -52,8 +54,15 @@ export async function steps(ctx: RunContext): Promise<void> {
 
 /** After setup, in a sandbox that began with a checkpoint: what that holds beside its files. In any other, and a second time, it changes nothing. */
 async function restore(ctx: RunContext): Promise<void> {
-  const { notes } = await ctx.sandbox().runner.restore({}, { timeoutMs: ctx.shared.settings.gitTimeoutMs, signal: ctx.work })
-  for (const note of notes) await ctx.say(note)
+  const restored = await ctx.sandbox().runner.restore({ paths: ctx.spec.checkpoint.paths }, { timeoutMs: ctx.shared.settings.gitTimeoutMs, signal: ctx.work })
+  for (const note of restored.notes) await ctx.sayOnce(note)
+  // Written with the beginning of the step: whoever starts it runs the same command.
+  ctx.amend({ resumes: resumesWithin(ctx.record, restored) })
+}
+
+/** Whether the next step goes on from within: a checkpoint of its own was brought back in this sandbox, and with it what it remembers. */
+export function resumesWithin({ checkpoint, stepIndex }: Pick<RunRecord, 'checkpoint' | 'stepIndex'>, { restored, pathsRestored }: Pick<RestoreResult, 'restored' | 'pathsRestored'>): boolean {
+  return restored && pathsRestored && checkpoint?.withinStep === true && checkpoint.stepIndex === stepIndex
 }
 
 function allDone(ctx: RunContext): Pick<RunRecord, 'phase' | 'outcome'> {
