@@ -6,7 +6,7 @@ import type { AccessOptions, BranchName, GitAccess, GitCallOptions, GitHost, Pro
 import { lsRemote } from './ls-remote.js'
 import { onlyBranch, TokenMinter, type RefPolicy, type TokenAlgorithm, type TokenScope } from './mint.js'
 import { candidateRefs, maxDiffPaths, movedTarget, noRepository, switchyardIdentity, type Identity } from './rules.js'
-import { baseUrl } from './url.js'
+import { baseUrl, hostWithPort } from './url.js'
 
 export interface CodeStorageHostOptions {
   /** For messages. Default `code-storage`. */
@@ -45,7 +45,7 @@ export class CodeStorageHost implements GitHost {
     this.#storageUrl = baseUrl('storageUrl', options.storageUrl ?? `https://${options.org}.code.storage`)
     const apiUrl = baseUrl('apiUrl', options.apiUrl ?? `https://api.${options.org}.code.storage`)
     this.client = new CodeStorageClient({ name: this.name, apiUrl, minter: this.#minter, fetch: options.fetch, now: options.now })
-    this.hosts = [new URL(this.#storageUrl).host]
+    this.hosts = [hostWithPort(this.#storageUrl)]
     this.#mergeAuthor = options.mergeAuthor ?? switchyardIdentity
   }
 

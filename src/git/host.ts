@@ -10,7 +10,7 @@ import type { Diff, Promotion } from '../job/result.js'
  */
 export interface GitHost {
   readonly name: string
-  /** Host names (with port, if any) that a sandbox must reach for git. */
+  /** Host names that a sandbox must reach for git, with their port where it is not 443. */
   readonly hosts: readonly string[]
   /** True when job branches live in an ephemeral namespace of their own. */
   readonly ephemeral: boolean

@@ -8,7 +8,7 @@ import { lsRemote } from './ls-remote.js'
 import { defaultTokenTtlSeconds } from './mint.js'
 import { candidateRefs, maxDiffPaths, movedTarget, noRepository, switchyardIdentity, type Identity } from './rules.js'
 import { TemporaryRepository } from './temporary-repository.js'
-import { baseUrl } from './url.js'
+import { baseUrl, hostWithPort } from './url.js'
 
 // A line break would end the credential helper's answer early.
 const credential = z.string().min(1).regex(/^[^\u0000-\u001f\u007f]+$/)
@@ -53,7 +53,7 @@ export class HttpsGitHost implements GitHost {
   constructor(options: HttpsGitHostOptions) {
     this.name = options.name ?? 'git'
     this.#url = baseUrl('url', options.url)
-    this.hosts = [new URL(this.#url).host]
+    this.hosts = [hostWithPort(this.#url)]
     this.#token = options.token
     this.#mergeAuthor = options.mergeAuthor ?? switchyardIdentity
     this.#now = options.now ?? Date.now

@@ -20,3 +20,9 @@ export function baseUrl(field: string, text: string): string {
   }
   return url.href.replace(/\/+$/, '')
 }
+
+/** A base URL's host, with its port where it is not 443: plain HTTP at its usual port is "host:80". */
+export function hostWithPort(url: string): string {
+  const { host, port, protocol } = new URL(url)
+  return protocol === 'http:' && port === '' ? `${host}:80` : host
+}

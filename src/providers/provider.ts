@@ -94,7 +94,7 @@ export interface SandboxRequest {
   /** How long it may live unless extended. */
   readonly lifetimeMs: number
   readonly network: NetworkPolicy
-  /** The git host's host names, which `git-only` lets through. */
+  /** The git host's host names, which `git-only` lets through; with their port where it is not 443. */
   readonly gitHosts: readonly string[]
 }
 

@@ -3,6 +3,7 @@ import { daytonaProviderConfigSchema } from '../../src/providers/daytona/index.j
 import { createParams } from '../../src/providers/daytona/create-params.js'
 import { egressFor } from '../../src/providers/e2b/network.js'
 import { modalNetwork } from '../../src/providers/modal/network.js'
+import { HttpsGitHost } from '../../src/git/https-host.js'
 import { letThrough } from '../../src/providers/let-through.js'
 import { parseJobSpec, type NetworkPolicy } from '../../src/job/spec.js'
 import { sandboxRequest } from './daytona-fixture.js'
@@ -38,9 +39,26 @@ describe('what a job may reach', () => {
     expect(egressFor('e2b', 'git-only', ['10.0.0.5:8443']).network?.allowOut).toEqual(['10.0.0.5'])
     expect(egressFor('e2b', 'git-only', ['git.example.com:80']).network?.allowOut).toEqual(['git.example.com'])
     expect(() => egressFor('e2b', 'git-only', ['git.example.com:8443'])).toThrow('E2B lets names through on ports 80 and 443 only, and the git host is "git.example.com:8443"; use the network "open"')
-    expect(modalNetwork('modal', { network: 'git-only', gitHosts: ['git.example.com:8443'] }).outboundDomainAllowlist).toEqual(['git.example.com'])
+    expect(modalNetwork('modal', { network: 'git-only', gitHosts: ['git.example.com:443', '10.0.0.5:8443'] })).toEqual({ outboundDomainAllowlist: ['git.example.com'], outboundCidrAllowlist: ['10.0.0.5/32'] })
+    for (const gitHost of ['git.example.com:8443', 'git.example.com:80']) {
+      for (const network of ['git-only' as const, ['git.example.com'], ['packages.example.com']]) {
+        const refused = `Modal lets names through by TLS on port 443 only, and "${gitHost}" is elsewhere; use the network "open", another provider, or the host's address`
+        expect(() => modalNetwork('modal', { network, gitHosts: [gitHost] })).toThrow(refused)
+      }
+    }
+    expect(() => modalNetwork('modal', { network: ['packages.example.com:8081'], gitHosts: ['git.example.com'] })).toThrow('"packages.example.com:8081" is elsewhere')
     expect(daytona('git-only', ['git.example.com:8443', '10.0.0.5:8443'])).toEqual({ domainAllowList: 'git.example.com', networkAllowList: '10.0.0.5/32' })
     expect(() => daytona('git-only', ['[2001:db8::1]:8443'])).toThrow(/is an IPv6 address, and Daytona can let through nothing else/)
+  })
+
+  it('says of a git host over plain HTTP which port it has', () => {
+    const host = (url: string) => new HttpsGitHost({ url, token: () => Promise.resolve({ username: 'x', token: 't' }) }).hosts
+    expect([host('http://localhost'), host('http://127.0.0.1:3000/git'), host('https://git.example.com'), host('https://git.example.com:8443')]).toEqual([
+      ['localhost:80'],
+      ['127.0.0.1:3000'],
+      ['git.example.com'],
+      ['git.example.com:8443'],
+    ])
   })
 
   it('is never an empty list', () => {

@@ -137,6 +137,17 @@ describe('commands at Modal', () => {
     expect(fixture.calls('get') - before).toBe(1)
   })
 
+  it('ends with 128 + n for a signal n also where the worker tells it as a negative number', async () => {
+    const other = await startModal({ negativeCodes: true })
+    try {
+      const { id } = await other.provider.create(other.request(), options)
+      const code = async (script: string) => (await other.provider.exec(id, { script }, options)).exitCode
+      expect([await code('kill -TERM $$'), await code('kill -KILL $$'), await code('exit 3')]).toEqual([143, 137, 3])
+    } finally {
+      await other.close()
+    }
+  })
+
   it('is invalid where the working directory is, or the script is too long, without a retry', async () => {
     expect(await failure(fixture.provider.exec(sandbox.id, { script: 'true', cwd: 'relative' }, options))).toMatchObject({ kind: 'invalid' })
     expect(await failure(fixture.provider.exec(sandbox.id, { script: 'true', cwd: '/no/such/folder' }, options))).toMatchObject({ kind: 'invalid' })

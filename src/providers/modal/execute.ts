@@ -41,7 +41,8 @@ export async function execute(sandbox: Sandbox, command: ShellCommand, options: 
       // With the signal, which the documented `wait` lacks: without it a dead worker's connection would stay open.
       process._wait(signal),
     ])
-    return { exitCode, stdout }
+    // A worker tells a death by signal n as 128 + n or as -n.
+    return { exitCode: exitCode < 0 ? 128 - exitCode : exitCode, stdout }
   } finally {
     ending.abort()
   }

@@ -1,6 +1,6 @@
 import { isIP } from 'node:net'
 import { InfrastructureError } from '../../job/errors.js'
-import { letThrough } from '../let-through.js'
+import { letThrough, withoutPort, type LetThrough } from '../let-through.js'
 import type { SandboxRequest } from '../provider.js'
 
 /** The part of Modal's create parameters that says what a sandbox may reach. */
@@ -11,9 +11,11 @@ export interface ModalNetworkParams {
 }
 
 /**
- * Translates a job's network policy. Modal takes domain names (also `*.example.com`) and CIDR ranges apart, and no
- * ports: what is allowed is allowed on every port. A list lets the git host through besides.
- * @throws InfrastructureError `invalid` for an entry that is neither, and for `git-only` without a git host.
+ * Translates a job's network policy. Modal takes domain names (also `*.example.com`) and CIDR ranges apart, and no ports. An address
+ * is let through on every port; a name only by the name that TLS on port 443 asks for, and by nothing else. A list lets the git
+ * host through besides.
+ * @throws InfrastructureError `invalid` for an entry that is neither, for a name on another port or over plain HTTP, and for
+ * `git-only` without a git host.
  */
 export function modalNetwork(source: string, request: Pick<SandboxRequest, 'network' | 'gitHosts'>): ModalNetworkParams {
   const { network, gitHosts } = request
@@ -22,7 +24,7 @@ export function modalNetwork(source: string, request: Pick<SandboxRequest, 'netw
   if (network === 'git-only' && gitHosts.length === 0) {
     throw invalid(source, 'network "git-only" needs a git host and none is configured; configure git, or use "none"')
   }
-  const entries = letThrough(network, gitHosts).map(({ host }) => sortEntry(source, host))
+  const entries = letThrough(network, gitHosts).map((entry) => sortEntry(source, entry))
   const cidrs = entries.flatMap((entry) => entry.cidr ?? [])
   const domains = entries.flatMap((entry) => entry.domain ?? [])
   // An empty list of both still is an allow list: it lets nothing through.
@@ -31,8 +33,8 @@ export function modalNetwork(source: string, request: Pick<SandboxRequest, 'netw
 
 const domainPattern = /^(\*\.)?([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/i
 
-function sortEntry(source: string, entry: string): { cidr?: string; domain?: string } {
-  const host = withoutPort(entry)
+function sortEntry(source: string, entry: LetThrough): { cidr?: string; domain?: string } {
+  const { host, port } = entry.port === undefined ? withoutPort(entry.host) : entry
   const [address = '', prefix, ...rest] = host.split('/')
   const version = isIP(address)
   if (version !== 0 && rest.length === 0) {
@@ -40,15 +42,11 @@ function sortEntry(source: string, entry: string): { cidr?: string; domain?: str
     if (prefix === undefined) return { cidr: `${address}/${bits}` }
     if (/^\d{1,3}$/.test(prefix) && Number(prefix) <= bits) return { cidr: host }
   }
-  if (version === 0 && domainPattern.test(host) && !/^[\d.]+$/.test(host)) return { domain: host.toLowerCase() }
-  throw invalid(source, `network "${entry}" is not a host name, an address or a CIDR range; write "example.com", "*.example.com" or "10.0.0.0/8"`)
-}
-
-/** Git hosts come with a port where they have one; Modal's lists hold none. */
-function withoutPort(entry: string): string {
-  const bracketed = /^\[([0-9a-f:.]+)\](:\d+)?$/i.exec(entry)
-  if (bracketed?.[1] !== undefined) return bracketed[1]
-  return isIP(entry.split('/')[0] ?? '') === 6 ? entry : entry.replace(/:\d+$/, '')
+  if (version === 0 && domainPattern.test(host) && !/^[\d.]+$/.test(host)) {
+    if (port === undefined || port === '443') return { domain: host.toLowerCase() }
+    throw invalid(source, `network: Modal lets names through by TLS on port 443 only, and "${host}:${port}" is elsewhere; use the network "open", another provider, or the host's address`)
+  }
+  throw invalid(source, `network "${host}" is not a host name, an address or a CIDR range; write "example.com", "*.example.com" or "10.0.0.0/8"`)
 }
 
 function invalid(source: string, problem: string): InfrastructureError {

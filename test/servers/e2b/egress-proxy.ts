@@ -7,7 +7,10 @@ import { createServer, request as forward, type IncomingMessage, type Server, ty
 import { BlockList, connect, isIP, type AddressInfo, type Socket } from 'node:net'
 import type { components } from 'e2b'
 
-type Network = components['schemas']['SandboxNetworkConfig']
+type Network = components['schemas']['SandboxNetworkConfig'] & {
+  /** Names are let through by TLS on port 443 and by nothing else, as Modal does; addresses on every port. */
+  readonly namesByTlsOnly?: boolean
+}
 
 const allTraffic = '0.0.0.0/0'
 
@@ -21,7 +24,8 @@ function headersFor(network: Network, host: string): Record<string, string> {
 }
 
 /** Allowed entries win over denied ones; what nothing denies is allowed. */
-function isAllowed(network: Network, host: string): boolean {
+function isAllowed(network: Network, host: string, tlsPort?: string): boolean {
+  if (network.namesByTlsOnly === true && network.denyOut !== undefined && isIP(host) === 0 && tlsPort !== '443') return false
   return (network.allowOut ?? []).some((target) => matches(target, host)) || !(network.denyOut ?? []).some((target) => target === allTraffic || matches(target, host))
 }
 
@@ -96,7 +100,7 @@ export class EgressProxy {
   private tunnel(request: IncomingMessage, socket: Socket): void {
     const network = this.network(request)
     const [host = '', port = '443'] = (request.url ?? '').split(':')
-    if (network === undefined || !isAllowed(network, host)) {
+    if (network === undefined || !isAllowed(network, host, port)) {
       socket.end(network === undefined ? 'HTTP/1.1 407 Proxy Authentication Required\r\nProxy-Authenticate: Basic\r\n\r\n' : 'HTTP/1.1 403 Forbidden\r\n\r\n')
       return
     }

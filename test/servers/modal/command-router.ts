@@ -24,6 +24,8 @@ export interface CommandRouterParts {
   readonly world: World
   readonly host: Host
   readonly tools: Pick<FaultTools, 'front'>
+  /** Tell a command's death by a signal as a negative code, which Modal's workers do as well as by its number. */
+  readonly negativeCodes: boolean
   /** What a command's environment holds besides what it is given. */
   baseEnvironment(sandboxId: string): Record<string, string>
 }
@@ -61,7 +63,7 @@ export function commandRouter(parts: CommandRouterParts): Record<string, unknown
     taskExecStart: async (request: ExecStart, context: CallContext) => {
       const sandbox = await find(request.taskId, context)
       // A repetition after a lost answer bears the same id and must not run the command again.
-      const exec = starting.get(request.execId) ?? start(host, sandbox, request, parts.baseEnvironment(sandbox.id))
+      const exec = starting.get(request.execId) ?? start(parts, sandbox, request)
       starting.set(request.execId, exec)
       try {
         sandbox.execs.set(request.execId, await exec)
@@ -124,11 +126,11 @@ export function commandRouter(parts: CommandRouterParts): Record<string, unknown
   }
 }
 
-async function start(host: Host, sandbox: ModalSandbox, request: ExecStart, base: Record<string, string>): Promise<ModalExec> {
+async function start({ host, negativeCodes, baseEnvironment }: CommandRouterParts, sandbox: ModalSandbox, request: ExecStart): Promise<ModalExec> {
   const known = sandbox.execs.get(request.execId)
   if (known !== undefined) return known
   const [file = '', ...args] = request.commandArgs
-  const env = Object.assign({}, base, ...request.secretSources.map((source) => source.env?.contents ?? {})) as Record<string, string>
+  const env = Object.assign({}, baseEnvironment(sandbox.id), ...request.secretSources.map((source) => source.env?.contents ?? {})) as Record<string, string>
   const cwd = request.workdir === '' ? undefined : request.workdir
   if (cwd !== undefined && !(await isFolder(host, sandbox.id, cwd))) throw new Error(`working directory ${cwd} does not exist`)
   const process = await host.exec(sandbox.id, { file, args, env, cwd, stdin: true })
@@ -138,7 +140,8 @@ async function start(host: Host, sandbox: ModalSandbox, request: ExecStart, base
   timer?.unref()
   const done = process.ended.then(({ exitCode, signal }) => {
     clearTimeout(timer)
-    return signal === null ? { code: exitCode ?? 0 } : { signal: constants.signals[signal] }
+    if (signal === null) return { code: exitCode ?? 0 }
+    return negativeCodes ? { code: -constants.signals[signal] } : { signal: constants.signals[signal] }
   })
   return { timeoutSecs: request.timeoutSecs, stdout, stderr, process, done, stdinOffset: 0 }
 }

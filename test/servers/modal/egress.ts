@@ -20,7 +20,7 @@ export function egressOf(sandbox: ModalSandbox): Network {
   const { networkAccess } = definitionSchema.parse(sandbox.definition)
   const policy = policySchema.parse(sandbox.outboundPolicy)
   return {
-    ...(networkAccess?.networkAccessType === allowList ? { allowOut: [...networkAccess.allowedCidrs, ...networkAccess.allowedDomains], denyOut: ['0.0.0.0/0'] } : {}),
+    ...(networkAccess?.networkAccessType === allowList ? { allowOut: [...networkAccess.allowedCidrs, ...networkAccess.allowedDomains], denyOut: ['0.0.0.0/0'], namesByTlsOnly: true } : {}),
     ...(policy === undefined ? {} : { rules: Object.fromEntries(policy.headerReplacements.map(({ domain, headers }) => [domain, [{ transform: { headers: filledIn(headers) } }]])) }),
   }
 }

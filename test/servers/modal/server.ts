@@ -22,6 +22,8 @@ export interface ModalServerOptions extends Partial<ControlPlaneOptions> {
   /** 0 for any free port. */
   readonly port?: number
   readonly adminPort?: number
+  /** A signalled command's code is the negative number of the signal. */
+  readonly negativeCodes?: boolean
   /** Where sandboxes live; as root of their own view, as in most images, when left out. */
   readonly places?: OpenPlace
 }
@@ -83,7 +85,7 @@ export async function startModalServer(given: ModalServerOptions = {}): Promise<
   const server = createServer({ 'grpc.max_receive_message_length': 100 * 1024 * 1024 }).use(countOpen(tools)).use(faultMiddleware(tools)).use(checkToken(world))
   const routerUrl = () => `https://127.0.0.1:${front().port}`
   server.add(definitions.controlPlane, withRest(definitions.controlPlane, controlPlane({ options, world, host, plan, definitions, routerUrl })))
-  server.add(definitions.commandRouter, withRest(definitions.commandRouter, commandRouter({ world, host, tools, baseEnvironment: (sandboxId) => egress.environment(sandboxId) })))
+  server.add(definitions.commandRouter, withRest(definitions.commandRouter, commandRouter({ world, host, tools, negativeCodes: given.negativeCodes ?? false, baseEnvironment: (sandboxId) => egress.environment(sandboxId) })))
   const innerPort = await server.listen('127.0.0.1:0')
   door.front = await openFront(options.port ?? 0, innerPort, () => plan.down === 'refuse')
   const admin = serve({ fetch: adminApp(plan, host).fetch, port: options.adminPort ?? 0, hostname: '127.0.0.1' })
