@@ -61,6 +61,12 @@ export interface Provider {
    * @throws InfrastructureError `auth`, `invalid` or `provider-down`.
    */
   check(options: CallOptions): Promise<readonly string[]>
+  /**
+   * Finds out with a sandbox what `check` can't without one: what the account's plan takes away of `capabilities`, which are without it
+   * from then on. Changes nothing about the sandbox. Only for providers where there is something to find out.
+   * @returns warnings to show.
+   */
+  probe?(sandboxId: string, options: CallOptions): Promise<readonly string[]>
   /** Closes connections. Sandboxes go on. */
   close(): Promise<void>
 }

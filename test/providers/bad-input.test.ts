@@ -116,7 +116,7 @@ describe('bad input', () => {
   })
 
   it('is told at Daytona', async () => {
-    const fixture = await startDaytona({ snapshots: { old: 'inactive' }, missingImages: ['nowhere:1'], perSandbox: { cpu: 4, memoryGiB: 8, diskGiB: 10 } })
+    const fixture = await startDaytona({ snapshots: { old: 'inactive' }, activation: { refused: 'Snapshot quota exceeded' }, missingImages: ['nowhere:1'], perSandbox: { cpu: 4, memoryGiB: 8, diskGiB: 10 } })
     const { server } = fixture
     const keyed = (env: Readonly<Record<string, string>>) => new DaytonaProvider(daytonaProviderConfigSchema.parse({ apiUrl: server.apiUrl }), { env })
     try {
@@ -128,7 +128,7 @@ describe('bad input', () => {
           { what: 'an empty key', provider: keyed({ DAYTONA_API_KEY: '' }), check: before(/DAYTONA_API_KEY is empty/, 'auth'), create: before(/is empty/, 'auth') },
           { what: 'a wrong key', provider: keyed({ DAYTONA_API_KEY: 'dtn_wrong' }), check: wrongKey, create: wrongKey },
           { what: 'an unknown snapshot', provider: fixture.another({ snapshot: 'nowhere' }), check: asked(/nowhere.*check the names/, 'invalid', 2), create: asked(/Snapshot nowhere not found.*change the image, the snapshot/) },
-          { what: 'a snapshot that is not active', provider: fixture.another({ snapshot: 'old' }), check: undefined, create: asked(/Snapshot old is inactive/) },
+          { what: 'a snapshot that is not active', provider: fixture.another({ snapshot: 'old' }), check: asked(/the snapshot "old" of this provider's entry is inactive \(Snapshot quota exceeded\); activate or build it/, 'invalid', 3), create: asked(/of this provider's entry is inactive/, 'invalid', 3) },
           { what: 'an unknown image', provider: fixture.another({ image: 'nowhere:1' }), check: undefined, create: { kind: 'invalid', says: /image "nowhere:1" can't be built or pulled.*name one that exists/, calls: expect.any(Number) as number } },
           { what: 'more than one sandbox may have', provider: image, check: undefined, request: { resources: { cpu: 8 } }, create: asked(/CPU request 8 exceeds maximum allowed per sandbox \(4\)/) },
           { what: 'more than the configured maximum', provider: fixture.another({ image: 'debian:12', maxResources: { memoryMiB: 8192 } }), check: undefined, request: { resources: { memoryMiB: 16_384 } }, create: before(/resources\.memoryMiB: a sandbox of this organisation has at most 8192/) },

@@ -35,6 +35,8 @@ export interface ProviderCheckOptions {
 /** What a call may take beyond its own deadline before it is given up, whatever the adapter does. */
 const marginMs = 5_000
 const stepKey = 'doctor'
+/** How far a provider's clock may be off before an end that is too early counts as its plan's. */
+const clockSlackMs = 60_000
 
 /**
  * A provider, by doing what a job does, in a sandbox of its own:
@@ -107,7 +109,9 @@ class ProviderCheckup {
       const installMs = wanted.packages.install ? wanted.packages.timeoutMs : 0
       const facts = await this.call('exec', timeouts.callMs + installMs, (call) => runner.install({ ...wanted, ...call, timeoutMs: timeouts.callMs }))
       const installed = facts.installed === null ? '' : `; ${facts.installed} was installed just now, which every job waits for`
-      return { value: facts, detail: `as ${facts.user}, git ${facts.gitVersion}${installed}` }
+      // What the account's plan takes away of what the adapter can, which some providers tell only with a sandbox.
+      const warnings = await this.call('probe', timeouts.callMs, async (call) => (await provider.probe?.(sandbox.id, call)) ?? [])
+      return { value: facts, detail: `as ${facts.user}, git ${facts.gitVersion}${installed}`, warnings }
     })
     if (facts !== undefined) {
       const { host, base } = await this.options.git
@@ -193,8 +197,13 @@ class ProviderCheckup {
     }
     const wantedMs = maxLifetimeMs ?? settings.sandboxLifetimeMs
     await this.step('lifetime', async () => {
-      await this.call('extend', timeouts.callMs, (call) => provider.extend(sandbox.id, wantedMs, call))
-      return { value: true, detail: `extended to ${Math.round(wantedMs / 1000)} s` }
+      const askedAtMs = Date.now()
+      const lifetime = await this.call('extend', timeouts.callMs, (call) => provider.extend(sandbox.id, wantedMs, call))
+      const shortMs = wantedMs - ((lifetime?.expiresAtMs ?? Infinity) - askedAtMs)
+      const detail = `extended to ${Math.round(wantedMs / 1000)} s`
+      if (shortMs <= clockSlackMs) return { value: true, detail }
+      const given = Math.round((wantedMs - shortMs) / 1000)
+      return { value: true, detail: `extended to ${given} s`, warnings: [`${wantedMs / 1000} s of lifetime were asked for, and the account's plan gives ${given} s; set maxLifetime to the plan's, or jobs lose their sandboxes there`] }
     })
   }
 

@@ -1,13 +1,16 @@
 import { InfrastructureError, errorMessage, type InfrastructureErrorKind } from '../../job/errors.js'
 import type { DaytonaResources } from './create-params.js'
+import { isBecomingReady, snapshotState } from './snapshot-state.js'
 
 /**
  * Sorts what the Daytona SDK throws into the one vocabulary. By case, the first that fits:
  *
  * | raw | sorted |
  * |---|---|
- * | 400 "Total CPU (memory, disk, GPU) limit exceeded. Maximum allowed: N" | `capacity`; `invalid` when the request alone is above N |
+ * | 400 "Total CPU (memory, disk, GPU) limit exceeded. Maximum allowed: N" | `capacity`; `invalid` when the request alone is above N, or N is 0 |
  * | 400 "… limit (quota) reached (exceeded)", "No available runners", code `NO_AVAILABLE_RUNNERS` | `capacity` |
+ * | 400 "Snapshot X is pending (pulling, building)" | `transient` |
+ * | 400 "Snapshot X is inactive (error, …)" | `invalid`; one of the operator's entry is activated first, see ./snapshot.ts |
  * | 429 | `rate-limited`, with the wait of `retry-after-sandbox-create` or of any other `retry-after…` header |
  * | 401; 403 (also a suspended organisation) | `auth` |
  * | 408 and 504 from the daemon (`exec`: its own limit on the command) | `timeout` |
@@ -149,6 +152,7 @@ function sortBadRequest(error: RawError, context: ClassifyContext): Sorted {
   if (quota !== null) {
     const wanted = requested(context.resources, quota[1])
     const allowed = quota[2] === undefined ? undefined : Number(quota[2])
+    if (allowed === 0) return { kind: 'invalid', mend: 'the organisation has none of it in this region; set target to another one, or have the limit raised' }
     if (wanted !== undefined && allowed !== undefined && wanted > allowed) {
       return { kind: 'invalid', mend: `this job alone asks for ${wanted}; lower its resources, or raise the organisation's limits` }
     }
@@ -157,6 +161,9 @@ function sortBadRequest(error: RawError, context: ClassifyContext): Sorted {
   if (error.code === 'NO_AVAILABLE_RUNNERS' || /no available runners/i.test(error.message)) return { kind: 'capacity' }
   if (/(sandbox|sandboxes|resource)\b.*\b(limit|quota) (reached|exceeded)/i.test(error.message)) return { kind: 'capacity' }
   if (error.code === 'SANDBOX_NOT_STARTED' || isStarting(error.message)) return { kind: 'transient' }
+  const snapshot = snapshotState(error.message)
+  if (isBecomingReady(snapshot)) return { kind: 'transient', mend: 'it is not ready yet' }
+  if (snapshot !== undefined) return { kind: 'invalid', mend: 'activate or build it in Daytona\'s dashboard, or name another one' }
   if (context.call === 'create') return { kind: 'invalid', mend: 'change the image, the snapshot, the target or the resources' }
   return { kind: 'invalid' }
 }

@@ -26,6 +26,10 @@ export const daytonaProviderConfigSchema = z
     target: z.string().min(1).optional().describe('The region; the organisation\'s default if left out.'),
     snapshot: z.string().min(1).optional().describe('The snapshot for jobs that name no image; the organisation\'s default if left out.'),
     image: z.string().min(1).optional().describe('The container image for jobs that name none. Needed for jobs that set resources.'),
+    enforcesNames: z
+      .boolean({ error: 'must be true or false' })
+      .optional()
+      .describe('Whether its runners enforce lists of host names; yes if left out. Those of a self-hosted Daytona up to 0.190 leave the network open instead: set it to false there, and such jobs go elsewhere.'),
     maxResources: maxResourcesSchema.describe('The most that one sandbox of the organisation may have, when you know it. A job that asks for more is not sent here.'),
     maxLifetime: duration
       .optional()

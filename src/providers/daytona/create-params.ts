@@ -1,10 +1,9 @@
-import { isIPv4, isIPv6 } from 'node:net'
 import type { CreateSandboxFromImageParams, CreateSandboxFromSnapshotParams } from '@daytona/sdk'
 import { InfrastructureError } from '../../job/errors.js'
 import type { SandboxRequest } from '../provider.js'
-import { letThrough } from '../let-through.js'
 import { overMaximum } from '../refusal.js'
 import type { DaytonaProviderConfig } from './config.js'
+import { daytonaNetwork } from './network.js'
 
 /** `image: snapshot:NAME` in a job names a snapshot; anything else is a container image. */
 const snapshotPrefix = 'snapshot:'
@@ -53,7 +52,7 @@ export function createParams(
     ttlMinutes: wholeMinutes(request.lifetimeMs),
     autoStopInterval: 0,
     autoDeleteInterval: 0,
-    ...networkParams(config.name, request),
+    ...daytonaNetwork(config, request),
   }
   const resources = wholeResources(request)
   const wanted = request.image ?? config.image ?? (config.snapshot === undefined ? undefined : snapshotPrefix + config.snapshot)
@@ -91,47 +90,5 @@ export function wholeResources(request: Pick<SandboxRequest, 'resources'>): Dayt
     ...(cpu === undefined ? {} : { cpu: Math.ceil(cpu) }),
     ...(memoryMiB === undefined ? {} : { memory: Math.ceil(memoryMiB / 1024) }),
     ...(diskMiB === undefined ? {} : { disk: Math.ceil(diskMiB / 1024) }),
-  }
-}
-
-interface NetworkParams {
-  networkBlockAll?: boolean
-  /** IPv4 ranges, comma-separated. */
-  networkAllowList?: string
-  /** Domain names, comma-separated. */
-  domainAllowList?: string
-}
-
-function networkParams(source: string, request: SandboxRequest): NetworkParams {
-  if (request.network === 'open') return {}
-  if (request.network === 'none') return { networkBlockAll: true }
-  const given = request.network === 'git-only' ? request.gitHosts : request.network
-  const what = request.network === 'git-only' ? 'network: git-only' : 'network'
-  if (given.length === 0) {
-    throw new InfrastructureError({
-      kind: 'invalid',
-      source,
-      message: `${source}: ${what} names no host to let through; give the git host's name, or use network: none`,
-    })
-  }
-  const ranges: string[] = []
-  const domains: string[] = []
-  // No ports: what is let through is so on every port.
-  for (const { host } of letThrough(request.network, request.gitHosts)) {
-    if (isIPv4(host)) ranges.push(`${host}/32`)
-    else if (/^\d+\.\d+\.\d+\.\d+\/\d+$/.test(host)) ranges.push(host)
-    else if (/^(\*\.)?[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)+$/i.test(host)) domains.push(host.toLowerCase())
-    else {
-      const problem = isIPv6(host.replace(/^\[|\]$|\/\d+$/g, '')) ? 'is an IPv6 address' : 'is no IPv4 address, IPv4 range or domain name'
-      throw new InfrastructureError({
-        kind: 'invalid',
-        source,
-        message: `${source}: ${what}: "${host}" ${problem}, and Daytona can let through nothing else; name a domain or an IPv4 range`,
-      })
-    }
-  }
-  return {
-    ...(ranges.length === 0 ? {} : { networkAllowList: ranges.join(',') }),
-    ...(domains.length === 0 ? {} : { domainAllowList: domains.join(',') }),
   }
 }

@@ -1,15 +1,19 @@
-import { setTimeout as sleep } from 'node:timers/promises'
+import { randomUUID } from 'node:crypto'
 import type { Daytona, Sandbox } from '@daytona/sdk'
 import { z } from 'zod'
-import { InfrastructureError } from '../../job/errors.js'
+import { errorMessage, InfrastructureError, type InfrastructureErrorKind } from '../../job/errors.js'
 import { bounded } from '../deadline.js'
 import type { CallOptions, Capabilities, ExecResult, Lifetime, Provider, SandboxInfo, SandboxRequest, SandboxWish, ShellCommand } from '../provider.js'
 import { refusalOf, requestOf } from '../refusal.js'
-import { classify, isBadRequest, isConflict, isNotFound, isStateChange, mayBeLost, type DaytonaCall } from './classify.js'
-import { commandEnvironment, maxCommandBytes, scriptVariable, shellCommandText } from './command.js'
+import { classify, isBadRequest, isConflict, isNotFound, mayBeLost, type DaytonaCall } from './classify.js'
+import { commandEnvironment, markVariable, maxCommandBytes, scriptVariable, shellCommandText, stdoutAfter } from './command.js'
 import type { DaytonaProviderConfig } from './config.js'
 import { createParams, wholeMinutes, wholeResources } from './create-params.js'
+import { deleteSandbox } from './delete-sandbox.js'
+import { NetworkTier } from './network-tier.js'
 import { settleCreate } from './settle-create.js'
+import { activate, makeUsable } from './snapshot.js'
+import { snapshotState } from './snapshot-state.js'
 import { loadDaytonaSdk, type DaytonaSdk } from './sdk.js'
 import { hasEnded, isGoingOrGone, sandboxInfo } from './state.js'
 
@@ -17,8 +21,6 @@ import { hasEnded, isGoingOrGone, sandboxInfo } from './state.js'
 const maxKnownSandboxes = 2000
 /** After this an answer is given up, whatever the SDK's own limit of a day; our deadlines are shorter as a rule. */
 const requestTimeoutMs = 60_000
-const stateChangePauseMs = 250
-
 const executeResponse = z.object({ exitCode: z.int(), result: z.string() })
 
 /** For tests: where the environment and the SDK come from. */
@@ -34,7 +36,8 @@ export interface DaytonaProviderParts {
 export class DaytonaProvider implements Provider {
   readonly kind = 'daytona'
   readonly name: string
-  readonly capabilities: Capabilities
+  private readonly can: Capabilities
+  private readonly tier: NetworkTier
   private readonly env: Readonly<Record<string, string | undefined>>
   private opening: Promise<Daytona> | undefined
   private readonly known = new Map<string, Sandbox>()
@@ -45,7 +48,8 @@ export class DaytonaProvider implements Provider {
   ) {
     this.name = config.name
     this.env = parts.env ?? process.env
-    this.capabilities = {
+    this.tier = new NetworkTier(config.name, () => ({ url: config.apiUrl, key: this.apiKey() ?? '' }))
+    this.can = {
       uniqueNames: true,
       extend: true,
       network: { gitOnly: true, none: true, allowList: true },
@@ -56,7 +60,13 @@ export class DaytonaProvider implements Provider {
     }
   }
 
+  /** Without what the organisation's tier takes away, once that is known. */
+  get capabilities(): Capabilities {
+    return this.tier.isRestricted === true ? { ...this.can, network: { gitOnly: false, none: false, allowList: false } } : this.can
+  }
+
   refusal(wish: SandboxWish): string | undefined {
+    if (wish.network !== 'open' && this.tier.isRestricted === true) return this.tier.problem
     return refusalOf(() => createParams(this.config, requestOf(wish)))
   }
 
@@ -67,15 +77,37 @@ export class DaytonaProvider implements Provider {
    */
   async create(request: SandboxRequest, options: CallOptions): Promise<SandboxInfo> {
     const params = createParams(this.config, request)
+    if (request.network !== 'open' && this.tier.isRestricted === true) throw this.tier.refusal()
     return await this.call('create', options, async (client, signal) => {
-      try {
-        return this.remember(await client.create(params, { timeout: options.timeoutMs / 1000 }))
-      } catch (error) {
-        const sorted = this.sort(error, 'create', request)
-        // A key that is refused can't look either.
-        if (sorted.kind === 'auth' || (sorted.kind === 'invalid' && isBadRequest(error))) throw sorted
-        return this.remember(await settleCreate(client, this.config, request, { error: sorted, existedBefore: isConflict(error) }, signal))
-      }
+      const create = () => this.createOrFind(client, params, request, options, signal)
+      const sandbox = await create().catch(async (error: unknown) => {
+        const { snapshot } = this.config
+        // Only the operator's own snapshot is activated: what a job names is the job's affair.
+        if (snapshot === undefined || request.image !== undefined || snapshotState(errorMessage(error)) === undefined) throw error
+        await makeUsable(client, this.config, snapshot, signal)
+        return await create()
+      })
+      if (request.network !== 'open') await this.tier.confirm(sandbox, signal)
+      return this.remember(sandbox)
+    })
+  }
+
+  private async createOrFind(client: Daytona, params: ReturnType<typeof createParams>, request: SandboxRequest, options: CallOptions, signal: AbortSignal): Promise<Sandbox> {
+    try {
+      return await client.create(params, { timeout: options.timeoutMs / 1000 })
+    } catch (error) {
+      const sorted = this.sort(error, 'create', request)
+      // A key that is refused can't look either.
+      if (sorted.kind === 'auth' || (isBadRequest(error) && (sorted.kind === 'invalid' || snapshotState(sorted.message) !== undefined))) throw sorted
+      return await settleCreate(client, this.config, request, { error: sorted, existedBefore: isConflict(error) }, signal)
+    }
+  }
+
+  /** Asks, with one of the organisation's sandboxes, for what its tier takes away; `capabilities` know it from then on. */
+  async probe(sandboxId: string, options: CallOptions): Promise<readonly string[]> {
+    return await this.call('check', options, async (_client, signal) => {
+      await this.tier.ask(sandboxId, signal)
+      return this.tierWarnings()
     })
   }
 
@@ -87,61 +119,38 @@ export class DaytonaProvider implements Provider {
   }
 
   async exec(sandboxId: string, command: ShellCommand, options: CallOptions): Promise<ExecResult> {
-    if (command.env !== undefined && scriptVariable in command.env) {
-      throw new InfrastructureError({
-        kind: 'invalid',
-        source: this.name,
-        message: `${this.name}: the environment variable ${scriptVariable} carries the command itself; use another name`,
-      })
-    }
+    const reserved = [scriptVariable, markVariable].find((name) => command.env !== undefined && name in command.env)
+    if (reserved !== undefined) throw this.error('invalid', `the environment variable ${reserved} carries a part of the command itself; use another name`)
     const startedMs = Date.now()
     return await this.callSandbox('exec', sandboxId, options, async (sandbox) => {
       // The daemon's own limit, so that a command that nobody waits for any more ends as well.
       const leftMs = Math.max(options.timeoutMs - (Date.now() - startedMs), 1)
-      const run = async (text: string, env: Record<string, string>, cwd?: string): Promise<ExecResult> => {
-        const response = executeResponse.parse(await sandbox.process.executeCommand(text, cwd, env, Math.ceil(leftMs / 1000)))
-        return { exitCode: response.exitCode, stdout: response.result }
+      const run = async (each: ShellCommand): Promise<ExecResult & { readonly began: boolean }> => {
+        const mark = `switchyard-${randomUUID()}`
+        const { exitCode, result } = executeResponse.parse(await sandbox.process.executeCommand(shellCommandText, each.cwd, commandEnvironment(each, mark), Math.ceil(leftMs / 1000)))
+        const stdout = stdoutAfter(result, mark)
+        return { exitCode, stdout: stdout ?? '', began: stdout !== undefined }
       }
-      const result = await run(shellCommandText, commandEnvironment(command), command.cwd)
-      if (result.exitCode !== -1) return result
+      const { began, ...result } = await run(command)
+      if (began && result.exitCode !== -1) return result
+      if (!began && result.exitCode !== -1) throw this.error('invalid', 'exec failed: the sandbox\'s shell ended before the command began; mend ~/.zshenv and /etc/zshenv of the image, or what the job writes there')
       // -1: the command was never started, for want of its folder, or the outer shell itself was killed.
       if (command.cwd !== undefined) {
         const script = 'test -d "$FOLDER"'
-        const folder = await run(shellCommandText, commandEnvironment({ script, env: { FOLDER: command.cwd } }))
+        const folder = await run({ script, env: { FOLDER: command.cwd } })
         if (folder.exitCode === 1) {
-          throw new InfrastructureError({
-            kind: 'invalid',
-            source: this.name,
-            message: `${this.name}: exec failed: the working folder ${command.cwd} does not exist in the sandbox; create it first`,
-          })
+          throw this.error('invalid', `exec failed: the working folder ${command.cwd} does not exist in the sandbox; create it first`)
         }
       }
-      throw new InfrastructureError({
-        kind: 'transient',
-        source: this.name,
-        message: `${this.name}: exec failed: the sandbox could not start the command, or killed it`,
-      })
+      throw this.error('transient', 'exec failed: the sandbox could not start the command, or killed it')
     })
   }
 
   async kill(sandboxId: string, options: CallOptions): Promise<void> {
     await this.call('kill', options, async (client, signal) => {
-      for (;;) {
-        signal.throwIfAborted()
-        const sandbox = this.known.get(sandboxId) ?? (await this.fetch(client, sandboxId))
-        if (sandbox === undefined || sandbox.state === 'destroyed') return
-        try {
-          await sandbox.delete(options.timeoutMs / 1000, true)
-          this.known.delete(sandboxId)
-          return
-        } catch (error) {
-          this.known.delete(sandboxId)
-          // Only a get may say that it is gone.
-          if (mayBeLost(error) && (await this.fetch(client, sandboxId)) === undefined) return
-          if (!isStateChange(error)) throw error
-          await sleep(stateChangePauseMs, undefined, { signal })
-        }
-      }
+      const known = this.known.get(sandboxId)
+      this.known.delete(sandboxId)
+      await deleteSandbox(this.name, known, () => this.fetch(client, sandboxId), options.timeoutMs, signal)
     })
   }
 
@@ -173,11 +182,13 @@ export class DaytonaProvider implements Provider {
   }
 
   async check(options: CallOptions): Promise<readonly string[]> {
-    return await this.call('check', options, async (client) => {
-      await client.list({ limit: 1 }).next()
-      if (this.config.snapshot === undefined) return []
-      const snapshot = await client.snapshot.get(this.config.snapshot)
-      return snapshot.state === 'active' ? [] : [`snapshot "${snapshot.name}" is ${snapshot.state}, not active: sandboxes can't be created from it`]
+    return await this.call('check', options, async (client, signal) => {
+      const { value: one } = (await client.list({ limit: 1 }).next()) as IteratorResult<Sandbox, undefined>
+      const { snapshot } = this.config
+      const warning = snapshot === undefined ? undefined : await activate(client, this.config, snapshot)
+      // Any sandbox of the organisation will do. While there is none, the first one with a network policy tells.
+      if (one !== undefined && !isGoingOrGone(one)) await this.tier.ask(one.id, signal)
+      return [...(warning === undefined ? [] : [warning]), ...this.tierWarnings()]
     })
   }
 
@@ -270,11 +281,7 @@ export class DaytonaProvider implements Provider {
   private async open(): Promise<Daytona> {
     const apiKey = this.apiKey()
     if (apiKey === undefined || apiKey === '') {
-      throw new InfrastructureError({
-        kind: 'auth',
-        source: this.name,
-        message: `${this.name}: the environment variable ${this.config.apiKeyEnv} is ${apiKey === '' ? 'empty' : 'not set'}; put the Daytona API key there`,
-      })
+      throw this.error('auth', `the environment variable ${this.config.apiKeyEnv} is ${apiKey === '' ? 'empty' : 'not set'}; put the Daytona API key there`)
     }
     const sdk = await loadDaytonaSdk(this.name, this.parts.loadSdk)
     return new sdk.Daytona({
@@ -299,20 +306,19 @@ export class DaytonaProvider implements Provider {
     return classify(error, { source: this.name, call, apiKeyEnv, apiKey: this.apiKey(), resources })
   }
 
+  private tierWarnings(): string[] {
+    return this.tier.isRestricted === true ? [this.tier.problem] : []
+  }
+
   private lost(sandboxId: string, call: DaytonaCall): InfrastructureError {
-    return new InfrastructureError({
-      kind: 'sandbox-lost',
-      source: this.name,
-      message: `${this.name}: ${call} failed: Daytona has no running sandbox ${sandboxId} any more`,
-    })
+    return this.error('sandbox-lost', `${call} failed: Daytona has no running sandbox ${sandboxId} any more`)
   }
 
   private unclear(call: DaytonaCall, cause: InfrastructureError): InfrastructureError {
-    return new InfrastructureError({
-      kind: 'transient',
-      source: this.name,
-      message: `${this.name}: ${call} failed: the sandbox's proxy refused the credentials that the API accepts`,
-      cause,
-    })
+    return this.error('transient', `${call} failed: the sandbox's proxy refused the credentials that the API accepts`, cause)
+  }
+
+  private error(kind: InfrastructureErrorKind, problem: string, cause?: InfrastructureError): InfrastructureError {
+    return new InfrastructureError({ kind, source: this.name, message: `${this.name}: ${problem}`, cause })
   }
 }

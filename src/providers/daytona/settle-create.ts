@@ -6,6 +6,7 @@ import { unsettled } from '../refused-create.js'
 import { classify, isNotFound } from './classify.js'
 import type { DaytonaProviderConfig } from './config.js'
 import { imageInWords, wholeMinutes } from './create-params.js'
+import { sortStartFailure } from './start-failure.js'
 import { hasEnded, hasFailed } from './state.js'
 
 /**
@@ -68,8 +69,14 @@ async function settle(
     })
   }
   if (hasFailed(sandbox)) {
-    await sandbox.delete()
-    throw failedStart(sandbox, config, request)
+    const failed = failedStart(sandbox, config, request)
+    try {
+      await sandbox.delete()
+    } catch (error) {
+      // Refused while it changes its state, or not answered: it is still there, and costs.
+      throw isNotFound(error) ? failed : unsettled(failed)
+    }
+    throw failed
   }
   if (hasEnded(sandbox)) {
     throw new InfrastructureError({
@@ -87,18 +94,13 @@ async function settle(
   return sandbox
 }
 
-function failedStart(sandbox: Sandbox, config: DaytonaProviderConfig, request: SandboxRequest): InfrastructureError {
+/** @param sandbox as it failed: a delete overwrites its state and its reason. */
+function failedStart(sandbox: Pick<Sandbox, 'state' | 'errorReason'>, config: DaytonaProviderConfig, request: SandboxRequest): InfrastructureError {
   const reason = (sandbox.errorReason ?? 'no reason given').replace(/\s+/g, ' ').slice(0, 300)
+  const { kind, isImage } = sortStartFailure({ state: sandbox.state, reason, image: request.image ?? config.image ?? config.snapshot })
   const what = imageInWords(config, request)
-  if (/no available runners|no runner|out of capacity/i.test(reason)) {
-    return new InfrastructureError({ kind: 'capacity', source: config.name, message: `${config.name}: create failed: ${reason}` })
-  }
-  const isImage = sandbox.state === 'build_failed' || /manifest|pull|no such image|image.*not found/i.test(reason)
-  return new InfrastructureError({
-    kind: isImage ? 'invalid' : 'transient',
-    source: config.name,
-    message: isImage
-      ? `${config.name}: create failed: ${what} can't be built or pulled (${reason}); name one that exists and that Daytona may read`
-      : `${config.name}: create failed: the sandbox did not start (${reason}); it was deleted`,
-  })
+  const problem = isImage
+    ? `${what} can't be built or pulled, or does not start (${reason}); name one that exists and that Daytona may read`
+    : `${what} did not start, which is not its own fault (${reason})`
+  return new InfrastructureError({ kind, source: config.name, message: `${config.name}: create failed: ${kind === 'capacity' ? reason : problem}` })
 }

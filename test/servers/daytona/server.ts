@@ -2,11 +2,11 @@
  * A server that speaks Daytona's API and its toolbox proxy as far as `@daytona/sdk` 0.216 uses them for sandboxes and
  * short commands. Quotas, create rate, lifetimes, pages and errors are enforced and worded as the service does; the
  * commands really run. Faults and counters: see ../shared-faults.ts. Its calls are named `create`, `get`, `list`,
- * `delete`, `ttl`, `labels`, `activity`, `autostop`, `autodelete`, `snapshot` and `execute`.
+ * `delete`, `ttl`, `labels`, `activity`, `autostop`, `autodelete`, `snapshot`, `activate`, `network-settings` and `execute`.
  *
  * `corrupt` variants: `execute`: `html`, `no-exit-code`; `delete`: `stuck` (accepted, and never done).
  */
-import type { AddressInfo } from 'node:net'
+import { isIPv4, type AddressInfo } from 'node:net'
 import { serve, type HttpBindings, type ServerType } from '@hono/node-server'
 import { Hono } from 'hono'
 import { z } from 'zod'
@@ -27,9 +27,15 @@ export interface DaytonaServerOptions {
   /** How long a minute of a lifetime lasts. */
   readonly minuteMs?: number
   readonly startDelayMs?: number
-  readonly snapshots?: Readonly<Record<string, 'active' | 'inactive'>>
+  readonly snapshots?: Readonly<Record<string, SnapshotState>>
+  /** What an activation comes to: the snapshot is active after a pull, or it is refused with this sentence. Default: active. */
+  readonly activation?: 'active' | 'error' | { readonly refused: string }
   /** Images that can't be pulled. */
   readonly missingImages?: readonly string[]
+  /** Images whose sandboxes don't start, and what Daytona says of them. */
+  readonly startFailures?: Readonly<Record<string, { readonly state: 'error' | 'build_failed'; readonly reason: string }>>
+  /** As on tiers 1 and 2: the organisation's policy holds for the network of all its sandboxes. */
+  readonly limitedNetworkEgress?: boolean
   readonly daemon?: DaemonKind
   /** How the proxy answers for a sandbox that is not there: the real one has shown each of these. */
   readonly vanishedStatus?: 400 | 401 | 404 | 502
@@ -48,6 +54,8 @@ export interface DaytonaServer {
   readonly createBodies: readonly Readonly<Record<string, unknown>>[]
   close(): Promise<void>
 }
+
+export type SnapshotState = 'building' | 'pending' | 'pulling' | 'active' | 'inactive' | 'error' | 'build_failed' | 'removing'
 
 const createBody = z.looseObject({
   name: z.string().optional(),
@@ -76,6 +84,8 @@ export async function startDaytonaServer(options: DaytonaServerOptions = {}): Pr
     startDelayMs: options.startDelayMs ?? 0,
     startFailure: (record) => {
       const image = /^FROM (\S+)/.exec(record.body.buildInfo?.dockerfileContent ?? '')?.[1]
+      const failure = options.startFailures?.[image ?? record.body.snapshot ?? '']
+      if (failure !== undefined) return failure
       if (image === undefined || !missing.includes(image)) return undefined
       return { state: 'build_failed', reason: `manifest for ${image} not found: manifest unknown` }
     },
@@ -109,6 +119,7 @@ class Service {
   readonly apiKey: string
   url = ''
   private createTimesMs: number[] = []
+  private readonly snapshots: Map<string, SnapshotState>
   private readonly pool: Pool
   private readonly perSandbox: Pool
 
@@ -120,6 +131,7 @@ class Service {
     private readonly createBodies: Record<string, unknown>[],
   ) {
     this.apiKey = options.apiKey ?? 'dtn_test_key'
+    this.snapshots = new Map(Object.entries(options.snapshots ?? {}))
     this.pool = options.pool ?? { cpu: 10, memoryGiB: 10, diskGiB: 30 }
     this.perSandbox = options.perSandbox ?? { cpu: 4, memoryGiB: 8, diskGiB: 10 }
   }
@@ -169,9 +181,36 @@ class Service {
     app.get('/api/snapshots/:name', (context) =>
       underPlan(this.plan, 'snapshot', context, async () => {
         const name = context.req.param('name')
-        const state = this.options.snapshots?.[name]
+        const state = this.snapshots.get(name)
         if (state === undefined) return apiError(404, `Snapshot with ID or name ${name} not found`)
-        return Response.json({ id: name, name, state, cpu: 1, mem: 1, disk: 3, gpu: 0, general: false, entrypoint: [], errorReason: null })
+        // The pull ends while it is looked at.
+        if (state === 'pending') this.snapshots.set(name, 'pulling')
+        if (state === 'pulling') this.snapshots.set(name, this.options.activation === 'error' ? 'error' : 'active')
+        return Response.json(snapshotDto(name, state))
+      }),
+    )
+    app.post('/api/snapshots/:id/activate', (context) =>
+      underPlan(this.plan, 'activate', context, async () => {
+        const id = context.req.param('id')
+        const state = this.snapshots.get(id)
+        const { activation = 'active' } = this.options
+        if (state === undefined) return apiError(404, `Snapshot ${id} not found`)
+        if (state === 'active') return apiError(400, `Snapshot ${id} is already active`)
+        if (state !== 'inactive') return apiError(400, `Snapshot ${id} cannot be activated - it is in ${state} state`)
+        if (typeof activation === 'object') return apiError(400, activation.refused)
+        this.snapshots.set(id, 'pending')
+        return Response.json(snapshotDto(id, 'pending'))
+      }),
+    )
+    app.post('/api/sandbox/:id/network-settings', (context) =>
+      this.ofSandbox('network-settings', context, async (record) => {
+        // Before anything is looked at, as the makers' server does.
+        if (this.options.limitedNetworkEgress === true) {
+          return apiError(400, 'Network access is restricted and cannot be overridden at the sandbox level. See https://www.daytona.io/docs/en/network-limits/#tier-based-network-restrictions')
+        }
+        const settings = z.object({ networkBlockAll: z.boolean(), networkAllowList: z.string(), domainAllowList: z.string() }).partial().parse(await context.req.json())
+        if (Object.keys(settings).length === 0) return apiError(400, 'At least one of networkBlockAll, networkAllowList or domainAllowList must be provided')
+        return Response.json({ ...this.dto(record), ...settings })
       }),
     )
     app.post('/toolbox/:id/process/execute', (context) => this.execute(context))
@@ -211,13 +250,15 @@ class Service {
     const body = createBody.parse(raw)
     if (body.name !== undefined && this.records.find(body.name) !== undefined) return apiError(409, `Sandbox with name ${body.name} already exists`)
     if (body.snapshot !== undefined) {
-      const state = this.options.snapshots?.[body.snapshot]
+      const state = this.snapshots.get(body.snapshot)
       if (state === undefined) return apiError(400, `Snapshot ${body.snapshot} not found. Did you add it through the Daytona Dashboard?`)
       if (state !== 'active') return apiError(400, `Snapshot ${body.snapshot} is ${state}`)
       if (body.cpu !== undefined || body.memory !== undefined || body.disk !== undefined) {
         return apiError(400, 'Cannot specify Sandbox resources when using a snapshot')
       }
     }
+    const badList = allowListProblem(body)
+    if (badList !== undefined) return apiError(400, badList)
     const tooMuch = this.quotaProblem(body)
     if (tooMuch !== undefined) return apiError(400, tooMuch)
     return Response.json(this.dto(this.records.add(body)))
@@ -254,7 +295,7 @@ class Service {
   }
 
   private delete(record: SandboxRecord, fault: Fault | undefined): Response {
-    if (record.state === 'creating' || record.state === 'destroying') return apiError(400, 'Sandbox state change in progress')
+    if (record.state === 'creating' || record.state === 'destroying') return apiError(409, 'Sandbox state change in progress')
     if (fault?.action === 'corrupt' && fault.variant === 'stuck') return Response.json({ ...this.dto(record), state: 'destroying' })
     this.records.destroy(record)
     return Response.json(this.dto(record))
@@ -327,4 +368,24 @@ function apiError(statusCode: number, message: string, headers: Record<string, s
     { statusCode, message, error: reasons[statusCode] ?? 'Internal Server Error', source: 'DAYTONA_API', timestamp: new Date().toISOString() },
     { status: statusCode, headers },
   )
+}
+
+function snapshotDto(name: string, state: SnapshotState): Record<string, unknown> {
+  return { id: name, name, state, cpu: 1, mem: 1, disk: 3, gpu: 0, general: false, entrypoint: [], errorReason: state === 'error' ? 'the pull failed' : null }
+}
+
+/** The lists as the makers' server checks them: one word for every entry, ten of them, IPv4 with a prefix, names by labels. */
+function allowListProblem({ networkAllowList = '', domainAllowList = '' }: z.output<typeof createBody>): string | undefined {
+  const networks = networkAllowList.split(',').map((each) => each.trim())
+  for (const network of networks.filter((each) => each !== '')) {
+    const [address = '', bits] = network.split('/')
+    if (!isIPv4(address)) return `Invalid IP address: "${address}" in network "${network}". Must be a valid IPv4 address`
+    if (bits === undefined || bits === '') return `Invalid network format: "${network}". Missing CIDR prefix length (e.g., /24)`
+    if (Number(bits) < 0 || Number(bits) > 32) return `Invalid CIDR prefix length: ${network}. Prefix must be between 0 and 32`
+  }
+  if (networks.length > 10) return 'Network allow list cannot contain more than 10 networks'
+  const domains = domainAllowList.split(',').map((each) => each.trim())
+  const bad = domains.find((each) => each !== '' && !/^(\*\.)?([a-zA-Z0-9]([a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?\.)+[a-zA-Z]{2,}$/.test(each))
+  if (bad !== undefined) return `Invalid domain: "${bad}". Must be a valid domain name`
+  return domains.length > 10 ? 'Domain allow list cannot contain more than 10 domains' : undefined
 }

@@ -11,8 +11,13 @@ export const executeBody = z.object({
   timeout: z.number().optional(),
 })
 
-/** How the daemon takes a command apart: older ones split it and know quotes but no backslash, newer ones give it to a shell. */
-export type DaemonKind = 'shell' | 'splitter'
+/**
+ * How the daemon takes a command apart: older ones split it and know quotes but no backslash, newer ones give it to a shell. `zsh` is
+ * one whose shell reads a start-up file first, as zsh does wherever an image has it.
+ */
+export type DaemonKind = 'shell' | 'splitter' | 'zsh'
+
+const startUpFile = 'startup="${ZDOTDIR:-$HOME}/.zshenv"; if [ -f "$startup" ]; then . "$startup"; fi'
 
 const defaultTimeoutSeconds = 360
 
@@ -27,7 +32,7 @@ export async function execute(
   daemon: DaemonKind,
   fault: Fault | undefined,
 ): Promise<Response> {
-  const words = daemon === 'shell' ? ['/bin/sh', '-c', body.command] : splitCommand(body.command)
+  const words = daemon === 'splitter' ? splitCommand(body.command) : ['/bin/sh', '-c', daemon === 'zsh' ? `${startUpFile}\n${body.command}` : body.command]
   const [file, ...args] = words
   if (file === undefined) return daemonError(400, 'empty command', 'BAD_REQUEST')
   let process: HostedProcess
