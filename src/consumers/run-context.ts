@@ -27,6 +27,8 @@ export class RunContext {
   readonly refusals = new Map<string, number>()
   private readonly said = new Set<string>()
   private readonly interruptions: Interruptions
+  private waiting: { readonly what: string; readonly sinceMs: number } | null = null
+  private progressed = false
   private loadsWithoutPlace: readonly ProviderLoad[] | null = null
 
   constructor(
@@ -63,6 +65,34 @@ export class RunContext {
     const { freshIntent } = this
     this.freshIntent = false
     return freshIntent
+  }
+
+  /** The job begins to wait for something that does not answer. @returns false when it waits for that already. */
+  beginWait(what: string): boolean {
+    if (this.waiting?.what === what) return false
+    this.waiting = { what, sinceMs: this.shared.now() }
+    return true
+  }
+
+  /** What the job waited for has answered: said, if it waited. */
+  async endWait(): Promise<void> {
+    if (this.waiting === null) return
+    const seconds = Math.round(Math.max(0, this.shared.now() - this.waiting.sinceMs) / 1000)
+    this.waiting = null
+    await this.say(`goes on after ${seconds} s of waiting`)
+  }
+
+  /** Something came of the job's course: failures before that and after it are not in a row. */
+  async progress(): Promise<void> {
+    this.progressed = true
+    await this.endWait()
+  }
+
+  /** Whether there was progress since this was asked last. */
+  takeProgress(): boolean {
+    const { progressed } = this
+    this.progressed = false
+    return progressed
   }
 
   get record(): RunRecord {
@@ -149,7 +179,7 @@ export class RunContext {
 
   /** An error as the record may hold it: without secrets. */
   masked(error: JobError): JobError {
-    return { kind: error.kind, message: this.secrets.patterns.mask(error.message) }
+    return { ...error, message: this.secrets.patterns.mask(error.message) }
   }
 
   /** Frees this job's place, if it holds one and this consumer still holds the job. */

@@ -26,6 +26,8 @@ export const consumerSettingsSchema = z.strictObject({
   createTimeoutMs: milliseconds.default(120_000),
   callTimeoutMs: milliseconds.default(30_000),
   gitTimeoutMs: milliseconds.default(300_000),
+  /** How long a sandbox that lives, by its provider's word, is waited for when it can't be reached. */
+  patienceMs: milliseconds.default(300_000),
   /** The most that one fetch, checkpoint or push carries, as a pack, at a provider with `credentials: 'brokered'`. */
   maxPackBytes: z.int().min(1024).default(1024 * 1024 * 1024),
   /** A sandbox's lifetime, renewed while its job runs. */

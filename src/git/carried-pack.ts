@@ -53,7 +53,7 @@ export async function fetchAsPack(
       const bytes = (await file.stat()).size
       if (bytes > maxBytes) {
         const message = `${source}: the repository's files are ${bytes} bytes as a pack, and no more than ${maxBytes} are carried into a sandbox; raise the limit, or let the sandbox fetch them itself`
-        throw new InfrastructureError({ kind: 'invalid', source, message })
+        throw new InfrastructureError({ kind: 'invalid', owner: 'job', source, message })
       }
       const read = async (offset: number, length: number) => {
         const piece = Buffer.alloc(length)
@@ -143,7 +143,7 @@ export async function pushPack(source: string, { read, write, sha, branch, paren
     await fetchBorders(host, brought, parent)
     await commits.take(brought.name, brought.bytes)
     if (!(await commits.has(sha))) {
-      throw new InfrastructureError({ kind: 'invalid', source, message: `${source}: the commit ${sha} is not among those that came out of the sandbox` })
+      throw new InfrastructureError({ kind: 'invalid', owner: 'job', source, message: `${source}: the commit ${sha} is not among those that came out of the sandbox` })
     }
     await beforePush()
     try {
@@ -198,7 +198,7 @@ async function bringTo(source: string, folder: string, commits: ForeignCommits, 
         await file.writeFile(piece)
       } catch (error) {
         if ((error as NodeJS.ErrnoException).code !== 'ENOSPC') throw error
-        throw new InfrastructureError({ kind: 'transient', source, message: `${source}: the consumer's folder for temporary files is full; give TMPDIR more room`, cause: error })
+        throw new InfrastructureError({ kind: 'transient', owner: 'consumer-configuration', source, message: `${source}: the consumer's folder for temporary files is full; give TMPDIR more room`, cause: error })
       }
     }
     const brought = await bring(write)

@@ -204,7 +204,7 @@ export class CodeStorageClient {
       options.signal?.throwIfAborted()
       if (error instanceof InfrastructureError) throw error
       if (error instanceof AnswerTooLongError) {
-        throw new InfrastructureError({ kind: 'invalid', source: this.#name, message: `${this.#name}: ${what} for "${call.repository}" answered more than ${maxAnswerBytes} bytes` })
+        throw new InfrastructureError({ kind: 'invalid', owner: 'git-repository', source: this.#name, message: `${this.#name}: ${what} for "${call.repository}" answered more than ${maxAnswerBytes} bytes` })
       }
       const failure: HttpFailure = timeout.aborted ? { kind: 'no-answer', cause: 'timeout' } : fetchFailure(error)
       const cause = timeout.aborted ? `no answer within ${options.timeoutMs} ms` : causeOf(error)

@@ -145,7 +145,7 @@ export class CodeStorageHost implements GitHost {
   #conflict(request: PromotionRequest, conflict: Conflict): Error {
     // The host gave up for its own reasons; nothing of ours is in the way.
     if (conflict.type === 'repo_changed') {
-      return new InfrastructureError({ kind: 'transient', source: this.name, message: `${this.name}: promoting to "${request.to}" met another change of the repository` })
+      return new InfrastructureError({ kind: 'transient', owner: 'git-repository', source: this.name, message: `${this.name}: promoting to "${request.to}" met another change of the repository` })
     }
     const paths = conflict.paths.length === 0 ? '' : ` in ${conflict.paths.slice(0, 10).join(', ')}`
     return new PromotionConflictError(
@@ -183,6 +183,6 @@ export class CodeStorageHost implements GitHost {
   }
 
   #invalid(message: string): InfrastructureError {
-    return new InfrastructureError({ kind: 'invalid', source: this.name, message })
+    return new InfrastructureError({ kind: 'invalid', owner: 'job', source: this.name, message })
   }
 }

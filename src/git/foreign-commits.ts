@@ -102,7 +102,7 @@ export class ForeignCommits {
     const report = outcome.stdout.toString('utf8')
     if (isLostRace(report)) {
       const message = `${this.source}: the branch "${branch}" has commits that this push does not build on, and a push is never forced`
-      throw new InfrastructureError({ kind: 'invalid', source: this.source, message })
+      throw new InfrastructureError({ kind: 'invalid', owner: 'job', code: 'SWY_PUSH_REFUSED', source: this.source, message })
     }
     // What the host itself says about its objects begins otherwise.
     const incomplete = outcome.stderr.split('\n').find((line) => /^(fatal|error): .*(unable to read|could not read|missing|bad (object|tree)|failed to traverse)/i.test(line))
@@ -162,13 +162,13 @@ export class ForeignCommits {
   }
 
   #notTaken(kind: 'invalid' | 'transient', reason: string): InfrastructureError {
-    return new InfrastructureError({ kind, source: this.source, message: `${this.source}: the commits that came out of the sandbox are not taken: ${reason}` })
+    return new InfrastructureError({ kind, owner: kind === 'transient' ? 'consumer-configuration' : 'job', source: this.source, message: `${this.source}: the commits that came out of the sandbox are not taken: ${reason}` })
   }
 }
 
 /** The commits build on objects that are not here. The host may have them. */
 export class IncompleteCommits extends InfrastructureError {
   constructor(source: string, reason: string) {
-    super({ kind: 'invalid', source, message: `${source}: the commits that came out of the sandbox are not taken: they are incomplete (${reason})` })
+    super({ kind: 'invalid', owner: 'job', source, message: `${source}: the commits that came out of the sandbox are not taken: they are incomplete (${reason})` })
   }
 }

@@ -204,7 +204,7 @@ export class HttpsGitHost implements GitHost {
   async #askForToken(repository: string, kind: 'read' | 'write'): Promise<unknown> {
     let timer: NodeJS.Timeout | undefined
     const late = new Promise<never>((_resolve, reject) => {
-      const error = new InfrastructureError({ kind: 'transient', source: this.name, message: `${this.name}: the token callback did not answer within ${tokenTimeoutMs} ms` })
+      const error = new InfrastructureError({ kind: 'transient', owner: 'git-repository', source: this.name, message: `${this.name}: the token callback did not answer within ${tokenTimeoutMs} ms` })
       timer = setTimeout(() => reject(error), tokenTimeoutMs)
     })
     try {
@@ -226,10 +226,11 @@ export class HttpsGitHost implements GitHost {
   }
 
   #invalid(message: string): InfrastructureError {
-    return new InfrastructureError({ kind: 'invalid', source: this.name, message })
+    return new InfrastructureError({ kind: 'invalid', owner: 'job', source: this.name, message })
   }
 
+  /** The callback is asked for each repository by itself, so what it lacks says nothing of the others. */
   #auth(message: string): InfrastructureError {
-    return new InfrastructureError({ kind: 'auth', source: this.name, message: `${this.name}: ${message}` })
+    return new InfrastructureError({ kind: 'auth', owner: 'git-repository', source: this.name, message: `${this.name}: ${message}` })
   }
 }

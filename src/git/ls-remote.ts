@@ -61,14 +61,14 @@ export async function remoteGit(
     })
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error
-    throw new InfrastructureError({ kind: 'invalid', source, message: `${source}: git is not installed where the consumer runs; install git 2.38 or later` })
+    throw new InfrastructureError({ kind: 'invalid', owner: 'consumer-configuration', source, message: `${source}: git is not installed where the consumer runs; install git 2.38 or later` })
   }
 }
 
 /** @throws InfrastructureError when the command failed, with git's own reason. */
 export function expectSuccess(source: string, what: string, outcome: GitOutcome): void {
   if (outcome.exitCode === 0 && !outcome.timedOut && !outcome.truncated) return
-  const { kind, retryAfterMs } = sortGitFailure(outcome.stderr, outcome.timedOut)
+  const sorted = sortGitFailure(outcome.stderr, outcome.timedOut)
   const reason = outcome.timedOut ? 'it did not end in time' : outcome.truncated ? 'the answer is too long' : gitReason(outcome.stderr)
-  throw new InfrastructureError({ kind, source, message: `${source}: ${what} failed: ${reason}`, retryAfterMs })
+  throw new InfrastructureError({ ...sorted, source, message: `${source}: ${what} failed: ${reason}` })
 }

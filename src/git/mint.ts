@@ -69,6 +69,7 @@ export class TokenMinter {
     if (!Number.isInteger(ttlSeconds) || ttlSeconds < 1 || ttlSeconds > maxTokenTtlSeconds) {
       throw new InfrastructureError({
         kind: 'invalid',
+        owner: 'deployment',
         source: this.#org,
         message: `ttlSeconds: ${ttlSeconds} is not a time to live for a token; give whole seconds from 1 to ${maxTokenTtlSeconds}`,
       })

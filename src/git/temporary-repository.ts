@@ -97,6 +97,7 @@ export class TemporaryRepository {
       if ((await this.commit(sha)) !== null) return
       throw new InfrastructureError({
         kind: 'invalid',
+        owner: 'job',
         source: this.source,
         message: `${this.source}: ${ref} moved while it was fetched, and the git host does not serve a commit by its sha alone; run the job again`,
       })
@@ -177,6 +178,13 @@ export class TemporaryRepository {
     throw refusal(this.source, `deleting ${ref} at ${this.access.url}`, outcome.stdout.toString('utf8'), outcome)
   }
 
+  /** Goes as far as a push does before it sends anything: the host has looked at the token, and says what may be pushed to. */
+  async checkPush(ref: string): Promise<void> {
+    const outcome = await this.#git(['push', '--dry-run', '--porcelain', 'origin', `:${ref}`])
+    if (outcome.exitCode === 0 || outcome.stderr.includes('remote ref does not exist')) return
+    throw refusal(this.source, `asking to push to ${ref} at ${this.access.url}`, outcome.stdout.toString('utf8'), outcome)
+  }
+
   #git(args: readonly string[], more: Pick<GitCommand, 'input' | 'env' | 'config' | 'maxOutputBytes'> = {}): Promise<GitOutcome> {
     return remoteGit(this.source, args, { access: this.access, options: this.options, cwd: this.path, ...more })
   }
@@ -190,9 +198,9 @@ export function isNotServed(error: unknown): boolean {
 /** The error of a push that was refused or failed. */
 export function refusal(source: string, what: string, report: string, outcome: GitOutcome): InfrastructureError {
   const said = `${outcome.stderr}\n${report}`
-  const { kind, retryAfterMs } = sortGitFailure(said, outcome.timedOut)
+  const sorted = sortGitFailure(said, outcome.timedOut)
   const reason = outcome.timedOut ? 'it did not end in time' : gitReason(said)
-  return new InfrastructureError({ kind, source, message: `${source}: ${what} failed: ${reason}`, retryAfterMs })
+  return new InfrastructureError({ ...sorted, source, message: `${source}: ${what} failed: ${reason}` })
 }
 
 /** Whether `git push --porcelain` says that the ref stood elsewhere than expected. */

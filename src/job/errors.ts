@@ -1,37 +1,10 @@
-/**
- * The one vocabulary of errors. Every adapter sorts its raw errors into these kinds, in one function each, and every
- * decision (try again here, go elsewhere, give up) reads the kind and nothing else.
- *
- * - `capacity`: the provider is full. Go elsewhere or wait; not a failure.
- * - `rate-limited`: too many calls; wait `retryAfterMs`, or go elsewhere.
- * - `transient`: a passing fault; try again here, a bounded number of times.
- * - `sandbox-lost`: the sandbox is gone, confirmed with the provider's own get or list; go elsewhere.
- * - `provider-down`: the provider does not work; feeds the circuit breaker; go elsewhere.
- * - `auth`: credentials are missing or refused. Final for this provider or host; somebody must mend them.
- * - `invalid`: the request can never succeed as it is. Final.
- * - `timeout`: the job's or the step's own time is up. Final.
- */
-export const infrastructureErrorKinds = [
-  'capacity',
-  'rate-limited',
-  'transient',
-  'sandbox-lost',
-  'provider-down',
-  'auth',
-  'invalid',
-  'timeout',
-] as const
-export type InfrastructureErrorKind = (typeof infrastructureErrorKinds)[number]
+import { codeOf, type ErrorCode } from './error-codes.js'
+import type { InfrastructureErrorKind } from './error-kinds.js'
+import { presumedOwner, type ErrorOrigin, type ErrorOwner } from './error-owner.js'
 
-/**
- * What can end a job besides its infrastructure:
- * - `step-failed`: a command exited with another code than 0. A result, not an infrastructure error; never retried.
- * - `conflict`: the promotion's target moved or conflicts; the work is on the job's own branch.
- * - `cancelled`: somebody cancelled the job.
- * - `internal`: a defect of Switchyard's own. Report it.
- */
-export const jobErrorKinds = [...infrastructureErrorKinds, 'step-failed', 'conflict', 'cancelled', 'internal'] as const
-export type JobErrorKind = (typeof jobErrorKinds)[number]
+export { infrastructureErrorKinds, jobErrorKinds, type InfrastructureErrorKind, type JobErrorKind } from './error-kinds.js'
+export { errorCodes, type ErrorCode } from './error-codes.js'
+export { errorOwners, type ErrorOrigin, type ErrorOwner } from './error-owner.js'
 
 /**
  * The base of every error that Switchyard throws on purpose. `message` is one sentence that names the field or the
@@ -39,11 +12,14 @@ export type JobErrorKind = (typeof jobErrorKinds)[number]
  */
 export class SwitchyardError extends Error {
   override readonly name: string = 'SwitchyardError'
+  /** Stable, while the message may change; docs/errors.md says of each what causes it and what mends it. */
+  readonly code: ErrorCode = 'SWY_UNSPECIFIED'
 }
 
 /** Thrown before anything is enqueued or created when a job spec, an option or a configuration is wrong. Mend the input. */
 export class InvalidInputError extends SwitchyardError {
   override readonly name = 'InvalidInputError'
+  override readonly code = 'SWY_INPUT_INVALID'
   constructor(
     message: string,
     /** Every problem found, one sentence each; `message` is the first. */
@@ -56,6 +32,7 @@ export class InvalidInputError extends SwitchyardError {
 /** Thrown by `enqueue` when an `idempotencyKey` is used again with a different spec. Use another key, or the same spec. */
 export class IdempotencyConflictError extends SwitchyardError {
   override readonly name = 'IdempotencyConflictError'
+  override readonly code = 'SWY_IDEMPOTENCY_CONFLICT'
   constructor(
     readonly idempotencyKey: string,
     readonly jobId: string,
@@ -67,11 +44,13 @@ export class IdempotencyConflictError extends SwitchyardError {
 /** Thrown when Redis can't be reached or refuses a write. Nothing was enqueued. Start Redis, or mend `redis.url`. */
 export class RedisUnavailableError extends SwitchyardError {
   override readonly name = 'RedisUnavailableError'
+  override readonly code = 'SWY_REDIS_UNAVAILABLE'
 }
 
 /** Thrown when a job id is not known: never enqueued here, or past its retention. */
 export class UnknownJobError extends SwitchyardError {
   override readonly name = 'UnknownJobError'
+  override readonly code = 'SWY_JOB_UNKNOWN'
   constructor(readonly jobId: string) {
     super(`job ${jobId} is not known: it was never enqueued in this queue, or its record is past its retention`)
   }
@@ -83,6 +62,7 @@ export class UnknownJobError extends SwitchyardError {
  */
 export class FenceLostError extends SwitchyardError {
   override readonly name = 'FenceLostError'
+  override readonly code = 'SWY_FENCE_LOST'
   constructor(readonly jobId: string) {
     super(`job ${jobId} is supervised by another consumer now; this one must leave it alone`)
   }
@@ -94,32 +74,55 @@ export class FenceLostError extends SwitchyardError {
  */
 export class NewerReleaseError extends SwitchyardError {
   override readonly name = 'NewerReleaseError'
+  override readonly code = 'SWY_NEWER_RELEASE'
 }
 
 /** What the providers, the git hosts and the runner throw: an error sorted into the one vocabulary. */
 export class InfrastructureError extends SwitchyardError {
   override readonly name = 'InfrastructureError'
+  override readonly code: ErrorCode
   readonly kind: InfrastructureErrorKind
+  /** Whose fault it is; undefined when whoever threw it left that to the caller, see `attributed`. */
+  readonly owner: ErrorOwner | undefined
   /** The provider's or the host's configured name. */
   readonly source: string
   /** For `rate-limited`: how long to wait, in milliseconds, when the source said so. */
   readonly retryAfterMs: number | undefined
   /** Of a create that was refused, when an earlier try within the same call may have made a sandbox all the same. */
   readonly sandboxMayExist: boolean
-  constructor(fields: {
-    kind: InfrastructureErrorKind
-    source: string
-    message: string
-    retryAfterMs?: number | undefined
-    sandboxMayExist?: boolean | undefined
-    cause?: unknown
-  }) {
+  constructor(fields: InfrastructureErrorFields) {
     super(fields.message, fields.cause === undefined ? undefined : { cause: fields.cause })
     this.kind = fields.kind
+    this.owner = fields.owner
+    this.code = fields.code ?? (fields.owner === undefined ? 'SWY_UNSPECIFIED' : codeOf(fields.kind, fields.owner))
     this.source = fields.source
     this.retryAfterMs = fields.retryAfterMs
     this.sandboxMayExist = fields.sandboxMayExist ?? false
   }
+
+  /** The same error with what is given in place of its own; its code follows when it was not a telling one. */
+  with(changes: Partial<InfrastructureErrorFields>): InfrastructureError {
+    const { kind, owner, source, message, retryAfterMs, sandboxMayExist, cause } = this
+    const code = this.code === (owner === undefined ? 'SWY_UNSPECIFIED' : codeOf(kind, owner)) ? undefined : this.code
+    return new InfrastructureError({ kind, owner, code, source, message, retryAfterMs, sandboxMayExist, cause, ...changes })
+  }
+}
+
+export interface InfrastructureErrorFields {
+  readonly kind: InfrastructureErrorKind
+  readonly owner?: ErrorOwner | undefined
+  /** By default it follows from kind and owner. */
+  readonly code?: ErrorCode | undefined
+  readonly source: string
+  readonly message: string
+  readonly retryAfterMs?: number | undefined
+  readonly sandboxMayExist?: boolean | undefined
+  readonly cause?: unknown
+}
+
+/** The error with its owner: its own word, else what is to be presumed of a call of that origin. */
+export function attributed(error: InfrastructureError, origin: ErrorOrigin): InfrastructureError & { readonly owner: ErrorOwner } {
+  return (error.owner === undefined ? error.with({ owner: presumedOwner(error.kind, origin) }) : error) as InfrastructureError & { readonly owner: ErrorOwner }
 }
 
 /**
@@ -128,6 +131,7 @@ export class InfrastructureError extends SwitchyardError {
  */
 export class PromotionConflictError extends SwitchyardError {
   override readonly name = 'PromotionConflictError'
+  override readonly code = 'SWY_PROMOTION_CONFLICT'
 }
 
 /** The message of anything thrown. */

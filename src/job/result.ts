@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { errorOwners } from './error-owner.js'
 import { jobErrorKinds } from './errors.js'
 import { lastingObject } from './lasting.js'
 
@@ -7,7 +8,14 @@ const count = z.int().min(0)
 const instant = z.iso.datetime()
 
 /** An error as results and records hold it. */
-export const jobErrorSchema = lastingObject({ kind: z.enum(jobErrorKinds), message: z.string() })
+export const jobErrorSchema = lastingObject({
+  kind: z.enum(jobErrorKinds),
+  message: z.string(),
+  /** Whose fault it was; see `ErrorOwner`. Left out where it is nobody's, as with a cancel, and by earlier releases. */
+  owner: z.enum(errorOwners).optional(),
+  /** Stable, while the message may change: an `ErrorCode`, see docs/errors.md, or one of a later release. Left out by earlier ones. */
+  code: z.string().optional(),
+})
 export type JobError = z.output<typeof jobErrorSchema>
 
 export const stepResultSchema = lastingObject({

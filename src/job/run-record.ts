@@ -77,6 +77,8 @@ export const runRecordSchema = lastingObject({
   outcome: lastingObject({ status: z.enum(['succeeded', 'failed', 'cancelled']), error: jobErrorSchema.nullable() }).nullable(),
   /** Sandboxes that were given up without proof of their death: killed in `closing`, else left to the reaper. */
   abandoned: z.array(lastingObject({ provider: z.string(), id: z.string() })),
+  /** The step within which the last sandbox broke (not: was lost), so that a second one shows whose fault it is. */
+  brokeAtStep: count.nullable().default(null),
   steps: z.array(stepResultSchema),
   attempts: z.array(attemptSchema),
   /** Made before it is pushed, so that a push whose answer was lost is repeated with the same commit. */
@@ -119,6 +121,7 @@ export function newRunRecord(run: Pick<RunRecord, 'jobId' | 'generation' | 'repo
     checkpointBranches: [],
     outcome: null,
     abandoned: [],
+    brokeAtStep: null,
     steps: [],
     attempts: [],
     finalCommit: null,

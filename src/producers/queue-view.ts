@@ -25,7 +25,7 @@ export function cancelledWhileWaiting(
   const result: JobResult = {
     jobId,
     status: 'cancelled',
-    error: { kind: 'cancelled', message: reason },
+    error: { kind: 'cancelled', message: reason, code: 'SWY_CANCELLED' },
     repository: spec.repository,
     baseSha: null,
     branch: null,

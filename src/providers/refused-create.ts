@@ -1,4 +1,4 @@
-import { InfrastructureError } from '../job/errors.js'
+import type { InfrastructureError } from '../job/errors.js'
 
 /** Whether an error of a create says that nothing was made, as far as its own request goes; see `Provider.create`. */
 export function isRefusal({ kind, sandboxMayExist }: Pick<InfrastructureError, 'kind' | 'sandboxMayExist'>): boolean {
@@ -6,6 +6,6 @@ export function isRefusal({ kind, sandboxMayExist }: Pick<InfrastructureError, '
 }
 
 /** The same error, not to be taken for proof that there is no sandbox. */
-export function unsettled({ kind, source, message, retryAfterMs, cause }: InfrastructureError): InfrastructureError {
-  return new InfrastructureError({ kind, source, message, retryAfterMs, cause, sandboxMayExist: true })
+export function unsettled(error: InfrastructureError): InfrastructureError {
+  return error.with({ sandboxMayExist: true })
 }

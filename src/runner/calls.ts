@@ -106,6 +106,7 @@ export class RunnerCalls {
     if (!(error instanceof InfrastructureError) || error.kind !== 'timeout') return error
     return new InfrastructureError({
       kind: 'transient',
+      owner: error.owner,
       source: error.source,
       message: `${error.source}: ${call.verb} did not end in time in the sandbox`,
       cause: error,
@@ -220,12 +221,12 @@ export class RunnerCalls {
 
   #transient(call: Call, message: string): InfrastructureError {
     const source = this.#options.provider.name
-    return new InfrastructureError({ kind: 'transient', source, message: `${source}: ${call.verb}: ${message}; it can be tried again` })
+    return new InfrastructureError({ kind: 'transient', owner: 'sandbox', source, message: `${source}: ${call.verb}: ${message}; it can be tried again` })
   }
 
   /** An error for what no try can mend. */
   invalid(message: string): InfrastructureError {
-    return new InfrastructureError({ kind: 'invalid', source: this.#options.provider.name, message })
+    return new InfrastructureError({ kind: 'invalid', owner: 'job', source: this.#options.provider.name, message })
   }
 }
 

@@ -1,4 +1,4 @@
-import { InfrastructureError, type InfrastructureErrorKind } from '../job/errors.js'
+import { InfrastructureError, type InfrastructureErrorFields, type InfrastructureErrorKind } from '../job/errors.js'
 import { gitReason, sortGitFailure } from '../git/failures.js'
 
 /** What a failure is about, for its sentence. */
@@ -26,28 +26,44 @@ const sentences: Readonly<Record<string, readonly [InfrastructureErrorKind, (det
   'not-stopped': ['transient', () => "the step's processes did not end"],
 }
 
-/** Sorts a failure that the script reported by keyword into the one vocabulary. */
+/**
+ * Sorts a failure that the script reported by keyword into the one vocabulary. What no try can mend is the job's, whose commands
+ * share the sandbox with the script; what may pass is the sandbox's. Never the provider's: whatever answers here was reached.
+ */
 export function runnerFailure(keyword: string, detail: string, context: FailureContext): InfrastructureError {
   const said = redact(detail.trim(), context.secrets)
   const where = `${context.source}: ${context.verb}`
   if (keyword === 'git') return gitFailure(said, where, context.source)
-  const known = sentences[keyword]
-  if (known === undefined) {
-    return new InfrastructureError({ kind: 'transient', source: context.source, message: `${where}: the runner in the sandbox failed with "${keyword}"` })
-  }
+  const known = Object.hasOwn(sentences, keyword) ? sentences[keyword] : undefined
+  if (known === undefined) return forgedAnswer(context, `it failed with "${keyword.slice(0, 40)}"`)
   const [kind, sentence] = known
-  return new InfrastructureError({ kind, source: context.source, message: `${where}: ${sentence(said.slice(0, 300))}` })
+  return new InfrastructureError({ kind, owner: kind === 'invalid' ? 'job' : 'sandbox', source: context.source, message: `${where}: ${sentence(said.slice(0, 300))}` })
 }
 
+/** An answer that the script never gives: something that the job's commands did answers in its place. */
+export function forgedAnswer({ source, verb }: Pick<FailureContext, 'source' | 'verb'>, what: string): InfrastructureError {
+  return new InfrastructureError({
+    kind: 'invalid',
+    owner: 'job',
+    code: 'SWY_RUNNER_ANSWER',
+    source,
+    message: `${source}: ${verb}: what answered in the sandbox is not Switchyard's runner (${what}); let no command touch ~/.switchyard, /bin/sh or the tools in PATH`,
+  })
+}
+
+/**
+ * What git in the sandbox says is what the sandbox says: a refused token or a host that is away are claims, which the consumer holds
+ * against what the host tells itself (`checkedClaim` in the consumer) before anybody is blamed.
+ */
 function gitFailure(said: string, where: string, source: string): InfrastructureError {
   const reason = gitReason(said)
-  const error = (kind: InfrastructureErrorKind, message: string) => new InfrastructureError({ kind, source, message: `${where}: ${message}` })
-  if (/No space left|quota exceeded/.test(said)) return error('invalid', sentences['disk']?.[1]('') ?? reason)
-  if (/\[rejected\]/.test(said)) return error('invalid', `the branch has commits that this push does not build on, and a push is never forced (${reason})`)
-  if (/shallow update not allowed/.test(said)) return error('invalid', `the git host takes no history whose beginning it lacks (${reason})`)
-  const { kind } = sortGitFailure(said, false)
-  // What can't be reached from a sandbox says nothing against its provider: the caller tries again, here or elsewhere.
-  return error(kind === 'provider-down' ? 'transient' : kind, `git failed: ${reason}`)
+  const error = (fields: Pick<InfrastructureErrorFields, 'kind' | 'owner' | 'code' | 'retryAfterMs'>, message: string) => new InfrastructureError({ ...fields, source, message: `${where}: ${message}` })
+  if (/No space left|quota exceeded/.test(said)) return error({ kind: 'invalid', owner: 'job' }, sentences['disk']?.[1]('') ?? reason)
+  if (/\[rejected\]/.test(said)) return error({ kind: 'invalid', owner: 'job', code: 'SWY_PUSH_REFUSED' }, `the branch has commits that this push does not build on, and a push is never forced (${reason})`)
+  if (/shallow update not allowed/.test(said)) return error({ kind: 'invalid', owner: 'git-repository' }, `the git host takes no history whose beginning it lacks (${reason})`)
+  const sorted = sortGitFailure(said, false)
+  if (sorted.code === 'SWY_PUSH_REFUSED') return error(sorted, `the git host refuses this push: ${reason}; it is not tried again`)
+  return error({ ...sorted, kind: sorted.kind === 'provider-down' ? 'transient' : sorted.kind }, `git failed: ${reason}`)
 }
 
 const words: Readonly<Record<string, string>> = { 'ca-certificates': 'CA certificates' }
@@ -60,6 +76,7 @@ export function unfitImage(context: FailureContext, missing: string, because?: s
   const kept = because === undefined ? '' : `, and it could not be installed: ${because}`
   return new InfrastructureError({
     kind: 'invalid',
+    owner: 'job',
     source: context.source,
     message: `${context.source}: ${context.image} has no ${words[missing] ?? missing}${kept}; use an image with git, CA certificates and a POSIX shell with the standard tools (Debian: apt-get install git ca-certificates, Alpine: apk add git ca-certificates)`,
   })

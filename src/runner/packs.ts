@@ -62,10 +62,10 @@ export interface BringParts {
 export async function bringPack({ sha, baseSha, parentSha, maxBytes, write }: PackRequest, { source, call }: BringParts): Promise<PackedCommits> {
   const answer = await call('pack', [sha, baseSha, parentSha, String(inlineBytes), String(maxBytes)])
   const packed: PackedCommits = { name: textField(answer, 'name'), bytes: numberField(answer, 'size'), borders: bordersOf(answer), depth: numberField(answer, 'depth') }
-  const broken = (what: string) => new InfrastructureError({ kind: 'transient', source, message: `${source}: the commits came out of the sandbox ${what}; it can be tried again` })
+  const broken = (what: string) => new InfrastructureError({ kind: 'transient', owner: 'sandbox', source, message: `${source}: the commits came out of the sandbox ${what}; it can be tried again` })
   if (packed.bytes > maxBytes) {
     const message = `${source}: the commits in the sandbox are ${packed.bytes} bytes as a pack, and no more than ${maxBytes} are brought out; let the commands leave less in the work tree, have git ignore it, or raise the limit`
-    throw new InfrastructureError({ kind: 'invalid', source, message })
+    throw new InfrastructureError({ kind: 'invalid', owner: 'job', source, message })
   }
   const check = new PackCheck()
   const take = async (piece: Buffer, expected: number) => {

@@ -21,7 +21,7 @@ describe('sorting failures into the one vocabulary', () => {
     ['', undefined],
     [null, undefined],
   ])('reads Retry-After %j as %s ms', (retryAfter, expected) => {
-    expect(sortHttpFailure({ kind: 'status', status: 429, retryAfter, nowMs: 1_700_000_000_000 })).toEqual({ kind: 'rate-limited', retryAfterMs: expected })
+    expect(sortHttpFailure({ kind: 'status', status: 429, retryAfter, nowMs: 1_700_000_000_000 })).toEqual({ kind: 'rate-limited', owner: 'git-host', retryAfterMs: expected })
   })
 
   it.each([
@@ -40,7 +40,7 @@ describe('sorting failures into the one vocabulary', () => {
     ["remote: Repository not found.\nfatal: repository 'https://h/r.git/' not found", 'invalid'],
     ["fatal: unable to access 'https://h/r.git/': Could not resolve host: h", 'provider-down'],
     ["fatal: unable to access 'https://h/r.git/': Failed to connect to h port 443", 'provider-down'],
-    ['remote: denied by policy: refs/heads/main (no-push)\n ! [remote rejected] main -> main (pre-receive hook declined)', 'auth'],
+    ['remote: denied by policy: refs/heads/main (no-push)\n ! [remote rejected] main -> main (pre-receive hook declined)', 'invalid'],
     ['fatal: remote error: upload-pack: not our ref 0123', 'invalid'],
     ['error: RPC failed; curl 56 Recv failure: Connection reset by peer\nfatal: early EOF', 'transient'],
     ['something new', 'transient'],

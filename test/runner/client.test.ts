@@ -249,7 +249,7 @@ describe('failures', () => {
     ['git', 'fatal: something never seen', 'transient'],
     ['disk', '', 'invalid'],
     ['busy', '', 'transient'],
-    ['never-heard-of', '', 'transient'],
+    ['never-heard-of', '', 'invalid'],
   ])('"%s: %s" is %s', (keyword, detail, kind) => {
     expect(runnerFailure(keyword, detail, context).kind).toBe(kind)
   })

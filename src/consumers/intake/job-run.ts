@@ -152,7 +152,7 @@ export class JobRun {
       const cancelReason = acquired.cancel?.reason ?? this.cancelReason
       if (cancelReason !== undefined) ctx.interrupt({ kind: 'cancel', reason: cancelReason })
       if (secrets.problem !== null && ctx.record.outcome === null) {
-        await ctx.update({ outcome: { status: 'failed', error: { kind: 'invalid', message: secrets.problem } }, phase: 'closing' })
+        await ctx.update({ outcome: { status: 'failed', error: { kind: 'invalid', message: secrets.problem, owner: 'consumer-keys', code: 'SWY_CONSUMER_SECRET_MISSING' } }, phase: 'closing' })
       }
       const end = await supervise(ctx)
       if (end.kind !== 'restarted') return end.kind === 'ended' ? end.result : null

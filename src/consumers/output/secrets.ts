@@ -38,6 +38,7 @@ export function resolveSecrets(names: readonly string[], source: SecretSource): 
   if (missing.length > 0) {
     throw new InfrastructureError({
       kind: 'invalid',
+      owner: 'consumer-keys',
       source: 'secrets',
       message: `secrets: ${missing.join(', ')} ${missing.length === 1 ? 'is' : 'are'} not available to this consumer; set and allow it in consumer.secrets, or take it out of the spec`,
     })

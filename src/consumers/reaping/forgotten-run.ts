@@ -27,5 +27,5 @@ export async function endForgottenRun(ending: Ending, jobId: string): Promise<bo
 /** A failure stays one. A success is one once its work is where it was to go; everything else is cancelled. */
 export function outcomeOfForgotten({ outcome, phase }: Pick<RunRecord, 'outcome' | 'phase'>): NonNullable<RunRecord['outcome']> {
   if (outcome !== null && (outcome.status !== 'succeeded' || phase === 'closing')) return outcome
-  return { status: 'cancelled', error: { kind: 'cancelled', message: 'the job was removed from the queue' } }
+  return { status: 'cancelled', error: { kind: 'cancelled', message: 'the job was removed from the queue', code: 'SWY_CANCELLED' } }
 }

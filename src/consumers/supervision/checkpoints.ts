@@ -5,6 +5,7 @@ import type { RunRecord } from '../../job/run-record.js'
 import type { JobSpec } from '../../job/spec.js'
 import type { SaveOptions } from '../../runner/runner.js'
 import { switchyardIdentity } from './commit-message.js'
+import { jobErrorOf } from './reactions.js'
 import { tellReport } from './save-report.js'
 import type { RunContext } from '../run-context.js'
 
@@ -37,7 +38,7 @@ export async function saveCheckpoint(ctx: RunContext, stepIndex: number): Promis
     ctx.work.throwIfAborted()
     ctx.shared.log.warn({ jobId: ctx.jobId, kind: error.kind, message: ctx.secrets.patterns.mask(error.message) }, 'checkpoint not saved')
     const before = ctx.record.checkpointProblem
-    const problem = { error: ctx.masked({ kind: error.kind, message: error.message }), failures: (before?.failures ?? 0) + 1, sinceMs: before?.sinceMs ?? ctx.shared.now() }
+    const problem = { error: ctx.masked(jobErrorOf(error)), failures: (before?.failures ?? 0) + 1, sinceMs: before?.sinceMs ?? ctx.shared.now() }
     await ctx.update({ checkpointProblem: problem })
     // The same refusal at every period is one line.
     if (problem.error.kind === before?.error.kind && problem.error.message === before.error.message) return

@@ -65,6 +65,8 @@ export async function runCommand(ctx: RunContext, run: CommandRun): Promise<Comm
     const read = { stdoutOffset: state.stdout.readOffset, stderrOffset: state.stderr.readOffset, waitMs, maxBytes: settings.readBytes }
     const call = { timeoutMs: waitMs + settings.callTimeoutMs, signal: ctx.work }
     const slice = started ? await runner.read(run.key, read, call) : await runner.start(command, call, read)
+    // A start that is repeated is none: it answers whether the command goes on or not.
+    if (started) await ctx.progress()
     const exitCode = isDrained(state, slice) ? slice.exitCode : null
     const chunks = streams.flatMap((name) => take(ctx, run.step.name, name, state[name], slice, exitCode !== null))
     if (chunks.length > 0) {

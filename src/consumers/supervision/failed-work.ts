@@ -1,6 +1,6 @@
 import { FenceLostError, InfrastructureError, errorMessage } from '../../job/errors.js'
 import { pushing } from './phases/pushing.js'
-import { confirmLoss } from './lost-sandbox.js'
+import { examine } from './examination.js'
 import { pause } from './pause.js'
 import { pushLanded } from './push-landed.js'
 import type { RunContext } from '../run-context.js'
@@ -34,7 +34,7 @@ async function pushPatiently(ctx: RunContext, signal: AbortSignal): Promise<void
     } catch (thrown) {
       // The error that there was, not that the time is up.
       if (signal.aborted) throw last ?? thrown
-      const error = await confirmLoss(ctx, thrown, tries)
+      const { error } = await examine(ctx, thrown, tries)
       last = error
       if (!(error instanceof InfrastructureError) || !passingKinds.includes(error.kind)) throw error
       ctx.shared.log.info({ jobId: ctx.jobId, tries, kind: error.kind, message: ctx.secrets.patterns.mask(error.message) }, 'work of a failed job not pushed yet')

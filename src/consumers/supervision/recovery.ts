@@ -1,20 +1,26 @@
-import { InfrastructureError, errorMessage } from '../../job/errors.js'
+import { InfrastructureError, errorMessage, type ErrorOwner } from '../../job/errors.js'
 import { isRefusal } from '../../providers/refused-create.js'
 import { limitsOf } from '../placing/candidates.js'
 import { usedSoFar } from '../ending/job-result.js'
-import { confirmLoss } from './lost-sandbox.js'
+import { examine } from './examination.js'
 import { pause } from './pause.js'
 import { pushLanded } from './push-landed.js'
-import { reportFor } from '../placing/provider-reports.js'
-import { react, type ErrorContext, type Reaction } from './reactions.js'
+import { decide, type Reaction } from './reactions.js'
 import type { RunContext } from '../run-context.js'
 import { UnconfiguredProviderError } from '../sandbox-access.js'
+import { clockTime, type ProviderReport } from '../../store/index.js'
+
+/** How often the same failed in a row, from 1, and since when, in milliseconds since 1970. */
+export interface Failing {
+  readonly tries: number
+  readonly sinceMs: number
+}
 
 /**
- * What follows from an error while a job is supervised: what it is and whose is found out here, `react` decides, and it is done:
+ * What follows from an error while a job is supervised: what it is and whose is found out (`examine`), `decide` decides, and it is done:
  * the same again after a pause, the job moved to another provider, failed, or left to another consumer.
  */
-export async function recover(ctx: RunContext, thrown: unknown, tries: number): Promise<'goes on' | 'left'> {
+export async function recover(ctx: RunContext, thrown: unknown, { tries, sinceMs }: Failing): Promise<'goes on' | 'left'> {
   if (thrown instanceof UnconfiguredProviderError) {
     ctx.shared.log.error({ jobId: ctx.jobId }, thrown.message)
     // Put back at once it would come back at once, while no other consumer is there.
@@ -22,14 +28,20 @@ export async function recover(ctx: RunContext, thrown: unknown, tries: number): 
     return 'left'
   }
   const where = ctx.record.sandbox?.provider ?? ctx.record.creating?.provider ?? null
-  const error = await confirmLoss(ctx, thrown, tries)
-  const context: ErrorContext = {
-    source: await errorSource(ctx, error, where),
+  const { error, origin, lives } = await examine(ctx, thrown, tries)
+  const refusals = (where === null ? 0 : (ctx.refusals.get(where) ?? 0)) + 1
+  const { now, settings } = ctx.shared
+  const { reaction, report, owner } = decide(error, {
+    origin,
     tries,
-    refusals: (where === null ? 0 : (ctx.refusals.get(where) ?? 0)) + 1,
-  }
-  const reaction = react(error, context)
-  ctx.shared.log.info({ jobId: ctx.jobId, phase: ctx.record.phase, provider: where, reaction: reaction.kind, message: ctx.secrets.patterns.mask(errorMessage(error)) }, 'error while supervising')
+    refusals,
+    nowMs: now(),
+    sinceMs,
+    lives,
+    brokeBefore: brokeBefore(ctx),
+    patienceMs: settings.patienceMs,
+  })
+  ctx.shared.log.info({ jobId: ctx.jobId, phase: ctx.record.phase, provider: where, owner, reaction: reaction.kind, message: ctx.secrets.patterns.mask(errorMessage(error)) }, 'error while supervising')
   if (ctx.record.phase === 'closing' && reaction.kind !== 'leave') {
     // There is nowhere to go from here but on: the end of a job must be written, however long it takes.
     await pause(Math.min(30_000, 100 * 2 ** Math.min(tries, 10)), ctx)
@@ -41,42 +53,38 @@ export async function recover(ctx: RunContext, thrown: unknown, tries: number): 
     case 'retry':
       await pause(reaction.delayMs, ctx)
       return 'goes on'
+    case 'wait':
+      await waitFor(ctx, reaction, owner)
+      return 'goes on'
     case 'fail':
       await ctx.update({ outcome: { status: 'failed', error: ctx.masked(reaction.error) }, phase: 'closing', running: null })
       return 'goes on'
     case 'move':
       // Sent one after the other, so that neither waits for the other's answer: the next sandbox is asked for the sooner.
-      await Promise.all([tellLedger(ctx, error, where), move(ctx, reaction, { where, refusals: context.refusals, mayExist: mayHaveCreated(error) })])
+      await Promise.all([tellLedger(ctx, report, where), move(ctx, reaction, { where, refusals, mayExist: mayHaveCreated(error) })])
       return 'goes on'
   }
 }
 
 /** While the job still holds its place: what was refused is counted among what is in use. */
-async function tellLedger(ctx: RunContext, error: unknown, where: string | null): Promise<void> {
-  const report = error instanceof InfrastructureError ? reportFor(error) : null
+async function tellLedger(ctx: RunContext, report: ProviderReport | null, where: string | null): Promise<void> {
   if (where !== null && report !== null) await ctx.shared.ledger.report(where, report)
 }
 
-/**
- * Whose error it is. Fetches and pushes run in the sandbox but can fail because of the git host: a refused token always is
- * its word, and after a passing fault the host is asked from here as well.
- */
-async function errorSource(ctx: RunContext, error: unknown, where: string | null): Promise<'provider' | 'git'> {
-  if (where === null) return 'git'
-  const { phase } = ctx.record
-  if (!(error instanceof InfrastructureError) || error.source === where || (phase !== 'preparing' && phase !== 'pushing')) {
-    return phase === 'promoting' ? 'git' : 'provider'
-  }
-  if (error.kind === 'auth' || error.kind === 'invalid') return 'git'
-  if (error.kind !== 'transient' && error.kind !== 'timeout') return 'provider'
-  try {
-    await ctx.shared.git.resolve(ctx.spec.repository, null, { timeoutMs: ctx.shared.settings.callTimeoutMs, signal: ctx.aftermath })
-    return 'provider'
-  } catch {
-    ctx.aftermath.throwIfAborted()
-    // The answer is the failure itself: the host does not serve this consumer either.
-    return 'git'
-  }
+/** Waits for what does not answer, and says so: once in the job's log, and in its status as long as it lasts. */
+async function waitFor(ctx: RunContext, { delayMs, error, untilMs }: Extract<Reaction, { kind: 'wait' }>, owner: ErrorOwner | null): Promise<void> {
+  const { sandbox } = ctx.record
+  const endMs = Math.min(untilMs, ctx.deadlineMs)
+  const what = owner === 'provider-data-plane' && sandbox !== null ? `sandbox ${sandbox.id} at ${sandbox.provider}, which lives but can't be reached` : 'the git host'
+  const text = ctx.secrets.patterns.mask(`waiting for ${what}, until ${clockTime(endMs)} at most: ${error.message}`)
+  if (ctx.beginWait(what)) await ctx.say(text)
+  await ctx.update({}, text)
+  await pause(delayMs, ctx)
+}
+
+/** Whether the job's last sandbox broke within the step that it is at now: commands have run in this one and in that one. */
+function brokeBefore({ record: { brokeAtStep, phase, stepIndex } }: RunContext): boolean {
+  return phase !== 'placing' && phase !== 'preparing' && brokeAtStep === stepIndex
 }
 
 /** Gives the sandbox, if any, up and goes on elsewhere, in this very run: no trip through the queue. */
@@ -98,6 +106,7 @@ async function move(
   }
   const endedAt = new Date(now()).toISOString()
   const refused = sandbox === null && !mayExist && (error.kind === 'capacity' || error.kind === 'rate-limited')
+  const broke = sandbox !== null && error.owner === 'sandbox' && error.kind !== 'sandbox-lost'
   const spent = attempts.slice(ctx.record.restart?.attemptsBefore ?? 0).filter((attempt) => attempt.sandboxId !== null).length
   const exhausted = spent >= settings.maxAttempts
   // All of what follows is sent in this order without waiting for answers; what writes checks the fence by itself.
@@ -112,6 +121,8 @@ async function move(
     attempts: refused ? attempts.slice(0, -1) : ctx.patchAttempt({ endedAt, outcome: sandbox === null ? 'unavailable' : 'lost', error }),
     abandoned: sandbox === null || reaction.confirmed ? ctx.record.abandoned : [...ctx.record.abandoned, { provider: sandbox.provider, id: sandbox.id }],
     usedMs: usedSoFar(ctx.record, now()),
+    // One that broke before any command ran says nothing about the commands.
+    ...(sandbox === null ? {} : { brokeAtStep: broke && phase !== 'preparing' ? ctx.record.stepIndex : null }),
   })
   // What may still live keeps its place, and the job gets another one.
   const place = () => {

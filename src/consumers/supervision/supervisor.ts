@@ -24,7 +24,7 @@ import { setup, steps } from './phases/steps.js'
  * From `closing` a failed job that has attempts left (`restarts`) begins again at `placing`, in its own place.
  *
  * Each phase is a function that does what is left of it and moves the record on; it may be entered again at any point by this
- * or another consumer. Errors are sorted by `react` into: again, elsewhere, fail, leave. An interruption (cancel, the job's
+ * or another consumer. Errors are sorted by `decide` into: again, wait, elsewhere, fail, leave. An interruption (cancel, the job's
  * timeout) aborts `ctx.work`, so the phase throws, and is turned into the outcome here.
  */
 export type SupervisionEnd =
@@ -39,6 +39,7 @@ export async function supervise(ctx: RunContext): Promise<SupervisionEnd> {
   // A sandbox that was taken over may have waited for long, and its job may be handed on again before the next heartbeat.
   if (ctx.record.phase !== 'closing') void keepAlive(ctx)
   let tries = 0
+  let sinceMs = 0
   try {
     for (;;) {
       const { phase } = ctx.record
@@ -53,13 +54,15 @@ export async function supervise(ctx: RunContext): Promise<SupervisionEnd> {
         } else if (phase === 'closing') return { kind: 'ended', result: await closing(ctx) }
         else await perform(ctx)
         tries = 0
+        await ctx.endWait()
       } catch (error) {
         if (await endsSupervision(ctx, error)) return { kind: 'left' }
         // The interruption itself made the phase throw; what made the conclusion fail is an error like any other.
         if (!concluding && mustConclude(ctx)) continue
-        tries = ctx.record.phase === phase ? tries + 1 : 1
+        tries = ctx.record.phase === phase && !ctx.takeProgress() ? tries + 1 : 1
+        if (tries === 1) sinceMs = ctx.shared.now()
         try {
-          if ((await recover(ctx, error, tries)) === 'left') return { kind: 'left' }
+          if ((await recover(ctx, error, { tries, sinceMs })) === 'left') return { kind: 'left' }
         } catch (second) {
           // Nothing was decided: the phase is entered again, and meets what it met before, or not.
           if (await endsSupervision(ctx, second)) return { kind: 'left' }
@@ -116,11 +119,11 @@ function mustConclude({ interruption, record: { outcome, phase } }: RunContext):
 async function conclude(ctx: RunContext): Promise<void> {
   const { interruption } = ctx
   if (interruption?.kind === 'cancel') {
-    await ctx.update({ phase: 'closing', running: null, outcome: { status: 'cancelled', error: { kind: 'cancelled', message: interruption.reason } } })
+    await ctx.update({ phase: 'closing', running: null, outcome: { status: 'cancelled', error: { kind: 'cancelled', message: interruption.reason, code: 'SWY_CANCELLED' } } })
     return
   }
   const { phase, running } = ctx.record
-  const error: JobError = { kind: 'timeout', message: `the job did not end within its timeout of ${ctx.spec.timeoutMs / 1000} s` }
+  const error: JobError = { kind: 'timeout', message: `the job did not end within its timeout of ${ctx.spec.timeoutMs / 1000} s`, code: 'SWY_JOB_TIMEOUT' }
   const saves = ctx.spec.push !== false && (phase === 'steps' || phase === 'pushing')
   await ctx.update({ outcome: { status: 'failed', error }, phase: saves ? 'pushing' : 'closing', running: null })
   if (!saves || running === null) return

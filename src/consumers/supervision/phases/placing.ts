@@ -30,7 +30,7 @@ async function takePlace(ctx: RunContext): Promise<string> {
   const { ledger, providers, settings, now, waits, policy, git } = ctx.shared
   const limits = limitsOf(providers)
   const eligibility = eligibleProviders(ctx.spec, candidatesOf(providers, [], git.hosts))
-  if (!eligibility.ok) throw new InfrastructureError({ kind: 'invalid', source: 'placement', message: eligibility.problem })
+  if (!eligibility.ok) throw new InfrastructureError({ kind: 'invalid', owner: 'job', code: 'SWY_JOB_UNRUNNABLE', source: 'placement', message: eligibility.problem })
   const ahead = ctx.useLoadsWithoutPlace()
   const [held, known] = ahead === null ? await Promise.all([ledger.leaseOf(ctx.jobId), ledger.sharedLoads(limits)]) : [null, ahead]
   // Its place was chosen together with the job by a consumer that went no further, or is its own since before its restart.

@@ -83,8 +83,8 @@ async function fail(ctx: RunContext, end: CommandEnd): Promise<void> {
   const { name } = end.result
   const error =
     end.kind === 'exited'
-      ? ({ kind: 'step-failed', message: `${name} exited with code ${end.result.exitCode}` } as const)
-      : ({ kind: 'timeout', message: `${name} did not end within its timeout` } as const)
+      ? ({ kind: 'step-failed', message: `${name} exited with code ${end.result.exitCode}`, owner: 'job', code: 'SWY_STEP_FAILED' } as const)
+      : ({ kind: 'timeout', message: `${name} did not end within its timeout`, owner: 'job', code: 'SWY_STEP_TIMEOUT' } as const)
   await ctx.update({
     running: null,
     steps: [...ctx.record.steps, end.result],
