@@ -11,6 +11,8 @@ import { git, until } from '../e2e/deployment.js'
 
 /** The part of a job that is about the agent. */
 export interface Recipe {
+  /** Run first in every sandbox. */
+  readonly setup: readonly string[]
   readonly run: string
   readonly resume: string
   /** As in `checkpoint.paths`. */
@@ -74,7 +76,8 @@ export class Agent {
     return join(this.folder, `home-${attempt}`)
   }
 
-  private async start(command: string, attempt: number) {
+  private async start(then: string, attempt: number) {
+    const command = [...this.recipe.setup, then].join('\n')
     await mkdir(this.home(attempt), { recursive: true })
     const { SESSION = this.session, ...env } = this.recipe.env
     const child = spawn('bash', ['-c', command], {

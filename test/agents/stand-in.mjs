@@ -6,21 +6,23 @@
  * - a conversation is a file of JSON lines, ~/.standin/projects/<the working directory, every other character than letters and digits
  *   a "-">/<id>.jsonl, to which each message is appended before anything is done about it;
  * - `--session-id ID` begins one and refuses an id that there is; `--resume ID` goes on with one. Where there is none of that id for
- *   this working directory, it begins one, and says nothing about it;
+ *   this working directory, it begins one, and says nothing about it. `--resume FILE`, a path, goes on with that one from anywhere;
  * - a call without a result, and a last line that was cut off, are left out of what the model is shown;
  * - SIGTERM ends it with 143, or, with STANDIN_ON_TERM=succeed, as if it had done everything.
  *
- *     stand-in.mjs (--session-id | --resume) ID PROMPT
+ *     stand-in.mjs (--session-id ID | --resume ID | --resume FILE) PROMPT
  *
  * STANDIN_BASE_URL and STANDIN_API_KEY name a model that speaks Anthropic's Messages (test/servers/model).
  */
 import { spawn } from 'node:child_process'
 import { appendFileSync, existsSync, mkdirSync, readFileSync } from 'node:fs'
 import { homedir } from 'node:os'
-import { dirname, join } from 'node:path'
+import { basename, dirname, join } from 'node:path'
 
-const [how, id, prompt] = process.argv.slice(2)
-if (!['--session-id', '--resume'].includes(how) || !/^[\w-]+$/.test(id ?? '') || prompt === undefined) fail('usage: stand-in.mjs (--session-id | --resume) ID PROMPT')
+const [how, which = '', prompt] = process.argv.slice(2)
+const named = how === '--resume' && which.includes('/')
+const id = named ? basename(which, '.jsonl') : which
+if (!['--session-id', '--resume'].includes(how) || !/^[\w-]+$/.test(id) || prompt === undefined) fail('usage: stand-in.mjs (--session-id ID | --resume ID | --resume FILE) PROMPT')
 const { STANDIN_BASE_URL: url, STANDIN_API_KEY: key, STANDIN_ON_TERM: onTerm } = process.env
 if (url === undefined || key === undefined) fail('STANDIN_BASE_URL and STANDIN_API_KEY are not both set')
 
@@ -31,7 +33,7 @@ process.on('SIGTERM', () => {
   process.exit(onTerm === 'succeed' ? 0 : 143)
 })
 
-const transcript = join(homedir(), '.standin', 'projects', process.cwd().replace(/[^A-Za-z0-9]/g, '-'), `${id}.jsonl`)
+const transcript = named ? which : join(homedir(), '.standin', 'projects', process.cwd().replace(/[^A-Za-z0-9]/g, '-'), `${id}.jsonl`)
 if (how === '--session-id' && existsSync(transcript)) fail(`session ${id} is already in use`)
 const messages = how === '--resume' ? remembered() : []
 tell({ type: 'init', session: id, cwd: process.cwd(), remembered: messages.length })

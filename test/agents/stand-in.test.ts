@@ -17,6 +17,7 @@ beforeEach(async () => {
   recipe = {
     run: `exec node '${program}' --session-id "$SESSION" "$PROMPT"`,
     resume: `exec node '${program}' --resume "$SESSION" 'You were interrupted; look at git status and go on'`,
+    setup: [],
     paths: ['~/.standin/projects'],
     env: { STANDIN_BASE_URL: model.url, STANDIN_API_KEY: model.apiKey },
   }
@@ -51,7 +52,7 @@ it('goes on after a last line that was cut off', async () => {
   expect(answersByTurn()).toBe('1:1 2:1 3:2 4:1 5:1')
 })
 
-it('has forgotten everything without its state, or in another folder, and does not say so', async () => {
+it('has forgotten everything without its state, or in another folder, and does not say so; but for a file that is named', async () => {
   await agent.diesInTheMiddle()
   expect(await agent.resumes()).toMatchObject({ code: 0, output: expect.stringContaining('"I was given no tasks."') as string })
   await agent.moves()
@@ -59,7 +60,8 @@ it('has forgotten everything without its state, or in another folder, and does n
   await cp(join(agent.home(1), '.standin/projects', slug), join(agent.home(2), '.standin/projects/-elsewhere'), { recursive: true })
   await rm(join(agent.home(2), '.standin/projects', slug), { recursive: true })
   expect(await agent.resumes()).toMatchObject({ code: 0, output: expect.stringContaining('"I was given no tasks."') as string })
-  expect(model.requests.slice(-2).map(({ purpose }) => purpose.kind)).toEqual(['lost', 'lost'])
+  expect(await agent.resumes(recipe.resume.replace('"$SESSION"', '"$HOME/.standin/projects/-elsewhere/session-1.jsonl"'))).toMatchObject({ code: 0, output: expect.stringContaining('All 4 tasks are done.') as string })
+  expect(model.requests.filter(({ done }) => done.length === 0).map(({ purpose }) => purpose.kind)).toEqual(['turn', 'lost', 'lost'])
 })
 
 it('refuses an id that is in use, and what it can’t work with', async () => {
