@@ -9,6 +9,7 @@ import { createRedis, whenReady } from '../store/index.js'
 export async function openBoard(
   config: Config,
   environment: Readonly<Record<string, string | undefined>>,
+  options: { readonly auth?: boolean | undefined } = {},
 ): Promise<{ readonly board: Board; readonly close: () => Promise<void> }> {
   // As a producer: a page that hangs while Redis is away is worse than one that says so.
   const redis = createRedis(config.redis, 'producer')
@@ -21,7 +22,7 @@ export async function openBoard(
       host: config.board.host,
       port: config.board.port,
       writable: config.board.writable,
-      credentials: password === undefined || password === '' ? undefined : { username: config.board.username, password },
+      credentials: options.auth === false ? 'none' : password === undefined || password === '' ? undefined : { username: config.board.username, password },
     })
     return {
       board,

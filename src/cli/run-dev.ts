@@ -1,4 +1,4 @@
-import { rm, rmdir, writeFile } from 'node:fs/promises'
+import { mkdir, readdir, readFile, rm, rmdir, writeFile } from 'node:fs/promises'
 import { existsSync } from 'node:fs'
 import { dirname, join, resolve } from 'node:path'
 import { devConfigPath, parseConfig } from '../config/load.js'
@@ -32,9 +32,13 @@ export async function runDev(options: DevOptions): Promise<void> {
   if (existsSync(folder)) {
     throw new InvalidInputError(`dev: ${folder} is there already: another "switchyard dev" runs in this folder, or one was killed; stop it, or remove the folder`)
   }
-  // Somebody else's things may be in there; only an empty folder goes.
-  const closers: (() => Promise<void>)[] = [() => rmdir(dirname(folder)).catch(() => undefined)]
+  const ignored = join(dirname(folder), '.gitignore')
+  // Somebody else's things may be in there; only a folder that holds nothing but what tells git to look away goes.
+  const closers: (() => Promise<void>)[] = [() => removeOwn(dirname(folder), ignored)]
   try {
+    // This folder is most often a repository, and what lies in there (a password, the sandboxes) is no part of it.
+    await mkdir(dirname(folder), { recursive: true })
+    await writeFile(ignored, ignoreAll, { flag: 'wx', mode: 0o600 }).catch(unlessThere)
     closers.push(() => rm(folder, { recursive: true, force: true }))
     const { boardPort, sandboxes } = options
     const providers = [{ name: 'local', type: 'local', limit: { sandboxes }, stateDir: join(folder, 'sandboxes') }]
@@ -53,10 +57,22 @@ export async function runDev(options: DevOptions): Promise<void> {
     closers.push(close)
     // Last, so that whoever finds it finds everything running. It holds Redis' password: for this user alone.
     await writeFile(configPath, `${JSON.stringify(stack.config, null, 2)}\n`, { mode: 0o600 })
-    options.onRunning({ config: configPath, codeStorage: stack.codeStorage.url, board: board.url })
+    options.onRunning({ config: configPath, codeStorage: stack.codeStorage.url, board: board.loginUrl })
     await aborted(signal)
     say('stopping')
   } finally {
     await closeInTurn(closers)
   }
+}
+
+const ignoreAll = '# Made by "switchyard dev".\n*\n'
+
+async function removeOwn(folder: string, ignored: string): Promise<void> {
+  const [names, text] = await Promise.all([readdir(folder).catch(() => []), readFile(ignored, 'utf8').catch(() => '')])
+  if (names.length === 1 && text === ignoreAll) await rm(ignored, { force: true })
+  await rmdir(folder).catch(() => undefined)
+}
+
+function unlessThere(error: NodeJS.ErrnoException): void {
+  if (error.code !== 'EEXIST') throw error
 }

@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto'
 import type { AddressInfo } from 'node:net'
 import type { Server } from 'node:http'
 import { createBullBoard } from '@bull-board/api'
@@ -7,11 +8,11 @@ import { createAdaptorServer } from '@hono/node-server'
 import { serveStatic } from '@hono/node-server/serve-static'
 import { Queue } from 'bullmq'
 import { Hono, type MiddlewareHandler } from 'hono'
-import { basicAuth } from 'hono/basic-auth'
 import { secureHeaders } from 'hono/secure-headers'
 import type { Redis } from 'ioredis'
 import { errorMessage, InvalidInputError } from '../job/errors.js'
-import { shownValue } from './formatters.js'
+import { boardAccess, type BoardAccess } from './board-access.js'
+import { holdsCut, shownValue } from './formatters.js'
 
 export interface BoardOptions {
   /** An open connection with `maxRetriesPerRequest` set; it stays the caller's to close. */
@@ -21,8 +22,11 @@ export interface BoardOptions {
   readonly host: string
   /** 0 for any free port. */
   readonly port: number
-  /** Asked for by every page but `/healthz`. Needed when `host` is not a loopback address. */
-  readonly credentials?: { readonly username: string; readonly password: string } | undefined
+  /**
+   * Asked for by every page but `/healthz`. Left out: a password is made, and `loginUrl` is the way in. `none`: nobody is asked, which
+   * lets in whatever runs on this machine. On another address than loopback a password must be given.
+   */
+  readonly credentials?: { readonly username: string; readonly password: string } | 'none' | undefined
   /** Whether jobs can be retried, promoted and removed. Default false: every change answers 405. */
   readonly writable?: boolean
 }
@@ -30,6 +34,8 @@ export interface BoardOptions {
 export interface Board {
   /** `http://host:port/` without credentials. */
   readonly url: string
+  /** A link that logs a browser in, until this board is closed; for whoever started it. The URL alone with `credentials: 'none'`. */
+  readonly loginUrl: string
   close(): Promise<void>
 }
 
@@ -38,7 +44,7 @@ export interface Board {
  * @throws InvalidInputError when the address can't be listened on, or is open to others and there are no credentials.
  */
 export async function startBoard(options: BoardOptions): Promise<Board> {
-  if (options.credentials === undefined && !isLoopback(options.host)) {
+  if (typeof options.credentials !== 'object' && !isLoopback(options.host)) {
     throw new InvalidInputError(
       `board.host: "${options.host}" can be reached by others, so the board needs a password; set SWITCHYARD_BOARD_PASSWORD, or listen on 127.0.0.1`,
     )
@@ -47,7 +53,9 @@ export async function startBoard(options: BoardOptions): Promise<Board> {
   // An error event that nobody listens to ends the process; the health check tells of a Redis that is gone.
   for (const queue of queues) queue.on('error', () => undefined)
   const closeQueues = () => Promise.all(queues.map((queue) => queue.close()))
-  const server = createAdaptorServer({ fetch: application(options, queues).fetch }) as Server
+  const { credentials = { username: 'admin', password: randomBytes(24).toString('base64url') } } = options
+  const access = credentials === 'none' ? null : boardAccess({ ...credentials, now: Date.now })
+  const server = createAdaptorServer({ fetch: application(options, queues, access).fetch }) as Server
   try {
     await listen(server, options.host, options.port)
   } catch (error) {
@@ -55,8 +63,10 @@ export async function startBoard(options: BoardOptions): Promise<Board> {
     throw error
   }
   const { port } = server.address() as AddressInfo
+  const url = `http://${options.host.includes(':') ? `[${options.host}]` : options.host}:${port}/`
   return {
-    url: `http://${options.host.includes(':') ? `[${options.host}]` : options.host}:${port}/`,
+    url,
+    loginUrl: `${url}${access?.loginPath ?? ''}`,
     async close() {
       await new Promise<void>((resolve) => {
         server.close(() => resolve())
@@ -72,7 +82,7 @@ export function isLoopback(host: string): boolean {
   return host === 'localhost' || host === '::1' || /^127\.\d{1,3}\.\d{1,3}\.\d{1,3}$/.test(host)
 }
 
-function application(options: BoardOptions, queues: readonly Queue[]): Hono {
+function application(options: BoardOptions, queues: readonly Queue[], access: BoardAccess | null): Hono {
   const writable = options.writable ?? false
   const adapters = queues.map((queue, index) => {
     const description = options.queues[index]?.description
@@ -95,9 +105,13 @@ function application(options: BoardOptions, queues: readonly Queue[]): Hono {
     const healthy = await options.redis.ping().then(() => true, () => false)
     return context.json({ status: healthy ? 'ok' : 'redis unavailable' }, healthy ? 200 : 503)
   })
-  if (options.credentials === undefined) app.use(onlyLoopbackNames)
-  else app.use(basicAuth({ ...options.credentials, realm: 'Switchyard' }))
+  if (typeof options.credentials !== 'object') app.use(onlyLoopbackNames)
   app.use(onlySameOriginChanges)
+  if (access !== null) {
+    app.route('/', access.routes)
+    app.use(access.guard)
+  }
+  app.use(writable ? onlyWholeData : onlyReads)
   app.use(withoutWebFonts)
   app.route('/', serverAdapter.registerPlugin())
   return app
@@ -132,7 +146,26 @@ const onlyLoopbackNames: MiddlewareHandler = async (context, next) => {
   return undefined
 }
 
-/** The board has no tokens against forged requests, so changes are taken only from its own pages. */
+/** Whatever Bull Board's next release can change: this board changes nothing. */
+const onlyReads: MiddlewareHandler = async (context, next) => {
+  if (['GET', 'HEAD'].includes(context.req.method)) return await next()
+  context.header('allow', 'GET, HEAD')
+  return context.text('This board is read-only; start it with --writable to change jobs.', 405)
+}
+
+/**
+ * Bull Board's Edit and Duplicate begin with what it shows of a job, where values are masked and long texts cut. Saved so, a job would
+ * run with that.
+ */
+const onlyWholeData: MiddlewareHandler = async (context, next) => {
+  if (['GET', 'HEAD'].includes(context.req.method)) return await next()
+  if (!(context.req.header('content-type') ?? '').includes('json')) return await next()
+  const body: unknown = await context.req.raw.clone().json().catch(() => null)
+  if (!holdsCut(body)) return await next()
+  return context.json({ error: 'Not saved: the text holds masked or cut values in place of the job’s own. Write them out, or enqueue the job from its source.' }, 422)
+}
+
+/** Changes are taken only from the board's own pages, also where no token is asked for. */
 const onlySameOriginChanges: MiddlewareHandler = async (context, next) => {
   if (!['GET', 'HEAD'].includes(context.req.method)) {
     const site = context.req.header('sec-fetch-site')

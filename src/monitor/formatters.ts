@@ -27,6 +27,15 @@ export function shownValue(value: unknown, depth = 0): unknown {
   return Object.fromEntries(shown)
 }
 
+/** Whether a value holds what `shownValue` puts in the place of something else. */
+export function holdsCut(value: unknown): boolean {
+  if (typeof value === 'string') return value === mask || cutText.test(value)
+  if (typeof value !== 'object' || value === null) return false
+  return Object.entries(value).some(([key, inner]) => (key === '…' && typeof inner === 'string') || holdsCut(inner))
+}
+
+const cutText = /^\[(\d+ more|deeper than is shown)\]$|\n\[… \d+ characters …\]\n/
+
 function shownText(text: string): string {
   if (text.length <= longestText) return text
   return `${text.slice(0, longestText / 2)}\n[… ${text.length - longestText} characters …]\n${text.slice(-longestText / 2)}`

@@ -1,4 +1,4 @@
-import { readFile, writeFile } from 'node:fs/promises'
+import { readFile, writeFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { startRedis } from '../../src/embedded/index.js'
@@ -137,9 +137,18 @@ describe('with switchyard dev running in the folder', () => {
     expect(stderr).toContain('is there already: another "switchyard dev" runs in this folder')
   })
 
+  it('dev hides its folder from git, and keeps it for this user alone', async () => {
+    expect(await readFile(join(place.folder, '.switchyard/.gitignore'), 'utf8')).toMatch(/^\*$/m)
+    const config = await stat(join(place.folder, '.switchyard/dev/switchyard.config.json'))
+    expect(config.mode & 0o077).toBe(0)
+  })
+
   it('the board of dev and one more show the queue', async () => {
     const { board } = JSON.parse(dev.stdout()) as { board: string }
-    expect(await (await fetch(new URL('api/queues', board))).text()).toContain('agents')
+    const login = await fetch(board, { redirect: 'manual' })
+    const cookie = login.headers.getSetCookie().map((each) => each.split(';')[0]).join('; ')
+    expect(await (await fetch(new URL('/api/queues', board), { headers: { cookie } })).text()).toContain('agents')
+    expect((await fetch(new URL('/api/queues', board))).status).toBe(401)
     const more = place.run(['board', '--port', '0', '--json'])
     await more.saw(/"url"/)
     const { url } = JSON.parse(more.stdout()) as { url: string }

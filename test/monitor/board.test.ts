@@ -12,7 +12,7 @@ let redis: Redis
 const boards: Board[] = []
 
 async function open(options: Partial<BoardOptions> = {}): Promise<Board> {
-  const board = await startBoard({ redis, queues: [{ name: 'agent-jobs', prefix }], host: '127.0.0.1', port: 0, ...options })
+  const board = await startBoard({ redis, queues: [{ name: 'agent-jobs', prefix }], host: '127.0.0.1', port: 0, credentials: 'none', ...options })
   boards.push(board)
   return board
 }
@@ -70,6 +70,31 @@ describe('the board', () => {
     expect(own.status).toBe(204)
   })
 
+  it('answers 405 to every change while it is read-only, whatever Bull Board knows', async () => {
+    const { url } = await open()
+    for (const [method, path] of [
+      ['POST', 'agent-jobs/add'], ['PATCH', 'agent-jobs/job-a/update-data'], ['PATCH', 'agent-jobs/job-a/priority'], ['PUT', 'agent-jobs/obliterate'],
+      ['PUT', 'pause'], ['DELETE', 'agent-jobs'], ['POST', 'anything/at/all'],
+    ] as const) {
+      const answer = await fetch(new URL(`api/queues/${path}`, url), { method, headers: { 'content-type': 'application/json' }, body: '{}' })
+      expect([answer.status, path]).toEqual([405, path])
+    }
+  })
+
+  it('never saves what it shows in the place of a value', async () => {
+    const { url } = await open({ writable: true })
+    const shown = (await (await fetch(new URL('api/queues/agent-jobs/job-a', url))).json()) as { job: { data: object } }
+    const send = (method: string, path: string, body: object) =>
+      fetch(new URL(`api/queues/agent-jobs/${path}`, url), { method, headers: { 'content-type': 'application/json' }, body: JSON.stringify(body) })
+    expect((await send('PATCH', 'job-a/update-data', { jobData: shown.job.data })).status).toBe(422)
+    expect((await send('POST', 'add', { name: 'run', data: shown.job.data, options: {} })).status).toBe(422)
+    const queue = new Queue('agent-jobs', { prefix, connection: redis })
+    const job = (await queue.getJob('job-a')) as { data: { env: { API_KEY: string } } } | undefined
+    expect(job?.data.env.API_KEY).toBe('hunter2')
+    await queue.close()
+    expect((await send('PATCH', 'job-b/update-data', { jobData: { repository: 'acme/other' } })).status).toBe(200)
+  })
+
   it('sends headers that keep it out of frames and away from other hosts', async () => {
     const { url } = await open()
     const page = await fetch(url)
@@ -89,6 +114,7 @@ describe('the board', () => {
 describe('who may look', () => {
   it('listens to others only with a password', async () => {
     await expect(open({ host: '0.0.0.0' })).rejects.toThrow(InvalidInputError)
+    await expect(open({ host: '0.0.0.0', credentials: undefined })).rejects.toThrow(InvalidInputError)
     await expect(open({ host: '0.0.0.0' })).rejects.toThrow(/"0\.0\.0\.0" can be reached by others, so the board needs a password/)
     const { url } = await open({ host: '0.0.0.0', credentials: { username: 'admin', password: 'pass word' } })
     const local = url.replace('0.0.0.0', '127.0.0.1')
@@ -101,6 +127,43 @@ describe('who may look', () => {
       expect((await fetch(new URL(path, local), basic('admin:pass word'))).status, path).toBe(200)
     }
     expect((await fetch(new URL('healthz', local))).status).toBe(200)
+  })
+
+  it('makes a password of its own on loopback, and a link that logs in', async () => {
+    const { url, loginUrl } = await open({ credentials: undefined, writable: true })
+    expect((await fetch(new URL('api/queues', url))).status).toBe(401)
+    const stranger = await fetch(url, { headers: { accept: 'text/html' }, redirect: 'manual' })
+    expect([stranger.status, stranger.headers.get('location')]).toEqual([303, '/login'])
+    expect((await fetch(new URL('login?key=guess', url))).status).toBe(403)
+
+    const login = await fetch(loginUrl, { redirect: 'manual' })
+    const cookies = login.headers.getSetCookie()
+    expect(cookies.find((cookie) => cookie.startsWith('switchyard_board_'))).toMatch(/; HttpOnly.*; SameSite=Strict/)
+    const cookie = cookies.map((each) => each.split(';')[0]).join('; ')
+    expect((await fetch(new URL('api/queues', url), { headers: { cookie } })).status).toBe(200)
+    const forged = cookie.replace(/(switchyard_board_\d+=)\d+/, '$19999999999999')
+    expect((await fetch(new URL('api/queues', url), { headers: { cookie: forged } })).status).toBe(401)
+
+    const pause = (headers: Record<string, string>) => fetch(new URL('api/queues/agent-jobs/resume', url), { method: 'PUT', headers: { cookie, ...headers } })
+    expect((await pause({})).status).toBe(403)
+    expect((await pause({ 'x-xsrf-token': 'guess' })).status).toBe(403)
+    const token = /XSRF-TOKEN=([^;]*)/.exec(cookie)?.[1] ?? ''
+    expect((await pause({ 'x-xsrf-token': token })).status).toBe(200)
+  })
+
+  it('takes the password by a form, and stops looking at passwords after too many wrong ones', async () => {
+    const { url } = await open({ credentials: { username: 'admin', password: 'pass word' } })
+    const post = (password: string) =>
+      fetch(new URL('login', url), { method: 'POST', body: new URLSearchParams({ username: 'admin', password }), redirect: 'manual' })
+    const right = await post('pass word')
+    expect(right.status).toBe(303)
+    const cookie = right.headers.getSetCookie().map((each) => each.split(';')[0]).join('; ')
+    for (let tries = 0; tries < 10; tries++) expect((await post(`wrong ${tries}`)).status).toBe(401)
+    for (const password of ['wrong', 'pass word']) {
+      const answer = await post(password)
+      expect([answer.status, answer.headers.get('retry-after')]).toEqual([429, '6'])
+    }
+    expect((await fetch(new URL('api/queues', url), { headers: { cookie } })).status).toBe(200)
   })
 
   it('answers to this machine’s names alone when there is no password', async () => {

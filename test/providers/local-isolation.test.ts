@@ -1,7 +1,7 @@
 import { spawn, spawnSync } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
 import { closeSync, openSync } from 'node:fs'
-import { mkdir, readdir, symlink, writeFile } from 'node:fs/promises'
+import { chmod, chown, copyFile, mkdir, readdir, stat, symlink, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { homedir, tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -20,7 +20,7 @@ describe.skipIf(!bubblewrapWorks)('a local sandbox with bubblewrap', () => {
     expect(stdout).not.toContain('sees')
     expect(stdout.split('\n')).toEqual(expect.arrayContaining(['usr', 'tmp', 'home', 'user']))
     for (const path of [join(hidden, 'secret'), provider.stateDir, homedir(), process.cwd()]) {
-      if (path.startsWith('/usr') || path.startsWith('/opt')) continue
+      if (path.startsWith('/usr')) continue
       expect(await run(provider, sandbox, '[ -e "$HOST_PATH" ]', { HOST_PATH: path }), path).toEqual({ exitCode: 1, stdout: '' })
     }
     expect((await run(provider, sandbox, 'wc -l </etc/passwd; id -un; pwd')).stdout).toBe('3\nuser\n/home/user\n')
@@ -32,6 +32,57 @@ describe.skipIf(!bubblewrapWorks)('a local sandbox with bubblewrap', () => {
     const places = '"$HOME" /tmp /var/tmp /dev/shm / /etc /usr /usr/bin /usr/local /opt /dev /proc /var /home'
     const { stdout } = await run(provider, sandbox, `for p in ${places}; do if [ -d "$p" ] && : >"$p/new" ; then echo "$p"; fi; done 2>/dev/null`)
     expect(stdout).toBe('/home/user\n/tmp\n/var/tmp\n/dev/shm\n')
+  })
+
+  it('can open nothing of /proc for writing that speaks for the machine', async () => {
+    const provider = await localProvider({ isolation: 'bubblewrap' })
+    const sandbox = await provider.create(request(), call)
+    const open = `find /proc -path '/proc/[0-9]*' -prune -o -type f -print 2>/dev/null | while read -r file; do if ( : >>"$file" ) 2>/dev/null; then echo "$file"; fi; done; cat /proc/keys /proc/sysrq-trigger 2>/dev/null`
+    expect((await run(provider, sandbox, open)).stdout).toBe('')
+  })
+
+  it('has Node and npm of a prefix of their own, and nothing else of that prefix', async () => {
+    const [prefix, provider] = await Promise.all([temporaryFolder(), localProvider({ isolation: 'bubblewrap' })])
+    await mkdir(join(prefix, 'bin'))
+    await mkdir(join(prefix, 'lib/node_modules/npm/bin'), { recursive: true })
+    await copyFile(process.execPath, join(prefix, 'bin/node'))
+    for (const name of ['npm', 'npx']) {
+      await writeFile(join(prefix, `lib/node_modules/npm/bin/${name}-cli.js`), `#!/usr/bin/env node\nconsole.log(${JSON.stringify(name)})\n`, { mode: 0o755 })
+    }
+    for (const secret of ['.env', 'lib/node_modules/secret.json']) await writeFile(join(prefix, secret), 'secret')
+    const module = fileURLToPath(new URL('../../src/providers/local/index.ts', import.meta.url))
+    const script = `node -p process.version; npm; npx; find / -name secret.json -o -name .env 2>/dev/null; [ -e ${prefix} ]; echo $?`
+    const program = `
+      const { LocalProvider } = await import(${JSON.stringify(module)})
+      const provider = new LocalProvider(${JSON.stringify({ isolation: 'bubblewrap', stateDir: provider.stateDir })})
+      const sandbox = await provider.create(${JSON.stringify(request())}, { timeoutMs: 30000 })
+      const { stdout } = await provider.exec(sandbox.id, { script: ${JSON.stringify(script)}, env: { PATH: '/node/bin:/usr/bin:/bin' } }, { timeoutMs: 30000 })
+      process.stdout.write(JSON.stringify({ stdout }))
+    `
+    const child = spawn(join(prefix, 'bin/node'), ['--import', 'tsx', '--input-type=module', '-e', program], { stdio: ['ignore', 'pipe', 'inherit'] })
+    const { stdout } = JSON.parse((await child.stdout.toArray()).join('')) as { stdout: string }
+    expect(stdout).toBe(`${process.version}\nnpm\nnpx\n1\n`)
+  })
+
+  it('takes no state folder that somebody else could have made', async () => {
+    const folder = await temporaryFolder()
+    await mkdir(join(folder, 'elsewhere'))
+    await symlink(join(folder, 'elsewhere'), join(folder, 'local'))
+    await expect((await localProvider({ stateDir: folder })).check(call)).rejects.toThrow(/stateDir: .*\/local is a link or no folder; remove it, or set stateDir/)
+    const open = join(folder, 'open')
+    await mkdir(join(open, 'local'), { recursive: true })
+    for (const each of [open, join(open, 'local')]) await chmod(each, 0o777)
+    const own = await localProvider({ stateDir: open })
+    await expect(own.check(call)).rejects.toThrow(/open can be written by others/)
+    await chmod(open, 0o755)
+    await own.check(call)
+    expect((await stat(join(open, 'local'))).mode & 0o777).toBe(0o700)
+    if (process.getuid?.() !== 0) return
+    for (const each of [open, join(open, 'local')]) {
+      await chown(each, 12_345, 12_345)
+      await expect(own.create(request(), call)).rejects.toMatchObject({ kind: 'provider-down', message: expect.stringMatching(/belongs to another user \(uid 12345\)/) as string })
+      await chown(each, 0, 0)
+    }
   })
 
   it('sees its own processes only, and can neither signal nor look into its first one', async () => {

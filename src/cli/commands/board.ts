@@ -4,7 +4,7 @@ import { configOf, withConfigOption, withJsonOption, type SharedFlags } from '..
 import { aborted, listenForStop } from '../stop-signal.js'
 import { InvalidInputError } from '../../job/errors.js'
 
-type Flags = SharedFlags & { readonly host?: string; readonly port?: string; readonly writable?: boolean }
+type Flags = SharedFlags & { readonly host?: string; readonly port?: string; readonly writable?: boolean; readonly auth?: boolean }
 
 /** `switchyard board`: Bull Board over the queue, until it is stopped. */
 export function addBoardCommand(program: Command): void {
@@ -13,14 +13,15 @@ export function addBoardCommand(program: Command): void {
     .description('serve Bull Board, read-only unless told otherwise')
     .option('--host <address>', 'the address to listen on (default: board.host, 127.0.0.1)')
     .option('--port <number>', 'the port; 0 for any that is free (default: board.port, 8090)')
+    .option('--no-auth', 'ask nobody for a password: whatever runs on this machine may look, jobs in local sandboxes too')
     .option('--writable', 'let jobs be retried, promoted and removed from the board')
   withConfigOption(withJsonOption(command, 'the address'))
   command
     .addHelpText(
       'after',
       `
-On another address than this machine's own the board asks for a user name (board.username, "admin") and the password in
-SWITCHYARD_BOARD_PASSWORD, and does not start without one. It speaks plain HTTP: put it behind something that speaks TLS.
+The board asks for a user name (board.username, "admin") and the password in SWITCHYARD_BOARD_PASSWORD. Without one it makes a password
+of its own and prints a link that logs in; on another address than this machine's own it does not start. It speaks plain HTTP: put it behind something that speaks TLS.
 GET /healthz answers 200 while Redis does.
 
 Example:
@@ -29,9 +30,9 @@ Example:
     .action(async (flags: Flags) => {
       const { config } = await configOf(flags)
       const { openBoard } = await import('../open-board.js')
-      const { board, close } = await openBoard(withFlags(config, flags), process.env)
+      const { board, close } = await openBoard(withFlags(config, flags), process.env, { auth: flags.auth })
       using stop = listenForStop()
-      process.stdout.write(flags.json === true ? `${JSON.stringify({ url: board.url })}\n` : `Bull Board: ${board.url}\n`)
+      process.stdout.write(flags.json === true ? `${JSON.stringify({ url: board.url, loginUrl: board.loginUrl })}\n` : `Bull Board: ${board.loginUrl}\n`)
       await aborted(stop.signal)
       await close()
     })

@@ -193,7 +193,7 @@ async function keepUp(config: Config, folder: string, progress: Progress, signal
   const { board, close } = await openBoard(config, {})
   const path = join(folder, 'switchyard.config.json')
   await writeFile(path, JSON.stringify({ ...config, consumer: undefined }), { mode: 0o600 })
-  progress.say(`\nBull Board: ${board.url}\nOther commands: export SWITCHYARD_CONFIG=${path}\nCtrl-C stops everything.`)
+  progress.say(`\nBull Board: ${board.loginUrl}\nOther commands: export SWITCHYARD_CONFIG=${path}\nCtrl-C stops everything.`)
   await aborted(signal)
   await close()
 }

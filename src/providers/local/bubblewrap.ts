@@ -59,6 +59,23 @@ async function findProgram(name: string): Promise<string | undefined> {
   return undefined
 }
 
+/**
+ * What of /proc speaks for the whole machine and could be written by root, as OCI runtimes cover it. bubblewrap covers some of these
+ * itself, but only where it may write the folder, which root may not in folders of mode 0555 whose files it may.
+ */
+const readOnlyOfProc = ['sys', 'irq', 'fs', 'bus', 'pressure', 'asound', 'acpi', 'scsi']
+const hiddenOfProc = ['sysrq-trigger', 'keys', 'key-users', 'kcore', 'kmsg', 'timer_list', 'latency_stats', 'sched_debug', 'vmallocinfo', 'kpagecount', 'kpageflags']
+
+/** Only what this kernel has: bubblewrap can't make what is missing there. */
+async function procMounts(): Promise<string[]> {
+  const existing = async (names: readonly string[]) => {
+    const found = await Promise.all(names.map((name) => access(`/proc/${name}`).then(() => [`/proc/${name}`], () => [])))
+    return found.flat()
+  }
+  const [readOnly, hidden] = await Promise.all([existing(readOnlyOfProc), existing(hiddenOfProc)])
+  return ['--proc', '/proc', ...readOnly.flatMap((path) => ['--ro-bind', path, path]), ...hidden.flatMap((path) => ['--ro-bind', '/dev/null', path])]
+}
+
 function namespaces(network: 'open' | 'none'): string[] {
   return [
     '--unshare-user', '--uid', '0', '--gid', '0', '--unshare-pid', '--unshare-ipc', '--unshare-uts', '--unshare-cgroup-try',
@@ -80,17 +97,30 @@ async function systemMounts(readOnlyPaths: readonly string[]): Promise<string[]>
   for (const name of etcFiles) args.push('--ro-bind-try', `/etc/${name}`, `/etc/${name}`)
   for (const path of readOnlyPaths) args.push('--ro-bind-try', path, path)
   // /dev/shm is memory: bounded, and nothing else of /dev can be written.
-  return [...args, '--proc', '/proc', '--dev', '/dev', '--size', String(64 * 1024 * 1024), '--tmpfs', '/dev/shm', '--remount-ro', '/dev']
+  return [...args, ...(await procMounts()), '--dev', '/dev', '--size', String(64 * 1024 * 1024), '--tmpfs', '/dev/shm', '--remount-ro', '/dev']
 }
 
-/** Where the running Node and its npm are, when not in the system's own folders: a folder, or the program alone. */
-export async function nodeFolder(): Promise<{ readonly mount: string; readonly bin: string } | undefined> {
-  const program = await realpath(process.execPath)
+/** Where a sandbox finds a Node that is not in the system's own folders. */
+const nodeMount = '/node'
+
+/**
+ * The running Node with its npm, when not in the system's own folders: the program, npm and npx and nothing else of their prefix, which
+ * may be a user's home with keys and other programs' settings beside them.
+ * @returns bubblewrap's arguments, and the folder for PATH.
+ */
+export async function nodeFolder(execPath: string = process.execPath): Promise<{ readonly mounts: readonly string[]; readonly bin: string } | undefined> {
+  const program = await realpath(execPath)
   if (program.startsWith('/usr/')) return undefined
-  const prefix = dirname(dirname(program))
-  // Never a whole home folder: only what looks like an installation of Node.
-  const installed = prefix !== '/' && (await access(join(prefix, 'lib', 'node_modules')).then(() => true, () => false))
-  return { mount: installed ? prefix : program, bin: dirname(program) }
+  const bin = join(nodeMount, 'bin')
+  const mounts = ['--ro-bind', program, join(bin, 'node')]
+  const npm = join(dirname(dirname(program)), 'lib', 'node_modules', 'npm')
+  // Some installations link to where npm really is.
+  const npmFolder = await realpath(npm).catch(() => undefined)
+  if (npmFolder !== undefined) {
+    mounts.push('--ro-bind', npmFolder, join(nodeMount, 'lib', 'node_modules', 'npm'))
+    for (const name of ['npm', 'npx']) mounts.push('--symlink', `../lib/node_modules/npm/bin/${name}-cli.js`, join(bin, name))
+  }
+  return { mounts, bin }
 }
 
 /**
@@ -106,7 +136,8 @@ export async function sandboxCommand(
   return [
     tools.bwrap,
     ...namespaces(options.network),
-    ...(await systemMounts([...options.readOnlyPaths, ...(node === undefined ? [] : [node.mount])])),
+    ...(await systemMounts(options.readOnlyPaths)),
+    ...(node?.mounts ?? []),
     '--ro-bind', join(folder, 'passwd'), '/etc/passwd',
     '--ro-bind', join(folder, 'group'), '/etc/group',
     '--ro-bind', join(folder, 'init.sh'), '/etc/switchyard-init.sh',

@@ -1,4 +1,4 @@
-import { errorMessage, InfrastructureError, type InfrastructureErrorKind } from '../../job/errors.js'
+import { errorMessage, InfrastructureError, InvalidInputError, type InfrastructureErrorKind } from '../../job/errors.js'
 
 /** Sorts what the operating system says into the one vocabulary. */
 const kinds: Readonly<Record<string, InfrastructureErrorKind>> = {
@@ -20,6 +20,10 @@ const kinds: Readonly<Record<string, InfrastructureErrorKind>> = {
 
 export function classify(source: string, what: string, error: unknown): InfrastructureError {
   if (error instanceof InfrastructureError) return error
+  // A folder that can't be used is this consumer's own matter: it is told at its start, and no job fails for it.
+  if (error instanceof InvalidInputError) {
+    return new InfrastructureError({ kind: what === 'check' ? 'invalid' : 'provider-down', source, message: `${source}: ${error.message}`, cause: error })
+  }
   const code = (error as NodeJS.ErrnoException | undefined)?.code
   const kind = (typeof code === 'string' ? kinds[code] : undefined) ?? 'transient'
   return new InfrastructureError({ kind, source, message: `${source}: ${what} failed: ${errorMessage(error)}`, cause: error })

@@ -34,8 +34,8 @@ export const localProviderConfigSchema = z.strictObject({
   maxLifetimeMs: z.int().min(1_000, 'must be at least 1000').optional().describe("The longest lifetime of a sandbox, extensions included."),
   readOnlyPaths: z
     .array(absolutePath)
-    .default(['/opt'])
-    .describe('Besides the system (/usr and what belongs to it), folders of this machine that sandboxes may read, such as tools.'),
+    .default([])
+    .describe('Besides the system (/usr and what belongs to it), Node and npm: folders of this machine that sandboxes may read, such as tools. No folder with keys or sockets.'),
 })
 
 /** The configuration as users write it. */

@@ -1,8 +1,10 @@
 import { execFile } from 'node:child_process'
-import { mkdir, readdir, readFile, readlink, rename, rm, stat, symlink, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { chmod, lstat, mkdir, readdir, readFile, readlink, rename, rm, stat, symlink, writeFile } from 'node:fs/promises'
+import type { Stats } from 'node:fs'
+import { dirname, join } from 'node:path'
 import { promisify } from 'node:util'
 import { z } from 'zod'
+import { InvalidInputError } from '../../job/errors.js'
 import { isAlive, parseIdentity, type ProcessIdentity } from './process-identity.js'
 
 /**
@@ -29,9 +31,18 @@ export class LocalState {
     this.#names = join(root, 'names')
   }
 
-  /** Makes the folders. Nobody else on this machine may look into them. */
+  /**
+   * Makes the folders. Nobody else on this machine may look into them, and none that somebody else made is taken: whoever could write
+   * there would say what runs in this user's name.
+   * @throws InvalidInputError that names the folder, its problem and the mend.
+   */
   async prepare(): Promise<void> {
-    for (const folder of [this.root, this.#sandboxes, this.#names]) await mkdir(folder, { recursive: true, mode: 0o700 })
+    for (const folder of [dirname(this.root), this.root, this.#sandboxes, this.#names]) {
+      await mkdir(folder, { recursive: true, mode: 0o700 })
+      const problem = folderProblem(await lstat(folder), await stat(folder), process.getuid?.(), folder !== dirname(this.root))
+      if (problem !== undefined) throw new InvalidInputError(`stateDir: ${folder} ${problem}; remove it, or set stateDir to a folder of this user's own`)
+      if (folder !== dirname(this.root)) await chmod(folder, 0o700)
+    }
   }
 
   folder(id: string): string {
@@ -147,6 +158,20 @@ export class LocalState {
   #dead(id: string): string {
     return join(this.#sandboxes, `.dead-${id}`)
   }
+}
+
+/**
+ * Why a folder can't be trusted with what runs in this user's name; undefined when it can.
+ * @param own whether it is one of the provider's own folders, or the one that the user named, which may be root's, a link or open to readers.
+ */
+function folderProblem(link: Stats, folder: Stats, uid: number | undefined, own: boolean): string | undefined {
+  if (!folder.isDirectory() || (own && link.isSymbolicLink())) return 'is a link or no folder'
+  if (uid === undefined) return undefined
+  const stranger = [link, folder].find((each) => each.uid !== uid && (own || each.uid !== 0))
+  if (stranger !== undefined) return `belongs to another user (uid ${stranger.uid})`
+  // Others may add to a folder such as /tmp, but not replace what is there.
+  if (!own && (folder.mode & 0o022) !== 0 && (folder.mode & 0o1000) === 0) return 'can be written by others'
+  return undefined
 }
 
 const identitySchema = z.object({ pid: z.int(), startTime: z.string() })
