@@ -1,7 +1,7 @@
 import type { JobResult } from '../job/result.js'
 import type { JobStatus } from '../job/status.js'
 import { clockTime, type ProviderLoad } from '../store/index.js'
-import { elapsed, fields, table } from './output.js'
+import { counted, elapsed, fields, table } from './output.js'
 
 /** How jobs look on a terminal. Pure functions. */
 
@@ -93,5 +93,5 @@ function unsavedLines({ unsaved, unsavedMore }: Pick<JobStatus, 'unsaved' | 'uns
 }
 
 export function diffstat(diff: NonNullable<JobResult['diff']>): string {
-  return `${diff.files} ${diff.files === 1 ? 'file' : 'files'} changed, +${diff.additions} -${diff.deletions}${diff.paths.length === 0 ? '' : ` (${diff.paths.slice(0, 5).join(', ')}${diff.paths.length > 5 ? ', …' : ''})`}`
+  return `${counted(diff.files, 'file')} changed, +${diff.additions} -${diff.deletions}${diff.paths.length === 0 ? '' : ` (${diff.paths.slice(0, 5).join(', ')}${diff.paths.length > 5 ? ', …' : ''})`}`
 }

@@ -7,6 +7,7 @@ import { closeInTurn } from './close-in-turn.js'
 import { createLogger } from './logger.js'
 import { startLocalStack } from './local-stack.js'
 import { openBoard } from './open-board.js'
+import { counted } from './output.js'
 import { seedRepository } from './seed-repository.js'
 import { startConsumer } from './start-consumer.js'
 import { aborted } from './stop-signal.js'
@@ -48,7 +49,7 @@ export async function runDev(options: DevOptions): Promise<void> {
     for (const { repository, source } of options.seeds) {
       signal.throwIfAborted()
       const { commits } = await seedRepository({ git: stack.git, minter: stack.minter, storageUrl: stack.codeStorage.url }, repository, source)
-      say(`repository ${repository}: ${commits} commits of ${source}`)
+      say(`repository ${repository}: ${counted(commits, 'commit')} of ${source}`)
     }
     signal.throwIfAborted()
     const consumer = await startConsumer(config, { directory: process.cwd(), environment: process.env, log: createLogger('warn') })

@@ -5,7 +5,7 @@ import { CodeStorageClient, type Conflict } from './code-storage-client.js'
 import type { AccessOptions, BranchName, GitAccess, GitCallOptions, GitHost, PromotionRequest, ResolvedRef } from './host.js'
 import { lsRemote } from './ls-remote.js'
 import { onlyBranch, TokenMinter, type RefPolicy, type TokenAlgorithm, type TokenScope } from './mint.js'
-import { candidateRefs, maxDiffPaths, movedTarget, noRepository, switchyardIdentity, type Identity } from './rules.js'
+import { branchInTheWay, candidateRefs, maxDiffPaths, movedTarget, noRepository, refsInTheWay, switchyardIdentity, type Identity } from './rules.js'
 import { baseUrl, hostWithPort } from './url.js'
 
 export interface CodeStorageHostOptions {
@@ -137,7 +137,10 @@ export class CodeStorageHost implements GitHost {
     if ('conflict' in outcome) {
       const head = await this.branchHead(request.repository, target, options)
       if (head === request.sha) return { to: request.to, sha: head, result: 'no_op' }
-      throw movedTarget(request, head)
+      if (head !== null) throw movedTarget(request, head)
+      const access = await this.readAccess(request.repository, { ephemeral: false })
+      const { refs } = await lsRemote(this.name, access, refsInTheWay(request.to), options)
+      throw branchInTheWay(request, refs) ?? movedTarget(request, head)
     }
     return { to: request.to, sha: outcome.sha ?? request.sha, result: 'created' }
   }

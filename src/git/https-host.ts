@@ -6,7 +6,7 @@ import { parseChangedFiles } from './changed-files.js'
 import type { AccessOptions, BranchName, GitAccess, GitCallOptions, GitHost, PromotionRequest, ResolvedRef } from './host.js'
 import { lsRemote } from './ls-remote.js'
 import { defaultTokenTtlSeconds } from './mint.js'
-import { candidateRefs, maxDiffPaths, movedTarget, noRepository, switchyardIdentity, type Identity } from './rules.js'
+import { branchInTheWay, candidateRefs, maxDiffPaths, movedTarget, noRepository, refsInTheWay, switchyardIdentity, type Identity } from './rules.js'
 import { TemporaryRepository } from './temporary-repository.js'
 import { baseUrl, hostWithPort } from './url.js'
 
@@ -118,7 +118,9 @@ export class HttpsGitHost implements GitHost {
       const result = head === null || expectedTargetSha === null ? { sha, result: 'created' as const } : await this.#join(local, request, head, expectedTargetSha)
       if (result.result === 'no_op' || result.sha === head) return { to, ...result }
       if (!(await local.push(result.sha, target, expectedTargetSha))) {
-        throw movedTarget(request, await this.branchHead(repository, { name: to, ephemeral: false }, options))
+        const now = await lsRemote(this.name, access, [target, ...refsInTheWay(to)], options)
+        const moved = now.refs.get(target) ?? null
+        throw (moved === null ? branchInTheWay(request, now.refs) : null) ?? movedTarget(request, moved)
       }
       return { to, ...result }
     })

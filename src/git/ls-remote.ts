@@ -15,7 +15,7 @@ type RemoteAccess = Pick<GitAccess, 'url' | 'username' | 'token'>
 
 /**
  * Asks a host for exactly these refs, in one call.
- * @param names full refs, or `HEAD`.
+ * @param names full refs, `HEAD`, or `refs/heads/NAME/*` for all below.
  * @throws InfrastructureError as `sortGitFailure` sorts it; `invalid` names a repository that does not exist.
  */
 export async function lsRemote(source: string, access: RemoteAccess, names: readonly string[], options: GitCallOptions): Promise<RemoteRefs> {
@@ -37,7 +37,8 @@ export function parseRefs(output: string, wanted: ReadonlySet<string>): RemoteRe
     }
     // A peeled tag comes behind the tag itself and replaces it.
     const ref = name.endsWith('^{}') ? name.slice(0, -3) : name
-    if (wanted.has(ref) && /^[0-9a-f]{40,64}$/.test(value)) refs.set(ref, value)
+    const isWanted = wanted.has(ref) || [...wanted].some((name) => name.endsWith('/*') && ref.startsWith(name.slice(0, -1)))
+    if (isWanted && /^[0-9a-f]{40,64}$/.test(value)) refs.set(ref, value)
   }
   return { refs, headRef }
 }

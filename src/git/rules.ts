@@ -30,5 +30,22 @@ export function movedTarget(request: PromotionRequest, head: string | null): Pro
   )
 }
 
+/** The refs that can't be beside a branch: git keeps no branch `a` beside `a/b`. The last is for all below it. */
+export function refsInTheWay(branch: string): string[] {
+  const parts = branch.split('/')
+  const above = parts.slice(1).map((_part, index) => `refs/heads/${parts.slice(0, index + 1).join('/')}`)
+  return [...above, `refs/heads/${branch}/*`]
+}
+
+/** @param refs what the host has of `refsInTheWay`. */
+export function branchInTheWay(request: Pick<PromotionRequest, 'to' | 'branch'>, refs: ReadonlyMap<string, string>): PromotionConflictError | null {
+  const [ref] = refs.keys()
+  if (ref === undefined) return null
+  const other = ref.replace('refs/heads/', '')
+  return new PromotionConflictError(
+    `promote.to: "${request.to}" can’t be made while there is a branch "${other}", since git keeps one as a file where the other is a folder; name another target, or remove "${other}"; the work stays on "${request.branch}"`,
+  )
+}
+
 /** A repository that is nobody's, to find out whether a host is there. */
 export const noRepository = 'switchyard-check/none'

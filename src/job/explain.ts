@@ -34,7 +34,8 @@ function sentences(issue: Issue, what: string, prefix: PropertyKey[] = []): stri
   }
   if (issue.code === 'invalid_union') {
     // The branch that got furthest is the one that the writer meant: an object against {run: …}, not against a string.
-    const branches = issue.errors.filter((branch) => branch.some((inner) => !(inner.code === 'invalid_type' && inner.path.length === 0)))
+    const missesAll = (inner: Issue) => inner.path.length === 0 && (inner.code === 'invalid_type' || inner.code === 'invalid_value')
+    const branches = issue.errors.filter((branch) => branch.some((inner) => !missesAll(inner)))
     const best = branches.find((branch) => branch.every((inner) => inner.path.length > 0 || inner.code === 'unrecognized_keys')) ?? branches[0]
     if (best !== undefined) return best.flatMap((inner) => sentences(inner, what, path))
   }

@@ -72,7 +72,7 @@ function toStep(input: string | z.output<typeof stepObject>, fallbackName: strin
   return { name: step.name ?? fallbackName, run: step.run, timeoutMs: step.timeout, cwd: step.cwd, env: step.env ?? {}, resume: step.resume }
 }
 
-const steps = z.array(z.union([command, stepObject]))
+const steps = z.array(z.union([command, stepObject], { error: 'must be a command, or an object such as { run: "npm test" }' }))
 
 const authorName = z.string().superRefine((text, context) => {
   const problem = authorProblem('name', text)
@@ -100,7 +100,9 @@ const checkpointPath = z
 const providerName = z.string().regex(/^[a-z0-9][a-z0-9-]{0,62}$/, 'must be lower-case letters, digits and "-"')
 
 /** What a sandbox may reach. A list names the hosts that are allowed; the git host is so besides. */
-export const networkPolicy = z.union([z.enum(['open', 'git-only', 'none']), z.array(z.string().min(1)).min(1, 'is empty; name at least one host, or use "git-only"')])
+export const networkPolicy = z.union([z.enum(['open', 'git-only', 'none']), z.array(z.string().min(1)).min(1, 'is empty; name at least one host, or use "git-only"')], {
+  error: 'must be "open", "git-only", "none" or a list of hosts such as ["registry.npmjs.org"]',
+})
 export type NetworkPolicy = z.output<typeof networkPolicy>
 
 const specObject = z.strictObject({
@@ -122,7 +124,7 @@ const specObject = z.strictObject({
           .optional()
           .describe('What becomes of repositories within the repository that are no submodules: their files are saved as files (the default), or as git does, a link to a commit that stays in the sandbox.'),
       }),
-    ])
+    ], { error: 'must be false, or an object such as { message: "Fix the test" }; what a job makes is pushed unless it is false' })
     .default({})
     .describe('false: the job gets read-only tokens and nothing is pushed.'),
   promote: z

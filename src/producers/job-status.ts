@@ -36,7 +36,8 @@ export function mergeStatus(
     state: result?.status ?? (running ? 'running' : 'waiting'),
     reason: result !== null ? null : (run?.reason ?? (running ? null : waitingReason(queued?.spec, loads, tenant))),
     phase: record?.phase ?? null,
-    provider: record?.sandbox?.provider ?? record?.creating?.provider ?? null,
+    // Of an ended job, where it was last.
+    provider: record?.sandbox?.provider ?? record?.creating?.provider ?? result?.attempts.at(-1)?.provider ?? null,
     sandboxId: record?.sandbox?.id ?? null,
     step: running ? stepUnderWay(record, queued?.spec) : null,
     attempts: record?.attempts.length ?? result?.attempts.length ?? 0,

@@ -3,11 +3,11 @@ import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { mkdir, readdir, rm, writeFile } from 'node:fs/promises'
 import { request } from 'node:http'
-import { join } from 'node:path'
+import { join, relative } from 'node:path'
 import { promisify } from 'node:util'
 import { gzipSync } from 'node:zlib'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
-import { startCodeStorage } from '../../src/embedded/index.js'
+import { generateDevelopmentKeys, startCodeStorage } from '../../src/embedded/index.js'
 import { CodeStorageHost, type GitAccess } from '../../src/git/index.js'
 import { commitFile, git, gitOk, localStorage, org, withToken, workTree, type LocalStorage } from '../git/local-storage.js'
 
@@ -27,6 +27,21 @@ afterEach(() => storage.close())
 
 const write = (branch: string) => storage.host.writeAccess('acme/web', { branch, ttlSeconds: 600 })
 const authorization = (access: GitAccess) => `Basic ${Buffer.from(`${access.username}:${access.token}`).toString('base64')}`
+
+it('serves a folder that was named relative to this process’s own', async () => {
+  const dataDir = relative(process.cwd(), join(storage.folder, 'relative'))
+  const { privateKey, publicKey } = generateDevelopmentKeys()
+  const server = await startCodeStorage({ dataDir, org, publicKeys: [publicKey] })
+  try {
+    const host = new CodeStorageHost({ org, privateKey, storageUrl: server.url, apiUrl: server.apiUrl })
+    await host.client.createRepository('acme/relative', 'main', options)
+    const access = await host.writeAccess('acme/relative', { branch: 'agent/one', ttlSeconds: 600 })
+    await gitOk(work, 'push', '--quiet', withToken(access), 'HEAD:refs/heads/agent/one')
+    expect(await host.branchHead('acme/relative', { name: 'agent/one', ephemeral: true }, options)).toMatch(/^[0-9a-f]{40}$/)
+  } finally {
+    await server.close()
+  }
+})
 
 /** How far the resident memory of this process, which is the server's, rises while `work` runs, in MiB. */
 async function memoryRise(work: () => Promise<unknown>): Promise<number> {

@@ -121,6 +121,17 @@ describe.each(['code-storage', 'https'])('the git host %s', (kind) => {
     expect(await host.branchHead('acme/web', { name: 'fix/created', ephemeral: false }, options)).toBe(job.sha)
   })
 
+  it('says which branch is in the way of a new one', async () => {
+    const job = await jobBranch(base, 'below.txt', 'x\n')
+    await host.promote(promotion(job, 'way/in/deep', null), options)
+    const other = await jobBranch(base, 'above.txt', 'x\n')
+    for (const [to, inTheWay] of [['way/in/deep/er', 'way/in/deep'], ['way/in', 'way/in/deep'], ['way', 'way/in/deep']] as const) {
+      const refused = await failure(host.promote(promotion(other, to, null), options))
+      expect(refused).toBeInstanceOf(PromotionConflictError)
+      expect(refused.message).toContain(`"${to}" can’t be made while there is a branch "${inTheWay}"`)
+    }
+  })
+
   it('promotes by fast-forward as a compare-and-swap', async () => {
     const first = await jobBranch(base, 'first.txt', 'x\n')
     await host.promote(promotion(first, 'release', null), options)

@@ -71,6 +71,17 @@ describe('minted tokens', () => {
     await expect(minter.mint({ repository: 'acme/web', scopes: ['git:read'] })).resolves.toBeDefined()
   })
 
+  it.each([
+    ['lost', ''],
+    ['blanks', ' '],
+    ['those of Windows', '\r\n'],
+  ])('can be made from a key whose line ends are %s', async (_name, end) => {
+    for (const { algorithm, privateKey } of (['ES256', 'RS256', 'EdDSA'] as const).map((algorithm) => ({ algorithm, privateKey: pairs[algorithm].privateKey }))) {
+      const minter = new TokenMinter({ org: 'acme', algorithm, privateKey: privateKey.trim().replaceAll('\n', end) })
+      await expect(minter.mint({ repository: 'acme/web', scopes: ['git:read'] })).resolves.toBeDefined()
+    }
+  })
+
   const body = keys.privateKey.split('\n')[1] ?? ''
   it.each([
     ['empty', '', 'ES256'],

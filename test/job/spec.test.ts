@@ -32,6 +32,19 @@ describe('a job spec', () => {
     })
   })
 
+  it.each([
+    [{ push: true }, 'push: must be false, or an object such as'],
+    [{ push: 'no' }, 'push: must be false, or an object such as'],
+    [{ push: { message: 5 } }, 'push.message: must be a text'],
+    [{ network: true }, 'network: must be "open", "git-only", "none" or a list of hosts'],
+    [{ network: 'closed' }, 'network: must be "open", "git-only", "none" or a list of hosts'],
+    [{ network: [] }, 'network: is empty; name at least one host'],
+    [{ steps: [5] }, 'steps[0]: must be a command, or an object such as'],
+    [{ steps: [{ rum: 'x' }] }, 'steps[0].run: is missing; give the command'],
+  ])('tells every form that a field may have: %j', (fields, problem) => {
+    expect(problems({ ...good, ...fields })[0]).toContain(problem)
+  })
+
   it('names what moves along with its checkpoints, plainly', () => {
     const { checkpoint, steps } = parseJobSpec({
       ...good,

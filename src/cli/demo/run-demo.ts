@@ -9,6 +9,7 @@ import { subscribe, type CompletionEvent } from '../../events/index.js'
 import type { JobResult } from '../../job/result.js'
 import type { AgentQueue, JobHandle } from '../../producers/index.js'
 import { openBoard } from '../open-board.js'
+import { counted } from '../output.js'
 import { closeInTurn } from '../close-in-turn.js'
 import { createLogger } from '../logger.js'
 import { startLocalStack, type LocalStack } from '../local-stack.js'
@@ -92,7 +93,7 @@ export async function runDemo(options: DemoOptions): Promise<DemoReport> {
       })
     }
     const seeded = await seedRepository({ git: stack.git, minter: stack.minter, storageUrl: stack.codeStorage.url }, cast.repository, source)
-    progress.say(`Redis and ${stage.codeStorage === undefined ? 'a local Code Storage' : `Code Storage at ${stack.codeStorage.url}`}; repository ${cast.repository} with ${seeded.commits} commits of ${source}`)
+    progress.say(`Redis and ${stage.codeStorage === undefined ? 'a local Code Storage' : `Code Storage at ${stack.codeStorage.url}`}; repository ${cast.repository} with ${counted(seeded.commits, 'commit')} of ${source}`)
     progress.say(`Providers: ${stage.says}`)
     signal.throwIfAborted()
     const consumer = await startConsumer(config, { directory: directory ?? folder, environment: { ...environment }, log: createLogger('error') })

@@ -2,7 +2,7 @@ import { setMaxListeners } from 'node:events'
 import { chmod, copyFile, mkdir } from 'node:fs/promises'
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { getRequestListener } from '@hono/node-server'
 import { InvalidInputError } from '../../job/errors.js'
@@ -65,9 +65,11 @@ export async function startCodeStorage(options: CodeStorageServerOptions): Promi
   const closing = new AbortController()
   // One listener for every git command that runs at the time.
   setMaxListeners(0, closing.signal)
-  const store = new RepositoryStore(options.dataDir, gitRunner(closing.signal, 120_000))
+  // Git runs in the repositories' own folders, where a relative path would mean another one.
+  const dataDir = resolve(options.dataDir)
+  const store = new RepositoryStore(dataDir, gitRunner(closing.signal, 120_000))
   await store.open()
-  const backend = gitBackend({ hooksPath: await installHook(options.dataDir), onError: log })
+  const backend = gitBackend({ hooksPath: await installHook(dataDir), onError: log })
   const traffic = new Map<string, WireBytes>()
   let outage: Outage | null = null
   let url = ''
