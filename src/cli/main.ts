@@ -15,6 +15,7 @@ import { addReapCommand } from './commands/reap.js'
 import { addStatusCommand } from './commands/status.js'
 import { endProcess } from './end-process.js'
 import { environmentHelp } from './shared-options.js'
+import { harmlessLine } from './terminal-text.js'
 
 /** The command `switchyard`. Every command says what it does in a file of its own in ./commands. */
 
@@ -44,6 +45,11 @@ for (const add of commands) {
   add(program)
 }
 
+// Whoever reads has seen enough (head, a pager): nothing to complain about.
+for (const stream of [process.stdout, process.stderr]) {
+  stream.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? exitCodes.ok : exitCodes.internal))
+}
+
 try {
   await program.parseAsync()
 } catch (error) {
@@ -52,7 +58,7 @@ try {
     process.exitCode = error.exitCode === 0 ? exitCodes.ok : exitCodes.badInput
   } else {
     const { code, lines } = explainFailure(error)
-    for (const line of lines) process.stderr.write(`switchyard: ${line}\n`)
+    for (const line of lines) process.stderr.write(`switchyard: ${harmlessLine(line)}\n`)
     process.exitCode = code
   }
 }

@@ -51,9 +51,10 @@ describe('with switchyard dev running in the folder', () => {
   })
 
   it('a failed job exits with 1, from a file too', async () => {
-    await writeFile(join(place.folder, 'job.json'), JSON.stringify({ repository: 'acme/web', steps: ['exit 7'], push: false }))
-    const { code, stdout } = await switchyard('enqueue', '--file', 'job.json', '--wait')
+    await writeFile(join(place.folder, 'job.json'), JSON.stringify({ repository: 'acme/web', steps: ["printf 'seen\\033[31m as it comes\\n'; exit 7"], push: false }))
+    const { code, stdout, stderr } = await switchyard('enqueue', '--file', 'job.json', '--wait')
     expect(code).toBe(1)
+    expect(stderr).toMatch(/^step 1 \| seen as it comes$/m)
     expect(stdout).toMatch(/result +failed: .*7.*\(step-failed\)/)
   })
 
@@ -65,6 +66,15 @@ describe('with switchyard dev running in the folder', () => {
     expect((await switchyard('cancel', jobId, '--reason', 'enough', '--json')).stdout).toContain('"requested"')
     expect(await logs.ended).toBe(0)
     await expect.poll(async () => (JSON.parse((await switchyard('status', jobId, '--json')).stdout) as { state: string }).state, { timeout: 20_000 }).toBe('cancelled')
+  })
+
+  it('Ctrl-C ends the waiting for a job, not the job', async () => {
+    const waiting = place.run(['enqueue', '-r', 'acme/web', '-s', 'echo started; sleep 600', '--no-push', '--wait'])
+    await waiting.saw(/step 1 \| started/)
+    waiting.child.kill('SIGINT')
+    expect(await waiting.ended).toBe(130)
+    const jobId = /job (\S+) goes on; "switchyard logs \S+ --follow" shows its output, "switchyard cancel \S+" ends it/.exec(waiting.stderr())?.[1] ?? ''
+    expect((await switchyard('cancel', jobId)).stdout).toContain(jobId)
   })
 
   // Before anything of others lies at the provider: dev's own reaper would count it.

@@ -3,6 +3,7 @@ import { InvalidInputError } from '../../job/errors.js'
 import { parseDuration } from '../../job/duration.js'
 import { exitCodes } from '../exit-codes.js'
 import { collect, configOf, withConfigOption, withJsonOption, type SharedFlags } from '../shared-options.js'
+import { harmlessValue } from '../terminal-text.js'
 import { listenForStop } from '../stop-signal.js'
 
 type Flags = SharedFlags & {
@@ -56,7 +57,7 @@ Examples:
           if (flags.json === true) return
           if (!begun) write(report.header(names))
           begun = true
-          write(report.rows(names, checked))
+          write(report.rows(names, harmlessValue(checked)))
         },
       })
       const code = report.exitCodeOf(results, stop.received !== undefined)

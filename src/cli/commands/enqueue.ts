@@ -3,7 +3,11 @@ import { exitCodes } from '../exit-codes.js'
 import { resultReport } from '../report.js'
 import { collect, withConfigOption, withJsonOption, type SharedFlags } from '../shared-options.js'
 import { readSpecFile, specFromFlags, type SpecFlags } from '../spec-from-flags.js'
+import type { JobResult } from '../../job/result.js'
 import type { JobSpecInput } from '../../job/spec.js'
+import type { JobHandle } from '../../producers/job-handle.js'
+import { listenForStop } from '../stop-signal.js'
+import { harmlessValue } from '../terminal-text.js'
 
 type Flags = SharedFlags & SpecFlags & { readonly wait?: boolean }
 
@@ -32,7 +36,7 @@ export function addEnqueueCommand(program: Command): void {
     .option('--idempotency-key <key>', 'the same key gives the same job, however often it is enqueued')
     .option('--tenant <name>', 'whose job this is')
     .option('-f, --file <file>', 'a job as JSON; - for stdin. Flags are laid over it')
-    .option('-w, --wait', 'wait until the job has ended; exit 1 if it did not succeed')
+    .option('-w, --wait', 'show the output on stderr and wait until the job has ended; exit 1 if it did not succeed. Ctrl-C ends the waiting, not the job')
   withConfigOption(withJsonOption(command, 'the id, or with --wait the result,'))
   command
     .addHelpText(
@@ -54,12 +58,36 @@ Examples:
           print(flags.json === true ? JSON.stringify({ jobId: job.jobId }) : job.jobId)
           return
         }
-        if (flags.json !== true) process.stderr.write(`job ${job.jobId}: waiting for its end; "switchyard logs ${job.jobId} --follow" shows its output\n`)
-        const result = await job.result()
-        print(flags.json === true ? JSON.stringify(result) : resultReport(result))
+        const result = await waitForEnd(job, flags.json !== true)
+        if (result === undefined) {
+          process.exitCode = exitCodes.interrupted
+          return
+        }
+        print(flags.json === true ? JSON.stringify(result) : resultReport(harmlessValue(result)))
         if (result.status !== 'succeeded') process.exitCode = exitCodes.jobFailed
       })
     })
+}
+
+/** Shows the output meanwhile. @returns undefined when it was stopped, which stops only the waiting. */
+async function waitForEnd(job: JobHandle, withOutput: boolean): Promise<JobResult | undefined> {
+  const { LogPrinter } = await import('../log-printer.js')
+  using stop = listenForStop()
+  const { signal } = stop
+  const show = async () => {
+    const printer = new LogPrinter()
+    for await (const line of job.logs({ follow: true, signal })) process.stderr.write(printer.add(line))
+    process.stderr.write(printer.end())
+  }
+  if (withOutput) process.stderr.write(`job ${job.jobId}: waiting for its end\n`)
+  try {
+    const [result] = await Promise.all([job.result({ signal }), withOutput ? show() : undefined])
+    return result
+  } catch (error) {
+    if (!signal.aborted) throw error
+    process.stderr.write(`\njob ${job.jobId} goes on; "switchyard logs ${job.jobId} --follow" shows its output, "switchyard cancel ${job.jobId}" ends it\n`)
+    return undefined
+  }
 }
 
 function print(text: string): void {

@@ -1,6 +1,7 @@
 import type { Command } from 'commander'
 import { providersTable } from '../report.js'
 import { withConfigOption, withJsonOption, type SharedFlags } from '../shared-options.js'
+import { harmlessValue } from '../terminal-text.js'
 
 /** `switchyard providers`: what each provider holds, and whether it takes more. */
 export function addProvidersCommand(program: Command): void {
@@ -22,7 +23,7 @@ Examples:
       const { withQueue } = await import('../open-queue.js')
       await withQueue(flags, async (queue) => {
         const loads = await queue.providers()
-        process.stdout.write(`${flags.json === true ? JSON.stringify(loads) : providersTable(loads)}\n`)
+        process.stdout.write(`${flags.json === true ? JSON.stringify(loads) : providersTable(harmlessValue(loads))}\n`)
       })
     })
 }

@@ -1,6 +1,7 @@
 import { Option, type Command } from 'commander'
 import { InvalidInputError } from '../../job/errors.js'
 import { statusReport, statusTable } from '../report.js'
+import { harmlessValue } from '../terminal-text.js'
 import { withConfigOption, withJsonOption, type SharedFlags } from '../shared-options.js'
 
 type Flags = SharedFlags & { readonly limit: string }
@@ -27,7 +28,8 @@ Examples:
       const { withQueue } = await import('../open-queue.js')
       await withQueue(flags, async (queue) => {
         const found = jobId === undefined ? await queue.list({ limit }) : await queue.job(jobId).status()
-        const text = Array.isArray(found) ? statusTable(found, Date.now()) : statusReport(found, Date.now())
+        const shown = harmlessValue(found)
+        const text = Array.isArray(shown) ? statusTable(shown, Date.now()) : statusReport(shown, Date.now())
         process.stdout.write(`${flags.json === true ? JSON.stringify(found) : text}\n`)
       })
     })

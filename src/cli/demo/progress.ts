@@ -1,5 +1,6 @@
 import type { JobStatus } from '../../job/status.js'
 import { elapsed } from '../output.js'
+import { harmlessLine } from '../terminal-text.js'
 
 /**
  * Live progress, a job a line. On a terminal the lines are written over; elsewhere a line is printed when what it says,
@@ -21,7 +22,7 @@ export function progressText(name: string, status: JobStatus): string {
   const what = status.reason ?? (status.step === null ? (status.phase ?? '') : `step ${status.step}`)
   const again = status.attempts > 1 ? ` (attempt ${status.attempts})` : ''
   const ended = status.endedAtMs !== null
-  return `${`${name} `.padEnd(10)}${status.state.padEnd(11)}${ended ? '' : `${what}${place}`}${again}`.trimEnd()
+  return `${`${name} `.padEnd(10)}${status.state.padEnd(11)}${ended ? '' : `${harmlessLine(what)}${place}`}${again}`.trimEnd()
 }
 
 /** How long a job has run, or ran. */
