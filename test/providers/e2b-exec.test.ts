@@ -70,24 +70,27 @@ describe('commands at E2B', () => {
   })
 
   describe('with a login profile that the job wrote', () => {
-    const withProfile = async (profile: string, check: (own: string) => Promise<void>): Promise<void> => {
+    it.each([
+      ['prints', 'echo welcome; echo error >&2; set -u'],
+      ['ends the shell', 'exit 0'],
+      ['becomes another program', 'exec sleep 1000'],
+      ['never ends', 'sleep 1000'],
+      ['loses the PATH', 'export PATH=/nowhere'],
+      ['is no shell script', 'if then else ('],
+    ])('that %s, reads none of it', async (_what, profile) => {
       const own = (await fixture.provider.create(fixture.request(), options)).id
-      await fixture.provider.exec(own, { script: 'printf %s "$PROFILE" >"$HOME/.bash_profile"', env: { PROFILE: profile } }, options)
-      await check(own)
+      const write = 'for file in .bash_profile .bash_login .profile .bashrc; do printf "%s\\n" "$PROFILE" >"$HOME/$file"; done'
+      await fixture.provider.exec(own, { script: write, env: { PROFILE: profile } }, options)
+      for (const provider of [fixture.provider, fixture.another()]) {
+        expect(await provider.exec(own, { script: 'ls / >/dev/null; echo mine; exit 3' }, options)).toEqual({ exitCode: 3, stdout: 'mine\n' })
+      }
       await fixture.provider.kill(own, options)
-    }
+    })
 
-    it('drops what it prints', () =>
-      withProfile('echo welcome; echo error >&2; set -u', async (own) => {
-        expect(await fixture.provider.exec(own, { script: 'echo mine' }, options)).toEqual({ exitCode: 0, stdout: 'mine\n' })
-      }))
-
-    it('says what to mend when it ends the shell', () =>
-      withProfile('exit 0', async (own) => {
-        const error = await failure(fixture.provider.exec(own, { script: 'echo mine' }, options))
-        expect(error).toMatchObject({ kind: 'invalid' })
-        expect(error.message).toContain('profile')
-      }))
+    it('does not even show what its commands are run with', async () => {
+      const own = (await fixture.provider.create(fixture.request(), options)).id
+      expect((await fixture.provider.exec(own, { script: 'printf "%s|" "$0" "$#" "$@"; shopt -q login_shell 2>/dev/null && echo login' }, options)).stdout).toMatch(/^(\/bin\/)?sh\|0\|$/)
+    })
   })
 
   it('refuses a script that is too long to pass', async () => {

@@ -5,9 +5,11 @@
  * - no API key, or 401 and 403 → `auth`
  * - 429 that speaks of concurrent sandboxes → `capacity`; any other 429 → `rate-limited`. The SDK does not hand on the
  *   Retry-After header, so the wait is that of the slowest plan: one create a second.
- * - 503 (no machine has room) → `capacity`
+ * - 503 (no machine has room) → `capacity`; 503 "no compatible node" → `invalid`: no machine ever fits the template
+ * - 500 "Failed to place sandbox: …" with a node's own reason → `invalid`; the template's, as is a 403 for it
  * - 504 (placement took too long) and every other 5xx, 408 and 409 → `transient`; a create may have gone through
  * - 404 of a create → `invalid`: no such template. 404 for a sandbox → `transient`: the caller must ask `get`.
+ * - 400 "Max instance length exceeded" for a sandbox → `transient`: it is about to end, and `get` will say so
  * - 400 (lifetime over the plan's, network rules that the team may not use), 413 and 422 → `invalid`
  * - any other 4xx, such as a 404 that is not E2B's → `transient`, with a hint to look at the URLs
  * - `fetch failed` before anything was sent (refused, no such host, no connection in time) → `provider-down`
@@ -18,8 +20,9 @@
  * - "not found", which the SDK also says for 429, 502, 503 and 504 → `transient`: the caller must ask `get`
  * - a stream that broke: "killed or reached its end of life", "terminated", a missing last frame → `transient`, likewise
  * - `[deadline_exceeded]` → `timeout`; `[canceled]` → `timeout` too, since a cancelled call never gets here (see `bounded`)
- * - a working directory that does not exist → `invalid`; any other "invalid argument" → `transient`, for the SDK says that of
- *   a garbled stream as well
+ * - a working directory that does not exist, in envd's own sentence → `invalid`; any other "invalid argument" → `transient`, for
+ *   the SDK says that of a garbled stream as well, and envd quotes whole commands in it
+ * - 401 "invalid username" → `invalid`: the configured user, or the template's own, is not there
  * - 429 → `rate-limited`; a refused access token → `auth`, once a fresh one was tried
  *
  * Anything else → `transient`. `sandbox-lost` is never decided here: only `get` can confirm it.
@@ -35,6 +38,8 @@ export interface ClassifyContext {
   readonly what: 'create' | 'connect' | 'get' | 'list' | 'kill' | 'extend' | 'check' | 'exec' | 'network'
   /** The environment variable to name when credentials are refused. */
   readonly apiKeyEnv: string
+  /** The user that the configuration has commands run as. */
+  readonly user?: string | undefined
   /** Texts that must not show in a message. */
   readonly secrets: readonly string[]
 }
@@ -62,6 +67,7 @@ function sort(raw: unknown, context: ClassifyContext): Sorted {
   const status = statusOf(raw)
   switch (name) {
     case 'AuthenticationError':
+      if (what === 'exec' && /invalid (default )?user(name)?: '|no user specified/.test(message)) return sortUser(context.user)
       return what === 'exec'
         ? { kind: 'auth', because: 'the sandbox refused its access token, also a fresh one' }
         : { kind: 'auth', because: `the API key was refused; put a valid one into ${apiKeyEnv}` }
@@ -70,6 +76,7 @@ function sort(raw: unknown, context: ClassifyContext): Sorted {
         ? { kind: 'capacity', because: 'the account runs as many sandboxes as its plan allows; wait, or raise the limit with E2B' }
         : { kind: 'rate-limited', because: 'too many calls in a short time', retryAfterMs: createRetryAfterMs }
     case 'ServiceBusyError':
+      if (/no compatible node/i.test(message)) return { kind: 'invalid', because: 'no machine of E2B’s fits what the template requires, so that waiting does not help; build it again, or name another one' }
       return { kind: 'capacity', because: 'E2B has no room for a sandbox at present' }
     case 'SandboxNotFoundError':
       return { kind: 'transient', because: 'the sandbox did not answer or is gone' }
@@ -89,7 +96,7 @@ function sort(raw: unknown, context: ClassifyContext): Sorted {
 /** The SDK says "invalid argument" also of a stream that it can't read; that must not be final. */
 function sortInvalidArgument(message: string, what: ClassifyContext['what']): Sorted {
   if (what !== 'exec') return { kind: 'invalid', because: 'E2B refused an argument' }
-  return /cwd/.test(message)
+  return /^(\[invalid_argument\] )?cwd '[^\n]*' does not exist$/.test(message)
     ? { kind: 'invalid', because: 'the working directory does not exist in the sandbox' }
     : { kind: 'transient', because: 'the answer could not be read' }
 }
@@ -110,7 +117,20 @@ function sortSocketFailure(raw: unknown): Sorted {
     : { kind: 'transient', because: 'the connection to E2B broke' }
 }
 
+/** envd's word for a user that it does not know, which it says before it has started anything. */
+function sortUser(configured: string | undefined): Sorted {
+  return configured === undefined
+    ? { kind: 'invalid', because: 'the user that the template’s commands run as does not exist in the sandbox any more; what removed it has to leave it there' }
+    : { kind: 'invalid', because: `the sandbox has no user "${configured}"; set user to one that the template has, or leave it out` }
+}
+
+/** A node's own words for why it can't ever start a sandbox of this template. */
+const refusedPlacement = /^(500: )?Failed to place sandbox: (?!placement timed out|sandbox creation failed on )\S/
+
 function sortStatus(status: number, message: string, what: ClassifyContext['what']): Sorted {
+  if (what !== 'create' && /max instance length exceeded/i.test(message)) return { kind: 'transient', because: 'the sandbox’s lifetime is over: the plan gives no more' }
+  if (what === 'create' && status === 403 && /access to template/i.test(message)) return { kind: 'invalid', because: 'the account may not use the template; name one of its own, or have it shared' }
+  if (what === 'create' && status === 500 && refusedPlacement.test(message)) return { kind: 'invalid', because: 'E2B can’t start a sandbox of this template, and says that no repetition helps; build it again, or name another one' }
   if (status === 403) return { kind: 'auth', because: 'the account may not do this; look at its state and plan in E2B’s dashboard' }
   if (status === 404 && what === 'create') return { kind: 'invalid', because: 'E2B does not know the template; build it, or name another one' }
   if (status === 400 || status === 413 || status === 422) return { kind: 'invalid', because: mendOf(message) }

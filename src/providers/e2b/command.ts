@@ -1,40 +1,40 @@
 /**
- * A script for `/bin/sh -c`, made safe for a provider that only runs `bash -l -c`.
+ * A script for `/bin/sh -c`, made safe for a provider whose SDK keeps all output in memory and hands it over decoded, and knows only
+ * login shells.
  *
- * The SDK keeps all output in memory and hands it over decoded; a login shell may print or exit of its own. So the script
- * runs in a shell of its own, its standard output is cut in the sandbox at `maxStdoutBytes` (the rest is read and
- * dropped, so that the script never blocks), its standard error is dropped there (see ExecResult), its exit code is passed
- * on (128 + n for a signal), and a mark tells where its output begins.
+ * The frame around the script cuts its standard output in the sandbox at `maxStdoutBytes` (the rest is read and dropped, so
+ * that the script never blocks), drops its standard error there (see ExecResult), passes its exit code on (128 + n for a
+ * signal), and prints a mark that tells where its output begins. Where there is no PATH that leads to the system's own tools, one is made.
  */
 
 /** How much of a script's output is kept. */
 export const maxStdoutBytes = 8 * 1024 * 1024
 
-/**
- * The longest script. Linux takes 128 KiB for one argument, quoting may double a script, and the frame around it is
- * shorter than the rest.
- */
+/** The longest script: Linux takes 128 KiB for one argument, and a frame for a login shell's one argument quotes it. */
 export const maxScriptBytes = 60_000
 
-export function wrapScript(script: string, mark: string): string {
-  return [
-    `printf '%s\\n' '${mark}'`,
-    'exec 3>&1',
-    `code=$({ { /bin/sh -c ${bashQuote(script)} 2>/dev/null 3>&- 4>&-; printf %s "$?" >&4; } | { head -c ${maxStdoutBytes} >&3; cat >/dev/null; }; } 4>&1)`,
-    // Empty when the script killed the shell around it.
-    'exit "${code:-137}"',
-  ].join('\n')
+/** The system's tools last, so that the image's own choice wins; and where tools are installed for one user. */
+const systemPath = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:$HOME/.local/bin:$HOME/bin'
+
+/** For `/bin/sh -c FRAME sh MARK SCRIPT`. */
+const frame = [
+  `PATH="\${PATH:+$PATH:}${systemPath}"; export PATH`,
+  `printf '%s\\n' "$1"`,
+  'exec 3>&1',
+  `code=$({ { /bin/sh -c "$2" 2>/dev/null 3>&- 4>&-; printf %s "$?" >&4; } | { head -c ${maxStdoutBytes} >&3; cat >/dev/null; }; } 4>&1)`,
+  // Empty when the script killed the shell around it.
+  'exit "${code:-137}"',
+].join('\n')
+
+/** A command with its arguments that runs a script in its frame. */
+export function framed(script: string, mark: string): { readonly cmd: string; readonly args: string[] } {
+  return { cmd: '/bin/sh', args: ['-c', frame, 'sh', mark, script] }
 }
 
-/** What the script printed; undefined when it never began, because the login shell's profile ended the shell. */
+/** What the script printed; undefined when it never began. */
 export function unwrapStdout(stdout: string, mark: string): string | undefined {
   const start = stdout.indexOf(`${mark}\n`)
   return start === -1 ? undefined : stdout.slice(start + mark.length + 1)
-}
-
-/** In bash's `$'…'` only two characters need a backslash, so a text at most doubles. */
-function bashQuote(text: string): string {
-  return `$'${text.replace(/[\\']/g, '\\$&')}'`
 }
 
 const signalNumbers: Readonly<Record<string, number>> = { hangup: 1, interrupt: 2, aborted: 6, killed: 9, 'segmentation fault': 11, terminated: 15 }

@@ -5,10 +5,11 @@ import { bounded } from '../deadline.js'
 import type { CallOptions, Capabilities, ExecResult, Lifetime, Provider, SandboxInfo, SandboxRequest, SandboxWish, ShellCommand } from '../provider.js'
 import { refusalOf, requestOf } from '../refusal.js'
 import { classify, type ClassifyContext } from './classify.js'
-import { exitCodeOf, maxScriptBytes, unwrapStdout, wrapScript } from './command.js'
+import { exitCodeOf, framed, maxScriptBytes, unwrapStdout } from './command.js'
 import type { E2bProviderConfig } from './config.js'
 import { createParams } from './create-params.js'
 import { egressWithHeaders, type InjectedHeaders } from './network.js'
+import { withoutLogin } from './without-login.js'
 import { connectionOptions, loadE2bSdk, readApiKey, type E2bSandbox, type E2bSdk } from './sdk.js'
 
 /** The tag that holds a sandbox's name: E2B has no names of its own. */
@@ -47,6 +48,10 @@ export class E2bProvider implements Provider {
   readonly capabilities: Capabilities
   private readonly environment: NodeJS.ProcessEnv
   private readonly handles = new Map<string, E2bSandbox>()
+  /** When sandboxes end, as far as this process was told, in milliseconds since 1970: to say why one is gone. */
+  private readonly ends = new Map<string, number>()
+  /** How often creates of a name were refused in this process. */
+  private readonly refusals = new Map<string, number>()
   private sdk: Promise<E2bSdk> | undefined
 
   constructor(
@@ -75,6 +80,9 @@ export class E2bProvider implements Provider {
    */
   async create(request: SandboxRequest, options: CallOptions): Promise<SandboxInfo> {
     const { template, egress } = createParams(this.config, request)
+    // Whoever repeats a create whose answer was lost gets the sandbox that it made; one that was refused is asked for anew.
+    const refusals = this.refusals.get(request.name) ?? 0
+    const key = refusals === 0 ? request.name : `${request.name}-${refusals}`
     const endsAtMs = Date.now() + options.timeoutMs
     const searchMs = Math.min(options.timeoutMs * searchShare, longestSearchMs)
     try {
@@ -83,16 +91,22 @@ export class E2bProvider implements Provider {
         const handle = await sdk.Sandbox.create(template, {
           ...base,
           ...egress,
+          apiHeaders: { 'Idempotency-Key': key },
           timeoutMs: request.lifetimeMs,
           metadata: { ...request.tags, [nameTag]: request.name },
         })
         this.keep(handle)
         // E2B tells of the beginning and the end only when it is asked again; nothing can have begun before it was asked to.
         const lifetime = { expiresAtMs: askedAtMs + request.lifetimeMs, lifetimeEndsAtMs: askedAtMs + this.config.maxLifetime }
-        return { id: handle.sandboxId, name: request.name, tags: { ...request.tags }, createdAtMs: undefined, ...lifetime }
+        this.refusals.delete(request.name)
+        return this.noted({ id: handle.sandboxId, name: request.name, tags: { ...request.tags }, createdAtMs: undefined, ...lifetime })
       })
     } catch (error) {
-      if (!(error instanceof InfrastructureError) || !['transient', 'timeout'].includes(error.kind)) throw error
+      if (!(error instanceof InfrastructureError)) throw error
+      if (!['transient', 'timeout'].includes(error.kind)) {
+        remember(this.refusals, request.name, refusals + 1, maxHandles)
+        throw error
+      }
       const found = await this.search(request.name, endsAtMs, options.signal)
       if (found === undefined) throw error
       return found
@@ -223,8 +237,8 @@ export class E2bProvider implements Provider {
 
   private async run(sdk: E2bSdk, handle: E2bSandbox, command: ShellCommand, base: BaseOptions): Promise<ExecResult> {
     const mark = `switchyard-${randomUUID()}`
-    const result = await handle.commands
-      .run(wrapScript(command.script, mark), {
+    const result = await withoutLogin(this.name, handle.commands, framed(command.script, mark))
+      .run('', {
         timeoutMs: base.requestTimeoutMs,
         requestTimeoutMs: base.requestTimeoutMs,
         signal: base.signal,
@@ -232,13 +246,18 @@ export class E2bProvider implements Provider {
         ...(command.cwd === undefined ? {} : { cwd: command.cwd }),
         ...(this.config.user === undefined ? {} : { user: this.config.user }),
       })
-      .catch((error: unknown) => {
+      .catch(async (error: unknown) => {
         if (error instanceof sdk.CommandExitError) return error
+        // A folder that is none, or that may not be entered: envd's sentence for that is the one for every command that does not start.
+        if (error instanceof sdk.InvalidArgumentError && command.cwd !== undefined && error.message.includes('error starting process')) {
+          const { exitCode } = await this.run(sdk, handle, { script: 'cd "$FOLDER"', env: { FOLDER: command.cwd } }, base)
+          if (exitCode !== 0) throw this.invalid('exec', 'the working directory can’t be entered: it is no folder, or the user may not')
+        }
         throw error
       })
     const stdout = unwrapStdout(result.stdout, mark)
     if (stdout === undefined && result.exitCode >= 0) {
-      throw this.invalid('exec', 'the login shell ended before the command began; mend /etc/profile and ~/.profile of the image, or what the job writes there')
+      throw this.invalid('exec', 'the shell ended before the command began; mend /bin/sh of the image, or what the job makes of it')
     }
     return { exitCode: exitCodeOf(result.exitCode, result.error), stdout: stdout ?? '' }
   }
@@ -249,10 +268,7 @@ export class E2bProvider implements Provider {
   }
 
   private keep(handle: E2bSandbox): E2bSandbox {
-    this.handles.delete(handle.sandboxId)
-    this.handles.set(handle.sandboxId, handle)
-    const [oldest] = this.handles.keys()
-    if (this.handles.size > maxHandles && oldest !== undefined) this.handles.delete(oldest)
+    remember(this.handles, handle.sandboxId, handle, maxHandles)
     return handle
   }
 
@@ -274,7 +290,13 @@ export class E2bProvider implements Provider {
     if (!(error instanceof InfrastructureError) || error.kind !== 'transient') return error
     const found = await this.get(sandboxId, options).catch(() => 'unknown' as const)
     if (found !== undefined) return error
-    return new InfrastructureError({ kind: 'sandbox-lost', source: this.name, message: `${this.name}: ${what}: the sandbox ${sandboxId} does not exist any more` })
+    return new InfrastructureError({ kind: 'sandbox-lost', source: this.name, message: `${this.name}: ${what}: the sandbox ${sandboxId} does not exist any more${this.whyGone(sandboxId)}` })
+  }
+
+  private whyGone(sandboxId: string): string {
+    const endMs = this.ends.get(sandboxId)
+    if (endMs === undefined || Date.now() < endMs - clockSlackMs) return ''
+    return `: its lifetime was over; a sandbox lives ${this.config.maxLifetime / 1000} s at most (maxLifetime), or as long as the account’s plan says`
   }
 
   private async call<Result>(what: ClassifyContext['what'], options: CallOptions, run: (sdk: E2bSdk, base: BaseOptions) => Promise<Result>, secrets: readonly string[] = []): Promise<Result> {
@@ -285,7 +307,7 @@ export class E2bProvider implements Provider {
         const sdk = await (this.sdk ??= loadE2bSdk(this.name, this.parts.load))
         return await run(sdk, { ...connectionOptions(this.config, apiKey), requestTimeoutMs: timeoutMs, signal })
       } catch (error) {
-        throw classify(error, { source: this.name, what, apiKeyEnv: this.config.apiKeyEnv, secrets: [apiKey, ...secrets] })
+        throw classify(error, { source: this.name, what, apiKeyEnv: this.config.apiKeyEnv, user: this.config.user, secrets: [apiKey, ...secrets] })
       }
     })
   }
@@ -293,7 +315,12 @@ export class E2bProvider implements Provider {
   private info(raw: RawInfo): SandboxInfo {
     const { [nameTag]: name, ...tags } = raw.metadata
     const createdAtMs = raw.startedAt.getTime()
-    return { id: raw.sandboxId, name, tags, createdAtMs, expiresAtMs: raw.endAt.getTime(), lifetimeEndsAtMs: createdAtMs + this.config.maxLifetime }
+    return this.noted({ id: raw.sandboxId, name, tags, createdAtMs, expiresAtMs: raw.endAt.getTime(), lifetimeEndsAtMs: createdAtMs + this.config.maxLifetime })
+  }
+
+  private noted(info: SandboxInfo): SandboxInfo {
+    if (info.expiresAtMs !== undefined) remember(this.ends, info.id, info.expiresAtMs, maxHandles)
+    return info
   }
 
   private invalid(what: ClassifyContext['what'], problem: string): InfrastructureError {
@@ -302,3 +329,11 @@ export class E2bProvider implements Provider {
 }
 
 type BaseOptions = ReturnType<typeof connectionOptions> & { readonly requestTimeoutMs: number; readonly signal: AbortSignal }
+
+/** Keeps the `most` entries that were set last. */
+function remember<Value>(entries: Map<string, Value>, key: string, value: Value, most: number): void {
+  entries.delete(key)
+  entries.set(key, value)
+  const [oldest] = entries.keys()
+  if (entries.size > most && oldest !== undefined) entries.delete(oldest)
+}

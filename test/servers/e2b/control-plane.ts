@@ -56,6 +56,8 @@ const newLifetime = z.object({ timeout: z.int().min(0).default(defaultLifetimeSe
 const networkUpdate = z.object({ ...egress, allow_internet_access: z.boolean().optional() })
 
 export class ControlPlane {
+  private readonly creates = new Map<string, { readonly text: string; answer?: Promise<ApiAnswer> }>()
+
   constructor(
     private readonly host: SandboxHost<SandboxDetails>,
     private readonly faults: FaultPlan,
@@ -65,7 +67,26 @@ export class ControlPlane {
     private readonly onEnding: (sandboxId: string) => void,
   ) {}
 
-  async create(input: unknown): Promise<ApiAnswer> {
+  /**
+   * @param key the create's `Idempotency-Key`: what the same request came to, success or refusal, is answered again.
+   */
+  async create(input: unknown, key?: string): Promise<ApiAnswer> {
+    if (key === undefined) return this.createAnew(input)
+    if (!/^[a-z0-9-]{1,255}$/.test(key)) throw new ApiFailure(400, 'Idempotency-Key must be 1 to 255 lowercase letters, digits or hyphens')
+    const text = JSON.stringify(input)
+    const known = this.creates.get(key)
+    if (known !== undefined && known.text !== text) throw new ApiFailure(409, 'idempotency_request_mismatch: this key was used for another request')
+    if (known?.answer === undefined && known !== undefined) throw new ApiFailure(409, 'idempotency_in_progress: a request with this key is under way')
+    if (known?.answer !== undefined) return known.answer
+    const entry: { text: string; answer?: Promise<ApiAnswer> } = { text }
+    this.creates.set(key, entry)
+    const made = this.createAnew(input)
+    await made.catch(() => undefined)
+    entry.answer = made
+    return made
+  }
+
+  private async createAnew(input: unknown): Promise<ApiAnswer> {
     const request = parsed(newSandbox, input)
     if (this.templates[request.templateID] === undefined) throw new ApiFailure(404, `template '${request.templateID}' not found`)
     if (request.timeout > this.plan.maxLifetimeSeconds) throw lifetimeLimit(this.plan.maxLifetimeSeconds)

@@ -44,6 +44,8 @@ interface Stream {
 
 export class Envd {
   private readonly commands = new Map<string, Map<number, Command>>()
+  /** Who there is in the sandboxes. */
+  readonly users = new Set(['user', 'root'])
   /** Every open answer by sandbox: they break when it ends. */
   private readonly open = new Map<string, Set<ServerResponse>>()
 
@@ -76,11 +78,18 @@ export class Envd {
       return
     }
     try {
+      this.checkUser(request)
       const command = method === 'Start' ? await this.start(sandbox, unwrap(body)) : this.command(sandbox.id, selector.parse(unwrap(body)).process.pid)
       this.follow(command, sandbox, request, { response, fault, outputBytes: 0 })
     } catch (error) {
       response.end(endStream(asFailure(error)))
     }
+  }
+
+  /** The user that a command is to run as, which the makers' service looks for before anything else. */
+  private checkUser(request: IncomingMessage): void {
+    const user = Buffer.from(request.headers.authorization?.replace(/^Basic /i, '') ?? '', 'base64').toString().split(':')[0] ?? ''
+    if (user !== '' && !this.users.has(user)) throw new ConnectFailure('unauthenticated', `invalid username: '${user}'`)
   }
 
   async unary(method: string, sandbox: E2bSandbox, input: unknown): Promise<unknown> {
@@ -129,7 +138,11 @@ export class Envd {
   private async start(sandbox: E2bSandbox, input: unknown): Promise<Command> {
     const { process: config, stdin } = startRequest.parse(input)
     const cwd = config.cwd === undefined ? undefined : posix.resolve(sandbox.home, config.cwd)
-    if (cwd !== undefined && !(await this.isFolder(sandbox.id, cwd))) throw new ConnectFailure('invalid_argument', `cwd '${cwd}' does not exist`)
+    if (cwd !== undefined && !(await this.holds(sandbox.id, 'test -e "$1"', cwd))) throw new ConnectFailure('invalid_argument', `cwd '${cwd}' does not exist`)
+    if (cwd !== undefined && !(await this.holds(sandbox.id, 'cd "$1"', cwd))) {
+      // The whole command is quoted, whatever it says.
+      throw new ConnectFailure('invalid_argument', `error starting process '${[config.cmd, ...config.args].join(' ')}': fork/exec /bin/sh: not a directory`)
+    }
     const process = await this.host.exec(sandbox.id, { file: config.cmd, args: config.args, env: { ...this.baseEnvironment(sandbox.id), ...sandbox.details.envVars, ...config.envs }, cwd, stdin })
     const command: Command = { config, process, streams: new Set() }
     const commands = this.commands.get(sandbox.id) ?? new Map<number, Command>()
@@ -145,8 +158,8 @@ export class Envd {
     return command
   }
 
-  private async isFolder(sandboxId: string, path: string): Promise<boolean> {
-    const process = await this.host.exec(sandboxId, { file: '/bin/sh', args: ['-c', 'test -d "$1"', 'sh', path] })
+  private async holds(sandboxId: string, script: string, path: string): Promise<boolean> {
+    const process = await this.host.exec(sandboxId, { file: '/bin/sh', args: ['-c', script, 'sh', path] })
     process.stdout.resume()
     process.stderr.resume()
     return (await process.ended).exitCode === 0

@@ -130,7 +130,7 @@ class Router {
       if (!this.apiKeys.includes(String(request.headers['x-api-key']))) throw new ApiFailure(401, 'Invalid API key')
       const body = await readBody(request)
       const input: unknown = body.length === 0 ? {} : JSON.parse(body.toString('utf8'))
-      answer = await this.call(route.call, route.id ?? '', input, url.searchParams)
+      answer = await this.call(route.call, route.id ?? '', input, url.searchParams, request.headers['idempotency-key'])
     } catch (error) {
       if (!(error instanceof ApiFailure)) throw error
       answer = { status: error.status, body: { code: error.status, message: error.message }, headers: error.headers }
@@ -142,11 +142,11 @@ class Router {
     }
   }
 
-  private async call(call: string, id: string, input: unknown, query: URLSearchParams): Promise<ApiAnswer> {
+  private async call(call: string, id: string, input: unknown, query: URLSearchParams, key: string | string[] | undefined): Promise<ApiAnswer> {
     switch (call) {
       case 'create':
         await delay(this.createDelayMs)
-        return this.control.create(input)
+        return this.control.create(input, typeof key === 'string' ? key : undefined)
       case 'connect':
         return this.control.connect(id, input)
       case 'get':
