@@ -3,6 +3,7 @@ import { intentToCreate, resolveBase } from '../../placing/beginning.js'
 import { candidatesOf, limitsOf } from '../../placing/candidates.js'
 import { InfrastructureError } from '../../../job/errors.js'
 import { sandboxTags, type Provider, type SandboxInfo, type SandboxRequest } from '../../../providers/provider.js'
+import { lifetimeWarning } from '../../placing/lifetime-warning.js'
 import { eligibleProviders, placementOrder, waitingReason } from '../../placing/placement.js'
 import type { RunContext } from '../../run-context.js'
 import { UnconfiguredProviderError } from '../../sandbox-access.js'
@@ -130,6 +131,10 @@ async function create(ctx: RunContext, providerName: string, name: string, repea
     running: null,
     setupIndex: 0,
   })
+  const { maxLifetimeMs } = provider.capabilities
+  const endsAtMs = info.lifetimeEndsAtMs ?? (maxLifetimeMs === undefined ? undefined : (info.createdAtMs ?? now()) + maxLifetimeMs)
+  const warning = lifetimeWarning(ctx.spec.steps.slice(ctx.record.stepIndex), { provider: providerName, endsAtMs, nowMs: now(), deadlineMs: ctx.deadlineMs })
+  if (warning !== undefined) await ctx.say(warning)
 }
 
 /** The sandbox of this very attempt from a create whose answer was lost; where names are unique, `create` itself finds it. */
