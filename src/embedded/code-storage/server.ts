@@ -8,6 +8,7 @@ import { getRequestListener } from '@hono/node-server'
 import { InvalidInputError } from '../../job/errors.js'
 import { codeStorageApi } from './api.js'
 import { gitRunner, RepositoryStore } from './repositories.js'
+import { lfsProblem, lfsRoute, serveLfs, type LfsRoute } from './lfs.js'
 import { requireScope } from './request.js'
 import { ApiProblem } from './problem.js'
 import { gitBackend, gitRoute, type GitRoute, type WireBytes } from './smart-http.js'
@@ -24,6 +25,8 @@ export interface CodeStorageServerOptions {
   readonly host?: string | undefined
   /** Default 0: any free port. */
   readonly port?: number | undefined
+  /** The largest LFS object that is taken, in bytes. Default 4 GiB. */
+  readonly maxLfsObjectBytes?: number | undefined
   /** Gets a line for what the operator should know: that this is for one machine, and faults. Default: nothing. */
   readonly log?: ((message: string) => void) | undefined
   /** Milliseconds since 1970, for the expiry of tokens. Default `Date.now`. */
@@ -51,7 +54,7 @@ export interface CodeStorageServer {
 }
 
 /**
- * Starts a local Code Storage: smart HTTP through `git http-backend`, and the HTTP API under `/api/v1`, on one port.
+ * Starts a local Code Storage: smart HTTP through `git http-backend`, Git LFS beside it, and the HTTP API under `/api/v1`, on one port.
  *
  * It is for development, demonstrations and tests on ONE machine: plain HTTP, repositories in a folder, no replication, no
  * quotas, no backups. In production use Code Storage itself.
@@ -75,12 +78,13 @@ export async function startCodeStorage(options: CodeStorageServerOptions): Promi
   let url = ''
   const api = getRequestListener(codeStorageApi({ store, verifier, storageUrl: () => url, onError: log }).fetch, { overrideGlobalObjects: false })
 
-  const serveGit = async (request: IncomingMessage, response: ServerResponse, route: GitRoute) => {
+  /** Lets a request to a repository in. @throws TokenRefusedError or ApiProblem when it is not to be. */
+  const letIn = async (request: IncomingMessage, response: ServerResponse, route: GitRoute | LfsRoute) => {
     const token = basicPassword(request.headers.authorization)
     if (token === undefined) throw new TokenRefusedError('send the token as the password of Basic authentication')
     const claims = await verifier.verify(token)
     if (claims.repo !== route.repository) throw new ApiProblem(403, 'the token is for another repository')
-    requireScope(claims, route.service === 'git-receive-pack' ? 'git:write' : 'git:read')
+    if ('service' in route) requireScope(claims, route.service === 'git-receive-pack' ? 'git:write' : 'git:read')
     if (route.namespace === 'import') throw new ApiProblem(501, 'the local Code Storage has no import namespace; push to the repository itself')
     const repository = await store.find(route.repository)
     if (repository === null) throw new ApiProblem(404, 'repository not found')
@@ -88,7 +92,15 @@ export async function startCodeStorage(options: CodeStorageServerOptions): Promi
     const bytes = traffic.get(route.repository) ?? { received: 0, sent: 0, requests: 0 }
     traffic.set(route.repository, bytes)
     bytes.requests += 1
+    return { claims, repository, bytes }
+  }
+
+  const serveGit = async (request: IncomingMessage, response: ServerResponse, route: GitRoute) => {
+    const { claims, repository, bytes } = await letIn(request, response, route)
     await backend.serve(request, response, { route, repository, policy: claims, bytes })
+  }
+  const serveObjects = async (request: IncomingMessage, response: ServerResponse, route: LfsRoute) => {
+    await serveLfs(request, response, { route, ...(await letIn(request, response, route)), baseUrl: request.headers.host === undefined ? url : `http://${request.headers.host}`, maxObjectBytes: options.maxLfsObjectBytes ?? 4 * 1024 ** 3 })
   }
 
   const handle = (request: IncomingMessage, response: ServerResponse) => {
@@ -104,19 +116,22 @@ export async function startCodeStorage(options: CodeStorageServerOptions): Promi
       void api(request, response)
       return
     }
+    const failed = (of: string, tell: typeof answer) => (error: unknown) => {
+      if (error instanceof ApiProblem) tell(request, response, error.status, error.message)
+      else if (error instanceof TokenRefusedError) tell(request, response, 401, error.message)
+      else {
+        if (!response.destroyed) log(`${of}: ${String(error)}`)
+        tell(request, response, 500, 'internal error')
+      }
+    }
     const route = gitRoute(request.method ?? 'GET', target)
-    if (route === undefined) {
-      answer(request, response, 404, 'not found')
+    if (route !== undefined) {
+      serveGit(request, response, route).catch(failed(`${route.service} of ${route.repository}`, answer))
       return
     }
-    serveGit(request, response, route).catch((error: unknown) => {
-      if (error instanceof ApiProblem) answer(request, response, error.status, error.message)
-      else if (error instanceof TokenRefusedError) answer(request, response, 401, error.message)
-      else {
-        log(`${route.service} of ${route.repository}: ${String(error)}`)
-        answer(request, response, 500, 'internal error')
-      }
-    })
+    const lfs = lfsRoute(request.method ?? 'GET', target)
+    if (lfs !== undefined) serveObjects(request, response, lfs).catch(failed(`LFS of ${lfs.repository}`, lfsProblem))
+    else answer(request, response, 404, 'not found')
   }
 
   const server = createServer(handle)
