@@ -16,7 +16,7 @@ const layers = {
 
 // The rooms of src/consumers, the same way: each may import the ones after it in its own row, and the settings. The files beside
 // them are what the upper rooms share.
-const shared = ['consumer-context', 'interruption', 'run-context', 'sandbox-access']
+const shared = ['consumer-context', 'interruption', 'key-health', 'run-context', 'sandbox-access']
 const rooms = {
   intake: ['supervision', 'placing', 'output', ...shared],
   supervision: ['ending', 'placing', 'transfer', 'output', ...shared],

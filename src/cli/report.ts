@@ -1,6 +1,6 @@
 import type { JobResult } from '../job/result.js'
 import type { JobStatus } from '../job/status.js'
-import { clockTime, type ProviderLoad } from '../store/index.js'
+import { clockTime, type KeyTrouble, type LiveConsumer, type ProviderLoad } from '../store/index.js'
 import { counted, elapsed, fields, table } from './output.js'
 
 /** How jobs look on a terminal. Pure functions. */
@@ -59,6 +59,19 @@ export function providersTable(loads: readonly ProviderLoad[]): string {
       load.startP50Ms === null || load.startP95Ms === null ? '-' : `${elapsed(load.startP50Ms)} / ${elapsed(load.startP95Ms)}`,
     ]),
   )
+}
+
+/** A key that is refused to a consumer. */
+export interface RefusedKey extends KeyTrouble {
+  readonly consumer: string
+}
+
+export function refusedKeys(consumers: readonly Pick<LiveConsumer, 'consumer' | 'troubles'>[]): RefusedKey[] {
+  return consumers.flatMap(({ consumer, troubles }) => troubles.map((trouble) => ({ consumer, ...trouble })))
+}
+
+export function refusedKeyLine({ consumer, of, message, sinceMs }: RefusedKey): string {
+  return `${of}: refused to ${consumer} since ${clockTime(sinceMs)}: ${message}`
 }
 
 function breakerText({ breaker, openUntilMs, openedBy }: ProviderLoad): string {

@@ -10,6 +10,7 @@ import type { PlacementPolicy } from './placing/placement.js'
 import type { ProviderSlot } from './placing/provider-slot.js'
 import type { SlotWaits } from './placing/slot-waits.js'
 import type { StartReports } from './placing/start-reports.js'
+import type { KeyHealth } from './key-health.js'
 import type { ConsumerSettings } from './settings.js'
 
 /** What all jobs of a consumer share. */
@@ -26,6 +27,10 @@ export interface ConsumerContext {
   readonly git: GitHost
   /** In the order of the configuration. */
   readonly providers: ReadonlyMap<string, ProviderSlot>
+  /** The names of the providers that live consumers have, this one's included. */
+  readonly deploymentProviders: () => readonly string[]
+  /** Which of this consumer's keys are refused. */
+  readonly keys: KeyHealth
   readonly policy: PlacementPolicy
   readonly settings: ConsumerSettings
   readonly log: Logger

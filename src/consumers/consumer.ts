@@ -3,7 +3,7 @@ import { Worker, type Job } from 'bullmq'
 import type { Logger } from 'pino'
 import type { GitHost } from '../git/host.js'
 import { TemporaryRepository } from '../git/temporary-repository.js'
-import { InfrastructureError, InvalidInputError, errorMessage } from '../job/errors.js'
+import { InvalidInputError, errorMessage } from '../job/errors.js'
 import { createRunner } from '../runner/index.js'
 import {
   BranchSchedule,
@@ -11,6 +11,7 @@ import {
   Keys,
   ReadyJobs,
   Reaping,
+  Roster,
   RunStore,
   Signals,
   SlotLedger,
@@ -24,6 +25,7 @@ import {
 import { sweepBranches } from './reaping/branch-retention.js'
 import { credentialsProblem } from './transfer/credentials.js'
 import { guardedPolicy } from './placing/candidates.js'
+import { Announcer, defaultGraceMs } from './intake/announcer.js'
 import { Intake } from './intake/intake.js'
 import { LockKeeper } from './intake/lock-keeper.js'
 import type { PlacementPolicy } from './placing/placement.js'
@@ -32,6 +34,9 @@ import { Reaper, type ProviderListing } from './reaping/reaper.js'
 import type { ConsumerContext } from './consumer-context.js'
 import type { ProviderSlot } from './placing/provider-slot.js'
 import type { SecretSource } from './output/secrets.js'
+import { isRefusal, KeyHealth } from './key-health.js'
+import type { Provider } from '../providers/provider.js'
+import { release } from './release.js'
 import { consumerSettingsSchema, type ConsumerSettings } from './settings.js'
 import { SlotWaits } from './placing/slot-waits.js'
 import { StartReports } from './placing/start-reports.js'
@@ -83,9 +88,19 @@ export class Consumer {
     // A day is longer than any transfer takes.
     await TemporaryRepository.removeLeftovers(Date.now() - 86_400_000).catch((error: unknown) => log.warn({ message: errorMessage(error) }, 'folders that killed consumers left were not removed'))
     const leaving = new AbortController()
-    const gitChecked = this.checkGitHost(settings, log, leaving.signal)
-    const providers = await this.usableProviders(settings, log).catch((error: unknown) => {
+    const now = options.now ?? Date.now
+    let onKeys = () => {}
+    const health = new KeyHealth({
+      check: async (of, signal) => await ('git' in of ? options.git : this.provider(of.provider)).check({ timeoutMs: settings.callTimeoutMs, signal }),
+      probeMs: Math.ceil((settings.leaseMs * 2) / 3),
+      onChange: () => onKeys(),
+      log,
+      now,
+    })
+    const gitChecked = this.checkGitHost(settings, log, health, leaving.signal)
+    const providers = await this.usableProviders(settings, log, health).catch((error: unknown) => {
       leaving.abort()
+      health.stop()
       throw error
     })
 
@@ -100,15 +115,14 @@ export class Consumer {
       await assertRedisSuitable(redis)
     } catch (error) {
       leaving.abort()
+      health.stop()
       disconnect()
       throw error
     }
 
     const keys = new Keys(options.queue?.prefix, options.queue?.name)
-    const now = options.now ?? Date.now
     const store = new RunStore(redis, keys, { logMaxBytesPerStream: settings.maxLogBytes, now, ...(options.retentionMs === undefined ? {} : { retentionMs: options.retentionMs }) })
     const ready = new ReadyJobs(redis, keys)
-    await ready.setShares(options.tenants ?? {})
     const ledger = new SlotLedger(redis, keys)
     const owners = new SlotOwners(redis, keys, ledger)
     const reaping = new Reaping(redis, keys, this.id)
@@ -132,6 +146,16 @@ export class Consumer {
       log,
       now,
     })
+    const announcer = new Announcer({
+      consumer: this.id,
+      roster: new Roster(redis, keys),
+      configured: () => ({ queue: keys.queueName, release, gitHosts: options.git.hosts, providers, secrets: options.secrets.names?.() ?? null }),
+      health,
+      shares: Object.keys(options.tenants ?? {}).length === 0 ? null : (options.tenants ?? null),
+      leaseMs: settings.leaseMs,
+      startedAtMs: now(),
+      log,
+    })
     const context: ConsumerContext = {
       deployment: options.deployment,
       holder: this.id,
@@ -144,6 +168,8 @@ export class Consumer {
       starts: new StartReports((provider, startsMs) => ledger.report(provider, { kind: 'created', startsMs }), log),
       git: options.git,
       providers,
+      deploymentProviders: () => announcer.deploymentProviders(),
+      keys: health,
       policy: guardedPolicy(options.policy ?? 'most-free', log),
       settings,
       log,
@@ -169,6 +195,8 @@ export class Consumer {
       inbox,
       locks,
       secrets: options.secrets,
+      announcer,
+      graceMs: settings.unrunnableGraceMs ?? defaultGraceMs(settings.leaseMs),
       relisting: new Relisting({
         ready,
         log,
@@ -182,12 +210,14 @@ export class Consumer {
       takeJob: (token) => worker.getNextJob(token, { block: false }) as Promise<Job | undefined>,
     })
     worker.on('stalled', () => intake.nudge())
+    onKeys = () => void announcer.announce().then(() => intake.nudge())
     await signals.onCancel((jobId, reason) => intake.cancel(jobId, reason))
     signals.onReconnect(() => {
       intake.nudge()
       void intake.heedCancels()
     })
     const cancelCheck = setInterval(() => void intake.heedCancels(), settings.leaseMs)
+    await announcer.start()
     await worker.startStalledCheckTimer()
     locks.start()
     intake.start()
@@ -198,7 +228,9 @@ export class Consumer {
       leaving.abort()
       clearInterval(cancelCheck)
       const orderly = (async () => {
+        health.stop()
         await Promise.all([reaper.stop(), intake.stop(), gitChecked])
+        await announcer.stop()
         await context.starts.close()
         locks.stop()
         await worker.close()
@@ -225,18 +257,24 @@ export class Consumer {
   }
 
   /** Said in the log and no more: jobs wait for a git host that is away, and those under way are taken over meanwhile. */
-  private async checkGitHost(settings: ConsumerSettings, log: Logger, signal: AbortSignal): Promise<void> {
+  private async checkGitHost(settings: ConsumerSettings, log: Logger, health: KeyHealth, signal: AbortSignal): Promise<void> {
     try {
       for (const warning of await this.options.git.check({ timeoutMs: settings.callTimeoutMs, signal })) log.debug({ git: this.options.git.name }, warning)
     } catch (error) {
       if (signal.aborted) return
-      const final = error instanceof InfrastructureError && (error.kind === 'auth' || error.kind === 'invalid')
-      log.error({ git: this.options.git.name, message: errorMessage(error) }, final ? 'the git host refuses this consumer; every job will fail' : 'the git host does not answer; jobs wait for it')
+      if (isRefusal(error)) health.refused({ git: true }, error.message)
+      log.error({ git: this.options.git.name, message: errorMessage(error) }, isRefusal(error) ? 'the git host refuses this consumer; it takes no jobs until it does not' : 'the git host does not answer; jobs wait for it')
     }
   }
 
-  /** A provider that can't work is said and left out; one usable provider is enough. */
-  private async usableProviders(settings: ConsumerSettings, log: Logger): Promise<Map<string, ProviderSlot>> {
+  private provider(name: string): Provider {
+    const slot = this.options.providers.find(({ provider }) => provider.name === name)
+    if (slot === undefined) throw new Error(`there is no provider ${name}`)
+    return slot.provider
+  }
+
+  /** A provider that refuses this consumer is said, and used once it does not; one usable provider is enough. */
+  private async usableProviders(settings: ConsumerSettings, log: Logger, health: KeyHealth): Promise<Map<string, ProviderSlot>> {
     const usable = new Map<string, ProviderSlot>()
     let last: unknown
     for (const slot of this.options.providers) {
@@ -249,12 +287,12 @@ export class Consumer {
         usable.set(name, slot)
       } catch (error) {
         last = error
-        const final = error instanceof InfrastructureError && (error.kind === 'auth' || error.kind === 'invalid')
-        log.error({ provider: name, message: errorMessage(error) }, final ? 'provider is not usable; left out' : 'provider does not answer; tried again with each job')
-        if (!final) usable.set(name, slot)
+        usable.set(name, slot)
+        if (isRefusal(error)) health.refused({ provider: name }, error.message)
+        log.error({ provider: name, message: errorMessage(error) }, isRefusal(error) ? 'provider is not usable; left out until it is' : 'provider does not answer; tried again with each job')
       }
     }
-    if (usable.size > 0) return usable
+    if ([...usable.keys()].some((provider) => !health.isRefused({ provider }))) return usable
     if (last instanceof Error) throw last
     throw new InvalidInputError('providers: none is configured; configure at least one')
   }

@@ -193,6 +193,11 @@ export class RunContext {
     this.shared.reapSoon(provider, owner.kind === 'create' ? unansweredCreateMs : this.shared.settings.callTimeoutMs)
   }
 
+  /** Leaves this job's place, if it holds one, to what lives at a provider that nobody reaches any more: it is free after a sandbox's lifetime. */
+  async leavePlace(): Promise<void> {
+    await this.shared.owners.entrust({ jobId: this.jobId, fence: this.fence }, { kind: 'sandbox', sandboxId: this.current.sandbox?.id ?? this.jobId }, this.shared.settings.sandboxLifetimeMs)
+  }
+
   exclude(provider: string, untilMs: number, why: string): void {
     this.exclusions.set(provider, { untilMs, why })
   }

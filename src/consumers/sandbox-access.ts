@@ -48,6 +48,11 @@ export function openSandbox(
   return { runner, transfer, capabilities: provider.capabilities }
 }
 
+/** Thrown when a job needs a place and the keys of all the providers that it may use are refused to this consumer. */
+export class KeysRefusedError extends Error {
+  override readonly name = 'KeysRefusedError'
+}
+
 /** Thrown when a job to be taken over runs at a provider that this consumer does not have. Configure all consumers alike. */
 export class UnconfiguredProviderError extends Error {
   override readonly name = 'UnconfiguredProviderError'

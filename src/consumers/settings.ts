@@ -10,6 +10,11 @@ export const consumerSettingsSchema = z.strictObject({
   leaseMs: milliseconds.default(15_000),
   /** How often jobs whose consumer died are looked for. With `leaseMs` this bounds the stall window. */
   stallCheckMs: milliseconds.default(5_000),
+  /**
+   * How long no live consumer may be able to run a job before it fails, or goes on elsewhere when it has begun. Default: four times `leaseMs`, in
+   * which a consumer that is restarted announces itself again.
+   */
+  unrunnableGraceMs: milliseconds.optional(),
   /** How often a consumer looks for work and room without having been woken. */
   pollMs: milliseconds.min(1_000, 'must be at least 1000').default(1_000),
   /** How long one read waits in the sandbox for output. */

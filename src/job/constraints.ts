@@ -11,6 +11,8 @@ export const constraintsSchema = z.object({
   network: networkPolicy,
   resources: z.object({ cpu: z.number().optional(), memoryMiB: z.number().optional(), diskMiB: z.number().optional() }),
   image: z.string().optional(),
+  /** Names, in order; left out when there are none. */
+  secrets: z.array(z.string()).optional(),
   /** What it takes of a provider's pool: vCPUs in thousandths. */
   milliCpu: z.int().min(0),
   memoryMiB: z.int().min(0),
@@ -18,8 +20,9 @@ export const constraintsSchema = z.object({
 export type Constraints = z.output<typeof constraintsSchema>
 
 /** The constraints of a job, and an id that is the same for the same constraints: 16 hexadecimal digits. */
-export function constraintsOf(spec: Pick<JobSpec, 'providers' | 'network' | 'resources' | 'image'>): { readonly id: string; readonly constraints: Constraints } {
+export function constraintsOf(spec: Pick<JobSpec, 'providers' | 'network' | 'resources' | 'image' | 'secrets'>): { readonly id: string; readonly constraints: Constraints } {
   const { providers, network, resources, image } = spec
-  const constraints = { providers, network, resources, image, milliCpu: Math.round((resources.cpu ?? 0) * 1000), memoryMiB: resources.memoryMiB ?? 0 }
+  const secrets = spec.secrets.length === 0 ? undefined : [...new Set(spec.secrets)].sort()
+  const constraints = { providers, network, resources, image, secrets, milliCpu: Math.round((resources.cpu ?? 0) * 1000), memoryMiB: resources.memoryMiB ?? 0 }
   return { id: createHash('sha256').update(JSON.stringify(constraints)).digest('hex').slice(0, 16), constraints }
 }

@@ -1,17 +1,19 @@
 import { Job, type Queue } from 'bullmq'
 import type { Redis } from 'ioredis'
+import { constraintsOf } from '../job/constraints.js'
 import { IdempotencyConflictError, InvalidInputError, SwitchyardError, UnknownJobError } from '../job/errors.js'
 import type { LogLine } from '../job/log.js'
 import type { JobResult } from '../job/result.js'
 import { defaultMaxSpecBytes, type JobSpec, type JobSpecInput, parseJobSpec } from '../job/spec.js'
 import type { JobStatus } from '../job/status.js'
-import { createRedis, defaultQueueName, Keys, type ProviderLoad, type QueuedJob, queueWake, readLog, type ReadLogOptions, type ReadyJobs, type RedisConfig, Signals } from '../store/index.js'
+import { createRedis, defaultQueueName, Keys, type LiveConsumer, type ProviderLoad, type QueuedJob, queueWake, readLog, type ReadLogOptions, type ReadyJobs, type RedisConfig, Signals } from '../store/index.js'
 import { runScript } from '../store/scripts.js'
 import { newJobId, specDigest } from './idempotency.js'
 import type { JobHandle } from './job-handle.js'
 import { mergeStatus } from './job-status.js'
-import { ProducerConnection } from './producer-connection.js'
+import { ProducerConnection, type Connected } from './producer-connection.js'
 import { cancelledWhileWaiting, typesOf, viewOf } from './queue-view.js'
+import type { Around } from './waiting-reason.js'
 import { ResultWaiter } from './result-waiter.js'
 
 export interface AgentQueueOptions {
@@ -127,13 +129,17 @@ export class AgentQueue {
    */
   async list(options: { state?: JobStatus['state'] | undefined; limit?: number | undefined } = {}): Promise<JobStatus[]> {
     const { state, limit = 50 } = options
-    return await this.#connection.use(async ({ queue, store, ledger }) => {
+    return await this.#connection.use(async (connected) => {
+      const { queue, store, redis } = connected
       const jobs = await queue.getJobs(typesOf(state), 0, limit - 1, false)
       const known = jobs.filter((job) => job.id !== undefined)
-      const runs = await store.readMany(known.map(({ id }) => id ?? ''), { forShow: true })
-      const loads = await ledger.loads()
+      const ids = known.map(({ id }) => id ?? '')
+      const [runs, around, inHand] = await Promise.all([store.readMany(ids, { forShow: true }), this.#around(connected), this.#inHand(queue, redis, ids)])
       return known
-        .map((job, index) => mergeStatus(job.id ?? '', viewOf(job), runs[index] ?? null, loads))
+        .map((job, index) => {
+          const view = viewOf(job, inHand[index] ?? false)
+          return mergeStatus(job.id ?? '', view, runs[index] ?? null, { ...around, delayedUntilMs: view.delayedUntilMs })
+        })
         .filter((status) => status !== null)
         .filter((status) => state === undefined || status.state === state)
         .sort((a, b) => b.enqueuedAtMs - a.enqueuedAtMs)
@@ -144,6 +150,11 @@ export class AgentQueue {
   /** What each provider that consumers have asked for a place holds, and why it may take no more; by name. */
   async providers(): Promise<ProviderLoad[]> {
     return await this.#connection.use(({ ledger }) => ledger.loads())
+  }
+
+  /** The live consumers of all queues of the deployment: what each has, and which of its keys are refused. */
+  async consumers(): Promise<LiveConsumer[]> {
+    return await this.#connection.use(({ roster }) => roster.live())
   }
 
   /** Closes the connections; waits under way fail. Jobs go on. */
@@ -269,13 +280,40 @@ export class AgentQueue {
   }
 
   async #status(jobId: string): Promise<JobStatus> {
-    return await this.#connection.use(async ({ queue, store, ledger, ready }) => {
-      const [job, stored, loads] = await Promise.all([queue.getJob(jobId), store.read(jobId), ledger.loads()])
-      const view = job === undefined ? null : viewOf(job)
-      const tenant = view?.spec.tenant === undefined ? null : await ready.tenant(view.spec.tenant)
-      const status = mergeStatus(jobId, view, stored, loads, tenant)
+    return await this.#connection.use(async (connected) => {
+      const { queue, store, ready, redis } = connected
+      const [job, [stored = null], around, [inHand = false]] = await Promise.all([
+        queue.getJob(jobId),
+        store.readMany([jobId], { forShow: true }),
+        this.#around(connected),
+        this.#inHand(queue, redis, [jobId]),
+      ])
+      const view = job === undefined ? null : viewOf(job, inHand)
+      const [tenant, ofJob, ofConstraints] = await Promise.all([
+        view?.spec.tenant === undefined ? null : ready.tenant(view.spec.tenant),
+        ready.refusals(jobId),
+        view === null ? null : ready.refusals(constraintsOf(view.spec).id),
+      ])
+      const status = mergeStatus(jobId, view, stored, { ...around, tenant, refusals: ofJob ?? ofConstraints, delayedUntilMs: view?.delayedUntilMs ?? null })
       if (status === null) throw new UnknownJobError(jobId)
       return status
+    })
+  }
+
+  /** What any job of this queue may wait for. */
+  async #around({ queue, ledger, roster }: Connected): Promise<Around> {
+    const [loads, paused, live] = await Promise.all([ledger.loads(), queue.isPaused(), roster.live()])
+    return { loads, paused, consumers: live.filter((consumer) => consumer.queue === this.name), tenant: null, refusals: null, delayedUntilMs: null }
+  }
+
+  /** Which of these jobs a consumer holds now: the lock is BullMQ's. */
+  async #inHand(queue: Queue<QueuedJob>, redis: Redis, jobIds: readonly string[]): Promise<boolean[]> {
+    if (jobIds.length === 0) return []
+    const pipeline = redis.pipeline()
+    for (const jobId of jobIds) pipeline.exists(`${queue.toKey(jobId)}:lock`)
+    return ((await pipeline.exec()) ?? []).map(([error, count]) => {
+      if (error !== null) throw error
+      return count === 1
     })
   }
 
@@ -283,7 +321,7 @@ export class AgentQueue {
     return await this.#connection.use(async ({ queue, store, ready }) => {
       const [job, stored] = await Promise.all([queue.getJob(jobId), store.read(jobId)])
       if (job === undefined && stored === null) throw new UnknownJobError(jobId)
-      const view = job === undefined ? null : viewOf(job)
+      const view = job === undefined ? null : viewOf(job, false)
       // Of a job that BullMQ has not finished, the run that is next may still be untaken; the store decides at once.
       const waiting = view !== null && !view.finished ? cancelledWhileWaiting(jobId, view, reason, this.#options.eventSource) : null
       const outcome = await store.cancel(jobId, reason, waiting)

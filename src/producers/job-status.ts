@@ -1,28 +1,21 @@
 import type { JobSpec } from '../job/spec.js'
 import type { RunRecord } from '../job/run-record.js'
 import type { JobStatus } from '../job/status.js'
-import { describeLoad, type ProviderLoad, type StoredRun } from '../store/index.js'
+import type { StoredRun } from '../store/index.js'
 import type { QueueView } from './queue-view.js'
-
-/** A tenant's jobs in hand, and how many it may have; null for no cap. */
-export interface TenantLoad {
-  readonly running: number
-  readonly cap: number | null
-}
+import { waitingReason, type Around } from './waiting-reason.js'
 
 /**
  * Merges what the queue and the run record say. The record is the truth of a run; the queue only knows of a retry
  * before its first holder does.
- * @param loads what the providers hold, for why a job waits.
- * @param tenant the job's tenant, when it has one.
+ * @param around what a job may wait for that nobody has in hand.
  * @returns null when neither knows the job.
  */
 export function mergeStatus(
   jobId: string,
   queued: QueueView | null,
   stored: StoredRun | null,
-  loads: readonly ProviderLoad[],
-  tenant: TenantLoad | null = null,
+  around: Around,
 ): JobStatus | null {
   if (queued === null && stored === null) return null
   const retried = queued !== null && stored !== null && !queued.finished && queued.generation > stored.generation
@@ -34,7 +27,7 @@ export function mergeStatus(
     jobId,
     repository: queued?.spec.repository ?? stored?.record?.repository ?? stored?.result?.repository ?? '',
     state: result?.status ?? (running ? 'running' : 'waiting'),
-    reason: result !== null ? null : (run?.reason ?? (running ? null : waitingReason(queued?.spec, loads, tenant))),
+    reason: result !== null ? null : reasonOf(queued, run?.reason ?? null, running ? record : null, around),
     phase: record?.phase ?? null,
     // Of an ended job, where it was last.
     provider: record?.sandbox?.provider ?? record?.creating?.provider ?? result?.attempts.at(-1)?.provider ?? null,
@@ -52,6 +45,12 @@ export function mergeStatus(
   }
 }
 
+/** Its supervisor knows best; of a job that nobody has in hand, what is around it says more than who had it last. */
+function reasonOf(queued: QueueView | null, said: string | null, record: RunRecord | null, around: Around): string | null {
+  if (queued?.inHand === true) return said
+  return waitingReason(queued?.spec, record, around) ?? said
+}
+
 function checkpointProblem({ checkpointProblem: problem }: RunRecord): string | null {
   if (problem === null) return null
   const tries = problem.failures === 1 ? 'once' : `${problem.failures} times`
@@ -66,18 +65,4 @@ function stepUnderWay(record: RunRecord, spec: JobSpec | undefined): string | nu
   const step = steps?.[index]
   if (steps === undefined || step === undefined) return record.running.key
   return `${index + 1}/${steps.length} ${step.name}`
-}
-
-function hasRoom(load: ProviderLoad): boolean {
-  return load.used < load.effectiveLimit && load.blockedUntilMs === null && (load.breaker === 'closed' || load.breaker === 'half-open')
-}
-
-/** Why a job that nobody has taken waits: every provider it may use is full or does not work. */
-function waitingReason(spec: JobSpec | undefined, loads: readonly ProviderLoad[], tenant: TenantLoad | null): string | null {
-  if (tenant !== null && tenant.cap !== null && tenant.running >= tenant.cap) {
-    return `waiting for tenant ${spec?.tenant ?? ''}: ${tenant.running} of at most ${tenant.cap} jobs are running`
-  }
-  const usable = loads.filter(({ provider }) => (spec?.providers.allow?.includes(provider) ?? true) && !spec?.providers.deny.includes(provider))
-  if (usable.length === 0 || usable.some(hasRoom)) return null
-  return `waiting for capacity: ${usable.map(describeLoad).join(', ')}`
 }

@@ -8,6 +8,7 @@ import {
   type QueuedJob,
   ReadyJobs,
   type RedisConfig,
+  Roster,
   RunStore,
   SlotLedger,
   unavailable,
@@ -21,6 +22,7 @@ export interface Connected {
   readonly store: RunStore
   readonly ledger: SlotLedger
   readonly ready: ReadyJobs
+  readonly roster: Roster
 }
 
 /**
@@ -73,6 +75,6 @@ export class ProducerConnection {
     // Faults reach whoever called; an 'error' event without a listener would end the process.
     queue.on('error', () => undefined)
     await queue.waitUntilReady()
-    return { redis, queue, store: new RunStore(redis, this.keys, { retentionMs: this.retentionMs }), ledger: new SlotLedger(redis, this.keys), ready: new ReadyJobs(redis, this.keys) }
+    return { redis, queue, store: new RunStore(redis, this.keys, { retentionMs: this.retentionMs }), ledger: new SlotLedger(redis, this.keys), ready: new ReadyJobs(redis, this.keys), roster: new Roster(redis, this.keys) }
   }
 }

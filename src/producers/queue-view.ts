@@ -13,6 +13,10 @@ export interface QueueView {
   readonly generation: number
   /** Whether BullMQ holds it as completed or failed. */
   readonly finished: boolean
+  /** Whether a consumer has it in hand now. */
+  readonly inHand: boolean
+  /** Until when it is delayed, in milliseconds since 1970; null when it is not. */
+  readonly delayedUntilMs: number | null
 }
 
 /** Ends a job that never ran. */
@@ -43,11 +47,14 @@ export function cancelledWhileWaiting(
   return { result, event: completionEvent(result, { generation, ...(source === undefined ? {} : { source }) }), generation }
 }
 
-/** Reads a BullMQ job. */
-export function viewOf(job: Job<QueuedJob>): QueueView {
+/**
+ * Reads a BullMQ job.
+ * @param inHand whether a consumer holds its lock.
+ */
+export function viewOf(job: Job<QueuedJob>, inHand: boolean): QueueView {
   const finished = job.finishedOn !== undefined
   // BullMQ counts an attempt when it ends, so an unfinished job stands one before its run's generation.
-  return { spec: job.data.spec, enqueuedAtMs: job.data.enqueuedAtMs, finished, generation: Math.max(1, job.attemptsMade + (finished ? 0 : 1)) }
+  return { spec: job.data.spec, enqueuedAtMs: job.data.enqueuedAtMs, finished, inHand, delayedUntilMs: job.delay > 0 ? job.timestamp + job.delay : null, generation: Math.max(1, job.attemptsMade + (finished ? 0 : 1)) }
 }
 
 /** The BullMQ states in which jobs of a state are found; each may hold others too. */

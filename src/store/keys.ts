@@ -57,6 +57,11 @@ export class Keys {
     return `${this.prefix}:ledger`
   }
 
+  /** Sorted set: the live consumers, by when they are believed no longer. What they say stands behind it. */
+  consumers(): string {
+    return `${this.prefix}:consumers`
+  }
+
   /** Hash: who reaps at a provider now, and what its last round left to do. */
   reaping(provider: string): string {
     return `${this.prefix}:reaping:${provider}`

@@ -9,27 +9,43 @@ import { runLedgerScript } from './ledger-call.js'
 import { limitsJson, parseLoads, type ProviderLimit, type ProviderLoad } from './provider-load.js'
 import { queueScript } from './scripts.js'
 
-/** How tenants share the places. Tenants without a share of their own have that of `*`; without that, weight 1 and no cap. */
-export interface TenantShare {
-  /** Of two busy tenants, one with twice the weight gets twice the sandbox time. */
-  readonly weight: number
-  /** How many jobs it may have running at once, at most. */
-  readonly cap?: number | undefined
-}
-
 /** What the index needs to know of a job. */
 export interface ReadyJob {
   readonly jobId: string
-  readonly spec: Pick<JobSpec, 'providers' | 'network' | 'resources' | 'tenant' | 'priority'>
+  readonly spec: Pick<JobSpec, 'providers' | 'network' | 'resources' | 'image' | 'secrets' | 'tenant' | 'priority'>
 }
+
+/** What a consumer that looks for jobs has. */
+export interface Means {
+  readonly profileId: string
+  /** The providers and secrets that it can use now. */
+  readonly providers: readonly string[]
+  readonly secrets: readonly string[]
+  /** Whether it knows of tenants' shares: then nothing is given to it from a Redis that has lost them. */
+  readonly shares: boolean
+}
+
+/**
+ * Why a job is given to a consumer:
+ * - `able`: it has what the job needs, as far as the index knows
+ * - `stranded`: no live consumer has, for longer than the grace (or it is to be cancelled): it may go on elsewhere
+ * - `nobody`: and none can run it elsewhere either: it is to be ended
+ */
+export type Stand = { readonly kind: 'able' } | { readonly kind: 'stranded' } | { readonly kind: 'nobody'; readonly reasons: readonly string[] }
 
 export interface DispatchRequest {
   readonly holder: string
   /** Chosen by the caller, unique. */
   readonly leaseId: string
   readonly limits: readonly ProviderLimit[]
-  /** For each constraints id: the providers that can run such a job, the best first; null when none ever can. */
+  /**
+   * For each constraints id: the providers that can run such a job, the best first; none when it is not for this consumer now; null when
+   * no live consumer ever can, as far as the caller was told (`refuse`).
+   */
   readonly orders: ReadonlyMap<string, readonly string[] | null>
+  readonly means: Means
+  /** How long no live consumer may be able to run a job before it is given up, in milliseconds. */
+  readonly graceMs: number
   /** For how long this consumer counts as idle when there is nothing (more) to take, in milliseconds; 0 to not count. Whoever counts longest is woken first. */
   readonly idleMs: number
 }
@@ -39,6 +55,10 @@ export interface Dispatched {
   readonly what: 'take' | 'nothing'
   /** The job that was chosen in this call; null when others wait to be taken. */
   readonly jobId: string | null
+  /** The one of those that is for this consumer: it was in somebody's hands before. */
+  readonly waited: string | null
+  /** Of the one or the other. */
+  readonly stand: Stand
   /** Where that job has its place; null when it needs none. */
   readonly provider: string | null
   /** There is nothing more to take, and the caller counts as idle if it asked to. */
@@ -52,11 +72,15 @@ export interface Dispatched {
   readonly constraints: number
   /** How many jobs are waiting in BullMQ but are not listed here. */
   readonly unlisted: number
+  /** Redis has lost the tenants' shares: announce them again. */
+  readonly sharesLost: boolean
 }
 
-const dispatchReply = z.tuple([z.enum(['take', 'nothing']), z.string(), z.string(), z.string(), z.union([z.number(), z.literal('')]), z.array(z.string()), z.number(), z.number(), z.number(), z.number()])
+const dispatchReply = z.tuple([z.enum(['take', 'nothing']), z.string(), z.string(), z.string(), z.union([z.number(), z.literal('')]), z.array(z.string()), z.number(), z.number(), z.number(), z.number(), z.string(), z.enum(['', 'stranded', 'nobody']), z.string(), z.number()])
+const reasonsSchema = z.array(z.string())
 
 const tenantSchema = z.object({ held: z.number() })
+const refusalsSchema = z.object({ by: z.record(z.string(), z.object({ why: z.string() })), since: z.number().optional() })
 const shareSchema = z.object({ cap: z.number().optional() })
 
 /**
@@ -94,10 +118,10 @@ export class ReadyJobs {
   /** Chooses the next job, takes a place for it and puts it where `getNextJob` finds it: one round trip. */
   async dispatch(request: DispatchRequest): Promise<Dispatched> {
     const orders = Object.fromEntries([...request.orders].map(([id, order]) => [id, order ?? false]))
-    const [what, jobId, provider, loads, opensInMs, unknown, listed, waiting, constraints, idle] = dispatchReply.parse(
+    const [what, jobId, provider, loads, opensInMs, unknown, listed, waiting, constraints, idle, waited, stand, why, sharesLost] = dispatchReply.parse(
       await this.#run(
         'ready-dispatch',
-        [request.holder, request.leaseId, limitsJson(request.limits), JSON.stringify(orders), request.idleMs],
+        [request.holder, request.leaseId, limitsJson(request.limits), JSON.stringify(orders), request.idleMs, JSON.stringify(meansOf(request.means)), request.graceMs],
         (['prioritized', 'wait', 'active', 'meta'] as const).map((part) => this.#keys.bullmq(part)),
       ),
     )
@@ -107,12 +131,15 @@ export class ReadyJobs {
       what,
       jobId: jobId === '' ? null : jobId,
       provider: provider === '' ? null : provider,
+      waited: waited === '' ? null : waited,
+      stand: stand === 'nobody' ? { kind: stand, reasons: distinct(why) } : { kind: stand === '' ? 'able' : stand },
       idle: idle === 1,
       loads: parseLoads(loads),
       opensInMs: opensInMs === '' ? null : opensInMs,
       unknown: pairs,
       constraints,
       unlisted: Math.max(0, waiting - listed),
+      sharesLost: sharesLost === 1,
     }
   }
 
@@ -158,14 +185,37 @@ export class ReadyJobs {
     }
   }
 
-  /** Sets how tenants share; what was set before is replaced. */
-  async setShares(shares: Readonly<Record<string, TenantShare>>): Promise<void> {
-    await this.#run('ready-shares', [JSON.stringify(shares)])
+  /**
+   * Consumers of a profile can't run these: jobs in hand by their ids, waiting ones by the ids of their constraints.
+   * @param refused.forMs for how long that is believed; until the job or its constraints are gone when left out.
+   * @returns those that no live consumer may run, for longer than the grace, each with the reasons of all.
+   */
+  async refuse(profileId: string, of: 'job' | 'constraints', refused: readonly { id: string; why: string; forMs?: number | undefined }[], graceMs: number): Promise<Map<string, readonly string[]>> {
+    if (refused.length === 0) return new Map()
+    const answer = reasonsSchema.parse(await this.#run('ready-refuse', [profileId, graceMs, of, ...refused.flatMap(({ id, why, forMs }) => [id, why, forMs ?? ''])]))
+    return new Map(answer.flatMap((id, index) => (index % 2 === 0 ? [[id, distinct(answer[index + 1] ?? '[]')] as const] : [])))
+  }
+
+  /** What is refused of a job or of its constraints, for people: each reason once; and since when nobody may run it, in milliseconds since 1970. */
+  async refusals(id: string): Promise<{ reasons: readonly string[]; sinceMs: number | null } | null> {
+    const text = await this.#redis.hget(`${this.#keys.ready()}:unfit`, id)
+    if (text === null) return null
+    const { by, since } = refusalsSchema.parse(JSON.parse(text))
+    return { reasons: [...new Set(Object.values(by).map(({ why }) => why))], sinceMs: since ?? null }
   }
 
   async #run(name: Parameters<typeof runLedgerScript>[2], args: readonly (string | number)[], moreKeys: readonly string[] = []): Promise<unknown> {
     return await runLedgerScript(this.#redis, this.#keys, name, args, moreKeys)
   }
+}
+
+function meansOf({ profileId, providers, secrets, shares }: Means): Record<string, unknown> {
+  return { profile: profileId, providers, secrets, shares }
+}
+
+/** Reasons as the scripts give them; those that several profiles share are told once. */
+function distinct(json: string): string[] {
+  return [...new Set(reasonsSchema.parse(JSON.parse(json)))]
 }
 
 function addArguments(jobs: readonly ReadyJob[]): (string | number)[] {

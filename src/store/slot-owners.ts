@@ -65,10 +65,11 @@ export class SlotOwners {
 
   /**
    * Leaves a job's place, if it holds one, to what may still live in it: the provider counts that until it is known to be dead.
+   * @param forMs then it is free by itself; left out, it is until it is freed.
    * @throws FenceLostError when the fence is not the job's any more.
    */
-  async entrust(job: { jobId: string; fence: number }, owner: SlotOwner): Promise<void> {
-    const answer = await this.run('ledger-entrust', [job.jobId, job.fence, ownerName(owner)], [this.keys.run(job.jobId)])
+  async entrust(job: { jobId: string; fence: number }, owner: SlotOwner, forMs?: number): Promise<void> {
+    const answer = await this.run('ledger-entrust', [job.jobId, job.fence, ownerName(owner), forMs ?? ''], [this.keys.run(job.jobId)])
     if (answer === 'lost') throw new FenceLostError(job.jobId)
   }
 

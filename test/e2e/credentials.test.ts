@@ -232,7 +232,7 @@ describe('a sandbox without network', () => {
     const job = await deployment.queue.enqueue({ ...spec, providers: { allow: ['local-minted', 'e2b-injected'] } })
     expect(await job.result({ timeoutMs: 30_000 })).toMatchObject({
       status: 'failed',
-      error: { kind: 'invalid', message: 'network: none of local-minted, e2b-injected can enforce "none"; use "git-only" or "open", or a provider that can, configured with credentials: "brokered"' },
+      error: { kind: 'invalid', message: 'no live consumer of this deployment can run this job: network: none of local-minted, e2b-injected can enforce "none"; use "git-only" or "open", or a provider that can, configured with credentials: "brokered"' },
       attempts: [],
     })
   })

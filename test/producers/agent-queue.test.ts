@@ -9,7 +9,7 @@ import { completionEvent, type CompletionEvent } from '../../src/events/index.js
 import { IdempotencyConflictError, InvalidInputError, RedisUnavailableError, UnknownJobError } from '../../src/job/errors.js'
 import type { JobSpecInput } from '../../src/job/spec.js'
 import { AgentQueue, type AgentQueueOptions, ResultTimeoutError, subscribe } from '../../src/producers/index.js'
-import { createRedis, type QueuedJob, RunStore, SlotLedger } from '../../src/store/index.js'
+import { createRedis, type QueuedJob, RunStore, Roster, SlotLedger } from '../../src/store/index.js'
 import { after, becomeIdle, record, result, startClusterNode, until, useRedis } from '../store/fixture.js'
 
 const redis = useRedis()
@@ -291,7 +291,10 @@ describe('status', () => {
   it('goes from waiting over running to the end, and says why a job waits', async () => {
     const queue = open()
     const job = await queue.enqueue(spec({ steps: [{ name: 'agent', run: 'x' }, 'npm test'], providers: { deny: ['other'] } }))
-    expect(await job.status()).toMatchObject({ state: 'waiting', reason: null, provider: null, startedAtMs: null, result: null })
+    expect(await job.status()).toMatchObject({ state: 'waiting', reason: 'waiting for a consumer: none is live for this queue; start one', provider: null, startedAtMs: null, result: null })
+    const profile = { queue: 'agents', release: '1.0.0', providers: ['local-a'], secrets: [] }
+    await new Roster(redis.connect(), redis.keys).announce({ consumer: 'c', profileId: 'p', profile, troubles: [], startedAtMs: 1, shares: null }, 600_000)
+    expect(await job.status()).toMatchObject({ state: 'waiting', reason: null })
     const ledger = new SlotLedger(redis.connect(), redis.keys)
     const limits = [{ provider: 'local-a', sandboxes: 1 }]
     await ledger.reserve({ leaseId: '1', holder: 'x', candidates: limits, demand: { cpu: 1, memoryMiB: 1 }, ttlMs: 60_000 })

@@ -2,8 +2,8 @@ import { Queue } from 'bullmq'
 import { beforeEach, describe, expect, it } from 'vitest'
 import { constraintsOf } from '../../src/job/constraints.js'
 import { parseJobSpec, type JobSpecInput } from '../../src/job/spec.js'
-import { type ProviderLimit, ReadyJobs, RunStore, SlotLedger, SlotOwners } from '../../src/store/index.js'
-import { after, newId, random, record, useRedis } from './fixture.js'
+import { type ProviderLimit, ReadyJobs, Roster, RunStore, SlotLedger, SlotOwners, type TenantShare } from '../../src/store/index.js'
+import { after, newId, random, record, until, useRedis } from './fixture.js'
 
 const redis = useRedis()
 let queue: Queue
@@ -21,6 +21,14 @@ beforeEach(async () => {
 const limit = (provider: string, sandboxes: number, more: Partial<ProviderLimit> = {}): ProviderLimit => ({ provider, sandboxes, ...more })
 const specOf = (more: Partial<JobSpecInput> = {}) => parseJobSpec({ repository: 'acme/web', steps: ['true'], ...more })
 
+/** What a consumer with these providers, and every secret, says that it has. */
+const meansOf = (limits: readonly ProviderLimit[]) => ({ profileId: 'test', providers: limits.map(({ provider }) => provider), secrets: ['*'], shares: false })
+const setShares = (shares: Readonly<Record<string, TenantShare>>) =>
+  new Roster(redis.connect(), redis.keys).announce(
+    { consumer: 'c', profileId: 'other', profile: { queue: 'none', release: '1', providers: [], secrets: [] }, troubles: [], startedAtMs: 0, shares: { shares, sinceMs: null } },
+    1_000,
+  )
+
 /** Enqueues a job as AgentQueue does: BullMQ first, then the index. */
 async function enqueue(jobId: string, more: Partial<JobSpecInput> = {}): Promise<void> {
   const spec = specOf(more)
@@ -34,7 +42,7 @@ function consumer(limits: readonly ProviderLimit[], holder: string = newId()) {
   let leases = 0
   const dispatch = async (idleMs = 0) => {
     for (;;) {
-      const found = await ready.dispatch({ holder, leaseId: `${holder}/${leases++}`, limits, orders, idleMs })
+      const found = await ready.dispatch({ holder, leaseId: `${holder}/${leases++}`, limits, orders, means: meansOf(limits), graceMs: 1, idleMs })
       for (const [id, json] of found.unknown) {
         const { providers } = JSON.parse(json) as { providers: { allow?: string[] } }
         orders.set(id, providers.allow ?? limits.map(({ provider }) => provider))
@@ -136,6 +144,9 @@ describe('which job comes next', () => {
   it('takes a job that no provider can ever run without a place, so that it can say so', async () => {
     await enqueue('never', { providers: { allow: ['gone'] } })
     const one = consumer([limit('a', 0)])
+    const { id } = constraintsOf(specOf({ providers: { allow: ['gone'] } }))
+    await ready.refuse('test', 'constraints', [{ id, why: 'gone is not configured' }], 60_000)
+    await until(() => ready.refuse('test', 'constraints', [{ id, why: 'gone is not configured' }], 1).then(({ size }) => size > 0), 'the grace to pass')
     one.orders.set(constraintsOf(specOf({ providers: { allow: ['gone'] } })).id, null)
     expect(await one.take()).toBe('never')
     expect(await ledger.leaseOf('never')).toBeNull()
@@ -172,7 +183,7 @@ describe('which job comes next', () => {
     await enqueue('j1')
     await enqueue('j2')
     const orders = new Map([[constraintsOf(specOf()).id, ['a']]])
-    const request = { holder: 'h', leaseId: 'same', limits: [limit('a', 5)], orders, idleMs: 0 }
+    const request = { holder: 'h', leaseId: 'same', limits: [limit('a', 5)], orders, means: meansOf([limit('a', 5)]), graceMs: 1, idleMs: 0 }
     await ready.dispatch(request)
     expect(await ready.dispatch(request)).toMatchObject({ what: 'take' })
     await redis.connect().rpop(redis.keys.bullmq('wait'))
@@ -200,7 +211,7 @@ describe('tenants', () => {
   }
 
   it('share by weight, whatever the length of their queues, and each gets turns all the time', async () => {
-    await ready.setShares({ a: { weight: 2 }, '*': { weight: 1 } })
+    await setShares({ a: { weight: 2 }, '*': { weight: 1 } })
     await many('a', 60)
     await many('b', 60)
     await many('c', 20)
@@ -213,7 +224,7 @@ describe('tenants', () => {
   })
 
   it('get what others leave', async () => {
-    await ready.setShares({ a: { weight: 1 }, b: { weight: 100 } })
+    await setShares({ a: { weight: 1 }, b: { weight: 100 } })
     await many('a', 5)
     await many('b', 1)
     expect(await turns(consumer([limit('p', 1)]), 10)).toHaveLength(6)
@@ -228,7 +239,7 @@ describe('tenants', () => {
   })
 
   it('have no more jobs running than their cap, and a job of theirs that moves keeps its place in it', async () => {
-    await ready.setShares({ a: { weight: 1, cap: 2 } })
+    await setShares({ a: { weight: 1, cap: 2 } })
     await many('a', 5)
     await many('b', 1)
     const one = consumer([limit('p', 10)])
@@ -242,7 +253,7 @@ describe('tenants', () => {
   })
 
   it('are charged no more for a job whose place was freed because nobody had it any more', async () => {
-    await ready.setShares({ a: { weight: 1, cap: 1 } })
+    await setShares({ a: { weight: 1, cap: 1 } })
     await many('a', 2)
     const one = consumer([limit('p', 5)])
     expect(await one.take()).toBe('a-0')
@@ -253,7 +264,7 @@ describe('tenants', () => {
   })
 
   it('leave nothing behind in Redis when their jobs have ended', async () => {
-    await ready.setShares({ '*': { weight: 1 } })
+    await setShares({ '*': { weight: 1 } })
     for (const tenant of ['x', 'y', 'z']) await many(tenant, 3)
     const one = consumer([limit('p', 2)])
     for (let jobId = await one.take(); jobId !== null; jobId = await one.take()) await ready.close(jobId)
@@ -305,7 +316,7 @@ describe('many consumers at once', () => {
   it.each([1, 2, 3])('take every job once, never more than there are places or a cap allows, and leave all places free (seed %i)', async (seed) => {
     const next = random(seed)
     const limits = [limit('a', 3, { cpu: 4 }), limit('b', 2)]
-    await ready.setShares({ capped: { weight: 3, cap: 2 } })
+    await setShares({ capped: { weight: 3, cap: 2 } })
     const tenants = ['capped', 'x', 'y']
     const jobs = Array.from({ length: 60 }, (_, index) => ({
       jobId: `job-${index}`,

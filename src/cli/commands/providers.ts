@@ -1,5 +1,5 @@
 import type { Command } from 'commander'
-import { providersTable } from '../report.js'
+import { providersTable, refusedKeyLine, refusedKeys } from '../report.js'
 import { withConfigOption, withJsonOption, type SharedFlags } from '../shared-options.js'
 import { harmlessValue } from '../terminal-text.js'
 
@@ -13,7 +13,8 @@ export function addProvidersCommand(program: Command): void {
       `
 LIMIT is the configured one; NOW is the one in force, less what others run in the account (FOREIGN) and what the provider
 has refused of late. BREAKER is closed while a provider works. CREATES is the rate in force, START the time that half and
-nineteen in twenty of the latest creates took at most.
+nineteen in twenty of the latest creates took at most. A line below the table tells of each key that is refused to a consumer
+(refusedKeys in JSON, those of the git host at every provider): it takes no jobs that need it until it is right again.
 
 Examples:
   switchyard providers
@@ -22,8 +23,11 @@ Examples:
     .action(async (flags: SharedFlags) => {
       const { withQueue } = await import('../open-queue.js')
       await withQueue(flags, async (queue) => {
-        const loads = await queue.providers()
-        process.stdout.write(`${flags.json === true ? JSON.stringify(loads) : providersTable(harmlessValue(loads))}\n`)
+        const [loads, consumers] = await Promise.all([queue.providers(), queue.consumers()])
+        const refused = refusedKeys(consumers)
+        const text = () => [providersTable(harmlessValue(loads)), ...harmlessValue(refused).map(refusedKeyLine)].join('\n')
+        const withKeys = () => loads.map((load) => ({ ...load, refusedKeys: refused.filter(({ of }) => of === load.provider || of === 'git') }))
+        process.stdout.write(`${flags.json === true ? JSON.stringify(withKeys()) : text()}\n`)
       })
     })
 }

@@ -2,8 +2,9 @@ import { randomUUID } from 'node:crypto'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import type { Job } from 'bullmq'
 import { errorMessage } from '../../job/errors.js'
-import type { Dispatched, Inbox } from '../../store/index.js'
+import type { Dispatched, Inbox, Stand } from '../../store/index.js'
 import { limitsOf } from '../placing/candidates.js'
+import type { Announcer } from './announcer.js'
 import { JobRun, type TakenJob } from './job-run.js'
 import type { LockKeeper } from './lock-keeper.js'
 import type { Relisting } from './relisting.js'
@@ -23,6 +24,9 @@ export interface IntakeParts {
   readonly locks: LockKeeper
   readonly secrets: SecretSource
   readonly relisting: Relisting
+  readonly announcer: Announcer
+  /** How long no live consumer may be able to run a job before it is given up, in milliseconds. */
+  readonly graceMs: number
   /** Takes the first job of the queue under a token, or none; never waits. */
   readonly takeJob: (token: string) => Promise<Job | undefined>
 }
@@ -34,7 +38,10 @@ export interface IntakeParts {
  *      └──────► a job with its place: taken out of the queue and supervised; meanwhile the next look
  *
  * The next job and its place are chosen in one step (`ReadyJobs.dispatch`), so a job without a place stays in the queue, in
- * order, for whoever gets one. Jobs that were stalled or handed over come first; they hold their places already.
+ * order, for whoever gets one. Jobs that were stalled or handed over come first; they hold their places already, and only those
+ * are taken for which this consumer has the provider and the secrets (lua/ready-dispatch.lua). What it can't run it says, about once a
+ * poll interval: when nobody can, for long enough, the job is taken and ended with the reasons of all. While the git host refuses
+ * this consumer's key it takes nothing.
  */
 export class Intake {
   private readonly runs = new Map<string, { cancel: (reason: string) => void; leave: () => void; done: Promise<void> }>()
@@ -47,6 +54,7 @@ export class Intake {
   private wakeUp: (() => void) | undefined
   private loops: Promise<void>[] = []
   private dispatches = 0
+  private refusalsToldAtMs = -Infinity
   /** When there may be room again without a place given back, in milliseconds from the last look. */
   private opensInMs = Infinity
 
@@ -119,7 +127,7 @@ export class Intake {
       this.nudged = false
       this.opensInMs = Infinity
       try {
-        if (this.busy() < context.settings.maxJobs && (await this.takeOne())) continue
+        if (this.busy() < context.settings.maxJobs && !context.keys.isRefused({ git: true }) && (await this.takeOne())) continue
       } catch (error) {
         if (this.isStopped()) break
         context.log.warn({ message: errorMessage(error) }, 'no job taken; tried again')
@@ -131,12 +139,15 @@ export class Intake {
 
   /** Returns true when it should be asked again at once. When it returns false, this consumer counts as idle. */
   private async takeOne(): Promise<boolean> {
-    const { context, relisting } = this.parts
+    const { context, relisting, announcer, graceMs } = this.parts
+    const means = announcer.means()
     const found = await context.ready.dispatch({
       holder: context.holder,
       leaseId: `${context.holder}/${this.dispatches++}`,
       limits: limitsOf(context.providers),
-      orders: this.waiting.orders(),
+      orders: this.waiting.orders(means.secrets),
+      means,
+      graceMs,
       // With its last job this consumer can be of no use to anybody who has a place to give.
       idleMs: this.busy() + 1 < context.settings.maxJobs ? idleTtlMs - Math.min(mostHandicapMs, this.busy() * handicapMs) : 0,
     })
@@ -151,7 +162,25 @@ export class Intake {
       return true
     }
     if (found.unknown.size > 0) return true
+    if (found.sharesLost) {
+      await announcer.announce()
+      return false
+    }
+    if (await this.tellRefusals(means.profileId)) return true
     return found.unlisted > 0 && (await relisting.run())
+  }
+
+  /** Returns true when there is a job to end now. */
+  private async tellRefusals(profileId: string): Promise<boolean> {
+    const { context, graceMs } = this.parts
+    // Either way: the clock may have been set back.
+    if (Math.abs(context.now() - this.refusalsToldAtMs) < context.settings.pollMs) return false
+    const refused = this.waiting.nextRefused()
+    if (refused.length === 0) return false
+    this.refusalsToldAtMs = context.now()
+    const nobody = await context.ready.refuse(profileId, 'constraints', refused, graceMs)
+    this.waiting.giveUp(nobody.keys())
+    return nobody.size > 0
   }
 
   private busy(): number {
@@ -180,6 +209,8 @@ export class Intake {
     const job = await takeJob(token)
     if (job?.id === undefined) return found.jobId !== null
     let placeAt = found.provider
+    // What was said of the one that was found says nothing of another.
+    const stand: Stand = job.id === found.jobId || job.id === found.waited ? found.stand : { kind: 'able' }
     if (job.id !== found.jobId) {
       const standing = await context.ready.standing(job.id)
       if (standing.listed) {
@@ -190,9 +221,9 @@ export class Intake {
       // The choice of another consumer, who has taken this one's, or a job to go on with.
       placeAt = standing.begun ? null : standing.provider
     }
-    const taken: TakenJob = { job, jobId: job.id, token, takenAt, placeAt }
+    const taken: TakenJob = { job, jobId: job.id, token, takenAt, placeAt, stand }
     context.log.debug({ jobId: taken.jobId }, 'job taken')
-    const run = new JobRun(context, taken, secrets, locks)
+    const run = new JobRun(context, taken, { source: secrets, profileId: this.parts.announcer.means().profileId, graceMs: this.parts.graceMs }, locks)
     const done = run.carryOut().then(() => {
       // A consumer with room for more is told by whoever frees a place; one without has to look by itself.
       const full = this.busy() >= context.settings.maxJobs

@@ -1,19 +1,21 @@
 import { setMaxListeners } from 'node:events'
 import { UnrecoverableError, type Job } from 'bullmq'
 import { z } from 'zod'
-import { setTimeout as delay } from 'node:timers/promises'
-import { errorMessage, InfrastructureError, InvalidInputError, NewerReleaseError } from '../../job/errors.js'
+import { errorMessage, InvalidInputError, NewerReleaseError } from '../../job/errors.js'
 import type { JobResult } from '../../job/result.js'
 import { newRunRecord } from '../../job/run-record.js'
 import { parseQueuedSpec, type JobSpec } from '../../job/spec.js'
 import { beginning } from '../placing/beginning.js'
+import { eligibleHere } from '../placing/candidates.js'
 import { BoardLog } from '../output/board-log.js'
 import type { LockKeeper, Moment } from './lock-keeper.js'
 import type { ConsumerContext } from '../consumer-context.js'
 import { RunContext } from '../run-context.js'
-import { resolveSecrets, type ResolvedSecrets, type SecretSource } from '../output/secrets.js'
-import { SecretPatterns } from '../output/redaction.js'
+import type { Stand } from '../../store/index.js'
+import { resolveSecrets, type SecretSource } from '../output/secrets.js'
+import { endUnrunnable, leaveProvider } from '../supervision/stranded.js'
 import { supervise } from '../supervision/supervisor.js'
+import { judgeFitness, type Fitness } from './fitness.js'
 
 export interface TakenJob {
   readonly job: Job
@@ -24,6 +26,16 @@ export interface TakenJob {
   readonly takenAt: Moment
   /** The provider at which a place was taken for it just now, when it was chosen; null when it was chosen before. */
   readonly placeAt: string | null
+  /** Why it was given to this consumer. */
+  readonly stand: Stand
+}
+
+/** What a job's run takes of its consumer besides the context. */
+export interface JobRunMeans {
+  readonly source: SecretSource
+  /** This consumer's profile, under whose name it refuses what it can't run. */
+  readonly profileId: string
+  readonly graceMs: number
 }
 
 /** What the queue holds of a job; the spec is checked by a schema of its own. */
@@ -43,7 +55,7 @@ export class JobRun {
   constructor(
     private readonly shared: ConsumerContext,
     private readonly taken: TakenJob,
-    private readonly secretSource: SecretSource,
+    private readonly means: JobRunMeans,
     private readonly locks: LockKeeper,
   ) {
     // Whatever is under way for the job listens to it; on a slow machine that is more than Node's ten.
@@ -71,7 +83,7 @@ export class JobRun {
     })
     const boardLog = new BoardLog(job, this.shared.log)
     try {
-      const result = await this.run(boardLog).catch((error: unknown) => this.leaveToNewer(error))
+      const result = await this.run(boardLog).catch((error: unknown) => this.leaveToOthers(error))
       await boardLog.close()
       if (result !== null) {
         // The end gives the lock up; a renewal that crosses it must not take that for a loss.
@@ -102,14 +114,17 @@ export class JobRun {
   }
 
   /**
-   * A newer release's job: put back for a consumer that can read it. Not at once, since it comes back at once while there is
-   * none. Returns null: the job is left.
+   * A job that another consumer may be able to run: refused under this consumer's profile, so that it does not come back at once, and put
+   * back. Returns null: the job is left.
    */
-  private async leaveToNewer(error: unknown): Promise<null> {
-    if (!(error instanceof NewerReleaseError)) throw error
+  private async leaveToOthers(error: unknown): Promise<null> {
     const { jobId } = this.taken
     const { store, ready, ledger, log, settings } = this.shared
-    log.error({ jobId, message: error.message }, 'job left to a consumer of a newer release')
+    if (!(error instanceof NewerReleaseError) && !(error instanceof LeftToOthersError)) throw error
+    const newer = error instanceof NewerReleaseError
+    log[newer ? 'error' : 'info']({ jobId, message: error.message }, newer ? 'job left to a consumer of a newer release' : 'job left to a consumer that can run it')
+    // A release that can't read it may be gone the next moment; so may a refused key.
+    const forMs = newer || error.passing ? settings.stallCheckMs : undefined
     // Where it has no sandbox yet, a place that was chosen with it would stand empty meanwhile.
     const begun = await store.read(jobId).catch((unread: unknown) => {
       if (unread instanceof NewerReleaseError) return 'unread' as const
@@ -117,7 +132,7 @@ export class JobRun {
     })
     const lease = begun === null ? await ledger.leaseOf(jobId) : null
     if (lease !== null) await ready.close(jobId)
-    await delay(settings.stallCheckMs, undefined, { signal: this.leaving.signal }).catch(() => undefined)
+    await ready.refuse(this.means.profileId, 'job', [{ id: jobId, why: error.message, forMs }], this.means.graceMs)
     return null
   }
 
@@ -127,9 +142,11 @@ export class JobRun {
     const { store, holder } = this.shared
     const spec = readSpec(job)
     const fresh = newRunRecord({ jobId, generation: job.attemptsMade + 1, repository: spec.repository, startedAtMs: this.shared.now() })
-    const secrets = this.findSecrets(spec)
+    const secrets = resolveSecrets(spec.secrets, this.means.source)
+    const fitness = await this.fitness(spec, fresh.generation, secrets.missing)
+    if (fitness.kind === 'leave') throw new LeftToOthersError(fitness.reason, fitness.passing)
     const { placeAt } = this.taken
-    const first = placeAt === null || secrets.problem !== null ? fresh : await beginning(this.shared, spec, fresh, placeAt, this.leaving.signal)
+    const first = placeAt === null || fitness.kind !== 'run' ? fresh : await beginning(this.shared, spec, fresh, placeAt, this.leaving.signal)
     // Whoever was frozen meanwhile must not take the job from its next holder.
     if (!this.locks.holds(jobId, this.taken.token)) return null
     const begun = await store.acquire(jobId, { holder, fresh: first, placeAt: first.creating?.provider })
@@ -151,29 +168,54 @@ export class JobRun {
       this.ctx = ctx
       const cancelReason = acquired.cancel?.reason ?? this.cancelReason
       if (cancelReason !== undefined) ctx.interrupt({ kind: 'cancel', reason: cancelReason })
-      if (secrets.problem !== null && ctx.record.outcome === null) {
-        await ctx.update({ outcome: { status: 'failed', error: { kind: 'invalid', message: secrets.problem, owner: 'consumer-keys', code: 'SWY_CONSUMER_SECRET_MISSING' } }, phase: 'closing' })
-      }
+      if (fitness.kind === 'end') await endUnrunnable(ctx, fitness.reason)
+      else if (fitness.kind === 'move') await leaveProvider(ctx)
       const end = await supervise(ctx)
+      if (end.kind === 'left' && end.because !== null) throw new LeftToOthersError(end.because, true)
       if (end.kind !== 'restarted') return end.kind === 'ended' ? end.result : null
       // Interruptions, exclusions and refusals were those of the attempt that has ended.
       record = ctx.record
     }
   }
 
-  private findSecrets(spec: JobSpec): { found: ResolvedSecrets; problem: string | null } {
-    try {
-      return { found: resolveSecrets(spec.secrets, this.secretSource), problem: null }
-    } catch (error) {
-      if (!(error instanceof InfrastructureError)) throw error
-      return { found: { env: {}, patterns: new SecretPatterns() }, problem: error.message }
-    }
+  /** Asked before the job is acquired: a consumer that can't run it never judges it, and its last holder's fence stays. */
+  private async fitness(spec: JobSpec, generation: number, missingSecrets: readonly string[]): Promise<Fitness> {
+    const { jobId, stand, placeAt } = this.taken
+    // A job that the index has just chosen for this consumer has not begun.
+    const stored = placeAt === null ? await this.shared.store.read(jobId) : null
+    const record = stored?.generation === generation && stored.result === null ? stored.record : null
+    const provider = record?.sandbox?.provider ?? record?.creating?.provider ?? null
+    const eligibility = eligibleHere(this.shared, spec)
+    const { providers, keys } = this.shared
+    const refused = eligibility.ok ? eligibility.providers.map((name) => keys.problem({ provider: name })) : []
+    return judgeFitness({
+      stand,
+      missingSecrets,
+      phase: record?.phase ?? null,
+      provider,
+      reachesProvider: provider !== null && providers.has(provider) && !keys.isRefused({ provider }),
+      eligibility,
+      keyProblem: refused.length > 0 && refused.every((problem) => problem !== null) ? (refused[0] ?? null) : null,
+      cancelled: (stored?.cancel ?? null) !== null || this.cancelReason !== undefined,
+    })
   }
 
   private async finish(result: JobResult): Promise<void> {
     const { job, token } = this.taken
     if (result.status === 'succeeded') await job.moveToCompleted(result, token, false)
     else await job.moveToFailed(new UnrecoverableError(`${result.status}: ${result.error?.message ?? 'no reason given'}`), token, false)
+  }
+}
+
+/** Another consumer may be able to run the job; this one can't. */
+class LeftToOthersError extends Error {
+  override readonly name = 'LeftToOthersError'
+  constructor(
+    message: string,
+    /** This consumer may be able to, later. */
+    readonly passing: boolean,
+  ) {
+    super(message)
   }
 }
 

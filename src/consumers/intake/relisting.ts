@@ -28,7 +28,8 @@ export class Relisting {
   /** Returns whether a job can be taken now that could not before. */
   async run(): Promise<boolean> {
     const { ready, now, everyMs } = this.parts
-    if (now() - this.lastAtMs < everyMs) return false
+    // Either way: the clock may have been set back.
+    if (Math.abs(now() - this.lastAtMs) < everyMs) return false
     this.lastAtMs = now()
     const missing = await ready.missing(this.from, jobsPerLook)
     this.from = missing.length === 0 ? this.from + jobsPerLook : 0

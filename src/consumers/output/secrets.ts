@@ -1,16 +1,35 @@
-import { InfrastructureError } from '../../job/errors.js'
+import { readFileSync } from 'node:fs'
 import { SecretPatterns } from './redaction.js'
 
-/** Looks a secret's value up; undefined when there is none of that name. */
-export type SecretSource = (name: string) => string | undefined
+/** Looks a secret's value up, anew each time; undefined when there is none of that name. */
+export interface SecretSource {
+  (name: string): string | undefined
+  /** The names of those that have a value now. Other consumers learn them; without this method every name may be there. */
+  readonly names?: () => readonly string[]
+}
 
 /**
  * Secrets from this process's environment, only those whose names are listed: a job must not be able to name the
- * consumer's own credentials.
+ * consumer's own credentials. Those that stand in files are read anew for each job, so that they can be changed without a restart.
+ * @param files paths by name.
  */
-export function secretsFromEnvironment(allowed: readonly string[], environment: NodeJS.ProcessEnv = process.env): SecretSource {
+export function secretsFromEnvironment(allowed: readonly string[], environment: NodeJS.ProcessEnv = process.env, files: Readonly<Record<string, string>> = {}): SecretSource {
   const names = new Set(allowed)
-  return (name) => (names.has(name) ? environment[name] : undefined)
+  const read = (name: string) => {
+    if (Object.hasOwn(files, name)) return fileText(files[name] ?? '')
+    return names.has(name) ? environment[name] : undefined
+  }
+  return Object.assign(read, { names: () => [...new Set([...names, ...Object.keys(files)])].filter((name) => (read(name) ?? '') !== '').sort() })
+}
+
+/** A file's text without the line end that editors add; undefined when it can't be read. */
+function fileText(path: string): string | undefined {
+  try {
+    return readFileSync(path, 'utf8').replace(/\r?\n$/, '')
+  } catch {
+    // Said by the name of the secret, where a job asks for it.
+    return undefined
+  }
 }
 
 export interface ResolvedSecrets {
@@ -20,9 +39,9 @@ export interface ResolvedSecrets {
 
 /**
  * Finds every secret that a job names, before a sandbox is created for it.
- * @throws InfrastructureError `invalid` that names the missing ones and the mend.
+ * @returns the names of those that are missing beside what was found.
  */
-export function resolveSecrets(names: readonly string[], source: SecretSource): ResolvedSecrets {
+export function resolveSecrets(names: readonly string[], source: SecretSource): { readonly found: ResolvedSecrets; readonly missing: readonly string[] } {
   const patterns = new SecretPatterns()
   const env: Record<string, string> = {}
   const missing: string[] = []
@@ -35,13 +54,5 @@ export function resolveSecrets(names: readonly string[], source: SecretSource): 
     env[name] = value
     patterns.add(value)
   }
-  if (missing.length > 0) {
-    throw new InfrastructureError({
-      kind: 'invalid',
-      owner: 'consumer-keys',
-      source: 'secrets',
-      message: `secrets: ${missing.join(', ')} ${missing.length === 1 ? 'is' : 'are'} not available to this consumer; set and allow it in consumer.secrets, or take it out of the spec`,
-    })
-  }
-  return { env, patterns }
+  return { found: { env, patterns }, missing }
 }

@@ -3,15 +3,12 @@ import type { GitHost } from '../../git/host.js'
 import { errorMessage } from '../../job/errors.js'
 import type { RunRecord } from '../../job/run-record.js'
 import type { JobSpec } from '../../job/spec.js'
-import { candidatesOf } from './candidates.js'
-import { eligibleProviders } from './placement.js'
-import type { ProviderSlot } from './provider-slot.js'
+import { eligibleHere, type ProvidersAround } from './candidates.js'
 import { sandboxName } from './sandbox-name.js'
 
 /** What the beginning of a job takes of its consumer. */
-export interface BeginningParts {
+export interface BeginningParts extends ProvidersAround {
   readonly deployment: string
-  readonly providers: ReadonlyMap<string, ProviderSlot>
   readonly git: GitHost
   readonly settings: { readonly callTimeoutMs: number }
   readonly log: Logger
@@ -27,7 +24,7 @@ const patienceMs = 2_000
  * `fresh`, and the phase `placing` does the same step by step, and meets what there is to meet.
  */
 export async function beginning(shared: BeginningParts, spec: JobSpec, fresh: RunRecord, placeAt: string, signal: AbortSignal): Promise<RunRecord> {
-  const eligibility = eligibleProviders(spec, candidatesOf(shared.providers, [], shared.git.hosts))
+  const eligibility = eligibleHere(shared, spec)
   if (!eligibility.ok || !eligibility.providers.includes(placeAt)) return fresh
   try {
     const base = await resolveBase(shared, spec, { timeoutMs: Math.min(patienceMs, shared.settings.callTimeoutMs), signal })

@@ -4,7 +4,7 @@ import type { SandboxWish } from '../../providers/provider.js'
 import { overMaximum } from '../../providers/refusal.js'
 import type { ProviderLimit, ProviderLoad } from '../../store/provider-load.js'
 import type { CredentialMode } from '../transfer/credentials.js'
-import { placementOrder, type Candidate, type PlacementPolicy } from './placement.js'
+import { eligibleProviders, placementOrder, type Candidate, type Eligibility, type PlacementPolicy } from './placement.js'
 import type { ProviderSlot } from './provider-slot.js'
 
 /** The limits of all configured providers, as the ledger takes them, in the order of the configuration. */
@@ -30,6 +30,18 @@ export function candidatesOf(providers: ReadonlyMap<string, ProviderSlot>, loads
       price,
     }
   })
+}
+
+/** What `eligibleProviders` says of the providers of this consumer, and of its deployment. */
+export interface ProvidersAround {
+  readonly providers: ReadonlyMap<string, ProviderSlot>
+  readonly deploymentProviders: () => readonly string[]
+  readonly git: { readonly hosts: readonly string[] }
+}
+
+/** Which providers of this consumer could ever run a job. */
+export function eligibleHere({ providers, deploymentProviders, git }: ProvidersAround, spec: Parameters<typeof eligibleProviders>[0]): Eligibility {
+  return eligibleProviders(spec, candidatesOf(providers, [], git.hosts), deploymentProviders())
 }
 
 /** A job that asks for more than all of a provider's sandboxes may have together would wait for it for ever. */

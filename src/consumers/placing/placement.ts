@@ -60,9 +60,14 @@ export type Eligibility =
 /**
  * Which of the configured providers a spec allows. A name in the spec that is not configured is a mistake of the writer's,
  * and is said, not skipped.
+ * @param deployment the providers of all live consumers, which may have others than this one.
  */
-export function eligibleProviders(spec: Pick<JobSpec, 'providers'> & SandboxWish, candidates: readonly Pick<Candidate, 'provider' | 'network' | 'refusal'>[]): Eligibility {
-  const names = candidates.map((candidate) => candidate.provider)
+export function eligibleProviders(
+  spec: Pick<JobSpec, 'providers'> & SandboxWish,
+  candidates: readonly Pick<Candidate, 'provider' | 'network' | 'refusal'>[],
+  deployment: readonly string[] = [],
+): Eligibility {
+  const names = [...new Set([...candidates.map((candidate) => candidate.provider), ...deployment])]
   const { allow, prefer, deny } = spec.providers
   for (const [field, list] of Object.entries({ allow: allow ?? [], prefer, deny })) {
     const unknown = list.find((name) => !names.includes(name))
@@ -71,7 +76,7 @@ export function eligibleProviders(spec: Pick<JobSpec, 'providers'> & SandboxWish
     }
   }
   const allowed = candidates.filter(({ provider }) => (allow === undefined || allow.includes(provider)) && !deny.includes(provider))
-  if (allowed.length === 0) return { ok: false, problem: 'providers: allow and deny leave no provider; allow one or deny fewer' }
+  if (allowed.length === 0) return { ok: false, problem: `providers: allow and deny leave none of ${candidates.map(({ provider }) => provider).join(', ')}; allow one or deny fewer` }
   const able = allowed.filter(({ network }) => enforces(network, spec.network))
   if (able.length === 0) {
     const policy = Array.isArray(spec.network) ? 'an allow list' : `"${spec.network}"`

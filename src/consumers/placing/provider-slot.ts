@@ -9,6 +9,8 @@ export interface ProviderSlot {
   readonly limit: Omit<ProviderLimit, 'provider'>
   /** For the policy `cheapest`. */
   readonly price?: ProviderPrice | undefined
+  /** A digest of its adapter's configuration; consumers with another one may be able to run other jobs. */
+  readonly configuration?: string | undefined
   /** Where the git host's tokens go. Default `minted`. */
   readonly credentials?: CredentialMode | undefined
 }

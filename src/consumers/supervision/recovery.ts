@@ -1,4 +1,4 @@
-import { InfrastructureError, errorMessage, type ErrorOwner } from '../../job/errors.js'
+import { InfrastructureError, errorMessage, type ErrorOrigin, type ErrorOwner } from '../../job/errors.js'
 import { isRefusal } from '../../providers/refused-create.js'
 import { limitsOf } from '../placing/candidates.js'
 import { usedSoFar } from '../ending/job-result.js'
@@ -7,7 +7,7 @@ import { pause } from './pause.js'
 import { pushLanded } from './push-landed.js'
 import { decide, type Reaction } from './reactions.js'
 import type { RunContext } from '../run-context.js'
-import { UnconfiguredProviderError } from '../sandbox-access.js'
+import { KeysRefusedError, UnconfiguredProviderError } from '../sandbox-access.js'
 import { clockTime, type ProviderReport } from '../../store/index.js'
 
 /** How often the same failed in a row, from 1, and since when, in milliseconds since 1970. */
@@ -16,19 +16,27 @@ export interface Failing {
   readonly sinceMs: number
 }
 
+/** `because`: another consumer may be able to go on with the job, and this one not before long. */
+export type Recovery = { readonly kind: 'goes on' } | { readonly kind: 'left'; readonly because: string | null }
+const goesOn: Recovery = { kind: 'goes on' }
+
 /**
  * What follows from an error while a job is supervised: what it is and whose is found out (`examine`), `decide` decides, and it is done:
  * the same again after a pause, the job moved to another provider, failed, or left to another consumer.
  */
-export async function recover(ctx: RunContext, thrown: unknown, { tries, sinceMs }: Failing): Promise<'goes on' | 'left'> {
+export async function recover(ctx: RunContext, thrown: unknown, { tries, sinceMs }: Failing): Promise<Recovery> {
   if (thrown instanceof UnconfiguredProviderError) {
     ctx.shared.log.error({ jobId: ctx.jobId }, thrown.message)
     // Put back at once it would come back at once, while no other consumer is there.
     await pause(ctx.shared.settings.pollMs, ctx)
-    return 'left'
+    return { kind: 'left', because: null }
   }
+  if (thrown instanceof KeysRefusedError) return await leaveForKey(ctx, thrown.message)
   const where = ctx.record.sandbox?.provider ?? ctx.record.creating?.provider ?? null
   const { error, origin, lives } = await examine(ctx, thrown, tries)
+  const key = await refusedKey(ctx, error, origin, where)
+  // Its sandbox, if it has one, goes on; whoever has a key that is taken goes on with it.
+  if (key !== null && (origin === 'git' || ctx.record.sandbox !== null)) return await leaveForKey(ctx, key)
   const refusals = (where === null ? 0 : (ctx.refusals.get(where) ?? 0)) + 1
   const { now, settings } = ctx.shared
   const { reaction, report, owner } = decide(error, {
@@ -45,25 +53,41 @@ export async function recover(ctx: RunContext, thrown: unknown, { tries, sinceMs
   if (ctx.record.phase === 'closing' && reaction.kind !== 'leave') {
     // There is nowhere to go from here but on: the end of a job must be written, however long it takes.
     await pause(Math.min(30_000, 100 * 2 ** Math.min(tries, 10)), ctx)
-    return 'goes on'
+    return goesOn
   }
   switch (reaction.kind) {
     case 'leave':
-      return 'left'
+      return { kind: 'left', because: null }
     case 'retry':
       await pause(reaction.delayMs, ctx)
-      return 'goes on'
+      return goesOn
     case 'wait':
       await waitFor(ctx, reaction, owner)
-      return 'goes on'
+      return goesOn
     case 'fail':
       await ctx.update({ outcome: { status: 'failed', error: ctx.masked(reaction.error) }, phase: 'closing', running: null })
-      return 'goes on'
+      return goesOn
     case 'move':
       // Sent one after the other, so that neither waits for the other's answer: the next sandbox is asked for the sooner.
-      await Promise.all([tellLedger(ctx, report, where), move(ctx, reaction, { where, refusals, mayExist: mayHaveCreated(error) })])
-      return 'goes on'
+      await Promise.all([key === null ? tellLedger(ctx, report, where) : undefined, move(ctx, reaction, { where, refusals, mayExist: mayHaveCreated(error) })])
+      return goesOn
   }
+}
+
+/** What this consumer's key is refused for, in one sentence, when that is what the error is about; null when it is not. */
+async function refusedKey(ctx: RunContext, error: unknown, origin: ErrorOrigin, where: string | null): Promise<string | null> {
+  if (!(error instanceof InfrastructureError) || error.kind !== 'auth') return null
+  const { keys } = ctx.shared
+  const of = origin === 'git' ? ({ git: true } as const) : where === null ? null : { provider: where }
+  if (of === null || !(await keys.confirmRefusal(of, ctx.aftermath))) return null
+  return keys.problem(of) ?? error.message
+}
+
+/** The job's status says why it waits until somebody goes on with it. */
+async function leaveForKey(ctx: RunContext, problem: string): Promise<Recovery> {
+  const because = `a key of the consumer that had it is refused: ${problem}`
+  await ctx.update({}, ctx.secrets.patterns.mask(`waiting for a consumer whose key is taken (${problem})`))
+  return { kind: 'left', because: ctx.secrets.patterns.mask(because) }
 }
 
 /** While the job still holds its place: what was refused is counted among what is in use. */
@@ -88,7 +112,7 @@ function brokeBefore({ record: { brokeAtStep, phase, stepIndex } }: RunContext):
 }
 
 /** Gives the sandbox, if any, up and goes on elsewhere, in this very run: no trip through the queue. */
-async function move(
+export async function move(
   ctx: RunContext,
   reaction: Extract<Reaction, { kind: 'move' }>,
   { where, refusals, mayExist }: { readonly where: string | null; readonly refusals: number; readonly mayExist: boolean },
@@ -105,7 +129,7 @@ async function move(
     return
   }
   const endedAt = new Date(now()).toISOString()
-  const refused = sandbox === null && !mayExist && (error.kind === 'capacity' || error.kind === 'rate-limited')
+  const refused = sandbox === null && !mayExist && (error.kind === 'capacity' || error.kind === 'rate-limited' || (error.kind === 'auth' && where !== null && ctx.shared.keys.isRefused({ provider: where })))
   const broke = sandbox !== null && error.owner === 'sandbox' && error.kind !== 'sandbox-lost'
   const spent = attempts.slice(ctx.record.restart?.attemptsBefore ?? 0).filter((attempt) => attempt.sandboxId !== null).length
   const exhausted = spent >= settings.maxAttempts
@@ -126,6 +150,7 @@ async function move(
   })
   // What may still live keeps its place, and the job gets another one.
   const place = () => {
+    if (where !== null && !ctx.shared.providers.has(where)) return ctx.leavePlace()
     if (sandbox !== null && !reaction.confirmed) return ctx.entrustPlace(sandbox.provider, { kind: 'sandbox', sandboxId: sandbox.id })
     if (sandbox === null && where !== null && mayExist) return ctx.entrustPlace(where, { kind: 'create', jobId: ctx.jobId, attempt: attempts.length, atMs: now() })
     return ctx.releasePlace()

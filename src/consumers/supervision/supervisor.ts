@@ -2,6 +2,7 @@ import { FenceLostError, SwitchyardError, errorMessage } from '../../job/errors.
 import type { JobError, JobResult } from '../../job/result.js'
 import { isUnavailability } from '../../store/index.js'
 import { saveFailedWork } from './failed-work.js'
+import { stopStep } from './stop-step.js'
 import { pause } from './pause.js'
 import { recover } from './recovery.js'
 import { restarts } from './restarts.js'
@@ -31,7 +32,8 @@ export type SupervisionEnd =
   | { readonly kind: 'ended'; readonly result: JobResult }
   /** The job failed and begins again from the start: supervise it anew, under the same fence. */
   | { readonly kind: 'restarted' }
-  | { readonly kind: 'left' }
+  /** `because`: another consumer may be able to go on, and this one not before long. */
+  | { readonly kind: 'left'; readonly because: string | null }
 
 export async function supervise(ctx: RunContext): Promise<SupervisionEnd> {
   const deadline = setTimeout(() => ctx.interrupt({ kind: 'timeout' }), Math.max(0, ctx.deadlineMs - ctx.shared.now()))
@@ -46,7 +48,7 @@ export async function supervise(ctx: RunContext): Promise<SupervisionEnd> {
       const concluding = mustConclude(ctx)
       ctx.boardLog.progress(ctx.record, ctx.spec)
       try {
-        if (ctx.leave.aborted) return { kind: 'left' }
+        if (ctx.leave.aborted) return { kind: 'left', because: null }
         if (concluding) await conclude(ctx)
         else if (phase === 'closing' && restarts(ctx.record, ctx.spec)) {
           await restart(ctx)
@@ -56,16 +58,17 @@ export async function supervise(ctx: RunContext): Promise<SupervisionEnd> {
         tries = 0
         await ctx.endWait()
       } catch (error) {
-        if (await endsSupervision(ctx, error)) return { kind: 'left' }
+        if (await endsSupervision(ctx, error)) return { kind: 'left', because: null }
         // The interruption itself made the phase throw; what made the conclusion fail is an error like any other.
         if (!concluding && mustConclude(ctx)) continue
         tries = ctx.record.phase === phase && !ctx.takeProgress() ? tries + 1 : 1
         if (tries === 1) sinceMs = ctx.shared.now()
         try {
-          if ((await recover(ctx, error, { tries, sinceMs })) === 'left') return { kind: 'left' }
+          const recovery = await recover(ctx, error, { tries, sinceMs })
+          if (recovery.kind === 'left') return recovery
         } catch (second) {
           // Nothing was decided: the phase is entered again, and meets what it met before, or not.
-          if (await endsSupervision(ctx, second)) return { kind: 'left' }
+          if (await endsSupervision(ctx, second)) return { kind: 'left', because: null }
           ctx.shared.log.warn({ jobId: ctx.jobId, phase, message: ctx.secrets.patterns.mask(errorMessage(second)) }, 'an error could not be dealt with; tried again')
           await pause(Math.min(10_000, 100 * 2 ** Math.min(tries, 10)), ctx)
         }
@@ -127,13 +130,7 @@ async function conclude(ctx: RunContext): Promise<void> {
   const saves = ctx.spec.push !== false && (phase === 'steps' || phase === 'pushing')
   await ctx.update({ outcome: { status: 'failed', error }, phase: saves ? 'pushing' : 'closing', running: null })
   if (!saves || running === null) return
-  const { settings } = ctx.shared
-  try {
-    await ctx.sandbox().runner.stop(running.key, settings.stopGraceMs, { timeoutMs: settings.stopGraceMs + settings.callTimeoutMs, signal: ctx.aftermath })
-  } catch (error) {
-    if (ctx.aftermath.aborted || error instanceof FenceLostError) return
-    await ctx.say(`the step under way could not be stopped before its work was saved: ${errorMessage(error)}`)
-  }
+  await stopStep(ctx, running.key)
 }
 
 async function keepAlive(ctx: RunContext): Promise<void> {

@@ -1,18 +1,27 @@
--- include ready
+-- include fitness
 -- Chooses the next job and its place, binds the two, and puts the job where BullMQ takes the next one from.
 -- KEYS[4..7]: BullMQ's prioritized set, wait list, active list and meta hash.
 -- ARGV: inbox prefix, inbox ttl, holder, lease id, limits of the holder's providers as JSON, orders as JSON (constraints id -> names of
---       providers, the best first; false when no provider can ever run such a job), ms for which to count as idle when there is nothing (more); 0 to not.
+--       providers, the best first, none when it is not for this consumer now; false when it holds that nobody can ever run such a job), ms for
+--       which to count as idle when there is nothing (more); 0 to not; what the caller has as JSON { profile, providers, secrets, shares }: its
+--       profile's id, the providers and secrets that it can use now, and whether it knows of tenants' shares; grace in ms.
 -- Returns {what, job id or '', provider at which it has its place or '', loads as JSON, ms until there may be room without a place given
 --          back or '', unknown constraints (id, JSON, …), jobs listed, jobs that BullMQ holds, constraints listed,
---          1 if there is nothing more to take now}. `what`:
+--          1 if there is nothing more to take now, the job that waited to be taken or '', why it or the chosen one is given: '' or
+--          'stranded' or 'nobody' (see `standOf`), reasons as a JSON list, 1 if the tenants' shares are lost}. `what`:
 --   'take'     BullMQ's wait list holds a job whose time has come: this one, or one that was stalled or handed over
 --   'nothing'  no job, or no place for one
 --
 -- Order: tenants by their turns, a tenant's jobs by priority and arrival. A job that has no place now is passed over by those
 -- behind it that have one; when a place that it can use becomes free it is before all that came after it.
 local holder, leaseId, limits, orders, idleMs = ARGV[3], ARGV[4], cjson.decode(ARGV[5]), cjson.decode(ARGV[6]), tonumber(ARGV[7])
+local mine, grace = cjson.decode(ARGV[8]), tonumber(ARGV[9])
+local usable, secrets = asSet(mine.providers), asSet(mine.secrets)
+local sharesLost = mine.shares and redis.call('EXISTS', R .. ':shares') == 0
 local prioritized, wait, active, meta = KEYS[4], KEYS[5], KEYS[6], KEYS[7]
+local runPrefix = string.gsub(L, ':ledger$', ':run:')
+-- How many jobs that were handed over are looked at.
+local handedPerLook = 32
 configure(limits)
 local providers, names, kept, free = {}, {}, {}, false
 for _, each in ipairs(limits) do
@@ -26,7 +35,7 @@ local unknown = {}
 
 -- A consumer becomes idle in the very step that leaves nothing for it, so that no wake-up goes past it; one that can take no
 -- more, or looks again by itself, is woken for nothing.
-local function answer(what, jobId, provider)
+local function answer(what, jobId, provider, waited, stand, why)
   local soonest, loads, spare, queued = '', {}, false, redis.call('EXISTS', R .. ':turns') == 1
   for i, name in ipairs(names) do
     local p = providers[name]
@@ -44,12 +53,74 @@ local function answer(what, jobId, provider)
     redis.call('ZREM', I, holder)
   end
   return { what, jobId or '', provider or '', #loads == 0 and '[]' or cjson.encode(loads), soonest, unknown,
-    redis.call('HLEN', R .. ':of'), redis.call('ZCARD', prioritized), redis.call('HLEN', R .. ':constraints'), last and 1 or 0 }
+    redis.call('HLEN', R .. ':of'), redis.call('ZCARD', prioritized), redis.call('HLEN', R .. ':constraints'), last and 1 or 0,
+    waited or '', stand or '', why or '[]', sharesLost and 1 or 0 }
+end
+
+-- A job's sandbox, or the one that was being made for it, is at this provider: where it has its place, or as its record says.
+local function providerOf(jobId)
+  local leaseId = redis.call('HGET', L .. ':jobs', jobId)
+  local lease = leaseId and getLease(leaseId)
+  if lease then return lease.provider end
+  local text = redis.call('HGET', runPrefix .. jobId, 'record')
+  local record = text and cjson.decode(text)
+  local at = record and (type(record.sandbox) == 'table' and record.sandbox or type(record.creating) == 'table' and record.creating)
+  return at and at.provider or nil
+end
+
+-- Whether this consumer takes a job that was in somebody's hands, and why; nil when it leaves it to others:
+--   ''          it has what the job needs
+--   'stranded'  nobody has, for longer than the grace: it may go on elsewhere
+--   'nobody'    and everybody has found that it can't: it is to be ended, by one that reaches its sandbox if there is one
+local function standOf(jobId)
+  local provider = providerOf(jobId)
+  local text = redis.call('HGET', R .. ':held', jobId)
+  local needed = text and cjson.decode(text).secrets or {}
+  local refusals = refusalsOf(jobId)
+  local function has(providers, names)
+    if provider and not providers[provider] then return false end
+    for _, name in ipairs(needed) do
+      if not names[name] and not names['*'] then return false end
+    end
+    return true
+  end
+  if has(usable, secrets) and not refuses(refusals, mine.profile) then return '' end
+  local sinceMs = nobodySince(jobId, refusals, function(profile) return has(profile.providers, profile.secrets) end)
+  if not sinceMs then return nil end
+  -- Its end need not wait for whoever might have gone on.
+  if redis.call('HEXISTS', runPrefix .. jobId, 'cancelReason') == 1 then return 'stranded' end
+  if sinceMs < grace then return nil end
+  if not refuses(refusals, mine.profile) then return 'stranded' end
+  local reached = false
+  for id, profile in pairs(profiles()) do
+    if not refuses(refusals, id) then return nil end
+    if provider and profile.providers[provider] then reached = true end
+  end
+  if reached and not usable[provider] then return nil end
+  return 'nobody', reasons(refusals)
 end
 
 local paused = redis.call('HMGET', meta, 'paused', 'concurrency')
 if paused[1] or (paused[2] and redis.call('LLEN', active) >= tonumber(paused[2])) then return answer('nothing') end
-if redis.call('LLEN', wait) > 0 then return answer('take') end
+if sharesLost then return answer('nothing') end
+-- What is taken first stands last. Those that are not for this consumer are put behind the others, so that it sees these at its next look.
+local handed = redis.call('LRANGE', wait, -handedPerLook, -1)
+for i = #handed, 1, -1 do
+  local stand, why = standOf(handed[i])
+  if stand then
+    if i < #handed then
+      redis.call('LREM', wait, -1, handed[i])
+      redis.call('RPUSH', wait, handed[i])
+    end
+    return answer('take', nil, nil, handed[i], stand, why)
+  end
+end
+if redis.call('LLEN', wait) > #handed then
+  for i = #handed, 1, -1 do
+    redis.call('LREM', wait, -1, handed[i])
+    redis.call('LPUSH', wait, handed[i])
+  end
+end
 -- Asked again after a lost answer: the job of this lease has its place, and somebody has taken it meanwhile.
 if getLease(leaseId) then return answer('nothing') end
 local everRun = true
@@ -58,7 +129,9 @@ for _, id in ipairs(redis.call('HKEYS', R .. ':constraints')) do
     unknown[#unknown + 1] = id
     unknown[#unknown + 1] = redis.call('HGET', R .. ':constraints', id)
   elseif orders[id] == false then
-    everRun = false
+    -- Somebody who can may have come since.
+    local sinceMs = nobodySince(id, refusalsOf(id), anyProfile)
+    if sinceMs and sinceMs >= grace then everRun = false else orders[id] = {} end
   end
 end
 -- The caller learns of these first, and asks again: nobody is passed over because of what is not known yet.
@@ -96,7 +169,7 @@ local function give(jobId, name, tenant, share, provider, constraints)
   redis.call('SET', R .. ':now', string.format('%.6f', tenant.vt))
   tenant.vt = tenant.vt + charged / share.weight
   tenant.held = tenant.held + 1
-  redis.call('HSET', R .. ':held', jobId, cjson.encode({ tenant = name, at = now, charged = charged }))
+  redis.call('HSET', R .. ':held', jobId, cjson.encode({ tenant = name, at = now, charged = charged, secrets = constraints.secrets }))
   saveTenant(name, tenant)
   local held = redis.call('HGET', L .. ':jobs', jobId)
   local place = held and getLease(held)
@@ -131,9 +204,11 @@ while true do
             local jobId = redis.call('ZRANGE', R .. ':jobs:' .. where:gsub(' ', ':', 1), 0, 0)[1]
             if not jobId then break end
             redis.call('HDEL', R .. ':passed', where)
+            local stand, why = '', nil
+            if provider == false then stand, why = 'nobody', reasons(refusalsOf(id)) end
             -- What BullMQ does not hold any more was removed around this index.
             local given, at = give(jobId, name, tenant, share, provider, constraints)
-            if given then return answer('take', jobId, at) end
+            if given then return answer('take', jobId, at, nil, stand, why) end
           end
         end
       end

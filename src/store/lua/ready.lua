@@ -7,8 +7,9 @@
 --   R:heads:<tenant>        sorted set: constraints id -> score of the first of those jobs
 --   R:turns                 sorted set: tenant -> virtual time, of tenants with waiting jobs
 --   R:tenant                hash: tenant -> JSON { vt, mean, held } while it has jobs waiting or in hand
---   R:shares                hash: tenant -> JSON { weight, cap }, as configured; '*' for all others
---   R:held                  hash: job id -> JSON { tenant, at, charged } of jobs in consumers' hands
+--   R:shares                hash: tenant -> JSON { weight, cap }, as configured; '*' for all others; '' -> since when, in ms
+--   R:held                  hash: job id -> JSON { tenant, at, charged, secrets } of jobs in consumers' hands
+--   R:unfit                 hash: see fitness.lua
 --   R:passed                hash: constraints id .. ' ' .. tenant -> ms since when smaller jobs pass its first one
 --   R:arrivals, R:now       counter; the virtual time of the latest turn
 --
@@ -20,6 +21,7 @@ local function tenantOf(name)
 end
 
 local function shareOf(name)
+  if name == '' then name = '*' end
   local text = redis.call('HGET', R .. ':shares', name) or redis.call('HGET', R .. ':shares', '*')
   return text and cjson.decode(text) or { weight = 1 }
 end
@@ -56,6 +58,7 @@ local function unlist(jobId)
   if redis.call('HINCRBY', R .. ':count', id, -1) <= 0 then
     redis.call('HDEL', R .. ':count', id)
     redis.call('HDEL', R .. ':constraints', id)
+    redis.call('HDEL', R .. ':unfit', id)
   end
   saveTenant(name, tenantOf(name))
   return name
@@ -63,6 +66,7 @@ end
 
 -- Settles a tenant's account of a job that is out of the consumers' hands.
 local function settle(jobId)
+  redis.call('HDEL', R .. ':unfit', jobId)
   local text = redis.call('HGET', R .. ':held', jobId)
   if text then
     local held = cjson.decode(text)

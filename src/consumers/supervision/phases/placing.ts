@@ -1,12 +1,12 @@
 import type { ProviderLoad } from '../../../store/provider-load.js'
 import { intentToCreate, resolveBase } from '../../placing/beginning.js'
-import { candidatesOf, limitsOf } from '../../placing/candidates.js'
+import { candidatesOf, eligibleHere, limitsOf } from '../../placing/candidates.js'
 import { InfrastructureError } from '../../../job/errors.js'
 import { sandboxTags, type Provider, type SandboxInfo, type SandboxRequest } from '../../../providers/provider.js'
 import { lifetimeWarning } from '../../placing/lifetime-warning.js'
-import { eligibleProviders, placementOrder, waitingReason } from '../../placing/placement.js'
+import { placementOrder, waitingReason } from '../../placing/placement.js'
 import type { RunContext } from '../../run-context.js'
-import { UnconfiguredProviderError } from '../../sandbox-access.js'
+import { KeysRefusedError, UnconfiguredProviderError } from '../../sandbox-access.js'
 
 /**
  * `placing`: finds out what the job starts from, gets a place at a provider and creates the sandbox there. A job that was chosen
@@ -28,9 +28,9 @@ export async function placing(ctx: RunContext): Promise<void> {
 
 /** Waits, however long it takes, until the ledger gives this job a place. Returns the provider. */
 async function takePlace(ctx: RunContext): Promise<string> {
-  const { ledger, providers, settings, now, waits, policy, git } = ctx.shared
+  const { ledger, providers, settings, now, waits, policy, git, keys } = ctx.shared
   const limits = limitsOf(providers)
-  const eligibility = eligibleProviders(ctx.spec, candidatesOf(providers, [], git.hosts))
+  const eligibility = eligibleHere(ctx.shared, ctx.spec)
   if (!eligibility.ok) throw new InfrastructureError({ kind: 'invalid', owner: 'job', code: 'SWY_JOB_UNRUNNABLE', source: 'placement', message: eligibility.problem })
   const ahead = ctx.useLoadsWithoutPlace()
   const [held, known] = ahead === null ? await Promise.all([ledger.leaseOf(ctx.jobId), ledger.sharedLoads(limits)]) : [null, ahead]
@@ -40,7 +40,12 @@ async function takePlace(ctx: RunContext): Promise<string> {
   const { resources, network } = ctx.spec
   const job = { resources, network, prefer: ctx.spec.providers.prefer, eligible: eligibility.providers, attempts: ctx.record.attempts, exclusions: ctx.activeExclusions() }
   let loads: readonly ProviderLoad[] = known
-  const order = () => placementOrder(candidatesOf(providers, loads, git.hosts), job, policy, now())
+  const order = () => {
+    const usable = eligibility.providers.filter((provider) => !keys.isRefused({ provider }))
+    const [refused] = eligibility.providers
+    if (usable.length === 0 && refused !== undefined) throw new KeysRefusedError(keys.problem({ provider: refused }) ?? refused)
+    return placementOrder(candidatesOf(providers, loads, git.hosts), { ...job, eligible: usable }, policy, now())
+  }
   if (held !== null) {
     if (order()[0] === held.provider) return held.provider
     await ctx.releasePlace()

@@ -1,0 +1,83 @@
+import type { Logger } from 'pino'
+import { errorMessage } from '../../job/errors.js'
+import type { Means, Roster, SharesInForce } from '../../store/index.js'
+import type { KeyHealth } from '../key-health.js'
+import { profileOf, type Configured } from './profile.js'
+
+export interface AnnouncerParts {
+  readonly consumer: string
+  readonly roster: Roster
+  readonly configured: () => Configured
+  readonly health: Pick<KeyHealth, 'troubles' | 'isRefused'>
+  /** The tenants' shares as configured; null when none are. */
+  readonly shares: SharesInForce['shares'] | null
+  /** An announcement is renewed each third of it, and believed for twice as long. */
+  readonly leaseMs: number
+  readonly startedAtMs: number
+  readonly log: Logger
+}
+
+/** Announces this consumer, over and over: what it has, which of its keys are refused, and the tenants' shares that it knows. */
+export class Announcer {
+  private shares: SharesInForce | null
+  private around: readonly string[] = []
+  private timer: NodeJS.Timeout | undefined
+  private underWay: Promise<void> = Promise.resolve()
+  private stopped = false
+
+  constructor(private readonly parts: AnnouncerParts) {
+    this.shares = parts.shares === null ? null : { shares: parts.shares, sinceMs: null }
+  }
+
+  /** Announces for the first time: before that this consumer takes no job. @throws what Redis says. */
+  async start(): Promise<void> {
+    await this.tell()
+    this.timer = setInterval(() => void this.announce(), this.parts.leaseMs / 3)
+  }
+
+  /** Announces now; a failure is logged, and made good by the next. */
+  async announce(): Promise<void> {
+    this.underWay = this.underWay.then(async () => {
+      if (this.stopped) return
+      await this.tell().catch((error: unknown) => this.parts.log.warn({ message: errorMessage(error) }, 'consumer not announced; tried again'))
+    })
+    await this.underWay
+  }
+
+  async stop(): Promise<void> {
+    this.stopped = true
+    clearInterval(this.timer)
+    await this.underWay
+    await this.parts.roster.withdraw(this.parts.consumer)
+  }
+
+  /** What this consumer can use now. */
+  means(): Means {
+    const { id, profile } = profileOf(this.parts.configured())
+    const providers = profile.providers.filter((provider) => !this.parts.health.isRefused({ provider }))
+    return { profileId: id, providers, secrets: profile.secrets, shares: this.shares !== null }
+  }
+
+  /** The providers that live consumers of this queue have, this one's included. */
+  deploymentProviders(): readonly string[] {
+    return [...new Set([...this.parts.configured().providers.keys(), ...this.around])]
+  }
+
+  private async tell(): Promise<void> {
+    const { consumer, roster, configured, health, startedAtMs, leaseMs } = this.parts
+    const { id, profile } = profileOf(configured())
+    const { shares, providers } = await roster.announce({ consumer, profileId: id, profile, troubles: health.troubles(), startedAtMs, shares: this.shares }, announcementMs(leaseMs))
+    this.shares = shares ?? this.shares
+    this.around = providers
+  }
+}
+
+/** How long an announcement is believed, in milliseconds. */
+export function announcementMs(leaseMs: number): number {
+  return 2 * leaseMs
+}
+
+/** How long no live consumer may be able to run a job before it is given up: as long as two announcements. In milliseconds. */
+export function defaultGraceMs(leaseMs: number): number {
+  return 2 * announcementMs(leaseMs)
+}

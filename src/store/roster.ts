@@ -1,0 +1,111 @@
+import type { Redis } from 'ioredis'
+import { z } from 'zod'
+import type { Keys } from './keys.js'
+import { parseShares, type TenantShare } from './tenant-shares.js'
+import { runScript } from './scripts.js'
+
+/** What a consumer is configured with, as far as it decides which jobs it can run. Many consumers share one profile. */
+export const profileSchema = z.object({
+  /** The queue that it serves. */
+  queue: z.string(),
+  release: z.string(),
+  /** Names of its providers. */
+  providers: z.array(z.string()),
+  /** Names of the secrets that it has a value for. */
+  secrets: z.array(z.string()),
+})
+export type Profile = z.output<typeof profileSchema>
+
+/** A key that the other side refuses, of one consumer. */
+export const keyTroubleSchema = z.object({
+  /** `git`, or the provider's name. */
+  of: z.string(),
+  /** One sentence, with the mend. Never holds a key. */
+  message: z.string(),
+  sinceMs: z.number(),
+})
+export type KeyTrouble = z.output<typeof keyTroubleSchema>
+
+const saidSchema = z.object({ profile: z.string(), queue: z.string(), release: z.string(), troubles: z.array(keyTroubleSchema), startedAtMs: z.number() })
+const announceReply = z.tuple([z.string(), z.number(), z.array(z.string())])
+
+export interface Announcement {
+  readonly consumer: string
+  /** A digest of all that decides which jobs it can run: equal for consumers that are configured alike. */
+  readonly profileId: string
+  readonly profile: Profile
+  readonly troubles: readonly KeyTrouble[]
+  /** Milliseconds since 1970. */
+  readonly startedAtMs: number
+  /** The tenants' shares that it was configured with or has learned of. */
+  readonly shares: SharesInForce | null
+}
+
+/** The tenants' shares, and since when they hold: those that were configured last do. */
+export interface SharesInForce {
+  readonly shares: Readonly<Record<string, TenantShare>>
+  /** Milliseconds since 1970 by Redis' clock; null for those that a consumer was configured with and has not announced yet. */
+  readonly sinceMs: number | null
+}
+
+/** A consumer that is live. */
+export interface LiveConsumer {
+  readonly consumer: string
+  readonly queue: string
+  readonly release: string
+  readonly providers: readonly string[]
+  readonly secrets: readonly string[]
+  /** Keys that are refused; it takes no jobs that need them. */
+  readonly troubles: readonly KeyTrouble[]
+  readonly startedAtMs: number
+}
+
+/** Who is there and has what: consumers announce themselves, each for a while. The rules are in lua/roster-announce.lua. */
+export class Roster {
+  constructor(
+    private readonly redis: Redis,
+    private readonly keys: Keys,
+  ) {}
+
+  /**
+   * Says what a consumer has, for `ttlMs`; one command.
+   * @returns the tenants' shares that hold for the deployment, null for none; and the names of the providers that its live consumers have.
+   */
+  async announce({ consumer, profileId, profile, troubles, startedAtMs, shares }: Announcement, ttlMs: number): Promise<{ shares: SharesInForce | null; providers: string[] }> {
+    const said = { profile: profileId, queue: profile.queue, release: profile.release, troubles, startedAtMs }
+    const [json, sinceMs, providers] = announceReply.parse(
+      await runScript(
+        this.redis,
+        'roster-announce',
+        [this.keys.consumers(), this.keys.ready()],
+        [consumer, ttlMs, JSON.stringify(said), profileId, JSON.stringify(profile), shares === null ? '' : JSON.stringify(shares.shares), shares?.sinceMs ?? ''],
+      ),
+    )
+    return { shares: json === '' ? null : { shares: parseShares(json), sinceMs }, providers }
+  }
+
+  /** This consumer is leaving. What it was able to run is believed of the deployment until its last announcement runs out. */
+  async withdraw(consumer: string): Promise<void> {
+    await this.redis.multi().zrem(this.keys.consumers(), consumer).hdel(`${this.keys.consumers()}:said`, consumer).exec()
+  }
+
+  /** The live consumers of all queues, by id. */
+  async live(): Promise<LiveConsumer[]> {
+    const [time, scored, said, profiles] = await Promise.all([
+      this.redis.time(),
+      this.redis.zrange(this.keys.consumers(), '0', '-1', 'WITHSCORES'),
+      this.redis.hgetall(`${this.keys.consumers()}:said`),
+      this.redis.hgetall(`${this.keys.consumers()}:profile`),
+    ])
+    const nowMs = Number(time[0]) * 1000
+    return scored.flatMap((consumer, index) => {
+      if (index % 2 === 1 || Number(scored[index + 1]) <= nowMs) return []
+      const text = said[consumer]
+      const parsed = text === undefined ? undefined : saidSchema.safeParse(JSON.parse(text)).data
+      if (parsed === undefined) return []
+      const { profile: id, ...rest } = parsed
+      const profile = profileSchema.safeParse(JSON.parse(profiles[id] ?? '{}')).data
+      return [{ consumer, ...rest, providers: profile?.providers ?? [], secrets: profile?.secrets ?? [] }]
+    })
+  }
+}
