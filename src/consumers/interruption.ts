@@ -1,5 +1,5 @@
 /** Why the work on a job is broken off. */
-export type Interruption = { readonly kind: 'cancel'; readonly reason: string } | { readonly kind: 'timeout' }
+export type Interruption = { readonly kind: 'cancel'; readonly reason: string } | { readonly kind: 'timeout' | 'waitTimeout' }
 
 /**
  * Whether and why a job's work is to be broken off.
@@ -32,7 +32,7 @@ export class Interruptions {
 
   /** Breaks off the work; the first reason stays, but a cancel counts more than a timeout. */
   interrupt(interruption: Interruption): void {
-    if (this.interruption !== null && (this.interruption.kind === 'cancel' || interruption.kind === 'timeout')) return
+    if (this.interruption !== null && (this.interruption.kind === 'cancel' || interruption.kind !== 'cancel')) return
     this.interruption = interruption
     this.breaking.abort(new Error(interruption.kind))
     if (interruption.kind === 'cancel') this.cancelling.abort(new Error('cancel'))

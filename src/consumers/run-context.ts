@@ -1,4 +1,5 @@
 import { FenceLostError } from '../job/errors.js'
+import { deadlineOf, type Deadline } from '../job/deadlines.js'
 import type { LogChunk } from '../job/log.js'
 import type { Attempt, JobError } from '../job/result.js'
 import type { RunRecord } from '../job/run-record.js'
@@ -29,6 +30,7 @@ export class RunContext {
   private readonly interruptions: Interruptions
   private waiting: { readonly what: string; readonly sinceMs: number } | null = null
   private progressed = false
+  private reason: string | null = null
   private loadsWithoutPlace: readonly ProviderLoad[] | null = null
 
   constructor(
@@ -44,6 +46,8 @@ export class RunContext {
     /** Whether the record's intent to create was written just now by this consumer: no call was made for it. */
     private freshIntent: boolean,
     private readonly holds: () => boolean,
+    /** When it came into the queue; of a later run of the job, when that was taken. */
+    private readonly enqueuedAtMs: number,
   ) {
     this.interruptions = new Interruptions(leave)
   }
@@ -134,14 +138,27 @@ export class RunContext {
     this.assertHeld()
   }
 
-  /** When the job's time is up, in milliseconds since 1970. */
+  /** What the job's time is bounded by now; null for nothing. */
+  get deadline(): Deadline | null {
+    return deadlineOf(this.current, this.spec, this.enqueuedAtMs)
+  }
+
+  /** When the job's time is up, in milliseconds since 1970; as if its sandbox were there now when it has had none. */
   get deadlineMs(): number {
-    return (this.current.restart?.atMs ?? this.current.startedAtMs) + this.spec.timeoutMs
+    const { deadline } = this
+    return deadline?.kind === 'timeout' ? deadline.atMs : this.shared.now() + this.spec.timeoutMs
+  }
+
+  /** What its status says that it waits for; null when it moves. */
+  get waitingFor(): string | null {
+    return this.reason
   }
 
   /** Writes the record. @throws FenceLostError when another consumer supervises the job now. */
   async update(patch: Partial<RunRecord>, reason: string | null = null): Promise<void> {
     this.current = { ...this.current, ...patch }
+    this.reason = reason
+    this.boardLog.waits(reason)
     this.heed(await this.shared.store.save(this.jobId, this.fence, this.current, reason))
   }
 

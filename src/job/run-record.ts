@@ -28,8 +28,10 @@ export const runRecordSchema = lastingObject({
   jobId: z.string(),
   /** 1 for the first run of a job; a retry of the whole job counts up and gets branches of its own. */
   generation: z.int().min(1),
-  /** Milliseconds since 1970 at which the first supervisor took the job; the job's timeout counts from here, or from its restart. */
+  /** Milliseconds since 1970 at which the first supervisor took the job. */
   startedAtMs: count,
+  /** Milliseconds since 1970 at which the first sandbox of the job, or of its restart, was there: its timeout counts from here. Null until then. */
+  firstSandboxAtMs: count.nullable().default(null),
   phase: z.enum(runPhases),
   repository: z.string(),
   /** What `ref` meant when the job started: a full ref to fetch, when there is one, and the commit. */
@@ -108,6 +110,7 @@ export type RunRecord = z.output<typeof runRecordSchema>
 export function newRunRecord(run: Pick<RunRecord, 'jobId' | 'generation' | 'repository' | 'startedAtMs'>): RunRecord {
   return {
     ...run,
+    firstSandboxAtMs: null,
     phase: 'placing',
     base: null,
     promoteFrom: null,

@@ -166,6 +166,7 @@ const specObject = z.strictObject({
   image: z.string().min(1).optional().describe('The image or template to start from; the provider’s default if left out.'),
   network: networkPolicy.default('open'),
   timeout: duration.default(3_600_000).describe('How long the job may run, from its first sandbox on; with attempts, each of them. Default 1h.'),
+  waitTimeout: duration.optional().describe('How long the job may wait for its first sandbox, such as 30m. Default: without limit.'),
   attempts: z
     .int('must be a whole number')
     .min(1, 'must be at least 1')
@@ -222,9 +223,10 @@ export const jobSpecSchema = specObject
       if (name in spec.env) context.addIssue({ code: 'custom', path: ['env', name], message: 'is also named in secrets; give it in one of the two' })
     }
   })
-  .transform(({ setup, steps: written, timeout, ...rest }) => ({
+  .transform(({ setup, steps: written, timeout, waitTimeout, ...rest }) => ({
     ...rest,
     timeoutMs: timeout,
+    waitTimeoutMs: waitTimeout,
     setup: setup.map((step, index) => toStep(step, `setup ${index + 1}`)),
     steps: written.map((step, index) => toStep(step, `step ${index + 1}`)),
   }))
@@ -256,8 +258,9 @@ const queuedStep = z
 
 /** A validated spec as the queue holds it: JSON, so without its undefined fields. */
 const queuedSpecSchema = specObject
-  .omit({ setup: true, steps: true, timeout: true })
-  .extend({ timeoutMs: z.int().min(1), setup: z.array(queuedStep), steps: z.array(queuedStep).min(1) })
+  .omit({ setup: true, steps: true, timeout: true, waitTimeout: true })
+  .extend({ timeoutMs: z.int().min(1), waitTimeoutMs: z.int().min(1).optional(), setup: z.array(queuedStep), steps: z.array(queuedStep).min(1) })
+  .transform((spec) => ({ ...spec, waitTimeoutMs: spec.waitTimeoutMs }))
 
 /**
  * Reads a spec out of the queue, which anybody with access to Redis can write to.

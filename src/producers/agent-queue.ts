@@ -244,39 +244,22 @@ export class AgentQueue {
     }
   }
 
-  /** The results of jobs, for those who wait: one round trip, and one more for those that nobody has taken. */
+  /** The results of jobs, for those who wait: one round trip. Of a job that was retried, that of the run that is next. */
   async #lookUp(jobIds: readonly string[]): Promise<(JobResult | 'running' | 'unknown')[]> {
-    return await this.#connection.use(async ({ redis, queue, store }) => {
-      const results = await store.results(jobIds)
-      const open = jobIds.filter((_, index) => results[index] === null)
-      const pipeline = redis.pipeline()
-      for (const jobId of open) pipeline.exists(queue.toKey(jobId), this.#keys.run(jobId))
-      const answers = open.length === 0 ? [] : ((await pipeline.exec()) ?? [])
-      const known = new Set<string>()
-      answers.forEach(([error, count], index) => {
-        if (error !== null) throw error
-        const jobId = open[index]
-        // BullMQ keeps a job beside its record, or without one until it is taken; `exists` counts the keys.
-        if (jobId !== undefined && count !== 0) known.add(jobId)
-      })
-      return jobIds.map((jobId, index) => results[index] ?? (known.has(jobId) ? 'running' : 'unknown'))
-    })
+    return await this.#connection.use(async ({ store }) => (await store.standings(jobIds)).map(({ known, result }) => result ?? (known ? 'running' : 'unknown')))
   }
 
   async *#logs(jobId: string, options: ReadLogOptions = {}): AsyncGenerator<LogLine, void, undefined> {
-    await this.#expectKnown(jobId)
+    const [standing] = await this.#connection.use(({ store }) => store.standings([jobId]))
+    if (standing?.known !== true) throw new UnknownJobError(jobId)
     const source = await this.#connection.use(async ({ redis }) => ({
       redis,
       keys: this.#keys,
       openBlocking: () => createRedis(this.#config, 'blocking'),
       hasEnded: async (id: string) => (await this.#lookUp([id]))[0] !== 'running',
     }))
-    yield* readLog(source, jobId, options)
-  }
-
-  async #expectKnown(jobId: string): Promise<void> {
-    const [state] = await this.#lookUp([jobId])
-    if (state === 'unknown') throw new UnknownJobError(jobId)
+    // Of a job that was retried and not taken yet, the log of the run before is no more its own.
+    yield* readLog(source, jobId, { ...options, after: Math.max(options.after ?? 0, standing.oldLogEnd) })
   }
 
   async #status(jobId: string): Promise<JobStatus> {

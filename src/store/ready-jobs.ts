@@ -12,7 +12,7 @@ import { queueScript } from './scripts.js'
 /** What the index needs to know of a job. */
 export interface ReadyJob {
   readonly jobId: string
-  readonly spec: Pick<JobSpec, 'providers' | 'network' | 'resources' | 'image' | 'secrets' | 'tenant' | 'priority'>
+  readonly spec: Pick<JobSpec, 'providers' | 'network' | 'resources' | 'image' | 'secrets' | 'tenant' | 'priority' | 'waitTimeoutMs'>
 }
 
 /** What a consumer that looks for jobs has. */
@@ -30,8 +30,9 @@ export interface Means {
  * - `able`: it has what the job needs, as far as the index knows
  * - `stranded`: no live consumer has, for longer than the grace (or it is to be cancelled): it may go on elsewhere
  * - `nobody`: and none can run it elsewhere either: it is to be ended
+ * - `overdue`: it has waited for its first sandbox for as long as it may: it is to be ended
  */
-export type Stand = { readonly kind: 'able' } | { readonly kind: 'stranded' } | { readonly kind: 'nobody'; readonly reasons: readonly string[] }
+export type Stand = { readonly kind: 'able' | 'stranded' } | { readonly kind: 'nobody' | 'overdue'; readonly reasons: readonly string[] }
 
 export interface DispatchRequest {
   readonly holder: string
@@ -76,7 +77,7 @@ export interface Dispatched {
   readonly sharesLost: boolean
 }
 
-const dispatchReply = z.tuple([z.enum(['take', 'nothing']), z.string(), z.string(), z.string(), z.union([z.number(), z.literal('')]), z.array(z.string()), z.number(), z.number(), z.number(), z.number(), z.string(), z.enum(['', 'stranded', 'nobody']), z.string(), z.number()])
+const dispatchReply = z.tuple([z.enum(['take', 'nothing']), z.string(), z.string(), z.string(), z.union([z.number(), z.literal('')]), z.array(z.string()), z.number(), z.number(), z.number(), z.number(), z.string(), z.enum(['', 'stranded', 'nobody', 'overdue']), z.string(), z.number()])
 const reasonsSchema = z.array(z.string())
 
 const tenantSchema = z.object({ held: z.number() })
@@ -132,7 +133,7 @@ export class ReadyJobs {
       jobId: jobId === '' ? null : jobId,
       provider: provider === '' ? null : provider,
       waited: waited === '' ? null : waited,
-      stand: stand === 'nobody' ? { kind: stand, reasons: distinct(why) } : { kind: stand === '' ? 'able' : stand },
+      stand: stand === 'nobody' || stand === 'overdue' ? { kind: stand, reasons: distinct(why) } : { kind: stand === '' ? 'able' : stand },
       idle: idle === 1,
       loads: parseLoads(loads),
       opensInMs: opensInMs === '' ? null : opensInMs,
@@ -224,7 +225,7 @@ function addArguments(jobs: readonly ReadyJob[]): (string | number)[] {
     const { id, constraints } = constraintsOf(spec)
     const kind = kinds.get(id) ?? { number: kinds.size + 1, json: JSON.stringify(constraints) }
     kinds.set(id, kind)
-    return [jobId, kind.number, spec.tenant ?? '', spec.priority]
+    return [jobId, kind.number, spec.tenant ?? '', spec.priority, spec.waitTimeoutMs ?? '']
   })
   return [kinds.size, ...[...kinds].flatMap(([id, { json }]) => [id, json]), ...listed.flat()]
 }

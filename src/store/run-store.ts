@@ -25,6 +25,16 @@ export type Acquired =
   /** The run would have begun with a record that needs a place which the job does not hold any more. Nothing was written. */
   | { readonly kind: 'placeless' }
 
+/** How a job's current run stands. */
+export interface RunStanding {
+  /** Whether the queue or the store knows the job. */
+  readonly known: boolean
+  /** Null until it has ended. */
+  readonly result: JobResult | null
+  /** Up to which sequence number the log is that of an earlier run; 0 when there is none. */
+  readonly oldLogEnd: number
+}
+
 /** A completion event as the store takes it: its JSON is appended to the event stream under its id. */
 export type StoredEvent = { readonly id: string } | string
 
@@ -212,7 +222,7 @@ export class RunStore {
       await runScript(
         this.#redis,
         'run-cancel',
-        [this.#keys.run(jobId), this.#keys.log(jobId), this.#keys.events(), this.#keys.claim(jobId)],
+        [this.#keys.run(jobId), this.#keys.log(jobId), this.#keys.events(), this.#keys.claim(jobId), this.#keys.logAccount(jobId)],
         [
           reason,
           this.#now(),
@@ -252,15 +262,30 @@ export class RunStore {
     return parseRun(await this.#redis.hgetall(this.#keys.run(jobId)))
   }
 
-  /** The results of many jobs in one round trip, in the order asked for; null for those that have not ended. */
-  async results(jobIds: readonly string[]): Promise<(JobResult | null)[]> {
+  /**
+   * How the current runs of many jobs stand, in one round trip, in the order asked for. A job that the queue holds and has not finished
+   * with, for a later generation than the run's, was retried: the run that counts has not been taken yet.
+   */
+  async standings(jobIds: readonly string[]): Promise<RunStanding[]> {
     if (jobIds.length === 0) return []
     const pipeline = this.#redis.pipeline()
-    for (const jobId of jobIds) pipeline.hget(this.#keys.run(jobId), 'result')
-    const answers = (await pipeline.exec()) ?? []
-    return answers.map(([error, json], index) => {
+    for (const jobId of jobIds) {
+      pipeline.hmget(this.#keys.run(jobId), 'generation', 'result', 'seq')
+      pipeline.hmget(this.#keys.job(jobId), 'timestamp', 'finishedOn', 'atm')
+    }
+    const answers = ((await pipeline.exec()) ?? []).map(([error, fields]) => {
       if (error !== null) throw error
-      return json === null ? null : readStored(jobResultSchema, z.string().parse(json), `the result of job ${jobIds[index] ?? ''}`)
+      return z.tuple([nullable, nullable, nullable]).parse(fields)
+    })
+    return jobIds.map((jobId, index) => {
+      const [generation, result, seq] = answers[2 * index] ?? [null, null, null]
+      const [addedAt, finishedOn, attemptsMade] = answers[2 * index + 1] ?? [null, null, null]
+      const retried = generation !== null && addedAt !== null && finishedOn === null && Number(attemptsMade ?? 0) + 1 > Number(generation)
+      return {
+        known: generation !== null || addedAt !== null,
+        result: result === null || retried ? null : readStored(jobResultSchema, result, `the result of job ${jobId}`),
+        oldLogEnd: retried ? Number(seq ?? 0) : 0,
+      }
     })
   }
 

@@ -7,7 +7,8 @@ import { parseJobSpec } from '../../src/job/spec.js'
 import { record } from '../store/fixture.js'
 
 const spec = (fields: object = {}) => parseJobSpec({ repository: 'acme/web', steps: ['a', 'b'], attempts: 3, ...fields })
-const failed = (kind: JobErrorKind, fields: object = {}) => record('job', { outcome: { status: 'failed', error: { kind, message: 'm' } }, ...fields })
+const attempt = { provider: 'a', sandboxId: 's', startedAt: '2026-01-01T00:00:00.000Z', endedAt: null, outcome: 'running', error: null } as const
+const failed = (kind: JobErrorKind, fields: object = {}) => record('job', { attempts: [attempt, attempt, attempt, attempt], outcome: { status: 'failed', error: { kind, message: 'm' } }, ...fields })
 const restarted = (count: number) => ({ restart: { count, atMs: 1, attemptsBefore: count } })
 
 describe('a job that is about to end begins again', () => {
@@ -24,6 +25,10 @@ describe('a job that is about to end begins again', () => {
     expect(restarts(record('job', { outcome: { status: 'succeeded', error: null } }), spec())).toBe(false)
     expect(restarts(record('job', { outcome: { status: 'cancelled', error: { kind: 'cancelled', message: 'm' } } }), spec())).toBe(false)
     expect(restarts(record('job'), spec())).toBe(false)
+  })
+  it('not when its time to wait for a first sandbox is over', () => {
+    expect(restarts(failed('timeout', { attempts: [] }), spec())).toBe(false)
+    expect(restarts(failed('timeout', { attempts: [{ ...attempt, sandboxId: null }] }), spec())).toBe(false)
   })
   it('not when its promotion may have happened already', () => {
     const promotes = spec({ promote: { to: 'main' } })

@@ -28,7 +28,7 @@ async function start(options = {}) {
           opened++
           return createRedis(redis.config, 'blocking')
         },
-        hasEnded: async (jobId) => (await store.results([jobId]))[0] !== null,
+        hasEnded: async (jobId) => (await store.standings([jobId]))[0]?.result !== null,
       },
       'job',
       readOptions,

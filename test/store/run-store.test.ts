@@ -90,7 +90,7 @@ describe('between releases', () => {
     const { fence } = await acquire(store, 'job')
     await store.finish('job', fence, record('job', { phase: 'ended' }), result('job'), event('job'))
     await redis.connect().hset(redis.keys.run('job'), 'result', JSON.stringify({ ...result('job'), cost: { euros: 3 } }))
-    expect((await store.results(['job']))[0]).toMatchObject({ status: 'succeeded', cost: { euros: 3 } })
+    expect((await store.standings(['job']))[0]?.result).toMatchObject({ status: 'succeeded', cost: { euros: 3 } })
   })
 
   it('says of a record that it can’t read what is the matter, and still shows the others in a list', async () => {

@@ -26,6 +26,8 @@ export type Fitness =
   | { readonly kind: 'move' }
   /** Nobody can run it: end it with that reason. */
   | { readonly kind: 'end'; readonly reason: string }
+  /** It has waited for as long as it may. `waitingFor`: what for, when consumers have said it. */
+  | { readonly kind: 'overdue'; readonly waitingFor: string | null }
   /** It is for others. `passing`: this consumer may be able to run it later. */
   | { readonly kind: 'leave'; readonly reason: string; readonly passing: boolean }
 
@@ -37,6 +39,7 @@ export function judgeFitness(facts: TakenFacts): Fitness {
   const { stand, missingSecrets, phase, provider, reachesProvider, eligibility, keyProblem, cancelled } = facts
   const ends = phase === 'closing' || phase === 'ended'
   if (stand.kind !== 'able' && (cancelled || ends)) return { kind: 'run' }
+  if (stand.kind === 'overdue') return { kind: 'overdue', waitingFor: stand.reasons.length === 0 ? null : `waiting for a consumer that can run it (${stand.reasons.join('; and ')})` }
   if (stand.kind === 'nobody') return { kind: 'end', reason: nobodySentence(stand.reasons) }
   const away = provider !== null && !reachesProvider && phase !== 'promoting'
   if (!ends && missingSecrets.length > 0) return { kind: 'leave', reason: missingSecretsSentence(missingSecrets), passing: false }

@@ -6,14 +6,15 @@ import type { JobResult } from '../../job/result.js'
 import { newRunRecord } from '../../job/run-record.js'
 import { parseQueuedSpec, type JobSpec } from '../../job/spec.js'
 import { beginning } from '../placing/beginning.js'
-import { eligibleHere } from '../placing/candidates.js'
+import { eligibleHere, limitsOf } from '../placing/candidates.js'
+import { waitingReason } from '../placing/placement.js'
 import { BoardLog } from '../output/board-log.js'
 import type { LockKeeper, Moment } from './lock-keeper.js'
 import type { ConsumerContext } from '../consumer-context.js'
 import { RunContext } from '../run-context.js'
 import type { Stand } from '../../store/index.js'
 import { resolveSecrets, type SecretSource } from '../output/secrets.js'
-import { endUnrunnable, leaveProvider } from '../supervision/stranded.js'
+import { endOverdue, endUnrunnable, leaveProvider } from '../supervision/stranded.js'
 import { supervise } from '../supervision/supervisor.js'
 import { judgeFitness, type Fitness } from './fitness.js'
 
@@ -39,7 +40,7 @@ export interface JobRunMeans {
 }
 
 /** What the queue holds of a job; the spec is checked by a schema of its own. */
-const jobDataSchema = z.object({ spec: z.unknown() })
+const jobDataSchema = z.object({ spec: z.unknown(), enqueuedAtMs: z.number().optional() })
 
 /**
  * A job in this consumer's hands, from the moment it was taken out of the queue until it is finished there, or handed over.
@@ -140,7 +141,7 @@ export class JobRun {
   private async run(boardLog: BoardLog): Promise<JobResult | null> {
     const { jobId, job } = this.taken
     const { store, holder } = this.shared
-    const spec = readSpec(job)
+    const { spec, enqueuedAtMs } = readJob(job)
     const fresh = newRunRecord({ jobId, generation: job.attemptsMade + 1, repository: spec.repository, startedAtMs: this.shared.now() })
     const secrets = resolveSecrets(spec.secrets, this.means.source)
     const fitness = await this.fitness(spec, fresh.generation, secrets.missing)
@@ -164,11 +165,13 @@ export class JobRun {
     for (;;) {
       const ctx = new RunContext(this.shared, jobId, spec, acquired.fence, record, secrets.found, boardLog, this.leaving.signal, acquired.created && record.creating !== null, () =>
         this.locks.holds(jobId, this.taken.token),
+        record.generation === 1 ? enqueuedAtMs : record.startedAtMs,
       )
       this.ctx = ctx
       const cancelReason = acquired.cancel?.reason ?? this.cancelReason
       if (cancelReason !== undefined) ctx.interrupt({ kind: 'cancel', reason: cancelReason })
       if (fitness.kind === 'end') await endUnrunnable(ctx, fitness.reason)
+      else if (fitness.kind === 'overdue') await endOverdue(ctx, fitness.waitingFor ?? (await this.capacityReason(spec)))
       else if (fitness.kind === 'move') await leaveProvider(ctx)
       const end = await supervise(ctx)
       if (end.kind === 'left' && end.because !== null) throw new LeftToOthersError(end.because, true)
@@ -200,6 +203,16 @@ export class JobRun {
     })
   }
 
+  /** What a job waited for that nobody had in hand, and that consumers could run. */
+  private async capacityReason(spec: JobSpec): Promise<string | null> {
+    const { ledger, ready, providers, now } = this.shared
+    const tenant = spec.tenant === undefined ? null : await ready.tenant(spec.tenant)
+    // This job counts among those in hand by now.
+    if (tenant !== null && tenant.cap !== null && tenant.running > tenant.cap) return `waiting for tenant ${spec.tenant ?? ''}: ${tenant.cap} of at most ${tenant.cap} jobs are running`
+    const eligibility = eligibleHere(this.shared, spec)
+    return eligibility.ok ? waitingReason(await ledger.sharedLoads(limitsOf(providers)), eligibility.providers, new Map(), now()) : null
+  }
+
   private async finish(result: JobResult): Promise<void> {
     const { job, token } = this.taken
     if (result.status === 'succeeded') await job.moveToCompleted(result, token, false)
@@ -224,11 +237,11 @@ class UnreadableJobError extends Error {
   override readonly name = 'UnreadableJobError'
 }
 
-function readSpec(job: Job): JobSpec {
+function readJob(job: Job): { readonly spec: JobSpec; readonly enqueuedAtMs: number } {
   const data = jobDataSchema.safeParse(job.data)
   if (!data.success) throw new UnreadableJobError('job data: has no spec; enqueue jobs with AgentQueue')
   try {
-    return parseQueuedSpec(data.data.spec)
+    return { spec: parseQueuedSpec(data.data.spec), enqueuedAtMs: data.data.enqueuedAtMs ?? job.timestamp }
   } catch (error) {
     if (error instanceof InvalidInputError) throw new UnreadableJobError(error.message)
     throw error

@@ -13,6 +13,8 @@ interface JobProgress {
   readonly provider: string | null
   readonly step: string | null
   readonly attempt: number
+  /** What the job waits for; left out when it moves. */
+  readonly waiting?: string
 }
 
 /**
@@ -54,6 +56,14 @@ export class BoardLog {
       step: step === undefined ? null : `${record.stepIndex + 1}/${spec.steps.length} ${step.name}`,
       attempt: record.attempts.length,
     }
+    this.flushSoon()
+  }
+
+  /** What the job waits for, for its progress; null when it moves. */
+  waits(reason: string | null): void {
+    if (this.progressNow === undefined || (this.progressNow.waiting ?? null) === reason) return
+    const { waiting: _before, ...rest } = this.progressNow
+    this.progressNow = reason === null ? rest : { ...rest, waiting: reason }
     this.flushSoon()
   }
 

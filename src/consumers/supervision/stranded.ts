@@ -1,3 +1,4 @@
+import { timeoutSentence } from '../../job/deadlines.js'
 import { InfrastructureError } from '../../job/errors.js'
 import type { RunContext } from '../run-context.js'
 import { jobErrorOf } from './reactions.js'
@@ -15,6 +16,13 @@ export async function leaveProvider(ctx: RunContext): Promise<void> {
   const message = `no live consumer has the provider "${where}" any more; ${sandbox === null ? 'a sandbox that was being made there' : `the sandbox ${sandbox.id}`} is left to its lifetime`
   const error = new InfrastructureError({ kind: 'provider-down', owner: 'deployment', code: 'SWY_JOB_UNRUNNABLE', source: where, message })
   await move(ctx, { kind: 'move', excludeMs: 0, confirmed: false, error: jobErrorOf(error) }, { where, refusals: 1, mayExist: true })
+}
+
+/** Ends a job that has waited for its first sandbox for as long as it may. */
+export async function endOverdue(ctx: RunContext, waitingFor: string | null): Promise<void> {
+  if (ctx.record.outcome !== null) return
+  const error = ctx.masked({ kind: 'timeout', message: timeoutSentence('waitTimeout', ctx.spec, waitingFor), code: 'SWY_JOB_TIMEOUT' })
+  await ctx.update({ outcome: { status: 'failed', error }, phase: 'closing', running: null })
 }
 
 /** Ends a job that no live consumer can run; what there is of its work is saved where this consumer reaches its sandbox. */

@@ -1,4 +1,5 @@
 import { FenceLostError, SwitchyardError, errorMessage } from '../../job/errors.js'
+import { timeoutSentence } from '../../job/deadlines.js'
 import type { JobError, JobResult } from '../../job/result.js'
 import { isUnavailability } from '../../store/index.js'
 import { saveFailedWork } from './failed-work.js'
@@ -36,7 +37,7 @@ export type SupervisionEnd =
   | { readonly kind: 'left'; readonly because: string | null }
 
 export async function supervise(ctx: RunContext): Promise<SupervisionEnd> {
-  const deadline = setTimeout(() => ctx.interrupt({ kind: 'timeout' }), Math.max(0, ctx.deadlineMs - ctx.shared.now()))
+  let timer: NodeJS.Timeout | undefined
   const heartbeat = setInterval(() => void keepAlive(ctx), ctx.shared.settings.sandboxLifetimeMs / 3)
   // A sandbox that was taken over may have waited for long, and its job may be handed on again before the next heartbeat.
   if (ctx.record.phase !== 'closing') void keepAlive(ctx)
@@ -45,6 +46,8 @@ export async function supervise(ctx: RunContext): Promise<SupervisionEnd> {
   try {
     for (;;) {
       const { phase } = ctx.record
+      clearTimeout(timer)
+      timer = armDeadline(ctx)
       const concluding = mustConclude(ctx)
       ctx.boardLog.progress(ctx.record, ctx.spec)
       try {
@@ -75,9 +78,17 @@ export async function supervise(ctx: RunContext): Promise<SupervisionEnd> {
       }
     }
   } finally {
-    clearTimeout(deadline)
+    clearTimeout(timer)
     clearInterval(heartbeat)
   }
+}
+
+/** The job's time counts from its first sandbox on, so the deadline changes as it goes. */
+function armDeadline(ctx: RunContext): NodeJS.Timeout | undefined {
+  const { deadline } = ctx
+  if (deadline === null) return undefined
+  // Node fires longer timers at once.
+  return setTimeout(() => ctx.interrupt({ kind: deadline.kind }), Math.min(2 ** 31 - 1, Math.max(0, deadline.atMs - ctx.shared.now())))
 }
 
 /** Another consumer's turn: this one leaves, has lost the job, or can't write what it would have to write. */
@@ -126,7 +137,7 @@ async function conclude(ctx: RunContext): Promise<void> {
     return
   }
   const { phase, running } = ctx.record
-  const error: JobError = { kind: 'timeout', message: `the job did not end within its timeout of ${ctx.spec.timeoutMs / 1000} s`, code: 'SWY_JOB_TIMEOUT' }
+  const error: JobError = { kind: 'timeout', message: ctx.secrets.patterns.mask(timeoutSentence(interruption?.kind === 'waitTimeout' ? 'waitTimeout' : 'timeout', ctx.spec, ctx.waitingFor)), code: 'SWY_JOB_TIMEOUT' }
   const saves = ctx.spec.push !== false && (phase === 'steps' || phase === 'pushing')
   await ctx.update({ outcome: { status: 'failed', error }, phase: saves ? 'pushing' : 'closing', running: null })
   if (!saves || running === null) return

@@ -8,7 +8,7 @@
 -- Returns {what, job id or '', provider at which it has its place or '', loads as JSON, ms until there may be room without a place given
 --          back or '', unknown constraints (id, JSON, …), jobs listed, jobs that BullMQ holds, constraints listed,
 --          1 if there is nothing more to take now, the job that waited to be taken or '', why it or the chosen one is given: '' or
---          'stranded' or 'nobody' (see `standOf`), reasons as a JSON list, 1 if the tenants' shares are lost}. `what`:
+--          'stranded' or 'nobody' (see `standOf`), 'overdue' when its time to wait is over; reasons as a JSON list, 1 if the tenants' shares are lost}. `what`:
 --   'take'     BullMQ's wait list holds a job whose time has come: this one, or one that was stalled or handed over
 --   'nothing'  no job, or no place for one
 --
@@ -123,7 +123,8 @@ if redis.call('LLEN', wait) > #handed then
 end
 -- Asked again after a lost answer: the job of this lease has its place, and somebody has taken it meanwhile.
 if getLease(leaseId) then return answer('nothing') end
-local everRun = true
+local overdue = redis.call('ZRANGEBYSCORE', R .. ':deadline', '-inf', now, 'LIMIT', 0, 10)
+local everRun = #overdue == 0
 for _, id in ipairs(redis.call('HKEYS', R .. ':constraints')) do
   if orders[id] == nil then
     unknown[#unknown + 1] = id
@@ -135,7 +136,7 @@ for _, id in ipairs(redis.call('HKEYS', R .. ':constraints')) do
   end
 end
 -- The caller learns of these first, and asks again: nobody is passed over because of what is not known yet.
-if #unknown > 0 then return answer('nothing') end
+if #unknown > 0 and #overdue == 0 then return answer('nothing') end
 if everRun and not free then return answer('nothing') end
 
 -- Where the first of these jobs can go now: a provider, false for "nowhere, ever", nil for "not now".
@@ -186,6 +187,17 @@ local function give(jobId, name, tenant, share, provider, constraints)
     providers[provider] = read(provider)
   end
   return true, provider
+end
+
+-- Their time to wait is over: each is taken to be ended, before anything is begun.
+for _, jobId in ipairs(overdue) do
+  local id, name = string.match(redis.call('HGET', R .. ':of', jobId) or '', '^(%S+) (.*)$')
+  if id then
+    local why = reasons(refusalsOf(id))
+    if give(jobId, name, tenantOf(name), shareOf(name), nil, { milliCpu = 0, memoryMiB = 0 }) then return answer('take', jobId, nil, nil, 'overdue', why) end
+  else
+    redis.call('ZREM', R .. ':deadline', jobId)
+  end
 end
 
 local from = 0

@@ -9,6 +9,7 @@
 --   R:tenant                hash: tenant -> JSON { vt, mean, held } while it has jobs waiting or in hand
 --   R:shares                hash: tenant -> JSON { weight, cap }, as configured; '*' for all others; '' -> since when, in ms
 --   R:held                  hash: job id -> JSON { tenant, at, charged, secrets } of jobs in consumers' hands
+--   R:deadline              sorted set: job id -> ms at which its time to wait is over, of those that have one
 --   R:unfit                 hash: see fitness.lua
 --   R:passed                hash: constraints id .. ' ' .. tenant -> ms since when smaller jobs pass its first one
 --   R:arrivals, R:now       counter; the virtual time of the latest turn
@@ -47,6 +48,7 @@ local function unlist(jobId)
   local id, name = string.match(where, '^(%S+) (.*)$')
   local jobs, heads = R .. ':jobs:' .. id .. ':' .. name, R .. ':heads:' .. name
   redis.call('HDEL', R .. ':of', jobId)
+  redis.call('ZREM', R .. ':deadline', jobId)
   redis.call('ZREM', jobs, jobId)
   local first = redis.call('ZRANGE', jobs, 0, 0, 'WITHSCORES')
   if first[2] then

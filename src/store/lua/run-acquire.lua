@@ -16,7 +16,15 @@ if known < generation or not record then
     lease = lease and redis.call('HGET', ledger .. ':lease', lease)
     if not lease or cjson.decode(lease).provider ~= provider then return { 'placeless' } end
   end
-  -- A retry of a whole job that had ended; a request to cancel that came before the first holder stays.
+  -- A retry of the whole job: it has a log of its own. Sequence numbers go on, so that who has read the old one reads on in the new.
+  if known > 0 then
+    for _, field in ipairs(redis.call('HKEYS', KEYS[3])) do
+      local channel = string.match(field, '^tail:(.*)$')
+      if channel then redis.call('DEL', KEYS[3] .. ':' .. channel) end
+    end
+    redis.call('DEL', KEYS[2], KEYS[3])
+  end
+  -- A request to cancel that came before the first holder stays.
   if result then redis.call('HDEL', run, 'result', 'reason', 'cancelReason', 'cancelAtMs', 'endedFence') end
   record = fresh
   created = 1
@@ -29,11 +37,5 @@ local fence = math.max(tonumber(redis.call('HGET', run, 'fence') or '0') + 1, ti
 redis.call('HSET', run, 'fence', string.format('%.0f', fence), 'holder', holder, 'atMs', now)
 -- A retry of an ended job: what was about to expire stays.
 for i = 1, 4 do redis.call('PERSIST', KEYS[i]) end
-if created == 1 and result then
-  for _, field in ipairs(redis.call('HKEYS', KEYS[3])) do
-    local channel = string.match(field, '^tail:(.*)$')
-    if channel then redis.call('PERSIST', KEYS[3] .. ':' .. channel) end
-  end
-end
 local cancel = redis.call('HMGET', run, 'cancelReason', 'cancelAtMs')
 return { 'acquired', fence, record, created, cancel[1], cancel[2] }

@@ -1,5 +1,5 @@
 -- Cancels a job: ends it at once when nobody has taken it yet, asks its supervisor otherwise.
--- KEYS: run, log stream, events, claim.
+-- KEYS: run, log stream, events, claim, log account.
 -- ARGV: reason, now, generation that waits ('' when the caller has none to end), result, event, event id,
 --       longest event stream, retention in ms, cancel channel, done channel, job id.
 -- Returns 'cancelled', 'requested' or 'ended'.
@@ -10,6 +10,8 @@ local generation = tonumber(state[1] or '0')
 if state[2] and (not waiting or generation >= waiting) then return 'ended' end
 if waiting and generation < waiting then
   local seq = tonumber(state[3] or '0') + 1
+  -- The log of an earlier run is not this one's.
+  if generation > 0 then redis.call('DEL', log, KEYS[5]) end
   redis.call('HDEL', run, 'record', 'reason', 'endedFence', 'holder')
   -- The fence goes up, so that nothing of an earlier generation can be written any more.
   redis.call('HINCRBY', run, 'fence', 1)

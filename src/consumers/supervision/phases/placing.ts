@@ -74,6 +74,8 @@ async function takePlace(ctx: RunContext): Promise<string> {
       if (answer.provider === null) {
         loads = mergeLoads(loads, answer.loads)
         const reason = waitingReason(loads, eligibility.providers, ctx.activeExclusions(), now())
+        // Once in the job's log: the figures change all the time.
+        if (ctx.beginWait('a place')) await ctx.say(reason)
         if (reason !== said) await ctx.update({}, reason)
         said = reason
       }
@@ -132,6 +134,7 @@ async function create(ctx: RunContext, providerName: string, name: string, repea
     phase: 'preparing',
     creating: null,
     sandbox: { provider: providerName, id: info.id, createdAtMs: info.createdAtMs ?? now(), repositoryPath: null },
+    firstSandboxAtMs: ctx.record.firstSandboxAtMs ?? now(),
     attempts: ctx.patchAttempt({ sandboxId: info.id }),
     running: null,
     setupIndex: 0,

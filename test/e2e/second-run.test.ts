@@ -1,0 +1,67 @@
+import { Queue } from 'bullmq'
+import { Redis } from 'ioredis'
+import { afterEach, beforeEach, expect, it } from 'vitest'
+import { Keys } from '../../src/store/index.js'
+import { startDeployment, until, type Deployment } from './deployment.js'
+
+// A job is run again from the board, by BullMQ's own retry.
+let deployment: Deployment
+let redis: Redis
+let bull: Queue
+beforeEach(async () => {
+  deployment = await startDeployment({ limits: [2] })
+  await deployment.seed('acme/web', { 'README.md': 'hello\n' })
+  redis = new Redis(deployment.redis.url, { maxRetriesPerRequest: null })
+  bull = new Queue('agents', { connection: redis, prefix: '{switchyard}' })
+})
+afterEach(async () => {
+  await bull.close()
+  redis.disconnect()
+  await deployment.close()
+})
+
+it('has its own log, result and event; between the retry and the take result() and logs() wait for it', async () => {
+  const first = await deployment.startConsumer()
+  const job = await deployment.queue.enqueue({ repository: 'acme/web', steps: [{ name: 'once', run: 'date +%s%N; exit 3' }] })
+  const before = await job.result({ timeoutMs: 30_000 })
+  await until('BullMQ to hold it as failed', async () => (await (await bull.getJob(job.jobId))?.isFailed()) === true)
+  const stamp = before.steps[0]!.stdoutTail
+  await first.stop()
+
+  await (await bull.getJob(job.jobId))!.retry()
+  let early: string | null = null
+  const result = job.result({ timeoutMs: 60_000 }).then((ended) => ((early ??= 'ended'), ended))
+  const text = (async () => {
+    let all = ''
+    for await (const line of job.logs({ follow: true })) all += line.text
+    return all
+  })()
+  await until('the status to say that it waits', async () => (await job.status()).state === 'waiting')
+  expect(early).toBeNull()
+  await deployment.startConsumer()
+  const second = await result
+  expect(second.steps[0]!.stdoutTail).not.toBe(stamp)
+  expect(await text).toContain(second.steps[0]!.stdoutTail)
+  expect(await text).not.toContain(stamp)
+  let whole = ''
+  for await (const line of job.logs()) whole += line.text
+  expect(whole).not.toContain(stamp)
+  expect(second.branch).not.toBe(before.branch)
+  const events = await redis.xrange(new Keys().events(), '-', '+')
+  const ids = events.map(([, fields]) => fields[fields.indexOf('id') + 1])
+  expect(new Set(ids).size).toBe(2)
+})
+
+it('that is cancelled before it is taken has the result of that, and a log of its own', async () => {
+  const first = await deployment.startConsumer()
+  const job = await deployment.queue.enqueue({ repository: 'acme/web', steps: [{ name: 'once', run: 'echo said-before; exit 3' }] })
+  await job.result({ timeoutMs: 30_000 })
+  await until('BullMQ to hold it as failed', async () => (await (await bull.getJob(job.jobId))?.isFailed()) === true)
+  await first.stop()
+  await (await bull.getJob(job.jobId))!.retry()
+  expect(await job.cancel('not again')).toBe('cancelled')
+  expect(await job.result({ timeoutMs: 5_000 })).toMatchObject({ status: 'cancelled' })
+  let text = ''
+  for await (const line of job.logs({ follow: true })) text += line.text
+  expect(text).toBe('')
+})

@@ -1,0 +1,62 @@
+import { afterEach, beforeEach, expect, it } from 'vitest'
+import { InfrastructureError } from '../../src/job/errors.js'
+import type { Provider } from '../../src/providers/provider.js'
+import { altered, startDeployment, until, type Deployment } from './deployment.js'
+
+// What comes before a job's first sandbox is bounded by `waitTimeout` alone, and its `timeout` by what comes after.
+let deployment: Deployment
+let full = true
+beforeEach(async () => {
+  full = true
+  deployment = await startDeployment({ limits: [1] })
+  await deployment.seed('acme/web', { 'README.md': 'hello\n' })
+})
+afterEach(() => deployment.close())
+
+/** A consumer whose provider has no room as long as the test says so. */
+const startFull = (more: Partial<Provider> = {}) =>
+  deployment.startConsumer({
+    providers: deployment.providers.map((provider) => ({
+      limit: { sandboxes: 1 },
+      provider: altered<Provider>(provider, {
+        create: (request, options) => (full ? Promise.reject(new InfrastructureError({ kind: 'capacity', source: 'local-a', message: 'no room' })) : provider.create(request, options)),
+        ...more,
+      }),
+    })),
+  })
+
+it('a job waits for its first sandbox for longer than its timeout, and says for what', async () => {
+  await startFull()
+  const job = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['true'], timeout: '1s', push: false })
+  await until('the reason', async () => (await job.status()).reason?.startsWith('waiting for capacity: local-a') === true)
+  const { enqueuedAtMs } = await job.status()
+  await until('its timeout to pass', () => Date.now() > enqueuedAtMs + 1_500)
+  let text = ''
+  for await (const line of job.logs()) text += line.text
+  expect(text).toContain('waiting for capacity: local-a')
+  expect(await job.status()).toMatchObject({ state: 'running', result: null })
+  await job.cancel('enough')
+  expect(await job.result({ timeoutMs: 20_000 })).toMatchObject({ status: 'cancelled' })
+})
+
+it('a job in hand that gets no sandbox in time fails with what it waited for, and is not begun again', async () => {
+  await startFull()
+  const job = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['true'], waitTimeout: '2s', attempts: 3 })
+  const result = await job.result({ timeoutMs: 40_000 })
+  expect(result).toMatchObject({ status: 'failed', error: { kind: 'timeout' }, usage: { sandboxSeconds: 0 } })
+  expect(result.error?.message).toMatch(/^the job got no sandbox within its waitTimeout of 2 s; it was waiting for capacity: local-a/)
+})
+
+it('so does one that nobody has taken, whatever it waits for', async () => {
+  full = false
+  await deployment.startConsumer({ settings: { unrunnableGraceMs: 600_000 } })
+  const long = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['sleep 600'] })
+  await until('the place to be taken', async () => (await long.status()).sandboxId !== null)
+  const [waits, lacks] = await deployment.queue.enqueueMany([
+    { repository: 'acme/web', steps: ['true'], waitTimeout: '1s' },
+    { repository: 'acme/web', steps: ['true'], waitTimeout: '2s', secrets: ['NOT_THERE'] },
+  ])
+  expect((await waits!.result({ timeoutMs: 30_000 })).error).toMatchObject({ kind: 'timeout', message: 'the job got no sandbox within its waitTimeout of 1 s; it was waiting for capacity: local-a full (1/1)' })
+  expect((await lacks!.result({ timeoutMs: 30_000 })).error).toMatchObject({ kind: 'timeout', message: expect.stringContaining('NOT_THERE') as string })
+  await long.cancel('done')
+})
