@@ -53,3 +53,8 @@ export function numberField(answer: Answer, name: string): number {
   if (!Number.isSafeInteger(value) || value < 0) throw new Error(`the runner's answer has no number in "${name}"`)
   return value
 }
+
+/** The lines of a blob; none when the answer has no such blob. */
+export function linesOf(answer: Answer, name: string): string[] {
+  return (answer.blobs.get(name)?.toString('utf8') ?? '').split('\n').filter((line) => line !== '')
+}

@@ -1,11 +1,12 @@
 import { setMaxListeners } from 'node:events'
-import { numberField, textField } from './answer.js'
+import { numberField, textField, type Answer } from './answer.js'
 import { RunnerCalls, maxEntryBytes, type Call, type RunnerOptions } from './calls.js'
 import { unfitImage } from './failures.js'
 import { gitIn, installPackages, lackingIn, type Package } from './packages.js'
 import { lookOnly, outputSlice, readArguments, readMarginMs } from './reading.js'
 import { bringPack, sendPack } from './packs.js'
-import type { InstallOptions, OutputSlice, ReadRequest, RestoreResult, Runner, RunnerCallOptions, SandboxAccess, SandboxFacts, StepCommand } from './runner.js'
+import type { InstallOptions, OutputSlice, ReadRequest, RestoreRequest, RestoreResult, Runner, RunnerCallOptions, SandboxAccess, SandboxFacts, StepCommand } from './runner.js'
+import { notesOf, saveReport } from './report.js'
 import { callText, uploadPieceBytes } from './script.js'
 
 const keyPattern = /^[A-Za-z0-9][A-Za-z0-9.-]{0,199}$/
@@ -68,10 +69,10 @@ class SandboxRunner implements Runner {
   }
 
   async clone(request: Parameters<Runner['clone']>[0], options: RunnerCallOptions): Promise<void> {
-    const { access, ref, sha, branch, checkpoint, pack } = request
+    const { access, ref, sha, branch, checkpoint, pack, paths = [] } = request
     this.#checkSha('sha', sha)
-    if (checkpoint !== null) this.#checkSha('checkpoint.headSha', checkpoint.headSha)
-    const args = [access.url, sha, branch, ref ?? '-', checkpoint?.headSha ?? '-', String(checkpoint?.commitsAhead ?? 0), pack?.name ?? '-']
+    for (const field of ['headSha', 'baseSha'] as const) if (checkpoint !== null) this.#checkSha(`checkpoint.${field}`, checkpoint[field])
+    const args = [access.url, sha, branch, ref ?? '-', checkpoint?.headSha ?? '-', checkpoint?.baseSha ?? '-', pack?.name ?? '-', limitOf(options), ...paths]
     const call: Call = { verb: 'clone', args, ...withAccess(access) }
     const deadline = this.#calls.deadline(options)
     if (pack !== undefined) {
@@ -123,27 +124,36 @@ class SandboxRunner implements Runner {
     await this.#calls.call({ verb: 'stop', args: [key, String(Math.round(graceMs))] }, options)
   }
 
-  restore(): Promise<RestoreResult> {
-    return Promise.resolve({ restored: false, pathsRestored: false, notes: [] })
+  async restore({ paths = [] }: RestoreRequest, options: RunnerCallOptions): Promise<RestoreResult> {
+    const answer = await this.#calls.call({ verb: 'restore', args: [limitOf(options), ...paths] }, options)
+    return { restored: textField(answer, 'restored') === '1', pathsRestored: numberField(answer, 'paths') > 0, notes: notesOf(answer) }
   }
 
   async checkpoint(request: Parameters<Runner['checkpoint']>[0], options: RunnerCallOptions): ReturnType<Runner['checkpoint']> {
-    const { parent, baseSha, identity, message } = request
+    const { parent, baseSha, identity, message, nestedRepositories = 'files', maxPathsBytes = defaultMaxPathsBytes, paths = [] } = request
     this.#checkSha('parent', parent)
     this.#checkSha('baseSha', baseSha)
-    const args = ['-', '-', parent, baseSha, ...[identity.name, identity.email, message].map(encode)]
+    const args = [parent, baseSha, ...[identity.name, identity.email, message].map(encode), limitOf(options), nestedRepositories, String(maxPathsBytes), ...paths]
     const answer = await this.#calls.call({ verb: 'checkpoint', args }, options)
     if (answer.fields.has('none')) return null
-    const made = { sha: textField(answer, 'sha'), headSha: textField(answer, 'head'), commitsAhead: numberField(answer, 'ahead') }
-    return { ...made, descends: true, holdsPaths: false, plain: made, ...nothingToTell }
+    const plain = { sha: this.#sha(answer, 'plain'), headSha: this.#sha(answer, 'plain-head'), commitsAhead: numberField(answer, 'plain-ahead') }
+    return {
+      sha: this.#sha(answer, 'sha'),
+      headSha: this.#head(answer),
+      commitsAhead: numberField(answer, 'ahead'),
+      descends: textField(answer, 'descends') === '1',
+      holdsPaths: numberField(answer, 'paths') > 0,
+      plain,
+      ...saveReport(answer),
+    }
   }
 
   async commit(request: Parameters<Runner['commit']>[0], options: RunnerCallOptions): ReturnType<Runner['commit']> {
-    const { author, committer } = request
+    const { author, committer, nestedRepositories = 'files' } = request
     const people = [author.name, author.email, committer.name, committer.email].map(encode)
-    const answer = await this.#calls.call({ verb: 'commit', args: [...people, String(request.dateSeconds), encode(request.message)] }, options)
-    const sha = textField(answer, 'sha')
-    return { sha, headSha: textField(answer, 'head'), descends: true, plainSha: sha, ...nothingToTell }
+    const args = [...people, String(request.dateSeconds), encode(request.message), limitOf(options), nestedRepositories]
+    const answer = await this.#calls.call({ verb: 'commit', args }, options)
+    return { sha: this.#sha(answer, 'sha'), headSha: this.#head(answer), descends: textField(answer, 'descends') === '1', plainSha: this.#sha(answer, 'plain'), ...saveReport(answer) }
   }
 
   async push(request: Parameters<Runner['push']>[0], options: RunnerCallOptions): Promise<void> {
@@ -158,6 +168,17 @@ class SandboxRunner implements Runner {
       source: this.#options.provider.name,
       call: (verb, args) => this.#calls.call({ verb, args }, this.#calls.until(deadline, options)),
     })
+  }
+
+  /** A sha that the sandbox answers. */
+  #sha(answer: Answer, name: string): string {
+    const sha = textField(answer, name)
+    if (!shaPattern.test(sha)) throw this.#calls.invalid(`the sandbox answers "${sha.slice(0, 100)}" where a commit's sha belongs`)
+    return sha
+  }
+
+  #head(answer: Answer): string | null {
+    return textField(answer, 'head') === '-' ? null : this.#sha(answer, 'head')
   }
 
   #checkKey(key: string): void {
@@ -177,6 +198,11 @@ function withAccess({ username = '', token = '' }: SandboxAccess): Pick<Call, 'e
   }
 }
 
-const nothingToTell = { unsaved: [], unsavedMore: 0, notes: [], kept: [] }
+const defaultMaxPathsBytes = 256 * 1024 * 1024
+
+/** How long one command of the agent's git may take, in whole seconds: a filter that hangs costs a part of the call's time, not all. */
+function limitOf({ timeoutMs }: RunnerCallOptions): string {
+  return String(Math.max(5, Math.min(180, Math.floor(timeoutMs / 3000))))
+}
 
 const encode = (text: string): string => Buffer.from(text).toString('base64')

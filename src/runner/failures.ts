@@ -20,7 +20,8 @@ const sentences: Readonly<Record<string, readonly [InfrastructureErrorKind, (det
   'not-empty': ['invalid', (detail) => `the sandbox's ~/repository can't be emptied (${detail}); start from a fresh sandbox`],
   moved: ['invalid', (ref) => `${ref} moved while it was fetched, and the git host does not serve a commit by its sha alone; run the job again`],
   'no-commit': ['invalid', (sha) => `the sandbox does not have the commit ${sha} that is to be pushed`],
-'no-pack': ['transient', () => 'the commits on their way are gone from ~/.switchyard in the sandbox'],
+  work: ['invalid', (detail) => `git can't save the work as it is: ${gitReason(detail)}`],
+  'no-pack': ['transient', () => 'the commits on their way are gone from ~/.switchyard in the sandbox'],
   busy: ['transient', () => 'another git operation is still at work in the sandbox'],
   'not-started': ['transient', () => "the step's supervisor did not start in the sandbox"],
   'not-stopped': ['transient', () => "the step's processes did not end"],
@@ -60,6 +61,7 @@ function gitFailure(said: string, where: string, source: string): Infrastructure
   const error = (fields: Pick<InfrastructureErrorFields, 'kind' | 'owner' | 'code' | 'retryAfterMs'>, message: string) => new InfrastructureError({ ...fields, source, message: `${where}: ${message}` })
   if (/No space left|quota exceeded/.test(said)) return error({ kind: 'invalid', owner: 'job' }, sentences['disk']?.[1]('') ?? reason)
   if (/\[rejected\]/.test(said)) return error({ kind: 'invalid', owner: 'job', code: 'SWY_PUSH_REFUSED' }, `the branch has commits that this push does not build on, and a push is never forced (${reason})`)
+  if (/unpacker error|unpack failed|index-pack|fsck|missing necessary objects/.test(said)) return error({ kind: 'invalid', owner: 'job', code: 'SWY_PUSH_REFUSED' }, `the git host does not take these commits (${reason})`)
   if (/shallow update not allowed/.test(said)) return error({ kind: 'invalid', owner: 'git-repository' }, `the git host takes no history whose beginning it lacks (${reason})`)
   const sorted = sortGitFailure(said, false)
   if (sorted.code === 'SWY_PUSH_REFUSED') return error(sorted, `the git host refuses this push: ${reason}; it is not tried again`)

@@ -1,10 +1,14 @@
 import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 
-/** The script as it is installed in sandboxes: the parts in ./sh, one after the other. */
-export const runnerScript = ['base', 'step', 'git', 'clone', 'checkpoint', 'pack', 'main']
+/**
+ * The script as it is installed in sandboxes: the parts in ./sh, one after the other, without the lines that are comments alone: it is
+ * uploaded to each sandbox, in pieces where a provider takes short commands only.
+ */
+export const runnerScript = ['base', 'step', 'git', 'agent', 'clone', 'stage', 'state', 'paths', 'checkpoint', 'restore', 'pack', 'main']
   .map((part) => readFileSync(new URL(`./sh/${part}.sh`, import.meta.url), 'utf8'))
   .join('')
+  .replace(/^[ \t]*#(?!!).*\n/gm, '')
 
 /** SHA-256 of the script in hex. It is in the installed file's name, so two versions of Switchyard can share a sandbox. */
 export const scriptDigest = createHash('sha256').update(runnerScript).digest('hex')

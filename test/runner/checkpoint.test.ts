@@ -187,8 +187,9 @@ describe.each(shells.map((shell) => ({ shell })))('a checkpoint made in $shell',
       expect(await gitOk(restored.path, 'rev-parse', 'HEAD')).toBe(made.headSha)
       expect(await gitOk(restored.path, 'symbolic-ref', '--short', 'HEAD')).toBe('work')
       expect(await gitOk(restored.path, 'log', '--format=%s', `${repo.base}..HEAD`)).toBe('Second own commit\nOwn commit')
-      // The index is HEAD's; all the rest is in the work tree.
-      expect(await gitOk(restored.path, 'diff', '--cached', '--name-only')).toBe('')
+      // Staged against unstaged, as it was. Ignored files are not promised.
+      const ignored = (state: string[]) => state.map((text) => text.split('\n').filter((line) => !line.startsWith('!')).join('\n'))
+      expect(ignored(await agentState(restored.path))).toEqual(ignored(before))
       // Nothing changed since, and it goes on from there.
       expect(await repo.save(restored.runner, branch, made.sha)).toBeNull()
       await writeFile(join(restored.path, 'next.txt'), 'next\n')
@@ -289,34 +290,29 @@ describe('checkpoints', () => {
     expect(made.commitsAhead).toBe(1)
   })
 
-  it('take nested repositories as pointers, or leave them out when they have no commit', async () => {
+  it('take nested repositories as files, or as pointers where that is asked for', async () => {
     await clone()
     await gitOk(tree, 'init', '--quiet', 'empty')
+    await writeFile(join(tree, 'empty', 'file'), 'in the empty one')
     await gitOk(tree, 'init', '--quiet', 'nested')
     await writeFile(join(tree, 'nested', 'file'), 'x')
     await gitOk(join(tree, 'nested'), 'add', '--all')
     await gitOk(join(tree, 'nested'), 'commit', '--quiet', '--message', 'Nested')
+    await writeFile(join(tree, 'nested', 'untracked'), 'not in its commit')
+    await gitOk(tree, 'init', '--quiet', 'nested/deeper')
+    await writeFile(join(tree, 'nested', 'deeper', 'file'), 'deeper')
     await writeFile(join(tree, 'beside.txt'), 'beside')
-    await checkpoint()
+    const made = await checkpoint()
     const { path, sha } = await repo.fetched(branch)
-    expect(await gitOk(path, 'ls-tree', sha, 'nested')).toContain('160000 commit')
-    expect(await gitOk(path, 'ls-tree', sha, 'empty')).toBe('')
-    expect(await gitOk(path, 'show', `${sha}:beside.txt`)).toBe('beside')
-    // Emptied, it stays a pointer, as a submodule that was not fetched does; moved on, it points to the new commit; removed, it goes.
-    const pointed = await gitOk(path, 'rev-parse', `${sha}:nested`)
-    await rename(join(tree, 'nested', '.git'), join(tree, 'kept-away'))
-    await rm(join(tree, 'nested', 'file'))
-    await writeFile(join(tree, '.gitignore'), 'kept-away\n')
-    const emptied = await checkpoint(sha)
-    await rename(join(tree, 'kept-away'), join(tree, 'nested', '.git'))
-    await gitOk(join(tree, 'nested'), 'commit', '--quiet', '--all', '--message', 'Nested again')
-    const moved = await checkpoint(emptied.sha)
+    expect((await gitOk(path, 'diff', '--name-only', repo.base, sha)).split('\n')).toEqual(['beside.txt', 'empty/file', 'nested/deeper/file', 'nested/file', 'nested/untracked'])
+    expect(made.notes.filter((note) => /^(empty|nested|nested\/deeper) is a repository of its own/.test(note))).toHaveLength(3)
+    const pointed = await runner.checkpoint(repo.checkpoint(made.sha, { nestedRepositories: 'gitlink' }), callOptions)
+    const own = join(sandbox.home, '.switchyard', 'git')
+    expect(await gitOk(own, 'ls-tree', pointed!.sha, 'nested')).toContain(`160000 commit ${await gitOk(join(tree, 'nested'), 'rev-parse', 'HEAD')}`)
+    expect(pointed!.unsaved).toEqual([{ path: 'empty', reason: expect.stringContaining('without a commit') as string }])
     await rm(join(tree, 'nested'), { recursive: true })
-    const removed = await checkpoint(moved.sha)
-    const later = (await repo.fetched(branch)).path
-    expect(await gitOk(later, 'rev-parse', `${emptied.sha}:nested`)).toBe(pointed)
-    expect(await gitOk(later, 'rev-parse', `${moved.sha}:nested`)).not.toBe(pointed)
-    expect(await gitOk(later, 'ls-tree', removed.sha, 'nested')).toBe('')
+    const removed = await checkpoint(made.sha)
+    expect(await gitOk((await repo.fetched(branch)).path, 'ls-tree', removed.sha, 'nested')).toBe('')
   })
 
   it.each(['.git', '.git/objects', '.git/HEAD', '.git/index'])('survive a deleted %s', async (gone) => {
@@ -341,7 +337,8 @@ describe('checkpoints', () => {
     await gitOk(tree, 'add', '--all')
     await gitOk(tree, 'commit', '--quiet', '--message', 'A root of its own')
     await writeFile(join(sandbox.home, '.switchyard', 'index'), 'no index')
-    expect(await checkpoint()).toMatchObject({ headSha: repo.base, commitsAhead: 0 })
+    // Its history is the agent's all the same.
+    expect(await checkpoint()).toMatchObject({ headSha: await gitOk(tree, 'rev-parse', 'HEAD'), commitsAhead: 1, descends: false })
   })
 })
 

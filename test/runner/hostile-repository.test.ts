@@ -54,8 +54,15 @@ async function everything(): Promise<void> {
   expect(await gitOk(path, 'show', 'got:bait.txt')).toBe('bait')
 }
 
+/** Filters are the agent's own rules, so they run: in its sandbox, and with no token anywhere near. */
+async function onlyFiltersSprung(): Promise<void> {
+  const names = await sprung()
+  expect(names.filter((name) => !/^sprung-(clean|process|global)$/.test(name))).toEqual([])
+  for (const name of names) expect(await readFile(join(sandbox.home, name), 'utf8')).not.toMatch(/SWITCHYARD_(TOKEN|USERNAME)/)
+}
+
 describe('a job that lays traps for git', () => {
-  it('by .git/config, hooks and attributes gets none of them run', async () => {
+  it('by .git/config, hooks and attributes gets only its filters run, without a token near', async () => {
     const config = join(tree, '.git', 'config')
     const traps = ['fsmonitor', 'clean', 'smudge', 'process', 'textconv', 'merge', 'credential', 'ssh', 'askpass', 'hook', 'editor', 'gpg', 'pack', 'alias']
     const at = Object.fromEntries(await Promise.all(traps.map(async (name) => [name, await trap(name)] as const)))
@@ -107,16 +114,17 @@ describe('a job that lays traps for git', () => {
   path = ${join(tree, 'included')}
 `,
     )
-    await writeFile(join(tree, '.gitattributes'), '* filter=evil diff=evil merge=evil\n')
+    await writeFile(join(tree, '.gitattributes'), '* diff=evil merge=evil\n*.evil filter=evil\n')
     await writeFile(join(tree, 'bait.txt'), 'bait\n')
+    await writeFile(join(tree, 'x.evil'), 'never raw\n')
     await everything()
-    expect(await sprung()).toEqual([])
+    await onlyFiltersSprung()
     // The same traps do spring for whoever uses git in the ordinary way.
     await gitOk(tree, 'status').catch(() => undefined)
     expect(await sprung()).not.toEqual([])
   })
 
-  it('in the home folder and on PATH gets none of them run', async () => {
+  it('in the home folder and on PATH gets only its filters run', async () => {
     const evil = await trap('global')
     const program = await trap('git')
     await mkdir(join(sandbox.home, 'bin'))
@@ -126,8 +134,9 @@ describe('a job that lays traps for git', () => {
     const global = `[core]\n  fsmonitor = ${evil}\n[credential]\n  helper = !${evil}\n[filter "evil"]\n  clean = ${evil}\n[url "http://127.0.0.1:9/"]\n  insteadOf = http://\n`
     await writeFile(join(sandbox.home, '.gitconfig'), global)
     await writeFile(join(sandbox.home, '.config', 'git', 'config'), global)
-    await writeFile(join(sandbox.home, '.config', 'git', 'attributes'), '* filter=evil\n')
-    await writeFile(join(sandbox.home, '.config', 'git', 'ignore'), '*\n')
+    await writeFile(join(sandbox.home, '.config', 'git', 'attributes'), '*.evil filter=evil\n')
+    await writeFile(join(sandbox.home, '.config', 'git', 'ignore'), '*.ignored\n')
+    await writeFile(join(tree, 'x.evil'), 'x\n')
     await writeFile(join(tree, 'bait.txt'), 'bait\n')
     // As a login shell that reads the agent's ~/.profile would have it.
     Object.assign(sandbox.env, {
@@ -141,7 +150,7 @@ describe('a job that lays traps for git', () => {
       GIT_INDEX_FILE: '/nowhere',
     })
     await everything()
-    expect(await sprung()).toEqual([])
+    await onlyFiltersSprung()
   })
 
   it("in the runner's own git folder, script and submodules gets none of them run", async () => {

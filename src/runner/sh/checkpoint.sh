@@ -1,94 +1,53 @@
 
-# Sets `head` to the agent's HEAD, read without its configuration, and takes its commits over. A HEAD that can't be read, is
-# incomplete or does not descend from the base (a deleted or new .git) counts as the last one that did.
-agent_head() {
-  first_line "$state/base" && is_sha "$line" || fail no-state "$state/base"
-  base=$line
+# Checkpoints and the final commit: what was staged, with the agent's HEAD and its state as parents, taken over into the private folder.
+# It is pushed by a call of its own, the only one that has a token.
+
+# open_save BASE LIMIT NESTED: everything that is the same for both. Sets `known`, the last HEAD that the host can have.
+open_save() {
+  base=$1 limit=$2 nested_as=$3
+  short_limit=$((limit / 6 > 2 ? limit / 6 : 2))
+  git_environment
+  [ -d "$private" ] || fail no-state "$private"
+  lock
+  git_config
+  [ "$base" != - ] || { first_line "$state/base" && base=$line; }
+  is_sha "$base" && printf '%s\n' "$base" >"$state/base" || fail no-state "$state/base"
   first_line "$state/head" && is_sha "$line" || fail no-state "$state/head"
-  known=$line head=$line
-  own=$repository/.git
-  [ -d "$own" ] && [ ! -L "$own" ] && first_line "$own/HEAD" || return 0
-  tip=$line
-  case $line in
-    *..*) return 0 ;;
-    'ref: refs/'*)
-      name=${line#ref: }
-      if first_line "$own/$name"; then tip=$line; elif [ -f "$own/packed-refs" ]; then
-        while read -r packed packed_name; do
-          [ "$packed_name" != "$name" ] || tip=$packed
-        done <"$own/packed-refs"
-      fi
-      ;;
-  esac
-  is_sha "$tip" && [ "$tip" != "$known" ] && [ -d "$own/objects" ] || return 0
-  (
-    export GIT_ALTERNATE_OBJECT_DIRECTORIES="$own/objects"
-    git_ merge-base --is-ancestor "$base" "$tip" &&
-      printf '%s\n^%s\n^%s\n' "$tip" "$base" "$known" | git_ pack-objects -q --revs "$private/objects/pack/pack" >/dev/null
-  ) || return 0
-  git_ cat-file -e "$tip^{tree}" || return 0
-  head=$tip
-  printf '%s\n' "$head" >"$state/head" || fail disk ''
-}
-
-# Sets `tree` to the work tree's: from HEAD's files on, with all that is not ignored.
-work_tree() {
+  known=$line
   [ -d "$repository" ] && [ ! -L "$repository" ] || fail no-tree "$repository"
-  output=$(stage) || {
-    case $output in *'No space left'* | *'quota exceeded'*) fail disk "$output" ;; esac
-    # An index that was damaged is made anew, once.
-    rm -f "$state/index" "$state/index.head" "$state"/*.lock
-    output=$(stage) || fail git "$output"
-  }
-  tree=$(git_ write-tree 2>&1) || fail git "$tree"
+  outermost=1 within_kind=''
+  open_agent "$repository" "$state/save"
+  agent_head
+  [ -n "$usable" ] || head=$known
+  from=${head:-$base} origin=$base
 }
 
-stage() {
-  {
-    first_line "$state/index.head" || line=
-    if [ ! -f "$state/index" ]; then
-      git_ read-tree "$head" || return 1
-    elif [ "$line" != "$head" ]; then
-      # Files that are alike keep what the index knows of them, so they are not read again.
-      git_ read-tree -i -m "$head" || return 1
-    fi
-    printf '%s\n' "$head" >"$state/index.head" || return 1
-    # For a submodule in the index "add" would run git inside it, under the submodule's own configuration. So these leave the
-    # index, come back as what "add" finds there, or as they were when it finds a folder that is no repository.
-    links=$(git_ ls-files --stage | sed -n '/^160000 /p')
-    [ -z "$links" ] || printf '%s\n' "$links" | sed "s/^160000 [0-9a-f]*/0 $no_sha/" | git_ update-index --index-info || return 1
-    # A file that can't be read, or a repository within that has no commit, is left out; anything else is an error.
-    said=$(git_in_tree add -A --ignore-errors 2>&1) || case $said in
-      *'No space left'* | *'quota exceeded'* | *'fatal: '*)
-        printf '%s' "$said"
-        return 1
-        ;;
-    esac
-    [ -z "$links" ] || printf '%s\n' "$links" | lost_links | git_ update-index --index-info || return 1
-    # Ignored files that the agent added all the same.
-    [ ! -f "$repository/.git/index" ] ||
-      GIT_INDEX_FILE=$repository/.git/index git_in_tree ls-files -z -c -i --exclude-standard 2>/dev/null |
-      git_in_tree update-index -z --add --remove --stdin
-    git_in_tree diff-index --cached --name-only -z --diff-filter=D "$head" |
-      git_in_tree update-index -z --add --remove --stdin
-    return 0
-  } 2>&1
+# gather PATH...: stages, and writes the state.
+gather() {
+  # A folder for what belongs to repositories within, which have their own names for all of this.
+  stage
+  state_of
+  [ -z "$usable" ] || state_within
+  state_paths "$@"
+  state_written
 }
 
-# Of the index entries on stdin, those whose folder is there while the index has nothing for it.
-lost_links() {
-  while IFS= read -r entry; do
-    link=${entry#*"$tab"}
-    case $link in
-      # Quoted: an odd name, which only git can read.
-      '"'*) ;;
-      *)
-        [ -d "$repository/$link" ] && [ ! -L "$repository/$link" ] || continue
-        [ -z "$(GIT_LITERAL_PATHSPECS=1 git_in_tree ls-files --stage -- "$link")" ] || continue
-        ;;
-    esac
-    printf '%s\n' "$entry"
-  done
+# carry SHA: takes over what leads to it and is still the agent's alone.
+carry() {
+  is_whole "$1" && return
+  printf '%s\n^%s\n^%s\n' "$1" "$base" "${parent:-$base}" | lent pack-objects -q --revs "$private/objects/pack/pack" >/dev/null 2>"$work/error"
+  full_disk
+  is_whole "$1"
+}
+
+is_whole() { git_ rev-list --objects --quiet "$1" "^$base" "^${parent:-$base}" 2>"$work/missing" >/dev/null; }
+
+# take_shallow: where the agent's own history ends, the private folder's does as well.
+take_shallow() {
+  [ -n "$usable" ] && [ -f "$common/shallow" ] && [ "$(($(wc -l <"$common/shallow")))" -lt 10000 ] || return 0
+  [ -f "$private/shallow" ] || return 0
+  { cat "$private/shallow"; grep -E '^[0-9a-f]{40}$' "$common/shallow"; } | sort -u >"$work/shallow" && cmp -s "$work/shallow" "$private/shallow" ||
+    cp "$work/shallow" "$private/shallow"
 }
 
 # write_commit NAME EMAIL NAME EMAIL DATE PARENT...: author, committer, and the message as base64 in $message; sets `made`.
@@ -99,80 +58,155 @@ write_commit() {
   parents=
   for parent_sha in "$@"; do parents="$parents -p $parent_sha"; done
   # shellcheck disable=SC2086 # options and shas
-  made=$(printf '%s' "$message" | decode | git_ commit-tree "$tree" $parents 2>&1) || fail git "$made"
-  is_sha "$made" || fail git "$made"
+  made=$(printf '%s' "$message" | decode | lent commit-tree "$tree" $parents 2>"$work/error") || {
+    full_disk
+    fail work "$(said)"
+  }
+  is_sha "$made" || fail work "$made"
+  unset GIT_AUTHOR_DATE GIT_COMMITTER_DATE
 }
 
-# push_to BRANCH SHA NEGOTIATE: a push to a new branch asks first what the host has, so that it need not send the base again.
-push_to() {
-  output=$(git_remote -c "push.negotiate=$3" push -q --no-verify --porcelain "$url" "$2:refs/heads/$1" 2>&1) || fail git "$output"
-}
-
-# checkpoint URL BRANCH PARENT BASE NAME EMAIL MESSAGE: the last three as base64; URL is "-" to push nothing.
+# checkpoint PARENT BASE NAME EMAIL MESSAGE LIMIT NESTED MAX_BYTES PATH...: name, email and message as base64, the limit in seconds.
 checkpoint() {
-  url=$1 branch=$2 parent=$3 message=$7
-  name=$(printf '%s' "$5" | decode) email=$(printf '%s' "$6" | decode)
-  git_environment
-  [ -d "$private" ] || fail no-state "$private"
-  lock
-  printf '%s\n' "$4" >"$state/base" || fail disk ''
-  negotiate=false
-  [ "$parent" != "$4" ] || negotiate=true
-  git_config
-  agent_head
-  work_tree
+  parent=$1 message=$5 most_bytes=$8
+  saver=$(printf '%s' "$3" | decode) saver_email=$(printf '%s' "$4" | decode)
+  open_save "$2" "$6" "$7"
+  shift 8
+  gather "$@"
   # An earlier call for the same parent may have been pushed though its answer was lost: go on from there.
-  attempted='' attempted_tree='' attempted_head=''
+  on=$parent from_parent='' last='' last_plain='' last_contents=''
   if [ -f "$state/attempt" ]; then
-    read -r from attempted attempted_tree attempted_head <"$state/attempt"
-    [ "$from" = "$parent" ] && git_ cat-file -e "$attempted^{commit}" || attempted=
+    read -r from_parent last last_plain last_tree last_state <"$state/attempt"
+    last_contents="$last_tree $last_state"
   fi
-  if [ -n "$attempted" ]; then
-    if [ "$attempted_tree $attempted_head" = "$tree $head" ]; then made=$attempted; else new_checkpoint "$attempted"; fi
-  else
-    # The HEAD within a checkpoint is its last parent; the base is its own.
-    parent_head=$parent
-    [ "$parent" = "$base" ] || parent_head=$(git_ rev-parse -q --verify "$parent^2") || parent_head=$(git_ rev-parse -q --verify "$parent^1")
-    if [ "$(git_ rev-parse "$parent^{tree}") $parent_head" = "$tree $head" ]; then
+  if [ "$from_parent" = "$parent" ] && git_ cat-file -e "$last^{commit}"; then on=$last; else
+    case $parent in "$last" | "$last_plain") ;; *) contents_of "$parent" ;; esac
+    if [ "$last_contents" = "$tree $state_commit" ] || is_as_cloned; then
       begin
       field none 1
       finish
     fi
-    new_checkpoint "$parent"
   fi
-  [ "$url" = - ] || push_to "$branch" "$made" "$negotiate"
+  if [ "$on" = "$parent" ] || [ "$last_contents" != "$tree $state_commit" ]; then
+    new_checkpoint
+  else
+    made=$last plain=$last_plain
+  fi
   begin
   field sha "$made"
-  field head "$head"
-  field ahead "$(git_ rev-list --count "$head" "^$base")"
+  field head "${head:--}"
+  field ahead "$([ -z "$head" ] && echo 0 || git_ rev-list --count "$head" "^$base" 2>/dev/null || echo 0)"
+  field descends "$(descends "$head")"
+  field plain "$plain"
+  field plain-head "$known"
+  field plain-ahead "$(git_ rev-list --count "$known" "^$base")"
+  field paths "$(grep -c '^P ' "$work/meta")"
+  report
   finish
 }
 
-# new_checkpoint PARENT: HEAD is a parent as well, which keeps the agent's commits and says where HEAD was.
+# contents_of SHA: sets `last_contents` to a checkpoint's tree and state.
+contents_of() {
+  state_in "$1"
+  last_contents="$(git_ rev-parse "$1^{tree}") $found_state"
+}
+
+# state_in SHA: sets `found_state` to the state that a checkpoint has as its last parent; empty when it has none.
+state_in() {
+  found_state=$(git_ cat-file commit "$1" 2>/dev/null | sed -n '/^$/q; s/^parent //p' | tail -n 1)
+  [ -n "$found_state" ] && git_ cat-file -e "$found_state:meta" 2>/dev/null || found_state=
+}
+
+# Whether nothing happened since the clone.
+is_as_cloned() {
+  [ "$parent" = "$base" ] && [ "$head" = "$base" ] && [ "$tree" = "$(git_ rev-parse "$base^{tree}")" ] && [ ! -s "$work/entries" ] &&
+    grep -v '^L ' "$work/meta" | cmp -s - "$state/trivial"
+}
+
+# descends SHA: 1 when the base leads to it.
+descends() {
+  if [ -n "$1" ] && lent merge-base --is-ancestor "$base" "$1" 2>/dev/null; then echo 1; else echo 0; fi
+}
+
+# new_checkpoint: HEAD is a parent as well, which keeps the agent's commits. Beside it one with the files alone, on the last history that the
+# host can have: a host may refuse the rest.
 new_checkpoint() {
-  set -- "$1" "$head"
-  [ "$1" != "$2" ] || shift
-  write_commit "$name" "$email" "$name" "$email" - "$@"
-  printf '%s %s %s %s\n' "$parent" "$made" "$tree" "$head" >"$state/attempt" || fail disk ''
+  set -- "$on"
+  [ "$known" = "$on" ] || set -- "$on" "$known"
+  write_commit "$saver" "$saver_email" "$saver" "$saver_email" - "$@"
+  plain=$made
+  carry "$plain" || fail work "the agent's git folder lacks objects of the files that it holds: $(head -n 1 "$work/missing")"
+  set -- "$on"
+  if [ -n "$head" ] && [ "$head" != "$on" ]; then set -- "$on" "$head"; fi
+  write_commit "$saver" "$saver_email" "$saver" "$saver_email" - "$@" "$state_commit"
+  take_shallow
+  if carry "$made"; then
+    [ "$(descends "$head")" = 0 ] || printf '%s\n' "$head" >"$state/head" || fail disk ''
+  else
+    note "the agent's git folder lacks objects of its own history, so this checkpoint holds its files alone: $(head -n 1 "$work/missing" | cut -c 1-200)"
+    made=$plain head=$known
+    grep -v '^P ' "$work/meta" >"$work/meta.plain"
+    mv "$work/meta.plain" "$work/meta"
+  fi
+  printf '%s %s %s %s %s\n' "$parent" "$made" "$plain" "$tree" "$state_commit" >"$state/attempt" || fail disk ''
 }
 
-# commit AUTHOR_NAME AUTHOR_EMAIL COMMITTER_NAME COMMITTER_EMAIL DATE MESSAGE: all but the date as base64.
+# commit AUTHOR_NAME AUTHOR_EMAIL COMMITTER_NAME COMMITTER_EMAIL DATE MESSAGE LIMIT NESTED: all but the date and the last two as base64.
 commit() {
-  message=$6
-  git_environment
-  [ -d "$private" ] || fail no-state "$private"
-  lock
-  git_config
-  agent_head
-  work_tree
-  made=$head
-  [ "$tree" = "$(git_ rev-parse "$head^{tree}")" ] ||
-    write_commit "$(printf '%s' "$1" | decode)" "$(printf '%s' "$2" | decode)" \
-      "$(printf '%s' "$3" | decode)" "$(printf '%s' "$4" | decode)" "$5" "$head"
+  message=$6 parent='' date=$5
+  author=$(printf '%s' "$1" | decode) author_email=$(printf '%s' "$2" | decode)
+  committer=$(printf '%s' "$3" | decode) committer_email=$(printf '%s' "$4" | decode)
+  open_save - "$7" "$8"
+  most_bytes=0
+  gather
+  on_top_of "$known"
+  plain=$made
+  carry "$plain" || fail work "the agent's git folder lacks objects of the files that it holds: $(head -n 1 "$work/missing")"
+  on_top_of "$head"
+  take_shallow
+  carry "$made" || {
+    note "the agent's git folder lacks objects of its own history, so its files are saved as one commit on $known: $(head -n 1 "$work/missing" | cut -c 1-200)"
+    made=$plain head=$known
+  }
+  # What other branches hold, for those who push them.
+  carry "$state_commit" || : >"$work/tips"
   begin
   field sha "$made"
-  field head "$head"
+  field head "${head:--}"
+  field descends "$(descends "$made")"
+  field plain "$plain"
+  report
   finish
+}
+
+# on_top_of HEAD: sets `made` to HEAD, or to one commit on it where files differ.
+on_top_of() {
+  made=$1
+  if [ -n "$1" ]; then
+    [ "$tree" != "$(lent rev-parse "$1^{tree}")" ] || return 0
+    set -- "$1"
+  else set --; fi
+  write_commit "$author" "$author_email" "$committer" "$committer_email" "$date" "$@"
+}
+
+# report: what there is to tell, bounded.
+report() {
+  sort -u "$work/unsaved" >"$work/unsaved.all"
+  count=$(($(wc -l <"$work/unsaved.all")))
+  head -n 200 "$work/unsaved.all" | cut -c 1-2000 | blob unsaved
+  field unsaved-more $((count > 200 ? count - 200 : 0))
+  head -n 50 "$work/notes" | cut -c 1-1000 | blob notes
+  kept | head -n 50 | blob kept
+}
+
+# kept: of the tips of branches, worktrees and submodules, those that the agent's HEAD does not lead to, nor the base.
+kept() {
+  [ -s "$work/tips" ] || return 0
+  cut -d ' ' -f 1 "$work/tips" | sort -u >"$work/tips.shas"
+  { cat "$work/tips.shas"; echo "^$base"; [ -z "$head" ] || echo "^$head"; } | lent rev-list --stdin 2>/dev/null | sort | comm -12 "$work/tips.shas" - >"$work/tips.kept"
+  sort -u "$work/tips" | while read -r sha ref; do
+    ! grep -q "^$sha" "$work/tips.kept" || printf '%s %s\n' "$sha" "$ref"
+  done
 }
 
 # push URL BRANCH SHA
@@ -183,7 +217,18 @@ push() {
   lock
   git_config
   git_ cat-file -e "$3^{commit}" || fail no-commit "$3"
-  push_to "$2" "$3" true
+  settle_attempt "$3"
+  # A push to a new branch asks first what the host has, so that it need not send the base again.
+  output=$(git_remote -c push.negotiate=true push -q --no-verify --porcelain "$url" "$3:refs/heads/$2" 2>&1) || fail git "$output"
   begin
   finish
+}
+
+# settle_attempt SHA: when the files alone of the last checkpoint are to be pushed, the host has refused the whole of it: what comes
+# next must not build on that.
+settle_attempt() {
+  [ -f "$state/attempt" ] || return 0
+  read -r from_parent last last_plain last_contents <"$state/attempt"
+  [ "$1" = "$last_plain" ] && [ "$last" != "$last_plain" ] || return 0
+  printf '%s %s %s %s\n' "$from_parent" "$last_plain" "$last_plain" "$last_contents" >"$state/attempt" || fail disk ''
 }

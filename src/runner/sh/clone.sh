@@ -1,13 +1,15 @@
 
-# clone URL SHA BRANCH REF HEAD AHEAD PACK: REF is "-" to fetch the sha alone, HEAD is "-" unless a checkpoint is restored, PACK is "-"
-# unless the commits were brought here by the consumer.
+# clone URL SHA BRANCH REF HEAD BASE PACK LIMIT PATH...: REF is "-" to fetch the sha alone, HEAD is "-" unless a checkpoint is restored, PACK
+# is "-" unless the commits were brought here by the consumer. Of a checkpoint it makes a clean checkout of the files, and puts its paths
+# in place: what setup sees is what it saw the first time. The rest comes after setup, see restore.sh.
 clone() {
-  url=$1 sha=$2 branch=$3 ref=$4 head=$5 ahead=$6 pack=$7
+  url=$1 sha=$2 branch=$3 ref=$4 head=$5 base=$6 pack=$7 limit=$8
+  shift 8
   git_environment
   lock
   # What an upload that was given up left.
   rm -f "$state"/upload-*
-  rm -rf "$repository" "$private" "$state/index" "$state/index.head" "$state/attempt"
+  rm -rf "$repository" "$private" "$state/index" "$state/attempt" "$state/save" "$state/restore" "$state/restored" "$state/filters"
   if [ -e "$repository" ]; then
     # Folders without rights can't be emptied.
     chmod -R u+rwX "$repository"
@@ -15,26 +17,38 @@ clone() {
     [ ! -e "$repository" ] || fail not-empty "$(rm -rf "$repository" 2>&1)"
   fi
   git_folder "$private" "$branch" || fail disk ''
-  mkdir "$repository" || fail disk ''
+  mkdir "$repository" "$state/save" || fail disk ''
   git_config
-  if [ "$pack" = - ]; then fetch; else take_pack "$pack"; fi
-  base=$sha
-  if [ "$head" = - ]; then head=$sha; else
-    git_ cat-file -e "$head^{commit}" || fail git "fatal: remote error: upload-pack: not our ref $head"
-    base=$(git_ rev-parse -q --verify "$head~$ahead^{commit}") || base=$head
-  fi
+  if [ "$pack" != - ]; then take_pack "$pack"; elif [ "$head" = - ]; then fetch --depth 1; else fetch_checkpoint; fi
+  [ "$base" != - ] || base=$sha
   output=$(git_in_tree read-tree -u --reset "$sha" 2>&1) || fail git "$output"
+  for file in "$HOME/.gitconfig" "$HOME/.config/git/config"; do
+    rm -f "$state/began.${file##*/}"
+    [ ! -f "$file" ] || cp "$file" "$state/began.${file##*/}"
+  done
   agent_git
-  printf '%s\n' "$base" >"$state/base" && printf '%s\n' "$head" >"$state/head" && printf '%s\n' "$head" >"$state/index.head" || fail disk ''
+  outermost=1
+  if [ "$head" = - ]; then head=$sha; else
+    printf '%s %s %s\n' "$sha" "$head" "$branch" >"$state/restore" || fail disk ''
+    # A history of the agent's that does not lead back to the base is none that the host must have.
+    git_ merge-base --is-ancestor "$base" "$head" || head=$base
+    state_in "$sha"
+    if [ -n "$found_state" ]; then
+      git_ cat-file blob "$found_state:meta" | sed -n 's/^L //p' >"$state/filters"
+      work=$state/save
+      : >"$work/notes"
+      put_paths "$found_state" "$@"
+    fi
+  fi
+  printf '%s\n' "$base" >"$state/base" && printf '%s\n' "$head" >"$state/head" || fail disk ''
+  settle_index
   begin
   finish
 }
 
-# Fetches $sha, or $ref where the host serves no commit by its sha alone.
+# fetch OPTION...: fetches $sha, or $ref where the host serves no commit by its sha alone.
 fetch() {
-  depth=1
-  [ "$head" = - ] || depth=$((ahead + 2))
-  set -- fetch -q --no-tags --depth "$depth" "$url"
+  set -- fetch -q --no-tags "$@" "$url"
   output=$(git_remote "$@" "$sha" 2>&1) || case $output in
     *'not our ref'* | *'unadvertised object'* | *'does not allow request'*)
       [ "$ref" != - ] || fail git "$output"
@@ -43,6 +57,30 @@ fetch() {
       ;;
     *) fail git "$output" ;;
   esac
+}
+
+# A checkpoint leads to commits at any depth, by its state too. From the base on, which is fetched first and by itself, all of them come and
+# nothing else. A host that does not serve the base by its sha sends the whole history.
+fetch_checkpoint() {
+  git_remote fetch -q --no-tags --depth 1 "$url" "$base" >/dev/null 2>&1
+  fetch
+}
+
+# settle_index: entries whose files were written in the same second as the index are compared by content whenever git looks at them. Where
+# a rule says how content is to be written, files that nobody touched would then count as changed. So the index is made younger than
+# they are, and only there: it can take a second.
+settle_index() {
+  at=$repository own=$repository/.git index=$own/index settings=$plain_settings limit=60
+  if [ -z "$(git_ ls-files -- ':(glob)**/.gitattributes' | head -n 1)" ] && [ ! -s "$HOME/.config/git/attributes" ] && [ ! -s /etc/gitattributes ] &&
+    ! (agent_environment && bounded "$git_program" config --get-regexp '^core\.(autocrlf|attributesfile|eol)$') >/dev/null 2>&1; then return 0; fi
+  younger "$own/index"
+}
+
+# younger FILE: waits for the next second, and gives the file its time.
+younger() {
+  second=$(date +%s)
+  while [ "$(date +%s)" = "$second" ]; do nap 100; done
+  touch "$1"
 }
 
 # git_folder PATH BRANCH: an empty git folder. Not by "git init", whose formats are the installed git's choice: agent_head
@@ -70,10 +108,13 @@ agent_git() {
       cp "$state/index" "$own/index" &&
       printf '[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = false\n\tlogallrefupdates = true\n' >"$own/config" &&
       printf '[remote "origin"]\n\turl = "%s"\n\tfetch = "%s"\n' "$url" "$spec" >>"$own/config" &&
-      write_ref "refs/heads/$branch" "$head" &&
-      { [ -z "$tracked" ] || [ "$head" != "$sha" ] || write_ref "$tracked" "$sha"; }
+      write_ref "refs/heads/$branch" "$sha" &&
+      { [ -z "$tracked" ] || [ "$head" != - ] || write_ref "$tracked" "$sha"; }
   } || fail disk ''
-  if [ "$head" != "$sha" ]; then
-    output=$(GIT_DIR=$own GIT_INDEX_FILE=$own/index git_ read-tree -i -m "$head" 2>&1) || fail git "$output"
-  fi
+  # The state of a clone in which nothing happened yet.
+  {
+    printf 'V 1\nH refs/heads/%s\nR %s commit refs/heads/%s\n' "$branch" "$sha" "$branch"
+    [ -z "$tracked" ] || printf 'R %s commit %s\n' "$sha" "$tracked"
+    printf 'C core.filemode%strue\nC core.logallrefupdates%strue\nC remote.origin.url%s%s\nC remote.origin.fetch%s%s\n' "$soh" "$soh" "$soh" "$url" "$soh" "$spec"
+  } >"$state/trivial"
 }

@@ -2,9 +2,12 @@
 # Git, as it was never touched by the repository's content or by the commands that ran here. A git folder outside of the work
 # tree, $state/git, holds what was fetched and is used for every commit and transfer: a rewritten .git/config, added hooks
 # or a deleted .git concern the agent's own git only. Beside it:
-#   index   the index of checkpoints; index.head names the commit that it was last based on
-#   base    the commit where the job started; head the agent's last HEAD that descends from it
-#   attempt "PARENT SHA TREE HEAD" of the last checkpoint that a push was tried with
+#   index    the index of the checkout that a sandbox began with
+#   base     the commit where the job started; head the agent's last HEAD that descends from it
+#   attempt  "PARENT SHA PLAIN TREE STATE" of the last checkpoint that was made
+#   trivial  the state of a clone in which nothing happened yet
+#   restore  "SHA HEAD BRANCH" of a checkpoint whose state is still to be brought back; restored once it was
+#   save     what the staging of work trees needs; see stage.sh
 
 private=$state/git
 no_sha=0000000000000000000000000000000000000000
@@ -20,7 +23,9 @@ git_environment() {
   unset SSH_ASKPASS
   token=${SWITCHYARD_TOKEN-}
   unset SWITCHYARD_TOKEN
-  # No program from the home folder, where commands may have left a "git" of their own.
+  # No program from the home folder, where commands may have left a "git" of their own. The agent's filters are found as it finds them.
+  agent_path=$PATH
+  [ ! -s "$state/step.path" ] || agent_path=$(cat "$state/step.path")
   path=
   old_ifs=$IFS IFS=:
   for folder in $PATH /usr/local/bin /usr/bin /bin; do
@@ -28,6 +33,9 @@ git_environment() {
   done
   IFS=$old_ifs
   PATH=${path#:}
+  git_program=$(command -v git)
+  has_timeout=
+  ! timeout -k 1 5 true || has_timeout=1
   export PATH LC_ALL=C GIT_TERMINAL_PROMPT=0 GIT_CONFIG_NOSYSTEM=1 GIT_CONFIG_SYSTEM=/dev/null GIT_CONFIG_GLOBAL=/dev/null
   export GIT_ATTR_NOSYSTEM=1 XDG_CONFIG_HOME=/dev/null GIT_DIR="$private" GIT_INDEX_FILE="$state/index"
 }
@@ -115,7 +123,7 @@ lock() {
   done
   trap 'rm -f "$state/lock"' EXIT
   trap 'exit 143' HUP INT TERM
-  rm -f "$private"/*.lock "$state"/*.lock "$state"/lock.*
+  rm -f "$private"/*.lock "$private"/objects/*.lock "$state"/*.lock "$state"/lock.*
 }
 
 # is_sha TEXT

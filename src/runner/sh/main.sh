@@ -13,6 +13,7 @@ exec 2>/dev/null
     read) read_ "$@" ;;
     stop) stop "$@" ;;
     clone) clone "$@" ;;
+    restore) restore "$@" ;;
     checkpoint) checkpoint "$@" ;;
     commit) commit "$@" ;;
     push) push "$@" ;;

@@ -22,12 +22,13 @@ pack() {
   lock
   git_config
   git_ cat-file -e "$sha^{commit}" || fail no-commit "$sha"
+  settle_attempt "$sha"
   rm -f "$state"/outgoing-*
   # A sandbox that began with a checkpoint may lack the base.
   git_ cat-file -e "$base^{commit}" || base=$parent
-  made=$(printf '%s\n^%s\n^%s\n' "$sha" "$base" "$parent" | git_ pack-objects -q --revs "$state/outgoing" 2>&1) || fail git "$made"
+  made=$(printf '%s\n^%s\n^%s\n' "$sha" "$base" "$parent" | git_ pack-objects -q --revs "$state/outgoing" 2>&1) || fail work "$made"
   made=$(printf '%s\n' "$made" | tail -n 1)
-  is_sha "$made" || fail git "$made"
+  is_sha "$made" || fail work "$made"
   packed=$state/outgoing-$made.pack
   size=$(wc -c <"$packed" | tr -d ' ')
   begin

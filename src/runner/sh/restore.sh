@@ -1,0 +1,301 @@
+
+# Restoring, after setup: what a checkpoint's state holds beside the files. It was written by a sandbox and has lain on the git host, so every
+# name in it is looked at before it becomes a path.
+
+# restore LIMIT PATH...: brings back what "clone" left over. A second time it does nothing.
+restore() {
+  limit=$1
+  shift
+  git_environment
+  [ -d "$private" ] || fail no-state "$private"
+  lock
+  git_config
+  if [ ! -f "$state/restore" ]; then
+    begin
+    if [ -f "$state/restored" ]; then
+      field restored 1
+      field paths "$(cat "$state/restored")"
+    else
+      field restored 0
+      field paths 0
+    fi
+    finish
+  fi
+  read -r sha head branch <"$state/restore"
+  first_line "$state/base" && base=$line
+  outermost=1 short_limit=$((limit / 6 > 2 ? limit / 6 : 2)) paths_put=0
+  open_agent "$repository" "$state/save"
+  borrow='' index=$own/index
+  if [ -z "$usable" ]; then
+    note 'setup has left no git repository, so that of the checkpoint is not brought back'
+  else
+    filters
+    state_in "$sha"
+    if [ -n "$found_state" ]; then
+      restore_state "$found_state" "$sha"
+    else
+      restore_head "refs/heads/$branch" "$head"
+      agent_ read-tree -i -m "$head" 2>"$work/error" || note "the index is not as it was: $(said)"
+    fi
+  fi
+  [ -z "$found_state" ] || put_paths "$found_state" "$@"
+  printf '%s\n' "$paths_put" >"$state/restored" && mv -f "$state/restore" "$state/restore.done" || fail disk ''
+  begin
+  field restored 1
+  field paths "$paths_put"
+  head -n 50 "$work/notes" | cut -c 1-1000 | blob notes
+  finish
+}
+
+# restore_head REF SHA: HEAD is that branch again, at that commit.
+restore_head() {
+  agent_ symbolic-ref HEAD "$1" 2>"$work/error" && agent_ update-ref "$1" "$2" 2>"$work/error" || note "HEAD is not as it was: $(said)"
+}
+
+# lines LETTER: of the state, without their letter.
+lines() { sed -n "s/^$1 //p" "$work/meta"; }
+
+# is_inside PATH: whether it stays below the folder that it is relative to, by its name.
+is_inside() {
+  case /$1/ in */../* | */.git/* | //*) return 1 ;; esac
+}
+
+# restore_state STATE CHECKPOINT: of the opened repository, whose own index is $index.
+restore_state() {
+  restored_from=$1 checkpoint_tree=$(git_ rev-parse "$2^{tree}")
+  git_ cat-file blob "$1:meta" >"$work/meta" 2>/dev/null || return
+  grep -qx 'V 1' "$work/meta" || {
+    note 'the checkpoint was made by a newer release, so only its files are brought back'
+    return
+  }
+  export GIT_COMMITTER_NAME=switchyard GIT_COMMITTER_EMAIL=switchyard@localhost
+  setting core.logAllRefUpdates false
+  [ "$own" != "$common" ] || restore_refs
+  lines H >"$work/head.line"
+  first_line "$work/head.line"
+  case $line in
+    refs/*) agent_ symbolic-ref HEAD "$line" 2>"$work/error" || note "HEAD is not as it was: $(said)" ;;
+    ?*) agent_ update-ref --no-deref HEAD "$line" 2>"$work/error" || note "HEAD is not as it was: $(said)" ;;
+  esac
+  restore_operations
+  restore_configuration
+  restore_index
+  restore_work_tree
+  [ -z "$outermost" ] || settle_index
+  restore_index_difference
+  restore_within
+}
+
+# All of them at once, each by itself if that fails: the refs are those that there were, and no others.
+restore_refs() {
+  git_ ls-tree --name-only "$restored_from" tags/ | while read -r name; do
+    git_ cat-file blob "$restored_from:$name" | agent_ hash-object -t tag -w --stdin >/dev/null
+  done
+  lines R | grep -E '^[0-9a-f]{40} (commit|tag|blob|tree) refs/[^ ]*( refs/[^ ]*)?$' >"$work/wanted"
+  awk 'NF == 3 { print $1, $3 }' "$work/wanted" | sort >"$work/wanted.refs"
+  agent_ for-each-ref --format='%(objectname) %(refname)' 2>/dev/null | grep -v ' refs/remotes/' | sort >"$work/present.refs"
+  {
+    cut -d ' ' -f 2 "$work/present.refs" | sort >"$work/names.present"
+    cut -d ' ' -f 2 "$work/wanted.refs" | sort >"$work/names.wanted"
+    comm -23 "$work/names.present" "$work/names.wanted" | sed 's/^/delete /'
+  } >"$work/updates"
+  # The branch that HEAD is on may go.
+  agent_ update-ref --no-deref HEAD "$(git_ rev-parse "$sha^{commit}")" 2>/dev/null
+  agent_ update-ref --no-deref --stdin <"$work/updates" 2>"$work/error" || note "refs that setup made are still there: $(said)"
+  comm -13 "$work/present.refs" "$work/wanted.refs" | awk '{ print "update", $2, $1 }' >"$work/updates"
+  agent_ update-ref --no-deref --stdin <"$work/updates" 2>"$work/error" || while read -r _ name id; do
+    agent_ update-ref --no-deref "$name" "$id" 2>"$work/error" || note "the ref $name is not as it was: $(said)"
+  done <"$work/updates"
+  awk 'NF == 4 { print $3, $4 }' "$work/wanted" | while read -r name target; do agent_ symbolic-ref "$name" "$target" 2>/dev/null; done
+}
+
+restore_operations() {
+  for file in $operation_files; do rm -rf "${own:?}/$file"; done
+  git_ ls-tree -r "$restored_from" git/ | while IFS="$tab" read -r entry name; do
+    file=${name#git/}
+    case $file in *[!A-Za-z0-9._/-]* | *..* | /*) continue ;; esac
+    known_file=
+    for each in $operation_files $shared_files; do
+      case $file in "$each" | "$each"/*) known_file=1 ;; esac
+    done
+    [ -n "$known_file" ] || continue
+    folder=$own/$file
+    folder=${folder%/*}
+    mkdir -p "$folder" && [ ! -L "$own/$file" ] && git_ cat-file blob "$restored_from:$name" >"$own/$file" || continue
+    case $entry in 100755*) chmod +x "$own/$file" ;; esac
+  done
+}
+
+restore_configuration() {
+  file=$common/config
+  [ "$own" = "$common" ] || file=$own/config.worktree
+  lines C | restore_entries "$file"
+  [ -n "$outermost" ] || return 0
+  for name in .gitconfig config; do
+    lines G | sed -n "s,^$name ,,p" >"$work/global"
+    [ -s "$work/global" ] || continue
+    file=$HOME/.gitconfig
+    if [ "$name" = config ]; then
+      file=$HOME/.config/git/config
+      mkdir -p "$HOME/.config/git"
+    fi
+    restore_entries "$file" <"$work/global"
+  done
+}
+
+# restore_entries FILE: the entries on stdin are those of the file, but for what is never saved of it.
+restore_entries() {
+  grep -viE "$private_keys" >"$work/entries.wanted"
+  configuration "$1" >"$work/entries.present"
+  cmp -s "$work/entries.wanted" "$work/entries.present" && return
+  sort "$work/entries.wanted" >"$work/entries.a"
+  sort "$work/entries.present" >"$work/entries.b"
+  # Every key of which any entry differs, whole.
+  { comm -23 "$work/entries.a" "$work/entries.b"; comm -13 "$work/entries.a" "$work/entries.b"; } | sed "s/$soh.*//" | sort -u >"$work/keys"
+  while IFS= read -r key; do
+    git_ config -f "$1" --unset-all "$key" 2>/dev/null
+  done <"$work/keys"
+  while IFS= read -r entry; do
+    key=${entry%%"$soh"*} value=${entry#*"$soh"}
+    grep -qxF -e "$key" "$work/keys" || continue
+    [ "$key" != "$entry" ] || value=true
+    git_ config -f "$1" --add "$key" "$(printf '%s' "$value" | tr '\001' '\n')" 2>"$work/error" || note "the configuration \"$key\" is not as it was: $(said)"
+  done <"$work/entries.wanted"
+}
+
+# The index is the staged tree's, with the flags that it had.
+restore_index() {
+  agent_ read-tree -i -m "$checkpoint_tree" 2>"$work/error" || agent_ read-tree --reset -i "$checkpoint_tree" 2>"$work/error" || {
+    note "the index is not as it was: $(said)"
+    return
+  }
+  lines F >"$work/flags"
+  sparse=$(agent_ config --bool core.sparseCheckout 2>/dev/null)
+  [ -s "$work/flags" ] || [ "$sparse" = true ] || return 0
+  sed -n 's/^[Ss] //p' "$work/flags" | sort >"$work/skipped"
+  agent_ ls-files -v | sed -n 's/^[Ss] //p' | sort >"$work/skipped.now"
+  comm -13 "$work/skipped" "$work/skipped.now" | agent_ update-index --no-skip-worktree --stdin
+  comm -23 "$work/skipped" "$work/skipped.now" >"$work/skip"
+  agent_ update-index --skip-worktree --stdin <"$work/skip"
+  sed -n 's/^[a-z] //p' "$work/flags" | agent_ update-index --assume-unchanged --stdin
+  # What the agent's rules leave out goes from the work tree.
+  [ "$sparse" != true ] || agent_ sparse-checkout reapply 2>/dev/null >&2
+}
+
+restore_work_tree() {
+  # What setup changed is the checkpoint's again.
+  agent_ diff-files --name-only --ignore-submodules=all 2>/dev/null >"$work/changed"
+  if [ -s "$work/changed" ]; then
+    agent_ checkout-index -f -u -q --stdin <"$work/changed" 2>"$work/error" || {
+      rm -f "$index.lock"
+      settings_before=$settings
+      filters_off
+      note "a filter failed, so files that it is for are as git has them: $(said)"
+      agent_ checkout-index -f -u -q --stdin <"$work/changed" 2>"$work/error"
+      settings=$settings_before
+    }
+  fi
+  number=0
+  lines W >"$work/present"
+  while read -r mode quoted; do
+    number=$((number + 1))
+    path=$(unquote "$quoted")
+    is_inside "$path" && [ ! -L "$at/$path" ] || continue
+    case $path in */*) mkdir -p "$at/${path%/*}" ;; esac
+    git_ cat-file blob "$restored_from:raw/$number" >"$at/$path" 2>/dev/null
+    [ "$mode" != 100755 ] || chmod +x "$at/$path"
+  done <"$work/present"
+  lines A >"$work/absent"
+  while IFS= read -r quoted; do
+    path=$(unquote "$quoted")
+    ! is_inside "$path" || [ -d "$at/$path" ] || rm -f "$at/$path"
+  done <"$work/absent"
+  # shellcheck disable=SC2016 # the inner shell expands it
+  lines E | grep -v -e '\.\.' -e '^/' | tr '\n\001' '\0\n' | (cd "$at" && xargs -0 sh -c '[ $# -eq 0 ] || mkdir -p -- "$@"' sh)
+  lines M | grep -v -e '\.\./' -e '^[0-7]* /' | sort -r -k 2 >"$work/modes"
+  # Files first, many at a time; then folders, the deepest first, because they may close what lies in them.
+  cut -d ' ' -f 1 "$work/modes" | sort -u | while read -r mode; do
+    # shellcheck disable=SC2016 # the inner shell expands it
+    sed -n "s/^$mode //p" "$work/modes" | tr '\n\001' '\0\n' |
+      (cd "$at" && xargs -0 sh -c 'mode=$1; shift; for file do [ ! -f "$file" ] || [ -L "$file" ] || printf "%s\0" "./$file"; done | xargs -0 chmod "$mode" --' sh "$mode")
+  done
+  while read -r mode path; do
+    path=$(printf '%s' "$path" | tr '\001' '\n')
+    [ ! -d "$at/$path" ] || [ -L "$at/$path" ] || chmod "$mode" "$at/$path"
+  done <"$work/modes"
+}
+
+# Staged against unstaged.
+restore_index_difference() {
+  lines D | sed "s/^/0 $no_sha$tab/" | agent_ update-index --index-info 2>/dev/null
+  lines I | agent_ update-index --index-info 2>"$work/error" || note "what was staged is not as it was: $(said)"
+  lines N >"$work/intended"
+  [ ! -s "$work/intended" ] || (export GIT_LITERAL_PATHSPECS=1 && agent_ add -N -f --pathspec-from-file="$work/intended" 2>/dev/null)
+}
+
+restore_within() {
+  lines K >"$work/within.lines"
+  number=0
+  while read -r made kind quoted; do
+    number=$((number + 1))
+    is_sha "$made" && git_ cat-file -e "$made^{commit}" || continue
+    path=$(unquote "$quoted")
+    place=$at/$path
+    case $path in
+      "$HOME"/*) [ "$kind" = worktree ] || continue && case $path/ in */../* | "$state"/*) continue ;; esac && place=$path ;;
+      *) is_inside "$path" || continue ;;
+    esac
+    (restore_one) >/dev/null
+    [ ! -s "$work/$number/notes" ] || sed "s,^,$path: ," "$work/$number/notes" >>"$work/notes"
+  done <"$work/within.lines"
+}
+
+# restore_one: the repository, worktree or submodule at $place, in a shell of its own.
+restore_one() {
+  state_in "$made"
+  [ -n "$found_state" ] || return
+  outermost='' inner_work=$work/$number
+  git_ cat-file blob "$found_state:meta" >"$work/inner"
+  mkdir -p "$inner_work"
+  case $kind in
+    worktree)
+      line=$(sed -n 's/^H //p' "$work/inner" | head -n 1)
+      if agent_ rev-parse -q --verify "$line^{commit}" >/dev/null 2>&1; then
+        case $line in
+          refs/heads/*) agent_ worktree add -f --no-checkout "$place" "${line#refs/heads/}" ;;
+          *) agent_ worktree add -f --no-checkout --detach "$place" "$line" ;;
+        esac
+      else agent_ worktree add -f --no-checkout --detach "$place" HEAD; fi >/dev/null 2>"$work/error" || {
+        note "the linked worktree $path could not be made again: $(said)"
+        return
+      }
+      ;;
+    submodule)
+      folder=$(sed -n 's/^T //p' "$work/inner" | head -n 1)
+      case $folder in modules/*) ;; *) return ;; esac
+      is_inside "$folder" && [ ! -e "$place/.git" ] || return
+      new_repository "$common/$folder" && mkdir -p "$place" || return
+      up=$(printf '%s/' "$path" | sed 's,[^/][^/]*/,../,g')
+      printf 'gitdir: %s.git/%s\n' "$up" "$folder" >"$place/.git"
+      up=$(printf '.git/%s/' "$folder" | sed 's,[^/][^/]*/,../,g')
+      git_ config -f "$common/$folder/config" core.worktree "$up$path"
+      ;;
+    repository)
+      [ ! -e "$place/.git" ] || return
+      mkdir -p "$place" && new_repository "$place/.git" || return
+      ;;
+    *) return ;;
+  esac
+  sha=$made
+  open_agent "$place" "$inner_work"
+  [ -n "$usable" ] || return
+  borrow='' index=$own/index
+  filters
+  restore_state "$found_state" "$made"
+}
+
+# new_repository FOLDER: with what the checkpoint $made leads to.
+new_repository() {
+  git_folder "$1" main && printf '[core]\n\trepositoryformatversion = 0\n\tbare = false\n' >"$1/config" &&
+    printf '%s\n' "$made" | git_ pack-objects -q --revs "$1/objects/pack/pack" >/dev/null
+}

@@ -1,0 +1,288 @@
+
+# Staging: what the agent's own "git add -A" would stage, on a copy of its index. An entry that the agent did not touch stays as its index
+# has it. A path that can't be staged keeps its last entry, by itself, and is told. It is never staged raw where a filter is configured,
+# or was in an earlier sandbox of this job: that would publish what git-crypt keeps secret.
+#   $work/agent.index  a copy of the agent's; absent when it has none that is whole
+#   $work/last.index   the last one that was staged
+#   $work/bad          paths that could not be staged the last time, so that they hold nothing up
+#   $state/filters     names of filters that were configured in earlier sandboxes
+
+# stage: of the opened work tree. Sets `tree`. $from is where its index begins when there is no other; gitlinks that $origin does not have
+# are new.
+stage() {
+  filters
+  open_index
+  [ -f "$work/bad" ] || : >"$work/bad"
+  if ! add_all; then one_by_one; fi
+  nested
+  tree=$(agent_ write-tree 2>"$work/error") || {
+    full_disk
+    # An entry names an object that the agent's folder has lost. From the last commit on, every file is read again.
+    note "the agent's index names objects that are gone ($(said)); every file was read again"
+    rm -f "$index"
+    agent_ read-tree "$from" 2>"$work/error" && { add_all || one_by_one; }
+    nested
+    tree=$(agent_ write-tree 2>"$work/error") || {
+      full_disk
+      fail work "$(said)"
+    }
+  }
+  is_sha "$tree" || fail work "$tree"
+  cp -p "$index" "$work/last.index" || fail disk ''
+}
+
+# Whether it was for want of room that git failed.
+full_disk() {
+  if grep -q -e 'No space left' -e 'quota exceeded' "$work/error"; then fail disk ''; fi
+}
+
+# Every configured filter is required to work: git would take a file raw, without a word, when an optional one fails.
+filters() {
+  : >"$work/filters"
+  [ ! -f "$state/filters" ] || cat "$state/filters" >>"$work/filters"
+  agent_ config -z --get-regexp '^filter\..*\.(clean|process)$' 2>/dev/null | tr '\n\0' '\001\n' |
+    sed -n -e "s/^filter\.\(.*\)\.clean$soh..*/\1/p" -e "s/^filter\.\(.*\)\.process$soh..*/\1/p" | sort -u >"$work/filters.now"
+  while IFS= read -r name; do setting "filter.$name.required" true; done <"$work/filters.now"
+  sort -u "$work/filters" | comm -23 - "$work/filters.now" >"$work/filters.gone"
+  while IFS= read -r name; do
+    setting "filter.$name.clean" false
+    setting "filter.$name.process" ''
+    setting "filter.$name.required" true
+  done <"$work/filters.gone"
+  filter_settings=$settings
+}
+
+filters_off() {
+  while IFS= read -r name; do
+    for part in clean smudge process; do setting "filter.$name.$part" ''; done
+    setting "filter.$name.required" false
+  done <<END
+$(cat "$work/filters.now" "$work/filters.gone")
+END
+}
+
+# The copy keeps the index's time: git tells by it which entries are racy, changed in the same second as the index was written.
+open_index() {
+  rm -f "$index" "$work/agent.index"
+  if [ -n "$usable" ] && [ -f "$own/index" ]; then
+    cp -p "$own/index" "$work/agent.index" || fail disk ''
+    if whole_index "$work/agent.index" && cp -p "$work/agent.index" "$index" && agent_ ls-files -u >"$work/unmerged" 2>"$work/error"; then return 0; fi
+    rm -f "$index" "$work/agent.index"
+    note "the agent's index is damaged; the last one that was whole is taken in its place"
+  fi
+  # The last good one of ours keeps stat data, filtered ids and flags.
+  if [ -f "$work/last.index" ]; then
+    cp -p "$work/last.index" "$index" || fail disk ''
+    return 0
+  fi
+  agent_ read-tree "$from" 2>"$work/error" || agent_ read-tree --empty 2>"$work/error" || {
+    full_disk
+    fail work "$(said)"
+  }
+}
+
+# whole_index FILE: its last 20 bytes are the hash of the rest, or zero where git was told to skip that. Git itself does not look: of a
+# file that was cut it reads garbage.
+whole_index() {
+  size=$(($(wc -c <"$1")))
+  [ "$size" -gt 32 ] || return 1
+  command -v sha1sum >/dev/null || return 0
+  trailer=$(tail -c 20 "$1" | od -An -v -tx1 | tr -d ' \n')
+  [ "$trailer" != $no_sha ] || return 0
+  [ "$trailer" = "$(head -c $((size - 20)) "$1" | sha1sum | cut -d ' ' -f 1)" ]
+}
+
+# All at once. Fails when git gave up, and then nothing was staged.
+add_all() {
+  set --
+  while IFS= read -r path; do
+    case $path in '"'*) ;; *) set -- "$@" ":(top,exclude,literal)$path" ;; esac
+  done <"$work/bad"
+  [ $# -le 100 ] || return 1
+  agent_ add -A --ignore-errors --sparse -- . "$@" >/dev/null 2>"$work/error"
+  code=$?
+  # Before 2.34 git has no --sparse.
+  [ $code -ne 129 ] || {
+    agent_ add -A --ignore-errors -- . "$@" >/dev/null 2>"$work/error"
+    code=$?
+  }
+  full_disk
+  if [ $code -gt 1 ] || grep -q '^fatal' "$work/error"; then
+    rm -f "$index.lock"
+    return 1
+  fi
+  [ -z "$*" ] || again
+  # The rest was staged; what was not, keeps its entry.
+  sed -n "s/^error: unable to index file '\(.*\)'\$/\1${tab}it can't be read/p; s/^warning: could not open directory '\(.*\)': \(.*\)\$/\1${tab}the folder can't be read: \2/p" "$work/error" | sort -u >>"$work/unsaved"
+  sed -n "s/^error: '\(.*\)\/' does not have a commit checked out\$/\1/p" "$work/error" >"$work/unborn"
+}
+
+# The paths that failed the last time, one by one.
+again() {
+  cp "$work/error" "$work/error.add"
+  mv "$work/bad" "$work/again"
+  : >"$work/bad"
+  whole_limit=$limit limit=$short_limit spent=0
+  halve "$work/again"
+  limit=$whole_limit
+  mv "$work/error.add" "$work/error"
+}
+
+# Path by path, when something makes git give up: a filter, an encoding, a hang.
+one_by_one() {
+  : >"$work/bad"
+  : >"$work/unborn"
+  # Racy entries are compared by content whenever an index is written, which runs their filters, and one that fails there stops every
+  # write. Written once without filters, a second later, no entry is racy.
+  filters_off
+  sleep 1
+  agent_ update-index --force-write-index 2>/dev/null || agent_ update-index -q --refresh >/dev/null 2>&1
+  rm -f "$index.lock"
+  {
+    agent_ diff-files --name-only --ignore-submodules=dirty 2>/dev/null
+    agent_ ls-files -o --exclude-standard 2>/dev/null
+  } | sort -u >"$work/list"
+  settings=$filter_settings
+  # A folder is a repository within.
+  sed -n 's,/\("*\)$,\1,p' "$work/list" >"$work/unborn"
+  grep -v '/"*$' "$work/list" >"$work/files"
+  whole_limit=$limit limit=$short_limit spent=0
+  halve "$work/files"
+  limit=$whole_limit
+}
+
+# halve FILE: stages its quoted lines; all or nothing, so the half of them when that fails.
+halve() {
+  lines=$(($(wc -l <"$1")))
+  if [ "$lines" -eq 0 ]; then
+    rm -f "$1"
+    return
+  fi
+  if [ "$spent" -ge $((whole_limit / 2)) ]; then
+    sed "s/\$/${tab}there was no time left to stage it/" "$1" >>"$work/unsaved"
+    rm -f "$1"
+    return
+  fi
+  began=$(date +%s)
+  if agent_ update-index --add --remove --replace --stdin <"$1" >/dev/null 2>"$work/error"; then
+    rm -f "$1"
+    return
+  fi
+  code=$?
+  full_disk
+  rm -f "$index.lock"
+  spent=$((spent + $(date +%s) - began))
+  if [ "$lines" -eq 1 ]; then
+    reason=$(grep -e '^error' -e '^fatal' "$work/error" | head -n 1 | sed 's/^[a-z]*: //' | cut -c 1-160)
+    case $code in 124 | 137) reason='its filter does not end' ;; esac
+    unsaved "$(cat "$1")" "git can't stage it: ${reason:-$(said)}"
+    cat "$1" >>"$work/bad"
+    rm -f "$1"
+    return
+  fi
+  sed "1,$((lines / 2))d" "$1" >"${1}b" && sed -n "1,$((lines / 2))p" "$1" >"${1}a" || fail disk ''
+  rm -f "$1"
+  halve "${1}a"
+  halve "${1}b"
+}
+
+# Repositories within that are no submodules: their files are staged as files. A gitlink would point to what nobody can fetch. Whatever they
+# and linked worktrees hold beside that, goes into the state; see state.sh.
+#   $work/within  lines of KIND and quoted path, for the state
+nested() {
+  : >"$work/within"
+  : >"$work/tips"
+  [ -n "$usable" ] || return 0
+  submodules
+  round=1
+  while [ "$round" -le 5 ]; do
+    agent_ diff-index --cached --raw --no-abbrev --no-renames "$origin" 2>/dev/null | sed -n 's/^:[0-7]* 160000 //p' >"$work/links"
+    if [ -s "$work/unborn" ]; then sed "s/^/$no_sha $no_sha A$tab/" "$work/unborn" >>"$work/links"; fi
+    : >"$work/unborn"
+    [ -s "$work/links" ] || break
+    found=
+    while IFS= read -r link; do
+      before=${link%% *} link=${link#* }
+      sha=${link%% *} quoted=${link#*"$tab"}
+      path=$(unquote "$quoted")
+      link_of "$before" "$sha"
+    done <"$work/links"
+    [ -n "$found" ] || break
+    round=$((round + 1))
+  done
+}
+
+# link_of BEFORE SHA: what becomes of the gitlink at $path. Sets `found` when files were staged in its place.
+link_of() {
+  [ -e "$at/$path/.git" ] || return 0
+  if grep -qxF -e "$path" "$work/submodules"; then
+    [ "$2" != "$1" ] || return 0
+    # Others can fetch it when it came from elsewhere.
+    held=$(within_ for-each-ref --count=1 --contains "$2" --format='%(refname)' refs/remotes refs/tags 2>/dev/null) && [ -z "$held" ] || return 0
+    # What the agent has committed is its history; else the pointer stays as it is there.
+    committed=$(agent_ rev-parse -q --verify "$from:$path" 2>/dev/null) || committed=$no_sha
+    [ "$committed" != "$2" ] || return 0
+    restage_link "$committed"
+    unsaved "$quoted" "the submodule's commit $2 is in no repository that others can fetch from, so its pointer stays as it was"
+    return 0
+  fi
+  if grep -qxF -e "worktree $quoted" -e "repository $quoted" "$work/within"; then return 0; fi
+  if [ -f "$at/$path/.git" ] && case $(cat "$at/$path/.git") in "gitdir: $common/worktrees/"*) true ;; *) false ;; esac; then
+    echo "worktree $quoted" >>"$work/within"
+    restage_link "$no_sha"
+    tracked_before
+    return 0
+  fi
+  echo "repository $quoted" >>"$work/within"
+  if [ "$nested_as" = gitlink ]; then
+    [ "$2" != $no_sha ] || unsaved "$quoted" 'it is a repository without a commit, to which no gitlink can point'
+    return 0
+  fi
+  restage_link "$no_sha"
+  tracked_before
+  within_ ls-files -z -c -o --exclude-standard --exclude-from="$(outer_ignore)" 2>/dev/null >"$work/within.list" || {
+    unsaved "$quoted" 'its files could not be listed: git takes it for no repository'
+    return 0
+  }
+  # Newlines are kept as another byte on the way.
+  tr '\n\0' '\001\n' <"$work/within.list" | grep -v '/$' | sed "s,^,$(printf '%s' "$path" | sed 's/[\\,&]/\\&/g')/," | tr '\n\001' '\0\n' >"$work/within.files"
+  agent_ update-index -z --add --remove --replace --stdin <"$work/within.files" 2>"$work/error" || {
+    rm -f "$index.lock"
+    tr '\n\0' '\001\n' <"$work/within.files" | grep -v "[$soh\"\\\\]" >"$work/within.lines"
+    whole_limit=$limit limit=$short_limit spent=0
+    halve "$work/within.lines"
+    limit=$whole_limit
+  }
+  tr '\n\0' '\001\n' <"$work/within.list" | sed -n 's,/$,,p' | sed "s,^,$(printf '%s' "$path" | sed 's/[\\,&]/\\&/g')/," >>"$work/unborn"
+  found=1
+  note "$path is a repository of its own and no submodule: its files are saved as files of this one"
+}
+
+# The ignore rules at the top hold in there too, as they would if it were a plain folder.
+outer_ignore() {
+  if [ -f "$at/.gitignore" ]; then printf '%s' "$at/.gitignore"; else echo /dev/null; fi
+}
+
+# The paths of submodules, as they are; what is checked out there goes into the state.
+submodules() {
+  : >"$work/submodules"
+  [ -f "$at/.gitmodules" ] && [ ! -L "$at/.gitmodules" ] || return 0
+  agent_ config -f .gitmodules -z --get-regexp '^submodule\..*\.path$' 2>/dev/null | tr '\n\0' '\001\n' | sed "s/^[^$soh]*$soh//" >"$work/submodules"
+  while IFS= read -r path; do
+    case $path in *"$soh"* | *'"'* | *'\\'* | /* | ../* | */../*) continue ;; esac
+    [ ! -e "$at/$path/.git" ] || printf 'submodule %s\n' "$path" >>"$work/within"
+  done <"$work/submodules"
+}
+
+# restage_link SHA: the index entry at $path; none for zeroes.
+restage_link() {
+  mode=160000
+  [ "$1" != $no_sha ] || mode=0
+  printf '%s %s\t%s\n' "$mode" "$1" "$quoted" | agent_ update-index --index-info
+}
+
+# Files that were tracked at $path before a repository was made there.
+tracked_before() {
+  [ -f "$work/agent.index" ] || return 0
+  (index=$work/agent.index && agent_ ls-files -s -- ":(top,literal)$path/") 2>/dev/null | grep -v '^160000' | agent_ update-index --index-info
+}

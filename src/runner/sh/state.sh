@@ -1,0 +1,334 @@
+
+# State: what a commit's tree can't hold. A commit of its own that each checkpoint has as its last parent, and that no branch of the job's
+# ever leads to. Its tree is made of
+#   meta       lines, by their first letter; newlines in names stand there as the byte 1:
+#     V 1                        the format
+#     H REF or H SHA or H        HEAD
+#     R SHA TYPE REF [TARGET]    a ref; those of remotes are left out
+#     C KEY \1 VALUE             the configuration of the repository, G: of the user where it changed since the first clone
+#     D PATH                     what the staged tree has and the agent's index has not, I: what the agent's index has instead, N: intended only
+#     F LETTER PATH              a flag of an entry, W MODE PATH: the content of such a file is raw/N, N the line's number, A PATH: it is absent
+#     E PATH                     an empty folder, M MODE PATH: a mode that is none of the two that files have here
+#     K SHA KIND PATH            a checkpoint of the repository, worktree or submodule there
+#     T FOLDER                   of a submodule: its git folder, below the one that it belongs to
+#     L NAME                     a filter that is configured
+#     P N PATH                   one of checkpoint.paths, which is paths/N
+#   git/       files of operations under way, of the stash's list, of private excludes
+#   tags/      tag objects; objects/: blobs and trees that refs or the index name
+# Its parents are the commits that refs and operations name. The same state is the same commit: it has no time of its own.
+
+operation_files='MERGE_HEAD MERGE_MSG MERGE_MODE MERGE_AUTOSTASH CHERRY_PICK_HEAD REVERT_HEAD ORIG_HEAD REBASE_HEAD AUTO_MERGE SQUASH_MSG
+  BISECT_LOG BISECT_START BISECT_NAMES BISECT_TERMS BISECT_EXPECTED_REV BISECT_ANCESTORS_OK rebase-merge rebase-apply sequencer'
+shared_files='info/exclude info/attributes info/sparse-checkout logs/refs/stash rr-cache hooks'
+# Nothing larger is carried along of a repository that is not the job's own, in KiB.
+most_foreign_kib=65536
+
+# agent_head: sets `head` (empty when there is no commit yet) and `head_ref` (empty when HEAD is detached).
+agent_head() {
+  head='' head_ref=''
+  [ -n "$usable" ] || return 0
+  head_ref=$(agent_ symbolic-ref -q HEAD 2>/dev/null) || head_ref=
+  head=$(agent_ rev-parse -q --verify 'HEAD^{commit}' 2>/dev/null) || head=
+  [ -n "$head$head_ref" ] || stand_in "git takes the agent's HEAD for nothing that is known"
+}
+
+# state_of: of the opened and staged work tree. Sets `state_commit`, and writes the commits of other branches to $work/tips.
+state_of() {
+  : >"$work/entries"
+  : >"$work/commits"
+  if [ -n "$usable" ]; then
+    {
+      echo 'V 1'
+      printf 'H %s\n' "${head_ref:-$head}"
+    } >"$work/meta" || fail disk ''
+    state_refs
+    state_operations
+    state_configuration
+    state_index
+    state_objects
+  else
+    echo 'V 1' >"$work/meta" || fail disk ''
+  fi
+  state_folders
+  sed 's/^/L /' "$work/filters.now" >>"$work/meta"
+  [ ! -s "$work/filters.gone" ] || sed 's/^/L /' "$work/filters.gone" >>"$work/meta"
+}
+
+# state_written: what was gathered, as a commit. Apart from it, because the outermost repository has more to add.
+state_written() {
+  sed -n 's/^K \([0-9a-f]*\) .*/\1/p' "$work/meta" >>"$work/commits"
+  {
+    printf '100644 %s\tmeta\n' "$(git_ hash-object -w --stdin <"$work/meta")"
+    cat "$work/entries"
+  } >"$work/tree.in" || fail disk ''
+  rm -f "$work/state.index"
+  state_tree=$(write_state_tree 2>"$work/error") || {
+    full_disk
+    fail work "$(said)"
+  }
+  named=
+  if [ -s "$work/commits" ]; then
+    sort -u "$work/commits" >"$work/named"
+    { cat "$work/named"; echo "^$base"; } | lent rev-list --stdin 2>"$work/error" | sort | comm -12 "$work/named" - >"$work/parents" || : >"$work/parents"
+    if [ "$(($(wc -l <"$work/parents")))" -gt 500 ]; then
+      note 'more than 500 refs hold commits of their own; only the first 500 of them are saved'
+    fi
+    named=$(head -n 500 "$work/parents" | sed 's/^/-p /' | tr '\n' ' ')
+  fi
+  # shellcheck disable=SC2086 # options and shas
+  state_commit=$(echo 'State of a checkpoint' | GIT_AUTHOR_NAME=switchyard GIT_AUTHOR_EMAIL=switchyard@localhost GIT_COMMITTER_NAME=switchyard \
+    GIT_COMMITTER_EMAIL=switchyard@localhost GIT_AUTHOR_DATE='1000000000 +0000' GIT_COMMITTER_DATE='1000000000 +0000' lent commit-tree "$state_tree" $named 2>"$work/error") || {
+    full_disk
+    fail work "$(said)"
+  }
+}
+
+write_state_tree() {
+  export GIT_INDEX_FILE="$work/state.index"
+  git_ update-index --add --index-info <"$work/tree.in" || return
+  if [ -s "$work/path.trees" ]; then
+    while read -r number sha; do git_ read-tree --prefix="paths/$number/" "$sha" || return; done <"$work/path.trees"
+  fi
+  lent write-tree --missing-ok
+}
+
+state_refs() {
+  agent_ for-each-ref --format='%(objectname) %(objecttype) %(refname) %(symref)' 2>"$work/error" | sed 's/ $//' >"$work/refs.all"
+  # A submodule's tell which of its commits others can fetch.
+  if [ "$within_kind" = submodule ]; then cp "$work/refs.all" "$work/refs"; else grep -v ' refs/remotes/' "$work/refs.all" >"$work/refs"; fi
+  # Where the job began is there in every sandbox.
+  agent_ for-each-ref --points-at "$base" --format='%(objectname) %(objecttype) %(refname) %(symref)' refs/remotes 2>/dev/null | sed 's/ $//' >>"$work/refs"
+  # Those of a linked worktree are those of its repository.
+  [ "$own" != "$common" ] || sed 's/^/R /' "$work/refs" >>"$work/meta"
+  cut -d ' ' -f 1 "$work/refs" >"$work/words"
+  # Other branches than the one that HEAD is on: nothing that is pushed leads to them.
+  [ "$own" != "$common" ] || grep ' commit refs/heads/' "$work/refs" | sed 's/^\([0-9a-f]*\) commit \([^ ]*\).*/\1 \2/' >>"$work/tips"
+}
+
+state_operations() {
+  : >"$work/files"
+  for file in $operation_files; do
+    [ ! -e "$own/$file" ] || (cd "$own" && find "$file" -type f | sed "s,^,$own/,") >>"$work/files"
+  done
+  if [ "$own" = "$common" ]; then
+    for file in $shared_files; do
+      [ ! -e "$common/$file" ] || (cd "$common" && find "$file" -type f ! -name '*.sample' | sed "s,^,$common/,") >>"$work/files"
+    done
+  elif [ -f "$own/info/sparse-checkout" ]; then
+    echo "$own/info/sparse-checkout" >>"$work/files"
+  fi
+  [ -s "$work/files" ] || return 0
+  # Nobody needs a thousand of them, or a large one.
+  if [ "$(($(wc -l <"$work/files")))" -gt 2000 ]; then
+    note 'there are more than 2,000 files of git operations under way; none of them is saved'
+    return 0
+  fi
+  git_ hash-object -w --no-filters --stdin-paths <"$work/files" >"$work/hashes" 2>"$work/error" || {
+    full_disk
+    note "the files of git's operations under way could not be read: $(said)"
+    return 0
+  }
+  paste "$work/hashes" "$work/files" | while IFS="$tab" read -r sha file; do
+    mode=100644
+    [ ! -x "$file" ] || mode=100755
+    case $file in "$own"/*) name=${file#"$own"/} ;; *) name=${file#"$common"/} ;; esac
+    printf '%s %s\tgit/%s\n' "$mode" "$sha" "$name"
+    case $name in
+      hooks/* | info/* | rr-cache/*) ;;
+      *) grep -aoE '[0-9a-f]{40}' "$file" >>"$work/words" ;;
+    esac
+  done >>"$work/entries"
+}
+
+# What may hold a credential, or says where the folder lies, stays away.
+private_keys='^(http\.|credential\.|url\.|include|core\.(worktree|bare|sshcommand|askpass|fsmonitor|gitproxy|repositoryformatversion)|extensions\.|gpg\.|.*\.(token|password|extraheader))'
+
+# configuration FILE: its entries, a line each.
+configuration() {
+  [ -f "$1" ] || return 0
+  GIT_CONFIG_NOSYSTEM=1 git_ config -f "$1" -z --no-includes --list 2>/dev/null | tr '\n\0' '\001\n' | grep -viE "$private_keys" | sed 's,://[^/@]*@,://,'
+}
+
+state_configuration() {
+  file=$common/config
+  [ "$own" = "$common" ] || file=$own/config.worktree
+  configuration "$file" | sed 's/^/C /' >>"$work/meta"
+  [ -n "$outermost" ] || return 0
+  for file in "$HOME/.gitconfig" "$HOME/.config/git/config"; do
+    cmp -s "$file" "$state/began.${file##*/}" || configuration "$file" | sed "s/^/G ${file##*/} /" >>"$work/meta"
+  done
+}
+
+# How the agent's index differs from the staged tree. It is not kept as a file, which would be large and never the same twice.
+state_index() {
+  [ -f "$work/agent.index" ] || return 0
+  key="$(tail -c 20 "$work/agent.index" | od -An -v -tx1 | tr -d ' \n') $tree $(($(wc -c <"$work/agent.index")))"
+  if [ "$(cat "$work/index.key" 2>/dev/null)" != "$key" ]; then
+    (
+      index=$work/agent.index
+      agent_ diff-index --cached --raw --no-abbrev --no-renames "$tree" >"$work/delta" 2>/dev/null
+      {
+        sed -n "s/^:[0-7]* [0-7]* [0-9a-f]* [0-9a-f]* [DU]$tab/D /p" "$work/delta"
+        sed -n "s/^:[0-7]* \([0-7]*\) [0-9a-f]* \([0-9a-f]*\) [AMT]$tab/I \1 \2 0$tab/p" "$work/delta"
+        sed 's/^/I /' "$work/unmerged"
+        # An entry that is only intended is none to the listing above.
+        if grep -q "D$tab" "$work/delta"; then agent_ diff-files --name-only --diff-filter=A 2>/dev/null | sed 's/^/N /'; fi
+      } >"$work/meta.index"
+      agent_ ls-files -v | grep -v '^[HMRCK?] ' >"$work/flags"
+      sed -n 's/^\([a-zS]\) /F \1 /p' "$work/flags" >>"$work/meta.index"
+      printf '%s\n' "$key" >"$work/index.key"
+    )
+  fi
+  cat "$work/meta.index" >>"$work/meta"
+  sed -n "s/^I \([0-7]*\) \([0-9a-f]*\) .*/\1 \2/p" "$work/meta.index" | sed -n 's/^1[02]0[0-7]* //p' >>"$work/words"
+  [ -s "$work/flags" ] || return 0
+  : >"$work/present"
+  # Of files that git does not look at, the content is what the work tree has.
+  sed -n 's/^[a-zS] //p' "$work/flags" >"$work/flagged"
+  : >"$work/files"
+  while IFS= read -r quoted; do
+    path=$(unquote "$quoted")
+    if [ -f "$at/$path" ] && [ ! -L "$at/$path" ]; then
+      mode=100644
+      [ ! -x "$at/$path" ] || mode=100755
+      printf 'W %s %s\n' "$mode" "$quoted" >>"$work/present"
+      printf '%s\n' "$path" >>"$work/files"
+    elif [ ! -e "$at/$path" ] && [ ! -L "$at/$path" ]; then
+      printf 'A %s\n' "$quoted"
+    fi
+  done <"$work/flagged" >"$work/absent"
+  # Those that a sparse checkout leaves out are absent by rule and need no line.
+  if [ "$(agent_ config --bool core.sparseCheckout 2>/dev/null)" = true ]; then
+    grep '^S' "$work/flags" | sed 's/^S /A /' | sort >"$work/sparse"
+    sort "$work/absent" | comm -23 - "$work/sparse" >"$work/absent.rest"
+    mv "$work/absent.rest" "$work/absent"
+  fi
+  cat "$work/absent" >>"$work/meta"
+  [ -s "$work/files" ] || return 0
+  (cd "$at" && git_ hash-object -w --no-filters --stdin-paths <"$work/files") >"$work/hashes" 2>"$work/error" || return 0
+  cat "$work/present" >>"$work/meta"
+  awk '{ printf "100644 %s\traw/%d\n", $1, NR }' "$work/hashes" >>"$work/entries"
+}
+
+# What all of these name, so that it is there when it is needed.
+state_objects() {
+  [ -s "$work/words" ] || return 0
+  sort -u "$work/words" | agent_ cat-file --batch-check 2>/dev/null | grep -v ' missing$' >"$work/types"
+  sed -n 's/ commit .*//p' "$work/types" >>"$work/commits"
+  [ -z "$head" ] || echo "$head" >>"$work/commits"
+  sed -n 's/^\([0-9a-f]*\) blob .*/100644 \1\tobjects\/\1/p; s/^\([0-9a-f]*\) tree .*/040000 \1\tobjects\/\1/p' "$work/types" | grep -v '^040000' >>"$work/entries"
+  sed -n 's/ tree .*//p' "$work/types" >"$work/trees"
+  # A tree becomes a commit's, which can be a parent.
+  while read -r sha; do
+    echo "$sha" | GIT_AUTHOR_NAME=s GIT_AUTHOR_EMAIL=s GIT_COMMITTER_NAME=s GIT_COMMITTER_EMAIL=s GIT_AUTHOR_DATE='1000000000 +0000' GIT_COMMITTER_DATE='1000000000 +0000' \
+      lent commit-tree "$sha" 2>/dev/null >>"$work/commits"
+  done <"$work/trees"
+  sed -n 's/ tag .*//p' "$work/types" >"$work/tags"
+  while read -r sha; do
+    while [ "$(agent_ cat-file -t "$sha" 2>/dev/null)" = tag ]; do
+      agent_ cat-file tag "$sha" >"$work/tag"
+      printf '100644 %s\ttags/%s\n' "$(git_ hash-object -w --stdin <"$work/tag")" "$sha" >>"$work/entries"
+      sha=$(sed -n '1s/^object //p' "$work/tag")
+    done
+    [ "$(agent_ cat-file -t "$sha" 2>/dev/null)" != commit ] || echo "$sha" >>"$work/commits"
+  done <"$work/tags"
+}
+
+# Empty folders, and modes that a tree can't hold. One walk, which leaves out what is ignored: there may be more of that than of all the rest.
+state_folders() {
+  agent_ ls-files -o -i --exclude-standard --directory 2>/dev/null | grep -v '^"' | sed -n 's,/$,,p' | head -n 500 >"$work/pruned"
+  sed -n 's/^[a-z]* //p' "$work/within" >>"$work/pruned"
+  set -- -name .git
+  while IFS= read -r path; do
+    # "find" takes it for a pattern.
+    set -- "$@" -o -path "./$(printf '%s' "$path" | sed 's/[][*?\\]/\\&/g')"
+  done <"$work/pruned"
+  mask=$(umask)
+  file_mode=$(printf '%o' $((0666 & ~mask))) program_mode=$(printf '%o' $((0777 & ~mask)))
+  # shellcheck disable=SC2016 # the inner shell expands it
+  (cd "$at" && find . \( "$@" \) -prune -o -type d -empty -print0 -o \( -type f ! -perm "$file_mode" ! -perm "$program_mode" -o -type d ! -perm "$program_mode" \) \
+    -exec sh -c 'modes=$(stat -c %a -- "$@") && printf "%s\n" "$modes" | for file do read -r mode; printf "m%s %s\0" "$mode" "$file"; done' sh {} + 2>/dev/null) |
+    tr '\n\0' '\001\n' | sed -n -e 's,^\./,E ,p' -e 's,^m\([0-7]*\) \./\(.*\),M \1 \2,p' -e 's,^m\([0-7]*\) \.$,M \1 .,p' | sort >"$work/walked"
+  if [ "$(($(wc -l <"$work/walked")))" -gt 20000 ]; then
+    note 'more than 20,000 files and folders have a mode of their own or are empty folders; the modes of the first 20,000 are saved'
+    head -n 20000 "$work/walked" >"$work/walked.first"
+    mv "$work/walked.first" "$work/walked"
+  fi
+  cat "$work/walked" >>"$work/meta"
+}
+
+# The repositories, linked worktrees and submodules that staging has found, and the worktrees elsewhere: each a checkpoint of its own.
+state_within() {
+  number=0
+  if [ "$own" = "$common" ] && [ -d "$common/worktrees" ]; then
+    for entry in "$common"/worktrees/*/gitdir; do
+      first_line "$entry" || continue
+      place=${line%/.git}
+      case $place in
+        "$at"/*) place=${place#"$at"/} ;;
+        "$HOME"/*) ;;
+        *)
+          note "the linked worktree $place lies outside of the home; its commits are kept, and its other files are not"
+          continue
+          ;;
+      esac
+      case $place in *'"'* | *"$soh"*) continue ;; esac
+      grep -qxF "worktree $place" "$work/within" || printf 'worktree %s\n' "$place" >>"$work/within"
+    done
+  fi
+  [ -s "$work/within" ] || return 0
+  while read -r kind quoted; do
+    path=$(unquote "$quoted")
+    place=$path
+    case $path in /*) ;; *) place=$at/$path ;; esac
+    [ -e "$place/.git" ] || continue
+    number=$((number + 1))
+    [ "$number" -le 50 ] || {
+      note 'there are more than 50 repositories and worktrees within; the others are saved as files alone'
+      break
+    }
+    mkdir -p "$work/$number"
+    rm -f "$work/$number/saved"
+    (save_within "$kind" "$place" "$work/$number") >/dev/null
+    [ -f "$work/$number/saved" ] || continue
+    printf 'K %s %s %s\n' "$(cat "$work/$number/saved")" "$kind" "$quoted" >>"$work/meta"
+    [ ! -s "$work/$number/notes" ] || sed "s,^,$path: ," "$work/$number/notes" >>"$work/notes"
+    case $kind in
+      worktree) sed -n 's/^HEAD \(.*\)/\1/p' "$work/$number/head" | sed "s,\$, worktree $path," >>"$work/tips" ;;
+      submodule) sed -n 's/^HEAD \(.*\)/\1/p' "$work/$number/head" | sed "s,\$, submodule $path," >>"$work/tips.submodules" ;;
+    esac
+    # Its commits are on branches of its own, its other files on none.
+    [ "$kind" != worktree ] || sed "s,^,$path/," "$work/$number/changed" | while IFS= read -r file; do
+      unsaved "$file" 'it is in a linked worktree, and in none of its commits'
+    done
+  done <"$work/within"
+}
+
+# save_within KIND PLACE FOLDER: in a shell of its own. Leaves the checkpoint's sha in FOLDER/saved.
+save_within() {
+  outermost='' within_kind=$1
+  open_agent "$2" "$3"
+  [ -n "$usable" ] || return
+  agent_head
+  [ -n "$usable" ] || return
+  if [ "$within_kind" != worktree ] && [ "$(du -sk "$common/objects" 2>/dev/null | cut -f 1)" -gt $most_foreign_kib ]; then
+    note "its history is larger than $((most_foreign_kib / 1024)) MiB, and is not saved"
+    return
+  fi
+  printf 'HEAD %s\n' "$head" >"$work/head"
+  from=${head:-4b825dc642cb6eb9a060e54bf8d69288fbee4904} origin=$from
+  nested_as=gitlink
+  stage
+  : >"$work/within"
+  : >"$work/changed"
+  [ "$within_kind" != worktree ] || agent_ diff-index --cached --name-only "$from" 2>/dev/null | head -n 200 | sed 's/^"//; s/"$//' >"$work/changed"
+  state_of
+  [ "$within_kind" != submodule ] || printf 'T %s\n' "${own#*/.git/}" >>"$work/meta"
+  state_written
+  parents="-p $state_commit"
+  [ -z "$head" ] || parents="-p $head $parents"
+  # shellcheck disable=SC2086 # options and shas
+  made=$(echo 'Checkpoint' | GIT_AUTHOR_NAME=switchyard GIT_AUTHOR_EMAIL=switchyard@localhost GIT_COMMITTER_NAME=switchyard \
+    GIT_COMMITTER_EMAIL=switchyard@localhost GIT_AUTHOR_DATE='1000000000 +0000' GIT_COMMITTER_DATE='1000000000 +0000' lent commit-tree "$tree" $parents 2>"$work/error") || return
+  if carry "$made"; then printf '%s\n' "$made" >"$work/saved"; fi
+}
