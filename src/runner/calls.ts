@@ -128,7 +128,12 @@ export class RunnerCalls {
     const deadline = this.deadline(options)
     const first = this.#text(call)
     const install: Call = { verb: 'install', args: [] }
-    const result = await this.upload(install, `runner-${scriptDigest.slice(0, 12)}.sh`, Buffer.from(runnerScript), options, { text: first.text, env: call.env })
+    const name = `runner-${scriptDigest.slice(0, 12)}.sh`
+    const next = { text: first.text, env: call.env }
+    const result = await this.upload(install, name, Buffer.from(runnerScript), options, { next, gzip: true }).catch((error: unknown) => {
+      if (error instanceof GzipAbsent) return this.upload(install, name, Buffer.from(runnerScript), this.until(deadline, options), { next })
+      throw error
+    })
     try {
       if (result === undefined) return await this.#once(call, this.until(deadline, options))
       return this.#answer(call, first.nonce, result)
@@ -162,7 +167,8 @@ export class RunnerCalls {
 
   /**
    * Puts a file into the runner's folder.
-   * @param next a command to run right after it, in the same call.
+   * @param more.next a command to run right after it, in the same call.
+   * @param more.gzip packs it on its way. @throws GzipAbsent
    * @returns that call's result; undefined without `next`, or when the two were too long together and `next` was not run.
    */
   async upload(
@@ -170,11 +176,11 @@ export class RunnerCalls {
     name: string,
     content: Buffer,
     options: RunnerCallOptions,
-    next?: { readonly text: string; readonly env: Call['env'] },
+    { next, gzip = false }: { readonly next?: { readonly text: string; readonly env: Call['env'] }; readonly gzip?: boolean } = {},
   ): Promise<ExecResult | undefined> {
     const id = randomBytes(8).toString('hex')
     const deadline = this.deadline(options)
-    const texts = uploadTexts(name, content, id, this.maxTextBytes)
+    const texts = uploadTexts(name, content, id, this.maxTextBytes, gzip)
     // In a subshell, so that it ends without ending what comes after it.
     const joined = next === undefined ? undefined : `(${texts.at(-1) ?? ''}\n)\n${next.text}`
     const together = joined !== undefined && Buffer.byteLength(joined) <= this.maxTextBytes ? joined : undefined
@@ -193,6 +199,7 @@ export class RunnerCalls {
     const said = new RegExp(`@switchyard ${id} ([a-z0-9-]+)`).exec(result.stdout)?.[1]
     if (said === 'done') return result
     if (said === 'no-base64') throw unfitImage(this.context(call), 'base64')
+    if (said === 'no-gzip') throw new GzipAbsent()
     if (said === 'no-home') throw this.invalid("the home folder of the sandbox's user can't be written to; set HOME in the image to a folder of that user's, on a disk with room")
     if (said === 'disk') throw runnerFailure('disk', '', this.context(call))
     throw this.#unanswered(call, result)
@@ -229,6 +236,9 @@ export class RunnerCalls {
     return new InfrastructureError({ kind: 'invalid', owner: 'job', source: this.#options.provider.name, message })
   }
 }
+
+/** The sandbox has no gzip. Never leaves this file. */
+class GzipAbsent extends Error {}
 
 /** The script is not in the sandbox. Never leaves this file. */
 class ScriptAbsent extends Error {}

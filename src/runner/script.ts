@@ -1,14 +1,14 @@
 import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
+import { gzipSync } from 'node:zlib'
 
-/**
- * The script as it is installed in sandboxes: the parts in ./sh, one after the other, without the lines that are comments alone: it is
- * uploaded to each sandbox, in pieces where a provider takes short commands only.
- */
-export const runnerScript = ['base', 'step', 'git', 'agent', 'clone', 'stage', 'state', 'paths', 'checkpoint', 'restore', 'pack', 'main']
+/** The parts in ./sh, one after the other. */
+export const scriptSource = ['base', 'step', 'git', 'agent', 'clone', 'stage', 'state', 'paths', 'checkpoint', 'restore', 'pack', 'main']
   .map((part) => readFileSync(new URL(`./sh/${part}.sh`, import.meta.url), 'utf8'))
   .join('')
-  .replace(/^[ \t]*#(?!!).*\n/gm, '')
+
+/** The script as it is installed in sandboxes: without the lines that are comments alone. */
+export const runnerScript = scriptSource.replace(/^[ \t]*#(?!!).*\n/gm, '')
 
 /** SHA-256 of the script in hex. It is in the installed file's name, so two versions of Switchyard can share a sandbox. */
 export const scriptDigest = createHash('sha256').update(runnerScript).digest('hex')
@@ -43,9 +43,11 @@ export interface Upload {
   readonly name: string
   /** Tells uploads apart that go on side by side. */
   readonly id: string
-  /** How many pieces there are, and how many bytes in all. */
+  /** How many pieces there are, and how many bytes the file has. */
   readonly pieces: number
   readonly bytes: number
+  /** Whether what the pieces carry is the file as gzip packs it. */
+  readonly gzip?: boolean | undefined
 }
 
 /**
@@ -59,16 +61,16 @@ export function pieceText(upload: Upload, index: number, piece: Buffer): string 
 
 /**
  * The shell text that joins the pieces and renames the whole into place. It can be repeated as well.
- * @returns as of `pieceText`, or `no-base64`.
+ * @returns as of `pieceText`, or `no-base64`, or `no-gzip`.
  */
 export function joinText(upload: Upload): string {
-  const { id, name, pieces, bytes } = upload
+  const { id, name, pieces, bytes, gzip = false } = upload
   // Pieces that are gone were joined by an earlier call whose answer was lost.
   return `${uploadPrelude(upload)}
 if [ -e upload-${id}.0 ]; then
-  command -v base64 >/dev/null || ${say(upload, 'no-base64')}
+  command -v base64 >/dev/null || ${say(upload, 'no-base64')}${gzip ? `\n  command -v gzip >/dev/null || { rm -f upload-${id}.*; ${say(upload, 'no-gzip')}; }` : ''}
   d=-d; [ "$(printf YQ== | base64 -d)" = a ] || d=-D
-  n=0; while [ $n -lt ${pieces} ]; do cat upload-${id}.$n || exit 1; n=$((n + 1)); done | base64 $d >upload-${id}
+  n=0; while [ $n -lt ${pieces} ]; do cat upload-${id}.$n || exit 1; n=$((n + 1)); done | base64 $d${gzip ? ' | gzip -d' : ''} >upload-${id}
   [ "$(wc -c <upload-${id})" -eq ${bytes} ] && mv -f upload-${id} ${quote(name)} || ${say(upload, 'disk')}
   rm -f upload-${id}.*
 fi
@@ -76,10 +78,11 @@ ${done(upload)}`
 }
 
 /** The shell texts of a whole upload, in order, as few as there can be: the last piece is joined in its own text. */
-export function uploadTexts(name: string, content: Buffer, id: string, maxBytes: number): string[] {
+export function uploadTexts(name: string, content: Buffer, id: string, maxBytes: number, gzip = false): string[] {
   const room = uploadPieceBytes(maxBytes)
-  const upload: Upload = { name, id, pieces: Math.max(1, Math.ceil(content.length / room)), bytes: content.length }
-  const piece = (index: number) => content.subarray(index * room, (index + 1) * room)
+  const carried = gzip ? gzipSync(content) : content
+  const upload: Upload = { name, id, pieces: Math.max(1, Math.ceil(carried.length / room)), bytes: content.length, gzip }
+  const piece = (index: number) => carried.subarray(index * room, (index + 1) * room)
   const last = upload.pieces - 1
   const texts = Array.from({ length: last }, (_, index) => pieceText(upload, index, piece(index)))
   return [...texts, `${writeText(upload, last, piece(last))}${joinText(upload)}`]

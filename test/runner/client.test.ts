@@ -8,7 +8,7 @@ import { InfrastructureError } from '../../src/job/errors.js'
 import type { Provider } from '../../src/providers/provider.js'
 import { parseAnswer } from '../../src/runner/answer.js'
 import { runnerFailure } from '../../src/runner/failures.js'
-import { runnerScript, uploadTexts } from '../../src/runner/script.js'
+import { scriptSource, uploadTexts } from '../../src/runner/script.js'
 import { callOptions, has, processSandbox, readToEnd, runStep, type ProcessSandbox } from './process-sandbox.js'
 
 const sandboxes: ProcessSandbox[] = []
@@ -28,7 +28,7 @@ describe('the script', () => {
   it.skipIf(!has('shellcheck'))('passes shellcheck', async () => {
     const folder = await mkdtemp(join(tmpdir(), 'switchyard-shellcheck-'))
     try {
-      await writeFile(join(folder, 'runner.sh'), runnerScript)
+      await writeFile(join(folder, 'runner.sh'), scriptSource)
       const { stdout } = await promisify(execFile)('shellcheck', ['--shell=sh', join(folder, 'runner.sh')]).catch((error: unknown) => error as { stdout: string })
       expect(stdout).toBe('')
     } finally {

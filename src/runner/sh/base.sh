@@ -13,6 +13,8 @@
 # Secrets come in by the environment only.
 #
 # shellcheck disable=SC2015 # "a && b || fail" is meant: whichever fails, it is a failure
+# shellcheck disable=SC2030,SC2031 # a subshell is there so that what it changes stays in it
+# shellcheck disable=SC2088 # a tilde in a name of the job's own
 
 state=$HOME/.switchyard
 repository=$HOME/repository

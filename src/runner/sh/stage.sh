@@ -269,7 +269,7 @@ submodules() {
   [ -f "$at/.gitmodules" ] && [ ! -L "$at/.gitmodules" ] || return 0
   agent_ config -f .gitmodules -z --get-regexp '^submodule\..*\.path$' 2>/dev/null | tr '\n\0' '\001\n' | sed "s/^[^$soh]*$soh//" >"$work/submodules"
   while IFS= read -r path; do
-    case $path in *"$soh"* | *'"'* | *'\\'* | /* | ../* | */../*) continue ;; esac
+    case $path in *"$soh"* | *'"'* | *[\\]* | /* | ../* | */../*) continue ;; esac
     [ ! -e "$at/$path/.git" ] || printf 'submodule %s\n' "$path" >>"$work/within"
   done <"$work/submodules"
 }
