@@ -13,6 +13,7 @@ export async function loadOptionalPackage<Module>(source: string, name: string, 
     const missing = error instanceof Error && 'code' in error && error.code === 'ERR_MODULE_NOT_FOUND'
     throw new InfrastructureError({
       kind: 'invalid',
+      owner: 'consumer-configuration',
       source,
       message: missing
         ? `${source}: the package "${name}" is not installed; run "npm install ${name}@${version}", or remove this provider`

@@ -169,7 +169,7 @@ describe('commands at Modal', () => {
     const fresh = fixture.another()
     fixture.fault({ call: 'sandboxGetTaskIdV2', action: 'status', status: Status.UNAUTHENTICATED, message: 'token revoked', times: 0 })
     const before = fixture.calls('get')
-    expect(await failure(fresh.exec(sandbox.id, { script: 'true' }, options))).toMatchObject({ kind: 'auth' })
+    expect(await failure(fresh.exec(sandbox.id, { script: 'true' }, options))).toMatchObject({ kind: 'auth', owner: 'consumer-keys' })
     expect(fixture.calls('get')).toBe(before)
   })
 })

@@ -16,7 +16,8 @@ import type { ProviderReport } from '../../store/slot-ledger.js'
  * | git host, this repository | a token that is refused is minted anew, once; then the job fails | nobody |
  * | git host | waits for it, ten minutes at most: the work can't go elsewhere | its breaker (`GitBreaker`) |
  * | consumer, keys | goes to another provider; fails, after one more try, where only this git host will do | this consumer |
- * | consumer, configuration; deployment | what may pass is waited for, for `patienceMs`; else the job fails | nobody |
+ * | consumer, configuration of a provider | goes to another provider | nobody |
+ * | consumer, other configuration; deployment | what may pass is waited for, for `patienceMs`; else the job fails | nobody |
  *
  * So a provider's ledger hears of its own faults only, the git host's breaker of its own only, and what one job, sandbox or
  * consumer does wrong closes nothing to others.
@@ -92,9 +93,10 @@ function reactionTo(error: OwnedError, context: ErrorContext): Reaction {
       return context.origin === 'create' ? moved(error, context, true) : hereReaction(error, context, context.patienceMs)
     case 'git-host':
       return hereReaction(error, context, gitHostPatienceMs)
+    case 'consumer-configuration':
+      return context.origin === 'git' ? hereReaction(error, context, context.patienceMs) : providerEntryReaction(error, context)
     case 'git-repository':
     case 'job':
-    case 'consumer-configuration':
     case 'deployment':
       return hereReaction(error, context, context.patienceMs)
   }
@@ -136,6 +138,13 @@ function createReaction(error: OwnedError, context: ErrorContext): Reaction {
       if (context.tries < triesInPlace) return { kind: 'retry', delayMs: backoffMs(context.tries, 2_000) }
       return moved(error, context, false)
   }
+}
+
+/** What is wrong with a provider's entry (its template, its snapshot, its user) is right at another provider, or at another consumer. */
+function providerEntryReaction(error: OwnedError, context: ErrorContext): Reaction {
+  const mayPass = !finalKinds.has(error.kind)
+  if (mayPass && context.tries < triesInPlace) return { kind: 'retry', delayMs: backoffMs(context.tries, 2_000) }
+  return moved(error, context, !mayPass && context.origin === 'create')
 }
 
 /** Attempts count lost sandboxes, not calls: while the provider says that the sandbox lives, its work is waited for. */

@@ -1,4 +1,4 @@
-import { InfrastructureError, errorMessage, type InfrastructureErrorKind } from '../../job/errors.js'
+import { InfrastructureError, errorMessage, type ErrorOwner, type InfrastructureErrorKind } from '../../job/errors.js'
 import type { DaytonaResources } from './create-params.js'
 import { isBecomingReady, snapshotState } from './snapshot-state.js'
 
@@ -37,10 +37,17 @@ export function classify(raw: unknown, context: ClassifyContext): Infrastructure
   const mend = sorted.mend === undefined ? '' : `; ${sorted.mend}`
   return new InfrastructureError({
     kind: sorted.kind,
+    owner: sorted.owner ?? presumed(sorted.kind, context),
     source: context.source,
     message: `${context.source}: ${context.call} failed: ${detail}${mend}`,
     retryAfterMs: sorted.kind === 'rate-limited' ? retryAfterMs(error.headers) : undefined,
   })
+}
+
+/** A check asks for nothing of a job's; and a key that the API refuses is the consumer's, whatever it was wanted for. */
+function presumed(kind: InfrastructureErrorKind, { call }: ClassifyContext): ErrorOwner | undefined {
+  if (kind === 'invalid' && call === 'check') return 'consumer-configuration'
+  return kind === 'auth' && call !== 'exec' ? 'consumer-keys' : undefined
 }
 
 /** The SDK calls that can fail, as messages name them. */
@@ -51,6 +58,8 @@ export interface ClassifyContext {
   readonly call: DaytonaCall
   /** What a create asked for, to tell a full pool from a request that is too large for it. */
   readonly resources?: DaytonaResources | undefined
+  /** Whose the image or the snapshot is that a create asks for. */
+  readonly image?: ErrorOwner | undefined
   /** Names the API key's variable in the mend of an `auth` error. */
   readonly apiKeyEnv: string
   /** Never repeated in a message. */
@@ -100,6 +109,8 @@ interface RawError {
 
 interface Sorted {
   readonly kind: InfrastructureErrorKind
+  /** Left out where the kind and the call tell. */
+  readonly owner?: ErrorOwner | undefined
   readonly mend?: string
 }
 
@@ -129,6 +140,7 @@ function sortClientError(error: RawError, status: number, context: ClassifyConte
     case 401:
       return { kind: 'auth', mend: `check the API key in ${context.apiKeyEnv}` }
     case 403:
+      if (/region .* is not available/i.test(error.message)) return { kind: 'invalid', owner: 'consumer-configuration', mend: 'set target to a region of the organisation\'s' }
       return { kind: 'auth', mend: `check the permissions of the API key in ${context.apiKeyEnv}, and that the organisation is not suspended` }
     case 408:
       return { kind: context.call === 'exec' ? 'timeout' : 'transient' }
@@ -138,7 +150,7 @@ function sortClientError(error: RawError, status: number, context: ClassifyConte
       return { kind: 'rate-limited' }
     case 404:
     case 410:
-      return ofSandbox ? { kind: 'transient' } : { kind: 'invalid', mend: 'check the names of the image, the snapshot and the target' }
+      return ofSandbox ? { kind: 'transient' } : { kind: 'invalid', owner: context.image, mend: 'check the names of the image, the snapshot and the target' }
     case 400:
       return sortBadRequest(error, context)
     default:
@@ -152,7 +164,7 @@ function sortBadRequest(error: RawError, context: ClassifyContext): Sorted {
   if (quota !== null) {
     const wanted = requested(context.resources, quota[1])
     const allowed = quota[2] === undefined ? undefined : Number(quota[2])
-    if (allowed === 0) return { kind: 'invalid', mend: 'the organisation has none of it in this region; set target to another one, or have the limit raised' }
+    if (allowed === 0) return { kind: 'invalid', owner: 'consumer-configuration', mend: 'the organisation has none of it in this region; set target to another one, or have the limit raised' }
     if (wanted !== undefined && allowed !== undefined && wanted > allowed) {
       return { kind: 'invalid', mend: `this job alone asks for ${wanted}; lower its resources, or raise the organisation's limits` }
     }
@@ -163,7 +175,9 @@ function sortBadRequest(error: RawError, context: ClassifyContext): Sorted {
   if (error.code === 'SANDBOX_NOT_STARTED' || isStarting(error.message)) return { kind: 'transient' }
   const snapshot = snapshotState(error.message)
   if (isBecomingReady(snapshot)) return { kind: 'transient', mend: 'it is not ready yet' }
-  if (snapshot !== undefined) return { kind: 'invalid', mend: 'activate or build it in Daytona\'s dashboard, or name another one' }
+  if (snapshot !== undefined) return { kind: 'invalid', owner: context.image, mend: 'activate or build it in Daytona\'s dashboard, or name another one' }
+  if (/default region|\bregion\b.*not found/i.test(error.message)) return { kind: 'invalid', owner: 'consumer-configuration', mend: 'set target, or the organisation\'s default region' }
+  if (context.call === 'create' && /\b(snapshot|image|dockerfile)\b/i.test(error.message)) return { kind: 'invalid', owner: context.image, mend: 'change the image, the snapshot, the target or the resources' }
   if (context.call === 'create') return { kind: 'invalid', mend: 'change the image, the snapshot, the target or the resources' }
   return { kind: 'invalid' }
 }
@@ -187,7 +201,7 @@ function sortWithoutStatus(error: RawError, context: ClassifyContext): Sorted {
     case 'DaytonaInvalidArgumentError':
       return { kind: 'invalid' }
     case 'DaytonaAuthenticationError':
-      return { kind: 'auth', mend: `set ${context.apiKeyEnv}` }
+      return { kind: 'auth', owner: 'consumer-keys', mend: `set ${context.apiKeyEnv}` }
     default:
       // The SDK drops the socket's error code; its message keeps it.
       return /ECONNREFUSED|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH|CERT_|certificate/.test(error.message)

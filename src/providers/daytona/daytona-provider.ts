@@ -1,9 +1,10 @@
 import { randomUUID } from 'node:crypto'
 import type { Daytona, Sandbox } from '@daytona/sdk'
 import { z } from 'zod'
-import { errorMessage, InfrastructureError, type InfrastructureErrorKind } from '../../job/errors.js'
+import { errorMessage, InfrastructureError, type ErrorOwner, type InfrastructureErrorKind } from '../../job/errors.js'
 import { bounded } from '../deadline.js'
 import type { CallOptions, Capabilities, ExecResult, Lifetime, Provider, SandboxInfo, SandboxRequest, SandboxWish, ShellCommand } from '../provider.js'
+import { imageOwner } from '../image-owner.js'
 import { refusalOf, requestOf } from '../refusal.js'
 import { classify, isBadRequest, isConflict, isNotFound, mayBeLost, type DaytonaCall } from './classify.js'
 import { commandEnvironment, markVariable, maxCommandBytes, scriptVariable, shellCommandText, stdoutAfter } from './command.js'
@@ -281,7 +282,7 @@ export class DaytonaProvider implements Provider {
   private async open(): Promise<Daytona> {
     const apiKey = this.apiKey()
     if (apiKey === undefined || apiKey === '') {
-      throw this.error('auth', `the environment variable ${this.config.apiKeyEnv} is ${apiKey === '' ? 'empty' : 'not set'}; put the Daytona API key there`)
+      throw this.error('auth', `the environment variable ${this.config.apiKeyEnv} is ${apiKey === '' ? 'empty' : 'not set'}; put the Daytona API key there`, 'consumer-keys')
     }
     const sdk = await loadDaytonaSdk(this.name, this.parts.loadSdk)
     return new sdk.Daytona({
@@ -303,7 +304,7 @@ export class DaytonaProvider implements Provider {
   private sort(error: unknown, call: DaytonaCall, request?: SandboxRequest): InfrastructureError {
     const { apiKeyEnv } = this.config
     const resources = request === undefined ? undefined : wholeResources(request)
-    return classify(error, { source: this.name, call, apiKeyEnv, apiKey: this.apiKey(), resources })
+    return classify(error, { source: this.name, call, apiKeyEnv, apiKey: this.apiKey(), resources, image: request === undefined ? undefined : imageOwner(request) })
   }
 
   private tierWarnings(): string[] {
@@ -315,10 +316,10 @@ export class DaytonaProvider implements Provider {
   }
 
   private unclear(call: DaytonaCall, cause: InfrastructureError): InfrastructureError {
-    return this.error('transient', `${call} failed: the sandbox's proxy refused the credentials that the API accepts`, cause)
+    return this.error('transient', `${call} failed: the sandbox's proxy refused the credentials that the API accepts`, 'sandbox', cause)
   }
 
-  private error(kind: InfrastructureErrorKind, problem: string, cause?: InfrastructureError): InfrastructureError {
-    return new InfrastructureError({ kind, source: this.name, message: `${this.name}: ${problem}`, cause })
+  private error(kind: InfrastructureErrorKind, problem: string, owner?: ErrorOwner, cause?: InfrastructureError): InfrastructureError {
+    return new InfrastructureError({ kind, owner, source: this.name, message: `${this.name}: ${problem}`, cause })
   }
 }

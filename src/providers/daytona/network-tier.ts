@@ -60,7 +60,7 @@ export class NetworkTier {
   }
 
   refusal(): InfrastructureError {
-    return new InfrastructureError({ kind: 'invalid', source: this.source, message: this.problem })
+    return new InfrastructureError({ kind: 'invalid', owner: 'consumer-configuration', source: this.source, message: this.problem })
   }
 }
 

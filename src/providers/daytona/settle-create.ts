@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Daytona, Sandbox } from '@daytona/sdk'
 import { InfrastructureError } from '../../job/errors.js'
+import { imageOwner } from '../image-owner.js'
 import type { SandboxRequest } from '../provider.js'
 import { unsettled } from '../refused-create.js'
 import { classify, isNotFound } from './classify.js'
@@ -64,6 +65,7 @@ async function settle(
   if (!isOurs) {
     throw new InfrastructureError({
       kind: 'invalid',
+      owner: 'consumer-configuration',
       source: config.name,
       message: `${config.name}: create failed: the name ${request.name} belongs to a sandbox with other labels; give each deployment of this account a name of its own`,
     })
@@ -97,10 +99,11 @@ async function settle(
 /** @param sandbox as it failed: a delete overwrites its state and its reason. */
 function failedStart(sandbox: Pick<Sandbox, 'state' | 'errorReason'>, config: DaytonaProviderConfig, request: SandboxRequest): InfrastructureError {
   const reason = (sandbox.errorReason ?? 'no reason given').replace(/\s+/g, ' ').slice(0, 300)
-  const { kind, isImage } = sortStartFailure({ state: sandbox.state, reason, image: request.image ?? config.image ?? config.snapshot })
+  const { kind, whose } = sortStartFailure({ state: sandbox.state, reason, image: request.image ?? config.image ?? config.snapshot })
   const what = imageInWords(config, request)
-  const problem = isImage
+  const problem = whose === 'image'
     ? `${what} can't be built or pulled, or does not start (${reason}); name one that exists and that Daytona may read`
     : `${what} did not start, which is not its own fault (${reason})`
-  return new InfrastructureError({ kind, source: config.name, message: `${config.name}: create failed: ${kind === 'capacity' ? reason : problem}` })
+  const owner = { image: imageOwner(request), registry: 'sandbox', provider: undefined } as const
+  return new InfrastructureError({ kind, owner: owner[whose], source: config.name, message: `${config.name}: create failed: ${kind === 'capacity' ? reason : problem}` })
 }

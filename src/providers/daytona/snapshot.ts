@@ -48,5 +48,5 @@ function unusable(config: DaytonaProviderConfig, name: string, state: string, re
 }
 
 function problem(config: DaytonaProviderConfig, kind: 'invalid' | 'transient', text: string): InfrastructureError {
-  return new InfrastructureError({ kind, source: config.name, message: `${config.name}: ${text}` })
+  return new InfrastructureError({ kind, owner: 'consumer-configuration', source: config.name, message: `${config.name}: ${text}` })
 }

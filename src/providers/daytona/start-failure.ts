@@ -1,4 +1,5 @@
 import type { InfrastructureErrorKind } from '../../job/errors.js'
+import { isRegistryFault, withoutImage } from '../registry-fault.js'
 
 /** How a sandbox says that it did not start. */
 export interface StartFailure {
@@ -11,8 +12,8 @@ export interface StartFailure {
 
 export interface SortedStart {
   readonly kind: Extract<InfrastructureErrorKind, 'capacity' | 'invalid' | 'transient'>
-  /** Whether it is the image's or the snapshot's own fault, so that no repetition and no other place helps. */
-  readonly isImage: boolean
+  /** A registry's fault is neither the image's nor Daytona's: it says nothing of what other sandboxes get. */
+  readonly whose: 'image' | 'registry' | 'provider'
 }
 
 /**
@@ -22,41 +23,27 @@ export interface SortedStart {
  * |---|---|
  * | no runner has room | `capacity` |
  * | the image's entrypoint ends at once | `invalid`, the image's |
- * | a registry that is asked too often, does not answer in time or answers 5xx; a pull, a build or a start that ran into Daytona's own limit; a runner or its engine that broke | `transient`: passing, and not the image's |
+ * | a runner or its engine that broke, a create or a start that ran into Daytona's own limit | `transient`, the provider's |
+ * | a registry that is asked too often, does not answer in time or answers 5xx; a pull or a build that ran into Daytona's own limit | `transient`, the registry's: passing, and nobody else's |
  * | no such image or tag, one for another machine, one that Daytona may not read, a build that fails | `invalid`, the image's |
  * | state `build_failed` for any other reason | `invalid`, the image's |
- * | anything else | `transient` |
+ * | anything else | `transient`, the provider's |
  */
 export function sortStartFailure({ state, reason, image }: StartFailure): SortedStart {
-  const said = namesOf(image).reduce((text, name) => text.replaceAll(name, '…'), reason)
-  if (/no available runners|out of capacity|no free GPU/i.test(said)) return { kind: 'capacity', isImage: false }
-  if (/entrypoint is long-running/i.test(said)) return { kind: 'invalid', isImage: true }
-  if (passing.some((pattern) => pattern.test(said))) return { kind: 'transient', isImage: false }
-  if (state === 'build_failed' || ofTheImage.some((pattern) => pattern.test(said))) return { kind: 'invalid', isImage: true }
-  return { kind: 'transient', isImage: false }
+  const said = withoutImage(reason, image)
+  if (/no available runners|out of capacity|no free GPU/i.test(said)) return { kind: 'capacity', whose: 'provider' }
+  if (/entrypoint is long-running/i.test(said)) return { kind: 'invalid', whose: 'image' }
+  if (ofDaytona.test(said)) return { kind: 'transient', whose: 'provider' }
+  if (isRegistryFault(reason, image)) return { kind: 'transient', whose: 'registry' }
+  if (state === 'build_failed' || ofTheImage.some((pattern) => pattern.test(said))) return { kind: 'invalid', whose: 'image' }
+  return { kind: 'transient', whose: 'provider' }
 }
 
-const passing = [
-  /too ?many ?requests|rate limit|pull limit/i,
-  /time-?out|timed out|deadline exceeded|TLS handshake/i,
-  /connection (reset|refused)|broken pipe|unexpected EOF|(^|[^a-z])EOF\b|network is unreachable|no route to host/i,
-  // A registry or its name server that answers with an error of its own.
-  /internal server error|bad gateway|service unavailable|(unexpected|received unexpected)( HTTP)? status[^0-9]*(429|5\d\d)|status( code)?:? (429|5\d\d)\b/i,
-  /no such host|server misbehaving|temporary failure in name resolution/i,
-  // Daytona's own: its runner, its engine, its registry.
-  /docker daemon|no space left|no (internal )?registry found|no runner\b|job (timed out|failed)/i,
-]
+/** Its runner, its engine, its own registry, and its limits on what is neither pulled nor built. */
+const ofDaytona = /docker daemon|no space left|no (internal )?registry found|no runner\b|job (timed out|failed)|timeout while (creating|starting)/i
 
 const ofTheImage = [
   /manifest unknown|manifest for .* not found|no matching manifest|name unknown|repository .*(not found|does not exist)|no such image|image .*not found|not found: not found/i,
   /pull access denied|unauthorized|authentication required|no basic auth|denied\b|forbidden/i,
   /invalid reference|not x64 compatible|exec format error|executable file not found|dockerfile|failed to solve/i,
 ]
-
-/** An image by all that a registry may call it: with its tag, without, and its last part. */
-function namesOf(image: string | undefined): string[] {
-  if (image === undefined) return []
-  const untagged = image.replace(/@sha256:.*$/, '').replace(/:[^/:]*$/, '')
-  const names = new Set([image, untagged, untagged.replace(/^[^/]*[.:][^/]*\//, '')])
-  return [...names].filter((name) => name.length > 2).toSorted((one, other) => other.length - one.length)
-}

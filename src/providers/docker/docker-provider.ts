@@ -3,6 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { z } from 'zod'
 import { InfrastructureError } from '../../job/errors.js'
 import { bounded } from '../deadline.js'
+import { imageOwner } from '../image-owner.js'
 import type { CallOptions, Capabilities, ExecResult, Lifetime, Provider, SandboxInfo, SandboxRequest, SandboxWish, ShellCommand } from '../provider.js'
 import { refusalOf, requestOf } from '../refusal.js'
 import { classify, type ClassifyContext } from './classify.js'
@@ -65,8 +66,8 @@ export class DockerProvider implements Provider {
       }
       const started = await this.#inspect(id, signal)
       if (started !== undefined) return started
-      throw this.#error('invalid', 'create', 'the container ended at once; its image needs /bin/sh, date, cat and sleep')
-    })
+      throw this.#error('invalid', 'create', 'the container ended at once; its image needs /bin/sh, date, cat and sleep', imageOwner(request))
+    }, imageOwner(request))
   }
 
   get(sandboxId: string, options: CallOptions): Promise<SandboxInfo | undefined> {
@@ -219,17 +220,17 @@ export class DockerProvider implements Provider {
     }
   }
 
-  async #call<Result>(what: ClassifyContext['what'], options: CallOptions, run: (signal: AbortSignal) => Promise<Result>): Promise<Result> {
+  async #call<Result>(what: ClassifyContext['what'], options: CallOptions, run: (signal: AbortSignal) => Promise<Result>, image?: ClassifyContext['image']): Promise<Result> {
     return bounded(this.name, what, options, async (signal) => {
       try {
         return await run(signal)
       } catch (error) {
-        throw classify(error, { source: this.name, what, socketPath: this.#engine.socketPath })
+        throw classify(error, { source: this.name, what, socketPath: this.#engine.socketPath, image })
       }
     })
   }
 
-  #error(kind: InfrastructureError['kind'], what: ClassifyContext['what'], problem: string): InfrastructureError {
-    return new InfrastructureError({ kind, source: this.name, message: `${this.name}: ${what}: ${problem}` })
+  #error(kind: InfrastructureError['kind'], what: ClassifyContext['what'], problem: string, owner?: ClassifyContext['image']): InfrastructureError {
+    return new InfrastructureError({ kind, owner, source: this.name, message: `${this.name}: ${what}: ${problem}` })
   }
 }

@@ -29,7 +29,7 @@
  *
  * No message of an exec carries the SDK's text, which may quote the command; others carry it with secrets struck out.
  */
-import { InfrastructureError, errorMessage, type InfrastructureErrorKind } from '../../job/errors.js'
+import { InfrastructureError, errorMessage, type ErrorOwner, type InfrastructureErrorKind } from '../../job/errors.js'
 
 export interface ClassifyContext {
   /** The provider's configured name. */
@@ -38,6 +38,10 @@ export interface ClassifyContext {
   readonly what: 'create' | 'connect' | 'get' | 'list' | 'kill' | 'extend' | 'check' | 'exec' | 'network'
   /** The environment variable to name when credentials are refused. */
   readonly apiKeyEnv: string
+  /** Whose the template is that a create asks for. */
+  readonly template?: ErrorOwner | undefined
+  /** Whether commands have run in this sandbox, as the same user. */
+  readonly ranBefore?: boolean | undefined
   /** The user that the configuration has commands run as. */
   readonly user?: string | undefined
   /** Texts that must not show in a message. */
@@ -49,15 +53,24 @@ export const createRetryAfterMs = 1000
 
 interface Sorted {
   readonly kind: InfrastructureErrorKind
+  /** Left out where the kind and the call tell. */
+  readonly owner?: ErrorOwner | undefined
   readonly because: string
   readonly retryAfterMs?: number
 }
 
 export function classify(raw: unknown, context: ClassifyContext): InfrastructureError {
   if (raw instanceof InfrastructureError) return raw
-  const { kind, because, retryAfterMs } = sort(raw, context)
+  const { kind, because, retryAfterMs, owner = presumed(kind, context) } = sort(raw, context)
   const told = context.what === 'exec' ? '' : quoted(raw, context.secrets)
-  return new InfrastructureError({ kind, source: context.source, message: `${context.source}: ${context.what}: ${because}${told}`, retryAfterMs })
+  return new InfrastructureError({ kind, owner, source: context.source, message: `${context.source}: ${context.what}: ${because}${told}`, retryAfterMs })
+}
+
+/** A check asks for nothing of a job's; and a key that the API refuses is the consumer's, whatever it was wanted for. */
+function presumed(kind: InfrastructureErrorKind, { what }: ClassifyContext): ErrorOwner | undefined {
+  if (kind === 'invalid' && what === 'check') return 'consumer-configuration'
+  if (kind === 'auth') return what === 'exec' ? 'sandbox' : 'consumer-keys'
+  return undefined
 }
 
 function sort(raw: unknown, context: ClassifyContext): Sorted {
@@ -67,7 +80,7 @@ function sort(raw: unknown, context: ClassifyContext): Sorted {
   const status = statusOf(raw)
   switch (name) {
     case 'AuthenticationError':
-      if (what === 'exec' && /invalid (default )?user(name)?: '|no user specified/.test(message)) return sortUser(context.user)
+      if (what === 'exec' && /invalid (default )?user(name)?: '|no user specified/.test(message)) return sortUser(context)
       return what === 'exec'
         ? { kind: 'auth', because: 'the sandbox refused its access token, also a fresh one' }
         : { kind: 'auth', because: `the API key was refused; put a valid one into ${apiKeyEnv}` }
@@ -76,20 +89,20 @@ function sort(raw: unknown, context: ClassifyContext): Sorted {
         ? { kind: 'capacity', because: 'the account runs as many sandboxes as its plan allows; wait, or raise the limit with E2B' }
         : { kind: 'rate-limited', because: 'too many calls in a short time', retryAfterMs: createRetryAfterMs }
     case 'ServiceBusyError':
-      if (/no compatible node/i.test(message)) return { kind: 'invalid', because: 'no machine of E2B’s fits what the template requires, so that waiting does not help; build it again, or name another one' }
+      if (/no compatible node/i.test(message)) return { kind: 'invalid', owner: context.template, because: 'no machine of E2B’s fits what the template requires, so that waiting does not help; build it again, or name another one' }
       return { kind: 'capacity', because: 'E2B has no room for a sandbox at present' }
     case 'SandboxNotFoundError':
       return { kind: 'transient', because: 'the sandbox did not answer or is gone' }
     case 'InvalidArgumentError':
       return sortInvalidArgument(message, what)
     case 'TemplateError':
-      return { kind: 'invalid', because: 'the template is too old for this SDK; build it again' }
+      return { kind: 'invalid', owner: context.template, because: 'the template is too old for this SDK; build it again' }
     case 'TimeoutError':
       return sortTimeout(raw, message)
     case 'TypeError':
       return sortSocketFailure(raw)
     default:
-      return status === undefined ? { kind: 'transient', because: streamProblem(message) } : sortStatus(status, message, what)
+      return status === undefined ? { kind: 'transient', because: streamProblem(message) } : sortStatus(status, message, context)
   }
 }
 
@@ -118,31 +131,33 @@ function sortSocketFailure(raw: unknown): Sorted {
 }
 
 /** envd's word for a user that it does not know, which it says before it has started anything. */
-function sortUser(configured: string | undefined): Sorted {
+function sortUser({ user: configured, ranBefore }: ClassifyContext): Sorted {
+  if (configured !== undefined && ranBefore === true) return { kind: 'invalid', owner: 'sandbox', because: `the user "${configured}" does not exist in the sandbox any more; what removed it has to leave it there` }
   return configured === undefined
-    ? { kind: 'invalid', because: 'the user that the template’s commands run as does not exist in the sandbox any more; what removed it has to leave it there' }
-    : { kind: 'invalid', because: `the sandbox has no user "${configured}"; set user to one that the template has, or leave it out` }
+    ? { kind: 'invalid', owner: 'sandbox', because: 'the user that the template’s commands run as does not exist in the sandbox any more; what removed it has to leave it there' }
+    : { kind: 'invalid', owner: 'consumer-configuration', because: `the sandbox has no user "${configured}"; set user to one that the template has, or leave it out` }
 }
 
 /** A node's own words for why it can't ever start a sandbox of this template. */
 const refusedPlacement = /^(500: )?Failed to place sandbox: (?!placement timed out|sandbox creation failed on )\S/
 
-function sortStatus(status: number, message: string, what: ClassifyContext['what']): Sorted {
+function sortStatus(status: number, message: string, { what, template }: ClassifyContext): Sorted {
   if (what !== 'create' && /max instance length exceeded/i.test(message)) return { kind: 'transient', because: 'the sandbox’s lifetime is over: the plan gives no more' }
-  if (what === 'create' && status === 403 && /access to template/i.test(message)) return { kind: 'invalid', because: 'the account may not use the template; name one of its own, or have it shared' }
-  if (what === 'create' && status === 500 && refusedPlacement.test(message)) return { kind: 'invalid', because: 'E2B can’t start a sandbox of this template, and says that no repetition helps; build it again, or name another one' }
+  if (what === 'create' && status === 403 && /access to template/i.test(message)) return { kind: 'invalid', owner: template, because: 'the account may not use the template; name one of its own, or have it shared' }
+  if (what === 'create' && status === 500 && refusedPlacement.test(message)) return { kind: 'invalid', owner: template, because: 'E2B can’t start a sandbox of this template, and says that no repetition helps; build it again, or name another one' }
   if (status === 403) return { kind: 'auth', because: 'the account may not do this; look at its state and plan in E2B’s dashboard' }
-  if (status === 404 && what === 'create') return { kind: 'invalid', because: 'E2B does not know the template; build it, or name another one' }
-  if (status === 400 || status === 413 || status === 422) return { kind: 'invalid', because: mendOf(message) }
+  if (status === 404 && what === 'create') return { kind: 'invalid', owner: template, because: 'E2B does not know the template; build it, or name another one' }
+  if (status === 400 || status === 413 || status === 422) return { kind: 'invalid', ...mendOf(message, template) }
   if (status === 504) return { kind: 'transient', because: 'E2B did not place the sandbox in time' }
   if (status >= 500 || status === 408 || status === 409) return { kind: 'transient', because: `E2B answered ${status}` }
   return { kind: 'transient', because: `the answer was ${status} and not one of E2B’s; look at apiUrl, sandboxUrl and proxies in between` }
 }
 
-function mendOf(message: string): string {
-  if (/timeout cannot be greater/i.test(message)) return 'the lifetime is longer than the plan allows; set maxLifetime to the plan’s'
-  if (/transform rules are not available/i.test(message)) return 'this team may not have headers injected; ask E2B, or use other credentials than "injected"'
-  return 'E2B refused the request'
+function mendOf(message: string, template: ErrorOwner | undefined): Pick<Sorted, 'owner' | 'because'> {
+  if (/timeout cannot be greater/i.test(message)) return { owner: 'consumer-configuration', because: 'the lifetime is longer than the plan allows; set maxLifetime to the plan’s' }
+  if (/transform rules are not available/i.test(message)) return { owner: 'consumer-configuration', because: 'this team may not have headers injected; ask E2B, or use other credentials than "injected"' }
+  if (/\btemplate\b/i.test(message)) return { owner: template, because: 'E2B refused the template; build it again, or name another one' }
+  return { because: 'E2B refused the request' }
 }
 
 function streamProblem(message: string): string {

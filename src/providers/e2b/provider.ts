@@ -3,6 +3,7 @@ import type { SandboxInfo as RawInfo } from 'e2b'
 import { InfrastructureError } from '../../job/errors.js'
 import { bounded } from '../deadline.js'
 import type { CallOptions, Capabilities, ExecResult, Lifetime, Provider, SandboxInfo, SandboxRequest, SandboxWish, ShellCommand } from '../provider.js'
+import { imageOwner } from '../image-owner.js'
 import { refusalOf, requestOf } from '../refusal.js'
 import { classify, type ClassifyContext } from './classify.js'
 import { exitCodeOf, framed, maxScriptBytes, unwrapStdout } from './command.js'
@@ -50,6 +51,8 @@ export class E2bProvider implements Provider {
   private readonly handles = new Map<string, E2bSandbox>()
   /** When sandboxes end, as far as this process was told, in milliseconds since 1970: to say why one is gone. */
   private readonly ends = new Map<string, number>()
+  /** In which of them a command ran, so that the configured user was there. */
+  private readonly ran = new Map<string, true>()
   /** How often creates of a name were refused in this process. */
   private readonly refusals = new Map<string, number>()
   private sdk: Promise<E2bSdk> | undefined
@@ -100,7 +103,7 @@ export class E2bProvider implements Provider {
         const lifetime = { expiresAtMs: askedAtMs + request.lifetimeMs, lifetimeEndsAtMs: askedAtMs + this.config.maxLifetime }
         this.refusals.delete(request.name)
         return this.noted({ id: handle.sandboxId, name: request.name, tags: { ...request.tags }, createdAtMs: undefined, ...lifetime })
-      })
+      }, { template: imageOwner(request) })
     } catch (error) {
       if (!(error instanceof InfrastructureError)) throw error
       if (!['transient', 'timeout'].includes(error.kind)) {
@@ -141,7 +144,7 @@ export class E2bProvider implements Provider {
           this.handles.delete(sandboxId)
           return await this.run(sdk, await this.connect(sdk, sandboxId, base), command, base)
         }
-      })
+      }, { ranBefore: this.ran.has(sandboxId) })
     } catch (error) {
       throw await this.confirmed(error, 'exec', sandboxId, { ...options, timeoutMs: Math.max(endsAtMs - Date.now(), 1) })
     }
@@ -213,7 +216,7 @@ export class E2bProvider implements Provider {
       await this.call('network', options, async (sdk, base) => {
         const update = egressWithHeaders(await sdk.Sandbox.getInfo(sandboxId, base), headers)
         await sdk.Sandbox.updateNetwork(sandboxId, update, base)
-      }, secrets)
+      }, { secrets })
     } catch (error) {
       throw await this.confirmed(error, 'network', sandboxId, { ...options, timeoutMs: Math.max(endsAtMs - Date.now(), 1) })
     }
@@ -255,6 +258,7 @@ export class E2bProvider implements Provider {
         }
         throw error
       })
+    remember(this.ran, handle.sandboxId, true, maxHandles)
     const stdout = unwrapStdout(result.stdout, mark)
     if (stdout === undefined && result.exitCode >= 0) {
       throw this.invalid('exec', 'the shell ended before the command began; mend /bin/sh of the image, or what the job makes of it')
@@ -264,7 +268,12 @@ export class E2bProvider implements Provider {
 
   /** A handle to a sandbox that this process did not make. The shortest lifetime, because it only ever lengthens. */
   private async connect(sdk: E2bSdk, sandboxId: string, base: BaseOptions): Promise<E2bSandbox> {
-    return this.keep(await sdk.Sandbox.connect(sandboxId, { ...base, timeoutMs: 1000 }))
+    try {
+      return this.keep(await sdk.Sandbox.connect(sandboxId, { ...base, timeoutMs: 1000 }))
+    } catch (error) {
+      // It is the API that answered here, and not the sandbox.
+      throw classify(error, { source: this.name, what: 'connect', apiKeyEnv: this.config.apiKeyEnv, secrets: [base.apiKey ?? ''] })
+    }
   }
 
   private keep(handle: E2bSandbox): E2bSandbox {
@@ -299,7 +308,12 @@ export class E2bProvider implements Provider {
     return `: its lifetime was over; a sandbox lives ${this.config.maxLifetime / 1000} s at most (maxLifetime), or as long as the account’s plan says`
   }
 
-  private async call<Result>(what: ClassifyContext['what'], options: CallOptions, run: (sdk: E2bSdk, base: BaseOptions) => Promise<Result>, secrets: readonly string[] = []): Promise<Result> {
+  private async call<Result>(
+    what: ClassifyContext['what'],
+    options: CallOptions,
+    run: (sdk: E2bSdk, base: BaseOptions) => Promise<Result>,
+    told: Partial<Pick<ClassifyContext, 'secrets' | 'template' | 'ranBefore'>> = {},
+  ): Promise<Result> {
     const apiKey = readApiKey(this.config, this.environment)
     const timeoutMs = Math.min(options.timeoutMs, longestTimerMs)
     return bounded(this.name, what, { ...options, timeoutMs }, async (signal) => {
@@ -307,7 +321,7 @@ export class E2bProvider implements Provider {
         const sdk = await (this.sdk ??= loadE2bSdk(this.name, this.parts.load))
         return await run(sdk, { ...connectionOptions(this.config, apiKey), requestTimeoutMs: timeoutMs, signal })
       } catch (error) {
-        throw classify(error, { source: this.name, what, apiKeyEnv: this.config.apiKeyEnv, user: this.config.user, secrets: [apiKey, ...secrets] })
+        throw classify(error, { ...told, source: this.name, what, apiKeyEnv: this.config.apiKeyEnv, user: this.config.user, secrets: [apiKey, ...(told.secrets ?? [])] })
       }
     })
   }

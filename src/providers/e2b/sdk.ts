@@ -21,6 +21,7 @@ export function readApiKey(config: E2bProviderConfig, environment: NodeJS.Proces
   if (key !== undefined && key !== '') return key
   throw new InfrastructureError({
     kind: 'auth',
+    owner: 'consumer-keys',
     source: config.name,
     message: `${config.name}: the environment variable ${config.apiKeyEnv} is not set; put an E2B API key into it`,
   })

@@ -21,7 +21,7 @@ export interface Call extends CallObservation {
   sort(error: unknown): InfrastructureError
 }
 
-export type CallContext = Pick<ClassifyContext, 'what' | 'during' | 'secrets'>
+export type CallContext = Pick<ClassifyContext, 'what' | 'during' | 'secrets' | 'image'>
 
 /** The one way to the SDK: our own deadline and cancellation over all of its calls, and `classify` over all of its errors. */
 export class ModalCalls {

@@ -1,4 +1,5 @@
-import { errorMessage, InfrastructureError, type InfrastructureErrorKind } from '../../job/errors.js'
+import { errorMessage, InfrastructureError, type ErrorOwner, type InfrastructureErrorKind } from '../../job/errors.js'
+import { isRegistryFault } from '../registry-fault.js'
 
 /**
  * Sorts what the Modal SDK throws into the one vocabulary.
@@ -25,6 +26,7 @@ import { errorMessage, InfrastructureError, type InfrastructureErrorKind } from 
  * | "Deadline exceeded while …", SandboxTimeoutError, TimeoutError | timeout when running a command, transient elsewhere |
  * | "Image build for … failed with the exception", "… unknown status" | invalid |
  * | "Image build for … terminated", "… timed out" | transient |
+ * | "Image build for … failed" for a registry that is asked too often, times out or answers 5xx | transient |
  * | the SDK's own checks of parameters ("… must be …", "… cannot be …") | invalid |
  * | AbortError, anything else | transient |
  *
@@ -33,10 +35,12 @@ import { errorMessage, InfrastructureError, type InfrastructureErrorKind } from 
  */
 export function classify(error: unknown, context: ClassifyContext): InfrastructureError {
   if (error instanceof InfrastructureError) return error
-  const kind = kindOf(error, context)
+  const isRegistrys = imageFailure.test(errorMessage(error)) && isRegistryFault(errorMessage(error), context.image?.name)
+  const kind = isRegistrys ? 'transient' : kindOf(error, context)
   const hidden = hide(describe(error), context.secrets)
   return new InfrastructureError({
     kind,
+    owner: isRegistrys ? 'sandbox' : ownerOf(error, kind, context),
     source: context.source,
     message: `${context.source}: ${context.what} failed (${hidden.text})${mend(kind, context)}`,
     retryAfterMs: kind === 'rate-limited' ? context.retryAfterMs : undefined,
@@ -50,6 +54,8 @@ export interface ClassifyContext {
   /** What was tried, for the message: "creating a sandbox". */
   readonly what: string
   readonly during: 'create' | 'exec' | 'inject' | 'sandbox' | 'list' | 'check'
+  /** The image that a create asks for, and whose it is. */
+  readonly image?: { readonly name: string; readonly owner: ErrorOwner } | undefined
   /** What the server asked to wait, if it did. */
   readonly retryAfterMs?: number | undefined
   /** Values that must not show in the message. */
@@ -59,6 +65,26 @@ export interface ClassifyContext {
 /** Whether the sandbox may be gone, so that Modal has to be asked. */
 export function mayMeanLost(error: InfrastructureError): boolean {
   return error.kind === 'transient' || error.kind === 'provider-down'
+}
+
+function isOfApi(error: unknown): boolean {
+  return error instanceof Error && 'path' in error && String(error.path).includes('.ModalClient/')
+}
+
+const imageFailure = /^Image build for /
+
+/**
+ * Left out where the kind and the call tell. Modal's words for an app, an environment or a token are of what the configuration names;
+ * those of an image are of whoever named it.
+ */
+function ownerOf(error: unknown, kind: InfrastructureErrorKind, context: ClassifyContext): ErrorOwner | undefined {
+  // A command may need Modal's API first, and then it is the token that was refused.
+  if (kind === 'auth') return onWorker(context) && !isOfApi(error) ? 'sandbox' : 'consumer-keys'
+  if (kind !== 'invalid') return undefined
+  if (context.during === 'check' || context.during === 'inject' || context.during === 'list') return 'consumer-configuration'
+  const text = errorMessage(error)
+  if (imageFailure.test(text) || /\bimage\b/i.test(text)) return context.image?.owner
+  return isNotFound(error) || /\b(app|environment|region|cloud|workspace)\b/i.test(text) ? 'consumer-configuration' : undefined
 }
 
 /** The gRPC code of the SDK's raw errors. */

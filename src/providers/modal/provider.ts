@@ -2,6 +2,7 @@ import type { Sandbox } from 'modal'
 import { InfrastructureError } from '../../job/errors.js'
 import type { CallOptions, Capabilities, ExecResult, Lifetime, Provider, SandboxInfo, SandboxRequest, SandboxWish, ShellCommand } from '../provider.js'
 import { unsettled } from '../refused-create.js'
+import { imageOwner } from '../image-owner.js'
 import { refusalOf, requestOf } from '../refusal.js'
 import { ModalCalls, type Call, type CallContext, type ModalProviderParts } from './calls.js'
 import { isAlreadyExists, isNotFound, mayMeanLost } from './classify.js'
@@ -65,7 +66,8 @@ export class ModalProvider implements Provider {
 
   async create(request: SandboxRequest, options: CallOptions): Promise<SandboxInfo> {
     const params = createParams(this.#config, request)
-    return this.#run({ what: 'creating a sandbox', during: 'create' }, options, async (call) => {
+    const named = { name: request.image ?? this.#config.image, owner: imageOwner(request) }
+    return this.#run({ what: 'creating a sandbox', during: 'create', image: named }, options, async (call) => {
       const app = await this.#lookups.app(call)
       const image = await this.#lookups.image(call, app, request.image ?? this.#config.image)
       const startedAtMs = Date.now()

@@ -46,6 +46,7 @@ export function readToken(config: ModalProviderConfig, environment: Readonly<Rec
     if (value !== undefined && value.trim() !== '') return value.trim()
     throw new InfrastructureError({
       kind: 'auth',
+      owner: 'consumer-keys',
       source: config.name,
       message: `${config.name}: the environment variable ${name} is not set; put a Modal token into ${config.tokenIdEnv} and ${config.tokenSecretEnv}`,
     })
