@@ -30,7 +30,8 @@ export const prompt = [
   'task 4: echo four >> four.txt',
 ].join('\n')
 
-const identity = { GIT_AUTHOR_NAME: 'Agent', GIT_AUTHOR_EMAIL: 'agent@example.invalid', GIT_COMMITTER_NAME: 'Agent', GIT_COMMITTER_EMAIL: 'agent@example.invalid' }
+/** Who the agent's commits are by. */
+export const identity = { GIT_AUTHOR_NAME: 'Agent', GIT_AUTHOR_EMAIL: 'agent@example.invalid', GIT_COMMITTER_NAME: 'Agent', GIT_COMMITTER_EMAIL: 'agent@example.invalid' }
 
 export class Agent {
   readonly repository: string

@@ -5,12 +5,15 @@
 import { randomUUID } from 'node:crypto'
 import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { agentsCache, installAgent, realAgents, type InstalledAgent } from '../../src/cli/demo/real-agents.js'
 import { startModelServer, type ModelServer } from '../servers/model/server.js'
-import { documentedRecipe } from './documented-recipes.js'
-import { Agent } from './interrupted-agent.js'
+import { startDeployment } from '../e2e/deployment.js'
+import { bubblewrapWorks } from '../servers/bubblewrap-places.js'
+import { documentedJob, documentedRecipe, modelEnvironment } from './documented-recipes.js'
+import { Agent, identity, prompt } from './interrupted-agent.js'
+import { expectWentOn, moveInTheMiddle } from './moved-job.js'
 
 const chosen = (process.env['SWITCHYARD_AGENTS'] ?? '').split(',').filter((name) => name !== '')
 
@@ -56,7 +59,28 @@ describe.skipIf(chosen.length === 0).each(chosen.length === 0 ? ['none'] : chose
     const files = await Promise.all(['one.txt', 'two.txt', 'four.txt'].map((file) => readFile(join(agent.repository, file), 'utf8')))
     expect(files).toEqual(['one\n', 'two\n', 'four\n'])
   })
+
+  it('as a job, loses its sandbox in the middle of its turn and goes on in the same conversation at another provider', { timeout: 600_000 }, async (context) => {
+    if (typeof installed === 'string') return context.skip(installed)
+    if (!anyFolder.includes(name) && !(await bubblewrapWorks())) return context.skip(`${name} finds its conversation in the same folder only, and without bubblewrap each sandbox has its repository in another one`)
+    const deployment = await startDeployment({ limits: [1, 1], readOnlyPaths: [installed.folder] })
+    try {
+      await deployment.seed('acme/web', { 'README.md': 'hello\n' })
+      const job = documentedJob(name)
+      const path = `${installed.bin}:/usr/local/bin:/usr/bin:/bin:${dirname(process.execPath)}`
+      const env = { ...job.env, ...identity, ...modelEnvironment(name, model), SESSION: randomUUID(), PROMPT: prompt, PATH: path }
+      const secrets = Object.fromEntries((job.secrets ?? []).map((secret) => [secret, model.apiKey]))
+      const moved = await moveInTheMiddle(deployment, { ...job, env }, secrets, model)
+      await expectWentOn(moved, model)
+      say(`${name}, at ${moved.result.attempts.map(({ provider }) => provider).join(' and then ')}`, model)
+    } finally {
+      await deployment.close()
+    }
+  })
 })
+
+/** Those whose recipe finds the conversation wherever it was. */
+const anyFolder = ['claude', 'codex']
 
 /** What the model was asked, for whoever runs this. */
 function say(name: string, model: ModelServer): void {

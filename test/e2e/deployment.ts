@@ -98,7 +98,7 @@ export interface Deployment {
 
 /** A whole deployment on this machine: Redis, Code Storage, two local providers, as many consumers as a test starts. */
 export async function startDeployment(
-  options: { limits?: readonly number[]; appendOnly?: boolean; address?: (redis: EmbeddedRedis) => Promise<string> } = {},
+  options: { limits?: readonly number[]; appendOnly?: boolean; readOnlyPaths?: readonly string[]; address?: (redis: EmbeddedRedis) => Promise<string> } = {},
 ): Promise<Deployment> {
   const dir = await mkdtemp(join(tmpdir(), 'switchyard-e2e-'))
   const keys = generateDevelopmentKeys()
@@ -108,7 +108,7 @@ export async function startDeployment(
   ])
   const host = new CodeStorageHost({ org: 'acme', privateKey: keys.privateKey, storageUrl: storage.url, apiUrl: storage.apiUrl })
   const limits = options.limits ?? [4, 4]
-  const providers = limits.map((_limit, index) => new LocalProvider({ name: `local-${'abcdef'[index]}`, stateDir: join(dir, 'sandboxes') }))
+  const providers = limits.map((_limit, index) => new LocalProvider({ name: `local-${'abcdef'[index]}`, stateDir: join(dir, 'sandboxes'), ...(options.readOnlyPaths === undefined ? {} : { readOnlyPaths: [...options.readOnlyPaths] }) }))
   const redisUrl = (await options.address?.(redis)) ?? redis.url
   const queue = new AgentQueue({ redis: { url: redisUrl } })
   const consumers: Consumer[] = []
