@@ -2,8 +2,8 @@ import { randomBytes } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
 import { InfrastructureError } from '../job/errors.js'
 import type { ExecResult, Provider } from '../providers/provider.js'
-import { parseAnswer, type Answer } from './answer.js'
-import { runnerFailure, unfitImage, type FailureContext } from './failures.js'
+import { MalformedAnswer, parseAnswer, type Answer } from './answer.js'
+import { forgedAnswer, runnerFailure, unfitImage, type FailureContext } from './failures.js'
 import type { RunnerCallOptions } from './runner.js'
 import { callText, isAbsent, runnerScript, scriptDigest, uploadTexts } from './script.js'
 
@@ -136,7 +136,7 @@ export class RunnerCalls {
     })
     try {
       if (result === undefined) return await this.#once(call, this.until(deadline, options))
-      return this.#answer(call, first.nonce, result)
+      return await this.#answer(call, first.nonce, result)
     } catch (error) {
       if (!(error instanceof ScriptAbsent)) throw error
       throw this.#transient(call, 'the runner disappears from the sandbox as soon as it is installed')
@@ -158,8 +158,17 @@ export class RunnerCalls {
     return { nonce, text }
   }
 
-  #answer(call: Call, nonce: string, result: ExecResult): Answer {
-    const answer = parseAnswer(result.stdout, nonce)
+  /** Reads what an answer says. @throws InfrastructureError `invalid`, the job's, for what the script never says. */
+  async reading<Result>(call: Pick<Call, 'verb' | 'secrets'>, read: () => Result | Promise<Result>): Promise<Result> {
+    try {
+      return await read()
+    } catch (error) {
+      throw error instanceof MalformedAnswer ? forgedAnswer(this.context(call), error.message) : error
+    }
+  }
+
+  async #answer(call: Call, nonce: string, result: ExecResult): Promise<Answer> {
+    const answer = await this.reading(call, () => parseAnswer(result.stdout, nonce))
     if (answer !== undefined) return answer
     if (isAbsent(result.stdout, nonce)) throw new ScriptAbsent()
     throw this.#unanswered(call, result)
@@ -216,7 +225,7 @@ export class RunnerCalls {
   }
 
   /** What a failure's sentence speaks of. */
-  context(call: Call): FailureContext {
+  context(call: Pick<Call, 'verb' | 'secrets'>): FailureContext {
     const image = this.#options.image
     return {
       source: this.#options.provider.name,

@@ -1,5 +1,5 @@
 import { setMaxListeners } from 'node:events'
-import { numberField, textField, type Answer } from './answer.js'
+import { MalformedAnswer, mostCommits, numberField, shaField, textField, type Answer } from './answer.js'
 import { RunnerCalls, maxEntryBytes, type Call, type RunnerOptions } from './calls.js'
 import { unfitImage } from './failures.js'
 import { gitIn, installPackages, lackingIn, type Package } from './packages.js'
@@ -38,7 +38,7 @@ class SandboxRunner implements Runner {
     const call: Call = { verb: 'probe', args: [] }
     const probe = () => this.#calls.retried(call, options, (left) => this.#calls.installWith(call, left))
     let answer = await probe()
-    const tool = answer.fields.get('missing')
+    const tool = answer.fields.get('missing')?.slice(0, 40)
     if (tool !== undefined) throw unfitImage(this.#calls.context(call), tool)
     const lacking = lackingIn(answer, options.certificates)
     let installed: string | null = null
@@ -49,8 +49,7 @@ class SandboxRunner implements Runner {
       const still = lackingIn(answer, options.certificates)[0]
       if (still !== undefined) throw unfitImage(this.#calls.context(call), still, `${manager} installed it, but not where it is found`)
     }
-    const home = Buffer.from(answer.fields.get('home') ?? '', 'base64').toString()
-    return { repositoryPath: `${home}/repository`, gitVersion: gitIn(answer) ?? '', user: answer.fields.get('user') ?? '', installed }
+    return this.#calls.reading(call, () => ({ ...sandboxFacts(answer), installed }))
   }
 
   /** Installs what the image lacks. @returns the package manager's name. */
@@ -106,7 +105,7 @@ class SandboxRunner implements Runner {
       if (!short) await this.#calls.upload(call, `${command.key}.run`, Buffer.from(command.run), left)
       return this.#calls.onceInstalled(call, left)
     })
-    return outputSlice(answer, read)
+    return this.#calls.reading(call, () => outputSlice(answer, read))
   }
 
   async read(key: string, request: ReadRequest, options: RunnerCallOptions): Promise<OutputSlice> {
@@ -116,7 +115,7 @@ class SandboxRunner implements Runner {
     const answer = await this.#calls.retried(call, options, (left) =>
       this.#calls.onceInstalled(call, { ...left, timeoutMs: Math.min(left.timeoutMs, Number(args[2]) + readMarginMs) }),
     )
-    return outputSlice(answer, request)
+    return this.#calls.reading(call, () => outputSlice(answer, request))
   }
 
   async stop(key: string, graceMs: number, options: RunnerCallOptions): Promise<void> {
@@ -125,8 +124,9 @@ class SandboxRunner implements Runner {
   }
 
   async restore({ paths = [] }: RestoreRequest, options: RunnerCallOptions): Promise<RestoreResult> {
-    const answer = await this.#calls.call({ verb: 'restore', args: [limitOf(options), ...paths] }, options)
-    return { restored: textField(answer, 'restored') === '1', pathsRestored: numberField(answer, 'paths') > 0, notes: notesOf(answer) }
+    const call: Call = { verb: 'restore', args: [limitOf(options), ...paths] }
+    const answer = await this.#calls.call(call, options)
+    return this.#calls.reading(call, () => ({ restored: textField(answer, 'restored', /^[01]$/) === '1', pathsRestored: numberField(answer, 'paths') > 0, notes: notesOf(answer) }))
   }
 
   async checkpoint(request: Parameters<Runner['checkpoint']>[0], options: RunnerCallOptions): ReturnType<Runner['checkpoint']> {
@@ -134,26 +134,36 @@ class SandboxRunner implements Runner {
     this.#checkSha('parent', parent)
     this.#checkSha('baseSha', baseSha)
     const args = [parent, baseSha, ...[identity.name, identity.email, message].map(encode), limitOf(options), nestedRepositories, String(maxPathsBytes), ...paths]
-    const answer = await this.#calls.call({ verb: 'checkpoint', args }, options)
-    if (answer.fields.has('none')) return null
-    const plain = { sha: this.#sha(answer, 'plain'), headSha: this.#sha(answer, 'plain-head'), commitsAhead: numberField(answer, 'plain-ahead') }
-    return {
-      sha: this.#sha(answer, 'sha'),
-      headSha: this.#head(answer),
-      commitsAhead: numberField(answer, 'ahead'),
-      descends: textField(answer, 'descends') === '1',
-      holdsPaths: numberField(answer, 'paths') > 0,
-      plain,
-      ...saveReport(answer),
-    }
+    const call: Call = { verb: 'checkpoint', args }
+    const answer = await this.#calls.call(call, options)
+    return this.#calls.reading(call, () => {
+      if (answer.fields.has('none')) return null
+      const plain = { sha: shaField(answer, 'plain'), headSha: shaField(answer, 'plain-head'), commitsAhead: numberField(answer, 'plain-ahead', mostCommits) }
+      return {
+        sha: shaField(answer, 'sha'),
+        headSha: headOf(answer),
+        commitsAhead: numberField(answer, 'ahead', mostCommits),
+        descends: textField(answer, 'descends', /^[01]$/) === '1',
+        holdsPaths: numberField(answer, 'paths') > 0,
+        plain,
+        ...saveReport(answer),
+      }
+    })
   }
 
   async commit(request: Parameters<Runner['commit']>[0], options: RunnerCallOptions): ReturnType<Runner['commit']> {
     const { author, committer, nestedRepositories = 'files' } = request
     const people = [author.name, author.email, committer.name, committer.email].map(encode)
     const args = [...people, String(request.dateSeconds), encode(request.message), limitOf(options), nestedRepositories]
-    const answer = await this.#calls.call({ verb: 'commit', args }, options)
-    return { sha: this.#sha(answer, 'sha'), headSha: this.#head(answer), descends: textField(answer, 'descends') === '1', plainSha: this.#sha(answer, 'plain'), ...saveReport(answer) }
+    const call: Call = { verb: 'commit', args }
+    const answer = await this.#calls.call(call, options)
+    return this.#calls.reading(call, () => ({
+      sha: shaField(answer, 'sha'),
+      headSha: headOf(answer),
+      descends: textField(answer, 'descends', /^[01]$/) === '1',
+      plainSha: shaField(answer, 'plain'),
+      ...saveReport(answer),
+    }))
   }
 
   async push(request: Parameters<Runner['push']>[0], options: RunnerCallOptions): Promise<void> {
@@ -164,21 +174,11 @@ class SandboxRunner implements Runner {
   async pack(request: Parameters<Runner['pack']>[0], options: RunnerCallOptions): ReturnType<Runner['pack']> {
     for (const field of ['sha', 'baseSha', 'parentSha'] as const) this.#checkSha(field, request[field])
     const deadline = this.#calls.deadline(options)
-    return bringPack(request, {
+    const parts: Parameters<typeof bringPack>[1] = {
       source: this.#options.provider.name,
       call: (verb, args) => this.#calls.call({ verb, args }, this.#calls.until(deadline, options)),
-    })
-  }
-
-  /** A sha that the sandbox answers. */
-  #sha(answer: Answer, name: string): string {
-    const sha = textField(answer, name)
-    if (!shaPattern.test(sha)) throw this.#calls.invalid(`the sandbox answers "${sha.slice(0, 100)}" where a commit's sha belongs`)
-    return sha
-  }
-
-  #head(answer: Answer): string | null {
-    return textField(answer, 'head') === '-' ? null : this.#sha(answer, 'head')
+    }
+    return this.#calls.reading({ verb: 'pack' }, () => bringPack(request, parts))
   }
 
   #checkKey(key: string): void {
@@ -188,6 +188,22 @@ class SandboxRunner implements Runner {
   #checkSha(field: string, sha: string): void {
     if (!shaPattern.test(sha)) throw this.#calls.invalid(`${field}: "${sha}" must be a commit's full sha, 40 hexadecimal digits`)
   }
+}
+
+/** The agent's HEAD; null when it has none. */
+function headOf(answer: Answer): string | null {
+  return answer.fields.get('head') === '-' ? null : shaField(answer, 'head')
+}
+
+/** Longer paths are no folder on any system that sandboxes run. */
+const longestPath = 4096
+
+function sandboxFacts(answer: Answer): Omit<SandboxFacts, 'installed'> {
+  const home = Buffer.from(textField(answer, 'home', /^[A-Za-z0-9+/=]*$/), 'base64').toString()
+  if (home.length > longestPath || !/^\/[^\0\n]*$/.test(home)) throw new MalformedAnswer('its home folder is no path')
+  const printable = /^[ -~]{0,256}$/
+  const git = textField(answer, 'git', printable)
+  return { repositoryPath: `${home}/repository`, gitVersion: gitIn(answer) ?? git, user: textField(answer, 'user', printable) }
 }
 
 function withAccess({ username = '', token = '' }: SandboxAccess): Pick<Call, 'env' | 'secrets'> {

@@ -1,6 +1,6 @@
 import { createHash, randomBytes } from 'node:crypto'
 import { InfrastructureError } from '../job/errors.js'
-import { numberField, textField, type Answer } from './answer.js'
+import { mostCommits, numberField, shaField, type Answer } from './answer.js'
 import type { PackedCommits, PackRequest, PackSource } from './runner.js'
 import { joinText, pieceText, type Upload } from './script.js'
 
@@ -61,7 +61,7 @@ export interface BringParts {
 
 export async function bringPack({ sha, baseSha, parentSha, maxBytes, write }: PackRequest, { source, call }: BringParts): Promise<PackedCommits> {
   const answer = await call('pack', [sha, baseSha, parentSha, String(inlineBytes), String(maxBytes)])
-  const packed: PackedCommits = { name: textField(answer, 'name'), bytes: numberField(answer, 'size'), borders: bordersOf(answer), depth: numberField(answer, 'depth') }
+  const packed: PackedCommits = { name: shaField(answer, 'name'), bytes: numberField(answer, 'size'), borders: bordersOf(answer), depth: numberField(answer, 'depth', mostCommits) }
   const broken = (what: string) => new InfrastructureError({ kind: 'transient', owner: 'sandbox', source, message: `${source}: the commits came out of the sandbox ${what}; it can be tried again` })
   if (packed.bytes > maxBytes) {
     const message = `${source}: the commits in the sandbox are ${packed.bytes} bytes as a pack, and no more than ${maxBytes} are brought out; let the commands leave less in the work tree, have git ignore it, or raise the limit`

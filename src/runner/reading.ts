@@ -1,4 +1,4 @@
-import { numberField, type Answer } from './answer.js'
+import { MalformedAnswer, numberField, textField, type Answer } from './answer.js'
 import type { OutputSlice, ReadRequest, RunnerCallOptions } from './runner.js'
 
 /** What a read may take beyond its `waitMs`, in milliseconds. */
@@ -23,20 +23,25 @@ export function outputSlice(answer: Answer, request: ReadRequest): OutputSlice {
   if (answer.failure === 'no-step') {
     return { stdout: new Uint8Array(), stderr: new Uint8Array(), stdoutSize: request.stdoutOffset, stderrSize: request.stderrOffset, exitCode: 137 }
   }
-  const code = answer.fields.get('code') ?? '-'
-  return {
-    stdout: slice(answer, 'out'),
-    stderr: slice(answer, 'err'),
-    stdoutSize: numberField(answer, 'out-size'),
-    stderrSize: numberField(answer, 'err-size'),
-    exitCode: code === '-' ? null : Number(code),
-  }
+  const code = textField(answer, 'code', /^(-|[0-9]{1,3})$/)
+  const exitCode = code === '-' ? null : Number(code)
+  if (exitCode !== null && exitCode > 255) throw new MalformedAnswer('its exit code is out of range')
+  const stdoutSize = numberField(answer, 'out-size')
+  const stderrSize = numberField(answer, 'err-size')
+  const stdout = slice(answer, 'out', request.maxBytes, stdoutSize - request.stdoutOffset)
+  const stderr = slice(answer, 'err', request.maxBytes, stderrSize - request.stderrOffset)
+  // Of a command that has ended the rest is there to be read: whoever says so and brings nothing would be asked for ever.
+  const rest = stdoutSize > request.stdoutOffset || stderrSize > request.stderrOffset
+  if (exitCode !== null && rest && stdout.length + stderr.length === 0) throw new MalformedAnswer('the output that it speaks of is not there')
+  return { stdout, stderr, stdoutSize, stderrSize, exitCode }
 }
 
 /** Cuts the whole blocks that came to the bytes that were asked for. */
-function slice(answer: Answer, stream: 'out' | 'err'): Uint8Array {
+function slice(answer: Answer, stream: 'out' | 'err', mostBytes: number, left: number): Uint8Array {
   const bytes = answer.blobs.get(stream)
   if (bytes === undefined) return new Uint8Array()
-  const skip = numberField(answer, `${stream}-skip`)
-  return bytes.subarray(skip, skip + numberField(answer, `${stream}-length`))
+  const skip = numberField(answer, `${stream}-skip`, bytes.length)
+  const length = numberField(answer, `${stream}-length`, Math.max(2, mostBytes))
+  if (length > left || skip + length > bytes.length) throw new MalformedAnswer(`the bytes of its output are not as many as it says`)
+  return bytes.subarray(skip, skip + length)
 }

@@ -10,7 +10,7 @@ export function saveReport(answer: Answer): SaveReport {
   const unsaved = linesOf(answer, 'unsaved').map(unsavedPath)
   return {
     unsaved: unsaved.slice(0, mostUnsaved),
-    unsavedMore: numberField(answer, 'unsaved-more') + Math.max(0, unsaved.length - mostUnsaved),
+    unsavedMore: numberField(answer, 'unsaved-more', 1e9) + Math.max(0, unsaved.length - mostUnsaved),
     notes: notesOf(answer),
     kept: linesOf(answer, 'kept').flatMap(keptTip).slice(0, mostKept),
   }
@@ -22,7 +22,7 @@ export function notesOf(answer: Answer): string[] {
 
 function unsavedPath(line: string): UnsavedPath {
   const [path = '', reason = ''] = line.split('\t')
-  return { path: unquotePath(path), reason: shortened(reason) }
+  return { path: unquotePath(path.slice(0, 8_192)), reason: shortened(reason) }
 }
 
 function keptTip(line: string): KeptTip[] {
