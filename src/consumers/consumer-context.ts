@@ -8,6 +8,7 @@ import type { SlotLedger } from '../store/slot-ledger.js'
 import type { SlotOwners } from '../store/slot-owners.js'
 import type { PlacementPolicy } from './placing/placement.js'
 import type { ProviderSlot } from './placing/provider-slot.js'
+import type { SandboxAnswers } from './placing/sandbox-answers.js'
 import type { SlotWaits } from './placing/slot-waits.js'
 import type { StartReports } from './placing/start-reports.js'
 import type { KeyHealth } from './key-health.js'
@@ -24,6 +25,7 @@ export interface ConsumerContext {
   readonly owners: SlotOwners
   readonly waits: SlotWaits
   readonly starts: StartReports
+  readonly answers: SandboxAnswers
   readonly git: GitHost
   /** In the order of the configuration. */
   readonly providers: ReadonlyMap<string, ProviderSlot>

@@ -39,6 +39,7 @@ import type { Provider } from '../providers/provider.js'
 import { release } from './release.js'
 import { consumerSettingsSchema, type ConsumerSettings } from './settings.js'
 import { SlotWaits } from './placing/slot-waits.js'
+import { SandboxAnswers } from './placing/sandbox-answers.js'
 import { StartReports } from './placing/start-reports.js'
 
 export interface ConsumerOptions {
@@ -166,6 +167,8 @@ export class Consumer {
       reapSoon: (provider, delayMs) => reaper.soon(provider, delayMs),
       waits: new SlotWaits(),
       starts: new StartReports((provider, startsMs) => ledger.report(provider, { kind: 'created', startsMs }), log),
+      // A quiet command's sandbox is asked once in `readWaitMs`.
+      answers: new SandboxAnswers((provider, report) => ledger.report(provider, report), log, now, settings.readWaitMs * 1.5),
       git: options.git,
       providers,
       deploymentProviders: () => announcer.deploymentProviders(),
@@ -232,6 +235,7 @@ export class Consumer {
         await Promise.all([reaper.stop(), intake.stop(), gitChecked])
         await announcer.stop()
         await context.starts.close()
+        await context.answers.close()
         locks.stop()
         await worker.close()
         await inbox.close()

@@ -32,7 +32,9 @@ export function openSandbox(
     capabilities: provider.capabilities,
     exec: async (...call) => {
       job.assertHeld()
-      return await provider.exec(...call)
+      const result = await provider.exec(...call)
+      shared.answers.answered(provider.name)
+      return result
     },
   }
   const runner = shared.runnerFor(guarded, sandbox.id, image)

@@ -29,6 +29,8 @@ export const consumerSettingsSchema = z.strictObject({
   installTimeoutMs: milliseconds.default(180_000),
   /** Deadlines of single calls to providers and git hosts. */
   createTimeoutMs: milliseconds.default(120_000),
+  /** The least time after which a create that does not end is given up for another provider that has room; see `isGivenUp`. */
+  createPatienceMs: milliseconds.default(30_000),
   callTimeoutMs: milliseconds.default(30_000),
   gitTimeoutMs: milliseconds.default(300_000),
   /** How long a sandbox that lives, by its provider's word, is waited for when it can't be reached. */

@@ -36,7 +36,7 @@ export interface ProviderLoad {
   readonly breaker: 'closed' | 'open' | 'half-open' | 'probing'
   /** Milliseconds since 1970 by Redis' clock; null while the breaker is closed. */
   readonly openUntilMs: number | null
-  /** `down` or `auth`: what opened the breaker. */
+  /** `down`, `data-plane` or `auth`: what opened the breaker. */
   readonly openedBy: string | null
   /** The create rate in force, lowered while the provider says "too many calls"; null when none is configured. */
   readonly createsPerSecond: number | null
@@ -45,6 +45,7 @@ export interface ProviderLoad {
   /** How long creates took, of the latest 100; null before the first. */
   readonly startP50Ms: number | null
   readonly startP95Ms: number | null
+  readonly startMaxMs: number | null
 }
 
 const count = z.number()
@@ -67,6 +68,7 @@ const loadsSchema = z.array(
     blockedUntilMs: count.nullable(),
     startP50Ms: count.nullable(),
     startP95Ms: count.nullable(),
+    startMaxMs: count.nullable().default(null),
   }),
 )
 

@@ -49,6 +49,10 @@ export type ProviderReport =
   | { readonly kind: 'down' }
   /** Credentials were refused. */
   | { readonly kind: 'auth' }
+  /** A sandbox that lives can't be reached; it is the provider's outage when others can't either and none answered for `quietMs`. */
+  | { readonly kind: 'unreachable'; readonly sandboxId: string; readonly quietMs: number }
+  /** A call into a sandbox was answered. */
+  | { readonly kind: 'answered' }
   /** So many sandboxes in the account are others'; believed for `forMs`. */
   | { readonly kind: 'foreign'; readonly count: number; readonly forMs: number }
 
@@ -192,6 +196,9 @@ function reportArguments(report: ProviderReport): (string | number)[] {
       return [report.retryAfterMs === undefined ? '' : Math.ceil(report.retryAfterMs)]
     case 'foreign':
       return [report.count, report.forMs]
+    case 'unreachable':
+      return [report.sandboxId, Math.ceil(report.quietMs)]
+    case 'answered':
     case 'capacity':
     case 'down':
     case 'auth':

@@ -10,7 +10,7 @@ const consumer = (providers: readonly string[], secrets: readonly string[] = [],
 })
 const full = (provider: string): ProviderLoad => ({
   provider, limit: 2, effectiveLimit: 2, foreign: 0, used: 2, waiting: 0, cpu: 0, cpuLimit: null, memoryMiB: 0, memoryMiBLimit: null, breaker: 'closed', openUntilMs: null,
-  openedBy: null, createsPerSecond: null, blockedUntilMs: null, startP50Ms: null, startP95Ms: null,
+  openedBy: null, createsPerSecond: null, blockedUntilMs: null, startP50Ms: null, startP95Ms: null, startMaxMs: null,
 })
 const around: Around = { loads: [], paused: false, consumers: [consumer(['a', 'b'], ['KEY'])], tenant: null, refusals: null, delayedUntilMs: null }
 const specOf = (more: Partial<JobSpecInput> = {}) => parseJobSpec({ repository: 'acme/web', steps: ['true'], ...more })

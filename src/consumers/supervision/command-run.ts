@@ -3,6 +3,7 @@ import type { StepResult } from '../../job/result.js'
 import type { Step } from '../../job/spec.js'
 import type { OutputSlice } from '../../runner/runner.js'
 import { StreamRedactor } from '../output/redaction.js'
+import { pause } from './pause.js'
 import type { RunContext } from '../run-context.js'
 import { OutputTail } from '../output/output-tail.js'
 
@@ -29,6 +30,8 @@ export interface CommandRun {
   readonly periodic: (() => Promise<number | null>) | null
   readonly firstPeriodicAtMs: number | null
 }
+
+const idleReadMs = 100
 
 const streams = ['stdout', 'stderr'] as const
 type StreamName = (typeof streams)[number]
@@ -64,6 +67,7 @@ export async function runCommand(ctx: RunContext, run: CommandRun): Promise<Comm
     const waitMs = Math.max(0, Math.min(settings.readWaitMs, deadlineMs - now(), periodicAtMs - now()))
     const read = { stdoutOffset: state.stdout.readOffset, stderrOffset: state.stderr.readOffset, waitMs, maxBytes: settings.readBytes }
     const call = { timeoutMs: waitMs + settings.callTimeoutMs, signal: ctx.work }
+    const askedAtMs = now()
     const slice = started ? await runner.read(run.key, read, call) : await runner.start(command, call, read)
     // A start that is repeated is none: it answers whether the command goes on or not.
     if (started) await ctx.progress()
@@ -84,6 +88,8 @@ export async function runCommand(ctx: RunContext, run: CommandRun): Promise<Comm
     if (exitCode !== null) return { kind: 'exited', result: { ...result(exitCode), exitCode } }
     for (const name of streams) skipMiddle(state[name], name === 'stdout' ? slice.stdoutSize : slice.stderrSize, settings.maxLogBytes, ctx.secrets.patterns.longest)
     if (slice.exitCode !== null) continue
+    // The runner waits for output; what answers at once and brings none is not asked again at once.
+    if (waitMs >= idleReadMs && slice.stdout.length + slice.stderr.length === 0 && now() - askedAtMs < idleReadMs) await pause(idleReadMs, ctx)
     if (now() >= deadlineMs) {
       // Said before it is done: whoever goes on from here, after a lost answer or as a successor, finds the exit code of the stop.
       running = { ...running, timedOut: true }

@@ -99,6 +99,7 @@ async function tellLedger(ctx: RunContext, report: ProviderReport | null, where:
 async function waitFor(ctx: RunContext, { delayMs, error, untilMs }: Extract<Reaction, { kind: 'wait' }>, owner: ErrorOwner | null): Promise<void> {
   const { sandbox } = ctx.record
   const endMs = Math.min(untilMs, ctx.deadlineMs)
+  if (owner === 'provider-data-plane' && sandbox !== null) ctx.shared.answers.unreachable(sandbox.provider, sandbox.id)
   const what = owner === 'provider-data-plane' && sandbox !== null ? `sandbox ${sandbox.id} at ${sandbox.provider}, which lives but can't be reached` : 'the git host'
   const text = ctx.secrets.patterns.mask(`waiting for ${what}, until ${clockTime(endMs)} at most: ${error.message}`)
   if (ctx.beginWait(what)) await ctx.say(text)

@@ -6,10 +6,18 @@
 --   'rate-limited', ms or ''        "too many calls": no create for so long, and half the rate
 --   'down'                          an infrastructure error: the third in a row opens the breaker
 --   'auth'                          refused credentials: somebody must mend them; the breaker opens for long
+--   'unreachable', sandbox, ms      a sandbox that lives can't be reached; of three, with none that answered for so long, the breaker opens
+--   'answered'                      a sandbox answered: a breaker that opened for that closes
 --   'foreign', how many, for ms     sandboxes that others run in the same account
 local name, kind = ARGV[3], ARGV[4]
 local key = providerKey(name)
 local p = read(name)
+
+local marks = L .. ':unreachable:' .. name
+
+local function close()
+  redis.call('HDEL', key, 'failures', 'failedAt', 'openUntil', 'openings', 'probe', 'probeAt', 'why')
+end
 
 local function open(ms, why)
   redis.call('HSET', key, 'openUntil', now + ms, 'why', why)
@@ -17,14 +25,15 @@ local function open(ms, why)
 end
 
 if kind == 'created' then
-  redis.call('HDEL', key, 'failures', 'failedAt', 'openUntil', 'openings', 'probe', 'probeAt', 'why')
+  -- That sandboxes come to be says nothing of the way into them.
+  if p.why ~= 'data-plane' then close() end
   local starts = L .. ':starts:' .. name
   redis.call('LPUSH', starts, unpack(ARGV, 5))
   redis.call('LTRIM', starts, 0, 99)
   local sorted = {}
   for _, ms in ipairs(redis.call('LRANGE', starts, 0, -1)) do sorted[#sorted + 1] = tonumber(ms) end
   table.sort(sorted)
-  redis.call('HSET', key, 'p50', sorted[math.ceil(#sorted * 0.5)], 'p95', sorted[math.ceil(#sorted * 0.95)])
+  redis.call('HSET', key, 'p50', sorted[math.ceil(#sorted * 0.5)], 'p95', sorted[math.ceil(#sorted * 0.95)], 'slowest', sorted[#sorted])
 elseif kind == 'capacity' then
   -- Whoever was refused still holds its place here: the provider takes at least one less than are in use.
   local ceiling = math.max(0, math.min(p.used - 1, math.ceil(p.used * 0.9), p.effective))
@@ -50,6 +59,26 @@ elseif kind == 'down' then
     redis.call('HSET', key, 'openings', openings)
     open(math.min(300000, 5000 * 2 ^ (openings - 1)), 'down')
   end
+elseif kind == 'unreachable' then
+  redis.call('ZADD', marks, now, ARGV[5])
+  redis.call('ZREMRANGEBYSCORE', marks, '-inf', now - 60000)
+  redis.call('ZREMRANGEBYRANK', marks, 0, -101)
+  redis.call('PEXPIRE', marks, 60000)
+  local state = breaker(p)
+  if state == 'closed' then
+    if redis.call('ZCARD', marks) >= 3 and now - (p.answeredAt or 0) > tonumber(ARGV[6]) then
+      redis.call('HSET', key, 'openings', 1)
+      open(5000, 'data-plane')
+    end
+  elseif state ~= 'open' and p.why == 'data-plane' then
+    local openings = (p.openings or 0) + 1
+    redis.call('HSET', key, 'openings', openings)
+    open(math.min(60000, 5000 * 2 ^ (openings - 1)), 'data-plane')
+  end
+elseif kind == 'answered' then
+  redis.call('HSET', key, 'answeredAt', now)
+  redis.call('DEL', marks)
+  if p.why == 'data-plane' then close() end
 elseif kind == 'foreign' then
   redis.call('HSET', key, 'foreign', ARGV[5], 'foreignUntil', now + tonumber(ARGV[6]))
 end

@@ -4,6 +4,7 @@
 --   L:provider:<name>    hash: what is configured (limit, cpuLimit, memoryLimit, rate, burst; '' for none; askedAt), what is in use
 --                        (milliCpu, memoryMiB) and what was learned (see `read`)
 --   L:starts:<name>      list: the latest start times in ms, at most 100
+--   L:unreachable:<name> sorted set: living sandboxes that can't be reached -> ms at which that was told, at most 100, for a minute
 --   L:leases:<name>      sorted set: lease id -> ms at which it expires, or +inf once a job holds it
 --   L:waiters:<name>     sorted set: lease id -> rank * 2^32 + arrival
 --   L:lease, L:waiter    hashes: lease id -> JSON
@@ -16,6 +17,7 @@
 -- the configured pool of vCPU and memory; the bucket of creates; and its circuit breaker:
 --   closed --3 failures in a row--> open --its time is up--> half-open, one probe --created--> closed
 --                                    ^------------- the probe failed, twice as long --'
+-- It opens as well when three sandboxes that live can't be reached and none answers, until one does.
 local L, R, I = KEYS[1], KEYS[2], KEYS[3]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -233,6 +235,7 @@ local function load(p)
     blockedUntilMs = (p.blockedUntil and p.blockedUntil > now) and p.blockedUntil or cjson.null,
     startP50Ms = p.p50 or cjson.null,
     startP95Ms = p.p95 or cjson.null,
+    startMaxMs = p.slowest or cjson.null,
   }
 end
 

@@ -8,31 +8,18 @@ import type { JobResult } from '../../../job/result.js'
 import { newRunRecord } from '../../../job/run-record.js'
 
 const killTries = 5
-/** A cancelled job's end does not wait for a provider or a git host that does not answer, in milliseconds. */
-const cancelPatienceMs = 1_500
+/** A job's end does not wait for a provider or a git host that does not answer, in milliseconds. */
+const patienceMs = 1_500
 
 /**
  * `closing`: kills every sandbox that this run may have, frees its place, deletes the checkpoint branches that nobody needs
- * any more, and ends the run: result, record and completion event in one step. What could not be killed keeps its place and is
- * left to the reaper.
+ * any more, and ends the run: result, record and completion event in one step. What could not be killed soon keeps its place and is
+ * left to the reaper, whoever is at fault: the result comes first.
  */
 export async function closing(ctx: RunContext): Promise<JobResult> {
   const { store, now } = ctx.shared
-  const { outcome } = ctx.record
   const usedMs = usedSoFar(ctx.record, ctx.shared.now())
-  const patience = new AbortController()
-  const timer = outcome?.status === 'cancelled' ? setTimeout(() => patience.abort(new Error('a cancelled job ends now')), cancelPatienceMs) : undefined
-  const signal = AbortSignal.any([ctx.leave, patience.signal])
-  let alive: { provider: string; id: string }[]
-  let checkpoints: string[]
-  try {
-    alive = await killAll(ctx, signal)
-    await keepPlacesOfTheLiving(ctx, alive)
-    await ctx.shared.ready.close(ctx.jobId, ctx.fence)
-    checkpoints = await deleteCheckpoints(ctx, signal)
-  } finally {
-    clearTimeout(timer)
-  }
+  const { alive, checkpoints } = await cleanUp(ctx, ctx.leave, () => ctx.shared.ready.close(ctx.jobId, ctx.fence))
   const { deployment, settings } = ctx.shared
   return await finishRun(
     { store, deployment, branchRetentionMs: settings.branchRetentionMs, now },
@@ -46,9 +33,7 @@ export async function closing(ctx: RunContext): Promise<JobResult> {
  */
 export async function restart(ctx: RunContext): Promise<void> {
   const { record, spec } = ctx
-  const alive = await killAll(ctx, ctx.aftermath)
-  await keepPlacesOfTheLiving(ctx, alive)
-  const checkpoints = await deleteCheckpoints(ctx, ctx.aftermath)
+  const { alive, checkpoints } = await cleanUp(ctx, ctx.aftermath, () => Promise.resolve())
   const attempts = endedAttempts(ctx.record, ctx.shared.now())
   const count = (record.restart?.count ?? 0) + 1
   const { jobId, generation, repository, startedAtMs, base, promoteFrom, outcome, keptCounts } = record
@@ -64,6 +49,28 @@ export async function restart(ctx: RunContext): Promise<void> {
     restart: { count, atMs: ctx.shared.now(), attemptsBefore: attempts.length },
   })
   await ctx.say(`attempt ${count} of ${spec.attempts ?? 1} failed (${outcome?.error?.kind ?? 'unknown'}): ${outcome?.error?.message ?? ''}; the job begins again`)
+}
+
+/**
+ * Kills what is left of a run and deletes its checkpoints, as far as that is done soon.
+ * @param placesKept called once what lives has its places.
+ * @returns what is left: sandboxes for the reaper, branches for their schedule.
+ */
+async function cleanUp(ctx: RunContext, until: AbortSignal, placesKept: () => Promise<unknown>): Promise<{ alive: { provider: string; id: string }[]; checkpoints: string[] }> {
+  const alive = await soon(until, (signal) => killAll(ctx, signal))
+  await keepPlacesOfTheLiving(ctx, alive)
+  await placesKept()
+  return { alive, checkpoints: await soon(until, (signal) => deleteCheckpoints(ctx, signal)) }
+}
+
+async function soon<Result>(until: AbortSignal, work: (signal: AbortSignal) => Promise<Result>): Promise<Result> {
+  const patience = new AbortController()
+  const timer = setTimeout(() => patience.abort(new Error('the end of a job does not wait for this')), patienceMs)
+  try {
+    return await work(AbortSignal.any([until, patience.signal]))
+  } finally {
+    clearTimeout(timer)
+  }
 }
 
 /** The job's place is free for the next one, unless something may still live in it. */

@@ -1,3 +1,4 @@
+import { untilAborted } from '../../../store/index.js'
 import type { ProviderLoad } from '../../../store/provider-load.js'
 import { intentToCreate, resolveBase } from '../../placing/beginning.js'
 import { candidatesOf, eligibleHere, limitsOf } from '../../placing/candidates.js'
@@ -6,6 +7,7 @@ import { sandboxTags, type Provider, type SandboxInfo, type SandboxRequest } fro
 import { lifetimeWarning } from '../../placing/lifetime-warning.js'
 import { placementOrder, waitingReason } from '../../placing/placement.js'
 import type { RunContext } from '../../run-context.js'
+import { watchCreate } from '../../placing/slow-create.js'
 import { KeysRefusedError, UnconfiguredProviderError } from '../../sandbox-access.js'
 
 /**
@@ -122,11 +124,21 @@ async function create(ctx: RunContext, providerName: string, name: string, repea
     network: ctx.spec.network,
     gitHosts: git.hosts,
   }
-  const options = { timeoutMs: settings.createTimeoutMs, signal: ctx.work }
   const beganAtMs = now()
-  const existing = repeated && !provider.capabilities.uniqueNames ? await findCreated(provider, request, options) : undefined
-  ctx.assertHeld()
-  const info = existing ?? (await provider.create(request, options))
+  const patience = watchCreate(ctx, providerName, ctx.record.creating?.atMs ?? beganAtMs, eligibleFor(ctx))
+  const signal = AbortSignal.any([ctx.work, patience.signal])
+  const options = { timeoutMs: settings.createTimeoutMs, signal }
+  let info: SandboxInfo
+  try {
+    const existing = repeated && !provider.capabilities.uniqueNames ? await findCreated(provider, request, options) : undefined
+    ctx.assertHeld()
+    info = existing ?? (await untilAborted(provider.create(request, options), signal))
+  } catch (error) {
+    if (patience.signal.aborted && !ctx.work.aborted) throw patience.signal.reason
+    throw error
+  } finally {
+    patience.stop()
+  }
   ctx.refusals.delete(providerName)
   const startMs = now() - beganAtMs
   if (!repeated) ctx.shared.starts.created(providerName, startMs)
@@ -143,6 +155,11 @@ async function create(ctx: RunContext, providerName: string, name: string, repea
   const endsAtMs = info.lifetimeEndsAtMs ?? (maxLifetimeMs === undefined ? undefined : (info.createdAtMs ?? now()) + maxLifetimeMs)
   const warning = lifetimeWarning(ctx.spec.steps.slice(ctx.record.stepIndex), { provider: providerName, endsAtMs, nowMs: now(), deadlineMs: ctx.deadlineMs })
   if (warning !== undefined) await ctx.say(warning)
+}
+
+function eligibleFor({ spec, shared }: RunContext): readonly string[] {
+  const eligibility = eligibleHere(shared, spec)
+  return eligibility.ok ? eligibility.providers.filter((provider) => !shared.keys.isRefused({ provider })) : []
 }
 
 /** The sandbox of this very attempt from a create whose answer was lost; where names are unique, `create` itself finds it. */

@@ -1,0 +1,61 @@
+import { setTimeout as delay } from 'node:timers/promises'
+import { InfrastructureError, errorMessage } from '../../job/errors.js'
+import type { ProviderLoad } from '../../store/provider-load.js'
+import type { RunContext } from '../run-context.js'
+import { limitsOf } from './candidates.js'
+
+/** How many times as long as the provider's slowest of late a create may take. */
+const timesTheSlowest = 3
+
+/**
+ * Whether a create that does not end is given up: only for another provider that has room, and only when it has taken so long that
+ * it will hardly end well. While nobody has room, the provider's own limit is all.
+ */
+export function isGivenUp(create: { readonly provider: string; readonly tookMs: number; readonly leastMs: number }, eligible: readonly string[], loads: readonly ProviderLoad[]): boolean {
+  const slowestMs = loads.find(({ provider }) => provider === create.provider)?.startMaxMs ?? 0
+  if (create.tookMs < Math.max(create.leastMs, timesTheSlowest * slowestMs)) return false
+  return loads.some((load) => load.provider !== create.provider && eligible.includes(load.provider) && hasRoom(load))
+}
+
+function hasRoom({ breaker, used, effectiveLimit, blockedUntilMs, waiting }: ProviderLoad): boolean {
+  return breaker === 'closed' && blockedUntilMs === null && waiting === 0 && used < effectiveLimit
+}
+
+/**
+ * Watches over a create: `signal` aborts once it is to be given up, with the error as its reason.
+ * @param eligible the providers that the job may go to.
+ */
+export function watchCreate(ctx: RunContext, provider: string, beganAtMs: number, eligible: readonly string[]): { readonly signal: AbortSignal; readonly stop: () => void } {
+  const givenUp = new AbortController()
+  const stopped = new AbortController()
+  void watch(ctx, { provider, beganAtMs, eligible }, givenUp, stopped.signal)
+  return { signal: givenUp.signal, stop: () => stopped.abort() }
+}
+
+async function watch(
+  ctx: RunContext,
+  { provider, beganAtMs, eligible }: { readonly provider: string; readonly beganAtMs: number; readonly eligible: readonly string[] },
+  givenUp: AbortController,
+  stopped: AbortSignal,
+): Promise<void> {
+  const { ledger, providers, settings, now, log } = ctx.shared
+  const leastMs = settings.createPatienceMs
+  const others = eligible.filter((name) => name !== provider)
+  if (others.length === 0) return
+  for (;;) {
+    const waitMs = Math.max(settings.pollMs, beganAtMs + leastMs - now())
+    // Only the signal makes it fail.
+    await delay(waitMs, undefined, { signal: stopped, ref: false }).catch(() => undefined)
+    if (stopped.aborted) return
+    try {
+      const free = others.filter((name) => (ctx.activeExclusions().get(name)?.untilMs ?? 0) <= now())
+      const tookMs = Math.max(0, now() - beganAtMs)
+      if (!isGivenUp({ provider, tookMs, leastMs }, free, await ledger.sharedLoads(limitsOf(providers)))) continue
+      const message = `${provider}: the sandbox did not come to be within ${Math.round(tookMs / 1000)} s, far longer than its creates of late took, and another provider has room`
+      givenUp.abort(new InfrastructureError({ kind: 'provider-down', owner: 'provider-create', code: 'SWY_CREATE_GIVEN_UP', source: provider, message, sandboxMayExist: true }))
+      return
+    } catch (error) {
+      log.warn({ jobId: ctx.jobId, provider, message: errorMessage(error) }, 'a slow create could not be looked at; again soon')
+    }
+  }
+}
