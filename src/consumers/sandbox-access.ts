@@ -1,3 +1,4 @@
+import { InfrastructureError, attributed } from '../job/errors.js'
 import type { JobSpec } from '../job/spec.js'
 import type { RunRecord } from '../job/run-record.js'
 import type { Capabilities } from '../providers/provider.js'
@@ -32,9 +33,14 @@ export function openSandbox(
     capabilities: provider.capabilities,
     exec: async (...call) => {
       job.assertHeld()
-      const result = await provider.exec(...call)
-      shared.answers.answered(provider.name)
-      return result
+      try {
+        const result = await provider.exec(...call)
+        shared.answers.answered(provider.name)
+        return result
+      } catch (error) {
+        // Whoever wrote the adapter: what comes out of this call is of this provider, and its owner is known from here on.
+        throw error instanceof InfrastructureError ? attributed(error, 'exec').with({ source: provider.name }) : error
+      }
     },
   }
   const runner = shared.runnerFor(guarded, sandbox.id, image)

@@ -75,14 +75,14 @@ const verbs: readonly (readonly [string, (runner: Runner) => Promise<unknown>, (
   ['start', (runner) => runner.start({ key: 'step-1-0', run: 'true', cwd: undefined, env: {} }, options, read), goodSlice],
   [
     'checkpoint',
-    (runner) => runner.checkpoint({ parent: sha, baseSha: sha, identity, message: 'm' } as Parameters<Runner['checkpoint']>[0], options),
+    (runner) => runner.checkpoint({ parent: sha, baseSha: sha, identity, message: 'm' }, options),
     (made: { sha: string; headSha: string; commitsAhead: number } | null) => made === null || (isSha(made.sha) && isSha(made.headSha) && whole(made.commitsAhead, 1_000_000)),
   ],
-  ['commit', (runner) => runner.commit({ message: 'm', author: identity, committer: identity, dateSeconds: 1 } as Parameters<Runner['commit']>[0], options), (made: { sha: string }) => isSha(made.sha)],
-  ['push', (runner) => runner.push({ sha, branch: 'b', access: { url: 'https://example.com/r.git' } } as Parameters<Runner['push']>[0], options), () => true],
+  ['commit', (runner) => runner.commit({ message: 'm', author: identity, committer: identity, dateSeconds: 1 }, options), (made: { sha: string }) => isSha(made.sha)],
+  ['push', (runner) => runner.push({ sha, branch: 'b', access: { url: 'https://example.com/r.git' } }, options), () => true],
   [
     'pack',
-    (runner) => runner.pack({ sha, baseSha: sha, parentSha: sha, maxBytes: 1_000, write: () => Promise.resolve() } as Parameters<Runner['pack']>[0], options),
+    (runner) => runner.pack({ sha, baseSha: sha, parentSha: sha, maxBytes: 1_000, write: () => Promise.resolve() }, options),
     (made: { name: string; bytes: number }) => isSha(made.name) && whole(made.bytes, 1_000),
   ],
   ['stop', (runner) => runner.stop('step-1-0', 10, options), () => true],

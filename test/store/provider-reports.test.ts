@@ -209,3 +209,48 @@ it('knows the median and the 95th percentile of the latest hundred starts', asyn
   expect(await loadOf('a')).toMatchObject({ startP50Ms: 100, startP95Ms: 145 })
   expect(await redis.connect().llen(`${redis.keys.ledger()}:starts:a`)).toBe(100)
 })
+
+describe('sandboxes that live but can’t be reached', () => {
+  const quietMs = 30_000
+  const unreachable = (sandboxId: string) => ledger().report('a', { kind: 'unreachable', sandboxId, quietMs })
+
+  it('are the provider’s outage when they are three and none answers: one for all, until one does', async () => {
+    const slots = ledger()
+    await take(slots, [limit('a', 20)], 5)
+    for (const sandbox of ['s1', 's1', 's2', 's1']) await unreachable(sandbox)
+    expect(await loadOf('a')).toMatchObject({ breaker: 'closed' })
+    await unreachable('s3')
+    const opened = await loadOf('a')
+    expect(opened).toMatchObject({ breaker: 'open', openedBy: 'data-plane' })
+    for (const sandbox of ['s4', 's5', 's1']) await unreachable(sandbox)
+    expect((await loadOf('a')).openUntilMs).toBe(opened.openUntilMs)
+    // That it goes on to make sandboxes proves nothing of the way into them.
+    await slots.report('a', { kind: 'created', startsMs: [10] })
+    expect(await loadOf('a')).toMatchObject({ breaker: 'open', startMaxMs: 10 })
+    await slots.report('a', { kind: 'answered' })
+    expect(await loadOf('a')).toMatchObject({ breaker: 'closed', openedBy: null })
+  })
+
+  it('are their own affair while another one answers', async () => {
+    const slots = ledger()
+    await take(slots, [limit('a', 20)], 5)
+    await slots.report('a', { kind: 'answered' })
+    for (const sandbox of ['s1', 's2', 's3', 's4']) await unreachable(sandbox)
+    expect(await loadOf('a')).toMatchObject({ breaker: 'closed' })
+    const client = redis.connect()
+    await client.hset(`${redis.keys.ledger()}:provider:a`, 'answeredAt', Date.now() - quietMs - 10_000)
+    await unreachable('s1')
+    expect(await loadOf('a')).toMatchObject({ breaker: 'open', openedBy: 'data-plane' })
+  })
+
+  it('open the breaker for longer each time that a probe fails', async () => {
+    await take(ledger(), [limit('a', 20)], 1)
+    for (const sandbox of ['s1', 's2', 's3']) await unreachable(sandbox)
+    await letTimePass('a', 5_001)
+    expect(await loadOf('a')).toMatchObject({ breaker: 'half-open' })
+    await unreachable('s1')
+    const { breaker, openUntilMs } = await loadOf('a')
+    expect(breaker).toBe('open')
+    expect((openUntilMs ?? 0) - Date.now()).toBeGreaterThan(5_500)
+  })
+})

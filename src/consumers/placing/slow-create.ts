@@ -1,8 +1,11 @@
 import { setTimeout as delay } from 'node:timers/promises'
+import type { Logger } from 'pino'
 import { InfrastructureError, errorMessage } from '../../job/errors.js'
 import type { ProviderLoad } from '../../store/provider-load.js'
-import type { RunContext } from '../run-context.js'
+import type { SlotLedger } from '../../store/slot-ledger.js'
 import { limitsOf } from './candidates.js'
+import type { Exclusions } from './placement.js'
+import type { ProviderSlot } from './provider-slot.js'
 
 /** How many times as long as the provider's slowest of late a create may take. */
 const timesTheSlowest = 3
@@ -21,24 +24,33 @@ function hasRoom({ breaker, used, effectiveLimit, blockedUntilMs, waiting }: Pro
   return breaker === 'closed' && blockedUntilMs === null && waiting === 0 && used < effectiveLimit
 }
 
-/**
- * Watches over a create: `signal` aborts once it is to be given up, with the error as its reason.
- * @param eligible the providers that the job may go to.
- */
-export function watchCreate(ctx: RunContext, provider: string, beganAtMs: number, eligible: readonly string[]): { readonly signal: AbortSignal; readonly stop: () => void } {
+/** A create under way. */
+export interface WatchedCreate {
+  readonly provider: string
+  readonly beganAtMs: number
+  /** The providers that the job may go to. */
+  readonly eligible: readonly string[]
+  readonly exclusions: () => Exclusions
+}
+
+/** What watching over a create takes of its consumer. */
+interface WatchParts {
+  readonly ledger: Pick<SlotLedger, 'sharedLoads'>
+  readonly providers: ReadonlyMap<string, ProviderSlot>
+  readonly settings: { readonly createPatienceMs: number; readonly pollMs: number }
+  readonly now: () => number
+  readonly log: Pick<Logger, 'warn'>
+}
+
+/** Watches over a create: `signal` aborts once it is to be given up, with the error as its reason. */
+export function watchCreate(shared: WatchParts, create: WatchedCreate): { readonly signal: AbortSignal; readonly stop: () => void } {
   const givenUp = new AbortController()
   const stopped = new AbortController()
-  void watch(ctx, { provider, beganAtMs, eligible }, givenUp, stopped.signal)
+  void watch(shared, create, givenUp, stopped.signal)
   return { signal: givenUp.signal, stop: () => stopped.abort() }
 }
 
-async function watch(
-  ctx: RunContext,
-  { provider, beganAtMs, eligible }: { readonly provider: string; readonly beganAtMs: number; readonly eligible: readonly string[] },
-  givenUp: AbortController,
-  stopped: AbortSignal,
-): Promise<void> {
-  const { ledger, providers, settings, now, log } = ctx.shared
+async function watch({ ledger, providers, settings, now, log }: WatchParts, { provider, beganAtMs, eligible, exclusions }: WatchedCreate, givenUp: AbortController, stopped: AbortSignal): Promise<void> {
   const leastMs = settings.createPatienceMs
   const others = eligible.filter((name) => name !== provider)
   if (others.length === 0) return
@@ -48,14 +60,14 @@ async function watch(
     await delay(waitMs, undefined, { signal: stopped, ref: false }).catch(() => undefined)
     if (stopped.aborted) return
     try {
-      const free = others.filter((name) => (ctx.activeExclusions().get(name)?.untilMs ?? 0) <= now())
+      const free = others.filter((name) => (exclusions().get(name)?.untilMs ?? 0) <= now())
       const tookMs = Math.max(0, now() - beganAtMs)
       if (!isGivenUp({ provider, tookMs, leastMs }, free, await ledger.sharedLoads(limitsOf(providers)))) continue
       const message = `${provider}: the sandbox did not come to be within ${Math.round(tookMs / 1000)} s, far longer than its creates of late took, and another provider has room`
       givenUp.abort(new InfrastructureError({ kind: 'provider-down', owner: 'provider-create', code: 'SWY_CREATE_GIVEN_UP', source: provider, message, sandboxMayExist: true }))
       return
     } catch (error) {
-      log.warn({ jobId: ctx.jobId, provider, message: errorMessage(error) }, 'a slow create could not be looked at; again soon')
+      log.warn({ provider, message: errorMessage(error) }, 'a slow create could not be looked at; again soon')
     }
   }
 }

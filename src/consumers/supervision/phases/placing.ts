@@ -125,7 +125,12 @@ async function create(ctx: RunContext, providerName: string, name: string, repea
     gitHosts: git.hosts,
   }
   const beganAtMs = now()
-  const patience = watchCreate(ctx, providerName, ctx.record.creating?.atMs ?? beganAtMs, eligibleFor(ctx))
+  const patience = watchCreate(ctx.shared, {
+    provider: providerName,
+    beganAtMs: ctx.record.creating?.atMs ?? beganAtMs,
+    eligible: eligibleFor(ctx),
+    exclusions: () => ctx.activeExclusions(),
+  })
   const signal = AbortSignal.any([ctx.work, patience.signal])
   const options = { timeoutMs: settings.createTimeoutMs, signal }
   let info: SandboxInfo
