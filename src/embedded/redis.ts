@@ -58,6 +58,7 @@ export interface EmbeddedRedisOptions {
 /** Thrown when the server can't be found or started. The message says what to install or what the server said. */
 export class EmbeddedRedisError extends SwitchyardError {
   override readonly name = 'EmbeddedRedisError'
+  override readonly code = 'SWY_EMBEDDED_REDIS'
 }
 
 /**

@@ -13,6 +13,8 @@ export const errorCodes = [
   'SWY_JOB_UNKNOWN',
   'SWY_FENCE_LOST',
   'SWY_NEWER_RELEASE',
+  'SWY_RESULT_TIMEOUT',
+  'SWY_EMBEDDED_REDIS',
   'SWY_UNSPECIFIED',
   // Of a job's own course.
   'SWY_STEP_FAILED',
@@ -26,9 +28,9 @@ export const errorCodes = [
   'SWY_JOB_UNRUNNABLE',
   'SWY_PUSH_REFUSED',
   'SWY_RUNNER_ANSWER',
+  'SWY_SANDBOX_BROKEN',
   // Its sandbox's.
   'SWY_SANDBOX_LOST',
-  'SWY_SANDBOX_BROKEN',
   'SWY_SANDBOX_REFUSED',
   // Its provider's.
   'SWY_PROVIDER_CAPACITY',

@@ -5,6 +5,7 @@ import { type Signals, untilAborted } from '../store/index.js'
 /** Thrown by `result()` when the job has not ended within `timeoutMs`. The job goes on; ask again, or cancel it. */
 export class ResultTimeoutError extends SwitchyardError {
   override readonly name = 'ResultTimeoutError'
+  override readonly code = 'SWY_RESULT_TIMEOUT'
   constructor(
     readonly jobId: string,
     readonly timeoutMs: number,
