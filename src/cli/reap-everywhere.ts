@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto'
+import { withKeyFiles } from '../config/key-files.js'
 import { createProviders } from '../config/providers.js'
 import type { Config } from '../config/schema.js'
 import { reapNow, reapRound, type ReapParts, type ReapRound } from '../consumers/index.js'
@@ -22,7 +23,8 @@ export async function reapEverywhere(
   if (config.providers.length === 0) throw new InvalidInputError('providers: none is configured; name the configuration of the consumers with --config')
   const unknown = parts.only?.find((name) => config.providers.every((entry) => entry.name !== name))
   if (unknown !== undefined) throw new InvalidInputError(`--provider: "${unknown}" is not configured; configured are: ${config.providers.map(({ name }) => name).join(', ')}`)
-  const providers = await createProviders(config.providers.filter(({ name }) => parts.only?.includes(name) ?? true), parts)
+  const environment = withKeyFiles(parts.environment, config.keyFiles, parts.directory)
+  const providers = await createProviders(config.providers.filter(({ name }) => parts.only?.includes(name) ?? true), { directory: parts.directory, environment })
   const redis = createRedis(config.redis, 'producer')
   try {
     await whenReady(redis, config.redis)

@@ -1,5 +1,6 @@
 import type { Logger } from 'pino'
 import { createGitHost } from '../config/git-host.js'
+import { withKeyFiles } from '../config/key-files.js'
 import { createProviders, type ConfiguredProvider } from '../config/providers.js'
 import type { Config } from '../config/schema.js'
 import { Consumer, secretsFromEnvironment } from '../consumers/index.js'
@@ -19,7 +20,8 @@ export async function startConsumer(
   config: Config,
   parts: { readonly directory: string; readonly environment: NodeJS.ProcessEnv; readonly log: Logger },
 ): Promise<RunningConsumer> {
-  const { directory, environment, log } = parts
+  const { directory, log } = parts
+  const environment = withKeyFiles(parts.environment, config.keyFiles, directory)
   const git = createGitHost(config.git, { directory, environment })
   const providers = await createProviders(config.providers, { directory, environment })
   const { secrets, retentionMs, ...settings } = config.consumer

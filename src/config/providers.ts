@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import { dirname, resolve } from 'node:path'
 import { z } from 'zod'
 import { InvalidInputError, errorMessage } from '../job/errors.js'
@@ -13,6 +14,8 @@ export interface ConfiguredProvider {
   readonly limit: ProviderLimit
   readonly price: ProviderEntry['price']
   readonly credentials: ProviderEntry['credentials']
+  /** A digest of what its adapter is configured with; keys are not part of that. */
+  readonly configuration: string
 }
 
 export interface AdapterContext {
@@ -87,7 +90,7 @@ export async function createProviders(
         throw new InvalidInputError(`${context.place}.type: "${type}" is not a type of provider; give one of ${providerTypes.map((known) => `"${known}"`).join(', ')}`)
       }
       const provider = await construct(rest, context)
-      made.push({ provider, limit, price, credentials })
+      made.push({ provider, limit, price, credentials, configuration: digestOf({ type, ...rest }) })
       const problem = credentialsProblem(`${context.place}.credentials`, provider, credentials)
       if (problem !== undefined) throw new InvalidInputError(problem)
     } catch (error) {
@@ -100,6 +103,10 @@ export async function createProviders(
     throw new InvalidInputError(problems[0] ?? '', problems)
   }
   return made
+}
+
+function digestOf(entry: unknown): string {
+  return createHash('sha256').update(JSON.stringify(entry)).digest('hex').slice(0, 16)
 }
 
 async function constructCustom(options: Record<string, unknown>, { place, directory }: AdapterContext): Promise<Provider> {

@@ -124,6 +124,10 @@ export const configSchema = z.strictObject({
     .prefault({}),
   git: gitEntrySchema.optional().describe('Where the repositories live. Consumers need it; producers do not.'),
   providers: providerEntries.default([]).describe('Where sandboxes run. Consumers need at least one; producers none.'),
+  keyFiles: z
+    .record(environmentName, z.string({ error: 'must be the path of a file' }).min(1, 'is empty; give the path of a file'), { error: 'must be an object such as { E2B_API_KEY: "/run/secrets/e2b" }' })
+    .default({})
+    .describe('Variables that stand in files: keys of the git host and of providers, and secrets. They are read anew at each use, so keys change without a restart.'),
   placement: z
     .strictObject({ policy: placementPolicySchema.default('most-free') })
     .prefault({})

@@ -48,8 +48,8 @@ export class KeyHealth {
   refused(of: KeyOf, message: string): void {
     const name = nameOf(of)
     if (this.refusals.has(name) || this.stopping.signal.aborted) return
-    this.refusals.set(name, { of, message, sinceMs: this.parts.now(), timer: undefined })
-    this.parts.log.error({ key: name, message }, 'a key of this consumer is refused: it takes no job that needs it until it is right again; a key in a file is read anew, one in the environment needs a restart')
+    this.refusals.set(name, { of, message: `${message} (a key in one of keyFiles is read anew; one in the environment needs a rolling restart)`, sinceMs: this.parts.now(), timer: undefined })
+    this.parts.log.error({ key: name, message }, 'a key of this consumer is refused: it takes no job that needs it until it is right again; a key in one of keyFiles is read anew, one in the environment needs a rolling restart')
     this.parts.onChange()
     this.probeLater(of)
   }

@@ -13,7 +13,7 @@ export interface CodeStorageHostOptions {
   readonly name?: string | undefined
   readonly org: string
   /** PKCS#8 PEM. */
-  readonly privateKey: string
+  readonly privateKey: string | (() => string)
   readonly algorithm?: TokenAlgorithm | undefined
   readonly kid?: string | undefined
   /** Base of the git URLs. Default `https://<org>.code.storage`. */

@@ -64,7 +64,7 @@ export function gitHostFromConfig(config: CodeStorageConfig | HttpsGitConfig, en
 
 function codeStorageFromConfig(config: CodeStorageConfig, env: Environment): GitHost {
   const { type: _type, privateKeyFile, privateKeyEnv, ...options } = config
-  return new CodeStorageHost({ ...options, privateKey: privateKeyFile === undefined ? keyFromEnvironment(privateKeyEnv, env) : keyFromFile(privateKeyFile) })
+  return new CodeStorageHost({ ...options, privateKey: () => (privateKeyFile === undefined ? keyFromEnvironment(privateKeyEnv, env) : keyFromFile(privateKeyFile)) })
 }
 
 function httpsFromConfig(config: HttpsGitConfig, env: Environment): GitHost {
@@ -72,7 +72,7 @@ function httpsFromConfig(config: HttpsGitConfig, env: Environment): GitHost {
   const callback = config.token ?? (async () => ({ username, token: fromEnvironment('git.tokenEnv', tokenEnv ?? '', env) }))
   // Asked for at once, so that a missing variable is known at the start and not in the first job.
   if (tokenEnv !== undefined) fromEnvironment('git.tokenEnv', tokenEnv, env)
-  return new HttpsGitHost({ name: config.name, url: config.url, token: callback, mergeAuthor: config.mergeAuthor })
+  return new HttpsGitHost({ name: config.name, url: config.url, token: callback, sharedToken: tokenEnv !== undefined, mergeAuthor: config.mergeAuthor })
 }
 
 function keyFromEnvironment(variable = 'PIERRE_PRIVATE_KEY', env: Environment): string {

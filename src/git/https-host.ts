@@ -27,6 +27,8 @@ export interface HttpsGitHostOptions {
   /** Base of the git URLs: `https://github.com`; a repository is `<url>/<id>.git`. */
   readonly url: string
   readonly token: TokenCallback
+  /** It gives one token for every repository, so that `check` can try it. Default false. */
+  readonly sharedToken?: boolean | undefined
   /** Who makes merge commits. */
   readonly mergeAuthor?: Identity | undefined
   /** Milliseconds since 1970. Default `Date.now`. */
@@ -46,6 +48,7 @@ export class HttpsGitHost implements GitHost {
   readonly ephemeral = false
   readonly #url: string
   readonly #token: TokenCallback
+  readonly #sharedToken: boolean
   readonly #mergeAuthor: Identity
   readonly #now: () => number
 
@@ -55,17 +58,23 @@ export class HttpsGitHost implements GitHost {
     this.#url = baseUrl('url', options.url)
     this.hosts = [hostWithPort(this.#url)]
     this.#token = options.token
+    this.#sharedToken = options.sharedToken ?? false
     this.#mergeAuthor = options.mergeAuthor ?? switchyardIdentity
     this.#now = options.now ?? Date.now
   }
 
-  /** Asks for a repository that does not exist: whatever the host says to that, it is there. Tokens are for one repository each. */
+  /**
+   * Asks for a repository that does not exist: whatever the host says to that, it is there. A token for everything is tried with it: one that
+   * is not known is answered with a 401, and not with "no such repository" or a 403. Other tokens are for one repository each.
+   */
   async check(options: GitCallOptions): Promise<readonly string[]> {
-    const access = { url: `${this.#url}/${noRepository}.git`, username: 'nobody', token: 'none' }
+    const shared = this.#sharedToken
+    const access = shared ? await this.#access(noRepository, 'read') : { url: `${this.#url}/${noRepository}.git`, username: 'nobody', token: 'none' }
     await lsRemote(this.name, access, ['HEAD'], options).catch((error: unknown) => {
       if (!(error instanceof InfrastructureError) || !['invalid', 'auth'].includes(error.kind)) throw error
+      if (shared && error.kind === 'auth' && /Authentication failed|\b401\b/.test(error.message)) throw error.with({ owner: 'consumer-keys' })
     })
-    return ['only that the host answers was checked: its credentials are for one repository each']
+    return shared ? [] : ['only that the host answers was checked: its credentials are for one repository each']
   }
 
   async resolve(repository: string, ref: string | null, options: GitCallOptions): Promise<ResolvedRef> {

@@ -1,6 +1,6 @@
 import { createPrivateKey, type KeyObject } from 'node:crypto'
 import { SignJWT } from 'jose'
-import { InfrastructureError, InvalidInputError } from '../job/errors.js'
+import { InfrastructureError, InvalidInputError, errorMessage } from '../job/errors.js'
 
 export const tokenAlgorithms = ['ES256', 'RS256', 'EdDSA'] as const
 export type TokenAlgorithm = (typeof tokenAlgorithms)[number]
@@ -36,8 +36,8 @@ export interface MintedToken {
 export interface TokenMinterOptions {
   /** The organisation, which is the token's issuer. */
   readonly org: string
-  /** The private key as PKCS#8 PEM. */
-  readonly privateKey: string
+  /** The private key as PKCS#8 PEM; or where it is read anew for each token, so that it can be changed meanwhile. */
+  readonly privateKey: string | (() => string)
   /** Default `ES256`, the only one that Code Storage's own SDK signs with. */
   readonly algorithm?: TokenAlgorithm | undefined
   /** Names the key when the organisation has more than one. */
@@ -46,10 +46,12 @@ export interface TokenMinterOptions {
   readonly now?: (() => number) | undefined
 }
 
-/** Mints Code Storage's tokens, with the claims that its SDK makes. The key is parsed once. */
+/** Mints Code Storage's tokens, with the claims that its SDK makes. A key is parsed when it is another one than before. */
 export class TokenMinter {
   readonly #org: string
-  readonly #key: KeyObject
+  readonly #read: () => string
+  #text: string
+  #key: KeyObject
   readonly #algorithm: TokenAlgorithm
   readonly #kid: string | undefined
   readonly #now: () => number
@@ -58,7 +60,10 @@ export class TokenMinter {
   constructor(options: TokenMinterOptions) {
     this.#org = options.org
     this.#algorithm = options.algorithm ?? 'ES256'
-    this.#key = parsePrivateKey(options.privateKey, this.#algorithm)
+    const { privateKey } = options
+    this.#read = typeof privateKey === 'string' ? () => privateKey : privateKey
+    this.#text = this.#read()
+    this.#key = parsePrivateKey(this.#text, this.#algorithm)
     this.#kid = options.kid
     this.#now = options.now ?? Date.now
   }
@@ -87,8 +92,22 @@ export class TokenMinter {
       ...(refs.length > 0 ? { refs } : {}),
     })
       .setProtectedHeader({ alg: this.#algorithm, typ: 'JWT', ...(this.#kid === undefined ? {} : { kid: this.#kid }) })
-      .sign(this.#key)
+      .sign(this.#currentKey())
     return { token, expiresAtMs: expiresAt * 1000 }
+  }
+
+  /** @throws InfrastructureError `auth` when the key that stands there now can't be read. */
+  #currentKey(): KeyObject {
+    try {
+      const text = this.#read()
+      if (text !== this.#text) {
+        this.#key = parsePrivateKey(text, this.#algorithm)
+        this.#text = text
+      }
+      return this.#key
+    } catch (error) {
+      throw new InfrastructureError({ kind: 'auth', owner: 'consumer-keys', source: this.#org, message: errorMessage(error) })
+    }
   }
 }
 

@@ -42,6 +42,20 @@ describe('minted tokens', () => {
     expect(decodeJwt(write.token)['refs']).toEqual([['refs/heads/agent/j1', ['no-force-push']], ['*', ['no-push']]])
   })
 
+  it('are made with the key that stands there now', async () => {
+    let key = keys.privateKey
+    const other = generateDevelopmentKeys()
+    const minter = new TokenMinter({ org: 'acme', privateKey: () => key })
+    const sign = async () => (await minter.mint({ repository: 'acme/web', scopes: ['git:read'] })).token
+    await jwtVerify(await sign(), await importSPKI(keys.publicKey, 'ES256'))
+    key = other.privateKey
+    await jwtVerify(await sign(), await importSPKI(other.publicKey, 'ES256'))
+    key = 'half a key'
+    await expect(sign()).rejects.toMatchObject({ kind: 'auth', owner: 'consumer-keys', message: expect.stringContaining('PKCS#8') as string })
+    key = keys.privateKey
+    await jwtVerify(await sign(), await importSPKI(keys.publicKey, 'ES256'))
+  })
+
   it('live 120 seconds unless told otherwise, by the given clock', async () => {
     const nowMs = 1_700_000_000_999
     const minter = new TokenMinter({ org: 'acme', privateKey: keys.privateKey, now: () => nowMs })

@@ -67,6 +67,15 @@ describe('check', () => {
   })
 })
 
+it('takes a key that was changed meanwhile', async () => {
+  let key = 'dtn_old'
+  const provider = new DaytonaProvider(daytonaProviderConfigSchema.parse({ apiUrl: daytona.server.apiUrl }), { env: { get DAYTONA_API_KEY() { return key } } })
+  expect(await failureOf(provider.check(soon))).toMatchObject({ kind: 'auth' })
+  key = daytona.server.apiKey
+  await provider.check(soon)
+  await provider.close()
+})
+
 describe('the SDK', () => {
   it('is not loaded until a call needs it', async () => {
     // The SDK's clients are CommonJS, so the cache of `require` tells whether it was loaded.

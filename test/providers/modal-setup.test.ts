@@ -47,6 +47,18 @@ const request = (name) => ({ name, tags: { 'switchyard-job': name }, image: unde
     await own.check(options)
   })
 
+  it('takes a token that was changed meanwhile', async () => {
+    let secret = 'as-old-secret'
+    // As one that stands in a file.
+    const changing = new ModalProvider(modalProviderConfigSchema.parse({ serverUrl: fixture.server.url }), {
+      environment: { MODAL_TOKEN_ID: fixture.server.tokenId, get MODAL_TOKEN_SECRET() { return secret } },
+    })
+    expect(await failure(changing.check(options))).toMatchObject({ kind: 'auth' })
+    secret = fixture.server.tokenSecret
+    await changing.check(options)
+    await changing.close()
+  })
+
   it('says which token was refused and how to mend it, without the token, and retries nothing', async () => {
     const before = fixture.calls('token')
     const error = await failure(fixture.another({}, { MODAL_TOKEN_SECRET: 'as-wrong-secret' }).check(options))

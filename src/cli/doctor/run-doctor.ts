@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import { createGitHost } from '../../config/git-host.js'
+import { withKeyFiles } from '../../config/key-files.js'
 import { createProviders, type ConfiguredProvider } from '../../config/providers.js'
 import type { Config } from '../../config/schema.js'
 import { SecretPatterns } from '../../consumers/output/redaction.js'
@@ -34,7 +35,8 @@ export interface DoctorOptions {
  * @returns every check of every subject; nothing that was made for them is left when it returns, or a row says what may be.
  * @throws InvalidInputError for an unknown provider or a repository that can't be one.
  */
-export async function runDoctor(options: DoctorOptions): Promise<CheckResult[]> {
+export async function runDoctor(given: DoctorOptions): Promise<CheckResult[]> {
+  const options: DoctorOptions = { ...given, environment: withKeyFiles(given.environment, given.config.keyFiles, given.directory) }
   const { config, directory, environment, signal, repository } = options
   const problem = repository === undefined ? undefined : repositoryProblem(repository)
   if (problem !== undefined) throw new InvalidInputError(`--repository: "${repository ?? ''}" ${problem}`)

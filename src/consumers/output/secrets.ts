@@ -1,4 +1,3 @@
-import { readFileSync } from 'node:fs'
 import { SecretPatterns } from './redaction.js'
 
 /** Looks a secret's value up, anew each time; undefined when there is none of that name. */
@@ -10,26 +9,12 @@ export interface SecretSource {
 
 /**
  * Secrets from this process's environment, only those whose names are listed: a job must not be able to name the
- * consumer's own credentials. Those that stand in files are read anew for each job, so that they can be changed without a restart.
- * @param files paths by name.
+ * consumer's own credentials.
  */
-export function secretsFromEnvironment(allowed: readonly string[], environment: NodeJS.ProcessEnv = process.env, files: Readonly<Record<string, string>> = {}): SecretSource {
+export function secretsFromEnvironment(allowed: readonly string[], environment: NodeJS.ProcessEnv = process.env): SecretSource {
   const names = new Set(allowed)
-  const read = (name: string) => {
-    if (Object.hasOwn(files, name)) return fileText(files[name] ?? '')
-    return names.has(name) ? environment[name] : undefined
-  }
-  return Object.assign(read, { names: () => [...new Set([...names, ...Object.keys(files)])].filter((name) => (read(name) ?? '') !== '').sort() })
-}
-
-/** A file's text without the line end that editors add; undefined when it can't be read. */
-function fileText(path: string): string | undefined {
-  try {
-    return readFileSync(path, 'utf8').replace(/\r?\n$/, '')
-  } catch {
-    // Said by the name of the secret, where a job asks for it.
-    return undefined
-  }
+  const read = (name: string) => (names.has(name) ? environment[name] : undefined)
+  return Object.assign(read, { names: () => [...names].filter((name) => (read(name) ?? '') !== '').sort() })
 }
 
 export interface ResolvedSecrets {

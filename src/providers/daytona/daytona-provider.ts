@@ -41,6 +41,7 @@ export class DaytonaProvider implements Provider {
   private readonly tier: NetworkTier
   private readonly env: Readonly<Record<string, string | undefined>>
   private opening: Promise<Daytona> | undefined
+  private openedWith: string | undefined
   private readonly known = new Map<string, Sandbox>()
 
   constructor(
@@ -270,7 +271,14 @@ export class DaytonaProvider implements Provider {
   }
 
   private async client(): Promise<Daytona> {
-    this.opening ??= this.open()
+    const apiKey = this.apiKey()
+    // The key was changed: what was made with the old one is made anew; calls under way end with it.
+    if (this.opening !== undefined && this.openedWith !== apiKey) {
+      this.opening = undefined
+      this.known.clear()
+    }
+    this.openedWith = apiKey
+    this.opening ??= this.open(apiKey)
     try {
       return await this.opening
     } catch (error) {
@@ -279,8 +287,7 @@ export class DaytonaProvider implements Provider {
     }
   }
 
-  private async open(): Promise<Daytona> {
-    const apiKey = this.apiKey()
+  private async open(apiKey: string | undefined): Promise<Daytona> {
     if (apiKey === undefined || apiKey === '') {
       throw this.error('auth', `the environment variable ${this.config.apiKeyEnv} is ${apiKey === '' ? 'empty' : 'not set'}; put the Daytona API key there`, 'consumer-keys')
     }

@@ -23,15 +23,22 @@ export interface Call extends CallObservation {
 
 export type CallContext = Pick<ClassifyContext, 'what' | 'during' | 'secrets' | 'image'>
 
+/** How long a client whose token was changed stays open for the calls that it was in, in milliseconds. */
+const oldClientMs = 300_000
+
 /** The one way to the SDK: our own deadline and cancellation over all of its calls, and `classify` over all of its errors. */
 export class ModalCalls {
   readonly #config: ModalProviderConfig
   readonly #parts: ModalProviderParts
+  readonly #onNewToken: () => void
   #connection: Promise<ModalConnection> | undefined
+  #connectedWith: string | undefined
 
-  constructor(config: ModalProviderConfig, parts: ModalProviderParts) {
+  /** @param onNewToken called when the token was changed: what was made with the old client must not be used any more. */
+  constructor(config: ModalProviderConfig, parts: ModalProviderParts, onNewToken: () => void) {
     this.#config = config
     this.#parts = parts
+    this.#onNewToken = onNewToken
   }
 
   /** @throws InfrastructureError, or the signal's reason when it was cancelled. */
@@ -71,6 +78,15 @@ export class ModalCalls {
   }
 
   async #connect(): Promise<ModalConnection> {
+    const token = JSON.stringify(readToken(this.#config, this.#environment))
+    if (this.#connection !== undefined && this.#connectedWith !== token) {
+      const old = this.#connection
+      this.#connection = undefined
+      this.#onNewToken()
+      // Calls under way end with the old one.
+      setTimeout(() => void old.then(({ client }) => client.close(), () => undefined), oldClientMs).unref()
+    }
+    this.#connectedWith = token
     this.#connection ??= connect(this.#config, this.#environment, this.#parts.load)
     try {
       return await this.#connection

@@ -49,6 +49,11 @@ export class SandboxHandles {
     entry?.sandbox.detach()
   }
 
+  /** As `forget`, for all: their commands under way go on. */
+  forgetAll(): void {
+    this.#handles.clear()
+  }
+
   dropAll(): void {
     for (const sandboxId of [...this.#handles.keys()]) this.drop(sandboxId)
   }

@@ -46,7 +46,10 @@ export class ModalProvider implements Provider {
   /** @param config as `modalProviderConfigSchema` gives it. Nothing is loaded or sent before the first call. */
   constructor(config: ModalProviderConfig, parts: ModalProviderParts = {}) {
     this.#config = config
-    this.#calls = new ModalCalls(config, parts)
+    this.#calls = new ModalCalls(config, parts, () => {
+      this.#handles.forgetAll()
+      this.#lookups.forget()
+    })
     this.#lookups = new Lookups(config.app)
     this.name = config.name
     this.capabilities = {
