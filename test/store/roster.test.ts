@@ -273,6 +273,18 @@ describe('a job that was in somebody’s hands', () => {
   })
 })
 
+it('is not given up for what is refused for a while only, however long that goes on', async () => {
+  await announce(ab)
+  await handedOver('j', ab, {})
+  const refuse = () => ready.refuse('profile-of-ab', 'job', [{ id: 'j', why: 'a key is refused', forMs: long }], 1)
+  await refuse()
+  for (let looks = 0; looks < 5; looks++) {
+    expect(await refuse()).toEqual(new Map())
+    expect(await look(ab, 1)).toMatchObject({ what: 'nothing' })
+  }
+  expect(await ready.refusals('j')).toMatchObject({ sinceMs: null })
+})
+
 it('needs the queue’s own name to be the key’s', () => {
   expect(new Keys('{x}', 'my.queue').ready()).toBe('{x}:ready:my.queue')
 })

@@ -41,10 +41,16 @@ local function refuses(refusals, profile)
   return each and (not each.untilMs or each.untilMs > now)
 end
 
+-- What is refused for a while only may be run by that very profile later: nobody gives the job up for it.
+local function refusesForGood(refusals, profile)
+  local each = refusals.by[profile]
+  return each and not each.untilMs
+end
+
 -- For how many ms no live profile may run it, so far as is known; nil when one may. `fits` says of a profile whether it has what is needed.
 local function nobodySince(subject, refusals, fits)
   for id, profile in pairs(profiles()) do
-    if fits(profile) and not refuses(refusals, id) then
+    if fits(profile) and not refusesForGood(refusals, id) then
       if refusals.since then
         refusals.since = nil
         saveRefusals(subject, refusals)

@@ -93,7 +93,7 @@ local function standOf(jobId)
   if not refuses(refusals, mine.profile) then return 'stranded' end
   local reached = false
   for id, profile in pairs(profiles()) do
-    if not refuses(refusals, id) then return nil end
+    if not refusesForGood(refusals, id) then return nil end
     if provider and profile.providers[provider] then reached = true end
   end
   if reached and not usable[provider] then return nil end
