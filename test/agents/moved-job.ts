@@ -40,7 +40,10 @@ export async function moveInTheMiddle(deployment: Deployment, spec: JobSpecInput
       if (before.endedAtMs !== null) throw new Error(`the job ended before: ${JSON.stringify(await job.result())}`)
       if (before.checkpointSha === null || before.checkpointSha === seen) return false
       seen = before.checkpointSha
-      const clone = await deployment.checkout(spec.repository, `checkpoint/${job.jobId}-1.1`, true)
+      // The first one may be of nothing but the base, and have no branch yet.
+      const branch = `checkpoint/${job.jobId}-1.1`
+      if ((await deployment.host.branchHead(spec.repository, { name: branch, ephemeral: true }, { timeoutMs: 20_000 })) === null) return false
+      const clone = await deployment.checkout(spec.repository, branch, true)
       if (!existsSync(join(clone, 'three.txt'))) return false
       await expectNowhere(clone, Object.values(secrets))
       return true

@@ -78,7 +78,7 @@ const running: readonly [RegExp, RegExp][] = [
 
 async function runShell(block: FencedBlock): Promise<void> {
   for (const line of block.text.trim().split('\n')) {
-    if (['script/demo', 'script/demo --providers e2b,modal,daytona', 'script/test'].includes(line)) {
+    if (['script/demo', 'script/demo --providers e2b,modal,daytona', 'script/demo --agent', 'script/test'].includes(line)) {
       // What test/cli/demo*.test.ts run but for the set-up; the last is what runs this.
       const [script = ''] = line.split(' ')
       accessSync(script, constants.X_OK)

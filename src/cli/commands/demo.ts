@@ -1,11 +1,12 @@
 import { fileURLToPath } from 'node:url'
 import type { Command } from 'commander'
+import { InvalidInputError } from '../../job/errors.js'
 import { chooseServices, demoProviderNames } from '../demo/services.js'
 import { exitCodes } from '../exit-codes.js'
 import { withJsonOption, type SharedFlags } from '../shared-options.js'
 import { listenForStop } from '../stop-signal.js'
 
-type Flags = SharedFlags & { readonly keep?: boolean; readonly providers?: string; readonly real?: boolean }
+type Flags = SharedFlags & { readonly keep?: boolean; readonly agent?: boolean; readonly providers?: string; readonly real?: boolean }
 
 /** `switchyard demo`: real jobs from enqueue to completion event, on this machine or at the providers that are named. */
 export function addDemoCommand(program: Command): void {
@@ -16,6 +17,7 @@ export function addDemoCommand(program: Command): void {
     .option('--real', 'at the services themselves, never at protocol servers; needs their keys and a Code Storage that they reach')
     .option('--no-real', 'at protocol servers, although the keys of the services are in the environment')
     .option('-c, --config <file>', 'at the services and the Code Storage that this configuration describes')
+    .option('--agent', 'run a real coding agent instead, from the npm registry: its sandbox dies in the middle of a turn, and it goes on in the same conversation')
     .option('--keep', 'keep everything up afterwards and print the address of Bull Board; Ctrl-C stops it')
   withJsonOption(command, 'results and events')
   command
@@ -30,12 +32,22 @@ sandboxes on this machine. When E2B_API_KEY, MODAL_TOKEN_ID and MODAL_TOKEN_SECR
 named), PIERRE_ORG and PIERRE_PRIVATE_KEY are all set, it runs at the services themselves, with a repository of its own at that
 Code Storage organisation, which it removes. It says which of the two it did.
 
+With --agent it installs Claude Code once (235 MiB), into SWITCHYARD_AGENTS_CACHE or this user's folder for caches, and gives it a model
+that comes with a checkout. Where it can't be installed, it says so and exits with 0.
+
 Examples:
   switchyard demo
   switchyard demo --json | jq '.jobs[].status'
-  switchyard demo --providers e2b,modal,daytona`,
+  switchyard demo --providers e2b,modal,daytona
+  switchyard demo --agent`,
     )
     .action(async (flags: Flags) => {
+      if (flags.agent === true) {
+        const other = (['keep', 'providers', 'real', 'config'] as const).find((name) => flags[name] !== undefined)
+        if (other !== undefined) throw new InvalidInputError(`--agent: runs on this machine alone and ends by itself; leave out --${flags.real === false && other === 'real' ? 'no-real' : other}`)
+        await demoWithAgent(flags.json === true)
+        return
+      }
       const services = chooseServices(flags, process.env)
       const { runDemo } = await import('../demo/run-demo.js')
       using stop = listenForStop()
@@ -60,4 +72,22 @@ Examples:
         process.exitCode = exitCodes.interrupted
       }
     })
+}
+
+async function demoWithAgent(json: boolean): Promise<void> {
+  const { runAgentDemo } = await import('../demo/run-agent-demo.js')
+  using stop = listenForStop()
+  const output = json ? process.stderr : process.stdout
+  try {
+    const report = await runAgentDemo({ source: fileURLToPath(new URL('../../../', import.meta.url)), output, signal: stop.signal })
+    if (report === undefined) return
+    const { complaints, ...rest } = report
+    output.write(complaints.length === 0 ? '\nIt went on in the same conversation.\n' : `\nNot as intended:\n${complaints.map((line) => `  ${line}`).join('\n')}\n`)
+    if (json) process.stdout.write(`${JSON.stringify(rest)}\n`)
+    if (complaints.length > 0) process.exitCode = exitCodes.jobFailed
+  } catch (error) {
+    if (stop.received === undefined) throw error
+    process.stderr.write('switchyard: stopped; everything was taken down\n')
+    process.exitCode = exitCodes.interrupted
+  }
 }

@@ -40,13 +40,18 @@ export async function strikeInTheMiddle(handle: JobHandle, { stage, config, prog
           await withProvider(stage, config, name, (own) => fillUp(own))
           progress.say(`failover  ${name} was filled up by another customer`)
         }
-        await (stage.killSandbox?.(provider, sandboxId) ?? withProvider(stage, config, provider, (own) => own.kill(sandboxId, { timeoutMs: callTimeoutMs })))
+        await killSandboxAt(stage, config, provider, sandboxId)
         progress.say(`failover  its sandbox ${sandboxId} at ${provider} was killed from outside after ${made} parts`)
         return
       }
     }
     await sleep(pollMs, undefined, { signal: until }).catch(() => undefined)
   }
+}
+
+/** Has a sandbox die behind the consumer's back. */
+export async function killSandboxAt(stage: Stage, config: Config, provider: string, sandboxId: string): Promise<void> {
+  await (stage.killSandbox?.(provider, sandboxId) ?? withProvider(stage, config, provider, (own) => own.kill(sandboxId, { timeoutMs: callTimeoutMs })))
 }
 
 /** What shows that the job went on and did not start again. */

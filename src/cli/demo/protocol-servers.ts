@@ -1,19 +1,11 @@
-import { spawn, type ChildProcessByStdio } from 'node:child_process'
-import { existsSync } from 'node:fs'
-import { join } from 'node:path'
-import type { Readable, Writable } from 'node:stream'
 import { InvalidInputError, SwitchyardError } from '../../job/errors.js'
 import { closeInTurn } from '../close-in-turn.js'
+import { missingOfCheckout, startCheckoutServer } from './checkout-server.js'
 import type { Services } from './services.js'
 import { localEntry, type Stage } from './stage.js'
 
-/**
- * Servers that speak the providers' wire protocols, each a child process of the checkout's test/servers. They print where
- * they listen as NAME=value lines, and end with their standard input, so that none outlives a demo that was killed.
- */
+/** Servers that speak the providers' wire protocols, each a child process of the checkout's test/servers. */
 
-const startTimeoutMs = 60_000
-const stopTimeoutMs = 20_000
 /** So small that another customer can fill it up; see ./outage.ts. */
 const modalSize = 2
 
@@ -26,12 +18,6 @@ const kinds: Readonly<Record<string, Kind>> = {
   e2b: { args: [], entry: (variables) => ({ apiUrl: variables['E2B_API_URL'], sandboxUrl: variables['E2B_SANDBOX_URL'] }) },
   modal: { args: ['--max-sandboxes', String(modalSize)], entry: (variables) => ({ serverUrl: variables['MODAL_SERVER_URL'] }) },
   daytona: { args: [], entry: (variables) => ({ apiUrl: variables['DAYTONA_API_URL'] }) },
-}
-
-interface Server {
-  readonly name: string
-  readonly variables: Readonly<Record<string, string>>
-  close(): Promise<void>
 }
 
 export interface ProtocolServerOptions {
@@ -50,8 +36,7 @@ export interface ProtocolServerOptions {
 export async function startProtocolServers(services: Extract<Services, { kind: 'protocol servers' }>, options: ProtocolServerOptions): Promise<Stage> {
   const { checkout, folder, signal } = options
   const played = services.names.filter((name) => kinds[name] !== undefined)
-  const loader = join(checkout, 'node_modules/tsx/dist/loader.mjs')
-  const missing = [...played.map((name) => program(checkout, name)), loader].find((path) => !existsSync(path))
+  const missing = played.map((name) => missingOfCheckout(checkout, name)).find((path) => path !== undefined)
   if (missing !== undefined) {
     throw new InvalidInputError(
       `--providers: the servers that speak the providers’ protocols come with a checkout of Switchyard and its dependencies, and ${missing} is not there; run script/demo in a checkout, or give the keys of the services themselves and --real`,
@@ -60,7 +45,7 @@ export async function startProtocolServers(services: Extract<Services, { kind: '
   const closers: (() => Promise<void>)[] = []
   const started = await Promise.allSettled(
     played.map(async (name) => {
-      const server = await startServer(name, { checkout, loader, signal, args: kinds[name]?.args ?? [] })
+      const server = await startCheckoutServer(name, { checkout, signal, args: kinds[name]?.args ?? [] })
       closers.push(() => server.close())
       return server
     }),
@@ -91,77 +76,4 @@ export async function startProtocolServers(services: Extract<Services, { kind: '
     },
     close: () => closeInTurn(closers),
   }
-}
-
-function program(checkout: string, name: string): string {
-  return join(checkout, 'test/servers', name, 'main.ts')
-}
-
-interface StartOptions {
-  readonly checkout: string
-  readonly loader: string
-  readonly args: readonly string[]
-  readonly signal: AbortSignal
-}
-
-async function startServer(name: string, options: StartOptions): Promise<Server> {
-  const { checkout, loader, args, signal } = options
-  const child = spawn(process.execPath, ['--import', loader, program(checkout, name), '--with-stdin', ...args], {
-    cwd: checkout,
-    // Nothing that its sandboxes should not see; and a group of its own, so that Ctrl-C leaves it to be stopped in turn.
-    env: { ...only(['PATH', 'HOME', 'TMPDIR']), TSX_TSCONFIG_PATH: join(checkout, 'tsconfig.json'), TSX_DISABLE_CACHE: '1' },
-    detached: true,
-    stdio: ['pipe', 'pipe', 'pipe'],
-  })
-  const ended = new Promise<void>((resolve) => child.once('close', () => resolve()))
-  // It may end before its input does.
-  child.stdin.on('error', () => undefined)
-  try {
-    const variables = await announced(child, name, signal)
-    return { name, variables, close: () => stop(child, ended) }
-  } catch (error) {
-    await stop(child, ended)
-    throw error
-  }
-}
-
-type Child = ChildProcessByStdio<Writable, Readable, Readable>
-
-/** What the server prints: NAME=value lines, the last one ADMIN_URL. */
-async function announced(child: Child, name: string, signal: AbortSignal): Promise<Record<string, string>> {
-  let stdout = ''
-  let stderr = ''
-  child.stderr.setEncoding('utf8').on('data', (text: string) => (stderr = `${stderr}${text}`.slice(-2_000)))
-  return new Promise((resolve, reject) => {
-    const failed = (what: string) => () => reject(new SwitchyardError(`the protocol server of ${name} ${what}${stderr === '' ? '' : `: ${stderr.trim()}`}`))
-    const timer = setTimeout(failed('did not start in time'), startTimeoutMs)
-    const onAbort = () => reject(signal.reason as Error)
-    child.once('error', failed('could not be started'))
-    child.once('close', failed('ended before it listened'))
-    signal.addEventListener('abort', onAbort, { once: true })
-    if (signal.aborted) onAbort()
-    child.once('close', () => {
-      clearTimeout(timer)
-      signal.removeEventListener('abort', onAbort)
-    })
-    child.stdout.setEncoding('utf8').on('data', (text: string) => {
-      stdout += text
-      if (!/^ADMIN_URL=\S+\n/m.test(stdout)) return
-      clearTimeout(timer)
-      signal.removeEventListener('abort', onAbort)
-      resolve(Object.fromEntries([...stdout.matchAll(/^([A-Z0-9_]+)=(\S+)$/gm)].map(([, key = '', value = '']) => [key, value])))
-    })
-  })
-}
-
-/** Asks it to end, which takes its sandboxes along. */
-async function stop(child: Child, ended: Promise<void>): Promise<void> {
-  child.stdin.end()
-  const timer = setTimeout(() => child.kill('SIGKILL'), stopTimeoutMs)
-  await ended
-  clearTimeout(timer)
-}
-
-function only(names: readonly string[]): Record<string, string> {
-  return Object.fromEntries(names.flatMap((name) => (process.env[name] === undefined ? [] : [[name, process.env[name]]])))
 }

@@ -22,12 +22,15 @@ export interface Stage {
   close(): Promise<void>
 }
 
-/** Two providers on this machine, so that there is another one to go on at. */
-export function localStage(folder: string): Stage {
+/**
+ * Two providers on this machine, so that there is another one to go on at.
+ * @param own what their entries say besides.
+ */
+export function localStage(folder: string, own: { readonly readOnlyPaths?: readonly string[] } = {}): Stage {
   return {
     services: 'local',
     says: 'two local providers',
-    entries: ['local-a', 'local-b'].map((name) => localEntry(name, folder)),
+    entries: ['local-a', 'local-b'].map((name) => ({ ...localEntry(name, folder), ...own })),
     environment: process.env,
     full: [],
     close: () => Promise.resolve(),
