@@ -64,7 +64,7 @@ done`
 async function picture(home: string, { loses }: RepositoryKind): Promise<string[]> {
   const lines = (await inTree(home, `{ ${look}\n} 2>&1`)).replaceAll(home, '~').split('\n')
   if (loses === undefined) return lines
-  return lines.filter((line) => ![...line.split(/[ \t]+/).slice(1)].some((word) => loses.test(word)))
+  return lines.filter((line) => !line.split(/[ \t]+/).some((word) => loses.test(word)))
 }
 
 /** A branch of its own, on which the kind's base is. */

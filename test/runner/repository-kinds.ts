@@ -80,6 +80,7 @@ export const kinds: Readonly<Record<string, RepositoryKind>> = {
   'ignore files of the user': {
     setup: 'mkdir -p ~/.config/git; echo local.json >~/.config/git/ignore; echo "*.mine" >~/mine; git config --global core.excludesFile "~/mine"',
     work: 'echo x >x.mine; echo y >y',
+    loses: /\.mine$/,
   },
   'private excludes, and an ignored file that was forced': {
     base: 'printf "build/\\n" >.gitignore',
@@ -127,7 +128,7 @@ export const kinds: Readonly<Record<string, RepositoryKind>> = {
     base: 'mkdir dd; echo 1 >dd/1; echo f >file; ln -s README.md link; echo g >g',
     work: 'rm -r dd; echo now >dd; rm link; mkdir link; echo in >link/x; rm g; ln -s /etc/hostname g; rm file',
   },
-  'a folder in place of a tracked file that is a fifo': {
+  'a fifo in place of a tracked file': {
     base: 'echo f >file',
     work: 'rm file; mkfifo file; echo x >x',
     asOwn: false,
@@ -148,8 +149,8 @@ export const kinds: Readonly<Record<string, RepositoryKind>> = {
     unsaved: ['.claude/worktrees/fix/open'],
   },
   'a submodule with a commit of its own': {
-    setup: 'git init -q ~/lib; echo l >~/lib/l; git -C ~/lib add -A; GIT_AUTHOR_DATE="1700000000 +0000" GIT_COMMITTER_DATE="1700000000 +0000" git -C ~/lib commit -qm L',
-    work: `git -c protocol.file.allow=always submodule --quiet add ~/lib vendor/lib; ${commit('Add')}; echo x >vendor/lib/x; git -C vendor/lib add -A; git -C vendor/lib commit -qm Own; echo y >vendor/lib/y`,
+    setup: 'git init -q "$KEYS/lib"; echo l >"$KEYS/lib/l"; git -C "$KEYS/lib" add -A; GIT_AUTHOR_DATE="1700000000 +0000" GIT_COMMITTER_DATE="1700000000 +0000" git -C "$KEYS/lib" commit -qm L',
+    work: `git -c protocol.file.allow=always submodule --quiet add "$KEYS/lib" vendor/lib; ${commit('Add')}; echo x >vendor/lib/x; git -C vendor/lib add -A; git -C vendor/lib commit -qm Own; echo y >vendor/lib/y`,
     asOwn: false,
     unsaved: ['vendor/lib'],
   },
@@ -159,6 +160,8 @@ export const kinds: Readonly<Record<string, RepositoryKind>> = {
   'a work tree elsewhere by configuration, safecrlf, and a lying fsmonitor': {
     work: 'git config core.worktree /nowhere; git config core.safecrlf true; git config core.fsmonitor "printf token"; echo x >x',
     asOwn: false,
+    // What says where the work tree lies, or names a program to be run, is not carried along; git here does not work without it.
+    loses: /./,
   },
   'git-crypt, unlocked': {
     needs: ['git-crypt'],

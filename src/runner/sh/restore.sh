@@ -127,9 +127,8 @@ restore_operations() {
 }
 
 restore_configuration() {
-  file=$common/config
-  [ "$own" = "$common" ] || file=$own/config.worktree
-  lines C | restore_entries "$file"
+  [ "$own" != "$common" ] || lines C | restore_entries "$common/config"
+  lines Q | restore_entries "$own/config.worktree"
   [ -n "$outermost" ] || return 0
   for name in .gitconfig config; do
     lines G | sed -n "s,^$name ,,p" >"$work/global"
@@ -183,6 +182,14 @@ restore_index() {
 }
 
 restore_work_tree() {
+  # The checkout was raw. What a filter that is there again writes otherwise, is written once more.
+  lines L | comm -12 - "$work/filters.now" | grep -vx lfs >"$work/filters.back"
+  if [ -s "$work/filters.back" ]; then
+    agent_ ls-files -z | agent_ check-attr -z --stdin filter 2>/dev/null | tr '\n\0' '\001\n' | awk 'NR % 3 == 1 { path = $0 } NR % 3 == 0 { print $0 "\t" path }' |
+      grep -v "$soh" >"$work/filtered"
+    while IFS= read -r name; do sed -n "s,^$(printf '%s' "$name" | sed 's/[][\.*^$,]/\\&/g')$tab,,p" "$work/filtered"; done <"$work/filters.back" |
+      while IFS= read -r path; do [ ! -f "$at/$path" ] || rm -f "$at/$path"; done
+  fi
   # What setup changed is the checkpoint's again.
   agent_ diff-files --name-only --ignore-submodules=all 2>/dev/null >"$work/changed"
   if [ -s "$work/changed" ]; then
@@ -217,7 +224,8 @@ restore_work_tree() {
   cut -d ' ' -f 1 "$work/modes" | sort -u | while read -r mode; do
     # shellcheck disable=SC2016 # the inner shell expands it
     sed -n "s/^$mode //p" "$work/modes" | tr '\n\001' '\0\n' |
-      (cd "$at" && xargs -0 sh -c 'mode=$1; shift; for file do [ ! -f "$file" ] || [ -L "$file" ] || printf "%s\0" "./$file"; done | xargs -0 chmod "$mode" --' sh "$mode")
+      (cd "$at" && xargs -0 sh -c 'mode=$1; shift; for file do [ ! -f "$file" ] || [ -L "$file" ] || printf "%s\0" "./$file"; done |
+        xargs -0 sh -c "[ \$# -eq 0 ] || chmod $mode -- \"\$@\"" sh' sh "$mode")
   done
   while read -r mode path; do
     path=$(printf '%s' "$path" | tr '\001' '\n')
@@ -227,6 +235,7 @@ restore_work_tree() {
 
 # Staged against unstaged.
 restore_index_difference() {
+  ! grep -qx O "$work/meta" || rm -f "$index"
   lines D | sed "s/^/0 $no_sha$tab/" | agent_ update-index --index-info 2>/dev/null
   lines I | agent_ update-index --index-info 2>"$work/error" || note "what was staged is not as it was: $(said)"
   lines N >"$work/intended"
@@ -240,10 +249,14 @@ restore_within() {
     number=$((number + 1))
     is_sha "$made" && git_ cat-file -e "$made^{commit}" || continue
     path=$(unquote "$quoted")
-    place=$at/$path
+    is_inside "$path" || continue
     case $path in
-      "$HOME"/*) [ "$kind" = worktree ] || continue && case $path/ in */../* | "$state"/*) continue ;; esac && place=$path ;;
-      *) is_inside "$path" || continue ;;
+      '~/'*)
+        place=$HOME/${path#'~/'}
+        [ "$kind" = worktree ] || continue
+        case $place/ in "$state"/*) continue ;; esac
+        ;;
+      *) place=$at/$path ;;
     esac
     (restore_one) >/dev/null
     [ ! -s "$work/$number/notes" ] || sed "s,^,$path: ," "$work/$number/notes" >>"$work/notes"

@@ -113,7 +113,7 @@ add_all() {
   fi
   [ -z "$*" ] || again
   # The rest was staged; what was not, keeps its entry.
-  sed -n "s/^error: unable to index file '\(.*\)'\$/\1${tab}it can't be read/p; s/^warning: could not open directory '\(.*\)': \(.*\)\$/\1${tab}the folder can't be read: \2/p" "$work/error" | sort -u >>"$work/unsaved"
+  sed -n "s/^error: unable to index file '\(.*\)'\$/\1${tab}it can't be read/p; s/^error: \(.*\): can only add regular files.*\$/\1${tab}it is neither a file nor a link/p; s/^warning: could not open directory '\(.*\)': \(.*\)\$/\1${tab}the folder can't be read: \2/p" "$work/error" | sort -u >>"$work/unsaved"
   sed -n "s/^error: '\(.*\)\/' does not have a commit checked out\$/\1/p" "$work/error" >"$work/unborn"
 }
 

@@ -5,11 +5,12 @@
 #     V 1                        the format
 #     H REF or H SHA or H        HEAD
 #     R SHA TYPE REF [TARGET]    a ref; those of remotes are left out
-#     C KEY \1 VALUE             the configuration of the repository, G: of the user where it changed since the first clone
+#     C KEY \1 VALUE             the configuration of the repository, Q: of this worktree alone, G: of the user where it changed since the first clone
 #     D PATH                     what the staged tree has and the agent's index has not, I: what the agent's index has instead, N: intended only
+#     O                          there is no index yet
 #     F LETTER PATH              a flag of an entry, W MODE PATH: the content of such a file is raw/N, N the line's number, A PATH: it is absent
 #     E PATH                     an empty folder, M MODE PATH: a mode that is none of the two that files have here
-#     K SHA KIND PATH            a checkpoint of the repository, worktree or submodule there
+#     K SHA KIND PATH            a checkpoint of the repository, worktree or submodule there; ~/ stands for the home
 #     T FOLDER                   of a submodule: its git folder, below the one that it belongs to
 #     L NAME                     a filter that is configured
 #     P N PATH                   one of checkpoint.paths, which is paths/N
@@ -141,7 +142,7 @@ state_operations() {
 }
 
 # What may hold a credential, or says where the folder lies, stays away.
-private_keys='^(http\.|credential\.|url\.|include|core\.(worktree|bare|sshcommand|askpass|fsmonitor|gitproxy|repositoryformatversion)|extensions\.|gpg\.|.*\.(token|password|extraheader))'
+private_keys='^(http\.|credential\.|url\.|include|core\.(worktree|bare|sshcommand|askpass|fsmonitor|gitproxy|repositoryformatversion)|extensions\.[^w]|gpg\.|.*\.(token|password|extraheader))'
 
 # configuration FILE: its entries, a line each.
 configuration() {
@@ -150,9 +151,8 @@ configuration() {
 }
 
 state_configuration() {
-  file=$common/config
-  [ "$own" = "$common" ] || file=$own/config.worktree
-  configuration "$file" | sed 's/^/C /' >>"$work/meta"
+  [ "$own" != "$common" ] || configuration "$common/config" | sed 's/^/C /' >>"$work/meta"
+  configuration "$own/config.worktree" | sed 's/^/Q /' >>"$work/meta"
   [ -n "$outermost" ] || return 0
   for file in "$HOME/.gitconfig" "$HOME/.config/git/config"; do
     cmp -s "$file" "$state/began.${file##*/}" || configuration "$file" | sed "s/^/G ${file##*/} /" >>"$work/meta"
@@ -161,12 +161,15 @@ state_configuration() {
 
 # How the agent's index differs from the staged tree. It is not kept as a file, which would be large and never the same twice.
 state_index() {
-  [ -f "$work/agent.index" ] || return 0
+  if [ ! -f "$work/agent.index" ]; then
+    [ -e "$own/index" ] || echo 'O' >>"$work/meta"
+    return 0
+  fi
   key="$(tail -c 20 "$work/agent.index" | od -An -v -tx1 | tr -d ' \n') $tree $(($(wc -c <"$work/agent.index")))"
   if [ "$(cat "$work/index.key" 2>/dev/null)" != "$key" ]; then
     (
       index=$work/agent.index
-      agent_ diff-index --cached --raw --no-abbrev --no-renames "$tree" >"$work/delta" 2>/dev/null
+      agent_ diff-index --cached --raw --no-abbrev --no-renames --ita-invisible-in-index "$tree" >"$work/delta" 2>/dev/null
       {
         sed -n "s/^:[0-7]* [0-7]* [0-9a-f]* [0-9a-f]* [DU]$tab/D /p" "$work/delta"
         sed -n "s/^:[0-7]* \([0-7]*\) [0-9a-f]* \([0-9a-f]*\) [AMT]$tab/I \1 \2 0$tab/p" "$work/delta"
@@ -266,7 +269,7 @@ state_within() {
       place=${line%/.git}
       case $place in
         "$at"/*) place=${place#"$at"/} ;;
-        "$HOME"/*) ;;
+        "$HOME"/*) place="~${place#"$HOME"}" ;;
         *)
           note "the linked worktree $place lies outside of the home; its commits are kept, and its other files are not"
           continue
@@ -280,7 +283,7 @@ state_within() {
   while read -r kind quoted; do
     path=$(unquote "$quoted")
     place=$path
-    case $path in /*) ;; *) place=$at/$path ;; esac
+    case $path in '~/'*) place=$HOME/${path#'~/'} ;; *) place=$at/$path ;; esac
     [ -e "$place/.git" ] || continue
     number=$((number + 1))
     [ "$number" -le 50 ] || {
