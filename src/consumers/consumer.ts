@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { Worker, type Job } from 'bullmq'
 import type { Logger } from 'pino'
+import { withBreaker } from '../git/breaker.js'
 import type { GitHost } from '../git/host.js'
 import { TemporaryRepository } from '../git/temporary-repository.js'
 import { InvalidInputError, errorMessage } from '../job/errors.js'
@@ -169,7 +170,7 @@ export class Consumer {
       starts: new StartReports((provider, startsMs) => ledger.report(provider, { kind: 'created', startsMs }), log),
       // A quiet command's sandbox is asked once in `readWaitMs`.
       answers: new SandboxAnswers((provider, report) => ledger.report(provider, report), log, now, settings.readWaitMs * 1.5),
-      git: options.git,
+      git: withBreaker(options.git, { now }),
       providers,
       deploymentProviders: () => announcer.deploymentProviders(),
       keys: health,
