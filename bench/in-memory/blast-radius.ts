@@ -1,13 +1,14 @@
+import { Redis } from 'ioredis'
 import { pino } from 'pino'
-import { Consumer, secretsFromEnvironment, type ConsumerSettings, type ProviderSlot } from '../../src/consumers/index.js'
+import { Consumer, secretsFromEnvironment, type ConsumerOptions, type ConsumerSettings, type ProviderSlot } from '../../src/consumers/index.js'
 import { startRedis } from '../../src/embedded/index.js'
 import type { GitHost } from '../../src/git/host.js'
 import { InfrastructureError, type InfrastructureErrorFields } from '../../src/job/errors.js'
 import type { JobResult } from '../../src/job/result.js'
 import type { JobSpecInput } from '../../src/job/spec.js'
 import { AgentQueue } from '../../src/producers/index.js'
-import type { ProviderLoad } from '../../src/store/index.js'
-import type { CallOptions, ExecResult, SandboxInfo, SandboxRequest, ShellCommand } from '../../src/providers/provider.js'
+import { Keys, type ProviderLoad } from '../../src/store/index.js'
+import type { CallOptions, ExecResult, Provider, SandboxInfo, SandboxRequest, ShellCommand } from '../../src/providers/provider.js'
 import { inMemoryGitHost } from './git-host.js'
 import { InMemoryProvider } from './provider.js'
 
@@ -31,6 +32,10 @@ export interface Fault {
   readonly hangs?: 'create' | 'kill'
   /** What the git host answers for the bad job's repository. */
   readonly git?: InfrastructureErrorFields
+  /** A second consumer takes part in which this is wrong; the first one is right. */
+  readonly consumer?: 'git-key' | 'provider-key' | 'no-secret' | 'one-provider-less'
+  /** What is done to the bad job's spec in the queue: a field, or a value, of a later release. */
+  readonly newer?: 'field' | 'value'
   readonly settings?: Partial<ConsumerSettings>
   /** What is right for the bad job: how it ends, whose fault it was, and how many attempts it took. */
   readonly ends: { readonly status: JobResult['status']; readonly attempts: number; readonly code?: string; readonly owner?: string; readonly firstAttempt?: string }
@@ -91,6 +96,23 @@ export const faults: readonly Fault[] = [
     git: { kind: 'invalid', owner: 'job', source: 'in-memory', message: 'repository "bench/bad" does not exist' },
     ends: { status: 'failed', attempts: 0, code: 'SWY_JOB_INVALID', owner: 'job' },
   },
+  { name: 'a consumer whose git key is refused', consumer: 'git-key', ends: { status: 'succeeded', attempts: 1 } },
+  { name: 'a consumer whose provider key is refused', consumer: 'provider-key', ends: { status: 'succeeded', attempts: 1 } },
+  { name: 'a consumer that lacks a secret', consumer: 'no-secret', job: { secrets: ['KEY'] }, ends: { status: 'succeeded', attempts: 1 } },
+  { name: 'a consumer that has one provider less', consumer: 'one-provider-less', job: { providers: { allow: ['b'] } }, ends: { status: 'succeeded', attempts: 1 } },
+  {
+    name: 'a job whose secret nobody has',
+    job: { secrets: ['NOBODY_HAS_IT'] },
+    settings: { unrunnableGraceMs: 1_000 },
+    ends: { status: 'failed', attempts: 0, code: 'SWY_JOB_UNRUNNABLE', owner: 'deployment' },
+  },
+  { name: 'a spec with a field of a later release', newer: 'field', settings: { unrunnableGraceMs: 1_000 }, ends: { status: 'cancelled', attempts: 0, code: 'SWY_CANCELLED' } },
+  {
+    name: 'a spec with a value of a later release',
+    newer: 'value',
+    settings: { unrunnableGraceMs: 1_000 },
+    ends: { status: 'failed', attempts: 0, code: 'SWY_JOB_UNRUNNABLE', owner: 'deployment' },
+  },
 ]
 
 /** The bad job's sandboxes at all providers, in order, with the time of the first call that went wrong. */
@@ -144,6 +166,31 @@ function gitHost(faulty: Fault | null): GitHost {
   }
 }
 
+/** What is wrong with the second consumer. */
+function wrongConsumer(wrong: NonNullable<Fault['consumer']>, { git, providers }: ConsumerOptions): Partial<ConsumerOptions> {
+  const refuses = (source: string) => () => Promise.reject(new InfrastructureError({ kind: 'auth', owner: 'consumer-keys', source, message: `${source}: the key is refused (401)` }))
+  switch (wrong) {
+    case 'git-key':
+      return { git: { ...git, check: refuses('in-memory'), resolve: refuses('in-memory') } }
+    case 'provider-key':
+      return { providers: providers.map((slot) => (slot.provider.name === 'a' ? { ...slot, provider: Object.assign(Object.create(slot.provider) as Provider, { check: refuses('a'), create: refuses('a') }) } : slot)) }
+    case 'no-secret':
+      return { secrets: secretsFromEnvironment([]) }
+    case 'one-provider-less':
+      return { providers: providers.filter(({ provider }) => provider.name !== 'b') }
+  }
+}
+
+/** Changes a job in the queue into what a later release might have written. */
+async function makeNewer(redisUrl: string, jobId: string, what: NonNullable<Fault['newer']>): Promise<void> {
+  const redis = new Redis(redisUrl)
+  const key = new Keys().job(jobId)
+  const data = JSON.parse((await redis.hget(key, 'data')) ?? '{}') as { spec: object }
+  const spec = { ...data.spec, ...(what === 'field' ? { colour: 'blue' } : { network: 'vpn-only' }) }
+  await redis.hset(key, 'data', JSON.stringify({ ...data, spec }))
+  redis.disconnect()
+}
+
 export interface BlastReport {
   readonly bad: JobResult | null
   readonly good: readonly JobResult[]
@@ -164,20 +211,34 @@ export async function blast(faulty: Fault | null): Promise<BlastReport> {
   const badOnes: BadSandboxes = new Map()
   const providers: ProviderSlot[] = ['a', 'b'].map((name) => ({ provider: new FaultyProvider(name, faulty, badOnes), limit: { sandboxes: 15 } }))
   const settings = { leaseMs: 5_000, stallCheckMs: 2_000, callTimeoutMs: 5_000, ...faulty?.settings }
-  const consumer = new Consumer({ deployment: 'blast', redis: { url: redis.url }, git: gitHost(faulty), providers, secrets: secretsFromEnvironment([]), policy: 'priority', log, settings })
-  await consumer.start()
+  const secrets = secretsFromEnvironment(['KEY'], { KEY: 'a-secret-value' })
+  const right: ConsumerOptions = { deployment: 'blast', redis: { url: redis.url }, git: gitHost(faulty), providers, secrets, policy: 'priority', log, settings }
+  const consumer = new Consumer(right)
+  // Whatever is done to a job in the queue is done before somebody takes it.
+  if (faulty?.newer === undefined) await consumer.start()
+  const other = faulty?.consumer === undefined ? null : new Consumer({ ...right, ...wrongConsumer(faulty.consumer, right) })
+  await other?.start()
   try {
     const good: JobSpecInput = { repository: 'bench/good', push: false, steps: ['sleep 0.4', 'sleep 0.4'] }
     const beganAtMs = Date.now()
     const bad = faulty === null ? null : await queue.enqueue({ repository: badRepository, image: badImage, push: false, steps: ['sleep 0.2', 'sleep 0.4 # line every 0.1'], timeout: '2m', ...faulty.job })
-    const handles = await queue.enqueueMany(Array.from({ length: 20 }, () => good))
+    if (bad !== null && faulty?.newer !== undefined) {
+      await makeNewer(redis.url, bad.jobId, faulty.newer)
+      await consumer.start()
+    }
+    // What the wrong consumer lacks, all jobs need.
+    const needed = faulty?.consumer === undefined ? {} : faulty.job
+    const handles = await queue.enqueueMany(Array.from({ length: 20 }, () => ({ ...good, ...needed })))
     const results = await Promise.all(handles.map((handle) => handle.result({ timeoutMs: 120_000 })))
     const goodMs = Date.now() - beganAtMs
+    // Nothing ends it but somebody who wants it to.
+    if (faulty?.newer === 'field') await bad?.cancel('no consumer can read it')
     const badResult = (await bad?.result({ timeoutMs: 120_000 })) ?? null
     const lines: string[] = []
     if (bad !== null) for await (const line of bad.logs({ follow: false })) if (line.stream === 'system') lines.push(line.text)
     return { bad: badResult, good: results, goodMs, loads: await queue.providers(), said: lines, logs }
   } finally {
+    await other?.stop()
     await consumer.stop()
     await queue.close()
     await redis.close()

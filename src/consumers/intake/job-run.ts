@@ -16,7 +16,8 @@ import type { Stand } from '../../store/index.js'
 import { resolveSecrets, type SecretSource } from '../output/secrets.js'
 import { endOverdue, endUnrunnable, leaveProvider } from '../supervision/stranded.js'
 import { supervise } from '../supervision/supervisor.js'
-import { judgeFitness, type Fitness } from './fitness.js'
+import { endUnreadable } from '../supervision/unreadable.js'
+import { judgeFitness, nobodySentence, type Fitness } from './fitness.js'
 
 export interface TakenJob {
   readonly job: Job
@@ -40,6 +41,7 @@ export interface JobRunMeans {
 }
 
 /** What the queue holds of a job; the spec is checked by a schema of its own. */
+const repositorySchema = z.object({ repository: z.string() })
 const jobDataSchema = z.object({ spec: z.unknown(), enqueuedAtMs: z.number().optional() })
 
 /**
@@ -101,12 +103,6 @@ export class JobRun {
       // Should this process die here: a job that waits with a place but is not listed is found by any consumer's relisting.
       await this.shared.ready.front(jobId)
     } catch (error) {
-      if (error instanceof UnreadableJobError) {
-        this.shared.log.error({ jobId, message: error.message }, 'not a job of Switchyard')
-        await this.shared.ready.close(jobId)
-        await job.moveToFailed(new UnrecoverableError(error.message), token, false)
-        return
-      }
       // Without its lock renewed the job stalls and is taken by the next consumer: nothing is lost.
       this.shared.log.error({ jobId, message: errorMessage(error) }, 'job left to the next consumer')
     } finally {
@@ -141,7 +137,12 @@ export class JobRun {
   private async run(boardLog: BoardLog): Promise<JobResult | null> {
     const { jobId, job } = this.taken
     const { store, holder } = this.shared
-    const { spec, enqueuedAtMs } = readJob(job)
+    const read = readJob(job)
+    if (read.problem !== null) {
+      if (this.taken.stand.kind !== 'nobody' && this.taken.stand.kind !== 'overdue') throw new LeftToOthersError(read.problem, false)
+      return await endUnreadable(this.shared, { jobId, generation: job.attemptsMade + 1, repository: read.repository }, nobodySentence([read.problem]))
+    }
+    const { spec, enqueuedAtMs } = read
     const fresh = newRunRecord({ jobId, generation: job.attemptsMade + 1, repository: spec.repository, startedAtMs: this.shared.now() })
     const secrets = resolveSecrets(spec.secrets, this.means.source)
     const fitness = await this.fitness(spec, fresh.generation, secrets.missing)
@@ -232,18 +233,19 @@ class LeftToOthersError extends Error {
   }
 }
 
-/** A job in the queue that is no job of Switchyard's: it was added around AgentQueue. It fails with the reason. */
-class UnreadableJobError extends Error {
-  override readonly name = 'UnreadableJobError'
-}
+type ReadJob =
+  | { readonly problem: null; readonly spec: JobSpec; readonly enqueuedAtMs: number }
+  /** It can't be read: added around AgentQueue, or by a release whose specs have other values. */
+  | { readonly problem: string; readonly repository: string }
 
-function readJob(job: Job): { readonly spec: JobSpec; readonly enqueuedAtMs: number } {
+/** @throws NewerReleaseError for a spec with fields that this release doesn't know. */
+function readJob(job: Job): ReadJob {
   const data = jobDataSchema.safeParse(job.data)
-  if (!data.success) throw new UnreadableJobError('job data: has no spec; enqueue jobs with AgentQueue')
+  if (!data.success) return { problem: 'job data: has no spec; enqueue jobs with AgentQueue', repository: '' }
   try {
-    return { spec: parseQueuedSpec(data.data.spec), enqueuedAtMs: data.data.enqueuedAtMs ?? job.timestamp }
+    return { problem: null, spec: parseQueuedSpec(data.data.spec), enqueuedAtMs: data.data.enqueuedAtMs ?? job.timestamp }
   } catch (error) {
-    if (error instanceof InvalidInputError) throw new UnreadableJobError(error.message)
-    throw error
+    if (!(error instanceof InvalidInputError)) throw error
+    return { problem: error.message, repository: repositorySchema.safeParse(data.data.spec).data?.repository ?? '' }
   }
 }

@@ -1,0 +1,23 @@
+import type { JobResult } from '../../job/result.js'
+import { newRunRecord } from '../../job/run-record.js'
+import type { ConsumerContext } from '../consumer-context.js'
+import { finishRun } from '../ending/finish-run.js'
+
+/** Ends a job whose spec no live consumer can read: it has a result and an event as every job. Only what can be read of it is in them. */
+export async function endUnreadable(
+  { store, ready, holder, deployment, settings, now }: Pick<ConsumerContext, 'store' | 'ready' | 'holder' | 'deployment' | 'settings' | 'now'>,
+  job: { readonly jobId: string; readonly generation: number; readonly repository: string },
+  reason: string,
+): Promise<JobResult> {
+  const { jobId } = job
+  const acquired = await store.acquire(jobId, { holder, fresh: newRunRecord({ ...job, startedAtMs: now() }) })
+  await ready.close(jobId)
+  if (acquired.kind === 'ended') return acquired.result
+  const { record, fence } = acquired
+  const outcome = { status: 'failed', error: { kind: 'invalid', message: reason, owner: 'deployment', code: 'SWY_JOB_UNRUNNABLE' } } as const
+  const abandoned = record.sandbox === null ? record.abandoned : [...record.abandoned, { provider: record.sandbox.provider, id: record.sandbox.id }]
+  return await finishRun(
+    { store, deployment, branchRetentionMs: settings.branchRetentionMs, now },
+    { record: { ...record, outcome: record.outcome ?? outcome }, spec: { metadata: {}, push: {} }, fence, abandoned, checkpoints: record.checkpointBranches },
+  )
+}
