@@ -38,14 +38,14 @@ export interface WantedCommit extends HeldCommit {
  * Fetches a commit and hands it to `deliver` as a pack.
  * @throws InfrastructureError `invalid` when it is more than `maxBytes`.
  */
-export async function fetchAsPack(
+export async function fetchAsPack<Result>(
   source: string,
   access: GitAccess,
   { maxBytes, ...wanted }: WantedCommit & { readonly maxBytes: number },
   options: GitCallOptions,
-  deliver: (pack: CarriedPack) => Promise<void>,
-): Promise<void> {
-  await TemporaryRepository.use(source, access, options, async (repository) => {
+  deliver: (pack: CarriedPack) => Promise<Result>,
+): Promise<Result> {
+  return TemporaryRepository.use(source, access, options, async (repository) => {
     await fetchWanted(repository, wanted)
     const name = await onePack(repository, wanted)
     const file = await open(repository.packPath(name))
@@ -60,7 +60,7 @@ export async function fetchAsPack(
         const { bytesRead } = await file.read(piece, 0, length, offset)
         return piece.subarray(0, bytesRead)
       }
-      await deliver({ name, bytes, shallow: await shallowCommits(repository.path), read })
+      return await deliver({ name, bytes, shallow: await shallowCommits(repository.path), read })
     } finally {
       await file.close()
     }

@@ -170,7 +170,8 @@ export class CodeStorageHost implements GitHost {
     refs?: readonly RefPolicy[],
   ): Promise<GitAccess> {
     const minted = await this.#minter.mint({ repository: this.#checked(repository), scopes, ttlSeconds, refs })
-    return { url: `${this.#storageUrl}/${repository}${ephemeral ? '+ephemeral' : ''}.git`, username: 't', ...minted }
+    const url = `${this.#storageUrl}/${repository}`
+    return { url: `${url}${ephemeral ? '+ephemeral' : ''}.git`, lfsUrl: `${url}.git/info/lfs`, username: 't', ...minted }
   }
 
   #checked(repository: string): string {

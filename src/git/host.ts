@@ -59,6 +59,8 @@ export interface AccessOptions {
 export interface GitAccess {
   /** Without credentials: `https://acme.code.storage/acme/web.git`. Fit for argv and logs. */
   readonly url: string
+  /** Where Git LFS is served, without credentials; left out: below `url`, as git-lfs finds it. */
+  readonly lfsUrl?: string | undefined
   readonly username: string
   readonly token: string
   /** Milliseconds since 1970. */

@@ -105,6 +105,13 @@ export const networkPolicy = z.union([z.enum(['open', 'git-only', 'none']), z.ar
 })
 export type NetworkPolicy = z.output<typeof networkPolicy>
 
+/** Of one list: a pattern as of gitignore. They are handed on with commas between. */
+const lfsPatterns = z.array(z.string().min(1, 'is empty').max(1000, 'is longer than 1000 characters').regex(/^[^,\p{Cc}]+$/u, 'must hold no comma and no control character')).max(100, 'are more than 100')
+
+/** What becomes of files of Git LFS. */
+export const lfsPolicy = z.union([z.enum(['auto', 'off']), z.strictObject({ include: lfsPatterns.optional(), exclude: lfsPatterns.optional() })], { error: 'must be "auto", "off" or { include, exclude }' })
+export type LfsPolicy = z.output<typeof lfsPolicy>
+
 const specObject = z.strictObject({
   repository,
   ref: ref.optional().describe('A branch, a tag or a sha; the default branch if left out.'),
@@ -112,6 +119,9 @@ const specObject = z.strictObject({
   steps: steps.min(1, 'is empty; give at least one step'),
   env: environment.default({}),
   secrets: z.array(environmentName).default([]).describe('Names of environment variables of the consumer. Their values never enter the queue.'),
+  lfs: lfsPolicy
+    .optional()
+    .describe('Files of Git LFS: "auto" (the default) fetches what the checkout needs where the sandbox has git-lfs, "off" leaves the pointers, { include, exclude } fetches what these patterns say. New ones are uploaded with the work.'),
   push: z
     .union([
       z.literal(false),

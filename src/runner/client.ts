@@ -4,8 +4,9 @@ import { RunnerCalls, maxEntryBytes, type Call, type RunnerOptions } from './cal
 import { unfitImage } from './failures.js'
 import { gitIn, installPackages, lackingIn, type Package } from './packages.js'
 import { lookOnly, outputSlice, readArguments, readMarginMs } from './reading.js'
+import { bringLfsObject, lfsEnvironment, newLfsObjects } from './lfs.js'
 import { bringPack, sendPack } from './packs.js'
-import type { InstallOptions, OutputSlice, ReadRequest, RestoreRequest, RestoreResult, Runner, RunnerCallOptions, SandboxAccess, SandboxFacts, StepCommand } from './runner.js'
+import type { CloneResult, InstallOptions, OutputSlice, ReadRequest, RestoreRequest, RestoreResult, Runner, RunnerCallOptions, SandboxAccess, SandboxFacts, StepCommand } from './runner.js'
 import { notesOf, saveReport } from './report.js'
 import { callText, uploadPieceBytes } from './script.js'
 
@@ -67,12 +68,12 @@ class SandboxRunner implements Runner {
     return installation.manager
   }
 
-  async clone(request: Parameters<Runner['clone']>[0], options: RunnerCallOptions): Promise<void> {
-    const { access, ref, sha, branch, checkpoint, pack, paths = [] } = request
+  async clone(request: Parameters<Runner['clone']>[0], options: RunnerCallOptions): Promise<CloneResult> {
+    const { access, ref, sha, branch, checkpoint, pack, paths = [], lfs } = request
     this.#checkSha('sha', sha)
     for (const field of ['headSha', 'baseSha'] as const) if (checkpoint !== null) this.#checkSha(`checkpoint.${field}`, checkpoint[field])
     const args = [access.url, sha, branch, ref ?? '-', checkpoint?.headSha ?? '-', checkpoint?.baseSha ?? '-', pack?.name ?? '-', limitOf(options), ...paths]
-    const call: Call = { verb: 'clone', args, ...withAccess(access) }
+    const call: Call = { verb: 'clone', args, ...withAccess(access, lfsEnvironment(lfs)) }
     const deadline = this.#calls.deadline(options)
     if (pack !== undefined) {
       // Many calls at once listen to it: Node takes more than ten listeners on one signal for a leak.
@@ -83,7 +84,8 @@ class SandboxRunner implements Runner {
         put: (id, text) => this.#calls.again(call, this.#calls.until(deadline, { ...options, signal }), (left) => this.#calls.put(call, id, text, left)),
       })
     }
-    await this.#calls.call(call, this.#calls.until(deadline, options))
+    const answer = await this.#calls.call(call, this.#calls.until(deadline, options))
+    return { notes: notesOf(answer) }
   }
 
   async start(command: StepCommand, options: RunnerCallOptions, read: ReadRequest = lookOnly): Promise<OutputSlice> {
@@ -171,6 +173,27 @@ class SandboxRunner implements Runner {
     await this.#calls.call({ verb: 'push', args: [request.access.url, request.branch, request.sha], ...withAccess(request.access) }, options)
   }
 
+  async lfsObjects(sha: string, options: RunnerCallOptions): ReturnType<Runner['lfsObjects']> {
+    this.#checkSha('sha', sha)
+    return newLfsObjects(await this.#calls.call({ verb: 'lfs', args: [sha] }, options), this.#options.provider.name)
+  }
+
+  async readLfsObject(object: Parameters<Runner['readLfsObject']>[0], write: (piece: Buffer) => Promise<void>, options: RunnerCallOptions): Promise<void> {
+    const deadline = this.#calls.deadline(options)
+    await bringLfsObject(object, write, {
+      source: this.#options.provider.name,
+      call: (verb, args) => this.#calls.call({ verb, args }, this.#calls.until(deadline, options)),
+    })
+  }
+
+  async lfsSent(oid: string, options: RunnerCallOptions): Promise<void> {
+    await this.#calls.call({ verb: 'lfs-piece', args: [oid, '0', '0'] }, options)
+  }
+
+  async withholdLfs(oids: readonly string[], options: RunnerCallOptions): Promise<void> {
+    await this.#calls.call({ verb: 'lfs-withhold', args: oids }, options)
+  }
+
   async pack(request: Parameters<Runner['pack']>[0], options: RunnerCallOptions): ReturnType<Runner['pack']> {
     for (const field of ['sha', 'baseSha', 'parentSha'] as const) this.#checkSha(field, request[field])
     const deadline = this.#calls.deadline(options)
@@ -206,10 +229,11 @@ function sandboxFacts(answer: Answer): Omit<SandboxFacts, 'installed'> {
   return { repositoryPath: `${home}/repository`, gitVersion: gitIn(answer) ?? git, user: textField(answer, 'user', printable) }
 }
 
-function withAccess({ username = '', token = '' }: SandboxAccess): Pick<Call, 'env' | 'secrets'> {
-  if (token === '') return {}
+function withAccess({ lfsUrl, username = '', token = '' }: SandboxAccess, more: Readonly<Record<string, string>> = {}): Pick<Call, 'env' | 'secrets'> {
+  const env = { ...more, ...(lfsUrl === undefined ? {} : { SWITCHYARD_LFS_URL: lfsUrl }) }
+  if (token === '') return { env }
   return {
-    env: { SWITCHYARD_USERNAME: username, SWITCHYARD_TOKEN: token },
+    env: { ...env, SWITCHYARD_USERNAME: username, SWITCHYARD_TOKEN: token },
     secrets: [token, Buffer.from(`${username}:${token}`).toString('base64')],
   }
 }

@@ -12,6 +12,13 @@ export interface FailureContext {
   readonly secrets: readonly string[]
 }
 
+/** LFS objects could not be uploaded from a sandbox. The consumer may do it. */
+export class LfsUploadError extends InfrastructureError {
+  constructor(source: string, message: string) {
+    super({ kind: 'transient', owner: 'sandbox', source, message })
+  }
+}
+
 const sentences: Readonly<Record<string, readonly [InfrastructureErrorKind, (detail: string) => string]>> = {
   disk: ['invalid', () => "the sandbox's disk is full; let the commands write less, or set resources.diskMiB"],
   'no-folder': ['invalid', (cwd) => (cwd === '' ? 'the repository is gone from the sandbox; a command removed it' : `cwd: there is no folder "${cwd}" in the repository; mend the path, or make the folder in an earlier step`)],
@@ -19,6 +26,7 @@ const sentences: Readonly<Record<string, readonly [InfrastructureErrorKind, (det
   'no-state': ['invalid', () => 'the folder ~/.switchyard is gone from the sandbox or is not whole; let no command touch it'],
   'not-empty': ['invalid', (detail) => `the sandbox's ~/repository can't be emptied (${detail}); start from a fresh sandbox`],
   moved: ['invalid', (ref) => `${ref} moved while it was fetched, and the git host does not serve a commit by its sha alone; run the job again`],
+  'lfs-withheld': ['invalid', () => "the agent's own commits need Git LFS objects that the git host has not taken"],
   'no-commit': ['invalid', (sha) => `the sandbox does not have the commit ${sha} that is to be pushed`],
   work: ['invalid', (detail) => `git can't save the work as it is: ${gitReason(detail)}`],
   'no-pack': ['transient', () => 'the commits on their way are gone from ~/.switchyard in the sandbox'],
@@ -35,6 +43,7 @@ export function runnerFailure(keyword: string, detail: string, context: FailureC
   const said = redact(detail.trim(), context.secrets)
   const where = `${context.source}: ${context.verb}`
   if (keyword === 'git') return gitFailure(said, where, context.source)
+  if (keyword === 'lfs') return new LfsUploadError(context.source, `${where}: LFS objects could not be uploaded from the sandbox: ${said.slice(0, 300)}`)
   const known = Object.hasOwn(sentences, keyword) ? sentences[keyword] : undefined
   if (known === undefined) return forgedAnswer(context, `it failed with "${keyword.slice(0, 40)}"`)
   const [kind, sentence] = known

@@ -8,9 +8,9 @@ import { joinText, pieceText, type Upload } from './script.js'
 
 /** How many pieces are on their way into a sandbox at once: each is a call of its own, and most of a call's time is waiting. */
 const piecesAtOnce = 4
-const blockBytes = 4096
+export const blockBytes = 4096
 /** The most bytes that one call brings out. As base64 they stay below the 4 MiB of output that every provider takes. */
-const pieceBlocks = 512
+export const pieceBlocks = 512
 /** Packs up to this size come out together with the answer of the call that makes them. */
 const inlineBytes = 1024 * 1024
 
@@ -56,12 +56,12 @@ async function sendFile(name: string, bytes: number, read: PackSource['read'], {
 export interface BringParts {
   /** The provider's name, for errors. */
   readonly source: string
-  readonly call: (verb: 'pack' | 'piece', args: readonly string[]) => Promise<Answer>
+  readonly call: (verb: 'pack' | 'piece' | 'lfs-piece', args: readonly string[]) => Promise<Answer>
 }
 
 export async function bringPack({ sha, baseSha, parentSha, maxBytes, write }: PackRequest, { source, call }: BringParts): Promise<PackedCommits> {
   const answer = await call('pack', [sha, baseSha, parentSha, String(inlineBytes), String(maxBytes)])
-  const packed: PackedCommits = { name: shaField(answer, 'name'), bytes: numberField(answer, 'size'), borders: bordersOf(answer), depth: numberField(answer, 'depth', mostCommits) }
+  const packed: PackedCommits = { name: shaField(answer, 'name'), bytes: numberField(answer, 'size'), borders: bordersOf(answer), depth: numberField(answer, 'depth', mostCommits), lfsObjects: numberField(answer, 'lfs') }
   const broken = (what: string) => new InfrastructureError({ kind: 'transient', owner: 'sandbox', source, message: `${source}: the commits came out of the sandbox ${what}; it can be tried again` })
   if (packed.bytes > maxBytes) {
     const message = `${source}: the commits in the sandbox are ${packed.bytes} bytes as a pack, and no more than ${maxBytes} are brought out; let the commands leave less in the work tree, have git ignore it, or raise the limit`

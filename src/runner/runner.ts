@@ -1,3 +1,4 @@
+import type { LfsPolicy } from '../job/spec.js'
 import type { CallOptions } from '../providers/provider.js'
 
 /**
@@ -17,7 +18,7 @@ export interface Runner {
    * Fetches one commit, shallow, into the work tree, or a checkpoint: then a clean checkout of its files, with its
    * `checkpoint.paths` in place, on which setup does what it did the first time. Starts from an empty folder each time.
    */
-  clone(request: CloneRequest, options: RunnerCallOptions): Promise<void>
+  clone(request: CloneRequest, options: RunnerCallOptions): Promise<CloneResult>
   /**
    * Brings back what the checkpoint that `clone` fetched holds beside its files: HEAD, branches, tags, stash, index,
    * configuration, operations under way, empty folders, modes, nested repositories and worktrees, and `checkpoint.paths` once
@@ -50,9 +51,22 @@ export interface Runner {
   commit(request: CommitRequest, options: RunnerCallOptions): Promise<CommitResult>
   /**
    * Pushes a commit to a branch, never forced. A branch that stands at the commit already is success.
+   * LFS objects that the agent made are uploaded first.
    * @throws InfrastructureError `invalid` when the host does not take these commits; then `plain` of what was made can be tried.
+   * `LfsUploadError` when LFS objects can't be uploaded from there, and nothing was pushed.
    */
   push(request: PushRequest, options: RunnerCallOptions): Promise<void>
+  /**
+   * The LFS objects that lead to a commit, were made in the sandbox and are not known to be at the host.
+   * @throws InfrastructureError `invalid` when there are more than 1000.
+   */
+  lfsObjects(sha: string, options: RunnerCallOptions): Promise<readonly LfsObject[]>
+  /** Brings an LFS object out of the sandbox, in pieces. What it is has to be checked by its sha256. */
+  readLfsObject(object: Pick<LfsObject, 'oid' | 'size'>, write: (piece: Buffer) => Promise<void>, options: RunnerCallOptions): Promise<void>
+  /** Says that the host has an LFS object: it is not uploaded again. */
+  lfsSent(oid: string, options: RunnerCallOptions): Promise<void>
+  /** Says that the host does not take LFS objects: files that need them keep their last entry in what is made from then on. */
+  withholdLfs(oids: readonly string[], options: RunnerCallOptions): Promise<void>
   /**
    * Brings commits out of the sandbox as a pack, in pieces and checked by size and checksum: a broken one is `transient`.
    * What is in it is the sandbox's word and nothing more.
@@ -89,6 +103,8 @@ export interface SandboxFacts {
 export interface SandboxAccess {
   /** Without credentials. */
   readonly url: string
+  /** Where Git LFS is served; left out: below `url`, as git-lfs finds it. */
+  readonly lfsUrl?: string | undefined
   readonly username?: string | undefined
   readonly token?: string | undefined
 }
@@ -105,6 +121,8 @@ export interface CloneRequest {
   readonly checkpoint: { readonly headSha: string; readonly commitsAhead: number; readonly baseSha: string } | null
   /** The spec's `checkpoint.paths`, to be put in place from the checkpoint. */
   readonly paths?: readonly string[] | undefined
+  /** How files of Git LFS are treated. Default `auto`. */
+  readonly lfs?: LfsPolicy | undefined
   /** The commits themselves, so that nothing is fetched; as deep as `cloneDepth` says. */
   readonly pack?: PackSource | undefined
 }
@@ -112,6 +130,11 @@ export interface CloneRequest {
 /** How many commits deep the history is that a clone starts with. */
 export function cloneDepth({ checkpoint }: Pick<CloneRequest, 'checkpoint'>): number {
   return checkpoint === null ? 1 : checkpoint.commitsAhead + 2
+}
+
+export interface CloneResult {
+  /** Sentences for the job's log on what could not be had. */
+  readonly notes: readonly string[]
 }
 
 export interface RestoreRequest {
@@ -275,4 +298,15 @@ export interface PackedCommits {
   readonly borders: readonly string[]
   /** How many commits deep the history of `parentSha` is that the commits may build on, by what the sandbox says. */
   readonly depth: number
+  /** How many LFS objects lead to them that are not known to be at the host. */
+  readonly lfsObjects: number
+}
+
+export interface LfsObject {
+  /** Its sha256. */
+  readonly oid: string
+  /** In bytes. */
+  readonly size: number
+  /** A file that it is the content of; empty when that is not known. */
+  readonly path: string
 }

@@ -25,7 +25,10 @@ function recorded(faults: Record<string, Error[]> = {}): { transfer: Transfer; c
   }
   const access = (token: string) => Promise.resolve({ url: 'https://git.example.com:8443/acme/web.git', username: 't', token, expiresAtMs: 0 })
   const runner: Pick<Runner, 'clone' | 'checkpoint' | 'push'> = {
-    clone: async (request, options) => note(`clone with ${Object.keys(request.access).join()}`, options.signal),
+    clone: async (request, options) => {
+      await note(`clone with ${Object.keys(request.access).join()}`, options.signal)
+      return { notes: [] }
+    },
     checkpoint: async () => {
       await note('checkpoint')
       const made = { sha: 'b'.repeat(40), headSha: from.sha, commitsAhead: 0 }

@@ -1,7 +1,8 @@
 import { InfrastructureError } from '../../job/errors.js'
 import type { GitAccess } from '../../git/host.js'
 import type { CallOptions } from '../../providers/provider.js'
-import { pushMade, type InjectHeaders, type Transfer, type TransferParts, type TransferPush } from './transfer.js'
+import { withLfsObjects, withoutRefusedLfs } from './lfs-objects.js'
+import { pushMade, withoutToken, type InjectHeaders, type Transfer, type TransferParts, type TransferPush } from './transfer.js'
 
 /** How often it is tried to take a header away. */
 const triesToTakeAway = 3
@@ -15,13 +16,14 @@ const triesToTakeAway = 3
 export function injectedTransfer(parts: TransferParts & { readonly injectHeaders: InjectHeaders; readonly callTimeoutMs: number }): Transfer {
   const { runner, git, repository, onSecret, confirmHeld, injectHeaders, callTimeoutMs } = parts
 
-  async function withHeader(access: GitAccess, options: CallOptions, work: () => Promise<void>): Promise<void> {
+  async function withHeader<Result>(access: GitAccess, options: CallOptions, work: () => Promise<Result>): Promise<Result> {
     const credentials = Buffer.from(`${access.username}:${access.token}`).toString('base64')
     for (const secret of [access.token, credentials]) onSecret(secret)
     let failed: { readonly error: unknown } | undefined
+    let done: { readonly result: Result } | undefined
     try {
       await injectHeaders({ [new URL(access.url).hostname]: { Authorization: `Basic ${credentials}` } }, { timeoutMs: callTimeoutMs, signal: options.signal })
-      await work()
+      done = { result: await work() }
     } catch (error) {
       failed = { error }
     }
@@ -31,7 +33,8 @@ export function injectedTransfer(parts: TransferParts & { readonly injectHeaders
       // Both fail most often because the sandbox is gone, which the first error says as well.
       throw failed === undefined ? error : failed.error
     }
-    if (failed !== undefined) throw failed.error
+    if (done === undefined) throw failed?.error
+    return done.result
   }
 
   /** Not by the job's own signal: also what is broken off leaves nothing behind. */
@@ -50,17 +53,21 @@ export function injectedTransfer(parts: TransferParts & { readonly injectHeaders
   async function push({ sha, branch }: Pick<TransferPush, 'sha' | 'branch'>, options: CallOptions): Promise<void> {
     const access = await git.writeAccess(repository, { branch })
     await confirmHeld()
-    await withHeader(access, options, () => runner.push({ sha, branch, access: { url: access.url } }, options))
+    await withLfsObjects({ runner, source: git.name, sha, branch, access }, options, () =>
+      withHeader(access, options, () => runner.push({ sha, branch, access: withoutToken(access) }, options)),
+    )
   }
 
   return {
     async clone({ from, ...request }, options) {
       const access = await git.readAccess(repository, { ephemeral: from.ephemeral })
-      await withHeader(access, options, () => runner.clone({ access: { url: access.url }, ref: from.ref, sha: from.sha, ...request }, options))
+      return withHeader(access, options, () => runner.clone({ access: withoutToken(access), ref: from.ref, sha: from.sha, ...request }, options))
     },
-    async checkpoint({ from, branch, ...request }, options) {
-      const made = await runner.checkpoint({ ...request, parent: from.sha }, options)
-      return pushMade(made, (sha) => push({ sha, branch }, options))
+    checkpoint({ from, branch, ...request }, options) {
+      return withoutRefusedLfs(runner, options, async () => {
+        const made = await runner.checkpoint({ ...request, parent: from.sha }, options)
+        return pushMade(made, (sha) => push({ sha, branch }, options))
+      })
     },
     push,
   }

@@ -1,7 +1,8 @@
-import type { GitHost } from '../../git/host.js'
+import { LfsObjectsRefusedError } from '../../git/lfs-upload.js'
+import type { GitAccess, GitHost } from '../../git/host.js'
 import type { CallOptions, Provider } from '../../providers/provider.js'
 import { InfrastructureError } from '../../job/errors.js'
-import type { CheckpointRequest, CheckpointResult, CloneRequest, Runner } from '../../runner/runner.js'
+import type { CheckpointRequest, CheckpointResult, CloneRequest, CloneResult, Runner } from '../../runner/runner.js'
 
 /**
  * How commits get from the git host into a sandbox and back. Three ways, by the provider's `credentials`:
@@ -14,7 +15,7 @@ import type { CheckpointRequest, CheckpointResult, CloneRequest, Runner } from '
  */
 export interface Transfer {
   /** As `Runner.clone`. */
-  clone(request: TransferClone, options: CallOptions): Promise<void>
+  clone(request: TransferClone, options: CallOptions): Promise<CloneResult>
   /** As `Runner.checkpoint`: when it returns, the checkpoint is on its branch at the host. */
   checkpoint(request: TransferCheckpoint, options: CallOptions): Promise<CheckpointResult | null>
   /** As `Runner.push`. */
@@ -30,7 +31,7 @@ export interface SavedCommit {
   readonly ephemeral: boolean
 }
 
-export interface TransferClone extends Pick<CloneRequest, 'branch' | 'checkpoint' | 'paths'> {
+export interface TransferClone extends Pick<CloneRequest, 'branch' | 'checkpoint' | 'paths' | 'lfs'> {
   readonly from: SavedCommit
 }
 
@@ -57,6 +58,9 @@ export interface TransferParts {
   readonly confirmHeld: () => Promise<void>
 }
 
+/** For a sandbox whose git is given none. */
+export const withoutToken = ({ url, lfsUrl }: GitAccess): Pick<GitAccess, 'url' | 'lfsUrl'> => (lfsUrl === undefined ? { url } : { url, lfsUrl })
+
 /** Has the provider add headers to what a sandbox sends; see `Provider.injectHeaders`. */
 export type InjectHeaders = (headers: Parameters<NonNullable<Provider['injectHeaders']>>[1], options: CallOptions) => Promise<void>
 
@@ -70,7 +74,7 @@ export async function pushMade(made: CheckpointResult | null, push: (sha: string
     await push(made.sha)
     return made
   } catch (error) {
-    if (!(error instanceof InfrastructureError) || error.kind !== 'invalid' || made.plain.sha === made.sha) throw error
+    if (!(error instanceof InfrastructureError) || error instanceof LfsObjectsRefusedError || error.kind !== 'invalid' || made.plain.sha === made.sha) throw error
     await push(made.plain.sha)
     const note = `the git host takes only the files of this checkpoint, and neither the agent's own commits nor its git state: ${error.message}`
     return { ...made, ...made.plain, holdsPaths: false, notes: [...made.notes, note] }

@@ -218,6 +218,7 @@ push() {
   git_config
   git_ cat-file -e "$3^{commit}" || fail no-commit "$3"
   settle_attempt "$3"
+  lfs_upload "$2" "$3"
   # A push to a new branch asks first what the host has, so that it need not send the base again.
   output=$(git_remote -c push.negotiate=true push -q --no-verify --porcelain "$url" "$3:refs/heads/$2" 2>&1) || fail git "$output"
   begin

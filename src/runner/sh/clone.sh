@@ -27,6 +27,7 @@ clone() {
     [ ! -f "$file" ] || cp "$file" "$state/began.${file##*/}"
   done
   agent_git
+  lfs_clone "$pack"
   outermost=1
   if [ "$head" = - ]; then head=$sha; else
     printf '%s %s %s\n' "$sha" "$head" "$branch" >"$state/restore" || fail disk ''
@@ -43,6 +44,7 @@ clone() {
   printf '%s\n' "$base" >"$state/base" && printf '%s\n' "$head" >"$state/head" || fail disk ''
   settle_index
   begin
+  [ ! -s "$state/lfs.notes" ] || blob notes <"$state/lfs.notes"
   finish
 }
 

@@ -18,6 +18,9 @@ exec 2>/dev/null
     commit) commit "$@" ;;
     push) push "$@" ;;
     pack) pack "$@" ;;
+    lfs) lfs "$@" ;;
+    lfs-withhold) lfs_withhold "$@" ;;
+    lfs-piece) lfs_piece "$@" ;;
     piece) piece "$@" ;;
     *) fail no-verb "$verb" ;;
   esac

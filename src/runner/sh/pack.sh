@@ -31,7 +31,9 @@ pack() {
   is_sha "$made" || fail work "$made"
   packed=$state/outgoing-$made.pack
   size=$(wc -c <"$packed" | tr -d ' ')
+  lfs_made "$sha"
   begin
+  field lfs "$(($(wc -l <"$state/lfs.new")))"
   field name "$made"
   field size "$size"
   field borders "$(git_ rev-list --boundary "$sha" "^$base" "^$parent" | sed -n 's/^-//p' | head -n 201 | tr '\n' ' ')"

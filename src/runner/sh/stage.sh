@@ -15,6 +15,7 @@ stage() {
   [ -f "$work/bad" ] || : >"$work/bad"
   if ! add_all; then one_by_one; fi
   nested
+  lfs_unstage
   tree=$(agent_ write-tree 2>"$work/error") || {
     full_disk
     # An entry names an object that the agent's folder has lost. From the last commit on, every file is read again.

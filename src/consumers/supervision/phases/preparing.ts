@@ -16,15 +16,17 @@ export async function preparing(ctx: RunContext): Promise<void> {
   if (facts.installed !== null) await ctx.say(`installed ${facts.installed}; an image that has it starts faster`)
 
   const restore = typeof checkpoint?.branch === 'string' ? checkpoint : null
-  await transfer.clone(
+  const { notes } = await transfer.clone(
     {
       from: ctx.savedCommit(),
       branch: workBranch(ctx.record),
       checkpoint: restore === null ? null : { headSha: restore.headSha, commitsAhead: restore.commitsAhead, baseSha: base.sha },
       paths: ctx.spec.checkpoint.paths,
+      lfs: ctx.spec.lfs,
     },
     { timeoutMs: settings.gitTimeoutMs, signal: ctx.work },
   )
+  for (const note of notes) await ctx.say(note)
   const stepIndex = checkpoint?.stepIndex ?? 0
   // What comes next writes that it begins.
   ctx.amend({

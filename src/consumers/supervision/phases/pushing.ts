@@ -2,6 +2,8 @@ import { InfrastructureError, errorMessage } from '../../../job/errors.js'
 import { workBranch } from '../../../job/names.js'
 import type { Diff } from '../../../job/result.js'
 import type { CommitResult } from '../../../runner/runner.js'
+import { LfsObjectsRefusedError } from '../../../git/lfs-upload.js'
+import { withoutRefusedLfs } from '../../transfer/lfs-objects.js'
 import type { RunContext } from '../../run-context.js'
 import { saveOptions } from '../checkpoints.js'
 import { commitAuthor, commitMessage, switchyardIdentity } from '../commit-message.js'
@@ -19,17 +21,20 @@ export async function pushing(ctx: RunContext, signal: AbortSignal): Promise<voi
   const { runner } = ctx.sandbox()
   const options = { timeoutMs: settings.gitTimeoutMs, signal }
   const message = commitMessage(ctx.spec.push, { jobId: ctx.jobId, provider: sandbox.provider, sandboxId: sandbox.id, attempt: attempts.length })
-  const made = await runner.commit(
-    {
-      message,
-      author: commitAuthor(ctx.spec.push),
-      committer: switchyardIdentity,
-      dateSeconds: Math.floor(Date.parse(attempts.at(-1)?.startedAt ?? '') / 1000),
-      ...saveOptions(ctx.spec),
-    },
-    options,
-  )
-  if (!ctx.record.pushed) await pushWork(ctx, made, base.sha, options)
+  const made = await withoutRefusedLfs(runner, options, async () => {
+    const commit = await runner.commit(
+      {
+        message,
+        author: commitAuthor(ctx.spec.push),
+        committer: switchyardIdentity,
+        dateSeconds: Math.floor(Date.parse(attempts.at(-1)?.startedAt ?? '') / 1000),
+        ...saveOptions(ctx.spec),
+      },
+      options,
+    )
+    if (!ctx.record.pushed) await pushWork(ctx, commit, base.sha, options)
+    return commit
+  })
   await pushKept(ctx, made.kept, signal)
   const { finalCommit } = ctx.record
   const diff = finalCommit === null ? null : await diffOf(ctx, { branch: workBranch(ctx.record), baseSha: base.sha, headSha: finalCommit }, signal)
@@ -48,7 +53,7 @@ async function pushWork(ctx: RunContext, made: CommitResult, baseSha: string, op
   try {
     await transfer.push({ sha: made.sha, branch, baseSha, from: ctx.savedCommit() }, options)
   } catch (error) {
-    if (!(error instanceof InfrastructureError) || error.kind !== 'invalid' || made.plainSha === made.sha) throw error
+    if (!(error instanceof InfrastructureError) || error instanceof LfsObjectsRefusedError || error.kind !== 'invalid' || made.plainSha === made.sha) throw error
     const reason = ctx.secrets.patterns.mask(`the git host does not take the agent's own commits (${error.message}), so their files are one commit`)
     await ctx.update({ finalCommit: made.plainSha, descends: true, unsaved: [{ path: 'HEAD', reason }, ...unsaved, ...kept] })
     await ctx.say(reason)

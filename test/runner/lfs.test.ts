@@ -1,0 +1,226 @@
+import { spawnSync } from 'node:child_process'
+import { createHash, randomBytes } from 'node:crypto'
+import { chmod, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
+import { brokeredTransfer } from '../../src/consumers/transfer/brokered.js'
+import { withoutRefusedLfs } from '../../src/consumers/transfer/lfs-objects.js'
+import { mintedTransfer } from '../../src/consumers/transfer/minted.js'
+import type { SavedCommit, Transfer, TransferClone } from '../../src/consumers/transfer/transfer.js'
+import { TokenMinter } from '../../src/git/index.js'
+import type { Runner } from '../../src/runner/runner.js'
+import { gitOk, localStorage, org, withToken, workTree, type LocalStorage } from '../git/local-storage.js'
+import { bubblewrapWorks } from '../providers/local-sandboxes.js'
+import { callOptions, hasShell, processSandbox, type ProcessSandbox } from './process-sandbox.js'
+import { finalCommit, identity } from './repository.js'
+
+/** Files of Git LFS, by git-lfs itself: fetched when a sandbox begins, uploaded before the refs that need them. */
+
+const hasLfs = spawnSync('git', ['lfs', 'version']).status === 0
+const maxLfsObjectBytes = 400_000
+const repository = 'acme/web'
+const contents = { 'one.bin': randomBytes(150_000), 'media/two words.bin': randomBytes(120_000) }
+let storage: LocalStorage
+let base: string
+const open: ProcessSandbox[] = []
+let branches = 0
+
+beforeAll(async () => {
+  storage = await localStorage({ maxLfsObjectBytes })
+  if (!hasLfs) return
+  await storage.host.client.createRepository(repository, 'main', callOptions)
+  const source = await workTree(storage.folder, 'source')
+  await gitOk(source, 'lfs', 'install', '--local')
+  await gitOk(source, 'lfs', 'track', '*.bin')
+  await mkdir(join(source, 'media'))
+  for (const [path, content] of Object.entries(contents)) await writeFile(join(source, path), content)
+  await gitOk(source, 'add', '--all')
+  await gitOk(source, 'commit', '--quiet', '--message', 'Large files')
+  base = await gitOk(source, 'rev-parse', 'HEAD')
+  const { token } = await new TokenMinter({ org, privateKey: storage.privateKey }).mint({ repository, scopes: ['git:write'], ttlSeconds: 600 })
+  await gitOk(source, 'push', '--quiet', withToken({ url: `${storage.server.url}/${repository}.git`, username: 't', token, expiresAtMs: 0 }), 'main')
+})
+afterEach(async () => {
+  for (const sandbox of open.splice(0)) await sandbox.close()
+})
+afterAll(() => storage.close())
+
+interface Place {
+  readonly sandbox: ProcessSandbox
+  readonly runner: Runner
+  readonly transfer: Transfer
+  readonly tree: string
+  /** Hides git-lfs from what is run from then on, or shows it again. */
+  hideLfs(hidden: boolean): Promise<void>
+}
+
+async function place(mode: 'minted' | 'brokered', shell: 'sh' | 'busybox' = 'sh'): Promise<Place> {
+  const sandbox = await processSandbox({ shell })
+  open.push(sandbox)
+  const runner = sandbox.runner()
+  await runner.install(callOptions)
+  const parts = { runner, git: storage.host, repository, onSecret: () => undefined, confirmHeld: () => Promise.resolve() }
+  const transfer = mode === 'minted' ? mintedTransfer(parts) : brokeredTransfer({ ...parts, maxBytes: 100_000_000 })
+  const program = join(sandbox.home, '..', 'programs', 'sh')
+  const hideLfs = async (hidden: boolean) => {
+    await rm(program)
+    await writeFile(program, `#!/bin/sh\nexec ${hidden ? 'bwrap --dev-bind / / --ro-bind /dev/null /usr/bin/git-lfs ' : ''}/bin/sh "$@"\n`)
+    await chmod(program, 0o755)
+  }
+  return { sandbox, runner, transfer, tree: join(sandbox.home, 'repository'), hideLfs }
+}
+
+const main: SavedCommit = { get sha() { return base }, ref: 'refs/heads/main', ephemeral: false }
+const clone = ({ transfer }: Place, more: Partial<TransferClone> = {}) => transfer.clone({ from: main, branch: 'work', checkpoint: null, ...more }, callOptions)
+
+async function checkpoint({ transfer }: Place) {
+  const branch = `checkpoint/${++branches}`
+  const made = await transfer.checkpoint({ from: main, branch, baseSha: base, message: 'Checkpoint', identity }, callOptions)
+  if (made === null) throw new Error('nothing to save')
+  return { made, branch, from: { sha: made.sha, ref: `refs/heads/${branch}`, ephemeral: true } }
+}
+
+/** A clone by git-lfs of what was pushed: it fails when the host lacks an object. */
+async function cloned(branch: string): Promise<string> {
+  const path = join(storage.folder, `cloned-${++branches}`)
+  const access = await storage.host.readAccess(repository, { ephemeral: true })
+  await gitOk(storage.folder, '-c', 'filter.lfs.process=git-lfs filter-process', '-c', 'filter.lfs.required=true', 'clone', '--quiet', '--branch', branch, withToken(access), path)
+  return path
+}
+
+const digest = (content: Uint8Array) => createHash('sha256').update(content).digest('hex')
+const digestOf = async (folder: string, path: string) => digest(await readFile(join(folder, path)))
+const isPointer = async (folder: string, path: string) => (await readFile(join(folder, path), 'utf8')).startsWith('version https://git-lfs.github.com/spec/v1\n')
+
+describe.skipIf(!hasLfs)('files of Git LFS', { timeout: 300_000 }, () => {
+  it.each(['sh', 'busybox'] as const)('are there in %s, unchanged, and what becomes of them is at the host before the commit and in the next sandbox', async (shell) => {
+    if (!hasShell(shell)) return
+    const one = await place('minted', shell)
+    expect(await clone(one)).toEqual({ notes: [] })
+    for (const [path, content] of Object.entries(contents)) expect(await digestOf(one.tree, path)).toBe(digest(content))
+    expect(await gitOk(one.tree, 'status', '--porcelain')).toBe('')
+    expect(await one.transfer.checkpoint({ from: main, branch: 'checkpoint/none', baseSha: base, message: 'Checkpoint', identity }, callOptions)).toBeNull()
+
+    const [changed, added] = [randomBytes(100_000), randomBytes(90_000)]
+    await writeFile(join(one.tree, 'one.bin'), changed)
+    await writeFile(join(one.tree, 'media', 'new "ü".bin'), added)
+    const { made, branch, from } = await checkpoint(one)
+    expect(made).toMatchObject({ unsaved: [], notes: [] })
+    const arrived = await cloned(branch)
+    expect(await gitOk(arrived, 'cat-file', 'blob', 'HEAD:one.bin')).toContain(`oid sha256:${digest(changed)}`)
+    expect(await digestOf(arrived, 'one.bin')).toBe(digest(changed))
+
+    const two = await place('minted', shell)
+    await clone(two, { from, checkpoint: { headSha: made.headSha ?? base, commitsAhead: made.commitsAhead, baseSha: base } })
+    expect(await two.runner.restore({}, callOptions)).toMatchObject({ restored: true, notes: [] })
+    expect(await digestOf(two.tree, 'one.bin')).toBe(digest(changed))
+    expect(await digestOf(two.tree, 'media/new "ü".bin')).toBe(digest(added))
+    expect(await digestOf(two.tree, 'media/two words.bin')).toBe(digest(contents['media/two words.bin']))
+
+    const { sha } = await two.runner.commit(finalCommit, callOptions)
+    await two.transfer.push({ sha, branch: `agent/${branches}`, baseSha: base, from }, callOptions)
+    expect(await digestOf(await cloned(`agent/${branches}`), 'media/new "ü".bin')).toBe(digest(added))
+  })
+
+  it('are fetched as the job says', async () => {
+    const off = await place('minted')
+    expect(await clone(off, { lfs: 'off' })).toEqual({ notes: [] })
+    expect(await isPointer(off.tree, 'one.bin')).toBe(true)
+    const some = await place('minted')
+    await clone(some, { lfs: { include: ['media/**'] } })
+    expect(await isPointer(some.tree, 'one.bin')).toBe(true)
+    expect(await digestOf(some.tree, 'media/two words.bin')).toBe(digest(contents['media/two words.bin']))
+    expect(await gitOk(some.tree, 'status', '--porcelain')).toBe('')
+    const others = await place('minted')
+    await clone(others, { lfs: { exclude: ['media'] } })
+    expect(await digestOf(others.tree, 'one.bin')).toBe(digest(contents['one.bin']))
+    expect(await isPointer(others.tree, 'media/two words.bin')).toBe(true)
+  })
+
+  it.skipIf(!bubblewrapWorks)('are pointers, both ways and said, where there is no git-lfs', async () => {
+    const one = await place('minted')
+    await one.hideLfs(true)
+    expect(await clone(one)).toEqual({ notes: ['git-lfs is not in the sandbox, so 2 LFS files are the pointers to them'] })
+    expect(await isPointer(one.tree, 'one.bin')).toBe(true)
+    await writeFile(join(one.tree, 'other.txt'), 'x\n')
+    const { branch, made } = await checkpoint(one)
+    expect(made.unsaved).toEqual([])
+    const arrived = await cloned(branch)
+    expect(await gitOk(arrived, 'diff', '--name-only', `${base}..HEAD`)).toBe('other.txt')
+  })
+
+  it.skipIf(!bubblewrapWorks)('are sent by the consumer when the sandbox can’t', async () => {
+    const one = await place('minted')
+    await clone(one)
+    const changed = randomBytes(50_000)
+    await writeFile(join(one.tree, 'one.bin'), changed)
+    // Staged while it is there, gone when it would upload.
+    const { sha } = await one.runner.commit(finalCommit, callOptions)
+    await one.hideLfs(true)
+    await one.transfer.push({ sha, branch: 'agent/sent', baseSha: base, from: main }, callOptions)
+    await one.hideLfs(false)
+    expect(await digestOf(await cloned('agent/sent'), 'one.bin')).toBe(digest(changed))
+  })
+
+  it('are pointers with brokered credentials; what the job makes of them is carried to the host', async () => {
+    const one = await place('brokered')
+    expect(await clone(one)).toEqual({ notes: ['nothing in the sandbox talks to the git host, so 2 LFS files are the pointers to them'] })
+    expect(await isPointer(one.tree, 'one.bin')).toBe(true)
+    await gitOk(one.tree, 'config', 'filter.lfs.clean', 'git-lfs clean -- %f')
+    await gitOk(one.tree, 'config', 'filter.lfs.smudge', 'git-lfs smudge -- %f')
+    // More than comes out in one piece's call.
+    const added = randomBytes(maxLfsObjectBytes)
+    await writeFile(join(one.tree, 'new.bin'), added)
+    const { branch, made } = await checkpoint(one)
+    expect(made.unsaved).toEqual([])
+    expect(await digestOf(await cloned(branch), 'new.bin')).toBe(digest(added))
+    expect(await gitOk(await cloned(branch), 'diff', '--name-only', `${base}..HEAD`)).toBe('new.bin')
+  })
+
+  it.each(['minted', 'brokered'] as const)('keep their last entry, and are named, when the host does not take them (%s)', async (mode) => {
+    const one = await place(mode)
+    await clone(one)
+    await gitOk(one.tree, 'config', 'filter.lfs.clean', 'git-lfs clean -- %f')
+    await gitOk(one.tree, 'config', 'filter.lfs.smudge', 'git-lfs smudge -- %f')
+    const small = randomBytes(1000)
+    await writeFile(join(one.tree, 'one.bin'), randomBytes(maxLfsObjectBytes + 1))
+    await writeFile(join(one.tree, 'media', 'too large.bin'), randomBytes(maxLfsObjectBytes + 1))
+    await writeFile(join(one.tree, 'small.bin'), small)
+    await writeFile(join(one.tree, 'plain.txt'), 'plain\n')
+    const { made, branch } = await checkpoint(one)
+    expect(made.unsaved.map(({ path }) => path).sort()).toEqual(['media/too large.bin', 'one.bin'])
+    expect(made.unsaved[0]?.reason).toMatch(/Git LFS.* has not taken/)
+    const arrived = await cloned(branch)
+    expect(await digestOf(arrived, 'one.bin')).toBe(digest(contents['one.bin']))
+    expect(await digestOf(arrived, 'small.bin')).toBe(digest(small))
+    expect((await readdir(arrived)).includes('plain.txt')).toBe(true)
+    expect(await readdir(join(arrived, 'media'))).toEqual(['two words.bin'])
+    // The final commit likewise.
+    const final = await withoutRefusedLfs(one.runner, callOptions, async () => {
+      const commit = await one.runner.commit(finalCommit, callOptions)
+      await one.transfer.push({ sha: commit.sha, branch: `agent/refused-${mode}`, baseSha: base, from: main }, callOptions)
+      return commit
+    })
+    expect(final.unsaved.length).toBe(2)
+    expect(await digestOf(await cloned(`agent/refused-${mode}`), 'one.bin')).toBe(digest(contents['one.bin']))
+  })
+
+  it('go to the git host whatever the agent’s configuration says, and leave no token behind', async () => {
+    const one = await place('minted')
+    await clone(one)
+    const elsewhere = 'http://127.0.0.1:1/elsewhere'
+    for (const [name, value] of [['lfs.url', elsewhere], ['lfs.customtransfer.evil.path', '/bin/false'], ['lfs.standalonetransferagent', 'evil']] as const) await gitOk(one.tree, 'config', name, value)
+    for (const folder of [one.tree, join(one.sandbox.home, '.switchyard')]) await writeFile(join(folder, '.lfsconfig'), `[lfs]\n\turl = ${elsewhere}\n`)
+    const changed = randomBytes(10_000)
+    await writeFile(join(one.tree, 'one.bin'), changed)
+    expect((await checkpoint(one)).made.unsaved).toEqual([])
+    const { token } = await storage.host.readAccess(repository, { ephemeral: true })
+    const at = await fetch(`${storage.server.url}/${repository}.git/info/lfs/objects/${digest(changed)}`, { headers: { authorization: `Basic ${Buffer.from(`t:${token}`).toString('base64')}` } })
+    expect(digest(new Uint8Array(await at.arrayBuffer()))).toBe(digest(changed))
+    // What every token begins with.
+    const head = token.slice(0, 12)
+    for (const entry of await readdir(one.sandbox.home, { recursive: true, withFileTypes: true })) {
+      if (entry.isFile()) expect((await readFile(join(entry.parentPath, entry.name), 'latin1')).includes(head), entry.name).toBe(false)
+    }
+  })
+})
