@@ -36,6 +36,12 @@ describe('which providers a job may go to', () => {
     const found = eligibleProviders(spec(more), three)
     expect(found.ok ? '' : found.problem).toContain(sentence)
   })
+
+  it('says why a provider can’t enforce a network that others of its kind can', () => {
+    const poor = { ...candidate('b', 0), refusal: (wish: SandboxWish) => (wish.network === 'open' ? undefined : 'b: its tier sets the network') }
+    expect(eligibleProviders(spec({ network: 'git-only' }), [poor])).toMatchObject({ ok: false, problem: expect.stringMatching(/none of b can enforce "git-only".*; b: its tier sets the network$/) as string })
+    expect(eligibleProviders(spec({}), [poor])).toMatchObject({ ok: true })
+  })
 })
 
 describe('a job that a provider could never run', () => {

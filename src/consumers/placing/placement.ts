@@ -81,7 +81,9 @@ export function eligibleProviders(
   if (able.length === 0) {
     const policy = Array.isArray(spec.network) ? 'an allow list' : `"${spec.network}"`
     const mend = spec.network === 'none' ? 'use "git-only" or "open", or a provider that can, configured with credentials: "brokered"' : 'use "open" or allow another provider'
-    return { ok: false, problem: `network: none of ${allowed.map(({ provider }) => provider).join(', ')} can enforce ${policy}; ${mend}` }
+    // What an account's plan takes away of what its provider can, the provider says itself.
+    const reasons = allowed.flatMap(({ refusal }) => refusal?.(spec) ?? [])
+    return { ok: false, problem: [`network: none of ${allowed.map(({ provider }) => provider).join(', ')} can enforce ${policy}; ${mend}`, ...reasons].join('; ') }
   }
   const willing = able.filter(({ refusal }) => refusal?.(spec) === undefined)
   if (willing.length === 0) return { ok: false, problem: able.map(({ refusal }) => refusal?.(spec)).join('; and ') }
