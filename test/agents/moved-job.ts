@@ -48,11 +48,11 @@ export async function moveInTheMiddle(deployment: Deployment, spec: JobSpecInput
       await expectNowhere(clone, Object.values(secrets))
       return true
     },
-    180_000,
+    400_000,
   )
   const askedBefore = model.requests.length
   await providers.find(({ name }) => name === before.provider)!.kill(before.sandboxId!, { timeoutMs: 20_000 })
-  const result = await job.result({ timeoutMs: 180_000 })
+  const result = await job.result({ timeoutMs: 400_000 })
   let log = ''
   for await (const line of job.logs({ follow: false })) log += line.text
   const folder = await deployment.checkout(spec.repository, result.branch ?? 'main', result.branch !== null)

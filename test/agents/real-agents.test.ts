@@ -60,7 +60,7 @@ describe.skipIf(chosen.length === 0).each(chosen.length === 0 ? ['none'] : chose
     expect(files).toEqual(['one\n', 'two\n', 'four\n'])
   })
 
-  it('as a job, loses its sandbox in the middle of its turn and goes on in the same conversation at another provider', { timeout: 600_000 }, async (context) => {
+  it('as a job, loses its sandbox in the middle of its turn and goes on in the same conversation at another provider', { timeout: 900_000 }, async (context) => {
     if (typeof installed === 'string') return context.skip(installed)
     if (!anyFolder.includes(name) && !(await bubblewrapWorks())) return context.skip(`${name} finds its conversation in the same folder only, and without bubblewrap each sandbox has its repository in another one`)
     const deployment = await startDeployment({ limits: [1, 1], readOnlyPaths: [installed.folder] })

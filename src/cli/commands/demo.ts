@@ -43,8 +43,8 @@ Examples:
     )
     .action(async (flags: Flags) => {
       if (flags.agent === true) {
-        const other = (['keep', 'providers', 'real', 'config'] as const).find((name) => flags[name] !== undefined)
-        if (other !== undefined) throw new InvalidInputError(`--agent: runs on this machine alone and ends by itself; leave out --${flags.real === false && other === 'real' ? 'no-real' : other}`)
+        const problem = agentFlagsProblem(flags)
+        if (problem !== undefined) throw new InvalidInputError(problem)
         await demoWithAgent(flags.json === true)
         return
       }
@@ -72,6 +72,18 @@ Examples:
         process.exitCode = exitCodes.interrupted
       }
     })
+}
+
+/** What can't be asked for together with `--agent`, as a sentence. */
+export function agentFlagsProblem(flags: Omit<Flags, 'agent'>): string | undefined {
+  const named = [
+    [flags.keep, '--keep'],
+    [flags.providers, '--providers'],
+    [flags.config, '--config'],
+    [flags.real, flags.real === false ? '--no-real' : '--real'],
+  ] as const
+  const other = named.find(([value]) => value !== undefined)
+  return other === undefined ? undefined : `--agent: runs on this machine alone and ends by itself; leave out ${other[1]}`
 }
 
 async function demoWithAgent(json: boolean): Promise<void> {
