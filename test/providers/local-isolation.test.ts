@@ -34,6 +34,16 @@ describe.skipIf(!bubblewrapWorks)('a local sandbox with bubblewrap', () => {
     expect(stdout).toBe('/home/user\n/tmp\n/var/tmp\n/dev/shm\n')
   })
 
+  it('sees what it may read wherever that lies, under its own /tmp too, and can’t write there', async () => {
+    const tools = await temporaryFolder()
+    await writeFile(join(tools, 'tool'), 'here')
+    const provider = await localProvider({ isolation: 'bubblewrap', readOnlyPaths: [tools] })
+    const sandbox = await provider.create(request(), call)
+    expect((await run(provider, sandbox, 'cat "$TOOLS/tool"; ( : >"$TOOLS/new" ) 2>/dev/null || echo " read-only"; : >/tmp/own && ls -A "$TOOLS"', { TOOLS: tools })).stdout).toBe('here read-only\ntool\n')
+    await provider.kill(sandbox.id, call)
+    expect(await readdir(tools)).toEqual(['tool'])
+  })
+
   it('can open nothing of /proc for writing that speaks for the machine', async () => {
     const provider = await localProvider({ isolation: 'bubblewrap' })
     const sandbox = await provider.create(request(), call)

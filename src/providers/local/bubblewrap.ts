@@ -133,10 +133,12 @@ export async function sandboxCommand(
   options: { readonly network: 'open' | 'none'; readonly readOnlyPaths: readonly string[]; readonly init: readonly string[] },
 ): Promise<string[]> {
   const node = await nodeFolder()
+  // What lies where the sandbox has a folder of its own goes over that folder, or it would be hidden by it.
+  const covered = options.readOnlyPaths.filter((path) => ['/home/user/', '/tmp/', '/var/tmp/'].some((own) => path.startsWith(own)))
   return [
     tools.bwrap,
     ...namespaces(options.network),
-    ...(await systemMounts(options.readOnlyPaths)),
+    ...(await systemMounts(options.readOnlyPaths.filter((path) => !covered.includes(path)))),
     ...(node?.mounts ?? []),
     '--ro-bind', join(folder, 'passwd'), '/etc/passwd',
     '--ro-bind', join(folder, 'group'), '/etc/group',
@@ -144,6 +146,7 @@ export async function sandboxCommand(
     '--bind', join(folder, 'home'), '/home/user',
     '--bind', join(folder, 'tmp'), '/tmp',
     '--dir', '/var', '--symlink', '../tmp', '/var/tmp',
+    ...covered.flatMap((path) => ['--ro-bind-try', path, path]),
     // A file such as /etc/ld.so.preload would run in the steps of `enter` that still have privileges over the namespaces.
     '--remount-ro', '/',
     '--chdir', '/home/user',
