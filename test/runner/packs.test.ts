@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { brokeredTransfer } from '../../src/consumers/transfer/brokered.js'
 import { fetchAsPack, pushPack, type CarriedPack } from '../../src/git/carried-pack.js'
 import { InfrastructureError } from '../../src/job/errors.js'
 import type { PackedCommits, Runner } from '../../src/runner/runner.js'
@@ -100,6 +101,36 @@ describe.each(shells)('commits as packs in %s', (shell) => {
       await sandbox.close()
     }
   })
+})
+
+it('a stash and other branches, deeper than HEAD, come back with brokered credentials', { timeout: 240_000 }, async () => {
+  const sandboxes = [await processSandbox(), await processSandbox()] as const
+  const transferOf = async (sandbox: ProcessSandbox) => {
+    const runner = sandbox.runner()
+    await runner.install(callOptions)
+    const parts = { runner, git: repo.storage.host, repository: repo.id, onSecret: () => undefined, confirmHeld: () => Promise.resolve(), maxBytes }
+    return { runner, transfer: brokeredTransfer(parts), tree: join(sandbox.home, 'repository') }
+  }
+  try {
+    const one = await transferOf(sandboxes[0])
+    await one.transfer.clone({ from: base(), branch: 'work', checkpoint: null }, callOptions)
+    await gitOk(one.tree, 'switch', '--quiet', '--create', 'side')
+    for (const round of [1, 2, 3, 4, 5]) await gitOk(one.tree, 'commit', '--quiet', '--allow-empty', '--message', `Side ${round}`)
+    await gitOk(one.tree, 'switch', '--quiet', 'work')
+    await writeFile(join(one.tree, 'last.txt'), 'stashed\n')
+    await gitOk(one.tree, 'stash')
+    await writeFile(join(one.tree, 'last.txt'), 'changed\n')
+    const made = await one.transfer.checkpoint({ ...repo.checkpoint(repo.base), from: base(), branch: 'packed-state' }, callOptions)
+    const two = await transferOf(sandboxes[1])
+    const from = { sha: made!.sha, ref: 'refs/heads/packed-state', ephemeral: true }
+    await two.transfer.clone({ from, branch: 'work', checkpoint: { ...made!, headSha: made!.headSha!, baseSha: repo.base } }, callOptions)
+    expect(await two.runner.restore({}, callOptions)).toMatchObject({ restored: true, notes: [] })
+    for (const what of [['stash', 'list'], ['log', '--format=%H %s', 'side'], ['show', 'stash@{0}:last.txt'], ['status', '--porcelain']]) {
+      expect(await gitOk(two.tree, ...what)).toBe(await gitOk(one.tree, ...what))
+    }
+  } finally {
+    for (const sandbox of sandboxes) await sandbox.close()
+  }
 })
 
 describe('packs that are large, late or broken', () => {

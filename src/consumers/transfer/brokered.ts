@@ -35,7 +35,7 @@ export function brokeredTransfer({ runner, git, repository, onSecret, confirmHel
   return {
     async clone({ from, ...request }, options) {
       const access = await toRead(from.ephemeral)
-      return fetchAsPack(git.name, access, { ...from, depth: cloneDepth(request), maxBytes }, options, (pack) =>
+      return fetchAsPack(git.name, access, { ...from, depth: cloneDepth(request), baseSha: request.checkpoint?.baseSha, maxBytes }, options, (pack) =>
         runner.clone({ access: withoutToken(access), ref: from.ref, sha: from.sha, ...request, pack }, options),
       )
     },
