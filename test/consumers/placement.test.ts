@@ -29,7 +29,7 @@ describe('which providers a job may go to', () => {
 
   it.each([
     [{ providers: { prefer: ['z'] } }, 'providers.prefer: "z" is not configured at this deployment; configured are: a, b, c'],
-    [{ providers: { deny: ['a', 'b', 'c'] } }, 'providers: allow and deny leave no provider'],
+    [{ providers: { deny: ['a', 'b', 'c'] } }, 'providers: allow and deny leave none of a, b, c'],
     [{ network: 'git-only' }, 'network: none of a, b, c can enforce "git-only"'],
     [{ network: 'none', providers: { deny: ['a'] } }, 'network: none of b, c can enforce "none"'],
   ])('says what is wrong with %j', (more, sentence) => {
