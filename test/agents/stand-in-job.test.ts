@@ -35,20 +35,20 @@ afterEach(async () => {
   await model.close()
 })
 
-it('loses its sandbox in the middle of its turn and goes on in the same conversation at another provider', { timeout: 240_000 }, async () => {
+it('loses its sandbox in the middle of its turn and goes on in the same conversation at another provider', { timeout: 600_000 }, async () => {
   const moved = await moveInTheMiddle(deployment, spec, secrets, model)
   await expectWentOn(moved, model)
   expect(moved.log).toContain('"remembered":5')
 })
 
-it('goes on by its id as well, where the folder is the same', { timeout: 240_000 }, async (context) => {
+it('goes on by its id as well, where the folder is the same', { timeout: 600_000 }, async (context) => {
   if (!(await bubblewrapWorks())) return context.skip('without bubblewrap each sandbox has its repository in a folder of its own')
   const resume = `exec node agent.mjs --resume "$SESSION" 'You were interrupted; look at git status and go on'`
   const moved = await moveInTheMiddle(deployment, { ...spec, steps: [{ name: 'agent', run: 'exec node agent.mjs --session-id "$SESSION" "$PROMPT"', resume }] }, secrets, model)
   await expectWentOn(moved, model)
 })
 
-it('begins again, and pays for all of it again, where no path is named', { timeout: 240_000 }, async () => {
+it('begins again, and pays for all of it again, where no path is named', { timeout: 600_000 }, async () => {
   const { result } = await moveInTheMiddle(deployment, { ...spec, steps: [{ name: 'agent', run: 'exec node agent.mjs --session-id "$SESSION" "$PROMPT"' }], checkpoint: {} }, secrets, model)
   expect(result.status).toBe('succeeded')
   expect(model.turns().map(({ turn, answers }) => [turn, answers])).toEqual([[1, 2], [2, 2], [3, 2], [4, 1], [5, 1]])
