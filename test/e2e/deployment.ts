@@ -15,9 +15,9 @@ import type { Provider } from '../../src/providers/provider.js'
 
 const execFileAsync = promisify(execFile)
 
-/** Runs git on this machine, with nobody's configuration. */
+/** Runs git on this machine, with nobody's configuration and nothing left running behind. */
 export async function git(cwd: string, ...args: string[]): Promise<string> {
-  const { stdout } = await execFileAsync('git', ['-c', 'user.name=Test', '-c', 'user.email=test@example.invalid', ...args], {
+  const { stdout } = await execFileAsync('git', ['-c', 'user.name=Test', '-c', 'user.email=test@example.invalid', '-c', 'gc.auto=0', ...args], {
     cwd,
     maxBuffer: 64 * 1024 * 1024,
     env: { PATH: process.env['PATH'], HOME: '/dev/null', GIT_CONFIG_NOSYSTEM: '1', GIT_TERMINAL_PROMPT: '0' },

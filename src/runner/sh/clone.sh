@@ -22,6 +22,7 @@ clone() {
   if [ "$pack" != - ]; then take_pack "$pack"; elif [ "$head" = - ]; then fetch --depth 1; else fetch_checkpoint; fi
   [ "$base" != - ] || base=$sha
   output=$(git_in_tree read-tree -u --reset "$sha" 2>&1) || fail git "$output"
+  : >"$state/cloned"
   for file in "$HOME/.gitconfig" "$HOME/.config/git/config"; do
     rm -f "$state/began.${file##*/}"
     [ ! -f "$file" ] || cp "$file" "$state/began.${file##*/}"

@@ -177,8 +177,10 @@ restore_index() {
   comm -23 "$work/skipped" "$work/skipped.now" >"$work/skip"
   agent_ update-index --skip-worktree --stdin <"$work/skip"
   sed -n 's/^[a-z] //p' "$work/flags" | agent_ update-index --assume-unchanged --stdin
-  # What the agent's rules leave out goes from the work tree.
-  [ "$sparse" != true ] || agent_ sparse-checkout reapply 2>/dev/null >&2
+  [ "$sparse" = true ] || return 0
+  # What the agent's rules leave out goes from the work tree, but for what it has there all the same.
+  agent_ sparse-checkout reapply 2>/dev/null >&2
+  agent_ ls-files -v | sed -n 's/^[Ss] //p' | sort | comm -13 "$work/skipped" - | agent_ update-index --no-skip-worktree --stdin
 }
 
 restore_work_tree() {
@@ -192,6 +194,15 @@ restore_work_tree() {
   fi
   # What setup changed is the checkpoint's again.
   agent_ diff-files --name-only --ignore-submodules=all 2>/dev/null >"$work/changed"
+  # Rules on line ends and the like that are not in the tree were not there when it was written. What a filter writes is left alone.
+  if [ -s "$common/info/attributes" ] || [ -s "$HOME/.config/git/attributes" ] || agent_ config --get-regexp '^core\.(autocrlf|attributesfile|eol)$' >/dev/null 2>&1; then
+    sed 's/^[a-zA-Z] //' "$work/flags" >"$work/flagged"
+    agent_ ls-files | agent_ check-attr --stdin filter 2>/dev/null | sed -n 's/: filter: uns[a-z]*$//p' >"$work/unfiltered"
+    # As they are listed they have no times, so each is written.
+    agent_ ls-files -s | awk -F"$tab" 'FILENAME ~ /flagged$/ { flagged[$0] = 1; next } FILENAME != "-" { free[$0] = 1; next } /^100/ && $2 in free && !($2 in flagged)' \
+      "$work/flagged" "$work/unfiltered" - >"$work/rewritten"
+    agent_ update-index --index-info <"$work/rewritten" 2>/dev/null && cut -f 2 "$work/rewritten" >>"$work/changed"
+  fi
   if [ -s "$work/changed" ]; then
     agent_ checkout-index -f -u -q --stdin <"$work/changed" 2>"$work/error" || {
       rm -f "$index.lock"

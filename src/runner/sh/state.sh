@@ -45,12 +45,18 @@ state_of() {
     state_refs
     state_operations
     state_configuration
+    : >"$work/raw"
+    : >"$work/present"
     state_index
     state_objects
   else
     echo 'V 1' >"$work/meta" || fail disk ''
   fi
   state_folders
+  if [ -n "$usable" ]; then
+    state_converted
+    state_raw
+  fi
   sed 's/^/L /' "$work/filters.now" >>"$work/meta"
   [ ! -s "$work/filters.gone" ] || sed 's/^/L /' "$work/filters.gone" >>"$work/meta"
 }
@@ -188,14 +194,10 @@ state_index() {
   : >"$work/present"
   # Of files that git does not look at, the content is what the work tree has.
   sed -n 's/^[a-zS] //p' "$work/flags" >"$work/flagged"
-  : >"$work/files"
   while IFS= read -r quoted; do
     path=$(unquote "$quoted")
     if [ -f "$at/$path" ] && [ ! -L "$at/$path" ]; then
-      mode=100644
-      [ ! -x "$at/$path" ] || mode=100755
-      printf 'W %s %s\n' "$mode" "$quoted" >>"$work/present"
-      printf '%s\n' "$path" >>"$work/files"
+      printf '%s\n' "$quoted" >>"$work/raw"
     elif [ ! -e "$at/$path" ] && [ ! -L "$at/$path" ]; then
       printf 'A %s\n' "$quoted"
     fi
@@ -207,7 +209,52 @@ state_index() {
     mv "$work/absent.rest" "$work/absent"
   fi
   cat "$work/absent" >>"$work/meta"
-  [ -s "$work/files" ] || return 0
+}
+
+# Whether a rule says how content is to be written. Then a checkout may write other bytes than those that were staged.
+has_rules() {
+  [ -n "$(agent_ ls-files -co --exclude-standard -- ':(glob)**/.gitattributes' 2>/dev/null | head -n 1)" ] || [ -s "$common/info/attributes" ] ||
+    [ -s "$HOME/.config/git/attributes" ] || [ -s /etc/gitattributes ] || agent_ config --get-regexp '^core\.(autocrlf|attributesfile|eol)$' >/dev/null 2>&1
+}
+
+# Files of which a checkout would not write what lies there: CRLF where LF is staged, a keyword that is not expanded. Of those that were
+# written since the clone, as the walk has found them, or differ from where the job began. What a filter stands before is as the filter
+# makes it: its plain text is not saved.
+state_converted() {
+  has_rules || return 0
+  agent_ -c core.quotePath=false diff-index --cached --name-only --diff-filter=d "$origin" >>"$work/written" 2>/dev/null
+  [ -s "$work/written" ] || return 0
+  agent_ -c core.quotePath=false ls-files -s | sed -n "s/^100[0-7]* \([0-9a-f]*\) 0$tab\(.*\)/\1$tab\2/p" |
+    awk -F"$tab" 'FILENAME != "-" { written[$0] = 1; next } $2 in written' "$work/written" - | head -n 5000 >"$work/candidates"
+  [ -s "$work/candidates" ] || return 0
+  cut -f 2 "$work/candidates" >"$work/names"
+  (cd "$at" && git_ hash-object --no-filters --stdin-paths <"$work/names") >"$work/hashes" 2>"$work/error" || return 0
+  # Four lines a path, in this order.
+  agent_ check-attr --stdin eol ident filter working-tree-encoding <"$work/names" 2>/dev/null | sed 's/.*: //' | paste - - - - >"$work/rules"
+  crlf=$(agent_ config core.autocrlf 2>/dev/null)$(agent_ config core.eol 2>/dev/null)
+  paste "$work/hashes" "$work/candidates" "$work/rules" | awk -F"$tab" -v crlf="$crlf" '
+    $6 != "unspecified" && $6 != "unset" { next }
+    $1 != $2 || $4 == "crlf" || crlf ~ /true|crlf/ || $5 != "unspecified" && $5 != "unset" || $7 != "unspecified" && $7 != "unset" { print $3 }' >"$work/doubtful"
+  [ -s "$work/doubtful" ] || return 0
+  rm -rf "$work/written.as" && mkdir "$work/written.as" || return 0
+  agent_ checkout-index -q -f --prefix="$work/written.as/" --stdin <"$work/doubtful" 2>/dev/null
+  full_disk
+  while IFS= read -r path; do
+    cmp -s "$at/$path" "$work/written.as/$path" || printf '%s\n' "$path" >>"$work/raw"
+  done <"$work/doubtful"
+  rm -rf "$work/written.as"
+}
+
+# The content of files that the staged tree does not say.
+state_raw() {
+  [ -s "$work/raw" ] || return 0
+  sort -u "$work/raw" >"$work/files"
+  while IFS= read -r quoted; do
+    path=$(unquote "$quoted")
+    mode=100644
+    [ ! -x "$at/$path" ] || mode=100755
+    printf 'W %s %s\n' "$mode" "$quoted" >>"$work/present"
+  done <"$work/files"
   (cd "$at" && git_ hash-object -w --no-filters --stdin-paths <"$work/files") >"$work/hashes" 2>"$work/error" || return 0
   cat "$work/present" >>"$work/meta"
   awk '{ printf "100644 %s\traw/%d\n", $1, NR }' "$work/hashes" >>"$work/entries"
@@ -237,7 +284,7 @@ state_objects() {
   done <"$work/tags"
 }
 
-# Empty folders, and modes that a tree can't hold. One walk, which leaves out what is ignored: there may be more of that than of all the rest.
+# Empty folders, modes that a tree can't hold, and, for later, what was written since the clone. One walk, which leaves out what is ignored: there may be more of that than of all the rest.
 state_folders() {
   agent_ ls-files -o -i --exclude-standard --directory 2>/dev/null | grep -v '^"' | sed -n 's,/$,,p' | head -n 500 >"$work/pruned"
   sed -n 's/^[a-z]* //p' "$work/within" >>"$work/pruned"
@@ -249,9 +296,13 @@ state_folders() {
   mask=$(umask)
   file_mode=$(printf '%o' $((0666 & ~mask))) program_mode=$(printf '%o' $((0777 & ~mask)))
   # shellcheck disable=SC2016 # the inner shell expands it
-  (cd "$at" && find . \( "$@" \) -prune -o -type d -empty -print0 -o \( -type f ! -perm "$file_mode" ! -perm "$program_mode" -o -type d ! -perm "$program_mode" \) \
+  (cd "$at" && find . \( "$@" \) -prune -o \( ! -type d -o ! -empty -o -print0 \) \
+    \( ! -type f -o ! -newer "$state/cloned" -o -exec sh -c 'for file do printf "w%s\0" "$file"; done' sh {} + \) \
+    \( -type f ! -perm "$file_mode" ! -perm "$program_mode" -o -type d ! -perm "$program_mode" \) \
     -exec sh -c 'modes=$(stat -c %a -- "$@") && printf "%s\n" "$modes" | for file do read -r mode; printf "m%s %s\0" "$mode" "$file"; done' sh {} + 2>/dev/null) |
-    tr '\n\0' '\001\n' | sed -n -e 's,^\./,E ,p' -e 's,^m\([0-7]*\) \./\(.*\),M \1 \2,p' -e 's,^m\([0-7]*\) \.$,M \1 .,p' | sort >"$work/walked"
+    tr '\n\0' '\001\n' | sed -n -e 's,^\./,E ,p' -e 's,^w\./,w ,p' -e 's,^m\([0-7]*\) \./\(.*\),M \1 \2,p' -e 's,^m\([0-7]*\) \.$,M \1 .,p' | sort >"$work/found"
+  sed -n 's/^w //p' "$work/found" >"$work/written"
+  grep -v '^w ' "$work/found" >"$work/walked"
   if [ "$(($(wc -l <"$work/walked")))" -gt 20000 ]; then
     note 'more than 20,000 files and folders have a mode of their own or are empty folders; the modes of the first 20,000 are saved'
     head -n 20000 "$work/walked" >"$work/walked.first"

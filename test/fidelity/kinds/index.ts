@@ -1,0 +1,18 @@
+import { configuration } from './configuration.js'
+import { files } from './files.js'
+import { history } from './history.js'
+import type { Kind } from './kind.js'
+import { nested } from './nested.js'
+import { rules } from './rules.js'
+
+export const kinds: Readonly<Record<string, readonly Kind[]>> = { rules, history, files, configuration, nested }
+
+/** The names of those that every run of the tests goes through, as time allows; `npm run fidelity` takes all. */
+export const inEveryRun = new RegExp(
+  `^(${[
+    'sparse checkout', 'a file outside of the cone', 'skip-worktree', 'assume-unchanged', 'a clean and a smudge filter', 'git-crypt', 'LFS pointers', 'working-tree-encoding that fits', 'ident',
+    'CRLF blobs', 'autocrlf', 'split index', 'the ignore file', 'a file that became ignored', 'nothing', 'commits and the rest', 'empty commits', 'the base amended$', 'a rebase of own', 'a merge',
+    'a detached', 'an orphan branch$', 'HEAD on a ref', 'a new .git$', 'branches with odd', 'a branch, a tag', 'tags of every', 'two stashes', 'other branches', 'staged against', 'names with every odd byte$',
+    'empty folders', 'modes', 'the local identity',
+  ].join('|')})`,
+)

@@ -1,0 +1,31 @@
+import { identity, type Kind } from './kind.js'
+
+/** Repositories within the repository, linked work trees, submodules. */
+
+const submoduleOrigin = String.raw`git init -q "$HOME/sub"; (cd "$HOME/sub"; [ -f s ] || { echo s > s; git add -A; git commit -qm s; })
+echo hello > README.md
+printf '[submodule "a"]\n\tpath = vendor/müll\n\turl = https://example.invalid/a.git\n[submodule "b"]\n\tpath = vendor/b c\n\turl = https://example.invalid/b.git\n' > .gitmodules
+git add -A; for p in 'vendor/müll' 'vendor/b c'; do git update-index --add --cacheinfo 160000,1111111111111111111111111111111111111111,"$p"; done; git commit -qm Begin`
+
+export const nested: readonly Kind[] = [
+  { name: 'a nested repository without a commit', agent: 'mkdir aaa zzz; git init -q mmm; echo 1 > aaa/f; echo 2 > mmm/app.js; mkdir mmm/src; echo 3 > mmm/src/x; echo 4 > zzz/f', promoted: { 'aaa/f': 'A', 'mmm/app.js': 'A', 'mmm/src/x': 'A', 'zzz/f': 'A' } },
+  { name: 'a nested repository with commits', agent: `${identity}; git init -q nn; cd nn; echo 3 > app.js; git add -A; git commit -qm Initial; echo more >> app.js; echo new > new; cd ..; echo z > z`, promoted: { 'nn/app.js': 'A', 'nn/new': 'A', z: 'A' } },
+  { name: 'a nested repository with a name of odd bytes', agent: String.raw`${identity}; d=$'ü "n\n\xff'; git init -q "$d"; cd "$d"; echo 3 > app.js; git add -A; git commit -qm Initial; cd ..; git init -q -- '-x'; echo 5 > ./-x/y`, promoted: { '-x/y': 'A', '"\\303\\274 \\"n\\n\\377/app.js"': 'A' } },
+  { name: 'a nested repository with rules of its own', agent: `${identity}; git init -q nn; cd nn; echo '*.tmp' > .gitignore; echo hidden > .git/info/exclude; echo 1 > a; echo 2 > b.tmp; echo 3 > hidden; git add -A; git commit -qm Initial; git checkout -q -b topic; git stash -q || :; cd ..`, promoted: { 'nn/.gitignore': 'A', 'nn/a': 'A' } },
+  { name: 'a nested repository within a nested one', agent: `${identity}; git init -q o; cd o; echo 1 > a; git add -A; git commit -qm o; git init -q i; cd i; echo 2 > b; git add -A; git commit -qm i; cd ../..`, promoted: { 'o/a': 'A', 'o/i/b': 'A' } },
+  { name: 'a nested repository in place of a tracked folder', agent: `${identity}; cd src; git init -q; echo new > new; git add -A; git commit -qm src; cd ..; echo more >> src/a`, promoted: { 'src/a': 'M', 'src/new': 'A' } },
+  { name: 'a nested repository in an ignored folder', agent: `${identity}; mkdir ignored; git init -q ignored/r; (cd ignored/r; echo 1 > a; git add -A; git commit -qm r); echo z > z` },
+  { name: 'a clone within the repository', agent: `${identity}; git init -q ~/other; (cd ~/other; echo o > o; git add -A; git commit -qm o); git clone -q ~/other third_party/other; echo z > z`, promoted: { 'third_party/other/o': 'A', z: 'A' } },
+  { name: 'a folder whose .git is rubbish', agent: 'mkdir a b c d; echo rubbish > a/.git; echo 1 > a/f; mkdir b/.git; echo 2 > b/f; mkdir -p c/.git/objects c/.git/refs; echo junk > c/.git/HEAD; echo 3 > c/f; ln -s /nonexistent d/.git; echo 4 > d/f; echo z > z', promoted: { 'a/f': 'A', 'b/f': 'A', 'c/f': 'A', 'd/f': 'A', z: 'A' }, notHeld: /^[abcd]: / },
+  { name: 'a nested repository added with add -f and committed as a gitlink', agent: `${identity}; git init -q nn; (cd nn; echo 3 > app.js; git add -A; git commit -qm Initial); git add nn 2>/dev/null; git commit -qm gitlink; echo z > z`, promoted: { 'nn/app.js': 'A', z: 'A' } },
+  { name: 'a linked work tree within', agent: `${identity}; git worktree add -q .claude/worktrees/fix -b fix; (cd .claude/worktrees/fix; echo fixed >> README.md; git commit -qam fix; echo dirty >> file-1; echo new > new); echo note > NOTES`, promoted: { NOTES: 'A' }, unsaved: ['.claude/worktrees/fix/file-1', '.claude/worktrees/fix/new'] },
+  { name: 'a linked work tree outside, clean', agent: `${identity}; git worktree add -q ../elsewhere -b elsewhere; (cd ../elsewhere; echo e > e; git add -A; git commit -qm e); echo note > NOTES`, promoted: { NOTES: 'A' } },
+  { name: 'a linked work tree that is gone', agent: `${identity}; git worktree add -q gone -b gone; rm -rf gone; echo note > NOTES` },
+  { name: 'a detached linked work tree', agent: `${identity}; git worktree add -q --detach wt; (cd wt; echo e > e; git add -A; git commit -qm e); echo note > NOTES`, promoted: { NOTES: 'A' } },
+  { name: 'submodules that are not there', origin: submoduleOrigin, agent: 'echo work >> README.md' },
+  { name: 'submodules that became plain files', origin: submoduleOrigin, agent: `${identity}; for p in 'vendor/müll' 'vendor/b c'; do rm -rf "$p"; mkdir -p "$p"; echo inlined > "$p/file.txt"; done; git rm -q --cached 'vendor/müll' 'vendor/b c'; git rm -qf .gitmodules; git add -A; git commit -qm inline` },
+  { name: 'submodules with files in their folders', origin: submoduleOrigin, agent: "mkdir -p 'vendor/müll'; echo inside > 'vendor/müll/x'; echo work >> README.md", promoted: { 'README.md': 'M' } },
+  { name: 'a submodule that is removed', origin: submoduleOrigin, agent: "git rm -q --cached 'vendor/b c'; rm -rf 'vendor/b c'; git config -f .gitmodules --remove-section submodule.b" },
+  { name: 'a submodule with work in it', agent: `${identity}; git init -q ~/sub; (cd ~/sub; echo s > s; git add -A; git commit -qm s); git -c protocol.file.allow=always submodule --quiet add ~/sub 'vendor/sü b'; git commit -qm submodule; cd 'vendor/sü b'; echo more >> s; git commit -qam inner; echo dirty >> s; echo new > new`, unsaved: [] },
+  { name: 'a submodule deinitialised', agent: `${identity}; git init -q ~/sub; (cd ~/sub; echo s > s; git add -A; git commit -qm s); git -c protocol.file.allow=always submodule --quiet add ~/sub sub; git commit -qm submodule; git submodule --quiet deinit -f sub` },
+]
