@@ -2,7 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, it } from 'vitest'
-import { faultKinds } from './fault-plan.js'
+import { usualKinds } from './fault-plan.js'
 import { runChaos } from './run.js'
 
 it('jobs under fire from every side end as their scripts say, and leave nothing behind', { timeout: 240_000 }, async () => {
@@ -14,7 +14,7 @@ it('jobs under fire from every side end as their scripts say, and leave nothing 
     light: false,
     consumers: 3,
     limits: { local: 3, e2b: 3 },
-    faults: faultKinds,
+    faults: usualKinds,
     outDir,
     // A machine that runs the rest of the suite besides is no judge of seconds; `npm run chaos` is.
     toleratedFreeMs: 20_000,

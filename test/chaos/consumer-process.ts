@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs'
 import { destination, pino } from 'pino'
 import { endProcess } from '../../src/cli/end-process.js'
 import { createProviders } from '../../src/config/providers.js'
@@ -8,7 +9,9 @@ import { CodeStorageHost } from '../../src/git/index.js'
 /** What a consumer is told, as JSON in its environment. The providers' credentials are in environment variables of their own. */
 export interface ConsumerProcessOptions {
   readonly redisUrl: string
-  readonly git: { readonly org: string; readonly privateKey: string; readonly storageUrl: string; readonly apiUrl: string }
+  readonly git: { readonly org: string; readonly storageUrl: string; readonly apiUrl: string }
+  /** Where the git host's key is read anew for each token. */
+  readonly keyFile: string
   readonly providers: readonly ProviderEntry[]
   readonly settings: Partial<ConsumerSettings>
   readonly logFile: string
@@ -19,7 +22,7 @@ const told = JSON.parse(process.env['CONSUMER'] ?? '') as ConsumerProcessOptions
 const consumer = new Consumer({
   deployment: 'chaos',
   redis: { url: told.redisUrl },
-  git: new CodeStorageHost(told.git),
+  git: new CodeStorageHost({ ...told.git, privateKey: () => readFileSync(told.keyFile, 'utf8') }),
   providers: await createProviders(told.providers),
   secrets: secretsFromEnvironment([]),
   log: pino({ level: 'debug', base: { pid: process.pid } }, destination({ dest: told.logFile, sync: true })),

@@ -16,6 +16,10 @@ export type FaultAction =
   | { readonly kind: 'kill-sandbox'; readonly provider: string; readonly pick: number }
   | { readonly kind: 'git-outage'; readonly how: 'unavailable' | 'refuse'; readonly of: 'git' | 'api' | 'all'; readonly forMs: number }
   | { readonly kind: 'restart-git'; readonly awayMs: number }
+  /** One consumer's git key is one that the host refuses. */
+  | { readonly kind: 'stale-key'; readonly pick: number; readonly forMs: number }
+  /** One consumer is replaced by one that lacks a provider, and another one later by one that has all. */
+  | { readonly kind: 'narrow-consumer'; readonly pick: number; readonly provider: string; readonly forMs: number }
   /** Whatever touches the disk waits `byMs` first. */
   | { readonly kind: 'slow-disk'; readonly byMs: number; readonly forMs: number }
 
@@ -34,8 +38,12 @@ const weights: Record<FaultKind, number> = {
   'git-outage': 8,
   'restart-git': 6,
   'slow-disk': 6,
+  'stale-key': 6,
+  'narrow-consumer': 6,
 }
 export const faultKinds = Object.keys(weights) as FaultKind[]
+/** Those of a run that names none; the others, of consumers that differ, are asked for: they change what a seed means. */
+export const usualKinds: readonly FaultKind[] = faultKinds.filter((kind) => kind !== 'stale-key' && kind !== 'narrow-consumer')
 
 /** The calls of each provider's server that are worth striking. `create` and the kill must bear losing their answers. */
 const calls: Readonly<Record<string, readonly string[]>> = {
@@ -94,6 +102,10 @@ function makeAction(random: Random, kind: FaultKind, servers: readonly string[],
       return { kind, how: random.pick(['unavailable', 'refuse'] as const), of: random.pick(['git', 'api', 'all'] as const), forMs: random.whole(300, 4_000) }
     case 'restart-git':
       return { kind, awayMs: random.whole(0, 1_500) }
+    case 'stale-key':
+      return { kind, pick: random.next(), forMs: random.whole(500, 8_000) }
+    case 'narrow-consumer':
+      return providers.length < 2 ? null : { kind, pick: random.next(), provider: random.pick(providers), forMs: random.whole(2_000, 10_000) }
     case 'slow-disk':
       return { kind, byMs: random.whole(50, 1_000), forMs: random.whole(1_000, 6_000) }
   }

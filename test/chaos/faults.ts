@@ -74,6 +74,18 @@ export class FaultRunner {
         if (frozen !== null) await sleep(fault.forMs)
         return frozen
       }
+      case 'stale-key': {
+        const changed = await fleet.staleKey(fault.pick)
+        await sleep(fault.forMs)
+        await changed?.restore()
+        return changed?.name ?? null
+      }
+      case 'narrow-consumer': {
+        const replaced = fleet.narrow(fault.pick, fault.provider)
+        await sleep(fault.forMs)
+        fleet.widen()
+        return replaced
+      }
       case 'restart-redis':
         await world.redis.kill('SIGKILL')
         await sleep(fault.awayMs)
@@ -150,6 +162,9 @@ function targetOf(fault: PlannedFault): string | null {
       return 'git'
     case 'slow-disk':
       return 'disk'
+    // One at a time, so that some consumer always has every provider.
+    case 'narrow-consumer':
+      return 'configuration'
     case 'provider-down':
       return fault.provider
     default:

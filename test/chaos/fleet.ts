@@ -1,5 +1,6 @@
 import { fork, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
+import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { ConsumerProcessOptions } from './consumer-process.js'
@@ -12,11 +13,14 @@ interface Member {
   ready: boolean
   frozen: boolean
   ending: boolean
+  readonly narrow: boolean
 }
 
 export interface FleetOptions {
   readonly size: number
-  readonly consumer: Omit<ConsumerProcessOptions, 'logFile'>
+  readonly consumer: Omit<ConsumerProcessOptions, 'logFile' | 'keyFile'>
+  /** The git host's key, and one that it does not know. */
+  readonly keys: { readonly right: string; readonly stale: string }
   readonly environment: Readonly<Record<string, string>>
   readonly logDir: string
   readonly timeline: Timeline
@@ -77,6 +81,33 @@ export class Fleet {
     return member.name
   }
 
+  /** Changes one's git key into one that the host refuses, in the file from which it is read. Returns how to change it back. */
+  async staleKey(pick: number): Promise<{ readonly name: string; restore(): Promise<void> } | null> {
+    const member = this.choose(pick)
+    if (member === null) return null
+    const { keys } = this.options
+    await writeFile(this.keyFile(member.name), keys.stale)
+    return { name: member.name, restore: () => writeFile(this.keyFile(member.name), keys.right) }
+  }
+
+  /** Starts another one that lacks a provider, and tells this one to stop, as a change of configuration that rolls out does. */
+  narrow(pick: number, provider: string): string | null {
+    const member = this.choose(pick)
+    if (member === null) return null
+    this.replace(member, provider)
+    void this.terminate(member)
+    return member.name
+  }
+
+  /** Replaces the consumers that lack a provider. */
+  widen(): void {
+    for (const member of this.members.values()) {
+      if (!member.narrow || member.ending) continue
+      this.replace(member)
+      void this.terminate(member)
+    }
+  }
+
   /** Stops all and waits for them. */
   async close(): Promise<void> {
     this.closing = true
@@ -89,10 +120,14 @@ export class Fleet {
     return candidates[Math.floor(pick * candidates.length)] ?? null
   }
 
-  private replace(member: Member): void {
+  private keyFile(name: string): string {
+    return join(this.options.logDir, `${name}.pem`)
+  }
+
+  private replace(member: Member, without?: string): void {
     member.ending = true
     if (this.closing) return
-    const replacement = this.add().catch((error: unknown) => void this.problems.push(`a consumer did not start: ${String(error)}`))
+    const replacement = this.add(without).catch((error: unknown) => void this.problems.push(`a consumer did not start: ${String(error)}`))
     this.replacements.add(replacement)
     void replacement.finally(() => this.replacements.delete(replacement))
   }
@@ -109,10 +144,13 @@ export class Fleet {
     clearTimeout(late)
   }
 
-  private async add(): Promise<void> {
-    const { consumer, environment, logDir, timeline } = this.options
+  /** @param without a provider that it lacks. */
+  private async add(without?: string): Promise<void> {
+    const { consumer, environment, logDir, timeline, keys } = this.options
     const name = `consumer-${++this.started}`
-    const told: ConsumerProcessOptions = { ...consumer, logFile: join(logDir, `${name}.jsonl`) }
+    const keyFile = this.keyFile(name)
+    await writeFile(keyFile, keys.right, { mode: 0o600 })
+    const told: ConsumerProcessOptions = { ...consumer, providers: consumer.providers.filter((entry) => entry.name !== without), logFile: join(logDir, `${name}.jsonl`), keyFile }
     const child = fork(fileURLToPath(new URL('consumer-process.ts', import.meta.url)), {
       execArgv: ['--import', 'tsx'],
       env: { PATH: process.env['PATH'], ...environment, CONSUMER: JSON.stringify(told) },
@@ -126,9 +164,9 @@ export class Fleet {
       if (member.ready) this.problems.push(`${name} ended by itself with ${child.signalCode ?? `exit code ${child.exitCode ?? 'unknown'}`}`)
       this.replace(member)
     })
-    const member: Member = { name, child, exited, ready: false, frozen: false, ending: false }
+    const member: Member = { name, child, exited, ready: false, frozen: false, ending: false, narrow: without !== undefined }
     this.members.set(name, member)
-    timeline.add('consumer-starting', { consumer: name, pid: child.pid })
+    timeline.add('consumer-starting', { consumer: name, pid: child.pid, ...(without === undefined ? {} : { without }) })
     await Promise.race([once(child, 'message'), exited])
     if (!this.members.has(name)) return
     member.ready = true

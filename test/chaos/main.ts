@@ -2,7 +2,7 @@
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Command, InvalidArgumentError, Option } from 'commander'
-import { faultKinds, type FaultKind } from './fault-plan.js'
+import { faultKinds, usualKinds, type FaultKind } from './fault-plan.js'
 import { runChaos } from './run.js'
 
 const number = (text: string): number => {
@@ -40,7 +40,7 @@ const { violations, summary } = await runChaos({
   jobs: given.jobs ?? Math.round(given.minutes * 100),
   consumers: given.consumers,
   limits: given.limits,
-  faults: given.faults === undefined ? faultKinds : faultKinds.filter((kind) => given.faults?.includes(kind)),
+  faults: given.faults === undefined ? usualKinds : faultKinds.filter((kind) => given.faults?.includes(kind)),
   outDir,
   light: given.light,
   toleratedFreeMs: given.freeMs,

@@ -65,6 +65,7 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
   const fleet = new Fleet({
     size: options.consumers,
     consumer: { redisUrl: world.redis.url, git: world.gitOptions, providers: world.entries, settings },
+    keys: world.keys,
     environment: world.environment,
     logDir: options.outDir,
     timeline,

@@ -14,7 +14,9 @@ export interface World {
   readonly dir: string
   readonly redis: EmbeddedRedis
   readonly host: CodeStorageHost
-  readonly gitOptions: { readonly org: string; readonly privateKey: string; readonly storageUrl: string; readonly apiUrl: string }
+  readonly gitOptions: { readonly org: string; readonly storageUrl: string; readonly apiUrl: string }
+  /** The git host's key, and one that it does not know. */
+  readonly keys: { readonly right: string; readonly stale: string }
   readonly servers: readonly ProviderServer[]
   /** This machine as a provider, when it takes part. */
   readonly local: { readonly provider: LocalProvider; readonly limit: number } | null
@@ -42,8 +44,8 @@ export async function startWorld(limits: Readonly<Record<string, number>>): Prom
   ])
   let storage = firstStorage
   const port = Number(new URL(storage.url).port)
-  const gitOptions = { org: 'acme', privateKey, storageUrl: storage.url, apiUrl: storage.apiUrl }
-  const host = new CodeStorageHost(gitOptions)
+  const gitOptions = { org: 'acme', storageUrl: storage.url, apiUrl: storage.apiUrl }
+  const host = new CodeStorageHost({ ...gitOptions, privateKey })
   const stateDir = join(dir, 'sandboxes')
   const localLimit = limits['local']
   const local = localLimit === undefined ? null : { provider: new LocalProvider({ name: 'local', stateDir }), limit: localLimit }
@@ -55,6 +57,7 @@ export async function startWorld(limits: Readonly<Record<string, number>>): Prom
     redis,
     host,
     gitOptions,
+    keys: { right: privateKey, stale: generateDevelopmentKeys().privateKey },
     servers,
     local,
     entries: [...(localLimit === undefined ? [] : [{ name: 'local', type: 'local', stateDir, limit: { sandboxes: localLimit } }]), ...servers.map(({ entry }) => entry)],
