@@ -223,9 +223,11 @@ export class RunContext {
     return this.exclusions
   }
 
-  /** The sandbox that the record names. A phase that needs one is never entered without. */
-  sandbox(): SandboxAccess {
-    const { sandbox } = this.record
+  /**
+   * The sandbox that the record names. A phase that needs one is never entered without.
+   * @param sandbox another one of this job's.
+   */
+  sandbox(sandbox: Pick<NonNullable<RunRecord['sandbox']>, 'provider' | 'id'> | null = this.record.sandbox): SandboxAccess {
     if (sandbox === null) throw new Error(`run ${this.jobId}: phase ${this.record.phase} without a sandbox`)
     return openSandbox(this.shared, sandbox, this.spec, {
       assertHeld: () => this.assertHeld(),

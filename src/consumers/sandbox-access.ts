@@ -21,7 +21,7 @@ export interface SandboxAccess {
  */
 export function openSandbox(
   shared: ConsumerContext,
-  sandbox: NonNullable<RunRecord['sandbox']>,
+  sandbox: Pick<NonNullable<RunRecord['sandbox']>, 'provider' | 'id'>,
   { repository, image }: Pick<JobSpec, 'repository' | 'image'>,
   job: { readonly assertHeld: () => void } & Pick<TransferParts, 'confirmHeld' | 'onSecret'>,
 ): SandboxAccess {

@@ -39,6 +39,8 @@ export const consumerSettingsSchema = z.strictObject({
   maxPackBytes: z.int().min(1024).default(1024 * 1024 * 1024),
   /** A sandbox's lifetime, renewed while its job runs. */
   sandboxLifetimeMs: milliseconds.default(600_000),
+  /** How long before the end of a lifetime that can't be extended a step with `resume` begins to move; a third of a shorter lifetime. */
+  plannedMoveMs: milliseconds.default(180_000),
   /** How many sandboxes one job may use up before it fails: a job that kills every sandbox must end. */
   maxAttempts: z.int().min(1).default(10),
   /** How long a finished step's work may take to be saved once the job's own time is up. */

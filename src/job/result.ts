@@ -35,8 +35,11 @@ export const attemptSchema = lastingObject({
   sandboxId: z.string().nullable(),
   startedAt: instant,
   endedAt: instant.nullable(),
-  /** `lost`: the sandbox or its provider died; `unavailable`: no sandbox came to be. Both go on elsewhere. */
-  outcome: z.enum(['running', 'succeeded', 'failed', 'cancelled', 'lost', 'unavailable']),
+  /**
+   * `lost`: the sandbox or its provider died; `unavailable`: no sandbox came to be; `moved`: its lifetime was about to end. All three go on
+   * elsewhere.
+   */
+  outcome: z.enum(['running', 'succeeded', 'failed', 'cancelled', 'lost', 'unavailable', 'moved']),
   error: jobErrorSchema.nullable(),
 })
 export type Attempt = z.output<typeof attemptSchema>

@@ -40,7 +40,23 @@ export const runRecordSchema = lastingObject({
   promoteFrom: lastingObject({ sha: z.string().nullable() }).nullable(),
   /** The intent to create, written before the call. */
   creating: lastingObject({ provider: z.string(), name: z.string(), atMs: count }).nullable(),
-  sandbox: lastingObject({ provider: z.string(), id: z.string(), createdAtMs: count, repositoryPath: z.string().nullable() }).nullable(),
+  sandbox: lastingObject({
+    provider: z.string(),
+    id: z.string(),
+    createdAtMs: count,
+    repositoryPath: z.string().nullable(),
+    /** When it ends whatever is done, in milliseconds since 1970; left out when nobody says so. */
+    endsAtMs: count.optional(),
+  }).nullable(),
+  /**
+   * What a job that is to outlive its sandbox moves to: nothing but the wish, then the intent to create, then a sandbox. Meanwhile the
+   * job's place is that one's, and the place of `sandbox` is its own.
+   */
+  next: lastingObject({
+    /** The intent to create, written before the call. */
+    creating: lastingObject({ provider: z.string(), name: z.string(), atMs: count }).nullable(),
+    sandbox: lastingObject({ provider: z.string(), id: z.string(), createdAtMs: count, endsAtMs: count.optional() }).nullable(),
+  }).nullable().default(null),
   /** Index of the setup step that runs or comes next in this sandbox. */
   setupIndex: count,
   /** Index of the step that runs or comes next. */
@@ -53,6 +69,8 @@ export const runRecordSchema = lastingObject({
     stderrOffset: count,
     /** Its time is up and it is being stopped: whatever exit code it has now is not its own. */
     timedOut: z.boolean().default(false),
+    /** It is being stopped because its sandbox ends soon, to go on in another one: its exit code is not its own either. */
+    moved: z.boolean().optional(),
   }).nullable(),
   checkpoint: lastingObject({
     sha: z.string(),
@@ -116,6 +134,7 @@ export function newRunRecord(run: Pick<RunRecord, 'jobId' | 'generation' | 'repo
     promoteFrom: null,
     creating: null,
     sandbox: null,
+    next: null,
     setupIndex: 0,
     stepIndex: 0,
     running: null,

@@ -13,12 +13,12 @@ export async function endForgottenRun(ending: Ending, jobId: string): Promise<bo
   const acquired = await ending.store.acquire(jobId, { holder: 'reaper', fresh: stored.record })
   if (acquired.kind === 'ended') return false
   const record = { ...acquired.record, outcome: outcomeOfForgotten(acquired.record) }
-  const { sandbox } = record
+  const given = [record.sandbox, record.next?.sandbox].filter((sandbox) => sandbox != null)
   await finishRun(ending, {
     record,
     spec: { metadata: {}, push: {} },
     fence: acquired.fence,
-    abandoned: sandbox === null ? record.abandoned : [...record.abandoned, { provider: sandbox.provider, id: sandbox.id }],
+    abandoned: [...record.abandoned, ...given.map(({ provider, id }) => ({ provider, id }))],
     checkpoints: record.checkpointBranches,
   })
   return true

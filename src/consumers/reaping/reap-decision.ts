@@ -67,10 +67,15 @@ function ageOf(info: SandboxInfo, { now }: Surroundings): number | null {
 }
 
 function owns(record: RunRecord, info: SandboxInfo, provider: string): boolean {
-  const { sandbox, creating, attempts } = record
-  if (sandbox?.provider === provider && sandbox.id === info.id) return true
-  if (creating?.provider !== provider) return false
-  return info.name === undefined ? info.tags['switchyard-attempt'] === String(attempts.length) : info.name === creating.name
+  const { sandbox, creating, attempts, next } = record
+  if ([sandbox, next?.sandbox].some((own) => own?.provider === provider && own.id === info.id)) return true
+  // The one that a job is about to move to is of the attempt that comes.
+  return isCreating(creating, attempts.length) || isCreating(next?.creating, attempts.length + 1)
+
+  function isCreating(intent: RunRecord['creating'] | undefined, attempt: number): boolean {
+    if (intent?.provider !== provider) return false
+    return info.name === undefined ? info.tags['switchyard-attempt'] === String(attempt) : info.name === intent.name
+  }
 }
 
 /**

@@ -5,6 +5,7 @@ import type { OutputSlice } from '../../runner/runner.js'
 import { StreamRedactor } from '../output/redaction.js'
 import { pause } from './pause.js'
 import type { RunContext } from '../run-context.js'
+import type { PlannedMove } from './planned-move.js'
 import { OutputTail } from '../output/output-tail.js'
 
 /**
@@ -12,13 +13,18 @@ import { OutputTail } from '../output/output-tail.js'
  * over, or ended already.
  *
  *   start ──► reading ──► ended            the exit code is there and all output was read
- *                │ └────► timed out        the step's own time is up: stopped, output so far kept
+ *                │ ├────► timed out        the step's own time is up: stopped, output so far kept
+ *                │ └────► moved            its sandbox ends soon: stopped; whatever exit code it has then is not its own
  *                └──────► interrupted      cancel, job timeout or hand-over: `ctx.work` aborts and the call throws
  *
  * Output goes to the log stream in the same Redis call that moves the record's offsets, so a successor goes on at exactly
  * the next byte. The offsets count what was shown, not what was read: bytes that a redactor holds back are read again.
  */
-export type CommandEnd = { readonly kind: 'exited'; readonly result: StepResult & { readonly exitCode: number } } | { readonly kind: 'timed-out'; readonly result: StepResult }
+export type CommandEnd =
+  | { readonly kind: 'exited'; readonly result: StepResult & { readonly exitCode: number } }
+  | { readonly kind: 'timed-out'; readonly result: StepResult }
+  /** Stopped, to go on in another sandbox. */
+  | { readonly kind: 'moved' }
 
 export interface CommandRun {
   readonly step: Step
@@ -29,6 +35,8 @@ export interface CommandRun {
   /** Called between reads, at most when due; for checkpoints. Returns when it wants to be called again, or null. */
   readonly periodic: (() => Promise<number | null>) | null
   readonly firstPeriodicAtMs: number | null
+  /** Asked between reads whether the step is to leave its sandbox; null for a command that can't. */
+  readonly move: Pick<PlannedMove, 'waitMs' | 'isDue' | 'graceMs'> | null
 }
 
 const idleReadMs = 100
@@ -64,7 +72,7 @@ export async function runCommand(ctx: RunContext, run: CommandRun): Promise<Comm
   let periodicAtMs = run.firstPeriodicAtMs ?? Infinity
 
   for (let started = false; ; started = true) {
-    const waitMs = Math.max(0, Math.min(settings.readWaitMs, deadlineMs - now(), periodicAtMs - now()))
+    const waitMs = Math.max(0, Math.min(settings.readWaitMs, deadlineMs - now(), periodicAtMs - now(), run.move?.waitMs ?? Infinity))
     const read = { stdoutOffset: state.stdout.readOffset, stderrOffset: state.stderr.readOffset, waitMs, maxBytes: settings.readBytes }
     const call = { timeoutMs: waitMs + settings.callTimeoutMs, signal: ctx.work }
     const askedAtMs = now()
@@ -85,6 +93,7 @@ export async function runCommand(ctx: RunContext, run: CommandRun): Promise<Comm
       stderrTail: state.stderr.tail.text(),
     })
     if (exitCode !== null && running.timedOut) return { kind: 'timed-out', result: result(null) }
+    if (exitCode !== null && running.moved === true) return { kind: 'moved' }
     if (exitCode !== null) return { kind: 'exited', result: { ...result(exitCode), exitCode } }
     for (const name of streams) skipMiddle(state[name], name === 'stdout' ? slice.stdoutSize : slice.stderrSize, settings.maxLogBytes, ctx.secrets.patterns.longest)
     if (slice.exitCode !== null) continue
@@ -96,6 +105,15 @@ export async function runCommand(ctx: RunContext, run: CommandRun): Promise<Comm
       await ctx.update({ running })
       await runner.stop(run.key, settings.stopGraceMs, { timeoutMs: settings.stopGraceMs + settings.callTimeoutMs, signal: ctx.work })
       return { kind: 'timed-out', result: result(null) }
+    }
+    if (running.moved === true || run.move?.isDue === true) {
+      // Said before it is done, as above.
+      running = { ...running, moved: true }
+      await ctx.update({ running })
+      const grace = run.move?.graceMs ?? settings.stopGraceMs
+      await runner.stop(run.key, grace, { timeoutMs: grace + settings.callTimeoutMs, signal: ctx.work })
+      // What it printed last is read, and the exit code with it.
+      continue
     }
     if (now() >= periodicAtMs && run.periodic !== null) periodicAtMs = (await run.periodic()) ?? Infinity
   }

@@ -3,7 +3,9 @@ import { isRefusal } from '../../providers/refused-create.js'
 import { limitsOf } from '../placing/candidates.js'
 import { usedSoFar } from '../ending/job-result.js'
 import { examine } from './examination.js'
+import { killInBackground } from './give-up.js'
 import { pause } from './pause.js'
+import { toNext } from './planned-move.js'
 import { pushLanded } from './push-landed.js'
 import { decide, type Reaction } from './reactions.js'
 import type { RunContext } from '../run-context.js'
@@ -132,8 +134,13 @@ export async function move(
   const endedAt = new Date(now()).toISOString()
   const refused = sandbox === null && !mayExist && (error.kind === 'capacity' || error.kind === 'rate-limited' || (error.kind === 'auth' && where !== null && ctx.shared.keys.isRefused({ provider: where })))
   const broke = sandbox !== null && error.owner === 'sandbox' && error.kind !== 'sandbox-lost'
-  const spent = attempts.slice(ctx.record.restart?.attemptsBefore ?? 0).filter((attempt) => attempt.sandboxId !== null).length
+  const spent = attempts.slice(ctx.record.restart?.attemptsBefore ?? 0).filter((attempt) => attempt.sandboxId !== null && attempt.outcome !== 'moved').length
   const exhausted = spent >= settings.maxAttempts
+  // A provider without room was no attempt: nothing was tried there.
+  const ended = refused ? attempts.slice(0, -1) : ctx.patchAttempt({ endedAt, outcome: sandbox === null ? 'unavailable' : 'lost', error })
+  // A job that was about to move has another sandbox already, or its place.
+  const { next } = ctx.record
+  const onward = next === null || exhausted ? null : toNext({ next, attempts: ended }, endedAt)
   // All of what follows is sent in this order without waiting for answers; what writes checks the fence by itself.
   const saved = ctx.update({
     sandbox: null,
@@ -142,8 +149,8 @@ export async function move(
     resumes: false,
     phase: exhausted ? 'closing' : 'placing',
     outcome: exhausted ? { status: 'failed', error } : null,
-    // A provider without room was no attempt: nothing was tried there.
-    attempts: refused ? attempts.slice(0, -1) : ctx.patchAttempt({ endedAt, outcome: sandbox === null ? 'unavailable' : 'lost', error }),
+    attempts: ended,
+    ...(onward === null ? {} : { ...onward, setupIndex: 0 }),
     abandoned: sandbox === null || reaction.confirmed ? ctx.record.abandoned : [...ctx.record.abandoned, { provider: sandbox.provider, id: sandbox.id }],
     usedMs: usedSoFar(ctx.record, now()),
     // One that broke before any command ran says nothing about the commands.
@@ -152,6 +159,7 @@ export async function move(
   // What may still live keeps its place, and the job gets another one.
   const place = () => {
     if (where !== null && !ctx.shared.providers.has(where)) return ctx.leavePlace()
+    if (sandbox !== null && next !== null) return reaction.confirmed ? ctx.shared.owners.freeOf({ kind: 'sandbox', sandboxId: sandbox.id }) : undefined
     if (sandbox !== null && !reaction.confirmed) return ctx.entrustPlace(sandbox.provider, { kind: 'sandbox', sandboxId: sandbox.id })
     if (sandbox === null && where !== null && mayExist) return ctx.entrustPlace(where, { kind: 'create', jobId: ctx.jobId, attempt: attempts.length, atMs: now() })
     return ctx.releasePlace()
@@ -163,7 +171,7 @@ export async function move(
   }
   const placeGivenUp = place()
   // What the next phase asks first, behind that: where there may be a place now.
-  const loads = exhausted ? null : ctx.shared.ledger.sharedLoads(limitsOf(ctx.shared.providers))
+  const loads = exhausted || next !== null ? null : ctx.shared.ledger.sharedLoads(limitsOf(ctx.shared.providers))
   const [known] = await Promise.all([loads, saved, placeGivenUp, said()])
   if (known !== null) ctx.placeGivenUp(known)
   if (sandbox !== null) void killInBackground(ctx, sandbox)
@@ -172,17 +180,4 @@ export async function move(
 /** Of a create that failed; see `Provider.create`. */
 function mayHaveCreated(error: unknown): boolean {
   return !(error instanceof InfrastructureError) || !isRefusal(error)
-}
-
-/** What is left behind costs money: it is killed at once if it can be, again in `closing`, and by the reaper until it is dead. */
-async function killInBackground(ctx: RunContext, sandbox: { readonly provider: string; readonly id: string }): Promise<void> {
-  const provider = ctx.shared.providers.get(sandbox.provider)?.provider
-  if (provider === undefined) return
-  try {
-    ctx.assertHeld()
-    await provider.kill(sandbox.id, { timeoutMs: ctx.shared.settings.callTimeoutMs, signal: ctx.leave })
-    await ctx.shared.owners.freeOf({ kind: 'sandbox', sandboxId: sandbox.id })
-  } catch (error) {
-    ctx.shared.log.warn({ jobId: ctx.jobId, ...sandbox, message: errorMessage(error) }, 'sandbox given up but not killed yet')
-  }
 }

@@ -150,7 +150,10 @@ async function keepAlive(ctx: RunContext): Promise<void> {
   if (sandbox === null || provider?.capabilities.extend !== true) return
   const { settings } = ctx.shared
   try {
-    await provider.extend(sandbox.id, settings.sandboxLifetimeMs, { timeoutMs: settings.callTimeoutMs, signal: ctx.leave })
+    const lifetime = await provider.extend(sandbox.id, settings.sandboxLifetimeMs, { timeoutMs: settings.callTimeoutMs, signal: ctx.leave })
+    const endsAtMs = lifetime?.lifetimeEndsAtMs
+    // Goes with the next write of the record; whoever takes over meanwhile asks again.
+    if (endsAtMs !== undefined && ctx.record.sandbox?.id === sandbox.id) ctx.amend({ sandbox: { ...ctx.record.sandbox, endsAtMs: Math.round(endsAtMs) } })
   } catch (error) {
     ctx.shared.log.warn({ jobId: ctx.jobId, provider: sandbox.provider, message: errorMessage(error) }, 'sandbox lifetime not extended; tried again at the next heartbeat')
   }

@@ -75,18 +75,20 @@ async function soon<Result>(until: AbortSignal, work: (signal: AbortSignal) => P
 
 /** The job's place is free for the next one, unless something may still live in it. */
 async function keepPlacesOfTheLiving(ctx: RunContext, alive: readonly { provider: string; id: string }[]): Promise<void> {
-  const { sandbox, creating, attempts } = ctx.record
+  const { attempts, next } = ctx.record
+  // Of a job that was about to move, the place is the next one's; the other has its own.
+  const { sandbox, creating } = next ?? ctx.record
   const left = alive.find(({ provider, id }) => provider === sandbox?.provider && id === sandbox.id)
   if (left !== undefined) await ctx.entrustPlace(left.provider, { kind: 'sandbox', sandboxId: left.id })
-  else if (creating !== null) await ctx.entrustPlace(creating.provider, { kind: 'create', jobId: ctx.jobId, attempt: attempts.length, atMs: ctx.shared.now() })
+  else if (creating !== null) await ctx.entrustPlace(creating.provider, { kind: 'create', jobId: ctx.jobId, attempt: attempts.length + (next === null ? 0 : 1), atMs: ctx.shared.now() })
   for (const { provider } of alive) ctx.shared.reapSoon(provider, ctx.shared.settings.callTimeoutMs)
 }
 
 /** Kills what the record names and whatever bears the tags of an attempt whose create was never answered. Returns what is left. */
 async function killAll(ctx: RunContext, signal: AbortSignal): Promise<{ provider: string; id: string }[]> {
-  const { sandbox, abandoned, creating, attempts } = ctx.record
-  const doomed = new Map([...abandoned, ...(sandbox === null ? [] : [sandbox])].map(({ provider, id }) => [`${provider}/${id}`, { provider, id }]))
-  const unanswered = new Set([...(creating === null ? [] : [creating.provider]), ...attempts.filter((attempt) => attempt.sandboxId === null).map(({ provider }) => provider)])
+  const { sandbox, abandoned, creating, attempts, next } = ctx.record
+  const doomed = new Map([...abandoned, ...[sandbox, next?.sandbox].filter((each) => each != null)].map(({ provider, id }) => [`${provider}/${id}`, { provider, id }]))
+  const unanswered = new Set([...[creating, next?.creating].flatMap((intent) => (intent == null ? [] : [intent.provider])), ...attempts.filter((attempt) => attempt.sandboxId === null).map(({ provider }) => provider)])
   for (const name of unanswered) {
     for (const id of await listOwn(ctx, name, signal)) doomed.set(`${name}/${id}`, { provider: name, id })
   }
@@ -122,7 +124,8 @@ async function beforeAbort(work: Promise<boolean>, signal: AbortSignal): Promise
 /** A kill under way is not broken off by `signal`; only no more are tried. */
 async function kill(ctx: RunContext, { provider: name, id }: { provider: string; id: string }, signal: AbortSignal): Promise<boolean> {
   const provider = ctx.shared.providers.get(name)?.provider
-  const isGivenUp = () => signal.aborted || ctx.record.sandbox?.id !== id
+  // Of a job that was about to move, the sandbox at work has a place of its own too.
+  const isGivenUp = () => signal.aborted || ctx.record.sandbox?.id !== id || ctx.record.next !== null
   for (let tries = 1; provider !== undefined && tries <= killTries && !signal.aborted; tries++) {
     ctx.assertHeld()
     try {

@@ -4,6 +4,7 @@ import { intentToCreate, resolveBase } from '../../placing/beginning.js'
 import { candidatesOf, eligibleHere, limitsOf } from '../../placing/candidates.js'
 import { InfrastructureError } from '../../../job/errors.js'
 import { sandboxTags, type Provider, type SandboxInfo, type SandboxRequest } from '../../../providers/provider.js'
+import type { RunRecord } from '../../../job/run-record.js'
 import { lifetimeWarning } from '../../placing/lifetime-warning.js'
 import { placementOrder, waitingReason } from '../../placing/placement.js'
 import type { RunContext } from '../../run-context.js'
@@ -22,14 +23,14 @@ export async function placing(ctx: RunContext): Promise<void> {
   if (creating !== null) return create(ctx, creating.provider, creating.name, !ctx.useFreshIntent())
   // A job that has to wait for a place keeps to the commit that it began with.
   if (ctx.record.base === null) await ctx.update(await resolveBase(ctx.shared, ctx.spec, { timeoutMs: ctx.shared.settings.callTimeoutMs, signal: ctx.work }))
-  const provider = await takePlace(ctx)
+  const provider = await takePlace(ctx, ctx.work)
   const intent = intentToCreate(ctx.shared, ctx.record, provider)
   await ctx.update(intent)
   return create(ctx, provider, intent.creating?.name ?? '', false)
 }
 
 /** Waits, however long it takes, until the ledger gives this job a place. Returns the provider. */
-async function takePlace(ctx: RunContext): Promise<string> {
+export async function takePlace(ctx: RunContext, signal: AbortSignal): Promise<string> {
   const { ledger, providers, settings, now, waits, policy, git, keys } = ctx.shared
   const limits = limitsOf(providers)
   const eligibility = eligibleHere(ctx.shared, ctx.spec)
@@ -56,7 +57,7 @@ async function takePlace(ctx: RunContext): Promise<string> {
   let said: string | null = null
   try {
     for (;;) {
-      ctx.work.throwIfAborted()
+      signal.throwIfAborted()
       const wanted = order().flatMap((name) => limits.filter((limit) => limit.provider === name))
       // Listening starts before asking: a grant that comes right after the answer is not missed.
       const granted = waits.expect(leaseId)
@@ -82,7 +83,7 @@ async function takePlace(ctx: RunContext): Promise<string> {
         said = reason
       }
       const waitMs = Math.min(settings.pollMs, answer.opensInMs ?? Infinity, nextExclusionEndMs(ctx) ?? Infinity)
-      const provider = answer.provider ?? (await granted.within(waitMs, ctx.work))
+      const provider = answer.provider ?? (await granted.within(waitMs, signal))
       // A grant that was not bound in time has gone to somebody else: wait again.
       if (provider !== null && ((provider === answer.provider && bound) || (await ledger.bind(leaseId, ctx.jobId)))) {
         if (said !== null) await ctx.update({}, null)
@@ -110,13 +111,31 @@ function mergeLoads(before: readonly ProviderLoad[], news: readonly ProviderLoad
 
 /** @param repeated the call was made before and its answer is not known: a sandbox may exist. */
 async function create(ctx: RunContext, providerName: string, name: string, repeated: boolean): Promise<void> {
+  const sandbox = await createSandbox(ctx, { provider: providerName, name, attempt: ctx.record.attempts.length, repeated }, ctx.work)
+  await ctx.update({
+    phase: 'preparing',
+    creating: null,
+    sandbox: { ...sandbox, repositoryPath: null },
+    firstSandboxAtMs: ctx.record.firstSandboxAtMs ?? ctx.shared.now(),
+    attempts: ctx.patchAttempt({ sandboxId: sandbox.id }),
+    running: null,
+    setupIndex: 0,
+  })
+}
+
+/** Makes a sandbox for an attempt of the job, or finds the one that an earlier call made. */
+export async function createSandbox(
+  ctx: RunContext,
+  { provider: providerName, name, attempt, repeated }: { readonly provider: string; readonly name: string; readonly attempt: number; readonly repeated: boolean },
+  until: AbortSignal,
+): Promise<Omit<NonNullable<RunRecord['sandbox']>, 'repositoryPath'>> {
   const { providers, settings, deployment, git, now } = ctx.shared
   const provider = providers.get(providerName)?.provider
   if (provider === undefined) throw new UnconfiguredProviderError(providerName)
   const lifetimeMs = Math.min(settings.sandboxLifetimeMs, provider.capabilities.maxLifetimeMs ?? Infinity)
   const request: SandboxRequest = {
     name,
-    tags: sandboxTags({ deployment, jobId: ctx.jobId, attempt: ctx.record.attempts.length }),
+    tags: sandboxTags({ deployment, jobId: ctx.jobId, attempt }),
     image: ctx.spec.image,
     resources: ctx.spec.resources,
     // Where a lifetime can't be extended it must cover all that is left of the job.
@@ -131,7 +150,7 @@ async function create(ctx: RunContext, providerName: string, name: string, repea
     eligible: eligibleFor(ctx),
     exclusions: () => ctx.activeExclusions(),
   })
-  const signal = AbortSignal.any([ctx.work, patience.signal])
+  const signal = AbortSignal.any([until, patience.signal])
   const options = { timeoutMs: settings.createTimeoutMs, signal }
   let info: SandboxInfo
   try {
@@ -139,7 +158,7 @@ async function create(ctx: RunContext, providerName: string, name: string, repea
     ctx.assertHeld()
     info = existing ?? (await untilAborted(provider.create(request, options), signal))
   } catch (error) {
-    if (patience.signal.aborted && !ctx.work.aborted) throw patience.signal.reason
+    if (patience.signal.aborted && !until.aborted) throw patience.signal.reason
     throw error
   } finally {
     patience.stop()
@@ -147,19 +166,12 @@ async function create(ctx: RunContext, providerName: string, name: string, repea
   ctx.refusals.delete(providerName)
   const startMs = now() - beganAtMs
   if (!repeated) ctx.shared.starts.created(providerName, startMs)
-  await ctx.update({
-    phase: 'preparing',
-    creating: null,
-    sandbox: { provider: providerName, id: info.id, createdAtMs: info.createdAtMs ?? now(), repositoryPath: null },
-    firstSandboxAtMs: ctx.record.firstSandboxAtMs ?? now(),
-    attempts: ctx.patchAttempt({ sandboxId: info.id }),
-    running: null,
-    setupIndex: 0,
-  })
   const { maxLifetimeMs } = provider.capabilities
-  const endsAtMs = info.lifetimeEndsAtMs ?? (maxLifetimeMs === undefined ? undefined : (info.createdAtMs ?? now()) + maxLifetimeMs)
+  const createdAtMs = info.createdAtMs ?? now()
+  const endsAtMs = info.lifetimeEndsAtMs ?? (maxLifetimeMs === undefined ? undefined : createdAtMs + maxLifetimeMs)
   const warning = lifetimeWarning(ctx.spec.steps.slice(ctx.record.stepIndex), { provider: providerName, endsAtMs, nowMs: now(), deadlineMs: ctx.deadlineMs })
   if (warning !== undefined) await ctx.say(warning)
+  return { provider: providerName, id: info.id, createdAtMs, ...(endsAtMs === undefined ? {} : { endsAtMs: Math.round(endsAtMs) }) }
 }
 
 function eligibleFor({ spec, shared }: RunContext): readonly string[] {

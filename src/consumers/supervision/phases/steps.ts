@@ -2,6 +2,8 @@ import type { RunRecord } from '../../../job/run-record.js'
 import type { RestoreResult } from '../../../runner/runner.js'
 import { runCommand, type CommandEnd } from '../command-run.js'
 import { checkpointRetryMs, saveCheckpoint } from '../checkpoints.js'
+import { pause } from '../pause.js'
+import { PlannedMove, moveOn } from '../planned-move.js'
 import type { RunContext } from '../../run-context.js'
 
 /** `setup`: the spec's setup commands, in every sandbox anew. One that fails ends the job. */
@@ -9,7 +11,8 @@ export async function setup(ctx: RunContext): Promise<void> {
   for (let index = ctx.record.setupIndex; index < ctx.spec.setup.length; index++) {
     const step = ctx.spec.setup[index]
     if (step === undefined) break
-    const end = await runCommand(ctx, { step, resumes: false, key: `setup-${attemptNumber(ctx)}-${index}`, periodic: null, firstPeriodicAtMs: null })
+    const end = await runCommand(ctx, { step, resumes: false, key: `setup-${attemptNumber(ctx)}-${index}`, periodic: null, firstPeriodicAtMs: null, move: null })
+    if (end.kind === 'moved') throw new Error(`run ${ctx.jobId}: a setup command that moves`)
     if (!succeeded(end)) return fail(ctx, end)
     await ctx.update({ setupIndex: index + 1, running: null })
   }
@@ -27,8 +30,12 @@ export async function steps(ctx: RunContext): Promise<void> {
     const nextInMs = () => (ctx.record.checkpointProblem === null ? everyMs : checkpointRetryMs(ctx.record.checkpointProblem, everyMs))
     // Also where the last supervisor was broken off between a step and its checkpoint.
     if (pushes && ctx.record.running === null && index > (ctx.record.checkpoint?.stepIndex ?? 0)) await saveCheckpoint(ctx, index)
+    // The step before ended while the job was about to move: here is the best moment.
+    if (ctx.record.running === null && ctx.record.next?.sandbox != null && ctx.record.checkpointProblem === null) return moveOn(ctx)
     const { running, checkpoint } = ctx.record
+    const move = PlannedMove.of(ctx, step)
     const end = await runCommand(ctx, {
+      move,
       step,
       resumes: ctx.record.resumes,
       key: `step-${attemptNumber(ctx)}-${index}`,
@@ -43,13 +50,28 @@ export async function steps(ctx: RunContext): Promise<void> {
             return Math.max(beganAtMs + nextInMs(), endedAtMs + Math.min(nextInMs(), endedAtMs - beganAtMs))
           }
         : null,
-    })
+    }).finally(() => move?.stop())
+    if (end.kind === 'moved') {
+      await saveLast(ctx, index)
+      return moveOn(ctx)
+    }
     if (!succeeded(end)) return fail(ctx, end)
     const last = index + 1 === ctx.spec.steps.length
     await ctx.update({ stepIndex: index + 1, running: null, resumes: false, steps: [...ctx.record.steps, end.result], ...(last ? allDone(ctx) : {}) })
   }
   // Taken over from an earlier release, which recorded the last step's end apart from this.
   if (ctx.record.phase === 'steps') await ctx.update(allDone(ctx))
+}
+
+/** The checkpoint that a planned move stands on: tried until it is there, or its sandbox is not. */
+async function saveLast(ctx: RunContext, index: number): Promise<void> {
+  for (let tries = 1; ; tries++) {
+    await saveCheckpoint(ctx, index)
+    const problem = ctx.record.checkpointProblem
+    if (problem === null || problem.error.kind === 'invalid') return
+    await pause(Math.min(2_000, 100 * 2 ** tries), ctx)
+    ctx.work.throwIfAborted()
+  }
 }
 
 /** After setup, in a sandbox that began with a checkpoint: what that holds beside its files. In any other, and a second time, it changes nothing. */
@@ -74,12 +96,14 @@ function attemptNumber(ctx: RunContext): number {
   return ctx.record.attempts.length
 }
 
-function succeeded(end: CommandEnd): boolean {
+type CommandResult = Exclude<CommandEnd, { kind: 'moved' }>
+
+function succeeded(end: CommandResult): boolean {
   return end.kind === 'exited' && end.result.exitCode === 0
 }
 
 /** A command's exit code is a result: the job has failed, what it did so far is saved, nothing is tried again. */
-async function fail(ctx: RunContext, end: CommandEnd): Promise<void> {
+async function fail(ctx: RunContext, end: CommandResult): Promise<void> {
   const { name } = end.result
   const error =
     end.kind === 'exited'

@@ -1,0 +1,111 @@
+import { afterEach, describe, expect, it } from 'vitest'
+import { LocalProvider } from '../../src/providers/local/index.js'
+import type { JobHandle } from '../../src/producers/index.js'
+import type { Provider } from '../../src/providers/provider.js'
+import { altered, git, startDeployment, until, type Deployment } from './deployment.js'
+
+let deployment: Deployment
+afterEach(async () => await deployment.close())
+
+async function logOf(job: JobHandle): Promise<string> {
+  let log = ''
+  for await (const line of job.logs()) log += line.text
+  return log
+}
+
+// Remembers its turns in its home, in a file that is named after the folder it works in, as agents do.
+const agent = {
+  name: 'agent',
+  run: 'mkdir -p ~/.agent/sessions && echo "turn 1 of attempt $SWITCHYARD_ATTEMPT" >> ~/.agent/sessions/s.jsonl && echo one > one.txt && echo began; while [ ! -e ~/never ]; do sleep 0.1; done',
+  resume: 'echo "turn 2 of attempt $SWITCHYARD_ATTEMPT, resumed $SWITCHYARD_RESUMED" >> ~/.agent/sessions/s.jsonl && cp ~/.agent/sessions/s.jsonl session.txt && pwd -P > where.txt',
+}
+
+describe('a step with resume', () => {
+  it('goes on with what it remembers when its sandbox is killed within it', { timeout: 240_000 }, async () => {
+    deployment = await startDeployment()
+    await deployment.seed('acme/web', { 'README.md': 'hello\n' })
+    await deployment.startConsumer()
+    const job = await deployment.queue.enqueue({
+      repository: 'acme/web',
+      setup: ['mkdir -p ~/.agent'],
+      steps: [agent, { name: 'after', run: 'echo "after: $SWITCHYARD_ATTEMPT ${SWITCHYARD_RESUMED-no}" > after.txt' }],
+      checkpoint: { everySeconds: 1, paths: ['~/.agent/sessions'] },
+    })
+    await until('a checkpoint within the step', async () => (await job.status()).checkpointSha !== null && (await logOf(job)).includes('began'), 120_000)
+    const { provider, sandboxId } = await job.status()
+    await deployment.providers.find(({ name }) => name === provider)!.kill(sandboxId!, { timeoutMs: 20_000 })
+    const result = await job.result({ timeoutMs: 120_000 })
+    expect(result).toMatchObject({ status: 'succeeded', attempts: [{ outcome: 'lost' }, { outcome: 'succeeded' }], unsaved: [], kept: [] })
+    expect(await logOf(job)).toContain('agent is resumed')
+    const folder = await deployment.checkout('acme/web', result.branch!, true)
+    expect(await git(folder, 'show', 'HEAD:session.txt')).toBe('turn 1 of attempt 1\nturn 2 of attempt 2, resumed 1')
+    expect(await git(folder, 'show', 'HEAD:one.txt')).toBe('one')
+    expect(await git(folder, 'show', 'HEAD:after.txt')).toBe('after: 2 no')
+    // What lies under checkpoint.paths is no part of the work.
+    expect(result.diff?.paths).toEqual(['after.txt', 'one.txt', 'session.txt', 'where.txt'])
+  })
+
+  /** A provider of which every sandbox of the first kind is told to end soon once `sayEnd` is called; it never does in truth. */
+  function ending(name: string) {
+    const real = new LocalProvider({ name, stateDir: `${deployment.dir}/ending` })
+    let endsAtMs: number | undefined
+    const first = new Set<string>()
+    const provider = altered<Provider>(real, {
+      create: async (request, options) => {
+        const info = await real.create({ ...request, lifetimeMs: 600_000 }, options)
+        if (endsAtMs === undefined) first.add(info.id)
+        return info
+      },
+      extend: async (id, lifetimeMs, options) => {
+        await real.extend(id, Math.max(lifetimeMs, 600_000), options)
+        return first.has(id) && endsAtMs !== undefined ? { expiresAtMs: endsAtMs, lifetimeEndsAtMs: endsAtMs } : undefined
+      },
+    })
+    return { provider, sayEnd: (inMs: number) => void (endsAtMs ??= Date.now() + inMs) }
+  }
+  // The heartbeat that learns of the end comes once a second.
+  const settings = { sandboxLifetimeMs: 3_000, readWaitMs: 500 }
+
+  it('moves before its sandbox ends, with the next one ready first and nothing lost', { timeout: 240_000 }, async () => {
+    deployment = await startDeployment({ limits: [] })
+    await deployment.seed('acme/web', { 'README.md': 'hello\n' })
+    const [short, { provider: long }] = [ending('short'), ending('long')]
+    await deployment.startConsumer({ providers: [short.provider, long].map((provider) => ({ provider, limit: { sandboxes: 1 } })), policy: 'priority', settings })
+    const job = await deployment.queue.enqueue({
+      repository: 'acme/web',
+      // Ends well when it is told to: its exit code then is not the step's.
+      steps: [{ ...agent, run: `trap 'echo last > last.txt; exit 0' TERM; ${agent.run}` }],
+      checkpoint: { everySeconds: 3_600, paths: ['~/.agent/sessions'] },
+      timeout: '10m',
+    })
+    await until('the agent is at work', async () => (await logOf(job)).includes('began'), 120_000)
+    short.sayEnd(30_000)
+    const result = await job.result({ timeoutMs: 120_000 })
+    const log = await logOf(job)
+    expect(result, log).toMatchObject({ status: 'succeeded', attempts: [{ provider: 'short', outcome: 'moved', error: null }, { provider: 'long', outcome: 'succeeded' }] })
+    const folder = await deployment.checkout('acme/web', result.branch!, true)
+    expect(await git(folder, 'show', 'HEAD:session.txt')).toBe('turn 1 of attempt 1\nturn 2 of attempt 2, resumed 1')
+    // What it wrote after it was told to end came along, though the next regular checkpoint was an hour away.
+    expect(await git(folder, 'show', 'HEAD:last.txt')).toBe('last')
+    expect(log).toMatch(/the job is going to move[\s\S]*left the sandbox at short before its end, with all its work saved; goes on at long[\s\S]*agent is resumed/)
+    for (const provider of [short.provider, long]) for await (const left of provider.list({}, { timeoutMs: 10_000 })) expect(left).toBeUndefined()
+    await until('the places are free', async () => (await deployment.queue.providers()).every(({ used }) => used === 0))
+    await Promise.all([short.provider.close(), long.close()])
+  })
+
+  it('waits for a place, said as its reason, when there is none for the next sandbox, and leaves in time all the same', { timeout: 240_000 }, async () => {
+    deployment = await startDeployment({ limits: [] })
+    await deployment.seed('acme/web', { 'README.md': 'hello\n' })
+    const short = ending('short')
+    await deployment.startConsumer({ providers: [{ provider: short.provider, limit: { sandboxes: 1 } }], settings })
+    const job = await deployment.queue.enqueue({ repository: 'acme/web', steps: [agent], checkpoint: { everySeconds: 3_600, paths: ['~/.agent/sessions'] }, timeout: '10m' })
+    await until('the agent is at work', async () => (await logOf(job)).includes('began'), 120_000)
+    short.sayEnd(30_000)
+    await until('the reason', async () => (await job.status()).reason?.startsWith('waiting for capacity: short full') ?? false, 60_000)
+    const result = await job.result({ timeoutMs: 120_000 })
+    expect(result, await logOf(job)).toMatchObject({ status: 'succeeded', attempts: [{ outcome: 'moved' }, { outcome: 'succeeded' }] })
+    const folder = await deployment.checkout('acme/web', result.branch!, true)
+    expect(await git(folder, 'show', 'HEAD:session.txt')).toBe('turn 1 of attempt 1\nturn 2 of attempt 2, resumed 1')
+    await short.provider.close()
+  })
+})
