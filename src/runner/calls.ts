@@ -5,7 +5,7 @@ import type { ExecResult, Provider } from '../providers/provider.js'
 import { MalformedAnswer, parseAnswer, type Answer } from './answer.js'
 import { forgedAnswer, runnerFailure, unfitImage, type FailureContext } from './failures.js'
 import type { RunnerCallOptions } from './runner.js'
-import { callText, isAbsent, runnerScript, scriptDigest, uploadTexts } from './script.js'
+import { callText, isAbsent, isStarved, runnerScript, scriptDigest, uploadTexts } from './script.js'
 
 /** What the runner needs of a provider. */
 export type RunnerProvider = Pick<Provider, 'name' | 'capabilities' | 'exec'>
@@ -87,7 +87,7 @@ export class RunnerCalls {
         const error = this.#asTransient(call, thrown)
         const waitMs = backoffMs(failed)
         const again = error instanceof InfrastructureError && error.kind === 'transient' && failed < tries && this.#now() + waitMs < deadline
-        if (!again) throw error
+        if (!again) throw error instanceof StarvedError ? new InfrastructureError({ kind: 'invalid', owner: 'job', source: error.source, message: error.message }) : error
         await sleep(waitMs, options.signal).catch((reason: unknown) => {
           options.signal?.throwIfAborted()
           throw reason
@@ -171,6 +171,7 @@ export class RunnerCalls {
     const answer = await this.reading(call, () => parseAnswer(result.stdout, nonce))
     if (answer !== undefined) return answer
     if (isAbsent(result.stdout, nonce)) throw new ScriptAbsent()
+    if (isStarved(result.stdout, nonce)) throw this.#starved(call)
     throw this.#unanswered(call, result)
   }
 
@@ -219,6 +220,12 @@ export class RunnerCalls {
     return this.#options.provider.exec(this.#options.sandboxId, { script, ...(env === undefined ? {} : { env }) }, options)
   }
 
+  /** It may pass, so it is tried again; what does not pass is the job's own doing, and the same in every sandbox. */
+  #starved(call: Call): StarvedError {
+    const { source } = this.context(call)
+    return new StarvedError({ kind: 'transient', owner: 'job', source, message: `${source}: ${call.verb}: the job's commands leave the sandbox no process to run anything in; let them start fewer, or use an image and a provider that allow more` })
+  }
+
   #unanswered(call: Call, result: ExecResult): InfrastructureError {
     if (result.exitCode === 126 || result.exitCode === 127) return unfitImage(this.context(call), 'POSIX shell')
     return this.#transient(call, `the sandbox's answer was cut (exit code ${result.exitCode})`)
@@ -245,6 +252,9 @@ export class RunnerCalls {
     return new InfrastructureError({ kind: 'invalid', owner: 'job', source: this.#options.provider.name, message })
   }
 }
+
+/** The sandbox had no process left. Never leaves this file. */
+class StarvedError extends InfrastructureError {}
 
 /** The sandbox has no gzip. Never leaves this file. */
 class GzipAbsent extends Error {}

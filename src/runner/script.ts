@@ -21,13 +21,20 @@ const installed = `"$HOME/.switchyard/runner-${scriptDigest.slice(0, 12)}.sh"`
  */
 export function callText(nonce: string, verb: string, args: readonly string[]): string {
   // Read once, then checked and run from memory: what changes the file in between changes nothing.
-  return `f=${installed}; s=$(cat "$f" 2>/dev/null)
-case $(printf '%s\\n' "$s" | PATH=/usr/bin:/bin:$PATH sha256sum 2>/dev/null) in ${scriptDigest}*) ;; *) if [ -z "$s" ] || command -v sha256sum >/dev/null; then echo '@switchyard ${nonce} absent'; exit 0; fi ;; esac
+  // Where the job's commands have used up all processes, the first thing that needs one ends the shell.
+  return `trap "echo '@switchyard ${nonce} starved'" 0
+f=${installed}; s=$(cat "$f" 2>/dev/null)
+case $(printf '%s\\n' "$s" | PATH=/usr/bin:/bin:$PATH sha256sum 2>/dev/null) in ${scriptDigest}*) ;; *) if [ -z "$s" ] || command -v sha256sum >/dev/null; then trap - 0; echo '@switchyard ${nonce} absent'; exit 0; fi ;; esac
 exec sh -c "$s" "$f" ${[nonce, verb, ...args].map(quote).join(' ')} 2>/dev/null`
 }
 
 export function isAbsent(stdout: string, nonce: string): boolean {
   return stdout.includes(`@switchyard ${nonce} absent`)
+}
+
+/** Whether the sandbox had no process left for the call. */
+export function isStarved(stdout: string, nonce: string): boolean {
+  return stdout.includes(`@switchyard ${nonce} starved`)
 }
 
 /** How much longer the text of a piece is than the base64 that it carries. */

@@ -77,6 +77,25 @@ describe('the script', () => {
   })
 })
 
+describe('a sandbox whose commands leave no process to run anything in', () => {
+  it('is tried a few times, and then the job is told so', async () => {
+    const sandbox = await open()
+    const runner = sandbox.runner()
+    await runner.install(callOptions)
+    // As dash, bash and busybox all do when they can't fork: the trap is the last that they run.
+    let starved = 0
+    sandbox.fault = ({ script }) => {
+      starved += 1
+      const said = /@switchyard [0-9a-f]+ starved/.exec(script)?.[0] ?? 'no trap'
+      return starved === 2 ? undefined : Promise.resolve({ exitCode: 2, stdout: `${said}\n` })
+    }
+    await runner.start({ key: 'step', run: 'true', cwd: undefined, env: {} }, callOptions)
+    expect(starved).toBe(2)
+    await expect(runner.stop('step', 0, callOptions)).rejects.toMatchObject({ kind: 'invalid', owner: 'job', message: expect.stringContaining('no process to run anything in') as string })
+    expect(starved).toBe(6)
+  })
+})
+
 describe('few calls', () => {
   const whole = { stdoutOffset: 0, stderrOffset: 0, waitMs: 20_000, maxBytes: 65_536 }
   const step = (run: string) => ({ key: 'step', run, cwd: undefined, env: {} })
