@@ -230,6 +230,7 @@ link_of() {
   if grep -qxF -e "worktree $quoted" -e "repository $quoted" "$work/within"; then return 0; fi
   if [ -f "$at/$path/.git" ] && case $(cat "$at/$path/.git") in "gitdir: $common/worktrees/"*) true ;; *) false ;; esac; then
     echo "worktree $quoted" >>"$work/within"
+    note "$path is a linked worktree: its commits are kept beside this branch, and no pointer to it is saved"
     restage_link "$no_sha"
     tracked_before
     return 0
