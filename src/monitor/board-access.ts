@@ -105,14 +105,14 @@ export function boardAccess({ username, password, now }: BoardAccessOptions): Bo
       }
       // Another board on this host may have set its own.
       if (reads) begin(context, session)
-      return await next()
+      await next(); return;
     }
     const basic = /^Basic ([A-Za-z0-9+/=]+)$/.exec(context.req.header('authorization') ?? '')?.[1]
     if (basic !== undefined) {
       const [, name = '', text = ''] = /^([^:]*):(.*)$/s.exec(Buffer.from(basic, 'base64').toString()) ?? []
       const right = tryPassword(name, text)
       if (right === null) return tooMany(context)
-      if (right) return await next()
+      if (right) { await next(); return; }
     } else if (context.req.method === 'GET' && context.req.header('accept')?.includes('text/html') === true) {
       return context.redirect('/login', 303)
     }

@@ -148,7 +148,7 @@ const onlyLoopbackNames: MiddlewareHandler = async (context, next) => {
 
 /** Whatever Bull Board's next release can change: this board changes nothing. */
 const onlyReads: MiddlewareHandler = async (context, next) => {
-  if (['GET', 'HEAD'].includes(context.req.method)) return await next()
+  if (['GET', 'HEAD'].includes(context.req.method)) { await next(); return; }
   context.header('allow', 'GET, HEAD')
   return context.text('This board is read-only; start it with --writable to change jobs.', 405)
 }
@@ -158,10 +158,10 @@ const onlyReads: MiddlewareHandler = async (context, next) => {
  * run with that.
  */
 const onlyWholeData: MiddlewareHandler = async (context, next) => {
-  if (['GET', 'HEAD'].includes(context.req.method)) return await next()
-  if (!(context.req.header('content-type') ?? '').includes('json')) return await next()
+  if (['GET', 'HEAD'].includes(context.req.method)) { await next(); return; }
+  if (!(context.req.header('content-type') ?? '').includes('json')) { await next(); return; }
   const body: unknown = await context.req.raw.clone().json().catch(() => null)
-  if (!holdsCut(body)) return await next()
+  if (!holdsCut(body)) { await next(); return; }
   return context.json({ error: 'Not saved: the text holds masked or cut values in place of the job’s own. Write them out, or enqueue the job from its source.' }, 422)
 }
 

@@ -21,7 +21,6 @@ const attacks = {
   'direction of text': '\u202e\u2066\u200f\u061c',
   separators: '\u2028\u2029',
 }
-// eslint-disable-next-line no-control-regex -- these are what must not be left
 const left = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\u2028\u2029]/
 
 describe('text for a terminal', () => {

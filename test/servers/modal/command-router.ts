@@ -27,7 +27,7 @@ export interface CommandRouterParts {
   /** Tell a command's death by a signal as a negative code, which Modal's workers do as well as by its number. */
   readonly negativeCodes: boolean
   /** What a command's environment holds besides what it is given. */
-  baseEnvironment(sandboxId: string): Record<string, string>
+  readonly baseEnvironment: (sandboxId: string) => Record<string, string>
 }
 
 export function commandRouter(parts: CommandRouterParts): Record<string, unknown> {
