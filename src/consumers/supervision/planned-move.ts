@@ -112,11 +112,12 @@ export class PlannedMove {
   private async prepare(): Promise<void> {
     const { ctx } = this
     const signal = AbortSignal.any([ctx.work, this.ending.signal])
-    for (let tries = 1; !signal.aborted && !isReady(ctx.record.next); tries++) {
+    const isOver = () => signal.aborted
+    for (let tries = 1; !isOver() && !isReady(ctx.record.next); tries++) {
       try {
         await prepareNext(ctx, signal)
       } catch (error) {
-        if (signal.aborted) return
+        if (isOver()) return
         ctx.shared.log.info({ jobId: ctx.jobId, message: ctx.secrets.patterns.mask(errorMessage(error)) }, 'next sandbox of a job that moves soon not ready yet')
         await pause(Math.min(5_000, 200 * 2 ** tries), ctx)
       }
