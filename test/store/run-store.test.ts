@@ -125,14 +125,15 @@ describe('ending', () => {
     await expect(store.save('job', fence, record('job'))).rejects.toThrow(FenceLostError)
   })
 
-  it('starts over for a higher generation, keeping what was about to expire, and fences off the one before', async () => {
+  it('starts over for a higher generation, with a log of its own, and fences off the one before', async () => {
     const store = stored()
     const first = await acquire(store, 'job')
     await store.append('job', first.fence, record('job'), [out(0, 'one')])
     await store.finish('job', first.fence, record('job'), result('job', { status: 'failed' }), event('job'))
     const second = await acquire(store, 'job', 'b', 2)
     expect(second).toMatchObject({ created: true, record: { generation: 2 }, cancel: null })
-    expect(await redis.connect().pttl(redis.keys.log('job'))).toBe(-1)
+    expect(await redis.connect().pttl(redis.keys.run('job'))).toBe(-1)
+    expect(await redis.connect().exists(redis.keys.log('job'))).toBe(0)
     expect(await store.read('job')).toMatchObject({ generation: 2, result: null })
     await expect(store.finish('job', first.fence, record('job'), result('job'), event('job'))).rejects.toThrow(FenceLostError)
     await store.finish('job', second.fence, record('job', { generation: 2 }), result('job'), event('job', 2))
