@@ -135,6 +135,18 @@ export const kinds: Readonly<Record<string, RepositoryKind>> = {
     unsaved: ['file'],
     loses: /^file$/,
   },
+  'names that git refuses, also in a nested repository': {
+    work: "mkdir .GIT sub; echo x >.GIT/x; echo y >sub/.Git; echo y >sub/y; echo z >'git~1'; ln -s README.md .gitmodules; git init -q nn; echo a >nn/a; mkdir nn/.GIT; echo b >nn/.GIT/b; echo ok >ok",
+    asOwn: false,
+    unsaved: ['.GIT/x', '.gitmodules', 'git~1', 'nn/.GIT/b', 'sub/.Git'],
+    loses: /(^|\/)(\.GIT|\.Git|git~1|\.gitmodules)/,
+  },
+  'named pipes, also with a name that git quotes and in a nested repository': {
+    work: `mkfifo pipe; echo '*.ig' >.gitignore; mkfifo x.ig; mkdir d; echo f >d/f; mkfifo d/p "$(printf 'new\\nline')"; git init -q nn; mkfifo nn/p; echo a >nn/a`,
+    asOwn: false,
+    unsaved: ['new\nline', 'd/p', 'nn/p', 'pipe'],
+    loses: /^(pipe|x\.ig|(d|nn)\/p|new|line)$/,
+  },
   'a nested repository, with commits and without': {
     work: 'git init -q mmm; echo 2 >mmm/app.js; git init -q nn; echo 3 >nn/app.js; git -C nn add -A; git -C nn commit -qm Initial; echo 4 >nn/more; git -C nn checkout -q -b feature',
     asOwn: false,

@@ -85,8 +85,17 @@ open_agent() {
   answer=$(agent_ rev-parse --absolute-git-dir --git-common-dir --show-object-format 2>"$work/error" || agent_ rev-parse --absolute-git-dir --git-common-dir 2>"$work/error") &&
     [ -n "$answer" ] && usable=1
   if [ -n "$usable" ]; then
-    own=$(printf '%s\n' "$answer" | sed -n 1p)
-    common=$(printf '%s\n' "$answer" | sed -n 2p)
+    case $answer in
+      # A name with a line break is in it.
+      *"$newline"*"$newline"*"$newline"*)
+        common=$(agent_ rev-parse --git-common-dir)
+        own=$(agent_ rev-parse --absolute-git-dir)
+        ;;
+      *)
+        own=$(printf '%s\n' "$answer" | sed -n 1p)
+        common=$(printf '%s\n' "$answer" | sed -n 2p)
+        ;;
+    esac
     case $common in /*) ;; *) common=$at/$common ;; esac
     case $answer in *sha256) usable='' ;; esac
     [ -d "$common/objects" ] || usable=''
@@ -121,11 +130,47 @@ note() { printf '%s\n' "$1" | tr '\n' ' ' >>"$work/notes" && echo >>"$work/notes
 # unsaved PATH REASON: the path as git quotes it.
 unsaved() { printf '%s\t%s\n' "$1" "$2" >>"$work/unsaved"; }
 
-# unquote PATH: a path as git quotes it, as it is.
+# unquote PATH: sets `path` to what git quotes so, whose last byte may be a newline.
 unquote() {
   case $1 in
-    '"'*) printf '%b' "$(printf '%s' "$1" | sed 's/^"//;s/"$//;s/\\"/"/g;s/\\\([0-7][0-7][0-7]\)/\\0\1/g')" ;;
-    *) printf '%s' "$1" ;;
+    '"'*)
+      # Git quotes the byte 1, so here it can stand for a backslash that is meant.
+      path=$(printf '%b.' "$(printf '%s' "$1" | sed 's/^"//; s/"$//; s/\\\\/'"$soh"'/g; s/\\"/"/g; s/\\\([0-7][0-7][0-7]\)/\\0\1/g; s/'"$soh"'/\\\\/g')")
+      path=${path%.}
+      ;;
+    *) path=$1 ;;
+  esac
+}
+
+# with_newlines PATH: sets `path` to what stands in a line of ours, with the byte 1 for each newline.
+with_newlines() {
+  path=$1
+  case $1 in *"$soh"*)
+    path=$(printf '%s.' "$1" | tr '\001' '\n')
+    path=${path%.}
+    ;;
+  esac
+}
+
+# quote PATH: sets `quoted` to it as git quotes it.
+quote() {
+  case $1 in
+    *[!\ -~]* | *'"'* | *[\\]*)
+      quoted=\"$(printf '%s' "$1" | od -An -v -tu1 | awk '
+        BEGIN { count = split("7 a 8 b 9 t 10 n 11 v 12 f 13 r 34 \" 92 \\", pairs, " "); for (i = 1; i < count; i += 2) letter[pairs[i]] = pairs[i + 1] }
+        { for (i = 1; i <= NF; i++) printf "%s", (($i in letter) ? "\\" letter[$i] : ($i + 0 < 32 || $i + 0 > 126) ? sprintf("\\%03o", $i) : sprintf("%c", $i + 0)) }')\"
+      ;;
+    *) quoted=$1 ;;
+  esac
+}
+
+# below FOLDER: the paths on stdin, as they are below that folder. All are as git quotes them.
+below() {
+  folder=${1#'"'}
+  folder=$(printf '%s' "${folder%'"'}" | sed 's/[\\,&]/\\&/g')
+  case $1 in
+    '"'*) sed -e 's,^"\(.*\)"$,\1,' -e "s,.*,\"$folder/&\"," ;;
+    *) sed -e "s,^\",&$folder/," -e t -e "s,^,$folder/," ;;
   esac
 }
 

@@ -12,6 +12,8 @@
 private=$state/git
 no_sha=0000000000000000000000000000000000000000
 tab=$(printf '\t')
+newline='
+'
 
 git_environment() {
   # Git takes the current folder for the work tree when it is told of none.

@@ -215,9 +215,9 @@ restore_work_tree() {
   fi
   number=0
   lines W >"$work/present"
-  while read -r mode quoted; do
-    number=$((number + 1))
-    path=$(unquote "$quoted")
+  while IFS= read -r line; do
+    number=$((number + 1)) mode=${line%% *} quoted=${line#* }
+    unquote "$quoted"
     is_inside "$path" && [ ! -L "$at/$path" ] || continue
     case $path in */*) mkdir -p "$at/${path%/*}" ;; esac
     git_ cat-file blob "$restored_from:raw/$number" >"$at/$path" 2>/dev/null
@@ -225,7 +225,7 @@ restore_work_tree() {
   done <"$work/present"
   lines A >"$work/absent"
   while IFS= read -r quoted; do
-    path=$(unquote "$quoted")
+    unquote "$quoted"
     ! is_inside "$path" || [ -d "$at/$path" ] || rm -f "$at/$path"
   done <"$work/absent"
   # shellcheck disable=SC2016 # the inner shell expands it
@@ -238,8 +238,9 @@ restore_work_tree() {
       (cd "$at" && xargs -0 sh -c 'mode=$1; shift; for file do [ ! -f "$file" ] || [ -L "$file" ] || printf "%s\0" "./$file"; done |
         xargs -0 sh -c "[ \$# -eq 0 ] || chmod $mode -- \"\$@\"" sh' sh "$mode")
   done
-  while read -r mode path; do
-    path=$(printf '%s' "$path" | tr '\001' '\n')
+  while IFS= read -r line; do
+    mode=${line%% *}
+    with_newlines "${line#* }"
     [ ! -d "$at/$path" ] || [ -L "$at/$path" ] || chmod "$mode" "$at/$path"
   done <"$work/modes"
 }
@@ -256,10 +257,11 @@ restore_index_difference() {
 restore_within() {
   lines K >"$work/within.lines"
   number=0
-  while read -r made kind quoted; do
-    number=$((number + 1))
+  while IFS= read -r line; do
+    number=$((number + 1)) made=${line%% *} line=${line#* }
+    kind=${line%% *} quoted=${line#* }
     is_sha "$made" && git_ cat-file -e "$made^{commit}" || continue
-    path=$(unquote "$quoted")
+    unquote "$quoted"
     is_inside "$path" || continue
     case $path in
       '~/'*)
@@ -270,7 +272,7 @@ restore_within() {
       *) place=$at/$path ;;
     esac
     (restore_one) >/dev/null
-    [ ! -s "$work/$number/notes" ] || sed "s,^,$path: ," "$work/$number/notes" >>"$work/notes"
+    [ ! -s "$work/$number/notes" ] || sed "s,^,$(printf '%s' "$path" | tr '\n' ' ' | sed 's/[\\,&]/\\&/g'): ," "$work/$number/notes" >>"$work/notes"
   done <"$work/within.lines"
 }
 
@@ -299,7 +301,7 @@ restore_one() {
       case $folder in modules/*) ;; *) return ;; esac
       is_inside "$folder" && [ ! -e "$place/.git" ] || return
       new_repository "$common/$folder" && mkdir -p "$place" || return
-      up=$(printf '%s/' "$path" | sed 's,[^/][^/]*/,../,g')
+      up=$(printf '%s/' "$path" | tr '\n' x | sed 's,[^/][^/]*/,../,g')
       printf 'gitdir: %s.git/%s\n' "$up" "$folder" >"$place/.git"
       up=$(printf '.git/%s/' "$folder" | sed 's,[^/][^/]*/,../,g')
       git_ config -f "$common/$folder/config" core.worktree "$up$path"

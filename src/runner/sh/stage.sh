@@ -96,8 +96,9 @@ whole_index() {
 # All at once. Fails when git gave up, and then nothing was staged.
 add_all() {
   set --
-  while IFS= read -r path; do
-    case $path in '"'*) ;; *) set -- "$@" ":(top,exclude,literal)$path" ;; esac
+  while IFS= read -r quoted; do
+    unquote "$quoted"
+    set -- "$@" ":(top,exclude,literal)$path"
   done <"$work/bad"
   [ $# -le 100 ] || return 1
   agent_ add -A --ignore-errors --sparse -- . "$@" >/dev/null 2>"$work/error"
@@ -112,10 +113,43 @@ add_all() {
     rm -f "$index.lock"
     return 1
   fi
+  : >"$work/unborn"
+  : >"$work/refusals"
+  [ $code -eq 0 ] || cp "$work/error" "$work/refusals"
   [ -z "$*" ] || again
+  sed -n "s/^warning: could not open directory '\(.*\)': \(.*\)\$/\1${tab}the folder can't be read: \2/p" "$work/error" | sort -u >>"$work/unsaved"
   # The rest was staged; what was not, keeps its entry.
-  sed -n "s/^error: unable to index file '\(.*\)'\$/\1${tab}it can't be read/p; s/^error: \(.*\): can only add regular files.*\$/\1${tab}it is neither a file nor a link/p; s/^warning: could not open directory '\(.*\)': \(.*\)\$/\1${tab}the folder can't be read: \2/p" "$work/error" | sort -u >>"$work/unsaved"
-  sed -n "s/^error: '\(.*\)\/' does not have a commit checked out\$/\1/p" "$work/error" >"$work/unborn"
+  if [ -s "$work/refusals" ]; then left_out; fi
+}
+
+# left_out: what is still not in the index as the work tree has it. A folder is a repository within.
+left_out() {
+  {
+    agent_ diff-files --name-only --ignore-submodules=dirty 2>/dev/null
+    agent_ ls-files -o --exclude-standard 2>/dev/null
+  } | sort -u >"$work/left"
+  sed -n 's,/\("*\)$,\1,p' "$work/left" >>"$work/unborn"
+  grep -v '/"*$' "$work/left" | refused
+}
+
+# refused: tells of each path on stdin, unless it was told already, why git refused it.
+refused() {
+  awk -F"$tab" '
+    FILENAME ~ /\/unsaved$/ { told[$1] = 1; next }
+    FILENAME ~ /\/refusals$/ {
+      if (sub(/^error: invalid path \047/, "") && sub(/\047$/, "")) { why[$0] = names = "git can\047t stage it: it allows no such name" }
+      else if (sub(/^error: unable to index file \047/, "") && sub(/\047$/, "")) why[$0] = "it can\047t be read"
+      else if (sub(/^error: /, "") && sub(/: can only add regular files.*/, "")) why[$0] = "it is neither a file nor a link"
+      next
+    }
+    !($0 in told) { printf "%s\t%s\n", $0, (($0 in why) ? why[$0] : names ? names : "git can\047t stage it") }' "$work/unsaved" "$work/refusals" - >"$work/refused"
+  cat "$work/refused" >>"$work/unsaved"
+}
+
+# update FILE: stages its quoted lines, all or none of them, but for names that git allows nobody.
+update() {
+  agent_ update-index --add --remove --replace --stdin <"$1" >/dev/null 2>"$work/error" || return
+  sed -n "s/^Ignoring path \(.*\)/error: invalid path '\1'/p" "$work/error" >>"$work/refusals"
 }
 
 # The paths that failed the last time, one by one.
@@ -132,7 +166,7 @@ again() {
 # Path by path, when something makes git give up: a filter, an encoding, a hang.
 one_by_one() {
   : >"$work/bad"
-  : >"$work/unborn"
+  : >"$work/refusals"
   # Racy entries are compared by content whenever an index is written, which runs their filters, and one that fails there stops every
   # write. Written once without filters, a second later, no entry is racy.
   filters_off
@@ -150,6 +184,7 @@ one_by_one() {
   whole_limit=$limit limit=$short_limit spent=0
   halve "$work/files"
   limit=$whole_limit
+  if [ -s "$work/refusals" ]; then left_out; fi
 }
 
 # halve FILE: stages its quoted lines; all or nothing, so the half of them when that fails.
@@ -165,7 +200,7 @@ halve() {
     return
   fi
   began=$(date +%s)
-  if agent_ update-index --add --remove --replace --stdin <"$1" >/dev/null 2>"$work/error"; then
+  if update "$1"; then
     rm -f "$1"
     return
   fi
@@ -205,7 +240,7 @@ nested() {
     while IFS= read -r link; do
       before=${link%% *} link=${link#* }
       sha=${link%% *} quoted=${link#*"$tab"}
-      path=$(unquote "$quoted")
+      unquote "$quoted"
       link_of "$before" "$sha"
     done <"$work/links"
     [ -n "$found" ] || break
@@ -216,7 +251,7 @@ nested() {
 # link_of BEFORE SHA: what becomes of the gitlink at $path. Sets `found` when files were staged in its place.
 link_of() {
   [ -e "$at/$path/.git" ] || return 0
-  if grep -qxF -e "$path" "$work/submodules"; then
+  if grep -qxF -e "$quoted" "$work/submodules"; then
     [ "$2" != "$1" ] || return 0
     # Others can fetch it when it came from elsewhere.
     held=$(within_ for-each-ref --count=1 --contains "$2" --format='%(refname)' refs/remotes refs/tags 2>/dev/null) && [ -z "$held" ] || return 0
@@ -229,35 +264,45 @@ link_of() {
   fi
   if grep -qxF -e "worktree $quoted" -e "repository $quoted" "$work/within"; then return 0; fi
   if [ -f "$at/$path/.git" ] && case $(cat "$at/$path/.git") in "gitdir: $common/worktrees/"*) true ;; *) false ;; esac; then
-    echo "worktree $quoted" >>"$work/within"
+    printf 'worktree %s\n' "$quoted" >>"$work/within"
     note "$path is a linked worktree: its commits are kept beside this branch, and no pointer to it is saved"
     restage_link "$no_sha"
     tracked_before
     return 0
   fi
-  echo "repository $quoted" >>"$work/within"
+  printf 'repository %s\n' "$quoted" >>"$work/within"
   if [ "$nested_as" = gitlink ]; then
     [ "$2" != $no_sha ] || unsaved "$quoted" 'it is a repository without a commit, to which no gitlink can point'
     return 0
   fi
   restage_link "$no_sha"
   tracked_before
-  within_ ls-files -z -c -o --exclude-standard --exclude-from="$(outer_ignore)" 2>/dev/null >"$work/within.list" || {
+  within_ ls-files -c -o --exclude-standard --exclude-from="$(outer_ignore)" 2>/dev/null >"$work/within.list" || {
     unsaved "$quoted" 'its files could not be listed: git takes it for no repository'
     return 0
   }
-  # Newlines are kept as another byte on the way.
-  tr '\n\0' '\001\n' <"$work/within.list" | grep -v '/$' | sed "s,^,$(printf '%s' "$path" | sed 's/[\\,&]/\\&/g')/," | tr '\n\001' '\0\n' >"$work/within.files"
-  agent_ update-index -z --add --remove --replace --stdin <"$work/within.files" 2>"$work/error" || {
+  below "$quoted" <"$work/within.list" >"$work/within.paths"
+  sed -n 's,/\("*\)$,\1,p' "$work/within.paths" >>"$work/unborn"
+  grep -v '/"*$' "$work/within.paths" >"$work/within.lines"
+  : >"$work/refusals"
+  update "$work/within.lines" || {
     rm -f "$index.lock"
-    tr '\n\0' '\001\n' <"$work/within.files" | grep -v "[$soh\"\\\\]" >"$work/within.lines"
     whole_limit=$limit limit=$short_limit spent=0
     halve "$work/within.lines"
     limit=$whole_limit
   }
-  tr '\n\0' '\001\n' <"$work/within.list" | sed -n 's,/$,,p' | sed "s,^,$(printf '%s' "$path" | sed 's/[\\,&]/\\&/g')/," >>"$work/unborn"
+  [ ! -s "$work/refusals" ] || refused_within
   found=1
   note "$path is a repository of its own and no submodule: its files are saved as files of this one"
+}
+
+# Of the files in the repository at $path, those that are there and not in the index.
+refused_within() {
+  agent_ ls-files -- ":(top,literal)$path/" 2>/dev/null | sort >"$work/within.staged"
+  grep -v '/"*$' "$work/within.paths" | sort | comm -23 - "$work/within.staged" | head -n 1000 | while IFS= read -r inner; do
+    unquote "$inner"
+    if [ -e "$at/$path" ] || [ -L "$at/$path" ]; then printf '%s\n' "$inner"; fi
+  done | refused
 }
 
 # The ignore rules at the top hold in there too, as they would if it were a plain folder.
@@ -265,15 +310,18 @@ outer_ignore() {
   if [ -f "$at/.gitignore" ]; then printf '%s' "$at/.gitignore"; else echo /dev/null; fi
 }
 
-# The paths of submodules, as they are; what is checked out there goes into the state.
+# The paths of submodules, quoted; what is checked out there goes into the state.
 submodules() {
   : >"$work/submodules"
   [ -f "$at/.gitmodules" ] && [ ! -L "$at/.gitmodules" ] || return 0
-  agent_ config -f .gitmodules -z --get-regexp '^submodule\..*\.path$' 2>/dev/null | tr '\n\0' '\001\n' | sed "s/^[^$soh]*$soh//" >"$work/submodules"
+  agent_ config -f .gitmodules -z --get-regexp '^submodule\..*\.path$' 2>/dev/null | tr '\n\0' '\001\n' | sed "s/^[^$soh]*$soh//" >"$work/submodules.raw"
   while IFS= read -r path; do
-    case $path in *"$soh"* | *'"'* | *[\\]* | /* | ../* | */../*) continue ;; esac
-    [ ! -e "$at/$path/.git" ] || printf 'submodule %s\n' "$path" >>"$work/within"
-  done <"$work/submodules"
+    case $path in /* | ../* | */../* | '') continue ;; esac
+    with_newlines "$path"
+    quote "$path"
+    printf '%s\n' "$quoted" >>"$work/submodules"
+    [ ! -e "$at/$path/.git" ] || printf 'submodule %s\n' "$quoted" >>"$work/within"
+  done <"$work/submodules.raw"
 }
 
 # restage_link SHA: the index entry at $path; none for zeroes.

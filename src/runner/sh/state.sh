@@ -115,14 +115,14 @@ state_refs() {
 state_operations() {
   : >"$work/files"
   for file in $operation_files; do
-    [ ! -e "$own/$file" ] || (cd "$own" && find "$file" -type f | sed "s,^,$own/,") >>"$work/files"
+    [ ! -e "$own/$file" ] || (cd "$own" && find "$file" -type f) >>"$work/files"
   done
   if [ "$own" = "$common" ]; then
     for file in $shared_files; do
-      [ ! -e "$common/$file" ] || (cd "$common" && find "$file" -type f ! -name '*.sample' | sed "s,^,$common/,") >>"$work/files"
+      [ ! -e "$own/$file" ] || (cd "$own" && find "$file" -type f ! -name '*.sample') >>"$work/files"
     done
   elif [ -f "$own/info/sparse-checkout" ]; then
-    echo "$own/info/sparse-checkout" >>"$work/files"
+    echo info/sparse-checkout >>"$work/files"
   fi
   [ -s "$work/files" ] || return 0
   # Nobody needs a thousand of them, or a large one.
@@ -130,19 +130,18 @@ state_operations() {
     note 'there are more than 2,000 files of git operations under way; none of them is saved'
     return 0
   fi
-  git_ hash-object -w --no-filters --stdin-paths <"$work/files" >"$work/hashes" 2>"$work/error" || {
+  (cd "$own" && git_ hash-object -w --no-filters --stdin-paths <"$work/files") >"$work/hashes" 2>"$work/error" || {
     full_disk
     note "the files of git's operations under way could not be read: $(said)"
     return 0
   }
-  paste "$work/hashes" "$work/files" | while IFS="$tab" read -r sha file; do
+  paste "$work/hashes" "$work/files" | while IFS="$tab" read -r sha name; do
     mode=100644
-    [ ! -x "$file" ] || mode=100755
-    case $file in "$own"/*) name=${file#"$own"/} ;; *) name=${file#"$common"/} ;; esac
+    [ ! -x "$own/$name" ] || mode=100755
     printf '%s %s\tgit/%s\n' "$mode" "$sha" "$name"
     case $name in
       hooks/* | info/* | rr-cache/*) ;;
-      *) grep -aoE '[0-9a-f]{40}' "$file" >>"$work/words" ;;
+      *) grep -aoE '[0-9a-f]{40}' "$own/$name" >>"$work/words" ;;
     esac
   done >>"$work/entries"
 }
@@ -195,7 +194,7 @@ state_index() {
   # Of files that git does not look at, the content is what the work tree has.
   sed -n 's/^[a-zS] //p' "$work/flags" >"$work/flagged"
   while IFS= read -r quoted; do
-    path=$(unquote "$quoted")
+    unquote "$quoted"
     if [ -f "$at/$path" ] && [ ! -L "$at/$path" ]; then
       printf '%s\n' "$quoted" >>"$work/raw"
     elif [ ! -e "$at/$path" ] && [ ! -L "$at/$path" ]; then
@@ -250,7 +249,7 @@ state_raw() {
   [ -s "$work/raw" ] || return 0
   sort -u "$work/raw" >"$work/files"
   while IFS= read -r quoted; do
-    path=$(unquote "$quoted")
+    unquote "$quoted"
     mode=100644
     [ ! -x "$at/$path" ] || mode=100755
     printf 'W %s %s\n' "$mode" "$quoted" >>"$work/present"
@@ -284,25 +283,30 @@ state_objects() {
   done <"$work/tags"
 }
 
-# Empty folders, modes that a tree can't hold, and, for later, what was written since the clone. One walk, which leaves out what is ignored: there may be more of that than of all the rest.
+# Empty folders, modes that a tree can't hold, what is no file at all, and, for later, what was written since the clone. One walk, which leaves out what is ignored: there may be more of that than of all the rest.
 state_folders() {
-  agent_ ls-files -o -i --exclude-standard --directory 2>/dev/null | grep -v '^"' | sed -n 's,/$,,p' | head -n 500 >"$work/pruned"
+  agent_ ls-files -o -i --exclude-standard --directory 2>/dev/null | sed -n 's,/\("*\)$,\1,p' | head -n 500 >"$work/pruned"
   sed -n 's/^[a-z]* //p' "$work/within" >>"$work/pruned"
   set -- -name .git
-  while IFS= read -r path; do
+  while IFS= read -r quoted; do
+    unquote "$quoted"
     # "find" takes it for a pattern.
-    set -- "$@" -o -path "./$(printf '%s' "$path" | sed 's/[][*?\\]/\\&/g')"
+    path=$(printf '%s.' "$path" | sed 's/[][*?\\]/\\&/g')
+    set -- "$@" -o -path "./${path%.}"
   done <"$work/pruned"
   mask=$(umask)
   file_mode=$(printf '%o' $((0666 & ~mask))) program_mode=$(printf '%o' $((0777 & ~mask)))
   # shellcheck disable=SC2016 # the inner shell expands it
   (cd "$at" && find . \( "$@" \) -prune -o \( ! -type d -o ! -empty -o -print0 \) \
+    \( -type f -o -type d -o -type l -o -exec sh -c 'for file do printf "s%s\0" "$file"; done' sh {} + \) \
     \( ! -type f -o ! -newer "$state/cloned" -o -exec sh -c 'for file do printf "w%s\0" "$file"; done' sh {} + \) \
     \( -type f ! -perm "$file_mode" ! -perm "$program_mode" -o -type d ! -perm "$program_mode" \) \
     -exec sh -c 'modes=$(stat -c %a -- "$@") && printf "%s\n" "$modes" | for file do read -r mode; printf "m%s %s\0" "$mode" "$file"; done' sh {} + 2>/dev/null) |
-    tr '\n\0' '\001\n' | sed -n -e 's,^\./,E ,p' -e 's,^w\./,w ,p' -e 's,^m\([0-7]*\) \./\(.*\),M \1 \2,p' -e 's,^m\([0-7]*\) \.$,M \1 .,p' | sort >"$work/found"
+    tr '\n\0' '\001\n' | sed -n -e 's,^\./,E ,p' -e 's,^w\./,w ,p' -e 's,^s\./,s ,p' -e 's,^m\([0-7]*\) \./\(.*\),M \1 \2,p' -e 's,^m\([0-7]*\) \.$,M \1 .,p' | sort >"$work/found"
   sed -n 's/^w //p' "$work/found" >"$work/written"
-  grep -v '^w ' "$work/found" >"$work/walked"
+  grep -v '^[sw] ' "$work/found" >"$work/walked"
+  sed -n 's/^s //p' "$work/found" | head -n 300 >"$work/special"
+  [ ! -s "$work/special" ] || specials
   if [ "$(($(wc -l <"$work/walked")))" -gt 20000 ]; then
     note 'more than 20,000 files and folders have a mode of their own or are empty folders; the modes of the first 20,000 are saved'
     head -n 20000 "$work/walked" >"$work/walked.first"
@@ -311,13 +315,30 @@ state_folders() {
   cat "$work/walked" >>"$work/meta"
 }
 
+# Named pipes and the like, which git leaves out without a word, unless they are ignored.
+specials() {
+  tr '\n\001' '\0\n' <"$work/special" | agent_ check-ignore -z --stdin 2>/dev/null | tr '\n\0' '\001\n' | sort >"$work/special.ignored"
+  sort "$work/special" | comm -23 - "$work/special.ignored" >"$work/special.told"
+  while IFS= read -r path; do
+    with_newlines "$path"
+    quote "$path"
+    awk -F"$tab" -v path="$(printf '%s' "$quoted" | sed 's/\\/&&/g')" '$1 == path { found = 1 } END { exit !found }' "$work/unsaved" || {
+      kind='a device'
+      [ ! -p "$at/$path" ] || kind='a named pipe'
+      [ ! -S "$at/$path" ] || kind='a socket'
+      unsaved "$quoted" "it is $kind, which git does not hold"
+    }
+  done <"$work/special.told"
+}
+
 # The repositories, linked worktrees and submodules that staging has found, and the worktrees elsewhere: each a checkpoint of its own.
 state_within() {
   number=0
   if [ "$own" = "$common" ] && [ -d "$common/worktrees" ]; then
     for entry in "$common"/worktrees/*/gitdir; do
-      first_line "$entry" || continue
-      place=${line%/.git}
+      [ -f "$entry" ] || continue
+      place=$(head -c 5000 "$entry")
+      place=${place%/.git}
       case $place in
         "$at"/*) place=${place#"$at"/} ;;
         "$HOME"/*) place="~${place#"$HOME"}" ;;
@@ -326,13 +347,14 @@ state_within() {
           continue
           ;;
       esac
-      case $place in *'"'* | *"$soh"*) continue ;; esac
-      grep -qxF "worktree $place" "$work/within" || printf 'worktree %s\n' "$place" >>"$work/within"
+      quote "$place"
+      grep -qxF -e "worktree $quoted" "$work/within" || printf 'worktree %s\n' "$quoted" >>"$work/within"
     done
   fi
   [ -s "$work/within" ] || return 0
-  while read -r kind quoted; do
-    path=$(unquote "$quoted")
+  while IFS= read -r line; do
+    kind=${line%% *} quoted=${line#* }
+    unquote "$quoted"
     place=$path
     case $path in '~/'*) place=$HOME/${path#'~/'} ;; *) place=$at/$path ;; esac
     [ -e "$place/.git" ] || continue
@@ -346,14 +368,20 @@ state_within() {
     (save_within "$kind" "$place" "$work/$number") >/dev/null
     [ -f "$work/$number/saved" ] || continue
     printf 'K %s %s %s\n' "$(cat "$work/$number/saved")" "$kind" "$quoted" >>"$work/meta"
-    [ ! -s "$work/$number/notes" ] || sed "s,^,$path: ," "$work/$number/notes" >>"$work/notes"
+    # In a line, and as sed replaces.
+    named=$(printf '%s' "$path" | tr '\n' ' ' | sed 's/[\\,&]/\\&/g')
+    [ ! -s "$work/$number/notes" ] || sed "s,^,$named: ," "$work/$number/notes" >>"$work/notes"
     case $kind in
-      worktree) sed -n 's/^HEAD \(.*\)/\1/p' "$work/$number/head" | sed "s,\$, worktree $path," >>"$work/tips" ;;
-      submodule) sed -n 's/^HEAD \(.*\)/\1/p' "$work/$number/head" | sed "s,\$, submodule $path," >>"$work/tips.submodules" ;;
+      worktree) sed -n 's/^HEAD \(.*\)/\1/p' "$work/$number/head" | sed "s,\$, worktree $named," >>"$work/tips" ;;
+      submodule) sed -n 's/^HEAD \(.*\)/\1/p' "$work/$number/head" | sed "s,\$, submodule $named," >>"$work/tips.submodules" ;;
     esac
     # Its commits are on branches of its own, its other files on none.
-    [ "$kind" != worktree ] || sed "s,^,$path/," "$work/$number/changed" | while IFS= read -r file; do
+    [ "$kind" != worktree ] || below "$quoted" <"$work/$number/changed" | while IFS= read -r file; do
       unsaved "$file" 'it is in a linked worktree, and in none of its commits'
+    done
+    # What is wrong with its files was said of them as files of this repository.
+    grep -e 'which git does not hold$' "$work/$number/unsaved" | while IFS="$tab" read -r file reason; do
+      unsaved "$(printf '%s\n' "$file" | below "$quoted")" "$reason"
     done
   done <"$work/within"
 }
@@ -365,7 +393,7 @@ save_within() {
   [ -n "$usable" ] || return
   agent_head
   [ -n "$usable" ] || return
-  if [ "$within_kind" != worktree ] && [ "$(du -sk "$common/objects" 2>/dev/null | cut -f 1)" -gt $most_foreign_kib ]; then
+  if [ "$within_kind" != worktree ] && [ "$(cd "$common" && du -sk objects 2>/dev/null | cut -f 1)" -gt $most_foreign_kib ]; then
     note "its history is larger than $((most_foreign_kib / 1024)) MiB, and is not saved"
     return
   fi
@@ -375,7 +403,7 @@ save_within() {
   stage
   : >"$work/within"
   : >"$work/changed"
-  [ "$within_kind" != worktree ] || agent_ diff-index --cached --name-only "$from" 2>/dev/null | head -n 200 | sed 's/^"//; s/"$//' >"$work/changed"
+  [ "$within_kind" != worktree ] || agent_ diff-index --cached --name-only "$from" 2>/dev/null | head -n 200 >"$work/changed"
   state_of
   [ "$within_kind" != submodule ] || printf 'T %s\n' "${own#*/.git/}" >>"$work/meta"
   state_written

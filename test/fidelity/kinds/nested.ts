@@ -7,10 +7,27 @@ echo hello > README.md
 printf '[submodule "a"]\n\tpath = vendor/müll\n\turl = https://example.invalid/a.git\n[submodule "b"]\n\tpath = vendor/b c\n\turl = https://example.invalid/b.git\n' > .gitmodules
 git add -A; for p in 'vendor/müll' 'vendor/b c'; do git update-index --add --cacheinfo 160000,1111111111111111111111111111111111111111,"$p"; done; git commit -qm Begin`
 
+/** As git prints them. */
+const quotedNames = [String.raw`\"both\"`, String.raw`back\\slash`, String.raw`bad\377`, String.raw`bell\a\b\v\f\r`, String.raw`end\n`, String.raw`mid\ndle`, String.raw`oct\\303\\\\n`, String.raw`tab\tname`]
+
 export const nested: readonly Kind[] = [
   { name: 'a nested repository without a commit', agent: 'mkdir aaa zzz; git init -q mmm; echo 1 > aaa/f; echo 2 > mmm/app.js; mkdir mmm/src; echo 3 > mmm/src/x; echo 4 > zzz/f', promoted: { 'aaa/f': 'A', 'mmm/app.js': 'A', 'mmm/src/x': 'A', 'zzz/f': 'A' } },
   { name: 'a nested repository with commits', agent: `${identity}; git init -q nn; cd nn; echo 3 > app.js; git add -A; git commit -qm Initial; echo more >> app.js; echo new > new; cd ..; echo z > z`, promoted: { 'nn/app.js': 'A', 'nn/new': 'A', z: 'A' } },
   { name: 'a nested repository with a name of odd bytes', agent: String.raw`${identity}; d=$'ü "n\n\xff'; git init -q "$d"; cd "$d"; echo 3 > app.js; git add -A; git commit -qm Initial; cd ..; git init -q -- '-x'; echo 5 > ./-x/y`, promoted: { '-x/y': 'A', '"\\303\\274 \\"n\\n\\377/app.js"': 'A' } },
+  {
+    name: 'nested repositories, a linked work tree and a submodule whose names are what git quotes',
+    agent: String.raw`${identity}; git init -q ~/sub; (cd ~/sub; echo s > s; git add -A; git commit -qm s)
+for d in $'end\n' $'mid\ndle' 'back\slash' 'oct\303\\n' '"both"' $'tab\tname' $'bad\xff' 'trail ' ' lead' $'bell\a\b\v\f\r'; do git init -q "r $d"; (cd "r $d"; echo 1 > a; echo 2 > $'odd\n"\\'; git add -A; git commit -qm r; git checkout -q -b topic; echo more >> a); done
+git worktree add -q $'wt\n"q"\\t' -b wt; (cd $'wt\n"q"\\t'; echo w > w; git add -A; git commit -qm w; echo dirty > $'new\t')
+git -c protocol.file.allow=always submodule --quiet add ~/sub 'vendor/s\"ü b'; git commit -qm submodule -- .gitmodules 'vendor/s\"ü b'; git config 'submodule.vendor/s\"ü b.url' https://example.invalid/s; cd 'vendor/s\"ü b'; git remote set-url origin https://example.invalid/s; echo dirty >> s`,
+    unsaved: ['wt\n"q"\\t/new\t'],
+    promoted: Object.fromEntries([
+      '.gitmodules', String.raw`"vendor/s\\\"\303\274 b"`, 'r  lead/a', 'r trail /a',
+      ...quotedNames.map((name) => `"r ${name}/a"`),
+      ...[' lead', 'trail ', ...quotedNames].map((name) => String.raw`"r ${name}/odd\n\"\\"`),
+    ].map((path) => [path, 'A'])),
+  },
+  { name: 'a nested repository with names that git refuses, and a pipe', agent: `${identity}; git init -q nn; cd nn; echo 1 > a; mkdir .GIT 'ü'; echo 2 > .GIT/b; echo 3 > 'ü/git~1'; mkfifo pipe; git init -q in; echo 4 > in/.Git`, unsaved: ['nn/.GIT/b', 'nn/in/.Git', 'nn/pipe', 'nn/ü/git~1'], promoted: { 'nn/a': 'A' }, notHeld: /git~1|\.GIT|\.Git|pipe|status|folder nn: /i },
   { name: 'a nested repository with rules of its own', agent: `${identity}; git init -q nn; cd nn; echo '*.tmp' > .gitignore; echo hidden > .git/info/exclude; echo 1 > a; echo 2 > b.tmp; echo 3 > hidden; git add -A; git commit -qm Initial; git checkout -q -b topic; git stash -q || :; cd ..`, promoted: { 'nn/.gitignore': 'A', 'nn/a': 'A' } },
   { name: 'a nested repository within a nested one', agent: `${identity}; git init -q o; cd o; echo 1 > a; git add -A; git commit -qm o; git init -q i; cd i; echo 2 > b; git add -A; git commit -qm i; cd ../..`, promoted: { 'o/a': 'A', 'o/i/b': 'A' } },
   { name: 'a nested repository in place of a tracked folder', agent: `${identity}; cd src; git init -q; echo new > new; git add -A; git commit -qm src; cd ..; echo more >> src/a`, promoted: { 'src/a': 'M', 'src/new': 'A' } },
