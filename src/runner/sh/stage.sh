@@ -322,6 +322,14 @@ submodules() {
     printf '%s\n' "$quoted" >>"$work/submodules"
     [ ! -e "$at/$path/.git" ] || printf 'submodule %s\n' "$quoted" >>"$work/within"
   done <"$work/submodules.raw"
+  # Git looks into no folder of a submodule that is not checked out.
+  agent_ ls-files -s 2>/dev/null | sed -n "s/^160000 [0-9a-f]* 0$tab//p" | head -n 500 >"$work/unpopulated"
+  while IFS= read -r quoted; do
+    unquote "$quoted"
+    [ -d "$at/$path" ] && [ ! -L "$at/$path" ] && [ ! -e "$at/$path/.git" ] && [ -n "$(find "$at/$path" ! -type d 2>/dev/null | head -n 1)" ] &&
+      unsaved "$quoted" 'it is a submodule that is not checked out, and git does not look at the files in its folder'
+  done <"$work/unpopulated"
+  return 0
 }
 
 # restage_link SHA: the index entry at $path; none for zeroes.

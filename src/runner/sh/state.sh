@@ -297,14 +297,21 @@ state_folders() {
   mask=$(umask)
   file_mode=$(printf '%o' $((0666 & ~mask))) program_mode=$(printf '%o' $((0777 & ~mask)))
   # shellcheck disable=SC2016 # the inner shell expands it
-  (cd "$at" && find . \( "$@" \) -prune -o \( ! -type d -o ! -empty -o -print0 \) \
+  (cd "$at" && find . \( "$@" \) -prune \( ! -name .git -o ! -type d -o ! -path './*/.git' -o -exec sh -c 'for file do printf "g%s\0" "${file%/.git}"; done' sh {} + \) -o \( ! -type d -o ! -empty -o -print0 \) \
     \( -type f -o -type d -o -type l -o -exec sh -c 'for file do printf "s%s\0" "$file"; done' sh {} + \) \
     \( ! -type f -o ! -newer "$state/cloned" -o -exec sh -c 'for file do printf "w%s\0" "$file"; done' sh {} + \) \
     \( -type f ! -perm "$file_mode" ! -perm "$program_mode" -o -type d ! -perm "$program_mode" \) \
     -exec sh -c 'modes=$(stat -c %a -- "$@") && printf "%s\n" "$modes" | for file do read -r mode; printf "m%s %s\0" "$mode" "$file"; done' sh {} + 2>/dev/null) |
-    tr '\n\0' '\001\n' | sed -n -e 's,^\./,E ,p' -e 's,^w\./,w ,p' -e 's,^s\./,s ,p' -e 's,^m\([0-7]*\) \./\(.*\),M \1 \2,p' -e 's,^m\([0-7]*\) \.$,M \1 .,p' | sort >"$work/found"
+    tr '\n\0' '\001\n' | sed -n -e 's,^\./,E ,p' -e 's,^w\./,w ,p' -e 's,^s\./,s ,p' -e 's,^g\./,g ,p' -e 's,^m\([0-7]*\) \./\(.*\),M \1 \2,p' -e 's,^m\([0-7]*\) \.$,M \1 .,p' | sort >"$work/found"
   sed -n 's/^w //p' "$work/found" >"$work/written"
-  grep -v '^[sw] ' "$work/found" >"$work/walked"
+  grep -v '^[gsw] ' "$work/found" >"$work/walked"
+  # A repository that was made around files of this one: to git they stay files of this one.
+  sed -n 's/^g //p' "$work/found" | head -n 100 >"$work/around"
+  while IFS= read -r path; do
+    with_newlines "$path"
+    quote "$path"
+    printf 'repository %s\n' "$quoted" >>"$work/within"
+  done <"$work/around"
   sed -n 's/^s //p' "$work/found" | head -n 300 >"$work/special"
   [ ! -s "$work/special" ] || specials
   if [ "$(($(wc -l <"$work/walked")))" -gt 20000 ]; then
