@@ -167,11 +167,11 @@ describe('a list of hosts that Daytona would refuse', () => {
 
 describe('a delete that is refused', () => {
   it('while the sandbox is made is told with its state, and succeeds later', async () => {
-    const { server, provider, create } = await start({ startDelayMs: 3_000 })
+    const { server, provider, create } = await start({ startDelayMs: 8_000 })
     const creating = create().catch(() => undefined)
     await expect.poll(() => server.records.list()).toHaveLength(1)
     const { id } = server.records.list()[0]!
-    const refused = await failureOf(provider.kill(id, { timeoutMs: 1_000 }))
+    const refused = await failureOf(provider.kill(id, { timeoutMs: 3_000 }))
     expect(refused).toMatchObject({ kind: 'transient', message: expect.stringContaining('refuses to delete a sandbox while its state changes, and this one is creating') as string })
     await provider.kill(id, soon)
     expect(await provider.get(id, soon)).toBeUndefined()
