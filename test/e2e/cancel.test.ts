@@ -56,9 +56,9 @@ async function begin(options: {
 const enqueue = (spec: Partial<JobSpecInput> = {}) => deployment.queue.enqueue({ repository: 'acme/web', steps: ['echo x > x.txt', 'sleep 600'], promote: { to: 'never' }, ...spec })
 
 /** A provider whose commands of one kind never end. */
-const hangsIn = (verb: string, reached: () => void, argument = '') => (provider: Provider): Partial<Provider> => ({
+const hangsIn = (verb: string, reached: () => void) => (provider: Provider): Partial<Provider> => ({
   exec: (id, command, options) => {
-    if (verbOf(command) !== verb || !command.script.includes(argument)) return provider.exec(id, command, options)
+    if (verbOf(command) !== verb) return provider.exec(id, command, options)
     reached()
     return unanswered(options.signal)
   },
@@ -132,7 +132,8 @@ describe('a job is cancelled', () => {
       }),
     ],
     ['fetching its repository, which hangs', (reached) => ({ change: hangsIn('clone', reached) })],
-    ['pushing a checkpoint, which hangs', (reached) => ({ change: hangsIn('checkpoint', reached) })],
+    ['making a checkpoint, which hangs', (reached) => ({ change: hangsIn('checkpoint', reached) })],
+    ['pushing a checkpoint, which hangs', (reached) => ({ change: hangsIn('push-checkpoint', reached) })],
   ])('while %s', async (what, options) => {
     const { reached, isReached } = mark()
     await begin(options(reached))
@@ -176,8 +177,7 @@ describe('a job is cancelled', () => {
     ['pushing what a failed job has done, which hangs', ['echo x > x.txt', 'exit 3']],
   ])('while %s', async (what, steps) => {
     const { reached, isReached } = mark()
-    // Not that of a checkpoint.
-    await begin({ change: hangsIn('push', reached, "'agent/") })
+    await begin({ change: hangsIn('push', reached) })
     const job = await enqueue({ steps })
     await until(what, isReached)
     const { checkpointSha } = await job.status()
@@ -189,7 +189,7 @@ describe('a job is cancelled', () => {
 
   it('while what a timed-out job has done is pushed, which hangs', async () => {
     const { reached, isReached } = mark()
-    await begin({ change: hangsIn('push', reached, "'agent/") })
+    await begin({ change: hangsIn('push', reached) })
     const job = await enqueue({ timeout: '3s' })
     await until('the push', isReached)
     await cancel(job, 'pushing what a timed-out job has done')

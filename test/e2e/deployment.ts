@@ -72,7 +72,8 @@ export function unanswered(signal: AbortSignal | undefined): Promise<never> {
 
 /** What the runner was told to do in a call of `exec`, such as "push". */
 export function verbOf({ script }: { readonly script: string }): string {
-  return /'[0-9a-f]{16}' '([a-z]+)'/.exec(script)?.[1] ?? 'other'
+  const verb = /'[0-9a-f]{16}' '([a-z]+)'/.exec(script)?.[1] ?? 'other'
+  return verb === 'push' && / 'checkpoint\//.test(script) ? 'push-checkpoint' : verb
 }
 
 export interface Deployment {

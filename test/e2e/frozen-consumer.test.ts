@@ -9,7 +9,7 @@ let deployment: Deployment
 afterEach(() => deployment.close())
 
 /** What changes something outside: what a frozen consumer must not do any more. */
-const acts = ['create', 'kill', 'extend', 'start', 'stop', 'clone', 'checkpoint', 'commit', 'push', 'promote', 'deleteBranch']
+const acts = ['create', 'kill', 'extend', 'start', 'stop', 'clone', 'checkpoint', 'push-checkpoint', 'commit', 'push', 'promote', 'deleteBranch']
 
 async function isFrozen(pid: number): Promise<boolean> {
   return /^State:\s+T/m.test(await readFile(`/proc/${pid}/status`, 'utf8'))
@@ -17,7 +17,7 @@ async function isFrozen(pid: number): Promise<boolean> {
 
 it.each<[string, { readonly call: string; readonly nth: number; readonly fails?: boolean }, string]>([
   ['before it creates a sandbox', { call: 'branchHead', nth: 1 }, 'create'],
-  ['before it pushes a checkpoint', { call: 'writeAccess', nth: 1 }, 'checkpoint'],
+  ['before it pushes a checkpoint', { call: 'writeAccess', nth: 1 }, 'push-checkpoint'],
   ['before it pushes the work', { call: 'writeAccess', nth: 2 }, 'push'],
   ['before it promotes', { call: 'branchHead', nth: 2 }, 'promote'],
   ['while a kill fails, before it tries again', { call: 'kill', nth: 1, fails: true }, 'kill'],

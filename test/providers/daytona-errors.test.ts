@@ -61,7 +61,7 @@ const rows: Row[] = [
   ...['inactive', 'error', 'build_failed', 'removing'].map((state): Row => ({ call: 'create', status: 400, message: `Snapshot big is ${state}`, kind: 'invalid', says: /activate or build it/ })),
   { call: 'create', status: 400, message: 'Snapshot ref is not defined', kind: 'invalid' },
   { call: 'create', status: 400, message: 'This organization does not have a default region. Please open the Daytona Dashboard to set a default region.', kind: 'invalid', says: /target/ },
-  { call: 'create', status: 403, message: 'Region us is not available to the organization for class container', kind: 'auth' },
+  { call: 'create', status: 403, message: 'Region us is not available to the organization for class container', kind: 'invalid', says: /target/ },
   { call: 'create', status: 401, message: 'This API key has expired', kind: 'auth', says: /DAYTONA_API_KEY/ },
   { call: 'create', status: 503, message: 'Temporary authentication service error', kind: 'provider-down' },
   { call: 'create', status: 404, message: 'Region nowhere not found', kind: 'invalid', says: /target/ },

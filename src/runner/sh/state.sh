@@ -147,7 +147,7 @@ state_operations() {
 }
 
 # What may hold a credential, or says where the folder lies, stays away.
-private_keys='^(http\.|credential\.|url\.|include|core\.(worktree|bare|sshcommand|askpass|fsmonitor|gitproxy|repositoryformatversion)|extensions\.[^w]|gpg\.|.*\.(token|password|extraheader))'
+private_keys='^(http\.|credential\.|url\.|include|core\.(worktree|bare|sshcommand|askpass|fsmonitor|gitproxy|repositoryformatversion)|extensions\.[^w]|gpg\.|lfs\..*\.access|.*\.(token|password|extraheader))'
 
 # configuration FILE: its entries, a line each.
 configuration() {
