@@ -197,8 +197,10 @@ export class RunnerCalls {
     let last: ExecResult | undefined
     for (const [index, text] of texts.entries()) {
       const withNext = index === texts.length - 1 ? together : undefined
-      const result = await this.put(call, id, withNext ?? text, this.until(deadline, options), withNext === undefined ? undefined : next?.env)
-      if (withNext !== undefined) last = result
+      const left = this.until(deadline, options)
+      // Each piece by itself: of many, one is lost more often than all of them arrive.
+      if (withNext === undefined) await this.again(call, left, (time) => this.put(call, id, text, time))
+      else last = await this.put(call, id, withNext, left, next?.env)
     }
     return last
   }

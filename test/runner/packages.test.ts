@@ -100,7 +100,7 @@ describe.skipIf(process.getuid?.() !== 0)('git that an image lacks', () => {
     const image = await imageWithoutGit()
     await image.add('apk', `${manager('apk')}while [ ! -e $bin/go-on ]; do sleep 0.05; done\n`)
     let calls = 0
-    image.fault = () => ((calls += 1) % 3 === 0 ? Promise.reject(new InfrastructureError({ kind: 'transient', source: 'test', message: 'test: cut' })) : undefined)
+    image.fault = () => ((calls += 1) % 4 === 0 ? Promise.reject(new InfrastructureError({ kind: 'transient', source: 'test', message: 'test: cut' })) : undefined)
     const first = image.runner().install({ ...callOptions, packages })
     await expect.poll(async () => (await image.log()).length, { timeout: 20_000 }).toBe(1)
     const second = image.runner().install({ ...callOptions, packages })
