@@ -101,7 +101,7 @@ const providerName = z.string().regex(/^[a-z0-9][a-z0-9-]{0,62}$/, 'must be lowe
 
 /** What a sandbox may reach. A list names the hosts that are allowed; the git host is so besides. */
 export const networkPolicy = z.union([z.enum(['open', 'git-only', 'none']), z.array(z.string().min(1)).min(1, 'is empty; name at least one host, or use "git-only"')], {
-  error: 'must be "open", "git-only", "none" or a list of hosts such as ["registry.npmjs.org"]',
+  error: 'must be "open", "git-only", "none" or a list of hosts such as ["packages.example.com"]',
 })
 export type NetworkPolicy = z.output<typeof networkPolicy>
 

@@ -213,7 +213,7 @@ describe('the network of a sandbox at Modal', () => {
     const before = fixture.calls('create')
     const refused = await failure(fixture.provider.create(fixture.request({ network: 'git-only', gitHosts: ['localhost:80'] }), options))
     expect(refused).toMatchObject({ kind: 'invalid', message: expect.stringContaining('TLS on port 443 only') as string })
-    expect(fixture.provider.refusal({ network: ['pypi.org'], resources: {}, gitHosts: ['git.example.com:8443'] })).toContain('"git.example.com:8443" is elsewhere')
+    expect(fixture.provider.refusal({ network: ['packages.example.com'], resources: {}, gitHosts: ['git.example.com:8443'] })).toContain('"git.example.com:8443" is elsewhere')
     expect(fixture.calls('create')).toBe(before)
     const none = await fixture.provider.create(fixture.request({ network: 'none' }), options)
     expect(fixture.server.world.sandboxes.get(none.id)?.definition).toMatchObject({ networkAccess: { networkAccessType: 2 } })
