@@ -1,4 +1,4 @@
-import { spawn } from 'node:child_process'
+import { spawn, spawnSync } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { chmod, mkdir, mkdtemp, readFile, readdir, rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -70,6 +70,8 @@ export async function processSandbox(options: { shell?: Shell; home?: string; en
     runner: (given = {}) => createRunner({ provider: sandbox.provider, sandboxId: 'one', backoffMs: () => 1, ...given }),
     close: async () => {
       await killAllIn(home)
+      // An ordinary user can't empty a folder without rights.
+      spawnSync('chmod', ['-R', 'u+rwX', folder])
       await rm(folder, { recursive: true, force: true, maxRetries: 20, retryDelay: 50 })
     },
   }
