@@ -1,5 +1,6 @@
 import { createHmac, randomBytes, timingSafeEqual } from 'node:crypto'
 import { Hono, type Context, type MiddlewareHandler } from 'hono'
+import { bodyLimit } from 'hono/body-limit'
 import { getCookie, setCookie } from 'hono/cookie'
 import { html } from 'hono/html'
 
@@ -86,9 +87,9 @@ export function boardAccess({ username, password, now }: BoardAccessOptions): Bo
     begin(context, newSession())
     return context.redirect('/', 303)
   })
-  routes.post('/login', async (context) => {
-    if (Number(context.req.header('content-length') ?? 0) > longestForm) return context.text('The form is too large.', 413)
-    const form = new URLSearchParams((await context.req.text()).slice(0, longestForm))
+  // By what arrives, not by what a stranger says will.
+  routes.post('/login', bodyLimit({ maxSize: longestForm, onError: (context) => context.text('The form is too large.', 413) }), async (context) => {
+    const form = new URLSearchParams(await context.req.text())
     const right = tryPassword(form.get('username') ?? '', form.get('password') ?? '')
     if (right === null) return tooMany(context)
     if (!right) return context.html(loginPage('User name or password is wrong.'), 401)

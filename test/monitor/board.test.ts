@@ -166,6 +166,16 @@ describe('who may look', () => {
     expect((await fetch(new URL('api/queues', url), { headers: { cookie } })).status).toBe(200)
   })
 
+  it('reads no more of a form than a form has, also where its length is not said', async () => {
+    const { url } = await open({ credentials: { username: 'admin', password: 'pass word' } })
+    const body = new ReadableStream({
+      pull: (controller) => controller.enqueue(new Uint8Array(64 * 1024)),
+    })
+    const answer = await fetch(new URL('login', url), { method: 'POST', body, duplex: 'half' } as RequestInit).then(({ status }) => status, () => 'cut')
+    expect([413, 'cut']).toContain(answer)
+    expect((await fetch(new URL('healthz', url))).status).toBe(200)
+  })
+
   it('answers to this machine’s names alone when there is no password', async () => {
     const { url } = await open()
     const { port } = new URL(url)
