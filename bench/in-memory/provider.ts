@@ -120,7 +120,7 @@ export class InMemoryProvider implements Provider {
     const sha = createHash('sha1').update(args.join()).digest('hex')
     switch (verb) {
       case 'probe':
-        return ['git git version 2.47.0', `home ${Buffer.from('/home/agent').toString('base64')}`, 'user agent']
+        return ['git git version 2.47.0', `repository ${Buffer.from('/home/user/repository').toString('base64')}`, 'user agent']
       case 'start': {
         const [outOffset = '', , waitMs = '', , key = '', , run = ''] = args
         if (!sandbox.commands.has(key)) sandbox.commands.set(key, parseCommand(Buffer.from(run, 'base64').toString(), Date.now()))

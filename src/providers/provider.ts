@@ -81,7 +81,10 @@ export interface Capabilities {
   readonly network: { readonly gitOnly: boolean; readonly none: boolean; readonly allowList: boolean }
   /** The resources that a request may set. */
   readonly resources: { readonly cpu: boolean; readonly memory: boolean; readonly disk: boolean }
-  /** Sandboxes have the system of the machine that they run on, so that nothing is ever installed in them. Default false. */
+  /**
+   * Sandboxes have the system of the machine that they run on, so that nothing is ever installed in them, nor made outside of their home.
+   * Default false.
+   */
   readonly sharedSystem?: boolean
   /** The longest lifetime in milliseconds, extensions included, when there is one. */
   readonly maxLifetimeMs: number | undefined

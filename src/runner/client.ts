@@ -36,7 +36,7 @@ class SandboxRunner implements Runner {
   }
 
   async install(options: InstallOptions): Promise<SandboxFacts> {
-    const call: Call = { verb: 'probe', args: [] }
+    const call: Call = { verb: 'probe', args: this.#options.provider.capabilities.sharedSystem === true ? [] : ['place'] }
     const probe = () => this.#calls.retried(call, options, (left) => this.#calls.installWith(call, left))
     let answer = await probe()
     const tool = answer.fields.get('missing')?.slice(0, 40)
@@ -222,11 +222,14 @@ function headOf(answer: Answer): string | null {
 const longestPath = 4096
 
 function sandboxFacts(answer: Answer): Omit<SandboxFacts, 'installed'> {
-  const home = Buffer.from(textField(answer, 'home', /^[A-Za-z0-9+/=]*$/), 'base64').toString()
-  if (home.length > longestPath || !/^\/[^\0\n]*$/.test(home)) throw new MalformedAnswer('its home folder is no path')
+  const path = (name: string) => {
+    const decoded = Buffer.from(textField(answer, name, /^[A-Za-z0-9+/=]*$/), 'base64').toString()
+    if (decoded.length > longestPath || !/^\/[^\0\n]*$/.test(decoded)) throw new MalformedAnswer(`its ${name} folder is no path`)
+    return decoded
+  }
   const printable = /^[ -~]{0,256}$/
   const git = textField(answer, 'git', printable)
-  return { repositoryPath: `${home}/repository`, gitVersion: gitIn(answer) ?? git, user: textField(answer, 'user', printable) }
+  return { repositoryPath: path('repository'), gitVersion: gitIn(answer) ?? git, user: textField(answer, 'user', printable) }
 }
 
 function withAccess({ lfsUrl, username = '', token = '' }: SandboxAccess, more: Readonly<Record<string, string>> = {}): Pick<Call, 'env' | 'secrets'> {

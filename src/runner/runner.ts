@@ -88,7 +88,7 @@ export interface InstallOptions extends RunnerCallOptions {
 export type PackagePolicy = { readonly install: true; readonly timeoutMs: number } | { readonly install: false; readonly because: string }
 
 export interface SandboxFacts {
-  /** Absolute path of the work tree, below the sandbox user's home. */
+  /** Absolute path of the work tree: /home/user/repository where the sandbox has that to give, else below its user's home. */
   readonly repositoryPath: string
   readonly gitVersion: string
   readonly user: string

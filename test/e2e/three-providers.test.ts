@@ -7,6 +7,7 @@ import { checkpointBranch } from '../../src/job/names.js'
 import type { JobSpecInput } from '../../src/job/spec.js'
 import type { JobHandle } from '../../src/producers/index.js'
 import { sandboxTags, type SandboxRequest } from '../../src/providers/provider.js'
+import { bubblewrapWorks } from '../servers/bubblewrap-places.js'
 import { startProviderServer, type ProviderServer } from '../chaos/provider-servers.js'
 import { git, startDeployment, until, type Deployment } from './deployment.js'
 
@@ -109,6 +110,42 @@ describe('one and the same job', () => {
     const trees = await Promise.all(names.map(async (name) => git(await deployment.checkout('acme/web', `done/${name}`, false), 'rev-parse', 'HEAD^{tree}')))
     expect(new Set(trees).size).toBe(1)
   })
+})
+
+it('finds its repository at the same absolute path at a provider whose home is another', { timeout: patience }, async () => {
+  const where = 'echo "$HOME has $(pwd -P), $(cd ~/repository && pwd -P)"; pwd -P >> where.txt'
+  const job = await deployment.queue.enqueue({
+    repository: 'acme/web',
+    steps: [{
+      name: 'agent',
+      run: `mkdir ~/.agent; ${where}; pwd -P > ~/.agent/session; git worktree add -q ../beside; echo open > ../beside/open.txt; git worktree add -q ~/there; echo began; sleep 600`,
+      resume: `${where}; cat ~/.agent/session ../beside/open.txt; git worktree list --porcelain | sed -n 's/^worktree //p'`,
+    }],
+    checkpoint: { everySeconds: 1, paths: ['~/.agent'] },
+    providers: { allow: ['e2b', 'modal'], prefer: ['e2b', 'modal'] },
+    timeout: '3m',
+  })
+  let before: string | null = null
+  await until('a checkpoint that was begun after the step was at work', async () => {
+    const { checkpointSha } = await job.status()
+    if (!outputOf(await linesOf(job), 'agent').includes('began')) return false
+    before ??= checkpointSha ?? ''
+    return checkpointSha !== null && checkpointSha !== before
+  }, patience)
+  await serverOf('e2b').killSandbox((await job.status()).sandboxId!)
+  const result = await job.result({ timeoutMs: 150_000 })
+  const lines = await linesOf(job)
+  const told = lines.filter(({ stream }) => stream === 'system').map(({ text }) => text).join('')
+  expect(result, told).toMatchObject({ status: 'succeeded', attempts: [{ provider: 'e2b', outcome: 'lost' }, { provider: 'modal', outcome: 'succeeded' }] })
+  const path = '/home/user/repository'
+  const [e2bHome, modalHome] = [/^(\S+) has/.exec(outputOf(lines, 'agent'))?.[1], /began\n(\S+) has/.exec(outputOf(lines, 'agent'))?.[1]]
+  if (!(await bubblewrapWorks())) return
+  expect([e2bHome, modalHome]).toEqual(['/home/user', '/root'])
+  // The worktrees beside it came along, each to where it was: by the folder, or by the home.
+  expect(outputOf(lines, 'agent')).toBe(`/home/user has ${path}, ${path}\nbegan\n/root has ${path}, ${path}\n${path}\nopen\n${path}\n/home/user/beside\n/home/user/there\n`)
+  expect(told).not.toContain('do not find them')
+  const folder = await deployment.checkout('acme/web', result.branch!, true)
+  expect(await readFile(join(folder, 'where.txt'), 'utf8')).toBe(`${path}\n${path}\n`)
 })
 
 it('starts on E2B, loses its sandbox there in the middle of a step, meets a full Modal and ends on Daytona', { timeout: patience }, async () => {

@@ -21,7 +21,7 @@ const values = [
   '0x10', '1.5', '', ' ', '01', '1 1', sha, sha.toUpperCase(), `${sha}\u0000`, '../../etc/passwd', '\u001b[2J', 'x'.repeat(70_000), 'L2hvbWU=', 'Li4vLi4=', 'git version 2.40', 'missing',
 ]
 const names = [
-  'code', 'out-size', 'err-size', 'out-length', 'err-length', 'out-skip', 'err-skip', 'sha', 'head', 'ahead', 'none', 'name', 'size', 'depth', 'borders', 'home', 'user', 'git', 'certificates',
+  'code', 'out-size', 'err-size', 'out-length', 'err-length', 'out-skip', 'err-skip', 'sha', 'head', 'ahead', 'none', 'name', 'size', 'depth', 'borders', 'home', 'repository', 'user', 'git', 'certificates',
   'ok', 'missing', 'constructor', '__proto__', 'toString', 'new-field', '', 'fail',
 ]
 const blobs = ['out', 'err', 'pack', 'piece', 'detail', 'more', '__proto__']

@@ -1,7 +1,7 @@
 /**
- * Places with a home (/home/user, or /root for root) and a /tmp of their own, and the rest of this machine read-only, by bubblewrap.
+ * Places with a home (/home/user, or /root for root), a /home and a /tmp of their own, and the rest of this machine read-only, by bubblewrap.
  *
- * Each command is a bwrap of its own over the same two folders. Process ids are this machine's, so that a command can
+ * Each command is a bwrap of its own over the same folders. Process ids are this machine's, so that a command can
  * signal what an earlier one left running. That is a view and no wall: the commands of tests are trusted.
  */
 import { execFile } from 'node:child_process'
@@ -44,13 +44,13 @@ export function bubblewrapWorks(): Promise<boolean> {
 export function bubblewrapPlaces(account: Account = user, view: readonly string[] = []): OpenPlace {
   return async (_id, network) => {
     const folder = await mkdtemp(join(tmpdir(), 'switchyard-hosted-'))
-    const [home, tmp, passwd] = [join(folder, 'home'), join(folder, 'tmp'), join(folder, 'passwd')]
-    await Promise.all([mkdir(home), mkdir(tmp), writeFile(passwd, accounts)])
+    const [homes, home, tmp, passwd] = [join(folder, 'homes'), join(folder, 'home'), join(folder, 'tmp'), join(folder, 'passwd')]
+    await Promise.all([mkdir(homes), mkdir(home), mkdir(tmp), writeFile(passwd, accounts)])
     const mark = `SWITCHYARD_HOSTED=${randomUUID()}`
     const all = [
       ...identity(account),
       ...(network === 'none' ? ['--unshare-net'] : []),
-      ...['--ro-bind', '/', '/', '--dev', '/dev', '--ro-bind', passwd, '/etc/passwd', '--tmpfs', '/home', '--bind', home, account.home, '--bind', tmp, '/tmp'],
+      ...['--ro-bind', '/', '/', '--dev', '/dev', '--ro-bind', passwd, '/etc/passwd', '--bind', homes, '/home', '--bind', home, account.home, '--bind', tmp, '/tmp'],
       // What this machine's login shells do is not a sandbox's business.
       ...(existsSync('/etc/profile.d') ? ['--tmpfs', '/etc/profile.d'] : []),
       ...view,

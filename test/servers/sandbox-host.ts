@@ -255,6 +255,8 @@ export function plainPlaces(): OpenPlace {
           // The machine's own may be large, and holds what is nobody's business here.
           TMPDIR: temporary,
           USER: 'user',
+          // Nothing of this machine but the home is the sandbox's own.
+          SWITCHYARD_REPOSITORY_IN_HOME: '1',
           ...command.env,
           SWITCHYARD_HOSTED: mark.slice(mark.indexOf('=') + 1),
         },

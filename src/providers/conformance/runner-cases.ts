@@ -17,6 +17,20 @@ export const runnerCases: readonly ConformanceCase[] = [
       }),
   },
   {
+    name: 'runner: has the repository where it says, at the folder that all sandboxes have it where this one can',
+    run: (fixture) =>
+      withRunner(fixture, async (runner, facts, sandbox) => {
+        await runner.start({ key: 'where', run: 'pwd -P', cwd: undefined, env: {} }, fixture.options)
+        const { stdout } = await readAll(runner, fixture, 'where', 4_096)
+        assert.equal(stdout.toString(), `${facts.repositoryPath}\n`)
+        // Whoever asks again, in whatever consumer, hears the same.
+        assert.equal((await createRunner({ provider: fixture.provider, sandboxId: sandbox.id }).install(fixture.options)).repositoryPath, facts.repositoryPath)
+        if (fixture.provider.capabilities.sharedSystem === true) return
+        const { exitCode } = await fixture.exec(sandbox, '[ -n "${SWITCHYARD_REPOSITORY_IN_HOME-}" ] || [ ! -w /home/user ]')
+        assert.equal(facts.repositoryPath === '/home/user/repository', exitCode !== 0, facts.repositoryPath)
+      }),
+  },
+  {
     name: 'runner: brings every byte of both streams, read in small pieces',
     run: (fixture) =>
       withRunner(fixture, async (runner) => {

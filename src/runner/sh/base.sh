@@ -17,7 +17,11 @@
 # shellcheck disable=SC2088 # a tilde in a name of the job's own
 
 state=$HOME/.switchyard
+# At the same absolute path wherever sandboxes have a file system of their own: agents know their conversations by it. Homes differ, so
+# this is one home for all; see place_repository.
+one_home=/home/user
 repository=$HOME/repository
+[ ! -f "$state/placed" ] || repository=$one_home/repository
 
 begin() { printf '@switchyard %s begin\nok -\n' "$nonce"; }
 
@@ -110,9 +114,26 @@ certificates() {
   return 1
 }
 
+# place_repository: decides for good that the repository lies in $one_home, where that can be made and is nobody's, or has at least half of
+# the room that the home has. Else it lies in the home.
+place_repository() {
+  if [ "${HOME%/}" = "$one_home" ] || [ -e "$state/placed" ] || [ -e "$state/cloned" ] || [ -n "${SWITCHYARD_REPOSITORY_IN_HOME-}" ]; then return; fi
+  if [ ! -e "$one_home" ] && ! mkdir -p "$one_home"; then
+    # shellcheck disable=SC2016 # the inner shell expands it
+    sudo -n sh -c 'mkdir -p "$1" && chown "$2" "$1"' sh "$one_home" "$(id -u):$(id -g)" </dev/null || return
+  fi
+  [ "$(cd "$one_home" && pwd -P)" = "$one_home" ] && [ ! -e "$one_home/repository" ] && [ ! -L "$one_home/repository" ] || return
+  df -P "$one_home" "$HOME" | awk 'NR > 1 { room[NR] = $4 } END { exit NR == 3 && room[2] * 2 < room[3] }' || return
+  : >"$state/placed" || return
+  if mkdir "$one_home/repository"; then repository=$one_home/repository; else rm -f "$state/placed"; fi
+}
+
+# probe PLACE: with "place" the repository may lie outside of the home.
 probe() {
+  [ "${1-}" != place ] || place_repository
   begin
   field home "$(printf '%s' "$HOME" | base64 | tr -d '\n')"
+  field repository "$(printf '%s' "$repository" | base64 | tr -d '\n')"
   field user "$(id -un 2>/dev/null || id -u)"
   field git "$(git --version 2>/dev/null || echo missing)"
   certificates || field certificates missing

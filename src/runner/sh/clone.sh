@@ -18,6 +18,10 @@ clone() {
   fi
   git_folder "$private" "$branch" || fail disk ''
   mkdir "$repository" "$state/save" || fail disk ''
+  if [ "$repository" != "$HOME/repository" ]; then
+    rm -rf "$HOME/repository"
+    ln -s "$repository" "$HOME/repository"
+  fi
   git_config
   if [ "$pack" != - ]; then take_pack "$pack"; elif [ "$head" = - ]; then fetch --depth 1; else fetch_checkpoint; fi
   [ "$base" != - ] || base=$sha

@@ -31,7 +31,7 @@ git_environment() {
   path=
   old_ifs=$IFS IFS=:
   for folder in $PATH /usr/local/bin /usr/bin /bin; do
-    case $folder in "$HOME" | "$HOME"/*) ;; /*) path=$path:$folder ;; esac
+    case $folder in "$HOME" | "$HOME"/* | "${repository%/*}" | "${repository%/*}"/*) ;; /*) path=$path:$folder ;; esac
   done
   IFS=$old_ifs
   PATH=${path#:}

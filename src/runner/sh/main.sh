@@ -5,7 +5,7 @@ exec 2>/dev/null
 # In braces, so that a shell which reads the file as it goes has read all of it before anything runs.
 {
   case $verb in
-    probe) probe ;;
+    probe) probe "$@" ;;
     start) start "$@" ;;
     launch) launch "$@" ;;
     supervise) supervise "$@" ;;

@@ -262,14 +262,17 @@ restore_within() {
     kind=${line%% *} quoted=${line#* }
     is_sha "$made" && git_ cat-file -e "$made^{commit}" || continue
     unquote "$quoted"
-    is_inside "$path" || continue
+    is_inside "${path#../}" || continue
     case $path in
-      '~/'*)
-        place=$HOME/${path#'~/'}
-        [ "$kind" = worktree ] || continue
-        case $place/ in "$state"/*) continue ;; esac
-        ;;
+      '~/'*) place=$HOME/${path#'~/'} ;;
+      '../'*) place=${repository%/*}/${path#../} ;;
       *) place=$at/$path ;;
+    esac
+    case $path in
+      '~/'* | '../'*)
+        [ "$kind" = worktree ] || continue
+        case $place/ in "$state"/* | "$repository"/*) continue ;; esac
+        ;;
     esac
     (restore_one) >/dev/null
     [ ! -s "$work/$number/notes" ] || sed "s,^,$(printf '%s' "$path" | tr '\n' ' ' | sed 's/[\\,&]/\\&/g'): ," "$work/$number/notes" >>"$work/notes"

@@ -10,7 +10,8 @@
 #     O                          there is no index yet
 #     F LETTER PATH              a flag of an entry, W MODE PATH: the content of such a file is raw/N, N the line's number, A PATH: it is absent
 #     E PATH                     an empty folder, M MODE PATH: a mode that is none of the two that files have here
-#     K SHA KIND PATH            a checkpoint of the repository, worktree or submodule there; ~/ stands for the home
+#     K SHA KIND PATH            a checkpoint of the repository, worktree or submodule there; ~/ stands for the home, ../ for the folder
+#                                that the repository lies in
 #     T FOLDER                   of a submodule: its git folder, below the one that it belongs to
 #     L NAME                     a filter that is configured
 #     P N PATH                   one of checkpoint.paths, which is paths/N
@@ -348,9 +349,10 @@ state_within() {
       place=${place%/.git}
       case $place in
         "$at"/*) place=${place#"$at"/} ;;
+        "${repository%/*}"/*) place="..${place#"${repository%/*}"}" ;;
         "$HOME"/*) place="~${place#"$HOME"}" ;;
         *)
-          note "the linked worktree $place lies outside of the home; its commits are kept, and its other files are not"
+          note "the linked worktree $place lies outside of the home, and not beside the repository; its commits are kept, and its other files are not"
           continue
           ;;
       esac
@@ -363,7 +365,7 @@ state_within() {
     kind=${line%% *} quoted=${line#* }
     unquote "$quoted"
     place=$path
-    case $path in '~/'*) place=$HOME/${path#'~/'} ;; *) place=$at/$path ;; esac
+    case $path in '~/'*) place=$HOME/${path#'~/'} ;; '../'*) place=${repository%/*}/${path#../} ;; *) place=$at/$path ;; esac
     [ -e "$place/.git" ] || continue
     number=$((number + 1))
     [ "$number" -le 50 ] || {
