@@ -1,6 +1,8 @@
 import type { Config } from '../config/schema.js'
 import { startBoard, type Board } from '../monitor/board.js'
+import type { AgentQueue } from '../producers/index.js'
 import { createRedis, whenReady } from '../store/index.js'
+import { openQueue } from './open-queue.js'
 
 /**
  * Opens the board that a configuration describes.
@@ -13,12 +15,13 @@ export async function openBoard(
 ): Promise<{ readonly board: Board; readonly close: () => Promise<void> }> {
   // As a producer: a page that hangs while Redis is away is worse than one that says so.
   const redis = createRedis(config.redis, 'producer')
+  const queue = openQueue(config)
   try {
     await whenReady(redis, config.redis)
     const password = environment[config.board.passwordEnv]
     const board = await startBoard({
       redis,
-      queues: [{ ...config.queue, description: `deployment ${config.deployment}` }],
+      queues: [{ ...config.queue, description: `deployment ${config.deployment}`, reasons: (jobIds) => reasonsOf(queue, jobIds) }],
       host: config.board.host,
       port: config.board.port,
       writable: config.board.writable,
@@ -28,11 +31,18 @@ export async function openBoard(
       board,
       close: async () => {
         await board.close()
+        await queue.close()
         redis.disconnect()
       },
     }
   } catch (error) {
+    await queue.close()
     redis.disconnect()
     throw error
   }
+}
+
+async function reasonsOf(queue: AgentQueue, jobIds: readonly string[]): Promise<Map<string, string>> {
+  const statuses = await queue.statuses(jobIds)
+  return new Map(statuses.flatMap((status) => (status === null || status.reason === null ? [] : [[status.jobId, status.reason] as const])))
 }

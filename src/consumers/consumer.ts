@@ -148,11 +148,12 @@ export class Consumer {
       log,
       now,
     })
-    const announcer = new Announcer({
+    const announcer: Announcer = new Announcer({
       consumer: this.id,
       roster: new Roster(redis, keys),
       configured: () => ({ queue: keys.queueName, release, gitHosts: options.git.hosts, providers, secrets: options.secrets.names?.() ?? null }),
       health,
+      full: () => intake.isFull(),
       shares: Object.keys(options.tenants ?? {}).length === 0 ? null : (options.tenants ?? null),
       leaseMs: settings.leaseMs,
       startedAtMs: now(),

@@ -2,7 +2,6 @@ import { randomBytes } from 'node:crypto'
 import type { AddressInfo } from 'node:net'
 import type { Server } from 'node:http'
 import { createBullBoard } from '@bull-board/api'
-import { BullMQAdapter } from '@bull-board/api/bullMQAdapter'
 import { HonoAdapter } from '@bull-board/hono'
 import { createAdaptorServer } from '@hono/node-server'
 import { serveStatic } from '@hono/node-server/serve-static'
@@ -13,12 +12,21 @@ import type { Redis } from 'ioredis'
 import { errorMessage, InvalidInputError } from '../job/errors.js'
 import { boardAccess, type BoardAccess } from './board-access.js'
 import { holdsCut, shownValue } from './formatters.js'
+import { WaitingAdapter, type ReasonLookup } from './waiting-adapter.js'
+
+export interface BoardQueue {
+  readonly name: string
+  readonly prefix: string
+  readonly description?: string
+  /** What its jobs wait for, asked for the jobs that a page shows. */
+  readonly reasons: ReasonLookup
+}
 
 export interface BoardOptions {
   /** An open connection with `maxRetriesPerRequest` set; it stays the caller's to close. */
   readonly redis: Redis
   /** The BullMQ queues to show. */
-  readonly queues: readonly { readonly name: string; readonly prefix: string; readonly description?: string }[]
+  readonly queues: readonly BoardQueue[]
   readonly host: string
   /** 0 for any free port. */
   readonly port: number
@@ -49,10 +57,10 @@ export async function startBoard(options: BoardOptions): Promise<Board> {
       `board.host: "${options.host}" can be reached by others, so the board needs a password; set SWITCHYARD_BOARD_PASSWORD, or listen on 127.0.0.1`,
     )
   }
-  const queues = options.queues.map(({ name, prefix }) => new Queue(name, { prefix, connection: options.redis, skipWaitingForReady: true }))
+  const queues = options.queues.map((shown) => ({ shown, queue: new Queue(shown.name, { prefix: shown.prefix, connection: options.redis, skipWaitingForReady: true }) }))
   // An error event that nobody listens to ends the process; the health check tells of a Redis that is gone.
-  for (const queue of queues) queue.on('error', () => undefined)
-  const closeQueues = () => Promise.all(queues.map((queue) => queue.close()))
+  for (const { queue } of queues) queue.on('error', () => undefined)
+  const closeQueues = () => Promise.all(queues.map(({ queue }) => queue.close()))
   const { credentials = { username: 'admin', password: randomBytes(24).toString('base64url') } } = options
   const access = credentials === 'none' ? null : boardAccess({ ...credentials, now: Date.now })
   const server = createAdaptorServer({ fetch: application(options, queues, access).fetch }) as Server
@@ -82,11 +90,10 @@ export function isLoopback(host: string): boolean {
   return host === 'localhost' || host === '::1' || /^127\.\d{1,3}\.\d{1,3}\.\d{1,3}$/.test(host)
 }
 
-function application(options: BoardOptions, queues: readonly Queue[], access: BoardAccess | null): Hono {
+function application(options: BoardOptions, queues: readonly { readonly queue: Queue; readonly shown: BoardQueue }[], access: BoardAccess | null): Hono {
   const writable = options.writable ?? false
-  const adapters = queues.map((queue, index) => {
-    const description = options.queues[index]?.description
-    const adapter = new BullMQAdapter(queue, { readOnlyMode: !writable, ...(description === undefined ? {} : { description }) })
+  const adapters = queues.map(({ queue, shown: { description, reasons } }) => {
+    const adapter = new WaitingAdapter(queue, { readOnlyMode: !writable, ...(description === undefined ? {} : { description }) }, reasons)
     adapter.setFormatter('data', (data: unknown) => shownValue(data))
     adapter.setFormatter('returnValue', (value: unknown) => shownValue(value))
     adapter.setFormatter('progress', (value: unknown) => shownValue(value))

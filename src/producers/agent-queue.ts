@@ -130,21 +130,22 @@ export class AgentQueue {
   async list(options: { state?: JobStatus['state'] | undefined; limit?: number | undefined } = {}): Promise<JobStatus[]> {
     const { state, limit = 50 } = options
     return await this.#connection.use(async (connected) => {
-      const { queue, store, redis } = connected
-      const jobs = await queue.getJobs(typesOf(state), 0, limit - 1, false)
-      const known = jobs.filter((job) => job.id !== undefined)
-      const ids = known.map(({ id }) => id ?? '')
-      const [runs, around, inHand] = await Promise.all([store.readMany(ids, { forShow: true }), this.#around(connected), this.#inHand(queue, redis, ids)])
-      return known
-        .map((job, index) => {
-          const view = viewOf(job, inHand[index] ?? false)
-          return mergeStatus(job.id ?? '', view, runs[index] ?? null, { ...around, delayedUntilMs: view.delayedUntilMs })
-        })
+      const jobs = await connected.queue.getJobs(typesOf(state), 0, limit - 1, false)
+      const known = new Map(jobs.flatMap((job) => (job.id === undefined ? [] : [[job.id, job] as const])))
+      return (await this.#describe(connected, known))
         .filter((status) => status !== null)
         .filter((status) => state === undefined || status.state === state)
         .sort((a, b) => b.enqueuedAtMs - a.enqueuedAtMs)
         .slice(0, limit)
     })
+  }
+
+  /**
+   * Where jobs stand, and what each waits for; as many round trips for many as for one.
+   * @returns in the order of the ids, null for a job that nobody knows.
+   */
+  async statuses(jobIds: readonly string[]): Promise<(JobStatus | null)[]> {
+    return await this.#connection.use((connected) => this.#statuses(connected, jobIds))
   }
 
   /** What each provider that consumers have asked for a place holds, and why it may take no more; by name. */
@@ -263,23 +264,37 @@ export class AgentQueue {
   }
 
   async #status(jobId: string): Promise<JobStatus> {
-    return await this.#connection.use(async (connected) => {
-      const { queue, store, ready, redis } = connected
-      const [job, [stored = null], around, [inHand = false]] = await Promise.all([
-        queue.getJob(jobId),
-        store.readMany([jobId], { forShow: true }),
-        this.#around(connected),
-        this.#inHand(queue, redis, [jobId]),
-      ])
-      const view = job === undefined ? null : viewOf(job, inHand)
-      const [tenant, ofJob, ofConstraints] = await Promise.all([
-        view?.spec.tenant === undefined ? null : ready.tenant(view.spec.tenant),
-        ready.refusals(jobId),
-        view === null ? null : ready.refusals(constraintsOf(view.spec).id),
-      ])
-      const status = mergeStatus(jobId, view, stored, { ...around, tenant, refusals: ofJob ?? ofConstraints, delayedUntilMs: view?.delayedUntilMs ?? null })
-      if (status === null) throw new UnknownJobError(jobId)
-      return status
+    const [status = null] = await this.#connection.use((connected) => this.#statuses(connected, [jobId]))
+    if (status === null) throw new UnknownJobError(jobId)
+    return status
+  }
+
+  async #statuses(connected: Connected, jobIds: readonly string[]): Promise<(JobStatus | null)[]> {
+    const jobs = await Promise.all(jobIds.map(async (jobId) => [jobId, await connected.queue.getJob(jobId)] as const))
+    return this.#describe(connected, new Map(jobs))
+  }
+
+  /** @param jobs by their ids, as the queue holds them; undefined for one that it does not. */
+  async #describe(connected: Connected, jobs: ReadonlyMap<string, Job<QueuedJob> | undefined>): Promise<(JobStatus | null)[]> {
+    const { queue, store, ready, redis } = connected
+    const ids = [...jobs.keys()]
+    const [runs, around, inHand] = await Promise.all([store.readMany(ids, { forShow: true }), this.#around(connected), this.#inHand(queue, redis, ids)])
+    const views = [...jobs.values()].map((job, index) => (job === undefined ? null : viewOf(job, inHand[index] ?? false)))
+    // Only of what waits in nobody's hands.
+    const waiting = views.map((view) => (view === null || view.finished || view.inHand ? null : view))
+    const constraints = waiting.map((view) => (view === null ? '' : constraintsOf(view.spec).id))
+    const [tenants, refusals] = await Promise.all([
+      lookUpEach(waiting.map((view) => view?.spec.tenant ?? ''), (name) => ready.tenant(name)),
+      lookUpEach([...ids.filter((_id, index) => waiting[index] !== null), ...constraints], (id) => ready.refusals(id)),
+    ])
+    return ids.map((jobId, index) => {
+      const view = views[index] ?? null
+      return mergeStatus(jobId, view, runs[index] ?? null, {
+        ...around,
+        tenant: tenants.get(waiting[index]?.spec.tenant ?? '') ?? null,
+        refusals: refusals.get(jobId) ?? refusals.get(constraints[index] ?? '') ?? null,
+        delayedUntilMs: view?.delayedUntilMs ?? null,
+      })
     })
   }
 
@@ -316,6 +331,12 @@ export class AgentQueue {
       return outcome
     })
   }
+}
+
+/** Looks each name up once; the empty one stands for none. */
+async function lookUpEach<Value>(names: readonly string[], lookUp: (name: string) => Promise<Value>): Promise<Map<string, Value>> {
+  const distinct = [...new Set(names)].filter((name) => name !== '')
+  return new Map(await Promise.all(distinct.map(async (name) => [name, await lookUp(name)] as const)))
 }
 
 /** A consumer may be taking it at this moment: then it finds the record ended, and finishes it in BullMQ itself. */

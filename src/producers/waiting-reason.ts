@@ -21,7 +21,7 @@ export interface Around {
   readonly loads: readonly ProviderLoad[]
   readonly paused: boolean
   /** The live consumers of the job's queue. */
-  readonly consumers: readonly Pick<LiveConsumer, 'providers' | 'secrets' | 'troubles'>[]
+  readonly consumers: readonly Pick<LiveConsumer, 'providers' | 'secrets' | 'troubles' | 'full'>[]
   readonly tenant: TenantLoad | null
   readonly refusals: Refusals | null
   /** Until when it is delayed, in milliseconds since 1970; null when it is not. */
@@ -44,6 +44,7 @@ export function waitingReason(spec: JobSpec | undefined, record: Pick<RunRecord,
   if (fit.length === 0) return lacking(spec, record, consumers)
   const refused = keyReason(spec, record, fit)
   if (refused !== null) return refused
+  if (fit.every(({ full }) => full)) return 'waiting for a consumer with room: each that may run it has as many jobs as it may (consumer.maxJobs)'
   if (record !== null) return null
   if (tenant !== null && tenant.cap !== null && tenant.running >= tenant.cap) {
     return `waiting for tenant ${spec?.tenant ?? ''}: ${tenant.running} of at most ${tenant.cap} jobs are running`

@@ -26,7 +26,7 @@ export const keyTroubleSchema = z.object({
 })
 export type KeyTrouble = z.output<typeof keyTroubleSchema>
 
-const saidSchema = z.object({ profile: z.string(), queue: z.string(), release: z.string(), troubles: z.array(keyTroubleSchema), startedAtMs: z.number() })
+const saidSchema = z.object({ profile: z.string(), queue: z.string(), release: z.string(), troubles: z.array(keyTroubleSchema), startedAtMs: z.number(), full: z.boolean().default(false) })
 const announceReply = z.tuple([z.string(), z.number(), z.array(z.string())])
 
 export interface Announcement {
@@ -35,6 +35,8 @@ export interface Announcement {
   readonly profileId: string
   readonly profile: Profile
   readonly troubles: readonly KeyTrouble[]
+  /** Whether it has as many jobs as it may have. Default false. */
+  readonly full?: boolean
   /** Milliseconds since 1970. */
   readonly startedAtMs: number
   /** The tenants' shares that it was configured with or has learned of. */
@@ -57,6 +59,8 @@ export interface LiveConsumer {
   readonly secrets: readonly string[]
   /** Keys that are refused; it takes no jobs that need them. */
   readonly troubles: readonly KeyTrouble[]
+  /** It had as many jobs as it may have when it last said so. */
+  readonly full: boolean
   readonly startedAtMs: number
 }
 
@@ -71,8 +75,8 @@ export class Roster {
    * Says what a consumer has, for `ttlMs`; one command.
    * @returns the tenants' shares that hold for the deployment, null for none; and the names of the providers that its live consumers have.
    */
-  async announce({ consumer, profileId, profile, troubles, startedAtMs, shares }: Announcement, ttlMs: number): Promise<{ shares: SharesInForce | null; providers: string[] }> {
-    const said = { profile: profileId, queue: profile.queue, release: profile.release, troubles, startedAtMs }
+  async announce({ consumer, profileId, profile, troubles, full = false, startedAtMs, shares }: Announcement, ttlMs: number): Promise<{ shares: SharesInForce | null; providers: string[] }> {
+    const said = { profile: profileId, queue: profile.queue, release: profile.release, troubles, full, startedAtMs }
     const [json, sinceMs, providers] = announceReply.parse(
       await runScript(
         this.redis,

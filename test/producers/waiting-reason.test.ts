@@ -3,7 +3,8 @@ import { parseJobSpec, type JobSpecInput } from '../../src/job/spec.js'
 import type { ProviderLoad } from '../../src/store/index.js'
 import { waitingReason, type Around } from '../../src/producers/waiting-reason.js'
 
-const consumer = (providers: readonly string[], secrets: readonly string[] = [], refused: readonly string[] = []) => ({
+const consumer = (providers: readonly string[], secrets: readonly string[] = [], refused: readonly string[] = [], full = false) => ({
+  full,
   providers,
   secrets,
   troubles: refused.map((of) => ({ of, message: `${of}: the key is refused`, sinceMs: 0 })),
@@ -30,6 +31,8 @@ describe('why a job waits that nobody has in hand', () => {
     ['nothing, when only some have refused', {}, null, { refusals: { reasons: ['no such image'], sinceMs: null } }, null],
     ['a git key', {}, null, { consumers: [consumer(['a'], [], ['git'])] }, 'waiting for a consumer whose key is taken (git: git: the key is refused)'],
     ['a provider’s key', { providers: { allow: ['a'] } }, null, { consumers: [consumer(['a', 'b'], [], ['a'])] }, 'waiting for a consumer whose key is taken (a: a: the key is refused)'],
+    ['room at a consumer', {}, null, { consumers: [consumer(['a'], [], [], true)] }, 'waiting for a consumer with room: each that may run it has as many jobs as it may (consumer.maxJobs)'],
+    ['nothing, when one of them has room', {}, null, { consumers: [consumer(['a'], [], [], true), consumer(['a'])] }, null],
     ['nothing, when another provider’s key is taken', {}, null, { consumers: [consumer(['a', 'b'], [], ['a'])] }, null],
     ['nothing, when another consumer’s key is taken', {}, at('a'), { consumers: [consumer(['a'], [], ['git']), consumer(['a'])] }, null],
     ['its tenant', { tenant: 't' }, null, { tenant: { running: 2, cap: 2 } }, 'waiting for tenant t: 2 of at most 2 jobs are running'],

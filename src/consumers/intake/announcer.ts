@@ -9,6 +9,8 @@ export interface AnnouncerParts {
   readonly roster: Roster
   readonly configured: () => Configured
   readonly health: Pick<KeyHealth, 'troubles' | 'isRefused'>
+  /** Whether it has as many jobs as it may have. */
+  readonly full: () => boolean
   /** The tenants' shares as configured; null when none are. */
   readonly shares: SharesInForce['shares'] | null
   /** An announcement is renewed each third of it, and believed for twice as long. */
@@ -64,9 +66,9 @@ export class Announcer {
   }
 
   private async tell(): Promise<void> {
-    const { consumer, roster, configured, health, startedAtMs, leaseMs } = this.parts
+    const { consumer, roster, configured, health, full, startedAtMs, leaseMs } = this.parts
     const { id, profile } = profileOf(configured())
-    const { shares, providers } = await roster.announce({ consumer, profileId: id, profile, troubles: health.troubles(), startedAtMs, shares: this.shares }, announcementMs(leaseMs))
+    const { shares, providers } = await roster.announce({ consumer, profileId: id, profile, troubles: health.troubles(), full: full(), startedAtMs, shares: this.shares }, announcementMs(leaseMs))
     this.shares = shares ?? this.shares
     this.around = providers
   }

@@ -127,7 +127,7 @@ export class Intake {
       this.nudged = false
       this.opensInMs = Infinity
       try {
-        if (this.busy() < context.settings.maxJobs && !context.keys.isRefused({ git: true }) && (await this.takeOne())) continue
+        if (!this.isFull() && !context.keys.isRefused({ git: true }) && (await this.takeOne())) continue
       } catch (error) {
         if (this.isStopped()) break
         context.log.warn({ message: errorMessage(error) }, 'no job taken; tried again')
@@ -183,6 +183,11 @@ export class Intake {
     return nobody.size > 0
   }
 
+  /** Whether it has as many jobs as it may have. */
+  isFull(): boolean {
+    return this.busy() >= this.parts.context.settings.maxJobs
+  }
+
   private busy(): number {
     return this.runs.size + this.takes.size
   }
@@ -226,7 +231,7 @@ export class Intake {
     const run = new JobRun(context, taken, { source: secrets, profileId: this.parts.announcer.means().profileId, graceMs: this.parts.graceMs }, locks)
     const done = run.carryOut().then(() => {
       // A consumer with room for more is told by whoever frees a place; one without has to look by itself.
-      const full = this.busy() >= context.settings.maxJobs
+      const full = this.isFull()
       this.runs.delete(taken.jobId)
       if (full) this.nudge()
     })
