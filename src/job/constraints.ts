@@ -13,6 +13,8 @@ export const constraintsSchema = z.object({
   image: z.string().optional(),
   /** Names, in order; left out when there are none. */
   secrets: z.array(z.string()).optional(),
+  /** Whether one of its steps has a `resume`; left out when none has. */
+  resumes: z.literal(true).optional(),
   /** What it takes of a provider's pool: vCPUs in thousandths. */
   milliCpu: z.int().min(0),
   memoryMiB: z.int().min(0),
@@ -20,9 +22,15 @@ export const constraintsSchema = z.object({
 export type Constraints = z.output<typeof constraintsSchema>
 
 /** The constraints of a job, and an id that is the same for the same constraints: 16 hexadecimal digits. */
-export function constraintsOf(spec: Pick<JobSpec, 'providers' | 'network' | 'resources' | 'image' | 'secrets'>): { readonly id: string; readonly constraints: Constraints } {
+export function constraintsOf(spec: Pick<JobSpec, 'providers' | 'network' | 'resources' | 'image' | 'secrets' | 'steps'>): { readonly id: string; readonly constraints: Constraints } {
   const { providers, network, resources, image } = spec
   const secrets = spec.secrets.length === 0 ? undefined : [...new Set(spec.secrets)].sort()
-  const constraints = { providers, network, resources, image, secrets, milliCpu: Math.round((resources.cpu ?? 0) * 1000), memoryMiB: resources.memoryMiB ?? 0 }
+  const resuming = resumes(spec) ? (true as const) : undefined
+  const constraints = { providers, network, resources, image, secrets, resumes: resuming, milliCpu: Math.round((resources.cpu ?? 0) * 1000), memoryMiB: resources.memoryMiB ?? 0 }
   return { id: createHash('sha256').update(JSON.stringify(constraints)).digest('hex').slice(0, 16), constraints }
+}
+
+/** Whether a step of the job goes on, after a move, from what it remembers. */
+export function resumes({ steps }: Pick<JobSpec, 'steps'>): boolean {
+  return steps.some(({ resume }) => resume !== undefined)
 }

@@ -86,6 +86,11 @@ export interface Capabilities {
    * Default false.
    */
   readonly sharedSystem?: boolean
+  /**
+   * Sandboxes also have their files in folders of that machine's, so that the repository is at another absolute path in each. Jobs with a
+   * `resume` go there last. Default false; may turn out with `check` or the first create.
+   */
+  readonly sharedFileSystem?: boolean
   /** The longest lifetime in milliseconds, extensions included, when there is one. */
   readonly maxLifetimeMs: number | undefined
   /** The longest command text that `exec` takes, in bytes. */

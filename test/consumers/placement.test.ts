@@ -96,7 +96,7 @@ describe('headers that are injected', () => {
 })
 
 describe('the order of placement', () => {
-  const job = { eligible: ['a', 'b', 'c'], prefer: [], attempts: [], exclusions: new Map(), resources: {}, network: 'open' as const }
+  const job = { eligible: ['a', 'b', 'c'], prefer: [], resumes: false, attempts: [], exclusions: new Map(), resources: {}, network: 'open' as const }
   const order = (more: object, nowMs = 0, policy: PlacementPolicy = 'most-free', candidates: readonly Candidate[] = three) =>
     placementOrder(candidates, { ...job, ...more }, policy, nowMs)
   it('is the most free first', () => {
@@ -107,6 +107,16 @@ describe('the order of placement', () => {
   })
   it('puts a provider that lost this job last, even a preferred one, but keeps it', () => {
     expect(order({ prefer: ['b'], attempts: [lost('b')] })).toEqual(['a', 'c', 'b'])
+  })
+  it('puts a provider whose sandboxes share a file system last for a job that resumes, whatever speaks for it', () => {
+    const shared = three.map((candidate) => ({ ...candidate, sharedFileSystem: candidate.provider === 'b' }))
+    for (const more of [{}, { prefer: ['b'] }, { attempts: [lost('a'), lost('c')] }]) {
+      for (const policy of ['most-free', 'priority', (all: readonly Candidate[]) => all.map(({ provider }) => provider)] as const) {
+        expect(order({ ...more, resumes: true }, 0, policy, shared).at(-1)).toBe('b')
+        expect(order({ ...more, resumes: true, eligible: ['b'] }, 0, policy, shared)).toEqual(['b'])
+      }
+    }
+    expect(order({ prefer: ['b'] }, 0, 'most-free', shared)).toEqual(['b', 'a', 'c'])
   })
   it('leaves excluded ones out until their time is up', () => {
     const exclusions = new Map([['b', { untilMs: 1_000, why: 'provider-down' }]])

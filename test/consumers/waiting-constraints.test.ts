@@ -30,7 +30,7 @@ const learn = (to: WaitingConstraints, pairs: readonly (readonly [string, string
 describe('what waiting jobs ask for', () => {
   it('is the same for jobs that ask the same, and another for others', () => {
     expect(of({ metadata: { a: 1 }, priority: 3, tenant: 't' })[0]).toBe(of({})[0])
-    expect(new Set([of({}), of({ network: 'none' }), of({ resources: { cpu: 1 } }), of({ providers: { deny: ['a'] } })].map(([id]) => id)).size).toBe(4)
+    expect(new Set([of({}), of({ network: 'none' }), of({ resources: { cpu: 1 } }), of({ providers: { deny: ['a'] } }), of({ steps: [{ run: 'a', resume: 'b' }], checkpoint: { paths: ['a'] } })].map(([id]) => id)).size).toBe(5)
   })
 
   it('becomes the providers that can run it, the best first, or none when this consumer can’t, which it tells', () => {

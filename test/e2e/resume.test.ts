@@ -2,8 +2,10 @@ import { afterEach, describe, expect, it } from 'vitest'
 import { LocalProvider } from '../../src/providers/local/index.js'
 import type { JobHandle } from '../../src/producers/index.js'
 import type { Provider } from '../../src/providers/provider.js'
+import { bubblewrapWorks } from '../servers/bubblewrap-places.js'
 import { altered, git, startDeployment, until, type Deployment } from './deployment.js'
 
+const isolates = await bubblewrapWorks()
 let deployment: Deployment
 afterEach(async () => await deployment.close())
 
@@ -43,6 +45,38 @@ describe('a step with resume', () => {
     expect(await git(folder, 'show', 'HEAD:after.txt')).toBe('after: 2 no')
     // What lies under checkpoint.paths is no part of the work.
     expect(result.diff?.paths).toEqual(['after.txt', 'one.txt', 'session.txt', 'where.txt'])
+  })
+
+  it.skipIf(!isolates)('keeps its job away from sandboxes without a file system of their own while another provider has room', { timeout: 240_000 }, async () => {
+    deployment = await startDeployment({ limits: [] })
+    await deployment.seed('acme/web', { 'README.md': 'hello\n' })
+    const stateDir = `${deployment.dir}/sandboxes`
+    const plain = new LocalProvider({ name: 'plain', stateDir, isolation: 'none' })
+    const own = new LocalProvider({ name: 'own', stateDir })
+    // By the configuration's order, and by what the job itself prefers, it would go there.
+    await deployment.startConsumer({ providers: [{ provider: plain, limit: { sandboxes: 3 } }, { provider: own, limit: { sandboxes: 1 } }], policy: 'priority' })
+    const waits = { ...agent, run: `${agent.run.slice(0, agent.run.indexOf('; while'))}; while [ ! -e go ]; do sleep 0.1; done` }
+    const spec = { repository: 'acme/web', steps: [waits], checkpoint: { everySeconds: 1, paths: ['~/.agent'] }, providers: { prefer: ['plain'] } }
+    const begins = async (job: JobHandle) => await until('it is at work', async () => (await logOf(job)).includes('began'), 120_000)
+    const first = await deployment.queue.enqueue(spec)
+    await begins(first)
+    expect((await first.status()).provider).toBe('own')
+    // Where nothing else is free it is as good as waiting.
+    const second = await deployment.queue.enqueue(spec)
+    await begins(second)
+    expect((await second.status()).provider).toBe('plain')
+    const other = await deployment.queue.enqueue({ ...spec, steps: ['true'] })
+    expect(await other.result({ timeoutMs: 120_000 })).toMatchObject({ status: 'succeeded', attempts: [{ provider: 'plain' }] })
+    // Lost there, with room elsewhere, it goes elsewhere; its log says what that means for agents.
+    const { sandboxId: firstSandbox } = await first.status()
+    await own.exec(firstSandbox!, { script: ': > ~/repository/go' }, { timeoutMs: 20_000 })
+    expect(await first.result({ timeoutMs: 120_000 })).toMatchObject({ status: 'succeeded', attempts: [{ provider: 'own' }] })
+    const saved = async () => (await second.status()).checkpointSha
+    await until('a checkpoint within the step', async () => (await saved()) !== null, 60_000)
+    await plain.kill((await second.status()).sandboxId!, { timeoutMs: 20_000 })
+    expect(await second.result({ timeoutMs: 120_000 })).toMatchObject({ status: 'succeeded', attempts: [{ provider: 'plain', outcome: 'lost' }, { provider: 'own', outcome: 'succeeded' }] })
+    expect(await logOf(second)).toMatch(/the repository is at \/home\/user\/repository here and was at \S+\/repository: agents that know their conversations by the folder do not find them/)
+    await Promise.all([plain.close(), own.close()])
   })
 
   /** A provider of which every sandbox of the first kind is told to end soon once `sayEnd` is called; it never does in truth. */

@@ -47,7 +47,7 @@ export class WaitingConstraints {
           return [id, this.givenUp.has(id) ? null : []]
         }
         const eligible = why.filter((provider) => !keys.isRefused({ provider }))
-        const job = { ...constraints, prefer: constraints.providers.prefer, eligible, attempts: [], exclusions: new Map<string, never>() }
+        const job = { ...constraints, prefer: constraints.providers.prefer, resumes: constraints.resumes === true, eligible, attempts: [], exclusions: new Map<string, never>() }
         return [id, placementOrder(candidates, job, policy, now())]
       }),
     )

@@ -24,6 +24,7 @@ export function candidatesOf(providers: ReadonlyMap<string, ProviderSlot>, loads
       limit: load?.effectiveLimit ?? limit.sandboxes,
       used: load?.used ?? 0,
       maxLifetimeMs: provider.capabilities.maxLifetimeMs,
+      sharedFileSystem: provider.capabilities.sharedFileSystem,
       network: usableNetwork(provider.capabilities.network, credentials),
       refusal: (wish) => poolProblem(name, limit, wish) ?? provider.refusal?.({ ...wish, gitHosts, injectsHeaders: credentials === 'injected' }),
       startP50Ms: load?.startP50Ms ?? null,

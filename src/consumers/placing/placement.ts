@@ -10,6 +10,8 @@ export interface Candidate {
   readonly limit: number
   readonly used: number
   readonly maxLifetimeMs: number | undefined
+  /** Whether the repository is at another absolute path in each of its sandboxes; see `Capabilities`. Default false. */
+  readonly sharedFileSystem?: boolean | undefined
   /** Which network policies it can enforce. */
   readonly network: { readonly gitOnly: boolean; readonly none: boolean; readonly allowList: boolean }
   /** Why it could never run such a job, as its adapter says; undefined when it may. */
@@ -28,7 +30,11 @@ export interface ProviderPrice {
 }
 
 /** What a policy may look at of a job. */
-export type PlacedJob = Pick<JobSpec, 'resources' | 'network'> & { readonly prefer: readonly string[] }
+export type PlacedJob = Pick<JobSpec, 'resources' | 'network'> & {
+  readonly prefer: readonly string[]
+  /** Whether one of its steps has a `resume`. */
+  readonly resumes: boolean
+}
 
 /** A user's own policy: the names of the candidates, the best first. Those it leaves out are not used for this job. */
 export type PlacementFunction = (candidates: readonly Candidate[], job: PlacedJob) => readonly string[]
@@ -103,8 +109,9 @@ function enforces(can: Candidate['network'], policy: JobSpec['network']): boolea
 }
 
 /**
- * The order in which to ask the ledger for a place, the best first: providers where this job has not lost a sandbox before
- * others; then what the job prefers, in its order; then the policy's order. Excluded ones are left out.
+ * The order in which to ask the ledger for a place, the best first: for a job that resumes, providers where the repository is always at the
+ * same path before others, since agents know their conversations by it; then those where this job has not lost a sandbox; then
+ * what the job prefers, in its order; then the policy's order. Excluded ones are left out.
  * @param candidates in the order of the configuration.
  */
 export function placementOrder(
@@ -123,7 +130,8 @@ export function placementOrder(
     return index === -1 ? job.prefer.length : index
   }
   const usable = candidates.filter(({ provider }) => job.eligible.includes(provider) && (job.exclusions.get(provider)?.untilMs ?? 0) <= nowMs)
-  return policyOrder(usable, job, policy).toSorted((a, b) => losses(a) - losses(b) || preference(a) - preference(b))
+  const elsewhere = (name: string) => (job.resumes && usable.some(({ provider, sharedFileSystem }) => provider === name && sharedFileSystem === true) ? 1 : 0)
+  return policyOrder(usable, job, policy).toSorted((a, b) => elsewhere(a) - elsewhere(b) || losses(a) - losses(b) || preference(a) - preference(b))
 }
 
 function policyOrder(candidates: readonly Candidate[], job: PlacedJob, policy: PlacementPolicy): string[] {

@@ -40,9 +40,11 @@ import { LocalState, type SandboxRecord, sandboxPhase } from './state.js'
 export class LocalProvider implements Provider {
   readonly name: string
   readonly kind = 'local'
-  readonly capabilities: Capabilities
   readonly #config: LocalProviderConfig
   readonly #state: LocalState
+  readonly #capabilities: Capabilities
+  /** Whether sandboxes are plain processes, as far as it is known. */
+  #plain: boolean
   #probe: Promise<Tools | string> | undefined
   #lastSweepMs = 0
 
@@ -52,7 +54,8 @@ export class LocalProvider implements Provider {
     this.name = this.#config.name
     this.#state = new LocalState(join(this.#config.stateDir ?? defaultStateDir(), this.name))
     const namespaces = this.#config.isolation !== 'none' && process.platform === 'linux'
-    this.capabilities = {
+    this.#plain = !namespaces
+    this.#capabilities = {
       uniqueNames: true,
       extend: true,
       network: { gitOnly: false, none: namespaces, allowList: false },
@@ -61,6 +64,10 @@ export class LocalProvider implements Provider {
       maxLifetimeMs: this.#config.maxLifetimeMs,
       maxCommandBytes: maxScriptBytes,
     }
+  }
+
+  get capabilities(): Capabilities {
+    return { ...this.#capabilities, sharedFileSystem: this.#plain }
   }
 
   refusal(wish: SandboxWish): string | undefined {
@@ -180,6 +187,7 @@ export class LocalProvider implements Provider {
     this.#probe ??= probeBubblewrap()
     const probed = await this.#probe
     if (typeof probed !== 'string') return probed
+    this.#plain = true
     if (this.#config.isolation === 'bubblewrap') throw this.#error('invalid', `isolation "bubblewrap" is not possible: ${probed}`)
     return undefined
   }

@@ -1,3 +1,4 @@
+import { resumes } from '../../../job/constraints.js'
 import { untilAborted } from '../../../store/index.js'
 import type { ProviderLoad } from '../../../store/provider-load.js'
 import { intentToCreate, resolveBase } from '../../placing/beginning.js'
@@ -41,7 +42,7 @@ export async function takePlace(ctx: RunContext, signal: AbortSignal): Promise<s
   if (held !== null && ctx.record.attempts.length === (ctx.record.restart?.attemptsBefore ?? 0) && eligibility.providers.includes(held.provider)) return held.provider
 
   const { resources, network } = ctx.spec
-  const job = { resources, network, prefer: ctx.spec.providers.prefer, eligible: eligibility.providers, attempts: ctx.record.attempts, exclusions: ctx.activeExclusions() }
+  const job = { resources, network, prefer: ctx.spec.providers.prefer, resumes: resumes(ctx.spec), eligible: eligibility.providers, attempts: ctx.record.attempts, exclusions: ctx.activeExclusions() }
   let loads: readonly ProviderLoad[] = known
   const order = () => {
     const usable = eligibility.providers.filter((provider) => !keys.isRefused({ provider }))
