@@ -22,12 +22,14 @@ import {
   whenReady,
   type RedisConfig,
   type TenantShare,
+  WaitDeadlines,
 } from '../store/index.js'
 import { sweepBranches } from './reaping/branch-retention.js'
 import { credentialsProblem } from './transfer/credentials.js'
 import { guardedPolicy } from './placing/candidates.js'
 import { Announcer, defaultGraceMs } from './intake/announcer.js'
 import { Intake } from './intake/intake.js'
+import { endOverdueWaits } from './supervision/overdue-waits.js'
 import { LockKeeper } from './intake/lock-keeper.js'
 import type { PlacementPolicy } from './placing/placement.js'
 import { Relisting } from './intake/relisting.js'
@@ -222,6 +224,14 @@ export class Consumer {
       void intake.heedCancels()
     })
     const cancelCheck = setInterval(() => void intake.heedCancels(), settings.leaseMs)
+    const deadlines = new WaitDeadlines(redis, keys)
+    const waitCheck = setInterval(
+      () =>
+        void endOverdueWaits({ context, deadlines, whyIdle: () => intake.whyIdle(async () => (await redis.hexists(keys.bullmq('meta'), 'paused')) === 1) }).catch((error: unknown) =>
+          log.warn({ message: errorMessage(error) }, 'jobs that have waited for too long not looked for; tried again'),
+        ),
+      Math.max(1_000, settings.leaseMs / 3),
+    )
     await announcer.start()
     await worker.startStalledCheckTimer()
     locks.start()
@@ -232,6 +242,7 @@ export class Consumer {
     this.stopParts = async () => {
       leaving.abort()
       clearInterval(cancelCheck)
+      clearInterval(waitCheck)
       const orderly = (async () => {
         health.stop()
         await Promise.all([reaper.stop(), intake.stop(), gitChecked])

@@ -6,7 +6,7 @@ import type { LogLine } from '../job/log.js'
 import type { JobResult } from '../job/result.js'
 import { defaultMaxSpecBytes, type JobSpec, type JobSpecInput, parseJobSpec } from '../job/spec.js'
 import type { JobStatus } from '../job/status.js'
-import { createRedis, defaultQueueName, Keys, type LiveConsumer, type ProviderLoad, type QueuedJob, queueWake, readLog, type ReadLogOptions, type ReadyJobs, type RedisConfig, Signals } from '../store/index.js'
+import { createRedis, defaultQueueName, Keys, type LiveConsumer, type ProviderLoad, type QueuedJob, queueWake, readLog, type ReadLogOptions, type RedisConfig, Signals } from '../store/index.js'
 import { runScript } from '../store/scripts.js'
 import { newJobId, specDigest } from './idempotency.js'
 import type { JobHandle } from './job-handle.js'
@@ -193,11 +193,11 @@ export class AgentQueue {
       if (before !== undefined && before.digest !== digest) throw new IdempotencyConflictError(key, job.jobId)
       claims.set(job.jobId, { jobId: job.jobId, key, digest })
     }
-    await this.#connection.use(async ({ queue, redis, ready }) => {
+    await this.#connection.use(async ({ queue, redis, ready, waits }) => {
       await this.#claim(redis, [...claims.values()])
       const list = [...unique.values()]
       for (let start = 0; start < list.length; start += jobsPerRoundTrip) {
-        await this.#addBatch(queue, ready, list.slice(start, start + jobsPerRoundTrip))
+        await this.#addBatch(queue, { ready, waits }, list.slice(start, start + jobsPerRoundTrip))
       }
     })
   }
@@ -215,7 +215,7 @@ export class AgentQueue {
   }
 
   /** BullMQ's own scripts for the jobs, one that lists them and one that wakes idle consumers, in one pipeline. */
-  async #addBatch(queue: Queue<QueuedJob>, ready: ReadyJobs, batch: readonly NewJob[]): Promise<void> {
+  async #addBatch(queue: Queue<QueuedJob>, { ready, waits }: Pick<Connected, 'ready' | 'waits'>, batch: readonly NewJob[]): Promise<void> {
     const pipeline = (await queue.backend.client).pipeline()
     const enqueuedAtMs = Date.now()
     for (const { jobId, spec } of batch) {
@@ -224,6 +224,7 @@ export class AgentQueue {
       void job.addJob(pipeline)
     }
     ready.queueAdd(pipeline, batch)
+    waits.queueAdd(pipeline, batch)
     queueWake(pipeline, this.#keys, batch.length)
     const answers = await pipeline.exec()
     for (const [error] of answers ?? []) if (error !== null) throw error

@@ -12,6 +12,7 @@ import {
   RunStore,
   SlotLedger,
   unavailable,
+  WaitDeadlines,
   whenReady,
 } from '../store/index.js'
 
@@ -23,6 +24,7 @@ export interface Connected {
   readonly ledger: SlotLedger
   readonly ready: ReadyJobs
   readonly roster: Roster
+  readonly waits: WaitDeadlines
 }
 
 /**
@@ -75,6 +77,6 @@ export class ProducerConnection {
     // Faults reach whoever called; an 'error' event without a listener would end the process.
     queue.on('error', () => undefined)
     await queue.waitUntilReady()
-    return { redis, queue, store: new RunStore(redis, this.keys, { retentionMs: this.retentionMs }), ledger: new SlotLedger(redis, this.keys), ready: new ReadyJobs(redis, this.keys), roster: new Roster(redis, this.keys) }
+    return { redis, queue, store: new RunStore(redis, this.keys, { retentionMs: this.retentionMs }), ledger: new SlotLedger(redis, this.keys), ready: new ReadyJobs(redis, this.keys), roster: new Roster(redis, this.keys), waits: new WaitDeadlines(redis, this.keys) }
   }
 }

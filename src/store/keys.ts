@@ -87,6 +87,11 @@ export class Keys {
     return `${this.prefix}:ready:${this.queueName}`
   }
 
+  /** Sorted set: the queue's jobs that may wait for so long only, by when that is over. */
+  waits(): string {
+    return `${this.prefix}:waits:${this.queueName}`
+  }
+
   /** Hash, BullMQ's: a job. */
   job(jobId: string): string {
     return `${this.prefix}:${this.queueName}:${jobId}`

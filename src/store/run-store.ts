@@ -217,6 +217,22 @@ export class RunStore {
     reason: string,
     waiting: { result: JobResult; event: StoredEvent; generation?: number } | null,
   ): Promise<'cancelled' | 'requested' | 'ended'> {
+    return await this.#cancel(jobId, reason, waiting)
+  }
+
+  /**
+   * Ends a run that nobody has taken yet; nothing happens to one that somebody has.
+   * @returns whether it ended here.
+   */
+  async endWaiting(jobId: string, end: { readonly result: JobResult; readonly event: StoredEvent; readonly generation: number }): Promise<boolean> {
+    return (await this.#cancel(jobId, '', end)) === 'cancelled'
+  }
+
+  async #cancel(
+    jobId: string,
+    reason: string,
+    waiting: { readonly result: JobResult; readonly event: StoredEvent; readonly generation?: number } | null,
+  ): Promise<'cancelled' | 'requested' | 'ended'> {
     const event = waiting === null ? { id: '', json: '' } : eventParts(waiting.event)
     return z.enum(['cancelled', 'requested', 'ended']).parse(
       await runScript(

@@ -36,6 +36,8 @@ export type ScriptName =
   | 'inbox-wake'
   | 'claim'
   | 'events-prune'
+  | 'waits-add'
+  | 'waits-due'
 
 const sources = new Map<string, string>()
 for (const file of readdirSync(folder)) {

@@ -1,4 +1,5 @@
-import { afterEach, beforeEach, expect, it } from 'vitest'
+import { Queue } from 'bullmq'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { InfrastructureError } from '../../src/job/errors.js'
 import type { Provider } from '../../src/providers/provider.js'
 import { altered, startDeployment, until, type Deployment } from './deployment.js'
@@ -59,4 +60,36 @@ it('so does one that nobody has taken, whatever it waits for', async () => {
   expect((await waits!.result({ timeoutMs: 30_000 })).error).toMatchObject({ kind: 'timeout', message: 'the job got no sandbox within its waitTimeout of 1 s; it was waiting for capacity: local-a full (1/1)' })
   expect((await lacks!.result({ timeoutMs: 30_000 })).error).toMatchObject({ kind: 'timeout', message: expect.stringContaining('NOT_THERE') as string })
   await long.cancel('done')
+})
+
+describe('one that nobody can take', () => {
+  it('ends while its queue is paused, once, and is finished in the queue when that goes on', async () => {
+    full = false
+    await Promise.all([deployment.startConsumer(), deployment.startConsumer()])
+    const bull = new Queue('agents', { connection: { url: deployment.redis.url }, prefix: '{switchyard}' })
+    await bull.pause()
+    const [bounded, patient] = await deployment.queue.enqueueMany([
+      { repository: 'acme/web', steps: ['true'], waitTimeout: '1s' },
+      { repository: 'acme/web', steps: ['true'], waitTimeout: '1h' },
+    ])
+    const result = await bounded!.result({ timeoutMs: 30_000 })
+    expect(result).toMatchObject({ status: 'failed', attempts: [], usage: { sandboxSeconds: 0 } })
+    expect(result.error).toMatchObject({ kind: 'timeout', code: 'SWY_JOB_TIMEOUT', message: 'the job got no sandbox within its waitTimeout of 1 s; it was waiting: the queue is paused' })
+    expect(await patient!.status()).toMatchObject({ state: 'waiting', reason: 'waiting: the queue is paused; resume it' })
+    await bull.resume()
+    expect(await patient!.result({ timeoutMs: 30_000 })).toMatchObject({ status: 'succeeded' })
+    await until('the queue to have finished it', async () => (await bull.getJobState(bounded!.jobId)) === 'failed')
+    expect((await bull.getJob(bounded!.jobId))?.failedReason).toContain('the queue is paused')
+    expect(await bounded!.result()).toEqual(result)
+    await until('nothing to be left of it', async () => (await deployment.queue.providers()).every(({ used }) => used === 0))
+    await bull.close()
+  })
+
+  it('ends while the only consumer’s git key is refused', async () => {
+    const refused = () => Promise.reject(new InfrastructureError({ kind: 'auth', owner: 'consumer-keys', source: 'git', message: 'git: the key is refused' }))
+    await deployment.startConsumer({ git: altered(deployment.host, { check: refused, resolve: refused }) })
+    const job = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['true'], waitTimeout: '1s' })
+    const result = await job.result({ timeoutMs: 30_000 })
+    expect(result.error).toMatchObject({ kind: 'timeout', message: expect.stringContaining('it was waiting for a consumer whose key is taken (git: ') as string })
+  })
 })

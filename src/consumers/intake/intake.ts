@@ -188,6 +188,14 @@ export class Intake {
     return this.busy() >= this.parts.context.settings.maxJobs
   }
 
+  /** Why it takes no job now, for people; null when it does, as far as it knows. */
+  async whyIdle(isPaused: () => Promise<boolean>): Promise<string | null> {
+    if (await isPaused()) return 'waiting: the queue is paused'
+    const problem = this.parts.context.keys.problem({ git: true })
+    if (problem !== null) return `waiting for a consumer whose key is taken (git: ${problem})`
+    return this.isFull() ? 'waiting for a consumer with room' : null
+  }
+
   private busy(): number {
     return this.runs.size + this.takes.size
   }

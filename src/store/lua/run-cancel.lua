@@ -1,6 +1,6 @@
 -- Cancels a job: ends it at once when nobody has taken it yet, asks its supervisor otherwise.
 -- KEYS: run, log stream, events, claim, log account.
--- ARGV: reason, now, generation that waits ('' when the caller has none to end), result, event, event id,
+-- ARGV: reason ('' to end what waits and ask nobody), now, generation that waits ('' when the caller has none to end), result, event, event id,
 --       longest event stream, retention in ms, cancel channel, done channel, job id.
 -- Returns 'cancelled', 'requested' or 'ended'.
 local run, log, events, claim = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
@@ -15,13 +15,15 @@ if waiting and generation < waiting then
   redis.call('HDEL', run, 'record', 'reason', 'endedFence', 'holder')
   -- The fence goes up, so that nothing of an earlier generation can be written any more.
   redis.call('HINCRBY', run, 'fence', 1)
-  redis.call('HSET', run, 'generation', waiting, 'result', ARGV[4], 'cancelReason', reason, 'cancelAtMs', now, 'atMs', now, 'seq', seq)
+  redis.call('HSET', run, 'generation', waiting, 'result', ARGV[4], 'atMs', now, 'seq', seq)
+  if reason ~= '' then redis.call('HSET', run, 'cancelReason', reason, 'cancelAtMs', now) end
   redis.call('XADD', events, 'MAXLEN', '~', ARGV[7], '*', 'id', ARGV[6], 'event', ARGV[5])
   redis.call('XADD', log, seq .. '-0', 'end', '1', 't', now)
   for _, key in ipairs({ run, log, claim }) do redis.call('PEXPIRE', key, retention) end
   redis.call('PUBLISH', ARGV[10], ARGV[11])
   return 'cancelled'
 end
+if reason == '' then return 'requested' end
 -- The first request counts; a second one only calls again.
 redis.call('HSETNX', run, 'cancelReason', reason)
 redis.call('HSETNX', run, 'cancelAtMs', now)

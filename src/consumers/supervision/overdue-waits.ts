@@ -1,0 +1,69 @@
+import { z } from 'zod'
+import { completionEvent } from '../../events/completion-event.js'
+import { timeoutSentence } from '../../job/deadlines.js'
+import { errorMessage } from '../../job/errors.js'
+import { newRunRecord } from '../../job/run-record.js'
+import { parseQueuedSpec, type JobSpec } from '../../job/spec.js'
+import type { OverdueJob, WaitDeadlines } from '../../store/index.js'
+import type { ConsumerContext } from '../consumer-context.js'
+import { jobResult } from '../ending/job-result.js'
+
+/** Whoever takes jobs ends those whose time is up itself, and knows better what they waited for. */
+const leftToTakersMs = 3_000
+const jobsPerLook = 50
+
+const dataSchema = z.object({ spec: z.unknown() })
+
+export interface OverdueParts {
+  readonly context: Pick<ConsumerContext, 'store' | 'deployment' | 'now' | 'log'>
+  readonly deadlines: WaitDeadlines
+  /** Why this consumer takes no job now; null when it does. */
+  readonly whyIdle: () => Promise<string | null>
+}
+
+/**
+ * Ends jobs whose time to wait for a sandbox is over while nobody takes any: the queue is paused, say, or every consumer's git key is
+ * refused. The run is ended where it stands; the job stays in the queue, and whoever takes it later finds it ended and finishes it there.
+ * Every consumer does this; the end is one step, so that a job has one.
+ * @returns how many were ended.
+ */
+export async function endOverdueWaits({ context, deadlines, whyIdle }: OverdueParts): Promise<number> {
+  const overdue = await deadlines.overdue(leftToTakersMs, jobsPerLook)
+  if (overdue.length === 0) return 0
+  const why = await whyIdle()
+  const settled: string[] = []
+  const delayed: { jobId: string; spec: JobSpec }[] = []
+  let ended = 0
+  for (const job of overdue) {
+    const spec = job.taken ? null : specOf(job)
+    if (spec !== null && job.delayed) delayed.push({ jobId: job.jobId, spec })
+    else settled.push(job.jobId)
+    if (spec === null || job.delayed) continue
+    try {
+      if (await end(context, job, spec, why)) ended += 1
+    } catch (error) {
+      settled.pop()
+      context.log.warn({ jobId: job.jobId, message: errorMessage(error) }, 'a job that has waited for too long not ended; tried again')
+    }
+  }
+  await deadlines.settle(settled)
+  await deadlines.postpone(delayed)
+  return ended
+}
+
+async function end({ store, deployment, now }: OverdueParts['context'], { jobId, generation }: OverdueJob, spec: JobSpec, why: string | null): Promise<boolean> {
+  const record = newRunRecord({ jobId, generation, repository: spec.repository, startedAtMs: now() })
+  const error = { kind: 'timeout', message: timeoutSentence('waitTimeout', spec, why), code: 'SWY_JOB_TIMEOUT' } as const
+  const result = jobResult({ ...record, outcome: { status: 'failed', error } }, spec, [], 0)
+  return store.endWaiting(jobId, { result, event: completionEvent(result, { generation, source: `/switchyard/${deployment}`, now }), generation })
+}
+
+/** Null for a job that is not in the queue any more, or that this release can't read: a later one ends it. */
+function specOf({ data }: OverdueJob): JobSpec | null {
+  if (data === null) return null
+  try {
+    return parseQueuedSpec(dataSchema.parse(JSON.parse(data)).spec)
+  } catch {
+    return null
+  }
+}

@@ -1,0 +1,66 @@
+import type { Redis } from 'ioredis'
+import { z } from 'zod'
+import type { JobSpec } from '../job/spec.js'
+import type { Keys } from './keys.js'
+import { queueScript, runScript } from './scripts.js'
+
+/** A job whose time to wait is over, as the queue holds it. */
+export interface OverdueJob {
+  readonly jobId: string
+  /** What the queue holds of it, as JSON; null when it does not hold it any more. */
+  readonly data: string | null
+  /** Of the run that is next. */
+  readonly generation: number
+  /** A consumer has, or had, this run in hand: it ends it itself. */
+  readonly taken: boolean
+  /** It is not to be run yet. */
+  readonly delayed: boolean
+}
+
+const answers = z.array(z.string())
+const field = z.string().nullable()
+
+/**
+ * Which jobs may wait for their first sandbox for so long only, by Redis' clock. Consumers that take jobs see to it when they choose one;
+ * this is for whoever finds that nobody does: the queue is paused, say.
+ */
+export class WaitDeadlines {
+  constructor(
+    private readonly redis: Redis,
+    private readonly keys: Keys,
+  ) {}
+
+  /** Part of a pipeline of a connection that `createRedis` made. Nothing is sent for jobs without `waitTimeout`. */
+  queueAdd(pipeline: object, jobs: readonly { readonly jobId: string; readonly spec: Pick<JobSpec, 'waitTimeoutMs'> }[]): void {
+    const bounded = jobs.flatMap(({ jobId, spec }) => (spec.waitTimeoutMs === undefined ? [] : [jobId, spec.waitTimeoutMs]))
+    if (bounded.length > 0) queueScript(pipeline, 'waits-add', [this.keys.waits()], bounded)
+  }
+
+  /** Jobs whose time to wait has been over for at least `forMs`, at most `count`: one command when there is none. */
+  async overdue(forMs: number, count: number): Promise<OverdueJob[]> {
+    const ids = answers.parse(await runScript(this.redis, 'waits-due', [this.keys.waits()], [forMs, count]))
+    if (ids.length === 0) return []
+    const pipeline = this.redis.pipeline()
+    for (const id of ids) pipeline.hmget(this.keys.job(id), 'data', 'atm').hget(this.keys.run(id), 'generation').zscore(this.keys.bullmq('delayed'), id)
+    const found = ((await pipeline.exec()) ?? []).map(([error, answer]) => {
+      if (error !== null) throw error
+      return answer
+    })
+    return ids.map((jobId, index) => {
+      const [data, attempts] = z.tuple([field, field]).parse(found[3 * index])
+      const generation = Number(attempts ?? 0) + 1
+      return { jobId, data, generation, taken: Number(field.parse(found[3 * index + 1]) ?? 0) >= generation, delayed: found[3 * index + 2] !== null }
+    })
+  }
+
+  /** These have ended, or are in somebody's hands. */
+  async settle(jobIds: readonly string[]): Promise<void> {
+    if (jobIds.length > 0) await this.redis.zrem(this.keys.waits(), ...jobIds)
+  }
+
+  /** Their time begins anew. */
+  async postpone(jobs: readonly { readonly jobId: string; readonly spec: Pick<JobSpec, 'waitTimeoutMs'> }[]): Promise<void> {
+    const bounded = jobs.flatMap(({ jobId, spec }) => (spec.waitTimeoutMs === undefined ? [] : [jobId, spec.waitTimeoutMs]))
+    if (bounded.length > 0) await runScript(this.redis, 'waits-add', [this.keys.waits()], bounded)
+  }
+}
