@@ -3,6 +3,7 @@ import { Consumer, secretsFromEnvironment } from '../../src/consumers/index.js'
 import { CodeStorageHost } from '../../src/git/index.js'
 import { InfrastructureError } from '../../src/job/errors.js'
 import { LocalProvider } from '../../src/providers/local/index.js'
+import { endingProvider } from './ending-provider.js'
 import { verbOf, type ConsumerProcessOptions } from './deployment.js'
 
 // A consumer in a process of its own, for tests that kill, stop and freeze it. It says "started" to its parent once it takes jobs,
@@ -10,18 +11,22 @@ import { verbOf, type ConsumerProcessOptions } from './deployment.js'
 const told = JSON.parse(process.env['CONSUMER'] ?? '') as ConsumerProcessOptions
 
 const counts = new Map<string, number>()
-async function onCall(call: string): Promise<void> {
+function count(call: string): number {
   const nth = (counts.get(call) ?? 0) + 1
   counts.set(call, nth)
   process.send?.({ call })
-  if (told.freezeIn?.call !== call || told.freezeIn.nth !== nth) return
+  return nth
+}
+
+async function freeze(call: string, nth: number, after: boolean): Promise<void> {
+  if (told.freezeIn?.call !== call || told.freezeIn.nth !== nth || (told.freezeIn.after ?? false) !== after) return
   // Said before the end of the world as this process knows it.
   await new Promise((resolve) => process.send?.({ freezing: call }, resolve))
   process.kill(process.pid, 'SIGSTOP')
   if (told.freezeIn.fails === true) throw new InfrastructureError({ kind: 'transient', source: 'test', message: 'try again' })
 }
 
-/** Tells of each call, and freezes in one of them before it does anything. */
+/** Tells of each call, and freezes in one of them. */
 function watched<Target extends object>(target: Target): Target {
   return new Proxy(target, {
     get(_target, key) {
@@ -29,8 +34,12 @@ function watched<Target extends object>(target: Target): Target {
       // Iterables and what gives no promise stay as they are.
       if (typeof value !== 'function' || key === 'list' || key === 'refusal') return typeof value === 'function' ? (value.bind(target) as unknown) : value
       return async (...args: unknown[]): Promise<unknown> => {
-        await onCall(key === 'exec' ? verbOf(args[1] as { script: string }) : String(key))
-        return (await Reflect.apply(value, target, args)) as unknown
+        const call = key === 'exec' ? verbOf(args[1] as { script: string }) : String(key)
+        const nth = count(call)
+        await freeze(call, nth, false)
+        const answer: unknown = await Reflect.apply(value, target, args)
+        await freeze(call, nth, true)
+        return answer
       }
     },
   })
@@ -40,11 +49,10 @@ const consumer = new Consumer({
   deployment: 'test',
   redis: { url: told.redisUrl },
   git: watched(new CodeStorageHost(told.git)),
-  providers: told.limits.map((sandboxes, index) => ({
-    provider: watched(new LocalProvider({ name: `local-${'abcdef'[index]}`, stateDir: told.stateDir })),
-    limit: { sandboxes },
-    credentials: told.credentials,
-  })),
+  providers: told.limits.map((sandboxes, index) => {
+    const local = new LocalProvider({ name: `local-${'abcdef'[index]}`, stateDir: told.stateDir })
+    return { provider: watched(told.endFile === undefined ? local : endingProvider(local, told.endFile)), limit: { sandboxes }, credentials: told.credentials }
+  }),
   secrets: secretsFromEnvironment([]),
   log: pino({ level: 'info' }, { write: (line: string) => void process.send?.({ log: line }) }),
   settings: told.settings,

@@ -43,8 +43,11 @@ export interface ConsumerProcessOptions {
   readonly limits: readonly number[]
   readonly credentials?: ProviderSlot['credentials']
   readonly settings: Partial<ConsumerSettings>
-  /** The process stops itself, as by SIGSTOP, in the nth call of this name to its provider or git host; 1 is the first. With `fails` that call then fails. */
-  readonly freezeIn?: { readonly call: string; readonly nth: number; readonly fails?: boolean } | undefined
+  /** The process stops itself, as by SIGSTOP, in the nth call of this name to its provider or git host; 1 is the first. With
+   * `after` when the call was made; with `fails` that call then fails. */
+  readonly freezeIn?: { readonly call: string; readonly nth: number; readonly after?: boolean; readonly fails?: boolean } | undefined
+  /** See `endingProvider`. */
+  readonly endFile?: string | undefined
 }
 
 /** Settings under which a test need not wait long for a dead consumer's jobs. */
@@ -89,7 +92,7 @@ export interface Deployment {
   readonly privateKey: string
   startConsumer(options?: Partial<Omit<ConsumerOptions, 'settings'>> & { settings?: Partial<ConsumerSettings> }): Promise<Consumer>
   /** Starts a consumer in a process of its own, which can be killed; waits until it takes jobs. */
-  startConsumerProcess(options?: Partial<Pick<ConsumerProcessOptions, 'settings' | 'freezeIn' | 'credentials'>> & { readonly storageUrl?: string }): Promise<ChildProcess>
+  startConsumerProcess(options?: Partial<Pick<ConsumerProcessOptions, 'settings' | 'freezeIn' | 'credentials' | 'endFile'>> & { readonly storageUrl?: string }): Promise<ChildProcess>
   /** Makes a repository with these files on `main`; returns the commit. */
   seed(repository: string, files: Readonly<Record<string, string>>): Promise<string>
   /** A fresh clone of a branch, ephemeral or not. Returns the folder. */
@@ -150,6 +153,7 @@ export async function startDeployment(
         limits,
         credentials: overrides.credentials,
         freezeIn: overrides.freezeIn,
+        endFile: overrides.endFile,
         settings: { ...quickSettings, ...overrides.settings },
       }
       const child = fork(fileURLToPath(new URL('consumer-process.ts', import.meta.url)), {

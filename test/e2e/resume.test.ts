@@ -103,16 +103,32 @@ describe('a step with resume', () => {
   it('moves before its sandbox ends, with the next one ready first and nothing lost', { timeout: 240_000 }, async () => {
     deployment = await startDeployment({ limits: [] })
     await deployment.seed('acme/web', { 'README.md': 'hello\n' })
-    const [short, { provider: long }] = [ending('short'), ending('long')]
-    await deployment.startConsumer({ providers: [short.provider, long].map((provider) => ({ provider, limit: { sandboxes: 1 } })), policy: 'priority', settings })
+    const [short, { provider: real }] = [ending('short'), ending('long')]
+    // While the job has two sandboxes, why does the next one of its tenant's wait?
+    const reasons: (string | null | undefined)[] = []
+    const long = altered<Provider>(real, {
+      create: async (...call) => {
+        const info = await real.create(...call)
+        reasons.push((await waiting?.status())?.reason)
+        return info
+      },
+    })
+    let waiting: JobHandle | undefined
+    await deployment.startConsumer({ providers: [short.provider, long].map((provider, index) => ({ provider, limit: { sandboxes: [1, 3][index]! } })), policy: 'priority', settings, tenants: { acme: { weight: 1, cap: 2 } } })
     const job = await deployment.queue.enqueue({
       repository: 'acme/web',
       // Ends well when it is told to: its exit code then is not the step's.
       steps: [{ ...agent, run: `trap 'echo last > last.txt; exit 0' TERM; ${agent.run}` }],
       checkpoint: { everySeconds: 3_600, paths: ['~/.agent/sessions'] },
       timeout: '10m',
+      tenant: 'acme',
     })
     await until('the agent is at work', async () => (await logOf(job)).includes('began'), 120_000)
+    // Its tenant may have one job more: the pair counts once, so this one begins.
+    const beside = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['sleep 600'], push: false, tenant: 'acme', timeout: '10m' })
+    await until('the other job runs', async () => (await beside.status()).phase === 'steps', 60_000)
+    waiting = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['true'], push: false, tenant: 'acme' })
+    reasons.length = 0
     short.sayEnd(30_000)
     const result = await job.result({ timeoutMs: 120_000 })
     const log = await logOf(job)
@@ -122,6 +138,11 @@ describe('a step with resume', () => {
     // What it wrote after it was told to end came along, though the next regular checkpoint was an hour away.
     expect(await git(folder, 'show', 'HEAD:last.txt')).toBe('last')
     expect(log).toMatch(/the job is going to move[\s\S]*left the sandbox at short before its end, with all its work saved; goes on at long[\s\S]*agent is resumed/)
+    expect(reasons[0]).toBe('waiting for tenant acme: 2 of at most 2 jobs are running')
+    // The moved job has ended, and with it one of the two.
+    expect(await waiting.result({ timeoutMs: 60_000 })).toMatchObject({ status: 'succeeded' })
+    await beside.cancel('seen')
+    await beside.result({ timeoutMs: 60_000 })
     for (const provider of [short.provider, long]) for await (const left of provider.list({}, { timeoutMs: 10_000 })) expect(left).toBeUndefined()
     await until('the places are free', async () => (await deployment.queue.providers()).every(({ used }) => used === 0))
     await Promise.all([short.provider.close(), long.close()])
