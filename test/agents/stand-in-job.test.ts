@@ -13,7 +13,7 @@ let spec: JobSpecInput
 const secrets = { STANDIN_API_KEY: 'sk-local-of-this-test' }
 beforeEach(async () => {
   model = await startModelServer({ apiKey: secrets.STANDIN_API_KEY })
-  deployment = await startDeployment({ limits: [1, 1] })
+  deployment = await startDeployment({ limits: [1, 1], loopbackPorts: [Number(new URL(model.url).port)] })
   await deployment.seed('acme/web', { 'README.md': 'hello\n', 'agent.mjs': await readFile('test/agents/stand-in.mjs', 'utf8') })
   spec = {
     repository: 'acme/web',

@@ -11,6 +11,7 @@ let deployment: Deployment
 /** Counts who asks, and tells each its number: what a flaky test outside of a job's own sandbox looks like. */
 let counter: Server
 let asked = 0
+let port: number
 let ask: string
 
 beforeAll(async () => {
@@ -21,13 +22,14 @@ beforeAll(async () => {
   await new Promise<void>((resolve) => counter.listen(0, '127.0.0.1', resolve))
   const address = counter.address()
   if (address === null || typeof address === 'string') throw new Error('no port')
-  ask = `$(node -e 'require("node:net").connect(${address.port},"127.0.0.1").pipe(process.stdout)')`
+  port = address.port
+  ask = `$(node -e 'require("node:net").connect(${port},"127.0.0.1").pipe(process.stdout)')`
 })
 afterAll(() => counter.close())
 
 beforeEach(async () => {
   asked = 0
-  deployment = await startDeployment({ limits: [1] })
+  deployment = await startDeployment({ limits: [1], loopbackPorts: [port] })
   await deployment.seed('acme/web', { 'README.md': 'hello\n' })
 })
 afterEach(() => deployment.close())

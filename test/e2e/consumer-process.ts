@@ -50,7 +50,7 @@ const consumer = new Consumer({
   redis: { url: told.redisUrl },
   git: watched(new CodeStorageHost(told.git)),
   providers: told.limits.map((sandboxes, index) => {
-    const local = new LocalProvider({ name: `local-${'abcdef'[index]}`, stateDir: told.stateDir })
+    const local = new LocalProvider({ name: `local-${'abcdef'[index]}`, stateDir: told.stateDir, loopbackPorts: [...told.loopbackPorts] })
     return { provider: watched(told.endFile === undefined ? local : endingProvider(local, told.endFile)), limit: { sandboxes }, credentials: told.credentials }
   }),
   secrets: secretsFromEnvironment([]),

@@ -41,6 +41,7 @@ export interface ConsumerProcessOptions {
   readonly stateDir: string
   /** One local provider for each, `local-a` and on. */
   readonly limits: readonly number[]
+  readonly loopbackPorts: readonly number[]
   readonly credentials?: ProviderSlot['credentials']
   readonly settings: Partial<ConsumerSettings>
   /** The process stops itself, as by SIGSTOP, in the nth call of this name to its provider or git host; 1 is the first. With
@@ -102,7 +103,7 @@ export interface Deployment {
 
 /** A whole deployment on this machine: Redis, Code Storage, two local providers, as many consumers as a test starts. */
 export async function startDeployment(
-  options: { limits?: readonly number[]; appendOnly?: boolean; readOnlyPaths?: readonly string[]; address?: (redis: EmbeddedRedis) => Promise<string> } = {},
+  options: { limits?: readonly number[]; appendOnly?: boolean; readOnlyPaths?: readonly string[]; loopbackPorts?: readonly number[]; address?: (redis: EmbeddedRedis) => Promise<string> } = {},
 ): Promise<Deployment> {
   const dir = await mkdtemp(join(tmpdir(), 'switchyard-e2e-'))
   const keys = generateDevelopmentKeys()
@@ -112,7 +113,8 @@ export async function startDeployment(
   ])
   const host = new CodeStorageHost({ org: 'acme', privateKey: keys.privateKey, storageUrl: storage.url, apiUrl: storage.apiUrl })
   const limits = options.limits ?? [4, 4]
-  const providers = limits.map((_limit, index) => new LocalProvider({ name: `local-${'abcdef'[index]}`, stateDir: join(dir, 'sandboxes'), ...(options.readOnlyPaths === undefined ? {} : { readOnlyPaths: [...options.readOnlyPaths] }) }))
+  const open = { readOnlyPaths: [...(options.readOnlyPaths ?? [])], loopbackPorts: [...(options.loopbackPorts ?? [])] }
+  const providers = limits.map((_limit, index) => new LocalProvider({ name: `local-${'abcdef'[index]}`, stateDir: join(dir, 'sandboxes'), ...open }))
   const redisUrl = (await options.address?.(redis)) ?? redis.url
   const queue = new AgentQueue({ redis: { url: redisUrl } })
   const consumers: Consumer[] = []
@@ -151,6 +153,7 @@ export async function startDeployment(
         git: { org: 'acme', privateKey: keys.privateKey, storageUrl: overrides.storageUrl ?? storage.url, apiUrl: storage.apiUrl },
         stateDir: join(dir, 'sandboxes'),
         limits,
+        loopbackPorts: open.loopbackPorts,
         credentials: overrides.credentials,
         freezeIn: overrides.freezeIn,
         endFile: overrides.endFile,

@@ -1,14 +1,29 @@
 import { spawn, spawnSync } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
 import { closeSync, openSync } from 'node:fs'
-import { chmod, chown, copyFile, mkdir, readdir, stat, symlink, writeFile } from 'node:fs/promises'
+import { chmod, chown, copyFile, mkdir, readdir, readFile, stat, symlink, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
-import { homedir, tmpdir } from 'node:os'
+import { homedir, networkInterfaces, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
 import { describe, expect, it } from 'vitest'
 import { afterwards, bubblewrapWorks, call, localProvider, processesWith, request, run, temporaryFolder, uniqueSeconds } from './local-sandboxes.js'
+
+/** A port of this machine's loopback at which somebody says hello. */
+async function hostPort(): Promise<number> {
+  const server = createServer((socket) => socket.end('hello\n').on('error', () => undefined))
+  await once(server.listen(0), 'listening')
+  afterwards(() => server.close())
+  const address = server.address()
+  return typeof address === 'object' && address !== null ? address.port : 0
+}
+
+/** Prints what it hears there, or why it hears nothing. */
+function asking(port: number, address = '127.0.0.1'): string {
+  const program = `const s = require("net").connect(${port}, process.argv[1]); s.setTimeout(1500, () => { console.log("nobody"); process.exit() }); s.on("data", (d) => process.stdout.write(d)); s.on("error", (e) => console.log(e.code))`
+  return `node -e '${program}' "${address}"`
+}
 
 describe.skipIf(!bubblewrapWorks)('a local sandbox with bubblewrap', () => {
   it('sees nothing of the host’s files', async () => {
@@ -37,6 +52,8 @@ describe.skipIf(!bubblewrapWorks)('a local sandbox with bubblewrap', () => {
   it('sees what it may read wherever that lies, under its own /tmp too, and can’t write there', async () => {
     const tools = await temporaryFolder()
     await writeFile(join(tools, 'tool'), 'here')
+    // Open to everybody: sandboxes of a root consumer are another user's.
+    await chmod(tools, 0o755)
     const provider = await localProvider({ isolation: 'bubblewrap', readOnlyPaths: [tools] })
     const sandbox = await provider.create(request(), call)
     expect((await run(provider, sandbox, 'cat "$TOOLS/tool"; ( : >"$TOOLS/new" ) 2>/dev/null || echo " read-only"; : >/tmp/own && ls -A "$TOOLS"', { TOOLS: tools })).stdout).toBe('here read-only\ntool\n')
@@ -163,23 +180,63 @@ describe.skipIf(!bubblewrapWorks)('a local sandbox with bubblewrap', () => {
     expect((await run(provider, two, 'ls -A /tmp "$HOME"; cat /proc/[0-9]*/cmdline | tr "\\0" " "')).stdout).not.toMatch(new RegExp(`mine|${seconds}`))
   })
 
-  it('has no network with "none", except its own loopback; the machine’s with "open"', async () => {
+  it('has no network with "none", except its own loopback', async () => {
     const provider = await localProvider({ isolation: 'bubblewrap' })
-    const server = createServer((socket) => socket.end('hello\n'))
-    await once(server.listen(0, '127.0.0.1'), 'listening')
-    afterwards(() => server.close())
-    const address = server.address()
-    const port = typeof address === 'object' && address !== null ? address.port : 0
-    const program = `const s = require('net').connect(${port}, '127.0.0.1'); s.on('data', (d) => process.stdout.write(d)); s.on('error', (e) => console.log(e.code))`
+    const port = await hostPort()
     const own = `const s = require('net').createServer((c) => c.end('own')).listen(0, '127.0.0.1', () => require('net').connect(s.address().port, '127.0.0.1').on('data', (d) => { console.log(String(d)); process.exit() }))`
-    const [closed, opened] = await Promise.all([provider.create(request({ network: 'none' }), call), provider.create(request(), call)])
-    expect((await run(provider, closed, `node -e "$PROGRAM"`, { PROGRAM: program })).stdout).toBe('ECONNREFUSED\n')
+    const closed = await provider.create(request({ network: 'none' }), call)
+    expect((await run(provider, closed, asking(port))).stdout).toBe('ECONNREFUSED\n')
     expect((await run(provider, closed, `node -e "$PROGRAM"`, { PROGRAM: own })).stdout).toBe('own\n')
     expect((await run(provider, closed, 'tail -n +3 /proc/net/dev | wc -l')).stdout.trim()).toBe('1')
-    expect((await run(provider, opened, `node -e "$PROGRAM"`, { PROGRAM: program })).stdout).toBe('hello\n')
     const never = await localProvider({ isolation: 'bubblewrap', network: 'none' })
     const forced = await never.create(request({ network: 'open' }), call)
-    expect((await run(never, forced, `node -e "$PROGRAM"`, { PROGRAM: program })).stdout).toBe('ECONNREFUSED\n')
+    expect((await run(never, forced, asking(port))).stdout).toBe('ECONNREFUSED\n')
+  })
+
+  it('reaches of this machine’s loopback the git host and the named ports, and nothing else', async () => {
+    const [git, named, other] = await Promise.all([hostPort(), hostPort(), hostPort()])
+    const provider = await localProvider({ isolation: 'bubblewrap', loopbackPorts: [named] })
+    const sandbox = await provider.create(request({ gitHosts: [`127.0.0.1:${git}`, 'git.example'] }), call)
+    expect((await run(provider, sandbox, asking(git))).stdout).toBe('hello\n')
+    expect((await run(provider, sandbox, asking(named))).stdout).toBe('hello\n')
+    const warnings = await provider.check(call)
+    const shared = warnings.some((warning) => warning.includes('loopback included'))
+    // Where nothing can make it a network of its own, check says so and it shares the machine's.
+    expect((await run(provider, sandbox, asking(other))).stdout).toBe(shared ? 'hello\n' : 'ECONNREFUSED\n')
+    if (shared) return
+    // Not by another name of this machine's either: its addresses, and the way that leads to it.
+    const addresses = Object.values(networkInterfaces()).flatMap((each) => each ?? []).filter(({ scopeid }) => scopeid === undefined || scopeid === 0)
+    for (const { address } of addresses) expect((await run(provider, sandbox, asking(other, address))).stdout, address).not.toContain('hello')
+    const gateway = `ip route 2>/dev/null | sed -n 's/^default via \\([^ ]*\\).*/\\1/p'`
+    expect((await run(provider, sandbox, `gateway=$(${gateway}); [ -z "$gateway" ] || ${asking(other, '$gateway')}`)).stdout).not.toContain('hello')
+  })
+
+  it('leaves no process of its network behind', async () => {
+    const provider = await localProvider({ isolation: 'bubblewrap', loopbackPorts: [await hostPort()] })
+    const [killed, died] = await Promise.all([provider.create(request(), call), provider.create(request(), call)])
+    const init = async ({ id }: { id: string }) => (await readFile(join(provider.stateDir, 'local/sandboxes', id, 'init'), 'utf8')).split(' ')[0] ?? ''
+    const [first, second] = await Promise.all([init(killed), init(died)])
+    await provider.kill(killed.id, call)
+    expect(await processesWith('pasta', ` ${first}`)).toEqual([])
+    process.kill(Number(second), 'SIGKILL')
+    await expect.poll(() => processesWith('pasta', ` ${second}`), { timeout: 10_000 }).toEqual([])
+  })
+
+  it.each(['open', 'none'] as const)('connects to no UNIX socket of this machine, by path or by name, network %s', async (network) => {
+    const folder = await temporaryFolder()
+    const sockets = [join(folder, 'socket'), `\0switchyard-test-${randomUUID()}`]
+    for (const path of sockets) {
+      const server = createServer((socket) => socket.end('hello\n'))
+      await once(server.listen(path), 'listening')
+      afterwards(() => server.close())
+    }
+    const provider = await localProvider({ isolation: 'bubblewrap' })
+    const sandbox = await provider.create(request({ network }), call)
+    for (const path of sockets) {
+      const program = `const s = require('net').connect(${JSON.stringify(path)}); s.on('data', (d) => process.stdout.write(d)); s.on('error', (e) => console.log(e.code))`
+      expect((await run(provider, sandbox, 'node -e "$PROGRAM"', { PROGRAM: program })).stdout, path).toMatch(/^E[A-Z]+\n$/)
+    }
+    await expect((await localProvider({ isolation: 'bubblewrap', readOnlyPaths: [folder] })).check(call)).rejects.toThrow(/readOnlyPaths: .* holds the socket/)
   })
 
   it('runs node, git and programs that want a terminal', async () => {

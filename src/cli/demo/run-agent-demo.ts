@@ -67,7 +67,8 @@ export async function runAgentDemo({ source, output, signal }: AgentDemoOptions)
     const key = `sk-demo-${randomBytes(8).toString('hex')}`
     const model = await startCheckoutServer('model', { checkout: source, signal, args: ['--api-key', key] })
     closers.push(() => model.close())
-    const stage = localStage(folder, { readOnlyPaths: [installed.folder] })
+    const { ANTHROPIC_BASE_URL: modelUrl = '', ADMIN_URL: adminUrl = '' } = model.variables
+    const stage = localStage(folder, { readOnlyPaths: [installed.folder], loopbackPorts: [Number(new URL(modelUrl).port)] })
     const stack = await startLocalStack({ folder, deployment: 'demo', providers: stage.entries, boardPort: 0 })
     closers.push(() => stack.close())
     signal.throwIfAborted()
@@ -81,7 +82,6 @@ export async function runAgentDemo({ source, output, signal }: AgentDemoOptions)
     closers.push(() => queue.close())
 
     const session = randomUUID()
-    const { ANTHROPIC_BASE_URL: modelUrl = '', ADMIN_URL: adminUrl = '' } = model.variables
     const turns = async () => turnsSchema.parse(await (await fetch(`${adminUrl}/turns`, { signal })).json())
     const handle = await queue.enqueue(agentJob({ repository, first: stage.entries[0]?.name ?? '', session, bin: installed.bin, modelUrl }))
     progress.say(`agent     conversation ${session}: four tasks, and its sandbox dies in the third`)

@@ -26,7 +26,7 @@ export interface Stage {
  * Two providers on this machine, so that there is another one to go on at.
  * @param own what their entries say besides.
  */
-export function localStage(folder: string, own: { readonly readOnlyPaths?: readonly string[] } = {}): Stage {
+export function localStage(folder: string, own: { readonly readOnlyPaths?: readonly string[]; readonly loopbackPorts?: readonly number[] } = {}): Stage {
   return {
     services: 'local',
     says: 'two local providers',

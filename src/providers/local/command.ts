@@ -40,7 +40,8 @@ export function commandProblem(command: ShellCommand): string | undefined {
   return undefined
 }
 
-function quoted(text: string): string {
+/** One word of the shell's, whatever it holds. */
+export function quoted(text: string): string {
   return `'${text.replaceAll("'", `'\\''`)}'`
 }
 
@@ -53,6 +54,8 @@ export interface Invocation {
   readonly input: string
   /** Open file descriptors that become 3, 4, … */
   readonly descriptors?: readonly number[]
+  /** How many processes stand before the one that reads the input; none when left out. */
+  readonly depth?: number
 }
 
 export interface CommandOutcome {
@@ -83,7 +86,7 @@ export async function runCommand(invocation: Invocation, signal: AbortSignal): P
   const messages = collect(stderr, 4096, () => undefined)
   const end = () => {
     try {
-      if (child.pid !== undefined) killTree(child.pid)
+      if (child.pid !== undefined) killTree(child.pid, invocation.depth ?? 0)
     } catch (error) {
       child.emit('error', error)
     }

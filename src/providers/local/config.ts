@@ -2,7 +2,10 @@ import { tmpdir, userInfo } from 'node:os'
 import { isAbsolute, join } from 'node:path'
 import { z } from 'zod'
 
-const absolutePath = z.string().refine(isAbsolute, 'must be an absolute path')
+const absolutePath = z
+  .string()
+  .refine(isAbsolute, 'must be an absolute path')
+  .refine((path) => !/[\n\0]/.test(path), 'must not hold a line end')
 
 /**
  * This machine as a provider. Sandboxes that ask for no resources of their own get the maxima given here. See
@@ -22,10 +25,19 @@ export const localProviderConfigSchema = z.strictObject({
   network: z
     .enum(['open', 'none'], { error: 'must be "open" or "none"' })
     .default('open')
-    .describe('none: no sandbox of this provider gets a network. open: the job says; "open" shares this machine\'s network, loopback included.'),
+    .describe('none: no sandbox of this provider gets a network. open: the job says; where pasta works (package passt), "open" is without this machine\'s loopback.'),
+  loopbackPorts: z
+    .array(z.int().min(1, 'must be from 1 to 65535').max(65_535, 'must be from 1 to 65535'))
+    .default([])
+    .describe("TCP ports of this machine's loopback that sandboxes with an open network reach, such as a model server's; the git host's is among them by itself."),
+  nestedNamespaces: z
+    .boolean()
+    .default(false)
+    .describe('Let jobs make namespaces of their own (rootless containers, Chromium with its sandbox). Opens parts of the kernel to them that have had faults.'),
   cpu: z.number().positive('must be more than 0').max(1024).optional().describe('The most CPUs that a sandbox may use.'),
   memoryMiB: z.int('must be a whole number of MiB').min(32, 'must be at least 32').optional().describe('The most memory of a sandbox.'),
   maxProcesses: z.int().min(16, 'must be at least 16').max(1_000_000).default(2048).describe('The most processes and threads of a sandbox.'),
+  maxOpenFiles: z.int().min(64, 'must be at least 64').max(1_048_576).default(65_536).describe('The most open files of each process.'),
   cgroups: z
     .boolean()
     .default(true)

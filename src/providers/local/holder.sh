@@ -53,6 +53,20 @@ until_deadline() {
   done
 }
 
+# Returns when the sandbox has a route to the outside and every one of the ports that it is to find at its loopback.
+# $1: the process that makes them, without which there is nothing to wait for.
+until_network() {
+  while :; do
+    missing=
+    # The first line names the columns.
+    [ "$(grep -c . "/proc/$init/net/route")" -gt 1 ] || [ "$(grep -cv ' lo$' "/proc/$init/net/if_inet6")" -gt 0 ] || missing=route
+    while read -r port; do grep -q " 0100007F:$port " "/proc/$init/net/tcp" || missing=$port; done <"$dir/ports"
+    [ -n "$missing" ] || return 0
+    kill -0 "$1" 2>/dev/null || return 1
+    sleep 0.02
+  done
+}
+
 # Read now: the folder may be gone at the end.
 cgroups=$(cat "$dir/cgroups") || exit 1
 kill_marked=$(cat "$dir/kill-marked.sh") || exit 1
@@ -68,6 +82,15 @@ bubblewrap)
   bwrap=$!
   read -r _ <"$dir/started" || finish
   init=$(sed -n 's/.*"child-pid": *\([0-9][0-9]*\).*/\1/p' "$dir/info")
+  if [ -e "$dir/network.sh" ]; then
+    # In this process's group, with which it dies.
+    (
+      exec >/dev/null
+      # shellcheck disable=SC1091 # made with the sandbox
+      . "$dir/network.sh"
+    ) &
+    until_network "$!" || finish
+  fi
   record init "$(identity "$init")" || finish
   (
     exec >/dev/null 2>&1

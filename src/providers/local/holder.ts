@@ -1,16 +1,22 @@
 import { execFile, spawn } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
+import { writeFile } from 'node:fs/promises'
 import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import type { SandboxRequest } from '../provider.js'
-import { accountFiles, sandboxCommand, systemPath, type Tools } from './bubblewrap.js'
+import { accountFiles, sandboxArguments, systemPath } from './bubblewrap.js'
+import { quoted } from './command.js'
 import type { LocalProviderConfig } from './config.js'
 import { withoutInherited } from './inherited-descriptors.js'
 import { makeLimits } from './limits.js'
+import { forwardedDns, loopbackPortsOf, pastaArguments, usesLoopbackDns } from './network.js'
 import { identify } from './process-identity.js'
 import { scripts } from './scripts.js'
-import type { LocalState, SandboxMeta } from './state.js'
+import { canFilter, seccompProgram } from './seccomp.js'
+import { asUser, firstUser, lastUser, layOut, stagedCommand, type Staging } from './staging.js'
+import { filterFile, type LocalState, type SandboxMeta, shape } from './state.js'
+import type { Tools } from './tools.js'
 
 /** Writes a new sandbox's folder; nothing runs yet. */
 export async function newSandbox(
@@ -36,17 +42,22 @@ export async function newSandbox(
           config.cgroups ? '/sys/fs/cgroup' : undefined,
         )
   const createdAtMs = Date.now()
+  const staging = stagingOf(tools)
   const meta: SandboxMeta = {
     id,
     name: request.name,
     tags: { ...request.tags },
     createdAtMs,
     isolation: tools === undefined ? 'none' : 'bubblewrap',
-    network,
+    shape,
+    network: network === 'open' && typeof tools?.pasta !== 'object' ? 'shared' : network,
+    user: staging === undefined ? null : await state.claimUser(id, firstUser, lastUser),
+    filtered: tools !== undefined && canFilter(process.arch),
     cpus: limits.cpus,
     cgroups: [...limits.cgroups],
     watchedMemoryKiB: limits.watchedMemoryKiB,
     maxProcesses: config.maxProcesses,
+    maxOpenFiles: config.maxOpenFiles,
     maxFileMiB: config.maxFileMiB ?? null,
     creator: (await identify(process.pid)) ?? { pid: process.pid, startTime: '' },
   }
@@ -58,8 +69,32 @@ export async function newSandbox(
     'kill-marked.sh': scripts.killMarked,
     cgroups: limits.cgroups.map((cgroup) => `${cgroup}\n`).join(''),
     deadline: `${Math.ceil((createdAtMs + request.lifetimeMs) / 1000)}\n`,
+    ...(meta.filtered && canFilter(process.arch) ? { [filterFile]: seccompProgram(process.arch, filterOptions(config, meta)) } : {}),
+    ...(tools === undefined ? {} : await networkFiles(meta, tools, [...config.loopbackPorts, ...loopbackPortsOf(request.gitHosts)])),
   })
   return meta
+}
+
+function filterOptions(config: LocalProviderConfig, { network, watchedMemoryKiB }: SandboxMeta): Parameters<typeof seccompProgram>[1] {
+  return { nestedNamespaces: config.nestedNamespaces, unixSockets: network !== 'shared', uncountedMemory: watchedMemoryKiB === 0 }
+}
+
+/** What holder.sh runs to give the sandbox its network, and what it waits for. */
+async function networkFiles(meta: SandboxMeta, { pasta, nsenter, staging }: Tools, ports: readonly number[]): Promise<Record<string, string>> {
+  if (meta.network !== 'open' || typeof pasta !== 'object') return {}
+  const dns = await usesLoopbackDns()
+  const command = [pasta.program, ...pastaArguments(ports), ...(dns ? ['--dns-forward', forwardedDns] : [])]
+  const text = (words: readonly string[]) => words.map(quoted).join(' ')
+  const inLayout = `${text([nsenter])} --mount="/proc/$bwrap/ns/mnt" -- `
+  return {
+    'network.sh': `exec ${meta.user === null || typeof staging !== 'object' ? text(command) : inLayout + text(asUser(staging, meta.user, command))} "$init"\n`,
+    ports: ports.map((port) => `${port.toString(16).toUpperCase().padStart(4, '0')}\n`).join(''),
+    ...(dns ? { 'resolv.conf': `nameserver ${forwardedDns}\n` } : {}),
+  }
+}
+
+function stagingOf(tools: Tools | undefined): Staging | undefined {
+  return typeof tools?.staging === 'object' ? tools.staging : undefined
 }
 
 /**
@@ -74,14 +109,7 @@ export async function startHolder(
   signal: AbortSignal,
 ): Promise<void> {
   const folder = state.folder(meta.id)
-  const command =
-    tools === undefined
-      ? []
-      : await sandboxCommand(tools, folder, {
-          network: meta.network,
-          readOnlyPaths: config.readOnlyPaths,
-          init: [String(meta.watchedMemoryKiB), String(meta.maxProcesses), String(await pageKiB())],
-        })
+  const command = tools === undefined ? [] : await sandboxCommand(folder, config, meta, tools)
   signal.throwIfAborted()
   const mode = meta.isolation === 'none' ? 'plain' : 'bubblewrap'
   const holder = spawn('/bin/sh', [join(folder, 'holder.sh'), folder, mode, meta.id, ...command], {
@@ -104,6 +132,24 @@ export async function startHolder(
     holder.stderr?.destroy()
     holder.unref()
   }
+}
+
+async function sandboxCommand(folder: string, config: LocalProviderConfig, meta: SandboxMeta, tools: Tools): Promise<string[]> {
+  const staging = meta.user === null ? undefined : stagingOf(tools)
+  const layout = layOut(staging)
+  const command = [
+    tools.bwrap,
+    ...(await sandboxArguments(folder, {
+      network: meta.network === 'shared' ? 'shared' : 'own',
+      readOnlyPaths: config.readOnlyPaths,
+      resolver: meta.network === 'open' && (await usesLoopbackDns()) ? join(folder, 'resolv.conf') : undefined,
+      init: [String(meta.watchedMemoryKiB), String(await pageKiB())],
+      at: layout.at,
+    })),
+  ]
+  if (staging === undefined || meta.user === null) return command
+  await writeFile(join(folder, 'sources'), layout.sources.map((source) => `${source}\n`).join(''), { mode: 0o600 })
+  return stagedCommand(staging, meta.user, join(folder, 'sources'), command)
 }
 
 let pageSizeKiB: Promise<number> | undefined

@@ -6,7 +6,6 @@ import { InfrastructureError, type InfrastructureErrorKind } from '../../job/err
 import { parseInput } from '../../job/explain.js'
 import { bounded } from '../deadline.js'
 import type { CallOptions, Capabilities, ExecResult, Lifetime, Provider, SandboxInfo, SandboxRequest, SandboxWish, ShellCommand } from '../provider.js'
-import { probeBubblewrap, type Tools } from './bubblewrap.js'
 import { classify } from './classify.js'
 import { commandProblem, maxScriptBytes, maxStdoutBytes, runCommand } from './command.js'
 import { defaultStateDir, type LocalProviderConfig, type LocalProviderOptions, localProviderConfigSchema } from './config.js'
@@ -14,28 +13,32 @@ import { enter } from './enter.js'
 import { newSandbox, startHolder } from './holder.js'
 import { removeCgroups, removeStaleCgroups } from './limits.js'
 import { isAlive, killProcess, runKillMarked } from './process-identity.js'
+import { probeTools, type Tools } from './tools.js'
+import { refuseSockets, wallWarnings } from './warnings.js'
 import { wishProblem } from './wish.js'
 import { LocalState, type SandboxRecord, sandboxPhase } from './state.js'
 
 /**
  * This machine as a provider.
  *
- * With bubblewrap every sandbox has user, PID, mount, IPC, UTS and (network "none") network namespaces of its own: it
- * sees the system read-only, its own home and /tmp, its own processes, and nothing else of this machine. Without, it is
+ * With bubblewrap every sandbox has user, PID, mount, IPC, UTS and network namespaces of its own: it sees the system read-only, its own
+ * home and /tmp, its own processes, and nothing else of this machine; its commands run under a seccomp filter (seccomp.ts), and a root
+ * consumer's as an unprivileged user of the host, each sandbox's another (staging.ts). Without, it is
  * a set of ordinary processes of this user that bear its id in their environment, with a home of its own and no
  * isolation. Either way a small shell process holds it (holder.sh), so that it outlives the consumer, and any process of
  * this user that has the same `stateDir` and `name` can go on with it.
  *
  * What is enforced:
  * - lifetime: by the holder, to about five seconds.
- * - processes: `maxProcesses`, with bubblewrap only: by a cgroup where this user may make one (root); else by
- *   RLIMIT_NPROC, which counts inside the sandbox's own user namespace and does not bind root.
+ * - processes: `maxProcesses`, with bubblewrap only: by a cgroup where this user may make one (root); and by
+ *   RLIMIT_NPROC, which counts inside the sandbox's own user namespace.
  * - memory, with bubblewrap only: by a cgroup where this user may make one; else the sandbox's first process looks
- *   twice a second at the resident memory of all and kills the biggest (exit code 137 either way).
+ *   twice a second at the resident memory of all and kills the biggest (exit code 137 either way), and memory that belongs to no
+ *   process (memfd, System V segments) can't be had.
  * - cpu, on Linux only: by a cgroup as above; else commands are bound to as many CPUs, rounded up to whole ones.
  * - disk: `maxFileMiB` for every single file; no quota for the sum.
- * - network: "none" with bubblewrap. "open" is this machine's own network with its loopback: that is how a sandbox
- *   reaches the local Code Storage, and it also reaches whatever else listens there without asking for a password.
+ * - network: with bubblewrap. "none" is an empty one; "open" is a way to the outside with the named ports of this machine's loopback
+ *   (network.ts), or, where nothing can make that, this machine's own network, which `check` tells.
  */
 export class LocalProvider implements Provider {
   readonly name: string
@@ -161,18 +164,11 @@ export class LocalProvider implements Provider {
 
   check(options: CallOptions): Promise<readonly string[]> {
     return this.#call('check', options, async () => {
-      const warnings: string[] = []
-      const root = process.getuid?.() === 0
       await this.#state.prepare()
       await access(this.#state.root, constants.W_OK)
-      if ((await this.#tools()) === undefined) {
-        const probed = await this.#probe
-        const reason = typeof probed === 'string' ? probed : 'isolation is "none"'
-        warnings.push(`sandboxes share this machine's view, files and user, and have no memory limit: ${reason}`)
-      } else if (root) {
-        warnings.push("sandboxes' processes are root's outside of their namespaces; run the consumer as an ordinary user")
-      }
-      return warnings
+      const tools = await this.#tools()
+      const probed = await this.#probe
+      return wallWarnings(this.#config, tools ?? (typeof probed === 'string' ? probed : 'isolation is "none"'))
     })
   }
 
@@ -184,7 +180,7 @@ export class LocalProvider implements Provider {
   /** @returns undefined for plain processes. */
   async #tools(): Promise<Tools | undefined> {
     if (this.#config.isolation === 'none') return undefined
-    this.#probe ??= probeBubblewrap()
+    this.#probe ??= refuseSockets(this.#config.readOnlyPaths).then(probeTools)
     const probed = await this.#probe
     if (typeof probed !== 'string') return probed
     this.#plain = true
@@ -235,7 +231,7 @@ export class LocalProvider implements Provider {
       await sleep(pauseMs)
     }
     await removeCgroups(doomed.meta.cgroups)
-    await this.#state.removeDoomed(id)
+    await this.#state.removeDoomed(id, doomed.meta.user)
     await this.#state.releaseName(doomed.meta.name, id)
   }
 

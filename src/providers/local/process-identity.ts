@@ -52,13 +52,18 @@ export async function killProcess(identity: ProcessIdentity, what: 'process' | '
 
 /**
  * Kills the process of a call and its descendants, as far as their parents still live. A descendant that has made a session of its own
- * is meant to outlive the call, as a step's supervisor is: it is left alone, with all below it. Only the call's own shell, a child
- * of `pid` when it enters a sandbox, has one too.
+ * is meant to outlive the call, as a step's supervisor is: it is left alone, with all below it. Only the call's own shell has one too.
+ * @param depth how many processes stand before that shell, `pid` among them.
  */
-export function killTree(pid: number): void {
-  const tree = [pid, ...childrenOf(pid)]
+export function killTree(pid: number, depth: number): void {
+  const tree = [pid]
+  const depths = new Map([[pid, 0]])
   for (const parent of tree) {
-    if (parent !== pid) tree.push(...childrenOf(parent).filter((child) => !leadsSession(child)))
+    const below = (depths.get(parent) ?? 0) + 1
+    for (const child of childrenOf(parent).filter((each) => below <= depth || !leadsSession(each))) {
+      depths.set(child, below)
+      tree.push(child)
+    }
   }
   // The group first: where there is no /proc, it is all that there is.
   for (const target of [-pid, ...tree]) {

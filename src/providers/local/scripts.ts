@@ -7,5 +7,6 @@ export const scripts = {
   holder: read('./holder.sh'),
   init: read('./init.sh'),
   enter: read('./enter.sh'),
+  stage: read('./stage.sh'),
   killMarked: read('./kill-marked.sh'),
 }

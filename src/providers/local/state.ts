@@ -1,5 +1,6 @@
 import { execFile } from 'node:child_process'
-import { chmod, lstat, mkdir, readdir, readFile, readlink, rename, rm, stat, symlink, writeFile } from 'node:fs/promises'
+import { randomInt } from 'node:crypto'
+import { chmod, chown, lstat, mkdir, readdir, readFile, readlink, rename, rm, stat, symlink, writeFile } from 'node:fs/promises'
 import type { Stats } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { promisify } from 'node:util'
@@ -7,16 +8,23 @@ import { z } from 'zod'
 import { InvalidInputError } from '../../job/errors.js'
 import { isAlive, parseIdentity, type ProcessIdentity } from './process-identity.js'
 
+/** Which way a sandbox with namespaces is made and entered. Another release's may be another: its sandboxes are lost to this one. */
+export const shape = 2
+
+/** The seccomp program in a sandbox's folder. */
+export const filterFile = 'seccomp.bpf'
+
 /**
  * A provider's sandboxes on disk, shared by every process that uses the provider. Nothing here is locked: each change
  * is one rename, one exclusive symlink or one exclusive mkdir.
  *
  *   names/<name>              symlink whose target is the id: who makes it, has the name
+ *   users/<number>            the same for the host's user that a root consumer's sandbox is of
  *   sandboxes/<id>/meta.json  written before the folder gets this name, never changed
  *   sandboxes/<id>/deadline   seconds since 1970; replaced by `extend`, read by holder.sh
  *   sandboxes/<id>/holder     identity of the process that holds the sandbox, written by itself
  *   sandboxes/<id>/init       identity of the sandbox's first process, written by the holder once it is up
- *   sandboxes/<id>/*.sh       what holds it, and what is its first process
+ *   sandboxes/<id>/*.sh, …    what holds it, what is its first process, what gives it a network, its seccomp program
  *   sandboxes/<id>/home, tmp  all that a sandbox with namespaces can write; nothing in there is ever read from outside
  *   sandboxes/.dead-<id>      a sandbox that is being killed, or was when the killer died
  *
@@ -25,10 +33,12 @@ import { isAlive, parseIdentity, type ProcessIdentity } from './process-identity
 export class LocalState {
   readonly #sandboxes: string
   readonly #names: string
+  readonly #users: string
 
   constructor(readonly root: string) {
     this.#sandboxes = join(root, 'sandboxes')
     this.#names = join(root, 'names')
+    this.#users = join(root, 'users')
   }
 
   /**
@@ -37,7 +47,7 @@ export class LocalState {
    * @throws InvalidInputError that names the folder, its problem and the mend.
    */
   async prepare(): Promise<void> {
-    for (const folder of [dirname(this.root), this.root, this.#sandboxes, this.#names]) {
+    for (const folder of [dirname(this.root), this.root, this.#sandboxes, this.#names, this.#users]) {
       await mkdir(folder, { recursive: true, mode: 0o700 })
       const problem = folderProblem(await lstat(folder), await stat(folder), process.getuid?.(), folder !== dirname(this.root))
       if (problem !== undefined) throw new InvalidInputError(`stateDir: ${folder} ${problem}; remove it, or set stateDir to a folder of this user's own`)
@@ -50,11 +60,16 @@ export class LocalState {
   }
 
   /** Writes a new sandbox's folder. */
-  async add(meta: SandboxMeta, files: Readonly<Record<string, string>>): Promise<void> {
+  async add(meta: SandboxMeta, files: Readonly<Record<string, string | Buffer>>): Promise<void> {
     const folder = join(this.#sandboxes, `.new-${meta.id}`)
-    for (const made of [folder, join(folder, 'home'), join(folder, 'tmp')]) await mkdir(made, { mode: 0o700 })
+    await mkdir(folder, { mode: 0o700 })
+    for (const own of [join(folder, 'home'), join(folder, 'tmp')]) {
+      await mkdir(own, { mode: 0o700 })
+      if (meta.user !== null) await chown(own, meta.user, meta.user)
+    }
     for (const [name, text] of Object.entries({ ...files, 'meta.json': JSON.stringify(meta) })) {
-      await writeFile(join(folder, name), text, { mode: 0o600 })
+      // The folder is closed to others; some of these are laid out for the sandbox's user.
+      await writeFile(join(folder, name), text, { mode: meta.user === null ? 0o600 : 0o644 })
     }
     await rename(folder, this.folder(meta.id))
   }
@@ -73,6 +88,22 @@ export class LocalState {
   /** Gives a name free that `id` has, after that sandbox's end. */
   async releaseName(name: string, id: string): Promise<void> {
     const link = join(this.#names, name)
+    if ((await readlink(link).catch(ignoreMissing)) === id) await rm(link, { force: true })
+  }
+
+  /** @returns a number from `first` to `last` that no other sandbox of this provider has. */
+  async claimUser(id: string, first: number, last: number): Promise<number> {
+    for (let tries = 0; tries < 2 * (last - first + 1); tries++) {
+      // Not in order: another provider of this machine that knows nothing of this one begins elsewhere.
+      const user = randomInt(first, last + 1)
+      const made = await symlink(id, join(this.#users, String(user))).then(() => true, ignoreExisting)
+      if (made === true) return user
+    }
+    throw new Error('there is no user number left for another sandbox')
+  }
+
+  async #releaseUser(id: string, user: number): Promise<void> {
+    const link = join(this.#users, String(user))
     if ((await readlink(link).catch(ignoreMissing)) === id) await rm(link, { force: true })
   }
 
@@ -146,13 +177,14 @@ export class LocalState {
    * Removes a doomed sandbox's files. By `rm`, which neither follows a link nor minds how deep a folder is; folders that
    * the sandbox made unreadable are made readable first. Its processes must be gone.
    */
-  async removeDoomed(id: string): Promise<void> {
+  async removeDoomed(id: string, user: number | null): Promise<void> {
     const run = promisify(execFile)
     const folder = this.#dead(id)
     await run('rm', ['-rf', '--', folder]).catch(async () => {
       await run('chmod', ['-R', 'u+rwx', '--', folder]).catch(() => undefined)
       await run('rm', ['-rf', '--', folder])
     })
+    if (user !== null) await this.#releaseUser(id, user)
   }
 
   #dead(id: string): string {
@@ -182,13 +214,20 @@ const metaSchema = z.object({
   tags: z.record(z.string(), z.string()),
   createdAtMs: z.number(),
   isolation: z.enum(['bubblewrap', 'none']),
-  network: z.enum(['open', 'none']),
+  shape: z.int().default(1),
+  /** The network namespace: this machine's, its own with a way out, its own without. */
+  network: z.enum(['shared', 'open', 'none']),
+  /** The host's user that it is of; null for the consumer's own. */
+  user: z.int().nullable().default(null),
+  /** Whether commands run under its seccomp program. */
+  filtered: z.boolean().default(false),
   /** The CPUs that it may use, as taskset takes them; null for all. */
   cpus: z.string().nullable(),
   /** Folders of its cgroups. */
   cgroups: z.array(z.string()),
   watchedMemoryKiB: z.int(),
   maxProcesses: z.int(),
+  maxOpenFiles: z.int().default(65_536),
   maxFileMiB: z.int().nullable(),
   creator: identitySchema,
 })
@@ -218,6 +257,10 @@ export function isSandboxId(text: string): boolean {
 
 function errorCode(error: unknown): unknown {
   return (error as NodeJS.ErrnoException).code
+}
+
+function ignoreExisting(error: unknown): undefined {
+  if (errorCode(error) !== 'EEXIST') throw error
 }
 
 function ignoreMissing(error: unknown): undefined {

@@ -1,0 +1,33 @@
+import { readFile } from 'node:fs/promises'
+
+/**
+ * The network of sandboxes that may use one. With pasta it is a namespace of their own, in which pasta carries connections to the outside
+ * and this machine's loopback is not: of that, only named TCP ports are at 127.0.0.1. The job holds no capability over the namespace,
+ * so it can't change any of this.
+ */
+
+/** Answers name lookups where the host's own server listens on its loopback; no other host has a link-local address of this machine's. */
+export const forwardedDns = '169.254.1.53'
+
+/** @param loopbackPorts the TCP ports of this machine's loopback that the sandbox reaches at its own. */
+export function pastaArguments(loopbackPorts: readonly number[]): string[] {
+  const inward = loopbackPorts.length === 0 ? 'none' : [...new Set(loopbackPorts)].join(',')
+  return ['--foreground', '--quiet', '--config-net', '--no-map-gw', '-t', 'none', '-u', 'none', '-T', inward, '-U', 'none']
+}
+
+/**
+ * The ports of those git hosts that are on this machine's loopback.
+ * @param gitHosts as `SandboxRequest.gitHosts`: with their port where it is not 443.
+ */
+export function loopbackPortsOf(gitHosts: readonly string[]): number[] {
+  return gitHosts.flatMap((host) => {
+    const match = /^(localhost|127(?:\.\d{1,3}){3}|\[::1\])(?::(\d+))?$/.exec(host)
+    return match === null ? [] : [Number(match[2] ?? 443)]
+  })
+}
+
+/** Whether this machine asks a name server on its own loopback, such as systemd's. */
+export async function usesLoopbackDns(): Promise<boolean> {
+  const servers = [...(await readFile('/etc/resolv.conf', 'utf8').catch(() => '')).matchAll(/^\s*nameserver\s+(\S+)/gm)].map((match) => match[1] ?? '')
+  return servers.length > 0 && servers.every((server) => server === '::1' || server.startsWith('127.'))
+}

@@ -1,0 +1,89 @@
+import { execFile } from 'node:child_process'
+import { constants } from 'node:fs'
+import { access, lstat } from 'node:fs/promises'
+import { delimiter, join } from 'node:path'
+import { namespaces, systemMounts, systemPath } from './bubblewrap.js'
+import { pastaArguments } from './network.js'
+import { scripts } from './scripts.js'
+import { firstUser, type Staging, stagedCommand } from './staging.js'
+
+/** What bubblewrap mode runs, as absolute paths of this machine. */
+export interface Tools {
+  readonly bwrap: string
+  readonly nsenter: string
+  readonly taskset: string | undefined
+  /** How a root consumer's sandboxes become an unprivileged user's; undefined where they are this user's own, or why root can't do so. */
+  readonly staging: Staging | undefined | string
+  /** What gives a sandbox a network without the host's loopback, or why nothing does. */
+  readonly pasta: { readonly program: string } | string
+}
+
+/** Busybox's nsenter goes by the same name and can't keep credentials. */
+const probeScript = `
+  nsenter --version 2>/dev/null | grep -q util-linux && [ -x /usr/bin/setsid ] || exit 43
+  exec unshare --user --map-user=1000 --map-group=1000 -- /bin/sh -c 'exit 42'
+`
+
+/**
+ * Looks for the tools and tries once whether this kernel lets this user make such namespaces.
+ * @returns the tools, or why not, as a sentence that says how to mend it.
+ */
+export async function probeTools(): Promise<Tools | string> {
+  if (process.platform !== 'linux') return 'there is no bubblewrap on this system'
+  const [bwrap, nsenter, unshare, taskset, setpriv, pasta] = await Promise.all(['bwrap', 'nsenter', 'unshare', 'taskset', 'setpriv', 'pasta'].map(findProgram))
+  if (bwrap === undefined) return 'bwrap is not on PATH; install the package bubblewrap'
+  if (nsenter === undefined || unshare === undefined) return 'nsenter or unshare is not on PATH; install the package util-linux'
+  const command = [bwrap, ...namespaces('shared'), ...(await systemMounts()), '--', '/bin/sh', '-c', probeScript]
+  let staging: Staging | undefined | string
+  if (process.getuid?.() === 0) {
+    staging = await stagingOf(unshare, setpriv)
+    if (typeof staging !== 'string') {
+      const tried = await outcomeOf(stagedCommand(staging, firstUser, '/dev/null', command))
+      if (tried.code !== 42) staging = `root may not mount or change its user here (${describe(tried)})`
+    }
+  }
+  if (staging === undefined || typeof staging === 'string') {
+    const tried = await outcomeOf(command)
+    if (tried.code === 43) return "nsenter and setsid are not util-linux's; install the package util-linux"
+    if (tried.code !== 42) return `bubblewrap does not work here (${describe(tried)}); allow unprivileged user namespaces, or run outside of a container`
+  }
+  return { bwrap, nsenter, taskset, staging, pasta: await probePasta(pasta, staging) }
+}
+
+async function probePasta(program: string | undefined, staging: Staging | undefined | string): Promise<Tools['pasta']> {
+  if (program === undefined) return 'pasta is not on PATH; install the package passt'
+  const command = [program, ...pastaArguments([]), '--', '/bin/true']
+  const tried = await outcomeOf(typeof staging === 'object' ? stagedCommand(staging, firstUser, '/dev/null', command) : command)
+  return tried.code === 0 ? { program } : `pasta does not work here (${describe(tried)}); it needs /dev/net/tun and a route to the outside`
+}
+
+async function stagingOf(unshare: string, setpriv: string | undefined): Promise<Staging | string> {
+  if (setpriv === undefined) return 'setpriv is not on PATH; install the package util-linux'
+  for (const target of ['/mnt', '/media', '/srv']) {
+    if ((await lstat(target).catch(() => undefined))?.isDirectory() === true) return { unshare, setpriv, target, script: scripts.stage }
+  }
+  return 'there is no /mnt'
+}
+
+interface Outcome {
+  readonly code: unknown
+  readonly said: string
+}
+
+function outcomeOf([file = '', ...args]: readonly string[]): Promise<Outcome> {
+  return new Promise((ended) => {
+    execFile(file, args, { timeout: 20_000, env: { PATH: systemPath }, cwd: '/' }, (error, _stdout, stderr) => ended({ code: error === null ? 0 : error.code, said: stderr.trim() }))
+  })
+}
+
+function describe({ code, said }: Outcome): string {
+  return said === '' ? `exit code ${String(code)}` : (said.split('\n').at(-1) ?? said)
+}
+
+async function findProgram(name: string): Promise<string | undefined> {
+  for (const folder of (process.env['PATH'] ?? systemPath).split(delimiter)) {
+    const file = join(folder, name)
+    if (folder.startsWith('/') && (await access(file, constants.X_OK).then(() => true, () => false))) return file
+  }
+  return undefined
+}
