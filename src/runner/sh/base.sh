@@ -39,6 +39,8 @@ blob() {
   printf '.\n'
 }
 
+empty_blob() { printf '%s:\n.\n' "$1"; }
+
 # fail KEYWORD TEXT
 fail() {
   printf '@switchyard %s begin\nfail %s\n' "$nonce" "$1"
@@ -46,10 +48,10 @@ fail() {
   finish
 }
 
-# Decodes base64 from stdin, also with the BSD spelling of the option.
-decode() {
-  if [ "$(printf 'YQ==' | base64 -d 2>/dev/null)" = a ]; then base64 -d; else base64 -D; fi
-}
+# Decodes base64 from stdin, also with the BSD spelling of the option. Who decodes often sets $decode_option before.
+decode() { base64 "${decode_option:=$(decode_option)}"; }
+
+decode_option() { if [ "$(printf 'YQ==' | base64 -d 2>/dev/null)" = a ]; then echo -d; else echo -D; fi; }
 
 # nap MILLISECONDS (1 to 999): sets `napped` to what it took. A sleep that knows only whole seconds sleeps one.
 nap() {

@@ -35,7 +35,8 @@ gather() {
 # carry SHA: takes over what leads to it and is still the agent's alone.
 carry() {
   is_whole "$1" && return
-  printf '%s\n^%s\n^%s\n' "$1" "$base" "${parent:-$base}" | lent pack-objects -q --revs "$private/objects/pack/pack" >/dev/null 2>"$work/error"
+  # It fails when it can't read an object, so there is nothing to look for after it.
+  printf '%s\n^%s\n^%s\n' "$1" "$base" "${parent:-$base}" | lent pack-objects -q --revs "$private/objects/pack/pack" >/dev/null 2>"$work/error" && return
   full_disk
   is_whole "$1"
 }
@@ -44,8 +45,8 @@ is_whole() { git_ rev-list --objects --quiet "$1" "^$base" "^${parent:-$base}" 2
 
 # take_shallow: where the agent's own history ends, the private folder's does as well.
 take_shallow() {
-  [ -n "$usable" ] && [ -f "$common/shallow" ] && [ "$(($(wc -l <"$common/shallow")))" -lt 10000 ] || return 0
-  [ -f "$private/shallow" ] || return 0
+  [ -n "$usable" ] && [ -f "$common/shallow" ] && [ -f "$private/shallow" ] && ! cmp -s "$common/shallow" "$private/shallow" || return 0
+  [ "$(($(wc -l <"$common/shallow")))" -lt 10000 ] || return 0
   { cat "$private/shallow"; grep -E '^[0-9a-f]{40}$' "$common/shallow"; } | sort -u >"$work/shallow" && cmp -s "$work/shallow" "$private/shallow" ||
     cp "$work/shallow" "$private/shallow"
 }
@@ -68,7 +69,7 @@ write_commit() {
 
 # checkpoint PARENT BASE NAME EMAIL MESSAGE LIMIT NESTED MAX_BYTES PATH...: name, email and message as base64, the limit in seconds.
 checkpoint() {
-  parent=$1 message=$5 most_bytes=$8
+  parent=$1 message=$5 most_bytes=$8 decode_option=$(decode_option)
   saver=$(printf '%s' "$3" | decode) saver_email=$(printf '%s' "$4" | decode)
   open_save "$2" "$6" "$7"
   shift 8
@@ -95,11 +96,11 @@ checkpoint() {
   begin
   field sha "$made"
   field head "${head:--}"
-  field ahead "$([ -z "$head" ] && echo 0 || git_ rev-list --count "$head" "^$base" 2>/dev/null || echo 0)"
+  field ahead "$(ahead "$head")"
   field descends "$(descends "$head")"
   field plain "$plain"
   field plain-head "$known"
-  field plain-ahead "$(git_ rev-list --count "$known" "^$base")"
+  field plain-ahead "$(ahead "$known")"
   field paths "$(grep -c '^P ' "$work/meta")"
   report
   finish
@@ -123,9 +124,14 @@ is_as_cloned() {
     grep -v '^L ' "$work/meta" | cmp -s - "$state/trivial"
 }
 
+# ahead SHA: how many commits the base is behind.
+ahead() {
+  case $1 in '' | "$base") echo 0 ;; *) git_ rev-list --count "$1" "^$base" 2>/dev/null || echo 0 ;; esac
+}
+
 # descends SHA: 1 when the base leads to it.
 descends() {
-  if [ -n "$1" ] && lent merge-base --is-ancestor "$base" "$1" 2>/dev/null; then echo 1; else echo 0; fi
+  if [ "$1" = "$base" ]; then echo 1; elif [ -n "$1" ] && lent merge-base --is-ancestor "$base" "$1" 2>/dev/null; then echo 1; else echo 0; fi
 }
 
 # new_checkpoint: HEAD is a parent as well, which keeps the agent's commits. Beside it one with the files alone, on the last history that the
@@ -153,7 +159,7 @@ new_checkpoint() {
 
 # commit AUTHOR_NAME AUTHOR_EMAIL COMMITTER_NAME COMMITTER_EMAIL DATE MESSAGE LIMIT NESTED: all but the date and the last two as base64.
 commit() {
-  message=$6 parent='' date=$5
+  message=$6 parent='' date=$5 decode_option=$(decode_option)
   author=$(printf '%s' "$1" | decode) author_email=$(printf '%s' "$2" | decode)
   committer=$(printf '%s' "$3" | decode) committer_email=$(printf '%s' "$4" | decode)
   open_save - "$7" "$8"
@@ -191,12 +197,23 @@ on_top_of() {
 
 # report: what there is to tell, bounded.
 report() {
-  sort -u "$work/unsaved" >"$work/unsaved.all"
-  count=$(($(wc -l <"$work/unsaved.all")))
-  head -n 200 "$work/unsaved.all" | cut -c 1-2000 | blob unsaved
+  count=0
+  if [ -s "$work/unsaved" ]; then
+    sort -u "$work/unsaved" >"$work/unsaved.all"
+    count=$(($(wc -l <"$work/unsaved.all")))
+    head -n 200 "$work/unsaved.all" | cut -c 1-2000 | blob unsaved
+  else empty_blob unsaved; fi
   field unsaved-more $((count > 200 ? count - 200 : 0))
-  head -n 50 "$work/notes" | cut -c 1-1000 | blob notes
-  kept | head -n 50 | blob kept
+  if [ -s "$work/notes" ]; then head -n 50 "$work/notes" | cut -c 1-1000 | blob notes; else empty_blob notes; fi
+  # The branch that HEAD is on says nothing new.
+  if others_tips; then kept | head -n 50 | blob kept; else empty_blob kept; fi
+}
+
+others_tips() {
+  while read -r sha _; do
+    case $sha in "$head" | "$base") ;; *) return 0 ;; esac
+  done <"$work/tips"
+  return 1
 }
 
 # kept: of the tips of branches, worktrees and submodules, those that the agent's HEAD does not lead to, nor the base.

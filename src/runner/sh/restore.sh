@@ -145,7 +145,7 @@ restore_configuration() {
 # restore_entries FILE: the entries on stdin are those of the file, but for what is never saved of it.
 restore_entries() {
   grep -viE "$private_keys" >"$work/entries.wanted"
-  configuration "$1" >"$work/entries.present"
+  entries_of "$1" >"$work/entries.present"
   cmp -s "$work/entries.wanted" "$work/entries.present" && return
   sort "$work/entries.wanted" >"$work/entries.a"
   sort "$work/entries.present" >"$work/entries.b"

@@ -3,7 +3,7 @@
 # has it. A path that can't be staged keeps its last entry, by itself, and is told. It is never staged raw where a filter is configured,
 # or was in an earlier sandbox of this job: that would publish what git-crypt keeps secret.
 #   $work/agent.index  a copy of the agent's; absent when it has none that is whole
-#   $work/last.index   the last one that was staged
+#   $work/last.index   the last one that was staged, $work/last.tree its tree and where it began
 #   $work/bad          paths that could not be staged the last time, so that they hold nothing up
 #   $state/filters     names of filters that were configured in earlier sandboxes
 
@@ -13,7 +13,12 @@ stage() {
   filters
   open_index
   [ -f "$work/bad" ] || : >"$work/bad"
+  # Beside the staging, which waits for the same disk with another processor.
+  within_before >"$work/pruned" 2>/dev/null
+  walk_tree >/dev/null 2>&1 &
+  walk=$!
   if ! add_all; then one_by_one; fi
+  if as_before; then return 0; fi
   nested
   lfs_unstage
   tree=$(agent_ write-tree 2>"$work/error") || {
@@ -29,11 +34,32 @@ stage() {
     }
   }
   is_sha "$tree" || fail work "$tree"
-  cp -p "$index" "$work/last.index" || fail disk ''
+  same_file "$index" "$work/last.index"
+  [ -s "$work/within" ] || printf '%s\n' "$tree $from $origin" >"$work/last.tree"
 }
+
+# Whether "git add" has left what it did the last time, when nothing else was needed. Sets `tree`.
+#   $work/added.index  what it left
+as_before() {
+  if [ -f "$work/last.tree" ] && [ ! -s "$work/unborn" ] && [ ! -s "$work/bad" ] && [ ! -s "$state/lfs.withheld" ] && [ ! -e "$at/.gitmodules" ] && cmp -s "$index" "$work/added.index"; then
+    read -r tree was_from was_origin <"$work/last.tree"
+    if [ "$was_from $was_origin" = "$from $origin" ] && is_sha "$tree"; then
+      : >"$work/within"
+      : >"$work/tips"
+      return 0
+    fi
+  fi
+  rm -f "$work/last.tree"
+  same_file "$index" "$work/added.index"
+  return 1
+}
+
+# same_file FILE NAME: another name for it. Git never writes into an index: it puts a new file in its place.
+same_file() { ln -f "$1" "$2" 2>/dev/null || cp -p "$1" "$2" || fail disk ''; }
 
 # Whether it was for want of room that git failed.
 full_disk() {
+  [ -s "$work/error" ] || return 0
   if grep -q -e 'No space left' -e 'quota exceeded' "$work/error"; then fail disk ''; fi
 }
 
@@ -41,8 +67,16 @@ full_disk() {
 filters() {
   : >"$work/filters"
   [ ! -f "$state/filters" ] || cat "$state/filters" >>"$work/filters"
-  agent_ config -z --get-regexp '^filter\..*\.(clean|process)$' 2>/dev/null | tr '\n\0' '\001\n' |
-    sed -n -e "s/^filter\.\(.*\)\.clean$soh..*/\1/p" -e "s/^filter\.\(.*\)\.process$soh..*/\1/p" | sort -u >"$work/filters.now"
+  : >"$work/filters.now"
+  # Together with what else says how content is to be written, for state.sh.
+  agent_ config -z --get-regexp '^(filter\..*\.(clean|process)|core\.(autocrlf|attributesfile|eol))$' 2>/dev/null | tr '\n\0' '\001\n' >"$work/rules.set"
+  if [ -s "$work/rules.set" ]; then
+    sed -n -e "s/^filter\.\(.*\)\.clean$soh..*/\1/p" -e "s/^filter\.\(.*\)\.process$soh..*/\1/p" "$work/rules.set" | sort -u >"$work/filters.now"
+  elif [ ! -s "$work/filters" ]; then
+    : >"$work/filters.gone"
+    filter_settings=$settings
+    return 0
+  fi
   while IFS= read -r name; do setting "filter.$name.required" true; done <"$work/filters.now"
   sort -u "$work/filters" | comm -23 - "$work/filters.now" >"$work/filters.gone"
   while IFS= read -r name; do
@@ -63,14 +97,27 @@ END
 }
 
 # The copy keeps the index's time: git tells by it which entries are racy, changed in the same second as the index was written.
+#   $work/agent.flags  its entries that are more than a path and what it is: unmerged (M), with a flag (lower case, S)
 open_index() {
-  rm -f "$index" "$work/agent.index"
+  rm -f "$index"
   if [ -n "$usable" ] && [ -f "$own/index" ]; then
+    # The one that was looked at the last time.
+    if [ -f "$work/agent.flags" ] && cmp -s "$own/index" "$work/agent.index"; then
+      cp -p "$work/agent.index" "$index" || fail disk ''
+      return 0
+    fi
+    rm -f "$work/agent.flags" "$work/last.tree" "$work/index.key"
     cp -p "$own/index" "$work/agent.index" || fail disk ''
-    if whole_index "$work/agent.index" && cp -p "$work/agent.index" "$index" && agent_ ls-files -u >"$work/unmerged" 2>"$work/error"; then return 0; fi
-    rm -f "$index" "$work/agent.index"
+    if whole_index "$work/agent.index" && cp -p "$work/agent.index" "$index" && agent_ ls-files -v -s >"$work/entries.all" 2>"$work/error"; then
+      grep -v '^[HRCK?] ' "$work/entries.all" >"$work/agent.flags"
+      rm -f "$work/entries.all"
+      return 0
+    fi
+    full_disk
+    rm -f "$index" "$work/agent.index" "$work/entries.all"
     note "the agent's index is damaged; the last one that was whole is taken in its place"
   fi
+  rm -f "$index" "$work/agent.index" "$work/agent.flags" "$work/last.tree" "$work/index.key"
   # The last good one of ours keeps stat data, filtered ids and flags.
   if [ -f "$work/last.index" ]; then
     cp -p "$work/last.index" "$index" || fail disk ''
@@ -103,6 +150,9 @@ add_all() {
   [ $# -le 100 ] || return 1
   agent_ add -A --ignore-errors --sparse -- . "$@" >/dev/null 2>"$work/error"
   code=$?
+  : >"$work/unborn"
+  : >"$work/refusals"
+  [ $code -ne 0 ] || [ $# -gt 0 ] || [ -s "$work/error" ] || return 0
   # Before 2.34 git has no --sparse.
   [ $code -ne 129 ] || {
     agent_ add -A --ignore-errors -- . "$@" >/dev/null 2>"$work/error"
@@ -113,8 +163,6 @@ add_all() {
     rm -f "$index.lock"
     return 1
   fi
-  : >"$work/unborn"
-  : >"$work/refusals"
   [ $code -eq 0 ] || cp "$work/error" "$work/refusals"
   [ -z "$*" ] || again
   sed -n "s/^warning: could not open directory '\(.*\)': \(.*\)\$/\1${tab}the folder can't be read: \2/p" "$work/error" | sort -u >>"$work/unsaved"

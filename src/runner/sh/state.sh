@@ -38,6 +38,7 @@ agent_head() {
 state_of() {
   : >"$work/entries"
   : >"$work/commits"
+  : >"$work/words"
   if [ -n "$usable" ]; then
     {
       echo 'V 1'
@@ -53,12 +54,13 @@ state_of() {
   else
     echo 'V 1' >"$work/meta" || fail disk ''
   fi
+  wait "$walk"
   state_folders
   if [ -n "$usable" ]; then
     state_converted
     state_raw
   fi
-  sed 's/^/L /' "$work/filters.now" >>"$work/meta"
+  [ ! -s "$work/filters.now" ] || sed 's/^/L /' "$work/filters.now" >>"$work/meta"
   [ ! -s "$work/filters.gone" ] || sed 's/^/L /' "$work/filters.gone" >>"$work/meta"
 }
 
@@ -69,14 +71,23 @@ state_written() {
     printf '100644 %s\tmeta\n' "$(git_ hash-object -w --stdin <"$work/meta")"
     cat "$work/entries"
   } >"$work/tree.in" || fail disk ''
-  rm -f "$work/state.index"
+  sort -u "$work/commits" >"$work/named"
+  {
+    echo "$base"
+    cat "$work/tree.in" "$work/named" "$work/path.trees" 2>/dev/null
+  } >"$work/state.in"
+  # The same as the last time.
+  if cmp -s "$work/state.in" "$work/state.was" && first_line "$work/state.commit" && is_sha "$line"; then
+    state_commit=$line
+    return 0
+  fi
+  rm -f "$work/state.index" "$work/state.was"
   state_tree=$(write_state_tree 2>"$work/error") || {
     full_disk
     fail work "$(said)"
   }
   named=
-  if [ -s "$work/commits" ]; then
-    sort -u "$work/commits" >"$work/named"
+  if [ -s "$work/named" ]; then
     { cat "$work/named"; echo "^$base"; } | lent rev-list --stdin 2>"$work/error" | sort | comm -12 "$work/named" - >"$work/parents" || : >"$work/parents"
     if [ "$(($(wc -l <"$work/parents")))" -gt 500 ]; then
       note 'more than 500 refs hold commits of their own; only the first 500 of them are saved'
@@ -89,6 +100,7 @@ state_written() {
     full_disk
     fail work "$(said)"
   }
+  printf '%s\n' "$state_commit" >"$work/state.commit" && mv "$work/state.in" "$work/state.was"
 }
 
 write_state_tree() {
@@ -101,16 +113,25 @@ write_state_tree() {
 }
 
 state_refs() {
-  agent_ for-each-ref --format='%(objectname) %(objecttype) %(refname) %(symref)' 2>"$work/error" | sed 's/ $//' >"$work/refs.all"
-  # A submodule's tell which of its commits others can fetch.
-  if [ "$within_kind" = submodule ]; then cp "$work/refs.all" "$work/refs"; else grep -v ' refs/remotes/' "$work/refs.all" >"$work/refs"; fi
-  # Where the job began is there in every sandbox.
-  agent_ for-each-ref --points-at "$base" --format='%(objectname) %(objecttype) %(refname) %(symref)' refs/remotes 2>/dev/null | sed 's/ $//' >>"$work/refs"
-  # Those of a linked worktree are those of its repository.
-  [ "$own" != "$common" ] || sed 's/^/R /' "$work/refs" >>"$work/meta"
-  cut -d ' ' -f 1 "$work/refs" >"$work/words"
-  # Other branches than the one that HEAD is on: nothing that is pushed leads to them.
-  [ "$own" != "$common" ] || grep ' commit refs/heads/' "$work/refs" | sed 's/^\([0-9a-f]*\) commit \([^ ]*\).*/\1 \2/' >>"$work/tips"
+  agent_ for-each-ref --format='%(objectname) %(objecttype) %(refname) %(symref)' >"$work/refs" 2>"$work/error"
+  # Of remotes, where the job began is there in every sandbox, and a submodule's tell which of its commits others can fetch. The refs of a
+  # linked worktree are those of its repository. Nothing that is pushed leads to other branches than the one that HEAD is on.
+  linked=1
+  [ "$own" != "$common" ] || linked=
+  SAVE=$work awk -v base="$base" -v kind="$within_kind" -v linked=$linked '
+    { sub(/ $/, "") }
+    $3 ~ /^refs\/remotes\// && kind != "submodule" { if ($1 == base) late[++lates] = $0; next }
+    { all[++count] = $0 }
+    END {
+      for (i = 1; i <= lates; i++) all[++count] = late[i]
+      for (i = 1; i <= count; i++) {
+        split(all[i], part, " ")
+        print part[1] >>(ENVIRON["SAVE"] "/" (part[2] == "commit" ? "commits" : "words"))
+        if (linked) continue
+        print "R " all[i] >>(ENVIRON["SAVE"] "/meta")
+        if (part[2] == "commit" && part[3] ~ /^refs\/heads\//) print part[1], part[3] >>(ENVIRON["SAVE"] "/tips")
+      }
+    }' "$work/refs"
 }
 
 state_operations() {
@@ -150,18 +171,28 @@ state_operations() {
 # What may hold a credential, or says where the folder lies, stays away.
 private_keys='^(http\.|credential\.|url\.|include|core\.(worktree|bare|sshcommand|askpass|fsmonitor|gitproxy|repositoryformatversion)|extensions\.[^w]|gpg\.|lfs\..*\.access|.*\.(token|password|extraheader))'
 
-# configuration FILE: its entries, a line each.
+# entries_of FILE: its entries, a line each.
+entries_of() {
+  [ ! -f "$1" ] || git_ config -f "$1" -z --no-includes --list 2>/dev/null | tr '\n\0' '\001\n' | grep -viE "$private_keys" | sed 's,://[^/@]*@,://,'
+}
+
+# configuration LETTER FILE: the same with that letter into the state's lines, kept for the next time.
 configuration() {
-  [ -f "$1" ] || return 0
-  GIT_CONFIG_NOSYSTEM=1 git_ config -f "$1" -z --no-includes --list 2>/dev/null | tr '\n\0' '\001\n' | grep -viE "$private_keys" | sed 's,://[^/@]*@,://,'
+  [ -f "$2" ] || return 0
+  cmp -s "$2" "$work/config.$1" || {
+    cp "$2" "$work/config.$1" || fail disk ''
+    entries_of "$work/config.$1" | sed "s/^/$1 /" >"$work/config.$1.lines"
+  }
+  cat "$work/config.$1.lines" >>"$work/meta"
 }
 
 state_configuration() {
-  [ "$own" != "$common" ] || configuration "$common/config" | sed 's/^/C /' >>"$work/meta"
-  configuration "$own/config.worktree" | sed 's/^/Q /' >>"$work/meta"
+  [ "$own" != "$common" ] || configuration C "$common/config"
+  configuration Q "$own/config.worktree"
   [ -n "$outermost" ] || return 0
   for file in "$HOME/.gitconfig" "$HOME/.config/git/config"; do
-    cmp -s "$file" "$state/began.${file##*/}" || configuration "$file" | sed "s/^/G ${file##*/} /" >>"$work/meta"
+    [ -f "$file" ] && ! cmp -s "$file" "$state/began.${file##*/}" || continue
+    configuration "G ${file##*/}" "$file"
   done
 }
 
@@ -171,23 +202,26 @@ state_index() {
     [ -e "$own/index" ] || echo 'O' >>"$work/meta"
     return 0
   fi
-  key="$(tail -c 20 "$work/agent.index" | od -An -v -tx1 | tr -d ' \n') $tree $(($(wc -c <"$work/agent.index")))"
-  if [ "$(cat "$work/index.key" 2>/dev/null)" != "$key" ]; then
+  # The key is removed when the agent's index changes.
+  line=
+  ! first_line "$work/index.key" || [ "$line" = "$tree" ] || line=
+  if [ -z "$line" ]; then
     (
       index=$work/agent.index
       agent_ diff-index --cached --raw --no-abbrev --no-renames --ita-invisible-in-index "$tree" >"$work/delta" 2>/dev/null
       {
         sed -n "s/^:[0-7]* [0-7]* [0-9a-f]* [0-9a-f]* [DU]$tab/D /p" "$work/delta"
         sed -n "s/^:[0-7]* \([0-7]*\) [0-9a-f]* \([0-9a-f]*\) [AMT]$tab/I \1 \2 0$tab/p" "$work/delta"
-        sed 's/^/I /' "$work/unmerged"
+        sed -n 's/^M /I /p' "$work/agent.flags"
         # An entry that is only intended is none to the listing above.
         if grep -q "D$tab" "$work/delta"; then agent_ diff-files --name-only --diff-filter=A 2>/dev/null | sed 's/^/N /'; fi
       } >"$work/meta.index"
-      agent_ ls-files -v | grep -v '^[HMRCK?] ' >"$work/flags"
-      sed -n 's/^\([a-zS]\) /F \1 /p' "$work/flags" >>"$work/meta.index"
-      printf '%s\n' "$key" >"$work/index.key"
+      sed -n "s/^\([a-zS]\) [0-7]* [0-9a-f]* [0-3]$tab/\1 /p" "$work/agent.flags" >"$work/flags"
+      sed 's/^/F /' "$work/flags" >>"$work/meta.index"
+      printf '%s\n' "$tree" >"$work/index.key"
     )
   fi
+  [ -s "$work/meta.index" ] || return 0
   cat "$work/meta.index" >>"$work/meta"
   sed -n "s/^I \([0-7]*\) \([0-9a-f]*\) .*/\1 \2/p" "$work/meta.index" | sed -n 's/^1[02]0[0-7]* //p' >>"$work/words"
   [ -s "$work/flags" ] || return 0
@@ -213,8 +247,14 @@ state_index() {
 
 # Whether a rule says how content is to be written. Then a checkout may write other bytes than those that were staged.
 has_rules() {
-  [ -n "$(agent_ ls-files -co --exclude-standard -- ':(glob)**/.gitattributes' 2>/dev/null | head -n 1)" ] || [ -s "$common/info/attributes" ] ||
-    [ -s "$HOME/.config/git/attributes" ] || [ -s /etc/gitattributes ] || agent_ config --get-regexp '^core\.(autocrlf|attributesfile|eol)$' >/dev/null 2>&1
+  grep -q '^core\.' "$work/rules.set" || [ -s "$common/info/attributes" ] || [ -s "$HOME/.config/git/attributes" ] || [ -s /etc/gitattributes ] && return
+  # What is not ignored was staged.
+  if first_line "$work/rules.key" && [ "${line%% *}" = "$tree" ]; then [ "$line" = "$tree 1" ]; else
+    found=0
+    [ -z "$(agent_ ls-files -- ':(glob)**/.gitattributes' 2>/dev/null | head -n 1)" ] || found=1
+    printf '%s %s\n' "$tree" $found >"$work/rules.key"
+    [ $found = 1 ]
+  fi
 }
 
 # Files of which a checkout would not write what lies there: CRLF where LF is staged, a keyword that is not expanded. Of those that were
@@ -224,8 +264,8 @@ state_converted() {
   has_rules || return 0
   agent_ -c core.quotePath=false diff-index --cached --name-only --diff-filter=d "$origin" >>"$work/written" 2>/dev/null
   [ -s "$work/written" ] || return 0
-  agent_ -c core.quotePath=false ls-files -s | sed -n "s/^100[0-7]* \([0-9a-f]*\) 0$tab\(.*\)/\1$tab\2/p" |
-    awk -F"$tab" 'FILENAME != "-" { written[$0] = 1; next } $2 in written' "$work/written" - | head -n 5000 >"$work/candidates"
+  agent_ -c core.quotePath=false ls-files -s |
+    awk -F"$tab" 'FILENAME != "-" { written[$0] = 1; next } $2 in written && /^100[0-7]* [0-9a-f]* 0/ { split($1, part, " "); print part[2] FS $2 }' "$work/written" - | head -n 5000 >"$work/candidates"
   [ -s "$work/candidates" ] || return 0
   cut -f 2 "$work/candidates" >"$work/names"
   (cd "$at" && git_ hash-object --no-filters --stdin-paths <"$work/names") >"$work/hashes" 2>"$work/error" || return 0
@@ -262,10 +302,10 @@ state_raw() {
 
 # What all of these name, so that it is there when it is needed.
 state_objects() {
+  [ -z "$head" ] || echo "$head" >>"$work/commits"
   [ -s "$work/words" ] || return 0
   sort -u "$work/words" | agent_ cat-file --batch-check 2>/dev/null | grep -v ' missing$' >"$work/types"
   sed -n 's/ commit .*//p' "$work/types" >>"$work/commits"
-  [ -z "$head" ] || echo "$head" >>"$work/commits"
   sed -n 's/^\([0-9a-f]*\) blob .*/100644 \1\tobjects\/\1/p; s/^\([0-9a-f]*\) tree .*/040000 \1\tobjects\/\1/p' "$work/types" | grep -v '^040000' >>"$work/entries"
   sed -n 's/ tree .*//p' "$work/types" >"$work/trees"
   # A tree becomes a commit's, which can be a parent.
@@ -284,16 +324,31 @@ state_objects() {
   done <"$work/tags"
 }
 
-# Empty folders, modes that a tree can't hold, what is no file at all, and, for later, what was written since the clone. One walk, which leaves out what is ignored: there may be more of that than of all the rest.
-state_folders() {
-  agent_ ls-files -o -i --exclude-standard --directory 2>/dev/null | sed -n 's,/\("*\)$,\1,p' | head -n 500 >"$work/pruned"
-  sed -n 's/^[a-z]* //p' "$work/within" >>"$work/pruned"
+# within_before: the repositories within that the last save found, as far as they are still there.
+within_before() {
+  [ -s "$work/within" ] || return 0
+  sed 's/^[a-z]* //' "$work/within" | while IFS= read -r quoted; do
+    unquote "$quoted"
+    [ ! -e "$at/$path/.git" ] || printf '%s\n' "$quoted"
+  done
+}
+
+# walk_tree: empty folders, modes that a tree can't hold, what is no file at all, and, for later, what was written since the clone. One walk,
+# which leaves out what is ignored, since there may be more of that than of all the rest, and the paths in $work/pruned.
+#   $work/found  lines of letter and path, with the byte 1 for a newline: E and M as in the state, w written, s special, g the folder of a .git
+walk_tree() {
+  rm -f "$work/found"
+  agent_ ls-files -o -i --exclude-standard --directory 2>/dev/null | sed -n 's,/\("*\)$,\1,p' | head -n 500 >>"$work/pruned"
   set -- -name .git
   while IFS= read -r quoted; do
     unquote "$quoted"
     # "find" takes it for a pattern.
-    path=$(printf '%s.' "$path" | sed 's/[][*?\\]/\\&/g')
-    set -- "$@" -o -path "./${path%.}"
+    case $path in *[][*?\\]*)
+      path=$(printf '%s.' "$path" | sed 's/[][*?\\]/\\&/g')
+      path=${path%.}
+      ;;
+    esac
+    set -- "$@" -o -path "./$path"
   done <"$work/pruned"
   mask=$(umask)
   file_mode=$(printf '%o' $((0666 & ~mask))) program_mode=$(printf '%o' $((0777 & ~mask)))
@@ -303,23 +358,44 @@ state_folders() {
     \( ! -type f -o ! -newer "$state/cloned" -o -exec sh -c 'for file do printf "w%s\0" "$file"; done' sh {} + \) \
     \( -type f ! -perm "$file_mode" ! -perm "$program_mode" -o -type d ! -perm "$program_mode" \) \
     -exec sh -c 'modes=$(stat -c %a -- "$@") && printf "%s\n" "$modes" | for file do read -r mode; printf "m%s %s\0" "$mode" "$file"; done' sh {} + 2>/dev/null) |
-    tr '\n\0' '\001\n' | sed -n -e 's,^\./,E ,p' -e 's,^w\./,w ,p' -e 's,^s\./,s ,p' -e 's,^g\./,g ,p' -e 's,^m\([0-7]*\) \./\(.*\),M \1 \2,p' -e 's,^m\([0-7]*\) \.$,M \1 .,p' | sort >"$work/found"
-  sed -n 's/^w //p' "$work/found" >"$work/written"
-  grep -v '^[gsw] ' "$work/found" >"$work/walked"
+    tr '\n\0' '\001\n' | sed -n -e 's,^\./,E ,p' -e 's,^w\./,w ,p' -e 's,^s\./,s ,p' -e 's,^g\./,g ,p' -e 's,^m\([0-7]*\) \./\(.*\),M \1 \2,p' -e 's,^m\([0-7]*\) \.$,M \1 .,p' | sort >"$work/found.part" &&
+    mv "$work/found.part" "$work/found"
+}
+
+# state_folders: what the walk has found, but for what lies in repositories within.
+state_folders() {
+  [ -f "$work/found" ] || fail disk ''
+  : >"$work/inner"
+  sed 's/^[a-z]* //' "$work/within" | while IFS= read -r quoted; do
+    unquote "$quoted"
+    printf '%s\001' "$path" | tr '\n\001' '\001\n'
+  done >"$work/inner"
+  for name in written around special walked; do : >"$work/$name"; done
+  SAVE=$work awk '
+    FILENAME ~ /\/inner$/ { inner[++inners] = $0; next }
+    {
+      path = substr($0, 3)
+      if (/^M /) sub(/^[0-7]* /, "", path)
+      for (i = 1; i <= inners; i++) if (path == inner[i] || index(path, inner[i] "/") == 1) next
+      if (/^w /) print path >(ENVIRON["SAVE"] "/written")
+      else if (/^g /) { if (++around <= 100) print path >(ENVIRON["SAVE"] "/around") }
+      else if (/^s /) { if (++special <= 300) print path >(ENVIRON["SAVE"] "/special") }
+      else if (++walked <= 20000) print >(ENVIRON["SAVE"] "/walked")
+      else more = 1
+    }
+    END { exit more }' "$work/inner" "$work/found"
+  case $? in
+    0) ;;
+    1) note 'more than 20,000 files and folders have a mode of their own or are empty folders; the modes of the first 20,000 are saved' ;;
+    *) fail disk '' ;;
+  esac
   # A repository that was made around files of this one: to git they stay files of this one.
-  sed -n 's/^g //p' "$work/found" | head -n 100 >"$work/around"
   while IFS= read -r path; do
     with_newlines "$path"
     quote "$path"
     printf 'repository %s\n' "$quoted" >>"$work/within"
   done <"$work/around"
-  sed -n 's/^s //p' "$work/found" | head -n 300 >"$work/special"
   [ ! -s "$work/special" ] || specials
-  if [ "$(($(wc -l <"$work/walked")))" -gt 20000 ]; then
-    note 'more than 20,000 files and folders have a mode of their own or are empty folders; the modes of the first 20,000 are saved'
-    head -n 20000 "$work/walked" >"$work/walked.first"
-    mv "$work/walked.first" "$work/walked"
-  fi
   cat "$work/walked" >>"$work/meta"
 }
 
