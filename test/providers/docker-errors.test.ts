@@ -3,7 +3,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import type { InfrastructureErrorKind } from '../../src/job/errors.js'
+import type { ErrorOwner, InfrastructureErrorKind } from '../../src/job/errors.js'
 import { classify, type ClassifyContext } from '../../src/providers/docker/classify.js'
 import { EngineError } from '../../src/providers/docker/engine.js'
 import { DockerProvider, dockerProviderConfigSchema } from '../../src/providers/docker/index.js'
@@ -12,7 +12,7 @@ import { failure, options } from './e2b-fixture.js'
 
 const withCode = (code: string) => Object.assign(new Error(code), { code })
 
-const rows: [what: ClassifyContext['what'], raw: unknown, kind: InfrastructureErrorKind][] = [
+const rows: [what: ClassifyContext['what'], raw: unknown, kind: InfrastructureErrorKind, owner?: ErrorOwner][] = [
   ['list', withCode('ENOENT'), 'provider-down'],
   ['list', withCode('ECONNREFUSED'), 'provider-down'],
   ['list', withCode('EACCES'), 'auth'],
@@ -31,12 +31,14 @@ const rows: [what: ClassifyContext['what'], raw: unknown, kind: InfrastructureEr
   ['exec', new EngineError(409, 'container 1234 is not running'), 'transient'],
   ['exec', new EngineError(404, 'No such container: 1234'), 'transient'],
   ['exec', 'not even an error', 'transient'],
+  ['exec', new EngineError(500, 'unable to find user agent: no matching entries in passwd file'), 'transient', 'sandbox'],
+  ['exec', new EngineError(400, 'unable to find user agent: no matching entries in passwd file'), 'transient', 'sandbox'],
 ]
 
 describe('classify', () => {
-  it.each(rows)('%s: %s → %s', (what, raw, kind) => {
+  it.each(rows)('%s: %s → %s', (what, raw, kind, owner) => {
     const error = classify(raw, { source: 'docker', what, socketPath: '/s' })
-    expect(error).toMatchObject({ kind, source: 'docker' })
+    expect(error).toMatchObject({ kind, source: 'docker', ...(owner === undefined ? {} : { owner }) })
     expect(error.message).toMatch(new RegExp(`^docker: ${what}: \\S`))
   })
 

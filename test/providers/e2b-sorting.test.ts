@@ -29,9 +29,9 @@ const answers: [what: ClassifyContext['what'], raw: unknown, kind: Infrastructur
   ['extend', withStatus(409, 'Sandbox i1 is changing its state'), 'transient', '409'],
   // envd's sentence for a folder, and the same words in a command that it quotes.
   ['exec', new InvalidArgumentError("[invalid_argument] cwd '/nope' does not exist"), 'invalid', 'working directory'],
-  ['exec', new InvalidArgumentError("[invalid_argument] error starting process '/bin/sh -c cd /x || echo cwd does not exist': fork/exec /bin/sh: argument list too long"), 'transient', 'could not be read'],
-  ['exec', new InvalidArgumentError("[invalid_argument] error starting process '/bin/sh -c cwd '/nope' does not exist': fork/exec /bin/sh: permission denied"), 'transient', 'could not be read'],
-  ['exec', new InvalidArgumentError("[invalid_argument] error starting process 'x\n[invalid_argument] cwd '/nope' does not exist"), 'transient', 'could not be read'],
+  ['exec', new InvalidArgumentError("[invalid_argument] error starting process '/bin/sh -c cd /x || echo cwd does not exist': fork/exec /bin/sh: argument list too long"), 'transient', 'could not start the command'],
+  ['exec', new InvalidArgumentError("[invalid_argument] error starting process '/bin/sh -c cwd '/nope' does not exist': fork/exec /bin/sh: permission denied"), 'transient', 'could not start the command'],
+  ['exec', new InvalidArgumentError("[invalid_argument] error starting process 'x\n[invalid_argument] cwd '/nope' does not exist"), 'transient', 'could not start the command'],
   ['exec', new AuthenticationError("[unauthenticated] invalid username: 'nobody-here'"), 'invalid', 'no user "agent"'],
   ['exec', new AuthenticationError("[unauthenticated] invalid default user: 'user'"), 'invalid', 'no user "agent"'],
 ]

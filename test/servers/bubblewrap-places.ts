@@ -7,11 +7,13 @@
 import { execFile } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
 import { existsSync, readFileSync } from 'node:fs'
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { killMarked, plainPlaces, type OpenPlace } from './sandbox-host.js'
+
+const run = promisify(execFile)
 
 const accounts = 'root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000::/home/user:/bin/bash\n'
 
@@ -32,25 +34,38 @@ export async function bestPlaces(account?: Account): Promise<OpenPlace> {
 
 let probe: Promise<boolean> | undefined
 
+/** Whether this process may mount a disk for each sandbox. */
+export async function mountsWork(): Promise<boolean> {
+  const folder = await mkdtemp(join(tmpdir(), 'switchyard-mount-'))
+  const mounted = await run('mount', ['-t', 'tmpfs', '-o', 'size=1m', 'tmpfs', folder]).then(() => true, () => false)
+  if (mounted) await run('umount', [folder])
+  await rm(folder, { recursive: true })
+  return mounted
+}
+
 export function bubblewrapWorks(): Promise<boolean> {
-  probe ??= promisify(execFile)('bwrap', [...identity(user), '--ro-bind', '/', '/', '--dev', '/dev', '--', '/bin/true'], { timeout: 20_000 }).then(
+  probe ??= run('bwrap', [...identity(user), '--ro-bind', '/', '/', '--dev', '/dev', '--', '/bin/true'], { timeout: 20_000 }).then(
     () => true,
     () => false,
   )
   return probe
 }
 
-/** @param view what else bwrap is told: how an image differs from this machine. */
-export function bubblewrapPlaces(account: Account = user, view: readonly string[] = []): OpenPlace {
+/**
+ * @param view what else bwrap is told: how an image differs from this machine.
+ * @param diskMiB how large the disk of each is that its home and /tmp are on; that of this machine when left out. Takes the right to mount one.
+ */
+export function bubblewrapPlaces(account: Account = user, view: readonly string[] = [], diskMiB?: number): OpenPlace {
   return async (_id, network) => {
     const folder = await mkdtemp(join(tmpdir(), 'switchyard-hosted-'))
+    if (diskMiB !== undefined) await run('mount', ['-t', 'tmpfs', '-o', `size=${diskMiB}m`, 'tmpfs', folder])
     const [homes, home, tmp, passwd] = [join(folder, 'homes'), join(folder, 'home'), join(folder, 'tmp'), join(folder, 'passwd')]
     await Promise.all([mkdir(homes), mkdir(home), mkdir(tmp), writeFile(passwd, accounts)])
     const mark = `SWITCHYARD_HOSTED=${randomUUID()}`
     const all = [
       ...identity(account),
       ...(network === 'none' ? ['--unshare-net'] : []),
-      ...['--ro-bind', '/', '/', '--dev', '/dev', '--ro-bind', passwd, '/etc/passwd', '--bind', homes, '/home', '--bind', home, account.home, '--bind', tmp, '/tmp'],
+      ...['--ro-bind', '/', '/', '--dev', '/dev', '--bind', passwd, '/etc/passwd', '--bind', homes, '/home', '--bind', home, account.home, '--bind', tmp, '/tmp'],
       // What this machine's login shells do is not a sandbox's business.
       ...(existsSync('/etc/profile.d') ? ['--tmpfs', '/etc/profile.d'] : []),
       ...view,
@@ -71,8 +86,10 @@ export function bubblewrapPlaces(account: Account = user, view: readonly string[
         },
       }),
       leaderOf: (pid) => childOf(pid) ?? pid,
+      accounts: async () => new Set((await readFile(passwd, 'utf8')).split('\n').flatMap((line) => line.split(':').slice(0, 1)).filter((name) => name !== '')),
       close: async () => {
         await killMarked(mark)
+        if (diskMiB !== undefined) await run('umount', ['--lazy', folder])
         await rm(folder, { recursive: true, force: true, maxRetries: 3 })
       },
     }

@@ -51,6 +51,8 @@ export interface Place {
   enter(command: HostedCommand): { readonly file: string; readonly args: readonly string[]; readonly env: Record<string, string>; readonly cwd: string | undefined }
   /** The process to signal for one that was started by `enter`, where that is not the command itself but stands before it. */
   leaderOf?(pid: number): number
+  /** The users that are in its /etc/passwd now; whoever is asked for is there when left out. */
+  accounts?(): Promise<ReadonlySet<string>>
   /** Kills everything in it and removes its files. */
   close(): Promise<void>
 }
@@ -130,6 +132,11 @@ export class SandboxHost<Details> {
   get(id: string): HostedSandbox<Details> | undefined {
     const entry = this.entries.get(id)
     return entry?.ending === undefined ? entry?.sandbox : undefined
+  }
+
+  /** Whether a sandbox has a user of that name now. */
+  async hasUser(id: string, name: string): Promise<boolean> {
+    return (await this.entries.get(id)?.place.accounts?.())?.has(name) ?? true
   }
 
   /** The sandboxes that live, oldest first; with `asOfMs` those that lived at that moment (milliseconds since 1970). */

@@ -144,7 +144,7 @@ export class DaytonaProvider implements Provider {
           throw this.error('invalid', `exec failed: the working folder ${command.cwd} does not exist in the sandbox; create it first`)
         }
       }
-      throw this.error('transient', 'exec failed: the sandbox could not start the command, or killed it')
+      throw this.error('transient', 'exec failed: the sandbox could not start the command, or killed it', 'sandbox')
     })
   }
 

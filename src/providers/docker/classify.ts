@@ -5,6 +5,7 @@
  * - no room on the engine's disk, no memory, no more processes, no free network address (a 500 that says so) → `capacity`
  * - 404 of a create that speaks of an image → `invalid`. Any other 404, and 409 (stopped, being removed) → `transient`: the
  *   caller must ask `get`.
+ * - an exec as a user that is not in the container's /etc/passwd (any more) → `transient`, the sandbox's
  * - 400 → `invalid`, such as an image without /bin/sh; 401 and 403 (an authorization plug-in) → `auth`
  * - 503 (Docker that stops) → `provider-down`; every other 5xx → `transient`: the engine says 500 of almost everything
  * - a broken connection or an answer that can't be read → `transient`
@@ -43,6 +44,9 @@ function sortStatus({ status, message }: EngineError, { what, image }: ClassifyC
   }
   if (status === 404 && what === 'create' && /image/i.test(message)) return { kind: 'invalid', owner: image, because: 'the engine does not have the image; pull or build it there, or name another one' }
   if (status === 404 || status === 409) return { kind: 'transient', because: 'the container is gone or does not run' }
+  if (what === 'exec' && /unable to find user|no matching entries in passwd/i.test(message)) {
+    return { kind: 'transient', owner: 'sandbox', because: 'the user that commands run as is not in the container’s /etc/passwd any more' }
+  }
   if (status === 400) return { kind: 'invalid', because: 'the engine refused the request' }
   if (status === 401 || status === 403) return { kind: 'auth', owner: 'consumer-keys', because: 'the engine refused the call; let its authorization plug-in allow it' }
   if (status === 503) return { kind: 'provider-down', because: 'the engine does not serve calls at present' }

@@ -213,7 +213,7 @@ export class DockerProvider implements Provider {
       if (!state.Running && stdout !== undefined && typeof state.ExitCode === 'number') return { exitCode: state.ExitCode, stdout }
       if (!state.Running) {
         if (command.cwd !== undefined && /chdir|cwd|no such file/i.test(complaint)) throw this.#error('invalid', 'exec', 'the working directory does not exist in the sandbox')
-        throw this.#error('transient', 'exec', 'the engine could not start the command')
+        throw this.#error('transient', 'exec', 'the engine could not start the command in the container: its shell does not begin, or not as one', 'sandbox')
       }
       // A command may close its output before it ends.
       await sleep(pollMs, undefined, { signal })

@@ -21,7 +21,8 @@
  * - a stream that broke: "killed or reached its end of life", "terminated", a missing last frame → `transient`, likewise
  * - `[deadline_exceeded]` → `timeout`; `[canceled]` → `timeout` too, since a cancelled call never gets here (see `bounded`)
  * - a working directory that does not exist, in envd's own sentence → `invalid`; any other "invalid argument" → `transient`, for
- *   the SDK says that of a garbled stream as well, and envd quotes whole commands in it
+ *   the SDK says that of a garbled stream as well, and envd quotes whole commands in it. A command that envd could not start is the
+ *   sandbox's.
  * - 401 "invalid username" → `invalid`: the configured user, or the template's own, is not there
  * - 429 → `rate-limited`; a refused access token → `auth`, once a fresh one was tried
  *
@@ -109,8 +110,10 @@ function sort(raw: unknown, context: ClassifyContext): Sorted {
 /** The SDK says "invalid argument" also of a stream that it can't read; that must not be final. */
 function sortInvalidArgument(message: string, what: ClassifyContext['what']): Sorted {
   if (what !== 'exec') return { kind: 'invalid', because: 'E2B refused an argument' }
-  return /^(\[invalid_argument\] )?cwd '[^\n]*' does not exist$/.test(message)
-    ? { kind: 'invalid', because: 'the working directory does not exist in the sandbox' }
+  if (/^(\[invalid_argument\] )?cwd '[^\n]*' does not exist$/.test(message)) return { kind: 'invalid', because: 'the working directory does not exist in the sandbox' }
+  // envd's own word of this sandbox: it was reached.
+  return /^(\[invalid_argument\] )?error starting process /.test(message)
+    ? { kind: 'transient', owner: 'sandbox', because: 'the sandbox could not start the command: its shell is not there, or the command is too long' }
     : { kind: 'transient', because: 'the answer could not be read' }
 }
 

@@ -42,9 +42,12 @@ interface Stream {
   outputBytes: number
 }
 
+/** Who commands run as when a call names nobody. */
+const defaultUser = 'user'
+
 export class Envd {
   private readonly commands = new Map<string, Map<number, Command>>()
-  /** Who there is in the sandboxes. */
+  /** Who there is in the sandboxes' template. */
   readonly users = new Set(['user', 'root'])
   /** Every open answer by sandbox: they break when it ends. */
   private readonly open = new Map<string, Set<ServerResponse>>()
@@ -78,7 +81,7 @@ export class Envd {
       return
     }
     try {
-      this.checkUser(request)
+      await this.checkUser(sandbox.id, request)
       const command = method === 'Start' ? await this.start(sandbox, unwrap(body)) : this.command(sandbox.id, selector.parse(unwrap(body)).process.pid)
       this.follow(command, sandbox, request, { response, fault, outputBytes: 0 })
     } catch (error) {
@@ -86,10 +89,12 @@ export class Envd {
     }
   }
 
-  /** The user that a command is to run as, which the makers' service looks for before anything else. */
-  private checkUser(request: IncomingMessage): void {
+  /** The user that a command is to run as, which the makers' service looks for in the sandbox's /etc/passwd before anything else. */
+  private async checkUser(sandboxId: string, request: IncomingMessage): Promise<void> {
     const user = Buffer.from(request.headers.authorization?.replace(/^Basic /i, '') ?? '', 'base64').toString().split(':')[0] ?? ''
-    if (user !== '' && !this.users.has(user)) throw new ConnectFailure('unauthenticated', `invalid username: '${user}'`)
+    const name = user === '' ? defaultUser : user
+    if (this.users.has(name) && (await this.host.hasUser(sandboxId, name))) return
+    throw new ConnectFailure('unauthenticated', user === '' ? `invalid default user: '${name}'` : `invalid username: '${name}'`)
   }
 
   async unary(method: string, sandbox: E2bSandbox, input: unknown): Promise<unknown> {
