@@ -109,11 +109,11 @@ describe('a step with resume', () => {
     const long = altered<Provider>(real, {
       create: async (...call) => {
         const info = await real.create(...call)
-        reasons.push((await waiting?.status())?.reason)
+        reasons.push((await beside[1]?.status())?.reason)
         return info
       },
     })
-    let waiting: JobHandle | undefined
+    const beside: JobHandle[] = []
     await deployment.startConsumer({ providers: [short.provider, long].map((provider, index) => ({ provider, limit: { sandboxes: [1, 3][index]! } })), policy: 'priority', settings, tenants: { acme: { weight: 1, cap: 2 } } })
     const job = await deployment.queue.enqueue({
       repository: 'acme/web',
@@ -125,9 +125,9 @@ describe('a step with resume', () => {
     })
     await until('the agent is at work', async () => (await logOf(job)).includes('began'), 120_000)
     // Its tenant may have one job more: the pair counts once, so this one begins.
-    const beside = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['sleep 600'], push: false, tenant: 'acme', timeout: '10m' })
-    await until('the other job runs', async () => (await beside.status()).phase === 'steps', 60_000)
-    waiting = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['true'], push: false, tenant: 'acme' })
+    beside[0] = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['sleep 600'], push: false, tenant: 'acme', timeout: '10m' })
+    await until('the other job runs', async () => (await beside[0]!.status()).phase === 'steps', 60_000)
+    beside[1] = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['true'], push: false, tenant: 'acme' })
     reasons.length = 0
     short.sayEnd(30_000)
     const result = await job.result({ timeoutMs: 120_000 })
@@ -140,9 +140,9 @@ describe('a step with resume', () => {
     expect(log).toMatch(/the job is going to move[\s\S]*left the sandbox at short before its end, with all its work saved; goes on at long[\s\S]*agent is resumed/)
     expect(reasons[0]).toBe('waiting for tenant acme: 2 of at most 2 jobs are running')
     // The moved job has ended, and with it one of the two.
-    expect(await waiting.result({ timeoutMs: 60_000 })).toMatchObject({ status: 'succeeded' })
-    await beside.cancel('seen')
-    await beside.result({ timeoutMs: 60_000 })
+    expect(await beside[1].result({ timeoutMs: 60_000 })).toMatchObject({ status: 'succeeded' })
+    await beside[0].cancel('seen')
+    await beside[0].result({ timeoutMs: 60_000 })
     for (const provider of [short.provider, long]) for await (const left of provider.list({}, { timeoutMs: 10_000 })) expect(left).toBeUndefined()
     await until('the places are free', async () => (await deployment.queue.providers()).every(({ used }) => used === 0))
     await Promise.all([short.provider.close(), long.close()])

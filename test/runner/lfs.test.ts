@@ -5,12 +5,14 @@ import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import { brokeredTransfer } from '../../src/consumers/transfer/brokered.js'
 import { withoutRefusedLfs } from '../../src/consumers/transfer/lfs-objects.js'
+import { injectedTransfer } from '../../src/consumers/transfer/injected.js'
 import { mintedTransfer } from '../../src/consumers/transfer/minted.js'
-import type { SavedCommit, Transfer, TransferClone } from '../../src/consumers/transfer/transfer.js'
-import { TokenMinter } from '../../src/git/index.js'
+import type { InjectHeaders, SavedCommit, Transfer, TransferClone } from '../../src/consumers/transfer/transfer.js'
+import { TokenMinter, type GitAccess, type GitHost } from '../../src/git/index.js'
 import type { Runner } from '../../src/runner/runner.js'
 import { gitOk, localStorage, org, withToken, workTree, type LocalStorage } from '../git/local-storage.js'
 import { bubblewrapWorks } from '../providers/local-sandboxes.js'
+import { EgressProxy } from '../servers/e2b/egress-proxy.js'
 import { callOptions, hasShell, processSandbox, type ProcessSandbox } from './process-sandbox.js'
 import { finalCommit, identity } from './repository.js'
 
@@ -42,6 +44,7 @@ beforeAll(async () => {
 })
 afterEach(async () => {
   for (const sandbox of open.splice(0)) await sandbox.close()
+  await Promise.all(proxies.splice(0).map((proxy) => proxy.close()))
 })
 afterAll(() => storage.close())
 
@@ -54,13 +57,34 @@ interface Place {
   hideLfs(hidden: boolean): Promise<void>
 }
 
-async function place(mode: 'minted' | 'brokered', shell: 'sh' | 'busybox' = 'sh'): Promise<Place> {
+/** Where the sandbox's git finds the git host when a proxy adds the token: git-lfs takes no proxy to a loopback address. */
+const hostName = 'git.example.test'
+const proxies: EgressProxy[] = []
+
+async function injected(sandbox: ProcessSandbox, parts: Omit<Parameters<typeof injectedTransfer>[0], 'injectHeaders' | 'callTimeoutMs'>): Promise<Transfer> {
+  const rules: Parameters<InjectHeaders>[0][] = []
+  const proxy = new EgressProxy(() => ({ rules: Object.fromEntries(Object.entries(rules.at(-1) ?? {}).map(([name, headers]) => [name, [{ transform: { headers } }]])) }), hostName)
+  await proxy.listen()
+  proxies.push(proxy)
+  Object.assign(sandbox.env, proxy.environment('one'))
+  const { host } = storage
+  const there = (url: string) => url.replace('127.0.0.1', hostName)
+  const named = ({ url, lfsUrl, ...access }: GitAccess): GitAccess => ({ ...access, url: there(url), ...(lfsUrl === undefined ? {} : { lfsUrl: there(lfsUrl) }) })
+  const git: Pick<GitHost, 'name' | 'readAccess' | 'writeAccess'> = {
+    name: host.name,
+    readAccess: async (...call) => named(await host.readAccess(...call)),
+    writeAccess: async (...call) => named(await host.writeAccess(...call)),
+  }
+  return injectedTransfer({ ...parts, git: git as GitHost, injectHeaders: (headers) => Promise.resolve(void rules.push(headers)), callTimeoutMs: callOptions.timeoutMs })
+}
+
+async function place(mode: 'minted' | 'brokered' | 'injected', shell: 'sh' | 'busybox' = 'sh'): Promise<Place> {
   const sandbox = await processSandbox({ shell })
   open.push(sandbox)
   const runner = sandbox.runner()
   await runner.install(callOptions)
   const parts = { runner, git: storage.host, repository, onSecret: () => undefined, confirmHeld: () => Promise.resolve() }
-  const transfer = mode === 'minted' ? mintedTransfer(parts) : brokeredTransfer({ ...parts, maxBytes: 100_000_000 })
+  const transfer = mode === 'minted' ? mintedTransfer(parts) : mode === 'injected' ? await injected(sandbox, parts) : brokeredTransfer({ ...parts, maxBytes: 100_000_000 })
   const program = join(sandbox.home, '..', 'programs', 'sh')
   const hideLfs = async (hidden: boolean) => {
     await rm(program)
@@ -120,6 +144,22 @@ describe.skipIf(!hasLfs)('files of Git LFS', { timeout: 300_000 }, () => {
     const { sha } = await two.runner.commit(finalCommit, callOptions)
     await two.transfer.push({ sha, branch: `agent/${branches}`, baseSha: base, from }, callOptions)
     expect(await digestOf(await cloned(`agent/${branches}`), 'media/new "ü".bin')).toBe(digest(added))
+  })
+
+  it('come and go with a token that a proxy adds outside of the sandbox', async () => {
+    const one = await place('injected')
+    expect(await clone(one)).toEqual({ notes: [] })
+    expect(await digestOf(one.tree, 'one.bin')).toBe(digest(contents['one.bin']))
+    const changed = randomBytes(80_000)
+    await writeFile(join(one.tree, 'one.bin'), changed)
+    const { made, branch, from } = await checkpoint(one)
+    expect(made).toMatchObject({ unsaved: [], notes: [] })
+    expect(await digestOf(await cloned(branch), 'one.bin')).toBe(digest(changed))
+    const two = await place('injected')
+    await clone(two, { from, checkpoint: { headSha: made.headSha ?? base, commitsAhead: made.commitsAhead, baseSha: base } })
+    expect(await digestOf(two.tree, 'one.bin')).toBe(digest(changed))
+    // Nothing of it is left in the sandbox's own configuration.
+    expect(await gitOk(two.tree, 'config', '--list')).not.toMatch(/extraheader|authorization/i)
   })
 
   it('are fetched as the job says', async () => {

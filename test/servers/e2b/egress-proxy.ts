@@ -43,8 +43,14 @@ export class EgressProxy {
   private readonly server: Server
   private readonly sockets = new Set<Socket>()
 
-  /** @param networkOf a live sandbox's rules. */
-  constructor(private readonly networkOf: (sandboxId: string) => Network | undefined) {
+  /**
+   * @param networkOf a live sandbox's rules.
+   * @param here a name that stands for this machine, for programs that take no proxy to a loopback address.
+   */
+  constructor(
+    private readonly networkOf: (sandboxId: string) => Network | undefined,
+    private readonly here?: string,
+  ) {
     this.server = createServer((request, response) => this.forward(request, response))
     this.server.on('connect', (request: IncomingMessage, socket: Socket) => this.tunnel(request, socket))
     this.server.on('connection', (socket) => this.track(socket))
@@ -89,7 +95,8 @@ export class EgressProxy {
     delete headers['proxy-authorization']
     delete headers['proxy-connection']
     for (const [name, value] of Object.entries(headersFor(network, target.hostname))) headers[name.toLowerCase()] = value
-    const onward = forward(target, { method: request.method, headers }, (answer) => {
+    const address = target.hostname === this.here ? { hostname: '127.0.0.1' } : {}
+    const onward = forward(target, { ...address, method: request.method, headers }, (answer) => {
       response.writeHead(answer.statusCode ?? 502, answer.headers)
       answer.pipe(response)
     })
