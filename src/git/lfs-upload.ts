@@ -76,7 +76,36 @@ export async function uploadLfsObjects<Item extends { readonly oid: string; read
   }
 }
 
-function named(items: readonly { readonly oid: string; readonly path: string }[]): string {
+/**
+ * Which objects the host does not have, asked as for an upload, which changes nothing.
+ * @returns none where the host has no LFS: then they are at another place, which a repository may name.
+ */
+export async function lackedLfsObjects<Item extends { readonly oid: string; readonly size: number; readonly path: string }>(
+  source: string,
+  access: GitAccess,
+  { ref, objects }: Pick<LfsUpload<Item>, 'ref' | 'objects'>,
+  options: GitCallOptions,
+): Promise<Item[]> {
+  const call = new LfsCalls(source, access, { ...options, deadlineMs: Date.now() + options.timeoutMs })
+  const lacked: Item[] = []
+  for (let first = 0; first < objects.length; first += atOnce) {
+    const part = objects.slice(first, first + atOnce)
+    const asked = part.map(({ oid, size }) => ({ oid, size }))
+    const answer = await call.batch({ operation: 'upload', transfers: ['basic'], ref: { name: ref }, objects: asked, hash_algo: 'sha256' }, () => new NoLfsError()).catch((error: unknown) => {
+      if (error instanceof NoLfsError) return null
+      throw error
+    })
+    if (answer === null) return []
+    const wanted = new Set(answer.objects.flatMap(({ oid, actions, error }) => (actions?.upload === undefined && error === undefined ? [] : [oid])))
+    lacked.push(...part.filter(({ oid }) => wanted.has(oid)))
+  }
+  return lacked
+}
+
+class NoLfsError extends Error {}
+
+/** The first files of some, for a sentence. */
+export function named(items: readonly { readonly oid: string; readonly path: string }[]): string {
   const names = items.map(({ oid, path }) => (path === '' ? oid.slice(0, 12) : path))
   return names.length > 3 ? `${names.slice(0, 3).join(', ')} and ${names.length - 3} more` : names.join(', ')
 }

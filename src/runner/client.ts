@@ -4,7 +4,7 @@ import { RunnerCalls, maxEntryBytes, type Call, type RunnerOptions } from './cal
 import { unfitImage } from './failures.js'
 import { gitIn, installPackages, lackingIn, type Package } from './packages.js'
 import { lookOnly, outputSlice, readArguments, readMarginMs } from './reading.js'
-import { bringLfsObject, lfsEnvironment, newLfsObjects } from './lfs.js'
+import { bringLfsObject, lfsEnvironment, lfsObjectsOf } from './lfs.js'
 import { bringPack, sendPack } from './packs.js'
 import type { CloneResult, InstallOptions, OutputSlice, ReadRequest, RestoreRequest, RestoreResult, Runner, RunnerCallOptions, SandboxAccess, SandboxFacts, StepCommand } from './runner.js'
 import { notesOf, saveReport } from './report.js'
@@ -175,7 +175,7 @@ class SandboxRunner implements Runner {
 
   async lfsObjects(sha: string, options: RunnerCallOptions): ReturnType<Runner['lfsObjects']> {
     this.#checkSha('sha', sha)
-    return newLfsObjects(await this.#calls.call({ verb: 'lfs', args: [sha] }, options), this.#options.provider.name)
+    return lfsObjectsOf(await this.#calls.call({ verb: 'lfs', args: [sha] }, options), this.#options.provider.name)
   }
 
   async readLfsObject(object: Parameters<Runner['readLfsObject']>[0], write: (piece: Buffer) => Promise<void>, options: RunnerCallOptions): Promise<void> {
@@ -186,12 +186,14 @@ class SandboxRunner implements Runner {
     })
   }
 
-  async lfsSent(oid: string, options: RunnerCallOptions): Promise<void> {
-    await this.#calls.call({ verb: 'lfs-piece', args: [oid, '0', '0'] }, options)
+  async lfsSent(oids: readonly string[], options: RunnerCallOptions): Promise<void> {
+    const deadline = this.#calls.deadline(options)
+    for (let first = 0; first < oids.length; first += oidsAtOnce) await this.#calls.call({ verb: 'lfs-sent', args: oids.slice(first, first + oidsAtOnce) }, this.#calls.until(deadline, options))
   }
 
   async withholdLfs(oids: readonly string[], options: RunnerCallOptions): Promise<void> {
-    await this.#calls.call({ verb: 'lfs-withhold', args: oids }, options)
+    const deadline = this.#calls.deadline(options)
+    for (let first = 0; first < oids.length; first += oidsAtOnce) await this.#calls.call({ verb: 'lfs-withhold', args: oids.slice(first, first + oidsAtOnce) }, this.#calls.until(deadline, options))
   }
 
   async pack(request: Parameters<Runner['pack']>[0], options: RunnerCallOptions): ReturnType<Runner['pack']> {
@@ -240,6 +242,9 @@ function withAccess({ lfsUrl, username = '', token = '' }: SandboxAccess, more: 
     secrets: [token, Buffer.from(`${username}:${token}`).toString('base64')],
   }
 }
+
+/** How many LFS objects one call names; the smallest texts that providers take hold as many. */
+const oidsAtOnce = 40
 
 const defaultMaxPathsBytes = 256 * 1024 * 1024
 

@@ -2,7 +2,7 @@ import { InfrastructureError } from '../job/errors.js'
 import type { LfsPolicy } from '../job/spec.js'
 import { numberField, type Answer } from './answer.js'
 import { blockBytes, pieceBlocks, type BringParts } from './packs.js'
-import type { LfsObject } from './runner.js'
+import type { LfsObject, LfsObjects } from './runner.js'
 
 /** Git LFS, as the script is told of it and as it tells of it. */
 
@@ -16,12 +16,15 @@ export function lfsEnvironment(policy: LfsPolicy | undefined): Record<string, st
 const mostObjects = 1000
 
 /** @throws InfrastructureError `invalid` when there are too many. */
-export function newLfsObjects(answer: Answer, source: string): LfsObject[] {
+export function lfsObjectsOf(answer: Answer, source: string): LfsObjects {
   if (numberField(answer, 'count') > mostObjects) {
     throw new InfrastructureError({ kind: 'invalid', owner: 'job', source, message: `${source}: the commands made ${numberField(answer, 'count')} LFS objects, and no more than ${mostObjects} are carried out of a sandbox at once; let git-lfs in the sandbox upload them itself (credentials "minted" or "injected")` })
   }
-  const lines = (answer.blobs.get('objects')?.toString() ?? '').split('\n')
-  return lines.flatMap((line) => {
+  return { made: objectsIn(answer, 'objects'), absent: objectsIn(answer, 'absent').slice(0, mostObjects) }
+}
+
+function objectsIn(answer: Answer, blob: string): LfsObject[] {
+  return (answer.blobs.get(blob)?.toString() ?? '').split('\n').flatMap((line) => {
     const [, oid, size, path] = /^([0-9a-f]{64}) (\d{1,15}) ?(.*)$/.exec(line) ?? []
     return oid === undefined ? [] : [{ oid, size: Number(size), path: (path ?? '').slice(0, 1000) }]
   })

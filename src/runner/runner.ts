@@ -60,11 +60,11 @@ export interface Runner {
    * The LFS objects that lead to a commit, were made in the sandbox and are not known to be at the host.
    * @throws InfrastructureError `invalid` when there are more than 1000.
    */
-  lfsObjects(sha: string, options: RunnerCallOptions): Promise<readonly LfsObject[]>
+  lfsObjects(sha: string, options: RunnerCallOptions): Promise<LfsObjects>
   /** Brings an LFS object out of the sandbox, in pieces. What it is has to be checked by its sha256. */
   readLfsObject(object: Pick<LfsObject, 'oid' | 'size'>, write: (piece: Buffer) => Promise<void>, options: RunnerCallOptions): Promise<void>
-  /** Says that the host has an LFS object: it is not uploaded again. */
-  lfsSent(oid: string, options: RunnerCallOptions): Promise<void>
+  /** Says that the host has LFS objects: they are not uploaded again. */
+  lfsSent(oids: readonly string[], options: RunnerCallOptions): Promise<void>
   /** Says that the host does not take LFS objects: files that need them keep their last entry in what is made from then on. */
   withholdLfs(oids: readonly string[], options: RunnerCallOptions): Promise<void>
   /**
@@ -300,6 +300,13 @@ export interface PackedCommits {
   readonly depth: number
   /** How many LFS objects lead to them that are not known to be at the host. */
   readonly lfsObjects: number
+}
+
+export interface LfsObjects {
+  /** Those that the job made and that the host was not sent yet. */
+  readonly made: readonly LfsObject[]
+  /** Those that the commits need and that are not in the sandbox, the first thousand. The host may have them. */
+  readonly absent: readonly LfsObject[]
 }
 
 export interface LfsObject {

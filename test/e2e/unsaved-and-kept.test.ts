@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process'
 import { afterEach, expect, it } from 'vitest'
 import { git, startDeployment, type Deployment } from './deployment.js'
 
@@ -51,4 +52,22 @@ it('work that rewrote its history is pushed as it is, and a conflict under ff_on
   expect(result.error?.message).toMatch(/"main" can’t be fast-forwarded \(ff_only\) to work that does not build on it.* stays as it is on "agent\//)
   const folder = await deployment.checkout('acme/web', result.branch!, true)
   expect(await git(folder, 'log', '--format=%s')).toBe('Begin anew')
+})
+
+it.skipIf(spawnSync('git', ['lfs', 'version']).status !== 0)('nothing is promoted whose Git LFS objects the host lacks, whoever committed it', { timeout: 240_000 }, async () => {
+  deployment = await startDeployment({ limits: [1] })
+  await deployment.seed('acme/web', { 'README.md': 'hello\n', '.gitattributes': '*.bin filter=lfs diff=lfs merge=lfs -text\n' })
+  await deployment.startConsumer()
+  const job = await deployment.queue.enqueue({
+    repository: 'acme/web',
+    steps: [`printf 'version https://git-lfs.github.com/spec/v1\\noid sha256:%s\\nsize 5\\n' "$(printf a%.0s $(seq 64))" > lost.bin
+      head -c 5000 /dev/urandom > there.bin; echo more >> README.md; git add -A && git -c user.name=A -c user.email=a@b.c commit -qm Own`],
+    promote: { to: 'main' },
+  })
+  const result = await job.result({ timeoutMs: 120_000 })
+  expect(result).toMatchObject({ status: 'succeeded', promoted: { to: 'main', sha: result.commit }, diff: { paths: ['README.md', 'there.bin'] } })
+  expect(result.unsaved.map(({ path }) => path)).toEqual(['HEAD', 'lost.bin'])
+  const folder = await deployment.checkout('acme/web', 'main', false)
+  expect(await git(folder, 'log', '--format=%s')).not.toContain('Own')
+  expect(await git(folder, 'cat-file', 'blob', 'HEAD:there.bin')).toMatch(/^version https:\/\/git-lfs/)
 })

@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { InfrastructureError } from '../../src/job/errors.js'
 import type { CheckpointResult, Runner } from '../../src/runner/runner.js'
-import { git, gitOk } from '../git/local-storage.js'
+import { commitFile, git, gitOk } from '../git/local-storage.js'
 import { callOptions, hasShell, processSandbox, runStep, shells, type ProcessSandbox } from './process-sandbox.js'
 import { finalCommit, repository, snapshot, type Repository } from './repository.js'
 
@@ -240,6 +240,37 @@ describe('checkpoints', () => {
     const { path, sha } = await repo.fetched(branch)
     expect(sha).toBe(later.sha)
     expect(await gitOk(path, 'rev-parse', `${sha}^1`)).toBe(made.sha)
+  })
+
+  it('hold the files alone as long as the host refuses the agent’s commits, and build on none of them', async () => {
+    await clone()
+    const refused = ['one', 'two']
+    const own: string[] = []
+    let parent = repo.base
+    for (const name of refused) {
+      own.push(await commitFile(tree, `${name}.txt`, `${name}\n`))
+      const made = await runner.checkpoint(repo.checkpoint(parent), callOptions)
+      expect(made).toMatchObject({ headSha: own.at(-1), plain: { headSha: repo.base, commitsAhead: 0 } })
+      // As when the host has refused what leads to them.
+      await runner.push({ sha: made!.plain.sha, branch, access: await repo.write(branch) }, callOptions)
+      parent = made!.plain.sha
+    }
+    const { path, sha } = await repo.fetched(branch)
+    expect(sha).toBe(parent)
+    const history = await gitOk(path, 'rev-list', 'got')
+    for (const commit of own) expect(history).not.toContain(commit)
+    expect(await gitOk(path, 'ls-tree', '--name-only', 'got', 'one.txt', 'two.txt')).toBe('one.txt\ntwo.txt')
+    // Once it takes them, what comes then may build on them.
+    const whole = await repo.save(runner, branch, parent)
+    expect(whole).toBeNull()
+    await writeFile(join(tree, 'three.txt'), 'three\n')
+    const taken = await repo.save(runner, branch, parent)
+    expect(taken).toMatchObject({ headSha: own[1] })
+    await writeFile(join(tree, 'four.txt'), 'four\n')
+    expect((await runner.checkpoint(repo.checkpoint(taken!.sha), callOptions))?.plain).toMatchObject({ headSha: own[1] })
+    // The final commit likewise.
+    const final = await runner.commit(finalCommit, callOptions)
+    expect(await gitOk(join(sandbox.home, '.switchyard/git'), 'rev-parse', `${final.plainSha}^`)).toBe(own[1])
   })
 
   it('go one after the other when two consumers ask at once, and past the lock of one that was killed', async () => {

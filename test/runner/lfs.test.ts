@@ -245,6 +245,73 @@ describe.skipIf(!hasLfs)('files of Git LFS', { timeout: 300_000 }, () => {
     expect(await digestOf(await cloned(`agent/refused-${mode}`), 'one.bin')).toBe(digest(contents['one.bin']))
   })
 
+  /** What the agent commits by itself, with its own git-lfs. */
+  const ownCommit = async (tree: string) => {
+    await gitOk(tree, 'config', 'filter.lfs.clean', 'git-lfs clean -- %f')
+    await gitOk(tree, 'config', 'filter.lfs.smudge', 'git-lfs smudge -- %f')
+    await gitOk(tree, 'add', '--all')
+    await gitOk(tree, '-c', 'user.name=Agent', '-c', 'user.email=a@example.invalid', 'commit', '--quiet', '--message', 'The agent’s own')
+    return gitOk(tree, 'rev-parse', 'HEAD')
+  }
+  const pointerTo = (content: Uint8Array) => `version https://git-lfs.github.com/spec/v1\noid sha256:${digest(content)}\nsize ${content.length}\n`
+
+  it.skipIf(!bubblewrapWorks).each(['minted', 'brokered'] as const)('in the agent’s own commits are carried when the sandbox can’t send them (%s)', async (mode) => {
+    const one = await place(mode)
+    await clone(one)
+    const added = randomBytes(60_000)
+    await writeFile(join(one.tree, 'own.bin'), added)
+    const own = await ownCommit(one.tree)
+    const commit = await one.runner.commit(finalCommit, callOptions)
+    expect(commit).toMatchObject({ sha: own, unsaved: [] })
+    const branch = `agent/own-${mode}`
+    await one.hideLfs(true)
+    await one.transfer.push({ sha: own, branch, baseSha: base, from: main }, callOptions)
+    await one.hideLfs(false)
+    expect(await digestOf(await cloned(branch), 'own.bin')).toBe(digest(added))
+  })
+
+  it.each([
+    ['the host does not take', 'minted'],
+    ['the host does not take', 'brokered'],
+    ['are nowhere', 'minted'],
+    ['are nowhere', 'brokered'],
+  ] as const)('in the agent’s own commits that %s: the commits stay behind, and all but these files is saved (%s)', async (why, mode) => {
+    const one = await place(mode)
+    await clone(one)
+    const [lost, kept] = [randomBytes(maxLfsObjectBytes + 1), randomBytes(2_000)]
+    await writeFile(join(one.tree, 'one.bin'), why === 'are nowhere' ? pointerTo(lost) : lost)
+    await writeFile(join(one.tree, 'kept.bin'), kept)
+    await writeFile(join(one.tree, 'plain.txt'), 'plain\n')
+    const own = await ownCommit(one.tree)
+    const { made, branch } = await checkpoint(one)
+    expect(made.unsaved.map(({ path }) => path)).toEqual(['one.bin'])
+    expect(made.notes.join('\n')).toMatch(/takes only the files of this checkpoint.*Git LFS objects that the git host has not taken/)
+    const arrived = await cloned(branch)
+    expect(await digestOf(arrived, 'one.bin')).toBe(digest(contents['one.bin']))
+    expect(await digestOf(arrived, 'kept.bin')).toBe(digest(kept))
+    expect(await readFile(join(arrived, 'plain.txt'), 'utf8')).toBe('plain\n')
+    expect(await gitOk(arrived, 'rev-list', 'HEAD')).not.toContain(own)
+  })
+
+  it('that the sandbox does not have are asked the host for, and files that only look like pointers are none', async () => {
+    const [other, one] = [await place('minted'), await place('minted')]
+    await clone(other)
+    await clone(one)
+    const theirs = randomBytes(5_000)
+    await writeFile(join(other.tree, 'theirs.bin'), theirs)
+    await ownCommit(other.tree)
+    expect((await checkpoint(other)).made.unsaved).toEqual([])
+    // As a merge brings it, without its content.
+    await writeFile(join(one.tree, 'theirs.bin'), pointerTo(theirs))
+    await writeFile(join(one.tree, 'fixture.txt'), pointerTo(randomBytes(10)))
+    const own = await ownCommit(one.tree)
+    const { made, branch } = await checkpoint(one)
+    expect(made).toMatchObject({ headSha: own, unsaved: [], notes: [] })
+    const arrived = await cloned(branch)
+    expect(await digestOf(arrived, 'theirs.bin')).toBe(digest(theirs))
+    expect(await isPointer(arrived, 'fixture.txt')).toBe(true)
+  })
+
   it('go to the git host whatever the agent’s configuration says, and leave no token behind', async () => {
     const one = await place('minted')
     await clone(one)

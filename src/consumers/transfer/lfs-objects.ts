@@ -1,4 +1,4 @@
-import { uploadLfsObjects, LfsObjectsRefusedError } from '../../git/lfs-upload.js'
+import { lackedLfsObjects, LfsObjectsRefusedError, named, uploadLfsObjects } from '../../git/lfs-upload.js'
 import type { GitAccess } from '../../git/host.js'
 import { errorMessage } from '../../job/errors.js'
 import type { CallOptions } from '../../providers/provider.js'
@@ -28,12 +28,20 @@ export async function withLfsObjects(objects: ObjectsToSend, options: CallOption
   }
 }
 
-/** @throws LfsObjectsRefusedError when the host does not take them. */
+/** How often absent objects are asked for, a thousand at a time. */
+const mostRounds = 50
+
+/** @throws LfsObjectsRefusedError when the host does not take them, or lacks what is nowhere else. */
 export async function sendLfsObjects({ runner, source, sha, branch, access }: ObjectsToSend, options: CallOptions, because?: string): Promise<void> {
-  const objects = await runner.lfsObjects(sha, options)
-  const upload = { ref: `refs/heads/${branch}`, objects, because, read: (object: (typeof objects)[number], write: (piece: Buffer) => Promise<void>) => runner.readLfsObject(object, write, options) }
-  await uploadLfsObjects(source, access, upload, options)
-  for (const oid of new Set(objects.map((object) => object.oid))) await runner.lfsSent(oid, options)
+  const ref = `refs/heads/${branch}`
+  for (let round = 0; round < mostRounds; round++) {
+    const { made, absent } = await runner.lfsObjects(sha, options)
+    await uploadLfsObjects(source, access, { ref, objects: made, because, read: (object, write) => runner.readLfsObject(object, write, options) }, options)
+    const lacked = await lackedLfsObjects(source, access, { ref, objects: absent }, options)
+    if (lacked.length > 0) throw new LfsObjectsRefusedError(source, lacked.map(({ oid }) => oid), `${source}: the content of ${named(lacked)} is neither in the sandbox nor at the git host, which has only Git LFS pointers to it`)
+    await runner.lfsSent([...new Set([...made, ...absent].map(({ oid }) => oid))], options)
+    if (absent.length === 0) return
+  }
 }
 
 /** Makes and pushes something; once more without the files whose objects the host does not take. */

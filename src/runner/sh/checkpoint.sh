@@ -2,7 +2,8 @@
 # Checkpoints and the final commit: what was staged, with the agent's HEAD and its state as parents, taken over into the private folder.
 # It is pushed by a call of its own, the only one that has a token.
 
-# open_save BASE LIMIT NESTED: everything that is the same for both. Sets `known`, the last HEAD that the host can have.
+# open_save BASE LIMIT NESTED: everything that is the same for both. Sets `known`, the last HEAD that was carried, and `held`, the last one
+# that the host has.
 open_save() {
   base=$1 limit=$2 nested_as=$3
   short_limit=$((limit / 6 > 2 ? limit / 6 : 2))
@@ -13,7 +14,8 @@ open_save() {
   [ "$base" != - ] || { first_line "$state/base" && base=$line; }
   is_sha "$base" && printf '%s\n' "$base" >"$state/base" || fail no-state "$state/base"
   first_line "$state/head" && is_sha "$line" || fail no-state "$state/head"
-  known=$line
+  known=$line held=$line
+  ! first_line "$state/held" || ! is_sha "$line" || held=$line
   [ -d "$repository" ] && [ ! -L "$repository" ] || fail no-tree "$repository"
   outermost=1 within_kind=''
   open_agent "$repository" "$state/save"
@@ -71,6 +73,7 @@ write_commit() {
 checkpoint() {
   parent=$1 message=$5 most_bytes=$8 decode_option=$(decode_option)
   saver=$(printf '%s' "$3" | decode) saver_email=$(printf '%s' "$4" | decode)
+  confirmed "$parent"
   open_save "$2" "$6" "$7"
   shift 8
   gather "$@"
@@ -99,8 +102,8 @@ checkpoint() {
   field ahead "$(ahead "$head")"
   field descends "$(descends "$head")"
   field plain "$plain"
-  field plain-head "$known"
-  field plain-ahead "$(ahead "$known")"
+  field plain-head "$held"
+  field plain-ahead "$(ahead "$held")"
   field paths "$(grep -c '^P ' "$work/meta")"
   report
   finish
@@ -135,10 +138,10 @@ descends() {
 }
 
 # new_checkpoint: HEAD is a parent as well, which keeps the agent's commits. Beside it one with the files alone, on the last history that the
-# host can have: a host may refuse the rest.
+# host has: it may refuse the rest.
 new_checkpoint() {
   set -- "$on"
-  [ "$known" = "$on" ] || set -- "$on" "$known"
+  [ "$held" = "$on" ] || set -- "$on" "$held"
   write_commit "$saver" "$saver_email" "$saver" "$saver_email" - "$@"
   plain=$made
   carry "$plain" || fail work "the agent's git folder lacks objects of the files that it holds: $(head -n 1 "$work/missing")"
@@ -147,14 +150,21 @@ new_checkpoint() {
   write_commit "$saver" "$saver_email" "$saver" "$saver_email" - "$@" "$state_commit"
   take_shallow
   if carry "$made"; then
-    [ "$(descends "$head")" = 0 ] || printf '%s\n' "$head" >"$state/head" || fail disk ''
+    [ "$(descends "$head")" = 0 ] || { printf '%s\n' "$head" >"$state/head" && printf '%s %s\n' "$made" "$head" >"$state/head.made"; } || fail disk ''
   else
     note "the agent's git folder lacks objects of its own history, so this checkpoint holds its files alone: $(head -n 1 "$work/missing" | cut -c 1-200)"
-    made=$plain head=$known
+    made=$plain head=$held
     grep -v '^P ' "$work/meta" >"$work/meta.plain"
     mv "$work/meta.plain" "$work/meta"
   fi
   printf '%s %s %s %s %s\n' "$parent" "$made" "$plain" "$tree" "$state_commit" >"$state/attempt" || fail disk ''
+}
+
+# confirmed SHA: the host has this checkpoint, and so the agent's HEAD that it leads to.
+confirmed() {
+  [ -f "$state/head.made" ] || return 0
+  read -r made_sha made_head <"$state/head.made"
+  [ "$made_sha" != "$1" ] || printf '%s\n' "$made_head" >"$state/held" || fail disk ''
 }
 
 # commit AUTHOR_NAME AUTHOR_EMAIL COMMITTER_NAME COMMITTER_EMAIL DATE MESSAGE LIMIT NESTED: all but the date and the last two as base64.
@@ -165,14 +175,16 @@ commit() {
   open_save - "$7" "$8"
   most_bytes=0
   gather
-  on_top_of "$known"
+  on_top_of "$held"
   plain=$made
   carry "$plain" || fail work "the agent's git folder lacks objects of the files that it holds: $(head -n 1 "$work/missing")"
   on_top_of "$head"
   take_shallow
   carry "$made" || {
     note "the agent's git folder lacks objects of its own history, so its files are saved as one commit on $known: $(head -n 1 "$work/missing" | cut -c 1-200)"
-    made=$plain head=$known
+    head=$known
+    on_top_of "$known"
+    carry "$made" || made=$plain head=$held
   }
   # What other branches hold, for those who push them.
   carry "$state_commit" || : >"$work/tips"
@@ -238,6 +250,7 @@ push() {
   lfs_upload "$2" "$3"
   # A push to a new branch asks first what the host has, so that it need not send the base again.
   output=$(git_remote -c push.negotiate=true push -q --no-verify --porcelain "$url" "$3:refs/heads/$2" 2>&1) || fail git "$output"
+  confirmed "$3"
   begin
   finish
 }

@@ -9,7 +9,7 @@ clone() {
   lock
   # What an upload that was given up left.
   rm -f "$state"/upload-*
-  rm -rf "$repository" "$private" "$state/index" "$state/attempt" "$state/save" "$state/restore" "$state/restored" "$state/filters"
+  rm -rf "$repository" "$private" "$state/index" "$state/attempt" "$state/head.made" "$state/save" "$state/restore" "$state/restored" "$state/filters"
   if [ -e "$repository" ]; then
     # Folders without rights can't be emptied.
     chmod -R u+rwX "$repository"
@@ -46,7 +46,7 @@ clone() {
       put_paths "$found_state" "$@"
     fi
   fi
-  printf '%s\n' "$base" >"$state/base" && printf '%s\n' "$head" >"$state/head" || fail disk ''
+  printf '%s\n' "$base" >"$state/base" && printf '%s\n' "$head" >"$state/head" && printf '%s\n' "$head" >"$state/held" || fail disk ''
   settle_index
   begin
   [ ! -s "$state/lfs.notes" ] || blob notes <"$state/lfs.notes"

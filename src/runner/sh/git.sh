@@ -4,6 +4,7 @@
 # or a deleted .git concern the agent's own git only. Beside it:
 #   index    the index of the checkout that a sandbox began with
 #   base     the commit where the job started; head the agent's last HEAD that descends from it
+#            and was carried; held the last one that the host has; head.made "SHA HEAD" of the last checkpoint with it
 #   attempt  "PARENT SHA PLAIN TREE STATE" of the last checkpoint that was made
 #   trivial  the state of a clone in which nothing happened yet
 #   restore  "SHA HEAD BRANCH" of a checkpoint whose state is still to be brought back; restored once it was

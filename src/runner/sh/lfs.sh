@@ -4,7 +4,8 @@
 # objects in its own store. Where that can't be, pointers stay pointers.
 #   $state/lfs.git    the git folder of such a call, made anew for each
 #   $state/lfs.store  its objects; those of the agent's folder are the same files
-#   $state/lfs.done   the last commit whose objects the host has; lfs.sent: objects that the consumer sent
+#   $state/lfs.done   the last commit whose objects the host has; lfs.sent: objects that it has besides
+#   $state/lfs.used   is there when the checkout has a rule for LFS
 
 lfs_store=$state/lfs.store
 
@@ -48,9 +49,10 @@ lfs_said() { printf '%s\n' "$output" | tr '\r' '\n' | grep -v -e '^$' -e '^Uploa
 
 # lfs_clone PACK: of the checkout in $repository. Writes what there is to tell to $state/lfs.notes.
 lfs_clone() {
-  rm -rf "$lfs_store" "$state/lfs.git" "$state/lfs.done" "$state/lfs.sent" "$state/lfs.withheld" "$state/lfs.notes"
-  [ "${SWITCHYARD_LFS-auto}" != off ] || return 0
+  rm -rf "$lfs_store" "$state/lfs.git" "$state/lfs.done" "$state/lfs.sent" "$state/lfs.withheld" "$state/lfs.notes" "$state/lfs.used"
   git_ ls-files -s -- ':(glob)**/.gitattributes' | cut -c 8-47 | git_ cat-file --batch | grep -q 'filter=lfs' || return 0
+  : >"$state/lfs.used"
+  [ "${SWITCHYARD_LFS-auto}" != off ] || return 0
   git_ ls-files -s | sed -n "s/^100[0-7]* \([0-9a-f]*\) 0$tab/\1 /p" | lfs_pointers >"$state/lfs.pointers"
   count=$(($(wc -l <"$state/lfs.pointers")))
   why=
@@ -83,11 +85,14 @@ lfs_clone() {
 }
 
 # lfs_made SHA: writes the objects that the agent made and that lead to it to $state/lfs.new, as OID SIZE PATH. They are in the store
-# from then on.
+# from then on. Those that are nowhere here are in $state/lfs.absent: the host has them, or nobody.
 lfs_made() {
   : >"$state/lfs.new"
+  : >"$state/lfs.absent"
   lfs_objects=$repository/.git/lfs/objects
-  [ -d "$lfs_objects" ] && [ ! -L "$repository/.git" ] && [ ! -L "$repository/.git/lfs" ] && [ ! -L "$lfs_objects" ] || return 0
+  [ -d "$lfs_objects" ] && [ ! -L "$repository/.git" ] && [ ! -L "$repository/.git/lfs" ] && [ ! -L "$lfs_objects" ] || lfs_objects=
+  [ -n "$lfs_objects" ] || [ -f "$state/lfs.used" ] || return 0
+  lfs_tip=$1
   first_line "$state/base" && is_sha "$line" || return 0
   set -- "$1" "^$line"
   if first_line "$state/lfs.done" && is_sha "$line" && git_ cat-file -e "$line^{commit}"; then set -- "$@" "^$line"; fi
@@ -99,14 +104,25 @@ lfs_made() {
     [ ! -f "$state/lfs.sent" ] || ! grep -qxF "$lfs_oid" "$state/lfs.sent" || continue
     lfs_rest=${lfs_oid#??} && lfs_place=${lfs_oid%"$lfs_rest"}/${lfs_rest%"${lfs_rest#??}"}
     lfs_held=$lfs_store/objects/$lfs_place/$lfs_oid
-    # One that is not here was not made here.
-    if [ ! -f "$lfs_held" ]; then
-      [ -f "$lfs_objects/$lfs_place/$lfs_oid" ] && [ ! -L "$lfs_objects/$lfs_place/$lfs_oid" ] || continue
+    if [ ! -f "$lfs_held" ] && [ -n "$lfs_objects" ] && [ -f "$lfs_objects/$lfs_place/$lfs_oid" ] && [ ! -L "$lfs_objects/$lfs_place/$lfs_oid" ]; then
       mkdir -p "$lfs_store/objects/$lfs_place" && { ln "$lfs_objects/$lfs_place/$lfs_oid" "$lfs_held" || cp "$lfs_objects/$lfs_place/$lfs_oid" "$lfs_held"; } || fail disk ''
     fi
-    [ "$(($(wc -c <"$lfs_held")))" -eq "$lfs_bytes" ] || continue
-    printf '%s %s %s\n' "$lfs_oid" "$lfs_bytes" "$lfs_path" >>"$state/lfs.new"
+    lfs_into=absent
+    [ ! -f "$lfs_held" ] || [ "$(($(wc -c <"$lfs_held")))" -ne "$lfs_bytes" ] || lfs_into=new
+    printf '%s %s %s\n' "$lfs_oid" "$lfs_bytes" "$lfs_path" >>"$state/lfs.$lfs_into"
   done <"$state/lfs.all"
+  [ ! -s "$state/lfs.absent" ] || lfs_by_rule
+}
+
+# lfs_by_rule: of what is absent, files that only look like a pointer (a test's data) are none.
+lfs_by_rule() {
+  cut -d ' ' -f 3- "$state/lfs.absent" | tr '\n' '\0' >"$state/lfs.paths"
+  (
+    export GIT_INDEX_FILE="$state/lfs.index"
+    git_ read-tree "$lfs_tip" && git_ check-attr --cached -z --stdin filter <"$state/lfs.paths"
+  ) | tr '\0' '\n' | awk 'NR % 3 == 0' >"$state/lfs.rules"
+  awk 'NR == FNR { rule[FNR] = $0; next } rule[FNR] == "lfs"' "$state/lfs.rules" "$state/lfs.absent" >"$state/lfs.paths" && mv -f "$state/lfs.paths" "$state/lfs.absent" || fail disk ''
+  rm -f "$state/lfs.rules" "$state/lfs.index"
 }
 
 # lfs_upload BRANCH SHA: before a push. What can't be uploaded from here is the consumer's to send.
@@ -124,11 +140,13 @@ lfs_upload() {
         lfs_call "$into" "$tip" push --object-id origin "$@" 2>&1 </dev/null || exit 1
       done
     )) || fail lfs "$(lfs_said)"
+    [ ! -s "$state/lfs.absent" ] || cut -d ' ' -f 1 "$state/lfs.new" >>"$state/lfs.sent" || fail disk ''
   fi
+  [ ! -s "$state/lfs.absent" ] || fail lfs 'some are not in the sandbox'
   printf '%s\n' "$2" >"$state/lfs.done" || fail disk ''
 }
 
-# lfs SHA: names what lfs_upload would send.
+# lfs SHA: names what lfs_upload would send, and what is not here.
 lfs() {
   git_environment
   [ -d "$private" ] || fail no-state "$private"
@@ -138,6 +156,16 @@ lfs() {
   begin
   field count "$(($(wc -l <"$state/lfs.new")))"
   head -n 1000 "$state/lfs.new" | blob objects
+  head -n 1000 "$state/lfs.absent" | blob absent
+  finish
+}
+
+# lfs_sent OID...: the host has these.
+lfs_sent() {
+  git_environment
+  lock
+  printf '%s\n' "$@" | grep -E '^[0-9a-f]{64}$' >>"$state/lfs.sent" || fail disk ''
+  begin
   finish
 }
 
@@ -164,14 +192,13 @@ lfs_unstage() {
   done
 }
 
-# lfs_piece OID BLOCK BLOCKS: that many blocks of 4096 bytes of an object, from that block on; none says that the host has it.
+# lfs_piece OID BLOCK BLOCKS: that many blocks of 4096 bytes of an object, from that block on.
 lfs_piece() {
   case $1 in *[!0-9a-f]*) fail no-pack '' ;; esac
   rest=${1#??}
   held=$lfs_store/objects/${1%"$rest"}/${rest%"${rest#??}"}/$1
   [ -f "$held" ] || fail no-pack ''
-  [ "$3" -gt 0 ] || printf '%s\n' "$1" >>"$state/lfs.sent" || fail disk ''
   begin
-  [ "$3" -eq 0 ] || dd if="$held" bs=4096 skip="$2" count="$3" 2>/dev/null | blob piece
+  dd if="$held" bs=4096 skip="$2" count="$3" 2>/dev/null | blob piece
   finish
 }

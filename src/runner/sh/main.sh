@@ -19,6 +19,7 @@ exec 2>/dev/null
     push) push "$@" ;;
     pack) pack "$@" ;;
     lfs) lfs "$@" ;;
+    lfs-sent) lfs_sent "$@" ;;
     lfs-withhold) lfs_withhold "$@" ;;
     lfs-piece) lfs_piece "$@" ;;
     piece) piece "$@" ;;

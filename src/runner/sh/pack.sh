@@ -33,7 +33,7 @@ pack() {
   size=$(wc -c <"$packed" | tr -d ' ')
   lfs_made "$sha"
   begin
-  field lfs "$(($(wc -l <"$state/lfs.new")))"
+  field lfs "$(($(cat "$state/lfs.new" "$state/lfs.absent" | wc -l)))"
   field name "$made"
   field size "$size"
   field borders "$(git_ rev-list --boundary "$sha" "^$base" "^$parent" | sed -n 's/^-//p' | head -n 201 | tr '\n' ' ')"
