@@ -232,7 +232,7 @@ export class RunContext {
     return openSandbox(this.shared, sandbox, this.spec, {
       assertHeld: () => this.assertHeld(),
       confirmHeld: () => this.confirmHeld(),
-      onSecret: (value) => this.secrets.patterns.add(value),
+      onSecret: (value) => this.secrets.patterns.addPassing(value),
     })
   }
 

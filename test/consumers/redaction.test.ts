@@ -1,5 +1,7 @@
+import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { SecretPatterns, StreamRedactor, openCharacter } from '../../src/consumers/output/redaction.js'
+import { openCharacter, StreamRedactor } from '../../src/consumers/output/redaction.js'
+import { SecretPatterns } from '../../src/consumers/output/secret-patterns.js'
 
 function redactInPieces(secrets: string[], bytes: Buffer, cuts: number[]): { whole: Buffer; mostHeld: number } {
   const patterns = new SecretPatterns()
@@ -27,12 +29,9 @@ describe('a stream’s redactor', () => {
   })
 
   it('masks a secret that comes byte by byte', () => {
-    const text = Buffer.from('xxabcabcdabcdeyy')
-    const { whole } = redactInPieces(['abcde', 'bcda'], text, [...text.keys()])
-    expect(whole.toString()).toBe('xxabca********yy')
-    expect(whole.toString()).not.toContain('abcde')
-    expect(whole.toString()).not.toContain('bcda')
-    expect(whole.length).toBe(text.length)
+    const text = Buffer.from('xxabcdefghijabcdefghijklmnopyy')
+    const { whole } = redactInPieces(['abcdefghijklmnop', 'ijabcdefgh'], text, [...text.keys()])
+    expect(whole.toString()).toBe('xxabcdefgh******************yy')
   })
 
   it('masks secrets over several lines, and in the encodings in which tools print them', () => {
@@ -43,22 +42,61 @@ describe('a stream’s redactor', () => {
   })
 
   it('masks both of two overlapping secrets, for every cut of random streams', () => {
-    let seed = 7
-    const random = (below: number) => (seed = (seed * 1_103_515_245 + 12_345) % 2 ** 31) % below
-    for (let round = 0; round < 300; round++) {
-      const secrets = Array.from({ length: 1 + random(3) }, () => Array.from({ length: 2 + random(4) }, () => 'ab'[random(2)]).join(''))
-      const text = Array.from({ length: 40 }, () => 'abc'[random(3)]).join('')
-      const whole = redactInPieces(secrets, Buffer.from(text), []).whole.toString()
-      const cut = redactInPieces(secrets, Buffer.from(text), Array.from({ length: 6 }, () => random(41))).whole.toString()
-      expect(cut).toBe(whole)
-      for (const secret of secrets) expect(cut).not.toContain(secret)
-    }
+    const letter = fc.constantFrom('a', 'b')
+    fc.assert(
+      fc.property(
+        fc.array(fc.string({ unit: letter, minLength: 8, maxLength: 11 }), { minLength: 1, maxLength: 3 }),
+        fc.string({ unit: fc.constantFrom('a', 'b', 'b', 'a', '\n', ' ', 'c'), minLength: 60, maxLength: 60 }),
+        fc.array(fc.nat(60), { maxLength: 8 }),
+        (secrets, text, cuts) => {
+          const whole = redactInPieces(secrets, Buffer.from(text), []).whole.toString()
+          const cut = redactInPieces(secrets, Buffer.from(text), cuts).whole.toString()
+          expect(cut).toBe(whole)
+          expect(cut.length).toBe(text.length)
+          for (const secret of secrets) expect(cut).not.toContain(secret)
+        },
+      ),
+      { numRuns: 2_000 },
+    )
   })
 
   it('holds back no more than the longest secret and nothing of other output', () => {
     const text = Buffer.from('a prompt that waits: ')
-    expect(redactInPieces(['s3cr3t'], text, [text.length]).mostHeld).toBe(0)
-    expect(redactInPieces(['s3cr3t'], Buffer.from('x s3c'), [5]).mostHeld).toBe(3)
+    expect(redactInPieces(['s3cr3t-value'], text, [text.length]).mostHeld).toBe(0)
+    expect(redactInPieces(['s3cr3t-value'], Buffer.from('x s3c'), [5]).mostHeld).toBe(3)
+  })
+
+  it.each(['k', '1', 'yes', 'pass-1', 's3cr3t!'])('masks a value as short as "%s" as a whole word, wherever the stream is cut', (secret) => {
+    const text = `${secret} a${secret} ${secret}b "${secret}"\n${secret}_ x=${secret}`
+    const stars = '*'.repeat(secret.length)
+    const expected = `${stars} a${secret} ${secret}b "${stars}"\n${secret}_ x=${stars}`
+    for (let cut = 0; cut <= text.length; cut++) expect(redactInPieces([secret], Buffer.from(text), [cut]).whole.toString()).toBe(expected)
+    expect(redactInPieces([secret], Buffer.from(text), Array.from(text, (_, at) => at)).whole.toString()).toBe(expected)
+  })
+
+  it('masks what the job announces from that line on, wherever the stream is cut', () => {
+    const value = 'learnt%25-while-it-ran'
+    const text = `first\n::switchyard-mask::${value}\nuse learnt%-while-it-ran and x::switchyard-mask::no-announcement\n::switchyard-mask::ab\nab abc\n::switchyard-`
+    const expected = `first\n::switchyard-mask::${'*'.repeat(22)}\nuse ${'*'.repeat(20)} and x::switchyard-mask::no-announcement\n::switchyard-mask::**\n** abc\n::switchyard-`
+    // The value as it was announced is escaped, and is hidden there too.
+    for (let cut = 0; cut <= text.length; cut++) expect(redactInPieces([], Buffer.from(text), [cut]).whole.toString(), String(cut)).toBe(expected)
+    expect(redactInPieces([], Buffer.from(text), Array.from(text, (_, at) => at)).whole.toString()).toBe(expected)
+    expect(redactInPieces([], Buffer.from(`::switchyard-mask::${'x'.repeat(40_000)}`), [30_000]).mostHeld).toBeLessThan(17_000)
+  })
+
+  it('knows the last hundred passing tokens, each in all of its forms, and forgets older ones whole', () => {
+    const patterns = new SecretPatterns()
+    const token = (index: number) => `token-number-${String(index).padStart(4, '0')}`
+    for (let index = 0; index < 300; index++) patterns.addPassing(token(index))
+    for (const form of [(text: string) => text, (text: string) => Buffer.from(`t:${text}`).toString('base64')]) {
+      expect(patterns.mask(form(token(299)))).toContain('**********')
+      expect(patterns.mask(form(token(200)))).toContain('**********')
+      expect(patterns.mask(form(token(199)))).toBe(form(token(199)))
+    }
+    // One that is a secret for good is not forgotten with it.
+    patterns.add(token(250))
+    for (let index = 300; index < 500; index++) patterns.addPassing(token(index))
+    expect(patterns.mask(token(250))).not.toContain('0250')
   })
 
   it('does not cut characters in two', () => {

@@ -1,5 +1,5 @@
 import { InfrastructureError, InvalidInputError, RedisUnavailableError, errorMessage } from '../../job/errors.js'
-import type { SecretPatterns } from '../../consumers/output/redaction.js'
+import type { SecretPatterns } from '../../consumers/output/secret-patterns.js'
 import type { CheckResult, Subject } from './check-result.js'
 import { mendOf } from './mends.js'
 

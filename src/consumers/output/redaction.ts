@@ -2,61 +2,8 @@
  * Masks secret values in a stream of bytes, also where a value is split over pieces. A mask is as long as what it hides, so
  * that offsets into the stream stay true.
  */
-
-/** The byte patterns to hide: every value as it is and in the encodings in which tools like to print it. */
-export class SecretPatterns {
-  private readonly patterns = new Map<string, Buffer>()
-  /** Length of the longest pattern, in bytes. */
-  longest = 0
-
-  /** Adds a value. Tokens that are minted while a job runs are added as they come. */
-  add(value: string): void {
-    if (value === '') return
-    const encodings = [value, JSON.stringify(value).slice(1, -1), encodeURIComponent(value), Buffer.from(value).toString('base64')]
-    for (const text of encodings) {
-      const bytes = Buffer.from(text)
-      this.patterns.set(bytes.toString('latin1'), bytes)
-      this.longest = Math.max(this.longest, bytes.length)
-    }
-  }
-
-  values(): Iterable<Buffer> {
-    return this.patterns.values()
-  }
-
-  /** Masks every value in a whole text, such as an error's message. */
-  mask(text: string): string {
-    return maskBytes(Buffer.from(text), this).toString('utf8')
-  }
-}
-
-/** Masks every pattern in `bytes` with asterisks of the same length. Returns `bytes` itself when there is none. */
-export function maskBytes(bytes: Buffer, patterns: SecretPatterns): Buffer {
-  let masked: Buffer | undefined
-  for (const pattern of patterns.values()) {
-    for (let at = bytes.indexOf(pattern); at !== -1; at = bytes.indexOf(pattern, at + 1)) {
-      // Search the original, mark the copy: two values that overlap are both hidden.
-      masked ??= Buffer.from(bytes)
-      masked.fill(0x2a, at, at + pattern.length)
-    }
-  }
-  return masked ?? bytes
-}
-
-/** How many bytes at the end of `bytes` may be the beginning of a pattern that goes on in the next piece. */
-export function openTail(bytes: Buffer, patterns: SecretPatterns): number {
-  let longest = 0
-  for (const pattern of patterns.values()) {
-    const from = Math.max(0, bytes.length - pattern.length + 1)
-    for (let at = from; at < bytes.length - longest; at++) {
-      if (bytes[at] === pattern[0] && bytes.subarray(at).equals(pattern.subarray(0, bytes.length - at))) {
-        longest = bytes.length - at
-        break
-      }
-    }
-  }
-  return longest
-}
+import { announcements } from './announced-secrets.js'
+import type { SecretPatterns } from './secret-patterns.js'
 
 /** How many bytes at the end of `bytes` are an unfinished UTF-8 character: 0 to 3. */
 export function openCharacter(bytes: Uint8Array): number {
@@ -69,12 +16,18 @@ export function openCharacter(bytes: Uint8Array): number {
   return 0
 }
 
+const asterisk = 0x2a
+
 /**
  * One stream's redactor. `push` takes the raw bytes in order and returns what can be shown; bytes that may be the beginning
- * of a secret, or of a character, are held back until the next piece or `flush`. Holds back less than the longest secret.
+ * of a secret, or of a character, are held back until the next piece or `flush`. Holds back no more than `SecretPatterns.longest`, or a
+ * line in which the job announces a secret.
  */
 export class StreamRedactor {
   private held: Buffer = Buffer.alloc(0)
+  /** What of the held bytes must be masked, whatever follows. */
+  private heldMasked: Buffer | undefined
+  private last: number | undefined
 
   constructor(private readonly patterns: SecretPatterns) {}
 
@@ -84,42 +37,32 @@ export class StreamRedactor {
   }
 
   push(raw: Uint8Array): Buffer {
-    const bytes = Buffer.concat([this.held, raw])
-    let keep = openTail(bytes, this.patterns)
-    keep += openCharacter(bytes.subarray(0, bytes.length - keep))
-    // A complete pattern that ends inside the held part must be masked as a whole: mask first, then cut.
-    const masked = maskBytes(bytes, this.patterns)
-    const cut = bytes.length - keep
-    this.held = bytes.subarray(cut)
-    const shown = masked.subarray(0, cut)
-    // A secret that lies across the cut was masked in `shown` only up to the cut; hold all of it back instead.
-    const across = this.startOfPatternAcross(bytes, cut)
-    if (across < cut) {
-      this.held = bytes.subarray(across)
-      return masked.subarray(0, across)
-    }
-    return shown
+    const bytes = this.held.length === 0 ? Buffer.from(raw.buffer, raw.byteOffset, raw.byteLength) : Buffer.concat([this.held, raw])
+    const lineFrom = announcements(bytes, this.last, true, (value) => this.patterns.announce(value))
+    const { masked, openFrom } = this.search(bytes, true)
+    const whole = Math.min(lineFrom, Math.max(openFrom, bytes.length - this.patterns.longest))
+    const cut = whole - openCharacter(bytes.subarray(0, whole))
+    this.held = Buffer.from(bytes.subarray(cut))
+    this.heldMasked = masked === undefined ? undefined : Buffer.from(masked.subarray(cut))
+    if (cut > 0) this.last = bytes[cut - 1]
+    return (masked ?? bytes).subarray(0, cut)
   }
 
   /** The rest, at the end of the stream. */
   flush(): Buffer {
-    const rest = maskBytes(this.held, this.patterns)
+    announcements(this.held, this.last, false, (value) => this.patterns.announce(value))
+    const rest = this.search(this.held, false).masked ?? this.held
     this.held = Buffer.alloc(0)
+    this.heldMasked = undefined
     return rest
   }
 
-  private startOfPatternAcross(bytes: Buffer, cut: number): number {
-    let start = cut
-    for (let moved = true; moved; ) {
-      moved = false
-      for (const pattern of this.patterns.values()) {
-        const at = bytes.indexOf(pattern, Math.max(0, start - pattern.length + 1))
-        if (at !== -1 && at < start && at + pattern.length > start) {
-          start = at
-          moved = true
-        }
-      }
-    }
-    return start
+  private search(bytes: Buffer, open: boolean): { readonly masked: Buffer | undefined; readonly openFrom: number } {
+    const { masked, openFrom } = this.patterns.search(bytes, open, this.last)
+    const before = this.heldMasked
+    if (before === undefined) return { masked, openFrom }
+    const all = masked ?? Buffer.from(bytes)
+    for (let at = before.indexOf(asterisk); at !== -1; at = before.indexOf(asterisk, at + 1)) all[at] = asterisk
+    return { masked: all, openFrom }
   }
 }

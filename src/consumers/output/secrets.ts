@@ -1,4 +1,4 @@
-import { SecretPatterns } from './redaction.js'
+import { isShortSecret, SecretPatterns } from './secret-patterns.js'
 
 /** Looks a secret's value up, anew each time; undefined when there is none of that name. */
 export interface SecretSource {
@@ -20,6 +20,8 @@ export function secretsFromEnvironment(allowed: readonly string[], environment: 
 export interface ResolvedSecrets {
   readonly env: Readonly<Record<string, string>>
   readonly patterns: SecretPatterns
+  /** Names of those that are too short to be masked other than as whole words. */
+  readonly short: readonly string[]
 }
 
 /**
@@ -39,5 +41,5 @@ export function resolveSecrets(names: readonly string[], source: SecretSource): 
     env[name] = value
     patterns.add(value)
   }
-  return { found: { env, patterns }, missing }
+  return { found: { env, patterns, short: Object.keys(env).filter((name) => isShortSecret(env[name] ?? '')) }, missing }
 }

@@ -63,6 +63,8 @@ export async function runCommand(ctx: RunContext, run: CommandRun): Promise<Comm
   let running = resumed ?? { key: run.key, startedAtMs: now(), stdoutOffset: 0, stderrOffset: 0, timedOut: false }
   if (resumed === null) await ctx.update({ running })
   const { step } = run
+  const { short } = ctx.secrets
+  if (resumed === null && short.length > 0) await ctx.sayOnce(`${short.join(', ')}: too short to be masked in output other than as whole words; use values of at least 8 characters`)
   const resume = run.resumes ? step.resume : undefined
   const own = { SWITCHYARD_ATTEMPT: String(ctx.record.attempts.length), ...(resume === undefined ? {} : { SWITCHYARD_RESUMED: '1' }) }
   const command = { key: run.key, run: resume ?? step.run, cwd: step.cwd, env: { ...ctx.spec.env, ...step.env, ...ctx.secrets.env, ...own } }
