@@ -12,7 +12,7 @@ import { newJobId, specDigest } from './idempotency.js'
 import type { JobHandle } from './job-handle.js'
 import { mergeStatus } from './job-status.js'
 import { ProducerConnection, type Connected } from './producer-connection.js'
-import { cancelledWhileWaiting, typesOf, viewOf } from './queue-view.js'
+import { cancelledWhileWaiting, isRetried, typesOf, viewOf } from './queue-view.js'
 import type { Around } from './waiting-reason.js'
 import { ResultWaiter } from './result-waiter.js'
 
@@ -320,7 +320,8 @@ export class AgentQueue {
     return await this.#connection.use(async ({ queue, store, ready }) => {
       const [job, stored] = await Promise.all([queue.getJob(jobId), store.read(jobId)])
       if (job === undefined && stored === null) throw new UnknownJobError(jobId)
-      const view = job === undefined ? null : viewOf(job, false)
+      const found = job === undefined ? null : viewOf(job, false)
+      const view = found !== null && stored !== null && isRetried(found, stored) ? { ...found, generation: Math.max(found.generation, stored.generation + 1) } : found
       // Of a job that BullMQ has not finished, the run that is next may still be untaken; the store decides at once.
       const waiting = view !== null && !view.finished ? cancelledWhileWaiting(jobId, view, reason, this.#options.eventSource) : null
       const outcome = await store.cancel(jobId, reason, waiting)

@@ -2,7 +2,7 @@ import type { JobSpec } from '../job/spec.js'
 import type { RunRecord } from '../job/run-record.js'
 import type { JobStatus } from '../job/status.js'
 import type { StoredRun } from '../store/index.js'
-import type { QueueView } from './queue-view.js'
+import { isRetried, type QueueView } from './queue-view.js'
 import { waitingReason, type Around } from './waiting-reason.js'
 
 /**
@@ -18,7 +18,7 @@ export function mergeStatus(
   around: Around,
 ): JobStatus | null {
   if (queued === null && stored === null) return null
-  const retried = queued !== null && stored !== null && !queued.finished && queued.generation > stored.generation
+  const retried = queued !== null && stored !== null && isRetried(queued, stored)
   const run = retried ? null : stored
   const record = run?.record ?? null
   const result = run?.result ?? null

@@ -3,7 +3,7 @@ import { type CompletionEvent, completionEvent } from '../events/index.js'
 import type { JobResult } from '../job/result.js'
 import type { JobSpec } from '../job/spec.js'
 import type { JobStatus } from '../job/status.js'
-import type { QueuedJob } from '../store/index.js'
+import type { QueuedJob, StoredRun } from '../store/index.js'
 
 /** What BullMQ knows of a job. */
 export interface QueueView {
@@ -11,6 +11,8 @@ export interface QueueView {
   readonly enqueuedAtMs: number
   /** The generation that the queue runs or would run next: 1, or more after a retry of the whole job. */
   readonly generation: number
+  /** Whether a consumer has taken it out of the queue since it came there last. */
+  readonly taken: boolean
   /** Whether BullMQ holds it as completed or failed. */
   readonly finished: boolean
   /** Whether a consumer has it in hand now. */
@@ -54,7 +56,17 @@ export function cancelledWhileWaiting(
 export function viewOf(job: Job<QueuedJob>, inHand: boolean): QueueView {
   const finished = job.finishedOn !== undefined
   // BullMQ counts an attempt when it ends, so an unfinished job stands one before its run's generation.
-  return { spec: job.data.spec, enqueuedAtMs: job.data.enqueuedAtMs, finished, inHand, delayedUntilMs: job.delay > 0 ? job.timestamp + job.delay : null, generation: Math.max(1, job.attemptsMade + (finished ? 0 : 1)) }
+  return { spec: job.data.spec, enqueuedAtMs: job.data.enqueuedAtMs, finished, inHand, taken: typeof job.processedOn === 'number', delayedUntilMs: job.delay > 0 ? job.timestamp + job.delay : null, generation: Math.max(1, job.attemptsMade + (finished ? 0 : 1)) }
+}
+
+/**
+ * Whether BullMQ was told to run a job again that had ended, and nobody has taken it yet.
+ * @param stored its last run.
+ */
+export function isRetried(queued: Pick<QueueView, 'finished' | 'generation' | 'taken'>, stored: Pick<StoredRun, 'generation' | 'result' | 'stalls'>): boolean {
+  if (queued.finished) return false
+  // Where its attempts were counted anew, the generation says nothing.
+  return queued.generation > stored.generation || (stored.result !== null && stored.stalls !== null && !queued.taken)
 }
 
 /** The BullMQ states in which jobs of a state are found; each may hold others too. */

@@ -3,7 +3,7 @@ import { z } from 'zod'
 import { FenceLostError } from '../job/errors.js'
 import type { LogChunk } from '../job/log.js'
 import { type JobResult, jobResultSchema } from '../job/result.js'
-import { type RunRecord, runRecordSchema } from '../job/run-record.js'
+import { newRunRecord, type RunRecord, runRecordSchema } from '../job/run-record.js'
 import { branchMember, type ExpiringBranch } from './branch-schedule.js'
 import type { Keys } from './keys.js'
 import { runScript } from './scripts.js'
@@ -58,6 +58,7 @@ const acquireReply = z.union([
   z.tuple([z.literal('ended'), z.string()]),
   z.tuple([z.literal('acquired'), z.number(), z.string(), z.number(), nullable, nullable]),
   z.tuple([z.literal('placeless')]),
+  z.tuple([z.literal('retried'), z.number()]),
 ])
 const saveReply = z.union([z.tuple([z.literal('lost')]), z.tuple([z.literal('saved'), nullable, nullable, z.number()])])
 /**
@@ -95,20 +96,26 @@ export class RunStore {
    * @param request.holder the consumer's id.
    * @param request.placeAt the provider at which the job must hold a place for `fresh` to be what its run begins with; a run that
    *   has begun is taken over without. Default: none.
+   * @param request.stalls how often BullMQ had found the job stalled when the caller took it. Left out by whoever did not: no run that has ended begins anew then.
    * @throws NewerReleaseError when this release can't read the record; nobody else can write it then either until it is taken again.
    */
-  async acquire(jobId: string, request: { holder: string; fresh: RunRecord; placeAt?: undefined }): Promise<Exclude<Acquired, { kind: 'placeless' }>>
-  async acquire(jobId: string, request: { holder: string; fresh: RunRecord; placeAt?: string | undefined }): Promise<Acquired>
-  async acquire(jobId: string, request: { holder: string; fresh: RunRecord; placeAt?: string | undefined }): Promise<Acquired> {
+  async acquire(jobId: string, request: { holder: string; fresh: RunRecord; placeAt?: undefined; stalls?: number | undefined }): Promise<Exclude<Acquired, { kind: 'placeless' }>>
+  async acquire(jobId: string, request: { holder: string; fresh: RunRecord; placeAt?: string | undefined; stalls?: number | undefined }): Promise<Acquired>
+  async acquire(jobId: string, request: { holder: string; fresh: RunRecord; placeAt?: string | undefined; stalls?: number | undefined }): Promise<Acquired> {
     const reply = acquireReply.parse(
       await runScript(
         this.#redis,
         'run-acquire',
-        [this.#keys.run(jobId), this.#keys.log(jobId), this.#keys.logAccount(jobId), this.#keys.claim(jobId), this.#keys.ledger()],
-        [request.holder, request.fresh.generation, JSON.stringify(request.fresh), this.#now(), jobId, request.placeAt ?? ''],
+        [this.#keys.run(jobId), this.#keys.log(jobId), this.#keys.logAccount(jobId), this.#keys.claim(jobId), this.#keys.ledger(), this.#keys.job(jobId)],
+        [request.holder, request.fresh.generation, JSON.stringify(request.fresh), this.#now(), jobId, request.placeAt ?? '', request.stalls ?? ''],
       ),
     )
     if (reply[0] === 'placeless') return { kind: 'placeless' }
+    // What was prepared was for the run before.
+    if (reply[0] === 'retried') {
+      const { repository, startedAtMs } = request.fresh
+      return this.acquire(jobId, { holder: request.holder, fresh: newRunRecord({ jobId, generation: reply[1], repository, startedAtMs }), stalls: request.stalls })
+    }
     if (reply[0] === 'ended') return { kind: 'ended', result: readStored(jobResultSchema, reply[1], `job ${jobId}: its result`) }
     const [, fence, record, created, reason, atMs] = reply
     return {
@@ -187,7 +194,7 @@ export class RunStore {
     const reply = await runScript(
       this.#redis,
       'run-finish',
-      [this.#keys.run(jobId), this.#keys.log(jobId), this.#keys.logAccount(jobId), this.#keys.events(), this.#keys.claim(jobId), this.#keys.branches()],
+      [this.#keys.run(jobId), this.#keys.log(jobId), this.#keys.logAccount(jobId), this.#keys.events(), this.#keys.claim(jobId), this.#keys.branches(), this.#keys.job(jobId)],
       [
         fence,
         JSON.stringify(record),
@@ -286,17 +293,18 @@ export class RunStore {
     if (jobIds.length === 0) return []
     const pipeline = this.#redis.pipeline()
     for (const jobId of jobIds) {
-      pipeline.hmget(this.#keys.run(jobId), 'generation', 'result', 'seq')
-      pipeline.hmget(this.#keys.job(jobId), 'timestamp', 'finishedOn', 'atm')
+      pipeline.hmget(this.#keys.run(jobId), 'generation', 'result', 'seq', 'stalls')
+      pipeline.hmget(this.#keys.job(jobId), 'timestamp', 'finishedOn', 'atm', 'processedOn')
     }
     const answers = ((await pipeline.exec()) ?? []).map(([error, fields]) => {
       if (error !== null) throw error
-      return z.tuple([nullable, nullable, nullable]).parse(fields)
+      return z.tuple([nullable, nullable, nullable, nullable]).parse(fields)
     })
     return jobIds.map((jobId, index) => {
-      const [generation, result, seq] = answers[2 * index] ?? [null, null, null]
-      const [addedAt, finishedOn, attemptsMade] = answers[2 * index + 1] ?? [null, null, null]
-      const retried = generation !== null && addedAt !== null && finishedOn === null && Number(attemptsMade ?? 0) + 1 > Number(generation)
+      const [generation, result, seq, stalls] = answers[2 * index] ?? [null, null, null, null]
+      const [addedAt, finishedOn, attemptsMade, takenAt] = answers[2 * index + 1] ?? [null, null, null, null]
+      const untaken = result !== null && stalls !== null && takenAt === null
+      const retried = generation !== null && addedAt !== null && finishedOn === null && (untaken || Number(attemptsMade ?? 0) + 1 > Number(generation))
       return {
         known: generation !== null || addedAt !== null,
         result: result === null || retried ? null : readStored(jobResultSchema, result, `the result of job ${jobId}`),

@@ -24,6 +24,8 @@ export interface StoredRun {
   readonly cancel: CancelRequest | null
   /** Not null once the run has ended. */
   readonly result: JobResult | null
+  /** How often BullMQ had found the job stalled when the run ended; null when it has not, or nobody had taken it. */
+  readonly stalls: number | null
   /** When it was written last, in milliseconds since 1970 by the writer's clock. */
   readonly atMs: number
 }
@@ -37,6 +39,7 @@ const hashSchema = z.object({
   cancelReason: z.string().optional(),
   cancelAtMs: z.coerce.number().optional(),
   result: z.string().optional(),
+  stalls: z.coerce.number().optional(),
   atMs: z.coerce.number(),
 })
 
@@ -54,6 +57,7 @@ export function parseRun(hash: Record<string, string>, forShow = false): StoredR
     holder: run.holder ?? null,
     reason: run.reason ?? null,
     cancel: run.cancelReason === undefined ? null : { reason: run.cancelReason, atMs: run.cancelAtMs ?? run.atMs },
+    stalls: run.stalls ?? null,
     atMs: run.atMs,
   }
   try {

@@ -52,6 +52,46 @@ it('has its own log, result and event; between the retry and the take result() a
   expect(new Set(ids).size).toBe(2)
 })
 
+it('is one also where BullMQ counts its attempts anew, however often', async () => {
+  let consumer = await deployment.startConsumer()
+  const job = await deployment.queue.enqueue({ repository: 'acme/web', steps: [{ name: 'once', run: 'date +%s%N; exit 3' }] })
+  const stamps = [(await job.result({ timeoutMs: 30_000 })).steps[0]!.stdoutTail]
+  for (const options of [{ resetAttemptsMade: true, resetAttemptsStarted: true }, {}, { resetAttemptsMade: true }]) {
+    await until('BullMQ to hold it as failed', async () => (await (await bull.getJob(job.jobId))?.isFailed()) === true)
+    await consumer.stop()
+    await (await bull.getJob(job.jobId))!.retry('failed', options)
+    expect(await job.status()).toMatchObject({ state: 'waiting', result: null })
+    const next = job.result({ timeoutMs: 60_000 })
+    consumer = await deployment.startConsumer()
+    stamps.push((await next).steps[0]!.stdoutTail)
+  }
+  expect(new Set(stamps).size).toBe(4)
+  const events = await redis.xrange(new Keys().events(), '-', '+')
+  expect(events.map(([, fields]) => fields[fields.indexOf('id') + 1])).toEqual([1, 2, 3, 4].map((generation) => `${job.jobId}.${generation}`))
+
+  // Nobody has taken it: it is cancelled as what it is, the next run.
+  await until('BullMQ to hold it as failed', async () => (await (await bull.getJob(job.jobId))?.isFailed()) === true)
+  await consumer.stop()
+  await (await bull.getJob(job.jobId))!.retry('failed', { resetAttemptsMade: true })
+  expect(await job.cancel('not again')).toBe('cancelled')
+  expect(await job.result({ timeoutMs: 5_000 })).toMatchObject({ status: 'cancelled' })
+})
+
+it('is not begun by a consumer that finds a run ended whose last holder died before it told BullMQ', async () => {
+  const consumer = await deployment.startConsumer()
+  const job = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['exit 3'] })
+  const before = await job.result({ timeoutMs: 30_000 })
+  await until('BullMQ to hold it as failed', async () => (await (await bull.getJob(job.jobId))?.isFailed()) === true)
+  await consumer.stop()
+  // As it stands then: in somebody's hands still, and found stalled.
+  const key = `{switchyard}:agents:${job.jobId}`
+  await redis.multi().zrem('{switchyard}:agents:failed', job.jobId).hdel(key, 'finishedOn', 'failedReason', 'atm').lpush('{switchyard}:agents:active', job.jobId).exec()
+  await deployment.startConsumer()
+  await until('BullMQ to hold it as failed again', async () => (await (await bull.getJob(job.jobId))?.isFailed()) === true)
+  expect(await job.result({ timeoutMs: 5_000 })).toEqual(before)
+  expect(await redis.xlen(new Keys().events())).toBe(1)
+})
+
 it('that is cancelled before it is taken has the result of that, and a log of its own', async () => {
   const first = await deployment.startConsumer()
   const job = await deployment.queue.enqueue({ repository: 'acme/web', steps: [{ name: 'once', run: 'echo said-before; exit 3' }] })

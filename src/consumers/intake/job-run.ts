@@ -151,9 +151,9 @@ export class JobRun {
     const first = placeAt === null || fitness.kind !== 'run' ? fresh : await beginning(this.shared, spec, fresh, placeAt, this.leaving.signal)
     // Whoever was frozen meanwhile must not take the job from its next holder.
     if (!this.locks.holds(jobId, this.taken.token)) return null
-    const begun = await store.acquire(jobId, { holder, fresh: first, placeAt: first.creating?.provider })
+    const begun = await store.acquire(jobId, { holder, fresh: first, placeAt: first.creating?.provider, stalls: job.stalledCounter })
     // The reaper took the place for a forgotten one: the phase `placing` gets another.
-    const acquired = begun.kind === 'placeless' ? await store.acquire(jobId, { holder, fresh }) : begun
+    const acquired = begun.kind === 'placeless' ? await store.acquire(jobId, { holder, fresh, stalls: job.stalledCounter }) : begun
     if (acquired.kind === 'ended') {
       // Cancelled between the choice of a place for it and now, or closed by a consumer that died right after.
       await this.shared.ready.close(jobId)
@@ -162,7 +162,7 @@ export class JobRun {
 
     // Of a job that is to be cancelled nothing is begun.
     const cancelled = acquired.cancel !== null || this.cancelReason !== undefined
-    let record = acquired.created && cancelled ? fresh : acquired.record
+    let record = acquired.created && cancelled ? { ...fresh, generation: acquired.record.generation } : acquired.record
     for (;;) {
       const ctx = new RunContext(this.shared, jobId, spec, acquired.fence, record, secrets.found, boardLog, this.leaving.signal, acquired.created && record.creating !== null, () =>
         this.locks.holds(jobId, this.taken.token),
@@ -187,7 +187,7 @@ export class JobRun {
     const { jobId, stand, placeAt } = this.taken
     // A job that the index has just chosen for this consumer has not begun.
     const stored = placeAt === null ? await this.shared.store.read(jobId) : null
-    const record = stored?.generation === generation && stored.result === null ? stored.record : null
+    const record = stored !== null && stored.generation >= generation && stored.result === null ? stored.record : null
     const provider = record?.sandbox?.provider ?? record?.creating?.provider ?? null
     const eligibility = eligibleHere(this.shared, spec)
     const { providers, keys } = this.shared

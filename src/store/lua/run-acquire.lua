@@ -1,13 +1,20 @@
 -- Takes a run over, or starts it. Raises the fence, so that the holder before can write nothing more.
--- KEYS: run, the other keys that a run's end lets expire (log stream, log account, claim), the ledger.
--- ARGV: holder, generation, fresh record, now in ms, job id, the provider at which the fresh record needs the job's place or ''.
+-- KEYS: run, the other keys that a run's end lets expire (log stream, log account, claim), the ledger, BullMQ's hash of the job.
+-- ARGV: holder, generation, fresh record, now in ms, job id, the provider at which the fresh record needs the job's place or '', how often the
+--       job had stalled when it was taken out of the queue, '' when nobody took it.
 -- Returns {'ended', result}, {'acquired', fence, record, created 0/1, cancel reason or false, cancel time or false}, or
--- {'placeless'}: the run would begin with the fresh record, but its place has been freed; nothing is written.
+-- {'retried', generation of the run that is next}, or {'placeless'}: the run would begin with the fresh record, but its place has been freed; nothing is written.
 local run, ledger = KEYS[1], KEYS[5]
 local holder, generation, fresh, now, jobId, provider = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local stored = redis.call('HMGET', run, 'generation', 'result', 'record')
 local known, result, record = tonumber(stored[1] or '0'), stored[2], stored[3]
-if known >= generation and result then return { 'ended', result } end
+if known >= generation and result then
+  -- Either its last holder died between this end and BullMQ's, and then the job has stalled since; or BullMQ had ended it too and was told
+  -- to run it again, and to count its attempts anew.
+  local stalls, queued = redis.call('HGET', run, 'stalls'), redis.call('HMGET', KEYS[6], 'timestamp', 'finishedOn', 'stc')
+  if stalls and stalls == ARGV[7] and queued[1] and not queued[2] and (queued[3] or '0') == stalls then return { 'retried', known + 1 } end
+  return { 'ended', result }
+end
 local created = 0
 if known < generation or not record then
   -- In the same step as the write: the reaper may free a place as long as no run needs it.
@@ -25,7 +32,7 @@ if known < generation or not record then
     redis.call('DEL', KEYS[2], KEYS[3])
   end
   -- A request to cancel that came before the first holder stays.
-  if result then redis.call('HDEL', run, 'result', 'reason', 'cancelReason', 'cancelAtMs', 'endedFence') end
+  if result then redis.call('HDEL', run, 'result', 'reason', 'cancelReason', 'cancelAtMs', 'endedFence', 'stalls') end
   record = fresh
   created = 1
   redis.call('HSET', run, 'generation', generation, 'record', record)

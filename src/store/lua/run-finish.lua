@@ -1,5 +1,5 @@
 -- Ends a run: record, result and completion event in one step, so that there is never one without the others.
--- KEYS: run, log stream, log account, events, claim, branches to delete.
+-- KEYS: run, log stream, log account, events, claim, branches to delete, BullMQ's hash of the job.
 -- ARGV: fence, record, now, result, event, event id, longest event stream, retention in ms, done channel, job id,
 --       then for each branch: when to delete it, and the branch.
 -- Returns 'lost', 'repeated' (this fence has ended it already: an answer was lost) or 'finished'.
@@ -12,6 +12,9 @@ if state[2] then
 end
 if state[1] ~= ARGV[1] then return 'lost' end
 redis.call('HSET', run, 'record', ARGV[2], 'result', ARGV[4], 'endedFence', ARGV[1], 'atMs', now, 'seq', tonumber(state[4] or '0') + 1)
+-- How often the job had stalled: whether BullMQ has ended it as well can be told from that (run-acquire.lua).
+local queued = redis.call('HMGET', KEYS[7], 'processedOn', 'stc')
+if queued[1] then redis.call('HSET', run, 'stalls', queued[2] or '0') end
 redis.call('HDEL', run, 'reason')
 redis.call('XADD', events, 'MAXLEN', '~', ARGV[7], '*', 'id', ARGV[6], 'event', ARGV[5])
 -- The last entry of a run's log: followers stop here.
