@@ -223,6 +223,11 @@ restore_work_tree() {
     git_ cat-file blob "$restored_from:raw/$number" >"$at/$path" 2>/dev/null
     [ "$mode" != 100755 ] || chmod +x "$at/$path"
   done <"$work/present"
+  # Git takes a file of another size for changed without a look at it, unless its entry has no size. Entries with a flag are not looked at.
+  sed 's/^[0-7]* //' "$work/present" >"$work/present.names"
+  [ ! -s "$work/present.names" ] || agent_ -c core.quotePath=false ls-files -s |
+    awk -F"$tab" 'FILENAME ~ /flags$/ { sub(/^[a-zA-Z] /, ""); flagged[$0] = 1; next } FILENAME != "-" { present[$0] = 1; next } /^100/ && $2 in present && !($2 in flagged)' \
+      "$work/flags" "$work/present.names" - | agent_ update-index --index-info 2>/dev/null
   lines A >"$work/absent"
   while IFS= read -r quoted; do
     unquote "$quoted"

@@ -263,9 +263,12 @@ has_rules() {
 state_converted() {
   has_rules || return 0
   agent_ -c core.quotePath=false diff-index --cached --name-only --diff-filter=d "$origin" >>"$work/written" 2>/dev/null
-  [ -s "$work/written" ] || return 0
+  # A rule that came later is one for files that lie there since the clone, too.
+  all=
+  if grep -q '^core\.' "$work/rules.set" || [ -s "$common/info/attributes" ] || grep -q -e '^\.gitattributes$' -e '/\.gitattributes$' "$work/written"; then all=1; fi
+  [ -n "$all" ] || [ -s "$work/written" ] || return 0
   agent_ -c core.quotePath=false ls-files -s |
-    awk -F"$tab" 'FILENAME != "-" { written[$0] = 1; next } $2 in written && /^100[0-7]* [0-9a-f]* 0/ { split($1, part, " "); print part[2] FS $2 }' "$work/written" - | head -n 5000 >"$work/candidates"
+    awk -F"$tab" -v all=$all 'FILENAME != "-" { written[$0] = 1; next } (all || $2 in written) && /^100[0-7]* [0-9a-f]* 0/ { split($1, part, " "); print part[2] FS $2 }' "$work/written" - | head -n 20000 >"$work/candidates"
   [ -s "$work/candidates" ] || return 0
   cut -f 2 "$work/candidates" >"$work/names"
   (cd "$at" && git_ hash-object --no-filters --stdin-paths <"$work/names") >"$work/hashes" 2>"$work/error" || return 0
