@@ -30,7 +30,7 @@ function keptTip(line: string): KeptTip[] {
   return match?.[1] === undefined || match[2] === undefined ? [] : [{ sha: match[1], ref: shortened(match[2]) }]
 }
 
-const shortened = (text: string): string => text.slice(0, 1_000)
+const shortened = (text: string): string => text.slice(0, 1_000).trimEnd()
 
 const escapes: Readonly<Record<string, string>> = { a: '\x07', b: '\b', f: '\f', n: '\n', r: '\r', t: '\t', v: '\v' }
 

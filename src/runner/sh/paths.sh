@@ -34,6 +34,7 @@ place_of() {
       ;;
   esac
   case $state/ in "$target"/*) why='it holds ~/.switchyard, where checkpoints themselves are kept' ;; esac
+  case $repository/ in "$target"/*) why='it holds the repository, which is saved anyway' ;; esac
   case $target/ in "$state"/*) why='it lies in ~/.switchyard, where checkpoints themselves are kept' ;; "$repository"/.git/*) why="it lies in the repository's .git" ;; esac
 }
 
@@ -91,7 +92,9 @@ save_path() {
     printf '%s %s\tpaths/%s\n' "$mode" "$sha" "$number" >>"$work/entries"
   else
     raw_git "$target" "$work/path.$number" add -A -f --ignore-errors . >/dev/null 2>"$work/error"
+    added=$?
     full_disk
+    [ "$added" -le 1 ] || note "checkpoint.paths: \"$wanted\" could not be read anew, and is saved as it was before: $(said)"
     sed -n "s/^error: unable to index file '\(.*\)'\$/checkpoint.paths: a file in \"$(printf '%s' "$wanted" | sed 's/[\\,&/]/\\&/g')\" can't be read: \1/p" "$work/error" | head -n 5 >>"$work/notes"
     links=$(raw_git "$target" "$work/path.$number" ls-files -s 2>/dev/null | grep '^160000')
     if [ -n "$links" ]; then
