@@ -29,10 +29,11 @@ export function checkpointRetryMs({ failures, error }: Pick<NonNullable<RunRecor
  *
  * A checkpoint that can't be made never fails the job: it is said in the log and in the job's status, and made again soon, see
  * `checkpointRetryMs`. Only what ends the supervision (a lost fence, an interruption, a lost sandbox) is thrown.
+ * @param untilMs when it is given up, in milliseconds since 1970: a step's timeout holds whatever a checkpoint takes.
  */
-export async function saveCheckpoint(ctx: RunContext, stepIndex: number): Promise<void> {
+export async function saveCheckpoint(ctx: RunContext, stepIndex: number, untilMs = Infinity): Promise<void> {
   try {
-    await push(ctx, stepIndex)
+    await push(ctx, stepIndex, Math.max(1_000, Math.min(ctx.shared.settings.gitTimeoutMs, untilMs - ctx.shared.now())))
   } catch (error) {
     if (!(error instanceof InfrastructureError) || error.kind === 'sandbox-lost') throw error
     ctx.work.throwIfAborted()
@@ -46,8 +47,8 @@ export async function saveCheckpoint(ctx: RunContext, stepIndex: number): Promis
   }
 }
 
-async function push(ctx: RunContext, stepIndex: number): Promise<void> {
-  const { settings, now } = ctx.shared
+async function push(ctx: RunContext, stepIndex: number, timeoutMs: number): Promise<void> {
+  const { now } = ctx.shared
   const { base, checkpoint, checkpointBranches, generation, attempts, sandbox } = ctx.record
   if (base === null) throw new Error(`run ${ctx.jobId}: a checkpoint without a base`)
   const branch = checkpointBranch(ctx.jobId, generation, attempts.length)
@@ -65,7 +66,7 @@ async function push(ctx: RunContext, stepIndex: number): Promise<void> {
       paths: ctx.spec.checkpoint.paths,
       maxPathsBytes: (ctx.spec.checkpoint.maxPathsMiB ?? defaultMaxPathsMiB) * 1024 * 1024,
     },
-    { timeoutMs: settings.gitTimeoutMs, signal: ctx.work },
+    { timeoutMs, signal: ctx.work },
   )
   const at = { stepIndex, atMs: now(), withinStep: isWithinStep(ctx.record, stepIndex, saved !== null) }
   if (saved === null) {

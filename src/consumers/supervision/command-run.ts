@@ -32,8 +32,11 @@ export interface CommandRun {
   readonly resumes: boolean
   /** Unique in the run. */
   readonly key: string
-  /** Called between reads, at most when due; for checkpoints. Returns when it wants to be called again, or null. */
-  readonly periodic: (() => Promise<number | null>) | null
+  /**
+   * Called between reads, at most when due; for checkpoints. It is to be over by `untilMs`, when the step's own time is up. Returns when it
+   * wants to be called again, or null.
+   */
+  readonly periodic: ((untilMs: number) => Promise<number | null>) | null
   readonly firstPeriodicAtMs: number | null
   /** Asked between reads whether the step is to leave its sandbox; null for a command that can't. */
   readonly move: Pick<PlannedMove, 'waitMs' | 'isDue' | 'graceMs'> | null
@@ -117,7 +120,7 @@ export async function runCommand(ctx: RunContext, run: CommandRun): Promise<Comm
       // What it printed last is read, and the exit code with it.
       continue
     }
-    if (now() >= periodicAtMs && run.periodic !== null) periodicAtMs = (await run.periodic()) ?? Infinity
+    if (now() >= periodicAtMs && run.periodic !== null) periodicAtMs = (await run.periodic(deadlineMs)) ?? Infinity
   }
 }
 

@@ -108,12 +108,15 @@ git_remote() {
 # One git operation at a time, also when an earlier call is still at work that nobody waits for any more.
 lock() {
   born $$
-  waited=0
+  waited=0 missing=0
   until ln -s "$$:$start" "$state/lock" 2>/dev/null; do
     owner=$(readlink "$state/lock") || {
       [ -w "$state" ] || fail no-state "$state"
       # Not a lock but something of the agent's.
       [ ! -e "$state/lock" ] || [ -L "$state/lock" ] || rm -rf "$state/lock"
+      # Nobody has it, and it can't be made: once may be a lock that was just given back.
+      [ -L "$state/lock" ] || missing=$((missing + 1))
+      [ "$missing" -lt 20 ] || fail disk ''
     }
     if [ -n "$owner" ] && ! alive "$owner"; then
       # Of all who see that it is dead, one may remove its lock; the others could hit the lock of whoever comes next.

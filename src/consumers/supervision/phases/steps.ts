@@ -42,9 +42,9 @@ export async function steps(ctx: RunContext): Promise<void> {
       // Counted on from the last one, whoever made it: a job that is handed on often has its checkpoints all the same.
       firstPeriodicAtMs: pushes ? Math.max(ctx.shared.now(), (running === null ? ctx.shared.now() : Math.max(running.startedAtMs, checkpoint?.atMs ?? 0)) + nextInMs()) : null,
       periodic: pushes
-        ? async () => {
+        ? async (untilMs) => {
             const beganAtMs = ctx.shared.now()
-            await saveCheckpoint(ctx, index)
+            await saveCheckpoint(ctx, index, untilMs)
             const endedAtMs = ctx.shared.now()
             // By the clock; where one takes longer than that, with a pause all the same.
             return Math.max(beganAtMs + nextInMs(), endedAtMs + Math.min(nextInMs(), endedAtMs - beganAtMs))
