@@ -33,6 +33,7 @@ import { endOverdueWaits } from './supervision/overdue-waits.js'
 import { LockKeeper } from './intake/lock-keeper.js'
 import type { PlacementPolicy } from './placing/placement.js'
 import { Relisting } from './intake/relisting.js'
+import { endForgottenRun } from './reaping/forgotten-run.js'
 import { Reaper, type ProviderListing } from './reaping/reaper.js'
 import type { ConsumerContext } from './consumer-context.js'
 import type { ProviderSlot } from './placing/provider-slot.js'
@@ -209,9 +210,18 @@ export class Consumer {
         log,
         now,
         everyMs: settings.pollMs,
-        readSpec: async (jobId) => {
-          const data = await redis.hget(worker.toKey(jobId), 'data')
-          return data === null ? undefined : (JSON.parse(data) as { readonly spec?: unknown }).spec ?? null
+        holder: this.id,
+        readSpecs: async (jobIds) => {
+          const pipeline = redis.pipeline()
+          for (const jobId of jobIds) pipeline.hget(worker.toKey(jobId), 'data')
+          return ((await pipeline.exec()) ?? []).map(([error, data]) => {
+            if (error !== null) throw error
+            return specIn(data)
+          })
+        },
+        onGone: async (jobId) => {
+          await endForgottenRun({ store, deployment: options.deployment, branchRetentionMs: settings.branchRetentionMs, now }, jobId)
+          await ready.close(jobId)
         },
       }),
       takeJob: (token) => worker.getNextJob(token, { block: false }) as Promise<Job | undefined>,
@@ -312,6 +322,18 @@ export class Consumer {
     if ([...usable.keys()].some((provider) => !health.isRefused({ provider }))) return usable
     if (last instanceof Error) throw last
     throw new InvalidInputError('providers: none is configured; configure at least one')
+  }
+}
+
+/** The spec in a BullMQ job's data: null when it has none, undefined when there is no job. */
+function specIn(data: unknown): unknown {
+  if (typeof data !== 'string') return undefined
+  try {
+    const parsed: unknown = JSON.parse(data)
+    return typeof parsed === 'object' && parsed !== null && 'spec' in parsed ? parsed.spec : null
+  } catch {
+    // Not ours, whatever it is.
+    return null
   }
 }
 

@@ -21,9 +21,17 @@ export const constraintsSchema = z.object({
 })
 export type Constraints = z.output<typeof constraintsSchema>
 
-/** The constraints of a job, and an id that is the same for the same constraints: 16 hexadecimal digits. */
+/** What stands for an image: providers tell these from one another before they are asked for a sandbox. One that refuses a single image is found when it is placed. */
+const snapshotPrefix = 'snapshot:'
+function imageKind(image: string | undefined): string | undefined {
+  if (image === undefined) return undefined
+  return image.startsWith(snapshotPrefix) ? `${snapshotPrefix}any` : 'any'
+}
+
+/** The constraints of a job, and an id that is the same for the same constraints: 16 hexadecimal digits. Of its image only the kind counts. */
 export function constraintsOf(spec: Pick<JobSpec, 'providers' | 'network' | 'resources' | 'image' | 'secrets' | 'steps'>): { readonly id: string; readonly constraints: Constraints } {
-  const { providers, network, resources, image } = spec
+  const { providers, network, resources } = spec
+  const image = imageKind(spec.image)
   const secrets = spec.secrets.length === 0 ? undefined : [...new Set(spec.secrets)].sort()
   const resuming = resumes(spec) ? (true as const) : undefined
   const constraints = { providers, network, resources, image, secrets, resumes: resuming, milliCpu: Math.round((resources.cpu ?? 0) * 1000), memoryMiB: resources.memoryMiB ?? 0 }

@@ -82,9 +82,14 @@ export class Keys {
     return `${this.prefix}:idle:${this.queueName}`
   }
 
-  /** Hash: the queue's waiting jobs with their constraints and tenants. Every other key of that index starts with it. */
+  /** The index of the deployment's waiting jobs: every key of it starts with this. */
   ready(): string {
-    return `${this.prefix}:ready:${this.queueName}`
+    return `${this.prefix}:ready`
+  }
+
+  /** Hash: what consumers refuse to run of the queue's jobs. */
+  refusals(): string {
+    return `${this.ready()}:q:${this.queueName}:unfit`
   }
 
   /** Sorted set: the queue's jobs that may wait for so long only, by when that is over. */
@@ -98,7 +103,7 @@ export class Keys {
   }
 
   /** BullMQ's own keys of the queue, as far as the index touches them. */
-  bullmq(part: 'prioritized' | 'wait' | 'active' | 'meta' | 'delayed'): string {
+  bullmq(part: 'prioritized' | 'wait'): string {
     return `${this.prefix}:${this.queueName}:${part}`
   }
 

@@ -18,12 +18,36 @@ export interface ReadyJob {
 /** What a consumer that looks for jobs has. */
 export interface Means {
   readonly profileId: string
+  /** Of what its answers to `unknown` depend on: the profile, and what is around it. Other answers have another one. */
+  readonly viewId: string
   /** The providers and secrets that it can use now. */
   readonly providers: readonly string[]
   readonly secrets: readonly string[]
   /** Whether it knows of tenants' shares: then nothing is given to it from a Redis that has lost them. */
   readonly shares: boolean
 }
+
+/** Constraints that a profile has to say something of. */
+export interface UnknownConstraints {
+  readonly id: string
+  /** When they were entered: given back with what is said of them. */
+  readonly number: number
+  readonly json: string
+}
+
+/** What a profile says of constraints. */
+export interface KnownConstraints {
+  readonly id: string
+  readonly number: number
+  /** The providers that can run such jobs, in groups, the best first; or why none can. */
+  readonly can: readonly (readonly string[])[] | string
+}
+
+/**
+ * How one of a group's providers is chosen: where most places are free; where the latest creates were quickest; as given; or as given by a
+ * function, whose order may be another one the next time.
+ */
+export type ChoiceInGroup = 'most-free' | 'fastest' | 'given' | 'own'
 
 /**
  * Why a job is given to a consumer:
@@ -39,11 +63,9 @@ export interface DispatchRequest {
   /** Chosen by the caller, unique. */
   readonly leaseId: string
   readonly limits: readonly ProviderLimit[]
-  /**
-   * For each constraints id: the providers that can run such a job, the best first; none when it is not for this consumer now; null when
-   * no live consumer ever can, as far as the caller was told (`refuse`).
-   */
-  readonly orders: ReadonlyMap<string, readonly string[] | null>
+  /** What was unknown in the last answer, or is to be said anew. */
+  readonly known: readonly KnownConstraints[]
+  readonly choice: ChoiceInGroup
   readonly means: Means
   /** How long no live consumer may be able to run a job before it is given up, in milliseconds. */
   readonly graceMs: number
@@ -52,8 +74,8 @@ export interface DispatchRequest {
 }
 
 export interface Dispatched {
-  /** `take`: BullMQ's `getNextJob` gives a job whose place is settled, or which needs none yet. */
-  readonly what: 'take' | 'nothing'
+  /** `take`: BullMQ's `getNextJob` gives a job whose place is settled, or which needs none yet. `again`: there may be more than this call could look at. */
+  readonly what: 'take' | 'nothing' | 'again'
   /** The job that was chosen in this call; null when others wait to be taken. */
   readonly jobId: string | null
   /** The one of those that is for this consumer: it was in somebody's hands before. */
@@ -65,35 +87,52 @@ export interface Dispatched {
   /** There is nothing more to take, and the caller counts as idle if it asked to. */
   readonly idle: boolean
   readonly loads: readonly ProviderLoad[]
-  /** In how many milliseconds there may be room without a place given back; null when only that helps. */
+  /** In how many milliseconds there may be room, or a job, without anything given back; null when only that helps. */
   readonly opensInMs: number | null
-  /** Constraints of waiting jobs that `orders` says nothing of, as JSON by their ids. */
-  readonly unknown: ReadonlyMap<string, string>
-  /** How many different constraints the waiting jobs have. */
-  readonly constraints: number
-  /** How many jobs are waiting in BullMQ but are not listed here. */
-  readonly unlisted: number
+  /** Constraints of waiting jobs of which this profile has said nothing: their jobs are not given to it before. */
+  readonly unknown: readonly UnknownConstraints[]
+  /** Jobs that BullMQ holds and that are not listed: they came around the index. */
+  readonly unlisted: readonly string[]
   /** Redis has lost the tenants' shares: announce them again. */
   readonly sharesLost: boolean
 }
 
-const dispatchReply = z.tuple([z.enum(['take', 'nothing']), z.string(), z.string(), z.string(), z.union([z.number(), z.literal('')]), z.array(z.string()), z.number(), z.number(), z.number(), z.number(), z.string(), z.enum(['', 'stranded', 'nobody', 'overdue']), z.string(), z.number()])
+const dispatchReply = z.tuple([
+  z.enum(['take', 'nothing', 'again']),
+  z.string(),
+  z.string(),
+  z.string(),
+  z.union([z.number(), z.literal('')]),
+  z.array(z.string()),
+  z.number(),
+  z.string(),
+  z.enum(['', 'stranded', 'nobody', 'overdue']),
+  z.string(),
+  z.number(),
+  z.array(z.string()),
+])
+const reconcileReply = z.tuple([z.number(), z.array(z.union([z.string(), z.number()])), z.array(z.string())])
 const reasonsSchema = z.array(z.string())
 
-const tenantSchema = z.object({ held: z.number() })
 const refusalsSchema = z.object({ by: z.record(z.string(), z.object({ why: z.string() })), since: z.number().optional() })
 const shareSchema = z.object({ cap: z.number().optional() })
 
+/** How many jobs one script lists, so that none takes long. */
+const jobsPerScript = 100
+/** How many jobs in hand one script accounts for. */
+const heldPerScript = 200
+
 /**
- * A queue's waiting jobs, by tenant and by what they ask of a provider, so that a job and a place for it are chosen together
- * in one step; BullMQ's own order knows of neither. The rules are in lua/ready.lua and lua/ready-dispatch.lua.
+ * A queue's part of the index of its deployment's waiting jobs, by tenant and by what they ask of a provider, so that a job and a place for
+ * it are chosen together in one step; BullMQ's own order knows of neither. The rules are in lua/ready.lua, ready-choose.lua and ready-dispatch.lua.
  *
  *   enqueued ──add──► listed ──dispatch──► taken (a place is the job's own) ──close──► out of hand
  *                        ▲                   │ ▲
  *                        │          put back │ │ front, and taken by another consumer
  *                        └── found missing ──┴─┘
  *
- * Truth is BullMQ's: what it does not hold any more is dropped when it comes up, what it holds and is missing here is added.
+ * Truth is BullMQ's: what it does not hold any more is dropped when it comes up, what it holds and is missing here is found by `reconcile`,
+ * or by the look itself where it stands in BullMQ's wait list or was delayed.
  */
 export class ReadyJobs {
   readonly #redis: Redis
@@ -104,30 +143,36 @@ export class ReadyJobs {
     this.#keys = keys
   }
 
-  /** Lists jobs that BullMQ holds as waiting; others, and listed ones, are left out. Returns how many were added. */
-  async add(jobs: readonly ReadyJob[]): Promise<number> {
-    if (jobs.length === 0) return 0
-    return z.number().parse(await this.#run('ready-add', addArguments(jobs), [this.#keys.bullmq('prioritized')]))
+  /**
+   * Lists jobs that BullMQ holds as waiting; others, and listed ones, are left out. Returns how many were added.
+   * @param options.strays also those in BullMQ's wait list, where priority 0 lands and whatever is moved without one.
+   */
+  async add(jobs: readonly ReadyJob[], options: { readonly strays?: boolean | undefined } = {}): Promise<number> {
+    let added = 0
+    for (const args of addArguments(jobs, options.strays ?? false)) added += z.number().parse(await this.#run('ready-add', args))
+    return added
   }
 
   /** As `add`, as part of a pipeline of a connection that `createRedis` made. */
   queueAdd(pipeline: object, jobs: readonly ReadyJob[]): void {
-    const keys = [this.#keys.ledger(), this.#keys.ready(), this.#keys.idle(), this.#keys.bullmq('prioritized')]
-    queueScript(pipeline, 'ready-add', keys, [this.#keys.inbox(''), inboxTtlMs, ...addArguments(jobs)])
+    const keys = [this.#keys.ledger(), this.#keys.ready(), this.#keys.idle()]
+    for (const args of addArguments(jobs, false)) queueScript(pipeline, 'ready-add', keys, [this.#keys.inbox(''), inboxTtlMs, ...args])
   }
 
   /** Chooses the next job, takes a place for it and puts it where `getNextJob` finds it: one round trip. */
   async dispatch(request: DispatchRequest): Promise<Dispatched> {
-    const orders = Object.fromEntries([...request.orders].map(([id, order]) => [id, order ?? false]))
-    const [what, jobId, provider, loads, opensInMs, unknown, listed, waiting, constraints, idle, waited, stand, why, sharesLost] = dispatchReply.parse(
-      await this.#run(
-        'ready-dispatch',
-        [request.holder, request.leaseId, limitsJson(request.limits), JSON.stringify(orders), request.idleMs, JSON.stringify(meansOf(request.means)), request.graceMs],
-        (['prioritized', 'wait', 'active', 'meta'] as const).map((part) => this.#keys.bullmq(part)),
-      ),
+    const { profileId, viewId, providers, secrets, shares } = request.means
+    const [what, jobId, provider, loads, opensInMs, unknown, idle, waited, stand, why, sharesLost, unlisted] = dispatchReply.parse(
+      await this.#run('ready-dispatch', [
+        request.holder,
+        request.leaseId,
+        limitsJson(request.limits),
+        JSON.stringify(request.known.map(({ id, number, can }) => [id, number, can])),
+        request.idleMs,
+        JSON.stringify({ profile: profileId, view: viewId, providers, secrets, shares, policy: request.choice }),
+        request.graceMs,
+      ]),
     )
-    const pairs = new Map<string, string>()
-    for (let index = 0; index < unknown.length; index += 2) pairs.set(unknown[index] ?? '', unknown[index + 1] ?? '')
     return {
       what,
       jobId: jobId === '' ? null : jobId,
@@ -137,9 +182,8 @@ export class ReadyJobs {
       idle: idle === 1,
       loads: parseLoads(loads),
       opensInMs: opensInMs === '' ? null : opensInMs,
-      unknown: pairs,
-      constraints,
-      unlisted: Math.max(0, waiting - listed),
+      unknown: unknown.flatMap((id, index) => (index % 3 === 0 ? [{ id, number: Number(unknown[index + 1]), json: unknown[index + 2] ?? '' }] : [])),
+      unlisted,
       sharesLost: sharesLost === 1,
     }
   }
@@ -150,9 +194,12 @@ export class ReadyJobs {
     return { listed: listed === 1, provider: provider === '' ? null : provider, begun: begun === 1 }
   }
 
-  /** Puts a job that was given back to BullMQ before all others, and wakes an idle consumer. */
-  async front(jobId: string): Promise<void> {
-    await this.#run('ready-front', [jobId], [this.#keys.bullmq('prioritized'), this.#keys.bullmq('wait')])
+  /**
+   * Puts a job that was given back to BullMQ before all others, and wakes an idle consumer.
+   * @param options.asItIs for a job that can't be listed: it is taken without a place, and says why.
+   */
+  async front(jobId: string, options: { readonly asItIs?: boolean | undefined } = {}): Promise<void> {
+    await this.#run('ready-front', [jobId, options.asItIs === true ? 1 : 0])
   }
 
   /**
@@ -165,23 +212,34 @@ export class ReadyJobs {
     if (answer === 'lost') throw new FenceLostError(jobId)
   }
 
-  /** Jobs that BullMQ holds as waiting but that are not listed, of `count` from the `from`th on; and whether each holds a place. */
-  async missing(from: number, count: number): Promise<{ jobId: string; placed: boolean }[]> {
-    const answer = z.array(z.union([z.string(), z.number()])).parse(await this.#run('ready-missing', [from, count], [this.#keys.bullmq('prioritized')]))
-    return answer.flatMap((jobId, index) => (index % 2 === 0 ? [{ jobId: String(jobId), placed: answer[index + 1] === 1 }] : []))
+  /** Charges tenants for the time of jobs in hand until now, so that long ones count while they run. */
+  async accrue(jobIds: readonly string[]): Promise<void> {
+    for (let start = 0; start < jobIds.length; start += heldPerScript) await this.#run('ready-accrue', jobIds.slice(start, start + heldPerScript))
   }
 
-  /** How many jobs of a tenant are in consumers' hands, and how many may be; null for no cap. */
+  /**
+   * Holds a bounded part of the index against BullMQ; the next call goes on from there. One of a queue's consumers does so at a time.
+   * @param ttlMs for how long it stays this one's business.
+   * @returns whether there is more to look at now; jobs that BullMQ holds but that are not listed, and whether each holds a place; and jobs that are
+   * in consumers' hands, or were, and that BullMQ does not hold any more.
+   */
+  async reconcile(holder: string, ttlMs: number): Promise<{ more: boolean; missing: { jobId: string; placed: boolean }[]; gone: string[] }> {
+    const [more, missing, gone] = reconcileReply.parse(await this.#run('ready-reconcile', [holder, ttlMs]))
+    return { more: more === 1, missing: missing.flatMap((jobId, index) => (index % 2 === 0 ? [{ jobId: String(jobId), placed: missing[index + 1] === 1 }] : [])), gone }
+  }
+
+  /** How many jobs of a tenant are in consumers' hands, in all queues, and how many may be; null for no cap. */
   async tenant(name: string): Promise<{ running: number; cap: number | null }> {
     const ready = this.#keys.ready()
-    const [tenant, own, others] = await Promise.all([
+    const [account, own, others] = await Promise.all([
       this.#redis.hget(`${ready}:tenant`, name),
       this.#redis.hget(`${ready}:shares`, name),
       this.#redis.hget(`${ready}:shares`, '*'),
     ])
     const share = own ?? others
     return {
-      running: tenant === null ? 0 : tenantSchema.parse(JSON.parse(tenant)).held,
+      // Virtual time, credit, mean, jobs in hand, …; see lua/ready.lua.
+      running: account === null ? 0 : z.coerce.number().parse(account.split(' ')[3]),
       cap: share === null ? null : (shareSchema.parse(JSON.parse(share)).cap ?? null),
     }
   }
@@ -193,13 +251,14 @@ export class ReadyJobs {
    */
   async refuse(profileId: string, of: 'job' | 'constraints', refused: readonly { id: string; why: string; forMs?: number | undefined }[], graceMs: number): Promise<Map<string, readonly string[]>> {
     if (refused.length === 0) return new Map()
-    const answer = reasonsSchema.parse(await this.#run('ready-refuse', [profileId, graceMs, of, ...refused.flatMap(({ id, why, forMs }) => [id, why, forMs ?? ''])]))
+    const kind = of === 'job' ? 'job' : 'shape'
+    const answer = reasonsSchema.parse(await this.#run('ready-refuse', [profileId, graceMs, kind, ...refused.flatMap(({ id, why, forMs }) => [id, why, forMs ?? ''])]))
     return new Map(answer.flatMap((id, index) => (index % 2 === 0 ? [[id, distinct(answer[index + 1] ?? '[]')] as const] : [])))
   }
 
   /** What is refused of a job or of its constraints, for people: each reason once; and since when nobody may run it, in milliseconds since 1970. */
   async refusals(id: string): Promise<{ reasons: readonly string[]; sinceMs: number | null } | null> {
-    const text = await this.#redis.hget(`${this.#keys.ready()}:unfit`, id)
+    const text = await this.#redis.hget(this.#keys.refusals(), id)
     if (text === null) return null
     const { by, since } = refusalsSchema.parse(JSON.parse(text))
     return { reasons: [...new Set(Object.values(by).map(({ why }) => why))], sinceMs: since ?? null }
@@ -210,22 +269,23 @@ export class ReadyJobs {
   }
 }
 
-function meansOf({ profileId, providers, secrets, shares }: Means): Record<string, unknown> {
-  return { profile: profileId, providers, secrets, shares }
-}
-
 /** Reasons as the scripts give them; those that several profiles share are told once. */
 function distinct(json: string): string[] {
   return [...new Set(reasonsSchema.parse(JSON.parse(json)))]
 }
 
-function addArguments(jobs: readonly ReadyJob[]): (string | number)[] {
-  const kinds = new Map<string, { number: number; json: string }>()
-  const listed = jobs.map(({ jobId, spec }) => {
-    const { id, constraints } = constraintsOf(spec)
-    const kind = kinds.get(id) ?? { number: kinds.size + 1, json: JSON.stringify(constraints) }
-    kinds.set(id, kind)
-    return [jobId, kind.number, spec.tenant ?? '', spec.priority, spec.waitTimeoutMs ?? '']
-  })
-  return [kinds.size, ...[...kinds].flatMap(([id, { json }]) => [id, json]), ...listed.flat()]
+/** For each script: what it gets. */
+function addArguments(jobs: readonly ReadyJob[], strays: boolean): (string | number)[][] {
+  const parts: (string | number)[][] = []
+  for (let start = 0; start < jobs.length; start += jobsPerScript) {
+    const shapes = new Map<string, { number: number; args: (string | number)[] }>()
+    const listed = jobs.slice(start, start + jobsPerScript).flatMap(({ jobId, spec }) => {
+      const { id, constraints } = constraintsOf(spec)
+      const shape = shapes.get(id) ?? { number: shapes.size + 1, args: [id, JSON.stringify(constraints), constraints.milliCpu, constraints.memoryMiB] }
+      shapes.set(id, shape)
+      return [jobId, shape.number, spec.tenant ?? '', spec.waitTimeoutMs ?? '']
+    })
+    parts.push([Math.max(0, jobs.length - start - jobsPerScript), strays ? 1 : 0, shapes.size, ...[...shapes.values()].flatMap(({ args }) => args), ...listed])
+  }
+  return parts
 }

@@ -1,5 +1,6 @@
 import { pino } from 'pino'
 import { describe, expect, it } from 'vitest'
+import type { PlacementPolicy } from '../../src/consumers/placing/placement.js'
 import { WaitingConstraints } from '../../src/consumers/intake/waiting-constraints.js'
 import { constraintsOf } from '../../src/job/constraints.js'
 import { parseJobSpec } from '../../src/job/spec.js'
@@ -11,13 +12,12 @@ const slot = (name: string, none: boolean) => ({
   credentials: 'brokered' as const,
 })
 const logged: unknown[] = []
-const waiting = (isRefused: (provider: string) => boolean = () => false) =>
+const waiting = (policy: PlacementPolicy = 'priority') =>
   new WaitingConstraints({
     providers: new Map([['a', slot('a', true)], ['b', slot('b', false)]]),
-    policy: 'priority',
+    policy,
     git: { hosts: ['git.example.com'] },
     deploymentProviders: () => ['a', 'b', 'elsewhere'],
-    keys: { isRefused: (of) => 'provider' in of && isRefused(of.provider) },
     now: () => 0,
     log: pino({}, { write: (line: string) => void logged.push(JSON.parse(line)) }),
   })
@@ -25,7 +25,11 @@ const of = (more: object) => {
   const { id, constraints } = constraintsOf(parseJobSpec({ repository: 'acme/web', steps: ['true'], ...more }))
   return [id, JSON.stringify(constraints)] as const
 }
-const learn = (to: WaitingConstraints, pairs: readonly (readonly [string, string])[], constraints = pairs.length) => to.learn({ loads: [], unknown: new Map(pairs), constraints })
+/** Asks, and returns what is said. */
+const learn = (to: WaitingConstraints, pairs: readonly (readonly [string, string])[], secrets: readonly string[] = []) => {
+  to.learn({ loads: [], unknown: pairs.map(([id, json], index) => ({ id, json, number: index + 1 })) }, secrets)
+  return Object.fromEntries(to.take().map(({ id, can }) => [id, can]))
+}
 
 describe('what waiting jobs ask for', () => {
   it('is the same for jobs that ask the same, and another for others', () => {
@@ -33,50 +37,60 @@ describe('what waiting jobs ask for', () => {
     expect(new Set([of({}), of({ network: 'none' }), of({ resources: { cpu: 1 } }), of({ providers: { deny: ['a'] } }), of({ steps: [{ run: 'a', resume: 'b' }], checkpoint: { paths: ['a'] } })].map(([id]) => id)).size).toBe(5)
   })
 
-  it('becomes the providers that can run it, the best first, or none when this consumer can’t, which it tells', () => {
-    const one = waiting()
+  it('counts of an image only its kind', () => {
+    expect(of({ image: 'node:22' })[0]).toBe(of({ image: 'registry.example.com/team/tool@sha256:1' })[0])
+    expect(new Set([of({}), of({ image: 'node:22' }), of({ image: 'snapshot:a' })].map(([id]) => id)).size).toBe(3)
+    expect(of({ image: 'snapshot:a' })[0]).toBe(of({ image: 'snapshot:b' })[0])
+  })
+
+  it('becomes the providers that can run it, the best first, or why this consumer can’t', () => {
     const [any, none, denied, gone] = [of({}), of({ network: 'none' }), of({ providers: { deny: ['a'] } }), of({ providers: { allow: ['z'] } })]
-    learn(one, [any, none, denied, gone])
-    expect(Object.fromEntries(one.orders([]))).toEqual({ [any[0]]: ['a', 'b'], [none[0]]: ['a'], [denied[0]]: ['b'], [gone[0]]: [] })
-    expect(one.nextRefused()).toEqual([{ id: gone[0], why: expect.stringContaining('"z" is not configured at this deployment') as string }])
-  })
-
-  it('becomes nothing once the index says that no live consumer can run it, so that it is taken and says why', () => {
     const one = waiting()
-    const [any, gone] = [of({}), of({ providers: { allow: ['z'] } })]
-    learn(one, [any, gone])
-    one.orders([])
-    one.giveUp([gone[0]])
-    expect(Object.fromEntries(one.orders([]))).toEqual({ [any[0]]: ['a', 'b'], [gone[0]]: null })
+    const why = expect.stringContaining('"z" is not configured at this deployment') as string
+    expect(learn(one, [any, none, denied, gone])).toEqual({ [any[0]]: [['a', 'b']], [none[0]]: [['a']], [denied[0]]: [['b']], [gone[0]]: why })
+    expect(one.nextRefused()).toEqual([{ id: gone[0], why }])
   })
 
-  it('is not for a consumer that lacks a secret, or whose providers others have, or whose key is refused', () => {
-    const one = waiting((provider) => provider === 'a')
-    const [secret, elsewhere, any] = [of({ secrets: ['KEY', 'TOKEN'] }), of({ providers: { allow: ['elsewhere'] } }), of({})]
-    learn(one, [secret, elsewhere, any])
-    expect(Object.fromEntries(one.orders(['KEY']))).toEqual({ [secret[0]]: [], [elsewhere[0]]: [], [any[0]]: ['b'] })
-    expect(one.nextRefused().map(({ why }) => why)).toEqual([
-      'secrets: no consumer has TOKEN; set and allow it in consumer.secrets, or take it out of the spec',
-      'providers: allow and deny leave none of a, b; allow one or deny fewer',
-    ])
-    expect(one.orders(['*']).get(secret[0])).toEqual(['b'])
+  it('is said once, and again when the look with it failed', () => {
+    const one = waiting()
+    one.learn({ loads: [], unknown: [{ id: 'x', number: 7, json: of({})[1] }] }, [])
+    const known = one.take()
+    expect(known).toEqual([{ id: 'x', number: 7, can: [['a', 'b']] }])
+    expect(one.take()).toEqual([])
+    one.unsaid(known)
+    expect(one.take()).toEqual(known)
+  })
+
+  it('leaves those that a policy chooses among by their loads in one group, behind what the job prefers', () => {
+    expect(learn(waiting('most-free'), [of({})])).toEqual({ [of({})[0]]: [['a', 'b']] })
+    const prefers = of({ providers: { prefer: ['b'] } })
+    expect(learn(waiting('most-free'), [prefers])).toEqual({ [prefers[0]]: [['b'], ['a']] })
+    expect(learn(waiting('priority'), [prefers])).toEqual({ [prefers[0]]: [['b', 'a']] })
+  })
+
+  it('is said anew when a policy function orders it otherwise', () => {
+    let first = 'a'
+    const one = waiting((candidates) => candidates.map(({ provider }) => provider).toSorted((x, y) => Number(y === first) - Number(x === first)))
+    expect(learn(one, [of({})])).toEqual({ [of({})[0]]: [['a', 'b']] })
+    first = 'b'
+    expect(one.take()).toEqual([{ id: of({})[0], number: 1, can: [['b', 'a']] }])
+    expect(one.take()).toEqual([])
+  })
+
+  it('is not for a consumer that lacks a secret, or whose providers others have', () => {
+    const [secret, elsewhere] = [of({ secrets: ['KEY', 'TOKEN'] }), of({ providers: { allow: ['elsewhere'] } })]
+    const one = waiting()
+    const why = ['secrets: no consumer has TOKEN; set and allow it in consumer.secrets, or take it out of the spec', 'providers: allow and deny leave none of a, b; allow one or deny fewer']
+    expect(learn(one, [secret, elsewhere], ['KEY'])).toEqual({ [secret[0]]: why[0], [elsewhere[0]]: why[1] })
+    expect(one.nextRefused().map((each) => each.why)).toEqual(why)
+    expect(learn(one, [secret], ['*'])).toEqual({ [secret[0]]: [['a', 'b']] })
+    expect(one.nextRefused().map(({ id }) => id)).toEqual([elsewhere[0]])
   })
 
   it('that can’t be read is left to a consumer that can, and is logged', () => {
     const one = waiting()
-    learn(one, [['broken', '{"providers":1}']])
-    expect(one.orders([]).get('broken')).toEqual([])
+    expect(learn(one, [['broken', '{"providers":1}']])).toEqual({ broken: 'what it asks for can’t be read by this release' })
     expect(one.nextRefused()).toHaveLength(1)
     expect(logged).toHaveLength(1)
-  })
-
-  it('is forgotten once many of them wait no more, and learned again', () => {
-    const one = waiting()
-    learn(one, Array.from({ length: 600 }, (_, index) => [`id-${index}`, of({})[1]] as const))
-    expect(one.orders([]).size).toBe(600)
-    learn(one, [['new', of({})[1]]], 601)
-    expect(one.orders([]).size).toBe(601)
-    learn(one, [], 3)
-    expect(one.orders([]).size).toBe(0)
   })
 })

@@ -49,7 +49,7 @@ export function useRedis(options: EmbeddedRedisOptions = {}) {
 
 /** Makes a consumer one that waits for work, for so long, as it becomes one when it looks and finds nothing. */
 export async function becomeIdle(redis: Redis, keys: Keys, holder: string, idleMs: number): Promise<void> {
-  await new ReadyJobs(redis, keys).dispatch({ holder, leaseId: `${holder}/0`, limits: [], orders: new Map(), means: { profileId: 'test', providers: [], secrets: [], shares: false }, graceMs: 1, idleMs })
+  await new ReadyJobs(redis, keys).dispatch({ holder, leaseId: `${holder}/0`, limits: [], known: [], choice: 'most-free', means: { profileId: 'test', viewId: 'test', providers: [], secrets: [], shares: false }, graceMs: 1, idleMs })
 }
 
 /** Waits until `check` gives something else than undefined, null or false. */

@@ -2,7 +2,7 @@ import { Queue } from 'bullmq'
 import { beforeEach, describe, expect, it } from 'vitest'
 import { constraintsOf } from '../../src/job/constraints.js'
 import { parseJobSpec, type JobSpecInput } from '../../src/job/spec.js'
-import { type ProviderLimit, ReadyJobs, Roster, RunStore, SlotLedger, SlotOwners, type TenantShare } from '../../src/store/index.js'
+import { type KnownConstraints, type ProviderLimit, ReadyJobs, Roster, RunStore, SlotLedger, SlotOwners, type TenantShare } from '../../src/store/index.js'
 import { after, newId, random, record, until, useRedis } from './fixture.js'
 
 const redis = useRedis()
@@ -22,7 +22,7 @@ const limit = (provider: string, sandboxes: number, more: Partial<ProviderLimit>
 const specOf = (more: Partial<JobSpecInput> = {}) => parseJobSpec({ repository: 'acme/web', steps: ['true'], ...more })
 
 /** What a consumer with these providers, and every secret, says that it has. */
-const meansOf = (limits: readonly ProviderLimit[]) => ({ profileId: 'test', providers: limits.map(({ provider }) => provider), secrets: ['*'], shares: false })
+const meansOf = (limits: readonly ProviderLimit[]) => ({ profileId: 'test', viewId: 'test', providers: limits.map(({ provider }) => provider), secrets: ['*'], shares: false })
 const setShares = (shares: Readonly<Record<string, TenantShare>>) =>
   new Roster(redis.connect(), redis.keys).announce(
     { consumer: 'c', profileId: 'other', profile: { queue: 'none', release: '1', providers: [], secrets: [] }, troubles: [], startedAtMs: 0, shares: { shares, sinceMs: null } },
@@ -38,20 +38,21 @@ async function enqueue(jobId: string, more: Partial<JobSpecInput> = {}): Promise
 
 /** A consumer that may use these providers for everything, and learns constraints as it goes. */
 function consumer(limits: readonly ProviderLimit[], holder: string = newId()) {
-  const orders = new Map<string, readonly string[] | null>()
   let leases = 0
+  const refused = new Map<string, string>()
   const dispatch = async (idleMs = 0) => {
+    let known: KnownConstraints[] = []
     for (;;) {
-      const found = await ready.dispatch({ holder, leaseId: `${holder}/${leases++}`, limits, orders, means: meansOf(limits), graceMs: 1, idleMs })
-      for (const [id, json] of found.unknown) {
+      const found = await ready.dispatch({ holder, leaseId: `${holder}/${leases++}`, limits, known, choice: 'given', means: meansOf(limits), graceMs: 1, idleMs })
+      known = found.unknown.map(({ id, number, json }) => {
         const { providers } = JSON.parse(json) as { providers: { allow?: string[] } }
-        orders.set(id, providers.allow ?? limits.map(({ provider }) => provider))
-      }
-      if (found.what === 'take' || found.unknown.size === 0) return found
+        return { id, number, can: refused.get(id) ?? [providers.allow ?? limits.map(({ provider }) => provider)] }
+      })
+      if (found.what === 'take' || (found.what === 'nothing' && found.unknown.length === 0)) return found
     }
   }
   return {
-    orders,
+    refused,
     dispatch,
     /** Takes as BullMQ would; returns the job, or null when there is no place or no job. */
     async take(): Promise<string | null> {
@@ -129,7 +130,7 @@ describe('which job comes next', () => {
     await enqueue('j6', { resources: { cpu: 1 } })
     await ready.close('j1')
     expect(await pool.take()).toBe('j5')
-    const passed = `${redis.keys.ready()}:passed`
+    const passed = `${redis.keys.ready()}:q:${redis.keys.queueName}:1:passed`
     const client = redis.connect()
     for (const [field, since] of Object.entries(await client.hgetall(passed))) await client.hset(passed, field, Number(since) - 31_000)
     for (const jobId of ['j2', 'j3', 'j4']) await ready.close(jobId)
@@ -144,11 +145,9 @@ describe('which job comes next', () => {
   it('takes a job that no provider can ever run without a place, so that it can say so', async () => {
     await enqueue('never', { providers: { allow: ['gone'] } })
     const one = consumer([limit('a', 0)])
-    const { id } = constraintsOf(specOf({ providers: { allow: ['gone'] } }))
-    await ready.refuse('test', 'constraints', [{ id, why: 'gone is not configured' }], 60_000)
-    await until(() => ready.refuse('test', 'constraints', [{ id, why: 'gone is not configured' }], 1).then(({ size }) => size > 0), 'the grace to pass')
-    one.orders.set(constraintsOf(specOf({ providers: { allow: ['gone'] } })).id, null)
-    expect(await one.take()).toBe('never')
+    one.refused.set(constraintsOf(specOf({ providers: { allow: ['gone'] } })).id, 'gone is not configured')
+    await until(async () => (await one.dispatch()).stand.kind === 'nobody', 'the grace to pass')
+    expect(await redis.connect().rpop(redis.keys.bullmq('wait'))).toBe('never')
     expect(await ledger.leaseOf('never')).toBeNull()
   })
 
@@ -165,7 +164,7 @@ describe('which job comes next', () => {
     await enqueue('stays')
     await queue.remove('removed')
     expect(await takeAll(consumer([limit('a', 5)]))).toEqual(['stays'])
-    expect(await redis.connect().hlen(`${redis.keys.ready()}:of`)).toBe(0)
+    expect(await redis.connect().hget(`${redis.keys.ready()}:listed`, redis.keys.queueName)).toBe('0')
   })
 
   it('gives a job that was put back before all others, without another place', async () => {
@@ -182,8 +181,8 @@ describe('which job comes next', () => {
   it('is chosen once when the answer is lost and the call repeated', async () => {
     await enqueue('j1')
     await enqueue('j2')
-    const orders = new Map([[constraintsOf(specOf()).id, ['a']]])
-    const request = { holder: 'h', leaseId: 'same', limits: [limit('a', 5)], orders, means: meansOf([limit('a', 5)]), graceMs: 1, idleMs: 0 }
+    await consumer([limit('a', 0)]).dispatch()
+    const request = { holder: 'h', leaseId: 'same', limits: [limit('a', 5)], known: [], choice: 'most-free' as const, means: meansOf([limit('a', 5)]), graceMs: 1, idleMs: 0 }
     await ready.dispatch(request)
     expect(await ready.dispatch(request)).toMatchObject({ what: 'take' })
     await redis.connect().rpop(redis.keys.bullmq('wait'))
@@ -201,7 +200,7 @@ describe('tenants', () => {
       if (jobId === null) break
       order.push(jobId.slice(0, 1))
       // What a job really took would blur the proportion here.
-      await redis.connect().hset(`${redis.keys.ready()}:held`, jobId, JSON.stringify({ tenant: jobId.slice(0, 1), at: Date.now() - 1_000, charged: 1 }))
+      await redis.connect().hset(`${redis.keys.ready()}:held`, jobId, `${Date.now() - 1_000} 1.000 0.000 2 ${redis.keys.queueName}:[]${jobId.slice(0, 1)}`)
       await ready.close(jobId)
     }
     return order
@@ -269,7 +268,7 @@ describe('tenants', () => {
     const one = consumer([limit('p', 2)])
     for (let jobId = await one.take(); jobId !== null; jobId = await one.take()) await ready.close(jobId)
     const left = (await redis.connect().keys(`${redis.keys.ready()}*`)).map((key) => key.slice(redis.keys.ready().length))
-    expect(left.sort()).toEqual([':arrivals', ':now', ':shares'])
+    expect(left.sort()).toEqual([':debt', ':listed', ':numbers', ':present', ':q:agents:1:mapped', ':q:agents:1:policy', ':q:agents:1:v:test:class', ':q:agents:1:views', ':q:agents:sweep', ':shares', ':tenant'])
   })
 })
 
@@ -281,14 +280,12 @@ describe('jobs that were added around the index', () => {
     await ledger.reserve({ leaseId: 'l', holder: 'h', candidates: [limit('a', 1)], demand: { cpu: 0, memoryMiB: 0 }, ttlMs: 60_000 })
     await ledger.bind('l', 'placed')
     const full = consumer([limit('a', 1)])
-    expect(await full.dispatch()).toMatchObject({ what: 'nothing', unlisted: 2 })
-    expect((await ready.missing(0, 100)).toSorted((a, b) => a.jobId.localeCompare(b.jobId))).toEqual([
-      { jobId: 'around', placed: false },
-      { jobId: 'placed', placed: true },
-    ])
+    expect(await full.dispatch()).toMatchObject({ what: 'nothing' })
+    const { missing } = await ready.reconcile('h', 1_000)
+    expect(new Set(missing.map(({ jobId, placed }) => `${jobId} ${placed}`))).toEqual(new Set(['around false', 'placed true']))
     expect(await ready.add([{ jobId: 'around', spec: specOf() }, { jobId: 'listed', spec: specOf() }, { jobId: 'unknown', spec: specOf() }])).toBe(1)
     await ready.front('placed')
-    expect(await full.dispatch()).toMatchObject({ what: 'take', unlisted: 0 })
+    expect(await full.dispatch()).toMatchObject({ what: 'take', waited: 'placed' })
   })
 })
 

@@ -2,7 +2,7 @@ import { Queue } from 'bullmq'
 import { beforeEach, describe, expect, it } from 'vitest'
 import { constraintsOf } from '../../src/job/constraints.js'
 import { parseJobSpec, type JobSpecInput } from '../../src/job/spec.js'
-import { type Dispatched, Keys, type Profile, ReadyJobs, Roster, RunStore, SlotLedger, type TenantShare } from '../../src/store/index.js'
+import { type Dispatched, Keys, type KnownConstraints, type Profile, ReadyJobs, Roster, RunStore, SlotLedger, type TenantShare } from '../../src/store/index.js'
 import { after, record, until, useRedis } from './fixture.js'
 
 const redis = useRedis()
@@ -41,25 +41,18 @@ const announce = async ({ name, providers, secrets = [], queue: serves = redis.k
   )
 
 /** What a member finds; of waiting jobs it takes those whose `providers.allow` it has. */
-async function look({ name, providers, secrets = [] }: Member, graceMs = long, giveUp: readonly string[] = []): Promise<Dispatched> {
+async function look({ name, providers, secrets = [] }: Member, graceMs = long, shares = false): Promise<Dispatched> {
   const limits = providers.map((provider) => ({ provider, sandboxes: 100 }))
-  const orders = new Map<string, readonly string[] | null>()
-  for (let lease = 0; ; lease++) {
-    const found = await ready.dispatch({
-      holder: name,
-      leaseId: `${name}/${Math.random()}`,
-      limits,
-      orders,
-      means: { profileId: `profile-of-${name}`, providers, secrets, shares: false },
-      graceMs,
-      idleMs: 0,
-    })
-    for (const [id, json] of found.unknown) {
+  const means = { profileId: `profile-of-${name}`, viewId: `view-of-${name}`, providers, secrets, shares }
+  let known: KnownConstraints[] = []
+  for (;;) {
+    const found = await ready.dispatch({ holder: name, leaseId: `${name}/${Math.random()}`, limits, known, choice: 'given', means, graceMs, idleMs: 0 })
+    known = found.unknown.map(({ id, number, json }) => {
       const { providers: asked, secrets: needed = [] } = JSON.parse(json) as { providers: { allow?: string[] }; secrets?: string[] }
       const able = needed.every((secret) => secrets.includes(secret)) ? providers.filter((provider) => asked.allow?.includes(provider) ?? true) : []
-      orders.set(id, giveUp.includes(id) ? null : able)
-    }
-    if (found.what === 'take' || found.unknown.size === 0) return found
+      return { id, number, can: able.length === 0 ? `no ${asked.allow?.join() ?? ''} at ${name}` : [able] }
+    })
+    if (found.what === 'take' || (found.what === 'nothing' && found.unknown.length === 0)) return found
   }
 }
 
@@ -125,11 +118,9 @@ describe('tenants’ shares', () => {
     const learned = (await announce(a)).shares
     await redis.connect().flushall()
     await enqueue('j', { tenant: 't' })
-    const means = { profileId: 'profile-of-a', providers: ['a'], secrets: [], shares: true }
-    const request = { holder: 'a', leaseId: 'l', limits: [{ provider: 'a', sandboxes: 1 }], orders: new Map([[constraintsOf(specOf({})).id, ['a']]]), means, graceMs: long, idleMs: 0 }
-    expect(await ready.dispatch(request)).toMatchObject({ what: 'nothing', sharesLost: true })
+    expect(await look(a, long, true)).toMatchObject({ what: 'nothing', sharesLost: true })
     await roster.announce({ consumer: 'a', profileId: 'p', profile: { queue: 'agents', release: '1', providers: ['a'], secrets: [] }, troubles: [], startedAtMs: 1, shares: learned }, long)
-    expect(await ready.dispatch(request)).toMatchObject({ what: 'take', jobId: 'j', sharesLost: false })
+    expect(await look(a, long, true)).toMatchObject({ what: 'take', jobId: 'j', sharesLost: false })
     expect(await ready.tenant('t')).toEqual({ running: 1, cap: 1 })
   })
 
@@ -149,13 +140,13 @@ describe('a waiting job that a consumer can’t run', () => {
     expect(await look(a)).toMatchObject({ what: 'nothing' })
     expect(await ready.refuse('profile-of-a', 'constraints', [{ id, why: 'no c at a' }], 1)).toEqual(new Map())
     // Believed by one consumer, it is still not given.
-    expect(await look(a, 1, [id])).toMatchObject({ what: 'nothing' })
+    expect(await look(a, 1)).toMatchObject({ what: 'nothing' })
     const refuse = (graceMs: number) => ready.refuse('profile-of-ab', 'constraints', [{ id, why: 'no c at ab' }], graceMs)
     expect(await refuse(long)).toEqual(new Map())
     expect(await ready.refusals(id)).toMatchObject({ sinceMs: expect.any(Number) as number })
     await until(async () => (await refuse(1)).size > 0, 'the grace to pass')
-    expect(await look(a, long, [id])).toMatchObject({ what: 'nothing' })
-    const found = await look(a, 1, [id])
+    expect(await look(a, long)).toMatchObject({ what: 'nothing' })
+    const found = await look(a, 1)
     expect(found).toMatchObject({ what: 'take', jobId: 'j', provider: null, stand: { kind: 'nobody' } })
     expect(found.stand.kind === 'nobody' && [...found.stand.reasons].sort()).toEqual(['no c at a', 'no c at ab'])
     expect(await ready.refusals(id)).toBeNull()
@@ -167,7 +158,7 @@ describe('a waiting job that a consumer can’t run', () => {
     await ready.refuse('profile-of-a', 'constraints', [{ id, why: 'no b' }], 1)
     await until(async () => (await ready.refuse('profile-of-a', 'constraints', [{ id, why: 'no b' }], 1)).size > 0, 'the grace to pass')
     await announce(ab)
-    expect(await look(a, 1, [id])).toMatchObject({ what: 'nothing' })
+    expect(await look(a, 1)).toMatchObject({ what: 'nothing' })
     expect(await look(ab)).toMatchObject({ what: 'take', jobId: 'j', provider: 'b', stand: { kind: 'able' } })
   })
 
@@ -180,7 +171,7 @@ describe('a waiting job that a consumer can’t run', () => {
 
   it('is not remembered once it is gone', async () => {
     expect(await ready.refuse('profile-of-a', 'constraints', [{ id: 'gone', why: 'no' }], 1)).toEqual(new Map())
-    expect(await redis.connect().exists(`${redis.keys.ready()}:unfit`)).toBe(0)
+    expect(await redis.connect().exists(redis.keys.refusals())).toBe(0)
   })
 })
 
@@ -286,5 +277,5 @@ it('is not given up for what is refused for a while only, however long that goes
 })
 
 it('needs the queue’s own name to be the key’s', () => {
-  expect(new Keys('{x}', 'my.queue').ready()).toBe('{x}:ready:my.queue')
+  expect(new Keys('{x}', 'my.queue').refusals()).toBe('{x}:ready:q:my.queue:unfit')
 })

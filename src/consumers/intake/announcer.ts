@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import type { Logger } from 'pino'
 import { errorMessage } from '../../job/errors.js'
 import type { Means, Roster, SharesInForce } from '../../store/index.js'
@@ -57,7 +58,7 @@ export class Announcer {
   means(): Means {
     const { id, profile } = profileOf(this.parts.configured())
     const providers = profile.providers.filter((provider) => !this.parts.health.isRefused({ provider }))
-    return { profileId: id, providers, secrets: profile.secrets, shares: this.shares !== null }
+    return { profileId: id, viewId: `${id}-${digestOf(this.deploymentProviders())}`, providers, secrets: profile.secrets, shares: this.shares !== null }
   }
 
   /** The providers that live consumers of this queue have, this one's included. */
@@ -72,6 +73,11 @@ export class Announcer {
     this.shares = shares ?? this.shares
     this.around = providers
   }
+}
+
+/** The same for the same names, whatever their order: 8 hexadecimal digits. */
+function digestOf(names: readonly string[]): string {
+  return createHash('sha256').update(JSON.stringify(names.toSorted())).digest('hex').slice(0, 8)
 }
 
 /** How long an announcement is believed, in milliseconds. */

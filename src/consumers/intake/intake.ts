@@ -1,8 +1,8 @@
 import { randomUUID } from 'node:crypto'
-import { setImmediate as nextTurn } from 'node:timers/promises'
+import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises'
 import type { Job } from 'bullmq'
 import { errorMessage } from '../../job/errors.js'
-import type { Dispatched, Inbox, Stand } from '../../store/index.js'
+import type { Dispatched, Inbox, Means, Stand } from '../../store/index.js'
 import { limitsOf } from '../placing/candidates.js'
 import type { Announcer } from './announcer.js'
 import { JobRun, type TakenJob } from './job-run.js'
@@ -17,6 +17,9 @@ const idleTtlMs = 5_000
 /** Whoever is believed longest is woken first: each job under way takes something off, so that the least busy are preferred. */
 const handicapMs = 20
 const mostHandicapMs = 2_500
+
+/** How often jobs in hand are accounted for: well below what the index takes for a time in which nobody had them. */
+const accrueMs = 30_000
 
 export interface IntakeParts {
   readonly context: ConsumerContext
@@ -63,7 +66,7 @@ export class Intake {
   }
 
   start(): void {
-    this.loops = [this.readInbox(), this.takeJobs()]
+    this.loops = [this.readInbox(), this.takeJobs(), this.keepTrue()]
   }
 
   /** There may be something to take: look now. */
@@ -139,20 +142,13 @@ export class Intake {
 
   /** Returns true when it should be asked again at once. When it returns false, this consumer counts as idle. */
   private async takeOne(): Promise<boolean> {
-    const { context, relisting, announcer, graceMs } = this.parts
+    const { relisting, announcer } = this.parts
     const means = announcer.means()
-    const found = await context.ready.dispatch({
-      holder: context.holder,
-      leaseId: `${context.holder}/${this.dispatches++}`,
-      limits: limitsOf(context.providers),
-      orders: this.waiting.orders(means.secrets),
-      means,
-      graceMs,
-      // With its last job this consumer can be of no use to anybody who has a place to give.
-      idleMs: this.busy() + 1 < context.settings.maxJobs ? idleTtlMs - Math.min(mostHandicapMs, this.busy() * handicapMs) : 0,
-    })
-    this.waiting.learn(found)
+    const found = await this.look(means)
+    this.waiting.learn(found, means.secrets)
     this.opensInMs = found.opensInMs ?? Infinity
+    const listed = await relisting.list(found.unlisted)
+    if (found.what === 'again') return true
     if (found.what === 'take') {
       // One that waited to be taken is taken before the next look, which would find it again.
       if (found.idle || found.jobId === null) return (await this.take(found)) || !found.idle
@@ -161,13 +157,51 @@ export class Intake {
       await nextTurn()
       return true
     }
-    if (found.unknown.size > 0) return true
+    if (found.unknown.length > 0) return true
     if (found.sharesLost) {
       await announcer.announce()
       return false
     }
-    if (await this.tellRefusals(means.profileId)) return true
-    return found.unlisted > 0 && (await relisting.run())
+    return listed || (await this.tellRefusals(means.profileId))
+  }
+
+  /** Holds the index against BullMQ, and the tenants' accounts against the clock, whatever else this consumer does. */
+  private async keepTrue(): Promise<void> {
+    const { context, relisting } = this.parts
+    let accruedAtMs = performance.now()
+    while (!this.isStopped()) {
+      try {
+        if (await relisting.run()) this.nudge()
+        if (performance.now() - accruedAtMs >= accrueMs) {
+          accruedAtMs = performance.now()
+          await context.ready.accrue([...this.runs.keys()])
+        }
+      } catch (error) {
+        if (!this.isStopped()) context.log.warn({ message: errorMessage(error) }, 'waiting jobs not held against the queue; tried again')
+      }
+      await sleep(context.settings.pollMs, undefined, { signal: this.stopping.signal }).catch(() => undefined)
+    }
+  }
+
+  private async look(means: Means): Promise<Dispatched> {
+    const { context, graceMs } = this.parts
+    const known = this.waiting.take()
+    try {
+      return await context.ready.dispatch({
+        holder: context.holder,
+        leaseId: `${context.holder}/${this.dispatches++}`,
+        limits: limitsOf(context.providers),
+        known,
+        choice: this.waiting.choice,
+        means,
+        graceMs,
+        // With its last job this consumer can be of no use to anybody who has a place to give.
+        idleMs: this.busy() + 1 < context.settings.maxJobs ? idleTtlMs - Math.min(mostHandicapMs, this.busy() * handicapMs) : 0,
+      })
+    } catch (error) {
+      this.waiting.unsaid(known)
+      throw error
+    }
   }
 
   /** Returns true when there is a job to end now. */
@@ -178,9 +212,7 @@ export class Intake {
     const refused = this.waiting.nextRefused()
     if (refused.length === 0) return false
     this.refusalsToldAtMs = context.now()
-    const nobody = await context.ready.refuse(profileId, 'constraints', refused, graceMs)
-    this.waiting.giveUp(nobody.keys())
-    return nobody.size > 0
+    return (await context.ready.refuse(profileId, 'constraints', refused, graceMs)).size > 0
   }
 
   /** Whether it has as many jobs as it may have. */
@@ -196,8 +228,11 @@ export class Intake {
     return this.isFull() ? 'waiting for a consumer with room' : null
   }
 
+  /** Jobs that wait for a place, as in an outage, take no room from others; but one consumer has no more than twice as many in hand. */
   private busy(): number {
-    return this.runs.size + this.takes.size
+    const { waits, settings } = this.parts.context
+    const inHand = this.runs.size + this.takes.size
+    return Math.max(inHand - waits.size, inHand - settings.maxJobs)
   }
 
   private takeMeanwhile(found: Dispatched): void {

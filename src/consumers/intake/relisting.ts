@@ -1,52 +1,79 @@
 import type { Logger } from 'pino'
 import { errorMessage } from '../../job/errors.js'
 import { parseQueuedSpec, type JobSpec } from '../../job/spec.js'
-import type { ReadyJobs } from '../../store/index.js'
+import type { ReadyJob, ReadyJobs } from '../../store/index.js'
 
-const jobsPerLook = 500
+/** How many bounded parts one look at the index takes, so that it never goes on and on. */
+const partsPerLook = 4
+
+export interface RelistingParts {
+  readonly ready: Pick<ReadyJobs, 'reconcile' | 'add' | 'front'>
+  readonly holder: string
+  readonly log: Logger
+  readonly now: () => number
+  /** At most one look in so many milliseconds: the queue is not read over and over. */
+  readonly everyMs: number
+  /** What the queue holds of jobs, by their ids: the spec as it was enqueued, null for a job without one; undefined when the job is gone. */
+  readonly readSpecs: (jobIds: readonly string[]) => Promise<unknown[]>
+  /** A job in hand was removed from the queue around Switchyard: its run is to be ended, and its account closed. */
+  readonly onGone: (jobId: string) => Promise<void>
+}
 
 /**
- * Lists jobs that BullMQ holds as waiting and the index does not know: added around AgentQueue, retried from Bull Board, or
- * left by a producer or a consumer that died between two steps. A look takes a window of the queue, the next look the next one.
+ * Keeps the index true to BullMQ: lists jobs that it holds and the index does not know (added around AgentQueue, retried or promoted from Bull
+ * Board, left by a producer or a consumer that died between two steps), and ends the runs of jobs that were removed while they were in hand.
  */
 export class Relisting {
-  private from = 0
   private lastAtMs = -Infinity
 
-  constructor(
-    private readonly parts: {
-      readonly ready: ReadyJobs
-      readonly log: Logger
-      readonly now: () => number
-      /** At most one look in so many milliseconds: the queue is not read over and over. */
-      readonly everyMs: number
-      /** What the queue holds of a job, by its id: the spec as it was enqueued; undefined when the job is gone. */
-      readonly readSpec: (jobId: string) => Promise<unknown>
-    },
-  ) {}
+  constructor(private readonly parts: RelistingParts) {}
 
   /** Returns whether a job can be taken now that could not before. */
   async run(): Promise<boolean> {
-    const { ready, now, everyMs } = this.parts
+    const { ready, holder, now, everyMs } = this.parts
     // Either way: the clock may have been set back.
     if (Math.abs(now() - this.lastAtMs) < everyMs) return false
     this.lastAtMs = now()
-    const missing = await ready.missing(this.from, jobsPerLook)
-    this.from = missing.length === 0 ? this.from + jobsPerLook : 0
-    if (this.from > 1_000_000) this.from = 0
-    let found = 0
-    for (const { jobId, placed } of missing) {
-      const spec = placed ? null : await this.specOf(jobId)
-      // A job with a place was put back by a consumer that died before it said so; an unreadable one is taken, and fails with the reason.
-      if (spec === null) await ready.front(jobId)
-      else if (spec !== undefined) await ready.add([{ jobId, spec }])
-      if (spec !== undefined) found++
+    let found = false
+    for (let part = 0; part < partsPerLook; part++) {
+      const { more, missing, gone } = await ready.reconcile(holder, 3 * everyMs)
+      for (const jobId of gone) await this.end(jobId)
+      // A job with a place was put back by a consumer that died before it said so.
+      for (const { jobId } of missing.filter(({ placed }) => placed)) await ready.front(jobId)
+      if (await this.list(missing.flatMap(({ jobId, placed }) => (placed ? [] : [jobId])))) found = true
+      found ||= missing.some(({ placed }) => placed)
+      if (!more) break
     }
-    return found > 0
+    return found
   }
 
-  private async specOf(jobId: string): Promise<JobSpec | null | undefined> {
-    const stored = await this.parts.readSpec(jobId)
+  /** Lists these. Returns whether there is one that can be taken now. */
+  async list(jobIds: readonly string[]): Promise<boolean> {
+    if (jobIds.length === 0) return false
+    const stored = await this.parts.readSpecs(jobIds)
+    const readable: ReadyJob[] = []
+    let found = false
+    for (const [index, jobId] of jobIds.entries()) {
+      const spec = this.specOf(jobId, stored[index])
+      if (spec === undefined) continue
+      found = true
+      // An unreadable one is taken, and fails with the reason.
+      if (spec === null) await this.parts.ready.front(jobId, { asItIs: true })
+      else readable.push({ jobId, spec })
+    }
+    await this.parts.ready.add(readable, { strays: true })
+    return found
+  }
+
+  private async end(jobId: string): Promise<void> {
+    try {
+      await this.parts.onGone(jobId)
+    } catch (error) {
+      this.parts.log.warn({ jobId, message: errorMessage(error) }, 'the run of a job that was removed from the queue is not ended; tried again')
+    }
+  }
+
+  private specOf(jobId: string, stored: unknown): JobSpec | null | undefined {
     if (stored === undefined) return undefined
     try {
       return parseQueuedSpec(stored)

@@ -1,80 +1,126 @@
 import { constraintsSchema, type Constraints } from '../../job/constraints.js'
 import { errorMessage } from '../../job/errors.js'
-import type { Dispatched, ProviderLoad } from '../../store/index.js'
+import type { ChoiceInGroup, Dispatched, KnownConstraints, ProviderLoad } from '../../store/index.js'
 import { candidatesOf } from '../placing/candidates.js'
-import { eligibleProviders, placementOrder } from '../placing/placement.js'
+import { eligibleProviders, placementOrder, type Candidate } from '../placing/placement.js'
 import type { ConsumerContext } from '../consumer-context.js'
 import { missingSecretsSentence } from './fitness.js'
 
-/** How many constraints of jobs that wait no more are remembered; past it all are forgotten, and those that are there are learned anew. */
-const mostStale = 500
+/** How many constraints' refusals are remembered. */
+const mostRefused = 10_000
+/** For how many constraints the order of a policy function follows the loads. */
+const mostFollowed = 100
 /** How many refusals are told at once. */
 const toldAtOnce = 64
 
-type Parts = Pick<ConsumerContext, 'providers' | 'policy' | 'now' | 'log' | 'deploymentProviders'> & {
-  readonly git: { readonly hosts: readonly string[] }
-  readonly keys: Pick<ConsumerContext['keys'], 'isRefused'>
-}
+type Parts = Pick<ConsumerContext, 'providers' | 'policy' | 'now' | 'log' | 'deploymentProviders'> & { readonly git: { readonly hosts: readonly string[] } }
 
-/** What the waiting jobs ask of a consumer, as far as this one was told, and where it would have them run. */
+/**
+ * What the waiting jobs ask of a consumer, as the index asked it, and what it answers: where it would have them run. It says so once; of what it
+ * can't run it repeats the reason, so that nobody waits for consumers that have gone.
+ */
 export class WaitingConstraints {
-  /** Null for constraints that can't be read: of a later release, or of none. */
-  private readonly known = new Map<string, Constraints | null>()
-  /** Those that no live consumer can run, as the index said. */
-  private readonly givenUp = new Set<string>()
-  /** What this consumer can't run, and why, as of the last `orders`. */
-  private refused: { readonly id: string; readonly why: string }[] = []
-  private toldUpTo = 0
+  /** Those that this consumer can't run, and why. */
+  private readonly refused = new Map<string, string>()
+  private order: string[] = []
+  /** By a policy function the order follows the loads: what was said, by id. */
+  private readonly said = new Map<string, { readonly number: number; readonly constraints: Constraints; readonly groups: string }>()
+  private toSay: KnownConstraints[] = []
   private loads: readonly ProviderLoad[] = []
 
   constructor(private readonly parts: Parts) {}
 
+  /** How the index chooses in a group. */
+  get choice(): ChoiceInGroup {
+    const { policy } = this.parts
+    if (typeof policy === 'function') return 'own'
+    return policy === 'most-free' || policy === 'fastest' ? policy : 'given'
+  }
+
+  /** Takes what is to be said with the next look; `unsaid` puts it back. */
+  take(): readonly KnownConstraints[] {
+    const known = this.toSay
+    this.toSay = []
+    if (typeof this.parts.policy === 'function') known.push(...this.changed())
+    return known
+  }
+
+  /** The look failed: nobody may have heard it. */
+  unsaid(known: readonly KnownConstraints[]): void {
+    this.toSay.unshift(...known)
+  }
+
   /**
-   * For each: the providers that can run such a job now, the best first; none when this consumer can't; null when nobody ever can, so that
-   * it is taken and says so.
+   * Learns what the index asked for.
    * @param secrets names of those that this consumer has; `*` for all.
    */
-  orders(secrets: readonly string[]): Map<string, readonly string[] | null> {
-    const { providers, policy, now, git, keys, deploymentProviders } = this.parts
+  learn({ loads, unknown }: Pick<Dispatched, 'loads' | 'unknown'>, secrets: readonly string[]): void {
+    this.loads = loads
+    if (unknown.length === 0) return
+    const { providers, git, deploymentProviders } = this.parts
     const candidates = candidatesOf(providers, this.loads, git.hosts)
     const around = deploymentProviders()
-    const refused: { id: string; why: string }[] = []
-    const orders = new Map(
-      [...this.known].map(([id, constraints]) => {
-        const why = constraints === null ? 'what it asks for can’t be read by this release' : this.problem(constraints, candidates, around, secrets)
-        if (constraints === null || typeof why === 'string') {
-          refused.push({ id, why: String(why) })
-          return [id, this.givenUp.has(id) ? null : []]
-        }
-        const eligible = why.filter((provider) => !keys.isRefused({ provider }))
-        const job = { ...constraints, prefer: constraints.providers.prefer, resumes: constraints.resumes === true, eligible, attempts: [], exclusions: new Map<string, never>() }
-        return [id, placementOrder(candidates, job, policy, now())]
-      }),
-    )
-    this.refused = refused
-    return orders
+    for (const { id, number, json } of unknown) {
+      const constraints = this.read(json)
+      const can = constraints === null ? 'what it asks for can’t be read by this release' : this.problem(constraints, candidates, around, secrets)
+      if (constraints === null || typeof can === 'string') {
+        if (!this.refused.has(id)) this.order.push(id)
+        this.refused.set(id, String(can))
+        this.said.delete(id)
+        this.toSay.push({ id, number, can: String(can) })
+        continue
+      }
+      this.refused.delete(id)
+      const groups = this.groups(constraints, can, candidates)
+      if (typeof this.parts.policy === 'function') this.remember(id, { number, constraints, groups: JSON.stringify(groups) })
+      this.toSay.push({ id, number, can: groups })
+    }
   }
 
   /** The next of what this consumer can't run, for the index to know; each in its turn. */
   nextRefused(): readonly { readonly id: string; readonly why: string }[] {
-    if (this.toldUpTo >= this.refused.length) this.toldUpTo = 0
-    const next = this.refused.slice(this.toldUpTo, this.toldUpTo + toldAtOnce)
-    this.toldUpTo += next.length
-    return next
+    const next = this.order.splice(0, toldAtOnce)
+    const told = next.flatMap((id) => {
+      const why = this.refused.get(id)
+      return why === undefined ? [] : [{ id, why }]
+    })
+    this.order.push(...told.map(({ id }) => id))
+    while (this.order.length > mostRefused) this.refused.delete(this.order.shift() ?? '')
+    return told
   }
 
-  /** No live consumer can run these. */
-  giveUp(ids: Iterable<string>): void {
-    for (const id of ids) this.givenUp.add(id)
+  /** Providers in the order in which such a job is placed; those that the policy chooses among are one group. */
+  private groups(constraints: Constraints, eligible: readonly string[], candidates: readonly Candidate[]): string[][] {
+    const { policy, now } = this.parts
+    const chooses = this.choice === 'most-free' || this.choice === 'fastest'
+    const job = { ...constraints, prefer: constraints.providers.prefer, resumes: constraints.resumes === true, eligible, attempts: [], exclusions: new Map<string, never>() }
+    const order = placementOrder(candidates, job, chooses ? 'priority' : policy, now())
+    if (!chooses) return order.length === 0 ? [] : [order]
+    const rank = (name: string) => (job.prefer.includes(name) ? job.prefer.indexOf(name) : job.prefer.length)
+    const byRank = new Map<number, string[]>()
+    for (const name of order.toSorted((a, b) => rank(a) - rank(b) || a.localeCompare(b))) byRank.set(rank(name), [...(byRank.get(rank(name)) ?? []), name])
+    return [...byRank.values()]
   }
 
-  learn({ loads, unknown, constraints }: Pick<Dispatched, 'loads' | 'unknown' | 'constraints'>): void {
-    this.loads = loads
-    if (this.known.size > constraints + mostStale) {
-      this.known.clear()
-      this.givenUp.clear()
-    }
-    for (const [id, json] of unknown) this.known.set(id, this.read(json))
+  private remember(id: string, what: { number: number; constraints: Constraints; groups: string }): void {
+    this.said.delete(id)
+    this.said.set(id, what)
+    const [oldest] = this.said.keys()
+    if (this.said.size > mostFollowed && oldest !== undefined) this.said.delete(oldest)
+  }
+
+  /** What a policy function orders otherwise than when it was said. */
+  private changed(): KnownConstraints[] {
+    const { providers, git } = this.parts
+    const candidates = candidatesOf(providers, this.loads, git.hosts)
+    return [...this.said].flatMap(([id, { number, constraints, groups }]) => {
+      const eligible = eligibleProviders(constraints, candidates, this.parts.deploymentProviders())
+      if (!eligible.ok) return []
+      const can = this.groups(constraints, eligible.providers, candidates)
+      if (JSON.stringify(can) === groups) return []
+      this.said.set(id, { number, constraints, groups: JSON.stringify(can) })
+      return [{ id, number, can }]
+    })
   }
 
   /** The providers that can run such a job, or why this consumer can't. */

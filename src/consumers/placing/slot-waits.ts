@@ -5,6 +5,11 @@
 export class SlotWaits {
   private readonly waits = new Map<string, { granted: string | null; wake: (() => void) | null }>()
 
+  /** How many jobs wait for a place, or have just asked for one. */
+  get size(): number {
+    return this.waits.size
+  }
+
   /** From now on grants of this lease are kept. */
   expect(leaseId: string): { within(timeoutMs: number, signal: AbortSignal): Promise<string | null> } {
     const wait = this.waits.get(leaseId) ?? { granted: null, wake: null }

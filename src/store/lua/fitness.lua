@@ -1,9 +1,9 @@
 -- include ready
 -- Who may run a job. Consumers may differ: what each has stands in the roster (roster-announce.lua), what it refuses to run stands here:
---   R:unfit    hash: constraints id, or id of a job in hand -> JSON { since, by = { profile id = { why, untilMs } } }; since when nobody may run it
+--   R:q:<queue>:unfit    hash: shape, or id of a job in hand -> JSON { since, by = { profile id = { why, untilMs } } }; since when nobody may run it
 -- A job is given up only when no live consumer's profile may run it, for longer than a grace; whoever asks is live.
 local C = string.gsub(L, ':ledger$', ':consumers')
-local queueName = string.match(R, ':ready:(.*)$')
+local unfit = R .. ':q:' .. ownQueue .. ':unfit'
 -- Without a write for so long what was refused is forgotten, and told anew.
 local unfitTtlMs = 3600000
 
@@ -21,19 +21,19 @@ local function profiles()
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', C .. ':live', now, '+inf')) do
     local text = redis.call('HGET', C .. ':profile', id)
     local profile = text and cjson.decode(text)
-    if profile and profile.queue == queueName then liveProfiles[id] = { providers = asSet(profile.providers), secrets = asSet(profile.secrets) } end
+    if profile and profile.queue == ownQueue then liveProfiles[id] = { providers = asSet(profile.providers), secrets = asSet(profile.secrets) } end
   end
   return liveProfiles
 end
 
 local function refusalsOf(subject)
-  local text = redis.call('HGET', R .. ':unfit', subject)
+  local text = redis.call('HGET', unfit, subject)
   return text and cjson.decode(text) or { by = {} }
 end
 
 local function saveRefusals(subject, refusals)
-  redis.call('HSET', R .. ':unfit', subject, cjson.encode(refusals))
-  redis.call('PEXPIRE', R .. ':unfit', unfitTtlMs)
+  redis.call('HSET', unfit, subject, cjson.encode(refusals))
+  redis.call('PEXPIRE', unfit, unfitTtlMs)
 end
 
 local function refuses(refusals, profile)
@@ -74,4 +74,22 @@ local function reasons(refusals)
     if refusals.by[id] then list[#list + 1] = refusals.by[id].why end
   end
   return #list == 0 and '[]' or cjson.encode(list)
+end
+
+-- A profile refuses a subject. Returns for how many ms nobody may run it; nil when somebody may.
+local function refuse(subject, profile, why, forMs)
+  local refusals = refusalsOf(subject)
+  local before = refusals.by[profile]
+  if forMs or not before or before.why ~= why or before.untilMs then
+    refusals.by[profile] = { why = why, untilMs = forMs and now + forMs or nil }
+    saveRefusals(subject, refusals)
+  end
+  return nobodySince(subject, refusals, anyProfile), refusals
+end
+
+-- A shape that nobody can run is to be looked at again after the grace: then its jobs are ended.
+local function refuseShape(shape, profile, why, forMs)
+  local sinceMs, refusals = refuse(shape, profile, why, forMs)
+  if sinceMs then call('ZADD', keyOf(ownQueue, 'stuck'), 'NX', now - sinceMs, shape) else call('ZREM', keyOf(ownQueue, 'stuck'), shape) end
+  return sinceMs, refusals
 end

@@ -1,5 +1,5 @@
 -- The rules of the slot ledger; every ledger script includes this file.
--- KEYS[1], L, is the ledger, KEYS[2], R, the queue's index of waiting jobs (see ready.lua), KEYS[3] its set of idle consumers:
+-- KEYS[1], L, is the ledger, KEYS[2], R, the deployment's index of waiting jobs (see ready.lua), KEYS[3], I, the caller's queue's set of idle consumers:
 --   L                    set: names of providers
 --   L:provider:<name>    hash: what is configured (limit, cpuLimit, memoryLimit, rate, burst; '' for none; askedAt), what is in use
 --                        (milliCpu, memoryMiB) and what was learned (see `read`)
@@ -10,6 +10,7 @@
 --   L:lease, L:waiter    hashes: lease id -> JSON
 --   L:jobs               hash: job id -> lease id
 --   L:arrivals           counter
+--   L:clock              Redis' time when it was last looked at, and what the deployment made of it; both in ms
 -- Invariant after every script: whoever stands first among a provider's waiters and fits has been granted the place.
 --
 -- What a provider has room for is the least of: the configured limit less what others run in the same account (`foreign`,
@@ -20,7 +21,27 @@
 -- It opens as well when three sandboxes that live can't be reached and none answers, until one does.
 local L, R, I = KEYS[1], KEYS[2], KEYS[3]
 local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local redisNow = time[1] * 1000 + math.floor(time[2] / 1000)
+
+-- All times here are of a clock that never goes back, and at most so far on between two looks: Redis' own may be set, or be another machine's
+-- after a failover. A consumer looks once a second, so that a longer gap is a step of that clock, or a time in which nobody was there.
+local longestGapMs = 60000
+local function steadyTime()
+  local before, steady = string.match(redis.call('GET', L .. ':clock') or '', '^(%d+) (%d+)$')
+  if not before then
+    steady = redisNow
+  elseif tonumber(before) == redisNow then
+    return tonumber(steady)
+  else
+    steady = tonumber(steady) + math.min(math.max(redisNow - tonumber(before), 0), longestGapMs)
+  end
+  redis.call('SET', L .. ':clock', string.format('%.0f %.0f', redisNow, steady))
+  return steady
+end
+local now = steadyTime()
+-- For people: by Redis' clock.
+local function shown(ms) return ms and ms + redisNow - now end
+
 local inboxPrefix, inboxTtl = ARGV[1], ARGV[2]
 
 -- How fast a learned ceiling rises again: a fiftieth of the limit, at least one place, every so many ms.
@@ -191,12 +212,34 @@ local function grant(name, own)
   end
 end
 
--- Gives free places to waiters; if there are more, and jobs wait in the queue, one idle consumer is woken.
+-- A view of the index (see ready.lua) by its name: queue, epoch, view id.
+local function parseView(name) return string.match(name, '^([^:]*):(%d+):(.*)$') end
+
+local idlePrefix = string.match(I, '^(.*:)[^:]*$')
+-- An idle consumer of a queue with that view, the one that is believed longest; nil for none.
+local function idleConsumer(q, view)
+  local idle = idlePrefix .. q
+  redis.call('ZREMRANGEBYSCORE', idle, '-inf', now)
+  for _, holder in ipairs(redis.call('ZREVRANGE', idle, 0, 15)) do
+    if redis.call('HGET', idle .. ':view', holder) == view then return holder end
+  end
+  return nil
+end
+
+local function wake(q, holder)
+  redis.call('ZREM', idlePrefix .. q, holder)
+  redis.call('HDEL', idlePrefix .. q .. ':view', holder)
+  tell(holder, { kind = 'work' })
+end
+
+-- Gives free places to waiters; if there are more, and jobs wait that may use them, an idle consumer of theirs is woken, of whoever's turn it is.
 local function offer(name)
-  if grant(name) or redis.call('EXISTS', R .. ':turns') == 0 or room(read(name), 0, 0) ~= 'fits' then return end
-  redis.call('ZREMRANGEBYSCORE', I, '-inf', now)
-  local woken = redis.call('ZPOPMAX', I)
-  if woken[1] then tell(woken[1], { kind = 'work' }) end
+  if grant(name) or room(read(name), 0, 0) ~= 'fits' then return end
+  for _, each in ipairs(redis.call('ZRANGE', R .. ':at:' .. name, 0, 15)) do
+    local q, _, view = parseView(each)
+    local holder = q and idleConsumer(q, view)
+    if holder then return wake(q, holder) end
+  end
 end
 
 -- The configured limits of whoever asked last hold for all: they come from configuration, which is the same everywhere but
@@ -229,10 +272,10 @@ local function load(p)
     milliCpu = p.milliCpu or 0,
     memoryMiB = p.memoryMiB or 0,
     breaker = breaker(p),
-    openUntilMs = p.openUntil or cjson.null,
+    openUntilMs = shown(p.openUntil) or cjson.null,
     openedBy = p.why or cjson.null,
     createsPerSecond = p.rateNow or cjson.null,
-    blockedUntilMs = (p.blockedUntil and p.blockedUntil > now) and p.blockedUntil or cjson.null,
+    blockedUntilMs = (p.blockedUntil and p.blockedUntil > now) and shown(p.blockedUntil) or cjson.null,
     startP50Ms = p.p50 or cjson.null,
     startP95Ms = p.p95 or cjson.null,
     startMaxMs = p.slowest or cjson.null,

@@ -1,30 +1,55 @@
 -- include ready
--- Enters jobs that BullMQ holds as waiting; those that it does not, and those that are entered already, are left out.
--- KEYS[4]: BullMQ's prioritized set.
--- ARGV: inbox prefix, inbox ttl, how many kinds of constraints, an id and JSON for each, then for each job: id, number of its constraints, tenant, priority,
---       for how many ms it may wait or ''.
-local kinds = tonumber(ARGV[3])
-local added = 0
-for i = 4 + 2 * kinds, #ARGV, 5 do
-  local jobId, name, priority = ARGV[i], ARGV[i + 2], tonumber(ARGV[i + 3])
-  local id, json = ARGV[2 + 2 * tonumber(ARGV[i + 1])], ARGV[3 + 2 * tonumber(ARGV[i + 1])]
-  if redis.call('ZSCORE', KEYS[4], jobId) and redis.call('HEXISTS', R .. ':of', jobId) == 0 then
-    local arrival = redis.call('INCR', R .. ':arrivals')
-    local jobs, heads = R .. ':jobs:' .. id .. ':' .. name, R .. ':heads:' .. name
-    local idle = redis.call('EXISTS', heads) == 0
-    redis.call('HSET', R .. ':of', jobId, id .. ' ' .. name)
-    redis.call('ZADD', jobs, string.format('%.0f', priority * 4294967296 + arrival % 4294967296), jobId)
-    local first = redis.call('ZRANGE', jobs, 0, 0, 'WITHSCORES')
-    redis.call('ZADD', heads, first[2], id)
-    redis.call('HSET', R .. ':constraints', id, json)
-    redis.call('HINCRBY', R .. ':count', id, 1)
-    if ARGV[i + 4] ~= '' then redis.call('ZADD', R .. ':deadline', now + tonumber(ARGV[i + 4]), jobId) end
-    if idle then
-      local tenant = tenantOf(name)
-      tenant.vt = math.max(tenant.vt, tonumber(redis.call('GET', R .. ':now') or '0'))
-      saveTenant(name, tenant)
-    end
+-- Lists jobs that BullMQ holds as waiting; those that it does not, and those that are listed already, are left out.
+-- ARGV: inbox prefix, inbox ttl, how many jobs are listed after these by the same caller, 1 for jobs that BullMQ may hold in its wait list, where priority 0
+--       lands and whatever is moved without one, how many shapes, for each: id, JSON, milliCpu, memoryMiB; then for each job: id, number of its
+--       shape, tenant, for how many ms it may wait or ''. At most 100 jobs.
+-- Returns how many were listed.
+local q, rest, strays, shapes = ownQueue, tonumber(ARGV[3]), ARGV[4] == '1', tonumber(ARGV[5])
+local prioritized, wait = bull(q, 'prioritized'), bull(q, 'wait')
+local jobs = {}
+for i = 6 + 4 * shapes, #ARGV, 4 do
+  local jobId = ARGV[i]
+  local score = call('ZSCORE', prioritized, jobId)
+  if not score and strays and call('EXISTS', bull(q, jobId)) == 1 and call('LREM', wait, -1, jobId) == 1 then
+    local priority = tonumber(call('HGET', bull(q, jobId), 'priority') or '0') or 0
+    score = string.format('%.0f', priority * 4294967296 + call('INCR', bull(q, 'pc')) % 4294967296)
+    call('ZADD', prioritized, score, jobId)
+  end
+  if score then jobs[#jobs + 1] = { id = jobId, shape = 2 + 4 * tonumber(ARGV[i + 1]), tenant = ARGV[i + 2], wait = tonumber(ARGV[i + 3]), score = score } end
+end
+local listed = tonumber(call('HGET', R .. ':listed', q) or '0')
+if listed > #jobs and call('ZCARD', prioritized) <= #jobs + rest then
+  -- BullMQ holds nothing but what comes now: all that was listed before is gone, but for those of these.
+  local before = 0
+  for _, job in ipairs(jobs) do
+    if listedAt(q, job.id) then before = before + 1 end
+  end
+  if before == 0 then newEpoch(q) end
+end
+local added, dirty = 0, {}
+for _, job in ipairs(jobs) do
+  local shape, name = listedAt(q, job.id)
+  if shape and call('ZSCORE', jobsKey(q, shape, name), job.id) ~= job.score then
+    unlist(q, job.id)
+    shape = nil
+  end
+  if not shape and call('EXISTS', bull(q, job.id)) == 1 then
+    local id = ARGV[job.shape]
+    enterShape(q, id, ARGV[job.shape + 1], ARGV[job.shape + 2], ARGV[job.shape + 3])
+    list(q, job.id, id, job.tenant, job.score, dirty)
+    if job.wait then call('ZADD', keyOf(q, 'deadline'), now + job.wait, job.id) end
     added = added + 1
   end
+end
+placeDirty(q, dirty)
+-- BullMQ's numbers of these follow those that were seen: nobody needs to look for what was put there around the index (ready-reconcile.lua).
+local least, most = math.huge, 0
+for _, job in ipairs(jobs) do
+  local number = tonumber(job.score) % 4294967296
+  least, most = math.min(least, number), math.max(most, number)
+end
+local sweep = R .. ':q:' .. q .. ':sweep'
+if #jobs > 0 and most - least + 1 == #jobs and (least == 1 or least == tonumber(call('HGET', sweep, 'seen') or '0') + 1) then
+  call('HSET', sweep, 'seen', string.format('%.0f', most))
 end
 return added

@@ -1,66 +1,133 @@
--- include fitness
--- Chooses the next job and its place, binds the two, and puts the job where BullMQ takes the next one from.
--- KEYS[4..7]: BullMQ's prioritized set, wait list, active list and meta hash.
--- ARGV: inbox prefix, inbox ttl, holder, lease id, limits of the holder's providers as JSON, orders as JSON (constraints id -> names of
---       providers, the best first, none when it is not for this consumer now; false when it holds that nobody can ever run such a job), ms for
---       which to count as idle when there is nothing (more); 0 to not; what the caller has as JSON { profile, providers, secrets, shares }: its
---       profile's id, the providers and secrets that it can use now, and whether it knows of tenants' shares; grace in ms.
--- Returns {what, job id or '', provider at which it has its place or '', loads as JSON, ms until there may be room without a place given
---          back or '', unknown constraints (id, JSON, …), jobs listed, jobs that BullMQ holds, constraints listed,
---          1 if there is nothing more to take now, the job that waited to be taken or '', why it or the chosen one is given: '' or
---          'stranded' or 'nobody' (see `standOf`), 'overdue' when its time to wait is over; reasons as a JSON list, 1 if the tenants' shares are lost}. `what`:
+-- include ready-choose
+-- Chooses the next job and its place, binds the two, and puts the job where BullMQ takes the next one from. What is another queue's turn is handed
+-- on to one of its consumers on the way.
+-- ARGV: inbox prefix, inbox ttl, holder, lease id, limits of the holder's providers as JSON, what it has found of shapes as JSON [[shape, number, groups of
+--       providers, the best first; or why it can't run them], …], ms for which to count as idle when there is nothing (more); 0 to not; what the caller has
+--       as JSON { profile, view, providers, secrets, shares, policy }: its profile's id, that of its view, the providers and secrets that it can use now, whether it knows of
+--       tenants' shares, and how it chooses in a group: 'most-free', 'fastest', 'given' or 'own'; grace in ms.
+-- Returns {what, job id or '', provider at which it has its place or '', loads as JSON, ms until there may be room or a job without anything given
+--          back or '', shapes that this profile has not said anything of (id, number, JSON, …), 1 if there is nothing more to take now, the job that
+--          waited to be taken or '', why it or the chosen one is given: '' or 'stranded' or 'nobody' (see `standOf`), 'overdue' when its time to
+--          wait is over; reasons as a JSON list, 1 if the tenants' shares are lost, jobs that are to be listed}. `what`:
 --   'take'     BullMQ's wait list holds a job whose time has come: this one, or one that was stalled or handed over
 --   'nothing'  no job, or no place for one
+--   'again'    what was to be put right took up this call: ask again
 --
 -- Order: tenants by their turns, a tenant's jobs by priority and arrival. A job that has no place now is passed over by those
 -- behind it that have one; when a place that it can use becomes free it is before all that came after it.
-local holder, leaseId, limits, orders, idleMs = ARGV[3], ARGV[4], cjson.decode(ARGV[5]), cjson.decode(ARGV[6]), tonumber(ARGV[7])
+local holder, leaseId, limits, said, idleMs = ARGV[3], ARGV[4], cjson.decode(ARGV[5]), cjson.decode(ARGV[6]), tonumber(ARGV[7])
 local mine, grace = cjson.decode(ARGV[8]), tonumber(ARGV[9])
-local usable, secrets = asSet(mine.providers), asSet(mine.secrets)
+local profile, me, usable, secrets = mine.profile, mine.view, asSet(mine.providers), asSet(mine.secrets)
 local sharesLost = mine.shares and redis.call('EXISTS', R .. ':shares') == 0
-local prioritized, wait, active, meta = KEYS[4], KEYS[5], KEYS[6], KEYS[7]
-local runPrefix = string.gsub(L, ':ledger$', ':run:')
--- How many jobs that were handed over are looked at.
-local handedPerLook = 32
+local q = ownQueue
+local prioritized, wait, active, delayed = bull(q, 'prioritized'), bull(q, 'wait'), bull(q, 'active'), bull(q, 'delayed')
+-- How many jobs that were handed over are looked at, delayed ones let go, and shapes asked for.
+local handedPerLook, delayedPerLook, unknownPerLook, handedOnPerLook, tenantsPerLook = 32, 32, 64, 8, 64
+local viewTtlMs = 600000
 configure(limits)
-local providers, names, kept, free = {}, {}, {}, false
+local names, kept, free = {}, {}, {}
 for _, each in ipairs(limits) do
   local name = each.provider
   names[#names + 1] = name
   kept[name] = grant(name)
-  providers[name] = read(name)
-  if not kept[name] and room(providers[name], 0, 0) == 'fits' then free = true end
+  if usable[name] and not kept[name] and room(read(name), 0, 0) == 'fits' then free[name] = read(name) end
 end
-local unknown = {}
+local unknown, strays = {}, {}
+local laterMs
+
+if call('ZCARD', prioritized) == 0 and tonumber(call('HGET', R .. ':listed', q) or '0') > 0 then newEpoch(q) end
+if call('ZADD', keyOf(q, 'views'), now, me) == 1 then viewsOf[q] = nil end
+if call('HGET', keyOf(q, 'policy'), me) ~= mine.policy then call('HSET', keyOf(q, 'policy'), me, mine.policy) end
+
+-- The first score of a view to the deployment's lists: whoever found nobody to take for it may have put it out of them.
+local function show(provider)
+  local first = call('ZRANGE', viewKey(q, me, 'p:' .. provider), 0, 0, 'WITHSCORES')
+  if first[2] then call('ZADD', R .. ':at:' .. provider, first[2], q .. ':' .. epochOf(q) .. ':' .. me) end
+end
+
+-- What this view's consumers say of a shape: one that is gone meanwhile they need to say nothing of.
+local function learn(shape, number, what)
+  if call('HEXISTS', keyOf(q, 'shape'), shape) == 1 then
+    if mine.policy == 'own' and type(what) == 'table' and what[1] then
+      call('HSET', viewKey(q, me, 'order'), shape, cjson.encode(what[1]))
+      table.sort(what[1])
+    end
+    local class = type(what) == 'table' and #what > 0 and enterClass(q, me, what, demandOf(q, shape)) or nil
+    local known = classOf(q, me, shape)
+    -- Where the class is another one now, whoever comes upon its tenants in the old one takes them out.
+    if known and known ~= class then call('HDEL', viewKey(q, me, 'fit'), shape) end
+    forgetShape(q, shape)
+    if class and class == known then
+      -- As before, or only in another order.
+    elseif class then
+      call('HSET', viewKey(q, me, 'fit'), shape, class)
+      call('ZADD', viewKey(q, me, 'merge'), number, shape)
+      call('ZREM', keyOf(q, 'stuck'), shape)
+      local refusals = refusalsOf(shape)
+      if refusals.by[profile] then
+        refusals.by[profile], refusals.since = nil, nil
+        saveRefusals(shape, refusals)
+      end
+    elseif type(what) ~= 'table' then
+      refuseShape(shape, profile, what)
+    end
+  end
+  if number > tonumber(call('HGET', keyOf(q, 'mapped'), me) or '0') then call('HSET', keyOf(q, 'mapped'), me, string.format('%.0f', number)) end
+end
+
+-- Puts tenants of shapes that were learned into the view, so many in a call. Returns whether there are more.
+local function merge(most)
+  local later = {}
+  while true do
+    local shape = call('ZRANGE', viewKey(q, me, 'merge'), 0, 0)[1]
+    if not shape or most <= 0 then
+      refreshAll(q, later)
+      return shape ~= nil
+    end
+    local from = call('GET', viewKey(q, me, 'merged'))
+    local tenants = call('ZRANGEBYLEX', keyOf(q, 's:' .. shape), from and '(' .. from or '-', '+', 'LIMIT', 0, most)
+    for _, name in ipairs(tenants) do place(q, me, shape, name, later) end
+    if #tenants < most then
+      call('ZREM', viewKey(q, me, 'merge'), shape)
+      call('DEL', viewKey(q, me, 'merged'))
+    else
+      call('SET', viewKey(q, me, 'merged'), tenants[#tenants])
+    end
+    most = most - math.max(1, #tenants)
+  end
+end
 
 -- A consumer becomes idle in the very step that leaves nothing for it, so that no wake-up goes past it; one that can take no
 -- more, or looks again by itself, is woken for nothing.
 local function answer(what, jobId, provider, waited, stand, why)
-  local soonest, loads, spare, queued = '', {}, false, redis.call('EXISTS', R .. ':turns') == 1
+  local soonest, loads, spare, queued = laterMs or '', {}, false, tonumber(call('HGET', R .. ':listed', q) or '0') > 0
   for i, name in ipairs(names) do
-    local p = providers[name]
+    local p = read(name)
     loads[i] = load(p)
-    if not kept[name] and room(p, 0, 0) == 'fits' then spare = true end
+    if usable[name] and not kept[name] and room(p, 0, 0) == 'fits' then spare = true end
     local ms = queued and opensIn(p)
     if ms and (soonest == '' or ms < soonest) then soonest = ms end
   end
-  local last = what == 'nothing' or (jobId and not (queued and spare))
+  local last = what == 'nothing' or (what == 'take' and jobId and not (queued and spare))
+  local viewsOfIdle = I .. ':view'
   if last and idleMs > 0 then
     redis.call('ZREMRANGEBYSCORE', I, '-inf', now)
     redis.call('ZADD', I, now + idleMs, holder)
+    redis.call('HSET', viewsOfIdle, holder, me)
     redis.call('PEXPIRE', I, 2 * idleMs)
+    redis.call('PEXPIRE', viewsOfIdle, 2 * idleMs)
   else
     redis.call('ZREM', I, holder)
+    redis.call('HDEL', viewsOfIdle, holder)
   end
-  return { what, jobId or '', provider or '', #loads == 0 and '[]' or cjson.encode(loads), soonest, unknown,
-    redis.call('HLEN', R .. ':of'), redis.call('ZCARD', prioritized), redis.call('HLEN', R .. ':constraints'), last and 1 or 0,
-    waited or '', stand or '', why or '[]', sharesLost and 1 or 0 }
+  return { what, jobId or '', provider or '', #loads == 0 and '[]' or cjson.encode(loads), soonest, unknown, last and 1 or 0,
+    waited or '', stand or '', why or '[]', sharesLost and 1 or 0, strays }
 end
 
 -- A job's sandbox, or the one that was being made for it, is at this provider: where it has its place, or as its record says.
 local function providerOf(jobId)
-  local leaseId = redis.call('HGET', L .. ':jobs', jobId)
-  local lease = leaseId and getLease(leaseId)
+  local lease = redis.call('HGET', L .. ':jobs', jobId)
+  lease = lease and getLease(lease)
   if lease then return lease.provider end
   local text = redis.call('HGET', runPrefix .. jobId, 'record')
   local record = text and cjson.decode(text)
@@ -74,157 +141,168 @@ end
 --   'nobody'    and everybody has found that it can't: it is to be ended, by one that reaches its sandbox if there is one
 local function standOf(jobId)
   local provider = providerOf(jobId)
-  local text = redis.call('HGET', R .. ':held', jobId)
-  local needed = text and cjson.decode(text).secrets or {}
+  local held = heldOf(jobId)
+  local needed = held and cjson.decode(held.secrets) or {}
   local refusals = refusalsOf(jobId)
-  local function has(providers, names)
+  local function has(providers, known)
     if provider and not providers[provider] then return false end
     for _, name in ipairs(needed) do
-      if not names[name] and not names['*'] then return false end
+      if not known[name] and not known['*'] then return false end
     end
     return true
   end
-  if has(usable, secrets) and not refuses(refusals, mine.profile) then return '' end
-  local sinceMs = nobodySince(jobId, refusals, function(profile) return has(profile.providers, profile.secrets) end)
+  if has(usable, secrets) and not refuses(refusals, profile) then return '' end
+  local sinceMs = nobodySince(jobId, refusals, function(other) return has(other.providers, other.secrets) end)
   if not sinceMs then return nil end
   -- Its end need not wait for whoever might have gone on.
   if redis.call('HEXISTS', runPrefix .. jobId, 'cancelReason') == 1 then return 'stranded' end
   if sinceMs < grace then return nil end
-  if not refuses(refusals, mine.profile) then return 'stranded' end
+  if not refuses(refusals, profile) then return 'stranded' end
   local reached = false
-  for id, profile in pairs(profiles()) do
+  for id, other in pairs(profiles()) do
     if not refusesForGood(refusals, id) then return nil end
-    if provider and profile.providers[provider] then reached = true end
+    if provider and other.providers[provider] then reached = true end
   end
   if reached and not usable[provider] then return nil end
   return 'nobody', reasons(refusals)
 end
 
-local paused = redis.call('HMGET', meta, 'paused', 'concurrency')
-if paused[1] or (paused[2] and redis.call('LLEN', active) >= tonumber(paused[2])) then return answer('nothing') end
+-- Whether a job in BullMQ's wait list was in somebody's hands, or chosen; others came there around the index, and are to be listed.
+local function wasInHand(jobId)
+  if call('HEXISTS', L .. ':jobs', jobId) == 1 or call('HEXISTS', R .. ':held', jobId) == 1 or call('HEXISTS', unfit, jobId) == 1 then return true end
+  local run = call('HMGET', runPrefix .. jobId, 'generation', 'result')
+  return (run[1] and not run[2]) or call('HGET', bull(q, jobId), 'sy') == '-'
+end
+
+local meta = call('HMGET', bull(q, 'meta'), 'paused', 'concurrency', 'max')
+if meta[1] or (meta[2] and call('LLEN', active) >= tonumber(meta[2])) then return answer('nothing') end
+if meta[3] and tonumber(call('GET', bull(q, 'limiter')) or '0') >= tonumber(meta[3]) then
+  local left = call('PTTL', bull(q, 'limiter'))
+  if left > 0 then
+    laterMs = left
+    return answer('nothing')
+  end
+end
 if sharesLost then return answer('nothing') end
+
 -- What is taken first stands last. Those that are not for this consumer are put behind the others, so that it sees these at its next look.
-local handed = redis.call('LRANGE', wait, -handedPerLook, -1)
+local handed = call('LRANGE', wait, -handedPerLook, -1)
 for i = #handed, 1, -1 do
-  local stand, why = standOf(handed[i])
-  if stand then
-    if i < #handed then
-      redis.call('LREM', wait, -1, handed[i])
-      redis.call('RPUSH', wait, handed[i])
+  local jobId = handed[i]
+  if not wasInHand(jobId) then
+    if call('EXISTS', bull(q, jobId)) == 1 then strays[#strays + 1] = jobId else call('LREM', wait, -1, jobId) end
+  else
+    local stand, why = standOf(jobId)
+    if stand then
+      if i < #handed then
+        call('LREM', wait, -1, jobId)
+        call('RPUSH', wait, jobId)
+      end
+      return answer('take', nil, nil, jobId, stand, why)
     end
-    return answer('take', nil, nil, handed[i], stand, why)
   end
 end
-if redis.call('LLEN', wait) > #handed then
+if #strays == 0 and call('LLEN', wait) > #handed then
   for i = #handed, 1, -1 do
-    redis.call('LREM', wait, -1, handed[i])
-    redis.call('LPUSH', wait, handed[i])
+    if call('LREM', wait, -1, handed[i]) == 1 then call('LPUSH', wait, handed[i]) end
   end
 end
+
+-- Delayed jobs whose time has come; BullMQ itself looks at them only when it is asked for a job. Its times are of the producers' clocks.
+for _, jobId in ipairs(call('ZRANGEBYSCORE', delayed, 0, (redisNow + 1) * 4096 - 1, 'LIMIT', 0, delayedPerLook)) do
+  call('ZREM', delayed, jobId)
+  local key = bull(q, jobId)
+  if call('EXISTS', key) == 1 then
+    local priority = tonumber(call('HGET', key, 'priority') or '0') or 0
+    call('ZADD', prioritized, string.format('%.0f', priority * 4294967296 + call('INCR', bull(q, 'pc')) % 4294967296), jobId)
+    call('HSET', key, 'delay', 0)
+    call('XADD', bull(q, 'events'), 'MAXLEN', '~', 10000, '*', 'event', 'waiting', 'jobId', jobId, 'prev', 'delayed')
+    strays[#strays + 1] = jobId
+  end
+end
+local due = call('ZRANGE', delayed, 0, 0, 'WITHSCORES')
+if due[2] then laterMs = math.max(1, math.floor(tonumber(due[2]) / 4096) - redisNow) end
+
 -- Asked again after a lost answer: the job of this lease has its place, and somebody has taken it meanwhile.
 if getLease(leaseId) then return answer('nothing') end
-local overdue = redis.call('ZRANGEBYSCORE', R .. ':deadline', '-inf', now, 'LIMIT', 0, 10)
-local everRun = #overdue == 0
-for _, id in ipairs(redis.call('HKEYS', R .. ':constraints')) do
-  if orders[id] == nil then
-    unknown[#unknown + 1] = id
-    unknown[#unknown + 1] = redis.call('HGET', R .. ':constraints', id)
-  elseif orders[id] == false then
-    -- Somebody who can may have come since.
-    local sinceMs = nobodySince(id, refusalsOf(id), anyProfile)
-    if sinceMs and sinceMs >= grace then everRun = false else orders[id] = {} end
-  end
-end
--- The caller learns of these first, and asks again: nobody is passed over because of what is not known yet.
-if #unknown > 0 and #overdue == 0 then return answer('nothing') end
-if everRun and not free then return answer('nothing') end
 
--- Where the first of these jobs can go now: a provider, false for "nowhere, ever", nil for "not now".
-local function placeFor(id, constraints, where)
-  local order = orders[id]
-  if order == false then return false end
-  local unfit = {}
-  for _, name in ipairs(order) do
-    local p = providers[name]
-    if p and not kept[name] then
-      local found = room(p, constraints.milliCpu, constraints.memoryMiB)
-      if found == 'fits' then return name end
-      if found == 'unfit' then unfit[#unfit + 1] = name end
-    end
-  end
-  if #unfit > 0 then
-    redis.call('HSETNX', R .. ':passed', where, now)
-    if now - tonumber(redis.call('HGET', R .. ':passed', where)) > patienceMs then
-      for _, name in ipairs(unfit) do kept[name] = true end
-    end
-  end
-  return nil
+tidy()
+for _, name in ipairs(call('SRANDMEMBER', R .. ':uncapping', 1)) do uncap(name) end
+local old = call('ZRANGEBYSCORE', keyOf(q, 'views'), '-inf', now - viewTtlMs, 'LIMIT', 0, 1)[1]
+if old then
+  for _, provider in ipairs(call('SMEMBERS', L)) do call('ZREM', R .. ':at:' .. provider, q .. ':' .. epochOf(q) .. ':' .. old) end
+  dropLists(q, old)
+  for _, part in ipairs({ 'mapped', 'policy' }) do call('HDEL', keyOf(q, part), old) end
+  call('ZREM', keyOf(q, 'views'), old)
+  viewsOf[q] = nil
 end
-
-local function give(jobId, name, tenant, share, provider, constraints)
-  unlist(jobId)
-  if redis.call('ZREM', prioritized, jobId) == 0 then return false end
-  redis.call('RPUSH', wait, jobId)
-  tenant = tenantOf(name)
-  local charged = tenant.mean
-  redis.call('SET', R .. ':now', string.format('%.6f', tenant.vt))
-  tenant.vt = tenant.vt + charged / share.weight
-  tenant.held = tenant.held + 1
-  redis.call('HSET', R .. ':held', jobId, cjson.encode({ tenant = name, at = now, charged = charged, secrets = constraints.secrets }))
-  saveTenant(name, tenant)
-  local held = redis.call('HGET', L .. ':jobs', jobId)
-  local place = held and getLease(held)
-  if place then return true, place.provider end
-  if provider then
-    take(leaseId, provider, holder, constraints.milliCpu, constraints.memoryMiB, 0)
-    local lease = getLease(leaseId)
-    lease.jobId = jobId
-    -- BullMQ's own key of it, beside its other ones.
-    lease.job = prioritized:gsub('prioritized$', '') .. jobId
-    redis.call('HSET', L .. ':lease', leaseId, cjson.encode(lease))
-    redis.call('HSET', L .. ':jobs', jobId, leaseId)
-    redis.call('ZADD', leasesKey(provider), '+inf', leaseId)
-    providers[provider] = read(provider)
-  end
-  return true, provider
+for _, each in ipairs(said) do learn(each[1], each[2], each[3]) end
+local merging = merge(tenantsPerLook)
+for _, name in ipairs(names) do
+  if usable[name] then show(name) end
 end
 
 -- Their time to wait is over: each is taken to be ended, before anything is begun.
-for _, jobId in ipairs(overdue) do
-  local id, name = string.match(redis.call('HGET', R .. ':of', jobId) or '', '^(%S+) (.*)$')
-  if id then
-    local why = reasons(refusalsOf(id))
-    if give(jobId, name, tenantOf(name), shareOf(name), nil, { milliCpu = 0, memoryMiB = 0 }) then return answer('take', jobId, nil, nil, 'overdue', why) end
+for _, jobId in ipairs(call('ZRANGEBYSCORE', keyOf(q, 'deadline'), '-inf', now, 'LIMIT', 0, 10)) do
+  local shape, name = listedAt(q, jobId)
+  call('ZREM', keyOf(q, 'deadline'), jobId)
+  if shape then
+    unlist(q, jobId)
+    if call('ZREM', prioritized, jobId) == 1 then
+      local why = reasons(refusalsOf(shape))
+      give(q, jobId, name)
+      return answer('take', jobId, nil, nil, 'overdue', why)
+    end
+  end
+end
+-- So are those that nobody can run, unless somebody who can has come since.
+for _, shape in ipairs(call('ZRANGEBYSCORE', keyOf(q, 'stuck'), '-inf', now - grace, 'LIMIT', 0, 4)) do
+  local refusals = refusalsOf(shape)
+  local sinceMs = nobodySince(shape, refusals, anyProfile)
+  local name = call('ZRANGE', keyOf(q, 's:' .. shape), 0, 0)[1]
+  if sinceMs and sinceMs >= grace and name then
+    local jobId = nextJob(q, shape, name)
+    local why = reasons(refusals)
+    leave(q, shape, name)
+    if jobId then
+      give(q, jobId, name)
+      return answer('take', jobId, nil, nil, 'nobody', why)
+    end
+    if spent >= patience then return answer('again') end
   else
-    redis.call('ZREM', R .. ':deadline', jobId)
+    call('ZREM', keyOf(q, 'stuck'), shape)
   end
 end
 
-local from = 0
-while true do
-  local tenants = redis.call('ZRANGE', R .. ':turns', from, from + 49)
-  if #tenants == 0 then return answer('nothing') end
-  for _, name in ipairs(tenants) do
-    local tenant, share = tenantOf(name), shareOf(name)
-    if not share.cap or tenant.held < share.cap then
-      for _, id in ipairs(redis.call('ZRANGE', R .. ':heads:' .. name, 0, -1)) do
-        if free or not orders[id] then
-          local where = id .. ' ' .. name
-          local constraints = cjson.decode(redis.call('HGET', R .. ':constraints', id) or '{"milliCpu":0,"memoryMiB":0}')
-          local provider = placeFor(id, constraints, where)
-          while provider ~= nil do
-            local jobId = redis.call('ZRANGE', R .. ':jobs:' .. where:gsub(' ', ':', 1), 0, 0)[1]
-            if not jobId then break end
-            redis.call('HDEL', R .. ':passed', where)
-            local stand, why = '', nil
-            if provider == false then stand, why = 'nobody', reasons(refusalsOf(id)) end
-            -- What BullMQ does not hold any more was removed around this index.
-            local given, at = give(jobId, name, tenant, share, provider, constraints)
-            if given then return answer('take', jobId, at, nil, stand, why) end
-          end
-        end
-      end
-    end
-  end
-  from = from + 50
+-- The caller learns of these first, and asks again: nobody is passed over because of what is not known yet.
+local upTo = call('HGET', keyOf(q, 'mapped'), me) or '0'
+local shapes = call('ZRANGEBYSCORE', keyOf(q, 'shapes'), '(' .. upTo, '+inf', 'WITHSCORES', 'LIMIT', 0, unknownPerLook)
+for i = 1, #shapes, 2 do
+  unknown[#unknown + 1] = shapes[i]
+  unknown[#unknown + 1] = shapes[i + 1]
+  unknown[#unknown + 1] = call('HGET', keyOf(q, 'shape'), shapes[i])
 end
+if #unknown > 0 then return answer('nothing') end
+
+local open, opensMs = isOpen(q)
+if not open then
+  laterMs = opensMs or laterMs
+  return answer('nothing')
+end
+for _ = 1, handedOnPerLook do
+  if next(free) == nil then return answer(merging and 'again' or 'nothing') end
+  local found, more = choose(free, function(queue, view)
+    if queue == q and view == me then return true end
+    return isOpen(queue) and idleConsumer(queue, view) ~= nil
+  end, function(queue, view, jobId)
+    if queue == q and view == me then return holder, leaseId end
+    return idleConsumer(queue, view), 'on/' .. jobId .. '/' .. leaseId
+  end)
+  if not found then return answer((more or merging) and 'again' or 'nothing') end
+  if found.q == q and found.view == me then return answer('take', found.jobId, found.provider) end
+  wake(found.q, found.holder)
+  for name in pairs(free) do
+    if room(read(name), 0, 0) ~= 'fits' then free[name] = nil else free[name] = read(name) end
+  end
+end
+return answer('again')

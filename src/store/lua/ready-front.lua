@@ -1,9 +1,15 @@
 -- include ready
 -- Puts a job that a consumer gave back before all others: whoever looks next takes it, and needs no place for it.
--- KEYS[4], KEYS[5]: BullMQ's prioritized set and wait list. ARGV: inbox prefix, inbox ttl, job id. Returns whether it was there, and wakes a consumer.
-unlist(ARGV[3])
-if redis.call('ZREM', KEYS[4], ARGV[3]) == 0 then return 0 end
-redis.call('RPUSH', KEYS[5], ARGV[3])
+-- ARGV: inbox prefix, inbox ttl, job id, 1 for a job that can't be listed and is to be taken as it is. Returns whether it was there, and wakes a consumer.
+local jobId, q = ARGV[3], ownQueue
+unlist(q, jobId)
+local found = call('ZREM', bull(q, 'prioritized'), jobId) == 1
+if found then call('RPUSH', bull(q, 'wait'), jobId) end
+if ARGV[4] == '1' and call('EXISTS', bull(q, jobId)) == 1 then
+  call('HSET', bull(q, jobId), 'sy', '-')
+  found = true
+end
+if not found then return 0 end
 redis.call('ZREMRANGEBYSCORE', I, '-inf', now)
 local woken = redis.call('ZPOPMAX', I)
 if woken[1] then tell(woken[1], { kind = 'work' }) end

@@ -1,20 +1,14 @@
 -- include fitness
--- Consumers of this profile can't run some of the jobs: what is said of it holds until the job or its constraints are gone.
--- ARGV: inbox prefix, inbox ttl, profile id, grace in ms, 'job' or 'constraints', then for each: its id, why, for how many ms or ''.
+-- Consumers of this profile can't run some of the jobs: what is said of it holds until the job or its shape is gone.
+-- ARGV: inbox prefix, inbox ttl, profile id, grace in ms, 'job' or 'shape', then for each: its id, why, for how many ms or ''.
 -- Returns, of those that no live consumer may run for longer than the grace: id, reasons as a JSON list, …
 local profile, grace, kind = ARGV[3], tonumber(ARGV[4]), ARGV[5]
 local given = {}
 for i = 6, #ARGV, 3 do
   local subject, why, forMs = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2])
   -- What waits no more is not entered again.
-  if kind == 'job' or redis.call('HEXISTS', R .. ':constraints', subject) == 1 then
-    local refusals = refusalsOf(subject)
-    local before = refusals.by[profile]
-    if forMs or not before or before.why ~= why or before.untilMs then
-      refusals.by[profile] = { why = why, untilMs = forMs and now + forMs or nil }
-      saveRefusals(subject, refusals)
-    end
-    local sinceMs = nobodySince(subject, refusals, anyProfile)
+  if kind == 'job' or redis.call('HEXISTS', keyOf(ownQueue, 'shape'), subject) == 1 then
+    local sinceMs, refusals = (kind == 'job' and refuse or refuseShape)(subject, profile, why, forMs)
     if sinceMs and sinceMs >= grace then
       given[#given + 1] = subject
       given[#given + 1] = reasons(refusals)

@@ -1,83 +1,430 @@
 -- include ledger
--- The index of a queue's waiting jobs: what BullMQ's own order can't say. R is KEYS[2]:
---   R:of                    hash: job id -> constraints id .. ' ' .. tenant
---   R:constraints           hash: constraints id -> JSON (src/job/constraints.ts)
---   R:count                 hash: constraints id -> how many jobs have them
---   R:jobs:<id>:<tenant>    sorted set: job id -> priority * 2^32 + arrival
---   R:heads:<tenant>        sorted set: constraints id -> score of the first of those jobs
---   R:turns                 sorted set: tenant -> virtual time, of tenants with waiting jobs
---   R:tenant                hash: tenant -> JSON { vt, mean, held } while it has jobs waiting or in hand
---   R:shares                hash: tenant -> JSON { weight, cap }, as configured; '*' for all others; '' -> since when, in ms
---   R:held                  hash: job id -> JSON { tenant, at, charged, secrets } of jobs in consumers' hands
---   R:deadline              sorted set: job id -> ms at which its time to wait is over, of those that have one
---   R:unfit                 hash: see fitness.lua
---   R:passed                hash: constraints id .. ' ' .. tenant -> ms since when smaller jobs pass its first one
---   R:arrivals, R:now       counter; the virtual time of the latest turn
+-- The index of a deployment's waiting jobs: what BullMQ's own order can't say. Its queues share it, so that they share the places. Nothing
+-- that a script does here grows with what waits. R is KEYS[2]; Q is R:q:<queue>:<epoch>, of which a queue has one at a time:
+--   R:at:<provider>        sorted set: view -> score; a view is '<queue>:<epoch>:<view id>': what consumers that answer alike can run of a queue
+--   R:tenant               hash: tenant -> its account (see accountOf); kept while it has jobs waiting or in hand, or is in debt
+--   R:debt                 sorted set: tenant that has neither -> when it left, in ms
+--   R:held                 hash: job id -> 'since accounted used length queue:', then the secrets that it needs as JSON of that length, then its tenant, of
+--                          jobs in consumers' hands; ms and s
+--   R:capped:<tenant>      set: '<queue>:<epoch>:<class>:<view id>' where the tenant waits for its cap; R:uncapping: tenants for whom some are to be put back
+--   R:present              hash: provider -> virtual time of the latest turn there
+--   R:shares               hash: tenant -> JSON { weight, cap }, as configured; '*' for all others; '' -> since when, in ms
+--   R:listed, R:epoch      hashes: queue -> how many jobs are listed; its epoch
+--   R:garbage              list: '<queue> <epoch>' that are over, to be taken apart bit by bit
+--   R:q:<queue>:unfit      hash: see fitness.lua;  R:q:<queue>:sweep  hash: see ready-reconcile.lua
+--   Q:shape, Q:demand      hashes: shape -> JSON (src/job/constraints.ts); -> 'milliCpu memoryMiB'
+--   Q:shapes               sorted set: shape -> number; Q:mapped hash: view id -> number up to which it has said who can run them
+--   Q:s:<shape>            sorted set: the tenants that have jobs in it, all with score 0
+--   Q:j:<shape>:<tenant>   sorted set: job id -> BullMQ's own score of it: priority * 2^32 + arrival
+--   Q:views, Q:policy      sorted set: view id -> when it looked last; hash: view id -> policy
+-- and of each view, V being Q:v:<view id>:
+--   V:fit, V:class, V:order  hashes: shape -> class; shape -> JSON: its providers in the order of a policy of one's own; class -> JSON { groups of the providers that can run it, the best first; bucket }
+--   V:merge                sorted set: shape -> number, whose tenants are still to be put under its class; V:merged: the last one that was
+--   V:p:<provider>         sorted set: class -> score
+--   V:a:<class>            sorted set: tenant -> score
+--   V:t:<class>:<tenant>   sorted set: shape -> the first score in Q:j
+--   Q:deadline             sorted set: job id -> ms at which its time to wait is over;  Q:stuck  shape -> since when nobody can run it
+--   Q:passed               hash: shape -> ms since when smaller jobs pass it
+-- Everything that the same providers can run is one class, so what waits for a full one costs nothing, and is there when it has room.
+-- Where a job stands is the field `sy` of BullMQ's own hash of it, '<epoch> <shape> <tenant>', which goes when the job does.
 --
--- Tenants take turns by virtual time: seconds of sandbox used, divided by the tenant's weight. A job is charged its tenant's
--- mean when it is taken, and the difference when it has ended. Who comes back after a pause begins at the present.
-local function tenantOf(name)
-  local text = redis.call('HGET', R .. ':tenant', name)
-  return text and cjson.decode(text) or { vt = 0, mean = 1, held = 0 }
+-- Tenants take turns by virtual time: seconds of sandbox used, divided by the tenant's weight. It is one account for all queues; a
+-- tenant's queues take turns among themselves by what each has used. A job is charged its tenant's mean when it is taken, and the difference
+-- as time goes by and when it ends. Who comes back begins at the present, or where its debt ends; that halves every ten minutes.
+-- Invariant: accounts only ever go up while something of theirs is listed (a refund is credit on later charges), so that a score in a heap is a
+-- lower bound. One that is too low when it comes up is put right, and the next is looked at; a call does so at most `patience` times.
+local call = redis.call
+local base = string.gsub(L, 'ledger$', '')
+local ownQueue = string.match(I, ':([^:]*)$')
+local runPrefix = base .. 'run:'
+local patience = 32
+local spent = 0
+local mostClasses, mostViews, mostDebtors = 200, 16, 10000
+local halfLifeMs, forgetMs, mostDebt = 600000, 7200000, 86400
+-- What passes between two accounts of a job that is in hand; more is a time in which nobody had it, or a clock that was set.
+local longestStepMs = 120000
+
+local function bull(q, part) return base .. q .. ':' .. part end
+
+local epochs = {}
+local function epochOf(q)
+  if not epochs[q] then epochs[q] = call('HGET', R .. ':epoch', q) or '1' end
+  return epochs[q]
 end
+local function keyOf(q, rest, epoch) return R .. ':q:' .. q .. ':' .. (epoch or epochOf(q)) .. ':' .. rest end
+
+-- Accounts: 'vt credit mean held heaps base leftAt fresh', then for each queue ':name:used'. `heaps`: in how many Q:s it stands. `base`:
+-- where a queue of it begins. `fresh`: it is still to begin at the present of the provider that it gets a place at.
+local accounts = {}
+local function accountOf(name)
+  local a = accounts[name]
+  if a then return a end
+  a = { vt = 0, credit = 0, mean = 1, held = 0, heaps = 0, base = 0, leftAt = 0, fresh = 1, queues = {} }
+  local text = call('HGET', R .. ':tenant', name)
+  if text then
+    local head, rest = string.match(text, '^([^:]*)(.*)$')
+    local vt, credit, mean, held, heaps, from, leftAt, fresh = string.match(head, '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+)$')
+    a.vt, a.credit, a.mean, a.held, a.heaps = tonumber(vt), tonumber(credit), tonumber(mean), tonumber(held), tonumber(heaps)
+    a.base, a.leftAt, a.fresh = tonumber(from), tonumber(leftAt), tonumber(fresh)
+    for q, used in string.gmatch(rest, ':([^:]*):([^:]*)') do a.queues[q] = tonumber(used) end
+  end
+  accounts[name] = a
+  return a
+end
+
+local function rounded(x) return math.floor(x * 1000 + 0.5) / 1000 end
+
+-- Queues of one tenant are told apart far behind the point.
+local function scoreOf(a, q) return a.vt + (a.queues[q] or 0) * 1e-7 end
+local function text(score) return string.format('%.17g', score) end
 
 local function shareOf(name)
   if name == '' then name = '*' end
-  local text = redis.call('HGET', R .. ':shares', name) or redis.call('HGET', R .. ':shares', '*')
-  return text and cjson.decode(text) or { weight = 1 }
+  local json = call('HGET', R .. ':shares', name) or call('HGET', R .. ':shares', '*')
+  return json and cjson.decode(json) or { weight = 1 }
 end
 
-local function saveTenant(name, tenant)
-  if tenant.held <= 0 and redis.call('EXISTS', R .. ':heads:' .. name) == 0 then
-    redis.call('HDEL', R .. ':tenant', name)
-    redis.call('ZREM', R .. ':turns', name)
-  else
-    redis.call('HSET', R .. ':tenant', name, cjson.encode(tenant))
-    if redis.call('EXISTS', R .. ':heads:' .. name) == 1 then
-      redis.call('ZADD', R .. ':turns', string.format('%.6f', tenant.vt), name)
-    else
-      redis.call('ZREM', R .. ':turns', name)
+local function leastPresent()
+  local least
+  for _, vt in ipairs(call('HVALS', R .. ':present')) do
+    if not least or tonumber(vt) < least then least = tonumber(vt) end
+  end
+  return least or 0
+end
+
+local function saveAccount(name)
+  local a = accountOf(name)
+  if a.held <= 0 and a.heaps <= 0 then
+    a.held, a.heaps = 0, 0
+    if a.leftAt == 0 then a.leftAt = now end
+    call('ZADD', R .. ':debt', a.leftAt, name)
+  elseif a.leftAt ~= 0 then
+    a.leftAt = 0
+    call('ZREM', R .. ':debt', name)
+  end
+  local parts = { string.format('%.3f %.3f %.3f %d %d %.3f %.0f %d', a.vt, a.credit, a.mean, a.held, a.heaps, a.base, a.leftAt, a.fresh) }
+  for q, used in pairs(a.queues) do parts[#parts + 1] = string.format(':%s:%.3f', q, used) end
+  call('HSET', R .. ':tenant', name, table.concat(parts))
+end
+
+-- Whoever has nothing waiting or in hand is forgotten once it owes nothing, or after long, or as the oldest of too many: two a call, where one is added.
+local function forgetDebtors()
+  local debt = R .. ':debt'
+  local tooMany = call('ZCARD', debt) > mostDebtors
+  for _, name in ipairs(call('ZRANGE', debt, 0, 1)) do
+    local a = accountOf(name)
+    if tooMany or now - a.leftAt > forgetMs or (now - a.leftAt > halfLifeMs and a.vt <= leastPresent()) then
+      call('ZREM', debt, name)
+      call('HDEL', R .. ':tenant', name)
+      accounts[name] = nil
     end
   end
 end
 
--- Takes a job out of the index, wherever it stands in it. Returns its tenant, or nil.
-local function unlist(jobId)
-  local where = redis.call('HGET', R .. ':of', jobId)
-  if not where then return nil end
-  local id, name = string.match(where, '^(%S+) (.*)$')
-  local jobs, heads = R .. ':jobs:' .. id .. ':' .. name, R .. ':heads:' .. name
-  redis.call('HDEL', R .. ':of', jobId)
-  redis.call('ZREM', R .. ':deadline', jobId)
-  redis.call('ZREM', jobs, jobId)
-  local first = redis.call('ZRANGE', jobs, 0, 0, 'WITHSCORES')
-  if first[2] then
-    redis.call('ZADD', heads, first[2], id)
-  else
-    redis.call('ZREM', heads, id)
-    redis.call('HDEL', R .. ':passed', where)
+-- A tenant that had nothing waiting or in hand comes back. Nothing of it is listed, so that its credit can be taken off at once.
+local function comeBack(a, name)
+  local present = leastPresent()
+  a.vt, a.credit = rounded(a.vt - a.credit / shareOf(name).weight), 0
+  if a.leftAt ~= 0 and a.vt > present then
+    a.vt = rounded(present + math.min(a.vt - present, mostDebt) * 0.5 ^ (math.max(0, now - a.leftAt) / halfLifeMs))
   end
-  if redis.call('HINCRBY', R .. ':count', id, -1) <= 0 then
-    redis.call('HDEL', R .. ':count', id)
-    redis.call('HDEL', R .. ':constraints', id)
-    redis.call('HDEL', R .. ':unfit', id)
+  a.vt = math.max(a.vt, present)
+  a.fresh = 1
+end
+
+local function charge(a, q, weight, seconds)
+  a.vt = rounded(a.vt + seconds / weight)
+  a.queues[q] = rounded((a.queues[q] or a.base) + seconds)
+end
+
+-- The ids of a queue's views.
+local viewsOf = {}
+local function views(q)
+  if not viewsOf[q] then viewsOf[q] = call('ZREVRANGE', keyOf(q, 'views'), 0, mostViews - 1) end
+  return viewsOf[q]
+end
+local function viewKey(q, view, rest, epoch) return keyOf(q, 'v:' .. view .. ':' .. rest, epoch) end
+
+-- What was read of shapes and classes; who changes it forgets it.
+local demands, fits, classes = {}, {}, {}
+local function forgetShape(q, shape)
+  demands[q .. ' ' .. shape] = nil
+  for _, view in ipairs(views(q)) do fits[q .. ' ' .. shape .. ' ' .. view] = nil end
+end
+
+local function demandOf(q, shape)
+  local known = demands[q .. ' ' .. shape]
+  if not known then
+    local milliCpu, memoryMiB = string.match(call('HGET', keyOf(q, 'demand'), shape) or '0 0', '^(%S+) (%S+)$')
+    known = { tonumber(milliCpu), tonumber(memoryMiB) }
+    demands[q .. ' ' .. shape] = known
   end
-  saveTenant(name, tenantOf(name))
-  return name
+  return known[1], known[2]
+end
+
+-- The class of a shape by the word of a view's consumers; false as long as they have not said so, or when they can't run it.
+local function classOf(q, view, shape)
+  local id = q .. ' ' .. shape .. ' ' .. view
+  if fits[id] == nil then fits[id] = call('HGET', viewKey(q, view, 'fit'), shape) end
+  return fits[id]
+end
+
+-- { groups, bucket }: the providers of a class.
+local function classAt(q, view, class)
+  local id = q .. ' ' .. class .. ' ' .. view
+  if not classes[id] then classes[id] = cjson.decode(call('HGET', viewKey(q, view, 'class'), class) or '[[],"-,-"]') end
+  return classes[id]
+end
+
+-- A bucket holds demands between two powers of two; what it is at least is told by its name. '-,-' holds any.
+local function bucketOf(milliCpu, memoryMiB)
+  local function power(x) return x < 1 and '-' or tostring(math.floor(math.log(x) / math.log(2) + 1e-9)) end
+  return power(milliCpu) .. ',' .. power(memoryMiB)
+end
+local function leastOf(bucket)
+  local cpu, memory = string.match(bucket, '^([^,]*),(.*)$')
+  local function least(power) return tonumber(power) and 2 ^ tonumber(power) or 0 end
+  return least(cpu), least(memory)
+end
+
+-- Enters the class of what these providers can run. Where none has a pool what it takes is all the same; beyond a number the order is left out.
+local function enterClass(q, view, groups, milliCpu, memoryMiB)
+  local pooled = false
+  for _, group in ipairs(groups) do
+    for _, name in ipairs(group) do
+      local p = read(name)
+      if p.cpuLimit or p.memoryLimit then pooled = true end
+    end
+  end
+  local json = cjson.encode({ groups, pooled and bucketOf(milliCpu, memoryMiB) or '-,-' })
+  local class = string.sub(redis.sha1hex(json), 1, 12)
+  local known = viewKey(q, view, 'class')
+  if call('HEXISTS', known, class) == 0 and call('HLEN', known) >= mostClasses then
+    local all = {}
+    for _, group in ipairs(groups) do
+      for _, name in ipairs(group) do all[#all + 1] = name end
+    end
+    table.sort(all)
+    json = cjson.encode({ { all }, '-,-' })
+    class = string.sub(redis.sha1hex(json), 1, 12)
+  end
+  call('HSETNX', known, class, json)
+  return class
+end
+
+-- The first score of a class's tenants to the lists of its providers, and theirs to the deployment's.
+local function refresh(q, view, class)
+  local first = call('ZRANGE', viewKey(q, view, 'a:' .. class), 0, 0, 'WITHSCORES')[2]
+  local name = q .. ':' .. epochOf(q) .. ':' .. view
+  for _, group in ipairs(classAt(q, view, class)[1]) do
+    for _, provider in ipairs(group) do
+      local key, at = viewKey(q, view, 'p:' .. provider), R .. ':at:' .. provider
+      if first then call('ZADD', key, first, class) else call('ZREM', key, class) end
+      local least = call('ZRANGE', key, 0, 0, 'WITHSCORES')[2]
+      if least then call('ZADD', at, least, name) else call('ZREM', at, name) end
+    end
+  end
+end
+
+local function jobsKey(q, shape, name) return keyOf(q, 'j:' .. shape .. ':' .. name) end
+local function cappedAt(q, view, class) return q .. ':' .. epochOf(q) .. ':' .. class .. ':' .. view end
+
+-- Takes a shape of a tenant out of a class. Returns whether it had others there.
+local function forsake(q, view, class, shape, name)
+  local shapes = viewKey(q, view, 't:' .. class .. ':' .. name)
+  call('ZREM', shapes, shape)
+  if call('EXISTS', shapes) == 1 then return true end
+  call('ZREM', viewKey(q, view, 'a:' .. class), name)
+  call('SREM', R .. ':capped:' .. name, cappedAt(q, view, class))
+  return false
+end
+
+-- Puts a tenant's jobs of a shape into a view, as they are now; takes them out when there are none. `later` gathers the classes to be refreshed.
+local function place(q, view, shape, name, later)
+  local class = classOf(q, view, shape)
+  if not class then return end
+  local shapes, tenants = viewKey(q, view, 't:' .. class .. ':' .. name), viewKey(q, view, 'a:' .. class)
+  local first = call('ZRANGE', jobsKey(q, shape, name), 0, 0, 'WITHSCORES')[2]
+  if first then
+    call('ZADD', shapes, first, shape)
+    if call('ZSCORE', tenants, name) or call('SISMEMBER', R .. ':capped:' .. name, cappedAt(q, view, class)) == 1 then return end
+    call('ZADD', tenants, text(scoreOf(accountOf(name), q)), name)
+  elseif forsake(q, view, class, shape, name) then
+    return
+  end
+  if not later then return refresh(q, view, class) end
+  later[view] = later[view] or {}
+  later[view][class] = true
+end
+local function placeAll(q, shape, name, later)
+  for _, view in ipairs(views(q)) do place(q, view, shape, name, later) end
+end
+local function refreshAll(q, later)
+  for view, touched in pairs(later) do
+    for class in pairs(touched) do refresh(q, view, class) end
+  end
+end
+
+-- After jobs of a tenant were taken out of a shape: the views follow, and what is empty goes.
+local function leave(q, shape, name)
+  placeAll(q, shape, name)
+  if call('EXISTS', jobsKey(q, shape, name)) == 1 then return end
+  if call('ZREM', keyOf(q, 's:' .. shape), name) == 1 then
+    local a = accountOf(name)
+    a.heaps = a.heaps - 1
+    saveAccount(name)
+  end
+  if call('EXISTS', keyOf(q, 's:' .. shape)) == 1 then return end
+  for _, view in ipairs(views(q)) do
+    call('HDEL', viewKey(q, view, 'fit'), shape)
+    call('HDEL', viewKey(q, view, 'order'), shape)
+    call('ZREM', viewKey(q, view, 'merge'), shape)
+  end
+  for _, part in ipairs({ 'demand', 'shape', 'passed' }) do call('HDEL', keyOf(q, part), shape) end
+  for _, part in ipairs({ 'shapes', 'stuck' }) do call('ZREM', keyOf(q, part), shape) end
+  call('HDEL', R .. ':q:' .. q .. ':unfit', shape)
+  forgetShape(q, shape)
+end
+
+-- Where a job is listed: shape and tenant; nil when it is not.
+local function listedAt(q, jobId)
+  local epoch, shape, name = string.match(call('HGET', bull(q, jobId), 'sy') or '', '^(%d+) (%S+) (.*)$')
+  if epoch == epochOf(q) then return shape, name end
+  return nil
+end
+
+-- Lists a job under a shape that is entered. `dirty` gathers where the views are to follow: shape -> tenants.
+local function list(q, jobId, shape, name, score, dirty)
+  if call('ZADD', jobsKey(q, shape, name), score, jobId) == 1 then call('HINCRBY', R .. ':listed', q, 1) end
+  call('HSET', bull(q, jobId), 'sy', epochOf(q) .. ' ' .. shape .. ' ' .. name)
+  dirty[shape] = dirty[shape] or {}
+  dirty[shape][name] = true
+  if call('ZADD', keyOf(q, 's:' .. shape), 0, name) == 0 then return end
+  local a = accountOf(name)
+  if a.heaps <= 0 and a.held <= 0 then comeBack(a, name) end
+  a.queues[q] = math.max(a.queues[q] or 0, a.base)
+  a.heaps = a.heaps + 1
+  saveAccount(name)
+end
+local function placeDirty(q, dirty)
+  local later = {}
+  for shape, names in pairs(dirty) do
+    for name in pairs(names) do placeAll(q, shape, name, later) end
+  end
+  refreshAll(q, later)
+end
+
+-- Enters a shape, so that jobs can be listed under it.
+local function enterShape(q, shape, json, milliCpu, memoryMiB)
+  if call('HSETNX', keyOf(q, 'shape'), shape, json) == 0 then return end
+  call('HSET', keyOf(q, 'demand'), shape, milliCpu .. ' ' .. memoryMiB)
+  call('ZADD', keyOf(q, 'shapes'), call('INCR', R .. ':numbers'), shape)
+  forgetShape(q, shape)
+end
+
+-- Takes a job out of the index, wherever it stands in it.
+local function unlist(q, jobId)
+  local shape, name = listedAt(q, jobId)
+  if not shape then return end
+  call('HDEL', bull(q, jobId), 'sy')
+  call('ZREM', keyOf(q, 'deadline'), jobId)
+  if call('ZREM', jobsKey(q, shape, name), jobId) == 1 then call('HINCRBY', R .. ':listed', q, -1) end
+  leave(q, shape, name)
+end
+
+-- Begins the index of a queue anew: what was listed is gone from BullMQ, every one of it.
+local function newEpoch(q)
+  local old = epochOf(q)
+  for _, view in ipairs(views(q)) do
+    for _, provider in ipairs(call('SMEMBERS', L)) do call('ZREM', R .. ':at:' .. provider, q .. ':' .. old .. ':' .. view) end
+  end
+  call('RPUSH', R .. ':garbage', q .. ' ' .. old)
+  epochs[q] = string.format('%.0f', tonumber(old) + 1)
+  viewsOf[q] = nil
+  call('HSET', R .. ':epoch', q, epochs[q])
+  call('HDEL', R .. ':listed', q)
+end
+
+local function heldOf(jobId)
+  local since, accounted, used, length, q, rest = string.match(call('HGET', R .. ':held', jobId) or '', '^(%S+) (%S+) (%S+) (%d+) ([^:]*):(.*)$')
+  if not since then return nil end
+  length = tonumber(length)
+  return { since = tonumber(since), accounted = tonumber(accounted), used = tonumber(used), q = q, secrets = string.sub(rest, 1, length), tenant = string.sub(rest, length + 1) }
+end
+local function hold(jobId, h)
+  call('HSET', R .. ':held', jobId, string.format('%.0f %.3f %.3f %d %s:', h.since, h.accounted, h.used, #h.secrets, h.q) .. h.secrets .. h.tenant)
+end
+
+-- Accounts for the time of a job in hand until now, as far as it is not accounted for.
+local function accrue(h)
+  h.used = h.used + math.min(math.max(now - h.since, 0), longestStepMs) / 1000
+  h.since = now
+  if h.used > h.accounted then
+    charge(accountOf(h.tenant), h.q, shareOf(h.tenant).weight, h.used - h.accounted)
+    h.accounted = h.used
+  end
+end
+
+-- Puts a tenant back where it waited for its cap, as far as this call goes.
+local function uncap(name)
+  local capped = R .. ':capped:' .. name
+  for _, where in ipairs(call('SPOP', capped, patience)) do
+    local q, epoch, class, view = string.match(where, '^([^:]*):(%d+):(%x+):(.*)$')
+    if epoch == epochOf(q) and call('EXISTS', viewKey(q, view, 't:' .. class .. ':' .. name)) == 1 then
+      call('ZADD', viewKey(q, view, 'a:' .. class), text(scoreOf(accountOf(name), q)), name)
+      refresh(q, view, class)
+    end
+  end
+  if call('EXISTS', capped) == 1 then call('SADD', R .. ':uncapping', name) else call('SREM', R .. ':uncapping', name) end
 end
 
 -- Settles a tenant's account of a job that is out of the consumers' hands.
 local function settle(jobId)
-  redis.call('HDEL', R .. ':unfit', jobId)
-  local text = redis.call('HGET', R .. ':held', jobId)
-  if text then
-    local held = cjson.decode(text)
-    redis.call('HDEL', R .. ':held', jobId)
-    local tenant = tenantOf(held.tenant)
-    local used = (now - held.at) / 1000
-    tenant.vt = math.max(0, tenant.vt + (used - held.charged) / shareOf(held.tenant).weight)
-    tenant.mean = math.max(0.05, tenant.mean * 0.8 + used * 0.2)
-    tenant.held = tenant.held - 1
-    saveTenant(held.tenant, tenant)
+  local h = heldOf(jobId)
+  call('HDEL', R .. ':q:' .. (h and h.q or ownQueue) .. ':unfit', jobId)
+  if not h then return end
+  call('HDEL', R .. ':held', jobId)
+  accrue(h)
+  local a = accountOf(h.tenant)
+  a.credit = rounded(a.credit + h.accounted - h.used)
+  a.mean = math.max(0.05, a.mean * 0.8 + h.used * 0.2)
+  a.held = math.max(0, a.held - 1)
+  saveAccount(h.tenant)
+  uncap(h.tenant)
+  forgetDebtors()
+end
+
+-- Takes a view's lists apart, but for those of tenants, which are taken apart with them.
+local function dropLists(q, view, epoch)
+  for _, class in ipairs(call('HKEYS', viewKey(q, view, 'class', epoch))) do call('UNLINK', viewKey(q, view, 'a:' .. class, epoch)) end
+  for _, provider in ipairs(call('SMEMBERS', L)) do call('UNLINK', viewKey(q, view, 'p:' .. provider, epoch)) end
+  for _, part in ipairs({ 'fit', 'class', 'order', 'merge', 'merged' }) do call('UNLINK', viewKey(q, view, part, epoch)) end
+end
+
+-- Takes what is over apart: a bounded part of it in each call.
+local function tidy()
+  local old = call('LINDEX', R .. ':garbage', 0)
+  if not old then return end
+  local q, epoch = string.match(old, '^(.*) (%d+)$')
+  local shape = call('ZRANGE', keyOf(q, 'shapes', epoch), 0, 0)[1]
+  local all = call('ZRANGE', keyOf(q, 'views', epoch), 0, mostViews - 1)
+  if shape then
+    local gone = call('ZPOPMIN', keyOf(q, 's:' .. shape, epoch), patience)
+    for i = 1, #gone, 2 do
+      local name = gone[i]
+      call('UNLINK', keyOf(q, 'j:' .. shape .. ':' .. name, epoch))
+      for _, view in ipairs(all) do
+        local class = call('HGET', viewKey(q, view, 'fit', epoch), shape)
+        if class then call('UNLINK', viewKey(q, view, 't:' .. class .. ':' .. name, epoch)) end
+      end
+      local a = accountOf(name)
+      a.heaps = a.heaps - 1
+      saveAccount(name)
+    end
+    if #gone == 0 then call('ZREM', keyOf(q, 'shapes', epoch), shape) end
+    return
   end
+  for _, view in ipairs(all) do dropLists(q, view, epoch) end
+  for _, part in ipairs({ 'shape', 'demand', 'shapes', 'mapped', 'views', 'policy', 'deadline', 'stuck', 'passed' }) do call('UNLINK', keyOf(q, part, epoch)) end
+  call('LPOP', R .. ':garbage')
 end

@@ -1,0 +1,13 @@
+-- include ready
+-- Charges jobs in hand for the time until now, so that long ones count while they run. ARGV: inbox prefix, inbox ttl, job ids. At most 200.
+local tenants = {}
+for i = 3, #ARGV do
+  local h = heldOf(ARGV[i])
+  if h then
+    accrue(h)
+    hold(ARGV[i], h)
+    tenants[h.tenant] = true
+  end
+end
+for name in pairs(tenants) do saveAccount(name) end
+return 1

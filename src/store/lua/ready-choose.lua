@@ -1,0 +1,256 @@
+-- include fitness
+-- Whose turn it is: the next job of all queues that has a place among some providers. It costs the same however much waits: per provider one
+-- look at its lists, and what has to be put right on the way, `patience` things in one call at most.
+--   the first view of each provider -> the first of its classes that fits -> its first tenant -> the first of its jobs in the class
+-- A shape that does not fit although its turn has come lets smaller ones pass for `patienceMs`; then what becomes free is kept for it.
+
+-- Whether something may be given to consumers of a queue: it is not paused, limited or at its concurrency. The second is in how many ms it may be.
+local opened = {}
+local function isOpen(q)
+  if opened[q] == nil then
+    opened[q] = { true }
+    local meta = call('HMGET', bull(q, 'meta'), 'paused', 'concurrency', 'max')
+    if meta[1] then
+      opened[q] = { false }
+    elseif meta[2] and call('LLEN', bull(q, 'active')) + call('LLEN', bull(q, 'wait')) >= tonumber(meta[2]) then
+      opened[q] = { false }
+    elseif meta[3] and tonumber(call('GET', bull(q, 'limiter')) or '0') + call('LLEN', bull(q, 'wait')) >= tonumber(meta[3]) then
+      local left = call('PTTL', bull(q, 'limiter'))
+      opened[q] = { false, left > 0 and left or nil }
+    end
+  end
+  return opened[q][1], opened[q][2]
+end
+
+local presents = {}
+local function presentAt(provider)
+  presents[provider] = presents[provider] or tonumber(call('HGET', R .. ':present', provider) or '0')
+  return presents[provider]
+end
+
+local policies = {}
+local function policyOf(q, view)
+  local view = q .. ' ' .. view
+  policies[view] = policies[view] or call('HGET', keyOf(q, 'policy'), view) or 'most-free'
+  return policies[view]
+end
+
+-- The providers of a class, or of a shape in it, in groups, the best first.
+local function groupsOf(q, view, class, shape)
+  if shape and policyOf(q, view) == 'own' then
+    local order = call('HGET', viewKey(q, view, 'order'), shape)
+    if order then return { cjson.decode(order) } end
+  end
+  return classAt(q, view, class)[1]
+end
+
+-- The first provider that has room for so much, by the view's policy; and those where only that is too large for what is left of a pool.
+local function placeFor(q, view, groups, milliCpu, memoryMiB, free)
+  local policy = policyOf(q, view)
+  local inOrder = policy == 'given' or policy == 'own'
+  local unfit
+  for _, group in ipairs(groups) do
+    local best
+    for _, name in ipairs(group) do
+      local p = free[name]
+      local answer = p and room(p, milliCpu, memoryMiB)
+      if answer == 'unfit' then
+        unfit = unfit or {}
+        unfit[#unfit + 1] = name
+      elseif answer == 'fits' then
+        local start, spare = policy == 'fastest' and (p.p50 or 0) or 0, inOrder and 0 or p.effective - p.used
+        if not best or start < best.start or (start == best.start and spare > best.spare) then best = { name = name, start = start, spare = spare } end
+      end
+    end
+    if best then return best.name, unfit end
+  end
+  return nil, unfit
+end
+
+-- It is this shape's turn, and it does not fit: smaller ones pass it, for so long.
+local function pass(q, shape, unfit, free)
+  local passed = keyOf(q, 'passed')
+  call('HSETNX', passed, shape, now)
+  if now - tonumber(call('HGET', passed, shape)) > patienceMs then
+    for _, name in ipairs(unfit) do free[name] = nil end
+  end
+end
+
+-- What a class has for these providers: { q, view, class, tenant, score, shape, job, provider }, where `job` is BullMQ's score of the first one.
+local tenantsPerClass, shapesPerTenant, classesPerProvider = 4, 8, 64
+local looked = {}
+local function firstOf(q, view, class, free)
+  local id = q .. ' ' .. view .. ' ' .. class
+  if looked[id] ~= nil then return looked[id] end
+  looked[id] = false
+  local milliCpu, memoryMiB = leastOf(classAt(q, view, class)[2])
+  local fits, tooLarge = placeFor(q, view, classAt(q, view, class)[1], milliCpu, memoryMiB, free)
+  if not fits and not tooLarge then return false end
+  -- Of what is too large as a whole only the first is looked at.
+  local tenants = call('ZRANGE', viewKey(q, view, 'a:' .. class), 0, fits and tenantsPerClass - 1 or 0, 'WITHSCORES')
+  for k = 1, #tenants, 2 do
+    local name = tenants[k]
+    local shapes = call('ZRANGE', viewKey(q, view, 't:' .. class .. ':' .. name), 0, fits and shapesPerTenant - 1 or 0, 'WITHSCORES')
+    for i = 1, #shapes, 2 do
+      milliCpu, memoryMiB = demandOf(q, shapes[i])
+      local provider, unfit = placeFor(q, view, groupsOf(q, view, class, shapes[i]), milliCpu, memoryMiB, free)
+      if unfit then pass(q, shapes[i], unfit, free) end
+      if provider and free[provider] then
+        looked[id] = { q = q, view = view, class = class, tenant = name, score = tonumber(tenants[k + 1]), shape = shapes[i], job = tonumber(shapes[i + 1]), provider = provider }
+        return looked[id]
+      end
+    end
+  end
+  return false
+end
+
+-- The first by its score, then by its job's: a tenant's jobs go by priority and arrival, whatever they ask for.
+local function before(x, y) return not y or x.score < y.score or (x.score == y.score and x.job < y.job) end
+
+-- What is first among the providers with room. `usable(q, view)` says whether a view may be served.
+local viewsPerProvider = 16
+local function first(free, usable)
+  local best
+  local names = {}
+  for name in pairs(free) do names[#names + 1] = name end
+  for _, provider in ipairs(names) do
+    local from = 0
+    while free[provider] and from < viewsPerProvider and spent < patience do
+      local head = call('ZRANGE', R .. ':at:' .. provider, from, from, 'WITHSCORES')
+      if not head[1] or (best and tonumber(head[2]) > best.score) then break end
+      local q, epoch, view = parseView(head[1])
+      if epoch ~= epochOf(q) or not usable(q, view) then
+        -- Whoever looks there next puts it back.
+        call('ZREM', R .. ':at:' .. provider, head[1])
+        spent = spent + 1
+      else
+        local listed = call('ZRANGE', viewKey(q, view, 'p:' .. provider), 0, classesPerProvider - 1, 'WITHSCORES')
+        for i = 1, #listed, 2 do
+          if best and tonumber(listed[i + 1]) > best.score then break end
+          local found = firstOf(q, view, listed[i], free)
+          if found and before(found, best) then best = found end
+        end
+        from = from + 1
+      end
+    end
+  end
+  return best
+end
+
+-- The next job of a shape and tenant that BullMQ still holds; those that it does not are dropped. Nil when there is none, or too many were dropped.
+local function nextJob(q, shape, name)
+  local jobs = jobsKey(q, shape, name)
+  local found
+  local dropped = 0
+  while not found and spent < patience do
+    local jobId = call('ZPOPMIN', jobs)[1]
+    if not jobId then break end
+    dropped = dropped + 1
+    if call('EXISTS', bull(q, jobId)) == 1 then call('HDEL', bull(q, jobId), 'sy') end
+    if call('ZREM', bull(q, 'prioritized'), jobId) == 1 then found = jobId else spent = spent + 1 end
+  end
+  if dropped > 0 then call('HINCRBY', R .. ':listed', q, 0 - dropped) end
+  return found
+end
+
+-- The secrets that a shape's jobs need, as JSON.
+local function secretsOf(q, shape)
+  local json = call('HGET', keyOf(q, 'shape'), shape) or ''
+  if not string.find(json, '"secrets"', 1, true) then return '[]' end
+  local needed = cjson.decode(json).secrets
+  return (type(needed) ~= 'table' or #needed == 0) and '[]' or cjson.encode(needed)
+end
+
+-- Puts a job where BullMQ takes the next one from, and charges its tenant.
+local function give(q, jobId, name, needed)
+  call('ZREM', keyOf(q, 'deadline'), jobId)
+  call('RPUSH', bull(q, 'wait'), jobId)
+  opened[q] = nil
+  local a = accountOf(name)
+  local whole = a.mean
+  local paid = math.min(a.credit, whole)
+  a.credit = rounded(a.credit - paid)
+  a.base = math.max(a.base, a.queues[q] or 0)
+  charge(a, q, shareOf(name).weight, whole - paid)
+  a.held = a.held + 1
+  hold(jobId, { since = now, accounted = whole, used = 0, q = q, tenant = name, secrets = needed or '[]' })
+  saveAccount(name)
+end
+
+-- What is chosen has its place bound to it. A job may have one already.
+local function bind(leaseId, holder, q, jobId, shape, provider)
+  local known = call('HGET', L .. ':jobs', jobId)
+  local before = known and getLease(known)
+  if before then return before.provider end
+  local milliCpu, memoryMiB = demandOf(q, shape)
+  take(leaseId, provider, holder, milliCpu, memoryMiB, 0)
+  call('HSET', L .. ':lease', leaseId, cjson.encode({ provider = provider, holder = holder, milliCpu = milliCpu, memoryMiB = memoryMiB, jobId = jobId, job = bull(q, jobId) }))
+  call('HSET', L .. ':jobs', jobId, leaseId)
+  call('ZADD', leasesKey(provider), '+inf', leaseId)
+  return provider
+end
+
+-- Chooses the next job among `free` (name -> provider) and gives it. `receiver(q, view, jobId)` names a consumer and a lease id.
+-- Returns { jobId, q, view, provider, holder }, or nil and 'again' when there may be more to find.
+local function choose(free, usable, receiver)
+  while spent < patience do
+    looked = {}
+    local best = first(free, usable)
+    if not best then return nil, spent >= patience and 'again' or nil end
+    local q, view, name, shape, provider = best.q, best.view, best.tenant, best.shape, best.provider
+    local tenants = viewKey(q, view, 'a:' .. best.class)
+    local a = accountOf(name)
+    if a.fresh == 1 then
+      a.fresh = 0
+      a.vt = rounded(math.max(a.vt, presentAt(provider)))
+      saveAccount(name)
+    end
+    local score, cap = scoreOf(a, q), shareOf(name).cap
+    if not free[provider] then
+      -- It was kept for a larger one meanwhile.
+      spent = spent + 1
+    elseif cap and a.held >= cap then
+      call('ZREM', tenants, name)
+      call('SADD', R .. ':capped:' .. name, cappedAt(q, view, best.class))
+      refresh(q, view, best.class)
+      spent = spent + 1
+    elseif classOf(q, view, shape) ~= best.class then
+      forsake(q, view, best.class, shape, name)
+      refresh(q, view, best.class)
+      spent = spent + 1
+    elseif score > best.score then
+      call('ZADD', tenants, text(score), name)
+      refresh(q, view, best.class)
+      spent = spent + 1
+    else
+      local vt, needed = a.vt, secretsOf(q, shape)
+      local jobId = nextJob(q, shape, name)
+      if jobId then
+        local holder, leaseId = receiver(q, view, jobId)
+        call('HSET', R .. ':present', provider, string.format('%.3f', vt))
+        presents[provider] = vt
+        call('HDEL', keyOf(q, 'passed'), shape)
+        local at = bind(leaseId, holder, q, jobId, shape, provider)
+        free[provider] = read(provider)
+        give(q, jobId, name, needed)
+        call('ZADD', tenants, 'XX', text(scoreOf(a, q)), name)
+        leave(q, shape, name)
+        refresh(q, view, best.class)
+        return { jobId = jobId, q = q, view = view, provider = at, holder = holder }
+      end
+      leave(q, shape, name)
+    end
+  end
+  return nil, 'again'
+end
+
+-- Gives a place that became free to whoever's turn it is, with its job, and tells that consumer.
+local function handOn(provider)
+  if grant(provider) then return end
+  local free = { [provider] = read(provider) }
+  if room(free[provider], 0, 0) ~= 'fits' then return end
+  local found = choose(free, function(q, view) return isOpen(q) and idleConsumer(q, view) ~= nil end, function(q, view, jobId)
+    return idleConsumer(q, view), 'on/' .. jobId .. '/' .. string.format('%.0f', now)
+  end)
+  if found then wake(found.q, found.holder) elseif spent >= patience then offer(provider) end
+end

@@ -1,0 +1,81 @@
+-- include ready
+-- Holds the index against BullMQ, a bounded part of it in each call, by one of a queue's consumers at a time. What BullMQ holds of waiting jobs has
+-- scores of priority * 2^32 + a number that it counts up with each job that it puts there, whatever the way:
+-- * all since the last call: of each priority those with higher numbers. It finds what was added, retried, promoted or given another priority.
+-- * a window of all, the next call the next one: it finds what the first can't, such as what is put back without a number.
+-- * a part of the jobs in hand: those that BullMQ does not hold any more are told.
+-- R:q:<queue>:sweep  hash: holder, until (ms), from (a rank), seen, upTo (numbers), priority and number (from which on the first goes on),
+--                    complete (whether all were listed), hand (a cursor)
+-- ARGV: inbox prefix, inbox ttl, holder, for how many ms it stays its business.
+-- Returns {1 if there is more to look at now, jobs that are to be listed: id, 1 if it holds a place, …; jobs in hand that are gone}.
+local q, holder, ttl = ownQueue, ARGV[3], tonumber(ARGV[4])
+local window, prioritiesPerCall, mostMissing = 500, 128, 100
+local prioritized, sweep = bull(q, 'prioritized'), R .. ':q:' .. q .. ':sweep'
+local state = call('HMGET', sweep, 'holder', 'until', 'from', 'seen', 'upTo', 'priority', 'number', 'complete', 'hand')
+if state[1] and state[1] ~= holder and tonumber(state[2]) > now then return { 0, {}, {} } end
+if call('ZCARD', prioritized) == 0 and tonumber(call('HGET', R .. ':listed', q) or '0') > 0 then newEpoch(q) end
+
+local missing, dirty = {}, {}
+-- Returns whether it stands in the index as BullMQ has it, now or after this.
+local function check(jobId, score)
+  local shape, name = listedAt(q, jobId)
+  if shape then
+    local key = jobsKey(q, shape, name)
+    local known = call('ZSCORE', key, jobId)
+    if not known then list(q, jobId, shape, name, score, dirty) elseif known ~= score then
+      call('ZADD', key, score, jobId)
+      placeAll(q, shape, name)
+    end
+    return true
+  end
+  if #missing < 2 * mostMissing and call('EXISTS', bull(q, jobId)) == 1 then
+    missing[#missing + 1] = jobId
+    missing[#missing + 1] = call('HEXISTS', L .. ':jobs', jobId)
+  end
+  return false
+end
+
+-- Numbers begin again when BullMQ has nothing waiting. What producers have listed one after the other need not be looked at (ready-add.lua).
+local counted = tonumber(call('GET', bull(q, 'pc')) or '0') % 4294967296
+local seen, upTo = tonumber(state[4] or '0'), tonumber(state[5] or '')
+local priority, number, complete = tonumber(state[6] or '0'), tonumber(state[7] or '0'), state[8] ~= '0'
+if counted < seen then seen = 0 end
+if not upTo or counted < upTo then upTo, priority, number, complete = counted, 0, 0, true end
+local over, looked = seen >= upTo, 0
+for _ = 1, prioritiesPerCall do
+  if over or looked >= window then break end
+  local first = call('ZRANGEBYSCORE', prioritized, string.format('%.0f', priority * 4294967296), '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
+  over = not first[2]
+  if first[2] then
+    if math.floor(tonumber(first[2]) / 4294967296) > priority then priority, number = math.floor(tonumber(first[2]) / 4294967296), 0 end
+    local from = priority * 4294967296
+    local found = call('ZRANGEBYSCORE', prioritized, string.format('(%.0f', from + math.max(seen, number)), string.format('%.0f', from + upTo), 'WITHSCORES', 'LIMIT', 0, window - looked)
+    for k = 1, #found, 2 do
+      if not check(found[k], found[k + 1]) then complete = false end
+    end
+    looked = looked + #found / 2
+    if looked >= window then number = tonumber(found[#found]) % 4294967296 else priority, number = priority + 1, 0 end
+  end
+end
+local more = not over or #missing > 0
+if over then
+  if complete then seen = math.max(seen, upTo) end
+  upTo, priority, number, complete = counted, 0, 0, true
+end
+
+local from = tonumber(state[3] or '0')
+local part = call('ZRANGE', prioritized, from, from + window - 1, 'WITHSCORES')
+for i = 1, #part, 2 do check(part[i], part[i + 1]) end
+from = #part < 2 * window and 0 or from + window
+
+local gone = {}
+local hand = call('HSCAN', R .. ':held', state[9] or '0', 'COUNT', 64)
+for i = 1, #hand[2], 2 do
+  local h = heldOf(hand[2][i])
+  if h and h.q == q and call('EXISTS', bull(q, hand[2][i])) == 0 then gone[#gone + 1] = hand[2][i] end
+end
+placeDirty(q, dirty)
+call('HSET', sweep, 'holder', holder, 'until', now + ttl, 'from', from, 'seen', string.format('%.0f', seen), 'upTo', string.format('%.0f', upTo),
+  'priority', string.format('%.0f', priority), 'number', string.format('%.0f', number), 'complete', complete and '1' or '0', 'hand', hand[1])
+call('PEXPIRE', sweep, math.max(10 * ttl, 60000))
+return { more and 1 or 0, missing, gone }
