@@ -194,6 +194,8 @@ describe('a job that was in somebody’s hands', () => {
       await handedOver(jobId, { ...ab, providers: ['b'] }, { providers: { allow: ['b'] } })
       await client.lrem(redis.keys.bullmq('wait'), 1, jobId)
     }
+    await handedOver('near', a, { providers: { allow: ['a'] } })
+    await client.lrem(redis.keys.bullmq('wait'), 1, 'near')
     await client.rpush(redis.keys.bullmq('wait'), 'near', ...far)
     const seen: (string | null)[] = []
     for (let looks = 0; looks < 3 && !seen.includes('near'); looks++) seen.push((await look(a)).waited)

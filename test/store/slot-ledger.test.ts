@@ -319,6 +319,6 @@ describe('under many concurrent consumers', () => {
     for (const load of await observer.loads()) expect(load).toMatchObject({ used: 0, waiting: 0, cpu: 0, memoryMiB: 0 })
     const client = redis.connect()
     const left = (await client.keys(`${redis.keys.ledger()}*`)).map((key) => key.slice(redis.keys.ledger().length)).sort()
-    expect(left).toEqual(['', ':arrivals', ':provider:a', ':provider:b', ':provider:c'])
+    expect(left).toEqual(['', ':arrivals', ':clock', ':provider:a', ':provider:b', ':provider:c'])
   })
 })
