@@ -3,15 +3,17 @@
 -- scores of priority * 2^32 + a number that it counts up with each job that it puts there, whatever the way:
 -- * all since the last call: of each priority those with higher numbers. It finds what was added, retried, promoted or given another priority.
 -- * a window of all, the next call the next one: it finds what the first can't, such as what is put back without a number.
+-- * while more are listed than BullMQ holds, a part of the index: what BullMQ does not hold any more is dropped, before it comes up.
 -- * a part of the jobs in hand: those that BullMQ does not hold any more are told.
 -- R:q:<queue>:sweep  hash: holder, until (ms), from (a rank), seen, upTo (numbers), priority and number (from which on the first goes on),
---                    complete (whether all were listed), hand (a cursor)
+--                    complete (whether all were listed), hand (a cursor),
+--                    shape, tenant, rank (from which the third goes on)
 -- ARGV: inbox prefix, inbox ttl, holder, for how many ms it stays its business.
 -- Returns {1 if there is more to look at now, jobs that are to be listed: id, 1 if it holds a place, …; jobs in hand that are gone}.
 local q, holder, ttl = ownQueue, ARGV[3], tonumber(ARGV[4])
 local window, prioritiesPerCall, mostMissing = 500, 128, 100
 local prioritized, sweep = bull(q, 'prioritized'), R .. ':q:' .. q .. ':sweep'
-local state = call('HMGET', sweep, 'holder', 'until', 'from', 'seen', 'upTo', 'priority', 'number', 'complete', 'hand')
+local state = call('HMGET', sweep, 'holder', 'until', 'from', 'seen', 'upTo', 'priority', 'number', 'complete', 'hand', 'shape', 'tenant', 'rank')
 if state[1] and state[1] ~= holder and tonumber(state[2]) > now then return { 0, {}, {} } end
 if call('ZCARD', prioritized) == 0 and tonumber(call('HGET', R .. ':listed', q) or '0') > 0 then newEpoch(q) end
 
@@ -68,6 +70,41 @@ local part = call('ZRANGE', prioritized, from, from + window - 1, 'WITHSCORES')
 for i = 1, #part, 2 do check(part[i], part[i + 1]) end
 from = #part < 2 * window and 0 or from + window
 
+-- From the job of that rank of a shape's tenant on, `left` jobs, tenants and shapes in all.
+local shapeNumber, tenant, rank, left = tonumber(state[10] or '0'), state[11] or '', tonumber(state[12] or '0'), 256
+while left > 0 and tonumber(call('HGET', R .. ':listed', q) or '0') > call('ZCARD', prioritized) do
+  left = left - 1
+  local shape = call('ZRANGEBYSCORE', keyOf(q, 'shapes'), string.format('%.0f', shapeNumber), '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
+  if not shape[1] then
+    shapeNumber, tenant, rank = 0, '', 0
+    break
+  end
+  if tonumber(shape[2]) > shapeNumber then shapeNumber, tenant, rank = tonumber(shape[2]), '', 0 end
+  -- The first time the tenant that was begun, if it is there.
+  local name = call('ZRANGEBYLEX', keyOf(q, 's:' .. shape[1]), '[' .. tenant, '+', 'LIMIT', 0, 1)[1]
+  if not name then
+    shapeNumber, tenant, rank = shapeNumber + 1, '', 0
+  else
+    if name ~= tenant then tenant, rank = name, 0 end
+    local key, dropped = jobsKey(q, shape[1], name), 0
+    local jobs = call('ZRANGE', key, rank, rank + left - 1)
+    for _, jobId in ipairs(jobs) do
+      left = left - 1
+      if not call('ZSCORE', prioritized, jobId) then
+        call('ZREM', key, jobId)
+        if call('EXISTS', bull(q, jobId)) == 1 then call('HDEL', bull(q, jobId), 'sy') end
+        dropped = dropped + 1
+      end
+    end
+    rank = rank + #jobs - dropped
+    if dropped > 0 then call('HINCRBY', R .. ':listed', q, 0 - dropped) end
+    local more = call('ZCARD', key) > rank
+    if dropped > 0 then leave(q, shape[1], name) end
+    -- The next one behind it.
+    if not more then tenant, rank = name .. '\0', 0 end
+  end
+end
+
 local gone = {}
 local hand = call('HSCAN', R .. ':held', state[9] or '0', 'COUNT', 64)
 for i = 1, #hand[2], 2 do
@@ -76,6 +113,7 @@ for i = 1, #hand[2], 2 do
 end
 placeDirty(q, dirty)
 call('HSET', sweep, 'holder', holder, 'until', now + ttl, 'from', from, 'seen', string.format('%.0f', seen), 'upTo', string.format('%.0f', upTo),
-  'priority', string.format('%.0f', priority), 'number', string.format('%.0f', number), 'complete', complete and '1' or '0', 'hand', hand[1])
+  'priority', string.format('%.0f', priority), 'number', string.format('%.0f', number), 'complete', complete and '1' or '0', 'hand', hand[1],
+  'shape', string.format('%.0f', shapeNumber), 'tenant', tenant, 'rank', string.format('%.0f', rank))
 call('PEXPIRE', sweep, math.max(10 * ttl, 60000))
 return { more and 1 or 0, missing, gone }

@@ -1,0 +1,340 @@
+import { Queue } from 'bullmq'
+import fc from 'fast-check'
+import { expect, it } from 'vitest'
+import { parseJobSpec, type JobSpecInput } from '../../src/job/spec.js'
+import { Keys, type KnownConstraints, type ProviderLimit, ReadyJobs, type ReadyJob, Roster } from '../../src/store/index.js'
+import { after, useRedis } from './fixture.js'
+
+/**
+ * Random walks over the index and the ledger, by everything that producers, consumers and BullMQ's own calls can do, held against a plain model
+ * of the rules: what may be given, to whom, and before what. `npm run test:model` walks 10,000 steps.
+ */
+const steps = Number(process.env['SWITCHYARD_MODEL_STEPS'] ?? 300)
+const stepsPerWalk = 100
+
+const redis = useRedis()
+
+const limits: readonly ProviderLimit[] = [
+  { provider: 'a', sandboxes: 2 },
+  { provider: 'b', sandboxes: 3, cpu: 4 },
+  { provider: 'c', sandboxes: 1 },
+  { provider: 'd', sandboxes: 2 },
+]
+const members = [
+  { queue: 'q1', name: 'm1', providers: ['a', 'b', 'c'] },
+  { queue: 'q1', name: 'm2', providers: ['a', 'b', 'c'] },
+  { queue: 'claim', name: 'm3', providers: ['b', 'c'] },
+  { queue: 'claim', name: 'm4', providers: ['c', 'd'] },
+] as const
+type Member = (typeof members)[number]
+const queues = ['q1', 'claim'] as const
+const caps: Readonly<Record<string, number>> = { t1: 2 }
+const shares = { t0: { weight: 2 }, t1: { weight: 1, cap: 2 } }
+const allows: readonly (readonly string[] | undefined)[] = [undefined, ['a'], ['b'], ['c'], ['b', 'd'], ['a', 'c'], ['d']]
+
+interface ModelJob {
+  readonly id: string
+  readonly queue: string
+  readonly tenant: string
+  readonly cpu: number
+  readonly allow: readonly string[] | undefined
+  /** `waiting` in BullMQ and listed; `around`: there, and to be found; `given`: chosen, for somebody to take; `taken`; `gone`. */
+  state: 'waiting' | 'around' | 'given' | 'taken' | 'gone'
+}
+
+const command = fc.oneof(
+  { weight: 6, arbitrary: fc.record({ do: fc.constant('enqueue' as const), queue: fc.nat(1), tenant: fc.nat(3), allow: fc.nat(allows.length - 1), cpu: fc.nat(3), priority: fc.integer({ min: 1, max: 3 }), count: fc.integer({ min: 1, max: 4 }), around: fc.boolean() }) },
+  { weight: 10, arbitrary: fc.record({ do: fc.constant('look' as const), member: fc.nat(members.length - 1), idle: fc.boolean() }) },
+  { weight: 7, arbitrary: fc.record({ do: fc.constant('end' as const), which: fc.nat() }) },
+  { weight: 1, arbitrary: fc.record({ do: fc.constant('put back' as const), which: fc.nat() }) },
+  { weight: 2, arbitrary: fc.record({ do: fc.constant('remove' as const), which: fc.nat() }) },
+  { weight: 2, arbitrary: fc.record({ do: fc.constant('prioritise' as const), which: fc.nat(), priority: fc.integer({ min: 0, max: 3 }), lifo: fc.boolean() }) },
+  { weight: 2, arbitrary: fc.record({ do: fc.constant('reconcile' as const), queue: fc.nat(1) }) },
+  { weight: 1, arbitrary: fc.record({ do: fc.constant('pause' as const), queue: fc.nat(1), on: fc.boolean() }) },
+  { weight: 1, arbitrary: fc.record({ do: fc.constant('drain' as const), queue: fc.nat(1) }) },
+  { weight: 1, arbitrary: fc.record({ do: fc.constant('set the clock' as const), hours: fc.integer({ min: -30, max: 30 }) }) },
+)
+type Command = typeof command extends fc.Arbitrary<infer T> ? T : never
+
+/** The system under test beside its model. */
+class Walk {
+  readonly jobs = new Map<string, ModelJob>()
+  readonly paused = new Set<string>()
+  readonly client = redis.connect()
+  readonly sides = new Map(
+    queues.map((name) => {
+      const keys = new Keys(redis.keys.prefix, name)
+      return [name as string, { keys, ready: new ReadyJobs(this.client, keys), queue: new Queue(name, { connection: this.client, prefix: keys.prefix }) }]
+    }),
+  )
+  private numbers = 0
+
+  side(queue: string) {
+    return this.sides.get(queue)!
+  }
+
+  async begin(): Promise<void> {
+    for (const { queue } of this.sides.values()) {
+      after(() => queue.close())
+      await queue.waitUntilReady()
+    }
+    const roster = new Roster(this.client, redis.keys)
+    for (const { name, queue, providers } of members) {
+      const profile = { queue, release: '1', providers: [...providers], secrets: [] }
+      await roster.announce({ consumer: name, profileId: providers.join(), profile, troubles: [], startedAtMs: 0, shares: { shares, sinceMs: null } }, 600_000)
+    }
+  }
+
+  async step(what: Command): Promise<void> {
+    switch (what.do) {
+      case 'enqueue': {
+        const added = await Promise.all(Array.from({ length: what.count }, () => this.add(queues[what.queue]!, `t${what.tenant}`, allows[what.allow], what.cpu, what.priority)))
+        if (!what.around) await this.list(added)
+        return
+      }
+      case 'look':
+        return await this.look(members[what.member]!, what.idle ? 60_000 : 0)
+      case 'end':
+        return await this.with(what.which, 'taken', async (job) => {
+          job.state = 'gone'
+          await this.client.del(this.side(job.queue).keys.job(job.id))
+          await this.observe(() => this.side(job.queue).ready.close(job.id))
+        })
+      case 'put back':
+        return await this.with(what.which, 'taken', async (job) => {
+          await this.client.zadd(this.side(job.queue).keys.bullmq('prioritized'), String(2 ** 32), job.id)
+          job.state = 'given'
+          await this.side(job.queue).ready.front(job.id)
+        })
+      case 'remove':
+        return await this.with(what.which, 'waiting', async (job) => {
+          await this.side(job.queue).queue.remove(job.id)
+          job.state = 'gone'
+        })
+      case 'prioritise':
+        return await this.with(what.which, 'waiting', async (job) => {
+          await (await this.side(job.queue).queue.getJob(job.id))!.changePriority({ priority: what.priority, lifo: what.lifo })
+          job.state = 'around'
+        })
+      case 'reconcile':
+        return await this.reconcile(queues[what.queue]!)
+      case 'pause': {
+        const { queue } = this.side(queues[what.queue]!)
+        await (what.on ? queue.pause() : queue.resume())
+        if (what.on) this.paused.add(queue.name)
+        else this.paused.delete(queue.name)
+        return
+      }
+      case 'drain': {
+        const name = queues[what.queue]!
+        // Those that are chosen stand in BullMQ's wait list, and go as well.
+        await this.side(name).queue.drain()
+        for (const job of this.of(name, 'waiting', 'around', 'given')) {
+          const given = job.state === 'given'
+          job.state = 'gone'
+          if (given) await this.observe(() => this.side(name).ready.close(job.id))
+        }
+        return
+      }
+      case 'set the clock': {
+        // As if Redis' clock had shown another time before: what passes between two looks is all that the index sees of it.
+        const clock = `${redis.keys.ledger()}:clock`
+        const [before, steady] = ((await this.client.get(clock)) ?? '0 0').split(' ').map(Number)
+        if (before !== 0) await this.client.set(clock, `${before! - what.hours * 3_600_000} ${steady}`)
+      }
+    }
+  }
+
+  /** Ends all that is in hand, lets everything run, and sees that nothing is left. */
+  async finish(): Promise<void> {
+    for (const name of queues) await this.step({ do: 'pause', queue: queues.indexOf(name), on: false })
+    for (let idle = 0; idle < 3; ) {
+      for (const name of queues) await this.reconcile(name)
+      for (const member of members) await this.look(member, 0)
+      const inHand = [...this.jobs.values()].filter(({ state }) => state === 'taken')
+      for (const job of inHand) {
+        job.state = 'gone'
+        await this.client.del(this.side(job.queue).keys.job(job.id))
+        await this.observe(() => this.side(job.queue).ready.close(job.id))
+      }
+      idle = inHand.length === 0 ? idle + 1 : 0
+    }
+    // Those that no live consumer may run wait for one that may.
+    expect([...this.jobs.values()].filter((job) => job.state !== 'gone' && this.homes(job).length > 0)).toEqual([])
+    const ready = redis.keys.ready()
+    const [held, uncapping, capped, used] = await Promise.all([this.client.hlen(`${ready}:held`), this.client.scard(`${ready}:uncapping`), this.client.keys(`${ready}:capped:*`), this.client.hlen(`${redis.keys.ledger()}:lease`)])
+    expect({ held, uncapping, capped, used }).toEqual({ held: 0, uncapping: 0, capped: [], used: 0 })
+    const left = Object.values(await this.client.hgetall(`${ready}:listed`)).reduce((all, each) => all + Number(each), 0)
+    expect(left).toBe([...this.jobs.values()].filter(({ state }) => state === 'waiting' || state === 'around').length)
+    for (const text of await this.client.hvals(`${ready}:tenant`)) expect(text.split(' ')[3]).toBe('0')
+  }
+
+  private async add(queue: string, tenant: string, allow: readonly string[] | undefined, cpu: number, priority: number): Promise<ModelJob & { spec: ReadyJob['spec'] }> {
+    const id = `j${this.numbers++}`
+    const input: JobSpecInput = { repository: 'acme/web', steps: ['true'], tenant, priority, ...(cpu === 0 ? {} : { resources: { cpu } }), ...(allow === undefined ? {} : { providers: { allow: [...allow] } }) }
+    const job = { id, queue, tenant, cpu, allow, state: 'around' as const }
+    this.jobs.set(id, job)
+    const spec = parseJobSpec(input)
+    await this.side(queue).queue.add('job', { spec }, { jobId: id, priority })
+    return { ...job, spec }
+  }
+
+  private async list(added: readonly (ModelJob & { spec: ReadyJob['spec'] })[]): Promise<void> {
+    if (added.length === 0) return
+    await this.side(added[0]!.queue).ready.add(added.map(({ id, spec }) => ({ jobId: id, spec })))
+    for (const { id } of added) this.jobs.get(id)!.state = 'waiting'
+  }
+
+  private async reconcile(name: string): Promise<void> {
+    for (let more = true; more; ) {
+      const found = await this.side(name).ready.reconcile('m', 1)
+      expect(found.missing.filter(({ placed }) => placed)).toEqual([])
+      await this.listIds(name, found.missing.map(({ jobId }) => jobId))
+      more = found.more
+    }
+    // What stands in BullMQ's wait list is found by a look.
+    const waiting = new Set(await this.client.lrange(this.side(name).keys.bullmq('wait'), 0, -1))
+    for (const job of this.of(name, 'around')) if (!waiting.has(job.id)) job.state = 'waiting'
+  }
+
+  private async listIds(name: string, ids: readonly string[]): Promise<void> {
+    const { queue, ready } = this.side(name)
+    for (const id of ids) {
+      const job = await queue.getJob(id)
+      if (job === undefined) continue
+      await ready.add([{ jobId: id, spec: (job.data as { spec: ReadyJob['spec'] }).spec }], { strays: true })
+      this.jobs.get(id)!.state = 'waiting'
+    }
+  }
+
+  private async look(member: Member, idleMs: number): Promise<void> {
+    const { ready, keys } = this.side(member.queue)
+    const own = limits.filter(({ provider }) => (member.providers as readonly string[]).includes(provider))
+    const means = { profileId: member.providers.join(), viewId: member.providers.join(), providers: member.providers, secrets: [], shares: true }
+    let known: KnownConstraints[] = []
+    for (let looks = 0; ; looks++) {
+      expect(looks).toBeLessThan(100)
+      const found = await this.observe(
+        () => ready.dispatch({ holder: member.name, leaseId: `l${this.numbers++}`, limits: own, known, choice: 'most-free', means, graceMs: 600_000, idleMs }),
+        member,
+      )
+      await this.listIds(member.queue, found.unlisted)
+      known = found.unknown.map(({ id, number, json }) => {
+        const { allow } = (JSON.parse(json) as { providers: { allow?: string[] } }).providers
+        const can = member.providers.filter((name) => allow?.includes(name) ?? true)
+        return { id, number, can: can.length === 0 ? 'none of its providers' : [[...can].sort()] }
+      })
+      if (found.what === 'take') {
+        const id = (await this.client.rpop(keys.bullmq('wait')))!
+        expect([found.jobId, found.waited]).toContain(id)
+        const job = this.jobs.get(id)!
+        expect(job.state).toBe('given')
+        job.state = 'taken'
+        return
+      }
+      if (found.what === 'nothing' && known.length === 0 && found.unlisted.length === 0) {
+        if (!this.paused.has(member.queue)) expect(this.runnable(await this.load(), member.providers, (job) => job.queue === member.queue && job.state === 'waiting')).toEqual([])
+        return
+      }
+    }
+  }
+
+  /** Runs something that may give jobs, and judges each that it gave by what was there before. */
+  private async observe<Answer>(work: () => Promise<Answer>, looks?: Member): Promise<Answer> {
+    const accounts = await this.client.hgetall(`${redis.keys.ready()}:tenant`)
+    const scores = new Map<string, number>()
+    for (const [name, { keys }] of this.sides) {
+      const flat = await this.client.zrange(keys.bullmq('prioritized'), '0', '-1', 'WITHSCORES')
+      for (let i = 0; i < flat.length; i += 2) scores.set(`${name} ${flat[i]}`, Number(flat[i + 1]))
+    }
+    const answer = await work()
+    const before = await this.load(true)
+    const given: ModelJob[] = []
+    for (const [name, { keys }] of this.sides) {
+      for (const id of await this.client.lrange(keys.bullmq('wait'), 0, -1)) {
+        const job = this.jobs.get(id)
+        if (job?.queue === name && (job.state === 'waiting' || job.state === 'around') && (await this.client.hexists(`${redis.keys.ready()}:held`, id)) === 1) given.push(job)
+      }
+    }
+    const known = given.filter(({ state }) => state === 'waiting')
+    for (const job of given) {
+      expect(this.paused).not.toContain(job.queue)
+      expect(scores.has(`${job.queue} ${job.id}`)).toBe(true)
+      job.state = 'given'
+    }
+    const now = await this.load()
+    for (const { provider, sandboxes, cpu } of limits) {
+      const load = now.get(provider) ?? { jobs: 0, cpu: 0 }
+      expect(load.jobs).toBeLessThanOrEqual(sandboxes)
+      if (cpu !== undefined) expect(load.cpu).toBeLessThanOrEqual(cpu)
+    }
+    for (const [tenant, cap] of Object.entries(caps)) expect([...this.jobs.values()].filter((job) => job.tenant === tenant && (job.state === 'given' || job.state === 'taken')).length).toBeLessThanOrEqual(cap)
+    // One whose priority was changed behind the index's back may still be given by the old one.
+    const [job] = known
+    if (given.length === 1 && job !== undefined && looks !== undefined) {
+      const vt = (tenant: string) => Number(accounts[tenant]?.split(' ')[0] ?? Number.NaN)
+      const fresh = (tenant: string) => accounts[tenant]?.split(' ')[7] === '1'
+      const others = this.runnable(before, looks.providers, (other) => other.id !== job.id && other.state === 'waiting' && other.queue === looks.queue)
+      for (const other of others) {
+        const [mine, its] = [scores.get(`${job.queue} ${job.id}`)!, scores.get(`${other.queue} ${other.id}`)!]
+        // A tenant's jobs by priority and arrival; tenants by what they have used. Who has come back begins at the present when it comes up.
+        if (other.tenant === job.tenant && other.queue === job.queue) expect(mine, `${job.id} before ${other.id}`).toBeLessThanOrEqual(its)
+        else if (other.tenant !== job.tenant && !fresh(other.tenant) && !fresh(job.tenant)) expect(vt(job.tenant), `${job.tenant} before ${other.tenant}`).toBeLessThanOrEqual(vt(other.tenant) + 0.001)
+      }
+    }
+    return answer
+  }
+
+  /** What the providers hold by the ledger; with `before`, less what was given and is not known of yet. */
+  private async load(before = false): Promise<Map<string, { jobs: number; cpu: number }>> {
+    const load = new Map<string, { jobs: number; cpu: number }>()
+    for (const text of await this.client.hvals(`${redis.keys.ledger()}:lease`)) {
+      const { provider, milliCpu, jobId } = JSON.parse(text) as { provider: string; milliCpu: number; jobId: string }
+      const state = this.jobs.get(jobId)?.state
+      if (before && (state === 'waiting' || state === 'around')) continue
+      const sum = load.get(provider) ?? { jobs: 0, cpu: 0 }
+      load.set(provider, { jobs: sum.jobs + 1, cpu: sum.cpu + milliCpu / 1000 })
+    }
+    return load
+  }
+
+  /** Jobs that have a place among these providers. */
+  private runnable(load: ReadonlyMap<string, { jobs: number; cpu: number }>, providers: readonly string[], which: (job: ModelJob) => boolean): ModelJob[] {
+    const inHand = (tenant: string) => [...this.jobs.values()].filter((job) => job.tenant === tenant && (job.state === 'given' || job.state === 'taken')).length
+    return [...this.jobs.values()].filter((job) => {
+      if (!which(job) || inHand(job.tenant) >= (caps[job.tenant] ?? Infinity)) return false
+      return limits.some(({ provider, sandboxes, cpu }) => {
+        const used = load.get(provider) ?? { jobs: 0, cpu: 0 }
+        return providers.includes(provider) && (job.allow?.includes(provider) ?? true) && used.jobs < sandboxes && (cpu === undefined || used.cpu + job.cpu <= cpu)
+      })
+    })
+  }
+
+  /** Where it may run: its queue's consumers' providers that it allows. */
+  private homes(job: ModelJob): string[] {
+    return members.filter(({ queue }) => queue === job.queue).flatMap(({ providers }) => providers.filter((name) => job.allow?.includes(name) ?? true))
+  }
+
+  private of(queue: string, ...states: ModelJob['state'][]): ModelJob[] {
+    return [...this.jobs.values()].filter((job) => job.queue === queue && states.includes(job.state))
+  }
+
+  private async with(which: number, state: ModelJob['state'], work: (job: ModelJob) => Promise<void>): Promise<void> {
+    const list = [...this.jobs.values()].filter((job) => job.state === state)
+    const job = list[which % Math.max(1, list.length)]
+    if (job !== undefined) await work(job)
+  }
+}
+
+it('gives what may be given, in its order, never too much, and in the end everything', { timeout: 60_000 + steps * 200 }, async () => {
+  await fc.assert(
+    fc.asyncProperty(fc.array(command, { minLength: stepsPerWalk / 2, maxLength: stepsPerWalk }), async (commands) => {
+      const walk = new Walk()
+      await walk.client.flushall()
+      await walk.begin()
+      for (const each of commands) await walk.step(each)
+      await walk.finish()
+    }),
+    { numRuns: Math.ceil(steps / (0.75 * stepsPerWalk)), ...(process.env['SWITCHYARD_MODEL_SEED'] === undefined ? {} : { seed: Number(process.env['SWITCHYARD_MODEL_SEED']) }), endOnFailure: process.env['CI'] !== undefined },
+  )
+})
