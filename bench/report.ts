@@ -7,6 +7,13 @@ export async function report(name: string, figures: Readonly<Record<string, numb
   for (const [key, value] of Object.entries(figures)) console.log(`${key.padEnd(44)} ${value}`)
 }
 
+/** As `report`, for one row of figures each. */
+export async function reportTable(name: string, rows: readonly Readonly<Record<string, number | string>>[]): Promise<void> {
+  await mkdir(new URL('out/', import.meta.url), { recursive: true })
+  await writeFile(new URL(`out/${name}.json`, import.meta.url), `${JSON.stringify({ name, at: new Date().toISOString(), node: process.version, rows }, null, 2)}\n`)
+  console.table(rows)
+}
+
 export function median(values: readonly number[]): number {
   return values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN
 }

@@ -273,7 +273,7 @@ class Walk {
     const [job] = known
     if (given.length === 1 && job !== undefined && looks !== undefined) {
       const vt = (tenant: string) => Number(accounts[tenant]?.split(' ')[0] ?? Number.NaN)
-      const fresh = (tenant: string) => accounts[tenant]?.split(' ')[7] === '1'
+      const fresh = (tenant: string) => accounts[tenant]?.split(' ')[7]?.startsWith('1') === true
       const others = this.runnable(before, looks.providers, (other) => other.id !== job.id && other.state === 'waiting' && other.queue === looks.queue)
       for (const other of others) {
         const [mine, its] = [scores.get(`${job.queue} ${job.id}`)!, scores.get(`${other.queue} ${other.id}`)!]
@@ -335,6 +335,6 @@ it('gives what may be given, in its order, never too much, and in the end everyt
       for (const each of commands) await walk.step(each)
       await walk.finish()
     }),
-    { numRuns: Math.ceil(steps / (0.75 * stepsPerWalk)), ...(process.env['SWITCHYARD_MODEL_SEED'] === undefined ? {} : { seed: Number(process.env['SWITCHYARD_MODEL_SEED']) }), endOnFailure: process.env['CI'] !== undefined },
+    { numRuns: Math.ceil(steps / (0.75 * stepsPerWalk)), ...(process.env['SWITCHYARD_MODEL_SEED'] === undefined ? {} : { seed: Number(process.env['SWITCHYARD_MODEL_SEED']), path: process.env['SWITCHYARD_MODEL_PATH'] ?? '' }), endOnFailure: process.env['CI'] !== undefined },
   )
 })

@@ -104,8 +104,13 @@ local function firstOf(q, view, class, free)
   return false
 end
 
--- The first by its score, then by its job's: a tenant's jobs go by priority and arrival, whatever they ask for.
-local function before(x, y) return not y or x.score < y.score or (x.score == y.score and x.job < y.job) end
+-- The first by its score; of tenants that have the same, the one that stands first in every class; of a tenant's jobs by priority and arrival,
+-- whatever they ask for.
+local function before(x, y)
+  if not y or x.score ~= y.score then return not y or x.score < y.score end
+  if x.tenant ~= y.tenant then return x.tenant < y.tenant end
+  return x.job < y.job
+end
 
 -- What is first among the providers with room. `usable(q, view)` says whether a view may be served.
 local viewsPerProvider = 16

@@ -247,9 +247,9 @@ for _, jobId in ipairs(call('ZRANGEBYSCORE', keyOf(q, 'deadline'), '-inf', now, 
   local shape, name = listedAt(q, jobId)
   call('ZREM', keyOf(q, 'deadline'), jobId)
   if shape then
+    local why = reasons(refusalsOf(shape))
     unlist(q, jobId)
     if call('ZREM', prioritized, jobId) == 1 then
-      local why = reasons(refusalsOf(shape))
       give(q, jobId, name)
       return answer('take', jobId, nil, nil, 'overdue', why)
     end

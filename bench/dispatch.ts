@@ -1,0 +1,157 @@
+// What choosing a job and its place costs, by Redis' own clock, against how much waits: jobs, tenants, images, kinds of demand, queues; with room at all
+// providers, with all of them full but one that nobody may use, and right after a drain, an obliterate and a flush. Each row is a Redis of its own. A job is
+// put there as BullMQ holds it, without its scripts; the index, the ledger and the calls are the real ones. `SIZES=1000,200000` chooses the sizes.
+import { Queue } from 'bullmq'
+import { startRedis } from '../src/embedded/index.js'
+import { parseJobSpec, type JobSpec } from '../src/job/spec.js'
+import { createRedis, Keys, type KnownConstraints, type ProviderLimit, ReadyJobs } from '../src/store/index.js'
+import { reportTable } from './report.js'
+
+const sizes = (process.env['SIZES'] ?? '1000,10000,200000').split(',').map(Number)
+const rounds = Number(process.env['ROUNDS'] ?? 1_500)
+const runs = Number(process.env['RUNS'] ?? 1)
+const names = ['a', 'b', 'c', 'd', 'e']
+
+interface Row {
+  readonly jobs: number
+  readonly tenants: number
+  readonly images: number
+  readonly demands: number
+  readonly queues: number
+  readonly state: 'room' | 'full' | 'drained' | 'obliterated' | 'flushed'
+}
+
+function specOf(index: number, { tenants, images, demands, state }: Row): JobSpec {
+  return parseJobSpec({
+    repository: 'acme/web',
+    steps: ['true'],
+    tenant: `tenant-${index % tenants}`,
+    image: `registry.example.com/team/image:${index % images}`,
+    ...(demands === 1 ? {} : { resources: { cpu: 1 + (index % demands) / 100 } }),
+    ...(state === 'full' ? { providers: { deny: ['e'] } } : {}),
+  })
+}
+
+/** One Redis with its queues, and a consumer of the first that does nothing but look and end. */
+async function measure(row: Row): Promise<Record<string, number | string>> {
+  const server = await startRedis()
+  const client = createRedis({ url: server.url }, 'commands')
+  const sides = Array.from({ length: row.queues }, (_, index) => {
+    const keys = new Keys(undefined, `queue-${index}`)
+    return { keys, ready: new ReadyJobs(client, keys) }
+  })
+  const limits: ProviderLimit[] = names.map((provider) => ({ provider, sandboxes: row.state === 'full' && provider !== 'e' ? 2 : 20 }))
+  const memory = async () => Number(/used_memory:(\d+)/.exec(await client.info('memory'))?.[1])
+  const means = { profileId: 'bench', providers: names, secrets: [], shares: false }
+  let leases = 0
+  async function look(side: (typeof sides)[number], idleMs = 0): Promise<string | null> {
+    let known: KnownConstraints[] = []
+    for (;;) {
+      const found = await side.ready.dispatch({ holder: 'bench', leaseId: `l${leases++}`, limits, known, choice: 'most-free', means: { ...means, viewId: side.keys.queueName }, graceMs: 60_000, idleMs })
+      known = found.unknown.map(({ id, number, json }) => ({ id, number, can: [names.filter((name) => !(JSON.parse(json) as { providers: { deny: string[] } }).providers.deny.includes(name))] }))
+      if (found.what === 'take') return await client.rpop(side.keys.bullmq('wait'))
+      if (found.what === 'nothing' && known.length === 0) return null
+    }
+  }
+  const stats = async () => {
+    const [latency, slow, counts] = await Promise.all([client.info('latencystats'), client.slowlog('GET', 100_000), client.info('commandstats')])
+    const [, p50, p99] = /latency_percentiles_usec_evalsha:p50=([\d.]+),p99=([\d.]+)/.exec(latency) ?? []
+    const longest = (slow as [number, number, number, string[]][]).filter(([, , , [command]]) => /^eval/i.test(command ?? '')).map(([, , us]) => us)
+    const [, calls, us] = /cmdstat_evalsha:calls=(\d+),usec=(\d+)/.exec(counts) ?? []
+    return { calls: Number(calls), meanUs: Math.round(Number(us) / Number(calls)), p50Us: Math.round(Number(p50)), p99Us: Math.round(Number(p99)), maxUs: longest.length === 0 ? Math.round(Number(p99)) : Math.max(...longest) }
+  }
+  const reset = async () => {
+    await client.config('RESETSTAT')
+    await client.slowlog('RESET')
+  }
+  await client.config('SET', 'slowlog-log-slower-than', '1000', 'slowlog-max-len', '100000')
+
+  const empty = await memory()
+  let bullBytes = 0
+  await reset()
+  for (let start = 0; start < row.jobs; start += 1_000) {
+    const batches = new Map<number, { jobId: string; spec: JobSpec }[]>()
+    const pipeline = client.pipeline()
+    for (let index = start; index < Math.min(row.jobs, start + 1_000); index++) {
+      const queue = index % row.queues
+      const job = { jobId: `job-${index.toString().padStart(32, '0')}`, spec: specOf(index, row) }
+      batches.set(queue, [...(batches.get(queue) ?? []), job])
+      const { keys } = sides[queue]!
+      pipeline.hset(keys.job(job.jobId), 'name', 'job', 'priority', '100').zadd(keys.bullmq('prioritized'), 100 * 2 ** 32 + index + 1, job.jobId)
+    }
+    const before = await memory()
+    await pipeline.exec()
+    bullBytes += (await memory()) - before
+    for (const [queue, batch] of batches) await sides[queue]!.ready.add(batch)
+  }
+  const bytesPerJob = Math.round(((await memory()) - empty - bullBytes) / row.jobs)
+  const adds = await stats()
+
+  const held: { side: (typeof sides)[number]; jobId: string }[] = []
+  for (let full = false; !full; ) {
+    full = true
+    for (const side of sides) {
+      const jobId = await look(side)
+      if (jobId === null) continue
+      held.push({ side, jobId })
+      full = false
+    }
+  }
+  const [first] = sides as [(typeof sides)[number]]
+  if (row.state === 'drained' || row.state === 'obliterated') {
+    const queue = new Queue(first.keys.queueName, { connection: createRedis({ url: server.url }, 'commands'), prefix: first.keys.prefix })
+    if (row.state === 'drained') await queue.drain()
+    else {
+      await queue.pause()
+      await queue.obliterate({ force: true, count: 100_000 })
+    }
+    await queue.close()
+    // One comes behind all that are gone.
+    await client.hset(first.keys.job('alive'), 'name', 'job')
+    await client.zadd(first.keys.bullmq('prioritized'), 2 ** 32 + 1, 'alive')
+    await first.ready.add([{ jobId: 'alive', spec: specOf(0, row) }])
+  }
+  if (row.state === 'flushed') await client.flushall()
+  await reset()
+  let taken = 0
+  for (let round = 0; round < rounds; round++) {
+    if (row.state === 'full') await look(first)
+    else {
+      const ended = held[round % held.length]!
+      await ended.side.ready.close(ended.jobId)
+      const jobId = await look(ended.side)
+      if (jobId !== null) {
+        taken += 1
+        held[round % held.length] = { side: ended.side, jobId }
+      }
+    }
+  }
+  const looks = await stats()
+  client.disconnect()
+  await server.close()
+  return { ...row, calls: looks.calls, taken, meanUs: looks.meanUs, p50Us: looks.p50Us, p99Us: looks.p99Us, maxUs: looks.maxUs, addUsPerJob: Math.round((adds.meanUs * adds.calls * 10) / row.jobs) / 10, addMaxUs: adds.maxUs, bytesPerJob }
+}
+
+/** The quietest of some runs: the machine adds, and takes nothing away. */
+async function quietest(row: Row): Promise<Record<string, number | string>> {
+  const all: Record<string, number | string>[] = []
+  for (let run = 0; run < runs; run++) all.push(await measure(row))
+  return all.toSorted((a, b) => Number(a['maxUs']) - Number(b['maxUs']))[0]!
+}
+
+const rows: Row[] = []
+const plain = { tenants: 1, images: 1, demands: 1, queues: 1 }
+const wide = { tenants: 10_000, images: 10_000, demands: 1, queues: 1 }
+for (const jobs of sizes) {
+  for (const state of ['room', 'full'] as const) rows.push({ jobs, ...plain, state }, { jobs, ...wide, state })
+}
+const most = Math.max(...sizes)
+for (const state of ['room', 'full'] as const) rows.push({ jobs: most, ...wide, demands: 1_000, state }, { jobs: most, ...plain, demands: 1_000, state }, { jobs: most, ...wide, queues: 100, state })
+for (const state of ['drained', 'obliterated', 'flushed'] as const) rows.push({ jobs: most, ...wide, state })
+const table: Record<string, number | string>[] = []
+for (const row of rows) {
+  const figures = await quietest(row)
+  console.log(JSON.stringify(figures))
+  table.push(figures)
+}
+await reportTable('dispatch', table)
