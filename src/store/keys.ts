@@ -103,7 +103,7 @@ export class Keys {
   }
 
   /** BullMQ's own keys of the queue, as far as the index touches them. */
-  bullmq(part: 'prioritized' | 'wait'): string {
+  bullmq(part: 'prioritized' | 'wait' | 'meta' | 'delayed'): string {
     return `${this.prefix}:${this.queueName}:${part}`
   }
 

@@ -2,7 +2,7 @@ import { constraintsSchema, type Constraints } from '../../job/constraints.js'
 import { errorMessage } from '../../job/errors.js'
 import type { ChoiceInGroup, Dispatched, KnownConstraints, ProviderLoad } from '../../store/index.js'
 import { candidatesOf } from '../placing/candidates.js'
-import { eligibleProviders, placementOrder, type Candidate } from '../placing/placement.js'
+import { eligibleProviders, placementGroups, placementOrder, type Candidate } from '../placing/placement.js'
 import type { ConsumerContext } from '../consumer-context.js'
 import { missingSecretsSentence } from './fitness.js'
 
@@ -89,17 +89,13 @@ export class WaitingConstraints {
     return told
   }
 
-  /** Providers in the order in which such a job is placed; those that the policy chooses among are one group. */
+  /** Providers in the order in which such a job is placed; those that the index is to choose among are one group. */
   private groups(constraints: Constraints, eligible: readonly string[], candidates: readonly Candidate[]): string[][] {
     const { policy, now } = this.parts
-    const chooses = this.choice === 'most-free' || this.choice === 'fastest'
     const job = { ...constraints, prefer: constraints.providers.prefer, resumes: constraints.resumes === true, eligible, attempts: [], exclusions: new Map<string, never>() }
-    const order = placementOrder(candidates, job, chooses ? 'priority' : policy, now())
-    if (!chooses) return order.length === 0 ? [] : [order]
-    const rank = (name: string) => (job.prefer.includes(name) ? job.prefer.indexOf(name) : job.prefer.length)
-    const byRank = new Map<number, string[]>()
-    for (const name of order.toSorted((a, b) => rank(a) - rank(b) || a.localeCompare(b))) byRank.set(rank(name), [...(byRank.get(rank(name)) ?? []), name])
-    return [...byRank.values()]
+    if (this.choice === 'most-free' || this.choice === 'fastest') return placementGroups(candidates, job, 'priority', now()).map((group) => group.toSorted())
+    const order = placementOrder(candidates, job, policy, now())
+    return order.length === 0 ? [] : [order]
   }
 
   private remember(id: string, what: { number: number; constraints: Constraints; groups: string }): void {

@@ -108,22 +108,24 @@ function enforces(can: Candidate['network'], policy: JobSpec['network']): boolea
   }
 }
 
+interface PlacingJob extends PlacedJob {
+  readonly eligible: readonly string[]
+  readonly attempts: RunRecord['attempts']
+  readonly exclusions: Exclusions
+}
+
 /**
  * The order in which to ask the ledger for a place, the best first: for a job that resumes, providers where the repository is always at the
  * same path before others, since agents know their conversations by it; then those where this job has not lost a sandbox; then
  * what the job prefers, in its order; then the policy's order. Excluded ones are left out.
  * @param candidates in the order of the configuration.
  */
-export function placementOrder(
-  candidates: readonly Candidate[],
-  job: PlacedJob & {
-    readonly eligible: readonly string[]
-    readonly attempts: RunRecord['attempts']
-    readonly exclusions: Exclusions
-  },
-  policy: PlacementPolicy,
-  nowMs: number,
-): string[] {
+export function placementOrder(candidates: readonly Candidate[], job: PlacingJob, policy: PlacementPolicy, nowMs: number): string[] {
+  return placementGroups(candidates, job, policy, nowMs).flat()
+}
+
+/** As `placementOrder`; those among which only the policy decides are one group, in its order. */
+export function placementGroups(candidates: readonly Candidate[], job: PlacingJob, policy: PlacementPolicy, nowMs: number): string[][] {
   const losses = (name: string) => job.attempts.filter((attempt) => attempt.provider === name && (attempt.outcome === 'lost' || attempt.outcome === 'unavailable')).length
   const preference = (name: string) => {
     const index = job.prefer.indexOf(name)
@@ -131,7 +133,14 @@ export function placementOrder(
   }
   const usable = candidates.filter(({ provider }) => job.eligible.includes(provider) && (job.exclusions.get(provider)?.untilMs ?? 0) <= nowMs)
   const elsewhere = (name: string) => (job.resumes && usable.some(({ provider, sharedFileSystem }) => provider === name && sharedFileSystem === true) ? 1 : 0)
-  return policyOrder(usable, job, policy).toSorted((a, b) => elsewhere(a) - elsewhere(b) || losses(a) - losses(b) || preference(a) - preference(b))
+  const compare = (a: string, b: string) => elsewhere(a) - elsewhere(b) || losses(a) - losses(b) || preference(a) - preference(b)
+  const groups: string[][] = []
+  for (const name of policyOrder(usable, job, policy).toSorted(compare)) {
+    const last = groups.at(-1)
+    if (last?.[0] !== undefined && compare(last[0], name) === 0) last.push(name)
+    else groups.push([name])
+  }
+  return groups
 }
 
 function policyOrder(candidates: readonly Candidate[], job: PlacedJob, policy: PlacementPolicy): string[] {
