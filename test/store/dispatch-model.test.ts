@@ -64,7 +64,7 @@ class Walk {
   readonly sides = new Map(
     queues.map((name) => {
       const keys = new Keys(redis.keys.prefix, name)
-      return [name as string, { keys, ready: new ReadyJobs(this.client, keys), queue: new Queue(name, { connection: this.client, prefix: keys.prefix }) }]
+      return [name, { keys, ready: new ReadyJobs(this.client, keys), queue: new Queue(name, { connection: this.client, prefix: keys.prefix }) }]
     }),
   )
   private numbers = 0
@@ -93,31 +93,31 @@ class Walk {
         return
       }
       case 'look':
-        return await this.look(members[what.member]!, what.idle ? 60_000 : 0)
+        { await this.look(members[what.member]!, what.idle ? 60_000 : 0); return; }
       case 'end':
-        return await this.with(what.which, 'taken', async (job) => {
+        { await this.with(what.which, 'taken', async (job) => {
           job.state = 'gone'
           await this.client.del(this.side(job.queue).keys.job(job.id))
           await this.observe(() => this.side(job.queue).ready.close(job.id))
-        })
+        }); return; }
       case 'put back':
-        return await this.with(what.which, 'taken', async (job) => {
+        { await this.with(what.which, 'taken', async (job) => {
           await this.client.zadd(this.side(job.queue).keys.bullmq('prioritized'), String(2 ** 32), job.id)
           job.state = 'given'
           await this.side(job.queue).ready.front(job.id)
-        })
+        }); return; }
       case 'remove':
-        return await this.with(what.which, 'waiting', async (job) => {
+        { await this.with(what.which, 'waiting', async (job) => {
           await this.side(job.queue).queue.remove(job.id)
           job.state = 'gone'
-        })
+        }); return; }
       case 'prioritise':
-        return await this.with(what.which, 'waiting', async (job) => {
+        { await this.with(what.which, 'waiting', async (job) => {
           await (await this.side(job.queue).queue.getJob(job.id))!.changePriority({ priority: what.priority, lifo: what.lifo })
           job.state = 'around'
-        })
+        }); return; }
       case 'reconcile':
-        return await this.reconcile(queues[what.queue]!)
+        { await this.reconcile(queues[what.queue]!); return; }
       case 'pause': {
         const { queue } = this.side(queues[what.queue]!)
         await (what.on ? queue.pause() : queue.resume())
