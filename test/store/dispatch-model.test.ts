@@ -42,6 +42,12 @@ interface ModelJob {
   state: 'waiting' | 'around' | 'given' | 'taken' | 'gone'
 }
 
+interface Side {
+  readonly keys: Keys
+  readonly ready: ReadyJobs
+  readonly queue: Queue
+}
+
 const command = fc.oneof(
   { weight: 6, arbitrary: fc.record({ do: fc.constant('enqueue' as const), queue: fc.nat(1), tenant: fc.nat(3), allow: fc.nat(allows.length - 1), cpu: fc.nat(3), priority: fc.integer({ min: 1, max: 3 }), count: fc.integer({ min: 1, max: 4 }), around: fc.boolean() }) },
   { weight: 10, arbitrary: fc.record({ do: fc.constant('look' as const), member: fc.nat(members.length - 1), idle: fc.boolean() }) },
@@ -61,7 +67,7 @@ class Walk {
   readonly jobs = new Map<string, ModelJob>()
   readonly paused = new Set<string>()
   readonly client = redis.connect()
-  readonly sides = new Map(
+  readonly sides: ReadonlyMap<string, Side> = new Map(
     queues.map((name) => {
       const keys = new Keys(redis.keys.prefix, name)
       return [name, { keys, ready: new ReadyJobs(this.client, keys), queue: new Queue(name, { connection: this.client, prefix: keys.prefix }) }]
