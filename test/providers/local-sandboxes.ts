@@ -1,12 +1,13 @@
-import { execFile, spawnSync } from 'node:child_process'
+import { spawnSync } from 'node:child_process'
 import { randomInt } from 'node:crypto'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { promisify } from 'node:util'
 import { afterEach } from 'vitest'
 import { LocalProvider, type LocalProviderOptions } from '../../src/providers/local/index.js'
 import { type ExecResult, type SandboxInfo, type SandboxRequest, sandboxTags } from '../../src/providers/provider.js'
+
+export { processesWith } from '../attacks/processes.js'
 
 /** Whether this machine lets this user make sandboxes with bubblewrap; tests of them are skipped otherwise. */
 export const bubblewrapWorks =
@@ -55,13 +56,6 @@ export function request(changes: Partial<SandboxRequest> = {}): SandboxRequest {
 
 export function run(provider: LocalProvider, sandbox: SandboxInfo, script: string, env: Record<string, string> = {}): Promise<ExecResult> {
   return provider.exec(sandbox.id, { script, env }, call)
-}
-
-/** Live processes of this machine whose program is `program` and whose arguments contain `marker`. */
-export async function processesWith(program: string, marker: string): Promise<number[]> {
-  const { stdout } = await promisify(execFile)('ps', ['-axo', 'pid=,stat=,comm=,args='], { maxBuffer: 64 * 1024 * 1024 })
-  const rows = stdout.split('\n').map((line) => /^\s*(\d+)\s+(\S+)\s+(\S+)\s+(.*)$/.exec(line))
-  return rows.flatMap((row) => (row !== null && !row[2]!.startsWith('Z') && row[3] === program && row[4]!.includes(marker) ? [Number(row[1])] : []))
 }
 
 /** A number that `sleep` takes and that no other process has. */

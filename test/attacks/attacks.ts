@@ -1,0 +1,110 @@
+/**
+ * What a hostile job may try, each as a script that runs in a sandbox and says how far it came. The scripts are safe to run: they open
+ * and close, and write nothing outside of their sandbox.
+ *
+ * A script prints `REACHED …` for what it got at; nothing when it was held; `UNTRIED …` where the sandbox lacks the tool for it.
+ */
+
+/** Where jobs run. `held`: the attack comes to nothing; `open`: it succeeds, and the documents say so. */
+export type Outcome = 'held' | 'open' | 'untried'
+
+/** What the harness sets up on the host, for a script to look for. */
+export interface Targets {
+  readonly HOST_PID: string
+  readonly HOST_MARK: string
+  readonly HOST_PORT: string
+  readonly HOST_FILE: string
+  readonly SOCKET_PATH: string
+  readonly SOCKET_NAME: string
+}
+
+export const placeNames = {
+  root: 'local, as root',
+  user: 'local, as a user',
+  'user without pasta': 'local, as a user, no pasta',
+  plain: 'local, no bubblewrap',
+  docker: 'docker',
+} as const
+export type PlaceName = keyof typeof placeNames
+
+export interface Attack {
+  readonly tries: string
+  readonly script: string
+  /** Left out: held. */
+  readonly expected?: Readonly<Partial<Record<PlaceName, Outcome>>>
+}
+
+/** Numbers of system calls, in Perl: what a shell can't call. Each of `calls` is [name, number on x86-64, on arm64, arguments]. */
+const systemCalls = (calls: readonly (readonly [string, number, number, string])[]) => `
+command -v perl >/dev/null || { echo 'UNTRIED no perl'; exit; }
+perl -e 'my ($m) = \`uname -m\` =~ /(\\S+)/; my $c = $m eq "x86_64" ? 0 : $m eq "aarch64" ? 1 : undef; if (!defined $c) { print "UNTRIED $m\\n"; exit }
+my $b = "\\0" x 4096;
+for my $t (${calls.map(([name, x64, arm64, args]) => `["${name}", [${x64}, ${arm64}], sub { (${args}) }]`).join(', ')}) {
+  my $r = syscall($t->[1][$c], $t->[2]->()); print "REACHED $t->[0]\\n" if $r >= 0; }'`
+
+const fromNode = (program: string) => `command -v node >/dev/null || { echo 'UNTRIED no node'; exit; }; node -e '${program}'`
+const connect = (to: string) => fromNode(`const s = require("net").connect(${to}); s.setTimeout(2000, () => process.exit()); s.on("data", () => { console.log("REACHED"); process.exit() }); s.on("error", () => process.exit())`)
+
+const plain = { plain: 'open' } as const
+
+export const attacks: readonly Attack[] = [
+  {
+    tries: 'open files of `/proc` for writing that speak for the whole machine',
+    // An ordinary user may write little there, bubblewrap or not: what root may is what counts.
+    script: `find /proc -path '/proc/[0-9]*' -prune -o -path '/proc/self' -prune -o -type f -print 2>/dev/null | while read -r file; do if ( : >>"$file" ) 2>/dev/null; then echo "REACHED $file"; fi; done`,
+    expected: { plain: 'open', docker: 'open' },
+  },
+  {
+    tries: 'read the kernel’s own files (keys, memory, log)',
+    script: `for file in keys kcore kmsg sched_debug timer_list; do head -c 1 /proc/$file 2>/dev/null | grep -q . && echo "REACHED $file"; done; :`,
+    expected: plain,
+  },
+  { tries: 'read a file of the host that its consumer may read', script: `[ -r "$HOST_FILE" ] && echo REACHED; :`, expected: plain },
+  { tries: 'see the host’s processes and their arguments', script: `cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' ' | grep -q "setInterval[(].*$HOST_MARK" && echo REACHED; :`, expected: plain },
+  { tries: 'read the environment of a process of its consumer’s user', script: `tr '\\0' '\\n' </proc/$HOST_PID/environ 2>/dev/null | grep -q "$HOST_MARK" && echo REACHED; :`, expected: plain },
+  { tries: 'signal a process of the host', script: `tr '\\0' ' ' </proc/$HOST_PID/cmdline 2>/dev/null | grep -q "$HOST_MARK" && kill -0 "$HOST_PID" 2>/dev/null && echo REACHED; :`, expected: plain },
+  {
+    tries: 'connect to a server on the host’s loopback',
+    script: `if command -v node >/dev/null; then ${connect('+process.env.HOST_PORT, "127.0.0.1"')}; else nc -w 2 127.0.0.1 "$HOST_PORT" </dev/null 2>/dev/null | grep -q . && echo REACHED; fi; :`,
+    expected: { plain: 'open', 'user without pasta': 'open' },
+  },
+  { tries: 'connect to a UNIX socket of the host by its path', script: connect('process.env.SOCKET_PATH'), expected: { plain: 'open', docker: 'untried' } },
+  { tries: 'connect to a UNIX socket of the host by its abstract name', script: connect('"\\0" + process.env.SOCKET_NAME'), expected: { plain: 'open', docker: 'untried' } },
+  { tries: 'make a user namespace of its own', script: `unshare -U true 2>/dev/null && echo REACHED; :`, expected: { plain: 'open', docker: 'open' } },
+  { tries: 'mount a cgroup hierarchy, to lift its own limits', script: `unshare -Urm sh -c 'for kind in cgroup2 cgroup; do mount -t $kind -o memory x /tmp 2>/dev/null || mount -t $kind x /tmp 2>/dev/null || continue; for file in /tmp/memory.max /tmp/memory.limit_in_bytes; do ( : >>"$file" ) 2>/dev/null && echo REACHED; done; done' 2>/dev/null; :`, expected: plain },
+  {
+    tries: 'read the session keyring, or add to it',
+    script: systemCalls([['read', 250, 219, '11, -3, $b, 4096, 0'], ['add', 248, 217, '"user", "switchyard-attack", "x", 1, -2']]),
+    expected: { plain: 'open', docker: 'untried' },
+  },
+  {
+    tries: 'load BPF, use io_uring, watch by perf, handle page faults',
+    script: systemCalls([['bpf', 321, 280, '0, $b, 72'], ['io_uring', 425, 425, '1, $b'], ['perf', 298, 241, '"\\1\\0\\0\\0\\x80\\0\\0\\0\\1" . "\\0" x 119, 0, -1, -1, 0'], ['userfaultfd', 323, 282, '1']]),
+    expected: { plain: 'open', docker: 'untried' },
+  },
+  {
+    tries: 'open rare kinds of sockets (VSOCK, ALG, packet, audit)',
+    script: systemCalls([['VSOCK', 41, 198, '40, 1, 0'], ['ALG', 41, 198, '38, 5, 0'], ['packet', 41, 198, '17, 3, 0'], ['audit', 41, 198, '16, 3, 9']]),
+    expected: { plain: 'open', docker: 'untried' },
+  },
+  {
+    tries: 'take hold of a process that is not under the filter',
+    // Seizing stops nothing and ends with this process.
+    script: `command -v perl >/dev/null || { echo 'UNTRIED no perl'; exit; }
+for status in /proc/[0-9]*/status; do pid=\${status#/proc/}; pid=\${pid%/status}; [ "$pid" = "$$" ] || grep -q '^Seccomp:.2' "$status" 2>/dev/null || perl -e 'my $x = \`uname -m\` =~ /x86_64/; print "REACHED $ARGV[0]\\n" if syscall($x ? 101 : 117, 0x4206, $ARGV[0] + 0, 0, 0) >= 0' "$pid" 2>/dev/null; done; :`,
+    expected: { plain: 'open', docker: 'untried' },
+  },
+  { tries: 'hold capabilities, or gain some by a set-user-ID program', script: `grep -E '^Cap(Prm|Eff|Amb)' /proc/self/status | grep -qv '0000000000000000$' && echo REACHED capabilities; grep -q '^NoNewPrivs:.1' /proc/self/status || echo 'REACHED new privileges'; :`, expected: { plain: 'open', docker: 'open' } },
+  { tries: 'change the system that it runs on', script: `for folder in / /usr /usr/bin /etc /opt /var; do [ -d $folder ] && ( : >$folder/.switchyard-attack ) 2>/dev/null && rm -f $folder/.switchyard-attack && echo "REACHED $folder"; done; :`, expected: { docker: 'open', plain: 'open' } },
+]
+
+/** What the harness itself tries from outside, with a sandbox that does its worst. */
+export const trials = {
+  leftBehind: { tries: 'leave a process behind when it is killed, in a session of its own and with an empty environment', expected: plain },
+  otherSandbox: { tries: 'read another sandbox’s files', expected: plain },
+  sameUser: { tries: 'run as its consumer’s user on the host', expected: { plain: 'open', user: 'open', 'user without pasta': 'open', docker: 'open' } },
+  deadline: { tries: 'move its deadline, or outlive it', expected: plain },
+  memory: { tries: 'take more memory than it may have, as memory of no process', expected: { plain: 'open', docker: 'untried' } },
+  processes: { tries: 'start more processes than it may have', expected: { plain: 'open', docker: 'untried' } },
+} as const satisfies Readonly<Record<string, { tries: string; expected: Readonly<Partial<Record<PlaceName, Outcome>>> }>>
+export type TrialName = keyof typeof trials
