@@ -33,6 +33,8 @@ const list = (parts: Readonly<Record<string, boolean>>) => Object.entries(parts)
 const columns: readonly (readonly [title: string, cell: (provider: Provider) => string])[] = [
   ['longest lifetime', ({ capabilities: { maxLifetimeMs, extend } }) => `${maxLifetimeMs === undefined ? 'any' : ms(maxLifetimeMs)}, ${extend ? 'extended as the job runs' : 'given at create'}`],
   ['`network` of a job', ({ capabilities: { network } }) => list({ open: true, 'git-only': network.gitOnly, none: network.none, '[hosts]': network.allowList })],
+  ['ports that a job opens are reached by', ({ capabilities: { reach } }) => reach?.inbound ?? 'not known'],
+  ['what gets out beside a list', ({ capabilities: { reach, network } }) => (network.allowList ? (reach?.besideLists ?? 'nothing that is known') : '(no lists)')],
   ['`resources` of a job', ({ capabilities: { resources } }) => list({ cpu: resources.cpu, memoryMiB: resources.memory, diskMiB: resources.disk })],
   ['a lost create is found by', ({ capabilities }) => (capabilities.uniqueNames ? 'its name' : 'its tags')],
   ['adds headers outside of the sandbox', (provider) => (provider.injectHeaders === undefined ? 'no' : 'yes')],

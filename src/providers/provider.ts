@@ -79,6 +79,13 @@ export interface Capabilities {
   readonly extend: boolean
   /** The network policies it can enforce. */
   readonly network: { readonly gitOnly: boolean; readonly none: boolean; readonly allowList: boolean }
+  /** What a network policy leaves open at this provider, in words for logs and documents. */
+  readonly reach?: {
+    /** Who reaches a port that a job opens. */
+    readonly inbound: string
+    /** What gets out beside a list of hosts, `git-only` included; nothing that is known when left out. */
+    readonly besideLists?: string
+  }
   /** The resources that a request may set. */
   readonly resources: { readonly cpu: boolean; readonly memory: boolean; readonly disk: boolean }
   /**

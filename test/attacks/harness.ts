@@ -167,7 +167,11 @@ async function setUpHost(): Promise<{ readonly targets: Targets; close(): Promis
 }
 
 async function until(done: () => Promise<boolean>, withinMs = 10_000): Promise<boolean> {
-  for (const endMs = Date.now() + withinMs; Date.now() < endMs; await sleep(50)) if (await done()) return true
+  const endMs = Date.now() + withinMs
+  while (Date.now() < endMs) {
+    if (await done()) return true
+    await sleep(50)
+  }
   return done()
 }
 

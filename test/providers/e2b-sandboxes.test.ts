@@ -155,16 +155,16 @@ describe('E2B sandboxes', () => {
     expect((await fixture.provider.exec(id, { script: 'echo on' }, options)).stdout).toBe('on\n')
   })
 
-  it('sends a network policy as rules that E2B takes', async () => {
+  it('sends a network policy as rules that E2B takes, with the job’s ports closed to the public in each', async () => {
     const rulesOf = async (changes: Parameters<typeof fixture.request>[0]) => {
       const { id } = await fixture.provider.create(fixture.request(changes), options)
       const details = fixture.server.host.get(id)?.details
       return { internet: details?.allowInternetAccess, ...details?.network }
     }
-    expect(await rulesOf({ network: 'open' })).toEqual({ internet: undefined })
-    expect(await rulesOf({ network: 'none' })).toEqual({ internet: false })
-    expect(await rulesOf({ network: 'git-only', gitHosts: ['git.example.com'] })).toEqual({ internet: undefined, allowOut: ['git.example.com'], denyOut: ['0.0.0.0/0'] })
-    expect(await rulesOf({ network: ['*.example.com', '10.0.0.0/8'] })).toEqual({ internet: undefined, allowOut: ['*.example.com', '10.0.0.0/8'], denyOut: ['0.0.0.0/0'] })
+    expect(await rulesOf({ network: 'open' })).toEqual({ internet: undefined, allowPublicTraffic: false })
+    expect(await rulesOf({ network: 'none' })).toEqual({ internet: false, allowPublicTraffic: false })
+    expect(await rulesOf({ network: 'git-only', gitHosts: ['git.example.com'] })).toEqual({ internet: undefined, allowPublicTraffic: false, allowOut: ['git.example.com'], denyOut: ['0.0.0.0/0'] })
+    expect(await rulesOf({ network: ['*.example.com', '10.0.0.0/8'] })).toEqual({ internet: undefined, allowPublicTraffic: false, allowOut: ['*.example.com', '10.0.0.0/8'], denyOut: ['0.0.0.0/0'] })
   })
 
   describe('bad input', () => {

@@ -30,14 +30,14 @@ describe('what a job may reach', () => {
 
   it('holds the git host with a list at every provider that takes one', () => {
     const [list, git] = [['packages.example.com'], ['acme.code.storage']]
-    expect(egressFor('e2b', list, git).network?.allowOut).toEqual(['packages.example.com', 'acme.code.storage'])
+    expect(egressFor('e2b', list, git).network.allowOut).toEqual(['packages.example.com', 'acme.code.storage'])
     expect(modalNetwork('modal', { network: list, gitHosts: git }).outboundDomainAllowlist).toEqual(['packages.example.com', 'acme.code.storage'])
     expect(daytona(list, git).domainAllowList).toBe('packages.example.com,acme.code.storage')
   })
 
   it('is a git host on a port of its own as far as each provider can', () => {
-    expect(egressFor('e2b', 'git-only', ['10.0.0.5:8443']).network?.allowOut).toEqual(['10.0.0.5'])
-    expect(egressFor('e2b', 'git-only', ['git.example.com:80']).network?.allowOut).toEqual(['git.example.com'])
+    expect(egressFor('e2b', 'git-only', ['10.0.0.5:8443']).network.allowOut).toEqual(['10.0.0.5'])
+    expect(egressFor('e2b', 'git-only', ['git.example.com:80']).network.allowOut).toEqual(['git.example.com'])
     expect(() => egressFor('e2b', 'git-only', ['git.example.com:8443'])).toThrow('E2B lets names through on ports 80 and 443 only, and the git host is "git.example.com:8443"; use the network "open"')
     expect(modalNetwork('modal', { network: 'git-only', gitHosts: ['git.example.com:443', '10.0.0.5:8443'] })).toEqual({ outboundDomainAllowlist: ['git.example.com'], outboundCidrAllowlist: ['10.0.0.5/32'] })
     for (const gitHost of ['git.example.com:8443', 'git.example.com:80']) {

@@ -55,6 +55,7 @@ export class DaytonaProvider implements Provider {
       uniqueNames: true,
       extend: true,
       network: { gitOnly: true, none: true, allowList: true },
+      reach: { inbound: 'nobody without a preview token of the account' },
       // A snapshot has resources of its own; only an image takes the job's.
       resources: { cpu: config.image !== undefined, memory: config.image !== undefined, disk: config.image !== undefined },
       maxLifetimeMs: config.maxLifetime,

@@ -42,6 +42,7 @@ export class DockerProvider implements Provider {
       uniqueNames: true,
       extend: true,
       network: { gitOnly: false, none: true, allowList: false },
+      reach: { inbound: 'this machine, and the containers of the same network' },
       resources: { cpu: true, memory: true, disk: false },
       maxLifetimeMs: undefined,
       maxCommandBytes: maxScriptBytes,

@@ -7,19 +7,22 @@ import { letThrough } from '../let-through.js'
 /** E2B's word for everything. Hosts that are let out need it denied, and win over it. */
 const allTraffic = '0.0.0.0/0'
 
+/** E2B serves every port that a job opens to everybody unless told otherwise; its own calls of the sandbox go another way. */
+const closed = { allowPublicTraffic: false } as const
+
 export interface Egress {
   readonly allowInternetAccess?: boolean
-  readonly network?: Pick<SandboxNetworkOpts, 'allowOut' | 'denyOut'>
+  readonly network: Pick<SandboxNetworkOpts, 'allowOut' | 'denyOut' | 'allowPublicTraffic'>
 }
 
 /**
  * A network policy in E2B's words. E2B filters host names on ports 80 and 443 and addresses on every port, so hosts are
- * given without a port. A list lets the git host through besides.
+ * given without a port. A list lets the git host through besides. Whatever the policy, nobody reaches the job's ports from outside.
  * @throws InfrastructureError `invalid` when `git-only` has no git host, or a host is none that E2B takes.
  */
 export function egressFor(source: string, policy: NetworkPolicy, gitHosts: readonly string[]): Egress {
-  if (policy === 'open') return {}
-  if (policy === 'none') return { allowInternetAccess: false }
+  if (policy === 'open') return { network: closed }
+  if (policy === 'none') return { allowInternetAccess: false, network: closed }
   if ((policy === 'git-only' ? gitHosts : policy).length === 0) {
     const mend = policy === 'git-only' ? 'the git host gave no host names, so "git-only" would cut the job off from its repository' : 'name at least one host, or use "none"'
     throw new InfrastructureError({ kind: 'invalid', source, message: `${source}: network: the list of hosts is empty; ${mend}` })
@@ -41,7 +44,7 @@ export function egressFor(source: string, policy: NetworkPolicy, gitHosts: reado
       })
     }
   }
-  return { network: { allowOut: hosts.map(({ host }) => host), denyOut: [allTraffic] } }
+  return { network: { ...closed, allowOut: hosts.map(({ host }) => host), denyOut: [allTraffic] } }
 }
 
 /** By host name, then by header name. */

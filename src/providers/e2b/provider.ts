@@ -67,6 +67,7 @@ export class E2bProvider implements Provider {
       uniqueNames: false,
       extend: true,
       network: { gitOnly: true, none: true, allowList: true },
+      reach: { inbound: 'nobody without the sandbox’s own token', besideLists: 'whatever goes to 8.8.8.8, where a name is let through' },
       resources: { cpu: false, memory: false, disk: false },
       maxLifetimeMs: config.maxLifetime,
       maxCommandBytes: maxScriptBytes,

@@ -62,6 +62,7 @@ export class LocalProvider implements Provider {
       uniqueNames: true,
       extend: true,
       network: { gitOnly: false, none: namespaces, allowList: false },
+      reach: { inbound: namespaces ? 'nobody; without pasta whoever reaches this machine' : 'whoever reaches this machine' },
       resources: { cpu: namespaces, memory: namespaces, disk: false },
       sharedSystem: true,
       maxLifetimeMs: this.#config.maxLifetimeMs,

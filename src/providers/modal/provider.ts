@@ -56,6 +56,7 @@ export class ModalProvider implements Provider {
       uniqueNames: true,
       extend: false,
       network: { gitOnly: true, none: true, allowList: true },
+      reach: { inbound: 'nobody: no tunnel is opened' },
       resources: { cpu: true, memory: true, disk: false },
       maxLifetimeMs: config.maxLifetime,
       maxCommandBytes,

@@ -172,6 +172,8 @@ export async function createSandbox(
   const endsAtMs = info.lifetimeEndsAtMs ?? (maxLifetimeMs === undefined ? undefined : createdAtMs + maxLifetimeMs)
   const warning = lifetimeWarning(ctx.spec.steps.slice(ctx.record.stepIndex), { provider: providerName, endsAtMs, nowMs: now(), deadlineMs: ctx.deadlineMs })
   if (warning !== undefined) await ctx.say(warning)
+  const beside = provider.capabilities.reach?.besideLists
+  if (beside !== undefined && ctx.spec.network !== 'open' && ctx.spec.network !== 'none') await ctx.sayOnce(`network: ${providerName} keeps to the hosts that are let through, but for ${beside}`)
   return { provider: providerName, id: info.id, createdAtMs, ...(endsAtMs === undefined ? {} : { endsAtMs: Math.round(endsAtMs) }) }
 }
 
