@@ -4,8 +4,31 @@ import { baseTree } from './job-scripts.js'
 import { treeDifferences, type TreeEntries } from './tree.js'
 import type { Violation } from './violation.js'
 
+/** What else than its script may decide a job's end. */
+export interface Struck {
+  /** Sandboxes that died by a fault. */
+  readonly killedSandboxes: ReadonlySet<string>
+  /** When the git host refused which repository, in milliseconds since 1970. */
+  readonly refusals: readonly { readonly repository: string; readonly fromMs: number; readonly toMs: number }[]
+  /** Jobs of the run that have no script. */
+  readonly others: readonly string[]
+}
+
+/** A job of a repository that the git host refused for a while may have failed for that, and says so; while it was refused, and not otherwise. */
+function wasRefused({ script }: EnqueuedJob, { result }: SeenRun, { refusals }: Struck): boolean {
+  const { owner, code } = result?.error ?? {}
+  const blamed = owner === 'git-repository' || (owner === 'job' && code === 'SWY_PUSH_REFUSED')
+  const endedAtMs = Date.parse(result?.attempts.at(-1)?.endedAt ?? '')
+  // A job that failed before its first sandbox has no attempt that says when.
+  const during = ({ repository, fromMs, toMs }: Struck['refusals'][number]) => repository === script.spec.repository && (Number.isNaN(endedAtMs) || (endedAtMs >= fromMs && endedAtMs <= toMs + refusalSettleMs))
+  return result?.status === 'failed' && blamed && refusals.some(during)
+}
+
+/** How long after the refusal its answer may still be on the way to a job's end. */
+const refusalSettleMs = 20_000
+
 /** Whether each job came to what its script says: its end, its steps, its output to the byte, its tree, its event. */
-export async function checkJobs(jobs: readonly EnqueuedJob[], evidence: RedisEvidence, repositories: ReadonlyMap<string, RepositoryEvidence>, killedSandboxes: ReadonlySet<string>): Promise<Violation[]> {
+export async function checkJobs(jobs: readonly EnqueuedJob[], evidence: RedisEvidence, repositories: ReadonlyMap<string, RepositoryEvidence>, struck: Struck): Promise<Violation[]> {
   const violations: Violation[] = []
   const events = new Map<string, SeenEvent[]>()
   for (const event of evidence.events) events.set(event.subject, [...(events.get(event.subject) ?? []), event])
@@ -15,10 +38,12 @@ export async function checkJobs(jobs: readonly EnqueuedJob[], evidence: RedisEvi
     const problems =
       run === undefined || repository === undefined
         ? ['there is no evidence of it']
-        : [...checkEnd(job, run), ...checkEvents(job, run, events.get(job.jobId) ?? []), ...checkOutput(job, run), ...(await checkWork(job, run, repository, killedSandboxes))]
+        : wasRefused(job, run, struck)
+          ? checkEvents(job, run, events.get(job.jobId) ?? [])
+          : [...checkEnd(job, run), ...checkEvents(job, run, events.get(job.jobId) ?? []), ...checkOutput(job, run), ...(await checkWork(job, run, repository, struck.killedSandboxes))]
     violations.push(...problems.map((what) => ({ jobId: job.jobId, what })))
   }
-  const known = new Set(jobs.map(({ jobId }) => jobId))
+  const known = new Set([...jobs.map(({ jobId }) => jobId), ...struck.others])
   for (const event of evidence.events) if (!known.has(event.subject)) violations.push({ jobId: null, what: `an event of an unknown job ${event.subject}` })
   return violations
 }

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { checkCapacity, checkIdle } from './check-capacity.js'
+import { checkHostile } from './check-hostile.js'
 import { checkJobs } from './check-jobs.js'
 import { checkKeys } from './check-keys.js'
 import type { RedisEvidence, RepositoryEvidence, SeenResult, SeenRun } from './evidence.js'
@@ -49,7 +50,8 @@ const repository: RepositoryEvidence = {
 }
 const event = { id: 'j.1', subject: 'j', type: 'dev.switchyard.job.succeeded', data: result }
 
-async function check(changes: { run?: Partial<SeenRun>; result?: Partial<SeenResult>; events?: RedisEvidence['events']; repository?: Partial<RepositoryEvidence>; expected?: Partial<JobScript['expected']>; spec?: object }) {
+async function check(changes: { run?: Partial<SeenRun>; result?: Partial<SeenResult>; events?: RedisEvidence['events']; repository?: Partial<RepositoryEvidence>; expected?: Partial<JobScript['expected']>; spec?: object; refused?: [fromMs: number, toMs: number] }) {
+  const struck = { killedSandboxes: new Set(['killed']), refusals: changes.refused === undefined ? [] : [{ repository: 'acme/one', fromMs: changes.refused[0], toMs: changes.refused[1] }], others: [] }
   const seen = { ...result, ...changes.result }
   const evidence: RedisEvidence = {
     runs: new Map([['j', { ...run, result: seen, ...changes.run }]]),
@@ -57,7 +59,7 @@ async function check(changes: { run?: Partial<SeenRun>; result?: Partial<SeenRes
     keys: new Map(),
   }
   const job = { jobId: 'j', script: { ...script, spec: { ...script.spec, ...changes.spec }, expected: { ...script.expected, ...changes.expected } } }
-  return (await checkJobs([job], evidence, new Map([['acme/one', { ...repository, ...changes.repository }]]), new Set(['killed']))).map(({ what }) => what)
+  return (await checkJobs([job], evidence, new Map([['acme/one', { ...repository, ...changes.repository }]]), struck)).map(({ what }) => what)
 }
 
 /** A failed job whose sandbox was lost before its work was saved. */
@@ -67,6 +69,33 @@ const unsaved = {
   repository: { ephemeral: new Map([['checkpoint/j-1.1', 'c1']]) },
   run: { listed: ['failed'], pieces: [piece, { ...piece, step: 'switchyard', stream: 'system', data: 'the work of this failed job was not pushed: gone\n' }] },
 }
+
+describe('a repository that the git host refuses', () => {
+  const endedAt = new Date(100_000).toISOString()
+  const refusedEnd = {
+    status: 'failed', error: { kind: 'auth', message: 'answered 403', owner: 'git-repository' }, commit: null, branch: null, promoted: null, steps: [],
+    attempts: [{ provider: 'local', sandboxId: 's', endedAt, outcome: 'failed' }],
+  }
+
+  it('may end its jobs while it is refused, and not otherwise', async () => {
+    expect(await check({ result: refusedEnd, refused: [90_000, 110_000] })).toEqual([])
+    expect(await check({ result: refusedEnd, refused: [10_000, 20_000] })).not.toEqual([])
+    expect(await check({ result: { ...refusedEnd, error: { ...refusedEnd.error, owner: 'provider-create' } }, refused: [90_000, 110_000] })).not.toEqual([])
+    expect(await check({ result: refusedEnd, refused: [90_000, 110_000], spec: { repository: 'acme/two' } })).not.toEqual([])
+  })
+})
+
+describe('a job that attacks its runner', () => {
+  const judge = (changes: Partial<SeenResult>) => checkHostile([{ jobId: 'j', attack: 'x' }], { runs: new Map([['j', { ...run, result: { ...result, ...changes } }]]), events: [event], keys: new Map() }).map(({ what }) => what)
+
+  it('ends by its own fault or not at all', () => {
+    expect(judge({})).toEqual([])
+    expect(judge({ status: 'failed', error: { kind: 'invalid', message: 'x', owner: 'job' } })).toEqual([])
+    expect(judge({ status: 'failed', error: { kind: 'provider-down', message: 'x', owner: 'provider-data-plane' } })).toHaveLength(1)
+    expect(judge({ status: 'failed', error: { kind: 'internal', message: 'a defect in Switchyard: x', owner: 'deployment' } })).toHaveLength(2)
+    expect(checkHostile([{ jobId: 'k', attack: 'x' }], { runs: new Map(), events: [], keys: new Map() })).toHaveLength(1)
+  })
+})
 
 describe('a job', () => {
   it('passes when all is as its script says', async () => {
@@ -160,7 +189,7 @@ describe('idle places', () => {
 it('a seed decides jobs and faults, another seed others', () => {
   const made = (seed: string) => ({
     jobs: writeJobScripts(random(seed).fork('jobs'), { count: 50, spanMs: 60_000, repositories: ['acme/one'], providers: ['local'], light: false }),
-    faults: planFaults(random(seed).fork('faults'), { spanMs: 300_000, kinds: faultKinds, servers: ['e2b'], providers: ['local', 'e2b'] }),
+    faults: planFaults(random(seed).fork('faults'), { spanMs: 300_000, kinds: faultKinds, servers: ['e2b'], providers: ['local', 'e2b'], repositories: ['acme/one'] }),
   })
   expect(made('a')).toEqual(made('a'))
   expect(made('a')).not.toEqual(made('b'))

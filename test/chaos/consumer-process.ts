@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { destination, pino } from 'pino'
+import { z } from 'zod'
 import { endProcess } from '../../src/cli/end-process.js'
 import { createProviders } from '../../src/config/providers.js'
 import type { ProviderEntry } from '../../src/config/schema.js'
@@ -16,6 +17,18 @@ export interface ConsumerProcessOptions {
   readonly settings: Partial<ConsumerSettings>
   readonly logFile: string
 }
+
+/** What the parent may tell: its clock is wrong by so much from now on. What measures time passing is not touched, as by a clock that is set. */
+const orders = z.object({ clockByMs: z.number() })
+const realNow = Date.now.bind(Date)
+let clockByMs = 0
+Date.now = () => realNow() + clockByMs
+globalThis.Date = new Proxy(Date, {
+  construct: (target, args: unknown[]) => Reflect.construct(target, args.length === 0 ? [Date.now()] : args) as object,
+})
+process.on('message', (message) => {
+  clockByMs = orders.parse(message).clockByMs
+})
 
 // A consumer in a process of its own, to be killed, frozen and stopped. It says "started" to its parent; SIGTERM stops it.
 const told = JSON.parse(process.env['CONSUMER'] ?? '') as ConsumerProcessOptions

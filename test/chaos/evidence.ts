@@ -12,7 +12,7 @@ import type { World } from './world.js'
  */
 const prefix = '{switchyard}'
 
-const errorSchema = z.object({ kind: z.string(), message: z.string() }).nullable()
+const errorSchema = z.object({ kind: z.string(), message: z.string(), owner: z.string().optional(), code: z.string().optional() }).nullable()
 const resultSchema = z.object({
   jobId: z.string(),
   status: z.string(),

@@ -1,6 +1,8 @@
 import { errorMessage } from '../../src/job/errors.js'
-import type { PlannedFault } from './fault-plan.js'
+import type { AgentQueue } from '../../src/producers/index.js'
+import { dataPlane, type PlannedFault } from './fault-plan.js'
 import type { Fleet } from './fleet.js'
+import { attackOf, enqueueHostile, type HostileJob } from './hostile-jobs.js'
 import type { Timeline } from './timeline.js'
 import type { World } from './world.js'
 
@@ -21,6 +23,9 @@ export class FaultRunner {
   readonly problems: string[] = []
   /** Sandboxes that died by a fault. */
   readonly killedSandboxes = new Set<string>()
+  /** When the git host refused which repository, in milliseconds since 1970. */
+  readonly refusals: { readonly repository: string; readonly fromMs: number; readonly toMs: number }[] = []
+  readonly hostile: HostileJob[] = []
   private readonly busy = new Set<string>()
   private readonly underWay = new Set<Promise<void>>()
 
@@ -28,6 +33,7 @@ export class FaultRunner {
     private readonly world: World,
     private readonly fleet: Fleet,
     private readonly timeline: Timeline,
+    private readonly queue: AgentQueue,
   ) {}
 
   /** Runs the whole plan; returns when the last fault is over and everything is up again. */
@@ -116,6 +122,39 @@ export class FaultRunner {
       case 'restart-git':
         await world.restartStorage(fault.awayMs)
         return 'git'
+      case 'refuse-repository': {
+        const fromMs = Date.now()
+        world.storage().setOutage({ kind: 'forbid', repository: fault.repository })
+        await sleep(fault.forMs)
+        world.storage().setOutage(null)
+        this.refusals.push({ repository: fault.repository, fromMs, toMs: Date.now() })
+        return fault.repository
+      }
+      case 'data-plane-outage': {
+        const server = this.server(fault.provider)
+        const { calls, status } = dataPlane[fault.provider] ?? { calls: [], status: 502 }
+        await server.addFaults(calls.map((call) => ({ call, times: 0, action: 'status' as const, status })))
+        await sleep(fault.forMs)
+        await server.clearFaults()
+        return fault.provider
+      }
+      case 'hostile-job': {
+        const attack = attackOf(fault.pick)
+        this.hostile.push(await enqueueHostile(this.queue, attack, this.hostile.length, world.repositories))
+        return attack.name
+      }
+      case 'consumer-clock': {
+        const stepped = fleet.stepClock(fault.pick, fault.byMs)
+        await sleep(fault.forMs)
+        stepped?.restore()
+        return stepped?.name ?? null
+      }
+      case 'redis-clock':
+        if (world.redisClock === null) return null
+        await world.redisClock.step(fault.byMs)
+        await sleep(fault.forMs)
+        await world.redisClock.step(0)
+        return 'redis'
       case 'slow-disk':
         await world.disk.slow(fault.byMs)
         await sleep(fault.forMs)
@@ -159,13 +198,20 @@ function targetOf(fault: PlannedFault): string | null {
       return 'redis'
     case 'git-outage':
     case 'restart-git':
+    case 'refuse-repository':
       return 'git'
+    // One at a time: some consumer's clock is always right.
+    case 'consumer-clock':
+      return 'clock'
+    case 'redis-clock':
+      return 'redis'
     case 'slow-disk':
       return 'disk'
     // One at a time, so that some consumer always has every provider.
     case 'narrow-consumer':
       return 'configuration'
     case 'provider-down':
+    case 'data-plane-outage':
       return fault.provider
     default:
       return null

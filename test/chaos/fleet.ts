@@ -90,6 +90,14 @@ export class Fleet {
     return { name: member.name, restore: () => writeFile(this.keyFile(member.name), keys.right) }
   }
 
+  /** Sets one's clock forward by so much, or back. Returns how to set it right. */
+  stepClock(pick: number, byMs: number): { readonly name: string; restore(): void } | null {
+    const member = this.choose(pick)
+    if (member === null) return null
+    member.child.send({ clockByMs: byMs })
+    return { name: member.name, restore: () => { if (member.child.connected) member.child.send({ clockByMs: 0 }) } }
+  }
+
   /** Starts another one that lacks a provider, and tells this one to stop, as a change of configuration that rolls out does. */
   narrow(pick: number, provider: string): string | null {
     const member = this.choose(pick)

@@ -2,7 +2,7 @@
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Command, InvalidArgumentError, Option } from 'commander'
-import { faultKinds, usualKinds, type FaultKind } from './fault-plan.js'
+import { blameKinds, faultKinds, usualKinds, type FaultKind } from './fault-plan.js'
 import { runChaos } from './run.js'
 
 const number = (text: string): number => {
@@ -25,13 +25,13 @@ const given = new Command('chaos')
   .option('--jobs <number>', 'how many; 100 a minute if left out', number)
   .option('--consumers <number>', 'processes', number, 3)
   .option('--limits <list>', 'sandboxes at once, by provider', limits, { local: 3, e2b: 4, modal: 3, daytona: 3 })
-  .addOption(new Option('--faults <kinds...>', 'only these').choices([...faultKinds, 'none']))
+  .addOption(new Option('--faults <kinds...>', 'only these; blame: those that concern one job, key, host, consumer or clock').choices([...faultKinds, 'blame', 'none']))
   .option('--light', 'quick jobs, for runs with thousands of them', false)
   .option('--free-ms <number>', "how long a place may be nobody's while a job waits, in peace", number, 1_000)
   .option('--unused-ms <number>', 'how long a place may be without a sandbox while a job waits, in peace', number, 15_000)
   .option('--out <folder>', 'for the timeline and the logs')
   .parse()
-  .opts<{ seed: string; minutes: number; jobs?: number; consumers: number; limits: Record<string, number>; faults?: (FaultKind | 'none')[]; light: boolean; freeMs: number; unusedMs: number; out?: string }>()
+  .opts<{ seed: string; minutes: number; jobs?: number; consumers: number; limits: Record<string, number>; faults?: (FaultKind | 'blame' | 'none')[]; light: boolean; freeMs: number; unusedMs: number; out?: string }>()
 
 const outDir = given.out ?? join(tmpdir(), `switchyard-chaos-${given.seed}-${process.pid}`)
 const { violations, summary } = await runChaos({
@@ -40,7 +40,7 @@ const { violations, summary } = await runChaos({
   jobs: given.jobs ?? Math.round(given.minutes * 100),
   consumers: given.consumers,
   limits: given.limits,
-  faults: given.faults === undefined ? usualKinds : faultKinds.filter((kind) => given.faults?.includes(kind)),
+  faults: given.faults === undefined ? usualKinds : faultKinds.filter((kind) => given.faults?.includes(kind) === true || (given.faults?.includes('blame') === true && blameKinds.includes(kind))),
   outDir,
   light: given.light,
   toleratedFreeMs: given.freeMs,

@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { AgentQueue } from '../../src/producers/index.js'
 import { createRedis, Keys, SlotLedger } from '../../src/store/index.js'
 import { checkCapacity, checkIdle, type ProviderEnd } from './check-capacity.js'
+import { checkHostile } from './check-hostile.js'
 import { checkJobs } from './check-jobs.js'
 import { checkKeys } from './check-keys.js'
 import { consumerLinesOf, readRedis, readRepository, type RedisEvidence } from './evidence.js'
@@ -59,7 +60,7 @@ const settings = {
 /** One run from its seed: the same jobs, the same faults at the same times. What the processes make of it is theirs. */
 export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
   await mkdir(options.outDir, { recursive: true })
-  const world = await startWorld(options.limits)
+  const world = await startWorld(options.limits, { redisClock: options.faults.includes('redis-clock') })
   const timeline = new Timeline(join(options.outDir, 'timeline.jsonl'))
   const queue = new AgentQueue({ redis: { url: world.redis.url } })
   const fleet = new Fleet({
@@ -71,19 +72,19 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
     timeline,
   })
   const sampler = new Sampler(world, fleet, () => timeline.now())
-  const faults = new FaultRunner(world, fleet, timeline)
+  const faults = new FaultRunner(world, fleet, timeline, queue)
   try {
     await fleet.start()
     const source = random(options.seed)
     const providers = Object.keys(options.limits)
     const scripts = writeJobScripts(source.fork('jobs'), { count: options.jobs, spanMs: options.spanMs * 0.7, repositories: world.repositories, providers, light: options.light })
-    const plan = planFaults(source.fork('faults'), { spanMs: options.spanMs, kinds: options.faults, servers: world.servers.map(({ name }) => name), providers })
+    const plan = planFaults(source.fork('faults'), { spanMs: options.spanMs, kinds: options.faults, servers: world.servers.map(({ name }) => name), providers, repositories: world.repositories })
     const startedAtMs = timeline.now()
     const shift = <Item extends { readonly atMs: number }>(items: readonly Item[]): Item[] => items.map((item) => ({ ...item, atMs: item.atMs + startedAtMs }))
     sampler.start()
     const [jobs] = await Promise.all([produce(queue, shift(scripts), timeline), faults.run(shift(plan))])
     timeline.add('calm', { jobs: jobs.length })
-    const unended = await awaitEnds(queue, jobs, options.patienceMs)
+    const unended = await awaitEnds(queue, [...jobs, ...faults.hostile], options.patienceMs)
     timeline.add('jobs-ended', { unended })
     const endedMs = timeline.now()
     await noSandboxes(world, 40_000)
@@ -102,8 +103,8 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
 }
 
 /** Waits as long as jobs end, however many there are. Returns how many have not. */
-async function awaitEnds(queue: AgentQueue, jobs: readonly EnqueuedJob[], patienceMs: number): Promise<number> {
-  let left: readonly EnqueuedJob[] = jobs
+async function awaitEnds(queue: AgentQueue, jobs: readonly { readonly jobId: string }[], patienceMs: number): Promise<number> {
+  let left = jobs
   while (left.length > 0) {
     const ended = await Promise.all(
       left.map(({ jobId }) =>
@@ -165,7 +166,8 @@ interface RunEvidence {
 }
 
 async function judge(options: ChaosOptions, { world, jobs, timeline, sampler, faults, fleet, plan, startedMs, endedMs }: RunEvidence): Promise<ChaosReport> {
-  const evidence = await readRedis(world, jobs.map(({ jobId }) => jobId))
+  const hostileIds = faults.hostile.map(({ jobId }) => jobId)
+  const evidence = await readRedis(world, [...jobs.map(({ jobId }) => jobId), ...hostileIds])
   const repositories = new Map(await Promise.all(world.repositories.map(async (repository) => [repository, await readRepository(world, repository)] as const)))
   const ends = await providerEnds(world, sampler.samples)
   const idle = checkIdle(sampler.samples, faults.windows, options.limits, {
@@ -175,9 +177,10 @@ async function judge(options: ChaosOptions, { world, jobs, timeline, sampler, fa
   })
   const violations: Violation[] = [
     ...[...fleet.problems, ...faults.problems].map((what) => ({ jobId: null, what })),
-    ...(await checkJobs(jobs, evidence, repositories, faults.killedSandboxes)),
+    ...(await checkJobs(jobs, evidence, repositories, { killedSandboxes: faults.killedSandboxes, refusals: faults.refusals, others: hostileIds })),
+    ...checkHostile(faults.hostile, evidence),
     ...checkCapacity(ends),
-    ...checkKeys(evidence.keys, new Set(jobs.map(({ jobId }) => jobId))),
+    ...checkKeys(evidence.keys, new Set([...jobs.map(({ jobId }) => jobId), ...hostileIds])),
     ...idle.violations,
   ]
   for (const { jobId, what } of violations) timeline.add('violation', { jobId, what })
@@ -192,6 +195,7 @@ async function judge(options: ChaosOptions, { world, jobs, timeline, sampler, fa
       succeeded: results.filter(({ status }) => status === 'succeeded').length,
       failed: results.filter(({ status }) => status === 'failed').length,
       cancelled: results.filter(({ status }) => status === 'cancelled').length,
+      hostileJobs: faults.hostile.length,
       faults: plan.length,
       faultKinds: [...new Set(plan.map(({ kind }) => kind))].sort().join(' '),
       attempts: sum(results.map(({ attempts }) => attempts.length)),

@@ -7,6 +7,7 @@ import { CodeStorageHost } from '../../src/git/index.js'
 import { LocalProvider } from '../../src/providers/local/index.js'
 import { git } from '../e2e/deployment.js'
 import { serverNames, startProviderServer, type ProviderServer } from './provider-servers.js'
+import { RedisClock } from './redis-clock.js'
 import { SlowDisk } from './slow-disk.js'
 
 /** What the consumers live in: Redis, git and the providers, each of which can be broken. */
@@ -25,15 +26,18 @@ export interface World {
   readonly repositories: readonly string[]
   /** Under the git server and the sandboxes of the providers' servers. */
   readonly disk: SlowDisk
+  /** Null where it can't be set, or need not. */
+  readonly redisClock: RedisClock | null
   storage(): CodeStorageServer
   /** Closes the git server, breaking all its connections, and starts it again at the same address with the same data. */
   restartStorage(awayMs: number): Promise<void>
   close(): Promise<void>
 }
 
-export async function startWorld(limits: Readonly<Record<string, number>>): Promise<World> {
+export async function startWorld(limits: Readonly<Record<string, number>>, options: { readonly redisClock?: boolean } = {}): Promise<World> {
   const dir = await mkdtemp(join(tmpdir(), 'switchyard-chaos-'))
   const disk = await SlowDisk.install()
+  const redisClock = options.redisClock === true ? await RedisClock.install() : null
   const { privateKey } = generateDevelopmentKeys()
   const storageOptions = { dataDir: join(dir, 'storage'), org: 'acme', publicKeys: [privateKey] }
   const names = Object.keys(limits).filter((name) => serverNames.includes(name))
@@ -64,6 +68,7 @@ export async function startWorld(limits: Readonly<Record<string, number>>): Prom
     environment: Object.assign({}, ...servers.map(({ environment }) => environment)) as Record<string, string>,
     repositories,
     disk,
+    redisClock,
     storage: () => storage,
     async restartStorage(awayMs) {
       await storage.close()
@@ -78,6 +83,7 @@ export async function startWorld(limits: Readonly<Record<string, number>>): Prom
       await Promise.all(servers.map((server) => server.close()))
       await storage.close()
       await redis.close()
+      await redisClock?.close()
       await disk.close()
       await rm(dir, { recursive: true, force: true, maxRetries: 3 })
     },

@@ -19,7 +19,7 @@ export async function startDaytona(options: DaytonaServerOptions = {}, config: R
   const server = await startDaytonaServer(options)
   const providers: DaytonaProvider[] = []
   const another = (more: Readonly<Record<string, unknown>> = {}): DaytonaProvider => {
-    const parsed = daytonaProviderConfigSchema.parse({ apiUrl: server.apiUrl, ...config, ...more })
+    const parsed = daytonaProviderConfigSchema.parse({ apiUrl: server.apiUrl, enforcesNames: true, ...config, ...more })
     const provider = new DaytonaProvider(parsed, { env: { DAYTONA_API_KEY: server.apiKey } })
     providers.push(provider)
     return provider

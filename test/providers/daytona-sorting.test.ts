@@ -2,10 +2,15 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type { NetworkPolicy } from '../../src/job/spec.js'
 import { sortStartFailure } from '../../src/providers/daytona/start-failure.js'
 import type { DaytonaServerOptions } from '../servers/daytona/server.js'
-import { failureOf, soon, startDaytona, type DaytonaFixture } from './daytona-fixture.js'
+import { verdictOf } from '../../src/providers/daytona/name-enforcement.js'
+import { bestPlaces, bubblewrapWorks } from '../servers/bubblewrap-places.js'
+import { failureOf, sandboxRequest, soon, startDaytona, type DaytonaFixture } from './daytona-fixture.js'
 
 const fixtures: DaytonaFixture[] = []
 afterAll(() => Promise.all(fixtures.map((fixture) => fixture.close())))
+/** Taking the network away takes bubblewrap. */
+const enforceable = await bubblewrapWorks()
+
 async function start(options: DaytonaServerOptions, config: Readonly<Record<string, unknown>> = {}): Promise<DaytonaFixture> {
   const fixture = await startDaytona(options, config)
   fixtures.push(fixture)
@@ -219,6 +224,54 @@ describe('a tier that takes the network away', () => {
     expect(await failureOf(create({ network: 'none' }))).toMatchObject({ kind: 'transient', message: expect.stringContaining('did not say whether') as string })
     expect((await create({ network: 'none' })).id).not.toBe('')
     expect(provider.capabilities.network.none).toBe(true)
+  })
+})
+
+describe('lists of names', () => {
+  const gitHosts = ['git.example.com']
+  const untold = { enforcesNames: undefined }
+
+  it('that the runners do not enforce are found out with the first sandbox, which nobody gets, and go elsewhere from then on', async () => {
+    const { server, create, provider } = await start({}, untold)
+    expect(provider.refusal({ network: 'git-only', gitHosts, resources: {} })).toBeUndefined()
+    expect(await failureOf(create({ network: 'git-only', gitHosts }))).toMatchObject({ kind: 'invalid', owner: 'consumer-configuration', message: expect.stringContaining('runners leave the network open for lists of host names') as string })
+    await expect.poll(() => server.records.list()).toEqual([])
+    expect(provider.refusal({ network: 'git-only', gitHosts, resources: {} })).toContain('runners leave the network open')
+    const before = server.createBodies.length
+    expect((await failureOf(create({ network: ['packages.example.com'], gitHosts }))).kind).toBe('invalid')
+    expect(server.createBodies.length).toBe(before)
+    // Addresses are another matter.
+    expect((await create({ network: ['10.0.0.0/8'], gitHosts: ['10.0.0.1'] })).id).not.toBe('')
+  })
+
+  it.skipIf(!enforceable)('that they enforce are tried once', async () => {
+    const { server, create } = await start({ enforcesNames: true, places: await bestPlaces() }, untold)
+    await create({ network: 'git-only', gitHosts })
+    const tried = server.plan.calls()['execute']
+    await create({ network: 'git-only', gitHosts })
+    expect([tried, server.plan.calls()['execute']]).toEqual([1, 1])
+  })
+
+  it('are not assumed to be enforced where nothing tells, unless the operator says so', async () => {
+    const { server, create, another } = await start({}, untold)
+    server.plan.add({ call: 'execute', action: 'status', status: 500, times: 1 })
+    expect((await failureOf(create({ network: 'git-only', gitHosts }))).kind).toBe('transient')
+    await expect.poll(() => server.records.list()).toEqual([])
+    expect((await another({ enforcesNames: true }).create(sandboxRequest({ network: 'git-only', gitHosts }), soon)).id).not.toBe('')
+  })
+
+  it.each([
+    ["fatal: repository 'https://app.daytona.io/api/switchyard-probe.git/' not found\ncode 128", false],
+    ["fatal: unable to access 'https://app.daytona.io/api/': The requested URL returned error: 403\ncode 128", false],
+    ["fatal: could not read Username for 'https://app.daytona.io': terminal prompts disabled\ncode 128", false],
+    ["fatal: unable to access 'https://app.daytona.io/api/': Could not resolve host: app.daytona.io\ncode 128", true],
+    ["fatal: unable to access 'https://app.daytona.io/api/': Failed to connect to app.daytona.io port 443 after 12 ms: Couldn't connect to server\ncode 128", true],
+    ['code 124', true],
+    ['no-git', undefined],
+    ['', undefined],
+    ["git: 'remote-https' is not a git command\ncode 128", undefined],
+  ])('%s', (said, verdict) => {
+    expect(verdictOf(said)).toBe(verdict)
   })
 })
 

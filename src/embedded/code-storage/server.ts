@@ -5,6 +5,7 @@ import type { AddressInfo } from 'node:net'
 import { join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { getRequestListener } from '@hono/node-server'
+import { z } from 'zod'
 import { InvalidInputError } from '../../job/errors.js'
 import { codeStorageApi } from './api.js'
 import { gitRunner, RepositoryStore } from './repositories.js'
@@ -33,11 +34,10 @@ export interface CodeStorageServerOptions {
   readonly now?: (() => number) | undefined
 }
 
-/** A fault put into the server for tests: `unavailable` answers 503, `refuse` cuts the connection. */
-export interface Outage {
-  readonly kind: 'unavailable' | 'refuse'
-  readonly of: 'git' | 'api' | 'all'
-}
+const namedRepository = z.object({ repo: z.string() })
+
+/** A fault put into the server for tests: `unavailable` answers 503, `refuse` cuts the connection, `forbid` answers 403 for one repository. */
+export type Outage = { readonly kind: 'unavailable' | 'refuse'; readonly of: 'git' | 'api' | 'all' } | { readonly kind: 'forbid'; readonly repository: string }
 
 export interface CodeStorageServer {
   /** Base of the git URLs, without a slash at the end: `http://127.0.0.1:8123`. */
@@ -106,7 +106,12 @@ export async function startCodeStorage(options: CodeStorageServerOptions): Promi
   const handle = (request: IncomingMessage, response: ServerResponse) => {
     const target = request.url ?? '/'
     const isApi = target.startsWith('/api/')
-    if (outage !== null && (outage.of === 'all' || outage.of === (isApi ? 'api' : 'git'))) {
+    if (outage?.kind === 'forbid') {
+      if (repositoryAsked(request, isApi) === outage.repository) {
+        answer(request, response, 403, 'access to this repository is disabled')
+        return
+      }
+    } else if (outage !== null && (outage.of === 'all' || outage.of === (isApi ? 'api' : 'git'))) {
       if (outage.kind === 'refuse') request.socket.destroy()
       else answer(request, response, 503, 'service unavailable')
       return
@@ -166,6 +171,14 @@ export async function startCodeStorage(options: CodeStorageServerOptions): Promi
       return closed
     },
   }
+}
+
+/** Of the API it stands in the token, which is not checked here. */
+function repositoryAsked(request: IncomingMessage, isApi: boolean): string | undefined {
+  const [method, target] = [request.method ?? 'GET', request.url ?? '/']
+  if (!isApi) return (gitRoute(method, target) ?? lfsRoute(method, target))?.repository
+  const payload = /^Bearer [^.]+\.([^.]+)\./.exec(request.headers.authorization ?? '')?.[1]
+  return payload === undefined ? undefined : namedRepository.safeParse(JSON.parse(Buffer.from(payload, 'base64url').toString())).data?.repo
 }
 
 async function installHook(dataDir: string): Promise<string> {

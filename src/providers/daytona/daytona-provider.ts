@@ -11,6 +11,7 @@ import { commandEnvironment, markVariable, maxCommandBytes, scriptVariable, shel
 import type { DaytonaProviderConfig } from './config.js'
 import { createParams, wholeMinutes, wholeResources } from './create-params.js'
 import { deleteSandbox } from './delete-sandbox.js'
+import { NameEnforcement } from './name-enforcement.js'
 import { NetworkTier } from './network-tier.js'
 import { settleCreate } from './settle-create.js'
 import { activate, makeUsable } from './snapshot.js'
@@ -39,6 +40,7 @@ export class DaytonaProvider implements Provider {
   readonly name: string
   private readonly can: Capabilities
   private readonly tier: NetworkTier
+  private readonly names: NameEnforcement
   private readonly env: Readonly<Record<string, string | undefined>>
   private opening: Promise<Daytona> | undefined
   private openedWith: string | undefined
@@ -51,6 +53,7 @@ export class DaytonaProvider implements Provider {
     this.name = config.name
     this.env = parts.env ?? process.env
     this.tier = new NetworkTier(config.name, () => ({ url: config.apiUrl, key: this.apiKey() ?? '' }))
+    this.names = new NameEnforcement(config.name, config.enforcesNames, config.apiUrl)
     this.can = {
       uniqueNames: true,
       extend: true,
@@ -70,7 +73,7 @@ export class DaytonaProvider implements Provider {
 
   refusal(wish: SandboxWish): string | undefined {
     if (wish.network !== 'open' && this.tier.isRestricted === true) return this.tier.problem
-    return refusalOf(() => createParams(this.config, requestOf(wish)))
+    return refusalOf(() => this.params(requestOf(wish)))
   }
 
   /**
@@ -79,7 +82,7 @@ export class DaytonaProvider implements Provider {
    * no room beside. So the name is looked up, unless it is certain that nothing was made. See ./settle-create.ts.
    */
   async create(request: SandboxRequest, options: CallOptions): Promise<SandboxInfo> {
-    const params = createParams(this.config, request)
+    const params = this.params(request)
     if (request.network !== 'open' && this.tier.isRestricted === true) throw this.tier.refusal()
     return await this.call('create', options, async (client, signal) => {
       const create = () => this.createOrFind(client, params, request, options, signal)
@@ -91,8 +94,18 @@ export class DaytonaProvider implements Provider {
         return await create()
       })
       if (request.network !== 'open') await this.tier.confirm(sandbox, signal)
-      return this.remember(sandbox)
+      const made = this.remember(sandbox)
+      if (params.domainAllowList !== undefined) await this.names.confirm(sandbox, (script, env, timeoutMs) => this.exec(made.id, { script, env }, { timeoutMs, signal }))
+      return made
     })
+  }
+
+  /** @throws InfrastructureError `invalid` for what Daytona can't do, or does not, as far as is known. */
+  private params(request: SandboxRequest): ReturnType<typeof createParams> {
+    const params = createParams(this.config, request)
+    const { problem } = this.names
+    if (params.domainAllowList !== undefined && problem !== undefined) throw this.error('invalid', problem.slice(this.name.length + 2), 'consumer-configuration')
+    return params
   }
 
   private async createOrFind(client: Daytona, params: ReturnType<typeof createParams>, request: SandboxRequest, options: CallOptions, signal: AbortSignal): Promise<Sandbox> {

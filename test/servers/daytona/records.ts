@@ -64,6 +64,7 @@ export class SandboxRecords {
       /** How long a Daytona minute lasts here. */
       readonly minuteMs: number
       readonly startDelayMs: number
+      readonly enforcesNames: boolean
       /** Why a sandbox of this image or snapshot does not start. */
       readonly startFailure: (record: SandboxRecord) => { state: 'error' | 'build_failed'; reason: string } | undefined
     },
@@ -160,7 +161,8 @@ export class SandboxRecords {
     }
     if (this.closed || record.state !== 'creating') return
     const lifetimeMs = record.destroyAtMs === undefined ? endlessMs : Math.max(record.destroyAtMs - Date.now(), 0)
-    const network = record.body.networkBlockAll === true ? 'none' : 'open'
+    const { networkBlockAll, domainAllowList } = record.body
+    const network = networkBlockAll === true || (domainAllowList !== undefined && this.options.enforcesNames) ? 'none' : 'open'
     try {
       await this.host.create({ id: record.id, details: record, lifetimeMs, network, onEnd: () => this.end(record) })
       record.state = 'started'

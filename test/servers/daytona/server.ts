@@ -34,6 +34,8 @@ export interface DaytonaServerOptions {
   readonly missingImages?: readonly string[]
   /** Images whose sandboxes don't start, and what Daytona says of them. */
   readonly startFailures?: Readonly<Record<string, { readonly state: 'error' | 'build_failed'; readonly reason: string }>>
+  /** Whether lists of names are enforced, by taking the network away: no name is let through here. Default: as the runners up to 0.190, no. */
+  readonly enforcesNames?: boolean
   /** As on tiers 1 and 2: the organisation's policy holds for the network of all its sandboxes. */
   readonly limitedNetworkEgress?: boolean
   readonly daemon?: DaemonKind
@@ -80,6 +82,7 @@ export async function startDaytonaServer(options: DaytonaServerOptions = {}): Pr
   const host = new SandboxHost<SandboxRecord>(options.places)
   const missing = options.missingImages ?? []
   const records = new SandboxRecords(host, {
+    enforcesNames: options.enforcesNames ?? false,
     minuteMs: options.minuteMs ?? 60_000,
     startDelayMs: options.startDelayMs ?? 0,
     startFailure: (record) => {
