@@ -283,16 +283,16 @@ export class AgentQueue {
     const views = [...jobs.values()].map((job, index) => (job === undefined ? null : viewOf(job, inHand[index] ?? false)))
     // Only of what waits in nobody's hands.
     const waiting = views.map((view) => (view === null || view.finished || view.inHand ? null : view))
-    const constraints = waiting.map((view) => (view === null ? '' : constraintsOf(view.spec).id))
+    const constraints = waiting.map((view) => (view?.spec === undefined ? '' : constraintsOf(view.spec).id))
     const [tenants, refusals] = await Promise.all([
-      lookUpEach(waiting.map((view) => view?.spec.tenant ?? ''), (name) => ready.tenant(name)),
+      lookUpEach(waiting.map((view) => view?.spec?.tenant ?? ''), (name) => ready.tenant(name)),
       lookUpEach([...ids.filter((_id, index) => waiting[index] !== null), ...constraints], (id) => ready.refusals(id)),
     ])
     return ids.map((jobId, index) => {
       const view = views[index] ?? null
       return mergeStatus(jobId, view, runs[index] ?? null, {
         ...around,
-        tenant: tenants.get(waiting[index]?.spec.tenant ?? '') ?? null,
+        tenant: tenants.get(waiting[index]?.spec?.tenant ?? '') ?? null,
         refusals: refusals.get(jobId) ?? refusals.get(constraints[index] ?? '') ?? null,
         delayedUntilMs: view?.delayedUntilMs ?? null,
       })

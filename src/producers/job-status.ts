@@ -25,7 +25,7 @@ export function mergeStatus(
   const running = record !== null && result === null
   return {
     jobId,
-    repository: queued?.spec.repository ?? stored?.record?.repository ?? stored?.result?.repository ?? '',
+    repository: queued?.spec?.repository ?? stored?.record?.repository ?? stored?.result?.repository ?? '',
     state: result?.status ?? (running ? 'running' : 'waiting'),
     reason: result !== null ? null : reasonOf(queued, run?.reason ?? null, running ? record : null, around),
     phase: record?.phase ?? null,

@@ -1,4 +1,5 @@
 import type { Job, JobType } from 'bullmq'
+import { z } from 'zod'
 import { type CompletionEvent, completionEvent } from '../events/index.js'
 import type { JobResult } from '../job/result.js'
 import type { JobSpec } from '../job/spec.js'
@@ -7,7 +8,8 @@ import type { QueuedJob, StoredRun } from '../store/index.js'
 
 /** What BullMQ knows of a job. */
 export interface QueueView {
-  readonly spec: JobSpec
+  /** Undefined for a job that Switchyard did not put there. */
+  readonly spec: JobSpec | undefined
   readonly enqueuedAtMs: number
   /** The generation that the queue runs or would run next: 1, or more after a retry of the whole job. */
   readonly generation: number
@@ -32,7 +34,7 @@ export function cancelledWhileWaiting(
     jobId,
     status: 'cancelled',
     error: { kind: 'cancelled', message: reason, code: 'SWY_CANCELLED' },
-    repository: spec.repository,
+    repository: spec?.repository ?? '',
     baseSha: null,
     branch: null,
     commit: null,
@@ -44,7 +46,7 @@ export function cancelledWhileWaiting(
     unsavedMore: 0,
     kept: [],
     usage: { sandboxSeconds: 0 },
-    metadata: spec.metadata,
+    metadata: spec?.metadata ?? {},
   }
   return { result, event: completionEvent(result, { generation, ...(source === undefined ? {} : { source }) }), generation }
 }
@@ -56,7 +58,7 @@ export function cancelledWhileWaiting(
 export function viewOf(job: Job<QueuedJob>, inHand: boolean): QueueView {
   const finished = job.finishedOn !== undefined
   // BullMQ counts an attempt when it ends, so an unfinished job stands one before its run's generation.
-  return { spec: job.data.spec, enqueuedAtMs: job.data.enqueuedAtMs, finished, inHand, taken: typeof job.processedOn === 'number', delayedUntilMs: job.delay > 0 ? job.timestamp + job.delay : null, generation: Math.max(1, job.attemptsMade + (finished ? 0 : 1)) }
+  return { spec: specIn(job.data), enqueuedAtMs: job.data?.enqueuedAtMs ?? job.timestamp, finished, inHand, taken: typeof job.processedOn === 'number', delayedUntilMs: job.delay > 0 ? job.timestamp + job.delay : null, generation: Math.max(1, job.attemptsMade + (finished ? 0 : 1)) }
 }
 
 /**
@@ -67,6 +69,21 @@ export function isRetried(queued: Pick<QueueView, 'finished' | 'generation' | 't
   if (queued.finished) return false
   // Where its attempts were counted anew, the generation says nothing.
   return queued.generation > stored.generation || (stored.result !== null && stored.stalls !== null && !queued.taken)
+}
+
+/** What is looked at of a spec; the whole is checked by whoever runs it. */
+const ownSpec = z.looseObject({
+  repository: z.string(),
+  steps: z.array(z.unknown()),
+  secrets: z.array(z.string()),
+  providers: z.looseObject({ allow: z.array(z.string()).optional(), prefer: z.array(z.string()), deny: z.array(z.string()) }),
+  resources: z.looseObject({}),
+})
+
+/** Anybody can put a job with any data into a queue of BullMQ's. */
+function specIn(data: unknown): JobSpec | undefined {
+  const spec: unknown = typeof data === 'object' && data !== null && 'spec' in data ? data.spec : undefined
+  return ownSpec.safeParse(spec).success ? (spec as JobSpec) : undefined
 }
 
 /** The BullMQ states in which jobs of a state are found; each may hold others too. */

@@ -10,7 +10,7 @@ export const defaultQueueName = 'agents'
  *
  * A prefix holds one hash tag, so that a Redis Cluster keeps everything of a deployment in one slot: each Lua script
  * touches several keys, and the slot ledger reaches keys (a provider's leases, a holder's inbox) that are known only
- * while it runs.
+ * while it runs. A job's own keys begin with a queue's empty name: BullMQ names a job `<prefix>:<queue>:<job id>`, and a queue may be called `run`.
  */
 export class Keys {
   /**
@@ -29,22 +29,22 @@ export class Keys {
 
   /** Hash: a job's run record, fence, cancel request and result. */
   run(jobId: string): string {
-    return `${this.prefix}:run:${jobId}`
+    return `${this.prefix}::run:${jobId}`
   }
 
   /** Stream: a job's output. */
   log(jobId: string): string {
-    return `${this.prefix}:log:${jobId}`
+    return `${this.prefix}::log:${jobId}`
   }
 
   /** Hash: how much of each step's output is in the log stream. The lists of what may be dropped stand behind it. */
   logAccount(jobId: string): string {
-    return `${this.prefix}:log-account:${jobId}`
+    return `${this.prefix}::log-account:${jobId}`
   }
 
   /** String: the spec that an idempotency key stands for. */
   claim(jobId: string): string {
-    return `${this.prefix}:claim:${jobId}`
+    return `${this.prefix}::claim:${jobId}`
   }
 
   /** Stream: completion events. */

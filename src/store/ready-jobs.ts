@@ -95,6 +95,8 @@ export interface Dispatched {
   readonly unlisted: readonly string[]
   /** Redis has lost the tenants' shares: announce them again. */
   readonly sharesLost: boolean
+  /** As many jobs are active as the queue may have at once: there may be one when one has ended. */
+  readonly atConcurrency: boolean
 }
 
 const dispatchReply = z.tuple([
@@ -110,6 +112,7 @@ const dispatchReply = z.tuple([
   z.string(),
   z.number(),
   z.array(z.string()),
+  z.number(),
 ])
 const reconcileReply = z.tuple([z.number(), z.array(z.union([z.string(), z.number()])), z.array(z.string())])
 const reasonsSchema = z.array(z.string())
@@ -162,7 +165,7 @@ export class ReadyJobs {
   /** Chooses the next job, takes a place for it and puts it where `getNextJob` finds it: one round trip. */
   async dispatch(request: DispatchRequest): Promise<Dispatched> {
     const { profileId, viewId, providers, secrets, shares } = request.means
-    const [what, jobId, provider, loads, opensInMs, unknown, idle, waited, stand, why, sharesLost, unlisted] = dispatchReply.parse(
+    const [what, jobId, provider, loads, opensInMs, unknown, idle, waited, stand, why, sharesLost, unlisted, atConcurrency] = dispatchReply.parse(
       await this.#run('ready-dispatch', [
         request.holder,
         request.leaseId,
@@ -185,6 +188,7 @@ export class ReadyJobs {
       unknown: unknown.flatMap((id, index) => (index % 3 === 0 ? [{ id, number: Number(unknown[index + 1]), json: unknown[index + 2] ?? '' }] : [])),
       unlisted,
       sharesLost: sharesLost === 1,
+      atConcurrency: atConcurrency === 1,
     }
   }
 

@@ -145,8 +145,8 @@ it('capacity is exceeded when a provider ever had one too many, and sandboxes ar
 
 it('keys are left when no rule allows them, or when they would never go', () => {
   const keys = (entries: [string, number][]) => checkKeys(new Map(entries), new Set(['j'])).map(({ what }) => what)
-  expect(keys([['{switchyard}:run:j', 1000], ['{switchyard}:agents:completed', -1], ['{switchyard}:agents:j:logs', -1], ['{switchyard}:ledger:provider:e2b', -1], ['{switchyard}:reaping::branches', 1], ['{switchyard}:log-account:j:stdout', 9]])).toEqual([])
-  expect(keys([['{switchyard}:run:j', -1], ['{switchyard}:ledger:jobs', -1], ['{switchyard}:agents:active', -1], ['{switchyard}:agents:j:lock', 1000], ['{switchyard}:run:k', 1000], ['other', -1]])).toHaveLength(6)
+  expect(keys([['{switchyard}::run:j', 1000], ['{switchyard}:agents:completed', -1], ['{switchyard}:agents:j:logs', -1], ['{switchyard}:ledger:provider:e2b', -1], ['{switchyard}:reaping::branches', 1], ['{switchyard}::log-account:j:stdout', 9]])).toEqual([])
+  expect(keys([['{switchyard}::run:j', -1], ['{switchyard}:ledger:jobs', -1], ['{switchyard}:agents:active', -1], ['{switchyard}:agents:j:lock', 1000], ['{switchyard}::run:k', 1000], ['other', -1]])).toHaveLength(6)
 })
 
 describe('idle places', () => {

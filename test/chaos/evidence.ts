@@ -63,8 +63,8 @@ export async function readRedis(world: World, jobIds: readonly string[]): Promis
     }
     const runs = new Map<string, SeenRun>()
     for (const jobId of jobIds) {
-      const [result, record] = await redis.hmget(`${prefix}:run:${jobId}`, 'result', 'record')
-      const entries = (await redis.xrange(`${prefix}:log:${jobId}`, '-', '+')).map(([, fields]) => fieldsOf(fields))
+      const [result, record] = await redis.hmget(`${prefix}::run:${jobId}`, 'result', 'record')
+      const entries = (await redis.xrange(`${prefix}::log:${jobId}`, '-', '+')).map(([, fields]) => fieldsOf(fields))
       runs.set(jobId, {
         result: typeof result === 'string' ? resultSchema.parse(JSON.parse(result)) : null,
         record: typeof record === 'string' ? recordSchema.parse(JSON.parse(record)) : null,

@@ -58,7 +58,7 @@ it('says at once that a password is wrong, without telling it', async () => {
 
 it('refuses a prefix without exactly one hash tag', () => {
   for (const prefix of ['switchyard', '{a}{b}', '{}', '{a', 'a}']) expect(() => new Keys(prefix), prefix).toThrow('hash tag')
-  expect(new Keys('prod:{sy}').run('1')).toBe('prod:{sy}:run:1')
+  expect(new Keys('prod:{sy}').run('1')).toBe('prod:{sy}::run:1')
 })
 
 describe('a consumer’s connection', () => {

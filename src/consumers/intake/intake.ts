@@ -58,6 +58,8 @@ export class Intake {
   private loops: Promise<void>[] = []
   private dispatches = 0
   private refusalsToldAtMs = -Infinity
+  /** Whether the queue had as many active jobs as it may, at the last look. */
+  private atConcurrency = false
   /** When there may be room again without a place given back, in milliseconds from the last look. */
   private opensInMs = Infinity
 
@@ -147,6 +149,7 @@ export class Intake {
     const found = await this.look(means)
     this.waiting.learn(found, means.secrets)
     this.opensInMs = found.opensInMs ?? Infinity
+    this.atConcurrency = found.atConcurrency
     const listed = await relisting.list(found.unlisted)
     if (found.what === 'again') return true
     if (found.what === 'take') {
@@ -273,8 +276,8 @@ export class Intake {
     context.log.debug({ jobId: taken.jobId }, 'job taken')
     const run = new JobRun(context, taken, { source: secrets, profileId: this.parts.announcer.means().profileId, graceMs: this.parts.graceMs }, locks)
     const done = run.carryOut().then(() => {
-      // A consumer with room for more is told by whoever frees a place; one without has to look by itself.
-      const full = this.isFull()
+      // A consumer with room for more is told by whoever frees a place; one without has to look by itself, and so where the queue's own limit kept it.
+      const full = this.isFull() || this.atConcurrency
       this.runs.delete(taken.jobId)
       if (full) this.nudge()
     })

@@ -8,7 +8,8 @@
 -- Returns {what, job id or '', provider at which it has its place or '', loads as JSON, ms until there may be room or a job without anything given
 --          back or '', shapes that this profile has not said anything of (id, number, JSON, …), 1 if there is nothing more to take now, the job that
 --          waited to be taken or '', why it or the chosen one is given: '' or 'stranded' or 'nobody' (see `standOf`), 'overdue' when its time to
---          wait is over; reasons as a JSON list, 1 if the tenants' shares are lost, jobs that are to be listed}. `what`:
+--          wait is over; reasons as a JSON list, 1 if the tenants' shares are lost, jobs that are to be listed, 1 if as many jobs are
+--          active as the queue may have}. `what`:
 --   'take'     BullMQ's wait list holds a job whose time has come: this one, or one that was stalled or handed over
 --   'nothing'  no job, or no place for one
 --   'again'    what was to be put right took up this call: ask again
@@ -34,6 +35,7 @@ for _, each in ipairs(limits) do
 end
 local unknown, strays = {}, {}
 local laterMs
+local atConcurrency = 0
 
 if call('ZCARD', prioritized) == 0 and tonumber(call('HGET', R .. ':listed', q) or '0') > 0 then newEpoch(q) end
 if call('ZADD', keyOf(q, 'views'), now, me) == 1 then viewsOf[q] = nil end
@@ -121,7 +123,7 @@ local function answer(what, jobId, provider, waited, stand, why)
     redis.call('HDEL', viewsOfIdle, holder)
   end
   return { what, jobId or '', provider or '', #loads == 0 and '[]' or cjson.encode(loads), soonest, unknown, last and 1 or 0,
-    waited or '', stand or '', why or '[]', sharesLost and 1 or 0, strays }
+    waited or '', stand or '', why or '[]', sharesLost and 1 or 0, strays, atConcurrency }
 end
 
 -- A job's sandbox, or the one that was being made for it, is at this provider: where it has its place, or as its record says.
@@ -175,6 +177,7 @@ local function wasInHand(jobId)
 end
 
 local meta = call('HMGET', bull(q, 'meta'), 'paused', 'concurrency', 'max')
+if meta[2] and call('LLEN', active) + call('LLEN', wait) >= tonumber(meta[2]) then atConcurrency = 1 end
 if meta[1] or (meta[2] and call('LLEN', active) >= tonumber(meta[2])) then return answer('nothing') end
 if meta[3] and tonumber(call('GET', bull(q, 'limiter')) or '0') >= tonumber(meta[3]) then
   local left = call('PTTL', bull(q, 'limiter'))

@@ -36,7 +36,7 @@
 local call = redis.call
 local base = string.gsub(L, 'ledger$', '')
 local ownQueue = string.match(I, ':([^:]*)$')
-local runPrefix = base .. 'run:'
+local runPrefix = base .. ':run:'
 local patience = 32
 local spent = 0
 local mostClasses, mostViews, mostDebtors = 200, 16, 10000

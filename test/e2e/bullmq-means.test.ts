@@ -1,0 +1,268 @@
+import { FlowProducer, Queue } from 'bullmq'
+import { pino } from 'pino'
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
+import { inMemoryGitHost } from '../../bench/in-memory/git-host.js'
+import { InMemoryProvider } from '../../bench/in-memory/provider.js'
+import { Consumer, secretsFromEnvironment, type ConsumerOptions } from '../../src/consumers/index.js'
+import { startRedis, type EmbeddedRedis } from '../../src/embedded/index.js'
+import type { JobSpecInput } from '../../src/job/spec.js'
+import { AgentQueue } from '../../src/producers/index.js'
+import { createRedis, Keys } from '../../src/store/index.js'
+import { quickSettings, until } from './deployment.js'
+
+/** Whatever BullMQ's own calls do to a queue works, and shows. */
+let redis: EmbeddedRedis
+const closing: (() => Promise<unknown>)[] = []
+beforeAll(async () => {
+  redis = await startRedis()
+})
+afterEach(async () => {
+  for (const close of closing.splice(0).reverse()) await close()
+  const client = createRedis({ url: redis.url }, 'commands')
+  await client.flushall()
+  client.disconnect()
+})
+afterAll(() => redis.close())
+
+const spec = (more: Partial<JobSpecInput> = {}): JobSpecInput => ({ repository: 'bench/jobs', push: false, steps: ['sleep 0.01'], ...more })
+
+/** A queue by both names: ours and BullMQ's. */
+function open(name = 'agents', prefix?: string) {
+  const queue = new AgentQueue({ redis: { url: redis.url }, name, ...(prefix === undefined ? {} : { prefix }) })
+  const client = createRedis({ url: redis.url }, 'commands')
+  const bull = new Queue(name, { connection: client, prefix: new Keys(prefix).prefix })
+  bull.on('error', () => undefined)
+  closing.push(async () => {
+    await queue.close()
+    await bull.close()
+    client.disconnect()
+  })
+  return { queue, bull, client }
+}
+
+async function consume(places = 4, more: Partial<ConsumerOptions> = {}): Promise<InMemoryProvider> {
+  const provider = new InMemoryProvider('a')
+  const consumer = new Consumer({
+    deployment: 'test',
+    redis: { url: redis.url },
+    git: inMemoryGitHost,
+    providers: [{ provider, limit: { sandboxes: places } }],
+    secrets: secretsFromEnvironment([]),
+    log: pino({ level: 'silent' }),
+    ...more,
+    settings: { ...quickSettings, unrunnableGraceMs: 100, reapIntervalMs: 1_000, reapGraceMs: 0, ...more.settings },
+  })
+  await consumer.start()
+  closing.push(() => consumer.stop())
+  return provider
+}
+
+/** The provider has no place, until this returns. */
+async function occupied(queue: AgentQueue) {
+  const job = await queue.enqueue(spec({ steps: ['sleep 600'], tenant: 'occupant' }))
+  await until('the place is taken', async () => (await job.status()).state === 'running')
+  return async () => {
+    await job.cancel('make room')
+    await job.result({ timeoutMs: 30_000 })
+  }
+}
+const ended = async (queue: AgentQueue, ids: readonly string[]) => {
+  const all = await queue.statuses(ids)
+  return all.every((each) => each?.result !== null && each !== null)
+}
+/** A spec as a queue holds it. */
+async function dataOf(queue: AgentQueue, bull: Queue): Promise<unknown> {
+  const job = await queue.enqueue(spec())
+  await job.result({ timeoutMs: 30_000 })
+  return (await bull.getJob(job.jobId))!.data as unknown
+}
+
+describe('jobs that came around Switchyard', () => {
+  it('by add, addBulk, a flow, with and without a priority, a delay or a schedule, are run', async () => {
+    const { queue, bull } = open()
+    await consume()
+    const data = await dataOf(queue, bull)
+    const flows = new FlowProducer({ connection: createRedis({ url: redis.url }, 'commands'), prefix: bull.opts.prefix ?? '' })
+    closing.push(() => flows.close())
+    await bull.add('by hand', data, { jobId: 'plain' })
+    await bull.add('by hand', data, { jobId: 'last', priority: 2_097_151 })
+    await bull.addBulk(['one', 'two'].map((jobId) => ({ name: 'by hand', data, opts: { jobId, priority: 7 } })))
+    await bull.add('by hand', data, { jobId: 'later', delay: 300 })
+    await bull.add('by hand', data, { jobId: 'later-too', delay: 300, priority: 5 })
+    await bull.add('by hand', data, { jobId: 'promoted', delay: 3_600_000, priority: 5 })
+    await (await bull.getJob('promoted'))!.promote()
+    await flows.add({ name: 'parent', queueName: bull.name, data, opts: { jobId: 'parent' }, children: [{ name: 'child', queueName: bull.name, data, opts: { jobId: 'child' } }] })
+    await bull.upsertJobScheduler('schedule', { every: 500 }, { name: 'scheduled', data })
+    await until('all have ended', () => ended(queue, ['plain', 'last', 'one', 'two', 'later', 'later-too', 'promoted', 'parent', 'child']))
+    await until('the schedule goes on', async () => (await bull.getCompleted()).filter(({ name }) => name === 'scheduled').length >= 3)
+    await bull.removeJobScheduler('schedule')
+  })
+
+  it('without a spec end as what they are, and break nobody’s view', async () => {
+    const { queue, bull } = open()
+    await bull.add('foreign', { anything: 1 }, { jobId: 'foreign' })
+    await bull.add('foreign', 'text', { jobId: 'text', priority: 3 })
+    await bull.add('foreign', null, { jobId: 'nothing', priority: 3 })
+    expect(await queue.list()).toHaveLength(3)
+    expect(await queue.job('foreign').status()).toMatchObject({ state: 'waiting', repository: '' })
+    await consume()
+    const own = await queue.enqueue(spec())
+    expect(await own.result({ timeoutMs: 30_000 })).toMatchObject({ status: 'succeeded' })
+    await until('they have failed', async () => (await bull.getFailedCount()) === 3)
+    expect((await queue.list()).map(({ state }) => state).sort()).toEqual(['failed', 'failed', 'failed', 'succeeded'])
+  })
+
+  it('is found behind many that wait for a full provider', async () => {
+    const { queue, bull } = open()
+    const free = new InMemoryProvider('b')
+    const full = new InMemoryProvider('a')
+    await consume(1, { providers: [{ provider: full, limit: { sandboxes: 1 } }, { provider: free, limit: { sandboxes: 1 } }] })
+    const data = (await dataOf(queue, bull)) as { spec: object }
+    const long = await queue.enqueue(spec({ steps: ['sleep 600'], providers: { allow: ['a'] } }))
+    await until('a is full', async () => (await long.status()).state === 'running')
+    await queue.enqueueMany(Array.from({ length: 3_000 }, () => spec({ providers: { allow: ['a'] } })))
+    const ghosts = await bull.getPrioritized(0, 20)
+    for (const ghost of ghosts) await ghost.remove()
+    await bull.add('by hand', { ...data, spec: { ...data.spec, providers: { allow: ['b'], prefer: [], deny: [] } } }, { jobId: 'behind', priority: 1_000_000 })
+    await until('it has ended', () => ended(queue, ['behind']))
+  })
+})
+
+describe('what is done to waiting jobs', () => {
+  it('changePriority counts, 0 and last-in-first-out too', async () => {
+    const { queue, bull } = open()
+    await consume(1)
+    const free = await occupied(queue)
+    const jobs = await queue.enqueueMany(Array.from({ length: 5 }, () => spec({ priority: 100 })))
+    const ids = jobs.map(({ jobId }) => jobId)
+    await (await bull.getJob(ids[4]!))!.changePriority({ priority: 1 })
+    await (await bull.getJob(ids[3]!))!.changePriority({ priority: 0 })
+    await (await bull.getJob(ids[2]!))!.changePriority({ priority: 100, lifo: true })
+    const client = createRedis({ url: redis.url }, 'commands')
+    closing.push(async () => {
+      client.disconnect()
+      await Promise.resolve()
+    })
+    // Listed as BullMQ has it.
+    await until('the change is known', async () => {
+      const [key] = await client.keys(`${new Keys().ready()}:q:agents:*:j:*:`)
+      if (key === undefined) return false
+      const listed = await client.zrange(key, '0', '-1')
+      return listed.join() === [ids[3], ids[4], ids[2], ids[0], ids[1]].join()
+    })
+    await free()
+    const results = await Promise.all(jobs.map((job) => job.result({ timeoutMs: 30_000 })))
+    const order = results.toSorted((a, b) => Date.parse(a.attempts[0]!.startedAt) - Date.parse(b.attempts[0]!.startedAt)).map(({ jobId }) => jobId)
+    expect(order).toEqual([ids[3], ids[4], ids[2], ids[0], ids[1]])
+  })
+
+  it.each(['remove', 'clean', 'drain', 'obliterate'] as const)('%s leaves no ghost, and what comes next is run', async (means) => {
+    const { queue, bull, client } = open()
+    await consume(1)
+    const free = await occupied(queue)
+    const jobs = await queue.enqueueMany(Array.from({ length: 40 }, (_, index) => spec({ tenant: `t${index % 3}` })))
+    if (means === 'remove') for (const { jobId } of jobs) await bull.remove(jobId)
+    if (means === 'clean') await bull.clean(0, 1_000, 'prioritized')
+    if (means === 'drain') await bull.drain()
+    if (means === 'obliterate') {
+      await bull.pause()
+      await bull.obliterate({ force: true })
+    }
+    await until('nothing is listed', async () => Number((await client.hget(`${new Keys().ready()}:listed`, 'agents')) ?? 0) === 0)
+    if (means !== 'obliterate') await free()
+    const next = await queue.enqueue(spec())
+    if (means === 'obliterate') expect(await queue.job(next.jobId).status()).toMatchObject({ state: 'waiting' })
+    expect(await next.result({ timeoutMs: 30_000 })).toMatchObject({ status: 'succeeded' })
+  })
+
+  it('pause and resume hold, and a limit of the queue’s own too', async () => {
+    const { queue, bull } = open()
+    await consume(10)
+    await bull.pause()
+    const paused = await queue.enqueue(spec())
+    await until('it says so', async () => (await paused.status()).reason?.includes('paused') === true)
+    await bull.resume()
+    expect(await paused.result({ timeoutMs: 30_000 })).toMatchObject({ status: 'succeeded' })
+    await bull.setGlobalConcurrency(2)
+    let most = 0
+    const jobs = await queue.enqueueMany(Array.from({ length: 8 }, () => spec({ steps: ['sleep 0.1'] })))
+    await until('all have ended', async () => {
+      most = Math.max(most, await bull.getActiveCount())
+      return ended(queue, jobs.map(({ jobId }) => jobId))
+    })
+    expect(most).toBeLessThanOrEqual(2)
+    await bull.removeGlobalConcurrency()
+    await bull.setGlobalRateLimit(2, 1_500)
+    const limited = await queue.enqueueMany(Array.from({ length: 4 }, () => spec()))
+    const results = await Promise.all(limited.map((job) => job.result({ timeoutMs: 60_000 })))
+    const starts = results.map(({ attempts }) => Date.parse(attempts[0]!.startedAt)).toSorted((a, b) => a - b)
+    expect(starts[2]! - starts[0]!).toBeGreaterThan(1_000)
+  })
+})
+
+describe('what is done to jobs that have ended, or are in hand', () => {
+  it('retry and retryJobs run again, under the caps, and in nobody’s way', async () => {
+    const { queue, bull } = open()
+    await consume(10, { tenants: { t: { weight: 1, cap: 1 } } })
+    const jobs = await queue.enqueueMany(Array.from({ length: 6 }, () => spec({ tenant: 't', steps: ['sleep 0.05'] })))
+    await Promise.all(jobs.map((job) => job.result({ timeoutMs: 30_000 })))
+    await (await bull.getJob(jobs[0]!.jobId))!.retry('completed')
+    await bull.retryJobs({ state: 'completed' })
+    const other = await queue.enqueue(spec({ tenant: 'u' }))
+    expect(await other.result({ timeoutMs: 30_000 })).toMatchObject({ status: 'succeeded' })
+    let most = 0
+    await until('all have run twice', async () => {
+      most = Math.max(most, await bull.getActiveCount())
+      return (await bull.getCompletedCount()) === 7
+    })
+    expect(most).toBeLessThanOrEqual(1)
+  })
+
+  it.each(['obliterate', 'remove'] as const)('a run whose job is gone by %s ends as cancelled, also without a place', async (means) => {
+    const { queue, bull, client } = open()
+    const provider = await consume(2)
+    provider.refusesCreates = 'capacity'
+    const job = await queue.enqueue(spec())
+    await until('it waits for a place', async () => (await job.status()).state === 'running')
+    if (means === 'obliterate') {
+      await bull.pause()
+      await bull.obliterate({ force: true })
+    } else {
+      // What BullMQ refuses while somebody holds the job, a script can do all the same.
+      await client.del(`${bull.toKey(job.jobId)}:lock`)
+      await client.lrem(bull.toKey('active'), 0, job.jobId)
+      await client.del(bull.toKey(job.jobId))
+    }
+    expect(await job.result({ timeoutMs: 30_000 })).toMatchObject({ status: 'cancelled' })
+    await until('its event is there', async () => (await client.xlen(new Keys().events())) === 1)
+  })
+})
+
+it.each([
+  ['run', undefined],
+  ['log', undefined],
+  ['claim', undefined],
+  ['ready', undefined],
+  ['a b', 'x:{y}'],
+  ['*', undefined],
+  ['{x}', undefined],
+  ['ü/%', 'deep:{er}:still'],
+])('a queue named %s under the prefix %s works', async (name, prefix) => {
+  const { queue, bull } = open(name, prefix)
+  await consume(2, { queue: { name, ...(prefix === undefined ? {} : { prefix }) } })
+  const job = await queue.enqueue(spec({ idempotencyKey: 'key' }))
+  expect(await job.result({ timeoutMs: 30_000 })).toMatchObject({ status: 'succeeded' })
+  expect((await queue.enqueue(spec({ idempotencyKey: 'key' }))).jobId).toBe(job.jobId)
+  await until('BullMQ says so too', async () => (await bull.getCompletedCount()) === 1)
+})
+
+it('queues of a deployment share its places: a busy one does not keep another waiting', async () => {
+  const [busy, other] = [open('busy'), open('other')]
+  const provider = new InMemoryProvider('a')
+  for (const name of ['busy', 'other']) await consume(2, { queue: { name }, providers: [{ provider, limit: { sandboxes: 2 } }] })
+  const many = await busy.queue.enqueueMany(Array.from({ length: 200 }, () => spec({ steps: ['sleep 0.2'] })))
+  await until('the busy one has all places', async () => (await many[1]!.status()).state === 'running')
+  const few = await other.queue.enqueueMany(Array.from({ length: 4 }, () => spec()))
+  await Promise.all(few.map((job) => job.result({ timeoutMs: 60_000 })))
+  expect(await busy.bull.getCompletedCount()).toBeLessThan(100)
+})
