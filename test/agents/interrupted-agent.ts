@@ -5,7 +5,7 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync } from 'node:fs'
-import { cp, mkdir } from 'node:fs/promises'
+import { cp, mkdir, readdir, readFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { git, until } from '../e2e/deployment.js'
 
@@ -47,13 +47,25 @@ export class Agent {
     return agent
   }
 
-  /** Starts it and kills it and all that it started, as a machine dies, once its third task has begun. */
+  /** Starts it and kills it and all that it started, as a machine dies, once its third task has begun and what came of the second is on the disk. */
   async diesInTheMiddle(): Promise<void> {
     const child = await this.start(this.recipe.run, 1)
     const ended = once(child.process, 'exit').then(() => Promise.reject(new Error(`the agent ended by itself: ${child.output()}`)))
     await Promise.race([until('the third task', () => existsSync(join(this.repository, 'three.txt')), 120_000), ended])
+    await Promise.race([until('the second task in what it keeps', () => this.remembers(/\[task 2 done\](?!')/), 120_000), ended])
     ended.catch(() => undefined)
     process.kill(-child.process.pid!, 'SIGKILL')
+  }
+
+  /** Whether what the recipe keeps in the home holds that, and not only as part of a command: agents write it when they get to it. */
+  private async remembers(text: RegExp): Promise<boolean> {
+    for (const path of this.recipe.paths) {
+      if (!path.startsWith('~/')) continue
+      const at = join(this.home(1), path.slice(2))
+      const found = await readdir(at, { recursive: true, withFileTypes: true }).catch(() => [])
+      for (const entry of found) if (entry.isFile() && text.test(await readFile(join(entry.parentPath, entry.name), 'utf8').catch(() => ''))) return true
+    }
+    return false
   }
 
   /** Takes what the recipe keeps to another home. */

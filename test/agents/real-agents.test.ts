@@ -63,7 +63,7 @@ describe.skipIf(chosen.length === 0).each(chosen.length === 0 ? ['none'] : chose
   it('as a job, loses its sandbox in the middle of its turn and goes on in the same conversation at another provider', { timeout: 900_000 }, async (context) => {
     if (typeof installed === 'string') return context.skip(installed)
     if (!anyFolder.includes(name) && !(await bubblewrapWorks())) return context.skip(`${name} finds its conversation in the same folder only, and without bubblewrap each sandbox has its repository in another one`)
-    const deployment = await startDeployment({ limits: [1, 1], readOnlyPaths: [installed.folder] })
+    const deployment = await startDeployment({ limits: [1, 1], readOnlyPaths: [installed.folder], loopbackPorts: [Number(new URL(model.url).port)] })
     try {
       await deployment.seed('acme/web', { 'README.md': 'hello\n' })
       const job = documentedJob(name)
