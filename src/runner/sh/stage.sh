@@ -302,7 +302,7 @@ link_of() {
   if grep -qxF -e "$quoted" "$work/submodules"; then
     [ "$2" != "$1" ] || return 0
     # Others can fetch it when it came from elsewhere.
-    held=$(within_ for-each-ref --count=1 --contains "$2" --format='%(refname)' refs/remotes refs/tags 2>/dev/null) && [ -z "$held" ] || return 0
+    elsewhere=$(within_ for-each-ref --count=1 --contains "$2" --format='%(refname)' refs/remotes refs/tags 2>/dev/null) && [ -z "$elsewhere" ] || return 0
     # What the agent has committed is its history; else the pointer stays as it is there.
     committed=$(agent_ rev-parse -q --verify "$from:$path" 2>/dev/null) || committed=$no_sha
     [ "$committed" != "$2" ] || return 0
