@@ -69,7 +69,7 @@ async function enqueue(phase: string | undefined): Promise<JobHandle> {
     setup: ['echo "set up $SWITCHYARD_ATTEMPT"'],
     steps: [
       { name: 'work', run: work },
-      { name: 'hold', run: `${waits ? '[ "$SWITCHYARD_ATTEMPT" != 1 ] || { echo "it holds"; while :; do sleep 0.1; done; }' : 'true'}` },
+      { name: 'hold', run: waits ? '[ "$SWITCHYARD_ATTEMPT" != 1 ] || { echo "it holds"; while :; do sleep 0.1; done; }' : 'true' },
       { name: 'look', run: picture },
     ],
     checkpoint: { everySeconds: 300, paths: ['~/.agent'] },
