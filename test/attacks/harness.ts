@@ -101,7 +101,7 @@ const trial: Readonly<Record<TrialName, (place: Place) => Promise<string>>> = {
 
   async deadline(place) {
     const [sandbox, seconds] = [await place.provider.create(request(place, { lifetimeMs: 4_000 }), call), uniqueSeconds()]
-    const script = `trap '' HUP INT TERM; (trap '' HUP INT TERM; exec sleep ${seconds}) >/dev/null 2>&1 </dev/null & for file in deadline holder; do echo 9999999999 >~/$file; echo 9999999999 >~/../$file; done 2>/dev/null; :`
+    const script = `trap '' HUP INT TERM; (trap '' HUP INT TERM; exec sleep ${seconds}) >/dev/null 2>&1 </dev/null & for file in ~/deadline ~/../deadline /dev/shm/.switchyard-deadline; do echo 9999999999 >"$file"; done 2>/dev/null; :`
     await place.provider.exec(sandbox.id, { script }, call).catch(() => undefined)
     const gone = await until(async () => (await place.provider.get(sandbox.id, call)) === undefined && (await processesWith('sleep', seconds)).length === 0, 25_000)
     await place.provider.kill(sandbox.id, call)

@@ -31,8 +31,8 @@ describe.each(modes)('local sandboxes, isolation %s', (isolation) => {
     const sandbox = await provider.create(request(), call)
     const seconds = uniqueSeconds()
     const daemon = `trap "" HUP TERM INT; (trap "" HUP TERM INT; sleep ${seconds}) >/dev/null 2>&1 </dev/null &`
-    await run(provider, sandbox, `setsid sh -c '${daemon}'; nohup sleep ${seconds} >/dev/null 2>&1 & (cd /; sleep ${seconds} >/dev/null 2>&1 &) ; echo started`)
-    await expect.poll(() => processesWith('sleep', seconds), { timeout: 10_000 }).toHaveLength(3)
+    await run(provider, sandbox, `setsid sh -c '${daemon}'; env -i /usr/bin/env setsid sleep ${seconds} >/dev/null 2>&1 </dev/null & nohup sleep ${seconds} >/dev/null 2>&1 & (cd /; sleep ${seconds} >/dev/null 2>&1 &) ; echo started`)
+    await expect.poll(() => processesWith('sleep', seconds), { timeout: 10_000 }).toHaveLength(process.platform === 'linux' ? 4 : 3)
     await provider.kill(sandbox.id, call)
     expect(await processesWith('sleep', seconds)).toEqual([])
     expect(await processesWith('sh', sandbox.id)).toEqual([])

@@ -12,11 +12,13 @@ export const maxScriptBytes = 120 * 1024
 export const maxStdoutBytes = 16 * 1024 * 1024
 
 /** What a shell reads to become the command. The environment goes this way too, so that neither argv nor a disk ever holds a value. */
-export function commandText(command: ShellCommand, options: { readonly maxFileMiB: number | null; readonly newSession: boolean }): string {
+export function commandText(command: ShellCommand, options: { readonly maxFileMiB: number | null; readonly newSession: boolean; readonly mark?: number }): string {
   return [
     // The one mark on the standard error that the command began; from here on it is the command's and nobody's.
     'printf + >&2',
     'exec 2>/dev/null',
+    // Shells call it one or the other, or not at all.
+    ...(options.mark === undefined ? [] : [`{ ulimit -w ${options.mark} || ulimit -x ${options.mark}; } 2>/dev/null`]),
     // In blocks of 512 bytes, as POSIX has it.
     ...(options.maxFileMiB === null ? [] : [`ulimit -f ${options.maxFileMiB * 2048}`]),
     ...Object.entries(command.env ?? {}).map(([name, value]) => `export ${name}=${quoted(value)}`),

@@ -3,7 +3,7 @@ import { dirname, join } from 'node:path'
 import type { ShellCommand } from '../provider.js'
 import { nodeFolder, programMounts, systemPath } from './bubblewrap.js'
 import { commandText, type Invocation } from './command.js'
-import { isAlive } from './process-identity.js'
+import { isAlive, markOf } from './process-identity.js'
 import { scripts } from './scripts.js'
 import { asUser } from './staging.js'
 import { filterFile, type SandboxRecord, shape } from './state.js'
@@ -48,7 +48,7 @@ export async function enter(record: SandboxRecord, folder: string, tools: Tools 
     if (!(await isAlive(init))) return undefined
     const home = join(folder, 'home')
     const env = { ...baseEnvironment(home, dirname(process.execPath)), TMPDIR: join(folder, 'tmp'), SWITCHYARD_SANDBOX: meta.id }
-    const input = commandText(command, { maxFileMiB: meta.maxFileMiB, newSession: false })
+    const input = commandText(command, { maxFileMiB: meta.maxFileMiB, newSession: false, mark: markOf(meta.id) })
     return { invocation: { file: '/bin/sh', args: [], env, cwd: home, input }, close: async () => undefined }
   }
   if (tools === undefined) throw new Error('bubblewrap worked when this sandbox was made, and does not now')

@@ -70,6 +70,7 @@ until_network() {
 # Read now: the folder may be gone at the end.
 cgroups=$(cat "$dir/cgroups") || exit 1
 kill_marked=$(cat "$dir/kill-marked.sh") || exit 1
+mark=$(cat "$dir/mark" 2>/dev/null)
 record holder "$(identity $$)" || exit 1
 case $mode in
 bubblewrap)
@@ -108,7 +109,7 @@ plain)
   echo ready
   exec >/dev/null 2>&1
   until_deadline
-  /bin/sh -c "$kill_marked" kill-marked "$id"
+  /bin/sh -c "$kill_marked" kill-marked "$id" "$mark"
   ;;
 esac
 finish

@@ -11,7 +11,7 @@ import type { LocalProviderConfig } from './config.js'
 import { withoutInherited } from './inherited-descriptors.js'
 import { makeLimits } from './limits.js'
 import { forwardedDns, loopbackPortsOf, pastaArguments, usesLoopbackDns } from './network.js'
-import { identify } from './process-identity.js'
+import { identify, markOf } from './process-identity.js'
 import { scripts } from './scripts.js'
 import { canFilter, seccompProgram } from './seccomp.js'
 import { asUser, firstUser, lastUser, layOut, stagedCommand, type Staging } from './staging.js'
@@ -67,6 +67,7 @@ export async function newSandbox(
     'holder.sh': scripts.holder,
     'init.sh': scripts.init,
     'kill-marked.sh': scripts.killMarked,
+    mark: `${markOf(id)}\n`,
     cgroups: limits.cgroups.map((cgroup) => `${cgroup}\n`).join(''),
     deadline: `${Math.ceil((createdAtMs + request.lifetimeMs) / 1000)}\n`,
     ...(meta.filtered && canFilter(process.arch) ? { [filterFile]: seccompProgram(process.arch, filterOptions(config, meta)) } : {}),

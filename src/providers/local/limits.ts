@@ -43,6 +43,13 @@ export function chooseCpus(seed: string, cpu: number | undefined, cpuCount: numb
   return Array.from({ length: count }, (_, index) => (first + index) % cpuCount).sort((a, b) => a - b).join(',')
 }
 
+/** Whether this user may make cgroups with limits, found out by making one. */
+export async function canLimit(root = '/sys/fs/cgroup'): Promise<boolean> {
+  const cgroups = await makeCgroups(root, join('switchyard', `probe-${process.pid}`, 'probe'), { cpu: 1, memoryMiB: 64, maxProcesses: 16 })
+  await removeCgroups(cgroups)
+  return cgroups.length > 0
+}
+
 /** A hierarchy, and the files of a sandbox's folder in it. */
 interface Hierarchy {
   readonly folder: string

@@ -2,6 +2,7 @@ import { lstat, readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { InvalidInputError } from '../../job/errors.js'
 import type { LocalProviderConfig } from './config.js'
+import { canLimit } from './limits.js'
 import { canFilter } from './seccomp.js'
 import type { Tools } from './tools.js'
 
@@ -10,13 +11,16 @@ import type { Tools } from './tools.js'
  * @param tools what bubblewrap mode runs, or why there is no such mode.
  */
 export async function wallWarnings(config: LocalProviderConfig, tools: Tools | string): Promise<string[]> {
-  if (typeof tools === 'string') return [`sandboxes share this machine's view, files, network and user, and have no memory limit: ${tools}`]
+  if (typeof tools === 'string') return [`sandboxes share this machine's view, files, network and user, and have no limits; what leaves both its environment and its limits behind survives them: ${tools}`]
   const warnings: string[] = []
   if (typeof tools.staging === 'string') {
     warnings.push(`sandboxes' processes are root's outside of their namespaces: ${tools.staging}; run the consumer as an ordinary user`)
   }
   if (typeof tools.pasta === 'string' && config.network === 'open') {
     warnings.push(`jobs with an open network share this machine's own, loopback included, and get no UNIX sockets: ${tools.pasta}`)
+  }
+  if (config.cgroups && !(await canLimit())) {
+    warnings.push('this user can make no cgroups: memory is watched twice a second and processor time is bound to whole CPUs; run the consumer as root, or use a provider with machines of its own')
   }
   if (!canFilter(process.arch)) warnings.push(`there is no filter of system calls for ${process.arch}: sandboxes can ask the kernel for whatever this user can`)
   if (config.nestedNamespaces) warnings.push('nestedNamespaces is on: jobs reach parts of the kernel that are closed to them otherwise')
