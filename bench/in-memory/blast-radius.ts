@@ -202,8 +202,11 @@ export interface BlastReport {
   readonly logs: readonly string[]
 }
 
-/** Runs twenty good jobs, and beside them the bad one unless `faulty` is null. */
-export async function blast(faulty: Fault | null): Promise<BlastReport> {
+/**
+ * Runs twenty good jobs, and beside them the bad one unless `faulty` is null.
+ * @param options.goodOnly what becomes of the bad one is not waited for: it is cancelled when the good ones have ended.
+ */
+export async function blast(faulty: Fault | null, options: { readonly goodOnly?: boolean } = {}): Promise<BlastReport> {
   const redis = await startRedis()
   const logs: string[] = []
   const log = pino({ level: 'info' }, { write: (line: string) => void logs.push(line) })
@@ -232,7 +235,7 @@ export async function blast(faulty: Fault | null): Promise<BlastReport> {
     const results = await Promise.all(handles.map((handle) => handle.result({ timeoutMs: 120_000 })))
     const goodMs = Date.now() - beganAtMs
     // Nothing ends it but somebody who wants it to.
-    if (faulty?.newer === 'field') await bad?.cancel('no consumer can read it')
+    if (options.goodOnly === true || faulty?.newer === 'field') await bad?.cancel('no consumer can read it, or nobody waits for it')
     const badResult = (await bad?.result({ timeoutMs: 120_000 })) ?? null
     const lines: string[] = []
     if (bad !== null) for await (const line of bad.logs({ follow: false })) if (line.stream === 'system') lines.push(line.text)

@@ -23,12 +23,14 @@ import {
   type RedisConfig,
   type TenantShare,
   WaitDeadlines,
+  mendLocks,
 } from '../store/index.js'
 import { sweepBranches } from './reaping/branch-retention.js'
 import { credentialsProblem } from './transfer/credentials.js'
 import { guardedPolicy } from './placing/candidates.js'
 import { Announcer, defaultGraceMs } from './intake/announcer.js'
 import { Intake } from './intake/intake.js'
+import { steadyClock } from './steady-clock.js'
 import { endOverdueWaits } from './supervision/overdue-waits.js'
 import { LockKeeper } from './intake/lock-keeper.js'
 import type { PlacementPolicy } from './placing/placement.js'
@@ -93,7 +95,7 @@ export class Consumer {
     // A day is longer than any transfer takes.
     await TemporaryRepository.removeLeftovers(Date.now() - 86_400_000).catch((error: unknown) => log.warn({ message: errorMessage(error) }, 'folders that killed consumers left were not removed'))
     const leaving = new AbortController()
-    const now = options.now ?? Date.now
+    const now = options.now ?? steadyClock()
     let onKeys = () => {}
     const health = new KeyHealth({
       check: async (of, signal) => await ('git' in of ? options.git : this.provider(of.provider)).check({ timeoutMs: settings.callTimeoutMs, signal }),
@@ -235,6 +237,16 @@ export class Consumer {
     })
     const cancelCheck = setInterval(() => void intake.heedCancels(), settings.leaseMs)
     const deadlines = new WaitDeadlines(redis, keys)
+    const lockCheck = setInterval(
+      () =>
+        void mendLocks(redis, keys, settings).then(
+          (mended) => {
+            if (mended > 0) log.warn({ mended }, 'Redis’ clock was set back: locks that would have lived for too long were shortened')
+          },
+          (error: unknown) => log.warn({ message: errorMessage(error) }, 'locks not looked at; tried again'),
+        ),
+      Math.max(1_000, settings.stallCheckMs),
+    )
     const waitCheck = setInterval(
       () =>
         void endOverdueWaits({ context, deadlines, whyIdle: () => intake.whyIdle(async () => (await redis.hexists(keys.bullmq('meta'), 'paused')) === 1) }).catch((error: unknown) =>
@@ -253,6 +265,7 @@ export class Consumer {
       leaving.abort()
       clearInterval(cancelCheck)
       clearInterval(waitCheck)
+      clearInterval(lockCheck)
       const orderly = (async () => {
         health.stop()
         await Promise.all([reaper.stop(), intake.stop(), gitChecked])

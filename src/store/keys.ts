@@ -102,8 +102,8 @@ export class Keys {
     return `${this.prefix}:${this.queueName}:${jobId}`
   }
 
-  /** BullMQ's own keys of the queue, as far as the index touches them. */
-  bullmq(part: 'prioritized' | 'wait' | 'meta' | 'delayed'): string {
+  /** BullMQ's own keys of the queue, as far as they are touched here. */
+  bullmq(part: 'prioritized' | 'wait' | 'active' | 'meta' | 'delayed' | 'stalled-check'): string {
     return `${this.prefix}:${this.queueName}:${part}`
   }
 

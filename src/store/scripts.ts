@@ -38,6 +38,7 @@ export type ScriptName =
   | 'claim'
   | 'events-prune'
   | 'waits-add'
+  | 'locks-mend'
   | 'waits-due'
 
 const sources = new Map<string, string>()
