@@ -56,7 +56,7 @@ export function openSandbox(
   return { runner, transfer, capabilities: provider.capabilities }
 }
 
-/** Thrown when a job needs a place and the keys of all the providers that it may use are refused to this consumer. */
+/** Thrown when a job can't go on here, for keys that are refused to this consumer: those of all the providers that it may use, or the git host's. */
 export class KeysRefusedError extends Error {
   override readonly name = 'KeysRefusedError'
 }

@@ -8,6 +8,7 @@ const placeholders: Readonly<Record<string, string>> = {
   PROVIDER: '[a-z0-9-]+',
   CONSUMER: 'consumer-[0-9a-f-]+',
   QUEUE: 'agents',
+  EPOCH: '\\d+',
   REST: '.+',
 }
 

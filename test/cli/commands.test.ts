@@ -4,6 +4,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { startRedis } from '../../src/embedded/index.js'
 import { LocalProvider } from '../../src/providers/local/index.js'
 import { sandboxTags } from '../../src/providers/provider.js'
+import { createRedis, Keys, Roster } from '../../src/store/index.js'
 import { startModalServer } from '../servers/modal/server.js'
 import { makePlace, type Place, type Run } from './run-switchyard.js'
 
@@ -78,6 +79,28 @@ describe('with switchyard dev running in the folder', () => {
   })
 
   // Before anything of others lies at the provider: dev's own reaper would count it.
+  it('keys that are refused to a consumer are told below the providers', async () => {
+    const config = JSON.parse(await readFile(join(place.folder, '.switchyard/dev/switchyard.config.json'), 'utf8')) as { redis: { url: string }; queue?: { name?: string; prefix?: string } }
+    const redis = createRedis(config.redis, 'commands')
+    try {
+      const keys = new Keys(config.queue?.prefix, config.queue?.name)
+      const profile = { queue: keys.queueName, release: '1', providers: ['local'], secrets: [] }
+      const troubles = [{ of: 'git', message: 'code-storage: the key is \u001b[31mrefused', sinceMs: 0 }, { of: 'local', message: 'local: the key is refused', sinceMs: 0 }]
+      const roster = new Roster(redis, keys)
+      await roster.announce({ consumer: 'consumer-x', profileId: 'x', profile, troubles, startedAtMs: 1, shares: null }, 600_000)
+      const { stdout } = await switchyard('providers')
+      expect(stdout).toMatch(/^git: refused to consumer-x since 00:00:00: code-storage: the key is \S*refused$/m)
+      expect(stdout).toMatch(/^local: refused to consumer-x since 00:00:00: local: the key is refused$/m)
+      expect(stdout).not.toContain('\u001b')
+      const [local] = JSON.parse((await switchyard('providers', '--json')).stdout) as { refusedKeys: { of: string; consumer: string }[] }[]
+      expect(local?.refusedKeys.map(({ of, consumer }) => [of, consumer])).toEqual([['git', 'consumer-x'], ['local', 'consumer-x']])
+      await roster.withdraw('consumer-x')
+      expect((await switchyard('providers')).stdout).not.toContain('consumer-x')
+    } finally {
+      redis.disconnect()
+    }
+  })
+
   it('the providers are shown with what they hold', async () => {
     expect((await switchyard('providers')).stdout).toMatch(/^PROVIDER +LIMIT.*\nlocal +/)
     const shown = async () => JSON.parse((await switchyard('providers', '--json')).stdout) as unknown

@@ -20,10 +20,13 @@ function gitWith(key: () => string): CodeStorageHost {
 }
 const refusal = () => Promise.reject(new InfrastructureError({ kind: 'auth', source: 'local-a', message: 'local-a: the key is refused' }))
 
-it('a git key that goes stale under a running job costs no attempt: it waits with that reason, and goes on once the key is right', async () => {
+it.each([
+  [0, 'succeeded'],
+  [3, 'failed'],
+] as const)('a git key that goes stale under a running job that exits with %s costs no attempt: it waits with that reason, and goes on once the key is right', async (exitCode, status) => {
   let key = deployment.privateKey
   const consumer = await deployment.startConsumer({ git: gitWith(() => key) })
-  const job = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['while [ ! -e "$HOME/go" ]; do sleep 0.1; done; echo new > new.txt'] })
+  const job = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['while [ ! -e "$HOME/go" ]; do sleep 0.1; done; echo new > new.txt; exit ' + String(exitCode)] })
   await until('the step', async () => (await job.status()).step !== null)
   const { sandboxId } = await job.status()
   key = stale
@@ -34,7 +37,7 @@ it('a git key that goes stale under a running job costs no attempt: it waits wit
   const another = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['true'] })
   await until('its reason', async () => (await another.status()).reason?.startsWith('waiting for a consumer whose key is taken (git: ') === true)
   key = deployment.privateKey
-  expect(await job.result({ timeoutMs: 110_000 })).toMatchObject({ status: 'succeeded', attempts: [{ sandboxId }], diff: { paths: ['new.txt'] } })
+  expect(await job.result({ timeoutMs: 110_000 })).toMatchObject({ status, attempts: [{ sandboxId }], branch: `agent/${job.jobId}`, diff: { paths: ['new.txt'] } })
   expect(await another.result({ timeoutMs: 110_000 })).toMatchObject({ status: 'succeeded', attempts: [{ outcome: 'succeeded' }] })
   await until('the trouble to be over', async () => (await deployment.queue.consumers()).every(({ troubles }) => troubles.length === 0))
 })

@@ -4,6 +4,7 @@ import { examine } from './examination.js'
 import { pause } from './pause.js'
 import { pushLanded } from './push-landed.js'
 import type { RunContext } from '../run-context.js'
+import { KeysRefusedError } from '../sandbox-access.js'
 
 /** The work of a job that did not succeed is pushed too, within bounds: it must not keep a sandbox for long. */
 export async function saveFailedWork(ctx: RunContext): Promise<void> {
@@ -12,7 +13,7 @@ export async function saveFailedWork(ctx: RunContext): Promise<void> {
   try {
     await pushPatiently(ctx, AbortSignal.any([ctx.aftermath, grace.signal]))
   } catch (error) {
-    if (ctx.aftermath.aborted || error instanceof FenceLostError) throw error
+    if (ctx.aftermath.aborted || error instanceof FenceLostError || error instanceof KeysRefusedError) throw error
     if (await landedAfterAll(ctx)) {
       await ctx.update({ pushed: true, phase: 'closing' })
       return
@@ -34,8 +35,13 @@ async function pushPatiently(ctx: RunContext, signal: AbortSignal): Promise<void
     } catch (thrown) {
       // The error that there was, not that the time is up.
       if (signal.aborted) throw last ?? thrown
-      const { error } = await examine(ctx, thrown, tries)
+      const { error, origin } = await examine(ctx, thrown, tries)
       last = error
+      // Somebody whose key is taken can push it.
+      const { keys } = ctx.shared
+      if (origin === 'git' && error instanceof InfrastructureError && error.kind === 'auth' && (await keys.confirmRefusal({ git: true }, ctx.aftermath))) {
+        throw new KeysRefusedError(keys.problem({ git: true }) ?? error.message)
+      }
       if (!(error instanceof InfrastructureError) || !passingKinds.includes(error.kind)) throw error
       ctx.shared.log.info({ jobId: ctx.jobId, tries, kind: error.kind, message: ctx.secrets.patterns.mask(error.message) }, 'work of a failed job not pushed yet')
       await pause(Math.min(5_000, error.retryAfterMs ?? 100 * 2 ** Math.min(tries, 10)), ctx)
