@@ -173,10 +173,8 @@ local function give(q, jobId, name, needed)
   opened[q] = nil
   local a = accountOf(name)
   local whole = a.mean
-  local paid = math.min(a.credit, whole)
-  a.credit = rounded(a.credit - paid)
   a.base = math.max(a.base, a.queues[q] or 0)
-  charge(a, q, shareOf(name).weight, whole - paid)
+  charge(a, q, shareOf(name).weight, whole)
   a.held = a.held + 1
   hold(jobId, { since = now, accounted = whole, used = 0, q = q, tenant = name, secrets = needed or '[]' })
   saveAccount(name)

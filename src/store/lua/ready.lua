@@ -53,20 +53,20 @@ local function epochOf(q)
 end
 local function keyOf(q, rest, epoch) return R .. ':q:' .. q .. ':' .. (epoch or epochOf(q)) .. ':' .. rest end
 
--- Accounts: 'vt credit mean held heaps base leftAt fresh', then for each queue ':name:used'. `heaps`: in how many Q:s it stands. `base`:
+-- Accounts: 'vt credit mean held heaps base leftAt fresh', then for each queue ':name:used credit'. `heaps`: in how many Q:s it stands. `base`:
 -- where a queue of it begins. `fresh`: it is still to begin at the present of the provider that it gets a place at.
 local accounts = {}
 local function accountOf(name)
   local a = accounts[name]
   if a then return a end
-  a = { vt = 0, credit = 0, mean = 1, held = 0, heaps = 0, base = 0, leftAt = 0, fresh = 1, queues = {} }
+  a = { vt = 0, credit = 0, mean = 1, held = 0, heaps = 0, base = 0, leftAt = 0, fresh = 1, queues = {}, owed = {} }
   local text = call('HGET', R .. ':tenant', name)
   if text then
     local head, rest = string.match(text, '^([^:]*)(.*)$')
     local vt, credit, mean, held, heaps, from, leftAt, fresh = string.match(head, '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+)$')
     a.vt, a.credit, a.mean, a.held, a.heaps = tonumber(vt), tonumber(credit), tonumber(mean), tonumber(held), tonumber(heaps)
     a.base, a.leftAt, a.fresh = tonumber(from), tonumber(leftAt), tonumber(fresh)
-    for q, used in string.gmatch(rest, ':([^:]*):([^:]*)') do a.queues[q] = tonumber(used) end
+    for q, used, owed in string.gmatch(rest, ':([^:]*):(%S+) ([^:]*)') do a.queues[q], a.owed[q] = tonumber(used), tonumber(owed) end
   end
   accounts[name] = a
   return a
@@ -103,7 +103,7 @@ local function saveAccount(name)
     call('ZREM', R .. ':debt', name)
   end
   local parts = { string.format('%.3f %.3f %.3f %d %d %.3f %.0f %d', a.vt, a.credit, a.mean, a.held, a.heaps, a.base, a.leftAt, a.fresh) }
-  for q, used in pairs(a.queues) do parts[#parts + 1] = string.format(':%s:%.3f', q, used) end
+  for q, used in pairs(a.queues) do parts[#parts + 1] = string.format(':%s:%.3f %.3f', q, used, a.owed[q] or 0) end
   call('HSET', R .. ':tenant', name, table.concat(parts))
 end
 
@@ -132,9 +132,14 @@ local function comeBack(a, name)
   a.fresh = 1
 end
 
+-- Charges a tenant, and of its queues this one; credit of either pays first.
 local function charge(a, q, weight, seconds)
-  a.vt = rounded(a.vt + seconds / weight)
-  a.queues[q] = rounded((a.queues[q] or a.base) + seconds)
+  local paid = math.min(a.credit, seconds)
+  a.credit = rounded(a.credit - paid)
+  a.vt = rounded(a.vt + (seconds - paid) / weight)
+  paid = math.min(a.owed[q] or 0, seconds)
+  a.owed[q] = rounded((a.owed[q] or 0) - paid)
+  a.queues[q] = rounded((a.queues[q] or a.base) + seconds - paid)
 end
 
 -- The ids of a queue's views.
@@ -387,6 +392,7 @@ local function settle(jobId)
   accrue(h)
   local a = accountOf(h.tenant)
   a.credit = rounded(a.credit + h.accounted - h.used)
+  a.owed[h.q] = rounded((a.owed[h.q] or 0) + h.accounted - h.used)
   a.mean = math.max(0.05, a.mean * 0.8 + h.used * 0.2)
   a.held = math.max(0, a.held - 1)
   saveAccount(h.tenant)

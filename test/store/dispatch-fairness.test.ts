@@ -1,0 +1,241 @@
+import { Queue } from 'bullmq'
+import type { Redis } from 'ioredis'
+import { beforeEach, describe, expect, it } from 'vitest'
+import { parseJobSpec, type JobSpecInput } from '../../src/job/spec.js'
+import { Keys, type KnownConstraints, type ProviderLimit, ReadyJobs } from '../../src/store/index.js'
+import { after, newId, useRedis } from './fixture.js'
+
+const redis = useRedis()
+let client: Redis
+beforeEach(() => {
+  client = redis.connect()
+})
+
+/** As if so much time had passed since the last look: the deployment's clock follows Redis' by at most a minute between two looks. */
+async function advance(ms: number): Promise<void> {
+  const key = `${redis.keys.ledger()}:clock`
+  for (let left = ms; left > 0; left -= 50_000) {
+    const [seen, steady] = (await client.get(key))!.split(' ').map(Number)
+    await client.set(key, `${seen! - Math.min(left, 50_000)} ${steady}`)
+    await new ReadyJobs(client, redis.keys).accrue(['none'])
+  }
+}
+
+/** A queue of the deployment, and a consumer of it. */
+async function side(name: string, limits: readonly ProviderLimit[] = [{ provider: 'p', sandboxes: 1 }]) {
+  const keys = new Keys(redis.keys.prefix, name)
+  const queue = new Queue(name, { connection: client, prefix: keys.prefix })
+  after(() => queue.close())
+  await queue.waitUntilReady()
+  const ready = new ReadyJobs(client, keys)
+  const providers = limits.map(({ provider }) => provider)
+  let again = 0
+  const look = async (idleMs = 0) => {
+    let known: KnownConstraints[] = []
+    for (;;) {
+      const means = { profileId: name, viewId: name, providers, secrets: [], shares: false }
+      const found = await ready.dispatch({ holder: name, leaseId: newId(), limits, known, choice: 'most-free', means, graceMs: 60_000, idleMs })
+      known = found.unknown.map(({ id, number }) => ({ id, number, can: [providers] }))
+      if (found.what === 'again') again++
+      if (found.what === 'take' || (found.what === 'nothing' && known.length === 0)) return found
+    }
+  }
+  return {
+    keys,
+    queue,
+    ready,
+    look,
+    agains: () => again,
+    async add(jobId: string, more: Partial<JobSpecInput> = {}) {
+      const spec = parseJobSpec({ repository: 'acme/web', steps: ['true'], ...more })
+      await queue.add('job', { spec }, { jobId, priority: spec.priority })
+      await ready.add([{ jobId, spec }])
+    },
+    async addMany(ids: readonly string[], more: Partial<JobSpecInput> = {}) {
+      const spec = parseJobSpec({ repository: 'acme/web', steps: ['true'], ...more })
+      await queue.addBulk(ids.map((jobId) => ({ name: 'job', data: { spec }, opts: { jobId, priority: spec.priority } })))
+      await ready.add(ids.map((jobId) => ({ jobId, spec })))
+    },
+    async take(): Promise<string | null> {
+      return (await look()).what === 'take' ? await client.rpop(keys.bullmq('wait')) : null
+    },
+  }
+}
+
+describe('a tenant’s share', () => {
+  it('is that of time, also of one that enqueues the next when the last has ended, beside a backlog of short ones', async () => {
+    const one = await side('agents')
+    await one.addMany(Array.from({ length: 400 }, (_, index) => `b${index}`), { tenant: 'b' })
+    await one.add('a0', { tenant: 'a' })
+    const used = { a: 0, b: 0 }
+    for (let turn = 1; used.a + used.b < 60_000; turn++) {
+      const jobId = (await one.take())!
+      const tenant = jobId.slice(0, 1) as 'a' | 'b'
+      const ms = tenant === 'a' ? 3_000 : 300
+      used[tenant] += ms
+      await advance(ms)
+      await client.del(one.keys.job(jobId))
+      await one.ready.close(jobId)
+      if (tenant === 'a') {
+        // For a moment it has nothing.
+        await advance(5)
+        await one.add(`a${turn}`, { tenant: 'a' })
+      }
+    }
+    expect(used.a / (used.a + used.b)).toBeGreaterThan(0.42)
+    expect(used.a / (used.a + used.b)).toBeLessThan(0.58)
+  })
+
+  it('holds across queues: what it used in one counts in the other', async () => {
+    const [one, two] = [await side('one'), await side('two')]
+    await one.addMany(Array.from({ length: 30 }, (_, index) => `x-one-${index}`), { tenant: 'x' })
+    for (let turn = 0; turn < 10; turn++) {
+      const jobId = (await one.take())!
+      await advance(1_000)
+      await one.ready.close(jobId)
+    }
+    await two.addMany(Array.from({ length: 30 }, (_, index) => `x-two-${index}`), { tenant: 'x' })
+    await two.addMany(Array.from({ length: 30 }, (_, index) => `y-two-${index}`), { tenant: 'y' })
+    const seconds = { x: 0, y: 0 }
+    for (let turn = 0; turn < 30; turn++) {
+      // Whoever looks, it is given to the queue whose turn it is, or left to it.
+      await two.look(60_000)
+      await one.look(60_000)
+      let jobId: string | null = null
+      for (const { keys } of [one, two]) jobId ??= await client.rpop(keys.bullmq('wait'))
+      if (jobId === null) throw new Error('nothing was given')
+      seconds[jobId.slice(0, 1) as 'x' | 'y'] += 1
+      await one.look(60_000)
+      await two.look(60_000)
+      await advance(1_000)
+      await (jobId.includes('-one-') ? one : two).ready.close(jobId)
+    }
+    expect(Math.abs(seconds.x - seconds.y)).toBeLessThanOrEqual(4)
+  })
+
+  it('is not taken from a queue by another of the same tenant, however long its jobs are', async () => {
+    const [one, two] = [await side('one'), await side('two')]
+    await one.addMany(Array.from({ length: 40 }, (_, index) => `one-${index}`))
+    await two.addMany(Array.from({ length: 200 }, (_, index) => `two-${index}`))
+    const used = { one: 0, two: 0 }
+    for (let turn = 0; used.one + used.two < 60_000; turn++) {
+      await two.look(60_000)
+      await one.look(60_000)
+      let jobId: string | null = null
+      for (const { keys } of [one, two]) jobId ??= await client.rpop(keys.bullmq('wait'))
+      const name = jobId!.split('-')[0] as 'one' | 'two'
+      const ms = name === 'one' ? 4_000 : 400
+      used[name] += ms
+      // As consumers do: each looks until there is nothing for it.
+      await one.look(60_000)
+      await two.look(60_000)
+      await advance(ms)
+      await (name === 'one' ? one : two).ready.close(jobId!)
+    }
+    expect(used.one / (used.one + used.two)).toBeGreaterThan(0.4)
+    expect(used.one / (used.one + used.two)).toBeLessThan(0.6)
+  })
+
+  it('remembers a debt, which halves every ten minutes', async () => {
+    const one = await side('agents')
+    const vt = async (tenant: string) => Number((await client.hget(`${redis.keys.ready()}:tenant`, tenant))?.split(' ')[0])
+    await one.add('long', { tenant: 'debtor' })
+    const jobId = (await one.take())!
+    await advance(400_000)
+    await one.ready.close(jobId)
+    const present = Number(await client.hget(`${redis.keys.ready()}:present`, 'p'))
+    const owes = async () => (await vt('debtor')) - present
+    await one.add('again', { tenant: 'debtor' })
+    const before = await owes()
+    expect(before).toBeGreaterThan(100)
+    await one.ready.close('again')
+    await advance(600_000)
+    await one.add('later', { tenant: 'debtor' })
+    expect(await owes()).toBeGreaterThan(before * 0.4)
+    expect(await owes()).toBeLessThan(before * 0.6)
+  })
+
+  it('counts a long job while it runs', async () => {
+    const one = await side('agents')
+    await one.add('long', { tenant: 'busy' })
+    await one.take()
+    await advance(90_000)
+    await one.ready.accrue(['long'])
+    expect(Number((await client.hget(`${redis.keys.ready()}:tenant`, 'busy'))?.split(' ')[0])).toBeGreaterThan(80)
+  })
+
+  it('is not blown up by a clock that is set', async () => {
+    const one = await side('agents')
+    await one.add('job', { tenant: 't' })
+    await one.take()
+    const key = `${redis.keys.ledger()}:clock`
+    for (const hours of [-30, 30, 5]) {
+      const [seen, steady] = (await client.get(key))!.split(' ').map(Number)
+      await client.set(key, `${seen! - hours * 3_600_000} ${steady}`)
+      await one.ready.accrue(['job'])
+    }
+    await one.ready.close('job')
+    expect(Number((await client.hget(`${redis.keys.ready()}:tenant`, 't'))?.split(' ')[0])).toBeLessThan(200)
+  })
+})
+
+describe('what a script looks at', () => {
+  /** The most commands that Redis ran in one look. */
+  async function mostCommands(work: () => Promise<unknown>): Promise<number> {
+    await client.config('RESETSTAT')
+    await work()
+    const calls = [...(await client.info('commandstats')).matchAll(/cmdstat_(?!config|info)[^:]+:calls=(\d+)/g)].reduce((all, [, count]) => all + Number(count), 0)
+    return calls
+  }
+
+  it('does not grow with what waits, for room or for a full provider, nor with tenants or shapes', async () => {
+    const limits = [{ provider: 'p', sandboxes: 2 }, { provider: 'q', sandboxes: 1 }]
+    const one = await side('agents', limits)
+    const fill = async (from: number, count: number) => {
+      for (let index = from; index < from + count; index++) await one.add(`j${index}`, { tenant: `t${index}`, resources: { memoryMiB: 100 + index } })
+    }
+    await fill(0, 10)
+    const held: string[] = []
+    for (let jobId = await one.take(); jobId !== null; jobId = await one.take()) held.push(jobId)
+    const turn = async () => {
+      const jobId = held.shift()!
+      await one.ready.close(jobId)
+      held.push((await one.take())!)
+    }
+    await turn()
+    const [few, fewBlocked] = [await mostCommands(turn), await mostCommands(() => one.look())]
+    await fill(10, 300)
+    await one.look()
+    await turn()
+    expect(await mostCommands(turn)).toBeLessThan(few * 1.5)
+    expect(await mostCommands(() => one.look())).toBeLessThan(fewBlocked * 1.5)
+  })
+
+  it('begins anew at once when BullMQ holds nothing more, and leaves nothing of what was there', async () => {
+    const one = await side('agents')
+    for (let tenant = 0; tenant < 20; tenant++) await one.addMany(Array.from({ length: 20 }, (_, index) => `old-${tenant}-${index}`), { tenant: `t${tenant}` })
+    await one.look()
+    await client.rpop(one.keys.bullmq('wait'))
+    await one.queue.drain()
+    await one.add('new')
+    const before = one.agains()
+    await one.ready.close('old-0-0')
+    expect(await one.take()).toBe('new')
+    expect(one.agains()).toBe(before)
+    await one.ready.close('new')
+    const left = async () => (await client.keys(`${redis.keys.ready()}:q:agents:1:*`)).length
+    for (let looks = 0; looks < 60 && (await left()) > 0; looks++) await one.look()
+    expect(await left()).toBe(0)
+    expect(await client.hget(`${redis.keys.ready()}:listed`, 'agents')).toBe('0')
+  })
+
+  it('is bounded where many are gone that stood before the next one', async () => {
+    const one = await side('agents')
+    await one.addMany(Array.from({ length: 300 }, (_, index) => `gone-${index}`))
+    await one.add('stays', { priority: 2_000 })
+    for (let index = 0; index < 300; index++) await client.zrem(one.keys.bullmq('prioritized'), `gone-${index}`)
+    expect(await one.take()).toBe('stays')
+    expect(one.agains()).toBeGreaterThanOrEqual(9)
+    expect(one.agains()).toBeLessThanOrEqual(12)
+  })
+})
