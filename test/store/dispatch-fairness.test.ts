@@ -30,10 +30,10 @@ async function side(name: string, limits: readonly ProviderLimit[] = [{ provider
   const ready = new ReadyJobs(client, keys)
   const providers = limits.map(({ provider }) => provider)
   let again = 0
-  const look = async (idleMs = 0) => {
+  const look = async (idleMs = 0, viewId = name) => {
     let known: KnownConstraints[] = []
     for (;;) {
-      const means = { profileId: name, viewId: name, providers, secrets: [], shares: false }
+      const means = { profileId: name, viewId, providers, secrets: [], shares: false }
       const found = await ready.dispatch({ holder: name, leaseId: newId(), limits, known, choice: 'most-free', means, graceMs: 60_000, idleMs })
       known = found.unknown.map(({ id, number }) => ({ id, number, can: [providers] }))
       if (found.what === 'again') again++
@@ -237,5 +237,28 @@ describe('what a script looks at', () => {
     expect(await one.take()).toBe('stays')
     expect(one.agains()).toBeGreaterThanOrEqual(9)
     expect(one.agains()).toBeLessThanOrEqual(12)
+  })
+
+  it('leaves nothing of consumers of another configuration, and they may come back', async () => {
+    const one = await side('agents', [{ provider: 'p', sandboxes: 0 }])
+    for (let tenant = 0; tenant < 100; tenant++) await one.add(`j${tenant}`, { tenant: `t${tenant}` })
+    for (let looks = 0; looks < 4; looks++) await one.look(0, 'before')
+    const left = async () => (await client.keys('*:v:before:*')).length
+    expect(await left()).toBeGreaterThan(100)
+    await advance(660_000)
+    for (let looks = 0; looks < 20 && (await left()) > 0; looks++) await one.look(0, 'after')
+    expect(await left()).toBe(0)
+    for (let looks = 0; looks < 4; looks++) await one.look(0, 'before')
+    expect(await left()).toBeGreaterThan(100)
+    await advance(660_000)
+    await one.look(0, 'after')
+    for (let looks = 0; looks < 4; looks++) await one.look(0, 'before')
+    const free = await side('agents', [{ provider: 'p', sandboxes: 100 }])
+    const taken: string[] = []
+    for (;;) {
+      if ((await free.look(0, 'before')).what !== 'take') break
+      taken.push((await client.rpop(one.keys.bullmq('wait')))!)
+    }
+    expect(new Set(taken).size).toBe(100)
   })
 })

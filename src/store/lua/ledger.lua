@@ -25,13 +25,12 @@ local redisNow = time[1] * 1000 + math.floor(time[2] / 1000)
 
 -- All times here are of a clock that never goes back, and at most so far on between two looks: Redis' own may be set, or be another machine's
 -- after a failover. A consumer looks once a second, so that a longer gap is a step of that clock, or a time in which nobody was there.
+-- It is the first write of every script: a Redis that is out of memory or read-only refuses the script here, before anything is half done.
 local longestGapMs = 60000
 local function steadyTime()
   local before, steady = string.match(redis.call('GET', L .. ':clock') or '', '^(%d+) (%d+)$')
   if not before then
     steady = redisNow
-  elseif tonumber(before) == redisNow then
-    return tonumber(steady)
   else
     steady = tonumber(steady) + math.min(math.max(redisNow - tonumber(before), 0), longestGapMs)
   end

@@ -230,15 +230,11 @@ if due[2] then laterMs = math.max(1, math.floor(tonumber(due[2]) / 4096) - redis
 if getLease(leaseId) then return answer('nothing') end
 
 tidy()
+-- What it had before it was away is to be gone first.
+if call('LPOS', R .. ':garbage', garbageOf(q, me)) then return answer('again') end
 for _, name in ipairs(call('SRANDMEMBER', R .. ':uncapping', 1)) do uncap(name) end
-local old = call('ZRANGEBYSCORE', keyOf(q, 'views'), '-inf', now - viewTtlMs, 'LIMIT', 0, 1)[1]
-if old then
-  for _, provider in ipairs(call('SMEMBERS', L)) do call('ZREM', R .. ':at:' .. provider, q .. ':' .. epochOf(q) .. ':' .. old) end
-  dropLists(q, old)
-  for _, part in ipairs({ 'mapped', 'policy' }) do call('HDEL', keyOf(q, part), old) end
-  call('ZREM', keyOf(q, 'views'), old)
-  viewsOf[q] = nil
-end
+local old = call('ZRANGEBYSCORE', keyOf(q, 'views'), '-inf', call('ZCARD', keyOf(q, 'views')) > mostViews and '+inf' or now - viewTtlMs, 'LIMIT', 0, 1)[1]
+if old and old ~= me then dropView(q, old) end
 for _, each in ipairs(said) do learn(each[1], each[2], each[3]) end
 local merging = merge(tenantsPerLook)
 for _, name in ipairs(names) do

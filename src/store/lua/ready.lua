@@ -10,7 +10,7 @@
 --   R:present              hash: provider -> virtual time of the latest turn there
 --   R:shares               hash: tenant -> JSON { weight, cap }, as configured; '*' for all others; '' -> since when, in ms
 --   R:listed, R:epoch      hashes: queue -> how many jobs are listed; its epoch
---   R:garbage              list: '<queue> <epoch>' that are over, to be taken apart bit by bit
+--   R:garbage              list: '<queue>:<epoch>', or with ':<view id>', that are over, to be taken apart bit by bit
 --   R:q:<queue>:unfit      hash: see fitness.lua;  R:q:<queue>:sweep  hash: see ready-reconcile.lua
 --   Q:shape, Q:demand      hashes: shape -> JSON (src/job/constraints.ts); -> 'milliCpu memoryMiB'
 --   Q:shapes               sorted set: shape -> number; Q:mapped hash: view id -> number up to which it has said who can run them
@@ -343,7 +343,7 @@ local function newEpoch(q)
   for _, view in ipairs(views(q)) do
     for _, provider in ipairs(call('SMEMBERS', L)) do call('ZREM', R .. ':at:' .. provider, q .. ':' .. old .. ':' .. view) end
   end
-  call('RPUSH', R .. ':garbage', q .. ' ' .. old)
+  call('RPUSH', R .. ':garbage', q .. ':' .. old)
   epochs[q] = string.format('%.0f', tonumber(old) + 1)
   viewsOf[q] = nil
   call('HSET', R .. ':epoch', q, epochs[q])
@@ -375,7 +375,9 @@ local function uncap(name)
   local capped = R .. ':capped:' .. name
   for _, where in ipairs(call('SPOP', capped, patience)) do
     local q, epoch, class, view = string.match(where, '^([^:]*):(%d+):(%x+):(.*)$')
-    if epoch == epochOf(q) and call('EXISTS', viewKey(q, view, 't:' .. class .. ':' .. name)) == 1 then
+    if not call('ZSCORE', keyOf(q, 'views', epoch), view) then
+      call('UNLINK', viewKey(q, view, 't:' .. class .. ':' .. name, epoch))
+    elseif epoch == epochOf(q) and call('EXISTS', viewKey(q, view, 't:' .. class .. ':' .. name)) == 1 then
       call('ZADD', viewKey(q, view, 'a:' .. class), text(scoreOf(accountOf(name), q)), name)
       refresh(q, view, class)
     end
@@ -400,18 +402,42 @@ local function settle(jobId)
   forgetDebtors()
 end
 
--- Takes a view's lists apart, but for those of tenants, which are taken apart with them.
+-- Takes a view's lists apart, but for those of tenants.
 local function dropLists(q, view, epoch)
   for _, class in ipairs(call('HKEYS', viewKey(q, view, 'class', epoch))) do call('UNLINK', viewKey(q, view, 'a:' .. class, epoch)) end
   for _, provider in ipairs(call('SMEMBERS', L)) do call('UNLINK', viewKey(q, view, 'p:' .. provider, epoch)) end
   for _, part in ipairs({ 'fit', 'class', 'order', 'merge', 'merged' }) do call('UNLINK', viewKey(q, view, part, epoch)) end
 end
 
+-- A view that nobody looks at any more: it is out of the deployment's lists at once, and is taken apart like an epoch that is over.
+local function garbageOf(q, view) return q .. ':' .. epochOf(q) .. ':' .. view end
+local function dropView(q, view)
+  for _, provider in ipairs(call('SMEMBERS', L)) do call('ZREM', R .. ':at:' .. provider, q .. ':' .. epochOf(q) .. ':' .. view) end
+  for _, part in ipairs({ 'mapped', 'policy' }) do call('HDEL', keyOf(q, part), view) end
+  call('ZREM', keyOf(q, 'views'), view)
+  call('RPUSH', R .. ':garbage', garbageOf(q, view))
+  viewsOf[q] = nil
+end
+
+local function tidyView(q, epoch, view)
+  local left = patience
+  for _, class in ipairs(call('HKEYS', viewKey(q, view, 'class', epoch))) do
+    local gone = call('ZPOPMIN', viewKey(q, view, 'a:' .. class, epoch), left)
+    for i = 1, #gone, 2 do call('UNLINK', viewKey(q, view, 't:' .. class .. ':' .. gone[i], epoch)) end
+    left = left - #gone / 2
+    if left <= 0 then return end
+  end
+  dropLists(q, view, epoch)
+  call('LPOP', R .. ':garbage')
+end
+
 -- Takes what is over apart: a bounded part of it in each call.
 local function tidy()
   local old = call('LINDEX', R .. ':garbage', 0)
   if not old then return end
-  local q, epoch = string.match(old, '^(.*) (%d+)$')
+  local q, epoch, view = parseView(old)
+  if view then return tidyView(q, epoch, view) end
+  q, epoch = string.match(old, '^([^:]*):(%d+)$')
   local shape = call('ZRANGE', keyOf(q, 'shapes', epoch), 0, 0)[1]
   local all = call('ZRANGE', keyOf(q, 'views', epoch), 0, mostViews - 1)
   if shape then
