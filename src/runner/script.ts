@@ -72,13 +72,16 @@ export function pieceText(upload: Upload, index: number, piece: Buffer): string 
  */
 export function joinText(upload: Upload): string {
   const { id, name, pieces, bytes, gzip = false } = upload
-  // Pieces that are gone were joined by an earlier call whose answer was lost.
+  // Pieces that are gone were joined by an earlier call whose answer was lost, perhaps while this one reads them: each joins into a file of its own.
   return `${uploadPrelude(upload)}
 if [ -e upload-${id}.0 ]; then
   command -v base64 >/dev/null || ${say(upload, 'no-base64')}${gzip ? `\n  command -v gzip >/dev/null || { rm -f upload-${id}.*; ${say(upload, 'no-gzip')}; }` : ''}
   d=-d; [ "$(printf YQ== | base64 -d)" = a ] || d=-D
-  n=0; while [ $n -lt ${pieces} ]; do cat upload-${id}.$n || exit 1; n=$((n + 1)); done | base64 $d${gzip ? ' | gzip -d' : ''} >upload-${id}
-  [ "$(wc -c <upload-${id})" -eq ${bytes} ] && mv -f upload-${id} ${quote(name)} || ${say(upload, 'disk')}
+  n=0; while [ $n -lt ${pieces} ]; do cat upload-${id}.$n || exit 1; n=$((n + 1)); done | base64 $d${gzip ? ' | gzip -d' : ''} >joined-${id}.$$
+  if [ "$(wc -c <joined-${id}.$$)" -eq ${bytes} ] && mv -f joined-${id}.$$ ${quote(name)}; then :; else
+    rm -f joined-${id}.$$
+    [ ! -e upload-${id}.0 ] || [ "$(wc -c <${quote(name)})" -eq ${bytes} ] || ${say(upload, 'disk')}
+  fi
   rm -f upload-${id}.*
 fi
 ${done(upload)}`
@@ -96,7 +99,7 @@ export function uploadTexts(name: string, content: Buffer, id: string, maxBytes:
 }
 
 function writeText(upload: Upload, index: number, piece: Buffer): string {
-  return `${uploadPrelude(upload)}\nprintf %s '${piece.toString('base64')}' >upload-${upload.id}.${index} || ${say(upload, 'disk')}\n`
+  return `${uploadPrelude(upload)}\nprintf %s '${piece.toString('base64')}' >piece-${upload.id}.$$ && mv -f piece-${upload.id}.$$ upload-${upload.id}.${index} || { rm -f piece-${upload.id}.$$; ${say(upload, 'disk')}; }\n`
 }
 
 const say = ({ id }: Upload, what: string) => `{ echo '@switchyard ${id} ${what}'; exit 0; }`

@@ -49,4 +49,5 @@ process.once('SIGTERM', () => {
   })
 })
 await consumer.start()
-process.send?.('started')
+// The parent may be gone, or may have told it to stop meanwhile.
+if (process.connected) process.send?.('started')
