@@ -10,7 +10,7 @@ describe.each([...places])('at the place "%s"', (name, open) => {
   it('attacks come to nothing, except for those that the documents name', { timeout: 180_000 }, async () => {
     const place = await open()
     try {
-      const found = await attack(place, name !== 'plain')
+      const found = await attack(place, name !== 'plain' && name !== 'servers')
       expect(found.map(({ tries }) => tries)).toEqual(rows.slice(0, found.length).map(({ tries }) => tries))
       const broken = found.filter((each, index) => !keepsPromise(expectedOf(rows[index]!, name), each, name))
       expect(broken).toEqual([])

@@ -24,6 +24,7 @@ export const placeNames = {
   'user without pasta': 'local, as a user, no pasta',
   plain: 'local, no bubblewrap',
   docker: 'docker',
+  servers: 'protocol servers',
 } as const
 export type PlaceName = keyof typeof placeNames
 
@@ -66,10 +67,10 @@ export const attacks: readonly Attack[] = [
   {
     tries: 'connect to a server on the host’s loopback',
     script: `if command -v node >/dev/null; then ${connect('+process.env.HOST_PORT, "127.0.0.1"')}; else nc -w 2 127.0.0.1 "$HOST_PORT" </dev/null 2>/dev/null | grep -q . && echo REACHED; fi; :`,
-    expected: { plain: 'open', 'user without pasta': 'open' },
+    expected: { plain: 'open', 'user without pasta': 'open', servers: 'open' },
   },
   { tries: 'connect to a UNIX socket of the host by its path', script: connect('process.env.SOCKET_PATH'), expected: { plain: 'open', docker: 'untried' } },
-  { tries: 'connect to a UNIX socket of the host by its abstract name', script: connect('"\\0" + process.env.SOCKET_NAME'), expected: { plain: 'open', docker: 'untried' } },
+  { tries: 'connect to a UNIX socket of the host by its abstract name', script: connect('"\\0" + process.env.SOCKET_NAME'), expected: { plain: 'open', docker: 'untried', servers: 'open' } },
   { tries: 'make a user namespace of its own', script: `unshare -U true 2>/dev/null && echo REACHED; :`, expected: { plain: 'open', docker: 'open' } },
   { tries: 'mount a cgroup hierarchy, to lift its own limits', script: `unshare -Urm sh -c 'for kind in cgroup2 cgroup; do mount -t $kind -o memory x /tmp 2>/dev/null || mount -t $kind x /tmp 2>/dev/null || continue; for file in /tmp/memory.max /tmp/memory.limit_in_bytes; do ( : >>"$file" ) 2>/dev/null && echo REACHED; done; done' 2>/dev/null; :`, expected: plain },
   {
@@ -102,9 +103,9 @@ for status in /proc/[0-9]*/status; do pid=\${status#/proc/}; pid=\${pid%/status}
 export const trials = {
   leftBehind: { tries: 'leave a process behind when it is killed, in a session of its own and with an empty environment', expected: {} },
   otherSandbox: { tries: 'read another sandbox’s files', expected: plain },
-  sameUser: { tries: 'run as its consumer’s user on the host', expected: { plain: 'open', user: 'open', 'user without pasta': 'open', docker: 'open' } },
+  sameUser: { tries: 'run as its consumer’s user on the host', expected: { plain: 'open', user: 'open', 'user without pasta': 'open', docker: 'open', servers: 'open' } },
   deadline: { tries: 'move its deadline, or outlive it', expected: { plain: 'open', docker: 'open' } },
-  memory: { tries: 'take more memory than it may have, as memory of no process', expected: { plain: 'open', docker: 'untried' } },
-  processes: { tries: 'start more processes than it may have', expected: { plain: 'open', docker: 'untried' } },
+  memory: { tries: 'take more memory than it may have, as memory of no process', expected: { plain: 'open', docker: 'untried', servers: 'untried' } },
+  processes: { tries: 'start more processes than it may have', expected: { plain: 'open', docker: 'untried', servers: 'untried' } },
 } as const satisfies Readonly<Record<string, { tries: string; expected: Readonly<Partial<Record<PlaceName, Outcome>>> }>>
 export type TrialName = keyof typeof trials

@@ -1,6 +1,6 @@
 /**
  * `npm run attack`: tries every attack at every place that this machine and this user have, and prints what came of it. Run it once as root and once as
- * an ordinary user. `--write` brings docs/security.md up to date with what is expected. Exits 1 when a promise is broken.
+ * an ordinary user. Arguments name places. `--write` brings docs/security.md up to date with what is expected. Exits 1 when a promise is broken.
  */
 import { readFile, writeFile } from 'node:fs/promises'
 import { attack, keepsPromise } from './harness.js'
@@ -13,7 +13,9 @@ if (process.argv.includes('--write')) {
   await writeFile(document, documentWithAttacks(await readFile(document, 'utf8')))
 } else {
   let broken = 0
+  const wanted = process.argv.slice(2)
   for (const [name, open] of await placesHere()) {
+    if (wanted.length > 0 && !wanted.includes(name)) continue
     const place = await open()
     try {
       process.stdout.write(`\n${placeNames[name]}\n`)

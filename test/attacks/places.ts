@@ -1,8 +1,10 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { E2bProvider, e2bProviderConfigSchema } from '../../src/providers/e2b/index.js'
 import { LocalProvider, type LocalProviderOptions } from '../../src/providers/local/index.js'
 import { bubblewrapWorks } from '../servers/bubblewrap-places.js'
+import { startE2bServer } from '../servers/e2b/server.js'
 import { podmanUnavailable } from '../servers/podman.js'
 import { startDocker } from '../providers/docker-fixture.js'
 import type { Place } from './harness.js'
@@ -23,6 +25,7 @@ export async function placesHere(): Promise<ReadonlyMap<PlaceName, OpenPlace>> {
     if (!root) places.set(withPasta ? 'user' : 'user without pasta', () => local(withPasta ? 'user' : 'user without pasta', {}))
   }
   if (process.platform === 'linux') places.set('plain', () => local('plain', { isolation: 'none' }))
+  if (process.platform === 'linux' && (await bubblewrapWorks())) places.set('servers', servers)
   if ((await podmanUnavailable()) === undefined) places.set('docker', docker)
   return places
 }
@@ -56,4 +59,12 @@ async function local(name: PlaceName, options: LocalProviderOptions): Promise<Pl
 async function docker(): Promise<Place> {
   const fixture = await startDocker()
   return { name: 'docker', provider: fixture.provider, network: 'none', close: () => fixture.close() }
+}
+
+/** What the demo and the tests have in place of E2B, Modal and Daytona: the same sandboxes behind each, so one stands for all. */
+async function servers(): Promise<Place> {
+  const server = await startE2bServer()
+  const config = e2bProviderConfigSchema.parse({ apiUrl: server.url, sandboxUrl: server.url })
+  const provider = new E2bProvider(config, { environment: { E2B_API_KEY: server.apiKey } })
+  return { name: 'servers', provider, network: 'open', close: () => server.close() }
 }

@@ -14,6 +14,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Readable } from 'node:stream'
 import { promisify } from 'node:util'
+import { procMounts } from '../../src/providers/local/bubblewrap.js'
+import { canFilter, seccompProgram } from '../../src/providers/local/seccomp.js'
 import { scripts } from '../../src/providers/local/scripts.js'
 import { killMarked, plainPlaces, type OpenPlace } from './sandbox-host.js'
 
@@ -59,12 +61,12 @@ export function bubblewrapWorks(): Promise<boolean> {
   return probe
 }
 
-/** $0 is a holder's folder in /proc; the rest of the arguments is the command. */
-const within = 'exec "$@" 5<"$0/ns/user" 6<"$0/ns/pid" 7<"$0/fd/5"'
+/** $0 is a holder's folder in /proc, $1 a seccomp program; the rest of the arguments is the command. */
+const within = 'filter=$1; shift; exec "$@" 5<"$0/ns/user" 6<"$0/ns/pid" 7<"$0/fd/5" 8<"$filter"'
 
 interface Holder {
   /** What a command line begins with to run in its namespaces. */
-  readonly enter: (account: Account) => readonly string[]
+  readonly enter: (account: Account, filter: string | undefined) => readonly string[]
   readonly end: () => void
 }
 
@@ -83,7 +85,7 @@ async function holdNamespaces(): Promise<Holder> {
   for (const stream of [info, up]) stream.destroy()
   child.unref()
   return {
-    enter: ({ id }) => ['-c', within, `/proc/${first}`, 'bwrap', '--userns', '5', ...(id === 0 ? [] : ['--userns2', '7']), '--pidns', '6'],
+    enter: ({ id }, filter) => ['-c', within, `/proc/${first}`, filter ?? '/dev/null', 'bwrap', ...(filter === undefined ? [] : ['--seccomp', '8']), '--userns', '5', ...(id === 0 ? [] : ['--userns2', '7']), '--pidns', '6'],
     end: () => child.kill('SIGKILL'),
   }
 }
@@ -100,10 +102,12 @@ export function bubblewrapPlaces(account: Account = user, view: readonly string[
     await Promise.all([mkdir(homes), mkdir(home), mkdir(tmp), writeFile(passwd, accounts)])
     const mark = `SWITCHYARD_HOSTED=${randomUUID()}`
     const holder = await holdNamespaces()
+    const filter = canFilter(process.arch) ? join(folder, 'filter') : undefined
+    if (filter !== undefined && canFilter(process.arch)) await writeFile(filter, seccompProgram(process.arch, { nestedNamespaces: false, unixSockets: true, uncountedMemory: true }))
     const all = [
-      ...holder.enter(account),
+      ...holder.enter(account, filter),
       ...(network === 'none' ? ['--unshare-net'] : []),
-      ...['--ro-bind', '/', '/', '--dev', '/dev', '--proc', '/proc', '--bind', passwd, '/etc/passwd', '--bind', homes, '/home', '--bind', home, account.home, '--bind', tmp, '/tmp'],
+      ...['--ro-bind', '/', '/', '--dev', '/dev', ...(await procMounts()), '--bind', passwd, '/etc/passwd', '--bind', homes, '/home', '--bind', home, account.home, '--bind', tmp, '/tmp'],
       // What this machine's login shells do is not a sandbox's business.
       ...(existsSync('/etc/profile.d') ? ['--tmpfs', '/etc/profile.d'] : []),
       ...view,

@@ -24,8 +24,8 @@ export const accountFiles = {
 const readOnlyOfProc = ['sys', 'irq', 'fs', 'bus', 'pressure', 'asound', 'acpi', 'scsi']
 const hiddenOfProc = ['sysrq-trigger', 'keys', 'key-users', 'kcore', 'kmsg', 'timer_list', 'latency_stats', 'sched_debug', 'vmallocinfo', 'kpagecount', 'kpageflags']
 
-/** Only what this kernel has: bubblewrap can't make what is missing there. */
-async function procMounts(): Promise<string[]> {
+/** A /proc of the PID namespace's own, with that covered: only what this kernel has, since bubblewrap can't make what is missing there. */
+export async function procMounts(): Promise<string[]> {
   const existing = async (names: readonly string[]) => {
     const found = await Promise.all(names.map((name) => access(`/proc/${name}`).then(() => [`/proc/${name}`], () => [])))
     return found.flat()
