@@ -7,8 +7,9 @@ import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { describe, expect, it } from 'vitest'
 import { LocalProvider } from '../../src/providers/local/index.js'
+import { LocalState } from '../../src/providers/local/state.js'
 import type { SandboxInfo } from '../../src/providers/provider.js'
-import { afterwards, bubblewrapWorks, call, localProvider, processesWith, request, run, uniqueSeconds } from './local-sandboxes.js'
+import { afterwards, bubblewrapWorks, call, localProvider, processesWith, request, run, temporaryFolder, uniqueSeconds } from './local-sandboxes.js'
 
 const modes = (['bubblewrap', 'none'] as const).filter((isolation) => isolation === 'none' || bubblewrapWorks)
 
@@ -158,6 +159,20 @@ describe.each(modes)('local sandboxes, isolation %s', (isolation) => {
     const next = await (await localProvider({ isolation, stateDir: provider.stateDir })).create(request(), call)
     expect((await readdir(sandboxes)).sort()).toEqual([sandbox.id, next.id].sort())
     expect(await processesWith('sleep', seconds)).toEqual([])
+  })
+
+  it('give a user number free whose creator died before it wrote anything, and no other', async () => {
+    const state = new LocalState(join(await temporaryFolder(), 'local'))
+    await state.prepare()
+    const users = join(state.root, 'users')
+    await state.claimUser('gone-job.0123456789ab', 61_184, 61_184)
+    await state.claimUser('live-job.0123456789ab', 61_185, 61_185)
+    await mkdir(state.folder('live-job.0123456789ab'))
+    await state.releaseStaleUsers()
+    expect((await readdir(users)).sort()).toEqual(['61184', '61185'])
+    await state.releaseStaleUsers(Date.now() + 61_000)
+    expect(await readdir(users)).toEqual(['61185'])
+    await expect(state.claimUser('another.0123456789ab', 61_185, 61_185)).rejects.toThrow('no user number left')
   })
 
   it('keep running when a command is ended at its deadline, and its children are not left', async () => {

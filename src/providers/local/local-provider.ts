@@ -243,6 +243,7 @@ export class LocalProvider implements Provider {
     for await (const record of this.#state.records()) {
       if ((await sandboxPhase(record, Date.now())) === 'dead') await this.#end(record.meta.id, signal)
     }
+    await this.#state.releaseStaleUsers()
     await removeStaleCgroups(this.name)
   }
 

@@ -102,6 +102,17 @@ export class LocalState {
     throw new Error('there is no user number left for another sandbox')
   }
 
+  /** Gives numbers free that a creator had claimed when it died, before it wrote a folder, a minute ago at least. */
+  async releaseStaleUsers(nowMs = Date.now()): Promise<void> {
+    for (const name of (await readdir(this.#users).catch(ignoreMissing)) ?? []) {
+      const link = join(this.#users, name)
+      const [id, made] = await Promise.all([readlink(link).catch(ignoreMissing), lstat(link).catch(ignoreMissing)])
+      if (id === undefined || made === undefined || made.mtimeMs > nowMs - 60_000) continue
+      const folders = await Promise.all([this.folder(id), this.#dead(id)].map((folder) => lstat(folder).catch(ignoreMissing)))
+      if (folders.every((folder) => folder === undefined)) await rm(link, { force: true })
+    }
+  }
+
   async #releaseUser(id: string, user: number): Promise<void> {
     const link = join(this.#users, String(user))
     if ((await readlink(link).catch(ignoreMissing)) === id) await rm(link, { force: true })
