@@ -30,9 +30,9 @@ end
 
 local policies = {}
 local function policyOf(q, view)
-  local view = q .. ' ' .. view
-  policies[view] = policies[view] or call('HGET', keyOf(q, 'policy'), view) or 'most-free'
-  return policies[view]
+  local id = q .. ' ' .. view
+  policies[id] = policies[id] or call('HGET', keyOf(q, 'policy'), view) or 'most-free'
+  return policies[id]
 end
 
 -- The providers of a class, or of a shape in it, in groups, the best first.
