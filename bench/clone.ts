@@ -13,7 +13,7 @@ try {
   const sha = await deployment.seed('bench/clone', files)
   const [provider] = deployment.providers
   if (provider === undefined) throw new Error('no provider')
-  const info = await provider.create({ name: 'bench', tags: {}, image: undefined, resources: {}, lifetimeMs: 600_000, network: 'open', gitHosts: [] }, call)
+  const info = await provider.create({ name: 'bench', tags: {}, image: undefined, resources: {}, lifetimeMs: 600_000, network: 'open', gitHosts: deployment.host.hosts }, call)
   const runner = createRunner({ provider, sandboxId: info.id })
   await runner.install(call)
   const access = await deployment.host.readAccess('bench/clone', { ephemeral: false })

@@ -88,7 +88,7 @@ export class Fixture {
       resources: {},
       lifetimeMs: 600_000,
       network: 'open',
-      gitHosts: [],
+      gitHosts: this.gitUnderTest?.host.hosts ?? [],
       ...changes,
     }
   }
