@@ -34,7 +34,7 @@ it('a consumer that is killed anywhere in a planned move loses nothing of the jo
   const endFile = join(deployment.dir, 'ends')
   const settings = { sandboxLifetimeMs: 3_000, readWaitMs: 500, plannedMoveMs: 240_000 }
   const doomed = await Promise.all(points.map((freezeIn) => deployment.startConsumerProcess({ freezeIn, endFile, settings: { ...settings, maxJobs: 1 } })))
-  const frozen = doomed.map((child) => new Promise<void>((resolve) => child.on('message', (message) => typeof message === 'object' && message !== null && 'freezing' in message && resolve())))
+  const frozen = doomed.map((child) => new Promise<void>((resolve) => child.on('message', (message: unknown) => typeof message === 'object' && message !== null && 'freezing' in message && resolve())))
   const jobs = await deployment.queue.enqueueMany(
     points.map((_point, number) => ({ repository: 'acme/web', metadata: { number }, steps: [agent, 'cat one.txt last.txt'], checkpoint: { everySeconds: 3_600, paths: ['~/.agent'] }, timeout: '10m' })),
   )
