@@ -1,3 +1,4 @@
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import { Job, type Queue } from 'bullmq'
 import type { Redis } from 'ioredis'
 import { constraintsOf } from '../job/constraints.js'
@@ -7,8 +8,7 @@ import type { JobResult } from '../job/result.js'
 import { defaultMaxSpecBytes, type JobSpec, type JobSpecInput, parseJobSpec } from '../job/spec.js'
 import type { JobStatus } from '../job/status.js'
 import { createRedis, defaultQueueName, Keys, type LiveConsumer, type ProviderLoad, type QueuedJob, queueWake, readLog, type ReadLogOptions, type RedisConfig, Signals } from '../store/index.js'
-import { runScript } from '../store/scripts.js'
-import { newJobId, specDigest } from './idempotency.js'
+import { type Claim, claimKeys, newJobId, specDigest } from './idempotency.js'
 import type { JobHandle } from './job-handle.js'
 import { mergeStatus } from './job-status.js'
 import { ProducerConnection, type Connected } from './producer-connection.js'
@@ -33,6 +33,10 @@ export interface AgentQueueOptions {
 }
 
 const jobsPerRoundTrip = 1_000
+/** How many specs are checked before the event loop has its turn. */
+const specsPerTurn = 500
+/** After how many problems of many specs the rest is not looked at. */
+const mostProblems = 1_000
 const defaultRetentionMs = 7 * 24 * 60 * 60 * 1000
 /** How many ended jobs BullMQ keeps for the board; results and logs are kept by the store, by age. */
 const keptEndedJobs = 10_000
@@ -90,7 +94,7 @@ export class AgentQueue {
   }
 
   /**
-   * Validates all jobs, then adds them, 1,000 in a round trip; one round trip more for all idempotency keys together.
+   * Validates all jobs, then adds them, 1,000 in a round trip; one round trip more for each 10,000 idempotency keys.
    * Nothing is added when one spec is wrong or one key conflicts. When Redis goes away in the middle, some may have
    * been added: give keys to what may be repeated.
    * @returns the handles, in the specs' order.
@@ -98,15 +102,18 @@ export class AgentQueue {
    */
   async enqueueMany(specs: readonly JobSpecInput[]): Promise<JobHandle[]> {
     const problems: string[] = []
-    const jobs = specs.flatMap((spec, index) => {
+    const jobs: NewJob[] = []
+    for (const [index, spec] of specs.entries()) {
+      // Checking a hundred thousand takes seconds: whatever else the process does goes on.
+      if (index % specsPerTurn === specsPerTurn - 1) await nextTurn()
       try {
-        return [this.#newJob(spec, 'job spec')]
+        jobs.push(this.#newJob(spec, 'job spec'))
       } catch (error) {
         if (!(error instanceof InvalidInputError)) throw error
-        problems.push(...error.problems.map((problem) => `jobs[${index}]: ${problem}`))
-        return []
+        if (problems.length >= mostProblems) break
+        for (const problem of error.problems) problems.push(`jobs[${index}]: ${problem}`)
       }
-    })
+    }
     if (problems.length > 0) throw new InvalidInputError(problems[0] ?? '', problems)
     await this.#add(jobs)
     return jobs.map(({ jobId }) => this.job(jobId))
@@ -183,8 +190,9 @@ export class AgentQueue {
 
   async #add(jobs: readonly NewJob[]): Promise<void> {
     const unique = new Map<string, NewJob>()
-    const claims = new Map<string, { jobId: string; key: string; digest: string }>()
-    for (const job of jobs) {
+    const claims = new Map<string, Claim>()
+    for (const [index, job] of jobs.entries()) {
+      if (index % specsPerTurn === specsPerTurn - 1) await nextTurn()
       unique.set(job.jobId, job)
       const key = job.spec.idempotencyKey
       if (key === undefined) continue
@@ -194,24 +202,12 @@ export class AgentQueue {
       claims.set(job.jobId, { jobId: job.jobId, key, digest })
     }
     await this.#connection.use(async ({ queue, redis, ready, waits }) => {
-      await this.#claim(redis, [...claims.values()])
+      await claimKeys(redis, this.#keys, [...claims.values()], Math.max(claimTtlMs, this.#retentionMs))
       const list = [...unique.values()]
       for (let start = 0; start < list.length; start += jobsPerRoundTrip) {
         await this.#addBatch(queue, { ready, waits }, list.slice(start, start + jobsPerRoundTrip))
       }
     })
-  }
-
-  async #claim(redis: Redis, claims: readonly { jobId: string; key: string; digest: string }[]): Promise<void> {
-    if (claims.length === 0) return
-    const conflict = await runScript(
-      redis,
-      'claim',
-      claims.map(({ jobId }) => this.#keys.claim(jobId)),
-      [Math.max(claimTtlMs, this.#retentionMs), ...claims.map(({ digest }) => digest)],
-    )
-    const refused = claims[Number(conflict) - 1]
-    if (refused !== undefined) throw new IdempotencyConflictError(refused.key, refused.jobId)
   }
 
   /** BullMQ's own scripts for the jobs, one that lists them and one that wakes idle consumers, in one pipeline. */

@@ -1,4 +1,4 @@
-import { SwitchyardError, UnknownJobError } from '../job/errors.js'
+import { InvalidInputError, SwitchyardError, UnknownJobError } from '../job/errors.js'
 import type { JobResult } from '../job/result.js'
 import { type Signals, untilAborted } from '../store/index.js'
 
@@ -22,14 +22,22 @@ interface Waiter {
   readonly reject: (error: unknown) => void
 }
 
-/** How often a job is looked up besides, in milliseconds: a signal lost in a reconnect costs at most this. */
+/** A job is looked up again besides, in milliseconds: a signal that was lost without a reconnect costs about this. */
 const recheckMs = 3_000
+/** How often some are, and how many at most each time: what waiting costs Redis does not grow with how many wait. Each takes two commands. */
+const tickMs = 1_000
+const recheckedPerTick = 32
+/** How many are looked up in one round trip when all have to be. */
+const jobsPerLookUp = 500
+/** The longest that a timer of Node's can be set for; a longer one would go off at once. */
+const longestTimerMs = 2 ** 31 - 1
 
 /**
  * Waits for the results of all jobs that one process waits for: one subscription and one timer, however many they are.
  * A signal says "look"; the record is the truth. While Redis is away waiting goes on, up to each caller's own timeout.
  */
 export class ResultWaiter {
+  /** In the order in which they are looked up next. */
   readonly #waiters = new Map<string, Set<Waiter>>()
   #timer: NodeJS.Timeout | undefined
   #subscribed: Promise<unknown> | undefined
@@ -41,16 +49,18 @@ export class ResultWaiter {
   ) {}
 
   /**
-   * @throws UnknownJobError, ResultTimeoutError, the signal's reason, or what the first look-up meets (RedisUnavailableError).
+   * @param options.timeoutMs Infinity, or left out, waits without limit.
+   * @throws InvalidInputError, UnknownJobError, ResultTimeoutError, the signal's reason, or what the first look-up meets (RedisUnavailableError).
    */
   async wait(jobId: string, options: { timeoutMs?: number | undefined; signal?: AbortSignal | undefined } = {}): Promise<JobResult> {
-    const { timeoutMs, signal } = options
+    const { timeoutMs = Number.POSITIVE_INFINITY, signal } = options
+    if (typeof timeoutMs !== 'number' || !(timeoutMs >= 0)) throw new InvalidInputError(`timeoutMs: ${String(timeoutMs)} must be a number of milliseconds from 0 on; leave it out to wait without limit`)
     signal?.throwIfAborted()
     const [state] = await untilAborted(this.lookUp([jobId]), signal)
     if (state === 'unknown') throw new UnknownJobError(jobId)
     if (state !== undefined && state !== 'running') return state
 
-    let timer: NodeJS.Timeout | undefined
+    let stopTimer: (() => void) | undefined
     let onAbort: (() => void) | undefined
     let waiter: Waiter | undefined
     try {
@@ -58,13 +68,13 @@ export class ResultWaiter {
         waiter = { resolve, reject }
         const waiters = this.#waiters.get(jobId) ?? new Set()
         this.#waiters.set(jobId, waiters.add(waiter))
-        if (timeoutMs !== undefined) timer = setTimeout(() => reject(new ResultTimeoutError(jobId, timeoutMs)), timeoutMs)
+        stopTimer = afterMs(timeoutMs, () => reject(new ResultTimeoutError(jobId, timeoutMs)))
         onAbort = () => reject(signal?.reason instanceof Error ? signal.reason : new Error(String(signal?.reason)))
         signal?.addEventListener('abort', onAbort)
         this.#start(jobId)
       })
     } finally {
-      clearTimeout(timer)
+      stopTimer?.()
       if (onAbort !== undefined) signal?.removeEventListener('abort', onAbort)
       if (waiter !== undefined) this.#remove(jobId, waiter)
     }
@@ -79,20 +89,42 @@ export class ResultWaiter {
   }
 
   #start(jobId: string): void {
-    this.#timer ??= setInterval(() => void this.#check([...this.#waiters.keys()]), recheckMs)
+    this.#timer ??= setInterval(() => void this.#checkSome(), tickMs)
     if (this.#subscribed === undefined) {
       const signals = this.openSignals()
       this.#subscribed = signals.onDone((ended) => {
         if (this.#waiters.has(ended)) void this.#check([ended])
       })
-      this.#stopReconnect = signals.onReconnect(() => void this.#check([...this.#waiters.keys()]))
+      this.#stopReconnect = signals.onReconnect(() => void this.#checkAll())
     }
-    // What ended between the first look and the subscription is seen now.
+    // What ended between the first look and now is seen now.
     this.#subscribed.then(
       () => this.#check([jobId]),
       // The connection was closed; `close` tells the waiters.
       () => undefined,
     )
+  }
+
+  /** The next ones in turn. */
+  async #checkSome(): Promise<void> {
+    const count = Math.min(recheckedPerTick, Math.ceil((this.#waiters.size * tickMs) / recheckMs))
+    const next: string[] = []
+    for (const jobId of this.#waiters.keys()) {
+      if (next.length === count) break
+      next.push(jobId)
+    }
+    for (const jobId of next) {
+      const waiters = this.#waiters.get(jobId)
+      if (waiters === undefined) continue
+      this.#waiters.delete(jobId)
+      this.#waiters.set(jobId, waiters)
+    }
+    await this.#check(next)
+  }
+
+  async #checkAll(): Promise<void> {
+    const all = [...this.#waiters.keys()]
+    for (let start = 0; start < all.length; start += jobsPerLookUp) await this.#check(all.slice(start, start + jobsPerLookUp))
   }
 
   async #check(jobIds: readonly string[]): Promise<void> {
@@ -123,4 +155,16 @@ export class ResultWaiter {
       this.#timer = undefined
     }
   }
+}
+
+/** As setTimeout, for any time; not at all for Infinity. Returns how to stop. */
+function afterMs(ms: number, then: () => void): () => void {
+  let timer: NodeJS.Timeout | undefined
+  const set = (leftMs: number) => {
+    if (leftMs === Number.POSITIVE_INFINITY) return
+    const stepMs = Math.min(leftMs, longestTimerMs)
+    timer = setTimeout(() => (leftMs > stepMs ? set(leftMs - stepMs) : then()), stepMs)
+  }
+  set(ms)
+  return () => clearTimeout(timer)
 }

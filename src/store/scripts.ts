@@ -36,6 +36,7 @@ export type ScriptName =
   | 'inbox-idle'
   | 'inbox-wake'
   | 'claim'
+  | 'claim-undo'
   | 'events-prune'
   | 'waits-add'
   | 'locks-mend'

@@ -3,13 +3,15 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Queue, Worker } from 'bullmq'
 import { Redis } from 'ioredis'
-import { describe, expect, it } from 'vitest'
+import { describe, expect, it, vi } from 'vitest'
 import { startRedis } from '../../src/embedded/index.js'
 import { completionEvent, type CompletionEvent } from '../../src/events/index.js'
 import { IdempotencyConflictError, InvalidInputError, RedisUnavailableError, UnknownJobError } from '../../src/job/errors.js'
 import type { JobSpecInput } from '../../src/job/spec.js'
 import { AgentQueue, type AgentQueueOptions, ResultTimeoutError, subscribe } from '../../src/producers/index.js'
-import { createRedis, type QueuedJob, RunStore, Roster, SlotLedger } from '../../src/store/index.js'
+import { claimKeys } from '../../src/producers/idempotency.js'
+import { ResultWaiter } from '../../src/producers/result-waiter.js'
+import { createRedis, type QueuedJob, RunStore, Roster, type Signals, SlotLedger } from '../../src/store/index.js'
 import { after, becomeIdle, record, result, startClusterNode, until, useRedis } from '../store/fixture.js'
 
 const redis = useRedis()
@@ -146,6 +148,20 @@ describe('an idempotency key', () => {
     await queue.enqueue(spec({ idempotencyKey: 'x', priority: 9 }))
   })
 
+  it('of very many jobs is claimed in parts, and a conflict in the last one leaves none claimed but those of jobs', async () => {
+    const client = redis.connect()
+    const queue = open()
+    const { jobId } = await queue.enqueue(spec({ idempotencyKey: 'of a job' }))
+    const digest = (await client.get(redis.keys.claim(jobId))) ?? ''
+    const claims = Array.from({ length: 12_500 }, (_, index) => ({ jobId: `key-${index}`, key: `k${index}`, digest: 'a' }))
+    const taken = { jobId: 'key-taken', key: 'taken', digest: 'b' }
+    await claimKeys(client, redis.keys, [{ ...taken, digest: 'c' }], 60_000)
+    await expect(claimKeys(client, redis.keys, [{ jobId, key: 'of a job', digest }, ...claims, taken], 60_000)).rejects.toThrow(new IdempotencyConflictError('taken', 'key-taken'))
+    expect((await client.keys('*:claim:*')).sort()).toEqual([redis.keys.claim(jobId), redis.keys.claim('key-taken')].sort())
+    await claimKeys(client, redis.keys, claims, 60_000)
+    expect(await client.keys('*:claim:*')).toHaveLength(12_502)
+  })
+
   it('raced by many producers with two specs makes one job, and conflicts for the others', async () => {
     const queues = Array.from({ length: 6 }, () => open())
     await Promise.all(queues.map((queue) => queue.list()))
@@ -224,6 +240,36 @@ describe('a result', () => {
     expect((await waiting).status).toBe('succeeded')
   })
 
+  it('is waited for without limit when timeoutMs is Infinity or longer than a timer can be set for, and nonsense is refused', async () => {
+    const queue = open()
+    const job = await queue.enqueue(spec())
+    const waiting = [job.result({ timeoutMs: Number.POSITIVE_INFINITY }), job.result({ timeoutMs: 2 ** 40 })]
+    const first = await Promise.race([...waiting.map((wait) => wait.catch((error: unknown) => error)), queue.job(job.jobId).status()])
+    expect(first).toMatchObject({ state: 'waiting' })
+    for (const timeoutMs of [Number.NaN, -1, '5' as unknown as number]) await expect(job.result({ timeoutMs })).rejects.toThrow('timeoutMs: ')
+    await (await take(job.jobId)).finish()
+    expect((await Promise.all(waiting)).map(({ status }) => status)).toEqual(['succeeded', 'succeeded'])
+  })
+
+  it('costs Redis no more the more jobs are waited for, and every one is looked at in turn', async () => {
+    vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] })
+    after(() => vi.useRealTimers())
+    const asked: string[][] = []
+    const signals = { onDone: () => Promise.resolve(() => undefined), onReconnect: () => () => undefined, close: () => undefined } as unknown as Signals
+    const waiter = new ResultWaiter(() => signals, (jobIds) => Promise.resolve((asked.push([...jobIds]), jobIds.map(() => 'running' as const))))
+    const ids = Array.from({ length: 10_000 }, (_, index) => `job-${index}`)
+    const waits = ids.map((jobId) => waiter.wait(jobId).catch((error: unknown) => error))
+    await vi.waitUntil(() => asked.length === 2 * ids.length)
+    asked.length = 0
+    await vi.advanceTimersByTimeAsync(400_000)
+    // Two commands for each look, at most 100 a second.
+    for (const second of asked) expect(second.length).toBeLessThanOrEqual(50)
+    expect(asked).toHaveLength(400)
+    expect(new Set(asked.flat()).size).toBe(ids.length)
+    waiter.close(new Error('over'))
+    await Promise.all(waits)
+  })
+
   it('says that it is not there in time, and stops for the signal', async () => {
     const queue = open()
     const job = await queue.enqueue(spec())
@@ -243,9 +289,9 @@ describe('a result', () => {
       for await (const line of queue.job('nobody').logs()) expect(line).toBeUndefined()
     }).rejects.toThrow(UnknownJobError)
     const job = await queue.enqueue(spec())
-    const waiting = job.result()
+    const waiting = expect(job.result()).rejects.toThrow(UnknownJobError)
     await (await bull().getJob(job.jobId))?.remove()
-    await expect(waiting).rejects.toThrow(UnknownJobError)
+    await waiting
   })
 
   it('that is waited for fails when the queue is closed', async () => {
