@@ -10,9 +10,10 @@ import type { JobStatus } from '../job/status.js'
 import { createRedis, defaultQueueName, Keys, type LiveConsumer, type ProviderLoad, type QueuedJob, queueWake, readLog, type ReadLogOptions, type RedisConfig, Signals } from '../store/index.js'
 import { type Claim, claimKeys, newJobId, specDigest } from './idempotency.js'
 import type { JobHandle } from './job-handle.js'
+import { type JobPage, listJobs, type ListOptions } from './job-pages.js'
 import { mergeStatus } from './job-status.js'
 import { ProducerConnection, type Connected } from './producer-connection.js'
-import { cancelledWhileWaiting, isRetried, typesOf, viewOf } from './queue-view.js'
+import { cancelledWhileWaiting, isRetried, viewOf } from './queue-view.js'
 import type { Around } from './waiting-reason.js'
 import { ResultWaiter } from './result-waiter.js'
 
@@ -131,20 +132,11 @@ export class AgentQueue {
   }
 
   /**
-   * Jobs that BullMQ still knows, the newest first. Waiting jobs that were cancelled are not among them.
-   * @param options.limit how many at most. Default 50.
+   * Jobs that BullMQ still knows, the newest first, a page at a time. Waiting jobs that were cancelled are not among them.
+   * @throws InvalidInputError, RedisUnavailableError.
    */
-  async list(options: { state?: JobStatus['state'] | undefined; limit?: number | undefined } = {}): Promise<JobStatus[]> {
-    const { state, limit = 50 } = options
-    return await this.#connection.use(async (connected) => {
-      const jobs = await connected.queue.getJobs(typesOf(state), 0, limit - 1, false)
-      const known = new Map(jobs.flatMap((job) => (job.id === undefined ? [] : [[job.id, job] as const])))
-      return (await this.#describe(connected, known))
-        .filter((status) => status !== null)
-        .filter((status) => state === undefined || status.state === state)
-        .sort((a, b) => b.enqueuedAtMs - a.enqueuedAtMs)
-        .slice(0, limit)
-    })
+  async list(options: ListOptions = {}): Promise<JobPage> {
+    return await this.#connection.use((connected) => listJobs({ ...connected, keys: this.#keys }, options, (jobIds) => this.#statuses(connected, jobIds)))
   }
 
   /**

@@ -37,6 +37,7 @@ export type ScriptName =
   | 'inbox-wake'
   | 'claim'
   | 'claim-undo'
+  | 'jobs-match'
   | 'events-prune'
   | 'waits-add'
   | 'locks-mend'

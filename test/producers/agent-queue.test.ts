@@ -8,7 +8,7 @@ import { startRedis } from '../../src/embedded/index.js'
 import { completionEvent, type CompletionEvent } from '../../src/events/index.js'
 import { IdempotencyConflictError, InvalidInputError, RedisUnavailableError, UnknownJobError } from '../../src/job/errors.js'
 import type { JobSpecInput } from '../../src/job/spec.js'
-import { AgentQueue, type AgentQueueOptions, ResultTimeoutError, subscribe } from '../../src/producers/index.js'
+import { AgentQueue, type AgentQueueOptions, type ListOptions, ResultTimeoutError, subscribe } from '../../src/producers/index.js'
 import { claimKeys } from '../../src/producers/idempotency.js'
 import { ResultWaiter } from '../../src/producers/result-waiter.js'
 import { createRedis, type QueuedJob, RunStore, Roster, type Signals, SlotLedger } from '../../src/store/index.js'
@@ -400,6 +400,50 @@ describe('status', () => {
     expect((await queue.list({ state: 'running' })).map(({ jobId }) => jobId)).toEqual([jobs[1]!.jobId])
     expect(await queue.list({ state: 'waiting' })).toHaveLength(2)
     expect(await queue.list({ limit: 1 })).toHaveLength(1)
+  })
+
+  it('is found among many by state, tenant, repository and time, a page at a time, each once', async () => {
+    const queue = open()
+    const many = Array.from({ length: 900 }, (_, index) => spec({ tenant: `t${index % 300}`, priority: 1 + (index % 3), repository: index % 300 === 7 ? 'acme/api' : 'acme/web' }))
+    const jobs = (await queue.enqueueMany(many)).map(({ jobId }) => jobId)
+    const [failed, cancelled, running] = [jobs[7]!, jobs[307]!, jobs[8]!]
+    await bull().add('foreign', { anything: 'tenant' } as unknown as QueuedJob)
+    await take(running)
+    // As BullMQ has them once a consumer has ended them.
+    const client = redis.connect()
+    for (const [jobId, status] of [[failed, 'failed'], [cancelled, 'cancelled']] as const) {
+      await (await take(jobId)).finish({ status, error: { kind: status === 'failed' ? 'step-failed' : 'cancelled', message: 'over' } })
+      await client.zrem('{switchyard}:agents:prioritized', jobId)
+      await client.hset(`{switchyard}:agents:${jobId}`, 'finishedOn', Date.now())
+      await client.zadd('{switchyard}:agents:failed', 5, jobId)
+    }
+    const idsOf = async (options: ListOptions) => (await queue.list(options)).map(({ jobId }) => jobId).sort()
+    expect(await idsOf({ tenant: 't7' })).toEqual([failed, cancelled, jobs[607]!].sort())
+    expect(await idsOf({ repository: 'acme/api', state: 'waiting' })).toEqual([jobs[607]])
+    expect(await idsOf({ state: 'failed' })).toEqual([failed])
+    expect(await idsOf({ state: 'cancelled', tenant: 't7' })).toEqual([cancelled])
+    expect(await idsOf({ state: 'running' })).toEqual([running])
+    expect(await idsOf({ since: Date.now() + 60_000 })).toEqual([])
+    const later = await queue.enqueue(spec({ tenant: 'late' }))
+    const sinceMs = (await later.status()).enqueuedAtMs
+    expect(await idsOf({ since: new Date(sinceMs), tenant: 'late' })).toEqual([later.jobId])
+
+    for (const filter of [{}, { state: 'waiting' }, { repository: 'acme/web' }] as const) {
+      const found: string[] = []
+      let cursor: string | undefined
+      do {
+        const page = await queue.list({ ...filter, limit: 100, cursor })
+        expect(page.length).toBeLessThanOrEqual(100)
+        found.push(...page.map(({ jobId }) => jobId))
+        cursor = page.cursor ?? undefined
+      } while (cursor !== undefined)
+      expect(new Set(found).size).toBe(found.length)
+      expect(found).toHaveLength({ all: 902, waiting: 899, repository: 898 }['state' in filter ? 'waiting' : 'repository' in filter ? 'repository' : 'all'])
+    }
+    const { cursor } = await queue.list({ limit: 1 })
+    for (const wrong of [{ cursor: 'x' }, { cursor: cursor ?? '', state: 'failed' }, { limit: 0 }, { since: Number.NaN }, { state: 'odd' }, { name: 'x' }]) {
+      await expect(queue.list(wrong as ListOptions)).rejects.toThrow(InvalidInputError)
+    }
   })
 })
 

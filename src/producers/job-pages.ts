@@ -1,0 +1,194 @@
+import type { JobType, Queue } from 'bullmq'
+import type { Redis } from 'ioredis'
+import { z } from 'zod'
+import { InvalidInputError } from '../job/errors.js'
+import { parseInput } from '../job/explain.js'
+import type { JobStatus } from '../job/status.js'
+import type { Keys } from '../store/index.js'
+import { runScript } from '../store/scripts.js'
+import { typesOf } from './queue-view.js'
+
+/** Which jobs are listed. */
+export interface ListOptions {
+  readonly state?: JobStatus['state'] | undefined
+  readonly tenant?: string | undefined
+  readonly repository?: string | undefined
+  /** Only jobs that were enqueued then or later; a time, or milliseconds since 1970. */
+  readonly since?: Date | number | undefined
+  /** How many at most, from 1 to 1,000. Default 50. */
+  readonly limit?: number | undefined
+  /** Go on behind an earlier page; its other options must be the same. */
+  readonly cursor?: string | undefined
+}
+
+/** Some jobs, the newest first. */
+export type JobPage = JobStatus[] & {
+  /** For the next page; null when there is none. A page may be short, even empty, and still have one: a call looks at so many jobs only. */
+  readonly cursor: string | null
+}
+
+/** Behind how much of one of BullMQ's sets or lists one stands: the last score, and how many have it; of a list, how many from its newest end on. */
+const position = z.strictObject({ score: z.string().max(40).nullable(), skip: z.int().min(0) })
+type Position = z.output<typeof position>
+const cursorSchema = z.strictObject({ filter: z.string(), at: z.array(position.nullable()) })
+
+const stateSchema = z.enum(['waiting', 'running', 'succeeded', 'failed', 'cancelled'], { error: 'must be "waiting", "running", "succeeded", "failed" or "cancelled"' })
+const optionsSchema = z.strictObject({
+  state: stateSchema.optional(),
+  tenant: z.string().min(1, 'is empty; leave it out').optional(),
+  repository: z.string().min(1, 'is empty; leave it out').optional(),
+  since: z.union([z.date(), z.number().min(0)], { error: 'must be a Date, or milliseconds since 1970' }).optional(),
+  limit: z.int('must be a whole number').min(1, 'must be from 1 to 1000').max(1_000, 'must be from 1 to 1000').default(50),
+  cursor: z.string().optional(),
+})
+
+/** How many jobs are looked at in one step, and about how many in one call. */
+const jobsPerStep = 200
+const jobsPerCall = 20_000
+/** BullMQ's sets; whatever else holds jobs is a list. */
+const sets = new Set<JobType>(['prioritized', 'delayed', 'completed', 'failed'])
+
+/** A job that may be listed, when it was enqueued, and the position behind it. */
+interface Found {
+  readonly jobId: string
+  readonly atMs: number
+  readonly behind: Position
+}
+
+/**
+ * One page of a queue's jobs. BullMQ keeps them by state, each in an order of its own; the page takes from each the next ones that match,
+ * always that which was enqueued last. What a call costs is bounded whatever the queue holds: the cursor says how far it came.
+ * @param describe jobs as they stand; null for one that is gone meanwhile.
+ * @throws InvalidInputError for options or a cursor that can't be.
+ */
+export async function listJobs(
+  { redis, queue, keys }: { readonly redis: Redis; readonly queue: Queue; readonly keys: Keys },
+  given: ListOptions,
+  describe: (jobIds: readonly string[]) => Promise<(JobStatus | null)[]>,
+): Promise<JobPage> {
+  const { limit, cursor, state, tenant, repository, since } = parseInput(optionsSchema, given, 'list')
+  const filter = [state ?? '', tenant ?? '', repository ?? '', since === undefined ? '' : Number(since)] as const
+  const types = typesOf(state)
+  const starts = cursor === undefined ? types.map(() => ({ score: null, skip: 0 })) : positionsOf(cursor, JSON.stringify(filter), types.length)
+  const budget = { left: jobsPerCall }
+  const match = async (jobIds: readonly string[]): Promise<string[]> =>
+    jobIds.length === 0
+      ? []
+      : z.array(z.string()).parse(await runScript(redis, 'jobs-match', [...jobIds.map((id) => keys.job(id)), ...jobIds.map((id) => keys.run(id))], filter))
+  const sources = types.map((type, index) => new Source(redis, queue.toKey(type === 'waiting' ? 'wait' : type), sets.has(type), starts[index] ?? null, match, budget))
+
+  const seen = new Set<string>()
+  const page: JobStatus[] = []
+  while (page.length < limit) {
+    const next: string[] = []
+    while (next.length < Math.min(limit - page.length, jobsPerStep)) {
+      await Promise.all(sources.map((source) => source.fill()))
+      // One that could not be filled might have a newer job.
+      if (sources.some((source) => source.head === undefined && !source.isOver)) break
+      const newest = sources.reduce((best, source) => ((source.head?.atMs ?? -1) > (best?.head?.atMs ?? -1) ? source : best), sources[0])
+      const found = newest?.take()
+      if (found === undefined) break
+      if (!seen.has(found.jobId)) next.push(found.jobId)
+      seen.add(found.jobId)
+    }
+    if (next.length === 0) break
+    budget.left -= next.length
+    for (const status of await describe(next)) if (status !== null && (state === undefined || status.state === state)) page.push(status)
+  }
+  page.sort((a, b) => b.enqueuedAtMs - a.enqueuedAtMs)
+  const over = sources.every((source) => source.isOver && source.head === undefined)
+  const at = sources.map((source) => source.position)
+  return Object.assign(page, { cursor: over ? null : Buffer.from(JSON.stringify({ filter: JSON.stringify(filter), at })).toString('base64url') })
+}
+
+function positionsOf(cursor: string, filter: string, count: number): (Position | null)[] {
+  let value: unknown
+  try {
+    value = JSON.parse(Buffer.from(cursor, 'base64url').toString())
+  } catch {
+    value = null
+  }
+  const parsed = cursorSchema.safeParse(value)
+  if (!parsed.success || parsed.data.filter !== filter || parsed.data.at.length !== count) {
+    throw new InvalidInputError('cursor: is none that list() gave for the same state, tenant, repository and since; leave it out to begin anew')
+  }
+  return parsed.data.at
+}
+
+/** What one of BullMQ's sets or lists holds from a position on, the newest first. */
+class Source {
+  readonly #matching: Found[] = []
+  /** Behind all that was looked at, and behind what was taken of it. */
+  #looked: Position
+  #taken: Position
+  #over: boolean
+
+  /** @param start null when there was nothing left of it. */
+  constructor(
+    private readonly redis: Redis,
+    private readonly key: string,
+    private readonly isSet: boolean,
+    start: Position | null,
+    private readonly match: (jobIds: readonly string[]) => Promise<string[]>,
+    private readonly budget: { left: number },
+  ) {
+    this.#over = start === null
+    this.#looked = this.#taken = start ?? { score: null, skip: 0 }
+  }
+
+  get head(): Found | undefined {
+    return this.#matching[0]
+  }
+
+  get isOver(): boolean {
+    return this.#over
+  }
+
+  /** Where the next page goes on; null when nothing is left. */
+  get position(): Position | null {
+    if (this.head !== undefined) return this.#taken
+    return this.#over ? null : this.#looked
+  }
+
+  take(): Found | undefined {
+    const found = this.#matching.shift()
+    if (found !== undefined) this.#taken = found.behind
+    return found
+  }
+
+  /** Looks on until there is a job that matches, nothing is left, or the call has looked at enough. */
+  async fill(): Promise<void> {
+    while (this.head === undefined && !this.#over && this.budget.left > 0) {
+      this.#taken = this.#looked
+      const entries = await this.#read()
+      this.budget.left -= entries.length
+      if (entries.length === 0) {
+        this.#over = true
+        return
+      }
+      const times = await this.match(entries.map(({ jobId }) => jobId))
+      for (const [index, time] of times.entries()) {
+        const entry = entries[index]
+        if (entry === undefined) break
+        this.#looked = entry.behind
+        if (time !== '') this.#matching.push({ ...entry, atMs: Number(time) })
+      }
+    }
+  }
+
+  async #read(): Promise<Omit<Found, 'atMs'>[]> {
+    const { score, skip } = this.#looked
+    if (!this.isSet) {
+      const jobIds = await this.redis.lrange(this.key, skip, skip + jobsPerStep - 1)
+      return jobIds.map((jobId, index) => ({ jobId, behind: { score: null, skip: skip + index + 1 } }))
+    }
+    const flat = await this.redis.zrange(this.key, score ?? '+inf', '-inf', 'BYSCORE', 'REV', 'LIMIT', skip, jobsPerStep, 'WITHSCORES')
+    let behind = this.#looked
+    return flat.flatMap((jobId, index) => {
+      if (index % 2 === 1) return []
+      const own = flat[index + 1] ?? ''
+      behind = own === behind.score ? { score: own, skip: behind.skip + 1 } : { score: own, skip: 1 }
+      return [{ jobId, behind }]
+    })
+  }
+}
