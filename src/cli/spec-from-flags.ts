@@ -20,6 +20,8 @@ export interface SpecFlags {
   readonly deny?: readonly string[]
   readonly image?: string
   readonly timeout?: string
+  readonly delay?: string
+  readonly runAt?: string
   readonly attempts?: string
   readonly priority?: string
   readonly idempotencyKey?: string
@@ -52,6 +54,8 @@ export function specFromFlags(flags: SpecFlags, file: unknown = {}): Record<stri
   set('secrets', flags.secret)
   set('image', flags.image)
   set('timeout', flags.timeout)
+  set('delay', flags.delay)
+  set('runAt', flags.runAt)
   set('idempotencyKey', flags.idempotencyKey)
   set('tenant', flags.tenant)
   set('attempts', flags.attempts === undefined ? undefined : wholeNumber('--attempts', flags.attempts))

@@ -9,6 +9,9 @@ import { branchNameProblem, repositoryProblem } from './names.js'
 /** The size of a spec as JSON that is accepted unless configured otherwise: 1 MiB. */
 export const defaultMaxSpecBytes = 1024 * 1024
 
+/** How far ahead a job may be enqueued: 366 days. Later times are typing errors. */
+const longestAheadMs = 366 * 24 * 60 * 60 * 1000
+
 const branchName = z.string().superRefine((name, context) => {
   const problem = branchNameProblem(name)
   if (problem !== undefined) context.addIssue({ code: 'custom', message: `"${name}" ${problem}; give a branch name that git takes` })
@@ -97,6 +100,10 @@ const checkpointPath = z
   })
   .transform(plainCheckpointPath)
 
+const runAt = z.iso
+  .datetime({ offset: true, error: 'must be a time with its zone, such as "2026-12-01T08:00:00Z"; of a Date, give date.toISOString()' })
+  .refine((text) => Date.parse(text) <= Date.now() + longestAheadMs, 'is more than a year ahead; enqueue the job later')
+
 const providerName = z.string().regex(/^[a-z0-9][a-z0-9-]{0,62}$/, 'must be lower-case letters, digits and "-"')
 
 /** What a sandbox may reach. A list names the hosts that are allowed; the git host is so besides. */
@@ -177,6 +184,8 @@ const specObject = z.strictObject({
   network: networkPolicy.default('open'),
   timeout: duration.default(3_600_000).describe('How long the job may run, from its first sandbox on; with attempts, each of them. Default 1h.'),
   waitTimeout: duration.optional().describe('How long the job may wait for its first sandbox, such as 30m. Default: without limit.'),
+  delay: duration.optional().describe('How long the job is not to be run yet, from when it is enqueued, such as 10m.'),
+  runAt: runAt.optional().describe('When the job is to be run at the earliest, such as 2026-12-01T08:00:00Z. A time that is past is now.'),
   attempts: z
     .int('must be a whole number')
     .min(1, 'must be at least 1')
@@ -206,6 +215,7 @@ export const jobSpecSchema = specObject
       }
     }
     const names = new Set<string>()
+    if (spec.delay !== undefined && spec.runAt !== undefined) context.addIssue({ code: 'custom', path: ['runAt'], message: 'is given together with delay; give one of the two' })
     for (const [field, list, fallback] of [['setup', spec.setup, 'setup'], ['steps', spec.steps, 'step']] as const) {
       list.forEach((step, index) => {
         const name = (typeof step === 'string' ? undefined : step.name) ?? `${fallback} ${index + 1}`
@@ -233,10 +243,11 @@ export const jobSpecSchema = specObject
       if (name in spec.env) context.addIssue({ code: 'custom', path: ['env', name], message: 'is also named in secrets; give it in one of the two' })
     }
   })
-  .transform(({ setup, steps: written, timeout, waitTimeout, ...rest }) => ({
+  .transform(({ setup, steps: written, timeout, waitTimeout, delay, ...rest }) => ({
     ...rest,
     timeoutMs: timeout,
     waitTimeoutMs: waitTimeout,
+    delayMs: delay,
     setup: setup.map((step, index) => toStep(step, `setup ${index + 1}`)),
     steps: written.map((step, index) => toStep(step, `step ${index + 1}`)),
   }))
@@ -268,9 +279,9 @@ const queuedStep = z
 
 /** A validated spec as the queue holds it: JSON, so without its undefined fields. */
 const queuedSpecSchema = specObject
-  .omit({ setup: true, steps: true, timeout: true, waitTimeout: true })
-  .extend({ timeoutMs: z.int().min(1), waitTimeoutMs: z.int().min(1).optional(), setup: z.array(queuedStep), steps: z.array(queuedStep).min(1) })
-  .transform((spec) => ({ ...spec, waitTimeoutMs: spec.waitTimeoutMs }))
+  .omit({ setup: true, steps: true, timeout: true, waitTimeout: true, delay: true })
+  .extend({ timeoutMs: z.int().min(1), waitTimeoutMs: z.int().min(1).optional(), delayMs: z.int().min(1).optional(), setup: z.array(queuedStep), steps: z.array(queuedStep).min(1) })
+  .transform((spec) => ({ ...spec, waitTimeoutMs: spec.waitTimeoutMs, delayMs: spec.delayMs }))
 
 /**
  * Reads a spec out of the queue, which anybody with access to Redis can write to.

@@ -197,22 +197,27 @@ export class AgentQueue {
       await claimKeys(redis, this.#keys, [...claims.values()], Math.max(claimTtlMs, this.#retentionMs))
       const list = [...unique.values()]
       for (let start = 0; start < list.length; start += jobsPerRoundTrip) {
-        await this.#addBatch(queue, { ready, waits }, list.slice(start, start + jobsPerRoundTrip))
+        await this.#addBatch(queue, { redis, ready, waits }, list.slice(start, start + jobsPerRoundTrip))
       }
     })
   }
 
   /** BullMQ's own scripts for the jobs, one that lists them and one that wakes idle consumers, in one pipeline. */
-  async #addBatch(queue: Queue<QueuedJob>, { ready, waits }: Pick<Connected, 'ready' | 'waits'>, batch: readonly NewJob[]): Promise<void> {
+  async #addBatch(queue: Queue<QueuedJob>, { redis, ready, waits }: Pick<Connected, 'redis' | 'ready' | 'waits'>, batch: readonly NewJob[]): Promise<void> {
     const pipeline = (await queue.backend.client).pipeline()
     const enqueuedAtMs = Date.now()
-    for (const { jobId, spec } of batch) {
-      const job = new Job<QueuedJob>(queue, spec.repository, { spec, enqueuedAtMs }, this.#jobOptions(jobId, spec, enqueuedAtMs), jobId)
+    // Whoever finds that a delayed job is due goes by Redis' clock.
+    const nowMs = batch.some(({ spec }) => isDelayed(spec)) ? await timeOf(redis) : enqueuedAtMs
+    const jobs = batch.map((job) => ({ ...job, delayMs: delayOf(job.spec, nowMs) }))
+    for (const { jobId, spec, delayMs } of jobs) {
+      const options = { ...this.#jobOptions(jobId, spec, delayMs === 0 ? enqueuedAtMs : nowMs), ...(delayMs === 0 ? {} : { delay: delayMs }) }
+      const job = new Job<QueuedJob>(queue, spec.repository, { spec, enqueuedAtMs }, options, jobId)
       // Only queues the command; its answer, or its error, comes with the pipeline's.
       void job.addJob(pipeline)
     }
-    ready.queueAdd(pipeline, batch)
-    waits.queueAdd(pipeline, batch)
+    const due = jobs.filter(({ delayMs }) => delayMs === 0)
+    if (due.length > 0) ready.queueAdd(pipeline, due)
+    waits.queueAdd(pipeline, jobs)
     queueWake(pipeline, this.#keys, batch.length)
     const answers = await pipeline.exec()
     for (const [error] of answers ?? []) if (error !== null) throw error
@@ -321,6 +326,21 @@ export class AgentQueue {
       return outcome
     })
   }
+}
+
+function isDelayed(spec: JobSpec): boolean {
+  return spec.delayMs !== undefined || spec.runAt !== undefined
+}
+
+/** After how many milliseconds a job may run. */
+function delayOf({ delayMs, runAt }: JobSpec, nowMs: number): number {
+  return delayMs ?? (runAt === undefined ? 0 : Math.max(0, Date.parse(runAt) - nowMs))
+}
+
+/** Milliseconds since 1970 by Redis' clock. */
+async function timeOf(redis: Redis): Promise<number> {
+  const [seconds, micros] = await redis.time()
+  return Number(seconds) * 1000 + Math.floor(Number(micros) / 1000)
 }
 
 /** Looks each name up once; the empty one stands for none. */

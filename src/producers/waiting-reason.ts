@@ -37,7 +37,7 @@ export interface Around {
 export function waitingReason(spec: JobSpec | undefined, record: Pick<RunRecord, 'sandbox' | 'creating'> | null, around: Around): string | null {
   const { paused, consumers, tenant, refusals, delayedUntilMs } = around
   if (paused) return 'waiting: the queue is paused; resume it'
-  if (delayedUntilMs !== null) return `waiting: delayed until ${clockTime(delayedUntilMs)}`
+  if (delayedUntilMs !== null) return `waiting: delayed until ${new Date(delayedUntilMs).toISOString().slice(0, 19)}Z`
   if (consumers.length === 0) return 'waiting for a consumer: none is live for this queue; start one'
   const fit = spec === undefined ? consumers : ableConsumers(spec, record, consumers)
   if (refusals !== null && refusals.sinceMs !== null) return nobody(refusals.reasons, refusals.sinceMs) ?? lacking(spec, record, consumers)

@@ -30,9 +30,12 @@ export class WaitDeadlines {
     private readonly keys: Keys,
   ) {}
 
-  /** Part of a pipeline of a connection that `createRedis` made. Nothing is sent for jobs without `waitTimeout`. */
-  queueAdd(pipeline: object, jobs: readonly { readonly jobId: string; readonly spec: Pick<JobSpec, 'waitTimeoutMs'> }[]): void {
-    const bounded = jobs.flatMap(({ jobId, spec }) => (spec.waitTimeoutMs === undefined ? [] : [jobId, spec.waitTimeoutMs]))
+  /**
+   * Part of a pipeline of a connection that `createRedis` made. Nothing is sent for jobs without `waitTimeout`.
+   * @param jobs `delayMs`: after how long the job may run, and its time to wait begins. Default 0.
+   */
+  queueAdd(pipeline: object, jobs: readonly { readonly jobId: string; readonly delayMs?: number | undefined; readonly spec: Pick<JobSpec, 'waitTimeoutMs'> }[]): void {
+    const bounded = jobs.flatMap(({ jobId, delayMs = 0, spec }) => (spec.waitTimeoutMs === undefined ? [] : [jobId, delayMs + spec.waitTimeoutMs]))
     if (bounded.length > 0) queueScript(pipeline, 'waits-add', [this.keys.waits()], bounded)
   }
 

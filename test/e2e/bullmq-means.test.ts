@@ -98,6 +98,16 @@ describe('jobs that came around Switchyard', () => {
     await bull.removeJobScheduler('schedule')
   })
 
+  it('are delayed by enqueue too, and run once it is time', async () => {
+    const { queue } = open()
+    await consume()
+    const runAt = new Date(Date.now() + 1_000)
+    const [later, planned] = await queue.enqueueMany([spec({ delay: '400ms' }), spec({ runAt: runAt.toISOString() })])
+    const [first, second] = await Promise.all([later, planned].map(async (job) => (await job!.result({ timeoutMs: 30_000 })).status))
+    expect([first, second]).toEqual(['succeeded', 'succeeded'])
+    expect((await planned!.status()).startedAtMs).toBeGreaterThanOrEqual(runAt.getTime() - 50)
+  })
+
   it('without a spec end as what they are, and break nobody’s view', async () => {
     const { queue, bull } = open()
     await bull.add('foreign', { anything: 1 }, { jobId: 'foreign' })

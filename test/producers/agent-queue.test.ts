@@ -117,6 +117,32 @@ describe('enqueuing', () => {
     expect(await bull().getJobCountByTypes('prioritized')).toBe(5_001)
   })
 
+  it('delays a job as BullMQ does, by Redis’ clock, and says until when it waits', async () => {
+    const queue = open()
+    const runAt = '2026-06-01T00:00:00+02:00'
+    vi.useFakeTimers({ toFake: ['Date'], now: Date.parse(runAt) - 60_000 })
+    after(() => vi.useRealTimers())
+    const [later, past, plain] = await queue.enqueueMany([spec({ delay: '10m', waitTimeout: '1m' }), spec({ runAt }), spec()])
+    const client = redis.connect()
+    const [seconds] = await client.time()
+    const dueAtMs = Math.floor(Number(await client.zscore('{switchyard}:agents:delayed', later!.jobId)) / 4096)
+    expect(Math.abs(dueAtMs - (Number(seconds) * 1000 + 600_000))).toBeLessThan(60_000)
+    expect(Math.abs(Number(await client.zscore(redis.keys.waits(), later!.jobId)) - dueAtMs - 60_000)).toBeLessThan(60_000)
+    expect(await later!.status()).toMatchObject({ state: 'waiting', reason: `waiting: delayed until ${new Date(dueAtMs).toISOString().slice(0, 19)}Z` })
+    // By Redis' clock it is past.
+    expect(await bull().getDelayedCount()).toBe(1)
+    expect((await bull().getPrioritized()).map(({ id }) => id).sort()).toEqual([past!.jobId, plain!.jobId].sort())
+    expect(await later!.cancel('no more')).toBe('cancelled')
+    expect(await bull().getDelayedCount()).toBe(0)
+    vi.useRealTimers()
+    const exact = new Date(Math.ceil(Date.now() / 1000) * 1000 + 3_600_000)
+    const planned = await queue.enqueue(spec({ runAt: exact.toISOString() }))
+    expect((await planned.status()).reason).toBe(`waiting: delayed until ${exact.toISOString().slice(0, 19)}Z`)
+    for (const wrong of [{ delay: '10' }, { delay: '8d' }, { runAt: '2026-12-01' }, { runAt: new Date() as unknown as string }, { runAt: '2999-01-01T00:00:00Z' }, { delay: '1s', runAt: exact.toISOString() }]) {
+      await expect(queue.enqueue(spec(wrong))).rejects.toThrow(/^job spec.*(delay|runAt)|^(delay|runAt)/)
+    }
+  })
+
   it('wakes as many idle consumers as there are new jobs', async () => {
     const client = redis.connect()
     for (const holder of ['a', 'b', 'c']) await becomeIdle(client, redis.keys, holder, 60_000)

@@ -21,7 +21,7 @@ describe('why a job waits that nobody has in hand', () => {
   it.each<[string, Partial<JobSpecInput>, ReturnType<typeof at> | null, Partial<Around>, string | null]>([
     ['nothing', {}, null, {}, null],
     ['a paused queue, before all else', { secrets: ['NO'] }, null, { paused: true, consumers: [] }, 'waiting: the queue is paused; resume it'],
-    ['its time', {}, null, { delayedUntilMs: 3_600_000 }, 'waiting: delayed until 01:00:00'],
+    ['its time', {}, null, { delayedUntilMs: 3_600_000 }, 'waiting: delayed until 1970-01-01T01:00:00Z'],
     ['a consumer', {}, at('a'), { consumers: [] }, 'waiting for a consumer: none is live for this queue; start one'],
     ['a secret', { secrets: ['KEY', 'NO'] }, null, {}, 'waiting for a consumer that has the secret NO: no live one has'],
     ['a provider', { providers: { allow: ['c'] } }, null, {}, 'waiting for a consumer that can run it: no live one has a provider that it may use'],

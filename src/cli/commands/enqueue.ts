@@ -32,6 +32,8 @@ export function addEnqueueCommand(program: Command): void {
     .option('--image <image>', 'the image or template of the sandbox')
     .option('--timeout <duration>', 'how long the job may run, such as 40m (default: 1h)')
     .option('--attempts <number>', 'how often to run the whole job until it succeeds (default: 1)')
+    .option('--delay <duration>', 'how long it is not to be run yet, such as 10m')
+    .option('--run-at <time>', 'when it is to be run at the earliest, such as 2026-12-01T08:00:00Z')
     .option('--priority <number>', 'lower runs first (default: 100)')
     .option('--idempotency-key <key>', 'the same key gives the same job, however often it is enqueued')
     .option('--tenant <name>', 'whose job this is')
