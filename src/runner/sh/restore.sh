@@ -213,12 +213,15 @@ restore_work_tree() {
       settings=$settings_before
     }
   fi
-  number=0
+  number=0 links=$(agent_ config --type=bool --default=true core.symlinks 2>/dev/null)
   lines W >"$work/present"
   while IFS= read -r line; do
     number=$((number + 1)) mode=${line%% *} quoted=${line#* }
     unquote "$quoted"
-    is_inside "$path" && [ ! -L "$at/$path" ] || continue
+    is_inside "$path" || continue
+    # A file in place of a link, where git makes none.
+    [ ! -L "$at/$path" ] || [ "$links" = true ] || rm -f "$at/$path"
+    [ ! -L "$at/$path" ] || continue
     case $path in */*) mkdir -p "$at/${path%/*}" ;; esac
     git_ cat-file blob "$restored_from:raw/$number" >"$at/$path" 2>/dev/null
     [ "$mode" != 100755 ] || chmod +x "$at/$path"
@@ -236,6 +239,13 @@ restore_work_tree() {
   # shellcheck disable=SC2016 # the inner shell expands it
   lines E | grep -v -e '\.\.' -e '^/' | tr '\n\001' '\0\n' | (cd "$at" && xargs -0 sh -c '[ $# -eq 0 ] || mkdir -p -- "$@"' sh)
   lines M | grep -v -e '\.\./' -e '^[0-7]* /' | sort -r -k 2 >"$work/modes"
+  # Where git does not look at modes, only those lines say which files are programs.
+  if [ "$(agent_ config --bool core.fileMode 2>/dev/null)" = false ]; then
+    agent_ ls-files -s | sed -n "s/^100755 [0-9a-f]* 0$tab//p" | while IFS= read -r quoted; do
+      unquote "$quoted"
+      is_inside "$path" && [ -f "$at/$path" ] && [ ! -L "$at/$path" ] && chmod a-x "$at/$path"
+    done
+  fi
   # Files first, many at a time; then folders, the deepest first, because they may close what lies in them.
   cut -d ' ' -f 1 "$work/modes" | sort -u | while read -r mode; do
     # shellcheck disable=SC2016 # the inner shell expands it

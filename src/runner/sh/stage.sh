@@ -69,7 +69,7 @@ filters() {
   [ ! -f "$state/filters" ] || cat "$state/filters" >>"$work/filters"
   : >"$work/filters.now"
   # Together with what else says how content is to be written, for state.sh.
-  agent_ config -z --get-regexp '^(filter\..*\.(clean|process)|core\.(autocrlf|attributesfile|eol))$' 2>/dev/null | tr '\n\0' '\001\n' >"$work/rules.set"
+  agent_ config -z --get-regexp '^(filter\..*\.(clean|process)|core\.(autocrlf|attributesfile|eol|filemode|symlinks))$' 2>/dev/null | tr '\n\0' '\001\n' >"$work/rules.set"
   if [ -s "$work/rules.set" ]; then
     sed -n -e "s/^filter\.\(.*\)\.clean$soh..*/\1/p" -e "s/^filter\.\(.*\)\.process$soh..*/\1/p" "$work/rules.set" | sort -u >"$work/filters.now"
   elif [ ! -s "$work/filters" ]; then

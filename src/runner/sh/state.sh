@@ -58,6 +58,7 @@ state_of() {
   state_folders
   if [ -n "$usable" ]; then
     state_converted
+    state_links
     state_raw
   fi
   [ ! -s "$work/filters.now" ] || sed 's/^/L /' "$work/filters.now" >>"$work/meta"
@@ -247,7 +248,7 @@ state_index() {
 
 # Whether a rule says how content is to be written. Then a checkout may write other bytes than those that were staged.
 has_rules() {
-  grep -q '^core\.' "$work/rules.set" || [ -s "$common/info/attributes" ] || [ -s "$HOME/.config/git/attributes" ] || [ -s /etc/gitattributes ] && return
+  grep -q '^core\.[ae]' "$work/rules.set" || [ -s "$common/info/attributes" ] || [ -s "$HOME/.config/git/attributes" ] || [ -s /etc/gitattributes ] && return
   # What is not ignored was staged.
   if first_line "$work/rules.key" && [ "${line%% *}" = "$tree" ]; then [ "$line" = "$tree 1" ]; else
     found=0
@@ -265,7 +266,7 @@ state_converted() {
   agent_ -c core.quotePath=false diff-index --cached --name-only --diff-filter=d "$origin" >>"$work/written" 2>/dev/null
   # A rule that came later is one for files that lie there since the clone, too.
   all=
-  if grep -q '^core\.' "$work/rules.set" || [ -s "$common/info/attributes" ] || grep -q -e '^\.gitattributes$' -e '/\.gitattributes$' "$work/written"; then all=1; fi
+  if grep -q '^core\.[ae]' "$work/rules.set" || [ -s "$common/info/attributes" ] || grep -q -e '^\.gitattributes$' -e '/\.gitattributes$' "$work/written"; then all=1; fi
   [ -n "$all" ] || [ -s "$work/written" ] || return 0
   agent_ -c core.quotePath=false ls-files -s |
     awk -F"$tab" -v all=$all 'FILENAME != "-" { written[$0] = 1; next } (all || $2 in written) && /^100[0-7]* [0-9a-f]* 0/ { split($1, part, " "); print part[2] FS $2 }' "$work/written" - | head -n 20000 >"$work/candidates"
@@ -355,14 +356,29 @@ walk_tree() {
   done <"$work/pruned"
   mask=$(umask)
   file_mode=$(printf '%o' $((0666 & ~mask))) program_mode=$(printf '%o' $((0777 & ~mask)))
+  # Where git does not look at modes, a tree's say nothing.
+  known_mode=$program_mode
+  ! is_off core.filemode || known_mode=$file_mode
   # shellcheck disable=SC2016 # the inner shell expands it
   (cd "$at" && find . \( "$@" \) -prune \( ! -name .git -o ! -type d -o ! -path './*/.git' -o -exec sh -c 'for file do printf "g%s\0" "${file%/.git}"; done' sh {} + \) -o \( ! -type d -o ! -empty -o -print0 \) \
     \( -type f -o -type d -o -type l -o -exec sh -c 'for file do printf "s%s\0" "$file"; done' sh {} + \) \
     \( ! -type f -o ! -newer "$state/cloned" -o -exec sh -c 'for file do printf "w%s\0" "$file"; done' sh {} + \) \
-    \( -type f ! -perm "$file_mode" ! -perm "$program_mode" -o -type d ! -perm "$program_mode" \) \
+    \( -type f ! -perm "$file_mode" ! -perm "$known_mode" -o -type d ! -perm "$program_mode" \) \
     -exec sh -c 'modes=$(stat -c %a -- "$@") && printf "%s\n" "$modes" | for file do read -r mode; printf "m%s %s\0" "$mode" "$file"; done' sh {} + 2>/dev/null) |
     tr '\n\0' '\001\n' | sed -n -e 's,^\./,E ,p' -e 's,^w\./,w ,p' -e 's,^s\./,s ,p' -e 's,^g\./,g ,p' -e 's,^m\([0-7]*\) \./\(.*\),M \1 \2,p' -e 's,^m\([0-7]*\) \.$,M \1 .,p' | sort >"$work/found.part" &&
     mv "$work/found.part" "$work/found"
+}
+
+# is_off KEY: of those that staging asked for.
+is_off() { grep -qi "^$1$soh\(false\|no\|off\|0\)$" "$work/rules.set"; }
+
+# Where git makes no links, files lie in their place.
+state_links() {
+  is_off core.symlinks || return 0
+  agent_ ls-files -s | sed -n "s/^120000 [0-9a-f]* 0$tab//p" | while IFS= read -r quoted; do
+    unquote "$quoted"
+    if [ -f "$at/$path" ] && [ ! -L "$at/$path" ]; then printf '%s\n' "$quoted"; fi
+  done >>"$work/raw"
 }
 
 # state_folders: what the walk has found, but for what lies in repositories within.

@@ -35,6 +35,7 @@ export const files: readonly Kind[] = [
   { name: 'links of every sort', agent: String.raw`ln -s loop2 loop1; ln -s loop1 loop2; ln -s /etc/hostname absolute; ln -s no/such dangling; ln -s . self; ln -s ../../.. up; ln -s $'odd\n"ü' odd; rm link; ln -s docs/b link; rm file-1; ln -s file-2 file-1; ln -s src srclink; ln -s "$(printf 'x%.0s' $(seq 3000))" long` },
   { name: 'a link that became a file or folder', agent: 'rm link; mkdir link; echo x > link/x; ln -s file-1 l2; rm l2; echo l2 > l2' },
   { name: 'a link in place of a folder with tracked files, to that very folder elsewhere', agent: 'mv src src-moved; ln -s src-moved src; echo more >> src/a' },
+  { name: 'core.fileMode is off', agent: `${identity}; chmod +x file-1; git add -A; git commit -qm x; git config core.fileMode false; chmod -x file-1; chmod +x file-2; echo new > new; chmod +x new; git rm -q --cached file-3; git add -A` },
   { name: 'core.symlinks is off', agent: 'git config core.symlinks false; rm link; printf src/a > link; printf file-1 > plain' },
   { name: 'core.ignoreCase and core.precomposeUnicode', agent: String.raw`git config core.ignoreCase true; git config core.precomposeUnicode true; mv README.md readme.MD; echo x > $'e\xcc\x81'; mkdir DOCS; echo new > DOCS/new` },
   { name: 'empty files, and one that became empty', agent: ': > new-empty; : > file-1; echo filled > empty' },
