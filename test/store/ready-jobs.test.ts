@@ -37,13 +37,13 @@ async function enqueue(jobId: string, more: Partial<JobSpecInput> = {}): Promise
 }
 
 /** A consumer that may use these providers for everything, and learns constraints as it goes. */
-function consumer(limits: readonly ProviderLimit[], holder: string = newId()) {
+function consumer(limits: readonly ProviderLimit[], holder: string = newId(), choice: 'given' | 'most-free' = 'given') {
   let leases = 0
   const refused = new Map<string, string>()
   const dispatch = async (idleMs = 0) => {
     let known: KnownConstraints[] = []
     for (;;) {
-      const found = await ready.dispatch({ holder, leaseId: `${holder}/${leases++}`, limits, known, choice: 'given', means: meansOf(limits), graceMs: 1, idleMs })
+      const found = await ready.dispatch({ holder, leaseId: `${holder}/${leases++}`, limits, known, choice, means: meansOf(limits), graceMs: 1, idleMs })
       known = found.unknown.map(({ id, number, json }) => {
         const { providers } = JSON.parse(json) as { providers: { allow?: string[] } }
         return { id, number, can: refused.get(id) ?? [providers.allow ?? limits.map(({ provider }) => provider)] }
@@ -76,6 +76,16 @@ describe('which job comes next', () => {
     const one = consumer([limit('a', 2), limit('b', 1)])
     expect(await takeAll(one)).toEqual(['first', 'second', 'late'])
     expect([await ledger.leaseOf('first'), await ledger.leaseOf('second'), await ledger.leaseOf('late')]).toMatchObject([{ provider: 'a' }, { provider: 'a' }, { provider: 'b' }])
+  })
+
+  it.each([
+    ['given', ['a', 'b', 'b']],
+    ['most-free', ['b', 'b', 'a']],
+  ] as const)('gets a place by the policy of its consumers: %s', async (choice, providers) => {
+    for (const jobId of ['j1', 'j2', 'j3']) await enqueue(jobId)
+    const one = consumer([limit('a', 1), limit('b', 3)], newId(), choice)
+    expect(await takeAll(one)).toEqual(['j1', 'j2', 'j3'])
+    expect(await Promise.all(['j1', 'j2', 'j3'].map(async (jobId) => (await ledger.leaseOf(jobId))?.provider))).toEqual(providers)
   })
 
   it('is known by its place to whoever BullMQ gives it, until it is acquired', async () => {
