@@ -78,7 +78,7 @@ export class AgentQueue {
     this.#maxSpecBytes = options.maxSpecBytes ?? defaultMaxSpecBytes
     this.#connection = new ProducerConnection(this.#config, this.#keys, this.#retentionMs)
     this.#waiter = new ResultWaiter(
-      () => (this.#signals ??= new Signals(createRedis(this.#config, 'subscriber'), this.#keys)),
+      () => this.#listen(),
       (jobIds) => this.#lookUp(jobIds),
     )
   }
@@ -244,6 +244,10 @@ export class AgentQueue {
     return await this.#connection.use(async ({ store }) => (await store.standings(jobIds)).map(({ known, result }) => result ?? (known ? 'running' : 'unknown')))
   }
 
+  #listen(): Signals {
+    return (this.#signals ??= new Signals(createRedis(this.#config, 'subscriber'), this.#keys))
+  }
+
   async *#logs(jobId: string, options: ReadLogOptions = {}): AsyncGenerator<LogLine, void, undefined> {
     const [standing] = await this.#connection.use(({ store }) => store.standings([jobId]))
     if (standing?.known !== true) throw new UnknownJobError(jobId)
@@ -252,6 +256,9 @@ export class AgentQueue {
       keys: this.#keys,
       openBlocking: () => createRedis(this.#config, 'blocking'),
       hasEnded: async (id: string) => (await this.#lookUp([id]))[0] !== 'running',
+      onEnd: (id: string, wake: () => void) => this.#listen().onDone((ended) => {
+        if (ended === id) wake()
+      }),
     }))
     // Of a job that was retried and not taken yet, the log of the run before is no more its own.
     yield* readLog(source, jobId, { ...options, after: Math.max(options.after ?? 0, standing.oldLogEnd) })

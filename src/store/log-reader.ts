@@ -23,6 +23,8 @@ export interface LogSource {
   readonly keys: Keys
   /** Whether the job's current run has ended, so that no more output comes. */
   readonly hasEnded: (jobId: string) => Promise<boolean>
+  /** Calls `wake` when a run of the job ends; returns how to stop. Left out, a follower of a run without output learns of its end up to 2 seconds late. */
+  readonly onEnd?: (jobId: string, wake: () => void) => Promise<() => void>
 }
 
 /** Pieces are at most 64 KiB, so a read holds at most 2 MiB. */
@@ -48,6 +50,8 @@ export async function* readLog(source: LogSource, jobId: string, options: ReadLo
   let last = options.after ?? 0
   const text = new TextJoiner(last === 0)
   let blocking: Redis | undefined
+  let stopListening: (() => void) | undefined
+  let wake: () => void = () => undefined
   try {
     signal?.throwIfAborted()
     if (last > 0) {
@@ -66,9 +70,23 @@ export async function* readLog(source: LogSource, jobId: string, options: ReadLo
           continue
         }
         signal?.throwIfAborted()
+        if (source.onEnd !== undefined && stopListening === undefined) {
+          stopListening = await untilAborted(source.onEnd(jobId, () => wake()), signal)
+          // It may have ended before this heard of it.
+          continue
+        }
         blocking ??= source.openBlocking()
+        const woken = new Promise<'woken'>((resolve) => {
+          wake = () => resolve('woken')
+        })
         const waiting = blocking.xreadBuffer('COUNT', piecesPerRead, 'BLOCK', blockMs, 'STREAMS', key, `${last}-0`)
-        const answer = await untilAborted(waiting, signal)
+        const answer = await untilAborted(Promise.race([waiting, woken]), signal)
+        if (answer === 'woken') {
+          // Whatever is asked of that connection now would wait for its answer.
+          blocking.disconnect()
+          blocking = undefined
+          continue
+        }
         pieces = (answer?.[0]?.[1] ?? []).map(parsePiece)
       }
       for (const { seq, line } of pieces) {
@@ -83,6 +101,7 @@ export async function* readLog(source: LogSource, jobId: string, options: ReadLo
       }
     }
   } finally {
+    stopListening?.()
     blocking?.disconnect()
   }
 }

@@ -489,6 +489,24 @@ it('reads a job’s output while it runs', async () => {
   expect(lines).toEqual(['one\n', 'two\n'])
 })
 
+it('keeps no log of a silent job, and its followers learn of the end at once', async () => {
+  const queue = open()
+  const [job, cancelled] = await queue.enqueueMany([spec(), spec()])
+  const run = await take(job!.jobId)
+  const read = async (jobId: string) => {
+    for await (const line of queue.job(jobId).logs({ follow: true })) expect(line).toBeUndefined()
+  }
+  const client = redis.connect()
+  const readers = [read(job!.jobId), read(job!.jobId), read(cancelled!.jobId)]
+  // Each blocks at the stream: what wakes it is the end, not the block's own.
+  await until(async () => String(await client.client('LIST')).split('cmd=xread ').length === 4, 'the readers block')
+  await run.finish()
+  await cancelled!.cancel('no more')
+  await Promise.all(readers)
+  expect(await client.exists(redis.keys.log(job!.jobId), redis.keys.log(cancelled!.jobId))).toBe(0)
+  await read(job!.jobId)
+})
+
 describe('without Redis', () => {
   it('every call fails and names host and port, never the password; and works again when Redis is back', async () => {
     const queue = open()

@@ -7,6 +7,8 @@ import type { JobSpec } from '../../job/spec.js'
 
 const flushMs = 1_000
 const maxPendingBytes = 64 * 1024
+/** How much of a job's output the board shows, the latest of it; beside it stands BullMQ's own bound of rows. */
+const maxShownBytes = 512 * 1024
 
 interface JobProgress {
   readonly phase: string
@@ -19,7 +21,8 @@ interface JobProgress {
 
 /**
  * What Bull Board shows of a running job: its output as BullMQ log rows and its progress, each at most once a second. For people
- * only, never for truth: rows are dropped when a job prints faster than anybody reads, and failures to write are only logged.
+ * only, never for truth: rows are dropped when a job prints faster than anybody reads, old ones when they are many, and failures to write
+ * are only logged.
  */
 export class BoardLog {
   private pending: string[] = []
@@ -29,9 +32,12 @@ export class BoardLog {
   private progressNow: JobProgress | undefined
   private shown = ''
   private writing: Promise<void> = Promise.resolve()
+  /** The sizes of the rows that are shown, in bytes, and their sum. What a consumer before wrote goes with the first one that has to. */
+  private rows: number[] = []
+  private rowBytes = 0
 
   constructor(
-    private readonly job: Pick<Job, 'log' | 'updateProgress' | 'id'>,
+    private readonly job: Pick<Job, 'log' | 'clearLogs' | 'updateProgress' | 'id'>,
     private readonly log: Logger,
   ) {}
 
@@ -94,6 +100,13 @@ export class BoardLog {
     this.pendingBytes = 0
     this.droppedBytes = 0
     this.write(() => this.job.log(row))
+    this.rows.push(Buffer.byteLength(row))
+    this.rowBytes += this.rows.at(-1) ?? 0
+    if (this.rowBytes <= maxShownBytes) return
+    // Not at each row: down to a half.
+    while (this.rowBytes > maxShownBytes / 2) this.rowBytes -= this.rows.shift() ?? this.rowBytes
+    const kept = this.rows.length
+    this.write(() => this.job.clearLogs(kept))
   }
 
   private write(operation: () => Promise<unknown>): void {

@@ -18,7 +18,8 @@ if waiting and generation < waiting then
   redis.call('HSET', run, 'generation', waiting, 'result', ARGV[4], 'atMs', now, 'seq', seq)
   if reason ~= '' then redis.call('HSET', run, 'cancelReason', reason, 'cancelAtMs', now) end
   redis.call('XADD', events, 'MAXLEN', '~', ARGV[7], '*', 'id', ARGV[6], 'event', ARGV[5])
-  redis.call('XADD', log, seq .. '-0', 'end', '1', 't', now)
+  -- Followers stop here; where there is no log they are told by the channel.
+  if redis.call('EXISTS', log) == 1 then redis.call('XADD', log, seq .. '-0', 'end', '1', 't', now) end
   for _, key in ipairs({ run, log, claim }) do redis.call('PEXPIRE', key, retention) end
   redis.call('PUBLISH', ARGV[10], ARGV[11])
   return 'cancelled'

@@ -17,8 +17,8 @@ local queued = redis.call('HMGET', KEYS[7], 'processedOn', 'stc')
 if queued[1] then redis.call('HSET', run, 'stalls', queued[2] or '0') end
 redis.call('HDEL', run, 'reason')
 redis.call('XADD', events, 'MAXLEN', '~', ARGV[7], '*', 'id', ARGV[6], 'event', ARGV[5])
--- The last entry of a run's log: followers stop here.
-redis.call('XADD', log, (tonumber(state[4] or '0') + 1) .. '-0', 'end', '1', 't', now)
+-- The last entry of a run's log: followers stop here. A run without output has no log; its followers are told by the channel.
+if redis.call('EXISTS', log) == 1 then redis.call('XADD', log, (tonumber(state[4] or '0') + 1) .. '-0', 'end', '1', 't', now) end
 for _, field in ipairs(redis.call('HKEYS', account)) do
   local channel = string.match(field, '^tail:(.*)$')
   if channel then redis.call('PEXPIRE', account .. ':' .. channel, retention) end
