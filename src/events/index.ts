@@ -6,4 +6,6 @@ export {
   defaultEventSource,
   parseCompletionEvent,
 } from './completion-event.js'
-export { type EventHandler, subscribe, type SubscribeOptions, type Subscription } from './subscription.js'
+export { type DeadEvent, EventGroups } from './event-groups.js'
+export type { SubscribeOptions } from './subscribe-options.js'
+export { type EventHandler, subscribe, type Subscription } from './subscription.js'

@@ -1,6 +1,7 @@
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { Job, type Queue } from 'bullmq'
 import type { Redis } from 'ioredis'
+import { EventGroups } from '../events/index.js'
 import { constraintsOf } from '../job/constraints.js'
 import { IdempotencyConflictError, InvalidInputError, SwitchyardError, UnknownJobError } from '../job/errors.js'
 import type { LogLine } from '../job/log.js'
@@ -58,6 +59,8 @@ interface NewJob {
  */
 export class AgentQueue {
   readonly name: string
+  /** The groups that read the deployment's completion events, and what they have given up. */
+  readonly events: EventGroups
   readonly #config: RedisConfig
   readonly #options: AgentQueueOptions
   readonly #keys: Keys
@@ -77,6 +80,7 @@ export class AgentQueue {
     this.#retentionMs = options.retentionMs ?? defaultRetentionMs
     this.#maxSpecBytes = options.maxSpecBytes ?? defaultMaxSpecBytes
     this.#connection = new ProducerConnection(this.#config, this.#keys, this.#retentionMs)
+    this.events = new EventGroups(this.#keys, (work) => this.#connection.use(({ redis }) => work(redis)))
     this.#waiter = new ResultWaiter(
       () => this.#listen(),
       (jobIds) => this.#lookUp(jobIds),

@@ -1,6 +1,7 @@
 export * from './abort.js'
 export * from './branch-schedule.js'
 export * from './connection.js'
+export * from './event-group.js'
 export * from './inbox.js'
 export * from './keys.js'
 export * from './reaping.js'

@@ -52,6 +52,12 @@ export class Keys {
     return `${this.prefix}:events`
   }
 
+  /** What a group of their readers has read and not done with, and its dead letters; see lua/event-group.lua. */
+  eventGroup(group: string): string[] {
+    const parts = ['group', 'due', 'state', 'next', 'tail', 'body', 'dead']
+    return parts.map((part) => `${this.prefix}::events:${part}:${group}`)
+  }
+
   /** Set: the names of all providers that have ever been asked for a place. Every other key of the ledger starts with it. */
   ledger(): string {
     return `${this.prefix}:ledger`

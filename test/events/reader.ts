@@ -5,4 +5,4 @@ const [url = '', group = ''] = process.argv.slice(2)
 subscribe({ url }, group, async (event) => {
   process.send?.(event.subject)
   await new Promise(() => undefined)
-})
+}, { redeliverAfterMs: 300 })

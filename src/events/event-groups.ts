@@ -1,0 +1,107 @@
+import type { Redis } from 'ioredis'
+import { z } from 'zod'
+import { InvalidInputError } from '../job/errors.js'
+import { type DeadLetter, EventGroup, type EventGroupState, eventGroups, type Keys } from '../store/index.js'
+import { type CompletionEvent, completionEventSchema } from './completion-event.js'
+import { checkGroup } from './subscribe-options.js'
+
+/** An event that a group has tried as often as it may, and given up. */
+export interface DeadEvent {
+  /** Among the group's dead letters; for `redeliver`, and to go on behind it. */
+  readonly id: string
+  /** Null when it can't be read: what is in its place is `json`. */
+  readonly event: CompletionEvent | null
+  readonly json: string
+  /** How often it was tried. */
+  readonly attempts: number
+  /** What the last attempt ended with. */
+  readonly error: string
+  /** Milliseconds since 1970. */
+  readonly diedAtMs: number
+}
+
+const lettersPerRoundTrip = 100
+const letterIds = z.array(z.string().regex(/^\d+-\d+$/))
+
+/** The groups that read a deployment's completion events, and what they have given up. */
+export class EventGroups {
+  constructor(
+    private readonly keys: Keys,
+    private readonly use: <T>(work: (redis: Redis) => Promise<T>) => Promise<T>,
+  ) {}
+
+  /** How every group stands: what it has not read, has under way, has given up, and has missed. */
+  async list(): Promise<EventGroupState[]> {
+    return await this.use((redis) => eventGroups(redis, this.keys))
+  }
+
+  /**
+   * What a group has given up, the oldest first.
+   * @param options.after go on behind the dead event with this id.
+   * @param options.limit how many at most, from 1 to 1,000. Default 50.
+   * @throws InvalidInputError when nobody has subscribed as this group.
+   */
+  async dead(options: { group: string; after?: string | undefined; limit?: number | undefined }): Promise<DeadEvent[]> {
+    const { after, limit = 50 } = options
+    if (!Number.isInteger(limit) || limit < 1 || limit > 1_000) throw new InvalidInputError('limit: must be a whole number from 1 to 1000')
+    if (after !== undefined) checkIds([after], 'after')
+    return await this.use(async (redis) => (await this.#known(redis, options.group)).deadLetters({ after, limit }).then((letters) => letters.map(toDead)))
+  }
+
+  /**
+   * Gives dead events back to their group: each comes again, behind what there is of its job, with all its attempts before it.
+   * @param options.ids which; `all` for those that are there now.
+   * @returns how many were given back; ids that are not among the dead any more are left out.
+   * @throws InvalidInputError when nobody has subscribed as this group, or an id is none.
+   */
+  async redeliver(options: { group: string; ids: readonly string[] | 'all' }): Promise<number> {
+    const { ids } = options
+    if (ids !== 'all') checkIds(ids, 'ids')
+    return await this.use(async (redis) => {
+      const group = await this.#known(redis, options.group)
+      if (ids !== 'all') {
+        let count = 0
+        for (let start = 0; start < ids.length; start += lettersPerRoundTrip) count += await group.redeliver(ids.slice(start, start + lettersPerRoundTrip))
+        return count
+      }
+      // What dies again meanwhile is not given back a second time.
+      const most = (await this.#state(redis, options.group))?.deadLetters ?? 0
+      let count = 0
+      let after: string | undefined
+      while (count < most) {
+        const letters = await group.deadLetters({ after, limit: Math.min(lettersPerRoundTrip, most - count) })
+        if (letters.length === 0) break
+        count += await group.redeliver(letters.map(({ letterId }) => letterId))
+        after = letters.at(-1)?.letterId
+      }
+      return count
+    })
+  }
+
+  async #state(redis: Redis, group: string): Promise<EventGroupState | undefined> {
+    return (await eventGroups(redis, this.keys)).find((state) => state.group === group)
+  }
+
+  async #known(redis: Redis, name: string): Promise<EventGroup> {
+    const group = checkGroup(name)
+    if ((await this.#state(redis, group)) === undefined) throw new InvalidInputError(`group: nobody has subscribed as "${group}"; check its spelling, and the prefix`)
+    return new EventGroup(redis, this.keys, group)
+  }
+}
+
+function checkIds(ids: unknown, field: string): void {
+  if (!letterIds.safeParse(ids).success) throw new InvalidInputError(`${field}: must be ids of dead events as \`dead\` gives them, such as "1764300000000-0"`)
+}
+
+function toDead({ letterId, json, attempt, error, diedAtMs }: DeadLetter): DeadEvent {
+  return { id: letterId, event: readEvent(json), json, attempts: attempt, error, diedAtMs }
+}
+
+function readEvent(json: string): CompletionEvent | null {
+  try {
+    return completionEventSchema.safeParse(JSON.parse(json)).data ?? null
+  } catch {
+    // Not even JSON; `json` shows it.
+    return null
+  }
+}

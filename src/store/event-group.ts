@@ -1,0 +1,178 @@
+import type { Redis } from 'ioredis'
+import { z } from 'zod'
+import type { Keys } from './keys.js'
+import { runScript } from './scripts.js'
+
+/** An entry of the event stream in a reader's hands. */
+export interface TakenEntry {
+  /** Its id in the stream, or what stands for it where it is not in there. */
+  readonly id: string
+  /** The how many-th time it was taken, from 1. */
+  readonly attempt: number
+  /** As it was written; may be anything. */
+  readonly json: string
+  /** The number of the last entry of the job's log; null in what an earlier release wrote. */
+  readonly logEnd: number | null
+}
+
+/** An event that was given up by a group. */
+export interface DeadLetter extends TakenEntry {
+  /** Among the dead letters. */
+  readonly letterId: string
+  readonly error: string
+  /** Milliseconds since 1970, by Redis' clock. */
+  readonly diedAtMs: number
+}
+
+/** How a group of readers stands. */
+export interface EventGroupState {
+  readonly group: string
+  /** Events that nobody of the group has read; null before Redis 7. */
+  readonly unread: number | null
+  /** Events that were read and are not done: handled now, waiting for their next attempt, or behind one of their job. */
+  readonly pending: number
+  readonly deadLetters: number
+  /** How many events died so far, and how many of these their bound has removed since. */
+  readonly died: number
+  readonly dropped: number
+  /** How many events were trimmed before the group had handled them. */
+  readonly missed: number
+}
+
+/** When an event is given up, and how much is kept of what was. */
+export interface EventPatience {
+  readonly attempts: number
+  readonly maxDeadLetters: number
+  readonly maxDeadLetterBytes: number
+}
+
+const pairsSchema = z.array(z.string()).transform((flat) => {
+  const fields: Record<string, string> = {}
+  for (let index = 0; index + 1 < flat.length; index += 2) fields[flat[index] ?? ''] = flat[index + 1] ?? ''
+  return fields
+})
+const takeReply = z.tuple([
+  z.array(z.tuple([z.string(), z.number(), z.string(), z.string()])),
+  z.number(),
+  z.string(),
+  z.number(),
+])
+const settleReply = z.tuple([z.enum(['stale', 'done', 'again', 'dead']), z.number()])
+const letterFields = z.object({ id: z.string(), attempts: z.coerce.number(), error: z.string(), at: z.coerce.number(), log: z.string(), event: z.string() })
+const groupsReply = z.array(z.array(z.unknown()))
+const logEndOf = (text: string) => (text === '' ? null : Number(text))
+
+/** A group of readers of the completion events; its rules are those of lua/event-group.lua. */
+export class EventGroup {
+  readonly #redis: Redis
+  readonly #keys: readonly string[]
+  readonly #own: readonly string[]
+
+  constructor(
+    redis: Redis,
+    keys: Keys,
+    readonly group: string,
+  ) {
+    this.#redis = redis
+    this.#own = keys.eventGroup(group)
+    this.#keys = [keys.events(), ...this.#own]
+  }
+
+  /**
+   * Makes the group unless it is there.
+   * @param from `$` for what comes, or the id of the entry behind which it begins.
+   * @returns whether it was made.
+   */
+  async open(from: string): Promise<boolean> {
+    return (await runScript(this.#redis, 'event-open', this.#keys, [this.group, from])) === 1
+  }
+
+  /**
+   * Takes what is to be handled.
+   * @param ask.room how many at most; `dueRoom` of them may be such as have failed before, and `newFirst` puts these behind.
+   * @param ask.leaseMs when it comes to others unless `keep` is called before.
+   * @returns also in how many milliseconds more is due (null: nothing is), up to where the stream was read, and whether there may be more now.
+   * @throws NOGROUP from Redis when the group is not there.
+   */
+  async take(
+    ask: { readonly room: number; readonly dueRoom: number; readonly newFirst: boolean; readonly leaseMs: number },
+    patience: EventPatience,
+  ): Promise<{ entries: TakenEntry[]; dueInMs: number | null; readUpTo: string; more: boolean }> {
+    const { attempts, maxDeadLetters, maxDeadLetterBytes } = patience
+    const reply = await runScript(this.#redis, 'event-take', this.#keys, [
+      this.group, ask.room, ask.dueRoom, ask.newFirst ? 1 : 0, ask.leaseMs, attempts, maxDeadLetters, maxDeadLetterBytes,
+    ])
+    const [entries, dueInMs, readUpTo, more] = takeReply.parse(reply)
+    return {
+      entries: entries.map(([id, attempt, json, log]) => ({ id, attempt, json, logEnd: logEndOf(log) })),
+      dueInMs: dueInMs < 0 ? null : dueInMs,
+      readUpTo,
+      more: more === 1,
+    }
+  }
+
+  /** @returns whether another event of its job is due by that. */
+  async done(entry: TakenEntry): Promise<boolean> {
+    const reply = await runScript(this.#redis, 'event-settle', this.#keys, [this.group, entry.id, entry.attempt, 'done'])
+    return settleReply.parse(reply)[1] === 1
+  }
+
+  /** @returns what becomes of it: it is tried again after `backoffMs`, it is a dead letter now, or others had taken it since (`stale`). */
+  async failed(entry: TakenEntry, why: string, backoffMs: number, patience: EventPatience): Promise<'again' | 'dead' | 'stale'> {
+    const { attempts, maxDeadLetters, maxDeadLetterBytes } = patience
+    const reply = await runScript(this.#redis, 'event-settle', this.#keys, [
+      this.group, entry.id, entry.attempt, `!${why}`, backoffMs, attempts, maxDeadLetters, maxDeadLetterBytes,
+    ])
+    const [outcome] = settleReply.parse(reply)
+    return outcome === 'done' ? 'stale' : outcome
+  }
+
+  /** Keeps entries in this reader's hands for another `leaseMs`. */
+  async keep(entries: readonly TakenEntry[], leaseMs: number): Promise<void> {
+    await runScript(this.#redis, 'event-keep', this.#keys, [this.group, leaseMs, ...entries.flatMap(({ id, attempt }) => [id, attempt])])
+  }
+
+  /** Dead letters, the oldest first. @param page.after the letter behind which to begin. */
+  async deadLetters(page: { readonly after?: string | undefined; readonly limit: number }): Promise<DeadLetter[]> {
+    const from = page.after === undefined ? '-' : `(${page.after}`
+    const found = await this.#redis.xrange(this.#own.at(-1) ?? '', from, '+', 'COUNT', page.limit)
+    return found.map(([letterId, flat]) => {
+      const { id, attempts, error, at, log, event } = letterFields.parse(pairsSchema.parse(flat))
+      return { letterId, id, attempt: attempts, json: event, logEnd: logEndOf(log), error, diedAtMs: at }
+    })
+  }
+
+  /** Gives dead letters back to the group, with all their attempts before them. @returns how many there were. */
+  async redeliver(letterIds: readonly string[]): Promise<number> {
+    if (letterIds.length === 0) return 0
+    return z.number().parse(await runScript(this.#redis, 'event-redeliver', this.#keys, [this.group, ...letterIds]))
+  }
+}
+
+/** How all groups stand, by name; two round trips. */
+export async function eventGroups(redis: Redis, keys: Keys): Promise<EventGroupState[]> {
+  const groups = groupsReply.parse(await redis.xinfo('GROUPS', keys.events()).catch(noStream)).map((flat) => ({
+    group: String(flat[flat.indexOf('name') + 1]),
+    lag: flat.includes('lag') ? flat[flat.indexOf('lag') + 1] : null,
+  }))
+  const pipeline = redis.pipeline()
+  for (const { group } of groups) {
+    const [account = '', , state = '', , , , dead = ''] = keys.eventGroup(group)
+    pipeline.hlen(state).xlen(dead).hmget(account, 'died', 'dropped', 'missed')
+  }
+  const answers = ((await pipeline.exec()) ?? []).map(([error, answer]) => {
+    if (error !== null) throw error
+    return answer
+  })
+  return groups.map(({ group, lag }, index) => {
+    const [pending, deadLetters, counts] = answers.slice(3 * index, 3 * index + 3)
+    const [died = 0, dropped = 0, missed = 0] = z.array(z.coerce.number()).parse(counts)
+    return { group, unread: typeof lag === 'number' ? lag : null, pending: z.number().parse(pending), deadLetters: z.number().parse(deadLetters), died, dropped, missed }
+  })
+}
+
+/** Before the first event and the first reader. */
+function noStream(error: unknown): [] {
+  if (error instanceof Error && error.message.includes('no such key')) return []
+  throw error
+}
