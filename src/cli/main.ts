@@ -12,6 +12,7 @@ import { addEnqueueCommand } from './commands/enqueue.js'
 import { addLogsCommand } from './commands/logs.js'
 import { addProvidersCommand } from './commands/providers.js'
 import { addReapCommand } from './commands/reap.js'
+import { addRetryCommand } from './commands/retry.js'
 import { addStatusCommand } from './commands/status.js'
 import { endProcess } from './end-process.js'
 import { environmentHelp } from './shared-options.js'
@@ -36,6 +37,7 @@ const commands = [
   addStatusCommand,
   addLogsCommand,
   addCancelCommand,
+  addRetryCommand,
   addProvidersCommand,
   addReapCommand,
   addBoardCommand,

@@ -12,6 +12,7 @@ import { createRedis, defaultQueueName, Keys, type LiveConsumer, type ProviderLo
 import { type Claim, claimKeys, newJobId, specDigest } from './idempotency.js'
 import type { JobHandle } from './job-handle.js'
 import { type JobPage, listJobs, type ListOptions } from './job-pages.js'
+import { type RetryOptions, retryJob } from './job-retry.js'
 import { mergeStatus } from './job-status.js'
 import { ProducerConnection, type Connected } from './producer-connection.js'
 import { cancelledWhileWaiting, isRetried, viewOf } from './queue-view.js'
@@ -149,6 +150,36 @@ export class AgentQueue {
    */
   async statuses(jobIds: readonly string[]): Promise<(JobStatus | null)[]> {
     return await this.#connection.use((connected) => this.#statuses(connected, jobIds))
+  }
+
+  /**
+   * Runs a job again that has ended, as a run of its own: `result()`, `logs()` and `status()` are the new one's from then on.
+   * @returns `retried`; `pending` when it waits or runs already, and nothing was done.
+   * @throws InvalidInputError (also when the queue does not hold the job any more), UnknownJobError, RedisUnavailableError.
+   */
+  async retry(jobId: string, options: RetryOptions = {}): Promise<'retried' | 'pending'> {
+    return await this.#connection.use((connected) => retryJob(connected, this.#keys, jobId, options))
+  }
+
+  /**
+   * Runs all ended jobs again that a filter finds, as `retry` does, one after the other.
+   * @param filter as for `list`; without a `state` the failed ones.
+   * @returns the ids of those that were.
+   * @throws as `list` and `retry`; what was run again by then stays so.
+   */
+  async retryMany(filter: Pick<ListOptions, 'tenant' | 'repository' | 'since'> & { readonly state?: 'succeeded' | 'failed' | 'cancelled' | undefined } = {}): Promise<string[]> {
+    const ids: string[] = []
+    const options: ListOptions = { ...filter, state: filter.state ?? 'failed', limit: 1_000 }
+    // All are found first: what is run again leaves the list.
+    let page = await this.list(options)
+    for (;;) {
+      ids.push(...page.map(({ jobId }) => jobId))
+      if (page.cursor === null) break
+      page = await this.list({ ...options, cursor: page.cursor })
+    }
+    const again: string[] = []
+    for (const jobId of ids) if ((await this.retry(jobId)) === 'retried') again.push(jobId)
+    return again
   }
 
   /** What each provider that consumers have asked for a place holds, and why it may take no more; by name. */

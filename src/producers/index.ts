@@ -1,5 +1,6 @@
 export { AgentQueue, type AgentQueueOptions } from './agent-queue.js'
 export type { JobHandle } from './job-handle.js'
 export type { JobPage, ListOptions } from './job-pages.js'
+export type { RetryOptions } from './job-retry.js'
 export { ResultTimeoutError } from './result-waiter.js'
 export { subscribe, type DeadEvent, type EventGroups, type EventHandler, type SubscribeOptions, type Subscription } from '../events/index.js'

@@ -139,7 +139,7 @@ describe('with switchyard dev running in the folder', () => {
   })
 
   it('a job that is not known exits with 4', async () => {
-    for (const args of [['status', 'nope'], ['logs', 'nope'], ['cancel', 'nope']]) {
+    for (const args of [['status', 'nope'], ['logs', 'nope'], ['cancel', 'nope'], ['retry', 'nope']]) {
       const { code, stderr, stdout } = await switchyard(...args)
       expect([args[0], code, stdout]).toEqual([args[0], 4, ''])
       expect(stderr).toContain('job nope is not known')
@@ -234,7 +234,7 @@ describe('without anything running', () => {
   it('help tells of every command, the exit codes and the variables', async () => {
     const { code, stdout } = await switchyard('--help')
     expect(code).toBe(0)
-    const names = ['demo', 'dev', 'enqueue', 'consume', 'status', 'logs', 'cancel', 'providers', 'reap', 'board', 'doctor']
+    const names = ['demo', 'dev', 'enqueue', 'consume', 'status', 'logs', 'cancel', 'retry', 'providers', 'reap', 'board', 'doctor']
     for (const word of [...names, 'SWITCHYARD_REDIS_URL', 'Exit codes']) expect(stdout).toContain(word)
     for (const command of names) {
       expect((await switchyard(command, '--help')).stdout).toMatch(/Examples?:/)

@@ -108,6 +108,31 @@ describe('jobs that came around Switchyard', () => {
     expect((await planned!.status()).startedAtMs).toBeGreaterThanOrEqual(runAt.getTime() - 50)
   })
 
+  it('are run again by retry, at once and behind others, one by one and by a filter', async () => {
+    const { queue, bull } = open()
+    await consume()
+    const of = (tenant: string) => spec({ tenant })
+    const [one, other] = await queue.enqueueMany([of('x'), of('y')])
+    const first = await one!.result({ timeoutMs: 30_000 })
+    await other!.result({ timeoutMs: 30_000 })
+    // Right after its end, when BullMQ may not have heard of it yet.
+    expect(await queue.retry(one!.jobId, { from: 'start' })).toBe('retried')
+    const second = await one!.result({ timeoutMs: 30_000 })
+    expect(second.attempts[0]!.sandboxId).not.toBe(first.attempts[0]!.sandboxId)
+    await until('BullMQ has heard of it', async () => (await bull.getCompletedCount()) === 2)
+    expect(await queue.retryMany({ state: 'succeeded', tenant: 'y' })).toEqual([other!.jobId])
+    await other!.result({ timeoutMs: 30_000 })
+    expect((await bull.getJob(other!.jobId))!.attemptsMade).toBeGreaterThan(0)
+    expect(await queue.retryMany()).toEqual([])
+
+    const waiting = await queue.enqueue(spec({ delay: '1h' }))
+    expect(await queue.retry(waiting.jobId)).toBe('pending')
+    await waiting.cancel('no more')
+    await expect(queue.retry(waiting.jobId)).rejects.toThrow('does not hold it any more')
+    await expect(queue.retry('nobody')).rejects.toThrow('is not known')
+    await expect(queue.retry(one!.jobId, { from: 'middle' as 'start' })).rejects.toThrow('from: must be "start"')
+  })
+
   it('without a spec end as what they are, and break nobody’s view', async () => {
     const { queue, bull } = open()
     await bull.add('foreign', { anything: 1 }, { jobId: 'foreign' })
