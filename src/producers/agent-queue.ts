@@ -1,9 +1,11 @@
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { Job, type Queue } from 'bullmq'
 import type { Redis } from 'ioredis'
+import { z } from 'zod'
 import { EventGroups } from '../events/index.js'
 import { constraintsOf } from '../job/constraints.js'
 import { IdempotencyConflictError, InvalidInputError, SwitchyardError, UnknownJobError } from '../job/errors.js'
+import { parseInput } from '../job/explain.js'
 import type { LogLine } from '../job/log.js'
 import type { JobResult } from '../job/result.js'
 import { defaultMaxSpecBytes, type JobSpec, type JobSpecInput, parseJobSpec } from '../job/spec.js'
@@ -34,6 +36,16 @@ export interface AgentQueueOptions {
   /** What the events of jobs cancelled here name as their source. Default `/switchyard`. */
   readonly eventSource?: string | undefined
 }
+
+export interface EnqueueOptions {
+  /**
+   * What becomes of a job that has the same `idempotencyKey` and has failed: `keep` (the default) gives it as it is, `rerun` runs it again from
+   * the start. The spec must be the same.
+   */
+  readonly onFailed?: 'keep' | 'rerun' | undefined
+}
+
+const enqueueOptions = z.strictObject({ onFailed: z.enum(['keep', 'rerun'], { error: 'must be "keep" or "rerun"' }).optional() })
 
 const jobsPerRoundTrip = 1_000
 /** How many specs are checked before the event loop has its turn. */
@@ -90,12 +102,12 @@ export class AgentQueue {
 
   /**
    * Validates a job and adds it.
-   * @returns its handle; with an `idempotencyKey` that is known, the handle of the job that has it.
+   * @returns its handle; with an `idempotencyKey` that is known, the handle of the job that has it: the one that is there, unless `onFailed` says otherwise.
    * @throws InvalidInputError, IdempotencyConflictError, RedisUnavailableError.
    */
-  async enqueue(spec: JobSpecInput): Promise<JobHandle> {
+  async enqueue(spec: JobSpecInput, options: EnqueueOptions = {}): Promise<JobHandle> {
     const job = this.#newJob(spec, 'job spec')
-    await this.#add([job])
+    await this.#add([job], options)
     return this.job(job.jobId)
   }
 
@@ -106,7 +118,7 @@ export class AgentQueue {
    * @returns the handles, in the specs' order.
    * @throws as `enqueue`; problems name the position, from 0.
    */
-  async enqueueMany(specs: readonly JobSpecInput[]): Promise<JobHandle[]> {
+  async enqueueMany(specs: readonly JobSpecInput[], options: EnqueueOptions = {}): Promise<JobHandle[]> {
     const problems: string[] = []
     const jobs: NewJob[] = []
     for (const [index, spec] of specs.entries()) {
@@ -121,7 +133,7 @@ export class AgentQueue {
       }
     }
     if (problems.length > 0) throw new InvalidInputError(problems[0] ?? '', problems)
-    await this.#add(jobs)
+    await this.#add(jobs, options)
     return jobs.map(({ jobId }) => this.job(jobId))
   }
 
@@ -215,7 +227,8 @@ export class AgentQueue {
     return this.#maxSpecBytes * 2
   }
 
-  async #add(jobs: readonly NewJob[]): Promise<void> {
+  async #add(jobs: readonly NewJob[], options: EnqueueOptions): Promise<void> {
+    const { onFailed } = parseInput(enqueueOptions, options, 'enqueue')
     const unique = new Map<string, NewJob>()
     const claims = new Map<string, Claim>()
     for (const [index, job] of jobs.entries()) {
@@ -228,13 +241,24 @@ export class AgentQueue {
       if (before !== undefined && before.digest !== digest) throw new IdempotencyConflictError(key, job.jobId)
       claims.set(job.jobId, { jobId: job.jobId, key, digest })
     }
-    await this.#connection.use(async ({ queue, redis, ready, waits }) => {
+    await this.#connection.use(async (connected) => {
+      const { queue, redis, ready, waits } = connected
       await claimKeys(redis, this.#keys, [...claims.values()], Math.max(claimTtlMs, this.#retentionMs))
       const list = [...unique.values()]
       for (let start = 0; start < list.length; start += jobsPerRoundTrip) {
         await this.#addBatch(queue, { redis, ready, waits }, list.slice(start, start + jobsPerRoundTrip))
       }
+      if (onFailed === 'rerun') await this.#rerunFailed(connected, [...claims.keys()])
     })
+  }
+
+  /** Of jobs that were there before, those that have failed. */
+  async #rerunFailed(connected: Connected, jobIds: readonly string[]): Promise<void> {
+    for (let start = 0; start < jobIds.length; start += jobsPerRoundTrip) {
+      const part = jobIds.slice(start, start + jobsPerRoundTrip)
+      const standings = await connected.store.standings(part)
+      for (const [index, jobId] of part.entries()) if (standings[index]?.result?.status === 'failed') await retryJob(connected, this.#keys, jobId, {})
+    }
   }
 
   /** BullMQ's own scripts for the jobs, one that lists them and one that wakes idle consumers, in one pipeline. */

@@ -204,6 +204,28 @@ describe('an idempotency key', () => {
     expect(await bull().getJobCountByTypes('prioritized')).toBe(5)
   })
 
+  it('of a failed job runs it again when that is asked for, and of no other', async () => {
+    const queue = open()
+    const keyed = (key: string) => spec({ idempotencyKey: key })
+    const [failed, succeeded, waiting] = await queue.enqueueMany(['failed', 'succeeded', 'waiting'].map(keyed))
+    const client = redis.connect()
+    for (const [jobId, fields] of [[failed!.jobId, { status: 'failed', error: { kind: 'step-failed', message: 'exit 1' } }], [succeeded!.jobId, {}]] as const) {
+      await (await take(jobId)).finish(fields)
+      // As BullMQ has it once a consumer has ended it.
+      await client.zrem('{switchyard}:agents:prioritized', jobId)
+      await client.hset(`{switchyard}:agents:${jobId}`, 'finishedOn', Date.now(), 'processedOn', Date.now(), 'atm', 1)
+      await client.zadd(`{switchyard}:agents:${jobId === failed!.jobId ? 'failed' : 'completed'}`, 5, jobId)
+    }
+    await queue.enqueueMany(['failed', 'succeeded', 'waiting'].map(keyed))
+    expect((await failed!.status()).state).toBe('failed')
+    const again = await queue.enqueueMany(['failed', 'succeeded', 'waiting', 'new'].map(keyed), { onFailed: 'rerun' })
+    expect(again.slice(0, 3).map(({ jobId }) => jobId)).toEqual([failed!.jobId, succeeded!.jobId, waiting!.jobId])
+    expect((await queue.statuses(again.map(({ jobId }) => jobId))).map((status) => status?.state)).toEqual(['waiting', 'succeeded', 'waiting', 'waiting'])
+    await queue.enqueue(keyed('failed'), { onFailed: 'rerun' })
+    expect((await bull().getJobs(['prioritized', 'waiting'])).map(({ id }) => id).sort()).toEqual([failed!, waiting!, again[3]!].map(({ jobId }) => jobId).sort())
+    await expect(queue.enqueue(spec(), { onFailed: 'again' as 'rerun' })).rejects.toThrow('onFailed: must be "keep" or "rerun"')
+  })
+
   it('lives as long as its job is known', async () => {
     const queue = open({ retentionMs: 60_000 })
     const client = redis.connect()
