@@ -38,7 +38,7 @@ async function sideBySide(work: (lane: number) => Promise<void>): Promise<void> 
 
 async function tryTable(): Promise<boolean> {
   const chosen = Object.values(kinds).flat().filter(({ name }) => new RegExp(given.kinds ?? '').test(name))
-  const journeys = chosen.flatMap((kind) => given.modes.map((mode) => ({ kind, mode })))
+  const journeys = chosen.flatMap((kind) => given.modes.filter((mode) => (kind.only ?? mode) === mode).map((mode) => ({ kind, mode })))
   let failed = 0
   await sideBySide(async () => {
     for (let next = journeys.shift(); next !== undefined; next = journeys.shift()) {

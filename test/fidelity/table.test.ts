@@ -17,7 +17,7 @@ for (const [about, table] of Object.entries(kinds)) {
   if (tried.length === 0) continue
   describe.concurrent(about, () => {
     for (const [index, kind] of tried.entries()) {
-      const mode = modes[index % 2]!
+      const mode = kind.only ?? modes[index % 2]!
       const phase = turns[index % 3]!
       const absent = kind.needs !== undefined && !has(kind.needs)
       it.skipIf(absent)(`${kind.name} (${mode}, ${phase})`, { timeout: 180_000 }, async () => {

@@ -204,6 +204,8 @@ restore_work_tree() {
     agent_ update-index --index-info <"$work/rewritten" 2>/dev/null && cut -f 2 "$work/rewritten" >>"$work/changed"
   fi
   if [ -s "$work/changed" ]; then
+    # The agent's git-lfs has no token to ask the host with: it writes what is here already, after this.
+    export GIT_LFS_SKIP_SMUDGE=1
     agent_ checkout-index -f -u -q --stdin <"$work/changed" 2>"$work/error" || {
       rm -f "$index.lock"
       settings_before=$settings
@@ -212,6 +214,8 @@ restore_work_tree() {
       agent_ checkout-index -f -u -q --stdin <"$work/changed" 2>"$work/error"
       settings=$settings_before
     }
+    if [ -d "$common/lfs/objects" ] && command -v git-lfs >/dev/null; then agent_ lfs checkout >/dev/null 2>&1; fi
+    unset GIT_LFS_SKIP_SMUDGE
   fi
   number=0 links=$(agent_ config --type=bool --default=true core.symlinks 2>/dev/null)
   lines W >"$work/present"

@@ -10,6 +10,8 @@ export interface Kind {
   readonly env?: Readonly<Record<string, string>>
   /** A program without which it can't be tried. */
   readonly needs?: 'git-lfs' | 'git-crypt'
+  /** The only way of transfer for which it can be judged so. */
+  readonly only?: 'minted' | 'brokered'
   /** Paths that can't be saved as they are and are named instead. Left out: none. */
   readonly unsaved?: readonly string[]
   /**
