@@ -24,7 +24,7 @@ export async function startConsumer(
   const environment = withKeyFiles(parts.environment, config.keyFiles, directory)
   const git = createGitHost(config.git, { directory, environment })
   const providers = await createProviders(config.providers, { directory, environment })
-  const { secrets, retentionMs, ...settings } = config.consumer
+  const { secrets, retentionMs, events, ...settings } = config.consumer
   const consumer = new Consumer({
     deployment: config.deployment,
     redis: config.redis,
@@ -37,6 +37,7 @@ export async function startConsumer(
     log,
     settings,
     retentionMs,
+    events,
   })
   const closeProviders = () => Promise.all(providers.map(({ provider }) => provider.close()))
   try {

@@ -147,6 +147,17 @@ export const configSchema = z.strictObject({
         .min(60_000, 'must be at least 60000 (a minute)')
         .default(7 * 24 * 60 * 60 * 1000)
         .describe('How long results, output and records of ended jobs are kept.'),
+      events: z
+        .strictObject(
+          {
+            maxCount: whole('events').min(1, 'must be at least 1').max(10_000_000, 'must be at most 10000000').default(100_000),
+            maxBytes: whole('bytes').min(1_024, 'must be at least 1024').max(2 ** 40, `must be at most ${2 ** 40}`).default(256 * 1024 * 1024),
+            maxAgeMs: whole('milliseconds').min(1_000, 'must be at least 1000 (a second)').max(10 * 365 * 86_400_000, 'must be at most 315360000000 (ten years)').default(7 * 86_400_000),
+          },
+          { error: 'must be an object such as { maxCount: 100000, maxBytes: 268435456, maxAgeMs: 604800000 }' },
+        )
+        .prefault({})
+        .describe('How many completion events are kept for subscribers, how many bytes of them, and for how long; what goes before a group has handled it is told to that group.'),
     })
     .prefault({})
     .describe('How consumers behave. Milliseconds and bytes.'),

@@ -20,6 +20,7 @@ import {
   assertRedisSuitable,
   createRedis,
   whenReady,
+  type EventBounds,
   type RedisConfig,
   type TenantShare,
   WaitDeadlines,
@@ -65,6 +66,8 @@ export interface ConsumerOptions {
   readonly settings?: Partial<ConsumerSettings> | undefined
   /** How long ended jobs are kept, in milliseconds. Default 7 days. */
   readonly retentionMs?: number | undefined
+  /** What the stream of completion events keeps. Default: 100,000 events, 256 MiB, 7 days. */
+  readonly events?: EventBounds | undefined
   /** Told what each provider's listing showed, by the consumer that made it. */
   readonly onListing?: ((listing: ProviderListing) => void) | undefined
   /** The clock; milliseconds since 1970. */
@@ -128,7 +131,7 @@ export class Consumer {
     }
 
     const keys = new Keys(options.queue?.prefix, options.queue?.name)
-    const store = new RunStore(redis, keys, { logMaxBytesPerStream: settings.maxLogBytes, now, ...(options.retentionMs === undefined ? {} : { retentionMs: options.retentionMs }) })
+    const store = new RunStore(redis, keys, { logMaxBytesPerStream: settings.maxLogBytes, now, events: options.events, ...(options.retentionMs === undefined ? {} : { retentionMs: options.retentionMs }) })
     const ready = new ReadyJobs(redis, keys)
     const ledger = new SlotLedger(redis, keys)
     const owners = new SlotOwners(redis, keys, ledger)

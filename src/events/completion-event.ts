@@ -19,6 +19,10 @@ export const completionEventSchema = z.object({
   time: z.iso.datetime(),
   datacontenttype: z.literal('application/json'),
   data: jobResultSchema,
+  /** Where it stands among the deployment's events; replays begin behind it. Of events that were delivered. */
+  sequence: z.string().optional(),
+  /** The number of the last entry of the job's log: every piece of its output has a lower `seq`. Of events that were delivered. */
+  logend: z.int().min(0).optional(),
 })
 export type CompletionEvent = z.output<typeof completionEventSchema>
 
@@ -53,4 +57,47 @@ export function completionEventId(jobId: string, generation: number): string {
 /** @throws InvalidInputError when it is not a completion event. */
 export function parseCompletionEvent(value: unknown): CompletionEvent {
   return parseInput(completionEventSchema, value, 'completion event')
+}
+
+/** Tells a group that events were removed from the stream before it had handled them. */
+export const trimmedEventSchema = z.object({
+  specversion: z.literal('1.0'),
+  id: z.string(),
+  source: z.string(),
+  type: z.literal('dev.switchyard.events.trimmed'),
+  /** The group's name. */
+  subject: z.string(),
+  time: z.iso.datetime(),
+  datacontenttype: z.literal('application/json'),
+  data: z.object({
+    /** How many there were. */
+    count: z.int().min(1),
+    /** The `sequence` of an event before them, and of one behind; of one event, its own. */
+    after: z.string(),
+    before: z.string(),
+  }),
+})
+export type TrimmedEvent = z.output<typeof trimmedEventSchema>
+
+const noticeSchema = z.object({ trimmed: z.int(), after: z.string(), before: z.string(), atMs: z.number(), group: z.string(), id: z.string() })
+
+/** @param json as lua/event-group.lua writes it. */
+export function trimmedEvent(json: string): TrimmedEvent {
+  const { trimmed, after, before, atMs, group, id } = noticeSchema.parse(JSON.parse(json))
+  return {
+    specversion: '1.0',
+    id: `${id}.${group}`,
+    source: defaultEventSource,
+    type: 'dev.switchyard.events.trimmed',
+    subject: group,
+    time: new Date(atMs).toISOString(),
+    datacontenttype: 'application/json',
+    data: { count: trimmed, after, before },
+  }
+}
+
+/** An event as it is delivered, from its JSON in the stream. @throws InvalidInputError when it is none. */
+export function deliveredEvent(json: string, entry: { readonly id: string; readonly logEnd: number | null }): CompletionEvent {
+  const event = parseCompletionEvent(JSON.parse(json))
+  return { ...event, sequence: entry.id, ...(entry.logEnd === null ? {} : { logend: entry.logEnd }) }
 }

@@ -2,8 +2,8 @@ import type { Redis } from 'ioredis'
 import { z } from 'zod'
 import { InvalidInputError } from '../job/errors.js'
 import { type DeadLetter, EventGroup, type EventGroupState, eventGroups, type Keys } from '../store/index.js'
-import { type CompletionEvent, completionEventSchema } from './completion-event.js'
-import { checkGroup } from './subscribe-options.js'
+import { type CompletionEvent, deliveredEvent } from './completion-event.js'
+import { checkGroup, entryBefore, type EventPoint } from './subscribe-options.js'
 
 /** An event that a group has tried as often as it may, and given up. */
 export interface DeadEvent {
@@ -78,6 +78,16 @@ export class EventGroups {
     })
   }
 
+  /**
+   * Gives a group every event from a point on, those that it has handled too; or skips to there. What it is not done with stays, and so do
+   * its dead events.
+   * @throws InvalidInputError when nobody has subscribed as this group, or the point is none.
+   */
+  async replay(options: { group: string; from: EventPoint }): Promise<void> {
+    const after = entryBefore(options.from)
+    await this.use(async (redis) => (await this.#known(redis, options.group)).replay(after))
+  }
+
   async #state(redis: Redis, group: string): Promise<EventGroupState | undefined> {
     return (await eventGroups(redis, this.keys)).find((state) => state.group === group)
   }
@@ -93,15 +103,15 @@ function checkIds(ids: unknown, field: string): void {
   if (!letterIds.safeParse(ids).success) throw new InvalidInputError(`${field}: must be ids of dead events as \`dead\` gives them, such as "1764300000000-0"`)
 }
 
-function toDead({ letterId, json, attempt, error, diedAtMs }: DeadLetter): DeadEvent {
-  return { id: letterId, event: readEvent(json), json, attempts: attempt, error, diedAtMs }
+function toDead({ letterId, id, json, attempt, logEnd, error, diedAtMs }: DeadLetter): DeadEvent {
+  return { id: letterId, event: readEvent(json, { id, logEnd }), json, attempts: attempt, error, diedAtMs }
 }
 
-function readEvent(json: string): CompletionEvent | null {
+function readEvent(json: string, entry: { id: string; logEnd: number | null }): CompletionEvent | null {
   try {
-    return completionEventSchema.safeParse(JSON.parse(json)).data ?? null
+    return deliveredEvent(json, entry)
   } catch {
-    // Not even JSON; `json` shows it.
+    // Not an event of this release, or not even JSON; `json` shows it.
     return null
   }
 }

@@ -5,6 +5,7 @@ export {
   completionEventSchema,
   defaultEventSource,
   parseCompletionEvent,
+  type TrimmedEvent,
 } from './completion-event.js'
 export { type DeadEvent, EventGroups } from './event-groups.js'
 export type { SubscribeOptions } from './subscribe-options.js'

@@ -1,13 +1,16 @@
 import { z } from 'zod'
 import { InvalidInputError } from '../job/errors.js'
 import { parseInput } from '../job/explain.js'
-import type { CompletionEvent } from './completion-event.js'
+import type { CompletionEvent, TrimmedEvent } from './completion-event.js'
+
+/** A point in a deployment's events: behind the one with that `sequence`, or a time in milliseconds since 1970, by Redis' clock. */
+export type EventPoint = { readonly after: string } | { readonly sinceMs: number }
 
 export interface SubscribeOptions {
   /** The deployment's prefix. */
   readonly prefix?: string | undefined
-  /** Where a group that is new begins: with everything that is kept (`start`, the default), or with what comes (`now`). */
-  readonly from?: 'start' | 'now' | undefined
+  /** Where a group that is new begins: with everything that is kept (`start`, the default), with what comes (`now`), or at a point in between. */
+  readonly from?: 'start' | 'now' | EventPoint | undefined
   /** How many events are handled side by side, each of another job. At most half of them (one, of one) are such as have failed before. Default 10. */
   readonly concurrency?: number | undefined
   /** After how many milliseconds an event comes to others whose reader died, from 10. Default 15,000. */
@@ -26,6 +29,8 @@ export interface SubscribeOptions {
   readonly maxDeadLetterBytes?: number | undefined
   /** Told of every failed handler, unreadable event and fault of the connection. Default: a process warning. */
   readonly onError?: ((error: unknown) => void) | undefined
+  /** Told, at least once, when events were trimmed before the group had handled them; tried again as a handler is. Default: `onError` is told. */
+  readonly onTrimmed?: ((event: TrimmedEvent) => Promise<void> | void) | undefined
   /** Told of an event that was tried as often as it may be, and is a dead letter now. Default: `onError` is told, as of each attempt. */
   readonly onDead?: ((event: CompletionEvent | null, error: unknown) => void) | undefined
 }
@@ -35,10 +40,15 @@ const whole = (unit: string, from: number, to: number) =>
 const day = 86_400_000
 const callback = z.custom<(...args: never[]) => unknown>((value) => typeof value === 'function', { error: 'must be a function' }).optional()
 
+const pointForms = '{ after: the sequence of an event } or { sinceMs: milliseconds since 1970 }'
+const pointSchema = z.union([z.strictObject({ after: z.string().regex(/^\d{1,19}-\d{1,19}$/) }), z.strictObject({ sinceMs: z.int().min(0) })])
+
 const optionsSchema = z
   .strictObject({
     prefix: z.string({ error: 'must be a text' }).optional(),
-    from: z.enum(['start', 'now'], { error: 'must be "start" or "now"' }).default('start'),
+    from: z
+      .custom<'start' | 'now' | EventPoint>((value) => value === 'start' || value === 'now' || pointSchema.safeParse(value).success, { error: `must be "start", "now", ${pointForms}` })
+      .default('start'),
     concurrency: whole('events', 1, 1_000).default(10),
     redeliverAfterMs: whole('milliseconds', 10, day).default(15_000),
     attempts: whole('attempts', 1, 1_000).default(10),
@@ -49,10 +59,11 @@ const optionsSchema = z
     maxDeadLetterBytes: whole('bytes', 1, 2 ** 40).default(64 * 1024 * 1024),
     onError: callback,
     onDead: callback,
+    onTrimmed: callback,
   })
 
 /** Options with their defaults filled in. */
-export type CheckedOptions = Omit<z.output<typeof optionsSchema>, 'onError' | 'onDead'>
+export type CheckedOptions = Omit<z.output<typeof optionsSchema>, 'onError' | 'onDead' | 'onTrimmed'>
 
 /** @throws InvalidInputError with one sentence for every problem. */
 export function checkOptions(options: SubscribeOptions): CheckedOptions {
@@ -72,4 +83,12 @@ export function checkGroup(group: unknown): string {
 /** How long an event waits after its n-th attempt, in milliseconds. */
 export function backoffOf(attempt: number, options: Pick<CheckedOptions, 'backoffMs' | 'maxBackoffMs'>): number {
   return Math.min(options.backoffMs * 2 ** Math.min(attempt - 1, 40), Math.max(options.maxBackoffMs, options.backoffMs))
+}
+
+/** The entry behind which to read. @throws InvalidInputError when it is no point. */
+export function entryBefore(from: unknown): string {
+  const point = pointSchema.safeParse(from).data
+  if (point === undefined) throw new InvalidInputError(`from: must be ${pointForms}`)
+  if ('after' in point) return point.after
+  return point.sinceMs === 0 ? '0-0' : `${point.sinceMs - 1}-18446744073709551615`
 }

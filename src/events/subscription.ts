@@ -3,8 +3,8 @@ import { setTimeout as delay } from 'node:timers/promises'
 import type { Redis } from 'ioredis'
 import { errorMessage, SwitchyardError } from '../job/errors.js'
 import { createRedis, EventGroup, Keys, type RedisConfig, type TakenEntry, untilAborted } from '../store/index.js'
-import { type CompletionEvent, parseCompletionEvent } from './completion-event.js'
-import { backoffOf, checkGroup, type CheckedOptions, checkOptions, type SubscribeOptions } from './subscribe-options.js'
+import { type CompletionEvent, deliveredEvent, type TrimmedEvent, trimmedEvent } from './completion-event.js'
+import { backoffOf, checkGroup, type CheckedOptions, checkOptions, entryBefore, type SubscribeOptions } from './subscribe-options.js'
 
 /** Called with each event; the event is done with when its promise resolves, and comes again when it rejects. */
 export type EventHandler = (event: CompletionEvent) => Promise<void> | void
@@ -28,8 +28,8 @@ const keptErrorCharacters = 2_000
  * nothing of each other. One whose handler fails comes again, to whichever reader has room, after a wait that doubles
  * each time, and is a dead letter after `attempts` of them: see `AgentQueue.events`.
  *
- * The stream is bounded (100,000 events unless configured otherwise): a group that stays away longer than that misses
- * the oldest ones.
+ * The stream is bounded (100,000 events, 256 MiB, 7 days unless configured otherwise: `consumer.events`): a group that stays
+ * away longer misses the oldest ones, and `onTrimmed` says so.
  * @throws InvalidInputError when the group or the options are wrong; faults of the connection go to `onError` and are tried again.
  */
 export function subscribe(redis: RedisConfig, group: string, handler: EventHandler, options: SubscribeOptions = {}): Subscription {
@@ -95,7 +95,7 @@ class GroupReader implements Subscription {
       while (!this.#stopping()) {
         try {
           if (!opened) {
-            await this.#untilStopped(this.#group.open(this.options.from === 'now' ? '$' : '0'))
+            await this.#untilStopped(this.#group.open(this.#start()))
             opened = true
           }
           await this.#turn()
@@ -117,19 +117,24 @@ class GroupReader implements Subscription {
     }
   }
 
+  #start(): string {
+    const { from } = this.options
+    if (from === 'now') return '$'
+    return from === 'start' ? '0' : entryBefore(from)
+  }
+
   /** Takes what there is room for, and waits for a reason to look again. */
   async #turn(): Promise<void> {
-    let woken = false
     // Whatever ends from here on may have made room, or the next event of its job due.
     const wake = new Promise<void>((resolve) => {
-      this.#wake = () => {
-        woken = true
-        resolve()
-      }
+      this.#wake = resolve
     })
     const { concurrency, redeliverAfterMs } = this.options
     const room = concurrency - this.#inHand.size
-    if (room === 0) return await wake
+    if (room === 0) {
+      await wake
+      return
+    }
     // What has failed before takes half of the room at most, so that handlers which fail slowly hold up no others.
     const retried = [...this.#inHand.keys()].filter(({ attempt }) => attempt > 1).length
     const dueRoom = Math.max(0, Math.max(1, Math.floor(concurrency / 2)) - retried)
@@ -143,7 +148,7 @@ class GroupReader implements Subscription {
       })
       this.#inHand.set(entry, handled)
     }
-    if (woken || taken.more || taken.entries.length > 0) return
+    if (taken.more || taken.entries.length > 0) return
     // Without room for what has failed, the end of a handler is what to wait for.
     const dueInMs = dueRoom === 0 ? blockMs : Math.min(taken.dueInMs ?? blockMs, blockMs)
     const timer = new AbortController()
@@ -172,8 +177,12 @@ class GroupReader implements Subscription {
   async #handle(entry: TakenEntry): Promise<void> {
     let event: CompletionEvent | null = null
     try {
-      event = parseCompletionEvent(JSON.parse(entry.json))
-      await this.#inTime(this.handler(event))
+      if (entry.id.startsWith('trimmed-')) {
+        await this.#inTime(this.#tellTrimmed(trimmedEvent(entry.json)))
+      } else {
+        event = deliveredEvent(entry.json, entry)
+        await this.#inTime(this.handler(event))
+      }
     } catch (error) {
       await this.#failed(entry, event, error)
       return
@@ -183,6 +192,12 @@ class GroupReader implements Subscription {
     } catch (error) {
       this.#onError(error)
     }
+  }
+
+  #tellTrimmed(event: TrimmedEvent): Promise<void> | void {
+    if (this.callbacks.onTrimmed !== undefined) return this.callbacks.onTrimmed(event)
+    const { count, after, before } = event.data
+    this.#onError(new SwitchyardError(`group ${event.subject}: ${count} events were trimmed before it had handled them, between ${after} and ${before}; add readers, or keep more (consumer.events)`))
   }
 
   async #failed(entry: TakenEntry, event: CompletionEvent | null, error: unknown): Promise<void> {

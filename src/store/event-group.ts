@@ -27,8 +27,8 @@ export interface DeadLetter extends TakenEntry {
 /** How a group of readers stands. */
 export interface EventGroupState {
   readonly group: string
-  /** Events that nobody of the group has read; null before Redis 7. */
-  readonly unread: number | null
+  /** Events that are kept and nobody of the group has read. */
+  readonly unread: number
   /** Events that were read and are not done: handled now, waiting for their next attempt, or behind one of their job. */
   readonly pending: number
   readonly deadLetters: number
@@ -142,6 +142,11 @@ export class EventGroup {
     })
   }
 
+  /** Sets the group to where it gets every event behind this entry, again or for the first time. */
+  async replay(after: string): Promise<void> {
+    await runScript(this.#redis, 'event-replay', this.#keys, [this.group, after])
+  }
+
   /** Gives dead letters back to the group, with all their attempts before them. @returns how many there were. */
   async redeliver(letterIds: readonly string[]): Promise<number> {
     if (letterIds.length === 0) return 0
@@ -151,23 +156,23 @@ export class EventGroup {
 
 /** How all groups stand, by name; two round trips. */
 export async function eventGroups(redis: Redis, keys: Keys): Promise<EventGroupState[]> {
-  const groups = groupsReply.parse(await redis.xinfo('GROUPS', keys.events()).catch(noStream)).map((flat) => ({
-    group: String(flat[flat.indexOf('name') + 1]),
-    lag: flat.includes('lag') ? flat[flat.indexOf('lag') + 1] : null,
-  }))
+  const groups = groupsReply.parse(await redis.xinfo('GROUPS', keys.events()).catch(noStream)).map((flat) => String(flat[flat.indexOf('name') + 1]))
   const pipeline = redis.pipeline()
-  for (const { group } of groups) {
+  pipeline.hget(keys.eventAccount(), 'added').xlen(keys.events())
+  for (const group of groups) {
     const [account = '', , state = '', , , , dead = ''] = keys.eventGroup(group)
-    pipeline.hlen(state).xlen(dead).hmget(account, 'died', 'dropped', 'missed')
+    pipeline.hlen(state).xlen(dead).hmget(account, 'died', 'dropped', 'missed', 'read')
   }
-  const answers = ((await pipeline.exec()) ?? []).map(([error, answer]) => {
+  const [added, kept, ...answers] = ((await pipeline.exec()) ?? []).map(([error, answer]) => {
     if (error !== null) throw error
     return answer
   })
-  return groups.map(({ group, lag }, index) => {
+  return groups.map((group, index) => {
     const [pending, deadLetters, counts] = answers.slice(3 * index, 3 * index + 3)
-    const [died = 0, dropped = 0, missed = 0] = z.array(z.coerce.number()).parse(counts)
-    return { group, unread: typeof lag === 'number' ? lag : null, pending: z.number().parse(pending), deadLetters: z.number().parse(deadLetters), died, dropped, missed }
+    const [died = 0, dropped = 0, missed = 0, read = 0] = z.array(z.coerce.number()).parse(counts)
+    // Redis' own count of them is wrong once some were trimmed.
+    const unread = Math.max(Math.min(Number(added ?? 0) - read, Number(kept)), 0)
+    return { group, unread, pending: z.number().parse(pending), deadLetters: z.number().parse(deadLetters), died, dropped, missed }
   })
 }
 

@@ -52,6 +52,11 @@ export class Keys {
     return `${this.prefix}:events`
   }
 
+  /** Hash: how many completion events there were, and their bounds; see lua/event-append.lua. */
+  eventAccount(): string {
+    return `${this.prefix}::events:account`
+  }
+
   /** What a group of their readers has read and not done with, and its dead letters; see lua/event-group.lua. */
   eventGroup(group: string): string[] {
     const parts = ['group', 'due', 'state', 'next', 'tail', 'body', 'dead']

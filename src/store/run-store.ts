@@ -38,18 +38,28 @@ export interface RunStanding {
 /** A completion event as the store takes it: its JSON is appended to the event stream under its id. */
 export type StoredEvent = { readonly id: string } | string
 
+/** What the stream of completion events keeps; whichever bound is reached first counts, when an event is added. */
+export interface EventBounds {
+  /** About how many events: Redis trims by whole nodes of up to 100. */
+  readonly maxCount: number
+  /** How many bytes of them, as JSON. */
+  readonly maxBytes: number
+  /** For how many milliseconds, by Redis' clock. */
+  readonly maxAgeMs: number
+}
+
 export interface RunStoreOptions {
   /** How long an ended job's record, result and log are kept, in milliseconds. Default: 7 days. */
   readonly retentionMs?: number | undefined
   /** How much of each step's stdout and stderr the log stream keeps: half of it from the start, half from the end. Default: 16 MiB. */
   readonly logMaxBytesPerStream?: number | undefined
-  /** About how many completion events the stream keeps. Default: 100,000. */
-  readonly eventsMaxLength?: number | undefined
+  /** What the stream of completion events keeps. Left out: as configured last at this Redis; see lua/event-append.lua. */
+  readonly events?: EventBounds | undefined
   /** The clock; milliseconds since 1970. */
   readonly now?: (() => number) | undefined
 }
 
-const defaults = { retentionMs: 7 * 24 * 60 * 60 * 1000, logMaxBytesPerStream: 16 * 1024 * 1024, eventsMaxLength: 100_000 }
+const defaults = { retentionMs: 7 * 24 * 60 * 60 * 1000, logMaxBytesPerStream: 16 * 1024 * 1024 }
 /** Output is cut into pieces of this size, so that a full log can drop its middle finely and a reader needs little memory. */
 const maxPieceBytes = 64 * 1024
 
@@ -76,7 +86,7 @@ export class RunStore {
   readonly #keys: Keys
   readonly #retentionMs: number
   readonly #logHalfBytes: number
-  readonly #eventsMaxLength: number
+  readonly #eventBounds: string
   readonly #now: () => number
   /** Numbers this process's appends; see lua/run-save.lua. */
   #calls = 0
@@ -86,7 +96,8 @@ export class RunStore {
     this.#keys = keys
     this.#retentionMs = options.retentionMs ?? defaults.retentionMs
     this.#logHalfBytes = Math.max(Math.floor((options.logMaxBytesPerStream ?? defaults.logMaxBytesPerStream) / 2), 1024)
-    this.#eventsMaxLength = options.eventsMaxLength ?? defaults.eventsMaxLength
+    const { events } = options
+    this.#eventBounds = events === undefined ? '' : `${events.maxCount} ${events.maxBytes} ${events.maxAgeMs}`
     this.#now = options.now ?? Date.now
   }
 
@@ -194,7 +205,7 @@ export class RunStore {
     const reply = await runScript(
       this.#redis,
       'run-finish',
-      [this.#keys.run(jobId), this.#keys.log(jobId), this.#keys.logAccount(jobId), this.#keys.events(), this.#keys.claim(jobId), this.#keys.branches(), this.#keys.job(jobId)],
+      [this.#keys.run(jobId), this.#keys.log(jobId), this.#keys.logAccount(jobId), this.#keys.events(), this.#keys.claim(jobId), this.#keys.branches(), this.#keys.job(jobId), this.#keys.eventAccount()],
       [
         fence,
         JSON.stringify(record),
@@ -202,7 +213,7 @@ export class RunStore {
         JSON.stringify(result),
         json,
         id,
-        this.#eventsMaxLength,
+        this.#eventBounds,
         this.#retentionMs,
         this.#keys.doneChannel(),
         jobId,
@@ -245,7 +256,7 @@ export class RunStore {
       await runScript(
         this.#redis,
         'run-cancel',
-        [this.#keys.run(jobId), this.#keys.log(jobId), this.#keys.events(), this.#keys.claim(jobId), this.#keys.logAccount(jobId)],
+        [this.#keys.run(jobId), this.#keys.log(jobId), this.#keys.events(), this.#keys.claim(jobId), this.#keys.logAccount(jobId), this.#keys.eventAccount()],
         [
           reason,
           this.#now(),
@@ -253,7 +264,7 @@ export class RunStore {
           waiting === null ? '' : JSON.stringify(waiting.result),
           event.json,
           event.id,
-          this.#eventsMaxLength,
+          this.#eventBounds,
           this.#retentionMs,
           this.#keys.cancelChannel(),
           this.#keys.doneChannel(),

@@ -43,6 +43,7 @@ export type ScriptName =
   | 'event-settle'
   | 'event-keep'
   | 'event-redeliver'
+  | 'event-replay'
   | 'waits-add'
   | 'locks-mend'
   | 'waits-due'

@@ -164,7 +164,7 @@ describe('options', () => {
 
   it('are refused when they are not known, or of another kind', () => {
     expect(() => subscribe(redis.config, 'group', () => undefined, { concurency: 3 } as SubscribeOptions)).toThrow('concurency: is not a known field')
-    expect(() => subscribe(redis.config, 'group', () => undefined, { from: 'end' } as unknown as SubscribeOptions)).toThrow('from: must be "start" or "now"')
+    expect(() => subscribe(redis.config, 'group', () => undefined, { from: 'end' } as unknown as SubscribeOptions)).toThrow('from: must be "start", "now", { after')
     expect(() => subscribe(redis.config, 'x'.repeat(201), () => undefined)).toThrow('group: is longer')
     expect(() => subscribe(redis.config, 'group', () => undefined, { onError: 1 } as unknown as SubscribeOptions)).toThrow('onError: must be a function')
   })

@@ -116,7 +116,7 @@ describe('ending', () => {
     expect(await client.pttl(redis.keys.run('job'))).toBe(-1)
     await store.finish('job', fence, record('job', { phase: 'ended' }), result('job'), event('job'))
     await store.finish('job', fence, record('job', { phase: 'ended' }), result('job'), event('job'))
-    expect((await client.xrange(redis.keys.events(), '-', '+')).map(([, fields]) => fields)).toEqual([['id', 'job.1', 'event', '{"id":"job.1"}']])
+    expect((await client.xrange(redis.keys.events(), '-', '+')).map(([, fields]) => fields)).toEqual([['id', 'job.1', 'event', '{"id":"job.1"}', 'n', '1', 'b', '14', 'log', '2']])
     expect(await store.read('job')).toMatchObject({ record: { phase: 'ended' }, result: { status: 'succeeded' } })
     for (const key of [redis.keys.run('job'), redis.keys.log('job'), redis.keys.logAccount('job')]) {
       expect(await client.pttl(key), key).toBeGreaterThan(0)
@@ -141,7 +141,7 @@ describe('ending', () => {
   })
 
   it('bounds the event stream', async () => {
-    const store = stored({ eventsMaxLength: 100 })
+    const store = stored({ events: { maxCount: 100, maxBytes: 1e9, maxAgeMs: 1e9 } })
     for (let index = 0; index < 400; index++) {
       const { fence } = await acquire(store, `job${index}`)
       await store.finish(`job${index}`, fence, record(`job${index}`), result(`job${index}`), event(`job${index}`))

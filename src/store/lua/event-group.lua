@@ -113,3 +113,22 @@ local function bury(id, subject, taken, why, most, mostBytes)
   end
   return leave(id, subject)
 end
+
+-- Notes where the group reads on, by what Redis says of it.
+local function noteStart()
+  for _, flat in ipairs(redis.call('XINFO', 'GROUPS', STREAM)) do
+    local info = fieldsOf(flat)
+    if info.name == group then
+      local last = info['last-delivered-id']
+      redis.call('HSET', G, 'last', last)
+      local following = redis.call('XRANGE', STREAM, '(' .. last, '+', 'COUNT', 1)[1]
+      local number = following and tonumber(fieldsOf(following[2]).n)
+      if number then
+        redis.call('HSET', G, 'read', number - 1)
+      else
+        local newest = redis.call('XREVRANGE', STREAM, '+', '-', 'COUNT', 1)[1]
+        redis.call('HSET', G, 'read', newest and fieldsOf(newest[2]).n or 0)
+      end
+    end
+  end
+end

@@ -54,7 +54,8 @@ local function takeNew()
       if number and read and number > read + 1 then lose(number - read - 1, last, id) end
       last, read = id, number or read
       local subject = string.match(fields.id or '', '^(.*)%.%d+$') or fields.id or id
-      if enter(id, subject, 0) then take(id, subject, 0, fields.event or '', fields.log or '') end
+      -- A replay comes past what is not done.
+      if not stateOf(id) and enter(id, subject, 0) then take(id, subject, 0, fields.event or '', fields.log or '') end
     end
     redis.call('HSET', G, 'last', last, 'read', read or 0)
     if #reply[1][2] < wanted then return end

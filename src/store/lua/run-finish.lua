@@ -1,6 +1,7 @@
+-- include event-append
 -- Ends a run: record, result and completion event in one step, so that there is never one without the others.
--- KEYS: run, log stream, log account, events, claim, branches to delete, BullMQ's hash of the job.
--- ARGV: fence, record, now, result, event, event id, longest event stream, retention in ms, done channel, job id,
+-- KEYS: run, log stream, log account, events, claim, branches to delete, BullMQ's hash of the job, account of the events.
+-- ARGV: fence, record, now, result, event, event id, bounds of the events or '', retention in ms, done channel, job id,
 --       then for each branch: when to delete it, and the branch.
 -- Returns 'lost', 'repeated' (this fence has ended it already: an answer was lost) or 'finished'.
 local run, log, account, events, claim = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
@@ -16,7 +17,7 @@ redis.call('HSET', run, 'record', ARGV[2], 'result', ARGV[4], 'endedFence', ARGV
 local queued = redis.call('HMGET', KEYS[7], 'processedOn', 'stc')
 if queued[1] then redis.call('HSET', run, 'stalls', queued[2] or '0') end
 redis.call('HDEL', run, 'reason')
-redis.call('XADD', events, 'MAXLEN', '~', ARGV[7], '*', 'id', ARGV[6], 'event', ARGV[5])
+appendEvent(events, KEYS[8], ARGV[7], ARGV[6], ARGV[5], tonumber(state[4] or '0') + 1)
 -- The last entry of a run's log: followers stop here. A run without output has no log; its followers are told by the channel.
 if redis.call('EXISTS', log) == 1 then redis.call('XADD', log, (tonumber(state[4] or '0') + 1) .. '-0', 'end', '1', 't', now) end
 for _, field in ipairs(redis.call('HKEYS', account)) do

@@ -1,0 +1,33 @@
+-- Adds a completion event to the stream and keeps the stream within its bounds; the scripts that end a run include this file.
+-- The stream's account is a hash: added, bytes (of all events so far), bounds (`<events> <bytes> <age in ms>`, as configured last), first
+-- (`<ms> <bytes before>` of the oldest event when it was last looked at, so that it need not be read each time).
+-- An entry's n and b say how many events, and bytes of them, there had been with it: what is missing shows by that.
+local defaultBounds = '100000 268435456 604800000'
+local function appendEvent(stream, account, bounds, id, event, logEnd)
+  if bounds == '' then
+    bounds = redis.call('HGET', account, 'bounds') or defaultBounds
+  else
+    redis.call('HSET', account, 'bounds', bounds)
+  end
+  local most, mostBytes, ageMs = string.match(bounds, '^(%d+) (%d+) (%d+)$')
+  local number = redis.call('HINCRBY', account, 'added', 1)
+  local bytes = redis.call('HINCRBY', account, 'bytes', #event)
+  redis.call('XADD', stream, 'MAXLEN', '~', most, '*', 'id', id, 'event', event, 'n', number, 'b', bytes, 'log', logEnd)
+  local time = redis.call('TIME')
+  local cutoff = math.max(time[1] * 1000 + math.floor(time[2] / 1000) - tonumber(ageMs), 0)
+  local firstMs, firstBytes = string.match(redis.call('HGET', account, 'first') or '', '^(%d+) (%d+)$')
+  local within = function() return firstMs and tonumber(firstMs) >= cutoff and bytes - tonumber(firstBytes) <= tonumber(mostBytes) end
+  if within() then return end
+  redis.call('XTRIM', stream, 'MINID', '~', string.format('%.0f', cutoff))
+  -- The newest stays, however large; what is left over after so many goes with the next event.
+  for _ = 1, 64 do
+    local oldest = redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
+    local fields = {}
+    for i = 1, #oldest[2], 2 do fields[oldest[2][i]] = oldest[2][i + 1] end
+    firstMs = string.match(oldest[1], '^%d+')
+    firstBytes = string.format('%.0f', math.max(tonumber(fields.b or '0') - #(fields.event or ''), 0))
+    redis.call('HSET', account, 'first', firstMs .. ' ' .. firstBytes)
+    if within() or fields.n == tostring(number) then return end
+    redis.call('XDEL', stream, oldest[1])
+  end
+end
