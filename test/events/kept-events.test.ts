@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { type CompletionEvent, completionEvent, EventGroups, type EventHandler, subscribe, type SubscribeOptions, type TrimmedEvent } from '../../src/events/index.js'
-import { type EventBounds, readLog, RunStore } from '../../src/store/index.js'
-import { after, record, result, until, useRedis } from '../store/fixture.js'
+import { createRedis, type EventBounds, readLog, RunStore } from '../../src/store/index.js'
+import { after, record, result, startClusterNode, until, useRedis } from '../store/fixture.js'
 
 const redis = useRedis()
 const roomy: EventBounds = { maxCount: 1_000, maxBytes: 1e9, maxAgeMs: 1e9 }
@@ -139,4 +139,29 @@ describe('a replay', () => {
     await expect(groups().replay({ group: 'group', from: { after: 'job.1' } })).rejects.toThrow('from: must be')
     expect(() => subscribe(redis.config, 'group', () => undefined, { from: { sinceMs: -1 } })).toThrow('from: must be')
   })
+})
+
+it('works in a Redis Cluster, from the append to the dead event that is given back', async () => {
+  const node = await startClusterNode()
+  after(() => node.close())
+  const client = createRedis({ url: node.url }, 'commands')
+  after(() => client.disconnect())
+  const end = completionEvent(result('job'))
+  await new RunStore(client, redis.keys).cancel('job', 'enough', { result: result('job'), event: end })
+  let broken = true
+  const seen: CompletionEvent[] = []
+  const errors: unknown[] = []
+  const subscription = subscribe({ url: node.url }, 'group', (event) => {
+    if (broken) throw new Error('no')
+    seen.push(event)
+  }, { attempts: 1, onError: (error) => errors.push(error) })
+  after(() => subscription.close())
+  const own = new EventGroups(redis.keys, (work) => work(client))
+  await until(async () => (await own.list())[0]?.deadLetters === 1, 'it is given up')
+  broken = false
+  expect(await own.redeliver({ group: 'group', ids: 'all' })).toBe(1)
+  await until(() => seen.length === 1, 'it was handled')
+  await own.replay({ group: 'group', from: { sinceMs: 0 } })
+  await until(() => seen.length === 2, 'it came again')
+  expect(errors.map(String)).toEqual(['Error: no'])
 })
