@@ -39,6 +39,7 @@ describe('with switchyard dev running in the folder', () => {
     const all = await switchyard('status')
     expect(all.stdout).toContain(result.jobId)
     expect(JSON.parse((await switchyard('status', '--json')).stdout)).toHaveLength(1)
+    expect(JSON.parse((await switchyard('status', '--json', '--state', 'failed', '--repository', 'acme/web')).stdout)).toEqual([])
 
     const logs = await switchyard('logs', result.jobId)
     expect(logs.stdout).toBe('hello\nmore\n')

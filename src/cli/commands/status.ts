@@ -1,10 +1,12 @@
 import { Option, type Command } from 'commander'
 import { InvalidInputError } from '../../job/errors.js'
+import type { JobStatus } from '../../job/status.js'
+import type { AgentQueue, ListOptions } from '../../producers/index.js'
 import { statusReport, statusTable } from '../report.js'
 import { harmlessValue } from '../terminal-text.js'
 import { withConfigOption, withJsonOption, type SharedFlags } from '../shared-options.js'
 
-type Flags = SharedFlags & { readonly limit: string }
+type Flags = SharedFlags & { readonly limit: string; readonly state?: JobStatus['state']; readonly tenant?: string; readonly repository?: string }
 
 /** `switchyard status`: one job in full, or the latest ones, a line each. */
 export function addStatusCommand(program: Command): void {
@@ -12,6 +14,9 @@ export function addStatusCommand(program: Command): void {
     .command('status [job-id]')
     .description('show a job, or the latest jobs')
     .addOption(new Option('-n, --limit <number>', 'how many jobs to show').default('20'))
+    .option('--state <state>', 'only jobs that are waiting, running, succeeded, failed or cancelled')
+    .option('--tenant <name>', 'only jobs of this tenant')
+    .option('--repository <id>', 'only jobs of this repository')
   withConfigOption(withJsonOption(command, 'the job, or a list of jobs,'))
   command
     .addHelpText(
@@ -19,6 +24,7 @@ export function addStatusCommand(program: Command): void {
       `
 Examples:
   switchyard status
+  switchyard status --state failed --tenant acme
   switchyard status JOB_ID
   switchyard status JOB_ID --json | jq .state`,
     )
@@ -27,10 +33,22 @@ Examples:
       if (!Number.isInteger(limit) || limit < 1 || limit > 1000) throw new InvalidInputError(`--limit: "${flags.limit}" must be a whole number from 1 to 1000`)
       const { withQueue } = await import('../open-queue.js')
       await withQueue(flags, async (queue) => {
-        const found = jobId === undefined ? await queue.list({ limit }) : await queue.job(jobId).status()
+        const found = jobId === undefined ? await latest(queue, { state: flags.state, tenant: flags.tenant, repository: flags.repository, limit }) : await queue.job(jobId).status()
         const shown = harmlessValue(found)
         const text = Array.isArray(shown) ? statusTable(shown, Date.now()) : statusReport(shown, Date.now())
         process.stdout.write(`${flags.json === true ? JSON.stringify(found) : text}\n`)
       })
     })
+}
+
+/** As many as are asked for, however many pages without any lie between. */
+async function latest(queue: AgentQueue, options: ListOptions & { readonly limit: number }): Promise<JobStatus[]> {
+  const found: JobStatus[] = []
+  let cursor: string | null | undefined
+  while (cursor !== null && found.length < options.limit) {
+    const page = await queue.list({ ...options, limit: options.limit - found.length, cursor })
+    found.push(...page)
+    cursor = page.cursor
+  }
+  return found
 }
