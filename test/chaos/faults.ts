@@ -178,9 +178,9 @@ export class FaultRunner {
     const { local } = this.world
     if (local !== null && local.provider.name === provider) {
       const ids: string[] = []
-      for await (const { id } of local.provider.list({}, { timeoutMs: 10_000 })) ids.push(id)
+      for await (const { id } of local.provider.list({}, { timeoutMs: 60_000 })) ids.push(id)
       const id = ids.sort()[Math.floor(pick * ids.length)]
-      if (id !== undefined) await local.provider.kill(id, { timeoutMs: 10_000 })
+      if (id !== undefined) await local.provider.kill(id, { timeoutMs: 60_000 })
       return id ?? null
     }
     const server = this.server(provider)
