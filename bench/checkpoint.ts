@@ -1,7 +1,7 @@
 // What a checkpoint costs beside the agent's own `git add -A && git commit`, and a restore beside a plain clone: same trees, same server, in turn.
 // Usage: tsx bench/checkpoint.ts [--rounds 3] [--before REVISION]; the latter compares the time until a repository is ready with that release's.
 import { execFile } from 'node:child_process'
-import { rm, symlink, writeFile } from 'node:fs/promises'
+import { readdir, rm, symlink, writeFile } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { promisify } from 'node:util'
 import { Command } from 'commander'
@@ -155,6 +155,9 @@ try {
     const content = Object.fromEntries(Array.from({ length: files }, (_, index) => [`src/${index % 97}/${index % 11}/file-${index}.ts`, `export const value${index} = ${'x'.repeat(index % 300)}\n`]))
     seeded[name] = { repository, sha: await deployment.seed(repository, content) }
   }
+  // As a host keeps them: else each clone spends a minute on what they have in common.
+  const stored = join(deployment.dir, 'storage', 'repositories')
+  for (const folder of await readdir(stored)) await git(join(stored, folder), 'repack', '-adq', '--window=2')
   const oneChange = (path: string, round: number) => writeFile(join(path, 'src/1/1/file-1.ts'), `export const round = ${round}\n`)
   for (const [name, origin] of Object.entries(seeded)) await checkpoints(deployment, name, origin, given.rounds, oneChange)
   const small = seeded['small tree']
