@@ -69,10 +69,11 @@ async function checkpoints(deployment: Deployment, name: string, { repository, s
       await git(path, 'add', '-A')
       await git(path, 'commit', '-qm', 'own')
     })
+    // A branch that is new to the host: it is asked first what it has, as ours does.
     const target = await deployment.host.writeAccess(repository, { branch: `${branch}-plain` })
     const url = withToken(target)
     const beforePlain = received()
-    await git(path, 'push', '-q', url, `HEAD:refs/heads/${branch}-plain`)
+    await git(path, '-c', 'push.negotiate=true', 'push', '-q', url, `HEAD:refs/heads/${branch}-plain`)
     bytes.plain = received() - beforePlain
     bytes.state = await stateBytes(deployment, repository, branch)
     const checkpoint = { headSha: made.headSha ?? sha, commitsAhead: made.commitsAhead, baseSha: sha }
