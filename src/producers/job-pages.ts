@@ -98,7 +98,9 @@ export async function listJobs(
   page.sort((a, b) => b.enqueuedAtMs - a.enqueuedAtMs)
   const over = sources.every((source) => source.isOver && source.head === undefined)
   const at = sources.map((source) => source.position)
-  return Object.assign(page, { cursor: over ? null : Buffer.from(JSON.stringify({ filter: JSON.stringify(filter), at })).toString('base64url') })
+  const next = over ? null : Buffer.from(JSON.stringify({ filter: JSON.stringify(filter), at })).toString('base64url')
+  // Beside the entries, so that a page is still nothing but the array of them to whoever compares or prints it.
+  return Object.defineProperty(page, 'cursor', { value: next, enumerable: false }) as JobPage
 }
 
 function positionsOf(cursor: string, filter: string, count: number): (Position | null)[] {

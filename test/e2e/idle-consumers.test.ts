@@ -71,7 +71,9 @@ it.each<[string, (deployment: Deployment) => Parameters<Deployment['startConsume
   await until('a job to wait', async () => reason.test((await waiting[0]!.status()).reason ?? ''))
   await deployment.queue.close()
   await bull.close()
-  const executed = [...(await watch((seen) => [...seen.values()].some((times) => times.length >= 7))).values()].flat().sort((a, b) => a - b)
+  const all = [...(await watch((seen) => [...seen.values()].some((times) => times.length >= 9))).values()].flat().sort((a, b) => a - b)
+  // The first seconds hold what consumers say and ask once.
+  const executed = all.filter((at) => at > all[0]! + 2_000)
   const seconds = (executed.at(-1)! - executed[0]!) / 1_000
   // By Redis' own clock; a busy machine makes them fewer and never more. A job in hand looks for room besides its consumer.
   expect(executed.length / seconds / 2).toBeLessThan(what === 'a provider that is down' ? 10 : 5)
