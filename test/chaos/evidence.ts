@@ -71,7 +71,8 @@ export async function readRedis(world: World, jobIds: readonly string[]): Promis
         pieces: entries
           .filter((entry) => entry['s'] !== undefined)
           .map((entry) => ({ step: entry['s'] ?? '', stream: entry['o'] ?? '', attempt: Number(entry['n']), offset: Number(entry['b']), data: entry['d'] ?? '' })),
-        ends: entries.filter((entry) => entry['end'] !== undefined).length,
+        // A run that printed nothing has no log.
+        ends: entries.length === 0 ? 1 : entries.filter((entry) => entry['end'] !== undefined).length,
         listed: [...lists].filter(([, ids]) => ids.has(jobId)).map(([name]) => name),
       })
     }
