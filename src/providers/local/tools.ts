@@ -1,4 +1,4 @@
-import { execFile } from 'node:child_process'
+import { spawn } from 'node:child_process'
 import { constants } from 'node:fs'
 import { access, lstat } from 'node:fs/promises'
 import { delimiter, join } from 'node:path'
@@ -70,9 +70,34 @@ interface Outcome {
   readonly said: string
 }
 
+/** Whatever it leaves is killed: a pasta that may not open its device dies without the child that waits for it, which would keep its pipes open. */
 function outcomeOf([file = '', ...args]: readonly string[]): Promise<Outcome> {
   return new Promise((ended) => {
-    execFile(file, args, { timeout: 20_000, env: { PATH: systemPath }, cwd: '/' }, (error, _stdout, stderr) => ended({ code: error === null ? 0 : error.code, said: stderr.trim() }))
+    const child = spawn(file, args, { detached: true, stdio: ['ignore', 'ignore', 'pipe'], env: { PATH: systemPath }, cwd: '/' })
+    let said = ''
+    child.stderr.setEncoding('utf8').on('data', (text: string) => (said += text))
+    const killAll = () => {
+      try {
+        if (child.pid !== undefined) process.kill(-child.pid, 'SIGKILL')
+      } catch {
+        // All of them have ended.
+      }
+    }
+    const tooLong = setTimeout(killAll, 20_000)
+    child.once('error', (error: NodeJS.ErrnoException) => {
+      clearTimeout(tooLong)
+      ended({ code: error.code, said: error.message })
+    })
+    child.once('exit', (code, signal) => {
+      clearTimeout(tooLong)
+      killAll()
+      const tell = () => ended({ code: code ?? signal, said: said.trim() })
+      const waited = setTimeout(tell, 1_000)
+      child.once('close', () => {
+        clearTimeout(waited)
+        tell()
+      })
+    })
   })
 }
 
