@@ -33,7 +33,6 @@ export type ScriptName =
   | 'ledger-unbind'
   | 'reap-claim'
   | 'reap-finish'
-  | 'inbox-idle'
   | 'inbox-wake'
   | 'claim'
   | 'claim-undo'

@@ -34,6 +34,9 @@ export interface IntakeParts {
   readonly takeJob: (token: string) => Promise<Job | undefined>
 }
 
+/** At how many looks what this consumer can't run is told once: with the looks themselves it asks Redis under five times a second. */
+const refusalPolls = 2
+
 /**
  * Looks for jobs, one after the other:
  *
@@ -42,8 +45,8 @@ export interface IntakeParts {
  *
  * The next job and its place are chosen in one step (`ReadyJobs.dispatch`), so a job without a place stays in the queue, in
  * order, for whoever gets one. Jobs that were stalled or handed over come first; they hold their places already, and only those
- * are taken for which this consumer has the provider and the secrets (lua/ready-dispatch.lua). What it can't run it says, about once a
- * poll interval: when nobody can, for long enough, the job is taken and ended with the reasons of all. While the git host refuses
+ * are taken for which this consumer has the provider and the secrets (lua/ready-dispatch.lua). What it can't run it says, about once in two
+ * poll intervals: when nobody can, for long enough, the job is taken and ended with the reasons of all. While the git host refuses
  * this consumer's key it takes nothing.
  */
 export class Intake {
@@ -211,7 +214,7 @@ export class Intake {
   private async tellRefusals(profileId: string): Promise<boolean> {
     const { context, graceMs } = this.parts
     // Either way: the clock may have been set back.
-    if (Math.abs(context.now() - this.refusalsToldAtMs) < context.settings.pollMs) return false
+    if (Math.abs(context.now() - this.refusalsToldAtMs) < refusalPolls * context.settings.pollMs) return false
     const refused = this.waiting.nextRefused()
     if (refused.length === 0) return false
     this.refusalsToldAtMs = context.now()
