@@ -66,7 +66,15 @@ class GroupReader implements Subscription {
     // Each handler under way may listen.
     setMaxListeners(0, this.#stop.signal, this.#abandon.signal)
     this.#stream = keys.events()
-    this.#onError = callbacks.onError ?? ((error) => process.emitWarning(error instanceof Error ? error : String(error)))
+    const warn = (error: unknown) => process.emitWarning(error instanceof Error ? error : String(error))
+    this.#onError = (error) => {
+      try {
+        ;(callbacks.onError ?? warn)(error)
+      } catch (fault) {
+        // One that fails itself must not end the reading, nor keep an event from being settled.
+        warn(fault)
+      }
+    }
     this.#blocking = createRedis(redis, 'blocking')
     this.#commands = createRedis(redis, 'commands')
     this.#group = new EventGroup(this.#commands, keys, group)

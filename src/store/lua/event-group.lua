@@ -102,7 +102,9 @@ local function bury(id, subject, taken, why, most, mostBytes)
     local dead = redis.call('XADD', DEAD, '*', 'id', id, 'subject', subject, 'attempts', taken, 'error', why, 'at', text(redisNow), 'log', log, 'event', event)
     redis.call('HINCRBY', G, 'died', 1)
     local bytes = redis.call('HINCRBY', G, 'deadBytes', sizeOf(redis.call('XRANGE', DEAD, dead, dead)[1]))
-    while redis.call('XLEN', DEAD) > 1 and (redis.call('XLEN', DEAD) > most or bytes > mostBytes) do
+    -- What is left over after so many, because a bound was lowered, goes with the next ones.
+    for _ = 1, 64 do
+      if redis.call('XLEN', DEAD) <= 1 or (redis.call('XLEN', DEAD) <= most and bytes <= mostBytes) then break end
       local oldest = redis.call('XRANGE', DEAD, '-', '+', 'COUNT', 1)[1]
       removeDead(oldest)
       bytes = bytes - sizeOf(oldest)
