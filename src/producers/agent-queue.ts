@@ -1,25 +1,19 @@
-import { setImmediate as nextTurn } from 'node:timers/promises'
-import { Job, type Queue } from 'bullmq'
-import type { Redis } from 'ioredis'
-import { z } from 'zod'
+import type { Job } from 'bullmq'
 import { EventGroups } from '../events/index.js'
-import { constraintsOf } from '../job/constraints.js'
-import { IdempotencyConflictError, InvalidInputError, SwitchyardError, UnknownJobError } from '../job/errors.js'
-import { parseInput } from '../job/explain.js'
+import { InvalidInputError, SwitchyardError, UnknownJobError } from '../job/errors.js'
 import type { LogLine } from '../job/log.js'
 import type { JobResult } from '../job/result.js'
-import { defaultMaxSpecBytes, type JobSpec, type JobSpecInput, parseJobSpec } from '../job/spec.js'
+import { defaultMaxSpecBytes, type JobSpecInput } from '../job/spec.js'
 import type { JobStatus } from '../job/status.js'
-import { createRedis, defaultQueueName, Keys, type LiveConsumer, type ProviderLoad, type QueuedJob, queueWake, readLog, type ReadLogOptions, type RedisConfig, Signals } from '../store/index.js'
-import { type Claim, claimKeys, newJobId, specDigest } from './idempotency.js'
+import { createRedis, defaultQueueName, Keys, type LiveConsumer, type ProviderLoad, type QueuedJob, readLog, type ReadLogOptions, type RedisConfig, Signals } from '../store/index.js'
+import { Enqueuing, type EnqueueOptions } from './enqueuing.js'
 import type { JobHandle } from './job-handle.js'
 import { type JobPage, listJobs, type ListOptions } from './job-pages.js'
 import { type RetryOptions, retryJob } from './job-retry.js'
-import { mergeStatus } from './job-status.js'
-import { ProducerConnection, type Connected } from './producer-connection.js'
+import { ProducerConnection } from './producer-connection.js'
 import { cancelledWhileWaiting, isRetried, viewOf } from './queue-view.js'
-import type { Around } from './waiting-reason.js'
 import { ResultWaiter } from './result-waiter.js'
+import { statusesOf } from './statuses.js'
 
 export interface AgentQueueOptions {
   readonly redis: RedisConfig
@@ -37,33 +31,7 @@ export interface AgentQueueOptions {
   readonly eventSource?: string | undefined
 }
 
-export interface EnqueueOptions {
-  /**
-   * What becomes of a job that has the same `idempotencyKey` and has failed: `keep` (the default) gives it as it is, `rerun` runs it again from
-   * the start. The spec must be the same.
-   */
-  readonly onFailed?: 'keep' | 'rerun' | undefined
-}
-
-const enqueueOptions = z.strictObject({ onFailed: z.enum(['keep', 'rerun'], { error: 'must be "keep" or "rerun"' }).optional() })
-
-const jobsPerRoundTrip = 1_000
-/** How many specs are checked before the event loop has its turn. */
-const specsPerTurn = 500
-/** After how many problems of many specs the rest is not looked at. */
-const mostProblems = 1_000
 const defaultRetentionMs = 7 * 24 * 60 * 60 * 1000
-/** How many ended jobs BullMQ keeps for the board; results and logs are kept by the store, by age. */
-const keptEndedJobs = 10_000
-/** Lines of BullMQ's own log of a job, for the board. */
-const keptLogLines = 1_000
-/** How long a key of a job that never ends is remembered, in milliseconds; the end replaces it by the retention. */
-const claimTtlMs = 30 * 24 * 60 * 60 * 1000
-
-interface NewJob {
-  readonly jobId: string
-  readonly spec: JobSpec
-}
 
 /**
  * The producers' side of a queue: enqueue jobs, wait for them, read their output, cancel them. Needs Redis and nothing
@@ -77,8 +45,7 @@ export class AgentQueue {
   readonly #config: RedisConfig
   readonly #options: AgentQueueOptions
   readonly #keys: Keys
-  readonly #retentionMs: number
-  readonly #maxSpecBytes: number
+  readonly #enqueuing: Enqueuing
   readonly #connection: ProducerConnection
   readonly #waiter: ResultWaiter
   #signals: Signals | undefined
@@ -90,9 +57,9 @@ export class AgentQueue {
     this.#options = options
     this.#config = options.redis
     this.#keys = new Keys(options.prefix, this.name)
-    this.#retentionMs = options.retentionMs ?? defaultRetentionMs
-    this.#maxSpecBytes = options.maxSpecBytes ?? defaultMaxSpecBytes
-    this.#connection = new ProducerConnection(this.#config, this.#keys, this.#retentionMs)
+    const { defaults, maxSpecBytes = defaultMaxSpecBytes, retentionMs = defaultRetentionMs } = options
+    this.#enqueuing = new Enqueuing({ name: this.name, keys: this.#keys, defaults, maxSpecBytes, retentionMs })
+    this.#connection = new ProducerConnection(this.#config, this.#keys, retentionMs)
     this.events = new EventGroups(this.#keys, (work) => this.#connection.use(({ redis }) => work(redis)))
     this.#waiter = new ResultWaiter(
       () => this.#listen(),
@@ -106,8 +73,8 @@ export class AgentQueue {
    * @throws InvalidInputError, IdempotencyConflictError, RedisUnavailableError.
    */
   async enqueue(spec: JobSpecInput, options: EnqueueOptions = {}): Promise<JobHandle> {
-    const job = this.#newJob(spec, 'job spec')
-    await this.#add([job], options)
+    const job = this.#enqueuing.newJob(spec)
+    await this.#connection.use((connected) => this.#enqueuing.add(connected, [job], options))
     return this.job(job.jobId)
   }
 
@@ -119,21 +86,8 @@ export class AgentQueue {
    * @throws as `enqueue`; problems name the position, from 0.
    */
   async enqueueMany(specs: readonly JobSpecInput[], options: EnqueueOptions = {}): Promise<JobHandle[]> {
-    const problems: string[] = []
-    const jobs: NewJob[] = []
-    for (const [index, spec] of specs.entries()) {
-      // Checking a hundred thousand takes seconds: whatever else the process does goes on.
-      if (index % specsPerTurn === specsPerTurn - 1) await nextTurn()
-      try {
-        jobs.push(this.#newJob(spec, 'job spec'))
-      } catch (error) {
-        if (!(error instanceof InvalidInputError)) throw error
-        if (problems.length >= mostProblems) break
-        for (const problem of error.problems) problems.push(`jobs[${index}]: ${problem}`)
-      }
-    }
-    if (problems.length > 0) throw new InvalidInputError(problems[0] ?? '', problems)
-    await this.#add(jobs, options)
+    const jobs = await this.#enqueuing.newJobs(specs)
+    await this.#connection.use((connected) => this.#enqueuing.add(connected, jobs, options))
     return jobs.map(({ jobId }) => this.job(jobId))
   }
 
@@ -153,7 +107,7 @@ export class AgentQueue {
    * @throws InvalidInputError, RedisUnavailableError.
    */
   async list(options: ListOptions = {}): Promise<JobPage> {
-    return await this.#connection.use((connected) => listJobs({ ...connected, keys: this.#keys }, options, (jobIds) => this.#statuses(connected, jobIds)))
+    return await this.#connection.use((connected) => listJobs({ ...connected, keys: this.#keys }, options, (jobIds) => statusesOf(connected, this.name, jobIds)))
   }
 
   /**
@@ -161,7 +115,7 @@ export class AgentQueue {
    * @returns in the order of the ids, null for a job that nobody knows.
    */
   async statuses(jobIds: readonly string[]): Promise<(JobStatus | null)[]> {
-    return await this.#connection.use((connected) => this.#statuses(connected, jobIds))
+    return await this.#connection.use((connected) => statusesOf(connected, this.name, jobIds))
   }
 
   /**
@@ -211,93 +165,6 @@ export class AgentQueue {
     await this.#connection.close()
   }
 
-  #newJob(input: unknown, what: string): NewJob {
-    const merged: unknown =
-      this.#options.defaults !== undefined && typeof input === 'object' && input !== null ? { ...this.#options.defaults, ...input } : input
-    const spec = parseJobSpec(merged, this.#maxSpecBytes)
-    const bytes = Buffer.byteLength(JSON.stringify(spec))
-    if (bytes > this.#sizeLimit()) {
-      throw new InvalidInputError(`${what}: is ${bytes} bytes as the queue holds it, over the limit of ${this.#sizeLimit()}; give fewer, longer steps`)
-    }
-    return { jobId: newJobId(this.name, spec.idempotencyKey), spec }
-  }
-
-  /** A validated spec has its defaults filled in, so it may be larger than what was given. */
-  #sizeLimit(): number {
-    return this.#maxSpecBytes * 2
-  }
-
-  async #add(jobs: readonly NewJob[], options: EnqueueOptions): Promise<void> {
-    const { onFailed } = parseInput(enqueueOptions, options, 'enqueue')
-    const unique = new Map<string, NewJob>()
-    const claims = new Map<string, Claim>()
-    for (const [index, job] of jobs.entries()) {
-      if (index % specsPerTurn === specsPerTurn - 1) await nextTurn()
-      unique.set(job.jobId, job)
-      const key = job.spec.idempotencyKey
-      if (key === undefined) continue
-      const digest = specDigest(job.spec)
-      const before = claims.get(job.jobId)
-      if (before !== undefined && before.digest !== digest) throw new IdempotencyConflictError(key, job.jobId)
-      claims.set(job.jobId, { jobId: job.jobId, key, digest })
-    }
-    await this.#connection.use(async (connected) => {
-      const { queue, redis, ready, waits } = connected
-      await claimKeys(redis, this.#keys, [...claims.values()], Math.max(claimTtlMs, this.#retentionMs))
-      const list = [...unique.values()]
-      for (let start = 0; start < list.length; start += jobsPerRoundTrip) {
-        await this.#addBatch(queue, { redis, ready, waits }, list.slice(start, start + jobsPerRoundTrip))
-      }
-      if (onFailed === 'rerun') await this.#rerunFailed(connected, [...claims.keys()])
-    })
-  }
-
-  /** Of jobs that were there before, those that have failed. */
-  async #rerunFailed(connected: Connected, jobIds: readonly string[]): Promise<void> {
-    for (let start = 0; start < jobIds.length; start += jobsPerRoundTrip) {
-      const part = jobIds.slice(start, start + jobsPerRoundTrip)
-      const standings = await connected.store.standings(part)
-      for (const [index, jobId] of part.entries()) if (standings[index]?.result?.status === 'failed') await retryJob(connected, this.#keys, jobId, {})
-    }
-  }
-
-  /** BullMQ's own scripts for the jobs, one that lists them and one that wakes idle consumers, in one pipeline. */
-  async #addBatch(queue: Queue<QueuedJob>, { redis, ready, waits }: Pick<Connected, 'redis' | 'ready' | 'waits'>, batch: readonly NewJob[]): Promise<void> {
-    const pipeline = (await queue.backend.client).pipeline()
-    const enqueuedAtMs = Date.now()
-    // Whoever finds that a delayed job is due goes by Redis' clock.
-    const nowMs = batch.some(({ spec }) => isDelayed(spec)) ? await timeOf(redis) : enqueuedAtMs
-    const jobs = batch.map((job) => ({ ...job, delayMs: delayOf(job.spec, nowMs) }))
-    for (const { jobId, spec, delayMs } of jobs) {
-      const options = { ...this.#jobOptions(jobId, spec, delayMs === 0 ? enqueuedAtMs : nowMs), ...(delayMs === 0 ? {} : { delay: delayMs }) }
-      const job = new Job<QueuedJob>(queue, spec.repository, { spec, enqueuedAtMs }, options, jobId)
-      // Only queues the command; its answer, or its error, comes with the pipeline's.
-      void job.addJob(pipeline)
-    }
-    const due = jobs.filter(({ delayMs }) => delayMs === 0)
-    if (due.length > 0) ready.queueAdd(pipeline, due)
-    waits.queueAdd(pipeline, jobs)
-    queueWake(pipeline, this.#keys, batch.length)
-    const answers = await pipeline.exec()
-    for (const [error] of answers ?? []) if (error !== null) throw error
-  }
-
-  #jobOptions(jobId: string, spec: JobSpec, timestamp: number) {
-    const kept = { age: Math.ceil(this.#retentionMs / 1000), count: keptEndedJobs }
-    return {
-      jobId,
-      timestamp,
-      // BullMQ runs priority 0 before all others, so there must be one.
-      priority: spec.priority,
-      // Failover and retries are the consumers' own; BullMQ runs each job once.
-      attempts: 1,
-      removeOnComplete: kept,
-      removeOnFail: kept,
-      keepLogs: keptLogLines,
-      sizeLimit: this.#sizeLimit() + 1024,
-    }
-  }
-
   /** The results of jobs, for those who wait: one round trip. Of a job that was retried, that of the run that is next. */
   async #lookUp(jobIds: readonly string[]): Promise<(JobResult | 'running' | 'unknown')[]> {
     return await this.#connection.use(async ({ store }) => (await store.standings(jobIds)).map(({ known, result }) => result ?? (known ? 'running' : 'unknown')))
@@ -324,55 +191,9 @@ export class AgentQueue {
   }
 
   async #status(jobId: string): Promise<JobStatus> {
-    const [status = null] = await this.#connection.use((connected) => this.#statuses(connected, [jobId]))
+    const [status = null] = await this.#connection.use((connected) => statusesOf(connected, this.name, [jobId]))
     if (status === null) throw new UnknownJobError(jobId)
     return status
-  }
-
-  async #statuses(connected: Connected, jobIds: readonly string[]): Promise<(JobStatus | null)[]> {
-    const jobs = await Promise.all(jobIds.map(async (jobId) => [jobId, await connected.queue.getJob(jobId)] as const))
-    return this.#describe(connected, new Map(jobs))
-  }
-
-  /** @param jobs by their ids, as the queue holds them; undefined for one that it does not. */
-  async #describe(connected: Connected, jobs: ReadonlyMap<string, Job<QueuedJob> | undefined>): Promise<(JobStatus | null)[]> {
-    const { queue, store, ready, redis } = connected
-    const ids = [...jobs.keys()]
-    const [runs, around, inHand] = await Promise.all([store.readMany(ids, { forShow: true }), this.#around(connected), this.#inHand(queue, redis, ids)])
-    const views = [...jobs.values()].map((job, index) => (job === undefined ? null : viewOf(job, inHand[index] ?? false)))
-    // Only of what waits in nobody's hands.
-    const waiting = views.map((view) => (view === null || view.finished || view.inHand ? null : view))
-    const constraints = waiting.map((view) => (view?.spec === undefined ? '' : constraintsOf(view.spec).id))
-    const [tenants, refusals] = await Promise.all([
-      lookUpEach(waiting.map((view) => view?.spec?.tenant ?? ''), (name) => ready.tenant(name)),
-      lookUpEach([...ids.filter((_id, index) => waiting[index] !== null), ...constraints], (id) => ready.refusals(id)),
-    ])
-    return ids.map((jobId, index) => {
-      const view = views[index] ?? null
-      return mergeStatus(jobId, view, runs[index] ?? null, {
-        ...around,
-        tenant: tenants.get(waiting[index]?.spec?.tenant ?? '') ?? null,
-        refusals: refusals.get(jobId) ?? refusals.get(constraints[index] ?? '') ?? null,
-        delayedUntilMs: view?.delayedUntilMs ?? null,
-      })
-    })
-  }
-
-  /** What any job of this queue may wait for. */
-  async #around({ queue, ledger, roster }: Connected): Promise<Around> {
-    const [loads, paused, live] = await Promise.all([ledger.loads(), queue.isPaused(), roster.live()])
-    return { loads, paused, consumers: live.filter((consumer) => consumer.queue === this.name), tenant: null, refusals: null, delayedUntilMs: null }
-  }
-
-  /** Which of these jobs a consumer holds now: the lock is BullMQ's. */
-  async #inHand(queue: Queue<QueuedJob>, redis: Redis, jobIds: readonly string[]): Promise<boolean[]> {
-    if (jobIds.length === 0) return []
-    const pipeline = redis.pipeline()
-    for (const jobId of jobIds) pipeline.exists(`${queue.toKey(jobId)}:lock`)
-    return ((await pipeline.exec()) ?? []).map(([error, count]) => {
-      if (error !== null) throw error
-      return count === 1
-    })
   }
 
   async #cancel(jobId: string, reason: string): Promise<'cancelled' | 'requested' | 'ended'> {
@@ -392,27 +213,6 @@ export class AgentQueue {
       return outcome
     })
   }
-}
-
-function isDelayed(spec: JobSpec): boolean {
-  return spec.delayMs !== undefined || spec.runAt !== undefined
-}
-
-/** After how many milliseconds a job may run. */
-function delayOf({ delayMs, runAt }: JobSpec, nowMs: number): number {
-  return delayMs ?? (runAt === undefined ? 0 : Math.max(0, Date.parse(runAt) - nowMs))
-}
-
-/** Milliseconds since 1970 by Redis' clock. */
-async function timeOf(redis: Redis): Promise<number> {
-  const [seconds, micros] = await redis.time()
-  return Number(seconds) * 1000 + Math.floor(Number(micros) / 1000)
-}
-
-/** Looks each name up once; the empty one stands for none. */
-async function lookUpEach<Value>(names: readonly string[], lookUp: (name: string) => Promise<Value>): Promise<Map<string, Value>> {
-  const distinct = [...new Set(names)].filter((name) => name !== '')
-  return new Map(await Promise.all(distinct.map(async (name) => [name, await lookUp(name)] as const)))
 }
 
 /** A consumer may be taking it at this moment: then it finds the record ended, and finishes it in BullMQ itself. */

@@ -1,4 +1,5 @@
-export { AgentQueue, type AgentQueueOptions, type EnqueueOptions } from './agent-queue.js'
+export { AgentQueue, type AgentQueueOptions } from './agent-queue.js'
+export type { EnqueueOptions } from './enqueuing.js'
 export type { JobHandle } from './job-handle.js'
 export type { JobPage, ListOptions } from './job-pages.js'
 export type { RetryOptions } from './job-retry.js'

@@ -1,0 +1,172 @@
+import { setImmediate as nextTurn } from 'node:timers/promises'
+import { Job } from 'bullmq'
+import type { Redis } from 'ioredis'
+import { z } from 'zod'
+import { IdempotencyConflictError, InvalidInputError } from '../job/errors.js'
+import { parseInput } from '../job/explain.js'
+import { type JobSpec, type JobSpecInput, parseJobSpec } from '../job/spec.js'
+import { type Keys, type QueuedJob, queueWake } from '../store/index.js'
+import { type Claim, claimKeys, newJobId, specDigest } from './idempotency.js'
+import { retryJob } from './job-retry.js'
+import type { Connected } from './producer-connection.js'
+
+export interface EnqueueOptions {
+  /**
+   * What becomes of a job that has the same `idempotencyKey` and has failed: `keep` (the default) gives it as it is, `rerun` runs it again from
+   * the start. The spec must be the same.
+   */
+  readonly onFailed?: 'keep' | 'rerun' | undefined
+}
+
+const enqueueOptions = z.strictObject({ onFailed: z.enum(['keep', 'rerun'], { error: 'must be "keep" or "rerun"' }).optional() })
+
+const jobsPerRoundTrip = 1_000
+/** How many specs are checked before the event loop has its turn. */
+const specsPerTurn = 500
+/** After how many problems of many specs the rest is not looked at. */
+const mostProblems = 1_000
+/** How many ended jobs BullMQ keeps for the board; results and logs are kept by the store, by age. */
+const keptEndedJobs = 10_000
+/** Lines of BullMQ's own log of a job, for the board. */
+const keptLogLines = 1_000
+/** How long a key of a job that never ends is remembered, in milliseconds; the end replaces it by the retention. */
+const claimTtlMs = 30 * 24 * 60 * 60 * 1000
+
+export interface NewJob {
+  readonly jobId: string
+  readonly spec: JobSpec
+}
+
+export interface EnqueuingOptions {
+  /** The queue's name. */
+  readonly name: string
+  readonly keys: Keys
+  /** Fields that a spec has unless it gives them itself. */
+  readonly defaults: Partial<JobSpecInput> | undefined
+  readonly maxSpecBytes: number
+  readonly retentionMs: number
+}
+
+/** The way of jobs into a queue: checked → their keys claimed → added to BullMQ and the index in one pipeline → consumers woken. */
+export class Enqueuing {
+  constructor(private readonly options: EnqueuingOptions) {}
+
+  /** A job of a checked spec. @throws InvalidInputError. */
+  newJob(input: unknown): NewJob {
+    const { name, defaults, maxSpecBytes } = this.options
+    const merged: unknown = defaults !== undefined && typeof input === 'object' && input !== null ? { ...defaults, ...input } : input
+    const spec = parseJobSpec(merged, maxSpecBytes)
+    const bytes = Buffer.byteLength(JSON.stringify(spec))
+    if (bytes > this.#sizeLimit()) {
+      throw new InvalidInputError(`job spec: is ${bytes} bytes as the queue holds it, over the limit of ${this.#sizeLimit()}; give fewer, longer steps`)
+    }
+    return { jobId: newJobId(name, spec.idempotencyKey), spec }
+  }
+
+  /** Those of many specs. @throws InvalidInputError, whose problems name the position, from 0. */
+  async newJobs(specs: readonly unknown[]): Promise<NewJob[]> {
+    const problems: string[] = []
+    const jobs: NewJob[] = []
+    for (const [index, spec] of specs.entries()) {
+      // Checking a hundred thousand takes seconds: whatever else the process does goes on.
+      if (index % specsPerTurn === specsPerTurn - 1) await nextTurn()
+      try {
+        jobs.push(this.newJob(spec))
+      } catch (error) {
+        if (!(error instanceof InvalidInputError)) throw error
+        if (problems.length >= mostProblems) break
+        for (const problem of error.problems) problems.push(`jobs[${index}]: ${problem}`)
+      }
+    }
+    if (problems.length > 0) throw new InvalidInputError(problems[0] ?? '', problems)
+    return jobs
+  }
+
+  /** A validated spec has its defaults filled in, so it may be larger than what was given. */
+  #sizeLimit(): number {
+    return this.options.maxSpecBytes * 2
+  }
+
+  /** Adds jobs; those that are there already stay as they are, but for `onFailed`. @throws InvalidInputError, IdempotencyConflictError. */
+  async add(connected: Connected, jobs: readonly NewJob[], options: EnqueueOptions): Promise<void> {
+    const { onFailed } = parseInput(enqueueOptions, options, 'enqueue')
+    const unique = new Map<string, NewJob>()
+    const claims = new Map<string, Claim>()
+    for (const [index, job] of jobs.entries()) {
+      if (index % specsPerTurn === specsPerTurn - 1) await nextTurn()
+      unique.set(job.jobId, job)
+      const key = job.spec.idempotencyKey
+      if (key === undefined) continue
+      const digest = specDigest(job.spec)
+      const before = claims.get(job.jobId)
+      if (before !== undefined && before.digest !== digest) throw new IdempotencyConflictError(key, job.jobId)
+      claims.set(job.jobId, { jobId: job.jobId, key, digest })
+    }
+    const { keys, retentionMs } = this.options
+    await claimKeys(connected.redis, keys, [...claims.values()], Math.max(claimTtlMs, retentionMs))
+    const list = [...unique.values()]
+    for (let start = 0; start < list.length; start += jobsPerRoundTrip) await this.#addBatch(connected, list.slice(start, start + jobsPerRoundTrip))
+    if (onFailed === 'rerun') await this.#rerunFailed(connected, [...claims.keys()])
+  }
+
+  /** Of jobs that were there before, those that have failed. */
+  async #rerunFailed(connected: Connected, jobIds: readonly string[]): Promise<void> {
+    for (let start = 0; start < jobIds.length; start += jobsPerRoundTrip) {
+      const part = jobIds.slice(start, start + jobsPerRoundTrip)
+      const standings = await connected.store.standings(part)
+      for (const [index, jobId] of part.entries()) if (standings[index]?.result?.status === 'failed') await retryJob(connected, this.options.keys, jobId, {})
+    }
+  }
+
+  /** BullMQ's own scripts for the jobs, one that lists them and one that wakes idle consumers, in one pipeline. */
+  async #addBatch({ queue, redis, ready, waits }: Connected, batch: readonly NewJob[]): Promise<void> {
+    const pipeline = (await queue.backend.client).pipeline()
+    const enqueuedAtMs = Date.now()
+    // Whoever finds that a delayed job is due goes by Redis' clock.
+    const nowMs = batch.some(({ spec }) => isDelayed(spec)) ? await timeOf(redis) : enqueuedAtMs
+    const jobs = batch.map((job) => ({ ...job, delayMs: delayOf(job.spec, nowMs) }))
+    for (const { jobId, spec, delayMs } of jobs) {
+      const options = { ...this.#jobOptions(jobId, spec, delayMs === 0 ? enqueuedAtMs : nowMs), ...(delayMs === 0 ? {} : { delay: delayMs }) }
+      const job = new Job<QueuedJob>(queue, spec.repository, { spec, enqueuedAtMs }, options, jobId)
+      // Only queues the command; its answer, or its error, comes with the pipeline's.
+      void job.addJob(pipeline)
+    }
+    const due = jobs.filter(({ delayMs }) => delayMs === 0)
+    if (due.length > 0) ready.queueAdd(pipeline, due)
+    waits.queueAdd(pipeline, jobs)
+    queueWake(pipeline, this.options.keys, batch.length)
+    const answers = await pipeline.exec()
+    for (const [error] of answers ?? []) if (error !== null) throw error
+  }
+
+  #jobOptions(jobId: string, spec: JobSpec, timestamp: number) {
+    const kept = { age: Math.ceil(this.options.retentionMs / 1000), count: keptEndedJobs }
+    return {
+      jobId,
+      timestamp,
+      // BullMQ runs priority 0 before all others, so there must be one.
+      priority: spec.priority,
+      // Failover and retries are the consumers' own; BullMQ runs each job once.
+      attempts: 1,
+      removeOnComplete: kept,
+      removeOnFail: kept,
+      keepLogs: keptLogLines,
+      sizeLimit: this.#sizeLimit() + 1024,
+    }
+  }
+}
+
+function isDelayed(spec: JobSpec): boolean {
+  return spec.delayMs !== undefined || spec.runAt !== undefined
+}
+
+/** After how many milliseconds a job may run. */
+function delayOf({ delayMs, runAt }: JobSpec, nowMs: number): number {
+  return delayMs ?? (runAt === undefined ? 0 : Math.max(0, Date.parse(runAt) - nowMs))
+}
+
+/** Milliseconds since 1970 by Redis' clock. */
+async function timeOf(redis: Redis): Promise<number> {
+  const [seconds, micros] = await redis.time()
+  return Number(seconds) * 1000 + Math.floor(Number(micros) / 1000)
+}

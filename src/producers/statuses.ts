@@ -1,0 +1,62 @@
+import type { Queue } from 'bullmq'
+import type { Redis } from 'ioredis'
+import { constraintsOf } from '../job/constraints.js'
+import type { JobStatus } from '../job/status.js'
+import type { QueuedJob } from '../store/index.js'
+import { mergeStatus } from './job-status.js'
+import type { Connected } from './producer-connection.js'
+import { viewOf } from './queue-view.js'
+import type { Around } from './waiting-reason.js'
+
+/**
+ * Where jobs of a queue stand, and what each waits for; as many round trips for many as for one.
+ * @returns in the order of the ids, null for a job that nobody knows.
+ */
+export async function statusesOf(connected: Connected, queueName: string, jobIds: readonly string[]): Promise<(JobStatus | null)[]> {
+  const { queue, store, ready, redis } = connected
+  const ids = [...new Set(jobIds)]
+  const jobs = await Promise.all(ids.map((jobId) => queue.getJob(jobId)))
+  const [runs, around, inHand] = await Promise.all([store.readMany(ids, { forShow: true }), aroundOf(connected, queueName), areInHand(queue, redis, ids)])
+  const views = jobs.map((job, index) => (job === undefined ? null : viewOf(job, inHand[index] ?? false)))
+  // Only of what waits in nobody's hands.
+  const waiting = views.map((view) => (view === null || view.finished || view.inHand ? null : view))
+  const constraints = waiting.map((view) => (view?.spec === undefined ? '' : constraintsOf(view.spec).id))
+  const [tenants, refusals] = await Promise.all([
+    lookUpEach(waiting.map((view) => view?.spec?.tenant ?? ''), (name) => ready.tenant(name)),
+    lookUpEach([...ids.filter((_id, index) => waiting[index] !== null), ...constraints], (id) => ready.refusals(id)),
+  ])
+  const statuses = ids.map((jobId, index) => {
+    const view = views[index] ?? null
+    return mergeStatus(jobId, view, runs[index] ?? null, {
+      ...around,
+      tenant: tenants.get(waiting[index]?.spec?.tenant ?? '') ?? null,
+      refusals: refusals.get(jobId) ?? refusals.get(constraints[index] ?? '') ?? null,
+      delayedUntilMs: view?.delayedUntilMs ?? null,
+    })
+  })
+  const byId = new Map(ids.map((jobId, index) => [jobId, statuses[index] ?? null]))
+  return jobIds.map((jobId) => byId.get(jobId) ?? null)
+}
+
+/** What any job of this queue may wait for. */
+async function aroundOf({ queue, ledger, roster }: Connected, queueName: string): Promise<Around> {
+  const [loads, paused, live] = await Promise.all([ledger.loads(), queue.isPaused(), roster.live()])
+  return { loads, paused, consumers: live.filter((consumer) => consumer.queue === queueName), tenant: null, refusals: null, delayedUntilMs: null }
+}
+
+/** Which of these jobs a consumer holds now: the lock is BullMQ's. */
+async function areInHand(queue: Queue<QueuedJob>, redis: Redis, jobIds: readonly string[]): Promise<boolean[]> {
+  if (jobIds.length === 0) return []
+  const pipeline = redis.pipeline()
+  for (const jobId of jobIds) pipeline.exists(`${queue.toKey(jobId)}:lock`)
+  return ((await pipeline.exec()) ?? []).map(([error, count]) => {
+    if (error !== null) throw error
+    return count === 1
+  })
+}
+
+/** Looks each name up once; the empty one stands for none. */
+async function lookUpEach<Value>(names: readonly string[], lookUp: (name: string) => Promise<Value>): Promise<Map<string, Value>> {
+  const distinct = [...new Set(names)].filter((name) => name !== '')
+  return new Map(await Promise.all(distinct.map(async (name) => [name, await lookUp(name)] as const)))
+}
