@@ -35,6 +35,27 @@ function groups(): EventGroups {
 const state = async () => (await groups().list())[0]
 
 describe('a handler that fails', () => {
+  it('is a dead letter in time, and others go on, also when whoever is told of it fails', async () => {
+    const seen: string[] = []
+    listen(({ subject }) => {
+      if (subject === 'bad') throw new Error('no')
+      seen.push(subject)
+    }, {
+      attempts: 3,
+      onError: () => {
+        throw new Error('the log is full')
+      },
+      onDead: () => {
+        throw new Error('so is the other one')
+      },
+    })
+    await endRuns('bad', 'good')
+    await until(async () => (await state())?.deadLetters === 1 && seen.includes('good'), 'the bad one is dead and the good one was handled')
+    await endRuns('later')
+    await until(() => seen.includes('later'), 'what came after it was handled')
+    expect(await state()).toMatchObject({ pending: 0, unread: 0, died: 1 })
+  })
+
   it('holds up no other job, however many fail and however slowly, also with one at a time', async () => {
     const bad = Array.from({ length: 12 }, (_value, index) => `bad${index}`)
     const good = Array.from({ length: 40 }, (_value, index) => `good${index}`)

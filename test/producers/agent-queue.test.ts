@@ -221,6 +221,8 @@ describe('an idempotency key', () => {
     const again = await queue.enqueueMany(['failed', 'succeeded', 'waiting', 'new'].map(keyed), { onFailed: 'rerun' })
     expect(again.slice(0, 3).map(({ jobId }) => jobId)).toEqual([failed!.jobId, succeeded!.jobId, waiting!.jobId])
     expect((await queue.statuses(again.map(({ jobId }) => jobId))).map((status) => status?.state)).toEqual(['waiting', 'succeeded', 'waiting', 'waiting'])
+    const twice = [waiting!.jobId, 'not-there', waiting!.jobId]
+    expect((await queue.statuses(twice)).map((status) => status?.jobId ?? null)).toEqual([waiting!.jobId, null, waiting!.jobId])
     await queue.enqueue(keyed('failed'), { onFailed: 'rerun' })
     expect((await bull().getJobs(['prioritized', 'waiting'])).map(({ id }) => id).sort()).toEqual([failed!, waiting!, again[3]!].map(({ jobId }) => jobId).sort())
     await expect(queue.enqueue(spec(), { onFailed: 'again' as 'rerun' })).rejects.toThrow('onFailed: must be "keep" or "rerun"')
