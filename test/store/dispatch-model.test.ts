@@ -28,8 +28,10 @@ const members = [
 ] as const
 type Member = (typeof members)[number]
 const queues = ['q1', 'claim'] as const
-const caps: Readonly<Record<string, number>> = { t1: 2 }
-const shares = { t0: { weight: 2 }, t1: { weight: 1, cap: 2 } }
+/** A tenant may be called anything, also as the index itself puts things apart. */
+const tenants = ['a b', "x:y:1\n%d '*", '*', '\u0000é : 1 2'] as const
+const caps: Readonly<Record<string, number>> = { [tenants[1]]: 2 }
+const shares = { [tenants[0]]: { weight: 2 }, [tenants[1]]: { weight: 1, cap: 2 } }
 const allows: readonly (readonly string[] | undefined)[] = [undefined, ['a'], ['b'], ['c'], ['b', 'd'], ['a', 'c'], ['d']]
 
 interface ModelJob {
@@ -94,7 +96,7 @@ class Walk {
   async step(what: Command): Promise<void> {
     switch (what.do) {
       case 'enqueue': {
-        const added = await Promise.all(Array.from({ length: what.count }, () => this.add(queues[what.queue]!, `t${what.tenant}`, allows[what.allow], what.cpu, what.priority)))
+        const added = await Promise.all(Array.from({ length: what.count }, () => this.add(queues[what.queue]!, tenants[what.tenant]!, allows[what.allow], what.cpu, what.priority)))
         if (!what.around) await this.list(added)
         return
       }
