@@ -137,7 +137,9 @@ export const gitCases: readonly ConformanceCase[] = [
     name: 'git: clones, and leaves no token behind',
     run: (fixture) =>
       withRunner(fixture, async (runner, facts, sandbox) => {
-        await fixture.exec(sandbox, ': >"$HOME/before"')
+        // Some compare whole seconds (busybox), so what comes later has to be later by that.
+        const newer = ': >"$HOME/before"; until [ -n "$(find "$HOME/after" -newer "$HOME/before" 2>/dev/null)" ]; do sleep 1; : >"$HOME/after"; done'
+        assert.equal((await fixture.exec(sandbox, newer)).exitCode, 0)
         const { base, access } = await cloned(fixture, runner)
         const script = 'git rev-parse HEAD; git status --porcelain; cat README.md; [ -x src/run.sh ] && echo executable'
         const { stdout } = await fixture.exec(sandbox, { script, cwd: facts.repositoryPath })
