@@ -16,7 +16,7 @@ await blast(null)
 for (const fault of chosen) {
   const ratios: number[] = []
   for (let pair = 0; pair < pairs; pair++) {
-    const without = (await blast(null, { goodOnly: true })).goodMs
+    const without = (await blast(null, { goodOnly: true, asWith: fault })).goodMs
     const beside = (await blast(fault, { goodOnly: true })).goodMs
     ratios.push(beside / without)
   }

@@ -1,7 +1,8 @@
 // What a checkpoint costs beside the agent's own `git add -A && git commit`, and a restore beside a plain clone: same trees, same server, in turn.
 // Usage: tsx bench/checkpoint.ts [--rounds 3] [--before REVISION]; the latter compares the time until a repository is ready with that release's.
 import { execFile } from 'node:child_process'
-import { readdir, rm, symlink, writeFile } from 'node:fs/promises'
+import { randomBytes } from 'node:crypto'
+import { mkdir, readdir, rm, symlink, writeFile } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { promisify } from 'node:util'
 import { Command } from 'commander'
@@ -42,6 +43,11 @@ async function timed<Result>(into: number[], work: () => Promise<Result>): Promi
 }
 
 const figures: Record<string, number | string> = {}
+/** Said as it comes too: the whole takes minutes. */
+function note(found: Readonly<Record<string, number | string>>): void {
+  Object.assign(figures, found)
+  for (const [key, value] of Object.entries(found)) console.error(`${key.padEnd(64)} ${value}`)
+}
 const ratio = (ours: readonly number[], theirs: readonly number[]) => Number((median(ours) / median(theirs)).toFixed(3))
 const ms = (values: readonly number[]) => Math.round(median(values))
 
@@ -89,7 +95,7 @@ async function checkpoints(deployment: Deployment, name: string, { repository, s
     await rm(plain, { recursive: true })
   }
   await box.kill()
-  Object.assign(figures, {
+  note({
     [`${name}: checkpoint, ms`]: ms(times.checkpoint),
     [`${name}: the agent's own add and commit, ms`]: ms(times.own),
     [`${name}: ratio (goal 2)`]: ratio(times.checkpoint, times.own),
@@ -138,7 +144,7 @@ async function ready(deployment: Deployment, name: string, { repository, sha }: 
       await box.kill()
     }
   }
-  Object.assign(figures, { [`${name}: ready, ms`]: ms(times.now), [`${name}: ready at ${given.before ?? ''}, ms`]: ms(times.before), [`${name}: ready, ratio (goal 1.05)`]: ratio(times.now, times.before) })
+  note({ [`${name}: ready, ms`]: ms(times.now), [`${name}: ready at ${given.before ?? ''}, ms`]: ms(times.before), [`${name}: ready, ratio (goal 1.05)`]: ratio(times.now, times.before) })
 }
 
 /** The runner of an earlier release, from a work tree of its own. */
@@ -165,7 +171,8 @@ try {
   if (small === undefined) throw new Error('no small tree')
   // Text that shrinks to a third or so, as most of it does.
   await checkpoints(deployment, '200 MB of changes', small, 1, async (path, round) => {
-    await promisify(execFile)('sh', ['-c', `mkdir -p big; for i in $(seq 40); do head -c 1900000 /dev/urandom | od -An -v -tx1 | head -c 5000000 >big/${round}-$i; done`], { cwd: path })
+    await mkdir(join(path, 'big'), { recursive: true })
+    for (let index = 0; index < 40; index += 1) await writeFile(join(path, 'big', `${round}-${index}`), randomBytes(2_500_000).toString('hex').replace(/.{64}/g, '$&\n'))
   })
   if (given.before !== undefined) {
     const before = await releaseBefore(deployment, given.before)

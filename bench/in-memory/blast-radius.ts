@@ -205,21 +205,23 @@ export interface BlastReport {
 /**
  * Runs twenty good jobs, and beside them the bad one unless `faulty` is null.
  * @param options.goodOnly what becomes of the bad one is not waited for: it is cancelled when the good ones have ended.
+ * @param options.asWith without that fault, but with what it brings along: a second consumer, and what the good jobs need.
  */
-export async function blast(faulty: Fault | null, options: { readonly goodOnly?: boolean } = {}): Promise<BlastReport> {
+export async function blast(faulty: Fault | null, options: { readonly goodOnly?: boolean; readonly asWith?: Fault } = {}): Promise<BlastReport> {
   const redis = await startRedis()
   const logs: string[] = []
   const log = pino({ level: 'info' }, { write: (line: string) => void logs.push(line) })
   const queue = new AgentQueue({ redis: { url: redis.url } })
   const badOnes: BadSandboxes = new Map()
-  const providers: ProviderSlot[] = ['a', 'b'].map((name) => ({ provider: new FaultyProvider(name, faulty, badOnes), limit: { sandboxes: 15 } }))
+  const providers: ProviderSlot[] = ['a', 'b'].map((name) => ({ provider: new FaultyProvider(name, faulty, badOnes), limit: { sandboxes: 25 } }))
   const settings = { leaseMs: 5_000, stallCheckMs: 2_000, callTimeoutMs: 5_000, ...faulty?.settings }
   const secrets = secretsFromEnvironment(['KEY'], { KEY: 'a-secret-value' })
   const right: ConsumerOptions = { deployment: 'blast', redis: { url: redis.url }, git: gitHost(faulty), providers, secrets, policy: 'priority', log, settings }
   const consumer = new Consumer(right)
   // Whatever is done to a job in the queue is done before somebody takes it.
   if (faulty?.newer === undefined) await consumer.start()
-  const other = faulty?.consumer === undefined ? null : new Consumer({ ...right, ...wrongConsumer(faulty.consumer, right) })
+  const alike = faulty ?? options.asWith
+  const other = alike?.consumer === undefined ? null : new Consumer({ ...right, ...(faulty?.consumer === undefined ? {} : wrongConsumer(faulty.consumer, right)) })
   await other?.start()
   try {
     const good: JobSpecInput = { repository: 'bench/good', push: false, steps: ['sleep 0.4', 'sleep 0.4'] }
@@ -230,7 +232,7 @@ export async function blast(faulty: Fault | null, options: { readonly goodOnly?:
       await consumer.start()
     }
     // What the wrong consumer lacks, all jobs need.
-    const needed = faulty?.consumer === undefined ? {} : faulty.job
+    const needed = alike?.consumer === undefined ? {} : alike.job
     const handles = await queue.enqueueMany(Array.from({ length: 20 }, () => ({ ...good, ...needed })))
     const results = await Promise.all(handles.map((handle) => handle.result({ timeoutMs: 120_000 })))
     const goodMs = Date.now() - beganAtMs
