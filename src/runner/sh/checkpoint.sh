@@ -91,6 +91,7 @@ checkpoint() {
       finish
     fi
   fi
+  descends=$(descends "$head")
   if [ "$on" = "$parent" ] || [ "$last_contents" != "$tree $state_commit" ]; then
     new_checkpoint
   else
@@ -100,7 +101,7 @@ checkpoint() {
   field sha "$made"
   field head "${head:--}"
   field ahead "$(ahead "$head")"
-  field descends "$(descends "$head")"
+  field descends "$descends"
   field plain "$plain"
   field plain-head "$held"
   field plain-ahead "$(ahead "$held")"
@@ -144,16 +145,17 @@ new_checkpoint() {
   [ "$held" = "$on" ] || set -- "$on" "$held"
   write_commit "$saver" "$saver_email" "$saver" "$saver_email" - "$@"
   plain=$made
-  carry "$plain" || fail work "the agent's git folder lacks objects of the files that it holds: $(head -n 1 "$work/missing")"
   set -- "$on"
   if [ -n "$head" ] && [ "$head" != "$on" ]; then set -- "$on" "$head"; fi
   write_commit "$saver" "$saver_email" "$saver" "$saver_email" - "$@" "$state_commit"
   take_shallow
+  # What leads to the one leads to the other: the same files, on history that was carried before.
   if carry "$made"; then
-    [ "$(descends "$head")" = 0 ] || { printf '%s\n' "$head" >"$state/head" && printf '%s %s\n' "$made" "$head" >"$state/head.made"; } || fail disk ''
+    [ "$descends" = 0 ] || { printf '%s\n' "$head" >"$state/head" && printf '%s %s\n' "$made" "$head" >"$state/head.made"; } || fail disk ''
   else
     note "the agent's git folder lacks objects of its own history, so this checkpoint holds its files alone: $(head -n 1 "$work/missing" | cut -c 1-200)"
-    made=$plain head=$held
+    carry "$plain" || fail work "the agent's git folder lacks objects of the files that it holds: $(head -n 1 "$work/missing")"
+    made=$plain head=$held descends=$(descends "$held")
     grep -v '^P ' "$work/meta" >"$work/meta.plain"
     mv "$work/meta.plain" "$work/meta"
   fi

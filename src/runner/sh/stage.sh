@@ -15,10 +15,16 @@ stage() {
   [ -f "$work/bad" ] || : >"$work/bad"
   # Beside the staging, which waits for the same disk with another processor.
   within_before >"$work/pruned" 2>/dev/null
+  listed='' asked=''
+  if is_listed; then listed=1; else rm -f "$work/ignored"; fi
   walk_tree >/dev/null 2>&1 &
   walk=$!
   if ! add_all; then one_by_one; fi
   if as_before; then return 0; fi
+  if [ -n "$listed" ]; then
+    ignored >"$work/ignored.new" 2>/dev/null &
+    asked=$!
+  fi
   nested
   lfs_unstage
   tree=$(agent_ write-tree 2>"$work/error") || {
@@ -97,6 +103,7 @@ END
 }
 
 # The copy keeps the index's time: git tells by it which entries are racy, changed in the same second as the index was written.
+#   $work/agent.rules  there when files of attributes are among its entries
 #   $work/agent.flags  its entries that are more than a path and what it is: unmerged (M), with a flag (lower case, S)
 open_index() {
   rm -f "$index"
@@ -110,6 +117,8 @@ open_index() {
     cp -p "$own/index" "$work/agent.index" || fail disk ''
     if whole_index "$work/agent.index" && cp -p "$work/agent.index" "$index" && agent_ ls-files -v -s >"$work/entries.all" 2>"$work/error"; then
       grep -v '^[HRCK?] ' "$work/entries.all" >"$work/agent.flags"
+      rm -f "$work/agent.rules"
+      ! grep -q -e "$tab\.gitattributes\$" -e '/\.gitattributes$' "$work/entries.all" || : >"$work/agent.rules"
       rm -f "$work/entries.all"
       return 0
     fi

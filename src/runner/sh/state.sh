@@ -54,7 +54,7 @@ state_of() {
   else
     echo 'V 1' >"$work/meta" || fail disk ''
   fi
-  wait "$walk"
+  settle_walk
   state_folders
   if [ -n "$usable" ]; then
     state_converted
@@ -252,7 +252,10 @@ has_rules() {
   # What is not ignored was staged.
   if first_line "$work/rules.key" && [ "${line%% *}" = "$tree" ]; then [ "$line" = "$tree 1" ]; else
     found=0
-    [ -z "$(agent_ ls-files -- ':(glob)**/.gitattributes' 2>/dev/null | head -n 1)" ] || found=1
+    if [ -f "$work/agent.flags" ] && [ ! -s "$work/within" ]; then
+      # What the agent's index has not, was written since the clone.
+      if [ -f "$work/agent.rules" ] || grep -q -e '^\.gitattributes$' -e '/\.gitattributes$' "$work/written"; then found=1; fi
+    elif [ -n "$(agent_ ls-files -- ':(glob)**/.gitattributes' 2>/dev/null | head -n 1)" ]; then found=1; fi
     printf '%s %s\n' "$tree" $found >"$work/rules.key"
     [ $found = 1 ]
   fi
@@ -340,11 +343,13 @@ within_before() {
 # walk_tree: empty folders, modes that a tree can't hold, what is no file at all, and, for later, what was written since the clone. One walk,
 # which leaves out what is ignored, since there may be more of that than of all the rest, and the paths in $work/pruned.
 #   $work/found  lines of letter and path, with the byte 1 for a newline: E and M as in the state, w written, s special, g the folder of a .git
+#   $work/ignored  the folders that are ignored. Asking git for them is a walk of its own, so those of the last save are taken first; see settle_walk
 walk_tree() {
   rm -f "$work/found"
-  agent_ ls-files -o -i --exclude-standard --directory 2>/dev/null | sed -n 's,/\("*\)$,\1,p' | head -n 500 >>"$work/pruned"
+  [ -f "$work/ignored" ] || { ignored >"$work/ignored.new" && mv "$work/ignored.new" "$work/ignored"; }
   set -- -name .git
   while IFS= read -r quoted; do
+    [ -n "$quoted" ] || continue
     unquote "$quoted"
     # "find" takes it for a pattern.
     case $path in *[][*?\\]*)
@@ -353,7 +358,9 @@ walk_tree() {
       ;;
     esac
     set -- "$@" -o -path "./$path"
-  done <"$work/pruned"
+  done <<END
+$(cat "$work/pruned" "$work/ignored")
+END
   mask=$(umask)
   file_mode=$(printf '%o' $((0666 & ~mask))) program_mode=$(printf '%o' $((0777 & ~mask)))
   # Where git does not look at modes, a tree's say nothing.
@@ -367,6 +374,31 @@ walk_tree() {
     -exec sh -c 'modes=$(stat -c %a -- "$@") && printf "%s\n" "$modes" | for file do read -r mode; printf "m%s %s\0" "$mode" "$file"; done' sh {} + 2>/dev/null) |
     tr '\n\0' '\001\n' | sed -n -e 's,^\./,E ,p' -e 's,^w\./,w ,p' -e 's,^s\./,s ,p' -e 's,^g\./,g ,p' -e 's,^m\([0-7]*\) \./\(.*\),M \1 \2,p' -e 's,^m\([0-7]*\) \.$,M \1 .,p' | sort >"$work/found.part" &&
     mv "$work/found.part" "$work/found"
+}
+
+ignored() { agent_ ls-files -o -i --exclude-standard --directory 2>/dev/null | sed -n 's,/\("*\)$,\1,p' | head -n 500; }
+
+# is_listed: the ignored folders are known from the last save, and nothing outside of the work tree that says what is ignored was written since.
+is_listed() {
+  [ -f "$work/ignored" ] && [ -f "$work/found.last" ] &&
+    [ -z "$(find "$common/info/exclude" "$common/config" "$own/config.worktree" "$HOME/.gitconfig" "$HOME/.config/git/config" "$HOME/.config/git/ignore" /etc/gitconfig \
+      -newer "$work/ignored" 2>/dev/null)" ]
+}
+
+# settle_walk: waits for the walk, and walks again when other folders are ignored than it thought. They are the same when neither it nor
+# the staging has found any change.
+#   $listed  the walk took the folders of the last save
+#   $asked   the process that asks git anew, because the staged files have changed
+settle_walk() {
+  wait "$walk"
+  if [ -n "$listed" ]; then
+    if [ -n "$asked" ]; then wait "$asked"; elif ! cmp -s "$work/found" "$work/found.last"; then ignored >"$work/ignored.new"; else return 0; fi
+    if ! cmp -s "$work/ignored.new" "$work/ignored"; then
+      mv "$work/ignored.new" "$work/ignored" || fail disk ''
+      walk_tree
+    fi
+  fi
+  [ ! -f "$work/found" ] || same_file "$work/found" "$work/found.last"
 }
 
 # is_off KEY: of those that staging asked for.
