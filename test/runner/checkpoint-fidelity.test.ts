@@ -163,6 +163,41 @@ describe('a checkpoint brings back', () => {
     })
   })
 
+  // Empty folders and modes are no part of a tree: only the walk finds them, and it may keep in mind what is ignored.
+  it.each<[string, () => Promise<unknown>]>([
+    ['a second edit of .gitignore', () => writeFile(file('.gitignore'), 'other\n')],
+    ['.gitignore removed', () => rm(file('.gitignore'))],
+    ['info/exclude', () => writeFile(file('.git/info/exclude'), '!out\n')],
+    ['a setting that names another list', async () => {
+      await writeFile(file('.git/list'), '!out\n')
+      await inTree('config', 'core.excludesFile', file('.git/list'))
+    }],
+  ])('empty folders that are no longer ignored, by %s', async (how, stop) => {
+    const rules = how.includes('.gitignore') ? file('.gitignore') : file('.git/info/exclude')
+    if (how.startsWith('a setting')) await writeFile(file('.git/general'), 'out\n')
+    if (how.startsWith('a setting')) await inTree('config', 'core.excludesFile', file('.git/general'))
+    else await writeFile(rules, 'out\n')
+    await mkdir(file('out/empty'), { recursive: true })
+    await writeFile(file('first.txt'), 'once\n')
+    const first = await checkpoint()
+    expect(await restored(first, (path) => readdir(path))).not.toContain('out')
+    const unchanged = await repo.save(runner, branch, first.sha)
+    expect(unchanged).toBeNull()
+    await stop()
+    const second = await checkpoint(first.sha)
+    expect(await restored(second, (path) => readdir(join(path, 'out')))).toEqual(['empty'])
+  })
+
+  it('nothing of a folder that is ignored from its making on, and no checkpoint for it', async () => {
+    await writeFile(file('.gitignore'), 'node_modules\n')
+    const first = await checkpoint()
+    await mkdir(file('node_modules/package/empty'), { recursive: true })
+    await writeFile(file('node_modules/package/run'), 'x\n', { mode: 0o700 })
+    expect(await repo.save(runner, branch, first.sha)).toBeNull()
+    await writeFile(file('first.txt'), 'twice\n')
+    expect(await restored(await checkpoint(first.sha), (path) => readdir(path))).not.toContain('node_modules')
+  })
+
   it('a submodule’s pointer, as it was and moved on, whether or not it is checked out', async () => {
     const other = join(sandbox.home, 'library')
     await gitOk(sandbox.home, 'init', '--quiet', 'library')
