@@ -14,6 +14,7 @@ export const errorCodes = [
   'SWY_FENCE_LOST',
   'SWY_NEWER_RELEASE',
   'SWY_RESULT_TIMEOUT',
+  'SWY_CHECKPOINT_GONE',
   'SWY_EMBEDDED_REDIS',
   'SWY_UNSPECIFIED',
   // Of a job's own course.

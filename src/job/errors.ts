@@ -77,6 +77,26 @@ export class NewerReleaseError extends SwitchyardError {
   override readonly code = 'SWY_NEWER_RELEASE'
 }
 
+/**
+ * Thrown by `retry` and `retryMany` with `from: 'checkpoint'` for jobs that have no checkpoint any more, or never had one that holds what their
+ * steps did. They are left as they are; run them again from the start.
+ */
+export class CheckpointGoneError extends SwitchyardError {
+  override readonly name = 'CheckpointGoneError'
+  override readonly code = 'SWY_CHECKPOINT_GONE'
+  constructor(
+    /** The jobs. */
+    readonly jobIds: readonly string[],
+    /** A clause: what is missing of the first. */
+    readonly why: string,
+    /** Of `retryMany`: the jobs that were run again all the same. */
+    readonly retried: readonly string[] = [],
+  ) {
+    const others = jobIds.length > 1 ? `, and ${jobIds.length - 1} more can't either` : ''
+    super(`job ${jobIds[0] ?? ''} can't go on from its checkpoint: ${why}${others}; run it again from the start`)
+  }
+}
+
 /** What the providers, the git hosts and the runner throw: an error sorted into the one vocabulary. */
 export class InfrastructureError extends SwitchyardError {
   override readonly name = 'InfrastructureError'

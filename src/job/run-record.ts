@@ -121,6 +121,8 @@ export const runRecordSchema = lastingObject({
   usedMs: count,
   /** Set once the whole job was begun again after it had failed: how often, when it was last, and how many attempts lie before that. */
   restart: lastingObject({ count: z.int().min(1), atMs: count, attemptsBefore: count }).nullable().default(null),
+  /** Of a run that goes on from the last checkpoint of an earlier run of its job: that one's generation, and whether the checkpoint was found at the git host. */
+  continues: lastingObject({ generation: z.int().min(1), confirmed: z.boolean() }).nullable().default(null),
 })
 export type RunRecord = z.output<typeof runRecordSchema>
 
@@ -158,5 +160,6 @@ export function newRunRecord(run: Pick<RunRecord, 'jobId' | 'generation' | 'repo
     resumes: false,
     usedMs: 0,
     restart: null,
+    continues: null,
   }
 }

@@ -1,6 +1,6 @@
 import type { Job } from 'bullmq'
 import { EventGroups } from '../events/index.js'
-import { InvalidInputError, SwitchyardError, UnknownJobError } from '../job/errors.js'
+import { CheckpointGoneError, InvalidInputError, SwitchyardError, UnknownJobError } from '../job/errors.js'
 import type { LogLine } from '../job/log.js'
 import type { JobResult } from '../job/result.js'
 import { defaultMaxSpecBytes, type JobSpecInput } from '../job/spec.js'
@@ -9,7 +9,7 @@ import { createRedis, defaultQueueName, Keys, type LiveConsumer, type ProviderLo
 import { Enqueuing, type EnqueueOptions } from './enqueuing.js'
 import type { JobHandle } from './job-handle.js'
 import { type JobPage, listJobs, type ListOptions } from './job-pages.js'
-import { type RetryOptions, retryJob } from './job-retry.js'
+import { type RetryFilter, type RetryOptions, retryJob } from './job-retry.js'
 import { ProducerConnection } from './producer-connection.js'
 import { cancelledWhileWaiting, isRetried, viewOf } from './queue-view.js'
 import { ResultWaiter } from './result-waiter.js'
@@ -121,7 +121,7 @@ export class AgentQueue {
   /**
    * Runs a job again that has ended, as a run of its own: `result()`, `logs()` and `status()` are the new one's from then on.
    * @returns `retried`; `pending` when it waits or runs already, and nothing was done.
-   * @throws InvalidInputError (also when the queue does not hold the job any more), UnknownJobError, RedisUnavailableError.
+   * @throws InvalidInputError (also when the queue does not hold the job any more), CheckpointGoneError, UnknownJobError, RedisUnavailableError.
    */
   async retry(jobId: string, options: RetryOptions = {}): Promise<'retried' | 'pending'> {
     return await this.#connection.use((connected) => retryJob(connected, this.#keys, jobId, options))
@@ -131,20 +131,32 @@ export class AgentQueue {
    * Runs all ended jobs again that a filter finds, as `retry` does, one after the other.
    * @param filter as for `list`; without a `state` the failed ones.
    * @returns the ids of those that were.
-   * @throws as `list` and `retry`; what was run again by then stays so.
+   * @throws as `list` and `retry`; what was run again by then stays so. CheckpointGoneError comes last, with all that have no checkpoint: the others
+   * were run again.
    */
-  async retryMany(filter: Pick<ListOptions, 'tenant' | 'repository' | 'since'> & { readonly state?: 'succeeded' | 'failed' | 'cancelled' | undefined } = {}): Promise<string[]> {
+  async retryMany(filter: RetryFilter = {}, options: RetryOptions = {}): Promise<string[]> {
     const ids: string[] = []
-    const options: ListOptions = { ...filter, state: filter.state ?? 'failed', limit: 1_000 }
+    const wanted: ListOptions = { ...filter, state: filter.state ?? 'failed', limit: 1_000 }
+    if (wanted.state === 'succeeded' && options.from === 'checkpoint') throw new InvalidInputError('retryMany: state: jobs that have succeeded can’t go on from a checkpoint; leave out "from"')
     // All are found first: what is run again leaves the list.
-    let page = await this.list(options)
+    let page = await this.list(wanted)
     for (;;) {
       ids.push(...page.map(({ jobId }) => jobId))
       if (page.cursor === null) break
-      page = await this.list({ ...options, cursor: page.cursor })
+      page = await this.list({ ...wanted, cursor: page.cursor })
     }
     const again: string[] = []
-    for (const jobId of ids) if ((await this.retry(jobId)) === 'retried') again.push(jobId)
+    const without: CheckpointGoneError[] = []
+    for (const jobId of ids) {
+      try {
+        if ((await this.retry(jobId, options)) === 'retried') again.push(jobId)
+      } catch (error) {
+        if (!(error instanceof CheckpointGoneError)) throw error
+        without.push(error)
+      }
+    }
+    const [first] = without
+    if (first !== undefined) throw new CheckpointGoneError(without.flatMap(({ jobIds }) => jobIds), first.why, again)
     return again
   }
 

@@ -1,19 +1,33 @@
 import { setTimeout as pause } from 'node:timers/promises'
 import type { Job } from 'bullmq'
 import { z } from 'zod'
-import { InvalidInputError, UnknownJobError } from '../job/errors.js'
+import { continuationOf } from '../job/continuation.js'
+import { CheckpointGoneError, InvalidInputError, UnknownJobError } from '../job/errors.js'
 import { parseInput } from '../job/explain.js'
+import type { JobSpec } from '../job/spec.js'
 import { type Keys, type QueuedJob, queueWake } from '../store/index.js'
+import type { ListOptions } from './job-pages.js'
 import type { Connected } from './producer-connection.js'
 import { viewOf } from './queue-view.js'
 
 /** How an ended job is run again. */
 export interface RetryOptions {
-  /** `start`: the whole job anew, on a branch of its own, with a log, a result and an event of its own. Default `start`. */
-  readonly from?: 'start' | undefined
+  /**
+   * Either way a run with a branch, a log, a result and an event of its own. `start` (the default): the whole job anew. `checkpoint`: it goes on from
+   * the last checkpoint of the run before, from the commit that this began with; the step that did not end runs again, with its `resume` where it was
+   * saved within. A job that had finished no step then begins at its first. The checkpoint is there as long as `consumer.branchRetentionMs`
+   * keeps its branch.
+   */
+  readonly from?: 'start' | 'checkpoint' | undefined
 }
 
-const optionsSchema = z.strictObject({ from: z.enum(['start'], { error: 'must be "start"' }).optional() })
+/** Which ended jobs are run again. */
+export type RetryFilter = Pick<ListOptions, 'tenant' | 'repository' | 'since'> & { readonly state?: 'succeeded' | 'failed' | 'cancelled' | undefined }
+
+const optionsSchema = z.strictObject({ from: z.enum(['start', 'checkpoint'], { error: 'must be "start" or "checkpoint"' }).optional() })
+
+/** How long a run that is to go on from a checkpoint may wait until it is taken: so long the checkpoint is kept for it. */
+const keptMs = 30 * 24 * 60 * 60 * 1000
 
 /** BullMQ hears of an end a moment after everybody else. */
 const bullmqLagsMs = 10_000
@@ -22,10 +36,11 @@ const lookEveryMs = 50
 /**
  * Runs a job again that has ended: in BullMQ, in the index of what waits, and a consumer is woken.
  * @returns `retried`, or `pending` when it waits or runs already, and nothing was done.
- * @throws UnknownJobError; InvalidInputError when the queue does not hold it any more.
+ * @throws UnknownJobError; InvalidInputError when the queue does not hold it any more; CheckpointGoneError.
  */
-export async function retryJob({ queue, redis, store, ready, waits }: Connected, keys: Keys, jobId: string, options: RetryOptions): Promise<'retried' | 'pending'> {
-  parseInput(optionsSchema, options, 'retry')
+export async function retryJob(connected: Connected, keys: Keys, jobId: string, options: RetryOptions): Promise<'retried' | 'pending'> {
+  const { from = 'start' } = parseInput(optionsSchema, options, 'retry')
+  const { queue, redis, store, ready, waits } = connected
   const giveUpAt = performance.now() + bullmqLagsMs
   for (;;) {
     const [job, [standing]] = await Promise.all([queue.getJob(jobId), store.standings([jobId])])
@@ -35,8 +50,13 @@ export async function retryJob({ queue, redis, store, ready, waits }: Connected,
     }
     const state = await job.getState()
     if (state === 'completed' || state === 'failed') {
-      if (!(await retried(job, state))) continue
       const spec = viewOf(job, false).spec
+      const asked = from === 'checkpoint' ? await askForContinuation(connected, jobId, spec) : 'none'
+      if (asked === 'changed') continue
+      // What a producer left that died before it could do the rest.
+      if (asked === 'none') await store.withdrawContinuation(jobId)
+      // Where somebody else is first, the wish stays: theirs may be the same.
+      if (!(await retried(job, state))) continue
       // Of a job that is not of Switchyard's nobody knows more than BullMQ.
       if (spec !== undefined) await ready.add([{ jobId, spec }], { strays: true })
       const pipeline = redis.pipeline()
@@ -48,6 +68,26 @@ export async function retryJob({ queue, redis, store, ready, waits }: Connected,
     if (standing?.result == null || performance.now() > giveUpAt) return 'pending'
     await pause(lookEveryMs)
   }
+}
+
+/**
+ * The next run is to go on from the last checkpoint of the one that has ended.
+ * @returns `none` when there is nothing to go on with, because nothing was done; `changed` when the job has had another run meanwhile.
+ * @throws CheckpointGoneError; InvalidInputError for a job that has succeeded.
+ */
+async function askForContinuation({ store }: Connected, jobId: string, spec: JobSpec | undefined): Promise<'requested' | 'changed' | 'none'> {
+  const stored = await store.read(jobId)
+  if (stored?.result == null) throw new CheckpointGoneError([jobId], 'its record is past its retention')
+  const { result, record, generation } = stored
+  if (result.status === 'succeeded') throw new InvalidInputError(`job ${jobId} has succeeded, so there is nothing to go on with; run it again from the start`)
+  const keeps = spec !== undefined && spec.push !== false && spec.push.keep === true
+  const continuation = continuationOf(record, result, keeps)
+  if (continuation.kind === 'none') throw new CheckpointGoneError([jobId], continuation.why)
+  if (continuation.kind === 'start') return 'none'
+  const branch = continuation.branch === null ? null : { repository: result.repository, name: continuation.branch }
+  const asked = await store.requestContinuation(jobId, { generation, branch, kept: continuation.kept }, keptMs)
+  if (asked === 'gone') throw new CheckpointGoneError([jobId], `its branch "${branch?.name ?? ''}" has been deleted`)
+  return asked
 }
 
 /** Whether this call did it; false when another one was first. */

@@ -1,10 +1,11 @@
 import type { Redis } from 'ioredis'
 import { z } from 'zod'
 import { FenceLostError } from '../job/errors.js'
+import { continuedRecord } from '../job/continuation.js'
 import type { LogChunk } from '../job/log.js'
 import { type JobResult, jobResultSchema } from '../job/result.js'
 import { newRunRecord, type RunRecord, runRecordSchema } from '../job/run-record.js'
-import { branchMember, type ExpiringBranch } from './branch-schedule.js'
+import { branchMember, type DoomedBranch, type ExpiringBranch } from './branch-schedule.js'
 import type { Keys } from './keys.js'
 import { runScript } from './scripts.js'
 import { parseRun, readStored, toCancel, type CancelRequest, type StoredRun } from './stored-run.js'
@@ -69,6 +70,7 @@ const acquireReply = z.union([
   z.tuple([z.literal('acquired'), z.number(), z.string(), z.number(), nullable, nullable]),
   z.tuple([z.literal('placeless')]),
   z.tuple([z.literal('retried'), z.number()]),
+  z.tuple([z.literal('continues')]),
 ])
 const saveReply = z.union([z.tuple([z.literal('lost')]), z.tuple([z.literal('saved'), nullable, nullable, z.number()])])
 /**
@@ -113,19 +115,34 @@ export class RunStore {
   async acquire(jobId: string, request: { holder: string; fresh: RunRecord; placeAt?: undefined; stalls?: number | undefined }): Promise<Exclude<Acquired, { kind: 'placeless' }>>
   async acquire(jobId: string, request: { holder: string; fresh: RunRecord; placeAt?: string | undefined; stalls?: number | undefined }): Promise<Acquired>
   async acquire(jobId: string, request: { holder: string; fresh: RunRecord; placeAt?: string | undefined; stalls?: number | undefined }): Promise<Acquired> {
+    return await this.#acquire(jobId, request, false)
+  }
+
+  /** @param continued whether the fresh record is made of that of the run which has ended. */
+  async #acquire(jobId: string, request: { holder: string; fresh: RunRecord; placeAt?: string | undefined; stalls?: number | undefined }, continued: boolean): Promise<Acquired> {
+    const { checkpoint, repository } = request.fresh
+    const branch = continued && typeof checkpoint?.branch === 'string' ? branchMember({ repository, name: checkpoint.branch }) : ''
     const reply = acquireReply.parse(
       await runScript(
         this.#redis,
         'run-acquire',
-        [this.#keys.run(jobId), this.#keys.log(jobId), this.#keys.logAccount(jobId), this.#keys.claim(jobId), this.#keys.ledger(), this.#keys.job(jobId)],
-        [request.holder, request.fresh.generation, JSON.stringify(request.fresh), this.#now(), jobId, request.placeAt ?? '', request.stalls ?? ''],
+        [this.#keys.run(jobId), this.#keys.log(jobId), this.#keys.logAccount(jobId), this.#keys.claim(jobId), this.#keys.ledger(), this.#keys.job(jobId), this.#keys.branches()],
+        [request.holder, request.fresh.generation, JSON.stringify(request.fresh), this.#now(), jobId, request.placeAt ?? '', request.stalls ?? '', continued ? 1 : '', branch],
       ),
     )
     if (reply[0] === 'placeless') return { kind: 'placeless' }
+    if (reply[0] === 'continues') {
+      const { startedAtMs, generation } = request.fresh
+      const ended = await this.read(jobId)
+      // Somebody else has taken it meanwhile.
+      if (ended?.record == null || ended.result === null) return await this.#acquire(jobId, request, false)
+      const fresh = continuedRecord(newRunRecord({ jobId, generation, repository, startedAtMs }), ended.record)
+      return await this.#acquire(jobId, { holder: request.holder, fresh, stalls: request.stalls }, true)
+    }
     // What was prepared was for the run before.
     if (reply[0] === 'retried') {
-      const { repository, startedAtMs } = request.fresh
-      return this.acquire(jobId, { holder: request.holder, fresh: newRunRecord({ jobId, generation: reply[1], repository, startedAtMs }), stalls: request.stalls })
+      const { startedAtMs } = request.fresh
+      return await this.#acquire(jobId, { holder: request.holder, fresh: newRunRecord({ jobId, generation: reply[1], repository, startedAtMs }), stalls: request.stalls }, false)
     }
     if (reply[0] === 'ended') return { kind: 'ended', result: readStored(jobResultSchema, reply[1], `job ${jobId}: its result`) }
     const [, fence, record, created, reason, atMs] = reply
@@ -272,6 +289,23 @@ export class RunStore {
         ],
       ),
     )
+  }
+
+  /**
+   * Asks for the next run of a job to go on from the last checkpoint of the one that has ended, and keeps that checkpoint for so long.
+   * @param ended the generation of the run, and its checkpoint's branch; `kept` when no time is set for that one's deletion.
+   * @returns `changed` when another run is the job's last by now, `gone` when the branch was deleted.
+   */
+  async requestContinuation(jobId: string, ended: { readonly generation: number; readonly branch: DoomedBranch | null; readonly kept: boolean }, keepMs: number): Promise<'requested' | 'gone' | 'changed'> {
+    const { generation, branch, kept } = ended
+    const keys = [this.#keys.run(jobId), this.#keys.branches()]
+    const args = [generation, branch === null ? '' : branchMember(branch), this.#now() + keepMs, kept ? 1 : '', keepMs]
+    return z.enum(['requested', 'gone', 'changed']).parse(await runScript(this.#redis, 'run-continue', keys, args))
+  }
+
+  /** The next run of a job begins from the start. */
+  async withdrawContinuation(jobId: string): Promise<void> {
+    await this.#redis.hdel(this.#keys.run(jobId), 'continue')
   }
 
   /** The requests to cancel that the given jobs have, by job, in one round trip. For when a signal may have been missed. */

@@ -13,6 +13,7 @@ export type ScriptName =
   | 'run-save'
   | 'run-finish'
   | 'run-cancel'
+  | 'run-continue'
   | 'ledger-reserve'
   | 'ledger-bind'
   | 'ledger-release'

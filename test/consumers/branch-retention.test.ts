@@ -26,6 +26,13 @@ describe('what a run leaves behind', () => {
     expect(of(done, {}, { checkpoints: ['checkpoint/job-1.1'] })).toEqual({ 'checkpoint/job-1.1': 61_000, 'agent/job': 501_000 })
     expect(of({}, {}, { checkpoints: ['checkpoint/job-1.1'] })).toEqual({ 'checkpoint/job-1.1': 501_000 })
   })
+  it('is the last checkpoint of one that did not succeed, as long as its work', () => {
+    const checkpoint = { sha: 'c'.repeat(40), stepIndex: 1, headSha: 'b'.repeat(40), commitsAhead: 0, branch: 'checkpoint/job-1.2', atMs: 5, withinStep: false, holdsPaths: false, repositoryPath: null }
+    const checkpoints = ['checkpoint/job-1.1', 'checkpoint/job-1.2']
+    const failed = { ...done, checkpoint, outcome: { status: 'failed', error: null } }
+    expect(of(failed, {}, { checkpoints })).toEqual({ 'checkpoint/job-1.1': 61_000, 'checkpoint/job-1.2': 501_000, 'agent/job': 501_000 })
+    expect(of({ ...failed, outcome: { status: 'succeeded', error: null } }, {}, { checkpoints })).toEqual({ 'checkpoint/job-1.1': 61_000, 'checkpoint/job-1.2': 61_000, 'agent/job': 501_000 })
+  })
   it('is every kept branch that it may have pushed, of each attempt at the whole job', () => {
     expect(of({ ...done, keptCounts: [2] })).toEqual({ 'agent/job': 501_000, 'kept/job/1': 501_000, 'kept/job/2': 501_000 })
     expect(of({ restart, keptCounts: [1, 0, 1] })).toEqual({ 'agent/job': 501_000, 'agent/job-1.2': 501_000, 'kept/job/1': 501_000, 'kept/job-1.3/1': 501_000 })

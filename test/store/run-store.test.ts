@@ -318,3 +318,49 @@ describe('output', () => {
     for (const piece of all) expect(data.slice(piece.offset, piece.offset + piece.data.length)).toBe(piece.data)
   })
 })
+
+describe('a run that goes on from the checkpoint of the one before', () => {
+  const checkpoint = { sha: 'c'.repeat(40), stepIndex: 1, headSha: 'b'.repeat(40), commitsAhead: 0, branch: 'checkpoint/job-1.1', atMs: 5, withinStep: false, holdsPaths: false, repositoryPath: null }
+  const failed = record('job', { base: { ref: null, sha: 'a'.repeat(40) }, checkpoint, stepIndex: 1, checkpointBranches: [checkpoint.branch], outcome: { status: 'failed', error: null } })
+  const branch = { repository: 'acme/web', name: checkpoint.branch }
+  const member = JSON.stringify([branch.repository, branch.name])
+
+  async function ended() {
+    const store = stored()
+    const { fence } = await acquire(store, 'job')
+    await store.finish('job', fence, failed, result('job', { status: 'failed' }), event('job'), [{ ...branch, dueAtMs: Date.now() + 1_000 }])
+    return store
+  }
+
+  it('begins with that, whoever takes it first, and owns the branch', async () => {
+    const store = await ended()
+    const client = redis.connect()
+    expect(await store.requestContinuation('job', { generation: 1, branch, kept: false }, 3_600_000)).toBe('requested')
+    expect(Number(await client.zscore(redis.keys.branches(), member))).toBeGreaterThan(Date.now() + 3_000_000)
+    const taken = await Promise.all(['b', 'c'].map((holder) => acquire(store, 'job', holder, 2)))
+    for (const { record: begun } of taken) expect(begun).toMatchObject({ generation: 2, checkpoint, stepIndex: 1, checkpointBranches: [checkpoint.branch], continues: { generation: 1, confirmed: false } })
+    expect(taken.filter(({ created }) => created)).toHaveLength(1)
+    expect(await client.zscore(redis.keys.branches(), member)).toBeNull()
+    expect(await client.hexists(redis.keys.run('job'), 'continue')).toBe(0)
+  })
+
+  it('begins from the start where the wish was withdrawn', async () => {
+    const store = await ended()
+    await store.requestContinuation('job', { generation: 1, branch, kept: false }, 60_000)
+    await store.withdrawContinuation('job')
+    expect((await acquire(store, 'job', 'b', 2)).record).toMatchObject({ checkpoint: null, continues: null, stepIndex: 0 })
+  })
+
+  it('is not asked for when another run is the last one, or the branch is gone', async () => {
+    const store = await ended()
+    const client = redis.connect()
+    expect(await store.requestContinuation('job', { generation: 2, branch, kept: false }, 60_000)).toBe('changed')
+    await client.zrem(redis.keys.branches(), member)
+    expect(await store.requestContinuation('job', { generation: 1, branch, kept: false }, 60_000)).toBe('gone')
+    expect(await client.hexists(redis.keys.run('job'), 'continue')).toBe(0)
+    expect(await store.requestContinuation('job', { generation: 1, branch, kept: true }, 60_000)).toBe('requested')
+    expect(await store.requestContinuation('job', { generation: 1, branch: null, kept: false }, 60_000)).toBe('requested')
+    await acquire(store, 'job', 'b', 2)
+    expect(await store.requestContinuation('job', { generation: 2, branch: null, kept: false }, 60_000)).toBe('changed')
+  })
+})

@@ -162,7 +162,7 @@ export class JobRun {
 
     // Of a job that is to be cancelled nothing is begun.
     const cancelled = acquired.cancel !== null || this.cancelReason !== undefined
-    let record = acquired.created && cancelled ? { ...fresh, generation: acquired.record.generation } : acquired.record
+    let record = acquired.created && cancelled && acquired.record.continues === null ? { ...fresh, generation: acquired.record.generation } : acquired.record
     for (;;) {
       const ctx = new RunContext(this.shared, jobId, spec, acquired.fence, record, secrets.found, boardLog, this.leaving.signal, acquired.created && record.creating !== null, () =>
         this.locks.holds(jobId, this.taken.token),

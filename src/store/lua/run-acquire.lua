@@ -1,9 +1,10 @@
 -- Takes a run over, or starts it. Raises the fence, so that the holder before can write nothing more.
--- KEYS: run, the other keys that a run's end lets expire (log stream, log account, claim), the ledger, BullMQ's hash of the job.
+-- KEYS: run, the other keys that a run's end lets expire (log stream, log account, claim), the ledger, BullMQ's hash of the job, branches to delete.
 -- ARGV: holder, generation, fresh record, now in ms, job id, the provider at which the fresh record needs the job's place or '', how often the
---       job had stalled when it was taken out of the queue, '' when nobody took it.
+--       job had stalled when it was taken out of the queue, '' when nobody took it, 1 when the fresh record goes on from the checkpoint of the run that
+--       has ended, that checkpoint's branch or ''.
 -- Returns {'ended', result}, {'acquired', fence, record, created 0/1, cancel reason or false, cancel time or false}, or
--- {'retried', generation of the run that is next}, or {'placeless'}: the run would begin with the fresh record, but its place has been freed; nothing is written.
+-- {'retried', generation of the run that is next}, {'continues'} (the run is to go on from the one that has ended, see run-continue.lua), or {'placeless'}: the run would begin with the fresh record, but its place has been freed; nothing is written.
 local run, ledger = KEYS[1], KEYS[5]
 local holder, generation, fresh, now, jobId, provider = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local stored = redis.call('HMGET', run, 'generation', 'result', 'record')
@@ -17,6 +18,8 @@ if known >= generation and result then
 end
 local created = 0
 if known < generation or not record then
+  local continues = redis.call('HGET', run, 'continue')
+  if continues and continues == stored[1] and record and ARGV[8] ~= '1' then return { 'continues' } end
   -- In the same step as the write: the reaper may free a place as long as no run needs it.
   if provider ~= '' then
     local lease = redis.call('HGET', ledger .. ':jobs', jobId)
@@ -32,7 +35,9 @@ if known < generation or not record then
     redis.call('DEL', KEYS[2], KEYS[3])
   end
   -- A request to cancel that came before the first holder stays.
-  if result then redis.call('HDEL', run, 'result', 'reason', 'cancelReason', 'cancelAtMs', 'endedFence', 'stalls') end
+  if result then redis.call('HDEL', run, 'result', 'reason', 'cancelReason', 'cancelAtMs', 'endedFence', 'stalls', 'continue') end
+  -- From now on it is this run's, whose end plans its deletion anew.
+  if ARGV[8] == '1' and ARGV[9] ~= '' then redis.call('ZREM', KEYS[7], ARGV[9]) end
   record = fresh
   created = 1
   redis.call('HSET', run, 'generation', generation, 'record', record)

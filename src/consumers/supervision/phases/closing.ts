@@ -1,6 +1,7 @@
 import { errorMessage } from '../../../job/errors.js'
 import { sandboxTags } from '../../../providers/provider.js'
 import { untilAborted } from '../../../store/index.js'
+import { lastCheckpoint } from '../../ending/expiring-branches.js'
 import { finishRun } from '../../ending/finish-run.js'
 import { endedAttempts, usedSoFar } from '../../ending/job-result.js'
 import type { RunContext } from '../../run-context.js'
@@ -13,13 +14,13 @@ const patienceMs = 1_500
 
 /**
  * `closing`: kills every sandbox that this run may have, frees its place, deletes the checkpoint branches that nobody needs
- * any more, and ends the run: result, record and completion event in one step. What could not be killed soon keeps its place and is
+ * any more (of a run that did not succeed the last one is kept for a while: another may go on from it), and ends the run: result, record and completion event in one step. What could not be killed soon keeps its place and is
  * left to the reaper, whoever is at fault: the result comes first.
  */
 export async function closing(ctx: RunContext): Promise<JobResult> {
   const { store, now } = ctx.shared
   const usedMs = usedSoFar(ctx.record, ctx.shared.now())
-  const { alive, checkpoints } = await cleanUp(ctx, ctx.leave, () => ctx.shared.ready.close(ctx.jobId, ctx.fence))
+  const { alive, checkpoints } = await cleanUp(ctx, ctx.leave, () => ctx.shared.ready.close(ctx.jobId, ctx.fence), lastCheckpoint(ctx.record))
   const { deployment, settings } = ctx.shared
   return await finishRun(
     { store, deployment, branchRetentionMs: settings.branchRetentionMs, now },
@@ -54,13 +55,14 @@ export async function restart(ctx: RunContext): Promise<void> {
 /**
  * Kills what is left of a run and deletes its checkpoints, as far as that is done soon.
  * @param placesKept called once what lives has its places.
+ * @param kept the checkpoint branch that is not deleted.
  * @returns what is left: sandboxes for the reaper, branches for their schedule.
  */
-async function cleanUp(ctx: RunContext, until: AbortSignal, placesKept: () => Promise<unknown>): Promise<{ alive: { provider: string; id: string }[]; checkpoints: string[] }> {
+async function cleanUp(ctx: RunContext, until: AbortSignal, placesKept: () => Promise<unknown>, kept: string | null = null): Promise<{ alive: { provider: string; id: string }[]; checkpoints: string[] }> {
   const alive = await soon(until, (signal) => killAll(ctx, signal))
   await keepPlacesOfTheLiving(ctx, alive)
   await placesKept()
-  return { alive, checkpoints: await soon(until, (signal) => deleteCheckpoints(ctx, signal)) }
+  return { alive, checkpoints: await soon(until, (signal) => deleteCheckpoints(ctx, signal, kept)) }
 }
 
 async function soon<Result>(until: AbortSignal, work: (signal: AbortSignal) => Promise<Result>): Promise<Result> {
@@ -143,11 +145,15 @@ async function kill(ctx: RunContext, { provider: name, id }: { provider: string;
 }
 
 /** Only once the work is on the job's own branch: until then the checkpoints are the only copy of it. Returns those that are left. */
-async function deleteCheckpoints(ctx: RunContext, signal: AbortSignal): Promise<string[]> {
+async function deleteCheckpoints(ctx: RunContext, signal: AbortSignal, kept: string | null): Promise<string[]> {
   if (!ctx.record.pushed) return ctx.record.checkpointBranches
   const { git, settings, log } = ctx.shared
   const left: string[] = []
   for (const name of ctx.record.checkpointBranches) {
+    if (name === kept) {
+      left.push(name)
+      continue
+    }
     ctx.assertHeld()
     try {
       await git.deleteBranch(ctx.spec.repository, { name, ephemeral: git.ephemeral }, { timeoutMs: settings.callTimeoutMs, signal })

@@ -10,6 +10,7 @@ import { lifetimeWarning } from '../../placing/lifetime-warning.js'
 import { placementOrder, waitingReason } from '../../placing/placement.js'
 import type { RunContext } from '../../run-context.js'
 import { watchCreate } from '../../placing/slow-create.js'
+import { confirmCheckpoint } from '../continuation.js'
 import { KeysRefusedError, UnconfiguredProviderError } from '../../sandbox-access.js'
 
 /**
@@ -24,6 +25,7 @@ export async function placing(ctx: RunContext): Promise<void> {
   if (creating !== null) return create(ctx, creating.provider, creating.name, !ctx.useFreshIntent())
   // A job that has to wait for a place keeps to the commit that it began with.
   if (ctx.record.base === null) await ctx.update(await resolveBase(ctx.shared, ctx.spec, { timeoutMs: ctx.shared.settings.callTimeoutMs, signal: ctx.work }))
+  await confirmCheckpoint(ctx)
   const provider = await takePlace(ctx, ctx.work)
   const intent = intentToCreate(ctx.shared, ctx.record, provider)
   await ctx.update(intent)

@@ -1,0 +1,15 @@
+-- Asks for a job's next run to go on from the last checkpoint of the one that has ended, and keeps the checkpoint and the record that long.
+-- KEYS: run, branches to delete. ARGV: generation of the run that has ended, the checkpoint's branch or '', when that is deleted at the earliest (ms since
+--       1970), 1 when its deletion need not be planned, for how many ms the record is kept.
+-- Returns 'changed' (another run is the last one by now), 'gone' (the branch was deleted) or 'requested'.
+local run, branches = KEYS[1], KEYS[2]
+local state = redis.call('HMGET', run, 'generation', 'result')
+if state[1] ~= ARGV[1] or not state[2] then return 'changed' end
+if ARGV[2] ~= '' then
+  local due = redis.call('ZSCORE', branches, ARGV[2])
+  if not due and ARGV[4] ~= '1' then return 'gone' end
+  if due and tonumber(due) < tonumber(ARGV[3]) then redis.call('ZADD', branches, 'XX', ARGV[3], ARGV[2]) end
+end
+if redis.call('PTTL', run) < tonumber(ARGV[5]) then redis.call('PEXPIRE', run, ARGV[5]) end
+redis.call('HSET', run, 'continue', ARGV[1])
+return 'requested'
