@@ -9,6 +9,7 @@ import { addDemoCommand } from './commands/demo.js'
 import { addDevCommand } from './commands/dev.js'
 import { addDoctorCommand } from './commands/doctor.js'
 import { addEnqueueCommand } from './commands/enqueue.js'
+import { addEventsCommand } from './commands/events.js'
 import { addLogsCommand } from './commands/logs.js'
 import { addProvidersCommand } from './commands/providers.js'
 import { addReapCommand } from './commands/reap.js'
@@ -38,6 +39,7 @@ const commands = [
   addLogsCommand,
   addCancelCommand,
   addRetryCommand,
+  addEventsCommand,
   addProvidersCommand,
   addReapCommand,
   addBoardCommand,

@@ -1,7 +1,7 @@
 import type { Redis } from 'ioredis'
 import { z } from 'zod'
 import { InvalidInputError } from '../job/errors.js'
-import { type DeadLetter, EventGroup, type EventGroupState, eventGroups, type Keys } from '../store/index.js'
+import { type DeadLetter, EventGroup, type EventGroupState, eventGroups, eventsAfter, type Keys } from '../store/index.js'
 import { type CompletionEvent, deliveredEvent } from './completion-event.js'
 import { checkGroup, entryBefore, type EventPoint } from './subscribe-options.js'
 
@@ -20,6 +20,15 @@ export interface DeadEvent {
   readonly diedAtMs: number
 }
 
+/** An event as the deployment keeps it. */
+export interface KeptEvent {
+  /** Where it stands; the next ones are behind it. */
+  readonly sequence: string
+  /** Null when it can't be read: what is in its place is `json`. */
+  readonly event: CompletionEvent | null
+  readonly json: string
+}
+
 const lettersPerRoundTrip = 100
 const letterIds = z.array(z.string().regex(/^\d+-\d+$/))
 
@@ -33,6 +42,20 @@ export class EventGroups {
   /** How every group stands: what it has not read, has under way, has given up, and has missed. */
   async list(): Promise<EventGroupState[]> {
     return await this.use((redis) => eventGroups(redis, this.keys))
+  }
+
+  /**
+   * Events that are kept, the oldest first; no group learns of it.
+   * @param options.from where to begin; with all that are kept when left out. The next ones are those after the last one's `sequence`.
+   * @param options.limit how many at most, from 1 to 1,000. Default 100.
+   * @throws InvalidInputError when the point or the limit is none.
+   */
+  async read(options: { from?: EventPoint | undefined; limit?: number | undefined } = {}): Promise<KeptEvent[]> {
+    const { from, limit = 100 } = options
+    if (!Number.isInteger(limit) || limit < 1 || limit > 1_000) throw new InvalidInputError('limit: must be a whole number from 1 to 1000')
+    const after = from === undefined ? '0-0' : entryBefore(from)
+    const entries = await this.use((redis) => eventsAfter(redis, this.keys, after, limit))
+    return entries.map(({ id, json, logEnd }) => ({ sequence: id, event: readEvent(json, { id, logEnd }), json }))
   }
 
   /**

@@ -154,6 +154,17 @@ export class EventGroup {
   }
 }
 
+const keptFields = z.object({ event: z.string().default(''), log: z.string().default('') })
+
+/** Events of the stream behind an entry, the oldest first. */
+export async function eventsAfter(redis: Redis, keys: Keys, after: string, limit: number): Promise<Pick<TakenEntry, 'id' | 'json' | 'logEnd'>[]> {
+  const found = await redis.xrange(keys.events(), `(${after}`, '+', 'COUNT', limit)
+  return found.map(([id, flat]) => {
+    const { event, log } = keptFields.parse(pairsSchema.parse(flat))
+    return { id, json: event, logEnd: logEndOf(log) }
+  })
+}
+
 /** How all groups stand, by name; two round trips. */
 export async function eventGroups(redis: Redis, keys: Keys): Promise<EventGroupState[]> {
   const groups = groupsReply.parse(await redis.xinfo('GROUPS', keys.events()).catch(noStream)).map((flat) => String(flat[flat.indexOf('name') + 1]))

@@ -1,0 +1,202 @@
+import { setTimeout as pause } from 'node:timers/promises'
+import type { Command } from 'commander'
+import type { DeadEvent, EventPoint, KeptEvent } from '../../events/index.js'
+import { InvalidInputError } from '../../job/errors.js'
+import type { AgentQueue } from '../../producers/index.js'
+import { exitCodes } from '../exit-codes.js'
+import { deadTable, eventLine, groupsTable } from '../event-report.js'
+import { counted } from '../output.js'
+import { withConfigOption, withJsonOption, type SharedFlags } from '../shared-options.js'
+import { harmlessValue } from '../terminal-text.js'
+
+type PointFlags = SharedFlags & { readonly after?: string; readonly since?: string }
+type ReadFlags = PointFlags & { readonly follow?: boolean; readonly limit: string }
+type DeadFlags = SharedFlags & { readonly group?: string; readonly limit: string }
+type RedeliverFlags = SharedFlags & { readonly group: string; readonly all?: boolean }
+type ReplayFlags = PointFlags & { readonly group: string }
+
+/** How often whoever follows looks for more. */
+const lookEveryMs = 500
+const eventsPerLook = 100
+
+/** `switchyard events`: the completion events that are kept, the groups that read them, and what these have given up. */
+export function addEventsCommand(program: Command): void {
+  const events = program.command('events').description('print the completion events that are kept; look at and give back what readers have given up')
+  addRead(events)
+  addGroups(events)
+  addDead(events)
+  addRedeliver(events)
+  addReplay(events)
+}
+
+function addRead(events: Command): void {
+  const command = withPoint(events.command('list', { isDefault: true }).description('print the events that are kept, the oldest first; no group learns of it'))
+    .option('-f, --follow', 'go on with what comes, until Ctrl-C')
+    .option('-n, --limit <number>', 'how many events to print at most; with --follow there is no such limit', '100')
+  withConfigOption(withJsonOption(command, 'a line per event, as CloudEvents,'))
+  command
+    .addHelpText(
+      'after',
+      `
+Examples:
+  switchyard events --since 2026-12-01T08:00:00Z
+  switchyard events --follow --json | jq -r .subject`,
+    )
+    .action(async (flags: ReadFlags) => {
+      const limit = flags.follow === true ? Infinity : limitOf(flags.limit, 100_000)
+      const from = pointOf(flags)
+      const { listenForStop } = await import('../stop-signal.js')
+      using stop = listenForStop()
+      await withEvents(flags, (queue) => print(queue, { from, limit, follow: flags.follow === true, json: flags.json === true, signal: stop.signal }))
+      if (stop.received !== undefined) process.exitCode = exitCodes.interrupted
+    })
+}
+
+function addGroups(events: Command): void {
+  const command = events.command('groups').description('show how each group of readers stands: unread, under way, given up, missed')
+  withConfigOption(withJsonOption(command, 'the groups'))
+  command.action(async (flags: SharedFlags) => {
+    await withEvents(flags, async (queue) => {
+      const groups = await queue.events.list()
+      say(flags.json === true ? JSON.stringify(groups) : groupsTable(harmlessValue(groups)))
+    })
+  })
+}
+
+function addDead(events: Command): void {
+  const command = events
+    .command('dead')
+    .description('show the events that groups have given up, the oldest first')
+    .option('-g, --group <name>', 'only those of this group')
+    .option('-n, --limit <number>', 'how many of each group to show', '50')
+  withConfigOption(withJsonOption(command, 'the dead events'))
+  command
+    .addHelpText(
+      'after',
+      `
+Examples:
+  switchyard events dead
+  switchyard events dead --group billing --json | jq '.[].error'`,
+    )
+    .action(async (flags: DeadFlags) => {
+      const limit = limitOf(flags.limit, 1_000)
+      await withEvents(flags, async (queue) => {
+        const groups = flags.group === undefined ? (await queue.events.list()).filter(({ deadLetters }) => deadLetters > 0).map(({ group }) => group) : [flags.group]
+        const found: (DeadEvent & { readonly group: string })[] = []
+        for (const group of groups) found.push(...(await queue.events.dead({ group, limit })).map((dead) => ({ group, ...dead })))
+        say(flags.json === true ? JSON.stringify(found) : deadTable(harmlessValue(found)))
+      })
+    })
+}
+
+function addRedeliver(events: Command): void {
+  const command = events
+    .command('redeliver [ids...]')
+    .description('give dead events back to their group, with all their attempts before them')
+    .requiredOption('-g, --group <name>', 'the group')
+    .option('--all', 'all that the group has given up')
+  withConfigOption(withJsonOption(command, 'what was done'))
+  command
+    .addHelpText(
+      'after',
+      `
+IDs are those that "switchyard events dead" shows. One that is given back already, or that its bound has removed, is left out.
+
+Examples:
+  switchyard events redeliver --group billing 1764300000000-0
+  switchyard events redeliver --group billing --all`,
+    )
+    .action(async (ids: readonly string[], flags: RedeliverFlags) => {
+      if ((ids.length === 0) === (flags.all !== true)) throw new InvalidInputError('events redeliver: give the ids of dead events, or --all, and not both; "switchyard events dead" shows them')
+      await withEvents(flags, async (queue) => {
+        const redelivered = await queue.events.redeliver({ group: flags.group, ids: flags.all === true ? 'all' : [...new Set(ids)] })
+        const asked = flags.all === true ? null : new Set(ids).size
+        const missing = asked === null || redelivered >= asked ? '' : `; ${asked - redelivered} of ${asked} ${asked - redelivered === 1 ? 'is' : 'are'} not among its dead events any more`
+        say(flags.json === true ? JSON.stringify({ group: flags.group, redelivered }) : harmlessValue(`group ${flags.group}: ${counted(redelivered, 'event')} given back${missing}`))
+      })
+    })
+}
+
+function addReplay(events: Command): void {
+  const command = withPoint(events.command('replay').description('give a group every event from a point on again, or skip to there')).requiredOption('-g, --group <name>', 'the group')
+  withConfigOption(withJsonOption(command, 'what was done'))
+  command
+    .addHelpText(
+      'after',
+      `
+Example:
+  switchyard events replay --group billing --since 2026-12-01T08:00:00Z`,
+    )
+    .action(async (flags: ReplayFlags) => {
+      const from = pointOf(flags)
+      if (from === undefined) throw new InvalidInputError('events replay: give --since or --after, where the group is to begin')
+      await withEvents(flags, async (queue) => {
+        await queue.events.replay({ group: flags.group, from })
+        say(flags.json === true ? JSON.stringify({ group: flags.group, from }) : harmlessValue(`group ${flags.group}: gets every event from there on`))
+      })
+    })
+}
+
+function withPoint(command: Command): Command {
+  return command.option('--since <time>', 'from this time on, such as 2026-12-01T08:00:00Z').option('--after <sequence>', 'behind the event with this sequence, as --json shows it')
+}
+
+/** @throws InvalidInputError when a flag is wrong, or both are given. */
+function pointOf({ after, since }: PointFlags): EventPoint | undefined {
+  if (after !== undefined && since !== undefined) throw new InvalidInputError('--after: is given together with --since; give one of the two')
+  if (after !== undefined) {
+    if (!/^\d{1,19}-\d{1,19}$/.test(after)) throw new InvalidInputError(`--after: "${after}" must be the sequence of an event, such as 1764300000000-0`)
+    return { after }
+  }
+  if (since === undefined) return undefined
+  const sinceMs = /^\d{4}-\d\d-\d\d([T ]|$)/.test(since) ? Date.parse(since) : Number.NaN
+  if (Number.isNaN(sinceMs) || sinceMs < 0) throw new InvalidInputError(`--since: "${since}" must be a time such as 2026-12-01T08:00:00Z`)
+  return { sinceMs }
+}
+
+function limitOf(text: string, most: number): number {
+  const limit = Number(text)
+  if (!Number.isInteger(limit) || limit < 1 || limit > most) throw new InvalidInputError(`--limit: "${text}" must be a whole number from 1 to ${most}`)
+  return limit
+}
+
+interface Reading {
+  readonly from: EventPoint | undefined
+  readonly limit: number
+  readonly follow: boolean
+  readonly json: boolean
+  readonly signal: AbortSignal
+}
+
+/** Ends when all is printed; with `follow`, when it is told to. */
+async function print(queue: AgentQueue, { from, limit, follow, json, signal }: Reading): Promise<void> {
+  let point = from
+  for (let left = limit; left > 0 && !signal.aborted; ) {
+    const found = await queue.events.read({ from: point, limit: Math.min(left, eventsPerLook) })
+    for (const each of found) await write(`${json ? jsonOf(each) : eventLine(harmlessValue(each))}\n`)
+    left -= found.length
+    const last = found.at(-1)
+    if (last !== undefined) point = { after: last.sequence }
+    else if (!follow) return
+    else await pause(lookEveryMs, undefined, { signal }).catch(() => undefined)
+  }
+}
+
+/** What can't be read is shown as it is. */
+function jsonOf({ event, sequence, json }: KeptEvent): string {
+  return JSON.stringify(event ?? { sequence, unreadable: json })
+}
+
+async function withEvents(flags: SharedFlags, work: (queue: AgentQueue) => Promise<void>): Promise<void> {
+  const { withQueue } = await import('../open-queue.js')
+  await withQueue(flags, work)
+}
+
+function say(text: string): void {
+  process.stdout.write(`${text}\n`)
+}
+
+/** Waits for a slow reader, so that a long list does not pile up in memory. */
+async function write(text: string): Promise<void> {
+  if (!process.stdout.write(text)) await new Promise((resolve) => process.stdout.once('drain', resolve))
+}
