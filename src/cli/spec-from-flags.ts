@@ -26,6 +26,9 @@ export interface SpecFlags {
   readonly priority?: string
   readonly idempotencyKey?: string
   readonly tenant?: string
+  readonly concurrencyKey?: string
+  readonly concurrencyLimit?: string
+  readonly concurrencyThen?: string
 }
 
 /**
@@ -60,6 +63,7 @@ export function specFromFlags(flags: SpecFlags, file: unknown = {}): Record<stri
   set('tenant', flags.tenant)
   set('attempts', flags.attempts === undefined ? undefined : wholeNumber('--attempts', flags.attempts))
   set('priority', flags.priority === undefined ? undefined : wholeNumber('--priority', flags.priority))
+  merge('concurrency', { key: flags.concurrencyKey, limit: flags.concurrencyLimit === undefined ? undefined : wholeNumber('--concurrency-limit', flags.concurrencyLimit), then: flags.concurrencyThen })
   if (flags.env !== undefined) merge('env', Object.fromEntries(flags.env.map(assignment)))
   if (flags.push === false) {
     if (flags.message !== undefined) throw new InvalidInputError('--message: needs a push; leave out --no-push or --message')

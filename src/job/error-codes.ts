@@ -22,6 +22,7 @@ export const errorCodes = [
   'SWY_STEP_TIMEOUT',
   'SWY_JOB_TIMEOUT',
   'SWY_CANCELLED',
+  'SWY_SUPERSEDED',
   'SWY_PROMOTION_CONFLICT',
   'SWY_INTERNAL',
   // The job's fault.

@@ -200,6 +200,17 @@ const specObject = z.strictObject({
     .describe('Lower runs first, as in BullMQ. Default 100.'),
   idempotencyKey: z.string().min(1, 'is empty; leave it out').max(500).optional(),
   tenant: z.string().min(1).max(100).optional(),
+  concurrency: z
+    .strictObject({
+      key: z.string().min(1, 'is empty; name what such jobs must not do at once, such as "acme/web:main"').max(200, 'is longer than 200 characters; give a shorter one'),
+      limit: z.int('must be a whole number').min(1, 'must be at least 1').max(1_000, 'must be at most 1000').default(1).describe('How many jobs with this key may run at once. Default 1.'),
+      then: z
+        .enum(['wait', 'cancel-running', 'cancel-waiting', 'drop'], { error: 'must be "wait", "cancel-running", "cancel-waiting" or "drop"' })
+        .default('wait')
+        .describe('What becomes of this job and of others with the key when it comes and they are too many: it waits; it takes the place of those that run and wait; of those that wait; or it is cancelled itself. Default "wait".'),
+    })
+    .optional()
+    .describe('Jobs of all queues of the deployment that share this key do not run at once.'),
   metadata: z.record(z.string(), z.json()).default({}),
 })
 

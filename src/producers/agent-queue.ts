@@ -1,17 +1,16 @@
-import type { Job } from 'bullmq'
 import { EventGroups } from '../events/index.js'
 import { CheckpointGoneError, InvalidInputError, SwitchyardError, UnknownJobError } from '../job/errors.js'
 import type { LogLine } from '../job/log.js'
 import type { JobResult } from '../job/result.js'
 import { defaultMaxSpecBytes, type JobSpecInput } from '../job/spec.js'
 import type { JobStatus } from '../job/status.js'
-import { createRedis, defaultQueueName, Keys, type LiveConsumer, type ProviderLoad, type QueuedJob, readLog, type ReadLogOptions, type RedisConfig, Signals } from '../store/index.js'
+import { createRedis, defaultQueueName, Keys, type LiveConsumer, type ProviderLoad, readLog, type ReadLogOptions, type RedisConfig, Signals } from '../store/index.js'
 import { Enqueuing, type EnqueueOptions } from './enqueuing.js'
+import { cancelJob } from './job-cancel.js'
 import type { JobHandle } from './job-handle.js'
 import { type JobPage, listJobs, type ListOptions } from './job-pages.js'
 import { type RetryFilter, type RetryOptions, retryJob } from './job-retry.js'
 import { ProducerConnection } from './producer-connection.js'
-import { cancelledWhileWaiting, isRetried, viewOf } from './queue-view.js'
 import { ResultWaiter } from './result-waiter.js'
 import { statusesOf } from './statuses.js'
 
@@ -58,7 +57,7 @@ export class AgentQueue {
     this.#config = options.redis
     this.#keys = new Keys(options.prefix, this.name)
     const { defaults, maxSpecBytes = defaultMaxSpecBytes, retentionMs = defaultRetentionMs } = options
-    this.#enqueuing = new Enqueuing({ name: this.name, keys: this.#keys, defaults, maxSpecBytes, retentionMs })
+    this.#enqueuing = new Enqueuing({ name: this.name, keys: this.#keys, defaults, maxSpecBytes, retentionMs, eventSource: options.eventSource })
     this.#connection = new ProducerConnection(this.#config, this.#keys, retentionMs)
     this.events = new EventGroups(this.#keys, (work) => this.#connection.use(({ redis }) => work(redis)))
     this.#waiter = new ResultWaiter(
@@ -124,7 +123,7 @@ export class AgentQueue {
    * @throws InvalidInputError (also when the queue does not hold the job any more), CheckpointGoneError, UnknownJobError, RedisUnavailableError.
    */
   async retry(jobId: string, options: RetryOptions = {}): Promise<'retried' | 'pending'> {
-    return await this.#connection.use((connected) => retryJob(connected, this.#keys, jobId, options))
+    return await this.#connection.use((connected) => retryJob(connected, this.#keys, jobId, options, this.#options.eventSource))
   }
 
   /**
@@ -209,29 +208,6 @@ export class AgentQueue {
   }
 
   async #cancel(jobId: string, reason: string): Promise<'cancelled' | 'requested' | 'ended'> {
-    return await this.#connection.use(async ({ queue, store, ready }) => {
-      const [job, stored] = await Promise.all([queue.getJob(jobId), store.read(jobId)])
-      if (job === undefined && stored === null) throw new UnknownJobError(jobId)
-      const found = job === undefined ? null : viewOf(job, false)
-      const view = found !== null && stored !== null && isRetried(found, stored) ? { ...found, generation: Math.max(found.generation, stored.generation + 1) } : found
-      // Of a job that BullMQ has not finished, the run that is next may still be untaken; the store decides at once.
-      const waiting = view !== null && !view.finished ? cancelledWhileWaiting(jobId, view, reason, this.#options.eventSource) : null
-      const outcome = await store.cancel(jobId, reason, waiting)
-      if (outcome === 'cancelled') {
-        await removeUnlessTaken(job)
-        // A place may have been chosen for it just now.
-        await ready.close(jobId)
-      }
-      return outcome
-    })
-  }
-}
-
-/** A consumer may be taking it at this moment: then it finds the record ended, and finishes it in BullMQ itself. */
-async function removeUnlessTaken(job: Job<QueuedJob> | undefined): Promise<void> {
-  try {
-    await job?.remove()
-  } catch (error) {
-    if (!(error instanceof Error && error.message.includes('locked'))) throw error
+    return await this.#connection.use((connected) => cancelJob(connected, jobId, reason, this.#options.eventSource))
   }
 }

@@ -5,8 +5,9 @@ import { z } from 'zod'
 import { IdempotencyConflictError, InvalidInputError } from '../job/errors.js'
 import { parseInput } from '../job/explain.js'
 import { type JobSpec, type JobSpecInput, parseJobSpec } from '../job/spec.js'
-import { type Keys, type QueuedJob, queueWake } from '../store/index.js'
+import { type Keys, parseAdded, type QueuedJob, queueWake } from '../store/index.js'
 import { type Claim, claimKeys, newJobId, specDigest } from './idempotency.js'
+import { endSuperseded } from './job-cancel.js'
 import { retryJob } from './job-retry.js'
 import type { Connected } from './producer-connection.js'
 
@@ -45,6 +46,8 @@ export interface EnqueuingOptions {
   readonly defaults: Partial<JobSpecInput> | undefined
   readonly maxSpecBytes: number
   readonly retentionMs: number
+  /** What the events of jobs that end here name as their source. */
+  readonly eventSource: string | undefined
 }
 
 /** The way of jobs into a queue: checked → their keys claimed → added to BullMQ and the index in one pipeline → consumers woken. */
@@ -114,12 +117,13 @@ export class Enqueuing {
     for (let start = 0; start < jobIds.length; start += jobsPerRoundTrip) {
       const part = jobIds.slice(start, start + jobsPerRoundTrip)
       const standings = await connected.store.standings(part)
-      for (const [index, jobId] of part.entries()) if (standings[index]?.result?.status === 'failed') await retryJob(connected, this.options.keys, jobId, {})
+      for (const [index, jobId] of part.entries()) if (standings[index]?.result?.status === 'failed') await retryJob(connected, this.options.keys, jobId, {}, this.options.eventSource)
     }
   }
 
   /** BullMQ's own scripts for the jobs, one that lists them and one that wakes idle consumers, in one pipeline. */
-  async #addBatch({ queue, redis, ready, waits }: Connected, batch: readonly NewJob[]): Promise<void> {
+  async #addBatch(connected: Connected, batch: readonly NewJob[]): Promise<void> {
+    const { queue, redis, ready, waits } = connected
     const pipeline = (await queue.backend.client).pipeline()
     const enqueuedAtMs = Date.now()
     // Whoever finds that a delayed job is due goes by Redis' clock.
@@ -137,6 +141,9 @@ export class Enqueuing {
     queueWake(pipeline, this.options.keys, batch.length)
     const answers = await pipeline.exec()
     for (const [error] of answers ?? []) if (error !== null) throw error
+    // Only what lists them answers by a list.
+    const superseded = (answers ?? []).flatMap(([, answer]) => (Array.isArray(answer) ? parseAdded(answer).superseded : []))
+    await endSuperseded(connected, superseded, this.options.eventSource)
   }
 
   #jobOptions(jobId: string, spec: JobSpec, timestamp: number) {

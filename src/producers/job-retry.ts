@@ -6,6 +6,7 @@ import { CheckpointGoneError, InvalidInputError, UnknownJobError } from '../job/
 import { parseInput } from '../job/explain.js'
 import type { JobSpec } from '../job/spec.js'
 import { type Keys, type QueuedJob, queueWake } from '../store/index.js'
+import { endSuperseded } from './job-cancel.js'
 import type { ListOptions } from './job-pages.js'
 import type { Connected } from './producer-connection.js'
 import { viewOf } from './queue-view.js'
@@ -38,7 +39,7 @@ const lookEveryMs = 50
  * @returns `retried`, or `pending` when it waits or runs already, and nothing was done.
  * @throws UnknownJobError; InvalidInputError when the queue does not hold it any more; CheckpointGoneError.
  */
-export async function retryJob(connected: Connected, keys: Keys, jobId: string, options: RetryOptions): Promise<'retried' | 'pending'> {
+export async function retryJob(connected: Connected, keys: Keys, jobId: string, options: RetryOptions, source?: string): Promise<'retried' | 'pending'> {
   const { from = 'start' } = parseInput(optionsSchema, options, 'retry')
   const { queue, redis, store, ready, waits } = connected
   const giveUpAt = performance.now() + bullmqLagsMs
@@ -58,11 +59,12 @@ export async function retryJob(connected: Connected, keys: Keys, jobId: string, 
       // Where somebody else is first, the wish stays: theirs may be the same.
       if (!(await retried(job, state))) continue
       // Of a job that is not of Switchyard's nobody knows more than BullMQ.
-      if (spec !== undefined) await ready.add([{ jobId, spec }], { strays: true })
+      const superseded = spec === undefined ? [] : (await ready.add([{ jobId, spec }], { strays: true })).superseded
       const pipeline = redis.pipeline()
       if (spec !== undefined) waits.queueAdd(pipeline, [{ jobId, spec }])
       queueWake(pipeline, keys, 1)
       for (const [error] of (await pipeline.exec()) ?? []) if (error !== null) throw error
+      await endSuperseded(connected, superseded, source)
       return 'retried'
     }
     if (standing?.result == null || performance.now() > giveUpAt) return 'pending'

@@ -1,6 +1,7 @@
 import type { Job, JobType } from 'bullmq'
 import { z } from 'zod'
 import { type CompletionEvent, completionEvent } from '../events/index.js'
+import { cancelCode } from '../job/cancel-code.js'
 import type { JobResult } from '../job/result.js'
 import type { JobSpec } from '../job/spec.js'
 import type { JobStatus } from '../job/status.js'
@@ -33,7 +34,7 @@ export function cancelledWhileWaiting(
   const result: JobResult = {
     jobId,
     status: 'cancelled',
-    error: { kind: 'cancelled', message: reason, code: 'SWY_CANCELLED' },
+    error: { kind: 'cancelled', message: reason, code: cancelCode(reason) },
     repository: spec?.repository ?? '',
     baseSha: null,
     branch: null,
@@ -79,6 +80,7 @@ const ownSpec = z.looseObject({
   secrets: z.array(z.string()),
   providers: z.looseObject({ allow: z.array(z.string()).optional(), prefer: z.array(z.string()), deny: z.array(z.string()) }),
   resources: z.looseObject({}),
+  concurrency: z.looseObject({ key: z.string(), limit: z.number(), then: z.string() }).optional(),
 })
 
 /** Anybody can put a job with any data into a queue of BullMQ's. */

@@ -1,8 +1,9 @@
 import type { Queue } from 'bullmq'
 import type { Redis } from 'ioredis'
 import { constraintsOf } from '../job/constraints.js'
+import type { JobSpec } from '../job/spec.js'
 import type { JobStatus } from '../job/status.js'
-import type { QueuedJob } from '../store/index.js'
+import type { KeyStanding, QueuedJob } from '../store/index.js'
 import { mergeStatus } from './job-status.js'
 import type { Connected } from './producer-connection.js'
 import { viewOf } from './queue-view.js'
@@ -21,9 +22,10 @@ export async function statusesOf(connected: Connected, queueName: string, jobIds
   // Only of what waits in nobody's hands.
   const waiting = views.map((view) => (view === null || view.finished || view.inHand ? null : view))
   const constraints = waiting.map((view) => (view?.spec === undefined ? '' : constraintsOf(view.spec).id))
-  const [tenants, refusals] = await Promise.all([
+  const [tenants, refusals, keys] = await Promise.all([
     lookUpEach(waiting.map((view) => view?.spec?.tenant ?? ''), (name) => ready.tenant(name)),
     lookUpEach([...ids.filter((_id, index) => waiting[index] !== null), ...constraints], (id) => ready.refusals(id)),
+    Promise.all(ids.map((jobId, index) => keyOf(ready, jobId, waiting[index]?.spec))),
   ])
   const statuses = ids.map((jobId, index) => {
     const view = views[index] ?? null
@@ -31,6 +33,7 @@ export async function statusesOf(connected: Connected, queueName: string, jobIds
       ...around,
       tenant: tenants.get(waiting[index]?.spec?.tenant ?? '') ?? null,
       refusals: refusals.get(jobId) ?? refusals.get(constraints[index] ?? '') ?? null,
+      key: keys[index] ?? null,
       delayedUntilMs: view?.delayedUntilMs ?? null,
     })
   })
@@ -41,7 +44,12 @@ export async function statusesOf(connected: Connected, queueName: string, jobIds
 /** What any job of this queue may wait for. */
 async function aroundOf({ queue, ledger, roster }: Connected, queueName: string): Promise<Around> {
   const [loads, paused, live] = await Promise.all([ledger.loads(), queue.isPaused(), roster.live()])
-  return { loads, paused, consumers: live.filter((consumer) => consumer.queue === queueName), tenant: null, refusals: null, delayedUntilMs: null }
+  return { loads, paused, consumers: live.filter((consumer) => consumer.queue === queueName), tenant: null, refusals: null, key: null, delayedUntilMs: null }
+}
+
+async function keyOf(ready: Connected['ready'], jobId: string, spec: JobSpec | undefined): Promise<KeyStanding | null> {
+  const standing = spec?.concurrency === undefined ? null : await ready.keyStanding(jobId, spec.concurrency)
+  return standing?.parked === true ? standing : null
 }
 
 /** Which of these jobs a consumer holds now: the lock is BullMQ's. */

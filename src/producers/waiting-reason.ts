@@ -1,6 +1,6 @@
 import type { RunRecord } from '../job/run-record.js'
 import type { JobSpec } from '../job/spec.js'
-import { clockTime, describeLoad, type KeyTrouble, type LiveConsumer, type ProviderLoad } from '../store/index.js'
+import { clockTime, describeKey, describeLoad, type KeyStanding, type KeyTrouble, type LiveConsumer, type ProviderLoad } from '../store/index.js'
 
 /** A tenant's jobs in hand, and how many it may have; null for no cap. */
 export interface TenantLoad {
@@ -24,6 +24,8 @@ export interface Around {
   readonly consumers: readonly Pick<LiveConsumer, 'providers' | 'secrets' | 'troubles' | 'full'>[]
   readonly tenant: TenantLoad | null
   readonly refusals: Refusals | null
+  /** What keeps it from its key of concurrency; null when nothing does. */
+  readonly key: KeyStanding | null
   /** Until when it is delayed, in milliseconds since 1970; null when it is not. */
   readonly delayedUntilMs: number | null
 }
@@ -44,6 +46,7 @@ export function waitingReason(spec: JobSpec | undefined, record: Pick<RunRecord,
   if (fit.length === 0) return lacking(spec, record, consumers)
   const refused = keyReason(spec, record, fit)
   if (refused !== null) return refused
+  if (around.key !== null) return describeKey(around.key)
   if (fit.every(({ full }) => full)) return 'waiting for a consumer with room: each that may run it has as many jobs as it may (consumer.maxJobs)'
   if (record !== null) return null
   if (tenant !== null && tenant.cap !== null && tenant.running >= tenant.cap) {

@@ -1,5 +1,6 @@
 export * from './abort.js'
 export * from './branch-schedule.js'
+export { describeKey, type KeyStanding } from './concurrency-keys.js'
 export * from './connection.js'
 export * from './event-group.js'
 export * from './inbox.js'

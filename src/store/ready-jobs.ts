@@ -5,6 +5,7 @@ import { FenceLostError } from '../job/errors.js'
 import type { JobSpec } from '../job/spec.js'
 import type { Keys } from './keys.js'
 import { inboxTtlMs } from './inbox.js'
+import { keyDigest, keyStanding, type KeyStanding } from './concurrency-keys.js'
 import { runLedgerScript } from './ledger-call.js'
 import { limitsJson, parseLoads, type ProviderLimit, type ProviderLoad } from './provider-load.js'
 import { queueScript } from './scripts.js'
@@ -12,7 +13,7 @@ import { queueScript } from './scripts.js'
 /** What the index needs to know of a job. */
 export interface ReadyJob {
   readonly jobId: string
-  readonly spec: Pick<JobSpec, 'providers' | 'network' | 'resources' | 'image' | 'secrets' | 'steps' | 'tenant' | 'priority' | 'waitTimeoutMs'>
+  readonly spec: Pick<JobSpec, 'providers' | 'network' | 'resources' | 'image' | 'secrets' | 'steps' | 'tenant' | 'priority' | 'waitTimeoutMs' | 'concurrency'>
 }
 
 /** What a consumer that looks for jobs has. */
@@ -147,19 +148,45 @@ export class ReadyJobs {
   }
 
   /**
-   * Lists jobs that BullMQ holds as waiting; others, and listed ones, are left out. Returns how many were added.
+   * Lists jobs that BullMQ holds as waiting; others, and listed ones, are left out.
    * @param options.strays also those in BullMQ's wait list, where priority 0 lands and whatever is moved without one.
+   * @returns how many were added, and which jobs their keys of concurrency have superseded: these are taken to be ended, unless the caller is faster.
    */
-  async add(jobs: readonly ReadyJob[], options: { readonly strays?: boolean | undefined } = {}): Promise<number> {
+  async add(jobs: readonly ReadyJob[], options: { readonly strays?: boolean | undefined } = {}): Promise<{ added: number; superseded: SupersededJob[] }> {
     let added = 0
-    for (const args of addArguments(jobs, options.strays ?? false)) added += z.number().parse(await this.#run('ready-add', args))
-    return added
+    const superseded: SupersededJob[] = []
+    for (const args of addArguments(jobs, options.strays ?? false)) {
+      const answer = parseAdded(await this.#run('ready-add', args))
+      added += answer.added
+      superseded.push(...answer.superseded)
+    }
+    return { added, superseded }
   }
 
-  /** As `add`, as part of a pipeline of a connection that `createRedis` made. */
+  /** As `add`, as part of a pipeline of a connection that `createRedis` made; its answers are for `parseAdded`. */
   queueAdd(pipeline: object, jobs: readonly ReadyJob[]): void {
     const keys = [this.#keys.ledger(), this.#keys.ready(), this.#keys.idle()]
     for (const args of addArguments(jobs, false)) queueScript(pipeline, 'ready-add', keys, [this.#keys.inbox(''), inboxTtlMs, ...args])
+  }
+
+  /**
+   * Whether a job that was taken holds its key of concurrency. `superseded`: it is to end as cancelled; `full`: others hold it, and the job is to be put
+   * back and listed again.
+   */
+  async enter(jobId: string, { key, limit }: { readonly key: string; readonly limit: number }): Promise<{ kind: 'held' | 'full' } | { kind: 'superseded'; why: string }> {
+    const [kind, why] = z.tuple([z.enum(['held', 'full', 'superseded']), z.string()]).parse(await this.#run('ready-enter', [jobId, keyDigest(key), limit]))
+    return kind === 'superseded' ? { kind, why } : { kind }
+  }
+
+  /** Why a job was superseded that has not ended yet; null when it was not. */
+  async supersededBy(jobId: string): Promise<string | null> {
+    const standing = await this.#redis.hget(`${this.#keys.ready()}:keyed`, `${this.#keys.queueName}:${jobId}`)
+    return standing?.startsWith('!') === true ? standing.slice(1) : null
+  }
+
+  /** Who holds a key of concurrency, and whether a job is parked for it. */
+  async keyStanding(jobId: string, concurrency: Pick<NonNullable<JobSpec['concurrency']>, 'key' | 'limit'>): Promise<KeyStanding & { readonly parked: boolean }> {
+    return keyStanding(this.#redis, this.#keys, jobId, concurrency)
   }
 
   /** Chooses the next job, takes a place for it and puts it where `getNextJob` finds it: one round trip. */
@@ -278,6 +305,21 @@ function distinct(json: string): string[] {
   return [...new Set(reasonsSchema.parse(JSON.parse(json)))]
 }
 
+/** A waiting job in whose place another came, or that was dropped. */
+export interface SupersededJob {
+  readonly queue: string
+  readonly jobId: string
+  readonly why: string
+}
+
+const addReply = z.tuple([z.number()]).rest(z.string())
+
+/** What the script that lists jobs answers. */
+export function parseAdded(answer: unknown): { added: number; superseded: SupersededJob[] } {
+  const [added, ...rest] = addReply.parse(answer)
+  return { added, superseded: rest.flatMap((queue, index) => (index % 3 === 0 ? [{ queue, jobId: rest[index + 1] ?? '', why: rest[index + 2] ?? '' }] : [])) }
+}
+
 /** For each script: what it gets. */
 function addArguments(jobs: readonly ReadyJob[], strays: boolean): (string | number)[][] {
   const parts: (string | number)[][] = []
@@ -287,7 +329,9 @@ function addArguments(jobs: readonly ReadyJob[], strays: boolean): (string | num
       const { id, constraints } = constraintsOf(spec)
       const shape = shapes.get(id) ?? { number: shapes.size + 1, args: [id, JSON.stringify(constraints), constraints.milliCpu, constraints.memoryMiB] }
       shapes.set(id, shape)
-      return [jobId, shape.number, spec.tenant ?? '', spec.waitTimeoutMs ?? '']
+      const { concurrency } = spec
+      const key = concurrency === undefined ? '' : JSON.stringify({ key: keyDigest(concurrency.key), limit: concurrency.limit, after: concurrency.then })
+      return [jobId, shape.number, spec.tenant ?? '', spec.waitTimeoutMs ?? '', key]
     })
     parts.push([Math.max(0, jobs.length - start - jobsPerScript), strays ? 1 : 0, shapes.size, ...[...shapes.values()].flatMap(({ args }) => args), ...listed])
   }

@@ -28,6 +28,7 @@ export type ScriptName =
   | 'ready-accrue'
   | 'ready-standing'
   | 'ready-refuse'
+  | 'ready-enter'
   | 'roster-announce'
   | 'ledger-bound'
   | 'ledger-entrust'

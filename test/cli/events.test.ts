@@ -1,6 +1,7 @@
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { idsOf, limitOf, pointOf } from '../../src/cli/event-flags.js'
 import { deadTable, eventLine, groupsTable } from '../../src/cli/event-report.js'
 import { harmlessValue } from '../../src/cli/terminal-text.js'
 import { type CompletionEvent, completionEvent, EventGroups, subscribe } from '../../src/events/index.js'
@@ -18,6 +19,7 @@ describe('with events of three jobs and a group that gives one up', () => {
   const keys = new Keys('{events}')
   let end: (jobId: string, more?: Partial<JobResult>) => Promise<void>
   let dead: () => Promise<{ id: string }[]>
+  let stop: () => void
 
   async function switchyard(...args: string[]): Promise<{ code: number | null; stdout: string; stderr: string }> {
     const run = place.run(args)
@@ -48,9 +50,10 @@ describe('with events of three jobs and a group that gives one up', () => {
     await end('worse')
     await until(() => died.length === 2, 'two events are dead')
     await subscription.close()
-    client.disconnect()
+    stop = () => client.disconnect()
   })
   afterAll(async () => {
+    stop()
     await place.remove()
     await redis.close()
   })
@@ -101,21 +104,32 @@ describe('with events of three jobs and a group that gives one up', () => {
 
   it.each([
     [['events', 'dead', '--group', 'nobody'], 'nobody has subscribed as "nobody"'],
-    [['events', 'dead', '--limit', '0'], '--limit: "0" must be a whole number from 1 to 1000'],
     [['events', 'redeliver', '--group', 'billing'], 'give the ids of dead events, or --all, and not both'],
-    [['events', 'redeliver', '--group', 'billing', '--all', '1-0'], 'give the ids of dead events, or --all, and not both'],
-    [['events', 'redeliver', '--group', 'billing', 'x'], 'ids: must be ids of dead events'],
-    [['events', 'redeliver', '1-0'], '--group'],
     [['events', 'replay', '--group', 'billing'], 'give --since or --after'],
-    [['events', '--since', 'yesterday'], '--since: "yesterday" must be a time'],
-    [['events', '--since', '2026-13-45'], '--since: "2026-13-45" must be a time'],
-    [['events', '--after', 'x'], '--after: "x" must be the sequence of an event'],
-    [['events', '--after', '1-0', '--since', '2026-01-01'], '--after: is given together with --since'],
   ])('%j is refused', async (args, sentence) => {
     const { code, stdout, stderr } = await switchyard(...args)
     expect([code, stdout]).toEqual([2, ''])
     expect(stderr).toContain(sentence)
   })
+})
+
+it.each<[() => unknown, string]>([
+  [() => pointOf({ since: 'yesterday' }), '--since: "yesterday" must be a time'],
+  [() => pointOf({ since: '2026-13-45' }), '--since: "2026-13-45" must be a time'],
+  [() => pointOf({ since: '12' }), '--since: "12" must be a time'],
+  [() => pointOf({ after: 'x' }), '--after: "x" must be the sequence of an event'],
+  [() => pointOf({ after: '1-0', since: '2026-01-01' }), '--after: is given together with --since'],
+  [() => limitOf('0', 1_000), '--limit: "0" must be a whole number from 1 to 1000'],
+  [() => limitOf('1e9', 1_000), '--limit: "1e9" must be a whole number from 1 to 1000'],
+  [() => idsOf([], {}), 'give the ids of dead events, or --all, and not both'],
+  [() => idsOf(['1-0'], { all: true }), 'give the ids of dead events, or --all, and not both'],
+])('flag %# is refused', (read, sentence) => {
+  expect(read).toThrow(sentence)
+})
+
+it('flags name a point', () => {
+  expect([pointOf({}), pointOf({ after: '1-0' }), pointOf({ since: '1970-01-01T00:00:01Z' })]).toEqual([undefined, { after: '1-0' }, { sinceMs: 1_000 }])
+  expect([idsOf(['1-0', '1-0', '2-0'], {}), idsOf([], { all: true })]).toEqual([['1-0', '2-0'], 'all'])
 })
 
 it('shows what it can’t read, and no group or letter, by a sentence', () => {

@@ -13,7 +13,7 @@ const full = (provider: string): ProviderLoad => ({
   provider, limit: 2, effectiveLimit: 2, foreign: 0, used: 2, waiting: 0, cpu: 0, cpuLimit: null, memoryMiB: 0, memoryMiBLimit: null, breaker: 'closed', openUntilMs: null,
   openedBy: null, createsPerSecond: null, blockedUntilMs: null, startP50Ms: null, startP95Ms: null, startMaxMs: null,
 })
-const around: Around = { loads: [], paused: false, consumers: [consumer(['a', 'b'], ['KEY'])], tenant: null, refusals: null, delayedUntilMs: null }
+const around: Around = { loads: [], paused: false, consumers: [consumer(['a', 'b'], ['KEY'])], tenant: null, refusals: null, key: null, delayedUntilMs: null }
 const specOf = (more: Partial<JobSpecInput> = {}) => parseJobSpec({ repository: 'acme/web', steps: ['true'], ...more })
 const at = (provider: string) => ({ sandbox: { provider, id: 's', createdAtMs: 0, repositoryPath: null }, creating: null })
 
@@ -36,6 +36,10 @@ describe('why a job waits that nobody has in hand', () => {
     ['nothing, when another provider’s key is taken', {}, null, { consumers: [consumer(['a', 'b'], [], ['a'])] }, null],
     ['nothing, when another consumer’s key is taken', {}, at('a'), { consumers: [consumer(['a'], [], ['git']), consumer(['a'])] }, null],
     ['its tenant', { tenant: 't' }, null, { tenant: { running: 2, cap: 2 } }, 'waiting for tenant t: 2 of at most 2 jobs are running'],
+    ['its key', {}, null, { key: { key: 'k', limit: 1, held: 1, holders: ['x'] }, tenant: { running: 2, cap: 2 } }, 'waiting for the concurrency key "k": job x has it (1 of at most 1)'],
+    ['its key, that many have', {}, null, { key: { key: 'k', limit: 9, held: 5, holders: ['x', 'y', 'z'] } }, 'waiting for the concurrency key "k": jobs x, y, z and 2 more have it (5 of at most 9)'],
+    ['others of its key', {}, null, { key: { key: 'k', limit: 1, held: 0, holders: [] } }, 'waiting for the concurrency key "k": others that wait for it come first'],
+    ['a consumer, before its key', {}, null, { consumers: [], key: { key: 'k', limit: 1, held: 1, holders: ['x'] } }, 'waiting for a consumer: none is live for this queue; start one'],
     ['capacity, at the providers that it may use', { providers: { allow: ['a'] } }, null, { loads: [full('a'), { ...full('b'), used: 0 }] }, 'waiting for capacity: a full (2/2)'],
     ['capacity, at the providers of consumers that have its secret', { secrets: ['KEY'] }, null, { consumers: [consumer(['a'], ['KEY']), consumer(['b'])], loads: [full('a'), { ...full('b'), used: 0 }] }, 'waiting for capacity: a full (2/2)'],
   ])('%s', (_what, spec, record, more, reason) => {

@@ -3,6 +3,7 @@ import fc from 'fast-check'
 import { expect, it } from 'vitest'
 import { parseJobSpec, type JobSpecInput } from '../../src/job/spec.js'
 import { Keys, type KnownConstraints, type ProviderLimit, ReadyJobs, type ReadyJob, Roster } from '../../src/store/index.js'
+import { keyDigest } from '../../src/store/concurrency-keys.js'
 import { after, useRedis } from './fixture.js'
 
 /**
@@ -34,12 +35,19 @@ const caps: Readonly<Record<string, number>> = { [tenants[1]]: 2 }
 const shares = { [tenants[0]]: { weight: 2 }, [tenants[1]]: { weight: 1, cap: 2 } }
 const allows: readonly (readonly string[] | undefined)[] = [undefined, ['a'], ['b'], ['c'], ['b', 'd'], ['a', 'c'], ['d']]
 
+/** Of the jobs that share a key so many at most run at once; each says what is to become of the others when it comes. */
+const keyLimits: Readonly<Record<string, number>> = { 'one at a time': 1, 'two: \u0000 ! ': 2 }
+const thens = ['wait', 'wait', 'cancel-waiting', 'cancel-running', 'drop'] as const
+
 interface ModelJob {
   readonly id: string
   readonly queue: string
   readonly tenant: string
   readonly cpu: number
   readonly allow: readonly string[] | undefined
+  readonly key: string | undefined
+  /** A newer one has taken its key, or it was dropped: `waiting` when it was not in hand then. */
+  superseded?: 'waiting' | 'in hand'
   /** `waiting` in BullMQ and listed; `around`: there, and to be found; `given`: chosen, for somebody to take; `taken`; `gone`. */
   state: 'waiting' | 'around' | 'given' | 'taken' | 'gone'
 }
@@ -51,7 +59,7 @@ interface Side {
 }
 
 const command = fc.oneof(
-  { weight: 6, arbitrary: fc.record({ do: fc.constant('enqueue' as const), queue: fc.nat(1), tenant: fc.nat(3), allow: fc.nat(allows.length - 1), cpu: fc.nat(3), priority: fc.integer({ min: 1, max: 3 }), count: fc.integer({ min: 1, max: 4 }), around: fc.boolean() }) },
+  { weight: 6, arbitrary: fc.record({ do: fc.constant('enqueue' as const), queue: fc.nat(1), tenant: fc.nat(3), allow: fc.nat(allows.length - 1), cpu: fc.nat(3), priority: fc.integer({ min: 1, max: 3 }), count: fc.integer({ min: 1, max: 4 }), around: fc.boolean(), key: fc.integer({ min: -2, max: 1 }), then: fc.nat(thens.length - 1) }) },
   { weight: 10, arbitrary: fc.record({ do: fc.constant('look' as const), member: fc.nat(members.length - 1), idle: fc.boolean() }) },
   { weight: 7, arbitrary: fc.record({ do: fc.constant('end' as const), which: fc.nat() }) },
   { weight: 1, arbitrary: fc.record({ do: fc.constant('put back' as const), which: fc.nat() }) },
@@ -68,6 +76,8 @@ type Command = typeof command extends fc.Arbitrary<infer T> ? T : never
 class Walk {
   readonly jobs = new Map<string, ModelJob>()
   readonly paused = new Set<string>()
+  /** Queue and key where something was removed that the index may still have before others. */
+  private readonly unsure = new Set<string>()
   readonly client = redis.connect()
   readonly sides: ReadonlyMap<string, Side> = new Map(
     queues.map((name) => {
@@ -96,7 +106,9 @@ class Walk {
   async step(what: Command): Promise<void> {
     switch (what.do) {
       case 'enqueue': {
-        const added = await Promise.all(Array.from({ length: what.count }, () => this.add(queues[what.queue]!, tenants[what.tenant]!, allows[what.allow], what.cpu, what.priority)))
+        const key = Object.keys(keyLimits)[what.key]
+        const concurrency = key === undefined ? undefined : { key, limit: keyLimits[key]!, then: thens[what.then]! }
+        const added = await Promise.all(Array.from({ length: what.count }, () => this.add(queues[what.queue]!, tenants[what.tenant]!, allows[what.allow], what.cpu, what.priority, concurrency)))
         if (!what.around) await this.list(added)
         return
       }
@@ -118,6 +130,7 @@ class Walk {
         { await this.with(what.which, 'waiting', async (job) => {
           await this.side(job.queue).queue.remove(job.id)
           job.state = 'gone'
+          this.unsure.add(`${job.queue} ${job.key ?? ''}`)
         }); return; }
       case 'prioritise':
         { await this.with(what.which, 'waiting', async (job) => {
@@ -137,6 +150,7 @@ class Walk {
         const name = queues[what.queue]!
         // Those that are chosen stand in BullMQ's wait list, and go as well.
         await this.side(name).queue.drain()
+        for (const key of Object.keys(keyLimits)) this.unsure.add(`${name} ${key}`)
         for (const job of this.of(name, 'waiting', 'around', 'given')) {
           const given = job.state === 'given'
           job.state = 'gone'
@@ -167,20 +181,24 @@ class Walk {
       }
       idle = inHand.length === 0 ? idle + 1 : 0
     }
-    // Those that no live consumer may run wait for one that may.
-    expect([...this.jobs.values()].filter((job) => job.state !== 'gone' && this.homes(job).length > 0)).toEqual([])
+    // Those that no live consumer may run wait for one that may, and so does who stands behind them in the line of a key.
+    const left = [...this.jobs.values()].filter(({ state }) => state !== 'gone')
+    const stuck = left.filter((job) => this.homes(job).length === 0)
+    expect(left.filter((job) => !stuck.includes(job) && !stuck.some(({ key, queue }) => key !== undefined && key === job.key && queue === job.queue))).toEqual([])
     const ready = redis.keys.ready()
     const [held, uncapping, capped, used] = await Promise.all([this.client.hlen(`${ready}:held`), this.client.scard(`${ready}:uncapping`), this.client.keys(`${ready}:capped:*`), this.client.hlen(`${redis.keys.ledger()}:lease`)])
     expect({ held, uncapping, capped, used }).toEqual({ held: 0, uncapping: 0, capped: [], used: 0 })
-    const left = Object.values(await this.client.hgetall(`${ready}:listed`)).reduce((all, each) => all + Number(each), 0)
-    expect(left).toBe([...this.jobs.values()].filter(({ state }) => state === 'waiting' || state === 'around').length)
+    const listed = Object.values(await this.client.hgetall(`${ready}:listed`)).reduce((all, each) => all + Number(each), 0)
+    expect(listed).toBe([...this.jobs.values()].filter(({ state }) => state === 'waiting' || state === 'around').length)
+    expect(await this.client.hgetall(`${ready}:keyed`)).toEqual({})
+    for (const key of Object.keys(keyLimits)) expect(await this.client.exists(`${ready}:key:${keyDigest(key)}:in`)).toBe(0)
     for (const text of await this.client.hvals(`${ready}:tenant`)) expect(text.split(' ')[3]).toBe('0')
   }
 
-  private async add(queue: string, tenant: string, allow: readonly string[] | undefined, cpu: number, priority: number): Promise<ModelJob & { spec: ReadyJob['spec'] }> {
+  private async add(queue: string, tenant: string, allow: readonly string[] | undefined, cpu: number, priority: number, concurrency: JobSpecInput['concurrency']): Promise<ModelJob & { spec: ReadyJob['spec'] }> {
     const id = `j${this.numbers++}`
-    const input: JobSpecInput = { repository: 'acme/web', steps: ['true'], tenant, priority, ...(cpu === 0 ? {} : { resources: { cpu } }), ...(allow === undefined ? {} : { providers: { allow: [...allow] } }) }
-    const job = { id, queue, tenant, cpu, allow, state: 'around' as const }
+    const input: JobSpecInput = { repository: 'acme/web', steps: ['true'], tenant, priority, ...(cpu === 0 ? {} : { resources: { cpu } }), ...(allow === undefined ? {} : { providers: { allow: [...allow] } }), ...(concurrency === undefined ? {} : { concurrency }) }
+    const job = { id, queue, tenant, cpu, allow, key: concurrency?.key, state: 'around' as const }
     this.jobs.set(id, job)
     const spec = parseJobSpec(input)
     await this.side(queue).queue.add('job', { spec }, { jobId: id, priority })
@@ -191,6 +209,27 @@ class Walk {
     if (added.length === 0) return
     await this.side(added[0]!.queue).ready.add(added.map(({ id, spec }) => ({ jobId: id, spec })))
     for (const { id } of added) this.jobs.get(id)!.state = 'waiting'
+    await this.learnSuperseded()
+  }
+
+  /** Those that wait are given, to be ended; those in hand go on as they are, without their key. */
+  private async learnSuperseded(): Promise<void> {
+    for (const [member, standing] of Object.entries(await this.client.hgetall(`${redis.keys.ready()}:keyed`))) {
+      const job = this.jobs.get(member.slice(member.indexOf(':') + 1))!
+      if (!standing.startsWith('!') || job.state === 'gone') continue
+      const inHand = job.state === 'given' || job.state === 'taken'
+      job.superseded ??= inHand ? 'in hand' : 'waiting'
+      if (!inHand) job.state = 'given'
+    }
+  }
+
+  /** What holds a key by the model, and as the index has it. */
+  private async holders(key: string): Promise<string[]> {
+    const holding = [...this.jobs.values()].filter((job) => job.key === key && job.superseded === undefined && (job.state === 'given' || job.state === 'taken')).map(({ id }) => id)
+    const known = await this.client.zrange(`${redis.keys.ready()}:key:${keyDigest(key)}:in`, '0', '-1')
+    expect(known.map((member) => member.split(':')[1]).sort(), `who holds "${key}"`).toEqual(holding.sort())
+    expect(holding.length, `how many hold "${key}"`).toBeLessThanOrEqual(keyLimits[key]!)
+    return holding
   }
 
   private async reconcile(name: string): Promise<void> {
@@ -198,8 +237,11 @@ class Walk {
       const found = await this.side(name).ready.reconcile('m', 1)
       expect(found.missing.filter(({ placed }) => placed)).toEqual([])
       await this.listIds(name, found.missing.map(({ jobId }) => jobId))
+      await this.learnSuperseded()
       more = found.more
     }
+    const [listed, waits] = await Promise.all([this.client.hget(`${redis.keys.ready()}:listed`, name), this.client.zcard(this.side(name).keys.bullmq('prioritized'))])
+    if (Number(listed ?? 0) === waits) for (const each of this.unsure) if (each.startsWith(`${name} `)) this.unsure.delete(each)
     // What stands in BullMQ's wait list is found by a look.
     const waiting = new Set(await this.client.lrange(this.side(name).keys.bullmq('wait'), 0, -1))
     for (const job of this.of(name, 'around')) if (!waiting.has(job.id)) job.state = 'waiting'
@@ -212,6 +254,7 @@ class Walk {
       if (job === undefined) continue
       await ready.add([{ jobId: id, spec: (job.data as { spec: ReadyJob['spec'] }).spec }], { strays: true })
       this.jobs.get(id)!.state = 'waiting'
+      await this.learnSuperseded()
     }
   }
 
@@ -241,7 +284,7 @@ class Walk {
         return
       }
       if (found.what === 'nothing' && known.length === 0 && found.unlisted.length === 0) {
-        if (!this.paused.has(member.queue)) expect(this.runnable(await this.load(), member.providers, (job) => job.queue === member.queue && job.state === 'waiting')).toEqual([])
+        if (!this.paused.has(member.queue)) expect(this.runnable(await this.load(), member.providers, (job) => job.queue === member.queue && job.state === 'waiting', await this.scores())).toEqual([])
         return
       }
     }
@@ -250,11 +293,7 @@ class Walk {
   /** Runs something that may give jobs, and judges each that it gave by what was there before. */
   private async observe<Answer>(work: () => Promise<Answer>, looks?: Member): Promise<Answer> {
     const accounts = await this.client.hgetall(`${redis.keys.ready()}:tenant`)
-    const scores = new Map<string, number>()
-    for (const [name, { keys }] of this.sides) {
-      const flat = await this.client.zrange(keys.bullmq('prioritized'), '0', '-1', 'WITHSCORES')
-      for (let i = 0; i < flat.length; i += 2) scores.set(`${name} ${flat[i]}`, Number(flat[i + 1]))
-    }
+    const scores = await this.scores()
     const answer = await work()
     const before = await this.load(true)
     const given: ModelJob[] = []
@@ -270,19 +309,21 @@ class Walk {
       expect(scores.has(`${job.queue} ${job.id}`)).toBe(true)
       job.state = 'given'
     }
+    await this.learnSuperseded()
+    for (const key of Object.keys(keyLimits)) await this.holders(key)
     const now = await this.load()
     for (const { provider, sandboxes, cpu } of limits) {
       const load = now.get(provider) ?? { jobs: 0, cpu: 0 }
       expect(load.jobs).toBeLessThanOrEqual(sandboxes)
       if (cpu !== undefined) expect(load.cpu).toBeLessThanOrEqual(cpu)
     }
-    for (const [tenant, cap] of Object.entries(caps)) expect([...this.jobs.values()].filter((job) => job.tenant === tenant && (job.state === 'given' || job.state === 'taken')).length).toBeLessThanOrEqual(cap)
+    for (const [tenant, cap] of Object.entries(caps)) expect([...this.jobs.values()].filter((job) => job.tenant === tenant && isInHand(job)).length).toBeLessThanOrEqual(cap)
     // One whose priority was changed behind the index's back may still be given by the old one.
     const [job] = known
     if (given.length === 1 && job !== undefined && looks !== undefined) {
       const vt = (tenant: string) => Number(accounts[tenant]?.split(' ')[0] ?? Number.NaN)
       const fresh = (tenant: string) => accounts[tenant]?.split(' ')[7]?.startsWith('1') === true
-      const others = this.runnable(before, looks.providers, (other) => other.id !== job.id && other.state === 'waiting' && other.queue === looks.queue)
+      const others = this.runnable(before, looks.providers, (other) => other.id !== job.id && other.state === 'waiting' && other.queue === looks.queue, scores)
       for (const other of others) {
         const [mine, its] = [scores.get(`${job.queue} ${job.id}`)!, scores.get(`${other.queue} ${other.id}`)!]
         // A tenant's jobs by priority and arrival; tenants by what they have used. Who has come back begins at the present when it comes up.
@@ -291,6 +332,26 @@ class Walk {
       }
     }
     return answer
+  }
+
+  private async scores(): Promise<Map<string, number>> {
+    const scores = new Map<string, number>()
+    for (const [name, { keys }] of this.sides) {
+      const flat = await this.client.zrange(keys.bullmq('prioritized'), '0', '-1', 'WITHSCORES')
+      for (let i = 0; i < flat.length; i += 2) scores.set(`${name} ${flat[i]}`, Number(flat[i + 1]))
+    }
+    return scores
+  }
+
+  /** Whether its key has room for it, and it is among the first of its queue that wait for that. Not where something may be before it that the index is still to find gone, or elsewhere. */
+  private mayHaveKey(job: ModelJob, scores: ReadonlyMap<string, number>): boolean {
+    const { key, queue } = job
+    if (key === undefined) return true
+    if (this.unsure.has(`${queue} ${key}`) || this.of(queue, 'around').some((other) => other.key === key)) return false
+    const all = [...this.jobs.values()].filter((other) => other.key === key && other.superseded === undefined)
+    const room = keyLimits[key]! - all.filter(({ state }) => state === 'given' || state === 'taken').length
+    const score = ({ id }: ModelJob) => scores.get(`${queue} ${id}`) ?? Infinity
+    return all.filter((other) => other.queue === queue && other.state === 'waiting' && score(other) < score(job)).length < room
   }
 
   /** What the providers hold by the ledger; with `before`, less what was given and is not known of yet. */
@@ -307,10 +368,10 @@ class Walk {
   }
 
   /** Jobs that have a place among these providers. */
-  private runnable(load: ReadonlyMap<string, { jobs: number; cpu: number }>, providers: readonly string[], which: (job: ModelJob) => boolean): ModelJob[] {
-    const inHand = (tenant: string) => [...this.jobs.values()].filter((job) => job.tenant === tenant && (job.state === 'given' || job.state === 'taken')).length
+  private runnable(load: ReadonlyMap<string, { jobs: number; cpu: number }>, providers: readonly string[], which: (job: ModelJob) => boolean, scores: ReadonlyMap<string, number>): ModelJob[] {
+    const inHand = (tenant: string) => [...this.jobs.values()].filter((job) => job.tenant === tenant && isInHand(job)).length
     return [...this.jobs.values()].filter((job) => {
-      if (!which(job) || inHand(job.tenant) >= (caps[job.tenant] ?? Infinity)) return false
+      if (!which(job) || !this.mayHaveKey(job, scores) || inHand(job.tenant) >= (caps[job.tenant] ?? Infinity)) return false
       return limits.some(({ provider, sandboxes, cpu }) => {
         const used = load.get(provider) ?? { jobs: 0, cpu: 0 }
         return providers.includes(provider) && (job.allow?.includes(provider) ?? true) && used.jobs < sandboxes && (cpu === undefined || used.cpu + job.cpu <= cpu)
@@ -332,6 +393,11 @@ class Walk {
     const job = list[which % Math.max(1, list.length)]
     if (job !== undefined) await work(job)
   }
+}
+
+/** Of those that were superseded while they waited no place and no account is known. */
+function isInHand({ state, superseded }: ModelJob): boolean {
+  return (state === 'given' || state === 'taken') && superseded !== 'waiting'
 }
 
 it('gives what may be given, in its order, never too much, and in the end everything', { timeout: 60_000 + steps * 200 }, async () => {

@@ -4,6 +4,7 @@ import type { DeadEvent, EventPoint, KeptEvent } from '../../events/index.js'
 import { InvalidInputError } from '../../job/errors.js'
 import type { AgentQueue } from '../../producers/index.js'
 import { exitCodes } from '../exit-codes.js'
+import { idsOf, limitOf, pointOf } from '../event-flags.js'
 import { deadTable, eventLine, groupsTable } from '../event-report.js'
 import { counted } from '../output.js'
 import { withConfigOption, withJsonOption, type SharedFlags } from '../shared-options.js'
@@ -107,11 +108,11 @@ Examples:
   switchyard events redeliver --group billing --all`,
     )
     .action(async (ids: readonly string[], flags: RedeliverFlags) => {
-      if ((ids.length === 0) === (flags.all !== true)) throw new InvalidInputError('events redeliver: give the ids of dead events, or --all, and not both; "switchyard events dead" shows them')
+      const asked = idsOf(ids, flags)
       await withEvents(flags, async (queue) => {
-        const redelivered = await queue.events.redeliver({ group: flags.group, ids: flags.all === true ? 'all' : [...new Set(ids)] })
-        const asked = flags.all === true ? null : new Set(ids).size
-        const missing = asked === null || redelivered >= asked ? '' : `; ${asked - redelivered} of ${asked} ${asked - redelivered === 1 ? 'is' : 'are'} not among its dead events any more`
+        const redelivered = await queue.events.redeliver({ group: flags.group, ids: asked })
+        const gone = asked === 'all' ? 0 : asked.length - redelivered
+        const missing = gone === 0 ? '' : `; ${gone} of ${asked.length} ${gone === 1 ? 'is' : 'are'} not among its dead events any more`
         say(flags.json === true ? JSON.stringify({ group: flags.group, redelivered }) : harmlessValue(`group ${flags.group}: ${counted(redelivered, 'event')} given back${missing}`))
       })
     })
@@ -139,25 +140,6 @@ Example:
 
 function withPoint(command: Command): Command {
   return command.option('--since <time>', 'from this time on, such as 2026-12-01T08:00:00Z').option('--after <sequence>', 'behind the event with this sequence, as --json shows it')
-}
-
-/** @throws InvalidInputError when a flag is wrong, or both are given. */
-function pointOf({ after, since }: PointFlags): EventPoint | undefined {
-  if (after !== undefined && since !== undefined) throw new InvalidInputError('--after: is given together with --since; give one of the two')
-  if (after !== undefined) {
-    if (!/^\d{1,19}-\d{1,19}$/.test(after)) throw new InvalidInputError(`--after: "${after}" must be the sequence of an event, such as 1764300000000-0`)
-    return { after }
-  }
-  if (since === undefined) return undefined
-  const sinceMs = /^\d{4}-\d\d-\d\d([T ]|$)/.test(since) ? Date.parse(since) : Number.NaN
-  if (Number.isNaN(sinceMs) || sinceMs < 0) throw new InvalidInputError(`--since: "${since}" must be a time such as 2026-12-01T08:00:00Z`)
-  return { sinceMs }
-}
-
-function limitOf(text: string, most: number): number {
-  const limit = Number(text)
-  if (!Number.isInteger(limit) || limit < 1 || limit > most) throw new InvalidInputError(`--limit: "${text}" must be a whole number from 1 to ${most}`)
-  return limit
 }
 
 interface Reading {

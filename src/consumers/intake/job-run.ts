@@ -3,7 +3,7 @@ import { UnrecoverableError, type Job } from 'bullmq'
 import { z } from 'zod'
 import { errorMessage, InvalidInputError, NewerReleaseError } from '../../job/errors.js'
 import type { JobResult } from '../../job/result.js'
-import { newRunRecord } from '../../job/run-record.js'
+import { newRunRecord, type RunRecord } from '../../job/run-record.js'
 import { parseQueuedSpec, type JobSpec } from '../../job/spec.js'
 import { beginning } from '../placing/beginning.js'
 import { eligibleHere, limitsOf } from '../placing/candidates.js'
@@ -12,7 +12,7 @@ import { BoardLog } from '../output/board-log.js'
 import type { LockKeeper, Moment } from './lock-keeper.js'
 import type { ConsumerContext } from '../consumer-context.js'
 import { RunContext } from '../run-context.js'
-import type { Stand } from '../../store/index.js'
+import { describeKey, type Stand } from '../../store/index.js'
 import { resolveSecrets, type SecretSource } from '../output/secrets.js'
 import { endOverdue, endUnrunnable, leaveProvider } from '../supervision/stranded.js'
 import { supervise } from '../supervision/supervisor.js'
@@ -54,6 +54,8 @@ export class JobRun {
   private ctx: RunContext | undefined
   private cancelReason: string | undefined
   private lockLost = false
+  /** Its key of concurrency was another's when it was taken: it is to be listed again. */
+  private parked: JobSpec | undefined
 
   constructor(
     private readonly shared: ConsumerContext,
@@ -100,6 +102,10 @@ export class JobRun {
       }
       this.locks.release(jobId, token)
       await job.moveToWait(token)
+      if (this.parked !== undefined) {
+        await this.shared.ready.add([{ jobId, spec: this.parked }], { strays: true })
+        return
+      }
       // Should this process die here: a job that waits with a place but is not listed is found by any consumer's relisting.
       await this.shared.ready.front(jobId)
     } catch (error) {
@@ -144,6 +150,8 @@ export class JobRun {
     }
     const { spec, enqueuedAtMs } = read
     const fresh = newRunRecord({ jobId, generation: job.attemptsMade + 1, repository: spec.repository, startedAtMs: this.shared.now() })
+    // Another consumer's choice, or the producer of a newer job, may have given its key away.
+    if (spec.concurrency !== undefined) this.cancelReason ??= (await this.shared.ready.supersededBy(jobId)) ?? undefined
     const secrets = resolveSecrets(spec.secrets, this.means.source)
     const fitness = await this.fitness(spec, fresh.generation, secrets.missing)
     if (fitness.kind === 'leave') throw new LeftToOthersError(fitness.reason, fitness.passing)
@@ -160,6 +168,7 @@ export class JobRun {
       return acquired.result
     }
 
+    if (!(await this.holdsKey(spec, acquired, fitness))) return null
     // Of a job that is to be cancelled nothing is begun.
     const cancelled = acquired.cancel !== null || this.cancelReason !== undefined
     let record = acquired.created && cancelled && acquired.record.continues === null ? { ...fresh, generation: acquired.record.generation } : acquired.record
@@ -180,6 +189,17 @@ export class JobRun {
       // Interruptions, exclusions and refusals were those of the attempt that has ended.
       record = ctx.record
     }
+  }
+
+  /** Asked once it is acquired: whoever takes the key from it from then on finds the run, and asks it to end. Returns false when it has to wait for its key. */
+  private async holdsKey({ concurrency, ...spec }: JobSpec, { cancel, record }: { cancel: unknown; record: Pick<RunRecord, 'phase'> }, fitness: Fitness): Promise<boolean> {
+    if (concurrency === undefined || cancel !== null || this.cancelReason !== undefined) return true
+    // What is about to end gives its key up, if it has not.
+    if (fitness.kind === 'end' || fitness.kind === 'overdue' || record.phase === 'closing') return true
+    const standing = await this.shared.ready.enter(this.taken.jobId, concurrency)
+    if (standing.kind === 'superseded') this.cancelReason ??= standing.why
+    if (standing.kind === 'full') this.parked = { ...spec, concurrency }
+    return standing.kind !== 'full'
   }
 
   /** Asked before the job is acquired: a consumer that can't run it never judges it, and its last holder's fence stays. */
@@ -207,6 +227,8 @@ export class JobRun {
   /** What a job waited for that nobody had in hand, and that consumers could run. */
   private async capacityReason(spec: JobSpec): Promise<string | null> {
     const { ledger, ready, providers, now } = this.shared
+    const key = spec.concurrency === undefined ? null : await ready.keyStanding(this.taken.jobId, spec.concurrency)
+    if (key !== null && key.held >= key.limit) return describeKey(key)
     const tenant = spec.tenant === undefined ? null : await ready.tenant(spec.tenant)
     // This job counts among those in hand by now.
     if (tenant !== null && tenant.cap !== null && tenant.running > tenant.cap) return `waiting for tenant ${spec.tenant ?? ''}: ${tenant.cap} of at most ${tenant.cap} jobs are running`

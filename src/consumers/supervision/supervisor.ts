@@ -1,4 +1,5 @@
 import { FenceLostError, SwitchyardError, errorMessage } from '../../job/errors.js'
+import { cancelCode } from '../../job/cancel-code.js'
 import { timeoutSentence } from '../../job/deadlines.js'
 import type { JobError, JobResult } from '../../job/result.js'
 import { isUnavailability } from '../../store/index.js'
@@ -133,7 +134,7 @@ function mustConclude({ interruption, record: { outcome, phase } }: RunContext):
 async function conclude(ctx: RunContext): Promise<void> {
   const { interruption } = ctx
   if (interruption?.kind === 'cancel') {
-    await ctx.update({ phase: 'closing', running: null, outcome: { status: 'cancelled', error: { kind: 'cancelled', message: interruption.reason, code: 'SWY_CANCELLED' } } })
+    await ctx.update({ phase: 'closing', running: null, outcome: { status: 'cancelled', error: { kind: 'cancelled', message: interruption.reason, code: cancelCode(interruption.reason) } } })
     return
   }
   const { phase, running } = ctx.record

@@ -1,4 +1,4 @@
--- include ready
+-- include concurrency
 -- Who may run a job. Consumers may differ: what each has stands in the roster (roster-announce.lua), what it refuses to run stands here:
 --   R:q:<queue>:unfit    hash: shape, or id of a job in hand -> JSON { since, by = { profile id = { why, untilMs } } }; since when nobody may run it
 -- A job is given up only when no live consumer's profile may run it, for longer than a grace; whoever asks is live.

@@ -1,4 +1,4 @@
--- include ready
+-- include concurrency
 -- Takes a place from an owner that needs it no more: it becomes a reservation that has expired. A job needs its place as long as its
 -- run has not ended; that is looked at in this very step.
 -- KEYS[4]: the run, when the owner is a job. ARGV: inbox prefix, inbox ttl, lease id, owner. Returns 1, or 0 when it was left alone.

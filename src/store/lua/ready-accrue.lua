@@ -1,4 +1,4 @@
--- include ready
+-- include concurrency
 -- Charges jobs in hand for the time until now, so that long ones count while they run. ARGV: inbox prefix, inbox ttl, job ids. At most 200.
 local tenants = {}
 for i = 3, #ARGV do

@@ -148,11 +148,20 @@ local function nextJob(q, shape, name)
   local found
   local dropped = 0
   while not found and spent < patience do
-    local jobId = call('ZPOPMIN', jobs)[1]
+    local jobId, score = unpack(call('ZPOPMIN', jobs))
     if not jobId then break end
     dropped = dropped + 1
-    if call('EXISTS', bull(q, jobId)) == 1 then call('HDEL', bull(q, jobId), 'sy') end
-    if call('ZREM', bull(q, 'prioritized'), jobId) == 1 then found = jobId else spent = spent + 1 end
+    local key = keyed.forget(q, jobId)
+    local info = key and keyed.infoOf(q, jobId)
+    if info and keyed.room(key, info.limit) <= 0 then
+      keyed.park(q, key, jobId, score)
+      spent = spent + 1
+    else
+      if call('EXISTS', bull(q, jobId)) == 1 then call('HDEL', bull(q, jobId), 'sy') end
+      if call('ZREM', bull(q, 'prioritized'), jobId) == 1 then found = jobId else spent = spent + 1 end
+      if found and key then keyed.enter(q, jobId, key) end
+    end
+    if key then keyed.fill(q, key) end
   end
   if dropped > 0 then call('HINCRBY', R .. ':listed', q, 0 - dropped) end
   return found

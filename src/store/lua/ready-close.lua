@@ -4,6 +4,8 @@
 local jobId = ARGV[3]
 if KEYS[4] and redis.call('HGET', KEYS[4], 'fence') ~= ARGV[4] then return 'lost' end
 unlist(ownQueue, jobId)
+-- The queue's own record of it may be gone.
+keyed.gone(ownQueue, jobId)
 settle(jobId)
 local leaseId = redis.call('HGET', L .. ':jobs', jobId)
 local lease = leaseId and getLease(leaseId)

@@ -143,6 +143,8 @@ end
 --   'nobody'    and everybody has found that it can't: it is to be ended, by one that reaches its sandbox if there is one
 local function standOf(jobId)
   local provider = providerOf(jobId)
+  -- One that another superseded while it waited is to be ended: anybody can.
+  if not provider and string.sub(call('HGET', R .. ':keyed', q .. ':' .. jobId) or '', 1, 1) == '!' then return 'stranded' end
   local held = heldOf(jobId)
   local needed = held and cjson.decode(held.secrets) or {}
   local refusals = refusalsOf(jobId)
@@ -289,7 +291,7 @@ if not open then
   return answer('nothing')
 end
 for _ = 1, handedOnPerLook do
-  if next(free) == nil then return answer(merging and 'again' or 'nothing') end
+  if next(free) == nil then return answer((merging or keyed.advanced) and 'again' or 'nothing') end
   local found, more = choose(free, function(queue, view)
     if queue == q and view == me then return true end
     return isOpen(queue) and idleConsumer(queue, view) ~= nil
@@ -297,7 +299,8 @@ for _ = 1, handedOnPerLook do
     if queue == q and view == me then return holder, leaseId end
     return idleConsumer(queue, view), 'on/' .. jobId .. '/' .. leaseId
   end)
-  if not found then return answer((more or merging) and 'again' or 'nothing') end
+  -- What came to the front of its line in this call may be of a shape that the caller is still to learn of.
+  if not found then return answer((more or merging or keyed.advanced) and 'again' or 'nothing') end
   if found.q == q and found.view == me then return answer('take', found.jobId, found.provider) end
   wake(found.q, found.holder)
   for name in pairs(free) do

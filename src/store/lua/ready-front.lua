@@ -1,4 +1,4 @@
--- include ready
+-- include concurrency
 -- Puts a job that a consumer gave back before all others: whoever looks next takes it, and needs no place for it.
 -- ARGV: inbox prefix, inbox ttl, job id, 1 for a job that can't be listed and is to be taken as it is. Returns whether it was there, and wakes a consumer.
 local jobId, q = ARGV[3], ownQueue

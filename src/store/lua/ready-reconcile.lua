@@ -1,4 +1,4 @@
--- include ready
+-- include concurrency
 -- Holds the index against BullMQ, a bounded part of it in each call, by one of a queue's consumers at a time. What BullMQ holds of waiting jobs has
 -- scores of priority * 2^32 + a number that it counts up with each job that it puts there, whatever the way:
 -- * all since the last call: of each priority those with higher numbers. It finds what was added, retried, promoted or given another priority.
@@ -7,16 +7,18 @@
 -- * a part of the jobs in hand: those that BullMQ does not hold any more are told.
 -- R:q:<queue>:sweep  hash: holder, until (ms), from (a rank), seen, upTo (numbers), priority and number (from which on the first goes on),
 --                    complete (whether all were listed), hand (a cursor),
---                    shape, tenant, rank (from which the third goes on)
+--                    shape, tenant, rank (from which the third goes on), keyed, line (of keys of concurrency: from where to look on)
 -- ARGV: inbox prefix, inbox ttl, holder, for how many ms it stays its business.
 -- Returns {1 if there is more to look at now, jobs that are to be listed: id, 1 if it holds a place, …; jobs in hand that are gone}.
 local q, holder, ttl = ownQueue, ARGV[3], tonumber(ARGV[4])
 local window, prioritiesPerCall, mostMissing = 500, 128, 100
 local prioritized, sweep = bull(q, 'prioritized'), R .. ':q:' .. q .. ':sweep'
-local state = call('HMGET', sweep, 'holder', 'until', 'from', 'seen', 'upTo', 'priority', 'number', 'complete', 'hand', 'shape', 'tenant', 'rank')
+local state = call('HMGET', sweep, 'holder', 'until', 'from', 'seen', 'upTo', 'priority', 'number', 'complete', 'hand', 'shape', 'tenant', 'rank', 'keyed', 'line')
 if state[1] and state[1] ~= holder and tonumber(state[2]) > now then return { 0, {}, {} } end
 if call('ZCARD', prioritized) == 0 and tonumber(call('HGET', R .. ':listed', q) or '0') > 0 then newEpoch(q) end
 
+-- Lines have numbers below 0.
+local lowest = '-9007199254740991'
 local missing, dirty = {}, {}
 -- Returns whether it stands in the index as BullMQ has it, now or after this.
 local function check(jobId, score)
@@ -27,6 +29,7 @@ local function check(jobId, score)
     if not known then list(q, jobId, shape, name, score, dirty) elseif known ~= score then
       call('ZADD', key, score, jobId)
       placeAll(q, shape, name)
+      keyed.rescored(q, jobId, shape, score)
     end
     return true
   end
@@ -71,12 +74,12 @@ for i = 1, #part, 2 do check(part[i], part[i + 1]) end
 from = #part < 2 * window and 0 or from + window
 
 -- From the job of that rank of a shape's tenant on, `left` jobs, tenants and shapes in all.
-local shapeNumber, tenant, rank, left = tonumber(state[10] or '0'), state[11] or '', tonumber(state[12] or '0'), 256
+local shapeNumber, tenant, rank, left = tonumber(state[10] or lowest), state[11] or '', tonumber(state[12] or '0'), 256
 while left > 0 and tonumber(call('HGET', R .. ':listed', q) or '0') > call('ZCARD', prioritized) do
   left = left - 1
   local shape = call('ZRANGEBYSCORE', keyOf(q, 'shapes'), string.format('%.0f', shapeNumber), '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
   if not shape[1] then
-    shapeNumber, tenant, rank = 0, '', 0
+    shapeNumber, tenant, rank = tonumber(lowest), '', 0
     break
   end
   if tonumber(shape[2]) > shapeNumber then shapeNumber, tenant, rank = tonumber(shape[2]), '', 0 end
@@ -94,6 +97,8 @@ while left > 0 and tonumber(call('HGET', R .. ':listed', q) or '0') > call('ZCAR
         call('ZREM', key, jobId)
         if call('EXISTS', bull(q, jobId)) == 1 then call('HDEL', bull(q, jobId), 'sy') end
         dropped = dropped + 1
+        left = left - 1
+        keyed.gone(q, jobId)
       end
     end
     rank = rank + #jobs - dropped
@@ -112,7 +117,8 @@ for i = 1, #hand[2], 2 do
   if h and h.q == q and call('EXISTS', bull(q, hand[2][i])) == 0 then gone[#gone + 1] = hand[2][i] end
 end
 placeDirty(q, dirty)
-call('HSET', sweep, 'holder', holder, 'until', now + ttl, 'from', from, 'seen', string.format('%.0f', seen), 'upTo', string.format('%.0f', upTo),
+local keyedCursor, lineNumber = keyed.sweep(q, state[13] or '0', state[14] or '-inf')
+call('HSET', sweep, 'keyed', keyedCursor, 'line', lineNumber, 'holder', holder, 'until', now + ttl, 'from', from, 'seen', string.format('%.0f', seen), 'upTo', string.format('%.0f', upTo),
   'priority', string.format('%.0f', priority), 'number', string.format('%.0f', number), 'complete', complete and '1' or '0', 'hand', hand[1],
   'shape', string.format('%.0f', shapeNumber), 'tenant', tenant, 'rank', string.format('%.0f', rank))
 call('PEXPIRE', sweep, math.max(10 * ttl, 60000))

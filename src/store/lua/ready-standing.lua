@@ -1,4 +1,4 @@
--- include ready
+-- include concurrency
 -- What is to be known of a job that BullMQ gave out though another one was expected.
 -- KEYS[4]: the run. ARGV: inbox prefix, inbox ttl, job id. Returns {1 if it is listed as waiting, the provider at which it holds a place or '', 1 if
 -- it has a run}.

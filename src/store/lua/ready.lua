@@ -44,6 +44,9 @@ local halfLifeMs, forgetMs, mostDebt = 600000, 7200000, 86400
 -- What passes between two accounts of a job that is in hand; more is a time in which nobody had it, or a clock that was set.
 local longestStepMs = 120000
 
+-- What belongs to keys of concurrency: concurrency.lua, which every script includes that includes this.
+local keyed = {}
+
 local function bull(q, part) return base .. q .. ':' .. part end
 
 local epochs = {}
@@ -231,6 +234,8 @@ local function refresh(q, view, class)
   end
 end
 
+-- Not a shape, but what waits for a key.
+function keyed.isLine(shape) return string.sub(shape, 1, 1) == '!' end
 local function jobsKey(q, shape, name) return keyOf(q, 'j:' .. shape .. ':' .. name) end
 local function cappedAt(q, view, class) return q .. ':' .. epochOf(q) .. ':' .. class .. ':' .. view end
 
@@ -274,7 +279,7 @@ end
 local function leave(q, shape, name)
   placeAll(q, shape, name)
   if call('EXISTS', jobsKey(q, shape, name)) == 1 then return end
-  if call('ZREM', keyOf(q, 's:' .. shape), name) == 1 then
+  if call('ZREM', keyOf(q, 's:' .. shape), name) == 1 and not keyed.isLine(shape) then
     local a = accountOf(name)
     a.heaps = a.heaps - 1
     saveAccount(name)
@@ -305,6 +310,10 @@ local function list(q, jobId, shape, name, score, dirty)
   dirty[shape] = dirty[shape] or {}
   dirty[shape][name] = true
   if call('ZADD', keyOf(q, 's:' .. shape), 0, name) == 0 then return end
+  if keyed.isLine(shape) then
+    call('ZADD', keyOf(q, 'shapes'), 0 - call('INCR', R .. ':numbers'), shape)
+    return
+  end
   local a = accountOf(name)
   if a.heaps <= 0 and a.held <= 0 then comeBack(a, name) end
   a.queues[q] = math.max(a.queues[q] or 0, a.base)
@@ -327,14 +336,15 @@ local function enterShape(q, shape, json, milliCpu, memoryMiB)
   forgetShape(q, shape)
 end
 
--- Takes a job out of the index, wherever it stands in it.
-local function unlist(q, jobId)
+-- Takes a job out of the index, wherever it stands in it; with `for now` it still waits.
+local function unlist(q, jobId, forNow)
   local shape, name = listedAt(q, jobId)
   if not shape then return end
   call('HDEL', bull(q, jobId), 'sy')
-  call('ZREM', keyOf(q, 'deadline'), jobId)
+  if not forNow then call('ZREM', keyOf(q, 'deadline'), jobId) end
   if call('ZREM', jobsKey(q, shape, name), jobId) == 1 then call('HINCRBY', R .. ':listed', q, -1) end
   leave(q, shape, name)
+  if not forNow then keyed.gone(q, jobId) end
 end
 
 -- Begins the index of a queue anew: what was listed is gone from BullMQ, every one of it.
@@ -389,6 +399,7 @@ end
 local function settle(jobId)
   local h = heldOf(jobId)
   call('HDEL', R .. ':q:' .. (h and h.q or ownQueue) .. ':unfit', jobId)
+  keyed.release(h and h.q or ownQueue, jobId)
   if not h then return end
   call('HDEL', R .. ':held', jobId)
   accrue(h)
@@ -449,14 +460,22 @@ local function tidy()
         local class = call('HGET', viewKey(q, view, 'fit', epoch), shape)
         if class then call('UNLINK', viewKey(q, view, 't:' .. class .. ':' .. name, epoch)) end
       end
-      local a = accountOf(name)
-      a.heaps = a.heaps - 1
-      saveAccount(name)
+      if not keyed.isLine(shape) then
+        local a = accountOf(name)
+        a.heaps = a.heaps - 1
+        saveAccount(name)
+      end
     end
     if #gone == 0 then call('ZREM', keyOf(q, 'shapes', epoch), shape) end
     return
   end
+  local fronts = call('HSCAN', keyOf(q, 'front', epoch), '0', 'COUNT', patience)[2]
+  for i = 1, #fronts, 2 do
+    call('UNLINK', keyOf(q, 'f:' .. fronts[i + 1], epoch))
+    call('HDEL', keyOf(q, 'front', epoch), fronts[i])
+  end
+  if #fronts > 0 then return end
   for _, view in ipairs(all) do dropLists(q, view, epoch) end
-  for _, part in ipairs({ 'shape', 'demand', 'shapes', 'mapped', 'views', 'policy', 'deadline', 'stuck', 'passed' }) do call('UNLINK', keyOf(q, part, epoch)) end
+  for _, part in ipairs({ 'shape', 'demand', 'shapes', 'mapped', 'views', 'policy', 'deadline', 'stuck', 'passed', 'over' }) do call('UNLINK', keyOf(q, part, epoch)) end
   call('LPOP', R .. ':garbage')
 end

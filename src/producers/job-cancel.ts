@@ -1,0 +1,55 @@
+import type { Job } from 'bullmq'
+import { UnknownJobError } from '../job/errors.js'
+import type { QueuedJob, SupersededJob } from '../store/index.js'
+import type { Connected } from './producer-connection.js'
+import { cancelledWhileWaiting, isRetried, viewOf } from './queue-view.js'
+
+/**
+ * Ends a job that waits at once; asks the supervisor of one that runs.
+ * @param source what its event names as its source; the default when undefined.
+ * @throws UnknownJobError.
+ */
+export async function cancelJob({ queue, store, ready }: Connected, jobId: string, reason: string, source: string | undefined): Promise<'cancelled' | 'requested' | 'ended'> {
+  const [job, stored] = await Promise.all([queue.getJob(jobId), store.read(jobId)])
+  if (job === undefined && stored === null) throw new UnknownJobError(jobId)
+  const found = job === undefined ? null : viewOf(job, false)
+  const view = found !== null && stored !== null && isRetried(found, stored) ? { ...found, generation: Math.max(found.generation, stored.generation + 1) } : found
+  // Of a job that BullMQ has not finished, the run that is next may still be untaken; the store decides at once.
+  const waiting = view !== null && !view.finished ? cancelledWhileWaiting(jobId, view, reason, source) : null
+  const outcome = await store.cancel(jobId, reason, waiting)
+  if (outcome === 'cancelled') {
+    await removeUnlessTaken(job)
+    // A place may have been chosen for it just now.
+    await ready.close(jobId)
+  }
+  return outcome
+}
+
+/** How many a producer ends itself, so that a call of its own does not take long. */
+const mostEnded = 100
+const endedAtOnce = 25
+
+/** Ends jobs whose keys of concurrency newer ones took, or that were dropped. A consumer ends what is left, and those of other queues. */
+export async function endSuperseded(connected: Connected, superseded: readonly SupersededJob[], source: string | undefined): Promise<void> {
+  const own = superseded.filter(({ queue }) => queue === connected.queue.name)
+  for (let start = 0; start < Math.min(own.length, mostEnded); start += endedAtOnce) {
+    const part = own.slice(start, start + endedAtOnce)
+    await Promise.all(
+      part.map(({ jobId, why }) =>
+        cancelJob(connected, jobId, why, source).catch((error: unknown) => {
+          // It was removed meanwhile.
+          if (!(error instanceof UnknownJobError)) throw error
+        }),
+      ),
+    )
+  }
+}
+
+/** A consumer may be taking it at this moment: then it finds the record ended, and finishes it in BullMQ itself. */
+async function removeUnlessTaken(job: Job<QueuedJob> | undefined): Promise<void> {
+  try {
+    await job?.remove()
+  } catch (error) {
+    if (!(error instanceof Error && error.message.includes('locked'))) throw error
+  }
+}

@@ -1,0 +1,306 @@
+import { Queue } from 'bullmq'
+import { beforeEach, describe, expect, it } from 'vitest'
+import { parseJobSpec, type JobSpecInput } from '../../src/job/spec.js'
+import { Keys, type KnownConstraints, ReadyJobs, RunStore } from '../../src/store/index.js'
+import { after, record, until, useRedis } from './fixture.js'
+
+const redis = useRedis()
+const limits = [{ provider: 'a', sandboxes: 100 }]
+
+type Then = NonNullable<JobSpecInput['concurrency']>['then']
+
+/** A queue of the deployment, with what producers and consumers do to it. */
+class Side {
+  readonly keys: Keys
+  readonly ready: ReadyJobs
+  readonly queue: Queue
+  private leases = 0
+
+  constructor(readonly name: string) {
+    const client = redis.connect()
+    this.keys = new Keys(redis.keys.prefix, name)
+    this.ready = new ReadyJobs(client, this.keys)
+    this.queue = new Queue(name, { connection: client, prefix: this.keys.prefix })
+    after(() => this.queue.close())
+  }
+
+  /** Enqueues as AgentQueue does; returns what it superseded. */
+  async enqueue(jobId: string, then: Then = 'wait', more: Partial<JobSpecInput> & { limit?: number; key?: string } = {}): Promise<string[]> {
+    const { limit = 1, key = 'k', ...rest } = more
+    const spec = parseJobSpec({ repository: 'acme/web', steps: ['true'], concurrency: { key, limit, then }, ...rest })
+    await this.queue.add('job', { spec }, { jobId, priority: spec.priority })
+    return (await this.ready.add([{ jobId, spec }])).superseded.map((each) => `${each.jobId}: ${each.why}`)
+  }
+
+  /** What a consumer takes now; null when there is nothing for it. */
+  async take(): Promise<string | null> {
+    let known: KnownConstraints[] = []
+    for (;;) {
+      const means = { profileId: 'p', viewId: 'v', providers: ['a'], secrets: ['*'], shares: false }
+      const found = await this.ready.dispatch({ holder: this.name, leaseId: `${this.name}${this.leases++}`, limits, known, choice: 'given', means, graceMs: 1, idleMs: 0 })
+      known = found.unknown.map(({ id, number }) => ({ id, number, can: [['a']] }))
+      if (found.what === 'take') return await redis.connect().rpop(this.keys.bullmq('wait'))
+      if (found.what === 'nothing' && found.unknown.length === 0) return null
+    }
+  }
+
+  async takeAll(): Promise<string[]> {
+    const all: string[] = []
+    for (;;) {
+      const jobId = await this.take()
+      if (jobId === null) return all
+      all.push(jobId)
+    }
+  }
+
+  /** A job has ended: its account is closed, and BullMQ's record of it goes. */
+  async end(jobId: string): Promise<void> {
+    await this.ready.close(jobId)
+    await redis.connect().del(this.keys.job(jobId))
+  }
+}
+
+let q: Side
+let other: Side
+beforeEach(async () => {
+  q = new Side('agents')
+  other = new Side('claim')
+  await Promise.all([q.queue.waitUntilReady(), other.queue.waitUntilReady()])
+})
+
+const keyedLeft = async () => redis.connect().hgetall(`${redis.keys.ready()}:keyed`)
+
+describe('wait', () => {
+  it('gives jobs of a key one after the other, by priority and arrival, and others meanwhile', async () => {
+    await q.enqueue('a')
+    await q.enqueue('b')
+    await q.enqueue('urgent', 'wait', { priority: 1 })
+    await q.enqueue('elsewhere', 'wait', { key: 'l' })
+    expect(await q.takeAll()).toEqual(['urgent', 'elsewhere'])
+    for (const [ended, next] of [['urgent', 'a'], ['a', 'b'], ['b', null]] as const) {
+      await q.end(ended)
+      expect(await q.take()).toBe(next)
+    }
+    await q.end('elsewhere')
+    expect(await keyedLeft()).toEqual({})
+  })
+
+  it('holds across queues, and a job that can’t run now keeps no other from the key', async () => {
+    await q.queue.pause()
+    await q.enqueue('held')
+    await other.enqueue('x')
+    expect([await q.takeAll(), await other.takeAll()]).toEqual([[], ['x']])
+    await q.queue.resume()
+    await other.enqueue('y')
+    expect([await q.takeAll(), await other.takeAll()]).toEqual([[], []])
+    await other.end('x')
+    expect([...(await q.takeAll()), ...(await other.takeAll())]).toHaveLength(1)
+  })
+
+  it('lets as many run as the strictest of them says', async () => {
+    for (const id of ['a', 'b', 'c', 'd']) await q.enqueue(id, 'wait', { limit: 3 })
+    await q.enqueue('alone', 'wait')
+    expect(await q.takeAll()).toEqual(['a', 'b', 'c'])
+    await q.end('a')
+    expect(await q.takeAll()).toEqual(['d'])
+    for (const id of ['b', 'c']) await q.end(id)
+    expect(await q.takeAll()).toEqual([])
+    await q.enqueue('after', 'wait', { limit: 3 })
+    await q.end('d')
+    expect(await q.takeAll()).toEqual(['alone'])
+    await q.end('alone')
+    expect(await q.takeAll()).toEqual(['after'])
+  })
+
+  it('costs a look nothing for what waits for a key, however much it is', async () => {
+    await q.enqueue('first')
+    expect(await q.take()).toBe('first')
+    const spec = parseJobSpec({ repository: 'acme/web', steps: ['true'], concurrency: { key: 'k' } })
+    const jobs = Array.from({ length: 2_000 }, (_each, index) => ({ jobId: `w${index}`, spec }))
+    await q.queue.addBulk(jobs.map(({ jobId }) => ({ name: 'job', data: { spec }, opts: { jobId, priority: 1 } })))
+    await q.ready.add(jobs)
+    const calls = async () => {
+      const before = Number(/cmdstat_zrange:calls=(\d+)/.exec(await redis.connect().info('commandstats'))?.[1] ?? 0)
+      expect(await q.take()).toBeNull()
+      return Number(/cmdstat_zrange:calls=(\d+)/.exec(await redis.connect().info('commandstats'))?.[1] ?? 0) - before
+    }
+    await calls()
+    expect(await calls()).toBeLessThan(20)
+    await q.end('first')
+    expect(await q.takeAll()).toEqual(['w0'])
+  })
+
+  it('says what has the key', async () => {
+    await q.enqueue('a')
+    await q.enqueue('b')
+    expect(await q.take()).toBe('a')
+    expect(await q.ready.keyStanding('b', { key: 'k', limit: 1 })).toEqual({ key: 'k', limit: 1, held: 1, holders: ['a'], parked: true })
+    expect(await q.ready.keyStanding('a', { key: 'k', limit: 1 })).toMatchObject({ parked: false })
+  })
+})
+
+describe('whatever happens to a job, its key goes on to the next', () => {
+  const waitsBehind = async () => {
+    await q.enqueue('first')
+    await q.enqueue('next')
+  }
+  it.each([
+    ['it is removed while it waits', false, () => q.queue.remove('first')],
+    ['all is drained and one comes anew', false, async () => {
+      await q.queue.drain()
+      await q.enqueue('next')
+    }],
+    ['its priority is changed, and another is first', false, async () => {
+      await (await q.queue.getJob('first'))?.changePriority({ priority: 1_000 })
+    }],
+    ['it ends', true, () => q.end('first')],
+    ['it is obliterated, and its run is closed', true, async () => {
+      await redis.connect().del(q.keys.job('first'))
+      await until(async () => (await q.ready.reconcile('m', 1)).gone.includes('first'), 'it is found gone')
+      await q.ready.close('first')
+    }],
+    ['BullMQ has it as finished and nobody has closed it', true, async () => {
+      await redis.connect().hdel(`${redis.keys.ready()}:held`, 'first')
+      await redis.connect().hset(q.keys.job('first'), 'finishedOn', '1')
+    }],
+  ])('%s', async (_name, taken, happens) => {
+    await waitsBehind()
+    if (taken) expect(await q.take()).toBe('first')
+    await happens()
+    const next = await until(async () => {
+      for (let more = true; more; ) ({ more } = await q.ready.reconcile('m', 1))
+      return q.take()
+    }, 'the next is given')
+    expect(next).toBe('next')
+  })
+
+  it('a retry comes as a new job, and waits its turn', async () => {
+    await q.enqueue('a')
+    expect(await q.take()).toBe('a')
+    await q.ready.close('a')
+    await q.enqueue('b')
+    expect(await q.take()).toBe('b')
+    await redis.connect().hset(q.keys.job('a'), 'atm', '1')
+    await redis.connect().zadd(q.keys.bullmq('prioritized'), '5', 'a')
+    const spec = parseJobSpec({ repository: 'acme/web', steps: ['true'], concurrency: { key: 'k' } })
+    expect(await q.ready.add([{ jobId: 'a', spec }])).toEqual({ added: 1, superseded: [] })
+    expect(await q.take()).toBeNull()
+    await q.end('b')
+    expect(await q.take()).toBe('a')
+  })
+})
+
+describe('enter', () => {
+  it('asks again for whoever took a job around the choice', async () => {
+    await q.enqueue('a')
+    expect(await q.take()).toBe('a')
+    expect(await q.ready.enter('a', { key: 'k', limit: 1 })).toEqual({ kind: 'held' })
+    expect(await q.ready.enter('stranger', { key: 'k', limit: 1 })).toEqual({ kind: 'full' })
+    await q.end('a')
+    expect(await q.ready.enter('stranger', { key: 'k', limit: 1 })).toEqual({ kind: 'held' })
+  })
+})
+
+describe('cancel-waiting, drop', () => {
+  it('a newer one takes the place of those that wait, in all queues, and waits itself', async () => {
+    await q.enqueue('runs')
+    expect(await q.take()).toBe('runs')
+    await q.enqueue('waits')
+    await other.enqueue('elsewhere')
+    expect((await q.enqueue('newer', 'cancel-waiting')).sort()).toEqual(['elsewhere: superseded by job newer', 'waits: superseded by job newer'])
+    // They are taken only to be ended.
+    expect([await q.takeAll(), await other.takeAll()]).toEqual([['waits'], ['elsewhere']])
+    expect(await q.ready.supersededBy('waits')).toBe('superseded by job newer')
+    expect(await q.ready.enter('waits', { key: 'k', limit: 1 })).toEqual({ kind: 'superseded', why: 'superseded by job newer' })
+    await q.end('waits')
+    await other.end('elsewhere')
+    await q.end('runs')
+    expect(await q.takeAll()).toEqual(['newer'])
+    await q.end('newer')
+    expect(await keyedLeft()).toEqual({})
+  })
+
+  it('of very many that wait all are superseded, so many in a step', async () => {
+    await q.enqueue('runs')
+    expect(await q.take()).toBe('runs')
+    for (let index = 0; index < 100; index++) await q.enqueue(`w${index}`)
+    await q.enqueue('newer', 'cancel-waiting')
+    await q.end('runs')
+    const taken = await until(async () => {
+      for (let more = true; more; ) ({ more } = await q.ready.reconcile('m', 1))
+      const all = await q.takeAll()
+      for (const jobId of all) if (jobId !== 'newer') await q.end(jobId)
+      return all.includes('newer')
+    }, 'the newer one is given')
+    expect(taken).toBe(true)
+    expect(await redis.connect().zcard(q.keys.bullmq('prioritized'))).toBe(0)
+  })
+
+  it('one that is to be dropped ends at once while another is there, waiting or running', async () => {
+    expect(await q.enqueue('a', 'drop')).toEqual([])
+    expect(await q.enqueue('b', 'drop')).toEqual(['b: dropped: job a has its concurrency key, or waits for it'])
+    expect(await q.takeAll()).toEqual(expect.arrayContaining(['a', 'b']))
+    await q.end('b')
+    expect(await other.enqueue('c', 'drop')).toEqual(['c: dropped: job a has its concurrency key, or waits for it'])
+    await q.end('a')
+    await other.end('c')
+    expect(await q.enqueue('d', 'drop')).toEqual([])
+    await q.queue.drain()
+    expect(await q.enqueue('e', 'drop')).toEqual([])
+    expect(await q.takeAll()).toEqual(['e'])
+  })
+})
+
+describe('cancel-running', () => {
+  const runs = () => new RunStore(redis.connect(), redis.keys)
+
+  it('a newer one has the key from the step in which it comes; what runs is told to end, and learns so from whatever it writes', async () => {
+    await q.enqueue('old')
+    expect(await q.take()).toBe('old')
+    const acquired = await runs().acquire('old', { holder: 'a', fresh: record('old', { phase: 'steps' }) })
+    if (acquired.kind !== 'acquired') throw new Error(acquired.kind)
+    await other.enqueue('newer', 'cancel-running')
+    expect(await other.take()).toBe('newer')
+    expect(await runs().save('old', acquired.fence, record('old', { phase: 'pushing' }))).toMatchObject({ cancel: { reason: 'superseded by job newer' } })
+    expect(await q.ready.enter('old', { key: 'k', limit: 1 })).toEqual({ kind: 'superseded', why: 'superseded by job newer' })
+    // The end of the old one is not the end of the newer one's turn.
+    await q.enqueue('third')
+    await q.end('old')
+    expect(await q.takeAll()).toEqual([])
+    await other.end('newer')
+    expect(await q.takeAll()).toEqual(['third'])
+  })
+
+  it.each(['pushing', 'promoting', 'closing'] as const)('waits for one in phase %s, which goes through', async (phase) => {
+    await q.enqueue('old')
+    expect(await q.take()).toBe('old')
+    const acquired = await runs().acquire('old', { holder: 'a', fresh: record('old', { phase }) })
+    if (acquired.kind !== 'acquired') throw new Error(acquired.kind)
+    await q.enqueue('newer', 'cancel-running')
+    expect(await q.take()).toBeNull()
+    expect(await runs().save('old', acquired.fence, record('old', { phase }))).toEqual({ cancel: null })
+    // Unless it loses its sandbox meanwhile and begins again.
+    await runs().save('old', acquired.fence, record('old', { phase: 'placing' }))
+    await q.ready.reconcile('m', 1)
+    expect(await q.take()).toBe('newer')
+  })
+
+  it('what came later is superseded by nothing that came before, however often that is listed', async () => {
+    await q.enqueue('older', 'cancel-running')
+    expect(await q.take()).toBe('older')
+    await q.enqueue('newer', 'cancel-running')
+    expect(await q.take()).toBe('newer')
+    const spec = parseJobSpec({ repository: 'acme/web', steps: ['true'], concurrency: { key: 'k', then: 'cancel-running' } })
+    await redis.connect().zadd(q.keys.bullmq('prioritized'), '7', 'older')
+    expect((await q.ready.add([{ jobId: 'older', spec }])).superseded.map(({ jobId }) => jobId)).toEqual(['older'])
+    expect(await q.ready.supersededBy('newer')).toBeNull()
+  })
+
+  it('makes room for one only, where more may run', async () => {
+    for (const id of ['a', 'b']) await q.enqueue(id, 'cancel-running', { limit: 2 })
+    expect(await q.takeAll()).toEqual(['a', 'b'])
+    await q.enqueue('c', 'cancel-running', { limit: 2 })
+    expect(await q.takeAll()).toEqual(['c'])
+    expect([await q.ready.supersededBy('a'), await q.ready.supersededBy('b')]).toEqual(['superseded by job c', null])
+  })
+})
