@@ -5,6 +5,8 @@ import { Queue } from 'bullmq'
 import { startRedis } from '../src/embedded/index.js'
 import { parseJobSpec, type JobSpec } from '../src/job/spec.js'
 import { createRedis, Keys, type KnownConstraints, type ProviderLimit, ReadyJobs } from '../src/store/index.js'
+import { plot } from './plot.js'
+import { redisFigures } from './redis-figures.js'
 import { reportTable } from './report.js'
 
 const sizes = (process.env['SIZES'] ?? '1000,10000,200000').split(',').map(Number)
@@ -41,10 +43,10 @@ async function measure(row: Row): Promise<Record<string, number | string>> {
     return { keys, ready: new ReadyJobs(client, keys) }
   })
   const limits: ProviderLimit[] = names.map((provider) => ({ provider, sandboxes: row.state === 'full' && provider !== 'e' ? 2 : 20 }))
-  const memory = async () => Number(/used_memory:(\d+)/.exec(await client.info('memory'))?.[1])
+  const memory = async () => (await redisFigures(client)).usedBytes
   const means = { profileId: 'bench', providers: names, secrets: [], shares: false }
   // What Redis used of a processor, whatever else the machine did meanwhile.
-  const cpuUs = async () => [...(await client.info('cpu')).matchAll(/used_cpu_(?:sys|user):([\d.]+)/g)].reduce((all, [, seconds]) => all + 1e6 * Number(seconds), 0)
+  const cpuUs = async () => 1000 * (await redisFigures(client)).cpuMs
   let leases = 0
   async function look(side: (typeof sides)[number], idleMs = 0): Promise<string | null> {
     let known: KnownConstraints[] = []
@@ -161,3 +163,11 @@ for (const row of rows) {
   table.push(figures)
 }
 await reportTable('dispatch', table)
+const series = table.filter(({ demands, queues, state }) => demands === 1 && queues === 1 && (state === 'room' || state === 'full'))
+await plot('dispatch', {
+  title: 'Choosing a job and its place: p50 of a script, by Redis’ own clock',
+  x: 'waiting jobs',
+  y: 'µs',
+  xLogarithmic: true,
+  points: series.map(({ jobs, tenants, state, p50Us }) => ({ series: `${state === 'room' ? 'room' : 'all full'}, ${Number(tenants).toLocaleString('en')} tenants`, x: Number(jobs), y: Number(p50Us) })),
+})

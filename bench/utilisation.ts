@@ -10,6 +10,7 @@ import { AgentQueue } from '../src/producers/index.js'
 import { startRedis } from '../src/embedded/index.js'
 import { createRedis } from '../src/store/index.js'
 import { startMember, type Change, type Member, type ProcessOptions } from './in-memory/fleet.js'
+import { redisFigures } from './redis-figures.js'
 import { median, report } from './report.js'
 
 interface Load {
@@ -57,10 +58,10 @@ async function startFleet(program: Parameters<typeof startMember>[0], options: P
 /** What the processes and Redis have used so far. */
 async function cpuMsOf(fleet: readonly Member[], redisUrl: string): Promise<number> {
   const client = createRedis({ url: redisUrl }, 'commands')
-  const ofRedis = /used_cpu_sys:([\d.]+)\s+used_cpu_user:([\d.]+)/.exec(await client.info('cpu'))
+  const ofRedis = await redisFigures(client)
   client.disconnect()
   const ofFleet = await Promise.all(fleet.map((member) => member.ask<number>('cpu')))
-  return ofFleet.reduce((sum, ms) => sum + ms, 0) + 1000 * (Number(ofRedis?.[1]) + Number(ofRedis?.[2]))
+  return ofFleet.reduce((sum, ms) => sum + ms, 0) + ofRedis.cpuMs
 }
 
 /** Asked alike of both, so that waiting costs them the same. */

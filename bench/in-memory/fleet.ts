@@ -37,10 +37,13 @@ export function cpuMs(): number {
   return (user + system) / 1000
 }
 
-/** Starts a program beside this file in a process of its own, and waits until it says "started". */
-export async function startMember(program: 'consumer-process.ts' | 'fallback-process.ts', options: ProcessOptions): Promise<Member> {
+/**
+ * Starts a program beside this file in a process of its own, and waits until it says "started". With `CPU_PROFILES=FOLDER` in this
+ * process's environment each writes a profile of its processor time there when it stops.
+ */
+export async function startMember(program: 'consumer-process.ts' | 'fallback-process.ts' | 'raw-process.ts', options: ProcessOptions): Promise<Member> {
   const child: ChildProcess = fork(new URL(program, import.meta.url), {
-    execArgv: ['--import', 'tsx', '--expose-gc'],
+    execArgv: ['--import', 'tsx', '--expose-gc', ...profiling()],
     env: { PATH: process.env['PATH'], BENCH: JSON.stringify(options) },
     stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
   })
@@ -58,4 +61,9 @@ export async function startMember(program: 'consumer-process.ts' | 'fallback-pro
       await once(child, 'exit')
     },
   }
+}
+
+function profiling(): string[] {
+  const folder = process.env['CPU_PROFILES']
+  return folder === undefined ? [] : ['--cpu-prof', `--cpu-prof-dir=${folder}`]
 }
