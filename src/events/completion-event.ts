@@ -1,5 +1,6 @@
 import { CloudEvent } from 'cloudevents'
 import { z } from 'zod'
+import { InvalidInputError } from '../job/errors.js'
 import { parseInput } from '../job/explain.js'
 import { type JobResult, jobResultSchema } from '../job/result.js'
 
@@ -30,23 +31,37 @@ export type CompletionEvent = z.output<typeof completionEventSchema>
  * The event of a job's end.
  * @param options.generation the run's, from its record; 1 when left out.
  * @param options.source the deployment, as a URI reference such as `/switchyard/production`.
- * @throws InvalidInputError when the source is no URI reference, or the result no result.
+ * @throws InvalidInputError when the source is no URI reference.
  */
 export function completionEvent(
   result: JobResult,
   options: { source?: string; generation?: number; now?: () => number } = {},
 ): CompletionEvent {
-  const event = new CloudEvent<JobResult>({
+  return {
+    specversion: '1.0',
     id: completionEventId(result.jobId, options.generation ?? 1),
-    source: options.source ?? defaultEventSource,
+    source: checkedSource(options.source ?? defaultEventSource),
     type: `dev.switchyard.job.${result.status}`,
     subject: result.jobId,
     time: new Date((options.now ?? Date.now)()).toISOString(),
     datacontenttype: 'application/json',
     data: result,
-  })
-  // As it goes over the wire: without the fields that the library holds as undefined.
-  return parseCompletionEvent(JSON.parse(JSON.stringify(event)))
+  }
+}
+
+/** Sources that were found right: a consumer's events all have the same. */
+const rightSources = new Set<string>()
+
+/** By the library's rules. @throws InvalidInputError. */
+function checkedSource(source: string): string {
+  if (rightSources.has(source)) return source
+  try {
+    new CloudEvent({ id: 'a', source, type: 'dev.switchyard.job.succeeded' })
+  } catch {
+    throw new InvalidInputError(`source: "${source}" must be a URI reference, such as "/switchyard/production"`)
+  }
+  if (rightSources.size < 1_000) rightSources.add(source)
+  return source
 }
 
 /** The id of the event of a run's end, so that a receiver which keeps ids can tell what it has seen. */

@@ -5,7 +5,7 @@ import type { ExecResult, Provider } from '../providers/provider.js'
 import { MalformedAnswer, parseAnswer, type Answer } from './answer.js'
 import { forgedAnswer, runnerFailure, unfitImage, type FailureContext } from './failures.js'
 import type { RunnerCallOptions } from './runner.js'
-import { callText, isAbsent, isStarved, runnerScript, scriptDigest, uploadTexts } from './script.js'
+import { callText, isAbsent, isStarved, scriptBytes, scriptDigest, uploadTexts } from './script.js'
 
 /** What the runner needs of a provider. */
 export type RunnerProvider = Pick<Provider, 'name' | 'capabilities' | 'exec'>
@@ -130,8 +130,8 @@ export class RunnerCalls {
     const install: Call = { verb: 'install', args: [] }
     const name = `runner-${scriptDigest.slice(0, 12)}.sh`
     const next = { text: first.text, env: call.env }
-    const result = await this.upload(install, name, Buffer.from(runnerScript), options, { next, gzip: true }).catch((error: unknown) => {
-      if (error instanceof GzipAbsent) return this.upload(install, name, Buffer.from(runnerScript), this.until(deadline, options), { next })
+    const result = await this.upload(install, name, scriptBytes, options, { next, gzip: true }).catch((error: unknown) => {
+      if (error instanceof GzipAbsent) return this.upload(install, name, scriptBytes, this.until(deadline, options), { next })
       throw error
     })
     try {

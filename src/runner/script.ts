@@ -13,6 +13,9 @@ export const runnerScript = scriptSource.replace(/^[ \t]*#(?!!).*\n/gm, '')
 /** SHA-256 of the script in hex. It is in the installed file's name, so two versions of Switchyard can share a sandbox. */
 export const scriptDigest = createHash('sha256').update(runnerScript).digest('hex')
 
+/** The script's bytes, as uploads take them. */
+export const scriptBytes = Buffer.from(runnerScript)
+
 const installed = `"$HOME/.switchyard/runner-${scriptDigest.slice(0, 12)}.sh"`
 
 /**
@@ -90,12 +93,22 @@ ${done(upload)}`
 /** The shell texts of a whole upload, in order, as few as there can be: the last piece is joined in its own text. */
 export function uploadTexts(name: string, content: Buffer, id: string, maxBytes: number, gzip = false): string[] {
   const room = uploadPieceBytes(maxBytes)
-  const carried = gzip ? gzipSync(content) : content
+  const carried = gzip ? packed(content) : content
   const upload: Upload = { name, id, pieces: Math.max(1, Math.ceil(carried.length / room)), bytes: content.length, gzip }
   const piece = (index: number) => carried.subarray(index * room, (index + 1) * room)
   const last = upload.pieces - 1
   const texts = Array.from({ length: last }, (_, index) => pieceText(upload, index, piece(index)))
   return [...texts, `${writeText(upload, last, piece(last))}${joinText(upload)}`]
+}
+
+const packedContents = new WeakMap<Buffer, Buffer>()
+/** Every sandbox gets the same script: what was packed once stays so, for as long as its content is held. */
+function packed(content: Buffer): Buffer {
+  const before = packedContents.get(content)
+  if (before !== undefined) return before
+  const now = gzipSync(content)
+  packedContents.set(content, now)
+  return now
 }
 
 function writeText(upload: Upload, index: number, piece: Buffer): string {

@@ -54,6 +54,29 @@ const optionsOf = {
   },
 } as const satisfies Record<ConnectionPurpose, object>
 
+/** Streams that hold what is written until the turn of the event loop is over. */
+const holding = new WeakSet<object>()
+
+/**
+ * What a turn of the event loop asks for goes out in one write, in its order: a consumer with hundreds of jobs sends many commands in a turn, and a call of
+ * the system for each costs both sides more than the commands themselves.
+ */
+class OneWritePerTurn extends Redis {
+  override sendCommand(...command: Parameters<Redis['sendCommand']>): unknown {
+    // There is none before the first connection, whatever the types say.
+    const stream = this.stream as Redis['stream'] | undefined
+    if (stream !== undefined && !holding.has(stream)) {
+      holding.add(stream)
+      stream.cork()
+      setImmediate(() => {
+        holding.delete(stream)
+        stream.uncork()
+      })
+    }
+    return super.sendCommand(...command)
+  }
+}
+
 /**
  * Opens a connection to Redis; it reconnects by itself until `disconnect()` or `quit()`. Errors of the connection are
  * held back from `unhandled 'error' event`: commands report them (`producer`), or wait (all others).
@@ -61,7 +84,7 @@ const optionsOf = {
  */
 export function createRedis(config: RedisConfig, purpose: ConnectionPurpose): Redis {
   checkUrl(config.url)
-  const redis = new Redis(config.url, { ...optionsOf[purpose] })
+  const redis = new (purpose === 'commands' ? OneWritePerTurn : Redis)(config.url, { ...optionsOf[purpose] })
   redis.on('error', () => undefined)
   // Every call that waits for the connection listens, and there may be any number of them.
   redis.setMaxListeners(0)

@@ -12,7 +12,7 @@ export class SecretPatterns {
   readonly #forms = new Map<string, { readonly pattern: Buffer; expiry: number }>()
   /** Patterns by a number made of their first bytes. */
   readonly #byBeginning = new Map<number, Buffer[]>()
-  readonly #skips = new Uint8Array(1 << 16).fill(window - block + 1)
+  #skips = new Uint8Array(0)
   /** The first 1 to 7 bytes of every pattern: what may stand at the end of a piece. */
   readonly #beginnings = new Set<string>()
   readonly #words = new Map<string, Buffer>()
@@ -21,19 +21,35 @@ export class SecretPatterns {
   readonly #passing: (readonly string[])[] = []
   #passed = 0
   #announced = 0
+  /** What is to be added before anything is searched: finding a value's forms costs more than a job that prints nothing does otherwise. */
+  #due: (() => void)[] = []
 
   /** How many bytes of a stream a pattern may take at most, with line ends and blanks within it. */
   get longest(): number {
+    this.#addDue()
     return this.#longestForm === 0 ? this.#longestWord() : 2 * this.#longestForm + 64
   }
 
   /** Adds a value for good. */
   add(value: string): void {
-    this.#insert(value, Infinity)
+    this.#later(() => void this.#insert(value, Infinity))
   }
 
   /** Adds a token that is good for minutes, as they are minted while a job runs: it is forgotten after a hundred later ones. */
   addPassing(value: string): void {
+    this.#later(() => this.#insertPassing(value))
+  }
+
+  #later(step: () => void): void {
+    this.#due.push(step)
+    if (this.#due.length > mostPassing) this.#addDue()
+  }
+
+  #addDue(): void {
+    for (const step of this.#due.splice(0)) step()
+  }
+
+  #insertPassing(value: string): void {
     this.#passing.push(this.#insert(value, ++this.#passed))
     if (this.#passing.length <= mostPassing) return
     for (const key of this.#passing.shift() ?? []) {
@@ -87,6 +103,8 @@ export class SecretPatterns {
    *   is not complete or, complete, reaches over such a place: from there on it is not known yet what must be masked.
    */
   search(bytes: Buffer, open: boolean, before?: number): { readonly masked: Buffer | undefined; readonly openFrom: number } {
+    if (bytes.length === 0) return { masked: undefined, openFrom: 0 }
+    this.#addDue()
     let masked: Buffer | undefined
     const found: (readonly [from: number, to: number])[] = []
     const hide = (from: number, to: number) => {
@@ -147,6 +165,7 @@ export class SecretPatterns {
   }
 
   #index(pattern: Buffer): void {
+    if (this.#skips.length === 0) this.#skips = new Uint8Array(1 << 16).fill(window - block + 1)
     const key = beginningAt(pattern, 0)
     const same = this.#byBeginning.get(key)
     if (same === undefined) this.#byBeginning.set(key, [pattern])

@@ -130,7 +130,7 @@ export async function runCommand(ctx: RunContext, run: CommandRun): Promise<Comm
  */
 function startStream(ctx: RunContext, shownOffset: number): StreamState {
   const { patterns } = ctx.secrets
-  const readOffset = Math.max(0, shownOffset - ctx.shared.settings.outputTailBytes - patterns.longest)
+  const readOffset = shownOffset === 0 ? 0 : Math.max(0, shownOffset - ctx.shared.settings.outputTailBytes - patterns.longest)
   return {
     redactor: new StreamRedactor(patterns),
     tail: new OutputTail(ctx.shared.settings.outputTailBytes),
