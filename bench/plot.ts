@@ -35,7 +35,7 @@ export async function plot(name: string, { title, x, y, xLogarithmic = false, po
     color: { domain: [...new Set(points.map(({ series }) => series))] },
     marks: [
       Plot.text([title], { frameAnchor: 'top-left', dy: -34, fontWeight: 'bold', fontSize: 13 }),
-      Plot.lineY(points, { x: 'x', y: 'y', stroke: 'series' }),
+      Plot.lineY(points, { x: 'x', y: 'y', z: 'series', stroke: 'series' }),
       Plot.dot(points, { x: 'x', y: 'y', fill: 'series' }),
       Plot.text(points, Plot.selectLast({ x: 'x', y: 'y', z: 'series', text: 'series', fill: 'series', textAnchor: 'start', dx: 8 })),
     ],
