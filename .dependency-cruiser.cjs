@@ -4,7 +4,8 @@ const layers = {
   embedded: ['git', 'job'],
   config: ['consumers', 'providers', 'git', 'runner', 'events', 'store', 'job'],
   monitor: ['events', 'store', 'job'],
-  consumers: ['providers', 'git', 'runner', 'events', 'store', 'job'],
+  consumers: ['producers', 'providers', 'git', 'runner', 'events', 'store', 'job'],
+  // Consumers begin the runs of schedules, through the producers' own door.
   producers: ['events', 'store', 'job'],
   events: ['store', 'job'],
   runner: ['providers', 'git', 'job'],

@@ -14,6 +14,7 @@ import { addLogsCommand } from './commands/logs.js'
 import { addProvidersCommand } from './commands/providers.js'
 import { addReapCommand } from './commands/reap.js'
 import { addRetryCommand } from './commands/retry.js'
+import { addSchedulesCommand } from './commands/schedules.js'
 import { addStatusCommand } from './commands/status.js'
 import { endProcess } from './end-process.js'
 import { environmentHelp } from './shared-options.js'
@@ -40,6 +41,7 @@ const commands = [
   addCancelCommand,
   addRetryCommand,
   addEventsCommand,
+  addSchedulesCommand,
   addProvidersCommand,
   addReapCommand,
   addBoardCommand,

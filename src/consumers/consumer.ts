@@ -45,6 +45,7 @@ import { isRefusal, KeyHealth } from './key-health.js'
 import type { Provider } from '../providers/provider.js'
 import { release } from './release.js'
 import { consumerSettingsSchema, type ConsumerSettings } from './settings.js'
+import { ScheduleWatch } from './schedule-watch.js'
 import { SlotWaits } from './placing/slot-waits.js'
 import { SandboxAnswers } from './placing/sandbox-answers.js'
 import { StartReports } from './placing/start-reports.js'
@@ -73,6 +74,8 @@ export interface ConsumerOptions {
   /** The clock; milliseconds since 1970. */
   readonly now?: (() => number) | undefined
 }
+
+const defaultRetentionMs = 7 * 24 * 60 * 60 * 1000
 
 /**
  * A process's consumer: takes jobs as places become free and supervises many of them at once.
@@ -257,7 +260,9 @@ export class Consumer {
         ),
       Math.max(1_000, settings.leaseMs / 3),
     )
+    const schedules = new ScheduleWatch({ redis, keys, deployment: options.deployment, retentionMs: options.retentionMs ?? defaultRetentionMs, everyMs: Math.max(1_000, settings.stallCheckMs), log })
     await announcer.start()
+    await schedules.start()
     await worker.startStalledCheckTimer()
     locks.start()
     intake.start()
@@ -271,7 +276,7 @@ export class Consumer {
       clearInterval(lockCheck)
       const orderly = (async () => {
         health.stop()
-        await Promise.all([reaper.stop(), intake.stop(), gitChecked])
+        await Promise.all([reaper.stop(), intake.stop(), schedules.stop(), gitChecked])
         await announcer.stop()
         await context.starts.close()
         await context.answers.close()

@@ -56,6 +56,15 @@ export class UnknownJobError extends SwitchyardError {
   }
 }
 
+/** Thrown when a queue has no schedule of this id. */
+export class UnknownScheduleError extends SwitchyardError {
+  override readonly name = 'UnknownScheduleError'
+  override readonly code = 'SWY_SCHEDULE_UNKNOWN'
+  constructor(readonly scheduleId: string) {
+    super(`schedule "${scheduleId}" is not known in this queue; look at its id and the queue's name`)
+  }
+}
+
 /**
  * Thrown by a write to a run record whose fencing number is not the holder's any more: another consumer supervises the
  * job now. The only right reaction is to stop touching the job, its sandbox and its branch.

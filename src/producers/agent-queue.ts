@@ -12,6 +12,7 @@ import { type JobPage, listJobs, type ListOptions } from './job-pages.js'
 import { type RetryFilter, type RetryOptions, retryJob } from './job-retry.js'
 import { ProducerConnection } from './producer-connection.js'
 import { ResultWaiter } from './result-waiter.js'
+import { Schedules } from './schedules.js'
 import { statusesOf } from './statuses.js'
 
 export interface AgentQueueOptions {
@@ -41,6 +42,8 @@ export class AgentQueue {
   readonly name: string
   /** The groups that read the deployment's completion events, and what they have given up. */
   readonly events: EventGroups
+  /** Jobs that are enqueued again and again, by the clock. */
+  readonly schedules: Schedules
   readonly #config: RedisConfig
   readonly #options: AgentQueueOptions
   readonly #keys: Keys
@@ -60,6 +63,7 @@ export class AgentQueue {
     this.#enqueuing = new Enqueuing({ name: this.name, keys: this.#keys, defaults, maxSpecBytes, retentionMs, eventSource: options.eventSource })
     this.#connection = new ProducerConnection(this.#config, this.#keys, retentionMs)
     this.events = new EventGroups(this.#keys, (work) => this.#connection.use(({ redis }) => work(redis)))
+    this.schedules = new Schedules(this.#keys, (spec) => this.#enqueuing.newJob(spec).spec, (work) => this.#connection.use(work))
     this.#waiter = new ResultWaiter(
       () => this.#listen(),
       (jobIds) => this.#lookUp(jobIds),

@@ -73,10 +73,15 @@ export class ProducerConnection {
   }
 
   async #connect(redis: Redis): Promise<Connected> {
-    const queue = new Queue<QueuedJob>(this.keys.queueName, { connection: redis, prefix: this.keys.prefix, skipWaitingForReady: true })
-    // Faults reach whoever called; an 'error' event without a listener would end the process.
-    queue.on('error', () => undefined)
-    await queue.waitUntilReady()
-    return { redis, queue, store: new RunStore(redis, this.keys, { retentionMs: this.retentionMs }), ledger: new SlotLedger(redis, this.keys), ready: new ReadyJobs(redis, this.keys), roster: new Roster(redis, this.keys), waits: new WaitDeadlines(redis, this.keys) }
+    return await connectTo(redis, this.keys, this.retentionMs)
   }
+}
+
+/** What a producer works with, on a connection that is there; whoever calls closes the queue. */
+export async function connectTo(redis: Redis, keys: Keys, retentionMs: number): Promise<Connected> {
+  const queue = new Queue<QueuedJob>(keys.queueName, { connection: redis, prefix: keys.prefix, skipWaitingForReady: true })
+  // Faults reach whoever called; an 'error' event without a listener would end the process.
+  queue.on('error', () => undefined)
+  await queue.waitUntilReady()
+  return { redis, queue, store: new RunStore(redis, keys, { retentionMs }), ledger: new SlotLedger(redis, keys), ready: new ReadyJobs(redis, keys), roster: new Roster(redis, keys), waits: new WaitDeadlines(redis, keys) }
 }

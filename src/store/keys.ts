@@ -108,6 +108,26 @@ export class Keys {
     return `${this.prefix}:waits:${this.queueName}`
   }
 
+  /** Sorted set: the queue's schedules, by when each is due; paused ones last. */
+  schedules(): string {
+    return `${this.prefix}::schedules-due:${this.queueName}`
+  }
+
+  /** String: when that was looked at last. */
+  schedulesSeen(): string {
+    return `${this.prefix}::schedules-seen:${this.queueName}`
+  }
+
+  /** Hash: a schedule; see lua/schedule-begin.lua. */
+  schedule(id: string): string {
+    return `${this.prefix}::schedule:${this.queueName}:${id}`
+  }
+
+  /** What the keys of the BullMQ queue begin with whose job schedulers wake consumers for schedules; its name is the queue's. */
+  ticksPrefix(): string {
+    return `${this.prefix}::ticks`
+  }
+
   /** Hash, BullMQ's: a job. */
   job(jobId: string): string {
     return `${this.prefix}:${this.queueName}:${jobId}`

@@ -48,6 +48,12 @@ export type ScriptName =
   | 'waits-add'
   | 'locks-mend'
   | 'waits-due'
+  | 'schedule-put'
+  | 'schedule-begin'
+  | 'schedule-settle'
+  | 'schedule-pause'
+  | 'schedule-remove'
+  | 'schedule-overdue'
 
 const sources = new Map<string, string>()
 for (const file of readdirSync(folder)) {

@@ -1,0 +1,86 @@
+import { DelayedError, Worker } from 'bullmq'
+import type { Redis } from 'ioredis'
+import type { Logger } from 'pino'
+import { errorMessage } from '../job/errors.js'
+import { connectTo, type Connected } from '../producers/producer-connection.js'
+import type { Tick } from '../producers/schedule-ticks.js'
+import { ScheduledRuns } from '../producers/scheduled-runs.js'
+import type { Keys } from '../store/index.js'
+
+/** How long a consumer sleeps where no tick is due, in seconds; ticks wake it. */
+const sleepSeconds = 30
+/** Schedules that are looked at side by side. */
+const concurrency = 4
+/** How many overdue schedules are looked at in one go. */
+const overdueAtOnce = 16
+
+export interface ScheduleWatchParts {
+  readonly redis: Redis
+  readonly keys: Keys
+  readonly deployment: string
+  readonly retentionMs: number
+  /** How often schedules are looked for whose tick was lost, and how late they are then, in milliseconds. */
+  readonly everyMs: number
+  readonly log: Logger
+}
+
+/**
+ * Begins the runs of the queue's schedules: when a tick of BullMQ's job schedulers wakes it, and, should that be lost (removed by hand, a
+ * consumer's clock that is behind), when it finds one overdue. Any consumer of the queue does it, whatever it can run.
+ */
+export class ScheduleWatch {
+  private connected: Connected | undefined
+  private worker: Worker<Tick> | undefined
+  private timer: NodeJS.Timeout | undefined
+  private looking: Promise<void> = Promise.resolve()
+  private stopped = false
+
+  constructor(private readonly parts: ScheduleWatchParts) {}
+
+  async start(): Promise<void> {
+    const { redis, keys, deployment, retentionMs, everyMs, log } = this.parts
+    this.connected = await connectTo(redis, keys, retentionMs)
+    const runs = new ScheduledRuns({
+      connected: this.connected,
+      keys,
+      retentionMs,
+      eventSource: `/switchyard/${deployment}`,
+      onSkipped: (run) => log.info(run, 'a scheduled run was not begun'),
+    })
+    this.worker = new Worker<Tick>(
+      keys.queueName,
+      async (tick, token) => {
+        const looked = await runs.look(tick.data.scheduleId)
+        // This machine's clock is ahead of Redis', which schedules go by.
+        const atMs = Number(/^repeat:.*:(\d+)$/.exec(tick.id ?? '')?.[1])
+        if (looked === null || looked.handled > 0 || !(atMs > looked.nowMs)) return
+        await tick.moveToDelayed(Date.now() + (atMs - looked.nowMs), token)
+        throw new DelayedError()
+      },
+      { connection: redis, prefix: keys.ticksPrefix(), concurrency, drainDelay: sleepSeconds, removeOnComplete: { count: 0 }, removeOnFail: { count: 0 } },
+    )
+    this.worker.on('error', (error) => log.warn({ message: error.message }, 'schedules'))
+    this.worker.on('failed', (tick, error) => log.warn({ schedule: tick?.data.scheduleId, message: error.message }, 'schedule not looked at; tried again'))
+    this.timer = setInterval(() => {
+      // One at a time: Redis may be away.
+      this.looking = this.looking.then(() => this.lookAtOverdue(runs, everyMs))
+    }, everyMs)
+  }
+
+  async stop(): Promise<void> {
+    this.stopped = true
+    clearInterval(this.timer)
+    await Promise.all([this.worker?.close(), this.looking])
+    await this.connected?.queue.close()
+  }
+
+  private async lookAtOverdue(runs: ScheduledRuns, forMs: number): Promise<void> {
+    const { log } = this.parts
+    const onFailed = (schedule: string, error: unknown) => log.warn({ schedule, message: errorMessage(error) }, 'schedule not looked at; tried again')
+    try {
+      while (!this.stopped && (await runs.lookAtOverdue(forMs, overdueAtOnce, onFailed)) === overdueAtOnce) continue
+    } catch (error) {
+      if (!this.stopped) log.warn({ message: errorMessage(error) }, 'overdue schedules not looked at; tried again')
+    }
+  }
+}

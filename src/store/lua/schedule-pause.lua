@@ -1,0 +1,16 @@
+-- Pauses a schedule or resumes it.
+-- KEYS: the schedule, the queue's schedules by when each is due. ARGV: id, now; when it is due if it is resumed, '' to pause it.
+-- Returns 0 when there is none, else 1.
+local schedule, due = KEYS[1], KEYS[2]
+if redis.call('EXISTS', schedule) == 0 then return 0 end
+local paused = redis.call('HEXISTS', schedule, 'paused') == 1
+if ARGV[3] == '' and not paused then
+  redis.call('HSET', schedule, 'paused', ARGV[2])
+  redis.call('HINCRBY', schedule, 'version', 1)
+  redis.call('ZADD', due, 'inf', ARGV[1])
+elseif ARGV[3] ~= '' and paused then
+  redis.call('HDEL', schedule, 'paused')
+  redis.call('HINCRBY', schedule, 'version', 1)
+  redis.call('ZADD', due, ARGV[3], ARGV[1])
+end
+return 1

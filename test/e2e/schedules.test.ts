@@ -1,0 +1,197 @@
+import { Queue } from 'bullmq'
+import { pino } from 'pino'
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
+import { inMemoryGitHost } from '../../bench/in-memory/git-host.js'
+import { InMemoryProvider } from '../../bench/in-memory/provider.js'
+import { Consumer, secretsFromEnvironment } from '../../src/consumers/index.js'
+import { startRedis, type EmbeddedRedis } from '../../src/embedded/index.js'
+import type { ScheduleInput } from '../../src/job/schedule.js'
+import type { JobSpecInput } from '../../src/job/spec.js'
+import { AgentQueue } from '../../src/producers/index.js'
+import { createRedis, Keys } from '../../src/store/index.js'
+import { quickSettings, until } from './deployment.js'
+
+/** Schedules on real consumers. What an outage or a set clock leaves in Redis is written there. */
+let redis: EmbeddedRedis
+const keys = new Keys()
+const closing: (() => Promise<unknown> | undefined)[] = []
+beforeAll(async () => {
+  redis = await startRedis()
+})
+afterEach(async () => {
+  for (const close of closing.splice(0).reverse()) await close()
+  const client = createRedis({ url: redis.url }, 'commands')
+  await client.flushall()
+  client.disconnect()
+})
+afterAll(() => redis.close())
+
+const job: JobSpecInput = { repository: 'bench/jobs', push: false, steps: ['sleep 0.01'] }
+const hourly = (more: Partial<ScheduleInput> = {}): ScheduleInput => ({ every: '1h', job, ...more })
+const hour = 3_600_000
+
+function open() {
+  const queue = new AgentQueue({ redis: { url: redis.url } })
+  const client = createRedis({ url: redis.url }, 'commands')
+  const bull = new Queue('agents', { connection: client, prefix: keys.prefix })
+  const ticks = new Queue('agents', { connection: client, prefix: keys.ticksPrefix() })
+  for (const each of [bull, ticks]) each.on('error', () => undefined)
+  closing.push(async () => {
+    await queue.close()
+    await bull.close()
+    await ticks.close()
+    client.disconnect()
+  })
+  const jobs = async () => (await queue.list({ limit: 1_000 })).map(({ jobId }) => jobId)
+  /** As if everything up to then had been seen to, and nothing since. */
+  const handledUntil = async (id: string, atMs: number) => await client.hset(keys.schedule(id), 'handled', atMs)
+  const only = async () => (await queue.schedules.list())[0]!
+  return { queue, client, bull, ticks, jobs, handledUntil, only }
+}
+
+async function consume(lines: string[] = []): Promise<Consumer> {
+  const consumer = new Consumer({
+    deployment: 'test',
+    redis: { url: redis.url },
+    git: inMemoryGitHost,
+    providers: [{ provider: new InMemoryProvider('a'), limit: { sandboxes: 200 } }],
+    secrets: secretsFromEnvironment([]),
+    log: pino({ level: 'info' }, { write: (line: string) => void lines.push(line) }),
+    settings: { ...quickSettings, reapIntervalMs: 1_000, reapGraceMs: 0 },
+  })
+  await consumer.start()
+  closing.push(() => consumer.stop())
+  return consumer
+}
+
+describe('a schedule', () => {
+  it('begins a run at each of its times, once, with several consumers there', { timeout: 60_000 }, async () => {
+    const { queue, client, ticks, only } = open()
+    await consume()
+    await consume()
+    const made = await queue.schedules.upsert('often', { every: '1s', job: { ...job, tenant: 'acme', metadata: { team: 'web' }, secrets: [] }, overlap: 'allow' })
+    expect(made).toMatchObject({ id: 'often', everyMs: 1_000, cron: null, missed: 'skip', overlap: 'allow', paused: false, last: null, skipped: null, job: { tenant: 'acme' } })
+    expect((await ticks.getJobSchedulers()).map(({ key }) => key)).toEqual(['often'])
+    await until('three runs have ended', async () => (await queue.list({ state: 'succeeded', tenant: 'acme' })).length >= 3, 40_000)
+    await queue.schedules.pause('often')
+    const runs = await queue.list({ tenant: 'acme' })
+    const at = runs.map(({ result, jobId }) => ({ jobId, scheduledAt: String(result?.metadata['scheduledAt'] ?? ''), team: result?.metadata['team'] })).filter(({ scheduledAt }) => scheduledAt !== '')
+    expect(new Set(at.map(({ scheduledAt }) => scheduledAt)).size).toBe(at.length)
+    for (const { jobId, scheduledAt, team } of at) {
+      expect(Date.parse(scheduledAt) % 1_000).toBe(0)
+      expect(jobId).toMatch(new RegExp(`^often-${scheduledAt.replace(/[-:]|\.\d+/g, '')}-[0-9a-f]{8}$`))
+      expect(team).toBe('web')
+    }
+    await until('the last run’s result', async () => (await only()).last?.result?.status === 'succeeded')
+    expect(await only()).toMatchObject({ paused: true, nextRunAt: null })
+    // Nothing of the ticks stays.
+    await until('no tick is left', async () => (await ticks.getJobCountByTypes('waiting', 'active', 'delayed', 'completed', 'failed', 'prioritized')) === 0)
+    // Each run's end is told.
+    const events = await client.xrange(keys.events(), '-', '+')
+    expect(new Set(events.map(([, fields]) => fields[fields.indexOf('id') + 1])).size).toBe(events.length)
+
+    await queue.schedules.remove('often')
+    expect(await queue.schedules.list()).toEqual([])
+    for (const call of [queue.schedules.get('often'), queue.schedules.pause('often'), queue.schedules.resume('often'), queue.schedules.remove('often')]) {
+      await expect(call).rejects.toMatchObject({ code: 'SWY_SCHEDULE_UNKNOWN' })
+    }
+    expect(await client.keys(`${keys.schedule('')}*`)).toEqual([])
+  })
+
+  it('does not begin a run whose predecessor has not ended, and says so; or replaces it; or lets both run', { timeout: 60_000 }, async () => {
+    const { queue, jobs, only } = open()
+    const lines: string[] = []
+    await consume(lines)
+    const long = { ...job, steps: ['sleep 600'] }
+    await queue.schedules.upsert('long', { every: '1s', job: long })
+    await until('a run was not begun', async () => (await only()).skipped !== null)
+    const first = (await only()).last!.jobId
+    expect((await only()).skipped).toMatchObject({ count: 1, why: `the run before, job ${first}, has not ended (overlap: skip)` })
+    expect(await jobs()).toEqual([first])
+    expect(lines.some((line) => line.includes('a scheduled run was not begun') && line.includes(first))).toBe(true)
+
+    await queue.schedules.upsert('long', { every: '1s', job: long, overlap: 'replace' })
+    const replaced = await queue.job(first).result({ timeoutMs: 30_000 })
+    expect(replaced).toMatchObject({ status: 'cancelled', error: { code: 'SWY_CANCELLED', message: expect.stringMatching(/^replaced by the run of schedule "long" for 2/) as string } })
+    await until('the next one', async () => (await only()).last!.jobId !== first)
+
+    await queue.schedules.upsert('long', { every: '1s', job: long, overlap: 'allow' })
+    await until('two run', async () => (await queue.list({ state: 'running' })).length >= 2)
+    await queue.schedules.remove('long')
+    for (const { jobId, result } of await queue.list({ limit: 1_000 })) if (result === null) await queue.job(jobId).cancel('enough')
+  })
+
+  it.each([
+    ['skip', 0, 5],
+    ['once', 1, 4],
+    ['all', 5, 0],
+  ] as const)('that was paused sees to what it missed when it goes on, by %s', { timeout: 60_000 }, async (missed, runs, skipped) => {
+    const { queue, jobs, handledUntil, only } = open()
+    await consume()
+    // Half an hour past its last time, whatever the clock says now.
+    const spec = { cron: `${(new Date().getUTCMinutes() + 30) % 60} * * * *`, job, missed, overlap: 'allow' } as const
+    await queue.schedules.upsert('paused', spec)
+    await queue.schedules.pause('paused')
+    await handledUntil('paused', Date.now() - 5 * hour)
+    await queue.schedules.upsert('paused', spec)
+    expect(await only()).toMatchObject({ paused: true, nextRunAt: null })
+    await queue.schedules.resume('paused')
+    await until('it has seen to them', async () => Date.parse((await only()).nextRunAt ?? '') > Date.now())
+    expect(await jobs()).toHaveLength(runs)
+    expect((await only()).skipped?.count ?? 0).toBe(skipped)
+  })
+
+  it('goes on though its ticks were removed, and finishes what a consumer had decided that died', { timeout: 60_000 }, async () => {
+    const { queue, client, ticks, jobs, handledUntil, only } = open()
+    await consume()
+    await queue.schedules.upsert('orphan', hourly({ missed: 'once' }))
+    await ticks.obliterate({ force: true })
+    await handledUntil('orphan', Date.now() - 2 * hour)
+    await client.zadd(keys.schedules(), Date.now() - hour, 'orphan')
+    await until('a run', async () => (await jobs()).length === 1)
+    await until('its ticks are back', async () => (await ticks.getJobSchedulers()).length === 1)
+
+    await until('the run has ended', async () => (await only()).last?.result != null)
+    const decided = { jobId: 'orphan-decided', slotMs: Math.floor(Date.now() / hour) * hour, replaces: ['gone-by-now'] }
+    await client.hset(keys.schedule('orphan'), 'pending', JSON.stringify(decided))
+    await client.zadd(keys.schedules(), Date.now() - hour, 'orphan')
+    await until('it is there', async () => (await jobs()).includes('orphan-decided'))
+    expect(await queue.job('orphan-decided').result({ timeoutMs: 30_000 })).toMatchObject({ status: 'succeeded' })
+    await until('it is settled', async () => (await client.hexists(keys.schedule('orphan'), 'pending')) === 0)
+  })
+
+  it('goes on after Redis’ clock was set back by hours, and begins no time twice', { timeout: 60_000 }, async () => {
+    const { queue, client, jobs, handledUntil, only } = open()
+    const id = 'back'
+    await queue.schedules.upsert(id, { every: '1s', job, overlap: 'allow', missed: 'all' })
+    await queue.schedules.pause(id)
+    // By the clock before, which was ahead, all up to in three hours was seen to, and these were begun.
+    const ahead = Math.ceil(Date.now() / 1_000) * 1_000 + 3_000
+    const begun = [ahead, ahead + 1_000]
+    await handledUntil(id, Date.now() + 3 * hour)
+    await client.hset(keys.schedule(id), 'begun', JSON.stringify(begun.map(String)))
+    await client.hdel(keys.schedule(id), 'paused')
+    await client.zadd(keys.schedules(), Date.now() + 3 * hour, id)
+    await client.set(keys.schedulesSeen(), Date.now() + 3 * hour)
+    await consume()
+    await until('it is past them', async () => Date.parse((await only()).last?.scheduledAt ?? '') > ahead + 2_000)
+    await queue.schedules.remove(id)
+    const all = await jobs()
+    expect(all.length).toBeGreaterThan(0)
+    for (const slot of begun) expect(all.filter((jobId) => jobId.includes(new Date(slot).toISOString().replace(/[-:]|\.\d+/g, '')))).toEqual([])
+    expect(new Set(all).size).toBe(all.length)
+  })
+
+  it('is refused with the field and the mend', async () => {
+    const { queue } = open()
+    for (const [id, input, sentence] of [
+      ['a:b', hourly(), 'schedule id: must be letters'],
+      ['a', hourly({ job: { ...job, steps: [] } }), 'job.steps: '],
+      ['a', hourly({ job: { ...job, idempotencyKey: 'k' } }), 'job.idempotencyKey: is set by the schedule'],
+      ['a', { every: '1h', cron: '* * * * *', job }, 'give one of the two'],
+    ] as const) {
+      await expect(queue.schedules.upsert(id, input)).rejects.toMatchObject({ code: 'SWY_INPUT_INVALID', message: expect.stringContaining(sentence) as string })
+    }
+    expect(await queue.schedules.list()).toEqual([])
+  })
+})
