@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import type { RunRecord } from './run-record.js'
 
 /**
@@ -46,8 +47,20 @@ export function workBranch(run: RunNames): string {
 type RunNames = Pick<RunRecord, 'jobId' | 'generation' | 'restart'>
 
 function runName({ jobId, generation, restart }: RunNames): string {
-  if (restart !== null) return `${jobId}-${generation}.${restart.count + 1}`
-  return generation === 1 ? jobId : `${jobId}-${generation}`
+  const job = branchPart(jobId)
+  if (restart !== null) return `${job}-${generation}.${restart.count + 1}`
+  return generation === 1 ? job : `${job}-${generation}`
+}
+
+/**
+ * What stands for a job in its branches' names: its id. Where git does not take that, it is what git takes of it, and a digest: BullMQ's job schedulers
+ * call their jobs `repeat:ID:TIME`, and whoever adds a job by hand may call it anything.
+ */
+function branchPart(jobId: string): string {
+  if (Buffer.byteLength(jobId) <= 120 && !jobId.includes('/') && branchNameProblem(`agent/${jobId}`) === undefined) return jobId
+  const digest = createHash('sha256').update(jobId).digest('hex').slice(0, 12)
+  const readable = jobId.replace(/[^A-Za-z0-9_]+/g, '-').replace(/^-+|-+$/g, '').slice(0, 80)
+  return `${readable === '' ? 'job' : readable}-${digest}`
 }
 
 /** A branch for commits that the agent made beside the work: other branches, linked worktrees. Numbered from 1. */
@@ -60,5 +73,5 @@ export function keptBranch(run: RunNames, number: number): string {
  * sandbox which was given up, but lives on, can't get in the way of its successor. Deleted when the job has ended well.
  */
 export function checkpointBranch(jobId: string, generation: number, attempt: number): string {
-  return `checkpoint/${jobId}-${generation}.${attempt}`
+  return `checkpoint/${branchPart(jobId)}-${generation}.${attempt}`
 }
