@@ -65,8 +65,9 @@ export class ScheduledRuns {
         continue
       }
       if (schedule.paused) return null
-      const nextMs = nextSlot(definition.timing, Math.max(schedule.handledMs, nowMs))
-      const seen = await this.#begin(schedule, definition, dueOf(definition, schedule.handledMs, nowMs + earlyMs), nextMs)
+      const untilMs = nowMs + earlyMs
+      const nextMs = nextSlot(definition.timing, Math.max(schedule.handledMs, untilMs))
+      const seen = await this.#begin(schedule, definition, dueOf(definition, schedule.handledMs, untilMs), nextMs)
       if (seen === null) continue
       return { handled: seen, nowMs, nextMs }
     }
