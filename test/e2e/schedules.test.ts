@@ -75,7 +75,10 @@ describe('a schedule', () => {
     await until('three runs have ended', async () => (await queue.list({ state: 'succeeded', tenant: 'acme' })).length >= 3, 40_000)
     await queue.schedules.pause('often')
     const runs = await queue.list({ tenant: 'acme' })
-    const at = runs.map(({ result, jobId }) => ({ jobId, scheduledAt: String(result?.metadata['scheduledAt'] ?? ''), team: result?.metadata['team'] })).filter(({ scheduledAt }) => scheduledAt !== '')
+    const at = runs.flatMap(({ result, jobId }) => {
+      const { scheduledAt, team } = result?.metadata ?? {}
+      return typeof scheduledAt === 'string' ? [{ jobId, scheduledAt, team }] : []
+    })
     expect(new Set(at.map(({ scheduledAt }) => scheduledAt)).size).toBe(at.length)
     for (const { jobId, scheduledAt, team } of at) {
       expect(Date.parse(scheduledAt) % 1_000).toBe(0)

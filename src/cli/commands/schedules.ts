@@ -78,10 +78,9 @@ function inputFrom(flags: UpsertFlags, file: unknown): ScheduleInput {
   if (typeof file !== 'object' || file === null || Array.isArray(file)) throw new InvalidInputError('--file: must hold one JSON object, a schedule, with its job under "job"')
   const { cron, every, timezone, missed, overlap } = flags
   const given = Object.fromEntries(Object.entries({ cron, every, timezone, missed, overlap }).filter(([, value]) => value !== undefined))
-  const before = { ...file } as Record<string, unknown>
   // The other way of saying when gives way.
-  if (cron !== undefined) delete before['every']
-  if (every !== undefined) for (const field of ['cron', 'timezone']) delete before[field]
+  const instead = cron !== undefined ? ['every'] : every !== undefined ? ['cron', 'timezone'] : []
+  const before = Object.fromEntries(Object.entries(file).filter(([field]) => !instead.includes(field)))
   const job = specFromFlags(flags, before['job'] ?? {})
   return { ...before, ...given, job } as unknown as ScheduleInput
 }
