@@ -185,6 +185,19 @@ describe('a schedule', () => {
     expect(new Set(all).size).toBe(all.length)
   })
 
+  it('is not begun early by a consumer whose clock is ahead: the tick waits until it is time', { timeout: 60_000 }, async () => {
+    const { queue, ticks, jobs } = open()
+    await queue.schedules.upsert('ahead', hourly())
+    await consume()
+    // As BullMQ names the tick of that time, promoted by a clock that is ahead.
+    const atMs = Date.now() + 3_000
+    const early = await ticks.add('tick', { scheduleId: 'ahead' }, { jobId: `repeat:ahead:${atMs}`, removeOnComplete: true })
+    await until('it waits', async () => (await early.getState()) === 'delayed' || Date.now() > atMs)
+    await until('it was looked at', async () => (await ticks.getJob(early.id!)) === undefined)
+    expect(Date.now()).toBeGreaterThanOrEqual(atMs - 50)
+    expect(await jobs()).toEqual([])
+  })
+
   it('is refused with the field and the mend', async () => {
     const { queue } = open()
     for (const [id, input, sentence] of [
