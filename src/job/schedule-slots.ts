@@ -45,7 +45,20 @@ export function slotsBetween(timing: Timing, afterMs: number, nowMs: number, mos
       slots.push(slot)
     }
   }
-  return { slots: slots.slice(0, most).reverse(), more: slots.length > most }
+  const latest = slots.slice(0, most).reverse()
+  const more = slots.length > most
+  return { slots: 'everyMs' in timing ? latest : asForward(timing, latest, more ? null : afterMs), more }
+}
+
+/** Where a zone's clock is put back, the library finds a time of the hour that comes twice once forward, and twice backward: forward counts. */
+function asForward(timing: Timing, slots: readonly number[], afterMs: number | null): number[] {
+  const found: number[] = []
+  for (const slot of slots) {
+    const before = found.at(-1) ?? afterMs
+    const next = before === null ? slot : nextSlot(timing, before)
+    if (next !== null && next <= slot) found.push(slot)
+  }
+  return found
 }
 
 /**

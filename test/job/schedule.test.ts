@@ -61,15 +61,15 @@ describe('its times', () => {
     )
     const start = at('2026-04-01T00:00:00Z')
     fc.assert(
-      fc.property(timing, fc.integer({ min: 0, max: 50_000_000 }), fc.integer({ min: 0, max: 40_000_000 }), (each, offset, length) => {
+      fc.property(timing, fc.integer({ min: 0, max: 50_000_000 }), fc.integer({ min: 0, max: 20_000_000 }), (each, offset, length) => {
         const [from, to] = [start + offset, start + offset + length]
         const { slots, more } = slotsBetween(each, from, to, 50)
         const forward: number[] = []
-        for (let slot = nextSlot(each, from); slot !== null && slot <= to && forward.length <= 20_000; slot = nextSlot(each, slot)) forward.push(slot)
+        for (let slot = nextSlot(each, from); slot !== null && slot <= to && forward.length <= 30_000; slot = nextSlot(each, slot)) forward.push(slot)
         expect(slots).toEqual(forward.slice(-50))
         expect(more).toBe(forward.length > 50)
       }),
-      { numRuns: 40 },
+      { numRuns: 25 },
     )
   })
 })
