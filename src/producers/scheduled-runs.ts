@@ -60,13 +60,13 @@ export class ScheduledRuns {
       const { schedule, nowMs } = await this.#store.read(id)
       if (schedule === null) return null
       const definition = readDefinition(id, schedule.definition)
+      const untilMs = nowMs + earlyMs
+      const nextMs = nextSlot(definition.timing, Math.max(schedule.handledMs, untilMs))
       if (schedule.pending !== null) {
-        await this.#carryOut(id, definition, schedule.pending)
+        await this.#carryOut(id, definition, schedule.pending, nextMs)
         continue
       }
       if (schedule.paused) return null
-      const untilMs = nowMs + earlyMs
-      const nextMs = nextSlot(definition.timing, Math.max(schedule.handledMs, untilMs))
       const seen = await this.#begin(schedule, definition, dueOf(definition, schedule.handledMs, untilMs), nextMs)
       if (seen === null) continue
       return { handled: seen, nowMs, nextMs }
@@ -108,18 +108,20 @@ export class ScheduledRuns {
       return begun.kind === 'done' ? 0 : null
     }
     let read = schedule
-    for (const each of due) {
+    for (const [index, each] of due.entries()) {
       const jobId = runIdOf(this.parts.keys.queueName, id, each.slotMs)
-      const begun = await this.#store.begin(read, each, { jobId, nextMs, overlap: definition.overlap })
+      // While some are left it is due.
+      const thenMs = due[index + 1]?.slotMs ?? nextMs
+      const begun = await this.#store.begin(read, each, { jobId, nextMs: thenMs, overlap: definition.overlap })
       if (begun.kind === 'changed' || begun.kind === 'pending' || each.kind === 'reset') return null
       if (begun.kind === 'skipped') this.parts.onSkipped({ schedule: id, scheduledAt: new Date(each.slotMs).toISOString(), why: begun.why })
-      if (begun.kind === 'run') await this.#carryOut(id, definition, begun.run)
+      if (begun.kind === 'run') await this.#carryOut(id, definition, begun.run, thenMs)
       read = { ...read, handledMs: each.slotMs }
     }
     return due.length
   }
 
-  async #carryOut(id: string, { spec }: ScheduleDefinition, run: PendingRun): Promise<void> {
+  async #carryOut(id: string, { spec }: ScheduleDefinition, run: PendingRun, nextMs: number | null): Promise<void> {
     const { connected, keys, retentionMs, eventSource } = this.parts
     const scheduledAt = new Date(run.slotMs).toISOString()
     for (const jobId of run.replaces) {
@@ -134,7 +136,7 @@ export class ScheduledRuns {
     const maxSpecBytes = Math.max(defaultMaxSpecBytes, Buffer.byteLength(JSON.stringify(spec)))
     const enqueuing = new Enqueuing({ name: keys.queueName, keys, defaults: undefined, maxSpecBytes, retentionMs, eventSource })
     await enqueuing.add(connected, [{ jobId: run.jobId, spec: { ...spec, metadata: { schedule: id, scheduledAt, ...spec.metadata } } }], {})
-    await this.#store.settle(id, run)
+    await this.#store.settle(id, run, nextMs)
   }
 }
 

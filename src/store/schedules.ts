@@ -98,7 +98,7 @@ export class ScheduleStore {
     const pass = due?.kind === 'pass' ? [due.count, due.why] : []
     const [kind, text = ''] = beginReply.parse(
       await this.run('schedule-begin', read.id, [
-        read.id, read.version, read.handledMs, due?.kind ?? 'wait', due?.slotMs ?? 0, run.nextMs ?? '', run.jobId, run.overlap, mostRunning,
+        read.id, read.version, read.handledMs, due?.kind ?? 'wait', due?.slotMs ?? 0, run.nextMs ?? 'inf', run.jobId, run.overlap, mostRunning,
         this.keys.run(''), this.keys.job(''), rememberedSlots, ...pass,
       ]),
     )
@@ -106,9 +106,9 @@ export class ScheduleStore {
     return kind === 'skipped' ? { kind, why: text } : { kind, run: parsePending(text) }
   }
 
-  /** The job of a pending run is there. */
-  async settle(id: string, { json }: PendingRun): Promise<void> {
-    await runScript(this.redis, 'schedule-settle', [this.keys.schedule(id)], [json])
+  /** The job of a pending run is there. @param nextMs when the schedule is due next. */
+  async settle(id: string, { json }: PendingRun, nextMs: number | null): Promise<void> {
+    await this.run('schedule-settle', id, [id, json, nextMs ?? 'inf'])
   }
 
   /** @returns whether there is such a schedule. */
@@ -137,7 +137,7 @@ export class ScheduleStore {
     return z.array(z.string()).parse(await runScript(this.redis, 'schedule-overdue', [this.keys.schedules(), this.keys.schedulesSeen()], [forMs, setBackMs, count]))
   }
 
-  private async run(script: 'schedule-put' | 'schedule-begin' | 'schedule-pause' | 'schedule-remove', id: string, args: readonly (string | number)[]): Promise<unknown> {
+  private async run(script: 'schedule-put' | 'schedule-begin' | 'schedule-settle' | 'schedule-pause' | 'schedule-remove', id: string, args: readonly (string | number)[]): Promise<unknown> {
     return await runScript(this.redis, script, [this.keys.schedule(id), this.keys.schedules()], args)
   }
 }

@@ -20,7 +20,7 @@ async function made(id = 'nightly') {
     const answer = await begin(run(count), overlap)
     if (answer.kind !== 'run') return answer
     await client.hset(redis.keys.job(answer.run.jobId), { timestamp: 1, atm: 0 })
-    await store.settle(id, answer.run)
+    await store.settle(id, answer.run, base + 10 * hour)
     return answer
   }
   return { client, store, read, begin, begun, run }
@@ -34,11 +34,11 @@ describe('a time of a schedule', () => {
     expect(answers.filter(({ kind }) => kind === 'run')).toHaveLength(1)
     expect(new Set(answers.map(({ kind }) => kind))).toEqual(new Set(['run', 'changed']))
     const after = await read()
-    expect(after).toMatchObject({ pending: { jobId: 'job', slotMs: base + hour, replaces: [] }, last: { jobId: 'job', slotMs: base + hour }, handledMs: base + hour, dueMs: base + 2 * hour })
+    expect(after).toMatchObject({ pending: { jobId: 'job', slotMs: base + hour, replaces: [] }, last: { jobId: 'job', slotMs: base + hour }, handledMs: base + hour, dueMs: base + hour })
     expect(await store.begin(after, run(2), { jobId: 'next', nextMs: null, overlap: 'skip' })).toMatchObject({ kind: 'pending', run: { jobId: 'job' } })
-    await store.settle('nightly', after.pending!)
-    await store.settle('nightly', after.pending!)
-    expect((await read()).pending).toBeNull()
+    await store.settle('nightly', after.pending!, base + 2 * hour)
+    await store.settle('nightly', after.pending!, base + 7 * hour)
+    expect(await read()).toMatchObject({ pending: null, dueMs: base + 2 * hour })
   })
 
   it.each([

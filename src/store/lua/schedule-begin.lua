@@ -12,7 +12,7 @@ local id, what, slot, jobId, overlap, most = ARGV[1], ARGV[4], ARGV[5], ARGV[7],
 local state = redis.call('HMGET', schedule, 'version', 'handled', 'paused', 'pending', 'running', 'begun')
 if state[1] ~= ARGV[2] or state[2] ~= ARGV[3] or state[3] then return { 'changed' } end
 if state[4] then return { 'pending', state[4] } end
-if ARGV[6] == '' then redis.call('ZADD', due, 'inf', id) else redis.call('ZADD', due, ARGV[6], id) end
+redis.call('ZADD', due, ARGV[6], id)
 if what == 'wait' then return { 'done' } end
 redis.call('HSET', schedule, 'handled', slot)
 if what == 'reset' then return { 'done' } end
@@ -53,6 +53,8 @@ if #running > 0 and overlap == 'skip' or #running >= most and overlap ~= 'replac
 end
 local replaces = overlap == 'replace' and write(running) or '[]'
 running[#running + 1] = jobId
+-- Until its job is there it stays due, for whoever comes next.
+redis.call('ZADD', due, slot, id)
 while #running > most do table.remove(running, 1) end
 begun[#begun + 1] = slot
 while #begun > tonumber(ARGV[12]) do table.remove(begun, 1) end

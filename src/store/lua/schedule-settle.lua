@@ -1,4 +1,7 @@
 -- The job of a schedule that was to be added is there, and what it replaces is cancelled.
--- KEYS: the schedule. ARGV: the job, as it was pending.
-if redis.call('HGET', KEYS[1], 'pending') == ARGV[1] then redis.call('HDEL', KEYS[1], 'pending') end
+-- KEYS: the schedule, the queue's schedules by when each is due. ARGV: id, the job as it was pending, when the schedule is due next.
+local schedule = KEYS[1]
+if redis.call('HGET', schedule, 'pending') ~= ARGV[2] then return 0 end
+redis.call('HDEL', schedule, 'pending')
+if redis.call('HEXISTS', schedule, 'paused') == 0 then redis.call('ZADD', KEYS[2], 'XX', ARGV[3], ARGV[1]) end
 return 1
