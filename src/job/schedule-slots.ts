@@ -1,8 +1,19 @@
 import { CronExpressionParser } from 'cron-parser'
-import type { Missed, ScheduleRules } from './schedule.js'
+
+/** What becomes of runs whose time went by while nobody could begin them: the schedule was paused, no consumer or no Redis was there. */
+export type Missed = 'skip' | 'once' | 'all'
+/** What becomes of a run whose predecessor has not ended. */
+export type Overlap = 'allow' | 'skip' | 'replace'
 
 /** When a schedule's runs are due. */
 export type Timing = { readonly cron: string; readonly timezone: string } | { readonly everyMs: number }
+
+/** How a schedule runs its job. */
+export interface ScheduleRules {
+  readonly timing: Timing
+  readonly missed: Missed
+  readonly overlap: Overlap
+}
 
 /** How many runs are made up for at most, the latest; so many a clock that was set forward, or an outage, can bring at once. */
 export const mostCaughtUp = 100

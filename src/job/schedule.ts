@@ -2,13 +2,10 @@ import { z } from 'zod'
 import { duration } from './duration.js'
 import { InvalidInputError } from './errors.js'
 import { parseInput } from './explain.js'
-import { nextSlot, type Timing } from './schedule-slots.js'
+import { type Missed, nextSlot, type Overlap, type ScheduleRules } from './schedule-slots.js'
 import type { JobSpecInput } from './spec.js'
 
-/** What becomes of runs whose time went by while nobody could begin them: the schedule was paused, no consumer or no Redis was there. */
-export type Missed = 'skip' | 'once' | 'all'
-/** What becomes of a run whose predecessor has not ended. */
-export type Overlap = 'allow' | 'skip' | 'replace'
+export type { Missed, Overlap, ScheduleRules } from './schedule-slots.js'
 
 /** A schedule as users write it. */
 export interface ScheduleInput {
@@ -24,13 +21,6 @@ export interface ScheduleInput {
   readonly missed?: Missed | undefined
   /** `skip` (the default): it is not begun, which the schedule then says. `allow`: both run, up to 100. `replace`: the predecessor is cancelled. */
   readonly overlap?: Overlap | undefined
-}
-
-/** How a schedule runs its job. */
-export interface ScheduleRules {
-  readonly timing: Timing
-  readonly missed: Missed
-  readonly overlap: Overlap
 }
 
 /** What ids and the names made of them share: job ids, branches and keys begin with it. */
