@@ -16,11 +16,29 @@ export interface Conflict {
 export type MergeOutcome = { readonly merged: z.output<typeof answers.mergeAnswer> } | { readonly conflict: Conflict }
 export type BranchOutcome = { readonly sha: string | null } | { readonly conflict: Conflict }
 
+/**
+ * Code Storage's API has two addresses: `repos` is `/api/repos/{name}/…`, which its maker prefers, and `v1` is `/api/v1/…`, which its
+ * released SDKs call.
+ */
+export const apiPaths = ['v1', 'repos'] as const
+export type ApiPaths = (typeof apiPaths)[number]
+
+/** The names of fields at `/api/repos`, for those that have another at `/api/v1`. */
+const currentNames = new Map([
+  ['sha', 'ref'],
+  ['baseSha', 'base_ref'],
+  ['gitApplyCompatible', 'git_apply_compatible'],
+  ['source_branch', 'source_ref'],
+  ['name', 'target_branch'],
+])
+
 export interface CodeStorageClientOptions {
   /** For messages. */
   readonly name: string
-  /** Base of the API, to which `/api/v1/…` is added. */
+  /** Base of the API, to which `/api/…` is added. */
   readonly apiUrl: string
+  /** Which of its addresses are called. Default `v1`. */
+  readonly apiPaths?: ApiPaths | undefined
   readonly minter: TokenMinter
   /** Default: the global `fetch`. */
   readonly fetch?: typeof globalThis.fetch | undefined
@@ -50,13 +68,15 @@ const maxAnswerBytes = 64 * 1024 * 1024
 export class CodeStorageClient {
   readonly #name: string
   readonly #base: string
+  readonly #paths: ApiPaths
   readonly #minter: TokenMinter
   readonly #fetch: typeof globalThis.fetch
   readonly #now: () => number
 
   constructor(options: CodeStorageClientOptions) {
     this.#name = options.name
-    this.#base = `${options.apiUrl.replace(/\/+$/, '')}/api/v1/`
+    this.#base = `${options.apiUrl.replace(/\/+$/, '')}/api/`
+    this.#paths = options.apiPaths ?? 'v1'
     this.#minter = options.minter
     this.#fetch = options.fetch ?? globalThis.fetch
     this.#now = options.now ?? Date.now
@@ -162,9 +182,9 @@ export class CodeStorageClient {
     return { merged: this.#read(answers.mergeAnswer, answer, 'repos/merge') }
   }
 
-  /** What changed between two commits. */
+  /** What changed between two commits, in white space too. */
   async diff(repository: string, request: { readonly baseSha: string; readonly headSha: string }, options: GitCallOptions) {
-    const query = { sha: request.headSha, baseSha: request.baseSha }
+    const query = { sha: request.headSha, baseSha: request.baseSha, gitApplyCompatible: 'true' }
     const answer = await this.#call({ method: 'GET', path: 'repos/diff', repository, scope: 'git:read', query }, options)
     return this.#read(answers.diffAnswer, answer, 'repos/diff')
   }
@@ -180,19 +200,19 @@ export class CodeStorageClient {
   async #call(call: Call, options: GitCallOptions): Promise<Answer> {
     options.signal?.throwIfAborted()
     const { token } = await this.#minter.mint({ repository: call.repository, scopes: [call.scope], refs: call.refs })
-    const query = call.query === undefined ? '' : `?${new URLSearchParams(call.query).toString()}`
+    const { path, query, body: sent } = addressed(call, this.#paths)
     const timeout = AbortSignal.timeout(options.timeoutMs)
     const signal = options.signal === undefined ? timeout : AbortSignal.any([options.signal, timeout])
     const what = `${call.method} ${call.path}`
     try {
-      const response = await this.#fetch(`${this.#base}${call.path}${query}`, {
+      const response = await this.#fetch(`${this.#base}${path}${query}`, {
         method: call.method,
         headers: {
           authorization: `Bearer ${token}`,
           accept: 'application/json',
-          ...(call.body === undefined ? {} : { 'content-type': 'application/json' }),
+          ...(sent === undefined ? {} : { 'content-type': 'application/json' }),
         },
-        ...(call.body === undefined ? {} : { body: JSON.stringify(call.body) }),
+        ...(sent === undefined ? {} : { body: sent }),
         redirect: 'error',
         signal,
       })
@@ -227,6 +247,16 @@ export class CodeStorageClient {
     const body = this.#read(answers.conflictAnswer, { ...answer, body: answer.body ?? {} }, 'conflict')
     return { message: body.error.slice(0, 300), type: body.conflict_type, paths: body.conflict_paths }
   }
+}
+
+/** Where a call goes, and what with. Paths are written as those of `/api/v1`. */
+function addressed({ path, repository, query = {}, body }: Call, paths: ApiPaths): { path: string; query: string; body: string | undefined } {
+  const fields = <Value>(values: Readonly<Record<string, Value>>) =>
+    paths === 'v1' ? values : Object.fromEntries(Object.entries(values).map(([name, value]) => [currentNames.get(name) ?? name, value]))
+  const search = new URLSearchParams(fields(query)).toString()
+  const name = `repos/${encodeURIComponent(repository)}`
+  const named = path === 'repos' ? path : path === 'repo' || path === 'repos/delete' ? name : path.replace(/^repos/, name)
+  return { path: paths === 'v1' ? `v1/${path}` : named, query: search === '' ? '' : `?${search}`, body: body === undefined ? undefined : JSON.stringify(fields(body)) }
 }
 
 interface Answer {

@@ -1,7 +1,7 @@
 import { InfrastructureError, PromotionConflictError } from '../job/errors.js'
 import { branchNameProblem, repositoryProblem } from '../job/names.js'
 import type { Diff, Promotion } from '../job/result.js'
-import { CodeStorageClient, type Conflict } from './code-storage-client.js'
+import { CodeStorageClient, type ApiPaths, type Conflict } from './code-storage-client.js'
 import type { AccessOptions, BranchName, GitAccess, GitCallOptions, GitHost, PromotionRequest, ResolvedRef } from './host.js'
 import { lsRemote } from './ls-remote.js'
 import { onlyBranch, TokenMinter, type RefPolicy, type TokenAlgorithm, type TokenScope } from './mint.js'
@@ -18,8 +18,10 @@ export interface CodeStorageHostOptions {
   readonly kid?: string | undefined
   /** Base of the git URLs. Default `https://<org>.code.storage`. */
   readonly storageUrl?: string | undefined
-  /** Base of the HTTP API, without `/api/v1`. Default `https://api.<org>.code.storage`. */
+  /** Base of the HTTP API, without `/api`. Default `https://api.<org>.code.storage`. */
   readonly apiUrl?: string | undefined
+  /** Which of the API's addresses are called. Default `v1`. */
+  readonly apiPaths?: ApiPaths | undefined
   /** Who makes merge commits. Default `Switchyard <switchyard@users.noreply.invalid>`. */
   readonly mergeAuthor?: Identity | undefined
   readonly fetch?: typeof globalThis.fetch | undefined
@@ -44,7 +46,7 @@ export class CodeStorageHost implements GitHost {
     this.#minter = new TokenMinter(options)
     this.#storageUrl = baseUrl('storageUrl', options.storageUrl ?? `https://${options.org}.code.storage`)
     const apiUrl = baseUrl('apiUrl', options.apiUrl ?? `https://api.${options.org}.code.storage`)
-    this.client = new CodeStorageClient({ name: this.name, apiUrl, minter: this.#minter, fetch: options.fetch, now: options.now })
+    this.client = new CodeStorageClient({ name: this.name, apiUrl, apiPaths: options.apiPaths, minter: this.#minter, fetch: options.fetch, now: options.now })
     this.hosts = [hostWithPort(this.#storageUrl)]
     this.#mergeAuthor = options.mergeAuthor ?? switchyardIdentity
   }
@@ -142,7 +144,10 @@ export class CodeStorageHost implements GitHost {
       const { refs } = await lsRemote(this.name, access, refsInTheWay(request.to), options)
       throw branchInTheWay(request, refs) ?? movedTarget(request, head)
     }
-    return { to: request.to, sha: outcome.sha ?? request.sha, result: 'created' }
+    // A create may move a branch that came to be meanwhile, and what it starts from may have moved: what was made is looked at.
+    const now = outcome.sha ?? (await this.branchHead(request.repository, target, options))
+    if (now !== request.sha) throw movedTarget(request, now)
+    return { to: request.to, sha: now, result: 'created' }
   }
 
   #conflict(request: PromotionRequest, conflict: Conflict): Error {

@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { z } from 'zod'
 import { InvalidInputError } from '../job/errors.js'
+import { apiPaths } from './code-storage-client.js'
 import { CodeStorageHost } from './code-storage.js'
 import type { GitHost } from './host.js'
 import { HttpsGitHost, type TokenCallback } from './https-host.js'
@@ -25,6 +26,7 @@ export const codeStorageConfigSchema = z
     kid: z.string().min(1, 'is empty; leave it out').optional(),
     storageUrl: url.optional(),
     apiUrl: url.optional(),
+    apiPaths: z.enum(apiPaths, { error: 'must be "v1" or "repos"' }).default('v1').describe('Which addresses of the API are called: /api/v1, or /api/repos, which its maker prefers.'),
     mergeAuthor: identity.optional(),
   })
   .refine((config) => config.privateKeyFile === undefined || config.privateKeyEnv === undefined, {

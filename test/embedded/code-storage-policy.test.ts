@@ -44,9 +44,16 @@ const cases: [PolicyClaims, string, Move, string | null][] = [
   [{ refs: [['agent*', ['no-push']]] }, 'refs/heads/agents', 'create', null],
   [{ refs: [['refs/heads/[a]', ['no-push']]] }, 'refs/heads/a', 'create', null],
   [{ refs: [['refs/tags/*', ['no-push']]] }, 'refs/tags/v1', 'delete', 'no-push'],
-  // The older operations are for the whole repository.
+  // The older operations are folded into the rule for "*", or stand behind the others as one.
   [{ ops: ['no-push'] }, 'refs/heads/main', 'forward', 'no-push'],
-  [{ ops: ['no-force-push'], refs: [['main', []]] }, 'refs/heads/main', 'back', 'no-force-push'],
+  [{ ops: ['no-force-push'], refs: [['main', []]] }, 'refs/heads/main', 'back', null],
+  [{ ops: ['no-force-push'], refs: [['main', []]] }, 'refs/heads/other', 'back', 'no-force-push'],
+  [{ ops: ['no-push'], refs: [['main', []], ['*', ['no-force-push']]] }, 'refs/heads/other', 'forward', 'no-push'],
+  [{ ops: ['no-push'], refs: [['*', ['no-force-push']]] }, 'refs/heads/other', 'back', 'no-push'],
+  [{ ops: ['no-push'], refs: [['*', []], ['main', []]] }, 'refs/heads/main', 'forward', 'no-push'],
+  // What could end the hook's line is in no ref, and an operation that nobody knows forbids nothing.
+  [{ refs: [['main\t,,\n*', ['no-push']]] }, 'refs/heads/main', 'forward', null],
+  [{ refs: [['*', ['no-push,', 'x', 'sign-off']]] }, 'refs/heads/main', 'forward', null],
   [{ ops: ['no-force-push'] }, 'refs/heads/x', 'create', null],
   [{ refs: [['*', ['verify-sig']]] }, 'refs/heads/main', 'forward', 'verify-sig'],
 ]

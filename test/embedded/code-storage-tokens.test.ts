@@ -80,10 +80,10 @@ describe('the local Code Storage refuses', () => {
     }
   })
 
-  it('the import namespace, dumb HTTP, other methods and paths that climb', async () => {
+  it('fetches from the import address, dumb HTTP, other methods and paths that climb', async () => {
     const authorization = `Basic ${Buffer.from(`t:${(await url({ scopes: ['git:write'] })).token}`).toString('base64')}`
     const status = async (path: string, method = 'GET') => (await fetch(`${storage.server.url}${path}`, { method, headers: { authorization } })).status
-    expect(await status('/acme/web+import.git/info/refs?service=git-receive-pack')).toBe(501)
+    expect(await status('/acme/web+import.git/info/refs?service=git-upload-pack')).toBe(403)
     expect(await status('/acme/web.git/HEAD')).toBe(404)
     expect(await status('/acme/web.git/objects/info/packs')).toBe(404)
     expect(await status('/acme/web.git/info/refs')).toBe(404)

@@ -1,9 +1,9 @@
 import type { Hono } from 'hono'
 import { z } from 'zod'
 import { pageLimit, pageOf, queryFlag, readBody, readQuery, repositoryOf, type ApiEnvironment, type ApiServices } from './request.js'
-import { refusal, type PolicyClaims } from './policy.js'
+import type { PolicyClaims } from './policy.js'
 import { ApiProblem } from './problem.js'
-import { branchRef, zeroSha, type Refs } from './refs.js'
+import { branchRef, enforcePolicy, zeroSha, type NamedRef, type Refs } from './refs.js'
 import { namespacePrefix } from './repositories.js'
 
 const flag = z.boolean().default(false)
@@ -15,19 +15,13 @@ const createBody = z.object({
   target_is_ephemeral: flag,
   force: flag,
 })
-const deleteBody = z.object({ name: z.string(), ephemeral: flag })
-const listQuery = z.object({ limit: pageLimit, cursor: z.string().optional(), ephemeral: queryFlag })
-const tagQuery = z.object({ limit: pageLimit, cursor: z.string().optional() })
+const deleteBody = z.object({ target_branch: z.string(), ephemeral: flag })
+const listQuery = z.object({ limit: pageLimit(), cursor: z.string().optional(), ephemeral: queryFlag })
+const oneQuery = z.object({ name: z.string(), ephemeral: queryFlag })
 
-/** @throws ApiProblem 403 when the token's policies refuse the change. */
-export function enforcePolicy(claims: PolicyClaims, branch: string, fastForward: boolean): void {
-  const reason = refusal(claims, { ref: `refs/heads/${branch}`, fastForward })
-  if (reason !== undefined) throw new ApiProblem(403, reason)
-}
-
-/** Create, list and delete branches in both namespaces; list tags. */
+/** Create, list, look up and delete branches in both namespaces. */
 export function branchRoutes(api: Hono<ApiEnvironment>, services: ApiServices): void {
-  api.post('/repos/branches/create', async (context) => {
+  api.post('/repository/branches/create', async (context) => {
     const { refs, claims } = await repositoryOf(context, services, 'git:write')
     const body = await readBody(context, createBody)
     const base = body.base_ref ?? body.base_branch
@@ -43,57 +37,52 @@ export function branchRoutes(api: Hono<ApiEnvironment>, services: ApiServices): 
     })
   })
 
-  api.get('/repos/branches', async (context) => {
+  api.get('/repository/branches', async (context) => {
     const { refs } = await repositoryOf(context, services, 'git:read')
     const query = readQuery(context, listQuery)
     const prefix = `${query.ephemeral ? namespacePrefix : ''}refs/heads/`
-    const branches = (await listRefs(refs, prefix)).map(({ name, sha, createdAt }) => ({ cursor: name, name, head_sha: sha, created_at: createdAt }))
+    const branches = (await refs.list(prefix)).map((branch) => ({ cursor: branch.name, ...described(branch) }))
     const { page, ...rest } = pageOf(branches, (branch) => branch.name, query)
     return context.json({ branches: page, ...rest })
   })
 
-  api.delete('/repos/branches', async (context) => {
-    const { refs, claims } = await repositoryOf(context, services, 'git:write')
-    const { name, ephemeral } = await readBody(context, deleteBody)
+  api.get('/repository/branch', async (context) => {
+    const { refs } = await repositoryOf(context, services, 'git:read')
+    const { name, ephemeral } = readQuery(context, oneQuery)
     const ref = branchRef(name, ephemeral, 'name')
+    const branch = (await refs.list(ref)).find((found) => found.name === '')
+    if (branch === undefined) throw new ApiProblem(404, `branch "${name}" not found`)
+    return context.json({ branch: described({ ...branch, name }) })
+  })
+
+  api.delete('/repository/branches', async (context) => {
+    const { refs, claims } = await repositoryOf(context, services, 'git:write')
+    const { target_branch: name, ephemeral } = await readBody(context, deleteBody, { name: 'target_branch', target_is_ephemeral: 'ephemeral' })
+    const ref = branchRef(name, ephemeral, 'target_branch')
     const sha = await refs.commit(ref)
     if (sha === null) throw new ApiProblem(404, `branch "${name}" not found`)
     if (!ephemeral && name === (await refs.defaultBranch())) throw new ApiProblem(409, 'the default branch can’t be deleted')
-    enforcePolicy(claims, name, false)
+    enforcePolicy(claims, `refs/heads/${name}`, false)
     if (!(await refs.compareAndSwap(ref, sha, zeroSha))) throw new ApiProblem(409, `branch "${name}" moved meanwhile`)
-    return context.json({ name, message: 'branch deleted', ephemeral })
-  })
-
-  api.get('/repos/tags', async (context) => {
-    const { refs } = await repositoryOf(context, services, 'git:read')
-    const query = readQuery(context, tagQuery)
-    const tags = (await listRefs(refs, 'refs/tags/')).map(({ name, sha }) => ({ cursor: name, name, sha }))
-    const { page, ...rest } = pageOf(tags, (tag) => tag.name, query)
-    return context.json({ tags: page, ...rest })
+    return context.json({ name, target_branch: name, message: 'branch deleted', ephemeral })
   })
 }
 
-/** An existing branch is left alone unless it stands at the commit already or `force` is set. */
+function described({ name, sha, createdAt }: NamedRef) {
+  return { name, head_sha: sha, created_at: createdAt }
+}
+
+/** An existing branch is moved forward; `force` moves it elsewhere too. */
 async function createBranch(
   refs: Refs,
   claims: PolicyClaims,
   target: { branch: string; ref: string; sha: string; force: boolean },
 ): Promise<void> {
   const current = await refs.commit(target.ref)
-  enforcePolicy(claims, target.branch, current === null || (await refs.isAncestor(current, target.sha)))
+  const fastForward = current === null || (await refs.isAncestor(current, target.sha))
+  enforcePolicy(claims, `refs/heads/${target.branch}`, fastForward)
   if (current === target.sha) return
-  if (current !== null && !target.force) throw new ApiProblem(409, `branch "${target.branch}" already exists`)
+  if (!fastForward && !target.force) throw new ApiProblem(409, `branch "${target.branch}" exists and can’t be fast-forwarded; "force" moves it`)
   if (await refs.compareAndSwap(target.ref, current ?? zeroSha, target.sha)) return
   throw new ApiProblem(409, `branch "${target.branch}" was created or moved meanwhile`)
-}
-
-async function listRefs(refs: Refs, prefix: string): Promise<{ name: string; sha: string; createdAt: string }[]> {
-  const format = '%(refname)%00%(objectname)%00%(*objectname)%00%(creatordate:iso-strict)'
-  const lines = (await refs.run(['for-each-ref', `--format=${format}`, prefix])).split('\n').filter((line) => line !== '')
-  return lines
-    .map((line) => {
-      const [ref = '', sha = '', peeled = '', createdAt = ''] = line.split('\0')
-      return { name: ref.slice(prefix.length), sha: peeled === '' ? sha : peeled, createdAt }
-    })
-    .sort((a, b) => (a.name < b.name ? -1 : 1))
 }

@@ -4,14 +4,14 @@ import { pageLimit, queryFlag, readQuery, repositoryOf, repositoryPath, type Api
 import { ApiProblem } from './problem.js'
 
 const listQuery = z.object({
-  branch: z.string().optional(),
+  ref: z.string().optional(),
   ephemeral: queryFlag,
   path: z.string().optional(),
-  limit: pageLimit,
+  limit: pageLimit(),
   // Where the walk started and how many commits were given, so that pages fit together when the branch moves.
-  cursor: z.string().regex(/^[0-9a-f]{40}:\d+$/, 'is not a cursor of this list').optional(),
+  cursor: z.string().regex(/^[0-9a-f]{40}:\d{1,9}$/, 'is not a cursor of this list').optional(),
 })
-const commitQuery = z.object({ sha: z.string().regex(/^[0-9a-f]{4,40}$/, 'is not a sha') })
+const commitQuery = z.object({ ref: z.string().min(1), ephemeral: queryFlag })
 
 const format = ['%H', '%P', '%B', '%an', '%ae', '%cn', '%ce', '%cI'].join('%x1f')
 
@@ -29,13 +29,14 @@ function toCommit(record: string) {
   }
 }
 
-/** List commits, look one up. */
+/** List commits, look one up with its signature. */
 export function historyRoutes(api: Hono<ApiEnvironment>, services: ApiServices): void {
-  api.get('/repos/commits', async (context) => {
+  api.get('/repository/commits', async (context) => {
     const { refs } = await repositoryOf(context, services, 'git:read')
-    const query = readQuery(context, listQuery)
+    const query = readQuery(context, listQuery, { branch: 'ref' })
     const [cursorSha, cursorSkip] = query.cursor?.split(':') ?? []
-    const start = cursorSha ?? (await refs.named(query.branch, query.ephemeral, 'branch'))
+    const start = cursorSha === undefined ? await refs.named(query.ref, query.ephemeral, 'ref') : await refs.commit(cursorSha)
+    if (start === null) throw new ApiProblem(400, 'cursor: is not one of this list')
     const skip = Number(cursorSkip ?? 0)
     const paths = query.path === undefined ? [] : ['--', `:(literal)${repositoryPath(query.path)}`]
     const output = await refs.run(['log', '-z', `--format=${format}`, `--max-count=${query.limit + 1}`, `--skip=${skip}`, start, ...paths])
@@ -48,11 +49,21 @@ export function historyRoutes(api: Hono<ApiEnvironment>, services: ApiServices):
     })
   })
 
-  api.get('/repos/commit', async (context) => {
+  api.get('/repository/commit', async (context) => {
     const { refs } = await repositoryOf(context, services, 'git:read')
-    const query = readQuery(context, commitQuery)
-    const sha = await refs.commit(query.sha)
-    if (sha === null) throw new ApiProblem(404, `sha: commit ${query.sha} not found`)
-    return context.json({ commit: toCommit(await refs.run(['show', '--no-patch', `--format=${format}`, sha])) })
+    const query = readQuery(context, commitQuery, { sha: 'ref' })
+    const sha = await refs.named(query.ref, query.ephemeral, 'ref')
+    const commit = toCommit(await refs.run(['show', '--no-patch', `--format=${format}`, sha]))
+    return context.json({ commit: { ...commit, ...signatureOf(await refs.run(['cat-file', 'commit', sha])) } })
   })
+}
+
+/** A commit's signature and what it signs: the commit without it. Nothing for one that is not signed. */
+export function signatureOf(raw: string): { signature?: string; payload?: string } {
+  const end = raw.indexOf('\n\n')
+  const header = raw.slice(0, end + 1)
+  const found = /(?<=^|\n)gpgsig (?<text>[^\n]*\n(?: [^\n]*\n)*)/.exec(header)
+  if (found?.groups?.['text'] === undefined) return {}
+  const signature = found.groups['text'].replaceAll('\n ', '\n')
+  return { signature, payload: header.slice(0, found.index) + header.slice(found.index + found[0].length) + raw.slice(end + 1) }
 }

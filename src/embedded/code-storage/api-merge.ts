@@ -1,9 +1,8 @@
 import type { Hono } from 'hono'
 import { z } from 'zod'
-import { queryFlag, readBody, readQuery, repositoryOf, type ApiEnvironment, type ApiServices } from './request.js'
-import { enforcePolicy } from './api-branches.js'
+import { fullSha, gitText, identity, identityVariables, queryFlag, readBody, readQuery, repositoryOf, type ApiEnvironment, type ApiServices } from './request.js'
 import { ApiProblem } from './problem.js'
-import { branchRef, type Refs } from './refs.js'
+import { branchRef, enforcePolicy, type Refs } from './refs.js'
 import type { GitRunner, Repository } from './repositories.js'
 
 /**
@@ -12,22 +11,27 @@ import type { GitRunner, Repository } from './repositories.js'
  * a caller that named the sha it expects gets 409 `target_moved`; for the others it starts again with the same source.
  */
 
-const identity = z.object({ name: z.string().min(1), email: z.string().min(1) })
 const mergeBody = z.object({
-  source_branch: z.string(),
+  source_ref: z.string(),
   source_is_ephemeral: z.boolean().default(false),
   target_branch: z.string(),
   target_is_ephemeral: z.boolean().default(false),
   strategy: z.enum(['merge', 'ff_only', 'ff_prefer']),
-  expected_target_sha: z.string().regex(/^[0-9a-f]{40}$/, 'is not a full sha').optional(),
-  commit_message: z.string().min(1).optional(),
+  expected_target_sha: fullSha.optional(),
+  commit_message: gitText(100_000).min(1).optional(),
   author: identity.optional(),
   committer: identity.optional(),
   allow_unrelated_histories: z.boolean().default(false),
   squash: z.boolean().default(false),
 })
 type MergeBody = z.output<typeof mergeBody>
-const previewQuery = z.object({ source_branch: z.string(), target_branch: z.string(), include_content: queryFlag })
+const previewQuery = z.object({
+  source_branch: z.string(),
+  source_is_ephemeral: queryFlag,
+  target_branch: z.string(),
+  target_is_ephemeral: queryFlag,
+  include_content: queryFlag,
+})
 
 /** How two tips stand to each other. */
 export interface Tips {
@@ -46,14 +50,13 @@ export function planMerge(tips: Tips, strategy: MergeBody['strategy'], squash: b
 
 /** Merge, and look at what a merge would do. */
 export function mergeRoutes(api: Hono<ApiEnvironment>, services: ApiServices): void {
-  api.post('/repos/merge', async (context) => {
+  api.post('/repository/merge', async (context) => {
     const { repository, refs, claims } = await repositoryOf(context, services, 'git:write')
-    const body = await readBody(context, mergeBody)
+    const body = await readBody(context, mergeBody, { source_branch: 'source_ref' })
     if (body.squash && body.strategy === 'ff_only') throw new ApiProblem(400, 'squash: can’t be combined with ff_only')
-    const sourceRef = branchRef(body.source_branch, body.source_is_ephemeral, 'source_branch')
     const targetRef = branchRef(body.target_branch, body.target_is_ephemeral, 'target_branch')
-    const source = await tip(refs, sourceRef, body.source_branch)
-    enforcePolicy(claims, body.target_branch, true)
+    const source = await refs.named(body.source_ref, body.source_is_ephemeral, 'source_ref')
+    enforcePolicy(claims, `refs/heads/${body.target_branch}`, true)
     for (let attempt = 0; attempt < 10; attempt++) {
       const old = await tip(refs, targetRef, body.target_branch)
       if (body.expected_target_sha !== undefined && old !== body.expected_target_sha) throw targetMoved(body.target_branch, old)
@@ -63,7 +66,7 @@ export function mergeRoutes(api: Hono<ApiEnvironment>, services: ApiServices): v
           result,
           commit_sha: sha,
           tree_sha: (await refs.run(['rev-parse', `${sha}^{tree}`])).trim(),
-          source: { branch: body.source_branch, ephemeral: body.source_is_ephemeral, sha: source },
+          source: { branch: body.source_ref, ref: body.source_ref, ephemeral: body.source_is_ephemeral, sha: source },
           target: { branch: body.target_branch, ephemeral: body.target_is_ephemeral, old_sha: old, new_sha: sha },
           ...(base === null ? {} : { merge_base_sha: base }),
           promoted_commits: Number((await refs.run(['rev-list', '--count', `${old}..${source}`])).trim()),
@@ -73,11 +76,11 @@ export function mergeRoutes(api: Hono<ApiEnvironment>, services: ApiServices): v
     throw new ApiProblem(409, `branch "${body.target_branch}" keeps moving`, { conflict_type: 'repo_changed' })
   })
 
-  api.get('/repos/merge/preview', async (context) => {
+  api.get('/repository/merge/preview', async (context) => {
     const { repository, refs } = await repositoryOf(context, services, 'git:read')
     const query = readQuery(context, previewQuery)
-    const source = await tip(refs, branchRef(query.source_branch, false, 'source_branch'), query.source_branch)
-    const target = await tip(refs, branchRef(query.target_branch, false, 'target_branch'), query.target_branch)
+    const source = await tip(refs, branchRef(query.source_branch, query.source_is_ephemeral, 'source_branch'), query.source_branch)
+    const target = await tip(refs, branchRef(query.target_branch, query.target_is_ephemeral, 'target_branch'), query.target_branch)
     const plan = planMerge(await tipsOf(refs, source, target), 'ff_prefer', false)
     const tree = plan === 'merge_commit' ? await mergeTree(services.store.git, repository, target, source, false) : { conflicts: [] }
     const base = await refs.mergeBase(source, target)
@@ -124,7 +127,7 @@ async function merged(
   if (plan === 'fast_forward') return { result: plan, sha: source, base }
   const shared = base === null ? {} : { merge_base_sha: base }
   if (plan === 'not_fast_forward') {
-    throw new ApiProblem(409, `branch "${body.target_branch}" can’t be fast-forwarded to "${body.source_branch}"`, { conflict_paths: [], ...shared })
+    throw new ApiProblem(409, `branch "${body.target_branch}" can’t be fast-forwarded to "${body.source_ref}"`, { conflict_paths: [], ...shared })
   }
   if (base === null && !body.allow_unrelated_histories) throw new ApiProblem(409, 'the branches have no common commit', { conflict_paths: [] })
   if (body.author === undefined || body.commit_message === undefined) {
@@ -134,15 +137,9 @@ async function merged(
   if (tree.sha === undefined) {
     throw new ApiProblem(409, 'merge conflict', { conflict_type: 'merge_conflict', conflict_paths: tree.conflicts, ...shared })
   }
-  const committer = body.committer ?? body.author
   const sha = await refs.run(['commit-tree', tree.sha, '-p', old, ...(plan === 'squash' ? [] : ['-p', source])], {
     input: body.commit_message,
-    env: {
-      GIT_AUTHOR_NAME: body.author.name,
-      GIT_AUTHOR_EMAIL: body.author.email,
-      GIT_COMMITTER_NAME: committer.name,
-      GIT_COMMITTER_EMAIL: committer.email,
-    },
+    env: identityVariables(body.author, body.committer),
   })
   return { result: plan, sha: sha.trim(), base }
 }

@@ -2,7 +2,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import { pipeline } from 'node:stream/promises'
 import { z } from 'zod'
 import { isOid, LfsStore } from './lfs-store.js'
-import { refusal } from './policy.js'
+import { refusal, rulesOf } from './policy.js'
 import { ApiProblem } from './problem.js'
 import type { Repository } from './repositories.js'
 import { requireScope } from './request.js'
@@ -114,8 +114,8 @@ function requireUpload(claims: TokenClaims, ref: string | undefined): void {
     if (refused !== undefined) throw new ApiProblem(403, refused)
     return
   }
-  const rules = claims.refs ?? []
-  const forbidden = claims.ops?.includes('no-push') === true || (rules.length > 0 && rules.every(([, operations]) => operations.includes('no-push')) && rules.some(([pattern]) => pattern === '*'))
+  const rules = rulesOf(claims)
+  const forbidden = rules.some(([pattern]) => pattern === '*') && rules.every(([, operations]) => operations.includes('no-push'))
   if (forbidden) throw new ApiProblem(403, 'denied by policy: the token pushes to no ref')
 }
 

@@ -7,23 +7,31 @@ export const policyClaimsSchema = z.object({
 })
 export type PolicyClaims = z.output<typeof policyClaimsSchema>
 
+/** A rule: for which refs, and what it forbids on them. */
+export type Rule = readonly [pattern: string, operations: readonly string[]]
+
+/**
+ * A token's rules in their order; the first that matches decides. The older `ops` are folded into the first rule for `*`,
+ * or stand behind the others as one: a rule for a ref of its own is not widened by them.
+ */
+export function rulesOf({ refs = [], ops = [] }: PolicyClaims): readonly Rule[] {
+  const rules: Rule[] = refs.map(([pattern, operations]) => [normalizePattern(pattern), operations])
+  if (ops.length === 0) return rules
+  const all = rules.findIndex(([pattern]) => pattern === '*')
+  if (all === -1) return [...rules, ['*', ops]]
+  return rules.map((rule, index) => (index === all ? ['*', [...new Set([...rule[1], ...ops])]] : rule))
+}
+
 /** A pattern as it is matched: short names are branches; `*` and `HEAD` stay as they are. */
 function normalizePattern(pattern: string): string {
   return pattern === '*' || pattern === 'HEAD' || pattern.startsWith('refs/') ? pattern : `refs/heads/${pattern}`
 }
 
 function matches(pattern: string, ref: string): boolean {
-  const normalized = normalizePattern(pattern)
-  if (normalized === '*') return true
+  if (pattern === '*') return true
   // Only a single star at the end, behind a slash, is a glob.
-  if (normalized.endsWith('/*')) return ref.startsWith(normalized.slice(0, -1))
-  return normalized === ref
-}
-
-/** What is forbidden on a full ref: the operations of the first rule that matches, and those for the whole repository. */
-function forbiddenOperations(claims: PolicyClaims, ref: string): ReadonlySet<string> {
-  const first = claims.refs?.find(([pattern]) => matches(pattern, ref))
-  return new Set([...(first?.[1] ?? []), ...(claims.ops ?? [])])
+  if (pattern.endsWith('/*')) return ref.startsWith(pattern.slice(0, -1))
+  return pattern === ref
 }
 
 /** How a ref is to be moved. `fastForward` is true for a new ref, false for a deletion. */
@@ -34,18 +42,16 @@ export interface RefChange {
 
 /** Why a change is refused; undefined when the token allows it. */
 export function refusal(claims: PolicyClaims, change: RefChange): string | undefined {
-  const forbidden = forbiddenOperations(claims, change.ref)
-  if (forbidden.has('no-push')) return `denied by policy: ${change.ref} (no-push)`
-  if (forbidden.has('no-force-push') && !change.fastForward) return `denied by policy: ${change.ref} (no-force-push)`
-  if (forbidden.has('verify-sig')) return `denied by policy: ${change.ref} (verify-sig; the local Code Storage knows no signing keys)`
+  const forbidden = rulesOf(claims).find(([pattern]) => matches(pattern, change.ref))?.[1] ?? []
+  if (forbidden.includes('no-push')) return `denied by policy: ${change.ref} (no-push)`
+  if (forbidden.includes('no-force-push') && !change.fastForward) return `denied by policy: ${change.ref} (no-force-push)`
+  if (forbidden.includes('verify-sig')) return `denied by policy: ${change.ref} (verify-sig; the local Code Storage knows no signing keys)`
   return undefined
 }
 
-/**
- * The same rules for the pre-receive hook: a line per rule, pattern, tab, operations with commas; the operations for the
- * whole repository come first, on a line with the pattern `!`.
- */
+/** The same rules for the pre-receive hook: a line per rule, pattern, tab, operations with commas. */
 export function hookPolicy(claims: PolicyClaims): string {
-  const line = (pattern: string, operations: readonly string[]) => `${pattern}\t,${operations.join(',')},`
-  return [line('!', claims.ops ?? []), ...(claims.refs ?? []).map(([pattern, operations]) => line(normalizePattern(pattern), operations))].join('\n')
+  // What could end a line or a field is in no name of a ref: such a pattern matches nothing, here as in the API.
+  const rules = rulesOf(claims).filter(([pattern]) => !/[\0\n\t]/.test(pattern))
+  return rules.map(([pattern, operations]) => `${pattern}\t,${operations.filter((name) => /^[\w-]+$/.test(name)).join(',')},`).join('\n')
 }

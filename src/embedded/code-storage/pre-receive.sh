@@ -1,25 +1,22 @@
 #!/bin/sh
 # Refuses a whole push when one of its refs is not what the token allows, before any object of it is kept.
-# CODE_STORAGE_POLICY holds a rule a line: pattern, tab, ",operation,operation,". The first line, with the pattern "!",
-# is for every ref. The same decisions are in policy.ts, for the HTTP API.
+# CODE_STORAGE_POLICY holds a rule a line: pattern, tab, ",operation,operation,". The first that matches decides.
+# The same decisions are in policy.ts, for the HTTP API.
 set -uf
 tab=$(printf '\t')
 
 operations_for() {
-  all=
   while IFS=$tab read -r pattern operations; do
     case $pattern in
-      '!') all=$operations; continue ;;
       '*') ;;
       */'*') case $1 in "${pattern%'*'}"*) ;; *) continue ;; esac ;;
       *) [ "$pattern" = "$1" ] || continue ;;
     esac
-    printf '%s' "$all$operations"
+    printf '%s' "$operations"
     return
   done <<END
 $CODE_STORAGE_POLICY
 END
-  printf '%s' "$all"
 }
 
 is_zero() {

@@ -1,4 +1,5 @@
 import { branchNameProblem } from '../../job/names.js'
+import { refusal, type PolicyClaims } from './policy.js'
 import { ApiProblem } from './problem.js'
 import { namespacePrefix, type GitRunner, type Repository } from './repositories.js'
 
@@ -8,9 +9,18 @@ export const zeroSha = '0'.repeat(40)
 /** A branch's ref as git keeps it on disk. @throws ApiProblem 400 for a name that git refuses. */
 export function branchRef(branch: string, ephemeral: boolean, field: string): string {
   const problem = branchNameProblem(branch)
-  if (problem !== undefined) throw new ApiProblem(400, `${field}: "${branch}" ${problem}`)
+  if (problem !== undefined) throw new ApiProblem(400, `${field}: "${branch.slice(0, 200)}" ${problem}`)
   return `${ephemeral ? namespacePrefix : ''}refs/heads/${branch}`
 }
+
+/** @throws ApiProblem 403 when the token's policies refuse the change. The ref is as a client of its namespace sees it. */
+export function enforcePolicy(claims: PolicyClaims, ref: string, fastForward: boolean): void {
+  const reason = refusal(claims, { ref, fastForward })
+  if (reason !== undefined) throw new ApiProblem(403, reason)
+}
+
+// A name, and how many commits or which parents to go back from there. What git knows besides (searches, reflogs, ranges, paths) is not taken.
+const expression = /^(?<name>[^\u0000-\u0020\u007f~^:?*[\\]{1,500}?)(?<back>(?:[~^]\d{0,6}){0,50})$/
 
 /** Reads and moves refs of one repository. */
 export class Refs {
@@ -32,20 +42,37 @@ export class Refs {
     return outcome.exitCode === 0 ? outcome.stdout.toString('utf8').trim() : null
   }
 
-  /** What `ref` of an API call means: a full ref, a branch, a tag or a sha, in one of the namespaces; the default branch's name if left out. */
+  /**
+   * What a call means by a ref: a full ref, a branch, a tag or a sha in one of the namespaces, with `~1` or `^2` behind it or not;
+   * the default branch if it is left out.
+   * @throws ApiProblem 404 when there is no such commit.
+   */
   async named(name: string | undefined, ephemeral: boolean, field: string): Promise<string> {
+    const sha = await this.find(name, ephemeral)
+    if (sha !== null) return sha
+    throw new ApiProblem(404, `${field}: ${name === undefined ? 'the repository has no commits' : `"${name.slice(0, 200)}" was not found`}`)
+  }
+
+  /** As `named`; null when there is no such commit. */
+  async find(name: string | undefined, ephemeral: boolean): Promise<string | null> {
     const prefix = ephemeral ? namespacePrefix : ''
+    if (name === undefined) return this.commit(`${prefix}refs/heads/${await this.defaultBranch()}`)
+    const parsed = expression.exec(name)?.groups
+    if (parsed?.['name'] === undefined || parsed['name'].includes('..') || parsed['name'].includes('@{')) return null
+    const { name: base, back = '' } = parsed
     const candidates =
-      name === undefined || name === 'HEAD'
+      base === 'HEAD'
         ? [`${prefix}refs/heads/${await this.defaultBranch()}`]
-        : name.startsWith('refs/')
-          ? [`${prefix}${name}`]
-          : [`${prefix}refs/heads/${name}`, `refs/tags/${name}`, ...(/^[0-9a-f]{4,40}$/.test(name) ? [name] : [])]
+        : base.startsWith('refs/namespaces/')
+          ? []
+          : base.startsWith('refs/')
+            ? [`${prefix}${base}`]
+            : [`${prefix}refs/heads/${base}`, `refs/tags/${base}`, ...(/^[0-9a-f]{4,40}$/.test(base) ? [base] : [])]
     for (const candidate of candidates) {
-      const sha = await this.commit(candidate)
+      const sha = await this.commit(`${candidate}${back}`)
       if (sha !== null) return sha
     }
-    throw new ApiProblem(404, `${field}: ${name === undefined ? 'the repository has no commits' : `"${name}" was not found`}`)
+    return null
   }
 
   async isAncestor(ancestor: string, descendant: string): Promise<boolean> {
@@ -68,8 +95,27 @@ export class Refs {
     throw new Error(`git update-ref failed: ${outcome.stderr.trim()}`)
   }
 
-  /** The branch that HEAD names. */
+  /** The branch that HEAD names. Not by git's short form, which is longer where a tag has the same name. */
   async defaultBranch(): Promise<string> {
-    return (await this.run(['symbolic-ref', '--short', 'HEAD'])).trim()
+    return (await this.run(['symbolic-ref', 'HEAD'])).trim().slice('refs/heads/'.length)
   }
+
+  /** The refs below a prefix, sorted by name, which leaves the prefix out. */
+  async list(prefix: string): Promise<NamedRef[]> {
+    const format = '%(refname)%00%(objectname)%00%(*objectname)%00%(creatordate:iso-strict)'
+    const lines = (await this.run(['for-each-ref', `--format=${format}`, prefix], { maxOutputBytes: 256 * 1024 * 1024 })).split('\n').filter((line) => line !== '')
+    return lines
+      .map((line) => {
+        const [ref = '', sha = '', peeled = '', createdAt = ''] = line.split('\0')
+        return { name: ref.slice(prefix.length), sha: peeled === '' ? sha : peeled, createdAt }
+      })
+      .sort((a, b) => (a.name < b.name ? -1 : 1))
+  }
+}
+
+export interface NamedRef {
+  readonly name: string
+  /** Of an annotated tag, the commit that it stands for. */
+  readonly sha: string
+  readonly createdAt: string
 }

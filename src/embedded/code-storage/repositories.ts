@@ -3,6 +3,7 @@ import { mkdir, readFile, readdir, rename, rm, writeFile } from 'node:fs/promise
 import { join } from 'node:path'
 import { z } from 'zod'
 import { runGit, type GitOutcome } from '../../git/git-process.js'
+import { ownedByAnother, removeLeftovers } from './leftovers.js'
 
 const metadataSchema = z.object({ id: z.string(), createdAt: z.iso.datetime() })
 const metadataFile = 'code-storage.json'
@@ -20,18 +21,23 @@ export interface Repository {
 /** The repositories below a folder. Each is a bare one whose folder name is made from its id, so that ids with `/` don't nest. */
 export class RepositoryStore {
   readonly #folder: string
+  readonly #dataDir: string
   constructor(
     dataDir: string,
     readonly git: GitRunner,
   ) {
+    this.#dataDir = dataDir
     this.#folder = join(dataDir, 'repositories')
   }
 
+  /** Makes the folder, and removes what a server that was killed has left in it: halves of repositories, of pushes and of commits. */
   async open(): Promise<void> {
-    await mkdir(this.#folder, { recursive: true })
-    // Left from a server that was killed in the middle of creating or deleting.
+    await mkdir(this.#folder, { recursive: true, mode: 0o700 })
+    if (await ownedByAnother(this.#dataDir)) return
     for (const name of await readdir(this.#folder)) {
-      if (name.startsWith('tmp-')) await rm(join(this.#folder, name), { recursive: true, force: true })
+      const path = join(this.#folder, name)
+      if (name.startsWith('tmp-')) await rm(path, { recursive: true, force: true })
+      else if (name.endsWith('.git')) await removeLeftovers(path)
     }
   }
 
@@ -39,14 +45,22 @@ export class RepositoryStore {
     return this.#read(this.#path(id))
   }
 
-  /** @returns null when there is one of that id already. */
-  async create(id: string, defaultBranch: string): Promise<Repository | null> {
+  /**
+   * @param copy another repository whose refs, and what they hold, the new one starts with.
+   * @returns null when there is one of that id already.
+   */
+  async create(id: string, defaultBranch: string, copy?: { from: Repository; refspecs: readonly string[] }): Promise<Repository | null> {
     if ((await this.find(id)) !== null) return null
     const temporary = join(this.#folder, `tmp-${randomUUID()}`)
     const createdAt = new Date().toISOString()
     try {
       const outcome = await this.git(null, ['init', '--quiet', '--bare', '--template=', `--initial-branch=${defaultBranch}`, temporary])
       if (outcome.exitCode !== 0) throw new Error(`git init failed: ${outcome.stderr.trim()}`)
+      if (copy !== undefined) {
+        const made = { id, path: temporary, createdAt }
+        const fetched = await this.git(made, ['-c', 'protocol.file.allow=always', 'fetch', '--quiet', '--no-tags', '--no-write-fetch-head', copy.from.path, ...copy.refspecs])
+        if (fetched.exitCode !== 0) throw new Error(`git fetch failed: ${fetched.stderr.trim()}`)
+      }
       await writeFile(join(temporary, metadataFile), JSON.stringify({ id, createdAt }))
       await rename(temporary, this.#path(id))
     } catch (error) {
@@ -58,10 +72,18 @@ export class RepositoryStore {
     return { id, path: this.#path(id), createdAt }
   }
 
-  async delete(repository: Repository): Promise<void> {
+  /** @returns false when it was gone already. */
+  async delete(repository: Repository): Promise<boolean> {
     const temporary = join(this.#folder, `tmp-${randomUUID()}`)
-    await rename(repository.path, temporary)
+    try {
+      await rename(repository.path, temporary)
+    } catch (error) {
+      // Somebody else was faster.
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return false
+      throw error
+    }
     await rm(temporary, { recursive: true, force: true, maxRetries: 3 })
+    return true
   }
 
   /** All of them, by id. */
@@ -92,7 +114,7 @@ export class RepositoryStore {
 export type GitRunner = (
   repository: Repository | null,
   args: readonly string[],
-  options?: { input?: string; env?: Readonly<Record<string, string>>; maxOutputBytes?: number },
+  options?: { input?: string; env?: Readonly<Record<string, string>>; maxOutputBytes?: number; cpuSeconds?: number },
 ) => Promise<GitOutcome>
 
 /** @param signal aborts when the server closes. */

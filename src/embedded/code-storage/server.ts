@@ -1,13 +1,16 @@
 import { setMaxListeners } from 'node:events'
 import { chmod, copyFile, mkdir } from 'node:fs/promises'
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
-import type { AddressInfo } from 'node:net'
+import { createServer as createTlsServer } from 'node:https'
+import type { AddressInfo, Server } from 'node:net'
 import { join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { getRequestListener } from '@hono/node-server'
+import { decodeJwt } from 'jose'
 import { z } from 'zod'
 import { InvalidInputError } from '../../job/errors.js'
 import { codeStorageApi } from './api.js'
+import { ownCertificate } from './certificate.js'
 import { gitRunner, RepositoryStore } from './repositories.js'
 import { lfsProblem, lfsRoute, serveLfs, type LfsRoute } from './lfs.js'
 import { requireScope } from './request.js'
@@ -26,6 +29,11 @@ export interface CodeStorageServerOptions {
   readonly host?: string | undefined
   /** Default 0: any free port. */
   readonly port?: number | undefined
+  /**
+   * Also serves https, on a port of its own (0: any free one), with a certificate that is made in `dataDir` and is good for
+   * `localhost`, 127.0.0.1, ::1 and `host`. Clients need it: `GIT_SSL_CAINFO` for git, `NODE_EXTRA_CA_CERTS` for Node.
+   */
+  readonly https?: { readonly port?: number | undefined } | undefined
   /** The largest LFS object that is taken, in bytes. Default 4 GiB. */
   readonly maxLfsObjectBytes?: number | undefined
   /** Gets a line for what the operator should know: that this is for one machine, and faults. Default: nothing. */
@@ -42,8 +50,10 @@ export type Outage = { readonly kind: 'unavailable' | 'refuse'; readonly of: 'gi
 export interface CodeStorageServer {
   /** Base of the git URLs, without a slash at the end: `http://127.0.0.1:8123`. */
   readonly url: string
-  /** Base of the HTTP API, to which clients add `/api/v1/…`; the same address. */
+  /** Base of the HTTP API, to which clients add `/api/repos…` or `/api/v1/…`; the same address. */
   readonly apiUrl: string
+  /** The same by https, and the file with its certificate (PEM); null without it. */
+  readonly https: { readonly url: string; readonly certificateFile: string } | null
   readonly org: string
   /** Starts an outage, or ends it with null. For tests. */
   setOutage(outage: Outage | null): void
@@ -54,7 +64,7 @@ export interface CodeStorageServer {
 }
 
 /**
- * Starts a local Code Storage: smart HTTP through `git http-backend`, Git LFS beside it, and the HTTP API under `/api/v1`, on one port.
+ * Starts a local Code Storage: smart HTTP through `git http-backend`, Git LFS beside it, and the HTTP API under `/api`, on one port.
  *
  * It is for development, demonstrations and tests on ONE machine: plain HTTP, repositories in a folder, no replication, no
  * quotas, no backups. In production use Code Storage itself.
@@ -83,9 +93,9 @@ export async function startCodeStorage(options: CodeStorageServerOptions): Promi
     const token = basicPassword(request.headers.authorization)
     if (token === undefined) throw new TokenRefusedError('send the token as the password of Basic authentication')
     const claims = await verifier.verify(token)
-    if (claims.repo !== route.repository) throw new ApiProblem(403, 'the token is for another repository')
+    if (claims.repo !== route.repository) throw new ApiProblem(403, claims.repo === undefined ? 'the token names no repository' : 'the token is for another repository')
     if ('service' in route) requireScope(claims, route.service === 'git-receive-pack' ? 'git:write' : 'git:read')
-    if (route.namespace === 'import') throw new ApiProblem(501, 'the local Code Storage has no import namespace; push to the repository itself')
+    if (route.namespace === 'import' && 'service' in route && route.service === 'git-upload-pack') throw new ApiProblem(403, 'the import address is for pushes; fetch from the repository itself')
     const repository = await store.find(route.repository)
     if (repository === null) throw new ApiProblem(404, 'repository not found')
     if (request.headers.expect !== undefined) response.writeContinue()
@@ -100,12 +110,15 @@ export async function startCodeStorage(options: CodeStorageServerOptions): Promi
     await backend.serve(request, response, { route, repository, policy: claims, bytes })
   }
   const serveObjects = async (request: IncomingMessage, response: ServerResponse, route: LfsRoute) => {
-    await serveLfs(request, response, { route, ...(await letIn(request, response, route)), baseUrl: request.headers.host === undefined ? url : `http://${request.headers.host}`, maxObjectBytes: options.maxLfsObjectBytes ?? 4 * 1024 ** 3 })
+    await serveLfs(request, response, { route, ...(await letIn(request, response, route)), baseUrl: request.headers.host === undefined ? url : `${'encrypted' in request.socket ? 'https' : 'http'}://${request.headers.host}`, maxObjectBytes: options.maxLfsObjectBytes ?? 4 * 1024 ** 3 })
   }
 
   const handle = (request: IncomingMessage, response: ServerResponse) => {
     const target = request.url ?? '/'
-    const isApi = target.startsWith('/api/')
+    const git = gitRoute(request.method ?? 'GET', target)
+    const lfs = git === undefined ? lfsRoute(request.method ?? 'GET', target) : undefined
+    // A repository may be called "api/…" as well.
+    const isApi = git === undefined && lfs === undefined && target.startsWith('/api/')
     if (outage?.kind === 'forbid') {
       if (repositoryAsked(request, isApi) === outage.repository) {
         answer(request, response, 403, 'access to this repository is disabled')
@@ -129,56 +142,80 @@ export async function startCodeStorage(options: CodeStorageServerOptions): Promi
         tell(request, response, 500, 'internal error')
       }
     }
-    const route = gitRoute(request.method ?? 'GET', target)
-    if (route !== undefined) {
-      serveGit(request, response, route).catch(failed(`${route.service} of ${route.repository}`, answer))
+    if (git !== undefined) {
+      serveGit(request, response, git).catch(failed(`${git.service} of ${git.repository}`, answer))
       return
     }
-    const lfs = lfsRoute(request.method ?? 'GET', target)
     if (lfs !== undefined) serveObjects(request, response, lfs).catch(failed(`LFS of ${lfs.repository}`, lfsProblem))
     else answer(request, response, 404, 'not found')
   }
 
-  const server = createServer(handle)
-  // Whoever asks before sending a pack is answered before it is sent.
-  server.on('checkContinue', handle)
-  // A large push over a slow line takes as long as it takes.
-  server.requestTimeout = 0
-  await new Promise<void>((resolve, reject) => {
-    server.once('error', (error) => reject(new InvalidInputError(`port: can't listen on ${options.host ?? '127.0.0.1'}:${options.port ?? 0} (${error.message})`)))
-    server.listen(options.port ?? 0, options.host ?? '127.0.0.1', resolve)
-  })
-  const address = server.address() as AddressInfo
-  url = `http://${address.family === 'IPv6' ? `[${address.address}]` : address.address}:${address.port}`
+  const certificate = options.https === undefined ? null : await ownCertificate(dataDir, options.host)
+  const servers = [createServer(handle), ...(certificate === null ? [] : [createTlsServer({ key: certificate.key, cert: certificate.certificate }, handle)])]
+  const ports = [options.port, options.https?.port]
+  for (const [index, server] of servers.entries()) {
+    // Whoever asks before sending a pack is answered before it is sent.
+    server.on('checkContinue', handle)
+    // A large push over a slow line takes as long as it takes.
+    server.requestTimeout = 0
+    try {
+      await listen(server, index === 0 ? 'port' : 'https.port', ports[index] ?? 0, options.host ?? '127.0.0.1')
+    } catch (error) {
+      for (const other of servers) other.close()
+      throw error
+    }
+  }
+  url = `http://${addressOf(servers[0])}`
+  const https = certificate === null ? null : { url: `https://${addressOf(servers[1])}`, certificateFile: certificate.file }
   log(`local Code Storage at ${url}, data in ${options.dataDir}: plain HTTP, for development and tests on one machine only`)
+  if (https !== null) log(`the same at ${https.url}, with the certificate ${https.certificateFile}: give it to git as GIT_SSL_CAINFO, to Node as NODE_EXTRA_CA_CERTS`)
 
   let closed: Promise<void> | undefined
   return {
     url,
     apiUrl: url,
+    https,
     org: options.org,
     setOutage(next) {
       outage = next
     },
     wireBytes: (repository) => ({ ...(traffic.get(repository) ?? { received: 0, sent: 0, requests: 0 }) }),
     close() {
-      closed ??= new Promise<void>((resolve, reject) => {
-        server.close((error) => (error === undefined ? resolve() : reject(error)))
+      closed ??= (async () => {
+        const ended = servers.map((server) => new Promise<void>((resolve, reject) => server.close((error) => (error === undefined ? resolve() : reject(error)))))
         closing.abort(new Error('the local Code Storage is closing'))
         backend.close()
-        server.closeAllConnections()
-      })
+        for (const server of servers) server.closeAllConnections()
+        await Promise.all(ended)
+      })()
       return closed
     },
   }
+}
+
+async function listen(server: Server, field: string, port: number, host: string): Promise<void> {
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', (error) => reject(new InvalidInputError(`${field}: can't listen on ${host}:${port} (${error.message})`)))
+    server.listen(port, host, resolve)
+  })
+}
+
+function addressOf(server: Server | undefined): string {
+  const address = server?.address() as AddressInfo
+  return `${address.family === 'IPv6' ? `[${address.address}]` : address.address}:${address.port}`
 }
 
 /** Of the API it stands in the token, which is not checked here. */
 function repositoryAsked(request: IncomingMessage, isApi: boolean): string | undefined {
   const [method, target] = [request.method ?? 'GET', request.url ?? '/']
   if (!isApi) return (gitRoute(method, target) ?? lfsRoute(method, target))?.repository
-  const payload = /^Bearer [^.]+\.([^.]+)\./.exec(request.headers.authorization ?? '')?.[1]
-  return payload === undefined ? undefined : namedRepository.safeParse(JSON.parse(Buffer.from(payload, 'base64url').toString())).data?.repo
+  const token = /^Bearer +(\S+)$/i.exec(request.headers.authorization ?? '')?.[1] ?? ''
+  try {
+    return namedRepository.safeParse(decodeJwt(token)).data?.repo
+  } catch {
+    // Not a token; it is refused as such later.
+    return undefined
+  }
 }
 
 async function installHook(dataDir: string): Promise<string> {

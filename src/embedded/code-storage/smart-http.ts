@@ -13,12 +13,12 @@ export interface GitRoute {
   readonly service: 'git-upload-pack' | 'git-receive-pack'
   /** The path below the repository, as `git http-backend` knows it. */
   readonly path: string
-  readonly query: string
 }
 
 /** Reads a smart-HTTP path; undefined when it is not one of the three that git uses. */
 export function gitRoute(method: string, url: string): GitRoute | undefined {
   const [rawPath = '', query = ''] = url.split('?', 2)
+  // The first value counts, and git is told no other: it would take the last one, for which the token was not looked at.
   let path: string
   try {
     path = decodeURIComponent(rawPath)
@@ -31,7 +31,7 @@ export function gitRoute(method: string, url: string): GitRoute | undefined {
   const service = rest === '/info/refs' ? new URLSearchParams(query).get('service') : rest.slice(1)
   if (service !== 'git-upload-pack' && service !== 'git-receive-pack') return undefined
   if (method !== (rest === '/info/refs' ? 'GET' : 'POST')) return undefined
-  return { repository: id, namespace: namespace as GitRoute['namespace'], service, path: rest, query }
+  return { repository: id, namespace: namespace as GitRoute['namespace'], service, path: rest }
 }
 
 /** Bodies that passed, HTTP headers not counted. */
@@ -61,6 +61,11 @@ const backendConfig = {
   'http.receivepack': 'true',
   'http.uploadpack': 'true',
   'http.getanyfile': 'false',
+  // What no honest git makes is refused before it can reach somebody's clone; what only old tools did wrong is taken.
+  'receive.fsckObjects': 'true',
+  'receive.fsck.zeroPaddedFilemode': 'warn',
+  'receive.fsck.missingSpaceBeforeDate': 'warn',
+  'receive.fsck.badTimezone': 'warn',
   'uploadpack.allowAnySHA1InWant': 'true',
   'uploadpack.allowFilter': 'true',
   // Seen without the namespace, its refs would be ordinary ones.
@@ -89,6 +94,7 @@ export function gitBackend(options: { hooksPath: string; onError: (message: stri
           ...cgiVariables(request, route),
           GIT_PROJECT_ROOT: repository.path,
           CODE_STORAGE_POLICY: hookPolicy(policy),
+          // What comes by the import address is for the normal namespace.
           ...(route.namespace === 'ephemeral' ? { GIT_NAMESPACE: 'ephemeral' } : {}),
         },
         stdio: ['pipe', 'pipe', 'pipe'],
@@ -141,7 +147,7 @@ function cgiVariables(request: IncomingMessage, route: GitRoute): Record<string,
   const variables: Record<string, string | undefined> = {
     REQUEST_METHOD: request.method ?? 'GET',
     PATH_INFO: route.path,
-    QUERY_STRING: route.query,
+    QUERY_STRING: route.path === '/info/refs' ? `service=${route.service}` : '',
     CONTENT_TYPE: header('content-type'),
     CONTENT_LENGTH: header('content-length'),
     HTTP_CONTENT_ENCODING: header('content-encoding'),

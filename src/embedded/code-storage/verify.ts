@@ -6,7 +6,8 @@ import { policyClaimsSchema } from './policy.js'
 
 const claimsSchema = z.object({
   iss: z.string(),
-  repo: z.string().min(1),
+  // Left out of a token for the whole organisation, which lists repositories.
+  repo: z.string().min(1).optional(),
   scopes: z.array(z.string()),
   exp: z.number(),
 }).extend(policyClaimsSchema.shape)
@@ -41,7 +42,7 @@ export function tokenVerifier(options: { org: string; publicKeys: readonly strin
             currentDate: new Date(options.now()),
           })
           const claims = claimsSchema.safeParse(payload)
-          if (!claims.success) throw new TokenRefusedError('the token’s claims are not those of Code Storage (iss, repo, scopes, exp)')
+          if (!claims.success) throw new TokenRefusedError('the token’s claims are not those of Code Storage (iss, repo, scopes, refs, exp)')
           return claims.data
         } catch (error) {
           if (error instanceof errors.JWSSignatureVerificationFailed) continue
