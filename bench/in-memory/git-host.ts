@@ -17,6 +17,11 @@ export const inMemoryGitHost: GitHost = {
   readAccess: access,
   writeAccess: access,
   promote: async ({ to }) => ({ to, sha, result: 'fast_forward' }),
+  signing: null,
+  sign: async () => Promise.reject(new Error('nothing is signed here')),
+  attest: async () => undefined,
+  provenance: async () => ({ found: false }),
+  checkSignature: async () => ({ good: false, reason: 'it is not signed' }),
   deleteBranch: async () => undefined,
   diff: async () => ({ files: 0, additions: 0, deletions: 0, paths: [] }),
 }

@@ -16,6 +16,7 @@ import { addReapCommand } from './commands/reap.js'
 import { addRetryCommand } from './commands/retry.js'
 import { addSchedulesCommand } from './commands/schedules.js'
 import { addStatusCommand } from './commands/status.js'
+import { addVerifyCommand } from './commands/verify.js'
 import { endProcess } from './end-process.js'
 import { environmentHelp } from './shared-options.js'
 import { harmlessLine } from './terminal-text.js'
@@ -44,6 +45,7 @@ const commands = [
   addSchedulesCommand,
   addProvidersCommand,
   addReapCommand,
+  addVerifyCommand,
   addBoardCommand,
   addDoctorCommand,
 ]

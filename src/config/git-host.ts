@@ -19,8 +19,9 @@ export function createGitHost(entry: Config['git'], context: GitHostContext = {}
     throw new InvalidInputError('git: is missing; a consumer needs the host of the repositories, such as { type: "code-storage", org: "acme" }')
   }
   const environment = context.environment ?? process.env
-  if (entry.type === 'https') return gitHostFromConfig(checkOptions(httpsGitConfigSchema, entry, 'git'), environment)
-  const checked = checkOptions(codeStorageConfigSchema, entry, 'git')
-  const privateKeyFile = checked.privateKeyFile === undefined ? undefined : resolve(context.directory ?? '.', checked.privateKeyFile)
-  return gitHostFromConfig({ ...checked, privateKeyFile }, environment)
+  const path = (file: string | undefined) => (file === undefined ? undefined : resolve(context.directory ?? '.', file))
+  const checked = entry.type === 'https' ? checkOptions(httpsGitConfigSchema, entry, 'git') : checkOptions(codeStorageConfigSchema, entry, 'git')
+  const signing = checked.signing === undefined ? undefined : { ...checked.signing, keyFile: path(checked.signing.keyFile) }
+  if (checked.type === 'https') return gitHostFromConfig({ ...checked, signing }, environment)
+  return gitHostFromConfig({ ...checked, signing, privateKeyFile: path(checked.privateKeyFile) }, environment)
 }

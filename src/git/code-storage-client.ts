@@ -3,7 +3,7 @@ import { InfrastructureError } from '../job/errors.js'
 import * as answers from './code-storage-answers.js'
 import { fetchFailure, sortHttpFailure, type HttpFailure } from './failures.js'
 import type { BranchName, GitCallOptions } from './host.js'
-import { onlyBranch, onlyBranchDeletion, type RefPolicy, type TokenMinter, type TokenScope } from './mint.js'
+import { onlyBranch, onlyBranchAnywhere, type RefPolicy, type TokenMinter, type TokenScope } from './mint.js'
 
 /** A target that moved or conflicts. */
 export interface Conflict {
@@ -114,14 +114,14 @@ export class CodeStorageClient {
   }
 
   /** Creates a branch at another one's head. */
-  async createBranch(repository: string, request: { readonly base: BranchName; readonly target: BranchName }, options: GitCallOptions): Promise<BranchOutcome> {
+  async createBranch(repository: string, request: { readonly base: BranchName; readonly target: BranchName; readonly verified?: boolean | undefined }, options: GitCallOptions): Promise<BranchOutcome> {
     const answer = await this.#call(
       {
         method: 'POST',
         path: 'repos/branches/create',
         repository,
         scope: 'git:write',
-        refs: onlyBranch(request.target.name),
+        refs: onlyBranch(request.target.name, request.verified),
         body: {
           base_branch: request.base.name,
           base_is_ephemeral: request.base.ephemeral,
@@ -139,7 +139,7 @@ export class CodeStorageClient {
   /** @returns false when there was none. */
   async deleteBranch(repository: string, branch: BranchName, options: GitCallOptions): Promise<boolean> {
     const body = { name: branch.name, ephemeral: branch.ephemeral }
-    const refs = onlyBranchDeletion(branch.name)
+    const refs = onlyBranchAnywhere(branch.name)
     const answer = await this.#call({ method: 'DELETE', path: 'repos/branches', repository, scope: 'git:write', refs, body, allowed: [404] }, options)
     return answer.status !== 404
   }
@@ -152,6 +152,8 @@ export class CodeStorageClient {
       readonly target: BranchName
       readonly strategy: 'ff_only' | 'ff_prefer' | 'merge'
       readonly expectedTargetSha: string
+      /** Only commits with signatures that the host knows may come in. */
+      readonly verified?: boolean | undefined
       readonly message: string
       readonly author: { readonly name: string; readonly email: string }
     },
@@ -163,7 +165,7 @@ export class CodeStorageClient {
         path: 'repos/merge',
         repository,
         scope: 'git:write',
-        refs: onlyBranch(request.target.name),
+        refs: onlyBranch(request.target.name, request.verified),
         body: {
           source_branch: request.source.name,
           source_is_ephemeral: request.source.ephemeral,

@@ -4,8 +4,11 @@ import type { Diff, Promotion } from '../job/result.js'
 import { CodeStorageClient, type ApiPaths, type Conflict } from './code-storage-client.js'
 import type { AccessOptions, BranchName, GitAccess, GitCallOptions, GitHost, PromotionRequest, ResolvedRef } from './host.js'
 import { lsRemote } from './ls-remote.js'
-import { onlyBranch, TokenMinter, type RefPolicy, type TokenAlgorithm, type TokenScope } from './mint.js'
+import { onlyBranch, onlyBranchAnywhere, onlyRef, TokenMinter, type RefPolicy, type TokenAlgorithm, type TokenScope } from './mint.js'
+import { checkProvenance, provenanceRef, writeProvenance, type ProvenanceCheck } from './provenance-note.js'
 import { branchInTheWay, candidateRefs, maxDiffPaths, movedTarget, noRepository, refsInTheWay, switchyardIdentity, type Identity } from './rules.js'
+import { checkCommitSignature, signBranch, type Signed, type SignRequest } from './sign-branch.js'
+import { publicKeyOf, type SignatureCheck, type SigningOptions } from './signing.js'
 import { baseUrl, hostWithPort } from './url.js'
 
 export interface CodeStorageHostOptions {
@@ -24,6 +27,8 @@ export interface CodeStorageHostOptions {
   readonly apiPaths?: ApiPaths | undefined
   /** Who makes merge commits. Default `Switchyard <switchyard@users.noreply.invalid>`. */
   readonly mergeAuthor?: Identity | undefined
+  /** How the commits of jobs are signed. Default: not at all. */
+  readonly signing?: SigningOptions | undefined
   readonly fetch?: typeof globalThis.fetch | undefined
   /** Milliseconds since 1970. Default `Date.now`. */
   readonly now?: (() => number) | undefined
@@ -34,6 +39,7 @@ export class CodeStorageHost implements GitHost {
   readonly name: string
   readonly hosts: readonly string[]
   readonly ephemeral = true
+  readonly signing: SigningOptions | null
   /** The HTTP API, for what only an operator needs, such as creating repositories. */
   readonly client: CodeStorageClient
   readonly #minter: TokenMinter
@@ -49,9 +55,11 @@ export class CodeStorageHost implements GitHost {
     this.client = new CodeStorageClient({ name: this.name, apiUrl, apiPaths: options.apiPaths, minter: this.#minter, fetch: options.fetch, now: options.now })
     this.hosts = [hostWithPort(this.#storageUrl)]
     this.#mergeAuthor = options.mergeAuthor ?? switchyardIdentity
+    this.signing = options.signing ?? null
   }
 
   async check(options: GitCallOptions): Promise<readonly string[]> {
+    if (this.signing !== null) await publicKeyOf(this.name, this.signing)
     // Both addresses; a token that is taken finds no such repository.
     await this.client.repository(noRepository, options)
     await lsRemote(this.name, await this.readAccess(noRepository, { ephemeral: false }), ['HEAD'], options).catch((error: unknown) => {
@@ -93,6 +101,34 @@ export class CodeStorageHost implements GitHost {
     return this.#access(repository, true, ['git:write'], options.ttlSeconds, onlyBranch(this.#checkedBranch(options.branch)))
   }
 
+  async sign(repository: string, request: SignRequest, options: GitCallOptions, beforePush: (signed: Signed) => Promise<void>): Promise<Signed> {
+    if (this.signing === null) throw new Error('git.signing is not configured')
+    const branch = this.#checkedBranch(request.branch)
+    const [read, write] = await Promise.all([
+      this.readAccess(repository, { ephemeral: true }),
+      this.#access(repository, true, ['git:write'], undefined, onlyBranchAnywhere(branch)),
+    ])
+    return signBranch(this.name, { read, write }, this.signing, request, options, beforePush)
+  }
+
+  async checkSignature(repository: string, sha: string, publicKeys: readonly string[], options: GitCallOptions): Promise<SignatureCheck> {
+    return checkCommitSignature(this.name, await this.readAccess(repository, { ephemeral: false }), sha, publicKeys, options)
+  }
+
+  async attest(repository: string, note: { sha: string; ephemeral: boolean; statement: object }, options: GitCallOptions): Promise<void> {
+    if (this.signing === null) throw new Error('git.signing is not configured')
+    const [read, write] = await Promise.all([
+      this.readAccess(repository, note),
+      this.#access(repository, note.ephemeral, ['git:write'], undefined, onlyRef(provenanceRef)),
+    ])
+    await writeProvenance(this.name, { read, write }, this.signing, note, options)
+  }
+
+  async provenance(repository: string, sha: string, publicKeys: readonly string[], options: GitCallOptions): Promise<ProvenanceCheck> {
+    const found = await checkProvenance(this.name, await this.readAccess(repository, { ephemeral: false }), sha, publicKeys, options)
+    return found.found ? found : checkProvenance(this.name, await this.readAccess(repository, { ephemeral: true }), sha, publicKeys, options)
+  }
+
   async promote(request: PromotionRequest, options: GitCallOptions): Promise<Promotion> {
     const { repository, to, sha, expectedTargetSha } = request
     const target = { name: this.#checkedBranch(to), ephemeral: false }
@@ -107,7 +143,7 @@ export class CodeStorageHost implements GitHost {
     }
     if (expectedTargetSha === null) return this.#create(request, source, target, options)
     const { strategy, message } = request
-    const outcome = await this.client.merge(repository, { source, target, strategy, expectedTargetSha, message, author: this.#mergeAuthor }, options)
+    const outcome = await this.client.merge(repository, { source, target, strategy, expectedTargetSha, message, author: this.#mergeAuthor, verified: this.signing?.verifyAtTarget }, options)
     if ('conflict' in outcome) throw this.#conflict(request, outcome.conflict)
     const { result, target: moved } = outcome.merged
     if (result === 'squash' || result === 'unknown') return { to, sha: moved.new_sha, result: moved.new_sha === sha ? 'fast_forward' : 'merge_commit' }
@@ -135,7 +171,7 @@ export class CodeStorageHost implements GitHost {
   }
 
   async #create(request: PromotionRequest, base: BranchName, target: BranchName, options: GitCallOptions): Promise<Promotion> {
-    const outcome = await this.client.createBranch(request.repository, { base, target }, options)
+    const outcome = await this.client.createBranch(request.repository, { base, target, verified: this.signing?.verifyAtTarget }, options)
     if ('conflict' in outcome) {
       const head = await this.branchHead(request.repository, target, options)
       if (head === request.sha) return { to: request.to, sha: head, result: 'no_op' }

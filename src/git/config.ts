@@ -6,11 +6,30 @@ import { CodeStorageHost } from './code-storage.js'
 import type { GitHost } from './host.js'
 import { HttpsGitHost, type TokenCallback } from './https-host.js'
 import { tokenAlgorithms } from './mint.js'
+import { signingFormats, signingModes, type SigningOptions } from './signing.js'
 
 const environmentName = z.string().regex(/^[A-Za-z_]\w*$/, 'must be the name of an environment variable')
 const url = z.string({ error: 'must be a URL such as "https://git.example.com"' }).min(1, 'is empty')
 const identity = z.strictObject({ name: z.string().min(1), email: z.string().min(3) })
 const name = z.string().regex(/^[a-z0-9][a-z0-9-]{0,62}$/, 'must be lower-case letters, digits and "-"').optional()
+
+/** How the commits of jobs are signed, in the configuration. The key itself is never in it. */
+const signing = z
+  .strictObject({
+    format: z.enum(signingFormats, { error: 'must be "ssh" or "openpgp"' }).default('ssh'),
+    mode: z.enum(signingModes, { error: 'must be "add" or "rewrite"' }).default('add'),
+    keyFile: z.string().min(1, 'is empty; leave it out or give a path').optional(),
+    keyEnv: environmentName.optional().describe('The environment variable that holds the key.'),
+    committer: identity.optional(),
+    verifyAtTarget: z.boolean().default(false),
+    provenance: z.boolean().default(false),
+    publicKeys: z.array(z.string().regex(/^\s*(ssh-|ecdsa-|sk-|-----BEGIN PGP PUBLIC KEY)/, 'must be an SSH public key, or an armored OpenPGP one')).default([]).describe('Older keys, whose signatures are good as well.'),
+  })
+  .refine((config) => (config.keyFile === undefined) !== (config.keyEnv === undefined), {
+    path: ['keyFile'],
+    message: 'give either keyFile (a path) or keyEnv (the name of an environment variable)',
+  })
+export type SigningConfig = z.output<typeof signing>
 
 /** Code Storage in the configuration. It names where the key is; the key itself is never in it, so it may be logged. */
 export const codeStorageConfigSchema = z
@@ -28,6 +47,7 @@ export const codeStorageConfigSchema = z
     apiUrl: url.optional(),
     apiPaths: z.enum(apiPaths, { error: 'must be "v1" or "repos"' }).default('v1').describe('Which addresses of the API are called: /api/v1, or /api/repos, which its maker prefers.'),
     mergeAuthor: identity.optional(),
+    signing: signing.optional(),
   })
   .refine((config) => config.privateKeyFile === undefined || config.privateKeyEnv === undefined, {
     path: ['privateKeyFile'],
@@ -47,6 +67,7 @@ export const httpsGitConfigSchema = z
     tokenEnv: environmentName.optional().describe('The environment variable that holds one token for everything. A callback that makes short-lived ones is safer.'),
     username: z.string().min(1).default('x-access-token').describe('The user name that goes with tokenEnv.'),
     mergeAuthor: identity.optional(),
+    signing: signing.optional(),
   })
   .refine((config) => (config.token === undefined) !== (config.tokenEnv === undefined), {
     path: ['token'],
@@ -65,8 +86,8 @@ export function gitHostFromConfig(config: CodeStorageConfig | HttpsGitConfig, en
 }
 
 function codeStorageFromConfig(config: CodeStorageConfig, env: Environment): GitHost {
-  const { type: _type, privateKeyFile, privateKeyEnv, ...options } = config
-  return new CodeStorageHost({ ...options, privateKey: () => (privateKeyFile === undefined ? keyFromEnvironment(privateKeyEnv, env) : keyFromFile(privateKeyFile)) })
+  const { type: _type, privateKeyFile, privateKeyEnv, signing: signed, ...options } = config
+  return new CodeStorageHost({ ...options, signing: signingOf(signed, env), privateKey: () => (privateKeyFile === undefined ? keyFromEnvironment(privateKeyEnv, env) : keyFromFile(privateKeyFile)) })
 }
 
 function httpsFromConfig(config: HttpsGitConfig, env: Environment): GitHost {
@@ -74,7 +95,16 @@ function httpsFromConfig(config: HttpsGitConfig, env: Environment): GitHost {
   const callback = config.token ?? (async () => ({ username, token: fromEnvironment('git.tokenEnv', tokenEnv ?? '', env) }))
   // Asked for at once, so that a missing variable is known at the start and not in the first job.
   if (tokenEnv !== undefined) fromEnvironment('git.tokenEnv', tokenEnv, env)
-  return new HttpsGitHost({ name: config.name, url: config.url, token: callback, sharedToken: tokenEnv !== undefined, mergeAuthor: config.mergeAuthor })
+  return new HttpsGitHost({ name: config.name, url: config.url, token: callback, sharedToken: tokenEnv !== undefined, mergeAuthor: config.mergeAuthor, signing: signingOf(config.signing, env) })
+}
+
+function signingOf(config: SigningConfig | undefined, env: Environment): SigningOptions | undefined {
+  if (config === undefined) return undefined
+  const { keyFile, keyEnv, ...options } = config
+  const key = () => (keyFile === undefined ? fromEnvironment('git.signing.keyEnv', keyEnv ?? '', env) : keyFromFile(keyFile, 'git.signing.keyFile'))
+  // Missed at the start, and not in the first job.
+  key()
+  return { ...options, key }
 }
 
 function keyFromEnvironment(variable = 'PIERRE_PRIVATE_KEY', env: Environment): string {
@@ -87,10 +117,10 @@ function fromEnvironment(field: string, variable: string, env: Environment): str
   return value
 }
 
-function keyFromFile(path: string): string {
+function keyFromFile(path: string, field = 'git.privateKeyFile'): string {
   try {
     return readFileSync(path, 'utf8')
   } catch (error) {
-    throw new InvalidInputError(`git.privateKeyFile: "${path}" can’t be read (${(error as NodeJS.ErrnoException).code ?? 'unknown error'})`)
+    throw new InvalidInputError(`${field}: "${path}" can’t be read (${(error as NodeJS.ErrnoException).code ?? 'unknown error'})`)
   }
 }

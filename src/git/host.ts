@@ -1,4 +1,7 @@
 import type { Diff, Promotion } from '../job/result.js'
+import type { ProvenanceCheck } from './provenance-note.js'
+import type { Signed, SignRequest } from './sign-branch.js'
+import type { SignatureCheck, SigningOptions } from './signing.js'
 
 /**
  * Where repositories live. Two implementations: Code Storage (./code-storage.ts) and any HTTPS git host with a token
@@ -39,6 +42,23 @@ export interface GitHost {
    * When `to` stands at `sha` already (a lost answer), that is success with `no_op`.
    */
   promote(request: PromotionRequest, options: GitCallOptions): Promise<Promotion>
+  /** How the commits of jobs are signed; null when they are not. */
+  readonly signing: SigningOptions | null
+  /**
+   * Signs what a job branch stands at, as `signing` says, and moves the branch to it, as a compare-and-swap.
+   * @param beforePush told the commit before it is pushed, so that a push whose answer is lost is known again; what it throws prevents it.
+   * @throws InfrastructureError `invalid` of the consumer's configuration when the key can't be used.
+   */
+  sign(repository: string, request: SignRequest, options: GitCallOptions, beforePush: (signed: Signed) => Promise<void>): Promise<Signed>
+  /**
+   * Holds a commit's signature against public keys: SSH keys as lines, OpenPGP keys armored.
+   * @throws InfrastructureError `invalid` when there is no such commit.
+   */
+  checkSignature(repository: string, sha: string, publicKeys: readonly string[], options: GitCallOptions): Promise<SignatureCheck>
+  /** Leaves a provenance statement on a commit, as a note where normal branches are, or in the namespace of job branches. */
+  attest(repository: string, note: { readonly sha: string; readonly ephemeral: boolean; readonly statement: object }, options: GitCallOptions): Promise<void>
+  /** Reads a commit's provenance statement and holds it against public keys. */
+  provenance(repository: string, sha: string, publicKeys: readonly string[], options: GitCallOptions): Promise<ProvenanceCheck>
   /** Deletes a job branch; gone before is fine. */
   deleteBranch(repository: string, branch: BranchName, options: GitCallOptions): Promise<void>
   /** What a job branch changed against a commit. */

@@ -6,7 +6,10 @@ import { parseChangedFiles } from './changed-files.js'
 import type { AccessOptions, BranchName, GitAccess, GitCallOptions, GitHost, PromotionRequest, ResolvedRef } from './host.js'
 import { lsRemote } from './ls-remote.js'
 import { defaultTokenTtlSeconds } from './mint.js'
+import { checkProvenance, writeProvenance, type ProvenanceCheck } from './provenance-note.js'
 import { branchInTheWay, candidateRefs, maxDiffPaths, movedTarget, noRepository, refsInTheWay, switchyardIdentity, type Identity } from './rules.js'
+import { checkCommitSignature, signBranch, type Signed, type SignRequest } from './sign-branch.js'
+import { publicKeyOf, withSigningKey, type SignatureCheck, type SigningOptions } from './signing.js'
 import { TemporaryRepository } from './temporary-repository.js'
 import { baseUrl, hostWithPort } from './url.js'
 
@@ -31,6 +34,8 @@ export interface HttpsGitHostOptions {
   readonly sharedToken?: boolean | undefined
   /** Who makes merge commits. */
   readonly mergeAuthor?: Identity | undefined
+  /** How the commits of jobs, and merge commits, are signed. Default: not at all. */
+  readonly signing?: SigningOptions | undefined
   /** Milliseconds since 1970. Default `Date.now`. */
   readonly now?: (() => number) | undefined
 }
@@ -46,6 +51,7 @@ export class HttpsGitHost implements GitHost {
   readonly name: string
   readonly hosts: readonly string[]
   readonly ephemeral = false
+  readonly signing: SigningOptions | null
   readonly #url: string
   readonly #token: TokenCallback
   readonly #sharedToken: boolean
@@ -60,6 +66,7 @@ export class HttpsGitHost implements GitHost {
     this.#token = options.token
     this.#sharedToken = options.sharedToken ?? false
     this.#mergeAuthor = options.mergeAuthor ?? switchyardIdentity
+    this.signing = options.signing ?? null
     this.#now = options.now ?? Date.now
   }
 
@@ -68,6 +75,7 @@ export class HttpsGitHost implements GitHost {
    * is not known is answered with a 401, and not with "no such repository" or a 403. Other tokens are for one repository each.
    */
   async check(options: GitCallOptions): Promise<readonly string[]> {
+    if (this.signing !== null) await publicKeyOf(this.name, this.signing)
     const shared = this.#sharedToken
     const access = shared ? await this.#access(noRepository, 'read') : { url: `${this.#url}/${noRepository}.git`, username: 'nobody', token: 'none' }
     await lsRemote(this.name, access, ['HEAD'], options).catch((error: unknown) => {
@@ -106,6 +114,27 @@ export class HttpsGitHost implements GitHost {
   async writeAccess(repository: string, options: AccessOptions & { readonly branch: string }): Promise<GitAccess> {
     this.#branchRef(options.branch)
     return this.#access(repository, 'write', options.ttlSeconds)
+  }
+
+  async sign(repository: string, request: SignRequest, options: GitCallOptions, beforePush: (signed: Signed) => Promise<void>): Promise<Signed> {
+    if (this.signing === null) throw new Error('git.signing is not configured')
+    this.#branchRef(request.branch)
+    const [read, write] = await Promise.all([this.#access(repository, 'read'), this.#access(repository, 'write')])
+    return signBranch(this.name, { read, write }, this.signing, request, options, beforePush)
+  }
+
+  async checkSignature(repository: string, sha: string, publicKeys: readonly string[], options: GitCallOptions): Promise<SignatureCheck> {
+    return checkCommitSignature(this.name, await this.#access(repository, 'read'), sha, publicKeys, options)
+  }
+
+  async attest(repository: string, note: { sha: string; statement: object }, options: GitCallOptions): Promise<void> {
+    if (this.signing === null) throw new Error('git.signing is not configured')
+    const [read, write] = await Promise.all([this.#access(repository, 'read'), this.#access(repository, 'write')])
+    await writeProvenance(this.name, { read, write }, this.signing, note, options)
+  }
+
+  async provenance(repository: string, sha: string, publicKeys: readonly string[], options: GitCallOptions): Promise<ProvenanceCheck> {
+    return checkProvenance(this.name, await this.#access(repository, 'read'), sha, publicKeys, options)
   }
 
   async promote(request: PromotionRequest, options: GitCallOptions): Promise<Promotion> {
@@ -175,7 +204,9 @@ export class HttpsGitHost implements GitHost {
         `promote.to: "${to}" can’t be fast-forwarded to "${request.branch}" (ff_only): it has commits of its own; rebase the work or use the strategy "merge"`,
       )
     }
-    const merged = await local.merge(expected, sha, { message: request.message, author: this.#mergeAuthor })
+    const author = this.signing?.committer ?? this.#mergeAuthor
+    const merge = { message: request.message, author }
+    const merged = this.signing === null ? await local.merge(expected, sha, merge) : await withSigningKey(this.name, this.signing, (key) => local.merge(expected, sha, { ...merge, key }))
     if ('conflicts' in merged) {
       throw new PromotionConflictError(
         `promote.to: "${request.branch}" can’t be merged into "${to}": conflicts in ${merged.conflicts.slice(0, 10).join(', ')}; the work stays on its branch`,

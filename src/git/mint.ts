@@ -111,16 +111,27 @@ export class TokenMinter {
   }
 }
 
-/** The rules that let a token push to one branch, fast-forward only, and to nothing else. */
-export function onlyBranch(branch: string): readonly RefPolicy[] {
+/**
+ * The rules that let a token push to one branch, fast-forward only, and to nothing else.
+ * @param verified only commits whose signatures the host knows.
+ */
+export function onlyBranch(branch: string, verified = false): readonly RefPolicy[] {
   return [
-    [`refs/heads/${branch}`, ['no-force-push']],
+    [`refs/heads/${branch}`, verified ? ['no-force-push', 'verify-sig'] : ['no-force-push']],
     ['*', ['no-push']],
   ]
 }
 
-/** The rules that let a token delete one branch and touch nothing else. */
-export function onlyBranchDeletion(branch: string): readonly RefPolicy[] {
+/** The rules that let a token push to one ref, fast-forward only, and to nothing else. */
+export function onlyRef(ref: string): readonly RefPolicy[] {
+  return [
+    [ref, ['no-force-push']],
+    ['*', ['no-push']],
+  ]
+}
+
+/** The rules that let a token move one branch anywhere, or delete it, and touch nothing else. */
+export function onlyBranchAnywhere(branch: string): readonly RefPolicy[] {
   return [
     [`refs/heads/${branch}`, []],
     ['*', ['no-push']],

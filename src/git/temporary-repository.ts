@@ -7,6 +7,7 @@ import type { GitCommand, GitOutcome } from './git-process.js'
 import type { GitAccess, GitCallOptions } from './host.js'
 import { expectSuccess, remoteGit } from './ls-remote.js'
 import type { Identity } from './rules.js'
+import type { KeySettings } from './signing.js'
 
 /** Of the names of repositories in the folder for temporary files. */
 const prefix = 'switchyard-repository-'
@@ -126,6 +127,19 @@ export class TemporaryRepository {
     return outcome.exitCode === 0 ? outcome.stdout.toString('utf8').trim() : null
   }
 
+  /** A commit as it is. */
+  async raw(sha: string): Promise<Buffer> {
+    const outcome = await this.#git(['cat-file', 'commit', sha])
+    expectSuccess(this.source, 'git cat-file', outcome)
+    return outcome.stdout
+  }
+
+  /** Holds a commit's signature against the keys in the settings. @returns git's exit code and its words. */
+  async verify(sha: string, { config, env }: Pick<GitCommand, 'config' | 'env'>): Promise<{ exitCode: number | null; said: string }> {
+    const outcome = await this.#git(['verify-commit', '--raw', sha], { config, env })
+    return { exitCode: outcome.exitCode, said: outcome.stderr }
+  }
+
   async parents(revision: string): Promise<string[]> {
     const [, ...parents] = (await this.run(['rev-list', '--parents', '--max-count=1', revision])).trim().split(' ')
     return parents
@@ -137,11 +151,11 @@ export class TemporaryRepository {
     return outcome.exitCode === 0
   }
 
-  /** Makes a merge commit on top of `ours`. Nothing is pushed. */
+  /** Makes a merge commit on top of `ours`, signed where there is a key. Nothing is pushed. */
   async merge(
     ours: string,
     theirs: string,
-    { message, author }: { message: string; author: Identity },
+    { message, author, key }: { message: string; author: Identity; key?: KeySettings },
   ): Promise<{ readonly sha: string } | { readonly conflicts: readonly string[] }> {
     // All files at once: one by one, as git would fetch them in the merge, takes a request each.
     await this.run(['fetch', '--quiet', '--no-tags', '--no-write-fetch-head', '--refetch', '--no-filter', 'origin', ours, theirs])
@@ -150,12 +164,14 @@ export class TemporaryRepository {
     if (outcome.exitCode === 1) return { conflicts: [...new Set(conflicts)] }
     expectSuccess(this.source, 'git merge-tree (git 2.38 or later)', outcome)
     const env = {
+      ...key?.env,
       GIT_AUTHOR_NAME: author.name,
       GIT_AUTHOR_EMAIL: author.email,
       GIT_COMMITTER_NAME: author.name,
       GIT_COMMITTER_EMAIL: author.email,
     }
-    const sha = (await this.run(['commit-tree', tree.trim(), '-p', ours, '-p', theirs], { input: message, env })).trim()
+    const sign = key === undefined ? [] : ['-S']
+    const sha = (await this.run(['commit-tree', ...sign, tree.trim(), '-p', ours, '-p', theirs], { input: message, env, config: key?.config })).trim()
     return { sha }
   }
 
@@ -169,6 +185,17 @@ export class TemporaryRepository {
     const report = outcome.stdout.toString('utf8')
     if (isLostRace(report)) return false
     throw refusal(this.source, `moving ${ref} at ${this.access.url}`, report, outcome)
+  }
+
+  /**
+   * Moves a branch to a commit that is here, wherever that stands to the other, from exactly the one that is named.
+   * @param access a token that may.
+   * @throws InfrastructureError when it stands elsewhere, or the host refuses.
+   */
+  async moveBranch(access: GitAccess, sha: string, ref: string, from: string): Promise<void> {
+    const args = ['push', '--porcelain', `--force-with-lease=${ref}:${from}`, access.url, `${sha}:${ref}`]
+    const outcome = await remoteGit(this.source, args, { access, options: this.options, cwd: this.path })
+    if (outcome.exitCode !== 0) throw refusal(this.source, `moving ${ref} at ${access.url}`, outcome.stdout.toString('utf8'), outcome)
   }
 
   /** Deletes a remote ref; gone before is fine. */

@@ -104,6 +104,8 @@ export const runRecordSchema = lastingObject({
   /** Made before it is pushed, so that a push whose answer was lost is repeated with the same commit. */
   finalCommit: z.string().nullable(),
   pushed: z.boolean(),
+  /** The signed commit that takes the place of `of` on the job's branch: before it is pushed, and once it is there. Null without signing. */
+  signature: lastingObject({ of: z.string(), sha: z.string(), done: z.boolean() }).nullable().default(null),
   promoted: promotionSchema.nullable(),
   diff: diffSchema.nullable(),
   /** What the latest checkpoint or the final commit does not hold, and how many more paths there were. */
@@ -150,6 +152,7 @@ export function newRunRecord(run: Pick<RunRecord, 'jobId' | 'generation' | 'repo
     attempts: [],
     finalCommit: null,
     pushed: false,
+    signature: null,
     promoted: null,
     diff: null,
     unsaved: [],

@@ -9,7 +9,8 @@ import fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { codeStorageApi } from '../../src/embedded/code-storage/api.js'
 import { generateDevelopmentKeys, startCodeStorage } from '../../src/embedded/index.js'
-import { CodeStorageHost, TokenMinter, type TokenScope } from '../../src/git/index.js'
+import { CodeStorageHost, TokenMinter } from '../../src/git/index.js'
+import type { TokenScope } from '../../src/git/mint.js'
 import { commitFile, git, gitOk, localStorage, org, withToken, workTree, type LocalStorage } from '../git/local-storage.js'
 
 const options = { timeoutMs: 20_000 }
@@ -120,7 +121,7 @@ const routes = [...new Set(codeStorageApi({} as never).routes.map(({ method, pat
 
 /** Where a route is asked for, at the older or at the current address. */
 function address(path: string, current: boolean, param: string): string {
-  const named = path.replace(/:\w+$/, encodeURIComponent(param.toWellFormed()))
+  const named = path.replace(/:\w+$/, encodeURIComponent(Buffer.from(param).toString()))
   if (named === '/repositories') return current ? '/api/repos' : '/api/v1/repos'
   const rest = named.slice('/repository'.length)
   if (current) return `/api/repos/${encodeURIComponent(id)}${rest}`
@@ -152,7 +153,7 @@ describe('the API under hostile calls', () => {
       queryField: fc.nat(9),
       queryValue: fc.option(hostileText, { freq: 4 }),
       raw: fc.option(fc.string({ unit: 'binary', maxLength: 30 }), { freq: 15 }),
-      header: fc.option(fc.constantFrom(['range', 'bytes=-'], ['range', 'bytes=99999999999999999999-'], ['if-range', 'x'], ['if-modified-since', 'x'], ['content-type', 'x/\u00ff'], ['content-encoding', 'gzip'])),
+      header: fc.option(fc.constantFrom<[string, string]>(['range', 'bytes=-'], ['range', 'bytes=99999999999999999999-'], ['if-range', 'x'], ['if-modified-since', 'x'], ['content-type', 'x/\u00ff'], ['content-encoding', 'gzip'])),
     })
     await fc.assert(
       fc.asyncProperty(call, async ({ route, current, method, param, where, value, queryField, queryValue, raw, header }) => {
@@ -166,7 +167,7 @@ describe('the API under hostile calls', () => {
         const answer = await fetch(`${storage.server.apiUrl}${address(path, current, param)}?${query.toString()}`, {
           method: verb,
           // The repository itself has to stay.
-          headers: { authorization: `Bearer ${path === '/repository' ? careful : write}`, ...(header === null ? {} : { [header[0]!]: header[1]! }) },
+          headers: { authorization: `Bearer ${path === '/repository' ? careful : write}`, ...(header === null ? {} : { [header[0]]: header[1] }) },
           ...(verb === 'GET' || verb === 'HEAD' ? {} : { body }),
         })
         const text = await answer.text()
@@ -183,7 +184,7 @@ describe('the API under hostile calls', () => {
   }, 600_000)
 
   it.each(['id', 'ref', 'path', 'branch'] as const)('takes or refuses every byte in an %s', async (what) => {
-    const bytes = Array.from({ length: 256 }, (_, byte) => byte)
+    const bytes = [...Array.from({ length: 128 }, (_, byte) => byte), 0x80, 0xc3, 0xff]
     const own = await token(['git:read', 'git:write', 'repo:write'])
     for (const byte of bytes) {
       const text = `z${String.fromCharCode(byte)}z`
@@ -212,11 +213,11 @@ describe('the API under hostile calls', () => {
     const long = JSON.stringify({ extra: 'x'.repeat(1024 * 1024 + 1) })
     for (const route of routes.filter((name) => !name.startsWith('GET') && !streamed.includes(name))) {
       const [method = '', path = ''] = route.split(' ')
-      if (path.includes('/:') && method === 'DELETE') continue
-      // Those that read no body take one too.
-      const answer = await fetch(`${storage.server.apiUrl}${address(path, true, 'x')}`, { method, headers: { authorization }, body: path === '/repository' ? '' : long })
+      // Those that read no body let it pass.
+      if (method === 'DELETE' && (path.includes('/:') || path === '/repository' || path === '/repository/base')) continue
+      const answer = await fetch(`${storage.server.apiUrl}${address(path, true, 'x')}`, { method, headers: { authorization }, body: long })
       await answer.arrayBuffer()
-      if (!['/repository', '/repository/base'].includes(path)) expect([route, answer.status]).toEqual([route, 413])
+      expect([route, answer.status]).toEqual([route, 413])
     }
     const line = await fetch(`${storage.server.apiUrl}/api/v1/repos/commit-pack`, { method: 'POST', headers: { authorization }, body: 'x'.repeat(8 * 1024 * 1024) })
     expect(line.status).toBe(413)
@@ -297,7 +298,7 @@ describe('a server that starts again', () => {
     const host = (url: string) => new CodeStorageHost({ org, privateKey: keys.privateKey, storageUrl: url, apiUrl: url })
     await host(server.url).client.createRepository('acme/killed', 'main', options)
     const large = await workTree(storage.folder, 'large')
-    await writeFile(join(large, 'large'), randomBytes(40 * 1024 * 1024))
+    await writeFile(join(large, 'large'), randomBytes(16 * 1024 * 1024))
     await gitOk(large, 'add', '.')
     await gitOk(large, 'commit', '--quiet', '-m', 'Large')
     const [folder = ''] = (await readdir(join(dataDir, 'repositories'))).filter((name) => name.endsWith('.git'))

@@ -9,7 +9,7 @@ const author = { name: 'Ann Author', email: 'ann@example.invalid' }
 
 /** The same request at `/api/repos/{name}/…`: what the SDK's next release sends. */
 const atCurrentAddress: typeof fetch = async (input, init) => {
-  const url = new URL(String(input))
+  const url = new URL(input instanceof Request ? input.url : input)
   const token = new Headers(init?.headers).get('authorization')?.slice('Bearer '.length) ?? ''
   const claims = JSON.parse(Buffer.from(token.split('.')[1] ?? '', 'base64url').toString()) as { repo: string }
   const name = `/api/repos/${encodeURIComponent(claims.repo)}`

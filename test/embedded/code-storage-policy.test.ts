@@ -55,7 +55,6 @@ const cases: [PolicyClaims, string, Move, string | null][] = [
   [{ refs: [['main\t,,\n*', ['no-push']]] }, 'refs/heads/main', 'forward', null],
   [{ refs: [['*', ['no-push,', 'x', 'sign-off']]] }, 'refs/heads/main', 'forward', null],
   [{ ops: ['no-force-push'] }, 'refs/heads/x', 'create', null],
-  [{ refs: [['*', ['verify-sig']]] }, 'refs/heads/main', 'forward', 'verify-sig'],
 ]
 
 describe('token policies', () => {
@@ -76,6 +75,20 @@ describe('token policies', () => {
       expect(result.status).toBe(1)
       expect(result.stderr).toContain(`denied by policy: ${ref} (${denied}`)
     }
+  })
+
+  it('refuses an unsigned commit where signatures are wanted, and takes a deletion', () => {
+    const claims: PolicyClaims = { refs: [['main', ['verify-sig']]] }
+    const pushed = (line: string) => {
+      const env = { PATH: process.env['PATH'], CODE_STORAGE_POLICY: hookPolicy(claims) }
+      return spawnSync('sh', [hook], { cwd: repository, input: line, encoding: 'utf8', env })
+    }
+    const refused = pushed(`${first} ${second} refs/heads/main\n`)
+    expect([refused.status, refused.stderr]).toEqual([1, `denied by policy: refs/heads/main (verify-sig: ${second} is not signed with a registered key)\n`])
+    expect(pushed(`${second} ${zero} refs/heads/main\n`).status).toBe(0)
+    expect(pushed(`${first} ${second} refs/heads/other\n`).status).toBe(0)
+    // A commit that can't be looked at is not taken for one without faults.
+    expect(pushed(`${first} ${'1'.repeat(40)} refs/heads/main\n`).status).toBe(1)
   })
 
   it('refuses the whole push when one of its refs is refused', () => {

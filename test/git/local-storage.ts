@@ -25,7 +25,7 @@ export interface LocalStorage {
 
 export const org = 'acme'
 
-export async function localStorage(options: { now?: () => number; maxLfsObjectBytes?: number } = {}): Promise<LocalStorage> {
+export async function localStorage(options: { now?: () => number; maxLfsObjectBytes?: number; signingKeys?: readonly string[] } = {}): Promise<LocalStorage> {
   const folder = await mkdtemp(join(tmpdir(), 'switchyard-git-'))
   const keys = generateDevelopmentKeys()
   const log: string[] = []

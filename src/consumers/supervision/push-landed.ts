@@ -7,5 +7,5 @@ export async function pushLanded(ctx: RunContext): Promise<boolean> {
   if (finalCommit === null) return false
   const { git, settings } = ctx.shared
   const head = await git.branchHead(ctx.spec.repository, { name: workBranch(ctx.record), ephemeral: git.ephemeral }, { timeoutMs: settings.callTimeoutMs, signal: ctx.aftermath })
-  return head === finalCommit
+  return head !== null && (head === finalCommit || head === ctx.record.signature?.sha)
 }

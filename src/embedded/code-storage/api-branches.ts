@@ -83,6 +83,7 @@ async function createBranch(
   enforcePolicy(claims, `refs/heads/${target.branch}`, fastForward)
   if (current === target.sha) return
   if (!fastForward && !target.force) throw new ApiProblem(409, `branch "${target.branch}" exists and can’t be fast-forwarded; "force" moves it`)
+  await refs.enforceSignatures(claims, `refs/heads/${target.branch}`, current, target.sha)
   if (await refs.compareAndSwap(target.ref, current ?? zeroSha, target.sha)) return
   throw new ApiProblem(409, `branch "${target.branch}" was created or moved meanwhile`)
 }

@@ -40,8 +40,6 @@ const olderNames = { expected_head_sha: 'expected_target_sha', ephemeral: 'targe
 
 /** Make commits: of files, of a diff, of an earlier tree. */
 export function commitRoutes(api: Hono<ApiEnvironment>, services: ApiServices): void {
-  const { git } = services.store
-
   api.post('/repository/commit-pack', async (context) => {
     const { repository, refs, claims } = await repositoryOf(context, services, 'git:write')
     return Draft.use(repository, refs, async (draft) => {
@@ -49,7 +47,7 @@ export function commitRoutes(api: Hono<ApiEnvironment>, services: ApiServices): 
       const shas = await hashed(draft, metadata.files, contents)
       const made = await commit(refs, claims, metadata, async (parent) => {
         await draft.startFrom(parent)
-        for (const [index, file] of metadata.files.entries()) await apply(draft, file, shas, index)
+        await apply(draft, metadata.files, shas)
         return draft.tree()
       })
       return answer(context, metadata, made, { pack_bytes: contents.bytes, blob_count: contents.files.size })
@@ -64,7 +62,7 @@ export function commitRoutes(api: Hono<ApiEnvironment>, services: ApiServices): 
       if (diff === undefined || more.length > 0) throw new ApiProblem(400, 'diff_chunk: there must be one diff')
       const made = await commit(refs, claims, metadata, async (parent) => {
         await draft.startFrom(parent)
-        await applyDiff(git, repository, draft, diff, metadata)
+        await applyDiff(services.store.git, repository, draft, diff, metadata)
         return draft.tree()
       })
       return answer(context, metadata, made, { pack_bytes: contents.bytes, blob_count: 0 })
@@ -115,6 +113,7 @@ async function commit(refs: Refs, claims: PolicyClaims, target: Target, build: (
       env: identityVariables(target.author, target.committer),
     })
     const made = { old: current ?? zeroSha, sha: sha.trim(), tree }
+    await refs.enforceSignatures(claims, `refs/heads/${target.target_branch}`, current, made.sha)
     if (await refs.compareAndSwap(ref, made.old, made.sha)) return made
     // A branch that can't be made because another is in its way stays that way.
     if ((await refs.commit(ref)) === current) throw refused(409, target, current, 'conflict', `branch "${target.target_branch}" is in the way of another, or locked`)
@@ -160,24 +159,41 @@ async function hashed(draft: Draft, files: readonly Entry[], contents: Contents)
   const extra = ids.find((id) => !wanted.has(id))
   if (extra !== undefined) throw new ApiProblem(400, `content_id: "${extra}" is no file's`)
   const shas = await draft.hash([...contents.files.values()])
-  return new Map(ids.map((id, index) => [id, shas[index] ?? '']))
+  const found = new Map(ids.map((id, index) => [id, shas[index] ?? '']))
+  for (const { mode, content_id: id = '', operation } of files) {
+    if (mode !== '160000' || operation === 'delete') continue
+    const commit = await draft.text(contents.files.get(id) ?? '')
+    if (!/^[0-9a-f]{40}$/.test(commit)) throw new ApiProblem(400, `content_id: "${id}" is a submodule's, and no full sha`)
+    found.set(id, commit)
+  }
+  return found
 }
 
-async function apply(draft: Draft, file: Entry, shas: ReadonlyMap<string, string>, index: number): Promise<void> {
-  const path = treePath(file.path, `files.${index}.path`)
-  if (file.operation === 'delete') {
+/** The files in their order; those between two deletions at once. */
+async function apply(draft: Draft, files: readonly Entry[], shas: ReadonlyMap<string, string>): Promise<void> {
+  let changes: { mode: string; sha: string; path: string }[] = []
+  const write = async () => {
+    try {
+      await draft.set(changes)
+    } catch (error) {
+      const path = /(?:Invalid|Ignoring) path '?([^'\n]*)/i.exec(String(error))?.[1]
+      if (path !== undefined) throw new ApiProblem(400, `files: "${path}" is not a path that git takes`)
+      throw error
+    }
+    changes = []
+  }
+  for (const [index, file] of files.entries()) {
+    const path = treePath(file.path, `files.${index}.path`)
+    if (file.operation === 'upsert') {
+      changes.push({ mode: file.mode, sha: shas.get(file.content_id ?? '') ?? '', path })
+      continue
+    }
+    await write()
     const paths = await draft.pathsAt(path)
     if (paths.length === 0) throw new ApiProblem(404, `files.${index}.path: "${path}" is not there to be deleted`)
-    await draft.set(paths.map((found) => ({ mode: '0', sha: zeroSha, path: found })))
-    return
+    changes = paths.map((found) => ({ mode: '0', sha: zeroSha, path: found }))
   }
-  const sha = shas.get(file.content_id ?? '') ?? ''
-  try {
-    await draft.set([{ mode: file.mode, sha, path }])
-  } catch (error) {
-    if (/[Ii]nvalid path|[Ii]gnoring path/.test(String(error))) throw new ApiProblem(400, `files.${index}.path: "${path}" is not a path that git takes`)
-    throw error
-  }
+  await write()
 }
 
 /** @throws ApiProblem 400 for what is no path in a tree, or one that would be git's own in somebody's work tree. */

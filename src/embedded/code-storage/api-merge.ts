@@ -61,6 +61,7 @@ export function mergeRoutes(api: Hono<ApiEnvironment>, services: ApiServices): v
       const old = await tip(refs, targetRef, body.target_branch)
       if (body.expected_target_sha !== undefined && old !== body.expected_target_sha) throw targetMoved(body.target_branch, old)
       const { result, sha, base } = await merged(services.store.git, repository, refs, { source, old, body })
+      await refs.enforceSignatures(claims, `refs/heads/${body.target_branch}`, old, sha)
       if (sha === old || (await refs.compareAndSwap(targetRef, old, sha))) {
         return context.json({
           result,

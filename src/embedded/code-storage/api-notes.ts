@@ -83,6 +83,7 @@ async function write(
       const problem = await change(refs, draft, sha)
       if (problem !== null) return answer(head ?? '', 'conflict', problem, 409)
       const changed = (await refs.commit(draft)) ?? ''
+      await refs.enforceSignatures(claims, ref, head, changed)
       if (await refs.compareAndSwap(ref, head ?? zeroSha, changed)) return answer(changed, 'ok', undefined, 201)
       if ((await refs.commit(ref)) === head) return answer(head ?? '', 'conflict', `${ref} is in the way of another, or locked`, 409)
     } finally {

@@ -41,11 +41,11 @@ export function searchRoutes(api: Hono<ApiEnvironment>, services: ApiServices): 
     ]
     const outcome = await services.store.git(
       repository,
-      ['grep', '-z', '-n', '-I', '--full-name', '--no-color', '--threads=1', ...options, '-E', '-e', checkPattern(query.pattern, 'query.pattern'), sha, '--', ...globs(filters.include_globs, filters.exclude_globs)],
+      ['grep', '-z', '-n', '--column', '-I', '--full-name', '--no-color', '--threads=1', ...options, '-E', '-e', checkPattern(query.pattern, 'query.pattern'), sha, '--', ...globs(filters.include_globs, filters.exclude_globs)],
       { maxOutputBytes, cpuSeconds: patternCpuSeconds },
     )
     if (outcome.outOfCpu || outcome.timedOut) throw new ApiProblem(400, `query.pattern: takes more than ${patternCpuSeconds} seconds of the processor; look for less`)
-    if (!outcome.truncated && outcome.exitCode !== 0 && outcome.exitCode !== 1) throw new ApiProblem(400, `query.pattern: ${outcome.stderr.trim().split('\n')[0]?.slice(0, 200) ?? ''}`)
+    if (!outcome.truncated && outcome.exitCode !== 0 && outcome.exitCode !== 1) throw new ApiProblem(400, `${/pathspec|outside/.test(outcome.stderr) ? 'file_filters' : 'query.pattern'}: ${outcome.stderr.trim().split('\n')[0]?.slice(0, 200) ?? ''}`)
     const found = [...parseGrep(outcome.stdout.toString('utf8'), `${sha}:`)].filter(
       ({ path }) => (under.length === 0 || under.some((folder) => folder === '' || path === folder || path.startsWith(`${folder}/`))) && (extensions.length === 0 || extensions.some((extension) => path.endsWith(extension))),
     )
@@ -75,7 +75,10 @@ export function globs(include: readonly string[], exclude: readonly string[]): s
   return [...include.map((glob) => `:(top)${glob}`), ...exclude.map((glob) => `:(top,exclude)${glob}`)]
 }
 
-/** Reads `git grep -z -n` of one commit: path, NUL, number, `:` or `-` or NUL, text; lines of `--` in between. */
+/**
+ * Reads `git grep -z -n --column` of one commit: path, number, of a match its column, text, with NULs between (older git: `:` and `-` behind
+ * the numbers); lines of `--` in between.
+ */
 export function* parseGrep(output: string, prefix: string): Generator<{ path: string; lines: Line[] }> {
   let file: { path: string; lines: Line[] } | undefined
   let position = 0
@@ -83,7 +86,7 @@ export function* parseGrep(output: string, prefix: string): Generator<{ path: st
     const end = output.indexOf('\0', position)
     if (end === -1) break
     const name = output.slice(position, end).replace(/^(?:--\n)+/, '')
-    const [all = '', number = '', separator = ''] = /^(\d+)([:\-\0])/.exec(output.slice(end + 1, end + 22)) ?? []
+    const [all = '', number = '', , column] = /^(\d+)([:\-\0])(?:(\d+)\2)?/.exec(output.slice(end + 1, end + 42)) ?? []
     const start = end + 1 + all.length
     const stop = output.indexOf('\n', start)
     const path = name.startsWith(prefix) ? name.slice(prefix.length) : name
@@ -91,7 +94,7 @@ export function* parseGrep(output: string, prefix: string): Generator<{ path: st
       if (file !== undefined) yield file
       file = { path, lines: [] }
     }
-    file.lines.push({ line_number: Number(number), text: output.slice(start, stop === -1 ? undefined : stop), type: separator === '-' ? 'context' : 'match' })
+    file.lines.push({ line_number: Number(number), text: output.slice(start, stop === -1 ? undefined : stop), type: column === undefined ? 'context' : 'match' })
     position = stop === -1 ? output.length : stop + 1
   }
   if (file !== undefined) yield file

@@ -17,6 +17,9 @@ import type { ApiEnvironment, ApiServices } from './request.js'
 import { apiRoute } from './routes.js'
 import { TokenRefusedError } from './verify.js'
 
+/** The routes that read a body as it comes. */
+const streams = /\/(?:commit-pack|diff-commit)$/
+
 /** Code Storage's HTTP API: every call of its SDKs has an answer, at the current address and at the older one. */
 export function codeStorageApi(services: ApiServices): Hono<ApiEnvironment> {
   const api = new Hono<ApiEnvironment>({ getPath: (request) => apiRoute(new URL(request.url).pathname).path })
@@ -46,6 +49,8 @@ export function codeStorageApi(services: ApiServices): Hono<ApiEnvironment> {
   }
   api.all('*', (context) => context.json({ error: `the local Code Storage does not serve ${context.req.method} ${new URL(context.req.url).pathname}` }, 404))
   api.onError((error, context) => {
+    // A body of which the rest was not read ends its connection: nobody may send another request behind it.
+    if (error instanceof ApiProblem && (error.status === 413 || error.status === 403 || streams.test(context.req.path))) context.header('connection', 'close')
     if (error instanceof ApiProblem) return context.json({ error: error.message, ...error.fields }, error.status)
     if (error instanceof TokenRefusedError) return context.json({ error: error.message }, 401)
     services.onError(`${context.req.method} ${context.req.path}: ${error.message}`)

@@ -34,7 +34,6 @@ export class Draft {
   /** Adds the files as objects. @returns their shas, in order. */
   async hash(files: readonly string[]): Promise<string[]> {
     if (files.length === 0) return []
-    // Short names, in the folder itself: where the data are may be called anything.
     const output = await this.refs.run(['hash-object', '-w', '--no-filters', '--stdin-paths'], { input: files.map((file) => `${file}\n`).join('') })
     return output.trim().split('\n')
   }
@@ -45,7 +44,7 @@ export class Draft {
     return output.split('\0').filter((found) => found !== '')
   }
 
-  /** Sets entries; a mode of `0` removes one. @returns git's words when it refuses a path. */
+  /** Sets entries; a mode of `0` removes one. @throws Error with git's words, also when it refuses a path. */
   async set(entries: readonly { mode: string; sha: string; path: string }[]): Promise<void> {
     await this.#run(['update-index', '-z', '--index-info'], { input: entries.map(({ mode, sha, path }) => `${mode} ${sha}\t${path}\0`).join('') })
   }
@@ -56,7 +55,8 @@ export class Draft {
 
   /** The text of a small file among the contents. */
   async text(file: string): Promise<string> {
-    return (await readFile(file, 'utf8')).trim()
+    const text = await readFile(file)
+    return text.subarray(0, 100).toString('utf8').trim()
   }
 
   async #run(args: readonly string[], options: Parameters<Refs['run']>[1] = {}): Promise<string> {

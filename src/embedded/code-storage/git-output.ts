@@ -28,7 +28,7 @@ export async function gitOutput(repository: Repository, args: readonly string[],
   // A failure from here on cuts the answer off, and a client that went away ends git at its next write.
   ended.then(
     (last) => (last === 0 ? undefined : child.stdout.destroy(new Error(stderr.trim()))),
-    (error: Error) => child.stdout.destroy(error),
+    (error: unknown) => child.stdout.destroy(error instanceof Error ? error : new Error(String(error))),
   )
   return { body: Readable.toWeb(child.stdout) as ReadableStream<Uint8Array> }
 }

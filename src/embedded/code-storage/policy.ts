@@ -40,13 +40,21 @@ export interface RefChange {
   readonly fastForward: boolean
 }
 
-/** Why a change is refused; undefined when the token allows it. */
+/** Why a change is refused, whatever it brings; undefined when the token allows it. */
 export function refusal(claims: PolicyClaims, change: RefChange): string | undefined {
-  const forbidden = rulesOf(claims).find(([pattern]) => matches(pattern, change.ref))?.[1] ?? []
+  const forbidden = operationsFor(claims, change.ref)
   if (forbidden.includes('no-push')) return `denied by policy: ${change.ref} (no-push)`
   if (forbidden.includes('no-force-push') && !change.fastForward) return `denied by policy: ${change.ref} (no-force-push)`
-  if (forbidden.includes('verify-sig')) return `denied by policy: ${change.ref} (verify-sig; the local Code Storage knows no signing keys)`
   return undefined
+}
+
+/** Whether every commit that a change brings to a ref must be signed with a registered key. */
+export function wantsSignatures(claims: PolicyClaims, ref: string): boolean {
+  return operationsFor(claims, ref).includes('verify-sig')
+}
+
+function operationsFor(claims: PolicyClaims, ref: string): readonly string[] {
+  return rulesOf(claims).find(([pattern]) => matches(pattern, ref))?.[1] ?? []
 }
 
 /** The same rules for the pre-receive hook: a line per rule, pattern, tab, operations with commas. */

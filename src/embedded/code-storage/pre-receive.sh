@@ -29,6 +29,18 @@ fast_forward() {
   git merge-base --is-ancestor "$1" "$2"
 }
 
+# Every commit that is new to the ref, and not only those that are new to the repository, is signed with a registered key.
+signed() {
+  is_zero "$2" && return 0
+  if is_zero "$1"; then known='--not --branches'; else known="^$1"; fi
+  unsigned=$2
+  # shellcheck disable=SC2086 # two words on purpose
+  commits=$(git rev-list "$2" $known) || return 1
+  for unsigned in $commits; do
+    git verify-commit "$unsigned" >/dev/null 2>&1 || return 1
+  done
+}
+
 deny() {
   echo "denied by policy: $1 ($2)" >&2
   exit 1
@@ -38,5 +50,5 @@ while read -r old new ref; do
   operations=$(operations_for "$ref")
   case $operations in *,no-push,*) deny "$ref" no-push ;; esac
   case $operations in *,no-force-push,*) fast_forward "$old" "$new" || deny "$ref" no-force-push ;; esac
-  case $operations in *,verify-sig,*) deny "$ref" 'verify-sig; the local Code Storage knows no signing keys' ;; esac
+  case $operations in *,verify-sig,*) signed "$old" "$new" || deny "$ref" "verify-sig: $unsigned is not signed with a registered key" ;; esac
 done

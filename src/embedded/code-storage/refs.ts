@@ -1,5 +1,5 @@
 import { branchNameProblem } from '../../job/names.js'
-import { refusal, type PolicyClaims } from './policy.js'
+import { refusal, wantsSignatures, type PolicyClaims } from './policy.js'
 import { ApiProblem } from './problem.js'
 import { namespacePrefix, type GitRunner, type Repository } from './repositories.js'
 
@@ -93,6 +93,20 @@ export class Refs {
     if (outcome.exitCode === 0) return true
     if (outcome.stderr.includes('cannot lock ref')) return false
     throw new Error(`git update-ref failed: ${outcome.stderr.trim()}`)
+  }
+
+  /**
+   * Where the token's policies want signatures, every commit that is new to the ref has to be signed with a registered key.
+   * @param ref as a client of its namespace sees it.
+   * @throws ApiProblem 403.
+   */
+  async enforceSignatures(claims: PolicyClaims, ref: string, from: string | null, to: string): Promise<void> {
+    if (!wantsSignatures(claims, ref)) return
+    const known = from === null || from === zeroSha ? ['--not', '--branches'] : [`^${from}`]
+    for (const sha of (await this.run(['rev-list', to, ...known])).split('\n').filter((line) => line !== '')) {
+      const outcome = await this.git(this.repository, ['verify-commit', sha])
+      if (outcome.exitCode !== 0) throw new ApiProblem(403, `denied by policy: ${ref} (verify-sig: ${sha} is not signed with a registered key)`)
+    }
   }
 
   /** The branch that HEAD names. Not by git's short form, which is longer where a tag has the same name. */

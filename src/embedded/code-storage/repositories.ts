@@ -3,6 +3,7 @@ import { mkdir, readFile, readdir, rename, rm, writeFile } from 'node:fs/promise
 import { join } from 'node:path'
 import { z } from 'zod'
 import { runGit, type GitOutcome } from '../../git/git-process.js'
+import type { KeySettings } from '../../git/signing.js'
 import { ownedByAnother, removeLeftovers } from './leftovers.js'
 
 const metadataSchema = z.object({ id: z.string(), createdAt: z.iso.datetime() })
@@ -117,8 +118,11 @@ export type GitRunner = (
   options?: { input?: string; env?: Readonly<Record<string, string>>; maxOutputBytes?: number; cpuSeconds?: number },
 ) => Promise<GitOutcome>
 
-/** @param signal aborts when the server closes. */
-export function gitRunner(signal: AbortSignal, timeoutMs: number): GitRunner {
+/**
+ * @param signal aborts when the server closes.
+ * @param keys where git finds the keys that may sign commits.
+ */
+export function gitRunner(signal: AbortSignal, timeoutMs: number, keys: KeySettings = { config: {}, env: {} }): GitRunner {
   return (repository, args, options = {}) =>
-    runGit({ args, cwd: repository?.path, timeoutMs, signal, config: { 'safe.directory': '*', 'core.filesRefLockTimeout': '2000' }, ...options, env: { ...(repository === null ? {} : { GIT_DIR: repository.path }), ...options.env } })
+    runGit({ args, cwd: repository?.path, timeoutMs, signal, config: { 'safe.directory': '*', 'core.filesRefLockTimeout': '2000', ...keys.config }, ...options, env: { ...keys.env, ...(repository === null ? {} : { GIT_DIR: repository.path }), ...options.env } })
 }

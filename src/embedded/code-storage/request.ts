@@ -136,8 +136,8 @@ export const optionalPageLimit = (most: number) => wholeNumber.transform((count)
 export const gitText = (maxLength = 1000) => z.string().max(maxLength, `is longer than ${maxLength} characters`).regex(/^[^\0]*$/, 'holds a NUL')
 /** Who made a commit. Git drops what would end a name or an address, and refuses one of nothing else. */
 export const identity = z.object({
-  name: gitText().regex(/[^\s<>.,:;"'\\]/, 'has nothing that git takes as a name').regex(/^[^<>\r\n]*$/, 'holds "<", ">" or a line break'),
-  email: gitText().regex(/[^\s<>.,:;"'\\]/, 'has nothing that git takes as an address').regex(/^[^<>\r\n]*$/, 'holds "<", ">" or a line break'),
+  name: gitText().regex(/[^\u0000-\u0020<>.,:;"'\\]/, 'has nothing that git takes as a name').regex(/^[^<>\r\n]*$/, 'holds "<", ">" or a line break'),
+  email: gitText().regex(/[^\u0000-\u0020<>.,:;"'\\]/, 'has nothing that git takes as an address').regex(/^[^<>\r\n]*$/, 'holds "<", ">" or a line break'),
 })
 export type Identity = z.output<typeof identity>
 export const fullSha = z.string().regex(/^[0-9a-f]{40}$/, 'is not a full sha')

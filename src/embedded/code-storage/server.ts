@@ -8,6 +8,7 @@ import { fileURLToPath } from 'node:url'
 import { getRequestListener } from '@hono/node-server'
 import { decodeJwt } from 'jose'
 import { z } from 'zod'
+import { trustedKeys } from '../../git/signing.js'
 import { InvalidInputError } from '../../job/errors.js'
 import { codeStorageApi } from './api.js'
 import { ownCertificate } from './certificate.js'
@@ -34,6 +35,8 @@ export interface CodeStorageServerOptions {
    * `localhost`, 127.0.0.1, ::1 and `host`. Clients need it: `GIT_SSL_CAINFO` for git, `NODE_EXTRA_CA_CERTS` for Node.
    */
   readonly https?: { readonly port?: number | undefined } | undefined
+  /** Public keys that may sign commits for refs whose tokens say `verify-sig`: SSH keys as lines, OpenPGP keys armored. Default: none. */
+  readonly signingKeys?: readonly string[] | undefined
   /** The largest LFS object that is taken, in bytes. Default 4 GiB. */
   readonly maxLfsObjectBytes?: number | undefined
   /** Gets a line for what the operator should know: that this is for one machine, and faults. Default: nothing. */
@@ -80,9 +83,10 @@ export async function startCodeStorage(options: CodeStorageServerOptions): Promi
   setMaxListeners(0, closing.signal)
   // Git runs in the repositories' own folders, where a relative path would mean another one.
   const dataDir = resolve(options.dataDir)
-  const store = new RepositoryStore(dataDir, gitRunner(closing.signal, 120_000))
+  const keys = await trustedKeys('local Code Storage', options.signingKeys ?? [], join(dataDir, 'signing-keys'))
+  const store = new RepositoryStore(dataDir, gitRunner(closing.signal, 120_000, keys))
   await store.open()
-  const backend = gitBackend({ hooksPath: await installHook(dataDir), onError: log })
+  const backend = gitBackend({ hooksPath: await installHook(dataDir), keys, onError: log })
   const traffic = new Map<string, WireBytes>()
   let outage: Outage | null = null
   let url = ''

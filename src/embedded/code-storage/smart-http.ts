@@ -3,6 +3,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import { Transform } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { gitEnvironment, killGroup } from '../../git/git-process.js'
+import type { KeySettings } from '../../git/signing.js'
 import { hookPolicy, type PolicyClaims } from './policy.js'
 import type { Repository } from './repositories.js'
 
@@ -70,6 +71,9 @@ const backendConfig = {
   'uploadpack.allowFilter': 'true',
   // Seen without the namespace, its refs would be ordinary ones.
   'transfer.hideRefs': 'refs/namespaces',
+  // Notes in the making.
+  'uploadpack.hideRefs': 'refs/notes/code-storage-draft',
+  'receive.hideRefs': 'refs/notes/code-storage-draft',
   // Larger files are neither held in memory nor compared with each other for deltas, which takes minutes for a few of them.
   'core.bigFileThreshold': '4m',
   // Kept in the request's own process group, so that closing the server ends it too.
@@ -82,15 +86,16 @@ const backendConfig = {
 
 /**
  * Serves smart HTTP through `git http-backend`. Bodies are piped both ways with backpressure and never held here.
- * @param hooksPath the folder that holds the pre-receive hook.
+ * @param options `hooksPath`: the folder that holds the pre-receive hook; `keys`: those that may sign commits.
  */
-export function gitBackend(options: { hooksPath: string; onError: (message: string) => void }): GitBackend {
+export function gitBackend(options: { hooksPath: string; keys: KeySettings; onError: (message: string) => void }): GitBackend {
   const running = new Set<number>()
   return {
     async serve(request, response, { route, repository, policy, bytes }) {
       const child = spawn('git', ['http-backend'], {
         env: {
-          ...gitEnvironment(undefined, { ...backendConfig, 'core.hooksPath': options.hooksPath }),
+          ...gitEnvironment(undefined, { ...backendConfig, 'core.hooksPath': options.hooksPath, ...options.keys.config }),
+          ...options.keys.env,
           ...cgiVariables(request, route),
           GIT_PROJECT_ROOT: repository.path,
           CODE_STORAGE_POLICY: hookPolicy(policy),

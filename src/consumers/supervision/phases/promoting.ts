@@ -4,6 +4,7 @@ import type { Promotion } from '../../../job/result.js'
 import type { RunRecord } from '../../../job/run-record.js'
 import type { JobSpec } from '../../../job/spec.js'
 import type { RunContext } from '../../run-context.js'
+import { attestWork, signWork } from '../sign-work.js'
 
 /**
  * `promoting`: moves the target branch to the work, as a compare-and-swap. With `ff_only` the target must stand where it
@@ -12,6 +13,8 @@ import type { RunContext } from '../../run-context.js'
 export async function promoting(ctx: RunContext, signal: AbortSignal): Promise<void> {
   const { git, settings } = ctx.shared
   const { promote, repository } = ctx.spec
+  // Done before, unless the answer of the push was lost with its sandbox.
+  await signWork(ctx, signal)
   const { finalCommit, promoteFrom } = ctx.record
   if (promote === undefined || finalCommit === null) throw new Error(`run ${ctx.jobId}: promoting without a target or a commit`)
   const options = { timeoutMs: settings.callTimeoutMs, signal }
@@ -33,6 +36,7 @@ export async function promoting(ctx: RunContext, signal: AbortSignal): Promise<v
   // A fast-forward to what the target holds already moves nothing; work that went back behind it is not on it as it is.
   if (promote.strategy === 'ff_only' && !ctx.record.descends && promoted.sha !== finalCommit) throw rewritten(ctx.record, promote)
   if (!ctx.record.descends) await ctx.sayOnce(promotionOfRewritten(promoted))
+  await attestWork(ctx, false, signal)
   await ctx.update({ promoted, phase: 'closing' })
 }
 

@@ -9,6 +9,7 @@ import { saveOptions } from '../checkpoints.js'
 import { commitAuthor, commitMessage, switchyardIdentity } from '../commit-message.js'
 import { pendingKept, pushKept } from '../kept-branches.js'
 import { tellReport } from '../save-report.js'
+import { attestWork, signWork } from '../sign-work.js'
 
 /**
  * `pushing`: makes the final commit and pushes it to the job's branch. Also for a job that failed: its work is not lost, it is
@@ -36,9 +37,11 @@ export async function pushing(ctx: RunContext, signal: AbortSignal): Promise<voi
     return commit
   })
   await pushKept(ctx, made.kept, signal)
+  await signWork(ctx, signal)
   const { finalCommit } = ctx.record
   const diff = finalCommit === null ? null : await diffOf(ctx, { branch: workBranch(ctx.record), baseSha: base.sha, headSha: finalCommit }, signal)
   const promotes = ctx.spec.promote !== undefined && ctx.record.outcome?.status === 'succeeded'
+  if (!promotes) await attestWork(ctx, ctx.shared.git.ephemeral, signal)
   await ctx.update({ diff: diff === null ? null : { ...diff, paths: diff.paths.slice(0, 1_000) }, phase: promotes ? 'promoting' : 'closing' })
 }
 

@@ -1,0 +1,157 @@
+import type { GitAccess, GitCallOptions } from './host.js'
+import type { Identity } from './rules.js'
+import { signatureCheck, withSigningKey, withTrustedKeys, type KeySettings, type SignatureCheck, type SigningOptions } from './signing.js'
+import { TemporaryRepository } from './temporary-repository.js'
+
+/**
+ * Signs a job's branch. What it stands at was made in a sandbox, so nothing of it is believed: it is read as data, in a repository that
+ * lives as long as the call, without the contents of files. Signed are commits that are made here, of trees that stand there:
+ * the commit that Switchyard added is made anew; where there is none, one with the same tree is made on top; by `rewrite` the
+ * agent's own are made anew before.
+ * The branch is moved as a compare-and-swap from exactly the commit that was read.
+ */
+
+/** The commit that Switchyard would add: by its content it is known again. */
+export interface AddedCommit {
+  readonly message: string
+  readonly author: Identity
+  readonly committer: Identity
+}
+
+export interface SignRequest {
+  readonly branch: string
+  readonly sha: string
+  readonly baseSha: string
+  readonly added: AddedCommit
+}
+
+export interface Signed {
+  readonly sha: string
+  /** What was signed: `added`, Switchyard's own commit; `on top`, one that was made for it; `anew`, all of the job's commits. */
+  readonly how: 'added' | 'on top' | 'anew'
+  readonly commits: number
+}
+
+/** More commits than this are not made anew one by one; then one is signed on top of them. */
+const mostRewritten = 1000
+
+export async function signBranch(
+  source: string,
+  accesses: { readonly read: GitAccess; readonly write: GitAccess },
+  signing: SigningOptions,
+  request: SignRequest,
+  options: GitCallOptions,
+  /** Told what is about to be pushed, so that a push whose answer is lost is known again. */
+  beforePush: (signed: Signed) => Promise<void>,
+): Promise<Signed> {
+  const { read, write } = accesses
+  const { sha, baseSha, branch, added } = request
+  return TemporaryRepository.use(source, read, options, async (local) => {
+    const rewrites = signing.mode === 'rewrite' && sha !== baseSha
+    if (rewrites) await local.fetch([baseSha], 'blob:none', 1)
+    await local.fetch([sha], 'blob:none', rewrites ? undefined : 2)
+    const history = rewrites ? (await local.run(['rev-list', '--reverse', '--topo-order', sha, `^${baseSha}`])).trim().split('\n').filter((line) => line !== '') : []
+    const rewritten = history.length > 0 && history.length <= mostRewritten
+    const signed = await withSigningKey(source, signing, (key) => (rewritten ? anew(local, history, signing, key) : onTop(local, sha, { added, signing, key })))
+    await beforePush(signed)
+    await local.moveBranch(write, signed.sha, `refs/heads/${branch}`, sha)
+    return signed
+  })
+}
+
+interface Commit {
+  readonly tree: string
+  readonly parents: readonly string[]
+  readonly author: string
+  readonly committer: string
+  readonly encoding: string | null
+  readonly message: Buffer
+}
+
+/** Reads a commit. Of a header that is there twice, as in none that git makes, the first counts. */
+export function parseCommit(raw: Buffer): Commit {
+  const end = raw.indexOf('\n\n')
+  const lines = raw.subarray(0, end === -1 ? raw.length : end).toString('utf8').split('\n')
+  const values = (name: string) => lines.filter((line) => line.startsWith(`${name} `)).map((line) => line.slice(name.length + 1))
+  return {
+    tree: values('tree')[0] ?? '',
+    parents: values('parent'),
+    author: values('author')[0] ?? '',
+    committer: values('committer')[0] ?? '',
+    encoding: values('encoding')[0] ?? null,
+    message: end === -1 ? Buffer.alloc(0) : raw.subarray(end + 2),
+  }
+}
+
+/** `Name <address> seconds zone` → its parts; git's own reading of a line that is not in order is nobody at the beginning of time. */
+function person(line: string): { name: string; email: string; date: string } {
+  const [, name = '', email = '', seconds = '0', zone = '+0000'] = /^(.*?) ?<([^<>]*)>(?: (\d+) ([+-]\d{4}))?$/.exec(line) ?? []
+  return { name: name === '' ? 'unknown' : name, email: email === '' ? 'unknown' : email, date: `@${seconds} ${zone}` }
+}
+
+async function onTop(local: TemporaryRepository, sha: string, { added, signing, key }: { added: AddedCommit; signing: SigningOptions; key: KeySettings }): Promise<Signed> {
+  const commit = parseCommit(await local.raw(sha))
+  const same = (line: string, who: Identity) => person(line).name === who.name && person(line).email === who.email
+  const ours = commit.message.toString('utf8') === added.message && same(commit.author, added.author) && same(commit.committer, added.committer)
+  const parents = ours ? commit.parents : [sha]
+  const date = person(commit.committer).date
+  const author = ours ? person(commit.author) : { ...added.author, date }
+  const made = await write(local, { tree: commit.tree, parents, message: Buffer.from(added.message), author, committer: { ...(signing.committer ?? added.committer), date }, encoding: null }, key)
+  return { sha: made, how: ours ? 'added' : 'on top', commits: 1 }
+}
+
+async function anew(local: TemporaryRepository, history: readonly string[], signing: SigningOptions, key: KeySettings): Promise<Signed> {
+  const made = new Map<string, string>()
+  let last = ''
+  for (const sha of history) {
+    const commit = parseCommit(await local.raw(sha))
+    const committer = person(commit.committer)
+    last = await write(
+      local,
+      {
+        ...commit,
+        parents: commit.parents.map((parent) => made.get(parent) ?? parent),
+        author: person(commit.author),
+        committer: signing.committer === undefined ? committer : { ...signing.committer, date: committer.date },
+      },
+      key,
+    )
+    made.set(sha, last)
+  }
+  return { sha: last, how: 'anew', commits: history.length }
+}
+
+interface NewCommit {
+  readonly tree: string
+  readonly parents: readonly string[]
+  readonly message: Buffer
+  readonly author: Identity & { readonly date: string }
+  readonly committer: Identity & { readonly date: string }
+  readonly encoding: string | null
+}
+
+async function write(local: TemporaryRepository, { tree, parents, message, author, committer, encoding }: NewCommit, key: KeySettings): Promise<string> {
+  const env = {
+    ...key.env,
+    GIT_AUTHOR_NAME: author.name,
+    GIT_AUTHOR_EMAIL: author.email,
+    GIT_AUTHOR_DATE: author.date,
+    GIT_COMMITTER_NAME: committer.name,
+    GIT_COMMITTER_EMAIL: committer.email,
+    GIT_COMMITTER_DATE: committer.date,
+  }
+  const config = { ...key.config, ...(encoding === null ? {} : { 'i18n.commitEncoding': encoding }) }
+  const made = await local.run(['commit-tree', '-S', tree, ...parents.flatMap((parent) => ['-p', parent])], { input: message, env, config })
+  return made.trim()
+}
+
+/** Reads a commit and holds its signature against the keys. */
+export async function checkCommitSignature(source: string, access: GitAccess, sha: string, publicKeys: readonly string[], options: GitCallOptions): Promise<SignatureCheck> {
+  return withTrustedKeys(source, publicKeys, (keys) =>
+    TemporaryRepository.use(source, access, options, async (local) => {
+      await local.fetch([sha], 'tree:0', 1)
+      const { exitCode, said } = await local.verify(sha, keys)
+      return signatureCheck(exitCode, said)
+    }),
+  )
+}
