@@ -17,6 +17,8 @@ import type { ConsumerSettings } from './settings.js'
 /** What all jobs of a consumer share. */
 export interface ConsumerContext {
   readonly deployment: string
+  /** Of Switchyard. */
+  readonly release: string
   /** This consumer's id, which holds leases and inboxes. */
   readonly holder: string
   readonly store: RunStore

@@ -172,6 +172,7 @@ export class Consumer {
     })
     const context: ConsumerContext = {
       deployment: options.deployment,
+      release,
       holder: this.id,
       store,
       ledger,

@@ -5,10 +5,11 @@ import { CodeStorageClient, type ApiPaths, type Conflict } from './code-storage-
 import type { AccessOptions, BranchName, GitAccess, GitCallOptions, GitHost, PromotionRequest, ResolvedRef } from './host.js'
 import { lsRemote } from './ls-remote.js'
 import { onlyBranch, onlyBranchAnywhere, onlyRef, TokenMinter, type RefPolicy, type TokenAlgorithm, type TokenScope } from './mint.js'
-import { checkProvenance, provenanceRef, writeProvenance, type ProvenanceCheck } from './provenance-note.js'
+import { checkProvenance, provenanceRef, writeProvenance } from './provenance-note.js'
 import { branchInTheWay, candidateRefs, maxDiffPaths, movedTarget, noRepository, refsInTheWay, switchyardIdentity, type Identity } from './rules.js'
-import { checkCommitSignature, signBranch, type Signed, type SignRequest } from './sign-branch.js'
-import { publicKeyOf, type SignatureCheck, type SigningOptions } from './signing.js'
+import { checkCommitSignature, signBranch } from './sign-branch.js'
+import type { ProvenanceCheck, SignatureCheck, Signed, SigningOptions, SignRequest } from './signature.js'
+import { publicKeyOf } from './signing.js'
 import { baseUrl, hostWithPort } from './url.js'
 
 export interface CodeStorageHostOptions {

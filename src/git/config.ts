@@ -6,7 +6,7 @@ import { CodeStorageHost } from './code-storage.js'
 import type { GitHost } from './host.js'
 import { HttpsGitHost, type TokenCallback } from './https-host.js'
 import { tokenAlgorithms } from './mint.js'
-import { signingFormats, signingModes, type SigningOptions } from './signing.js'
+import { signingFormats, signingModes, type SigningOptions } from './signature.js'
 
 const environmentName = z.string().regex(/^[A-Za-z_]\w*$/, 'must be the name of an environment variable')
 const url = z.string({ error: 'must be a URL such as "https://git.example.com"' }).min(1, 'is empty')

@@ -1,7 +1,5 @@
 import type { Diff, Promotion } from '../job/result.js'
-import type { ProvenanceCheck } from './provenance-note.js'
-import type { Signed, SignRequest } from './sign-branch.js'
-import type { SignatureCheck, SigningOptions } from './signing.js'
+import type { ProvenanceCheck, SignatureCheck, Signed, SigningOptions, SignRequest } from './signature.js'
 
 /**
  * Where repositories live. Two implementations: Code Storage (./code-storage.ts) and any HTTPS git host with a token

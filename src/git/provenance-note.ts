@@ -3,7 +3,8 @@ import type { GitAccess, GitCallOptions } from './host.js'
 import { lsRemote } from './ls-remote.js'
 import { InfrastructureError } from '../job/errors.js'
 import { switchyardIdentity } from './rules.js'
-import { checkText, signText, type SignatureCheck, type SigningOptions } from './signing.js'
+import type { ProvenanceCheck, SigningOptions } from './signature.js'
+import { checkText, signText } from './signing.js'
 import { TemporaryRepository } from './temporary-repository.js'
 
 /**
@@ -21,7 +22,6 @@ const envelopeSchema = z.object({
   signatures: z.array(z.object({ sig: z.base64() })).min(1),
 })
 const statementSchema = z.looseObject({ subject: z.array(z.looseObject({ digest: z.looseObject({ gitCommit: z.string() }) })).min(1), predicate: z.looseObject({}) })
-export type Statement = z.output<typeof statementSchema>
 
 /** What DSSE signs: the type and the text, each with its length. */
 export function preAuthenticated(type: string, payload: Buffer): Buffer {
@@ -48,8 +48,6 @@ export async function writeProvenance(source: string, { read, write }: { read: G
     if (attempt === tries) throw new InfrastructureError({ kind: 'transient', owner: 'git-repository', source, message: `${source}: ${provenanceRef} keeps moving` })
   }
 }
-
-export type ProvenanceCheck = { readonly found: false } | ({ readonly found: true; readonly statement: Statement | null } & SignatureCheck)
 
 /** Reads a commit's statement and holds it against public keys: that it is of one of them, and about this commit. */
 export async function checkProvenance(source: string, read: GitAccess, sha: string, publicKeys: readonly string[], options: GitCallOptions): Promise<ProvenanceCheck> {

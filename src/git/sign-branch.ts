@@ -1,6 +1,7 @@
 import type { GitAccess, GitCallOptions } from './host.js'
 import type { Identity } from './rules.js'
-import { signatureCheck, withSigningKey, withTrustedKeys, type KeySettings, type SignatureCheck, type SigningOptions } from './signing.js'
+import type { AddedCommit, SignatureCheck, Signed, SigningOptions, SignRequest } from './signature.js'
+import { signatureCheck, withSigningKey, withTrustedKeys, type KeySettings } from './signing.js'
 import { TemporaryRepository } from './temporary-repository.js'
 
 /**
@@ -10,27 +11,6 @@ import { TemporaryRepository } from './temporary-repository.js'
  * agent's own are made anew before.
  * The branch is moved as a compare-and-swap from exactly the commit that was read.
  */
-
-/** The commit that Switchyard would add: by its content it is known again. */
-export interface AddedCommit {
-  readonly message: string
-  readonly author: Identity
-  readonly committer: Identity
-}
-
-export interface SignRequest {
-  readonly branch: string
-  readonly sha: string
-  readonly baseSha: string
-  readonly added: AddedCommit
-}
-
-export interface Signed {
-  readonly sha: string
-  /** What was signed: `added`, Switchyard's own commit; `on top`, one that was made for it; `anew`, all of the job's commits. */
-  readonly how: 'added' | 'on top' | 'anew'
-  readonly commits: number
-}
 
 /** More commits than this are not made anew one by one; then one is signed on top of them. */
 const mostRewritten = 1000

@@ -3,42 +3,18 @@ import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { InfrastructureError } from '../job/errors.js'
-import type { Identity } from './rules.js'
+import type { SignatureCheck, SigningOptions } from './signature.js'
 
 /**
  * Signing of commits by a consumer, through git: with an SSH key (`ssh-keygen`) or an OpenPGP key (`gpg`). A key lies in a file of a
  * private folder for as long as the commits are made, and never in a sandbox.
  */
 
-export const signingFormats = ['ssh', 'openpgp'] as const
-/**
- * `add`: the commit that Switchyard adds is signed; where it adds none, one with the same files is added. `rewrite`: the agent's own
- * commits are made anew as well, each signed.
- */
-export const signingModes = ['add', 'rewrite'] as const
-
-export interface SigningOptions {
-  readonly format: (typeof signingFormats)[number]
-  readonly mode: (typeof signingModes)[number]
-  /** The private key without a passphrase, as text: an OpenSSH one, or an armored OpenPGP one. Read anew for each use. */
-  readonly key: () => string
-  /** Who commits what is signed, as the host has to know the key. Default: who would commit it anyway. */
-  readonly committer?: Identity | undefined
-  /** Promotions ask the host to let only signed commits in (`verify-sig`). */
-  readonly verifyAtTarget: boolean
-  /** A provenance statement is left as a note on the work's commit. */
-  readonly provenance: boolean
-  /** Older keys' public halves, whose signatures are good as well. */
-  readonly publicKeys: readonly string[]
-}
-
 /** What git needs to sign or to verify: configuration, and where its programs look. */
 export interface KeySettings {
   readonly config: Readonly<Record<string, string>>
   readonly env: Readonly<Record<string, string>>
 }
-
-export type SignatureCheck = { readonly good: true; readonly key: string } | { readonly good: false; readonly reason: string }
 
 /** Runs `work` with the private key at hand. @throws InfrastructureError of the consumer's configuration when it can't be used. */
 export async function withSigningKey<Result>(source: string, { format, key }: Pick<SigningOptions, 'format' | 'key'>, work: (settings: KeySettings) => Promise<Result>): Promise<Result> {

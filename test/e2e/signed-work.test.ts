@@ -5,7 +5,7 @@ import { join, resolve } from 'node:path'
 import { promisify } from 'node:util'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { CodeStorageHost } from '../../src/git/index.js'
-import type { SigningOptions } from '../../src/git/signing.js'
+import type { SigningOptions } from '../../src/git/signature.js'
 import { InfrastructureError } from '../../src/job/errors.js'
 import { git, startDeployment, type Deployment } from './deployment.js'
 

@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import type { Command } from 'commander'
-import type { ProvenanceCheck } from '../../git/provenance-note.js'
+import type { ProvenanceCheck } from '../../git/signature.js'
 import { InvalidInputError } from '../../job/errors.js'
 import { exitCodes } from '../exit-codes.js'
 import { collect, configOf, withConfigOption, withJsonOption, type SharedFlags } from '../shared-options.js'

@@ -1,7 +1,6 @@
 import { InfrastructureError } from '../../job/errors.js'
 import { workBranch } from '../../job/names.js'
 import { provenanceStatement } from '../../job/provenance.js'
-import { release } from '../release.js'
 import type { RunContext } from '../run-context.js'
 import { commitAuthor, commitMessage, switchyardIdentity } from './commit-message.js'
 
@@ -39,7 +38,7 @@ export async function signWork(ctx: RunContext, signal: AbortSignal): Promise<vo
  * Where the host does not take it, the job's log says so; the work stands without it.
  */
 export async function attestWork(ctx: RunContext, ephemeral: boolean, signal: AbortSignal): Promise<void> {
-  const { git, settings, deployment, now } = ctx.shared
+  const { git, settings, deployment, release, now } = ctx.shared
   const { record, spec } = ctx
   if (git.signing?.provenance !== true || record.finalCommit === null) return
   const statement = provenanceStatement({ commit: record.finalCommit, spec, record, deployment, version: release, finishedAtMs: now() })
