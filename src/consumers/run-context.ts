@@ -26,6 +26,8 @@ export class RunContext {
   readonly exclusions = new Map<string, { untilMs: number; why: string }>()
   /** How often each provider turned this job away in a row. */
   readonly refusals = new Map<string, number>()
+  /** When the git host last took from this consumer what it had refused the sandbox: the try of a phase. */
+  disproved: { readonly phase: string; readonly tries: number } | null = null
   private readonly said = new Set<string>()
   private readonly interruptions: Interruptions
   private waiting: { readonly what: string; readonly sinceMs: number } | null = null

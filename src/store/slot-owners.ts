@@ -43,6 +43,15 @@ export interface BoundSlot {
   readonly owner: SlotOwner
   /** It is a job's that was removed from the queue around Switchyard: nobody can take it any more. */
   readonly removed: boolean
+  /** For how long what a job left behind has it, in milliseconds by the ledger's clock; 0 for a job's own. */
+  readonly heldMs: number
+}
+
+/** The places of a provider, and when they were read. */
+export interface BoundSlots {
+  /** Milliseconds of the ledger's own clock, which never goes back and is the same for all consumers. */
+  readonly atMs: number
+  readonly slots: readonly BoundSlot[]
 }
 
 /** Who owns the places that do not expire, and what becomes of them when their owner is gone. All of it by Lua. */
@@ -54,13 +63,14 @@ export class SlotOwners {
   ) {}
 
   /** The places of a provider that jobs, or what jobs left behind, hold. */
-  async bound(provider: string): Promise<BoundSlot[]> {
-    const flat = z.array(z.string()).parse(await this.run('ledger-bound', [provider]))
-    return flat.flatMap((leaseId, index) => {
-      if (index % 3 !== 0) return []
+  async bound(provider: string): Promise<BoundSlots> {
+    const [atMs, ...flat] = z.array(z.string()).parse(await this.run('ledger-bound', [provider]))
+    const slots = flat.flatMap((leaseId, index) => {
+      if (index % 4 !== 0) return []
       const owner = parseOwner(flat[index + 1] ?? '')
-      return [{ leaseId, owner, removed: owner.kind === 'job' && flat[index + 2] === '1' }]
+      return [{ leaseId, owner, removed: owner.kind === 'job' && flat[index + 2] === '1', heldMs: Number(flat[index + 3]) }]
     })
+    return { atMs: Number(atMs), slots }
   }
 
   /**

@@ -26,6 +26,7 @@ export class FaultRunner {
   /** When the git host refused which repository, in milliseconds since 1970. */
   readonly refusals: { readonly repository: string; readonly fromMs: number; readonly toMs: number }[] = []
   readonly hostile: HostileJob[] = []
+  private hostileBegun = 0
   private readonly busy = new Set<string>()
   private readonly underWay = new Set<Promise<void>>()
 
@@ -140,7 +141,9 @@ export class FaultRunner {
       }
       case 'hostile-job': {
         const attack = attackOf(fault.pick)
-        this.hostile.push(await enqueueHostile(this.queue, attack, this.hostile.length, world.repositories))
+        // Several may be under way.
+        this.hostileBegun += 1
+        this.hostile.push(await enqueueHostile(this.queue, attack, this.hostileBegun, world.repositories))
         return attack.name
       }
       case 'consumer-clock': {

@@ -88,7 +88,7 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
     timeline.add('jobs-ended', { unended })
     const endedMs = timeline.now()
     await noSandboxes(world, 40_000)
-    await noPlaces(world, 30_000)
+    for (const lease of await placesLeft(world, 30_000)) timeline.add('place-left', { lease })
     await sampler.stop()
     await fleet.close()
     timeline.add('consumers-stopped')
@@ -130,12 +130,13 @@ async function noSandboxes(world: World, patienceMs: number): Promise<void> {
 }
 
 /** Places of what was left behind are freed by the reaper; whether all are is for the checker of keys to say. */
-async function noPlaces(world: World, patienceMs: number): Promise<void> {
+async function placesLeft(world: World, patienceMs: number): Promise<string[]> {
   const redis = createRedis({ url: world.redis.url }, 'commands')
   try {
     const ledger = new SlotLedger(redis, new Keys())
     const deadline = Date.now() + patienceMs
     while (Date.now() < deadline && (await ledger.loads()).some(({ used }) => used > 0)) await new Promise((resolve) => setTimeout(resolve, 200))
+    return await redis.hvals(`${new Keys().ledger()}:lease`)
   } finally {
     redis.disconnect()
   }

@@ -6,6 +6,8 @@ import type { Attempt } from '../../src/job/result.js'
 import { record, result } from '../store/fixture.js'
 
 const now = 1_000_000
+/** The ledger's clock is another one. */
+const ledgerMs = 9_000_000
 const attempt: Attempt = { provider: 'p', sandboxId: null, startedAt: '2026-01-01T00:00:00.000Z', endedAt: null, outcome: 'running', error: null }
 
 function sandbox(fields: Partial<SandboxInfo> & { attempt?: number } = {}): SandboxInfo {
@@ -18,7 +20,7 @@ function run(fields: Partial<RunRecord>, ended = false): FoundRun {
 }
 
 function around(found: FoundRun, fields: Partial<Surroundings> = {}): Surroundings {
-  return { provider: 'p', deployment: 'ours', runs: new Map([['job', found]]), memory: { sandboxes: {}, places: {} }, graceMs: 120_000, now, ...fields }
+  return { provider: 'p', deployment: 'ours', runs: new Map([['job', found]]), memory: { sandboxes: {}, places: {} }, graceMs: 120_000, now, atMs: ledgerMs, ...fields }
 }
 
 const inSandbox = { phase: 'steps', sandbox: { provider: 'p', id: 's', createdAtMs: 1, repositoryPath: null } } as const
@@ -56,46 +58,61 @@ describe('a sandbox', () => {
     const first = judgeSandbox(info, around(null))
     expect(first).toMatchObject({ verdict: 'young', ageMs: 0 })
     const memory = remember([first], new Map(), new Set(), [], around(null))
-    expect(judgeSandbox(info, around(null, { memory, now: now + 119_999 })).verdict).toBe('young')
-    expect(judgeSandbox(info, around(null, { memory, now: now + 120_000 }))).toMatchObject({ verdict: 'orphan', ageMs: 120_000 })
+    expect(judgeSandbox(info, around(null, { memory, atMs: ledgerMs + 119_999 })).verdict).toBe('young')
+    expect(judgeSandbox(info, around(null, { memory, atMs: ledgerMs + 120_000 }))).toMatchObject({ verdict: 'orphan', ageMs: 120_000 })
   })
 })
 
 describe('a place', () => {
-  const job = { leaseId: 'l', owner: { kind: 'job', jobId: 'job' }, removed: false } as const
-  const left = { leaseId: 'l', owner: { kind: 'sandbox', sandboxId: 's' }, removed: false } as const
-  const unanswered = { leaseId: 'l', owner: { kind: 'create', jobId: 'job', attempt: 1, atMs: now }, removed: false } as const
-  const since = (ms: number) => ({ memory: { sandboxes: {}, places: { l: now - ms } } })
+  const job = { leaseId: 'l', owner: { kind: 'job', jobId: 'job' }, removed: false, heldMs: 0 } as const
+  const left = { leaseId: 'l', owner: { kind: 'sandbox', sandboxId: 's' }, removed: false, heldMs: 0 } as const
+  const unanswered = { leaseId: 'l', owner: { kind: 'create', jobId: 'job', attempt: 1, atMs: now }, removed: false, heldMs: 0 } as const
+  const since = (ms: number) => ({ memory: { sandboxes: {}, places: { l: ledgerMs - ms } } })
 
   it('of a live run is kept, also when its record can’t be read', () => {
-    expect(judgeSlot(job, [], now, around(run(inSandbox), since(999_999)))).toBe('kept')
-    expect(judgeSlot(job, [], now, around('unreadable', since(999_999)))).toBe('kept')
+    expect(judgeSlot(job, [], 0, around(run(inSandbox), since(999_999)))).toBe('kept')
+    expect(judgeSlot(job, [], 0, around('unreadable', since(999_999)))).toBe('kept')
   })
   it('of a live run whose job was removed from the queue is forgotten after the grace', () => {
     const removed = { ...job, removed: true }
-    expect(judgeSlot(removed, [sandbox()], now, around(run(inSandbox)))).toBe('waits')
-    expect(judgeSlot(removed, [sandbox()], now, around(run(inSandbox), since(119_999)))).toBe('waits')
-    expect(judgeSlot(removed, [sandbox()], now, around(run(inSandbox), since(120_000)))).toBe('forgotten')
-    expect(judgeSlot(removed, [sandbox()], now, around('unreadable', since(999_999)))).toBe('kept')
-    expect(judgeSlot(removed, [sandbox()], now, around(run(inSandbox, true), since(999_999)))).toBe('kept')
-    expect(judgeSlot(removed, [], now, around(run(inSandbox, true), since(999_999)))).toBe('free')
+    expect(judgeSlot(removed, [sandbox()], 0, around(run(inSandbox)))).toBe('waits')
+    expect(judgeSlot(removed, [sandbox()], 0, around(run(inSandbox), since(119_999)))).toBe('waits')
+    expect(judgeSlot(removed, [sandbox()], 0, around(run(inSandbox), since(120_000)))).toBe('forgotten')
+    expect(judgeSlot(removed, [sandbox()], 0, around('unreadable', since(999_999)))).toBe('kept')
+    expect(judgeSlot(removed, [sandbox()], 0, around(run(inSandbox, true), since(999_999)))).toBe('kept')
+    expect(judgeSlot(removed, [], 0, around(run(inSandbox, true), since(999_999)))).toBe('free')
   })
   it('of an ended or unknown run is kept while a sandbox of it lives, and freed after the grace', () => {
     for (const found of [run({}, true), null]) {
-      expect(judgeSlot(job, [sandbox()], now, around(found, since(999_999)))).toBe('kept')
-      expect(judgeSlot(job, [], now, around(found))).toBe('waits')
-      expect(judgeSlot(job, [], now, around(found, since(119_999)))).toBe('waits')
-      expect(judgeSlot(job, [], now, around(found, since(120_000)))).toBe('free')
+      expect(judgeSlot(job, [sandbox()], 0, around(found, since(999_999)))).toBe('kept')
+      expect(judgeSlot(job, [], 0, around(found))).toBe('waits')
+      expect(judgeSlot(job, [], 0, around(found, since(119_999)))).toBe('waits')
+      expect(judgeSlot(job, [], 0, around(found, since(120_000)))).toBe('free')
     }
   })
   it('that was left to a sandbox is kept while that lives', () => {
-    expect(judgeSlot(left, [sandbox()], now, around(run({})))).toBe('kept')
-    expect(judgeSlot(left, [sandbox({ id: 'other' })], now, around(run({})))).toBe('free')
+    expect(judgeSlot(left, [sandbox()], 0, around(run({})))).toBe('kept')
+    expect(judgeSlot(left, [sandbox({ id: 'other' })], 0, around(run({})))).toBe('free')
   })
   it('that was left to an unanswered create is kept until a listing made late enough shows no such sandbox', () => {
-    expect(judgeSlot(unanswered, [sandbox()], now + 60_000, around(run({})))).toBe('kept')
-    expect(judgeSlot(unanswered, [], now + 14_999, around(run({})))).toBe('waits')
-    expect(judgeSlot(unanswered, [sandbox({ attempt: 2 })], now + 15_000, around(run({})))).toBe('free')
+    const held = (heldMs: number) => ({ ...unanswered, heldMs })
+    expect(judgeSlot(held(60_000), [sandbox()], 0, around(run({})))).toBe('kept')
+    expect(judgeSlot(held(14_999), [], 0, around(run({})))).toBe('waits')
+    expect(judgeSlot(held(15_000), [], 1, around(run({})))).toBe('waits')
+    expect(judgeSlot(held(15_000), [sandbox({ attempt: 2 })], 0, around(run({})))).toBe('free')
+  })
+
+  // Places stayed taken for hours when the consumer that had left them was ahead by hours.
+  it('is judged alike whatever the clocks of consumers say', () => {
+    const unansweredThen = { ...unanswered, owner: { ...unanswered.owner, atMs: now + 10_000_000 }, heldMs: 15_000 }
+    for (const skewMs of [-10_000_000, 0, 10_000_000]) {
+      const there = (fields: Partial<Surroundings> = {}) => around(run({}, true), { now: now + skewMs, ...fields })
+      expect(judgeSlot(unansweredThen, [], 0, there())).toBe('free')
+      expect(judgeSlot(job, [], 0, there(since(119_999)))).toBe('waits')
+      expect(judgeSlot(job, [], 0, there(since(120_000)))).toBe('free')
+      const seen = { sandboxes: { s: { firstSeenAtMs: ledgerMs - 120_000, failedKills: 0, lastError: null } }, places: {} }
+      expect(judgeSandbox(sandbox({ createdAtMs: now - 1_000 }), there({ memory: seen })).verdict).toBe('orphan')
+    }
   })
 })
 
@@ -103,9 +120,9 @@ it('failed kills are counted over the rounds, and forgotten with the sandbox', (
   const surroundings = around(null)
   const judged = [judgeSandbox(sandbox(), surroundings), judgeSandbox(sandbox({ id: 'dead' }), surroundings), judgeSandbox(sandbox({ id: 'x', tags: {} }), surroundings)]
   const first = remember(judged, new Map([['s', 'no answer']]), new Set(['dead']), ['l'], surroundings)
-  expect(first).toEqual({ sandboxes: { s: { firstSeenAtMs: now, failedKills: 1, lastError: 'no answer' } }, places: { l: now } })
-  const later = around(null, { memory: first, now: now + 5 })
+  expect(first).toEqual({ sandboxes: { s: { firstSeenAtMs: ledgerMs, failedKills: 1, lastError: 'no answer' } }, places: { l: ledgerMs } })
+  const later = around(null, { memory: first, atMs: ledgerMs + 5 })
   const second = remember(judged.slice(0, 1), new Map([['s', 'refused']]), new Set(), ['l'], later)
-  expect(second).toEqual({ sandboxes: { s: { firstSeenAtMs: now, failedKills: 2, lastError: 'refused' } }, places: { l: now } })
+  expect(second).toEqual({ sandboxes: { s: { firstSeenAtMs: ledgerMs, failedKills: 2, lastError: 'refused' } }, places: { l: ledgerMs } })
   expect(remember([], new Map(), new Set(), [], around(null, { memory: second }))).toEqual({ sandboxes: {}, places: {} })
 })

@@ -90,7 +90,7 @@ it('a place that is freed as forgotten while its job begins is not counted on by
     // Between the choice of a place for the job and the record that needs it a reaper without patience comes by, once.
     const slow = altered(host, {
       resolve: async (...question) => {
-        if (taken.length === 0) for (const slot of await owners.bound('local-a')) taken.push(await owners.free(slot))
+        if (taken.length === 0) for (const slot of (await owners.bound('local-a')).slots) taken.push(await owners.free(slot))
         return await host.resolve(...question)
       },
     })

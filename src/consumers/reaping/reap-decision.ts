@@ -39,7 +39,10 @@ export interface Surroundings {
   readonly runs: ReadonlyMap<string, FoundRun>
   readonly memory: ReapMemory
   readonly graceMs: number
+  /** Of this process, in milliseconds since 1970: compared with what the provider says of its sandboxes. */
   readonly now: number
+  /** Of the ledger, in milliseconds. What rounds remember is by this one, since the next may be another process's whose clock differs by hours. */
+  readonly atMs: number
 }
 
 export function judgeSandbox(info: SandboxInfo, around: Surroundings): JudgedSandbox {
@@ -56,8 +59,8 @@ export function judgeSandbox(info: SandboxInfo, around: Surroundings): JudgedSan
   if (record?.abandoned.some(({ provider, id }) => provider === around.provider && id === info.id) === true) {
     return says('orphan', 'given up by its run')
   }
-  const firstSeenAtMs = around.memory.sandboxes[info.id]?.firstSeenAtMs ?? around.now
-  const ageMs = ageOf(info, around) ?? around.now - firstSeenAtMs
+  const knownForMs = around.atMs - (around.memory.sandboxes[info.id]?.firstSeenAtMs ?? around.atMs)
+  const ageMs = Math.max(ageOf(info, around) ?? 0, knownForMs)
   const why = live ? 'its run goes on without it' : run === null ? 'no run is known for it' : 'its run has ended'
   return says(ageMs < around.graceMs ? 'young' : 'orphan', why, ageMs)
 }
@@ -88,21 +91,21 @@ export type SlotVerdict = 'kept' | 'waits' | 'free' | 'forgotten'
 
 /**
  * @param alive what lives at the provider after this round's kills, from a complete listing.
- * @param listedAtMs when that listing began.
+ * @param sinceListingMs how long ago that listing began.
  */
-export function judgeSlot(slot: BoundSlot, alive: readonly SandboxInfo[], listedAtMs: number, around: Surroundings): SlotVerdict {
+export function judgeSlot(slot: BoundSlot, alive: readonly SandboxInfo[], sinceListingMs: number, around: Surroundings): SlotVerdict {
   const { owner, leaseId } = slot
   if (owner.kind === 'sandbox') return alive.some(({ id }) => id === owner.sandboxId) ? 'kept' : 'free'
   const ofJob = alive.filter(({ tags }) => tags['switchyard-job'] === owner.jobId)
   if (owner.kind === 'create') {
     if (ofJob.some(({ tags }) => tags['switchyard-attempt'] === String(owner.attempt))) return 'kept'
-    return listedAtMs >= owner.atMs + unansweredCreateMs ? 'free' : 'waits'
+    return slot.heldMs - sinceListingMs >= unansweredCreateMs ? 'free' : 'waits'
   }
   const run = around.runs.get(owner.jobId) ?? null
   const live = run !== null && run !== 'unreadable' && run.result === null
   // A supervisor whose job is removed under it knows when its lease has run out; a job has its place a moment before it has its record.
-  const sinceMs = around.memory.places[leaseId] ?? around.now
-  const overdue = around.now - sinceMs >= around.graceMs
+  const sinceMs = around.memory.places[leaseId] ?? around.atMs
+  const overdue = around.atMs - sinceMs >= around.graceMs
   if (live && slot.removed && run.record !== null) return overdue ? 'forgotten' : 'waits'
   if (run === 'unreadable' || live || ofJob.length > 0) return 'kept'
   return overdue ? 'free' : 'waits'
@@ -114,7 +117,7 @@ export function remember(
   failures: ReadonlyMap<string, string>,
   killed: ReadonlySet<string>,
   waiting: readonly string[],
-  { memory, now }: Surroundings,
+  { memory, atMs }: Surroundings,
 ): ReapMemory {
   const sandboxes: ReapMemory['sandboxes'] = {}
   for (const { id, verdict } of judged) {
@@ -122,10 +125,10 @@ export function remember(
     const before = memory.sandboxes[id]
     const error = failures.get(id)
     sandboxes[id] = {
-      firstSeenAtMs: before?.firstSeenAtMs ?? now,
+      firstSeenAtMs: before?.firstSeenAtMs ?? atMs,
       failedKills: (before?.failedKills ?? 0) + (error === undefined ? 0 : 1),
       lastError: error ?? before?.lastError ?? null,
     }
   }
-  return { sandboxes, places: Object.fromEntries(waiting.map((leaseId) => [leaseId, memory.places[leaseId] ?? now])) }
+  return { sandboxes, places: Object.fromEntries(waiting.map((leaseId) => [leaseId, memory.places[leaseId] ?? atMs])) }
 }

@@ -60,10 +60,12 @@ export async function reapRound(parts: ReapParts, provider: Provider, options: {
     log.warn({ provider: name, message: errorMessage(error) }, 'sandboxes not listed; none is reaped')
     return { round: { provider: name, sandboxes: [], foreign: null, freedPlaces: 0, problem }, memory: null }
   }
-  const slots = await untilAborted(owners.bound(name), signal)
+  const { atMs, slots } = await untilAborted(owners.bound(name), signal)
+  // What came to be since the listing may be missing in it.
+  const sinceListingMs = Math.max(now() - listedAtMs, 0)
   const jobIds = [...listing.own.map(({ tags }) => tags['switchyard-job']), ...slots.map(({ owner }) => (owner.kind === 'sandbox' ? undefined : owner.jobId))]
   const runs = await findRuns(store, [...new Set(jobIds.filter((jobId) => jobId !== undefined))], signal)
-  const around: Surroundings = { provider: name, deployment: parts.deployment, runs, memory: options.memory, graceMs: parts.graceMs, now: now() }
+  const around: Surroundings = { provider: name, deployment: parts.deployment, runs, memory: options.memory, graceMs: parts.graceMs, now: now(), atMs }
   const judged = [...listing.own, ...(listing.foreign ?? [])].map((info) => judgeSandbox(info, around))
 
   const failures = new Map<string, string>()
@@ -73,7 +75,7 @@ export async function reapRound(parts: ReapParts, provider: Provider, options: {
   if (options.claim !== null) {
     await killOrphans(parts, provider, judged, { failures, killed, claim: options.claim })
     const alive = listing.own.filter(({ id }) => !killed.has(id))
-    const verdicts = slots.map((slot) => ({ slot, verdict: judgeSlot(slot, alive, listedAtMs, around) }))
+    const verdicts = slots.map((slot) => ({ slot, verdict: judgeSlot(slot, alive, sinceListingMs, around) }))
     waiting = verdicts.flatMap(({ slot, verdict }) => (verdict === 'waits' && slot.owner.kind === 'job' ? [slot.leaseId] : []))
     for (const { slot, verdict } of verdicts) {
       if (verdict === 'free' && (await freePlace(parts, provider, slot))) freedPlaces += 1

@@ -29,8 +29,8 @@ const hostsFaults: ReadonlySet<ErrorOwner> = new Set<ErrorOwner>(['git-host', 'g
 
 /**
  * Fetches and pushes run in the sandbox, and what git says there is what the sandbox says. The host is asked from here, for the same
- * repository and with the same rights: does it refuse this consumer as well, its answer is the error. Else a refused push is the
- * job's, and what fails on the way is the sandbox's, or in the end, when the sandbox holds the only copy of the work, waited for.
+ * repository and with the same rights: does it refuse this consumer as well, its answer is the error. Else, when that is so twice, a
+ * refused push is the job's, and what fails on the way is the sandbox's, or in the end, when the sandbox holds the only copy of the work, waited for.
  */
 async function checkedClaim(ctx: RunContext, error: InfrastructureError, tries: number): Promise<InfrastructureError> {
   if (error.owner === undefined || !hostsFaults.has(error.owner) || error.kind === 'invalid') return error
@@ -43,6 +43,7 @@ async function checkedClaim(ctx: RunContext, error: InfrastructureError, tries: 
     ctx.aftermath.throwIfAborted()
     return refusal instanceof InfrastructureError ? attributed(refusal, 'git') : error
   }
+  if (error.kind === 'auth' && !disprovedTwice(ctx, tries)) return error.with({ owner: 'sandbox', kind: 'transient' })
   if (!pushes) return error.with({ owner: 'sandbox' })
   if (error.kind !== 'auth') return error.with({ owner: 'git-repository' })
   return error.with({
@@ -51,6 +52,17 @@ async function checkedClaim(ctx: RunContext, error: InfrastructureError, tries: 
     code: 'SWY_PUSH_REFUSED',
     message: `${error.message}; the git host takes this job's token from the consumer, so it refuses what is pushed, or something in the sandbox answers in its place`,
   })
+}
+
+/**
+ * A key that is changed, or a repository that is opened again, between the sandbox's call and ours looks the same as a sandbox that lies.
+ * So its word is held against it when the host took this consumer's own call before the sandbox's and after it.
+ */
+function disprovedTwice(ctx: RunContext, tries: number): boolean {
+  const { phase } = ctx.record
+  const before = ctx.disproved
+  ctx.disproved = { phase, tries }
+  return before?.phase === phase && before.tries === tries - 1
 }
 
 function askToRead(ctx: RunContext): Promise<unknown> {

@@ -7,6 +7,7 @@ local id = redis.call('HGET', L .. ':jobs', jobId)
 local lease = id and getLease(id)
 if not lease then return 0 end
 lease.jobId = owner
+lease.since = now
 redis.call('HSET', L .. ':lease', id, cjson.encode(lease))
 redis.call('HDEL', L .. ':jobs', jobId)
 redis.call('HSET', L .. ':jobs', owner, id)
