@@ -1,0 +1,49 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { examine } from '../../src/consumers/supervision/examination.js'
+import type { RunContext } from '../../src/consumers/run-context.js'
+import { InfrastructureError } from '../../src/job/errors.js'
+import { repository, type Repository } from '../runner/repository.js'
+import { record } from '../store/fixture.js'
+
+/** What the sandbox says of the git host: that it refuses the token. */
+const claim = () => new InfrastructureError({ kind: 'auth', owner: 'consumer-keys', source: 'p', message: 'p: push: git failed: the token is not signed with a key of this organisation' })
+let repo: Repository
+beforeAll(async () => {
+  repo = await repository()
+})
+afterAll(() => repo.close())
+
+function run(phase: 'pushing' | 'preparing'): RunContext {
+  return {
+    shared: { git: repo.storage.host, settings: { callTimeoutMs: 10_000 }, providers: new Map([['p', { provider: { get: () => Promise.resolve({ id: 's' }) } }]]) },
+    spec: { repository: repo.id },
+    record: record('job', { phase, sandbox: { provider: 'p', id: 's', createdAtMs: 1, repositoryPath: null } }),
+    aftermath: new AbortController().signal,
+    disproved: null,
+  } as unknown as RunContext
+}
+
+/** @param takes whether the host takes what this consumer asks it, try by try from the second on. */
+async function owners(phase: 'pushing' | 'preparing', takes: readonly boolean[]): Promise<string[]> {
+  const ctx = run(phase)
+  const found: string[] = []
+  for (let tries = 1; tries <= takes.length + 1; tries++) {
+    repo.storage.server.setOutage(tries === 1 || takes[tries - 2] === true ? null : { kind: 'forbid', repository: repo.id })
+    const { error } = await examine(ctx, claim(), tries)
+    if (error instanceof InfrastructureError) found.push(`${error.owner} ${error.kind}`)
+  }
+  return found
+}
+
+// A key that was changed between a sandbox's push and our own call failed jobs for good.
+describe('a refusal that a sandbox tells of', () => {
+  it.each([
+    ['that the host confirms is the host’s', 'pushing', [false, false], ['sandbox transient', 'git-repository auth', 'git-repository auth']],
+    ['that the host does not confirm once may have passed', 'pushing', [true], ['sandbox transient', 'sandbox transient']],
+    ['that the host does not confirm twice in a row is the job’s', 'pushing', [true, true], ['sandbox transient', 'sandbox transient', 'job invalid']],
+    ['that comes and goes is never the job’s', 'pushing', [true, false, true, false, true], ['sandbox transient', 'sandbox transient', 'git-repository auth', 'sandbox transient', 'git-repository auth', 'sandbox transient']],
+    ['of a fetch is the sandbox’s at the most', 'preparing', [true, true], ['sandbox transient', 'sandbox transient', 'sandbox auth']],
+  ] as const)('%s', async (_what, phase, takes, expected) => {
+    expect(await owners(phase, takes)).toEqual(expected)
+  })
+})
