@@ -1,6 +1,6 @@
 import { StringDecoder } from 'node:string_decoder'
 import type { LogLine } from '../job/log.js'
-import { harmlessLine, harmlessText } from './terminal-text.js'
+import { harmlessLine, harmlessText } from '../job/harmless-text.js'
 
 /**
  * A job's output for a terminal: each line begins with its step's name and a bar, which what a job prints can't do without, and is made

@@ -1,9 +1,10 @@
-import { pino, type Logger } from 'pino'
+import { pino, type DestinationStream, type Logger } from 'pino'
 import type { Config } from '../config/schema.js'
+import { harmlessJson } from '../job/harmless-text.js'
 
 /**
  * The program's own log: JSON lines on stderr, so that stdout is the command's output alone. Fields that hold
- * credentials are masked whoever logs them; messages never hold any.
+ * credentials are masked whoever logs them; messages never hold any. What jobs, providers and hosts say in it can do nothing to a terminal.
  */
 export function createLogger(level: Config['logs']['level']): Logger {
   const secretFields = ['token', 'password', 'apiKey', 'privateKey', 'authorization', 'secret', 'env', 'url']
@@ -13,6 +14,10 @@ export function createLogger(level: Config['logs']['level']): Logger {
       base: { pid: process.pid },
       redact: { paths: secretFields.flatMap((field) => [field, `*.${field}`, `*.*.${field}`]), censor: '[hidden]' },
     },
-    pino.destination({ dest: 2, sync: true }),
+    harmless(pino.destination({ dest: 2, sync: true })),
   )
+}
+
+function harmless(destination: DestinationStream): DestinationStream {
+  return { write: (line) => destination.write(harmlessJson(line)) }
 }

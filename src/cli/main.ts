@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 import { readFileSync } from 'node:fs'
 import { Command, CommanderError } from 'commander'
+import { harmlessLine, harmlessText } from '../job/harmless-text.js'
 import { exitCodes, exitCodesHelp, explainFailure } from './exit-codes.js'
 import { addBoardCommand } from './commands/board.js'
 import { addCancelCommand } from './commands/cancel.js'
@@ -19,7 +20,8 @@ import { addStatusCommand } from './commands/status.js'
 import { addVerifyCommand } from './commands/verify.js'
 import { endProcess } from './end-process.js'
 import { environmentHelp } from './shared-options.js'
-import { harmlessLine } from './terminal-text.js'
+import { say } from './print.js'
+import { isPipeClosed, pipeClosed } from './stop-signal.js'
 
 /** The command `switchyard`. Every command says what it does in a file of its own in ./commands. */
 
@@ -30,6 +32,8 @@ const program = new Command('switchyard')
   .version(version)
   .showHelpAfterError('(switchyard <command> --help shows how it is used)')
   .exitOverride()
+  // It repeats what was typed, which a script may have from anywhere.
+  .configureOutput({ writeErr: (text) => process.stderr.write(harmlessText(text)), writeOut: (text) => process.stdout.write(harmlessText(text)) })
   .addHelpText('after', `\n${environmentHelp}\n\n${exitCodesHelp}\n\nStart with:  switchyard demo`)
 
 const commands = [
@@ -53,9 +57,8 @@ for (const add of commands) {
   add(program)
 }
 
-// Whoever reads has seen enough (head, a pager): nothing to complain about.
 for (const stream of [process.stdout, process.stderr]) {
-  stream.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? exitCodes.ok : exitCodes.internal))
+  stream.on('error', (error: NodeJS.ErrnoException) => (error.code === 'EPIPE' ? pipeClosed() : process.exit(exitCodes.internal)))
 }
 
 try {
@@ -66,8 +69,9 @@ try {
     process.exitCode = error.exitCode === 0 ? exitCodes.ok : exitCodes.badInput
   } else {
     const { code, lines } = explainFailure(error)
-    for (const line of lines) process.stderr.write(`switchyard: ${harmlessLine(line)}\n`)
+    for (const line of lines) say(`switchyard: ${harmlessLine(line)}`)
     process.exitCode = code
   }
 }
+if (isPipeClosed()) process.exitCode = exitCodes.ok
 endProcess()

@@ -1,8 +1,10 @@
 import type { ReapedSandbox, ReapRound } from '../consumers/index.js'
+import { harmlessValue } from '../job/harmless-text.js'
 import { elapsed, table } from './output.js'
 
 /** What `switchyard reap` found and did, for a terminal: a row a sandbox, then what could not be done. Pure. */
-export function reapReport(rounds: readonly ReapRound[], { killed }: { readonly killed: boolean }): string {
+export function reapReport(found: readonly ReapRound[], { killed }: { readonly killed: boolean }): string {
+  const rounds = harmlessValue(found)
   const sandboxes = rounds.flatMap((round) => round.sandboxes)
   const lines: string[] = []
   if (sandboxes.length > 0) {

@@ -1,12 +1,14 @@
+import { harmlessLine, harmlessValue } from '../job/harmless-text.js'
 import type { JobResult } from '../job/result.js'
 import type { JobStatus } from '../job/status.js'
 import { clockTime, type KeyTrouble, type LiveConsumer, type ProviderLoad } from '../store/index.js'
 import { counted, elapsed, fields, table } from './output.js'
 
-/** How jobs look on a terminal. Pure functions. */
+/** How jobs look on a terminal. Pure functions, whose parts jobs may have named: each is made harmless before it is put among ours. */
 
 /** One job, all of it. */
-export function statusReport(status: JobStatus, nowMs: number): string {
+export function statusReport(found: JobStatus, nowMs: number): string {
+  const status = harmlessValue(found)
   const lines = [
     `job         ${status.jobId}`,
     `repository  ${status.repository}`,
@@ -28,7 +30,7 @@ export function statusReport(status: JobStatus, nowMs: number): string {
 export function statusTable(statuses: readonly JobStatus[], nowMs: number): string {
   return table(
     ['JOB', 'STATE', 'REPOSITORY', 'PROVIDER', 'STEP', 'ATTEMPTS', 'ELAPSED'],
-    statuses.map((status) => [
+    harmlessValue(statuses).map((status) => [
       status.jobId,
       status.state,
       status.repository,
@@ -45,7 +47,7 @@ export function providersTable(loads: readonly ProviderLoad[]): string {
   if (loads.length === 0) return 'no consumer has asked for a place at a provider yet; start one with "switchyard consume"'
   return table(
     ['PROVIDER', 'LIMIT', 'NOW', 'IN USE', 'FOREIGN', 'WAITING', 'CPU', 'MEMORY', 'BREAKER', 'CREATES', 'START P50/P95'],
-    loads.map((load) => [
+    harmlessValue(loads).map((load) => [
       load.provider,
       String(load.limit),
       String(load.effectiveLimit),
@@ -71,7 +73,7 @@ export function refusedKeys(consumers: readonly Pick<LiveConsumer, 'consumer' | 
 }
 
 export function refusedKeyLine({ consumer, of, message, sinceMs }: RefusedKey): string {
-  return `${of}: refused to ${consumer} since ${clockTime(sinceMs)}: ${message}`
+  return harmlessLine(`${of}: refused to ${consumer} since ${clockTime(sinceMs)}: ${message}`)
 }
 
 function breakerText({ breaker, openUntilMs, openedBy }: ProviderLoad): string {
@@ -79,7 +81,8 @@ function breakerText({ breaker, openUntilMs, openedBy }: ProviderLoad): string {
 }
 
 /** How a job ended: branch, commit, diffstat, steps and attempts. */
-export function resultReport(result: JobResult): string {
+export function resultReport(ended: JobResult): string {
+  const result = harmlessValue(ended)
   const lines = [`result      ${result.status}${result.error === null ? '' : `: ${result.error.message} (${result.error.kind})`}`]
   if (result.branch !== null) lines.push(`branch      ${result.branch} at ${result.commit ?? '-'}`)
   if (result.promoted !== null) lines.push(`promoted    ${result.promoted.to} at ${result.promoted.sha} (${result.promoted.result})`)

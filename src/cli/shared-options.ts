@@ -1,6 +1,8 @@
 import type { Command } from 'commander'
 import { configFileNames, devConfigPath, loadConfig, type LoadedConfig } from '../config/load.js'
 import { environmentFields } from '../config/environment.js'
+import { harmlessLine } from '../job/harmless-text.js'
+import { say } from './print.js'
 
 /** What `--config` and `--json` mean is the same everywhere; it is said here. */
 
@@ -27,7 +29,7 @@ export function withJsonOption(command: Command, what: string): Command {
  */
 export async function configOf(flags: SharedFlags): Promise<LoadedConfig> {
   const loaded = await loadConfig({ path: flags.config })
-  for (const warning of loaded.warnings) process.stderr.write(`switchyard: warning: ${warning}\n`)
+  for (const warning of loaded.warnings) say(`switchyard: warning: ${harmlessLine(warning)}`)
   return loaded
 }
 

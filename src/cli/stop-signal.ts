@@ -1,11 +1,30 @@
+import { exitCodes } from './exit-codes.js'
+
 /**
  * Turns Ctrl-C (SIGINT), SIGTERM and SIGHUP into an AbortSignal, so that what was started is stopped in order. A second
- * signal ends the process at once, for somebody who can't wait.
+ * signal ends the process at once, for somebody who can't wait. A pipe whose reader has gone (head, a pager) is a stop without a signal,
+ * about which nothing is said: nobody reads it.
  */
 export interface StopSignal extends Disposable {
   readonly signal: AbortSignal
   /** The signal that came, when one did. */
   readonly received: NodeJS.Signals | undefined
+}
+
+/** Those who have something to take down before the process ends. */
+const listening = new Set<AbortController>()
+let closed = false
+
+/** Whoever reads has seen enough: ends what runs, or the process when nothing has to be taken down. */
+export function pipeClosed(): void {
+  closed = true
+  if (listening.size === 0) process.exit(exitCodes.ok)
+  for (const controller of listening) controller.abort(new Error('the reader of the output has gone'))
+}
+
+/** Whether the reader has gone, after which nothing that goes wrong is of interest. */
+export function isPipeClosed(): boolean {
+  return closed
 }
 
 export function listenForStop(): StopSignal {
@@ -18,6 +37,7 @@ export function listenForStop(): StopSignal {
     controller.abort(new Error(`stopped by ${name}`))
   }
   for (const name of signals) process.on(name, onSignal)
+  listening.add(controller)
   return {
     signal: controller.signal,
     get received() {
@@ -25,6 +45,7 @@ export function listenForStop(): StopSignal {
     },
     [Symbol.dispose]() {
       for (const name of signals) process.off(name, onSignal)
+      listening.delete(controller)
     },
   }
 }

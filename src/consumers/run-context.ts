@@ -1,4 +1,5 @@
 import { FenceLostError } from '../job/errors.js'
+import { escapedLine } from '../job/harmless-text.js'
 import { deadlineOf, type Deadline } from '../job/deadlines.js'
 import type { LogChunk } from '../job/log.js'
 import type { Attempt, JobError } from '../job/result.js'
@@ -176,9 +177,9 @@ export class RunContext {
     this.boardLog.add(chunks)
   }
 
-  /** A line of Switchyard's own in the job's log. */
+  /** A line of Switchyard's own in the job's log: one, whatever a job's names or a provider's errors in it hold. */
   async say(text: string): Promise<void> {
-    const data = Buffer.from(`${this.secrets.patterns.mask(text)}\n`)
+    const data = Buffer.from(`${escapedLine(this.secrets.patterns.mask(text))}\n`)
     await this.append({}, [{ step: 'switchyard', stream: 'system', attempt: this.record.attempts.length, offset: 0, data }])
   }
 

@@ -7,6 +7,7 @@ import { createAdaptorServer } from '@hono/node-server'
 import { serveStatic } from '@hono/node-server/serve-static'
 import { Queue } from 'bullmq'
 import { Hono, type MiddlewareHandler } from 'hono'
+import { bodyLimit } from 'hono/body-limit'
 import { secureHeaders } from 'hono/secure-headers'
 import type { Redis } from 'ioredis'
 import { errorMessage, InvalidInputError } from '../job/errors.js'
@@ -118,11 +119,15 @@ function application(options: BoardOptions, queues: readonly { readonly queue: Q
     app.route('/', access.routes)
     app.use(access.guard)
   }
-  app.use(writable ? onlyWholeData : onlyReads)
+  if (writable) app.use(bodyLimit({ maxSize: largestChange, onError: (context) => context.text(`A change is at most ${largestChange} bytes.`, 413) }), onlyWholeData)
+  else app.use(onlyReads)
   app.use(withoutWebFonts)
   app.route('/', serverAdapter.registerPlugin())
   return app
 }
+
+/** Of a change's body: a spec of the largest size, and what Bull Board puts around it. */
+const largestChange = 4 * 1024 * 1024
 
 const securityHeaders = secureHeaders({
   xFrameOptions: 'DENY',

@@ -1,6 +1,8 @@
 import { BullMQAdapter } from '@bull-board/api/bullMQAdapter'
 import type { Job, Queue } from 'bullmq'
 import { errorMessage } from '../job/errors.js'
+import { harmlessLine, withPictures } from '../job/harmless-text.js'
+import { shownText } from './formatters.js'
 
 type AfterFirst<List extends readonly unknown[]> = List extends readonly [unknown, ...infer Rest] ? Rest : never
 
@@ -21,7 +23,7 @@ export class WaitingAdapter extends BullMQAdapter {
     private readonly reasons: ReasonLookup,
   ) {
     super(queue, options)
-    this.setFormatter('name', ({ name, progress }) => [name ?? '', ...waitingOf(progress)].join(separator))
+    this.setFormatter('name', ({ name, progress }) => harmlessLine([name ?? '', ...waitingOf(progress)].join(separator)))
   }
 
   /** A duplicate begins with the name that is shown. */
@@ -31,14 +33,27 @@ export class WaitingAdapter extends BullMQAdapter {
 
   override async getJob(id: string): Promise<Job | undefined> {
     const job = await super.getJob(id)
-    if (job !== undefined) await this.tellWaiting([job])
+    if (job !== undefined) await this.tell([job])
     return job
   }
 
   override async getJobs(states: Parameters<BullMQAdapter['getJobs']>[0], start?: number, end?: number): Promise<Job[]> {
     const jobs = await super.getJobs(states, start, end)
-    await this.tellWaiting(jobs)
+    await this.tell(jobs)
     return jobs
+  }
+
+  override async getJobLogs(...call: Parameters<BullMQAdapter['getJobLogs']>): ReturnType<BullMQAdapter['getJobLogs']> {
+    return (await super.getJobLogs(...call)).map(withPictures)
+  }
+
+  private async tell(jobs: readonly Job[]): Promise<void> {
+    for (const job of jobs) {
+      // What Bull Board has no formatter for.
+      if (typeof job.failedReason === 'string') job.failedReason = shownText(job.failedReason)
+      if (Array.isArray(job.stacktrace)) job.stacktrace = job.stacktrace.map(shownText)
+    }
+    await this.tellWaiting(jobs)
   }
 
   /** Changes what these objects show, and nothing in Redis. */

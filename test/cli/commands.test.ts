@@ -1,4 +1,5 @@
-import { readFile, writeFile, stat } from 'node:fs/promises'
+import { spawnSync } from 'node:child_process'
+import { readdir, readFile, writeFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { startRedis } from '../../src/embedded/index.js'
@@ -58,6 +59,42 @@ describe('with switchyard dev running in the folder', () => {
     expect(code).toBe(1)
     expect(stderr).toMatch(/^step 1 \| seen as it comes$/m)
     expect(stdout).toMatch(/result +failed: .*7.*\(step-failed\)/)
+  })
+
+  it('what a hostile job prints, makes and is called does nothing to a terminal, in any command, unless it is asked for byte by byte', async () => {
+    const evil = '\u001b]0;mine\u0007\u001b[2J\u009b1A\u202e\u2028\r>>> promoted'
+    const bytes = "printf '\\033]52;c;eA==\\007\\033[1A\\r>>> promoted\\n\\302\\2332J\\342\\200\\256'"
+    const steps = [{ name: `evil ${evil}\n>>> done`, run: `${bytes}; ${bytes} >&2; touch "$(${bytes})" .git/x; git checkout -q -b "e$(printf '\\302\\2332J')"; git commit -q --allow-empty -m "$(${bytes})"; mkfifo "$(${bytes})p"; exit 3` }]
+    await writeFile(join(place.folder, 'hostile.json'), JSON.stringify({ repository: 'acme/web', tenant: `t${evil}`, steps, env: { GIT_AUTHOR_NAME: 'a', GIT_AUTHOR_EMAIL: 'a@b', GIT_COMMITTER_NAME: 'a', GIT_COMMITTER_EMAIL: 'a@b' } }))
+    const onTerminal = spawnSync('script', ['--version']).status === 0
+    const commands = async (text: string) => {
+      const run = place.shell(`$SWITCHYARD ${text}`, { terminal: onTerminal })
+      await run.ended
+      return run.stdout() + run.stderr()
+    }
+    const waited = await commands('enqueue --file hostile.json --wait')
+    const [{ jobId } = { jobId: '' }] = JSON.parse((await switchyard('status', '--json', '--limit', '1')).stdout) as { jobId: string }[]
+    const obeyed = /[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069\u2028\u2029]|\r(?!\n)/
+    const [many, one, logs, raw, json] = await Promise.all(['status', `status ${jobId}`, `logs ${jobId}`, `logs ${jobId} --raw`, `status ${jobId} --json`].map(commands))
+    for (const [name, shown] of Object.entries({ waited, many, one, ...(onTerminal ? { logs } : {}) })) {
+      expect(obeyed.exec(shown ?? '')?.[0], `${name}: ${JSON.stringify(shown)}`).toBeUndefined()
+      expect((shown ?? '').split(/\r?\n/).filter((line) => /^(>>> )?(promoted|done)/.test(line)), name).toEqual([])
+    }
+    for (const shown of [waited, ...(onTerminal ? [logs] : [])]) expect(shown).toContain('| ␍>>> promoted')
+    expect(one).toContain('step        evil')
+    expect(JSON.parse(json ?? '')).toMatchObject({ jobId, state: 'failed' })
+    expect(json).not.toMatch(/[\u007f-\u009f\u202e\u2028]/)
+    expect(raw).toContain('\u001b]52;c;eA==\u0007\u001b[1A')
+  })
+
+  it('a reader that has seen enough ends a command quietly', async () => {
+    const quiet = async (text: string) => {
+      const run = place.shell(`{ $SWITCHYARD ${text}; echo "code $?" >&3; } 3>&2 2>&1 | true`)
+      await run.ended
+      return [text, run.stdout(), run.stderr()]
+    }
+    const commands = ['--help', 'status --json', 'board --port 0', `enqueue -r acme/web -s 'echo x' --no-push --wait`]
+    expect(await Promise.all(commands.map(quiet))).toEqual(commands.map((text) => [text, '', 'code 0\n']))
   })
 
   it('a running job is cancelled', async () => {
@@ -207,6 +244,9 @@ describe('with switchyard dev running in the folder', () => {
     expect(await readFile(join(place.folder, '.switchyard/.gitignore'), 'utf8')).toMatch(/^\*$/m)
     const config = await stat(join(place.folder, '.switchyard/dev/switchyard.config.json'))
     expect(config.mode & 0o077).toBe(0)
+    expect((await stat(join(place.folder, '.switchyard/dev'))).mode & 0o077).toBe(0)
+    const files = (await readdir(join(place.folder, '.switchyard'), { withFileTypes: true })).filter((entry) => entry.isFile())
+    for (const { name } of files) expect((await stat(join(place.folder, '.switchyard', name))).mode & 0o077, name).toBe(0)
   })
 
   it('the board of dev and one more show the queue', async () => {
@@ -219,9 +259,15 @@ describe('with switchyard dev running in the folder', () => {
     await more.saw(/"url"/)
     const { url } = JSON.parse(more.stdout()) as { url: string }
     expect((await fetch(new URL('healthz', url))).status).toBe(200)
+    expect((await fetch(new URL('api/queues', url))).status).toBe(401)
     more.child.kill('SIGTERM')
     expect(await more.ended).toBe(0)
     expect((await switchyard('board', '--host', '0.0.0.0', '--port', '0')).code).toBe(2)
+    const open = place.run(['board', '--port', '0', '--no-auth', '--json'])
+    await open.saw(/"url"/)
+    expect((await fetch(new URL('api/queues', (JSON.parse(open.stdout()) as { url: string }).url))).status).toBe(200)
+    open.child.kill('SIGTERM')
+    expect(await open.ended).toBe(0)
   })
 
   it('a consumer ends when it is stopped while a provider answers nothing at all', async () => {
@@ -274,6 +320,18 @@ describe('without anything running', () => {
     }
     expect((await switchyard('--version')).stdout).toMatch(/^\d+\.\d+\.\d+\n$/)
     expect((await switchyard('nonsense')).code).toBe(2)
+  })
+
+  it('dev takes everything down when nobody reads what it says', async () => {
+    const own = await makePlace()
+    try {
+      const run = own.shell('{ $SWITCHYARD dev --json; echo "code $?" >&3; } 3>&2 | true')
+      await run.ended
+      expect(run.stderr()).toMatch(/code 0\n$/)
+      expect(await own.left()).toEqual({ files: [], processes: [] })
+    } finally {
+      await own.remove()
+    }
   })
 
   it('Redis that is away exits with 3 within seconds and says where it was looked for', async () => {

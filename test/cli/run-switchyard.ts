@@ -35,6 +35,8 @@ export interface Place {
   readonly folder: string
   readonly temporary: string
   run(args: readonly string[], environment?: Readonly<Record<string, string>>): Run
+  /** As `run`, with what a shell does around it: `$SWITCHYARD` stands for the command. On a terminal where `script` makes one. */
+  shell(text: string, more?: { readonly terminal?: boolean }): Run
   /** What is left: files in the temporary folder, and processes that were started from here. */
   left(): Promise<{ readonly files: readonly string[]; readonly processes: readonly string[] }>
   remove(): Promise<void>
@@ -46,20 +48,27 @@ export async function makePlace(): Promise<Place> {
   const temporary = join(top, 'tmp')
   await Promise.all([mkdir(folder), mkdir(temporary)])
   const started: Run[] = []
+  const start = (program: string, args: readonly string[], environment: Readonly<Record<string, string>> = {}): Run => {
+    const inherited = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('SWITCHYARD_') && !name.startsWith('VITEST')))
+    const child = spawn(program, args, {
+      cwd: folder,
+      env: { ...inherited, NODE_OPTIONS: '', TMPDIR: temporary, ...environment },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    })
+    const run = follow(child)
+    started.push(run)
+    return run
+  }
   return {
     folder,
     temporary,
-    run(args, environment = {}) {
-      const inherited = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('SWITCHYARD_') && !name.startsWith('VITEST')))
+    run(args, environment) {
       const [program, ...before] = programFor(args)
-      const child = spawn(program, [...before, ...args], {
-        cwd: folder,
-        env: { ...inherited, NODE_OPTIONS: '', TMPDIR: temporary, ...environment },
-        stdio: ['ignore', 'pipe', 'pipe'],
-      })
-      const run = follow(child)
-      started.push(run)
-      return run
+      return start(program, [...before, ...args], environment)
+    },
+    shell(text, { terminal = false } = {}) {
+      const environment = { SWITCHYARD: programFor([]).join(' '), TERM: 'xterm' }
+      return terminal ? start('script', ['-qefc', text, '/dev/null'], environment) : start('sh', ['-c', text], environment)
     },
     async left() {
       return { files: await readdir(temporary), processes: await processesThatName(top) }

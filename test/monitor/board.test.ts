@@ -1,3 +1,5 @@
+import { createRequire } from 'node:module'
+import { resolve } from 'node:path'
 import { Queue, Worker } from 'bullmq'
 import { Redis } from 'ioredis'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
@@ -72,12 +74,14 @@ describe('the board', () => {
 
   it('answers 405 to every change while it is read-only, whatever Bull Board knows', async () => {
     const { url } = await open()
-    for (const [method, path] of [
-      ['POST', 'agent-jobs/add'], ['PATCH', 'agent-jobs/job-a/update-data'], ['PATCH', 'agent-jobs/job-a/priority'], ['PUT', 'agent-jobs/obliterate'],
-      ['PUT', 'pause'], ['DELETE', 'agent-jobs'], ['POST', 'anything/at/all'],
-    ] as const) {
-      const answer = await fetch(new URL(`api/queues/${path}`, url), { method, headers: { 'content-type': 'application/json' }, body: '{}' })
-      expect([answer.status, path]).toEqual([405, path])
+    // Every route of the installed Bull Board, as it declares them, and what it may come to have.
+    const { appRoutes } = createRequire(import.meta.url)(resolve('node_modules/@bull-board/api/dist/routes.js')) as { appRoutes: { api: { method: string | string[]; route: string | string[] }[] } }
+    const known = appRoutes.api.flatMap(({ method, route }) => [method].flat().flatMap((one) => [route].flat().map((path) => [one.toUpperCase(), path.replace(':queueName', 'agent-jobs').replace(':jobId', 'job-a').replace(/:\w+/g, 'completed')] as const)))
+    const changes = [...known.filter(([method]) => method !== 'GET'), ['DELETE', '/api/queues/agent-jobs'], ['POST', '/anything/at/all'], ['PROPFIND', '/api/queues']] as const
+    expect(changes.length).toBeGreaterThan(20)
+    for (const [method, path] of changes) {
+      const answer = await fetch(new URL(path, url), { method, headers: { 'content-type': 'application/json' }, body: '{}' })
+      expect([answer.status, method, path]).toEqual([405, method, path])
     }
   })
 
@@ -93,6 +97,36 @@ describe('the board', () => {
     expect(job?.data.env.API_KEY).toBe('hunter2')
     await queue.close()
     expect((await send('PATCH', 'job-b/update-data', { jobData: { repository: 'acme/other' } })).status).toBe(200)
+  })
+
+  it('shows nothing that turns a page’s text around, of errors and output either, and saves no picture of it', async () => {
+    const { url } = await open({ writable: true })
+    const evil = 'a\u202eb\u001b[31m\u2028\u009bc'
+    const queue = new Queue('agent-jobs', { prefix, connection: redis })
+    const job = await queue.add(evil, { repository: 'acme/web', steps: [{ name: evil, run: 'x' }], [evil]: evil }, { jobId: 'job-evil' })
+    await job.log(`output ${evil}`)
+    await redis.hset(`${prefix}:agent-jobs:job-evil`, { failedReason: evil, stacktrace: JSON.stringify([evil]) })
+    const get = async (path: string) => (await fetch(new URL(`api/queues${path}`, url))).text()
+    const shown = await Promise.all(['/agent-jobs/job-evil', '/agent-jobs/job-evil/logs', '?activeQueue=agent-jobs&status=waiting'].map(get))
+    for (const text of shown) {
+      expect(text).toContain('␛[31m')
+      expect(text).not.toMatch(/[\u202e\u2028\u009b]|\\u001b/)
+    }
+    const { job: found } = JSON.parse(shown[0] ?? '') as { job: { data: object } }
+    const saved = await fetch(new URL('api/queues/agent-jobs/job-evil/update-data', url), { method: 'PATCH', headers: { 'content-type': 'application/json' }, body: JSON.stringify({ jobData: found.data }) })
+    expect(saved.status).toBe(422)
+    expect(((await queue.getJob('job-evil')) as { data: Record<string, unknown> } | undefined)?.data[evil]).toBe(evil)
+    await job.remove()
+    await queue.close()
+  })
+
+  it('reads no more of a change than a change has', async () => {
+    const { url } = await open({ writable: true })
+    const body = JSON.stringify({ jobData: { text: 'x'.repeat(5 * 1024 * 1024) } })
+    const answer = await fetch(new URL('api/queues/agent-jobs/job-a/update-data', url), { method: 'PATCH', headers: { 'content-type': 'application/json' }, body }).then(({ status }) => status, () => 'cut')
+    expect([413, 'cut']).toContain(answer)
+    const deep = `{"jobData":${'['.repeat(200_000)}${']'.repeat(200_000)}}`
+    expect((await fetch(new URL('api/queues/agent-jobs/job-a/update-data', url), { method: 'PATCH', headers: { 'content-type': 'application/json' }, body: deep })).status).toBe(422)
   })
 
   it('sends headers that keep it out of frames and away from other hosts', async () => {

@@ -1,6 +1,7 @@
 import type { Command } from 'commander'
 import type { Config } from '../../config/schema.js'
 import { configOf, withConfigOption, withJsonOption, type SharedFlags } from '../shared-options.js'
+import { print, printJson } from '../print.js'
 import { aborted, listenForStop } from '../stop-signal.js'
 import { InvalidInputError } from '../../job/errors.js'
 
@@ -32,7 +33,8 @@ Example:
       const { openBoard } = await import('../open-board.js')
       const { board, close } = await openBoard(withFlags(config, flags), process.env, { auth: flags.auth })
       using stop = listenForStop()
-      process.stdout.write(flags.json === true ? `${JSON.stringify({ url: board.url, loginUrl: board.loginUrl })}\n` : `Bull Board: ${board.loginUrl}\n`)
+      if (flags.json === true) printJson({ url: board.url, loginUrl: board.loginUrl })
+      else print(`Bull Board: ${board.loginUrl}`)
       await aborted(stop.signal)
       await close()
     })

@@ -1,4 +1,6 @@
 import type { Command } from 'commander'
+import { harmlessLine } from '../../job/harmless-text.js'
+import { print, printJson } from '../print.js'
 import { withConfigOption, withJsonOption, type SharedFlags } from '../shared-options.js'
 
 type Flags = SharedFlags & { readonly reason: string }
@@ -27,7 +29,8 @@ Example:
       const { withQueue } = await import('../open-queue.js')
       await withQueue(flags, async (queue) => {
         const outcome = await queue.job(jobId).cancel(flags.reason)
-        process.stdout.write(`${flags.json === true ? JSON.stringify({ jobId, outcome }) : `job ${jobId}: ${said[outcome]}`}\n`)
+        if (flags.json === true) printJson({ jobId, outcome })
+        else print(`job ${harmlessLine(jobId)}: ${said[outcome]}`)
       })
     })
 }

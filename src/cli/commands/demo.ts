@@ -1,8 +1,10 @@
 import { fileURLToPath } from 'node:url'
 import type { Command } from 'commander'
 import { InvalidInputError } from '../../job/errors.js'
+import { harmlessLine } from '../../job/harmless-text.js'
 import { chooseServices, demoProviderNames } from '../demo/services.js'
 import { exitCodes } from '../exit-codes.js'
+import { printJson, printTo, say } from '../print.js'
 import { withJsonOption, type SharedFlags } from '../shared-options.js'
 import { listenForStop } from '../stop-signal.js'
 
@@ -61,14 +63,14 @@ Examples:
           signal: stop.signal,
           onReport: ({ complaints, ...report }) => {
             const output = flags.json === true ? process.stderr : process.stdout
-            output.write(complaints.length === 0 ? `\nAll ${report.jobs.length} jobs ended as intended.\n` : `\nNot as intended:\n${complaints.map((line) => `  ${line}`).join('\n')}\n`)
-            if (flags.json === true) process.stdout.write(`${JSON.stringify(report)}\n`)
+            printTo(output, complaints.length === 0 ? `\nAll ${report.jobs.length} jobs ended as intended.` : `\n${notIntended(complaints)}`)
+            if (flags.json === true) printJson(report)
             if (complaints.length > 0) process.exitCode = exitCodes.jobFailed
           },
         })
       } catch (error) {
         if (stop.received === undefined) throw error
-        process.stderr.write('switchyard: stopped; everything was taken down\n')
+        say('switchyard: stopped; everything was taken down')
         process.exitCode = exitCodes.interrupted
       }
     })
@@ -86,6 +88,10 @@ export function agentFlagsProblem(flags: Omit<Flags, 'agent'>): string | undefin
   return other === undefined ? undefined : `--agent: runs on this machine alone and ends by itself; leave out ${other[1]}`
 }
 
+function notIntended(complaints: readonly string[]): string {
+  return ['Not as intended:', ...complaints.map((line) => `  ${harmlessLine(line)}`)].join('\n')
+}
+
 async function demoWithAgent(json: boolean): Promise<void> {
   const { runAgentDemo } = await import('../demo/run-agent-demo.js')
   using stop = listenForStop()
@@ -94,12 +100,12 @@ async function demoWithAgent(json: boolean): Promise<void> {
     const report = await runAgentDemo({ source: fileURLToPath(new URL('../../../', import.meta.url)), output, signal: stop.signal })
     if (report === undefined) return
     const { complaints, ...rest } = report
-    output.write(complaints.length === 0 ? '\nIt went on in the same conversation.\n' : `\nNot as intended:\n${complaints.map((line) => `  ${line}`).join('\n')}\n`)
-    if (json) process.stdout.write(`${JSON.stringify(rest)}\n`)
+    printTo(output, complaints.length === 0 ? '\nIt went on in the same conversation.' : `\n${notIntended(complaints)}`)
+    if (json) printJson(rest)
     if (complaints.length > 0) process.exitCode = exitCodes.jobFailed
   } catch (error) {
     if (stop.received === undefined) throw error
-    process.stderr.write('switchyard: stopped; everything was taken down\n')
+    say('switchyard: stopped; everything was taken down')
     process.exitCode = exitCodes.interrupted
   }
 }

@@ -3,6 +3,7 @@ import { resolve } from 'node:path'
 import type { Command } from 'commander'
 import { InvalidInputError } from '../../job/errors.js'
 import { repositoryProblem } from '../../job/names.js'
+import { print, printJson, say } from '../print.js'
 import { collect, withJsonOption, type SharedFlags } from '../shared-options.js'
 import { listenForStop } from '../stop-signal.js'
 
@@ -39,9 +40,10 @@ Example:
           sandboxes,
           boardPort,
           signal: stop.signal,
-          say: (line) => void process.stderr.write(`${line}\n`),
+          say,
           onRunning: (running) => {
-            process.stdout.write(flags.json === true ? `${JSON.stringify(running)}\n` : introduction(running, seeds[0]?.repository ?? ''))
+            if (flags.json === true) printJson(running)
+            else print(introduction(running, seeds[0]?.repository ?? ''))
           },
         })
       } catch (error) {
@@ -55,8 +57,7 @@ function introduction(running: { readonly config: string; readonly codeStorage: 
 Bull Board    ${running.board}
 config        export SWITCHYARD_CONFIG=${running.config}   (only in other folders)
 try           switchyard enqueue -r ${repository} -s 'ls' --wait
-Ctrl-C stops everything.
-`
+Ctrl-C stops everything.`
 }
 
 function seedOf(text: string): { readonly repository: string; readonly source: string } {

@@ -2,8 +2,8 @@ import type { Command } from 'commander'
 import { InvalidInputError } from '../../job/errors.js'
 import { parseDuration } from '../../job/duration.js'
 import { exitCodes } from '../exit-codes.js'
+import { print, printJson } from '../print.js'
 import { collect, configOf, withConfigOption, withJsonOption, type SharedFlags } from '../shared-options.js'
-import { harmlessValue } from '../terminal-text.js'
 import { listenForStop } from '../stop-signal.js'
 
 type Flags = SharedFlags & {
@@ -41,7 +41,6 @@ Examples:
       const timeoutMs = timeoutOf(flags.timeout)
       const [{ runDoctor }, { configDirectory }, report] = await Promise.all([import('../doctor/run-doctor.js'), import('../../config/providers.js'), import('../doctor/report.js')])
       const names = ['redis', 'git', 'providers', ...config.providers.map(({ name }) => name)]
-      const write = (text: string) => void process.stdout.write(`${text}\n`)
       let begun = false
       using stop = listenForStop()
       const results = await runDoctor({
@@ -55,13 +54,14 @@ Examples:
         signal: stop.signal,
         onChecked: (checked) => {
           if (flags.json === true) return
-          if (!begun) write(report.header(names))
+          if (!begun) print(report.header(names))
           begun = true
-          write(report.rows(names, harmlessValue(checked)))
+          print(report.rows(names, checked))
         },
       })
       const code = report.exitCodeOf(results, stop.received !== undefined)
-      write(flags.json === true ? JSON.stringify({ ok: code === exitCodes.ok, checks: results }) : `\n${report.summary(results)}`)
+      if (flags.json === true) printJson({ ok: code === exitCodes.ok, checks: results })
+      else print(`\n${report.summary(results)}`)
       process.exitCode = code
     })
 }

@@ -1,5 +1,6 @@
 import type { Command } from 'commander'
 import { exitCodes } from '../exit-codes.js'
+import { pass, print, printJson, say } from '../print.js'
 import { resultReport } from '../report.js'
 import { collect, withConfigOption, withJsonOption, type SharedFlags } from '../shared-options.js'
 import { readSpecFile, specFromFlags, type SpecFlags } from '../spec-from-flags.js'
@@ -7,7 +8,6 @@ import type { JobResult } from '../../job/result.js'
 import type { JobSpecInput } from '../../job/spec.js'
 import type { JobHandle } from '../../producers/job-handle.js'
 import { listenForStop } from '../stop-signal.js'
-import { harmlessValue } from '../terminal-text.js'
 
 type Flags = SharedFlags & SpecFlags & { readonly wait?: boolean }
 
@@ -60,7 +60,8 @@ Examples:
         // The queue checks the spec; nothing that was typed is a spec before that.
         const job = await queue.enqueue(spec as JobSpecInput)
         if (flags.wait !== true) {
-          print(flags.json === true ? JSON.stringify({ jobId: job.jobId }) : job.jobId)
+          if (flags.json === true) printJson({ jobId: job.jobId })
+          else print(job.jobId)
           return
         }
         const result = await waitForEnd(job, flags.json !== true)
@@ -68,7 +69,8 @@ Examples:
           process.exitCode = exitCodes.interrupted
           return
         }
-        print(flags.json === true ? JSON.stringify(result) : resultReport(harmlessValue(result)))
+        if (flags.json === true) printJson(result)
+        else print(resultReport(result))
         if (result.status !== 'succeeded') process.exitCode = exitCodes.jobFailed
       })
     })
@@ -81,20 +83,16 @@ async function waitForEnd(job: JobHandle, withOutput: boolean): Promise<JobResul
   const { signal } = stop
   const show = async () => {
     const printer = new LogPrinter()
-    for await (const line of job.logs({ follow: true, signal })) process.stderr.write(printer.add(line))
-    process.stderr.write(printer.end())
+    for await (const line of job.logs({ follow: true, signal })) await pass(process.stderr, printer.add(line))
+    await pass(process.stderr, printer.end())
   }
-  if (withOutput) process.stderr.write(`job ${job.jobId}: waiting for its end\n`)
+  if (withOutput) say(`job ${job.jobId}: waiting for its end`)
   try {
     const [result] = await Promise.all([job.result({ signal }), withOutput ? show() : undefined])
     return result
   } catch (error) {
     if (!signal.aborted) throw error
-    process.stderr.write(`\njob ${job.jobId} goes on; "switchyard logs ${job.jobId} --follow" shows its output, "switchyard cancel ${job.jobId}" ends it\n`)
+    if (stop.received !== undefined) say(`\njob ${job.jobId} goes on; "switchyard logs ${job.jobId} --follow" shows its output, "switchyard cancel ${job.jobId}" ends it`)
     return undefined
   }
-}
-
-function print(text: string): void {
-  process.stdout.write(`${text}\n`)
 }

@@ -1,5 +1,6 @@
 import { Option, type Command } from 'commander'
 import { InvalidInputError } from '../../job/errors.js'
+import { jsonLine, pass } from '../print.js'
 import { withConfigOption, withJsonOption, type SharedFlags } from '../shared-options.js'
 
 type Flags = SharedFlags & { readonly follow?: boolean; readonly raw?: boolean; readonly after: string }
@@ -33,15 +34,10 @@ Examples:
         const terminal = (stream: NodeJS.WriteStream) => stream.isTTY && flags.raw !== true
         for await (const { seq, atMs, attempt, step, stream, offset, text, data } of queue.job(jobId).logs({ after, follow: flags.follow ?? false })) {
           const to = stream === 'stdout' ? process.stdout : process.stderr
-          if (flags.json === true) await write(process.stdout, `${JSON.stringify({ seq, atMs, attempt, step, stream, offset, text })}\n`)
-          else await write(to, terminal(to) ? printer.add({ attempt, step, stream, data }) : data)
+          if (flags.json === true) await pass(process.stdout, `${jsonLine({ seq, atMs, attempt, step, stream, offset, text })}\n`)
+          else await pass(to, terminal(to) ? printer.add({ attempt, step, stream, data }) : data)
         }
-        await write(process.stderr, printer.end())
+        await pass(terminal(process.stderr) ? process.stderr : process.stdout, printer.end())
       })
     })
-}
-
-/** Waits for a slow reader, so that a long output does not pile up in memory. */
-async function write(stream: NodeJS.WriteStream, data: string | Uint8Array): Promise<void> {
-  if (!stream.write(data)) await new Promise((resolve) => stream.once('drain', resolve))
 }

@@ -1,7 +1,7 @@
 import type { Command } from 'commander'
+import { print, printJson } from '../print.js'
 import { providersTable, refusedKeyLine, refusedKeys } from '../report.js'
 import { withConfigOption, withJsonOption, type SharedFlags } from '../shared-options.js'
-import { harmlessValue } from '../terminal-text.js'
 
 /** `switchyard providers`: what each provider holds, and whether it takes more. */
 export function addProvidersCommand(program: Command): void {
@@ -25,9 +25,10 @@ Examples:
       await withQueue(flags, async (queue) => {
         const [loads, consumers] = await Promise.all([queue.providers(), queue.consumers()])
         const refused = refusedKeys(consumers)
-        const text = () => [providersTable(harmlessValue(loads)), ...harmlessValue(refused).map(refusedKeyLine)].join('\n')
+        const text = () => [providersTable(loads), ...refused.map(refusedKeyLine)].join('\n')
         const withKeys = () => loads.map((load) => ({ ...load, refusedKeys: refused.filter(({ of }) => of === load.provider || of === 'git') }))
-        process.stdout.write(`${flags.json === true ? JSON.stringify(withKeys()) : text()}\n`)
+        if (flags.json === true) printJson(withKeys())
+        else print(text())
       })
     })
 }

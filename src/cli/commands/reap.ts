@@ -1,5 +1,6 @@
 import type { Command } from 'commander'
 import { exitCodes } from '../exit-codes.js'
+import { print, printJson } from '../print.js'
 import { reapReport } from '../reap-report.js'
 import { collect, configOf, withConfigOption, withJsonOption, type SharedFlags } from '../shared-options.js'
 
@@ -29,7 +30,8 @@ Examples:
       const { config, path } = await configOf(flags)
       const [{ reapEverywhere }, { configDirectory }] = await Promise.all([import('../reap-everywhere.js'), import('../../config/providers.js')])
       const rounds = await reapEverywhere(config, { directory: configDirectory(path), environment: process.env, kill: flags.dryRun !== true, only: flags.provider })
-      process.stdout.write(`${flags.json === true ? JSON.stringify({ providers: rounds }) : reapReport(rounds, { killed: flags.dryRun !== true })}\n`)
+      if (flags.json === true) printJson({ providers: rounds })
+      else print(reapReport(rounds, { killed: flags.dryRun !== true }))
       const left = rounds.some(({ problem, sandboxes }) => problem !== null || (flags.dryRun !== true && sandboxes.some(({ verdict, killed }) => verdict === 'orphan' && !killed)))
       if (left) process.exitCode = exitCodes.unavailable
     })

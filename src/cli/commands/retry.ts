@@ -1,7 +1,9 @@
 import type { Command } from 'commander'
 import { CheckpointGoneError, InvalidInputError } from '../../job/errors.js'
+import { harmlessLine } from '../../job/harmless-text.js'
 import type { AgentQueue, RetryFilter, RetryOptions } from '../../producers/index.js'
 import { counted } from '../output.js'
+import { print, printJson } from '../print.js'
 import { withConfigOption, withJsonOption, type SharedFlags } from '../shared-options.js'
 import { sinceOf } from '../since.js'
 
@@ -37,14 +39,15 @@ Examples:
       await withQueue(flags, async (queue) => {
         if (jobId === undefined) {
           await retryAll(queue, filter, { from }, (jobIds) => {
-            const text = [`${counted(jobIds.length, 'job')} run again`, ...jobIds].join('\n')
-            process.stdout.write(`${flags.json === true ? JSON.stringify({ retried: jobIds }) : text}\n`)
+            if (flags.json === true) printJson({ retried: jobIds })
+            else print([`${counted(jobIds.length, 'job')} run again`, ...jobIds.map(harmlessLine)].join('\n'))
           })
           return
         }
         const outcome = await queue.retry(jobId, { from })
         const said = outcome === 'pending' ? 'waits or runs already; nothing was done' : `is run again, from ${from === 'checkpoint' ? 'its last checkpoint' : 'the start'}`
-        process.stdout.write(`${flags.json === true ? JSON.stringify({ jobId, outcome }) : `job ${jobId}: ${said}`}\n`)
+        if (flags.json === true) printJson({ jobId, outcome })
+        else print(`job ${harmlessLine(jobId)}: ${said}`)
       })
     })
 }

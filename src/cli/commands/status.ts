@@ -2,8 +2,8 @@ import { Option, type Command } from 'commander'
 import { InvalidInputError } from '../../job/errors.js'
 import type { JobStatus } from '../../job/status.js'
 import type { AgentQueue, ListOptions } from '../../producers/index.js'
+import { print, printJson } from '../print.js'
 import { statusReport, statusTable } from '../report.js'
-import { harmlessValue } from '../terminal-text.js'
 import { withConfigOption, withJsonOption, type SharedFlags } from '../shared-options.js'
 
 type Flags = SharedFlags & { readonly limit: string; readonly state?: JobStatus['state']; readonly tenant?: string; readonly repository?: string }
@@ -34,9 +34,8 @@ Examples:
       const { withQueue } = await import('../open-queue.js')
       await withQueue(flags, async (queue) => {
         const found = jobId === undefined ? await latest(queue, { state: flags.state, tenant: flags.tenant, repository: flags.repository, limit }) : await queue.job(jobId).status()
-        const shown = harmlessValue(found)
-        const text = Array.isArray(shown) ? statusTable(shown, Date.now()) : statusReport(shown, Date.now())
-        process.stdout.write(`${flags.json === true ? JSON.stringify(found) : text}\n`)
+        if (flags.json === true) printJson(found)
+        else print(Array.isArray(found) ? statusTable(found, Date.now()) : statusReport(found, Date.now()))
       })
     })
 }

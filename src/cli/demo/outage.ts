@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { createProviders, type ConfiguredProvider } from '../../config/providers.js'
 import type { Config } from '../../config/schema.js'
 import { InfrastructureError } from '../../job/errors.js'
+import { harmlessText } from '../../job/harmless-text.js'
 import type { LogLine } from '../../job/log.js'
 import type { JobHandle } from '../../producers/index.js'
 import { sandboxTags, type Provider } from '../../providers/provider.js'
@@ -60,10 +61,15 @@ export function failoverReport(lines: readonly LogLine[]): string {
   const told = lines.filter(({ stream }) => stream === 'system').map(({ text }) => text).join('')
   return [
     '            what its log says of the way there:',
-    told.trimEnd().replace(/^/gm, '            | '),
+    barred(told, '            | '),
     `            its first step ran ${times === 1 ? 'once' : `${times} times`}; what the third one found in the work tree:`,
-    outputOf(lines, 'report').trimEnd().replace(/^/gm, '            | '),
+    barred(outputOf(lines, 'report'), '            | '),
   ].join('\n')
+}
+
+/** What a job printed, so that none of its lines looks like one of ours: after whatever ends a line anywhere the bar comes again. */
+export function barred(text: string, bar: string): string {
+  return `${bar}${harmlessText(text).trimEnd().replaceAll('\n', `\n${bar}`)}`
 }
 
 export async function allLines(handle: JobHandle): Promise<LogLine[]> {

@@ -1,6 +1,7 @@
+import { harmlessText, harmlessValue } from '../../job/harmless-text.js'
 import type { JobStatus } from '../../job/status.js'
 import { elapsed } from '../output.js'
-import { harmlessLine } from '../terminal-text.js'
+import { printTo } from '../print.js'
 
 /**
  * Live progress, a job a line. On a terminal the lines are written over; elsewhere a line is printed when what it says,
@@ -8,7 +9,7 @@ import { harmlessLine } from '../terminal-text.js'
  */
 export interface Progress {
   show(jobs: readonly { readonly name: string; readonly status: JobStatus }[], nowMs: number): void
-  /** A line that stays, above the jobs' lines. */
+  /** A line that stays, above the jobs' lines, or several. */
   say(line: string): void
 }
 
@@ -17,12 +18,13 @@ export function startProgress(stream: NodeJS.WriteStream): Progress {
 }
 
 /** What a job's line says, without the time. */
-export function progressText(name: string, status: JobStatus): string {
+export function progressText(name: string, found: JobStatus): string {
+  const status = harmlessValue(found)
   const place = status.provider === null ? '' : ` at ${status.provider}`
   const what = status.reason ?? (status.step === null ? (status.phase ?? '') : `step ${status.step}`)
   const again = status.attempts > 1 ? ` (attempt ${status.attempts})` : ''
   const ended = status.endedAtMs !== null
-  return `${`${name} `.padEnd(10)}${status.state.padEnd(11)}${ended ? '' : `${harmlessLine(what)}${place}`}${again}`.trimEnd()
+  return `${`${name} `.padEnd(10)}${status.state.padEnd(11)}${ended ? '' : `${what}${place}`}${again}`.trimEnd()
 }
 
 /** How long a job has run, or ran. */
@@ -44,7 +46,7 @@ class PlainProgress implements Progress {
   }
 
   say(line: string): void {
-    this.stream.write(`${line}\n`)
+    printTo(this.stream, line)
   }
 }
 
@@ -63,7 +65,7 @@ class LiveProgress implements Progress {
   say(line: string): void {
     const { lines } = this
     this.clear()
-    this.stream.write(`${line}\n${lines.map((kept) => `${kept}\n`).join('')}`)
+    this.stream.write(`${harmlessText(line)}\n${lines.map((kept) => `${kept}\n`).join('')}`)
     this.lines = lines
   }
 

@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { parseConfig } from '../../config/load.js'
 import { InvalidInputError, SwitchyardError } from '../../job/errors.js'
+import { harmlessLine } from '../../job/harmless-text.js'
 import type { JobResult } from '../../job/result.js'
 import type { JobHandle } from '../../producers/index.js'
 import { closeInTurn } from '../close-in-turn.js'
@@ -16,7 +17,7 @@ import { seedRepository } from '../seed-repository.js'
 import { startConsumer } from '../start-consumer.js'
 import { agentComplaints, agentJob, brokenTurn, keyName, turnsReport, turnsSchema, type Turns } from './agent-job.js'
 import { missingOfCheckout, startCheckoutServer } from './checkout-server.js'
-import { allLines, killSandboxAt } from './outage.js'
+import { allLines, barred, killSandboxAt } from './outage.js'
 import { startProgress, type Progress } from './progress.js'
 import { agentsCache, installAgent, realAgents } from './real-agents.js'
 import { localStage } from './stage.js'
@@ -95,8 +96,8 @@ export async function runAgentDemo({ source, output, signal }: AgentDemoOptions)
     const asked = await turns()
     const complaints = agentComplaints(job, asked)
     const told = (await allLines(handle)).filter(({ stream }) => stream === 'system').map(({ text }) => text).join('')
-    progress.say(`\nagent (${job.jobId}): ${complaints.length === 0 ? 'as intended' : `NOT as intended: ${complaints.join('; ')}`}\n${resultReport(job)}`)
-    progress.say(`What its log says of the way there:\n${told.trimEnd().replace(/^/gm, '  | ')}`)
+    progress.say(`\nagent (${job.jobId}): ${complaints.length === 0 ? 'as intended' : `NOT as intended: ${harmlessLine(complaints.join('; '))}`}\n${resultReport(job)}`)
+    progress.say(`What its log says of the way there:\n${barred(told, '  | ')}`)
     progress.say(`What its model was asked, both sandboxes together:\n${turnsReport(asked)}`)
     return { job, turns: asked, complaints }
   } finally {

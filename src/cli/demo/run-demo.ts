@@ -6,6 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { parseConfig } from '../../config/load.js'
 import type { Config } from '../../config/schema.js'
 import { subscribe, type CompletionEvent } from '../../events/index.js'
+import { harmlessLine } from '../../job/harmless-text.js'
 import type { JobResult } from '../../job/result.js'
 import type { AgentQueue, JobHandle } from '../../producers/index.js'
 import { openBoard } from '../open-board.js'
@@ -163,7 +164,7 @@ async function runJobs(parts: Parts): Promise<DemoReport> {
       const target = await stack.git.branchHead(cast.repository, { name: job.target, ephemeral: false }, { timeoutMs: callTimeoutMs })
       const own = job.complaints({ result, lines, target })
       complaints.push(...own.map((complaint) => `${job.key}: ${complaint}`))
-      progress.say(`\n${job.key} (${result.jobId}): ${own.length === 0 ? 'as intended' : `NOT as intended: ${own.join('; ')}`}\n${resultReport(result)}`)
+      progress.say(`\n${job.key} (${result.jobId}): ${own.length === 0 ? 'as intended' : `NOT as intended: ${harmlessLine(own.join('; '))}`}\n${resultReport(result)}`)
       if (job.key === 'failover') progress.say(failoverReport(lines))
     }
     progress.say(`\nCompletion events`)

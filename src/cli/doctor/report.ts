@@ -1,4 +1,5 @@
 import { exitCodes, type ExitCode } from '../exit-codes.js'
+import { harmlessValue } from '../../job/harmless-text.js'
 import { elapsed } from '../output.js'
 import type { CheckResult } from './check-result.js'
 
@@ -15,7 +16,7 @@ export function header(names: readonly string[]): string {
 
 /** The rows of one subject; a failed one has its mend on a line of its own. */
 export function rows(names: readonly string[], results: readonly CheckResult[]): string {
-  return results
+  return harmlessValue(results)
     .flatMap(({ name, check, outcome, durationMs, detail, mend }) => [
       line(names, name, check, outcome === 'failed' ? 'FAILED' : outcome, outcome === 'skipped' ? '-' : time(durationMs), detail),
       ...(mend === null ? [] : [line(names, '', '', '', '', `mend: ${mend}`)]),

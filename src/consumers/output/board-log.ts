@@ -1,6 +1,7 @@
 import type { Job } from 'bullmq'
 import type { Logger } from 'pino'
 import { errorMessage } from '../../job/errors.js'
+import { harmlessText } from '../../job/harmless-text.js'
 import type { LogChunk } from '../../job/log.js'
 import type { RunRecord } from '../../job/run-record.js'
 import type { JobSpec } from '../../job/spec.js'
@@ -31,6 +32,7 @@ export class BoardLog {
   private timer: NodeJS.Timeout | undefined
   private progressNow: JobProgress | undefined
   private shown = ''
+  private atLineStart = true
   private writing: Promise<void> = Promise.resolve()
   /** The sizes of the rows that are shown, in bytes, and their sum. What a consumer before wrote goes with the first one that has to. */
   private rows: number[] = []
@@ -49,9 +51,18 @@ export class BoardLog {
         continue
       }
       this.pendingBytes += chunk.data.length
-      this.pending.push(Buffer.from(chunk.data).toString('utf8').replaceAll('\0', '\uFFFD'))
+      this.pending.push(this.lines(chunk))
     }
     if (this.pending.length > 0 || this.droppedBytes > 0) this.flushSoon()
+  }
+
+  /** A line of Switchyard's own begins with `>>> `, and none that a job prints does. */
+  private lines({ stream, data }: LogChunk): string {
+    const text = harmlessText(Buffer.from(data).toString('utf8'))
+    const begun = this.atLineStart
+    this.atLineStart = /(^|\n)\p{Default_Ignorable_Code_Point}*$/u.test(text) && (begun || text.includes('\n'))
+    if (stream === 'system') return `${begun ? '' : '\n'}>>> ${text}`
+    return text.replace(/(^|\n)(\p{Default_Ignorable_Code_Point}*>)/gu, (all, before: string, mark: string) => (before === '' && !begun ? all : `${before}| ${mark}`))
   }
 
   progress(record: RunRecord, spec: Pick<JobSpec, 'steps'>): void {
@@ -96,6 +107,8 @@ export class BoardLog {
     if (this.pending.length === 0 && this.droppedBytes === 0) return
     const dropped = this.droppedBytes === 0 ? '' : `\n[… ${this.droppedBytes} bytes not shown here …]`
     const row = this.pending.join('').trimEnd() + dropped
+    // Rows stand below each other.
+    this.atLineStart = true
     this.pending = []
     this.pendingBytes = 0
     this.droppedBytes = 0

@@ -1,3 +1,4 @@
+import { escapedLine } from '../../job/harmless-text.js'
 import type { UnsavedPath } from '../../job/result.js'
 import type { SaveReport } from '../../runner/runner.js'
 import type { RunContext } from '../run-context.js'
@@ -20,16 +21,12 @@ export function boundedUnsaved(report: Pick<SaveReport, 'unsaved' | 'unsavedMore
   const unsaved: UnsavedPath[] = []
   let bytes = 0
   for (const { path, reason } of report.unsaved) {
-    const entry = { path: mask(printable(path)), reason: mask(printable(reason)) }
+    const entry = { path: mask(escapedLine(path)), reason: mask(escapedLine(reason)) }
     bytes += Buffer.byteLength(entry.path) + Buffer.byteLength(entry.reason)
     if (bytes > maxUnsavedBytes || unsaved.length >= maxUnsavedPaths) break
     unsaved.push(entry)
   }
   return { unsaved, unsavedMore: report.unsavedMore + report.unsaved.length - unsaved.length }
-}
-
-function printable(text: string): string {
-  return text.replace(/[\u0000-\u001f\u007f-\u009f]/g, (character) => `\\x${character.charCodeAt(0).toString(16).padStart(2, '0')}`)
 }
 
 /** The line for the job's log; null when there is nothing that was not said before. */
@@ -47,6 +44,6 @@ export async function tellReport(ctx: RunContext, report: Pick<SaveReport, 'unsa
   const now = boundedUnsaved(report, (text) => ctx.secrets.patterns.mask(text))
   const line = unsavedLine(ctx.record, now)
   if (line !== null) await ctx.say(line)
-  for (const note of report.notes) await ctx.sayOnce(printable(note))
+  for (const note of report.notes) await ctx.sayOnce(escapedLine(note))
   return now
 }
