@@ -2,7 +2,7 @@ import { z } from 'zod'
 import { checkpointPathProblem, defaultMaxPathsMiB, maxCheckpointPaths, plainCheckpointPath } from './checkpoint-paths.js'
 import { authorProblem, messageProblem } from './commit-text.js'
 import { duration } from './duration.js'
-import { NewerReleaseError } from './errors.js'
+import { errorMessage, InvalidInputError, NewerReleaseError } from './errors.js'
 import { hasOnlyUnknownFields, invalidInput, parseInput } from './explain.js'
 import { branchNameProblem, repositoryProblem } from './names.js'
 
@@ -251,7 +251,7 @@ export const jobSpecSchema = specObject
       else if (paths.length === 0) refuse('needs checkpoint.paths; name the folders in which the command keeps what it resumes from')
     })
     for (const name of spec.secrets) {
-      if (name in spec.env) context.addIssue({ code: 'custom', path: ['env', name], message: 'is also named in secrets; give it in one of the two' })
+      if (Object.hasOwn(spec.env, name)) context.addIssue({ code: 'custom', path: ['env', name], message: 'is also named in secrets; give it in one of the two' })
     }
   })
   .transform(({ setup, steps: written, timeout, waitTimeout, delay, ...rest }) => ({
@@ -275,13 +275,44 @@ export type JobSpec = z.output<typeof jobSpecSchema>
  */
 export function parseJobSpec(input: unknown, maxBytes: number = defaultMaxSpecBytes): JobSpec {
   const sized = z.unknown().superRefine((value, context) => {
-    const bytes = Buffer.byteLength(JSON.stringify(value ?? null))
+    const text = jsonOf(value)
+    if (typeof text !== 'string') {
+      context.addIssue({ code: 'custom', message: text.problem })
+      return
+    }
+    const bytes = Buffer.byteLength(text)
     if (bytes > maxBytes) {
       context.addIssue({ code: 'custom', message: `is ${bytes} bytes as JSON, over the limit of ${maxBytes}; commit large inputs to the repository instead` })
     }
   })
   parseInput(sized, input, 'job spec')
   return parseInput(jobSpecSchema, input, 'job spec')
+}
+
+/** Deeper values can't be read by everything that reads a queue. */
+const deepestNesting = 100
+
+/** A value as the queue will hold it, or why it can't. */
+function jsonOf(value: unknown): string | { readonly problem: string } {
+  if (isDeeper(value, deepestNesting)) return { problem: `is nested more than ${deepestNesting} levels deep, or within itself; make it flatter` }
+  try {
+    // Of a function or a symbol it makes nothing.
+    const text: unknown = JSON.stringify(value)
+    return typeof text === 'string' ? text : 'null'
+  } catch (error) {
+    return { problem: `can't be written as JSON (${errorMessage(error)}); give texts, numbers, lists and objects alone` }
+  }
+}
+
+/** By levels, since a value within itself has no end. */
+function isDeeper(value: unknown, most: number): boolean {
+  let level: unknown[] = [value]
+  for (let depth = 0; depth <= most; depth++) {
+    const below = new Set(level.flatMap((part) => (typeof part === 'object' && part !== null ? (Object.values(part) as unknown[]).filter((inner) => typeof inner === 'object' && inner !== null) : [])))
+    if (below.size === 0) return false
+    level = [...below]
+  }
+  return true
 }
 
 const queuedStep = z
@@ -300,6 +331,7 @@ const queuedSpecSchema = specObject
  * sentence for every problem.
  */
 export function parseQueuedSpec(value: unknown): JobSpec {
+  if (isDeeper(value, deepestNesting)) throw new InvalidInputError(`queued spec: is nested more than ${deepestNesting} levels deep; no producer of Switchyard writes that`)
   const parsed = queuedSpecSchema.safeParse(value)
   if (parsed.success) return parsed.data
   const problem = invalidInput(parsed.error.issues, 'queued spec')

@@ -175,7 +175,9 @@ class SandboxRunner implements Runner {
 
   async lfsObjects(sha: string, options: RunnerCallOptions): ReturnType<Runner['lfsObjects']> {
     this.#checkSha('sha', sha)
-    return lfsObjectsOf(await this.#calls.call({ verb: 'lfs', args: [sha] }, options), this.#options.provider.name)
+    const call: Call = { verb: 'lfs', args: [sha] }
+    const answer = await this.#calls.call(call, options)
+    return this.#calls.reading(call, () => lfsObjectsOf(answer, this.#options.provider.name))
   }
 
   async readLfsObject(object: Parameters<Runner['readLfsObject']>[0], write: (piece: Buffer) => Promise<void>, options: RunnerCallOptions): Promise<void> {
