@@ -27,6 +27,17 @@ describe.skipIf(unavailable !== undefined)(`containers of a real engine${unavail
     expect(await fixture.provider.get(id, options)).toBeUndefined()
   })
 
+  it('let no program gain privileges, unless the configuration says so', async () => {
+    const seen = async (provider: DockerFixture['provider']) => {
+      const { id } = await provider.create(fixture.request(), options)
+      const { stdout } = await provider.exec(id, { script: 'grep NoNewPrivs /proc/self/status' }, options)
+      await provider.kill(id, options)
+      return stdout.trim().split(/\s+/).at(-1)
+    }
+    expect(await seen(fixture.provider)).toBe('1')
+    expect(await seen(fixture.another({ newPrivileges: true }))).toBe('0')
+  })
+
   it('live on when they are extended, and a shorter lifetime shortens nothing', async () => {
     const request = fixture.request({ lifetimeMs: 4_000 })
     const [short, long] = await Promise.all([fixture.provider.create(fixture.request({ lifetimeMs: 4_000 }), options), fixture.provider.create(request, options)])

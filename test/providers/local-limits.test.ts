@@ -68,6 +68,21 @@ describe.skipIf(!bubblewrapWorks)('a local sandbox', () => {
   })
 })
 
+describe.skipIf(!bubblewrapWorks)('a local sandbox’s disk', () => {
+  it.each([
+    ['more than it may hold', 'head -c 100000000 /dev/zero >"$HOME/large"; sleep 300'],
+    ['more files than it may have', 'mkdir "$HOME/many"; cd "$HOME/many"; i=0; while [ $i -lt 1200 ]; do : >$i; i=$((i+1)); done; sleep 300'],
+  ])('ends what runs in it when it holds %s, takes no other sandbox along, and can be used on', async (_what, script) => {
+    const provider = await localProvider({ isolation: 'bubblewrap', maxFiles: 1_000, diskMiB: 512 })
+    const [sandbox, other] = await Promise.all([provider.create(request({ resources: { diskMiB: 64 } }), call), provider.create(request(), call)])
+    const within = provider.exec(other.id, { script: 'head -c 100000000 /dev/zero >"$HOME/large"; sleep 5; echo kept' }, { timeoutMs: 120_000 })
+    expect(await provider.exec(sandbox.id, { script }, { timeoutMs: 120_000 })).toEqual({ exitCode: 137, stdout: '' })
+    expect(await run(provider, sandbox, 'rm -rf "$HOME/large" "$HOME/many"; echo on')).toEqual({ exitCode: 0, stdout: 'on\n' })
+    expect(await within).toEqual({ exitCode: 0, stdout: 'kept\n' })
+    await expect(provider.create(request({ resources: { diskMiB: 600 } }), call)).rejects.toThrow(/resources\.diskMiB: a sandbox of this provider has at most 512/)
+  })
+})
+
 describe('a local sandbox’s lifetime', () => {
   const modes = (['bubblewrap', 'none'] as const).filter((isolation) => isolation === 'none' || bubblewrapWorks)
 

@@ -30,6 +30,7 @@ export const dockerProviderConfigSchema = z.strictObject({
   runtime: z.string().min(1, 'is empty; leave it out for the engine’s own').optional().describe('The OCI runtime, such as "runsc" (gVisor) for code that you do not trust.'),
   cpu: z.number().positive('must be more than 0').optional().describe('The CPUs of a sandbox whose job names none, and the most that one may ask for.'),
   memoryMiB: z.int('must be a whole number of MiB').min(32, 'must be at least 32').optional().describe('Likewise its memory.'),
+  newPrivileges: z.boolean().default(false).describe('Let programs such as sudo gain privileges in the container that their caller lacks.'),
   maxProcesses: z.int('must be a whole number').min(16, 'must be at least 16').max(1_000_000).default(4096).describe('The most processes and threads of a sandbox.'),
 })
 

@@ -49,6 +49,7 @@ export function createBody(config: DockerProviderConfig, request: SandboxRequest
       AutoRemove: true,
       NetworkMode: request.network === 'none' ? 'none' : config.network,
       PidsLimit: config.maxProcesses,
+      ...(config.newPrivileges ? {} : { SecurityOpt: ['no-new-privileges'] }),
       ...(cpus === undefined ? {} : { NanoCpus: Math.round(cpus * 1e9) }),
       // The same for swap: memory that is over is not to be found on the disk.
       ...(memory === undefined ? {} : { Memory: memory * 1024 * 1024, MemorySwap: memory * 1024 * 1024 }),

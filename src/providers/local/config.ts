@@ -36,6 +36,8 @@ export const localProviderConfigSchema = z.strictObject({
     .describe('Let jobs make namespaces of their own (rootless containers, Chromium with its sandbox). Opens parts of the kernel to them that have had faults.'),
   cpu: z.number().positive('must be more than 0').max(1024).optional().describe('The most CPUs that a sandbox may use.'),
   memoryMiB: z.int('must be a whole number of MiB').min(32, 'must be at least 32').optional().describe('The most memory of a sandbox.'),
+  diskMiB: z.int('must be a whole number of MiB').min(16, 'must be at least 16').optional().describe('The most that the files of a sandbox may take together.'),
+  maxFiles: z.int().min(1_000, 'must be at least 1000').max(1_000_000_000).default(5_000_000).describe('The most files and folders of a sandbox.'),
   maxProcesses: z.int().min(16, 'must be at least 16').max(1_000_000).default(2048).describe('The most processes and threads of a sandbox.'),
   maxOpenFiles: z.int().min(64, 'must be at least 64').max(1_048_576).default(65_536).describe('The most open files of each process.'),
   cgroups: z

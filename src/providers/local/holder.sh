@@ -53,6 +53,31 @@ until_deadline() {
   done
 }
 
+# Kills what runs in the sandbox when its files take more, or are more, than they may: once, and again when they have grown by a twentieth of that
+# since, so that what is left of the job can still be saved. The file "disk" holds the most KiB and the most files.
+watch_disk() {
+  read -r most_kib most_files <"$dir/disk" || return
+  kib=$most_kib files=$most_files
+  while [ -e "$dir/deadline" ]; do
+    begun=$(date +%s)
+    # shellcheck disable=SC2046 # two numbers
+    set -- $(find "$dir/home" "$dir/tmp" -xdev -printf '%b\n' 2>/dev/null | awk '{ blocks += $1 } END { printf "%d %d\n", blocks / 2, NR }')
+    if [ "$1" -gt "$kib" ] || [ "$2" -gt "$files" ]; then
+      kill -USR1 "$init"
+      [ "$1" -le "$kib" ] || kib=$(($1 + most_kib / 20))
+      [ "$2" -le "$files" ] || files=$(($2 + most_files / 20))
+    else
+      [ "$1" -gt "$most_kib" ] || kib=$most_kib
+      [ "$2" -gt "$most_files" ] || files=$most_files
+    fi
+    # Counting takes at most a twentieth of the time, however many there are.
+    pause=$((20 * ($(date +%s) - begun)))
+    [ "$pause" -ge 3 ] || pause=3
+    sleep "$pause"
+    kill -0 "$$" 2>/dev/null || exit 0
+  done
+}
+
 # Returns when the sandbox has a route to the outside and every one of the ports that it is to find at its loopback.
 # $1: the process that makes them, without which there is nothing to wait for.
 until_network() {
@@ -97,6 +122,10 @@ bubblewrap)
     exec >/dev/null 2>&1
     until_deadline
     kill -KILL "$bwrap"
+  ) &
+  (
+    exec >/dev/null 2>&1
+    watch_disk
   ) &
   echo ready
   exec >/dev/null 2>&1

@@ -70,11 +70,15 @@ export async function newSandbox(
     mark: `${markOf(id)}\n`,
     cgroups: limits.cgroups.map((cgroup) => `${cgroup}\n`).join(''),
     deadline: `${Math.ceil((createdAtMs + request.lifetimeMs) / 1000)}\n`,
+    disk: `${(request.resources.diskMiB ?? config.diskMiB ?? unboundedMiB) * 1024} ${config.maxFiles}\n`,
     ...(meta.filtered && canFilter(process.arch) ? { [filterFile]: seccompProgram(process.arch, filterOptions(config, meta)) } : {}),
     ...(tools === undefined ? {} : await networkFiles(meta, tools, [...config.loopbackPorts, ...loopbackPortsOf(request.gitHosts)])),
   })
   return meta
 }
+
+/** More than any disk has, in a number that every shell can count with. */
+const unboundedMiB = 1024 ** 4
 
 function filterOptions(config: LocalProviderConfig, { network, watchedMemoryKiB }: SandboxMeta): Parameters<typeof seccompProgram>[1] {
   return { nestedNamespaces: config.nestedNamespaces, unixSockets: network !== 'shared', uncountedMemory: watchedMemoryKiB === 0 }

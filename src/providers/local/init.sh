@@ -2,7 +2,7 @@
 # uid 0 but without capabilities (except one, for writing the inner one's maps); everything else lives in the inner one as
 # uid 1000. It holds that one open (descriptor 5), which is where commands enter; no process is in there that did not come by enter.ts,
 # since one without its filter would be at the mercy of those with. It reaps orphans and, with a memory limit, kills the biggest process
-# when all together are over it.
+# when all together are over it. The holder's USR1 has it kill all, when their files are over their bounds; a job that sends it harms itself alone.
 # $1: memory limit in KiB, 0 for none; $2: the page size in KiB. Descriptor 4 takes one line when it is up.
 memory_kib=$1 page_kib=$2
 exec </dev/null >/dev/null 2>&1
@@ -32,6 +32,7 @@ kill -KILL "$first"
 wait "$first"
 rm /tmp/.switchyard-inner
 
+trap 'kill -KILL -1' USR1
 echo up >&4
 exec 4>&-
 while :; do

@@ -36,7 +36,8 @@ import { LocalState, type SandboxRecord, sandboxPhase } from './state.js'
  *   twice a second at the resident memory of all and kills the biggest (exit code 137 either way), and memory that belongs to no
  *   process (memfd, System V segments) can't be had.
  * - cpu, on Linux only: by a cgroup as above; else commands are bound to as many CPUs, rounded up to whole ones.
- * - disk: `maxFileMiB` for every single file; no quota for the sum.
+ * - disk: `maxFileMiB` for every single file; the sum and the number of files, with bubblewrap only, by the holder, which counts them every
+ *   few seconds and kills what runs in the sandbox when they are over (exit code 137).
  * - network: with bubblewrap. "none" is an empty one; "open" is a way to the outside with the named ports of this machine's loopback
  *   (network.ts), or, where nothing can make that, this machine's own network, which `check` tells.
  */
@@ -63,7 +64,7 @@ export class LocalProvider implements Provider {
       extend: true,
       network: { gitOnly: false, none: namespaces, allowList: false },
       reach: { inbound: namespaces ? 'nobody; without pasta whoever reaches this machine' : 'whoever reaches this machine' },
-      resources: { cpu: namespaces, memory: namespaces, disk: false },
+      resources: { cpu: namespaces, memory: namespaces, disk: namespaces },
       sharedSystem: true,
       maxLifetimeMs: this.#config.maxLifetimeMs,
       maxCommandBytes: maxScriptBytes,

@@ -14,7 +14,7 @@ export function wishProblem(config: LocalProviderConfig, wish: SandboxWish, isol
     return 'network: only "open" and "none" can be had on this machine; use another provider for "git-only" or a list of hosts'
   }
   if (wish.network === 'none' && !isolated) return 'network: "none" needs bubblewrap; install it, or use "open"'
-  if (diskMiB !== undefined) return 'resources.diskMiB: there are no disk quotas on this machine; leave it out or use another provider'
+  if (diskMiB !== undefined && !isolated) return 'resources.diskMiB: needs bubblewrap; install it, or leave it out'
   if (memoryMiB !== undefined && !isolated) return 'resources.memoryMiB: needs bubblewrap; install it, or leave it out'
   const tooMuch = overMaximum(wish.resources, config, 'a sandbox of this provider')
   return tooMuch === undefined ? undefined : `${tooMuch}; ask for less, or raise this provider's maximum`
