@@ -1,4 +1,5 @@
 import type { DeadEvent, EventGroups, KeptEvent } from '../events/index.js'
+import { harmlessValue } from '../job/harmless-text.js'
 import { table } from './output.js'
 
 /** How completion events and their readers look on a terminal. Pure functions. */
@@ -9,7 +10,8 @@ type Group = Awaited<ReturnType<EventGroups['list']>>[number]
 const shownCharacters = 200
 
 /** One event, a line. */
-export function eventLine({ event, sequence, json }: KeptEvent): string {
+export function eventLine(kept: KeptEvent): string {
+  const { event, sequence, json } = harmlessValue(kept)
   if (event === null) return `${sequence}  can't be read: ${shortened(json)}`
   const { status, repository, error } = event.data
   return [event.time, sequence, status.padEnd(9), event.subject, repository, ...(error === null ? [] : [shortened(error.message)])].join('  ')
@@ -20,7 +22,7 @@ export function groupsTable(groups: readonly Group[]): string {
   if (groups.length === 0) return 'no group reads events yet; one is made by subscribe()'
   return table(
     ['GROUP', 'UNREAD', 'UNDER WAY', 'DEAD', 'DIED', 'REMOVED', 'MISSED'],
-    groups.map(({ group, unread, pending, deadLetters, died, dropped, missed }) => [group, ...[unread, pending, deadLetters, died, dropped, missed].map(String)]),
+    harmlessValue(groups).map(({ group, unread, pending, deadLetters, died, dropped, missed }) => [group, ...[unread, pending, deadLetters, died, dropped, missed].map(String)]),
   )
 }
 
@@ -29,7 +31,7 @@ export function deadTable(dead: readonly (DeadEvent & { readonly group: string }
   if (dead.length === 0) return 'no dead events'
   return table(
     ['ID', 'GROUP', 'JOB', 'STATUS', 'DIED', 'ATTEMPTS', 'ERROR'],
-    dead.map(({ id, group, event, attempts, error, diedAtMs }) => [id, group, event?.subject ?? '-', event?.data.status ?? "can't be read", `${new Date(diedAtMs).toISOString().slice(0, 19)}Z`, String(attempts), shortened(error)]),
+    harmlessValue(dead).map(({ id, group, event, attempts, error, diedAtMs }) => [id, group, event?.subject ?? '-', event?.data.status ?? "can't be read", `${new Date(diedAtMs).toISOString().slice(0, 19)}Z`, String(attempts), shortened(error)]),
   )
 }
 

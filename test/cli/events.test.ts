@@ -3,7 +3,6 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { idsOf, limitOf, pointOf } from '../../src/cli/event-flags.js'
 import { deadTable, eventLine, groupsTable } from '../../src/cli/event-report.js'
-import { harmlessValue } from '../../src/cli/terminal-text.js'
 import { type CompletionEvent, completionEvent, EventGroups, subscribe } from '../../src/events/index.js'
 import type { JobResult } from '../../src/job/result.js'
 import { type EmbeddedRedis, startRedis } from '../../src/embedded/index.js'
@@ -135,7 +134,7 @@ it('flags name a point', () => {
 it('shows what it can’t read, and no group or letter, by a sentence', () => {
   expect(eventLine({ sequence: '1-0', event: null, json: 'x'.repeat(1_000) })).toBe(`1-0  can't be read: ${'x'.repeat(200)}…`)
   expect([groupsTable([]), deadTable([])]).toEqual(['no group reads events yet; one is made by subscribe()', 'no dead events'])
-  const [, line] = deadTable(harmlessValue([{ id: '1-0', group: terminal, event: null, json: '{', attempts: 3, error: terminal, diedAtMs: 0 }])).split('\n')
+  const [, line] = deadTable([{ id: '1-0', group: terminal, event: null, json: '{', attempts: 3, error: terminal, diedAtMs: 0 }]).split('\n')
   expect(line).toMatch(/^1-0 +\S.* - +can't be read +1970-01-01T00:00:00Z +3 +/)
   expect(line).not.toMatch(/[\u0000-\u001f\u202e]/)
 })

@@ -3,8 +3,10 @@ import { LogPrinter } from '../../src/cli/log-printer.js'
 import { jsonLine, printTo } from '../../src/cli/print.js'
 import { barred } from '../../src/cli/demo/outage.js'
 import { startProgress } from '../../src/cli/demo/progress.js'
+import { scheduleTable } from '../../src/cli/commands/schedules.js'
 import { rows } from '../../src/cli/doctor/report.js'
 import type { CheckResult } from '../../src/cli/doctor/check-result.js'
+import { deadTable, eventLine, groupsTable } from '../../src/cli/event-report.js'
 import { reapReport } from '../../src/cli/reap-report.js'
 import { providersTable, refusedKeyLine, resultReport, statusReport, statusTable } from '../../src/cli/report.js'
 import { BoardLog } from '../../src/consumers/output/board-log.js'
@@ -14,6 +16,8 @@ import type { JobResult } from '../../src/job/result.js'
 import type { JobStatus } from '../../src/job/status.js'
 import { shownValue } from '../../src/monitor/formatters.js'
 import type { ProviderLoad } from '../../src/store/index.js'
+import type { DeadEvent, KeptEvent } from '../../src/events/index.js'
+import type { Schedule } from '../../src/producers/index.js'
 import { readdirSync, readFileSync } from 'node:fs'
 import { Writable } from 'node:stream'
 import { pino } from 'pino'
@@ -74,6 +78,11 @@ const round: ReapRound = {
 }
 const check: CheckResult = { subject: 'provider', name: stand, check: stand, outcome: 'failed', durationMs: 1, detail: stand, mend: stand, errorKind: 'invalid' }
 
+const schedule = {
+  id: stand, cron: stand, timezone: stand, everyMs: null, paused: false, nextRunAt: '2026-01-01T00:00:00.000Z',
+  last: { scheduledAt: '2026-01-01T00:00:00.000Z', jobId: stand, result: null }, skipped: { scheduledAt: '2026-01-01T00:00:00.000Z', why: stand },
+} as unknown as Schedule
+
 /** A value with the attack in the place of every stand-in. */
 function attacked<Value>(value: Value, attack: string): Value {
   const made = (part: unknown): unknown => {
@@ -108,6 +117,10 @@ const reports: Readonly<Record<string, (attack: string) => string>> = {
   providers: (attack) => providersTable(attacked([load], attack)),
   'refused keys': (attack) => refusedKeyLine(attacked({ of: stand, consumer: stand, message: stand, sinceMs: 1 }, attack)),
   reap: (attack) => reapReport(attacked([round], attack), { killed: true }),
+  'events that can’t be read': (attack) => eventLine(attacked({ event: null, sequence: stand, json: stand, atMs: 1 } as KeptEvent, attack)),
+  'dead events': (attack) => deadTable(attacked([{ id: stand, group: stand, event: null, json: stand, attempts: 3, error: stand, diedAtMs: 0 } as DeadEvent & { group: string }], attack)),
+  'groups of readers': (attack) => groupsTable(attacked([{ group: stand, unread: 0, pending: 0, deadLetters: 0, died: 0, dropped: 0, missed: 0 } as unknown as Parameters<typeof groupsTable>[0][number]], attack)),
+  schedules: (attack) => scheduleTable(attacked([schedule], attack), 2000),
   doctor: (attack) => rows([attack === stand ? stand : harmlessLine(attack)], attacked([check], attack)),
   'demo’s progress': (attack) => progressOf('failover', attacked(status, attack)),
   'a step’s name in logs': (attack) => printed(attack, 'stdout', 'x\n'),

@@ -2,13 +2,14 @@ import { setTimeout as pause } from 'node:timers/promises'
 import type { Command } from 'commander'
 import type { DeadEvent, EventPoint, KeptEvent } from '../../events/index.js'
 import { InvalidInputError } from '../../job/errors.js'
+import { harmlessLine } from '../../job/harmless-text.js'
 import type { AgentQueue } from '../../producers/index.js'
 import { exitCodes } from '../exit-codes.js'
 import { idsOf, limitOf, pointOf } from '../event-flags.js'
 import { deadTable, eventLine, groupsTable } from '../event-report.js'
 import { counted } from '../output.js'
+import { jsonLine, pass, print, printJson } from '../print.js'
 import { withConfigOption, withJsonOption, type SharedFlags } from '../shared-options.js'
-import { harmlessValue } from '../terminal-text.js'
 
 type PointFlags = SharedFlags & { readonly after?: string; readonly since?: string }
 type ReadFlags = PointFlags & { readonly follow?: boolean; readonly limit: string }
@@ -48,7 +49,7 @@ Examples:
       const from = pointOf(flags)
       const { listenForStop } = await import('../stop-signal.js')
       using stop = listenForStop()
-      await withEvents(flags, (queue) => print(queue, { from, limit, follow: flags.follow === true, json: flags.json === true, signal: stop.signal }))
+      await withEvents(flags, (queue) => printEvents(queue, { from, limit, follow: flags.follow === true, json: flags.json === true, signal: stop.signal }))
       if (stop.received !== undefined) process.exitCode = exitCodes.interrupted
     })
 }
@@ -59,7 +60,8 @@ function addGroups(events: Command): void {
   command.action(async (flags: SharedFlags) => {
     await withEvents(flags, async (queue) => {
       const groups = await queue.events.list()
-      say(flags.json === true ? JSON.stringify(groups) : groupsTable(harmlessValue(groups)))
+      if (flags.json === true) printJson(groups)
+      else print(groupsTable(groups))
     })
   })
 }
@@ -85,7 +87,8 @@ Examples:
         const groups = flags.group === undefined ? (await queue.events.list()).filter(({ deadLetters }) => deadLetters > 0).map(({ group }) => group) : [flags.group]
         const found: (DeadEvent & { readonly group: string })[] = []
         for (const group of groups) found.push(...(await queue.events.dead({ group, limit })).map((dead) => ({ group, ...dead })))
-        say(flags.json === true ? JSON.stringify(found) : deadTable(harmlessValue(found)))
+        if (flags.json === true) printJson(found)
+        else print(deadTable(found))
       })
     })
 }
@@ -113,7 +116,8 @@ Examples:
         const redelivered = await queue.events.redeliver({ group: flags.group, ids: asked })
         const gone = asked === 'all' ? 0 : asked.length - redelivered
         const missing = gone === 0 ? '' : `; ${gone} of ${asked.length} ${gone === 1 ? 'is' : 'are'} not among its dead events any more`
-        say(flags.json === true ? JSON.stringify({ group: flags.group, redelivered }) : harmlessValue(`group ${flags.group}: ${counted(redelivered, 'event')} given back${missing}`))
+        if (flags.json === true) printJson({ group: flags.group, redelivered })
+        else print(harmlessLine(`group ${flags.group}: ${counted(redelivered, 'event')} given back${missing}`))
       })
     })
 }
@@ -133,7 +137,8 @@ Example:
       if (from === undefined) throw new InvalidInputError('events replay: give --since or --after, where the group is to begin')
       await withEvents(flags, async (queue) => {
         await queue.events.replay({ group: flags.group, from })
-        say(flags.json === true ? JSON.stringify({ group: flags.group, from }) : harmlessValue(`group ${flags.group}: gets every event from there on`))
+        if (flags.json === true) printJson({ group: flags.group, from })
+        else print(harmlessLine(`group ${flags.group}: gets every event from there on`))
       })
     })
 }
@@ -151,11 +156,11 @@ interface Reading {
 }
 
 /** Ends when all is printed; with `follow`, when it is told to. */
-async function print(queue: AgentQueue, { from, limit, follow, json, signal }: Reading): Promise<void> {
+async function printEvents(queue: AgentQueue, { from, limit, follow, json, signal }: Reading): Promise<void> {
   let point = from
   for (let left = limit; left > 0 && !signal.aborted; ) {
     const found = await queue.events.read({ from: point, limit: Math.min(left, eventsPerLook) })
-    for (const each of found) await write(`${json ? jsonOf(each) : eventLine(harmlessValue(each))}\n`)
+    for (const each of found) await pass(process.stdout, `${json ? jsonOf(each) : eventLine(each)}\n`)
     left -= found.length
     const last = found.at(-1)
     if (last !== undefined) point = { after: last.sequence }
@@ -166,19 +171,10 @@ async function print(queue: AgentQueue, { from, limit, follow, json, signal }: R
 
 /** What can't be read is shown as it is. */
 function jsonOf({ event, sequence, json }: KeptEvent): string {
-  return JSON.stringify(event ?? { sequence, unreadable: json })
+  return jsonLine(event ?? { sequence, unreadable: json })
 }
 
 async function withEvents(flags: SharedFlags, work: (queue: AgentQueue) => Promise<void>): Promise<void> {
   const { withQueue } = await import('../open-queue.js')
   await withQueue(flags, work)
-}
-
-function say(text: string): void {
-  process.stdout.write(`${text}\n`)
-}
-
-/** Waits for a slow reader, so that a long list does not pile up in memory. */
-async function write(text: string): Promise<void> {
-  if (!process.stdout.write(text)) await new Promise((resolve) => process.stdout.once('drain', resolve))
 }

@@ -1,11 +1,12 @@
 import type { Command } from 'commander'
 import { InvalidInputError } from '../../job/errors.js'
+import { harmlessLine, harmlessValue } from '../../job/harmless-text.js'
 import type { ScheduleInput } from '../../job/schedule.js'
 import type { AgentQueue, Schedule } from '../../producers/index.js'
 import { table } from '../output.js'
+import { print, printJson } from '../print.js'
 import { collect, withConfigOption, withJsonOption, type SharedFlags } from '../shared-options.js'
 import { readSpecFile, specFromFlags, type SpecFlags } from '../spec-from-flags.js'
-import { harmlessValue } from '../terminal-text.js'
 
 type UpsertFlags = SharedFlags & Pick<SpecFlags, 'file' | 'repository' | 'ref' | 'step' | 'push' | 'message' | 'promote' | 'tenant' | 'timeout' | 'secret'> & {
   readonly cron?: string
@@ -30,7 +31,7 @@ Examples:
   switchyard schedules pause nightly`,
     )
     .action(async (flags: SharedFlags) => {
-      await withQueueOf(flags, async (queue) => print(flags, await queue.schedules.list(), (found) => scheduleTable(found, Date.now())))
+      await withQueueOf(flags, async (queue) => printSchedules(flags, await queue.schedules.list(), (found) => scheduleTable(found, Date.now())))
     })
 
   withJsonOption(schedules.command('upsert <id>').description('make a schedule, or change the one that has this id'), 'the schedule')
@@ -52,7 +53,7 @@ Examples:
     .action(async (id: string, flags: UpsertFlags, command: Command) => {
       const file = flags.file === undefined ? {} : await readSpecFile(flags.file)
       const shared = command.optsWithGlobals<UpsertFlags>()
-      await withQueueOf(shared, async (queue) => print(shared, await queue.schedules.upsert(id, inputFrom(flags, file)), (found) => scheduleTable([found], Date.now())))
+      await withQueueOf(shared, async (queue) => printSchedules(shared, await queue.schedules.upsert(id, inputFrom(flags, file)), (found) => scheduleTable([found], Date.now())))
     })
 
   for (const [name, said, description] of [
@@ -67,7 +68,8 @@ Examples:
         const shared = command.optsWithGlobals<SharedFlags>()
         await withQueueOf(shared, async (queue) => {
           await queue.schedules[name](id)
-          process.stdout.write(`${shared.json === true ? JSON.stringify({ id, done: name }) : `schedule ${id}: ${said}`}\n`)
+          if (shared.json === true) printJson({ id, done: name })
+          else print(`schedule ${harmlessLine(id)}: ${said}`)
         })
       })
   }
@@ -90,12 +92,14 @@ async function withQueueOf(flags: SharedFlags, work: (queue: AgentQueue) => Prom
   await withQueue(flags, work)
 }
 
-function print<Found extends Schedule | Schedule[]>(flags: SharedFlags, found: Found, text: (found: Found) => string): void {
-  process.stdout.write(`${flags.json === true ? JSON.stringify(found) : text(harmlessValue(found))}\n`)
+function printSchedules<Found extends Schedule | Schedule[]>(flags: SharedFlags, found: Found, text: (found: Found) => string): void {
+  if (flags.json === true) printJson(found)
+  else print(text(found))
 }
 
 /** A line for each, and one more for what was not begun last. */
-export function scheduleTable(schedules: readonly Schedule[], nowMs: number): string {
+export function scheduleTable(found: readonly Schedule[], nowMs: number): string {
+  const schedules = harmlessValue(found)
   if (schedules.length === 0) return 'there are no schedules'
   const rows = schedules.map(({ id, cron, timezone, everyMs, paused, nextRunAt, last }) => [
     id,
