@@ -3,9 +3,10 @@ import { dirname } from 'node:path'
 import type { Command } from 'commander'
 import type { ProvenanceCheck } from '../../git/signature.js'
 import { InvalidInputError } from '../../job/errors.js'
+import { harmlessLine } from '../../job/harmless-text.js'
 import { exitCodes } from '../exit-codes.js'
+import { print, printJson } from '../print.js'
 import { collect, configOf, withConfigOption, withJsonOption, type SharedFlags } from '../shared-options.js'
-import { harmlessLine } from '../terminal-text.js'
 
 interface VerifyFlags extends SharedFlags {
   readonly repository: string
@@ -47,7 +48,8 @@ Example:
       const found = await host.checkSignature(flags.repository, sha, keys, options)
       const provenance = await host.provenance(flags.repository, sha, keys, options)
       const text = found.good ? `${sha} is signed with ${found.key}, which is known` : `${sha} is not verified: ${found.reason}`
-      process.stdout.write(`${flags.json === true ? JSON.stringify({ repository: flags.repository, sha, ...found, provenance }) : [text, saidOf(provenance)].map(harmlessLine).join('\n')}\n`)
+      if (flags.json === true) printJson({ repository: flags.repository, sha, ...found, provenance })
+      else print([text, saidOf(provenance)].map(harmlessLine).join('\n'))
       if (!found.good || (provenance.found && !provenance.good)) process.exitCode = exitCodes.jobFailed
     })
 }
