@@ -267,8 +267,10 @@ export class Intake {
     const stand: Stand = job.id === found.jobId || job.id === found.waited ? found.stand : { kind: 'able' }
     if (job.id !== found.jobId) {
       const standing = await context.ready.standing(job.id)
-      if (standing.listed) {
-        // Somebody else took what waited, and BullMQ gave the next one of its own order: its turn has not come.
+      const unjudged = found.waited !== null && job.id !== found.waited && standing.provider === null && !standing.begun
+      if (standing.listed || unjudged) {
+        // Somebody else took what waited, and BullMQ gave the next one of its own order: its turn has not come. Or it came back this very moment, before the one
+        // that the look has found: whether it may be taken here is for the next look to say.
         await job.moveToWait(token)
         return true
       }
