@@ -166,7 +166,7 @@ export const tokens = target('tokens', async () => {
         if (typeof payload !== 'object' || payload === null || Array.isArray(payload)) return
         const token = await new SignJWT(payload as Record<string, unknown>).setProtectedHeader({ alg: 'ES256' }).sign(key).catch(() => '')
         const taken = await refused(token)
-        if (taken !== null && (typeof taken.repo !== 'string' || !Array.isArray(taken.scopes) || taken.exp * 1000 < Date.now())) throw new Error(`took ${JSON.stringify(taken)}`)
+        if (taken !== null && ((taken.repo !== undefined && typeof taken.repo !== 'string') || !Array.isArray(taken.scopes) || taken.exp * 1000 < Date.now())) throw new Error(`took ${JSON.stringify(taken)}`)
         return
       }
       const taken = await refused(input.token)

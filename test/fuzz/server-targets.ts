@@ -64,20 +64,28 @@ export const codeStorageApi = target('Code Storage API', async () => {
       { name: 'agent/x', ephemeral: true },
       { source_branch: 'main', target_branch: 'agent/x', strategy: 'merge', author: { name: 'a', email: 'a@b' }, commit_message: 'm', expected_target_sha: head },
       { default_branch: 'main' },
+      { query: { pattern: 'Hel+o', case_sensitive: false }, ref: 'main', paths: ['README.md'], context: { before: 1 }, limits: { max_lines: 10 }, file_filters: { include_globs: ['*.md'], extension_filters: ['md'] } },
+      { object_ref: 'main', note: 'n', action: 'add', notes_ref: 'commits', author: { name: 'a', email: 'a@b' } },
+      { ref: 'main', include_globs: ['*'], exclude_globs: ['x'], max_blob_size: 10, archive: { prefix: 'p/' } },
+      { name: 'v1', target: 'main', message: 'm', tagger: { name: 'a', email: 'a@b' } },
+      { metadata: { target_branch: 'agent/x', commit_message: 'm', author: { name: 'a', email: 'a@b' }, files: [{ path: 'a.txt', operation: 'upsert', content_id: 'c' }] } },
+      { target_branch: 'agent/x', base_ref: head, author: { name: 'a', email: 'a@b' } },
+      { username: 'u', password: 'p', url: 'https://example.com/x.git' },
       { operation: 'download', transfers: ['basic'], objects: [{ oid: 'b'.repeat(64), size: 3 }] },
     ),
   )
-  const paths = ['/repos', '/repo', '/repos/branches', '/repos/branches/create', '/repos/branches/diff', '/repos/tags', '/repos/diff', '/repos/files', '/repos/file', '/repos/commits', '/repos/commit', '/repos/merge', '/repos/merge/preview']
+  const below = ['', '/archive', '/blame', '/branches', '/branches/create', '/branches/diff', '/branch', '/commit', '/commit-pack', '/commits', '/diff', '/diff-commit', '/file', '/files', '/files/metadata', '/git-credentials', '/git-credentials/x', '/grep', '/merge', '/merge/preview', '/notes', '/notes/refs', '/restore-commit', '/tag', '/tags', '/tags/v1']
+  const paths = below.flatMap((rest) => [`/api/v1/repos${rest}`, `/api/repos/acme%2Fweb${rest}`])
   const before = (await readdir(join(storage.folder, 'data'))).sort()
   return {
     inputs: fc.record({
       method: fc.constantFrom('GET', 'POST', 'GET', 'DELETE', 'PUT', 'PATCH'),
       path: fc.oneof(
-        { weight: 8, arbitrary: fc.tuple(fc.constantFrom('/api/v1', '/api/v1', '/api'), fc.constantFrom(...paths)).map((parts) => parts.join('')) },
-        { weight: 1, arbitrary: oddText.map((text) => `/api/v1/repos/${text}`) },
+        { weight: 8, arbitrary: fc.constantFrom('/api/repos', '/api/v1/repo', ...paths, ...paths) },
+        { weight: 1, arbitrary: oddText.map((text) => `/api/repos/${text}`) },
         { weight: 2, arbitrary: fc.tuple(fc.constantFrom('acme/web', 'acme/web+ephemeral'), fc.constantFrom('objects/batch', 'locks', `objects/${'b'.repeat(64)}`, `objects/${'b'.repeat(64)}/verify`)).map(([id, rest]) => `/${id}.git/info/lfs/${rest}`) },
       ),
-      query: query(['ref', 'path', 'branch', 'base', 'sha', 'baseSha', 'limit', 'cursor', 'q', 'ephemeral', 'ephemeral_base', 'source_branch', 'target_branch', 'include_content', 'ref'], value),
+      query: query(['ref', 'path', 'branch', 'base', 'sha', 'baseSha', 'limit', 'cursor', 'q', 'ephemeral', 'ephemeral_base', 'source_branch', 'target_branch', 'include_content', 'rev', 'notes_ref', 'object_ref', 'prefix', 'name'], value),
       body: fc.option(jsonText(bodies), { nil: undefined }),
       who: fc.oneof({ weight: 10, arbitrary: fc.constant(null) }, { weight: 1, arbitrary: oddText }),
     }),
@@ -86,8 +94,8 @@ export const codeStorageApi = target('Code Storage API', async () => {
       const lfs = path.includes('/info/lfs/')
       const authorization = lfs ? `Basic ${Buffer.from(`t:${used}`).toString('base64')}` : `Bearer ${used}`
       const sent: Sent = { method, path: `${path}${asked}`, headers: { authorization, 'content-type': lfs ? 'application/vnd.git-lfs+json' : 'application/json' }, body: method === 'GET' ? undefined : body }
-      // A repository that an input has deleted would leave nothing to ask.
-      if (path.endsWith('/delete')) return
+      // A repository that an input has deleted would leave nothing to ask; and no other host is asked anything.
+      if ((method === 'DELETE' && /\/(web|repo|repos)$/.test(path)) || path.endsWith('/pull-upstream')) return
       refuseServerErrors(sent, await send(storage.server.url, sent))
     },
     async close() {
