@@ -36,7 +36,7 @@ export function tagRoutes(api: Hono<ApiEnvironment>, services: ApiServices): voi
     const sha = await refs.named(target, false, 'ref')
     await refs.enforceSignatures(claims, ref, null, sha)
     if (!(await refs.compareAndSwap(ref, zeroSha, sha))) throw new ApiProblem(409, `tag "${name}" already exists, or is in the way of another`)
-    return context.json({ name, sha, message: 'tag created' }, 201)
+    return context.json({ name, sha, message: 'tag created' })
   })
 
   const remove = async (context: ApiContext, name: string) => {
