@@ -124,8 +124,11 @@ function unusable(source: string, why: string): InfrastructureError {
   return new InfrastructureError({ kind: 'invalid', owner: 'consumer-configuration', source, message: `${source}: git.signing: the key can’t be used: ${why}` })
 }
 
+/** Of the names of such folders, in the folder for temporary files. */
+export const signingFolderPrefix = 'switchyard-signing-'
+
 async function inPrivateFolder<Result>(format: SigningOptions['format'], work: (folder: string) => Promise<Result>): Promise<Result> {
-  const folder = await mkdtemp(join(tmpdir(), 'switchyard-key-'))
+  const folder = await mkdtemp(join(tmpdir(), signingFolderPrefix))
   try {
     return await work(folder)
   } finally {

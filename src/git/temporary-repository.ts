@@ -7,7 +7,7 @@ import type { GitCommand, GitOutcome } from './git-process.js'
 import type { GitAccess, GitCallOptions } from './host.js'
 import { expectSuccess, remoteGit } from './ls-remote.js'
 import type { Identity } from './rules.js'
-import type { KeySettings } from './signing.js'
+import { signingFolderPrefix, type KeySettings } from './signing.js'
 
 /** Of the names of repositories in the folder for temporary files. */
 const prefix = 'switchyard-repository-'
@@ -40,12 +40,13 @@ export class TemporaryRepository {
   }
 
   /**
-   * Removes what killed processes left behind: every repository that is older than any call can take. Other users' are let be.
+   * Removes what killed processes left behind: every repository, and every folder with a signing key, that is older than any call can
+   * take. Other users' are let be.
    * @param olderThanMs milliseconds since 1970.
    */
   static async removeLeftovers(olderThanMs: number): Promise<void> {
     for (const name of await readdir(tmpdir())) {
-      if (!name.startsWith(prefix)) continue
+      if (!name.startsWith(prefix) && !name.startsWith(signingFolderPrefix)) continue
       const path = join(tmpdir(), name)
       try {
         if ((await stat(path)).mtimeMs < olderThanMs) await rm(path, { recursive: true, force: true })

@@ -1,9 +1,12 @@
 import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { createPrivateKey } from 'node:crypto'
 import { ApiError, type Repo } from '@pierre/storage'
+import { SignJWT } from 'jose'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { planMerge } from '../../src/embedded/code-storage/api-merge.js'
-import { commitFile, gitOk, localStorage, workTree, type LocalStorage } from '../git/local-storage.js'
+import { CodeStorageHost, TokenMinter } from '../../src/git/index.js'
+import { commitFile, gitOk, localStorage, org, workTree, type LocalStorage } from '../git/local-storage.js'
 
 const author = { name: 'Merge Bot', email: 'merge@example.invalid' }
 let storage: LocalStorage
@@ -62,6 +65,18 @@ describe('the local Code Storage’s API through the SDK', () => {
     await gitOk(work, 'tag', '--force', '--annotate', '--message', 'v1', 'v1', base)
     await gitOk(work, 'push', '--quiet', storage.url(await repo.getRemoteURL({ ttl: 60 })), 'v1')
     expect((await repo.listTags()).tags).toMatchObject([{ name: 'v1', sha: base }])
+  })
+
+  it('gives pages of the documented sizes', async () => {
+    const many = await storage.sdk.createRepo({ id: 'acme/pages' })
+    const names = Array.from({ length: 130 }, (_, index) => `t${String(index).padStart(3, '0')}`)
+    const url = storage.url(await many.getRemoteURL({ ttl: 60 }))
+    await gitOk(work, 'push', '--quiet', url, `${base}:refs/heads/main`, ...names.flatMap((name) => [`${base}:refs/tags/${name}`, `${base}:refs/heads/${name}`, `${base}:refs/notes/${name}`]))
+    const [tags, mostTags, branches, refs] = await Promise.all([many.listTags(), many.listTags({ limit: 5000 }), many.listBranches({ limit: 100 }), many.listNotesRefs()])
+    expect([tags.tags.length, mostTags.tags.length, branches.branches.length, refs.refs.length]).toEqual([20, 100, 100, 20])
+    expect([tags.hasMore, mostTags.nextCursor]).toEqual([true, 't099'])
+    for (const limit of [0, -1, 1.5, Number.NaN]) expect((await refused(many.listTags({ limit }))).status, String(limit)).toBe(400)
+    expect((await many.listFiles({ limit: 100_000 })).hasMore).toBe(false)
   })
 
   it('lists commits page by page and looks one up', async () => {
@@ -202,6 +217,79 @@ describe('the local Code Storage’s API through the SDK', () => {
     expect(storage.log.filter((line) => !line.includes('one machine'))).toEqual([])
   })
 })
+
+describe('our client at the address that the maker prefers', () => {
+  it('does what it does at the older one', async () => {
+    const host = new CodeStorageHost({ org, privateKey: storage.privateKey, storageUrl: storage.server.url, apiUrl: storage.server.apiUrl, apiPaths: 'repos' })
+    const asked: string[] = []
+    const { client } = new CodeStorageHost({
+      org,
+      privateKey: storage.privateKey,
+      storageUrl: storage.server.url,
+      apiUrl: storage.server.apiUrl,
+      apiPaths: 'repos',
+      fetch: async (input, init) => {
+        asked.push(input instanceof Request ? input.url : input.toString())
+        return fetch(input, init)
+      },
+    })
+    const options = { timeoutMs: 20_000 }
+    expect(await client.createRepository('acme/current', 'trunk', options)).toBe(true)
+    expect(await client.createRepository('acme/current', 'trunk', options)).toBe(false)
+    expect(await client.repository('acme/current', options)).toEqual({ defaultBranch: 'trunk' })
+    expect(await client.deleteRepository('acme/current', options)).toBe(true)
+    const target = { name: 'current/a', ephemeral: false }
+    expect(await client.createBranch('acme/api', { base: { name: 'main', ephemeral: false }, target }, options)).toEqual({ sha: base })
+    const source = { name: 'hub', ephemeral: false }
+    const author = { name: 'A', email: 'a@example.invalid' }
+    const merged = await client.merge('acme/api', { source, target, strategy: 'ff_only', expectedTargetSha: base, message: 'm', author }, options)
+    expect(merged).toMatchObject({ merged: { result: 'fast_forward' } })
+    const head = (await host.branchHead('acme/api', target, options))!
+    expect(await client.commit('acme/api', head, options)).toMatchObject({ sha: head })
+    expect((await client.diff('acme/api', { baseSha: base, headSha: head }, options)).stats.files).toBeGreaterThan(0)
+    const names: string[] = []
+    for await (const { name } of client.branches('acme/api', false, options, 2)) names.push(name)
+    expect(names).toContain('current/a')
+    expect(await client.deleteBranch('acme/api', target, options)).toBe(true)
+    expect(await client.deleteBranch('acme/api', target, options)).toBe(false)
+    expect(asked.filter((url) => url.includes('/v1/'))).toEqual([])
+  })
+
+  it('knows the names that its next SDKs send, which count before the older ones', async () => {
+    const { token } = await new TokenMinter({ org, privateKey: storage.privateKey }).mint({ repository: 'acme/api', scopes: ['git:write'] })
+    const call = async (method: string, path: string, body?: object) => {
+      const answer = await fetch(`${storage.server.apiUrl}/api/repos/acme%2Fapi/${path}`, { method, headers: { authorization: `Bearer ${token}` }, ...(body === undefined ? {} : { body: JSON.stringify(body) }) })
+      return (await answer.json()) as Record<string, unknown>
+    }
+    expect(await call('GET', `commit?ref=${base}&sha=nonsense`)).toMatchObject({ commit: { sha: base } })
+    expect(await call('GET', 'commits?ref=main&branch=nonsense&limit=1')).toMatchObject({ commits: [{ sha: base }] })
+    expect(await call('GET', `diff?ref=hub&base_ref=main&git_apply_compatible=true&ref_is_ephemeral=false`)).toMatchObject({ base_sha: base })
+    expect(await call('POST', 'tags', { name: 'new/names', ref: 'main', target: 'nonsense' })).toMatchObject({ sha: base })
+    expect(await call('GET', 'tag?name=new%2Fnames')).toMatchObject({ tag: { name: 'new/names', sha: base } })
+    expect(await call('DELETE', 'tags/new%2Fnames')).toMatchObject({ name: 'new/names' })
+    expect(await call('POST', 'notes', { object_ref: 'main', notes_ref: 'names', note: 'n' })).toMatchObject({ notes_ref: 'refs/notes/names', result: { success: true } })
+    expect(await call('GET', 'notes?object_ref=main&notes_ref=names')).toMatchObject({ note: 'n' })
+    await call('POST', 'branches/create', { base_ref: 'main', target_branch: 'names', target_is_ephemeral: true })
+    expect(await call('GET', 'branch?name=names&ephemeral=true')).toMatchObject({ branch: { name: 'names', head_sha: base } })
+    expect(await call('POST', 'merge', { source_ref: 'names', source_is_ephemeral: true, target_branch: 'main', strategy: 'ff_only' })).toMatchObject({ result: 'no_op', source: { ref: 'names' } })
+    expect(await call('DELETE', 'branches', { target_branch: 'names', ephemeral: true })).toMatchObject({ target_branch: 'names' })
+    const restored = await call('POST', 'restore-commit', { metadata: { target_branch: 'history', base_ref: 'main', author } })
+    expect(restored).toMatchObject({ result: { target_branch: 'history', success: true } })
+    // A token for the whole organisation names no repository, and lists them.
+    const { token: whole } = await mintWithout()
+    const listed = await fetch(`${storage.server.apiUrl}/api/repos?q=acme/api`, { headers: { authorization: `Bearer ${whole}` } })
+    expect(await listed.json()).toMatchObject({ repos: [{ repo_name: 'acme/api' }], has_more: false })
+    expect((await fetch(`${storage.server.apiUrl}/api/repos/acme%2Fapi/branches`, { headers: { authorization: `Bearer ${whole}` } })).status).toBe(403)
+    expect((await fetch(`${storage.server.url}/acme/api.git/info/refs?service=git-upload-pack`, { headers: { authorization: `Basic ${Buffer.from(`t:${whole}`).toString('base64')}` } })).status).toBe(403)
+  })
+})
+
+/** A token for the organisation, as its documentation writes one: without a repository. */
+async function mintWithout(): Promise<{ token: string }> {
+  const now = Math.floor(Date.now() / 1000)
+  const claims = { iss: org, sub: '@pierre/storage', scopes: ['org:read', 'git:read'], iat: now, exp: now + 60 }
+  return { token: await new SignJWT(claims).setProtectedHeader({ alg: 'ES256', typ: 'JWT' }).sign(createPrivateKey(storage.privateKey)) }
+}
 
 describe('planning a merge', () => {
   it.each([

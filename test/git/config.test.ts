@@ -32,7 +32,32 @@ describe('the configuration of Code Storage', () => {
     await rm(folder, { recursive: true })
   })
 
+  it('finds the signing key in a file or a variable, and never holds it', async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'switchyard-config-'))
+    await writeFile(join(folder, 'signing'), 'hunter2')
+    for (const [signing, env] of [
+      [{ keyFile: join(folder, 'signing') }, {}],
+      [{ keyEnv: 'SIGNING_KEY', format: 'openpgp', mode: 'rewrite', verifyAtTarget: true, provenance: true, committer: { name: 'S', email: 's@x.y' } }, { SIGNING_KEY: 'hunter2' }],
+    ] as const) {
+      const config = codeStorage({ org: 'acme', signing })
+      expect(JSON.stringify(config)).not.toContain('hunter2')
+      const made = gitHostFromConfig(config, { PIERRE_PRIVATE_KEY: privateKey, ...env })
+      expect(made.signing).toMatchObject({ format: 'ssh', mode: 'add', verifyAtTarget: false, provenance: false, ...('format' in signing ? { format: 'openpgp', mode: 'rewrite', verifyAtTarget: true, provenance: true } : {}) })
+      expect(made.signing?.key()).toBe('hunter2')
+      expect(gitHostFromConfig(https({ url: 'https://git.example.com', tokenEnv: 'T', signing }), { T: 'x', ...env }).signing?.key()).toBe('hunter2')
+    }
+    await rm(folder, { recursive: true })
+  })
+
   it.each([
+    [{ org: 'acme', apiPaths: 'v2' }, {}, 'apiPaths'],
+    [{ org: 'acme', signing: {} }, {}, 'signing.keyFile'],
+    [{ org: 'acme', signing: { keyFile: 'a', keyEnv: 'B' } }, {}, 'signing.keyFile'],
+    [{ org: 'acme', signing: { keyEnv: 'B', format: 'x509' } }, {}, 'signing.format'],
+    [{ org: 'acme', signing: { keyEnv: 'B', mode: 'all' } }, {}, 'signing.mode'],
+    [{ org: 'acme', signing: { keyEnv: 'B', publicKeys: ['hunter2'] } }, {}, 'signing.publicKeys'],
+    [{ org: 'acme', signing: { keyEnv: 'B' } }, { PIERRE_PRIVATE_KEY: privateKey }, 'git.signing.keyEnv'],
+    [{ org: 'acme', signing: { keyFile: '/nonexistent/key' } }, { PIERRE_PRIVATE_KEY: privateKey }, 'git.signing.keyFile'],
     [{}, {}, 'org'],
     [{ org: 'acme/../x' }, {}, 'org'],
     [{ org: 'acme' }, {}, 'PIERRE_PRIVATE_KEY'],

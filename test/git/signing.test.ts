@@ -2,7 +2,7 @@ import { execFileSync } from 'node:child_process'
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { CodeStorageHost, HttpsGitHost, TokenMinter, type GitHost } from '../../src/git/index.js'
 import type { SigningOptions } from '../../src/git/signature.js'
 import { allowedSigners, publicKeyOf, signatureCheck } from '../../src/git/signing.js'
@@ -49,6 +49,8 @@ let work: string
 let base: string
 let numbers = 0
 beforeAll(async () => {
+  // What is left there can only be from here.
+  vi.stubEnv('TMPDIR', keyFolder)
   storage = await localStorage({ signingKeys: [ssh.publicKey, ...(pgp === null ? [] : [pgp.publicKey])] })
   await storage.host.client.createRepository('acme/web', 'main', options)
   work = await workTree(storage.folder, 'work')
@@ -57,6 +59,7 @@ beforeAll(async () => {
 })
 afterAll(async () => {
   await storage.close()
+  vi.unstubAllEnvs()
   rmSync(keyFolder, { recursive: true, force: true })
 })
 
@@ -126,7 +129,7 @@ describe.each([
     expect(await host.checkSignature('acme/web', signed.sha, [publicKey], options)).toMatchObject({ good: true })
     expect(await host.checkSignature('acme/web', signed.sha, [stranger.publicKey], options)).toMatchObject({ good: false, reason: expect.stringContaining('not known') as unknown })
     expect(await host.checkSignature('acme/web', sha, [publicKey], options)).toEqual({ good: false, reason: 'it is not signed' })
-    expect(readdirSync(tmpdir()).filter((name) => name.startsWith('switchyard-key-'))).toEqual([])
+    expect(readdirSync(tmpdir()).filter((name) => name.startsWith('switchyard-signing-'))).toEqual([])
   })
 
   it('gives its public half', async () => {
