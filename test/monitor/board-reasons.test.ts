@@ -89,6 +89,19 @@ describe('the board says of a job that nobody has in hand', () => {
     expect(waitingOf((await shown(jobId)).page)).toBe('')
   })
 
+  it('which job has its concurrency key', async () => {
+    await startConsumer()
+    const keyed = spec({ steps: ['sleep 600'], concurrency: { key: 'k' } })
+    const holder = await queue.enqueue(keyed)
+    await until('the step', async () => (await holder.status()).step !== null)
+    const { jobId } = await queue.enqueue(keyed)
+    await shows(jobId, new RegExp(`^waiting for the concurrency key "k": job ${holder.jobId} has it \\(1 of at most 1\\)$`))
+    await holder.cancel('done')
+    await until('its step', async () => (await queue.job(jobId).status()).step !== null)
+    await queue.job(jobId).cancel('done')
+    await queue.job(jobId).result({ timeoutMs: 20_000 })
+  })
+
   it('that the queue is paused', async () => {
     await startConsumer()
     const { Queue } = await import('bullmq')

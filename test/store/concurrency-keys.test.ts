@@ -33,11 +33,11 @@ class Side {
   }
 
   /** What a consumer takes now; null when there is nothing for it. */
-  async take(): Promise<string | null> {
+  async take(idleMs = 0): Promise<string | null> {
     let known: KnownConstraints[] = []
     for (;;) {
       const means = { profileId: 'p', viewId: 'v', providers: ['a'], secrets: ['*'], shares: false }
-      const found = await this.ready.dispatch({ holder: this.name, leaseId: `${this.name}${this.leases++}`, limits, known, choice: 'given', means, graceMs: 1, idleMs: 0 })
+      const found = await this.ready.dispatch({ holder: this.name, leaseId: `${this.name}${this.leases++}`, limits, known, choice: 'given', means, graceMs: 1, idleMs })
       known = found.unknown.map(({ id, number }) => ({ id, number, can: [['a']] }))
       if (found.what === 'take') return await redis.connect().rpop(this.keys.bullmq('wait'))
       if (found.what === 'nothing' && found.unknown.length === 0) return null
@@ -95,6 +95,16 @@ describe('wait', () => {
     expect([await q.takeAll(), await other.takeAll()]).toEqual([[], []])
     await other.end('x')
     expect([...(await q.takeAll()), ...(await other.takeAll())]).toHaveLength(1)
+  })
+
+  it('hands a key on to a job of another queue, and wakes an idle consumer of it', async () => {
+    await q.enqueue('x')
+    expect(await q.take()).toBe('x')
+    await other.enqueue('y')
+    expect(await other.take(60_000)).toBeNull()
+    await q.end('x')
+    expect(await redis.connect().lrange(other.keys.inbox('claim'), 0, -1)).toEqual(['{"kind":"work"}'])
+    expect(await other.take()).toBe('y')
   })
 
   it('lets as many run as the strictest of them says', async () => {

@@ -37,7 +37,7 @@ const allows: readonly (readonly string[] | undefined)[] = [undefined, ['a'], ['
 
 /** Of the jobs that share a key so many at most run at once; each says what is to become of the others when it comes. */
 const keyLimits: Readonly<Record<string, number>> = { 'one at a time': 1, 'two: \u0000 ! ': 2 }
-const thens = ['wait', 'wait', 'cancel-waiting', 'cancel-running', 'drop'] as const
+const thens = ['wait', 'wait', 'wait', 'cancel-running', 'cancel-running', 'cancel-waiting', 'drop'] as const
 
 interface ModelJob {
   readonly id: string
@@ -58,8 +58,11 @@ interface Side {
   readonly queue: Queue
 }
 
+const enqueue = { do: fc.constant('enqueue' as const), queue: fc.nat(1), tenant: fc.nat(3), allow: fc.nat(allows.length - 1), cpu: fc.nat(3), priority: fc.integer({ min: 1, max: 3 }), count: fc.integer({ min: 1, max: 4 }), around: fc.boolean(), key: fc.integer({ min: -2, max: 1 }), then: fc.nat(thens.length - 1) }
 const command = fc.oneof(
-  { weight: 6, arbitrary: fc.record({ do: fc.constant('enqueue' as const), queue: fc.nat(1), tenant: fc.nat(3), allow: fc.nat(allows.length - 1), cpu: fc.nat(3), priority: fc.integer({ min: 1, max: 3 }), count: fc.integer({ min: 1, max: 4 }), around: fc.boolean(), key: fc.integer({ min: -2, max: 1 }), then: fc.nat(thens.length - 1) }) },
+  { weight: 6, arbitrary: fc.record(enqueue) },
+  // Those of a key, while others that have it are in hand.
+  { weight: 5, arbitrary: fc.record({ ...enqueue, allow: fc.constant(0), count: fc.integer({ min: 1, max: 2 }), around: fc.constant(false), key: fc.nat(1) }) },
   { weight: 10, arbitrary: fc.record({ do: fc.constant('look' as const), member: fc.nat(members.length - 1), idle: fc.boolean() }) },
   { weight: 7, arbitrary: fc.record({ do: fc.constant('end' as const), which: fc.nat() }) },
   { weight: 1, arbitrary: fc.record({ do: fc.constant('put back' as const), which: fc.nat() }) },
