@@ -252,6 +252,25 @@ describe('lists of names', () => {
     expect([tried, server.plan.calls()['execute']]).toEqual([1, 1])
   })
 
+  it('are tried by the doctor’s probe, which leaves nothing and warns of what it found', async () => {
+    const { server, create, provider } = await start({}, untold)
+    const { id } = await create({ network: 'open' })
+    expect(await provider.probe(id, soon)).toEqual([expect.stringContaining('runners leave the network open for lists of host names')])
+    expect(provider.refusal({ network: ['packages.example.com'], gitHosts, resources: {} })).toContain('runners leave the network open')
+    const before = server.createBodies.length
+    expect(await provider.probe(id, soon)).toEqual([])
+    expect(server.createBodies.length).toBe(before)
+    await expect.poll(() => server.records.list().map((each) => each.id)).toEqual([id])
+  })
+
+  it('whose probe breaks off are said to be untried', async () => {
+    const { server, create, provider } = await start({}, untold)
+    const { id } = await create({ network: 'open' })
+    server.plan.add({ call: 'execute', action: 'status', status: 500, times: 1 })
+    expect(await provider.probe(id, soon)).toEqual([expect.stringContaining('could not be tried')])
+    await expect.poll(() => server.records.list().map((each) => each.id)).toEqual([id])
+  })
+
   it('are not assumed to be enforced where nothing tells, unless the operator says so', async () => {
     const { server, create, another } = await start({}, untold)
     server.plan.add({ call: 'execute', action: 'status', status: 500, times: 1 })

@@ -29,7 +29,7 @@ export const daytonaProviderConfigSchema = z
     enforcesNames: z
       .boolean({ error: 'must be true or false' })
       .optional()
-      .describe('Whether its runners enforce lists of host names. Those of a self-hosted Daytona up to 0.190 leave the network open instead. Left out, the first sandbox with such a list finds out, by trying to reach Daytona’s API; false sends such jobs elsewhere at once, true tries nothing.'),
+      .describe('Whether its runners enforce lists of host names. Those of a self-hosted Daytona up to 0.190 leave the network open instead. Left out, `doctor` or the first sandbox with such a list finds out, by trying to reach Daytona’s API; false sends such jobs elsewhere at once, true tries nothing.'),
     maxResources: maxResourcesSchema.describe('The most that one sandbox of the organisation may have, when you know it. A job that asks for more is not sent here.'),
     maxLifetime: duration
       .optional()

@@ -119,12 +119,29 @@ export class DaytonaProvider implements Provider {
     }
   }
 
-  /** Asks, with one of the organisation's sandboxes, for what its tier takes away; `capabilities` know it from then on. */
+  /**
+   * Asks, with one of the organisation's sandboxes, for what its tier takes away, and tries with another whether the runners enforce lists
+   * of names; `capabilities` and `refusal` know it from then on.
+   */
   async probe(sandboxId: string, options: CallOptions): Promise<readonly string[]> {
-    return await this.call('check', options, async (_client, signal) => {
+    const warnings = await this.call('check', options, async (_client, signal) => {
       await this.tier.ask(sandboxId, signal)
       return this.tierWarnings()
     })
+    return warnings.length > 0 || this.names.isKnown ? warnings : await this.probeNames(sandboxId, options)
+  }
+
+  private async probeNames(sandboxId: string, options: CallOptions): Promise<readonly string[]> {
+    const like = await this.get(sandboxId, options)
+    if (like === undefined) return []
+    try {
+      const { id } = await this.create({ name: `${like.name ?? sandboxId}-names`, tags: like.tags, image: undefined, resources: {}, lifetimeMs: 600_000, network: ['git.example'], gitHosts: [] }, options)
+      await this.kill(id, options)
+      return []
+    } catch (error) {
+      if (!(error instanceof InfrastructureError)) throw error
+      return [this.names.problem ?? `${this.name}: whether lists of host names are enforced could not be tried: ${error.message.slice(this.name.length + 2)}`]
+    }
   }
 
   async get(sandboxId: string, options: CallOptions): Promise<SandboxInfo | undefined> {

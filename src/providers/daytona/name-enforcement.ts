@@ -30,6 +30,11 @@ export class NameEnforcement {
     this.enforced = told
   }
 
+  /** Whether that was found out, or told. */
+  get isKnown(): boolean {
+    return this.enforced !== undefined
+  }
+
   /** Why no list with names may be used; undefined while that is not known. */
   get problem(): string | undefined {
     return this.enforced === false ? this.openSentence : undefined
