@@ -115,6 +115,6 @@ it('whatever consumers, producers and clocks do: no time is begun twice, none be
         handledMs = schedule?.handledMs ?? 0
       }
     }),
-    { numRuns: 80 },
+    { numRuns: 40 },
   )
 })
