@@ -122,12 +122,27 @@ function application(options: BoardOptions, queues: readonly { readonly queue: Q
   if (writable) app.use(bodyLimit({ maxSize: largestChange, onError: (context) => context.text(`A change is at most ${largestChange} bytes.`, 413) }), onlyWholeData)
   else app.use(onlyReads)
   app.use(withoutWebFonts)
+  app.use(asOwnMistakes)
   app.route('/', serverAdapter.registerPlugin())
   return app
 }
 
 /** Of a change's body: a spec of the largest size, and what Bull Board puts around it. */
 const largestChange = 4 * 1024 * 1024
+
+/** What the board's page asks for. */
+const shownStates = new Set(['latest', 'active', 'waiting', 'waiting-children', 'prioritized', 'completed', 'failed', 'delayed', 'paused'])
+
+/** Bull Board calls it its own fault too when it is asked for a state that there is none of, or a job is not as its page showed it. */
+const asOwnMistakes: MiddlewareHandler = async (context, next) => {
+  const state = context.req.query('status')
+  if (state !== undefined && !shownStates.has(state)) return context.json({ error: `status: must be one of ${[...shownStates].join(', ')}` }, 400)
+  await next()
+  if (context.res.status !== 500) return undefined
+  const said = await context.res.clone().text()
+  if (/is not in the [\w-]+ state|Missing (key|lock) for job/.test(said)) context.res = context.json({ error: 'The job is not as the page shows it any more; load the page again.' }, 409)
+  return undefined
+}
 
 const securityHeaders = secureHeaders({
   xFrameOptions: 'DENY',

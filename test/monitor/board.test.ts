@@ -120,6 +120,15 @@ describe('the board', () => {
     await queue.close()
   })
 
+  it('says what is the asker’s own mistake', async () => {
+    const { url } = await open({ writable: true })
+    expect((await fetch(new URL('api/queues?activeQueue=agent-jobs&status=%00', url))).status).toBe(400)
+    expect((await fetch(new URL('api/queues/agent-jobs/job-a/promote', url), { method: 'PUT' })).status).toBe(409)
+    for (const state of ['latest', 'active', 'waiting', 'waiting-children', 'prioritized', 'completed', 'failed', 'delayed', 'paused']) {
+      expect((await fetch(new URL(`api/queues?activeQueue=agent-jobs&status=${state}`, url))).status, state).toBe(200)
+    }
+  })
+
   it('reads no more of a change than a change has', async () => {
     const { url } = await open({ writable: true })
     const body = JSON.stringify({ jobData: { text: 'x'.repeat(5 * 1024 * 1024) } })
