@@ -95,7 +95,7 @@ export const codeStorageApi = target('Code Storage API', async () => {
       const authorization = lfs ? `Basic ${Buffer.from(`t:${used}`).toString('base64')}` : `Bearer ${used}`
       const sent: Sent = { method, path: `${path}${asked}`, headers: { authorization, 'content-type': lfs ? 'application/vnd.git-lfs+json' : 'application/json' }, body: method === 'GET' ? undefined : body }
       // A repository that an input has deleted would leave nothing to ask; and no other host is asked anything.
-      if ((method === 'DELETE' && /\/(web|repo|repos)$/.test(path)) || path.endsWith('/pull-upstream')) return
+      if ((method === 'DELETE' && /(\/|%2F)(web|repo|repos)$/.test(path)) || path.endsWith('/pull-upstream')) return
       refuseServerErrors(sent, await send(storage.server.url, sent))
     },
     async close() {
