@@ -106,6 +106,44 @@ describe('the local Code Storage refuses', () => {
     expect((await call('DELETE', 'repos/branches', { name: 'fix/a' })).status).toBe(403)
   })
 
+  it('whatever a write token of a job that got away is tried for, but its own branch', async () => {
+    const { token, ...access } = await storage.host.writeAccess('acme/web', { branch: 'agent/leaked' })
+    const author = { name: 'A', email: 'a@example.invalid' }
+    const head = await gitOk(work, 'rev-parse', 'main')
+    const call = async (method: string, path: string, body: object, lines: readonly object[] = []) => {
+      const text = lines.length === 0 ? JSON.stringify(body) : [{ metadata: body }, ...lines].map((line) => `${JSON.stringify(line)}\n`).join('')
+      return (await fetch(`${storage.server.apiUrl}/api/v1/${path}`, { method, headers: { authorization: `Bearer ${token}` }, body: text })).status
+    }
+    const commit = (target: string, more: object = {}) => ({ target_branch: target, base_branch: 'main', commit_message: 'm', author, files: [{ path: 'x', content_id: 'c' }], ...more })
+    const content = [{ blob_chunk: { content_id: 'c', data: 'eA==', eof: true } }]
+    expect(
+      Object.fromEntries(
+        await Promise.all(
+          [
+            ['another branch', call('POST', 'repos/branches/create', { base_ref: 'main', target_branch: 'agent/other', target_is_ephemeral: true })],
+            ['main by a merge', call('POST', 'repos/merge', { source_branch: 'main', target_branch: 'main', strategy: 'ff_only' })],
+            ['main by a commit', call('POST', 'repos/commit-pack', commit('main'), content)],
+            ['main by a restore', call('POST', 'repos/restore-commit', { metadata: { ...commit('main'), target_commit_sha: head } })],
+            ['a tag', call('POST', 'repos/tags', { name: 'v9', target: head })],
+            ['a note', call('POST', 'repos/notes', { sha: head, note: 'n' })],
+            ['a repository', call('POST', 'repos', {})],
+            ['the repository’s end', call('DELETE', 'repos/delete', {})],
+            ['a credential', call('POST', 'repos/git-credentials', { repo_id: 'acme/web', password: 'x' })],
+          ].map(async ([what, status]) => [what, await status] as const),
+        ),
+      ),
+    ).toEqual(Object.fromEntries(['another branch', 'main by a merge', 'main by a commit', 'main by a restore', 'a tag', 'a note', 'a repository', 'the repository’s end', 'a credential'].map((what) => [what, 403])))
+    const remote = withToken({ ...access, token })
+    for (const ref of ['refs/heads/agent/other', 'refs/tags/v9', 'refs/notes/commits', 'refs/heads/agent/leaked/below']) {
+      expect((await git(work, 'push', remote, `main:${ref}`)).stderr).toContain(`denied by policy: ${ref} (no-push)`)
+    }
+    // What it reaches, as docs/security.md says: its own branch forward, in the normal namespace too, and all that can be read.
+    expect(await call('POST', 'repos/commit-pack', commit('agent/leaked', { ephemeral: true }), content)).toBe(201)
+    expect(await call('DELETE', 'repos/branches', { name: 'agent/leaked', ephemeral: true })).toBe(403)
+    expect((await git(work, 'push', remote.replace('+ephemeral', ''), 'main:refs/heads/agent/leaked')).code).toBe(0)
+    expect((await git(work, 'ls-remote', remote.replace('+ephemeral', ''), 'main')).stdout).toContain(head)
+  })
+
   it('a key that it can’t use', async () => {
     const dataDir = await mkdtemp(join(tmpdir(), 'switchyard-keys-'))
     const { publicKey } = x25519Pair()

@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process'
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
@@ -181,6 +181,18 @@ describe('signing', () => {
     const anew = await hostWith({ mode: 'rewrite' }).sign('acme/web', { branch, sha, baseSha: base, added }, options, async () => undefined)
     await fetched(branch)
     await gitOk(work, 'push', '--quiet', remote, `${anew.sha}:refs/heads/pushed`)
+  })
+
+  it('is shown by the local Code Storage’s API so that whoever reads it can check it', async () => {
+    const { branch, sha } = await jobBranch('added')
+    const signed = await hostWith().sign('acme/web', { branch, sha, baseSha: base, added }, options, async () => undefined)
+    const { commit } = await storage.sdk.repo({ id: 'acme/web' }).getCommit({ sha: signed.sha })
+    const [file, allowed] = [join(keyFolder, 'signature'), join(keyFolder, 'allowed')]
+    writeFileSync(file, commit.signature!)
+    writeFileSync(allowed, `me ${ssh.publicKey}`)
+    const said = execFileSync('ssh-keygen', ['-Y', 'verify', '-f', allowed, '-I', 'me', '-n', 'git', '-s', file], { input: commit.payload!, encoding: 'utf8' })
+    expect(said).toContain('Good "git" signature')
+    expect((await storage.sdk.repo({ id: 'acme/web' }).getCommit({ sha })).commit.signature).toBeUndefined()
   })
 
   it('signs merge commits of hosts that are merged here', async () => {
