@@ -7,12 +7,19 @@ import type { Tick } from '../producers/schedule-ticks.js'
 import { ScheduledRuns } from '../producers/scheduled-runs.js'
 import type { Keys } from '../store/index.js'
 
-/** How long a consumer sleeps where no tick is due, in seconds; ticks wake it. */
-const sleepSeconds = 30
+/** How long a consumer sleeps where no tick is due, in seconds; ticks wake it. Below what a silent connection is given up after (store/connection.ts). */
+const sleepSeconds = 5
 /** Schedules that are looked at side by side. */
 const concurrency = 4
 /** How many overdue schedules are looked at in one go. */
 const overdueAtOnce = 16
+
+class TickWorker extends Worker<Tick> {
+  /** BullMQ's own, for when the next tick is known, is as long as a connection may be silent. */
+  override get maximumBlockTimeout(): number {
+    return sleepSeconds
+  }
+}
 
 export interface ScheduleWatchParts {
   readonly redis: Redis
@@ -30,7 +37,7 @@ export interface ScheduleWatchParts {
  */
 export class ScheduleWatch {
   private connected: Connected | undefined
-  private worker: Worker<Tick> | undefined
+  private worker: TickWorker | undefined
   private timer: NodeJS.Timeout | undefined
   private looking: Promise<void> = Promise.resolve()
   private stopped = false
@@ -47,7 +54,7 @@ export class ScheduleWatch {
       eventSource: `/switchyard/${deployment}`,
       onSkipped: (run) => log.info(run, 'a scheduled run was not begun'),
     })
-    this.worker = new Worker<Tick>(
+    this.worker = new TickWorker(
       keys.queueName,
       async (tick, token) => {
         const looked = await runs.look(tick.data.scheduleId)

@@ -25,7 +25,7 @@ async function logOf(job: JobHandle): Promise<string> {
 const branchHead = async (name: string) => await deployment.host.branchHead('acme/web', { name, ephemeral: true }, { timeoutMs: 10_000 })
 const eventIds = async () => (await redis.xrange(new Keys().events(), '-', '+')).map(([, fields]) => fields[fields.indexOf('id') + 1])
 
-it('goes on after the last step that had ended, whose result stays, on a branch and with a log and an event of its own', { timeout: 120_000 }, async () => {
+it('goes on after the last step that had ended, whose result stays, on a branch and with a log and an event of its own', { timeout: 300_000 }, async () => {
   await deployment.startConsumer()
   const job = await deployment.queue.enqueue({
     repository: 'acme/web',
@@ -38,11 +38,11 @@ it('goes on after the last step that had ended, whose result stays, on a branch 
     metadata: { ticket: 7 },
   })
   const touch = async (file: string) => {
-    await until('the second step is at work', async () => (await job.status()).step === '2/3 second' && (await logOf(job)).includes('second-began'))
+    await until('the second step is at work', async () => (await job.status()).step === '2/3 second' && (await logOf(job)).includes('second-began'), 90_000)
     await deployment.providers[0]!.exec((await job.status()).sandboxId!, { script: `touch "$HOME/${file}"` }, { timeoutMs: 10_000 })
   }
   await touch('fail')
-  const first = await job.result({ timeoutMs: 60_000 })
+  const first = await job.result({ timeoutMs: 120_000 })
   expect(first).toMatchObject({ status: 'failed', error: { kind: 'step-failed' }, steps: [{ exitCode: 0 }, { exitCode: 1 }] })
   // Its work is pushed, and its last checkpoint is still there.
   expect(await branchHead(first.branch!)).not.toBeNull()
@@ -51,7 +51,7 @@ it('goes on after the last step that had ended, whose result stays, on a branch 
 
   const asked = await Promise.all([1, 2, 3].map(() => deployment.queue.retry(job.jobId, { from: 'checkpoint' })))
   expect(asked.filter((outcome) => outcome === 'retried')).toHaveLength(1)
-  const second = job.result({ timeoutMs: 60_000 })
+  const second = job.result({ timeoutMs: 120_000 })
   await touch('go')
   const result = await second
   expect(result).toMatchObject({ status: 'succeeded', baseSha: first.baseSha, metadata: { ticket: 7 }, promoted: { to: 'done' }, steps: [first.steps[0], { name: 'second', exitCode: 0 }, { name: 'third', exitCode: 0 }] })
@@ -69,7 +69,7 @@ it('goes on after the last step that had ended, whose result stays, on a branch 
   await expect(deployment.queue.retry(job.jobId, { from: 'checkpoint' })).rejects.toThrow('has succeeded, so there is nothing to go on with')
 })
 
-it('goes on within a step by its resume, of a job that was cancelled; one that is cancelled before it is taken leaves the checkpoint to its schedule', { timeout: 120_000 }, async () => {
+it('goes on within a step by its resume, of a job that was cancelled; one that is cancelled before it is taken leaves the checkpoint to its schedule', { timeout: 300_000 }, async () => {
   const consumer = await deployment.startConsumer()
   const job = await deployment.queue.enqueue({
     repository: 'acme/web',
@@ -80,20 +80,20 @@ it('goes on within a step by its resume, of a job that was cancelled; one that i
     }],
     checkpoint: { everySeconds: 1, paths: ['~/.agent'] },
   })
-  await until('a checkpoint within the step', async () => (await job.status()).checkpointSha !== null && (await logOf(job)).includes('began'))
+  await until('a checkpoint within the step', async () => (await job.status()).checkpointSha !== null && (await logOf(job)).includes('began'), 90_000)
   await job.cancel('not now')
-  const first = await job.result({ timeoutMs: 60_000 })
+  const first = await job.result({ timeoutMs: 120_000 })
   expect(first).toMatchObject({ status: 'cancelled', branch: `checkpoint/${job.jobId}-1.1` })
 
   expect(await deployment.queue.retry(job.jobId, { from: 'checkpoint' })).toBe('retried')
-  const second = await job.result({ timeoutMs: 60_000 })
+  const second = await job.result({ timeoutMs: 120_000 })
   expect(second).toMatchObject({ status: 'succeeded', steps: [{ name: 'agent', exitCode: 0 }] })
   const folder = await deployment.checkout('acme/web', second.branch!, true)
   expect(await git(folder, 'show', 'HEAD:session.txt')).toBe('turn 1\nturn 2')
   expect(await git(folder, 'show', 'HEAD:one.txt')).toBe('one')
 
   const other = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['echo x > x.txt', 'exit 3'] })
-  await other.result({ timeoutMs: 60_000 })
+  await other.result({ timeoutMs: 120_000 })
   await consumer.stop()
   expect(await deployment.queue.retry(other.jobId, { from: 'checkpoint' })).toBe('retried')
   expect(await other.status()).toMatchObject({ state: 'waiting', result: null })
@@ -102,12 +102,12 @@ it('goes on within a step by its resume, of a job that was cancelled; one that i
   expect(Number(due)).toBeGreaterThan(Date.now())
 })
 
-it('is refused with a code once the checkpoint is gone, and the job stays as it is; what was asked for before says so in its result', { timeout: 120_000 }, async () => {
+it('is refused with a code once the checkpoint is gone, and the job stays as it is; what was asked for before says so in its result', { timeout: 300_000 }, async () => {
   const { queue, host } = deployment
   const consumer = await deployment.startConsumer({ settings: { branchRetentionMs: 1, reapIntervalMs: 1_000 } })
   const spec = { repository: 'acme/web', steps: ['echo x > x.txt', 'exit 3'] }
   const gone = await queue.enqueue({ ...spec, tenant: 'a' })
-  const result = await gone.result({ timeoutMs: 60_000 })
+  const result = await gone.result({ timeoutMs: 120_000 })
   await until('the branch is deleted', async () => (await branchHead(`checkpoint/${gone.jobId}-1.1`)) === null && (await redis.zcard(new Keys().branches())) === 0)
   const refused: unknown = await queue.retry(gone.jobId, { from: 'checkpoint' }).catch((error: unknown) => error)
   expect(refused).toBeInstanceOf(CheckpointGoneError)
@@ -118,23 +118,23 @@ it('is refused with a code once the checkpoint is gone, and the job stays as it 
 
   await deployment.startConsumer()
   const unsaved = await queue.enqueue({ ...spec, push: false, tenant: 'a' })
-  await unsaved.result({ timeoutMs: 60_000 })
+  await unsaved.result({ timeoutMs: 120_000 })
   await expect(queue.retry(unsaved.jobId, { from: 'checkpoint' })).rejects.toThrow('none was saved after the steps that it has done')
   // Of all that a filter finds, those that can are run again; the error names the others.
   const able = await queue.enqueue({ ...spec, tenant: 'a' })
-  const before = await able.result({ timeoutMs: 60_000 })
+  const before = await able.result({ timeoutMs: 120_000 })
   const atFirst = await queue.enqueue({ repository: 'acme/web', steps: ['exit 4'], push: false, tenant: 'a' })
-  await atFirst.result({ timeoutMs: 60_000 })
+  await atFirst.result({ timeoutMs: 120_000 })
   await until('BullMQ holds all as failed', async () => (await queue.list({ state: 'failed', tenant: 'a' })).length === 4)
   const partly = (await queue.retryMany({ tenant: 'a' }, { from: 'checkpoint' }).catch((error: unknown) => error)) as CheckpointGoneError
   expect(partly).toBeInstanceOf(CheckpointGoneError)
   expect(new Set(partly.jobIds)).toEqual(new Set([gone.jobId, unsaved.jobId]))
   expect(new Set(partly.retried)).toEqual(new Set([able.jobId, atFirst.jobId]))
-  expect(await able.result({ timeoutMs: 60_000 })).toMatchObject({ status: 'failed', steps: [before.steps[0], { exitCode: 3 }] })
-  expect(await atFirst.result({ timeoutMs: 60_000 })).toMatchObject({ status: 'failed', steps: [{ exitCode: 4 }] })
+  expect(await able.result({ timeoutMs: 120_000 })).toMatchObject({ status: 'failed', steps: [before.steps[0], { exitCode: 3 }] })
+  expect(await atFirst.result({ timeoutMs: 120_000 })).toMatchObject({ status: 'failed', steps: [{ exitCode: 4 }] })
 
   // Deleted behind everybody's back.
   await host.deleteBranch('acme/web', { name: `checkpoint/${able.jobId}-1.1`, ephemeral: true }, { timeoutMs: 10_000 })
   expect(await queue.retry(able.jobId, { from: 'checkpoint' })).toBe('retried')
-  expect(await able.result({ timeoutMs: 60_000 })).toMatchObject({ status: 'failed', error: { kind: 'invalid', code: 'SWY_CHECKPOINT_GONE' } })
+  expect(await able.result({ timeoutMs: 120_000 })).toMatchObject({ status: 'failed', error: { kind: 'invalid', code: 'SWY_CHECKPOINT_GONE' } })
 })
