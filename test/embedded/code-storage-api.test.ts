@@ -183,7 +183,12 @@ describe('the local Code Storage’s API through the SDK', () => {
   it('answers a conflict with its paths, and changes nothing', async () => {
     const ours = await branchWith('ours', 'shared.txt', 'one\nTWO\nthree\n')
     await branchWith('theirs', 'shared.txt', 'one\n2\nthree\n')
-    expect(await repo.previewMerge({ sourceBranch: 'theirs', targetBranch: 'ours' })).toMatchObject({ status: 'conflicted', conflictPaths: ['shared.txt'] })
+    expect(await repo.previewMerge({ sourceBranch: 'theirs', targetBranch: 'ours' })).toMatchObject({ status: 'conflicted', conflictPaths: ['shared.txt'], conflicts: [], filteredConflicts: [] })
+    const shown = await repo.previewMerge({ sourceBranch: 'theirs', targetBranch: 'ours', includeContent: true })
+    expect(shown.conflicts).toMatchObject([
+      { path: 'shared.txt', base: { content: 'one\ntwo\nthree\n', truncated: false, binary: false }, ours: { content: 'one\nTWO\nthree\n' }, theirs: { content: 'one\n2\nthree\n' } },
+    ])
+    expect(shown.conflicts[0]?.result.content).toMatch(/^one\n<{7}.*\nTWO\n={7}\n2\n>{7}/)
     const answer = await refused(repo.merge({ sourceBranch: 'theirs', targetBranch: 'ours', strategy: 'merge', commitMessage: 'x', author }))
     expect(answer).toMatchObject({
       status: 409,

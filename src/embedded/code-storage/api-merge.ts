@@ -83,7 +83,7 @@ export function mergeRoutes(api: Hono<ApiEnvironment>, services: ApiServices): v
     const source = await tip(refs, branchRef(query.source_branch, query.source_is_ephemeral, 'source_branch'), query.source_branch)
     const target = await tip(refs, branchRef(query.target_branch, query.target_is_ephemeral, 'target_branch'), query.target_branch)
     const plan = planMerge(await tipsOf(refs, source, target), 'ff_prefer', false)
-    const tree = plan === 'merge_commit' ? await mergeTree(services.store.git, repository, target, source, false) : { conflicts: [] }
+    const tree: MergedTree = plan === 'merge_commit' ? await mergeTree(services.store.git, repository, target, source, false) : { conflicts: [] }
     const base = await refs.mergeBase(source, target)
     return context.json({
       status: tree.conflicts.length === 0 ? 'clean' : 'conflicted',
@@ -94,8 +94,7 @@ export function mergeRoutes(api: Hono<ApiEnvironment>, services: ApiServices): v
       target_tip_sha: target,
       ...(base === null ? {} : { merge_base_sha: base }),
       conflict_paths: tree.conflicts,
-      conflicts: [],
-      filtered_conflicts: tree.conflicts.map((path) => ({ path, reason: 'the local Code Storage gives no content of conflicts' })),
+      ...(query.include_content ? await conflictContents(services.store.git, repository, tree, { base, ours: target, theirs: source }) : { conflicts: [], filtered_conflicts: [] }),
     })
   })
 }
@@ -136,7 +135,7 @@ async function merged(
   }
   const tree = await mergeTree(git, repository, old, source, body.allow_unrelated_histories)
   if (tree.sha === undefined) {
-    throw new ApiProblem(409, 'merge conflict', { conflict_type: 'merge_conflict', conflict_paths: tree.conflicts, ...shared })
+    throw new ApiProblem(409, 'merge conflict', { conflict_type: 'merge_conflict', conflict_paths: [...tree.conflicts], ...shared })
   }
   const sha = await refs.run(['commit-tree', tree.sha, '-p', old, ...(plan === 'squash' ? [] : ['-p', source])], {
     input: body.commit_message,
@@ -145,17 +144,51 @@ async function merged(
   return { result: plan, sha: sha.trim(), base }
 }
 
+interface MergedTree {
+  readonly sha?: string
+  /** With the marks of conflicts in it. */
+  readonly conflicted?: string
+  readonly conflicts: readonly string[]
+}
+
+/** How many conflicts are shown with their content, and how much of each file, in bytes. */
+const mostConflicts = 20
+const mostContentBytes = 64 * 1024
+
+/** The content of the files in conflict, as it is on each side. */
+async function conflictContents(
+  git: GitRunner,
+  repository: Repository,
+  { conflicts, conflicted }: MergedTree,
+  { base, ours, theirs }: { base: string | null; ours: string; theirs: string },
+): Promise<{ conflicts: object[]; filtered_conflicts: object[] }> {
+  const blob = async (tree: string | null | undefined, path: string) => {
+    const none = { truncated: false, binary: false }
+    if (tree == null) return none
+    const [entry = ''] = (await git(repository, ['--literal-pathspecs', 'ls-tree', '-z', '--full-tree', tree, '--', path])).stdout.toString('utf8').split('\0')
+    const oid = /^\d+ blob ([0-9a-f]+)\t/.exec(entry)?.[1]
+    if (oid === undefined) return none
+    const { stdout, truncated } = await git(repository, ['cat-file', 'blob', oid], { maxOutputBytes: mostContentBytes })
+    const binary = stdout.includes(0)
+    return { oid, truncated, binary, ...(binary ? {} : { content: stdout.toString('utf8') }) }
+  }
+  const shown = conflicts.slice(0, mostConflicts)
+  const contents = []
+  for (const path of shown) contents.push({ path, result: await blob(conflicted, path), base: await blob(base, path), ours: await blob(ours, path), theirs: await blob(theirs, path) })
+  return { conflicts: contents, filtered_conflicts: conflicts.slice(mostConflicts).map((path) => ({ path, reason: 'max_conflict_files_exceeded' })) }
+}
+
 async function mergeTree(
   git: GitRunner,
   repository: Repository,
   ours: string,
   theirs: string,
   unrelated: boolean,
-): Promise<{ sha?: string; conflicts: string[] }> {
+): Promise<MergedTree> {
   const options = ['--write-tree', '-z', '--name-only', '--no-messages', ...(unrelated ? ['--allow-unrelated-histories'] : [])]
   const outcome = await git(repository, ['merge-tree', ...options, ours, theirs])
   const [sha = '', ...conflicts] = outcome.stdout.toString('utf8').split('\0').filter((part) => part !== '')
   if (outcome.exitCode === 0) return { sha: sha.trim(), conflicts: [] }
-  if (outcome.exitCode === 1) return { conflicts: [...new Set(conflicts)] }
+  if (outcome.exitCode === 1) return { conflicted: sha.trim(), conflicts: [...new Set(conflicts)] }
   throw new Error(`git merge-tree failed (git 2.38 or later is needed): ${outcome.stderr.trim()}`)
 }
