@@ -33,7 +33,6 @@ describe('a job that can’t work fails with a sentence, before a sandbox is mad
     ['a secret that the consumer does not have', { secrets: ['NOT_THERE'] }, 'no live consumer of this deployment can run this job: secrets: no consumer has NOT_THERE; set and allow it in consumer.secrets, or take it out of the spec'],
     ['a provider that is not configured', { providers: { prefer: ['e2b'] } }, 'providers.prefer: "e2b" is not configured at this deployment; configured are: local-a, local-b'],
     ['an image where no provider takes one', { image: 'python:3.12' }, 'local-a: image: sandboxes on this machine have its own system; leave image out or use another provider; and local-b: image'],
-    ['a disk where no provider has quotas', { resources: { diskMiB: 1024 } }, 'local-a: resources.diskMiB: there are no disk quotas'],
     ['a network policy that nobody enforces', { network: ['example.com'] }, 'network: none of local-a, local-b can enforce an allow list'],
   ])('%s', async (_what, spec, sentence) => {
     const result = await run(spec)

@@ -152,7 +152,7 @@ describe('bad input', () => {
       [
         { what: 'an image', provider, check: undefined, request: { image: 'python:3.12' }, create: before(/image: sandboxes on this machine have its own system; leave image out/) },
         { what: 'more CPUs than configured', provider, check: undefined, request: { resources: { cpu: 3 } }, create: before(/resources\.cpu: a sandbox of this provider has at most 2 and the job asks for 3/) },
-        { what: 'a disk', provider, check: undefined, request: { resources: { diskMiB: 1024 } }, create: before(/resources\.diskMiB: there are no disk quotas/) },
+        { what: 'a disk', provider, check: undefined, request: { resources: { diskMiB: 1024 } }, create: before(/resources\.diskMiB: needs bubblewrap; install it/) },
         { what: 'a lifetime over the maximum', provider, check: undefined, request: { lifetimeMs: 120_000 }, create: before(/lifetimeMs: 120000 is over this provider's maximum of 60000/) },
       ],
       () => 0,
