@@ -3,7 +3,7 @@ import type { GitHost } from '../git/host.js'
 import type { RunnerProvider } from '../runner/calls.js'
 import type { Runner } from '../runner/runner.js'
 import type { ReadyJobs } from '../store/ready-jobs.js'
-import type { RunStore } from '../store/run-store.js'
+import type { RunStore, Taker } from '../store/run-store.js'
 import type { SlotLedger } from '../store/slot-ledger.js'
 import type { SlotOwners } from '../store/slot-owners.js'
 import type { PlacementPolicy } from './placing/placement.js'
@@ -42,5 +42,7 @@ export interface ConsumerContext {
   readonly now: () => number
   /** Has the reaper look at a provider where something was left behind. */
   readonly reapSoon: (provider: string, delayMs: number) => void
+  /** This consumer when it takes the next job as one ends; null when it has enough, or is to look for itself. */
+  readonly taker: () => Taker | null
   readonly runnerFor: (provider: RunnerProvider, sandboxId: string, image: string | undefined) => Runner
 }

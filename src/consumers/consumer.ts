@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { Worker, type Job } from 'bullmq'
 import type { Logger } from 'pino'
+import { z } from 'zod'
 import { withBreaker } from '../git/breaker.js'
 import type { GitHost } from '../git/host.js'
 import { TemporaryRepository } from '../git/temporary-repository.js'
@@ -191,10 +192,11 @@ export class Consumer {
       settings,
       log,
       now,
+      taker: () => intake.taker(),
       runnerFor: (provider, sandboxId, image) => createRunner({ provider, sandboxId, image }),
     }
     // Jobs are fetched one by one, after a place was reserved for each: the worker's own loop is never run.
-    const worker = new Worker(keys.queueName, null, {
+    const worker = new TakingWorker(keys.queueName, null, {
       connection: redis,
       prefix: keys.prefix,
       autorun: false,
@@ -207,7 +209,7 @@ export class Consumer {
     const locks = new LockKeeper((ids, tokens) => worker.extendJobLocks(ids, tokens, settings.leaseMs), settings.leaseMs, log)
     const signals = new Signals(subscriber, keys)
     const inbox = new Inbox({ blocking, commands: redis }, keys, this.id)
-    const intake = new Intake({
+    const intake: Intake = new Intake({
       context,
       inbox,
       locks,
@@ -234,6 +236,7 @@ export class Consumer {
         },
       }),
       takeJob: (token) => worker.getNextJob(token, { block: false }) as Promise<Job | undefined>,
+      jobIn: (given, token) => worker.jobIn(given, token),
     })
     worker.on('stalled', () => intake.nudge())
     onKeys = () => void announcer.announce().then(() => intake.nudge())
@@ -344,6 +347,18 @@ export class Consumer {
     if ([...usable.keys()].some((provider) => !health.isRefused({ provider }))) return usable
     if (last instanceof Error) throw last
     throw new InvalidInputError('providers: none is configured; configure at least one')
+  }
+}
+
+const givenJob = z.tuple([z.record(z.string(), z.unknown()), z.string()], z.unknown())
+
+/** BullMQ's worker, which gives what came with the end of another job as `getNextJob` would: a scheduler's next job is made on the way. */
+class TakingWorker extends Worker {
+  async jobIn(given: unknown, token: string): Promise<Job | undefined> {
+    const parsed = givenJob.safeParse(given)
+    if (!parsed.success) return undefined
+    const [data, jobId] = parsed.data
+    return await this.nextJobFromJobData(data as unknown as Parameters<Worker['nextJobFromJobData']>[0], jobId, token)
   }
 }
 

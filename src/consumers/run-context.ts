@@ -165,6 +165,14 @@ export class RunContext {
     this.heed(await this.shared.store.save(this.jobId, this.fence, this.current, reason))
   }
 
+  /**
+   * As `update`, without waiting for the answer. Only for what may as well be lost with this process, before which nothing must happen. What refuses it
+   * refuses the writes behind it too.
+   */
+  send(patch: Partial<RunRecord>): void {
+    this.update(patch).catch(() => undefined)
+  }
+
   /** Changes the record; the next write takes it along. Only where nothing but that write comes next. */
   amend(patch: Partial<RunRecord>): void {
     this.current = { ...this.current, ...patch }

@@ -64,6 +64,11 @@ function checkedSource(source: string): string {
   return source
 }
 
+/** As the stream holds it: without what `deliveredEvent` puts back. */
+export function storedEvent({ id, source, time, data }: CompletionEvent): Pick<CompletionEvent, 'id' | 'source' | 'time' | 'data'> {
+  return { id, source, time, data }
+}
+
 /** The id of the event of a run's end, so that a receiver which keeps ids can tell what it has seen. */
 export function completionEventId(jobId: string, generation: number): string {
   return `${jobId}.${generation}`
@@ -113,6 +118,16 @@ export function trimmedEvent(json: string): TrimmedEvent {
 
 /** An event as it is delivered, from its JSON in the stream. @throws InvalidInputError when it is none. */
 export function deliveredEvent(json: string, entry: { readonly id: string; readonly logEnd: number | null }): CompletionEvent {
-  const event = parseCompletionEvent(JSON.parse(json))
+  const event = parseCompletionEvent(wholeEvent(JSON.parse(json)))
   return { ...event, sequence: entry.id, ...(entry.logEnd === null ? {} : { logend: entry.logEnd }) }
+}
+
+const shortEvent = z.looseObject({ specversion: z.undefined().optional(), data: z.looseObject({ jobId: z.string(), status: z.string() }) })
+
+/** What is not one is left as it is. */
+function wholeEvent(stored: unknown): unknown {
+  const short = shortEvent.safeParse(stored)
+  if (!short.success) return stored
+  const { jobId, status } = short.data.data
+  return { ...short.data, specversion: '1.0', type: `dev.switchyard.job.${status}`, subject: jobId, datacontenttype: 'application/json' }
 }

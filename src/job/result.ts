@@ -21,26 +21,26 @@ export type JobError = z.output<typeof jobErrorSchema>
 export const stepResultSchema = lastingObject({
   name: z.string(),
   /** The command's exit code; 128 + n for a signal n; null when it was stopped before it ended (timeout, cancel). */
-  exitCode: z.int().nullable(),
+  exitCode: z.int().nullable().default(null),
   durationMs: count,
   /** The last bytes of the output as UTF-8, secrets masked; at most `outputTailBytes` of the consumer (4 KiB). */
-  stdoutTail: z.string(),
-  stderrTail: z.string(),
+  stdoutTail: z.string().default(''),
+  stderrTail: z.string().default(''),
 })
 export type StepResult = z.output<typeof stepResultSchema>
 
 export const attemptSchema = lastingObject({
   provider: z.string(),
   /** Null when no sandbox came to be. */
-  sandboxId: z.string().nullable(),
+  sandboxId: z.string().nullable().default(null),
   startedAt: instant,
-  endedAt: instant.nullable(),
+  endedAt: instant.nullable().default(null),
   /**
    * `lost`: the sandbox or its provider died; `unavailable`: no sandbox came to be; `moved`: its lifetime was about to end. All three go on
    * elsewhere.
    */
   outcome: z.enum(['running', 'succeeded', 'failed', 'cancelled', 'lost', 'unavailable', 'moved']),
-  error: jobErrorSchema.nullable(),
+  error: jobErrorSchema.nullable().default(null),
 })
 export type Attempt = z.output<typeof attemptSchema>
 
@@ -81,18 +81,18 @@ export const jobResultSchema = lastingObject({
   jobId: z.string(),
   status: z.enum(['succeeded', 'failed', 'cancelled']),
   /** Why it did not succeed; null when it did. */
-  error: jobErrorSchema.nullable(),
+  error: jobErrorSchema.nullable().default(null),
   repository: z.string(),
   /** The commit that the job started from; null when it ended before that was known. */
-  baseSha: z.string().nullable(),
+  baseSha: z.string().nullable().default(null),
   /** The ephemeral branch that holds the work; null when nothing was pushed. */
-  branch: z.string().nullable(),
+  branch: z.string().nullable().default(null),
   /** That branch's head; for a job that did not succeed, its last checkpoint or final state. */
-  commit: z.string().nullable(),
-  promoted: promotionSchema.nullable(),
-  steps: z.array(stepResultSchema),
-  attempts: z.array(attemptSchema),
-  diff: diffSchema.nullable(),
+  commit: z.string().nullable().default(null),
+  promoted: promotionSchema.nullable().default(null),
+  steps: z.array(stepResultSchema).default([]),
+  attempts: z.array(attemptSchema).default([]),
+  diff: diffSchema.nullable().default(null),
   /** What the agent left in the repository and `commit` does not hold, at most 200 paths of it. */
   unsaved: z.array(unsavedPathSchema).default([]),
   /** How many more there were. */
@@ -100,6 +100,20 @@ export const jobResultSchema = lastingObject({
   /** Commits that the agent made beside its branch: other branches, linked worktrees. */
   kept: z.array(keptBranchSchema).default([]),
   usage: lastingObject({ sandboxSeconds: z.number().min(0) }),
-  metadata: z.record(z.string(), z.json()),
+  metadata: z.record(z.string(), z.json()).default({}),
 })
 export type JobResult = z.output<typeof jobResultSchema>
+
+/** What the schemas put back, as JSON, by the field's name. */
+const usual = {
+  result: { error: 'null', baseSha: 'null', branch: 'null', commit: 'null', promoted: 'null', steps: '[]', attempts: '[]', diff: 'null', unsaved: '[]', unsavedMore: '0', kept: '[]', metadata: '{}' },
+  step: { exitCode: 'null', stdoutTail: '""', stderrTail: '""' },
+  attempt: { sandboxId: 'null', endedAt: 'null', error: 'null' },
+}
+
+/** A result without what its schema puts back. */
+export function shortResult(result: JobResult): object {
+  const short = (each: object, left: Readonly<Record<string, string>>) => Object.fromEntries(Object.entries(each).filter(([name, value]) => !(name in left) || JSON.stringify(value) !== left[name]))
+  const { steps, attempts } = result
+  return short({ ...result, steps: steps.map((step) => short(step, usual.step)), attempts: attempts.map((attempt) => short(attempt, usual.attempt)) }, usual.result)
+}

@@ -119,6 +119,8 @@ const lfsPatterns = z.array(z.string().min(1, 'is empty').max(1000, 'is longer t
 export const lfsPolicy = z.union([z.enum(['auto', 'off']), z.strictObject({ include: lfsPatterns.optional(), exclude: lfsPatterns.optional() })], { error: 'must be "auto", "off" or { include, exclude }' })
 export type LfsPolicy = z.output<typeof lfsPolicy>
 
+const defaultTimeoutMs = 3_600_000
+
 const specObject = z.strictObject({
   repository,
   ref: ref.optional().describe('A branch, a tag or a sha; the default branch if left out.'),
@@ -182,7 +184,7 @@ const specObject = z.strictObject({
     .default({}),
   image: z.string().min(1).optional().describe('The image or template to start from; the provider’s default if left out.'),
   network: networkPolicy.default('open'),
-  timeout: duration.default(3_600_000).describe('How long the job may run, from its first sandbox on; with attempts, each of them. Default 1h.'),
+  timeout: duration.default(defaultTimeoutMs).describe('How long the job may run, from its first sandbox on; with attempts, each of them. Default 1h.'),
   waitTimeout: duration.optional().describe('How long the job may wait for its first sandbox, such as 30m. Default: without limit.'),
   delay: duration.optional().describe('How long the job is not to be run yet, from when it is enqueued, such as 10m.'),
   runAt: runAt.optional().describe('When the job is to be run at the earliest, such as 2026-12-01T08:00:00Z. A time that is past is now.'),
@@ -316,13 +318,19 @@ function isDeeper(value: unknown, most: number): boolean {
 }
 
 const queuedStep = z
-  .strictObject({ name: z.string(), run: command, timeoutMs: z.int().min(1).optional(), cwd: relativePath.optional(), env: environment, resume: command.optional() })
+  .strictObject({ name: z.string(), run: command, timeoutMs: z.int().min(1).optional(), cwd: relativePath.optional(), env: environment.default({}), resume: command.optional() })
   .transform((step): Step => ({ name: step.name, run: step.run, timeoutMs: step.timeoutMs, cwd: step.cwd, env: step.env, resume: step.resume }))
 
-/** A validated spec as the queue holds it: JSON, so without its undefined fields. */
+/** A validated spec as the queue holds it: JSON, so without its undefined fields, and without what it has in any case (`shortSpec`). */
 const queuedSpecSchema = specObject
   .omit({ setup: true, steps: true, timeout: true, waitTimeout: true, delay: true })
-  .extend({ timeoutMs: z.int().min(1), waitTimeoutMs: z.int().min(1).optional(), delayMs: z.int().min(1).optional(), setup: z.array(queuedStep), steps: z.array(queuedStep).min(1) })
+  .extend({
+    timeoutMs: z.int().min(1).default(defaultTimeoutMs),
+    waitTimeoutMs: z.int().min(1).optional(),
+    delayMs: z.int().min(1).optional(),
+    setup: z.array(queuedStep).default([]),
+    steps: z.array(queuedStep).min(1),
+  })
   .transform((spec) => ({ ...spec, waitTimeoutMs: spec.waitTimeoutMs, delayMs: spec.delayMs }))
 
 /**
@@ -337,4 +345,34 @@ export function parseQueuedSpec(value: unknown): JobSpec {
   const problem = invalidInput(parsed.error.issues, 'queued spec')
   if (hasOnlyUnknownFields(parsed.error.issues)) throw new NewerReleaseError(`${problem.message}, unless a newer release wrote it: then update this consumer`)
   throw problem
+}
+
+/** What a validated spec has unless it says otherwise. */
+const usual = {
+  setup: [],
+  env: {},
+  secrets: [],
+  push: {},
+  checkpoint: { everySeconds: 60 },
+  providers: { prefer: [], deny: [] },
+  resources: {},
+  network: 'open',
+  timeoutMs: defaultTimeoutMs,
+  priority: 100,
+  metadata: {},
+} satisfies Partial<JobSpec>
+const usualJson = new Map(Object.entries(usual).map(([name, value]) => [name, JSON.stringify(value)]))
+
+/** A validated spec without what `parseQueuedSpec` and `wholeSpec` put back: what waits by the million is held so. */
+export function shortSpec(spec: JobSpec): object {
+  const short = (steps: readonly Step[]) => steps.map(({ env, ...step }) => (Object.keys(env).length === 0 ? step : { ...step, env }))
+  const kept = Object.entries(spec).filter(([name, value]) => usualJson.get(name) !== JSON.stringify(value))
+  return { ...Object.fromEntries(kept), ...(spec.setup.length === 0 ? {} : { setup: short(spec.setup) }), steps: short(spec.steps) }
+}
+
+/** The opposite of `shortSpec`, which checks nothing. */
+export function wholeSpec(short: object): object {
+  const { setup = [], steps = [] } = short as { setup?: object[]; steps?: object[] }
+  const whole = (list: readonly object[]) => list.map((step) => ({ env: {}, ...step }))
+  return { ...usual, ...short, setup: whole(setup), steps: whole(steps) }
 }

@@ -4,7 +4,7 @@ import type { Redis } from 'ioredis'
 import { z } from 'zod'
 import { IdempotencyConflictError, InvalidInputError } from '../job/errors.js'
 import { parseInput } from '../job/explain.js'
-import { type JobSpec, type JobSpecInput, parseJobSpec } from '../job/spec.js'
+import { type JobSpec, type JobSpecInput, parseJobSpec, shortSpec } from '../job/spec.js'
 import { type Keys, parseAdded, type QueuedJob, queueWake } from '../store/index.js'
 import { type Claim, claimKeys, newJobId, specDigest } from './idempotency.js'
 import { endSuperseded } from './job-cancel.js'
@@ -131,7 +131,10 @@ export class Enqueuing {
     const jobs = batch.map((job) => ({ ...job, delayMs: delayOf(job.spec, nowMs) }))
     for (const { jobId, spec, delayMs } of jobs) {
       const options = { ...this.#jobOptions(jobId, spec, delayMs === 0 ? enqueuedAtMs : nowMs), ...(delayMs === 0 ? {} : { delay: delayMs }) }
-      const job = new Job<QueuedJob>(queue, spec.repository, { spec, enqueuedAtMs }, options, jobId)
+      const job = new Job<QueuedJob>(queue, spec.repository, { spec: shortSpec(spec), enqueuedAtMs }, options, jobId)
+      // BullMQ holds both in fields of their own too.
+      delete job.opts.jobId
+      delete job.opts.timestamp
       // Only queues the command; its answer, or its error, comes with the pipeline's.
       void job.addJob(pipeline)
     }
@@ -158,7 +161,6 @@ export class Enqueuing {
       removeOnComplete: kept,
       removeOnFail: kept,
       keepLogs: keptLogLines,
-      sizeLimit: this.#sizeLimit() + 1024,
     }
   }
 }

@@ -3,7 +3,7 @@ import { z } from 'zod'
 import { type CompletionEvent, completionEvent } from '../events/index.js'
 import { cancelCode } from '../job/cancel-code.js'
 import type { JobResult } from '../job/result.js'
-import type { JobSpec } from '../job/spec.js'
+import { wholeSpec, type JobSpec } from '../job/spec.js'
 import type { JobStatus } from '../job/status.js'
 import type { QueuedJob, StoredRun } from '../store/index.js'
 
@@ -76,17 +76,18 @@ export function isRetried(queued: Pick<QueueView, 'finished' | 'generation' | 't
 /** What is looked at of a spec; the whole is checked by whoever runs it. */
 const ownSpec = z.looseObject({
   repository: z.string(),
-  steps: z.array(z.unknown()),
-  secrets: z.array(z.string()),
-  providers: z.looseObject({ allow: z.array(z.string()).optional(), prefer: z.array(z.string()), deny: z.array(z.string()) }),
-  resources: z.looseObject({}),
+  setup: z.array(z.looseObject({})).optional(),
+  steps: z.array(z.looseObject({})),
+  secrets: z.array(z.string()).optional(),
+  providers: z.looseObject({ allow: z.array(z.string()).optional(), prefer: z.array(z.string()), deny: z.array(z.string()) }).optional(),
+  resources: z.looseObject({}).optional(),
   concurrency: z.looseObject({ key: z.string(), limit: z.number(), then: z.string() }).optional(),
 })
 
 /** Anybody can put a job with any data into a queue of BullMQ's. */
 function specIn(data: unknown): JobSpec | undefined {
   const spec: unknown = typeof data === 'object' && data !== null && 'spec' in data ? data.spec : undefined
-  return ownSpec.safeParse(spec).success ? (spec as JobSpec) : undefined
+  return ownSpec.safeParse(spec).success ? (wholeSpec(spec as object) as JobSpec) : undefined
 }
 
 /** The BullMQ states in which jobs of a state are found; each may hold others too. */

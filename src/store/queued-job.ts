@@ -1,8 +1,7 @@
-import type { JobSpec } from '../job/spec.js'
-
-/** What a BullMQ job holds: the validated spec. Never a secret: specs name secrets, consumers hold their values. */
+/** What a BullMQ job holds: the validated spec, short. Never a secret: specs name secrets, consumers hold their values. */
 export interface QueuedJob {
-  readonly spec: JobSpec
+  /** As of `shortSpec`. */
+  readonly spec: object
   /** Milliseconds since 1970. */
   readonly enqueuedAtMs: number
 }

@@ -3,12 +3,14 @@ import { z } from 'zod'
 import { FenceLostError } from '../job/errors.js'
 import { continuedRecord } from '../job/continuation.js'
 import type { LogChunk } from '../job/log.js'
-import { type JobResult, jobResultSchema } from '../job/result.js'
-import { newRunRecord, type RunRecord, runRecordSchema } from '../job/run-record.js'
+import { type JobResult, jobResultSchema, shortResult } from '../job/result.js'
+import { newRunRecord, type RunRecord } from '../job/run-record.js'
 import { branchMember, type DoomedBranch, type ExpiringBranch } from './branch-schedule.js'
 import type { Keys } from './keys.js'
+import { runLedgerScript } from './ledger-call.js'
 import { runScript } from './scripts.js'
-import { parseRun, readStored, toCancel, type CancelRequest, type StoredRun } from './stored-run.js'
+import { changesBetween, leftOf } from './stored-record.js'
+import { parseRun, readRecord, readStored, toCancel, type CancelRequest, type StoredRun } from './stored-run.js'
 
 /** What `acquire` found. */
 export type Acquired =
@@ -67,12 +69,39 @@ const maxPieceBytes = 64 * 1024
 const nullable = z.string().nullable()
 const acquireReply = z.union([
   z.tuple([z.literal('ended'), z.string()]),
-  z.tuple([z.literal('acquired'), z.number(), z.string(), z.number(), nullable, nullable]),
+  z.tuple([z.literal('acquired'), z.number(), z.string(), z.number(), nullable, nullable, z.array(z.string())]),
   z.tuple([z.literal('placeless')]),
   z.tuple([z.literal('retried'), z.number()]),
   z.tuple([z.literal('continues')]),
 ])
-const saveReply = z.union([z.tuple([z.literal('lost')]), z.tuple([z.literal('saved'), nullable, nullable, z.number()])])
+const saveReply = z.union([z.tuple([z.literal('lost')]), z.tuple([z.literal('stale')]), z.tuple([z.literal('saved'), nullable, nullable, z.number()])])
+
+const endReply = z.union([z.tuple([z.literal('lost')]), z.tuple([z.enum(['finished', 'repeated']), z.string(), z.string()])])
+
+/** Who would take a job that is chosen for it. */
+export interface Taker {
+  readonly holder: string
+  /** As of `Means`. */
+  readonly viewId: string
+}
+
+/** A job that was chosen, and where it has its place. */
+export interface NextJob {
+  readonly jobId: string
+  readonly provider: string
+}
+
+/** What a holder has written last, as far as it knows. */
+interface Written {
+  readonly fence: number
+  /** The call's number; 0 for what it acquired. */
+  readonly call: number
+  readonly record: RunRecord
+}
+
+/** Numbers this process's writes of records: each is higher than those before it, whichever store it comes from. */
+let calls = 0
+
 /**
  * The run records: one Redis hash per job, written by Lua only.
  *
@@ -90,8 +119,8 @@ export class RunStore {
   readonly #logHalfBytes: number
   readonly #eventBounds: string
   readonly #now: () => number
-  /** Numbers this process's appends; see lua/run-save.lua. */
-  #calls = 0
+  /** Of the runs that this process holds: a write sends what has changed since. Where it is missing, the whole record. */
+  readonly #written = new Map<string, Written>()
 
   constructor(redis: Redis, keys: Keys, options: RunStoreOptions = {}) {
     this.#redis = redis
@@ -145,15 +174,15 @@ export class RunStore {
       return await this.#acquire(jobId, { holder: request.holder, fresh: newRunRecord({ jobId, generation: reply[1], repository, startedAtMs }), stalls: request.stalls }, false)
     }
     if (reply[0] === 'ended') return { kind: 'ended', result: readStored(jobResultSchema, reply[1], `job ${jobId}: its result`) }
-    const [, fence, record, created, reason, atMs] = reply
-    return {
-      kind: 'acquired',
-      fence,
-      // What this very call wrote is known.
-      record: created === 1 ? request.fresh : readStored(runRecordSchema, record, `job ${jobId}: its run record`),
-      created: created === 1,
-      cancel: toCancel(reason, atMs),
-    }
+    const [, fence, json, created, reason, atMs, changes] = reply
+    const record = created === 1 ? request.fresh : readRecord({ record: json, ...pairs(changes) }, null, `job ${jobId}: its run record`)
+    this.#written.set(jobId, { fence, call: 0, record })
+    return { kind: 'acquired', fence, record, created: created === 1, cancel: toCancel(reason, atMs) }
+  }
+
+  /** This process holds the run no more: nothing is remembered of what it wrote. */
+  letGo(jobId: string): void {
+    this.#written.delete(jobId)
   }
 
   /**
@@ -188,8 +217,12 @@ export class RunStore {
     reason: string | null | undefined,
     chunks: readonly LogChunk[],
   ): Promise<{ cancel: CancelRequest | null }> {
-    const reasonMode = reason === undefined ? 'keep' : reason === null ? 'clear' : 'set'
-    this.#calls += 1
+    const before = this.#written.get(jobId)
+    const changes = before?.fence === fence ? changesBetween(before.record, record) : null
+    calls += 1
+    const call = calls
+    this.#written.set(jobId, { fence, call, record })
+    const fields = changes ?? [['record', JSON.stringify(record)] as const]
     const reply = saveReply.parse(
       await runScript(
         this.#redis,
@@ -197,17 +230,28 @@ export class RunStore {
         [this.#keys.run(jobId), this.#keys.log(jobId), this.#keys.logAccount(jobId)],
         [
           fence,
-          JSON.stringify(record),
           this.#now(),
-          reasonMode,
+          reason === undefined ? 'keep' : reason === null ? 'clear' : 'set',
           reason ?? '',
-          this.#calls,
+          call,
+          changes === null ? '' : (before?.call ?? 0),
           this.#logHalfBytes,
+          fields.length,
+          ...fields.flat(),
           ...chunks.flatMap(pieces).flatMap((chunk) => [chunk.step, chunk.stream, chunk.attempt, chunk.offset, Buffer.from(chunk.data)]),
         ],
       ),
     )
-    if (reply[0] === 'lost') throw new FenceLostError(jobId)
+    if (reply[0] === 'stale') {
+      // What was written meanwhile is newer than this, and met the same.
+      const latest = this.#written.get(jobId)
+      this.#written.delete(jobId)
+      return await this.#write(jobId, fence, latest?.fence === fence ? latest.record : record, reason, chunks)
+    }
+    if (reply[0] === 'lost') {
+      this.letGo(jobId)
+      throw new FenceLostError(jobId)
+    }
     return { cancel: toCancel(reply[1], reply[2]) }
   }
 
@@ -218,17 +262,40 @@ export class RunStore {
    * @throws FenceLostError when another holder has the job, or has ended it.
    */
   async finish(jobId: string, fence: number, record: RunRecord, result: JobResult, event: StoredEvent, branches: readonly ExpiringBranch[] = []): Promise<void> {
-    const { id, json } = eventParts(event)
-    const reply = await runScript(
-      this.#redis,
-      'run-finish',
-      [this.#keys.run(jobId), this.#keys.log(jobId), this.#keys.logAccount(jobId), this.#keys.events(), this.#keys.claim(jobId), this.#keys.branches(), this.#keys.job(jobId), this.#keys.eventAccount()],
-      [
+    const { keys, args } = this.#ending(jobId, fence, record, result, event, branches)
+    const reply = await runScript(this.#redis, 'run-finish', keys, args)
+    if (reply === 'lost') throw new FenceLostError(jobId)
+  }
+
+  /**
+   * As `finish`, and in the same step the job leaves this consumer's hands, as by `ReadyJobs.close`.
+   * @param taker the caller when it would take the next job for the place that comes free; null when it would not.
+   * @returns that job, which BullMQ's wait list holds for it then; null when there is none, or another consumer has been told of it.
+   * @throws FenceLostError as of `finish`; then the job is left where it is.
+   */
+  async finishAndClose(jobId: string, fence: number, record: RunRecord, result: JobResult, event: StoredEvent, branches: readonly ExpiringBranch[], taker: Taker | null): Promise<NextJob | null> {
+    const { keys, args } = this.#ending(jobId, fence, record, result, event, branches)
+    const reply = endReply.parse(await runLedgerScript(this.#redis, this.#keys, 'run-end', [taker?.holder ?? '', taker?.viewId ?? '', ...args], keys))
+    if (reply[0] === 'lost') throw new FenceLostError(jobId)
+    const [, nextId, provider] = reply
+    return nextId === '' ? null : { jobId: nextId, provider }
+  }
+
+  /** What a script that ends a run gets; see lua/run-ending.lua. */
+  #ending(jobId: string, fence: number, record: RunRecord, result: JobResult, event: StoredEvent, branches: readonly ExpiringBranch[]): { keys: string[]; args: (string | number)[] } {
+    // An event whose data is the result goes without it: both would send it.
+    const carries = typeof event !== 'string' && 'data' in event && event.data === result
+    const { id, json } = carries ? { id: event.id, json: JSON.stringify({ ...event, data: undefined }) } : eventParts(event)
+    this.letGo(jobId)
+    return {
+      keys: [this.#keys.run(jobId), this.#keys.log(jobId), this.#keys.logAccount(jobId), this.#keys.events(), this.#keys.claim(jobId), this.#keys.branches(), this.#keys.job(jobId), this.#keys.eventAccount()],
+      args: [
         fence,
-        JSON.stringify(record),
+        JSON.stringify(leftOf(record, result)),
         this.#now(),
-        JSON.stringify(result),
+        JSON.stringify(shortResult(result)),
         json,
+        carries ? 1 : 0,
         id,
         this.#eventBounds,
         this.#retentionMs,
@@ -236,8 +303,7 @@ export class RunStore {
         jobId,
         ...branches.flatMap((branch) => [branch.dueAtMs, branchMember(branch)]),
       ],
-    )
-    if (reply === 'lost') throw new FenceLostError(jobId)
+    }
   }
 
   /**
@@ -278,7 +344,7 @@ export class RunStore {
           reason,
           this.#now(),
           waiting === null ? '' : (waiting.generation ?? 1),
-          waiting === null ? '' : JSON.stringify(waiting.result),
+          waiting === null ? '' : JSON.stringify(shortResult(waiting.result)),
           event.json,
           event.id,
           this.#eventBounds,
@@ -372,6 +438,11 @@ export class RunStore {
       return parseRun(z.record(z.string(), z.string()).parse(hash), options.forShow)
     })
   }
+}
+
+/** Fields and values in turn, as an object. */
+function pairs(flat: readonly string[]): Record<string, string> {
+  return Object.fromEntries(flat.flatMap((field, index) => (index % 2 === 0 ? [[field, flat[index + 1] ?? ''] as const] : [])))
 }
 
 function eventParts(event: StoredEvent): { id: string; json: string } {

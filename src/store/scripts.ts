@@ -2,7 +2,7 @@ import { readFileSync, readdirSync } from 'node:fs'
 import type { Redis } from 'ioredis'
 
 /**
- * The Lua scripts of ./lua, loaded once. A first line `-- include NAME` puts another file before a script: Redis has no
+ * The Lua scripts of ./lua, loaded once. First lines `-- include NAME` put other files before a script: Redis has no
  * modules, and the ledger's scripts share one body of rules.
  */
 const folder = new URL('./lua/', import.meta.url)
@@ -12,6 +12,7 @@ export type ScriptName =
   | 'run-acquire'
   | 'run-save'
   | 'run-finish'
+  | 'run-end'
   | 'run-cancel'
   | 'run-continue'
   | 'ledger-reserve'
@@ -63,8 +64,8 @@ for (const file of readdirSync(folder)) {
 function sourceOf(name: string): string {
   const source = sources.get(name)
   if (source === undefined) throw new Error(`the Lua script ${name}.lua is missing beside the store; the build did not copy it`)
-  const included = /^-- include (\S+)\n/.exec(source)?.[1]
-  return included === undefined ? source : `${sourceOf(included)}\n${source}`
+  const included = /^(?:-- include \S+\n)*/.exec(source)?.[0].matchAll(/^-- include (\S+)$/gm) ?? []
+  return [...[...included].map(([, file = '']) => sourceOf(file)), source].join('\n')
 }
 
 type Command = (...args: (string | number | Buffer)[]) => Promise<unknown>

@@ -3,6 +3,7 @@ import { NewerReleaseError } from '../job/errors.js'
 import { invalidInput } from '../job/explain.js'
 import { type JobResult, jobResultSchema } from '../job/result.js'
 import { type RunRecord, runRecordSchema } from '../job/run-record.js'
+import { recordIn } from './stored-record.js'
 
 /** A request to cancel a job. */
 export interface CancelRequest {
@@ -61,20 +62,30 @@ export function parseRun(hash: Record<string, string>, forShow = false): StoredR
     atMs: run.atMs,
   }
   try {
-    return {
-      ...stored,
-      record: run.record === undefined ? null : readStored(runRecordSchema, run.record, 'the run record'),
-      result: run.result === undefined ? null : readStored(jobResultSchema, run.result, 'the result'),
-    }
+    const result = run.result === undefined ? null : readStored(jobResultSchema, run.result, 'the result')
+    return { ...stored, record: run.record === undefined ? null : readRecord(hash, result, 'the run record'), result }
   } catch (error) {
     if (!forShow || !(error instanceof NewerReleaseError)) throw error
     return { ...stored, record: null, result: null, reason: error.message }
   }
 }
 
+/**
+ * The record in a run's hash.
+ * @param result the run's, once it has ended.
+ * @throws NewerReleaseError as of `readStored`.
+ */
+export function readRecord(hash: Readonly<Record<string, string>>, result: JobResult | null, what: string): RunRecord {
+  return checkStored(runRecordSchema, recordIn(hash, result), what)
+}
+
 /** @throws NewerReleaseError when it is not what this release knows. Fields that it doesn't know are kept, see `lastingObject`. */
 export function readStored<Schema extends z.ZodType>(schema: Schema, json: string, what: string): z.output<Schema> {
-  const parsed = schema.safeParse(JSON.parse(json))
+  return checkStored(schema, JSON.parse(json), what)
+}
+
+function checkStored<Schema extends z.ZodType>(schema: Schema, stored: unknown, what: string): z.output<Schema> {
+  const parsed = schema.safeParse(stored)
   if (parsed.success) return parsed.data
   throw new NewerReleaseError(`${what} can't be read by this release (${invalidInput(parsed.error.issues, 'it').message}); update this process to the one that wrote it`)
 }

@@ -13,20 +13,24 @@ import type { World } from './world.js'
 const prefix = '{switchyard}'
 
 const errorSchema = z.object({ kind: z.string(), message: z.string(), owner: z.string().optional(), code: z.string().optional() }).nullable()
+/** What has nothing to say is left out. */
 const resultSchema = z.object({
   jobId: z.string(),
   status: z.string(),
-  error: errorSchema,
-  branch: z.string().nullable(),
-  commit: z.string().nullable(),
-  baseSha: z.string().nullable(),
-  promoted: z.object({ to: z.string(), sha: z.string() }).nullable(),
-  steps: z.array(z.object({ name: z.string(), exitCode: z.number().nullable(), stdoutTail: z.string() })),
-  attempts: z.array(z.object({ provider: z.string(), sandboxId: z.string().nullable(), endedAt: z.string().nullable(), outcome: z.string() })),
+  error: errorSchema.default(null),
+  branch: z.string().nullable().default(null),
+  commit: z.string().nullable().default(null),
+  baseSha: z.string().nullable().default(null),
+  promoted: z.object({ to: z.string(), sha: z.string() }).nullable().default(null),
+  steps: z.array(z.object({ name: z.string(), exitCode: z.number().nullable().default(null), stdoutTail: z.string().default('') })).default([]),
+  attempts: z.array(z.object({ provider: z.string(), sandboxId: z.string().nullable().default(null), endedAt: z.string().nullable().default(null), outcome: z.string() })).default([]),
 })
 export type SeenResult = z.output<typeof resultSchema>
-const recordSchema = z.object({ phase: z.string(), abandoned: z.array(z.object({ provider: z.string(), id: z.string() })) })
-const eventSchema = z.object({ id: z.string(), subject: z.string(), type: z.string(), data: resultSchema })
+/** Of a run that has ended what its result doesn't say is left. */
+const recordSchema = z.object({ phase: z.string().default('ended'), abandoned: z.array(z.object({ provider: z.string(), id: z.string() })).default([]) })
+const eventSchema = z
+  .object({ id: z.string(), data: resultSchema })
+  .transform(({ id, data }) => ({ id, data, subject: data.jobId, type: `dev.switchyard.job.${data.status}` }))
 export type SeenEvent = z.output<typeof eventSchema>
 
 export interface SeenRun {
@@ -63,11 +67,11 @@ export async function readRedis(world: World, jobIds: readonly string[]): Promis
     }
     const runs = new Map<string, SeenRun>()
     for (const jobId of jobIds) {
-      const [result, record] = await redis.hmget(`${prefix}::run:${jobId}`, 'result', 'record')
+      const hash = await redis.hgetall(`${prefix}::run:${jobId}`)
       const entries = (await redis.xrange(`${prefix}::log:${jobId}`, '-', '+')).map(([, fields]) => fieldsOf(fields))
       runs.set(jobId, {
-        result: typeof result === 'string' ? resultSchema.parse(JSON.parse(result)) : null,
-        record: typeof record === 'string' ? recordSchema.parse(JSON.parse(record)) : null,
+        result: hash['result'] === undefined ? null : resultSchema.parse(JSON.parse(hash['result'])),
+        record: recordOf(hash),
         pieces: entries
           .filter((entry) => entry['s'] !== undefined)
           .map((entry) => ({ step: entry['s'] ?? '', stream: entry['o'] ?? '', attempt: Number(entry['n']), offset: Number(entry['b']), data: entry['d'] ?? '' })),
@@ -83,6 +87,13 @@ export async function readRedis(world: World, jobIds: readonly string[]): Promis
   } finally {
     redis.disconnect()
   }
+}
+
+/** What has changed of a record since it was written whole stands beside it, field by field. */
+function recordOf(hash: Readonly<Record<string, string>>): z.output<typeof recordSchema> | null {
+  if (hash['record'] === undefined) return null
+  const changes = Object.entries(hash).filter(([field]) => /^r:[^:]+$/.test(field))
+  return recordSchema.parse({ ...(JSON.parse(hash['record']) as object), ...Object.fromEntries(changes.map(([field, json]) => [field.slice(2), JSON.parse(json) as unknown])) })
 }
 
 function fieldsOf(fields: readonly string[]): Record<string, string> {

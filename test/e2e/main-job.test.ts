@@ -109,7 +109,7 @@ describe('the way of a job', () => {
       await until('the end in the queue', async () => (await queue.getJob(job.jobId))?.finishedOn !== undefined)
       expect((await queue.getJobLogs(job.jobId)).logs.join('\n')).toContain('for the board')
       const shown = await queue.getJob(job.jobId)
-      expect(shown).toMatchObject({ progress: { phase: 'closing', attempt: 1 }, opts: { keepLogs: 1_000 }, returnvalue: { jobId: job.jobId, status: 'succeeded' } })
+      expect(shown).toMatchObject({ progress: { phase: 'closing', attempt: 1 }, opts: { keepLogs: 1_000 }, returnvalue: { status: 'succeeded' } })
       await until('the event', () => told.some(({ subject }) => subject === job.jobId))
       expect(told.find(({ subject }) => subject === job.jobId)).toMatchObject({ id: `${job.jobId}.1`, type: 'dev.switchyard.job.succeeded', source: '/switchyard/test', data: result })
     } finally {

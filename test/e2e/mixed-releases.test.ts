@@ -1,7 +1,8 @@
 import { Redis } from 'ioredis'
 import { afterEach, beforeEach, expect, it } from 'vitest'
 import type { RunRecord } from '../../src/job/run-record.js'
-import { Keys } from '../../src/store/index.js'
+import { Keys, RunStore } from '../../src/store/index.js'
+import { replaceRecord } from '../store/fixture.js'
 import { startDeployment, until, type Deployment } from './deployment.js'
 
 // In a rolling deploy consumers and producers of two releases share a Redis. The newer one is played by what it would have written.
@@ -18,11 +19,7 @@ afterEach(async () => {
 })
 
 const keys = new Keys()
-async function changeRecord(jobId: string, change: (record: RunRecord) => object): Promise<void> {
-  const record = JSON.parse((await redis.hget(keys.run(jobId), 'record'))!) as RunRecord
-  await redis.hset(keys.run(jobId), 'record', JSON.stringify(change(record)))
-}
-const readRecord = async (jobId: string) => JSON.parse((await redis.hget(keys.run(jobId), 'record'))!) as Record<string, unknown>
+const changeRecord = async (jobId: string, change: (record: RunRecord) => object) => replaceRecord(redis, keys.run(jobId), (record) => change(record as RunRecord))
 const logged = (text: string) => deployment.logs.filter((line) => line.includes(text)).length
 
 const counting = 'echo began; i=0; while [ $i -lt 40 ]; do i=$((i+1)); echo "line $i"; sleep 0.1; done; echo x >> runs.txt; cat runs.txt'
@@ -35,7 +32,7 @@ it('a job of a newer release is gone on with, and keeps what only that release k
   await changeRecord(job.jobId, (record) => ({ ...record, colour: 'blue', base: { ...record.base, signed: true } }))
   await deployment.startConsumer()
   expect(await job.result({ timeoutMs: 40_000 })).toMatchObject({ status: 'succeeded', attempts: [{ outcome: 'succeeded' }], steps: [{ stdoutTail: expect.stringMatching(/line 40\nx\n$/) as string }] })
-  expect(await readRecord(job.jobId)).toMatchObject({ phase: 'ended', colour: 'blue', base: { signed: true } })
+  expect((await new RunStore(redis, keys).read(job.jobId))?.record).toMatchObject({ phase: 'ended', colour: 'blue', base: { signed: true } })
 })
 
 it('a record that can’t be read is left, with its sandbox and place, to a consumer that can', async () => {

@@ -7,7 +7,7 @@ import { describe, expect, it, vi } from 'vitest'
 import { startRedis } from '../../src/embedded/index.js'
 import { completionEvent, type CompletionEvent } from '../../src/events/index.js'
 import { IdempotencyConflictError, InvalidInputError, RedisUnavailableError, UnknownJobError } from '../../src/job/errors.js'
-import type { JobSpecInput } from '../../src/job/spec.js'
+import { parseQueuedSpec, type JobSpecInput } from '../../src/job/spec.js'
 import { AgentQueue, type AgentQueueOptions, type ListOptions, ResultTimeoutError, subscribe } from '../../src/producers/index.js'
 import { claimKeys } from '../../src/producers/idempotency.js'
 import { ResultWaiter } from '../../src/producers/result-waiter.js'
@@ -69,7 +69,9 @@ describe('enqueuing', () => {
   it('adds a job as BullMQ holds it: validated, with a priority, attempts and bounds', async () => {
     const job = await open().enqueue(spec({ priority: 7, metadata: { issue: 1 } }))
     const queued = await bull().getJob(job.jobId)
-    expect(queued?.data).toMatchObject({ spec: { repository: 'acme/web', timeoutMs: 3_600_000, steps: [{ name: 'step 1', run: 'true' }] } })
+    // Without what every spec has that does not say otherwise.
+    expect(queued?.data.spec).toEqual({ repository: 'acme/web', priority: 7, metadata: { issue: 1 }, steps: [{ name: 'step 1', run: 'true' }] })
+    expect(parseQueuedSpec(queued?.data.spec)).toMatchObject({ timeoutMs: 3_600_000, network: 'open', steps: [{ env: {} }] })
     expect(Object.keys(queued?.data ?? {}).sort()).toEqual(['enqueuedAtMs', 'spec'])
     expect(queued?.opts).toMatchObject({ priority: 7, attempts: 1, keepLogs: 1000 })
     expect(queued?.opts.removeOnComplete).toMatchObject({ count: 10_000, age: 7 * 86_400 })
@@ -168,7 +170,7 @@ describe('an idempotency key', () => {
     await expect(queue.enqueueMany([spec({ idempotencyKey: 'new' }), spec(), spec({ idempotencyKey: 'k', steps: ['false'] })])).rejects.toThrow(first.jobId)
     await expect(queue.enqueueMany([spec({ idempotencyKey: 'x' }), spec({ idempotencyKey: 'x', priority: 5 })])).rejects.toThrow(IdempotencyConflictError)
     expect(await bull().getJobCountByTypes('prioritized')).toBe(1)
-    expect((await bull().getJob(first.jobId))?.data.spec.priority).toBe(100)
+    expect(parseQueuedSpec((await bull().getJob(first.jobId))?.data.spec).priority).toBe(100)
     // Keys of the refused batches are still free.
     await queue.enqueue(spec({ idempotencyKey: 'new', priority: 9 }))
     await queue.enqueue(spec({ idempotencyKey: 'x', priority: 9 }))

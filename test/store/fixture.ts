@@ -11,6 +11,7 @@ import { type EmbeddedRedis, type EmbeddedRedisOptions, startRedis } from '../..
 import type { JobResult } from '../../src/job/result.js'
 import { newRunRecord, type RunRecord } from '../../src/job/run-record.js'
 import { type ConnectionPurpose, createRedis, Keys, ReadyJobs } from '../../src/store/index.js'
+import { recordIn } from '../../src/store/stored-record.js'
 
 const undo: (() => unknown)[] = []
 /** Registers what to do after the test, last first. */
@@ -87,6 +88,19 @@ export function result(jobId: string, fields: Partial<JobResult> = {}): JobResul
     metadata: {},
     ...fields,
   }
+}
+
+/** The record in a run's hash as it stands there, known to this release or not. */
+export async function storedRecord(redis: Redis, key: string): Promise<Record<string, unknown>> {
+  return recordIn(await redis.hgetall(key), null) as Record<string, unknown>
+}
+
+/** Puts another record into a run's hash, as a release that writes it whole would. */
+export async function replaceRecord(redis: Redis, key: string, change: (record: Record<string, unknown>) => object): Promise<void> {
+  const changed = change(await storedRecord(redis, key))
+  const fields = (await redis.hkeys(key)).filter((field) => field.startsWith('r:'))
+  await redis.hset(key, 'record', JSON.stringify(changed))
+  if (fields.length > 0) await redis.hdel(key, ...fields)
 }
 
 /** A cluster-enabled server that owns all slots by itself: it refuses scripts and pipelines over keys of two slots. */

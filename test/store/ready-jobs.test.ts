@@ -1,9 +1,10 @@
 import { Queue } from 'bullmq'
 import { beforeEach, describe, expect, it } from 'vitest'
 import { constraintsOf } from '../../src/job/constraints.js'
+import { FenceLostError } from '../../src/job/errors.js'
 import { parseJobSpec, type JobSpecInput } from '../../src/job/spec.js'
 import { type KnownConstraints, type ProviderLimit, ReadyJobs, Roster, RunStore, SlotLedger, SlotOwners, type TenantShare } from '../../src/store/index.js'
-import { after, newId, random, record, until, useRedis } from './fixture.js'
+import { after, newId, random, record, result, until, useRedis } from './fixture.js'
 
 const redis = useRedis()
 let queue: Queue
@@ -296,6 +297,74 @@ describe('jobs that were added around the index', () => {
     expect(await ready.add([{ jobId: 'around', spec: specOf() }, { jobId: 'listed', spec: specOf() }, { jobId: 'unknown', spec: specOf() }])).toEqual({ added: 1, superseded: [] })
     await ready.front('placed')
     expect(await full.dispatch()).toMatchObject({ what: 'take', waited: 'placed' })
+  })
+})
+
+describe('the end of a job in hand', () => {
+  const event = { id: 'done.1' }
+  async function begun(jobId: string, holder: string) {
+    const store = new RunStore(redis.connect(), redis.keys)
+    const acquired = await store.acquire(jobId, { holder, fresh: record(jobId) })
+    if (acquired.kind !== 'acquired') throw new Error('it has ended')
+    const end = (taker: { holder: string; viewId: string } | null) => store.finishAndClose(jobId, acquired.fence, record(jobId), result(jobId), event, [], taker)
+    return { store, fence: acquired.fence, end }
+  }
+  const waiting = () => redis.connect().lrange(redis.keys.bullmq('wait'), '0', '-1')
+
+  it('brings the next one along for who ended it, with its place, and is written once', async () => {
+    for (const jobId of ['j1', 'j2', 'j3']) await enqueue(jobId)
+    const one = consumer([limit('a', 1)], 'one')
+    expect(await one.take()).toBe('j1')
+    const { end, store, fence } = await begun('j1', 'one')
+    expect(await end({ holder: 'one', viewId: 'test' })).toEqual({ jobId: 'j2', provider: 'a' })
+    expect([await ledger.leaseOf('j1'), await ledger.leaseOf('j2')]).toMatchObject([null, { provider: 'a' }])
+    expect(await waiting()).toEqual(['j2'])
+    // Its answer was lost: sent again, it changes nothing.
+    expect(await end({ holder: 'one', viewId: 'test' })).toBeNull()
+    expect(await waiting()).toEqual(['j2'])
+    expect((await store.read('j1'))?.result).toEqual(result('j1'))
+    expect(await redis.connect().xlen(redis.keys.events())).toBe(1)
+    await expect(store.save('j1', fence, record('j1'))).rejects.toThrow(FenceLostError)
+    // Nobody is told of what the caller takes.
+    expect(await redis.connect().exists(redis.keys.inbox('one'))).toBe(0)
+  })
+
+  it('is refused to who has lost the job, whose place stays', async () => {
+    await enqueue('j1')
+    await enqueue('j2')
+    expect(await consumer([limit('a', 1)], 'one').take()).toBe('j1')
+    const old = await begun('j1', 'one')
+    await begun('j1', 'two')
+    await expect(old.end({ holder: 'one', viewId: 'test' })).rejects.toThrow(FenceLostError)
+    expect([await ledger.leaseOf('j1'), await ledger.leaseOf('j2'), await waiting()]).toMatchObject([{ provider: 'a' }, null, []])
+  })
+
+  it('goes to an idler consumer, which is told, and to nobody where there is none to take it', async () => {
+    for (const jobId of ['j1', 'j2', 'j3']) await enqueue(jobId)
+    const [one, two] = [consumer([limit('a', 1)], 'one'), consumer([limit('a', 1)], 'two')]
+    expect(await one.take()).toBe('j1')
+    expect((await two.dispatch(60_000)).what).toBe('nothing')
+    expect(await (await begun('j1', 'one')).end({ holder: 'one', viewId: 'test' })).toBeNull()
+    expect([await waiting(), await redis.connect().lrange(redis.keys.inbox('two'), '0', '-1')]).toEqual([['j2'], ['{"kind":"work"}']])
+    await redis.connect().del(redis.keys.bullmq('wait'))
+    // Nobody is idle now, and the caller takes no more: the job waits for whoever looks.
+    expect(await (await begun('j2', 'two')).end(null)).toBeNull()
+    expect([await waiting(), await ledger.leaseOf('j3')]).toEqual([[], null])
+    expect(await one.take()).toBe('j3')
+  })
+
+  it('brings nothing along while the queue is paused, or has as many active jobs as it may', async () => {
+    for (const jobId of ['j1', 'j2', 'j3']) await enqueue(jobId)
+    const one = consumer([limit('a', 1)], 'one')
+    expect(await one.take()).toBe('j1')
+    await queue.pause()
+    expect(await (await begun('j1', 'one')).end({ holder: 'one', viewId: 'test' })).toBeNull()
+    await queue.resume()
+    expect(await one.take()).toBe('j2')
+    await queue.setGlobalConcurrency(1)
+    await redis.connect().lpush(redis.keys.bullmq('active'), 'j2')
+    expect(await (await begun('j2', 'one')).end({ holder: 'one', viewId: 'test' })).toBeNull()
+    expect([await waiting(), await ledger.leaseOf('j3')]).toEqual([[], null])
   })
 })
 

@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest'
 import { FenceLostError, NewerReleaseError } from '../../src/job/errors.js'
 import type { LogChunk } from '../../src/job/log.js'
 import { createRedis, RunStore } from '../../src/store/index.js'
-import { after, record, result, startProxy, useRedis } from './fixture.js'
+import { after, record, result, startProxy, storedRecord, useRedis } from './fixture.js'
 
 const redis = useRedis()
 const stored = (options = {}) => new RunStore(redis.connect(), redis.keys, options)
@@ -82,7 +82,7 @@ describe('between releases', () => {
     await redis.connect().hset(redis.keys.run('job'), 'record', JSON.stringify(newer))
     const { fence, record: read } = await acquire(store, 'job', 'older')
     await store.save('job', fence, { ...read, stepIndex: 1 })
-    expect(JSON.parse((await redis.connect().hget(redis.keys.run('job'), 'record'))!)).toEqual({ ...newer, stepIndex: 1 })
+    expect(await storedRecord(redis.connect(), redis.keys.run('job'))).toEqual({ ...newer, stepIndex: 1 })
   })
 
   it('gives a result of a newer release with what it has besides', async () => {
@@ -107,6 +107,72 @@ describe('between releases', () => {
   })
 })
 
+describe('what a write sends', () => {
+  const steps = (count: number) => Array.from({ length: count }, (_, index) => ({ name: `step ${index}`, exitCode: 0, durationMs: 9, stdoutTail: 'o'.repeat(4_096), stderrTail: 'e'.repeat(4_096) }))
+
+  it('is what changed: fifty steps that print much, each with its tails, send 5 MB', async () => {
+    const client = redis.connect()
+    const store = new RunStore(client, redis.keys)
+    const { fence, record: fresh } = await acquire(store, 'job')
+    const sent = async () => Number(/total_net_input_bytes:(\d+)/.exec(await client.info('stats'))?.[1])
+    const before = await sent()
+    let current = fresh
+    for (const [index, step] of steps(50).entries()) {
+      const writes: Promise<unknown>[] = []
+      for (let piece = 1; piece <= 33; piece++) {
+        const running = { key: `step-1-${index}`, startedAtMs: 1, stdoutOffset: piece * 1_024, stderrOffset: 0, timedOut: false }
+        current = { ...current, running }
+        writes.push(store.append('job', fence, current, [out((piece - 1) * 1_024, 'x'.repeat(1_024), { step: step.name })]))
+      }
+      current = { ...current, running: null, stepIndex: index + 1, steps: [...current.steps, step] }
+      await Promise.all([...writes, store.save('job', fence, current)])
+    }
+    const bytes = (await sent()) - before
+    // 1.7 MB of it is the output itself, 0.4 MB the tails.
+    expect(bytes).toBeLessThan(5_000_000)
+    expect((await store.read('job'))?.record).toEqual(current)
+  })
+
+  it('is the whole record where Redis has lost what the last write left, or has refused it', async () => {
+    const store = stored()
+    const client = redis.connect()
+    const { fence, record: fresh } = await acquire(store, 'job')
+    await store.save('job', fence, { ...fresh, phase: 'preparing' })
+    // As after a failover to a replica that lacks two writes.
+    const before = await client.dumpBuffer(redis.keys.run('job'))
+    const log = { step: 'agent', stream: 'stdout' as const, attempt: 1 }
+    await store.append('job', fence, { ...fresh, phase: 'steps', steps: steps(1) }, [{ ...log, offset: 0, data: Buffer.from('one') }])
+    await store.save('job', fence, { ...fresh, phase: 'steps', steps: steps(1), stepIndex: 1 })
+    await client.restore(redis.keys.run('job'), 0, before, 'REPLACE')
+    await client.del(redis.keys.log('job'), redis.keys.logAccount('job'))
+    const latest = { ...fresh, phase: 'pushing' as const, steps: steps(2), stepIndex: 1 }
+    // Several at once, as when a supervisor says something while it writes.
+    await Promise.all([
+      store.append('job', fence, { ...latest, stepIndex: 0 }, [{ ...log, offset: 3, data: Buffer.from('two') }]),
+      store.save('job', fence, { ...latest, steps: steps(1) }),
+      store.save('job', fence, latest),
+    ])
+    expect((await store.read('job'))?.record).toEqual(latest)
+    expect(await client.xlen(redis.keys.log('job'))).toBe(1)
+    await store.save('job', fence, { ...latest, stepIndex: 2 })
+    expect((await stored().read('job'))?.record).toEqual({ ...latest, stepIndex: 2 })
+  })
+
+  it('is taken over as it stands, and gone on from', async () => {
+    const store = stored()
+    const first = await acquire(store, 'job')
+    await store.save('job', first.fence, { ...first.record, phase: 'steps', steps: steps(2) })
+    const next = stored()
+    const second = await acquire(next, 'job', 'b')
+    expect(second.record).toEqual({ ...first.record, phase: 'steps', steps: steps(2) })
+    await next.save('job', second.fence, { ...second.record, steps: steps(3) })
+    // A restart of the whole job: the list is shorter.
+    await next.save('job', second.fence, { ...second.record, phase: 'placing', steps: [] })
+    await next.save('job', second.fence, { ...second.record, phase: 'placing', steps: steps(1) })
+    expect((await stored().read('job'))?.record).toEqual({ ...first.record, phase: 'placing', steps: steps(1) })
+  })
+})
+
 describe('ending', () => {
   it('writes record, result and event together, once, however often it is called', async () => {
     const store = stored({ retentionMs: 60_000 })
@@ -123,6 +189,20 @@ describe('ending', () => {
     }
     expect(await store.acquire('job', { holder: 'b', fresh: record('job') })).toEqual({ kind: 'ended', result: result('job') })
     await expect(store.save('job', fence, record('job'))).rejects.toThrow(FenceLostError)
+  })
+
+  it('leaves of the record what the result does not say, and nothing of its course', async () => {
+    const store = stored()
+    const { fence, record: fresh } = await acquire(store, 'job')
+    const attempts = [{ provider: 'a', sandboxId: 's', startedAt: '2026-01-01T00:00:00.000Z', endedAt: '2026-01-01T00:00:01.000Z', outcome: 'succeeded' as const, error: null }]
+    const base = { ref: 'refs/heads/main', sha: 'a'.repeat(40) }
+    await store.save('job', fence, { ...fresh, phase: 'steps', base, attempts, sandbox: { provider: 'a', id: 's', createdAtMs: 1, repositoryPath: null } }, 'waits')
+    const ended = { ...fresh, phase: 'ended' as const, base, attempts, abandoned: [{ provider: 'a', id: 's' }], outcome: { status: 'succeeded' as const, error: null } }
+    await store.finish('job', fence, ended, result('job', { baseSha: base.sha, attempts }), event('job'))
+    const hash = await redis.connect().hgetall(redis.keys.run('job'))
+    expect(Object.keys(hash).sort()).toEqual(['atMs', 'fence', 'generation', 'record', 'result', 'seq'])
+    expect(JSON.parse(hash['record'] ?? '')).toEqual({ startedAtMs: 1, base: { ref: base.ref }, abandoned: ended.abandoned })
+    expect((await store.read('job'))?.record).toEqual(ended)
   })
 
   it('starts over for a higher generation, with a log of its own, and fences off the one before', async () => {

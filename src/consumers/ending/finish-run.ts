@@ -1,8 +1,8 @@
-import { completionEvent } from '../../events/completion-event.js'
+import { completionEvent, storedEvent } from '../../events/completion-event.js'
 import type { JobResult } from '../../job/result.js'
 import type { RunRecord } from '../../job/run-record.js'
 import type { JobSpec } from '../../job/spec.js'
-import type { RunStore } from '../../store/run-store.js'
+import type { NextJob, RunStore, Taker } from '../../store/run-store.js'
 import { expiringBranches } from './expiring-branches.js'
 import { endedAttempts, jobResult, usedSoFar } from './job-result.js'
 
@@ -16,35 +16,48 @@ export interface Ending {
   readonly now: () => number
 }
 
+/** A run as it ends. */
+export interface EndingRun {
+  readonly record: RunRecord
+  readonly spec: Pick<JobSpec, 'metadata' | 'push'>
+  /** The run's; whoever holds another can't end it. */
+  readonly fence: number
+  /** Sandboxes of it that may live, for the reaper. */
+  readonly abandoned: RunRecord['abandoned']
+  /** Checkpoint branches that are still there. */
+  readonly checkpoints: readonly string[]
+  /** Sandbox-milliseconds; until now when left out. */
+  readonly usedMs?: number
+}
+
 /**
  * Ends a run by its outcome: result, record, completion event and the branches to delete in one step.
- * @param run.fence the run's; whoever holds another can't end it.
- * @param run.abandoned sandboxes of it that may live, for the reaper.
- * @param run.checkpoints checkpoint branches that are still there.
- * @param run.usedMs sandbox-milliseconds; until now when left out.
  * @throws FenceLostError when another holder has the job.
  */
-export async function finishRun(
-  { store, deployment, branchRetentionMs, now }: Ending,
-  run: {
-    readonly record: RunRecord
-    readonly spec: Pick<JobSpec, 'metadata' | 'push'>
-    readonly fence: number
-    readonly abandoned: RunRecord['abandoned']
-    readonly checkpoints: readonly string[]
-    readonly usedMs?: number
-  },
-): Promise<JobResult> {
-  const { record, spec, fence, abandoned, checkpoints, usedMs = usedSoFar(record, now()) } = run
+export async function finishRun(ending: Ending, run: EndingRun): Promise<JobResult> {
+  const { record, result, event, branches } = whatEnds(ending, run)
+  await ending.store.finish(record.jobId, run.fence, record, result, event, branches)
+  return result
+}
+
+/**
+ * As `finishRun`, and the job leaves this consumer's hands in the same step.
+ * @param taker who would take the next job for its place; null when nobody here would.
+ * @returns also that job.
+ */
+export async function finishAndClose(ending: Ending, run: EndingRun, taker: Taker | null): Promise<{ result: JobResult; next: NextJob | null }> {
+  const { record, result, event, branches } = whatEnds(ending, run)
+  const next = await ending.store.finishAndClose(record.jobId, run.fence, record, result, event, branches, taker)
+  return { result, next }
+}
+
+function whatEnds({ deployment, branchRetentionMs, now }: Ending, { record, spec, abandoned, checkpoints, usedMs = usedSoFar(record, now()) }: EndingRun) {
   const attempts = endedAttempts(record, now())
   const result = jobResult(record, spec, attempts, usedMs)
-  await store.finish(
-    record.jobId,
-    fence,
-    { ...record, phase: 'ended', sandbox: null, creating: null, running: null, abandoned, attempts, usedMs: Math.round(usedMs) },
+  return {
+    record: { ...record, phase: 'ended' as const, sandbox: null, creating: null, running: null, abandoned, attempts, usedMs: Math.round(usedMs) },
     result,
-    completionEvent(result, { generation: record.generation, source: `/switchyard/${deployment}`, now }),
-    expiringBranches(record, spec.push, { resultBranch: result.branch, kept: result.kept.map(({ branch }) => branch), checkpoints }, { now: now(), retentionMs: branchRetentionMs }),
-  )
-  return result
+    event: storedEvent(completionEvent(result, { generation: record.generation, source: `/switchyard/${deployment}`, now })),
+    branches: expiringBranches(record, spec.push, { resultBranch: result.branch, kept: result.kept.map(({ branch }) => branch), checkpoints }, { now: now(), retentionMs: branchRetentionMs }),
+  }
 }

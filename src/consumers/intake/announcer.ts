@@ -27,6 +27,7 @@ export class Announcer {
   private timer: NodeJS.Timeout | undefined
   private underWay: Promise<void> = Promise.resolve()
   private stopped = false
+  private meansKnown: { readonly means: Means; readonly untilMs: number } | null = null
 
   constructor(private readonly parts: AnnouncerParts) {
     this.shares = parts.shares === null ? null : { shares: parts.shares, sinceMs: null }
@@ -40,6 +41,8 @@ export class Announcer {
 
   /** Announces now; a failure is logged, and made good by the next. */
   async announce(): Promise<void> {
+    // A key is refused now, or taken.
+    this.meansKnown = null
     this.underWay = this.underWay.then(async () => {
       if (this.stopped) return
       await this.tell().catch((error: unknown) => this.parts.log.warn({ message: errorMessage(error) }, 'consumer not announced; tried again'))
@@ -54,11 +57,14 @@ export class Announcer {
     await this.parts.roster.withdraw(this.parts.consumer)
   }
 
-  /** What this consumer can use now. */
+  /** What this consumer can use now, or a tenth of a second ago: each job asks. */
   means(): Means {
+    if (this.meansKnown !== null && performance.now() < this.meansKnown.untilMs) return this.meansKnown.means
     const { id, profile } = profileOf(this.parts.configured())
     const providers = profile.providers.filter((provider) => !this.parts.health.isRefused({ provider }))
-    return { profileId: id, viewId: `${id}-${digestOf(this.deploymentProviders())}`, providers, secrets: profile.secrets, shares: this.shares !== null }
+    const means = { profileId: id, viewId: `${id}-${digestOf(this.deploymentProviders())}`, providers, secrets: profile.secrets, shares: this.shares !== null }
+    this.meansKnown = { means, untilMs: performance.now() + meansKnownMs }
+    return means
   }
 
   /** The providers that live consumers of this queue have, this one's included. */
@@ -72,8 +78,11 @@ export class Announcer {
     const { shares, providers } = await roster.announce({ consumer, profileId: id, profile, troubles: health.troubles(), full: full(), startedAtMs, shares: this.shares }, announcementMs(leaseMs))
     this.shares = shares ?? this.shares
     this.around = providers
+    this.meansKnown = null
   }
 }
+
+const meansKnownMs = 100
 
 /** The same for the same names, whatever their order: 8 hexadecimal digits. */
 function digestOf(names: readonly string[]): string {

@@ -2,10 +2,10 @@ import { randomUUID } from 'node:crypto'
 import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises'
 import type { Job } from 'bullmq'
 import { errorMessage } from '../../job/errors.js'
-import type { Dispatched, Inbox, Means, Stand } from '../../store/index.js'
+import type { Dispatched, Inbox, Means, Stand, Taker } from '../../store/index.js'
 import { limitsOf } from '../placing/candidates.js'
 import type { Announcer } from './announcer.js'
-import { JobRun, type TakenJob } from './job-run.js'
+import { JobRun, type Followed, type TakenJob } from './job-run.js'
 import type { LockKeeper } from './lock-keeper.js'
 import type { Relisting } from './relisting.js'
 import type { ConsumerContext } from '../consumer-context.js'
@@ -32,6 +32,8 @@ export interface IntakeParts {
   readonly graceMs: number
   /** Takes the first job of the queue under a token, or none; never waits. */
   readonly takeJob: (token: string) => Promise<Job | undefined>
+  /** The job in what BullMQ answered to the end of another one under that token; undefined when there is none. */
+  readonly jobIn: (given: unknown, token: string) => Promise<Job | undefined>
 }
 
 /** At how many looks what this consumer can't run is told once: with the looks themselves it asks Redis under five times a second. */
@@ -42,6 +44,9 @@ const refusalPolls = 2
  *
  *   looking ──► nothing to do ──► idle, until woken, or a provider may have room again, or a poll interval has passed
  *      └──────► a job with its place: taken out of the queue and supervised; meanwhile the next look
+ *
+ * A job that ends brings the next one along, whose turn it is for the place that comes free, without a look; about once in a poll interval it is
+ * looked all the same, since a look sees more: what was handed over, what is delayed or overdue, what nobody knows yet.
  *
  * The next job and its place are chosen in one step (`ReadyJobs.dispatch`), so a job without a place stays in the queue, in
  * order, for whoever gets one. Jobs that were stalled or handed over come first; they hold their places already, and only those
@@ -60,6 +65,10 @@ export class Intake {
   private wakeUp: (() => void) | undefined
   private loops: Promise<void>[] = []
   private dispatches = 0
+  /** Jobs that were chosen for this consumer and that BullMQ has not given it yet, and where each has its place. What it gives comes in another order. */
+  private readonly chosen = new Map<string, string | null>()
+  /** By a clock that nobody can set, in milliseconds. */
+  private lookedAtMs = -Infinity
   private refusalsToldAtMs = -Infinity
   /** Whether the queue had as many active jobs as it may, at the last look. */
   private atConcurrency = false
@@ -105,7 +114,16 @@ export class Intake {
     for (const run of this.runs.values()) run.leave()
     await Promise.all(this.loops)
     await Promise.all(this.takes)
-    await Promise.all([...this.runs.values()].map(({ done }) => done))
+    // One that ends may have brought another along.
+    while (this.runs.size > 0) await Promise.all([...this.runs.values()].map(({ done }) => done))
+  }
+
+  /** See `ConsumerContext.taker`. */
+  taker(): Taker | null {
+    const { context, announcer } = this.parts
+    const looks = performance.now() - this.lookedAtMs >= context.settings.pollMs
+    if (looks || this.isStopped() || this.busy() > context.settings.maxJobs || context.keys.isRefused({ git: true })) return null
+    return { holder: context.holder, viewId: announcer.means().viewId }
   }
 
   private isStopped(): boolean {
@@ -192,6 +210,7 @@ export class Intake {
   private async look(means: Means): Promise<Dispatched> {
     const { context, graceMs } = this.parts
     const known = this.waiting.take()
+    this.lookedAtMs = performance.now()
     try {
       return await context.ready.dispatch({
         holder: context.holder,
@@ -257,17 +276,25 @@ export class Intake {
 
   /** Takes the job that was found, or one that waited to be taken. Returns true when there was none any more: somebody was faster. */
   private async take(found: Dispatched): Promise<boolean> {
-    const { context, takeJob, locks, secrets } = this.parts
+    const { takeJob, locks } = this.parts
+    if (found.jobId !== null) this.expect(found.jobId, found.provider)
     const token = randomUUID()
     const takenAt = locks.moment()
     const job = await takeJob(token)
-    if (job?.id === undefined) return found.jobId !== null
-    let placeAt = found.provider
+    return job?.id === undefined ? found.jobId !== null : await this.begin({ job, jobId: job.id, token, takenAt }, found)
+  }
+
+  /** Supervises a job that BullMQ gave. Returns true when it is not the one that was found, and its turn has not come: it is given back. */
+  private async begin(given: Pick<TakenJob, 'job' | 'jobId' | 'token' | 'takenAt'>, found: Pick<Dispatched, 'jobId' | 'waited' | 'stand' | 'provider'>): Promise<boolean> {
+    const { context, locks, secrets } = this.parts
+    const { job, jobId, token } = given
     // What was said of the one that was found says nothing of another.
-    const stand: Stand = job.id === found.jobId || job.id === found.waited ? found.stand : { kind: 'able' }
-    if (job.id !== found.jobId) {
-      const standing = await context.ready.standing(job.id)
-      const unjudged = found.waited !== null && job.id !== found.waited && standing.provider === null && !standing.begun
+    const stand: Stand = jobId === found.jobId || jobId === found.waited ? found.stand : { kind: 'able' }
+    let placeAt = this.chosen.get(jobId)
+    this.chosen.delete(jobId)
+    if (placeAt === undefined || jobId === found.waited) {
+      const standing = await context.ready.standing(jobId)
+      const unjudged = found.waited !== null && jobId !== found.waited && standing.provider === null && !standing.begun
       if (standing.listed || unjudged) {
         // Somebody else took what waited, and BullMQ gave the next one of its own order: its turn has not come. Or it came back this very moment, before the one
         // that the look has found: whether it may be taken here is for the next look to say.
@@ -277,18 +304,40 @@ export class Intake {
       // The choice of another consumer, who has taken this one's, or a job to go on with.
       placeAt = standing.begun ? null : standing.provider
     }
-    const taken: TakenJob = { job, jobId: job.id, token, takenAt, placeAt, stand }
-    context.log.debug({ jobId: taken.jobId }, 'job taken')
+    const taken: TakenJob = { ...given, placeAt, stand }
+    context.log.debug({ jobId }, 'job taken')
     const run = new JobRun(context, taken, { source: secrets, profileId: this.parts.announcer.means().profileId, graceMs: this.parts.graceMs }, locks)
-    const done = run.carryOut().then(() => {
-      // A consumer with room for more is told by whoever frees a place; one without has to look by itself, and so where the queue's own limit kept it.
-      const full = this.isFull() || this.atConcurrency
-      this.runs.delete(taken.jobId)
-      if (full) this.nudge()
-    })
-    this.runs.set(taken.jobId, { cancel: (reason) => run.cancel(reason), leave: () => run.leave(), done })
+    const done = run.carryOut().then((followed) => this.ended(jobId, followed))
+    this.runs.set(jobId, { cancel: (reason) => run.cancel(reason), leave: () => run.leave(), done })
     if (this.isStopped()) run.leave()
     return false
+  }
+
+  private expect(jobId: string, provider: string | null): void {
+    // Others may have taken some. Where one is missing here it is asked after.
+    if (this.chosen.size > 10_000) this.chosen.clear()
+    this.chosen.set(jobId, provider)
+  }
+
+  /** Never throws. */
+  private async ended(jobId: string, followed: Followed | null): Promise<void> {
+    // A consumer with room for more is told by whoever frees a place; one without has to look by itself, and so where the queue's own limit kept it.
+    const full = this.isFull() || this.atConcurrency
+    this.runs.delete(jobId)
+    if (followed === null) {
+      if (full) this.nudge()
+      return
+    }
+    const { chosen, given, token, takenAt } = followed
+    this.expect(chosen.jobId, chosen.provider)
+    try {
+      const job = await this.parts.jobIn(given, token)
+      if (job?.id !== undefined && !(await this.begin({ job, jobId: job.id, token, takenAt }, { ...chosen, waited: null, stand: { kind: 'able' } }))) return
+    } catch (error) {
+      if (!this.isStopped()) this.parts.context.log.warn({ message: errorMessage(error) }, 'no job taken; tried again')
+    }
+    // What was chosen stands in the queue, with its place, for whoever looks.
+    this.nudge()
   }
 
   private async idle(timeoutMs: number): Promise<void> {

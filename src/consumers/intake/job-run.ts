@@ -12,7 +12,7 @@ import { BoardLog } from '../output/board-log.js'
 import type { LockKeeper, Moment } from './lock-keeper.js'
 import type { ConsumerContext } from '../consumer-context.js'
 import { RunContext } from '../run-context.js'
-import { describeKey, type Stand } from '../../store/index.js'
+import { describeKey, type NextJob, type Stand } from '../../store/index.js'
 import { resolveSecrets, type SecretSource } from '../output/secrets.js'
 import { endOverdue, endUnrunnable, leaveProvider } from '../supervision/stranded.js'
 import { supervise } from '../supervision/supervisor.js'
@@ -38,6 +38,16 @@ export interface JobRunMeans {
   /** This consumer's profile, under whose name it refuses what it can't run. */
   readonly profileId: string
   readonly graceMs: number
+}
+
+/** A job that was chosen for this consumer as another one ended, and what BullMQ gave with that one's end. */
+export interface Followed {
+  readonly chosen: NextJob
+  /** As BullMQ's scripts answer; undefined when the end could not be written there, or nothing came with it. */
+  readonly given: unknown
+  /** Of the lock under which it came. */
+  readonly token: string
+  readonly takenAt: Moment
 }
 
 /** What the queue holds of a job; the spec is checked by a schema of its own. */
@@ -79,32 +89,36 @@ export class JobRun {
 
   /**
    * Never throws. Afterwards the job has ended, or is back in the queue before all others, or will be once its lock runs out.
+   * @returns the job that was chosen for this consumer in its place; null when there is none.
    */
-  async carryOut(): Promise<void> {
+  async carryOut(): Promise<Followed | null> {
     const { jobId, token, job } = this.taken
     this.locks.hold(jobId, token, this.taken.takenAt, () => {
       this.lockLost = true
       this.leave()
     })
     const boardLog = new BoardLog(job, this.shared.log)
+    let followed: Followed | null = null
     try {
-      const result = await this.run(boardLog).catch((error: unknown) => this.leaveToOthers(error))
+      const end = await this.run(boardLog).catch((error: unknown) => this.leaveToOthers(error))
+      if (end !== null && end.next !== null) followed = { chosen: end.next, given: undefined, token, takenAt: this.locks.moment() }
       await boardLog.close()
-      if (result !== null) {
+      if (end !== null) {
         // The end gives the lock up; a renewal that crosses it must not take that for a loss.
         this.locks.release(jobId, token)
-        await this.finish(result)
-        return
+        const takenAt = this.locks.moment()
+        const given = await this.finish(end.result, followed !== null)
+        return followed === null ? null : { ...followed, given, takenAt }
       }
       if (this.lockLost || !this.locks.holds(jobId, token)) {
         this.shared.log.info({ jobId }, 'job let go: its lease has run out')
-        return
+        return null
       }
       this.locks.release(jobId, token)
       await job.moveToWait(token)
       if (this.parked !== undefined) {
         await this.shared.ready.add([{ jobId, spec: this.parked }], { strays: true })
-        return
+        return null
       }
       // Should this process die here: a job that waits with a place but is not listed is found by any consumer's relisting.
       await this.shared.ready.front(jobId)
@@ -113,7 +127,9 @@ export class JobRun {
       this.shared.log.error({ jobId, message: errorMessage(error) }, 'job left to the next consumer')
     } finally {
       this.locks.release(jobId, token)
+      this.shared.store.letGo(jobId)
     }
+    return followed
   }
 
   /**
@@ -139,14 +155,14 @@ export class JobRun {
     return null
   }
 
-  /** The result, or null when the job was left. */
-  private async run(boardLog: BoardLog): Promise<JobResult | null> {
+  /** The result, and the job that follows, or null when the job was left. */
+  private async run(boardLog: BoardLog): Promise<{ result: JobResult; next: NextJob | null } | null> {
     const { jobId, job } = this.taken
     const { store, holder } = this.shared
     const read = readJob(job)
     if (read.problem !== null) {
       if (this.taken.stand.kind !== 'nobody' && this.taken.stand.kind !== 'overdue') throw new LeftToOthersError(read.problem, false)
-      return await endUnreadable(this.shared, { jobId, generation: job.attemptsMade + 1, repository: read.repository }, nobodySentence([read.problem]))
+      return { result: await endUnreadable(this.shared, { jobId, generation: job.attemptsMade + 1, repository: read.repository }, nobodySentence([read.problem])), next: null }
     }
     const { spec, enqueuedAtMs } = read
     const fresh = newRunRecord({ jobId, generation: job.attemptsMade + 1, repository: spec.repository, startedAtMs: this.shared.now() })
@@ -165,7 +181,7 @@ export class JobRun {
     if (acquired.kind === 'ended') {
       // Cancelled between the choice of a place for it and now, or closed by a consumer that died right after.
       await this.shared.ready.close(jobId)
-      return acquired.result
+      return { result: acquired.result, next: null }
     }
 
     if (!(await this.holdsKey(spec, acquired, fitness))) return null
@@ -185,7 +201,7 @@ export class JobRun {
       else if (fitness.kind === 'move') await leaveProvider(ctx)
       const end = await supervise(ctx)
       if (end.kind === 'left' && end.because !== null) throw new LeftToOthersError(end.because, true)
-      if (end.kind !== 'restarted') return end.kind === 'ended' ? end.result : null
+      if (end.kind !== 'restarted') return end.kind === 'ended' ? end : null
       // Interruptions, exclusions and refusals were those of the attempt that has ended.
       record = ctx.record
     }
@@ -236,11 +252,17 @@ export class JobRun {
     return eligibility.ok ? waitingReason(await ledger.sharedLoads(limitsOf(providers)), eligibility.providers, new Map(), now()) : null
   }
 
-  private async finish(result: JobResult): Promise<void> {
+  /** @returns what BullMQ gives as the next job, when it is asked to take one in the same step. */
+  private async finish(result: JobResult, takeNext: boolean): Promise<unknown> {
     const { job, token } = this.taken
-    if (result.status === 'succeeded') await job.moveToCompleted(result, token, false)
-    else await job.moveToFailed(new UnrecoverableError(`${result.status}: ${result.error?.message ?? 'no reason given'}`), token, false)
+    if (result.status === 'succeeded') return await job.moveToCompleted(summaryOf(result), token, takeNext)
+    return await job.moveToFailed(new UnrecoverableError(`${result.status}: ${result.error?.message ?? 'no reason given'}`), token, takeNext)
   }
+}
+
+/** What BullMQ keeps, twice, and its board shows: the result itself, which may be large, is in the run's record and in the event. */
+function summaryOf({ status, branch, commit }: JobResult): object {
+  return { status, ...(branch === null ? {} : { branch, commit }) }
 }
 
 /** Another consumer may be able to run the job; this one can't. */

@@ -2,7 +2,7 @@ import { FenceLostError, SwitchyardError, errorMessage } from '../../job/errors.
 import { cancelCode } from '../../job/cancel-code.js'
 import { timeoutSentence } from '../../job/deadlines.js'
 import type { JobError, JobResult } from '../../job/result.js'
-import { isUnavailability } from '../../store/index.js'
+import { isUnavailability, type NextJob } from '../../store/index.js'
 import { saveFailedWork } from './failed-work.js'
 import { stopStep } from './stop-step.js'
 import { pause } from './pause.js'
@@ -31,7 +31,8 @@ import { setup, steps } from './phases/steps.js'
  * timeout) aborts `ctx.work`, so the phase throws, and is turned into the outcome here.
  */
 export type SupervisionEnd =
-  | { readonly kind: 'ended'; readonly result: JobResult }
+  /** `next`: a job that was chosen for this consumer as this one's place came free. */
+  | { readonly kind: 'ended'; readonly result: JobResult; readonly next: NextJob | null }
   /** The job failed and begins again from the start: supervise it anew, under the same fence. */
   | { readonly kind: 'restarted' }
   /** `because`: another consumer may be able to go on, and this one not before long. */
@@ -57,7 +58,7 @@ export async function supervise(ctx: RunContext): Promise<SupervisionEnd> {
         else if (phase === 'closing' && restarts(ctx.record, ctx.spec)) {
           await restart(ctx)
           return { kind: 'restarted' }
-        } else if (phase === 'closing') return { kind: 'ended', result: await closing(ctx) }
+        } else if (phase === 'closing') return { kind: 'ended', ...(await closing(ctx)) }
         else await perform(ctx)
         tries = 0
         await ctx.endWait()

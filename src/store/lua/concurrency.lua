@@ -132,9 +132,9 @@ end
 
 -- Whether a job's work is on its way to its branch or its target, or it ends.
 function keyed.concludes(jobId)
-  local run = call('HMGET', runPrefix .. jobId, 'record', 'result')
+  local run = call('HMGET', runPrefix .. jobId, 'record', 'result', 'r:phase')
   if not run[1] or run[2] then return false end
-  local phase = cjson.decode(run[1]).phase
+  local phase = run[3] and string.match(run[3], '^"(.*)"$') or cjson.decode(run[1]).phase
   return phase == 'pushing' or phase == 'promoting' or phase == 'closing'
 end
 

@@ -255,14 +255,3 @@ local function choose(free, usable, receiver)
   end
   return nil, 'again'
 end
-
--- Gives a place that became free to whoever's turn it is, with its job, and tells that consumer.
-local function handOn(provider)
-  if grant(provider) then return end
-  local free = { [provider] = read(provider) }
-  if room(free[provider], 0, 0) ~= 'fits' then return end
-  local found = choose(free, function(q, view) return isOpen(q) and idleConsumer(q, view) ~= nil end, function(q, view, jobId)
-    return idleConsumer(q, view), 'on/' .. jobId .. '/' .. string.format('%.0f', now)
-  end)
-  if found then wake(found.q, found.holder) elseif spent >= patience then offer(provider) end
-end

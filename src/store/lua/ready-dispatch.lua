@@ -131,9 +131,13 @@ local function providerOf(jobId)
   local lease = redis.call('HGET', L .. ':jobs', jobId)
   lease = lease and getLease(lease)
   if lease then return lease.provider end
-  local text = redis.call('HGET', runPrefix .. jobId, 'record')
-  local record = text and cjson.decode(text)
-  local at = record and (type(record.sandbox) == 'table' and record.sandbox or type(record.creating) == 'table' and record.creating)
+  local texts = redis.call('HMGET', runPrefix .. jobId, 'record', 'r:sandbox', 'r:creating')
+  local record = texts[1] and cjson.decode(texts[1]) or {}
+  -- What has changed of it stands beside it.
+  local sandbox, creating = record.sandbox, record.creating
+  if texts[2] then sandbox = cjson.decode(texts[2]) end
+  if texts[3] then creating = cjson.decode(texts[3]) end
+  local at = type(sandbox) == 'table' and sandbox or type(creating) == 'table' and creating
   return at and at.provider or nil
 end
 
@@ -171,6 +175,14 @@ local function standOf(jobId)
   return 'nobody', reasons(refusals)
 end
 
+-- Whether a job was chosen just now for a consumer that takes it with the end of another one, and has not done so yet. One that dies meanwhile leaves it here.
+local function isFetched(jobId)
+  local sinceMs = string.match(call('HGET', L .. ':jobs', jobId) or '', '^end/.*/(%d+)$')
+  if not sinceMs or now - tonumber(sinceMs) >= 2000 then return false end
+  local run = call('HMGET', runPrefix .. jobId, 'generation', 'result')
+  return not run[1] or run[2] ~= false
+end
+
 -- Whether a job in BullMQ's wait list was in somebody's hands, or chosen; others came there around the index, and are to be listed.
 local function wasInHand(jobId)
   if call('HEXISTS', L .. ':jobs', jobId) == 1 or call('HEXISTS', R .. ':held', jobId) == 1 or call('HEXISTS', unfit, jobId) == 1 then return true end
@@ -196,7 +208,7 @@ for i = #handed, 1, -1 do
   local jobId = handed[i]
   if not wasInHand(jobId) then
     if call('EXISTS', bull(q, jobId)) == 1 then strays[#strays + 1] = jobId else call('LREM', wait, -1, jobId) end
-  else
+  elseif not isFetched(jobId) then
     local stand, why = standOf(jobId)
     if stand then
       if i < #handed then

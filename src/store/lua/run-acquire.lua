@@ -3,8 +3,9 @@
 -- ARGV: holder, generation, fresh record, now in ms, job id, the provider at which the fresh record needs the job's place or '', how often the
 --       job had stalled when it was taken out of the queue, '' when nobody took it, 1 when the fresh record goes on from the checkpoint of the run that
 --       has ended, that checkpoint's branch or ''.
--- Returns {'ended', result}, {'acquired', fence, record, created 0/1, cancel reason or false, cancel time or false}, or
--- {'retried', generation of the run that is next}, {'continues'} (the run is to go on from the one that has ended, see run-continue.lua), or {'placeless'}: the run would begin with the fresh record, but its place has been freed; nothing is written.
+-- Returns {'ended', result}, {'acquired', fence, record, created 0/1, cancel reason or false, cancel time or false, what has changed of the record: fields and
+-- their JSON}, or {'retried', generation of the run that is next}, {'continues'} (the run is to go on from the one that has ended, see run-continue.lua), or
+-- {'placeless'}: the run would begin with the fresh record, but its place has been freed; nothing is written.
 local run, ledger = KEYS[1], KEYS[5]
 local holder, generation, fresh, now, jobId, provider = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local stored = redis.call('HMGET', run, 'generation', 'result', 'record')
@@ -16,7 +17,16 @@ if known >= generation and result then
   if stalls and stalls == ARGV[7] and queued[1] and not queued[2] and (queued[3] or '0') == stalls then return { 'retried', known + 1 } end
   return { 'ended', result }
 end
-local created = 0
+local created, changes = 0, {}
+local function readChanges()
+  local all = redis.call('HGETALL', run)
+  for i = 1, #all, 2 do
+    if string.sub(all[i], 1, 2) == 'r:' then
+      changes[#changes + 1] = all[i]
+      changes[#changes + 1] = all[i + 1]
+    end
+  end
+end
 if known < generation or not record then
   local continues = redis.call('HGET', run, 'continue')
   if continues and continues == stored[1] and record and ARGV[8] ~= '1' then return { 'continues' } end
@@ -35,12 +45,19 @@ if known < generation or not record then
     redis.call('DEL', KEYS[2], KEYS[3])
   end
   -- A request to cancel that came before the first holder stays.
-  if result then redis.call('HDEL', run, 'result', 'reason', 'cancelReason', 'cancelAtMs', 'endedFence', 'stalls', 'continue') end
+  if result then redis.call('HDEL', run, 'result', 'reason', 'cancelReason', 'cancelAtMs', 'stalls', 'continue') end
+  if known > 0 then
+    readChanges()
+    for i = 1, #changes, 2 do redis.call('HDEL', run, changes[i]) end
+    changes = {}
+  end
   -- From now on it is this run's, whose end plans its deletion anew.
   if ARGV[8] == '1' and ARGV[9] ~= '' then redis.call('ZREM', KEYS[7], ARGV[9]) end
   record = fresh
   created = 1
   redis.call('HSET', run, 'generation', generation, 'record', record)
+else
+  readChanges()
 end
 -- Not only higher than the one before but of this moment: when a failover or a crash of Redis has lost an acquire, the number
 -- that its holder believes in is not given out again.
@@ -50,4 +67,5 @@ redis.call('HSET', run, 'fence', string.format('%.0f', fence), 'holder', holder,
 -- A retry of an ended job: what was about to expire stays.
 for i = 1, 4 do redis.call('PERSIST', KEYS[i]) end
 local cancel = redis.call('HMGET', run, 'cancelReason', 'cancelAtMs')
-return { 'acquired', fence, record, created, cancel[1], cancel[2] }
+-- What this call wrote its caller has.
+return { 'acquired', fence, created == 1 and '' or record, created, cancel[1], cancel[2], changes }

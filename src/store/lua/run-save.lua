@@ -1,32 +1,49 @@
--- Saves the record and appends output in one step: the record's offsets and the log stream can't disagree.
+-- Saves what has changed of the record and appends output in one step: the record's offsets and the log stream can't disagree.
 -- KEYS: run, log stream, log account. The lists of droppable pieces are KEYS[3] .. ':' .. channel.
--- ARGV: fence, record, now, reason mode ('keep', 'clear', 'set'), reason, call number, half of the cap in bytes,
+-- ARGV: fence, now, reason mode ('keep', 'clear', 'set'), reason, call number, the number of the holder's call before it that these changes build on (0: what it
+--       acquired), or '' for the whole record; half of the cap in bytes; how many fields change, and each with its JSON (stored-record.ts);
 --       then for each piece: step, stream, attempt, offset, data.
--- Returns {'lost'} or {'saved', cancel reason or false, cancel time or false, last sequence number}.
+-- Returns {'lost'}, {'stale'}: the record is not the one that the changes build on, nothing was written, and the whole one is wanted; or {'saved',
+-- cancel reason or false, cancel time or false, last sequence number}.
 --
--- Output that came twice is written once. A connection that repeats an unanswered call sends the same call number
--- under the same fence; a supervisor that repeats it sends offsets that are known already.
+-- What came twice is written once. A connection that repeats an unanswered call sends the same call number under the same fence; a
+-- supervisor that repeats it sends offsets that are known already. What an earlier call wrote can be missing all the same, when it was refused, or
+-- lost with a primary that failed.
 --
 -- The cap: of each step's stdout and stderr the first half of the cap stays for ever (the head); of what follows, the
 -- last half (the tail): its oldest pieces are deleted as new ones come. Each piece is charged 64 bytes besides its
 -- data, so that a flood of tiny pieces is bounded too.
 local run, log, account = KEYS[1], KEYS[2], KEYS[3]
-local now, half = ARGV[3], tonumber(ARGV[7])
+local now, number, half, changes = ARGV[2], tonumber(ARGV[5]), tonumber(ARGV[7]), tonumber(ARGV[8])
+local pieces = 9 + 2 * changes
 local state = redis.call('HMGET', run, 'fence', 'result', 'callFence', 'call', 'seq', 'cancelReason', 'cancelAtMs')
 if state[1] ~= ARGV[1] or state[2] then return { 'lost' } end
-redis.call('HSET', run, 'record', ARGV[2], 'atMs', now)
-if ARGV[4] == 'set' then redis.call('HSET', run, 'reason', ARGV[5])
-elseif ARGV[4] == 'clear' then redis.call('HDEL', run, 'reason') end
+local seq, last = tonumber(state[5] or '0'), state[3] == ARGV[1] and tonumber(state[4]) or 0
+if number <= last then return { 'saved', state[6], state[7], seq } end
+if ARGV[6] ~= '' and tonumber(ARGV[6]) ~= last then return { 'stale' } end
+local fields = { 'atMs', now, 'callFence', ARGV[1], 'call', ARGV[5] }
+if ARGV[3] == 'set' then
+  fields[#fields + 1] = 'reason'
+  fields[#fields + 1] = ARGV[4]
+end
+for i = 9, pieces - 1 do fields[#fields + 1] = ARGV[i] end
+-- A Redis that has no memory left refuses these; only then is anything deleted.
+for i = 1, #fields, 1000 do redis.call('HSET', run, unpack(fields, i, math.min(i + 999, #fields))) end
+if ARGV[3] == 'clear' then redis.call('HDEL', run, 'reason') end
+if ARGV[6] == '' then
+  local changed = {}
+  for _, field in ipairs(redis.call('HKEYS', run)) do
+    if string.sub(field, 1, 2) == 'r:' then changed[#changed + 1] = field end
+  end
+  for i = 1, #changed, 1000 do redis.call('HDEL', run, unpack(changed, i, math.min(i + 999, #changed))) end
+end
 
-local seq = tonumber(state[5] or '0')
-local repeated = state[3] == ARGV[1] and tonumber(ARGV[6]) <= tonumber(state[4] or '-1')
-if #ARGV > 7 and not repeated then
-  redis.call('HSET', run, 'callFence', ARGV[1], 'call', ARGV[6])
+if #ARGV >= pieces then
   local function add(step, stream, attempt, offset, data)
     seq = seq + 1
     redis.call('XADD', log, seq .. '-0', 's', step, 'o', stream, 'n', attempt, 'b', string.format('%.0f', offset), 't', now, 'd', data)
   end
-  for i = 8, #ARGV, 5 do
+  for i = pieces, #ARGV, 5 do
     local step, stream, attempt, offset, data = ARGV[i], ARGV[i + 1], ARGV[i + 2], tonumber(ARGV[i + 3]), ARGV[i + 4]
     local channel = stream .. ':' .. step
     if stream ~= 'system' then
@@ -52,14 +69,14 @@ if #ARGV > 7 and not repeated then
         offset = offset + #first
       end
       if #data > 0 then
-        local pieces = account .. ':' .. channel
+        local list = account .. ':' .. channel
         if #data > half - 64 then
           offset = offset + #data - (half - 64)
           data = string.sub(data, -(half - 64))
         end
         local tail = redis.call('HINCRBY', account, tailField, #data + 64)
         while tail > half do
-          local oldest = redis.call('LPOP', pieces)
+          local oldest = redis.call('LPOP', list)
           if not oldest then
             redis.call('HSET', account, tailField, #data + 64)
             break
@@ -69,7 +86,7 @@ if #ARGV > 7 and not repeated then
           tail = redis.call('HINCRBY', account, tailField, -tonumber(size))
         end
         add(step, stream, attempt, offset, data)
-        redis.call('RPUSH', pieces, seq .. ':' .. (#data + 64))
+        redis.call('RPUSH', list, seq .. ':' .. (#data + 64))
       end
     end
   end

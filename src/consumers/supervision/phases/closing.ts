@@ -1,8 +1,8 @@
 import { errorMessage } from '../../../job/errors.js'
 import { sandboxTags } from '../../../providers/provider.js'
-import { untilAborted } from '../../../store/index.js'
+import { untilAborted, type NextJob } from '../../../store/index.js'
 import { lastCheckpoint } from '../../ending/expiring-branches.js'
-import { finishRun } from '../../ending/finish-run.js'
+import { finishAndClose, finishRun } from '../../ending/finish-run.js'
 import { endedAttempts, usedSoFar } from '../../ending/job-result.js'
 import type { RunContext } from '../../run-context.js'
 import type { JobResult } from '../../../job/result.js'
@@ -17,15 +17,15 @@ const patienceMs = 1_500
  * any more (of a run that did not succeed the last one is kept for a while: another may go on from it), and ends the run: result, record and completion event in one step. What could not be killed soon keeps its place and is
  * left to the reaper, whoever is at fault: the result comes first.
  */
-export async function closing(ctx: RunContext): Promise<JobResult> {
-  const { store, now } = ctx.shared
-  const usedMs = usedSoFar(ctx.record, ctx.shared.now())
-  const { alive, checkpoints } = await cleanUp(ctx, ctx.leave, () => ctx.shared.ready.close(ctx.jobId, ctx.fence), lastCheckpoint(ctx.record))
-  const { deployment, settings } = ctx.shared
-  return await finishRun(
-    { store, deployment, branchRetentionMs: settings.branchRetentionMs, now },
-    { record: ctx.record, spec: ctx.spec, fence: ctx.fence, abandoned: alive, checkpoints, usedMs },
-  )
+export async function closing(ctx: RunContext): Promise<{ result: JobResult; next: NextJob | null }> {
+  const { store, now, ready, deployment, settings } = ctx.shared
+  const usedMs = usedSoFar(ctx.record, now())
+  // Deleting branches takes its time: the place is another job's meanwhile. Where there is nothing to wait for it is freed with the end.
+  const early = ctx.record.checkpointBranches.length > 0
+  const { alive, checkpoints } = await cleanUp(ctx, ctx.leave, () => (early ? ready.close(ctx.jobId, ctx.fence) : Promise.resolve()), lastCheckpoint(ctx.record))
+  const ending = { store, deployment, branchRetentionMs: settings.branchRetentionMs, now }
+  const run = { record: ctx.record, spec: ctx.spec, fence: ctx.fence, abandoned: alive, checkpoints, usedMs }
+  return early ? { result: await finishRun(ending, run), next: null } : await finishAndClose(ending, run, ctx.shared.taker())
 }
 
 /**

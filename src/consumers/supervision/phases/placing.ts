@@ -115,7 +115,8 @@ function mergeLoads(before: readonly ProviderLoad[], news: readonly ProviderLoad
 /** @param repeated the call was made before and its answer is not known: a sandbox may exist. */
 async function create(ctx: RunContext, providerName: string, name: string, repeated: boolean): Promise<void> {
   const sandbox = await createSandbox(ctx, { provider: providerName, name, attempt: ctx.record.attempts.length, repeated }, ctx.work)
-  await ctx.update({
+  // Until it is there, whoever takes over finds the sandbox by its name or tags, as when this process had died a moment before.
+  ctx.send({
     phase: 'preparing',
     creating: null,
     sandbox: { ...sandbox, repositoryPath: null },

@@ -1,0 +1,74 @@
+import { Queue } from 'bullmq'
+import { Redis } from 'ioredis'
+import { pino } from 'pino'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { inMemoryGitHost } from '../../bench/in-memory/git-host.js'
+import { InMemoryProvider } from '../../bench/in-memory/provider.js'
+import { keysBytes, redisFigures } from '../../bench/redis-figures.js'
+import { Consumer, secretsFromEnvironment } from '../../src/consumers/index.js'
+import { startRedis, type EmbeddedRedis } from '../../src/embedded/index.js'
+import type { JobSpecInput } from '../../src/job/spec.js'
+import { AgentQueue } from '../../src/producers/index.js'
+import { Keys } from '../../src/store/index.js'
+import { until } from '../store/fixture.js'
+
+// Counted in bytes and commands, which are the same however much else the machine has to do.
+let redis: EmbeddedRedis
+let client: Redis
+let bull: Queue
+let queue: AgentQueue
+let consumer: Consumer
+let ended = 0
+beforeAll(async () => {
+  redis = await startRedis()
+  client = new Redis(redis.url)
+  bull = new Queue('agents', { connection: { url: redis.url }, prefix: '{switchyard}' })
+  queue = new AgentQueue({ redis: { url: redis.url } })
+  const provider = new InMemoryProvider('a')
+  consumer = new Consumer({ deployment: 'cost', redis: { url: redis.url }, git: inMemoryGitHost, providers: [{ provider, limit: { sandboxes: 10 } }], secrets: secretsFromEnvironment([]), log: pino({ level: 'silent' }) })
+  await consumer.start()
+  // What stands beside all jobs is there after the first ones.
+  await run(20, trivial)
+})
+afterAll(async () => {
+  await consumer.stop()
+  await queue.close()
+  await bull.close()
+  client.disconnect()
+  await redis.close()
+})
+
+const trivial: JobSpecInput = { repository: 'bench/jobs', push: false, steps: ['true'] }
+
+/** Runs jobs to their end, in BullMQ too. */
+async function run(count: number, spec: JobSpecInput): Promise<string[]> {
+  const handles = await queue.enqueueMany(Array.from({ length: count }, () => spec))
+  ended += count
+  await until(async () => (await bull.getCompletedCount()) === ended, `${count} jobs have ended`, 60_000)
+  return handles.map(({ jobId }) => jobId)
+}
+
+describe('what a job costs Redis', () => {
+  it('a finished trivial one leaves 3.6 kB, the events of both kinds included', async () => {
+    const before = await keysBytes(client)
+    await run(200, trivial)
+    expect(((await keysBytes(client)) - before) / 200).toBeLessThanOrEqual(3_600)
+  })
+
+  it('one that follows another is taken with that one’s end: eight scripts in all', async () => {
+    const before = await redisFigures(client)
+    await run(400, trivial)
+    // The job is added, acquired, saved three times and ended, here and in BullMQ. A look for jobs comes about once a second besides.
+    expect(((await redisFigures(client)).scripts - before.scripts) / 400).toBeLessThan(8)
+  })
+
+  it('fifty steps that print in many pieces send what is new, and nothing of what was before', async () => {
+    const before = await redisFigures(client)
+    const [jobId = ''] = await run(1, { ...trivial, steps: Array.from({ length: 50 }, () => 'sleep 0.03 # line every 0.001') })
+    const bytes = (await redisFigures(client)).receivedBytes - before.receivedBytes
+    const pieces = await client.xlen(new Keys().log(jobId))
+    expect(pieces).toBeGreaterThan(100)
+    // Each piece of output with what a call has around it, the steps with their tails, and all of them once more in result and event.
+    expect(bytes).toBeLessThan(pieces * 1_200 + 400_000)
+  })
+})

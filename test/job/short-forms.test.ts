@@ -1,0 +1,77 @@
+import { describe, expect, it } from 'vitest'
+import { type JobResult, jobResultSchema, shortResult } from '../../src/job/result.js'
+import { type JobSpecInput, parseJobSpec, parseQueuedSpec, shortSpec, wholeSpec } from '../../src/job/spec.js'
+import { result } from '../store/fixture.js'
+
+const plain = (value: unknown): unknown => JSON.parse(JSON.stringify(value))
+
+describe('a spec is held short', () => {
+  const base: JobSpecInput = { repository: 'acme/web', steps: ['true'] }
+  it.each<[string, JobSpecInput]>([
+    ['nothing but its steps', base],
+    ['what is usual, written out', { ...base, setup: [], env: {}, secrets: [], push: {}, checkpoint: { everySeconds: 60 }, providers: { prefer: [], deny: [] }, resources: {}, network: 'open', timeout: '1h', priority: 100, metadata: {} }],
+    ['everything else than usual', {
+      ...base,
+      ref: 'main',
+      setup: ['npm ci', { name: 'more', run: 'true', env: { A: '1' } }],
+      steps: [{ name: 'a', run: 'x', env: { B: '' }, timeout: '1m', cwd: 'sub' }, 'true'],
+      env: { CI: '1' },
+      secrets: ['KEY'],
+      push: { message: 'm', keep: true },
+      promote: { to: 'main' },
+      checkpoint: { everySeconds: 60, paths: ['~/.agent'] },
+      providers: { allow: ['a'], prefer: ['a'] },
+      resources: { cpu: 1 },
+      network: ['example.com'],
+      timeout: '2h',
+      waitTimeout: '1m',
+      priority: 1,
+      metadata: { none: null, list: [] },
+      tenant: 't',
+    }],
+    ['no push', { ...base, push: false }],
+    ['half of what is usual', { ...base, checkpoint: { everySeconds: 61 }, providers: { prefer: ['b'] }, priority: 101 }],
+  ])('and read as it was: %s', (_what, input) => {
+    const spec = parseJobSpec(input)
+    const held = plain(shortSpec(spec))
+    expect(plain(parseQueuedSpec(held))).toEqual(plain(spec))
+    expect(plain(wholeSpec(held as object))).toEqual(plain(spec))
+    // As an earlier release wrote it.
+    expect(plain(parseQueuedSpec(plain(spec)))).toEqual(plain(spec))
+    expect(plain(wholeSpec(plain(spec) as object))).toEqual(plain(spec))
+  })
+
+  it('without what nobody said', () => {
+    expect(plain(shortSpec(parseJobSpec(base)))).toEqual({ repository: 'acme/web', steps: [{ name: 'step 1', run: 'true' }] })
+  })
+})
+
+describe('a result is held short', () => {
+  const attempt = { provider: 'a', startedAt: '2026-01-01T00:00:00.000Z' }
+  it.each<[string, JobResult]>([
+    ['of a job that never ran', result('job')],
+    ['of one that did much', result('job', {
+      status: 'failed',
+      error: { kind: 'timeout', message: '' },
+      baseSha: 'a'.repeat(40),
+      branch: 'agent/job',
+      commit: 'b'.repeat(40),
+      promoted: { to: 'main', sha: 'b'.repeat(40), result: 'created' },
+      steps: [{ name: 'a', exitCode: 0, durationMs: 0, stdoutTail: '', stderrTail: 'x' }, { name: 'b', exitCode: null, durationMs: 1, stdoutTail: 'y', stderrTail: '' }],
+      attempts: [{ ...attempt, sandboxId: null, endedAt: null, outcome: 'unavailable', error: null }, { ...attempt, sandboxId: 's', endedAt: '2026-01-01T00:00:01.000Z', outcome: 'lost', error: { kind: 'sandbox-lost', message: 'gone' } }],
+      diff: { files: 0, additions: 0, deletions: 0, paths: [] },
+      unsaved: [{ path: 'a', reason: '' }],
+      unsavedMore: 3,
+      kept: [{ branch: 'kept/job/1', commit: 'c'.repeat(40), ref: 'refs/heads/x' }],
+      usage: { sandboxSeconds: 0 },
+      metadata: { none: null, empty: '', list: [] },
+    })],
+    ['of a job whose spec could not be read', result('job', { repository: '' })],
+  ])('and read as it was: %s', (_what, whole) => {
+    const held = plain(shortResult(whole))
+    expect(jobResultSchema.parse(held)).toEqual(whole)
+    expect(jobResultSchema.parse(plain(whole))).toEqual(whole)
+    // What a later release knows besides stays.
+    expect(jobResultSchema.parse(plain(shortResult({ ...whole, cost: null } as JobResult)))).toEqual({ ...whole, cost: null })
+  })
+})
