@@ -19,9 +19,15 @@ export interface Drawing {
   readonly points: readonly Point[]
 }
 
+interface Drawn {
+  readonly outerHTML: string
+  setAttribute(name: string, value: string): void
+}
+
 /** Draws lines into bench/out/NAME.svg; the y axis begins at 0, so that what is flat looks flat. */
 export async function plot(name: string, { title, x, y, xLogarithmic = false, points }: Drawing): Promise<void> {
-  const { document } = parseHTML('<html></html>')
+  // Both speak of a browser's types, which this program has no others of.
+  const { document } = parseHTML('<html></html>') as unknown as { readonly document: never }
   const element = Plot.plot({
     document,
     width: 720,
@@ -39,7 +45,7 @@ export async function plot(name: string, { title, x, y, xLogarithmic = false, po
       Plot.dot(points, { x: 'x', y: 'y', fill: 'series' }),
       Plot.text(points, Plot.selectLast({ x: 'x', y: 'y', z: 'series', text: 'series', fill: 'series', textAnchor: 'start', dx: 8 })),
     ],
-  })
+  }) as unknown as Drawn
   // In a page that is implied; a file must say it.
   element.setAttribute('xmlns', 'http://www.w3.org/2000/svg')
   await mkdir(new URL('out/', import.meta.url), { recursive: true })

@@ -42,14 +42,14 @@ const warmUpShare = 0.2
 interface Side {
   readonly bull: Queue
   readonly program: 'consumer-process.ts' | 'raw-process.ts'
-  enqueue(count: number): Promise<void>
+  enqueue(count: number): Promise<unknown>
   close(): Promise<void>
 }
 
 function sideOf(what: ThroughputRun['what'], url: string): Side {
   if (what === 'raw') {
     const bull = new Queue('raw', { connection: { url }, defaultJobOptions: { removeOnComplete: { age: 7 * 86_400, count: 10_000 } } })
-    return { bull, program: 'raw-process.ts', enqueue: async (count) => void (await bull.addBulk(Array.from({ length: count }, () => ({ name: 'job', data: { spec } })))), close: () => bull.close() }
+    return { bull, program: 'raw-process.ts', enqueue: (count) => bull.addBulk(Array.from({ length: count }, () => ({ name: 'job', data: { spec } }))), close: () => bull.close() }
   }
   const bull = new Queue('agents', { connection: { url }, prefix: '{switchyard}' })
   const queue = new AgentQueue({ redis: { url } })
@@ -57,7 +57,7 @@ function sideOf(what: ThroughputRun['what'], url: string): Side {
     await queue.close()
     await bull.close()
   }
-  return { bull, program: 'consumer-process.ts', enqueue: async (count) => void (await queue.enqueueMany(Array.from({ length: count }, () => spec))), close }
+  return { bull, program: 'consumer-process.ts', enqueue: (count) => queue.enqueueMany(Array.from({ length: count }, () => spec)), close }
 }
 
 async function enqueueAll(side: Side, jobs: number): Promise<void> {
