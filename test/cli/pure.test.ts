@@ -59,11 +59,11 @@ describe('a spec from flags', () => {
   it('is what the flags say', () => {
     const spec = specFromFlags({
       repository: 'acme/web', ref: 'dev', setup: ['npm ci'], step: ['a', 'b'], env: ['CI=1', 'X=a=b'], secret: ['KEY'], message: 'm', promote: 'fix', strategy: 'merge',
-      prefer: ['e2b'], timeout: '5m', attempts: '2', priority: '3', idempotencyKey: 'k', tenant: 't', push: true,
+      prefer: ['e2b'], timeout: '5m', attempts: '2', priority: '3', idempotencyKey: 'k', tenant: 't', concurrencyKey: 'main', concurrencyLimit: '2', concurrencyThen: 'drop', push: true,
     })
     expect(parseJobSpec(spec)).toMatchObject({
       repository: 'acme/web', ref: 'dev', setup: [{ run: 'npm ci' }], steps: [{ run: 'a' }, { run: 'b' }], env: { CI: '1', X: 'a=b' }, secrets: ['KEY'],
-      push: { message: 'm' }, promote: { to: 'fix', strategy: 'merge' }, providers: { prefer: ['e2b'] }, timeoutMs: 300_000, attempts: 2, priority: 3, idempotencyKey: 'k', tenant: 't',
+      push: { message: 'm' }, promote: { to: 'fix', strategy: 'merge' }, providers: { prefer: ['e2b'] }, timeoutMs: 300_000, attempts: 2, priority: 3, idempotencyKey: 'k', tenant: 't', concurrency: { key: 'main', limit: 2, then: 'drop' },
     })
   })
   it('is laid over a file', () => {

@@ -200,6 +200,28 @@ describe('whatever happens to a job, its key goes on to the next', () => {
   })
 })
 
+it.each<[unknown, string]>([
+  [{ key: '' }, 'concurrency.key: is empty'],
+  [{ key: 'x'.repeat(201) }, 'concurrency.key: is longer than 200 characters'],
+  [{ key: 'k', limit: 0 }, 'concurrency.limit: must be at least 1'],
+  [{ key: 'k', limit: 1.5 }, 'concurrency.limit: must be a whole number'],
+  [{ key: 'k', limit: 1_001 }, 'concurrency.limit: must be at most 1000'],
+  [{ key: 'k', then: 'cancel' }, 'concurrency.then: must be "wait", "cancel-running", "cancel-waiting" or "drop"'],
+  [{ limit: 1 }, 'concurrency.key'],
+  [{ key: 'k', name: 'x' }, 'name'],
+])('the key %j is refused', (concurrency, sentence) => {
+  expect(() => parseJobSpec({ repository: 'acme/web', steps: ['true'], concurrency })).toThrow(sentence)
+})
+
+it('any text may be a key', async () => {
+  const keys = ['\u0000', ' ', '!', ':', 'a b:{c}', '💥'.repeat(100), '\ud800', '*', '%d\n']
+  for (const [index, key] of keys.entries()) {
+    await q.enqueue(`a${index}`, 'wait', { key })
+    await q.enqueue(`b${index}`, 'wait', { key })
+  }
+  expect((await q.takeAll()).sort()).toEqual(keys.map((_key, index) => `a${index}`).sort())
+})
+
 describe('enter', () => {
   it('asks again for whoever took a job around the choice', async () => {
     await q.enqueue('a')
