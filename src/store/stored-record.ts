@@ -103,10 +103,16 @@ function withResult(left: object, result: JobResult, generation: number): object
   return { ...implied, ...left, ...(base == null ? {} : { base: { ...(implied['base'] as object | null), ...base } }) }
 }
 
+/** Never changed: what is made of it is compared, or checked into another. */
+const blank = newRunRecord({ jobId: '', generation: 1, repository: '', startedAtMs: 0 })
+
 function impliedBy(result: JobResult, generation: number): Record<string, unknown> {
   const { jobId, repository, baseSha, status, error, promoted, steps, attempts, diff, unsaved, unsavedMore, kept, usage } = result
   return {
-    ...newRunRecord({ jobId, generation, repository, startedAtMs: 0 }),
+    ...blank,
+    jobId,
+    generation,
+    repository,
     phase: 'ended',
     base: baseSha === null ? null : { ref: null, sha: baseSha },
     outcome: { status, error },
