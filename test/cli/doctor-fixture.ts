@@ -66,7 +66,8 @@ export async function openClinic(): Promise<Clinic> {
     local: { name: 'local', type: 'local', limit, stateDir: join(folder, 'sandboxes') },
     e2b: { name: 'e2b', type: 'e2b', limit, apiUrl: e2b.url, sandboxUrl: e2b.url },
     modal: { name: 'modal', type: 'modal', limit, serverUrl: modal.url },
-    daytona: { name: 'daytona', type: 'daytona', limit, apiUrl: daytona.apiUrl },
+    // Said here, so that no second sandbox is made to find it out.
+    daytona: { name: 'daytona', type: 'daytona', limit, apiUrl: daytona.apiUrl, enforcesNames: true },
   }
   const config = (changes: ConfigInput = {}): ConfigInput => ({
     deployment: 'clinic',
