@@ -85,7 +85,7 @@ describe('with switchyard dev running in the folder', () => {
     expect(JSON.parse(json ?? '')).toMatchObject({ jobId, state: 'failed' })
     expect(json).not.toMatch(/[\u007f-\u009f\u202e\u2028]/)
     expect(raw).toContain('\u001b]52;c;eA==\u0007\u001b[1A')
-  })
+  }, 180_000)
 
   it('a reader that has seen enough ends a command quietly', async () => {
     const quiet = async (text: string) => {
