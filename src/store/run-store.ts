@@ -404,17 +404,18 @@ export class RunStore {
     if (jobIds.length === 0) return []
     const pipeline = this.#redis.pipeline()
     for (const jobId of jobIds) {
-      pipeline.hmget(this.#keys.run(jobId), 'generation', 'result', 'seq', 'stalls')
+      pipeline.hmget(this.#keys.run(jobId), 'generation', 'result', 'seq', 'stalls', 'atMs')
       pipeline.hmget(this.#keys.job(jobId), 'timestamp', 'finishedOn', 'atm', 'processedOn')
     }
     const answers = ((await pipeline.exec()) ?? []).map(([error, fields]) => {
       if (error !== null) throw error
-      return z.tuple([nullable, nullable, nullable, nullable]).parse(fields)
+      return z.array(nullable).parse(fields)
     })
     return jobIds.map((jobId, index) => {
-      const [generation, result, seq, stalls] = answers[2 * index] ?? [null, null, null, null]
-      const [addedAt, finishedOn, attemptsMade, takenAt] = answers[2 * index + 1] ?? [null, null, null, null]
-      const untaken = result !== null && stalls !== null && takenAt === null
+      const [generation = null, result = null, seq = null, stalls = null, heldAtMs = null] = answers[2 * index] ?? []
+      const [addedAt = null, finishedOn = null, attemptsMade = null, takenAt = null] = answers[2 * index + 1] ?? []
+      // Whoever has taken it is about to begin its next run.
+      const untaken = result !== null && stalls !== null && (takenAt === null || Number(takenAt) > Number(heldAtMs))
       const retried = generation !== null && addedAt !== null && finishedOn === null && (untaken || Number(attemptsMade ?? 0) + 1 > Number(generation))
       return {
         known: generation !== null || addedAt !== null,
