@@ -12,7 +12,7 @@ describe('what a save could not hold', () => {
   it('is kept in the record as text for people, without secrets and control characters', () => {
     const report = { unsaved: [{ path: 'a\u001b[31m\nb', reason: 'its filter printed s3cret' }], unsavedMore: 2 }
     expect(boundedUnsaved(report, (text) => text.replaceAll('s3cret', '******'))).toEqual({
-      unsaved: [{ path: 'a\\x1b[31m\\x0ab', reason: 'its filter printed ******' }],
+      unsaved: [{ path: 'a\\x1b[31m\\nb', reason: 'its filter printed ******' }],
       unsavedMore: 2,
     })
   })

@@ -81,9 +81,9 @@ describe('reading what git prints', () => {
   it('reads renames, binary files and names with spaces', () => {
     const output = `:100644 100644 a b R100\0old name\0new name\0:100644 100644 a b M\0bin\0:000000 100644 0 b A\0new\0` + `0\t0\t\0old name\0new name\0-\t-\tbin\0` + `3\t0\tnew\0`
     expect(parseChangedFiles(output)).toEqual([
-      { path: 'new name', oldPath: 'old name', state: 'R100', additions: 0, deletions: 0 },
-      { path: 'bin', oldPath: null, state: 'M', additions: 0, deletions: 0 },
-      { path: 'new', oldPath: null, state: 'A', additions: 3, deletions: 0 },
+      { path: 'new name', oldPath: 'old name', state: 'R100', additions: 0, deletions: 0, contentChanged: true, modeChanged: false },
+      { path: 'bin', oldPath: null, state: 'M', additions: 0, deletions: 0, contentChanged: true, modeChanged: false },
+      { path: 'new', oldPath: null, state: 'A', additions: 3, deletions: 0, contentChanged: true, modeChanged: true },
     ])
   })
 })
