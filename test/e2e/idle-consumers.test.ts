@@ -1,9 +1,9 @@
 import { Queue } from 'bullmq'
-import { Redis } from 'ioredis'
 import { afterEach, beforeEach, expect, it } from 'vitest'
 import { InfrastructureError } from '../../src/job/errors.js'
 import type { JobSpecInput } from '../../src/job/spec.js'
 import type { Provider } from '../../src/providers/provider.js'
+import { monitorRedis } from '../servers/redis-monitor.js'
 import { altered, startDeployment, until, type Deployment } from './deployment.js'
 
 let deployment: Deployment
@@ -16,18 +16,15 @@ afterEach(() => deployment.close())
 /** By connection and command, a script by its digest: when Redis executed it, by its own clock, in milliseconds; until that is enough. */
 async function watch(enough: (seen: ReadonlyMap<string, readonly number[]>) => boolean): Promise<Map<string, number[]>> {
   const executed = new Map<string, number[]>()
-  const watcher = new Redis(deployment.redis.url)
-  const monitor = await watcher.monitor()
+  const monitor = await monitorRedis(deployment.redis.url, (atMs, source, [command = '', subject = '']) => {
+    if (source === 'lua') return
+    const times = executed.get(`${source} ${command} ${subject}`) ?? []
+    executed.set(`${source} ${command} ${subject}`, [...times, atMs])
+  })
   try {
-    monitor.on('monitor', (seconds: string, [command = '', subject = '']: readonly string[], source: string) => {
-      if (source === 'lua') return
-      const times = executed.get(`${source} ${command} ${subject}`) ?? []
-      executed.set(`${source} ${command} ${subject}`, [...times, Number(seconds) * 1_000])
-    })
     await until('enough to have been seen', () => enough(executed))
   } finally {
-    monitor.disconnect()
-    watcher.disconnect()
+    monitor.close()
   }
   return executed
 }

@@ -9,6 +9,7 @@ import type { ScheduleInput } from '../../src/job/schedule.js'
 import type { JobSpecInput } from '../../src/job/spec.js'
 import { AgentQueue } from '../../src/producers/index.js'
 import { createRedis, Keys } from '../../src/store/index.js'
+import { monitorRedis } from '../servers/redis-monitor.js'
 import { quickSettings, until } from './deployment.js'
 
 /** Schedules on real consumers. What an outage or a set clock leaves in Redis is written there. */
@@ -202,13 +203,11 @@ describe('a schedule', () => {
     const { queue } = open()
     await queue.schedules.upsert('far', hourly())
     await consume()
-    const watcher = createRedis({ url: redis.url }, 'subscriber')
-    const monitor = await watcher.monitor()
-    closing.push(() => (monitor.disconnect(), watcher.disconnect(), undefined))
     const waits: number[] = []
-    monitor.on('monitor', (_seconds: string, args: readonly string[]) => {
+    const monitor = await monitorRedis(redis.url, (_atMs, _client, args) => {
       if (args[0]?.toLowerCase() === 'bzpopmin' && args[1]?.startsWith(keys.ticksPrefix()) === true) waits.push(Number(args.at(-1)))
     })
+    closing.push(() => (monitor.close(), undefined))
     await until('it waits', () => waits.length > 0)
     expect(Math.max(...waits)).toBeLessThan(10)
   })
