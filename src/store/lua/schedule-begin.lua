@@ -32,12 +32,12 @@ end
 
 -- As RunStore.standings has it: a job that was retried has not ended.
 local function hasEnded(other)
-  local run = redis.call('HMGET', ARGV[10] .. other, 'generation', 'result', 'stalls')
+  local run = redis.call('HMGET', ARGV[10] .. other, 'generation', 'result', 'stalls', 'atMs')
   local job = redis.call('HMGET', ARGV[11] .. other, 'timestamp', 'finishedOn', 'atm', 'processedOn')
   if not job[1] then return not run[1] or run[2] ~= false end
   if job[2] then return true end
   if not run[2] then return false end
-  local untaken = run[3] and not job[4]
+  local untaken = run[3] and (not job[4] or tonumber(job[4]) > tonumber(run[4] or '0'))
   return not untaken and tonumber(job[3] or '0') + 1 <= tonumber(run[1])
 end
 local running = {}
