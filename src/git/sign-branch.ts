@@ -1,3 +1,4 @@
+import { InfrastructureError } from '../job/errors.js'
 import type { GitAccess, GitCallOptions } from './host.js'
 import type { Identity } from './rules.js'
 import type { AddedCommit, SignatureCheck, Signed, SigningOptions, SignRequest } from './signature.js'
@@ -32,7 +33,7 @@ export async function signBranch(
     await local.fetch([sha], 'blob:none', rewrites ? undefined : 2)
     const history = rewrites ? (await local.run(['rev-list', '--reverse', '--topo-order', sha, `^${baseSha}`])).trim().split('\n').filter((line) => line !== '') : []
     const rewritten = history.length > 0 && history.length <= mostRewritten
-    const signed = await withSigningKey(source, signing, (key) => (rewritten ? anew(local, history, signing, key) : onTop(local, sha, { added, signing, key })))
+    const signed = await withSigningKey(source, signing, async (key) => ((rewritten ? await anew(local, history, signing, key) : null) ?? (await onTop(local, sha, { added, signing, key }))))
     await beforePush(signed)
     await local.moveBranch(write, signed.sha, `refs/heads/${branch}`, sha)
     return signed
@@ -65,7 +66,7 @@ export function parseCommit(raw: Buffer): Commit {
 
 /** `Name <address> seconds zone` → its parts; git's own reading of a line that is not in order is nobody at the beginning of time. */
 function person(line: string): { name: string; email: string; date: string } {
-  const [, name = '', email = '', seconds = '0', zone = '+0000'] = /^(.*?) ?<([^<>]*)>(?: (\d+) ([+-]\d{4}))?$/.exec(line) ?? []
+  const [, name = '', email = '', seconds = '0', zone = '+0000'] = /^(.*?) ?<([^<>]*)>(?: (\d{1,11}) ([+-](?:0\d|1[0-4])[0-5]\d))?/.exec(line.replaceAll('\0', '')) ?? []
   return { name: name === '' ? 'unknown' : name, email: email === '' ? 'unknown' : email, date: `@${seconds} ${zone}` }
 }
 
@@ -80,13 +81,14 @@ async function onTop(local: TemporaryRepository, sha: string, { added, signing, 
   return { sha: made, how: ours ? 'added' : 'on top', commits: 1 }
 }
 
-async function anew(local: TemporaryRepository, history: readonly string[], signing: SigningOptions, key: KeySettings): Promise<Signed> {
+/** @returns null when git makes none like one of them: commits can be written that git itself would not, such as by nobody of a name. */
+async function anew(local: TemporaryRepository, history: readonly string[], signing: SigningOptions, key: KeySettings): Promise<Signed | null> {
   const made = new Map<string, string>()
   let last = ''
   for (const sha of history) {
     const commit = parseCommit(await local.raw(sha))
     const committer = person(commit.committer)
-    last = await write(
+    const next = await write(
       local,
       {
         ...commit,
@@ -95,10 +97,20 @@ async function anew(local: TemporaryRepository, history: readonly string[], sign
         committer: signing.committer === undefined ? committer : { ...signing.committer, date: committer.date },
       },
       key,
-    )
+    ).catch((error: unknown) => {
+      if (isOfTheCommit(error)) return null
+      throw error
+    })
+    if (next === null) return null
+    last = next
     made.set(sha, last)
   }
   return { sha: last, how: 'anew', commits: history.length }
+}
+
+/** Nothing is asked of the git host for a commit, so that what git refuses then is not the host's fault; `write` calls it the configuration's. */
+function isOfTheCommit(error: unknown): boolean {
+  return error instanceof InfrastructureError && error.owner === 'consumer-configuration'
 }
 
 interface NewCommit {
@@ -121,7 +133,10 @@ async function write(local: TemporaryRepository, { tree, parents, message, autho
     GIT_COMMITTER_DATE: committer.date,
   }
   const config = { ...key.config, ...(encoding === null ? {} : { 'i18n.commitEncoding': encoding }) }
-  const made = await local.run(['commit-tree', '-S', tree, ...parents.flatMap((parent) => ['-p', parent])], { input: message, env, config })
+  const made = await local.run(['commit-tree', '-S', tree, ...parents.flatMap((parent) => ['-p', parent])], { input: message, env, config }).catch((error: unknown) => {
+    if (!(error instanceof InfrastructureError) || error.kind !== 'transient') throw error
+    throw error.with({ kind: 'invalid', owner: 'consumer-configuration', message: `${error.message}; look whether the key of git.signing can still sign` })
+  })
   return made.trim()
 }
 

@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process'
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
@@ -138,6 +138,34 @@ describe.each([
 })
 
 describe('signing', () => {
+  // A failure of git's on our side read as the git host's, and would have kept all jobs from it.
+  it.each([
+    ['by nobody of a name', 'author ... <a@example.invalid> 1700000000 +0000', 'on top'],
+    ['in no zone that there is', 'author Ann <a@example.invalid> 1700000000 +9959', 'anew'],
+    ['without an address', 'author Ann <> 1700000000 +0000', 'anew'],
+  ])('takes a commit %s', async (_what, author, how) => {
+    const { sha } = await jobBranch('agent alone')
+    const raw = (await gitOk(work, 'cat-file', 'commit', sha)).replace(/^author .*$/m, author)
+    writeFileSync(join(keyFolder, 'raw'), `${raw}\n`)
+    const odd = (await gitOk(work, 'hash-object', '-t', 'commit', '-w', '--literally', join(keyFolder, 'raw'))).trim()
+    const branch = `odd-${++numbers}`
+    await gitOk(work, 'push', '--quiet', withToken(await storage.host.writeAccess('acme/web', { branch })), `${odd}:refs/heads/${branch}`)
+    expect(await hostWith({ mode: 'rewrite' }).sign('acme/web', { branch, sha: odd, baseSha: base, added }, options, async () => undefined)).toMatchObject({ how })
+  })
+
+  it('blames the key, and not the git host, for a commit that can’t be signed', async () => {
+    const { branch, sha } = await jobBranch('agent alone')
+    const path = process.env['PATH'] ?? ''
+    mkdirSync(join(keyFolder, 'bin'))
+    writeFileSync(join(keyFolder, 'bin/ssh-keygen'), `#!/bin/sh\ncase "$*" in *"-Y sign"*) exit 1 ;; esac\nPATH='${path}' exec ssh-keygen "$@"\n`, { mode: 0o755 })
+    vi.stubEnv('PATH', `${join(keyFolder, 'bin')}:${path}`)
+    try {
+      await expect(hostWith().sign('acme/web', { branch, sha, baseSha: base, added }, options, async () => undefined)).rejects.toMatchObject({ kind: 'invalid', owner: 'consumer-configuration' })
+    } finally {
+      vi.stubEnv('PATH', path)
+    }
+  })
+
   it('moves a branch from nowhere but the commit that it read', async () => {
     const { branch, sha } = await jobBranch('added')
     await gitOk(work, 'checkout', '--quiet', '--detach', sha)
