@@ -33,8 +33,11 @@ it.skipIf(unavailable !== undefined)(
       expect(first).toBeDefined()
       await first?.provider.kill(first.id, options)
       await until('another container', async () => (await containers(providers)).length > 0, 60_000)
-      const [second] = await containers(providers)
-      await second?.provider.exec(second.id, { script: ': >/dev/shm/go' }, options)
+      // The engine lists a container before it runs, and then answers an exec with 500: whoever may ask again asks again.
+      await until('the step let go', async () => {
+        const [second] = await containers(providers)
+        return second?.provider.exec(second.id, { script: ': >/dev/shm/go' }, options).then(({ exitCode }) => exitCode === 0, () => false)
+      }, 60_000)
       const result = await job.result({ timeoutMs: 90_000 })
       expect(result).toMatchObject({ status: 'succeeded', error: null, attempts: [{ error: { kind: 'sandbox-lost' } }, { outcome: 'succeeded' }] })
       expect(new Set(result.attempts.map(({ provider }) => provider))).toEqual(new Set(['docker-a', 'docker-b']))
