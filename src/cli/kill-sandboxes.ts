@@ -14,7 +14,7 @@ export async function killSandboxes(
   options: { readonly deployment: string; readonly directory?: string | undefined; readonly environment?: Readonly<Record<string, string | undefined>> | undefined },
 ): Promise<void> {
   const { deployment, directory = process.cwd(), environment = process.env } = options
-  const { 'switchyard-job': _job, 'switchyard-attempt': _attempt, ...tags } = sandboxTags({ deployment, jobId: '', attempt: 0 })
+  const { 'switchyard-job': _job, 'switchyard-attempt': _attempt, ...tags } = sandboxTags({ deployment, runId: '', attempt: 0 })
   const providers = await createProviders(parseConfig({ providers: entries }).providers, { directory, environment })
   const outcomes: PromiseSettledResult<unknown>[] = []
   for (const { provider } of providers) {

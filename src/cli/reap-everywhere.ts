@@ -32,7 +32,7 @@ export async function reapEverywhere(
     const reaping = new Reaping(redis, keys, `reap-${randomUUID()}`)
     const shared: ReapParts = {
       deployment: config.deployment,
-      store: new RunStore(redis, keys),
+      store: new RunStore(redis, keys.ofRuns()),
       owners: new SlotOwners(redis, keys),
       reaping,
       callTimeoutMs: config.consumer.callTimeoutMs,

@@ -135,7 +135,8 @@ export class Consumer {
     }
 
     const keys = new Keys(options.queue?.prefix, options.queue?.name)
-    const store = new RunStore(redis, keys, { logMaxBytesPerStream: settings.maxLogBytes, now, events: options.events, ...(options.retentionMs === undefined ? {} : { retentionMs: options.retentionMs }) })
+    const storeOptions = { logMaxBytesPerStream: settings.maxLogBytes, now, events: options.events, retentionMs: options.retentionMs }
+    const store = new RunStore(redis, keys, storeOptions)
     const ready = new ReadyJobs(redis, keys)
     const ledger = new SlotLedger(redis, keys)
     const owners = new SlotOwners(redis, keys, ledger)
@@ -143,7 +144,7 @@ export class Consumer {
     const sweep = { schedule: new BranchSchedule(redis, keys), reaping, git: options.git, callTimeoutMs: settings.callTimeoutMs, log, now }
     const reaper = new Reaper({
       deployment: options.deployment,
-      store,
+      store: new RunStore(redis, keys.ofRuns(), storeOptions),
       owners,
       reaping,
       sweep: (round) => sweepBranches(sweep, round),

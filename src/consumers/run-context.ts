@@ -55,6 +55,11 @@ export class RunContext {
     this.interruptions = new Interruptions(leave)
   }
 
+  /** The job's id among all queues of its deployment. */
+  get runId(): string {
+    return this.current.runId ?? this.jobId
+  }
+
   /** The job has given its place up; `loads` is what the providers held then. */
   placeGivenUp(loads: readonly ProviderLoad[]): void {
     this.loadsWithoutPlace = loads
@@ -223,7 +228,7 @@ export class RunContext {
 
   /** Leaves this job's place, if it holds one, to what lives at a provider that nobody reaches any more: it is free after a sandbox's lifetime. */
   async leavePlace(): Promise<void> {
-    await this.shared.owners.entrust({ jobId: this.jobId, fence: this.fence }, { kind: 'sandbox', sandboxId: this.current.sandbox?.id ?? this.jobId }, this.shared.settings.sandboxLifetimeMs)
+    await this.shared.owners.entrust({ jobId: this.jobId, fence: this.fence }, { kind: 'sandbox', sandboxId: this.current.sandbox?.id ?? this.runId }, this.shared.settings.sandboxLifetimeMs)
   }
 
   exclude(provider: string, untilMs: number, why: string): void {

@@ -30,16 +30,17 @@ export type CompletionEvent = z.output<typeof completionEventSchema>
 /**
  * The event of a job's end.
  * @param options.generation the run's, from its record; 1 when left out.
+ * @param options.runId the job's id among all queues of its deployment, where that is another one.
  * @param options.source the deployment, as a URI reference such as `/switchyard/production`.
  * @throws InvalidInputError when the source is no URI reference.
  */
 export function completionEvent(
   result: JobResult,
-  options: { source?: string; generation?: number; now?: () => number } = {},
+  options: { source?: string; generation?: number; runId?: string | undefined; now?: () => number } = {},
 ): CompletionEvent {
   return {
     specversion: '1.0',
-    id: completionEventId(result.jobId, options.generation ?? 1),
+    id: completionEventId(options.runId ?? result.jobId, options.generation ?? 1),
     source: checkedSource(options.source ?? defaultEventSource),
     type: `dev.switchyard.job.${result.status}`,
     subject: result.jobId,
@@ -70,8 +71,8 @@ export function storedEvent({ id, source, time, data }: CompletionEvent): Pick<C
 }
 
 /** The id of the event of a run's end, so that a receiver which keeps ids can tell what it has seen. */
-export function completionEventId(jobId: string, generation: number): string {
-  return `${jobId}.${generation}`
+export function completionEventId(runId: string, generation: number): string {
+  return `${runId}.${generation}`
 }
 
 /** @throws InvalidInputError when it is not a completion event. */

@@ -44,10 +44,10 @@ export function workBranch(run: RunNames): string {
   return `agent/${runName(run)}`
 }
 
-type RunNames = Pick<RunRecord, 'jobId' | 'generation' | 'restart'>
+type RunNames = Pick<RunRecord, 'jobId' | 'runId' | 'generation' | 'restart'>
 
-function runName({ jobId, generation, restart }: RunNames): string {
-  const job = branchPart(jobId)
+function runName({ jobId, runId = jobId, generation, restart }: RunNames): string {
+  const job = branchPart(runId)
   if (restart !== null) return `${job}-${generation}.${restart.count + 1}`
   return generation === 1 ? job : `${job}-${generation}`
 }
@@ -72,6 +72,27 @@ export function keptBranch(run: RunNames, number: number): string {
  * The branch that holds an attempt's chain of checkpoints, each a fast-forward of the one before. One an attempt, so that a
  * sandbox which was given up, but lives on, can't get in the way of its successor. Deleted when the job has ended well.
  */
-export function checkpointBranch(jobId: string, generation: number, attempt: number): string {
-  return `checkpoint/${branchPart(jobId)}-${generation}.${attempt}`
+export function checkpointBranch(runId: string, generation: number, attempt: number): string {
+  return `checkpoint/${branchPart(runId)}-${generation}.${attempt}`
+}
+
+/** The queue that every part of Switchyard uses unless configured otherwise. */
+export const defaultQueueName = 'agents'
+
+/** Ids that no other queue has: as `AgentQueue` makes them, from chance, an idempotency key, or a schedule and its time. lua/ready.lua knows them as well. */
+const madeHere = /^(?:[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}|key-[0-9a-f]{32}|.*-\d{8}T\d{6}Z-[0-9a-f]{8})$/is
+
+/**
+ * A job's id among all queues of its deployment. BullMQ counts the jobs that are added to it by hand in each queue anew, and its job schedulers make the same
+ * ids of the same schedule: whatever queues share (records of runs, places, sandboxes, branches) goes by this. In the queue "agents", and for
+ * jobs that `AgentQueue` adds, it is the job's id; otherwise `QUEUE:ID`.
+ */
+export function runIdOf(queueName: string, jobId: string): string {
+  return queueName === defaultQueueName || madeHere.test(jobId) ? jobId : `${queueName}:${jobId}`
+}
+
+/** The job of this queue that has that id among all queues; null when it is another queue's. */
+export function jobIdOf(queueName: string, runId: string): string | null {
+  const jobId = runId.startsWith(`${queueName}:`) ? runId.slice(queueName.length + 1) : runId
+  return runIdOf(queueName, jobId) === runId ? jobId : null
 }

@@ -26,6 +26,8 @@ export type RunPhase = (typeof runPhases)[number]
 
 export const runRecordSchema = lastingObject({
   jobId: z.string(),
+  /** Its id among all queues of its deployment, where that is another one; see `runIdOf`. */
+  runId: z.string().optional(),
   /** 1 for the first run of a job; a retry of the whole job counts up and gets branches of its own. */
   generation: z.int().min(1),
   /** Milliseconds since 1970 at which the first supervisor took the job. */
@@ -129,7 +131,7 @@ export const runRecordSchema = lastingObject({
 export type RunRecord = z.output<typeof runRecordSchema>
 
 /** A run at its very beginning. */
-export function newRunRecord(run: Pick<RunRecord, 'jobId' | 'generation' | 'repository' | 'startedAtMs'>): RunRecord {
+export function newRunRecord(run: Pick<RunRecord, 'jobId' | 'runId' | 'generation' | 'repository' | 'startedAtMs'>): RunRecord {
   return {
     ...run,
     firstSandboxAtMs: null,

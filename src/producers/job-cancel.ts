@@ -15,7 +15,7 @@ export async function cancelJob({ queue, store, ready }: Connected, jobId: strin
   const found = job === undefined ? null : viewOf(job, false)
   const view = found !== null && stored !== null && isRetried(found, stored) ? { ...found, generation: Math.max(found.generation, stored.generation + 1) } : found
   // Of a job that BullMQ has not finished, the run that is next may still be untaken; the store decides at once.
-  const waiting = view !== null && !view.finished ? cancelledWhileWaiting(jobId, view, reason, source) : null
+  const waiting = view !== null && !view.finished ? cancelledWhileWaiting({ jobId, runId: store.runId(jobId) }, view, reason, source) : null
   const outcome = await store.cancel(jobId, reason, waiting)
   if (outcome === 'cancelled') {
     await removeUnlessTaken(job)

@@ -26,7 +26,7 @@ export interface QueueView {
 
 /** Ends a job that never ran. */
 export function cancelledWhileWaiting(
-  jobId: string,
+  { jobId, runId }: { readonly jobId: string; readonly runId: string },
   { spec, generation }: QueueView,
   reason: string,
   source: string | undefined,
@@ -49,7 +49,7 @@ export function cancelledWhileWaiting(
     usage: { sandboxSeconds: 0 },
     metadata: spec?.metadata ?? {},
   }
-  return { result, event: completionEvent(result, { generation, ...(source === undefined ? {} : { source }) }), generation }
+  return { result, event: completionEvent(result, { generation, runId, ...(source === undefined ? {} : { source }) }), generation }
 }
 
 /**

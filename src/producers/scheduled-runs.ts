@@ -109,7 +109,7 @@ export class ScheduledRuns {
     }
     let read = schedule
     for (const [index, each] of due.entries()) {
-      const jobId = runIdOf(this.parts.keys.queueName, id, each.slotMs)
+      const jobId = scheduledJobId(this.parts.keys.queueName, id, each.slotMs)
       // While some are left it is due.
       const thenMs = due[index + 1]?.slotMs ?? nextMs
       const begun = await this.#store.begin(read, each, { jobId, nextMs: thenMs, overlap: definition.overlap })
@@ -141,7 +141,7 @@ export class ScheduledRuns {
 }
 
 /** The job of a schedule's run: the same whoever begins it, another in each queue; readable, since its branches are named after it. */
-export function runIdOf(queueName: string, id: string, slotMs: number): string {
+export function scheduledJobId(queueName: string, id: string, slotMs: number): string {
   const stamp = new Date(slotMs).toISOString().replace(/[-:]|\.\d+/g, '')
   return `${id}-${stamp}-${createHash('sha256').update(`${queueName}\0${id}\0${slotMs}`).digest('hex').slice(0, 8)}`
 }

@@ -172,11 +172,14 @@ export interface CallOptions {
   readonly signal?: AbortSignal | undefined
 }
 
-/** The tags that every sandbox of a deployment bears, so that none is ever forgotten. */
-export function sandboxTags(tags: { deployment: string; jobId: string; attempt: number }): Record<string, string> {
+/**
+ * The tags that every sandbox of a deployment bears, so that none is ever forgotten.
+ * @param tags.runId the job's id among all queues.
+ */
+export function sandboxTags(tags: { deployment: string; runId: string; attempt: number }): Record<string, string> {
   return {
     'switchyard-deployment': tags.deployment,
-    'switchyard-job': tags.jobId,
+    'switchyard-job': tags.runId,
     'switchyard-attempt': String(tags.attempt),
   }
 }

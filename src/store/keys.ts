@@ -1,9 +1,9 @@
 import { InvalidInputError } from '../job/errors.js'
+import { defaultQueueName, runIdOf } from '../job/names.js'
 
 /** The prefix that every part of Switchyard uses unless configured otherwise. */
 export const defaultPrefix = '{switchyard}'
-/** The queue that every part of Switchyard uses unless configured otherwise. */
-export const defaultQueueName = 'agents'
+export { defaultQueueName }
 
 /**
  * The names of all keys that Switchyard keeps in Redis besides BullMQ's own.
@@ -27,24 +27,34 @@ export class Keys {
     }
   }
 
+  /** A job of the queue among all queues; see `runIdOf`. */
+  runId(jobId: string): string {
+    return runIdOf(this.queueName, jobId)
+  }
+
+  /** The keys for who knows jobs by their ids among all queues only. */
+  ofRuns(): Keys {
+    return new KeysOfRuns(this.prefix, this.queueName)
+  }
+
   /** Hash: a job's run record, fence, cancel request and result. */
   run(jobId: string): string {
-    return `${this.prefix}::run:${jobId}`
+    return `${this.prefix}::run:${this.runId(jobId)}`
   }
 
   /** Stream: a job's output. */
   log(jobId: string): string {
-    return `${this.prefix}::log:${jobId}`
+    return `${this.prefix}::log:${this.runId(jobId)}`
   }
 
   /** Hash: how much of each step's output is in the log stream. The lists of what may be dropped stand behind it. */
   logAccount(jobId: string): string {
-    return `${this.prefix}::log-account:${jobId}`
+    return `${this.prefix}::log-account:${this.runId(jobId)}`
   }
 
   /** String: the spec that an idempotency key stands for. */
   claim(jobId: string): string {
-    return `${this.prefix}::claim:${jobId}`
+    return `${this.prefix}::claim:${this.runId(jobId)}`
   }
 
   /** Stream: completion events. */
@@ -138,13 +148,19 @@ export class Keys {
     return `${this.prefix}:${this.queueName}:${part}`
   }
 
-  /** Channel: requests to cancel supervised jobs. */
+  /** Channel: requests to cancel supervised jobs, by their ids among all queues. */
   cancelChannel(): string {
     return `${this.prefix}:cancel`
   }
 
-  /** Channel: the ids of jobs that have ended. */
+  /** Channel: the ids, among all queues, of jobs that have ended. */
   doneChannel(): string {
     return `${this.prefix}:done`
+  }
+}
+
+class KeysOfRuns extends Keys {
+  override runId(runId: string): string {
+    return runId
   }
 }

@@ -150,13 +150,15 @@ export class RunStore {
   /** @param continued whether the fresh record is made of that of the run which has ended. */
   async #acquire(jobId: string, request: { holder: string; fresh: RunRecord; placeAt?: string | undefined; stalls?: number | undefined }, continued: boolean): Promise<Acquired> {
     const { checkpoint, repository } = request.fresh
+    const runId = this.runId(jobId)
+    const first = runId === jobId ? request.fresh : { ...request.fresh, runId }
     const branch = continued && typeof checkpoint?.branch === 'string' ? branchMember({ repository, name: checkpoint.branch }) : ''
     const reply = acquireReply.parse(
       await runScript(
         this.#redis,
         'run-acquire',
         [this.#keys.run(jobId), this.#keys.log(jobId), this.#keys.logAccount(jobId), this.#keys.claim(jobId), this.#keys.ledger(), this.#keys.job(jobId), this.#keys.branches()],
-        [request.holder, request.fresh.generation, JSON.stringify(request.fresh), this.#now(), jobId, request.placeAt ?? '', request.stalls ?? '', continued ? 1 : '', branch],
+        [request.holder, first.generation, JSON.stringify(first), this.#now(), runId, request.placeAt ?? '', request.stalls ?? '', continued ? 1 : '', branch],
       ),
     )
     if (reply[0] === 'placeless') return { kind: 'placeless' }
@@ -175,9 +177,14 @@ export class RunStore {
     }
     if (reply[0] === 'ended') return { kind: 'ended', result: readStored(jobResultSchema, reply[1], `job ${jobId}: its result`) }
     const [, fence, json, created, reason, atMs, changes] = reply
-    const record = created === 1 ? request.fresh : readRecord({ record: json, ...pairs(changes) }, null, `job ${jobId}: its run record`)
+    const record = created === 1 ? first : readRecord({ record: json, ...pairs(changes) }, null, `job ${jobId}: its run record`)
     this.#written.set(jobId, { fence, call: 0, record })
     return { kind: 'acquired', fence, record, created: created === 1, cancel: toCancel(reason, atMs) }
+  }
+
+  /** A job's id among all queues; see `runIdOf`. */
+  runId(jobId: string): string {
+    return this.#keys.runId(jobId)
   }
 
   /** This process holds the run no more: nothing is remembered of what it wrote. */
@@ -300,7 +307,7 @@ export class RunStore {
         this.#eventBounds,
         this.#retentionMs,
         this.#keys.doneChannel(),
-        jobId,
+        this.#keys.runId(jobId),
         ...branches.flatMap((branch) => [branch.dueAtMs, branchMember(branch)]),
       ],
     }
@@ -351,7 +358,7 @@ export class RunStore {
           this.#retentionMs,
           this.#keys.cancelChannel(),
           this.#keys.doneChannel(),
-          jobId,
+          this.#keys.runId(jobId),
         ],
       ),
     )

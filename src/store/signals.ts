@@ -1,7 +1,9 @@
 import type { Redis } from 'ioredis'
 import { z } from 'zod'
+import { jobIdOf } from '../job/names.js'
 import type { Keys } from './keys.js'
 
+/** `jobId` is the job's id among all queues. */
 const cancelSchema = z.object({ jobId: z.string(), reason: z.string() })
 
 /**
@@ -23,14 +25,14 @@ export class Signals {
     subscriber.on('ready', this.#onReady)
   }
 
-  /** Calls `handler` for each request to cancel a supervised job, of any consumer. Returns how to stop. */
+  /** Calls `handler` for each request to cancel a supervised job of this queue, of any consumer. Returns how to stop. */
   async onCancel(handler: (jobId: string, reason: string) => void): Promise<() => void> {
     this.#cancelHandlers.add(handler)
     await this.#subscriber.subscribe(this.#keys.cancelChannel())
     return () => void this.#cancelHandlers.delete(handler)
   }
 
-  /** Calls `handler` for each job that ends. Returns how to stop. */
+  /** Calls `handler` for each job of this queue that ends. Returns how to stop. */
   async onDone(handler: (jobId: string) => void): Promise<() => void> {
     this.#doneHandlers.add(handler)
     await this.#subscriber.subscribe(this.#keys.doneChannel())
@@ -54,10 +56,14 @@ export class Signals {
 
   readonly #onMessage = (channel: string, message: string): void => {
     if (channel === this.#keys.doneChannel()) {
-      for (const handler of this.#doneHandlers) handler(message)
+      const jobId = jobIdOf(this.#keys.queueName, message)
+      if (jobId === null) return
+      for (const handler of this.#doneHandlers) handler(jobId)
     } else if (channel === this.#keys.cancelChannel()) {
-      const { jobId, reason } = cancelSchema.parse(JSON.parse(message))
-      for (const handler of this.#cancelHandlers) handler(jobId, reason)
+      const request = parseCancel(message)
+      const jobId = request === null ? null : jobIdOf(this.#keys.queueName, request.jobId)
+      if (request === null || jobId === null) return
+      for (const handler of this.#cancelHandlers) handler(jobId, request.reason)
     }
   }
 
@@ -71,5 +77,14 @@ export class Signals {
       // The connection was closed for good, or is away again: then there is another reconnect.
       () => undefined,
     )
+  }
+}
+
+/** Null for what somebody else says on the channel: whatever is meant for us is in the run's record as well. */
+function parseCancel(message: string): z.output<typeof cancelSchema> | null {
+  try {
+    return cancelSchema.safeParse(JSON.parse(message)).data ?? null
+  } catch {
+    return null
   }
 }

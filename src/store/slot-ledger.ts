@@ -113,7 +113,7 @@ export class SlotLedger {
    * been given back), or the reservation had expired.
    */
   async bind(leaseId: string, jobId: string): Promise<boolean> {
-    return (await this.#run('ledger-bind', [leaseId, jobId, this.#keys.job(jobId)])) === 1
+    return (await this.#run('ledger-bind', [leaseId, this.#keys.runId(jobId), this.#keys.job(jobId)])) === 1
   }
 
   /**
@@ -132,7 +132,7 @@ export class SlotLedger {
    * @throws FenceLostError when the fence is not the job's.
    */
   async releaseOf(jobId: string, fence: number): Promise<void> {
-    if ((await this.#run('ledger-release', [jobId, 'job', fence], [this.#keys.run(jobId)])) === 'lost') throw new FenceLostError(jobId)
+    if ((await this.#run('ledger-release', [this.#keys.runId(jobId), 'job', fence], [this.#keys.run(jobId)])) === 'lost') throw new FenceLostError(jobId)
   }
 
   /** Stops waiting, and gives back a grant that crossed it; a place that a job holds stays. */
@@ -150,7 +150,12 @@ export class SlotLedger {
 
   /** The place that a job holds, or null. */
   async leaseOf(jobId: string): Promise<JobLease | null> {
-    const leaseId = await this.#redis.hget(`${this.#keys.ledger()}:jobs`, jobId)
+    return await this.leaseOfOwner(this.#keys.runId(jobId))
+  }
+
+  /** The place that is somebody's, by the name that the ledger has for its owner; see `ownerName`. */
+  async leaseOfOwner(name: string): Promise<JobLease | null> {
+    const leaseId = await this.#redis.hget(`${this.#keys.ledger()}:jobs`, name)
     if (leaseId === null) return null
     const text = await this.#redis.hget(`${this.#keys.ledger()}:lease`, leaseId)
     if (text === null) return null

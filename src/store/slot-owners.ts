@@ -8,33 +8,33 @@ import { SlotLedger } from './slot-ledger.js'
 
 /**
  * Whose a bound place is: a job's, or, when the job went on elsewhere, of what it left behind there and may still live:
- * a sandbox that was given up, or one whose create was never answered.
+ * a sandbox that was given up, or one whose create was never answered. Jobs go by their ids among all queues.
  */
 export type SlotOwner =
-  | { readonly kind: 'job'; readonly jobId: string }
+  | { readonly kind: 'job'; readonly runId: string }
   | { readonly kind: 'sandbox'; readonly sandboxId: string }
-  | { readonly kind: 'create'; readonly jobId: string; readonly attempt: number; readonly atMs: number }
+  | { readonly kind: 'create'; readonly runId: string; readonly attempt: number; readonly atMs: number }
 
 /** After a create that nobody answered: a sandbox that is not listed by then did not come to be. */
 export const unansweredCreateMs = 15_000
 
-/** An owner as the ledger holds it. Job ids hold no ":", so the other kinds can't be taken for one. */
+/** An owner as the ledger holds it. No job's id begins with ":", so the other kinds can't be taken for one. */
 export function ownerName(owner: SlotOwner): string {
   switch (owner.kind) {
     case 'job':
-      return owner.jobId
+      return owner.runId
     case 'sandbox':
       return `:sandbox:${owner.sandboxId}`
     case 'create':
-      return `:create:${owner.attempt}:${owner.atMs}:${owner.jobId}`
+      return `:create:${owner.attempt}:${owner.atMs}:${owner.runId}`
   }
 }
 
 function parseOwner(name: string): SlotOwner {
   const create = /^:create:(\d+):(\d+):(.*)$/s.exec(name)
-  if (create !== null) return { kind: 'create', attempt: Number(create[1]), atMs: Number(create[2]), jobId: create[3] ?? '' }
+  if (create !== null) return { kind: 'create', attempt: Number(create[1]), atMs: Number(create[2]), runId: create[3] ?? '' }
   if (name.startsWith(':sandbox:')) return { kind: 'sandbox', sandboxId: name.slice(':sandbox:'.length) }
-  return { kind: 'job', jobId: name }
+  return { kind: 'job', runId: name }
 }
 
 /** A place that does not expire by itself. */
@@ -79,7 +79,7 @@ export class SlotOwners {
    * @throws FenceLostError when the fence is not the job's any more.
    */
   async entrust(job: { jobId: string; fence: number }, owner: SlotOwner, forMs?: number): Promise<void> {
-    const answer = await this.run('ledger-entrust', [job.jobId, job.fence, ownerName(owner), forMs ?? ''], [this.keys.run(job.jobId)])
+    const answer = await this.run('ledger-entrust', [this.keys.runId(job.jobId), job.fence, ownerName(owner), forMs ?? ''], [this.keys.run(job.jobId)])
     if (answer === 'lost') throw new FenceLostError(job.jobId)
   }
 
@@ -88,7 +88,7 @@ export class SlotOwners {
    * @returns whether it was freed.
    */
   async free({ leaseId, owner }: Pick<BoundSlot, 'leaseId' | 'owner'>): Promise<boolean> {
-    const run = owner.kind === 'job' ? [this.keys.run(owner.jobId)] : []
+    const run = owner.kind === 'job' ? [this.keys.ofRuns().run(owner.runId)] : []
     if ((await this.run('ledger-unbind', [leaseId, ownerName(owner)], run)) !== 1) return false
     await this.ledger.release(leaseId)
     return true
@@ -96,7 +96,7 @@ export class SlotOwners {
 
   /** Frees the place that was left to something which is known to be dead now; none is fine. */
   async freeOf(owner: SlotOwner): Promise<void> {
-    const lease = await this.ledger.leaseOf(ownerName(owner))
+    const lease = await this.ledger.leaseOfOwner(ownerName(owner))
     if (lease !== null) await this.free({ leaseId: lease.leaseId, owner })
   }
 

@@ -186,7 +186,7 @@ describe('with switchyard dev running in the folder', () => {
     const provider = new LocalProvider({ name, stateDir })
     const create = (deployment: string) =>
       provider.create(
-        { name: `left-${deployment}`, tags: sandboxTags({ deployment, jobId: 'gone', attempt: 1 }), image: undefined, resources: {}, lifetimeMs: 600_000, network: 'open', gitHosts: [] },
+        { name: `left-${deployment}`, tags: sandboxTags({ deployment, runId: 'gone', attempt: 1 }), image: undefined, resources: {}, lifetimeMs: 600_000, network: 'open', gitHosts: [] },
         { timeoutMs: 10_000 },
       )
     const [orphan, theirs] = [await create('dev'), await create('other')]

@@ -12,7 +12,7 @@ const attempt: Attempt = { provider: 'p', sandboxId: null, startedAt: '2026-01-0
 
 function sandbox(fields: Partial<SandboxInfo> & { attempt?: number } = {}): SandboxInfo {
   const { attempt: number = 1, ...rest } = fields
-  return { id: 's', name: 'the-name', tags: sandboxTags({ deployment: 'ours', jobId: 'job', attempt: number }), createdAtMs: now - 600_000, expiresAtMs: undefined, ...rest }
+  return { id: 's', name: 'the-name', tags: sandboxTags({ deployment: 'ours', runId: 'job', attempt: number }), createdAtMs: now - 600_000, expiresAtMs: undefined, ...rest }
 }
 
 function run(fields: Partial<RunRecord>, ended = false): FoundRun {
@@ -47,7 +47,7 @@ describe('a sandbox', () => {
     ['as old as the grace', sandbox({ createdAtMs: now - 120_000 }), null, 'orphan'],
     ['young, but given up by its live run', sandbox({ id: 'left', createdAtMs: now - 1 }), run({ ...inSandbox, abandoned: [{ provider: 'p', id: 'left' }] }), 'orphan'],
     ['young, but given up by its ended run', sandbox({ id: 'left', createdAtMs: now - 1 }), run({ abandoned: [{ provider: 'p', id: 'left' }] }, true), 'orphan'],
-    ['of another deployment', sandbox({ tags: sandboxTags({ deployment: 'theirs', jobId: 'job', attempt: 1 }) }), null, 'foreign'],
+    ['of another deployment', sandbox({ tags: sandboxTags({ deployment: 'theirs', runId: 'job', attempt: 1 }) }), null, 'foreign'],
     ['without tags', sandbox({ tags: {} }), null, 'foreign'],
   ])('%s', (_what, info, found, verdict) => {
     expect(judgeSandbox(info, around(found)).verdict).toBe(verdict)
@@ -64,9 +64,9 @@ describe('a sandbox', () => {
 })
 
 describe('a place', () => {
-  const job = { leaseId: 'l', owner: { kind: 'job', jobId: 'job' }, removed: false, heldMs: 0 } as const
+  const job = { leaseId: 'l', owner: { kind: 'job', runId: 'job' }, removed: false, heldMs: 0 } as const
   const left = { leaseId: 'l', owner: { kind: 'sandbox', sandboxId: 's' }, removed: false, heldMs: 0 } as const
-  const unanswered = { leaseId: 'l', owner: { kind: 'create', jobId: 'job', attempt: 1, atMs: now }, removed: false, heldMs: 0 } as const
+  const unanswered = { leaseId: 'l', owner: { kind: 'create', runId: 'job', attempt: 1, atMs: now }, removed: false, heldMs: 0 } as const
   const since = (ms: number) => ({ memory: { sandboxes: {}, places: { l: ledgerMs - ms } } })
 
   it('of a live run is kept, also when its record can’t be read', () => {

@@ -50,7 +50,7 @@ function parts(fields: Partial<ReapParts> = {}): ReapParts {
 
 let names = 0
 async function sandbox(provider: Provider, jobId: string, deployment = 'ours'): Promise<SandboxInfo> {
-  const request = sandboxRequest({ name: `reap-${++names}`, tags: sandboxTags({ deployment, jobId, attempt: 1 }) })
+  const request = sandboxRequest({ name: `reap-${++names}`, tags: sandboxTags({ deployment, runId: jobId, attempt: 1 }) })
   const info = await provider.create(request, call)
   after(() => provider.kill(info.id, call))
   return info
@@ -223,7 +223,7 @@ describe('places', () => {
     const own = parts()
     const leaseId = await place(ledger, 'again')
     await run(own.store, 'again')
-    expect(await own.owners.free({ leaseId, owner: { kind: 'job', jobId: 'again' } })).toBe(false)
+    expect(await own.owners.free({ leaseId, owner: { kind: 'job', runId: 'again' } })).toBe(false)
     expect(await ledger.leaseOf('again')).toMatchObject({ leaseId })
   })
 
@@ -251,7 +251,7 @@ describe('places', () => {
     const own = parts()
     const fence = await run(own.store, 'job')
     await place(ledger, 'job')
-    await own.owners.entrust({ jobId: 'job', fence }, { kind: 'create', jobId: 'job', attempt: 1, atMs: Date.now() })
+    await own.owners.entrust({ jobId: 'job', fence }, { kind: 'create', runId: 'job', attempt: 1, atMs: Date.now() })
     const late = await sandbox(local, 'job')
     await passes(connection, 8_000)
     expect(await claimAndReap(own, altered(local, { kill: () => Promise.reject(broken()) }), 0)).toMatchObject({ freedPlaces: 0 })

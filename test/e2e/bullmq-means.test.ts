@@ -5,7 +5,8 @@ import { inMemoryGitHost } from '../../bench/in-memory/git-host.js'
 import { InMemoryProvider } from '../../bench/in-memory/provider.js'
 import { Consumer, secretsFromEnvironment, type ConsumerOptions } from '../../src/consumers/index.js'
 import { startRedis, type EmbeddedRedis } from '../../src/embedded/index.js'
-import type { JobSpecInput } from '../../src/job/spec.js'
+import { subscribe } from '../../src/events/index.js'
+import { parseJobSpec, type JobSpecInput } from '../../src/job/spec.js'
 import { AgentQueue } from '../../src/producers/index.js'
 import { createRedis, Keys } from '../../src/store/index.js'
 import { quickSettings, until } from './deployment.js'
@@ -300,4 +301,36 @@ it('queues of a deployment share its places: a busy one does not keep another wa
   const few = await other.queue.enqueueMany(Array.from({ length: 4 }, () => spec()))
   await Promise.all(few.map((job) => job.result({ timeoutMs: 60_000 })))
   expect(await busy.bull.getCompletedCount()).toBeLessThan(100)
+})
+
+it('jobs of several queues that BullMQ gave the same ids are jobs of their own', async () => {
+  const names = ['agents', 'other', 'third']
+  const opened = names.map((name) => open(name))
+  const provider = new InMemoryProvider('a')
+  const events = new Map<string, unknown>()
+  const subscription = subscribe({ url: redis.url }, 'test', ({ id, data }) => void events.set(id, data), { from: 'start' })
+  closing.push(() => subscription.close())
+  for (const name of names) await consume(6, { queue: { name }, providers: [{ provider, limit: { sandboxes: 6 } }] })
+  // BullMQ counts from 1 in each; its schedulers call the same run of the same schedule the same.
+  const long = await Promise.all(opened.map(({ bull }, index) => bull.add('by hand', { spec: parseJobSpec(spec({ steps: [`sleep ${index === 0 ? 3 : 30}`], metadata: { of: names[index]! } })) })))
+  expect(long.map(({ id }) => id)).toEqual(['1', '1', '1'])
+  const jobs = opened.map(({ queue }) => queue.job('1'))
+  for (const job of jobs) await until('each has a sandbox of its own', async () => (await job.status()).state === 'running')
+  expect(provider.running).toBe(3)
+  expect((await opened[0]!.queue.providers())[0]).toMatchObject({ used: 3 })
+  // What is done to one is not done to the others.
+  await jobs[1]!.cancel('not this one')
+  expect(await jobs[1]!.result({ timeoutMs: 30_000 })).toMatchObject({ jobId: '1', status: 'cancelled', metadata: { of: 'other' } })
+  expect((await jobs[0]!.status()).state).toBe('running')
+  await opened[2]!.bull.obliterate({ force: true })
+  await until('a removed one is ended', () => [...events.values()].length === 2, 60_000)
+  expect(await jobs[0]!.result({ timeoutMs: 30_000 })).toMatchObject({ jobId: '1', status: 'succeeded', metadata: { of: 'agents' } })
+  await until('all places are free', async () => (await opened[0]!.queue.providers())[0]?.used === 0)
+  await until('each has its event', () => events.size === 3)
+  expect([...events.keys()].toSorted()).toEqual(['1.1', 'other:1.1', 'third:1.1'])
+  // The next ones that bear these ids are others again.
+  const scheduled = await Promise.all(opened.map(({ bull }) => bull.upsertJobScheduler('nightly', { every: 86_400_000 }, { name: 'by schedule', data: { spec: parseJobSpec(spec()) } })))
+  const results = await Promise.all(opened.map(({ queue }, index) => queue.job(scheduled[index]!.id!).result({ timeoutMs: 30_000 })))
+  expect(results.map(({ status }) => status)).toEqual(['succeeded', 'succeeded', 'succeeded'])
+  await until('and each its own event', () => events.size === 6)
 })

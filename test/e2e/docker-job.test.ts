@@ -36,7 +36,7 @@ it.skipIf(unavailable !== undefined)(
       // The engine lists a container before it runs, and then answers an exec with 500: whoever may ask again asks again.
       await until('the step let go', async () => {
         const [second] = await containers(providers)
-        return second?.provider.exec(second.id, { script: ': >/dev/shm/go' }, options).then(({ exitCode }) => exitCode === 0, () => false)
+        return second !== undefined && second.provider.exec(second.id, { script: ': >/dev/shm/go' }, options).then(({ exitCode }) => exitCode === 0, () => false)
       }, 60_000)
       const result = await job.result({ timeoutMs: 90_000 })
       expect(result).toMatchObject({ status: 'succeeded', error: null, attempts: [{ error: { kind: 'sandbox-lost' } }, { outcome: 'succeeded' }] })

@@ -133,8 +133,8 @@ it('a consumerâ€™s reaper kills what no run knows, and leaves other deploymentsâ
   deployment = await startDeployment({ limits: [4] })
   const local = deployment.providers[0]!
   const request = { image: undefined, resources: {}, lifetimeMs: 600_000, network: 'open', gitHosts: [] } as const
-  const forgotten = await local.create({ ...request, name: 'forgotten', tags: sandboxTags({ deployment: 'test', jobId: 'gone', attempt: 1 }) }, call)
-  const theirs = await local.create({ ...request, name: 'theirs', tags: sandboxTags({ deployment: 'other', jobId: 'gone', attempt: 1 }) }, call)
+  const forgotten = await local.create({ ...request, name: 'forgotten', tags: sandboxTags({ deployment: 'test', runId: 'gone', attempt: 1 }) }, call)
+  const theirs = await local.create({ ...request, name: 'theirs', tags: sandboxTags({ deployment: 'other', runId: 'gone', attempt: 1 }) }, call)
   const listings: unknown[] = []
   await deployment.startConsumer({ settings: settings(), onListing: (listing) => void listings.push(listing) })
   await until('the forgotten one to be killed', async () => (await local.get(forgotten.id, call)) === undefined)

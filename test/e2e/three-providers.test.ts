@@ -226,7 +226,7 @@ async function fillModal(): Promise<void> {
   for (let taken = 1; taken <= modalSize; taken++) {
     const request: SandboxRequest = {
       name: `another-customer-${taken}`,
-      tags: sandboxTags({ deployment: 'another', jobId: `job-${taken}`, attempt: 1 }),
+      tags: sandboxTags({ deployment: 'another', runId: `job-${taken}`, attempt: 1 }),
       image: undefined,
       resources: {},
       lifetimeMs: 600_000,

@@ -12,6 +12,8 @@ it('the branches of a job bear its id, as it is where git takes it', () => {
     expect(names(jobId)).toEqual([`agent/${jobId}`, `agent/${jobId}-2`, `agent/${jobId}-2.2`, `kept/${jobId}-2/3`, `checkpoint/${jobId}-2.1`])
   }
   expect(names('repeat:nightly:1795848000000')[0]).toMatch(/^agent\/repeat-nightly-1795848000000-[0-9a-f]{12}$/)
+  // What another queue has as well.
+  expect(workBranch({ jobId: '1', runId: 'nightly:1', generation: 1, restart: null })).toMatch(/^agent\/nightly-1-[0-9a-f]{12}$/)
 })
 
 it('whatever its id, git takes them, and no other job has them', () => {

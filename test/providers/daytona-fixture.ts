@@ -44,7 +44,7 @@ export function sandboxRequest(request: Partial<SandboxRequest> = {}): SandboxRe
   const jobId = `job-${count}`
   return {
     name: `test-${jobId}-1`,
-    tags: sandboxTags({ deployment: 'test', jobId, attempt: 1 }),
+    tags: sandboxTags({ deployment: 'test', runId: jobId, attempt: 1 }),
     image: undefined,
     resources: {},
     lifetimeMs: 10 * 60_000,

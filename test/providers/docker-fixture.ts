@@ -24,7 +24,7 @@ export async function startDocker(config: DockerProviderConfigInput = {}): Promi
     another,
     request: (changes = {}) => ({
       name: `docker-test-${++counter}`,
-      tags: sandboxTags({ deployment: 'test', jobId: `job-${counter}`, attempt: 1 }),
+      tags: sandboxTags({ deployment: 'test', runId: `job-${counter}`, attempt: 1 }),
       image: undefined,
       resources: {},
       lifetimeMs: 600_000,

@@ -29,7 +29,7 @@ export async function startE2b(serverOptions: E2bServerOptions = {}, config: E2b
     another,
     request: (changes = {}) => ({
       name: `e2b-test-${++counter}`,
-      tags: sandboxTags({ deployment: 'test', jobId: `job-${counter}`, attempt: 1 }),
+      tags: sandboxTags({ deployment: 'test', runId: `job-${counter}`, attempt: 1 }),
       image: undefined,
       resources: {},
       lifetimeMs: 600_000,

@@ -44,7 +44,7 @@ let counter = 0
 export function request(changes: Partial<SandboxRequest> = {}): SandboxRequest {
   return {
     name: `test-${++counter}`,
-    tags: sandboxTags({ deployment: 'test', jobId: `job-${counter}`, attempt: 1 }),
+    tags: sandboxTags({ deployment: 'test', runId: `job-${counter}`, attempt: 1 }),
     image: undefined,
     resources: {},
     lifetimeMs: 600_000,

@@ -39,7 +39,7 @@ export async function startModal(serverOptions: ModalServerOptions = {}, config:
     another,
     request: (changes = {}) => ({
       name: `modal-test-${++counter}`,
-      tags: sandboxTags({ deployment: 'test', jobId: `job-${counter}`, attempt: 1 }),
+      tags: sandboxTags({ deployment: 'test', runId: `job-${counter}`, attempt: 1 }),
       image: undefined,
       resources: {},
       lifetimeMs: 600_000,

@@ -105,7 +105,7 @@ describe.each(cases)('the server that speaks the protocol of $name', ({ name, ar
   const start = (more: readonly string[]) => follow(spawn(process.execPath, ['--import', 'tsx', `test/servers/${name}/main.ts`, ...more], { stdio: ['ignore', 'pipe', 'pipe'] }))
   const create = (lifetimeMs = 600_000) => {
     count += 1
-    const tags = sandboxTags({ deployment: 'alone', jobId: `job-${count}`, attempt: 1 })
+    const tags = sandboxTags({ deployment: 'alone', runId: `job-${count}`, attempt: 1 })
     return provider.create({ name: `alone-${count}`, tags, image: undefined, resources: {}, lifetimeMs, network: 'open', gitHosts: [] }, soon)
   }
   const withSandbox = async (work: (sandbox: SandboxInfo) => Promise<void>) => {

@@ -303,7 +303,7 @@ class Walk {
     for (const [name, { keys }] of this.sides) {
       for (const id of await this.client.lrange(keys.bullmq('wait'), 0, -1)) {
         const job = this.jobs.get(id)
-        if (job?.queue === name && (job.state === 'waiting' || job.state === 'around') && (await this.client.hexists(`${redis.keys.ready()}:held`, id)) === 1) given.push(job)
+        if (job?.queue === name && (job.state === 'waiting' || job.state === 'around') && (await this.client.hexists(`${redis.keys.ready()}:held`, this.side(name).keys.runId(id))) === 1) given.push(job)
       }
     }
     const known = given.filter(({ state }) => state === 'waiting')

@@ -269,7 +269,7 @@ describe('tenants', () => {
     expect(await one.take()).toBe('a-0')
     expect(await one.take()).toBeNull()
     const { leaseId } = (await ledger.leaseOf('a-0'))!
-    expect(await new SlotOwners(redis.connect(), redis.keys).free({ leaseId, owner: { kind: 'job', jobId: 'a-0' } })).toBe(true)
+    expect(await new SlotOwners(redis.connect(), redis.keys).free({ leaseId, owner: { kind: 'job', runId: 'a-0' } })).toBe(true)
     expect(await one.take()).toBe('a-1')
   })
 

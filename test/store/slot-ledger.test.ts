@@ -212,7 +212,7 @@ describe("a job's place", () => {
     const slots = ledger()
     const owners = new SlotOwners(redis.connect(), redis.keys)
     const runs = new RunStore(redis.connect(), redis.keys)
-    const owner = { kind: 'job', jobId: 'job' } as const
+    const owner = { kind: 'job', runId: 'job' } as const
     await slots.reserve(ask('1', [limit('a', 1)]))
     await slots.bind('1', 'job')
     expect(await runs.acquire('job', { holder: 'c', fresh: record('job'), placeAt: 'b' })).toEqual({ kind: 'placeless' })

@@ -85,7 +85,7 @@ async function fillUp(provider: Provider): Promise<void> {
       await provider.create(
         {
           name: `another-customer-${taken}`,
-          tags: sandboxTags({ deployment: 'another-customer', jobId: `job-${taken}`, attempt: 1 }),
+          tags: sandboxTags({ deployment: 'another-customer', runId: `job-${taken}`, attempt: 1 }),
           image: undefined,
           resources: {},
           lifetimeMs: 600_000,

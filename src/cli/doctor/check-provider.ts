@@ -62,7 +62,7 @@ class ProviderCheckup {
     private readonly options: ProviderCheckOptions,
   ) {
     const jobId = `doctor-${options.runId}`
-    this.tags = sandboxTags({ deployment: options.deployment, jobId, attempt: 1 })
+    this.tags = sandboxTags({ deployment: options.deployment, runId: jobId, attempt: 1 })
     this.branch = `doctor/${options.runId}-${options.provider.name}`
   }
 

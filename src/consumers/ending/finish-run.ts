@@ -32,11 +32,12 @@ export interface EndingRun {
 
 /**
  * Ends a run by its outcome: result, record, completion event and the branches to delete in one step.
+ * @param jobId under which the ending's store knows the job.
  * @throws FenceLostError when another holder has the job.
  */
-export async function finishRun(ending: Ending, run: EndingRun): Promise<JobResult> {
+export async function finishRun(ending: Ending, run: EndingRun, jobId: string = run.record.jobId): Promise<JobResult> {
   const { record, result, event, branches } = whatEnds(ending, run)
-  await ending.store.finish(record.jobId, run.fence, record, result, event, branches)
+  await ending.store.finish(jobId, run.fence, record, result, event, branches)
   return result
 }
 
@@ -57,7 +58,7 @@ function whatEnds({ deployment, branchRetentionMs, now }: Ending, { record, spec
   return {
     record: { ...record, phase: 'ended' as const, sandbox: null, creating: null, running: null, abandoned, attempts, usedMs: Math.round(usedMs) },
     result,
-    event: storedEvent(completionEvent(result, { generation: record.generation, source: `/switchyard/${deployment}`, now })),
+    event: storedEvent(completionEvent(result, { generation: record.generation, runId: record.runId, source: `/switchyard/${deployment}`, now })),
     branches: expiringBranches(record, spec.push, { resultBranch: result.branch, kept: result.kept.map(({ branch }) => branch), checkpoints }, { now: now(), retentionMs: branchRetentionMs }),
   }
 }

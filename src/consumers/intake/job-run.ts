@@ -165,7 +165,8 @@ export class JobRun {
       return { result: await endUnreadable(this.shared, { jobId, generation: job.attemptsMade + 1, repository: read.repository }, nobodySentence([read.problem])), next: null }
     }
     const { spec, enqueuedAtMs } = read
-    const fresh = newRunRecord({ jobId, generation: job.attemptsMade + 1, repository: spec.repository, startedAtMs: this.shared.now() })
+    const runId = store.runId(jobId)
+    const fresh = newRunRecord({ jobId, ...(runId === jobId ? {} : { runId }), generation: job.attemptsMade + 1, repository: spec.repository, startedAtMs: this.shared.now() })
     // Another consumer's choice, or the producer of a newer job, may have given its key away.
     if (spec.concurrency !== undefined) this.cancelReason ??= (await this.shared.ready.supersededBy(jobId)) ?? undefined
     const secrets = resolveSecrets(spec.secrets, this.means.source)

@@ -49,8 +49,8 @@ export async function resolveBase(
 }
 
 /** The next attempt, at that provider: recorded before the create call. */
-export function intentToCreate({ deployment, now }: Pick<BeginningParts, 'deployment' | 'now'>, { jobId, generation, attempts }: RunRecord, provider: string): Pick<RunRecord, 'creating' | 'attempts'> {
-  const name = sandboxName(deployment, jobId, generation, attempts.length + 1)
+export function intentToCreate({ deployment, now }: Pick<BeginningParts, 'deployment' | 'now'>, { jobId, runId = jobId, generation, attempts }: RunRecord, provider: string): Pick<RunRecord, 'creating' | 'attempts'> {
+  const name = sandboxName(deployment, runId, generation, attempts.length + 1)
   const startedAt = new Date(now()).toISOString()
   return {
     creating: { provider, name, atMs: now() },

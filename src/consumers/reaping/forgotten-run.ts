@@ -5,6 +5,7 @@ import { finishRun, type Ending } from '../ending/finish-run.js'
  * Ends a live run whose job was removed from the queue around Switchyard (by hand, by `obliterate`): it is in no consumer's hands and
  * can't come into any. What the job said of itself went with the job, its `metadata` and `push` too. Whoever still supervised it loses
  * its fence. What lives of it is given up, for the reaper.
+ * @param jobId under which the ending's store knows it.
  * @returns false when it had ended meanwhile.
  */
 export async function endForgottenRun(ending: Ending, jobId: string): Promise<boolean> {
@@ -20,7 +21,7 @@ export async function endForgottenRun(ending: Ending, jobId: string): Promise<bo
     fence: acquired.fence,
     abandoned: [...record.abandoned, ...given.map(({ provider, id }) => ({ provider, id }))],
     checkpoints: record.checkpointBranches,
-  })
+  }, jobId)
   return true
 }
 

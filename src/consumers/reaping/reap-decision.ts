@@ -96,12 +96,12 @@ export type SlotVerdict = 'kept' | 'waits' | 'free' | 'forgotten'
 export function judgeSlot(slot: BoundSlot, alive: readonly SandboxInfo[], sinceListingMs: number, around: Surroundings): SlotVerdict {
   const { owner, leaseId } = slot
   if (owner.kind === 'sandbox') return alive.some(({ id }) => id === owner.sandboxId) ? 'kept' : 'free'
-  const ofJob = alive.filter(({ tags }) => tags['switchyard-job'] === owner.jobId)
+  const ofJob = alive.filter(({ tags }) => tags['switchyard-job'] === owner.runId)
   if (owner.kind === 'create') {
     if (ofJob.some(({ tags }) => tags['switchyard-attempt'] === String(owner.attempt))) return 'kept'
     return slot.heldMs - sinceListingMs >= unansweredCreateMs ? 'free' : 'waits'
   }
-  const run = around.runs.get(owner.jobId) ?? null
+  const run = around.runs.get(owner.runId) ?? null
   const live = run !== null && run !== 'unreadable' && run.result === null
   // A supervisor whose job is removed under it knows when its lease has run out; a job has its place a moment before it has its record.
   const sinceMs = around.memory.places[leaseId] ?? around.atMs

@@ -63,7 +63,7 @@ export async function reapRound(parts: ReapParts, provider: Provider, options: {
   const { atMs, slots } = await untilAborted(owners.bound(name), signal)
   // What came to be since the listing may be missing in it.
   const sinceListingMs = Math.max(now() - listedAtMs, 0)
-  const jobIds = [...listing.own.map(({ tags }) => tags['switchyard-job']), ...slots.map(({ owner }) => (owner.kind === 'sandbox' ? undefined : owner.jobId))]
+  const jobIds = [...listing.own.map(({ tags }) => tags['switchyard-job']), ...slots.map(({ owner }) => (owner.kind === 'sandbox' ? undefined : owner.runId))]
   const runs = await findRuns(store, [...new Set(jobIds.filter((jobId) => jobId !== undefined))], signal)
   const around: Surroundings = { provider: name, deployment: parts.deployment, runs, memory: options.memory, graceMs: parts.graceMs, now: now(), atMs }
   const judged = [...listing.own, ...(listing.foreign ?? [])].map((info) => judgeSandbox(info, around))
@@ -79,7 +79,7 @@ export async function reapRound(parts: ReapParts, provider: Provider, options: {
     waiting = verdicts.flatMap(({ slot, verdict }) => (verdict === 'waits' && slot.owner.kind === 'job' ? [slot.leaseId] : []))
     for (const { slot, verdict } of verdicts) {
       if (verdict === 'free' && (await freePlace(parts, provider, slot))) freedPlaces += 1
-      if (verdict === 'forgotten' && slot.owner.kind === 'job') await endRun(parts, slot.owner.jobId)
+      if (verdict === 'forgotten' && slot.owner.kind === 'job') await endRun(parts, slot.owner.runId)
     }
   }
   const memory = remember(judged, failures, killed, waiting, around)

@@ -51,7 +51,7 @@ async function push(ctx: RunContext, stepIndex: number, timeoutMs: number): Prom
   const { now } = ctx.shared
   const { base, checkpoint, checkpointBranches, generation, attempts, sandbox } = ctx.record
   if (base === null) throw new Error(`run ${ctx.jobId}: a checkpoint without a base`)
-  const branch = checkpointBranch(ctx.jobId, generation, attempts.length)
+  const branch = checkpointBranch(ctx.runId, generation, attempts.length)
   // Recorded before the push: a branch whose push was not answered must be deleted in the end as well.
   if (!checkpointBranches.includes(branch)) await ctx.update({ checkpointBranches: [...checkpointBranches, branch] })
   const from = ctx.savedCommit()

@@ -55,7 +55,7 @@ async function end({ store, deployment, now }: OverdueParts['context'], { jobId,
   const record = newRunRecord({ jobId, generation, repository: spec.repository, startedAtMs: now() })
   const error = { kind: 'timeout', message: timeoutSentence('waitTimeout', spec, why), code: 'SWY_JOB_TIMEOUT' } as const
   const result = jobResult({ ...record, outcome: { status: 'failed', error } }, spec, [], 0)
-  return store.endWaiting(jobId, { result, event: completionEvent(result, { generation, source: `/switchyard/${deployment}`, now }), generation })
+  return store.endWaiting(jobId, { result, event: completionEvent(result, { generation, runId: store.runId(jobId), source: `/switchyard/${deployment}`, now }), generation })
 }
 
 /** Null for a job that is not in the queue any more, or that this release can't read: a later one ends it. */

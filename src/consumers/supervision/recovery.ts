@@ -161,7 +161,7 @@ export async function move(
     if (where !== null && !ctx.shared.providers.has(where)) return ctx.leavePlace()
     if (sandbox !== null && next !== null) return reaction.confirmed ? ctx.shared.owners.freeOf({ kind: 'sandbox', sandboxId: sandbox.id }) : undefined
     if (sandbox !== null && !reaction.confirmed) return ctx.entrustPlace(sandbox.provider, { kind: 'sandbox', sandboxId: sandbox.id })
-    if (sandbox === null && where !== null && mayExist) return ctx.entrustPlace(where, { kind: 'create', jobId: ctx.jobId, attempt: attempts.length, atMs: now() })
+    if (sandbox === null && where !== null && mayExist) return ctx.entrustPlace(where, { kind: 'create', runId: ctx.runId, attempt: attempts.length, atMs: now() })
     return ctx.releasePlace()
   }
   const said = () => {

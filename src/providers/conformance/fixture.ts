@@ -83,7 +83,7 @@ export class Fixture {
   request(jobId = `job-${++this.#counter}`, changes: Partial<SandboxRequest> = {}): SandboxRequest {
     return {
       name: `conformance-${this.#run}-${++this.#counter}`,
-      tags: sandboxTags({ deployment: this.deployment, jobId, attempt: 1 }),
+      tags: sandboxTags({ deployment: this.deployment, runId: jobId, attempt: 1 }),
       image: this.image,
       resources: {},
       lifetimeMs: 600_000,

@@ -32,7 +32,7 @@ const output = Array.from({ length: lines }, (_, index) => `line ${index + 1}\n`
 export async function runConformanceClient(provider: Provider): Promise<void> {
   const { name, deployment, jobId, image, timeoutMs } = taskSchema.parse(JSON.parse(process.env[taskVariable] ?? 'null'))
   const options = { timeoutMs }
-  const tags = sandboxTags({ deployment, jobId, attempt: 1 })
+  const tags = sandboxTags({ deployment, runId: jobId, attempt: 1 })
   const sandbox = await provider.create({ name, tags, image, resources: {}, lifetimeMs: 600_000, network: 'open', gitHosts: [] }, options)
   const runner = createRunner({ provider, sandboxId: sandbox.id })
   const { repositoryPath } = await runner.install(options)

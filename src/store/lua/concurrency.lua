@@ -37,7 +37,7 @@ end
 -- A holder that nobody has in hand and BullMQ is done with: its end went past this index.
 function keyed.isDead(member)
   local q, jobId = string.match(member, '^([^:]*):(.*)$')
-  if call('HEXISTS', R .. ':held', jobId) == 1 then return false end
+  if call('HEXISTS', R .. ':held', ids.run(q, jobId)) == 1 then return false end
   local known = call('HMGET', bull(q, jobId), 'timestamp', 'finishedOn')
   return not known[1] or known[2] ~= false
 end
@@ -130,9 +130,9 @@ function keyed.supersedeWaiting(key, info, why)
   for i = 1, math.min(#fronts, #fronts + 1 - keyed.room(key, info.limit)) do keyed.supersede(fronts[i].q, fronts[i].jobId, why) end
 end
 
--- Whether a job's work is on its way to its branch or its target, or it ends.
-function keyed.concludes(jobId)
-  local run = call('HMGET', runPrefix .. jobId, 'record', 'result', 'r:phase')
+-- Whether a job's work (by its id among all queues) is on its way to its branch or its target, or it ends.
+function keyed.concludes(id)
+  local run = call('HMGET', runPrefix .. id, 'record', 'result', 'r:phase')
   if not run[1] or run[2] then return false end
   local phase = run[3] and string.match(run[3], '^"(.*)"$') or cjson.decode(run[1]).phase
   return phase == 'pushing' or phase == 'promoting' or phase == 'closing'
@@ -150,16 +150,16 @@ function keyed.evict(key, info, by)
   local why = 'superseded by job ' .. by
   for _, each in ipairs(older) do
     if keyed.room(key, info.limit) > 0 then return end
-    local jobId = string.match(each.member, '^[^:]*:(.*)$')
-    if not keyed.concludes(jobId) then
+    local id = ids.run(string.match(each.member, '^([^:]*):(.*)$'))
+    if not keyed.concludes(id) then
       call('ZREM', keyed.holders(key), each.member)
       call('HSET', R .. ':keyed', each.member, '!' .. why)
-      local run = call('HMGET', runPrefix .. jobId, 'generation', 'result')
+      local run = call('HMGET', runPrefix .. id, 'generation', 'result')
       -- One that is not acquired yet learns of it then (ready-enter.lua).
       if run[1] and not run[2] then
-        call('HSETNX', runPrefix .. jobId, 'cancelReason', why)
-        call('HSETNX', runPrefix .. jobId, 'cancelAtMs', string.format('%.0f', redisNow))
-        call('PUBLISH', base .. 'cancel', cjson.encode({ jobId = jobId, reason = call('HGET', runPrefix .. jobId, 'cancelReason') }))
+        call('HSETNX', runPrefix .. id, 'cancelReason', why)
+        call('HSETNX', runPrefix .. id, 'cancelAtMs', string.format('%.0f', redisNow))
+        call('PUBLISH', base .. 'cancel', cjson.encode({ jobId = id, reason = call('HGET', runPrefix .. id, 'cancelReason') }))
       end
     end
   end
@@ -258,7 +258,7 @@ function keyed.arrive(q, jobId, score, info)
   local again = known and known.attempts == info.attempts
   local standing = call('HGET', R .. ':keyed', member)
   if standing and again and string.sub(standing, 1, 1) == '!' then return keyed.supersede(q, jobId, string.sub(standing, 2)) end
-  if standing and call('HEXISTS', R .. ':held', jobId) == 0 then keyed.release(q, jobId) end
+  if standing and call('HEXISTS', R .. ':held', ids.run(q, jobId)) == 0 then keyed.release(q, jobId) end
   info.number = again and known.number or call('INCR', R .. ':arrivals')
   call('HSET', bull(q, jobId), 'syk', cjson.encode(info))
   if not again and info.after == 'drop' then

@@ -1,6 +1,6 @@
 -- include ledger
 -- Makes a reservation the job's own place: it does not expire any more.
--- ARGV: inbox prefix, inbox ttl, lease id, job id, BullMQ's key of the job.
+-- ARGV: inbox prefix, inbox ttl, lease id, the job's id among all queues, BullMQ's key of the job.
 -- Returns 1 when the lease is the job's, 0 when the job holds another one (this one is given back) or it had expired.
 local id, jobId = ARGV[3], ARGV[4]
 local lease = getLease(id)

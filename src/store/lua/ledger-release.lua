@@ -1,7 +1,7 @@
 -- include ledger
 -- Gives a place back, or stops waiting for one.
 -- KEYS[4]: the run, when a fence guards the release.
--- ARGV: inbox prefix, inbox ttl, lease id, 'all' or 'unbound' (leaves a job's place alone), fence; or a job's id and 'job': the place that it holds.
+-- ARGV: inbox prefix, inbox ttl, lease id, 'all' or 'unbound' (leaves a job's place alone), fence; or a job's id among all queues and 'job': the place that it holds.
 -- Returns 'released', 'withdrawn', 'kept' or 'unknown'; 'lost' when the fence is not the run's.
 local id = ARGV[3]
 if KEYS[4] and redis.call('HGET', KEYS[4], 'fence') ~= ARGV[5] then return 'lost' end

@@ -8,7 +8,7 @@
 --   L:leases:<name>      sorted set: lease id -> ms at which it expires, or +inf once a job holds it
 --   L:waiters:<name>     sorted set: lease id -> rank * 2^32 + arrival
 --   L:lease, L:waiter    hashes: lease id -> JSON
---   L:jobs               hash: job id -> lease id
+--   L:jobs               hash: whose a place is (src/store/slot-owners.ts; jobs by their ids among all queues) -> lease id
 --   L:arrivals           counter
 --   L:clock              Redis' time when it was last looked at, and what the deployment made of it; both in ms
 -- Invariant after every script: whoever stands first among a provider's waiters and fits has been granted the place.

@@ -2,10 +2,11 @@
 -- Charges jobs in hand for the time until now, so that long ones count while they run. ARGV: inbox prefix, inbox ttl, job ids. At most 200.
 local tenants = {}
 for i = 3, #ARGV do
-  local h = heldOf(ARGV[i])
+  local id = ids.run(ownQueue, ARGV[i])
+  local h = heldOf(id)
   if h then
     accrue(h)
-    hold(ARGV[i], h)
+    hold(id, h)
     tenants[h.tenant] = true
   end
 end

@@ -185,19 +185,20 @@ local function give(q, jobId, name, needed)
   a.base = math.max(a.base, a.queues[q] or 0)
   charge(a, q, shareOf(name).weight, whole)
   a.held = a.held + 1
-  hold(jobId, { since = now, accounted = whole, used = 0, q = q, tenant = name, secrets = needed or '[]' })
+  hold(ids.run(q, jobId), { since = now, accounted = whole, used = 0, q = q, tenant = name, secrets = needed or '[]' })
   saveAccount(name)
 end
 
 -- What is chosen has its place bound to it. A job may have one already.
 local function bind(leaseId, holder, q, jobId, shape, provider)
-  local known = call('HGET', L .. ':jobs', jobId)
+  local id = ids.run(q, jobId)
+  local known = call('HGET', L .. ':jobs', id)
   local before = known and getLease(known)
   if before then return before.provider end
   local milliCpu, memoryMiB = demandOf(q, shape)
   take(leaseId, provider, holder, milliCpu, memoryMiB, 0)
-  call('HSET', L .. ':lease', leaseId, cjson.encode({ provider = provider, holder = holder, milliCpu = milliCpu, memoryMiB = memoryMiB, jobId = jobId, job = bull(q, jobId) }))
-  call('HSET', L .. ':jobs', jobId, leaseId)
+  call('HSET', L .. ':lease', leaseId, cjson.encode({ provider = provider, holder = holder, milliCpu = milliCpu, memoryMiB = memoryMiB, jobId = id, job = bull(q, jobId) }))
+  call('HSET', L .. ':jobs', id, leaseId)
   call('ZADD', leasesKey(provider), '+inf', leaseId)
   return provider
 end

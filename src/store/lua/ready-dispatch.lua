@@ -23,7 +23,7 @@ local sharesLost = mine.shares and redis.call('EXISTS', R .. ':shares') == 0
 local q = ownQueue
 local prioritized, wait, active, delayed = bull(q, 'prioritized'), bull(q, 'wait'), bull(q, 'active'), bull(q, 'delayed')
 -- How many jobs that were handed over are looked at, delayed ones let go, and shapes asked for.
-local handedPerLook, delayedPerLook, unknownPerLook, handedOnPerLook, tenantsPerLook = 32, 32, 64, 8, 64
+local perLook = { handed = 32, delayed = 32, unknown = 64, handedOn = 8, tenants = 64 }
 local viewTtlMs = 600000
 configure(limits)
 local names, kept, free = {}, {}, {}
@@ -128,10 +128,11 @@ end
 
 -- A job's sandbox, or the one that was being made for it, is at this provider: where it has its place, or as its record says.
 local function providerOf(jobId)
-  local lease = redis.call('HGET', L .. ':jobs', jobId)
+  local id = ids.run(q, jobId)
+  local lease = redis.call('HGET', L .. ':jobs', id)
   lease = lease and getLease(lease)
   if lease then return lease.provider end
-  local texts = redis.call('HMGET', runPrefix .. jobId, 'record', 'r:sandbox', 'r:creating')
+  local texts = redis.call('HMGET', runPrefix .. id, 'record', 'r:sandbox', 'r:creating')
   local record = texts[1] and cjson.decode(texts[1]) or {}
   -- What has changed of it stands beside it.
   local sandbox, creating = record.sandbox, record.creating
@@ -149,7 +150,7 @@ local function standOf(jobId)
   local provider = providerOf(jobId)
   -- One that another superseded while it waited is to be ended: anybody can.
   if not provider and string.sub(call('HGET', R .. ':keyed', q .. ':' .. jobId) or '', 1, 1) == '!' then return 'stranded' end
-  local held = heldOf(jobId)
+  local held = heldOf(ids.run(q, jobId))
   local needed = held and cjson.decode(held.secrets) or {}
   local refusals = refusalsOf(jobId)
   local function has(providers, known)
@@ -163,7 +164,7 @@ local function standOf(jobId)
   local sinceMs = nobodySince(jobId, refusals, function(other) return has(other.providers, other.secrets) end)
   if not sinceMs then return nil end
   -- Its end need not wait for whoever might have gone on.
-  if redis.call('HEXISTS', runPrefix .. jobId, 'cancelReason') == 1 then return 'stranded' end
+  if redis.call('HEXISTS', runPrefix .. ids.run(q, jobId), 'cancelReason') == 1 then return 'stranded' end
   if sinceMs < grace then return nil end
   if not refuses(refusals, profile) then return 'stranded' end
   local reached = false
@@ -177,16 +178,17 @@ end
 
 -- Whether a job was chosen just now for a consumer that takes it with the end of another one, and has not done so yet. One that dies meanwhile leaves it here.
 local function isFetched(jobId)
-  local sinceMs = string.match(call('HGET', L .. ':jobs', jobId) or '', '^end/.*/(%d+)$')
+  local sinceMs = string.match(call('HGET', L .. ':jobs', ids.run(q, jobId)) or '', '^end/.*/(%d+)$')
   if not sinceMs or now - tonumber(sinceMs) >= 2000 then return false end
-  local run = call('HMGET', runPrefix .. jobId, 'generation', 'result')
+  local run = call('HMGET', runPrefix .. ids.run(q, jobId), 'generation', 'result')
   return not run[1] or run[2] ~= false
 end
 
 -- Whether a job in BullMQ's wait list was in somebody's hands, or chosen; others came there around the index, and are to be listed.
 local function wasInHand(jobId)
-  if call('HEXISTS', L .. ':jobs', jobId) == 1 or call('HEXISTS', R .. ':held', jobId) == 1 or call('HEXISTS', unfit, jobId) == 1 then return true end
-  local run = call('HMGET', runPrefix .. jobId, 'generation', 'result')
+  local id = ids.run(q, jobId)
+  if call('HEXISTS', L .. ':jobs', id) == 1 or call('HEXISTS', R .. ':held', id) == 1 or call('HEXISTS', unfit, jobId) == 1 then return true end
+  local run = call('HMGET', runPrefix .. id, 'generation', 'result')
   return (run[1] and not run[2]) or call('HGET', bull(q, jobId), 'sy') == '-'
 end
 
@@ -203,7 +205,7 @@ end
 if sharesLost then return answer('nothing') end
 
 -- What is taken first stands last. Those that are not for this consumer are put behind the others, so that it sees these at its next look.
-local handed = call('LRANGE', wait, -handedPerLook, -1)
+local handed = call('LRANGE', wait, -perLook.handed, -1)
 for i = #handed, 1, -1 do
   local jobId = handed[i]
   if not wasInHand(jobId) then
@@ -226,7 +228,7 @@ if #strays == 0 and call('LLEN', wait) > #handed then
 end
 
 -- Delayed jobs whose time has come; BullMQ itself looks at them only when it is asked for a job. Its times are of the producers' clocks.
-for _, jobId in ipairs(call('ZRANGEBYSCORE', delayed, 0, (redisNow + 1) * 4096 - 1, 'LIMIT', 0, delayedPerLook)) do
+for _, jobId in ipairs(call('ZRANGEBYSCORE', delayed, 0, (redisNow + 1) * 4096 - 1, 'LIMIT', 0, perLook.delayed)) do
   call('ZREM', delayed, jobId)
   local key = bull(q, jobId)
   if call('EXISTS', key) == 1 then
@@ -250,7 +252,7 @@ for _, name in ipairs(call('SRANDMEMBER', R .. ':uncapping', 1)) do uncap(name) 
 local old = call('ZRANGEBYSCORE', keyOf(q, 'views'), '-inf', call('ZCARD', keyOf(q, 'views')) > mostViews and '+inf' or now - viewTtlMs, 'LIMIT', 0, 1)[1]
 if old and old ~= me then dropView(q, old) end
 for _, each in ipairs(said) do learn(each[1], each[2], each[3]) end
-local merging = merge(tenantsPerLook)
+local merging = merge(perLook.tenants)
 for _, name in ipairs(names) do
   if usable[name] then show(name) end
 end
@@ -289,7 +291,7 @@ end
 
 -- The caller learns of these first, and asks again: nobody is passed over because of what is not known yet.
 local upTo = call('HGET', keyOf(q, 'mapped'), me) or '0'
-local shapes = call('ZRANGEBYSCORE', keyOf(q, 'shapes'), '(' .. upTo, '+inf', 'WITHSCORES', 'LIMIT', 0, unknownPerLook)
+local shapes = call('ZRANGEBYSCORE', keyOf(q, 'shapes'), '(' .. upTo, '+inf', 'WITHSCORES', 'LIMIT', 0, perLook.unknown)
 for i = 1, #shapes, 2 do
   unknown[#unknown + 1] = shapes[i]
   unknown[#unknown + 1] = shapes[i + 1]
@@ -302,7 +304,7 @@ if not open then
   laterMs = opensMs or laterMs
   return answer('nothing')
 end
-for _ = 1, handedOnPerLook do
+for _ = 1, perLook.handedOn do
   if next(free) == nil then return answer((merging or keyed.advanced) and 'again' or 'nothing') end
   local found, more = choose(free, function(queue, view)
     if queue == q and view == me then return true end

@@ -27,8 +27,9 @@ local function leaveHands(jobId, own)
   unlist(ownQueue, jobId)
   -- The queue's own record of it may be gone.
   keyed.gone(ownQueue, jobId)
-  settle(jobId)
-  local leaseId = redis.call('HGET', L .. ':jobs', jobId)
+  local id = ids.run(ownQueue, jobId)
+  settle(id)
+  local leaseId = redis.call('HGET', L .. ':jobs', id)
   local lease = leaseId and getLease(leaseId)
   if not lease then return nil end
   dropLease(leaseId, lease)

@@ -35,7 +35,7 @@ local function check(jobId, score)
   end
   if #missing < 2 * mostMissing and call('EXISTS', bull(q, jobId)) == 1 then
     missing[#missing + 1] = jobId
-    missing[#missing + 1] = call('HEXISTS', L .. ':jobs', jobId)
+    missing[#missing + 1] = call('HEXISTS', L .. ':jobs', ids.run(q, jobId))
   end
   return false
 end
@@ -114,7 +114,8 @@ local gone = {}
 local hand = call('HSCAN', R .. ':held', state[9] or '0', 'COUNT', 64)
 for i = 1, #hand[2], 2 do
   local h = heldOf(hand[2][i])
-  if h and h.q == q and call('EXISTS', bull(q, hand[2][i])) == 0 then gone[#gone + 1] = hand[2][i] end
+  local jobId = h and h.q == q and ids.job(q, hand[2][i])
+  if jobId and call('EXISTS', bull(q, jobId)) == 0 then gone[#gone + 1] = jobId end
 end
 placeDirty(q, dirty)
 local keyedCursor, lineNumber = keyed.sweep(q, state[13] or '0', state[14] or '-inf')

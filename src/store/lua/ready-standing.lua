@@ -2,6 +2,6 @@
 -- What is to be known of a job that BullMQ gave out though another one was expected.
 -- KEYS[4]: the run. ARGV: inbox prefix, inbox ttl, job id. Returns {1 if it is listed as waiting, the provider at which it holds a place or '', 1 if
 -- it has a run}.
-local id = redis.call('HGET', L .. ':jobs', ARGV[3])
+local id = redis.call('HGET', L .. ':jobs', ids.run(ownQueue, ARGV[3]))
 local lease = id and getLease(id)
 return { listedAt(ownQueue, ARGV[3]) and 1 or 0, lease and lease.provider or '', redis.call('EXISTS', KEYS[4]) }

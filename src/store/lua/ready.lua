@@ -4,7 +4,7 @@
 --   R:at:<provider>        sorted set: view -> score; a view is '<queue>:<epoch>:<view id>': what consumers that answer alike can run of a queue
 --   R:tenant               hash: tenant -> its account (see accountOf); kept while it has jobs waiting or in hand, or is in debt
 --   R:debt                 sorted set: tenant that has neither -> when it left, in ms
---   R:held                 hash: job id -> 'since accounted used length queue:', then the secrets that it needs as JSON of that length, then its tenant, of
+--   R:held                 hash: job id among all queues -> 'since accounted used length queue:', then the secrets that it needs as JSON of that length, then its tenant, of
 --                          jobs in consumers' hands; ms and s
 --   R:capped:<tenant>      set: '<queue>:<epoch>:<class>:<view id>' where the tenant waits for its cap; R:uncapping: tenants for whom some are to be put back
 --   R:present              hash: provider -> virtual time of the latest turn there
@@ -48,6 +48,20 @@ local longestStepMs = 120000
 local keyed = {}
 
 local function bull(q, part) return base .. q .. ':' .. part end
+
+-- A job's id among all queues, and back; see `runIdOf` and `jobIdOf` in src/job/names.ts. (A script has at most 200 locals: what belongs together is a table.)
+local ids = {}
+function ids.run(q, jobId)
+  if q == 'agents' or string.find(jobId, '^%x%x%x%x%x%x%x%x%-%x%x%x%x%-4%x%x%x%-%x%x%x%x%-%x%x%x%x%x%x%x%x%x%x%x%x$')
+    or (#jobId == 36 and string.find(string.lower(jobId), '^key%-%x+$')) or string.find(jobId, '%-%d%d%d%d%d%d%d%d[Tt]%d%d%d%d%d%d[Zz]%-%x%x%x%x%x%x%x%x$') then
+    return jobId
+  end
+  return q .. ':' .. jobId
+end
+function ids.job(q, id)
+  local jobId = string.sub(id, 1, #q + 1) == q .. ':' and string.sub(id, #q + 2) or id
+  return ids.run(q, jobId) == id and jobId or nil
+end
 
 local epochs = {}
 local function epochOf(q)
@@ -360,14 +374,15 @@ local function newEpoch(q)
   call('HDEL', R .. ':listed', q)
 end
 
-local function heldOf(jobId)
-  local since, accounted, used, length, q, rest = string.match(call('HGET', R .. ':held', jobId) or '', '^(%S+) (%S+) (%S+) (%d+) ([^:]*):(.*)$')
+-- Of a job by its id among all queues.
+local function heldOf(id)
+  local since, accounted, used, length, q, rest = string.match(call('HGET', R .. ':held', id) or '', '^(%S+) (%S+) (%S+) (%d+) ([^:]*):(.*)$')
   if not since then return nil end
   length = tonumber(length)
   return { since = tonumber(since), accounted = tonumber(accounted), used = tonumber(used), q = q, secrets = string.sub(rest, 1, length), tenant = string.sub(rest, length + 1) }
 end
-local function hold(jobId, h)
-  call('HSET', R .. ':held', jobId, string.format('%.0f %.3f %.3f %d %s:', h.since, h.accounted, h.used, #h.secrets, h.q) .. h.secrets .. h.tenant)
+local function hold(id, h)
+  call('HSET', R .. ':held', id, string.format('%.0f %.3f %.3f %d %s:', h.since, h.accounted, h.used, #h.secrets, h.q) .. h.secrets .. h.tenant)
 end
 
 -- Accounts for the time of a job in hand until now, as far as it is not accounted for.
@@ -395,13 +410,17 @@ local function uncap(name)
   if call('EXISTS', capped) == 1 then call('SADD', R .. ':uncapping', name) else call('SREM', R .. ':uncapping', name) end
 end
 
--- Settles a tenant's account of a job that is out of the consumers' hands.
-local function settle(jobId)
-  local h = heldOf(jobId)
-  call('HDEL', R .. ':q:' .. (h and h.q or ownQueue) .. ':unfit', jobId)
-  keyed.release(h and h.q or ownQueue, jobId)
+-- Settles a tenant's account of a job that is out of the consumers' hands; by its id among all queues.
+local function settle(id)
+  local h = heldOf(id)
+  local q = h and h.q or ownQueue
+  local jobId = ids.job(q, id)
+  if jobId then
+    call('HDEL', R .. ':q:' .. q .. ':unfit', jobId)
+    keyed.release(q, jobId)
+  end
   if not h then return end
-  call('HDEL', R .. ':held', jobId)
+  call('HDEL', R .. ':held', id)
   accrue(h)
   local a = accountOf(h.tenant)
   a.credit = rounded(a.credit + h.accounted - h.used)

@@ -1,6 +1,6 @@
 -- Takes a run over, or starts it. Raises the fence, so that the holder before can write nothing more.
 -- KEYS: run, the other keys that a run's end lets expire (log stream, log account, claim), the ledger, BullMQ's hash of the job, branches to delete.
--- ARGV: holder, generation, fresh record, now in ms, job id, the provider at which the fresh record needs the job's place or '', how often the
+-- ARGV: holder, generation, fresh record, now in ms, job id among all queues, the provider at which the fresh record needs the job's place or '', how often the
 --       job had stalled when it was taken out of the queue, '' when nobody took it, 1 when the fresh record goes on from the checkpoint of the run that
 --       has ended, that checkpoint's branch or ''.
 -- Returns {'ended', result}, {'acquired', fence, record, created 0/1, cancel reason or false, cancel time or false, what has changed of the record: fields and

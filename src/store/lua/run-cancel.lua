@@ -2,7 +2,7 @@
 -- Cancels a job: ends it at once when nobody has taken it yet, asks its supervisor otherwise.
 -- KEYS: run, log stream, events, claim, log account, account of the events.
 -- ARGV: reason ('' to end what waits and ask nobody), now, generation that waits ('' when the caller has none to end), result, event, event id,
---       bounds of the events or '', retention in ms, cancel channel, done channel, job id.
+--       bounds of the events or '', retention in ms, cancel channel, done channel, the job's id among all queues.
 -- Returns 'cancelled', 'requested' or 'ended'.
 local run, log, events, claim = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local reason, now, waiting, retention = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[8]

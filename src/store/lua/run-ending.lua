@@ -2,7 +2,7 @@
 -- The end of a run: result, what is left of the record, and completion event in one step, so that there is never one without the others.
 -- From KEYS[k]: run, log stream, log account, events, claim, branches to delete, BullMQ's hash of the job, account of the events.
 -- From ARGV[a]: fence, what is left of the record, now, result, event, 1 when its data is the result, which is put in here, event id, bounds of the
---               events or '', retention in ms, done channel, job id, then for each branch: when to delete it, and the branch.
+--               events or '', retention in ms, done channel, job id among all queues, then for each branch: when to delete it, and the branch.
 -- Returns 'lost', 'repeated' (this fence has ended it already: an answer was lost) or 'finished'.
 local function endRun(k, a)
   local run, log, account, events, claim, branches, queuedJob, eventAccount = unpack(KEYS, k, k + 7)

@@ -37,9 +37,9 @@ export async function restart(ctx: RunContext): Promise<void> {
   const { alive, checkpoints } = await cleanUp(ctx, ctx.aftermath, () => Promise.resolve())
   const attempts = endedAttempts(ctx.record, ctx.shared.now())
   const count = (record.restart?.count ?? 0) + 1
-  const { jobId, generation, repository, startedAtMs, base, promoteFrom, outcome, keptCounts } = record
+  const { jobId, runId, generation, repository, startedAtMs, base, promoteFrom, outcome, keptCounts } = record
   await ctx.update({
-    ...newRunRecord({ jobId, generation, repository, startedAtMs }),
+    ...newRunRecord({ jobId, ...(runId === undefined ? {} : { runId }), generation, repository, startedAtMs }),
     base,
     promoteFrom,
     keptCounts,
@@ -82,7 +82,7 @@ async function keepPlacesOfTheLiving(ctx: RunContext, alive: readonly { provider
   const { sandbox, creating } = next ?? ctx.record
   const left = alive.find(({ provider, id }) => provider === sandbox?.provider && id === sandbox.id)
   if (left !== undefined) await ctx.entrustPlace(left.provider, { kind: 'sandbox', sandboxId: left.id })
-  else if (creating !== null) await ctx.entrustPlace(creating.provider, { kind: 'create', jobId: ctx.jobId, attempt: attempts.length + (next === null ? 0 : 1), atMs: ctx.shared.now() })
+  else if (creating !== null) await ctx.entrustPlace(creating.provider, { kind: 'create', runId: ctx.runId, attempt: attempts.length + (next === null ? 0 : 1), atMs: ctx.shared.now() })
   for (const { provider } of alive) ctx.shared.reapSoon(provider, ctx.shared.settings.callTimeoutMs)
 }
 
@@ -102,7 +102,7 @@ async function killAll(ctx: RunContext, signal: AbortSignal): Promise<{ provider
 async function listOwn(ctx: RunContext, name: string, signal: AbortSignal): Promise<string[]> {
   const provider = ctx.shared.providers.get(name)?.provider
   if (provider === undefined) return []
-  const { 'switchyard-attempt': _attempt, ...tags } = sandboxTags({ deployment: ctx.shared.deployment, jobId: ctx.jobId, attempt: 0 })
+  const { 'switchyard-attempt': _attempt, ...tags } = sandboxTags({ deployment: ctx.shared.deployment, runId: ctx.runId, attempt: 0 })
   const ids: string[] = []
   try {
     for await (const info of provider.list(tags, { timeoutMs: ctx.shared.settings.callTimeoutMs, signal })) ids.push(info.id)

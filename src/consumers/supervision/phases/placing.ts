@@ -139,7 +139,7 @@ export async function createSandbox(
   const lifetimeMs = Math.min(settings.sandboxLifetimeMs, provider.capabilities.maxLifetimeMs ?? Infinity)
   const request: SandboxRequest = {
     name,
-    tags: sandboxTags({ deployment, jobId: ctx.jobId, attempt }),
+    tags: sandboxTags({ deployment, runId: ctx.runId, attempt }),
     image: ctx.spec.image,
     resources: ctx.spec.resources,
     // Where a lifetime can't be extended it must cover all that is left of the job.
