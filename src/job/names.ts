@@ -36,6 +36,17 @@ export function repositoryProblem(id: string): string | undefined {
   return undefined
 }
 
+/** What BullMQ calls keys of its own of a queue, beside which it keeps jobs by their ids. */
+const queueParts = new Set([
+  'id', 'wait', 'paused', 'active', 'prioritized', 'delayed', 'completed', 'failed', 'waiting-children', 'meta', 'events', 'pc', 'marker', 'stalled', 'stalled-check',
+  'limiter', 'priority', 'repeat', 'metrics', 'de', 'drain', 'lock', 'logs',
+])
+
+/** Whether a job may have this id: of any other text BullMQ would read, or remove, something else that it keeps in the same place. */
+export function mayBeJobId(id: string): boolean {
+  return id.length <= 300 && !queueParts.has(id) && /^[^:]+$|^(?!metrics:|de:)[^:]+:[^:]+:[^:]+$/.test(id) && !/\p{Cc}|\p{Cs}/u.test(id)
+}
+
 /**
  * The branch that the user gets: the agent's commits and at most one for the rest. A job that is run again from the start gets
  * a branch of its own: by the queue (a higher generation), or because it had attempts left (a restart).

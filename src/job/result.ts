@@ -101,12 +101,14 @@ export const jobResultSchema = lastingObject({
   kept: z.array(keptBranchSchema).default([]),
   usage: lastingObject({ sandboxSeconds: z.number().min(0) }),
   metadata: z.record(z.string(), z.json()).default({}),
+  /** Whose job it was; null when it named no tenant, or an earlier release ended it. */
+  tenant: z.string().nullable().default(null),
 })
 export type JobResult = z.output<typeof jobResultSchema>
 
 /** What the schemas put back, as JSON, by the field's name. */
 const usual = {
-  result: { error: 'null', baseSha: 'null', branch: 'null', commit: 'null', promoted: 'null', steps: '[]', attempts: '[]', diff: 'null', unsaved: '[]', unsavedMore: '0', kept: '[]', metadata: '{}' },
+  result: { error: 'null', baseSha: 'null', branch: 'null', commit: 'null', promoted: 'null', steps: '[]', attempts: '[]', diff: 'null', unsaved: '[]', unsavedMore: '0', kept: '[]', metadata: '{}', tenant: 'null' },
   step: { exitCode: 'null', stdoutTail: '""', stderrTail: '""' },
   attempt: { sandboxId: 'null', endedAt: 'null', error: 'null' },
 }

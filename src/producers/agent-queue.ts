@@ -1,6 +1,7 @@
 import { EventGroups } from '../events/index.js'
 import { CheckpointGoneError, InvalidInputError, SwitchyardError, UnknownJobError } from '../job/errors.js'
 import type { LogLine } from '../job/log.js'
+import { mayBeJobId } from '../job/names.js'
 import type { JobResult } from '../job/result.js'
 import { defaultMaxSpecBytes, type JobSpecInput } from '../job/spec.js'
 import type { JobStatus } from '../job/status.js'
@@ -10,7 +11,7 @@ import { cancelJob } from './job-cancel.js'
 import type { JobHandle } from './job-handle.js'
 import { type JobPage, listJobs, type ListOptions } from './job-pages.js'
 import { type RetryFilter, type RetryOptions, retryJob } from './job-retry.js'
-import { ProducerConnection } from './producer-connection.js'
+import { type Connected, ProducerConnection } from './producer-connection.js'
 import { ResultWaiter } from './result-waiter.js'
 import { Schedules } from './schedules.js'
 import { statusesOf } from './statuses.js'
@@ -33,6 +34,22 @@ export interface AgentQueueOptions {
 
 const defaultRetentionMs = 7 * 24 * 60 * 60 * 1000
 
+/** What other parts of Switchyard that work with a queue share with it; not for users. */
+export interface QueueAccess {
+  readonly redis: RedisConfig
+  readonly keys: Keys
+  readonly maxSpecBytes: number
+  /** @throws RedisUnavailableError. */
+  readonly use: <T>(work: (connected: Connected) => Promise<T>) => Promise<T>
+}
+
+let accessTo: (queue: AgentQueue) => QueueAccess
+
+/** @internal */
+export function accessOf(queue: AgentQueue): QueueAccess {
+  return accessTo(queue)
+}
+
 /**
  * The producers' side of a queue: enqueue jobs, wait for them, read their output, cancel them. Needs Redis and nothing
  * else; connections are opened at the first use. Every call fails with RedisUnavailableError within a second while
@@ -51,6 +68,15 @@ export class AgentQueue {
   readonly #connection: ProducerConnection
   readonly #waiter: ResultWaiter
   #signals: Signals | undefined
+
+  static {
+    accessTo = (queue) => ({
+      redis: queue.#config,
+      keys: queue.#keys,
+      maxSpecBytes: queue.#options.maxSpecBytes ?? defaultMaxSpecBytes,
+      use: (work) => queue.#connection.use(work),
+    })
+  }
 
   /** @throws InvalidInputError when the URL, the name or the prefix is wrong. */
   constructor(options: AgentQueueOptions) {
@@ -118,7 +144,8 @@ export class AgentQueue {
    * @returns in the order of the ids, null for a job that nobody knows.
    */
   async statuses(jobIds: readonly string[]): Promise<(JobStatus | null)[]> {
-    return await this.#connection.use((connected) => statusesOf(connected, this.name, jobIds))
+    const possible = await this.#connection.use((connected) => statusesOf(connected, this.name, jobIds.filter(mayBeJobId)))
+    return jobIds.map((jobId) => (mayBeJobId(jobId) ? (possible.shift() ?? null) : null))
   }
 
   /**
@@ -127,6 +154,7 @@ export class AgentQueue {
    * @throws InvalidInputError (also when the queue does not hold the job any more), CheckpointGoneError, UnknownJobError, RedisUnavailableError.
    */
   async retry(jobId: string, options: RetryOptions = {}): Promise<'retried' | 'pending'> {
+    checkId(jobId)
     return await this.#connection.use((connected) => retryJob(connected, this.#keys, jobId, options, this.#options.eventSource))
   }
 
@@ -206,12 +234,17 @@ export class AgentQueue {
   }
 
   async #status(jobId: string): Promise<JobStatus> {
-    const [status = null] = await this.#connection.use((connected) => statusesOf(connected, this.name, [jobId]))
+    const [status = null] = await this.statuses([jobId])
     if (status === null) throw new UnknownJobError(jobId)
     return status
   }
 
   async #cancel(jobId: string, reason: string): Promise<'cancelled' | 'requested' | 'ended'> {
+    checkId(jobId)
     return await this.#connection.use((connected) => cancelJob(connected, jobId, reason, this.#options.eventSource))
   }
+}
+
+function checkId(jobId: string): void {
+  if (!mayBeJobId(jobId)) throw new UnknownJobError(jobId)
 }

@@ -11,7 +11,8 @@ import { typesOf } from './queue-view.js'
 /** Which jobs are listed. */
 export interface ListOptions {
   readonly state?: JobStatus['state'] | undefined
-  readonly tenant?: string | undefined
+  /** One tenant, or several of whose jobs any may be listed, at most 100. */
+  readonly tenant?: string | readonly string[] | undefined
   readonly repository?: string | undefined
   /** Only jobs that were enqueued then or later; a time, or milliseconds since 1970. */
   readonly since?: Date | number | undefined
@@ -33,9 +34,10 @@ type Position = z.output<typeof position>
 const cursorSchema = z.strictObject({ filter: z.string(), at: z.array(position.nullable()) })
 
 const stateSchema = z.enum(['waiting', 'running', 'succeeded', 'failed', 'cancelled'], { error: 'must be "waiting", "running", "succeeded", "failed" or "cancelled"' })
+const tenantSchema = z.string().min(1, 'is empty; leave it out')
 const optionsSchema = z.strictObject({
   state: stateSchema.optional(),
-  tenant: z.string().min(1, 'is empty; leave it out').optional(),
+  tenant: z.union([tenantSchema, z.array(tenantSchema).min(1, 'is empty; leave it out').max(100, 'names more than 100 tenants')], { error: 'must be the name of a tenant, or a list of them' }).optional(),
   repository: z.string().min(1, 'is empty; leave it out').optional(),
   since: z.union([z.date(), z.number().min(0)], { error: 'must be a Date, or milliseconds since 1970' }).optional(),
   limit: z.int('must be a whole number').min(1, 'must be from 1 to 1000').max(1_000, 'must be from 1 to 1000').default(50),
@@ -67,7 +69,8 @@ export async function listJobs(
   describe: (jobIds: readonly string[]) => Promise<(JobStatus | null)[]>,
 ): Promise<JobPage> {
   const { limit, cursor, state, tenant, repository, since } = parseInput(optionsSchema, given, 'list')
-  const filter = [state ?? '', tenant ?? '', repository ?? '', since === undefined ? '' : Number(since)] as const
+  const [first = '', ...others] = typeof tenant === 'string' ? [tenant] : (tenant ?? [])
+  const filter = [state ?? '', first, repository ?? '', since === undefined ? '' : Number(since), ...others] as const
   const types = typesOf(state)
   const starts = cursor === undefined ? types.map(() => ({ score: null, skip: 0 })) : positionsOf(cursor, JSON.stringify(filter), types.length)
   const budget = { left: jobsPerCall }

@@ -48,6 +48,7 @@ export function cancelledWhileWaiting(
     kept: [],
     usage: { sandboxSeconds: 0 },
     metadata: spec?.metadata ?? {},
+    tenant: spec?.tenant ?? null,
   }
   return { result, event: completionEvent(result, { generation, runId, ...(source === undefined ? {} : { source }) }), generation }
 }

@@ -62,10 +62,10 @@ const result: JobResult = {
   promoted: { to: stand, sha: 'b'.repeat(40), result: 'fast_forward' },
   steps: [{ name: stand, exitCode: 0, durationMs: 1200, stdoutTail: stand, stderrTail: stand }],
   attempts: [{ provider: stand, sandboxId: stand, startedAt: '2026-01-01T00:00:00.000Z', endedAt: null, outcome: 'lost', error: { kind: 'sandbox-lost', message: stand } }],
-  diff: { files: 1, additions: 3, deletions: 0, paths: [stand, stand] }, unsaved: [{ path: stand, reason: stand }], unsavedMore: 0, kept: [{ branch: stand, commit: stand, ref: stand }], usage: { sandboxSeconds: 2 }, metadata: { [stand]: stand },
+  diff: { files: 1, additions: 3, deletions: 0, paths: [stand, stand] }, unsaved: [{ path: stand, reason: stand }], unsavedMore: 0, kept: [{ branch: stand, commit: stand, ref: stand }], usage: { sandboxSeconds: 2 }, metadata: { [stand]: stand }, tenant: stand,
 }
 const status: JobStatus = {
-  jobId: stand, repository: stand, state: 'running', reason: stand, phase: 'steps', provider: stand, sandboxId: stand, step: stand,
+  jobId: stand, repository: stand, tenant: stand, state: 'running', reason: stand, phase: 'steps', provider: stand, sandboxId: stand, step: stand,
   attempts: 1, checkpointSha: stand, checkpointProblem: stand, unsaved: [{ path: stand, reason: stand }], unsavedMore: 0, enqueuedAtMs: 0, startedAtMs: 1000, endedAtMs: null, result: null,
 }
 const load: ProviderLoad = {

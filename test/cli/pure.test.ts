@@ -17,10 +17,10 @@ const result: JobResult = {
   promoted: { to: 'main', sha: 'b'.repeat(40), result: 'fast_forward' },
   steps: [{ name: 'change', exitCode: 0, durationMs: 1200, stdoutTail: '', stderrTail: '' }],
   attempts: [{ provider: 'local-a', sandboxId: 's1', startedAt: '2026-01-01T00:00:00.000Z', endedAt: '2026-01-01T00:00:02.000Z', outcome: 'succeeded', error: null }],
-  diff: { files: 1, additions: 3, deletions: 0, paths: ['NOTE.md'] }, unsaved: [], unsavedMore: 0, kept: [], usage: { sandboxSeconds: 2 }, metadata: {},
+  diff: { files: 1, additions: 3, deletions: 0, paths: ['NOTE.md'] }, unsaved: [], unsavedMore: 0, kept: [], usage: { sandboxSeconds: 2 }, metadata: {}, tenant: null,
 }
 const status: JobStatus = {
-  jobId: 'j1', repository: 'acme/web', state: 'running', reason: null, phase: 'steps', provider: 'local-a', sandboxId: 's1', step: '2/3 work',
+  jobId: 'j1', repository: 'acme/web', tenant: null, state: 'running', reason: null, phase: 'steps', provider: 'local-a', sandboxId: 's1', step: '2/3 work',
   attempts: 1, checkpointSha: null, checkpointProblem: null, unsaved: [], unsavedMore: 0, enqueuedAtMs: 0, startedAtMs: 1000, endedAtMs: null, result: null,
 }
 

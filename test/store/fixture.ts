@@ -86,6 +86,7 @@ export function result(jobId: string, fields: Partial<JobResult> = {}): JobResul
     kept: [],
     usage: { sandboxSeconds: 0 },
     metadata: {},
+    tenant: null,
     ...fields,
   }
 }

@@ -7,7 +7,7 @@ import type { JobSpec } from '../../job/spec.js'
  * What the user gets, from the record of an ended run. The branch and commit are the pushed work; of a job that ended before it
  * was pushed, the last checkpoint.
  */
-export function jobResult(record: RunRecord, spec: Pick<JobSpec, 'metadata'>, attempts: readonly Attempt[], usedMs: number): JobResult {
+export function jobResult(record: RunRecord, spec: Pick<JobSpec, 'metadata' | 'tenant'>, attempts: readonly Attempt[], usedMs: number): JobResult {
   const { outcome, checkpoint } = record
   if (outcome === null) throw new Error(`run ${record.jobId}: a result without an outcome`)
   const saved = record.pushed
@@ -29,6 +29,7 @@ export function jobResult(record: RunRecord, spec: Pick<JobSpec, 'metadata'>, at
     kept: record.kept,
     usage: { sandboxSeconds: Math.round(usedMs) / 1000 },
     metadata: spec.metadata,
+    tenant: spec.tenant ?? null,
   }
 }
 

@@ -1,8 +1,10 @@
 -- Which of some jobs may be what is looked for; whoever asks looks at those more closely.
 -- KEYS: BullMQ's hash of each job, the run of each. At most 200 jobs, and no more once what was read of them holds 8 MiB.
--- ARGV: state or '', tenant or '', repository or '', from which time of enqueuing on or ''.
+-- ARGV: state or '', tenant or '', repository or '', from which time of enqueuing on or '', further tenants.
 -- Returns for each that was looked at: when it was enqueued in ms, '' for one that is not looked for.
 local state, tenant, repository, since = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
+local tenants = { [tenant] = true }
+for i = 5, #ARGV do tenants[ARGV[i]] = true end
 local ended = { succeeded = true, failed = true, cancelled = true }
 local count, read, answer = #KEYS / 2, 0, {}
 
@@ -20,7 +22,7 @@ local function matches(key, run, name, at)
   -- Most are told without being taken apart.
   if not string.find(data, '"tenant"', 1, true) then return false end
   local good, value = pcall(cjson.decode, data)
-  return good and type(value) == 'table' and type(value.spec) == 'table' and value.spec.tenant == tenant
+  return good and type(value) == 'table' and type(value.spec) == 'table' and type(value.spec.tenant) == 'string' and tenants[value.spec.tenant] == true
 end
 
 for i = 1, count do
