@@ -1,8 +1,9 @@
 // Imports run downward only. Each folder may import the ones after it in its own row and nothing else.
 const layers = {
-  cli: ['producers', 'consumers', 'monitor', 'embedded', 'config', 'providers', 'git', 'runner', 'events', 'store', 'job'],
+  cli: ['http', 'producers', 'consumers', 'monitor', 'embedded', 'config', 'providers', 'git', 'runner', 'events', 'store', 'job'],
   embedded: ['git', 'job'],
   config: ['consumers', 'providers', 'git', 'runner', 'events', 'store', 'job'],
+  http: ['producers', 'events', 'store', 'job'],
   monitor: ['events', 'store', 'job'],
   consumers: ['producers', 'providers', 'git', 'runner', 'events', 'store', 'job'],
   // Consumers begin the runs of schedules, through the producers' own door.

@@ -11,11 +11,13 @@ import { addDevCommand } from './commands/dev.js'
 import { addDoctorCommand } from './commands/doctor.js'
 import { addEnqueueCommand } from './commands/enqueue.js'
 import { addEventsCommand } from './commands/events.js'
+import { addKeysCommand } from './commands/keys.js'
 import { addLogsCommand } from './commands/logs.js'
 import { addProvidersCommand } from './commands/providers.js'
 import { addReapCommand } from './commands/reap.js'
 import { addRetryCommand } from './commands/retry.js'
 import { addSchedulesCommand } from './commands/schedules.js'
+import { addServeCommand } from './commands/serve.js'
 import { addStatusCommand } from './commands/status.js'
 import { addVerifyCommand } from './commands/verify.js'
 import { endProcess } from './end-process.js'
@@ -47,6 +49,8 @@ const commands = [
   addRetryCommand,
   addEventsCommand,
   addSchedulesCommand,
+  addServeCommand,
+  addKeysCommand,
   addProvidersCommand,
   addReapCommand,
   addVerifyCommand,

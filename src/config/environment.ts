@@ -23,6 +23,8 @@ const overrides = {
   SWITCHYARD_CONSUMER_SECRETS: { path: ['consumer', 'secrets'], schema: names },
   SWITCHYARD_LOG_LEVEL: { path: ['logs', 'level'], schema: text },
   SWITCHYARD_SPEC_BYTES: { path: ['limits', 'specBytes'], schema: wholeNumber },
+  SWITCHYARD_HTTP_HOST: { path: ['http', 'host'], schema: text },
+  SWITCHYARD_HTTP_PORT: { path: ['http', 'port'], schema: wholeNumber },
   SWITCHYARD_BOARD_HOST: { path: ['board', 'host'], schema: text },
   SWITCHYARD_BOARD_PORT: { path: ['board', 'port'], schema: wholeNumber },
   SWITCHYARD_BOARD_USERNAME: { path: ['board', 'username'], schema: text },

@@ -172,6 +172,19 @@ export const configSchema = z.strictObject({
         .describe('The size that a job spec may have as JSON.'),
     })
     .prefault({}),
+  http: z
+    .strictObject({
+      host: z.string({ error: 'must be a host name or an address' }).min(1, 'is empty; give an address such as "127.0.0.1"').default('127.0.0.1'),
+      port: whole('a port').min(0, 'must be 0 (any free port) to 65535').max(65_535, 'must be 0 (any free port) to 65535').default(8080),
+      maxBodyBytes: whole('bytes').min(1_024, 'must be at least 1024').max(2 ** 30, `must be at most ${2 ** 30}`).optional()
+        .describe('The size that a request may have. Default 4 MiB, at least twice limits.specBytes.'),
+      rateLimit: z
+        .strictObject({ requests: whole('requests').min(1, 'must be at least 1'), perSeconds: whole('seconds').min(1, 'must be at least 1').max(86_400, 'must be at most 86400') }, { error: 'must be an object such as { requests: 6000, perSeconds: 60 }' })
+        .default({ requests: 6_000, perSeconds: 60 })
+        .describe('How many requests a key may make, counted for all servers of the deployment.'),
+    })
+    .prefault({})
+    .describe('Where "switchyard serve" listens. It speaks plain HTTP: put TLS before it.'),
   board: z
     .strictObject({
       host: z.string({ error: 'must be a host name or an address' }).min(1, 'is empty; give an address such as "127.0.0.1"').default('127.0.0.1'),

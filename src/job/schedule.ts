@@ -32,7 +32,8 @@ const idSchema = z
 const leastEveryMs = 1_000
 const presets = new Set(['@hourly', '@daily', '@weekly', '@monthly', '@yearly'])
 
-const rulesSchema = z
+/** All of a schedule but its job. */
+export const rulesSchema = z
   .strictObject({
     cron: z.string({ error: 'must be a text such as "0 8 * * 1-5"' }).optional(),
     every: duration.refine((everyMs) => everyMs >= leastEveryMs, 'must be at least "1s"').optional(),

@@ -28,6 +28,12 @@ export interface Schedule {
   readonly skipped: { readonly scheduledAt: string; readonly count: number; readonly why: string } | null
 }
 
+/** For callers that are limited to tenants: a schedule of another's is as unknown as one that never was. */
+export interface ScheduleOwners {
+  /** Null for all. */
+  readonly tenants?: readonly string[] | null | undefined
+}
+
 type Use = <Result>(work: (connected: Connected) => Promise<Result>) => Promise<Result>
 
 /** Schedules of a queue: jobs that are enqueued again and again, by Redis' clock, by whichever consumer is there. */
@@ -44,7 +50,7 @@ export class Schedules {
    * @param id letters, digits, `_`, `-` and dots: the ids of its jobs begin with it.
    * @throws InvalidInputError, RedisUnavailableError.
    */
-  async upsert(id: string, input: ScheduleInput): Promise<Schedule> {
+  async upsert(id: string, input: ScheduleInput, { tenants = null }: ScheduleOwners = {}): Promise<Schedule> {
     parseScheduleId(id)
     const { job, ...rules } = parseSchedule(input)
     const definition: ScheduleDefinition = { ...rules, spec: this.#checkedJob(job) }
@@ -52,7 +58,8 @@ export class Schedules {
       const store = new ScheduleStore(connected.redis, this.keys)
       const nowMs = await store.now()
       const { timing } = rules
-      const put = await store.put(id, { definition: JSON.stringify(definition), times: JSON.stringify(timing), nowMs, nextMs: nextSlot(timing, nowMs) })
+      const put = await store.put(id, { definition: JSON.stringify(definition), times: JSON.stringify(timing), nowMs, nextMs: nextSlot(timing, nowMs) }, tenants)
+      if (put === 'foreign') throw new InvalidInputError(`schedule id: "${id}" is another tenant's; choose another one`)
       if (put === 'full') throw new InvalidInputError(`schedules: there are ${mostSchedules} in this queue already, as many as there may be; remove one that is not needed`)
       const { schedule } = await store.read(id)
       if (schedule !== null && !schedule.paused) await startTicks(connected.redis, this.keys, id, timing, nowMs)
@@ -71,18 +78,18 @@ export class Schedules {
   }
 
   /** No run is begun until it is resumed; those under way go on. @throws UnknownScheduleError, RedisUnavailableError. */
-  async pause(id: string): Promise<void> {
+  async pause(id: string, { tenants = null }: ScheduleOwners = {}): Promise<void> {
     await this.use(async ({ redis }) => {
-      if (!(await new ScheduleStore(redis, this.keys).pause(id))) throw new UnknownScheduleError(id)
+      if (!(await new ScheduleStore(redis, this.keys).pause(id, tenants))) throw new UnknownScheduleError(id)
       await stopTicks(redis, this.keys, id)
     })
   }
 
   /** Goes on; what was missed meanwhile is seen to at once, as `missed` says. @throws UnknownScheduleError, RedisUnavailableError. */
-  async resume(id: string): Promise<void> {
+  async resume(id: string, { tenants = null }: ScheduleOwners = {}): Promise<void> {
     await this.use(async ({ redis }) => {
       const store = new ScheduleStore(redis, this.keys)
-      if (!(await store.resume(id))) throw new UnknownScheduleError(id)
+      if (!(await store.resume(id, tenants))) throw new UnknownScheduleError(id)
       const { schedule, nowMs } = await store.read(id)
       if (schedule === null) throw new UnknownScheduleError(id)
       await startTicks(redis, this.keys, id, readDefinition(id, schedule.definition).timing, nowMs)
@@ -91,9 +98,10 @@ export class Schedules {
   }
 
   /** Begins no more runs; those under way go on. @throws UnknownScheduleError, RedisUnavailableError. */
-  async remove(id: string): Promise<void> {
+  async remove(id: string, { tenants = null }: ScheduleOwners = {}): Promise<void> {
     await this.use(async ({ redis }) => {
-      const was = await new ScheduleStore(redis, this.keys).remove(id)
+      const was = await new ScheduleStore(redis, this.keys).remove(id, tenants)
+      if (!was && tenants !== null) throw new UnknownScheduleError(id)
       await stopTicks(redis, this.keys, id)
       if (!was) throw new UnknownScheduleError(id)
     })

@@ -57,6 +57,31 @@ export class Keys {
     return `${this.prefix}::claim:${this.runId(jobId)}`
   }
 
+  /** Hash: an API key, without what it opens with. */
+  apiKey(id: string): string {
+    return `${this.prefix}::api-key:${id}`
+  }
+
+  /** Sorted set: the ids of the API keys, by when each is forgotten. */
+  apiKeys(): string {
+    return `${this.prefix}::api-keys`
+  }
+
+  /** Hash: the answer to a request that bears an idempotency key; see lua/answer-begin.lua. */
+  httpAnswer(key: string): string {
+    return `${this.prefix}::http-answer:${key}`
+  }
+
+  /** What the keys of the HTTP API's rate limits begin with. */
+  httpRates(): string {
+    return `${this.prefix}::http-rate`
+  }
+
+  /** Stream: who did what by the HTTP API. */
+  audit(): string {
+    return `${this.prefix}::audit`
+  }
+
   /** Stream: completion events. */
   events(): string {
     return `${this.prefix}:events`

@@ -46,6 +46,9 @@ export type Begun =
   | { readonly kind: 'pending' | 'run'; readonly run: PendingRun }
   | { readonly kind: 'skipped'; readonly why: string }
 
+/** The tenants of whose jobs a schedule may be changed; null for whoever may change all. */
+type Whose = readonly string[] | null
+
 const beginReply = z.tuple([z.enum(['changed', 'done', 'skipped', 'pending', 'run'])], z.string())
 
 /**
@@ -64,9 +67,9 @@ export class ScheduleStore {
   }
 
   /** @param definition JSON. @param times what tells its times apart from others. @param nextMs null when none comes. */
-  async put(id: string, schedule: { readonly definition: string; readonly times: string; readonly nowMs: number; readonly nextMs: number | null }): Promise<'created' | 'changed' | 'full'> {
+  async put(id: string, schedule: { readonly definition: string; readonly times: string; readonly nowMs: number; readonly nextMs: number | null }, whose: Whose = null): Promise<'created' | 'changed' | 'full' | 'foreign'> {
     const { definition, times, nowMs, nextMs } = schedule
-    return z.enum(['created', 'changed', 'full']).parse(await this.run('schedule-put', id, [id, definition, times, nowMs, nextMs ?? 'inf', mostSchedules]))
+    return z.enum(['created', 'changed', 'full', 'foreign']).parse(await this.run('schedule-put', id, [id, definition, times, nowMs, nextMs ?? 'inf', mostSchedules, tenantsOf(whose)]))
   }
 
   /** The schedule and Redis' time, in one round trip; null when there is none. */
@@ -111,20 +114,20 @@ export class ScheduleStore {
     await this.run('schedule-settle', id, [id, json, nextMs ?? 'inf'])
   }
 
-  /** @returns whether there is such a schedule. */
-  async pause(id: string): Promise<boolean> {
-    return (await this.run('schedule-pause', id, [id, await this.now(), ''])) === 1
+  /** @returns whether there is such a schedule of theirs. */
+  async pause(id: string, whose: Whose = null): Promise<boolean> {
+    return (await this.run('schedule-pause', id, [id, await this.now(), '', tenantsOf(whose)])) === 1
   }
 
-  /** What it missed is due now. @returns whether there is such a schedule. */
-  async resume(id: string): Promise<boolean> {
+  /** What it missed is due now. @returns whether there is such a schedule of theirs. */
+  async resume(id: string, whose: Whose = null): Promise<boolean> {
     const nowMs = await this.now()
-    return (await this.run('schedule-pause', id, [id, nowMs, nowMs])) === 1
+    return (await this.run('schedule-pause', id, [id, nowMs, nowMs, tenantsOf(whose)])) === 1
   }
 
-  /** Its runs go on. @returns whether there was such a schedule. */
-  async remove(id: string): Promise<boolean> {
-    return (await this.run('schedule-remove', id, [id])) === 1
+  /** Its runs go on. @returns whether there was such a schedule of theirs. */
+  async remove(id: string, whose: Whose = null): Promise<boolean> {
+    return (await this.run('schedule-remove', id, [id, tenantsOf(whose)])) === 1
   }
 
   /** It could not be looked at: the others come first for a while. */
@@ -140,6 +143,10 @@ export class ScheduleStore {
   private async run(script: 'schedule-put' | 'schedule-begin' | 'schedule-settle' | 'schedule-pause' | 'schedule-remove', id: string, args: readonly (string | number)[]): Promise<unknown> {
     return await runScript(this.redis, script, [this.keys.schedule(id), this.keys.schedules()], args)
   }
+}
+
+function tenantsOf(whose: Whose): string {
+  return whose === null ? '' : JSON.stringify(whose)
 }
 
 const hashSchema = z.object({

@@ -55,6 +55,11 @@ export type ScriptName =
   | 'schedule-pause'
   | 'schedule-remove'
   | 'schedule-overdue'
+  | 'api-key-put'
+  | 'api-key-revoke'
+  | 'api-key-used'
+  | 'answer-begin'
+  | 'answer-settle'
 
 const sources = new Map<string, string>()
 for (const file of readdirSync(folder)) {

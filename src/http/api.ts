@@ -1,0 +1,191 @@
+import { readFileSync } from 'node:fs'
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import { getRequestListener } from '@hono/node-server'
+import type { Hono, MiddlewareHandler } from 'hono'
+import type { Logger } from 'pino'
+import { InvalidInputError, SwitchyardError } from '../job/errors.js'
+import { accessOf, type AgentQueue } from '../producers/agent-queue.js'
+import { ApiKeys } from './api-keys.js'
+import { addAuditRoute } from './audit.js'
+import type { Caller } from './caller.js'
+import { type ApiApp, type ApiContext, bearerOf, type Env, json, newApp, problems, route } from './context.js'
+import { addDeploymentRoutes } from './deployment-routes.js'
+import { addJobRoutes } from './job-routes.js'
+import { problemOf, problemResponse } from './problem.js'
+import { defaultRateLimit, type RateLimit, RateLimiter } from './rate-limit.js'
+import { forbidden, HttpRefusalError, malformed, unauthenticated } from './refusal.js'
+import { addScheduleRoutes } from './schedule-routes.js'
+import { componentSchemas } from './schemas.js'
+import { addStreamRoutes } from './stream-routes.js'
+
+export interface ApiOptions {
+  /** Whose jobs are served; it stays the caller's to close. */
+  readonly queue: AgentQueue
+  /** How large a request's body may be, in bytes. Default 4 MiB, at least twice the queue's `maxSpecBytes`. */
+  readonly maxBodyBytes?: number | undefined
+  /**
+   * Who asks, in place of the keys of `switchyard keys`: for an application that knows its users already. Null for nobody who may.
+   * The caller's `id` is what the audit log names.
+   */
+  readonly authenticate?: ((request: Request) => Promise<Caller | null> | Caller | null) | undefined
+  /** How many requests a key may make. Default 6,000 a minute; `none` for any number. */
+  readonly rateLimit?: RateLimit | 'none' | undefined
+  /** How often a stream in which nothing happens says so, in milliseconds. Default 15,000. */
+  readonly heartbeatMs?: number | undefined
+  /** Told of what fails and of what callers change; pino's will do. Default: failures become process warnings. */
+  readonly log?: Pick<Logger, 'info' | 'error'> | undefined
+}
+
+/** The HTTP API of a queue, without a server. */
+export interface Api {
+  /** To be mounted in an application of Hono's: `app.route('/switchyard', api.app)`. */
+  readonly app: Hono<Env>
+  /** For whatever speaks in requests and responses as `fetch` does. */
+  readonly fetch: (request: Request) => Response | Promise<Response>
+  /** For `node:http`, Express and Fastify; before whatever reads bodies there. */
+  readonly listener: (request: IncomingMessage, response: ServerResponse) => Promise<void>
+  /** Ends streams and waits, and lets `/readyz` answer 503. Requests are still answered. */
+  stop(): void
+}
+
+const leastBodyBytes = 4 * 1024 * 1024
+const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as { version: string }
+
+/**
+ * The HTTP API of a queue: its routes are in the document at `/openapi.json`, and every refusal is `application/problem+json` with a stable code.
+ * @throws InvalidInputError when an option is wrong.
+ */
+export function createApi(options: ApiOptions): Api {
+  const { queue } = options
+  const stop = new AbortController()
+  const log = options.log ?? { info: () => undefined, error: (fields: unknown) => process.emitWarning(errorIn(fields)) }
+  const app = newApp()
+  const api: ApiContext = { queue, log, maxBodyBytes: bodyLimit(options), callerOf: callerOf(options), count: counter(options), heartbeatMs: options.heartbeatMs, stop: stop.signal }
+
+  app.onError((error) => {
+    const answer = problemOf(error)
+    if (answer.problem.status === 500) log.error({ err: error }, 'a request to the HTTP API failed')
+    return problemResponse(answer)
+  })
+  app.use(answersForOneReader, onlySameOrigin)
+  app.openAPIRegistry.registerComponent('securitySchemes', 'key', { type: 'http', scheme: 'bearer', description: 'A key of `switchyard keys create`.' })
+  for (const [name, schema] of Object.entries(componentSchemas())) app.openAPIRegistry.registerComponent('schemas', name, schema)
+  addHealthRoutes(app, api)
+  addJobRoutes(app, api)
+  addStreamRoutes(app, api)
+  addScheduleRoutes(app, api)
+  addDeploymentRoutes(app, api)
+  addAuditRoute(app, api)
+  addDocument(app)
+  refuseTheRest(app)
+
+  const fetch = (request: Request) => app.fetch(request)
+  return {
+    app,
+    fetch,
+    listener: getRequestListener(fetch, { overrideGlobalObjects: false, errorHandler: () => problemResponse(problemOf(malformed('the request is no valid one of HTTP; look at its method, its host and its path'))) }),
+    stop: () => stop.abort(new SwitchyardError('the HTTP API stops')),
+  }
+}
+
+function bodyLimit({ queue, maxBodyBytes }: ApiOptions): number {
+  if (maxBodyBytes !== undefined && (!Number.isInteger(maxBodyBytes) || maxBodyBytes < 1_024)) throw new InvalidInputError('maxBodyBytes: must be a whole number of bytes from 1024 on')
+  return maxBodyBytes ?? Math.max(leastBodyBytes, 2 * accessOf(queue).maxSpecBytes)
+}
+
+function callerOf({ queue, authenticate }: ApiOptions): (request: Request) => Promise<Caller> {
+  if (authenticate === undefined) {
+    const keys = new ApiKeys(queue)
+    return async (request) => await keys.callerOf(bearerOf(request))
+  }
+  return async (request) => {
+    const caller = await authenticate(request)
+    if (caller === null) throw unauthenticated('authorization: the request is not authenticated')
+    return caller
+  }
+}
+
+function counter({ queue, rateLimit = defaultRateLimit }: ApiOptions): ApiContext['count'] {
+  if (rateLimit === 'none') return async () => ({})
+  const { requests, perSeconds } = rateLimit
+  if (!Number.isInteger(requests) || requests < 1 || !Number.isInteger(perSeconds) || perSeconds < 1) throw new InvalidInputError('rateLimit: requests and perSeconds must be whole numbers from 1 on')
+  const limiter = new RateLimiter(queue, rateLimit)
+  return async (caller) => await limiter.count(caller)
+}
+
+/** Nothing is kept by caches, and nothing is taken for a page. */
+const answersForOneReader: MiddlewareHandler = async (context, next) => {
+  await next()
+  context.res.headers.set('cache-control', 'no-store')
+  context.res.headers.set('x-content-type-options', 'nosniff')
+}
+
+/** A page of another site has no business here, whatever its visitor may do. */
+const onlySameOrigin: MiddlewareHandler = async (context, next) => {
+  const origin = context.req.header('origin')
+  if (origin !== undefined && origin !== new URL(context.req.url).origin && !sameHost(origin, context.req.header('host'))) {
+    throw forbidden('origin: pages of other origins are not served; call the API from a server')
+  }
+  await next()
+}
+
+/** Behind something that speaks TLS the scheme is another one. */
+function sameHost(origin: string, host: string | undefined): boolean {
+  return host !== undefined && URL.canParse(origin) && new URL(origin).host === host
+}
+
+function addHealthRoutes(app: ApiApp, { queue, stop }: ApiContext): void {
+  app.openapi(
+    route({ method: 'get', path: '/healthz', operationId: 'getHealth', summary: 'Whether this process answers', tags: ['health'], security: [], responses: { 200: { description: 'It does.', content: json('Health') } } }),
+    (context) => context.json({ status: 'ok' }, 200),
+  )
+  app.openapi(
+    route({ method: 'get', path: '/readyz', operationId: 'getReadiness', summary: 'Whether requests can be answered: Redis is there, and the server does not stop', tags: ['health'], security: [], responses: { 200: { description: 'They can.', content: json('Health') }, ...problems(503) } }),
+    async (context) => {
+      if (stop.aborted) throw new HttpRefusalError(503, 'SWY_HTTP_UNAVAILABLE', 'this server stops; ask another one')
+      await accessOf(queue).use(({ redis }) => redis.ping())
+      return context.json({ status: 'ok' }, 200)
+    },
+  )
+}
+
+function addDocument(app: ApiApp): void {
+  let document: string | undefined
+  app.get('/openapi.json', (context) => {
+    document ??= JSON.stringify(
+      app.getOpenAPI31Document({
+        openapi: '3.1.0',
+        info: { title: 'Switchyard', version, description: 'Enqueue agents’ jobs, follow and cancel them. Every refusal is a `Problem` (RFC 9457) with a stable `code`.', license: { name: 'Apache-2.0' } },
+        // Relative to the document.
+        servers: [{ url: '.' }],
+      }),
+    )
+    return context.body(document, 200, { 'content-type': 'application/json' })
+  })
+}
+
+/** Other methods of paths that there are, and paths that there are not. */
+function refuseTheRest(app: ApiApp): void {
+  const methods = new Map<string, Set<string>>([['/openapi.json', new Set(['GET', 'HEAD'])]])
+  for (const definition of app.openAPIRegistry.definitions) {
+    if (definition.type !== 'route') continue
+    const path = definition.route.path.replaceAll(/\/{(.+?)}/g, '/:$1')
+    const known = methods.get(path) ?? new Set()
+    known.add(definition.route.method.toUpperCase())
+    if (definition.route.method === 'get') known.add('HEAD')
+    methods.set(path, known)
+  }
+  for (const [path, known] of methods) {
+    const allow = [...known].sort().join(', ')
+    app.all(path, () => {
+      throw new HttpRefusalError(405, 'SWY_HTTP_METHOD', `the method is not one of this path, which takes ${allow}`, { allow })
+    })
+  }
+  app.all('*', () => {
+    throw new HttpRefusalError(404, 'SWY_HTTP_NOT_FOUND', 'there is no such path; /openapi.json lists those that there are')
+  })
+}
+
+function errorIn(fields: unknown): Error | string {
+  return typeof fields === 'object' && fields !== null && 'err' in fields && fields.err instanceof Error ? fields.err : 'a request to the HTTP API failed'
+}

@@ -1,0 +1,75 @@
+import { createHash } from 'node:crypto'
+import type { ApiKeyScope } from '../store/index.js'
+import { forbidden } from './refusal.js'
+
+/**
+ * Who asks, and what that may see and touch. What a caller that is limited to tenants sends is changed so that it meets nothing of others': its jobs
+ * bear one of its tenants, and the keys in them (of idempotency and concurrency, which hold for whole queues) are the tenant's own.
+ */
+export interface Caller {
+  /** As it stands in the audit log. */
+  readonly id: string
+  readonly name: string
+  readonly scope: ApiKeyScope
+  /** Null for everybody's jobs. */
+  readonly tenants: readonly string[] | null
+}
+
+const ranks: Readonly<Record<ApiKeyScope, number>> = { read: 0, write: 1, admin: 2 }
+
+/** @throws HttpRefusalError 403. */
+export function requireScope(caller: Caller, scope: ApiKeyScope): void {
+  if (ranks[caller.scope] < ranks[scope]) throw forbidden(`API key ${caller.id} may only ${caller.scope}; this needs one with the scope "${scope}"`)
+}
+
+/** For what concerns all tenants. @throws HttpRefusalError 403. */
+export function requireAllTenants(caller: Caller): void {
+  if (caller.tenants !== null) throw forbidden(`API key ${caller.id} is limited to tenants; this concerns the whole deployment`)
+}
+
+/** @param tenant a job's; null for a job of nobody's. */
+export function maySee({ tenants }: Caller, tenant: string | null): boolean {
+  return tenants === null || (tenant !== null && tenants.includes(tenant))
+}
+
+/** Whose jobs are listed. @param asked undefined for all that may be seen. @throws HttpRefusalError 403. */
+export function listedTenants(caller: Caller, asked: string | undefined): string | readonly string[] | undefined {
+  if (asked === undefined) return caller.tenants ?? undefined
+  if (!maySee(caller, asked)) throw foreignTenant(caller)
+  return asked
+}
+
+/**
+ * A job's spec as it goes to the queue; what is wrong with it is left for the queue to say.
+ * @throws HttpRefusalError 403 for another tenant's.
+ */
+export function ownSpec(caller: Caller, spec: unknown): unknown {
+  if (caller.tenants === null || typeof spec !== 'object' || spec === null || Array.isArray(spec)) return spec
+  const given = spec as Readonly<Record<string, unknown>>
+  const only = caller.tenants.length === 1 ? caller.tenants[0] : undefined
+  const tenant = 'tenant' in given ? given['tenant'] : only
+  if (tenant === undefined) throw forbidden(`tenant: is missing, and API key ${caller.id} is for several; say whose job it is`)
+  if (typeof tenant !== 'string' || !maySee(caller, tenant)) throw foreignTenant(caller)
+  const { idempotencyKey, concurrency } = given
+  return {
+    ...given,
+    tenant,
+    ...(typeof idempotencyKey === 'string' && idempotencyKey !== '' && idempotencyKey.length <= longestKey ? { idempotencyKey: ownKey(tenant, idempotencyKey) } : {}),
+    ...(isKeyed(concurrency) && concurrency.key !== '' ? { concurrency: { ...concurrency, key: `${encodeURIComponent(tenant)}/${concurrency.key}` } } : {}),
+  }
+}
+
+/** Longer ones the queue refuses. */
+const longestKey = 500
+
+function ownKey(tenant: string, key: string): string {
+  return `tenant:${createHash('sha256').update(JSON.stringify([tenant, key])).digest('hex')}`
+}
+
+function isKeyed(value: unknown): value is { readonly key: string } {
+  return typeof value === 'object' && value !== null && 'key' in value && typeof value.key === 'string'
+}
+
+function foreignTenant(caller: Caller) {
+  return forbidden(`tenant: is none of those that API key ${caller.id} is for`)
+}

@@ -1,0 +1,5 @@
+export { createApi, type Api, type ApiOptions } from './api.js'
+export { ApiKeys, type ApiKeyInfo, type NewApiKey } from './api-keys.js'
+export type { Caller } from './caller.js'
+export type { Problem } from './problem.js'
+export { startApiServer, type ApiServer, type ApiServerOptions } from './server.js'

@@ -1,0 +1,150 @@
+import { z } from 'zod'
+import { completionEventSchema } from '../events/index.js'
+import type { LogLine } from '../job/log.js'
+import { jobResultSchema, unsavedPathSchema } from '../job/result.js'
+import { rulesSchema } from '../job/schedule.js'
+import { jobSpecSchema } from '../job/spec.js'
+import type { JobStatus } from '../job/status.js'
+import type { KeptAuditEntry, ProviderLoad, TenantStanding } from '../store/index.js'
+import { openApiSchema, type JsonSchema } from './schema-parts.js'
+
+/** What goes in and out of the API. Each has a name in the OpenAPI document (`components`). */
+
+const atMs = z.int().describe('Milliseconds since 1970.')
+
+/** A job as `JobStatus` says it stands. */
+export const jobSchema = z.object({
+  jobId: z.string(),
+  repository: z.string(),
+  tenant: z.string().nullable(),
+  state: z.enum(['waiting', 'running', 'succeeded', 'failed', 'cancelled']).describe('The last three are final.'),
+  reason: z.string().nullable().describe('Why a waiting or running job does not move; null when it does.'),
+  phase: z.string().nullable(),
+  provider: z.string().nullable(),
+  sandboxId: z.string().nullable(),
+  step: z.string().nullable().describe('The step under way, such as "2/3 agent".'),
+  attempts: z.int(),
+  checkpointSha: z.string().nullable(),
+  checkpointProblem: z.string().nullable(),
+  unsaved: z.array(unsavedPathSchema),
+  unsavedMore: z.int(),
+  enqueuedAtMs: atMs,
+  startedAtMs: atMs.nullable(),
+  endedAtMs: atMs.nullable(),
+  result: jobResultSchema.nullable(),
+} satisfies Record<keyof JobStatus, z.ZodType>)
+
+export const enqueuedSchema = z.object({ jobId: z.string() })
+export const jobListSchema = z.object({
+  jobs: z.array(jobSchema),
+  cursor: z.string().nullable().describe('For the next page; null when there is none. A page may be short, even empty, and still have one.'),
+})
+export const manyJobsSchema = z.strictObject({ jobs: z.array(z.unknown(), { error: 'must be a list of jobs' }).min(1, 'is empty; give at least one job').max(1_000, 'holds more than 1000 jobs; send them in several requests') })
+export const manyEnqueuedSchema = z.object({ jobs: z.array(enqueuedSchema) })
+export const cancelSchema = z.strictObject({ reason: z.string({ error: 'must be a text' }).min(1, 'is empty; leave it out').max(1_000, 'is longer than 1000 characters').optional() })
+export const cancelledSchema = z.object({ outcome: z.enum(['cancelled', 'requested', 'ended']).describe('cancelled: it was waiting and has ended; requested: its supervisor stops it; ended: it had ended before.') })
+export const retrySchema = z.strictObject({ from: z.enum(['start', 'checkpoint'], { error: 'must be "start" or "checkpoint"' }).optional() })
+export const retriedSchema = z.object({ outcome: z.enum(['retried', 'pending']).describe('pending: it waits or runs already, and nothing was done.') })
+export const healthSchema = z.object({ status: z.string() })
+export const problemSchema = z.object({
+  type: z.string(),
+  title: z.string(),
+  status: z.int(),
+  detail: z.string(),
+  code: z.string().describe('Stable from release to release; docs/errors.md says of each what mends it.'),
+  problems: z.array(z.string()).optional().describe('Of wrong input: every problem, one sentence each.'),
+})
+
+/** A piece of a job's output, as `streamJobLogs` sends it. */
+export const logLineSchema = z.object({
+  seq: z.int().describe('Rises with each piece of a job; the event’s id.'),
+  step: z.string().describe('The step’s name, or "switchyard" for what the system says itself.'),
+  stream: z.enum(['stdout', 'stderr', 'system']),
+  attempt: z.int(),
+  offset: z.int().describe('Where in the step’s stream the first byte stands.'),
+  atMs,
+  text: z.string().describe('Invalid bytes are U+FFFD.'),
+} satisfies Record<keyof Omit<LogLine, 'data'>, z.ZodType>)
+export const scheduleSchema = z.object({
+  id: z.string(),
+  cron: z.string().nullable(),
+  timezone: z.string().nullable(),
+  everyMs: z.int().nullable(),
+  missed: z.enum(['skip', 'once', 'all']),
+  overlap: z.enum(['allow', 'skip', 'replace']),
+  paused: z.boolean(),
+  nextRunAt: z.string().nullable().describe('Past when nobody has seen to it yet; null while it is paused.'),
+  last: z.object({ scheduledAt: z.string(), jobId: z.string(), status: z.string().nullable() }).nullable(),
+  skipped: z.object({ scheduledAt: z.string(), count: z.int(), why: z.string() }).nullable().describe('What was not begun last, and why.'),
+  repository: z.string(),
+  tenant: z.string().nullable(),
+})
+export const scheduleListSchema = z.object({ schedules: z.array(scheduleSchema) })
+export const providerListSchema = z.object({
+  providers: z.array(
+    z.object({
+      provider: z.string(),
+      limit: z.number(),
+      effectiveLimit: z.number().describe('The limit in force: less what others run in the account, and not more than the provider lets hope for.'),
+      foreign: z.number(),
+      used: z.number(),
+      waiting: z.number(),
+      cpu: z.number(),
+      cpuLimit: z.number().nullable(),
+      memoryMiB: z.number(),
+      memoryMiBLimit: z.number().nullable(),
+      breaker: z.enum(['closed', 'open', 'half-open', 'probing']),
+      openUntilMs: z.number().nullable(),
+      openedBy: z.string().nullable(),
+      createsPerSecond: z.number().nullable(),
+      blockedUntilMs: z.number().nullable(),
+      startP50Ms: z.number().nullable(),
+      startP95Ms: z.number().nullable(),
+      startMaxMs: z.number().nullable(),
+    } satisfies Record<keyof ProviderLoad, z.ZodType>),
+  ),
+})
+export const tenantListSchema = z.object({
+  tenants: z.array(z.object({ tenant: z.string(), running: z.int(), cap: z.int().nullable(), weight: z.number() } satisfies Record<keyof TenantStanding, z.ZodType>)),
+  cursor: z.string().nullable(),
+})
+export const auditListSchema = z.object({
+  entries: z.array(
+    z.object({
+      id: z.string(),
+      atMs,
+      by: z.string().describe('The id of an API key, or what the application says.'),
+      name: z.string(),
+      action: z.string().describe('The operation’s id in this document.'),
+      targets: z.array(z.string()),
+      count: z.int(),
+      status: z.int(),
+    } satisfies Record<keyof KeptAuditEntry, z.ZodType>),
+  ),
+})
+
+const requests = { Cancel: cancelSchema, Retry: retrySchema }
+const responses = { Enqueued: enqueuedSchema, ManyEnqueued: manyEnqueuedSchema, Cancelled: cancelledSchema, Retried: retriedSchema, Schedule: scheduleSchema, ScheduleList: scheduleListSchema, ProviderList: providerListSchema, TenantList: tenantListSchema, AuditList: auditListSchema, LogLine: logLineSchema, Event: completionEventSchema, Health: healthSchema, Problem: problemSchema }
+
+/** Every component of the document, by its name. */
+export function componentSchemas(): Record<string, JsonSchema> {
+  const jobSpec = openApiSchema(jobSpecSchema, 'input')
+  const job = openApiSchema(jobSchema, 'output') as { properties: Record<string, JsonSchema> }
+  const jobList = openApiSchema(jobListSchema, 'output') as { properties: Record<string, JsonSchema> }
+  const manyJobs = openApiSchema(manyJobsSchema, 'input') as { properties: Record<string, JsonSchema> }
+  const schedule = openApiSchema(rulesSchema, 'input') as { properties: Record<string, JsonSchema> }
+  return {
+    JobSpec: jobSpec,
+    ScheduleInput: { ...schedule, properties: { ...schedule.properties, job: componentRef('JobSpec') }, required: ['job'] },
+    ManyJobs: { ...manyJobs, properties: { jobs: { ...manyJobs.properties['jobs'], items: componentRef('JobSpec') } } },
+    ...Object.fromEntries(Object.entries(requests).map(([name, schema]) => [name, openApiSchema(schema, 'input')])),
+    JobResult: openApiSchema(jobResultSchema, 'output'),
+    Job: { ...job, properties: { ...job.properties, result: { anyOf: [componentRef('JobResult'), { type: 'null' }] } } },
+    JobList: { ...jobList, properties: { ...jobList.properties, jobs: { type: 'array', items: componentRef('Job') } } },
+    ...Object.fromEntries(Object.entries(responses).map(([name, schema]) => [name, openApiSchema(schema, 'output')])),
+  }
+}
+
+export function componentRef(name: string): { readonly $ref: string } {
+  return { $ref: `#/components/schemas/${name}` }
+}

@@ -1,0 +1,103 @@
+import type { Redis } from 'ioredis'
+import { z } from 'zod'
+import type { Keys } from './keys.js'
+import { runScript } from './scripts.js'
+
+/** How many API keys a deployment may have. */
+export const mostApiKeys = 10_000
+/** For how long a key that has expired or was revoked is still shown, in milliseconds. */
+const shownMs = 30 * 24 * 60 * 60 * 1000
+const keysPerRoundTrip = 500
+
+export const apiKeyScopes = ['read', 'write', 'admin'] as const
+export type ApiKeyScope = (typeof apiKeyScopes)[number]
+
+const atMs = z.coerce.number()
+const hashSchema = z.object({
+  digest: z.string().regex(/^[0-9a-f]{64}$/),
+  name: z.string(),
+  scope: z.enum(apiKeyScopes),
+  tenants: z.string(),
+  createdAtMs: atMs,
+  expiresAtMs: atMs.optional(),
+  usedAtMs: atMs.optional(),
+  revokedAtMs: atMs.optional(),
+})
+const tenantsSchema = z.array(z.string()).min(1)
+
+/** An API key as Redis holds it; times are in milliseconds since 1970 by Redis' clock. */
+export interface StoredApiKey {
+  readonly id: string
+  /** SHA-256 of the whole key, in hex. */
+  readonly digest: string
+  readonly name: string
+  readonly scope: ApiKeyScope
+  /** Whose jobs it may see and touch; null for everybody's. */
+  readonly tenants: readonly string[] | null
+  readonly createdAtMs: number
+  readonly expiresAtMs: number | null
+  readonly usedAtMs: number | null
+  readonly revokedAtMs: number | null
+}
+
+/** The API keys of a deployment: what each may do, and nothing that opens with it. */
+export class ApiKeyStore {
+  constructor(
+    private readonly redis: Redis,
+    private readonly keys: Keys,
+  ) {}
+
+  /** @param key.lifetimeMs null for one that does not expire. */
+  async put(key: Pick<StoredApiKey, 'id' | 'digest' | 'name' | 'scope' | 'tenants'> & { readonly lifetimeMs: number | null }): Promise<'added' | 'full'> {
+    const { id, digest, name, scope, tenants, lifetimeMs } = key
+    const nowMs = timeOf(await this.redis.time())
+    const fields = { digest, name, scope, tenants: tenants === null ? '' : JSON.stringify(tenants), createdAtMs: nowMs, ...(lifetimeMs === null ? {} : { expiresAtMs: nowMs + lifetimeMs }) }
+    const args: (string | number)[] = [id, mostApiKeys, lifetimeMs === null ? '' : lifetimeMs + shownMs, ...Object.entries<string | number>(fields).flat()]
+    return z.enum(['added', 'full']).parse(await runScript(this.redis, 'api-key-put', [this.keys.apiKeys(), this.keys.apiKey(id)], args))
+  }
+
+  /** The key and Redis' time, in one round trip; null when there is none. */
+  async read(id: string): Promise<{ readonly key: StoredApiKey | null; readonly nowMs: number }> {
+    const [hash, time] = answersOf(await this.redis.pipeline().hgetall(this.keys.apiKey(id)).time().exec())
+    return { key: parseKey(id, hash), nowMs: timeOf(time) }
+  }
+
+  /** All that are known, in no order; also those that have expired or were revoked lately. */
+  async all(): Promise<{ readonly keys: StoredApiKey[]; readonly nowMs: number }> {
+    const ids = await this.redis.zrange(this.keys.apiKeys(), '0', '-1')
+    const keys: StoredApiKey[] = []
+    for (let start = 0; start < ids.length; start += keysPerRoundTrip) {
+      const part = ids.slice(start, start + keysPerRoundTrip)
+      const pipeline = this.redis.pipeline()
+      for (const id of part) pipeline.hgetall(this.keys.apiKey(id))
+      for (const [index, hash] of answersOf(await pipeline.exec()).entries()) keys.push(...[parseKey(part[index] ?? '', hash)].filter((key) => key !== null))
+    }
+    return { keys, nowMs: timeOf(await this.redis.time()) }
+  }
+
+  async revoke(id: string): Promise<'revoked' | 'already' | 'unknown'> {
+    return z.enum(['revoked', 'already', 'unknown']).parse(await runScript(this.redis, 'api-key-revoke', [this.keys.apiKeys(), this.keys.apiKey(id)], [id, shownMs]))
+  }
+
+  async used(id: string): Promise<void> {
+    await runScript(this.redis, 'api-key-used', [this.keys.apiKey(id)], [])
+  }
+}
+
+function answersOf(replies: [Error | null, unknown][] | null): unknown[] {
+  return (replies ?? []).map(([error, value]) => {
+    if (error !== null) throw error
+    return value
+  })
+}
+
+function parseKey(id: string, hash: unknown): StoredApiKey | null {
+  if (typeof hash !== 'object' || hash === null || Object.keys(hash).length === 0) return null
+  const { tenants, expiresAtMs = null, usedAtMs = null, revokedAtMs = null, ...rest } = hashSchema.parse(hash)
+  return { id, ...rest, tenants: tenants === '' ? null : tenantsSchema.parse(JSON.parse(tenants)), expiresAtMs, usedAtMs, revokedAtMs }
+}
+
+function timeOf(time: unknown): number {
+  const [seconds, micros] = z.tuple([z.coerce.number(), z.coerce.number()]).parse(time)
+  return seconds * 1000 + Math.floor(micros / 1000)
+}

@@ -1,0 +1,174 @@
+import { createHash } from 'node:crypto'
+import { describe, expect, it } from 'vitest'
+import { keyTable } from '../../src/cli/commands/keys.js'
+import type { NewApiKey } from '../../src/http/index.js'
+import type { JobStatus } from '../../src/job/status.js'
+import { ApiKeyStore } from '../../src/store/index.js'
+import { until, useRedis } from '../store/fixture.js'
+import { endJob, serve, spec } from './fixture.js'
+
+const redis = useRedis()
+
+/** Everything that Redis holds, as text. */
+async function dump(): Promise<string> {
+  const client = redis.connect()
+  const parts: string[] = []
+  for (const key of await client.keys('*')) {
+    const type = await client.type(key)
+    const value = type === 'hash' ? await client.hgetall(key) : type === 'stream' ? await client.xrange(key, '-', '+') : type === 'zset' ? await client.zrange(key, '0', '-1') : type === 'list' ? await client.lrange(key, 0, -1) : type === 'set' ? await client.smembers(key) : await client.get(key)
+    parts.push(key, JSON.stringify(value))
+  }
+  return parts.join('\n')
+}
+
+describe('API keys', () => {
+  it('open until they are revoked, and only their digest is kept', async () => {
+    const { keys, call } = await serve(redis)
+    const { key, info } = await keys.create({ name: 'ci', scope: 'read', lifetimeMs: 3_600_000 })
+    expect(key).toMatch(/^sy_[0-9a-f]{16}_[\w-]{43}$/)
+    expect(info).toMatchObject({ name: 'ci', scope: 'read', tenants: null, state: 'valid', usedAtMs: null, expiresAtMs: info.createdAtMs + 3_600_000 })
+    expect((await call('GET', '/v1/jobs', { key })).status).toBe(200)
+    const [listed] = await keys.list()
+    expect(listed).toMatchObject({ id: info.id, usedAtMs: expect.any(Number) as number })
+    expect(keyTable(await keys.list())).toContain('ci    read   all      valid')
+
+    const held = await dump()
+    expect(held).toContain(createHash('sha256').update(key).digest('hex'))
+    expect(held).not.toContain(key.slice(20))
+    expect(JSON.stringify(await keys.list())).not.toContain(createHash('sha256').update(key).digest('hex'))
+
+    expect(await keys.revoke(info.id)).toBe(true)
+    expect(await keys.revoke(key)).toBe(false)
+    expect(await call('GET', '/v1/jobs', { key })).toMatchObject({ status: 401, body: { detail: `API key ${info.id} was revoked; use another one` } })
+    expect((await keys.list()).map(({ state }) => state)).toEqual(['revoked'])
+    await expect(keys.revoke('0'.repeat(16))).rejects.toThrow('there is none with the id')
+    await expect(keys.revoke('no id')).rejects.toThrow('must be 16 characters')
+  })
+
+  it('are refused when they are not whole, by a sentence that tells nothing to a stranger', async () => {
+    const { keys, call } = await serve(redis)
+    const { key, info } = await keys.create({ name: 'ci', scope: 'admin' })
+    const forged = key.replace(/.{43}$/, (secret) => secret.replace(/./g, (letter) => (letter === 'A' ? 'B' : 'A')))
+    const wrong = [forged, `${key}x`, key.slice(0, -1), key.toUpperCase(), `sy_${'0'.repeat(16)}_${'A'.repeat(43)}`, 'sy_', '', 'x'.repeat(400), 'x'.repeat(4_000)]
+    const details = new Set<unknown>()
+    for (const text of wrong) {
+      const { status, body } = await call('GET', '/v1/jobs', { key: text })
+      expect([text, status]).toEqual([text, 401])
+      details.add(body['detail'])
+    }
+    await keys.revoke(info.id)
+    // Not even that it was revoked.
+    details.add((await call('GET', '/v1/jobs', { key: forged })).body['detail'])
+    expect([...details].filter((detail) => String(detail).includes(info.id))).toEqual([])
+    expect((await keys.list())[0]?.usedAtMs).toBeNull()
+  })
+
+  it('expire by Redis’ clock, are shown for a while, and are bounded', async () => {
+    const { keys, call } = await serve(redis)
+    const { key, info } = await keys.create({ name: 'short', scope: 'read', lifetimeMs: 1_000 })
+    await until(async () => (await keys.list())[0]?.state === 'expired', 'it has expired')
+    expect(await call('GET', '/v1/jobs', { key })).toMatchObject({ status: 401, body: { detail: expect.stringContaining(`API key ${info.id} has expired`) as string } })
+    const client = redis.connect()
+    expect(await client.pttl(redis.keys.apiKey(info.id))).toBeGreaterThan(29 * 86_400_000)
+    // One that is forgotten is not brought back by its use, nor counted.
+    await client.del(redis.keys.apiKey(info.id))
+    await new ApiKeyStore(client, redis.keys).used(info.id)
+    expect(await client.exists(redis.keys.apiKey(info.id))).toBe(0)
+    await client.zadd(redis.keys.apiKeys(), ...Array.from({ length: 10_000 }, (_, index) => ['+inf', `k${index}`]).flat())
+    await expect(keys.create({ name: 'one more', scope: 'read' })).rejects.toThrow('there are 10000 already')
+  })
+
+  it('note their use once a minute', async () => {
+    const { keys, newKey, call } = await serve(redis)
+    const key = await newKey('read')
+    await call('GET', '/v1/jobs', { key })
+    const [first] = await keys.list()
+    for (let count = 0; count < 5; count++) await call('GET', '/v1/jobs', { key })
+    expect((await keys.list())[0]?.usedAtMs).toBe(first?.usedAtMs)
+    await redis.connect().hset(redis.keys.apiKey(first?.id ?? ''), 'usedAtMs', String((first?.usedAtMs ?? 0) - 60_000))
+    await call('GET', '/v1/jobs', { key })
+    expect((await keys.list())[0]?.usedAtMs).toBeGreaterThanOrEqual(first?.usedAtMs ?? 0)
+  })
+
+  it('are made of what can be', async () => {
+    const { keys } = await serve(redis)
+    const wrong: [object, string][] = [
+      [{ scope: 'read' }, 'name: is missing'],
+      [{ name: '', scope: 'read' }, 'name: must be'],
+      [{ name: 'a\u001b[2J', scope: 'read' }, 'name: must be'],
+      [{ name: 'a', scope: 'root' }, 'scope: must be'],
+      [{ name: 'a', scope: 'read', tenants: [] }, 'tenants: is empty'],
+      [{ name: 'a', scope: 'read', tenants: ['\ud800'] }, 'tenants[0]: holds'],
+      [{ name: 'a', scope: 'admin', tenants: ['acme'] }, 'tenants: an admin key'],
+      [{ name: 'a', scope: 'read', lifetimeMs: 0.5 }, 'lifetimeMs: must be'],
+      [{ name: 'a', scope: 'read', key: 'mine' }, 'key: is not a known field'],
+    ]
+    for (const [input, message] of wrong) await expect(keys.create(input as NewApiKey)).rejects.toThrow(message)
+    expect(await keys.list()).toEqual([])
+  })
+})
+
+describe('a key for tenants', () => {
+  it('sees and touches their jobs alone: another’s is as unknown as one that never was', async () => {
+    const { call, newKey, queue } = await serve(redis)
+    const [all, acme] = [await newKey('write'), await newKey('write', ['acme'])]
+    const enqueue = async (key: string, fields: object) => (await call<{ jobId: string }>('POST', '/v1/jobs', { key, body: spec(fields) })).body.jobId
+    const own = await enqueue(acme, {})
+    const foreign = await enqueue(all, { tenant: 'globex' })
+    const nobodys = await enqueue(all, {})
+    expect((await queue.job(own).status()).tenant).toBe('acme')
+    const gone = (await call('GET', '/v1/jobs/key-none', { key: acme })).body['detail']
+    for (const id of [foreign, nobodys]) {
+      for (const [method, path] of [['GET', ''], ['GET', '?waitMs=1000'], ['POST', '/cancel'], ['POST', '/retry']] as const) {
+        const answer = await call(method, `/v1/jobs/${id}${path}`, { key: acme })
+        expect(answer).toMatchObject({ status: 404, body: { code: 'SWY_JOB_UNKNOWN', detail: String(gone).replace('key-none', id) } })
+      }
+      expect((await queue.job(id).status()).state).toBe('waiting')
+    }
+    // Also once they have ended, and once the queue has dropped them.
+    await endJob(redis, foreign, { tenant: 'globex' })
+    await queue.job(nobodys).cancel('enough')
+    for (const id of [foreign, nobodys]) expect((await call('GET', `/v1/jobs/${id}`, { key: acme })).status).toBe(404)
+    const listed = await call<{ jobs: JobStatus[] }>('GET', '/v1/jobs', { key: acme })
+    expect(listed.body.jobs.map(({ jobId }) => jobId)).toEqual([own])
+    expect((await call('GET', '/v1/jobs?tenant=globex', { key: acme })).status).toBe(403)
+    // A cursor of somebody else's leads nowhere.
+    for (let count = 0; count < 3; count++) await enqueue(all, { tenant: 'globex' })
+    const page = await call<{ cursor: string }>('GET', '/v1/jobs?limit=1', { key: all })
+    expect((await call('GET', `/v1/jobs?limit=1&cursor=${page.body.cursor}`, { key: acme })).status).toBe(422)
+    expect((await call('POST', `/v1/jobs/${own}/cancel`, { key: acme })).body).toEqual({ outcome: 'cancelled' })
+    expect((await call('GET', `/v1/jobs/${own}`, { key: acme })).body).toMatchObject({ state: 'cancelled', result: { error: { message: 'cancelled by write of a test' } } })
+  })
+
+  it('enqueues for them alone', async () => {
+    const { call, newKey, queue } = await serve(redis)
+    const [one, two] = [await newKey('write', ['acme']), await newKey('write', ['acme', 'globex'])]
+    for (const [key, tenant] of [[one, 'globex'], [one, null], [one, ['acme']], [one, ''], [two, 'other'], [two, undefined]] as const) {
+      expect([tenant, (await call('POST', '/v1/jobs', { key, body: spec(tenant === undefined ? {} : { tenant }) })).status]).toEqual([tenant, 403])
+    }
+    expect((await call('POST', '/v1/jobs/bulk', { key: two, body: { jobs: [spec({ tenant: 'acme' }), spec({ tenant: 'other' })] } })).status).toBe(403)
+    expect(await queue.list()).toEqual([])
+    await call('POST', '/v1/jobs/bulk', { key: two, body: { jobs: [spec({ tenant: 'acme' }), spec({ tenant: 'globex' })] } })
+    await queue.enqueue({ repository: 'acme/web', steps: ['true'], tenant: 'other' })
+    expect((await call<{ jobs: JobStatus[] }>('GET', '/v1/jobs', { key: two })).body.jobs.map(({ tenant }) => tenant).sort()).toEqual(['acme', 'globex'])
+    expect((await call<{ jobs: JobStatus[] }>('GET', '/v1/jobs', { key: one })).body.jobs.map(({ tenant }) => tenant)).toEqual(['acme'])
+  })
+
+  it('shares no key of idempotency or concurrency with another tenant', async () => {
+    const { call, newKey, queue } = await serve(redis)
+    const [acme, globex] = [await newKey('write', ['acme']), await newKey('write', ['globex'])]
+    const body = spec({ idempotencyKey: 'nightly', concurrency: { key: 'main', then: 'cancel-waiting' } })
+    const first = await call<{ jobId: string }>('POST', '/v1/jobs', { key: acme, body })
+    const second = await call<{ jobId: string }>('POST', '/v1/jobs', { key: globex, body })
+    expect([first.status, second.status]).toEqual([201, 201])
+    expect(first.body.jobId).not.toBe(second.body.jobId)
+    expect((await call('POST', '/v1/jobs', { key: acme, body })).body).toEqual(first.body)
+    const conflict = await call('POST', '/v1/jobs', { key: acme, body: { ...body, priority: 1 } })
+    expect(conflict).toMatchObject({ status: 409, body: { detail: expect.stringContaining('"nightly" was used for job') as string } })
+    // The other tenant's newer job has not ended this one's.
+    expect((await queue.job(first.body.jobId).status()).state).toBe('waiting')
+    const own = await call<{ jobId: string }>('POST', '/v1/jobs', { key: acme, body: spec({ concurrency: { key: 'main', then: 'cancel-waiting' } }) })
+    await until(async () => (await queue.job(first.body.jobId).status()).state === 'cancelled', 'its own newer one has')
+    expect((await queue.job(own.body.jobId).status()).state).toBe('waiting')
+  })
+})
