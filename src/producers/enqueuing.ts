@@ -121,7 +121,7 @@ export class Enqueuing {
     }
   }
 
-  /** BullMQ's own scripts for the jobs, one that lists them and one that wakes idle consumers, in one pipeline. */
+  /** BullMQ's own scripts for the jobs, and one that lists them and wakes idle consumers, in one pipeline. */
   async #addBatch(connected: Connected, batch: readonly NewJob[]): Promise<void> {
     const { queue, redis, ready, waits } = connected
     const pipeline = (await queue.backend.client).pipeline()
@@ -139,9 +139,9 @@ export class Enqueuing {
       void job.addJob(pipeline)
     }
     const due = jobs.filter(({ delayMs }) => delayMs === 0)
-    if (due.length > 0) ready.queueAdd(pipeline, due)
     waits.queueAdd(pipeline, jobs)
-    queueWake(pipeline, this.options.keys, batch.length)
+    if (due.length > 0) ready.queueAdd(pipeline, due)
+    if (due.length < jobs.length) queueWake(pipeline, this.options.keys, jobs.length - due.length)
     const answers = await pipeline.exec()
     for (const [error] of answers ?? []) if (error !== null) throw error
     // Only what lists them answers by a list.

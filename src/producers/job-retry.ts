@@ -59,10 +59,10 @@ export async function retryJob(connected: Connected, keys: Keys, jobId: string, 
       // Where somebody else is first, the wish stays: theirs may be the same.
       if (!(await retried(job, state))) continue
       // Of a job that is not of Switchyard's nobody knows more than BullMQ.
-      const superseded = spec === undefined ? [] : (await ready.add([{ jobId, spec }], { strays: true })).superseded
+      const superseded = spec === undefined ? [] : (await ready.add([{ jobId, spec }], { strays: true, wake: 1 })).superseded
       const pipeline = redis.pipeline()
       if (spec !== undefined) waits.queueAdd(pipeline, [{ jobId, spec }])
-      queueWake(pipeline, keys, 1)
+      else queueWake(pipeline, keys, 1)
       for (const [error] of (await pipeline.exec()) ?? []) if (error !== null) throw error
       await endSuperseded(connected, superseded, source)
       return 'retried'

@@ -9,9 +9,15 @@ export const inboxTtlMs = 60_000
 
 const messageSchema = z.discriminatedUnion('kind', [
   z.object({ kind: z.literal('grant'), leaseId: z.string(), provider: z.string() }),
-  z.object({ kind: z.literal('work') }),
+  z.object({
+    kind: z.literal('work'),
+    asked: z.object({ view: z.string(), about: z.array(z.object({ id: z.string(), number: z.number(), json: z.string() })) }).optional(),
+  }),
 ])
-/** `grant`: a place at `provider` is yours under this lease id; `work`: there may be a job to take. */
+/**
+ * `grant`: a place at `provider` is yours under this lease id; `work`: there may be a job to take; `asked`: what the
+ * index has not heard of that view's consumers about, as `Dispatched.unknown`.
+ */
 export type InboxMessage = z.output<typeof messageSchema>
 
 /**
@@ -59,5 +65,5 @@ export class Inbox {
 
 /** Wakes up to `count` idle consumers, each once, as part of a pipeline of a connection that `createRedis` made. */
 export function queueWake(pipeline: object, keys: Keys, count: number): void {
-  queueScript(pipeline, 'inbox-wake', [keys.idle()], [count, keys.inbox(''), inboxTtlMs])
+  queueScript(pipeline, 'inbox-wake', [keys.ledger(), keys.ready(), keys.idle()], [keys.inbox(''), inboxTtlMs, count])
 }

@@ -150,12 +150,13 @@ export class ReadyJobs {
   /**
    * Lists jobs that BullMQ holds as waiting; others, and listed ones, are left out.
    * @param options.strays also those in BullMQ's wait list, where priority 0 lands and whatever is moved without one.
+   * @param options.wake how many idle consumers to tell. Default 0.
    * @returns how many were added, and which jobs their keys of concurrency have superseded: these are taken to be ended, unless the caller is faster.
    */
-  async add(jobs: readonly ReadyJob[], options: { readonly strays?: boolean | undefined } = {}): Promise<{ added: number; superseded: SupersededJob[] }> {
+  async add(jobs: readonly ReadyJob[], options: { readonly strays?: boolean | undefined; readonly wake?: number | undefined } = {}): Promise<{ added: number; superseded: SupersededJob[] }> {
     let added = 0
     const superseded: SupersededJob[] = []
-    for (const args of addArguments(jobs, options.strays ?? false)) {
+    for (const args of addArguments(jobs, options.strays ?? false, options.wake ?? 0)) {
       const answer = parseAdded(await this.#run('ready-add', args))
       added += answer.added
       superseded.push(...answer.superseded)
@@ -163,10 +164,10 @@ export class ReadyJobs {
     return { added, superseded }
   }
 
-  /** As `add`, as part of a pipeline of a connection that `createRedis` made; its answers are for `parseAdded`. */
+  /** As `add`, as part of a pipeline of a connection that `createRedis` made, and an idle consumer is told for each job; its answers are for `parseAdded`. */
   queueAdd(pipeline: object, jobs: readonly ReadyJob[]): void {
     const keys = [this.#keys.ledger(), this.#keys.ready(), this.#keys.idle()]
-    for (const args of addArguments(jobs, false)) queueScript(pipeline, 'ready-add', keys, [this.#keys.inbox(''), inboxTtlMs, ...args])
+    for (const args of addArguments(jobs, false, jobs.length)) queueScript(pipeline, 'ready-add', keys, [this.#keys.inbox(''), inboxTtlMs, ...args])
   }
 
   /**
@@ -320,8 +321,8 @@ export function parseAdded(answer: unknown): { added: number; superseded: Supers
   return { added, superseded: rest.flatMap((queue, index) => (index % 3 === 0 ? [{ queue, jobId: rest[index + 1] ?? '', why: rest[index + 2] ?? '' }] : [])) }
 }
 
-/** For each script: what it gets. */
-function addArguments(jobs: readonly ReadyJob[], strays: boolean): (string | number)[][] {
+/** For each script: what it gets. The last one wakes. */
+function addArguments(jobs: readonly ReadyJob[], strays: boolean, wake: number): (string | number)[][] {
   const parts: (string | number)[][] = []
   for (let start = 0; start < jobs.length; start += jobsPerScript) {
     const shapes = new Map<string, { number: number; args: (string | number)[] }>()
@@ -333,7 +334,8 @@ function addArguments(jobs: readonly ReadyJob[], strays: boolean): (string | num
       const key = concurrency === undefined ? '' : JSON.stringify({ key: keyDigest(concurrency.key), limit: concurrency.limit, after: concurrency.then })
       return [jobId, shape.number, spec.tenant ?? '', spec.waitTimeoutMs ?? '', key]
     })
-    parts.push([Math.max(0, jobs.length - start - jobsPerScript), strays ? 1 : 0, shapes.size, ...[...shapes.values()].flatMap(({ args }) => args), ...listed])
+    const rest = Math.max(0, jobs.length - start - jobsPerScript)
+    parts.push([rest, strays ? 1 : 0, rest === 0 ? wake : 0, shapes.size, ...[...shapes.values()].flatMap(({ args }) => args), ...listed])
   }
   return parts
 }

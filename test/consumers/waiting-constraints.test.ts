@@ -12,8 +12,8 @@ const slot = (name: string, none: boolean) => ({
   credentials: 'brokered' as const,
 })
 const logged: unknown[] = []
-const waiting = (policy: PlacementPolicy = 'priority') =>
-  new WaitingConstraints({
+const waiting = (policy: PlacementPolicy = 'priority') => {
+  const one = new WaitingConstraints({
     providers: new Map([['a', slot('a', true)], ['b', slot('b', false)]]),
     policy,
     git: { hosts: ['git.example.com'] },
@@ -21,6 +21,10 @@ const waiting = (policy: PlacementPolicy = 'priority') =>
     now: () => 0,
     log: pino({}, { write: (line: string) => void logged.push(JSON.parse(line)) }),
   })
+  // Its first look.
+  one.take('view')
+  return one
+}
 const of = (more: object) => {
   const { id, constraints } = constraintsOf(parseJobSpec({ repository: 'acme/web', steps: ['true'], ...more }))
   return [id, JSON.stringify(constraints)] as const
@@ -28,7 +32,7 @@ const of = (more: object) => {
 /** Asks, and returns what is said. */
 const learn = (to: WaitingConstraints, pairs: readonly (readonly [string, string])[], secrets: readonly string[] = []) => {
   to.learn({ loads: [], unknown: pairs.map(([id, json], index) => ({ id, json, number: index + 1 })) }, secrets)
-  return Object.fromEntries(to.take().map(({ id, can }) => [id, can]))
+  return Object.fromEntries(to.take('view').map(({ id, can }) => [id, can]))
 }
 
 describe('what waiting jobs ask for', () => {
@@ -54,11 +58,26 @@ describe('what waiting jobs ask for', () => {
   it('is said once, and again when the look with it failed', () => {
     const one = waiting()
     one.learn({ loads: [], unknown: [{ id: 'x', number: 7, json: of({})[1] }] }, [])
-    const known = one.take()
+    const known = one.take('view')
     expect(known).toEqual([{ id: 'x', number: 7, can: [['a', 'b']] }])
-    expect(one.take()).toEqual([])
+    expect(one.take('view')).toEqual([])
     one.unsaid(known)
-    expect(one.take()).toEqual(known)
+    expect(one.take('view')).toEqual(known)
+  })
+
+  it('is said in the name of the view that was asked, and of no other', () => {
+    let first = 'a'
+    const one = waiting((candidates) => candidates.map(({ provider }) => provider).toSorted((x, y) => Number(y === first) - Number(x === first)))
+    const about = [{ id: 'x', number: 7, json: of({})[1] }]
+    one.hear({ view: 'another', about }, [])
+    expect(one.take('view')).toEqual([])
+    one.hear({ view: 'view', about }, [])
+    // It has become another one's meanwhile: a key is refused, a provider was added.
+    first = 'b'
+    expect(one.take('another')).toEqual([])
+    expect(one.take('another')).toEqual([])
+    one.hear({ view: 'another', about }, [])
+    expect(one.take('another')).toEqual([{ id: 'x', number: 7, can: [['b', 'a']] }])
   })
 
   it('leaves those that a policy chooses among by their loads in one group, behind what the job prefers', () => {
@@ -73,8 +92,8 @@ describe('what waiting jobs ask for', () => {
     const one = waiting((candidates) => candidates.map(({ provider }) => provider).toSorted((x, y) => Number(y === first) - Number(x === first)))
     expect(learn(one, [of({})])).toEqual({ [of({})[0]]: [['a', 'b']] })
     first = 'b'
-    expect(one.take()).toEqual([{ id: of({})[0], number: 1, can: [['b', 'a']] }])
-    expect(one.take()).toEqual([])
+    expect(one.take('view')).toEqual([{ id: of({})[0], number: 1, can: [['b', 'a']] }])
+    expect(one.take('view')).toEqual([])
   })
 
   it('is not for a consumer that lacks a secret, or whose providers others have', () => {

@@ -1,6 +1,7 @@
 import { Queue } from 'bullmq'
 import fc from 'fast-check'
 import { expect, it } from 'vitest'
+import { jobIdOf } from '../../src/job/names.js'
 import { parseJobSpec, type JobSpecInput } from '../../src/job/spec.js'
 import { Keys, type KnownConstraints, type ProviderLimit, ReadyJobs, type ReadyJob, Roster } from '../../src/store/index.js'
 import { keyDigest } from '../../src/store/concurrency-keys.js'
@@ -297,6 +298,7 @@ class Walk {
   private async observe<Answer>(work: () => Promise<Answer>, looks?: Member): Promise<Answer> {
     const accounts = await this.client.hgetall(`${redis.keys.ready()}:tenant`)
     const scores = await this.scores()
+    const holdNoKey = new Set([...this.jobs.values()].filter(({ superseded }) => superseded !== undefined))
     const answer = await work()
     const before = await this.load(true)
     const given: ModelJob[] = []
@@ -326,7 +328,7 @@ class Walk {
     if (given.length === 1 && job !== undefined && looks !== undefined) {
       const vt = (tenant: string) => Number(accounts[tenant]?.split(' ')[0] ?? Number.NaN)
       const fresh = (tenant: string) => accounts[tenant]?.split(' ')[7]?.startsWith('1') === true
-      const others = this.runnable(before, looks.providers, (other) => other.id !== job.id && other.state === 'waiting' && other.queue === looks.queue, scores)
+      const others = this.runnable(before, looks.providers, (other) => other.id !== job.id && other.state === 'waiting' && other.queue === looks.queue, scores, holdNoKey)
       for (const other of others) {
         const [mine, its] = [scores.get(`${job.queue} ${job.id}`)!, scores.get(`${other.queue} ${other.id}`)!]
         // A tenant's jobs by priority and arrival; tenants by what they have used. Who has come back begins at the present when it comes up.
@@ -346,12 +348,12 @@ class Walk {
     return scores
   }
 
-  /** Whether its key has room for it, and it is among the first of its queue that wait for that. Not where something may be before it that the index is still to find gone, or elsewhere. */
-  private mayHaveKey(job: ModelJob, scores: ReadonlyMap<string, number>): boolean {
+  /** `holdNoKey`: who had been superseded by then; left out, whoever is now. Whether its key has room for it, and it is among the first of its queue that wait for that. Not where something may be before it that the index is still to find gone, or elsewhere. */
+  private mayHaveKey(job: ModelJob, scores: ReadonlyMap<string, number>, holdNoKey?: ReadonlySet<ModelJob>): boolean {
     const { key, queue } = job
     if (key === undefined) return true
     if (this.unsure.has(`${queue} ${key}`) || this.of(queue, 'around').some((other) => other.key === key)) return false
-    const all = [...this.jobs.values()].filter((other) => other.key === key && other.superseded === undefined)
+    const all = [...this.jobs.values()].filter((other) => other.key === key && (holdNoKey === undefined ? other.superseded === undefined : !holdNoKey.has(other)))
     const room = keyLimits[key]! - all.filter(({ state }) => state === 'given' || state === 'taken').length
     const score = ({ id }: ModelJob) => scores.get(`${queue} ${id}`) ?? Infinity
     return all.filter((other) => other.queue === queue && other.state === 'waiting' && score(other) < score(job)).length < room
@@ -362,7 +364,8 @@ class Walk {
     const load = new Map<string, { jobs: number; cpu: number }>()
     for (const text of await this.client.hvals(`${redis.keys.ledger()}:lease`)) {
       const { provider, milliCpu, jobId } = JSON.parse(text) as { provider: string; milliCpu: number; jobId: string }
-      const state = this.jobs.get(jobId)?.state
+      const id = queues.map((queue) => jobIdOf(queue, jobId)).find((own) => own !== null)
+      const state = this.jobs.get(id ?? '')?.state
       if (before && (state === 'waiting' || state === 'around')) continue
       const sum = load.get(provider) ?? { jobs: 0, cpu: 0 }
       load.set(provider, { jobs: sum.jobs + 1, cpu: sum.cpu + milliCpu / 1000 })
@@ -371,10 +374,10 @@ class Walk {
   }
 
   /** Jobs that have a place among these providers. */
-  private runnable(load: ReadonlyMap<string, { jobs: number; cpu: number }>, providers: readonly string[], which: (job: ModelJob) => boolean, scores: ReadonlyMap<string, number>): ModelJob[] {
+  private runnable(load: ReadonlyMap<string, { jobs: number; cpu: number }>, providers: readonly string[], which: (job: ModelJob) => boolean, scores: ReadonlyMap<string, number>, holdNoKey?: ReadonlySet<ModelJob>): ModelJob[] {
     const inHand = (tenant: string) => [...this.jobs.values()].filter((job) => job.tenant === tenant && isInHand(job)).length
     return [...this.jobs.values()].filter((job) => {
-      if (!which(job) || !this.mayHaveKey(job, scores) || inHand(job.tenant) >= (caps[job.tenant] ?? Infinity)) return false
+      if (!which(job) || !this.mayHaveKey(job, scores, holdNoKey) || inHand(job.tenant) >= (caps[job.tenant] ?? Infinity)) return false
       return limits.some(({ provider, sandboxes, cpu }) => {
         const used = load.get(provider) ?? { jobs: 0, cpu: 0 }
         return providers.includes(provider) && (job.allow?.includes(provider) ?? true) && used.jobs < sandboxes && (cpu === undefined || used.cpu + job.cpu <= cpu)

@@ -1,6 +1,7 @@
 import type { Redis } from 'ioredis'
 import { expect, it } from 'vitest'
-import { Inbox, type Keys, queueWake, Signals, RunStore } from '../../src/store/index.js'
+import { parseJobSpec } from '../../src/job/spec.js'
+import { Inbox, type Keys, queueWake, ReadyJobs, Signals, RunStore } from '../../src/store/index.js'
 import { becomeIdle, record, until, useRedis } from './fixture.js'
 
 const redis = useRedis()
@@ -32,6 +33,40 @@ it('wakes a consumer that is blocked waiting', async () => {
   await becomeIdle(redis.connect(), redis.keys, box.holder, 60_000)
   await wake(redis.connect(), redis.keys, 1)
   expect(await message).toEqual({ kind: 'work' })
+})
+
+it('asks whoever it wakes of all that its view has said nothing about, with the first job of a kind, and once', async () => {
+  const client = redis.connect()
+  const [ready, box] = [new ReadyJobs(client, redis.keys), inbox('a')]
+  const wake = async (...specs: object[]) => {
+    await becomeIdle(client, redis.keys, 'a', 60_000)
+    for (const [index, spec] of specs.entries()) {
+      const jobId = `${JSON.stringify(spec)} ${index}`
+      await client.multi().hset(redis.keys.job(jobId), 'data', '{}').zadd(redis.keys.bullmq('prioritized'), 2 ** 32 + index, jobId).exec()
+      await ready.add([{ jobId, spec: parseJobSpec({ repository: 'acme/web', steps: ['true'], ...spec }) }], index === specs.length - 1 ? { wake: 5 } : {})
+    }
+    const message = await box.next(1_000)
+    if (message?.kind !== 'work') throw new Error('nobody was woken')
+    return message.asked ?? null
+  }
+  const asked = await wake({}, { network: 'none' })
+  expect(asked?.view).toBe('test')
+  expect(asked?.about.map(({ number }) => number)).toEqual([1, 2])
+  expect(asked?.about.map(({ json }) => (JSON.parse(json) as { network: string }).network)).toEqual(['open', 'none'])
+  // It has said so with its look, and hears of others only.
+  const known = asked!.about.map(({ id, number }) => ({ id, number, can: [['p']] }))
+  await ready.dispatch({ holder: 'a', leaseId: 'a/1', limits: [], known, choice: 'most-free', means: { profileId: 'test', viewId: 'test', providers: [], secrets: [], shares: false }, graceMs: 1, idleMs: 60_000 })
+  expect(await wake({ priority: 5 })).toBeNull()
+  expect((await wake({ network: 'git-only' }))?.about.map(({ number }) => number)).toEqual([3])
+})
+
+it('wakes also after Redis’ clock has leapt', async () => {
+  const client = redis.connect()
+  // What the deployment makes of the time lags behind since.
+  await client.set(`${redis.keys.ledger()}:clock`, `${Date.now()} ${Date.now() - 6 * 60 * 60_000}`)
+  await becomeIdle(client, redis.keys, 'a', 60_000)
+  expect(await wake(client, redis.keys, 1)).toBe(1)
+  expect(await inbox('a').next(1_000)).toEqual({ kind: 'work' })
 })
 
 it('believes nobody past the time it gave, and lets an inbox that nobody reads go', async () => {

@@ -135,8 +135,10 @@ export class Intake {
     while (!this.isStopped()) {
       try {
         const message = await inbox.next(1_000, this.stopping.signal)
-        if (message?.kind === 'work') this.nudge()
-        else if (message?.kind === 'grant' && !context.waits.deliver(message.leaseId, message.provider)) {
+        if (message?.kind === 'work') {
+          if (message.asked !== undefined) this.waiting.hear(message.asked, this.parts.announcer.means().secrets)
+          this.nudge()
+        } else if (message?.kind === 'grant' && !context.waits.deliver(message.leaseId, message.provider)) {
           await context.ledger.withdraw(message.leaseId)
         }
       } catch (error) {
@@ -209,7 +211,7 @@ export class Intake {
 
   private async look(means: Means): Promise<Dispatched> {
     const { context, graceMs } = this.parts
-    const known = this.waiting.take()
+    const known = this.waiting.take(means.viewId)
     this.lookedAtMs = performance.now()
     try {
       return await context.ready.dispatch({

@@ -26,6 +26,8 @@ export class WaitingConstraints {
   /** By a policy function the order follows the loads: what was said, by id. */
   private readonly said = new Map<string, { readonly number: number; readonly constraints: Constraints; readonly groups: string }>()
   private toSay: KnownConstraints[] = []
+  /** Of the last look. The index knows of each view up to where it has said something: what was asked of one is not to be said in another's name. */
+  private viewId = ''
   private loads: readonly ProviderLoad[] = []
 
   constructor(private readonly parts: Parts) {}
@@ -37,8 +39,13 @@ export class WaitingConstraints {
     return policy === 'most-free' || policy === 'fastest' ? policy : 'given'
   }
 
-  /** Takes what is to be said with the next look; `unsaid` puts it back. */
-  take(): readonly KnownConstraints[] {
+  /** Takes what is to be said with the next look, in this view's name; `unsaid` puts it back. */
+  take(viewId: string): readonly KnownConstraints[] {
+    if (viewId !== this.viewId) {
+      this.viewId = viewId
+      this.toSay = []
+      this.said.clear()
+    }
     const known = this.toSay
     this.toSay = []
     if (typeof this.parts.policy === 'function') known.push(...this.changed())
@@ -56,6 +63,15 @@ export class WaitingConstraints {
    */
   learn({ loads, unknown }: Pick<Dispatched, 'loads' | 'unknown'>, secrets: readonly string[]): void {
     this.loads = loads
+    this.answer(unknown, secrets)
+  }
+
+  /** As `learn`, of what it is asked about between its looks. */
+  hear({ view, about }: { readonly view: string; readonly about: Dispatched['unknown'] }, secrets: readonly string[]): void {
+    if (view === this.viewId) this.answer(about, secrets)
+  }
+
+  private answer(unknown: Dispatched['unknown'], secrets: readonly string[]): void {
     if (unknown.length === 0) return
     const { providers, git, deploymentProviders } = this.parts
     const candidates = candidatesOf(providers, this.loads, git.hosts)

@@ -231,6 +231,22 @@ local function wake(q, holder)
   tell(holder, { kind = 'work' })
 end
 
+-- Wakes up to so many idle consumers of the caller's queue, those that are believed longest. `askedOf(view)`: what one is asked with it, or nil.
+-- Returns them.
+local function wakeIdle(most, askedOf)
+  redis.call('ZREMRANGEBYSCORE', I, '-inf', now)
+  local woken = {}
+  for i, holder in ipairs(redis.call('ZPOPMAX', I, most)) do
+    if i % 2 == 1 then
+      local view = redis.call('HGET', I .. ':view', holder)
+      redis.call('HDEL', I .. ':view', holder)
+      tell(holder, { kind = 'work', asked = askedOf and view and askedOf(view) or nil })
+      woken[#woken + 1] = holder
+    end
+  end
+  return woken
+end
+
 -- Gives free places to waiters; if there are more, and jobs wait that may use them, an idle consumer of theirs is woken, of whoever's turn it is.
 local function offer(name)
   if grant(name) or room(read(name), 0, 0) ~= 'fits' then return end

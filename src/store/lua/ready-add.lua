@@ -1,13 +1,13 @@
 -- include concurrency
 -- Lists jobs that BullMQ holds as waiting; those that it does not, and those that are listed already, are left out.
 -- ARGV: inbox prefix, inbox ttl, how many jobs are listed after these by the same caller, 1 for jobs that BullMQ may hold in its wait list, where priority 0
---       lands and whatever is moved without one, how many shapes, for each: id, JSON, milliCpu, memoryMiB; then for each job: id, number of its
+--       lands and whatever is moved without one, how many consumers to wake, how many shapes, for each: id, JSON, milliCpu, memoryMiB; then for each job: id, number of its
 --       shape, tenant, for how many ms it may wait or '', its key of concurrency as JSON { key, limit, after } or ''. At most 100 jobs.
 -- Returns {how many were listed; of jobs that are superseded by these, or dropped: queue, id, why, …}.
-local q, rest, strays, shapes = ownQueue, tonumber(ARGV[3]), ARGV[4] == '1', tonumber(ARGV[5])
+local q, rest, strays, wakes, shapes = ownQueue, tonumber(ARGV[3]), ARGV[4] == '1', tonumber(ARGV[5]), tonumber(ARGV[6])
 local prioritized, wait = bull(q, 'prioritized'), bull(q, 'wait')
 local jobs = {}
-for i = 6 + 4 * shapes, #ARGV, 5 do
+for i = 7 + 4 * shapes, #ARGV, 5 do
   local jobId = ARGV[i]
   local score = call('ZSCORE', prioritized, jobId)
   if not score and strays and call('EXISTS', bull(q, jobId)) == 1 and call('LREM', wait, -1, jobId) == 1 then
@@ -15,7 +15,7 @@ for i = 6 + 4 * shapes, #ARGV, 5 do
     score = string.format('%.0f', priority * 4294967296 + call('INCR', bull(q, 'pc')) % 4294967296)
     call('ZADD', prioritized, score, jobId)
   end
-  if score then jobs[#jobs + 1] = { id = jobId, shape = 2 + 4 * tonumber(ARGV[i + 1]), tenant = ARGV[i + 2], wait = tonumber(ARGV[i + 3]), key = ARGV[i + 4], score = score } end
+  if score then jobs[#jobs + 1] = { id = jobId, shape = 3 + 4 * tonumber(ARGV[i + 1]), tenant = ARGV[i + 2], wait = tonumber(ARGV[i + 3]), key = ARGV[i + 4], score = score } end
 end
 local listed = tonumber(call('HGET', R .. ':listed', q) or '0')
 if listed > #jobs and call('ZCARD', prioritized) <= #jobs + rest then
@@ -57,6 +57,16 @@ end
 local sweep = R .. ':q:' .. q .. ':sweep'
 if #jobs > 0 and most - least + 1 == #jobs and (least == 1 or least == tonumber(call('HGET', sweep, 'seen') or '0') + 1) then
   call('HSET', sweep, 'seen', string.format('%.0f', most))
+end
+-- Whoever is woken hears what its view has said nothing of, all of it in its order, as a look would tell it; and says so with its first look.
+if wakes > 0 then
+  local mostAsked = 16
+  wakeIdle(wakes, function(view)
+    local found = call('ZRANGEBYSCORE', keyOf(q, 'shapes'), '(' .. (call('HGET', keyOf(q, 'mapped'), view) or '0'), '+inf', 'WITHSCORES', 'LIMIT', 0, mostAsked)
+    local about = {}
+    for i = 1, #found, 2 do about[#about + 1] = { id = found[i], number = tonumber(found[i + 1]), json = call('HGET', keyOf(q, 'shape'), found[i]) or '' } end
+    return #about > 0 and { view = view, about = about } or nil
+  end)
 end
 table.insert(keyed.superseded, 1, added)
 return keyed.superseded
