@@ -1,15 +1,16 @@
 // Imports run downward only. Each folder may import the ones after it in its own row and nothing else.
 const layers = {
-  cli: ['http', 'producers', 'consumers', 'monitor', 'embedded', 'config', 'providers', 'git', 'runner', 'events', 'store', 'job'],
+  cli: ['http', 'producers', 'consumers', 'monitor', 'embedded', 'config', 'artifacts', 'providers', 'git', 'runner', 'events', 'store', 'job'],
   embedded: ['git', 'job'],
-  config: ['consumers', 'providers', 'git', 'runner', 'events', 'store', 'job'],
-  http: ['producers', 'events', 'store', 'job'],
+  config: ['consumers', 'artifacts', 'providers', 'git', 'runner', 'events', 'store', 'job'],
+  http: ['producers', 'artifacts', 'events', 'store', 'job'],
   monitor: ['events', 'store', 'job'],
-  consumers: ['producers', 'providers', 'git', 'runner', 'events', 'store', 'job'],
+  consumers: ['producers', 'artifacts', 'providers', 'git', 'runner', 'events', 'store', 'job'],
   // Consumers begin the runs of schedules, through the producers' own door.
   producers: ['events', 'store', 'job'],
   events: ['store', 'job'],
   runner: ['providers', 'git', 'job'],
+  artifacts: ['providers', 'job'],
   providers: ['job'],
   git: ['job'],
   store: ['job'],
@@ -21,7 +22,8 @@ const layers = {
 const shared = ['consumer-context', 'interruption', 'key-health', 'run-context', 'sandbox-access']
 const rooms = {
   intake: ['supervision', 'placing', 'output', ...shared],
-  supervision: ['ending', 'placing', 'transfer', 'output', ...shared],
+  supervision: ['collecting', 'ending', 'placing', 'transfer', 'output', ...shared],
+  collecting: [...shared],
   reaping: ['ending', 'placing'],
   ending: [],
   placing: ['transfer'],
@@ -54,7 +56,7 @@ module.exports = {
       comment: 'What the upper rooms of src/consumers share imports none of them.',
       severity: 'error',
       from: { path: shared.map((name) => `^src/consumers/${name}[.]`) },
-      to: { path: '^src/consumers/(intake|supervision|reaping|ending)/' },
+      to: { path: '^src/consumers/(intake|supervision|collecting|reaping|ending)/' },
     },
     {
       name: 'conformance-imports-downward',

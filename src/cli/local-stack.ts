@@ -57,7 +57,7 @@ export async function startLocalStack(options: LocalStackOptions): Promise<Local
     const redis = await startRedis({ dataDir: join(folder, 'redis'), appendOnly: false })
     closers.push(() => redis.close())
     const { url, git, minter, entry } = options.codeStorage ?? (await startOwnCodeStorage(folder, closers))
-    const config: ConfigInput = { deployment, redis: { url: redis.url }, git: entry, providers, board: { port: options.boardPort } }
+    const config: ConfigInput = { deployment, redis: { url: redis.url }, git: entry, providers, artifacts: { folder: join(folder, 'artifacts') }, board: { port: options.boardPort } }
     closers.push(() => killSandboxes(providers, { deployment, directory: options.directory, environment: options.environment }))
     return { redis, codeStorage: { url }, git, minter, config, close }
   } catch (error) {

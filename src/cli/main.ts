@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs'
 import { Command, CommanderError } from 'commander'
 import { harmlessLine, harmlessText } from '../job/harmless-text.js'
 import { exitCodes, exitCodesHelp, explainFailure } from './exit-codes.js'
+import { addArtifactsCommand } from './commands/artifacts.js'
 import { addBoardCommand } from './commands/board.js'
 import { addCancelCommand } from './commands/cancel.js'
 import { addConsumeCommand } from './commands/consume.js'
@@ -45,6 +46,7 @@ const commands = [
   addConsumeCommand,
   addStatusCommand,
   addLogsCommand,
+  addArtifactsCommand,
   addCancelCommand,
   addRetryCommand,
   addEventsCommand,

@@ -88,6 +88,7 @@ export function resultReport(ended: JobResult): string {
   if (result.promoted !== null) lines.push(`promoted    ${result.promoted.to} at ${result.promoted.sha} (${result.promoted.result})`)
   if (result.diff !== null) lines.push(`diff        ${diffstat(result.diff)}`)
   lines.push(...unsavedLines(result))
+  lines.push(...artifactLines(result))
   for (const { branch, commit, ref } of result.kept) lines.push(`kept        ${branch} at ${commit} (${ref})`)
   for (const step of result.steps) {
     lines.push(`step        ${step.name}: ${step.exitCode === null ? 'stopped' : `exit ${step.exitCode}`} after ${elapsed(step.durationMs)}`)
@@ -97,6 +98,39 @@ export function resultReport(ended: JobResult): string {
     lines.push(`attempt ${String(index + 1).padEnd(4)}${attempt.outcome} at ${attempt.provider} ${fields({ sandbox: attempt.sandboxId })}${reason}`.trimEnd())
   })
   return lines.join('\n')
+}
+
+/** How many artifacts are named, and how many that were missed; `switchyard artifacts` shows them all. */
+const namedArtifacts = 10
+
+function artifactLines({ artifacts, artifactsMissed, artifactsMissedMore, tests }: JobResult): string[] {
+  const named = artifacts.slice(0, namedArtifacts)
+  const missed = artifactsMissed.slice(0, namedArtifacts)
+  const missedMore = artifactsMissed.length - missed.length + artifactsMissedMore
+  return [
+    ...named.map(({ path, sizeBytes, mediaType }) => `artifact    ${path} (${counted(sizeBytes, 'byte')}, ${mediaType})`),
+    ...(artifacts.length === named.length ? [] : [`artifact    ${artifacts.length - named.length} more`]),
+    ...missed.map(({ path, reason }) => `not stored  ${path}: ${reason}`),
+    ...(missedMore === 0 ? [] : [`not stored  ${missedMore} more`]),
+    ...(tests === null ? [] : testLines(tests)),
+  ]
+}
+
+/** All of a job's artifacts, and what could not be had. */
+export function artifactsReport(ended: JobResult): string {
+  const { artifacts, artifactsMissed, artifactsMissedMore, tests } = harmlessValue(ended)
+  const rows = artifacts.map(({ path, sizeBytes, mediaType, sha256, where }) => [path, String(sizeBytes), mediaType, sha256.slice(0, 12), where])
+  return [
+    artifacts.length === 0 ? 'no artifacts' : table(['PATH', 'BYTES', 'TYPE', 'SHA256', 'WHERE'], rows),
+    ...artifactsMissed.map(({ path, reason }) => `not stored  ${path}: ${reason}`),
+    ...(artifactsMissedMore === 0 ? [] : [`not stored  ${artifactsMissedMore} more`]),
+    ...(tests === null ? [] : testLines(tests)),
+  ].join('\n')
+}
+
+function testLines({ tests, failures, errors, skipped, timeSeconds, failing }: NonNullable<JobResult['tests']>): string[] {
+  const named = failing.slice(0, namedArtifacts).map(({ of, name, message }) => `test        ${[of, name].filter((part) => part !== '').join(' > ')}${message === '' ? '' : `: ${message}`}`)
+  return [`tests       ${counted(tests, 'test')} in ${elapsed(timeSeconds * 1000)}, ${failures + errors} failed, ${skipped} skipped`, ...named]
 }
 
 /** How many paths are named. */

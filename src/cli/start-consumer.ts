@@ -1,4 +1,5 @@
 import type { Logger } from 'pino'
+import { createArtifactStore } from '../artifacts/index.js'
 import { createGitHost } from '../config/git-host.js'
 import { withKeyFiles } from '../config/key-files.js'
 import { createProviders, type ConfiguredProvider } from '../config/providers.js'
@@ -24,12 +25,14 @@ export async function startConsumer(
   const environment = withKeyFiles(parts.environment, config.keyFiles, directory)
   const git = createGitHost(config.git, { directory, environment })
   const providers = await createProviders(config.providers, { directory, environment })
+  const artifacts = config.artifacts === undefined ? undefined : createArtifactStore(config.artifacts, { directory, environment })
   const { secrets, retentionMs, events, ...settings } = config.consumer
   const consumer = new Consumer({
     deployment: config.deployment,
     redis: config.redis,
     queue: config.queue,
     git,
+    artifacts,
     providers,
     policy: config.placement.policy,
     tenants: config.tenants,
@@ -52,6 +55,7 @@ export async function startConsumer(
     async stop() {
       await consumer.stop()
       await closeProviders()
+      artifacts?.close()
     },
   }
 }

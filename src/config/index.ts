@@ -1,5 +1,6 @@
 export { defineConfig, type ConfigInput } from './define.js'
 export { loadConfig, parseConfig, type LoadConfigOptions, type LoadedConfig } from './load.js'
 export { createProviders, type ConfiguredProvider, type CreateProvider } from './providers.js'
+export { createArtifactStore, type ArtifactStore } from '../artifacts/index.js'
 export { createGitHost } from './git-host.js'
 export type { Config } from './schema.js'

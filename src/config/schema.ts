@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { artifactsConfigSchema } from '../artifacts/index.js'
 import { credentialModes } from '../consumers/transfer/credentials.js'
 import type { PlacementPolicy } from '../consumers/placing/placement.js'
 import { consumerSettingsSchema } from '../consumers/settings.js'
@@ -123,6 +124,7 @@ export const configSchema = z.strictObject({
     })
     .prefault({}),
   git: gitEntrySchema.optional().describe('Where the repositories live. Consumers need it; producers do not.'),
+  artifacts: artifactsConfigSchema.optional().describe('Where the files go that jobs name as artifacts: a folder, or S3.'),
   providers: providerEntries.default([]).describe('Where sandboxes run. Consumers need at least one; producers none.'),
   keyFiles: z
     .record(environmentName, z.string({ error: 'must be the path of a file' }).min(1, 'is empty; give the path of a file'), { error: 'must be an object such as { E2B_API_KEY: "/run/secrets/e2b" }' })

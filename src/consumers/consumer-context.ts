@@ -1,4 +1,5 @@
 import type { Logger } from 'pino'
+import type { ArtifactStore } from '../artifacts/index.js'
 import type { GitHost } from '../git/host.js'
 import type { RunnerProvider } from '../runner/calls.js'
 import type { Runner } from '../runner/runner.js'
@@ -29,6 +30,8 @@ export interface ConsumerContext {
   readonly starts: StartReports
   readonly answers: SandboxAnswers
   readonly git: GitHost
+  /** Where artifacts go; null when nobody said. */
+  readonly artifacts: ArtifactStore | null
   /** In the order of the configuration. */
   readonly providers: ReadonlyMap<string, ProviderSlot>
   /** The names of the providers that live consumers have, this one's included. */

@@ -3,6 +3,7 @@ import { Worker, type Job } from 'bullmq'
 import type { Logger } from 'pino'
 import { z } from 'zod'
 import { withBreaker } from '../git/breaker.js'
+import type { ArtifactStore } from '../artifacts/index.js'
 import type { GitHost } from '../git/host.js'
 import { TemporaryRepository } from '../git/temporary-repository.js'
 import { InvalidInputError, errorMessage } from '../job/errors.js'
@@ -57,6 +58,8 @@ export interface ConsumerOptions {
   readonly redis: RedisConfig
   readonly queue?: { readonly name?: string | undefined; readonly prefix?: string | undefined }
   readonly git: GitHost
+  /** Where the files go that jobs name as artifacts. Left out: they are listed as missed. */
+  readonly artifacts?: ArtifactStore | undefined
   readonly providers: readonly ProviderSlot[]
   /** How to choose among providers with room. Default `most-free`. */
   readonly policy?: PlacementPolicy | undefined
@@ -186,6 +189,7 @@ export class Consumer {
       // A quiet command's sandbox is asked once in `readWaitMs`.
       answers: new SandboxAnswers((provider, report) => ledger.report(provider, report), log, now, settings.readWaitMs * 1.5),
       git: withBreaker(options.git, { now }),
+      artifacts: options.artifacts ?? null,
       providers,
       deploymentProviders: () => announcer.deploymentProviders(),
       keys: health,

@@ -45,6 +45,8 @@ export const consumerSettingsSchema = z.strictObject({
   maxAttempts: z.int().min(1).default(10),
   /** How long a finished step's work may take to be saved once the job's own time is up. */
   saveGraceMs: milliseconds.default(60_000),
+  /** How long storing a job's artifacts may take once it is certain how the job ends. */
+  artifactsTimeoutMs: milliseconds.default(120_000),
   /** About how often each provider's sandboxes are held against the run records, by one of all consumers. */
   reapIntervalMs: milliseconds.min(1_000, 'must be at least 1000').default(60_000),
   /** How old a sandbox that no run owns must be before it is killed. */

@@ -1,6 +1,6 @@
 import { mkdtemp, readdir, rm, stat } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { InfrastructureError } from '../job/errors.js'
 import { gitReason, sortGitFailure } from './failures.js'
 import type { GitCommand, GitOutcome } from './git-process.js'
@@ -11,6 +11,13 @@ import { signingFolderPrefix, type KeySettings } from './signing.js'
 
 /** Of the names of repositories in the folder for temporary files. */
 const prefix = 'switchyard-repository-'
+
+export interface TreeEntry {
+  /** As git has it: `100644`, `100755` for files, `120000` for links, `160000` for repositories within. */
+  readonly mode: string
+  readonly oid: string
+  readonly path: string
+}
 
 /** A bare repository of the consumer, for the length of one call. No token is ever written into it, and nothing is checked out. */
 export class TemporaryRepository {
@@ -46,7 +53,7 @@ export class TemporaryRepository {
    */
   static async removeLeftovers(olderThanMs: number): Promise<void> {
     for (const name of await readdir(tmpdir())) {
-      if (!name.startsWith(prefix) && !name.startsWith(signingFolderPrefix)) continue
+      if (![prefix, signingFolderPrefix, 'switchyard-artifacts-'].some((start) => name.startsWith(start))) continue
       const path = join(tmpdir(), name)
       try {
         if ((await stat(path)).mtimeMs < olderThanMs) await rm(path, { recursive: true, force: true })
@@ -120,6 +127,34 @@ export class TemporaryRepository {
       const [fields = '', name = ''] = entry.split('\t')
       return fields.includes(' blob ') && path.test(name) ? [fields.slice(-40)] : []
     })
+  }
+
+  /**
+   * The entries of a revision's tree that lie at or below some paths, without those of trees: all when there are no paths.
+   * @returns also whether there were more than can be looked through.
+   */
+  async entries(revision: string, paths: readonly string[]): Promise<{ readonly entries: TreeEntry[]; readonly truncated: boolean }> {
+    const outcome = await this.#git(['ls-tree', '-r', '-z', '--full-tree', revision, ...(paths.length === 0 ? [] : ['--', ...paths])], { maxOutputBytes: 64 * 1024 * 1024 })
+    if (!outcome.truncated) expectSuccess(this.source, 'git ls-tree', outcome)
+    const entries = outcome.stdout.toString('utf8').split('\0').flatMap((entry) => {
+      const [, mode = '', oid = '', path = ''] = /^(\d{6}) [a-z]+ ([0-9a-f]{40})\t(.+)$/s.exec(entry) ?? []
+      return path === '' ? [] : [{ mode, oid, path }]
+    })
+    return { entries, truncated: outcome.truncated }
+  }
+
+  /** The sizes of objects, in bytes; of one that is not there, none. */
+  async sizes(oids: readonly string[]): Promise<Map<string, number>> {
+    const said = await this.run(['cat-file', '--batch-check=%(objectname) %(objectsize)'], { input: `${oids.join('\n')}\n` })
+    return new Map(said.split('\n').flatMap((line) => {
+      const [, oid = '', size] = /^([0-9a-f]{40}) (\d+)$/.exec(line) ?? []
+      return size === undefined ? [] : [[oid, Number(size)] as const]
+    }))
+  }
+
+  /** Writes a file's content into a file in the repository's folder. @returns its path. */
+  async unpacked(oid: string): Promise<string> {
+    return join(this.path, basename((await this.run(['unpack-file', oid])).trim()))
   }
 
   /** @returns null when there is none. */

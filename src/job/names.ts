@@ -74,6 +74,11 @@ function branchPart(jobId: string): string {
   return `${readable === '' ? 'job' : readable}-${digest}`
 }
 
+/** Where the artifacts of one attempt at the whole job go: a folder's path. No other attempt or run of any job has the same. */
+export function artifactFolder(run: RunNames): string {
+  return `${branchPart(run.jobId)}/${run.generation}.${(run.restart?.count ?? 0) + 1}`
+}
+
 /** A branch for commits that the agent made beside the work: other branches, linked worktrees. Numbered from 1. */
 export function keptBranch(run: RunNames, number: number): string {
   return `kept/${runName(run)}/${number}`

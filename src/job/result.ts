@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { artifactSchema, missedArtifactSchema, testSummarySchema } from './artifacts.js'
 import { errorOwners } from './error-owner.js'
 import { jobErrorKinds } from './errors.js'
 import { lastingObject } from './lasting.js'
@@ -99,6 +100,14 @@ export const jobResultSchema = lastingObject({
   unsavedMore: count.default(0),
   /** Commits that the agent made beside its branch: other branches, linked worktrees. */
   kept: z.array(keptBranchSchema).default([]),
+  /** The files that the job's `artifacts` name and that were stored. */
+  artifacts: z.array(artifactSchema).default([]),
+  /** What of them could not be had, at most 100, each with why. */
+  artifactsMissed: z.array(missedArtifactSchema).default([]),
+  /** How many more there were. */
+  artifactsMissedMore: count.default(0),
+  /** What the JUnit files among the artifacts say together; null when there are none. */
+  tests: testSummarySchema.nullable().default(null),
   usage: lastingObject({ sandboxSeconds: z.number().min(0) }),
   metadata: z.record(z.string(), z.json()).default({}),
   /** Whose job it was; null when it named no tenant, or an earlier release ended it. */
@@ -108,7 +117,7 @@ export type JobResult = z.output<typeof jobResultSchema>
 
 /** What the schemas put back, as JSON, by the field's name. */
 const usual = {
-  result: { error: 'null', baseSha: 'null', branch: 'null', commit: 'null', promoted: 'null', steps: '[]', attempts: '[]', diff: 'null', unsaved: '[]', unsavedMore: '0', kept: '[]', metadata: '{}', tenant: 'null' },
+  result: { error: 'null', baseSha: 'null', branch: 'null', commit: 'null', promoted: 'null', steps: '[]', attempts: '[]', diff: 'null', unsaved: '[]', unsavedMore: '0', kept: '[]', artifacts: '[]', artifactsMissed: '[]', artifactsMissedMore: '0', tests: 'null', metadata: '{}', tenant: 'null' },
   step: { exitCode: 'null', stdoutTail: '""', stderrTail: '""' },
   attempt: { sandboxId: 'null', endedAt: 'null', error: 'null' },
 }

@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { collectedSchema } from './artifacts.js'
 import { lastingObject } from './lasting.js'
 import { attemptSchema, diffSchema, jobErrorSchema, keptBranchSchema, promotionSchema, stepResultSchema, unsavedPathSchema } from './result.js'
 
@@ -115,6 +116,8 @@ export const runRecordSchema = lastingObject({
   unsavedMore: count.default(0),
   /** What was pushed as `kept/<job>/<n>`. */
   kept: z.array(keptBranchSchema).default([]),
+  /** The artifacts, once they were collected for good; null before. */
+  collected: collectedSchema.nullable().default(null),
   /** How many such branches may have been pushed, by how often the job was begun again: 0 times, once, … */
   keptCounts: z.array(count).default([]),
   /** Whether the final commit descends from where the job began; false once the agent rewrote what it began with. */
@@ -160,6 +163,7 @@ export function newRunRecord(run: Pick<RunRecord, 'jobId' | 'runId' | 'generatio
     unsaved: [],
     unsavedMore: 0,
     kept: [],
+    collected: null,
     keptCounts: [],
     descends: true,
     resumes: false,

@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { artifactPatternProblem, maxArtifactPatterns, plainArtifactPattern } from './artifact-patterns.js'
 import { checkpointPathProblem, defaultMaxPathsMiB, maxCheckpointPaths, plainCheckpointPath } from './checkpoint-paths.js'
 import { authorProblem, messageProblem } from './commit-text.js'
 import { duration } from './duration.js'
@@ -100,6 +101,14 @@ const checkpointPath = z
   })
   .transform(plainCheckpointPath)
 
+const artifactPattern = z
+  .string()
+  .superRefine((pattern, context) => {
+    const problem = artifactPatternProblem(pattern)
+    if (problem !== undefined) context.addIssue({ code: 'custom', message: `"${pattern}" ${problem}` })
+  })
+  .transform(plainArtifactPattern)
+
 const runAt = z.iso
   .datetime({ offset: true, error: 'must be a time with its zone, such as "2026-12-01T08:00:00Z"; of a Date, give date.toISOString()' })
   .refine((text) => Date.parse(text) <= Date.now() + longestAheadMs, 'is more than a year ahead; enqueue the job later')
@@ -168,6 +177,11 @@ const specObject = z.strictObject({
         .describe(`How much they may hold together. Default ${defaultMaxPathsMiB}.`),
     })
     .default({ everySeconds: 60 }),
+  artifacts: z
+    .array(artifactPattern)
+    .max(maxArtifactPatterns, `are more than ${maxArtifactPatterns}; name the folders above them`)
+    .optional()
+    .describe('Files of the repository that are stored when the job ends, however it does, ignored ones too: paths, folders and patterns such as "coverage/**". The result lists them.'),
   providers: z
     .strictObject({
       allow: z.array(providerName).min(1, 'is empty; leave it out to allow every provider').optional(),

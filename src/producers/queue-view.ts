@@ -2,6 +2,7 @@ import type { Job, JobType } from 'bullmq'
 import { z } from 'zod'
 import { type CompletionEvent, completionEvent } from '../events/index.js'
 import { cancelCode } from '../job/cancel-code.js'
+import { nothingCollected } from '../job/artifacts.js'
 import type { JobResult } from '../job/result.js'
 import { wholeSpec, type JobSpec } from '../job/spec.js'
 import type { JobStatus } from '../job/status.js'
@@ -46,6 +47,7 @@ export function cancelledWhileWaiting(
     unsaved: [],
     unsavedMore: 0,
     kept: [],
+    ...nothingCollected,
     usage: { sandboxSeconds: 0 },
     metadata: spec?.metadata ?? {},
     tenant: spec?.tenant ?? null,

@@ -1,4 +1,6 @@
 import { setMaxListeners } from 'node:events'
+import { Readable } from 'node:stream'
+import { artifactArguments, artifactContents, artifactGroups, artifactListing, artifactPieces, smallArtifactBytes } from './artifacts.js'
 import { MalformedAnswer, mostCommits, numberField, shaField, textField, type Answer } from './answer.js'
 import { RunnerCalls, maxEntryBytes, type Call, type RunnerOptions } from './calls.js'
 import { unfitImage } from './failures.js'
@@ -6,7 +8,7 @@ import { gitIn, installPackages, lackingIn, type Package } from './packages.js'
 import { lookOnly, outputSlice, readArguments, readMarginMs } from './reading.js'
 import { bringLfsObject, lfsEnvironment, lfsObjectsOf } from './lfs.js'
 import { bringPack, sendPack } from './packs.js'
-import type { CloneResult, InstallOptions, OutputSlice, ReadRequest, RestoreRequest, RestoreResult, Runner, RunnerCallOptions, SandboxAccess, SandboxFacts, StepCommand } from './runner.js'
+import type { CloneResult, InstallOptions, ListedArtifact, OutputSlice, ReadRequest, RestoreRequest, RestoreResult, Runner, RunnerCallOptions, SandboxAccess, SandboxFacts, StepCommand } from './runner.js'
 import { notesOf, saveReport } from './report.js'
 import { callText, uploadPieceBytes } from './script.js'
 
@@ -208,6 +210,29 @@ class SandboxRunner implements Runner {
     return this.#calls.reading({ verb: 'pack' }, () => bringPack(request, parts))
   }
 
+  async listArtifacts({ patterns, most }: Parameters<Runner['listArtifacts']>[0], options: RunnerCallOptions): ReturnType<Runner['listArtifacts']> {
+    const call: Call = { verb: 'artifacts', args: [limitOf(options), String(most), ...artifactArguments(patterns)] }
+    const answer = await this.#calls.call(call, options)
+    return this.#calls.reading(call, () => artifactListing(answer, patterns, most))
+  }
+
+  async readArtifacts(files: Parameters<Runner['readArtifacts']>[0], take: Parameters<Runner['readArtifacts']>[1], options: RunnerCallOptions): Promise<void> {
+    const deadline = this.#calls.deadline(options)
+    const left = () => this.#calls.until(deadline, options)
+    const isSmall = ({ sizeBytes }: ListedArtifact) => sizeBytes <= smallArtifactBytes
+    for (const group of artifactGroups(files.filter(isSmall), this.#calls.maxTextBytes)) {
+      const call: Call = { verb: 'artifacts-read', args: [limitOf(left()), ...group.flatMap(({ path, sizeBytes }) => [String(sizeBytes), path])] }
+      const answer = await this.#calls.call(call, left())
+      const contents = await this.#calls.reading(call, () => artifactContents(answer, group))
+      for (const [index, file] of group.entries()) await take(file, onePiece(contents[index] ?? null))
+    }
+    for (const file of files.filter((each) => !isSmall(each))) {
+      const call = (block: number, blocks: number): Call => ({ verb: 'artifacts-piece', args: [limitOf(left()), String(block), String(blocks), file.path] })
+      const pieces = artifactPieces(file, this.#options.provider.name, (block, blocks) => this.#calls.call(call(block, blocks), left()))
+      await this.#calls.reading(call(0, 0), () => take(file, pieces))
+    }
+  }
+
   #checkKey(key: string): void {
     if (!keyPattern.test(key)) throw this.#calls.invalid(`key: "${key}" must be letters, digits, "-" and ".", at most 200, and start with a letter or a digit`)
   }
@@ -253,6 +278,11 @@ const defaultMaxPathsBytes = 256 * 1024 * 1024
 /** How long one command of the agent's git may take, in whole seconds: a filter that hangs costs a part of the call's time, not all. */
 function limitOf({ timeoutMs }: RunnerCallOptions): string {
   return String(Math.max(5, Math.min(180, Math.floor(timeoutMs / 3000))))
+}
+
+/** A small file's bytes as those of a large one come. */
+function onePiece(content: Buffer | null): AsyncIterable<Buffer> | null {
+  return content === null ? null : Readable.from(content.length === 0 ? [] : [content])
 }
 
 const encode = (text: string): string => Buffer.from(text).toString('base64')

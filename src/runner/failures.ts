@@ -29,6 +29,7 @@ const sentences: Readonly<Record<string, readonly [InfrastructureErrorKind, (det
   'lfs-withheld': ['invalid', () => "the agent's own commits need Git LFS objects that the git host has not taken"],
   'no-commit': ['invalid', (sha) => `the sandbox does not have the commit ${sha} that is to be pushed`],
   work: ['invalid', (detail) => `git can't save the work as it is: ${gitReason(detail)}`],
+  'no-artifact': ['invalid', (path) => `${path} is gone, or is no regular file any more`],
   'no-pack': ['transient', () => 'the commits on their way are gone from ~/.switchyard in the sandbox'],
   busy: ['transient', () => 'another git operation is still at work in the sandbox'],
   'not-started': ['transient', () => "the step's supervisor did not start in the sandbox"],

@@ -73,6 +73,43 @@ export interface Runner {
    * @throws InfrastructureError `invalid` when there are more than `maxBytes`.
    */
   pack(request: PackRequest, options: RunnerCallOptions): Promise<PackedCommits>
+  /** Looks for the files of the work tree that patterns name (`artifactPatternProblem` has their rules): regular ones, with no link on the way. */
+  listArtifacts(request: ArtifactRequest, options: RunnerCallOptions): Promise<ArtifactListing>
+  /**
+   * Brings files out of the sandbox, small ones first, several in a call; of each as many bytes as were listed, in pieces. What they hold is
+   * the sandbox's word. An error ends it; `take` has got the files before that.
+   * @param take handles one file, and is waited for. Null in place of its pieces when it is gone, or no regular file any more. The pieces of one that became shorter
+   * end with an `InfrastructureError` `invalid`.
+   */
+  readArtifacts(files: readonly ListedArtifact[], take: (file: ListedArtifact, pieces: AsyncIterable<Buffer> | null) => Promise<void>, options: RunnerCallOptions): Promise<void>
+}
+
+export interface ArtifactRequest {
+  readonly patterns: readonly string[]
+  /** How many files are listed at most. */
+  readonly most: number
+}
+
+export interface ArtifactListing {
+  readonly files: readonly ListedArtifact[]
+  /** What the patterns name and can't be had. */
+  readonly odd: readonly OddArtifact[]
+  /** Whether there were more than `most`. */
+  readonly more: boolean
+  /** Whether the call's time was not enough to look at all files. */
+  readonly unfinished: boolean
+}
+
+export interface ListedArtifact {
+  /** In the work tree: no part of it is empty, `.` or `..`. */
+  readonly path: string
+  readonly sizeBytes: number
+}
+
+export interface OddArtifact {
+  readonly path: string
+  /** A clause. */
+  readonly reason: string
 }
 
 export type RunnerCallOptions = CallOptions

@@ -76,6 +76,7 @@ const ofItsCourse: ReadonlySet<string> = new Set<keyof RunRecord>([
   'descends',
   'resumes',
   'usedMs',
+  'collected',
 ])
 
 /** Of the record of a run that ends what its result doesn't say, and somebody may still ask. Fields of a later release are kept. */

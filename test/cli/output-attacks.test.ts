@@ -62,7 +62,9 @@ const result: JobResult = {
   promoted: { to: stand, sha: 'b'.repeat(40), result: 'fast_forward' },
   steps: [{ name: stand, exitCode: 0, durationMs: 1200, stdoutTail: stand, stderrTail: stand }],
   attempts: [{ provider: stand, sandboxId: stand, startedAt: '2026-01-01T00:00:00.000Z', endedAt: null, outcome: 'lost', error: { kind: 'sandbox-lost', message: stand } }],
-  diff: { files: 1, additions: 3, deletions: 0, paths: [stand, stand] }, unsaved: [{ path: stand, reason: stand }], unsavedMore: 0, kept: [{ branch: stand, commit: stand, ref: stand }], usage: { sandboxSeconds: 2 }, metadata: { [stand]: stand }, tenant: stand,
+  diff: { files: 1, additions: 3, deletions: 0, paths: [stand, stand] }, unsaved: [{ path: stand, reason: stand }], unsavedMore: 0, kept: [{ branch: stand, commit: stand, ref: stand }],
+  artifacts: [{ path: stand, sizeBytes: 1, mediaType: stand, sha256: 'c'.repeat(64), where: stand, from: 'sandbox' }], artifactsMissed: [{ path: stand, reason: stand, owner: 'job' }], artifactsMissedMore: 0,
+  tests: { reports: 1, tests: 1, failures: 1, errors: 0, skipped: 0, timeSeconds: 1, failing: [{ of: stand, name: stand, message: stand }] }, usage: { sandboxSeconds: 2 }, metadata: { [stand]: stand }, tenant: stand,
 }
 const status: JobStatus = {
   jobId: stand, repository: stand, tenant: stand, state: 'running', reason: stand, phase: 'steps', provider: stand, sandboxId: stand, step: stand,

@@ -7,6 +7,7 @@ import { specFromFlags } from '../../src/cli/spec-from-flags.js'
 import { progressText, startProgress } from '../../src/cli/demo/progress.js'
 import { demoJobs, eventComplaints, type Cast } from '../../src/cli/demo/jobs.js'
 import { IdempotencyConflictError, InfrastructureError, InvalidInputError, RedisUnavailableError, UnknownJobError } from '../../src/job/errors.js'
+import { nothingCollected } from '../../src/job/artifacts.js'
 import type { JobResult } from '../../src/job/result.js'
 import { parseJobSpec } from '../../src/job/spec.js'
 import type { JobStatus } from '../../src/job/status.js'
@@ -17,7 +18,7 @@ const result: JobResult = {
   promoted: { to: 'main', sha: 'b'.repeat(40), result: 'fast_forward' },
   steps: [{ name: 'change', exitCode: 0, durationMs: 1200, stdoutTail: '', stderrTail: '' }],
   attempts: [{ provider: 'local-a', sandboxId: 's1', startedAt: '2026-01-01T00:00:00.000Z', endedAt: '2026-01-01T00:00:02.000Z', outcome: 'succeeded', error: null }],
-  diff: { files: 1, additions: 3, deletions: 0, paths: ['NOTE.md'] }, unsaved: [], unsavedMore: 0, kept: [], usage: { sandboxSeconds: 2 }, metadata: {}, tenant: null,
+  diff: { files: 1, additions: 3, deletions: 0, paths: ['NOTE.md'] }, unsaved: [], unsavedMore: 0, kept: [], ...nothingCollected, usage: { sandboxSeconds: 2 }, metadata: {}, tenant: null,
 }
 const status: JobStatus = {
   jobId: 'j1', repository: 'acme/web', tenant: null, state: 'running', reason: null, phase: 'steps', provider: 'local-a', sandboxId: 's1', step: '2/3 work',

@@ -1,4 +1,5 @@
 import { pino } from 'pino'
+import { artifactsConfigSchema, createArtifactStore } from '../../src/artifacts/index.js'
 import { Consumer, secretsFromEnvironment } from '../../src/consumers/index.js'
 import { CodeStorageHost } from '../../src/git/index.js'
 import { InfrastructureError } from '../../src/job/errors.js'
@@ -53,6 +54,7 @@ const consumer = new Consumer({
     const local = new LocalProvider({ name: `local-${'abcdef'[index]}`, stateDir: told.stateDir, loopbackPorts: [...told.loopbackPorts] })
     return { provider: watched(told.endFile === undefined ? local : endingProvider(local, told.endFile)), limit: { sandboxes }, credentials: told.credentials }
   }),
+  artifacts: told.artifacts === undefined ? undefined : createArtifactStore(artifactsConfigSchema.parse(told.artifacts), { environment: told.environment ?? {} }),
   secrets: secretsFromEnvironment([]),
   log: pino({ level: 'info' }, { write: (line: string) => void process.send?.({ log: line }) }),
   settings: told.settings,

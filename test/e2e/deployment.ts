@@ -44,6 +44,9 @@ export interface ConsumerProcessOptions {
   readonly loopbackPorts: readonly number[]
   readonly credentials?: ProviderSlot['credentials']
   readonly settings: Partial<ConsumerSettings>
+  /** As in a configuration, with what its variables hold. */
+  readonly artifacts?: object | undefined
+  readonly environment?: Readonly<Record<string, string>> | undefined
   /** The process stops itself, as by SIGSTOP, in the nth call of this name to its provider or git host; 1 is the first. With
    * `after` when the call was made; with `fails` that call then fails. */
   readonly freezeIn?: { readonly call: string; readonly nth: number; readonly after?: boolean; readonly fails?: boolean } | undefined
@@ -93,7 +96,7 @@ export interface Deployment {
   readonly privateKey: string
   startConsumer(options?: Partial<Omit<ConsumerOptions, 'settings'>> & { settings?: Partial<ConsumerSettings> }): Promise<Consumer>
   /** Starts a consumer in a process of its own, which can be killed; waits until it takes jobs. */
-  startConsumerProcess(options?: Partial<Pick<ConsumerProcessOptions, 'settings' | 'freezeIn' | 'credentials' | 'endFile'>> & { readonly storageUrl?: string }): Promise<ChildProcess>
+  startConsumerProcess(options?: Partial<Pick<ConsumerProcessOptions, 'settings' | 'freezeIn' | 'credentials' | 'endFile' | 'artifacts' | 'environment'>> & { readonly storageUrl?: string }): Promise<ChildProcess>
   /** Makes a repository with these files on `main`; returns the commit. */
   seed(repository: string, files: Readonly<Record<string, string>>): Promise<string>
   /** A fresh clone of a branch, ephemeral or not. Returns the folder. */
@@ -157,6 +160,8 @@ export async function startDeployment(
         credentials: overrides.credentials,
         freezeIn: overrides.freezeIn,
         endFile: overrides.endFile,
+        artifacts: overrides.artifacts,
+        environment: overrides.environment,
         settings: { ...quickSettings, ...overrides.settings },
       }
       const child = fork(fileURLToPath(new URL('consumer-process.ts', import.meta.url)), {

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { InfrastructureError } from '../../src/job/errors.js'
-import { createRunner, type OutputSlice, type Runner } from '../../src/runner/index.js'
+import { createRunner, type ArtifactListing, type OutputSlice, type Runner } from '../../src/runner/index.js'
 
 /** Whatever answers in the runner's place is the job's own fault, and never more than that: tried with many made-up answers. */
 
@@ -24,7 +24,8 @@ const names = [
   'code', 'out-size', 'err-size', 'out-length', 'err-length', 'out-skip', 'err-skip', 'sha', 'head', 'ahead', 'none', 'name', 'size', 'depth', 'borders', 'home', 'repository', 'user', 'git', 'certificates',
   'ok', 'missing', 'constructor', '__proto__', 'toString', 'new-field', '', 'fail',
 ]
-const blobs = ['out', 'err', 'pack', 'piece', 'detail', 'more', '__proto__']
+const blobs = ['out', 'err', 'pack', 'piece', 'detail', 'more', 'files', '__proto__']
+const listed = ['F 5 out/a', 'F 99999999999999999999 out/b', 'F 5 ../../etc/passwd', 'F 5 out/../x', 'F 5 elsewhere', 'F -1 a.xml', 'F 7 a.xml', 'L out/link', 'S out/\u001b[2J', 'N', 'M', 'T', 'X y', '-', 'QUJD', 'A'.repeat(900)]
 const failures = ['git', 'disk', 'no-step', 'no-tree', 'busy', 'constructor', '__proto__', 'made-up', '']
 const details = ['fatal: unable to access: The requested URL returned error: 403', 'remote: HTTP 401', '! [remote rejected] a -> b (hook declined)', 'Could not resolve host', 'No space left on device', '\u0000\u0001', '']
 
@@ -38,6 +39,7 @@ function answerText(nonce: string, random: () => number): string {
   if (random() < 0.7) lines.push(...['sha', 'head', 'name'].map((name) => `${name} ${random() < 0.8 ? sha : one(values)}`))
   for (let more = Math.floor(random() * 4); more > 0; more--) lines.push(random() < 0.5 ? `${one(names)} ${one(values)}` : one(values))
   if (random() < 0.7) lines.push(...blob(one(blobs), Buffer.alloc(Math.floor(random() * 600), 65)))
+  if (random() < 0.3) lines.push(...blob('files', Buffer.from(Array.from({ length: Math.floor(random() * 12) }, () => one(listed)).join('\n'))))
   if (random() < 0.3) lines.splice(Math.floor(random() * lines.length), 1)
   return [`@switchyard ${nonce} begin`, ...lines, `@switchyard ${nonce} end`].join('\n')
 }
@@ -70,6 +72,15 @@ function goodSlice({ stdout, stderr, stdoutSize, stderrSize, exitCode }: OutputS
   return sizes && (exitCode === null || (whole(exitCode, 255) && (!more || brought > 0)))
 }
 
+/** How many bytes come of a small file and of a large one. */
+async function bytesOf(runner: Runner): Promise<readonly [number, number]> {
+  const bytes = [0, 0] as [number, number]
+  await runner.readArtifacts([{ path: 'small', sizeBytes: 500 }, { path: 'large', sizeBytes: 300_000 }], async ({ path }, pieces) => {
+    for await (const piece of pieces ?? []) bytes[path === 'small' ? 0 : 1] += piece.length
+  }, options)
+  return bytes
+}
+
 const verbs: readonly (readonly [string, (runner: Runner) => Promise<unknown>, (result: never) => boolean])[] = [
   ['read', (runner) => runner.read('step-1-0', read, options), goodSlice],
   ['start', (runner) => runner.start({ key: 'step-1-0', run: 'true', cwd: undefined, env: {} }, options, read), goodSlice],
@@ -85,6 +96,12 @@ const verbs: readonly (readonly [string, (runner: Runner) => Promise<unknown>, (
     (runner) => runner.pack({ sha, baseSha: sha, parentSha: sha, maxBytes: 1_000, write: () => Promise.resolve() }, options),
     (made: { name: string; bytes: number }) => isSha(made.name) && whole(made.bytes, 1_000),
   ],
+  [
+    'artifacts',
+    (runner) => runner.listArtifacts({ patterns: ['out/**', '*.xml'], most: 3 }, options),
+    ({ files, odd }: ArtifactListing) => files.length + odd.length <= 8 && files.every(({ path, sizeBytes }) => (/^out\/./.test(path) || /^[^/]*\.xml$/.test(path)) && !path.split('/').includes('..') && whole(sizeBytes, 1e15)),
+  ],
+  ['artifacts-read', (runner) => bytesOf(runner), ([small, large]: readonly [number, number]) => small <= 500 && [0, 300_000].includes(large)],
   ['stop', (runner) => runner.stop('step-1-0', 10, options), () => true],
 ]
 

@@ -8,6 +8,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { Redis } from 'ioredis'
 import { afterAll, afterEach, beforeAll } from 'vitest'
 import { type EmbeddedRedis, type EmbeddedRedisOptions, startRedis } from '../../src/embedded/index.js'
+import { nothingCollected } from '../../src/job/artifacts.js'
 import type { JobResult } from '../../src/job/result.js'
 import { newRunRecord, type RunRecord } from '../../src/job/run-record.js'
 import { type ConnectionPurpose, createRedis, Keys, ReadyJobs } from '../../src/store/index.js'
@@ -84,6 +85,7 @@ export function result(jobId: string, fields: Partial<JobResult> = {}): JobResul
     unsaved: [],
     unsavedMore: 0,
     kept: [],
+    ...nothingCollected,
     usage: { sandboxSeconds: 0 },
     metadata: {},
     tenant: null,

@@ -1,3 +1,4 @@
+import { nothingCollected } from '../../job/artifacts.js'
 import type { Attempt, JobResult } from '../../job/result.js'
 import type { RunRecord } from '../../job/run-record.js'
 import { workBranch } from '../../job/names.js'
@@ -27,6 +28,7 @@ export function jobResult(record: RunRecord, spec: Pick<JobSpec, 'metadata' | 't
     unsaved: record.unsaved,
     unsavedMore: record.unsavedMore,
     kept: record.kept,
+    ...(record.collected ?? nothingCollected),
     usage: { sandboxSeconds: Math.round(usedMs) / 1000 },
     metadata: spec.metadata,
     tenant: spec.tenant ?? null,

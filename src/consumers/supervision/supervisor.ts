@@ -134,15 +134,19 @@ function mustConclude({ interruption, record: { outcome, phase } }: RunContext):
 
 async function conclude(ctx: RunContext): Promise<void> {
   const { interruption } = ctx
+  const collects = (ctx.spec.artifacts ?? []).length > 0
   if (interruption?.kind === 'cancel') {
+    const { running } = ctx.record
     await ctx.update({ phase: 'closing', running: null, outcome: { status: 'cancelled', error: { kind: 'cancelled', message: interruption.reason, code: cancelCode(interruption.reason) } } })
+    // What is collected stands still.
+    if (running !== null && collects) await stopStep(ctx, running.key, ctx.leave)
     return
   }
   const { phase, running } = ctx.record
   const error: JobError = { kind: 'timeout', message: ctx.secrets.patterns.mask(timeoutSentence(interruption?.kind === 'waitTimeout' ? 'waitTimeout' : 'timeout', ctx.spec, ctx.waitingFor)), code: 'SWY_JOB_TIMEOUT' }
   const saves = ctx.spec.push !== false && (phase === 'steps' || phase === 'pushing')
   await ctx.update({ outcome: { status: 'failed', error }, phase: saves ? 'pushing' : 'closing', running: null })
-  if (!saves || running === null) return
+  if (!(saves || collects) || running === null) return
   await stopStep(ctx, running.key)
 }
 

@@ -23,6 +23,9 @@ exec 2>/dev/null
     lfs-withhold) lfs_withhold "$@" ;;
     lfs-piece) lfs_piece "$@" ;;
     piece) piece "$@" ;;
+    artifacts) artifacts "$@" ;;
+    artifacts-read) artifacts_read "$@" ;;
+    artifacts-piece) artifacts_piece "$@" ;;
     *) fail no-verb "$verb" ;;
   esac
   exit

@@ -1,6 +1,7 @@
 import { errorMessage } from '../../../job/errors.js'
 import { sandboxTags } from '../../../providers/provider.js'
 import { untilAborted, type NextJob } from '../../../store/index.js'
+import { collectArtifacts } from '../../collecting/collect.js'
 import { lastCheckpoint } from '../../ending/expiring-branches.js'
 import { finishAndClose, finishRun } from '../../ending/finish-run.js'
 import { endedAttempts, usedSoFar } from '../../ending/job-result.js'
@@ -13,11 +14,12 @@ const killTries = 5
 const patienceMs = 1_500
 
 /**
- * `closing`: kills every sandbox that this run may have, frees its place, deletes the checkpoint branches that nobody needs
+ * `closing`: collects the artifacts, kills every sandbox that this run may have, frees its place, deletes the checkpoint branches that nobody needs
  * any more (of a run that did not succeed the last one is kept for a while: another may go on from it), and ends the run: result, record and completion event in one step. What could not be killed soon keeps its place and is
  * left to the reaper, whoever is at fault: the result comes first.
  */
 export async function closing(ctx: RunContext): Promise<{ result: JobResult; next: NextJob | null }> {
+  await collectArtifacts(ctx)
   const { store, now, ready, deployment, settings } = ctx.shared
   const usedMs = usedSoFar(ctx.record, now())
   // Deleting branches takes its time: the place is another job's meanwhile. Where there is nothing to wait for it is freed with the end.
