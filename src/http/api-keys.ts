@@ -3,7 +3,7 @@ import { z } from 'zod'
 import { InvalidInputError } from '../job/errors.js'
 import { parseInput } from '../job/explain.js'
 import { accessOf, type AgentQueue, type QueueAccess } from '../producers/agent-queue.js'
-import { apiKeyScopes, type ApiKeyScope, ApiKeyStore, mostApiKeys, type StoredApiKey } from '../store/index.js'
+import { apiKeyScopes, type ApiKeyScope, ApiKeyStore, appendAudit, mostApiKeys, type StoredApiKey } from '../store/index.js'
 import type { Caller } from './caller.js'
 import { unauthenticated } from './refusal.js'
 
@@ -62,6 +62,7 @@ export class ApiKeys {
       if (put === 'full') throw new InvalidInputError(`API key: there are ${mostApiKeys} already, as many as there may be; revoke those that are not needed`)
       const { key: stored, nowMs } = await store.read(id)
       if (stored === null) throw new Error('the API key is gone right after it was made')
+      await this.#audit('createKey', id)
       return { key, info: infoOf(stored, nowMs) }
     })
   }
@@ -82,6 +83,7 @@ export class ApiKeys {
     if (!/^[0-9a-f]{16}$/.test(own)) throw new InvalidInputError('API key: the id must be 16 characters of 0-9 and a-f, as the list shows it')
     const revoked = await this.#use((store) => store.revoke(own))
     if (revoked === 'unknown') throw new InvalidInputError(`API key: there is none with the id ${own}; the list shows those that there are`)
+    await this.#audit('revokeKey', own)
     return revoked === 'revoked'
   }
 
@@ -102,6 +104,11 @@ export class ApiKeys {
       if (stored.usedAtMs === null || Math.abs(nowMs - stored.usedAtMs) >= usedEveryMs) await store.used(id)
       return { id, name: stored.name, scope: stored.scope, tenants: stored.tenants }
     })
+  }
+
+  /** Whoever runs this is an operator: there is no key yet that could be named. */
+  async #audit(action: string, id: string): Promise<void> {
+    await this.#access.use(({ redis }) => appendAudit(redis, this.#access.keys, { by: 'operator', name: '', action, targets: [id], count: 1, status: 200 }))
   }
 
   async #use<T>(work: (store: ApiKeyStore) => Promise<T>): Promise<T> {

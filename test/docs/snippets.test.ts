@@ -42,7 +42,7 @@ beforeAll(async () => {
   environment = { SWITCHYARD_REDIS_URL: config.redis.url, PIERRE_PRIVATE_KEY: generateDevelopmentKeys().privateKey }
   await symlink(join(top, 'node_modules'), join(place.folder, 'node_modules'))
   const paths = Object.fromEntries(
-    Object.entries({ '': 'index.ts', '/config': 'config/index.ts', '/providers': 'providers/index.ts', '/providers/conformance': 'providers/conformance/index.ts' })
+    Object.entries({ '': 'index.ts', '/config': 'config/index.ts', '/http': 'http/index.ts', '/providers': 'providers/index.ts', '/providers/conformance': 'providers/conformance/index.ts' })
       .map(([path, file]) => [`switchyard${path}`, [join(top, 'src', file)]]),
   )
   const compilerOptions = { paths, typeRoots: [join(top, 'node_modules/@types')], incremental: false, tsBuildInfoFile: null, rootDir: '/' }
@@ -73,6 +73,7 @@ it('the TypeScript of the documents passes the type check', { timeout: 120_000 }
 /** Lines that start something which runs until it is stopped, and what it says when it is up. */
 const running: readonly [RegExp, RegExp][] = [
   [/^switchyard consume/, /consumer started/],
+  [/^switchyard serve/, /HTTP API: http:\/\/127\.0\.0\.1:\d+/],
   [/^switchyard board/, /http:\/\/127\.0\.0\.1:\d+/],
 ]
 
@@ -126,6 +127,10 @@ async function runTypeScript(block: FencedBlock): Promise<void> {
     await program.saw(/dev\.switchyard\.job\.\w+ [\w-]+ [\d.]+/)
     program.child.kill('SIGTERM')
     expect(await program.ended, program.stderr()).toBe(0)
+  } else if (name === 'http.ts') {
+    const program = startProgram(path)
+    expect(await program.ended, program.stderr()).toBe(0)
+    expect(program.stdout()).toMatch(/^event: log\ndata: \{.*"text":"over HTTP\\n"[^]*event: end\ndata: \{"state":"succeeded"\}/m)
   } else {
     const program = startProgram(path)
     expect(await program.ended, program.stderr()).toBe(0)

@@ -123,6 +123,8 @@ describe('the audit log', () => {
       { by: id, action: 'cancelJob', targets: [made.body.jobId], count: 1, status: 200 },
       { by: id, action: 'createJobs', count: 30, status: 201 },
       { by: id, action: 'createJob', targets: [made.body.jobId], status: 201 },
+      { by: 'operator', action: 'createKey', count: 1 },
+      { by: 'operator', action: 'createKey', targets: [id] },
     ])
     expect(entries[2]?.targets).toHaveLength(20)
     expect(lines).toHaveLength(4)
