@@ -6,7 +6,7 @@ export default tseslint.config(
   {
     languageOptions: {
       parserOptions: {
-        projectService: { allowDefaultProject: ['*.js', '*.cjs', 'script/*.mjs', 'test/agents/*.mjs'] },
+        projectService: { allowDefaultProject: ['*.js', '*.cjs', 'script/*.mjs', 'src/providers/docker/*.mjs', 'test/agents/*.mjs'] },
         tsconfigRootDir: import.meta.dirname,
       },
     },

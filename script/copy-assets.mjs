@@ -1,9 +1,9 @@
-// tsc copies only what it compiles: the Lua and shell files that src/ reads at run time go along here.
+// tsc copies only what it compiles: the Lua and shell files that src/ reads at run time, and the programs that it starts, go along here.
 import { cp } from 'node:fs/promises'
 import { extname } from 'node:path'
 import { statSync } from 'node:fs'
 
 await cp('src', 'dist', {
   recursive: true,
-  filter: (source) => statSync(source).isDirectory() || ['.lua', '.sh'].includes(extname(source)),
+  filter: (source) => statSync(source).isDirectory() || ['.lua', '.sh', '.mjs'].includes(extname(source)),
 })

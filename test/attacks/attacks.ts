@@ -104,8 +104,9 @@ export const trials = {
   leftBehind: { tries: 'leave a process behind when it is killed, in a session of its own and with an empty environment', expected: {} },
   otherSandbox: { tries: 'read another sandbox’s files', expected: plain },
   sameUser: { tries: 'run as its consumer’s user on the host', expected: { plain: 'open', user: 'open', 'user without pasta': 'open', docker: 'open', servers: 'open' } },
-  deadline: { tries: 'move its deadline, or outlive it', expected: { plain: 'open', docker: 'open' } },
+  deadline: { tries: 'move its deadline, stop what keeps it, or outlive it', expected: plain },
   memory: { tries: 'take more memory than it may have, as memory of no process', expected: { plain: 'open', docker: 'untried', servers: 'untried' } },
+  disk: { tries: 'take more of the disk than it may have, and go on', expected: { plain: 'open', docker: 'open', servers: 'open' } },
   processes: { tries: 'start more processes than it may have', expected: { plain: 'open', docker: 'untried', servers: 'untried' } },
 } as const satisfies Readonly<Record<string, { tries: string; expected: Readonly<Partial<Record<PlaceName, Outcome>>> }>>
 export type TrialName = keyof typeof trials

@@ -17,6 +17,8 @@ export interface Place {
   /** As `provider`, with 64 MiB and 32 processes; undefined where there are no such limits, or none can be had here. */
   readonly narrow?: Provider
   readonly network: 'open' | 'none'
+  /** Sandboxes see no process but their own. */
+  readonly ownProcesses: boolean
   close(): Promise<void>
 }
 
@@ -101,7 +103,9 @@ const trial: Readonly<Record<TrialName, (place: Place) => Promise<string>>> = {
 
   async deadline(place) {
     const [sandbox, seconds] = [await place.provider.create(request(place, { lifetimeMs: 4_000 }), call), uniqueSeconds()]
-    const script = `trap '' HUP INT TERM; (trap '' HUP INT TERM; exec sleep ${seconds}) >/dev/null 2>&1 </dev/null & for file in ~/deadline ~/../deadline /dev/shm/.switchyard-deadline; do echo 9999999999 >"$file"; done 2>/dev/null; :`
+    // Stops and kills what may be there to keep it: only where all that it sees is the sandbox's own.
+    const stopAll = place.ownProcesses ? 'for stat in /proc/[0-9]*; do pid=${stat#/proc/}; [ "$pid" = "$$" ] || kill -STOP "$pid"; done 2>/dev/null;' : ''
+    const script = `trap '' HUP INT TERM; (trap '' HUP INT TERM; exec sleep ${seconds}) >/dev/null 2>&1 </dev/null & for file in ~/deadline ~/../deadline /dev/shm/.switchyard-deadline; do echo 9999999999 >"$file"; done 2>/dev/null; ${stopAll} :`
     await place.provider.exec(sandbox.id, { script }, call).catch(() => undefined)
     const gone = await until(async () => (await place.provider.get(sandbox.id, call)) === undefined && (await processesWith('sleep', seconds)).length === 0, 25_000)
     await place.provider.kill(sandbox.id, call)
@@ -114,6 +118,14 @@ const trial: Readonly<Record<TrialName, (place: Place) => Promise<string>>> = {
     const script = `command -v perl >/dev/null || { echo 'UNTRIED no perl'; exit; }
 perl -e 'my $fd = syscall(\`uname -m\` =~ /x86_64/ ? 319 : 279, "x", 0); exit if $fd < 0; open(my $file, "+<&=", $fd) or exit; binmode $file; my $piece = "x" x 1048576; for (1 .. 160) { print $file $piece or exit } close $file or exit; print "REACHED\\n"' 2>/dev/null; :`
     const { stdout } = await narrow.exec(sandbox.id, { script }, call)
+    await narrow.kill(sandbox.id, call)
+    return stdout
+  },
+
+  async disk({ narrow, ...place }) {
+    if (narrow === undefined) return 'UNTRIED no limit'
+    const sandbox = await narrow.create(request(place, { resources: { diskMiB: 64 } }), call)
+    const { stdout } = await narrow.exec(sandbox.id, { script: 'head -c 100000000 /dev/zero >"$HOME/large"; sleep 25; echo REACHED' }, call)
     await narrow.kill(sandbox.id, call)
     return stdout
   },

@@ -48,6 +48,7 @@ async function local(name: PlaceName, options: LocalProviderOptions): Promise<Pl
     provider,
     ...(options.isolation === 'none' ? {} : { narrow }),
     network: 'open',
+    ownProcesses: options.isolation !== 'none',
     close: async () => {
       await Promise.all([provider.close(), narrow.close()])
       await rm(stateDir, { recursive: true })
@@ -58,7 +59,7 @@ async function local(name: PlaceName, options: LocalProviderOptions): Promise<Pl
 /** Without a network: the engine of the tests can give containers this machine's own or none. */
 async function docker(): Promise<Place> {
   const fixture = await startDocker()
-  return { name: 'docker', provider: fixture.provider, network: 'none', close: () => fixture.close() }
+  return { name: 'docker', provider: fixture.provider, network: 'none', ownProcesses: true, close: () => fixture.close() }
 }
 
 /** What the demo and the tests have in place of E2B, Modal and Daytona: the same sandboxes behind each, so one stands for all. */
@@ -66,5 +67,5 @@ async function servers(): Promise<Place> {
   const server = await startE2bServer()
   const config = e2bProviderConfigSchema.parse({ apiUrl: server.url, sandboxUrl: server.url })
   const provider = new E2bProvider(config, { environment: { E2B_API_KEY: server.apiKey } })
-  return { name: 'servers', provider, network: 'open', close: () => server.close() }
+  return { name: 'servers', provider, network: 'open', ownProcesses: false, close: () => server.close() }
 }

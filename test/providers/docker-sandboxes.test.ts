@@ -1,5 +1,6 @@
-import { execFile } from 'node:child_process'
+import { execFile, spawn } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
+import { once } from 'node:events'
 import { promisify } from 'node:util'
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { createBody } from '../../src/providers/docker/container.js'
@@ -8,6 +9,17 @@ import type { SandboxRequest } from '../../src/providers/provider.js'
 import { engineCall, podmanUnavailable } from '../servers/podman.js'
 import { options, startDocker, type DockerFixture } from './docker-fixture.js'
 import { all, countProcesses, failure } from './e2b-fixture.js'
+
+/** A consumer of its own: makes a container with a short lifetime, starts what a hostile job does there, and waits. */
+const program = `
+import { DockerProvider, dockerProviderConfigSchema } from './src/providers/docker/index.js'
+const provider = new DockerProvider(dockerProviderConfigSchema.parse({ socketPath: process.env.SOCKET, image: process.env.IMAGE, network: 'host' }), {})
+const options = { timeoutMs: 30_000 }
+const { id } = await provider.create({ name: 'docker-test-deadline', tags: {}, image: undefined, resources: {}, lifetimeMs: 6_000, network: 'open', gitHosts: [] }, options)
+provider.exec(id, { script: process.env.SCRIPT }, { timeoutMs: 600_000 }).catch(() => undefined)
+console.log(id)
+setInterval(() => undefined, 1000)
+`
 
 const unavailable = await podmanUnavailable()
 
@@ -48,10 +60,35 @@ describe.skipIf(unavailable !== undefined)(`containers of a real engine${unavail
     await fixture.provider.kill(long.id, options)
   })
 
+  /** Writes another deadline, and stops and kills all that may be there to keep it. */
+  const worst = `for file in /dev/shm/.switchyard-deadline /dev/shm/.switchyard-deadline.new; do echo "9999999999 ${'0'.repeat(64)}" >"$file"; done
+for stat in /proc/[0-9]*; do pid=\${stat#/proc/}; [ "$pid" = "$$" ] || { kill -STOP "$pid"; [ "$pid" = 1 ] || kill -KILL "$pid"; kill -STOP "$pid"; }; done 2>/dev/null; sleep 1000`
+
+  it('end at their deadline whatever runs in them, from outside, also when their consumer is gone', async () => {
+    const consumer = spawn(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', program], { env: { ...process.env, SOCKET: fixture.engine.socketPath, IMAGE: fixture.engine.image, SCRIPT: worst }, stdio: ['ignore', 'pipe', 'inherit'] })
+    const [line] = (await once(consumer.stdout, 'data')) as [Buffer]
+    const id = line.toString().trim()
+    expect(await fixture.provider.get(id, options)).toMatchObject({ id })
+    consumer.kill('SIGKILL')
+    await vi.waitFor(async () => expect(await fixture.provider.get(id, options)).toBeUndefined(), { timeout: 40_000, interval: 200 })
+  })
+
+  it('live as long as a consumer extends them, by its signature alone', async () => {
+    const [honest, forged] = await Promise.all([fixture.provider.create(fixture.request({ lifetimeMs: 3_000 }), options), fixture.provider.create(fixture.request({ lifetimeMs: 3_000 }), options)])
+    // Another consumer's, that knows of them by the record alone.
+    await fixture.another().extend(honest.id, 600_000, options)
+    const { stdout } = await fixture.provider.exec(honest.id, { script: 'cat /dev/shm/.switchyard-deadline' }, options)
+    // Signed for another container.
+    await fixture.provider.exec(forged.id, { script: `echo '${stdout.trim()}' >/dev/shm/.switchyard-deadline` }, options)
+    await vi.waitFor(async () => expect(await fixture.provider.get(forged.id, options)).toBeUndefined(), { timeout: 40_000, interval: 200 })
+    expect((await fixture.provider.exec(honest.id, { script: 'echo alive' }, options)).stdout).toBe('alive\n')
+    await fixture.provider.kill(honest.id, options)
+  })
+
   it('are found when a create was lost between making and starting one', async () => {
     const request = fixture.request()
     const config = dockerProviderConfigSchema.parse({ image: fixture.engine.image, network: 'host' })
-    const made = JSON.parse(await makeContainer(request.name, createBody(config, request))) as { Id: string }
+    const made = JSON.parse(await makeContainer(request.name, createBody(config, request, { nowMs: Date.now(), key: 'k' }))) as { Id: string }
     expect((await all(fixture.provider.list(request.tags, options))).map(({ id }) => id)).toEqual([made.Id])
     const found = await fixture.provider.create(request, options)
     expect(found.id).toBe(made.Id)

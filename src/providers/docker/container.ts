@@ -2,31 +2,44 @@ import { z } from 'zod'
 import { InfrastructureError } from '../../job/errors.js'
 import type { SandboxInfo, SandboxRequest } from '../provider.js'
 import type { DockerProviderConfig } from './config.js'
+import { signedDeadline } from './keeper.js'
 
 /** A sandbox's tags are labels with this before them, so that the image's own labels are none. */
 const tagPrefix = 'dev.switchyard.tag.'
 /** Marks this adapter's containers, with the provider's configured name: an engine has others too. */
 const providerLabel = 'dev.switchyard.provider'
 
-/**
- * A container has no lifetime of its own, so its first process ends at a time that `extend` moves: it sleeps to the end that
- * it read last and looks again. With it every process of the container ends, and the engine removes it. While it waits,
- * the shell also takes in the exit of orphans, as a container's first process must.
- */
-export const deadlineFile = '/dev/shm/.switchyard-deadline'
-const holderScript = `echo $(($(date +%s) + $1)) >${deadlineFile} || exit 1
-while left=$(($(cat ${deadlineFile}) - $(date +%s))); [ "$left" -gt 0 ]; do sleep "$left"; done`
+/** When the container is to end at first, in seconds since 1970; the key that signs every later time; and where that is written. See keeper.ts. */
+const deadlineLabel = 'dev.switchyard.deadline'
+const keyLabel = 'dev.switchyard.deadline-key'
+const fileLabel = 'dev.switchyard.deadline-file'
 
-/** Only ever lengthens. */
-export function extendScript(lifetimeMs: number): string {
-  return `until=$(($(date +%s) + ${Math.ceil(lifetimeMs / 1000)})); [ "$until" -le "$(cat ${deadlineFile})" ] || { echo "$until" >${deadlineFile}.new && mv ${deadlineFile}.new ${deadlineFile}; }`
+/**
+ * A container's first process ends at a time that `extend` moves: it sleeps to the end that it read last and looks again. With it every
+ * process of the container ends, and the engine removes it. While it waits, the shell also takes in the exit of orphans, as a container's
+ * first process must. A job may stop it or move its time: then the keeper (keeper.ts) ends the container.
+ */
+const deadlineFile = '/dev/shm/.switchyard-deadline'
+const holderScript = `echo "$1" >${deadlineFile} || exit 1
+while read -r until _ <${deadlineFile} && left=$((until - $(date +%s))) && [ "$left" -gt 0 ]; do sleep "$left"; done`
+
+/** The key that signs a container's deadlines; undefined for one that an earlier release made, or that is gone. */
+export function deadlineKeyOf(raw: z.output<typeof inspectSchema> | undefined): string | undefined {
+  return raw?.Config.Labels[keyLabel]
+}
+
+/** Writes the deadline, in seconds since 1970. Only ever lengthens. */
+export function extendScript(seconds: number, key: string | undefined): string {
+  const line = key === undefined ? String(seconds) : signedDeadline(seconds, key)
+  return `read -r until _ <${deadlineFile} && [ ${seconds} -le "$until" ] || { echo '${line}' >${deadlineFile}.new && mv ${deadlineFile}.new ${deadlineFile}; }`
 }
 
 /**
  * The body of a container's create.
+ * @param at when it is made, in milliseconds since 1970, and the key that signs its later deadlines.
  * @throws InfrastructureError `invalid` for what an engine can't do or the configuration does not allow.
  */
-export function createBody(config: DockerProviderConfig, request: SandboxRequest): Record<string, unknown> {
+export function createBody(config: DockerProviderConfig, request: SandboxRequest, at: { readonly nowMs: number; readonly key: string }): Record<string, unknown> {
   const { cpu, memoryMiB, diskMiB } = request.resources
   const refuse = (problem: string) => new InfrastructureError({ kind: 'invalid', source: config.name, message: `${config.name}: create: ${problem}` })
   if (diskMiB !== undefined) throw refuse('resources.diskMiB: this engine has no disk quotas; leave it out or use another provider')
@@ -39,12 +52,19 @@ export function createBody(config: DockerProviderConfig, request: SandboxRequest
   }
   const cpus = cpu ?? config.cpu
   const memory = memoryMiB ?? config.memoryMiB
+  const deadline = Math.ceil((at.nowMs + request.lifetimeMs) / 1000)
   return {
     Image: request.image ?? config.image,
-    Entrypoint: ['/bin/sh', '-c', holderScript, 'switchyard', String(Math.ceil(request.lifetimeMs / 1000))],
+    Entrypoint: ['/bin/sh', '-c', holderScript, 'switchyard', signedDeadline(deadline, at.key)],
     Cmd: [],
     ...(config.user === undefined ? {} : { User: config.user }),
-    Labels: { [providerLabel]: config.name, ...Object.fromEntries(Object.entries(request.tags).map(([key, value]) => [tagPrefix + key, value])) },
+    Labels: {
+      [providerLabel]: config.name,
+      [deadlineLabel]: String(deadline),
+      [keyLabel]: at.key,
+      [fileLabel]: deadlineFile,
+      ...Object.fromEntries(Object.entries(request.tags).map(([key, value]) => [tagPrefix + key, value])),
+    },
     HostConfig: {
       AutoRemove: true,
       NetworkMode: request.network === 'none' ? 'none' : config.network,

@@ -1,4 +1,4 @@
-import { randomUUID } from 'node:crypto'
+import { randomBytes, randomUUID } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { z } from 'zod'
 import { InfrastructureError } from '../../job/errors.js'
@@ -8,8 +8,9 @@ import type { CallOptions, Capabilities, ExecResult, Lifetime, Provider, Sandbox
 import { refusalOf, requestOf } from '../refusal.js'
 import { classify, type ClassifyContext } from './classify.js'
 import { socketPathOf, type DockerProviderConfig } from './config.js'
-import { createBody, extendScript, inspectSchema, listPath, listSchema, toInfo } from './container.js'
+import { createBody, deadlineKeyOf, extendScript, inspectSchema, listPath, listSchema, toInfo } from './container.js'
 import { Engine, EngineError } from './engine.js'
+import { Keepers } from './keeper.js'
 import { markedScript, maxScriptBytes, readOutput } from './output.js'
 
 const createdSchema = z.object({ Id: z.string() })
@@ -31,6 +32,7 @@ export class DockerProvider implements Provider {
   readonly name: string
   readonly capabilities: Capabilities
   readonly #engine: Engine
+  readonly #keepers: Keepers
 
   constructor(
     private readonly config: DockerProviderConfig,
@@ -38,6 +40,7 @@ export class DockerProvider implements Provider {
   ) {
     this.name = config.name
     this.#engine = new Engine(socketPathOf(config, environment))
+    this.#keepers = new Keepers(this.#engine.socketPath)
     this.capabilities = {
       uniqueNames: true,
       extend: true,
@@ -50,12 +53,12 @@ export class DockerProvider implements Provider {
   }
 
   refusal(wish: SandboxWish): string | undefined {
-    return refusalOf(() => createBody(this.config, requestOf(wish)))
+    return refusalOf(() => createBody(this.config, requestOf(wish), { nowMs: 0, key: '' }))
   }
 
   create(request: SandboxRequest, options: CallOptions): Promise<SandboxInfo> {
     return this.#call('create', options, async (signal) => {
-      const body = createBody(this.config, request)
+      const body = createBody(this.config, request, { nowMs: Date.now(), key: randomBytes(32).toString('hex') })
       const id = await this.#claim(request.name, body, signal)
       try {
         // 304, and so no error, when another create of the same name has started it.
@@ -65,6 +68,7 @@ export class DockerProvider implements Provider {
         await this.#end(id, AbortSignal.timeout(options.timeoutMs))
         throw error
       }
+      this.#keepers.watch(id, request.lifetimeMs)
       const started = await this.#inspect(id, signal)
       if (started !== undefined) return started
       throw this.#error('invalid', 'create', 'the container ended at once; its image needs /bin/sh, date, cat and sleep', imageOwner(request))
@@ -93,7 +97,10 @@ export class DockerProvider implements Provider {
   }
 
   async extend(sandboxId: string, lifetimeMs: number, options: CallOptions): Promise<Lifetime | undefined> {
-    const { exitCode } = await this.#exec('extend', sandboxId, { script: extendScript(lifetimeMs) }, options)
+    const key = await this.#call('extend', options, async (signal) => deadlineKeyOf(await this.#look(sandboxId, signal)))
+    if (key !== undefined) this.#keepers.watch(sandboxId, lifetimeMs)
+    const seconds = Math.ceil((Date.now() + lifetimeMs) / 1000)
+    const { exitCode } = await this.#exec('extend', sandboxId, { script: extendScript(seconds, key) }, options)
     if (exitCode !== 0) throw this.#error('transient', 'extend', `the deadline could not be written in the container (exit code ${exitCode})`)
     return undefined
   }
@@ -170,13 +177,14 @@ export class DockerProvider implements Provider {
         await this.#engine.call('DELETE', `${path}?force=true&v=true`, signal)
       } catch (error) {
         if (!(error instanceof EngineError)) throw error
-        if (error.status === 404) return
+        if (error.status === 404) break
         // 409, and Podman's 500, while somebody else removes it.
         if (error.status !== 409 && (await this.#inspect(id, signal)) !== undefined) throw error
       }
-      if ((await this.#look(id, signal)) === undefined) return
+      if ((await this.#look(id, signal)) === undefined) break
       await sleep(pollMs, undefined, { signal })
     }
+    this.#keepers.end(id)
   }
 
   async #exec(what: 'exec' | 'extend', sandboxId: string, command: ShellCommand, options: CallOptions): Promise<ExecResult> {
