@@ -12,6 +12,8 @@ import fc from 'fast-check'
 export interface Target<Input = unknown> {
   readonly name: string
   readonly open: () => Promise<Opened<Input>>
+  /** How many inputs are tried side by side: where each waits for processes of its own. */
+  readonly atOnce: number
 }
 
 export interface Opened<Input> {
@@ -34,9 +36,10 @@ const mostGrownMiB = 48
 const hangMs = 60_000
 
 /** Keeps a target's input type to itself. */
-export function target<Input>(name: string, open: () => Promise<Opened<Input>> | Opened<Input>): Target {
+export function target<Input>(name: string, open: () => Promise<Opened<Input>> | Opened<Input>, atOnce = 1): Target {
   return {
     name,
+    atOnce,
     open: async () => {
       const { inputs, check, close } = await open()
       return { inputs, check: (input) => check(input as Input), close }
@@ -44,15 +47,16 @@ export function target<Input>(name: string, open: () => Promise<Opened<Input>> |
   }
 }
 
-export async function fuzz({ name, open }: Target, { runs, seed }: { readonly runs: number; readonly seed: number }): Promise<Outcome> {
+export async function fuzz({ name, open, atOnce }: Target, { runs, seed }: { readonly runs: number; readonly seed: number }): Promise<Outcome> {
   const watchdog = startWatchdog(name, seed)
   const { inputs, check, close } = await open()
-  const property = fc.asyncProperty(inputs, async (input) => {
+  const property = fc.asyncProperty(fc.array(inputs, { minLength: atOnce, maxLength: atOnce }), async (some) => {
     watchdog.beat()
-    await check(input)
+    const failed = (await Promise.allSettled(some.map(async (input) => check(input)))).find((end) => end.status === 'rejected')
+    if (failed !== undefined) throw failed.reason
   })
-  const some = async (numRuns: number, from: number) => {
-    const details = await fc.check(property, { numRuns, seed: from, endOnFailure: false, interruptAfterTimeLimit: 20 * 60_000, markInterruptAsFailure: true })
+  const some = async (inputCount: number, from: number) => {
+    const details = await fc.check(property, { numRuns: Math.ceil(inputCount / atOnce), seed: from, endOnFailure: false, interruptAfterTimeLimit: 20 * 60_000, markInterruptAsFailure: true })
     if (!details.failed) return null
     const because = details.errorInstance instanceof Error ? details.errorInstance.stack : String(details.errorInstance)
     return `${fc.defaultReportMessage(details) ?? 'failed'}\n${because ?? ''}`

@@ -135,7 +135,7 @@ export const packs = target('packs', async () => {
       await rm(folder, { recursive: true, force: true })
     },
   }
-})
+}, 6)
 
 export const tokens = target('tokens', async () => {
   const { privateKey, publicKey } = generateDevelopmentKeys()

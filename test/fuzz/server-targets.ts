@@ -151,7 +151,7 @@ export const gitProtocol = target('pkt-lines', async () => {
       if (found.includes('error')) throw new Error(found)
     },
   }
-})
+}, 6)
 
 export const board = target('the board', async () => {
   const server = await startRedis()
