@@ -1,6 +1,6 @@
 import { spawn, spawnSync } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
-import { closeSync, openSync } from 'node:fs'
+import { closeSync, existsSync, openSync } from 'node:fs'
 import { chmod, chown, copyFile, mkdir, readdir, readFile, stat, symlink, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { homedir, networkInterfaces, tmpdir } from 'node:os'
@@ -23,6 +23,25 @@ async function hostPort(): Promise<number> {
 function asking(port: number, address = '127.0.0.1'): string {
   const program = `const s = require("net").connect(${port}, process.argv[1]); s.setTimeout(1500, () => { console.log("nobody"); process.exit() }); s.on("data", (d) => process.stdout.write(d)); s.on("error", (e) => console.log(e.code))`
   return `node -e '${program}' "${address}"`
+}
+
+const programPath = (name: string) => (process.env['PATH'] ?? '').split(':').map((folder) => join(folder, name)).find((path) => existsSync(path))
+
+/** What a provider is at whose machine these programs do not work. */
+async function withoutPrograms<Made extends { check(options: typeof call): Promise<unknown> }>(names: readonly string[], make: () => Promise<Made>): Promise<Made> {
+  const folder = await temporaryFolder()
+  // A root consumer's sandboxes are another user's.
+  await chmod(folder, 0o755)
+  for (const name of names) await writeFile(join(folder, name), '#!/bin/sh\nexit 1\n', { mode: 0o755 })
+  const before = process.env['PATH']
+  process.env['PATH'] = `${folder}:${before}`
+  try {
+    const made = await make()
+    await made.check(call)
+    return made
+  } finally {
+    process.env['PATH'] = before
+  }
 }
 
 describe.skipIf(!bubblewrapWorks)('a local sandbox with bubblewrap', () => {
@@ -209,6 +228,30 @@ describe.skipIf(!bubblewrapWorks)('a local sandbox with bubblewrap', () => {
     for (const { address } of addresses) expect((await run(provider, sandbox, asking(other, address))).stdout, address).not.toContain('hello')
     const gateway = `ip route 2>/dev/null | sed -n 's/^default via \\([^ ]*\\).*/\\1/p'`
     expect((await run(provider, sandbox, `gateway=$(${gateway}); [ -z "$gateway" ] || ${asking(other, '$gateway')}`)).stdout).not.toContain('hello')
+  })
+
+  it.skipIf(programPath('slirp4netns') === undefined)('has slirp4netns’ network where there is no pasta, unless it is to reach ports of this machine’s loopback', async () => {
+    const port = await hostPort()
+    const provider = await withoutPrograms(['pasta'], () => localProvider({ isolation: 'bubblewrap' }))
+    expect(await provider.check(call)).toContainEqual(expect.stringMatching(/^the network of jobs is slirp4netns's; those that are to reach ports .* loopback included/))
+    const sandbox = await provider.create(request(), call)
+    expect((await run(provider, sandbox, 'tail -n +3 /proc/net/dev | sed "s/:.*//" | tr -d " " | sort | tr "\\n" " "; grep -c tap0 /proc/net/route')).stdout).toMatch(/^lo tap0 [1-9]/)
+    expect((await run(provider, sandbox, asking(port))).stdout).toBe('ECONNREFUSED\n')
+    // The way to the outside is none to this machine's loopback.
+    for (const address of ['10.0.2.2', '10.0.2.3']) expect((await run(provider, sandbox, asking(port, address))).stdout, address).not.toContain('hello')
+    const init = (await readFile(join(provider.stateDir, 'local/sandboxes', sandbox.id, 'init'), 'utf8')).split(' ')[0] ?? ''
+    expect((await processesWith('slirp4netns', ` ${init}`)).length).toBeGreaterThan(0)
+    await provider.kill(sandbox.id, call)
+    expect(await processesWith('slirp4netns', ` ${init}`)).toEqual([])
+    const near = await provider.create(request({ gitHosts: [`127.0.0.1:${port}`] }), call)
+    expect((await run(provider, near, asking(port))).stdout).toBe('hello\n')
+  })
+
+  it('shares this machine’s network where nothing gives it one, and check says what is missing', async () => {
+    const provider = await withoutPrograms(['pasta', 'slirp4netns'], () => localProvider({ isolation: 'bubblewrap' }))
+    expect(await provider.check(call)).toContainEqual(expect.stringMatching(/^jobs with an open network share this machine's own, loopback included, .*: pasta does not work here \(exit code 1\); .*; and slirp4netns does not work here \(exit code 1\)$/))
+    const port = await hostPort()
+    expect((await run(provider, await provider.create(request(), call), asking(port))).stdout).toBe('hello\n')
   })
 
   it('leaves no process of its network behind', async () => {

@@ -10,7 +10,7 @@ import { quoted } from './command.js'
 import type { LocalProviderConfig } from './config.js'
 import { withoutInherited } from './inherited-descriptors.js'
 import { makeLimits } from './limits.js'
-import { forwardedDns, loopbackPortsOf, pastaArguments, usesLoopbackDns } from './network.js'
+import { forwardedDns, loopbackPortsOf, pastaArguments, slirpArguments, slirpDevice, slirpDns, usesLoopbackDns } from './network.js'
 import { identify, markOf } from './process-identity.js'
 import { scripts } from './scripts.js'
 import { canFilter, seccompProgram } from './seccomp.js'
@@ -43,6 +43,7 @@ export async function newSandbox(
         )
   const createdAtMs = Date.now()
   const staging = stagingOf(tools)
+  const ports = [...config.loopbackPorts, ...loopbackPortsOf(request.gitHosts)]
   const meta: SandboxMeta = {
     id,
     name: request.name,
@@ -50,7 +51,7 @@ export async function newSandbox(
     createdAtMs,
     isolation: tools === undefined ? 'none' : 'bubblewrap',
     shape,
-    network: network === 'open' && typeof tools?.pasta !== 'object' ? 'shared' : network,
+    network: network === 'open' && (tools === undefined || !givesNetwork(tools, ports)) ? 'shared' : network,
     user: staging === undefined ? null : await state.claimUser(id, firstUser, lastUser),
     filtered: tools !== undefined && canFilter(process.arch),
     cpus: limits.cpus,
@@ -72,7 +73,7 @@ export async function newSandbox(
     deadline: `${Math.ceil((createdAtMs + request.lifetimeMs) / 1000)}\n`,
     disk: `${(request.resources.diskMiB ?? config.diskMiB ?? unboundedMiB) * 1024} ${config.maxFiles}\n`,
     ...(meta.filtered && canFilter(process.arch) ? { [filterFile]: seccompProgram(process.arch, filterOptions(config, meta)) } : {}),
-    ...(tools === undefined ? {} : await networkFiles(meta, tools, [...config.loopbackPorts, ...loopbackPortsOf(request.gitHosts)])),
+    ...(tools === undefined ? {} : await networkFiles(meta, tools, ports)),
   })
   return meta
 }
@@ -84,17 +85,24 @@ function filterOptions(config: LocalProviderConfig, { network, watchedMemoryKiB 
   return { nestedNamespaces: config.nestedNamespaces, unixSockets: network !== 'shared', uncountedMemory: watchedMemoryKiB === 0 }
 }
 
+/** Whether something here gives a sandbox a network of its own, with these ports of this machine's loopback. */
+function givesNetwork({ pasta, slirp }: Tools, ports: readonly number[]): boolean {
+  return typeof pasta === 'object' || (typeof slirp === 'object' && ports.length === 0)
+}
+
 /** What holder.sh runs to give the sandbox its network, and what it waits for. */
-async function networkFiles(meta: SandboxMeta, { pasta, nsenter, staging }: Tools, ports: readonly number[]): Promise<Record<string, string>> {
-  if (meta.network !== 'open' || typeof pasta !== 'object') return {}
+async function networkFiles(meta: SandboxMeta, { pasta, slirp, nsenter, staging }: Tools, ports: readonly number[]): Promise<Record<string, string>> {
+  if (meta.network !== 'open') return {}
   const dns = await usesLoopbackDns()
-  const command = [pasta.program, ...pastaArguments(ports), ...(dns ? ['--dns-forward', forwardedDns] : [])]
+  const byPasta = typeof pasta === 'object'
+  if (!byPasta && typeof slirp !== 'object') return {}
+  const command = byPasta ? [pasta.program, ...pastaArguments(ports), ...(dns ? ['--dns-forward', forwardedDns] : [])] : [typeof slirp === 'object' ? slirp.program : '', ...slirpArguments]
   const text = (words: readonly string[]) => words.map(quoted).join(' ')
   const inLayout = `${text([nsenter])} --mount="/proc/$bwrap/ns/mnt" -- `
   return {
-    'network.sh': `exec ${meta.user === null || typeof staging !== 'object' ? text(command) : inLayout + text(asUser(staging, meta.user, command))} "$init"\n`,
+    'network.sh': `exec ${meta.user === null || typeof staging !== 'object' ? text(command) : inLayout + text(asUser(staging, meta.user, command))} "$init"${byPasta ? '' : ` ${slirpDevice}`}\n`,
     ports: ports.map((port) => `${port.toString(16).toUpperCase().padStart(4, '0')}\n`).join(''),
-    ...(dns ? { 'resolv.conf': `nameserver ${forwardedDns}\n` } : {}),
+    ...(dns ? { 'resolv.conf': `nameserver ${byPasta ? forwardedDns : slirpDns}\n` } : {}),
   }
 }
 

@@ -4,10 +4,20 @@ import { readFile } from 'node:fs/promises'
  * The network of sandboxes that may use one. With pasta it is a namespace of their own, in which pasta carries connections to the outside
  * and this machine's loopback is not: of that, only named TCP ports are at 127.0.0.1. The job holds no capability over the namespace,
  * so it can't change any of this.
+ *
+ * slirp4netns is the second choice: it does the same, but brings no port of this machine's loopback in. Sandboxes that are to have some then
+ * share this machine's network, as where there is neither.
  */
 
 /** Answers name lookups where the host's own server listens on its loopback; no other host has a link-local address of this machine's. */
 export const forwardedDns = '169.254.1.53'
+
+/** The name server that slirp4netns has for its sandboxes, which asks the host's. */
+export const slirpDns = '10.0.2.3'
+
+/** The arguments before the number of the process whose network it is, after which comes `slirpDevice`. */
+export const slirpArguments: readonly string[] = ['--configure', '--mtu=65520', '--disable-host-loopback', '--enable-sandbox', '--enable-seccomp']
+export const slirpDevice = 'tap0'
 
 /** @param loopbackPorts the TCP ports of this machine's loopback that the sandbox reaches at its own. */
 export function pastaArguments(loopbackPorts: readonly number[]): string[] {

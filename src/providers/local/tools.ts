@@ -3,7 +3,7 @@ import { constants } from 'node:fs'
 import { access, lstat } from 'node:fs/promises'
 import { delimiter, join } from 'node:path'
 import { namespaces, systemMounts, systemPath } from './bubblewrap.js'
-import { pastaArguments } from './network.js'
+import { pastaArguments, slirpArguments, slirpDevice } from './network.js'
 import { scripts } from './scripts.js'
 import { firstUser, type Staging, stagedCommand } from './staging.js'
 
@@ -16,6 +16,8 @@ export interface Tools {
   readonly staging: Staging | undefined | string
   /** What gives a sandbox a network without the host's loopback, or why nothing does. */
   readonly pasta: { readonly program: string } | string
+  /** What does so where pasta does not, for sandboxes without ports of that loopback; or why it does not. Looked for only then. */
+  readonly slirp: { readonly program: string } | string
 }
 
 /** Busybox's nsenter goes by the same name and can't keep credentials. */
@@ -30,7 +32,8 @@ const probeScript = `
  */
 export async function probeTools(): Promise<Tools | string> {
   if (process.platform !== 'linux') return 'there is no bubblewrap on this system'
-  const [bwrap, nsenter, unshare, taskset, setpriv, pasta] = await Promise.all(['bwrap', 'nsenter', 'unshare', 'taskset', 'setpriv', 'pasta'].map(findProgram))
+  const programs = ['bwrap', 'nsenter', 'unshare', 'taskset', 'setpriv', 'pasta', 'slirp4netns']
+  const [bwrap, nsenter, unshare, taskset, setpriv, pastaProgram, slirpProgram] = await Promise.all(programs.map(findProgram))
   if (bwrap === undefined) return 'bwrap is not on PATH; install the package bubblewrap'
   if (nsenter === undefined || unshare === undefined) return 'nsenter or unshare is not on PATH; install the package util-linux'
   const command = [bwrap, ...namespaces('shared'), ...(await systemMounts()), '--', '/bin/sh', '-c', probeScript]
@@ -47,7 +50,9 @@ export async function probeTools(): Promise<Tools | string> {
     if (tried.code === 43) return "nsenter and setsid are not util-linux's; install the package util-linux"
     if (tried.code !== 42) return `bubblewrap does not work here (${describe(tried)}); allow unprivileged user namespaces, or run outside of a container`
   }
-  return { bwrap, nsenter, taskset, staging, pasta: await probePasta(pasta, staging) }
+  const pasta = await probePasta(pastaProgram, staging)
+  const slirp = typeof pasta === 'object' ? 'pasta is there' : await probeSlirp(slirpProgram, unshare, staging)
+  return { bwrap, nsenter, taskset, staging, pasta, slirp }
 }
 
 async function probePasta(program: string | undefined, staging: Staging | undefined | string): Promise<Tools['pasta']> {
@@ -55,6 +60,33 @@ async function probePasta(program: string | undefined, staging: Staging | undefi
   const command = [program, ...pastaArguments([]), '--', '/bin/true']
   const tried = await outcomeOf(typeof staging === 'object' ? stagedCommand(staging, firstUser, '/dev/null', command) : command)
   return tried.code === 0 ? { program } : `pasta does not work here (${describe(tried)}); it needs /dev/net/tun and a route to the outside`
+}
+
+/** It joins a network that there is: one of a process that waits. $1: unshare; $2: the device; then slirp4netns and its arguments. */
+const slirpScript = `
+  unshare=$1 device=$2
+  shift 2
+  "$unshare" --user --map-root-user --net -- sleep 20 &
+  waiting=$! tries=0
+  while [ "$(readlink "/proc/$waiting/ns/net")" = "$(readlink /proc/self/ns/net)" ]; do
+    kill -0 "$waiting" || exit 1
+    sleep 0.02
+  done
+  "$@" "$waiting" "$device" &
+  slirp=$!
+  until grep -q "^$device" "/proc/$waiting/net/route"; do
+    kill -0 "$slirp" 2>/dev/null || exit 1
+    tries=$((tries + 1))
+    [ "$tries" -lt 250 ] || exit 1
+    sleep 0.02
+  done
+`
+
+async function probeSlirp(program: string | undefined, unshare: string, staging: Staging | undefined | string): Promise<Tools['slirp']> {
+  if (program === undefined) return 'slirp4netns is not on PATH'
+  const command = ['/bin/sh', '-c', slirpScript, 'slirp', unshare, slirpDevice, program, ...slirpArguments]
+  const tried = await outcomeOf(typeof staging === 'object' ? stagedCommand(staging, firstUser, '/dev/null', command) : command)
+  return tried.code === 0 ? { program } : `slirp4netns does not work here (${describe(tried)})`
 }
 
 async function stagingOf(unshare: string, setpriv: string | undefined): Promise<Staging | string> {

@@ -17,7 +17,12 @@ export async function wallWarnings(config: LocalProviderConfig, tools: Tools | s
     warnings.push(`sandboxes' processes are root's outside of their namespaces: ${tools.staging}; run the consumer as an ordinary user`)
   }
   if (typeof tools.pasta === 'string' && config.network === 'open') {
-    warnings.push(`jobs with an open network share this machine's own, loopback included, and get no UNIX sockets: ${tools.pasta}`)
+    const share = "share this machine's own, loopback included, and get no UNIX sockets"
+    warnings.push(
+      typeof tools.slirp === 'object'
+        ? `the network of jobs is slirp4netns's; those that are to reach ports of this machine's loopback (loopbackPorts, a git host there) ${share}: ${tools.pasta}`
+        : `jobs with an open network ${share}: ${tools.pasta}; and ${tools.slirp}`,
+    )
   }
   if (config.cgroups && !(await canLimit())) {
     warnings.push('this user can make no cgroups: memory is watched twice a second and processor time is bound to whole CPUs; run the consumer as root, or use a provider with machines of its own')
