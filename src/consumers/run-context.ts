@@ -249,6 +249,7 @@ export class RunContext {
       assertHeld: () => this.assertHeld(),
       confirmHeld: () => this.confirmHeld(),
       onSecret: (value) => this.secrets.patterns.addPassing(value),
+      injected: this.secrets.injected,
     })
   }
 

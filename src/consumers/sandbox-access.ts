@@ -1,11 +1,12 @@
 import { InfrastructureError, attributed } from '../job/errors.js'
-import type { JobSpec } from '../job/spec.js'
+import type { InjectedSecret, JobSpec } from '../job/spec.js'
 import type { RunRecord } from '../job/run-record.js'
 import type { Capabilities } from '../providers/provider.js'
 import type { RunnerProvider } from '../runner/calls.js'
 import type { Runner } from '../runner/runner.js'
 import type { ConsumerContext } from './consumer-context.js'
 import { createTransfer } from './transfer/create-transfer.js'
+import { secretHeaders, type SecretHeaders } from './transfer/secret-headers.js'
 import type { Transfer, TransferParts } from './transfer/transfer.js'
 
 /** What a job's supervisor does in its sandbox, and how commits get there and back. */
@@ -13,6 +14,8 @@ export interface SandboxAccess {
   readonly runner: Runner
   readonly transfer: Transfer
   readonly capabilities: Capabilities
+  /** What becomes of secrets that are to be headers. */
+  readonly secrets: Pick<SecretHeaders, 'env' | 'fallenBack'>
 }
 
 /**
@@ -22,8 +25,8 @@ export interface SandboxAccess {
 export function openSandbox(
   shared: ConsumerContext,
   sandbox: Pick<NonNullable<RunRecord['sandbox']>, 'provider' | 'id'>,
-  { repository, image }: Pick<JobSpec, 'repository' | 'image'>,
-  job: { readonly assertHeld: () => void } & Pick<TransferParts, 'confirmHeld' | 'onSecret'>,
+  { repository, image, network, resources }: Pick<JobSpec, 'repository' | 'image' | 'network' | 'resources'>,
+  job: { readonly assertHeld: () => void; readonly injected: readonly InjectedSecret[] } & Pick<TransferParts, 'confirmHeld' | 'onSecret'>,
 ): SandboxAccess {
   const slot = shared.providers.get(sandbox.provider)
   if (slot === undefined) throw new UnconfiguredProviderError(sandbox.provider)
@@ -44,16 +47,18 @@ export function openSandbox(
     },
   }
   const runner = shared.runnerFor(guarded, sandbox.id, image)
+  const { callTimeoutMs } = shared.settings
+  const secrets = secretHeaders({ provider, sandboxId: sandbox.id, secrets: job.injected, spec: { image, network, resources }, gitHosts: shared.git.hosts, callTimeoutMs })
   const transfer = createTransfer(credentials, {
     runner,
     git: shared.git,
     repository,
     onSecret: job.onSecret,
-    injectHeaders: provider.injectHeaders?.bind(provider, sandbox.id),
+    injectHeaders: secrets.injectHeaders,
     confirmHeld: job.confirmHeld,
     settings: shared.settings,
   })
-  return { runner, transfer, capabilities: provider.capabilities }
+  return { runner, transfer: secrets.within(transfer), capabilities: provider.capabilities, secrets }
 }
 
 /** Thrown when a job can't go on here, for keys that are refused to this consumer: those of all the providers that it may use, or the git host's. */

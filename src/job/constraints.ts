@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import { z } from 'zod'
-import { networkPolicy, type JobSpec } from './spec.js'
+import { needsInjection, networkPolicy, type JobSpec } from './spec.js'
 
 /**
  * What decides where a job can run: kept beside the queue, so that a place is found for a job before it is taken. Many jobs
@@ -13,6 +13,8 @@ export const constraintsSchema = z.object({
   image: z.string().optional(),
   /** Names, in order; left out when there are none. */
   secrets: z.array(z.string()).optional(),
+  /** Whether it needs a provider that adds headers to requests; left out when it does not. */
+  injects: z.literal(true).optional(),
   /** Whether one of its steps has a `resume`; left out when none has. */
   resumes: z.literal(true).optional(),
   /** What it takes of a provider's pool: vCPUs in thousandths. */
@@ -29,12 +31,13 @@ function imageKind(image: string | undefined): string | undefined {
 }
 
 /** The constraints of a job, and an id that is the same for the same constraints: 16 hexadecimal digits. Of its image only the kind counts. */
-export function constraintsOf(spec: Pick<JobSpec, 'providers' | 'network' | 'resources' | 'image' | 'secrets' | 'steps'>): { readonly id: string; readonly constraints: Constraints } {
+export function constraintsOf(spec: Pick<JobSpec, 'providers' | 'network' | 'resources' | 'image' | 'secrets' | 'injects' | 'steps'>): { readonly id: string; readonly constraints: Constraints } {
   const { providers, network, resources } = spec
   const image = imageKind(spec.image)
   const secrets = spec.secrets.length === 0 ? undefined : [...new Set(spec.secrets)].sort()
+  const injects = needsInjection(spec.injects) ? (true as const) : undefined
   const resuming = resumes(spec) ? (true as const) : undefined
-  const constraints = { providers, network, resources, image, secrets, resumes: resuming, milliCpu: Math.round((resources.cpu ?? 0) * 1000), memoryMiB: resources.memoryMiB ?? 0 }
+  const constraints = { providers, network, resources, image, secrets, injects, resumes: resuming, milliCpu: Math.round((resources.cpu ?? 0) * 1000), memoryMiB: resources.memoryMiB ?? 0 }
   return { id: createHash('sha256').update(JSON.stringify(constraints)).digest('hex').slice(0, 16), constraints }
 }
 

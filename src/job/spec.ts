@@ -130,13 +130,43 @@ export type LfsPolicy = z.output<typeof lfsPolicy>
 
 const defaultTimeoutMs = 3_600_000
 
+/** What a provider says of a host: a name or an address, without a port. */
+const injectHost = z.string().regex(/^[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?$/, 'must be one host name such as "api.example.com", without a scheme, a port or "*"').transform((host) => host.toLowerCase())
+const injectHeader = z
+  .string()
+  .regex(/^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}$/, 'must be the name of a header such as "x-api-key"')
+  .refine((name) => !/^(host|content-length|transfer-encoding|connection)$/i.test(name), 'says how a request is sent; name another header')
+const injection = z.strictObject({
+  host: injectHost.describe('The host whose requests get the header.'),
+  header: injectHeader.describe('The header that holds the value, such as "x-api-key" or "Authorization".'),
+  prefix: z.string().regex(/^[\x20-\x7e]{1,100}$/, 'must be printable ASCII, at most 100 characters').optional().describe('What stands before the value, such as "Bearer ".'),
+  fallback: z
+    .literal('environment', { error: 'must be "environment", or left out' })
+    .optional()
+    .describe('What to do at a provider that adds no headers: give the value to the commands, as other secrets. Left out: the job is not run there.'),
+})
+const namedSecret = z.union([environmentName, z.strictObject({ name: environmentName, inject: injection })], { error: 'must be a name such as "API_KEY", or { name, inject: { host, header } }' })
+/** A secret as the queue holds it, whose value a provider adds to requests outside of the sandbox. */
+const secretInjection = injection.extend({ name: environmentName })
+export type SecretInjection = z.output<typeof secretInjection>
+/** With its value, as a consumer holds it. */
+export type InjectedSecret = SecretInjection & { readonly value: string }
+
+/** Whether a job needs a provider that adds headers. @param injects as of a spec, or of its constraints. */
+export function needsInjection(injects: true | readonly Pick<SecretInjection, 'fallback'>[] | undefined): boolean {
+  return injects === true || (injects ?? []).some(({ fallback }) => fallback === undefined)
+}
+
 const specObject = z.strictObject({
   repository,
   ref: ref.optional().describe('A branch, a tag or a sha; the default branch if left out.'),
   setup: steps.default([]).describe('Run at the start of every sandbox the job gets, so again after a failover.'),
   steps: steps.min(1, 'is empty; give at least one step'),
   env: environment.default({}),
-  secrets: z.array(environmentName).default([]).describe('Names of environment variables of the consumer. Their values never enter the queue.'),
+  secrets: z
+    .array(namedSecret)
+    .default([])
+    .describe('Names of environment variables of the consumer. Their values never enter the queue. With inject the provider adds the value to requests outside of the sandbox, which never holds it.'),
   lfs: lfsPolicy
     .optional()
     .describe('Files of Git LFS: "auto" (the default) fetches what the checkout needs where the sandbox has git-lfs, "off" leaves the pointers, { include, exclude } fetches what these patterns say. New ones are uploaded with the work.'),
@@ -266,18 +296,51 @@ export const jobSpecSchema = specObject
       if (spec.push === false) refuse('needs checkpoints; leave out "push: false"')
       else if (paths.length === 0) refuse('needs checkpoint.paths; name the folders in which the command keeps what it resumes from')
     })
-    for (const name of spec.secrets) {
+    const headers = new Set<string>()
+    spec.secrets.forEach((secret, index) => {
+      if (typeof secret === 'string') return
+      const refuse = (field: string, problem: string) => context.addIssue({ code: 'custom', path: ['secrets', index, 'inject', field], message: problem })
+      const { host, header, fallback } = secret.inject
+      const key = `${host} ${header.toLowerCase()}`
+      if (headers.has(key)) refuse('header', `"${header}" of ${host} is set twice; set it once`)
+      headers.add(key)
+      if (fallback === undefined && !isLetThrough(spec.network, host)) refuse('host', `"${host}" is not let through by network; name it there`)
+    })
+    const secretNames = spec.secrets.map(nameOf)
+    secretNames.forEach((name, index) => {
+      if (typeof spec.secrets[index] === 'object' && secretNames.indexOf(name) !== secretNames.lastIndexOf(name)) context.addIssue({ code: 'custom', path: ['secrets', index, 'name'], message: `"${name}" is named twice; name it once` })
+    })
+    for (const name of secretNames) {
       if (Object.hasOwn(spec.env, name)) context.addIssue({ code: 'custom', path: ['env', name], message: 'is also named in secrets; give it in one of the two' })
     }
   })
-  .transform(({ setup, steps: written, timeout, waitTimeout, delay, ...rest }) => ({
+  .transform(({ setup, steps: written, timeout, waitTimeout, delay, secrets, ...rest }) => ({
     ...rest,
+    secrets: secrets.map(nameOf),
+    injects: injectionsOf(secrets),
     timeoutMs: timeout,
     waitTimeoutMs: waitTimeout,
     delayMs: delay,
     setup: setup.map((step, index) => toStep(step, `setup ${index + 1}`)),
     steps: written.map((step, index) => toStep(step, `step ${index + 1}`)),
   }))
+
+type NamedSecret = z.output<typeof namedSecret>
+
+function nameOf(secret: NamedSecret): string {
+  return typeof secret === 'string' ? secret : secret.name
+}
+
+function injectionsOf(secrets: readonly NamedSecret[]): SecretInjection[] | undefined {
+  const injected = secrets.flatMap((secret) => (typeof secret === 'string' ? [] : [{ name: secret.name, ...secret.inject }]))
+  return injected.length === 0 ? undefined : injected
+}
+
+/** Names of a list may begin with "*."; what is an address range is not looked into. */
+function isLetThrough(network: NetworkPolicy, host: string): boolean {
+  if (!Array.isArray(network)) return network === 'open'
+  return network.some((entry) => entry.toLowerCase() === host || entry.includes('/') || (entry.startsWith('*.') && host.endsWith(entry.slice(1).toLowerCase())))
+}
 
 /** A job as users write it. */
 export type JobSpecInput = z.input<typeof jobSpecSchema>
@@ -337,15 +400,17 @@ const queuedStep = z
 
 /** A validated spec as the queue holds it: JSON, so without its undefined fields, and without what it has in any case (`shortSpec`). */
 const queuedSpecSchema = specObject
-  .omit({ setup: true, steps: true, timeout: true, waitTimeout: true, delay: true })
+  .omit({ setup: true, steps: true, timeout: true, waitTimeout: true, delay: true, secrets: true })
   .extend({
+    secrets: z.array(environmentName).default([]),
+    injects: z.array(secretInjection).optional(),
     timeoutMs: z.int().min(1).default(defaultTimeoutMs),
     waitTimeoutMs: z.int().min(1).optional(),
     delayMs: z.int().min(1).optional(),
     setup: z.array(queuedStep).default([]),
     steps: z.array(queuedStep).min(1),
   })
-  .transform((spec) => ({ ...spec, waitTimeoutMs: spec.waitTimeoutMs, delayMs: spec.delayMs }))
+  .transform((spec) => ({ ...spec, injects: spec.injects, waitTimeoutMs: spec.waitTimeoutMs, delayMs: spec.delayMs }))
 
 /**
  * Reads a spec out of the queue, which anybody with access to Redis can write to.

@@ -1,4 +1,4 @@
-import type { NetworkPolicy } from '../job/spec.js'
+import type { NetworkPolicy, SecretInjection } from '../job/spec.js'
 
 /**
  * What Switchyard asks of a sandbox provider. All of it is short, bounded calls: the runner (src/runner) makes long
@@ -124,8 +124,10 @@ export type SandboxWish = Pick<SandboxRequest, 'resources' | 'network'> & {
   readonly image?: string | undefined
   /** As in a request. Left out: one host with a name. */
   readonly gitHosts?: readonly string[] | undefined
-  /** Headers will be injected for the git host; see `Provider.injectHeaders`. */
+  /** Headers will be injected, for the git host or for a secret; see `Provider.injectHeaders`. */
   readonly injectsHeaders?: boolean | undefined
+  /** The secrets of a job that are to be such headers, or that there are some which have to be. */
+  readonly injects?: true | readonly Pick<SecretInjection, 'fallback'>[] | undefined
 }
 
 /** How long a sandbox lives. Milliseconds since 1970, by the provider's own word where it gives one. */

@@ -13,7 +13,7 @@ import { queueScript } from './scripts.js'
 /** What the index needs to know of a job. */
 export interface ReadyJob {
   readonly jobId: string
-  readonly spec: Pick<JobSpec, 'providers' | 'network' | 'resources' | 'image' | 'secrets' | 'steps' | 'tenant' | 'priority' | 'waitTimeoutMs' | 'concurrency'>
+  readonly spec: Pick<JobSpec, 'providers' | 'network' | 'resources' | 'image' | 'secrets' | 'injects' | 'steps' | 'tenant' | 'priority' | 'waitTimeoutMs' | 'concurrency'>
 }
 
 /** What a consumer that looks for jobs has. */

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { InvalidInputError } from '../../src/job/errors.js'
-import { parseJobSpec } from '../../src/job/spec.js'
+import { parseJobSpec, parseQueuedSpec } from '../../src/job/spec.js'
 
 const good = { repository: 'acme/web', steps: ['npm test'] }
 
@@ -60,6 +60,29 @@ describe('a job spec', () => {
     expect(queued).toMatchObject({ push: {}, steps: [{ name: 'step 1', run: 'npm test', env: {} }] })
     expect(queued.checkpoint).toEqual({ everySeconds: 60 })
     expect(Object.keys((queued.steps as object[])[0] ?? {}).sort()).toEqual(['env', 'name', 'run'])
+  })
+
+  it('names a secret, or one that its provider is to add to requests outside of the sandbox', () => {
+    const inject = { host: 'API.example.com', header: 'x-api-key', prefix: 'Bearer ' }
+    const spec = parseJobSpec({ ...good, secrets: ['A_KEY', { name: 'B_KEY', inject }], network: ['*.example.com'] })
+    expect(spec).toMatchObject({ secrets: ['A_KEY', 'B_KEY'], injects: [{ name: 'B_KEY', host: 'api.example.com', header: 'x-api-key', prefix: 'Bearer ' }] })
+    // As the queue holds it; and where there are none, an older release reads it.
+    expect(parseQueuedSpec(JSON.parse(JSON.stringify(spec)))).toEqual(spec)
+    expect(JSON.stringify(parseJobSpec({ ...good, secrets: ['A_KEY'] }))).not.toContain('injects')
+  })
+
+  it.each([
+    [{ secrets: [5] }, 'secrets[0]: must be a name such as "API_KEY", or { name, inject: { host, header } }'],
+    [{ secrets: [{ name: 'A', inject: { host: 'https://example.com', header: 'x' } }] }, 'secrets[0].inject.host: must be one host name'],
+    [{ secrets: [{ name: 'A', inject: { host: 'example.com', header: 'a b' } }] }, 'secrets[0].inject.header: must be the name of a header'],
+    [{ secrets: [{ name: 'A', inject: { host: 'example.com', header: 'Host' } }] }, 'secrets[0].inject.header: says how a request is sent'],
+    [{ secrets: [{ name: 'A', inject: { host: 'example.com', header: 'x', fallback: true } }] }, 'secrets[0].inject.fallback: must be "environment", or left out'],
+    [{ secrets: ['A', { name: 'A', inject: { host: 'example.com', header: 'x' } }] }, 'secrets[1].name: "A" is named twice'],
+    [{ secrets: ['A', 'B'].map((name, index) => ({ name, inject: { host: 'example.com', header: index === 0 ? 'X' : 'x' } })) }, 'secrets[1].inject.header: "x" of example.com is set twice'],
+    [{ secrets: [{ name: 'A', inject: { host: 'example.com', header: 'x' } }], network: ['other.com'] }, 'secrets[0].inject.host: "example.com" is not let through by network'],
+    [{ secrets: [{ name: 'A', inject: { host: 'example.com', header: 'x' } }], env: { A: '1' } }, 'env.A: is also named in secrets'],
+  ])('says what is wrong with a secret: %j', (fields, problem) => {
+    expect(problems({ ...good, ...fields }).join('\n')).toContain(problem)
   })
 
   it('takes the example of the documentation', () => {

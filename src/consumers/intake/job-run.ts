@@ -169,7 +169,7 @@ export class JobRun {
     const fresh = newRunRecord({ jobId, ...(runId === jobId ? {} : { runId }), generation: job.attemptsMade + 1, repository: spec.repository, startedAtMs: this.shared.now() })
     // Another consumer's choice, or the producer of a newer job, may have given its key away.
     if (spec.concurrency !== undefined) this.cancelReason ??= (await this.shared.ready.supersededBy(jobId)) ?? undefined
-    const secrets = resolveSecrets(spec.secrets, this.means.source)
+    const secrets = resolveSecrets(spec.secrets, this.means.source, spec.injects)
     const fitness = await this.fitness(spec, fresh.generation, secrets.missing)
     if (fitness.kind === 'leave') throw new LeftToOthersError(fitness.reason, fitness.passing)
     const { placeAt } = this.taken

@@ -1,3 +1,4 @@
+import type { InjectedSecret, SecretInjection } from '../../job/spec.js'
 import { isShortSecret, SecretPatterns } from './secret-patterns.js'
 
 /** Looks a secret's value up, anew each time; undefined when there is none of that name. */
@@ -18,7 +19,10 @@ export function secretsFromEnvironment(allowed: readonly string[], environment: 
 }
 
 export interface ResolvedSecrets {
+  /** What commands get in their environment. */
   readonly env: Readonly<Record<string, string>>
+  /** What the sandbox never holds, where its provider can; see `../transfer/secret-headers.ts`. */
+  readonly injected: readonly InjectedSecret[]
   readonly patterns: SecretPatterns
   /** Names of those that are too short to be masked other than as whole words. */
   readonly short: readonly string[]
@@ -28,9 +32,11 @@ export interface ResolvedSecrets {
  * Finds every secret that a job names, before a sandbox is created for it.
  * @returns the names of those that are missing beside what was found.
  */
-export function resolveSecrets(names: readonly string[], source: SecretSource): { readonly found: ResolvedSecrets; readonly missing: readonly string[] } {
+export function resolveSecrets(names: readonly string[], source: SecretSource, injects: readonly SecretInjection[] = []): { readonly found: ResolvedSecrets; readonly missing: readonly string[] } {
   const patterns = new SecretPatterns()
   const env: Record<string, string> = {}
+  const injected: InjectedSecret[] = []
+  const short: string[] = []
   const missing: string[] = []
   for (const name of names) {
     const value = source(name)
@@ -38,8 +44,11 @@ export function resolveSecrets(names: readonly string[], source: SecretSource): 
       missing.push(name)
       continue
     }
-    env[name] = value
+    const injection = injects.find((each) => each.name === name)
+    if (injection === undefined) env[name] = value
+    else injected.push({ ...injection, value })
     patterns.add(value)
+    if (isShortSecret(value)) short.push(name)
   }
-  return { found: { env, patterns, short: Object.keys(env).filter((name) => isShortSecret(env[name] ?? '')) }, missing }
+  return { found: { env, injected, patterns, short }, missing }
 }

@@ -1,6 +1,7 @@
 import type { Logger } from 'pino'
 import { errorMessage } from '../../job/errors.js'
-import type { SandboxWish } from '../../providers/provider.js'
+import { needsInjection } from '../../job/spec.js'
+import type { Provider, SandboxWish } from '../../providers/provider.js'
 import { overMaximum } from '../../providers/refusal.js'
 import type { ProviderLimit, ProviderLoad } from '../../store/provider-load.js'
 import type { CredentialMode } from '../transfer/credentials.js'
@@ -26,7 +27,8 @@ export function candidatesOf(providers: ReadonlyMap<string, ProviderSlot>, loads
       maxLifetimeMs: provider.capabilities.maxLifetimeMs,
       sharedFileSystem: provider.capabilities.sharedFileSystem,
       network: usableNetwork(provider.capabilities.network, credentials),
-      refusal: (wish) => poolProblem(name, limit, wish) ?? provider.refusal?.({ ...wish, gitHosts, injectsHeaders: credentials === 'injected' }),
+      refusal: (wish) =>
+        poolProblem(name, limit, wish) ?? injectionProblem(provider, wish) ?? provider.refusal?.({ ...wish, gitHosts, injectsHeaders: credentials === 'injected' || needsInjection(wish.injects) }),
       startP50Ms: load?.startP50Ms ?? null,
       price,
     }
@@ -49,6 +51,13 @@ export function eligibleHere({ providers, deploymentProviders, git }: ProvidersA
 function poolProblem(name: string, limit: ProviderSlot['limit'], wish: SandboxWish): string | undefined {
   const problem = overMaximum(wish.resources, { cpu: limit.cpu, memoryMiB: limit.memoryMiB }, 'the pool of this provider')
   return problem === undefined ? undefined : `${name}: ${problem}; ask for less, or raise its limit`
+}
+
+function injectionProblem(provider: Provider, { injects }: SandboxWish): string | undefined {
+  if (provider.injectHeaders !== undefined || !needsInjection(injects)) return undefined
+  const { name, kind } = provider
+  const mend = kind === 'modal' ? 'set injectHeaders in its settings' : 'allow a provider that does'
+  return `${name}: secrets: this provider adds no headers to requests outside of its sandboxes; ${mend}, or give inject.fallback: "environment"`
 }
 
 /** In a sandbox without network nothing can be fetched but by the consumer. */

@@ -60,7 +60,7 @@ interface StreamState {
 
 export async function runCommand(ctx: RunContext, run: CommandRun): Promise<CommandEnd> {
   const { settings, now } = ctx.shared
-  const { runner } = ctx.sandbox()
+  const { runner, secrets } = ctx.sandbox()
 
   const resumed = ctx.record.running?.key === run.key ? ctx.record.running : null
   let running = resumed ?? { key: run.key, startedAtMs: now(), stdoutOffset: 0, stderrOffset: 0, timedOut: false }
@@ -70,7 +70,7 @@ export async function runCommand(ctx: RunContext, run: CommandRun): Promise<Comm
   if (resumed === null && short.length > 0) await ctx.sayOnce(`${short.join(', ')}: too short to be masked in output other than as whole words; use values of at least 8 characters`)
   const resume = run.resumes ? step.resume : undefined
   const own = { SWITCHYARD_ATTEMPT: String(ctx.record.attempts.length), ...(resume === undefined ? {} : { SWITCHYARD_RESUMED: '1' }) }
-  const command = { key: run.key, run: resume ?? step.run, cwd: step.cwd, env: { ...ctx.spec.env, ...step.env, ...ctx.secrets.env, ...own } }
+  const command = { key: run.key, run: resume ?? step.run, cwd: step.cwd, env: { ...ctx.spec.env, ...step.env, ...ctx.secrets.env, ...secrets.env, ...own } }
   if (resumed === null && resume !== undefined) await ctx.say(`${step.name} is resumed: what it has under checkpoint.paths came along`)
   const state: Record<StreamName, StreamState> = { stdout: startStream(ctx, running.stdoutOffset), stderr: startStream(ctx, running.stderrOffset) }
   const deadlineMs = run.step.timeoutMs === undefined ? Infinity : running.startedAtMs + run.step.timeoutMs

@@ -40,7 +40,9 @@ export class Keepers {
       stdio: 'ignore',
     })
     this.#running.set(containerId, keeper)
-    const forget = () => void (this.#running.get(containerId) === keeper && this.#running.delete(containerId))
+    const forget = () => {
+      if (this.#running.get(containerId) === keeper) this.#running.delete(containerId)
+    }
     // Without one the container's own process still ends it, and the next call tries again.
     keeper.once('error', forget)
     keeper.once('exit', forget)

@@ -10,10 +10,12 @@ export async function preparing(ctx: RunContext): Promise<void> {
   const { git, settings } = ctx.shared
   const { base, checkpoint, sandbox } = ctx.record
   if (base === null || sandbox === null) throw new Error(`run ${ctx.jobId}: preparing without a base or a sandbox`)
-  const { runner, transfer, capabilities } = ctx.sandbox()
+  const { runner, transfer, capabilities, secrets } = ctx.sandbox()
   const wanted = installOptions(settings, ctx.spec.network, capabilities, git.hosts)
   const facts = await runner.install({ ...wanted, timeoutMs: settings.callTimeoutMs, signal: ctx.work })
   if (facts.installed !== null) await ctx.say(`installed ${facts.installed}; an image that has it starts faster`)
+
+  if (secrets.fallenBack.length > 0) await ctx.sayOnce(`secrets: ${sandbox.provider} adds no headers outside of its sandboxes, so ${secrets.fallenBack.join(', ')} stand in the environment of the commands`)
 
   const restore = typeof checkpoint?.branch === 'string' ? checkpoint : null
   const { notes } = await transfer.clone(

@@ -1,0 +1,115 @@
+import { randomBytes } from 'node:crypto'
+import { createServer, type Server } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { createProviders, type ConfiguredProvider } from '../../src/config/providers.js'
+import { secretsFromEnvironment } from '../../src/consumers/index.js'
+import { startProviderServer } from '../chaos/provider-servers.js'
+import { bestPlaces, bubblewrapWorks, root } from '../servers/bubblewrap-places.js'
+import { startDaytonaServer } from '../servers/daytona/server.js'
+import { startDeployment, type Deployment } from './deployment.js'
+
+const isolated = await bubblewrapWorks()
+const key = `key-${randomBytes(12).toString('hex')}`
+/** Matches the key, but not itself in a process list. */
+const pattern = `${key.slice(0, -1)}[${key.slice(-1)}]`
+
+let deployment: Deployment
+let model: Server
+let providers: ConfiguredProvider[]
+let address: string
+const asked: Record<string, string | string[] | undefined>[] = []
+const closers: (() => Promise<void>)[] = []
+
+beforeAll(async () => {
+  process.env['MODAL_CONFIG_PATH'] = '/dev/null'
+  deployment = await startDeployment()
+  await deployment.seed('acme/web', { 'README.md': 'hello\n' })
+  model = createServer((request, response) => {
+    asked.push(request.headers)
+    response.writeHead(404).end()
+  })
+  await new Promise<void>((resolve) => model.listen(0, '127.0.0.1', resolve))
+  address = `http://127.0.0.1:${(model.address() as AddressInfo).port}`
+  providers = await createProviders([{ name: 'local', type: 'local', limit: { sandboxes: 2 }, stateDir: join(deployment.dir, 'own') }])
+  const [e2b, modal] = await Promise.all([startProviderServer('e2b', 2), startProviderServer('modal', 2)])
+  const daytona = await startDaytonaServer({ places: await bestPlaces(root), createsPerMinute: 10_000 })
+  closers.push(() => e2b.close(), () => modal.close(), () => daytona.close())
+  for (const [name, entry, environment] of [
+    ['e2b', e2b.entry, e2b.environment],
+    // With the git host's token injected as well: both are there while git talks.
+    ['e2b-injected', { ...e2b.entry, credentials: 'injected' }, e2b.environment],
+    ['modal', { ...modal.entry, injectHeaders: true }, modal.environment],
+    ['modal-plain', modal.entry, modal.environment],
+    ['daytona', { type: 'daytona', limit: { sandboxes: 2 }, apiUrl: daytona.apiUrl }, { DAYTONA_API_KEY: daytona.apiKey }],
+  ] as const) {
+    providers.push(...(await createProviders([{ ...entry, name }], { environment })))
+  }
+  await deployment.startConsumer({ providers, secrets: secretsFromEnvironment(['MODEL_KEY'], { MODEL_KEY: key }), settings: { readWaitMs: 1_000, unrunnableGraceMs: 2_000 } })
+})
+afterAll(async () => {
+  await deployment.close()
+  for (const { provider } of providers) {
+    for await (const { id } of provider.list({}, { timeoutMs: 10_000 })) await provider.kill(id, { timeoutMs: 10_000 })
+    await provider.close()
+  }
+  await Promise.all(closers.map((close) => close()))
+  await new Promise((resolve) => model.close(resolve))
+})
+
+const secrets = (fallback?: 'environment') => [{ name: 'MODEL_KEY', inject: { host: '127.0.0.1', header: 'x-api-key', prefix: 'Bearer ', ...(fallback === undefined ? {} : { fallback }) } }]
+/** Asks the server, and says in which places of the sandbox the key is found. */
+const steps = () => [
+  { name: 'ask', run: `git ls-remote ${address}/model 2>/dev/null; echo "$MODEL_KEY"` },
+  { name: 'search', run: `cat /proc/[0-9]*/environ /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' '\\n' | grep -c '${pattern}'; grep -rl '${pattern}' "$HOME" /tmp 2>/dev/null; :` },
+]
+
+describe.skipIf(!isolated)('a secret with inject', () => {
+  it.each(['e2b', 'e2b-injected', 'modal'])('reaches its host from a sandbox that never holds it: %s', async (provider) => {
+    asked.length = 0
+    const job = await deployment.queue.enqueue({ repository: 'acme/web', steps: [...steps(), 'echo done >done.txt'], secrets: secrets(), providers: { allow: [provider] } })
+    const result = await job.result({ timeoutMs: 60_000 })
+    expect(result).toMatchObject({ status: 'succeeded', error: null, attempts: [{ provider }], steps: [{ stdoutTail: 'added-outside-of-the-sandbox\n' }, { stdoutTail: '0\n' }, {}] })
+    expect(new Set(asked.map((headers) => headers['x-api-key']))).toEqual(new Set([`Bearer ${key}`]))
+    // The git host's header is only for the git host, and was taken away.
+    expect(asked.filter(({ authorization }) => authorization !== undefined)).toEqual([])
+  })
+
+  it.each(['local', 'daytona', 'modal-plain'])('is refused at a provider that adds none: %s', async (provider) => {
+    const job = await deployment.queue.enqueue({ repository: 'acme/web', steps: steps(), secrets: secrets(), providers: { allow: [provider] } })
+    const { status, error, attempts } = await job.result({ timeoutMs: 30_000 })
+    expect({ status, attempts }).toEqual({ status: 'failed', attempts: [] })
+    expect(error?.message).toContain(`${provider}: secrets: this provider adds no headers to requests outside of its sandboxes; ${provider === 'modal-plain' ? 'set injectHeaders in its settings' : 'allow a provider that does'}, or give inject.fallback: "environment"`)
+  })
+
+  it('is in the environment where that is allowed, masked in output, and the log says so', async () => {
+    const provider = 'local'
+    const job = await deployment.queue.enqueue({ repository: 'acme/web', steps: [`[ "$MODEL_KEY" = added-outside-of-the-sandbox ] || echo "have $MODEL_KEY"`], secrets: secrets('environment'), push: false, providers: { allow: [provider] } })
+    const { status, steps: [step] } = await job.result({ timeoutMs: 60_000 })
+    expect({ status, said: step?.stdoutTail }).toEqual({ status: 'succeeded', said: `have ${'*'.repeat(key.length)}\n` })
+    let log = ''
+    for await (const { text } of job.logs()) log += text
+    expect(log).toContain(`secrets: ${provider} adds no headers outside of its sandboxes, so MODEL_KEY stand in the environment`)
+  })
+
+  it('goes along to the next provider, when the job does', { timeout: 120_000 }, async () => {
+    asked.length = 0
+    const job = await deployment.queue.enqueue({
+      repository: 'acme/web',
+      steps: [{ name: 'first', run: 'echo one >one.txt' }, { name: 'second', run: `git ls-remote ${address}/model 2>/dev/null; [ "$SWITCHYARD_ATTEMPT" = 2 ] || sleep 600` }],
+      secrets: secrets(),
+      providers: { allow: ['e2b', 'modal'], prefer: ['e2b'] },
+    })
+    await expect.poll(() => asked.length, { timeout: 60_000 }).toBeGreaterThan(0)
+    const { provider, sandboxId } = await job.status()
+    await providers.find((each) => each.provider.name === provider)!.provider.kill(sandboxId!, { timeoutMs: 10_000 })
+    const before = asked.length
+    expect(await job.result({ timeoutMs: 90_000 })).toMatchObject({ status: 'succeeded', attempts: [{ provider: 'e2b' }, { provider: 'modal' }] })
+    expect(asked.slice(before).map((headers) => headers['x-api-key'])).toContain(`Bearer ${key}`)
+  })
+
+  it('leaves no trace of its value in Redis or in what the consumer logs', async () => {
+    expect(deployment.logs.filter((line) => line.includes(key))).toEqual([])
+  })
+})
