@@ -1,13 +1,14 @@
 // Imports run downward only. Each folder may import the ones after it in its own row and nothing else.
 const layers = {
-  cli: ['http', 'producers', 'consumers', 'monitor', 'embedded', 'config', 'artifacts', 'providers', 'git', 'runner', 'events', 'store', 'job'],
+  cli: ['http', 'producers', 'consumers', 'monitor', 'embedded', 'config', 'webhooks', 'artifacts', 'providers', 'git', 'runner', 'events', 'store', 'job'],
   embedded: ['git', 'job'],
-  config: ['consumers', 'artifacts', 'providers', 'git', 'runner', 'events', 'store', 'job'],
+  config: ['consumers', 'webhooks', 'artifacts', 'providers', 'git', 'runner', 'events', 'store', 'job'],
   http: ['producers', 'artifacts', 'events', 'store', 'job'],
-  monitor: ['events', 'store', 'job'],
-  consumers: ['producers', 'artifacts', 'providers', 'git', 'runner', 'events', 'store', 'job'],
+  monitor: ['webhooks', 'events', 'store', 'job'],
+  consumers: ['producers', 'webhooks', 'artifacts', 'providers', 'git', 'runner', 'events', 'store', 'job'],
   // Consumers begin the runs of schedules, through the producers' own door.
   producers: ['events', 'store', 'job'],
+  webhooks: ['events', 'store', 'job'],
   events: ['store', 'job'],
   runner: ['providers', 'git', 'job'],
   artifacts: ['providers', 'job'],

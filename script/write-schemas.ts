@@ -2,7 +2,7 @@
 import { mkdir, writeFile } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
 import { z } from 'zod'
-import { completionEventSchema } from '../src/events/index.js'
+import { completionEventSchema, jobEventSchema } from '../src/events/index.js'
 import { jobResultSchema } from '../src/job/result.js'
 import { jobSpecSchema } from '../src/job/spec.js'
 
@@ -11,6 +11,7 @@ export function schemaFiles(): Map<string, string> {
   const files: [string, z.ZodType, 'input' | 'output', string][] = [
     ['job.json', jobSpecSchema, 'input', 'A job as users write it'],
     ['result.json', jobResultSchema, 'output', 'How a job ended'],
+    ['job-event.json', jobEventSchema, 'output', 'An event of a job’s life, its end included: CloudEvents 1.0 in JSON'],
     ['event.json', completionEventSchema, 'output', 'A completion event: CloudEvents 1.0 in JSON'],
   ]
   return new Map(

@@ -1,6 +1,6 @@
 /** What backend services use: enqueue jobs, wait for them, read their output, follow their ends. */
 export * from './producers/index.js'
-export { type CompletionEvent, completionEventSchema, parseCompletionEvent } from './events/index.js'
+export { type CompletionEvent, completionEventSchema, type EventKind, type JobEvent, jobEventSchema, parseCompletionEvent } from './events/index.js'
 export * from './job/errors.js'
 export type { LogChunk, LogLine } from './job/log.js'
 export * from './job/result.js'

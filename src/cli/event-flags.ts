@@ -1,4 +1,4 @@
-import type { EventPoint } from '../events/index.js'
+import { type EventKind, eventKinds, type EventPoint } from '../events/index.js'
 import { InvalidInputError } from '../job/errors.js'
 
 /** What the flags of `switchyard events` mean, and what is wrong with them. Pure functions. */
@@ -21,6 +21,16 @@ export function limitOf(text: string, most: number): number {
   const limit = Number(text)
   if (!Number.isInteger(limit) || limit < 1 || limit > most) throw new InvalidInputError(`--limit: "${text}" must be a whole number from 1 to ${most}`)
   return limit
+}
+
+/** Which events to print; all when none are named. @throws InvalidInputError for a type that there is none of. */
+export function kindsOf(types: readonly string[] | undefined): readonly EventKind[] {
+  if (types === undefined) return eventKinds
+  return types.flatMap((list) => list.split(',')).map((name) => {
+    const kind = eventKinds.find((each) => each === name)
+    if (kind === undefined) throw new InvalidInputError(`--type: "${name}" must be one of ${eventKinds.join(', ')}`)
+    return kind
+  })
 }
 
 /** Which dead events to give back. @throws InvalidInputError when it is neither ids nor all, or both. */

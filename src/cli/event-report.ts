@@ -1,8 +1,8 @@
-import type { DeadEvent, EventGroups, KeptEvent } from '../events/index.js'
+import { type DeadEvent, type EventGroups, type JobEvent, type KeptEvent, kindOf } from '../events/index.js'
 import { harmlessValue } from '../job/harmless-text.js'
 import { table } from './output.js'
 
-/** How completion events and their readers look on a terminal. Pure functions. */
+/** How events and their readers look on a terminal. Pure functions. */
 
 type Group = Awaited<ReturnType<EventGroups['list']>>[number]
 
@@ -10,11 +10,35 @@ type Group = Awaited<ReturnType<EventGroups['list']>>[number]
 const shownCharacters = 200
 
 /** One event, a line. */
-export function eventLine(kept: KeptEvent): string {
+export function eventLine(kept: KeptEvent<JobEvent>): string {
   const { event, sequence, json } = harmlessValue(kept)
   if (event === null) return `${sequence}  can't be read: ${shortened(json)}`
-  const { status, repository, error } = event.data
-  return [event.time, sequence, status.padEnd(9), event.subject, repository, ...(error === null ? [] : [shortened(error.message)])].join('  ')
+  const { repository } = event.data
+  return [event.time, sequence, whatOf(event).padEnd(9), event.subject, repository, ...detailsOf(event)].join('  ')
+}
+
+/** In a word. */
+function whatOf(event: JobEvent): string {
+  return 'status' in event.data ? event.data.status : kindOf(event)
+}
+
+function detailsOf(event: JobEvent): string[] {
+  switch (event.type) {
+    case 'dev.switchyard.job.enqueued':
+      return []
+    case 'dev.switchyard.job.started':
+      return [event.data.provider]
+    case 'dev.switchyard.job.step.finished':
+      return [`${event.data.step}: ${event.data.exitCode === null ? 'stopped' : `exit code ${event.data.exitCode}`}`]
+    case 'dev.switchyard.job.checkpointed':
+      return [event.data.branch, event.data.commit.slice(0, 12)]
+    case 'dev.switchyard.job.moved':
+      return [`${event.data.from.provider} → ${event.data.to.provider}`]
+    case 'dev.switchyard.job.promoted':
+      return [event.data.to, event.data.commit.slice(0, 12)]
+    default:
+      return event.data.error === null ? [] : [shortened(event.data.error.message)]
+  }
 }
 
 /** Groups of readers, a line each. */
@@ -31,7 +55,7 @@ export function deadTable(dead: readonly (DeadEvent & { readonly group: string }
   if (dead.length === 0) return 'no dead events'
   return table(
     ['ID', 'GROUP', 'JOB', 'STATUS', 'DIED', 'ATTEMPTS', 'ERROR'],
-    harmlessValue(dead).map(({ id, group, event, attempts, error, diedAtMs }) => [id, group, event?.subject ?? '-', event?.data.status ?? "can't be read", `${new Date(diedAtMs).toISOString().slice(0, 19)}Z`, String(attempts), shortened(error)]),
+    harmlessValue(dead).map(({ id, group, event, attempts, error, diedAtMs }) => [id, group, event?.subject ?? '-', event === null ? "can't be read" : whatOf(event), `${new Date(diedAtMs).toISOString().slice(0, 19)}Z`, String(attempts), shortened(error)]),
   )
 }
 

@@ -22,6 +22,7 @@ export async function openBoard(
     const board = await startBoard({
       redis,
       queues: [{ ...config.queue, description: `deployment ${config.deployment}`, reasons: (jobIds) => reasonsOf(queue, jobIds) }],
+      webhooks: { prefix: config.queue.prefix },
       host: config.board.host,
       port: config.board.port,
       writable: config.board.writable,

@@ -1,5 +1,6 @@
 import { AgentQueue } from '../producers/index.js'
 import type { Config } from '../config/schema.js'
+import { eventTypesOf } from '../config/event-types.js'
 import { configOf, type SharedFlags } from './shared-options.js'
 
 /**
@@ -24,5 +25,6 @@ export function openQueue(config: Config): AgentQueue {
     prefix: config.queue.prefix,
     retentionMs: config.consumer.retentionMs,
     maxSpecBytes: config.limits.specBytes,
+    eventTypes: eventTypesOf(config),
   })
 }

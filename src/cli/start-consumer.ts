@@ -1,6 +1,7 @@
 import type { Logger } from 'pino'
 import { createArtifactStore } from '../artifacts/index.js'
 import { createGitHost } from '../config/git-host.js'
+import { eventTypesOf } from '../config/event-types.js'
 import { withKeyFiles } from '../config/key-files.js'
 import { createProviders, type ConfiguredProvider } from '../config/providers.js'
 import type { Config } from '../config/schema.js'
@@ -41,6 +42,8 @@ export async function startConsumer(
     settings,
     retentionMs,
     events,
+    eventTypes: eventTypesOf(config),
+    webhooks: config.webhooks.deliver ? { ...config.webhooks, signingSecrets: (name) => environment[name] } : undefined,
   })
   const closeProviders = () => Promise.all(providers.map(({ provider }) => provider.close()))
   try {

@@ -3,6 +3,8 @@ import { artifactsConfigSchema } from '../artifacts/index.js'
 import { credentialModes } from '../consumers/transfer/credentials.js'
 import type { PlacementPolicy } from '../consumers/placing/placement.js'
 import { consumerSettingsSchema } from '../consumers/settings.js'
+import { webhookSettingsSchema } from '../webhooks/settings.js'
+import { eventKindsSchema } from '../job/event-kinds.js'
 import { defaultMaxSpecBytes } from '../job/spec.js'
 
 /**
@@ -163,6 +165,10 @@ export const configSchema = z.strictObject({
     })
     .prefault({})
     .describe('How consumers behave. Milliseconds and bytes.'),
+  events: z
+    .strictObject({ types: eventKindsSchema.default([]).describe('Which events are written of every job besides its end: "enqueued", "started", "step.finished", "checkpointed", "moved", "promoted". Producers and consumers are to say the same.') })
+    .prefault({}),
+  webhooks: webhookSettingsSchema.prefault({}).describe('Where events are posted to, and what may be called; see docs/webhooks.md.'),
   logs: z
     .strictObject({
       level: z.enum(logLevels, { error: `must be one of ${logLevels.map((level) => `"${level}"`).join(', ')}` }).default('info'),

@@ -1,6 +1,7 @@
 import type { Logger } from 'pino'
 import type { ArtifactStore } from '../artifacts/index.js'
 import type { GitHost } from '../git/host.js'
+import type { EventKind } from '../job/event-kinds.js'
 import type { RunnerProvider } from '../runner/calls.js'
 import type { Runner } from '../runner/runner.js'
 import type { ReadyJobs } from '../store/ready-jobs.js'
@@ -41,6 +42,8 @@ export interface ConsumerContext {
   readonly policy: PlacementPolicy
   readonly settings: ConsumerSettings
   readonly log: Logger
+  /** What is told of all jobs besides their end. Left out: nothing. */
+  readonly eventTypes?: readonly EventKind[] | undefined
   /** Milliseconds since 1970. */
   readonly now: () => number
   /** Has the reaper look at a provider where something was left behind. */

@@ -6,7 +6,9 @@ import { withBreaker } from '../git/breaker.js'
 import type { ArtifactStore } from '../artifacts/index.js'
 import type { GitHost } from '../git/host.js'
 import { TemporaryRepository } from '../git/temporary-repository.js'
+import { checkKinds } from '../events/index.js'
 import { InvalidInputError, errorMessage } from '../job/errors.js'
+import type { EventKind } from '../job/event-kinds.js'
 import { createRunner } from '../runner/index.js'
 import {
   BranchSchedule,
@@ -45,6 +47,7 @@ import type { ProviderSlot } from './placing/provider-slot.js'
 import type { SecretSource } from './output/secrets.js'
 import { isRefusal, KeyHealth } from './key-health.js'
 import type { Provider } from '../providers/provider.js'
+import { checkWebhookSettings, startWebhooks, type WebhooksOptions } from '../webhooks/index.js'
 import { release } from './release.js'
 import { consumerSettingsSchema, type ConsumerSettings } from './settings.js'
 import { ScheduleWatch } from './schedule-watch.js'
@@ -73,6 +76,10 @@ export interface ConsumerOptions {
   readonly retentionMs?: number | undefined
   /** What the stream of completion events keeps. Default: 100,000 events, 256 MiB, 7 days. */
   readonly events?: EventBounds | undefined
+  /** What is told of every job besides its end; the producers' is to be the same. Default: nothing, unless the job asks. */
+  readonly eventTypes?: readonly EventKind[] | undefined
+  /** Delivers webhooks beside its jobs; what their endpoints want is to be in `eventTypes`. Default: it does not. */
+  readonly webhooks?: Omit<WebhooksOptions, 'redis' | 'prefix' | 'log'> | undefined
   /** Told what each provider's listing showed, by the consumer that made it. */
   readonly onListing?: ((listing: ProviderListing) => void) | undefined
   /** The clock; milliseconds since 1970. */
@@ -101,6 +108,7 @@ export class Consumer {
     if (this.stopParts !== undefined) throw new InvalidInputError('consumer: was started already; create another one')
     const { options } = this
     const settings = consumerSettingsSchema.parse(options.settings ?? {})
+    if (options.webhooks !== undefined) checkWebhookSettings(options.webhooks)
     const log = options.log.child({ consumer: this.id })
     // A day is longer than any transfer takes.
     await TemporaryRepository.removeLeftovers(Date.now() - 86_400_000).catch((error: unknown) => log.warn({ message: errorMessage(error) }, 'folders that killed consumers left were not removed'))
@@ -155,6 +163,7 @@ export class Consumer {
       callTimeoutMs: settings.callTimeoutMs,
       graceMs: settings.reapGraceMs,
       branchRetentionMs: settings.branchRetentionMs,
+      eventTypes: options.eventTypes,
       intervalMs: settings.reapIntervalMs,
       onListing: async (listing) => {
         options.onListing?.(listing)
@@ -197,6 +206,7 @@ export class Consumer {
       settings,
       log,
       now,
+      eventTypes: options.eventTypes === undefined ? undefined : checkKinds(options.eventTypes, 'eventTypes'),
       taker: () => intake.taker(),
       runnerFor: (provider, sandboxId, image) => createRunner({ provider, sandboxId, image }),
     }
@@ -236,7 +246,7 @@ export class Consumer {
           })
         },
         onGone: async (jobId) => {
-          await endForgottenRun({ store, deployment: options.deployment, branchRetentionMs: settings.branchRetentionMs, now }, jobId)
+          await endForgottenRun({ store, deployment: options.deployment, branchRetentionMs: settings.branchRetentionMs, now, eventTypes: options.eventTypes }, jobId)
           await ready.close(jobId)
         },
       }),
@@ -269,13 +279,14 @@ export class Consumer {
         ),
       Math.max(1_000, settings.leaseMs / 3),
     )
-    const schedules = new ScheduleWatch({ redis, keys, deployment: options.deployment, retentionMs: options.retentionMs ?? defaultRetentionMs, everyMs: Math.max(1_000, settings.stallCheckMs), log })
+    const schedules = new ScheduleWatch({ redis, keys, deployment: options.deployment, retentionMs: options.retentionMs ?? defaultRetentionMs, everyMs: Math.max(1_000, settings.stallCheckMs), log, eventTypes: options.eventTypes })
     await announcer.start()
     await schedules.start()
     await worker.startStalledCheckTimer()
     locks.start()
     intake.start()
     reaper.start()
+    const webhooks = options.webhooks === undefined ? null : startWebhooks({ ...options.webhooks, redis: options.redis, prefix: options.queue?.prefix, log })
     log.info({ providers: [...providers.keys()] }, 'consumer started')
 
     this.stopParts = async () => {
@@ -285,7 +296,7 @@ export class Consumer {
       clearInterval(lockCheck)
       const orderly = (async () => {
         health.stop()
-        await Promise.all([reaper.stop(), intake.stop(), schedules.stop(), gitChecked])
+        await Promise.all([reaper.stop(), intake.stop(), schedules.stop(), gitChecked, webhooks?.close()])
         await announcer.stop()
         await context.starts.close()
         await context.answers.close()

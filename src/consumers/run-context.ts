@@ -1,11 +1,13 @@
 import { FenceLostError } from '../job/errors.js'
 import { escapedLine } from '../job/harmless-text.js'
 import { deadlineOf, type Deadline } from '../job/deadlines.js'
+import { tellingOf } from '../events/told-events.js'
 import type { LogChunk } from '../job/log.js'
 import type { Attempt, JobError } from '../job/result.js'
 import type { RunRecord } from '../job/run-record.js'
 import type { JobSpec } from '../job/spec.js'
 import type { ProviderLoad } from '../store/provider-load.js'
+import type { Telling } from '../store/run-store.js'
 import { unansweredCreateMs, type SlotOwner } from '../store/slot-owners.js'
 import type { CancelRequest } from '../store/stored-run.js'
 import type { ConsumerContext } from './consumer-context.js'
@@ -31,6 +33,8 @@ export class RunContext {
   disproved: { readonly phase: string; readonly tries: number } | null = null
   private readonly said = new Set<string>()
   private readonly interruptions: Interruptions
+  /** What is told of the run's changes with the writes that make them; undefined when nobody asked. */
+  private readonly telling: Telling | undefined
   private waiting: { readonly what: string; readonly sinceMs: number } | null = null
   private progressed = false
   private reason: string | null = null
@@ -53,6 +57,7 @@ export class RunContext {
     private readonly enqueuedAtMs: number,
   ) {
     this.interruptions = new Interruptions(leave)
+    this.telling = tellingOf(current, { source: `/switchyard/${shared.deployment}`, everywhere: shared.eventTypes ?? [], tenant: spec.tenant, now: shared.now })
   }
 
   /** The job's id among all queues of its deployment. */
@@ -167,7 +172,7 @@ export class RunContext {
     this.current = { ...this.current, ...patch }
     this.reason = reason
     this.boardLog.waits(reason)
-    this.heed(await this.shared.store.save(this.jobId, this.fence, this.current, reason))
+    this.heed(await this.shared.store.save(this.jobId, this.fence, this.current, reason, this.telling))
   }
 
   /**
@@ -186,7 +191,7 @@ export class RunContext {
   /** Writes the record and the output that it accounts for, in one step. */
   async append(patch: Partial<RunRecord>, chunks: readonly LogChunk[]): Promise<void> {
     this.current = { ...this.current, ...patch }
-    this.heed(await this.shared.store.append(this.jobId, this.fence, this.current, chunks))
+    this.heed(await this.shared.store.append(this.jobId, this.fence, this.current, chunks, undefined, this.telling))
     this.boardLog.add(chunks)
   }
 

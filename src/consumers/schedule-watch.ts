@@ -1,6 +1,7 @@
 import { DelayedError, Worker } from 'bullmq'
 import type { Redis } from 'ioredis'
 import type { Logger } from 'pino'
+import type { EventKind } from '../job/event-kinds.js'
 import { errorMessage } from '../job/errors.js'
 import { connectTo, type Connected } from '../producers/producer-connection.js'
 import type { Tick } from '../producers/schedule-ticks.js'
@@ -29,6 +30,8 @@ export interface ScheduleWatchParts {
   /** How often schedules are looked for whose tick was lost, and how late they are then, in milliseconds. */
   readonly everyMs: number
   readonly log: Logger
+  /** What is told of all jobs besides their end. */
+  readonly eventTypes?: readonly EventKind[] | undefined
 }
 
 /**
@@ -45,13 +48,14 @@ export class ScheduleWatch {
   constructor(private readonly parts: ScheduleWatchParts) {}
 
   async start(): Promise<void> {
-    const { redis, keys, deployment, retentionMs, everyMs, log } = this.parts
+    const { redis, keys, deployment, retentionMs, everyMs, log, eventTypes } = this.parts
     this.connected = await connectTo(redis, keys, retentionMs)
     const runs = new ScheduledRuns({
       connected: this.connected,
       keys,
       retentionMs,
       eventSource: `/switchyard/${deployment}`,
+      eventTypes,
       onSkipped: (run) => log.info(run, 'a scheduled run was not begun'),
     })
     this.worker = new TickWorker(

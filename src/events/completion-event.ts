@@ -1,6 +1,7 @@
 import { CloudEvent } from 'cloudevents'
 import { z } from 'zod'
 import { InvalidInputError } from '../job/errors.js'
+import type { Hook } from '../job/event-kinds.js'
 import { parseInput } from '../job/explain.js'
 import { type JobResult, jobResultSchema } from '../job/result.js'
 
@@ -65,9 +66,9 @@ function checkedSource(source: string): string {
   return source
 }
 
-/** As the stream holds it: without what `deliveredEvent` puts back. */
-export function storedEvent({ id, source, time, data }: CompletionEvent): Pick<CompletionEvent, 'id' | 'source' | 'time' | 'data'> {
-  return { id, source, time, data }
+/** As the stream holds it: without what `deliveredEvent` puts back, and with the webhooks of its job that it goes to. */
+export function storedEvent({ id, source, time, data }: CompletionEvent, hooks: readonly Hook[] = []): Pick<CompletionEvent, 'id' | 'source' | 'time' | 'data'> & { hooks?: readonly Hook[] } {
+  return { id, source, time, ...(hooks.length === 0 ? {} : { hooks }), data }
 }
 
 /** The id of the event of a run's end, so that a receiver which keeps ids can tell what it has seen. */
@@ -117,16 +118,10 @@ export function trimmedEvent(json: string): TrimmedEvent {
   }
 }
 
-/** An event as it is delivered, from its JSON in the stream. @throws InvalidInputError when it is none. */
-export function deliveredEvent(json: string, entry: { readonly id: string; readonly logEnd: number | null }): CompletionEvent {
-  const event = parseCompletionEvent(wholeEvent(JSON.parse(json)))
-  return { ...event, sequence: entry.id, ...(entry.logEnd === null ? {} : { logend: entry.logEnd }) }
-}
-
 const shortEvent = z.looseObject({ specversion: z.undefined().optional(), data: z.looseObject({ jobId: z.string(), status: z.string() }) })
 
-/** What is not one is left as it is. */
-function wholeEvent(stored: unknown): unknown {
+/** A completion event with what `storedEvent` left out. What is not one is left as it is. */
+export function wholeCompletionEvent(stored: unknown): unknown {
   const short = shortEvent.safeParse(stored)
   if (!short.success) return stored
   const { jobId, status } = short.data.data

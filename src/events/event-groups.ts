@@ -2,7 +2,9 @@ import type { Redis } from 'ioredis'
 import { z } from 'zod'
 import { InvalidInputError } from '../job/errors.js'
 import { type DeadLetter, EventGroup, type EventGroupState, eventGroups, eventsAfter, type Keys } from '../store/index.js'
-import { type CompletionEvent, deliveredEvent } from './completion-event.js'
+import type { EventKind } from '../job/event-kinds.js'
+import type { CompletionEvent } from './completion-event.js'
+import { checkKinds, deliveredEvent, type JobEvent, type JobEventOf, kindOf } from './job-event.js'
 import { checkGroup, entryBefore, type EventPoint } from './subscribe-options.js'
 
 /** An event that a group has tried as often as it may, and given up. */
@@ -10,7 +12,7 @@ export interface DeadEvent {
   /** Among the group's dead letters; for `redeliver`, and to go on behind it. */
   readonly id: string
   /** Null when it can't be read: what is in its place is `json`. */
-  readonly event: CompletionEvent | null
+  readonly event: JobEvent | null
   readonly json: string
   /** How often it was tried. */
   readonly attempts: number
@@ -21,18 +23,20 @@ export interface DeadEvent {
 }
 
 /** An event as the deployment keeps it. */
-export interface KeptEvent {
+export interface KeptEvent<Event extends JobEvent = CompletionEvent> {
   /** Where it stands; the next ones are behind it. */
   readonly sequence: string
   /** Null when it can't be read: what is in its place is `json`. */
-  readonly event: CompletionEvent | null
+  readonly event: Event | null
   readonly json: string
 }
 
 const lettersPerRoundTrip = 100
+/** How many entries are looked at in a round trip when not all are wanted. */
+const entriesPerLook = 1_000
 const letterIds = z.array(z.string().regex(/^\d+-\d+$/))
 
-/** The groups that read a deployment's completion events, and what they have given up. */
+/** The groups that read a deployment's events, and what they have given up. */
 export class EventGroups {
   constructor(
     private readonly keys: Keys,
@@ -48,14 +52,30 @@ export class EventGroups {
    * Events that are kept, the oldest first; no group learns of it.
    * @param options.from where to begin; with all that are kept when left out. The next ones are those after the last one's `sequence`.
    * @param options.limit how many at most, from 1 to 1,000. Default 100.
-   * @throws InvalidInputError when the point or the limit is none.
+   * @param options.types which events. Default `['completed']`. What can't be read is among them whatever they are.
+   * @throws InvalidInputError when the point, the limit or a type is none.
    */
-  async read(options: { from?: EventPoint | undefined; limit?: number | undefined } = {}): Promise<KeptEvent[]> {
+  async read(options?: { from?: EventPoint | undefined; limit?: number | undefined; types?: undefined }): Promise<KeptEvent[]>
+  async read<Kind extends EventKind>(options: { from?: EventPoint | undefined; limit?: number | undefined; types: readonly Kind[] }): Promise<KeptEvent<JobEventOf<Kind>>[]>
+  async read(options: { from?: EventPoint | undefined; limit?: number | undefined; types?: readonly EventKind[] | undefined } = {}): Promise<KeptEvent<JobEvent>[]> {
     const { from, limit = 100 } = options
+    const types = checkKinds(options.types ?? ['completed'], 'types')
     if (!Number.isInteger(limit) || limit < 1 || limit > 1_000) throw new InvalidInputError('limit: must be a whole number from 1 to 1000')
     const after = from === undefined ? '0-0' : entryBefore(from)
-    const entries = await this.use((redis) => eventsAfter(redis, this.keys, after, limit))
-    return entries.map(({ id, json, logEnd }) => ({ sequence: id, event: readEvent(json, { id, logEnd }), json }))
+    return await this.use(async (redis) => {
+      const found: KeptEvent<JobEvent>[] = []
+      for (let last = after; ; ) {
+        const entries = await eventsAfter(redis, this.keys, last, found.length === 0 ? limit : entriesPerLook)
+        for (const { id, json, logEnd } of entries) {
+          const event = readEvent(json, { id, logEnd })
+          if (event === null || types.includes(kindOf(event))) found.push({ sequence: id, event, json })
+          if (found.length === limit) return found
+        }
+        const next = entries.at(-1)
+        if (next === undefined) return found
+        last = next.id
+      }
+    })
   }
 
   /**
@@ -130,7 +150,7 @@ function toDead({ letterId, id, json, attempt, logEnd, error, diedAtMs }: DeadLe
   return { id: letterId, event: readEvent(json, { id, logEnd }), json, attempts: attempt, error, diedAtMs }
 }
 
-function readEvent(json: string, entry: { id: string; logEnd: number | null }): CompletionEvent | null {
+function readEvent(json: string, entry: { id: string; logEnd: number | null }): JobEvent | null {
   try {
     return deliveredEvent(json, entry)
   } catch {

@@ -1,14 +1,21 @@
 import { z } from 'zod'
 import { InvalidInputError } from '../job/errors.js'
 import { parseInput } from '../job/explain.js'
-import type { CompletionEvent, TrimmedEvent } from './completion-event.js'
+import { type EventKind, eventKinds } from '../job/event-kinds.js'
+import type { TrimmedEvent } from './completion-event.js'
+import type { JobEvent, JobEventOf } from './job-event.js'
 
 /** A point in a deployment's events: behind the one with that `sequence`, or a time in milliseconds since 1970, by Redis' clock. */
 export type EventPoint = { readonly after: string } | { readonly sinceMs: number }
 
-export interface SubscribeOptions {
+export interface SubscribeOptions<Kind extends EventKind = 'completed'> {
   /** The deployment's prefix. */
   readonly prefix?: string | undefined
+  /**
+   * Which events the group is given. Default `['completed']`. Those before the end are written only where the job (`events`) or the deployment
+   * (`events.types`) asks for them. All readers of a group are to say the same: what one that reads does not want is passed by for all.
+   */
+  readonly types?: readonly Kind[] | undefined
   /** Where a group that is new begins: with everything that is kept (`start`, the default), with what comes (`now`), or at a point in between. */
   readonly from?: 'start' | 'now' | EventPoint | undefined
   /** How many events are handled side by side, each of another job. At most half of them (one, of one) are such as have failed before. Default 10. */
@@ -32,8 +39,11 @@ export interface SubscribeOptions {
   /** Told, at least once, when events were trimmed before the group had handled them; tried again as a handler is. Default: `onError` is told. */
   readonly onTrimmed?: ((event: TrimmedEvent) => Promise<void> | void) | undefined
   /** Told of an event that was tried as often as it may be, and is a dead letter now. Default: `onError` is told, as of each attempt. */
-  readonly onDead?: ((event: CompletionEvent | null, error: unknown) => void) | undefined
+  readonly onDead?: ((event: JobEventOf<Kind> | null, error: unknown) => void) | undefined
 }
+
+/** Options for whatever kinds. */
+export type AnySubscribeOptions = Omit<SubscribeOptions<EventKind>, 'onDead'> & { readonly onDead?: ((event: JobEvent | null, error: unknown) => void) | undefined }
 
 const whole = (unit: string, from: number, to: number) =>
   z.int({ error: `must be a whole number of ${unit}` }).min(from, `must be at least ${from}`).max(to, `must be at most ${to}`)
@@ -49,6 +59,7 @@ const optionsSchema = z
     from: z
       .custom<'start' | 'now' | EventPoint>((value) => value === 'start' || value === 'now' || pointSchema.safeParse(value).success, { error: `must be "start", "now", ${pointForms}` })
       .default('start'),
+    types: z.array(z.enum(eventKinds, { error: `must be one of ${eventKinds.map((kind) => `"${kind}"`).join(', ')}` })).min(1, 'is empty; leave it out for completion events').default(['completed']),
     concurrency: whole('events', 1, 1_000).default(10),
     redeliverAfterMs: whole('milliseconds', 10, day).default(15_000),
     attempts: whole('attempts', 1, 1_000).default(10),
@@ -66,7 +77,7 @@ const optionsSchema = z
 export type CheckedOptions = Omit<z.output<typeof optionsSchema>, 'onError' | 'onDead' | 'onTrimmed'>
 
 /** @throws InvalidInputError with one sentence for every problem. */
-export function checkOptions(options: SubscribeOptions): CheckedOptions {
+export function checkOptions(options: object): CheckedOptions {
   return parseInput(optionsSchema, options, 'subscribe options')
 }
 

@@ -1,13 +1,27 @@
 import { setMaxListeners } from 'node:events'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Redis } from 'ioredis'
-import { errorMessage, SwitchyardError } from '../job/errors.js'
-import { createRedis, EventGroup, Keys, type RedisConfig, type TakenEntry, untilAborted } from '../store/index.js'
-import { type CompletionEvent, deliveredEvent, type TrimmedEvent, trimmedEvent } from './completion-event.js'
-import { backoffOf, checkGroup, type CheckedOptions, checkOptions, entryBefore, type SubscribeOptions } from './subscribe-options.js'
+import { type ErrorCode, errorMessage, SwitchyardError } from '../job/errors.js'
+import { createRedis, EventGroup, type EventsWanted, Keys, type RedisConfig, type TakenEntry, untilAborted } from '../store/index.js'
+import type { EventKind } from '../job/event-kinds.js'
+import { type TrimmedEvent, trimmedEvent } from './completion-event.js'
+import { deliveredEvent, type JobEvent, type JobEventOf } from './job-event.js'
+import { type AnySubscribeOptions, backoffOf, checkGroup, type CheckedOptions, checkOptions, entryBefore, type SubscribeOptions } from './subscribe-options.js'
 
 /** Called with each event; the event is done with when its promise resolves, and comes again when it rejects. */
-export type EventHandler = (event: CompletionEvent) => Promise<void> | void
+export type EventHandler<Kind extends EventKind = 'completed'> = (event: JobEventOf<Kind>) => Promise<void> | void
+
+/** Thrown by a handler that knows when to try again: not before so long, and not before the usual wait. */
+export class RetryLaterError extends SwitchyardError {
+  override readonly code: ErrorCode = 'SWY_UNSPECIFIED'
+  constructor(
+    message: string,
+    /** Milliseconds. */
+    readonly afterMs: number,
+  ) {
+    super(message)
+  }
+}
 
 export interface Subscription {
   /** Stops reading, waits for handlers under way and closes the connections. What they leave comes to others. */
@@ -20,7 +34,7 @@ const pauseAfterFaultMs = 500
 const keptErrorCharacters = 2_000
 
 /**
- * Hands every completion event to one reader of a group, at least once. Readers of the same group share the work;
+ * Hands every event of the types that were asked for (completion events, unless `types` says otherwise) to one reader of a group, at least once. Readers of the same group share the work;
  * every group gets every event. Processes may come and go: what a dead one had taken comes to another after
  * `redeliverAfterMs`. An event may come twice, so handlers keep ids where that matters.
  *
@@ -32,8 +46,27 @@ const keptErrorCharacters = 2_000
  * away longer misses the oldest ones, and `onTrimmed` says so.
  * @throws InvalidInputError when the group or the options are wrong; faults of the connection go to `onError` and are tried again.
  */
-export function subscribe(redis: RedisConfig, group: string, handler: EventHandler, options: SubscribeOptions = {}): Subscription {
-  return new GroupReader(redis, checkGroup(group), handler, options, checkOptions(options))
+export function subscribe<Kind extends EventKind = 'completed'>(redis: RedisConfig, group: string, handler: EventHandler<Kind>, options: SubscribeOptions<Kind> = {}): Subscription {
+  const checked = checkOptions(options)
+  // Of the kinds that it is given, an event is of no other type.
+  const handle = (event: JobEvent) => handler(event as JobEventOf<Kind>)
+  return new GroupReader(redis, checkGroup(group), handle, options as AnySubscribeOptions, checked, { wanted: { kinds: checked.types }, backoffMs: (attempt) => backoffOf(attempt, checked) })
+}
+
+/** An event, and how it stands in the stream, where more is said of it than whoever reads it is told. */
+export type EntryHandler = (event: JobEvent, entry: TakenEntry) => Promise<void> | void
+
+/**
+ * As `subscribe`, for readers of Switchyard's own.
+ * @param reading.wanted in place of `types`; `backoffMs` is how long a failed event waits after its n-th attempt.
+ */
+export function subscribeEntries(redis: RedisConfig, group: string, handler: EntryHandler, options: AnySubscribeOptions, reading: Reading): Subscription {
+  return new GroupReader(redis, checkGroup(group), handler, options, checkOptions(options), reading)
+}
+
+export interface Reading {
+  readonly wanted: EventsWanted
+  readonly backoffMs: (attempt: number) => number
 }
 
 /** An entry is: taken → handled (a heartbeat keeps it in hand) → done with; or failed, and left to whoever takes it after its backoff. */
@@ -58,9 +91,10 @@ class GroupReader implements Subscription {
   constructor(
     redis: RedisConfig,
     group: string,
-    private readonly handler: EventHandler,
-    private readonly callbacks: SubscribeOptions,
+    private readonly handler: EntryHandler,
+    private readonly callbacks: AnySubscribeOptions,
     private readonly options: CheckedOptions,
+    private readonly reading: Reading,
   ) {
     const keys = new Keys(options.prefix)
     // Each handler under way may listen.
@@ -147,7 +181,7 @@ class GroupReader implements Subscription {
     const retried = [...this.#inHand.keys()].filter(({ attempt }) => attempt > 1).length
     const dueRoom = Math.max(0, Math.max(1, Math.floor(concurrency / 2)) - retried)
     this.#newFirst = !this.#newFirst
-    const taken = await this.#untilStopped(this.#group.take({ room, dueRoom, newFirst: this.#newFirst, leaseMs: redeliverAfterMs }, this.options))
+    const taken = await this.#untilStopped(this.#group.take({ room, dueRoom, newFirst: this.#newFirst, leaseMs: redeliverAfterMs }, this.options, this.reading.wanted))
     this.#readUpTo = taken.readUpTo
     for (const entry of taken.entries) {
       const handled = this.#handle(entry).finally(() => {
@@ -183,13 +217,13 @@ class GroupReader implements Subscription {
 
   /** Never fails: what does is told. */
   async #handle(entry: TakenEntry): Promise<void> {
-    let event: CompletionEvent | null = null
+    let event: JobEvent | null = null
     try {
       if (entry.id.startsWith('trimmed-')) {
         await this.#inTime(this.#tellTrimmed(trimmedEvent(entry.json)))
       } else {
         event = deliveredEvent(entry.json, entry)
-        await this.#inTime(this.handler(event))
+        await this.#inTime(this.handler(event, entry))
       }
     } catch (error) {
       await this.#failed(entry, event, error)
@@ -208,11 +242,11 @@ class GroupReader implements Subscription {
     this.#onError(new SwitchyardError(`group ${event.subject}: ${count} events were trimmed before it had handled them, between ${after} and ${before}; add readers, or keep more (consumer.events)`))
   }
 
-  async #failed(entry: TakenEntry, event: CompletionEvent | null, error: unknown): Promise<void> {
+  async #failed(entry: TakenEntry, event: JobEvent | null, error: unknown): Promise<void> {
     this.#onError(error)
     try {
       const why = errorMessage(error).slice(0, keptErrorCharacters)
-      const failed = this.#group.failed(entry, why, backoffOf(entry.attempt, this.options), this.options)
+      const failed = this.#group.failed(entry, why, Math.round(Math.max(this.reading.backoffMs(entry.attempt), error instanceof RetryLaterError ? error.afterMs : 0)), this.options)
       if ((await untilAborted(failed, this.#abandon.signal)) === 'dead') this.callbacks.onDead?.(event, error)
     } catch (fault) {
       this.#onError(fault)

@@ -17,6 +17,7 @@ export const errorCodes = [
   'SWY_RESULT_TIMEOUT',
   'SWY_CHECKPOINT_GONE',
   'SWY_EMBEDDED_REDIS',
+  'SWY_WEBHOOK_FAILED',
   'SWY_UNSPECIFIED',
   // Of a request to the HTTP API, besides.
   'SWY_HTTP_MALFORMED',

@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { collectedSchema } from './artifacts.js'
+import { jobWebhookSchema, eventKinds } from './event-kinds.js'
 import { lastingObject } from './lasting.js'
 import { attemptSchema, diffSchema, jobErrorSchema, keptBranchSchema, promotionSchema, stepResultSchema, unsavedPathSchema } from './result.js'
 
@@ -130,13 +131,16 @@ export const runRecordSchema = lastingObject({
   restart: lastingObject({ count: z.int().min(1), atMs: count, attemptsBefore: count }).nullable().default(null),
   /** Of a run that goes on from the last checkpoint of an earlier run of its job: that one's generation, and whether the checkpoint was found at the git host. */
   continues: lastingObject({ generation: z.int().min(1), confirmed: z.boolean() }).nullable().default(null),
+  /** What the job asks to be told of besides its end, and by which webhooks; left out when it asks for nothing. */
+  asked: lastingObject({ events: z.array(z.enum(eventKinds)).optional(), webhooks: z.array(jobWebhookSchema).optional() }).optional(),
 })
 export type RunRecord = z.output<typeof runRecordSchema>
 
 /** A run at its very beginning. */
-export function newRunRecord(run: Pick<RunRecord, 'jobId' | 'runId' | 'generation' | 'repository' | 'startedAtMs'>): RunRecord {
+export function newRunRecord({ asked, ...run }: Pick<RunRecord, 'jobId' | 'runId' | 'generation' | 'repository' | 'startedAtMs' | 'asked'>): RunRecord {
   return {
     ...run,
+    ...(asked === undefined ? {} : { asked }),
     firstSandboxAtMs: null,
     phase: 'placing',
     base: null,

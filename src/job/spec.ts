@@ -4,6 +4,7 @@ import { checkpointPathProblem, defaultMaxPathsMiB, maxCheckpointPaths, plainChe
 import { authorProblem, messageProblem } from './commit-text.js'
 import { duration } from './duration.js'
 import { errorMessage, InvalidInputError, NewerReleaseError } from './errors.js'
+import { eventKindsSchema, jobWebhookSchema, maxJobWebhooks } from './event-kinds.js'
 import { hasOnlyUnknownFields, invalidInput, parseInput } from './explain.js'
 import { branchNameProblem, repositoryProblem } from './names.js'
 
@@ -257,6 +258,12 @@ const specObject = z.strictObject({
     })
     .optional()
     .describe('Jobs of all queues of the deployment that share this key do not run at once.'),
+  events: eventKindsSchema.optional().describe('What is told of the job besides its end, to whoever subscribes to it: "enqueued", "started", "step.finished", "checkpointed", "moved", "promoted".'),
+  webhooks: z
+    .array(jobWebhookSchema)
+    .max(maxJobWebhooks, `are more than ${maxJobWebhooks}; let a receiver pass events on`)
+    .optional()
+    .describe('Where the job’s events are posted to, signed; see docs/webhooks.md.'),
   metadata: z.record(z.string(), z.json()).default({}),
 })
 

@@ -13,6 +13,8 @@ import type { Redis } from 'ioredis'
 import { errorMessage, InvalidInputError } from '../job/errors.js'
 import { boardAccess, type BoardAccess } from './board-access.js'
 import { holdsCut, shownValue } from './formatters.js'
+import { WebhookDeliveries } from './webhook-deliveries.js'
+import { WebhooksAdapter } from './webhooks-adapter.js'
 import { WaitingAdapter, type ReasonLookup } from './waiting-adapter.js'
 
 export interface BoardQueue {
@@ -36,6 +38,8 @@ export interface BoardOptions {
    * lets in whatever runs on this machine. On another address than loopback a password must be given.
    */
   readonly credentials?: { readonly username: string; readonly password: string } | 'none' | undefined
+  /** The deployment's prefix, to show the deliveries of its webhooks as a queue. Left out: they are not shown. */
+  readonly webhooks?: { readonly prefix: string } | undefined
   /** Whether jobs can be retried, promoted and removed. Default false: every change answers 405. */
   readonly writable?: boolean
 }
@@ -100,9 +104,12 @@ function application(options: BoardOptions, queues: readonly { readonly queue: Q
     adapter.setFormatter('progress', (value: unknown) => shownValue(value))
     return adapter
   })
+  const { webhooks } = options
+  const deliveries = webhooks === undefined ? [] : [new WebhooksAdapter(new WebhookDeliveries(options.redis, webhooks.prefix), { readOnlyMode: !writable, description: 'deliveries of events' })]
+  for (const adapter of deliveries) adapter.setFormatter('data', (data: unknown) => shownValue(data))
   const serverAdapter = new HonoAdapter(serveStatic)
   createBullBoard({
-    queues: adapters,
+    queues: [...adapters, ...deliveries],
     serverAdapter,
     options: { uiConfig: { boardTitle: 'Switchyard', hideRedisDetails: true, hideDocsLink: true } },
   })

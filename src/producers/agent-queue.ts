@@ -1,4 +1,4 @@
-import { EventGroups } from '../events/index.js'
+import { checkKinds, type EventKind, EventGroups } from '../events/index.js'
 import { CheckpointGoneError, InvalidInputError, SwitchyardError, UnknownJobError } from '../job/errors.js'
 import type { LogLine } from '../job/log.js'
 import { mayBeJobId } from '../job/names.js'
@@ -30,6 +30,8 @@ export interface AgentQueueOptions {
   readonly retentionMs?: number | undefined
   /** What the events of jobs cancelled here name as their source. Default `/switchyard`. */
   readonly eventSource?: string | undefined
+  /** What is told of every job of this queue besides its end; the consumers' are to be the same. Default: nothing, unless the job asks. */
+  readonly eventTypes?: readonly EventKind[] | undefined
 }
 
 const defaultRetentionMs = 7 * 24 * 60 * 60 * 1000
@@ -86,7 +88,7 @@ export class AgentQueue {
     this.#config = options.redis
     this.#keys = new Keys(options.prefix, this.name)
     const { defaults, maxSpecBytes = defaultMaxSpecBytes, retentionMs = defaultRetentionMs } = options
-    this.#enqueuing = new Enqueuing({ name: this.name, keys: this.#keys, defaults, maxSpecBytes, retentionMs, eventSource: options.eventSource })
+    this.#enqueuing = new Enqueuing({ name: this.name, keys: this.#keys, defaults, maxSpecBytes, retentionMs, eventSource: options.eventSource, eventTypes: options.eventTypes === undefined ? undefined : checkKinds(options.eventTypes, 'eventTypes') })
     this.#connection = new ProducerConnection(this.#config, this.#keys, retentionMs)
     this.events = new EventGroups(this.#keys, (work) => this.#connection.use(({ redis }) => work(redis)))
     this.schedules = new Schedules(this.#keys, (spec) => this.#enqueuing.newJob(spec).spec, (work) => this.#connection.use(work))
@@ -155,7 +157,7 @@ export class AgentQueue {
    */
   async retry(jobId: string, options: RetryOptions = {}): Promise<'retried' | 'pending'> {
     checkId(jobId)
-    return await this.#connection.use((connected) => retryJob(connected, this.#keys, jobId, options, this.#options.eventSource))
+    return await this.#connection.use((connected) => retryJob(connected, this.#keys, jobId, options, this.#options))
   }
 
   /**

@@ -3,10 +3,12 @@ import { Job } from 'bullmq'
 import type { Redis } from 'ioredis'
 import { z } from 'zod'
 import { IdempotencyConflictError, InvalidInputError } from '../job/errors.js'
+import { type EventKind, isAsked } from '../job/event-kinds.js'
 import { parseInput } from '../job/explain.js'
 import { type JobSpec, type JobSpecInput, parseJobSpec, shortSpec } from '../job/spec.js'
-import { type Keys, parseAdded, type QueuedJob, queueWake } from '../store/index.js'
+import { type Keys, parseAdded, type QueuedJob, queueEnqueued, queueWake } from '../store/index.js'
 import { type Claim, claimKeys, newJobId, specDigest } from './idempotency.js'
+import { enqueuedEvent } from './enqueued-event.js'
 import { endSuperseded } from './job-cancel.js'
 import { retryJob } from './job-retry.js'
 import type { Connected } from './producer-connection.js'
@@ -22,6 +24,8 @@ export interface EnqueueOptions {
 const enqueueOptions = z.strictObject({ onFailed: z.enum(['keep', 'rerun'], { error: 'must be "keep" or "rerun"' }).optional() })
 
 const jobsPerRoundTrip = 1_000
+/** As many where their events are written with them: they are one transaction, for which everything else waits. */
+const jobsPerTransaction = 100
 /** How many specs are checked before the event loop has its turn. */
 const specsPerTurn = 500
 /** After how many problems of many specs the rest is not looked at. */
@@ -48,6 +52,8 @@ export interface EnqueuingOptions {
   readonly retentionMs: number
   /** What the events of jobs that end here name as their source. */
   readonly eventSource: string | undefined
+  /** What is told of all jobs besides their end. */
+  readonly eventTypes: readonly EventKind[] | undefined
 }
 
 /** The way of jobs into a queue: checked → their keys claimed → added to BullMQ and the index in one pipeline → consumers woken. */
@@ -108,8 +114,13 @@ export class Enqueuing {
     const { keys, retentionMs } = this.options
     await claimKeys(connected.redis, keys, [...claims.values()], Math.max(claimTtlMs, retentionMs))
     const list = [...unique.values()]
-    for (let start = 0; start < list.length; start += jobsPerRoundTrip) await this.#addBatch(connected, list.slice(start, start + jobsPerRoundTrip))
+    const size = list.some((job) => this.#isTold(job)) ? jobsPerTransaction : jobsPerRoundTrip
+    for (let start = 0; start < list.length; start += size) await this.#addBatch(connected, list.slice(start, start + size))
     if (onFailed === 'rerun') await this.#rerunFailed(connected, [...claims.keys()])
+  }
+
+  #isTold({ spec }: NewJob): boolean {
+    return isAsked('enqueued', spec, this.options.eventTypes ?? [])
   }
 
   /** Of jobs that were there before, those that have failed. */
@@ -117,18 +128,26 @@ export class Enqueuing {
     for (let start = 0; start < jobIds.length; start += jobsPerRoundTrip) {
       const part = jobIds.slice(start, start + jobsPerRoundTrip)
       const standings = await connected.store.standings(part)
-      for (const [index, jobId] of part.entries()) if (standings[index]?.result?.status === 'failed') await retryJob(connected, this.options.keys, jobId, {}, this.options.eventSource)
+      for (const [index, jobId] of part.entries()) if (standings[index]?.result?.status === 'failed') await retryJob(connected, this.options.keys, jobId, {}, this.options)
     }
   }
 
-  /** BullMQ's own scripts for the jobs, and one that lists them and wakes idle consumers, in one pipeline. */
+  /**
+   * BullMQ's own scripts for the jobs, and one that lists them and wakes idle consumers, in one pipeline; where an event tells of one of them, in one
+   * transaction with it.
+   */
   async #addBatch(connected: Connected, batch: readonly NewJob[]): Promise<void> {
     const { queue, redis, ready, waits } = connected
-    const pipeline = (await queue.backend.client).pipeline()
+    const client = await queue.backend.client
+    const told = batch.filter((job) => this.#isTold(job))
+    const pipeline = told.length === 0 ? client.pipeline() : client.multi()
     const enqueuedAtMs = Date.now()
     // Whoever finds that a delayed job is due goes by Redis' clock.
     const nowMs = batch.some(({ spec }) => isDelayed(spec)) ? await timeOf(redis) : enqueuedAtMs
     const jobs = batch.map((job) => ({ ...job, delayMs: delayOf(job.spec, nowMs) }))
+    const { keys, eventSource: source } = this.options
+    // Before the jobs: what is there already shows by that.
+    for (const { jobId, spec } of told) queueEnqueued(pipeline, keys, jobId, enqueuedEvent(jobId, spec, { runId: keys.runId(jobId), run: 1, source, nowMs: enqueuedAtMs }))
     for (const { jobId, spec, delayMs } of jobs) {
       const options = { ...this.#jobOptions(jobId, spec, delayMs === 0 ? enqueuedAtMs : nowMs), ...(delayMs === 0 ? {} : { delay: delayMs }) }
       const job = new Job<QueuedJob>(queue, spec.repository, { spec: shortSpec(spec), enqueuedAtMs }, options, jobId)
@@ -141,12 +160,12 @@ export class Enqueuing {
     const due = jobs.filter(({ delayMs }) => delayMs === 0)
     waits.queueAdd(pipeline, jobs)
     if (due.length > 0) ready.queueAdd(pipeline, due)
-    if (due.length < jobs.length) queueWake(pipeline, this.options.keys, jobs.length - due.length)
+    if (due.length < jobs.length) queueWake(pipeline, keys, jobs.length - due.length)
     const answers = await pipeline.exec()
     for (const [error] of answers ?? []) if (error !== null) throw error
     // Only what lists them answers by a list.
     const superseded = (answers ?? []).flatMap(([, answer]) => (Array.isArray(answer) ? parseAdded(answer).superseded : []))
-    await endSuperseded(connected, superseded, this.options.eventSource)
+    await endSuperseded(connected, superseded, source)
   }
 
   #jobOptions(jobId: string, spec: JobSpec, timestamp: number) {

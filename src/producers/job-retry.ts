@@ -3,9 +3,11 @@ import type { Job } from 'bullmq'
 import { z } from 'zod'
 import { continuationOf } from '../job/continuation.js'
 import { CheckpointGoneError, InvalidInputError, UnknownJobError } from '../job/errors.js'
+import { type EventKind, isAsked } from '../job/event-kinds.js'
 import { parseInput } from '../job/explain.js'
 import type { JobSpec } from '../job/spec.js'
-import { type Keys, type QueuedJob, queueWake } from '../store/index.js'
+import { type Keys, type QueuedJob, queueWake, tellRetried } from '../store/index.js'
+import { enqueuedEvent } from './enqueued-event.js'
 import { endSuperseded } from './job-cancel.js'
 import type { ListOptions } from './job-pages.js'
 import type { Connected } from './producer-connection.js'
@@ -39,7 +41,7 @@ const lookEveryMs = 50
  * @returns `retried`, or `pending` when it waits or runs already, and nothing was done.
  * @throws UnknownJobError; InvalidInputError when the queue does not hold it any more; CheckpointGoneError.
  */
-export async function retryJob(connected: Connected, keys: Keys, jobId: string, options: RetryOptions, source?: string): Promise<'retried' | 'pending'> {
+export async function retryJob(connected: Connected, keys: Keys, jobId: string, options: RetryOptions, told: { readonly eventSource?: string | undefined; readonly eventTypes?: readonly EventKind[] | undefined } = {}): Promise<'retried' | 'pending'> {
   const { from = 'start' } = parseInput(optionsSchema, options, 'retry')
   const { queue, redis, store, ready, waits } = connected
   const giveUpAt = performance.now() + bullmqLagsMs
@@ -56,6 +58,11 @@ export async function retryJob(connected: Connected, keys: Keys, jobId: string, 
       if (asked === 'changed') continue
       // What a producer left that died before it could do the rest.
       if (asked === 'none') await store.withdrawContinuation(jobId)
+      // Before it can be taken: nothing may be told of the run before this.
+      if (spec !== undefined && isAsked('enqueued', spec, told.eventTypes ?? [])) {
+        const run = Math.max(job.attemptsMade, (await store.read(jobId))?.generation ?? 0) + 1
+        await tellRetried(redis, keys, jobId, enqueuedEvent(jobId, spec, { runId: keys.runId(jobId), run, source: told.eventSource, nowMs: Date.now() }))
+      }
       // Where somebody else is first, the wish stays: theirs may be the same.
       if (!(await retried(job, state))) continue
       // Of a job that is not of Switchyard's nobody knows more than BullMQ.
@@ -64,7 +71,7 @@ export async function retryJob(connected: Connected, keys: Keys, jobId: string, 
       if (spec !== undefined) waits.queueAdd(pipeline, [{ jobId, spec }])
       else queueWake(pipeline, keys, 1)
       for (const [error] of (await pipeline.exec()) ?? []) if (error !== null) throw error
-      await endSuperseded(connected, superseded, source)
+      await endSuperseded(connected, superseded, told.eventSource)
       return 'retried'
     }
     if (standing?.result == null || performance.now() > giveUpAt) return 'pending'

@@ -3,6 +3,7 @@ import { z } from 'zod'
 import { type CompletionEvent, completionEvent } from '../events/index.js'
 import { cancelCode } from '../job/cancel-code.js'
 import { nothingCollected } from '../job/artifacts.js'
+import { type Hook, hooksFor } from '../job/event-kinds.js'
 import type { JobResult } from '../job/result.js'
 import { wholeSpec, type JobSpec } from '../job/spec.js'
 import type { JobStatus } from '../job/status.js'
@@ -31,7 +32,7 @@ export function cancelledWhileWaiting(
   { spec, generation }: QueueView,
   reason: string,
   source: string | undefined,
-): { result: JobResult; event: CompletionEvent; generation: number } {
+): { result: JobResult; event: CompletionEvent & { hooks?: readonly Hook[] }; generation: number } {
   const result: JobResult = {
     jobId,
     status: 'cancelled',
@@ -52,7 +53,9 @@ export function cancelledWhileWaiting(
     metadata: spec?.metadata ?? {},
     tenant: spec?.tenant ?? null,
   }
-  return { result, event: completionEvent(result, { generation, runId, ...(source === undefined ? {} : { source }) }), generation }
+  const event = completionEvent(result, { generation, runId, ...(source === undefined ? {} : { source }) })
+  const hooks = hooksFor('completed', spec)
+  return { result, event: hooks.length === 0 ? event : { ...event, hooks }, generation }
 }
 
 /**
@@ -85,6 +88,8 @@ const ownSpec = z.looseObject({
   providers: z.looseObject({ allow: z.array(z.string()).optional(), prefer: z.array(z.string()), deny: z.array(z.string()) }).optional(),
   resources: z.looseObject({}).optional(),
   concurrency: z.looseObject({ key: z.string(), limit: z.number(), then: z.string() }).optional(),
+  events: z.array(z.string()).optional(),
+  webhooks: z.array(z.looseObject({ url: z.string(), events: z.array(z.string()).optional(), secretName: z.string() })).optional(),
 })
 
 /** Anybody can put a job with any data into a queue of BullMQ's. */

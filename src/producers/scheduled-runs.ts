@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
 import { UnknownJobError } from '../job/errors.js'
+import type { EventKind } from '../job/event-kinds.js'
 import { dueOf, nextSlot, type Due } from '../job/schedule-slots.js'
 import { defaultMaxSpecBytes } from '../job/spec.js'
 import { type Keys, type PendingRun, ScheduleStore, type StoredSchedule } from '../store/index.js'
@@ -22,6 +23,8 @@ export interface ScheduledRunsParts {
   readonly retentionMs: number
   /** What the events of jobs that are replaced name as their source. */
   readonly eventSource: string
+  /** What is told of all jobs besides their end. */
+  readonly eventTypes?: readonly EventKind[] | undefined
   /** A run was not begun; `why` is a clause. */
   readonly onSkipped: (run: { readonly schedule: string; readonly scheduledAt: string; readonly why: string }) => void
 }
@@ -122,7 +125,7 @@ export class ScheduledRuns {
   }
 
   async #carryOut(id: string, { spec }: ScheduleDefinition, run: PendingRun, nextMs: number | null): Promise<void> {
-    const { connected, keys, retentionMs, eventSource } = this.parts
+    const { connected, keys, retentionMs, eventSource, eventTypes } = this.parts
     const scheduledAt = new Date(run.slotMs).toISOString()
     for (const jobId of run.replaces) {
       try {
@@ -134,7 +137,7 @@ export class ScheduledRuns {
     }
     // It was checked when the schedule was made, against that producer's limit.
     const maxSpecBytes = Math.max(defaultMaxSpecBytes, Buffer.byteLength(JSON.stringify(spec)))
-    const enqueuing = new Enqueuing({ name: keys.queueName, keys, defaults: undefined, maxSpecBytes, retentionMs, eventSource })
+    const enqueuing = new Enqueuing({ name: keys.queueName, keys, defaults: undefined, maxSpecBytes, retentionMs, eventSource, eventTypes })
     await enqueuing.add(connected, [{ jobId: run.jobId, spec: { ...spec, metadata: { schedule: id, scheduledAt, ...spec.metadata } } }], {})
     await this.#store.settle(id, run, nextMs)
   }

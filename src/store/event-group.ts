@@ -46,6 +46,9 @@ export interface EventPatience {
   readonly maxDeadLetterBytes: number
 }
 
+/** What a group is given: events of some kinds, or those that go to a webhook of their job with this number. */
+export type EventsWanted = { readonly kinds: readonly string[] } | { readonly hook: number }
+
 const pairsSchema = z.array(z.string()).transform((flat) => {
   const fields: Record<string, string> = {}
   for (let index = 0; index + 1 < flat.length; index += 2) fields[flat[index] ?? ''] = flat[index + 1] ?? ''
@@ -88,7 +91,7 @@ export class EventGroup {
   }
 
   /**
-   * Takes what is to be handled.
+   * Takes what is to be handled, and passes by what is not wanted.
    * @param ask.room how many at most; `dueRoom` of them may be such as have failed before, and `newFirst` puts these behind.
    * @param ask.leaseMs when it comes to others unless `keep` is called before.
    * @returns also in how many milliseconds more is due (null: nothing is), up to where the stream was read, and whether there may be more now.
@@ -97,10 +100,12 @@ export class EventGroup {
   async take(
     ask: { readonly room: number; readonly dueRoom: number; readonly newFirst: boolean; readonly leaseMs: number },
     patience: EventPatience,
+    wanted: EventsWanted,
   ): Promise<{ entries: TakenEntry[]; dueInMs: number | null; readUpTo: string; more: boolean }> {
     const { attempts, maxDeadLetters, maxDeadLetterBytes } = patience
     const reply = await runScript(this.#redis, 'event-take', this.#keys, [
       this.group, ask.room, ask.dueRoom, ask.newFirst ? 1 : 0, ask.leaseMs, attempts, maxDeadLetters, maxDeadLetterBytes,
+      'hook' in wanted ? `#${wanted.hook}` : `,${wanted.kinds.join(',')},`,
     ])
     const [entries, dueInMs, readUpTo, more] = takeReply.parse(reply)
     return {

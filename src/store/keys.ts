@@ -92,6 +92,11 @@ export class Keys {
     return `${this.prefix}::events:account`
   }
 
+  /** Stream: the last attempts to deliver events to webhooks. */
+  deliveries(): string {
+    return `${this.prefix}::events:deliveries`
+  }
+
   /** What a group of their readers has read and not done with, and its dead letters; see lua/event-group.lua. */
   eventGroup(group: string): string[] {
     const parts = ['group', 'due', 'state', 'next', 'tail', 'body', 'dead']

@@ -38,8 +38,22 @@ export interface RunStanding {
   readonly oldLogEnd: number
 }
 
-/** A completion event as the store takes it: its JSON is appended to the event stream under its id. */
-export type StoredEvent = { readonly id: string } | string
+/** A completion event as the store takes it: its JSON is appended to the event stream under its id. `hooks` are the webhooks of its job that it goes to. */
+export type StoredEvent = { readonly id: string; readonly hooks?: readonly { readonly n: number }[] | undefined } | string
+
+/** An event of a run before its end. */
+export interface EarlyEvent {
+  readonly id: string
+  readonly kind: string
+  /** Its job's id among all queues: the events of one come in their order. */
+  readonly runId: string
+  /** The webhooks of its job that it goes to. */
+  readonly hooks: readonly { readonly n: number }[]
+  readonly json: string
+}
+
+/** What is told of what a write changes: written with it, and only then. The same change is told by the same ids. */
+export type Telling = (before: RunRecord, after: RunRecord) => readonly EarlyEvent[]
 
 /** What the stream of completion events keeps; whichever bound is reached first counts, when an event is added. */
 export interface EventBounds {
@@ -76,7 +90,7 @@ const acquireReply = z.union([
 ])
 const saveReply = z.union([z.tuple([z.literal('lost')]), z.tuple([z.literal('stale')]), z.tuple([z.literal('saved'), nullable, nullable, z.number()])])
 
-const endReply = z.union([z.tuple([z.literal('lost')]), z.tuple([z.enum(['finished', 'repeated']), z.string(), z.string()])])
+const endReply = z.union([z.tuple([z.literal('lost')]), z.tuple([z.literal('stale')]), z.tuple([z.enum(['finished', 'repeated']), z.string(), z.string()])])
 
 /** Who would take a job that is chosen for it. */
 export interface Taker {
@@ -97,6 +111,21 @@ interface Written {
   /** The call's number; 0 for what it acquired. */
   readonly call: number
   readonly record: RunRecord
+}
+
+/** How a run ends. */
+interface RunEnd {
+  readonly record: RunRecord
+  readonly result: JobResult
+  readonly event: StoredEvent
+  readonly branches: readonly ExpiringBranch[]
+  readonly telling: Telling | undefined
+}
+
+/** What is told with a run's end before that, and the write that it builds on; null for whatever was the last. */
+interface ToldBefore {
+  readonly call: number | null
+  readonly early: readonly EarlyEvent[]
 }
 
 /** Numbers this process's writes of records: each is higher than those before it, whichever store it comes from. */
@@ -163,17 +192,17 @@ export class RunStore {
     )
     if (reply[0] === 'placeless') return { kind: 'placeless' }
     if (reply[0] === 'continues') {
-      const { startedAtMs, generation } = request.fresh
+      const { startedAtMs, generation, asked } = request.fresh
       const ended = await this.read(jobId)
       // Somebody else has taken it meanwhile.
       if (ended?.record == null || ended.result === null) return await this.#acquire(jobId, request, false)
-      const fresh = continuedRecord(newRunRecord({ jobId, generation, repository, startedAtMs }), ended.record)
+      const fresh = continuedRecord(newRunRecord({ jobId, generation, repository, startedAtMs, asked }), ended.record)
       return await this.#acquire(jobId, { holder: request.holder, fresh, stalls: request.stalls }, true)
     }
     // What was prepared was for the run before.
     if (reply[0] === 'retried') {
-      const { startedAtMs } = request.fresh
-      return await this.#acquire(jobId, { holder: request.holder, fresh: newRunRecord({ jobId, generation: reply[1], repository, startedAtMs }), stalls: request.stalls }, false)
+      const { startedAtMs, asked } = request.fresh
+      return await this.#acquire(jobId, { holder: request.holder, fresh: newRunRecord({ jobId, generation: reply[1], repository, startedAtMs, asked }), stalls: request.stalls }, false)
     }
     if (reply[0] === 'ended') return { kind: 'ended', result: readStored(jobResultSchema, reply[1], `job ${jobId}: its result`) }
     const [, fence, json, created, reason, atMs, changes] = reply
@@ -195,10 +224,11 @@ export class RunStore {
   /**
    * Saves the record.
    * @param reason why the job does not move; null says that it does; left out, what was said before stays.
+   * @param telling of what has changed; left out, nothing is told.
    * @throws FenceLostError when another holder has the job, or it has ended.
    */
-  async save(jobId: string, fence: number, record: RunRecord, reason?: string | null): Promise<{ cancel: CancelRequest | null }> {
-    return await this.#write(jobId, fence, record, reason, [])
+  async save(jobId: string, fence: number, record: RunRecord, reason?: string | null, telling?: Telling): Promise<{ cancel: CancelRequest | null }> {
+    return await this.#write(jobId, fence, record, { reason, chunks: [], telling, stored: null })
   }
 
   /**
@@ -213,47 +243,54 @@ export class RunStore {
     record: RunRecord,
     chunks: readonly LogChunk[],
     reason?: string | null,
+    telling?: Telling,
   ): Promise<{ cancel: CancelRequest | null }> {
-    return await this.#write(jobId, fence, record, reason, chunks)
+    return await this.#write(jobId, fence, record, { reason, chunks, telling, stored: null })
   }
 
   async #write(
     jobId: string,
     fence: number,
     record: RunRecord,
-    reason: string | null | undefined,
-    chunks: readonly LogChunk[],
+    /** `stored`: what Redis holds, where that is not what this process has written last. */
+    write: { readonly reason: string | null | undefined; readonly chunks: readonly LogChunk[]; readonly telling: Telling | undefined; readonly stored: RunRecord | null },
   ): Promise<{ cancel: CancelRequest | null }> {
+    const { reason, chunks, telling, stored } = write
     const before = this.#written.get(jobId)
     const changes = before?.fence === fence ? changesBetween(before.record, record) : null
     calls += 1
     const call = calls
     this.#written.set(jobId, { fence, call, record })
     const fields = changes ?? [['record', JSON.stringify(record)] as const]
+    const known = before?.fence === fence ? before.record : stored
+    const early = telling === undefined || known === null ? [] : telling(known, record)
     const reply = saveReply.parse(
       await runScript(
         this.#redis,
         'run-save',
-        [this.#keys.run(jobId), this.#keys.log(jobId), this.#keys.logAccount(jobId)],
+        [this.#keys.run(jobId), this.#keys.log(jobId), this.#keys.logAccount(jobId), ...(early.length === 0 ? [] : [this.#keys.events(), this.#keys.eventAccount()])],
         [
           fence,
           this.#now(),
           reason === undefined ? 'keep' : reason === null ? 'clear' : 'set',
           reason ?? '',
           call,
-          changes === null ? '' : (before?.call ?? 0),
+          changes !== null ? (before?.call ?? 0) : telling !== undefined && before?.fence === fence ? `!${before.call}` : '',
           this.#logHalfBytes,
-          fields.length,
+          early.length === 0 ? fields.length : `${fields.length} ${early.length} ${this.#eventBounds}`,
           ...fields.flat(),
+          ...early.flatMap(earlyArguments),
           ...chunks.flatMap(pieces).flatMap((chunk) => [chunk.step, chunk.stream, chunk.attempt, chunk.offset, Buffer.from(chunk.data)]),
         ],
       ),
     )
     if (reply[0] === 'stale') {
+      // What was not written was not told.
+      const held = telling === undefined ? null : await this.#heldRecord(jobId)
       // What was written meanwhile is newer than this, and met the same.
       const latest = this.#written.get(jobId)
       this.#written.delete(jobId)
-      return await this.#write(jobId, fence, latest?.fence === fence ? latest.record : record, reason, chunks)
+      return await this.#write(jobId, fence, latest?.fence === fence ? latest.record : record, { ...write, stored: held })
     }
     if (reply[0] === 'lost') {
       this.letGo(jobId)
@@ -263,14 +300,25 @@ export class RunStore {
   }
 
   /**
+   * What Redis holds of a run that goes on; null when it is none.
+   * @throws NewerReleaseError when this release can't read it.
+   */
+  async #heldRecord(jobId: string): Promise<RunRecord | null> {
+    const held = await this.read(jobId)
+    return held === null || held.result !== null ? null : held.record
+  }
+
+  /**
    * Ends the run: record, result and completion event in one step, and the retention starts. A second call of the
    * same holder does nothing: its first answer was lost.
    * @param branches what the run leaves at the git host, and when it is to go; see `BranchSchedule`.
+   * @param telling of what has changed before the end, as of `save`.
    * @throws FenceLostError when another holder has the job, or has ended it.
    */
-  async finish(jobId: string, fence: number, record: RunRecord, result: JobResult, event: StoredEvent, branches: readonly ExpiringBranch[] = []): Promise<void> {
-    const { keys, args } = this.#ending(jobId, fence, record, result, event, branches)
-    const reply = await runScript(this.#redis, 'run-finish', keys, args)
+  async finish(jobId: string, fence: number, record: RunRecord, result: JobResult, event: StoredEvent, branches: readonly ExpiringBranch[] = [], telling?: Telling): Promise<void> {
+    const end = { record, result, event, branches, telling }
+    let reply = await runScript(this.#redis, 'run-finish', ...this.#ending(jobId, fence, end, this.#told(jobId, fence, end) ?? (await this.#untold(jobId, end))))
+    if (reply === 'stale') reply = await runScript(this.#redis, 'run-finish', ...this.#ending(jobId, fence, end, await this.#untold(jobId, end)))
     if (reply === 'lost') throw new FenceLostError(jobId)
   }
 
@@ -280,29 +328,35 @@ export class RunStore {
    * @returns that job, which BullMQ's wait list holds for it then; null when there is none, or another consumer has been told of it.
    * @throws FenceLostError as of `finish`; then the job is left where it is.
    */
-  async finishAndClose(jobId: string, fence: number, record: RunRecord, result: JobResult, event: StoredEvent, branches: readonly ExpiringBranch[], taker: Taker | null): Promise<NextJob | null> {
-    const { keys, args } = this.#ending(jobId, fence, record, result, event, branches)
-    const reply = endReply.parse(await runLedgerScript(this.#redis, this.#keys, 'run-end', [taker?.holder ?? '', taker?.viewId ?? '', ...args], keys))
-    if (reply[0] === 'lost') throw new FenceLostError(jobId)
+  async finishAndClose(jobId: string, fence: number, record: RunRecord, result: JobResult, event: StoredEvent, branches: readonly ExpiringBranch[], taker: Taker | null, telling?: Telling): Promise<NextJob | null> {
+    const end = { record, result, event, branches, telling }
+    const run = async (told: ToldBefore) => {
+      const [keys, args] = this.#ending(jobId, fence, end, told)
+      return endReply.parse(await runLedgerScript(this.#redis, this.#keys, 'run-end', [taker?.holder ?? '', taker?.viewId ?? '', ...args], keys))
+    }
+    let reply = await run(this.#told(jobId, fence, end) ?? (await this.#untold(jobId, end)))
+    if (reply[0] === 'stale') reply = await run(await this.#untold(jobId, end))
+    if (reply[0] === 'lost' || reply[0] === 'stale') throw new FenceLostError(jobId)
     const [, nextId, provider] = reply
     return nextId === '' ? null : { jobId: nextId, provider }
   }
 
   /** What a script that ends a run gets; see lua/run-ending.lua. */
-  #ending(jobId: string, fence: number, record: RunRecord, result: JobResult, event: StoredEvent, branches: readonly ExpiringBranch[]): { keys: string[]; args: (string | number)[] } {
+  #ending(jobId: string, fence: number, { record, result, event, branches }: RunEnd, told: ToldBefore): [keys: string[], args: (string | number)[]] {
     // An event whose data is the result goes without it: both would send it.
     const carries = typeof event !== 'string' && 'data' in event && event.data === result
-    const { id, json } = carries ? { id: event.id, json: JSON.stringify({ ...event, data: undefined }) } : eventParts(event)
+    const { id, json, hooks } = carries ? { id: event.id, json: JSON.stringify({ ...event, data: undefined }), hooks: numbersOf(event.hooks) } : eventParts(event)
+    const more = told.call === null && told.early.length === 0 && hooks === '' ? '' : JSON.stringify({ hooks, call: told.call ?? '', early: told.early.map(earlyArguments) })
     this.letGo(jobId)
-    return {
-      keys: [this.#keys.run(jobId), this.#keys.log(jobId), this.#keys.logAccount(jobId), this.#keys.events(), this.#keys.claim(jobId), this.#keys.branches(), this.#keys.job(jobId), this.#keys.eventAccount()],
-      args: [
+    return [
+      [this.#keys.run(jobId), this.#keys.log(jobId), this.#keys.logAccount(jobId), this.#keys.events(), this.#keys.claim(jobId), this.#keys.branches(), this.#keys.job(jobId), this.#keys.eventAccount()],
+      [
         fence,
         JSON.stringify(leftOf(record, result)),
         this.#now(),
         JSON.stringify(shortResult(result)),
         json,
-        carries ? 1 : 0,
+        `${carries ? 1 : 0}${more}`,
         id,
         this.#eventBounds,
         this.#retentionMs,
@@ -310,7 +364,21 @@ export class RunStore {
         this.#keys.runId(jobId),
         ...branches.flatMap((branch) => [branch.dueAtMs, branchMember(branch)]),
       ],
-    }
+    ]
+  }
+
+  /** What is told of a run with its end, by what this process has written last of it; null when it does not know that. */
+  #told(jobId: string, fence: number, { record, telling }: Pick<RunEnd, 'record' | 'telling'>): ToldBefore | null {
+    if (telling === undefined) return { call: null, early: [] }
+    const before = this.#written.get(jobId)
+    if (before?.fence !== fence) return null
+    return { call: before.call, early: telling(before.record, record) }
+  }
+
+  /** As `#told`, by what Redis holds: a write before the end was lost. */
+  async #untold(jobId: string, { record, telling }: Pick<RunEnd, 'record' | 'telling'>): Promise<ToldBefore> {
+    const held = await this.#heldRecord(jobId)
+    return { call: null, early: held === null || telling === undefined ? [] : telling(held, record) }
   }
 
   /**
@@ -341,7 +409,7 @@ export class RunStore {
     reason: string,
     waiting: { readonly result: JobResult; readonly event: StoredEvent; readonly generation?: number } | null,
   ): Promise<'cancelled' | 'requested' | 'ended'> {
-    const event = waiting === null ? { id: '', json: '' } : eventParts(waiting.event)
+    const event = waiting === null ? { id: '', json: '', hooks: '' } : eventParts(waiting.event)
     return z.enum(['cancelled', 'requested', 'ended']).parse(
       await runScript(
         this.#redis,
@@ -359,6 +427,7 @@ export class RunStore {
           this.#keys.cancelChannel(),
           this.#keys.doneChannel(),
           this.#keys.runId(jobId),
+          ...(event.hooks === '' ? [] : [event.hooks]),
         ],
       ),
     )
@@ -453,9 +522,18 @@ function pairs(flat: readonly string[]): Record<string, string> {
   return Object.fromEntries(flat.flatMap((field, index) => (index % 2 === 0 ? [[field, flat[index + 1] ?? ''] as const] : [])))
 }
 
-function eventParts(event: StoredEvent): { id: string; json: string } {
-  if (typeof event !== 'string') return { id: event.id, json: JSON.stringify(event) }
-  return { id: z.object({ id: z.string() }).parse(JSON.parse(event)).id, json: event }
+function eventParts(event: StoredEvent): { id: string; json: string; hooks: string } {
+  if (typeof event !== 'string') return { id: event.id, json: JSON.stringify(event), hooks: numbersOf(event.hooks) }
+  return { id: z.object({ id: z.string() }).parse(JSON.parse(event)).id, json: event, hooks: '' }
+}
+
+/** As lua/event-append.lua takes them. */
+function earlyArguments({ id, kind, runId, hooks, json }: EarlyEvent): string[] {
+  return [id, kind, runId, numbersOf(hooks), json]
+}
+
+function numbersOf(hooks: readonly { readonly n: number }[] = []): string {
+  return hooks.map(({ n }) => n).join(' ')
 }
 
 function pieces(chunk: LogChunk): LogChunk[] {

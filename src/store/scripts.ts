@@ -40,6 +40,7 @@ export type ScriptName =
   | 'claim'
   | 'claim-undo'
   | 'jobs-match'
+  | 'event-enqueued'
   | 'event-open'
   | 'event-take'
   | 'event-settle'

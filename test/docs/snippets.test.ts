@@ -10,6 +10,7 @@ import { generateDevelopmentKeys } from '../../src/embedded/index.js'
 import { parseJobSpec } from '../../src/job/spec.js'
 import { follow, makePlace, type Place, type Run } from '../cli/run-switchyard.js'
 import { startCommandService, type CommandService } from '../servers/command-service.js'
+import { signedHeaders, signersOf } from '../../src/webhooks/signing.js'
 import { fencedBlocks, type FencedBlock } from './fenced-blocks.js'
 
 /**
@@ -117,12 +118,17 @@ async function runTypeScript(block: FencedBlock): Promise<void> {
     const made = await createProviders(config.providers, { environment: {} })
     expect(made.map(({ provider }) => provider.kind)).toEqual(['e2b', 'modal', 'daytona', 'local'])
     await Promise.all(made.map(({ provider }) => provider.close()))
+  } else if (name === 'webhooks.config.ts') {
+    const { config } = await loadConfig({ path, environment: {} })
+    expect(config.webhooks.endpoints.map(({ events }) => events)).toEqual([['started', 'completed']])
+  } else if (name === 'receiver.ts') {
+    await tryReceiver(path)
   } else if (name === 'my-provider.ts') {
     expect(block.text.trim().split('\n').length, 'an adapter in under 150 lines').toBeLessThan(150)
     await tryExampleProvider(block.document)
   } else if (name.endsWith('.test.ts')) {
     await runUsersTest(name)
-  } else if (name === 'events.ts') {
+  } else if (name === 'events.ts' || name === 'life.ts') {
     const program = startProgram(path)
     await program.saw(/dev\.switchyard\.job\.\w+ [\w-]+ [\d.]+/)
     program.child.kill('SIGTERM')
@@ -143,6 +149,21 @@ function startProgram(path: string): Run {
   const tsx = join(top, 'node_modules/tsx/dist/loader.mjs')
   const env = { ...process.env, ...environment, NODE_OPTIONS: '', TSX_DISABLE_CACHE: '1', TSX_TSCONFIG_PATH: join(place.folder, 'tsconfig.json') }
   return follow(spawn(process.execPath, ['--import', tsx, path], { cwd: place.folder, env, stdio: ['ignore', 'pipe', 'pipe'] }))
+}
+
+/** The document's receiver takes what is signed with its secret, and nothing else. */
+async function tryReceiver(path: string): Promise<void> {
+  const secret = `whsec_${Buffer.alloc(32, 7).toString('base64')}`
+  vi.stubEnv('BILLING_WEBHOOK_SECRET', secret)
+  vi.stubEnv('PORT', '0')
+  const program = startProgram(path)
+  const port = /listens at (\d+)/.exec(await program.saw(/listens at \d+/).then(() => program.stdout()))?.[1] ?? ''
+  const body = JSON.stringify({ id: 'job.1', type: 'dev.switchyard.job.succeeded' })
+  const headers = signedHeaders(signersOf('NAME', () => secret), 'job.1', body, Date.now())
+  const post = async (text: string) => (await fetch(`http://127.0.0.1:${port}/`, { method: 'POST', headers, body: text })).status
+  expect([await post(body), await post(`${body} `)]).toEqual([204, 401])
+  program.child.kill('SIGKILL')
+  await program.ended
 }
 
 /** The document's adapter from its own configuration, at a service that refuses: each refusal is the kind that it should be. */

@@ -30,5 +30,9 @@ describe('the JSON Schemas', () => {
     expect(results.safeParse({ ...result('job'), status: 'done' }).success).toBe(false)
     expect(events.safeParse(completionEvent(result('job'))).success).toBe(true)
     expect(events.safeParse({ ...completionEvent(result('job')), specversion: '0.3' }).success).toBe(false)
+    const life = await load('job-event.json')
+    const started = { ...completionEvent(result('job')), type: 'dev.switchyard.job.started', data: { jobId: 'job', run: 1, repository: 'acme/web', tenant: null, attempt: 1, provider: 'a', sandboxId: 's' } }
+    for (const event of [started, completionEvent(result('job'))]) expect(life.safeParse(event).success).toBe(true)
+    expect(life.safeParse({ ...started, type: 'dev.switchyard.job.moved' }).success).toBe(false)
   })
 })

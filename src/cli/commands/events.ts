@@ -1,18 +1,18 @@
 import { setTimeout as pause } from 'node:timers/promises'
 import type { Command } from 'commander'
-import type { DeadEvent, EventPoint, KeptEvent } from '../../events/index.js'
+import { type DeadEvent, type EventKind, eventKinds, type EventPoint, type JobEvent, type KeptEvent, kindOf } from '../../events/index.js'
 import { InvalidInputError } from '../../job/errors.js'
 import { harmlessLine } from '../../job/harmless-text.js'
 import type { AgentQueue } from '../../producers/index.js'
 import { exitCodes } from '../exit-codes.js'
-import { idsOf, limitOf, pointOf } from '../event-flags.js'
+import { idsOf, kindsOf, limitOf, pointOf } from '../event-flags.js'
 import { deadTable, eventLine, groupsTable } from '../event-report.js'
 import { counted } from '../output.js'
 import { jsonLine, pass, print, printJson } from '../print.js'
 import { withConfigOption, withJsonOption, type SharedFlags } from '../shared-options.js'
 
 type PointFlags = SharedFlags & { readonly after?: string; readonly since?: string }
-type ReadFlags = PointFlags & { readonly follow?: boolean; readonly limit: string }
+type ReadFlags = PointFlags & { readonly follow?: boolean; readonly limit: string; readonly type?: readonly string[] }
 type DeadFlags = SharedFlags & { readonly group?: string; readonly limit: string }
 type RedeliverFlags = SharedFlags & { readonly group: string; readonly all?: boolean }
 type ReplayFlags = PointFlags & { readonly group: string }
@@ -21,9 +21,9 @@ type ReplayFlags = PointFlags & { readonly group: string }
 const lookEveryMs = 500
 const eventsPerLook = 100
 
-/** `switchyard events`: the completion events that are kept, the groups that read them, and what these have given up. */
+/** `switchyard events`: the events that are kept, the groups that read them, and what these have given up. */
 export function addEventsCommand(program: Command): void {
-  const events = program.command('events').description('print the completion events that are kept; look at and give back what readers have given up')
+  const events = program.command('events').description('print the events that are kept; look at and give back what readers have given up')
   addRead(events)
   addGroups(events)
   addDead(events)
@@ -35,6 +35,7 @@ function addRead(events: Command): void {
   const command = withPoint(events.command('list', { isDefault: true }).description('print the events that are kept, the oldest first; no group learns of it'))
     .option('-f, --follow', 'go on with what comes, until Ctrl-C')
     .option('-n, --limit <number>', 'how many events to print at most; with --follow there is no such limit', '100')
+    .option('-t, --type <types...>', `only these: ${eventKinds.join(', ')}`)
   withConfigOption(withJsonOption(command, 'a line per event, as CloudEvents,'))
   command
     .addHelpText(
@@ -42,6 +43,7 @@ function addRead(events: Command): void {
       `
 Examples:
   switchyard events --since 2026-12-01T08:00:00Z
+  switchyard events --type moved completed
   switchyard events --follow --json | jq -r .subject`,
     )
     .action(async (flags: ReadFlags) => {
@@ -49,7 +51,7 @@ Examples:
       const from = pointOf(flags)
       const { listenForStop } = await import('../stop-signal.js')
       using stop = listenForStop()
-      await withEvents(flags, (queue) => printEvents(queue, { from, limit, follow: flags.follow === true, json: flags.json === true, signal: stop.signal }))
+      await withEvents(flags, (queue) => printEvents(queue, { from, limit, follow: flags.follow === true, json: flags.json === true, types: kindsOf(flags.type), signal: stop.signal }))
       if (stop.received !== undefined) process.exitCode = exitCodes.interrupted
     })
 }
@@ -152,16 +154,18 @@ interface Reading {
   readonly limit: number
   readonly follow: boolean
   readonly json: boolean
+  readonly types: readonly EventKind[]
   readonly signal: AbortSignal
 }
 
 /** Ends when all is printed; with `follow`, when it is told to. */
-async function printEvents(queue: AgentQueue, { from, limit, follow, json, signal }: Reading): Promise<void> {
+async function printEvents(queue: AgentQueue, { from, limit, follow, json, types, signal }: Reading): Promise<void> {
   let point = from
   for (let left = limit; left > 0 && !signal.aborted; ) {
-    const found = await queue.events.read({ from: point, limit: Math.min(left, eventsPerLook) })
-    for (const each of found) await pass(process.stdout, `${json ? jsonOf(each) : eventLine(each)}\n`)
-    left -= found.length
+    const found = await queue.events.read({ from: point, limit: eventsPerLook, types: eventKinds })
+    const wanted = found.filter(({ event }) => event === null || types.includes(kindOf(event))).slice(0, left)
+    for (const each of wanted) await pass(process.stdout, `${json ? jsonOf(each) : eventLine(each)}\n`)
+    left -= wanted.length
     const last = found.at(-1)
     if (last !== undefined) point = { after: last.sequence }
     else if (!follow) return
@@ -170,7 +174,7 @@ async function printEvents(queue: AgentQueue, { from, limit, follow, json, signa
 }
 
 /** What can't be read is shown as it is. */
-function jsonOf({ event, sequence, json }: KeptEvent): string {
+function jsonOf({ event, sequence, json }: KeptEvent<JobEvent>): string {
   return jsonLine(event ?? { sequence, unreadable: json })
 }
 

@@ -1,4 +1,6 @@
 import { completionEvent, storedEvent } from '../../events/completion-event.js'
+import { tellingOf } from '../../events/told-events.js'
+import { type EventKind, hooksFor } from '../../job/event-kinds.js'
 import type { JobResult } from '../../job/result.js'
 import type { RunRecord } from '../../job/run-record.js'
 import type { JobSpec } from '../../job/spec.js'
@@ -14,12 +16,14 @@ export interface Ending {
   readonly branchRetentionMs: number
   /** Milliseconds since 1970. */
   readonly now: () => number
+  /** What is told of all jobs besides their end. Default: nothing. */
+  readonly eventTypes?: readonly EventKind[] | undefined
 }
 
 /** A run as it ends. */
 export interface EndingRun {
   readonly record: RunRecord
-  readonly spec: Pick<JobSpec, 'metadata' | 'push'>
+  readonly spec: Pick<JobSpec, 'metadata' | 'push' | 'tenant'>
   /** The run's; whoever holds another can't end it. */
   readonly fence: number
   /** Sandboxes of it that may live, for the reaper. */
@@ -36,8 +40,8 @@ export interface EndingRun {
  * @throws FenceLostError when another holder has the job.
  */
 export async function finishRun(ending: Ending, run: EndingRun, jobId: string = run.record.jobId): Promise<JobResult> {
-  const { record, result, event, branches } = whatEnds(ending, run)
-  await ending.store.finish(jobId, run.fence, record, result, event, branches)
+  const { result, record, event, branches, telling } = whatEnds(ending, run)
+  await ending.store.finish(jobId, run.fence, record, result, event, branches, telling)
   return result
 }
 
@@ -47,18 +51,20 @@ export async function finishRun(ending: Ending, run: EndingRun, jobId: string = 
  * @returns also that job.
  */
 export async function finishAndClose(ending: Ending, run: EndingRun, taker: Taker | null): Promise<{ result: JobResult; next: NextJob | null }> {
-  const { record, result, event, branches } = whatEnds(ending, run)
-  const next = await ending.store.finishAndClose(record.jobId, run.fence, record, result, event, branches, taker)
+  const { record, result, event, branches, telling } = whatEnds(ending, run)
+  const next = await ending.store.finishAndClose(record.jobId, run.fence, record, result, event, branches, taker, telling)
   return { result, next }
 }
 
-function whatEnds({ deployment, branchRetentionMs, now }: Ending, { record, spec, abandoned, checkpoints, usedMs = usedSoFar(record, now()) }: EndingRun) {
+function whatEnds({ deployment, branchRetentionMs, now, eventTypes = [] }: Ending, { record, spec, abandoned, checkpoints, usedMs = usedSoFar(record, now()) }: EndingRun) {
   const attempts = endedAttempts(record, now())
   const result = jobResult(record, spec, attempts, usedMs)
+  const source = `/switchyard/${deployment}`
   return {
     record: { ...record, phase: 'ended' as const, sandbox: null, creating: null, running: null, abandoned, attempts, usedMs: Math.round(usedMs) },
     result,
-    event: storedEvent(completionEvent(result, { generation: record.generation, runId: record.runId, source: `/switchyard/${deployment}`, now })),
+    event: storedEvent(completionEvent(result, { generation: record.generation, runId: record.runId, source, now }), hooksFor('completed', record.asked)),
+    telling: tellingOf(record, { source, everywhere: eventTypes, tenant: spec.tenant, now }),
     branches: expiringBranches(record, spec.push, { resultBranch: result.branch, kept: result.kept.map(({ branch }) => branch), checkpoints }, { now: now(), retentionMs: branchRetentionMs }),
   }
 }

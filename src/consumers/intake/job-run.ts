@@ -3,6 +3,7 @@ import { UnrecoverableError, type Job } from 'bullmq'
 import { z } from 'zod'
 import { errorMessage, InvalidInputError, NewerReleaseError } from '../../job/errors.js'
 import type { JobResult } from '../../job/result.js'
+import { askedBy } from '../../job/event-kinds.js'
 import { newRunRecord, type RunRecord } from '../../job/run-record.js'
 import { parseQueuedSpec, type JobSpec } from '../../job/spec.js'
 import { beginning } from '../placing/beginning.js'
@@ -166,7 +167,7 @@ export class JobRun {
     }
     const { spec, enqueuedAtMs } = read
     const runId = store.runId(jobId)
-    const fresh = newRunRecord({ jobId, ...(runId === jobId ? {} : { runId }), generation: job.attemptsMade + 1, repository: spec.repository, startedAtMs: this.shared.now() })
+    const fresh = newRunRecord({ jobId, ...(runId === jobId ? {} : { runId }), generation: job.attemptsMade + 1, repository: spec.repository, startedAtMs: this.shared.now(), asked: askedBy(spec) })
     // Another consumer's choice, or the producer of a newer job, may have given its key away.
     if (spec.concurrency !== undefined) this.cancelReason ??= (await this.shared.ready.supersededBy(jobId)) ?? undefined
     const secrets = resolveSecrets(spec.secrets, this.means.source, spec.injects)

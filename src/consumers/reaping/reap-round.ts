@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Logger } from 'pino'
 import { z } from 'zod'
+import type { EventKind } from '../../job/event-kinds.js'
 import { errorMessage, NewerReleaseError } from '../../job/errors.js'
 import type { Provider, SandboxInfo } from '../../providers/provider.js'
 import { untilAborted, type BoundSlot, type Reaping, type ReapMemory, type RunStore, type SlotOwners } from '../../store/index.js'
@@ -17,6 +18,8 @@ export interface ReapParts {
   readonly graceMs: number
   /** How long the branches of ended jobs are kept. */
   readonly branchRetentionMs: number
+  /** What is told of all jobs besides their end. */
+  readonly eventTypes?: readonly EventKind[] | undefined
   readonly log: Logger
   /** Milliseconds since 1970. */
   readonly now: () => number

@@ -1,6 +1,7 @@
 import { z } from 'zod'
-import { completionEvent } from '../../events/completion-event.js'
+import { completionEvent, storedEvent } from '../../events/completion-event.js'
 import { timeoutSentence } from '../../job/deadlines.js'
+import { hooksFor } from '../../job/event-kinds.js'
 import { errorMessage } from '../../job/errors.js'
 import { newRunRecord } from '../../job/run-record.js'
 import { parseQueuedSpec, type JobSpec } from '../../job/spec.js'
@@ -55,7 +56,8 @@ async function end({ store, deployment, now }: OverdueParts['context'], { jobId,
   const record = newRunRecord({ jobId, generation, repository: spec.repository, startedAtMs: now() })
   const error = { kind: 'timeout', message: timeoutSentence('waitTimeout', spec, why), code: 'SWY_JOB_TIMEOUT' } as const
   const result = jobResult({ ...record, outcome: { status: 'failed', error } }, spec, [], 0)
-  return store.endWaiting(jobId, { result, event: completionEvent(result, { generation, runId: store.runId(jobId), source: `/switchyard/${deployment}`, now }), generation })
+  const event = storedEvent(completionEvent(result, { generation, runId: store.runId(jobId), source: `/switchyard/${deployment}`, now }), hooksFor('completed', spec))
+  return store.endWaiting(jobId, { result, event, generation })
 }
 
 /** Null for a job that is not in the queue any more, or that this release can't read: a later one ends it. */

@@ -5,7 +5,7 @@ import { finishRun } from '../ending/finish-run.js'
 
 /** Ends a job whose spec no live consumer can read: it has a result and an event as every job. Only what can be read of it is in them. */
 export async function endUnreadable(
-  { store, ready, holder, deployment, settings, now }: Pick<ConsumerContext, 'store' | 'ready' | 'holder' | 'deployment' | 'settings' | 'now'>,
+  { store, ready, holder, deployment, settings, now, eventTypes }: Pick<ConsumerContext, 'store' | 'ready' | 'holder' | 'deployment' | 'settings' | 'now' | 'eventTypes'>,
   job: { readonly jobId: string; readonly generation: number; readonly repository: string },
   reason: string,
 ): Promise<JobResult> {
@@ -17,7 +17,7 @@ export async function endUnreadable(
   const outcome = { status: 'failed', error: { kind: 'invalid', message: reason, owner: 'deployment', code: 'SWY_JOB_UNRUNNABLE' } } as const
   const abandoned = record.sandbox === null ? record.abandoned : [...record.abandoned, { provider: record.sandbox.provider, id: record.sandbox.id }]
   return await finishRun(
-    { store, deployment, branchRetentionMs: settings.branchRetentionMs, now },
+    { store, deployment, branchRetentionMs: settings.branchRetentionMs, now, eventTypes },
     { record: { ...record, outcome: record.outcome ?? outcome }, spec: { metadata: {}, push: {} }, fence, abandoned, checkpoints: record.checkpointBranches },
   )
 }

@@ -1,9 +1,11 @@
--- Adds a completion event to the stream and keeps the stream within its bounds; the scripts that end a run include this file.
+-- Adds an event to the stream and keeps the stream within its bounds; the scripts that tell of a run include this file.
 -- The stream's account is a hash: added, bytes (of all events so far), bounds (`<events> <bytes> <age in ms>`, as configured last), first
--- (`<ms> <bytes before>` of the oldest event when it was last looked at, so that it need not be read each time).
+-- (`<ms> <bytes before>` of the oldest event when it was last looked at, so that it need not be read each time),
+-- hooks (how many webhooks a job has named at most, of those of which something was told).
 -- An entry's n and b say how many events, and bytes of them, there had been with it: what is missing shows by that.
 local defaultBounds = '100000 268435456 604800000'
-local function appendEvent(stream, account, bounds, id, event, logEnd)
+-- An entry of an event before the end has its kind and job besides; one that goes to webhooks of its job has their numbers (hooks, as `0 2`).
+local function appendEvent(stream, account, bounds, id, event, logEnd, kind, job, hooks)
   if bounds == '' then
     bounds = redis.call('HGET', account, 'bounds') or defaultBounds
   else
@@ -12,7 +14,17 @@ local function appendEvent(stream, account, bounds, id, event, logEnd)
   local most, mostBytes, ageMs = string.match(bounds, '^(%d+) (%d+) (%d+)$')
   local number = redis.call('HINCRBY', account, 'added', 1)
   local bytes = redis.call('HINCRBY', account, 'bytes', #event)
-  redis.call('XADD', stream, 'MAXLEN', '~', most, '*', 'id', id, 'event', event, 'n', number, 'b', bytes, 'log', logEnd)
+  local entry = { 'id', id, 'event', event, 'n', number, 'b', bytes, 'log', logEnd }
+  for _, more in ipairs({ { 'kind', kind or '' }, { 'job', job or '' }, { 'hooks', hooks or '' } }) do
+    if more[2] ~= '' then
+      entry[#entry + 1] = more[1]
+      entry[#entry + 1] = more[2]
+    end
+  end
+  redis.call('XADD', stream, 'MAXLEN', '~', most, '*', unpack(entry))
+  -- Those who deliver to the N-th webhook of jobs begin once there is one.
+  local last = tonumber(string.match(hooks or '', '(%d+)$'))
+  if last and last >= tonumber(redis.call('HGET', account, 'hooks') or '0') then redis.call('HSET', account, 'hooks', last + 1) end
   local time = redis.call('TIME')
   local cutoff = math.max(time[1] * 1000 + math.floor(time[2] / 1000) - tonumber(ageMs), 0)
   local firstMs, firstBytes = string.match(redis.call('HGET', account, 'first') or '', '^(%d+) (%d+)$')

@@ -1,10 +1,18 @@
 -- include event-group
 -- Takes what is to be handled. ARGV: group, how many, how many of them may be ones that were due before (failed, or behind such), 1 to look
--- at new ones first, lease in ms, how often an entry is taken at most, how many dead letters are kept, how many bytes of them.
+-- at new ones first, lease in ms, how often an entry is taken at most, how many dead letters are kept, how many bytes of them, what is wanted:
+-- kinds of events (',completed,moved,'), or '#' and the number of a webhook of the events' jobs. What is not wanted is passed by.
 -- Returns {entries as {id, times taken, event, log's end}, ms until more is due or -1, the last entry that was read, 1 when there may be more now}.
 local room, dueRoom, newFirst, lease, attempts, most, mostBytes =
   tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4] == '1', tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
 local entries, more = {}, 0
+local wanted = ARGV[9]
+local hook = string.match(wanted, '^#(%d+)$')
+
+local function isWanted(fields)
+  if hook then return string.find(' ' .. (fields.hooks or '') .. ' ', ' ' .. hook .. ' ', 1, true) end
+  return string.find(wanted, ',' .. (fields.kind or 'completed') .. ',', 1, true)
+end
 
 local function take(id, subject, taken, event, log)
   redis.call('HSET', STATE, id, (taken + 1) .. ' ' .. subject)
@@ -38,9 +46,9 @@ local failed
 local function takeNew()
   -- Entries behind others of their subject take no room; so many looks, and the rest is left to the next call.
   for _ = 1, 8 do
-    local wanted = room - #entries
-    if wanted <= 0 then return end
-    local reply = redis.pcall('XREADGROUP', 'GROUP', group, 'switchyard', 'COUNT', wanted, 'NOACK', 'STREAMS', STREAM, '>')
+    local count = room - #entries
+    if count <= 0 then return end
+    local reply = redis.pcall('XREADGROUP', 'GROUP', group, 'switchyard', 'COUNT', count, 'NOACK', 'STREAMS', STREAM, '>')
     if reply and reply.err then
       failed = reply
       return
@@ -53,12 +61,12 @@ local function takeNew()
       local number = tonumber(fields.n)
       if number and read and number > read + 1 then lose(number - read - 1, last, id) end
       last, read = id, number or read
-      local subject = string.match(fields.id or '', '^(.*)%.%d+$') or fields.id or id
+      local subject = fields.job or string.match(fields.id or '', '^(.*)%.%d+$') or fields.id or id
       -- A replay comes past what is not done.
-      if not stateOf(id) and enter(id, subject, 0) then take(id, subject, 0, fields.event or '', fields.log or '') end
+      if isWanted(fields) and not stateOf(id) and enter(id, subject, 0) then take(id, subject, 0, fields.event or '', fields.log or '') end
     end
     redis.call('HSET', G, 'last', last, 'read', read or 0)
-    if #reply[1][2] < wanted then return end
+    if #reply[1][2] < count then return end
   end
   more = 1
 end

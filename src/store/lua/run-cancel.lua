@@ -2,7 +2,8 @@
 -- Cancels a job: ends it at once when nobody has taken it yet, asks its supervisor otherwise.
 -- KEYS: run, log stream, events, claim, log account, account of the events.
 -- ARGV: reason ('' to end what waits and ask nobody), now, generation that waits ('' when the caller has none to end), result, event, event id,
---       bounds of the events or '', retention in ms, cancel channel, done channel, the job's id among all queues.
+--       bounds of the events or '', retention in ms, cancel channel, done channel, the job's id among all queues, and the numbers of the job's webhooks
+--       that the event goes to, if any.
 -- Returns 'cancelled', 'requested' or 'ended'.
 local run, log, events, claim = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local reason, now, waiting, retention = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[8]
@@ -18,7 +19,7 @@ if waiting and generation < waiting then
   redis.call('HINCRBY', run, 'fence', 1)
   redis.call('HSET', run, 'generation', waiting, 'result', ARGV[4], 'atMs', now, 'seq', seq)
   if reason ~= '' then redis.call('HSET', run, 'cancelReason', reason, 'cancelAtMs', now) end
-  appendEvent(events, KEYS[6], ARGV[7], ARGV[6], ARGV[5], seq)
+  appendEvent(events, KEYS[6], ARGV[7], ARGV[6], ARGV[5], seq, '', '', ARGV[12])
   -- Followers stop here; where there is no log they are told by the channel.
   if redis.call('EXISTS', log) == 1 then redis.call('XADD', log, seq .. '-0', 'end', '1', 't', now) end
   for _, key in ipairs({ run, log, claim }) do redis.call('PEXPIRE', key, retention) end

@@ -1,16 +1,23 @@
 -- include event-append
 -- The end of a run: result, what is left of the record, and completion event in one step, so that there is never one without the others.
 -- From KEYS[k]: run, log stream, log account, events, claim, branches to delete, BullMQ's hash of the job, account of the events.
--- From ARGV[a]: fence, what is left of the record, now, result, event, 1 when its data is the result, which is put in here, event id, bounds of the
---               events or '', retention in ms, done channel, job id among all queues, then for each branch: when to delete it, and the branch.
--- Returns 'lost', 'repeated' (this fence has ended it already: an answer was lost) or 'finished'.
+-- From ARGV[a]: fence, what is left of the record, now, result, event, 1 when its data is the result, which is put in here, else 0, and behind that, where
+--               there is anything to tell, JSON: hooks, early (events that come before, each as `appendEvent` takes it: id, kind, job, hooks, event), call
+--               (the number of the holder's write that these build on, or ''); event id, bounds of the events or '', retention in ms, done channel, job id among all queues,
+--               then for each branch: when to delete it, and the branch.
+-- Returns 'lost', 'stale' (that write was lost; nothing was done), 'repeated' (this fence has ended it already: an answer was lost) or 'finished'.
 local function endRun(k, a)
   local run, log, account, events, claim, branches, queuedJob, eventAccount = unpack(KEYS, k, k + 7)
   local fence, left, at, result, event, carries, eventId, bounds, retention, done, jobId = unpack(ARGV, a, a + 10)
-  if carries == '1' then event = string.sub(event, 1, -2) .. ',"data":' .. result .. '}' end
+  local more = #carries > 1 and cjson.decode(string.sub(carries, 2)) or { hooks = '', call = '', early = {} }
+  if string.sub(carries, 1, 1) == '1' then event = string.sub(event, 1, -2) .. ',"data":' .. result .. '}' end
   local state = redis.call('HMGET', run, 'fence', 'result', 'seq', 'generation', 'cancelReason', 'cancelAtMs')
   if state[1] ~= fence then return 'lost' end
   if state[2] then return 'repeated' end
+  if more.call ~= '' then
+    local written = redis.call('HMGET', run, 'callFence', 'call')
+    if (written[1] == fence and tonumber(written[2]) or 0) ~= more.call then return 'stale' end
+  end
   local seq = tonumber(state[3] or '0') + 1
   local ended = { 'generation', state[4], 'fence', fence, 'result', result, 'record', left, 'atMs', at, 'seq', seq }
   if state[5] then for i, name in ipairs({ 'cancelReason', 'cancelAtMs' }) do
@@ -27,7 +34,8 @@ local function endRun(k, a)
   redis.call('HSET', run, 'result', result)
   redis.call('DEL', run)
   redis.call('HSET', run, unpack(ended))
-  appendEvent(events, eventAccount, bounds, eventId, event, seq)
+  for _, early in ipairs(more.early) do appendEvent(events, eventAccount, bounds, early[1], early[5], seq - 1, early[2], early[3], early[4]) end
+  appendEvent(events, eventAccount, bounds, eventId, event, seq, '', '', more.hooks)
   for _, key in ipairs({ run, claim }) do redis.call('PEXPIRE', key, retention) end
   -- The last entry of a run's log: followers stop here. A run without output has no log; its followers are told by the channel.
   if redis.call('EXISTS', log) == 1 then

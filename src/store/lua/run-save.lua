@@ -1,8 +1,11 @@
+-- include event-append
 -- Saves what has changed of the record and appends output in one step: the record's offsets and the log stream can't disagree.
--- KEYS: run, log stream, log account. The lists of droppable pieces are KEYS[3] .. ':' .. channel.
+-- KEYS: run, log stream, log account, and where something is told of the changes: events, account of the events. The lists of droppable pieces are
+-- KEYS[3] .. ':' .. channel.
 -- ARGV: fence, now, reason mode ('keep', 'clear', 'set'), reason, call number, the number of the holder's call before it that these changes build on (0: what it
---       acquired), or '' for the whole record; half of the cap in bytes; how many fields change, and each with its JSON (stored-record.ts);
---       then for each piece: step, stream, attempt, offset, data.
+--       acquired), or '' for the whole record, with '!' and that number where what is told builds on it; half of the cap in bytes; how many fields change,
+--       and where something is told behind a blank how many events, and their bounds or ''; each field with its JSON (stored-record.ts); each event: id,
+--       kind, job, hooks, JSON; then for each piece: step, stream, attempt, offset, data.
 -- Returns {'lost'}, {'stale'}: the record is not the one that the changes build on, nothing was written, and the whole one is wanted; or {'saved',
 -- cancel reason or false, cancel time or false, last sequence number}.
 --
@@ -14,23 +17,26 @@
 -- last half (the tail): its oldest pieces are deleted as new ones come. Each piece is charged 64 bytes besides its
 -- data, so that a flood of tiny pieces is bounded too.
 local run, log, account = KEYS[1], KEYS[2], KEYS[3]
-local now, number, half, changes = ARGV[2], tonumber(ARGV[5]), tonumber(ARGV[7]), tonumber(ARGV[8])
-local pieces = 9 + 2 * changes
+local now, number, half, changes = ARGV[2], tonumber(ARGV[5]), tonumber(ARGV[7]), tonumber(string.match(ARGV[8], '^%d+'))
+local told, bounds = string.match(ARGV[8], '^%d+ (%d+) (.*)$')
+local toldFrom = 9 + 2 * changes
+local pieces = toldFrom + 5 * tonumber(told or '0')
 local state = redis.call('HMGET', run, 'fence', 'result', 'callFence', 'call', 'seq', 'cancelReason', 'cancelAtMs')
 if state[1] ~= ARGV[1] or state[2] then return { 'lost' } end
 local seq, last = tonumber(state[5] or '0'), state[3] == ARGV[1] and tonumber(state[4]) or 0
 if number <= last then return { 'saved', state[6], state[7], seq } end
-if ARGV[6] ~= '' and tonumber(ARGV[6]) ~= last then return { 'stale' } end
+local whole, builtOn = string.match(ARGV[6], '^!') or ARGV[6] == '', tonumber(string.match(ARGV[6], '%d+'))
+if builtOn and builtOn ~= last then return { 'stale' } end
 local fields = { 'atMs', now, 'callFence', ARGV[1], 'call', ARGV[5] }
 if ARGV[3] == 'set' then
   fields[#fields + 1] = 'reason'
   fields[#fields + 1] = ARGV[4]
 end
-for i = 9, pieces - 1 do fields[#fields + 1] = ARGV[i] end
+for i = 9, toldFrom - 1 do fields[#fields + 1] = ARGV[i] end
 -- A Redis that has no memory left refuses these; only then is anything deleted.
 for i = 1, #fields, 1000 do redis.call('HSET', run, unpack(fields, i, math.min(i + 999, #fields))) end
 if ARGV[3] == 'clear' then redis.call('HDEL', run, 'reason') end
-if ARGV[6] == '' then
+if whole then
   local changed = {}
   for _, field in ipairs(redis.call('HKEYS', run)) do
     if string.sub(field, 1, 2) == 'r:' then changed[#changed + 1] = field end
@@ -92,4 +98,5 @@ if #ARGV >= pieces then
   end
   redis.call('HSET', run, 'seq', seq)
 end
+for i = toldFrom, pieces - 1, 5 do appendEvent(KEYS[4], KEYS[5], bounds, ARGV[i], ARGV[i + 4], seq, ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]) end
 return { 'saved', state[6], state[7], seq }

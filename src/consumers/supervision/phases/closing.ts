@@ -20,12 +20,12 @@ const patienceMs = 1_500
  */
 export async function closing(ctx: RunContext): Promise<{ result: JobResult; next: NextJob | null }> {
   await collectArtifacts(ctx)
-  const { store, now, ready, deployment, settings } = ctx.shared
+  const { store, now, ready, deployment, settings, eventTypes } = ctx.shared
   const usedMs = usedSoFar(ctx.record, now())
   // Deleting branches takes its time: the place is another job's meanwhile. Where there is nothing to wait for it is freed with the end.
   const early = ctx.record.checkpointBranches.length > 0
   const { alive, checkpoints } = await cleanUp(ctx, ctx.leave, () => (early ? ready.close(ctx.jobId, ctx.fence) : Promise.resolve()), lastCheckpoint(ctx.record))
-  const ending = { store, deployment, branchRetentionMs: settings.branchRetentionMs, now }
+  const ending = { store, deployment, branchRetentionMs: settings.branchRetentionMs, now, eventTypes }
   const run = { record: ctx.record, spec: ctx.spec, fence: ctx.fence, abandoned: alive, checkpoints, usedMs }
   return early ? { result: await finishRun(ending, run), next: null } : await finishAndClose(ending, run, ctx.shared.taker())
 }
@@ -39,9 +39,9 @@ export async function restart(ctx: RunContext): Promise<void> {
   const { alive, checkpoints } = await cleanUp(ctx, ctx.aftermath, () => Promise.resolve())
   const attempts = endedAttempts(ctx.record, ctx.shared.now())
   const count = (record.restart?.count ?? 0) + 1
-  const { jobId, runId, generation, repository, startedAtMs, base, promoteFrom, outcome, keptCounts } = record
+  const { jobId, runId, generation, repository, startedAtMs, base, promoteFrom, outcome, keptCounts, asked } = record
   await ctx.update({
-    ...newRunRecord({ jobId, ...(runId === undefined ? {} : { runId }), generation, repository, startedAtMs }),
+    ...newRunRecord({ jobId, ...(runId === undefined ? {} : { runId }), generation, repository, startedAtMs, asked }),
     base,
     promoteFrom,
     keptCounts,

@@ -1,0 +1,22 @@
+import type { Redis } from 'ioredis'
+import type { Keys } from './keys.js'
+import type { EarlyEvent } from './run-store.js'
+import { queueScript, runScript } from './scripts.js'
+
+/** Tells that a job is about to be added, in the transaction that adds it; nothing when it is there already. The connection is one that `createRedis` made. */
+export function queueEnqueued(transaction: object, keys: Keys, jobId: string, event: EarlyEvent): void {
+  queueScript(transaction, 'event-enqueued', keysOf(keys, jobId), argumentsOf(event, ''))
+}
+
+/** Tells that a job which has ended is about to be run again. */
+export async function tellRetried(redis: Redis, keys: Keys, jobId: string, event: EarlyEvent): Promise<void> {
+  await runScript(redis, 'event-enqueued', keysOf(keys, jobId), argumentsOf(event, '1'))
+}
+
+function keysOf(keys: Keys, jobId: string): string[] {
+  return [keys.job(jobId), keys.run(jobId), keys.events(), keys.eventAccount()]
+}
+
+function argumentsOf({ id, kind, runId, hooks, json }: EarlyEvent, again: string): string[] {
+  return [again, id, kind, runId, hooks.map(({ n }) => n).join(' '), json]
+}

@@ -1,0 +1,5 @@
+export { isWebhookGroup } from './groups.js'
+export type { ResolveHost } from './guarded-agent.js'
+export { type WebhookEndpoint, type WebhookSettings, webhookSettingsSchema } from './settings.js'
+export type { SigningSecrets } from './signing.js'
+export { checkWebhookSettings, startWebhooks, WebhookFailedError, type Webhooks, type WebhooksOptions } from './start-webhooks.js'

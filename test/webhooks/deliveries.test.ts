@@ -1,0 +1,267 @@
+import { pino } from 'pino'
+import { Webhook } from 'standardwebhooks'
+import { describe, expect, it } from 'vitest'
+import { type CompletionEvent, completionEvent, EventGroups } from '../../src/events/index.js'
+import { storedEvent } from '../../src/events/completion-event.js'
+import { tellingOf } from '../../src/events/told-events.js'
+import { hooksFor, type JobWebhook } from '../../src/job/event-kinds.js'
+import { DeliveryLog, RunStore } from '../../src/store/index.js'
+import { startWebhooks, type Webhooks, type WebhooksOptions } from '../../src/webhooks/index.js'
+import { after, random, record, result, until, useRedis } from '../store/fixture.js'
+import { hold, startReceiver } from './receiver.js'
+
+const redis = useRedis()
+const secret = 'whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYqr'
+const local = ['127.0.0.1']
+
+function deliver(options: Partial<WebhooksOptions> = {}): { webhooks: Webhooks; logged: string[] } {
+  const logged: string[] = []
+  const log = pino({ level: 'trace' }, { write: (line: string) => void logged.push(line) })
+  const webhooks = startWebhooks({ redis: redis.config, signingSecrets: () => secret, secrets: ['HOOK'], allowNetworks: local, log, backoffMs: () => 5, ...options })
+  after(() => webhooks.close())
+  return { webhooks, logged }
+}
+
+/** A job whose steps are told one after the other, and then its end. */
+async function tellJob(jobId: string, webhooks: JobWebhook[], steps = 0, metadata: Record<string, string> = {}): Promise<void> {
+  const asked = { webhooks }
+  const store = new RunStore(redis.connect(), redis.keys)
+  let run = record(jobId, { asked })
+  const telling = tellingOf(run, { source: '/test', everywhere: [], now: Date.now })
+  const acquired = await store.acquire(jobId, { holder: 'a', fresh: run })
+  if (acquired.kind !== 'acquired') throw new Error('it has ended')
+  for (let index = 0; index < steps; index++) {
+    run = { ...run, steps: [...run.steps, { name: `step ${index}`, exitCode: 0, durationMs: 1, stdoutTail: '', stderrTail: '' }] }
+    await store.save(jobId, acquired.fence, run, undefined, telling)
+  }
+  const end = result(jobId, { metadata })
+  await store.finish(jobId, acquired.fence, run, end, storedEvent(completionEvent(end), hooksFor('completed', asked)), [], telling)
+}
+
+const groups = () => {
+  const client = redis.connect()
+  return new EventGroups(redis.keys, (work) => work(client))
+}
+const hook = (url: string, more: Partial<JobWebhook> = {}): JobWebhook => ({ url, secretName: 'HOOK', ...more })
+const dead = async (group = 'webhook-of-jobs:0') => ((await groups().list()).some((state) => state.group === group) ? groups().dead({ group }) : [])
+
+describe('a webhook', () => {
+  it('of a job is told of its end, signed, with the event as its body', async () => {
+    const receiver = await startReceiver()
+    deliver()
+    await tellJob('job', [hook(`${receiver.origin}/hooks?token=t`)], 2, { text: 'häßlich ✓' })
+    await until(() => receiver.received.length === 1, 'it is delivered')
+    const [{ body, headers, path }] = receiver.received as [(typeof receiver.received)[0]]
+    expect(path).toBe('/hooks?token=t')
+    expect(headers['content-type']).toBe('application/cloudevents+json; charset=utf-8')
+    expect(headers['webhook-id']).toBe('job.1')
+    const event = new Webhook(secret).verify(body, headers as Record<string, string>) as CompletionEvent
+    expect(event).toMatchObject({ specversion: '1.0', type: 'dev.switchyard.job.succeeded', subject: 'job', data: { metadata: { text: 'häßlich ✓' } } })
+    expect(event).not.toHaveProperty('hooks')
+    const latest = await new DeliveryLog(redis.connect(), redis.keys).latest(10)
+    expect(latest).toMatchObject([{ group: 'webhook-of-jobs:0', event: 'job.1', status: 204, attempt: 1, to: receiver.origin, error: '' }])
+  })
+
+  it('of a deployment is told of every job from when it is first there; several of one job each of what they ask for', async () => {
+    const [first, second, all] = [await startReceiver(), await startReceiver(), await startReceiver()]
+    await tellJob('before', [])
+    deliver({ endpoints: [{ name: 'all', url: all.origin, secretName: 'ALL' }] })
+    await until(async () => (await groups().list()).some(({ group }) => group === 'webhook:all'), 'it is there')
+    await tellJob('job', [hook(first.origin), hook(second.origin, { events: ['step.finished'] })], 2)
+    await until(() => first.received.length === 1 && second.received.length === 2 && all.received.length === 1, 'all are delivered')
+    expect(all.received[0]?.body).toContain('"subject":"job"')
+    expect(second.received.map(({ headers }) => headers['webhook-id'])).toEqual(['job.1.step.1.0', 'job.1.step.1.1'])
+  })
+
+  it('that answers wrongly is tried again: by an error, a redirect, too late, by a reset; its answer is not read', async () => {
+    let written = 0
+    let tries = 0
+    const elsewhere = await startReceiver()
+    const chunk = Buffer.alloc(64 * 1024)
+    const receiver = await startReceiver((_request, response) => {
+      tries += 1
+      if (tries === 1) response.writeHead(500).end('no')
+      if (tries === 2) response.writeHead(307, { location: elsewhere.origin }).end()
+      if (tries === 3) hold(response)
+      if (tries === 4) {
+        hold(response)
+        response.destroy()
+      }
+      if (tries === 5) response.writeHead(200, { 'content-length': '100' }).write('x', () => response.destroy())
+      if (tries === 6) {
+        response.writeHead(500)
+        // A gigabyte, as far as it is taken.
+        const write = () => {
+          while (written < 2 ** 30 && !response.destroyed) {
+            written += chunk.length
+            if (!response.write(chunk)) {
+              response.once('drain', write)
+              return
+            }
+          }
+        }
+        write()
+      }
+    })
+    deliver({ timeoutMs: 500 })
+    await tellJob('job', [hook(receiver.origin)])
+    await until(async () => (await new DeliveryLog(redis.connect(), redis.keys).latest(20)).some(({ error }) => error === ''), 'it is delivered')
+    const log = (await new DeliveryLog(redis.connect(), redis.keys).latest(20)).reverse()
+    const host = receiver.origin
+    expect(log.slice(0, 3).map(({ error }) => error)).toEqual([`${host} answered 500`, `${host} answered 307, a redirect, which is not followed; give the URL that it leads to`, `${host} did not answer within 0.5 s`])
+    expect(log[3]?.error).toContain('could not be reached')
+    // A success is one with its first line, whatever becomes of the rest.
+    expect(log[4]).toMatchObject({ status: 200, error: '' })
+    expect(elsewhere.received).toEqual([])
+    expect(new Set(receiver.received.map(({ headers }) => headers['webhook-id']))).toEqual(new Set(['job.1']))
+
+    tries = 5
+    await tellJob('large', [hook(receiver.origin)])
+    await until(async () => (await new DeliveryLog(redis.connect(), redis.keys).latest(20)).some(({ event, error }) => event === 'large.1' && error === ''), 'the next is delivered')
+    expect(written).toBeLessThan(64 * 2 ** 20)
+  })
+
+  it('that asks for time gets it', async () => {
+    const receiver = await startReceiver((_request, response) => void response.writeHead(429, { 'retry-after': '3600' }).end())
+    deliver()
+    await tellJob('job', [hook(receiver.origin)])
+    const [, due = ''] = redis.keys.eventGroup('webhook-of-jobs:0')
+    const client = redis.connect()
+    await until(async () => Number((await client.zrange(due, '0', '0', 'WITHSCORES'))[1] ?? 0) - Date.now() > 3_000_000, 'it is due in an hour')
+    expect(receiver.received.length).toBe(1)
+  })
+
+  it('is tried for a day, and then its event is dead, which lets the next one go; given back it comes again', async () => {
+    let broken = true
+    const receiver = await startReceiver((request, response) => void response.writeHead(broken && request.body.includes('step.finished') ? 503 : 200).end())
+    // The real schedule.
+    deliver({ backoffMs: undefined })
+    await tellJob('job', [hook(receiver.origin, { events: ['step.finished', 'completed'] })], 1)
+    const client = redis.connect()
+    const [account = '', due = ''] = redis.keys.eventGroup('webhook-of-jobs:0')
+    let waitedMs = 0
+    for (let attempt = 1; attempt < 24; attempt++) {
+      await until(() => receiver.received.length === attempt, `attempt ${attempt} was made`)
+      const expectedMs = Math.min(7_200_000, 5_000 * 2 ** (attempt - 1))
+      // While it is in hand it is due when its lease ends.
+      const inMs = await until(async () => {
+        const [, clock = '0'] = ((await client.hget(account, 'clock')) ?? '').split(' ')
+        const wait = Number((await client.zrange(due, '0', '0', 'WITHSCORES'))[1] ?? 0) - Number(clock)
+        return Math.abs(wait - expectedMs) <= 1_000 + expectedMs / 10 ? wait : undefined
+      }, `attempt ${attempt} has failed`)
+      const [id = ''] = await client.zrange(due, '0', '0')
+      waitedMs += inMs
+      // Time passes.
+      await client.zadd(due, 0, id)
+      await client.xadd(redis.keys.events(), '*', 'id', `wake${attempt}`, 'event', '{}')
+    }
+    await until(() => receiver.received.length === 25, 'the last attempt, and the next event')
+    expect(receiver.received.map(({ headers }) => headers['webhook-id']).slice(-2)).toEqual(['job.1.step.1.0', 'job.1'])
+    expect(waitedMs).toBeGreaterThan(23.9 * 3_600_000)
+    const letters = await dead()
+    expect(letters).toMatchObject([{ attempts: 24, error: `${receiver.origin} answered 503`, event: { id: 'job.1.step.1.0' } }])
+    broken = false
+    expect(await groups().redeliver({ group: 'webhook-of-jobs:0', ids: 'all' })).toBe(1)
+    await until(() => receiver.received.length === 26, 'it is delivered')
+    expect(receiver.received[25]?.headers['webhook-id']).toBe('job.1.step.1.0')
+    expect(await dead()).toEqual([])
+  }, 120_000)
+
+  it('comes in order per job, whole, whatever fails, with several deliverers that come and go; what is given up holds up nothing', async () => {
+    for (const seed of [1, 2, 3]) {
+      const next = random(seed)
+      const jobs = Array.from({ length: 12 }, (_job, index) => `s${seed}j${index}`)
+      const poisoned = new Set(jobs.slice(0, 3).map((jobId) => `${jobId}.1.step.1.1`))
+      const accepted = new Map<string, string[]>(jobs.map((jobId) => [jobId, []]))
+      const receiver = await startReceiver(({ headers, body }, response) => {
+        const id = String(headers['webhook-id'])
+        new Webhook(secret).verify(body, headers as Record<string, string>)
+        if (poisoned.has(id)) response.writeHead(500).end()
+        else if (next() < 0.1) response.writeHead(500).end()
+        else if (next() < 0.05) response.writeHead(429, { 'retry-after': '0' }).end()
+        else if (next() < 0.03) {
+          hold(response)
+          response.destroy()
+        } else if (next() < 0.02) hold(response)
+        else accepted.get(id.split('.')[0] ?? '')?.push(id)
+      })
+      const options = { timeoutMs: 300, backoffMs: () => 1 + Math.floor(next() * 5) }
+      let deliverers = [deliver(options), deliver(options)]
+      const telling = Promise.all(jobs.map((jobId) => tellJob(jobId, [hook(receiver.origin, { events: ['step.finished', 'completed'] })], 4)))
+      for (let turn = 0; turn < 2; turn++) {
+        const [leaving, ...staying] = deliverers
+        deliverers = [...staying, deliver(options)]
+        await leaving?.webhooks.close()
+      }
+      await telling
+      const wanted = (jobId: string) => [...Array(4).keys()].map((index) => `${jobId}.1.step.1.${index}`).concat(`${jobId}.1`).filter((id) => !poisoned.has(id))
+      const seen = (jobId: string) => (accepted.get(jobId) ?? []).filter((id, index, all) => all.indexOf(id) === index)
+      await until(() => jobs.every((jobId) => seen(jobId).length === wanted(jobId).length), `seed ${seed}: all are delivered`, 60_000)
+      for (const jobId of jobs) expect(seen(jobId), `seed ${seed}`).toEqual(wanted(jobId))
+      await until(async () => (await dead()).length === poisoned.size, `seed ${seed}: the others are dead`)
+      expect(new Set((await dead()).map(({ event }) => event?.id))).toEqual(poisoned)
+      await groups().redeliver({ group: 'webhook-of-jobs:0', ids: 'all' })
+      poisoned.clear()
+      await until(async () => (await groups().list()).every(({ pending, unread, deadLetters }) => pending + unread + deadLetters === 0), `seed ${seed}: nothing is left`)
+      await Promise.all(deliverers.map(({ webhooks }) => webhooks.close()))
+      await redis.connect().flushall()
+    }
+  }, 180_000)
+})
+
+describe('a webhook’s address', () => {
+  it('is refused when it is not public, in whatever way it is written, and nothing is called', async () => {
+    const receiver = await startReceiver()
+    const { port } = receiver
+    const resolve = async (hostname: string) => (hostname === 'both.example' ? [{ address: '93.184.216.34', family: 4 }, { address: '127.0.0.1', family: 4 }] : [{ address: '127.0.0.1', family: 4 }])
+    deliver({ allowNetworks: [], resolve, backoffMs: () => 1 })
+    const hosts = ['127.0.0.1', 'localhost', 'inside.example', 'both.example', '[::1]', '[::ffff:127.0.0.1]', '2130706433', '0x7f.1', '127.0.0.1.', '0', '[::]', '169.254.169.254', '10.0.0.1']
+    for (const [index, host] of hosts.entries()) await tellJob(`job${index}`, [hook(`http://${host}:${port}/`)])
+    await until(async () => (await dead()).length === hosts.length, 'all are dead', 60_000)
+    for (const { error, event } of await dead()) expect(error, event?.id).toMatch(/was not called: .* is no public address/)
+    expect(receiver.received).toEqual([])
+  }, 90_000)
+
+  it('is the one that is called: a name that leads elsewhere the next time is looked at again', async () => {
+    const outside = await startReceiver((_request, response) => void response.writeHead(200, { connection: 'close' }).end(), { host: '127.0.0.2' })
+    const inside = await startReceiver(undefined, { host: '127.0.0.1', port: outside.port })
+    let asked = 0
+    const resolve = async () => [{ address: asked++ === 0 ? '127.0.0.2' : '127.0.0.1', family: 4 }]
+    deliver({ allowNetworks: ['127.0.0.2/32'], resolve })
+    const url = `http://rebinding.example:${outside.port}/`
+    await tellJob('first', [hook(url)])
+    await until(() => outside.received.length === 1, 'the first is delivered')
+    await tellJob('second', [hook(url)])
+    await until(async () => (await dead()).length === 1, 'the second is refused')
+    expect(inside.received).toEqual([])
+    expect(asked).toBeGreaterThan(1)
+  }, 60_000)
+})
+
+describe('a signing secret', () => {
+  it('is nowhere but where it signs', async () => {
+    const canary = Buffer.from('canary-canary-canary-canary').toString('base64')
+    const receiver = await startReceiver((_request, response) => void response.writeHead(500).end())
+    const { logged } = deliver({ signingSecrets: (name) => (name === 'HOOK' ? `whsec_${canary}` : name === 'BROKEN' ? canary.slice(0, 20) : undefined), secrets: ['HOOK', 'BROKEN'] })
+    await tellJob('job', [hook(receiver.origin), hook(receiver.origin, { secretName: 'BROKEN' })])
+    await until(async () => (await dead()).length === 1 && (await dead('webhook-of-jobs:1')).length === 1, 'both are dead')
+    const client = redis.connect()
+    let held = ''
+    for (const key of await client.keys('*')) held += (await client.dumpBuffer(key)).toString('latin1')
+    for (const text of [held, logged.join(''), JSON.stringify([await dead(), await dead('webhook-of-jobs:1')])]) for (const part of [canary, canary.slice(0, 20), 'canary-canary']) expect(text).not.toContain(part)
+    for (const { headers, body } of receiver.received) expect(JSON.stringify(headers) + body).not.toContain('canary-canary')
+  })
+
+  it('that is missing, or not for jobs, is said by its name, and its event waits for it', async () => {
+    const receiver = await startReceiver()
+    const values = new Map<string, string>([['OTHER', secret]])
+    deliver({ signingSecrets: (name) => values.get(name), secrets: ['HOOK'] })
+    await tellJob('job', [hook(receiver.origin), hook(receiver.origin, { secretName: 'OTHER' })])
+    await until(async () => (await dead()).length === 1 && (await dead('webhook-of-jobs:1')).length === 1, 'both are dead')
+    expect((await dead())[0]?.error).toMatch(/signing secret HOOK: has no value/)
+    expect((await dead('webhook-of-jobs:1'))[0]?.error).toMatch(/signing secret OTHER: has no value/)
+    values.set('HOOK', secret)
+    await groups().redeliver({ group: 'webhook-of-jobs:0', ids: 'all' })
+    await until(() => receiver.received.length === 1, 'it is delivered')
+  })
+})
