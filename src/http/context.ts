@@ -78,7 +78,7 @@ export async function bodyOf<Schema extends z.ZodType>(context: Context, { maxBo
 }
 
 const refusals: Readonly<Record<number, string>> = {
-  400: 'Malformed: no JSON, no UTF-8.',
+  400: 'Malformed: no JSON, no UTF-8, no valid request.',
   401: 'No key, or one that opens nothing.',
   403: 'The key may not do this, or the request comes from a page of another origin.',
   404: 'There is none, or it is another tenant’s.',
@@ -87,6 +87,7 @@ const refusals: Readonly<Record<number, string>> = {
   415: 'Not JSON in UTF-8.',
   422: 'The input is wrong; `problems` says what.',
   429: 'The key has made too many requests, or has too many streams open; `Retry-After` says when to ask again.',
+  431: 'The header is over 16 KiB.',
   500: 'A defect of Switchyard’s own.',
   503: 'Redis is away, or the server stops.',
 }
@@ -103,5 +104,5 @@ export function json(component: string) {
 
 /** A route that asks for a key; what every such one can answer is added. Its answers are typed by what is sent, not by the document. */
 export function route<Config extends RouteConfig & { readonly operationId: string }>(config: Config): Omit<Config, 'responses'> & Pick<RouteConfig, 'responses' | 'path'> {
-  return createRoute({ security: [{ key: [] }], ...config, responses: { ...config.responses, ...problems(401, 403, 422, 429, 500, 503) } })
+  return createRoute({ security: [{ key: [] }], ...config, responses: { ...config.responses, ...problems(400, 401, 403, 422, 429, 431, 500, 503) } })
 }

@@ -4,6 +4,9 @@ import { tenantLoads } from '../store/index.js'
 import { requireAllTenants } from './caller.js'
 import { type ApiApp, type ApiContext, guard, json, route } from './context.js'
 
+/** As Redis gives it. */
+const cursor = z.string().regex(/^\d{1,20}$/, 'is none that this list gave').refine((text) => !/^\d{1,20}$/.test(text) || BigInt(text) < 2n ** 64n, 'is none that this list gave')
+
 /** The deployment as a whole: its providers, its consumers and its tenants. */
 export function addDeploymentRoutes(app: ApiApp, api: ApiContext): void {
   app.openapi(
@@ -22,7 +25,7 @@ export function addDeploymentRoutes(app: ApiApp, api: ApiContext): void {
     route({
       method: 'get', path: '/v1/tenants', operationId: 'listTenants', summary: 'Tenants that have jobs, or had until lately: how many of them run, and how many may', tags: ['deployment'],
       middleware: [guard(api, 'read')],
-      request: { query: z.strictObject({ cursor: z.string().regex(/^\d{1,20}$/, 'is none that this list gave').optional().describe('Go on behind an earlier page.') }) },
+      request: { query: z.strictObject({ cursor: cursor.optional().describe('Go on behind an earlier page.') }) },
       responses: { 200: { description: 'A page, in no order; of the key’s tenants, if it is limited to some. A tenant may come twice.', content: json('TenantList') } },
     }),
     async (context) => {

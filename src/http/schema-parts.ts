@@ -20,9 +20,14 @@ function made(part: unknown, io: 'input' | 'output'): unknown {
   // Of JSON of any shape, which is defined by itself.
   if (typeof schema['$ref'] === 'string' && schema['$ref'].startsWith('#/$defs/')) return {}
   const kept = Object.entries(schema).filter(([name, value]) => {
-    if (name === 'pattern') return schema['format'] !== 'date-time'
+    // Classes of characters by name are JavaScript's alone.
+    if (name === 'pattern') return schema['format'] !== 'date-time' && !String(value).includes('\\p{')
+    // In a response it is always there; of objects and lists generators can't make one.
+    if (name === 'default') return io === 'input' && typeof value !== 'object'
     if (name === 'minimum' || name === 'maximum') return Math.abs(Number(value)) !== Number.MAX_SAFE_INTEGER
     if (name === 'enum') return io === 'input'
+    // Later releases add fields.
+    if (name === 'additionalProperties') return io === 'input' || typeof value === 'object'
     if (name === 'propertyNames') return io === 'input' && Object.keys(value as object).some((key) => key !== 'type')
     return true
   })

@@ -124,7 +124,7 @@ export const auditListSchema = z.object({
 })
 
 const requests = { Cancel: cancelSchema, Retry: retrySchema }
-const responses = { Enqueued: enqueuedSchema, ManyEnqueued: manyEnqueuedSchema, Cancelled: cancelledSchema, Retried: retriedSchema, Schedule: scheduleSchema, ScheduleList: scheduleListSchema, ProviderList: providerListSchema, TenantList: tenantListSchema, AuditList: auditListSchema, LogLine: logLineSchema, Event: completionEventSchema, Health: healthSchema, Problem: problemSchema }
+const responses = { Enqueued: enqueuedSchema, ManyEnqueued: manyEnqueuedSchema, Cancelled: cancelledSchema, Retried: retriedSchema, Schedule: scheduleSchema, ScheduleList: scheduleListSchema, ProviderList: providerListSchema, TenantList: tenantListSchema, AuditList: auditListSchema, LogLine: logLineSchema, Health: healthSchema, Problem: problemSchema }
 
 /** Every component of the document, by its name. */
 export function componentSchemas(): Record<string, JsonSchema> {
@@ -132,13 +132,16 @@ export function componentSchemas(): Record<string, JsonSchema> {
   const job = openApiSchema(jobSchema, 'output') as { properties: Record<string, JsonSchema> }
   const jobList = openApiSchema(jobListSchema, 'output') as { properties: Record<string, JsonSchema> }
   const manyJobs = openApiSchema(manyJobsSchema, 'input') as { properties: Record<string, JsonSchema> }
+  const result = openApiSchema(jobResultSchema, 'output')
+  const event = openApiSchema(completionEventSchema, 'output') as { properties: Record<string, JsonSchema> }
   const schedule = openApiSchema(rulesSchema, 'input') as { properties: Record<string, JsonSchema> }
   return {
     JobSpec: jobSpec,
     ScheduleInput: { ...schedule, properties: { ...schedule.properties, job: componentRef('JobSpec') }, required: ['job'] },
     ManyJobs: { ...manyJobs, properties: { jobs: { ...manyJobs.properties['jobs'], items: componentRef('JobSpec') } } },
     ...Object.fromEntries(Object.entries(requests).map(([name, schema]) => [name, openApiSchema(schema, 'input')])),
-    JobResult: openApiSchema(jobResultSchema, 'output'),
+    JobResult: result,
+    Event: { ...event, properties: Object.fromEntries(Object.entries(event.properties).map(([name, schema]) => [name, JSON.stringify(schema) === JSON.stringify(result) ? componentRef('JobResult') : schema])) },
     Job: { ...job, properties: { ...job.properties, result: { anyOf: [componentRef('JobResult'), { type: 'null' }] } } },
     JobList: { ...jobList, properties: { ...jobList.properties, jobs: { type: 'array', items: componentRef('Job') } } },
     ...Object.fromEntries(Object.entries(responses).map(([name, schema]) => [name, openApiSchema(schema, 'output')])),

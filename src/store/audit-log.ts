@@ -36,6 +36,8 @@ export async function appendAudit(redis: Redis, keys: Keys, entry: AuditEntry): 
 
 /** @param before an entry's id, or null for the newest. @param limit how many at most. */
 export async function readAudit(redis: Redis, keys: Keys, before: string | null, limit: number): Promise<KeptAuditEntry[]> {
+  // Redis takes no interval that ends before the first id there can be.
+  if (before !== null && /^0+-0+$/.test(before)) return []
   const found = await redis.xrevrange(keys.audit(), before === null ? '+' : `(${before}`, '-', 'COUNT', limit)
   return found.map(([id, [, json = '']]) => ({ id, atMs: Number.parseInt(id, 10), ...entrySchema.parse(JSON.parse(json)) }))
 }

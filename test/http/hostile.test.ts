@@ -93,6 +93,37 @@ describe('hostile requests', () => {
     expect(errors).toEqual([])
   })
 
+  it('with every parameter at and over its bounds', { timeout: 120_000 }, async () => {
+    const { call, newKey, url, errors } = await serve(redis, { rateLimit: 'none' })
+    const key = await newKey('admin')
+    const { jobId } = (await call<{ jobId: string }>('POST', '/v1/jobs', { key, body: spec({ tenant: 'acme' }) })).body
+    const values = [
+      '', ' ', '0', '-0', '-1', '1', '1e2', '0x10', '1.5', 'NaN', 'Infinity', '200', '201', '60001', '999999999999999', '9007199254740993', '18446744073709551616', '0-0', '00-000', '1-0', '9999999999999999999-9999999999999999999', '18446744073709551615-18446744073709551615', '-', '+', '$', '*', '(0-0',
+      'true', 'false', 'failed', 'rerun', '__proto__', 'constructor', 'acme', "a'b", '\ud800', '\0', '1970-01-01T00:00:00Z', '0000-01-01T00:00:00Z', '9999-12-31T23:59:59.999999999Z', '2026-02-30T00:00:00Z', '+275760-09-13T00:00:00Z', Buffer.from('{"filter":"[]","at":[null]}').toString('base64url'), 'x'.repeat(4_000),
+    ]
+    for (const { method, path, query, headers } of await operationsAt(url)) {
+      const target = new URL(path.replace('{jobId}', jobId).replace('{scheduleId}', 'none'), url)
+      const send = async (what: string, from: URL, more: Record<string, string>) => {
+        const abort = new AbortController()
+        const response = await fetch(from, { method, headers: { authorization: `Bearer ${key}`, ...more }, signal: abort.signal })
+        expect([method, path, what, response.status]).toEqual([method, path, what, expect.toSatisfy((status: number) => status < 500)])
+        if (response.status >= 400) expectProblem(response, await response.text())
+        abort.abort()
+      }
+      await Promise.all(values.map(async (value) => {
+        for (const name of query) {
+          // Only the waiting itself takes time.
+          if (name === 'waitMs' && Number(value) > 1 && Number(value) <= 60_000) continue
+          const from = new URL(target)
+          from.searchParams.set(name, value)
+          await send(`${name}=${value}`, from, {})
+        }
+        if (/^[\x20-\x7e]*$/.test(value)) for (const name of headers) await send(`${name}: ${value}`, target, { [name]: value })
+      }))
+    }
+    expect(errors).toEqual([])
+  })
+
   it('by paths, methods and bodies of every odd kind', async () => {
     const { call, newKey } = await serve(redis, { rateLimit: 'none' })
     const key = await newKey('admin')
