@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { completionEventSchema } from '../events/index.js'
+import type { JobEvent } from '../events/index.js'
 import type { LogLine } from '../job/log.js'
 import { jobResultSchema, unsavedPathSchema } from '../job/result.js'
 import { rulesSchema } from '../job/schedule.js'
@@ -65,6 +65,19 @@ export const logLineSchema = z.object({
   atMs,
   text: z.string().describe('Invalid bytes are U+FFFD.'),
 } satisfies Record<keyof Omit<LogLine, 'data'>, z.ZodType>)
+/** An event of a job's life, of whichever kind; what each kind's data holds is in schema/event.json. */
+export const eventSchema = z.object({
+  specversion: z.string(),
+  id: z.string().describe('The same however often it is delivered.'),
+  source: z.string(),
+  type: z.string().describe('Such as `dev.switchyard.job.started`; of the end of a job `…succeeded`, `…failed` or `…cancelled`.'),
+  subject: z.string().describe('The job’s id.'),
+  time: z.iso.datetime(),
+  datacontenttype: z.string(),
+  data: z.looseObject({ jobId: z.string(), tenant: z.string().nullable() }).describe('Of the end of a job its `JobResult`.'),
+  sequence: z.string().optional(),
+  logend: z.int().optional(),
+} satisfies Record<keyof JobEvent, z.ZodType>)
 export const scheduleSchema = z.object({
   id: z.string(),
   cron: z.string().nullable(),
@@ -124,7 +137,7 @@ export const auditListSchema = z.object({
 })
 
 const requests = { Cancel: cancelSchema, Retry: retrySchema }
-const responses = { Enqueued: enqueuedSchema, ManyEnqueued: manyEnqueuedSchema, Cancelled: cancelledSchema, Retried: retriedSchema, Schedule: scheduleSchema, ScheduleList: scheduleListSchema, ProviderList: providerListSchema, TenantList: tenantListSchema, AuditList: auditListSchema, LogLine: logLineSchema, Health: healthSchema, Problem: problemSchema }
+const responses = { Enqueued: enqueuedSchema, ManyEnqueued: manyEnqueuedSchema, Cancelled: cancelledSchema, Retried: retriedSchema, Schedule: scheduleSchema, ScheduleList: scheduleListSchema, ProviderList: providerListSchema, TenantList: tenantListSchema, AuditList: auditListSchema, LogLine: logLineSchema, Event: eventSchema, Health: healthSchema, Problem: problemSchema }
 
 /** Every component of the document, by its name. */
 export function componentSchemas(): Record<string, JsonSchema> {
@@ -132,16 +145,13 @@ export function componentSchemas(): Record<string, JsonSchema> {
   const job = openApiSchema(jobSchema, 'output') as { properties: Record<string, JsonSchema> }
   const jobList = openApiSchema(jobListSchema, 'output') as { properties: Record<string, JsonSchema> }
   const manyJobs = openApiSchema(manyJobsSchema, 'input') as { properties: Record<string, JsonSchema> }
-  const result = openApiSchema(jobResultSchema, 'output')
-  const event = openApiSchema(completionEventSchema, 'output') as { properties: Record<string, JsonSchema> }
   const schedule = openApiSchema(rulesSchema, 'input') as { properties: Record<string, JsonSchema> }
   return {
     JobSpec: jobSpec,
     ScheduleInput: { ...schedule, properties: { ...schedule.properties, job: componentRef('JobSpec') }, required: ['job'] },
     ManyJobs: { ...manyJobs, properties: { jobs: { ...manyJobs.properties['jobs'], items: componentRef('JobSpec') } } },
     ...Object.fromEntries(Object.entries(requests).map(([name, schema]) => [name, openApiSchema(schema, 'input')])),
-    JobResult: result,
-    Event: { ...event, properties: Object.fromEntries(Object.entries(event.properties).map(([name, schema]) => [name, JSON.stringify(schema) === JSON.stringify(result) ? componentRef('JobResult') : schema])) },
+    JobResult: openApiSchema(jobResultSchema, 'output'),
     Job: { ...job, properties: { ...job.properties, result: { anyOf: [componentRef('JobResult'), { type: 'null' }] } } },
     JobList: { ...jobList, properties: { ...jobList.properties, jobs: { type: 'array', items: componentRef('Job') } } },
     ...Object.fromEntries(Object.entries(responses).map(([name, schema]) => [name, openApiSchema(schema, 'output')])),
