@@ -1,7 +1,10 @@
 import { execFile, execFileSync } from 'node:child_process'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { expect, it } from 'vitest'
-import { useRedis } from '../store/fixture.js'
+import { after, useRedis } from '../store/fixture.js'
 import { serve } from './fixture.js'
 
 const redis = useRedis()
@@ -24,7 +27,10 @@ it.skipIf(!isThere)('schemathesis finds no 500, and nothing that the document do
   // A stream does not end by itself.
   const streams = ['streamJobLogs', 'streamEvents'].flatMap((id) => ['--exclude-operation-id', id])
   const args = ['run', `${url}openapi.json`, '-H', `Authorization: Bearer ${await newKey('admin')}`, ...streams, '--phases', 'coverage,fuzzing', '--max-examples', examples, '--checks', checks]
-  const { stdout, code } = await run('schemathesis', args).then(({ stdout: text }) => ({ stdout: text, code: 0 }), (error: unknown) => error as { stdout: string; code: number })
+  // It keeps what it found beside where it runs.
+  const cwd = await mkdtemp(join(tmpdir(), 'sy-schemathesis-'))
+  after(() => rm(cwd, { recursive: true }))
+  const { stdout, code } = await run('schemathesis', args, { cwd }).then(({ stdout: text }) => ({ stdout: text, code: 0 }), (error: unknown) => error as { stdout: string; code: number })
   expect(code, stdout).toBe(0)
   expect(errors).toEqual([])
 })
