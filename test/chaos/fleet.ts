@@ -2,7 +2,7 @@ import { fork, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
+import { loaderArgs, ownFile } from '../own-programs.js'
 import type { ConsumerProcessOptions } from './consumer-process.js'
 import type { Timeline } from './timeline.js'
 
@@ -159,8 +159,8 @@ export class Fleet {
     const keyFile = this.keyFile(name)
     await writeFile(keyFile, keys.right, { mode: 0o600 })
     const told: ConsumerProcessOptions = { ...consumer, providers: consumer.providers.filter((entry) => entry.name !== without), logFile: join(logDir, `${name}.jsonl`), keyFile }
-    const child = fork(fileURLToPath(new URL('consumer-process.ts', import.meta.url)), {
-      execArgv: ['--import', 'tsx'],
+    const child = fork(ownFile('test/chaos/consumer-process.ts'), {
+      execArgv: [...loaderArgs],
       env: { PATH: process.env['PATH'], ...environment, CONSUMER: JSON.stringify(told) },
       stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
     })

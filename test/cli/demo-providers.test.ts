@@ -9,7 +9,7 @@ import { jobResultSchema, type JobResult } from '../../src/job/result.js'
 import { startDaytonaServer } from '../servers/daytona/server.js'
 import { startE2bServer } from '../servers/e2b/server.js'
 import { until } from '../e2e/deployment.js'
-import { makePlace, type Place, type Run } from './run-switchyard.js'
+import { fromCheckout, makePlace, type Place, type Run } from './run-switchyard.js'
 
 const nothing = { files: [], processes: [] }
 /** A developer's own keys are no business of a test's. */
@@ -28,7 +28,7 @@ function reportOf(run: Run): { services: string; jobs: JobResult[] } {
 
 describe('at the servers that speak the providers’ protocols', () => {
   it('runs one job at each provider and moves one over a full one, says what plays them, and leaves nothing behind', { timeout: 180_000 }, async () => {
-    const run = place.run(['demo', '--providers', 'e2b,modal,daytona', '--json'], { ...noKeys, E2B_API_KEY: 'e2b_somebodys' })
+    const run = place.run(['demo', '--providers', 'e2b,modal,daytona', '--json'], { ...noKeys, E2B_API_KEY: 'e2b_somebodys' }, fromCheckout)
     expect(await run.ended, run.stderr()).toBe(0)
     const { services, jobs } = reportOf(run)
     expect(services).toBe('protocol servers')

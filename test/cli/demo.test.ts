@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, expect, it } from 'vitest'
 import { completionEventSchema } from '../../src/events/index.js'
 import { jobResultSchema } from '../../src/job/result.js'
-import { makePlace, type Place } from './run-switchyard.js'
+import { fromCheckout, makePlace, type Place } from './run-switchyard.js'
 
 let place: Place
 beforeEach(async () => {
@@ -12,7 +12,8 @@ afterEach(() => place.remove())
 const nothing = { files: [], processes: [] }
 
 it('runs three jobs that end as intended, tells so in JSON, and leaves nothing behind', { timeout: 120_000 }, async () => {
-  const run = place.run(['demo', '--json'])
+  // From source, as script/demo starts it.
+  const run = place.run(['demo', '--json'], {}, fromCheckout)
   expect(await run.ended, run.stderr()).toBe(0)
   const lines = run.stdout().trimEnd().split('\n')
   expect(lines).toHaveLength(1)
@@ -54,7 +55,7 @@ it('says what is missing when there is no Redis server, and leaves nothing behin
   for (const tool of ['sh', 'node', 'git', 'dirname', 'readlink']) {
     await symlink(execFileSync('sh', ['-c', `command -v ${tool}`], { encoding: 'utf8' }).trim(), `${tools}/${tool}`)
   }
-  const run = place.run(['demo'], { PATH: tools })
+  const run = place.run(['demo'], { PATH: tools }, fromCheckout)
   expect(await run.ended).toBe(3)
   expect(run.stderr()).toMatch(/redis-server|valkey-server/)
   expect(run.stdout()).toBe('')

@@ -1,24 +1,15 @@
 import { spawn, type ChildProcessByStdio } from 'node:child_process'
-import { existsSync, readdirSync, statSync } from 'node:fs'
 import { mkdir, mkdtemp, readdir, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import type { Readable } from 'node:stream'
+import { areCompiled, ownFile } from '../own-programs.js'
 
-/** The checkout's own `switchyard`. */
-const fromCheckout = resolve('script/switchyard')
-const compiled = resolve('dist/cli/main.js')
+/** The checkout's own `switchyard`, which runs from source. */
+export const fromCheckout: readonly [string, ...string[]] = [resolve('script/switchyard')]
 
-/** As it is packed, where script/test has built that: it starts in a third of the time. Nothing may be newer in src. */
-const stamp = resolve('dist/.built')
-const isBuilt = existsSync(stamp) && sourceFiles().every((file) => statSync(file).mtimeMs <= statSync(stamp).mtimeMs)
-
-function sourceFiles(): string[] {
-  return readdirSync('src', { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile()).map(({ parentPath, name }) => join(parentPath, name))
-}
-
-/** The demo's servers are no part of the package. */
-const programFor = (args: readonly string[]): readonly [string, ...string[]] => (isBuilt && args[0] !== 'demo' ? [process.execPath, compiled] : [fromCheckout])
+/** What the tests start by default. */
+const program: readonly [string, ...string[]] = areCompiled ? [process.execPath, ownFile('src/cli/main.ts')] : fromCheckout
 
 export interface Run {
   readonly child: ChildProcessByStdio<null, Readable, Readable>
@@ -34,7 +25,7 @@ export interface Run {
 export interface Place {
   readonly folder: string
   readonly temporary: string
-  run(args: readonly string[], environment?: Readonly<Record<string, string>>): Run
+  run(args: readonly string[], environment?: Readonly<Record<string, string>>, command?: readonly [string, ...string[]]): Run
   /** As `run`, with what a shell does around it: `$SWITCHYARD` stands for the command. On a terminal where `script` makes one. */
   shell(text: string, more?: { readonly terminal?: boolean }): Run
   /** What is left: files in the temporary folder, and processes that were started from here. */
@@ -48,9 +39,9 @@ export async function makePlace(): Promise<Place> {
   const temporary = join(top, 'tmp')
   await Promise.all([mkdir(folder), mkdir(temporary)])
   const started: Run[] = []
-  const start = (program: string, args: readonly string[], environment: Readonly<Record<string, string>> = {}): Run => {
+  const start = (file: string, args: readonly string[], environment: Readonly<Record<string, string>> = {}): Run => {
     const inherited = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('SWITCHYARD_') && !name.startsWith('VITEST')))
-    const child = spawn(program, args, {
+    const child = spawn(file, args, {
       cwd: folder,
       env: { ...inherited, NODE_OPTIONS: '', TMPDIR: temporary, ...environment },
       stdio: ['ignore', 'pipe', 'pipe'],
@@ -62,12 +53,11 @@ export async function makePlace(): Promise<Place> {
   return {
     folder,
     temporary,
-    run(args, environment) {
-      const [program, ...before] = programFor(args)
-      return start(program, [...before, ...args], environment)
+    run(args, environment, [file, ...before] = program) {
+      return start(file, [...before, ...args], environment)
     },
     shell(text, { terminal = false } = {}) {
-      const environment = { SWITCHYARD: programFor([]).join(' '), TERM: 'xterm' }
+      const environment = { SWITCHYARD: program.join(' '), TERM: 'xterm' }
       return terminal ? start('script', ['-qefc', text, '/dev/null'], environment) : start('sh', ['-c', text], environment)
     },
     async left() {

@@ -3,7 +3,6 @@ import { once } from 'node:events'
 import { mkdtemp, rm, writeFile, mkdir } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { pino } from 'pino'
 import { Consumer, secretsFromEnvironment, type ConsumerOptions, type ConsumerSettings, type ProviderSlot } from '../../src/consumers/index.js'
@@ -12,6 +11,7 @@ import { CodeStorageHost } from '../../src/git/index.js'
 import { AgentQueue } from '../../src/producers/index.js'
 import { LocalProvider } from '../../src/providers/local/index.js'
 import type { Provider } from '../../src/providers/provider.js'
+import { loaderArgs, ownFile } from '../own-programs.js'
 
 const execFileAsync = promisify(execFile)
 
@@ -164,8 +164,8 @@ export async function startDeployment(
         environment: overrides.environment,
         settings: { ...quickSettings, ...overrides.settings },
       }
-      const child = fork(fileURLToPath(new URL('consumer-process.ts', import.meta.url)), {
-        execArgv: ['--import', 'tsx'],
+      const child = fork(ownFile('test/e2e/consumer-process.ts'), {
+        execArgv: [...loaderArgs],
         env: { PATH: process.env['PATH'], CONSUMER: JSON.stringify(told) },
         stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
       })

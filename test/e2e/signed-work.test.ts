@@ -1,12 +1,13 @@
 import { execFile, execFileSync } from 'node:child_process'
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join, resolve } from 'node:path'
+import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { CodeStorageHost } from '../../src/git/index.js'
 import type { SigningOptions } from '../../src/git/signature.js'
 import { InfrastructureError } from '../../src/job/errors.js'
+import { loaderArgs, ownFile } from '../own-programs.js'
 import { git, startDeployment, type Deployment } from './deployment.js'
 
 const run = promisify(execFile)
@@ -74,7 +75,7 @@ describe('a consumer with a signing key', () => {
     const { url, apiUrl } = deployment.storage
     writeFileSync(config, JSON.stringify({ git: { type: 'code-storage', org: 'acme', storageUrl: url, apiUrl, privateKeyFile, signing: { keyFile: 'key' } } }))
     const verify = async (...args: string[]) => {
-      const command = ['--import', 'tsx', resolve('src/cli/main.ts'), 'verify', ...args, '--repository', 'acme/web', '--config', config]
+      const command = [...loaderArgs, ownFile('src/cli/main.ts'), 'verify', ...args, '--repository', 'acme/web', '--config', config]
       return run(process.execPath, command).then(
         ({ stdout }) => ({ code: 0, out: stdout }),
         (error: unknown) => ({ code: (error as { code: number }).code, out: (error as { stdout: string }).stdout }),

@@ -6,10 +6,10 @@ import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
-import { fileURLToPath } from 'node:url'
 import { Redis } from 'ioredis'
 import { afterEach, describe, expect, it, vi } from 'vitest'
 import { type EmbeddedRedis, type EmbeddedRedisOptions, startRedis } from '../../src/embedded/index.js'
+import { loaderArgs, ownFile } from '../own-programs.js'
 
 const undo: (() => unknown)[] = []
 afterEach(async () => {
@@ -162,14 +162,14 @@ describe('the private Redis server', () => {
 
 /** Another node process that starts a server, prints where, and forgets to close it. */
 async function startInChild(): Promise<{ child: ChildProcess; line: string }> {
-  const module = fileURLToPath(new URL('../../src/embedded/redis.ts', import.meta.url))
+  const module = ownFile('src/embedded/redis.ts')
   const script = `
     const { startRedis } = await import(${JSON.stringify(module)})
     const redis = await startRedis()
     process.stdout.write(JSON.stringify({ pid: redis.pid, dataDir: redis.dataDir }) + '\\n')
     process.stdin.once('data', () => process.stdin.destroy())
   `
-  const child = spawn(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', script], { stdio: ['pipe', 'pipe', 'inherit'] })
+  const child = spawn(process.execPath, [...loaderArgs, '--input-type=module', '-e', script], { stdio: ['pipe', 'pipe', 'inherit'] })
   const [line] = (await once(createInterface(child.stdout), 'line')) as [string]
   return { child, line }
 }

@@ -1,11 +1,11 @@
 import { fork } from 'node:child_process'
 import { once } from 'node:events'
-import { fileURLToPath } from 'node:url'
 import { CloudEvent } from 'cloudevents'
 import { describe, expect, it } from 'vitest'
 import { type CompletionEvent, completionEvent, type EventHandler, parseCompletionEvent, subscribe, type SubscribeOptions } from '../../src/events/index.js'
 import { InvalidInputError } from '../../src/job/errors.js'
 import { eventGroups, RunStore } from '../../src/store/index.js'
+import { loaderArgs, ownFile } from '../own-programs.js'
 import { after, record, result, until, useRedis } from '../store/fixture.js'
 
 const redis = useRedis()
@@ -124,8 +124,7 @@ describe('a subscription', () => {
 
   it('gives what a killed process had read and not acknowledged to another one', async () => {
     await finishJobs('1', '2', '3')
-    const program = fileURLToPath(new URL('./reader.ts', import.meta.url))
-    const child = fork(program, [redis.config.url, 'group'], { execArgv: ['--import', 'tsx'] })
+    const child = fork(ownFile('test/events/reader.ts'), [redis.config.url, 'group'], { execArgv: [...loaderArgs] })
     after(() => child.kill('SIGKILL'))
     const [subject] = (await once(child, 'message')) as [string]
     expect(subject).toBe('1')

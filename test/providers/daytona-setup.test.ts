@@ -1,11 +1,12 @@
 import { execFile } from 'node:child_process'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { join, resolve } from 'node:path'
+import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { DaytonaProvider, daytonaProviderConfigSchema } from '../../src/providers/daytona/index.js'
 import type { DaytonaSdk } from '../../src/providers/daytona/sdk.js'
+import { loaderArgs, ownFile } from '../own-programs.js'
 import { failureOf, soon, startDaytona, type DaytonaFixture } from './daytona-fixture.js'
 
 const run = promisify(execFile)
@@ -81,7 +82,7 @@ describe('the SDK', () => {
     // The SDK's clients are CommonJS, so the cache of `require` tells whether it was loaded.
     const script = `
       import { createRequire } from 'node:module'
-      import { DaytonaProvider, daytonaProviderConfigSchema } from ${JSON.stringify(resolve('src/providers/daytona/index.ts'))}
+      import { DaytonaProvider, daytonaProviderConfigSchema } from ${JSON.stringify(ownFile('src/providers/daytona/index.ts'))}
       const loaded = () => Object.keys(createRequire(import.meta.url).cache).some((path) => path.includes('@daytona'))
       const config = daytonaProviderConfigSchema.parse({ apiUrl: process.env.URL })
       const provider = new DaytonaProvider(config, { env: { DAYTONA_API_KEY: process.env.KEY } })
@@ -92,10 +93,10 @@ describe('the SDK', () => {
     `
     const folder = await mkdtemp(join(tmpdir(), 'switchyard-daytona-'))
     try {
-      const file = join(folder, 'main.mts')
+      const file = join(folder, 'main.mjs')
       await writeFile(file, script)
       // It ends by itself: nothing of the SDK keeps the process alive.
-      const { stdout } = await run(process.execPath, ['--import', 'tsx', file], {
+      const { stdout } = await run(process.execPath, [...loaderArgs, file], {
         env: { ...process.env, URL: daytona.server.apiUrl, KEY: daytona.server.apiKey },
       })
       expect(JSON.parse(stdout)).toEqual([false, true])
@@ -116,15 +117,15 @@ describe('the SDK', () => {
     const folder = await mkdtemp(join(tmpdir(), 'switchyard-daytona-'))
     try {
       await writeFile(join(folder, '.env'), 'DAYTONA_API_URL=http://127.0.0.1:1/api\n')
-      const file = join(folder, 'main.mts')
+      const file = join(folder, 'main.mjs')
       await writeFile(
         file,
-        `import { DaytonaProvider, daytonaProviderConfigSchema } from ${JSON.stringify(resolve('src/providers/daytona/index.ts'))}
+        `import { DaytonaProvider, daytonaProviderConfigSchema } from ${JSON.stringify(ownFile('src/providers/daytona/index.ts'))}
          const provider = new DaytonaProvider(daytonaProviderConfigSchema.parse({ apiUrl: process.env.URL }))
          console.log(JSON.stringify(await provider.check({ timeoutMs: 20000 })))
          await provider.close()`,
       )
-      const { stdout } = await run(process.execPath, ['--import', resolve('node_modules/tsx/dist/esm/index.mjs'), file], {
+      const { stdout } = await run(process.execPath, [...loaderArgs, file], {
         cwd: folder,
         // The same variable in the environment makes the SDK refuse to guess, unless it is told.
         env: { ...process.env, DAYTONA_API_URL: 'http://127.0.0.1:1/api', DAYTONA_API_KEY: daytona.server.apiKey, URL: daytona.server.apiUrl },

@@ -5,6 +5,7 @@ import { Sandbox } from 'e2b'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { maxStdoutBytes } from '../../src/providers/e2b/command.js'
 import { E2bProvider, e2bProviderConfigSchema } from '../../src/providers/e2b/index.js'
+import { loaderArgs, ownFile } from '../own-programs.js'
 import { bubblewrapWorks } from '../servers/bubblewrap-places.js'
 import { countProcesses, failure, options, startE2b, type E2bFixture } from './e2b-fixture.js'
 
@@ -115,12 +116,12 @@ describe('the SDK', () => {
     const script = `
       const { createRequire } = await import('node:module')
       const loaded = () => Object.keys(createRequire(process.cwd() + '/package.json').cache).some((name) => name.includes('dockerfile-ast'))
-      const { E2bProvider, e2bProviderConfigSchema } = await import('./src/providers/e2b/index.ts')
+      const { E2bProvider, e2bProviderConfigSchema } = await import(${JSON.stringify(ownFile('src/providers/e2b/index.ts'))})
       const provider = new E2bProvider(e2bProviderConfigSchema.parse({ apiUrl: '${gone.server.url}' }), { environment: { E2B_API_KEY: 'key' } })
       const before = loaded()
       const kind = await provider.check({ timeoutMs: 5000 }).catch((error) => error.kind)
       console.log(JSON.stringify({ before, after: loaded(), kind }))`
-    const { stdout } = await promisify(execFile)(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', script])
+    const { stdout } = await promisify(execFile)(process.execPath, [...loaderArgs, '--input-type=module', '-e', script])
     expect(JSON.parse(stdout)).toEqual({ before: false, after: true, kind: 'provider-down' })
   })
 

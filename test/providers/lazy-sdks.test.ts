@@ -1,9 +1,11 @@
 import { execFile } from 'node:child_process'
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { join, resolve } from 'node:path'
+import { join } from 'node:path'
+import { pathToFileURL } from 'node:url'
 import { promisify } from 'node:util'
 import { afterAll, beforeAll, expect, it } from 'vitest'
+import { loaderArgs, ownFile } from '../own-programs.js'
 
 /** Which SDKs a process really loads: Node's own loader writes them down. */
 let folder: string
@@ -23,7 +25,7 @@ export async function load(url, context, next) {
   return next(url, context)
 }`
   const register = `import { register } from 'node:module'; register(${JSON.stringify(dataUrl(hook))})`
-  await promisify(execFile)(process.execPath, ['--import', 'tsx', '--import', dataUrl(register), '--input-type=module', '--eval', script], {
+  await promisify(execFile)(process.execPath, [...loaderArgs, '--import', dataUrl(register), '--input-type=module', '--eval', script], {
     env: { PATH: process.env['PATH'], TMPDIR: folder, MODAL_CONFIG_PATH: '/dev/null' },
   })
   const urls = await readFile(loads, 'utf8')
@@ -32,7 +34,7 @@ export async function load(url, context, next) {
 }
 
 const dataUrl = (script: string) => `data:text/javascript,${encodeURIComponent(script)}`
-const source = (path: string) => JSON.stringify(`file://${resolve('src', path)}`)
+const source = (path: string) => JSON.stringify(pathToFileURL(ownFile(`src/${path}`)).href)
 
 const allThree = `
   const { createProviders } = await import(${source('config/providers.ts')})

@@ -6,8 +6,8 @@ import { createServer } from 'node:net'
 import { homedir, networkInterfaces, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { once } from 'node:events'
-import { fileURLToPath } from 'node:url'
 import { describe, expect, it } from 'vitest'
+import { loaderArgs, ownFile } from '../own-programs.js'
 import { afterwards, bubblewrapWorks, call, localProvider, processesWith, request, run, temporaryFolder, uniqueSeconds } from './local-sandboxes.js'
 
 /** A port of this machine's loopback at which somebody says hello. */
@@ -96,7 +96,7 @@ describe.skipIf(!bubblewrapWorks)('a local sandbox with bubblewrap', () => {
       await writeFile(join(prefix, `lib/node_modules/npm/bin/${name}-cli.js`), `#!/usr/bin/env node\nconsole.log(${JSON.stringify(name)})\n`, { mode: 0o755 })
     }
     for (const secret of ['.env', 'lib/node_modules/secret.json']) await writeFile(join(prefix, secret), 'secret')
-    const module = fileURLToPath(new URL('../../src/providers/local/index.ts', import.meta.url))
+    const module = ownFile('src/providers/local/index.ts')
     const script = `node -p process.version; npm; npx; find / -name secret.json -o -name .env 2>/dev/null; [ -e ${prefix} ]; echo $?`
     const program = `
       const { LocalProvider } = await import(${JSON.stringify(module)})
@@ -105,7 +105,7 @@ describe.skipIf(!bubblewrapWorks)('a local sandbox with bubblewrap', () => {
       const { stdout } = await provider.exec(sandbox.id, { script: ${JSON.stringify(script)}, env: { PATH: '/node/bin:/usr/bin:/bin' } }, { timeoutMs: 30000 })
       process.stdout.write(JSON.stringify({ stdout }))
     `
-    const child = spawn(join(prefix, 'bin/node'), ['--import', 'tsx', '--input-type=module', '-e', program], { stdio: ['ignore', 'pipe', 'inherit'] })
+    const child = spawn(join(prefix, 'bin/node'), [...loaderArgs, '--input-type=module', '-e', program], { stdio: ['ignore', 'pipe', 'inherit'] })
     const { stdout } = JSON.parse((await child.stdout.toArray()).join('')) as { stdout: string }
     expect(stdout).toBe(`${process.version}\nnpm\nnpx\n1\n`)
   })
@@ -154,7 +154,7 @@ describe.skipIf(!bubblewrapWorks)('a local sandbox with bubblewrap', () => {
 
   it('gets no descriptor that the consumer itself was started with', async () => {
     const provider = await localProvider({ isolation: 'bubblewrap' })
-    const module = fileURLToPath(new URL('../../src/providers/local/index.ts', import.meta.url))
+    const module = ownFile('src/providers/local/index.ts')
     const program = `
       const { LocalProvider } = await import(${JSON.stringify(module)})
       const provider = new LocalProvider(${JSON.stringify({ isolation: 'bubblewrap', stateDir: provider.stateDir })})
@@ -167,7 +167,7 @@ describe.skipIf(!bubblewrapWorks)('a local sandbox with bubblewrap', () => {
     afterwards(() => closeSync(outside))
     // As a careless process manager starts it: with folders of the host open.
     const stdio = [...(['ignore', 'pipe', 'inherit'] as const), ...Array.from({ length: 31 }, (_, index) => ([4, 30].includes(index) ? outside : ('ignore' as const)))]
-    const child = spawn(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', program], { stdio })
+    const child = spawn(process.execPath, [...loaderArgs, '--input-type=module', '-e', program], { stdio })
     const { listing } = JSON.parse((await child.stdout!.toArray()).join('')) as { listing: string }
     expect(listing.split('\n').filter((line) => !/^(\/dev\/null|socket:.*|pipe:.*|)$/.test(line))).toEqual([])
   })

@@ -4,11 +4,11 @@ import { existsSync } from 'node:fs'
 import { mkdir, readdir, readFile, rename, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
-import { fileURLToPath } from 'node:url'
 import { describe, expect, it } from 'vitest'
 import { LocalProvider } from '../../src/providers/local/index.js'
 import { LocalState } from '../../src/providers/local/state.js'
 import type { SandboxInfo } from '../../src/providers/provider.js'
+import { loaderArgs, ownFile } from '../own-programs.js'
 import { afterwards, bubblewrapWorks, call, localProvider, processesWith, request, run, temporaryFolder, uniqueSeconds } from './local-sandboxes.js'
 
 const modes = (['bubblewrap', 'none'] as const).filter((isolation) => isolation === 'none' || bubblewrapWorks)
@@ -244,7 +244,7 @@ async function ids(provider: LocalProvider): Promise<string[]> {
 
 /** Another process with a sandbox in which it has run a script. */
 async function consumerWithSandbox(stateDir: string, isolation: string, script: string): Promise<{ child: ChildProcess; sandbox: SandboxInfo }> {
-  const module = fileURLToPath(new URL('../../src/providers/local/index.ts', import.meta.url))
+  const module = ownFile('src/providers/local/index.ts')
   const program = `
     const { LocalProvider } = await import(${JSON.stringify(module)})
     const provider = new LocalProvider(${JSON.stringify({ stateDir, isolation })})
@@ -253,7 +253,7 @@ async function consumerWithSandbox(stateDir: string, isolation: string, script: 
     process.stdout.write(JSON.stringify(sandbox) + '\\n')
     setInterval(() => undefined, 1000)
   `
-  const child = spawn(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', program], { stdio: ['ignore', 'pipe', 'inherit'] })
+  const child = spawn(process.execPath, [...loaderArgs, '--input-type=module', '-e', program], { stdio: ['ignore', 'pipe', 'inherit'] })
   afterwards(() => child.kill('SIGKILL'))
   const [line] = (await once(createInterface(child.stdout), 'line')) as [string]
   return { child, sandbox: JSON.parse(line) as SandboxInfo }

@@ -8,12 +8,13 @@ import { Status } from 'nice-grpc'
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { parseInput } from '../../src/job/explain.js'
 import { ModalProvider, modalProviderConfigSchema } from '../../src/providers/modal/index.js'
+import { loaderArgs, ownFile } from '../own-programs.js'
 import { loadDefinitions, methodNames } from '../servers/modal/definitions.js'
 import { all, failure, options, startModal, type ModalFixture } from './modal-fixture.js'
 
 const run = promisify(execFile)
 const root = fileURLToPath(new URL('../..', import.meta.url))
-const adapter = new URL('../../src/providers/modal/index.ts', import.meta.url).href
+const adapter = ownFile('src/providers/modal/index.ts')
 
 describe('setting Modal up', () => {
   let fixture: ModalFixture
@@ -31,7 +32,7 @@ const options = { timeoutMs: 20000 }
 const request = (name) => ({ name, tags: { 'switchyard-job': name }, image: undefined, resources: {}, lifetimeMs: 600000, network: 'open', gitHosts: [] })
 `
     const env = { ...process.env, MODAL_CONFIG_PATH: '/dev/null', MODAL_TOKEN_ID: fixture.server.tokenId, MODAL_TOKEN_SECRET: fixture.server.tokenSecret }
-    return [process.execPath, ['--import', 'tsx', '--input-type=module', '-e', head + text], { cwd: root, env }]
+    return [process.execPath, [...loaderArgs, '--input-type=module', '-e', head + text], { cwd: root, env }]
   }
 
   it('names the environment variable that is missing', async () => {

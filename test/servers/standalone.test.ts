@@ -9,6 +9,7 @@ import { InfrastructureError } from '../../src/job/errors.js'
 import { sandboxTags, type Provider, type SandboxInfo } from '../../src/providers/provider.js'
 import { follow, type Run } from '../cli/run-switchyard.js'
 import { until } from '../e2e/deployment.js'
+import { loaderArgs, ownFile } from '../own-programs.js'
 import { countProcesses } from '../providers/e2b-fixture.js'
 import type { FaultInput, ServerState } from './shared-faults.js'
 
@@ -102,7 +103,7 @@ describe.each(cases)('the server that speaks the protocol of $name', ({ name, ar
     expect(await server.ended, server.stderr()).toBe(0)
   })
 
-  const start = (more: readonly string[]) => follow(spawn(process.execPath, ['--import', 'tsx', `test/servers/${name}/main.ts`, ...more], { stdio: ['ignore', 'pipe', 'pipe'] }))
+  const start = (more: readonly string[]) => follow(spawn(process.execPath, [...loaderArgs, ownFile(`test/servers/${name}/main.ts`), ...more], { stdio: ['ignore', 'pipe', 'pipe'] }))
   const create = (lifetimeMs = 600_000) => {
     count += 1
     const tags = sandboxTags({ deployment: 'alone', runId: `job-${count}`, attempt: 1 })

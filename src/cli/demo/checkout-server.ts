@@ -20,15 +20,15 @@ const stopTimeoutMs = 20_000
 
 /** What such a server needs and the checkout lacks, as a path; undefined when all is there. */
 export function missingOfCheckout(checkout: string, name: string): string | undefined {
-  return [program(checkout, name), loaderOf(checkout)].find((path) => !existsSync(path))
+  const { loader, file } = program(checkout, name)
+  return [file, loader].find((path) => path !== undefined && !existsSync(path))
 }
 
-function loaderOf(checkout: string): string {
-  return join(checkout, 'node_modules/tsx/dist/loader.mjs')
-}
-
-function program(checkout: string, name: string): string {
-  return join(checkout, 'test/servers', name, 'main.ts')
+/** A checkout that was compiled, as its tests do, needs no loader. */
+function program(checkout: string, name: string): { readonly loader: string | undefined; readonly file: string } {
+  const file = join(checkout, 'test/servers', name, 'main')
+  if (existsSync(`${file}.js`)) return { loader: undefined, file: `${file}.js` }
+  return { loader: join(checkout, 'node_modules/tsx/dist/loader.mjs'), file: `${file}.ts` }
 }
 
 interface StartOptions {
@@ -42,7 +42,8 @@ interface StartOptions {
 /** @throws SwitchyardError when it does not start; it is not left running. */
 export async function startCheckoutServer(name: string, options: StartOptions): Promise<CheckoutServer> {
   const { checkout, args, signal } = options
-  const child = spawn(process.execPath, ['--import', loaderOf(checkout), program(checkout, name), '--with-stdin', ...args], {
+  const { loader, file } = program(checkout, name)
+  const child = spawn(process.execPath, [...(loader === undefined ? [] : ['--import', loader]), file, '--with-stdin', ...args], {
     cwd: checkout,
     // Nothing that its sandboxes should not see; and a group of its own, so that Ctrl-C leaves it to be stopped in turn.
     env: { ...only(['PATH', 'HOME', 'TMPDIR']), TSX_TSCONFIG_PATH: join(checkout, 'tsconfig.json'), TSX_DISABLE_CACHE: '1' },
