@@ -13,6 +13,7 @@ import { addDoctorCommand } from './commands/doctor.js'
 import { addEnqueueCommand } from './commands/enqueue.js'
 import { addEventsCommand } from './commands/events.js'
 import { addKeysCommand } from './commands/keys.js'
+import { addInitCommand } from './commands/init.js'
 import { addLogsCommand } from './commands/logs.js'
 import { addProvidersCommand } from './commands/providers.js'
 import { addReapCommand } from './commands/reap.js'
@@ -41,6 +42,7 @@ const program = new Command('switchyard')
 
 const commands = [
   addDemoCommand,
+  addInitCommand,
   addDevCommand,
   addEnqueueCommand,
   addConsumeCommand,

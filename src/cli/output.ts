@@ -17,10 +17,7 @@ export function elapsed(durationMs: number): string {
   return `${Math.floor(minutes / 60)}h ${String(minutes % 60).padStart(2, '0')}m`
 }
 
-/** How many there are, with the word for it: `1 commit`, `2 commits`. */
-export function counted(count: number, one: string, many = `${one}s`): string {
-  return `${count} ${count === 1 ? one : many}`
-}
+export { counted } from '../job/counted.js'
 
 /** The parts that are there, as `a=1 b=2`. */
 export function fields(parts: Readonly<Record<string, string | number | null | undefined>>): string {

@@ -1,6 +1,6 @@
 import type { ReapedSandbox, ReapRound } from '../consumers/index.js'
 import { harmlessValue } from '../job/harmless-text.js'
-import { elapsed, table } from './output.js'
+import { counted, elapsed, table } from './output.js'
 
 /** What `switchyard reap` found and did, for a terminal: a row a sandbox, then what could not be done. Pure. */
 export function reapReport(found: readonly ReapRound[], { killed }: { readonly killed: boolean }): string {
@@ -38,5 +38,5 @@ function summary(sandboxes: readonly ReapedSandbox[], killed: boolean): string {
   const orphans = killed
     ? `${count((sandbox) => sandbox.killed)} killed, ${count((sandbox) => sandbox.verdict === 'orphan' && !sandbox.killed)} left`
     : `${count((sandbox) => sandbox.verdict === 'orphan')} would be killed`
-  return `${sandboxes.length} sandboxes: ${count((sandbox) => sandbox.verdict === 'owned')} owned, ${count((sandbox) => sandbox.verdict === 'young')} young, ${count((sandbox) => sandbox.verdict === 'unclear')} unclear, ${count((sandbox) => sandbox.verdict === 'foreign')} foreign; ${orphans}`
+  return `${counted(sandboxes.length, 'sandbox', 'sandboxes')}: ${count((sandbox) => sandbox.verdict === 'owned')} owned, ${count((sandbox) => sandbox.verdict === 'young')} young, ${count((sandbox) => sandbox.verdict === 'unclear')} unclear, ${count((sandbox) => sandbox.verdict === 'foreign')} foreign; ${orphans}`
 }

@@ -1,4 +1,4 @@
-import { harmlessLine, harmlessValue } from '../job/harmless-text.js'
+import { harmlessLine, harmlessText, harmlessValue } from '../job/harmless-text.js'
 import type { JobResult } from '../job/result.js'
 import type { JobStatus } from '../job/status.js'
 import { clockTime, type KeyTrouble, type LiveConsumer, type ProviderLoad } from '../store/index.js'
@@ -131,6 +131,20 @@ export function artifactsReport(ended: JobResult): string {
 function testLines({ tests, failures, errors, skipped, timeSeconds, failing }: NonNullable<JobResult['tests']>): string[] {
   const named = failing.slice(0, namedArtifacts).map(({ of, name, message }) => `test        ${[of, name].filter((part) => part !== '').join(' > ')}${message === '' ? '' : `: ${message}`}`)
   return [`tests       ${counted(tests, 'test')} in ${elapsed(timeSeconds * 1000)}, ${failures + errors} failed, ${skipped} skipped`, ...named]
+}
+
+/** How many lines of a failed step's output are shown again. */
+const lastLines = 10
+
+/** The last lines of the step that failed, for somebody who has not read, or can't find, what went before. Empty when none did. */
+export function failedOutput({ status, steps }: JobResult): string {
+  const step = steps.at(-1)
+  if (status === 'succeeded' || step === undefined || step.exitCode === 0) return ''
+  const shown = ([['', step.stdoutTail], [' stderr', step.stderrTail]] as const).flatMap(([stream, tail]) => {
+    const lines = tail.replace(/\n$/, '').split('\n').slice(-lastLines)
+    return tail.trim() === '' ? [] : lines.map((line) => `  ${harmlessLine(step.name)}${stream} | ${harmlessText(line.replace(/\r$/, ''))}`)
+  })
+  return shown.length === 0 ? '' : [`the last lines of ${harmlessLine(step.name)}:`, ...shown].join('\n')
 }
 
 /** How many paths are named. */

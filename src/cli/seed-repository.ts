@@ -63,7 +63,8 @@ async function copyHistory(source: string, mirror: string, work: string): Promis
 
 async function commitFolder(source: string, mirror: string, work: string): Promise<void> {
   const copy = join(work, 'copy')
-  await cp(source, copy, { recursive: true, filter: (path) => !['node_modules', '.git', '.switchyard', '.cache'].includes(basename(path)) })
+  // Keys are in no repository, unless somebody has put them there.
+  await cp(source, copy, { recursive: true, filter: (path) => path === source || !['node_modules', '.git', '.switchyard', '.cache', '.env', '.env.local'].includes(basename(path)) })
   const identity = ['-c', 'user.name=Switchyard', '-c', 'user.email=switchyard@localhost']
   await git(['-C', copy, 'init', '--quiet', '--initial-branch=main'])
   await git(['-C', copy, 'add', '--all'])

@@ -11,8 +11,8 @@ export interface SharedFlags {
   readonly json?: boolean
 }
 
-export const environmentHelp = `Configuration: --config FILE, else $SWITCHYARD_CONFIG, else ${configFileNames[0]} (.js, .mjs, .json) in this folder,
-else what a running "switchyard dev" left in ${devConfigPath}. These variables override it:
+export const environmentHelp = `Configuration: --config FILE, else $SWITCHYARD_CONFIG, else what a running "switchyard dev" of this checkout left in
+${devConfigPath}, else ${configFileNames[0]} (.js, .mjs, .json) in this folder. These variables override it:
 ${Object.entries(environmentFields).map(([name, field]) => `  ${name.padEnd(30)}${field}`).join('\n')}`
 
 export function withConfigOption(command: Command): Command {

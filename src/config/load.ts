@@ -1,9 +1,10 @@
 import { readFile } from 'node:fs/promises'
 import { existsSync } from 'node:fs'
-import { extname, isAbsolute, join, resolve } from 'node:path'
+import { dirname, extname, isAbsolute, join, resolve } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 import { errorMessage, InvalidInputError } from '../job/errors.js'
 import { parseInput } from '../job/explain.js'
+import { devRuns } from './dev-owner.js'
 import { unknownVariables, withEnvironment } from './environment.js'
 import { configSchema, type Config } from './schema.js'
 
@@ -31,17 +32,19 @@ export interface LoadConfigOptions {
 }
 
 /**
- * Finds, reads and checks the configuration. In order: `path`, `SWITCHYARD_CONFIG`, a `switchyard.config.*` in the
- * folder, what a running `switchyard dev` left in `.switchyard/dev`, and the defaults. The environment overrides each.
+ * Finds, reads and checks the configuration. In order: `path`, `SWITCHYARD_CONFIG`, what a running `switchyard dev` left
+ * in `.switchyard/dev` of the folder or of the checkout that it lies in, a `switchyard.config.*` in the folder, and the defaults. The
+ * environment overrides each.
  * @throws InvalidInputError with a sentence for every mistake in the file or the environment.
  */
 export async function loadConfig(options: LoadConfigOptions = {}): Promise<LoadedConfig> {
   const environment = options.environment ?? process.env
   const directory = resolve(options.directory ?? '.')
-  const path = findConfigFile(directory, options.path, environment['SWITCHYARD_CONFIG'])
+  const { path, instead } = await findConfigFile(directory, options.path, environment['SWITCHYARD_CONFIG'])
   const file = path === undefined ? {} : await readConfigFile(path)
   const config = parseConfig(file, environment)
-  return { config, path, warnings: unknownVariables(environment) }
+  const passedOver = instead === undefined ? [] : [`the "switchyard dev" that runs here is used, and not ${instead}; for that one give --config`]
+  return { config, path, warnings: [...passedOver, ...unknownVariables(environment)] }
 }
 
 /**
@@ -52,15 +55,31 @@ export function parseConfig(file: unknown, environment: Readonly<Record<string, 
   return parseInput(configSchema, withEnvironment(file, environment), 'configuration')
 }
 
-function findConfigFile(directory: string, named: string | undefined, fromEnvironment: string | undefined): string | undefined {
+/** @returns the file, and one that is passed over for it. */
+async function findConfigFile(directory: string, named: string | undefined, fromEnvironment: string | undefined): Promise<{ readonly path: string | undefined; readonly instead?: string }> {
   const wanted = named ?? fromEnvironment
   if (wanted !== undefined && wanted !== '') {
     const path = isAbsolute(wanted) ? wanted : join(directory, wanted)
-    if (existsSync(path)) return path
+    if (existsSync(path)) return { path }
     const origin = named === undefined ? 'SWITCHYARD_CONFIG' : '--config'
     throw new InvalidInputError(`${origin}: there is no file ${path}; give the path of a configuration file`)
   }
-  return [...configFileNames, devConfigPath].map((name) => join(directory, name)).find((path) => existsSync(path))
+  const own = configFileNames.map((name) => join(directory, name)).find((path) => existsSync(path))
+  const dev = devConfigPaths(directory).find((path) => existsSync(path))
+  // Whoever has started one here means it; one that was killed is nobody's.
+  if (own !== undefined && dev !== undefined && (await devRuns(dirname(dev)))) return { path: dev, instead: own }
+  return { path: own ?? dev }
+}
+
+/** Where a running `dev` of this folder, or of the checkout that it lies in, leaves its configuration. Not beyond: who knows whose that is. */
+function devConfigPaths(directory: string): string[] {
+  const folders = [directory]
+  for (let folder = directory; !existsSync(join(folder, '.git')); folders.push(folder)) {
+    const parent = dirname(folder)
+    if (parent === folder) return [join(directory, devConfigPath)]
+    folder = parent
+  }
+  return folders.map((folder) => join(folder, devConfigPath))
 }
 
 async function readConfigFile(path: string): Promise<unknown> {

@@ -1,6 +1,7 @@
 import { setMaxListeners } from 'node:events'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Redis } from 'ioredis'
+import { counted } from '../job/counted.js'
 import { type ErrorCode, errorMessage, SwitchyardError } from '../job/errors.js'
 import { createRedis, EventGroup, type EventsWanted, Keys, type RedisConfig, type TakenEntry, untilAborted } from '../store/index.js'
 import type { EventKind } from '../job/event-kinds.js'
@@ -239,7 +240,7 @@ class GroupReader implements Subscription {
   #tellTrimmed(event: TrimmedEvent): Promise<void> | void {
     if (this.callbacks.onTrimmed !== undefined) return this.callbacks.onTrimmed(event)
     const { count, after, before } = event.data
-    this.#onError(new SwitchyardError(`group ${event.subject}: ${count} events were trimmed before it had handled them, between ${after} and ${before}; add readers, or keep more (consumer.events)`))
+    this.#onError(new SwitchyardError(`group ${event.subject}: ${counted(count, 'event was', 'events were')} trimmed before it had handled ${count === 1 ? 'it' : 'them'}, between ${after} and ${before}; add readers, or keep more (consumer.events)`))
   }
 
   async #failed(entry: TakenEntry, event: JobEvent | null, error: unknown): Promise<void> {

@@ -1,6 +1,7 @@
 import { createPrivateKey, type KeyObject } from 'node:crypto'
 import { SignJWT } from 'jose'
 import { InfrastructureError, InvalidInputError, errorMessage } from '../job/errors.js'
+import { readablePem } from './pem.js'
 
 export const tokenAlgorithms = ['ES256', 'RS256', 'EdDSA'] as const
 export type TokenAlgorithm = (typeof tokenAlgorithms)[number]
@@ -150,17 +151,8 @@ const keyKinds: Record<TokenAlgorithm, { fits: (key: KeyObject) => boolean; name
   EdDSA: { fits: (key) => key.asymmetricKeyType === 'ed25519', name: 'an Ed25519 key' },
 }
 
-/** A key whose line ends were lost or became blanks on its way, in lines again. */
-function foldedPem(text: string): string {
-  const [, kind, body] = /^\s*-----BEGIN ([A-Z ]+)-----([A-Za-z0-9+/=\s]+)-----END \1-----\s*$/.exec(text) ?? []
-  if (kind === undefined || body === undefined) return text
-  const lines = body.replace(/\s+/g, '').match(/.{1,64}/g) ?? []
-  return `-----BEGIN ${kind}-----\n${lines.join('\n')}\n-----END ${kind}-----\n`
-}
-
 function parsePrivateKey(pem: string, algorithm: TokenAlgorithm): KeyObject {
-  // Keys that come through an environment variable often have their line ends written as \n.
-  const text = foldedPem(pem.includes('\n') ? pem : pem.replaceAll('\\n', '\n'))
+  const text = readablePem(pem)
   let key: KeyObject
   try {
     if (!text.includes('-----BEGIN PRIVATE KEY-----')) throw new TypeError('not PKCS#8')

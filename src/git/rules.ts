@@ -24,9 +24,9 @@ export function candidateRefs(name: string): string[] {
 }
 
 export function movedTarget(request: PromotionRequest, head: string | null): PromotionConflictError {
-  const expected = request.expectedTargetSha ?? 'not to exist'
+  const expected = typeof request.expectedTargetSha === 'string' ? `at ${request.expectedTargetSha}` : 'not to exist'
   return new PromotionConflictError(
-    `promote.to: "${request.to}" was expected at ${expected} but is at ${head ?? 'nothing'}; the work stays on "${request.branch}"`,
+    `promote.to: "${request.to}" was expected ${expected} but ${head === null ? 'is gone' : `is at ${head}`}; the work stays on "${request.branch}"`,
   )
 }
 

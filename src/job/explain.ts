@@ -54,15 +54,15 @@ function plainMessage(issue: Issue): string {
     const expected = typeNames[issue.expected] ?? issue.expected
     return issue.message.endsWith('received undefined') ? `is missing; give ${expected}` : `must be ${expected}`
   }
-  if (issue.code === 'too_small') return `must be ${issue.inclusive === false ? 'more than' : 'at least'} ${issue.minimum}${unitOf(issue.origin)}`
-  if (issue.code === 'too_big') return `must be ${issue.inclusive === false ? 'less than' : 'at most'} ${issue.maximum}${unitOf(issue.origin)}`
+  if (issue.code === 'too_small') return `must be ${issue.inclusive === false ? 'more than' : 'at least'} ${issue.minimum}${unitOf(issue.origin, issue.minimum)}`
+  if (issue.code === 'too_big') return `must be ${issue.inclusive === false ? 'less than' : 'at most'} ${issue.maximum}${unitOf(issue.origin, issue.maximum)}`
   if (issue.code === 'invalid_value') return `must be ${issue.values.map((value) => JSON.stringify(value)).join(' or ')}`
   return issue.message
 }
 
-function unitOf(origin: string): string {
-  if (origin === 'string') return ' characters long'
-  return origin === 'array' ? ' items long' : ''
+function unitOf(origin: string, count: number | bigint): string {
+  if (origin === 'string') return ` ${Number(count) === 1 ? 'character' : 'characters'} long`
+  return origin === 'array' ? ` ${Number(count) === 1 ? 'item' : 'items'} long` : ''
 }
 
 function fieldName(path: readonly PropertyKey[]): string {

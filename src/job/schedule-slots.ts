@@ -1,3 +1,4 @@
+import { counted } from './counted.js'
 import { CronExpressionParser } from 'cron-parser'
 
 /** What becomes of runs whose time went by while nobody could begin them: the schedule was paused, no consumer or no Redis was there. */
@@ -87,7 +88,7 @@ export function dueOf({ timing, missed, overlap }: ScheduleRules, handledMs: num
   const upTo = passed.at(-1)
   const due: Due[] = slots.slice(passes).map((slotMs) => ({ kind: 'run', slotMs }))
   if (upTo === undefined) return due
-  const whose = passed.length === 1 && !more ? 'its time' : `the times of ${more ? 'more than ' : ''}${passed.length} runs`
+  const whose = passed.length === 1 && !more ? 'its time' : `the times of ${more ? 'more than ' : ''}${counted(passed.length, 'run')}`
   const why = `${whose} went by while nobody could begin ${passed.length === 1 && !more ? 'it' : 'them'} (missed: ${missed})`
   return [{ kind: 'pass', slotMs: upTo, count: passed.length, why }, ...due]
 }

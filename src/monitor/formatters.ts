@@ -1,3 +1,4 @@
+import { counted } from '../job/counted.js'
 import { harmlessLine, withPictures } from '../job/harmless-text.js'
 
 /**
@@ -45,7 +46,7 @@ const cutText = /^\[(\d+ more|deeper than is shown)\]$|\n\[… \d+ characters �
 /** A text as a page may show it. */
 export function shownText(text: string): string {
   if (text.length <= longestText) return withPictures(text)
-  return withPictures(`${text.slice(0, longestText / 2)}\n[… ${text.length - longestText} characters …]\n${text.slice(-longestText / 2)}`)
+  return withPictures(`${text.slice(0, longestText / 2)}\n[… ${counted(text.length - longestText, 'character')} …]\n${text.slice(-longestText / 2)}`)
 }
 
 function maskedValues(value: unknown): unknown {

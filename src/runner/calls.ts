@@ -238,6 +238,7 @@ export class RunnerCalls {
     const image = this.#options.image
     return {
       source: this.#options.provider.name,
+      diskIsChosen: this.#options.provider.capabilities.resources.disk,
       image: image === undefined ? "the sandbox's image" : `the image "${image}"`,
       verb: call.verb,
       secrets: call.secrets ?? [],

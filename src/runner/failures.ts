@@ -8,6 +8,8 @@ export interface FailureContext {
   /** The sandbox's image, as far as it is known. */
   readonly image: string
   readonly verb: string
+  /** Whether a job may say how large the disk of a sandbox is. */
+  readonly diskIsChosen: boolean
   /** Secrets of the call; they are taken out of what git and the host said. */
   readonly secrets: readonly string[]
 }
@@ -19,8 +21,14 @@ export class LfsUploadError extends InfrastructureError {
   }
 }
 
-const sentences: Readonly<Record<string, readonly [InfrastructureErrorKind, (detail: string) => string]>> = {
-  disk: ['invalid', () => "the sandbox's disk is full; let the commands write less, or set resources.diskMiB"],
+/** Advises what the job can do at this provider. */
+function fullDisk({ diskIsChosen }: FailureContext): string {
+  const mend = diskIsChosen ? 'set resources.diskMiB' : 'run the job where sandboxes have more: from another template, or at another provider'
+  return `the sandbox's disk is full; let the commands write less, or ${mend}`
+}
+
+const sentences: Readonly<Record<string, readonly [InfrastructureErrorKind, (detail: string, context: FailureContext) => string]>> = {
+  disk: ['invalid', (_detail, context) => fullDisk(context)],
   'no-folder': ['invalid', (cwd) => (cwd === '' ? 'the repository is gone from the sandbox; a command removed it' : `cwd: there is no folder "${cwd}" in the repository; mend the path, or make the folder in an earlier step`)],
   'no-tree': ['invalid', () => 'the repository is gone from the sandbox, or is no folder any more; let no command remove ~/repository'],
   'no-state': ['invalid', () => 'the folder ~/.switchyard is gone from the sandbox or is not whole; let no command touch it'],
@@ -43,12 +51,12 @@ const sentences: Readonly<Record<string, readonly [InfrastructureErrorKind, (det
 export function runnerFailure(keyword: string, detail: string, context: FailureContext): InfrastructureError {
   const said = redact(detail.trim(), context.secrets)
   const where = `${context.source}: ${context.verb}`
-  if (keyword === 'git') return gitFailure(said, where, context.source)
+  if (keyword === 'git') return gitFailure(said, where, context)
   if (keyword === 'lfs') return new LfsUploadError(context.source, `${where}: LFS objects could not be uploaded from the sandbox: ${said.slice(0, 300)}`)
   const known = Object.hasOwn(sentences, keyword) ? sentences[keyword] : undefined
   if (known === undefined) return forgedAnswer(context, `it failed with "${keyword.slice(0, 40)}"`)
   const [kind, sentence] = known
-  return new InfrastructureError({ kind, owner: kind === 'invalid' ? 'job' : 'sandbox', source: context.source, message: `${where}: ${sentence(said.slice(0, 300))}` })
+  return new InfrastructureError({ kind, owner: kind === 'invalid' ? 'job' : 'sandbox', source: context.source, message: `${where}: ${sentence(said.slice(0, 300), context)}` })
 }
 
 /** An answer that the script never gives: something that the job's commands did answers in its place. */
@@ -66,10 +74,10 @@ export function forgedAnswer({ source, verb }: Pick<FailureContext, 'source' | '
  * What git in the sandbox says is what the sandbox says: a refused token or a host that is away are claims, which the consumer holds
  * against what the host tells itself (`checkedClaim` in the consumer) before anybody is blamed.
  */
-function gitFailure(said: string, where: string, source: string): InfrastructureError {
+function gitFailure(said: string, where: string, context: FailureContext): InfrastructureError {
   const reason = gitReason(said)
-  const error = (fields: Pick<InfrastructureErrorFields, 'kind' | 'owner' | 'code' | 'retryAfterMs'>, message: string) => new InfrastructureError({ ...fields, source, message: `${where}: ${message}` })
-  if (/No space left|quota exceeded/.test(said)) return error({ kind: 'invalid', owner: 'job' }, sentences['disk']?.[1]('') ?? reason)
+  const error = (fields: Pick<InfrastructureErrorFields, 'kind' | 'owner' | 'code' | 'retryAfterMs'>, message: string) => new InfrastructureError({ ...fields, source: context.source, message: `${where}: ${message}` })
+  if (/No space left|quota exceeded/.test(said)) return error({ kind: 'invalid', owner: 'job' }, fullDisk(context))
   if (/\[rejected\]/.test(said)) return error({ kind: 'invalid', owner: 'job', code: 'SWY_PUSH_REFUSED' }, `the branch has commits that this push does not build on, and a push is never forced (${reason})`)
   if (/unpacker error|unpack failed|index-pack|fsck|missing necessary objects/.test(said)) return error({ kind: 'invalid', owner: 'job', code: 'SWY_PUSH_REFUSED' }, `the git host does not take these commits (${reason})`)
   if (/shallow update not allowed/.test(said)) return error({ kind: 'invalid', owner: 'git-repository' }, `the git host takes no history whose beginning it lacks (${reason})`)

@@ -396,7 +396,7 @@ describe('the report', () => {
       '                                             mend: mend it',
       'e2b      push           skipped           -  exec failed',
     ])
-    expect(summary([row, failed])).toBe('1 checks passed, 1 failed')
+    expect(summary([row, failed])).toBe('1 check passed, 1 failed')
   })
 
   it('gives the exit code', () => {

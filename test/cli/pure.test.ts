@@ -1,8 +1,9 @@
+import { readdirSync, readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
 import { exitCodes, exitCodesHelp, explainFailure } from '../../src/cli/exit-codes.js'
-import { elapsed, fields, table } from '../../src/cli/output.js'
+import { counted, elapsed, fields, table } from '../../src/cli/output.js'
 import { reapReport } from '../../src/cli/reap-report.js'
-import { diffstat, providersTable, resultReport, statusReport } from '../../src/cli/report.js'
+import { diffstat, failedOutput, providersTable, resultReport, statusReport, statusTable } from '../../src/cli/report.js'
 import { specFromFlags } from '../../src/cli/spec-from-flags.js'
 import { progressText, startProgress } from '../../src/cli/demo/progress.js'
 import { demoJobs, eventComplaints, type Cast } from '../../src/cli/demo/jobs.js'
@@ -11,7 +12,9 @@ import { nothingCollected } from '../../src/job/artifacts.js'
 import type { JobResult } from '../../src/job/result.js'
 import { parseJobSpec } from '../../src/job/spec.js'
 import type { JobStatus } from '../../src/job/status.js'
-import type { ProviderLoad } from '../../src/store/index.js'
+import { mergeStatus } from '../../src/producers/job-status.js'
+import type { Around } from '../../src/producers/waiting-reason.js'
+import type { ProviderLoad, StoredRun } from '../../src/store/index.js'
 
 const result: JobResult = {
   jobId: 'j1', status: 'succeeded', error: null, repository: 'acme/web', baseSha: 'a'.repeat(40), branch: 'agent/j1', commit: 'b'.repeat(40),
@@ -105,6 +108,20 @@ describe('the table of providers', () => {
   it('says when there is nothing yet', () => expect(providersTable([])).toContain('start one with "switchyard consume"'))
 })
 
+describe('one thing', () => {
+  it('is never called many', () => {
+    expect([0, 1, 2].map((count) => counted(count, 'commit'))).toEqual(['0 commits', '1 commit', '2 commits'])
+    expect([reapReport([{ provider: 'e2b', problem: null, foreign: 0, freedPlaces: 0, sandboxes: [] }], { killed: true }), counted(1, 'sandbox', 'sandboxes')]).toEqual(['0 sandboxes: 0 owned, 0 young, 0 unclear, 0 foreign; 0 killed, 0 left', '1 sandbox'])
+  })
+  it('is counted by `counted`, wherever a number that may be 1 stands before a word', () => {
+    const many = /\$\{[^{}]*(?:\.length|\.size|[cC]ount|total|more)\b[^{}]*\} [a-z]+s\b/g
+    const sources = readdirSync('src', { recursive: true, encoding: 'utf8' }).filter((name) => name.endsWith('.ts'))
+    const found = sources.flatMap((name) => [...readFileSync(`src/${name}`, 'utf8').matchAll(many)].map(([text]) => `${name}: ${text}`))
+    // The demo has three and more jobs, and Daytona's lists are refused from eleven on.
+    expect(found.filter((text) => !/^(cli\/commands\/demo|providers\/daytona\/network)\.ts/.test(text))).toEqual([])
+  })
+})
+
 describe('exit codes', () => {
   it('follow from what was thrown', () => {
     const infrastructure = (kind: 'invalid' | 'provider-down') => new InfrastructureError({ kind, source: 's', message: 'm' })
@@ -131,6 +148,20 @@ describe('what is printed', () => {
     const text = resultReport(result)
     for (const part of ['succeeded', 'agent/j1', 'main', 'fast_forward', '1 file changed, +3 -0 (NOTE.md)', 'change: exit 0 after 1.2s', 'local-a']) expect(text).toContain(part)
     expect(diffstat({ files: 7, additions: 1, deletions: 2, paths: ['1', '2', '3', '4', '5', '6', '7'] })).toBe('7 files changed, +1 -2 (1, 2, 3, 4, 5, …)')
+  })
+  it('names the provider of a job that has ended', () => {
+    const ended = mergeStatus('j1', null, { generation: 1, record: null, result, reason: null, atMs: 5 } as unknown as StoredRun, {} as Around)
+    const row = statusTable(ended === null ? [] : [ended], 5)
+    expect(row).toMatch(/^j1 +succeeded +acme\/web +local-a /m)
+  })
+  it('ends with the last lines of the step that failed, and with none where none did', () => {
+    const step = { name: 'te\nst', exitCode: 3, durationMs: 1, stdoutTail: `${Array.from({ length: 12 }, (_, index) => `line ${index}`).join('\n')}\r\n`, stderrTail: '\u001b[31mno such luck' }
+    const failed = { ...result, status: 'failed' as const, steps: [...result.steps, step] }
+    const lines = failedOutput(failed).split('\n')
+    expect(lines).toEqual(['the last lines of te␊st:', ...Array.from({ length: 10 }, (_, index) => `  te␊st | line ${index + 2}`), '  te␊st stderr | no such luck'])
+    expect(failedOutput({ ...failed, steps: [{ ...step, stdoutTail: ' \n', stderrTail: '' }] })).toBe('')
+    for (const other of [result, { ...failed, steps: [] }, { ...failed, steps: result.steps }]) expect(failedOutput(other)).toBe('')
+    expect(failedOutput({ ...failed, steps: [{ ...step, exitCode: null }] })).toContain('no such luck')
   })
   it('tells what a job is at', () => {
     expect(progressText('change', status)).toBe('change    running    step 2/3 work at local-a')

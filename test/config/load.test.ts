@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { devConfigPath, loadConfig, parseConfig } from '../../src/config/load.js'
+import { identify } from '../../src/providers/local/process-identity.js'
 import { environmentFields } from '../../src/config/environment.js'
 import { InvalidInputError } from '../../src/job/errors.js'
 
@@ -66,11 +67,17 @@ describe('where the configuration comes from', () => {
     expect((await loadConfig({ directory: folder, environment: { SWITCHYARD_CONFIG: 'other.json' } })).path).toBe(path)
   })
 
-  it('is what "switchyard dev" left, unless the folder has a file of its own', async () => {
+  it('is what "switchyard dev" left, unless the folder has a file of its own and that dev has died', async () => {
     const left = await write(devConfigPath, '{ "deployment": "dev" }')
     expect((await loadConfig({ directory: folder, environment: {} })).path).toBe(left)
-    await write('switchyard.config.json', '{ "deployment": "own" }')
-    expect((await loadConfig({ directory: folder, environment: {} })).config.deployment).toBe('own')
+    const own = await write('switchyard.config.json', '{ "deployment": "own" }')
+    const found = async () => (await loadConfig({ directory: folder, environment: {} })).config.deployment
+    expect(await found()).toBe('own')
+    await write('.switchyard/dev/owner.json', JSON.stringify({ ...(await identify(process.pid)), origins: [] }))
+    expect(await loadConfig({ directory: folder, environment: {} })).toMatchObject({ path: left, warnings: [`the "switchyard dev" that runs here is used, and not ${own}; for that one give --config`] })
+    expect((await loadConfig({ directory: folder, environment: { SWITCHYARD_CONFIG: own } })).config.deployment).toBe('own')
+    await write('.switchyard/dev/owner.json', JSON.stringify({ pid: process.pid, startTime: 'another', origins: [] }))
+    expect(await found()).toBe('own')
   })
 
   it('is overridden by the environment, field by field', async () => {

@@ -99,7 +99,7 @@ describe('what waiting jobs ask for', () => {
   it('is not for a consumer that lacks a secret, or whose providers others have', () => {
     const [secret, elsewhere] = [of({ secrets: ['KEY', 'TOKEN'] }), of({ providers: { allow: ['elsewhere'] } })]
     const one = waiting()
-    const why = ['secrets: no consumer has TOKEN; set and allow it in consumer.secrets, or take it out of the spec', 'providers: allow and deny leave none of a, b; allow one or deny fewer']
+    const why = ['secrets: no consumer has TOKEN; set and allow it in consumer.secrets (for "switchyard dev": --secret NAME, or .env), or take it out of the spec', 'providers: allow and deny leave none of a, b; allow one or deny fewer']
     expect(learn(one, [secret, elsewhere], ['KEY'])).toEqual({ [secret[0]]: why[0], [elsewhere[0]]: why[1] })
     expect(one.nextRefused().map((each) => each.why)).toEqual(why)
     expect(learn(one, [secret], ['*'])).toEqual({ [secret[0]]: [['a', 'b']] })

@@ -30,7 +30,7 @@ describe('a job that can’t work fails with a sentence, before a sandbox is mad
   it.each<[string, Partial<JobSpecInput>, string]>([
     ['a ref that does not exist', { ref: 'no-such-branch' }, '"no-such-branch" is neither a branch, a tag nor a commit of "acme/web"'],
     ['a repository that does not exist', { repository: 'acme/nothing' }, 'repository "acme/nothing" does not exist'],
-    ['a secret that the consumer does not have', { secrets: ['NOT_THERE'] }, 'no live consumer of this deployment can run this job: secrets: no consumer has NOT_THERE; set and allow it in consumer.secrets, or take it out of the spec'],
+    ['a secret that the consumer does not have', { secrets: ['NOT_THERE'] }, 'no live consumer of this deployment can run this job: secrets: no consumer has NOT_THERE; set and allow it in consumer.secrets (for "switchyard dev": --secret NAME, or .env), or take it out of the spec'],
     ['a provider that is not configured', { providers: { prefer: ['e2b'] } }, 'providers.prefer: "e2b" is not configured at this deployment; configured are: local-a, local-b'],
     ['an image where no provider takes one', { image: 'python:3.12' }, 'local-a: image: sandboxes on this machine have its own system; leave image out or use another provider; and local-b: image'],
     ['a network policy that nobody enforces', { network: ['example.com'] }, 'network: none of local-a, local-b can enforce an allow list'],

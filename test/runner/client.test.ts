@@ -257,7 +257,7 @@ describe('answers', () => {
 })
 
 describe('failures', () => {
-  const context = { source: 'e2b', image: 'the image "x"', verb: 'push', secrets: ['secret-1'] }
+  const context = { source: 'e2b', image: 'the image "x"', verb: 'push', secrets: ['secret-1'], diskIsChosen: false }
   it.each([
     ['git', "fatal: Authentication failed for 'http://x'", 'auth'],
     ['git', 'error: RPC failed; HTTP 503', 'transient'],
@@ -271,6 +271,11 @@ describe('failures', () => {
     ['never-heard-of', '', 'invalid'],
   ])('"%s: %s" is %s', (keyword, detail, kind) => {
     expect(runnerFailure(keyword, detail, context).kind).toBe(kind)
+  })
+
+  it('advise what the provider lets a job do about a full disk', () => {
+    expect(runnerFailure('disk', '', { ...context, diskIsChosen: true }).message).toMatch(/write less, or set resources\.diskMiB$/)
+    for (const [keyword, said] of [['disk', ''], ['git', 'fatal: write error: No space left on device']] as const) expect(runnerFailure(keyword, said, context).message).toMatch(/write less, or run the job where sandboxes have more: from another template, or at another provider$/)
   })
 
   it('never hold a secret', () => {

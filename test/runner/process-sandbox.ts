@@ -56,7 +56,7 @@ export async function processSandbox(options: { shell?: Shell; home?: string; en
     provider: {
       name: 'test',
       kind: 'test',
-      capabilities: { sharedSystem: true, maxCommandBytes: options.maxCommandBytes ?? 100_000 },
+      capabilities: { sharedSystem: true, resources: { cpu: false, memory: false, disk: false }, maxCommandBytes: options.maxCommandBytes ?? 100_000 },
       exec: async (_id: string, command: ShellCommand, call: { signal?: AbortSignal }) => {
         number += 1
         const faulty = await sandbox.fault?.(command, number)

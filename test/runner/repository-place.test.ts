@@ -28,7 +28,7 @@ async function opened(account: Account, view: readonly string[] = [], env: Recor
   const place = await bubblewrapPlaces(account, view)('one', 'open')
   places.push(place)
   const exec = (command: ShellCommand) => run(place, { ...command, env: { ...env, ...command.env } })
-  const provider = { name: 'test', capabilities: { maxCommandBytes: 100_000, sharedSystem }, exec: (_id: string, command: ShellCommand) => exec(command) } as unknown as Provider
+  const provider = { name: 'test', capabilities: { maxCommandBytes: 100_000, sharedSystem, resources: { cpu: false, memory: false, disk: false } }, exec: (_id: string, command: ShellCommand) => exec(command) } as unknown as Provider
   return { runner: createRunner({ provider, sandboxId: 'one', backoffMs: () => 1 }), look: async (script) => (await exec({ script })).stdout }
 }
 

@@ -7,7 +7,7 @@ import { print, printJson, say } from '../print.js'
 import { collect, withJsonOption, type SharedFlags } from '../shared-options.js'
 import { listenForStop } from '../stop-signal.js'
 
-type Flags = SharedFlags & { readonly repository?: readonly string[]; readonly sandboxes: string; readonly boardPort: string }
+type Flags = SharedFlags & { readonly repository?: readonly string[]; readonly sandboxes: string; readonly boardPort: string; readonly secret?: readonly string[]; readonly envFile?: string }
 
 /** `switchyard dev`: everything that a job needs, on this machine, until Ctrl-C. */
 export function addDevCommand(program: Command): void {
@@ -15,6 +15,8 @@ export function addDevCommand(program: Command): void {
     .command('dev')
     .description('run everything that a job needs on this machine: Redis, a local Code Storage, a consumer, the board')
     .option('-r, --repository <id=folder>', 'a repository to start with, from a folder; may be given several times (default: dev/project=.)', collect)
+    .option('--secret <NAME>', 'a variable of the environment that jobs may ask for by name; may be given several times', collect)
+    .option('--env-file <file>', 'a file of variables that jobs may ask for by name (default: .env, where there is one)')
     .option('--sandboxes <number>', 'how many sandboxes may run at once', '4')
     .option('--board-port <number>', 'the board’s port; 0 for any that is free', '0')
   withJsonOption(command, 'what is running and where')
@@ -22,21 +24,30 @@ export function addDevCommand(program: Command): void {
     .addHelpText(
       'after',
       `
-Other commands in this folder find it by themselves. Ctrl-C stops everything, kills the sandboxes and removes all of it.
+Other commands in this checkout find it by themselves. When a job ends, its branch and its promotion are fetched into the folder that the
+repository is from, as switchyard/BRANCH, and the command that shows them is printed; branches of yours are never moved. Secrets stay in
+this process. Ctrl-C stops everything, kills the sandboxes and removes all of it, except what jobs made and no checkout could take: that is
+kept in .switchyard/kept, and said.
 
 Example:
-  switchyard dev -r acme/web=../web
+  switchyard dev -r acme/web=../web --secret ANTHROPIC_API_KEY
   switchyard enqueue -r acme/web -s 'ls' --wait      (in another terminal)`,
     )
     .action(async (flags: Flags) => {
       const seeds = (flags.repository ?? ['dev/project=.']).map(seedOf)
       const sandboxes = wholeNumber('--sandboxes', flags.sandboxes, 1, 1000)
       const boardPort = wholeNumber('--board-port', flags.boardPort, 0, 65_535)
-      const { runDev } = await import('../run-dev.js')
+      const { devSecrets } = await import('../dev/secrets.js')
+      const secrets = await devSecrets(flags.secret ?? [], flags.envFile, process.env)
+      const { checkoutOf } = await import('../dev/bring-home.js')
+      const top = (await checkoutOf('.')) ?? process.cwd()
+      const { runDev } = await import('../dev/run-dev.js')
       using stop = listenForStop()
       try {
         await runDev({
+          top,
           seeds,
+          secrets,
           sandboxes,
           boardPort,
           signal: stop.signal,

@@ -1,7 +1,7 @@
 import type { Command } from 'commander'
 import { exitCodes } from '../exit-codes.js'
 import { pass, print, printJson, say } from '../print.js'
-import { resultReport } from '../report.js'
+import { failedOutput, resultReport } from '../report.js'
 import { collect, withConfigOption, withJsonOption, type SharedFlags } from '../shared-options.js'
 import { readSpecFile, specFromFlags, type SpecFlags } from '../spec-from-flags.js'
 import type { JobResult } from '../../job/result.js'
@@ -70,7 +70,7 @@ Examples:
           return
         }
         if (flags.json === true) printJson(result)
-        else print(resultReport(result))
+        else print([resultReport(result), failedOutput(result)].filter((part) => part !== '').join('\n'))
         if (result.status !== 'succeeded') process.exitCode = exitCodes.jobFailed
       })
     })

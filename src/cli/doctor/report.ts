@@ -1,6 +1,6 @@
 import { exitCodes, type ExitCode } from '../exit-codes.js'
 import { harmlessValue } from '../../job/harmless-text.js'
-import { elapsed } from '../output.js'
+import { counted, elapsed } from '../output.js'
 import type { CheckResult } from './check-result.js'
 
 /** How the checks look on a terminal, and what they mean for the exit code. Pure functions. */
@@ -37,7 +37,7 @@ function line(names: readonly string[], name: string, check: string, outcome: st
 export function summary(results: readonly CheckResult[]): string {
   const count = (outcome: CheckResult['outcome']) => results.filter((result) => result.outcome === outcome).length
   const failed = count('failed')
-  const parts = [`${count('ok') + count('warning')} checks passed`, ...(count('warning') > 0 ? [`${count('warning')} of them with a warning`] : []), ...(count('interrupted') > 0 ? ['interrupted'] : [])]
+  const parts = [`${counted(count('ok') + count('warning'), 'check')} passed`, ...(count('warning') > 0 ? [`${count('warning')} of them with a warning`] : []), ...(count('interrupted') > 0 ? ['interrupted'] : [])]
   return `${parts.join(', ')}, ${failed === 0 ? 'none failed' : `${failed} failed`}`
 }
 

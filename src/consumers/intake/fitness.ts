@@ -52,7 +52,7 @@ export function judgeFitness(facts: TakenFacts): Fitness {
 }
 
 export function missingSecretsSentence(names: readonly string[]): string {
-  return `secrets: no consumer has ${names.join(', ')}; set and allow ${names.length === 1 ? 'it' : 'them'} in consumer.secrets, or take ${names.length === 1 ? 'it' : 'them'} out of the spec`
+  return `secrets: no consumer has ${names.join(', ')}; set and allow ${names.length === 1 ? 'it' : 'them'} in consumer.secrets (for "switchyard dev": --secret NAME, or .env), or take ${names.length === 1 ? 'it' : 'them'} out of the spec`
 }
 
 /** Why a job ends that no live consumer can run. */

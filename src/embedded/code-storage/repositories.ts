@@ -1,6 +1,6 @@
 import { createHash, randomUUID } from 'node:crypto'
 import { mkdir, readFile, readdir, rename, rm, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
 import { z } from 'zod'
 import { runGit, type GitOutcome } from '../../git/git-process.js'
 import type { KeySettings } from '../../git/signing.js'
@@ -108,6 +108,17 @@ export class RepositoryStore {
   #path(id: string): string {
     const readable = id.replaceAll(/[^\w.-]/g, '-').slice(0, 80)
     return join(this.#folder, `${readable}-${createHash('sha256').update(id).digest('hex').slice(0, 16)}.git`)
+  }
+}
+
+/** The repositories of a local Code Storage's data folder, by id, whether a server has it or not. None where there is no such folder. */
+export async function storedRepositories(dataDir: string): Promise<{ readonly id: string; readonly path: string }[]> {
+  const store = new RepositoryStore(resolve(dataDir), () => Promise.reject(new Error('nothing is run here')))
+  try {
+    return await store.list()
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return []
+    throw error
   }
 }
 

@@ -1,6 +1,7 @@
 import { createPublicKey, type KeyObject } from 'node:crypto'
 import { decodeProtectedHeader, errors, jwtVerify } from 'jose'
 import { z } from 'zod'
+import { readablePem } from '../../git/pem.js'
 import { InvalidInputError } from '../../job/errors.js'
 import { policyClaimsSchema } from './policy.js'
 
@@ -78,7 +79,7 @@ const algorithms = new Map([
 function parsePublicKey(pem: string, index: number): { key: KeyObject; algorithm: string } {
   let key: KeyObject
   try {
-    key = createPublicKey(pem)
+    key = createPublicKey(readablePem(pem))
   } catch {
     throw new InvalidInputError(`publicKeys[${index}]: is not a key in PEM form`)
   }
