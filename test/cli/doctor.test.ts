@@ -411,11 +411,13 @@ describe('the report', () => {
     const subjects = [
       { subject: { kind: 'redis', name: 'redis' }, checks: ['connect', 'version', 'eviction'] },
       { subject: { kind: 'git', name: 'git' }, checks: ['host', 'repository'] },
-      { subject: { kind: 'provider', name: 'e2b' }, checks: [...providerChecks, 'configuration'] },
+      ...['e2b', 'local', 'docker'].map((type) => ({ subject: { kind: 'provider', name: type, type }, checks: [...providerChecks, 'configuration'] }) as const),
     ] as const
     for (const { subject, checks } of subjects) {
       for (const what of checks) {
         for (const kind of [...infrastructureErrorKinds, 'internal'] as const) expect(mendOf(subject, what, kind), `${subject.kind} ${what} ${kind}`).toMatch(/^\S[^\n]{10,}[^.]$/)
+        // Nobody is sent to a console that there is none of.
+        if (['local', 'docker'].includes(subject.name)) for (const kind of infrastructureErrorKinds) expect(mendOf(subject, what, kind), `${subject.name} ${what} ${kind}`).not.toMatch(/console|status page|account|plan|template/)
       }
     }
   })

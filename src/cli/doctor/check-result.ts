@@ -5,6 +5,8 @@ export interface Subject {
   readonly kind: 'redis' | 'git' | 'provider'
   /** The configured name of a provider; otherwise the kind. */
   readonly name: string
+  /** Of a provider: what it is, such as `e2b`; undefined where that is not known. */
+  readonly type?: string | undefined
 }
 
 /** What a check came to. */

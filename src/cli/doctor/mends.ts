@@ -18,12 +18,35 @@ const invalidAtProvider: Readonly<Record<ProviderCheck, string>> = {
   'delete branch': 'delete the branch that is named by hand',
 }
 
+/** What can be done where there is no service with an account, a plan, a console and a status page. Undefined: the same as anywhere. */
+const onThisMachine: Readonly<Record<string, (check: string, kind: Kind) => string | undefined>> = {
+  local: (check, kind) => {
+    if (check === 'kill') return 'end the processes of the sandbox that is named by hand, and remove its folder below stateDir'
+    if (check === 'lifetime') return 'run this again; if it stays, look whether this machine is overloaded'
+    if (check === 'create' && kind === 'invalid') return 'leave out --image, since sandboxes here have this machine’s own system; or correct this provider’s entry'
+    return ofThisMachine(kind, 'what this line says is missing on this machine')
+  },
+  docker: (check, kind) => {
+    if (check === 'kill') return 'remove the container that is named by hand'
+    if (check === 'lifetime') return 'run this again; if it stays, look whether the engine’s machine is overloaded'
+    if (check === 'create' && kind === 'invalid') return 'name an image that the engine has or can pull, in this provider’s entry or with --image'
+    return ofThisMachine(kind, 'whether the engine runs, and whether its address in this provider’s entry is right')
+  },
+}
+
+function ofThisMachine(kind: Kind, lookAt: string): string | undefined {
+  if (kind === 'capacity') return 'end sandboxes, give the machine more room, or lower limit.sandboxes'
+  if (kind === 'provider-down' || kind === 'transient') return `look at ${lookAt}`
+  if (kind === 'sandbox-lost') return 'run this again; if it stays, look whether the machine is out of memory'
+  return kind === 'timeout' ? 'run this again; if it stays, look whether the machine is overloaded' : undefined
+}
+
 /** One sentence on what to do about a failure, from what failed and the kind of its error alone. */
 export function mendOf(subject: Subject, check: string, kind: Kind): string {
   if (kind === 'internal') return 'this is a defect of Switchyard or of a module of yours; report it with this line'
   if (subject.kind === 'redis') return mendOfRedis(check, kind)
   if (subject.kind === 'git') return mendOfGit(check, kind)
-  return mendOfProvider(check, kind, subject.name)
+  return onThisMachine[subject.type ?? '']?.(check, kind) ?? mendOfProvider(check, kind, subject.name)
 }
 
 function mendOfRedis(check: string, kind: Kind): string {

@@ -67,7 +67,7 @@ export async function runDoctor(given: DoctorOptions): Promise<CheckResult[]> {
       checking({ kind: 'redis', name: 'redis' }, (list) => checkRedis(list, config.redis, { timeoutMs: timeouts.callMs, signal })),
       git,
       ...providers.map(({ provider, credentials }) =>
-        checking({ kind: 'provider', name: provider.name }, (list) =>
+        checking({ kind: 'provider', name: provider.name, type: provider.kind }, (list) =>
           checkProvider(list, {
             provider,
             credentials: credentials ?? 'minted',
