@@ -38,6 +38,12 @@ async function switchyard(folder: string, command: string) {
   const run = inFolder(folder, command)
   return { code: await run.ended, stdout: run.stdout(), stderr: run.stderr() }
 }
+/** Somebody who has seen enough. */
+async function seen(run: Run, pattern: RegExp): Promise<void> {
+  await run.saw(pattern)
+  run.child.kill('SIGKILL')
+  await run.ended
+}
 const own = () => readdirSync(checkout).includes('.switchyard')
 const homeRefs = () => git('for-each-ref', '--format=%(refname)', 'refs/remotes')
 
@@ -69,8 +75,8 @@ describe('dev in a checkout', { timeout: 120_000 }, () => {
     for (const value of held) expect(value).not.toMatch(/sk-from-the-file|sk-of-the-environment/)
 
     // A job that has not ended: its last checkpoint is brought.
-    const running = (await switchyard('packages', `enqueue -r acme/web -s 'echo half > half.txt' -s 'echo there; sleep 600'`)).stdout.trim()
-    await inFolder('.', `logs ${running} --follow`).saw(/there/)
+    const running = (await switchyard('packages', `enqueue -r acme/web -s 'echo half > half.txt' -s 'echo begun; sleep 600'`)).stdout.trim()
+    await seen(inFolder('.', `logs ${running} --follow`), /begun/)
     const status = async () => JSON.parse((await switchyard('.', `status ${running} --json`)).stdout) as { checkpointSha: string | null }
     await expect.poll(async () => (await status()).checkpointSha, { timeout: 30_000 }).not.toBeNull()
     dev.child.kill('SIGINT')
@@ -88,7 +94,7 @@ describe('dev in a checkout', { timeout: 120_000 }, () => {
     const { stdout, stderr } = await switchyard('.', `enqueue -r acme/web -s 'echo one > one.txt' --wait --json`)
     const { jobId } = JSON.parse(stdout === '' ? '{}' : stdout) as { jobId: string }
     expect(jobId, stderr).toBeDefined()
-    await inFolder('.', `enqueue -r acme/web -s 'echo there; sleep 600' --no-push --wait`).saw(/there/)
+    await seen(inFolder('.', `enqueue -r acme/web -s 'echo begun; sleep 600' --no-push --wait`), /begun/)
     killed.child.kill('SIGKILL')
     await killed.ended
     // As if it had died before it fetched.

@@ -33,7 +33,7 @@ export class ReturnedWork {
     const names = [result.branch, ...result.kept.map(({ branch }) => branch), result.promoted?.to ?? null].filter((name) => name !== null)
     const found = await this.#find(result.repository)
     if (found !== undefined && names.length > 0) {
-      const branches = (await storedBranches(found.path, found.origin?.head)).filter(({ name }) => names.includes(name))
+      const branches = (await storedBranches(found.path, found.origin?.head)).filter(({ name }) => names.includes(name)).sort((a, b) => names.indexOf(a.name) - names.indexOf(b.name))
       const checkout = await checkoutFor(found.origin)
       if (checkout !== undefined) for (const { name } of await bringHome(found.path, checkout, branches)) lines.push(`  ${lookAt(checkout, name)}`)
       else if (branches.length > 0) lines.push(`  ${branches.map(({ name }) => harmlessLine(name)).join(', ')}: kept when this ends, since ${found.origin?.source ?? harmlessLine(result.repository)} is no git checkout`)
