@@ -1,4 +1,4 @@
-import { spawnSync } from 'node:child_process'
+import { execFileSync, spawnSync } from 'node:child_process'
 import { readdir, readFile, writeFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
@@ -21,6 +21,8 @@ async function switchyard(...args: string[]): Promise<{ code: number | null; std
 beforeAll(async () => {
   place = await makePlace()
   await writeFile(join(place.folder, 'hello.txt'), 'hello\n')
+  // What jobs make is fetched into a checkout, so that nothing has to be kept.
+  execFileSync('sh', ['-c', 'git init -q && git add . && git -c user.name=a -c user.email=a@b commit -qm Begin'], { cwd: place.folder })
   dev = place.run(['dev', '-r', 'acme/web=.', '--json'])
   await dev.saw(/"board"/)
 })
