@@ -1,5 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { readCommitFiles } from '../../git/commit-files.js'
+import { counted } from '../../job/counted.js'
 import { isNamedBy, literalPart } from '../../job/artifact-patterns.js'
 import { nothingCollected, type Collected, type MissedArtifact } from '../../job/artifacts.js'
 import { artifactFolder, workBranch } from '../../job/names.js'
@@ -177,7 +178,7 @@ async function conclude(ctx: RunContext, where: string, collected: Collected): P
   const bytes = artifacts.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0)
   const missed = artifactsMissed.length + artifactsMissedMore
   const told = [
-    `artifacts: ${artifacts.length === 1 ? '1 file' : `${artifacts.length} files`} (${bytes} bytes) stored in ${where}`,
+    `artifacts: ${counted(artifacts.length, 'file')} (${counted(bytes, 'byte')}) stored in ${where}`,
     ...(missed === 0 ? [] : [`${missed} could not be had, such as ${artifactsMissed[0]?.path ?? ''}: ${artifactsMissed[0]?.reason ?? ''}`]),
     ...(tests === null ? [] : [`tests: ${tests.tests} run, ${tests.failures + tests.errors} failed, ${tests.skipped} skipped`]),
   ]
