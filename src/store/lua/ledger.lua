@@ -76,8 +76,8 @@ end
 local function dropLease(id, lease)
   redis.call('ZREM', leasesKey(lease.provider), id)
   redis.call('HDEL', L .. ':lease', id)
-  redis.call('HINCRBY', providerKey(lease.provider), 'milliCpu', 0 - lease.milliCpu)
-  redis.call('HINCRBY', providerKey(lease.provider), 'memoryMiB', 0 - lease.memoryMiB)
+  if lease.milliCpu ~= 0 then redis.call('HINCRBY', providerKey(lease.provider), 'milliCpu', 0 - lease.milliCpu) end
+  if lease.memoryMiB ~= 0 then redis.call('HINCRBY', providerKey(lease.provider), 'memoryMiB', 0 - lease.memoryMiB) end
   if lease.jobId and redis.call('HGET', L .. ':jobs', lease.jobId) == id then redis.call('HDEL', L .. ':jobs', lease.jobId) end
   forget(lease.provider)
 end
@@ -119,15 +119,20 @@ local function breaker(p)
   return 'half-open'
 end
 
-local function take(id, name, holder, milliCpu, memoryMiB, ttl)
+-- Reserves a place for so long; with a job { its id among all queues, BullMQ's key of it } it is that one's own, and does not expire.
+local function take(id, name, holder, milliCpu, memoryMiB, ttl, job)
   local p = read(name)
-  redis.call('ZADD', leasesKey(name), now + ttl, id)
-  redis.call('HSET', L .. ':lease', id, cjson.encode({ provider = name, holder = holder, milliCpu = milliCpu, memoryMiB = memoryMiB }))
-  local changes = { 'milliCpu', (p.milliCpu or 0) + milliCpu, 'memoryMiB', (p.memoryMiB or 0) + memoryMiB }
+  job = job or {}
+  redis.call('ZADD', leasesKey(name), job[1] and '+inf' or now + ttl, id)
+  redis.call('HSET', L .. ':lease', id, cjson.encode({ provider = name, holder = holder, milliCpu = milliCpu, memoryMiB = memoryMiB, jobId = job[1], job = job[2] }))
+  if job[1] then redis.call('HSET', L .. ':jobs', job[1], id) end
+  local changes = {}
   local function set(field, value)
     changes[#changes + 1] = field
     changes[#changes + 1] = value
   end
+  if milliCpu ~= 0 then set('milliCpu', (p.milliCpu or 0) + milliCpu) end
+  if memoryMiB ~= 0 then set('memoryMiB', (p.memoryMiB or 0) + memoryMiB) end
   if p.tokensNow then
     set('tokens', string.format('%.6f', p.tokensNow - 1))
     set('tokensAt', now)
@@ -136,7 +141,7 @@ local function take(id, name, holder, milliCpu, memoryMiB, ttl)
     set('probe', id)
     set('probeAt', now)
   end
-  redis.call('HSET', providerKey(name), unpack(changes))
+  if #changes > 0 then redis.call('HSET', providerKey(name), unpack(changes)) end
   forget(name)
 end
 
@@ -215,17 +220,23 @@ end
 local function parseView(name) return string.match(name, '^([^:]*):(%d+):(.*)$') end
 
 local idlePrefix = string.match(I, '^(.*:)[^:]*$')
+-- Of queues that were looked at: the consumers that are idle, those that are believed longest first.
+local idleOf = {}
 -- An idle consumer of a queue with that view, the one that is believed longest; nil for none.
 local function idleConsumer(q, view)
   local idle = idlePrefix .. q
-  redis.call('ZREMRANGEBYSCORE', idle, '-inf', now)
-  for _, holder in ipairs(redis.call('ZREVRANGE', idle, 0, 15)) do
+  if not idleOf[q] then
+    redis.call('ZREMRANGEBYSCORE', idle, '-inf', now)
+    idleOf[q] = redis.call('ZREVRANGE', idle, 0, 15)
+  end
+  for _, holder in ipairs(idleOf[q]) do
     if redis.call('HGET', idle .. ':view', holder) == view then return holder end
   end
   return nil
 end
 
 local function wake(q, holder)
+  idleOf[q] = nil
   redis.call('ZREM', idlePrefix .. q, holder)
   redis.call('HDEL', idlePrefix .. q .. ':view', holder)
   tell(holder, { kind = 'work' })
@@ -236,6 +247,7 @@ end
 local function wakeIdle(most, askedOf)
   redis.call('ZREMRANGEBYSCORE', I, '-inf', now)
   local woken = {}
+  idleOf = {}
   for i, holder in ipairs(redis.call('ZPOPMAX', I, most)) do
     if i % 2 == 1 then
       local view = redis.call('HGET', I .. ':view', holder)

@@ -76,7 +76,8 @@ local function pass(q, shape, unfit, free)
   end
 end
 
--- What a class has for these providers: { q, view, class, tenant, score, shape, job, provider }, where `job` is BullMQ's score of the first one.
+-- What a class has for these providers: { q, view, class, tenant, score, shape, job, provider, behind }, where `job` is BullMQ's score of the first one,
+-- and `behind` what the tenant behind it comes to at the least.
 local tenantsPerClass, shapesPerTenant, classesPerProvider = 4, 8, 64
 local looked = {}
 local function firstOf(q, view, class, free)
@@ -87,7 +88,8 @@ local function firstOf(q, view, class, free)
   local fits, tooLarge = placeFor(q, view, classAt(q, view, class)[1], milliCpu, memoryMiB, free)
   if not fits and not tooLarge then return false end
   -- Of what is too large as a whole only the first is looked at.
-  local tenants = call('ZRANGE', viewKey(q, view, 'a:' .. class), 0, fits and tenantsPerClass - 1 or 0, 'WITHSCORES')
+  local most = fits and tenantsPerClass or 1
+  local tenants = call('ZRANGE', viewKey(q, view, 'a:' .. class), 0, most - 1, 'WITHSCORES')
   for k = 1, #tenants, 2 do
     local name = tenants[k]
     local shapes = call('ZRANGE', viewKey(q, view, 't:' .. class .. ':' .. name), 0, fits and shapesPerTenant - 1 or 0, 'WITHSCORES')
@@ -96,7 +98,8 @@ local function firstOf(q, view, class, free)
       local provider, unfit = placeFor(q, view, groupsOf(q, view, class, shapes[i]), milliCpu, memoryMiB, free)
       if unfit then pass(q, shapes[i], unfit, free) end
       if provider and free[provider] then
-        looked[id] = { q = q, view = view, class = class, tenant = name, score = tonumber(tenants[k + 1]), shape = shapes[i], job = tonumber(shapes[i + 1]), provider = provider }
+        looked[id] = { q = q, view = view, class = class, tenant = name, score = tonumber(tenants[k + 1]), shape = shapes[i], job = tonumber(shapes[i + 1]), provider = provider,
+          behind = tonumber(tenants[k + 3] or (k + 1 == 2 * most and tenants[k + 1]) or math.huge) }
         return looked[id]
       end
     end
@@ -112,17 +115,23 @@ local function before(x, y)
   return x.job < y.job
 end
 
--- What is first among the providers with room. `usable(q, view)` says whether a view may be served.
+-- What is first among the providers with room, and what all others come to at the least. `usable(q, view)` says whether a view may be served.
 local viewsPerProvider = 16
 local function first(free, usable)
   local best
+  local others = math.huge
+  local function passed(score) others = math.min(others, tonumber(score)) end
   local names = {}
   for name in pairs(free) do names[#names + 1] = name end
   for _, provider in ipairs(names) do
     local from = 0
     while free[provider] and from < viewsPerProvider and spent < patience do
       local head = call('ZRANGE', R .. ':at:' .. provider, from, from, 'WITHSCORES')
-      if not head[1] or (best and tonumber(head[2]) > best.score) then break end
+      if not head[1] then break end
+      if best and tonumber(head[2]) > best.score then
+        passed(head[2])
+        break
+      end
       local q, epoch, view = parseView(head[1])
       if epoch ~= epochOf(q) or not usable(q, view) then
         -- Whoever looks there next puts it back.
@@ -131,15 +140,24 @@ local function first(free, usable)
       else
         local listed = call('ZRANGE', viewKey(q, view, 'p:' .. provider), 0, classesPerProvider - 1, 'WITHSCORES')
         for i = 1, #listed, 2 do
-          if best and tonumber(listed[i + 1]) > best.score then break end
+          if best and tonumber(listed[i + 1]) > best.score then
+            passed(listed[i + 1])
+            break
+          end
           local found = firstOf(q, view, listed[i], free)
-          if found and before(found, best) then best = found end
+          if found and found ~= best then
+            local ahead = before(found, best)
+            if best then passed(ahead and best.score or found.score) end
+            if ahead then best = found end
+          end
         end
+        if #listed == 2 * classesPerProvider then passed(listed[#listed]) end
         from = from + 1
+        if from == viewsPerProvider then passed(head[2]) end
       end
     end
   end
-  return best
+  return best, best and math.min(others, best.behind)
 end
 
 -- The next job of a shape and tenant that BullMQ still holds; those that it does not are dropped. Nil when there is none, or too many were dropped.
@@ -196,10 +214,7 @@ local function bind(leaseId, holder, q, jobId, shape, provider)
   local before = known and getLease(known)
   if before then return before.provider end
   local milliCpu, memoryMiB = demandOf(q, shape)
-  take(leaseId, provider, holder, milliCpu, memoryMiB, 0)
-  call('HSET', L .. ':lease', leaseId, cjson.encode({ provider = provider, holder = holder, milliCpu = milliCpu, memoryMiB = memoryMiB, jobId = id, job = bull(q, jobId) }))
-  call('HSET', L .. ':jobs', id, leaseId)
-  call('ZADD', leasesKey(provider), '+inf', leaseId)
+  take(leaseId, provider, holder, milliCpu, memoryMiB, 0, { id, bull(q, jobId) })
   return provider
 end
 
@@ -208,7 +223,7 @@ end
 local function choose(free, usable, receiver)
   while spent < patience do
     looked = {}
-    local best = first(free, usable)
+    local best, others = first(free, usable)
     if not best then return nil, spent >= patience and 'again' or nil end
     local q, view, name, shape, provider = best.q, best.view, best.tenant, best.shape, best.provider
     local tenants = viewKey(q, view, 'a:' .. best.class)
@@ -231,7 +246,7 @@ local function choose(free, usable, receiver)
       forsake(q, view, best.class, shape, name)
       refresh(q, view, best.class)
       spent = spent + 1
-    elseif score > best.score then
+    elseif score > best.score and score >= others then
       call('ZADD', tenants, text(score), name)
       refresh(q, view, best.class)
       spent = spent + 1

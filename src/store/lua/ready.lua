@@ -95,10 +95,14 @@ local function rounded(x) return math.floor(x * 1000 + 0.5) / 1000 end
 local function scoreOf(a, q) return a.vt + (a.queues[q] or 0) * 1e-7 end
 local function text(score) return string.format('%.17g', score) end
 
+local shares = {}
 local function shareOf(name)
   if name == '' then name = '*' end
-  local json = call('HGET', R .. ':shares', name) or call('HGET', R .. ':shares', '*')
-  return json and cjson.decode(json) or { weight = 1 }
+  if not shares[name] then
+    local json = call('HGET', R .. ':shares', name) or (name ~= '*' and call('HGET', R .. ':shares', '*'))
+    shares[name] = json and cjson.decode(json) or { weight = 1 }
+  end
+  return shares[name]
 end
 
 local function leastPresent()
@@ -127,8 +131,9 @@ end
 -- Whoever has nothing waiting or in hand is forgotten once it owes nothing, or after long, or as the oldest of too many: two a call, where one is added.
 local function forgetDebtors()
   local debt = R .. ':debt'
-  local tooMany = call('ZCARD', debt) > mostDebtors
-  for _, name in ipairs(call('ZRANGE', debt, 0, 1)) do
+  local oldest = call('ZRANGE', debt, 0, 1)
+  local tooMany = oldest[1] and call('ZCARD', debt) > mostDebtors
+  for _, name in ipairs(oldest) do
     local a = accountOf(name)
     if tooMany or now - a.leftAt > forgetMs or (now - a.leftAt > halfLifeMs and a.vt <= leastPresent()) then
       call('ZREM', debt, name)
@@ -398,7 +403,8 @@ end
 -- Puts a tenant back where it waited for its cap, as far as this call goes.
 local function uncap(name)
   local capped = R .. ':capped:' .. name
-  for _, where in ipairs(call('SPOP', capped, patience)) do
+  local some = call('SPOP', capped, patience)
+  for _, where in ipairs(some) do
     local q, epoch, class, view = string.match(where, '^([^:]*):(%d+):(%x+):(.*)$')
     if not call('ZSCORE', keyOf(q, 'views', epoch), view) then
       call('UNLINK', viewKey(q, view, 't:' .. class .. ':' .. name, epoch))
@@ -407,7 +413,7 @@ local function uncap(name)
       refresh(q, view, class)
     end
   end
-  if call('EXISTS', capped) == 1 then call('SADD', R .. ':uncapping', name) else call('SREM', R .. ':uncapping', name) end
+  if #some == patience and call('EXISTS', capped) == 1 then call('SADD', R .. ':uncapping', name) else call('SREM', R .. ':uncapping', name) end
 end
 
 -- Settles a tenant's account of a job that is out of the consumers' hands; by its id among all queues.
