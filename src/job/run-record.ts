@@ -131,15 +131,18 @@ export const runRecordSchema = lastingObject({
   restart: lastingObject({ count: z.int().min(1), atMs: count, attemptsBefore: count }).nullable().default(null),
   /** Of a run that goes on from the last checkpoint of an earlier run of its job: that one's generation, and whether the checkpoint was found at the git host. */
   continues: lastingObject({ generation: z.int().min(1), confirmed: z.boolean() }).nullable().default(null),
+  /** Whose job it is, in case that its spec goes before its end; left out when it names no tenant. */
+  tenant: z.string().optional(),
   /** What the job asks to be told of besides its end, and by which webhooks; left out when it asks for nothing. */
   asked: lastingObject({ events: z.array(z.enum(eventKinds)).optional(), webhooks: z.array(jobWebhookSchema).optional() }).optional(),
 })
 export type RunRecord = z.output<typeof runRecordSchema>
 
 /** A run at its very beginning. */
-export function newRunRecord({ asked, ...run }: Pick<RunRecord, 'jobId' | 'runId' | 'generation' | 'repository' | 'startedAtMs' | 'asked'>): RunRecord {
+export function newRunRecord({ asked, tenant, ...run }: Pick<RunRecord, 'jobId' | 'runId' | 'generation' | 'repository' | 'startedAtMs' | 'asked' | 'tenant'>): RunRecord {
   return {
     ...run,
+    ...(tenant === undefined ? {} : { tenant }),
     ...(asked === undefined ? {} : { asked }),
     firstSandboxAtMs: null,
     phase: 'placing',

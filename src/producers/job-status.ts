@@ -26,7 +26,7 @@ export function mergeStatus(
   return {
     jobId,
     repository: queued?.spec?.repository ?? stored?.record?.repository ?? stored?.result?.repository ?? '',
-    tenant: queued?.spec?.tenant ?? stored?.result?.tenant ?? null,
+    tenant: queued?.spec?.tenant ?? stored?.result?.tenant ?? stored?.record?.tenant ?? null,
     state: result?.status ?? (running ? 'running' : 'waiting'),
     reason: result !== null ? null : reasonOf(queued, run?.reason ?? null, running ? record : null, around),
     phase: record?.phase ?? null,

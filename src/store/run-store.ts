@@ -192,17 +192,17 @@ export class RunStore {
     )
     if (reply[0] === 'placeless') return { kind: 'placeless' }
     if (reply[0] === 'continues') {
-      const { startedAtMs, generation, asked } = request.fresh
+      const { startedAtMs, generation, asked, tenant } = request.fresh
       const ended = await this.read(jobId)
       // Somebody else has taken it meanwhile.
       if (ended?.record == null || ended.result === null) return await this.#acquire(jobId, request, false)
-      const fresh = continuedRecord(newRunRecord({ jobId, generation, repository, startedAtMs, asked }), ended.record)
+      const fresh = continuedRecord(newRunRecord({ jobId, generation, repository, startedAtMs, asked, tenant }), ended.record)
       return await this.#acquire(jobId, { holder: request.holder, fresh, stalls: request.stalls }, true)
     }
     // What was prepared was for the run before.
     if (reply[0] === 'retried') {
-      const { startedAtMs, asked } = request.fresh
-      return await this.#acquire(jobId, { holder: request.holder, fresh: newRunRecord({ jobId, generation: reply[1], repository, startedAtMs, asked }), stalls: request.stalls }, false)
+      const { startedAtMs, asked, tenant } = request.fresh
+      return await this.#acquire(jobId, { holder: request.holder, fresh: newRunRecord({ jobId, generation: reply[1], repository, startedAtMs, asked, tenant }), stalls: request.stalls }, false)
     }
     if (reply[0] === 'ended') return { kind: 'ended', result: readStored(jobResultSchema, reply[1], `job ${jobId}: its result`) }
     const [, fence, json, created, reason, atMs, changes] = reply

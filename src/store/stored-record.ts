@@ -77,6 +77,7 @@ const ofItsCourse: ReadonlySet<string> = new Set<keyof RunRecord>([
   'resumes',
   'usedMs',
   'collected',
+  'tenant',
 ])
 
 /** Of the record of a run that ends what its result doesn't say, and somebody may still ask. Fields of a later release are kept. */

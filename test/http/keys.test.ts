@@ -2,8 +2,10 @@ import { createHash } from 'node:crypto'
 import { describe, expect, it } from 'vitest'
 import { keyTable } from '../../src/cli/commands/keys.js'
 import type { NewApiKey } from '../../src/http/index.js'
+import { jobResult } from '../../src/consumers/ending/job-result.js'
+import { newRunRecord } from '../../src/job/run-record.js'
 import type { JobStatus } from '../../src/job/status.js'
-import { ApiKeyStore } from '../../src/store/index.js'
+import { ApiKeyStore, RunStore } from '../../src/store/index.js'
 import { until, useRedis } from '../store/fixture.js'
 import { endJob, serve, spec } from './fixture.js'
 
@@ -138,6 +140,19 @@ describe('a key for tenants', () => {
     expect((await call('GET', `/v1/jobs?limit=1&cursor=${page.body.cursor}`, { key: acme })).status).toBe(422)
     expect((await call('POST', `/v1/jobs/${own}/cancel`, { key: acme })).body).toEqual({ outcome: 'cancelled' })
     expect((await call('GET', `/v1/jobs/${own}`, { key: acme })).body).toMatchObject({ state: 'cancelled', result: { error: { message: 'cancelled by write of a test' } } })
+  })
+
+  it('sees a job of theirs that runs when the queue has dropped it', async () => {
+    const { call, newKey, queue } = await serve(redis)
+    const [acme, globex] = [await newKey('write', ['acme']), await newKey('write', ['globex'])]
+    const { jobId } = await queue.enqueue({ repository: 'acme/web', steps: ['true'], tenant: 'acme' })
+    const fresh = newRunRecord({ jobId, generation: 1, repository: 'acme/web', startedAtMs: 1, tenant: 'acme' })
+    await new RunStore(redis.connect(), redis.keys).acquire(jobId, { holder: 'consumer', fresh })
+    await redis.connect().del(redis.keys.job(jobId))
+    expect((await call('GET', `/v1/jobs/${jobId}`, { key: acme })).body).toMatchObject({ state: 'running', tenant: 'acme' })
+    expect((await call('GET', `/v1/jobs/${jobId}`, { key: globex })).status).toBe(404)
+    // What the reaper ends it with is theirs, too.
+    expect(jobResult({ ...fresh, outcome: { status: 'cancelled', error: null } }, { metadata: {} }, [], 0).tenant).toBe('acme')
   })
 
   it('enqueues for them alone', async () => {

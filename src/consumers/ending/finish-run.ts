@@ -64,7 +64,7 @@ function whatEnds({ deployment, branchRetentionMs, now, eventTypes = [] }: Endin
     record: { ...record, phase: 'ended' as const, sandbox: null, creating: null, running: null, abandoned, attempts, usedMs: Math.round(usedMs) },
     result,
     event: storedEvent(completionEvent(result, { generation: record.generation, runId: record.runId, source, now }), hooksFor('completed', record.asked)),
-    telling: tellingOf(record, { source, everywhere: eventTypes, tenant: spec.tenant, now }),
+    telling: tellingOf(record, { source, everywhere: eventTypes, tenant: spec.tenant ?? record.tenant, now }),
     branches: expiringBranches(record, spec.push, { resultBranch: result.branch, kept: result.kept.map(({ branch }) => branch), checkpoints }, { now: now(), retentionMs: branchRetentionMs }),
   }
 }

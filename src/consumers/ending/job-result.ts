@@ -31,7 +31,7 @@ export function jobResult(record: RunRecord, spec: Pick<JobSpec, 'metadata' | 't
     ...(record.collected ?? nothingCollected),
     usage: { sandboxSeconds: Math.round(usedMs) / 1000 },
     metadata: spec.metadata,
-    tenant: spec.tenant ?? null,
+    tenant: spec.tenant ?? record.tenant ?? null,
   }
 }
 

@@ -167,7 +167,7 @@ export class JobRun {
     }
     const { spec, enqueuedAtMs } = read
     const runId = store.runId(jobId)
-    const fresh = newRunRecord({ jobId, ...(runId === jobId ? {} : { runId }), generation: job.attemptsMade + 1, repository: spec.repository, startedAtMs: this.shared.now(), asked: askedBy(spec) })
+    const fresh = newRunRecord({ jobId, ...(runId === jobId ? {} : { runId }), generation: job.attemptsMade + 1, repository: spec.repository, startedAtMs: this.shared.now(), asked: askedBy(spec), tenant: spec.tenant })
     // Another consumer's choice, or the producer of a newer job, may have given its key away.
     if (spec.concurrency !== undefined) this.cancelReason ??= (await this.shared.ready.supersededBy(jobId)) ?? undefined
     const secrets = resolveSecrets(spec.secrets, this.means.source, spec.injects)

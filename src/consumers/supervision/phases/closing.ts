@@ -39,9 +39,9 @@ export async function restart(ctx: RunContext): Promise<void> {
   const { alive, checkpoints } = await cleanUp(ctx, ctx.aftermath, () => Promise.resolve())
   const attempts = endedAttempts(ctx.record, ctx.shared.now())
   const count = (record.restart?.count ?? 0) + 1
-  const { jobId, runId, generation, repository, startedAtMs, base, promoteFrom, outcome, keptCounts, asked } = record
+  const { jobId, runId, generation, repository, startedAtMs, base, promoteFrom, outcome, keptCounts, asked, tenant } = record
   await ctx.update({
-    ...newRunRecord({ jobId, ...(runId === undefined ? {} : { runId }), generation, repository, startedAtMs, asked }),
+    ...newRunRecord({ jobId, ...(runId === undefined ? {} : { runId }), generation, repository, startedAtMs, asked, tenant }),
     base,
     promoteFrom,
     keptCounts,
