@@ -12,7 +12,7 @@ import { killSandboxes } from './kill-sandboxes.js'
  */
 export interface LocalStack {
   readonly redis: EmbeddedRedis
-  readonly codeStorage: { readonly url: string }
+  readonly codeStorage: Pick<CodeStorageAccess, 'url' | 'https'>
   readonly git: CodeStorageHost
   readonly minter: TokenMinter
   /** The configuration with which any command reaches the stack. It names files of the folder, and holds Redis' password. */
@@ -25,6 +25,8 @@ export interface LocalStack {
 export interface CodeStorageAccess {
   /** Base of the git URLs. */
   readonly url: string
+  /** The same by https, where that was asked for, and the file with its certificate. */
+  readonly https?: { readonly url: string; readonly certificateFile: string } | undefined
   readonly git: CodeStorageHost
   readonly minter: TokenMinter
   /** Its place in the configuration. */
@@ -43,6 +45,8 @@ export interface LocalStackOptions {
   /** In place of a local one. */
   readonly codeStorage?: CodeStorageAccess | undefined
   readonly boardPort: number
+  /** Whether the local Code Storage serves https as well. */
+  readonly https?: boolean | undefined
 }
 
 const org = 'local'
@@ -56,25 +60,26 @@ export async function startLocalStack(options: LocalStackOptions): Promise<Local
     await mkdir(folder, { recursive: true, mode: 0o700 })
     const redis = await startRedis({ dataDir: join(folder, 'redis'), appendOnly: false })
     closers.push(() => redis.close())
-    const { url, git, minter, entry } = options.codeStorage ?? (await startOwnCodeStorage(folder, closers))
+    const { url, https, git, minter, entry } = options.codeStorage ?? (await startOwnCodeStorage(folder, options.https === true, closers))
     const config: ConfigInput = { deployment, redis: { url: redis.url }, git: entry, providers, artifacts: { folder: join(folder, 'artifacts') }, board: { port: options.boardPort } }
     closers.push(() => killSandboxes(providers, { deployment, directory: options.directory, environment: options.environment }))
-    return { redis, codeStorage: { url }, git, minter, config, close }
+    return { redis, codeStorage: { url, https }, git, minter, config, close }
   } catch (error) {
     await close().catch(() => undefined)
     throw error
   }
 }
 
-async function startOwnCodeStorage(folder: string, closers: (() => Promise<void>)[]): Promise<CodeStorageAccess> {
+async function startOwnCodeStorage(folder: string, https: boolean, closers: (() => Promise<void>)[]): Promise<CodeStorageAccess> {
   const { privateKey, publicKey } = generateDevelopmentKeys()
   const privateKeyFile = join(folder, 'code-storage.pem')
   await writeFile(privateKeyFile, privateKey, { mode: 0o600 })
-  const server = await startCodeStorage({ dataDir: join(folder, 'repositories'), org, publicKeys: [publicKey] })
+  const server = await startCodeStorage({ dataDir: join(folder, 'repositories'), org, publicKeys: [publicKey], ...(https ? { https: {} } : {}) })
   closers.push(() => server.close())
   const urls = { storageUrl: server.url, apiUrl: server.apiUrl }
   return {
     url: server.url,
+    https: server.https ?? undefined,
     git: new CodeStorageHost({ org, privateKey, ...urls }),
     minter: new TokenMinter({ org, privateKey }),
     entry: { type: 'code-storage', org, privateKeyFile, ...urls },

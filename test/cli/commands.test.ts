@@ -2,6 +2,7 @@ import { execFileSync, spawnSync } from 'node:child_process'
 import { readdir, readFile, writeFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { GitStorage } from '@pierre/storage'
 import { startRedis } from '../../src/embedded/index.js'
 import { LocalProvider } from '../../src/providers/local/index.js'
 import { sandboxTags } from '../../src/providers/provider.js'
@@ -23,7 +24,7 @@ beforeAll(async () => {
   await writeFile(join(place.folder, 'hello.txt'), 'hello\n')
   // What jobs make is fetched into a checkout, so that nothing has to be kept.
   execFileSync('sh', ['-c', 'git init -q && git add . && git -c user.name=a -c user.email=a@b commit -qm Begin'], { cwd: place.folder })
-  dev = place.run(['dev', '-r', 'acme/web=.', '--json'])
+  dev = place.run(['dev', '-r', 'acme/web=.', '--https', '--json'])
   await dev.saw(/"board"/)
 })
 afterAll(async () => {
@@ -249,6 +250,19 @@ describe('with switchyard dev running in the folder', () => {
     expect((await stat(join(place.folder, '.switchyard/dev'))).mode & 0o077).toBe(0)
     const files = (await readdir(join(place.folder, '.switchyard'), { withFileTypes: true })).filter((entry) => entry.isFile())
     for (const { name } of files) expect((await stat(join(place.folder, '.switchyard', name))).mode & 0o077, name).toBe(0)
+  })
+
+  it('dev --https serves git over https with a certificate of its own, also to the SDK’s own URLs', async () => {
+    const running = JSON.parse(dev.stdout()) as { https: { url: string; certificateFile: string } }
+    const config = JSON.parse(await readFile(join(place.folder, '.switchyard/dev/switchyard.config.json'), 'utf8')) as { git: { org: string; privateKeyFile: string } }
+    const { host } = new URL(running.https.url)
+    const sdk = new GitStorage({ name: config.git.org, key: await readFile(config.git.privateKeyFile, 'utf8'), storageBaseUrl: host, apiBaseUrl: running.https.url })
+    const url = await sdk.repo({ id: 'acme/web' }).getRemoteURL()
+    expect(url).toMatch(/^https:/)
+    const asked = (environment: Record<string, string>) => spawnSync('git', ['ls-remote', url], { encoding: 'utf8', env: { PATH: process.env['PATH'] ?? '', HOME: place.folder, ...environment } })
+    expect(asked({ GIT_SSL_CAINFO: running.https.certificateFile }).stdout).toContain('refs/heads/main')
+    // Nobody else vouches for it.
+    expect(asked({}).stderr).toMatch(/certificate/)
   })
 
   it('the board of dev and one more show the queue', async () => {

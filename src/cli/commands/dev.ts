@@ -5,9 +5,10 @@ import { InvalidInputError } from '../../job/errors.js'
 import { repositoryProblem } from '../../job/names.js'
 import { print, printJson, say } from '../print.js'
 import { collect, withJsonOption, type SharedFlags } from '../shared-options.js'
+import type { RunningDev } from '../dev/run-dev.js'
 import { listenForStop } from '../stop-signal.js'
 
-type Flags = SharedFlags & { readonly repository?: readonly string[]; readonly sandboxes: string; readonly boardPort: string; readonly secret?: readonly string[]; readonly envFile?: string }
+type Flags = SharedFlags & { readonly repository?: readonly string[]; readonly sandboxes: string; readonly boardPort: string; readonly secret?: readonly string[]; readonly envFile?: string; readonly https?: boolean }
 
 /** `switchyard dev`: everything that a job needs, on this machine, until Ctrl-C. */
 export function addDevCommand(program: Command): void {
@@ -19,6 +20,7 @@ export function addDevCommand(program: Command): void {
     .option('--env-file <file>', 'a file of variables that jobs may ask for by name (default: .env, where there is one)')
     .option('--sandboxes <number>', 'how many sandboxes may run at once', '4')
     .option('--board-port <number>', 'the board’s port; 0 for any that is free', '0')
+    .option('--https', 'serve the Code Storage by https as well, with a certificate that it makes, so that its SDK’s URLs work as they are')
   withJsonOption(command, 'what is running and where')
   command
     .addHelpText(
@@ -50,6 +52,7 @@ Example:
           secrets,
           sandboxes,
           boardPort,
+          https: flags.https === true,
           signal: stop.signal,
           say,
           onRunning: (running) => {
@@ -63,9 +66,11 @@ Example:
     })
 }
 
-function introduction(running: { readonly config: string; readonly codeStorage: string; readonly board: string }, repository: string): string {
+function introduction(running: RunningDev, repository: string): string {
+  const { https } = running
+  const secure = https === undefined ? '' : `              ${https.url}   (git: GIT_SSL_CAINFO=${https.certificateFile}, Node: NODE_EXTRA_CA_CERTS)\n`
   return `Code Storage  ${running.codeStorage}
-Bull Board    ${running.board}
+${secure}Bull Board    ${running.board}
 config        export SWITCHYARD_CONFIG=${running.config}   (only in other folders)
 try           switchyard enqueue -r ${repository} -s 'ls' --wait
 Ctrl-C stops everything.`

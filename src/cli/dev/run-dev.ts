@@ -20,6 +20,14 @@ import { claimDevFolder, type DevFolder, type Origin } from './dev-folder.js'
 import { leftDataDir, ReturnedWork } from './returned-work.js'
 import type { DevSecrets } from './secrets.js'
 
+export interface RunningDev {
+  readonly config: string
+  readonly codeStorage: string
+  /** The same by https, and the file with its certificate. */
+  readonly https?: { readonly url: string; readonly certificateFile: string } | undefined
+  readonly board: string
+}
+
 export interface DevOptions {
   /** The folder in which `.switchyard` is made: the top of the checkout, so that all of it finds it. */
   readonly top: string
@@ -27,10 +35,12 @@ export interface DevOptions {
   readonly secrets: DevSecrets
   readonly sandboxes: number
   readonly boardPort: number
+  /** Whether the Code Storage serves https as well, with a certificate of its own. */
+  readonly https: boolean
   /** Everything is stopped and removed when it aborts. */
   readonly signal: AbortSignal
   readonly say: (line: string) => void
-  readonly onRunning: (running: { readonly config: string; readonly codeStorage: string; readonly board: string }) => void
+  readonly onRunning: (running: RunningDev) => void
 }
 
 /**
@@ -44,10 +54,10 @@ export async function runDev(options: DevOptions): Promise<void> {
   const folder = claimed.path
   const closers: (() => Promise<void>)[] = [() => claimed.release()]
   try {
-    const { boardPort, sandboxes } = options
+    const { boardPort, sandboxes, https } = options
     const providers = [{ name: 'local', type: 'local', limit: { sandboxes }, stateDir: join(folder, 'sandboxes') }]
     await cleanUpAfter(claimed, providers, say)
-    const stack = await startLocalStack({ folder, deployment: 'dev', providers, boardPort })
+    const stack = await startLocalStack({ folder, deployment: 'dev', providers, boardPort, https })
     closers.push(() => stack.close())
     const config = parseConfig({ ...stack.config, consumer: { secrets: [...secrets.names] } })
     const origins: Origin[] = []
@@ -76,7 +86,7 @@ export async function runDev(options: DevOptions): Promise<void> {
     // Last, so that whoever finds it finds everything running. It holds Redis' password: for this user alone.
     const path = join(folder, 'switchyard.config.json')
     await writeFile(path, `${JSON.stringify({ ...stack.config, consumer: { secrets: secrets.names } }, null, 2)}\n`, { mode: 0o600 })
-    options.onRunning({ config: path, codeStorage: stack.codeStorage.url, board: board.loginUrl })
+    options.onRunning({ config: path, codeStorage: stack.codeStorage.url, https: stack.codeStorage.https, board: board.loginUrl })
     await aborted(signal)
     say('stopping')
   } finally {
