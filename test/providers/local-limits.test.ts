@@ -124,7 +124,7 @@ describe('makeLimits', () => {
     await writeFile(join(root, 'cgroup.controllers'), 'cpu memory pids')
     for (const each of [root, join(root, 'switchyard'), join(root, 'switchyard', 'mine')]) await writeFile(join(each, 'cgroup.subtree_control'), '')
     for (const name of ['pids.max', 'memory.max', 'cpu.max']) await writeFile(join(folder, name), '')
-    expect(await makeLimits('mine', 'id', asked, 4, root)).toEqual({ cgroups: [folder], cpus: null, watchedMemoryKiB: 0 })
+    expect(await makeLimits('mine', 'id', asked, 4, root)).toEqual({ cgroups: [folder], slice: null, cpus: null, watchedMemoryKiB: 0 })
     const read = (...path: string[]) => readFile(join(root, ...path), 'utf8')
     expect(await read('switchyard', 'mine', 'id', 'pids.max')).toBe('100')
     expect(await read('switchyard', 'mine', 'id', 'memory.max')).toBe(String(100 * 1024 * 1024))

@@ -4,6 +4,8 @@ import type { ShellCommand } from '../provider.js'
 import { nodeFolder, programMounts, systemPath } from './bubblewrap.js'
 import { commandText, type Invocation } from './command.js'
 import { isAlive, markOf } from './process-identity.js'
+import { scopeCommand } from './delegation.js'
+import { delegationOf } from './holder.js'
 import { scripts } from './scripts.js'
 import { asUser } from './staging.js'
 import { filterFile, type SandboxRecord, shape } from './state.js'
@@ -84,17 +86,19 @@ export async function enter(record: SandboxRecord, folder: string, tools: Tools 
     tools.nsenter, `--mount=${at(descriptorOf('mnt'))}`, '--',
     ...['/bin/sh', '-c', scripts.enter, 'enter', String(meta.maxProcesses), String(meta.maxOpenFiles), '/bin/sh'],
   ]
-  const [file = '', ...args] = [
+  const delegation = delegationOf(meta, tools)
+  const outside = [
     ...(meta.cgroups.length === 0 ? [] : ['/bin/sh', '-c', joinCgroups, 'join-cgroups', meta.cgroups.join('\n')]),
     ...(meta.user === null || typeof tools.staging !== 'object' ? inside : asUser(tools.staging, meta.user, inside)),
   ]
+  const [file = '', ...args] = delegation === undefined ? outside : scopeCommand(delegation.by, delegation.slice, outside)
   const home = '/home/user'
   const placed: ShellCommand = { ...command, cwd: command.cwd ?? home }
   return {
     invocation: {
       file,
       args,
-      env: baseEnvironment(home, (await nodeFolder())?.bin),
+      env: { ...baseEnvironment(home, (await nodeFolder())?.bin), ...delegation?.by.environment },
       cwd: '/',
       input: commandText(placed, { maxFileMiB: meta.maxFileMiB, newSession: true }),
       descriptors: opened.map(({ fd }) => fd),

@@ -38,6 +38,7 @@ finish() {
   if mv "$dir" "${dir%/*}/.dead-$id" 2>/dev/null; then
     chmod -R u+rwx "${dir%/*}/.dead-$id" 2>/dev/null
     rm -rf "${dir%/*}/.dead-$id"
+    [ -z "$ended" ] || /bin/sh -c "$ended" >/dev/null 2>&1
   fi
   kill -KILL 0
 }
@@ -96,6 +97,7 @@ until_network() {
 cgroups=$(cat "$dir/cgroups") || exit 1
 kill_marked=$(cat "$dir/kill-marked.sh") || exit 1
 mark=$(cat "$dir/mark" 2>/dev/null)
+ended=$(cat "$dir/ended.sh" 2>/dev/null)
 record holder "$(identity $$)" || exit 1
 case $mode in
 bubblewrap)

@@ -8,6 +8,7 @@ import type { SandboxRequest } from '../provider.js'
 import { accountFiles, sandboxArguments, systemPath } from './bubblewrap.js'
 import { quoted } from './command.js'
 import type { LocalProviderConfig } from './config.js'
+import { endScript, scopeCommand, type Delegation } from './delegation.js'
 import { withoutInherited } from './inherited-descriptors.js'
 import { makeLimits } from './limits.js'
 import { forwardedDns, loopbackPortsOf, pastaArguments, slirpArguments, slirpDevice, slirpDns, usesLoopbackDns } from './network.js'
@@ -29,7 +30,7 @@ export async function newSandbox(
   const id = `${request.name}.${randomBytes(6).toString('hex')}`
   const limits =
     tools === undefined
-      ? { cgroups: [], cpus: null, watchedMemoryKiB: 0 }
+      ? { cgroups: [], slice: null, cpus: null, watchedMemoryKiB: 0 }
       : await makeLimits(
           config.name,
           id,
@@ -40,6 +41,7 @@ export async function newSandbox(
           },
           availableParallelism(),
           config.cgroups ? '/sys/fs/cgroup' : undefined,
+          config.cgroups && typeof tools.delegation === 'object' ? tools.delegation : undefined,
         )
   const createdAtMs = Date.now()
   const staging = stagingOf(tools)
@@ -56,6 +58,7 @@ export async function newSandbox(
     filtered: tools !== undefined && canFilter(process.arch),
     cpus: limits.cpus,
     cgroups: [...limits.cgroups],
+    slice: limits.slice,
     watchedMemoryKiB: limits.watchedMemoryKiB,
     maxProcesses: config.maxProcesses,
     maxOpenFiles: config.maxOpenFiles,
@@ -70,6 +73,7 @@ export async function newSandbox(
     'kill-marked.sh': scripts.killMarked,
     mark: `${markOf(id)}\n`,
     cgroups: limits.cgroups.map((cgroup) => `${cgroup}\n`).join(''),
+    ...(limits.slice === null || typeof tools?.delegation !== 'object' ? {} : { 'ended.sh': endScript(tools.delegation, limits.slice) }),
     deadline: `${Math.ceil((createdAtMs + request.lifetimeMs) / 1000)}\n`,
     disk: `${(request.resources.diskMiB ?? config.diskMiB ?? unboundedMiB) * 1024} ${config.maxFiles}\n`,
     ...(meta.filtered && canFilter(process.arch) ? { [filterFile]: seccompProgram(process.arch, filterOptions(config, meta)) } : {}),
@@ -125,9 +129,12 @@ export async function startHolder(
   const command = tools === undefined ? [] : await sandboxCommand(folder, config, meta, tools)
   signal.throwIfAborted()
   const mode = meta.isolation === 'none' ? 'plain' : 'bubblewrap'
-  const holder = spawn('/bin/sh', [join(folder, 'holder.sh'), folder, mode, meta.id, ...command], {
+  const delegation = delegationOf(meta, tools)
+  const plain = ['/bin/sh', join(folder, 'holder.sh'), folder, mode, meta.id, ...command]
+  const [file = '', ...args] = delegation === undefined ? plain : scopeCommand(delegation.by, delegation.slice, plain)
+  const holder = spawn(file, args, {
     cwd: '/',
-    env: { PATH: systemPath },
+    env: { PATH: systemPath, ...delegation?.by.environment },
     detached: true,
     stdio: withoutInherited(['ignore', 'pipe', 'pipe']),
   })
@@ -145,6 +152,13 @@ export async function startHolder(
     holder.stderr?.destroy()
     holder.unref()
   }
+}
+
+/** How what runs in a sandbox is started, where its limits are its slice's. @throws Error when its manager does not answer any more. */
+export function delegationOf({ slice }: SandboxMeta, tools: Tools | undefined): { readonly slice: string; readonly by: Delegation } | undefined {
+  if (slice === null) return undefined
+  if (typeof tools?.delegation !== 'object') throw new Error(`its limits are those of ${slice}, and ${tools?.delegation ?? 'there is no systemd'}`)
+  return { slice, by: tools.delegation }
 }
 
 async function sandboxCommand(folder: string, config: LocalProviderConfig, meta: SandboxMeta, tools: Tools): Promise<string[]> {

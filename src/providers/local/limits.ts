@@ -1,17 +1,14 @@
 import { mkdir, readdir, readFile, rmdir, stat, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-
-export interface LimitRequest {
-  readonly cpu: number | undefined
-  readonly memoryMiB: number | undefined
-  readonly maxProcesses: number
-}
+import { limitSlice, sliceOf, type Delegation, type LimitRequest } from './delegation.js'
 
 /** What enforces a sandbox's limits. */
 export interface Limits {
   /** Folders of the sandbox's cgroups, one in each hierarchy; empty where this user may make none. */
   readonly cgroups: readonly string[]
+  /** Its slice of this user's systemd; null where a cgroup does, or there is none. */
+  readonly slice: string | null
   /** The CPUs for taskset, such as "0,1"; null where a cgroup limits the CPU or nothing does. */
   readonly cpus: string | null
   /** The limit that init.sh watches; 0 where a cgroup does or nothing does. */
@@ -22,6 +19,7 @@ export interface Limits {
  * Makes cgroups for a sandbox where that is possible, and says what is left to the other means.
  * @param seed a text that spreads sandboxes over the CPUs.
  * @param root where the cgroup file systems are mounted; undefined to leave them alone.
+ * @param delegation what limits where no cgroup can be made; undefined where it does not.
  */
 export async function makeLimits(
   provider: string,
@@ -29,10 +27,16 @@ export async function makeLimits(
   request: LimitRequest,
   cpuCount: number,
   root: string | undefined,
+  delegation?: Delegation,
 ): Promise<Limits> {
   const cgroups = root === undefined ? [] : await makeCgroups(root, join('switchyard', provider, seed), request)
-  if (cgroups.length > 0) return { cgroups, cpus: null, watchedMemoryKiB: 0 }
-  return { cgroups: [], cpus: chooseCpus(seed, request.cpu, cpuCount), watchedMemoryKiB: (request.memoryMiB ?? 0) * 1024 }
+  if (cgroups.length > 0) return { cgroups, slice: null, cpus: null, watchedMemoryKiB: 0 }
+  if (delegation !== undefined) {
+    const slice = sliceOf(provider, seed)
+    await limitSlice(delegation, slice, request)
+    return { cgroups: [], slice, cpus: null, watchedMemoryKiB: 0 }
+  }
+  return { cgroups: [], slice: null, cpus: chooseCpus(seed, request.cpu, cpuCount), watchedMemoryKiB: (request.memoryMiB ?? 0) * 1024 }
 }
 
 /** @returns whole CPUs, as many as asked for rounded up, beginning somewhere that the seed says; null when that is all. */

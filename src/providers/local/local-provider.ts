@@ -9,6 +9,7 @@ import type { CallOptions, Capabilities, ExecResult, Lifetime, Provider, Sandbox
 import { classify } from './classify.js'
 import { commandProblem, maxScriptBytes, maxStdoutBytes, runCommand } from './command.js'
 import { defaultStateDir, type LocalProviderConfig, type LocalProviderOptions, localProviderConfigSchema } from './config.js'
+import { endSlice } from './delegation.js'
 import { enter } from './enter.js'
 import { newSandbox, startHolder } from './holder.js'
 import { removeCgroups, removeStaleCgroups } from './limits.js'
@@ -30,8 +31,8 @@ import { LocalState, type SandboxRecord, sandboxPhase } from './state.js'
  *
  * What is enforced:
  * - lifetime: by the holder, to about five seconds.
- * - processes: `maxProcesses`, with bubblewrap only: by a cgroup where this user may make one (root); and by
- *   RLIMIT_NPROC, which counts inside the sandbox's own user namespace.
+ * - processes: `maxProcesses`, with bubblewrap only: by a cgroup where this user may make one (root), or by a slice of
+ *   the user's own systemd (delegation.ts), as memory and cpu are too; and by RLIMIT_NPROC, which counts inside the sandbox's own user namespace.
  * - memory, with bubblewrap only: by a cgroup where this user may make one; else the sandbox's first process looks
  *   twice a second at the resident memory of all and kills the biggest (exit code 137 either way), and memory that belongs to no
  *   process (memfd, System V segments) can't be had.
@@ -233,6 +234,11 @@ export class LocalProvider implements Provider {
       await sleep(pauseMs)
     }
     await removeCgroups(doomed.meta.cgroups)
+    if (doomed.meta.slice !== null) {
+      const tools = await this.#tools()
+      // Without its manager there is no slice either: systemd ends what is in it with the manager.
+      if (typeof tools?.delegation === 'object') await endSlice(tools.delegation, doomed.meta.slice)
+    }
     await this.#state.removeDoomed(id, doomed.meta.user)
     await this.#state.releaseName(doomed.meta.name, id)
   }

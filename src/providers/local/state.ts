@@ -236,6 +236,8 @@ const metaSchema = z.object({
   cpus: z.string().nullable(),
   /** Folders of its cgroups. */
   cgroups: z.array(z.string()),
+  /** Its slice of this user's systemd; null where it has none. */
+  slice: z.string().nullable().default(null),
   watchedMemoryKiB: z.int(),
   maxProcesses: z.int(),
   maxOpenFiles: z.int().default(65_536),

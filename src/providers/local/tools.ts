@@ -3,6 +3,8 @@ import { constants } from 'node:fs'
 import { access, lstat } from 'node:fs/promises'
 import { delimiter, join } from 'node:path'
 import { namespaces, systemMounts, systemPath } from './bubblewrap.js'
+import { managerEnvironment, probeCommand, type Delegation } from './delegation.js'
+import { canLimit } from './limits.js'
 import { pastaArguments, slirpArguments, slirpDevice } from './network.js'
 import { scripts } from './scripts.js'
 import { firstUser, type Staging, stagedCommand } from './staging.js'
@@ -18,6 +20,8 @@ export interface Tools {
   readonly pasta: { readonly program: string } | string
   /** What does so where pasta does not, for sandboxes without ports of that loopback; or why it does not. Looked for only then. */
   readonly slirp: { readonly program: string } | string
+  /** How an ordinary user's sandboxes are limited by that user's systemd, or why they are not; see delegation.ts. */
+  readonly delegation: Delegation | string
 }
 
 /** Busybox's nsenter goes by the same name and can't keep credentials. */
@@ -32,8 +36,8 @@ const probeScript = `
  */
 export async function probeTools(): Promise<Tools | string> {
   if (process.platform !== 'linux') return 'there is no bubblewrap on this system'
-  const programs = ['bwrap', 'nsenter', 'unshare', 'taskset', 'setpriv', 'pasta', 'slirp4netns']
-  const [bwrap, nsenter, unshare, taskset, setpriv, pastaProgram, slirpProgram] = await Promise.all(programs.map(findProgram))
+  const programs = ['bwrap', 'nsenter', 'unshare', 'taskset', 'setpriv', 'pasta', 'slirp4netns', 'systemd-run', 'systemctl']
+  const [bwrap, nsenter, unshare, taskset, setpriv, pastaProgram, slirpProgram, systemdRun, systemctl] = await Promise.all(programs.map(findProgram))
   if (bwrap === undefined) return 'bwrap is not on PATH; install the package bubblewrap'
   if (nsenter === undefined || unshare === undefined) return 'nsenter or unshare is not on PATH; install the package util-linux'
   const command = [bwrap, ...namespaces('shared'), ...(await systemMounts()), '--', '/bin/sh', '-c', probeScript]
@@ -52,7 +56,7 @@ export async function probeTools(): Promise<Tools | string> {
   }
   const pasta = await probePasta(pastaProgram, staging)
   const slirp = typeof pasta === 'object' ? 'pasta is there' : await probeSlirp(slirpProgram, unshare, staging)
-  return { bwrap, nsenter, taskset, staging, pasta, slirp }
+  return { bwrap, nsenter, taskset, staging, pasta, slirp, delegation: await probeDelegation(systemdRun, systemctl) }
 }
 
 async function probePasta(program: string | undefined, staging: Staging | undefined | string): Promise<Tools['pasta']> {
@@ -60,6 +64,18 @@ async function probePasta(program: string | undefined, staging: Staging | undefi
   const command = [program, ...pastaArguments([]), '--', '/bin/true']
   const tried = await outcomeOf(typeof staging === 'object' ? stagedCommand(staging, firstUser, '/dev/null', command) : command)
   return tried.code === 0 ? { program } : `pasta does not work here (${describe(tried)}); it needs /dev/net/tun and a route to the outside`
+}
+
+async function probeDelegation(systemdRun: string | undefined, systemctl: string | undefined): Promise<Tools['delegation']> {
+  if (await canLimit()) return 'this user makes cgroups itself'
+  if (systemdRun === undefined || systemctl === undefined) return 'there is no systemd'
+  const environment = managerEnvironment(process.env, process.getuid?.())
+  if (environment === undefined) return 'this user has no systemd manager of its own; log in by it, or run "loginctl enable-linger"'
+  const delegation = { systemdRun, systemctl, environment }
+  const tried = await outcomeOf(probeCommand(delegation), environment)
+  if (tried.code === 42) return delegation
+  if (tried.code === 43) return 'systemd hands this user’s manager no limits of memory and processes down; have it run with the unified cgroup hierarchy, and set Delegate=memory pids cpu for user@.service'
+  return `this user’s systemd manager does not answer (${describe(tried)})`
 }
 
 /** It joins a network that there is: one of a process that waits. $1: unshare; $2: the device; then slirp4netns and its arguments. */
@@ -103,9 +119,9 @@ interface Outcome {
 }
 
 /** Whatever it leaves is killed: a pasta that may not open its device dies without the child that waits for it, which would keep its pipes open. */
-function outcomeOf([file = '', ...args]: readonly string[]): Promise<Outcome> {
+function outcomeOf([file = '', ...args]: readonly string[], environment: Readonly<Record<string, string>> = {}): Promise<Outcome> {
   return new Promise((ended) => {
-    const child = spawn(file, args, { detached: true, stdio: ['ignore', 'ignore', 'pipe'], env: { PATH: systemPath }, cwd: '/' })
+    const child = spawn(file, args, { detached: true, stdio: ['ignore', 'ignore', 'pipe'], env: { PATH: systemPath, ...environment }, cwd: '/' })
     let said = ''
     child.stderr.setEncoding('utf8').on('data', (text: string) => (said += text))
     const killAll = () => {

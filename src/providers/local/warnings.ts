@@ -24,8 +24,9 @@ export async function wallWarnings(config: LocalProviderConfig, tools: Tools | s
         : `jobs with an open network ${share}: ${tools.pasta}; and ${tools.slirp}`,
     )
   }
-  if (config.cgroups && !(await canLimit())) {
-    warnings.push('this user can make no cgroups: memory is watched twice a second and processor time is bound to whole CPUs; run the consumer as root, or use a provider with machines of its own')
+  if (config.cgroups && typeof tools.delegation === 'string' && !(await canLimit())) {
+    const mend = process.getuid?.() === 0 ? '' : `, or by systemd: ${tools.delegation}`
+    warnings.push(`this user can make no cgroups: memory is watched twice a second and processor time is bound to whole CPUs; run the consumer as root, use a provider with machines of its own${mend}`)
   }
   if (!canFilter(process.arch)) warnings.push(`there is no filter of system calls for ${process.arch}: sandboxes can ask the kernel for whatever this user can`)
   if (config.nestedNamespaces) warnings.push('nestedNamespaces is on: jobs reach parts of the kernel that are closed to them otherwise')
