@@ -61,13 +61,18 @@ export async function startLocalStack(options: LocalStackOptions): Promise<Local
     const redis = await startRedis({ dataDir: join(folder, 'redis'), appendOnly: false })
     closers.push(() => redis.close())
     const { url, https, git, minter, entry } = options.codeStorage ?? (await startOwnCodeStorage(folder, options.https === true, closers))
-    const config: ConfigInput = { deployment, redis: { url: redis.url }, git: entry, providers, artifacts: { folder: join(folder, 'artifacts') }, board: { port: options.boardPort } }
+    const config: ConfigInput = { deployment, redis: { url: redis.url }, git: entry, providers, artifacts: { folder: join(folder, 'artifacts') }, webhooks: localWebhooks(options.environment ?? process.env), board: { port: options.boardPort } }
     closers.push(() => killSandboxes(providers, { deployment, directory: options.directory, environment: options.environment }))
     return { redis, codeStorage: { url, https }, git, minter, config, close }
   } catch (error) {
     await close().catch(() => undefined)
     throw error
   }
+}
+
+/** Receivers on this machine may be called, and jobs may sign with whatever is named for that. */
+export function localWebhooks(environment: Readonly<Record<string, string | undefined>>): NonNullable<ConfigInput['webhooks']> {
+  return { allowNetworks: ['127.0.0.0/8', '::1'], secrets: Object.keys(environment).filter((name) => /^(?!\d)\w*WEBHOOK_SECRET$/.test(name)) }
 }
 
 async function startOwnCodeStorage(folder: string, https: boolean, closers: (() => Promise<void>)[]): Promise<CodeStorageAccess> {

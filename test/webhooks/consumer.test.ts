@@ -4,6 +4,8 @@ import { describe, expect, it } from 'vitest'
 import { inMemoryGitHost } from '../../bench/in-memory/git-host.js'
 import { InMemoryProvider } from '../../bench/in-memory/provider.js'
 import { eventTypesOf } from '../../src/config/event-types.js'
+import { localWebhooks } from '../../src/cli/local-stack.js'
+import { addressesAllowed } from '../../src/webhooks/addresses.js'
 import { parseConfig } from '../../src/config/load.js'
 import { Consumer, secretsFromEnvironment } from '../../src/consumers/index.js'
 import { eventKinds } from '../../src/events/index.js'
@@ -65,6 +67,14 @@ describe('a consumer', () => {
     const { consumer } = start({ ...config, webhooks: { ...config.webhooks, allowNetworks: ['everything'] } })
     await expect(consumer.start()).rejects.toThrow(/allowNetworks.*is no network/)
     expect(() => parseConfig({ webhooks: { endpoints: [{ name: 'a', url: 'ftp://x/', secretName: 'A' }] } })).toThrow(/webhooks.endpoints\[0\].url/)
+  })
+})
+
+describe('a stack of dev', () => {
+  it('calls receivers on this machine, and lets jobs sign with what is named for that', () => {
+    const { webhooks } = parseConfig({ webhooks: localWebhooks({ MY_WEBHOOK_SECRET: 'x', WEBHOOK_SECRET: 'x', ANTHROPIC_API_KEY: 'x' }) })
+    expect(webhooks.secrets).toEqual(['MY_WEBHOOK_SECRET', 'WEBHOOK_SECRET'])
+    expect(['127.0.0.1', '::1', '10.0.0.1'].map(addressesAllowed(webhooks.allowNetworks))).toEqual([true, true, false])
   })
 })
 
