@@ -83,10 +83,22 @@ export function createApi(options: ApiOptions): Api {
   return {
     app,
     fetch,
-    listener: getRequestListener(fetch, { overrideGlobalObjects: false, errorHandler: () => problemResponse(problemOf(malformed('the request is no valid one of HTTP; look at its method, its host and its path'))) }),
+    listener: listenerOf(fetch),
     stop: () => stop.abort(new SwitchyardError('the HTTP API stops')),
   }
 }
+
+function listenerOf(fetch: Api['fetch']): Api['listener'] {
+  const errorHandler = () => problemResponse(problemOf(malformed('the request is no valid one of HTTP; look at its method, its host and its path')))
+  const listener = getRequestListener(fetch, { overrideGlobalObjects: false, errorHandler })
+  return async (request: ParsedMessage, response) => {
+    // What Express has parsed already.
+    if (request.readableEnded && request.body !== undefined && request.rawBody === undefined) request.rawBody = Buffer.from(JSON.stringify(request.body))
+    await listener(request, response)
+  }
+}
+
+type ParsedMessage = IncomingMessage & { readonly body?: unknown; rawBody?: Buffer }
 
 function bodyLimit({ queue, maxBodyBytes }: ApiOptions): number {
   if (maxBodyBytes !== undefined && (!Number.isInteger(maxBodyBytes) || maxBodyBytes < 1_024)) throw new InvalidInputError('maxBodyBytes: must be a whole number of bytes from 1024 on')

@@ -16,7 +16,9 @@ export interface ReadBody {
  * @throws HttpRefusalError 413, 415 or 400.
  */
 export async function readJson({ req }: Context, maxBytes: number): Promise<ReadBody> {
-  const bytes = await readBytes(req.raw, Number(req.header('content-length') ?? 0), maxBytes)
+  const said = Number(req.header('content-length') ?? 0)
+  const bytes = await readBytes(req.raw, said, maxBytes)
+  if (bytes.length === 0 && said > 0) throw malformed('body: was read by the application before it came here; mount the API before what parses bodies')
   if (bytes.length === 0) return { bytes, value: undefined }
   const type = req.header('content-type')
   if (type === undefined || !json.test(type.trim())) {

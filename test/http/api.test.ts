@@ -1,7 +1,7 @@
 import { createServer } from 'node:http'
 import { connect, type AddressInfo } from 'node:net'
 import { getRequestListener } from '@hono/node-server'
-import express from 'express'
+import express, { type ErrorRequestHandler } from 'express'
 import fastify from 'fastify'
 import { Hono } from 'hono'
 import { describe, expect, it } from 'vitest'
@@ -246,6 +246,14 @@ describe('mounted in an application', () => {
       app.get('/own', (_request, response) => void response.send('own'))
       return await listen(createServer(app))
     },
+    'of Express that has parsed the body': async (api) => {
+      const app = express()
+      app.use(express.json({ strict: false }))
+      app.use('/switchyard', (request, response) => void api.listener(request, response))
+      app.get('/own', (_request, response) => void response.send('own'))
+      app.use(((_error, _request, response, _next) => void response.status(400).json({}).end()) as ErrorRequestHandler)
+      return await listen(createServer(app))
+    },
     'of Fastify': async (api) => {
       const app = fastify()
       await app.register(async (scope) => {
@@ -271,7 +279,7 @@ describe('mounted in an application', () => {
     },
   }
 
-  it.each(Object.entries(applications))('%s it answers as it does alone, and the rest is the application’s', async (_which, mount) => {
+  it.each(Object.entries(applications))('%s it answers as it does alone, and the rest is the application’s', async (which, mount) => {
     const { api, newKey } = await serve(redis)
     const key = await newKey('write')
     const url = await mount(api)
@@ -283,7 +291,17 @@ describe('mounted in an application', () => {
     expect((await call(url, 'GET', '/switchyard/none')).status).toBe(404)
     expect((await call(url, 'DELETE', '/switchyard/v1/jobs')).status).toBe(405)
     expect((await call(url, 'POST', '/switchyard/v1/jobs', { body: spec() })).status).toBe(401)
-    expect((await call(url, 'POST', '/switchyard/v1/jobs', { key, body: '{' })).status).toBe(400)
+    // What does not come to it is the application's.
+    if (!which.includes('parsed')) expect((await call(url, 'POST', '/switchyard/v1/jobs', { key, body: '{' })).status).toBe(400)
+  })
+
+  it('behind what has read the body it says so', async () => {
+    const { api, newKey } = await serve(redis)
+    const key = await newKey('write')
+    const url = await listen(createServer((request, response) => {
+      request.resume().once('end', () => void api.listener(request, response))
+    }))
+    expect(await call(url, 'POST', '/v1/jobs', { key, body: spec() })).toMatchObject({ status: 400, body: { detail: expect.stringContaining('was read by the application') as string } })
   })
 
   it('knows the application’s users by what that says of them', async () => {
