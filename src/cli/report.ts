@@ -86,6 +86,7 @@ export function resultReport(ended: JobResult): string {
   const lines = [`result      ${result.status}${result.error === null ? '' : `: ${result.error.message} (${result.error.kind})`}`]
   if (result.branch !== null) lines.push(`branch      ${result.branch} at ${result.commit ?? '-'}`)
   if (result.promoted !== null) lines.push(`promoted    ${result.promoted.to} at ${result.promoted.sha} (${result.promoted.result})`)
+  if (result.pullRequest !== null) lines.push(`pull req.   ${result.pullRequest.url} (${result.pullRequest.action})`, ...result.pullRequest.problems.map((problem) => `pull req.   ${problem}`))
   if (result.diff !== null) lines.push(`diff        ${diffstat(result.diff)}`)
   lines.push(...unsavedLines(result))
   lines.push(...artifactLines(result))

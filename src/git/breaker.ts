@@ -55,6 +55,8 @@ export function withBreaker(git: GitHost, { now, failures: most = 5, openMs: [fi
     }
   }
 
+  const guardedPullRequest = (open: NonNullable<GitHost['openPullRequest']>): NonNullable<GitHost['openPullRequest']> => (...call) => guarded(() => open(...call))
+
   return {
     name: git.name,
     hosts: git.hosts,
@@ -70,6 +72,7 @@ export function withBreaker(git: GitHost, { now, failures: most = 5, openMs: [fi
     provenance: (...call) => guarded(() => git.provenance(...call)),
     checkSignature: (...call) => guarded(() => git.checkSignature(...call)),
     promote: (...call) => guarded(() => git.promote(...call)),
+    ...(git.openPullRequest === undefined ? {} : { openPullRequest: guardedPullRequest(git.openPullRequest) }),
     deleteBranch: (...call) => guarded(() => git.deleteBranch(...call)),
     diff: (...call) => guarded(() => git.diff(...call)),
   }

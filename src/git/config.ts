@@ -6,6 +6,7 @@ import { CodeStorageHost } from './code-storage.js'
 import type { GitHost } from './host.js'
 import { HttpsGitHost, type TokenCallback } from './https-host.js'
 import { tokenAlgorithms } from './mint.js'
+import { forgeKinds } from './pull-requests/pull-requests.js'
 import { signingFormats, signingModes, type SigningOptions } from './signature.js'
 
 const environmentName = z.string().regex(/^[A-Za-z_]\w*$/, 'must be the name of an environment variable')
@@ -66,6 +67,15 @@ export const httpsGitConfigSchema = z
     token: z.custom<TokenCallback>(isFunction, 'must be a function (repository, "read" | "write") => Promise<{ username, token }>').optional(),
     tokenEnv: environmentName.optional().describe('The environment variable that holds one token for everything. A callback that makes short-lived ones is safer.'),
     username: z.string().min(1).default('x-access-token').describe('The user name that goes with tokenEnv.'),
+    api: z
+      .strictObject({
+        kind: z.enum(forgeKinds, { error: 'must be "github", "gitlab" or "bitbucket"' }),
+        url: url.optional().describe('Base of the API, where it is not where such hosts have it.'),
+        tokenEnv: environmentName.optional().describe('The environment variable that holds a key for the API alone. Left out: the token that pushes.'),
+        username: z.string().min(1).default('x-token-auth').describe('The user name that goes with tokenEnv at Bitbucket.'),
+      })
+      .optional()
+      .describe('The host’s own API, for pull requests. Known for github.com, gitlab.com and bitbucket.org.'),
     mergeAuthor: identity.optional(),
     signing: signing.optional(),
   })
@@ -95,7 +105,11 @@ function httpsFromConfig(config: HttpsGitConfig, env: Environment): GitHost {
   const callback = config.token ?? (async () => ({ username, token: fromEnvironment('git.tokenEnv', tokenEnv ?? '', env) }))
   // Asked for at once, so that a missing variable is known at the start and not in the first job.
   if (tokenEnv !== undefined) fromEnvironment('git.tokenEnv', tokenEnv, env)
-  return new HttpsGitHost({ name: config.name, url: config.url, token: callback, sharedToken: tokenEnv !== undefined, mergeAuthor: config.mergeAuthor, signing: signingOf(config.signing, env) })
+  const { kind, url: apiUrl, tokenEnv: apiTokenEnv, username: apiUsername = '' } = config.api ?? {}
+  if (apiTokenEnv !== undefined) fromEnvironment('git.api.tokenEnv', apiTokenEnv, env)
+  const apiToken = apiTokenEnv === undefined ? undefined : async () => ({ username: apiUsername, token: fromEnvironment('git.api.tokenEnv', apiTokenEnv, env) })
+  const api = kind === undefined ? undefined : { kind, url: apiUrl, token: apiToken }
+  return new HttpsGitHost({ api, name: config.name, url: config.url, token: callback, sharedToken: tokenEnv !== undefined, mergeAuthor: config.mergeAuthor, signing: signingOf(config.signing, env) })
 }
 
 function signingOf(config: SigningConfig | undefined, env: Environment): SigningOptions | undefined {

@@ -1,4 +1,5 @@
 import type { Diff, Promotion } from '../job/result.js'
+import type { OpenedPullRequest, PullRequestRequest } from './pull-requests/request.js'
 import type { ProvenanceCheck, SignatureCheck, Signed, SigningOptions, SignRequest } from './signature.js'
 
 /**
@@ -40,6 +41,14 @@ export interface GitHost {
    * When `to` stands at `sha` already (a lost answer), that is success with `no_op`.
    */
   promote(request: PromotionRequest, options: GitCallOptions): Promise<Promotion>
+  /**
+   * Opens a pull request, or updates the one that is open for the same branches: once, however often it is asked with the same arguments. Left out by
+   * hosts that have none.
+   * @param beforeOpen asked right before one is made; what it throws prevents that.
+   * @returns null when the branches do not differ.
+   * @throws InfrastructureError as every call; `auth` of the consumer's keys where they may not, `invalid` of the job for a base that is not there.
+   */
+  readonly openPullRequest?: ((request: PullRequestRequest, options: GitCallOptions, beforeOpen: () => Promise<void>) => Promise<OpenedPullRequest | null>) | undefined
   /** How the commits of jobs are signed; null when they are not. */
   readonly signing: SigningOptions | null
   /**

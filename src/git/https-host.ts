@@ -6,6 +6,8 @@ import { parseChangedFiles } from './changed-files.js'
 import type { AccessOptions, BranchName, GitAccess, GitCallOptions, GitHost, PromotionRequest, ResolvedRef } from './host.js'
 import { lsRemote } from './ls-remote.js'
 import { defaultTokenTtlSeconds } from './mint.js'
+import { createForge, forgeAt, openPullRequest } from './pull-requests/open.js'
+import type { ForgeKind } from './pull-requests/pull-requests.js'
 import { checkProvenance, writeProvenance } from './provenance-note.js'
 import { branchInTheWay, candidateRefs, maxDiffPaths, movedTarget, noRepository, refsInTheWay, switchyardIdentity, type Identity } from './rules.js'
 import { checkCommitSignature, signBranch } from './sign-branch.js'
@@ -37,8 +39,19 @@ export interface HttpsGitHostOptions {
   readonly mergeAuthor?: Identity | undefined
   /** How the commits of jobs, and merge commits, are signed. Default: not at all. */
   readonly signing?: SigningOptions | undefined
+  /** What pull requests are opened with. Left out: known for github.com, gitlab.com and bitbucket.org, and no pull requests elsewhere. */
+  readonly api?: HttpsHostApi | undefined
   /** Milliseconds since 1970. Default `Date.now`. */
   readonly now?: (() => number) | undefined
+}
+
+/** A host's own API, beside git. */
+export interface HttpsHostApi {
+  readonly kind: ForgeKind
+  /** Default: where such hosts have it. */
+  readonly url?: string | undefined
+  /** A key for the API alone, so that the token that pushes, which sandboxes see, need not be good for more. Default: the token that pushes. */
+  readonly token?: ((repository: string) => Promise<HttpsToken>) | undefined
 }
 
 /** How long a token callback may take, in milliseconds. */
@@ -53,6 +66,7 @@ export class HttpsGitHost implements GitHost {
   readonly hosts: readonly string[]
   readonly ephemeral = false
   readonly signing: SigningOptions | null
+  readonly openPullRequest: GitHost['openPullRequest']
   readonly #url: string
   readonly #token: TokenCallback
   readonly #sharedToken: boolean
@@ -69,6 +83,27 @@ export class HttpsGitHost implements GitHost {
     this.#mergeAuthor = options.mergeAuthor ?? switchyardIdentity
     this.signing = options.signing ?? null
     this.#now = options.now ?? Date.now
+    const forge = forgeAt(this.#url, options.api)
+    if (forge !== null) this.openPullRequest = this.#pullRequests(forge, options.api?.token)
+  }
+
+  #pullRequests({ kind, url }: { readonly kind: ForgeKind; readonly url: string }, token: HttpsHostApi['token']): NonNullable<GitHost['openPullRequest']> {
+    const forge = createForge(kind, {
+      source: this.name,
+      url: baseUrl('api.url', url),
+      authorize: async (repository) => {
+        const key = token === undefined ? await this.#access(repository, 'write') : await this.#given(repository, 'API', () => token(repository))
+        // Bitbucket's access tokens are bearers; its app passwords and API tokens go with a name.
+        const bearer = kind !== 'bitbucket' || key.username === 'x-token-auth'
+        return { authorization: bearer ? `Bearer ${key.token}` : `Basic ${Buffer.from(`${key.username}:${key.token}`).toString('base64')}` }
+      },
+      now: this.#now,
+    })
+    return async (request, options, beforeOpen) => {
+      const problem = repositoryProblem(request.repository)
+      if (problem !== undefined) throw this.#invalid(`repository: "${request.repository}" ${problem}`)
+      return openPullRequest(this.name, forge, request, options, beforeOpen)
+    }
   }
 
   /**
@@ -234,24 +269,27 @@ export class HttpsGitHost implements GitHost {
   async #access(repository: string, kind: 'read' | 'write', ttlSeconds = defaultTokenTtlSeconds): Promise<GitAccess> {
     const problem = repositoryProblem(repository)
     if (problem !== undefined) throw this.#invalid(`repository: "${repository}" ${problem}`)
-    const given = tokenAnswer.safeParse(await this.#askForToken(repository, kind))
-    if (!given.success) {
-      throw this.#auth(`the token callback gave no usable { username, token } for ${kind} access to "${repository}"`)
-    }
-    const { username, token, expiresAtMs } = given.data
+    const { username, token, expiresAtMs } = await this.#given(repository, kind, () => this.#token(repository, kind))
     const now = this.#now()
-    if (expiresAtMs !== undefined && expiresAtMs <= now) throw this.#auth(`the token callback gave an expired token for "${repository}"`)
     return { url: `${this.#url}/${repository}.git`, username, token, expiresAtMs: expiresAtMs ?? now + ttlSeconds * 1000 }
   }
 
-  async #askForToken(repository: string, kind: 'read' | 'write'): Promise<unknown> {
+  async #given(repository: string, kind: 'read' | 'write' | 'API', ask: () => Promise<HttpsToken>): Promise<HttpsToken> {
+    const given = tokenAnswer.safeParse(await this.#askForToken(repository, kind, ask))
+    if (!given.success) throw this.#auth(`the token callback gave no usable { username, token } for ${kind} access to "${repository}"`)
+    const { expiresAtMs } = given.data
+    if (expiresAtMs !== undefined && expiresAtMs <= this.#now()) throw this.#auth(`the token callback gave an expired token for "${repository}"`)
+    return given.data
+  }
+
+  async #askForToken(repository: string, kind: 'read' | 'write' | 'API', ask: () => Promise<HttpsToken>): Promise<unknown> {
     let timer: NodeJS.Timeout | undefined
     const late = new Promise<never>((_resolve, reject) => {
       const error = new InfrastructureError({ kind: 'transient', owner: 'git-repository', source: this.name, message: `${this.name}: the token callback did not answer within ${tokenTimeoutMs} ms` })
       timer = setTimeout(() => reject(error), tokenTimeoutMs)
     })
     try {
-      return await Promise.race([this.#token(repository, kind), late])
+      return await Promise.race([ask(), late])
     } catch (error) {
       if (error instanceof InfrastructureError) throw error
       // Its message is not repeated: nobody can know that it holds no token.

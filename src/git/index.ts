@@ -1,5 +1,6 @@
 export { CodeStorageHost, type CodeStorageHostOptions } from './code-storage.js'
 export { codeStorageConfigSchema, gitHostFromConfig, httpsGitConfigSchema, type CodeStorageConfig, type HttpsGitConfig } from './config.js'
 export type * from './host.js'
-export { HttpsGitHost, type HttpsGitHostOptions, type HttpsToken, type TokenCallback } from './https-host.js'
+export type { OpenedPullRequest, PullRequestRequest } from './pull-requests/request.js'
+export { HttpsGitHost, type HttpsGitHostOptions, type HttpsHostApi, type HttpsToken, type TokenCallback } from './https-host.js'
 export { TokenMinter, type MintRequest, type RefPolicy, type TokenAlgorithm, type TokenMinterOptions } from './mint.js'

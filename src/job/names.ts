@@ -76,7 +76,7 @@ function branchPart(jobId: string): string {
 
 /** Where the artifacts of one attempt at the whole job go: a folder's path. No other attempt or run of any job has the same. */
 export function artifactFolder(run: RunNames): string {
-  return `${branchPart(run.jobId)}/${run.generation}.${(run.restart?.count ?? 0) + 1}`
+  return `${branchPart(run.runId ?? run.jobId)}/${run.generation}.${(run.restart?.count ?? 0) + 1}`
 }
 
 /** A branch for commits that the agent made beside the work: other branches, linked worktrees. Numbered from 1. */

@@ -52,6 +52,18 @@ export const promotionSchema = lastingObject({
 })
 export type Promotion = z.output<typeof promotionSchema>
 
+export const pullRequestSchema = lastingObject({
+  number: z.int().min(1),
+  url: z.url({ protocol: /^https?$/ }),
+  /** The branch that it asks to be merged into. */
+  base: z.string(),
+  /** `updated`: one was open already for the same branches. `found`: it was opened before, and is closed by now. */
+  action: z.enum(['opened', 'updated', 'found']),
+  /** What of it could not be had, such as a label or a reviewer; a sentence each. */
+  problems: z.array(z.string()).default([]),
+})
+export type PullRequest = z.output<typeof pullRequestSchema>
+
 export const diffSchema = lastingObject({
   files: count,
   additions: count,
@@ -91,6 +103,8 @@ export const jobResultSchema = lastingObject({
   /** That branch's head; for a job that did not succeed, its last checkpoint or final state. */
   commit: z.string().nullable().default(null),
   promoted: promotionSchema.nullable().default(null),
+  /** The pull request that `promote.pullRequest` asked for; null without it, and when there was nothing to request. */
+  pullRequest: pullRequestSchema.nullable().default(null),
   steps: z.array(stepResultSchema).default([]),
   attempts: z.array(attemptSchema).default([]),
   diff: diffSchema.nullable().default(null),
@@ -117,7 +131,7 @@ export type JobResult = z.output<typeof jobResultSchema>
 
 /** What the schemas put back, as JSON, by the field's name. */
 const usual = {
-  result: { error: 'null', baseSha: 'null', branch: 'null', commit: 'null', promoted: 'null', steps: '[]', attempts: '[]', diff: 'null', unsaved: '[]', unsavedMore: '0', kept: '[]', artifacts: '[]', artifactsMissed: '[]', artifactsMissedMore: '0', tests: 'null', metadata: '{}', tenant: 'null' },
+  result: { error: 'null', baseSha: 'null', branch: 'null', commit: 'null', promoted: 'null', pullRequest: 'null', steps: '[]', attempts: '[]', diff: 'null', unsaved: '[]', unsavedMore: '0', kept: '[]', artifacts: '[]', artifactsMissed: '[]', artifactsMissedMore: '0', tests: 'null', metadata: '{}', tenant: 'null' },
   step: { exitCode: 'null', stdoutTail: '""', stderrTail: '""' },
   attempt: { sandboxId: 'null', endedAt: 'null', error: 'null' },
 }

@@ -2,7 +2,7 @@ import { z } from 'zod'
 import { collectedSchema } from './artifacts.js'
 import { jobWebhookSchema, eventKinds } from './event-kinds.js'
 import { lastingObject } from './lasting.js'
-import { attemptSchema, diffSchema, jobErrorSchema, keptBranchSchema, promotionSchema, stepResultSchema, unsavedPathSchema } from './result.js'
+import { attemptSchema, diffSchema, jobErrorSchema, keptBranchSchema, promotionSchema, pullRequestSchema, stepResultSchema, unsavedPathSchema } from './result.js'
 
 const count = z.int().min(0)
 
@@ -111,6 +111,7 @@ export const runRecordSchema = lastingObject({
   /** The signed commit that takes the place of `of` on the job's branch: before it is pushed, and once it is there. Null without signing. */
   signature: lastingObject({ of: z.string(), sha: z.string(), done: z.boolean() }).nullable().default(null),
   promoted: promotionSchema.nullable(),
+  pullRequest: pullRequestSchema.nullable().default(null),
   diff: diffSchema.nullable(),
   /** What the latest checkpoint or the final commit does not hold, and how many more paths there were. */
   unsaved: z.array(unsavedPathSchema).default([]),
@@ -166,6 +167,7 @@ export function newRunRecord({ asked, tenant, ...run }: Pick<RunRecord, 'jobId' 
     pushed: false,
     signature: null,
     promoted: null,
+    pullRequest: null,
     diff: null,
     unsaved: [],
     unsavedMore: 0,

@@ -102,6 +102,26 @@ const checkpointPath = z
   })
   .transform(plainCheckpointPath)
 
+/** A line of text at a git host: a title, a label, a person. */
+const hostLine = (longest: number, what: string) =>
+  z
+    .string()
+    .min(1, 'is empty; leave it out')
+    .max(longest, `is longer than ${longest} characters`)
+    .refine((text) => !/[\p{Cc}\p{Cs}\p{Zl}\p{Zp}\p{Bidi_Control}]/u.test(text), `holds a line break or a control character; give ${what} on one line`)
+
+/** What git hosts take of a body, with room for the summary that is put below it. */
+const longestBody = 20_000
+
+const pullRequest = z.strictObject({
+  base: branchName.optional().describe('The branch that the work is to go to; the default branch if left out.'),
+  title: hostLine(200, 'a title').optional().describe('Default: the first line of push.message, or the job’s id.'),
+  body: z.string().max(longestBody, `is longer than ${longestBody} characters`).optional().describe('Markdown. A summary of the result is put below it.'),
+  draft: z.boolean({ error: 'must be true or false' }).default(false),
+  labels: z.array(hostLine(50, 'a label').refine((label) => !label.includes(','), 'holds a comma; give each label by itself')).max(20, 'are more than 20').default([]),
+  reviewers: z.array(hostLine(100, 'a name').refine((name) => !/\s|,/.test(name), 'holds a space or a comma; give each reviewer by itself')).max(15, 'are more than 15').default([]).describe('GitHub and GitLab: user names, and teams as ORGANISATION/TEAM at GitHub. Bitbucket: uuids or account ids.'),
+})
+
 const artifactPattern = z
   .string()
   .superRefine((pattern, context) => {
@@ -190,6 +210,7 @@ const specObject = z.strictObject({
     .strictObject({
       to: branchName,
       strategy: z.enum(['ff_only', 'ff_prefer', 'merge'], { error: 'must be "ff_only", "ff_prefer" or "merge"' }).default('ff_only'),
+      pullRequest: pullRequest.optional().describe('Open a pull request (a merge request at GitLab) from `to` to `base`, or update the one that is open.'),
     })
     .optional(),
   checkpoint: z
@@ -277,6 +298,9 @@ export const jobSpecSchema = specObject
       if (spec.providers.deny.includes(name)) {
         context.addIssue({ code: 'custom', path: ['providers', 'deny'], message: `"${name}" is denied and also allowed or preferred; name it once` })
       }
+    }
+    if (spec.promote?.pullRequest?.base === spec.promote?.to && spec.promote?.pullRequest !== undefined) {
+      context.addIssue({ code: 'custom', path: ['promote', 'pullRequest', 'base'], message: 'is the branch that the work is promoted to; give another, or another promote.to' })
     }
     const names = new Set<string>()
     if (spec.delay !== undefined && spec.runAt !== undefined) context.addIssue({ code: 'custom', path: ['runAt'], message: 'is given together with delay; give one of the two' })

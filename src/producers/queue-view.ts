@@ -42,6 +42,7 @@ export function cancelledWhileWaiting(
     branch: null,
     commit: null,
     promoted: null,
+    pullRequest: null,
     steps: [],
     attempts: [],
     diff: null,

@@ -109,7 +109,7 @@ function withResult(left: object, result: JobResult, generation: number): object
 const blank = newRunRecord({ jobId: '', generation: 1, repository: '', startedAtMs: 0 })
 
 function impliedBy(result: JobResult, generation: number): Record<string, unknown> {
-  const { jobId, repository, baseSha, status, error, promoted, steps, attempts, diff, unsaved, unsavedMore, kept, usage } = result
+  const { jobId, repository, baseSha, status, error, promoted, pullRequest, steps, attempts, diff, unsaved, unsavedMore, kept, usage } = result
   return {
     ...blank,
     jobId,
@@ -119,6 +119,7 @@ function impliedBy(result: JobResult, generation: number): Record<string, unknow
     base: baseSha === null ? null : { ref: null, sha: baseSha },
     outcome: { status, error },
     promoted,
+    pullRequest,
     steps,
     attempts,
     diff,

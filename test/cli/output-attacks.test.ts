@@ -60,6 +60,7 @@ const stand = 'stand-in'
 const result: JobResult = {
   jobId: stand, status: 'failed', error: { kind: 'step-failed', message: stand, owner: 'job' }, repository: stand, baseSha: 'a'.repeat(40), branch: stand, commit: 'b'.repeat(40),
   promoted: { to: stand, sha: 'b'.repeat(40), result: 'fast_forward' },
+  pullRequest: { number: 1, url: `https://example.com/${stand}`, base: stand, action: 'opened', problems: [stand] },
   steps: [{ name: stand, exitCode: 0, durationMs: 1200, stdoutTail: stand, stderrTail: stand }],
   attempts: [{ provider: stand, sandboxId: stand, startedAt: '2026-01-01T00:00:00.000Z', endedAt: null, outcome: 'lost', error: { kind: 'sandbox-lost', message: stand } }],
   diff: { files: 1, additions: 3, deletions: 0, paths: [stand, stand] }, unsaved: [{ path: stand, reason: stand }], unsavedMore: 0, kept: [{ branch: stand, commit: stand, ref: stand }],

@@ -18,7 +18,7 @@ import type { ProviderLoad, StoredRun } from '../../src/store/index.js'
 
 const result: JobResult = {
   jobId: 'j1', status: 'succeeded', error: null, repository: 'acme/web', baseSha: 'a'.repeat(40), branch: 'agent/j1', commit: 'b'.repeat(40),
-  promoted: { to: 'main', sha: 'b'.repeat(40), result: 'fast_forward' },
+  promoted: { to: 'main', sha: 'b'.repeat(40), result: 'fast_forward' }, pullRequest: null,
   steps: [{ name: 'change', exitCode: 0, durationMs: 1200, stdoutTail: '', stderrTail: '' }],
   attempts: [{ provider: 'local-a', sandboxId: 's1', startedAt: '2026-01-01T00:00:00.000Z', endedAt: '2026-01-01T00:00:02.000Z', outcome: 'succeeded', error: null }],
   diff: { files: 1, additions: 3, deletions: 0, paths: ['NOTE.md'] }, unsaved: [], unsavedMore: 0, kept: [], ...nothingCollected, usage: { sandboxSeconds: 2 }, metadata: {}, tenant: null,

@@ -15,6 +15,8 @@ import { startProviderServer } from '../chaos/provider-servers.js'
 import { startS3Server, type S3Server } from '../servers/s3/server.js'
 import { altered, startDeployment, until, type Deployment } from './deployment.js'
 
+/** A machine with much else to do needs more than the usual minute. */
+const timeoutMs = 180_000
 let deployment: Deployment
 let s3: S3Server
 let store: ArtifactStore
@@ -58,7 +60,7 @@ async function consumer(options: Parameters<Deployment['startConsumer']>[0] = {}
 
 async function resultOf(spec: Partial<JobSpecInput> & Pick<JobSpecInput, 'steps' | 'artifacts'>): Promise<{ result: JobResult; log: string }> {
   const job = await deployment.queue.enqueue({ repository: 'acme/web', ...spec })
-  const result = await job.result({ timeoutMs: 120_000 })
+  const result = await job.result({ timeoutMs })
   let log = ''
   for await (const line of job.logs()) log += line.text
   return { result, log }
@@ -73,7 +75,7 @@ const losing = (verb: string) => (script: string) => {
   if (script.includes(`' '${verb}'`)) throw new InfrastructureError({ kind: 'sandbox-lost', source: 'local-a', message: 'the sandbox is gone' })
 }
 
-it('are stored with size, type and digest, ignored ones too, listed in the result, and can be fetched by links that are stored nowhere', { timeout: 120_000 }, async () => {
+it('are stored with size, type and digest, ignored ones too, listed in the result, and can be fetched by links that are stored nowhere', { timeout: 600_000 }, async () => {
   await consumer()
   const { result, log } = await resultOf({
     steps: [`mkdir -p coverage/html && echo '<p>90 %</p>' > coverage/html/index.html && head -c 700000 /dev/zero > coverage/data.bin && echo '${junit}' > coverage/junit.xml && echo done > report.html && ln -s /etc/passwd coverage/passwd`],
@@ -107,7 +109,7 @@ it('are stored with size, type and digest, ignored ones too, listed in the resul
   await rm(target, { recursive: true })
 })
 
-it('are those of a job that failed, that was cancelled, and whose time was up, too', { timeout: 180_000 }, async () => {
+it('are those of a job that failed, that was cancelled, and whose time was up, too', { timeout: 600_000 }, async () => {
   await consumer()
   const failed = await resultOf({ steps: ['echo why > why.log; exit 3'], artifacts: ['*.log'] })
   expect(failed.result).toMatchObject({ status: 'failed', error: { code: 'SWY_STEP_FAILED' }, artifacts: [{ path: 'why.log', from: 'sandbox' }] })
@@ -116,20 +118,20 @@ it('are those of a job that failed, that was cancelled, and whose time was up, t
   const job = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['echo half > half.log; echo begun; sleep 600'], artifacts: ['*.log'] })
   for await (const { text } of job.logs({ follow: true })) if (text.includes('begun')) break
   await job.cancel('not needed any more')
-  expect(await job.result({ timeoutMs: 60_000 })).toMatchObject({ status: 'cancelled', artifacts: [{ path: 'half.log', sizeBytes: 5 }] })
+  expect(await job.result({ timeoutMs })).toMatchObject({ status: 'cancelled', artifacts: [{ path: 'half.log', sizeBytes: 5 }] })
 })
 
-it('go to names of their own for each run and attempt, so that none takes another’s place', { timeout: 120_000 }, async () => {
+it('go to names of their own for each run and attempt, so that none takes another’s place', { timeout: 600_000 }, async () => {
   await consumer()
   const { result } = await resultOf({ steps: ['date +%N > out.log; exit 1'], artifacts: ['out.log'], attempts: 2 })
   expect(result.artifacts.map(({ where }) => where)).toEqual([`s3://artifacts/${result.jobId}/1.2/out.log`])
   const job = deployment.queue.job(result.jobId)
   await deployment.queue.retry(result.jobId)
-  expect((await job.result({ timeoutMs: 60_000 })).artifacts[0]?.where).toBe(`s3://artifacts/${result.jobId}/2.2/out.log`)
+  expect((await job.result({ timeoutMs })).artifacts[0]?.where).toBe(`s3://artifacts/${result.jobId}/2.2/out.log`)
   expect([...s3.puts].filter(([key]) => key.startsWith(result.jobId))).toEqual([[`${result.jobId}/1.2/out.log`, 1], [`${result.jobId}/2.2/out.log`, 1]])
 })
 
-it.each(['artifacts', 'artifacts-read'])('of a sandbox that is lost at "%s" are what the last checkpoint held, and what it did not is said', { timeout: 120_000 }, async (verb) => {
+it.each(['artifacts', 'artifacts-read'])('of a sandbox that is lost at "%s" are what the last checkpoint held, and what it did not is said', { timeout: 600_000 }, async (verb) => {
   await consumer()
   onExec = losing(verb)
   const { result, log } = await resultOf({
@@ -145,7 +147,7 @@ it.each(['artifacts', 'artifacts-read'])('of a sandbox that is lost at "%s" are 
   expect(missed['coverage/**']).toMatch(/^sandbox: the sandbox is gone .*(its last checkpoint holds nothing that this names|so only what its last checkpoint held is stored); files that git ignores are in it only where checkpoint.paths names them$/)
 })
 
-it('that can’t be stored are listed, with whose fault it is, and cost the job nothing', { timeout: 180_000 }, async () => {
+it('that can’t be stored are listed, with whose fault it is, and cost the job nothing', { timeout: 600_000 }, async () => {
   const spec = { steps: ['for n in 1 2 3 4 5 6; do echo $n > $n.log; done; echo work > work.txt'], artifacts: ['*.log'] }
   const expectMissed = async (owner: string, said: RegExp) => {
     const { result } = await resultOf(spec)
@@ -168,7 +170,7 @@ it('that can’t be stored are listed, with whose fault it is, and cost the job 
   await expectMissed('deployment', /the time to store artifacts was up|does not answer/)
 })
 
-it('are no more, and no larger, than the consumer’s limits', { timeout: 120_000 }, async () => {
+it('are no more, and no larger, than the consumer’s limits', { timeout: 600_000 }, async () => {
   await consumer({ artifacts: storeFor(s3Config({ maxFileMiB: 1, maxJobMiB: 2, maxFiles: 5 })) })
   const { result } = await resultOf({
     steps: ['mkdir many sizes && (cd many && seq 1 3000 | xargs touch) && cd sizes && head -c 1100000 /dev/zero > a-too-large && for f in b c d; do head -c 1000000 /dev/zero > $f; done; echo e > e'],
@@ -182,31 +184,31 @@ it('are no more, and no larger, than the consumer’s limits', { timeout: 120_00
   expect(missedOf(many.result)['many/**']).toMatch(/^job: more than 5 files are named/)
 })
 
-it('of a job that ends before it had a repository are said to be missed', { timeout: 60_000 }, async () => {
+it('of a job that ends before it had a repository are said to be missed', { timeout: 600_000 }, async () => {
   await consumer()
   const { result } = await resultOf({ repository: 'acme/nowhere', steps: ['true'], artifacts: ['a', 'b'] })
   expect(result).toMatchObject({ status: 'failed', artifacts: [], artifactsMissed: [{ path: 'a', reason: 'the job ended before it had a repository' }, { path: 'b' }] })
 })
 
-it('are stored by the next consumer when one is killed in the middle, each once in the result', { timeout: 120_000 }, async () => {
+it('are stored by the next consumer when one is killed in the middle, each once in the result', { timeout: 600_000 }, async () => {
   await Promise.all(running.map((each) => each.stop()))
   running = []
   let asked = 0
   s3.fault = () => (++asked === 2 ? 'hang' : undefined)
   const child = await deployment.startConsumerProcess({ artifacts: s3Config(), environment: credentials() })
   const job = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['for n in 1 2 3 4 5; do head -c 300000 /dev/zero > $n.log; done'], artifacts: ['*.log'] })
-  await until('the second file on its way', () => asked >= 2)
+  await until('the second file on its way', () => asked >= 2, timeoutMs)
   child.kill('SIGKILL')
   await once(child, 'exit')
   await consumer()
-  const result = await job.result({ timeoutMs: 60_000 })
+  const result = await job.result({ timeoutMs })
   expect(pathsOf(result)).toEqual(['1.log', '2.log', '3.log', '4.log', '5.log'])
   expect(s3.puts.get(`${job.jobId}/1.1/1.log`)).toBe(2)
   expect(s3.puts.get(`${job.jobId}/1.1/5.log`)).toBe(1)
   expect([...s3.objects.keys()].filter((key) => key.startsWith(job.jobId))).toHaveLength(5)
 })
 
-it('come out of a provider’s sandbox through its own SDK', { timeout: 180_000 }, async () => {
+it('come out of a provider’s sandbox through its own SDK', { timeout: 600_000 }, async () => {
   const server = await startProviderServer('e2b', 2, undefined)
   const providers = await createProviders([server.entry], { environment: server.environment })
   await consumer({ providers })

@@ -5,7 +5,7 @@ import { CodeStorageHost } from '../../src/git/index.js'
 import { InfrastructureError } from '../../src/job/errors.js'
 import { LocalProvider } from '../../src/providers/local/index.js'
 import { endingProvider } from './ending-provider.js'
-import { verbOf, type ConsumerProcessOptions } from './deployment.js'
+import { hostWithForge, verbOf, type ConsumerProcessOptions } from './deployment.js'
 
 // A consumer in a process of its own, for tests that kill, stop and freeze it. It says "started" to its parent once it takes jobs,
 // its log, and each call that it makes to a provider or the git host; SIGTERM stops it.
@@ -49,7 +49,7 @@ function watched<Target extends object>(target: Target): Target {
 const consumer = new Consumer({
   deployment: 'test',
   redis: { url: told.redisUrl },
-  git: watched(new CodeStorageHost(told.git)),
+  git: watched(told.forge === undefined ? new CodeStorageHost(told.git) : hostWithForge(told.git, told.forge)),
   providers: told.limits.map((sandboxes, index) => {
     const local = new LocalProvider({ name: `local-${'abcdef'[index]}`, stateDir: told.stateDir, loopbackPorts: [...told.loopbackPorts] })
     return { provider: watched(told.endFile === undefined ? local : endingProvider(local, told.endFile)), limit: { sandboxes }, credentials: told.credentials }

@@ -7,7 +7,7 @@ import { promisify } from 'node:util'
 import { pino } from 'pino'
 import { Consumer, secretsFromEnvironment, type ConsumerOptions, type ConsumerSettings, type ProviderSlot } from '../../src/consumers/index.js'
 import { generateDevelopmentKeys, startCodeStorage, startRedis, type CodeStorageServer, type EmbeddedRedis } from '../../src/embedded/index.js'
-import { CodeStorageHost } from '../../src/git/index.js'
+import { CodeStorageHost, HttpsGitHost, TokenMinter } from '../../src/git/index.js'
 import { AgentQueue } from '../../src/producers/index.js'
 import { LocalProvider } from '../../src/providers/local/index.js'
 import type { Provider } from '../../src/providers/provider.js'
@@ -47,11 +47,29 @@ export interface ConsumerProcessOptions {
   /** As in a configuration, with what its variables hold. */
   readonly artifacts?: object | undefined
   readonly environment?: Readonly<Record<string, string>> | undefined
+  /** The git host by HTTPS alone, with this API beside it. */
+  readonly forge?: ForgeToUse | undefined
   /** The process stops itself, as by SIGSTOP, in the nth call of this name to its provider or git host; 1 is the first. With
    * `after` when the call was made; with `fails` that call then fails. */
   readonly freezeIn?: { readonly call: string; readonly nth: number; readonly after?: boolean; readonly fails?: boolean } | undefined
   /** See `endingProvider`. */
   readonly endFile?: string | undefined
+}
+
+export interface ForgeToUse {
+  readonly kind: 'github' | 'gitlab' | 'bitbucket'
+  readonly url: string
+  readonly token: string
+}
+
+/** The local Code Storage as any HTTPS git host, with the API of another beside it. */
+export function hostWithForge({ org, privateKey, storageUrl }: Pick<ConsumerProcessOptions['git'], 'org' | 'privateKey' | 'storageUrl'>, { kind, url, token }: ForgeToUse): HttpsGitHost {
+  const minter = new TokenMinter({ org, privateKey })
+  return new HttpsGitHost({
+    url: storageUrl,
+    token: async (repository, access) => ({ username: 't', ...(await minter.mint({ repository, scopes: [access === 'read' ? 'git:read' : 'git:write'], ttlSeconds: 120 })) }),
+    api: { kind, url, token: () => Promise.resolve({ username: 'someone', token }) },
+  })
 }
 
 /** Settings under which a test need not wait long for a dead consumer's jobs. */
@@ -96,7 +114,7 @@ export interface Deployment {
   readonly privateKey: string
   startConsumer(options?: Partial<Omit<ConsumerOptions, 'settings'>> & { settings?: Partial<ConsumerSettings> }): Promise<Consumer>
   /** Starts a consumer in a process of its own, which can be killed; waits until it takes jobs. */
-  startConsumerProcess(options?: Partial<Pick<ConsumerProcessOptions, 'settings' | 'freezeIn' | 'credentials' | 'endFile' | 'artifacts' | 'environment'>> & { readonly storageUrl?: string }): Promise<ChildProcess>
+  startConsumerProcess(options?: Partial<Pick<ConsumerProcessOptions, 'settings' | 'freezeIn' | 'credentials' | 'endFile' | 'artifacts' | 'environment' | 'forge'>> & { readonly storageUrl?: string }): Promise<ChildProcess>
   /** Makes a repository with these files on `main`; returns the commit. */
   seed(repository: string, files: Readonly<Record<string, string>>): Promise<string>
   /** A fresh clone of a branch, ephemeral or not. Returns the folder. */
@@ -162,6 +180,7 @@ export async function startDeployment(
         endFile: overrides.endFile,
         artifacts: overrides.artifacts,
         environment: overrides.environment,
+        forge: overrides.forge,
         settings: { ...quickSettings, ...overrides.settings },
       }
       const child = fork(ownFile('test/e2e/consumer-process.ts'), {

@@ -1,9 +1,10 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { join, normalize } from 'node:path'
 import { createHash } from 'node:crypto'
 import fc from 'fast-check'
 import { SignJWT, importPKCS8 } from 'jose'
+import { JUnitReader } from '../../src/artifacts/junit.js'
 import { generateDevelopmentKeys } from '../../src/embedded/index.js'
 import { TokenRefusedError, tokenVerifier } from '../../src/embedded/code-storage/verify.js'
 import { ForeignCommits } from '../../src/git/foreign-commits.js'
@@ -11,6 +12,8 @@ import { parseChangedFiles } from '../../src/git/changed-files.js'
 import { parseRefs } from '../../src/git/ls-remote.js'
 import { TemporaryRepository } from '../../src/git/temporary-repository.js'
 import { InfrastructureError, InvalidInputError, NewerReleaseError } from '../../src/job/errors.js'
+import { artifactExpression, artifactPathProblem, artifactPatternProblem, isNamedBy, literalPart, plainArtifactPattern } from '../../src/job/artifact-patterns.js'
+import { testSummarySchema } from '../../src/job/artifacts.js'
 import { harmlessJson, harmlessText } from '../../src/job/harmless-text.js'
 import { parseJobSpec, parseQueuedSpec, type JobSpecInput } from '../../src/job/spec.js'
 import { MalformedAnswer, parseAnswer } from '../../src/runner/answer.js'
@@ -27,8 +30,8 @@ const identity = { name: 'a', email: 'a@example.com' }
 
 const fieldNames = ['code', 'out-size', 'err-size', 'out-length', 'err-length', 'out-skip', 'err-skip', 'sha', 'head', 'ahead', 'plain', 'plain-head', 'plain-ahead', 'descends', 'none', 'name', 'size', 'depth', 'borders', 'lfs', 'count', 'home', 'repository', 'user', 'git', 'certificates', 'restored', 'paths', 'unsaved-more', 'ok', 'missing', 'fail']
 const fieldValue = fc.oneof({ weight: 3, arbitrary: fc.nat(300).map(String) }, { weight: 3, arbitrary: fc.constantFrom(sha, '-', '0', '1', 'L2hvbWU=', 'git version 2.40', 'no-step', 'git', 'disk', 'busy') }, { weight: 2, arbitrary: oddText.map((text) => text.replaceAll('\n', ' ')) })
-const blobBytes = fc.oneof(fc.uint8Array({ maxLength: 600 }).map((bytes) => Buffer.from(bytes)), fc.array(fc.oneof(oddText, fc.constantFrom(`${sha} refs/heads/x`, '"a\\303\\251\\t\\"b"\treason', `${'b'.repeat(64)} 12 path`)), { maxLength: 5 }).map((lines) => Buffer.from(lines.join('\n'))))
-const blob = fc.tuple(fc.constantFrom('out', 'err', 'pack', 'piece', 'detail', 'more', 'unsaved', 'kept', 'notes', 'objects', 'absent', '__proto__'), blobBytes, fc.nat(20)).map(([name, bytes, end]) => [`${name}:`, bytes.toString('base64'), ...(end === 0 ? [] : ['.'])].join('\n'))
+const blobBytes = fc.oneof(fc.uint8Array({ maxLength: 600 }).map((bytes) => Buffer.from(bytes)), fc.array(fc.oneof(oddText, fc.constantFrom(`${sha} refs/heads/x`, '"a\\303\\251\\t\\"b"\treason', `${'b'.repeat(64)} 12 path`, 'F 5 out/a', 'F 5 ../a', 'L out/b', 'M', 'QUJD')), { maxLength: 5 }).map((lines) => Buffer.from(lines.join('\n'))))
+const blob = fc.tuple(fc.constantFrom('out', 'err', 'pack', 'piece', 'detail', 'more', 'unsaved', 'kept', 'notes', 'objects', 'absent', 'files', '__proto__'), blobBytes, fc.nat(20)).map(([name, bytes, end]) => [`${name}:`, bytes.toString('base64'), ...(end === 0 ? [] : ['.'])].join('\n'))
 const answerLines = fc
   .tuple(fc.array(fc.tuple(fc.constantFrom(...fieldNames), fieldValue).map(([name, value]) => `${name} ${value}`), { maxLength: 24 }), fc.array(blob, { maxLength: 3 }), fc.array(oddText, { maxLength: 2 }))
   .map(([fields, blobs, odd]) => [...new Map(fields.map((line) => [line.split(' ')[0], line])).values(), ...blobs, ...odd].join('\n'))
@@ -47,6 +50,8 @@ const verbs: Readonly<Record<string, (runner: Runner) => Promise<unknown>>> = {
   pack: (runner) => runner.pack({ sha, baseSha: sha, parentSha: sha, maxBytes: 1_000, write: () => Promise.resolve() }, options),
   'lfs objects': (runner) => runner.lfsObjects(sha, options),
   'an lfs object': (runner) => runner.readLfsObject({ oid: 'b'.repeat(64), size: 100 }, () => Promise.resolve(), options),
+  artifacts: (runner) => runner.listArtifacts({ patterns: ['out/**', '*.xml'], most: 3 }, options),
+  'read artifacts': (runner) => runner.readArtifacts([{ path: 'out/a', sizeBytes: 100 }, { path: 'out/b', sizeBytes: 300_000 }], async (_file, pieces) => { for await (const piece of pieces ?? []) piece.toString() }, options),
   stop: (runner) => runner.stop('k', 1, options),
 }
 
@@ -177,7 +182,7 @@ export const tokens = target('tokens', async () => {
 
 const sound: JobSpecInput = {
   repository: 'acme/web', ref: 'main', setup: ['npm ci'], steps: [{ name: 'agent', run: 'agent', timeout: '40m', cwd: 'packages/web', env: { A: '1' } }, 'npm test'], env: { CI: '1' }, secrets: ['KEY'],
-  push: { message: 'm', author: { name: 'a', email: 'a@example.com' } }, promote: { to: 'next', strategy: 'ff_only' }, checkpoint: { everySeconds: 60, paths: ['~/.agent', 'cache'] }, providers: { prefer: ['e2b'], deny: ['modal'] },
+  push: { message: 'm', author: { name: 'a', email: 'a@example.com' } }, promote: { to: 'next', strategy: 'ff_only', pullRequest: { base: 'main', title: 'Fix it', body: 'Well', draft: true, labels: ['bug'], reviewers: ['ada'] } }, artifacts: ['coverage/**', './report.html'], checkpoint: { everySeconds: 60, paths: ['~/.agent', 'cache'] }, providers: { prefer: ['e2b'], deny: ['modal'] },
   resources: { cpu: 2, memoryMiB: 2048 }, network: ['example.com'], timeout: '1h', waitTimeout: '30m', delay: '1s', attempts: 2, priority: 10, idempotencyKey: 'k', tenant: 't', metadata: { issue: 4711, deep: { list: [1] } }, lfs: { include: ['*.bin'] },
 }
 
@@ -210,5 +215,37 @@ export const specs = target('job specs', () => ({
     const names = (env: unknown) => Object.keys(env ?? {}).sort().join()
     const given = value as { env?: object }
     if (names(spec.env) !== names(given.env)) throw new Error(`of the variables ${names(given.env)} are left ${names(spec.env)}`)
+  },
+}))
+
+/** XML that programs trip over, and reports. */
+const xml = fc.array(fc.oneof(
+  fc.constantFrom('<testsuites>', '<testsuite name="a" tests="2" time="1.5">', '<testcase name="b" classname="c" time="0.1">', '<testcase/>', '<failure message="m">', '<skipped/>', '<![CDATA[x]]>', '</failure>', '</testcase>', '</testsuite>', '</testsuites>', '<!DOCTYPE a [<!ENTITY x "y">]>', '&x;', '&#0;', '&#x1b;', '<?xml version="1.0"?>', '<!--', '-->', '<a xmlns:j="u">', '<j:testcase', '"', '>'),
+  oddText,
+), { maxLength: 30 }).map((parts) => parts.join(''))
+
+export const reports = target('JUnit reports', () => ({
+  inputs: fc.record({ text: xml, cut: fc.integer({ min: 1, max: 64 }), damaged: fc.boolean() }),
+  check({ text, cut, damaged }) {
+    const reader = new JUnitReader()
+    const bytes = Buffer.from(damaged ? text : `<testsuite>${text}</testsuite>`)
+    for (let at = 0; at < bytes.length; at += cut) reader.add(bytes.subarray(at, at + cut))
+    const found = reader.end()
+    if (found === null) return
+    testSummarySchema.parse(found)
+    if (found.failing.length > 20) throw new Error('names too many')
+    for (const test of found.failing) for (const part of Object.values(test)) if (typeof part !== 'string' || part.length > 201 || /[\p{Cc}\u202e]/u.test(part)) throw new Error(`says ${JSON.stringify(part)}`)
+  },
+}))
+
+export const artifactNames = target('artifacts’ patterns and paths', () => ({
+  inputs: fc.record({ pattern: fc.oneof(oddText, fc.array(fc.constantFrom('a', '*', '**', '?', 'a*', '..', '.', '', '.git', 'b.c'), { maxLength: 8 }).map((parts) => parts.join('/'))), path: fc.oneof(oddText, fc.array(fc.constantFrom('a', 'b.c', '..', '.', '', 'ab', '.git'), { maxLength: 8 }).map((parts) => parts.join('/'))) }),
+  check({ pattern, path }) {
+    if (artifactPathProblem(path) === undefined && (normalize(join('/x', path)) !== `/x/${path}` || /[\p{Cc}]/u.test(path))) throw new Error(`takes ${JSON.stringify(path)}`)
+    if (artifactPatternProblem(pattern) !== undefined) return
+    const plain = plainArtifactPattern(pattern)
+    if (artifactPatternProblem(plain) !== undefined || plainArtifactPattern(plain) !== plain) throw new Error(`made ${JSON.stringify(plain)} of it`)
+    if (isNamedBy(plain, path) && literalPart(plain) !== '' && path !== literalPart(plain) && !path.startsWith(`${literalPart(plain)}/`)) throw new Error('names what lies elsewhere')
+    new RegExp(artifactExpression(plain))
   },
 }))

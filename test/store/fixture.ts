@@ -79,6 +79,7 @@ export function result(jobId: string, fields: Partial<JobResult> = {}): JobResul
     branch: null,
     commit: null,
     promoted: null,
+    pullRequest: null,
     steps: [],
     attempts: [],
     diff: null,

@@ -22,6 +22,7 @@ export function jobResult(record: RunRecord, spec: Pick<JobSpec, 'metadata' | 't
     baseSha: record.base?.sha ?? null,
     ...saved,
     promoted: record.promoted,
+    pullRequest: record.pullRequest,
     steps: record.steps,
     attempts: [...attempts],
     diff: record.diff,

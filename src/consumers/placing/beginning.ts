@@ -1,6 +1,6 @@
 import type { Logger } from 'pino'
 import type { GitHost } from '../../git/host.js'
-import { errorMessage } from '../../job/errors.js'
+import { errorMessage, InfrastructureError } from '../../job/errors.js'
 import type { RunRecord } from '../../job/run-record.js'
 import type { JobSpec } from '../../job/spec.js'
 import { eligibleHere, type ProvidersAround } from './candidates.js'
@@ -41,6 +41,9 @@ export async function resolveBase(
   { repository, promote, ref }: JobSpec,
   options: { readonly timeoutMs: number; readonly signal: AbortSignal },
 ): Promise<Pick<RunRecord, 'base' | 'promoteFrom'>> {
+  if (promote?.pullRequest !== undefined && git.openPullRequest === undefined) {
+    throw new InfrastructureError({ kind: 'invalid', owner: 'consumer-configuration', source: git.name, message: `${git.name}: promote.pullRequest: this git host has no pull requests that are known; configure git.api, or leave pullRequest out` })
+  }
   const [base, target] = await Promise.all([
     git.resolve(repository, ref ?? null, options),
     promote === undefined ? null : git.branchHead(repository, { name: promote.to, ephemeral: false }, options),

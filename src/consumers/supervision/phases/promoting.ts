@@ -1,9 +1,11 @@
-import { PromotionConflictError } from '../../../job/errors.js'
+import { InfrastructureError, PromotionConflictError } from '../../../job/errors.js'
 import { workBranch } from '../../../job/names.js'
 import type { Promotion } from '../../../job/result.js'
 import type { RunRecord } from '../../../job/run-record.js'
 import type { JobSpec } from '../../../job/spec.js'
 import type { RunContext } from '../../run-context.js'
+import { collectArtifacts } from '../../collecting/collect.js'
+import { pullRequestText } from '../pull-request-text.js'
 import { attestWork, signWork } from '../sign-work.js'
 
 /**
@@ -17,6 +19,8 @@ export async function promoting(ctx: RunContext, signal: AbortSignal): Promise<v
   await signWork(ctx, signal)
   const { finalCommit, promoteFrom } = ctx.record
   if (promote === undefined || finalCommit === null) throw new Error(`run ${ctx.jobId}: promoting without a target or a commit`)
+  // Recorded when there was still something to do after it.
+  if (ctx.record.promoted !== null) return requesting(ctx, signal)
   const options = { timeoutMs: settings.callTimeoutMs, signal }
   const target = { name: promote.to, ephemeral: false }
   const expectedTargetSha = promote.strategy === 'ff_only' ? (promoteFrom?.sha ?? null) : await git.branchHead(repository, target, options)
@@ -37,7 +41,34 @@ export async function promoting(ctx: RunContext, signal: AbortSignal): Promise<v
   if (promote.strategy === 'ff_only' && !ctx.record.descends && promoted.sha !== finalCommit) throw rewritten(ctx.record, promote)
   if (!ctx.record.descends) await ctx.sayOnce(promotionOfRewritten(promoted))
   await attestWork(ctx, false, signal)
-  await ctx.update({ promoted, phase: 'closing' })
+  const { pullRequest } = promote
+  await ctx.update({ promoted, ...(pullRequest === undefined ? { phase: 'closing' } : {}) })
+  if (pullRequest !== undefined) await requesting(ctx, signal)
+}
+
+/**
+ * Opens the pull request that the promotion asks for, once, and says where it is. Its text sums the result up, so the artifacts are
+ * collected before it.
+ */
+async function requesting(ctx: RunContext, signal: AbortSignal): Promise<void> {
+  const { git, settings } = ctx.shared
+  const { spec } = ctx
+  const wanted = spec.promote?.pullRequest
+  if (spec.promote === undefined || wanted === undefined) {
+    await ctx.update({ phase: 'closing' })
+    return
+  }
+  if (git.openPullRequest === undefined) {
+    throw new InfrastructureError({ kind: 'invalid', owner: 'consumer-configuration', source: git.name, message: `${git.name}: promote.pullRequest: this git host has no pull requests that are known; configure git.api` })
+  }
+  await collectArtifacts(ctx)
+  const { base, draft, labels, reviewers } = wanted
+  const text = pullRequestText(spec, ctx.record, wanted, (part) => ctx.secrets.patterns.mask(part))
+  const request = { repository: spec.repository, head: spec.promote.to, base, draft, labels, reviewers, ...text }
+  const opened = await git.openPullRequest(request, { timeoutMs: settings.callTimeoutMs, signal }, () => ctx.confirmHeld())
+  const pullRequest = opened === null ? null : { ...opened, problems: opened.problems.map((problem) => ctx.secrets.patterns.mask(problem).slice(0, 500)) }
+  await ctx.say(pullRequest === null ? `no pull request was opened: "${request.head}" has nothing that its base does not have` : [`pull request ${pullRequest.action}: ${pullRequest.url}`, ...pullRequest.problems].join('; '))
+  await ctx.update({ pullRequest, phase: 'closing' })
 }
 
 type Promote = Pick<NonNullable<JobSpec['promote']>, 'to' | 'strategy'>
