@@ -334,3 +334,11 @@ it('jobs of several queues that BullMQ gave the same ids are jobs of their own',
   expect(results.map(({ status }) => status)).toEqual(['succeeded', 'succeeded', 'succeeded'])
   await until('and each its own event', () => events.size === 6)
 })
+
+it('a job that was added by hand gives its place back with its end, in any queue', async () => {
+  const { bull, queue } = open('other')
+  await consume(1, { queue: { name: 'other' }, settings: { reapIntervalMs: 3_600_000 } })
+  const added = await bull.addBulk(Array.from({ length: 3 }, () => ({ name: 'by hand', data: { spec: parseJobSpec(spec()) } })))
+  for (const { id } of added) expect((await queue.job(id!).result({ timeoutMs: 20_000 })).status).toBe('succeeded')
+  await until('the place is free', async () => (await queue.providers())[0]?.used === 0, 5_000)
+})

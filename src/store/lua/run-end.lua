@@ -6,5 +6,5 @@
 -- has its place or ''}.
 local how = endRun(4, 5)
 if how == 'lost' or how == 'stale' then return { how } end
-local following = leaveHands(ARGV[15], ARGV[3] ~= '' and { holder = ARGV[3], view = ARGV[4] } or nil)
+local following = leaveHands(ids.job(ownQueue, ARGV[15]), ARGV[3] ~= '' and { holder = ARGV[3], view = ARGV[4] } or nil)
 return { how, following and following.jobId or '', following and following.provider or '' }
