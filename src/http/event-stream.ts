@@ -57,7 +57,10 @@ export function eventStream(open: (signal: AbortSignal) => AsyncIterable<ServerS
         const timer = new AbortController()
         const came = await Promise.race([next, delay(heartbeatMs, 'silence' as const, { signal: timer.signal })]).finally(() => timer.abort())
         if (came === 'silence') {
-          await mayRead()
+          // While Redis is away nobody knows, and nothing is read.
+          await mayRead().catch((error: unknown) => {
+            if (error instanceof HttpRefusalError) throw error
+          })
           controller.enqueue(encoder.encode(': \n\n'))
           return
         }

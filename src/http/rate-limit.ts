@@ -1,7 +1,6 @@
 import type { RateLimiterRedis } from 'rate-limiter-flexible'
 import { z } from 'zod'
 import { accessOf, type AgentQueue } from '../producers/agent-queue.js'
-import { isUnavailability, unavailable } from '../store/index.js'
 import type { Caller } from './caller.js'
 import { HttpRefusalError } from './refusal.js'
 
@@ -32,12 +31,16 @@ export class RateLimiter {
   async count({ id }: Caller): Promise<Record<string, string>> {
     const { requests, perSeconds } = this.limit
     const policy = `"key";q=${requests};w=${perSeconds}`
-    this.#limiter ??= this.#open()
     try {
-      const { remainingPoints, msBeforeNext } = await (await this.#limiter).consume(id)
+      this.#limiter ??= this.#open().catch((error: unknown) => {
+        this.#limiter = undefined
+        throw error
+      })
+      const limiter = await this.#limiter
+      const { remainingPoints, msBeforeNext } = await accessOf(this.queue).use(() => limiter.consume(id))
       return { 'ratelimit-policy': policy, ratelimit: `"key";r=${remainingPoints};t=${seconds(msBeforeNext)}` }
     } catch (error) {
-      if (error instanceof Error) throw isUnavailability(error) ? unavailable(accessOf(this.queue).redis, error) : error
+      if (error instanceof Error) throw error
       const waitS = seconds(refusedSchema.parse(error).msBeforeNext)
       throw new HttpRefusalError(429, 'SWY_HTTP_RATE_LIMITED', `API key ${id} has made ${requests} requests within ${perSeconds} seconds, as many as it may; wait ${waitS} seconds, or enqueue many jobs by one request`, {
         'retry-after': String(waitS), 'ratelimit-policy': policy, ratelimit: `"key";r=0;t=${waitS}`,
@@ -52,7 +55,7 @@ export class RateLimiter {
     return await use(async ({ redis }) => {
       const { requests, perSeconds } = this.limit
       // Whoever is over the limit costs Redis nothing until its time is over.
-      return new RateLimiterRedis({ storeClient: redis, keyPrefix: keys.httpRates(), points: requests, duration: perSeconds, inMemoryBlockOnConsumed: requests + 1, rejectIfRedisNotReady: true })
+      return new RateLimiterRedis({ storeClient: redis, keyPrefix: keys.httpRates(), points: requests, duration: perSeconds, inMemoryBlockOnConsumed: requests + 1 })
     })
   }
 }

@@ -177,6 +177,9 @@ describe('every refusal is a problem', () => {
       expect(answer).toMatchObject({ status: 503, body: { code: 'SWY_REDIS_UNAVAILABLE' } })
       expect(answer.headers.get('retry-after')).toBe('1')
     }
+    const known = await serve(redis, { queueOptions: { redis: { url: 'redis://127.0.0.1:1' } }, authenticate: () => ({ id: 'ada', name: 'Ada', scope: 'write', tenants: null }) })
+    for (const _again of [1, 2]) expect(await known.call('POST', '/v1/jobs', { body: spec(), headers: { 'idempotency-key': 'a' } })).toMatchObject({ status: 503, body: { code: 'SWY_REDIS_UNAVAILABLE' } })
+    expect([...away.errors, ...known.errors].filter((fields) => !(fields as { err: Error }).err.message.startsWith('redis: '))).toEqual([])
   })
 })
 
