@@ -175,6 +175,13 @@ describe('every other way out', () => {
     expect(escapedLine('a\nb\u001b[31m')).toBe('a\\nb\\x1b[31m')
   })
 
+  it('nothing else of ours writes to the terminal of whoever started it', () => {
+    const files = readdirSync('src', { recursive: true, encoding: 'utf8' }).filter((name) => /\.(ts|mjs)$/.test(name) && !name.startsWith('cli/'))
+    const writing = files.filter((name) => /\bprocess\.(stdout|stderr)\.write\(|\bconsole\.|\bwriteSync\(|['"]\/dev\/(tty|stdout|stderr)['"]|'inherit'/.test(readFileSync(`src/${name}`, 'utf8')))
+    // Both talk to a process of ours, over a pipe.
+    expect(writing.toSorted()).toEqual(['providers/conformance/killed-client.ts', 'providers/docker/keep-deadline.mjs'])
+  })
+
   it('nothing of the command writes past print.ts, but for what a progress draws and an output that is passed on', () => {
     const files = readdirSync('src/cli', { recursive: true, encoding: 'utf8' }).filter((name) => name.endsWith('.ts') && name !== 'print.ts' && name !== 'demo/progress.ts')
     const past = files.filter((name) => /\b(stdout|stderr|output|stream)\.write\(|console\./.test(readFileSync(`src/cli/${name}`, 'utf8')))

@@ -88,9 +88,10 @@ describe('the board', () => {
   it('never saves what it shows in the place of a value', async () => {
     const { url } = await open({ writable: true })
     const shown = (await (await fetch(new URL('api/queues/agent-jobs/job-a', url))).json()) as { job: { data: object } }
-    const send = (method: string, path: string, body: object) =>
-      fetch(new URL(`api/queues/agent-jobs/${path}`, url), { method, headers: { 'content-type': 'application/json' }, body: JSON.stringify(body) })
-    expect((await send('PATCH', 'job-a/update-data', { jobData: shown.job.data })).status).toBe(422)
+    const send = (method: string, path: string, body: object, type = 'application/json') =>
+      fetch(new URL(`api/queues/agent-jobs/${path}`, url), { method, headers: { 'content-type': type }, body: JSON.stringify(body) })
+    // Bull Board takes it for JSON whatever it is called.
+    for (const type of ['application/json', 'text/plain', 'application/x-www-form-urlencoded']) expect((await send('PATCH', 'job-a/update-data', { jobData: shown.job.data }, type)).status, type).toBe(422)
     expect((await send('POST', 'add', { name: 'run', data: shown.job.data, options: {} })).status).toBe(422)
     const queue = new Queue('agent-jobs', { prefix, connection: redis })
     const job = (await queue.getJob('job-a')) as { data: { env: { API_KEY: string } } } | undefined
