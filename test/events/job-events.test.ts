@@ -64,6 +64,27 @@ describe('the events of a job', () => {
     expect(told.find(({ type }) => type.endsWith('promoted'))).toMatchObject({ data: { to: 'done', result: 'fast_forward' } })
   })
 
+  it('tell nothing twice and nothing out of order of a job that another consumer takes over', async () => {
+    const provider = new InMemoryProvider('a')
+    const first = await startConsumer([provider])
+    const job = await openQueue().enqueue({ ...trivial, steps: ['true', 'sleep 2', 'true'], events: early })
+    await until(async () => short(await toldOf(job.jobId)).includes('step.finished') && provider.running > 0, 'its second step runs')
+    await startConsumer([provider])
+    await first.stop()
+    expect((await job.result({ timeoutMs: 60_000 })).status).toBe('succeeded')
+    expect(short(await toldOf(job.jobId))).toEqual(['enqueued', 'started', 'step.finished', 'step.finished', 'step.finished', 'succeeded'])
+  })
+
+  it('are told of the runs of a schedule too', async () => {
+    await startConsumer([new InMemoryProvider('a')], ['enqueued'])
+    const queue = openQueue()
+    await queue.schedules.upsert('often', { every: '1s', job: { ...trivial, events: ['started'] } })
+    const last = await until(async () => (await queue.schedules.get('often')).last, 'it has begun')
+    await queue.schedules.pause('often')
+    await queue.job(last.jobId).result({ timeoutMs: 60_000 })
+    expect(short(await toldOf(last.jobId))).toEqual(['enqueued', 'started', 'succeeded'])
+  })
+
   it('are its end alone where nobody asked for more, and leave what an end has always left', async () => {
     await startConsumer([new InMemoryProvider('a')])
     const job = await openQueue().enqueue(trivial)

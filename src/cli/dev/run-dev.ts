@@ -9,7 +9,7 @@ import type { AgentQueue } from '../../producers/index.js'
 import { closeInTurn } from '../close-in-turn.js'
 import { killSandboxes } from '../kill-sandboxes.js'
 import { createLogger } from '../logger.js'
-import { startLocalStack } from '../local-stack.js'
+import { localWebhooks, startLocalStack } from '../local-stack.js'
 import { openBoard } from '../open-board.js'
 import { openQueue } from '../open-queue.js'
 import { counted } from '../output.js'
@@ -59,7 +59,8 @@ export async function runDev(options: DevOptions): Promise<void> {
     await cleanUpAfter(claimed, providers, say)
     const stack = await startLocalStack({ folder, deployment: 'dev', providers, boardPort, https })
     closers.push(() => stack.close())
-    const config = parseConfig({ ...stack.config, consumer: { secrets: [...secrets.names] } })
+    const webhooks = localWebhooks(secrets.environment)
+    const config = parseConfig({ ...stack.config, webhooks, consumer: { secrets: [...secrets.names] } })
     const origins: Origin[] = []
     for (const { repository, source } of options.seeds) {
       signal.throwIfAborted()
@@ -85,7 +86,7 @@ export async function runDev(options: DevOptions): Promise<void> {
     closers.push(close)
     // Last, so that whoever finds it finds everything running. It holds Redis' password: for this user alone.
     const path = join(folder, 'switchyard.config.json')
-    await writeFile(path, `${JSON.stringify({ ...stack.config, consumer: { secrets: secrets.names } }, null, 2)}\n`, { mode: 0o600 })
+    await writeFile(path, `${JSON.stringify({ ...stack.config, webhooks, consumer: { secrets: secrets.names } }, null, 2)}\n`, { mode: 0o600 })
     options.onRunning({ config: path, codeStorage: stack.codeStorage.url, https: stack.codeStorage.https, board: board.loginUrl })
     await aborted(signal)
     say('stopping')
