@@ -1,6 +1,6 @@
 import { z } from '@hono/zod-openapi'
 import type { Context } from 'hono'
-import { eventKinds, type JobEvent, type KeptEvent, kindOf } from '../events/index.js'
+import { eventKinds, type JobEvent, type KeptEvent } from '../events/index.js'
 import { maySee } from './caller.js'
 import { type ApiApp, type ApiContext, type Env, guard, problems, route } from './context.js'
 import { eventStream, type ServerSentEvent } from './event-stream.js'
@@ -62,7 +62,7 @@ export function addStreamRoutes(app: ApiApp, api: ApiContext): void {
       if (last !== undefined && !/^\d{1,19}-\d{1,19}$/.test(last)) throw malformed('last-event-id: is none that this stream gave; leave it out to begin now')
       const { caller } = context.var
       const from = last ?? context.req.valid('query').after ?? (await newEvents.last())
-      return respond(context, api, limits, (signal) => kept(api, newEvents, from, signal, ({ event }) => event !== null && kindOf(event) === 'completed' && maySee(caller, tenantOf(event))))
+      return respond(context, api, limits, (signal) => kept(api, newEvents, from, signal, ({ event }) => event !== null && maySee(caller, tenantOf(event))))
     },
   )
 }
