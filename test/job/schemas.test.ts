@@ -9,7 +9,7 @@ const folder = new URL('../../schema/', import.meta.url)
 const load = async (name: string) => z.fromJSONSchema(JSON.parse(await readFile(new URL(name, folder), 'utf8')) as z.core.JSONSchema.JSONSchema)
 
 describe('the JSON Schemas', () => {
-  it('are current; otherwise run npm run schema', async () => {
+  it('are current; otherwise run npx tsx script/write-schemas.ts', async () => {
     const files = schemaFiles()
     expect((await readdir(folder)).sort()).toEqual([...files.keys()].sort())
     for (const [name, content] of files) expect(await readFile(new URL(name, folder), 'utf8'), name).toBe(content)

@@ -6,13 +6,14 @@ import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { createBody } from '../../src/providers/docker/container.js'
 import { dockerProviderConfigSchema } from '../../src/providers/docker/index.js'
 import type { SandboxRequest } from '../../src/providers/provider.js'
+import { loaderArgs, ownFile } from '../own-programs.js'
 import { engineCall, podmanUnavailable } from '../servers/podman.js'
 import { options, startDocker, type DockerFixture } from './docker-fixture.js'
 import { all, countProcesses, failure } from './e2b-fixture.js'
 
 /** A consumer of its own: makes a container with a short lifetime, starts what a hostile job does there, and waits. */
 const program = `
-import { DockerProvider, dockerProviderConfigSchema } from './src/providers/docker/index.js'
+import { DockerProvider, dockerProviderConfigSchema } from ${JSON.stringify(ownFile('src/providers/docker/index.ts'))}
 const provider = new DockerProvider(dockerProviderConfigSchema.parse({ socketPath: process.env.SOCKET, image: process.env.IMAGE, network: 'host' }), {})
 const options = { timeoutMs: 30_000 }
 const { id } = await provider.create({ name: 'docker-test-deadline', tags: {}, image: undefined, resources: {}, lifetimeMs: 6_000, network: 'open', gitHosts: [] }, options)
@@ -65,7 +66,7 @@ describe.skipIf(unavailable !== undefined)(`containers of a real engine${unavail
 for stat in /proc/[0-9]*; do pid=\${stat#/proc/}; [ "$pid" = "$$" ] || { kill -STOP "$pid"; [ "$pid" = 1 ] || kill -KILL "$pid"; kill -STOP "$pid"; }; done 2>/dev/null; sleep 1000`
 
   it('end at their deadline whatever runs in them, from outside, also when their consumer is gone', async () => {
-    const consumer = spawn(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', program], { env: { ...process.env, SOCKET: fixture.engine.socketPath, IMAGE: fixture.engine.image, SCRIPT: worst }, stdio: ['ignore', 'pipe', 'inherit'] })
+    const consumer = spawn(process.execPath, [...loaderArgs, '--input-type=module', '-e', program], { env: { ...process.env, SOCKET: fixture.engine.socketPath, IMAGE: fixture.engine.image, SCRIPT: worst }, stdio: ['ignore', 'pipe', 'inherit'] })
     const [line] = (await once(consumer.stdout, 'data')) as [Buffer]
     const id = line.toString().trim()
     expect(await fixture.provider.get(id, options)).toMatchObject({ id })
