@@ -1,5 +1,8 @@
+import { createArtifactStore, type ArtifactStore } from '../artifacts/index.js'
+import { withKeyFiles } from '../config/key-files.js'
 import type { Config } from '../config/schema.js'
 import { createApi, startApiServer } from '../http/index.js'
+import { InvalidInputError } from '../job/errors.js'
 import { createLogger } from './logger.js'
 import { openQueue } from './open-queue.js'
 
@@ -12,17 +15,31 @@ export async function openApi(config: Config): Promise<{ readonly url: string; r
   try {
     // Whoever starts it wants to hear of a Redis that is not there.
     await queue.statuses([])
-    const api = createApi({ queue, maxBodyBytes: config.http.maxBodyBytes, rateLimit: config.http.rateLimit, log: createLogger(config.logs.level) })
+    const artifacts = storeOf(config)
+    const api = createApi({ queue, artifacts, maxBodyBytes: config.http.maxBodyBytes, rateLimit: config.http.rateLimit, log: createLogger(config.logs.level) })
     const server = await startApiServer({ api, host: config.http.host, port: config.http.port })
     return {
       url: server.url,
       close: async () => {
         await server.close()
+        artifacts?.close()
         await queue.close()
       },
     }
   } catch (error) {
     await queue.close()
     throw error
+  }
+}
+
+/** What serves jobs need not have the keys that consumers have: without those of the artifact store there are no links. */
+function storeOf(config: Config): ArtifactStore | undefined {
+  if (config.artifacts === undefined) return undefined
+  try {
+    return createArtifactStore(config.artifacts, { environment: withKeyFiles(process.env, config.keyFiles, '.') })
+  } catch (error) {
+    if (!(error instanceof InvalidInputError)) throw error
+    createLogger(config.logs.level).warn({ message: error.message }, 'no links to artifacts are made here')
+    return undefined
   }
 }

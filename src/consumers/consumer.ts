@@ -129,6 +129,8 @@ export class Consumer {
       throw error
     })
 
+    void checkArtifacts(options.artifacts, { timeoutMs: settings.callTimeoutMs, signal: leaving.signal }, log)
+
     const redis = createRedis(options.redis, 'commands')
     const blocking = createRedis(options.redis, 'blocking')
     const subscriber = createRedis(options.redis, 'subscriber')
@@ -400,5 +402,15 @@ async function endsWithin(work: Promise<void>, timeoutMs: number): Promise<boole
     return await Promise.race([work.then(() => true), late])
   } finally {
     clearTimeout(timer)
+  }
+}
+
+/** Said at the start, and not by the first job: one that can't be written to costs jobs their artifacts and nothing else. */
+async function checkArtifacts(store: ArtifactStore | undefined, options: { readonly timeoutMs: number; readonly signal: AbortSignal }, log: Logger): Promise<void> {
+  if (store === undefined) return
+  try {
+    for (const warning of await store.check(options)) log.warn({ store: store.name }, warning)
+  } catch (error) {
+    if (!options.signal.aborted) log.error({ store: store.name, message: errorMessage(error) }, 'artifacts can’t be stored; jobs list them as missed until that is mended')
   }
 }

@@ -3,9 +3,11 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import { getRequestListener } from '@hono/node-server'
 import type { Hono, MiddlewareHandler } from 'hono'
 import type { Logger } from 'pino'
+import type { ArtifactStore } from '../artifacts/index.js'
 import { InvalidInputError, SwitchyardError } from '../job/errors.js'
 import { accessOf, type AgentQueue } from '../producers/agent-queue.js'
 import { ApiKeys } from './api-keys.js'
+import { addArtifactRoutes } from './artifact-routes.js'
 import { addAuditRoute } from './audit.js'
 import type { Caller } from './caller.js'
 import { type ApiApp, type ApiContext, bearerOf, type Env, json, newApp, problems, route } from './context.js'
@@ -21,6 +23,8 @@ import { addStreamRoutes } from './stream-routes.js'
 export interface ApiOptions {
   /** Whose jobs are served; it stays the caller's to close. */
   readonly queue: AgentQueue
+  /** Where jobs' artifacts are, as the consumers have it: for links to them. */
+  readonly artifacts?: ArtifactStore | undefined
   /** How large a request's body may be, in bytes. Default 4 MiB, at least twice the queue's `maxSpecBytes`. */
   readonly maxBodyBytes?: number | undefined
   /**
@@ -60,7 +64,7 @@ export function createApi(options: ApiOptions): Api {
   const stop = new AbortController()
   const log = options.log ?? { info: () => undefined, error: (fields: unknown) => process.emitWarning(errorIn(fields)) }
   const app = newApp()
-  const api: ApiContext = { queue, log, maxBodyBytes: bodyLimit(options), callerOf: callerOf(options), count: counter(options), heartbeatMs: options.heartbeatMs, stop: stop.signal }
+  const api: ApiContext = { queue, artifacts: options.artifacts, log, maxBodyBytes: bodyLimit(options), callerOf: callerOf(options), count: counter(options), heartbeatMs: options.heartbeatMs, stop: stop.signal }
 
   app.onError((error) => {
     const answer = problemOf(error)
@@ -72,6 +76,7 @@ export function createApi(options: ApiOptions): Api {
   for (const [name, schema] of Object.entries(componentSchemas())) app.openAPIRegistry.registerComponent('schemas', name, schema)
   addHealthRoutes(app, api)
   addJobRoutes(app, api)
+  addArtifactRoutes(app, api)
   addStreamRoutes(app, api)
   addScheduleRoutes(app, api)
   addDeploymentRoutes(app, api)

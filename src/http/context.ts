@@ -1,6 +1,7 @@
 import { createRoute, OpenAPIHono, type RouteConfig } from '@hono/zod-openapi'
 import type { Context, MiddlewareHandler } from 'hono'
 import type { Logger } from 'pino'
+import type { ArtifactStore } from '../artifacts/index.js'
 import { invalidInput, parseInput } from '../job/explain.js'
 import type { z } from 'zod'
 import type { AgentQueue } from '../producers/agent-queue.js'
@@ -22,6 +23,8 @@ export type ApiApp = OpenAPIHono<Env>
 /** What the routes share. */
 export interface ApiContext {
   readonly queue: AgentQueue
+  /** Where jobs' artifacts are, for links; undefined when nobody said. */
+  readonly artifacts: ArtifactStore | undefined
   readonly log: Pick<Logger, 'info' | 'error'>
   readonly maxBodyBytes: number
   /** Whose key it is. @throws HttpRefusalError 401. */

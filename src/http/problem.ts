@@ -40,6 +40,10 @@ const statuses: Partial<Readonly<Record<ErrorCode, number>>> = {
   SWY_SCHEDULE_UNKNOWN: 404,
   SWY_REDIS_UNAVAILABLE: 503,
   SWY_NEWER_RELEASE: 503,
+  // Of the artifact store: its key, its settings.
+  SWY_CONSUMER_KEY_REFUSED: 503,
+  SWY_CONSUMER_CONFIGURATION: 503,
+  SWY_DEPLOYMENT: 503,
 }
 
 const mostProblems = 100

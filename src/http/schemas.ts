@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import type { JobEvent } from '../events/index.js'
+import { artifactSchema, collectedSchema } from '../job/artifacts.js'
 import type { LogLine } from '../job/log.js'
 import { jobResultSchema, unsavedPathSchema } from '../job/result.js'
 import { rulesSchema } from '../job/schedule.js'
@@ -45,6 +46,7 @@ export const cancelSchema = z.strictObject({ reason: z.string({ error: 'must be 
 export const cancelledSchema = z.object({ outcome: z.enum(['cancelled', 'requested', 'ended']).describe('cancelled: it was waiting and has ended; requested: its supervisor stops it; ended: it had ended before.') })
 export const retrySchema = z.strictObject({ from: z.enum(['start', 'checkpoint'], { error: 'must be "start" or "checkpoint"' }).optional() })
 export const retriedSchema = z.object({ outcome: z.enum(['retried', 'pending']).describe('pending: it waits or runs already, and nothing was done.') })
+export const artifactListSchema = collectedSchema.extend({ artifacts: z.array(artifactSchema.extend({ link: z.string().nullable().describe('Opens it for as long as was asked; null when no links were asked for, and for what is in a folder of the consumers’.') })) })
 export const healthSchema = z.object({ status: z.string() })
 export const problemSchema = z.object({
   type: z.string(),
@@ -137,7 +139,7 @@ export const auditListSchema = z.object({
 })
 
 const requests = { Cancel: cancelSchema, Retry: retrySchema }
-const responses = { Enqueued: enqueuedSchema, ManyEnqueued: manyEnqueuedSchema, Cancelled: cancelledSchema, Retried: retriedSchema, Schedule: scheduleSchema, ScheduleList: scheduleListSchema, ProviderList: providerListSchema, TenantList: tenantListSchema, AuditList: auditListSchema, LogLine: logLineSchema, Event: eventSchema, Health: healthSchema, Problem: problemSchema }
+const responses = { Enqueued: enqueuedSchema, ManyEnqueued: manyEnqueuedSchema, Cancelled: cancelledSchema, Retried: retriedSchema, ArtifactList: artifactListSchema, Schedule: scheduleSchema, ScheduleList: scheduleListSchema, ProviderList: providerListSchema, TenantList: tenantListSchema, AuditList: auditListSchema, LogLine: logLineSchema, Event: eventSchema, Health: healthSchema, Problem: problemSchema }
 
 /** Every component of the document, by its name. */
 export function componentSchemas(): Record<string, JsonSchema> {

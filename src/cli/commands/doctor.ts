@@ -40,7 +40,7 @@ Examples:
       const { config, path } = await configOf(flags)
       const timeoutMs = timeoutOf(flags.timeout)
       const [{ runDoctor }, { configDirectory }, report] = await Promise.all([import('../doctor/run-doctor.js'), import('../../config/providers.js'), import('../doctor/report.js')])
-      const names = ['redis', 'git', 'providers', ...config.providers.map(({ name }) => name)]
+      const names = ['redis', 'git', 'artifacts', 'providers', ...config.providers.map(({ name }) => name)]
       let begun = false
       using stop = listenForStop()
       const results = await runDoctor({

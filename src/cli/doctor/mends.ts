@@ -46,6 +46,7 @@ export function mendOf(subject: Subject, check: string, kind: Kind): string {
   if (kind === 'internal') return 'this is a defect of Switchyard or of a module of yours; report it with this line'
   if (subject.kind === 'redis') return mendOfRedis(check, kind)
   if (subject.kind === 'git') return mendOfGit(check, kind)
+  if (subject.kind === 'artifacts') return mendOfArtifacts(kind)
   return onThisMachine[subject.type ?? '']?.(check, kind) ?? mendOfProvider(check, kind, subject.name)
 }
 
@@ -68,6 +69,11 @@ function mendOfGit(check: string, kind: Kind): string {
     default:
       return 'run this again; if it stays, look at the git host’s status page'
   }
+}
+
+function mendOfArtifacts(kind: Kind): string {
+  if (kind === 'auth') return 'give a key that may put and get objects in the bucket, where the entry "artifacts" says that it is'
+  return kind === 'invalid' ? 'correct the entry "artifacts" of the configuration, or the folder’s rights' : 'check artifacts.s3.endpoint and the way there: name, proxy, firewall, certificate'
 }
 
 function mendOfProvider(check: string, kind: Kind, name: string): string {

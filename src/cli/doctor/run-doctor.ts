@@ -6,6 +6,7 @@ import type { Config } from '../../config/schema.js'
 import { SecretPatterns } from '../../consumers/output/secret-patterns.js'
 import { InvalidInputError } from '../../job/errors.js'
 import { repositoryProblem } from '../../job/names.js'
+import { checkArtifacts } from './check-artifacts.js'
 import { checkGit } from './check-git.js'
 import { checkProvider } from './check-provider.js'
 import { checkRedis } from './check-redis.js'
@@ -66,6 +67,7 @@ export async function runDoctor(given: DoctorOptions): Promise<CheckResult[]> {
     const checks = [
       checking({ kind: 'redis', name: 'redis' }, (list) => checkRedis(list, config.redis, { timeoutMs: timeouts.callMs, signal })),
       git,
+      ...(config.artifacts === undefined ? [] : [checking({ kind: 'artifacts', name: 'artifacts' }, (list) => checkArtifacts(list, config.artifacts, { directory, environment, timeoutMs: timeouts.callMs, signal }))]),
       ...providers.map(({ provider, credentials }) =>
         checking({ kind: 'provider', name: provider.name, type: provider.kind }, (list) =>
           checkProvider(list, {
@@ -132,7 +134,11 @@ async function usableProviders({ config, directory, environment, only }: DoctorO
  */
 function secretsOf(config: Config, environment: DoctorOptions['environment']): SecretPatterns {
   const secrets = new SecretPatterns()
-  const named = [config.git ?? {}, ...config.providers].flatMap((entry) => Object.entries(entry).filter(([field]) => field.endsWith('Env')).map(([, name]) => name))
+  const entries: object[] = [config.git ?? {}, config.artifacts ?? {}, ...config.providers]
+  const fieldsOf = (entry: object): [string, unknown][] => Object.entries(entry)
+  // Also those of what an entry holds, such as `s3` and `api`.
+  const fields = entries.flatMap(fieldsOf).flatMap(([field, value]) => [[field, value] as const, ...(typeof value === 'object' && value !== null ? fieldsOf(value) : [])])
+  const named = fields.filter(([field]) => field.endsWith('Env')).map(([, name]) => name)
   for (const name of ['E2B_API_KEY', 'MODAL_TOKEN_ID', 'MODAL_TOKEN_SECRET', 'DAYTONA_API_KEY', 'PIERRE_PRIVATE_KEY', ...named]) {
     // Short values such as "x" are no secrets, and hiding them would leave nothing to read.
     const value = typeof name === 'string' ? environment[name]?.trim() : undefined
