@@ -29,6 +29,8 @@ export interface SpecFlags {
   readonly concurrencyKey?: string
   readonly concurrencyLimit?: string
   readonly concurrencyThen?: string
+  readonly event?: readonly string[]
+  readonly webhook?: readonly string[]
 }
 
 /**
@@ -73,6 +75,8 @@ export function specFromFlags(flags: SpecFlags, file: unknown = {}): Record<stri
     throw new InvalidInputError('--strategy: needs --promote BRANCH, the branch to move')
   }
   merge('promote', { to: flags.promote, strategy: flags.strategy })
+  set('events', flags.event)
+  set('webhooks', flags.webhook?.map((text) => webhook(text, flags.event)))
   merge('providers', { prefer: flags.prefer, allow: flags.allow, deny: flags.deny })
   return spec
 }
@@ -100,6 +104,14 @@ async function readAll(stream: NodeJS.ReadableStream): Promise<string> {
   stream.setEncoding('utf8')
   for await (const chunk of stream) text += String(chunk)
   return text
+}
+
+/** @param types what it is to be told of besides the end. */
+function webhook(text: string, types: readonly string[] | undefined): Record<string, unknown> {
+  const at = text.indexOf('=')
+  // What is no name may be the secret itself.
+  if (at <= 0 || !/^[A-Za-z_]\w*$/.test(text.slice(0, at))) throw new InvalidInputError('--webhook: must be NAME=URL, the name of the variable that holds its signing secret and where events go, such as --webhook HOOK_SECRET=https://example.com/jobs')
+  return { url: text.slice(at + 1), secretName: text.slice(0, at), ...(types === undefined ? {} : { events: [...new Set([...types, 'completed'])] }) }
 }
 
 function assignment(text: string): [string, string] {

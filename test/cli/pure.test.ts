@@ -75,6 +75,13 @@ describe('a spec from flags', () => {
     expect(spec).toEqual({ repository: 'r', steps: ['new'], env: { A: '1', B: '2' }, promote: { to: 'x', strategy: 'merge' } })
   })
   it('may push nothing', () => expect(specFromFlags({ push: false })).toEqual({ push: false }))
+  it('may ask to be told, by webhooks too', () => {
+    const url = 'https://example.com/jobs?a=b'
+    const asked = specFromFlags({ repository: 'r', step: ['x'], event: ['started', 'moved'], webhook: [`HOOK=${url}`] })
+    expect(parseJobSpec(asked)).toMatchObject({ events: ['started', 'moved'], webhooks: [{ url, secretName: 'HOOK', events: ['started', 'moved', 'completed'] }] })
+    expect(specFromFlags({ webhook: [`HOOK=${url}`] })).toEqual({ webhooks: [{ url, secretName: 'HOOK' }] })
+    for (const text of ['https://example.com', 'whsec_MfKQ9r8+GKYqrTwj=https://x', '=https://x']) expect(() => specFromFlags({ webhook: [text] })).toThrow(/^--webhook: must be NAME=URL, the name of the variable/)
+  })
   it('refuses what can’t be meant, without repeating a value', () => {
     expect(() => specFromFlags({ env: ['sk-secret'] })).toThrow('--env: must be NAME=VALUE, such as --env CI=1; for a key use --secret NAME')
     expect(() => specFromFlags({ strategy: 'merge' })).toThrow(/--strategy: needs --promote/)

@@ -4,6 +4,7 @@ import { pass, print, printJson, say } from '../print.js'
 import { failedOutput, resultReport } from '../report.js'
 import { collect, withConfigOption, withJsonOption, type SharedFlags } from '../shared-options.js'
 import { readSpecFile, specFromFlags, type SpecFlags } from '../spec-from-flags.js'
+import { eventKinds } from '../../job/event-kinds.js'
 import type { JobResult } from '../../job/result.js'
 import type { JobSpecInput } from '../../job/spec.js'
 import type { JobHandle } from '../../producers/job-handle.js'
@@ -40,6 +41,8 @@ export function addEnqueueCommand(program: Command): void {
     .option('--concurrency-key <key>', 'jobs with the same key do not run at once')
     .option('--concurrency-limit <number>', 'how many of them may (default: 1)')
     .option('--concurrency-then <what>', 'when they are too many: wait, cancel-running, cancel-waiting or drop (default: wait)')
+    .option('--event <type>', `what is told of it besides its end, also to webhooks given here; may be given several times: ${eventKinds.filter((kind) => kind !== 'completed').join(', ')}`, collect)
+    .option('--webhook <NAME=URL>', 'where its events are posted to, and the variable whose value signs them where they are delivered; may be given several times', collect)
     .option('-f, --file <file>', 'a job as JSON; - for stdin. Flags are laid over it')
     .option('-w, --wait', 'show the output on stderr and wait until the job has ended; exit 1 if it did not succeed. Ctrl-C ends the waiting, not the job')
   withConfigOption(withJsonOption(command, 'the id, or with --wait the result,'))
