@@ -2,6 +2,7 @@
 // `switchyard serve` is, with keys, rate limits and the audit log; Redis is real. `ROUNDS=1000` for more of the first.
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { resolve } from 'node:path'
 import { createInterface } from 'node:readline'
 import { startRedis } from '../src/embedded/index.js'
 import { ApiKeys } from '../src/http/index.js'
@@ -17,7 +18,7 @@ const spec = { repository: 'bench/jobs', steps: ['true'], push: false as const }
 const redis = await startRedis()
 const queue = new AgentQueue({ redis: { url: redis.url } })
 const { key } = await new ApiKeys(queue).create({ name: 'bench', scope: 'write' })
-const server = spawn('script/switchyard', ['serve', '--port', '0', '--json'], { env: { ...process.env, SWITCHYARD_REDIS_URL: redis.url, SWITCHYARD_LOG_LEVEL: 'warn' }, stdio: ['ignore', 'pipe', 'inherit'] })
+const server = spawn(resolve('script/switchyard'), ['serve', '--port', '0', '--json'], { env: { ...process.env, SWITCHYARD_REDIS_URL: redis.url, SWITCHYARD_LOG_LEVEL: 'warn' }, stdio: ['ignore', 'pipe', 'inherit'] })
 const [line] = (await once(createInterface(server.stdout), 'line')) as [string]
 const { url } = JSON.parse(line) as { url: string }
 
