@@ -59,6 +59,13 @@ for (const cgroups of [true, false]) {
 }
 
 describe.skipIf(!bubblewrapWorks)('a local sandbox', () => {
+  it('can have no more open files in a process than maxOpenFiles, and leaves no core file', async () => {
+    const provider = await localProvider({ isolation: 'bubblewrap', maxOpenFiles: 64 })
+    const sandbox = await provider.create(request(), call)
+    const open = `const fs = require('fs'); let count = 0; try { for (;;) { fs.openSync('/dev/null'); count++ } } catch (error) { console.log(error.code, count < 64) }`
+    expect((await run(provider, sandbox, 'node -e "$PROGRAM"; ulimit -Hn; ulimit -n 65 2>/dev/null || echo no; ulimit -Hc', { PROGRAM: open })).stdout).toBe('EMFILE true\n64\nno\n0\n')
+  })
+
   it('can write no larger file than maxFileMiB', async () => {
     const provider = await localProvider({ isolation: 'bubblewrap', maxFileMiB: 1 })
     const sandbox = await provider.create(request(), call)
