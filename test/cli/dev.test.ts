@@ -75,14 +75,15 @@ describe('dev in a checkout', { timeout: 120_000 }, () => {
     for (const value of held) expect(value).not.toMatch(/sk-from-the-file|sk-of-the-environment/)
 
     // A job that has not ended: its last checkpoint is brought.
-    const running = (await switchyard('packages', `enqueue -r acme/web -s 'echo half > half.txt' -s 'echo begun; sleep 600'`)).stdout.trim()
+    const running = (await switchyard('packages', `enqueue -r acme/web -s 'echo half > half.txt' -s 'echo other > other.txt; echo begun; sleep 600'`)).stdout.trim()
     await seen(inFolder('.', `logs ${running} --follow`), /begun/)
     const status = async () => JSON.parse((await switchyard('.', `status ${running} --json`)).stdout) as { checkpointSha: string | null }
     await expect.poll(async () => (await status()).checkpointSha, { timeout: 30_000 }).not.toBeNull()
     dev.child.kill('SIGINT')
     expect(await dev.ended, dev.stderr()).toBe(0)
-    const [, last = ''] = new RegExp(`job ${running} had not ended; its last checkpoint is (switchyard/checkpoint/\\S+); it does not go on, enqueue it again`).exec(dev.stderr()) ?? []
-    expect(git('show', `${last}:half.txt`)).toBe('half')
+    const [, left = '', last = ''] = new RegExp(`job ${running} had not ended, what it had is (switchyard/left/\\S+), its last checkpoint is (switchyard/checkpoint/\\S+); it does not go on, enqueue it again`).exec(dev.stderr()) ?? []
+    // What was made since the last checkpoint is there as well.
+    expect([git('show', `${last}:half.txt`), git('show', `${left}:half.txt`), git('show', `${left}:other.txt`)]).toEqual(['half', 'half', 'other'])
     expect([git('rev-parse', 'HEAD'), git('status', '--porcelain')]).toEqual(before)
     expect([own(), (await place.left()).processes]).toEqual([false, []])
   })

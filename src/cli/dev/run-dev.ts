@@ -18,6 +18,7 @@ import { startConsumer } from '../start-consumer.js'
 import { aborted } from '../stop-signal.js'
 import { claimDevFolder, type DevFolder, type Origin } from './dev-folder.js'
 import { leftDataDir, ReturnedWork } from './returned-work.js'
+import { saveRunning } from './save-running.js'
 import type { DevSecrets } from './secrets.js'
 
 export interface RunningDev {
@@ -75,7 +76,11 @@ export async function runDev(options: DevOptions): Promise<void> {
     const queue = openQueue(config)
     closers.push(() => queue.close())
     let unended: readonly JobStatus[] = []
-    closers.push(async () => sayUnended(await stillUnended(queue, unended), await work.rest(), say))
+    closers.push(async () => {
+      const jobs = await stillUnended(queue, unended)
+      const left = await saveRunning(jobs, { providers, dataDir: leftDataDir(folder), folder, say })
+      sayUnended(jobs, left, await work.rest(), say)
+    })
     const consumer = await startConsumer(config, { directory: process.cwd(), environment: secrets.environment, log: createLogger('warn') })
     closers.push(() => consumer.stop())
     const ends = subscribe(config.redis, 'dev', ({ data }) => work.ended(data), { prefix: config.queue.prefix, attempts: 3, onError: (error) => say(`what a job made was not fetched: ${errorMessage(error)}`) })
@@ -120,10 +125,15 @@ async function stillUnended(queue: AgentQueue, jobs: readonly JobStatus[]): Prom
   return now.flatMap((status) => (status === null || status.result !== null ? [] : [status]))
 }
 
-function sayUnended(jobs: readonly JobStatus[], places: ReadonlyMap<string, string>, say: (line: string) => void): void {
+/**
+ * @param left the commits of what the jobs had, by job.
+ * @param places where commits are.
+ */
+function sayUnended(jobs: readonly JobStatus[], left: ReadonlyMap<string, string>, places: ReadonlyMap<string, string>, say: (line: string) => void): void {
   for (const { jobId, state, checkpointSha } of jobs) {
-    const place = checkpointSha === null ? undefined : places.get(checkpointSha)
-    const work = state === 'waiting' ? 'had not begun' : place === undefined ? 'had not ended, and had no checkpoint' : `had not ended; its last checkpoint is ${place}`
-    say(`job ${harmlessLine(jobId)} ${work}; it does not go on, enqueue it again`)
+    const [work, checkpoint] = [left.get(jobId), checkpointSha].map((commit) => places.get(commit ?? ''))
+    const found = [...(work === undefined ? [] : [`what it had is ${work}`]), ...(checkpoint === undefined ? [] : [`its last checkpoint is ${checkpoint}`])]
+    const where = ['had not ended', ...(found.length === 0 ? ['and had made nothing'] : found)].join(', ')
+    say(`job ${harmlessLine(jobId)} ${state === 'waiting' ? 'had not begun' : where}; it does not go on, enqueue it again`)
   }
 }
