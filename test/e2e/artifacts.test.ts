@@ -194,7 +194,7 @@ it('are stored by the next consumer when one is killed in the middle, each once 
   await Promise.all(running.map((each) => each.stop()))
   running = []
   let asked = 0
-  s3.fault = () => (++asked === 2 ? 'hang' : undefined)
+  s3.fault = ({ method }) => (method === 'PUT' && ++asked === 2 ? 'hang' : undefined)
   const child = await deployment.startConsumerProcess({ artifacts: s3Config(), environment: credentials() })
   const job = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['for n in 1 2 3 4 5; do head -c 300000 /dev/zero > $n.log; done'], artifacts: ['*.log'] })
   await until('the second file on its way', () => asked >= 2, timeoutMs)

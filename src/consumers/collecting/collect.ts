@@ -86,6 +86,8 @@ async function fromSandbox(parts: CollectParts): Promise<Lost | null> {
     } catch (error) {
       if (signal.aborted || !(error instanceof InfrastructureError)) throw error
       const { owner } = attributed(error, 'exec')
+      // What is on its way to the store counts.
+      await parts.collection.settle()
       if (!passing.includes(error.kind) || tries === sandboxTries) return { reason: error.message, owner }
       await delay(500 * tries, undefined, { signal })
     }

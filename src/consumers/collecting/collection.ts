@@ -37,9 +37,8 @@ export class Collection {
   readonly #stored = new Map<string, Artifact>()
   readonly #missed = new Map<string, MissedArtifact>()
   #missedMore = 0
-  #tests: TestSummary | null = null
-  #admittedBytes = 0
-  #admitted = 0
+  /** By path: one that is read again counts once. */
+  readonly #reports = new Map<string, TestSummary>()
   #reportsBytes = 0
   readonly #pending = new Set<Promise<void>>()
   #refusals = 0
@@ -66,9 +65,13 @@ export class Collection {
     else this.#missed.set(named, { path: named, reason: escapedLine(mask(reason)).slice(0, 1_000), owner })
   }
 
-  /** Which files are taken, by the limits: in the order of their names, so that every consumer takes the same. */
+  /**
+   * Which files are taken, by the limits: in the order of their names, so that every consumer takes the same. What was admitted before and
+   * is not stored by now was not had, and counts no more.
+   */
   admit(files: readonly FoundFile[]): FoundFile[] {
     const { maxFileBytes, maxJobBytes, maxFiles } = this.parts.store.limits
+    let [admitted, admittedBytes] = [this.#stored.size, [...this.#stored.values()].reduce((sum, { sizeBytes }) => sum + sizeBytes, 0)]
     const inOrder = files.filter(({ path }) => !this.has(path)).sort((one, other) => (one.path < other.path ? -1 : 1))
     return inOrder.filter(({ path, sizeBytes }) => {
       const problem =
@@ -77,17 +80,17 @@ export class Collection {
           ? 'its name holds a secret'
           : sizeBytes > maxFileBytes
             ? `it is ${sizeBytes} bytes, and no file over ${maxFileBytes} is stored (artifacts.maxFileMiB at the consumer)`
-            : this.#admittedBytes + sizeBytes > maxJobBytes
+            : admittedBytes + sizeBytes > maxJobBytes
               ? `no more than ${maxJobBytes} bytes are stored of a job (artifacts.maxJobMiB at the consumer)`
-              : this.#admitted >= maxFiles
+              : admitted >= maxFiles
                 ? `no more than ${maxFiles} files are stored of a job (artifacts.maxFiles at the consumer)`
                 : undefined)
       if (problem !== undefined) {
         this.miss(path, problem, 'job')
         return false
       }
-      this.#admitted++
-      this.#admittedBytes += sizeBytes
+      admitted++
+      admittedBytes += sizeBytes
       return true
     })
   }
@@ -117,7 +120,8 @@ export class Collection {
   get collected(): Collected {
     const artifacts = [...this.#stored.values()].sort((one, other) => (one.path < other.path ? -1 : 1))
     const artifactsMissed = [...this.#missed.values()].filter(({ path }) => !this.#stored.has(path))
-    return { ...nothingCollected, artifacts, artifactsMissed, artifactsMissedMore: this.#missedMore, tests: this.#tests }
+    const tests = [...this.#reports].sort(([one], [other]) => (one < other ? -1 : 1)).reduce<TestSummary | null>((sum, [, report]) => addedUp(sum, report), null)
+    return { ...nothingCollected, artifacts, artifactsMissed, artifactsMissedMore: this.#missedMore, tests }
   }
 
   async #takeSmall({ path, sizeBytes }: FoundFile, pieces: AsyncIterable<Buffer>, from: Artifact['from']): Promise<void> {
@@ -135,26 +139,25 @@ export class Collection {
 
   async #takeLarge({ path, sizeBytes }: FoundFile, pieces: AsyncIterable<Buffer>, from: Artifact['from']): Promise<void> {
     const counted = this.#counting(path, sizeBytes)
-    const folder = await mkdtemp(join(tmpdir(), spoolPrefix))
+    let folder: string | undefined
     try {
+      folder = await mkdtemp(join(tmpdir(), spoolPrefix))
       const spool = join(folder, 'file')
-      try {
-        await pipeline(pieces, async function* (source: AsyncIterable<Buffer>) {
-          for await (const piece of source) {
-            counted.add(piece)
-            // A report is read in between: other jobs go on.
-            await setImmediate()
-            yield piece
-          }
-        }, createWriteStream(spool, { flags: 'wx', mode: 0o600 }))
-      } catch (error) {
-        if ((error as NodeJS.ErrnoException).code !== 'ENOSPC') throw error
-        this.miss(path, 'the consumer’s folder for temporary files is full; give TMPDIR more room', 'consumer-configuration')
-        return
-      }
+      await pipeline(pieces, async function* (source: AsyncIterable<Buffer>) {
+        for await (const piece of source) {
+          counted.add(piece)
+          // A report is read in between: other jobs go on.
+          await setImmediate()
+          yield piece
+        }
+      }, createWriteStream(spool, { flags: 'wx', mode: 0o600 }))
       await this.#put({ path, from, ...counted.end(), content: { file: spool } })
+    } catch (error) {
+      const code = (error as NodeJS.ErrnoException).code ?? ''
+      if (!['ENOSPC', 'EDQUOT', 'EACCES', 'EROFS', 'ENOENT'].includes(code)) throw error
+      this.miss(path, `the consumer’s folder for temporary files can’t be written to (${code}); give TMPDIR room and rights`, 'consumer-configuration')
     } finally {
-      await rm(folder, { recursive: true, force: true })
+      if (folder !== undefined) await rm(folder, { recursive: true, force: true })
     }
   }
 
@@ -176,7 +179,7 @@ export class Collection {
         const { mask } = this.parts
         const summary = report?.end() ?? null
         const failing = summary?.failing.map((test) => ({ ...test, of: mask(test.of), name: mask(test.name), message: mask(test.message) })) ?? []
-        this.#tests = addedUp(this.#tests, summary === null ? null : { ...summary, failing })
+        if (summary !== null) this.#reports.set(path, { ...summary, failing })
         return { sizeBytes, sha256: hash.digest('hex') }
       },
     }
