@@ -93,7 +93,7 @@ describe('a group that events were trimmed from', () => {
     const { errors } = listen(() => Promise.reject(new Error('no')))
     await until(() => errors.length > 0, 'it failed')
     await redis.connect().xtrim(redis.keys.events(), 'MAXLEN', 0)
-    await until(() => errors.some((error) => String(error).includes('group group: 1 events were trimmed')), 'it is told')
+    await until(() => errors.some((error) => String(error).includes('group group: 1 event was trimmed')), 'it is told')
     await until(async () => (await groups().list())[0]?.pending === 0, 'nothing is left')
   })
 })
