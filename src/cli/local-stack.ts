@@ -45,6 +45,8 @@ export interface LocalStackOptions {
   /** In place of a local one. */
   readonly codeStorage?: CodeStorageAccess | undefined
   readonly boardPort: number
+  /** Where jobs' artifacts go. Default: in the folder, with which they go. */
+  readonly artifacts?: string | undefined
   /** Whether the local Code Storage serves https as well. */
   readonly https?: boolean | undefined
 }
@@ -61,7 +63,7 @@ export async function startLocalStack(options: LocalStackOptions): Promise<Local
     const redis = await startRedis({ dataDir: join(folder, 'redis'), appendOnly: false })
     closers.push(() => redis.close())
     const { url, https, git, minter, entry } = options.codeStorage ?? (await startOwnCodeStorage(folder, options.https === true, closers))
-    const config: ConfigInput = { deployment, redis: { url: redis.url }, git: entry, providers, artifacts: { folder: join(folder, 'artifacts') }, webhooks: localWebhooks(options.environment ?? process.env), board: { port: options.boardPort } }
+    const config: ConfigInput = { deployment, redis: { url: redis.url }, git: entry, providers, artifacts: { folder: options.artifacts ?? join(folder, 'artifacts') }, webhooks: localWebhooks(options.environment ?? process.env), board: { port: options.boardPort } }
     closers.push(() => killSandboxes(providers, { deployment, directory: options.directory, environment: options.environment }))
     return { redis, codeStorage: { url, https }, git, minter, config, close }
   } catch (error) {

@@ -126,6 +126,12 @@ it('keeps what a folder that is no checkout can’t take, and says where', { tim
   expect(first.stderr).toMatch(/warning: the "switchyard dev" that runs here is used, and not .*switchyard\.config\.ts[^]*^agent \| agent at work: Fix the failing test$/m)
   const failing = await switchyard('.', `enqueue -r dev/project -s 'echo before; echo no such luck >&2; exit 7' --wait`)
   expect([failing.code, failing.stdout]).toEqual([1, expect.stringMatching(/the last lines of step 1:\n {2}step 1 \| before\n {2}step 1 stderr \| no such luck\n$/)])
+  await writeFile(join(place.temporary, 'leaves.json'), JSON.stringify({ repository: 'dev/project', steps: ['echo left > left.log'], artifacts: ['left.log'], push: false }))
+  const leaves = await switchyard('.', `enqueue --file ${join(place.temporary, 'leaves.json')} --wait --json`)
+  const { jobId: leftBy, artifacts } = JSON.parse(leaves.stdout) as { jobId: string; artifacts: object[] }
+  expect(artifacts).toMatchObject([{ path: 'left.log', sizeBytes: 5 }])
+  const fetched = await switchyard('.', `artifacts ${leftBy} --download ${join(place.temporary, 'fetched')}`)
+  expect([fetched.code, readFileSync(join(place.temporary, 'fetched', 'left.log'), 'utf8')]).toEqual([0, 'left\n'])
   const { stdout } = await switchyard('.', `enqueue -r dev/project -s 'ls -A > list.txt' -p listed --wait --json`)
   const { jobId } = JSON.parse(stdout) as { jobId: string }
   await dev.saw(/kept when this ends/)
@@ -137,7 +143,9 @@ it('keeps what a folder that is no checkout can’t take, and says where', { tim
   const tree = (branch: string) => execFileSync('git', ['-C', copy, 'show', `origin/${branch}:list.txt`], { encoding: 'utf8' })
   expect(tree(`agent/${jobId}`)).toBe('.git\nagent-job.json\nhello.txt\nlist.txt\nswitchyard.config.ts\n')
   expect(tree('listed')).toBe(tree(`agent/${jobId}`))
-  expect(readdirSync(join(checkout, '.switchyard')).sort()).toEqual(['.gitignore', 'kept'])
+  expect(readdirSync(join(checkout, '.switchyard')).sort()).toEqual(['.gitignore', 'artifacts', 'kept'])
+  expect(dev.stderr()).toContain(`artifacts of jobs are kept in ${join(checkout, '.switchyard', 'artifacts')}`)
+  expect(readFileSync(join(checkout, '.switchyard', 'artifacts', leftBy, '1.1', 'left.log'), 'utf8')).toBe('left\n')
 })
 
 describe('branches come home', () => {

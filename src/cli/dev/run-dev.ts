@@ -1,5 +1,6 @@
-import { rm, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { existsSync } from 'node:fs'
+import { rm, rmdir, writeFile } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
 import { parseConfig } from '../../config/load.js'
 import { subscribe } from '../../events/index.js'
 import { errorMessage } from '../../job/errors.js'
@@ -56,9 +57,12 @@ export async function runDev(options: DevOptions): Promise<void> {
   const closers: (() => Promise<void>)[] = [() => claimed.release()]
   try {
     const { boardPort, sandboxes, https } = options
+    // Beside what goes with it: they are the user's.
+    const artifacts = join(dirname(folder), 'artifacts')
+    closers.push(() => keepArtifacts(artifacts, say))
     const providers = [{ name: 'local', type: 'local', limit: { sandboxes }, stateDir: join(folder, 'sandboxes') }]
     await cleanUpAfter(claimed, providers, say)
-    const stack = await startLocalStack({ folder, deployment: 'dev', providers, boardPort, https })
+    const stack = await startLocalStack({ folder, deployment: 'dev', providers, boardPort, https, artifacts })
     closers.push(() => stack.close())
     const webhooks = localWebhooks(secrets.environment)
     const config = parseConfig({ ...stack.config, webhooks, consumer: { secrets: [...secrets.names] } })
@@ -136,4 +140,10 @@ function sayUnended(jobs: readonly JobStatus[], left: ReadonlyMap<string, string
     const where = ['had not ended', ...(found.length === 0 ? ['and had made nothing'] : found)].join(', ')
     say(`job ${harmlessLine(jobId)} ${state === 'waiting' ? 'had not begun' : where}; it does not go on, enqueue it again`)
   }
+}
+
+/** What jobs left stays; a folder without any goes. */
+async function keepArtifacts(folder: string, say: (line: string) => void): Promise<void> {
+  for (const each of [join(folder, '.incoming'), folder]) await rmdir(each).catch(() => undefined)
+  if (existsSync(folder)) say(`artifacts of jobs are kept in ${folder}`)
 }
