@@ -69,7 +69,7 @@ describe.skipIf(chosen.length === 0).each(chosen.length === 0 ? ['none'] : chose
       const job = documentedJob(name)
       const path = `${installed.bin}:/usr/local/bin:/usr/bin:/bin:${dirname(process.execPath)}`
       const env = { ...job.env, ...identity, ...modelEnvironment(name, model), SESSION: randomUUID(), PROMPT: prompt, PATH: path }
-      const secrets = Object.fromEntries((job.secrets ?? []).map((secret) => [secret, model.apiKey]))
+      const secrets = Object.fromEntries((job.secrets ?? []).map((secret) => [typeof secret === 'string' ? secret : secret.name, model.apiKey]))
       const moved = await moveInTheMiddle(deployment, { ...job, env }, secrets, model)
       await expectWentOn(moved, model)
       say(`${name}, at ${moved.result.attempts.map(({ provider }) => provider).join(' and then ')}`, model)
