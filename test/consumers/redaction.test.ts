@@ -60,6 +60,47 @@ describe('a stream’s redactor', () => {
     )
   })
 
+  it('shows the end of a line when nothing follows it, and masks what follows together with it all the same', () => {
+    const patterns = new SecretPatterns()
+    patterns.add('eyJhbGciOiJIUzI1NiJ9')
+    const redactor = new StreamRedactor(patterns)
+    expect(redactor.push(Buffer.from('over there\n')).toString()).toBe('over ther')
+    expect(redactor.heldBytes).toBe(2)
+    expect(redactor.release().toString()).toBe('e\n')
+    expect([redactor.heldBytes, redactor.release().length]).toEqual([0, 0])
+    expect(redactor.push(Buffer.from('yJhbGciOiJIUzI1NiJ9 it is\n')).toString()).toBe('******************* it is\n')
+    // A line that goes on, more than hardly anything, half a character and what must be masked in any case wait.
+    for (const held of [...['over there', 'an eyJ\n', 'eyJhbGciOiJIUzI1NiJ9 e'].map((text) => Buffer.from(text)), Buffer.from('e\né').subarray(0, 3)]) {
+      redactor.push(held)
+      expect(redactor.release().length).toBe(0)
+      redactor.flush()
+    }
+  })
+
+  it('shows no more than two characters of a secret, whenever its stream falls silent, and each byte once', () => {
+    const secret = 'abcdefghij'
+    fc.assert(
+      fc.property(fc.array(fc.constantFrom('a', 'b', '\n', ' ', 'x', 'ab\n', secret, 'abcde\nfghij', 'a\nb\ncdefghij'), { maxLength: 12 }), fc.array(fc.nat(60), { maxLength: 12 }), (parts, cuts) => {
+        const text = Buffer.from(parts.join(''))
+        const patterns = new SecretPatterns()
+        patterns.add(secret)
+        const redactor = new StreamRedactor(patterns)
+        const out: Buffer[] = []
+        let start = 0
+        for (const cut of [...cuts.toSorted((a, b) => a - b), text.length]) {
+          out.push(redactor.push(text.subarray(start, cut)), redactor.release())
+          start = Math.max(start, cut)
+        }
+        out.push(redactor.flush())
+        const whole = Buffer.concat(out)
+        expect(whole.length).toBe(text.length)
+        expect(whole.every((byte, at) => byte === text[at] || byte === 0x2a)).toBe(true)
+        expect(whole.toString().replaceAll(/\s/g, '')).not.toContain(secret.slice(2))
+      }),
+      { numRuns: 2_000 },
+    )
+  })
+
   it('holds back no more than the longest secret and nothing of other output', () => {
     const text = Buffer.from('a prompt that waits: ')
     expect(redactInPieces(['s3cr3t-value'], text, [text.length]).mostHeld).toBe(0)

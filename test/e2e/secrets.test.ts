@@ -96,3 +96,15 @@ it('keeps secrets and tokens out of logs, Redis, events, argv, files, .git and r
   for (const token of tokens) expect(environments.includes(token), 'a token in an environment').toBe(false)
   for (const token of tokens) expect(files.includes(token), 'a token in the sandbox’s files').toBe(false)
 })
+
+it('a line shows while its step goes on in silence, also when it ends as every token begins', async () => {
+  const job = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['echo over there; sleep 600'] })
+  const lines: string[] = []
+  for await (const { stream, text } of job.logs({ follow: true })) {
+    if (stream !== 'system') lines.push(text)
+    if (lines.join('').includes('\n')) break
+  }
+  expect(lines.join('')).toBe('over there\n')
+  await job.cancel('seen')
+  expect((await job.result({ timeoutMs: 30_000 })).status).toBe('cancelled')
+})

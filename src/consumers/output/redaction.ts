@@ -17,23 +17,28 @@ export function openCharacter(bytes: Uint8Array): number {
 }
 
 const asterisk = 0x2a
+const newline = 0x0a
+/** How many characters of what may be a secret's beginning are shown when nothing follows: many lines end with the letter that every token begins with. */
+const mostReleased = 2
 
 /**
  * One stream's redactor. `push` takes the raw bytes in order and returns what can be shown; bytes that may be the beginning
- * of a secret, or of a character, are held back until the next piece or `flush`. Holds back no more than `SecretPatterns.longest`, or a
- * line in which the job announces a secret.
+ * of a secret, or of a character, are held back until the next piece or `flush`; a line's end not for longer than until `release`. Holds back no
+ * more than `SecretPatterns.longest`, or a line in which the job announces a secret.
  */
 export class StreamRedactor {
   private held: Buffer = Buffer.alloc(0)
   /** What of the held bytes must be masked, whatever follows. */
   private heldMasked: Buffer | undefined
   private last: number | undefined
+  /** How many of the held bytes are shown already: what follows is still looked at together with them. */
+  private released = 0
 
   constructor(private readonly patterns: SecretPatterns) {}
 
   /** Bytes held back: the stream has been shown up to its read offset minus this. */
   get heldBytes(): number {
-    return this.held.length
+    return this.held.length - this.released
   }
 
   push(raw: Uint8Array): Buffer {
@@ -45,7 +50,21 @@ export class StreamRedactor {
     this.held = Buffer.from(bytes.subarray(cut))
     this.heldMasked = masked === undefined ? undefined : Buffer.from(masked.subarray(cut))
     if (cut > 0) this.last = bytes[cut - 1]
-    return (masked ?? bytes).subarray(0, cut)
+    return this.unreleased((masked ?? bytes).subarray(0, cut))
+  }
+
+  /** Whether `release` would show something. */
+  get canRelease(): boolean {
+    if (!this.held.subarray(this.released).includes(newline) || this.heldMasked?.includes(asterisk) === true) return false
+    return this.held.filter((byte) => byte > 0x20).length <= mostReleased && this.held.every((byte) => byte < 0x80)
+  }
+
+  /** Nothing has followed for a while: what is held back of a line that has ended, when that is hardly anything. */
+  release(): Buffer {
+    if (!this.canRelease) return Buffer.alloc(0)
+    const rest = this.held.subarray(this.released)
+    this.released = this.held.length
+    return rest
   }
 
   /** The rest, at the end of the stream. */
@@ -54,7 +73,13 @@ export class StreamRedactor {
     const rest = this.search(this.held, false).masked ?? this.held
     this.held = Buffer.alloc(0)
     this.heldMasked = undefined
-    return rest
+    return this.unreleased(rest)
+  }
+
+  private unreleased(shown: Buffer): Buffer {
+    const before = Math.min(this.released, shown.length)
+    this.released -= before
+    return shown.subarray(before)
   }
 
   private search(bytes: Buffer, open: boolean): { readonly masked: Buffer | undefined; readonly openFrom: number } {

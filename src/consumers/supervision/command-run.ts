@@ -43,6 +43,8 @@ export interface CommandRun {
 }
 
 const idleReadMs = 100
+/** How long the end of a line that might begin a secret waits for what follows. */
+const lineWaitMs = 1_000
 
 const streams = ['stdout', 'stderr'] as const
 type StreamName = (typeof streams)[number]
@@ -77,7 +79,8 @@ export async function runCommand(ctx: RunContext, run: CommandRun): Promise<Comm
   let periodicAtMs = run.firstPeriodicAtMs ?? Infinity
 
   for (let started = false; ; started = true) {
-    const waitMs = Math.max(0, Math.min(settings.readWaitMs, deadlineMs - now(), periodicAtMs - now(), run.move?.waitMs ?? Infinity))
+    const lineMs = streams.some((name) => state[name].redactor.canRelease) ? lineWaitMs : Infinity
+    const waitMs = Math.max(0, Math.min(settings.readWaitMs, lineMs, deadlineMs - now(), periodicAtMs - now(), run.move?.waitMs ?? Infinity))
     const read = { stdoutOffset: state.stdout.readOffset, stderrOffset: state.stderr.readOffset, waitMs, maxBytes: settings.readBytes }
     const call = { timeoutMs: waitMs + settings.callTimeoutMs, signal: ctx.work }
     const askedAtMs = now()
@@ -151,7 +154,7 @@ function take(ctx: RunContext, step: string, stream: StreamName, state: StreamSt
   const raw = slice[stream]
   const from = state.readOffset - state.redactor.heldBytes
   state.readOffset += raw.length
-  let shown = raw.length === 0 ? Buffer.alloc(0) : state.redactor.push(raw)
+  let shown = raw.length === 0 ? state.redactor.release() : state.redactor.push(raw)
   if (ended) shown = Buffer.concat([shown, state.redactor.flush()])
   if (shown.length === 0) return []
   const discard = Math.min(state.warmUp, shown.length)
