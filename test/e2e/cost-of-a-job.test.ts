@@ -27,6 +27,8 @@ beforeAll(async () => {
   const provider = new InMemoryProvider('a')
   consumer = new Consumer({ deployment: 'cost', redis: { url: redis.url }, git: inMemoryGitHost, providers: [{ provider, limit: { sandboxes: 10 } }], secrets: secretsFromEnvironment([]), log: pino({ level: 'silent' }) })
   await consumer.start()
+  // A producer gives up early on a Redis that does not answer; while other files begin, this one may not get to hear it in that time.
+  await until(() => queue.providers().then(() => true, () => false), 'the queue is reached', 30_000)
   // What stands beside all jobs is there after the first ones.
   await run(20, trivial)
 })
