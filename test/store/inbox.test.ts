@@ -60,6 +60,23 @@ it('asks whoever it wakes of all that its view has said nothing about, with the 
   expect((await wake({ network: 'git-only' }))?.about.map(({ number }) => number)).toEqual([3])
 })
 
+it('asks one of those that it wakes alike, and of nothing that is long', async () => {
+  const client = redis.connect()
+  const ready = new ReadyJobs(client, redis.keys)
+  for (const holder of ['a', 'b', 'c']) await becomeIdle(client, redis.keys, holder, 60_000)
+  const add = async (specs: readonly object[]) => {
+    const jobs = specs.map((spec, index) => ({ jobId: `${index} of ${specs.length}`, spec: parseJobSpec({ repository: 'acme/web', steps: ['true'], ...spec }) }))
+    for (const [index, { jobId }] of jobs.entries()) await client.multi().hset(redis.keys.job(jobId), 'data', '{}').zadd(redis.keys.bullmq('prioritized'), 2 ** 32 + index, jobId).exec()
+    await ready.add(jobs, { wake: jobs.length })
+    const messages = (await Promise.all(['a', 'b', 'c'].map((holder) => client.lrange(redis.keys.inbox(holder), 0, -1)))).flat()
+    await client.del(...['a', 'b', 'c'].map((holder) => redis.keys.inbox(holder)))
+    return messages.map((message) => (JSON.parse(message) as { asked?: { about: { number: number }[] } }).asked?.about.map(({ number }) => number) ?? [])
+  }
+  // The second is as a job may have it whose list of secrets somebody made by a program.
+  const long = { secrets: Array.from({ length: 2_000 }, (_, index) => `SECRET_${index}`) }
+  expect((await add([{}, long, { network: 'none' }])).toSorted()).toEqual([[], [], [1]])
+})
+
 it('wakes also after Redis’ clock has leapt', async () => {
   const client = redis.connect()
   // What the deployment makes of the time lags behind since.

@@ -58,13 +58,20 @@ local sweep = R .. ':q:' .. q .. ':sweep'
 if #jobs > 0 and most - least + 1 == #jobs and (least == 1 or least == tonumber(call('HGET', sweep, 'seen') or '0') + 1) then
   call('HSET', sweep, 'seen', string.format('%.0f', most))
 end
--- Whoever is woken hears what its view has said nothing of, all of it in its order, as a look would tell it; and says so with its first look.
+-- The first of a view that is woken hears what its view has said nothing of, in its order, as a look would tell it; and says so with its first look.
 if wakes > 0 then
-  local mostAsked = 16
+  local mostAsked, mostBytes, told = 16, 16384, {}
   wakeIdle(wakes, function(view)
+    if told[view] then return nil end
+    told[view] = true
     local found = call('ZRANGEBYSCORE', keyOf(q, 'shapes'), '(' .. (call('HGET', keyOf(q, 'mapped'), view) or '0'), '+inf', 'WITHSCORES', 'LIMIT', 0, mostAsked)
-    local about = {}
-    for i = 1, #found, 2 do about[#about + 1] = { id = found[i], number = tonumber(found[i + 1]), json = call('HGET', keyOf(q, 'shape'), found[i]) or '' } end
+    local about, left = {}, mostBytes
+    for i = 1, #found, 2 do
+      left = left - call('HSTRLEN', keyOf(q, 'shape'), found[i])
+      -- What is long is asked about by the look.
+      if left < 0 then break end
+      about[#about + 1] = { id = found[i], number = tonumber(found[i + 1]), json = call('HGET', keyOf(q, 'shape'), found[i]) or '' }
+    end
     return #about > 0 and { view = view, about = about } or nil
   end)
 end
