@@ -17,6 +17,8 @@ export interface EventStreamOptions {
   /** Ends the stream, without a word: the reader comes back, here or elsewhere. */
   readonly signal: AbortSignal
   readonly heartbeatMs?: number | undefined
+  /** Where the stream begins: a reader that is cut off before its first event comes back with this id, and misses nothing. */
+  readonly firstId?: string | undefined
   /** @throws HttpRefusalError once the reader may not read any more. */
   readonly mayRead: () => Promise<void>
   /** Told of what went wrong. */
@@ -28,7 +30,7 @@ const defaultHeartbeatMs = 15_000
 
 /** @param open begins to read; its signal ends it. */
 export function eventStream(open: (signal: AbortSignal) => AsyncIterable<ServerSentEvent>, options: EventStreamOptions): Response {
-  const { signal, heartbeatMs = defaultHeartbeatMs, mayRead, onError, onEnd } = options
+  const { signal, heartbeatMs = defaultHeartbeatMs, firstId, mayRead, onError, onEnd } = options
   const gone = new AbortController()
   const both = AbortSignal.any([signal, gone.signal])
   const events = open(both)[Symbol.asyncIterator]()
@@ -50,7 +52,7 @@ export function eventStream(open: (signal: AbortSignal) => AsyncIterable<ServerS
         if (!begun) {
           // The headers go out with the first bytes.
           begun = true
-          controller.enqueue(encoder.encode(': \n\n'))
+          controller.enqueue(encoder.encode(firstId === undefined ? ': \n\n' : `: \nid: ${firstId}\n\n`))
           return
         }
         next ??= events.next()

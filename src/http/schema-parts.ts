@@ -26,8 +26,8 @@ function made(part: unknown, io: 'input' | 'output'): unknown {
     if (name === 'default') return io === 'input' && typeof value !== 'object'
     if (name === 'minimum' || name === 'maximum') return Math.abs(Number(value)) !== Number.MAX_SAFE_INTEGER
     if (name === 'enum') return io === 'input'
-    // Later releases add fields.
-    if (name === 'additionalProperties') return io === 'input' || typeof value === 'object'
+    // Later releases add fields, which needn't be said of objects whose fields are told.
+    if (name === 'additionalProperties') return io === 'input' || (typeof value === 'object' && (Object.keys(value as object).length > 0 || schema['properties'] === undefined))
     if (name === 'propertyNames') return io === 'input' && Object.keys(value as object).some((key) => key !== 'type')
     return true
   })
@@ -36,8 +36,9 @@ function made(part: unknown, io: 'input' | 'output'): unknown {
     const values = `Such as ${schema['enum'].map((value) => `\`${String(value)}\``).join(', ')}; later releases may add others.`
     return { ...plain, type: plain['type'] ?? 'string', description: typeof plain['description'] === 'string' ? `${plain['description']} ${values}` : values }
   }
-  if (plain['type'] === 'integer') return { ...plain, format: 'int64' }
-  if (plain['type'] === 'number') return { ...plain, format: 'double' }
+  const types = [plain['type']].flat()
+  if (types.includes('integer')) return { ...plain, format: 'int64' }
+  if (types.includes('number')) return { ...plain, format: 'double' }
   const nullable = Array.isArray(plain['anyOf']) ? withNull(plain) : undefined
   return nullable ?? plain
 }

@@ -7,6 +7,7 @@ import { rulesSchema } from '../job/schedule.js'
 import { jobSpecSchema } from '../job/spec.js'
 import type { JobStatus } from '../job/status.js'
 import type { KeptAuditEntry, ProviderLoad, TenantStanding } from '../store/index.js'
+import { withNamedParts } from './named-schemas.js'
 import { openApiSchema, type JsonSchema } from './schema-parts.js'
 
 /** What goes in and out of the API. Each has a name in the OpenAPI document (`components`). */
@@ -148,7 +149,7 @@ export function componentSchemas(): Record<string, JsonSchema> {
   const jobList = openApiSchema(jobListSchema, 'output') as { properties: Record<string, JsonSchema> }
   const manyJobs = openApiSchema(manyJobsSchema, 'input') as { properties: Record<string, JsonSchema> }
   const schedule = openApiSchema(rulesSchema, 'input') as { properties: Record<string, JsonSchema> }
-  return {
+  return withNamedParts({
     JobSpec: jobSpec,
     ScheduleInput: { ...schedule, properties: { ...schedule.properties, job: componentRef('JobSpec') }, required: ['job'] },
     ManyJobs: { ...manyJobs, properties: { jobs: { ...manyJobs.properties['jobs'], items: componentRef('JobSpec') } } },
@@ -157,7 +158,7 @@ export function componentSchemas(): Record<string, JsonSchema> {
     Job: { ...job, properties: { ...job.properties, result: { anyOf: [componentRef('JobResult'), { type: 'null' }] } } },
     JobList: { ...jobList, properties: { ...jobList.properties, jobs: { type: 'array', items: componentRef('Job') } } },
     ...Object.fromEntries(Object.entries(responses).map(([name, schema]) => [name, openApiSchema(schema, 'output')])),
-  }
+  })
 }
 
 export function componentRef(name: string): { readonly $ref: string } {

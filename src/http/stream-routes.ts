@@ -62,12 +62,12 @@ export function addStreamRoutes(app: ApiApp, api: ApiContext): void {
       if (last !== undefined && !/^\d{1,19}-\d{1,19}$/.test(last)) throw malformed('last-event-id: is none that this stream gave; leave it out to begin now')
       const { caller } = context.var
       const from = last ?? context.req.valid('query').after ?? (await newEvents.last())
-      return respond(context, api, limits, (signal) => kept(api, newEvents, from, signal, ({ event }) => event !== null && maySee(caller, tenantOf(event))))
+      return respond(context, api, limits, (signal) => kept(api, newEvents, from, signal, ({ event }) => event !== null && maySee(caller, tenantOf(event))), from)
     },
   )
 }
 
-function respond(context: Context<Env>, api: ApiContext, limits: StreamLimits, open: (signal: AbortSignal) => AsyncIterable<ServerSentEvent>): Response {
+function respond(context: Context<Env>, api: ApiContext, limits: StreamLimits, open: (signal: AbortSignal) => AsyncIterable<ServerSentEvent>, firstId?: string): Response {
   // Nobody would read its body.
   if (context.req.raw.method === 'HEAD') return context.body(null, 200, { 'content-type': 'text/event-stream; charset=utf-8' })
   const leave = limits.enter(context.var.caller.id)
@@ -75,6 +75,7 @@ function respond(context: Context<Env>, api: ApiContext, limits: StreamLimits, o
   return eventStream(open, {
     signal: AbortSignal.any([api.stop, raw.signal]),
     heartbeatMs: api.heartbeatMs,
+    firstId,
     mayRead: async () => {
       await api.callerOf(raw)
     },

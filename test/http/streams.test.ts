@@ -151,6 +151,11 @@ describe('events', () => {
       ['dev.switchyard.job.succeeded', ours.jobId],
     ])
     expect(own.events()).toMatchObject([{ data: { specversion: '1.0', subject: ours.jobId, data: { tenant: 'acme' } } }])
+    // Whoever is cut off before the first event comes back to where the stream began.
+    const begun = await fetch(`${url}v1/events?after=0-0`, { headers: { authorization: `Bearer ${key}` } })
+    const reader = begun.body?.getReader()
+    expect(Buffer.from((await reader?.read())?.value ?? []).toString()).toMatch(/^: \nid: 0-0\n\n/)
+    await reader?.cancel()
     const [first, second] = all.events()
     expect(first?.id).toBe(first?.data['sequence'])
     const again = await openStream(`${url}v1/events`, key, { 'last-event-id': first?.id ?? '' })

@@ -10,7 +10,7 @@ const load = async (name: string) => z.fromJSONSchema(JSON.parse(await readFile(
 
 describe('the JSON Schemas', () => {
   it('are current; otherwise run npx tsx script/write-schemas.ts', async () => {
-    const files = schemaFiles()
+    const files = await schemaFiles()
     expect((await readdir(folder)).sort()).toEqual([...files.keys()].sort())
     for (const [name, content] of files) expect(await readFile(new URL(name, folder), 'utf8'), name).toBe(content)
   })
