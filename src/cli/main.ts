@@ -7,6 +7,7 @@ import { addArtifactsCommand } from './commands/artifacts.js'
 import { addBoardCommand } from './commands/board.js'
 import { addCancelCommand } from './commands/cancel.js'
 import { addConsumeCommand } from './commands/consume.js'
+import { addCostsCommand } from './commands/costs.js'
 import { addDemoCommand } from './commands/demo.js'
 import { addDevCommand } from './commands/dev.js'
 import { addDoctorCommand } from './commands/doctor.js'
@@ -56,6 +57,7 @@ const commands = [
   addServeCommand,
   addKeysCommand,
   addProvidersCommand,
+  addCostsCommand,
   addReapCommand,
   addVerifyCommand,
   addBoardCommand,

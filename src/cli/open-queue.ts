@@ -26,5 +26,6 @@ export function openQueue(config: Config): AgentQueue {
     retentionMs: config.consumer.retentionMs,
     maxSpecBytes: config.limits.specBytes,
     eventTypes: eventTypesOf(config),
+    timeZone: config.costs.timeZone,
   })
 }

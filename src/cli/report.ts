@@ -1,3 +1,4 @@
+import { describeMicros } from '../job/cost.js'
 import { harmlessLine, harmlessText, harmlessValue } from '../job/harmless-text.js'
 import type { JobResult } from '../job/result.js'
 import type { JobStatus } from '../job/status.js'
@@ -18,6 +19,7 @@ export function statusReport(found: JobStatus, nowMs: number): string {
   if (status.step !== null) lines.push(`step        ${status.step}`)
   if (status.provider !== null) lines.push(`sandbox     ${status.sandboxId ?? 'under way'} at ${status.provider}`)
   if (status.attempts > 0) lines.push(`attempts    ${status.attempts}`)
+  if (status.result === null && status.cost !== null) lines.push(`cost        ${describeMicros(status.cost.micros, status.cost.currency)} so far`)
   const checkpoint = [status.checkpointSha, status.checkpointProblem].filter((part) => part !== null)
   if (checkpoint.length > 0) lines.push(`checkpoint  ${checkpoint.join('; ')}`)
   // Of an ended job its result says it.
@@ -91,6 +93,7 @@ export function resultReport(ended: JobResult): string {
   lines.push(...unsavedLines(result))
   lines.push(...artifactLines(result))
   for (const { branch, commit, ref } of result.kept) lines.push(`kept        ${branch} at ${commit} (${ref})`)
+  if (result.usage.cost !== undefined) lines.push(`cost        ${describeMicros(result.usage.cost.micros, result.usage.cost.currency)}`)
   for (const step of result.steps) {
     lines.push(`step        ${step.name}: ${step.exitCode === null ? 'stopped' : `exit ${step.exitCode}`} after ${elapsed(step.durationMs)}`)
   }

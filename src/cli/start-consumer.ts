@@ -36,6 +36,7 @@ export async function startConsumer(
     artifacts,
     providers,
     policy: config.placement.policy,
+    costs: config.costs,
     tenants: config.tenants,
     secrets: secretsFromEnvironment(secrets, environment),
     log,

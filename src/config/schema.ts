@@ -5,6 +5,7 @@ import type { PlacementPolicy } from '../consumers/placing/placement.js'
 import { consumerSettingsSchema } from '../consumers/settings.js'
 import { webhookSettingsSchema } from '../webhooks/settings.js'
 import { eventKindsSchema } from '../job/event-kinds.js'
+import { timeZoneProblem } from '../job/days.js'
 import { defaultMaxSpecBytes } from '../job/spec.js'
 
 /**
@@ -47,9 +48,16 @@ export const providerLimitSchema = z.strictObject(
   { error: 'is missing; give the number of sandboxes that may run at once, such as { sandboxes: 20 }' },
 )
 
-const perHour = z.number({ error: 'must be an amount per hour' }).min(0, 'must be at least 0').optional()
+const amount = (what: string) => z.number({ error: `must be an amount ${what}` }).min(0, 'must be at least 0').max(1_000_000, 'must be at most 1000000').optional()
+const perHour = amount('per hour')
 const providerPriceSchema = z.strictObject(
-  { perSandboxHour: perHour, perCpuHour: perHour, perMemoryGiBHour: perHour },
+  {
+    perSandboxHour: perHour,
+    perCpuHour: perHour,
+    perMemoryGiBHour: perHour,
+    perCreate: amount('per sandbox').describe('For each sandbox that is made.'),
+    minimumSeconds: z.number({ error: 'must be a number of seconds' }).min(0, 'must be at least 0').max(86_400, 'must be at most 86400').optional().describe('What is billed at least of each sandbox.'),
+  },
   { error: 'must be an object such as { perCpuHour: 0.05, perMemoryGiBHour: 0.02 }, in one currency for all providers' },
 )
 
@@ -103,6 +111,21 @@ const tenantShareSchema = z.strictObject(
   { error: 'must be an object such as { weight: 2, cap: 10 }' },
 )
 
+const costsSchema = z.strictObject(
+  {
+    currency: z.string({ error: 'must be a currency such as "USD"' }).regex(/^[A-Z]{3}$/, 'must be three capital letters such as "USD"').default('USD').describe('What all prices and budgets are in.'),
+    timeZone: z
+      .string({ error: 'must be a time zone such as "Europe/Berlin"' })
+      .superRefine((text, context) => {
+        const problem = timeZoneProblem(text)
+        if (problem !== undefined) context.addIssue({ code: 'custom', message: problem })
+      })
+      .default('UTC')
+      .describe('By whose days costs are counted, and budgets hold.'),
+  },
+  { error: 'must be an object such as { currency: "EUR", timeZone: "Europe/Berlin" }' },
+)
+
 export const logLevels = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const
 
 export const configSchema = z.strictObject({
@@ -136,6 +159,7 @@ export const configSchema = z.strictObject({
     .strictObject({ policy: placementPolicySchema.default('most-free') })
     .prefault({})
     .describe('How to choose among providers with room, after the job’s own preference.'),
+  costs: costsSchema.prefault({}).describe('How what sandboxes cost is counted; their prices are the providers’. All processes of a deployment say the same.'),
   tenants: z
     .record(z.string().min(1, 'is empty; give the name of a tenant').max(100), tenantShareSchema, { error: 'must be an object such as { acme: { weight: 2, cap: 10 }, "*": { weight: 1 } }' })
     .default({})

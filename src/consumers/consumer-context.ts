@@ -46,9 +46,17 @@ export interface ConsumerContext {
   readonly eventTypes?: readonly EventKind[] | undefined
   /** Milliseconds since 1970. */
   readonly now: () => number
+  /** Milliseconds that never step, from any moment on. Default `elapsedMs`. */
+  readonly elapsed?: (() => number) | undefined
+  /** What prices are in. */
+  readonly currency: string
   /** Has the reaper look at a provider where something was left behind. */
   readonly reapSoon: (provider: string, delayMs: number) => void
   /** This consumer when it takes the next job as one ends; null when it has enough, or is to look for itself. */
   readonly taker: () => Taker | null
   readonly runnerFor: (provider: RunnerProvider, sandboxId: string, image: string | undefined) => Runner
+}
+
+export function elapsedMs(): number {
+  return performance.now()
 }

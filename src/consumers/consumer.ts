@@ -66,6 +66,8 @@ export interface ConsumerOptions {
   readonly providers: readonly ProviderSlot[]
   /** How to choose among providers with room. Default `most-free`. */
   readonly policy?: PlacementPolicy | undefined
+  /** What the providers' prices are in, and by whose days costs are counted. Default USD and UTC. */
+  readonly costs?: { readonly currency?: string | undefined; readonly timeZone?: string | undefined } | undefined
   /** How tenants share the places; `*` stands for all that are not named. All consumers say the same. */
   readonly tenants?: Readonly<Record<string, TenantShare>> | undefined
   /** Where the values of the secrets are that jobs name; `secretsFromEnvironment` reads this process's environment. */
@@ -148,7 +150,7 @@ export class Consumer {
     }
 
     const keys = new Keys(options.queue?.prefix, options.queue?.name)
-    const storeOptions = { logMaxBytesPerStream: settings.maxLogBytes, now, events: options.events, retentionMs: options.retentionMs }
+    const storeOptions = { logMaxBytesPerStream: settings.maxLogBytes, now, events: options.events, retentionMs: options.retentionMs, timeZone: options.costs?.timeZone }
     const store = new RunStore(redis, keys, storeOptions)
     const ready = new ReadyJobs(redis, keys)
     const ledger = new SlotLedger(redis, keys)
@@ -208,6 +210,7 @@ export class Consumer {
       settings,
       log,
       now,
+      currency: options.costs?.currency ?? 'USD',
       eventTypes: options.eventTypes === undefined ? undefined : checkKinds(options.eventTypes, 'eventTypes'),
       taker: () => intake.taker(),
       runnerFor: (provider, sandboxId, image) => createRunner({ provider, sandboxId, image }),

@@ -1,4 +1,5 @@
 import { FenceLostError } from '../job/errors.js'
+import type { Cost } from '../job/cost.js'
 import { escapedLine } from '../job/harmless-text.js'
 import { deadlineOf, type Deadline } from '../job/deadlines.js'
 import { tellingOf } from '../events/told-events.js'
@@ -6,11 +7,12 @@ import type { LogChunk } from '../job/log.js'
 import type { Attempt, JobError } from '../job/result.js'
 import type { RunRecord } from '../job/run-record.js'
 import type { JobSpec } from '../job/spec.js'
+import { costOf, type Moment } from '../job/usage.js'
 import type { ProviderLoad } from '../store/provider-load.js'
 import type { Telling } from '../store/run-store.js'
 import { unansweredCreateMs, type SlotOwner } from '../store/slot-owners.js'
 import type { CancelRequest } from '../store/stored-run.js'
-import type { ConsumerContext } from './consumer-context.js'
+import { elapsedMs, type ConsumerContext } from './consumer-context.js'
 import { Interruptions, type Interruption } from './interruption.js'
 import type { BoardLog } from './output/board-log.js'
 import type { ResolvedSecrets } from './output/secrets.js'
@@ -55,6 +57,8 @@ export class RunContext {
     private readonly holds: () => boolean,
     /** When it came into the queue; of a later run of the job, when that was taken. */
     private readonly enqueuedAtMs: number,
+    /** By this process's clock that never steps: when the fence was given out. */
+    private readonly acquiredAtMs: number,
   ) {
     this.interruptions = new Interruptions(leave)
     this.telling = tellingOf(current, { source: `/switchyard/${shared.deployment}`, everywhere: shared.eventTypes ?? [], tenant: spec.tenant, now: shared.now })
@@ -154,6 +158,21 @@ export class RunContext {
   /** What the job's time is bounded by now; null for nothing. */
   get deadline(): Deadline | null {
     return deadlineOf(this.current, this.spec, this.enqueuedAtMs)
+  }
+
+  /**
+   * The clock by which sandboxes are counted: no consumer's own clock decides how long one has lived that another has made. It is at the fence when
+   * that is given out, which is Redis' time then and always higher than the fence before, and goes on by a clock that never steps.
+   */
+  get moment(): Moment {
+    const { now, elapsed = elapsedMs } = this.shared
+    return { nowMs: now(), meterMs: Math.round(this.fence + Math.max(0, elapsed() - this.acquiredAtMs)) }
+  }
+
+  /** What the sandbox has cost until now, for the attempt that it was of. */
+  costSoFar(): { readonly cost?: Cost } {
+    const cost = costOf(this.current.sandbox, this.moment)
+    return cost === undefined ? {} : { cost }
   }
 
   /** When the job's time is up, in milliseconds since 1970; as if its sandbox were there now when it has had none. */

@@ -9,6 +9,7 @@ import { accessOf, type AgentQueue } from '../producers/agent-queue.js'
 import { ApiKeys } from './api-keys.js'
 import { addArtifactRoutes } from './artifact-routes.js'
 import { addAuditRoute } from './audit.js'
+import { addCostRoutes } from './cost-routes.js'
 import type { Caller } from './caller.js'
 import { type ApiApp, type ApiContext, bearerOf, type Env, json, newApp, problems, route } from './context.js'
 import { addDeploymentRoutes } from './deployment-routes.js'
@@ -80,6 +81,7 @@ export function createApi(options: ApiOptions): Api {
   addStreamRoutes(app, api)
   addScheduleRoutes(app, api)
   addDeploymentRoutes(app, api)
+  addCostRoutes(app, api)
   addAuditRoute(app, api)
   addDocument(app)
   refuseTheRest(app)

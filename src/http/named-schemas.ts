@@ -34,11 +34,13 @@ const places: Readonly<Record<string, Place>> = {
   TestSummary: 'JobResult.tests{}',
   FailingTest: 'JobResult.tests{}.failing[]',
   Usage: 'JobResult.usage',
+  Cost: 'JobResult.usage.cost',
   LinkedArtifact: 'ArtifactList.artifacts[]',
   ScheduledRun: 'Schedule.last{}',
   SkippedRuns: 'Schedule.skipped{}',
   ProviderLoad: 'ProviderList.providers[]',
   Tenant: 'TenantList.tenants[]',
+  TenantCost: 'CostList.costs[]',
   AuditEntry: 'AuditList.entries[]',
   EventData: 'Event.data',
 }

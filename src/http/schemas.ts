@@ -1,12 +1,13 @@
 import { z } from 'zod'
 import type { JobEvent } from '../events/index.js'
 import { artifactSchema, collectedSchema } from '../job/artifacts.js'
+import { costSchema } from '../job/cost.js'
 import type { LogLine } from '../job/log.js'
 import { jobResultSchema, unsavedPathSchema } from '../job/result.js'
 import { rulesSchema } from '../job/schedule.js'
 import { jobSpecSchema } from '../job/spec.js'
 import type { JobStatus } from '../job/status.js'
-import type { KeptAuditEntry, ProviderLoad, TenantStanding } from '../store/index.js'
+import type { KeptAuditEntry, ProviderLoad, TenantCost, TenantStanding } from '../store/index.js'
 import { withNamedParts } from './named-schemas.js'
 import { openApiSchema, type JsonSchema } from './schema-parts.js'
 
@@ -25,6 +26,7 @@ export const jobSchema = z.object({
   provider: z.string().nullable(),
   sandboxId: z.string().nullable(),
   step: z.string().nullable().describe('The step under way, such as "2/3 agent".'),
+  cost: costSchema.nullable().describe('What its sandboxes have cost, about until now while it runs; null where no provider has a price.'),
   attempts: z.int(),
   checkpointSha: z.string().nullable(),
   checkpointProblem: z.string().nullable(),
@@ -124,6 +126,16 @@ export const tenantListSchema = z.object({
   tenants: z.array(z.object({ tenant: z.string(), running: z.int(), cap: z.int().nullable(), weight: z.number() } satisfies Record<keyof TenantStanding, z.ZodType>)),
   cursor: z.string().nullable(),
 })
+export const costListSchema = z.object({
+  costs: z.array(
+    z.object({
+      day: z.string().describe('By the deployment’s time zone.'),
+      tenant: z.string().nullable().describe('Null for jobs that name none; "*" for all beyond the 10,000 that are counted on a day.'),
+      micros: z.int().describe('Millionths of the currency’s unit.'),
+      currency: z.string(),
+    } satisfies Record<keyof TenantCost, z.ZodType>),
+  ),
+})
 export const auditListSchema = z.object({
   entries: z.array(
     z.object({
@@ -140,7 +152,7 @@ export const auditListSchema = z.object({
 })
 
 const requests = { Cancel: cancelSchema, Retry: retrySchema }
-const responses = { Enqueued: enqueuedSchema, ManyEnqueued: manyEnqueuedSchema, Cancelled: cancelledSchema, Retried: retriedSchema, ArtifactList: artifactListSchema, Schedule: scheduleSchema, ScheduleList: scheduleListSchema, ProviderList: providerListSchema, TenantList: tenantListSchema, AuditList: auditListSchema, LogLine: logLineSchema, Event: eventSchema, Health: healthSchema, Problem: problemSchema }
+const responses = { Enqueued: enqueuedSchema, ManyEnqueued: manyEnqueuedSchema, Cancelled: cancelledSchema, Retried: retriedSchema, ArtifactList: artifactListSchema, Schedule: scheduleSchema, ScheduleList: scheduleListSchema, ProviderList: providerListSchema, TenantList: tenantListSchema, CostList: costListSchema, AuditList: auditListSchema, LogLine: logLineSchema, Event: eventSchema, Health: healthSchema, Problem: problemSchema }
 
 /** Every component of the document, by its name. */
 export function componentSchemas(): Record<string, JsonSchema> {

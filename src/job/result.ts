@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { artifactSchema, missedArtifactSchema, testSummarySchema } from './artifacts.js'
+import { costSchema } from './cost.js'
 import { errorOwners } from './error-owner.js'
 import { jobErrorKinds } from './errors.js'
 import { lastingObject } from './lasting.js'
@@ -42,6 +43,8 @@ export const attemptSchema = lastingObject({
    */
   outcome: z.enum(['running', 'succeeded', 'failed', 'cancelled', 'lost', 'unavailable', 'moved']),
   error: jobErrorSchema.nullable().default(null),
+  /** What its sandbox cost until it was killed, or known to be lost; left out until then, and where its provider has no price. */
+  cost: costSchema.optional(),
 })
 export type Attempt = z.output<typeof attemptSchema>
 
@@ -122,7 +125,11 @@ export const jobResultSchema = lastingObject({
   artifactsMissedMore: count.default(0),
   /** What the JUnit files among the artifacts say together; null when there are none. */
   tests: testSummarySchema.nullable().default(null),
-  usage: lastingObject({ sandboxSeconds: z.number().min(0) }),
+  usage: lastingObject({
+    sandboxSeconds: z.number().min(0),
+    /** Of all attempts; left out where no provider had a price. */
+    cost: costSchema.optional(),
+  }),
   metadata: z.record(z.string(), z.json()).default({}),
   /** Whose job it was; null when it named no tenant, or an earlier release ended it. */
   tenant: z.string().nullable().default(null),

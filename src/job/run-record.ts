@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { collectedSchema } from './artifacts.js'
+import { billedSchema } from './cost.js'
 import { jobWebhookSchema, eventKinds } from './event-kinds.js'
 import { lastingObject } from './lasting.js'
 import { attemptSchema, diffSchema, jobErrorSchema, keptBranchSchema, promotionSchema, pullRequestSchema, stepResultSchema, unsavedPathSchema } from './result.js'
@@ -51,6 +52,8 @@ export const runRecordSchema = lastingObject({
     repositoryPath: z.string().nullable(),
     /** When it ends whatever is done, in milliseconds since 1970; left out when nobody says so. */
     endsAtMs: count.optional(),
+    /** What it costs; left out where its provider has no price. */
+    billed: billedSchema.optional(),
   }).nullable(),
   /**
    * What a job that is to outlive its sandbox moves to: nothing but the wish, then the intent to create, then a sandbox. Meanwhile the
@@ -59,7 +62,7 @@ export const runRecordSchema = lastingObject({
   next: lastingObject({
     /** The intent to create, written before the call. */
     creating: lastingObject({ provider: z.string(), name: z.string(), atMs: count }).nullable(),
-    sandbox: lastingObject({ provider: z.string(), id: z.string(), createdAtMs: count, endsAtMs: count.optional() }).nullable(),
+    sandbox: lastingObject({ provider: z.string(), id: z.string(), createdAtMs: count, endsAtMs: count.optional(), billed: billedSchema.optional() }).nullable(),
   }).nullable().default(null),
   /** Index of the setup step that runs or comes next in this sandbox. */
   setupIndex: count,

@@ -1,3 +1,4 @@
+import type { Cost } from './cost.js'
 import type { JobResult, UnsavedPath } from './result.js'
 
 /** What `handle.status()` and `switchyard status` show of a job. */
@@ -16,6 +17,8 @@ export interface JobStatus {
   /** The step under way, such as `2/3 agent`; null between steps. */
   readonly step: string | null
   readonly attempts: number
+  /** What its sandboxes have cost, about until now while it runs; null where no provider has a price. */
+  readonly cost: Cost | null
   readonly checkpointSha: string | null
   /** Why the latest checkpoint could not be saved; null when it could, or when the job has ended. It is tried again. */
   readonly checkpointProblem: string | null

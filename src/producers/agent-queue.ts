@@ -1,11 +1,12 @@
 import { checkKinds, type EventKind, EventGroups } from '../events/index.js'
+import { timeZoneProblem } from '../job/days.js'
 import { CheckpointGoneError, InvalidInputError, SwitchyardError, UnknownJobError } from '../job/errors.js'
 import type { LogLine } from '../job/log.js'
 import { mayBeJobId } from '../job/names.js'
 import type { JobResult } from '../job/result.js'
 import { defaultMaxSpecBytes, type JobSpecInput } from '../job/spec.js'
 import type { JobStatus } from '../job/status.js'
-import { createRedis, defaultQueueName, Keys, type LiveConsumer, type ProviderLoad, readLog, type ReadLogOptions, type RedisConfig, Signals } from '../store/index.js'
+import { costsOf, createRedis, defaultQueueName, Keys, type LiveConsumer, type ProviderLoad, readLog, type ReadLogOptions, type RedisConfig, Signals, type TenantCost } from '../store/index.js'
 import { Enqueuing, type EnqueueOptions } from './enqueuing.js'
 import { cancelJob } from './job-cancel.js'
 import type { JobHandle } from './job-handle.js'
@@ -32,6 +33,8 @@ export interface AgentQueueOptions {
   readonly eventSource?: string | undefined
   /** What is told of every job of this queue besides its end; the consumers' are to be the same. Default: nothing, unless the job asks. */
   readonly eventTypes?: readonly EventKind[] | undefined
+  /** By whose days costs are counted; the consumers' is to be the same. Default UTC. */
+  readonly timeZone?: string | undefined
 }
 
 const defaultRetentionMs = 7 * 24 * 60 * 60 * 1000
@@ -41,6 +44,8 @@ export interface QueueAccess {
   readonly redis: RedisConfig
   readonly keys: Keys
   readonly maxSpecBytes: number
+  /** By whose days costs are counted. */
+  readonly timeZone: string
   /** @throws RedisUnavailableError. */
   readonly use: <T>(work: (connected: Connected) => Promise<T>) => Promise<T>
 }
@@ -68,6 +73,7 @@ export class AgentQueue {
   readonly #keys: Keys
   readonly #enqueuing: Enqueuing
   readonly #connection: ProducerConnection
+  readonly #timeZone: string
   readonly #waiter: ResultWaiter
   #signals: Signals | undefined
 
@@ -76,6 +82,7 @@ export class AgentQueue {
       redis: queue.#config,
       keys: queue.#keys,
       maxSpecBytes: queue.#options.maxSpecBytes ?? defaultMaxSpecBytes,
+      timeZone: queue.#timeZone,
       use: (work) => queue.#connection.use(work),
     })
   }
@@ -86,6 +93,7 @@ export class AgentQueue {
     if (this.name === '' || this.name.includes(':')) throw new InvalidInputError(`name: "${this.name}" must not be empty or hold ":"`)
     this.#options = options
     this.#config = options.redis
+    this.#timeZone = checkTimeZone(options.timeZone ?? 'UTC')
     this.#keys = new Keys(options.prefix, this.name)
     const { defaults, maxSpecBytes = defaultMaxSpecBytes, retentionMs = defaultRetentionMs } = options
     this.#enqueuing = new Enqueuing({ name: this.name, keys: this.#keys, defaults, maxSpecBytes, retentionMs, eventSource: options.eventSource, eventTypes: options.eventTypes === undefined ? undefined : checkKinds(options.eventTypes, 'eventTypes') })
@@ -203,6 +211,17 @@ export class AgentQueue {
     return await this.#connection.use(({ roster }) => roster.live())
   }
 
+  /**
+   * What sandboxes cost by tenant and day, the latest day first; of jobs that run and have no budget, when they have ended.
+   * @param which.since the first day, such as `2026-12-01`, at most 40 days ago. Default: today. @param which.tenant whose. Default: everybody's.
+   * @throws InvalidInputError, RedisUnavailableError.
+   */
+  async costs(which: { readonly since?: string | undefined; readonly tenant?: string | undefined } = {}): Promise<TenantCost[]> {
+    const { since, tenant } = which
+    const tenants = tenant === undefined ? undefined : [tenant]
+    return await this.#connection.use(({ redis }) => costsOf(redis, this.#keys, { since, tenants, timeZone: this.#timeZone, nowMs: Date.now() }))
+  }
+
   /** Closes the connections; waits under way fail. Jobs go on. */
   async close(): Promise<void> {
     this.#waiter.close(new SwitchyardError('the queue was closed while waiting for a result'))
@@ -249,4 +268,10 @@ export class AgentQueue {
 
 function checkId(jobId: string): void {
   if (!mayBeJobId(jobId)) throw new UnknownJobError(jobId)
+}
+
+function checkTimeZone(timeZone: string): string {
+  const problem = timeZoneProblem(timeZone)
+  if (problem !== undefined) throw new InvalidInputError(`timeZone: ${problem}`)
+  return timeZone
 }

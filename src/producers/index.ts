@@ -1,5 +1,6 @@
 export { AgentQueue, type AgentQueueOptions } from './agent-queue.js'
 export type { EnqueueOptions } from './enqueuing.js'
+export type { TenantCost } from '../store/index.js'
 export type { JobHandle } from './job-handle.js'
 export type { JobPage, ListOptions } from './job-pages.js'
 export type { RetryFilter, RetryOptions } from './job-retry.js'

@@ -1,3 +1,4 @@
+import { costMicros, sumOf, type Cost } from '../job/cost.js'
 import type { JobSpec } from '../job/spec.js'
 import type { RunRecord } from '../job/run-record.js'
 import type { JobStatus } from '../job/status.js'
@@ -16,6 +17,7 @@ export function mergeStatus(
   queued: QueueView | null,
   stored: StoredRun | null,
   around: Around,
+  nowMs: number = Date.now(),
 ): JobStatus | null {
   if (queued === null && stored === null) return null
   const retried = queued !== null && stored !== null && isRetried(queued, stored)
@@ -34,6 +36,7 @@ export function mergeStatus(
     provider: record?.sandbox?.provider ?? record?.creating?.provider ?? result?.attempts.at(-1)?.provider ?? null,
     sandboxId: record?.sandbox?.id ?? null,
     step: running ? stepUnderWay(record, queued?.spec) : null,
+    cost: result === null ? costUntil(record, nowMs) : (result.usage.cost ?? null),
     attempts: record?.attempts.length ?? result?.attempts.length ?? 0,
     checkpointSha: record?.checkpoint?.sha ?? null,
     checkpointProblem: running ? checkpointProblem(record) : null,
@@ -56,6 +59,13 @@ function checkpointProblem({ checkpointProblem: problem }: RunRecord): string | 
   if (problem === null) return null
   const tries = problem.failures === 1 ? 'once' : `${problem.failures} times`
   return `not saved since ${new Date(problem.sinceMs).toISOString().slice(11, 19)}, tried ${tries} (${problem.error.kind}): ${problem.error.message}`
+}
+
+/** About: the sandbox's time began by Redis' clock, and this process has its own. */
+function costUntil(record: RunRecord | null, nowMs: number): Cost | null {
+  if (record === null) return null
+  const living = [record.sandbox?.billed, record.next?.sandbox?.billed].flatMap((billed) => (billed === undefined ? [] : [{ micros: costMicros(billed, nowMs - billed.fromMs), currency: billed.currency }]))
+  return sumOf([...record.attempts.map(({ cost }) => cost), ...living])
 }
 
 function stepUnderWay(record: RunRecord, spec: JobSpec | undefined): string | null {

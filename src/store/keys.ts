@@ -118,6 +118,11 @@ export class Keys {
     return `${this.prefix}:reaping:${provider}`
   }
 
+  /** What sandboxes have cost: every key of it begins with this; see lua/costs.lua. */
+  costs(): string {
+    return `${this.prefix}::costs`
+  }
+
   /** Sorted set: branches of ended jobs, by when they are to be deleted. What could not be deleted is counted in the hash behind it. */
   branches(): string {
     return `${this.prefix}:branches`

@@ -1,11 +1,13 @@
 import type { Redis } from 'ioredis'
 import { z } from 'zod'
+import { daysAround } from '../job/days.js'
 import { FenceLostError } from '../job/errors.js'
 import { continuedRecord } from '../job/continuation.js'
 import type { LogChunk } from '../job/log.js'
 import { type JobResult, jobResultSchema, shortResult } from '../job/result.js'
 import { newRunRecord, type RunRecord } from '../job/run-record.js'
 import { branchMember, type DoomedBranch, type ExpiringBranch } from './branch-schedule.js'
+import { daysArgument } from './cost-days.js'
 import type { Keys } from './keys.js'
 import { runLedgerScript } from './ledger-call.js'
 import { runScript } from './scripts.js'
@@ -74,6 +76,8 @@ export interface RunStoreOptions {
   readonly events?: EventBounds | undefined
   /** The clock; milliseconds since 1970. */
   readonly now?: (() => number) | undefined
+  /** By whose days costs are counted. Default UTC. */
+  readonly timeZone?: string | undefined
 }
 
 const defaults = { retentionMs: 7 * 24 * 60 * 60 * 1000, logMaxBytesPerStream: 16 * 1024 * 1024 }
@@ -148,6 +152,7 @@ export class RunStore {
   readonly #logHalfBytes: number
   readonly #eventBounds: string
   readonly #now: () => number
+  readonly #timeZone: string
   /** Of the runs that this process holds: a write sends what has changed since. Where it is missing, the whole record. */
   readonly #written = new Map<string, Written>()
 
@@ -159,6 +164,7 @@ export class RunStore {
     const { events } = options
     this.#eventBounds = events === undefined ? '' : `${events.maxCount} ${events.maxBytes} ${events.maxAgeMs}`
     this.#now = options.now ?? Date.now
+    this.#timeZone = options.timeZone ?? 'UTC'
   }
 
   /**
@@ -346,7 +352,8 @@ export class RunStore {
     // An event whose data is the result goes without it: both would send it.
     const carries = typeof event !== 'string' && 'data' in event && event.data === result
     const { id, json, hooks } = carries ? { id: event.id, json: JSON.stringify({ ...event, data: undefined }), hooks: numbersOf(event.hooks) } : eventParts(event)
-    const more = told.call === null && told.early.length === 0 && hooks === '' ? '' : JSON.stringify({ hooks, call: told.call ?? '', early: told.early.map(earlyArguments) })
+    const charge = this.#chargeOf(result)
+    const more = told.call === null && told.early.length === 0 && hooks === '' && charge === undefined ? '' : JSON.stringify({ hooks, call: told.call ?? '', early: told.early.map(earlyArguments), charge })
     this.letGo(jobId)
     return [
       [this.#keys.run(jobId), this.#keys.log(jobId), this.#keys.logAccount(jobId), this.#keys.events(), this.#keys.claim(jobId), this.#keys.branches(), this.#keys.job(jobId), this.#keys.eventAccount()],
@@ -365,6 +372,12 @@ export class RunStore {
         ...branches.flatMap((branch) => [branch.dueAtMs, branchMember(branch)]),
       ],
     ]
+  }
+
+  /** What a run that ends has cost, for its tenant's day; undefined for nothing. */
+  #chargeOf({ usage: { cost }, tenant }: JobResult): object | undefined {
+    if (cost === undefined) return undefined
+    return { base: this.#keys.costs(), days: daysArgument(daysAround(this.#now(), this.#timeZone)), tenant: tenant ?? '', ...cost }
   }
 
   /** What is told of a run with its end, by what this process has written last of it; null when it does not know that. */

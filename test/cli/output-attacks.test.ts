@@ -69,7 +69,7 @@ const result: JobResult = {
 }
 const status: JobStatus = {
   jobId: stand, repository: stand, tenant: stand, state: 'running', reason: stand, phase: 'steps', provider: stand, sandboxId: stand, step: stand,
-  attempts: 1, checkpointSha: stand, checkpointProblem: stand, unsaved: [{ path: stand, reason: stand }], unsavedMore: 0, enqueuedAtMs: 0, startedAtMs: 1000, endedAtMs: null, result: null,
+  cost: null, attempts: 1, checkpointSha: stand, checkpointProblem: stand, unsaved: [{ path: stand, reason: stand }], unsavedMore: 0, enqueuedAtMs: 0, startedAtMs: 1000, endedAtMs: null, result: null,
 }
 const load: ProviderLoad = {
   provider: stand, limit: 1, effectiveLimit: 1, used: 0, foreign: 0, waiting: 0, cpu: 0, cpuLimit: null, memoryMiB: 0, memoryMiBLimit: null, breaker: 'open', openUntilMs: 5, openedBy: 'down',

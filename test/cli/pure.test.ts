@@ -25,7 +25,7 @@ const result: JobResult = {
 }
 const status: JobStatus = {
   jobId: 'j1', repository: 'acme/web', tenant: null, state: 'running', reason: null, phase: 'steps', provider: 'local-a', sandboxId: 's1', step: '2/3 work',
-  attempts: 1, checkpointSha: null, checkpointProblem: null, unsaved: [], unsavedMore: 0, enqueuedAtMs: 0, startedAtMs: 1000, endedAtMs: null, result: null,
+  cost: null, attempts: 1, checkpointSha: null, checkpointProblem: null, unsaved: [], unsavedMore: 0, enqueuedAtMs: 0, startedAtMs: 1000, endedAtMs: null, result: null,
 }
 
 describe('what a job’s commit does not hold', () => {

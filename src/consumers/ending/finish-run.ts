@@ -6,7 +6,8 @@ import type { RunRecord } from '../../job/run-record.js'
 import type { JobSpec } from '../../job/spec.js'
 import type { NextJob, RunStore, Taker } from '../../store/run-store.js'
 import { expiringBranches } from './expiring-branches.js'
-import { endedAttempts, jobResult, usedSoFar } from './job-result.js'
+import { usedSoFar, type Moment } from '../../job/usage.js'
+import { endedAttempts, jobResult } from './job-result.js'
 
 /** What the end of a run is written with. */
 export interface Ending {
@@ -30,8 +31,8 @@ export interface EndingRun {
   readonly abandoned: RunRecord['abandoned']
   /** Checkpoint branches that are still there. */
   readonly checkpoints: readonly string[]
-  /** Sandbox-milliseconds; until now when left out. */
-  readonly usedMs?: number
+  /** Until when its sandbox is counted; until now when left out. */
+  readonly at?: Moment | undefined
 }
 
 /**
@@ -56,8 +57,9 @@ export async function finishAndClose(ending: Ending, run: EndingRun, taker: Take
   return { result, next }
 }
 
-function whatEnds({ deployment, branchRetentionMs, now, eventTypes = [] }: Ending, { record, spec, abandoned, checkpoints, usedMs = usedSoFar(record, now()) }: EndingRun) {
-  const attempts = endedAttempts(record, now())
+function whatEnds({ deployment, branchRetentionMs, now, eventTypes = [] }: Ending, { record, spec, fence, abandoned, checkpoints, at = { nowMs: now(), meterMs: fence } }: EndingRun) {
+  const usedMs = usedSoFar(record, at)
+  const attempts = endedAttempts(record, at)
   const result = jobResult(record, spec, attempts, usedMs)
   const source = `/switchyard/${deployment}`
   return {

@@ -11,7 +11,7 @@ import { eligibleHere, limitsOf } from '../placing/candidates.js'
 import { waitingReason } from '../placing/placement.js'
 import { BoardLog } from '../output/board-log.js'
 import type { LockKeeper, Moment } from './lock-keeper.js'
-import type { ConsumerContext } from '../consumer-context.js'
+import { elapsedMs, type ConsumerContext } from '../consumer-context.js'
 import { RunContext } from '../run-context.js'
 import { describeKey, type NextJob, type Stand } from '../../store/index.js'
 import { resolveSecrets, type SecretSource } from '../output/secrets.js'
@@ -180,6 +180,7 @@ export class JobRun {
     const begun = await store.acquire(jobId, { holder, fresh: first, placeAt: first.creating?.provider, stalls: job.stalledCounter })
     // The reaper took the place for a forgotten one: the phase `placing` gets another.
     const acquired = begun.kind === 'placeless' ? await store.acquire(jobId, { holder, fresh, stalls: job.stalledCounter }) : begun
+    const acquiredAtMs = (this.shared.elapsed ?? elapsedMs)()
     if (acquired.kind === 'ended') {
       // Cancelled between the choice of a place for it and now, or closed by a consumer that died right after.
       await this.shared.ready.close(jobId)
@@ -194,6 +195,7 @@ export class JobRun {
       const ctx = new RunContext(this.shared, jobId, spec, acquired.fence, record, secrets.found, boardLog, this.leaving.signal, acquired.created && record.creating !== null, () =>
         this.locks.holds(jobId, this.taken.token),
         record.generation === 1 ? enqueuedAtMs : record.startedAtMs,
+        acquiredAtMs,
       )
       this.ctx = ctx
       const cancelReason = acquired.cancel?.reason ?? this.cancelReason

@@ -1,3 +1,4 @@
+import { hourlyPrice, type ProviderPrice } from '../../job/cost.js'
 import type { JobSpec } from '../../job/spec.js'
 import type { RunRecord } from '../../job/run-record.js'
 import type { SandboxWish } from '../../providers/provider.js'
@@ -22,13 +23,6 @@ export interface Candidate {
   readonly price: ProviderPrice | undefined
 }
 
-/** Prices per hour; the sum counts. */
-export interface ProviderPrice {
-  readonly perSandboxHour?: number | undefined
-  readonly perCpuHour?: number | undefined
-  readonly perMemoryGiBHour?: number | undefined
-}
-
 /** What a policy may look at of a job. */
 export type PlacedJob = Pick<JobSpec, 'resources' | 'network'> & {
   readonly prefer: readonly string[]
@@ -47,12 +41,6 @@ export type PlacementFunction = (candidates: readonly Candidate[], job: PlacedJo
  * - `fastest`: by the median of the latest creates, those without one first, so that they get one.
  */
 export type PlacementPolicy = 'most-free' | 'priority' | 'cheapest' | 'fastest' | PlacementFunction
-
-/** What an hour at a provider costs for a job that asks for these resources; a job that asks for none is counted with 1 vCPU and 1 GiB. */
-export function hourlyPrice(price: ProviderPrice | undefined, resources: PlacedJob['resources']): number {
-  if (price === undefined) return Infinity
-  return (price.perSandboxHour ?? 0) + (price.perCpuHour ?? 0) * (resources.cpu ?? 1) + ((price.perMemoryGiBHour ?? 0) * (resources.memoryMiB ?? 1024)) / 1024
-}
 
 /** Where a job must not go for now, by provider: until when (milliseconds since 1970) and why. */
 export type Exclusions = ReadonlyMap<string, { readonly untilMs: number; readonly why: string }>

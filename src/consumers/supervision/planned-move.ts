@@ -3,7 +3,7 @@ import type { RunRecord } from '../../job/run-record.js'
 import type { Step } from '../../job/spec.js'
 import { isRefusal } from '../../providers/refused-create.js'
 import { ownerName } from '../../store/slot-owners.js'
-import { usedSoFar } from '../ending/job-result.js'
+import { usedSoFar } from '../../job/usage.js'
 import { sandboxName } from '../placing/sandbox-name.js'
 import type { RunContext } from '../run-context.js'
 import { killInBackground } from './give-up.js'
@@ -182,7 +182,7 @@ export async function moveOn(ctx: RunContext): Promise<void> {
   const { sandbox } = record
   if (sandbox === null) throw new Error(`run ${ctx.jobId}: nothing to move from`)
   const endedAt = new Date(shared.now()).toISOString()
-  const attempts = ctx.patchAttempt({ endedAt, outcome: 'moved' })
+  const attempts = ctx.patchAttempt({ endedAt, outcome: 'moved', ...ctx.costSoFar() })
   // From `wished` on its place is its own.
   if (record.next === null) await ctx.entrustPlace(sandbox.provider, { kind: 'sandbox', sandboxId: sandbox.id })
   await ctx.update({
@@ -191,7 +191,7 @@ export async function moveOn(ctx: RunContext): Promise<void> {
     resumes: false,
     setupIndex: 0,
     abandoned: [...record.abandoned, { provider: sandbox.provider, id: sandbox.id }],
-    usedMs: Math.round(usedSoFar(record, shared.now())),
+    usedMs: Math.round(usedSoFar(record, ctx.moment)),
   })
   void killInBackground(ctx, sandbox)
   const where = record.next?.sandbox?.provider

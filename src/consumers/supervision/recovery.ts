@@ -1,7 +1,7 @@
 import { InfrastructureError, errorMessage, type ErrorOrigin, type ErrorOwner } from '../../job/errors.js'
 import { isRefusal } from '../../providers/refused-create.js'
 import { limitsOf } from '../placing/candidates.js'
-import { usedSoFar } from '../ending/job-result.js'
+import { usedSoFar } from '../../job/usage.js'
 import { examine } from './examination.js'
 import { killInBackground } from './give-up.js'
 import { pause } from './pause.js'
@@ -137,7 +137,7 @@ export async function move(
   const spent = attempts.slice(ctx.record.restart?.attemptsBefore ?? 0).filter((attempt) => attempt.sandboxId !== null && attempt.outcome !== 'moved').length
   const exhausted = spent >= settings.maxAttempts
   // A provider without room was no attempt: nothing was tried there.
-  const ended = refused ? attempts.slice(0, -1) : ctx.patchAttempt({ endedAt, outcome: sandbox === null ? 'unavailable' : 'lost', error })
+  const ended = refused ? attempts.slice(0, -1) : ctx.patchAttempt({ endedAt, outcome: sandbox === null ? 'unavailable' : 'lost', error, ...ctx.costSoFar() })
   // A job that was about to move has another sandbox already, or its place.
   const { next } = ctx.record
   const onward = next === null || exhausted ? null : toNext({ next, attempts: ended }, endedAt)
@@ -152,7 +152,7 @@ export async function move(
     attempts: ended,
     ...(onward === null ? {} : { ...onward, setupIndex: 0 }),
     abandoned: sandbox === null || reaction.confirmed ? ctx.record.abandoned : [...ctx.record.abandoned, { provider: sandbox.provider, id: sandbox.id }],
-    usedMs: usedSoFar(ctx.record, now()),
+    usedMs: Math.round(usedSoFar(ctx.record, ctx.moment)),
     // One that broke before any command ran says nothing about the commands.
     ...(sandbox === null ? {} : { brokeAtStep: broke && phase !== 'preparing' ? ctx.record.stepIndex : null }),
   })

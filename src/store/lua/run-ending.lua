@@ -1,8 +1,9 @@
 -- include event-append
+-- include costs
 -- The end of a run: result, what is left of the record, and completion event in one step, so that there is never one without the others.
 -- From KEYS[k]: run, log stream, log account, events, claim, branches to delete, BullMQ's hash of the job, account of the events.
 -- From ARGV[a]: fence, what is left of the record, now, result, event, 1 when its data is the result, which is put in here, else 0, and behind that, where
---               there is anything to tell, JSON: hooks, early (events that come before, each as `appendEvent` takes it: id, kind, job, hooks, event), call
+--               there is anything to tell, JSON: hooks, early (events that come before, each as `appendEvent` takes it: id, kind, job, hooks, event), charge (what it cost, as of `costs.settle`), call
 --               (the number of the holder's write that these build on, or ''); event id, bounds of the events or '', retention in ms, done channel, job id among all queues,
 --               then for each branch: when to delete it, and the branch.
 -- Returns 'lost', 'stale' (that write was lost; nothing was done), 'repeated' (this fence has ended it already: an answer was lost) or 'finished'.
@@ -47,6 +48,7 @@ local function endRun(k, a)
     for _, key in ipairs({ log, account }) do redis.call('PEXPIRE', key, retention) end
   end
   for i = a + 11, #ARGV, 2 do redis.call('ZADD', branches, ARGV[i], ARGV[i + 1]) end
+  if more.charge then costs.settle(more.charge) end
   redis.call('PUBLISH', done, jobId)
   return 'finished'
 end

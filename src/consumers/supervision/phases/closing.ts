@@ -4,7 +4,8 @@ import { untilAborted, type NextJob } from '../../../store/index.js'
 import { collectArtifacts } from '../../collecting/collect.js'
 import { lastCheckpoint } from '../../ending/expiring-branches.js'
 import { finishAndClose, finishRun } from '../../ending/finish-run.js'
-import { endedAttempts, usedSoFar } from '../../ending/job-result.js'
+import { endedAttempts } from '../../ending/job-result.js'
+import { usedSoFar } from '../../../job/usage.js'
 import type { RunContext } from '../../run-context.js'
 import type { JobResult } from '../../../job/result.js'
 import { newRunRecord } from '../../../job/run-record.js'
@@ -21,12 +22,12 @@ const patienceMs = 1_500
 export async function closing(ctx: RunContext): Promise<{ result: JobResult; next: NextJob | null }> {
   await collectArtifacts(ctx)
   const { store, now, ready, deployment, settings, eventTypes } = ctx.shared
-  const usedMs = usedSoFar(ctx.record, now())
+  const at = ctx.moment
   // Deleting branches takes its time: the place is another job's meanwhile. Where there is nothing to wait for it is freed with the end.
   const early = ctx.record.checkpointBranches.length > 0
   const { alive, checkpoints } = await cleanUp(ctx, ctx.leave, () => (early ? ready.close(ctx.jobId, ctx.fence) : Promise.resolve()), lastCheckpoint(ctx.record))
   const ending = { store, deployment, branchRetentionMs: settings.branchRetentionMs, now, eventTypes }
-  const run = { record: ctx.record, spec: ctx.spec, fence: ctx.fence, abandoned: alive, checkpoints, usedMs }
+  const run = { record: ctx.record, spec: ctx.spec, fence: ctx.fence, abandoned: alive, checkpoints, at }
   return early ? { result: await finishRun(ending, run), next: null } : await finishAndClose(ending, run, ctx.shared.taker())
 }
 
@@ -35,9 +36,9 @@ export async function closing(ctx: RunContext): Promise<{ result: JobResult; nex
  * keeps its place. One write of the record, so that whoever goes on from here begins it once.
  */
 export async function restart(ctx: RunContext): Promise<void> {
-  const { record, spec } = ctx
+  const { record, spec, moment: at } = ctx
   const { alive, checkpoints } = await cleanUp(ctx, ctx.aftermath, () => Promise.resolve())
-  const attempts = endedAttempts(ctx.record, ctx.shared.now())
+  const attempts = endedAttempts(ctx.record, at)
   const count = (record.restart?.count ?? 0) + 1
   const { jobId, runId, generation, repository, startedAtMs, base, promoteFrom, outcome, keptCounts, asked, tenant } = record
   await ctx.update({
@@ -48,7 +49,7 @@ export async function restart(ctx: RunContext): Promise<void> {
     attempts,
     abandoned: alive,
     checkpointBranches: checkpoints,
-    usedMs: Math.round(usedSoFar(ctx.record, ctx.shared.now())),
+    usedMs: Math.round(usedSoFar(ctx.record, at)),
     restart: { count, atMs: ctx.shared.now(), attemptsBefore: attempts.length },
   })
   await ctx.say(`attempt ${count} of ${spec.attempts ?? 1} failed (${outcome?.error?.kind ?? 'unknown'}): ${outcome?.error?.message ?? ''}; the job begins again`)

@@ -1,4 +1,5 @@
 import { resumes } from '../../../job/constraints.js'
+import { rateOf } from '../../../job/cost.js'
 import { untilAborted } from '../../../store/index.js'
 import type { ProviderLoad } from '../../../store/provider-load.js'
 import { intentToCreate, resolveBase } from '../../placing/beginning.js'
@@ -172,12 +173,16 @@ export async function createSandbox(
   if (!repeated) ctx.shared.starts.created(providerName, startMs)
   const { maxLifetimeMs } = provider.capabilities
   const createdAtMs = info.createdAtMs ?? now()
+  const rate = rateOf(providers.get(providerName)?.price, ctx.spec.resources, ctx.shared.currency)
+  const ageMs = Math.max(0, now() - (info.createdAtMs ?? (repeated ? (ctx.record.creating?.atMs ?? now()) : now())))
+  // No older than the call that made it, whatever the provider's clock says.
+  const billed = rate === null ? {} : { billed: { ...rate, fromMs: Math.max(0, ctx.moment.meterMs - (repeated ? Math.min(ageMs, lifetimeMs) : Math.min(ageMs, startMs))) } }
   const endsAtMs = info.lifetimeEndsAtMs ?? (maxLifetimeMs === undefined ? undefined : createdAtMs + maxLifetimeMs)
   const warning = lifetimeWarning(ctx.spec.steps.slice(ctx.record.stepIndex), { provider: providerName, endsAtMs, nowMs: now(), deadlineMs: ctx.deadlineMs })
   if (warning !== undefined) await ctx.say(warning)
   const beside = provider.capabilities.reach?.besideLists
   if (beside !== undefined && ctx.spec.network !== 'open' && ctx.spec.network !== 'none') await ctx.sayOnce(`network: ${providerName} keeps to the hosts that are let through, but for ${beside}`)
-  return { provider: providerName, id: info.id, createdAtMs, ...(endsAtMs === undefined ? {} : { endsAtMs: Math.round(endsAtMs) }) }
+  return { provider: providerName, id: info.id, createdAtMs, ...(endsAtMs === undefined ? {} : { endsAtMs: Math.round(endsAtMs) }), ...billed }
 }
 
 function eligibleFor({ spec, shared }: RunContext): readonly string[] {
