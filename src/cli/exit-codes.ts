@@ -6,6 +6,7 @@ import {
   RedisUnavailableError,
   SwitchyardError,
   UnknownJobError,
+  UnknownNameError,
   UnknownScheduleError,
   errorMessage,
 } from '../job/errors.js'
@@ -19,7 +20,7 @@ export const exitCodes = {
   badInput: 2,
   /** Redis, the git host or a provider can't be used now. */
   unavailable: 3,
-  /** There is no such job or schedule. */
+  /** There is no such job, schedule, provider, tenant or consumer. */
   notFound: 4,
   /** A defect of Switchyard's own. */
   internal: 70,
@@ -34,7 +35,7 @@ export const exitCodesHelp = `Exit codes:
   1    the job failed or was cancelled
   2    wrong usage, job or configuration; nothing was done
   3    Redis, the git host or a provider can't be used now
-  4    there is no such job or schedule
+  4    there is no such job, schedule, provider, tenant or consumer
   70   a defect of Switchyard's own
   130  stopped by Ctrl-C`
 
@@ -43,7 +44,7 @@ export function explainFailure(error: unknown): { readonly code: ExitCode; reado
   if (error instanceof InvalidInputError) return { code: exitCodes.badInput, lines: error.problems }
   if (error instanceof CheckpointGoneError) return { code: exitCodes.badInput, lines: [error.message] }
   if (error instanceof IdempotencyConflictError) return { code: exitCodes.badInput, lines: [error.message] }
-  if (error instanceof UnknownJobError || error instanceof UnknownScheduleError) return { code: exitCodes.notFound, lines: [error.message] }
+  if (error instanceof UnknownJobError || error instanceof UnknownScheduleError || error instanceof UnknownNameError) return { code: exitCodes.notFound, lines: [error.message] }
   if (error instanceof RedisUnavailableError) return { code: exitCodes.unavailable, lines: [error.message] }
   if (error instanceof InfrastructureError) {
     return { code: error.kind === 'invalid' ? exitCodes.badInput : exitCodes.unavailable, lines: [error.message] }

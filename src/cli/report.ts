@@ -2,7 +2,7 @@ import { describeMicros } from '../job/cost.js'
 import { harmlessLine, harmlessText, harmlessValue } from '../job/harmless-text.js'
 import type { JobResult } from '../job/result.js'
 import type { JobStatus } from '../job/status.js'
-import { clockTime, type KeyTrouble, type LiveConsumer, type ProviderLoad } from '../store/index.js'
+import { clockTime, describeWord, type KeptAuditEntry, type KeyTrouble, type LiveConsumer, type ProviderLoad, type TenantStanding } from '../store/index.js'
 import { counted, elapsed, fields, table } from './output.js'
 
 /** How jobs look on a terminal. Pure functions, whose parts jobs may have named: each is made harmless before it is put among ours. */
@@ -51,7 +51,7 @@ export function providersTable(loads: readonly ProviderLoad[]): string {
     ['PROVIDER', 'LIMIT', 'NOW', 'IN USE', 'FOREIGN', 'WAITING', 'CPU', 'MEMORY', 'BREAKER', 'CREATES', 'START P50/P95'],
     harmlessValue(loads).map((load) => [
       load.provider,
-      String(load.limit),
+      load.set === null ? String(load.limit) : `${load.limit} (${load.configuredLimit})`,
       String(load.effectiveLimit),
       String(load.used),
       String(load.foreign),
@@ -63,6 +63,58 @@ export function providersTable(loads: readonly ProviderLoad[]): string {
       load.startP50Ms === null || load.startP95Ms === null ? '-' : `${elapsed(load.startP50Ms)} / ${elapsed(load.startP95Ms)}`,
     ]),
   )
+}
+
+/** What operators say of providers, a line each. */
+export function operatedLines(loads: readonly ProviderLoad[]): string[] {
+  return harmlessValue(loads).flatMap(({ provider, drain, set, configuredLimit }) => [
+    ...(drain === null ? [] : [`${provider}: drained ${describeWord(drain)}${drain.move ? '; jobs that run there are asked to move' : ''}`]),
+    ...(set === null ? [] : [`${provider}: limited to ${set.limit} of the configured ${configuredLimit} ${describeWord(set)}`]),
+  ])
+}
+
+/** How tenants share the places, a line each; then what operators say of them. */
+export function tenantsTable(found: readonly TenantStanding[]): string {
+  if (found.length === 0) return 'no tenant has jobs, or had until lately'
+  const tenants = harmlessValue(found)
+  const rows = tenants.map(({ tenant, running, cap, weight, pause }) => [tenant, String(running), cap === null ? '-' : String(cap), String(weight), pause === null ? '' : 'paused'])
+  const notes = tenants.flatMap(({ tenant, pause, set }) => [
+    ...(pause === null ? [] : [`${tenant}: paused ${describeWord(pause)}`]),
+    ...(set === null ? [] : [`${tenant}: share set ${describeWord(set)}`]),
+  ])
+  return [table(['TENANT', 'RUNNING', 'CAP', 'WEIGHT', 'STATE'], rows), ...notes].join('\n')
+}
+
+/** The live consumers, a line each. @param nowMs milliseconds since 1970. */
+export function consumersTable(found: readonly LiveConsumer[], nowMs: number): string {
+  if (found.length === 0) return 'no consumer is live; start one with "switchyard consume"'
+  const rows = harmlessValue(found).map(({ consumer, queue, release, host, pid, running, places, providers, troubles, draining, startedAtMs, seenAtMs }) => [
+    consumer,
+    queue,
+    host === null ? '-' : `${host}/${pid ?? '-'}`,
+    release,
+    running === null ? '-' : `${running}/${places ?? '-'}`,
+    providers.join(', '),
+    troubles.length === 0 ? 'ok' : troubles.map(({ of }) => `${of} refused`).join(', '),
+    elapsed(Math.max(0, nowMs - startedAtMs)),
+    seenAtMs === null ? '-' : `${elapsed(Math.max(0, nowMs - seenAtMs))} ago`,
+    draining ? 'draining' : 'live',
+  ])
+  return table(['CONSUMER', 'QUEUE', 'HOST/PID', 'RELEASE', 'JOBS', 'PROVIDERS', 'KEYS', 'UP', 'SEEN', 'STATE'], rows)
+}
+
+/** Who did what, a line each. */
+export function auditTable(entries: readonly KeptAuditEntry[]): string {
+  if (entries.length === 0) return 'nobody has done anything yet'
+  const rows = harmlessValue(entries).map(({ atMs, by, name, action, targets, count, status, before, after }) => [
+    `${new Date(atMs).toISOString().slice(0, 19)}Z`,
+    name === '' ? by : `${name} (${by})`,
+    action,
+    `${targets.slice(0, 3).join(', ')}${count > 3 ? ` and ${count - 3} more` : ''}`,
+    String(status),
+    before === undefined && after === undefined ? '' : `${JSON.stringify(before ?? null)} -> ${JSON.stringify(after ?? null)}`,
+  ])
+  return table(['WHEN', 'WHO', 'WHAT', 'OF', 'STATUS', 'CHANGE'], rows)
 }
 
 /** A key that is refused to a consumer. */

@@ -20,7 +20,7 @@ export interface RunningConsumer {
  */
 export async function startConsumer(
   config: Config,
-  parts: { readonly directory: string; readonly environment: NodeJS.ProcessEnv; readonly log: Logger },
+  parts: { readonly directory: string; readonly environment: NodeJS.ProcessEnv; readonly log: Logger; readonly onLeave?: (() => void) | undefined },
 ): Promise<RunningConsumer> {
   const { directory, log } = parts
   const environment = withKeyFiles(parts.environment, config.keyFiles, directory)
@@ -44,6 +44,7 @@ export async function startConsumer(
     retentionMs,
     events,
     eventTypes: eventTypesOf(config),
+    onLeave: parts.onLeave,
     webhooks: config.webhooks.deliver ? { ...config.webhooks, signingSecrets: (name) => environment[name] } : undefined,
   })
   const closeProviders = () => Promise.all(providers.map(({ provider }) => provider.close()))

@@ -9,6 +9,7 @@ import type { RunStore, Taker } from '../store/run-store.js'
 import type { SlotLedger } from '../store/slot-ledger.js'
 import type { SlotOwners } from '../store/slot-owners.js'
 import type { PlacementPolicy } from './placing/placement.js'
+import type { DrainWatch } from './placing/drain-watch.js'
 import type { ProviderSlot } from './placing/provider-slot.js'
 import type { SandboxAnswers } from './placing/sandbox-answers.js'
 import type { SlotWaits } from './placing/slot-waits.js'
@@ -30,6 +31,8 @@ export interface ConsumerContext {
   readonly waits: SlotWaits
   readonly starts: StartReports
   readonly answers: SandboxAnswers
+  /** Which providers are to be left by what runs there. */
+  readonly drains: Pick<DrainWatch, 'of'>
   readonly git: GitHost
   /** Where artifacts go; null when nobody said. */
   readonly artifacts: ArtifactStore | null

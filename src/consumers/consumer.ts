@@ -43,6 +43,7 @@ import { Relisting } from './intake/relisting.js'
 import { endForgottenRun } from './reaping/forgotten-run.js'
 import { Reaper, type ProviderListing } from './reaping/reaper.js'
 import type { ConsumerContext } from './consumer-context.js'
+import { DrainWatch } from './placing/drain-watch.js'
 import type { ProviderSlot } from './placing/provider-slot.js'
 import type { SecretSource } from './output/secrets.js'
 import { isRefusal, KeyHealth } from './key-health.js'
@@ -84,6 +85,8 @@ export interface ConsumerOptions {
   readonly webhooks?: Omit<WebhooksOptions, 'redis' | 'prefix' | 'log'> | undefined
   /** Told what each provider's listing showed, by the consumer that made it. */
   readonly onListing?: ((listing: ProviderListing) => void) | undefined
+  /** An operator wants this consumer to hand its jobs over and stop. Default: it calls `stop()`; whoever has a process to end does so as well. */
+  readonly onLeave?: (() => void) | undefined
   /** The clock; milliseconds since 1970. */
   readonly now?: (() => number) | undefined
 }
@@ -183,11 +186,14 @@ export class Consumer {
       configured: () => ({ queue: keys.queueName, release, gitHosts: options.git.hosts, providers, secrets: options.secrets.names?.() ?? null }),
       health,
       full: () => intake.isFull(),
+      running: () => intake.inHand,
+      places: settings.maxJobs,
       shares: Object.keys(options.tenants ?? {}).length === 0 ? null : (options.tenants ?? null),
       leaseMs: settings.leaseMs,
       startedAtMs: now(),
       log,
     })
+    const drains: DrainWatch = new DrainWatch({ ledger, providers: () => [...providers.keys()], isBusy: () => intake.inHand > 0, everyMs: Math.max(500, settings.leaseMs / 3), log })
     const context: ConsumerContext = {
       deployment: options.deployment,
       release,
@@ -201,6 +207,7 @@ export class Consumer {
       starts: new StartReports((provider, startsMs) => ledger.report(provider, { kind: 'created', startsMs }), log),
       // A quiet command's sandbox is asked once in `readWaitMs`.
       answers: new SandboxAnswers((provider, report) => ledger.report(provider, report), log, now, settings.readWaitMs * 1.5),
+      drains,
       git: withBreaker(options.git, { now }),
       artifacts: options.artifacts ?? null,
       providers,
@@ -255,6 +262,11 @@ export class Consumer {
           await ready.close(jobId)
         },
       }),
+      onLeave: ({ by, reason }) => {
+        log.info({ by, reason }, 'an operator wants this consumer to leave')
+        if (options.onLeave === undefined) void this.stop()
+        else options.onLeave()
+      },
       takeJob: (token) => worker.getNextJob(token, { block: false }) as Promise<Job | undefined>,
       jobIn: (given, token) => worker.jobIn(given, token),
     })
@@ -291,6 +303,7 @@ export class Consumer {
     locks.start()
     intake.start()
     reaper.start()
+    drains.start()
     const webhooks = options.webhooks === undefined ? null : startWebhooks({ ...options.webhooks, redis: options.redis, prefix: options.queue?.prefix, log })
     log.info({ providers: [...providers.keys()] }, 'consumer started')
 
@@ -299,8 +312,10 @@ export class Consumer {
       clearInterval(cancelCheck)
       clearInterval(waitCheck)
       clearInterval(lockCheck)
+      drains.stop()
       const orderly = (async () => {
         health.stop()
+        void announcer.leave()
         await Promise.all([reaper.stop(), intake.stop(), schedules.stop(), gitChecked, webhooks?.close()])
         await announcer.stop()
         await context.starts.close()

@@ -38,6 +38,7 @@ const statuses: Partial<Readonly<Record<ErrorCode, number>>> = {
   SWY_CHECKPOINT_GONE: 409,
   SWY_JOB_UNKNOWN: 404,
   SWY_SCHEDULE_UNKNOWN: 404,
+  SWY_NAME_UNKNOWN: 404,
   SWY_REDIS_UNAVAILABLE: 503,
   SWY_NEWER_RELEASE: 503,
   // Of the artifact store: its key, its settings.

@@ -1,3 +1,4 @@
+import { didYouMean } from './nearest-name.js'
 import { codeOf, type ErrorCode } from './error-codes.js'
 import type { InfrastructureErrorKind } from './error-kinds.js'
 import { presumedOwner, type ErrorOrigin, type ErrorOwner } from './error-owner.js'
@@ -62,6 +63,16 @@ export class UnknownScheduleError extends SwitchyardError {
   override readonly code = 'SWY_SCHEDULE_UNKNOWN'
   constructor(readonly scheduleId: string) {
     super(`schedule "${scheduleId}" is not known in this queue; look at its id and the queue's name`)
+  }
+}
+
+/** Thrown when an operator names a provider, tenant, consumer or group that there is not. Nothing was changed. */
+export class UnknownNameError extends SwitchyardError {
+  override readonly name = 'UnknownNameError'
+  override readonly code = 'SWY_NAME_UNKNOWN'
+  /** @param known names that there are, for the hint. */
+  constructor(what: string, wanted: string, known: readonly string[], mend: string) {
+    super(`${what} "${wanted}" is not known${didYouMean(wanted, known)}; ${mend}`)
   }
 }
 

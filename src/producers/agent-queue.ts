@@ -8,9 +8,10 @@ import { defaultMaxSpecBytes, type JobSpecInput } from '../job/spec.js'
 import type { JobStatus } from '../job/status.js'
 import { costsOf, createRedis, defaultQueueName, Keys, type LiveConsumer, type ProviderLoad, readLog, type ReadLogOptions, type RedisConfig, Signals, type TenantCost } from '../store/index.js'
 import { Enqueuing, type EnqueueOptions } from './enqueuing.js'
-import { cancelJob } from './job-cancel.js'
+import { cancelJob, cancelWaitingJob } from './job-cancel.js'
 import type { JobHandle } from './job-handle.js'
 import { type JobPage, listJobs, type ListOptions } from './job-pages.js'
+import { Operations } from './operations.js'
 import { type RetryFilter, type RetryOptions, retryJob } from './job-retry.js'
 import { type Connected, ProducerConnection } from './producer-connection.js'
 import { ResultWaiter } from './result-waiter.js'
@@ -68,6 +69,8 @@ export class AgentQueue {
   readonly events: EventGroups
   /** Jobs that are enqueued again and again, by the clock. */
   readonly schedules: Schedules
+  /** What operators do while it runs: drain, pause, limits, shares. */
+  readonly operations: Operations
   readonly #config: RedisConfig
   readonly #options: AgentQueueOptions
   readonly #keys: Keys
@@ -100,6 +103,12 @@ export class AgentQueue {
     this.#connection = new ProducerConnection(this.#config, this.#keys, retentionMs)
     this.events = new EventGroups(this.#keys, (work) => this.#connection.use(({ redis }) => work(redis)))
     this.schedules = new Schedules(this.#keys, (spec) => this.#enqueuing.newJob(spec).spec, (work) => this.#connection.use(work))
+    this.operations = new Operations(this.#keys, (work) => this.#connection.use(work), {
+      list: (page) => this.list(page),
+      retry: (jobId, how) => this.retry(jobId, how),
+      cancel: (jobId, reason) => this.#cancel(jobId, reason),
+      cancelWaiting: (jobId, reason) => this.#connection.use((connected) => cancelWaitingJob(connected, jobId, reason, options.eventSource)),
+    })
     this.#waiter = new ResultWaiter(
       () => this.#listen(),
       (jobIds) => this.#lookUp(jobIds),

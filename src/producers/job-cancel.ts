@@ -25,6 +25,21 @@ export async function cancelJob({ queue, store, ready }: Connected, jobId: strin
   return outcome
 }
 
+/**
+ * Ends a job that waits and that nobody has taken yet; one that somebody has is left alone.
+ * @returns whether it was ended.
+ */
+export async function cancelWaitingJob({ queue, store, ready }: Connected, jobId: string, reason: string, source: string | undefined): Promise<boolean> {
+  const [job, stored] = await Promise.all([queue.getJob(jobId), store.read(jobId)])
+  if (job === undefined) return false
+  const found = viewOf(job, false)
+  const view = stored !== null && isRetried(found, stored) ? { ...found, generation: Math.max(found.generation, stored.generation + 1) } : found
+  if (view.finished || !(await store.endWaiting(jobId, cancelledWhileWaiting({ jobId, runId: store.runId(jobId) }, view, reason, source)))) return false
+  await removeUnlessTaken(job)
+  await ready.close(jobId)
+  return true
+}
+
 /** How many a producer ends itself, so that a call of its own does not take long. */
 const mostEnded = 100
 const endedAtOnce = 25

@@ -16,6 +16,8 @@ export interface ListOptions {
   readonly repository?: string | undefined
   /** Only jobs that were enqueued then or later; a time, or milliseconds since 1970. */
   readonly since?: Date | number | undefined
+  /** Only ended jobs whose result has an error of this kind, such as `provider-down`, or with this code, such as `SWY_STEP_FAILED`. */
+  readonly error?: string | undefined
   /** How many at most, from 1 to 1,000. Default 50. */
   readonly limit?: number | undefined
   /** Go on behind an earlier page; its other options must be the same. */
@@ -40,6 +42,7 @@ const optionsSchema = z.strictObject({
   tenant: z.union([tenantSchema, z.array(tenantSchema).min(1, 'is empty; leave it out').max(100, 'names more than 100 tenants')], { error: 'must be the name of a tenant, or a list of them' }).optional(),
   repository: z.string().min(1, 'is empty; leave it out').optional(),
   since: z.union([z.date(), z.number().min(0)], { error: 'must be a Date, or milliseconds since 1970' }).optional(),
+  error: z.string().regex(/^[A-Za-z_-]{1,60}$/, 'must be a kind of error such as "provider-down", or a code such as "SWY_STEP_FAILED"').optional(),
   limit: z.int('must be a whole number').min(1, 'must be from 1 to 1000').max(1_000, 'must be from 1 to 1000').default(50),
   cursor: z.string().optional(),
 })
@@ -68,9 +71,9 @@ export async function listJobs(
   given: ListOptions,
   describe: (jobIds: readonly string[]) => Promise<(JobStatus | null)[]>,
 ): Promise<JobPage> {
-  const { limit, cursor, state, tenant, repository, since } = parseInput(optionsSchema, given, 'list')
+  const { limit, cursor, state, tenant, repository, since, error } = parseInput(optionsSchema, given, 'list')
   const [first = '', ...others] = typeof tenant === 'string' ? [tenant] : (tenant ?? [])
-  const filter = [state ?? '', first, repository ?? '', since === undefined ? '' : Number(since), ...others] as const
+  const filter = [state ?? '', first, repository ?? '', since === undefined ? '' : Number(since), error ?? '', ...others] as const
   const types = typesOf(state)
   const starts = cursor === undefined ? types.map(() => ({ score: null, skip: 0 })) : positionsOf(cursor, JSON.stringify(filter), types.length)
   const budget = { left: jobsPerCall }
@@ -96,7 +99,7 @@ export async function listJobs(
     }
     if (next.length === 0) break
     budget.left -= next.length
-    for (const status of await describe(next)) if (status !== null && (state === undefined || status.state === state)) page.push(status)
+    for (const status of await describe(next)) if (status !== null && (state === undefined || status.state === state) && (error === undefined || hasError(status, error))) page.push(status)
   }
   page.sort((a, b) => b.enqueuedAtMs - a.enqueuedAtMs)
   const over = sources.every((source) => source.isOver && source.head === undefined)
@@ -104,6 +107,10 @@ export async function listJobs(
   const next = over ? null : Buffer.from(JSON.stringify({ filter: JSON.stringify(filter), at })).toString('base64url')
   // Beside the entries, so that a page is still nothing but the array of them to whoever compares or prints it.
   return Object.defineProperty(page, 'cursor', { value: next, enumerable: false }) as JobPage
+}
+
+function hasError({ result }: JobStatus, error: string): boolean {
+  return result?.error != null && (result.error.kind === error || result.error.code === error)
 }
 
 function positionsOf(cursor: string, filter: string, count: number): (Position | null)[] {
@@ -115,7 +122,7 @@ function positionsOf(cursor: string, filter: string, count: number): (Position |
   }
   const parsed = cursorSchema.safeParse(value)
   if (!parsed.success || parsed.data.filter !== filter || parsed.data.at.length !== count) {
-    throw new InvalidInputError('cursor: is none that list() gave for the same state, tenant, repository and since; leave it out to begin anew')
+    throw new InvalidInputError('cursor: is none that list() gave for the same state, tenant, repository, since and error; leave it out to begin anew')
   }
   return parsed.data.at
 }

@@ -4,6 +4,7 @@ import { SwitchyardError } from '../job/errors.js'
 import {
   createRedis,
   isUnavailability,
+  Operators,
   type Keys,
   type QueuedJob,
   ReadyJobs,
@@ -25,6 +26,7 @@ export interface Connected {
   readonly ready: ReadyJobs
   readonly roster: Roster
   readonly waits: WaitDeadlines
+  readonly operators: Operators
 }
 
 /**
@@ -83,5 +85,5 @@ export async function connectTo(redis: Redis, keys: Keys, retentionMs: number): 
   // Faults reach whoever called; an 'error' event without a listener would end the process.
   queue.on('error', () => undefined)
   await queue.waitUntilReady()
-  return { redis, queue, store: new RunStore(redis, keys, { retentionMs }), ledger: new SlotLedger(redis, keys), ready: new ReadyJobs(redis, keys), roster: new Roster(redis, keys), waits: new WaitDeadlines(redis, keys) }
+  return { redis, queue, store: new RunStore(redis, keys, { retentionMs }), ledger: new SlotLedger(redis, keys), ready: new ReadyJobs(redis, keys), roster: new Roster(redis, keys), waits: new WaitDeadlines(redis, keys), operators: new Operators(redis, keys) }
 }

@@ -42,9 +42,10 @@ export async function statusesOf(connected: Connected, queueName: string, jobIds
 }
 
 /** What any job of this queue may wait for. */
-async function aroundOf({ queue, ledger, roster }: Connected, queueName: string): Promise<Around> {
+async function aroundOf({ queue, ledger, roster, operators }: Connected, queueName: string): Promise<Around> {
   const [loads, paused, live] = await Promise.all([ledger.loads(), queue.isPaused(), roster.live()])
-  return { loads, paused, consumers: live.filter((consumer) => consumer.queue === queueName), tenant: null, refusals: null, key: null, delayedUntilMs: null }
+  const pausedBy = paused ? await operators.queuePause() : null
+  return { loads, paused, pausedBy, consumers: live.filter((consumer) => consumer.queue === queueName), tenant: null, refusals: null, key: null, delayedUntilMs: null }
 }
 
 async function keyOf(ready: Connected['ready'], jobId: string, spec: JobSpec | undefined): Promise<KeyStanding | null> {

@@ -1,11 +1,13 @@
 import type { RunRecord } from '../job/run-record.js'
 import type { JobSpec } from '../job/spec.js'
-import { clockTime, describeKey, describeLoad, type KeyStanding, type KeyTrouble, type LiveConsumer, type ProviderLoad } from '../store/index.js'
+import { clockTime, describeKey, describeLoad, describeWord, hasRoom, type KeyStanding, type KeyTrouble, type LiveConsumer, type OperatorWord, type ProviderLoad } from '../store/index.js'
 
 /** A tenant's jobs in hand, and how many it may have; null for no cap. */
 export interface TenantLoad {
   readonly running: number
   readonly cap: number | null
+  /** Who has paused it; null when nobody has. */
+  readonly pause: OperatorWord | null
 }
 
 /** What is refused of a job or of what it asks for. */
@@ -20,6 +22,8 @@ export interface Around {
   /** What the providers hold. */
   readonly loads: readonly ProviderLoad[]
   readonly paused: boolean
+  /** Who paused the queue, where that is known. */
+  readonly pausedBy: OperatorWord | null
   /** The live consumers of the job's queue. */
   readonly consumers: readonly Pick<LiveConsumer, 'providers' | 'secrets' | 'troubles' | 'full'>[]
   readonly tenant: TenantLoad | null
@@ -37,8 +41,8 @@ export interface Around {
  * @returns null when it is about to be taken.
  */
 export function waitingReason(spec: JobSpec | undefined, record: Pick<RunRecord, 'sandbox' | 'creating'> | null, around: Around): string | null {
-  const { paused, consumers, tenant, refusals, delayedUntilMs } = around
-  if (paused) return 'waiting: the queue is paused; resume it'
+  const { paused, pausedBy, consumers, tenant, refusals, delayedUntilMs } = around
+  if (paused) return `waiting: the queue is paused${pausedBy === null ? '' : ` ${describeWord(pausedBy)}`}; resume it`
   if (delayedUntilMs !== null) return `waiting: delayed until ${new Date(delayedUntilMs).toISOString().slice(0, 19)}Z`
   if (consumers.length === 0) return 'waiting for a consumer: none is live for this queue; start one'
   const fit = spec === undefined ? consumers : ableConsumers(spec, record, consumers)
@@ -49,6 +53,7 @@ export function waitingReason(spec: JobSpec | undefined, record: Pick<RunRecord,
   if (around.key !== null) return describeKey(around.key)
   if (fit.every(({ full }) => full)) return 'waiting for a consumer with room: each that may run it has as many jobs as it may (consumer.maxJobs)'
   if (record !== null) return null
+  if (tenant !== null && tenant.pause !== null) return `waiting: tenant ${spec?.tenant ?? ''} is paused ${describeWord(tenant.pause)}`
   if (tenant !== null && tenant.cap !== null && tenant.running >= tenant.cap) {
     return `waiting for tenant ${spec?.tenant ?? ''}: ${tenant.running} of at most ${tenant.cap} jobs are running`
   }
@@ -106,8 +111,4 @@ function allows({ providers: { allow, deny } }: JobSpec, provider: string): bool
 /** `*` stands for every name. */
 function hasAll(secrets: readonly string[], names: readonly string[]): boolean {
   return secrets.includes('*') || names.every((name) => secrets.includes(name))
-}
-
-function hasRoom(load: ProviderLoad): boolean {
-  return load.used < load.effectiveLimit && load.blockedUntilMs === null && (load.breaker === 'closed' || load.breaker === 'half-open')
 }

@@ -17,6 +17,9 @@ const entrySchema = z.object({
   count: z.int(),
   /** The HTTP status of the answer. */
   status: z.int(),
+  /** What an operator changed: how it was and how it is; null where nothing was, or is. */
+  before: z.unknown().optional(),
+  after: z.unknown().optional(),
 })
 
 /** Who did what. */

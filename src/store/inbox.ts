@@ -13,9 +13,10 @@ const messageSchema = z.discriminatedUnion('kind', [
     kind: z.literal('work'),
     asked: z.object({ view: z.string(), about: z.array(z.object({ id: z.string(), number: z.number(), json: z.string() })) }).optional(),
   }),
+  z.object({ kind: z.literal('leave'), by: z.string(), reason: z.string().nullable() }),
 ])
 /**
- * `grant`: a place at `provider` is yours under this lease id; `work`: there may be a job to take; `asked`: what the
+ * `leave`: an operator wants this consumer to hand its jobs over and stop, as SIGTERM does; `grant`: a place at `provider` is yours under this lease id; `work`: there may be a job to take; `asked`: what the
  * index has not heard of that view's consumers about, as `Dispatched.unknown`.
  */
 export type InboxMessage = z.output<typeof messageSchema>
@@ -61,6 +62,12 @@ export class Inbox {
   async close(): Promise<void> {
     await this.#commands.multi().zrem(this.#keys.idle(), this.holder).del(this.#keys.inbox(this.holder)).exec()
   }
+}
+
+/** Asks a consumer to leave; see `InboxMessage`. Only for one that says that it heeds that. */
+export async function askToLeave(redis: Redis, keys: Keys, consumer: string, { by, reason }: { readonly by: string; readonly reason: string | null }): Promise<void> {
+  const message: InboxMessage = { kind: 'leave', by, reason }
+  await redis.multi().rpush(keys.inbox(consumer), JSON.stringify(message)).pexpire(keys.inbox(consumer), inboxTtlMs).exec()
 }
 
 /** Wakes up to `count` idle consumers, each once, as part of a pipeline of a connection that `createRedis` made. */

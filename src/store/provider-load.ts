@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { describeWord, type OperatorWord, operatorWordSchema } from './operator-word.js'
 
 /** How much of a provider this deployment may use at once. */
 export interface ProviderLimit {
@@ -18,8 +19,14 @@ export interface ProviderLimit {
 /** What a provider holds now, and why it may take no more. */
 export interface ProviderLoad {
   readonly provider: string
-  /** The configured limit, in sandboxes. */
+  /** The limit, in sandboxes: the configured one, or what an operator has set in its place. */
   readonly limit: number
+  /** As the consumers' configuration says. */
+  readonly configuredLimit: number
+  /** Who set another limit than the configured one; null when nobody has. */
+  readonly set: (OperatorWord & { readonly limit: number }) | null
+  /** Who wants no new sandboxes there, and, with `move`, those that run to be left; null when nobody does. */
+  readonly drain: (OperatorWord & { readonly move: boolean }) | null
   /** The limit in force: less what others run in the account, and not more than the provider's own answers let hope for. */
   readonly effectiveLimit: number
   /** Sandboxes that others run in the same account, as far as is known. */
@@ -53,6 +60,9 @@ const loadsSchema = z.array(
   z.object({
     provider: z.string(),
     limit: count,
+    configuredLimit: count,
+    set: operatorWordSchema.extend({ limit: count }).nullable().default(null),
+    drain: operatorWordSchema.extend({ move: z.boolean().default(false) }).nullable().default(null),
     effectiveLimit: count,
     foreign: count,
     used: count,
@@ -103,12 +113,19 @@ export function milli(cpu: number): number {
 /** A provider's state for people, such as "e2b full (20/20)" or "modal open until 12:00:05 (down)". */
 export function describeLoad(load: ProviderLoad): string {
   const { provider, used, limit, effectiveLimit, foreign } = load
+  if (load.drain !== null) return `${provider} drained ${describeWord(load.drain)}`
   if (load.breaker === 'open' && load.openUntilMs !== null) return `${provider} open until ${clockTime(load.openUntilMs)} (${load.openedBy ?? 'down'})`
   if (load.breaker === 'probing') return `${provider} open (a job tries whether it works again)`
   const learned = effectiveLimit < limit ? ` of ${limit}${foreign > 0 ? `, ${foreign} used by others` : ''}` : ''
-  if (used >= effectiveLimit) return `${provider} full (${used}/${effectiveLimit}${learned})`
+  const set = load.set === null ? '' : `; limited to ${load.set.limit} of ${load.configuredLimit} ${describeWord(load.set)}`
+  if (used >= effectiveLimit) return `${provider} full (${used}/${effectiveLimit}${learned}${set})`
   if (load.blockedUntilMs !== null) return `${provider} takes no creates until ${clockTime(load.blockedUntilMs)}`
   return `${provider} busy (${used}/${effectiveLimit}${learned})`
+}
+
+/** Whether a provider takes one more sandbox, as far as is known. */
+export function hasRoom(load: ProviderLoad): boolean {
+  return load.drain === null && load.used < load.effectiveLimit && load.blockedUntilMs === null && (load.breaker === 'closed' || load.breaker === 'half-open')
 }
 
 /** The time of day in UTC, to the second. */

@@ -7,6 +7,7 @@ import type { Keys } from './keys.js'
 import { inboxTtlMs } from './inbox.js'
 import { keyDigest, keyStanding, type KeyStanding } from './concurrency-keys.js'
 import { runLedgerScript } from './ledger-call.js'
+import { type OperatorWord, Operators } from './operators.js'
 import { limitsJson, parseLoads, type ProviderLimit, type ProviderLoad } from './provider-load.js'
 import { queueScript } from './scripts.js'
 
@@ -260,19 +261,22 @@ export class ReadyJobs {
     return { more: more === 1, missing: missing.flatMap((jobId, index) => (index % 2 === 0 ? [{ jobId: String(jobId), placed: missing[index + 1] === 1 }] : [])), gone }
   }
 
-  /** How many jobs of a tenant are in consumers' hands, in all queues, and how many may be; null for no cap. */
-  async tenant(name: string): Promise<{ running: number; cap: number | null }> {
+  /** How many jobs of a tenant are in consumers' hands, in all queues, and how many may be, null for no cap; and who has paused it. */
+  async tenant(name: string): Promise<{ running: number; cap: number | null; pause: OperatorWord | null }> {
     const ready = this.#keys.ready()
-    const [account, own, others] = await Promise.all([
+    const [said, account, own, others] = await Promise.all([
+      new Operators(this.#redis, this.#keys).tenantsOf([name]),
       this.#redis.hget(`${ready}:tenant`, name),
       this.#redis.hget(`${ready}:shares`, name),
       this.#redis.hget(`${ready}:shares`, '*'),
     ])
     const share = own ?? others
+    const { pause = null, share: set = null } = said.get(name) ?? {}
     return {
+      pause,
       // Virtual time, credit, mean, jobs in hand, …; see lua/ready.lua.
       running: account === null ? 0 : z.coerce.number().parse(account.split(' ')[3]),
-      cap: share === null ? null : (shareSchema.parse(JSON.parse(share)).cap ?? null),
+      cap: set?.cap ?? (share === null ? null : (shareSchema.parse(JSON.parse(share)).cap ?? null)),
     }
   }
 

@@ -26,7 +26,22 @@ export const keyTroubleSchema = z.object({
 })
 export type KeyTrouble = z.output<typeof keyTroubleSchema>
 
-const saidSchema = z.object({ profile: z.string(), queue: z.string(), release: z.string(), troubles: z.array(keyTroubleSchema), startedAtMs: z.number(), full: z.boolean().default(false) })
+const saidSchema = z.object({
+  profile: z.string(),
+  queue: z.string(),
+  release: z.string(),
+  troubles: z.array(keyTroubleSchema),
+  startedAtMs: z.number(),
+  // What earlier releases did not say.
+  full: z.boolean().default(false),
+  heeds: z.array(z.string()).default([]),
+  host: z.string().nullable().default(null),
+  pid: z.number().nullable().default(null),
+  running: z.number().nullable().default(null),
+  places: z.number().nullable().default(null),
+  draining: z.boolean().default(false),
+  ttlMs: z.number().nullable().default(null),
+})
 const announceReply = z.tuple([z.string(), z.number(), z.array(z.string())])
 
 export interface Announcement {
@@ -39,6 +54,13 @@ export interface Announcement {
   readonly full?: boolean
   /** Milliseconds since 1970. */
   readonly startedAtMs: number
+  /** For people and operators; see `LiveConsumer`. */
+  readonly heeds?: readonly string[] | undefined
+  readonly host?: string | undefined
+  readonly pid?: number | undefined
+  readonly running?: number | undefined
+  readonly places?: number | undefined
+  readonly draining?: boolean | undefined
   /** The tenants' shares that it was configured with or has learned of. */
   readonly shares: SharesInForce | null
 }
@@ -62,6 +84,18 @@ export interface LiveConsumer {
   /** It had as many jobs as it may have when it last said so. */
   readonly full: boolean
   readonly startedAtMs: number
+  /** What of operators' words it heeds; nothing of a release that knows of none. */
+  readonly heeds: readonly string[]
+  /** Where it runs, and in which process; null of a release that does not say so. */
+  readonly host: string | null
+  readonly pid: number | null
+  /** Jobs in its hands, and how many it may have; null likewise. */
+  readonly running: number | null
+  readonly places: number | null
+  /** It hands its jobs over and takes no more. */
+  readonly draining: boolean
+  /** When it last announced itself, in milliseconds since 1970 by Redis' clock; null likewise. */
+  readonly seenAtMs: number | null
 }
 
 /** Who is there and has what: consumers announce themselves, each for a while. The rules are in lua/roster-announce.lua. */
@@ -75,8 +109,8 @@ export class Roster {
    * Says what a consumer has, for `ttlMs`; one command.
    * @returns the tenants' shares that hold for the deployment, null for none; and the names of the providers that its live consumers have.
    */
-  async announce({ consumer, profileId, profile, troubles, full = false, startedAtMs, shares }: Announcement, ttlMs: number): Promise<{ shares: SharesInForce | null; providers: string[] }> {
-    const said = { profile: profileId, queue: profile.queue, release: profile.release, troubles, full, startedAtMs }
+  async announce({ consumer, profileId, profile, troubles, full = false, startedAtMs, shares, ...about }: Announcement, ttlMs: number): Promise<{ shares: SharesInForce | null; providers: string[] }> {
+    const said = { profile: profileId, queue: profile.queue, release: profile.release, troubles, full, startedAtMs, ...about, ttlMs }
     const [json, sinceMs, providers] = announceReply.parse(
       await runScript(
         this.redis,
@@ -107,9 +141,10 @@ export class Roster {
       const text = said[consumer]
       const parsed = text === undefined ? undefined : saidSchema.safeParse(JSON.parse(text)).data
       if (parsed === undefined) return []
-      const { profile: id, ...rest } = parsed
+      const { profile: id, ttlMs, ...rest } = parsed
+      const seenAtMs = ttlMs === null ? null : Number(scored[index + 1]) - ttlMs
       const profile = profileSchema.safeParse(JSON.parse(profiles[id] ?? '{}')).data
-      return [{ consumer, ...rest, providers: profile?.providers ?? [], secrets: profile?.secrets ?? [] }]
+      return [{ consumer, ...rest, seenAtMs, providers: profile?.providers ?? [], secrets: profile?.secrets ?? [] }]
     })
   }
 }

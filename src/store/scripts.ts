@@ -21,6 +21,8 @@ export type ScriptName =
   | 'ledger-renew'
   | 'ledger-loads'
   | 'ledger-report'
+  | 'ledger-operate'
+  | 'tenant-operate'
   | 'ready-add'
   | 'ready-dispatch'
   | 'ready-close'

@@ -1,6 +1,7 @@
 import type { Redis } from 'ioredis'
 import { z } from 'zod'
 import type { Keys } from './keys.js'
+import { type OperatorWord, Operators, type TenantShareSet } from './operators.js'
 
 /** How a tenant stands in all queues of a deployment. */
 export interface TenantStanding {
@@ -10,6 +11,10 @@ export interface TenantStanding {
   /** How many may be at once; null for no cap. */
   readonly cap: number | null
   readonly weight: number
+  /** Who has paused it: its waiting jobs wait on; null when nobody has. */
+  readonly pause: OperatorWord | null
+  /** Who has given it another share than the configured one; null when nobody has. */
+  readonly set: TenantShareSet | null
 }
 
 const shareSchema = z.object({ weight: z.number().default(1), cap: z.number().optional() })
@@ -32,11 +37,13 @@ export async function tenantLoads(redis: Redis, keys: Keys, which: string | read
 }
 
 async function standings(redis: Redis, keys: Keys, accounts: readonly (readonly [tenant: string, account: string | null])[]): Promise<TenantStanding[]> {
-  const shares = await redis.hmget(`${keys.ready()}:shares`, '*', ...accounts.map(([tenant]) => tenant))
+  const names = accounts.map(([tenant]) => tenant)
+  const [shares, said] = await Promise.all([redis.hmget(`${keys.ready()}:shares`, '*', ...names), new Operators(redis, keys).tenantsOf(names)])
   return accounts.map(([tenant, account], index) => {
     const own = shares[index + 1] ?? shares[0] ?? null
     const { weight, cap } = shareSchema.parse(own === null ? {} : JSON.parse(own))
     // Virtual time, credit, mean, jobs in hand, …; see lua/ready.lua.
-    return { tenant, running: account === null ? 0 : z.coerce.number().parse(account.split(' ')[3]), cap: cap ?? null, weight }
+    const { pause = null, share: set = null } = said.get(tenant) ?? {}
+    return { tenant, running: account === null ? 0 : z.coerce.number().parse(account.split(' ')[3]), cap: set?.cap ?? cap ?? null, weight: set?.weight ?? weight, pause, set }
   })
 }

@@ -72,7 +72,7 @@ const status: JobStatus = {
   cost: null, attempts: 1, checkpointSha: stand, checkpointProblem: stand, unsaved: [{ path: stand, reason: stand }], unsavedMore: 0, enqueuedAtMs: 0, startedAtMs: 1000, endedAtMs: null, result: null,
 }
 const load: ProviderLoad = {
-  provider: stand, limit: 1, effectiveLimit: 1, used: 0, foreign: 0, waiting: 0, cpu: 0, cpuLimit: null, memoryMiB: 0, memoryMiBLimit: null, breaker: 'open', openUntilMs: 5, openedBy: 'down',
+  provider: stand, limit: 1, configuredLimit: 2, set: { by: stand, reason: stand, atMs: 0, untilMs: 1, limit: 1 }, drain: { by: stand, reason: stand, atMs: 0, untilMs: 1, move: false }, effectiveLimit: 1, used: 0, foreign: 0, waiting: 0, cpu: 0, cpuLimit: null, memoryMiB: 0, memoryMiBLimit: null, breaker: 'open', openUntilMs: 5, openedBy: 'down',
   createsPerSecond: null, blockedUntilMs: null, startP50Ms: null, startP95Ms: null,
 } as ProviderLoad
 const round: ReapRound = {

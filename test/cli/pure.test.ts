@@ -93,7 +93,7 @@ describe('a spec from flags', () => {
 
 describe('the table of providers', () => {
   const load: ProviderLoad = {
-    provider: 'e2b', limit: 20, effectiveLimit: 20, foreign: 0, used: 3, waiting: 0, cpu: 6, cpuLimit: null, memoryMiB: 0, memoryMiBLimit: null, breaker: 'closed',
+    provider: 'e2b', limit: 20, configuredLimit: 20, set: null, drain: null, effectiveLimit: 20, foreign: 0, used: 3, waiting: 0, cpu: 6, cpuLimit: null, memoryMiB: 0, memoryMiBLimit: null, breaker: 'closed',
     openUntilMs: null, openedBy: null, createsPerSecond: null, blockedUntilMs: null, startP50Ms: null, startP95Ms: null, startMaxMs: null,
   }
   it('shows limits, what is in use and by whom, the breaker, the create rate and start times', () => {

@@ -159,7 +159,7 @@ describe('the order of placement', () => {
 })
 
 const load = (provider: string, used: number, more: Partial<ProviderLoad> = {}): ProviderLoad => ({
-  provider, used, limit: 10, effectiveLimit: 10, foreign: 0, waiting: 0, cpu: 0, cpuLimit: null, memoryMiB: 0, memoryMiBLimit: null, breaker: 'closed',
+  provider, used, limit: 10, configuredLimit: 10, set: null, drain: null, effectiveLimit: 10, foreign: 0, waiting: 0, cpu: 0, cpuLimit: null, memoryMiB: 0, memoryMiBLimit: null, breaker: 'closed',
   openUntilMs: null, openedBy: null, createsPerSecond: null, blockedUntilMs: null, startP50Ms: null, startP95Ms: null, startMaxMs: null, ...more,
 })
 

@@ -3,7 +3,7 @@ import { isGivenUp } from '../../src/consumers/placing/slow-create.js'
 import type { ProviderLoad } from '../../src/store/index.js'
 
 const load = (provider: string, more: Partial<ProviderLoad> = {}): ProviderLoad => ({
-  provider, limit: 4, effectiveLimit: 4, foreign: 0, used: 1, waiting: 0, cpu: 0, cpuLimit: null, memoryMiB: 0, memoryMiBLimit: null, breaker: 'closed',
+  provider, limit: 4, configuredLimit: 4, set: null, drain: null, effectiveLimit: 4, foreign: 0, used: 1, waiting: 0, cpu: 0, cpuLimit: null, memoryMiB: 0, memoryMiBLimit: null, breaker: 'closed',
   openUntilMs: null, openedBy: null, createsPerSecond: null, blockedUntilMs: null, startP50Ms: null, startP95Ms: null, startMaxMs: null, ...more,
 })
 

@@ -182,9 +182,9 @@ describe('the deployment over HTTP', () => {
     const listed = await call<{ tenants: { tenant: string }[]; cursor: null }>('GET', '/v1/tenants', { key: all })
     expect(listed.body.cursor).toBeNull()
     expect(listed.body.tenants.sort((a, b) => (a.tenant < b.tenant ? -1 : 1))).toEqual([
-      { tenant: 'acme', running: 0, cap: 10, weight: 2 },
-      { tenant: 'globex', running: 0, cap: 3, weight: 1 },
+      { tenant: 'acme', running: 0, cap: 10, weight: 2, pause: null, set: null },
+      { tenant: 'globex', running: 0, cap: 3, weight: 1, pause: null, set: null },
     ])
-    expect((await call('GET', '/v1/tenants', { key: acme })).body).toEqual({ tenants: [{ tenant: 'acme', running: 0, cap: 10, weight: 2 }, { tenant: 'unheard of', running: 0, cap: 3, weight: 1 }], cursor: null })
+    expect((await call('GET', '/v1/tenants', { key: acme })).body).toEqual({ tenants: [{ tenant: 'acme', running: 0, cap: 10, weight: 2, pause: null, set: null }, { tenant: 'unheard of', running: 0, cap: 3, weight: 1, pause: null, set: null }], cursor: null })
   })
 })

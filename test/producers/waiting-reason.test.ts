@@ -10,10 +10,10 @@ const consumer = (providers: readonly string[], secrets: readonly string[] = [],
   troubles: refused.map((of) => ({ of, message: `${of}: the key is refused`, sinceMs: 0 })),
 })
 const full = (provider: string): ProviderLoad => ({
-  provider, limit: 2, effectiveLimit: 2, foreign: 0, used: 2, waiting: 0, cpu: 0, cpuLimit: null, memoryMiB: 0, memoryMiBLimit: null, breaker: 'closed', openUntilMs: null,
+  provider, limit: 2, configuredLimit: 2, set: null, drain: null, effectiveLimit: 2, foreign: 0, used: 2, waiting: 0, cpu: 0, cpuLimit: null, memoryMiB: 0, memoryMiBLimit: null, breaker: 'closed', openUntilMs: null,
   openedBy: null, createsPerSecond: null, blockedUntilMs: null, startP50Ms: null, startP95Ms: null, startMaxMs: null,
 })
-const around: Around = { loads: [], paused: false, consumers: [consumer(['a', 'b'], ['KEY'])], tenant: null, refusals: null, key: null, delayedUntilMs: null }
+const around: Around = { loads: [], paused: false, pausedBy: null, consumers: [consumer(['a', 'b'], ['KEY'])], tenant: null, refusals: null, key: null, delayedUntilMs: null }
 const specOf = (more: Partial<JobSpecInput> = {}) => parseJobSpec({ repository: 'acme/web', steps: ['true'], ...more })
 const at = (provider: string) => ({ sandbox: { provider, id: 's', createdAtMs: 0, repositoryPath: null }, creating: null })
 
@@ -35,8 +35,8 @@ describe('why a job waits that nobody has in hand', () => {
     ['nothing, when one of them has room', {}, null, { consumers: [consumer(['a'], [], [], true), consumer(['a'])] }, null],
     ['nothing, when another provider’s key is taken', {}, null, { consumers: [consumer(['a', 'b'], [], ['a'])] }, null],
     ['nothing, when another consumer’s key is taken', {}, at('a'), { consumers: [consumer(['a'], [], ['git']), consumer(['a'])] }, null],
-    ['its tenant', { tenant: 't' }, null, { tenant: { running: 2, cap: 2 } }, 'waiting for tenant t: 2 of at most 2 jobs are running'],
-    ['its key', {}, null, { key: { key: 'k', limit: 1, held: 1, holders: ['x'] }, tenant: { running: 2, cap: 2 } }, 'waiting for the concurrency key "k": job x has it (1 of at most 1)'],
+    ['its tenant', { tenant: 't' }, null, { tenant: { running: 2, cap: 2, pause: null } }, 'waiting for tenant t: 2 of at most 2 jobs are running'],
+    ['its key', {}, null, { key: { key: 'k', limit: 1, held: 1, holders: ['x'] }, tenant: { running: 2, cap: 2, pause: null } }, 'waiting for the concurrency key "k": job x has it (1 of at most 1)'],
     ['its key, that many have', {}, null, { key: { key: 'k', limit: 9, held: 5, holders: ['x', 'y', 'z'] } }, 'waiting for the concurrency key "k": jobs x, y, z and 2 more have it (5 of at most 9)'],
     ['others of its key', {}, null, { key: { key: 'k', limit: 1, held: 0, holders: [] } }, 'waiting for the concurrency key "k": others that wait for it come first'],
     ['a consumer, before its key', {}, null, { consumers: [], key: { key: 'k', limit: 1, held: 1, holders: ['x'] } }, 'waiting for a consumer: none is live for this queue; start one'],

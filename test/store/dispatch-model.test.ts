@@ -3,7 +3,7 @@ import fc from 'fast-check'
 import { expect, it } from 'vitest'
 import { jobIdOf } from '../../src/job/names.js'
 import { parseJobSpec, type JobSpecInput } from '../../src/job/spec.js'
-import { Keys, type KnownConstraints, type ProviderLimit, ReadyJobs, type ReadyJob, Roster } from '../../src/store/index.js'
+import { Keys, type KnownConstraints, Operators, type ProviderLimit, ReadyJobs, type ReadyJob, Roster } from '../../src/store/index.js'
 import { keyDigest } from '../../src/store/concurrency-keys.js'
 import { after, useRedis } from './fixture.js'
 
@@ -53,6 +53,8 @@ interface ModelJob {
   state: 'waiting' | 'around' | 'given' | 'taken' | 'gone'
 }
 
+const saying = { by: 'anna', audit: { by: 'operator', name: 'anna', action: 'test', targets: ['x'], count: 1, status: 200 } }
+
 interface Side {
   readonly keys: Keys
   readonly ready: ReadyJobs
@@ -72,6 +74,8 @@ const command = fc.oneof(
   { weight: 2, arbitrary: fc.record({ do: fc.constant('reconcile' as const), queue: fc.nat(1) }) },
   { weight: 1, arbitrary: fc.record({ do: fc.constant('pause' as const), queue: fc.nat(1), on: fc.boolean() }) },
   { weight: 1, arbitrary: fc.record({ do: fc.constant('drain' as const), queue: fc.nat(1) }) },
+  { weight: 2, arbitrary: fc.record({ do: fc.constant('operate a provider' as const), which: fc.nat(limits.length - 1), say: fc.constantFrom('drain', 'resume', 'limit', 'reset'), limit: fc.integer({ min: 1, max: 4 }) }) },
+  { weight: 2, arbitrary: fc.record({ do: fc.constant('operate a tenant' as const), which: fc.nat(tenants.length - 1), say: fc.constantFrom('pause', 'resume', 'share', 'reset'), weight: fc.integer({ min: 1, max: 4 }), cap: fc.option(fc.integer({ min: 1, max: 3 }), { nil: undefined }) }) },
   { weight: 1, arbitrary: fc.record({ do: fc.constant('set the clock' as const), hours: fc.integer({ min: -30, max: 30 }) }) },
 )
 type Command = typeof command extends fc.Arbitrary<infer T> ? T : never
@@ -80,9 +84,12 @@ type Command = typeof command extends fc.Arbitrary<infer T> ? T : never
 class Walk {
   readonly jobs = new Map<string, ModelJob>()
   readonly paused = new Set<string>()
+  /** What operators said: providers without new places, other limits than the configured; tenants whose jobs wait on, other shares than the configured. */
+  private readonly said = { drained: new Set<string>(), limits: new Map<string, number>(), pausedTenants: new Set<string>(), shares: new Map<string, { readonly cap: number | undefined }>() }
   /** Queue and key where something was removed that the index may still have before others. */
   private readonly unsure = new Set<string>()
   readonly client = redis.connect()
+  private readonly operators = new Operators(this.client, redis.keys)
   readonly sides: ReadonlyMap<string, Side> = new Map(
     queues.map((name) => {
       const keys = new Keys(redis.keys.prefix, name)
@@ -162,6 +169,10 @@ class Walk {
         }
         return
       }
+      case 'operate a provider':
+        { await this.operateProvider(what); return; }
+      case 'operate a tenant':
+        { await this.operateTenant(what); return; }
       case 'set the clock': {
         // As if Redis' clock had shown another time before: what passes between two looks is all that the index sees of it.
         const clock = `${redis.keys.ledger()}:clock`
@@ -174,6 +185,10 @@ class Walk {
   /** Ends all that is in hand, lets everything run, and sees that nothing is left. */
   async finish(): Promise<void> {
     for (const name of queues) await this.step({ do: 'pause', queue: queues.indexOf(name), on: false })
+    for (const say of ['resume', 'reset'] as const) {
+      for (const which of limits.keys()) await this.operateProvider({ which, say, limit: 1 })
+      for (const which of tenants.keys()) await this.operateTenant({ which, say, weight: 1, cap: undefined })
+    }
     for (let idle = 0; idle < 3; ) {
       for (const name of queues) await this.reconcile(name)
       for (const member of members) await this.look(member, 0)
@@ -197,6 +212,51 @@ class Walk {
     expect(await this.client.hgetall(`${ready}:keyed`)).toEqual({})
     for (const key of Object.keys(keyLimits)) expect(await this.client.exists(`${ready}:key:${keyDigest(key)}:in`)).toBe(0)
     for (const text of await this.client.hvals(`${ready}:tenant`)) expect(text.split(' ')[3]).toBe('0')
+  }
+
+  private async operateProvider({ which, say, limit }: { readonly which: number; readonly say: 'drain' | 'resume' | 'limit' | 'reset'; readonly limit: number }): Promise<void> {
+    const { provider } = limits[which]!
+    const { drained, limits: set } = this.said
+    const answer = await this.observe(async () => {
+      switch (say) {
+        case 'drain':
+          return await this.operators.drain(provider, { move: false }, saying)
+        case 'resume':
+          return await this.operators.drain(provider, null, saying)
+        case 'limit':
+          return await this.operators.limit(provider, limit, saying)
+        case 'reset':
+          return await this.operators.limit(provider, null, saying)
+      }
+    })
+    // Nobody has asked for a place there yet.
+    if (answer === null) return
+    const same = say === 'drain' ? drained.has(provider) : say === 'resume' ? !drained.has(provider) : say === 'limit' ? set.get(provider) === limit : !set.has(provider)
+    expect([say, provider, answer.outcome]).toEqual([say, provider, same ? 'same' : 'changed'])
+    if (say === 'drain') drained.add(provider)
+    else if (say === 'resume') drained.delete(provider)
+    else if (say === 'limit') set.set(provider, limit)
+    else set.delete(provider)
+  }
+
+  private async operateTenant({ which, say, weight, cap }: { readonly which: number; readonly say: 'pause' | 'resume' | 'share' | 'reset'; readonly weight: number; readonly cap: number | undefined }): Promise<void> {
+    const tenant = tenants[which]!
+    const share = say === 'share' ? { weight, cap } : null
+    const answer = await this.observe(async () => (say === 'pause' || say === 'resume' ? await this.operators.pauseTenant(tenant, say === 'pause', saying, true) : await this.operators.shareTenant(tenant, share, saying, true)))
+    expect(answer).toMatchObject({ outcome: expect.stringMatching(/^(changed|same)$/) as unknown })
+    if (say === 'pause') this.said.pausedTenants.add(tenant)
+    else if (say === 'resume') this.said.pausedTenants.delete(tenant)
+    else if (share === null) this.said.shares.delete(tenant)
+    else this.said.shares.set(tenant, share)
+  }
+
+  /** How many places a provider gives by what is configured and what operators said. */
+  private limitOf({ provider, sandboxes }: ProviderLimit): number {
+    return this.said.drained.has(provider) ? 0 : (this.said.limits.get(provider) ?? sandboxes)
+  }
+
+  private capOf(tenant: string): number {
+    return this.said.pausedTenants.has(tenant) ? 0 : (this.said.shares.get(tenant)?.cap ?? caps[tenant] ?? Infinity)
   }
 
   private async add(queue: string, tenant: string, allow: readonly string[] | undefined, cpu: number, priority: number, concurrency: JobSpecInput['concurrency']): Promise<ModelJob & { spec: ReadyJob['spec'] }> {
@@ -317,12 +377,16 @@ class Walk {
     await this.learnSuperseded()
     for (const key of Object.keys(keyLimits)) await this.holders(key)
     const now = await this.load()
-    for (const { provider, sandboxes, cpu } of limits) {
-      const load = now.get(provider) ?? { jobs: 0, cpu: 0 }
-      expect(load.jobs).toBeLessThanOrEqual(sandboxes)
-      if (cpu !== undefined) expect(load.cpu).toBeLessThanOrEqual(cpu)
+    // What was there when an operator lowered a limit stays.
+    for (const limit of limits) {
+      const load = now.get(limit.provider) ?? { jobs: 0, cpu: 0 }
+      expect(load.jobs, `places at ${limit.provider}`).toBeLessThanOrEqual(Math.max(this.limitOf(limit), before.get(limit.provider)?.jobs ?? 0))
+      if (limit.cpu !== undefined) expect(load.cpu).toBeLessThanOrEqual(limit.cpu)
     }
-    for (const [tenant, cap] of Object.entries(caps)) expect([...this.jobs.values()].filter((job) => job.tenant === tenant && isInHand(job)).length).toBeLessThanOrEqual(cap)
+    for (const tenant of new Set(given.map((job) => job.tenant))) {
+      expect(this.said.pausedTenants).not.toContain(tenant)
+      expect([...this.jobs.values()].filter((job) => job.tenant === tenant && isInHand(job)).length, `jobs of ${tenant} in hand`).toBeLessThanOrEqual(this.capOf(tenant))
+    }
     // One whose priority was changed behind the index's back may still be given by the old one.
     const [job] = known
     if (given.length === 1 && job !== undefined && looks !== undefined) {
@@ -377,10 +441,11 @@ class Walk {
   private runnable(load: ReadonlyMap<string, { jobs: number; cpu: number }>, providers: readonly string[], which: (job: ModelJob) => boolean, scores: ReadonlyMap<string, number>, holdNoKey?: ReadonlySet<ModelJob>): ModelJob[] {
     const inHand = (tenant: string) => [...this.jobs.values()].filter((job) => job.tenant === tenant && isInHand(job)).length
     return [...this.jobs.values()].filter((job) => {
-      if (!which(job) || !this.mayHaveKey(job, scores, holdNoKey) || inHand(job.tenant) >= (caps[job.tenant] ?? Infinity)) return false
-      return limits.some(({ provider, sandboxes, cpu }) => {
+      if (!which(job) || !this.mayHaveKey(job, scores, holdNoKey) || inHand(job.tenant) >= this.capOf(job.tenant)) return false
+      return limits.some((limit) => {
+        const { provider, cpu } = limit
         const used = load.get(provider) ?? { jobs: 0, cpu: 0 }
-        return providers.includes(provider) && (job.allow?.includes(provider) ?? true) && used.jobs < sandboxes && (cpu === undefined || used.cpu + job.cpu <= cpu)
+        return providers.includes(provider) && (job.allow?.includes(provider) ?? true) && used.jobs < this.limitOf(limit) && (cpu === undefined || used.cpu + job.cpu <= cpu)
       })
     })
   }

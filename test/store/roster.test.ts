@@ -110,7 +110,7 @@ describe('tenants’ shares', () => {
     expect((await announce(a)).shares).toMatchObject({ shares: cap(1) })
     await announce({ ...a, shares: cap(3) })
     expect((await announce(ab)).shares).toMatchObject({ shares: cap(3) })
-    expect(await ready.tenant('t')).toEqual({ running: 0, cap: 3 })
+    expect(await ready.tenant('t')).toEqual({ running: 0, cap: 3, pause: null })
   })
 
   it('come back from a consumer that had only learned of them, and until then nothing is given to it', async () => {
@@ -121,7 +121,7 @@ describe('tenants’ shares', () => {
     expect(await look(a, long, true)).toMatchObject({ what: 'nothing', sharesLost: true })
     await roster.announce({ consumer: 'a', profileId: 'p', profile: { queue: 'agents', release: '1', providers: ['a'], secrets: [] }, troubles: [], startedAtMs: 1, shares: learned }, long)
     expect(await look(a, long, true)).toMatchObject({ what: 'take', jobId: 'j', sharesLost: false })
-    expect(await ready.tenant('t')).toEqual({ running: 1, cap: 1 })
+    expect(await ready.tenant('t')).toEqual({ running: 1, cap: 1, pause: null })
   })
 
   it('that an old consumer remembers don’t come before later ones', async () => {

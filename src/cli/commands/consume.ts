@@ -10,7 +10,7 @@ export function addConsumeCommand(program: Command): void {
       'after',
       `
 The configuration must name the git host and at least one provider. The log goes to stderr, a JSON object a line.
-On SIGTERM or Ctrl-C it hands its jobs over: their sandboxes go on, and another consumer takes them up where they are.
+On SIGTERM, Ctrl-C or "switchyard consumers drain" it hands its jobs over: their sandboxes go on, and another consumer takes them up where they are.
 
 Example:
   switchyard consume --config switchyard.config.ts`,
@@ -20,9 +20,10 @@ Example:
       const log = createLogger(config.logs.level)
       const [{ startConsumer }, { configDirectory }] = await Promise.all([import('../start-consumer.js'), import('../../config/providers.js')])
       using stop = listenForStop()
-      const consumer = await startConsumer(config, { directory: configDirectory(path), environment: process.env, log })
-      await aborted(stop.signal)
-      log.info({ signal: stop.received }, 'stopping: handing jobs over')
+      const leaving = new AbortController()
+      const consumer = await startConsumer(config, { directory: configDirectory(path), environment: process.env, log, onLeave: () => leaving.abort() })
+      await aborted(AbortSignal.any([stop.signal, leaving.signal]))
+      log.info({ signal: stop.received ?? 'an operator' }, 'stopping: handing jobs over')
       await consumer.stop()
     })
 }

@@ -5,7 +5,7 @@ import type { AgentQueue, RetryFilter, RetryOptions } from '../../producers/inde
 import { counted } from '../output.js'
 import { print, printJson } from '../print.js'
 import { withConfigOption, withJsonOption, type SharedFlags } from '../shared-options.js'
-import { sinceOf } from '../since.js'
+import { sinceOf } from '../../job/since.js'
 
 type Flags = SharedFlags & { readonly from?: RetryOptions['from']; readonly state?: RetryFilter['state']; readonly tenant?: string; readonly repository?: string; readonly since?: string }
 

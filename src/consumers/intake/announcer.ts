@@ -1,7 +1,8 @@
 import { createHash } from 'node:crypto'
+import { hostname } from 'node:os'
 import type { Logger } from 'pino'
 import { errorMessage } from '../../job/errors.js'
-import type { Means, Roster, SharesInForce } from '../../store/index.js'
+import { heeded, type Means, type Roster, type SharesInForce } from '../../store/index.js'
 import type { KeyHealth } from '../key-health.js'
 import { profileOf, type Configured } from './profile.js'
 
@@ -12,6 +13,10 @@ export interface AnnouncerParts {
   readonly health: Pick<KeyHealth, 'troubles' | 'isRefused'>
   /** Whether it has as many jobs as it may have. */
   readonly full: () => boolean
+  /** How many jobs it has in hand. */
+  readonly running: () => number
+  /** How many it may have. */
+  readonly places: number
   /** The tenants' shares as configured; null when none are. */
   readonly shares: SharesInForce['shares'] | null
   /** An announcement is renewed each third of it, and believed for twice as long. */
@@ -27,6 +32,7 @@ export class Announcer {
   private timer: NodeJS.Timeout | undefined
   private underWay: Promise<void> = Promise.resolve()
   private stopped = false
+  private draining = false
   private meansKnown: { readonly means: Means; readonly untilMs: number } | null = null
 
   constructor(private readonly parts: AnnouncerParts) {
@@ -48,6 +54,12 @@ export class Announcer {
       await this.tell().catch((error: unknown) => this.parts.log.warn({ message: errorMessage(error) }, 'consumer not announced; tried again'))
     })
     await this.underWay
+  }
+
+  /** From now on it says that it takes no more jobs; it goes on saying so until it stops. */
+  async leave(): Promise<void> {
+    this.draining = true
+    await this.announce()
   }
 
   async stop(): Promise<void> {
@@ -73,9 +85,12 @@ export class Announcer {
   }
 
   private async tell(): Promise<void> {
-    const { consumer, roster, configured, health, full, startedAtMs, leaseMs } = this.parts
+    const { consumer, roster, configured, health, full, running, places, startedAtMs, leaseMs } = this.parts
     const { id, profile } = profileOf(configured())
-    const { shares, providers } = await roster.announce({ consumer, profileId: id, profile, troubles: health.troubles(), full: full(), startedAtMs, shares: this.shares }, announcementMs(leaseMs))
+    const { shares, providers } = await roster.announce(
+      { consumer, profileId: id, profile, troubles: health.troubles(), full: full(), startedAtMs, shares: this.shares, heeds: heeded, host: hostname(), pid: process.pid, running: running(), places, draining: this.draining },
+      announcementMs(leaseMs),
+    )
     this.shares = shares ?? this.shares
     this.around = providers
     this.meansKnown = null

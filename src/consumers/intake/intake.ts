@@ -30,6 +30,8 @@ export interface IntakeParts {
   readonly announcer: Announcer
   /** How long no live consumer may be able to run a job before it is given up, in milliseconds. */
   readonly graceMs: number
+  /** An operator wants this consumer to hand its jobs over and stop. */
+  readonly onLeave: (asked: { readonly by: string; readonly reason: string | null }) => void
   /** Takes the first job of the queue under a token, or none; never waits. */
   readonly takeJob: (token: string) => Promise<Job | undefined>
   /** The job in what BullMQ answered to the end of another one under that token; undefined when there is none. */
@@ -138,6 +140,8 @@ export class Intake {
         if (message?.kind === 'work') {
           if (message.asked !== undefined) this.waiting.hear(message.asked, this.parts.announcer.means().secrets)
           this.nudge()
+        } else if (message?.kind === 'leave') {
+          this.parts.onLeave(message)
         } else if (message?.kind === 'grant' && !context.waits.deliver(message.leaseId, message.provider)) {
           await context.ledger.withdraw(message.leaseId)
         }
@@ -240,6 +244,11 @@ export class Intake {
     if (refused.length === 0) return false
     this.refusalsToldAtMs = context.now()
     return (await context.ready.refuse(profileId, 'constraints', refused, graceMs)).size > 0
+  }
+
+  /** How many jobs it supervises. */
+  get inHand(): number {
+    return this.runs.size
   }
 
   /** Whether it has as many jobs as it may have. */

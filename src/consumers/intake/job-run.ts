@@ -13,7 +13,7 @@ import { BoardLog } from '../output/board-log.js'
 import type { LockKeeper, Moment } from './lock-keeper.js'
 import { elapsedMs, type ConsumerContext } from '../consumer-context.js'
 import { RunContext } from '../run-context.js'
-import { describeKey, type NextJob, type Stand } from '../../store/index.js'
+import { describeKey, describeWord, type NextJob, type Stand } from '../../store/index.js'
 import { resolveSecrets, type SecretSource } from '../output/secrets.js'
 import { endOverdue, endUnrunnable, leaveProvider } from '../supervision/stranded.js'
 import { supervise } from '../supervision/supervisor.js'
@@ -250,6 +250,7 @@ export class JobRun {
     const key = spec.concurrency === undefined ? null : await ready.keyStanding(this.taken.jobId, spec.concurrency)
     if (key !== null && key.held >= key.limit) return describeKey(key)
     const tenant = spec.tenant === undefined ? null : await ready.tenant(spec.tenant)
+    if (tenant !== null && tenant.pause !== null) return `waiting: tenant ${spec.tenant ?? ''} is paused ${describeWord(tenant.pause)}`
     // This job counts among those in hand by now.
     if (tenant !== null && tenant.cap !== null && tenant.running > tenant.cap) return `waiting for tenant ${spec.tenant ?? ''}: ${tenant.cap} of at most ${tenant.cap} jobs are running`
     const eligibility = eligibleHere(this.shared, spec)

@@ -20,8 +20,8 @@ export function isGivenUp(create: { readonly provider: string; readonly tookMs: 
   return loads.some((load) => load.provider !== create.provider && eligible.includes(load.provider) && hasRoom(load))
 }
 
-function hasRoom({ breaker, used, effectiveLimit, blockedUntilMs, waiting }: ProviderLoad): boolean {
-  return breaker === 'closed' && blockedUntilMs === null && waiting === 0 && used < effectiveLimit
+function hasRoom({ drain, breaker, used, effectiveLimit, blockedUntilMs, waiting }: ProviderLoad): boolean {
+  return drain === null && breaker === 'closed' && blockedUntilMs === null && waiting === 0 && used < effectiveLimit
 }
 
 /** A create under way. */

@@ -2,8 +2,11 @@ import { InfrastructureError, errorMessage } from '../../job/errors.js'
 import type { RunRecord } from '../../job/run-record.js'
 import type { Step } from '../../job/spec.js'
 import { isRefusal } from '../../providers/refused-create.js'
+import { hasRoom } from '../../store/provider-load.js'
+import { describeWord } from '../../store/operator-word.js'
 import { ownerName } from '../../store/slot-owners.js'
 import { usedSoFar } from '../../job/usage.js'
+import { eligibleHere, limitsOf } from '../placing/candidates.js'
 import { sandboxName } from '../placing/sandbox-name.js'
 import type { RunContext } from '../run-context.js'
 import { killInBackground } from './give-up.js'
@@ -12,7 +15,7 @@ import { pause } from './pause.js'
 import { createSandbox, takePlace } from './phases/placing.js'
 
 /**
- * A step with `resume` outlives a sandbox whose lifetime can't be extended any more. The next sandbox is made ready beside the one at work
+ * A step with `resume` outlives a sandbox whose lifetime can't be extended any more, and leaves one whose provider an operator drains (`--move`). The next sandbox is made ready beside the one at work
  * where a place is free; then the step's command gets TERM and its grace, a last checkpoint is made, and the job goes on in the other.
  *
  *   at work ──soon──► wished ──place──► creating ──created──► ready ──┐
@@ -68,7 +71,13 @@ export class PlannedMove {
   /** @returns null for a step that can't go on elsewhere. */
   static of(ctx: RunContext, step: Step): PlannedMove | null {
     if (step.resume === undefined || ctx.spec.push === false) return null
-    return new PlannedMove(ctx, () => (ctx.record.sandbox === null ? null : moveTimes(ctx.record.sandbox, ctx.shared.settings.plannedMoveMs)))
+    return new PlannedMove(ctx, () => {
+      const { sandbox } = ctx.record
+      if (sandbox === null) return null
+      const times = moveTimes(sandbox, ctx.shared.settings.plannedMoveMs)
+      // Where an operator drains the provider, from now on, but only to another sandbox: until there is one it works on here.
+      return ctx.shared.drains.of(sandbox.provider) === null ? times : { soonMs: 0, lateMs: times?.lateMs ?? Infinity }
+    })
   }
 
   /** How long the step's command may be waited for until `isDue` is to be asked again, in milliseconds. */
@@ -135,7 +144,8 @@ async function prepareNext(ctx: RunContext, signal: AbortSignal): Promise<void> 
   if (sandbox === null) throw new Error(`run ${ctx.jobId}: a planned move without a sandbox`)
   if (record.next === null) {
     await ctx.update({ next: { creating: null, sandbox: null } })
-    await ctx.say(`the sandbox at ${sandbox.provider} ends soon, and its lifetime can't be extended: the job is going to move`)
+    const drain = shared.drains.of(sandbox.provider)
+    await ctx.say(drain === null ? `the sandbox at ${sandbox.provider} ends soon, and its lifetime can't be extended: the job is going to move` : `${sandbox.provider} is drained ${describeWord(drain)}: the job is going to move`)
   }
   const attempt = record.attempts.length + 1
   let creating = ctx.record.next?.creating ?? null
@@ -176,6 +186,17 @@ export function toNext({ next, attempts }: Pick<RunRecord, 'next' | 'attempts'>,
   return { phase: 'placing', sandbox: null, creating: null, attempts, next: null }
 }
 
+/** Whether a job that stands between two steps, with its work saved, is to leave its sandbox: an operator drains the provider, and another one has room. */
+export async function isToLeave(ctx: RunContext): Promise<boolean> {
+  const { shared, record } = ctx
+  const { sandbox } = record
+  if (sandbox === null || ctx.spec.push === false || shared.drains.of(sandbox.provider) === null) return false
+  const eligibility = eligibleHere(shared, ctx.spec)
+  if (!eligibility.ok) return false
+  const loads = await shared.ledger.sharedLoads(limitsOf(shared.providers))
+  return loads.some((load) => load.provider !== sandbox.provider && eligibility.providers.includes(load.provider) && !shared.keys.isRefused({ provider: load.provider }) && hasRoom(load))
+}
+
 /** Leaves the sandbox, whose work is saved, and goes on in the next one, or waits for a place. */
 export async function moveOn(ctx: RunContext): Promise<void> {
   const { shared, record } = ctx
@@ -195,5 +216,5 @@ export async function moveOn(ctx: RunContext): Promise<void> {
   })
   void killInBackground(ctx, sandbox)
   const where = record.next?.sandbox?.provider
-  await ctx.say(`left the sandbox at ${sandbox.provider} before its end, with all its work saved; ${where === undefined ? 'the job waits for another place' : `goes on at ${where}`}`)
+  await ctx.say(`left the sandbox at ${sandbox.provider}${shared.drains.of(sandbox.provider) === null ? ' before its end' : ', which is drained'}, with all its work saved; ${where === undefined ? 'the job waits for another place' : `goes on at ${where}`}`)
 }

@@ -1,10 +1,11 @@
 -- Which of some jobs may be what is looked for; whoever asks looks at those more closely.
 -- KEYS: BullMQ's hash of each job, the run of each. At most 200 jobs, and no more once what was read of them holds 8 MiB.
--- ARGV: state or '', tenant or '', repository or '', from which time of enqueuing on or '', further tenants.
+-- ARGV: state or '', tenant or '', repository or '', from which time of enqueuing on or '', kind or code of its error or '', further tenants.
 -- Returns for each that was looked at: when it was enqueued in ms, '' for one that is not looked for.
 local state, tenant, repository, since = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local tenants = { [tenant] = true }
-for i = 5, #ARGV do tenants[ARGV[i]] = true end
+local errorName = ARGV[5]
+for i = 6, #ARGV do tenants[ARGV[i]] = true end
 local ended = { succeeded = true, failed = true, cancelled = true }
 local count, read, answer = #KEYS / 2, 0, {}
 
@@ -15,6 +16,11 @@ local function matches(key, run, name, at)
     local result = redis.call('HGET', run, 'result')
     read = read + (result and #result or 0)
     if not result or not string.find(result, '"status":"' .. state .. '"', 1, true) then return false end
+  end
+  if errorName ~= '' then
+    local result = redis.call('HGET', run, 'result') or ''
+    read = read + #result
+    if not string.find(result, ':"' .. errorName .. '"', 1, true) then return false end
   end
   if tenant == '' then return true end
   local data = redis.call('HGET', key, 'data') or ''

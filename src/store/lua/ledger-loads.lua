@@ -4,9 +4,9 @@ local names = {}
 for i = 3, #ARGV do names[#names + 1] = ARGV[i] end
 if #names == 0 then
   for _, name in ipairs(redis.call('SMEMBERS', L)) do
-    -- A provider that is in no consumer's configuration any more is forgotten after a day.
-    local askedAt = tonumber(redis.call('HGET', providerKey(name), 'askedAt') or '')
-    if askedAt and now - askedAt > 86400000 and redis.call('ZCARD', leasesKey(name)) == 0 then
+    -- A provider that is in no consumer's configuration any more is forgotten after a day, unless an operator's word holds for it.
+    local p = read(name)
+    if p.askedAt and now - p.askedAt > 86400000 and p.used == 0 and not p.drain and not p.set then
       redis.call('SREM', L, name)
       redis.call('DEL', providerKey(name), L .. ':starts:' .. name)
     else

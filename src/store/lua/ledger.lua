@@ -2,7 +2,7 @@
 -- KEYS[1], L, is the ledger, KEYS[2], R, the deployment's index of waiting jobs (see ready.lua), KEYS[3], I, the caller's queue's set of idle consumers:
 --   L                    set: names of providers
 --   L:provider:<name>    hash: what is configured (limit, cpuLimit, memoryLimit, rate, burst; '' for none; askedAt), what is in use
---                        (milliCpu, memoryMiB) and what was learned (see `read`)
+--                        (milliCpu, memoryMiB) and what was learned (see `read`); `drain` and `set`, JSON, are operators' (ledger-operate.lua)
 --   L:starts:<name>      list: the latest start times in ms, at most 100
 --   L:unreachable:<name> sorted set: living sandboxes that can't be reached -> ms at which that was told, at most 100, for a minute
 --   L:leases:<name>      sorted set: lease id -> ms at which it expires, or +inf once a job holds it
@@ -19,6 +19,7 @@
 --   closed --3 failures in a row--> open --its time is up--> half-open, one probe --created--> closed
 --                                    ^------------- the probe failed, twice as long --'
 -- It opens as well when three sandboxes that live can't be reached and none answers, until one does.
+-- An operator's limit stands in the place of the configured one; where an operator drains a provider, nothing is made. Either may have an end.
 local L, R, I = KEYS[1], KEYS[2], KEYS[3]
 local time = redis.call('TIME')
 local redisNow = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -38,8 +39,14 @@ local function steadyTime()
   return steady
 end
 local now = steadyTime()
--- For people: by Redis' clock.
-local function shown(ms) return ms and ms + redisNow - now end
+-- For people: a time by Redis' clock, or what an operator said, with its end by that clock.
+local function shown(what)
+  if type(what) ~= 'table' then return what and what + redisNow - now end
+  local copy = {}
+  for field, value in pairs(what) do copy[field] = value end
+  copy.untilMs = what.untilMs and what.untilMs + redisNow - now
+  return copy
+end
 
 local inboxPrefix, inboxTtl = ARGV[1], ARGV[2]
 
@@ -83,17 +90,25 @@ local function dropLease(id, lease)
 end
 
 -- A provider as it is now: the fields of its hash, as numbers but for `probe` and `why`, and from them `effective` (places),
--- `rateNow` and `tokensNow` (creates).
+-- `rateNow` and `tokensNow` (creates). `drain` and `set`: what operators said, nil once it is over; `limit` is the one in force, `configured` that of the configuration.
 local function read(name)
   if known[name] then return known[name] end
   local p = { name = name }
   local values = redis.call('HGETALL', providerKey(name))
   for i = 1, #values, 2 do
     local field = values[i]
-    if field == 'probe' or field == 'why' then p[field] = values[i + 1] else p[field] = tonumber(values[i + 1]) end
+    if field == 'probe' or field == 'why' then
+      p[field] = values[i + 1]
+    elseif field == 'drain' or field == 'set' then
+      local control = cjson.decode(values[i + 1])
+      if not control.untilMs or control.untilMs > now then p[field] = control end
+    else
+      p[field] = tonumber(values[i + 1])
+    end
   end
   p.used = redis.call('ZCARD', leasesKey(name))
-  p.limit = p.limit or 0
+  p.configured = p.limit or 0
+  p.limit = p.set and p.set.limit or p.configured
   if not p.foreignUntil or p.foreignUntil <= now then p.foreign = 0 end
   p.effective = math.max(0, p.limit - (p.foreign or 0))
   if p.ceiling then
@@ -154,8 +169,9 @@ local function expire(name)
   end
 end
 
--- 'fits', or why not: 'open', 'full', 'throttled', or 'unfit' (only the pool's rest is too small for this demand).
+-- 'fits', or why not: 'drained', 'open', 'full', 'throttled', or 'unfit' (only the pool's rest is too small for this demand).
 local function room(p, milliCpu, memoryMiB)
+  if p.drain then return 'drained' end
   local state = breaker(p)
   if state == 'open' or state == 'probing' then return 'open' end
   if p.used >= p.effective then return 'full' end
@@ -167,12 +183,14 @@ end
 
 -- In how many ms a provider without room may have some although nobody gives a place back; nil for never.
 local function opensIn(p)
+  if p.drain then return p.drain.untilMs and p.drain.untilMs - now or nil end
   local state = breaker(p)
   if state == 'open' then return p.openUntil - now end
   if state == 'probing' then return nil end
   if p.used >= p.effective then
-    if p.ceiling and p.effective < p.limit - (p.foreign or 0) then return ceilingStepMs - (now - p.ceilingAt) % ceilingStepMs end
-    return nil
+    local over = p.set and p.set.untilMs and p.set.limit < p.configured and p.set.untilMs - now or nil
+    if not p.ceiling or p.effective >= p.limit - (p.foreign or 0) then return over end
+    return math.min(over or math.huge, ceilingStepMs - (now - p.ceilingAt) % ceilingStepMs)
   end
   if p.blockedUntil and p.blockedUntil > now then return p.blockedUntil - now end
   if p.tokensNow and p.tokensNow < 1 then return math.ceil((1 - p.tokensNow) / p.rateNow * 1000) end
@@ -275,7 +293,7 @@ local function configure(limits)
   for _, each in ipairs(limits) do
     local name = each.provider
     local p = read(name)
-    if p.limit ~= each.sandboxes or p.cpuLimit ~= each.milliCpu or p.memoryLimit ~= each.memoryMiB or p.rate ~= each.createsPerSecond
+    if p.configured ~= each.sandboxes or p.cpuLimit ~= each.milliCpu or p.memoryLimit ~= each.memoryMiB or p.rate ~= each.createsPerSecond
       or p.burst ~= each.createBurst or now - (p.askedAt or 0) > 60000 then
       redis.call('SADD', L, name)
       redis.call('HSET', providerKey(name), 'limit', each.sandboxes, 'cpuLimit', each.milliCpu or '', 'memoryLimit', each.memoryMiB or '',
@@ -290,6 +308,9 @@ local function load(p)
   return {
     provider = p.name,
     limit = p.limit,
+    configuredLimit = p.configured,
+    drain = shown(p.drain),
+    set = shown(p.set),
     effectiveLimit = p.effective,
     foreign = p.foreign or 0,
     used = p.used,

@@ -1,10 +1,11 @@
--- include concurrency
+-- include operate
 -- Holds the index against BullMQ, a bounded part of it in each call, by one of a queue's consumers at a time. What BullMQ holds of waiting jobs has
 -- scores of priority * 2^32 + a number that it counts up with each job that it puts there, whatever the way:
 -- * all since the last call: of each priority those with higher numbers. It finds what was added, retried, promoted or given another priority.
 -- * a window of all, the next call the next one: it finds what the first can't, such as what is put back without a number.
 -- * while more are listed than BullMQ holds, a part of the index: what BullMQ does not hold any more is dropped, before it comes up.
 -- * a part of the jobs in hand: those that BullMQ does not hold any more are told.
+-- What operators said of tenants for a time is taken away when that is over.
 -- R:q:<queue>:sweep  hash: holder, until (ms), from (a rank), seen, upTo (numbers), priority and number (from which on the first goes on),
 --                    complete (whether all were listed), hand (a cursor),
 --                    shape, tenant, rank (from which the third goes on), keyed, line (of keys of concurrency: from where to look on)
@@ -118,6 +119,9 @@ for i = 1, #hand[2], 2 do
   if jobId and call('EXISTS', bull(q, jobId)) == 0 then gone[#gone + 1] = jobId end
 end
 placeDirty(q, dirty)
+operate.lapse(4)
+-- Who paused the queue is of interest only while it is: it may have been resumed from BullMQ's board.
+if call('HEXISTS', bull(q, 'meta'), 'paused') == 0 then call('DEL', R .. ':q:' .. q .. ':pause') end
 local keyedCursor, lineNumber = keyed.sweep(q, state[13] or '0', state[14] or '-inf')
 call('HSET', sweep, 'keyed', keyedCursor, 'line', lineNumber, 'holder', holder, 'until', now + ttl, 'from', from, 'seen', string.format('%.0f', seen), 'upTo', string.format('%.0f', upTo),
   'priority', string.format('%.0f', priority), 'number', string.format('%.0f', number), 'complete', complete and '1' or '0', 'hand', hand[1],

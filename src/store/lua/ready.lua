@@ -9,8 +9,10 @@
 --   R:capped:<tenant>      set: '<queue>:<epoch>:<class>:<view id>' where the tenant waits for its cap; R:uncapping: tenants for whom some are to be put back
 --   R:present              hash: provider -> virtual time of the latest turn there
 --   R:shares               hash: tenant -> JSON { weight, cap }, as configured; '*' for all others; '' -> since when, in ms
+--   R:set                  hash: tenant -> JSON, what operators said of it: see operate.lua; R:lapses: sorted set: tenant -> ms when a part of that is over
 --   R:listed, R:epoch      hashes: queue -> how many jobs are listed; its epoch
 --   R:garbage              list: '<queue>:<epoch>', or with ':<view id>', that are over, to be taken apart bit by bit
+--   R:q:<queue>:pause      string: JSON, who paused the queue (src/store/operators.ts)
 --   R:q:<queue>:unfit      hash: see fitness.lua;  R:q:<queue>:sweep  hash: see ready-reconcile.lua
 --   Q:shape, Q:demand      hashes: shape -> JSON (src/job/constraints.ts); -> 'milliCpu memoryMiB'
 --   Q:shapes               sorted set: shape -> number; Q:mapped hash: view id -> number up to which it has said who can run them
@@ -95,12 +97,24 @@ local function rounded(x) return math.floor(x * 1000 + 0.5) / 1000 end
 local function scoreOf(a, q) return a.vt + (a.queues[q] or 0) * 1e-7 end
 local function text(score) return string.format('%.17g', score) end
 
+-- A tenant's share { weight, cap, paused }: as configured, or as an operator said. One that is paused stands as at its cap.
 local shares = {}
 local function shareOf(name)
-  if name == '' then name = '*' end
   if not shares[name] then
-    local json = call('HGET', R .. ':shares', name) or (name ~= '*' and call('HGET', R .. ':shares', '*'))
-    shares[name] = json and cjson.decode(json) or { weight = 1 }
+    local json = (name ~= '' and call('HGET', R .. ':shares', name)) or (name ~= '*' and call('HGET', R .. ':shares', '*'))
+    local share = json and cjson.decode(json) or { weight = 1 }
+    local said = call('HGET', R .. ':set', name)
+    for what, each in pairs(said and cjson.decode(said) or {}) do
+      if each.untilMs and each.untilMs <= now then
+        -- It is over; somebody takes it away soon.
+      elseif what == 'share' then
+        share.weight, share.cap = each.weight, each.cap or share.cap
+      elseif what == 'pause' then
+        share.paused = true
+      end
+    end
+    if share.paused then share.cap = 0 end
+    shares[name] = share
   end
   return shares[name]
 end
@@ -400,9 +414,13 @@ local function accrue(h)
   end
 end
 
--- Puts a tenant back where it waited for its cap, as far as this call goes.
+-- Puts a tenant back where it waited for its cap, as far as this call goes. Not one that is paused: nothing of it is looked at until it is resumed.
 local function uncap(name)
   local capped = R .. ':capped:' .. name
+  if shareOf(name).paused then
+    call('SREM', R .. ':uncapping', name)
+    return
+  end
   local some = call('SPOP', capped, patience)
   for _, where in ipairs(some) do
     local q, epoch, class, view = string.match(where, '^([^:]*):(%d+):(%x+):(.*)$')

@@ -3,7 +3,7 @@ import type { RestoreResult } from '../../../runner/runner.js'
 import { runCommand, type CommandEnd } from '../command-run.js'
 import { checkpointRetryMs, saveCheckpoint } from '../checkpoints.js'
 import { pause } from '../pause.js'
-import { PlannedMove, moveOn } from '../planned-move.js'
+import { PlannedMove, isToLeave, moveOn } from '../planned-move.js'
 import type { RunContext } from '../../run-context.js'
 
 /** `setup`: the spec's setup commands, in every sandbox anew. One that fails ends the job. */
@@ -32,6 +32,8 @@ export async function steps(ctx: RunContext): Promise<void> {
     if (pushes && ctx.record.running === null && index > (ctx.record.checkpoint?.stepIndex ?? 0)) await saveCheckpoint(ctx, index)
     // The step before ended while the job was about to move: here is the best moment.
     if (ctx.record.running === null && ctx.record.next?.sandbox != null && ctx.record.checkpointProblem === null) return moveOn(ctx)
+    // So it is for a job whose provider is drained, where another one has room.
+    if (ctx.record.running === null && index > 0 && ctx.record.checkpoint?.stepIndex === index && ctx.record.checkpointProblem === null && (await isToLeave(ctx))) return moveOn(ctx)
     const { running, checkpoint } = ctx.record
     const move = PlannedMove.of(ctx, step)
     const end = await runCommand(ctx, {

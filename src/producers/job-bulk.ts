@@ -1,0 +1,94 @@
+import { InvalidInputError, RedisUnavailableError, SwitchyardError, UnknownJobError, errorMessage } from '../job/errors.js'
+import type { JobPage, ListOptions } from './job-pages.js'
+import type { JobFilter } from './job-where.js'
+import type { JobStatus } from '../job/status.js'
+
+/** What is done to many jobs. */
+export interface BulkOptions {
+  /** How many jobs at most, from 1 to 100,000. Default 1,000. */
+  readonly limit?: number | undefined
+  /** Only find them. */
+  readonly dryRun?: boolean | undefined
+}
+
+/** One that it could not be done to. */
+export interface BulkFailure {
+  readonly jobId: string
+  readonly code: string
+  readonly message: string
+}
+
+export interface BulkResult {
+  /** How many jobs the filter found, up to the limit. */
+  readonly found: number
+  /** Whether there are more than that, to which nothing was done. */
+  readonly more: boolean
+  /** The ids of those to which it was done; with `dryRun` of those to which it would be. */
+  readonly jobIds: readonly string[]
+  /** Those that had come elsewhere meanwhile (ended, or waiting again), and were left alone. */
+  readonly unchanged: number
+  readonly failed: readonly BulkFailure[]
+}
+
+export const defaultBulkLimit = 1_000
+export const mostBulk = 100_000
+const jobsPerPage = 500
+const atOnce = 10
+
+/**
+ * Finds jobs, all of them first, since what is done to them changes what is found; then does it to each, some at a time. What fails for one is noted,
+ * and the others go on; only where Redis is away it ends.
+ * @param states one list after the other.
+ * @param work returns whether anything was done.
+ * @throws InvalidInputError for a limit that can't be, RedisUnavailableError.
+ */
+export async function toMany(
+  list: (options: ListOptions) => Promise<JobPage>,
+  filter: JobFilter,
+  states: readonly JobStatus['state'][],
+  { limit = defaultBulkLimit, dryRun = false }: BulkOptions,
+  work: (jobId: string) => Promise<boolean>,
+): Promise<BulkResult> {
+  if (!Number.isInteger(limit) || limit < 1 || limit > mostBulk) throw new InvalidInputError(`limit: must be a whole number from 1 to ${mostBulk}`)
+  const { jobIds: found, more } = await find(list, filter, states, limit)
+  if (dryRun) return { found: found.length, more, jobIds: found, unchanged: 0, failed: [] }
+  const done: string[] = []
+  const failed: BulkFailure[] = []
+  let unchanged = 0
+  const left = [...found]
+  await Promise.all(
+    Array.from({ length: atOnce }, async () => {
+      for (let jobId = left.shift(); jobId !== undefined; jobId = left.shift()) {
+        try {
+          if (await work(jobId)) done.push(jobId)
+          else unchanged += 1
+        } catch (error) {
+          if (error instanceof RedisUnavailableError) {
+            left.length = 0
+            throw error
+          }
+          // It was removed meanwhile.
+          if (error instanceof UnknownJobError) unchanged += 1
+          else failed.push({ jobId, code: error instanceof SwitchyardError ? error.code : 'SWY_INTERNAL', message: errorMessage(error) })
+        }
+      }
+    }),
+  )
+  return { found: found.length, more, jobIds: done, unchanged, failed }
+}
+
+async function find(list: (options: ListOptions) => Promise<JobPage>, filter: JobFilter, states: readonly JobStatus['state'][], limit: number): Promise<{ jobIds: string[]; more: boolean }> {
+  const found = new Set<string>()
+  for (const state of states) {
+    let cursor: string | null | undefined
+    while (cursor !== null) {
+      const page: JobPage = await list({ ...filter, state, limit: jobsPerPage, cursor })
+      for (const { jobId } of page) {
+        if (found.size === limit && !found.has(jobId)) return { jobIds: [...found], more: true }
+        found.add(jobId)
+      }
+      cursor = page.cursor
+    }
+  }
+  return { jobIds: [...found], more: false }
+}
