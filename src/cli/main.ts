@@ -4,9 +4,12 @@ import { Command, CommanderError } from 'commander'
 import { harmlessLine, harmlessText } from '../job/harmless-text.js'
 import { exitCodes, exitCodesHelp, explainFailure } from './exit-codes.js'
 import { addArtifactsCommand } from './commands/artifacts.js'
+import { addAuditCommand } from './commands/audit.js'
 import { addBoardCommand } from './commands/board.js'
 import { addCancelCommand } from './commands/cancel.js'
+import { addConfigCommand } from './commands/config.js'
 import { addConsumeCommand } from './commands/consume.js'
+import { addConsumersCommand } from './commands/consumers.js'
 import { addCostsCommand } from './commands/costs.js'
 import { addDemoCommand } from './commands/demo.js'
 import { addDevCommand } from './commands/dev.js'
@@ -15,13 +18,16 @@ import { addEnqueueCommand } from './commands/enqueue.js'
 import { addEventsCommand } from './commands/events.js'
 import { addKeysCommand } from './commands/keys.js'
 import { addInitCommand } from './commands/init.js'
+import { addJobsCommand } from './commands/jobs.js'
 import { addLogsCommand } from './commands/logs.js'
 import { addProvidersCommand } from './commands/providers.js'
+import { addQueueCommand } from './commands/queue.js'
 import { addReapCommand } from './commands/reap.js'
 import { addRetryCommand } from './commands/retry.js'
 import { addSchedulesCommand } from './commands/schedules.js'
 import { addServeCommand } from './commands/serve.js'
 import { addStatusCommand } from './commands/status.js'
+import { addTenantsCommand } from './commands/tenants.js'
 import { addVerifyCommand } from './commands/verify.js'
 import { endProcess } from './end-process.js'
 import { environmentHelp } from './shared-options.js'
@@ -52,12 +58,18 @@ const commands = [
   addArtifactsCommand,
   addCancelCommand,
   addRetryCommand,
+  addJobsCommand,
+  addQueueCommand,
   addEventsCommand,
   addSchedulesCommand,
   addServeCommand,
   addKeysCommand,
   addProvidersCommand,
   addCostsCommand,
+  addTenantsCommand,
+  addConsumersCommand,
+  addConfigCommand,
+  addAuditCommand,
   addReapCommand,
   addVerifyCommand,
   addBoardCommand,

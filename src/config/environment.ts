@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { parseInput } from '../job/explain.js'
+import { didYouMean } from '../job/nearest-name.js'
 
 /**
  * The environment variables that override the configuration file, each with the field that it sets. Variables win over
@@ -32,7 +33,7 @@ const overrides = {
 } as const satisfies Record<string, { path: readonly string[]; schema: z.ZodType }>
 
 /** Variables with the prefix that are read elsewhere, or hold values that must not enter the configuration. */
-const readElsewhere = ['SWITCHYARD_CONFIG', 'SWITCHYARD_BOARD_PASSWORD']
+const readElsewhere = ['SWITCHYARD_CONFIG', 'SWITCHYARD_BOARD_PASSWORD', 'SWITCHYARD_OPERATOR']
 
 const schema = z.object(Object.fromEntries(Object.entries(overrides).map(([name, { schema: one }]) => [name, one.optional()])))
 
@@ -71,5 +72,5 @@ function setAt(target: Record<string, unknown>, path: readonly string[], value: 
 export function unknownVariables(environment: Readonly<Record<string, string | undefined>>): string[] {
   return Object.keys(environment)
     .filter((name) => name.startsWith('SWITCHYARD_') && !(name in overrides) && !readElsewhere.includes(name))
-    .map((name) => `${name}: is not a variable that Switchyard knows, so it has no effect; the known ones are listed by "switchyard --help"`)
+    .map((name) => `${name}: is not a variable that Switchyard knows${didYouMean(name, [...Object.keys(overrides), ...readElsewhere])}, so it has no effect; the known ones are listed by "switchyard --help"`)
 }

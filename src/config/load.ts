@@ -38,13 +38,21 @@ export interface LoadConfigOptions {
  * @throws InvalidInputError with a sentence for every mistake in the file or the environment.
  */
 export async function loadConfig(options: LoadConfigOptions = {}): Promise<LoadedConfig> {
+  const { path, file, warnings } = await readConfiguration(options)
+  return { config: parseConfig(file, options.environment ?? process.env), path, warnings }
+}
+
+/**
+ * The same without the check: what the file holds.
+ * @throws InvalidInputError when it can't be found or read.
+ */
+export async function readConfiguration(options: LoadConfigOptions = {}): Promise<{ readonly path: string | undefined; readonly file: unknown; readonly warnings: readonly string[] }> {
   const environment = options.environment ?? process.env
   const directory = resolve(options.directory ?? '.')
   const { path, instead } = await findConfigFile(directory, options.path, environment['SWITCHYARD_CONFIG'])
   const file = path === undefined ? {} : await readConfigFile(path)
-  const config = parseConfig(file, environment)
   const passedOver = instead === undefined ? [] : [`the "switchyard dev" that runs here is used, and not ${instead}; for that one give --config`]
-  return { config, path, warnings: [...passedOver, ...unknownVariables(environment)] }
+  return { path, file, warnings: [...passedOver, ...unknownVariables(environment)] }
 }
 
 /**

@@ -3,6 +3,7 @@ import { dirname, resolve } from 'node:path'
 import { z } from 'zod'
 import { InvalidInputError, errorMessage } from '../job/errors.js'
 import { parseInput } from '../job/explain.js'
+import { didYouMean } from '../job/nearest-name.js'
 import { credentialsProblem } from '../consumers/transfer/credentials.js'
 import type { Provider } from '../providers/provider.js'
 import { importModule } from './load.js'
@@ -75,7 +76,7 @@ export type CreateProvider = (settings: { readonly name: string; readonly option
  */
 export async function createProviders(
   entries: readonly ProviderEntry[],
-  options: { readonly directory?: string; readonly environment?: Readonly<Record<string, string | undefined>> } = {},
+  options: { readonly directory?: string; readonly environment?: Readonly<Record<string, string | undefined>>; readonly places?: (index: number) => string } = {},
 ): Promise<ConfiguredProvider[]> {
   if (entries.length === 0) {
     throw new InvalidInputError('providers: is empty; a consumer needs at least one, such as { name: "local", type: "local", limit: { sandboxes: 4 } }')
@@ -83,11 +84,11 @@ export async function createProviders(
   const problems: string[] = []
   const made: ConfiguredProvider[] = []
   for (const [index, { type, limit, price, credentials, ...rest }] of entries.entries()) {
-    const context = { place: `providers[${index}]`, directory: options.directory ?? process.cwd(), environment: options.environment ?? process.env, credentials }
+    const context = { place: (options.places ?? providerPlaces(0))(index), directory: options.directory ?? process.cwd(), environment: options.environment ?? process.env, credentials }
     try {
       const construct = adapters[type]
       if (construct === undefined || !Object.hasOwn(adapters, type)) {
-        throw new InvalidInputError(`${context.place}.type: "${type}" is not a type of provider; give one of ${providerTypes.map((known) => `"${known}"`).join(', ')}`)
+        throw new InvalidInputError(`${context.place}.type: "${type}" is not a type of provider${didYouMean(type, providerTypes)}; give one of ${providerTypes.map((known) => `"${known}"`).join(', ')}`)
       }
       const provider = await construct(rest, context)
       made.push({ provider, limit, price, credentials, configuration: digestOf({ type, ...rest }) })
@@ -103,6 +104,11 @@ export async function createProviders(
     throw new InvalidInputError(problems[0] ?? '', problems)
   }
   return made
+}
+
+/** How entries are called in messages, of which the first is this one of the configuration. */
+export function providerPlaces(first: number): (index: number) => string {
+  return (index) => `providers[${first + index}]`
 }
 
 function digestOf(entry: unknown): string {

@@ -1,5 +1,6 @@
 import type { z } from 'zod'
 import { InvalidInputError } from './errors.js'
+import { didYouMean } from './nearest-name.js'
 
 /**
  * Validates `value` against `schema`.
@@ -8,14 +9,14 @@ import { InvalidInputError } from './errors.js'
 export function parseInput<Schema extends z.ZodType>(schema: Schema, value: unknown, what: string): z.output<Schema> {
   const parsed = schema.safeParse(value)
   if (parsed.success) return parsed.data
-  throw invalidInput(parsed.error.issues, what)
+  throw invalidInput(parsed.error.issues, what, schema)
 }
 
 type Issue = z.core.$ZodIssue
 
-/** What zod found wrong, in sentences. */
-export function invalidInput(issues: readonly Issue[], what: string): InvalidInputError {
-  const problems = [...new Set(issues.flatMap((issue) => sentences(issue, what)))]
+/** What zod found wrong, in sentences. @param schema for the names that are meant where one is not known. */
+export function invalidInput(issues: readonly Issue[], what: string, schema?: z.core.$ZodType): InvalidInputError {
+  const problems = [...new Set(issues.flatMap((issue) => sentences(issue, what, schema)))]
   return new InvalidInputError(problems[0] ?? `${what} is not valid`, problems)
 }
 
@@ -26,20 +27,55 @@ export function hasOnlyUnknownFields(issues: readonly Issue[]): boolean {
   )
 }
 
-function sentences(issue: Issue, what: string, prefix: PropertyKey[] = []): string[] {
+function sentences(issue: Issue, what: string, schema: z.core.$ZodType | undefined, prefix: PropertyKey[] = []): string[] {
   const path = [...prefix, ...issue.path]
   const field = path.length === 0 ? what : fieldName(path)
   if (issue.code === 'unrecognized_keys') {
-    return issue.keys.map((key) => `${fieldName([...path, key])}: is not a known field of ${field}; remove it or check its spelling`)
+    return issue.keys.map((key) => `${fieldName([...path, key])}: is not a known field of ${field}${schema === undefined ? '' : didYouMean(key, knownFields(schema, path))}; remove it or check its spelling`)
   }
   if (issue.code === 'invalid_union') {
     // The branch that got furthest is the one that the writer meant: an object against {run: …}, not against a string.
     const missesAll = (inner: Issue) => inner.path.length === 0 && (inner.code === 'invalid_type' || inner.code === 'invalid_value')
     const branches = issue.errors.filter((branch) => branch.some((inner) => !missesAll(inner)))
     const best = branches.find((branch) => branch.every((inner) => inner.path.length > 0 || inner.code === 'unrecognized_keys')) ?? branches[0]
-    if (best !== undefined) return best.flatMap((inner) => sentences(inner, what, path))
+    if (best !== undefined) return best.flatMap((inner) => sentences(inner, what, schema, path))
   }
   return [`${field}: ${plainMessage(issue)}`]
+}
+
+/** The fields that an object at this place of a schema may have. */
+function knownFields(schema: z.core.$ZodType, path: readonly PropertyKey[]): string[] {
+  const [part, ...rest] = path
+  return unwrapped(schema).flatMap(({ def }) => {
+    if (def.type === 'object') {
+      const inner = part === undefined ? undefined : def.shape[String(part)]
+      return part === undefined ? Object.keys(def.shape) : inner === undefined ? [] : knownFields(inner, rest)
+    }
+    if (part === undefined) return []
+    if (def.type === 'array') return knownFields(def.element, rest)
+    return def.type === 'record' ? knownFields(def.valueType, rest) : []
+  })
+}
+
+/** What stands within defaults, choices and transformations. */
+function unwrapped(schema: z.core.$ZodType): z.core.$ZodTypes['_zod'][] {
+  const inside = (schema as z.core.$ZodTypes)._zod
+  switch (inside.def.type) {
+    case 'optional':
+    case 'nullable':
+    case 'default':
+    case 'prefault':
+    case 'nonoptional':
+    case 'readonly':
+    case 'catch':
+      return unwrapped(inside.def.innerType)
+    case 'pipe':
+      return [...unwrapped(inside.def.in), ...unwrapped(inside.def.out)]
+    case 'union':
+      return inside.def.options.flatMap(unwrapped)
+    default:
+      return [inside]
+  }
 }
 
 const typeNames: Record<string, string> = {

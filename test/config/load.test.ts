@@ -119,8 +119,8 @@ describe('where the configuration comes from', () => {
 describe('every mistake gets a sentence', () => {
   const limit = { sandboxes: 1 }
   const wrong: [string, unknown, string][] = [
-    ['an unknown field', { reddis: {} }, 'reddis: is not a known field of configuration; remove it or check its spelling'],
-    ['an unknown field inside', { queue: { nam: 'x' } }, 'queue.nam: is not a known field of queue; remove it or check its spelling'],
+    ['an unknown field', { reddis: {} }, 'reddis: is not a known field of configuration (did you mean "redis"?); remove it or check its spelling'],
+    ['an unknown field inside', { queue: { nam: 'x' } }, 'queue.nam: is not a known field of queue (did you mean "name"?); remove it or check its spelling'],
     ['no object at all', [], 'configuration: must be an object of settings, such as { redis: { url: "redis://127.0.0.1:6379" } }'],
     ['a Redis URL of another kind', { redis: { url: 'http://secret@x' } }, 'redis.url: is not a Redis URL; write "redis://host:port", "rediss://host:port" (TLS) or the path of a UNIX socket'],
     ['a prefix without braces', { queue: { prefix: 'x' } }, 'queue.prefix: must be a name in braces such as "{switchyard}": the braces keep all keys in one slot of a Redis Cluster'],

@@ -51,8 +51,8 @@ describe('providers from the configuration', () => {
         { name: 'd', type: 'toString', limit },
       )),
     ).toEqual([
-      'providers[0].type: "locall" is not a type of provider; give one of "local", "e2b", "modal", "daytona", "docker", "custom"',
-      'providers[1].templat: is not a known field of providers[1]; remove it or check its spelling',
+      'providers[0].type: "locall" is not a type of provider (did you mean "local"?); give one of "local", "e2b", "modal", "daytona", "docker", "custom"',
+      'providers[1].templat: is not a known field of providers[1] (did you mean "template"?); remove it or check its spelling',
       expect.stringMatching(/^providers\[2\]\.app: /),
       expect.stringMatching(/^providers\[3\]\.type: "toString" is not a type of provider/),
     ])

@@ -111,7 +111,7 @@ describe('a job spec', () => {
 describe('a bad job spec gets a sentence that names the field, the problem and the mend', () => {
   it.each<[string, unknown, string]>([
     ['an unknown field', { ...good, comands: [] }, 'comands: is not a known field of job spec; remove it or check its spelling'],
-    ['an unknown field of a step', { ...good, steps: [{ run: 'x', timout: '1s' }] }, 'steps[0].timout: is not a known field of steps[0]'],
+    ['an unknown field of a step', { ...good, steps: [{ run: 'x', timout: '1s' }] }, 'steps[0].timout: is not a known field of steps[0] (did you mean "timeout"?)'],
     ['no steps', { ...good, steps: [] }, 'steps: is empty; give at least one step'],
     ['an empty step', { ...good, steps: ['  '] }, 'steps[0]: is empty; give the command that the step runs'],
     ['a step without a command', { ...good, steps: [{ name: 'x' }] }, 'steps[0].run: is missing'],
