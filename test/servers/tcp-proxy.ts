@@ -13,11 +13,14 @@ export interface TcpProxy {
   silence(): void
   /** Cuts the connections that are open. */
   cut(): void
+  /** What went to clients, as text. */
+  carried(): string
   close(): Promise<void>
 }
 
 export async function startTcpProxy(firstTarget: number): Promise<TcpProxy> {
   let targetPort = firstTarget
+  let carried = ''
   const pairs = new Set<readonly [Socket, Socket]>()
   const server = createServer((client) => {
     const upstream = connect(targetPort, '127.0.0.1')
@@ -33,6 +36,7 @@ export async function startTcpProxy(firstTarget: number): Promise<TcpProxy> {
     }
     client.pipe(upstream)
     upstream.pipe(client)
+    upstream.on('data', (data) => (carried += data.toString('latin1')))
   })
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
   const address = server.address()
@@ -62,6 +66,7 @@ export async function startTcpProxy(firstTarget: number): Promise<TcpProxy> {
       }
     },
     cut,
+    carried: () => carried,
     async close() {
       cut()
       for (const socket of silenced) socket.destroy()

@@ -1,0 +1,316 @@
+"""The client for asyncio. Its calls are those of `Client`, awaited."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from datetime import datetime
+from typing import Any, AsyncGenerator, Iterable, List, Literal, Mapping, Optional, TypeVar, Union, cast, overload
+
+import httpx
+from typing_extensions import Self, Unpack
+
+from . import _calls as calls
+from ._inputs import JobSpec, ScheduleInput
+from ._models import ArtifactList, AuditEntry, Event, Job, JobList, JobResult, LinkedArtifact, LogLine, ProviderLoad, Schedule, Tenant
+from ._transport import Answer, Download, StreamState, Tries, link_seconds, not_ended, one_with_link, settings, unreachable
+
+T = TypeVar("T")
+
+
+class AsyncClient:
+    """A producer of jobs: enqueues, follows and cancels them.
+
+    async with AsyncClient("https://switchyard.example.com/", key) as client:
+        job = await client.enqueue(repository="acme/web", steps=["npm test"])
+        async for line in job.logs():
+            print(line.text, end="")
+        print((await job.wait()).status)
+    """
+
+    def __init__(
+        self,
+        url: Optional[str] = None,
+        key: Optional[str] = None,
+        *,
+        timeout: float = 30.0,
+        max_retries: int = 4,
+        http_client: Optional[httpx.AsyncClient] = None,
+    ) -> None:
+        """url, key: where the API is and what opens it; by default SWITCHYARD_URL and SWITCHYARD_API_KEY of the environment.
+        timeout: seconds for a request. max_retries: how often one that failed is sent again; it does nothing twice.
+        http_client: one of httpx's own, for certificates or proxies; it stays the caller's to close.
+        """
+        self._own = settings(url, key, timeout, max_retries)
+        self._http = http_client or httpx.AsyncClient()
+        self._closes = http_client is None
+        self.schedules = AsyncSchedules(self)
+
+    def __repr__(self) -> str:
+        return f"AsyncClient({self._own.url!r})"
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Closes its connections."""
+        if self._closes:
+            await self._http.aclose()
+
+    @overload
+    async def enqueue(
+        self, spec: Union[JobSpec, Mapping[str, object]], *, on_failed: Optional[Literal["keep", "rerun"]] = None, request_key: Optional[str] = None
+    ) -> AsyncJobHandle: ...
+
+    @overload
+    async def enqueue(self, *, on_failed: Optional[Literal["keep", "rerun"]] = None, request_key: Optional[str] = None, **fields: Unpack[JobSpec]) -> AsyncJobHandle: ...
+
+    async def enqueue(
+        self,
+        spec: Optional[Union[JobSpec, Mapping[str, object]]] = None,
+        *,
+        on_failed: Optional[Literal["keep", "rerun"]] = None,
+        request_key: Optional[str] = None,
+        **fields: Any,
+    ) -> AsyncJobHandle:
+        """Enqueues a job, given as a dictionary or by its fields (schema/job.json).
+
+        on_failed: what becomes of a failed job that has the same idempotencyKey.
+        request_key: the Idempotency-Key of this request, by default a new one, with which a try that failed is sent again;
+        give one of your own to be safe across restarts of this process.
+        """
+        whole = cast(JobSpec, {**(spec or {}), **fields})
+        return self.job((await self._send(calls.enqueue(whole, on_failed, request_key))).job_id)
+
+    async def enqueue_many(
+        self, specs: Iterable[Union[JobSpec, Mapping[str, object]]], *, on_failed: Optional[Literal["keep", "rerun"]] = None, request_key: Optional[str] = None
+    ) -> List[AsyncJobHandle]:
+        """Enqueues up to 1,000 jobs: all of them, or none."""
+        return [self.job(made.job_id) for made in (await self._send(calls.enqueue_many(specs, on_failed, request_key))).jobs]
+
+    def job(self, job_id: str) -> AsyncJobHandle:
+        """A job by its id; nothing is asked of the server."""
+        return AsyncJobHandle(self, job_id)
+
+    async def get(self, job_id: str) -> Job:
+        """Where a job stands, and its result when it has ended."""
+        return await self._send(calls.get(job_id))
+
+    async def list(
+        self,
+        *,
+        state: Optional[str] = None,
+        tenant: Optional[str] = None,
+        repository: Optional[str] = None,
+        since: Union[datetime, str, None] = None,
+        page_size: Optional[int] = None,
+    ) -> AsyncGenerator[Job, None]:
+        """Jobs, the newest first; further pages are asked for as they are read."""
+        cursor: Optional[str] = None
+        while True:
+            page = await self.page(state=state, tenant=tenant, repository=repository, since=since, limit=page_size, cursor=cursor)
+            for job in page.jobs:
+                yield job
+            cursor = page.cursor
+            if cursor is None:
+                return
+
+    async def page(
+        self,
+        *,
+        state: Optional[str] = None,
+        tenant: Optional[str] = None,
+        repository: Optional[str] = None,
+        since: Union[datetime, str, None] = None,
+        limit: Optional[int] = None,
+        cursor: Optional[str] = None,
+    ) -> JobList:
+        """A page of the list, and the cursor of the next one."""
+        return await self._send(calls.list_jobs(state, tenant, repository, since, limit, cursor))
+
+    async def wait(self, job_id: str, timeout: Optional[float] = None) -> JobResult:
+        """The result of a job, when it has ended, however it did. Raises WaitTimeoutError after so many seconds."""
+        end = None if timeout is None else time.monotonic() + timeout
+        tries = 0
+        while True:
+            left = calls.longest_wait_ms if end is None else max(1, min(calls.longest_wait_ms, int((end - time.monotonic()) * 1000)))
+            began = time.monotonic()
+            job = await self._send(calls.get(job_id, left))
+            if job.result is not None:
+                return job.result
+            if end is not None and time.monotonic() >= end:
+                raise not_ended(job, timeout)
+            # A server that stops answers at once.
+            early = time.monotonic() - began < left / 2000
+            tries = tries + 1 if early else 0
+            if early:
+                await asyncio.sleep(calls.pause(tries))
+
+    def logs(self, job_id: str, *, follow: bool = True, after: calls.After = None) -> AsyncGenerator[LogLine, None]:
+        """A job's output as it comes, until the job has ended; goes on by itself where the connection broke off.
+
+        follow: False for what there is. after: the seq of the last piece that was read.
+        """
+        return self._stream(calls.logs(job_id, follow, after), f"the log of job {job_id}")
+
+    def events(self, *, after: Optional[str] = None) -> AsyncGenerator[Event, None]:
+        """The deployment's events as they come, without end. after: an event's sequence; "0-0" for all that are kept; by default from now on."""
+        return self._stream(calls.events(after), "the stream of events")
+
+    async def cancel(self, job_id: str, reason: Optional[str] = None) -> str:
+        """Cancels a job: "cancelled", "requested" (its supervisor stops it) or "ended" (it had ended before)."""
+        return await self._send(calls.cancel(job_id, reason))
+
+    async def retry(self, job_id: str, start: Optional[Literal["start", "checkpoint"]] = None) -> str:
+        """Runs an ended job again: "retried", or "pending" (it waits or runs already)."""
+        return await self._send(calls.retry(job_id, start))
+
+    async def artifacts(self, job_id: str, *, path: Optional[str] = None, link_seconds: Optional[int] = None) -> ArtifactList:
+        """What an ended job left. link_seconds: make links that open each for so long."""
+        return await self._send(calls.artifacts(job_id, path, link_seconds))
+
+    async def download(self, job_id: str, path: str, to: Union[str, os.PathLike[str]]) -> LinkedArtifact:
+        """Writes an artifact to a file. It is there whole and with the digest that the result says, or not at all."""
+        artifact = one_with_link(await self.artifacts(job_id, path=path, link_seconds=link_seconds), job_id, path)
+        with Download(artifact, to) as download:
+            try:
+                # The link opens by itself; the API's key is not the store's to see.
+                async with self._http.stream("GET", artifact.link or "", timeout=self._own.timeout, follow_redirects=False) as response:
+                    download.check(response)
+                    async for chunk in response.aiter_bytes():
+                        download.write(chunk)
+            except httpx.TransportError as error:
+                raise unreachable(self._own, error) from error
+            download.finish()
+        return artifact
+
+    async def providers(self) -> List[ProviderLoad]:
+        """What each provider holds, and why it may take no more."""
+        return await self._send(calls.providers())
+
+    async def tenants(self) -> AsyncGenerator[Tenant, None]:
+        """Tenants that have jobs, or had until lately; one may come twice."""
+        cursor: Optional[str] = None
+        while True:
+            page = await self._send(calls.tenants(cursor))
+            for tenant in page.tenants:
+                yield tenant
+            cursor = page.cursor
+            if cursor is None:
+                return
+
+    async def audit(self, *, limit: Optional[int] = None, before: Optional[str] = None) -> List[AuditEntry]:
+        """Who did what, the newest first; asks for a key of the scope admin."""
+        return await self._send(calls.audit(limit, before))
+
+    async def check(self) -> None:
+        """Raises unless the server is there and ready."""
+        await self._send(calls.health())
+        await self._send(calls.readiness())
+
+    async def _send(self, call: calls.Call[T]) -> T:
+        tries = Tries(self._own, call)
+        while True:
+            try:
+                response = await self._http.request(**self._own.request(call))
+            except httpx.TransportError as error:
+                await asyncio.sleep(tries.failed(error))
+                continue
+            next_ = tries.answered(response)
+            if isinstance(next_, Answer):
+                return next_.value
+            await asyncio.sleep(next_)
+
+    async def _stream(self, call: calls.Call[T], what: str) -> AsyncGenerator[T, None]:
+        state = StreamState(self._own, call, what)
+        while True:
+            try:
+                async with self._http.stream(**state.request()) as response:
+                    decoder = state.opened(response)
+                    if decoder is None:
+                        await response.aread()
+                        wait = state.refused(response)
+                    else:
+                        async for chunk in response.aiter_bytes():
+                            for event in decoder.feed(chunk):
+                                if event.event == "end":
+                                    return
+                                yield state.read(event.data)
+                        wait = state.broke(None)
+            except httpx.TransportError as error:
+                wait = state.broke(error)
+            await asyncio.sleep(wait)
+
+
+class AsyncJobHandle:
+    """A job by its id."""
+
+    def __init__(self, client: AsyncClient, job_id: str) -> None:
+        self._client = client
+        self.job_id = job_id
+
+    def __repr__(self) -> str:
+        return f"AsyncJobHandle({self.job_id!r})"
+
+    async def get(self) -> Job:
+        """Where it stands."""
+        return await self._client.get(self.job_id)
+
+    async def wait(self, timeout: Optional[float] = None) -> JobResult:
+        """Its result, when it has ended; `AsyncClient.wait`."""
+        return await self._client.wait(self.job_id, timeout)
+
+    def logs(self, *, follow: bool = True, after: calls.After = None) -> AsyncGenerator[LogLine, None]:
+        """Its output; `AsyncClient.logs`."""
+        return self._client.logs(self.job_id, follow=follow, after=after)
+
+    async def cancel(self, reason: Optional[str] = None) -> str:
+        """Cancels it; `AsyncClient.cancel`."""
+        return await self._client.cancel(self.job_id, reason)
+
+    async def retry(self, start: Optional[Literal["start", "checkpoint"]] = None) -> str:
+        """Runs it again; `AsyncClient.retry`."""
+        return await self._client.retry(self.job_id, start)
+
+    async def artifacts(self, *, path: Optional[str] = None, link_seconds: Optional[int] = None) -> ArtifactList:
+        """What it left; `AsyncClient.artifacts`."""
+        return await self._client.artifacts(self.job_id, path=path, link_seconds=link_seconds)
+
+    async def download(self, path: str, to: Union[str, os.PathLike[str]]) -> LinkedArtifact:
+        """Writes one of its artifacts to a file; `AsyncClient.download`."""
+        return await self._client.download(self.job_id, path, to)
+
+
+class AsyncSchedules:
+    """Jobs by the clock: `client.schedules`."""
+
+    def __init__(self, client: AsyncClient) -> None:
+        self._client = client
+
+    async def list(self) -> List[Schedule]:
+        """All of them, the next to run first."""
+        return await self._client._send(calls.schedules())
+
+    async def get(self, schedule_id: str) -> Schedule:
+        """One of them."""
+        return await self._client._send(calls.get_schedule(schedule_id))
+
+    async def put(self, schedule_id: str, schedule: ScheduleInput) -> Schedule:
+        """Makes it, or changes the one that has this id."""
+        return await self._client._send(calls.put_schedule(schedule_id, schedule))
+
+    async def pause(self, schedule_id: str) -> Schedule:
+        """Begins no more runs until it is resumed."""
+        return await self._client._send(calls.pause_schedule(schedule_id))
+
+    async def resume(self, schedule_id: str) -> Schedule:
+        """Goes on; what was missed is seen to as the schedule says."""
+        return await self._client._send(calls.resume_schedule(schedule_id))
+
+    async def remove(self, schedule_id: str) -> None:
+        """Removes it; its runs under way go on."""
+        await self._client._send(calls.remove_schedule(schedule_id))

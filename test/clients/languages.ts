@@ -1,0 +1,48 @@
+import { execFile } from 'node:child_process'
+import { createHash } from 'node:crypto'
+import { existsSync, readFileSync } from 'node:fs'
+import { mkdir, mkdtemp, rename, rm } from 'node:fs/promises'
+import { join, resolve } from 'node:path'
+import { promisify } from 'node:util'
+
+const run = promisify(execFile)
+const cache = resolve('.cache/clients')
+
+/** A language's own programs, or why its tests are skipped. */
+export type Found<Programs> = { readonly programs: Programs; readonly missing?: undefined } | { readonly programs?: undefined; readonly missing: string }
+
+export const pythonFolder = resolve('clients/python')
+export const goFolder = resolve('clients/go')
+
+/** Python with what the client depends on; made once for each list of dependencies, and kept in .cache. */
+export async function findPython(): Promise<Found<{ readonly python: string; readonly environment: Readonly<Record<string, string>> }>> {
+  const version = await run('python3', ['-c', 'import sys; print("%d.%02d" % sys.version_info[:2])']).then(({ stdout }) => stdout.trim(), () => undefined)
+  if (version === undefined) return { missing: 'there is no python3' }
+  if (version < '3.10') return { missing: `python3 is ${version.replace('.0', '.')}, and the client needs 3.10` }
+  const dependencies = [...(/^dependencies = \[(.*)\]$/m.exec(readFileSync(join(pythonFolder, 'pyproject.toml'), 'utf8'))?.[1] ?? '').matchAll(/"([^"]+)"/g)].map(([, name = '']) => name)
+  const venv = join(cache, `python-${createHash('sha256').update(JSON.stringify([version, dependencies])).digest('hex').slice(0, 12)}`)
+  if (!existsSync(venv)) {
+    await mkdir(cache, { recursive: true })
+    const made = await mkdtemp(`${venv}-`)
+    try {
+      await run('python3', ['-m', 'venv', made])
+      await run(join(made, 'bin/python'), ['-m', 'pip', 'install', '--quiet', ...dependencies], { timeout: 300_000 })
+      // Another test file may have been quicker.
+      await rename(made, venv).catch(() => undefined)
+    } catch (error) {
+      return { missing: `what the client depends on can't be installed (${String(error).split('\n').at(-2) ?? ''})` }
+    } finally {
+      await rm(made, { recursive: true, force: true })
+    }
+  }
+  return { programs: { python: join(venv, 'bin/python'), environment: { PYTHONPATH: join(pythonFolder, 'src'), PYTHONDONTWRITEBYTECODE: '1' } } }
+}
+
+/** Go, new enough. */
+export async function findGo(): Promise<Found<{ readonly go: string }>> {
+  const needed = /^go ([\d.]+)$/m.exec(readFileSync(join(goFolder, 'go.mod'), 'utf8'))?.[1] ?? ''
+  const version = await run('go', ['env', 'GOVERSION']).then(({ stdout }) => /^go(\d+\.\d+)/.exec(stdout)?.[1], () => undefined)
+  if (version === undefined) return { missing: 'there is no go' }
+  if (version.localeCompare(needed, 'en', { numeric: true }) < 0) return { missing: `go is ${version}, and the client needs ${needed}` }
+  return { programs: { go: 'go' } }
+}
