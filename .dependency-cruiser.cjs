@@ -1,26 +1,27 @@
 // Imports run downward only. Each folder may import the ones after it in its own row and nothing else.
 const layers = {
-  cli: ['http', 'producers', 'consumers', 'monitor', 'embedded', 'config', 'webhooks', 'artifacts', 'providers', 'git', 'runner', 'events', 'store', 'job'],
+  cli: ['telemetry', 'http', 'producers', 'consumers', 'monitor', 'embedded', 'config', 'webhooks', 'artifacts', 'providers', 'git', 'runner', 'events', 'store', 'job'],
   embedded: ['git', 'job'],
-  config: ['consumers', 'webhooks', 'artifacts', 'providers', 'git', 'runner', 'events', 'store', 'job'],
-  http: ['producers', 'artifacts', 'events', 'store', 'job'],
-  monitor: ['webhooks', 'events', 'store', 'job'],
-  consumers: ['producers', 'webhooks', 'artifacts', 'providers', 'git', 'runner', 'events', 'store', 'job'],
+  config: ['telemetry', 'consumers', 'webhooks', 'artifacts', 'providers', 'git', 'runner', 'events', 'store', 'job'],
+  http: ['telemetry', 'producers', 'artifacts', 'events', 'store', 'job'],
+  monitor: ['telemetry', 'webhooks', 'events', 'store', 'job'],
+  consumers: ['telemetry', 'producers', 'webhooks', 'artifacts', 'providers', 'git', 'runner', 'events', 'store', 'job'],
   // Consumers begin the runs of schedules, through the producers' own door.
-  producers: ['events', 'store', 'job'],
-  webhooks: ['events', 'store', 'job'],
+  producers: ['telemetry', 'events', 'store', 'job'],
+  webhooks: ['telemetry', 'events', 'store', 'job'],
   events: ['store', 'job'],
   runner: ['providers', 'git', 'job'],
   artifacts: ['providers', 'job'],
   providers: ['job'],
   git: ['job'],
   store: ['job'],
+  telemetry: ['job'],
   job: [],
 }
 
 // The rooms of src/consumers, the same way: each may import the ones after it in its own row, and the settings. The files beside
 // them are what the upper rooms share.
-const shared = ['consumer-context', 'interruption', 'key-health', 'run-context', 'sandbox-access']
+const shared = ['consumer-context', 'interruption', 'key-health', 'liveness', 'measured', 'run-context', 'sandbox-access']
 const rooms = {
   intake: ['supervision', 'placing', 'output', ...shared],
   supervision: ['collecting', 'ending', 'placing', 'transfer', 'output', ...shared],

@@ -3,7 +3,9 @@ import { withKeyFiles } from '../config/key-files.js'
 import type { Config } from '../config/schema.js'
 import { createApi, startApiServer } from '../http/index.js'
 import { InvalidInputError } from '../job/errors.js'
+import { accessOf } from '../producers/agent-queue.js'
 import { createLogger } from './logger.js'
+import { openMonitor, probesOf } from './open-monitor.js'
 import { openQueue } from './open-queue.js'
 
 /**
@@ -16,12 +18,18 @@ export async function openApi(config: Config): Promise<{ readonly url: string; r
     // Whoever starts it wants to hear of a Redis that is not there.
     await queue.statuses([])
     const artifacts = storeOf(config)
-    const api = createApi({ queue, artifacts, maxBodyBytes: config.http.maxBodyBytes, rateLimit: config.http.rateLimit, log: createLogger(config.logs.level) })
-    const server = await startApiServer({ api, host: config.http.host, port: config.http.port })
+    const log = createLogger(config.logs.level)
+    const api = createApi({ queue, artifacts, maxBodyBytes: config.http.maxBodyBytes, rateLimit: config.http.rateLimit, log })
+    const monitor = await openMonitor(config, log, probesOf(() => accessOf(queue).use(({ redis }) => redis.ping())))
+    const server = await startApiServer({ api, host: config.http.host, port: config.http.port }).catch(async (error: unknown) => {
+      await monitor?.close()
+      throw error
+    })
     return {
       url: server.url,
       close: async () => {
         await server.close()
+        await monitor?.close()
         artifacts?.close()
         await queue.close()
       },

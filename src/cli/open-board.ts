@@ -2,6 +2,8 @@ import type { Config } from '../config/schema.js'
 import { startBoard, type Board } from '../monitor/board.js'
 import type { AgentQueue } from '../producers/index.js'
 import { createRedis, whenReady } from '../store/index.js'
+import { createLogger } from './logger.js'
+import { openMonitor, probesOf } from './open-monitor.js'
 import { openQueue } from './open-queue.js'
 
 /**
@@ -19,6 +21,7 @@ export async function openBoard(
   try {
     await whenReady(redis, config.redis)
     const password = environment[config.board.passwordEnv]
+    const monitor = await openMonitor(config, createLogger(config.logs.level), probesOf(() => redis.ping()))
     const board = await startBoard({
       redis,
       queues: [{ ...config.queue, description: `deployment ${config.deployment}`, reasons: (jobIds) => reasonsOf(queue, jobIds) }],
@@ -27,11 +30,15 @@ export async function openBoard(
       port: config.board.port,
       writable: config.board.writable,
       credentials: options.auth === false ? 'none' : password === undefined || password === '' ? undefined : { username: config.board.username, password },
+    }).catch(async (error: unknown) => {
+      await monitor?.close()
+      throw error
     })
     return {
       board,
       close: async () => {
         await board.close()
+        await monitor?.close()
         await queue.close()
         redis.disconnect()
       },

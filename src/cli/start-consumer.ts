@@ -6,6 +6,7 @@ import { withKeyFiles } from '../config/key-files.js'
 import { createProviders, type ConfiguredProvider } from '../config/providers.js'
 import type { Config } from '../config/schema.js'
 import { Consumer, secretsFromEnvironment } from '../consumers/index.js'
+import { openMonitor } from './open-monitor.js'
 
 export interface RunningConsumer {
   readonly id: string
@@ -47,11 +48,15 @@ export async function startConsumer(
     onLeave: parts.onLeave,
     webhooks: config.webhooks.deliver ? { ...config.webhooks, signingSecrets: (name) => environment[name] } : undefined,
   })
+  const monitor = await openMonitor(config, log, {
+    stuck: () => consumer.stuckLoops().map(({ loop, quietMs }) => `${loop}: stuck for ${Math.round(quietMs / 1000)} s`),
+    unready: async () => (await consumer.readiness()).problems,
+  })
   const closeProviders = () => Promise.all(providers.map(({ provider }) => provider.close()))
   try {
     await consumer.start()
   } catch (error) {
-    await closeProviders()
+    await Promise.all([closeProviders(), monitor?.close()])
     throw error
   }
   return {
@@ -59,6 +64,7 @@ export async function startConsumer(
     providers,
     async stop() {
       await consumer.stop()
+      await monitor?.close()
       await closeProviders()
       artifacts?.close()
     },

@@ -26,6 +26,8 @@ const overrides = {
   SWITCHYARD_SPEC_BYTES: { path: ['limits', 'specBytes'], schema: wholeNumber },
   SWITCHYARD_HTTP_HOST: { path: ['http', 'host'], schema: text },
   SWITCHYARD_HTTP_PORT: { path: ['http', 'port'], schema: wholeNumber },
+  SWITCHYARD_MONITOR_HOST: { path: ['monitor', 'host'], schema: text },
+  SWITCHYARD_MONITOR_PORT: { path: ['monitor', 'port'], schema: wholeNumber },
   SWITCHYARD_BOARD_HOST: { path: ['board', 'host'], schema: text },
   SWITCHYARD_BOARD_PORT: { path: ['board', 'port'], schema: wholeNumber },
   SWITCHYARD_BOARD_USERNAME: { path: ['board', 'username'], schema: text },

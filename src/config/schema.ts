@@ -217,6 +217,13 @@ export const configSchema = z.strictObject({
     })
     .prefault({})
     .describe('Where "switchyard serve" listens. It speaks plain HTTP: put TLS before it.'),
+  monitor: z
+    .strictObject({
+      host: z.string({ error: 'must be a host name or an address' }).min(1, 'is empty; give an address such as "127.0.0.1"').default('127.0.0.1'),
+      port: whole('a port').min(0, 'must be 0 (any free port) to 65535').max(65_535, 'must be 0 (any free port) to 65535').optional(),
+    })
+    .prefault({})
+    .describe('Where "consume", "serve" and "board" listen for probes: /healthz and /readyz. Without a port they do not. It asks nobody for a password.'),
   board: z
     .strictObject({
       host: z.string({ error: 'must be a host name or an address' }).min(1, 'is empty; give an address such as "127.0.0.1"').default('127.0.0.1'),

@@ -8,6 +8,7 @@ import type { ReadyJobs } from '../store/ready-jobs.js'
 import type { RunStore, Taker } from '../store/run-store.js'
 import type { SlotLedger } from '../store/slot-ledger.js'
 import type { SlotOwners } from '../store/slot-owners.js'
+import type { Metrics } from '../telemetry/metrics.js'
 import type { PlacementPolicy } from './placing/placement.js'
 import type { DrainWatch } from './placing/drain-watch.js'
 import type { ProviderSlot } from './placing/provider-slot.js'
@@ -15,6 +16,7 @@ import type { SandboxAnswers } from './placing/sandbox-answers.js'
 import type { SlotWaits } from './placing/slot-waits.js'
 import type { StartReports } from './placing/start-reports.js'
 import type { KeyHealth } from './key-health.js'
+import type { Liveness } from './liveness.js'
 import type { ConsumerSettings } from './settings.js'
 
 /** What all jobs of a consumer share. */
@@ -40,11 +42,16 @@ export interface ConsumerContext {
   readonly providers: ReadonlyMap<string, ProviderSlot>
   /** The names of the providers that live consumers have, this one's included. */
   readonly deploymentProviders: () => readonly string[]
+  /** Whether its loops come round. */
+  readonly liveness: Liveness
   /** Which of this consumer's keys are refused. */
   readonly keys: KeyHealth
   readonly policy: PlacementPolicy
   readonly settings: ConsumerSettings
   readonly log: Logger
+  readonly metrics: Metrics
+  /** The queue that it takes jobs from. */
+  readonly queue: string
   /** What is told of all jobs besides their end. Left out: nothing. */
   readonly eventTypes?: readonly EventKind[] | undefined
   /** Milliseconds since 1970. */

@@ -42,6 +42,8 @@ import type { PlacementPolicy } from './placing/placement.js'
 import { Relisting } from './intake/relisting.js'
 import { endForgottenRun } from './reaping/forgotten-run.js'
 import { Reaper, type ProviderListing } from './reaping/reaper.js'
+import { Liveness, type StuckLoop } from './liveness.js'
+import { readinessOf, type Readiness } from './readiness.js'
 import type { ConsumerContext } from './consumer-context.js'
 import { DrainWatch } from './placing/drain-watch.js'
 import type { ProviderSlot } from './placing/provider-slot.js'
@@ -49,6 +51,8 @@ import type { SecretSource } from './output/secrets.js'
 import { isRefusal, KeyHealth } from './key-health.js'
 import type { Provider } from '../providers/provider.js'
 import { checkWebhookSettings, startWebhooks, type WebhooksOptions } from '../webhooks/index.js'
+import { measureRedis } from '../telemetry/measure-redis.js'
+import { noMetrics, type Metrics } from '../telemetry/metrics.js'
 import { release } from './release.js'
 import { consumerSettingsSchema, type ConsumerSettings } from './settings.js'
 import { ScheduleWatch } from './schedule-watch.js'
@@ -74,6 +78,8 @@ export interface ConsumerOptions {
   /** Where the values of the secrets are that jobs name; `secretsFromEnvironment` reads this process's environment. */
   readonly secrets: SecretSource
   readonly log: Logger
+  /** Where it measures: `PrometheusMetrics` of `switchyard/monitor`. Default: nowhere. */
+  readonly metrics?: Metrics | undefined
   readonly settings?: Partial<ConsumerSettings> | undefined
   /** How long ended jobs are kept, in milliseconds. Default 7 days. */
   readonly retentionMs?: number | undefined
@@ -82,7 +88,7 @@ export interface ConsumerOptions {
   /** What is told of every job besides its end; the producers' is to be the same. Default: nothing, unless the job asks. */
   readonly eventTypes?: readonly EventKind[] | undefined
   /** Delivers webhooks beside its jobs; what their endpoints want is to be in `eventTypes`. Default: it does not. */
-  readonly webhooks?: Omit<WebhooksOptions, 'redis' | 'prefix' | 'log'> | undefined
+  readonly webhooks?: Omit<WebhooksOptions, 'redis' | 'prefix' | 'log' | 'metrics'> | undefined
   /** Told what each provider's listing showed, by the consumer that made it. */
   readonly onListing?: ((listing: ProviderListing) => void) | undefined
   /** An operator wants this consumer to hand its jobs over and stop. Default: it calls `stop()`; whoever has a process to end does so as well. */
@@ -102,6 +108,8 @@ export class Consumer {
   /** Unique among all consumers; holds leases and the inbox. */
   readonly id = `consumer-${randomUUID()}`
   private stopParts: (() => Promise<void>) | undefined
+  private watched: { readonly liveness: Liveness; readonly readiness: () => Promise<Readiness> } | undefined
+  private draining = false
 
   constructor(private readonly options: ConsumerOptions) {}
 
@@ -152,7 +160,14 @@ export class Consumer {
       throw error
     }
 
+    const { metrics = noMetrics } = options
+    measureRedis(redis, metrics)
     const keys = new Keys(options.queue?.prefix, options.queue?.name)
+    const liveness = new Liveness({ ping: () => redis.ping(), tickMs: Math.min(5_000, settings.stuckAfterMs / 10) })
+    const watch = (loop: string, allowedMs: number) => {
+      liveness.watch(loop, settings.stuckAfterMs + allowedMs)
+      return () => liveness.cameRound(loop)
+    }
     const storeOptions = { logMaxBytesPerStream: settings.maxLogBytes, now, events: options.events, retentionMs: options.retentionMs, timeZone: options.costs?.timeZone }
     const store = new RunStore(redis, keys, storeOptions)
     const ready = new ReadyJobs(redis, keys)
@@ -172,6 +187,9 @@ export class Consumer {
       branchRetentionMs: settings.branchRetentionMs,
       eventTypes: options.eventTypes,
       intervalMs: settings.reapIntervalMs,
+      metrics,
+      // The gap between rounds, and what a page, a batch or the sweep's last call may take.
+      onTurn: watch('reaper', 2 * settings.reapIntervalMs + 2 * settings.callTimeoutMs),
       onListing: async (listing) => {
         options.onListing?.(listing)
         // Believed for some rounds: longer than one that fails, shorter than what others do with the account lasts.
@@ -191,6 +209,7 @@ export class Consumer {
       shares: Object.keys(options.tenants ?? {}).length === 0 ? null : (options.tenants ?? null),
       leaseMs: settings.leaseMs,
       startedAtMs: now(),
+      onTurn: watch('announcer', settings.leaseMs),
       log,
     })
     const drains: DrainWatch = new DrainWatch({ ledger, providers: () => [...providers.keys()], isBusy: () => intake.inHand > 0, everyMs: Math.max(500, settings.leaseMs / 3), log })
@@ -212,6 +231,9 @@ export class Consumer {
       artifacts: options.artifacts ?? null,
       providers,
       deploymentProviders: () => announcer.deploymentProviders(),
+      liveness,
+      metrics,
+      queue: keys.queueName,
       keys: health,
       policy: guardedPolicy(options.policy ?? 'most-free', log),
       settings,
@@ -233,7 +255,7 @@ export class Consumer {
       maxStalledCount: Number.MAX_SAFE_INTEGER,
     })
     worker.on('error', (error) => log.warn({ message: error.message }, 'queue connection'))
-    const locks = new LockKeeper((ids, tokens) => worker.extendJobLocks(ids, tokens, settings.leaseMs), settings.leaseMs, log)
+    const locks = new LockKeeper((ids, tokens) => worker.extendJobLocks(ids, tokens, settings.leaseMs), settings.leaseMs, log, undefined, watch('leases', settings.leaseMs))
     const signals = new Signals(subscriber, keys)
     const inbox = new Inbox({ blocking, commands: redis }, keys, this.id)
     const intake: Intake = new Intake({
@@ -296,7 +318,8 @@ export class Consumer {
         ),
       Math.max(1_000, settings.leaseMs / 3),
     )
-    const schedules = new ScheduleWatch({ redis, keys, deployment: options.deployment, retentionMs: options.retentionMs ?? defaultRetentionMs, everyMs: Math.max(1_000, settings.stallCheckMs), log, eventTypes: options.eventTypes })
+    const schedules = new ScheduleWatch({ redis, keys, deployment: options.deployment, retentionMs: options.retentionMs ?? defaultRetentionMs, everyMs: Math.max(1_000, settings.stallCheckMs), log, onTurn: watch('schedules', settings.stallCheckMs), eventTypes: options.eventTypes })
+    liveness.start()
     await announcer.start()
     await schedules.start()
     await worker.startStalledCheckTimer()
@@ -304,11 +327,13 @@ export class Consumer {
     intake.start()
     reaper.start()
     drains.start()
-    const webhooks = options.webhooks === undefined ? null : startWebhooks({ ...options.webhooks, redis: options.redis, prefix: options.queue?.prefix, log })
+    const webhooks = options.webhooks === undefined ? null : startWebhooks({ ...options.webhooks, redis: options.redis, prefix: options.queue?.prefix, metrics, log })
     log.info({ providers: [...providers.keys()] }, 'consumer started')
+    this.watched = { liveness, readiness: () => readinessOf({ redis, providers: [...providers.keys()], health, draining: () => this.draining }) }
 
     this.stopParts = async () => {
       leaving.abort()
+      liveness.stop()
       clearInterval(cancelCheck)
       clearInterval(waitCheck)
       clearInterval(lockCheck)
@@ -340,8 +365,22 @@ export class Consumer {
    */
   async stop(): Promise<void> {
     const stop = this.stopParts
+    this.draining = true
     this.stopParts = () => Promise.resolve()
     await stop?.()
+  }
+
+  /**
+   * The loops of it that are stuck, the longest first: for a liveness probe, which restarts it. None before it has started and once it stops. A Redis
+   * that is away makes none stuck.
+   */
+  stuckLoops(): readonly StuckLoop[] {
+    return this.watched?.liveness.stuck() ?? []
+  }
+
+  /** Whether it takes jobs: for a readiness probe, and before the next consumer of a rolling deploy is stopped. */
+  async readiness(): Promise<Readiness> {
+    return (await this.watched?.readiness()) ?? { ready: false, problems: ['it has not started yet'] }
   }
 
   /** Said in the log and no more: jobs wait for a git host that is away, and those under way are taken over meanwhile. */

@@ -1,4 +1,6 @@
 export { Consumer, type ConsumerOptions } from './consumer.js'
+export type { StuckLoop } from './liveness.js'
+export type { Readiness } from './readiness.js'
 export { secretsFromEnvironment, type SecretSource } from './output/secrets.js'
 export { consumerSettingsSchema, type ConsumerSettings } from './settings.js'
 export type { ProviderSlot } from './placing/provider-slot.js'

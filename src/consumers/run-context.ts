@@ -103,8 +103,14 @@ export class RunContext {
     await this.say(`goes on after ${seconds} s of waiting`)
   }
 
+  /** The supervision has come round; see `Liveness`. */
+  cameRound(): void {
+    this.shared.liveness.cameRound(`job ${this.jobId}`)
+  }
+
   /** Something came of the job's course: failures before that and after it are not in a row. */
   async progress(): Promise<void> {
+    this.cameRound()
     this.progressed = true
     await this.endWait()
   }
@@ -190,6 +196,7 @@ export class RunContext {
   async update(patch: Partial<RunRecord>, reason: string | null = null): Promise<void> {
     this.current = { ...this.current, ...patch }
     this.reason = reason
+    this.cameRound()
     this.boardLog.waits(reason)
     this.heed(await this.shared.store.save(this.jobId, this.fence, this.current, reason, this.telling))
   }
@@ -210,6 +217,7 @@ export class RunContext {
   /** Writes the record and the output that it accounts for, in one step. */
   async append(patch: Partial<RunRecord>, chunks: readonly LogChunk[]): Promise<void> {
     this.current = { ...this.current, ...patch }
+    this.cameRound()
     this.heed(await this.shared.store.append(this.jobId, this.fence, this.current, chunks, undefined, this.telling))
     this.boardLog.add(chunks)
   }

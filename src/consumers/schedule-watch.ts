@@ -30,6 +30,8 @@ export interface ScheduleWatchParts {
   /** How often schedules are looked for whose tick was lost, and how late they are then, in milliseconds. */
   readonly everyMs: number
   readonly log: Logger
+  /** Told each time that overdue ones were looked for. */
+  readonly onTurn?: (() => void) | undefined
   /** What is told of all jobs besides their end. */
   readonly eventTypes?: readonly EventKind[] | undefined
 }
@@ -93,5 +95,6 @@ export class ScheduleWatch {
     } catch (error) {
       if (!this.stopped) log.warn({ message: errorMessage(error) }, 'overdue schedules not looked at; tried again')
     }
+    this.parts.onTurn?.()
   }
 }

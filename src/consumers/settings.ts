@@ -15,6 +15,11 @@ export const consumerSettingsSchema = z.strictObject({
    * which a consumer that is restarted announces itself again.
    */
   unrunnableGraceMs: milliseconds.optional(),
+  /**
+   * How long a loop of a consumer may take longer than its longest round before `/healthz` calls it stuck; time in which Redis is away does not
+   * count.
+   */
+  stuckAfterMs: milliseconds.min(1_000, 'must be at least 1000').default(120_000),
   /** How often a consumer looks for work and room without having been woken. */
   pollMs: milliseconds.min(1_000, 'must be at least 1000').default(1_000),
   /** How long one read waits in the sandbox for output. */
@@ -59,3 +64,8 @@ export const consumerSettingsSchema = z.strictObject({
   maxLogBytes: z.int().min(4_096).default(16 * 1024 * 1024),
 })
 export type ConsumerSettings = z.output<typeof consumerSettingsSchema>
+
+/** The longest that the supervision of a job may go without a sign of progress, in milliseconds: twice the longest call that it makes. */
+export function longestQuietMs({ stuckAfterMs, createTimeoutMs, gitTimeoutMs, installTimeoutMs, callTimeoutMs, readWaitMs, artifactsTimeoutMs, saveGraceMs }: ConsumerSettings): number {
+  return stuckAfterMs + 2 * Math.max(createTimeoutMs, gitTimeoutMs, installTimeoutMs, callTimeoutMs + readWaitMs, artifactsTimeoutMs, saveGraceMs)
+}

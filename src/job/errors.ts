@@ -178,3 +178,9 @@ export class PromotionConflictError extends SwitchyardError {
 export function errorMessage(error: unknown): string {
   return error instanceof Error ? error.message : String(error)
 }
+
+/** What anything thrown is called among others of its kind: an infrastructure error's kind, else its class. */
+export function errorType(error: unknown): string {
+  if (error instanceof InfrastructureError) return error.kind
+  return error instanceof Error ? error.name : typeof error
+}

@@ -7,6 +7,7 @@ import { type Reading, RetryLaterError, subscribeEntries } from '../events/subsc
 import { errorMessage } from '../job/errors.js'
 import { maxJobWebhooks } from '../job/event-kinds.js'
 import { parseInput } from '../job/explain.js'
+import { noMetrics, type Metrics } from '../telemetry/metrics.js'
 import { createRedis, DeliveryLog, Keys, type RedisConfig } from '../store/index.js'
 import { addressesAllowed } from './addresses.js'
 import { guardedAgent, type ResolveHost, resolveBySystem } from './guarded-agent.js'
@@ -27,6 +28,8 @@ export interface WebhooksOptions extends Partial<z.input<typeof webhookSettingsS
   /** Where the values of signing secrets are, by the names that endpoints have, and those of `secrets`. */
   readonly signingSecrets: SigningSecrets
   readonly log: Logger
+  /** Where deliveries are measured. Default: nowhere. */
+  readonly metrics?: Metrics | undefined
   /** How names are resolved. Default: as every program here does. */
   readonly resolve?: ResolveHost | undefined
   /** How long an event waits after its n-th failed attempt, in milliseconds. Default: see `waitAfter`. */
@@ -153,7 +156,7 @@ class Deliverer implements Webhooks {
 
   /** @throws WebhookFailedError when it is to be tried again. */
   async #deliver(group: string, event: JobEvent, { id: sequence, attempt, json }: { id: string; attempt: number; json: string }, targetOf: (json: string) => Target): Promise<void> {
-    const { log, now = Date.now } = this.options
+    const { log, now = Date.now, metrics = noMetrics } = this.options
     const { url, secretName } = targetOf(json)
     const startedAtMs = now()
     const body = JSON.stringify(event)
@@ -161,6 +164,9 @@ class Deliverer implements Webhooks {
     const headers = signedHeaders(signers, headerId(event.id), body, startedAtMs)
     const delivered = await post({ url, headers, body }, { dispatcher: this.#agent, timeoutMs: this.#timeoutMs, nowMs: startedAtMs })
     const entry = { group, sequence, event: event.id, type: event.type, to: new URL(url).origin, attempt, status: delivered.status, durationMs: Math.max(0, now() - startedAtMs), atMs: startedAtMs, error: delivered.ok ? '' : delivered.why }
+    metrics.observe('switchyard.webhook.duration', [delivered.ok ? 'ok' : 'error'], entry.durationMs / 1000)
+    const writtenAtMs = Number(sequence.split('-')[0])
+    if (delivered.ok && Number.isFinite(writtenAtMs)) metrics.observe('switchyard.webhook.lag', [], (now() - writtenAtMs) / 1000)
     // What only shows it is not worth a second delivery.
     await this.#deliveries.add(entry).catch((error: unknown) => log.debug({ group, message: errorMessage(error) }, 'a delivery was not noted'))
     if (delivered.ok) return

@@ -22,6 +22,8 @@ export interface AnnouncerParts {
   /** An announcement is renewed each third of it, and believed for twice as long. */
   readonly leaseMs: number
   readonly startedAtMs: number
+  /** Told after each announcement, also one that failed. */
+  readonly onTurn?: (() => void) | undefined
   readonly log: Logger
 }
 
@@ -52,6 +54,7 @@ export class Announcer {
     this.underWay = this.underWay.then(async () => {
       if (this.stopped) return
       await this.tell().catch((error: unknown) => this.parts.log.warn({ message: errorMessage(error) }, 'consumer not announced; tried again'))
+      this.parts.onTurn?.()
     })
     await this.underWay
   }

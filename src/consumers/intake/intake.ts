@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises'
 import type { Job } from 'bullmq'
-import { errorMessage } from '../../job/errors.js'
+import { errorMessage, errorType } from '../../job/errors.js'
 import type { Dispatched, Inbox, Means, Stand, Taker } from '../../store/index.js'
 import { limitsOf } from '../placing/candidates.js'
 import type { Announcer } from './announcer.js'
@@ -82,6 +82,8 @@ export class Intake {
   }
 
   start(): void {
+    const { liveness, settings } = this.parts.context
+    for (const loop of ['inbox', 'intake', 'relisting']) liveness.watch(loop, settings.stuckAfterMs + settings.pollMs)
     this.loops = [this.readInbox(), this.takeJobs(), this.keepTrue()]
   }
 
@@ -135,6 +137,7 @@ export class Intake {
   private async readInbox(): Promise<void> {
     const { inbox, context } = this.parts
     while (!this.isStopped()) {
+      context.liveness.cameRound('inbox')
       try {
         const message = await inbox.next(1_000, this.stopping.signal)
         if (message?.kind === 'work') {
@@ -147,6 +150,7 @@ export class Intake {
         }
       } catch (error) {
         if (this.isStopped()) return
+        context.metrics.add('cicd.system.errors', ['inbox', errorType(error)])
         context.log.warn({ message: errorMessage(error) }, 'inbox not read; tried again')
         await this.idle(context.settings.pollMs)
       }
@@ -156,12 +160,14 @@ export class Intake {
   private async takeJobs(): Promise<void> {
     const { context, inbox } = this.parts
     while (!this.isStopped()) {
+      context.liveness.cameRound('intake')
       this.nudged = false
       this.opensInMs = Infinity
       try {
         if (!this.isFull() && !context.keys.isRefused({ git: true }) && (await this.takeOne())) continue
       } catch (error) {
         if (this.isStopped()) break
+        context.metrics.add('cicd.system.errors', ['intake', errorType(error)])
         context.log.warn({ message: errorMessage(error) }, 'no job taken; tried again')
       }
       await this.idle(Math.min(context.settings.pollMs, this.opensInMs))
@@ -200,6 +206,7 @@ export class Intake {
     const { context, relisting } = this.parts
     let accruedAtMs = performance.now()
     while (!this.isStopped()) {
+      context.liveness.cameRound('relisting')
       try {
         if (await relisting.run()) this.nudge()
         if (performance.now() - accruedAtMs >= accrueMs) {
@@ -207,6 +214,7 @@ export class Intake {
           await context.ready.accrue([...this.runs.keys()])
         }
       } catch (error) {
+        if (!this.isStopped()) context.metrics.add('cicd.system.errors', ['relisting', errorType(error)])
         if (!this.isStopped()) context.log.warn({ message: errorMessage(error) }, 'waiting jobs not held against the queue; tried again')
       }
       await sleep(context.settings.pollMs, undefined, { signal: this.stopping.signal }).catch(() => undefined)

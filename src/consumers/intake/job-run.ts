@@ -13,11 +13,13 @@ import { BoardLog } from '../output/board-log.js'
 import type { LockKeeper, Moment } from './lock-keeper.js'
 import { elapsedMs, type ConsumerContext } from '../consumer-context.js'
 import { RunContext } from '../run-context.js'
+import { longestQuietMs } from '../settings.js'
 import { describeKey, describeWord, type NextJob, type Stand } from '../../store/index.js'
 import { resolveSecrets, type SecretSource } from '../output/secrets.js'
 import { endOverdue, endUnrunnable, leaveProvider } from '../supervision/stranded.js'
 import { supervise } from '../supervision/supervisor.js'
 import { endUnreadable } from '../supervision/unreadable.js'
+import { measureBegin, measureEnd } from './job-metrics.js'
 import { judgeFitness, nobodySentence, type Fitness } from './fitness.js'
 
 export interface TakenJob {
@@ -99,6 +101,9 @@ export class JobRun {
       this.leave()
     })
     const boardLog = new BoardLog(job, this.shared.log)
+    const active = (by: number) => this.shared.metrics.shift('cicd.pipeline.run.active', [this.shared.queue, 'executing'], by)
+    active(1)
+    this.shared.liveness.watch(`job ${jobId}`, longestQuietMs(this.shared.settings))
     let followed: Followed | null = null
     try {
       const end = await this.run(boardLog).catch((error: unknown) => this.leaveToOthers(error))
@@ -115,6 +120,8 @@ export class JobRun {
         this.shared.log.info({ jobId }, 'job let go: its lease has run out')
         return null
       }
+      // What was never begun here is not handed over.
+      if (this.ctx !== undefined) this.shared.metrics.add('switchyard.job.handovers', ['given'])
       this.locks.release(jobId, token)
       await job.moveToWait(token)
       if (this.parked !== undefined) {
@@ -127,6 +134,8 @@ export class JobRun {
       // Without its lock renewed the job stalls and is taken by the next consumer: nothing is lost.
       this.shared.log.error({ jobId, message: errorMessage(error) }, 'job left to the next consumer')
     } finally {
+      active(-1)
+      this.shared.liveness.ended(`job ${jobId}`)
       this.locks.release(jobId, token)
       this.shared.store.letGo(jobId)
     }
@@ -163,7 +172,9 @@ export class JobRun {
     const read = readJob(job)
     if (read.problem !== null) {
       if (this.taken.stand.kind !== 'nobody' && this.taken.stand.kind !== 'overdue') throw new LeftToOthersError(read.problem, false)
-      return { result: await endUnreadable(this.shared, { jobId, generation: job.attemptsMade + 1, repository: read.repository }, nobodySentence([read.problem])), next: null }
+      const result = await endUnreadable(this.shared, { jobId, generation: job.attemptsMade + 1, repository: read.repository }, nobodySentence([read.problem]))
+      measureEnd(this.shared, result, job.timestamp)
+      return { result, next: null }
     }
     const { spec, enqueuedAtMs } = read
     const runId = store.runId(jobId)
@@ -188,6 +199,8 @@ export class JobRun {
     }
 
     if (!(await this.holdsKey(spec, acquired, fitness))) return null
+    if (acquired.created) measureBegin(this.shared, spec, enqueuedAtMs + (job.opts.delay ?? 0))
+    else this.shared.metrics.add('switchyard.job.handovers', ['taken'])
     // Of a job that is to be cancelled nothing is begun.
     const cancelled = acquired.cancel !== null || this.cancelReason !== undefined
     let record = acquired.created && cancelled && acquired.record.continues === null ? { ...fresh, generation: acquired.record.generation } : acquired.record
@@ -205,6 +218,7 @@ export class JobRun {
       else if (fitness.kind === 'move') await leaveProvider(ctx)
       const end = await supervise(ctx)
       if (end.kind === 'left' && end.because !== null) throw new LeftToOthersError(end.because, true)
+      if (end.kind === 'ended') measureEnd(this.shared, end.result, record.generation === 1 ? enqueuedAtMs : record.startedAtMs)
       if (end.kind !== 'restarted') return end.kind === 'ended' ? end : null
       // Interruptions, exclusions and refusals were those of the attempt that has ended.
       record = ctx.record

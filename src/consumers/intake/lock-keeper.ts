@@ -35,6 +35,8 @@ export class LockKeeper {
     private readonly leaseMs: number,
     private readonly log: Logger,
     readonly moment: () => Moment = () => [performance.now(), Date.now()],
+    /** Told at each renewal that begins, also where there is nothing to renew. */
+    private readonly onTurn: () => void = () => undefined,
   ) {}
 
   start(): void {
@@ -67,6 +69,7 @@ export class LockKeeper {
 
   private async renew(): Promise<void> {
     for (const [jobId, lease] of this.held) if (this.hasRunOut(lease)) this.lose(jobId, lease, 'lease not renewed in time; the job is left to whoever finds it')
+    if (!this.extending) this.onTurn()
     // While Redis is away the command waits; a second one behind it would only renew again.
     if (this.extending || this.held.size === 0) return
     this.extending = true

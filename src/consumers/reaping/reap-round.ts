@@ -24,6 +24,8 @@ export interface ReapParts {
   /** Milliseconds since 1970. */
   readonly now: () => number
   readonly signal: AbortSignal
+  /** Told as a round goes on: each page or batch of it is bounded, not the whole. */
+  readonly onTurn?: (() => void) | undefined
 }
 
 /** A sandbox as a round leaves it. */
@@ -100,7 +102,10 @@ export async function claimAndReap(parts: ReapParts, provider: Provider, gapMs: 
   if (memory === null) return null
   let kept: ReapMemory | null = null
   try {
-    const done = await reapRound(parts, provider, { memory, claim: async () => (await parts.reaping.claim(provider.name, { gapMs: 0, ttlMs })) !== null })
+    const done = await reapRound(parts, provider, { memory, claim: async () => {
+      parts.onTurn?.()
+      return (await parts.reaping.claim(provider.name, { gapMs: 0, ttlMs })) !== null
+    } })
     kept = done.memory
     return done.round
   } finally {
@@ -125,10 +130,14 @@ export async function reapNow(parts: ReapParts, provider: Provider, patienceMs: 
 async function listAll(parts: ReapParts, provider: Provider): Promise<{ own: SandboxInfo[]; foreign: SandboxInfo[] | null }> {
   const own = new Map<string, SandboxInfo>()
   const options = { timeoutMs: parts.callTimeoutMs, signal: parts.signal }
-  for await (const info of provider.list({ 'switchyard-deployment': parts.deployment }, options)) own.set(info.id, info)
+  for await (const info of provider.list({ 'switchyard-deployment': parts.deployment }, options)) {
+    own.set(info.id, info)
+    parts.onTurn?.()
+  }
   const foreign: SandboxInfo[] = []
   try {
     for await (const info of provider.list({}, options)) {
+      parts.onTurn?.()
       if (own.has(info.id)) continue
       if (info.tags['switchyard-deployment'] === parts.deployment) own.set(info.id, info)
       else foreign.push(info)

@@ -1,6 +1,7 @@
 import { setMaxListeners } from 'node:events'
-import { errorMessage } from '../../job/errors.js'
+import { errorMessage, errorType } from '../../job/errors.js'
 import type { ProviderSlot } from '../placing/provider-slot.js'
+import { noMetrics, type Metrics } from '../../telemetry/metrics.js'
 import { claimAndReap, type ReapParts } from './reap-round.js'
 
 /** What a provider's listing showed. */
@@ -17,6 +18,7 @@ export interface ReaperOptions extends Omit<ReapParts, 'signal'> {
   /** About how often each provider is looked at, by whichever consumer comes first. */
   readonly intervalMs: number
   readonly onListing: (listing: ProviderListing) => Promise<void>
+  readonly metrics?: Metrics | undefined
   /** Done besides at each interval: the branches of ended jobs. */
   readonly sweep?: ((options: { gapMs: number; budgetMs: number; signal: AbortSignal }) => Promise<unknown>) | undefined
 }
@@ -67,6 +69,7 @@ export class Reaper {
     while (!this.isStopped()) {
       await this.sleepUntil(dueAtMs)
       if (this.isStopped()) return
+      this.options.onTurn?.()
       if (dueAtMs <= now()) {
         await Promise.all([this.reap([...providers.keys()], intervalMs * 0.9), this.sweep()])
         dueAtMs = now() + intervalMs * (0.75 + Math.random() / 2)
@@ -83,7 +86,7 @@ export class Reaper {
 
   /** Returns where another consumer was at it. */
   private async reap(names: readonly string[], gapMs: number): Promise<string[]> {
-    const { providers, onListing, log } = this.options
+    const { providers, onListing, log, metrics = noMetrics } = this.options
     const refused: string[] = []
     await Promise.all(
       names.map(async (name) => {
@@ -91,9 +94,15 @@ export class Reaper {
         if (provider === undefined) return
         try {
           const round = await claimAndReap({ ...this.options, signal: this.stopping.signal }, provider, gapMs)
-          if (round === null) refused.push(name)
-          else if (round.foreign !== null) await onListing({ provider: name, own: round.sandboxes.length - round.foreign, foreign: round.foreign })
+          if (round === null) {
+            refused.push(name)
+            return
+          }
+          metrics.add('switchyard.sandbox.reaped', [name], round.sandboxes.filter(({ killed }) => killed).length)
+          metrics.add('switchyard.sandbox.reap.failures', [name], round.sandboxes.filter(({ verdict, killed }) => verdict === 'orphan' && !killed).length)
+          if (round.foreign !== null) await onListing({ provider: name, own: round.sandboxes.length - round.foreign, foreign: round.foreign })
         } catch (error) {
+          if (!this.isStopped()) metrics.add('cicd.system.errors', ['reaper', errorType(error)])
           if (!this.isStopped()) log.warn({ provider: name, message: errorMessage(error) }, 'reaper round broken off; made again at the next interval')
         }
       }),

@@ -7,6 +7,7 @@ import type { SaveOptions } from '../../runner/runner.js'
 import { switchyardIdentity } from './commit-message.js'
 import { jobErrorOf } from './reactions.js'
 import { tellReport } from './save-report.js'
+import { measured } from '../measured.js'
 import type { RunContext } from '../run-context.js'
 
 const firstRetryMs = 2_000
@@ -33,7 +34,9 @@ export function checkpointRetryMs({ failures, error }: Pick<NonNullable<RunRecor
  */
 export async function saveCheckpoint(ctx: RunContext, stepIndex: number, untilMs = Infinity): Promise<void> {
   try {
-    await push(ctx, stepIndex, Math.max(1_000, Math.min(ctx.shared.settings.gitTimeoutMs, untilMs - ctx.shared.now())))
+    const { provider } = ctx.record.sandbox ?? { provider: '' }
+    const timeoutMs = Math.max(1_000, Math.min(ctx.shared.settings.gitTimeoutMs, untilMs - ctx.shared.now()))
+    await measured(ctx, { metric: 'switchyard.checkpoint.duration', labels: (outcome) => [provider, outcome], outcomeOf: (saved) => (saved ? 'saved' : 'unchanged') }, () => push(ctx, stepIndex, timeoutMs))
   } catch (error) {
     if (!(error instanceof InfrastructureError) || error.kind === 'sandbox-lost') throw error
     ctx.work.throwIfAborted()
@@ -47,7 +50,8 @@ export async function saveCheckpoint(ctx: RunContext, stepIndex: number, untilMs
   }
 }
 
-async function push(ctx: RunContext, stepIndex: number, timeoutMs: number): Promise<void> {
+/** @returns false when there was nothing new to save. */
+async function push(ctx: RunContext, stepIndex: number, timeoutMs: number): Promise<boolean> {
   const { now } = ctx.shared
   const { base, checkpoint, checkpointBranches, generation, attempts, sandbox } = ctx.record
   if (base === null) throw new Error(`run ${ctx.jobId}: a checkpoint without a base`)
@@ -72,12 +76,13 @@ async function push(ctx: RunContext, stepIndex: number, timeoutMs: number): Prom
   if (saved === null) {
     const last = { sha: from.sha, headSha: base.sha, commitsAhead: 0, branch: null, holdsPaths: false, repositoryPath: sandbox?.repositoryPath ?? null }
     await ctx.update({ checkpoint: { ...last, ...checkpoint, ...at }, checkpointProblem: null })
-    return
+    return false
   }
   const { sha, headSha, commitsAhead, holdsPaths } = saved
   const unsaved = await tellReport(ctx, saved)
   const made = { sha, headSha: headSha ?? base.sha, commitsAhead, branch, holdsPaths, repositoryPath: sandbox?.repositoryPath ?? null }
   await ctx.update({ checkpoint: { ...made, ...at }, checkpointProblem: null, ...unsaved })
+  return true
 }
 
 /** What of the spec every save of the work takes. */

@@ -4,6 +4,7 @@ import type { Step } from '../../job/spec.js'
 import type { OutputSlice } from '../../runner/runner.js'
 import { StreamRedactor } from '../output/redaction.js'
 import { pause } from './pause.js'
+import { measured } from '../measured.js'
 import type { RunContext } from '../run-context.js'
 import type { PlannedMove } from './planned-move.js'
 import { OutputTail } from '../output/output-tail.js'
@@ -61,6 +62,20 @@ interface StreamState {
 }
 
 export async function runCommand(ctx: RunContext, run: CommandRun): Promise<CommandEnd> {
+  const kind = run.key.startsWith('setup-') ? 'setup' : 'step'
+  return await measured(
+    ctx,
+    { metric: 'switchyard.step.duration', labels: (outcome) => [kind, outcome], outcomeOf, secondsOf: (end) => (end.kind === 'moved' ? undefined : end.result.durationMs / 1000) },
+    () => runToEnd(ctx, run),
+  )
+}
+
+function outcomeOf(end: CommandEnd): string {
+  if (end.kind === 'exited') return end.result.exitCode === 0 ? 'ok' : 'failed'
+  return end.kind === 'timed-out' ? 'timeout' : 'moved'
+}
+
+async function runToEnd(ctx: RunContext, run: CommandRun): Promise<CommandEnd> {
   const { settings, now } = ctx.shared
   const { runner, secrets } = ctx.sandbox()
 

@@ -214,6 +214,7 @@ export async function moveOn(ctx: RunContext): Promise<void> {
     abandoned: [...record.abandoned, { provider: sandbox.provider, id: sandbox.id }],
     usedMs: Math.round(usedSoFar(record, ctx.moment)),
   })
+  shared.metrics.add('switchyard.job.moves', [sandbox.provider, 'moved'])
   void killInBackground(ctx, sandbox)
   const where = record.next?.sandbox?.provider
   await ctx.say(`left the sandbox at ${sandbox.provider}${shared.drains.of(sandbox.provider) === null ? ' before its end' : ', which is drained'}, with all its work saved; ${where === undefined ? 'the job waits for another place' : `goes on at ${where}`}`)

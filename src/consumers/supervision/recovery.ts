@@ -1,4 +1,5 @@
-import { InfrastructureError, errorMessage, type ErrorOrigin, type ErrorOwner } from '../../job/errors.js'
+import { InfrastructureError, errorMessage, errorType, type ErrorOrigin, type ErrorOwner } from '../../job/errors.js'
+import type { RunRecord } from '../../job/run-record.js'
 import { isRefusal } from '../../providers/refused-create.js'
 import { limitsOf } from '../placing/candidates.js'
 import { usedSoFar } from '../../job/usage.js'
@@ -51,6 +52,7 @@ export async function recover(ctx: RunContext, thrown: unknown, { tries, sinceMs
     brokeBefore: brokeBefore(ctx),
     patienceMs: settings.patienceMs,
   })
+  ctx.shared.metrics.add('switchyard.errors', [owner ?? '', errorType(error), where ?? '', reaction.kind])
   ctx.shared.log.info({ jobId: ctx.jobId, phase: ctx.record.phase, provider: where, owner, reaction: reaction.kind, message: ctx.secrets.patterns.mask(errorMessage(error)) }, 'error while supervising')
   if (ctx.record.phase === 'closing' && reaction.kind !== 'leave') {
     // There is nowhere to go from here but on: the end of a job must be written, however long it takes.
@@ -131,8 +133,11 @@ export async function move(
     await ctx.update({ pushed: true, phase: ctx.spec.promote !== undefined && outcome?.status === 'succeeded' ? 'promoting' : 'closing' })
     return
   }
+  if (sandbox !== null) ctx.shared.metrics.add('switchyard.job.work.lost', [sandbox.provider], lostSeconds(ctx.record, now()))
   const endedAt = new Date(now()).toISOString()
   const refused = sandbox === null && !mayExist && (error.kind === 'capacity' || error.kind === 'rate-limited' || (error.kind === 'auth' && where !== null && ctx.shared.keys.isRefused({ provider: where })))
+  // A provider without room was not left.
+  if (where !== null && !refused) ctx.shared.metrics.add('switchyard.job.moves', [where, sandbox === null ? 'unavailable' : 'lost'])
   const broke = sandbox !== null && error.owner === 'sandbox' && error.kind !== 'sandbox-lost'
   const spent = attempts.slice(ctx.record.restart?.attemptsBefore ?? 0).filter((attempt) => attempt.sandboxId !== null && attempt.outcome !== 'moved').length
   const exhausted = spent >= settings.maxAttempts
@@ -175,6 +180,14 @@ export async function move(
   const [known] = await Promise.all([loads, saved, placeGivenUp, said()])
   if (known !== null) ctx.placeGivenUp(known)
   if (sandbox !== null) void killInBackground(ctx, sandbox)
+}
+
+/** How much of the work a lost sandbox takes with it: since the last checkpoint, or since its attempt began. */
+export function lostSeconds({ checkpoint, attempts, phase }: Pick<RunRecord, 'checkpoint' | 'attempts' | 'phase'>, nowMs: number): number {
+  if (phase === 'placing' || phase === 'preparing') return 0
+  const beganAtMs = Date.parse(attempts.at(-1)?.startedAt ?? '')
+  const savedAtMs = Math.max(checkpoint?.atMs ?? 0, Number.isNaN(beganAtMs) ? 0 : beganAtMs)
+  return savedAtMs === 0 ? 0 : Math.max(0, nowMs - savedAtMs) / 1000
 }
 
 /** Of a create that failed; see `Provider.create`. */

@@ -8,6 +8,7 @@ import { stopStep } from './stop-step.js'
 import { pause } from './pause.js'
 import { recover } from './recovery.js'
 import { restarts } from './restarts.js'
+import { measured } from '../measured.js'
 import type { RunContext } from '../run-context.js'
 import { closing, restart } from './phases/closing.js'
 import { placing } from './phases/placing.js'
@@ -47,6 +48,7 @@ export async function supervise(ctx: RunContext): Promise<SupervisionEnd> {
   let sinceMs = 0
   try {
     for (;;) {
+      ctx.cameRound()
       const { phase } = ctx.record
       clearTimeout(timer)
       timer = armDeadline(ctx)
@@ -108,15 +110,15 @@ async function perform(ctx: RunContext): Promise<void> {
     case 'placing':
       return placing(ctx)
     case 'preparing':
-      return preparing(ctx)
+      return measured(ctx, { metric: 'switchyard.clone.duration', labels: (outcome) => [ctx.record.sandbox?.provider ?? '', outcome], outcomeOf: () => 'ok' }, () => preparing(ctx))
     case 'setup':
       return setup(ctx)
     case 'steps':
       return steps(ctx)
     case 'pushing':
-      return ctx.record.outcome?.status === 'succeeded' ? pushing(ctx, ctx.work) : saveFailedWork(ctx)
+      return measured(ctx, { metric: 'switchyard.push.duration', labels: (outcome) => [outcome], outcomeOf: () => 'ok' }, () => (ctx.record.outcome?.status === 'succeeded' ? pushing(ctx, ctx.work) : saveFailedWork(ctx)))
     case 'promoting':
-      return promoting(ctx, ctx.leave)
+      return measured(ctx, { metric: 'switchyard.promotion.duration', labels: (outcome) => [outcome], outcomeOf: () => 'ok' }, () => promoting(ctx, ctx.leave))
     case 'closing':
     case 'ended':
       throw new Error(`run ${ctx.jobId}: nothing to perform in phase ${ctx.record.phase}`)

@@ -9,6 +9,7 @@ import { sandboxTags, type Provider, type SandboxInfo, type SandboxRequest } fro
 import type { RunRecord } from '../../../job/run-record.js'
 import { lifetimeWarning } from '../../placing/lifetime-warning.js'
 import { placementOrder, waitingReason } from '../../placing/placement.js'
+import { measured } from '../../measured.js'
 import type { RunContext } from '../../run-context.js'
 import { watchCreate } from '../../placing/slow-create.js'
 import { confirmCheckpoint } from '../continuation.js'
@@ -62,6 +63,7 @@ export async function takePlace(ctx: RunContext, signal: AbortSignal): Promise<s
   try {
     for (;;) {
       signal.throwIfAborted()
+      ctx.cameRound()
       const wanted = order().flatMap((name) => limits.filter((limit) => limit.provider === name))
       // Listening starts before asking: a grant that comes right after the answer is not missed.
       const granted = waits.expect(leaseId)
@@ -161,7 +163,7 @@ export async function createSandbox(
   try {
     const existing = repeated && !provider.capabilities.uniqueNames ? await findCreated(provider, request, options) : undefined
     ctx.assertHeld()
-    info = existing ?? (await untilAborted(provider.create(request, options), signal))
+    info = existing ?? (await measured(ctx, { metric: 'switchyard.sandbox.create.duration', labels: (outcome) => [providerName, outcome], outcomeOf: () => 'ok' }, () => untilAborted(provider.create(request, options), signal)))
   } catch (error) {
     if (patience.signal.aborted && !until.aborted) throw patience.signal.reason
     throw error

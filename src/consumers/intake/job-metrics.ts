@@ -1,0 +1,32 @@
+import type { JobResult } from '../../job/result.js'
+import type { JobSpec } from '../../job/spec.js'
+import type { ConsumerContext } from '../consumer-context.js'
+
+type Shared = Pick<ConsumerContext, 'metrics' | 'queue' | 'now'>
+
+/** A job has begun that waited since then, in milliseconds since 1970. */
+export function measureBegin({ metrics, queue, now }: Shared, { tenant }: Pick<JobSpec, 'tenant'>, waitsSinceMs: number): void {
+  metrics.add('switchyard.job.starts', [tenant ?? ''])
+  metrics.observe('cicd.pipeline.run.duration', [queue, 'pending', ''], (now() - waitsSinceMs) / 1000)
+}
+
+/** A job has ended under this consumer. @param sinceMs when it came into the queue, in milliseconds since 1970. */
+export function measureEnd({ metrics, queue, now }: Shared, result: JobResult, sinceMs: number): void {
+  if (!metrics.on) return
+  const { status, error, attempts, usage } = result
+  const tenant = result.tenant ?? ''
+  const beganAtMs = Date.parse(attempts[0]?.startedAt ?? '')
+  metrics.add('switchyard.job.ends', [tenant, status])
+  metrics.observe('switchyard.job.total.duration', [queue, status], (now() - sinceMs) / 1000)
+  if (!Number.isNaN(beganAtMs)) metrics.observe('cicd.pipeline.run.duration', [queue, 'executing', pipelineResult(result)], (now() - beganAtMs) / 1000)
+  if (error !== null && status === 'failed') metrics.add('cicd.pipeline.run.errors', [queue, error.kind])
+  metrics.add('switchyard.sandbox.time', [tenant], usage.sandboxSeconds)
+}
+
+/** OpenTelemetry's word for how a job ended. */
+export function pipelineResult({ status, error }: Pick<JobResult, 'status' | 'error'>): string {
+  if (status === 'succeeded') return 'success'
+  if (status === 'cancelled') return 'cancellation'
+  if (error?.kind === 'timeout') return 'timeout'
+  return error?.kind === 'step-failed' ? 'failure' : 'error'
+}

@@ -1,0 +1,74 @@
+import type { Redis } from 'ioredis'
+import { eventGroups, eventsAdded, Keys, oldestUnreadAtMs, queueFigures, Reaping, Roster, SlotLedger, type LiveConsumer, type ProviderLoad, type QueueFigures } from '../store/index.js'
+import type { MetricName } from '../telemetry/metric-table.js'
+import type { DeploymentFigures } from '../telemetry/prometheus-metrics.js'
+
+/** How long Redis may take for all of it, in milliseconds: a scrape waits for it. */
+const patienceMs = 3_000
+
+/** Why what waits in a queue waits, all of it. */
+export type QueueReason = 'paused' | 'no-consumer' | 'capacity' | 'turn'
+
+/** What operators have to mend comes first. */
+export function queueReason(queue: Pick<QueueFigures, 'paused'>, consumers: readonly Pick<LiveConsumer, 'providers'>[], loads: readonly ProviderLoad[]): QueueReason {
+  if (queue.paused) return 'paused'
+  if (consumers.length === 0) return 'no-consumer'
+  const reachable = loads.filter(({ provider }) => consumers.some(({ providers }) => providers.includes(provider)))
+  return reachable.length > 0 && !reachable.some(hasRoom) ? 'capacity' : 'turn'
+}
+
+function hasRoom(load: ProviderLoad): boolean {
+  return load.used < load.effectiveLimit && load.blockedUntilMs === null && (load.breaker === 'closed' || load.breaker === 'half-open')
+}
+
+/**
+ * Reads what is the deployment's and not one process's: some thirty commands, whose cost grows with providers, consumers and groups of readers, and
+ * not with what waits.
+ * @throws what Redis says, or that it took too long.
+ */
+export async function deploymentFigures(redis: Redis, { prefix, queue }: { readonly prefix?: string | undefined; readonly queue?: string | undefined }): Promise<DeploymentFigures> {
+  let timer: NodeJS.Timeout | undefined
+  const late = new Promise<never>((_resolve, reject) => (timer = setTimeout(() => reject(new Error(`Redis did not give the deployment’s figures within ${patienceMs / 1000} s`)), patienceMs)))
+  const read = readFigures(redis, new Keys(prefix, queue))
+  // Nobody listens any more once it is too late.
+  read.catch(() => undefined)
+  try {
+    return await Promise.race([read, late])
+  } finally {
+    clearTimeout(timer)
+  }
+}
+
+async function readFigures(redis: Redis, keys: Keys): Promise<DeploymentFigures> {
+  const reaping = new Reaping(redis, keys, '')
+  const [time, figures, loads, live, groups, added] = await Promise.all([redis.time(), queueFigures(redis, keys), new SlotLedger(redis, keys).loads([]), new Roster(redis, keys).live(), eventGroups(redis, keys), eventsAdded(redis, keys)])
+  const nowMs = Number(time[0]) * 1000 + Number(time[1]) / 1000
+  const ago = (atMs: number | null) => (atMs === null ? 0 : Math.max(0, nowMs - atMs) / 1000)
+  const [unread, memories] = await Promise.all([Promise.all(groups.map(({ group }) => oldestUnreadAtMs(redis, keys, group))), Promise.all(loads.map(({ provider }) => reaping.memory(provider)))])
+  const queue = keys.queueName
+  const consumers = live.filter((each) => each.queue === queue)
+  const reason = queueReason(figures, consumers, loads)
+  const { waiting, ...others } = figures.jobs
+  const busy = consumers.filter(({ full }) => full).length
+  type Values = readonly (readonly [readonly string[], number])[]
+  const byProvider = (value: (load: ProviderLoad) => number): Values => loads.map((load) => [[load.provider], value(load)])
+  const byGroup = (value: (group: (typeof groups)[number], index: number) => number): Values => groups.map((group, index) => [[group.group], value(group, index)])
+  return new Map<MetricName, Values>([
+    ['switchyard.queue.jobs', [[[queue, 'waiting', reason], waiting], ...Object.entries(others).map(([state, count]) => [[queue, state, ''], count] as const)]],
+    ['switchyard.queue.oldest.age', [[[queue, 'waiting', reason], ago(figures.oldestAtMs)]]],
+    ['cicd.worker.count', [[[queue, 'available'], consumers.length - busy], [[queue, 'busy'], busy]]],
+    ['switchyard.provider.running', byProvider(({ used }) => used)],
+    ['switchyard.provider.limit', byProvider(({ effectiveLimit }) => effectiveLimit)],
+    ['switchyard.provider.limit.configured', byProvider(({ limit }) => limit)],
+    ['switchyard.provider.waiting', byProvider(({ waiting: here }) => here)],
+    ['switchyard.provider.foreign', byProvider(({ foreign }) => foreign)],
+    ['switchyard.provider.breaker.open', byProvider(({ breaker }) => (breaker === 'open' || breaker === 'probing' ? 1 : 0))],
+    ['switchyard.sandbox.leaked', loads.map(({ provider }, index) => [[provider], Object.values(memories[index]?.sandboxes ?? {}).filter(({ failedKills }) => failedKills > 0).length])],
+    ['switchyard.events.added', [[[], added]]],
+    ['switchyard.events.unread', byGroup((group) => group.unread)],
+    ['switchyard.events.pending', byGroup(({ pending }) => pending)],
+    ['switchyard.events.dead', byGroup(({ deadLetters }) => deadLetters)],
+    ['switchyard.events.trimmed.unread', byGroup(({ missed }) => missed)],
+    ['switchyard.events.lag', byGroup((group, index) => (group.unread === 0 ? 0 : ago(unread[index] ?? null)))],
+  ])
+}
