@@ -1,6 +1,7 @@
 import type { Redis } from 'ioredis'
 import { z } from 'zod'
 import { InvalidInputError } from '../job/errors.js'
+import { didYouMean } from '../job/nearest-name.js'
 import { type DeadLetter, EventGroup, type EventGroupState, eventGroups, eventsAfter, type Keys } from '../store/index.js'
 import type { EventKind } from '../job/event-kinds.js'
 import type { CompletionEvent } from './completion-event.js'
@@ -137,7 +138,8 @@ export class EventGroups {
 
   async #known(redis: Redis, name: string): Promise<EventGroup> {
     const group = checkGroup(name)
-    if ((await this.#state(redis, group)) === undefined) throw new InvalidInputError(`group: nobody has subscribed as "${group}"; check its spelling, and the prefix`)
+    const groups = await eventGroups(redis, this.keys)
+    if (!groups.some((state) => state.group === group)) throw new InvalidInputError(`group: nobody has subscribed as "${group}"${didYouMean(group, groups.map((state) => state.group))}; check its spelling, and the prefix`)
     return new EventGroup(redis, this.keys, group)
   }
 }

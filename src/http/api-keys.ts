@@ -3,6 +3,7 @@ import { z } from 'zod'
 import { InvalidInputError } from '../job/errors.js'
 import { parseInput } from '../job/explain.js'
 import { accessOf, type AgentQueue, type QueueAccess } from '../producers/agent-queue.js'
+import type { Operator } from '../producers/index.js'
 import { apiKeyScopes, type ApiKeyScope, ApiKeyStore, appendAudit, mostApiKeys, type StoredApiKey } from '../store/index.js'
 import type { Caller } from './caller.js'
 import { unauthenticated } from './refusal.js'
@@ -44,7 +45,8 @@ const usedEveryMs = 60_000
 export class ApiKeys {
   readonly #access: QueueAccess
 
-  constructor(queue: AgentQueue) {
+  /** @param by who makes and revokes them, for the audit log; by default whoever runs this, for whom there is no key that could be named. */
+  constructor(queue: AgentQueue, private readonly by: Operator = { id: 'operator', name: '' }) {
     this.#access = accessOf(queue)
   }
 
@@ -106,9 +108,8 @@ export class ApiKeys {
     })
   }
 
-  /** Whoever runs this is an operator: there is no key yet that could be named. */
   async #audit(action: string, id: string): Promise<void> {
-    await this.#access.use(({ redis }) => appendAudit(redis, this.#access.keys, { by: 'operator', name: '', action, targets: [id], count: 1, status: 200 }))
+    await this.#access.use(({ redis }) => appendAudit(redis, this.#access.keys, { by: this.by.id, name: this.by.name, action, targets: [id], count: 1, status: 200 }))
   }
 
   async #use<T>(work: (store: ApiKeyStore) => Promise<T>): Promise<T> {

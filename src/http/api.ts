@@ -17,6 +17,7 @@ import { addJobRoutes } from './job-routes.js'
 import { problemOf, problemResponse } from './problem.js'
 import { defaultRateLimit, type RateLimit, RateLimiter } from './rate-limit.js'
 import { forbidden, HttpRefusalError, malformed, unauthenticated } from './refusal.js'
+import { addOperateRoutes } from './operate-routes.js'
 import { addScheduleRoutes } from './schedule-routes.js'
 import { componentSchemas } from './schemas.js'
 import { addStreamRoutes } from './stream-routes.js'
@@ -81,6 +82,7 @@ export function createApi(options: ApiOptions): Api {
   addStreamRoutes(app, api)
   addScheduleRoutes(app, api)
   addDeploymentRoutes(app, api)
+  addOperateRoutes(app, api)
   addCostRoutes(app, api)
   addAuditRoute(app, api)
   addDocument(app)

@@ -67,6 +67,7 @@ export function addJobRoutes(app: ApiApp, api: ApiContext): void {
           tenant: z.string().min(1, 'is empty; leave it out').max(100).optional(),
           repository: z.string().min(1, 'is empty; leave it out').max(200).optional(),
           since: z.iso.datetime({ offset: true, error: 'must be a time with its zone, such as "2026-12-01T08:00:00Z"' }).optional().describe('Only those that were enqueued then or later.'),
+          error: z.string().regex(/^[A-Za-z_-]{1,60}$/, 'must be a kind of error such as "provider-down", or a code such as "SWY_STEP_FAILED"').optional().describe('Only ended jobs with an error of this kind, or with this code.'),
           limit: z.coerce.number({ error: 'must be a whole number' }).int('must be a whole number').min(1, `must be from 1 to ${mostListed}`).max(mostListed, `must be from 1 to ${mostListed}`).optional().describe('Default 50.'),
           cursor: z.string().max(10_000).optional().describe('Go on behind an earlier page; the other parameters must be the same.'),
         }),

@@ -46,6 +46,11 @@ const places: Readonly<Record<string, Place>> = {
   TenantShareSet: 'TenantList.tenants[].set{}',
   TenantCost: 'CostList.costs[]',
   AuditEntry: 'AuditList.entries[]',
+  Consumer: 'ConsumerList.consumers[]',
+  KeyTrouble: 'ConsumerList.consumers[].troubles[]',
+  QueueCounts: 'Queue.counts',
+  BulkFailure: 'BulkResult.failed[]',
+  DeadEvent: 'DeadEventList.events[]',
   EventData: 'Event.data',
 }
 

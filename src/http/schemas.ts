@@ -7,8 +7,9 @@ import { jobResultSchema, unsavedPathSchema } from '../job/result.js'
 import { rulesSchema } from '../job/schedule.js'
 import { jobSpecSchema } from '../job/spec.js'
 import type { JobStatus } from '../job/status.js'
-import type { KeptAuditEntry, OperatorWord, ProviderLoad, TenantCost, TenantStanding } from '../store/index.js'
+import type { KeptAuditEntry, ProviderLoad, TenantCost, TenantStanding } from '../store/index.js'
 import { withNamedParts } from './named-schemas.js'
+import { drainWordSchema, limitWordSchema, operateRequests, operateResponses, shareWordSchema, wordSchema } from './operate-schemas.js'
 import { openApiSchema, type JsonSchema } from './schema-parts.js'
 
 /** What goes in and out of the API. Each has a name in the OpenAPI document (`components`). */
@@ -98,20 +99,14 @@ export const scheduleSchema = z.object({
   tenant: z.string().nullable(),
 })
 export const scheduleListSchema = z.object({ schedules: z.array(scheduleSchema) })
-/** What holds because an operator said so. */
-const word = { by: z.string(), reason: z.string().nullable(), atMs, untilMs: z.int().nullable().describe('Null for until it is taken back.') } satisfies Record<keyof OperatorWord, z.ZodType>
-const drainSchema = z.object({ ...word, move: z.boolean().describe('Whether jobs that run there are asked to move.') })
-const limitSetSchema = z.object({ ...word, limit: z.number() })
-const pauseSchema = z.object(word)
-const shareSetSchema = z.object({ ...word, weight: z.number(), cap: z.int().nullable() })
 export const providerListSchema = z.object({
   providers: z.array(
     z.object({
       provider: z.string(),
       limit: z.number().describe('The configured one, or what an operator has set in its place.'),
       configuredLimit: z.number(),
-      set: limitSetSchema.nullable(),
-      drain: drainSchema.nullable().describe('Who wants no new sandboxes there.'),
+      set: limitWordSchema.nullable(),
+      drain: drainWordSchema.nullable().describe('Who wants no new sandboxes there.'),
       effectiveLimit: z.number().describe('The limit in force: less what others run in the account, and not more than the provider lets hope for.'),
       foreign: z.number(),
       used: z.number(),
@@ -132,7 +127,7 @@ export const providerListSchema = z.object({
   ),
 })
 export const tenantListSchema = z.object({
-  tenants: z.array(z.object({ tenant: z.string(), running: z.int(), cap: z.int().nullable(), weight: z.number(), pause: pauseSchema.nullable(), set: shareSetSchema.nullable() } satisfies Record<keyof TenantStanding, z.ZodType>)),
+  tenants: z.array(z.object({ tenant: z.string(), running: z.int(), cap: z.int().nullable(), weight: z.number(), pause: wordSchema.nullable(), set: shareWordSchema.nullable() } satisfies Record<keyof TenantStanding, z.ZodType>)),
   cursor: z.string().nullable(),
 })
 export const costListSchema = z.object({
@@ -162,8 +157,8 @@ export const auditListSchema = z.object({
   ),
 })
 
-const requests = { Cancel: cancelSchema, Retry: retrySchema }
-const responses = { Enqueued: enqueuedSchema, ManyEnqueued: manyEnqueuedSchema, Cancelled: cancelledSchema, Retried: retriedSchema, ArtifactList: artifactListSchema, Schedule: scheduleSchema, ScheduleList: scheduleListSchema, ProviderList: providerListSchema, TenantList: tenantListSchema, CostList: costListSchema, AuditList: auditListSchema, LogLine: logLineSchema, Event: eventSchema, Health: healthSchema, Problem: problemSchema }
+const requests = { Cancel: cancelSchema, Retry: retrySchema, ...operateRequests }
+const responses = { Enqueued: enqueuedSchema, ManyEnqueued: manyEnqueuedSchema, Cancelled: cancelledSchema, Retried: retriedSchema, ArtifactList: artifactListSchema, Schedule: scheduleSchema, ScheduleList: scheduleListSchema, ProviderList: providerListSchema, TenantList: tenantListSchema, CostList: costListSchema, AuditList: auditListSchema, LogLine: logLineSchema, Event: eventSchema, Health: healthSchema, Problem: problemSchema, ...operateResponses }
 
 /** Every component of the document, by its name. */
 export function componentSchemas(): Record<string, JsonSchema> {

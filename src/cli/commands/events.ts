@@ -7,6 +7,7 @@ import type { AgentQueue } from '../../producers/index.js'
 import { exitCodes } from '../exit-codes.js'
 import { idsOf, kindsOf, limitOf, pointOf } from '../event-flags.js'
 import { deadTable, eventLine, groupsTable } from '../event-report.js'
+import { operatorOf } from '../operator-flags.js'
 import { counted } from '../output.js'
 import { jsonLine, pass, print, printJson } from '../print.js'
 import { withConfigOption, withJsonOption, type SharedFlags } from '../shared-options.js'
@@ -116,6 +117,7 @@ Examples:
       const asked = idsOf(ids, flags)
       await withEvents(flags, async (queue) => {
         const redelivered = await queue.events.redeliver({ group: flags.group, ids: asked })
+        await queue.operations.audit(operatorOf(flags), 'redeliverEvents', [flags.group], { after: { redelivered } })
         const gone = asked === 'all' ? 0 : asked.length - redelivered
         const missing = gone === 0 ? '' : `; ${gone} of ${asked.length} ${gone === 1 ? 'is' : 'are'} not among its dead events any more`
         if (flags.json === true) printJson({ group: flags.group, redelivered })

@@ -3,6 +3,7 @@ import type { ApiKeyInfo, ApiKeys, NewApiKey } from '../../http/index.js'
 import { parseDuration } from '../../job/duration.js'
 import { InvalidInputError } from '../../job/errors.js'
 import { harmlessLine, harmlessValue } from '../../job/harmless-text.js'
+import { operatorOf } from '../operator-flags.js'
 import { table } from '../output.js'
 import { print, printJson, say } from '../print.js'
 import { collect, withConfigOption, withJsonOption, type SharedFlags } from '../shared-options.js'
@@ -72,7 +73,7 @@ Examples:
 
 async function withKeys(flags: SharedFlags, work: (keys: ApiKeys) => Promise<void>): Promise<void> {
   const [{ withQueue }, { ApiKeys }] = await Promise.all([import('../open-queue.js'), import('../../http/api-keys.js')])
-  await withQueue(flags, async (queue) => work(new ApiKeys(queue)))
+  await withQueue(flags, async (queue) => work(new ApiKeys(queue, operatorOf(flags))))
 }
 
 /** A line for each key. */
