@@ -5,6 +5,7 @@ import { createApi, startApiServer } from '../http/index.js'
 import { InvalidInputError } from '../job/errors.js'
 import { accessOf } from '../producers/agent-queue.js'
 import { createLogger } from './logger.js'
+import { openMeasuring, scrapeOf, type Measuring } from './open-measuring.js'
 import { openMonitor, probesOf } from './open-monitor.js'
 import { openQueue } from './open-queue.js'
 
@@ -14,13 +15,16 @@ import { openQueue } from './open-queue.js'
  */
 export async function openApi(config: Config): Promise<{ readonly url: string; readonly close: () => Promise<void> }> {
   const queue = openQueue(config)
+  let measuring: Measuring | undefined
   try {
     // Whoever starts it wants to hear of a Redis that is not there.
     await queue.statuses([])
     const artifacts = storeOf(config)
     const log = createLogger(config.logs.level)
-    const api = createApi({ queue, artifacts, maxBodyBytes: config.http.maxBodyBytes, rateLimit: config.http.rateLimit, log })
-    const monitor = await openMonitor(config, log, probesOf(() => accessOf(queue).use(({ redis }) => redis.ping())))
+    measuring = openMeasuring(config, log)
+    const metrics = scrapeOf(measuring)
+    const api = createApi({ queue, metrics, artifacts, maxBodyBytes: config.http.maxBodyBytes, rateLimit: config.http.rateLimit, log })
+    const monitor = await openMonitor(config, log, { ...probesOf(() => accessOf(queue).use(({ redis }) => redis.ping())), metrics })
     const server = await startApiServer({ api, host: config.http.host, port: config.http.port }).catch(async (error: unknown) => {
       await monitor?.close()
       throw error
@@ -30,11 +34,13 @@ export async function openApi(config: Config): Promise<{ readonly url: string; r
       close: async () => {
         await server.close()
         await monitor?.close()
+        measuring?.close()
         artifacts?.close()
         await queue.close()
       },
     }
   } catch (error) {
+    measuring?.close()
     await queue.close()
     throw error
   }

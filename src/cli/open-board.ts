@@ -3,6 +3,7 @@ import { startBoard, type Board } from '../monitor/board.js'
 import type { AgentQueue } from '../producers/index.js'
 import { createRedis, whenReady } from '../store/index.js'
 import { createLogger } from './logger.js'
+import { openMeasuring, scrapeOf, type Measuring } from './open-measuring.js'
 import { openMonitor, probesOf } from './open-monitor.js'
 import { openQueue } from './open-queue.js'
 
@@ -18,12 +19,17 @@ export async function openBoard(
   // As a producer: a page that hangs while Redis is away is worse than one that says so.
   const redis = createRedis(config.redis, 'producer')
   const queue = openQueue(config)
+  let measuring: Measuring | undefined
   try {
     await whenReady(redis, config.redis)
     const password = environment[config.board.passwordEnv]
-    const monitor = await openMonitor(config, createLogger(config.logs.level), probesOf(() => redis.ping()))
+    const log = createLogger(config.logs.level)
+    measuring = openMeasuring(config, log)
+    const metrics = scrapeOf(measuring)
+    const monitor = await openMonitor(config, log, { ...probesOf(() => redis.ping()), metrics })
     const board = await startBoard({
       redis,
+      metrics,
       queues: [{ ...config.queue, description: `deployment ${config.deployment}`, reasons: (jobIds) => reasonsOf(queue, jobIds) }],
       webhooks: { prefix: config.queue.prefix },
       host: config.board.host,
@@ -39,11 +45,13 @@ export async function openBoard(
       close: async () => {
         await board.close()
         await monitor?.close()
+        measuring?.close()
         await queue.close()
         redis.disconnect()
       },
     }
   } catch (error) {
+    measuring?.close()
     await queue.close()
     redis.disconnect()
     throw error

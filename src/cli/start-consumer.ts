@@ -6,6 +6,7 @@ import { withKeyFiles } from '../config/key-files.js'
 import { createProviders, type ConfiguredProvider } from '../config/providers.js'
 import type { Config } from '../config/schema.js'
 import { Consumer, secretsFromEnvironment } from '../consumers/index.js'
+import { openMeasuring, scrapeOf } from './open-measuring.js'
 import { openMonitor } from './open-monitor.js'
 
 export interface RunningConsumer {
@@ -29,7 +30,8 @@ export async function startConsumer(
   const providers = await createProviders(config.providers, { directory, environment })
   const artifacts = config.artifacts === undefined ? undefined : createArtifactStore(config.artifacts, { directory, environment })
   const { secrets, retentionMs, events, ...settings } = config.consumer
-  const consumer = new Consumer({
+  const measuring = config.monitor.port === undefined ? null : openMeasuring(config, log, (): number => consumer.stuckLoops().length)
+  const consumer: Consumer = new Consumer({
     deployment: config.deployment,
     redis: config.redis,
     queue: config.queue,
@@ -41,6 +43,7 @@ export async function startConsumer(
     tenants: config.tenants,
     secrets: secretsFromEnvironment(secrets, environment),
     log,
+    metrics: measuring?.metrics,
     settings,
     retentionMs,
     events,
@@ -49,6 +52,7 @@ export async function startConsumer(
     webhooks: config.webhooks.deliver ? { ...config.webhooks, signingSecrets: (name) => environment[name] } : undefined,
   })
   const monitor = await openMonitor(config, log, {
+    ...(measuring === null ? {} : { metrics: scrapeOf(measuring) }),
     stuck: () => consumer.stuckLoops().map(({ loop, quietMs }) => `${loop}: stuck for ${Math.round(quietMs / 1000)} s`),
     unready: async () => (await consumer.readiness()).problems,
   })
@@ -56,6 +60,7 @@ export async function startConsumer(
   try {
     await consumer.start()
   } catch (error) {
+    measuring?.close()
     await Promise.all([closeProviders(), monitor?.close()])
     throw error
   }
@@ -65,6 +70,7 @@ export async function startConsumer(
     async stop() {
       await consumer.stop()
       await monitor?.close()
+      measuring?.close()
       await closeProviders()
       artifacts?.close()
     },

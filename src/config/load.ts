@@ -131,7 +131,7 @@ export async function importModule(path: string): Promise<Record<string, unknown
 /** What `switchyard/…` means to a configuration or a provider's module: this installation's own files. */
 function ownModules(): Record<string, string> {
   const extension = extname(fileURLToPath(import.meta.url))
-  const folders = ['config', 'consumers', 'embedded', 'events', 'producers', 'providers', 'providers/conformance', 'webhooks']
+  const folders = ['config', 'consumers', 'embedded', 'events', 'monitor', 'producers', 'providers', 'providers/conformance', 'webhooks']
   const file = (path: string) => fileURLToPath(new URL(`../${path}${extension}`, import.meta.url))
   const entries: [string, string][] = folders.map((folder) => [`switchyard/${folder}`, file(`${folder}/index`)])
   return Object.fromEntries([...entries, ['switchyard', file('index')]])

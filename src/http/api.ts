@@ -10,8 +10,8 @@ import { ApiKeys } from './api-keys.js'
 import { addArtifactRoutes } from './artifact-routes.js'
 import { addAuditRoute } from './audit.js'
 import { addCostRoutes } from './cost-routes.js'
-import type { Caller } from './caller.js'
-import { type ApiApp, type ApiContext, bearerOf, type Env, json, newApp, problems, route } from './context.js'
+import { type Caller, requireAllTenants } from './caller.js'
+import { type ApiApp, type ApiContext, bearerOf, type Env, guard, json, newApp, problems, route } from './context.js'
 import { addDeploymentRoutes } from './deployment-routes.js'
 import { addJobRoutes } from './job-routes.js'
 import { problemOf, problemResponse } from './problem.js'
@@ -38,6 +38,8 @@ export interface ApiOptions {
   readonly rateLimit?: RateLimit | 'none' | undefined
   /** How often a stream in which nothing happens says so, in milliseconds. Default 15,000. */
   readonly heartbeatMs?: number | undefined
+  /** What `GET /metrics` answers to a key that may read everybody's. Left out: there is no such path. */
+  readonly metrics?: (() => Promise<{ readonly contentType: string; readonly text: string }>) | undefined
   /** Told of what fails and of what callers change; pino's will do. Default: failures become process warnings. */
   readonly log?: Pick<Logger, 'info' | 'error'> | undefined
 }
@@ -77,6 +79,7 @@ export function createApi(options: ApiOptions): Api {
   app.openAPIRegistry.registerComponent('securitySchemes', 'key', { type: 'http', scheme: 'bearer', description: 'A key of `switchyard keys create`.' })
   for (const [name, schema] of Object.entries(componentSchemas())) app.openAPIRegistry.registerComponent('schemas', name, schema)
   addHealthRoutes(app, api)
+  addMetrics(app, api, options.metrics)
   addJobRoutes(app, api)
   addArtifactRoutes(app, api)
   addStreamRoutes(app, api)
@@ -86,7 +89,7 @@ export function createApi(options: ApiOptions): Api {
   addCostRoutes(app, api)
   addAuditRoute(app, api)
   addDocument(app)
-  refuseTheRest(app)
+  refuseTheRest(app, options.metrics === undefined ? ['/openapi.json'] : ['/openapi.json', '/metrics'])
 
   const fetch = (request: Request) => app.fetch(request)
   return {
@@ -170,6 +173,16 @@ function addHealthRoutes(app: ApiApp, { queue, stop }: ApiContext): void {
   )
 }
 
+/** Beside the document: it is Prometheus', and no client's. */
+function addMetrics(app: ApiApp, api: ApiContext, metrics: ApiOptions['metrics']): void {
+  if (metrics === undefined) return
+  app.get('/metrics', guard(api, 'read'), async (context) => {
+    requireAllTenants(context.var.caller)
+    const { contentType, text } = await metrics()
+    return context.body(text, 200, { 'content-type': contentType })
+  })
+}
+
 function addDocument(app: ApiApp): void {
   let document: string | undefined
   app.get('/openapi.json', (context) => {
@@ -186,8 +199,8 @@ function addDocument(app: ApiApp): void {
 }
 
 /** Other methods of paths that there are, and paths that there are not. */
-function refuseTheRest(app: ApiApp): void {
-  const methods = new Map<string, Set<string>>([['/openapi.json', new Set(['GET', 'HEAD'])]])
+function refuseTheRest(app: ApiApp, besides: readonly string[]): void {
+  const methods = new Map<string, Set<string>>(besides.map((path) => [path, new Set(['GET', 'HEAD'])]))
   for (const definition of app.openAPIRegistry.definitions) {
     if (definition.type !== 'route') continue
     const path = definition.route.path.replaceAll(/\/{(.+?)}/g, '/:$1')

@@ -13,6 +13,7 @@ import type { Redis } from 'ioredis'
 import { errorMessage, InvalidInputError } from '../job/errors.js'
 import { boardAccess, type BoardAccess } from './board-access.js'
 import { holdsCut, shownValue } from './formatters.js'
+import type { Scrape } from './monitor-server.js'
 import { WebhookDeliveries } from './webhook-deliveries.js'
 import { WebhooksAdapter } from './webhooks-adapter.js'
 import { WaitingAdapter, type ReasonLookup } from './waiting-adapter.js'
@@ -40,6 +41,8 @@ export interface BoardOptions {
   readonly credentials?: { readonly username: string; readonly password: string } | 'none' | undefined
   /** The deployment's prefix, to show the deliveries of its webhooks as a queue. Left out: they are not shown. */
   readonly webhooks?: { readonly prefix: string } | undefined
+  /** What `GET /metrics` answers, to those who may look. Left out: there is none. */
+  readonly metrics?: (() => Promise<Scrape>) | undefined
   /** Whether jobs can be retried, promoted and removed. Default false: every change answers 405. */
   readonly writable?: boolean
 }
@@ -128,6 +131,13 @@ function application(options: BoardOptions, queues: readonly { readonly queue: Q
   }
   if (writable) app.use(bodyLimit({ maxSize: largestChange, onError: (context) => context.text(`A change is at most ${largestChange} bytes.`, 413) }), onlyWholeData)
   else app.use(onlyReads)
+  const { metrics } = options
+  if (metrics !== undefined) {
+    app.get('/metrics', async (context) => {
+      const { contentType, text } = await metrics()
+      return context.body(text, 200, { 'content-type': contentType })
+    })
+  }
   app.use(withoutWebFonts)
   app.use(asOwnMistakes)
   app.route('/', serverAdapter.registerPlugin())

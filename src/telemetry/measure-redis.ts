@@ -30,7 +30,11 @@ export function measureRedis(connection: object, metrics: Metrics): void {
     if (!scripts.has(sha)) for (const [script, known] of Object.entries(redis.scriptsSet ?? {})) scripts.set(known.sha, `script:${scriptName(script)}`)
     return scripts.get(sha) ?? 'script:unknown'
   }
+  // What waits for the connection is sent once more when that is there.
+  const sent = new WeakSet<object>()
   redis.sendCommand = (command, ...more) => {
+    if (sent.has(command)) return send(command, ...more)
+    sent.add(command)
     const began = performance.now()
     const called = nameOf(command)
     const label = names.has(called) || names.size < mostNames ? called : 'other'

@@ -56,6 +56,7 @@ export const metricTable = {
   'switchyard.sandbox.reap.failures': { type: 'counter', unit: '{kill}', labels: ['provider'], scope: 'process', help: 'Kills of forgotten sandboxes that failed.' },
   'switchyard.sandbox.leaked': { type: 'gauge', unit: '{sandbox}', labels: ['provider'], scope: 'deployment', help: 'Sandboxes without an owner that could not be killed at the last round.' },
   'switchyard.sandbox.time': { type: 'counter', unit: 's', labels: ['tenant'], scope: 'process', help: 'Time of sandboxes that ended jobs have used.' },
+  'switchyard.cost': { type: 'counter', unit: '{currency}', labels: ['tenant', 'provider', 'currency'], scope: 'process', help: 'What ended jobs have cost at providers with a price.' },
 
   'switchyard.events.added': { type: 'counter', unit: '{event}', labels: [], scope: 'deployment', help: 'Events that were written.' },
   'switchyard.events.unread': { type: 'gauge', unit: '{event}', labels: ['group'], scope: 'deployment', help: 'Events that are kept and nobody of the group has read.' },

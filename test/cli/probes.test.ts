@@ -63,6 +63,7 @@ it('a frozen consumer fails its probe, one that waits for Redis is not ready and
   await until(async () => (await probe(url, 'readyz'))[0] === 200, 'it to be ready')
   expect(await probe(url, 'healthz')).toEqual([200, []])
   expect(await composeCheck(url)).toBe(0)
+  expect(await (await fetch(`${url}metrics`)).text()).toMatch(/^cicd_worker_count\{cicd_pipeline_name="agents",cicd_worker_state="available"\} 1$/m)
 
   consumer.child.kill('SIGSTOP')
   expect(await composeCheck(url)).not.toBe(0)
@@ -95,6 +96,13 @@ it('serve and board answer probes at the same address', async () => {
     expect(await probe(url, 'healthz')).toEqual([200, []])
     expect(await probe(url, 'readyz')).toEqual([200, []])
     expect((await fetch(`${url}v1/jobs`)).status).toBe(404)
+    const scraped = await (await fetch(`${url}metrics`)).text()
+    expect(scraped).toMatch(/^switchyard_queue_jobs\{queue="agents",state="waiting",reason="(no-consumer|turn)"\} 0$/m)
+    expect(scraped).toMatch(/^switchyard_redis_up 1$/m)
+    // Where others come in, nobody gets it without a key.
+    await run.saw(/"url":"http/)
+    const own = /"url":"(http[^"]+)"/.exec(run.stdout())?.[1] ?? ''
+    expect((await fetch(`${own}metrics`, { redirect: 'manual' })).status).toBe(401)
     expect((await fetch(`${url}healthz`, { method: 'POST' })).status).toBe(405)
     run.child.kill('SIGTERM')
     expect(await run.ended).toBe(0)

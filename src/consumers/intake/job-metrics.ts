@@ -21,6 +21,7 @@ export function measureEnd({ metrics, queue, now }: Shared, result: JobResult, s
   if (!Number.isNaN(beganAtMs)) metrics.observe('cicd.pipeline.run.duration', [queue, 'executing', pipelineResult(result)], (now() - beganAtMs) / 1000)
   if (error !== null && status === 'failed') metrics.add('cicd.pipeline.run.errors', [queue, error.kind])
   metrics.add('switchyard.sandbox.time', [tenant], usage.sandboxSeconds)
+  for (const { provider, cost } of attempts) if (cost !== undefined) metrics.add('switchyard.cost', [tenant, provider, cost.currency], cost.micros / 1e6)
 }
 
 /** OpenTelemetry's word for how a job ended. */
