@@ -7,12 +7,13 @@ import type { Operator } from '../producers/index.js'
 import { apiKeyScopes, type ApiKeyScope, ApiKeyStore, appendAudit, mostApiKeys, type StoredApiKey } from '../store/index.js'
 import type { Caller } from './caller.js'
 import { unauthenticated } from './refusal.js'
+import { repositoryPatterns, type RunLimits, secretNames } from './run-limits.js'
 
 /**
  * Bearer keys: `sy_<id>_<secret>`. The id is no secret: it stands in lists and in the audit log, and a key is looked up by it. Redis holds the SHA-256 of
  * the whole key, which is enough for 256 random bits.
  */
-export interface NewApiKey {
+export interface NewApiKey extends RunLimits {
   /** What it is for, such as `ci`; shown in lists and in the audit log. */
   readonly name: string
   /** `read`: look at jobs. `write`: enqueue, cancel and retry them too. `admin`: also what concerns the deployment as a whole. */
@@ -32,8 +33,13 @@ const newKeySchema = z.strictObject({
   name: z.string({ error: 'is missing; say what the key is for, such as "ci"' }).regex(/^[\p{L}\p{N}][\p{L}\p{N} ._@-]{0,99}$/u, 'must be at most 100 letters, digits, spaces and ".", "_", "@", "-", and begin with a letter or a digit'),
   scope: z.enum(apiKeyScopes, { error: 'must be "read", "write" or "admin"' }),
   tenants: z.array(z.string().min(1, 'is empty').max(100, 'is longer than 100 characters').regex(/^[^\p{Cs}\p{Cc}]*$/u, 'holds a control character, or half of one')).min(1, 'is empty; leave it out for all tenants').max(100, 'names more than 100 tenants').optional(),
+  repositories: repositoryPatterns.nullish(),
+  secrets: secretNames.nullish(),
   lifetimeMs: z.int('must be a whole number of milliseconds').min(1_000, 'must be at least a second').max(10 * 366 * 86_400_000, 'is more than ten years; leave it out for a key that does not expire').optional(),
-}).superRefine(({ scope, tenants }, context) => {
+}).superRefine(({ scope, tenants, repositories, secrets }, context) => {
+  for (const [field, limit] of Object.entries({ repositories, secrets })) {
+    if (scope !== 'write' && limit != null) context.addIssue({ code: 'custom', path: [field], message: `limits what is enqueued, which a key with the scope "${scope}" is not for; leave it out, or give the scope "write"` })
+  }
   if (scope === 'admin' && tenants !== undefined) context.addIssue({ code: 'custom', path: ['tenants'], message: 'an admin key concerns the whole deployment; leave the tenants out, or give the scope "write"' })
 })
 
@@ -56,11 +62,11 @@ export class ApiKeys {
    * @throws InvalidInputError, RedisUnavailableError.
    */
   async create(input: NewApiKey): Promise<{ readonly key: string; readonly info: ApiKeyInfo }> {
-    const { name, scope, tenants, lifetimeMs } = parseInput(newKeySchema, input, 'API key')
+    const { name, scope, tenants, repositories, secrets, lifetimeMs } = parseInput(newKeySchema, input, 'API key')
     const id = randomBytes(8).toString('hex')
     const key = `sy_${id}_${randomBytes(32).toString('base64url')}`
     return await this.#use(async (store) => {
-      const put = await store.put({ id, digest: digestOf(key), name, scope, tenants: tenants ?? null, lifetimeMs: lifetimeMs ?? null })
+      const put = await store.put({ id, digest: digestOf(key), name, scope, tenants: tenants ?? null, repositories: repositories ?? null, secrets: secrets ?? null, lifetimeMs: lifetimeMs ?? null })
       if (put === 'full') throw new InvalidInputError(`API key: there are ${mostApiKeys} already, as many as there may be; revoke those that are not needed`)
       const { key: stored, nowMs } = await store.read(id)
       if (stored === null) throw new Error('the API key is gone right after it was made')
@@ -104,7 +110,8 @@ export class ApiKeys {
       if (state === 'expired') throw unauthenticated(`API key ${id} has expired; make a new one (switchyard keys create)`, 'invalid_token')
       // Redis' clock may be set back.
       if (stored.usedAtMs === null || Math.abs(nowMs - stored.usedAtMs) >= usedEveryMs) await store.used(id)
-      return { id, name: stored.name, scope: stored.scope, tenants: stored.tenants }
+      const { name, scope, tenants, repositories, secrets } = stored
+      return { id, name, scope, tenants, repositories, secrets }
     })
   }
 

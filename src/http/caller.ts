@@ -1,12 +1,13 @@
 import { createHash } from 'node:crypto'
 import type { ApiKeyScope } from '../store/index.js'
 import { forbidden } from './refusal.js'
+import type { RunLimits } from './run-limits.js'
 
 /**
  * Who asks, and what that may see and touch. What a caller that is limited to tenants sends is changed so that it meets nothing of others': its jobs
  * bear one of its tenants, and the keys in them (of idempotency and concurrency, which hold for whole queues) are the tenant's own.
  */
-export interface Caller {
+export interface Caller extends RunLimits {
   /** As it stands in the audit log. */
   readonly id: string
   readonly name: string

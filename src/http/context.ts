@@ -3,7 +3,7 @@ import type { Context, MiddlewareHandler } from 'hono'
 import type { Logger } from 'pino'
 import type { ArtifactStore } from '../artifacts/index.js'
 import { invalidInput, parseInput } from '../job/explain.js'
-import type { z } from 'zod'
+import { z } from 'zod'
 import type { AgentQueue } from '../producers/agent-queue.js'
 import type { ApiKeyScope } from '../store/index.js'
 import { readJson } from './body.js'
@@ -27,8 +27,8 @@ export interface ApiContext {
   readonly artifacts: ArtifactStore | undefined
   readonly log: Pick<Logger, 'info' | 'error'>
   readonly maxBodyBytes: number
-  /** Whose key it is. @throws HttpRefusalError 401. */
-  readonly callerOf: (request: Request) => Promise<Caller>
+  /** Whose key it is. @param peer the address that the connection is from, where it is known. @throws HttpRefusalError 401, 429. */
+  readonly callerOf: (request: Request, peer?: string) => Promise<Caller>
   /** Counts a request. @returns headers for its answer. @throws HttpRefusalError 429. */
   readonly count: (caller: Caller) => Promise<Readonly<Record<string, string>>>
   /** How often a stream in which nothing happens says so, in milliseconds. */
@@ -49,13 +49,20 @@ export function newApp(): ApiApp {
 /** Lets only those through whose key has the scope; everything behind it finds them as `caller`. */
 export function guard({ callerOf, count }: ApiContext, scope: ApiKeyScope): MiddlewareHandler<Env> {
   return async (context, next) => {
-    const caller = await callerOf(context.req.raw)
+    const caller = await callerOf(context.req.raw, peerOf(context))
     const headers = await count(caller)
     requireScope(caller, scope)
     context.set('caller', caller)
     await next()
     for (const [name, value] of Object.entries(headers)) context.res.headers.set(name, value)
   }
+}
+
+const peerSchema = z.object({ incoming: z.object({ socket: z.object({ remoteAddress: z.string() }) }) })
+
+/** The address that a request's connection is from, as a server of Node's has it; undefined elsewhere. */
+function peerOf(context: Context): string | undefined {
+  return peerSchema.safeParse(context.env).data?.incoming.socket.remoteAddress
 }
 
 /** The key that a request bears. @throws HttpRefusalError 401. */
@@ -89,7 +96,7 @@ const refusals: Readonly<Record<number, string>> = {
   413: 'Too large.',
   415: 'Not JSON in UTF-8.',
   422: 'The input is wrong; `problems` says what.',
-  429: 'The key has made too many requests, or has too many streams open; `Retry-After` says when to ask again.',
+  429: 'The key has made too many requests or has too many streams open, or too many keys that open nothing came from this address; `Retry-After` says when to ask again.',
   431: 'The header is over 16 KiB.',
   500: 'A defect of Switchyard’s own.',
   503: 'Redis is away, or the server stops.',

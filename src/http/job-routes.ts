@@ -7,6 +7,7 @@ import { audited } from './audit.js'
 import { type Caller, listedTenants, maySee, ownSpec } from './caller.js'
 import { type ApiApp, type ApiContext, bodyOf, guard, json, problems, route } from './context.js'
 import { once, withJobKeys } from './idempotency-key.js'
+import { requireMayEnqueue, requireMayRetry } from './run-limits.js'
 import { cancelSchema, manyJobsSchema, retrySchema } from './schemas.js'
 
 const jobId = z.object({ jobId: z.string().min(1).max(200) })
@@ -31,6 +32,7 @@ export function addJobRoutes(app: ApiApp, api: ApiContext): void {
       const options = context.req.valid('query')
       return await once(context, api, bytes, async (jobKey) => {
         const [spec] = withJobKeys([ownSpec(context.var.caller, value)], jobKey)
+        requireMayEnqueue(queue, context.var.caller, [spec])
         const { jobId: id } = await asGiven([value], () => queue.enqueue(spec as JobSpecInput, options))
         context.set('targets', [id])
         return { status: 201, body: { jobId: id }, location: `jobs/${encodeURIComponent(id)}` }
@@ -50,6 +52,7 @@ export function addJobRoutes(app: ApiApp, api: ApiContext): void {
       const options = context.req.valid('query')
       return await once(context, api, bytes, async (jobKey) => {
         const specs = withJobKeys(value.jobs.map((spec) => ownSpec(context.var.caller, spec)), jobKey)
+        requireMayEnqueue(queue, context.var.caller, specs, (index) => `jobs[${index}].`)
         const handles = await asGiven(value.jobs, () => queue.enqueueMany(specs as JobSpecInput[], options))
         context.set('targets', handles.map((handle) => handle.jobId))
         return { status: 201, body: { jobs: handles.map((handle) => ({ jobId: handle.jobId })) } }
@@ -130,6 +133,7 @@ export function addJobRoutes(app: ApiApp, api: ApiContext): void {
       const id = context.req.valid('param').jobId
       const { value, bytes } = await bodyOf(context, api, retrySchema, { optional: true })
       await requireVisible(api, context.var.caller, id)
+      await requireMayRetry(queue, context.var.caller, id)
       return await once(context, api, bytes, async () => ({ status: 200, body: { outcome: await queue.retry(id, value) } }))
     },
   )

@@ -5,6 +5,7 @@ import type { Schedule } from '../producers/index.js'
 import { audited } from './audit.js'
 import { type Caller, maySee, ownSpec } from './caller.js'
 import { type ApiApp, type ApiContext, bodyOf, guard, json, problems, route } from './context.js'
+import { requireMayEnqueue, requireMayRun } from './run-limits.js'
 
 const params = z.object({ scheduleId: z.string().min(1).max(60) })
 
@@ -42,6 +43,7 @@ export function addScheduleRoutes(app: ApiApp, api: ApiContext): void {
       const { caller } = context.var
       const { value: given } = await bodyOf(context, api, z.unknown())
       const own = typeof given === 'object' && given !== null && 'job' in given ? { ...given, job: ownSpec(caller, given.job) } : given
+      if (typeof own === 'object' && own !== null && 'job' in own) requireMayEnqueue(api.queue, caller, [own.job], () => 'job.')
       return context.json(shown(await schedules.upsert(context.req.valid('param').scheduleId, own as ScheduleInput, { tenants: caller.tenants })), 200)
     },
   )
@@ -60,6 +62,8 @@ export function addScheduleRoutes(app: ApiApp, api: ApiContext): void {
       async (context) => {
         const { caller } = context.var
         const id = context.req.valid('param').scheduleId
+        // Whoever made it: what is resumed runs.
+        if (action === 'resume') requireMayRun(caller, (await visibleSchedule(api, caller, id)).job, 'job.')
         await schedules[action](id, { tenants: caller.tenants })
         return context.json(shown(await visibleSchedule(api, caller, id)), 200)
       },

@@ -4,7 +4,7 @@ import { CheckpointGoneError, InvalidInputError, SwitchyardError, UnknownJobErro
 import type { LogLine } from '../job/log.js'
 import { mayBeJobId } from '../job/names.js'
 import type { JobResult } from '../job/result.js'
-import { defaultMaxSpecBytes, type JobSpecInput } from '../job/spec.js'
+import { defaultMaxSpecBytes, type JobSpec, type JobSpecInput } from '../job/spec.js'
 import type { JobStatus } from '../job/status.js'
 import { costsOf, createRedis, defaultQueueName, Keys, type LiveConsumer, type ProviderLoad, readLog, type ReadLogOptions, type RedisConfig, Signals, type TenantCost } from '../store/index.js'
 import { Enqueuing, type EnqueueOptions } from './enqueuing.js'
@@ -14,6 +14,7 @@ import { type JobPage, listJobs, type ListOptions } from './job-pages.js'
 import { Operations } from './operations.js'
 import { type RetryFilter, type RetryOptions, retryJob } from './job-retry.js'
 import { type Connected, ProducerConnection } from './producer-connection.js'
+import { viewOf } from './queue-view.js'
 import { ResultWaiter } from './result-waiter.js'
 import { Schedules } from './schedules.js'
 import { statusesOf } from './statuses.js'
@@ -47,6 +48,10 @@ export interface QueueAccess {
   readonly maxSpecBytes: number
   /** By whose days costs are counted. */
   readonly timeZone: string
+  /** A job as it would be enqueued. @throws InvalidInputError. */
+  readonly checkedSpec: (input: unknown) => JobSpec
+  /** That of a job that the queue holds; undefined for others, and for a job that is not of Switchyard's. @throws RedisUnavailableError. */
+  readonly storedSpec: (jobId: string) => Promise<JobSpec | undefined>
   /** @throws RedisUnavailableError. */
   readonly use: <T>(work: (connected: Connected) => Promise<T>) => Promise<T>
 }
@@ -86,6 +91,11 @@ export class AgentQueue {
       keys: queue.#keys,
       maxSpecBytes: queue.#options.maxSpecBytes ?? defaultMaxSpecBytes,
       timeZone: queue.#timeZone,
+      checkedSpec: (input) => queue.#enqueuing.newJob(input).spec,
+      storedSpec: (jobId) => queue.#connection.use(async ({ queue: held }) => {
+        const job = mayBeJobId(jobId) ? await held.getJob(jobId) : undefined
+        return job === undefined ? undefined : viewOf(job, false).spec
+      }),
       use: (work) => queue.#connection.use(work),
     })
   }

@@ -18,12 +18,15 @@ const hashSchema = z.object({
   name: z.string(),
   scope: z.enum(apiKeyScopes),
   tenants: z.string(),
+  // Left out by earlier releases.
+  repositories: z.string().default(''),
+  secrets: z.string().default(''),
   createdAtMs: atMs,
   expiresAtMs: atMs.optional(),
   usedAtMs: atMs.optional(),
   revokedAtMs: atMs.optional(),
 })
-const tenantsSchema = z.array(z.string()).min(1)
+const listSchema = z.array(z.string())
 
 /** An API key as Redis holds it; times are in milliseconds since 1970 by Redis' clock. */
 export interface StoredApiKey {
@@ -34,6 +37,10 @@ export interface StoredApiKey {
   readonly scope: ApiKeyScope
   /** Whose jobs it may see and touch; null for everybody's. */
   readonly tenants: readonly string[] | null
+  /** What it may have jobs run on, as ids or how they begin; null for all. */
+  readonly repositories: readonly string[] | null
+  /** Which secrets its jobs may name; null for all. */
+  readonly secrets: readonly string[] | null
   readonly createdAtMs: number
   readonly expiresAtMs: number | null
   readonly usedAtMs: number | null
@@ -48,10 +55,11 @@ export class ApiKeyStore {
   ) {}
 
   /** @param key.lifetimeMs null for one that does not expire. */
-  async put(key: Pick<StoredApiKey, 'id' | 'digest' | 'name' | 'scope' | 'tenants'> & { readonly lifetimeMs: number | null }): Promise<'added' | 'full'> {
-    const { id, digest, name, scope, tenants, lifetimeMs } = key
+  async put(key: Pick<StoredApiKey, 'id' | 'digest' | 'name' | 'scope' | 'tenants' | 'repositories' | 'secrets'> & { readonly lifetimeMs: number | null }): Promise<'added' | 'full'> {
+    const { id, digest, name, scope, tenants, repositories, secrets, lifetimeMs } = key
     const nowMs = timeOf(await this.redis.time())
-    const fields = { digest, name, scope, tenants: tenants === null ? '' : JSON.stringify(tenants), createdAtMs: nowMs, ...(lifetimeMs === null ? {} : { expiresAtMs: nowMs + lifetimeMs }) }
+    const text = (list: readonly string[] | null) => (list === null ? '' : JSON.stringify(list))
+    const fields = { digest, name, scope, tenants: text(tenants), repositories: text(repositories), secrets: text(secrets), createdAtMs: nowMs, ...(lifetimeMs === null ? {} : { expiresAtMs: nowMs + lifetimeMs }) }
     const args: (string | number)[] = [id, mostApiKeys, lifetimeMs === null ? '' : lifetimeMs + shownMs, ...Object.entries<string | number>(fields).flat()]
     return z.enum(['added', 'full']).parse(await runScript(this.redis, 'api-key-put', [this.keys.apiKeys(), this.keys.apiKey(id)], args))
   }
@@ -93,8 +101,9 @@ function answersOf(replies: [Error | null, unknown][] | null): unknown[] {
 
 function parseKey(id: string, hash: unknown): StoredApiKey | null {
   if (typeof hash !== 'object' || hash === null || Object.keys(hash).length === 0) return null
-  const { tenants, expiresAtMs = null, usedAtMs = null, revokedAtMs = null, ...rest } = hashSchema.parse(hash)
-  return { id, ...rest, tenants: tenants === '' ? null : tenantsSchema.parse(JSON.parse(tenants)), expiresAtMs, usedAtMs, revokedAtMs }
+  const { tenants, repositories, secrets, expiresAtMs = null, usedAtMs = null, revokedAtMs = null, ...rest } = hashSchema.parse(hash)
+  const list = (text: string) => (text === '' ? null : listSchema.parse(JSON.parse(text)))
+  return { id, ...rest, tenants: list(tenants), repositories: list(repositories), secrets: list(secrets), expiresAtMs, usedAtMs, revokedAtMs }
 }
 
 function timeOf(time: unknown): number {

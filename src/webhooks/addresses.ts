@@ -1,6 +1,7 @@
 import { isIP } from 'node:net'
 import ipaddr from 'ipaddr.js'
 import { InvalidInputError } from '../job/errors.js'
+import { isWithin, networkProblem, parseNetwork } from '../job/networks.js'
 
 /**
  * Which addresses webhooks may go to: public ones, and those of networks that the configuration names. Whoever may name a URL could else have
@@ -23,26 +24,8 @@ export function addressesAllowed(networks: readonly string[]): AllowedAddress {
     // IPv4 within IPv6 is taken as the IPv4 that it reaches.
     const parsed = ipaddr.process(address)
     if (parsed.range() === 'unicast') return true
-    return ranges.some(([base, bits]) => parsed.kind() === base.kind() && parsed.match([base, bits] as never))
+    return ranges.some((range) => isWithin(parsed, range))
   }
-}
-
-/** Why a text is no network, as a clause; undefined when it is one. */
-export function networkProblem(text: string): string | undefined {
-  try {
-    parseNetwork(text)
-    return undefined
-  } catch {
-    return 'is no network; give one such as "10.1.0.0/16" or "fd00::/8"'
-  }
-}
-
-function parseNetwork(text: string): [ipaddr.IPv4 | ipaddr.IPv6, number] {
-  // "10.1" is an address too to those who go by the C library.
-  if (isIP(text.split('/')[0] ?? '') === 0) throw new Error('no address')
-  if (text.includes('/')) return ipaddr.parseCIDR(text)
-  const address = ipaddr.parse(text)
-  return [address, address.kind() === 'ipv4' ? 32 : 128]
 }
 
 /** The address that a URL's host is, if it is one rather than a name. */

@@ -1,6 +1,6 @@
 import { z } from 'zod'
 import { eventKindsSchema, signingSecretName, webhookUrl } from '../job/event-kinds.js'
-import { networkProblem } from './addresses.js'
+import { networkProblem } from '../job/networks.js'
 
 /** A receiver of a deployment's events. */
 export const endpointSchema = z.strictObject({

@@ -187,3 +187,121 @@ describe('a key for tenants', () => {
     expect((await queue.job(own.body.jobId).status()).state).toBe('waiting')
   })
 })
+
+describe('a key for repositories and secrets', () => {
+  const limits = { repositories: ['acme/web', 'acme/tool-*', 'globex/*'], secrets: ['API_KEY', 'HOOK_SECRET'] }
+
+  it('has jobs run on these and with these alone, whichever way they are begun', async () => {
+    const { call, keys, queue } = await serve(redis)
+    const { key } = await keys.create({ name: 'limited', scope: 'write', ...limits })
+    const hook = (secretName: string) => ({ webhooks: [{ url: 'https://example.com/jobs', secretName }] })
+    const inject = (name: string) => ({ name, inject: { host: 'api.example.com', header: 'x-api-key' } })
+    const table: readonly [object, boolean][] = [
+      [{}, true], [{ repository: 'acme/tool-a' }, true], [{ repository: 'globex/x/y' }, true], [{ secrets: ['API_KEY'] }, true], [{ secrets: [inject('API_KEY')] }, true], [hook('HOOK_SECRET'), true],
+      [{ repository: 'acme/web2' }, false], [{ repository: 'acme/other' }, false], [{ repository: 'Acme/web' }, false], [{ repository: 'globex' }, false], [{ repository: 'acme/tool' }, false],
+      [{ secrets: ['OTHER'] }, false], [{ secrets: ['API_KEY', 'OTHER'] }, false], [{ secrets: [inject('OTHER')] }, false], [hook('API_KEY_2'), false],
+    ]
+    const schedule = (fields: object) => ({ cron: '0 3 * * *', job: spec(fields) })
+    for (const [fields, allowed] of table) {
+      const single = await call('POST', '/v1/jobs', { key, body: spec(fields) })
+      const bulk = await call('POST', '/v1/jobs/bulk', { key, body: { jobs: [spec(), spec(fields)] } })
+      const put = await call('PUT', '/v1/schedules/nightly', { key, body: schedule(fields) })
+      expect([fields, single.status, bulk.status, put.status]).toEqual([fields, ...(allowed ? [201, 201, 200] : [403, 403, 403])])
+      if (!allowed) {
+        expect(single.body).toMatchObject({ code: 'SWY_HTTP_FORBIDDEN', detail: expect.stringMatching(/^(repository|secrets|webhooks): ".+" is none of those that API key [0-9a-f]{16} may have jobs (run on|use); .* or use another key$/) as string })
+        expect(bulk.body['detail']).toMatch(/^jobs\[1\]\./)
+        expect(put.body['detail']).toMatch(/^job\./)
+      }
+    }
+    const jobs = await queue.list({ limit: 100 })
+    const allowed = table.filter(([, may]) => may).length
+    expect(jobs).toHaveLength(3 * allowed)
+    // What is wrong is still told as that.
+    expect((await call('POST', '/v1/jobs', { key, body: { repository: 'nowhere' } })).status).toBe(422)
+    expect((await call('POST', '/v1/jobs', { key, body: [] })).status).toBe(422)
+  })
+
+  it('begins nothing again that another one could: by retry, by resume, by a default of the queue', async () => {
+    const { call, keys, queue, newKey } = await serve(redis, { queueOptions: { defaults: { repository: 'secret/base', secrets: ['DEFAULT_KEY'] } } })
+    const [{ key }, all] = [await keys.create({ name: 'limited', scope: 'write', ...limits }), await newKey('write')]
+    expect((await call('POST', '/v1/jobs', { key, body: { steps: ['true'] } })).status).toBe(403)
+    expect((await call('POST', '/v1/jobs', { key, body: { repository: 'acme/web', steps: ['true'] } })).status).toBe(403)
+    for (const fields of [{ repository: 'other/x', secrets: [] }, { repository: 'acme/web', secrets: ['OTHER'] }]) {
+      const { jobId } = (await call<{ jobId: string }>('POST', '/v1/jobs', { key: all, body: spec(fields) })).body
+      await endJob(redis, jobId, { status: 'failed' })
+      expect((await call('POST', `/v1/jobs/${jobId}/retry`, { key })).status).toBe(403)
+      expect((await queue.job(jobId).status()).state).toBe('failed')
+      // Looking and ending is not what it is limited in.
+      expect((await call('GET', `/v1/jobs/${jobId}`, { key })).status).toBe(200)
+      await call('PUT', '/v1/schedules/nightly', { key: all, body: { cron: '0 3 * * *', job: spec(fields) } })
+      await call('POST', '/v1/schedules/nightly/pause', { key: all })
+      expect((await call('POST', '/v1/schedules/nightly/resume', { key })).status).toBe(403)
+      expect((await queue.schedules.get('nightly')).paused).toBe(true)
+    }
+    expect((await call('POST', '/v1/schedules/none/resume', { key })).status).toBe(404)
+    expect((await call('POST', '/v1/jobs/none/retry', { key })).status).toBe(404)
+  })
+
+  it('is made of what can be, and shows its limits', async () => {
+    const { keys, call } = await serve(redis)
+    const wrong: [object, string][] = [
+      [{ repositories: [] }, 'repositories: is empty'], [{ repositories: ['../x'] }, 'repositories[0]: must be'], [{ repositories: ['*/web'] }, 'repositories[0]: must be'], [{ repositories: ['a\u001b*'] }, 'repositories[0]: must be'],
+      [{ repositories: Array<string>(101).fill('a') }, 'repositories: names more than 100'], [{ secrets: ['A B'] }, 'secrets[0]: must be'], [{ secrets: 'API_KEY' }, 'secrets: '],
+      [{ scope: 'read', secrets: [] }, 'secrets: limits what is enqueued'], [{ scope: 'admin', repositories: ['a'] }, 'repositories: limits what is enqueued'],
+    ]
+    for (const [input, message] of wrong) await expect(keys.create({ name: 'a', scope: 'write', ...input } as NewApiKey)).rejects.toThrow(message)
+    const { key } = await keys.create({ name: 'none', scope: 'write', repositories: ['acme/*'], secrets: [] })
+    expect((await call('POST', '/v1/jobs', { key, body: spec({ secrets: ['A'] }) })).status).toBe(403)
+    expect((await call('POST', '/v1/jobs', { key, body: spec() })).status).toBe(201)
+    expect(keyTable(await keys.list())).toMatch(/none +write +all +valid .* acme\/\* +none$/m)
+    // As an earlier release left it.
+    const [info] = await keys.list()
+    await redis.connect().hdel(redis.keys.apiKey(info?.id ?? ''), 'repositories', 'secrets')
+    expect((await call('POST', '/v1/jobs', { key, body: spec({ repository: 'other/x' }) })).status).toBe(201)
+  })
+})
+
+describe('keys that open nothing', () => {
+  const bad = (letter: string) => `sy_${'0'.repeat(16)}_${letter.repeat(43)}`
+  const limit = { keyTries: { requests: 3, perSeconds: 60 } }
+
+  it('are refused more briefly once many came from an address, and never shut out one that opens', async () => {
+    const { call, newKey, keys } = await serve(redis, limit)
+    const key = await newKey('read')
+    const { key: gone, info } = await keys.create({ name: 'gone', scope: 'read' })
+    await keys.revoke(info.id)
+    const statuses: number[] = []
+    for (const text of [bad('a'), bad('b'), 'no key', bad('c'), gone, bad('d')]) statuses.push((await call('GET', '/v1/jobs', { key: text })).status)
+    expect(statuses).toEqual([401, 401, 401, 429, 429, 429])
+    const refused = await call('GET', '/v1/jobs', { key: bad('e') })
+    expect(refused.body).toMatchObject({ code: 'SWY_HTTP_RATE_LIMITED', detail: expect.stringMatching(/^authorization: 3 keys that open nothing/) as string })
+    expect(Number(refused.headers.get('retry-after'))).toBeGreaterThan(0)
+    for (let count = 0; count < 5; count++) expect((await call('GET', '/v1/jobs', { key })).status).toBe(200)
+    // Who sends none tries none.
+    expect((await call('GET', '/v1/jobs')).status).toBe(401)
+    // Redis holds nothing of it.
+    expect((await redis.connect().keys('*')).filter((name) => name.includes('127.0.0.1'))).toEqual([])
+  })
+
+  it('are counted by the client behind a proxy that is trusted, and by nothing that a client makes up', async () => {
+    const table: readonly [readonly string[], (n: number) => string, number][] = [
+      // Not trusted: whatever it says is one address.
+      [[], (n) => `198.51.100.${n}`, 429],
+      [['127.0.0.1'], (n) => `198.51.100.${n}`, 401],
+      // Only what the proxy itself wrote last counts.
+      [['127.0.0.1'], (n) => `198.51.100.${n}, 203.0.113.7`, 429],
+      [['127.0.0.1', '10.0.0.0/8'], (n) => `198.51.100.${n}, 203.0.113.7, 10.1.2.3`, 429],
+      [['127.0.0.1'], (n) => `2001:db8:1:1::${n}`, 429],
+      [['127.0.0.1'], (n) => `2001:db8:1:${n}::1`, 401],
+      [['127.0.0.1'], (n) => `nonsense ${n}`, 429],
+      [['127.0.0.1'], () => '', 429],
+    ]
+    for (const [trustedProxies, forwarded, last] of table) {
+      const { call } = await serve(redis, { ...limit, trustedProxies })
+      let status = 0
+      for (let n = 1; n <= 4; n++) status = (await call('GET', '/v1/jobs', { key: bad('a'), headers: { 'x-forwarded-for': forwarded(n) } })).status
+      expect([trustedProxies, forwarded(1), status]).toEqual([trustedProxies, forwarded(1), last])
+    }
+    await expect(serve(redis, { trustedProxies: ['10.1'] })).rejects.toThrow('trustedProxies: "10.1" is no network')
+  })
+})

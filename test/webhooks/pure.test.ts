@@ -1,7 +1,8 @@
 import fc from 'fast-check'
 import { Webhook } from 'standardwebhooks'
 import { describe, expect, it } from 'vitest'
-import { addressesAllowed, literalAddress, networkProblem } from '../../src/webhooks/addresses.js'
+import { networkProblem } from '../../src/job/networks.js'
+import { addressesAllowed, literalAddress } from '../../src/webhooks/addresses.js'
 import { deliveryAttempts, longestWaitMs, retryAfterMs, waitAfter } from '../../src/webhooks/retry-schedule.js'
 import { headerId, signedHeaders, signersOf } from '../../src/webhooks/signing.js'
 

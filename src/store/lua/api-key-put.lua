@@ -1,6 +1,6 @@
 -- Adds an API key, unless there are too many.
 -- KEYS: the ids of all keys, the key's hash. ARGV: id, how many there may be, after how many ms it is forgotten or '', then its fields and values.
--- Returns 'added', or 'full'. A hash: digest, name, scope, tenants, createdAtMs, expiresAtMs; later usedAtMs, revokedAtMs.
+-- Returns 'added', or 'full'. A hash: digest, name, scope, tenants, repositories, secrets, createdAtMs, expiresAtMs; later usedAtMs, revokedAtMs.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', '(' .. string.format('%.0f', now))
