@@ -1,8 +1,9 @@
 // Imports run downward only. Each folder may import the ones after it in its own row and nothing else.
 const layers = {
-  cli: ['telemetry', 'http', 'producers', 'consumers', 'monitor', 'embedded', 'config', 'webhooks', 'artifacts', 'providers', 'git', 'runner', 'events', 'store', 'job'],
+  cli: ['telemetry', 'mcp', 'http', 'producers', 'consumers', 'monitor', 'embedded', 'config', 'webhooks', 'artifacts', 'providers', 'git', 'runner', 'events', 'store', 'job'],
   embedded: ['git', 'job'],
   config: ['telemetry', 'consumers', 'webhooks', 'artifacts', 'providers', 'git', 'runner', 'events', 'store', 'job'],
+  mcp: ['http', 'providers', 'job'],
   http: ['telemetry', 'producers', 'artifacts', 'events', 'store', 'job'],
   monitor: ['telemetry', 'webhooks', 'events', 'store', 'job'],
   consumers: ['telemetry', 'producers', 'webhooks', 'artifacts', 'providers', 'git', 'runner', 'events', 'store', 'job'],

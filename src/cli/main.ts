@@ -20,6 +20,7 @@ import { addKeysCommand } from './commands/keys.js'
 import { addInitCommand } from './commands/init.js'
 import { addJobsCommand } from './commands/jobs.js'
 import { addLogsCommand } from './commands/logs.js'
+import { addMcpCommand } from './commands/mcp.js'
 import { addProvidersCommand } from './commands/providers.js'
 import { addQueueCommand } from './commands/queue.js'
 import { addReapCommand } from './commands/reap.js'
@@ -64,6 +65,7 @@ const commands = [
   addSchedulesCommand,
   addServeCommand,
   addKeysCommand,
+  addMcpCommand,
   addProvidersCommand,
   addCostsCommand,
   addTenantsCommand,

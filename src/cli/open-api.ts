@@ -3,6 +3,7 @@ import { withKeyFiles } from '../config/key-files.js'
 import type { Config } from '../config/schema.js'
 import { createApi, startApiServer } from '../http/index.js'
 import { InvalidInputError } from '../job/errors.js'
+import { loadMcpSdk, mcpEndpoint } from '../mcp/index.js'
 import { accessOf } from '../producers/agent-queue.js'
 import { createLogger } from './logger.js'
 import { openMeasuring, scrapeOf, type Measuring } from './open-measuring.js'
@@ -23,7 +24,8 @@ export async function openApi(config: Config): Promise<{ readonly url: string; r
     const log = createLogger(config.logs.level)
     measuring = openMeasuring(config, log)
     const metrics = scrapeOf(measuring)
-    const api = createApi({ queue, metrics, artifacts, maxBodyBytes: config.http.maxBodyBytes, rateLimit: config.http.rateLimit, log })
+    const mcp = config.http.mcp ? mcpEndpoint(await loadMcpSdk(), (error) => log.error({ err: error }, 'a request to /mcp failed')) : undefined
+    const api = createApi({ queue, metrics, artifacts, maxBodyBytes: config.http.maxBodyBytes, rateLimit: config.http.rateLimit, keyTries: config.http.keyTries, trustedProxies: config.http.trustedProxies, mcp, log })
     const monitor = await openMonitor(config, log, { ...probesOf(() => accessOf(queue).use(({ redis }) => redis.ping())), metrics })
     const server = await startApiServer({ api, host: config.http.host, port: config.http.port }).catch(async (error: unknown) => {
       await monitor?.close()
@@ -47,7 +49,7 @@ export async function openApi(config: Config): Promise<{ readonly url: string; r
 }
 
 /** What serves jobs need not have the keys that consumers have: without those of the artifact store there are no links. */
-function storeOf(config: Config): ArtifactStore | undefined {
+export function storeOf(config: Config): ArtifactStore | undefined {
   if (config.artifacts === undefined) return undefined
   try {
     return createArtifactStore(config.artifacts, { environment: withKeyFiles(process.env, config.keyFiles, '.') })

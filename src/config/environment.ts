@@ -35,7 +35,7 @@ const overrides = {
 } as const satisfies Record<string, { path: readonly string[]; schema: z.ZodType }>
 
 /** Variables with the prefix that are read elsewhere, or hold values that must not enter the configuration. */
-const readElsewhere = ['SWITCHYARD_CONFIG', 'SWITCHYARD_BOARD_PASSWORD', 'SWITCHYARD_OPERATOR']
+const readElsewhere = ['SWITCHYARD_CONFIG', 'SWITCHYARD_BOARD_PASSWORD', 'SWITCHYARD_OPERATOR', 'SWITCHYARD_API_KEY']
 
 const schema = z.object(Object.fromEntries(Object.entries(overrides).map(([name, { schema: one }]) => [name, one.optional()])))
 

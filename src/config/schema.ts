@@ -6,6 +6,7 @@ import { consumerSettingsSchema } from '../consumers/settings.js'
 import { webhookSettingsSchema } from '../webhooks/settings.js'
 import { eventKindsSchema } from '../job/event-kinds.js'
 import { timeZoneProblem } from '../job/days.js'
+import { networkProblem } from '../job/networks.js'
 import { defaultMaxSpecBytes } from '../job/spec.js'
 
 /**
@@ -214,6 +215,20 @@ export const configSchema = z.strictObject({
         .strictObject({ requests: whole('requests').min(1, 'must be at least 1'), perSeconds: whole('seconds').min(1, 'must be at least 1').max(86_400, 'must be at most 86400') }, { error: 'must be an object such as { requests: 6000, perSeconds: 60 }' })
         .default({ requests: 6_000, perSeconds: 60 })
         .describe('How many requests a key may make, counted for all servers of the deployment.'),
+      keyTries: z
+        .strictObject({ requests: whole('requests').min(1, 'must be at least 1'), perSeconds: whole('seconds').min(1, 'must be at least 1').max(86_400, 'must be at most 86400') }, { error: 'must be an object such as { requests: 60, perSeconds: 60 }' })
+        .default({ requests: 60, perSeconds: 60 })
+        .describe('How many keys that open nothing an address may send before it is told to wait, counted by each server.'),
+      trustedProxies: z
+        .array(
+          z.string({ error: 'must be a network such as "10.0.0.0/8"' }).superRefine((text, context) => {
+            const problem = networkProblem(text)
+            if (problem !== undefined) context.addIssue({ code: 'custom', message: `"${text}" ${problem}` })
+          }),
+        )
+        .default([])
+        .describe('Networks of proxies whose X-Forwarded-For says where requests come from.'),
+      mcp: z.boolean({ error: 'must be true or false' }).default(false).describe('Whether there is /mcp, the Model Context Protocol over HTTP; needs the package @modelcontextprotocol/sdk.'),
     })
     .prefault({})
     .describe('Where "switchyard serve" listens. It speaks plain HTTP: put TLS before it.'),

@@ -5,9 +5,9 @@ import { parseInput } from '../job/explain.js'
 import { accessOf, type AgentQueue, type QueueAccess } from '../producers/agent-queue.js'
 import type { Operator } from '../producers/index.js'
 import { apiKeyScopes, type ApiKeyScope, ApiKeyStore, appendAudit, mostApiKeys, type StoredApiKey } from '../store/index.js'
-import type { Caller } from './caller.js'
+import type { Caller, RunLimits } from './caller.js'
 import { unauthenticated } from './refusal.js'
-import { repositoryPatterns, type RunLimits, secretNames } from './run-limits.js'
+import { repositoryPatterns, secretNames } from './run-limits.js'
 
 /**
  * Bearer keys: `sy_<id>_<secret>`. The id is no secret: it stands in lists and in the audit log, and a key is looked up by it. Redis holds the SHA-256 of

@@ -14,12 +14,15 @@ import { type Caller, requireAllTenants } from './caller.js'
 import { type ApiApp, type ApiContext, bearerOf, type Env, guard, json, newApp, problems, route } from './context.js'
 import { addDeploymentRoutes } from './deployment-routes.js'
 import { addJobRoutes } from './job-routes.js'
+import { defaultKeyTries, KeyTries } from './key-tries.js'
 import { problemOf, problemResponse } from './problem.js'
 import { defaultRateLimit, type RateLimit, RateLimiter } from './rate-limit.js'
 import { forbidden, HttpRefusalError, malformed, unauthenticated } from './refusal.js'
 import { addOperateRoutes } from './operate-routes.js'
+import { remoteAddressBehind } from './remote-address.js'
 import { addScheduleRoutes } from './schedule-routes.js'
 import { componentSchemas } from './schemas.js'
+import { StreamLimits } from './stream-limits.js'
 import { addStreamRoutes } from './stream-routes.js'
 
 export interface ApiOptions {
@@ -36,13 +39,33 @@ export interface ApiOptions {
   readonly authenticate?: ((request: Request) => Promise<Caller | null> | Caller | null) | undefined
   /** How many requests a key may make. Default 6,000 a minute; `none` for any number. */
   readonly rateLimit?: RateLimit | 'none' | undefined
+  /** How many keys that open nothing an address may send before it is told to wait; counted by each server. Default 60 a minute; `none` for any number. */
+  readonly keyTries?: RateLimit | 'none' | undefined
+  /** Networks of proxies whose `X-Forwarded-For` says where a request comes from, such as `10.0.0.0/8`. Default: none. */
+  readonly trustedProxies?: readonly string[] | undefined
   /** How often a stream in which nothing happens says so, in milliseconds. Default 15,000. */
   readonly heartbeatMs?: number | undefined
   /** What `GET /metrics` answers to a key that may read everybody's. Left out: there is no such path. */
   readonly metrics?: (() => Promise<{ readonly contentType: string; readonly text: string }>) | undefined
+  /** Answers `POST /mcp`, for those whose keys may at least read. Left out, there is no such path. */
+  readonly mcp?: McpEndpoint | undefined
   /** Told of what fails and of what callers change; pino's will do. Default: failures become process warnings. */
   readonly log?: Pick<Logger, 'info' | 'error'> | undefined
 }
+
+/** Answers a request to a path of which the API knows only who may use it. */
+export type McpEndpoint = (
+  request: Request,
+  api: {
+    /** The API itself, for the calls that come of the request. */
+    readonly answer: (request: Request) => Response | Promise<Response>
+    readonly maxBodyBytes: number
+    /** Aborted when the API stops. */
+    readonly stop: AbortSignal
+    /** To be called once, when the answer was read or nobody reads it any more. */
+    readonly onEnd: () => void
+  },
+) => Promise<Response>
 
 /** The HTTP API of a queue, without a server. */
 export interface Api {
@@ -68,7 +91,7 @@ export function createApi(options: ApiOptions): Api {
   const stop = new AbortController()
   const log = options.log ?? { info: () => undefined, error: (fields: unknown) => process.emitWarning(errorIn(fields)) }
   const app = newApp()
-  const api: ApiContext = { queue, artifacts: options.artifacts, log, maxBodyBytes: bodyLimit(options), callerOf: callerOf(options), count: counter(options), heartbeatMs: options.heartbeatMs, stop: stop.signal }
+  const api: ApiContext = { queue, artifacts: options.artifacts, log, maxBodyBytes: bodyLimit(options), callerOf: limited(callerOf(options), options), count: counter(options), heartbeatMs: options.heartbeatMs, stop: stop.signal }
 
   app.onError((error) => {
     const answer = problemOf(error)
@@ -89,18 +112,21 @@ export function createApi(options: ApiOptions): Api {
   addCostRoutes(app, api)
   addAuditRoute(app, api)
   addDocument(app)
-  refuseTheRest(app, options.metrics === undefined ? ['/openapi.json'] : ['/openapi.json', '/metrics'])
+  // Of a server of Node's it knows the connection.
+  const fetch = (request: Request, bindings?: object) => app.fetch(request, bindings)
+  if (options.mcp !== undefined) addMcpRoute(app, api, options.mcp, fetch)
+  const only = (methods: readonly string[], paths: readonly string[]) => paths.map((path) => [path, methods] as const)
+  refuseTheRest(app, [...only(['GET', 'HEAD'], options.metrics === undefined ? ['/openapi.json'] : ['/openapi.json', '/metrics']), ...only(['POST'], options.mcp === undefined ? [] : ['/mcp'])])
 
-  const fetch = (request: Request) => app.fetch(request)
   return {
     app,
-    fetch,
+    fetch: (request) => fetch(request),
     listener: listenerOf(fetch),
     stop: () => stop.abort(new SwitchyardError('the HTTP API stops')),
   }
 }
 
-function listenerOf(fetch: Api['fetch']): Api['listener'] {
+function listenerOf(fetch: (request: Request, bindings: object) => Response | Promise<Response>): Api['listener'] {
   const errorHandler = () => problemResponse(problemOf(malformed('the request is no valid one of HTTP; look at its method, its host and its path')))
   const listener = getRequestListener(fetch, { overrideGlobalObjects: false, errorHandler })
   return async (request: ParsedMessage, response) => {
@@ -129,11 +155,31 @@ function callerOf({ queue, authenticate }: ApiOptions): (request: Request) => Pr
   }
 }
 
+/** Refuses keys that open nothing otherwise, once too many came from one address. */
+function limited(ask: (request: Request) => Promise<Caller>, { keyTries = defaultKeyTries, trustedProxies = [] }: ApiOptions): ApiContext['callerOf'] {
+  const addressOf = remoteAddressBehind(trustedProxies)
+  if (keyTries === 'none') return ask
+  const tries = new KeyTries(checkedLimit(keyTries, 'keyTries'))
+  return async (request, peer) => {
+    try {
+      return await ask(request)
+    } catch (error) {
+      // Without a key there is nothing to try.
+      if (error instanceof HttpRefusalError && error.status === 401 && request.headers.has('authorization')) await tries.count(addressOf(peer, request.headers.get('x-forwarded-for') ?? undefined))
+      throw error
+    }
+  }
+}
+
+function checkedLimit(limit: RateLimit, name: string): RateLimit {
+  const { requests, perSeconds } = limit
+  if (!Number.isInteger(requests) || requests < 1 || !Number.isInteger(perSeconds) || perSeconds < 1) throw new InvalidInputError(`${name}: requests and perSeconds must be whole numbers from 1 on`)
+  return limit
+}
+
 function counter({ queue, rateLimit = defaultRateLimit }: ApiOptions): ApiContext['count'] {
   if (rateLimit === 'none') return async () => ({})
-  const { requests, perSeconds } = rateLimit
-  if (!Number.isInteger(requests) || requests < 1 || !Number.isInteger(perSeconds) || perSeconds < 1) throw new InvalidInputError('rateLimit: requests and perSeconds must be whole numbers from 1 on')
-  const limiter = new RateLimiter(queue, rateLimit)
+  const limiter = new RateLimiter(queue, checkedLimit(rateLimit, 'rateLimit'))
   return async (caller) => await limiter.count(caller)
 }
 
@@ -198,9 +244,15 @@ function addDocument(app: ApiApp): void {
   })
 }
 
+/** No part of the document: it speaks another protocol. */
+function addMcpRoute(app: ApiApp, api: ApiContext, mcp: McpEndpoint, answer: Api['fetch']): void {
+  const limits = new StreamLimits()
+  app.post('/mcp', guard(api, 'read'), async (context) => await mcp(context.req.raw, { answer, maxBodyBytes: api.maxBodyBytes, stop: api.stop, onEnd: limits.enter(context.var.caller.id) }))
+}
+
 /** Other methods of paths that there are, and paths that there are not. */
-function refuseTheRest(app: ApiApp, besides: readonly string[]): void {
-  const methods = new Map<string, Set<string>>(besides.map((path) => [path, new Set(['GET', 'HEAD'])]))
+function refuseTheRest(app: ApiApp, besides: readonly (readonly [string, readonly string[]])[]): void {
+  const methods = new Map<string, Set<string>>(besides.map(([path, known]) => [path, new Set(known)]))
   for (const definition of app.openAPIRegistry.definitions) {
     if (definition.type !== 'route') continue
     const path = definition.route.path.replaceAll(/\/{(.+?)}/g, '/:$1')

@@ -1,7 +1,17 @@
 import { createHash } from 'node:crypto'
 import type { ApiKeyScope } from '../store/index.js'
 import { forbidden } from './refusal.js'
-import type { RunLimits } from './run-limits.js'
+
+/**
+ * What a caller may have run: on which repositories, and with which of the consumers' secrets. It limits what is begun (created, scheduled, run again), not
+ * what is looked at or ended.
+ */
+export interface RunLimits {
+  /** Ids such as `acme/web`, or how they begin, such as `acme/*`; null or left out for all. */
+  readonly repositories?: readonly string[] | null | undefined
+  /** Names of variables, those that sign webhooks too; empty for none, null or left out for all. */
+  readonly secrets?: readonly string[] | null | undefined
+}
 
 /**
  * Who asks, and what that may see and touch. What a caller that is limited to tenants sends is changed so that it meets nothing of others': its jobs

@@ -96,7 +96,7 @@ const refusals: Readonly<Record<number, string>> = {
   413: 'Too large.',
   415: 'Not JSON in UTF-8.',
   422: 'The input is wrong; `problems` says what.',
-  429: 'The key has made too many requests or has too many streams open, or too many keys that open nothing came from this address; `Retry-After` says when to ask again.',
+  429: 'The key has made too many requests, or has too many streams open; `Retry-After` says when to ask again.',
   431: 'The header is over 16 KiB.',
   500: 'A defect of Switchyard’s own.',
   503: 'Redis is away, or the server stops.',

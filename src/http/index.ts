@@ -1,4 +1,4 @@
-export { createApi, type Api, type ApiOptions } from './api.js'
+export { createApi, type Api, type ApiOptions, type McpEndpoint } from './api.js'
 export { ApiKeys, type ApiKeyInfo, type NewApiKey } from './api-keys.js'
 export type { Caller } from './caller.js'
 export type { Problem } from './problem.js'

@@ -54,6 +54,8 @@ export const operateRequests = {
     name: z.string({ error: 'is missing; say what the key is for, such as "ci"' }),
     scope: z.enum(['read', 'write', 'admin'], { error: 'must be "read", "write" or "admin"' }),
     tenants: z.array(z.string()).optional().describe('Left out for everybody’s jobs.'),
+    repositories: z.array(z.string()).optional().describe('What it may have jobs run on, such as `acme/web`, or `acme/*` for all that begin so. Left out for all.'),
+    secrets: z.array(z.string()).optional().describe('Which secrets its jobs may name; empty for none. Left out for all.'),
     lifetimeMs: z.number({ error: 'must be a number of milliseconds' }).optional().describe('Left out for a key that does not expire.'),
   }),
 } as const
@@ -65,6 +67,8 @@ const keySchema = z.object({
   name: z.string(),
   scope: z.enum(['read', 'write', 'admin']),
   tenants: z.array(z.string()).nullable(),
+  repositories: z.array(z.string()).nullable(),
+  secrets: z.array(z.string()).nullable(),
   state: z.enum(['valid', 'expired', 'revoked']),
   createdAtMs: atMs,
   expiresAtMs: atMs.nullable(),

@@ -5,16 +5,7 @@ import { accessOf, type AgentQueue } from '../producers/agent-queue.js'
 import type { Caller } from './caller.js'
 import { forbidden } from './refusal.js'
 
-/**
- * What a caller may have run: on which repositories, and with which of the consumers' secrets. It limits what is begun (created, scheduled, run again), not
- * what is looked at or ended.
- */
-export interface RunLimits {
-  /** Ids such as `acme/web`, or how they begin, such as `acme/*`; null or left out for all. */
-  readonly repositories?: readonly string[] | null | undefined
-  /** Names of variables, those that sign webhooks too; empty for none, null or left out for all. */
-  readonly secrets?: readonly string[] | null | undefined
-}
+/** The limits of what a caller may have run (`RunLimits`): their form, and who keeps to them. */
 
 const longestList = 100
 

@@ -9,7 +9,7 @@ import { areCompiled, ownFile } from '../own-programs.js'
 export const fromCheckout: readonly [string, ...string[]] = [resolve('script/switchyard')]
 
 /** What the tests start by default. */
-const program: readonly [string, ...string[]] = areCompiled ? [process.execPath, ownFile('src/cli/main.ts')] : fromCheckout
+export const program: readonly [string, ...string[]] = areCompiled ? [process.execPath, ownFile('src/cli/main.ts')] : fromCheckout
 
 export interface Run {
   readonly child: ChildProcessByStdio<null, Readable, Readable>

@@ -3,12 +3,14 @@ import { accessSync, constants, existsSync, readdirSync, readFileSync } from 'no
 import { readFile, symlink, writeFile } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { promisify } from 'node:util'
+import { Client } from '@modelcontextprotocol/sdk/client/index.js'
+import { StdioClientTransport } from '@modelcontextprotocol/sdk/client/stdio.js'
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { loadConfig, parseConfig } from '../../src/config/load.js'
 import { createProviders } from '../../src/config/providers.js'
 import { generateDevelopmentKeys } from '../../src/embedded/index.js'
 import { parseJobSpec } from '../../src/job/spec.js'
-import { follow, makePlace, type Place, type Run } from '../cli/run-switchyard.js'
+import { follow, makePlace, program, type Place, type Run } from '../cli/run-switchyard.js'
 import { startCommandService, type CommandService } from '../servers/command-service.js'
 import { signedHeaders, signersOf } from '../../src/webhooks/signing.js'
 import { fencedBlocks, type FencedBlock } from './fenced-blocks.js'
@@ -205,7 +207,20 @@ async function checkJson(block: FencedBlock): Promise<void> {
     parseJobSpec(value)
     await writeFile(join(place.folder, 'job.json'), block.text)
   } else if (block.tag === 'config') parseConfig(value)
-  else throw new Error(`${block.document}:${block.line}: tag it "json job" or "json config", so that it is checked`)
+  else if (block.tag === 'mcp') await tryMcpServers(value as { mcpServers: Record<string, { command: string; args: string[] }> })
+  else throw new Error(`${block.document}:${block.line}: tag it "json job", "json config" or "json mcp", so that it is checked`)
+}
+
+/** A host's configuration of MCP servers: each is started and asked for its tools. */
+async function tryMcpServers({ mcpServers }: { mcpServers: Record<string, { command: string; args: string[] }> }): Promise<void> {
+  for (const { command, args } of Object.values(mcpServers)) {
+    expect(command).toBe('switchyard')
+    const [file, ...before] = program
+    const client = new Client({ name: 'docs', version: '1' })
+    await client.connect(new StdioClientTransport({ command: file, args: [...before, ...args], cwd: place.folder, env: { PATH: process.env['PATH'] ?? '', TMPDIR: place.temporary } }))
+    expect((await client.listTools()).tools.map(({ name }) => name)).toContain('enqueue_job')
+    await client.close()
+  }
 }
 
 /** Splits a command line at spaces, with the quoting that the documents use. Drops the program's name. */

@@ -249,7 +249,7 @@ describe('a key for repositories and secrets', () => {
       [{ repositories: Array<string>(101).fill('a') }, 'repositories: names more than 100'], [{ secrets: ['A B'] }, 'secrets[0]: must be'], [{ secrets: 'API_KEY' }, 'secrets: '],
       [{ scope: 'read', secrets: [] }, 'secrets: limits what is enqueued'], [{ scope: 'admin', repositories: ['a'] }, 'repositories: limits what is enqueued'],
     ]
-    for (const [input, message] of wrong) await expect(keys.create({ name: 'a', scope: 'write', ...input } as NewApiKey)).rejects.toThrow(message)
+    for (const [input, message] of wrong) await expect(keys.create({ name: 'a', scope: 'write', ...input })).rejects.toThrow(message)
     const { key } = await keys.create({ name: 'none', scope: 'write', repositories: ['acme/*'], secrets: [] })
     expect((await call('POST', '/v1/jobs', { key, body: spec({ secrets: ['A'] }) })).status).toBe(403)
     expect((await call('POST', '/v1/jobs', { key, body: spec() })).status).toBe(201)

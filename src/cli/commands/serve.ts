@@ -5,7 +5,7 @@ import { print, printJson } from '../print.js'
 import { configOf, withConfigOption, withJsonOption, type SharedFlags } from '../shared-options.js'
 import { aborted, listenForStop } from '../stop-signal.js'
 
-type Flags = SharedFlags & { readonly host?: string; readonly port?: string }
+type Flags = SharedFlags & { readonly host?: string; readonly port?: string; readonly mcp?: boolean }
 
 /** `switchyard serve`: the HTTP API, until it is stopped. */
 export function addServeCommand(program: Command): void {
@@ -14,6 +14,7 @@ export function addServeCommand(program: Command): void {
     .description('serve the HTTP API, for producers in any language')
     .option('--host <address>', 'the address to listen on (default: http.host, 127.0.0.1)')
     .option('--port <number>', 'the port; 0 for any that is free (default: http.port, 8080)')
+    .option('--mcp', 'serve the Model Context Protocol too, at /mcp (default: http.mcp)')
   withConfigOption(withJsonOption(command, 'the address'))
   command
     .addHelpText(
@@ -41,5 +42,5 @@ Example:
 function withFlags(config: Config, flags: Flags): Config {
   const port = flags.port === undefined ? config.http.port : Number(flags.port)
   if (!Number.isInteger(port) || port < 0 || port > 65_535) throw new InvalidInputError(`--port: "${flags.port ?? ''}" must be a whole number from 0 to 65535`)
-  return { ...config, http: { ...config.http, host: flags.host ?? config.http.host, port } }
+  return { ...config, http: { ...config.http, host: flags.host ?? config.http.host, port, mcp: flags.mcp ?? config.http.mcp } }
 }
