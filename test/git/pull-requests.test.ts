@@ -45,6 +45,33 @@ describe.each(forgeKinds)('a pull request at %s', (kind) => {
     expect(asked).toBe(1)
   })
 
+  it('becomes ready, and a draft again, when it is asked for so', async () => {
+    const stands = () => server.state.requests.map(({ draft, title }) => [draft, title])
+    const draftTitle = kind === 'gitlab' ? 'Draft: Fix it' : 'Fix it'
+    await open({ draft: true })
+    expect(await open({ draft: false })).toMatchObject({ number: 1, problems: [] })
+    expect(stands()).toEqual([[false, 'Fix it']])
+    expect(await open({ draft: true })).toMatchObject({ number: 1, problems: [] })
+    expect(stands()).toEqual([[true, draftTitle]])
+    const calls = server.calls.length
+    await open({ draft: true })
+    expect(server.calls.slice(calls).filter((call) => call.includes('graphql'))).toEqual([])
+    if (kind !== 'github') return
+    // A server of one's own has both below /api.
+    const own = withBreaker(new HttpsGitHost({ url: 'https://git.example.com', token: async () => ({ username: 'x-access-token', token: server.token }), api: { kind, url: `${server.url}/api/v3` } }), { now: Date.now })
+    expect(await open({ draft: false }, own)).toMatchObject({ number: 1, problems: [] })
+    expect(server.calls.at(-1)).toBe('POST api/graphql')
+    expect(stands()).toEqual([[false, 'Fix it']])
+    // What is refused is said, and fails nothing.
+    server.state.noDrafts = true
+    expect((await open({ draft: true }))?.problems).toEqual(['it was not made a draft: Draft pull requests are not supported in this repository.'])
+    server.state.noDrafts = false
+    server.fault = ({ path }) => (path === 'graphql' ? { status: 403, body: { message: 'Resource not accessible by integration' } } : undefined)
+    expect((await open({ draft: true }))?.problems).toEqual(['it was not made a draft: Resource not accessible by integration'])
+    server.fault = ({ path }) => (path === 'graphql' ? { status: 502, body: '<html>' } : undefined)
+    expect(await failure({ draft: true })).toMatchObject({ kind: 'transient', owner: 'git-host' })
+  })
+
   it('is one, whichever answer is lost, and whoever asks at the same time', async () => {
     let lost = 0
     server.fault = ({ method, when }) => (method === 'POST' && when === 'after' && lost++ === 0 ? 'drop' : undefined)

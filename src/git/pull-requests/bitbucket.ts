@@ -44,12 +44,12 @@ export class BitbucketForge implements Forge {
   }
 
   async update(number: number, { repository, title, body, draft }: PullRequestRequest, options: GitCallOptions): Promise<KnownPullRequest> {
-    const answer = await this.api.call({ method: 'PUT', path: `${path(repository)}/pullrequests/${number}`, repository, body: { title, description: body, ...(draft ? { draft } : {}) } }, options)
+    const answer = await this.api.call({ method: 'PUT', path: `${path(repository)}/pullrequests/${number}`, repository, body: { title, description: body, draft } }, options)
     return known(this.api.read(pull, answer, 'the pull request'))
   }
 
   /** Reviewers go by uuid (`{…}`) or account id; there are no labels. */
-  async complete(number: number, { repository, title, labels, reviewers }: PullRequestRequest, options: GitCallOptions): Promise<readonly string[]> {
+  async complete({ number }: KnownPullRequest, { repository, title, labels, reviewers }: PullRequestRequest, options: GitCallOptions): Promise<readonly string[]> {
     const problems = labels.length === 0 ? [] : ['it has no labels, which Bitbucket does not know']
     if (reviewers.length === 0) return problems
     const people = reviewers.map((id) => (id.startsWith('{') ? { uuid: id } : { account_id: id }))

@@ -20,6 +20,8 @@ export interface ForgeCall {
   readonly method: 'GET' | 'POST' | 'PUT' | 'PATCH'
   /** Below the API's base; its parts are encoded. */
   readonly path: string
+  /** Where that is below another base, which goes by the API's own. */
+  readonly base?: ((url: string) => string) | undefined
   readonly repository: string
   readonly query?: Readonly<Record<string, string>> | undefined
   readonly body?: object | undefined
@@ -41,7 +43,7 @@ const maxAnswerBytes = 8 * 1024 * 1024
 export class ForgeApi {
   constructor(private readonly options: ForgeApiOptions) {}
 
-  async call({ method, path, repository, query = {}, body, allowed = [] }: ForgeCall, { timeoutMs, signal }: GitCallOptions): Promise<ForgeAnswer> {
+  async call({ method, path, base = (own) => own, repository, query = {}, body, allowed = [] }: ForgeCall, { timeoutMs, signal }: GitCallOptions): Promise<ForgeAnswer> {
     signal?.throwIfAborted()
     const { url, authorize, fetch = globalThis.fetch } = this.options
     const time = AbortSignal.timeout(timeoutMs)
@@ -49,7 +51,7 @@ export class ForgeApi {
     const what = `${method} ${path}`
     const headers = { accept: 'application/json', 'user-agent': 'switchyard', ...(await authorize(repository)), ...(body === undefined ? {} : { 'content-type': 'application/json' }) }
     try {
-      const response = await fetch(`${url}/${path}${search === '' ? '' : `?${search}`}`, {
+      const response = await fetch(`${base(url)}/${path}${search === '' ? '' : `?${search}`}`, {
         method,
         headers,
         ...(body === undefined ? {} : { body: JSON.stringify(body) }),

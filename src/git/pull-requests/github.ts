@@ -4,8 +4,10 @@ import { saidIn, type ForgeApi } from './forge-api.js'
 import type { Forge, KnownPullRequest, OpenOutcome } from './pull-requests.js'
 import type { PullRequestRequest } from './request.js'
 
-const pull = z.object({ number: z.int().min(1), html_url: z.url({ protocol: /^https?$/ }), state: z.enum(['open', 'closed']), body: z.string().nullish() })
-const known = ({ number, html_url: url, state, body }: z.output<typeof pull>): KnownPullRequest => ({ number, url, open: state === 'open', body: body ?? '' })
+const pull = z.object({ number: z.int().min(1), html_url: z.url({ protocol: /^https?$/ }), state: z.enum(['open', 'closed']), body: z.string().nullish(), node_id: z.string().optional(), draft: z.boolean().optional() })
+const known = ({ number, html_url: url, state, body, node_id: id, draft: is }: z.output<typeof pull>): KnownPullRequest => ({ number, url, open: state === 'open', body: body ?? '', ...(id === undefined || is === undefined ? {} : { draft: { is, id } }) })
+/** GraphQL answers 200 to what it refuses, too. */
+const graphqlAnswer = z.object({ errors: z.array(z.object({ message: z.string() })).optional() })
 
 /** GitHub, and GitHub Enterprise Server: https://docs.github.com/rest/pulls */
 export class GitHubForge implements Forge {
@@ -36,8 +38,9 @@ export class GitHubForge implements Forge {
     return known(this.api.read(pull, answer, 'the pull request'))
   }
 
-  async complete(number: number, { repository, labels, reviewers }: PullRequestRequest, options: GitCallOptions): Promise<readonly string[]> {
+  async complete({ number, draft: stands }: KnownPullRequest, { repository, draft, labels, reviewers }: PullRequestRequest, options: GitCallOptions): Promise<readonly string[]> {
     const problems: string[] = []
+    if (stands !== undefined && stands.is !== draft) problems.push(...(await this.#changeDraft(repository, stands.id, draft, options)))
     if (labels.length > 0) {
       const { status, body } = await this.api.call({ method: 'POST', path: `${path(repository)}/issues/${number}/labels`, repository, body: { labels }, allowed: [403, 404, 410, 422] }, options)
       if (status >= 400) problems.push(`its labels were not set${saidIn(body)}`)
@@ -50,6 +53,20 @@ export class GitHubForge implements Forge {
     }
     return problems
   }
+
+  /** REST knows `draft` of new pull requests alone: https://docs.github.com/graphql/reference/mutations */
+  async #changeDraft(repository: string, id: string, draft: boolean, options: GitCallOptions): Promise<readonly string[]> {
+    const mutation = draft ? 'convertPullRequestToDraft' : 'markPullRequestReadyForReview'
+    const query = `mutation ($id: ID!) { ${mutation}(input: { pullRequestId: $id }) { pullRequest { isDraft } } }`
+    const answer = await this.api.call({ method: 'POST', path: 'graphql', base: graphqlBase, repository, body: { query, variables: { id } }, allowed: [403] }, options)
+    const said = answer.status === 403 ? saidIn(answer.body) : saidIn(this.api.read(graphqlAnswer, answer, 'GraphQL').errors?.map(({ message }) => message))
+    return said === '' && answer.status !== 403 ? [] : [`it was not made ${draft ? 'a draft' : 'ready for review'}${said}`]
+  }
+}
+
+/** At github.com beside REST's, at a server of one's own beside its version: `/api/v3` and `/api/graphql`. */
+function graphqlBase(url: string): string {
+  return url.replace(/\/api\/v3$/, '/api')
 }
 
 function path(repository: string): string {

@@ -40,7 +40,7 @@ export class GitLabForge implements Forge {
   }
 
   /** Reviewers go by their ids, which are looked up by name. */
-  async complete(number: number, { repository, reviewers }: PullRequestRequest, options: GitCallOptions): Promise<readonly string[]> {
+  async complete({ number }: KnownPullRequest, { repository, reviewers }: PullRequestRequest, options: GitCallOptions): Promise<readonly string[]> {
     if (reviewers.length === 0) return []
     const problems: string[] = []
     const ids: number[] = []

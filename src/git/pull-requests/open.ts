@@ -47,12 +47,12 @@ export async function openPullRequest(source: string, forge: Forge, request: Pul
   const { repository, head } = request
   const base = request.base ?? (await forge.defaultBranch(repository, options))
   if (base === head) throw new InfrastructureError({ kind: 'invalid', owner: 'job', source, message: `promote.pullRequest: "${head}" is the branch that the pull request is to go to; promote to a branch of its own` })
-  const finish = async ({ number, url }: KnownPullRequest, action: OpenedPullRequest['action']): Promise<OpenedPullRequest> => ({
-    number,
-    url,
+  const finish = async (known: KnownPullRequest, action: OpenedPullRequest['action']): Promise<OpenedPullRequest> => ({
+    number: known.number,
+    url: known.url,
     base,
     action,
-    problems: action === 'found' ? [] : await forge.complete(number, request, options),
+    problems: action === 'found' ? [] : await forge.complete(known, request, options),
   })
   const existing = async (): Promise<OpenedPullRequest | undefined> => {
     const all = await forge.between(repository, head, base, options)

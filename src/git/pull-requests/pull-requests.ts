@@ -12,6 +12,8 @@ export interface KnownPullRequest {
   readonly url: string
   readonly open: boolean
   readonly body: string
+  /** Where a host changes it by a call of its own: whether it is a draft, and what that call names it by. */
+  readonly draft?: { readonly is: boolean; readonly id: string } | undefined
 }
 
 /** `exists`: one is open for these branches. `nothing`: the branches do not differ. */
@@ -26,5 +28,5 @@ export interface Forge {
   /** Title and body anew. */
   update(number: number, request: PullRequestRequest, options: GitCallOptions): Promise<KnownPullRequest>
   /** What goes to it in calls of their own. @returns sentences on what could not be had. */
-  complete(number: number, request: PullRequestRequest, options: GitCallOptions): Promise<readonly string[]>
+  complete(known: KnownPullRequest, request: PullRequestRequest, options: GitCallOptions): Promise<readonly string[]>
 }

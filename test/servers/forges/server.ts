@@ -37,6 +37,8 @@ export interface ForgeState {
   /** Pairs "head base" that do not differ. */
   readonly same: Set<string>
   readonly users: Map<string, number>
+  /** Whether the repository's plan has no drafts. */
+  noDrafts: boolean
   readonly requests: StoredRequest[]
 }
 
@@ -72,7 +74,7 @@ const routes: Readonly<Record<ForgeKind, ForgeRoutes>> = { github: githubRoutes,
 export async function startForgeServer(kind: ForgeKind): Promise<ForgeServer> {
   const token = `${kind}-token-of-nobody`
   const calls: string[] = []
-  const state: ForgeState = { defaultBranch: 'main', branches: new Set(['main']), same: new Set(), users: new Map([['ada', 7], ['grace', 8]]), requests: [] }
+  const state: ForgeState = { defaultBranch: 'main', branches: new Set(['main']), same: new Set(), users: new Map([['ada', 7], ['grace', 8]]), noDrafts: false, requests: [] }
 
   const send = (response: ServerResponse, status: number, body: unknown, headers: Readonly<Record<string, string>> = {}) => {
     response.writeHead(status, { 'content-type': 'application/json', ...headers })
