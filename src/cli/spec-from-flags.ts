@@ -15,6 +15,14 @@ export interface SpecFlags {
   readonly message?: string
   readonly promote?: string
   readonly strategy?: string
+  readonly pullRequest?: boolean
+  readonly pullRequestBase?: string
+  readonly pullRequestTitle?: string
+  readonly pullRequestBody?: string
+  readonly pullRequestDraft?: boolean
+  readonly pullRequestLabel?: readonly string[]
+  readonly pullRequestReviewer?: readonly string[]
+  readonly artifact?: readonly string[]
   readonly prefer?: readonly string[]
   readonly allow?: readonly string[]
   readonly deny?: readonly string[]
@@ -74,7 +82,8 @@ export function specFromFlags(flags: SpecFlags, file: unknown = {}): Record<stri
   if (flags.strategy !== undefined && flags.promote === undefined && !('promote' in spec)) {
     throw new InvalidInputError('--strategy: needs --promote BRANCH, the branch to move')
   }
-  merge('promote', { to: flags.promote, strategy: flags.strategy })
+  merge('promote', { to: flags.promote, strategy: flags.strategy, pullRequest: pullRequestOf(flags, spec['promote']) })
+  set('artifacts', flags.artifact)
   set('events', flags.event)
   set('webhooks', flags.webhook?.map((text) => webhook(text, flags.event)))
   merge('providers', { prefer: flags.prefer, allow: flags.allow, deny: flags.deny })
@@ -104,6 +113,16 @@ async function readAll(stream: NodeJS.ReadableStream): Promise<string> {
   stream.setEncoding('utf8')
   for await (const chunk of stream) text += String(chunk)
   return text
+}
+
+/** Undefined when no flag asks for one. @param before `promote` of the file, which may have one already. @throws InvalidInputError when there is no branch to request. */
+function pullRequestOf(flags: SpecFlags, before: unknown): object | undefined {
+  const fields = { base: flags.pullRequestBase, title: flags.pullRequestTitle, body: flags.pullRequestBody, draft: flags.pullRequestDraft, labels: flags.pullRequestLabel, reviewers: flags.pullRequestReviewer }
+  const given = Object.entries(fields).filter(([, value]) => value !== undefined)
+  if (flags.pullRequest !== true && given.length === 0) return undefined
+  if (flags.promote === undefined && before === undefined) throw new InvalidInputError(`--pull-request${flags.pullRequest === true ? '' : `-${given[0]?.[0] === 'labels' ? 'label' : given[0]?.[0] === 'reviewers' ? 'reviewer' : (given[0]?.[0] ?? '')}`}: needs --promote BRANCH, the branch that is to be merged`)
+  const own = typeof before === 'object' && before !== null && 'pullRequest' in before && typeof before.pullRequest === 'object' && before.pullRequest !== null ? before.pullRequest : {}
+  return { ...own, ...Object.fromEntries(given) }
 }
 
 /** @param types what it is to be told of besides the end. */

@@ -74,6 +74,14 @@ describe('a spec from flags', () => {
     const spec = specFromFlags({ env: ['B=2'], step: ['new'], strategy: 'merge' }, { repository: 'r', steps: ['old'], env: { A: '1' }, promote: { to: 'x' } })
     expect(spec).toEqual({ repository: 'r', steps: ['new'], env: { A: '1', B: '2' }, promote: { to: 'x', strategy: 'merge' } })
   })
+  it('may ask for a pull request and artifacts', () => {
+    const asked = specFromFlags({ repository: 'r', step: ['x'], promote: 'fix/it', pullRequestTitle: 'Fix it', pullRequestBase: 'main', pullRequestBody: 'b', pullRequestDraft: true, pullRequestLabel: ['bug'], pullRequestReviewer: ['ada'], artifact: ['coverage/**', 'report.html'] })
+    expect(parseJobSpec(asked)).toMatchObject({ promote: { to: 'fix/it', pullRequest: { base: 'main', title: 'Fix it', body: 'b', draft: true, labels: ['bug'], reviewers: ['ada'] } }, artifacts: ['coverage/**', 'report.html'] })
+    expect(specFromFlags({ promote: 'x', pullRequest: true })).toEqual({ promote: { to: 'x', pullRequest: {} } })
+    expect(specFromFlags({ pullRequestTitle: 'new' }, { promote: { to: 'x', pullRequest: { title: 'old', base: 'main' } } })).toEqual({ promote: { to: 'x', pullRequest: { title: 'new', base: 'main' } } })
+    expect(() => specFromFlags({ pullRequest: true })).toThrow('--pull-request: needs --promote BRANCH, the branch that is to be merged')
+    expect(() => specFromFlags({ pullRequestLabel: ['a'] })).toThrow('--pull-request-label: needs --promote')
+  })
   it('may push nothing', () => expect(specFromFlags({ push: false })).toEqual({ push: false }))
   it('may ask to be told, by webhooks too', () => {
     const url = 'https://example.com/jobs?a=b'

@@ -27,6 +27,14 @@ export function addEnqueueCommand(program: Command): void {
     .option('--no-push', 'push nothing; the sandbox gets read access only')
     .option('-p, --promote <branch>', 'the branch to move to the result')
     .option('--strategy <strategy>', 'how to move it: ff_only (default), ff_prefer or merge')
+    .option('--pull-request', 'open a pull request from that branch at GitHub, GitLab or Bitbucket, or update the one that is open')
+    .option('--pull-request-base <branch>', 'the branch that it is to go to (default: the default branch)')
+    .option('--pull-request-title <text>', 'its title (default: the first line of the message)')
+    .option('--pull-request-body <markdown>', 'what is said in it, above the summary of the result')
+    .option('--pull-request-draft', 'open it as a draft, or make it one')
+    .option('--pull-request-label <name>', 'a label of it; may be given several times', collect)
+    .option('--pull-request-reviewer <name>', 'who is to review it; may be given several times', collect)
+    .option('--artifact <pattern>', 'files to store when the job ends, such as "coverage/**"; may be given several times', collect)
     .option('--prefer <provider>', 'a provider to try first; may be given several times', collect)
     .option('--allow <provider>', 'a provider that may be used, and no other; may be given several times', collect)
     .option('--deny <provider>', 'a provider not to use; may be given several times', collect)
@@ -53,6 +61,7 @@ export function addEnqueueCommand(program: Command): void {
 Examples:
   switchyard enqueue -r acme/web -s 'npm ci' -s 'npm test' --no-push --wait
   switchyard enqueue -r acme/web -s './agent "fix the failing test"' --secret API_KEY --promote fix/failing-test
+  switchyard enqueue -r acme/web -s './agent "fix it"' --promote fix/it --pull-request-title 'Fix it' --artifact 'coverage/**'
   switchyard enqueue --file job.json --wait --json`,
     )
     .action(async (flags: Flags) => {
