@@ -34,8 +34,8 @@ const overrides = {
   SWITCHYARD_BOARD_WRITABLE: { path: ['board', 'writable'], schema: yesNo },
 } as const satisfies Record<string, { path: readonly string[]; schema: z.ZodType }>
 
-/** Variables with the prefix that are read elsewhere, or hold values that must not enter the configuration. */
-const readElsewhere = ['SWITCHYARD_CONFIG', 'SWITCHYARD_BOARD_PASSWORD', 'SWITCHYARD_OPERATOR', 'SWITCHYARD_API_KEY']
+/** Variables with the prefix that are read elsewhere (the last two by the clients of other languages), or hold values that must not enter the configuration. */
+const readElsewhere = ['SWITCHYARD_CONFIG', 'SWITCHYARD_BOARD_PASSWORD', 'SWITCHYARD_OPERATOR', 'SWITCHYARD_URL', 'SWITCHYARD_API_KEY']
 
 const schema = z.object(Object.fromEntries(Object.entries(overrides).map(([name, { schema: one }]) => [name, one.optional()])))
 

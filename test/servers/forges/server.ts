@@ -71,8 +71,8 @@ export type ForgeRoutes = (state: ForgeState, path: readonly string[], request: 
 
 const routes: Readonly<Record<ForgeKind, ForgeRoutes>> = { github: githubRoutes, gitlab: gitlabRoutes, bitbucket: bitbucketRoutes }
 
-export async function startForgeServer(kind: ForgeKind): Promise<ForgeServer> {
-  const token = `${kind}-token-of-nobody`
+/** @param token what opens it. */
+export async function startForgeServer(kind: ForgeKind, token = `${kind}-token-of-nobody`): Promise<ForgeServer> {
   const calls: string[] = []
   const state: ForgeState = { defaultBranch: 'main', branches: new Set(['main']), same: new Set(), users: new Map([['ada', 7], ['grace', 8]]), noDrafts: false, requests: [] }
 
