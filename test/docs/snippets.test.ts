@@ -80,7 +80,7 @@ it('the TypeScript of the documents passes the type check', { timeout: 120_000 }
 
 /** Lines that start something which runs until it is stopped, and what it says when it is up. */
 const running: readonly [RegExp, RegExp][] = [
-  [/^switchyard consume/, /consumer started/],
+  [/^switchyard consume( |$)/, /consumer started/],
   [/^switchyard serve/, /HTTP API: http:\/\/127\.0\.0\.1:\d+/],
   [/^switchyard board/, /http:\/\/127\.0\.0\.1:\d+/],
 ]
