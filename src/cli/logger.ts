@@ -1,6 +1,7 @@
 import { pino, type DestinationStream, type Logger } from 'pino'
 import type { Config } from '../config/schema.js'
 import { harmlessJson } from '../job/harmless-text.js'
+import { traceFields } from '../telemetry/tracing.js'
 
 /**
  * The program's own log: JSON lines on stderr, so that stdout is the command's output alone. Fields that hold
@@ -12,6 +13,7 @@ export function createLogger(level: Config['logs']['level']): Logger {
     {
       level,
       base: { pid: process.pid },
+      mixin: traceFields,
       redact: { paths: secretFields.flatMap((field) => [field, `*.${field}`, `*.*.${field}`]), censor: '[hidden]' },
     },
     harmless(pino.destination({ dest: 2, sync: true })),

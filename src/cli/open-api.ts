@@ -22,7 +22,7 @@ export async function openApi(config: Config): Promise<{ readonly url: string; r
     await queue.statuses([])
     const artifacts = storeOf(config)
     const log = createLogger(config.logs.level)
-    measuring = openMeasuring(config, log)
+    measuring = await openMeasuring(config, log, { service: 'switchyard-serve', environment: process.env, always: true })
     const metrics = scrapeOf(measuring)
     const mcp = config.http.mcp ? mcpEndpoint(await loadMcpSdk(), (error) => log.error({ err: error }, 'a request to /mcp failed')) : undefined
     const api = createApi({ queue, metrics, artifacts, maxBodyBytes: config.http.maxBodyBytes, rateLimit: config.http.rateLimit, keyTries: config.http.keyTries, trustedProxies: config.http.trustedProxies, mcp, log })
@@ -36,13 +36,13 @@ export async function openApi(config: Config): Promise<{ readonly url: string; r
       close: async () => {
         await server.close()
         await monitor?.close()
-        measuring?.close()
+        await measuring?.close()
         artifacts?.close()
         await queue.close()
       },
     }
   } catch (error) {
-    measuring?.close()
+    await measuring?.close()
     await queue.close()
     throw error
   }

@@ -24,7 +24,7 @@ export async function openBoard(
     await whenReady(redis, config.redis)
     const password = environment[config.board.passwordEnv]
     const log = createLogger(config.logs.level)
-    measuring = openMeasuring(config, log)
+    measuring = await openMeasuring(config, log, { service: 'switchyard-board', environment: environment, always: true })
     const metrics = scrapeOf(measuring)
     const monitor = await openMonitor(config, log, { ...probesOf(() => redis.ping()), metrics })
     const board = await startBoard({
@@ -45,13 +45,13 @@ export async function openBoard(
       close: async () => {
         await board.close()
         await monitor?.close()
-        measuring?.close()
+        await measuring?.close()
         await queue.close()
         redis.disconnect()
       },
     }
   } catch (error) {
-    measuring?.close()
+    await measuring?.close()
     await queue.close()
     redis.disconnect()
     throw error

@@ -30,7 +30,7 @@ export async function startConsumer(
   const providers = await createProviders(config.providers, { directory, environment })
   const artifacts = config.artifacts === undefined ? undefined : createArtifactStore(config.artifacts, { directory, environment })
   const { secrets, retentionMs, events, ...settings } = config.consumer
-  const measuring = config.monitor.port === undefined ? null : openMeasuring(config, log, (): number => consumer.stuckLoops().length)
+  const measuring = await openMeasuring(config, log, { service: 'switchyard-consumer', environment, always: config.monitor.port !== undefined, stuckLoops: (): number => consumer.stuckLoops().length })
   const consumer: Consumer = new Consumer({
     deployment: config.deployment,
     redis: config.redis,
@@ -43,7 +43,7 @@ export async function startConsumer(
     tenants: config.tenants,
     secrets: secretsFromEnvironment(secrets, environment),
     log,
-    metrics: measuring?.metrics,
+    metrics: measuring.metrics ?? undefined,
     settings,
     retentionMs,
     events,
@@ -52,7 +52,7 @@ export async function startConsumer(
     webhooks: config.webhooks.deliver ? { ...config.webhooks, signingSecrets: (name) => environment[name] } : undefined,
   })
   const monitor = await openMonitor(config, log, {
-    ...(measuring === null ? {} : { metrics: scrapeOf(measuring) }),
+    metrics: scrapeOf(measuring),
     stuck: () => consumer.stuckLoops().map(({ loop, quietMs }) => `${loop}: stuck for ${Math.round(quietMs / 1000)} s`),
     unready: async () => (await consumer.readiness()).problems,
   })
@@ -60,8 +60,7 @@ export async function startConsumer(
   try {
     await consumer.start()
   } catch (error) {
-    measuring?.close()
-    await Promise.all([closeProviders(), monitor?.close()])
+    await Promise.all([closeProviders(), monitor?.close(), measuring.close()])
     throw error
   }
   return {
@@ -70,7 +69,7 @@ export async function startConsumer(
     async stop() {
       await consumer.stop()
       await monitor?.close()
-      measuring?.close()
+      await measuring.close()
       await closeProviders()
       artifacts?.close()
     },

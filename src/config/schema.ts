@@ -129,6 +129,16 @@ const costsSchema = z.strictObject(
 
 export const logLevels = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const
 
+const otlpSchema = z.strictObject(
+  {
+    endpoint: z.url({ protocol: /^https?$/, error: 'must be an http or https URL, such as "http://collector:4318"' }),
+    traces: z.boolean({ error: 'must be true or false' }).default(true),
+    metrics: z.boolean({ error: 'must be true or false' }).default(true),
+    everyMs: whole('milliseconds').min(1_000, 'must be at least 1000').max(3_600_000, 'must be at most 3600000 (an hour)').default(60_000).describe('How often metrics are sent.'),
+  },
+  { error: 'must be an object such as { endpoint: "http://collector:4318" }' },
+)
+
 export const configSchema = z.strictObject({
   deployment: slug('the name that marks this deployment’s sandboxes', 20)
     .default('default')
@@ -239,6 +249,9 @@ export const configSchema = z.strictObject({
     })
     .prefault({})
     .describe('Where "consume", "serve" and "board" listen for probes: /healthz and /readyz. Without a port they do not. It asks nobody for a password.'),
+  telemetry: z
+    .strictObject({ otlp: otlpSchema.optional().describe('Where traces and metrics go by OTLP over HTTP. The OTEL_* variables of OpenTelemetry win, and work without it.') })
+    .prefault({}),
   board: z
     .strictObject({
       host: z.string({ error: 'must be a host name or an address' }).min(1, 'is empty; give an address such as "127.0.0.1"').default('127.0.0.1'),

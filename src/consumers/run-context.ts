@@ -14,6 +14,7 @@ import { unansweredCreateMs, type SlotOwner } from '../store/slot-owners.js'
 import type { CancelRequest } from '../store/stored-run.js'
 import { elapsedMs, type ConsumerContext } from './consumer-context.js'
 import { Interruptions, type Interruption } from './interruption.js'
+import { JobTrace } from './job-trace.js'
 import type { BoardLog } from './output/board-log.js'
 import type { ResolvedSecrets } from './output/secrets.js'
 import type { Exclusions } from './placing/placement.js'
@@ -29,6 +30,8 @@ const maxSaid = 1_000
  */
 export class RunContext {
   readonly exclusions = new Map<string, { untilMs: number; why: string }>()
+  /** Its spans. */
+  trace = JobTrace.none
   /** How often each provider turned this job away in a row. */
   readonly refusals = new Map<string, number>()
   /** When the git host last took from this consumer what it had refused the sandbox: the try of a phase. */

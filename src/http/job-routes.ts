@@ -1,5 +1,6 @@
 import { z } from '@hono/zod-openapi'
 import { IdempotencyConflictError, UnknownJobError } from '../job/errors.js'
+import { parseCarrier, type TraceCarrier } from '../job/trace-carrier.js'
 import type { JobSpecInput } from '../job/spec.js'
 import type { JobStatus } from '../job/status.js'
 import { ResultTimeoutError } from '../producers/index.js'
@@ -33,7 +34,7 @@ export function addJobRoutes(app: ApiApp, api: ApiContext): void {
       return await once(context, api, bytes, async (jobKey) => {
         const [spec] = withJobKeys([ownSpec(context.var.caller, value)], jobKey)
         requireMayEnqueue(queue, context.var.caller, [spec])
-        const { jobId: id } = await asGiven([value], () => queue.enqueue(spec as JobSpecInput, options))
+        const { jobId: id } = await asGiven([value], () => queue.enqueue(spec as JobSpecInput, { ...options, ...traceOf(context.req.raw) }))
         context.set('targets', [id])
         return { status: 201, body: { jobId: id }, location: `jobs/${encodeURIComponent(id)}` }
       })
@@ -53,7 +54,7 @@ export function addJobRoutes(app: ApiApp, api: ApiContext): void {
       return await once(context, api, bytes, async (jobKey) => {
         const specs = withJobKeys(value.jobs.map((spec) => ownSpec(context.var.caller, spec)), jobKey)
         requireMayEnqueue(queue, context.var.caller, specs, (index) => `jobs[${index}].`)
-        const handles = await asGiven(value.jobs, () => queue.enqueueMany(specs as JobSpecInput[], options))
+        const handles = await asGiven(value.jobs, () => queue.enqueueMany(specs as JobSpecInput[], { ...options, ...traceOf(context.req.raw) }))
         context.set('targets', handles.map((handle) => handle.jobId))
         return { status: 201, body: { jobs: handles.map((handle) => ({ jobId: handle.jobId })) } }
       })
@@ -162,6 +163,12 @@ async function ended({ queue, stop }: ApiContext, id: string, timeoutMs: number,
 }
 
 /** Names a key of idempotency as it was sent, where it went to the queue as the tenant's own. */
+/** The span that a request bears, by its headers `traceparent` and `tracestate`; a wrong one is none. */
+function traceOf({ headers }: Request): { readonly trace?: TraceCarrier } {
+  const trace = parseCarrier({ traceparent: headers.get('traceparent'), tracestate: headers.get('tracestate') })
+  return trace === null ? {} : { trace }
+}
+
 async function asGiven<T>(specs: readonly unknown[], enqueue: () => Promise<T>): Promise<T> {
   try {
     return await enqueue()

@@ -3,6 +3,7 @@ import { collectedSchema } from './artifacts.js'
 import { billedSchema } from './cost.js'
 import { jobWebhookSchema, eventKinds } from './event-kinds.js'
 import { lastingObject } from './lasting.js'
+import { traceCarrierSchema } from './trace-carrier.js'
 import { attemptSchema, diffSchema, jobErrorSchema, keptBranchSchema, promotionSchema, pullRequestSchema, stepResultSchema, unsavedPathSchema } from './result.js'
 
 const count = z.int().min(0)
@@ -137,6 +138,8 @@ export const runRecordSchema = lastingObject({
   continues: lastingObject({ generation: z.int().min(1), confirmed: z.boolean() }).nullable().default(null),
   /** Whose job it is, in case that its spec goes before its end; left out when it names no tenant. */
   tenant: z.string().optional(),
+  /** Which trace it belongs to: the producer's span, and the run's at the consumer that had it last; left out without one. */
+  trace: lastingObject({ parent: traceCarrierSchema, run: traceCarrierSchema }).optional(),
   /** What the job asks to be told of besides its end, and by which webhooks; left out when it asks for nothing. */
   asked: lastingObject({ events: z.array(z.enum(eventKinds)).optional(), webhooks: z.array(jobWebhookSchema).optional() }).optional(),
 })

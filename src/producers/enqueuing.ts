@@ -5,6 +5,8 @@ import { z } from 'zod'
 import { IdempotencyConflictError, InvalidInputError } from '../job/errors.js'
 import { type EventKind, isAsked } from '../job/event-kinds.js'
 import { parseInput } from '../job/explain.js'
+import { type TraceCarrier, traceCarrierSchema } from '../job/trace-carrier.js'
+import { withProducerSpan } from '../telemetry/tracing.js'
 import { type JobSpec, type JobSpecInput, parseJobSpec, shortSpec } from '../job/spec.js'
 import { type Keys, parseAdded, type QueuedJob, queueEnqueued, queueWake } from '../store/index.js'
 import { type Claim, claimKeys, newJobId, specDigest } from './idempotency.js'
@@ -19,9 +21,11 @@ export interface EnqueueOptions {
    * the start. The spec must be the same.
    */
   readonly onFailed?: 'keep' | 'rerun' | undefined
+  /** The span that the jobs continue, by W3C's Trace Context, as of a request that they come from. Default: the active span. A wrong one is none. */
+  readonly trace?: TraceCarrier | undefined
 }
 
-const enqueueOptions = z.strictObject({ onFailed: z.enum(['keep', 'rerun'], { error: 'must be "keep" or "rerun"' }).optional() })
+const enqueueOptions = z.strictObject({ onFailed: z.enum(['keep', 'rerun'], { error: 'must be "keep" or "rerun"' }).optional(), trace: traceCarrierSchema.optional() })
 
 const jobsPerRoundTrip = 1_000
 /** As many where their events are written with them: they are one transaction, for which everything else waits. */
@@ -98,7 +102,7 @@ export class Enqueuing {
 
   /** Adds jobs; those that are there already stay as they are, but for `onFailed`. @throws InvalidInputError, IdempotencyConflictError. */
   async add(connected: Connected, jobs: readonly NewJob[], options: EnqueueOptions): Promise<void> {
-    const { onFailed } = parseInput(enqueueOptions, options, 'enqueue')
+    const { onFailed, trace = null } = parseInput(enqueueOptions, options, 'enqueue')
     const unique = new Map<string, NewJob>()
     const claims = new Map<string, Claim>()
     for (const [index, job] of jobs.entries()) {
@@ -115,7 +119,9 @@ export class Enqueuing {
     await claimKeys(connected.redis, keys, [...claims.values()], Math.max(claimTtlMs, retentionMs))
     const list = [...unique.values()]
     const size = list.some((job) => this.#isTold(job)) ? jobsPerTransaction : jobsPerRoundTrip
-    for (let start = 0; start < list.length; start += size) await this.#addBatch(connected, list.slice(start, start + size))
+    await withProducerSpan(this.options.name, list.map(({ jobId }) => jobId), trace, async (carrier) => {
+      for (let start = 0; start < list.length; start += size) await this.#addBatch(connected, list.slice(start, start + size), carrier)
+    })
     if (onFailed === 'rerun') await this.#rerunFailed(connected, [...claims.keys()])
   }
 
@@ -136,7 +142,7 @@ export class Enqueuing {
    * BullMQ's own scripts for the jobs, and one that lists them and wakes idle consumers, in one pipeline; where an event tells of one of them, in one
    * transaction with it.
    */
-  async #addBatch(connected: Connected, batch: readonly NewJob[]): Promise<void> {
+  async #addBatch(connected: Connected, batch: readonly NewJob[], carrier: TraceCarrier | null): Promise<void> {
     const { queue, redis, ready, waits } = connected
     const client = await queue.backend.client
     const told = batch.filter((job) => this.#isTold(job))
@@ -150,7 +156,7 @@ export class Enqueuing {
     for (const { jobId, spec } of told) queueEnqueued(pipeline, keys, jobId, enqueuedEvent(jobId, spec, { runId: keys.runId(jobId), run: 1, source, nowMs: enqueuedAtMs }))
     for (const { jobId, spec, delayMs } of jobs) {
       const options = { ...this.#jobOptions(jobId, spec, delayMs === 0 ? enqueuedAtMs : nowMs), ...(delayMs === 0 ? {} : { delay: delayMs }) }
-      const job = new Job<QueuedJob>(queue, spec.repository, { spec: shortSpec(spec), enqueuedAtMs }, options, jobId)
+      const job = new Job<QueuedJob>(queue, spec.repository, { spec: shortSpec(spec), enqueuedAtMs, ...(carrier === null ? {} : { trace: carrier }) }, options, jobId)
       // BullMQ holds both in fields of their own too.
       delete job.opts.jobId
       delete job.opts.timestamp

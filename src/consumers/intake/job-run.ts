@@ -12,6 +12,8 @@ import { waitingReason } from '../placing/placement.js'
 import { BoardLog } from '../output/board-log.js'
 import type { LockKeeper, Moment } from './lock-keeper.js'
 import { elapsedMs, type ConsumerContext } from '../consumer-context.js'
+import { JobTrace } from '../job-trace.js'
+import { type TraceCarrier, traceCarrierSchema } from '../../job/trace-carrier.js'
 import { RunContext } from '../run-context.js'
 import { longestQuietMs } from '../settings.js'
 import { describeKey, describeWord, type NextJob, type Stand } from '../../store/index.js'
@@ -19,7 +21,7 @@ import { resolveSecrets, type SecretSource } from '../output/secrets.js'
 import { endOverdue, endUnrunnable, leaveProvider } from '../supervision/stranded.js'
 import { supervise } from '../supervision/supervisor.js'
 import { endUnreadable } from '../supervision/unreadable.js'
-import { measureBegin, measureEnd } from './job-metrics.js'
+import { measureBegin, measureEnd, pipelineResult } from './job-metrics.js'
 import { judgeFitness, nobodySentence, type Fitness } from './fitness.js'
 
 export interface TakenJob {
@@ -55,7 +57,7 @@ export interface Followed {
 
 /** What the queue holds of a job; the spec is checked by a schema of its own. */
 const repositorySchema = z.object({ repository: z.string() })
-const jobDataSchema = z.object({ spec: z.unknown(), enqueuedAtMs: z.number().optional() })
+const jobDataSchema = z.object({ spec: z.unknown(), enqueuedAtMs: z.number().optional(), trace: traceCarrierSchema.optional() })
 
 /**
  * A job in this consumer's hands, from the moment it was taken out of the queue until it is finished there, or handed over.
@@ -65,6 +67,7 @@ const jobDataSchema = z.object({ spec: z.unknown(), enqueuedAtMs: z.number().opt
 export class JobRun {
   private readonly leaving = new AbortController()
   private ctx: RunContext | undefined
+  private trace = JobTrace.none
   private cancelReason: string | undefined
   private lockLost = false
   /** Its key of concurrency was another's when it was taken: it is to be listed again. */
@@ -135,6 +138,8 @@ export class JobRun {
       this.shared.log.error({ jobId, message: errorMessage(error) }, 'job left to the next consumer')
     } finally {
       active(-1)
+      // Of one that has ended it is over already.
+      this.trace.end(null)
       this.shared.liveness.ended(`job ${jobId}`)
       this.locks.release(jobId, token)
       this.shared.store.letGo(jobId)
@@ -176,7 +181,7 @@ export class JobRun {
       measureEnd(this.shared, result, job.timestamp)
       return { result, next: null }
     }
-    const { spec, enqueuedAtMs } = read
+    const { spec, enqueuedAtMs, trace } = read
     const runId = store.runId(jobId)
     const fresh = newRunRecord({ jobId, ...(runId === jobId ? {} : { runId }), generation: job.attemptsMade + 1, repository: spec.repository, startedAtMs: this.shared.now(), asked: askedBy(spec), tenant: spec.tenant })
     // Another consumer's choice, or the producer of a newer job, may have given its key away.
@@ -201,6 +206,10 @@ export class JobRun {
     if (!(await this.holdsKey(spec, acquired, fitness))) return null
     if (acquired.created) measureBegin(this.shared, spec, enqueuedAtMs + (job.opts.delay ?? 0))
     else this.shared.metrics.add('switchyard.job.handovers', ['taken'])
+    this.trace = JobTrace.begin(
+      { queue: this.shared.queue, runId, repository: spec.repository, tenant: spec.tenant, carrier: trace, stored: acquired.record.trace ?? null, begins: acquired.created, waitedSinceMs: enqueuedAtMs + (job.opts.delay ?? 0) },
+      () => this.ctx?.record.attempts ?? [],
+    )
     // Of a job that is to be cancelled nothing is begun.
     const cancelled = acquired.cancel !== null || this.cancelReason !== undefined
     let record = acquired.created && cancelled && acquired.record.continues === null ? { ...fresh, generation: acquired.record.generation } : acquired.record
@@ -211,13 +220,17 @@ export class JobRun {
         acquiredAtMs,
       )
       this.ctx = ctx
+      ctx.trace = this.trace
+      const tracing = this.trace.stored
+      if (tracing !== undefined) ctx.amend({ trace: tracing })
       const cancelReason = acquired.cancel?.reason ?? this.cancelReason
       if (cancelReason !== undefined) ctx.interrupt({ kind: 'cancel', reason: cancelReason })
       if (fitness.kind === 'end') await endUnrunnable(ctx, fitness.reason)
       else if (fitness.kind === 'overdue') await endOverdue(ctx, fitness.waitingFor ?? (await this.capacityReason(spec)))
       else if (fitness.kind === 'move') await leaveProvider(ctx)
-      const end = await supervise(ctx)
+      const end = await this.trace.within(() => supervise(ctx))
       if (end.kind === 'left' && end.because !== null) throw new LeftToOthersError(end.because, true)
+      if (end.kind === 'ended') this.trace.end(end.result, pipelineResult(end.result))
       if (end.kind === 'ended') measureEnd(this.shared, end.result, record.generation === 1 ? enqueuedAtMs : record.startedAtMs)
       if (end.kind !== 'restarted') return end.kind === 'ended' ? end : null
       // Interruptions, exclusions and refusals were those of the attempt that has ended.
@@ -297,7 +310,7 @@ class LeftToOthersError extends Error {
 }
 
 type ReadJob =
-  | { readonly problem: null; readonly spec: JobSpec; readonly enqueuedAtMs: number }
+  | { readonly problem: null; readonly spec: JobSpec; readonly enqueuedAtMs: number; readonly trace: TraceCarrier | null }
   /** It can't be read: added around AgentQueue, or by a release whose specs have other values. */
   | { readonly problem: string; readonly repository: string }
 
@@ -306,7 +319,7 @@ function readJob(job: Job): ReadJob {
   const data = jobDataSchema.safeParse(job.data)
   if (!data.success) return { problem: 'job data: has no spec; enqueue jobs with AgentQueue', repository: '' }
   try {
-    return { problem: null, spec: parseQueuedSpec(data.data.spec), enqueuedAtMs: data.data.enqueuedAtMs ?? job.timestamp }
+    return { problem: null, spec: parseQueuedSpec(data.data.spec), enqueuedAtMs: data.data.enqueuedAtMs ?? job.timestamp, trace: data.data.trace ?? null }
   } catch (error) {
     if (!(error instanceof InvalidInputError)) throw error
     return { problem: error.message, repository: repositorySchema.safeParse(data.data.spec).data?.repository ?? '' }

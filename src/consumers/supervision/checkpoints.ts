@@ -36,7 +36,7 @@ export async function saveCheckpoint(ctx: RunContext, stepIndex: number, untilMs
   try {
     const { provider } = ctx.record.sandbox ?? { provider: '' }
     const timeoutMs = Math.max(1_000, Math.min(ctx.shared.settings.gitTimeoutMs, untilMs - ctx.shared.now()))
-    await measured(ctx, { metric: 'switchyard.checkpoint.duration', labels: (outcome) => [provider, outcome], outcomeOf: (saved) => (saved ? 'saved' : 'unchanged') }, () => push(ctx, stepIndex, timeoutMs))
+    await measured(ctx, { metric: 'switchyard.checkpoint.duration', span: 'checkpoint', labels: (outcome) => [provider, outcome], outcomeOf: (saved) => (saved ? 'saved' : 'unchanged') }, () => push(ctx, stepIndex, timeoutMs))
   } catch (error) {
     if (!(error instanceof InfrastructureError) || error.kind === 'sandbox-lost') throw error
     ctx.work.throwIfAborted()

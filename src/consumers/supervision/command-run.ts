@@ -65,7 +65,7 @@ export async function runCommand(ctx: RunContext, run: CommandRun): Promise<Comm
   const kind = run.key.startsWith('setup-') ? 'setup' : 'step'
   return await measured(
     ctx,
-    { metric: 'switchyard.step.duration', labels: (outcome) => [kind, outcome], outcomeOf, secondsOf: (end) => (end.kind === 'moved' ? undefined : end.result.durationMs / 1000) },
+    { metric: 'switchyard.step.duration', span: 'step', attributes: { 'cicd.pipeline.task.name': run.step.name, 'cicd.pipeline.task.type': kind, 'cicd.pipeline.task.run.id': run.key }, labels: (outcome) => [kind, outcome], outcomeOf, secondsOf: (end) => (end.kind === 'moved' ? undefined : end.result.durationMs / 1000) },
     () => runToEnd(ctx, run),
   )
 }
@@ -87,7 +87,7 @@ async function runToEnd(ctx: RunContext, run: CommandRun): Promise<CommandEnd> {
   if (resumed === null && short.length > 0) await ctx.sayOnce(`${short.join(', ')}: too short to be masked in output other than as whole words; use values of at least 8 characters`)
   const resume = run.resumes ? step.resume : undefined
   const own = { SWITCHYARD_ATTEMPT: String(ctx.record.attempts.length), ...(resume === undefined ? {} : { SWITCHYARD_RESUMED: '1' }) }
-  const command = { key: run.key, run: resume ?? step.run, cwd: step.cwd, env: { ...ctx.spec.env, ...step.env, ...ctx.secrets.env, ...secrets.env, ...own } }
+  const command = { key: run.key, run: resume ?? step.run, cwd: step.cwd, env: { ...ctx.trace.environment, ...ctx.spec.env, ...step.env, ...ctx.secrets.env, ...secrets.env, ...own } }
   if (resumed === null && resume !== undefined) await ctx.say(`${step.name} is resumed: what it has under checkpoint.paths came along`)
   const state: Record<StreamName, StreamState> = { stdout: startStream(ctx, running.stdoutOffset), stderr: startStream(ctx, running.stderrOffset) }
   const deadlineMs = run.step.timeoutMs === undefined ? Infinity : running.startedAtMs + run.step.timeoutMs

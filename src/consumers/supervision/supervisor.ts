@@ -110,15 +110,15 @@ async function perform(ctx: RunContext): Promise<void> {
     case 'placing':
       return placing(ctx)
     case 'preparing':
-      return measured(ctx, { metric: 'switchyard.clone.duration', labels: (outcome) => [ctx.record.sandbox?.provider ?? '', outcome], outcomeOf: () => 'ok' }, () => preparing(ctx))
+      return measured(ctx, { metric: 'switchyard.clone.duration', span: 'clone', labels: (outcome) => [ctx.record.sandbox?.provider ?? '', outcome], outcomeOf: () => 'ok' }, () => preparing(ctx))
     case 'setup':
       return setup(ctx)
     case 'steps':
       return steps(ctx)
     case 'pushing':
-      return measured(ctx, { metric: 'switchyard.push.duration', labels: (outcome) => [outcome], outcomeOf: () => 'ok' }, () => (ctx.record.outcome?.status === 'succeeded' ? pushing(ctx, ctx.work) : saveFailedWork(ctx)))
+      return measured(ctx, { metric: 'switchyard.push.duration', span: 'push', labels: (outcome) => [outcome], outcomeOf: () => 'ok' }, () => (ctx.record.outcome?.status === 'succeeded' ? pushing(ctx, ctx.work) : saveFailedWork(ctx)))
     case 'promoting':
-      return measured(ctx, { metric: 'switchyard.promotion.duration', labels: (outcome) => [outcome], outcomeOf: () => 'ok' }, () => promoting(ctx, ctx.leave))
+      return measured(ctx, { metric: 'switchyard.promotion.duration', span: 'promote', labels: (outcome) => [outcome], outcomeOf: () => 'ok' }, () => promoting(ctx, ctx.leave))
     case 'closing':
     case 'ended':
       throw new Error(`run ${ctx.jobId}: nothing to perform in phase ${ctx.record.phase}`)

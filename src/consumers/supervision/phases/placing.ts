@@ -163,7 +163,7 @@ export async function createSandbox(
   try {
     const existing = repeated && !provider.capabilities.uniqueNames ? await findCreated(provider, request, options) : undefined
     ctx.assertHeld()
-    info = existing ?? (await measured(ctx, { metric: 'switchyard.sandbox.create.duration', labels: (outcome) => [providerName, outcome], outcomeOf: () => 'ok' }, () => untilAborted(provider.create(request, options), signal)))
+    info = existing ?? (await measured(ctx, { metric: 'switchyard.sandbox.create.duration', span: 'create', attributes: { 'switchyard.provider': providerName }, labels: (outcome) => [providerName, outcome], outcomeOf: () => 'ok' }, () => untilAborted(provider.create(request, options), signal)))
   } catch (error) {
     if (patience.signal.aborted && !until.aborted) throw patience.signal.reason
     throw error

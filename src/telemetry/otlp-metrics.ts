@@ -1,0 +1,75 @@
+import type { Registry } from 'prom-client'
+import type { AggregationTemporality, DataPointType, MetricData, MetricProducer, ResourceMetrics } from '@opentelemetry/sdk-metrics'
+import { metricTable, prometheusLabel, prometheusName, type MetricEntry } from './metric-table.js'
+
+/** The values of the SDK's enumerations, which is loaded only where it is used. */
+const cumulative = 1 as AggregationTemporality.CUMULATIVE
+const [histogramType, gaugeType, sumType] = [0 as DataPointType.HISTOGRAM, 2 as DataPointType.GAUGE, 3 as DataPointType.SUM]
+const double = 1
+
+interface Known {
+  readonly name: string
+  readonly unit: string
+  /** Prometheus' labels to the table's. */
+  readonly labels: ReadonlyMap<string, string>
+}
+
+const known = new Map<string, Known>(
+  Object.entries<MetricEntry>(metricTable).map(([name, entry]) => [prometheusName(name, entry), { name, unit: entry.unit, labels: new Map(entry.labels.map((label) => [prometheusLabel(label), label])) }]),
+)
+
+type HrTime = [number, number]
+interface Value {
+  readonly value: number
+  readonly labels: Readonly<Record<string, string | number | undefined>>
+  readonly metricName?: string | undefined
+}
+
+/** Gives the OTLP exporter what the registry of Prometheus holds: the same numbers, under OpenTelemetry's names. */
+export function metricsOf(registry: Registry, resource: ResourceMetrics['resource'], scope: { readonly name: string; readonly version: string }, refresh: () => Promise<void>): MetricProducer {
+  const startTime = hrTime(Date.now())
+  return {
+    async collect() {
+      await refresh()
+      const endTime = hrTime(Date.now())
+      const metrics = (await registry.getMetricsAsJSON()).flatMap((metric) => {
+        const data = metricData(metric.name, metric.help, String(metric.type), (metric as unknown as { readonly values: readonly Value[] }).values, { startTime, endTime })
+        return data === null ? [] : [data]
+      })
+      return { resourceMetrics: { resource, scopeMetrics: [{ scope, metrics }] }, errors: [] }
+    },
+  }
+}
+
+/** One metric as OTLP has it; null for one without values. */
+export function metricData(name: string, help: string, type: string, values: readonly Value[], times: { readonly startTime: HrTime; readonly endTime: HrTime }): MetricData | null {
+  if (values.length === 0) return null
+  const entry = known.get(name)
+  const descriptor = { name: entry?.name ?? name, description: help, unit: entry?.unit ?? '', valueType: double }
+  const attributesOf = (labels: Value['labels']) => Object.fromEntries(Object.entries(labels).flatMap(([label, value]) => (label === 'le' || value === undefined ? [] : [[entry?.labels.get(label) ?? label, String(value)]])))
+  const common = { descriptor, aggregationTemporality: cumulative }
+  if (type === 'histogram') {
+    const series = new Map<string, { attributes: Record<string, string>; boundaries: number[]; below: number[]; sum: number; count: number }>()
+    for (const { value, labels, metricName } of values) {
+      const attributes = attributesOf(labels)
+      const key = JSON.stringify(attributes)
+      const one = series.get(key) ?? { attributes, boundaries: [], below: [], sum: 0, count: 0 }
+      series.set(key, one)
+      if (metricName === `${name}_sum`) one.sum = value
+      else if (metricName === `${name}_count`) one.count = value
+      else if (labels['le'] !== '+Inf') {
+        one.boundaries.push(Number(labels['le']))
+        one.below.push(value)
+      }
+    }
+    // Prometheus counts all that is below a bound, OTLP what is between two.
+    const dataPoints = [...series.values()].map(({ attributes, boundaries, below, sum, count }) => ({ ...times, attributes, value: { buckets: { boundaries, counts: [...below, count].map((each, index) => each - (index === 0 ? 0 : (below[index - 1] ?? 0))) }, sum, count } }))
+    return { ...common, dataPointType: histogramType, dataPoints }
+  }
+  const dataPoints = values.map(({ value, labels }) => ({ ...times, attributes: attributesOf(labels), value }))
+  return type === 'counter' ? { ...common, dataPointType: sumType, isMonotonic: true, dataPoints } : { ...common, dataPointType: gaugeType, dataPoints }
+}
+
+function hrTime(atMs: number): HrTime {
+  return [Math.floor(atMs / 1000), Math.round((atMs % 1000) * 1e6)]
+}
