@@ -44,10 +44,12 @@ function detailsOf(event: JobEvent): string[] {
 /** Groups of readers, a line each. */
 export function groupsTable(groups: readonly Group[]): string {
   if (groups.length === 0) return 'no group reads events yet; one is made by subscribe()'
-  return table(
+  const shown = harmlessValue(groups)
+  const rows = table(
     ['GROUP', 'UNREAD', 'UNDER WAY', 'DEAD', 'DIED', 'REMOVED', 'MISSED'],
-    harmlessValue(groups).map(({ group, unread, pending, deadLetters, died, dropped, missed }) => [group, ...[unread, pending, deadLetters, died, dropped, missed].map(String)]),
+    shown.map(({ group, unread, pending, deadLetters, died, dropped, missed }) => [group, ...[unread, pending, deadLetters, died, dropped, missed].map(String)]),
   )
+  return [rows, ...shown.flatMap(({ group, stopped }) => (stopped === null ? [] : [`${group} is stopped since ${new Date(stopped.atMs).toISOString().slice(0, 19)}Z: ${shortened(stopped.why)}; mend the receiver, then: switchyard events resume --group ${group}`]))].join('\n')
 }
 
 /** Events that groups have given up, a line each. */

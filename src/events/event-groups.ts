@@ -132,6 +132,15 @@ export class EventGroups {
     await this.use(async (redis) => (await this.#known(redis, options.group)).replay(after))
   }
 
+  /**
+   * Lets a receiver that was stopped have its events again, from where it stood.
+   * @returns whether it was stopped.
+   * @throws InvalidInputError when nobody has subscribed as this group.
+   */
+  async resume(options: { group: string }): Promise<boolean> {
+    return await this.use(async (redis) => (await this.#known(redis, options.group)).resume())
+  }
+
   async #state(redis: Redis, group: string): Promise<EventGroupState | undefined> {
     return (await eventGroups(redis, this.keys)).find((state) => state.group === group)
   }

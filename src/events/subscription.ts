@@ -24,6 +24,17 @@ export class RetryLaterError extends SwitchyardError {
   }
 }
 
+/** Thrown by a handler whose receiver wants this event no more, or no event at all: then nothing is handed to it until it is resumed. */
+export class UnwantedError extends SwitchyardError {
+  override readonly code: ErrorCode = 'SWY_UNSPECIFIED'
+  constructor(
+    message: string,
+    readonly what: 'event' | 'all',
+  ) {
+    super(message)
+  }
+}
+
 export interface Subscription {
   /** Stops reading, waits for handlers under way and closes the connections. What they leave comes to others. */
   close(): Promise<void>
@@ -68,6 +79,8 @@ export function subscribeEntries(redis: RedisConfig, group: string, handler: Ent
 export interface Reading {
   readonly wanted: EventsWanted
   readonly backoffMs: (attempt: number) => number
+  /** Stands for where the events go. One that wants no more (`UnwantedError`) is given none; another one in its place is. */
+  readonly receiver?: string | undefined
 }
 
 /** An entry is: taken → handled (a heartbeat keeps it in hand) → done with; or failed, and left to whoever takes it after its backoff. */
@@ -182,7 +195,7 @@ class GroupReader implements Subscription {
     const retried = [...this.#inHand.keys()].filter(({ attempt }) => attempt > 1).length
     const dueRoom = Math.max(0, Math.max(1, Math.floor(concurrency / 2)) - retried)
     this.#newFirst = !this.#newFirst
-    const taken = await this.#untilStopped(this.#group.take({ room, dueRoom, newFirst: this.#newFirst, leaseMs: redeliverAfterMs }, this.options, this.reading.wanted))
+    const taken = await this.#untilStopped(this.#group.take({ room, dueRoom, newFirst: this.#newFirst, leaseMs: redeliverAfterMs }, this.options, this.reading.wanted, this.reading.receiver))
     this.#readUpTo = taken.readUpTo
     for (const entry of taken.entries) {
       const handled = this.#handle(entry).finally(() => {
@@ -247,7 +260,9 @@ class GroupReader implements Subscription {
     this.#onError(error)
     try {
       const why = errorMessage(error).slice(0, keptErrorCharacters)
-      const failed = this.#group.failed(entry, why, Math.round(Math.max(this.reading.backoffMs(entry.attempt), error instanceof RetryLaterError ? error.afterMs : 0)), this.options)
+      const unwanted = error instanceof UnwantedError ? error.what : 'nothing'
+      const patience = unwanted === 'event' ? { ...this.options, attempts: entry.attempt } : this.options
+      const failed = this.#group.failed(entry, why, Math.round(Math.max(this.reading.backoffMs(entry.attempt), error instanceof RetryLaterError ? error.afterMs : 0)), patience, unwanted === 'all' ? this.reading.receiver : '')
       if ((await untilAborted(failed, this.#abandon.signal)) === 'dead') this.callbacks.onDead?.(event, error)
     } catch (fault) {
       this.#onError(fault)

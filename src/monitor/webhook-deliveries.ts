@@ -48,9 +48,9 @@ export class WebhookDeliveries {
   async list(states: readonly ShownDelivery['state'][], start: number, end: number): Promise<ShownDelivery[]> {
     const found: ShownDelivery[] = []
     if (states.includes('completed')) found.push(...(await this.#completed()))
-    for (const { group } of await this.#groups()) {
+    for (const { group, stopped } of await this.#groups()) {
       if (states.includes('failed')) found.push(...(await this.#dead(group, Math.min(most, end + 1))))
-      if (states.includes('delayed')) found.push(...(await this.#due(group, Math.min(most, end + 1))))
+      if (states.includes('delayed')) found.push(...(await this.#due(group, Math.min(most, end + 1))).map((each) => withStop(each, stopped)))
     }
     return found.sort((one, other) => other.atMs - one.atMs).slice(start, end + 1)
   }
@@ -58,8 +58,10 @@ export class WebhookDeliveries {
   async find(id: string): Promise<ShownDelivery | undefined> {
     const [kind, group = '', entry = ''] = id.split(separator)
     if (kind === 'done') return (await this.#completed()).find((each) => each.id === id)
-    if (!(await this.#groups()).some((state) => state.group === group)) return undefined
-    if (kind === 'due') return (await this.#due(group, most)).find((each) => each.id === id)
+    const state = (await this.#groups()).find((each) => each.group === group)
+    if (state === undefined) return undefined
+    const due = kind === 'due' ? (await this.#due(group, most)).find((each) => each.id === id) : undefined
+    if (kind === 'due') return due === undefined ? undefined : withStop(due, state.stopped)
     if (kind !== 'dead' || !/^\d+-\d+$/.test(entry)) return undefined
     const [letter] = await new EventGroup(this.redis, this.#keys, group).deadLetters({ after: before(entry), limit: 1 })
     return letter?.letterId === entry ? shownLetter(group, letter) : undefined
@@ -69,6 +71,11 @@ export class WebhookDeliveries {
   async redeliver(id: string): Promise<boolean> {
     const [kind, group = '', entry = ''] = id.split(separator)
     return kind === 'dead' && (await new EventGroup(this.redis, this.#keys, group).redeliver([entry])) === 1
+  }
+
+  /** Whether a receiver of the deployment is sent nothing more, because it said so. */
+  async isStopped(): Promise<boolean> {
+    return (await this.#groups()).some(({ stopped }) => stopped !== null)
   }
 
   async #groups(): Promise<EventGroupState[]> {
@@ -98,6 +105,11 @@ export class WebhookDeliveries {
     }
     return shown
   }
+}
+
+/** What waits for a receiver that wants no more waits until it is resumed. */
+function withStop(shown: ShownDelivery, stopped: EventGroupState['stopped']): ShownDelivery {
+  return stopped === null ? shown : { ...shown, error: `stopped: ${stopped.why}; switchyard events resume --group ${shown.group}` }
 }
 
 function shownLetter(group: string, { letterId, json, attempt, error, diedAtMs }: { letterId: string; json: string; attempt: number; error: string; diedAtMs: number }): ShownDelivery {

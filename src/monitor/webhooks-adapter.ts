@@ -58,8 +58,9 @@ export class WebhooksAdapter extends BaseAdapter {
     return Promise.resolve(null)
   }
 
-  override isPaused(): Promise<boolean> {
-    return Promise.resolve(false)
+  /** Shown as paused while a receiver is stopped. */
+  override async isPaused(): Promise<boolean> {
+    return await this.deliveries.isStopped()
   }
 
   override getJobSchedulers(): Promise<never[]> {

@@ -37,6 +37,8 @@ export interface EventGroupState {
   readonly dropped: number
   /** How many events were trimmed before the group had handled them. */
   readonly missed: number
+  /** Why its receiver is sent nothing more, and since when (milliseconds since 1970); null while it is. */
+  readonly stopped: { readonly why: string; readonly atMs: number } | null
 }
 
 /** When an event is given up, and how much is kept of what was. */
@@ -94,6 +96,7 @@ export class EventGroup {
    * Takes what is to be handled, and passes by what is not wanted.
    * @param ask.room how many at most; `dueRoom` of them may be such as have failed before, and `newFirst` puts these behind.
    * @param ask.leaseMs when it comes to others unless `keep` is called before.
+   * @param receiver stands for where they go; nothing is taken for one that was stopped.
    * @returns also in how many milliseconds more is due (null: nothing is), up to where the stream was read, and whether there may be more now.
    * @throws NOGROUP from Redis when the group is not there.
    */
@@ -101,11 +104,12 @@ export class EventGroup {
     ask: { readonly room: number; readonly dueRoom: number; readonly newFirst: boolean; readonly leaseMs: number },
     patience: EventPatience,
     wanted: EventsWanted,
+    receiver = '',
   ): Promise<{ entries: TakenEntry[]; dueInMs: number | null; readUpTo: string; more: boolean }> {
     const { attempts, maxDeadLetters, maxDeadLetterBytes } = patience
     const reply = await runScript(this.#redis, 'event-take', this.#keys, [
       this.group, ask.room, ask.dueRoom, ask.newFirst ? 1 : 0, ask.leaseMs, attempts, maxDeadLetters, maxDeadLetterBytes,
-      'hook' in wanted ? `#${wanted.hook}` : `,${wanted.kinds.join(',')},`,
+      'hook' in wanted ? `#${wanted.hook}` : `,${wanted.kinds.join(',')},`, receiver,
     ])
     const [entries, dueInMs, readUpTo, more] = takeReply.parse(reply)
     return {
@@ -122,14 +126,32 @@ export class EventGroup {
     return settleReply.parse(reply)[1] === 1
   }
 
-  /** @returns what becomes of it: it is tried again after `backoffMs`, it is a dead letter now, or others had taken it since (`stale`). */
-  async failed(entry: TakenEntry, why: string, backoffMs: number, patience: EventPatience): Promise<'again' | 'dead' | 'stale'> {
+  /**
+   * @param stopped the receiver that wants no more: nothing is taken for it until `resume`.
+   * @returns what becomes of it: it is tried again after `backoffMs`, it is a dead letter now, or others had taken it since (`stale`).
+   */
+  async failed(entry: TakenEntry, why: string, backoffMs: number, patience: EventPatience, stopped = ''): Promise<'again' | 'dead' | 'stale'> {
     const { attempts, maxDeadLetters, maxDeadLetterBytes } = patience
     const reply = await runScript(this.#redis, 'event-settle', this.#keys, [
-      this.group, entry.id, entry.attempt, `!${why}`, backoffMs, attempts, maxDeadLetters, maxDeadLetterBytes,
+      this.group, entry.id, entry.attempt, `!${why}`, backoffMs, attempts, maxDeadLetters, maxDeadLetterBytes, stopped,
     ])
     const [outcome] = settleReply.parse(reply)
     return outcome === 'done' ? 'stale' : outcome
+  }
+
+  /** Lets a receiver that was stopped have what there is. @returns whether it was stopped. */
+  async resume(): Promise<boolean> {
+    return (await this.#redis.hdel(this.#own[0] ?? '', 'stopped')) === 1
+  }
+
+  /** What every look of a reader changes; null when nobody has looked yet. */
+  async clock(): Promise<string | null> {
+    return await this.#redis.hget(this.#own[0] ?? '', 'clock')
+  }
+
+  /** Removes the group when nobody has looked for so long, and since that clock was seen. @returns whether it is gone. */
+  async removeUnread(clock: string, idleMs: number): Promise<boolean> {
+    return (await runScript(this.#redis, 'event-remove', this.#keys, [this.group, idleMs, clock])) === 1
   }
 
   /** Keeps entries in this reader's hands for another `leaseMs`. */
@@ -177,19 +199,25 @@ export async function eventGroups(redis: Redis, keys: Keys): Promise<EventGroupS
   pipeline.hget(keys.eventAccount(), 'added').xlen(keys.events())
   for (const group of groups) {
     const [account = '', , state = '', , , , dead = ''] = keys.eventGroup(group)
-    pipeline.hlen(state).xlen(dead).hmget(account, 'died', 'dropped', 'missed', 'read')
+    pipeline.hlen(state).xlen(dead).hmget(account, 'died', 'dropped', 'missed', 'read').hget(account, 'stopped')
   }
   const [added, kept, ...answers] = ((await pipeline.exec()) ?? []).map(([error, answer]) => {
     if (error !== null) throw error
     return answer
   })
   return groups.map((group, index) => {
-    const [pending, deadLetters, counts] = answers.slice(3 * index, 3 * index + 3)
+    const [pending, deadLetters, counts, stopped] = answers.slice(4 * index, 4 * index + 4)
     const [died = 0, dropped = 0, missed = 0, read = 0] = z.array(z.coerce.number()).parse(counts)
     // Redis' own count of them is wrong once some were trimmed.
     const unread = Math.max(Math.min(Number(added ?? 0) - read, Number(kept)), 0)
-    return { group, unread, pending: z.number().parse(pending), deadLetters: z.number().parse(deadLetters), died, dropped, missed }
+    return { group, unread, pending: z.number().parse(pending), deadLetters: z.number().parse(deadLetters), died, dropped, missed, stopped: stoppedIn(stopped) }
   })
+}
+
+const stoppedSchema = z.object({ why: z.string(), atMs: z.number() })
+
+function stoppedIn(stored: unknown): EventGroupState['stopped'] {
+  return typeof stored === 'string' ? stoppedSchema.parse(JSON.parse(stored)) : null
 }
 
 /** Before the first event and the first reader. */

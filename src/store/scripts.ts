@@ -49,6 +49,7 @@ export type ScriptName =
   | 'event-keep'
   | 'event-redeliver'
   | 'event-replay'
+  | 'event-remove'
   | 'waits-add'
   | 'locks-mend'
   | 'waits-due'

@@ -13,7 +13,12 @@ export function jobGroup(n: number): string {
   return `${ofJobs}${n}`
 }
 
+/** Whether a group of readers is a deployment's receiver's. */
+export function isEndpointGroup(group: string): boolean {
+  return group.startsWith(ofEndpoint)
+}
+
 /** Whether a group of readers delivers webhooks. */
 export function isWebhookGroup(group: string): boolean {
-  return group.startsWith(ofEndpoint) || group.startsWith(ofJobs)
+  return isEndpointGroup(group) || group.startsWith(ofJobs)
 }

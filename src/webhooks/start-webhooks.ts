@@ -1,17 +1,18 @@
+import { createHash } from 'node:crypto'
 import type { Logger } from 'pino'
 import type { Agent } from 'undici'
 import type { z } from 'zod'
 import { hookIn } from '../events/job-event.js'
 import { type EventKind, type JobEvent, type Subscription } from '../events/index.js'
-import { type Reading, RetryLaterError, subscribeEntries } from '../events/subscription.js'
+import { type Reading, RetryLaterError, subscribeEntries, UnwantedError } from '../events/subscription.js'
 import { errorMessage } from '../job/errors.js'
 import { maxJobWebhooks } from '../job/event-kinds.js'
 import { parseInput } from '../job/explain.js'
 import { noMetrics, type Metrics } from '../telemetry/metrics.js'
-import { createRedis, DeliveryLog, Keys, type RedisConfig } from '../store/index.js'
+import { createRedis, DeliveryLog, EventGroup, eventGroups, Keys, type RedisConfig } from '../store/index.js'
 import { addressesAllowed } from './addresses.js'
 import { guardedAgent, type ResolveHost, resolveBySystem } from './guarded-agent.js'
-import { endpointGroup, jobGroup } from './groups.js'
+import { endpointGroup, isEndpointGroup, jobGroup } from './groups.js'
 import { post } from './post.js'
 import { deliveryAttempts, waitAfter } from './retry-schedule.js'
 import { type WebhookSettings, webhookSettingsSchema } from './settings.js'
@@ -20,6 +21,8 @@ import { headerId, signedHeaders, signersOf, type SigningSecrets } from './signi
 const defaultTimeoutMs = 10_000
 /** How often it is looked whether a job has named a webhook for the first time, in milliseconds. */
 const lookMs = 1_000
+const defaultForgetAfterMs = 7 * 86_400_000
+const longestForgetLookMs = 60_000
 
 export interface WebhooksOptions extends Partial<z.input<typeof webhookSettingsSchema>> {
   readonly redis: RedisConfig
@@ -36,6 +39,8 @@ export interface WebhooksOptions extends Partial<z.input<typeof webhookSettingsS
   readonly backoffMs?: ((attempt: number) => number) | undefined
   /** How long an attempt may take in all. Default 10,000 ms. */
   readonly timeoutMs?: number | undefined
+  /** After how long the group of readers of an endpoint that is configured nowhere any more is removed, in milliseconds. Default 7 days. */
+  readonly forgetAfterMs?: number | undefined
   /** The clock of signatures; milliseconds since 1970. */
   readonly now?: (() => number) | undefined
 }
@@ -54,6 +59,9 @@ export interface Webhooks {
  *      │ ▲              ▲
  *      ▼ │ 24 times     │ given back
  *   failed ──► dead ────┴──► the next of its job
+ *
+ * A receiver that answers 410 (Gone) wants no more: an endpoint is sent nothing until it is resumed, or has another URL; a job's own webhook gives that
+ * event up at once.
  * @throws InvalidInputError when an option is wrong.
  */
 export function startWebhooks(options: WebhooksOptions): Webhooks {
@@ -80,6 +88,9 @@ class Deliverer implements Webhooks {
   readonly #agent: Agent
   readonly #ofJobs: ReadonlySet<string>
   readonly #timer: NodeJS.Timeout
+  readonly #forgetTimer: NodeJS.Timeout
+  /** How groups that nobody here reads stood when they were looked at last. */
+  readonly #unread = new Map<string, string>()
   readonly #timeoutMs: number
   /** How many groups of jobs' webhooks are read. */
   #jobGroups = 0
@@ -95,10 +106,11 @@ class Deliverer implements Webhooks {
     this.#redis = createRedis(redis, 'commands')
     this.#deliveries = new DeliveryLog(this.#redis, this.#keys)
     for (const { name, url, events, secretName } of this.#settings.endpoints) {
-      this.#read(endpointGroup(name), { kinds: [...new Set<EventKind>(events)] }, 'now', () => ({ url, secretName }))
+      this.#read(endpointGroup(name), { kinds: [...new Set<EventKind>(events)] }, 'now', () => ({ url, secretName }), receiverOf(url))
     }
     this.#timer = setInterval(() => void this.#lookForJobs(), lookMs)
     void this.#lookForJobs()
+    this.#forgetTimer = setInterval(() => void this.#forgetRemoved(), Math.min((options.forgetAfterMs ?? defaultForgetAfterMs) / 20, longestForgetLookMs))
   }
 
   async close(): Promise<void> {
@@ -107,6 +119,7 @@ class Deliverer implements Webhooks {
 
   async #close(): Promise<void> {
     clearInterval(this.#timer)
+    clearInterval(this.#forgetTimer)
     // A Redis that is away is not waited for; what was under way comes again.
     if (this.#redis.status === 'ready') this.#redis.once('close', () => this.#redis.disconnect())
     else this.#redis.disconnect()
@@ -133,7 +146,30 @@ class Deliverer implements Webhooks {
     }
   }
 
-  #read(group: string, wanted: Reading['wanted'], from: 'now' | 'start', targetOf: (json: string) => Target): void {
+  /** The groups of endpoints that are in no configuration any more: nobody has read them for long, not a deliverer of an earlier release either, nor since the last look. */
+  async #forgetRemoved(): Promise<void> {
+    const { forgetAfterMs = defaultForgetAfterMs, log } = this.options
+    const own = new Set(this.#settings.endpoints.map(({ name }) => endpointGroup(name)))
+    try {
+      for (const { group } of await eventGroups(this.#redis, this.#keys)) {
+        if (!isEndpointGroup(group) || own.has(group)) continue
+        const removed = new EventGroup(this.#redis, this.#keys, group)
+        const clock = await removed.clock()
+        const before = this.#unread.get(group)
+        if (clock === null || before !== clock) {
+          if (clock !== null) this.#unread.set(group, clock)
+          continue
+        }
+        if (!(await removed.removeUnread(clock, forgetAfterMs))) continue
+        this.#unread.delete(group)
+        log.info({ group }, 'the readers of a webhook that is not configured any more were removed')
+      }
+    } catch (error) {
+      if (this.#closed === undefined) log.warn({ message: errorMessage(error) }, 'webhooks that are configured no more not looked for; tried again')
+    }
+  }
+
+  #read(group: string, wanted: Reading['wanted'], from: 'now' | 'start', targetOf: (json: string) => Target, receiver?: string): void {
     const { redis, prefix, log, backoffMs = (attempt: number) => waitAfter(attempt, Math.random()) } = this.options
     this.#subscriptions.push(
       subscribeEntries(
@@ -149,7 +185,7 @@ class Deliverer implements Webhooks {
           onDead: (event, error) => log.error({ group, event: event?.id, message: errorMessage(error) }, 'an event was given up by its webhook; "switchyard events redeliver" gives it back'),
           onTrimmed: ({ data }) => log.error({ group, ...data }, 'events were removed before their webhook had them; keep more (consumer.events)'),
         },
-        { wanted, backoffMs },
+        { wanted, backoffMs, receiver },
       ),
     )
   }
@@ -170,15 +206,31 @@ class Deliverer implements Webhooks {
     // What only shows it is not worth a second delivery.
     await this.#deliveries.add(entry).catch((error: unknown) => log.debug({ group, message: errorMessage(error) }, 'a delivery was not noted'))
     if (delivered.ok) return
+    if (delivered.status === 410) {
+      const ofEndpoint = isEndpointGroup(group)
+      if (ofEndpoint) log.error({ group, event: event.id, message: delivered.why }, 'a webhook wants no more events (410 Gone): it is sent none until "switchyard events resume", or until it has another URL')
+      throw new WebhookGoneError(`${delivered.why} (Gone)`, ofEndpoint ? 'all' : 'event')
+    }
     log.warn({ group, event: event.id, attempt, status: delivered.status, message: delivered.why }, 'an event was not delivered; tried again later')
     throw new WebhookFailedError(delivered.why, delivered.retryAfterMs)
   }
 
   /** Jobs reach those secrets alone that are named for them. */
   #secret(group: string, name: string): string | undefined {
-    if (group.startsWith('webhook:') || this.#ofJobs.has(name)) return this.options.signingSecrets(name)
+    if (isEndpointGroup(group) || this.#ofJobs.has(name)) return this.options.signingSecrets(name)
     return undefined
   }
+}
+
+/** What stands for a URL where only its receiver should know it. */
+function receiverOf(url: string): string {
+  return createHash('sha256').update(url).digest('hex').slice(0, 16)
+}
+
+/** A receiver said that it wants no more. */
+class WebhookGoneError extends UnwantedError {
+  override readonly name = 'WebhookGoneError'
+  override readonly code = 'SWY_WEBHOOK_FAILED'
 }
 
 /** A receiver did not take an event. */

@@ -122,7 +122,7 @@ const reports: Readonly<Record<string, (attack: string) => string>> = {
   reap: (attack) => reapReport(attacked([round], attack), { killed: true }),
   'events that can’t be read': (attack) => eventLine(attacked({ event: null, sequence: stand, json: stand, atMs: 1 } as KeptEvent, attack)),
   'dead events': (attack) => deadTable(attacked([{ id: stand, group: stand, event: null, json: stand, attempts: 3, error: stand, diedAtMs: 0 }], attack)),
-  'groups of readers': (attack) => groupsTable(attacked([{ group: stand, unread: 0, pending: 0, deadLetters: 0, died: 0, dropped: 0, missed: 0 }], attack)),
+  'groups of readers': (attack) => groupsTable(attacked([{ group: stand, unread: 0, pending: 0, deadLetters: 0, died: 0, dropped: 0, missed: 0, stopped: { why: stand, atMs: 0 } }], attack)),
   'the last lines of a step': (attack) => failedOutput(attacked({ ...result, status: 'failed' as const, steps: [{ name: stand, exitCode: 1, durationMs: 1, stdoutTail: 'one\ntwo', stderrTail: 'three' }] }, attack)),
   schedules: (attack) => scheduleTable(attacked([schedule], attack), 2000),
   doctor: (attack) => rows([attack === stand ? stand : harmlessLine(attack)], attacked([check], attack)),

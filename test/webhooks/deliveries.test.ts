@@ -1,12 +1,18 @@
 import { pino } from 'pino'
 import { Webhook } from 'standardwebhooks'
 import { describe, expect, it } from 'vitest'
-import { type CompletionEvent, completionEvent, EventGroups } from '../../src/events/index.js'
+import { checkWebhooks } from '../../src/cli/doctor/check-webhooks.js'
+import { Checklist } from '../../src/cli/doctor/checklist.js'
+import { groupsTable } from '../../src/cli/event-report.js'
+import { SecretPatterns } from '../../src/consumers/output/secret-patterns.js'
+import { type CompletionEvent, completionEvent, EventGroups, subscribe } from '../../src/events/index.js'
 import { storedEvent } from '../../src/events/completion-event.js'
 import { tellingOf } from '../../src/events/told-events.js'
 import { hooksFor, type JobWebhook } from '../../src/job/event-kinds.js'
+import { WebhookDeliveries } from '../../src/monitor/webhook-deliveries.js'
+import { WebhooksAdapter } from '../../src/monitor/webhooks-adapter.js'
 import { DeliveryLog, RunStore } from '../../src/store/index.js'
-import { startWebhooks, type Webhooks, type WebhooksOptions } from '../../src/webhooks/index.js'
+import { checkWebhookSettings, startWebhooks, type Webhooks, type WebhooksOptions } from '../../src/webhooks/index.js'
 import { after, random, record, result, until, useRedis } from '../store/fixture.js'
 import { hold, startReceiver } from './receiver.js'
 
@@ -207,6 +213,90 @@ describe('a webhook', () => {
       await redis.connect().flushall()
     }
   }, 180_000)
+})
+
+describe('a webhook that is gone', () => {
+  const state = async (name: string) => (await groups().list()).find(({ group }) => group === `webhook:${name}`)
+  /** Which jobs' ends arrived. */
+  const ends = (receiver: Awaited<ReturnType<typeof startReceiver>>) => receiver.received.map(({ headers }) => headers['webhook-id'])
+
+  it('is sent nothing more, says so everywhere, and goes on from where it stood when it is resumed', async () => {
+    let gone = true
+    const receiver = await startReceiver((_request, response) => void response.writeHead(gone ? 410 : 204).end())
+    const other = await startReceiver()
+    const endpoints = [{ name: 'gone', url: `${receiver.origin}/?token=t`, secretName: 'ALL' }, { name: 'other', url: other.origin, secretName: 'ALL' }]
+    const { logged } = deliver({ endpoints, concurrency: 1 })
+    await until(async () => (await groups().list()).length === 2, 'they are there')
+    await tellJob('first', [])
+    const stopped = await until(async () => (await state('gone'))?.stopped, 'it is stopped')
+    expect(stopped).toEqual({ why: `${receiver.origin} answered 410 (Gone)`, atMs: expect.any(Number) as number })
+    for (const jobId of ['second', 'third']) await tellJob(jobId, [])
+    await until(() => other.received.length === 3, 'the other one has all')
+    expect(ends(receiver)).toEqual(['first.1'])
+    expect(await state('gone')).toMatchObject({ unread: 2, pending: 1, deadLetters: 0 })
+    expect(logged.join('')).toContain('wants no more events (410 Gone)')
+    expect(groupsTable(await groups().list())).toContain(`webhook:gone is stopped since ${new Date(stopped.atMs).toISOString().slice(0, 19)}Z: ${receiver.origin} answered 410 (Gone); mend the receiver, then: switchyard events resume --group webhook:gone`)
+    const board = new WebhooksAdapter(new WebhookDeliveries(redis.connect(), '{switchyard}'), { readOnlyMode: false, description: '' })
+    expect(await board.isPaused()).toBe(true)
+    expect((await board.getJobs(['delayed'])).map((job) => job.toJSON().failedReason)).toEqual([expect.stringMatching(/^stopped: .* answered 410/)])
+    const rows = new Checklist({ kind: 'webhooks', name: 'webhooks' }, new SecretPatterns(), new AbortController().signal)
+    await checkWebhooks(rows, { redis: redis.config, prefix: '{switchyard}', endpoints: checkWebhookSettings({ endpoints }).endpoints }, 5_000)
+    expect(rows.results).toMatchObject([{ check: 'receivers', outcome: 'warning', detail: expect.stringContaining('gone is stopped: ') as string }])
+    // No page, log or state tells the URL, which may hold what only the receiver should know.
+    expect(logged.join('') + JSON.stringify(await groups().list())).not.toContain('token=t')
+    gone = false
+    expect(await groups().resume({ group: 'webhook:gone' })).toBe(true)
+    expect(await groups().resume({ group: 'webhook:gone' })).toBe(false)
+    await until(() => receiver.received.length >= 4, 'all that it missed')
+    expect(ends(receiver).slice(1).sort()).toEqual(['first.1', 'second.1', 'third.1'])
+    expect(await board.isPaused()).toBe(false)
+  })
+
+  it('gets its events at another URL at once, also while a process still has the old one', async () => {
+    const old = await startReceiver((_request, response) => void response.writeHead(410).end())
+    const moved = await startReceiver()
+    const at = (url: string) => deliver({ endpoints: [{ name: 'one', url, secretName: 'ALL' }], concurrency: 1 })
+    const before = at(old.origin)
+    await until(async () => (await groups().list()).length === 1, 'it is there')
+    await tellJob('first', [])
+    await until(async () => (await state('one'))?.stopped, 'it is stopped')
+    await before.webhooks.close()
+    at(moved.origin)
+    await until(() => moved.received.length === 1, 'it is delivered')
+    expect((await state('one'))?.stopped).toBeNull()
+  })
+
+  it('of a job gives its events up at once, and holds up nothing', async () => {
+    const receiver = await startReceiver((_request, response) => void response.writeHead(410).end())
+    const other = await startReceiver()
+    deliver({ backoffMs: undefined })
+    await tellJob('job', [hook(receiver.origin, { events: ['step.finished', 'completed'] })], 1)
+    await until(async () => (await dead()).length === 2, 'both are dead')
+    expect(await dead()).toMatchObject([{ attempts: 1, error: `${receiver.origin} answered 410 (Gone)` }, { attempts: 1 }])
+    await tellJob('next', [hook(other.origin)])
+    await until(() => other.received.length === 1, 'another job’s is delivered')
+  })
+
+  it('and is configured no more is forgotten, but not while anybody delivers to it, nor a subscriber of one’s own', async () => {
+    const receiver = await startReceiver()
+    const endpoint = (name: string) => ({ name, url: receiver.origin, secretName: 'ALL' })
+    const own = subscribe(redis.config, 'billing', () => undefined)
+    const first = deliver({ endpoints: [endpoint('removed'), endpoint('kept')] })
+    deliver({ endpoints: [endpoint('elsewhere')] })
+    await until(async () => (await groups().list()).length === 4, 'they are there')
+    await Promise.all([first.webhooks.close(), own.close()])
+    // As if nobody had read it for half a minute.
+    const [account = ''] = redis.keys.eventGroup('webhook:removed')
+    await redis.connect().hset(account, 'clock', `${Date.now() - 30_000} ${Date.now() - 30_000}`)
+    const { logged } = deliver({ endpoints: [endpoint('kept')], forgetAfterMs: 20_000 })
+    await until(async () => !(await groups().list()).some(({ group }) => group === 'webhook:removed'), 'it is forgotten')
+    await until(() => logged.join('').includes('not configured any more'), 'that is said')
+    expect((await groups().list()).map(({ group }) => group)).toEqual(['billing', 'webhook:elsewhere', 'webhook:kept'])
+    // Nothing of it is left.
+    expect((await redis.connect().keys('*')).filter((name) => name.includes('webhook:removed'))).toEqual([])
+    await tellJob('job', [])
+    await until(() => receiver.received.length === 2, 'the others have their events')
+  })
 })
 
 describe('a webhook’s address', () => {

@@ -29,6 +29,7 @@ export function addEventsCommand(program: Command): void {
   addGroups(events)
   addDead(events)
   addRedeliver(events)
+  addResume(events)
   addReplay(events)
 }
 
@@ -124,6 +125,18 @@ Examples:
         else print(harmlessLine(`group ${flags.group}: ${counted(redelivered, 'event')} given back${missing}`))
       })
     })
+}
+
+function addResume(events: Command): void {
+  const command = events.command('resume').description('send a webhook its events again that was stopped because it answered 410 (Gone)').requiredOption('-g, --group <name>', 'the group, such as webhook:billing')
+  withConfigOption(withJsonOption(command, 'what was done'))
+  command.action(async (flags: SharedFlags & { readonly group: string }) => {
+    await withEvents(flags, async (queue) => {
+      const resumed = await queue.events.resume({ group: flags.group })
+      if (flags.json === true) printJson({ group: flags.group, resumed })
+      else print(harmlessLine(`group ${flags.group}: ${resumed ? 'gets its events again, from where it stood' : 'was not stopped'}`))
+    })
+  })
 }
 
 function addReplay(events: Command): void {

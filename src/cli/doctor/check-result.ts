@@ -1,8 +1,8 @@
 import type { InfrastructureErrorKind } from '../../job/errors.js'
 
-/** What is checked: Redis, the git host, the store of artifacts, or one of the providers. */
+/** What is checked: Redis, the git host, the store of artifacts, the receivers of webhooks, or one of the providers. */
 export interface Subject {
-  readonly kind: 'redis' | 'git' | 'artifacts' | 'provider'
+  readonly kind: 'redis' | 'git' | 'artifacts' | 'webhooks' | 'provider'
   /** The configured name of a provider; otherwise the kind. */
   readonly name: string
   /** Of a provider: what it is, such as `e2b`; undefined where that is not known. */

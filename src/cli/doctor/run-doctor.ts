@@ -10,6 +10,7 @@ import { checkArtifacts } from './check-artifacts.js'
 import { checkGit } from './check-git.js'
 import { checkProvider } from './check-provider.js'
 import { checkRedis } from './check-redis.js'
+import { checkWebhooks } from './check-webhooks.js'
 import type { CheckResult, Subject } from './check-result.js'
 import { Checklist } from './checklist.js'
 
@@ -68,6 +69,7 @@ export async function runDoctor(given: DoctorOptions): Promise<CheckResult[]> {
       checking({ kind: 'redis', name: 'redis' }, (list) => checkRedis(list, config.redis, { timeoutMs: timeouts.callMs, signal })),
       git,
       ...(config.artifacts === undefined ? [] : [checking({ kind: 'artifacts', name: 'artifacts' }, (list) => checkArtifacts(list, config.artifacts, { directory, environment, timeoutMs: timeouts.callMs, signal }))]),
+      ...(config.webhooks.endpoints.length === 0 ? [] : [checking({ kind: 'webhooks', name: 'webhooks' }, (list) => checkWebhooks(list, { redis: config.redis, prefix: config.queue.prefix, endpoints: config.webhooks.endpoints }, timeouts.callMs))]),
       ...providers.map(({ provider, credentials }) =>
         checking({ kind: 'provider', name: provider.name, type: provider.kind }, (list) =>
           checkProvider(list, {

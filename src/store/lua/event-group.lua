@@ -4,7 +4,8 @@
 -- the next one of its subject; 6 hash: a subject -> its last entry; 7 hash: an entry that is not in the stream -> `<log's end> <event>`;
 -- 8 stream: the dead letters. ARGV[1] is the group's name.
 -- G: last, read (the last entry that was read, and its number), clock, missed (events that were trimmed before they were handled),
--- notices (numbers the entries that tell so), died, dropped (dead letters so far, and those that the bound removed), deadBytes.
+-- notices (numbers the entries that tell so), died, dropped (dead letters so far, and those that the bound removed), deadBytes,
+-- stopped (JSON: the receiver that wants no more, since when and why; nothing is taken for it until it is resumed, or another one is in its place).
 --
 -- An entry of the stream is: unread -> due at once, or behind an earlier one of its subject -> taken, which is due again when its reader has
 -- not said for `lease` that it lives -> done; or failed, and due after its backoff; or, taken too often, a dead letter, which can be

@@ -1,11 +1,21 @@
 -- include event-group
 -- Takes what is to be handled. ARGV: group, how many, how many of them may be ones that were due before (failed, or behind such), 1 to look
 -- at new ones first, lease in ms, how often an entry is taken at most, how many dead letters are kept, how many bytes of them, what is wanted:
--- kinds of events (',completed,moved,'), or '#' and the number of a webhook of the events' jobs. What is not wanted is passed by.
+-- kinds of events (',completed,moved,'), or '#' and the number of a webhook of the events' jobs; what stands for the receiver or ''. What is not wanted is
+-- passed by.
 -- Returns {entries as {id, times taken, event, log's end}, ms until more is due or -1, the last entry that was read, 1 when there may be more now}.
 local room, dueRoom, newFirst, lease, attempts, most, mostBytes =
   tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4] == '1', tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
 local entries, more = {}, 0
+local stopped = redis.call('HGET', G, 'stopped')
+if stopped and (ARGV[10] or '') ~= '' then
+  if cjson.decode(stopped).receiver == ARGV[10] then
+    -- Whoever waits is woken by what comes next, and by nothing that is there.
+    local newest = redis.call('XREVRANGE', STREAM, '+', '-', 'COUNT', 1)[1]
+    return { {}, -1, newest and newest[1] or '0-0', 0 }
+  end
+  redis.call('HDEL', G, 'stopped')
+end
 local wanted = ARGV[9]
 local hook = string.match(wanted, '^#(%d+)$')
 
