@@ -13,7 +13,7 @@ export interface SharedFlags {
 
 export const environmentHelp = `Configuration: --config FILE, else $SWITCHYARD_CONFIG, else what a running "switchyard dev" of this checkout left in
 ${devConfigPath}, else ${configFileNames[0]} (.js, .mjs, .json) in this folder. These variables override it:
-${Object.entries(environmentFields).map(([name, field]) => `  ${name.padEnd(30)}${field}`).join('\n')}`
+${Object.entries(environmentFields).map(([name, field]) => `  ${name.padEnd(36)}${field}`).join('\n')}`
 
 export function withConfigOption(command: Command): Command {
   return command.option('-c, --config <file>', 'the configuration file')

@@ -1,7 +1,9 @@
+import { resolve } from 'node:path'
 import { createArtifactStore, artifactsConfigSchema } from '../artifacts/index.js'
 import { InvalidInputError } from '../job/errors.js'
 import { createGitHost } from './git-host.js'
 import { withKeyFiles } from './key-files.js'
+import { checkRedisFiles, redisFilesIn } from '../store/redis-config.js'
 import { type LoadConfigOptions, parseConfig, readConfiguration } from './load.js'
 import { configDirectory, createProviders, providerPlaces } from './providers.js'
 import { type Config, gitEntrySchema, providerEntrySchema } from './schema.js'
@@ -41,6 +43,7 @@ export async function checkConfig(options: LoadConfigOptions = {}): Promise<Conf
   warnings.push(...found.warnings)
   const config = await collect(() => parseConfig(file, environment))
   const directory = configDirectory(path)
+  if (config !== undefined) await collect(() => checkRedisFiles(redisFilesIn(config.redis, (name) => resolve(directory, name))))
   const raw = typeof file === 'object' && file !== null ? (file as Readonly<Record<string, unknown>>) : {}
   const keyFiles = config?.keyFiles ?? {}
   const parts = { directory, environment: withKeyFiles(environment, keyFiles, directory) }

@@ -7,6 +7,7 @@ import { parseInput } from '../job/explain.js'
 import { devRuns } from './dev-owner.js'
 import { unknownVariables, withEnvironment } from './environment.js'
 import { configSchema, type Config } from './schema.js'
+import { redisFilesIn } from '../store/redis-config.js'
 
 /** The names that are looked for, in this order, when no file is named. */
 export const configFileNames = ['switchyard.config.ts', 'switchyard.config.js', 'switchyard.config.mjs', 'switchyard.config.json'] as const
@@ -39,7 +40,9 @@ export interface LoadConfigOptions {
  */
 export async function loadConfig(options: LoadConfigOptions = {}): Promise<LoadedConfig> {
   const { path, file, warnings } = await readConfiguration(options)
-  return { config: parseConfig(file, options.environment ?? process.env), path, warnings }
+  const config = parseConfig(file, options.environment ?? process.env)
+  const folder = path === undefined ? resolve(options.directory ?? '.') : dirname(path)
+  return { config: { ...config, redis: redisFilesIn(config.redis, (name) => resolve(folder, name)) }, path, warnings }
 }
 
 /**

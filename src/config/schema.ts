@@ -8,6 +8,7 @@ import { eventKindsSchema } from '../job/event-kinds.js'
 import { timeZoneProblem } from '../job/days.js'
 import { networkProblem } from '../job/networks.js'
 import { defaultMaxSpecBytes } from '../job/spec.js'
+import { defaultRedisUrl, redisConfigSchema } from '../store/redis-config.js'
 
 /**
  * The configuration as users write it, without the parts that belong to an adapter: those are checked by the adapter's
@@ -23,20 +24,6 @@ const slug = (what: string, longest: number) =>
     )
 
 const whole = (what: string) => z.int({ error: `must be a whole number of ${what}` })
-
-const redisUrl = z.string({ error: 'must be a URL such as "redis://127.0.0.1:6379"' }).superRefine((text, context) => {
-  if (isRedisUrl(text)) return
-  // The text itself may hold a password: it is not repeated.
-  context.addIssue({
-    code: 'custom',
-    message: 'is not a Redis URL; write "redis://host:port", "rediss://host:port" (TLS) or the path of a UNIX socket',
-  })
-})
-
-function isRedisUrl(text: string): boolean {
-  if (text.startsWith('/')) return true
-  return URL.canParse(text) && ['redis:', 'rediss:'].includes(new URL(text).protocol)
-}
 
 export const providerLimitSchema = z.strictObject(
   {
@@ -143,10 +130,10 @@ export const configSchema = z.strictObject({
   deployment: slug('the name that marks this deployment’s sandboxes', 20)
     .default('default')
     .describe('Marks this deployment’s sandboxes at the providers. Two deployments that share an account need two names.'),
-  redis: z
-    .strictObject({ url: redisUrl.default('redis://127.0.0.1:6379') })
+  redis: redisConfigSchema
+    .transform((redis) => (redis.sentinel === undefined && redis.cluster === undefined ? { url: defaultRedisUrl, ...redis } : redis))
     .prefault({})
-    .describe('Redis or Valkey, with maxmemory-policy noeviction.'),
+    .describe('Redis or Valkey, with maxmemory-policy noeviction: by its URL, by Sentinels or as a Cluster; see docs/redis.md.'),
   queue: z
     .strictObject({
       name: z

@@ -22,6 +22,7 @@ import {
   SlotLedger,
   SlotOwners,
   assertRedisSuitable,
+  assertRights,
   createRedis,
   whenReady,
   type EventBounds,
@@ -153,6 +154,7 @@ export class Consumer {
     try {
       await whenReady(redis, options.redis, 10_000)
       await assertRedisSuitable(redis)
+      await assertRights(options.redis, new Keys(options.queue?.prefix, options.queue?.name))
     } catch (error) {
       leaving.abort()
       health.stop()

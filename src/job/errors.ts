@@ -42,10 +42,18 @@ export class IdempotencyConflictError extends SwitchyardError {
   }
 }
 
-/** Thrown when Redis can't be reached or refuses a write. Nothing was enqueued. Start Redis, or mend `redis.url`. */
+/** Thrown when Redis can't be reached, refuses a write, or is not what the settings say. Nothing was enqueued. The message ends with the mend. */
 export class RedisUnavailableError extends SwitchyardError {
   override readonly name = 'RedisUnavailableError'
   override readonly code = 'SWY_REDIS_UNAVAILABLE'
+  constructor(
+    message: string,
+    options?: ErrorOptions,
+    /** What to do about it, one sentence. */
+    readonly mend?: string,
+  ) {
+    super(message, options)
+  }
 }
 
 /** Thrown when a job id is not known: never enqueued here, or past its retention. */

@@ -1,6 +1,5 @@
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { Job } from 'bullmq'
-import type { Redis } from 'ioredis'
 import { z } from 'zod'
 import { IdempotencyConflictError, InvalidInputError } from '../job/errors.js'
 import { type EventKind, isAsked } from '../job/event-kinds.js'
@@ -8,7 +7,7 @@ import { parseInput } from '../job/explain.js'
 import { type TraceCarrier, traceCarrierSchema } from '../job/trace-carrier.js'
 import { withProducerSpan } from '../telemetry/tracing.js'
 import { type JobSpec, type JobSpecInput, parseJobSpec, shortSpec } from '../job/spec.js'
-import { type Keys, parseAdded, type QueuedJob, queueEnqueued, queueWake } from '../store/index.js'
+import { type Keys, parseAdded, type QueuedJob, queueEnqueued, queueWake, redisNowMs } from '../store/index.js'
 import { type Claim, claimKeys, newJobId, specDigest } from './idempotency.js'
 import { enqueuedEvent } from './enqueued-event.js'
 import { endSuperseded } from './job-cancel.js'
@@ -149,7 +148,7 @@ export class Enqueuing {
     const pipeline = told.length === 0 ? client.pipeline() : client.multi()
     const enqueuedAtMs = Date.now()
     // Whoever finds that a delayed job is due goes by Redis' clock.
-    const nowMs = batch.some(({ spec }) => isDelayed(spec)) ? await timeOf(redis) : enqueuedAtMs
+    const nowMs = batch.some(({ spec }) => isDelayed(spec)) ? await redisNowMs(redis, this.options.keys) : enqueuedAtMs
     const jobs = batch.map((job) => ({ ...job, delayMs: delayOf(job.spec, nowMs) }))
     const { keys, eventSource: source } = this.options
     // Before the jobs: what is there already shows by that.
@@ -197,10 +196,4 @@ function isDelayed(spec: JobSpec): boolean {
 /** After how many milliseconds a job may run. */
 function delayOf({ delayMs, runAt }: JobSpec, nowMs: number): number {
   return delayMs ?? (runAt === undefined ? 0 : Math.max(0, Date.parse(runAt) - nowMs))
-}
-
-/** Milliseconds since 1970 by Redis' clock. */
-async function timeOf(redis: Redis): Promise<number> {
-  const [seconds, micros] = await redis.time()
-  return Number(seconds) * 1000 + Math.floor(Number(micros) / 1000)
 }

@@ -2,7 +2,7 @@ import { z } from 'zod'
 import { counted } from '../job/counted.js'
 import { InvalidInputError, UnknownNameError } from '../job/errors.js'
 import { parseInput } from '../job/explain.js'
-import { appendAudit, askToLeave, type AuditEntry, type Heeded, type KeptAuditEntry, type Keys, type LiveConsumer, mostOperatedTenants, type OperatorWord, type ProviderDrain, type ProviderLimitSet, readAudit, type Said, type Saying, tenantLoads, type TenantShareSet, type TenantStanding } from '../store/index.js'
+import { appendAudit, askToLeave, type AuditEntry, type Heeded, type KeptAuditEntry, type Keys, type LiveConsumer, mostOperatedTenants, type OperatorWord, type ProviderDrain, type ProviderLimitSet, readAudit, redisNowMs, type Said, type Saying, tenantLoads, type TenantShareSet, type TenantStanding } from '../store/index.js'
 import { type BulkOptions, type BulkResult, mostBulk, toMany } from './job-bulk.js'
 import type { JobPage, ListOptions } from './job-pages.js'
 import type { RetryOptions } from './job-retry.js'
@@ -224,8 +224,7 @@ export class Operations {
   private async setQueuePause(paused: boolean, options: Pick<OperateOptions, 'by' | 'reason'>): Promise<Change<OperatorWord>> {
     const { by, reason = null } = parseInput(optionsSchema, options, 'options')
     return await this.use(async ({ queue, operators, redis }) => {
-      const [wasPaused, known, time] = await Promise.all([queue.isPaused(), operators.queuePause(), redis.time()])
-      const atMs = Number(time[0]) * 1000 + Math.floor(Number(time[1]) / 1000)
+      const [wasPaused, known, atMs] = await Promise.all([queue.isPaused(), operators.queuePause(), redisNowMs(redis, this.keys)])
       const before = wasPaused ? (known ?? { by: 'somebody, by BullMQ', reason: null, atMs, untilMs: null }) : null
       if (wasPaused === paused) return { changed: false, before, after: before, ignoredBy: [] }
       const after = paused ? { by: shownName(by), reason, atMs, untilMs: null } : null

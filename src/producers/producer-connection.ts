@@ -2,6 +2,7 @@ import { Queue } from 'bullmq'
 import type { Redis } from 'ioredis'
 import { SwitchyardError } from '../job/errors.js'
 import {
+  assertRightsOn,
   createRedis,
   isUnavailability,
   Operators,
@@ -75,6 +76,7 @@ export class ProducerConnection {
   }
 
   async #connect(redis: Redis): Promise<Connected> {
+    await assertRightsOn(redis, this.config, this.keys)
     return await connectTo(redis, this.keys, this.retentionMs)
   }
 }

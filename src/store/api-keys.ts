@@ -1,6 +1,7 @@
 import type { Redis } from 'ioredis'
 import { z } from 'zod'
 import type { Keys } from './keys.js'
+import { redisNowMs } from './redis-time.js'
 import { runScript } from './scripts.js'
 
 /** How many API keys a deployment may have. */
@@ -57,7 +58,7 @@ export class ApiKeyStore {
   /** @param key.lifetimeMs null for one that does not expire. */
   async put(key: Pick<StoredApiKey, 'id' | 'digest' | 'name' | 'scope' | 'tenants' | 'repositories' | 'secrets'> & { readonly lifetimeMs: number | null }): Promise<'added' | 'full'> {
     const { id, digest, name, scope, tenants, repositories, secrets, lifetimeMs } = key
-    const nowMs = timeOf(await this.redis.time())
+    const nowMs = await redisNowMs(this.redis, this.keys)
     const text = (list: readonly string[] | null) => (list === null ? '' : JSON.stringify(list))
     const fields = { digest, name, scope, tenants: text(tenants), repositories: text(repositories), secrets: text(secrets), createdAtMs: nowMs, ...(lifetimeMs === null ? {} : { expiresAtMs: nowMs + lifetimeMs }) }
     const args: (string | number)[] = [id, mostApiKeys, lifetimeMs === null ? '' : lifetimeMs + shownMs, ...Object.entries<string | number>(fields).flat()]
@@ -80,7 +81,7 @@ export class ApiKeyStore {
       for (const id of part) pipeline.hgetall(this.keys.apiKey(id))
       for (const [index, hash] of answersOf(await pipeline.exec()).entries()) keys.push(...[parseKey(part[index] ?? '', hash)].filter((key) => key !== null))
     }
-    return { keys, nowMs: timeOf(await this.redis.time()) }
+    return { keys, nowMs: await redisNowMs(this.redis, this.keys) }
   }
 
   async revoke(id: string): Promise<'revoked' | 'already' | 'unknown'> {

@@ -1,25 +1,28 @@
-import { Redis } from 'ioredis'
-import { z } from 'zod'
-import { InvalidInputError, RedisUnavailableError, errorMessage } from '../job/errors.js'
+import { Cluster, type ClusterOptions, Redis, type RedisOptions } from 'ioredis'
+import { InvalidInputError, type RedisUnavailableError } from '../job/errors.js'
+import { afterRunning, type Patience } from './patience.js'
+import { addressOf, checkRedisSettings, type ConnectionPurpose, defaultRedisUrl, passwordOf, type RedisConfig, type RedisSettings, tlsOptionsOf, type Address } from './redis-config.js'
+import { isLasting, unavailable } from './redis-faults.js'
 import { prepareScripts } from './scripts.js'
+import { TlsConnector, TlsSentinelConnector } from './tls-connector.js'
+import { assertTopology } from './topology.js'
 
-/** Where Redis is. */
-export const redisConfigSchema = z.strictObject({
-  /** `redis://`, `rediss://` (TLS) or the path of a UNIX socket. May hold a user and a password; they are never shown. */
-  url: z.string().min(1, 'is empty; give a URL such as redis://127.0.0.1:6379'),
-})
-export type RedisConfig = z.output<typeof redisConfigSchema>
+export { describeRedis, redisSecrets, type ConnectionPurpose, type GivenRedis, type RedisConfig, type RedisSettings } from './redis-config.js'
+export { isUnavailability, unavailable } from './redis-faults.js'
 
 /**
- * What a connection is for:
+ * Connections to Redis. What a connection is for decides how it waits and repeats, whatever server it goes to:
  * - `commands`: a consumer's; waits and repeats while Redis is away, so every script bears being run twice.
  * - `blocking`: for commands that block (BLPOP, XREAD); as `commands`, and used for nothing else.
  * - `subscriber`: pub/sub; subscribes again after a reconnect.
- * - `producer`: fails within a second while Redis is away, within three when it is there and silent, and repeats nothing.
+ * - `producer`: fails within a second while Redis is away, within three when it is there and silent, and repeats nothing but what a Cluster's
+ *   nodes send elsewhere.
  */
-export type ConnectionPurpose = 'commands' | 'blocking' | 'producer' | 'subscriber'
 
-/** How long a producer waits for Redis before it says that it is away. */
+// Answers come as ioredis has always given them.
+type Options = Omit<RedisOptions, 'replyMapping'>
+
+/** How long a producer waits for Redis before it says that it is away: time in which this process runs. */
 export const producerPatienceMs = 800
 
 const reconnectDelayMs = (times: number) => Math.min(50 * 2 ** Math.min(times, 5), 1_000)
@@ -28,7 +31,8 @@ const reconnectDelayMs = (times: number) => Math.min(50 * 2 ** Math.min(times, 5
 // ioredis waits `disconnectTimeout` for a socket that is closed already, which keeps a process that is done from ending.
 // A peer that is gone without a word (a machine that died, a failover by address) is found out by keep-alive probes where nothing is
 // sent, and by an answer that does not come where something was; the system alone would wait a quarter of an hour.
-const shared = { protocol: 2, retryStrategy: reconnectDelayMs, connectTimeout: 5_000, disconnectTimeout: 100, keepAlive: 10_000 } as const
+// Server and client libraries know each other by CLIENT SETINFO from Redis 7.2 on only, and no right for it can be given before.
+const shared = { protocol: 2, retryStrategy: reconnectDelayMs, connectTimeout: 5_000, disconnectTimeout: 100, keepAlive: 10_000, disableClientInfo: true } as const
 
 /** How long an answer may take before the connection counts as dead, in milliseconds; above every blocking command's own wait. */
 const answerPatienceMs = 10_000
@@ -37,7 +41,7 @@ const waiting = {
   ...shared,
   maxRetriesPerRequest: null,
   socketTimeout: answerPatienceMs,
-  reconnectOnError: (error: Error) => (error.message.includes('READONLY') ? 2 : false),
+  reconnectOnError: (error: Error) => (/READONLY|UNBLOCKED/.test(error.message) ? 2 : false),
 } as const
 
 const optionsOf = {
@@ -46,13 +50,14 @@ const optionsOf = {
   subscriber: { ...shared, maxRetriesPerRequest: null },
   producer: {
     ...shared,
-    connectTimeout: producerPatienceMs,
+    // Another try may be luckier, and `whenReady` waits no longer anyway.
+    connectTimeout: 2_000,
     socketTimeout: 3_000,
     enableOfflineQueue: false,
     autoResendUnfulfilledCommands: false,
     maxRetriesPerRequest: 0,
   },
-} as const satisfies Record<ConnectionPurpose, object>
+} as const satisfies Record<ConnectionPurpose, Options>
 
 /** Streams that hold what is written until the turn of the event loop is over. */
 const holding = new WeakSet<object>()
@@ -77,14 +82,43 @@ class OneWritePerTurn extends Redis {
   }
 }
 
+/** A producer's: an answer is waited for as long as this process runs, and not while it can't read it. */
+class Patient extends Redis {
+  /** How long, in milliseconds. */
+  patienceMs = 3_000
+  #unanswered = 0
+  #patience: Patience | undefined
+
+  override sendCommand(...command: Parameters<Redis['sendCommand']>): unknown {
+    const answer = super.sendCommand(...command)
+    if (!(answer instanceof Promise)) return answer
+    this.#unanswered++
+    this.#patience ??= afterRunning(this.patienceMs, () => {
+      this.#patience = undefined
+      const stream = this.stream as Redis['stream'] | undefined
+      stream?.destroy(new Error(`Socket timeout: no answer within ${this.patienceMs} ms`))
+    })
+    const settle = () => {
+      this.#patience?.again()
+      if (--this.#unanswered > 0) return
+      this.#patience?.stop()
+      this.#patience = undefined
+    }
+    answer.then(settle, settle)
+    return answer
+  }
+}
+
 /**
  * Opens a connection to Redis; it reconnects by itself until `disconnect()` or `quit()`. Errors of the connection are
  * held back from `unhandled 'error' event`: commands report them (`producer`), or wait (all others).
- * @throws InvalidInputError when the URL is not one.
+ *
+ * To a Cluster it is a `Cluster`, which has every method and event of a Redis that is used here; BullMQ asks for itself which of the two it has.
+ * @throws InvalidInputError when the settings are wrong, or name a file that can't be read.
  */
 export function createRedis(config: RedisConfig, purpose: ConnectionPurpose): Redis {
-  checkUrl(config.url)
-  const redis = new (purpose === 'commands' ? OneWritePerTurn : Redis)(config.url, { ...optionsOf[purpose] })
+  const made = 'connection' in config ? fromGiven(config.connection, purpose) : open(checkRedisSettings(config), purpose)
+  const redis = made as Redis
   redis.on('error', () => undefined)
   // Every call that waits for the connection listens, and there may be any number of them.
   redis.setMaxListeners(0)
@@ -92,109 +126,182 @@ export function createRedis(config: RedisConfig, purpose: ConnectionPurpose): Re
   return redis
 }
 
-/** Where Redis is, without user, password and query: for messages. */
-export function describeRedis(config: RedisConfig): string {
-  if (config.url.startsWith('/')) return config.url
-  try {
-    const url = new URL(config.url)
-    return url.hostname === '' ? url.pathname : `${url.hostname}:${url.port === '' ? '6379' : url.port}`
-  } catch {
-    return 'the configured address'
+function open(settings: RedisSettings, purpose: ConnectionPurpose): Redis | Cluster {
+  const { sentinel, cluster, url = defaultRedisUrl } = settings
+  const options: Options = { ...optionsOf[purpose], ...givenOptions(settings) }
+  if (cluster !== undefined) {
+    const nodes = cluster.nodes.map(addressOf)
+    if (purpose === 'subscriber') return subscriberOf(() => nodes, options)
+    return new Cluster(nodes, {
+      ...clusterOptionsOf(purpose, options),
+      ...(cluster.natMap === undefined ? {} : { natMap: mapOf(cluster.natMap) }),
+      ...(cluster.dnsLookup === 'as-is' ? { dnsLookup: (name: string, found: (error: null, address: string) => void) => found(null, name) } : {}),
+    })
   }
+  if (sentinel !== undefined) {
+    return make(purpose, {
+      ...options,
+      sentinels: sentinel.nodes.map(addressOf),
+      name: sentinel.name,
+      sentinelRetryStrategy: reconnectDelayMs,
+      sentinelCommandTimeout: 2_000,
+      ...(sentinel.username === undefined ? {} : { sentinelUsername: sentinel.username }),
+      ...withoutUndefined({ sentinelPassword: passwordOf(sentinel, 'redis.sentinel') }),
+      ...(sentinel.tls === undefined ? {} : { sentinelTLS: tlsOptionsOf(sentinel.tls, 'redis.sentinel.tls') }),
+      ...(settings.tls === undefined ? {} : { enableTLSForSentinelMode: true }),
+      ...(sentinel.natMap === undefined ? {} : { natMap: mapOf(sentinel.natMap) }),
+    })
+  }
+  return make(purpose, options, withoutCredentials(url, options))
+}
+
+function make(purpose: ConnectionPurpose, options: Options, url?: string): Redis {
+  const Kind = purpose === 'commands' ? OneWritePerTurn : purpose === 'producer' ? Patient : Redis
+  const { socketTimeout, ...rest } = options
+  const own = purpose === 'producer' ? rest : options
+  const redis = url === undefined ? new Kind(own) : new Kind(url, own)
+  if (redis instanceof Patient && socketTimeout !== undefined) redis.patienceMs = socketTimeout
+  return redis
+}
+
+/** What the settings say for every kind of server. */
+function givenOptions(settings: RedisSettings): Options {
+  return withoutUndefined({
+    username: settings.username,
+    password: passwordOf(settings, 'redis'),
+    db: settings.db,
+    tls: settings.tls === undefined ? undefined : tlsOptionsOf(settings.tls, 'redis.tls'),
+    Connector: settings.tls === undefined && settings.url?.startsWith('rediss:') !== true ? undefined : settings.sentinel === undefined ? TlsConnector : TlsSentinelConnector,
+    connectTimeout: settings.connectTimeoutMs,
+    socketTimeout: settings.answerTimeoutMs,
+    keepAlive: settings.keepAliveMs,
+    family: settings.family,
+  })
+}
+
+/** What is given beside a URL wins over what stands in it, where ioredis has it the other way round. */
+function withoutCredentials(url: string, { username, password, db }: Options): string {
+  if (url.startsWith('/')) return url
+  const address = new URL(url)
+  if (username !== undefined) address.username = ''
+  if (password !== undefined) address.password = ''
+  if (db !== undefined && address.hostname !== '') address.pathname = ''
+  return username === undefined && password === undefined && db === undefined ? url : address.href
 }
 
 /**
- * Waits until a connection can take commands, at most `patienceMs`.
+ * How a Cluster's client behaves. What a node does not serve any more is sent elsewhere, and that is counted, not timed: a consumer waits out
+ * an election, as it waits out a restart; a producer gives up after about a second.
+ */
+function clusterOptionsOf(purpose: ConnectionPurpose, redisOptions: Options) {
+  const producer = purpose === 'producer'
+  return {
+    redisOptions,
+    clusterRetryStrategy: reconnectDelayMs,
+    enableOfflineQueue: !producer,
+    maxRedirections: producer ? 10 : 10_000,
+    // Two nodes that each name the other, as in the middle of an election, are not to be asked in a busy loop.
+    retryDelayOnMoved: 20,
+    slotsRefreshTimeout: 2_000,
+  } as const satisfies ClusterOptions
+}
+
+/**
+ * A Cluster's client listens at one node and says nothing when it has to listen at another: what is said meanwhile would be lost without a word. So this
+ * is a connection to any one node, to another at each reconnect: every node passes on what is published at any.
+ */
+function subscriberOf(nodes: () => readonly Address[], options: Options): Redis {
+  let turn = Math.floor(Math.random() * nodes().length)
+  const next = (): Partial<Address> => {
+    const known = nodes()
+    return known[turn++ % Math.max(known.length, 1)] ?? {}
+  }
+  const redis = new Redis({ ...options, ...next() })
+  // ioredis dials what stands in its options then.
+  redis.on('close', () => Object.assign(redis.options, next()))
+  return redis
+}
+
+/** What an application may have set for its own use of a connection, and what would be wrong for ours. */
+const asByDefault = { enableOfflineQueue: true, enableReadyCheck: true, autoResubscribe: true, autoResendUnfulfilledCommands: true, enableAutoPipelining: false } as const
+
+function fromGiven(given: Redis | Cluster | ((purpose: ConnectionPurpose) => Redis | Cluster), purpose: ConnectionPurpose): Redis | Cluster {
+  if (typeof given === 'function') return checkGiven(given(purpose))
+  const connection = checkGiven(given)
+  const options = { ...asByDefault, ...optionsOf[purpose] }
+  if (!isCluster(connection)) {
+    const { tls, sentinels } = connection.options
+    const own = connection.duplicate({ ...options, ...(tls === undefined ? {} : { Connector: sentinels?.length === undefined ? TlsConnector : TlsSentinelConnector }), lazyConnect: true })
+    // A limit for each command would end those that block, and can't be taken back otherwise.
+    delete own.options.commandTimeout
+    void own.connect().catch(() => undefined)
+    return own
+  }
+  const { replyMapping: _legacy, commandTimeout: _ofCommands, readOnly: _reads, lazyConnect: _lazy, ...redisOptions }: RedisOptions = connection.options.redisOptions ?? {}
+  if (purpose === 'subscriber') return subscriberOf(() => nodesOf(connection), { ...redisOptions, ...options })
+  return connection.duplicate([], { ...clusterOptionsOf(purpose, { ...redisOptions, ...options }), lazyConnect: false })
+}
+
+function isCluster(connection: Redis | Cluster): connection is Cluster {
+  return connection.isCluster
+}
+
+function checkGiven(connection: unknown): Redis | Cluster {
+  const is = typeof connection === 'object' && connection !== null && 'defineCommand' in connection && 'duplicate' in connection && 'options' in connection
+  if (!is) throw new InvalidInputError('redis.connection: is no connection of ioredis; give a Redis or a Cluster, or a function that returns one')
+  const made = connection as Redis | Cluster
+  if ((made.options.keyPrefix ?? '') !== '') throw new InvalidInputError('redis.connection: has a keyPrefix, which BullMQ can’t do with; give one without, and set queue.prefix instead')
+  return made
+}
+
+/** Where a Cluster's nodes are, as its client knows them now. */
+function nodesOf(cluster: Cluster): Address[] {
+  return cluster.nodes('all').flatMap(({ options: { host, port } }) => (host === undefined || port === undefined ? [] : [{ host, port }]))
+}
+
+function mapOf(map: Readonly<Record<string, string>>): Record<string, Address> {
+  return Object.fromEntries(Object.entries(map).map(([from, to]) => [from, addressOf(to)]))
+}
+
+function withoutUndefined<Fields extends object>(fields: Fields): { [Name in keyof Fields]?: Exclude<Fields[Name], undefined> } {
+  return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined)) as { [Name in keyof Fields]?: Exclude<Fields[Name], undefined> }
+}
+
+const checked = new WeakSet<Redis>()
+
+/**
+ * Waits until a connection can take commands, at most `patienceMs` of the time in which this process runs; and asks, once, whether it leads to
+ * the kind of server that the settings say.
  * @throws RedisUnavailableError that names the host and the port, and what the last attempt met.
  */
 export async function whenReady(redis: Redis, config: RedisConfig, patienceMs: number = producerPatienceMs): Promise<void> {
-  if (redis.status === 'ready') return
+  if (redis.status !== 'ready') await untilReady(redis, config, patienceMs)
+  if (checked.has(redis)) return
+  await assertTopology(redis, config)
+  checked.add(redis)
+}
+
+async function untilReady(redis: Redis, config: RedisConfig, patienceMs: number): Promise<void> {
   await new Promise<void>((resolve, reject) => {
     let lastError: unknown
     const settle = (error?: RedisUnavailableError) => {
-      clearTimeout(timer)
-      redis.off('ready', onReady).off('end', onEnd).off('error', onError)
+      patience.stop()
+      redis.off('ready', onReady).off('end', onEnd).off('error', onError).off('node error', onNodeError).off('sentinelError', onNodeError)
       if (error === undefined) resolve()
       else reject(error)
     }
     const onReady = () => settle()
-    const onEnd = () => settle(unavailable(config, new Error('the connection is closed')))
+    const onEnd = () => settle(unavailable(config, lastError ?? new Error('the connection is closed')))
     const onError = (error: unknown) => {
       lastError = error
-      // An answer such as NOAUTH or WRONGPASS does not change by waiting, and neither does a name that does not exist.
-      if (error instanceof Error && /NOAUTH|WRONGPASS|ENOTFOUND/.test(error.message)) settle(unavailable(config, error))
+      // A refusal such as WRONGPASS does not change by waiting, and neither does a certificate or a name that does not exist.
+      if (isLasting(error)) settle(unavailable(config, error))
     }
-    const timer = setTimeout(() => settle(unavailable(config, lastError)), patienceMs)
-    redis.on('ready', onReady).on('end', onEnd).on('error', onError)
+    // Another node may be luckier.
+    const onNodeError = (error: unknown) => (lastError = error)
+    const patience = afterRunning(patienceMs, () => settle(unavailable(config, lastError)))
+    redis.on('ready', onReady).on('end', onEnd).on('error', onError).on('node error', onNodeError).on('sentinelError', onNodeError)
     if (redis.status === 'wait') redis.connect().catch(onError)
     if (redis.status === 'end') onEnd()
   })
-}
-
-/** An error for a Redis that can't be reached or refuses to write; its message holds no credentials. */
-export function unavailable(config: RedisConfig, cause: unknown): RedisUnavailableError {
-  const why = cause === undefined ? 'no answer' : describeCause(cause)
-  return new RedisUnavailableError(`redis: ${describeRedis(config)} can't be used (${why}); start Redis there, or mend redis.url`, { cause })
-}
-
-/** Tells an error of the connection, or of a Redis that refuses all writes, from one of a single command. */
-export function isUnavailability(error: unknown): boolean {
-  if (!(error instanceof Error)) return false
-  if (error.name === 'MaxRetriesPerRequestError' || error.name === 'AbortError') return true
-  return /Stream isn't writeable|Connection is closed|Connection is in closing|Command timed out|ECONN|EPIPE|ETIMEDOUT|(^|: -)(OOM|MISCONF|READONLY|LOADING|NOREPLICAS|MASTERDOWN|CLUSTERDOWN) /.test(
-    error.message,
-  )
-}
-
-/** What a Redis says of itself. */
-export interface RedisFacts {
-  readonly version: string
-  /** Undefined where the server does not tell. */
-  readonly maxmemoryPolicy: string | undefined
-}
-
-export async function redisFacts(redis: Redis): Promise<RedisFacts> {
-  const info = await redis.info()
-  const field = (name: string) => new RegExp(`^${name}:(.*?)\\r?$`, 'm').exec(info)?.[1]
-  // Valkey answers redis_version 7.2.4 and its own version beside it; both are new enough.
-  return { version: field('redis_version') ?? '', maxmemoryPolicy: field('maxmemory_policy') }
-}
-
-/**
- * Why a Redis would lose jobs: older than 6.2 (XAUTOCLAIM), or one that evicts keys when its memory is full.
- * @returns a sentence for each, which names the setting and the mend.
- */
-export function redisProblems({ version, maxmemoryPolicy }: RedisFacts): { readonly version?: string; readonly maxmemoryPolicy?: string } {
-  const [major = 0, minor = 0] = version.split('.').map(Number)
-  const old = major < 6 || (major === 6 && minor < 2)
-  return {
-    ...(old ? { version: `redis: version ${version === '' ? 'unknown' : version} is too old; run Redis 6.2 or later, or Valkey` } : {}),
-    ...(maxmemoryPolicy === undefined || maxmemoryPolicy === 'noeviction'
-      ? {}
-      : { maxmemoryPolicy: `redis: maxmemory-policy is "${maxmemoryPolicy}", which drops jobs when memory is full; set it to "noeviction"` }),
-  }
-}
-
-/**
- * Refuses a Redis that would lose jobs; see `redisProblems`.
- * @throws InvalidInputError with the first of the problems.
- */
-export async function assertRedisSuitable(redis: Redis): Promise<void> {
-  const problems = redisProblems(await redisFacts(redis))
-  const problem = problems.version ?? problems.maxmemoryPolicy
-  if (problem !== undefined) throw new InvalidInputError(problem)
-}
-
-function checkUrl(url: string): void {
-  if (url.startsWith('/')) return
-  const protocol = URL.canParse(url) ? new URL(url).protocol : undefined
-  if (protocol !== 'redis:' && protocol !== 'rediss:') {
-    throw new InvalidInputError('redis.url: must be redis://HOST:PORT, rediss://HOST:PORT or the path of a UNIX socket')
-  }
-}
-
-function describeCause(cause: unknown): string {
-  // An AggregateError of Node's dialling has an empty message and the code beside it.
-  if (cause instanceof Error && cause.message === '' && 'code' in cause) return String(cause.code)
-  return errorMessage(cause).split('\n')[0] ?? ''
 }

@@ -2,6 +2,7 @@ import type { Redis } from 'ioredis'
 import { z } from 'zod'
 import type { AuditEntry } from './audit-log.js'
 import type { Keys } from './keys.js'
+import { redisNowMs } from './redis-time.js'
 import { runLedgerScript } from './ledger-call.js'
 import { type OperatorWord, operatorWordSchema } from './operator-word.js'
 
@@ -110,8 +111,7 @@ export class Operators {
 
   private async readTenants(entries: readonly (readonly [name: string, json: string])[]): Promise<Map<string, { readonly pause: OperatorWord | null; readonly share: TenantShareSet | null }>> {
     if (entries.length === 0) return new Map()
-    const [clock, time] = await Promise.all([this.redis.get(`${this.keys.ledger()}:clock`), this.redis.time()])
-    const redisMs = Number(time[0]) * 1000 + Math.floor(Number(time[1]) / 1000)
+    const [clock, redisMs] = await Promise.all([this.redis.get(`${this.keys.ledger()}:clock`), redisNowMs(this.redis, this.keys)])
     // The ledger's own clock, which may be behind Redis': see lua/ledger.lua.
     const [readAtMs = redisMs, steadyMs = redisMs] = (clock ?? '').split(' ').filter((part) => part !== '').map(Number)
     const shown = <Word extends OperatorWord>(word: Word | undefined): Word | null => {

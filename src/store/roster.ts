@@ -1,6 +1,7 @@
 import type { Redis } from 'ioredis'
 import { z } from 'zod'
 import type { Keys } from './keys.js'
+import { redisNowMs } from './redis-time.js'
 import { parseShares, type TenantShare } from './tenant-shares.js'
 import { runScript } from './scripts.js'
 
@@ -129,13 +130,12 @@ export class Roster {
 
   /** The live consumers of all queues, by id. */
   async live(): Promise<LiveConsumer[]> {
-    const [time, scored, said, profiles] = await Promise.all([
-      this.redis.time(),
+    const [nowMs, scored, said, profiles] = await Promise.all([
+      redisNowMs(this.redis, this.keys),
       this.redis.zrange(this.keys.consumers(), '0', '-1', 'WITHSCORES'),
       this.redis.hgetall(`${this.keys.consumers()}:said`),
       this.redis.hgetall(`${this.keys.consumers()}:profile`),
     ])
-    const nowMs = Number(time[0]) * 1000
     return scored.flatMap((consumer, index) => {
       if (index % 2 === 1 || Number(scored[index + 1]) <= nowMs) return []
       const text = said[consumer]

@@ -3,6 +3,7 @@ import { z } from 'zod'
 import type { Due } from '../job/schedule-slots.js'
 import type { Overlap } from '../job/schedule.js'
 import type { Keys } from './keys.js'
+import { redisNowMs } from './redis-time.js'
 import { runScript } from './scripts.js'
 
 /** How many schedules a queue may have: a clock that was set back has all of them looked at in one script. */
@@ -63,7 +64,7 @@ export class ScheduleStore {
 
   /** Milliseconds since 1970 by Redis' clock. */
   async now(): Promise<number> {
-    return atMs(await this.redis.time())
+    return await redisNowMs(this.redis, this.keys)
   }
 
   /** @param definition JSON. @param times what tells its times apart from others. @param nextMs null when none comes. */

@@ -1,5 +1,6 @@
 import { readFileSync, readdirSync } from 'node:fs'
 import type { Redis } from 'ioredis'
+import { rememberScript } from './script-source.js'
 
 /**
  * The Lua scripts of ./lua, loaded once. First lines `-- include NAME` put other files before a script: Redis has no
@@ -84,7 +85,11 @@ const prepared = new WeakSet<Redis>()
 /** Defines the scripts on a connection; a pipeline knows only those that were defined before it was made. */
 export function prepareScripts(redis: Redis): void {
   if (prepared.has(redis)) return
-  for (const name of sources.keys()) redis.defineCommand(commandName(name as ScriptName), { lua: sourceOf(name) })
+  for (const name of sources.keys()) {
+    const lua = (isCluster(redis) ? forgetGuard : '') + sourceOf(name)
+    rememberScript(lua)
+    redis.defineCommand(commandName(name as ScriptName), { lua })
+  }
   prepared.add(redis)
 }
 
@@ -96,7 +101,8 @@ export async function runScript(
   args: readonly (string | number | Buffer)[],
 ): Promise<unknown> {
   prepareScripts(redis)
-  return await commandOf(redis, name)(keys.length, ...keys, ...args)
+  const all = guarded(redis, keys)
+  return await commandOf(redis, name)(all.length, ...all, ...args)
 }
 
 /** Queues a script on a pipeline (ioredis's or BullMQ's) of a prepared connection; its answer comes with the pipeline's. */
@@ -106,7 +112,24 @@ export function queueScript(
   keys: readonly string[],
   args: readonly (string | number | Buffer)[],
 ): void {
-  void commandOf(pipeline, name)(keys.length, ...keys, ...args)
+  const all = guarded(pipeline, keys)
+  void commandOf(pipeline, name)(all.length, ...all, ...args)
+}
+
+/**
+ * While a slot is moved from one node of a Cluster to another, part of its keys is here and part there. A script that names only what is here runs, and
+ * fails in its middle, or sees nothing, where it reaches for a key that it found out on the way. One that names a key which never exists
+ * is put off as a whole until the slot has moved (TRYAGAIN). So each names one more there, which it then forgets.
+ */
+const forgetGuard = 'KEYS[#KEYS] = nil '
+
+function guarded(target: object, keys: readonly string[]): readonly string[] {
+  const tag = isCluster(target) ? /^[^{]*\{[^}]+\}/.exec(keys[0] ?? '')?.[0] : undefined
+  return tag === undefined ? keys : [...keys, `${tag}::never`]
+}
+
+function isCluster(target: object): boolean {
+  return 'isCluster' in target && target.isCluster === true
 }
 
 function commandOf(target: object, name: ScriptName): Command {

@@ -35,7 +35,7 @@ describe('a deployment that is well', () => {
   it('passes every check at every provider, and nothing is left', async () => {
     const results = await clinic.doctor()
     expect(results.filter(({ outcome }) => outcome === 'failed')).toEqual([])
-    expect(outcomes(results, 'redis')).toEqual({ connect: 'ok', version: 'ok', eviction: 'ok' })
+    expect(outcomes(results, 'redis')).toEqual({ connect: 'ok', version: 'ok', eviction: 'ok', write: 'ok', rights: 'ok' })
     expect(outcomes(results, 'git')).toEqual({ host: 'ok', repository: 'ok' })
     expect(outcomes(results, 'e2b')).toEqual(allWell)
     expect(outcomes(results, 'daytona')).toEqual(allWell)
@@ -272,7 +272,7 @@ describe('a git host that is not well', () => {
 describe('a Redis that is not well', () => {
   it('is not there, or is something else', async () => {
     const results = await clinic.doctor({ ...only('local'), redis: { url: 'redis://:secret-password@127.0.0.1:1' } }, { repository: undefined })
-    expect(outcomes(results, 'redis')).toEqual({ connect: 'failed', version: 'skipped', eviction: 'skipped' })
+    expect(outcomes(results, 'redis')).toEqual({ connect: 'failed', version: 'skipped', eviction: 'skipped', write: 'skipped', rights: 'skipped' })
     expect(check(results, 'redis', 'connect').mend).toContain('redis.url')
     expect(JSON.stringify(results)).not.toContain('secret-password')
     // Takes connections and never says a word.
@@ -409,7 +409,7 @@ describe('the report', () => {
 
   it('has a mend of one sentence for every failure that there can be', () => {
     const subjects = [
-      { subject: { kind: 'redis', name: 'redis' }, checks: ['connect', 'version', 'eviction'] },
+      { subject: { kind: 'redis', name: 'redis' }, checks: ['connect', 'version', 'eviction', 'write', 'rights'] },
       { subject: { kind: 'git', name: 'git' }, checks: ['host', 'repository'] },
       ...['e2b', 'local', 'docker'].map((type) => ({ subject: { kind: 'provider', name: type, type }, checks: [...providerChecks, 'configuration'] }) as const),
     ] as const

@@ -107,10 +107,12 @@ describe('where the configuration comes from', () => {
   })
 
   it('has a variable for each listed field, and each does something', async () => {
-    const values: Record<string, string> = { SWITCHYARD_BOARD_WRITABLE: 'true', SWITCHYARD_LOG_LEVEL: 'debug', SWITCHYARD_REDIS_URL: 'redis://h:1', SWITCHYARD_QUEUE_PREFIX: '{x}', SWITCHYARD_CONSUMER_SECRETS: 'A_KEY' }
+    const values: Record<string, string> = { SWITCHYARD_BOARD_WRITABLE: 'true', SWITCHYARD_LOG_LEVEL: 'debug', SWITCHYARD_REDIS_URL: 'redis://h:1', SWITCHYARD_QUEUE_PREFIX: '{x}', SWITCHYARD_CONSUMER_SECRETS: 'A_KEY', SWITCHYARD_REDIS_CLUSTER: 'a:1, b:2', SWITCHYARD_REDIS_SENTINELS: 'a:1' }
+    const beside: Record<string, string> = { SWITCHYARD_REDIS_CERT_FILE: 'SWITCHYARD_REDIS_KEY_FILE', SWITCHYARD_REDIS_KEY_FILE: 'SWITCHYARD_REDIS_CERT_FILE', SWITCHYARD_REDIS_SENTINELS: 'SWITCHYARD_REDIS_SENTINEL_NAME' }
     for (const [name, field] of Object.entries(environmentFields)) {
-      const changed = parseConfig({}, { [name]: values[name] ?? '2048' })
-      const at = (config: unknown) => field.split('.').reduce<unknown>((value, key) => (value as Record<string, unknown>)[key], config)
+      const sentinels = name.startsWith('SWITCHYARD_REDIS_SENTINEL_') ? { SWITCHYARD_REDIS_SENTINELS: 'a:1', SWITCHYARD_REDIS_SENTINEL_NAME: 'jobs' } : {}
+      const changed = parseConfig({}, { ...sentinels, ...(beside[name] === undefined ? {} : { [beside[name]]: 'x' }), [name]: values[name] ?? '2048' })
+      const at = (config: unknown) => field.split('.').reduce<unknown>((value, key) => (value as Record<string, unknown> | undefined)?.[key], config)
       expect(at(changed), name).not.toEqual(at(parseConfig({})))
     }
   })

@@ -48,7 +48,7 @@ function watched<Target extends object>(target: Target): Target {
 
 const consumer = new Consumer({
   deployment: 'test',
-  redis: { url: told.redisUrl },
+  redis: told.redis,
   git: watched(told.forge === undefined ? new CodeStorageHost(told.git) : hostWithForge(told.git, told.forge)),
   providers: told.limits.map((sandboxes, index) => {
     const local = new LocalProvider({ name: `local-${'abcdef'[index]}`, stateDir: told.stateDir, loopbackPorts: [...told.loopbackPorts] })

@@ -11,6 +11,7 @@ import { CodeStorageHost, HttpsGitHost, TokenMinter } from '../../src/git/index.
 import { AgentQueue } from '../../src/producers/index.js'
 import { LocalProvider } from '../../src/providers/local/index.js'
 import type { Provider } from '../../src/providers/provider.js'
+import type { RedisSettings } from '../../src/store/index.js'
 import { loaderArgs, ownFile } from '../own-programs.js'
 
 const execFileAsync = promisify(execFile)
@@ -36,7 +37,7 @@ export async function until(what: string, condition: () => boolean | Promise<boo
 
 /** What a consumer in a process of its own is told, as JSON in its environment; see ./consumer-process.ts. */
 export interface ConsumerProcessOptions {
-  readonly redisUrl: string
+  readonly redis: RedisSettings
   readonly git: { readonly org: string; readonly privateKey: string; readonly storageUrl: string; readonly apiUrl: string }
   readonly stateDir: string
   /** One local provider for each, `local-a` and on. */
@@ -124,7 +125,7 @@ export interface Deployment {
 
 /** A whole deployment on this machine: Redis, Code Storage, two local providers, as many consumers as a test starts. */
 export async function startDeployment(
-  options: { limits?: readonly number[]; appendOnly?: boolean; readOnlyPaths?: readonly string[]; loopbackPorts?: readonly number[]; address?: (redis: EmbeddedRedis) => Promise<string> } = {},
+  options: { limits?: readonly number[]; appendOnly?: boolean; readOnlyPaths?: readonly string[]; loopbackPorts?: readonly number[]; address?: (redis: EmbeddedRedis) => Promise<string | RedisSettings> } = {},
 ): Promise<Deployment> {
   const dir = await mkdtemp(join(tmpdir(), 'switchyard-e2e-'))
   const keys = generateDevelopmentKeys()
@@ -136,8 +137,9 @@ export async function startDeployment(
   const limits = options.limits ?? [4, 4]
   const open = { readOnlyPaths: [...(options.readOnlyPaths ?? [])], loopbackPorts: [...(options.loopbackPorts ?? [])] }
   const providers = limits.map((_limit, index) => new LocalProvider({ name: `local-${'abcdef'[index]}`, stateDir: join(dir, 'sandboxes'), ...open }))
-  const redisUrl = (await options.address?.(redis)) ?? redis.url
-  const queue = new AgentQueue({ redis: { url: redisUrl } })
+  const address = (await options.address?.(redis)) ?? redis.url
+  const settings: RedisSettings = typeof address === 'string' ? { url: address } : address
+  const queue = new AgentQueue({ redis: settings })
   const consumers: Consumer[] = []
   const children: ChildProcess[] = []
   const logs: string[] = []
@@ -156,7 +158,7 @@ export async function startDeployment(
     async startConsumer(overrides = {}) {
       const consumer = new Consumer({
         deployment: 'test',
-        redis: { url: redisUrl },
+        redis: settings,
         git: host,
         providers: providers.map((provider: Provider, index) => ({ provider, limit: { sandboxes: limits[index] ?? 1 } })),
         secrets: secretsFromEnvironment([]),
@@ -170,7 +172,7 @@ export async function startDeployment(
     },
     async startConsumerProcess(overrides = {}) {
       const told: ConsumerProcessOptions = {
-        redisUrl,
+        redis: settings,
         git: { org: 'acme', privateKey: keys.privateKey, storageUrl: overrides.storageUrl ?? storage.url, apiUrl: storage.apiUrl },
         stateDir: join(dir, 'sandboxes'),
         limits,

@@ -106,3 +106,23 @@ describe('a consumer’s connection', () => {
     expect(await next.hget(redis.keys.run('job'), 'holder')).toBe('b')
   })
 })
+
+describe('a producer whose own process does not run', () => {
+  /** A turn of the event loop that takes so long: nothing is read, and no timer fires. */
+  const block = (ms: number) => {
+    const end = performance.now() + ms
+    while (performance.now() < end);
+  }
+
+  it('does not take that for Redis’ silence: not while it connects, and not while it waits for an answer', async () => {
+    const queue = new AgentQueue({ redis: redis.config })
+    after(() => queue.close())
+    const first = queue.list()
+    block(2_500)
+    expect(await first).toEqual([])
+    const second = queue.list()
+    await new Promise((resolve) => setImmediate(resolve))
+    block(4_000)
+    expect(await second).toEqual([])
+  })
+})

@@ -170,7 +170,7 @@ async function runJobs(parts: Parts): Promise<DemoReport> {
     progress.say(`\nCompletion events`)
     for (const event of events) progress.say(`  ${event.time}  ${event.type}  ${event.id}`)
     if (stage.services !== 'local') progress.say(`\nProviders: ${stage.says}`)
-    const redis = new URL(config.redis.url)
+    const redis = new URL(config.redis.url ?? '')
     return { services: stage.services, jobs: results, events, redis: `redis://${redis.host}`, codeStorage: stack.codeStorage.url, complaints }
   } finally {
     await subscription.close()

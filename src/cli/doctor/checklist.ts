@@ -43,7 +43,8 @@ export class Checklist {
 
   private fail(check: string, error: unknown, startedMs: number): void {
     const kind = kindOf(error)
-    this.add(check, 'failed', startedMs, errorMessage(error), { errorKind: kind, mend: mendOf(this.subject, check, kind) })
+    const mend = error instanceof RedisUnavailableError ? error.mend : undefined
+    this.add(check, 'failed', startedMs, errorMessage(error), { errorKind: kind, mend: mend ?? mendOf(this.subject, check, kind) })
   }
 
   private add(check: string, outcome: CheckResult['outcome'], startedMs: number, detail: string, failure: Partial<CheckResult> = {}): void {

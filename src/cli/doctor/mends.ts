@@ -52,6 +52,7 @@ export function mendOf(subject: Subject, check: string, kind: Kind): string {
 
 function mendOfRedis(check: string, kind: Kind): string {
   if (kind !== 'invalid') return 'start Redis there, or correct redis.url: host, port, user and password'
+  if (check === 'connect') return 'correct the entry "redis" of the configuration'
   return check === 'eviction' ? 'run "CONFIG SET maxmemory-policy noeviction" and write it into Redis’ configuration' : 'run Redis 6.2 or later, or Valkey'
 }
 

@@ -6,6 +6,7 @@ import type { Config } from '../../config/schema.js'
 import { SecretPatterns } from '../../consumers/output/secret-patterns.js'
 import { InvalidInputError } from '../../job/errors.js'
 import { repositoryProblem } from '../../job/names.js'
+import { redisSecrets } from '../../store/index.js'
 import { checkArtifacts } from './check-artifacts.js'
 import { checkGit } from './check-git.js'
 import { checkProvider } from './check-provider.js'
@@ -66,7 +67,7 @@ export async function runDoctor(given: DoctorOptions): Promise<CheckResult[]> {
       checkGit(list, () => createGitHost(config.git, { directory, environment }), repository, { timeoutMs: timeouts.callMs, signal }),
     )
     const checks = [
-      checking({ kind: 'redis', name: 'redis' }, (list) => checkRedis(list, config.redis, { timeoutMs: timeouts.callMs, signal })),
+      checking({ kind: 'redis', name: 'redis' }, (list) => checkRedis(list, config.redis, config.queue.prefix, { timeoutMs: timeouts.callMs, signal })),
       git,
       ...(config.artifacts === undefined ? [] : [checking({ kind: 'artifacts', name: 'artifacts' }, (list) => checkArtifacts(list, config.artifacts, { directory, environment, timeoutMs: timeouts.callMs, signal }))]),
       ...(config.webhooks.endpoints.length === 0 ? [] : [checking({ kind: 'webhooks', name: 'webhooks' }, (list) => checkWebhooks(list, { redis: config.redis, prefix: config.queue.prefix, endpoints: config.webhooks.endpoints }, timeouts.callMs))]),
@@ -146,6 +147,6 @@ function secretsOf(config: Config, environment: DoctorOptions['environment']): S
     const value = typeof name === 'string' ? environment[name]?.trim() : undefined
     if (value !== undefined && value.length >= 6) secrets.add(value)
   }
-  if (URL.canParse(config.redis.url)) secrets.add(decodeURIComponent(new URL(config.redis.url).password))
+  for (const secret of redisSecrets(config.redis)) secrets.add(secret)
   return secrets
 }

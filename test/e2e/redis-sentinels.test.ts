@@ -1,0 +1,54 @@
+import { afterAll, beforeAll, expect, it } from 'vitest'
+import type { JobResult } from '../../src/job/result.js'
+import { type JobHandle, subscribe } from '../../src/producers/index.js'
+import type { RedisSettings } from '../../src/store/index.js'
+import { type RedisSentinels, startRedisSentinels } from '../servers/redis-sentinels.js'
+import { startDeployment, until, type Deployment } from './deployment.js'
+
+// Three real sentinels fail over to the replica while jobs run: first because they are told to, then because the primary is killed.
+let sentinels: RedisSentinels
+let deployment: Deployment
+const ended: string[] = []
+const closing: (() => Promise<void>)[] = []
+
+beforeAll(async () => {
+  sentinels = await startRedisSentinels()
+  closing.push(() => sentinels.close())
+  const settings: RedisSettings = { sentinel: { nodes: sentinels.addresses, name: sentinels.name }, password: sentinels.password }
+  deployment = await startDeployment({ limits: [3], address: () => Promise.resolve(settings) })
+  closing.push(() => deployment.close())
+  await deployment.seed('acme/web', { 'README.md': 'hello\n' })
+  await Promise.all([deployment.startConsumer(), deployment.startConsumer()])
+  const subscription = subscribe(settings, 'test', (event) => void ended.push(event.subject), { from: 'start' })
+  closing.push(() => subscription.close())
+}, 120_000)
+afterAll(async () => {
+  for (const close of closing.reverse()) await close()
+})
+
+const counting = 'echo began; i=0; while [ $i -lt 30 ]; do i=$((i+1)); echo "out $i"; sleep 0.1; done; echo x >> runs.txt; cat runs.txt'
+
+it.each<readonly [string, (primaryPort: number) => Promise<void>]>([
+  ['by command', () => sentinels.failOver()],
+  ['because the primary is killed', async () => (await sentinels.primary()).kill('SIGKILL')],
+])('fails over %s, and each job ends once', async (_how, happens) => {
+  const jobs = await Promise.all(Array.from({ length: 4 }, () => deployment.queue.enqueue({ repository: 'acme/web', steps: [counting] })))
+  await until('steps under way', async () => (await Promise.all(jobs.map((job) => job.status()))).filter(({ state, phase }) => state === 'running' && phase === 'steps').length >= 2, 120_000)
+  const before = await sentinels.primary()
+  await happens(before.port)
+  await until('the other one is the primary', async () => (await sentinels.primary()) !== before, 60_000)
+  let later: JobHandle | undefined
+  await until('a job can be added', async () => {
+    later = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['echo x'], idempotencyKey: `later ${before.port}` }).catch(() => undefined)
+    return later !== undefined
+  })
+  const results: JobResult[] = await Promise.all([...jobs, ...(later === undefined ? [] : [later])].map((job) => job.result({ timeoutMs: 200_000 })))
+  for (const result of results) {
+    expect(result).toMatchObject({ status: 'succeeded', attempts: [{ outcome: 'succeeded' }], steps: [{ exitCode: 0 }] })
+    expect(result.steps[0]?.stdoutTail.split('\n').filter((line) => line === 'x')).toEqual(['x'])
+  }
+  await until('every event', () => results.every(({ jobId }) => ended.includes(jobId)), 60_000)
+  expect(ended.length).toBe(new Set(ended).size)
+  await until('no place is kept', async () => (await deployment.queue.providers()).every(({ used }) => used === 0), 120_000)
+  if (before.pid === undefined) await before.start()
+}, 400_000)
