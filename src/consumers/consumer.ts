@@ -24,6 +24,8 @@ import {
   assertRedisSuitable,
   assertRights,
   createRedis,
+  defaultRetentionMs,
+  keptByQueue,
   whenReady,
   type EventBounds,
   type RedisConfig,
@@ -98,7 +100,6 @@ export interface ConsumerOptions {
   readonly now?: (() => number) | undefined
 }
 
-const defaultRetentionMs = 7 * 24 * 60 * 60 * 1000
 
 /**
  * A process's consumer: takes jobs as places become free and supervises many of them at once.
@@ -255,6 +256,7 @@ export class Consumer {
       stalledInterval: settings.stallCheckMs,
       // Supervision changes hands without limit; what a job may use up is bounded by `maxAttempts` and its timeout.
       maxStalledCount: Number.MAX_SAFE_INTEGER,
+      ...keptByQueue(defaultRetentionMs),
     })
     worker.on('error', (error) => log.warn({ message: error.message }, 'queue connection'))
     const locks = new LockKeeper((ids, tokens) => worker.extendJobLocks(ids, tokens, settings.leaseMs), settings.leaseMs, log, undefined, watch('leases', settings.leaseMs))

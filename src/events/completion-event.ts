@@ -3,7 +3,7 @@ import { z } from 'zod'
 import { InvalidInputError } from '../job/errors.js'
 import type { Hook } from '../job/event-kinds.js'
 import { parseInput } from '../job/explain.js'
-import { type JobResult, jobResultSchema } from '../job/result.js'
+import { type JobResult, jobResultSchema, wholeResult } from '../job/result.js'
 
 /** What events name as their source unless configured otherwise. */
 export const defaultEventSource = '/switchyard'
@@ -67,8 +67,8 @@ function checkedSource(source: string): string {
 }
 
 /** As the stream holds it: without what `deliveredEvent` puts back, and with the webhooks of its job that it goes to. */
-export function storedEvent({ id, source, time, data }: CompletionEvent, hooks: readonly Hook[] = []): Pick<CompletionEvent, 'id' | 'source' | 'time' | 'data'> & { hooks?: readonly Hook[] } {
-  return { id, source, time, ...(hooks.length === 0 ? {} : { hooks }), data }
+export function storedEvent({ id, source, time, data }: CompletionEvent, hooks: readonly Hook[] = []): Pick<CompletionEvent, 'id' | 'source' | 'data'> & { time?: string; hooks?: readonly Hook[] } {
+  return { id, source, ...(time === data.attempts.at(-1)?.endedAt ? {} : { time }), ...(hooks.length === 0 ? {} : { hooks }), data }
 }
 
 /** The id of the event of a run's end, so that a receiver which keeps ids can tell what it has seen. */
@@ -118,12 +118,14 @@ export function trimmedEvent(json: string): TrimmedEvent {
   }
 }
 
-const shortEvent = z.looseObject({ specversion: z.undefined().optional(), data: z.looseObject({ jobId: z.string(), status: z.string() }) })
+/** Its other fields stand in it too where whoever ended the run gave it whole. */
+const shortEvent = z.looseObject({ id: z.string(), type: z.string().startsWith('dev.switchyard.job.').optional(), data: z.looseObject({ jobId: z.string().optional(), status: z.string(), attempts: z.array(z.looseObject({ endedAt: z.string().optional() })).optional() }) })
 
 /** A completion event with what `storedEvent` left out. What is not one is left as it is. */
 export function wholeCompletionEvent(stored: unknown): unknown {
   const short = shortEvent.safeParse(stored)
   if (!short.success) return stored
-  const { jobId, status } = short.data.data
-  return { ...short.data, specversion: '1.0', type: `dev.switchyard.job.${status}`, subject: jobId, datacontenttype: 'application/json' }
+  const { id, data: held } = short.data
+  const jobId = held.jobId ?? id.replace(/\.[0-9]+$/, '')
+  return { time: held.attempts?.at(-1)?.endedAt, ...short.data, data: wholeResult(held, jobId), specversion: '1.0', type: `dev.switchyard.job.${held.status}`, subject: jobId, datacontenttype: 'application/json' }
 }

@@ -4,6 +4,7 @@ import { costSchema } from './cost.js'
 import { errorOwners } from './error-owner.js'
 import { jobErrorKinds } from './errors.js'
 import { lastingObject } from './lasting.js'
+import { stepName } from './step-name.js'
 
 const count = z.int().min(0)
 /** ISO 8601 with milliseconds, in UTC. */
@@ -143,9 +144,24 @@ const usual = {
   attempt: { sandboxId: 'null', endedAt: 'null', error: 'null' },
 }
 
-/** A result without what its schema puts back. */
-export function shortResult(result: JobResult): object {
+/**
+ * A result without what `wholeResult` and its schema put back.
+ * @param runId what it is held under: the job's id among all queues of its deployment.
+ */
+export function shortResult(result: JobResult, runId: string): object {
   const short = (each: object, left: Readonly<Record<string, string>>) => Object.fromEntries(Object.entries(each).filter(([name, value]) => !(name in left) || JSON.stringify(value) !== left[name]))
   const { steps, attempts } = result
-  return short({ ...result, steps: steps.map((step) => short(step, usual.step)), attempts: attempts.map((attempt) => short(attempt, usual.attempt)) }, usual.result)
+  return short(
+    { ...result, steps: steps.map((step, index) => short(step, { ...usual.step, name: JSON.stringify(stepName(index)) })), attempts: attempts.map((attempt) => short(attempt, usual.attempt)) },
+    { ...usual.result, jobId: JSON.stringify(runId) },
+  )
+}
+
+const heldResult = z.looseObject({ steps: z.array(z.looseObject({})).optional() })
+
+/** A result as its schema takes it, from what is held of it under its job's id among all queues. What is none is left as it is. */
+export function wholeResult(held: unknown, runId: string): unknown {
+  const { success, data } = heldResult.safeParse(held)
+  if (!success) return held
+  return { jobId: runId, ...data, ...(data.steps === undefined ? {} : { steps: data.steps.map((step, index) => ({ name: stepName(index), ...step })) }) }
 }

@@ -7,6 +7,7 @@ import { errorMessage, InvalidInputError, NewerReleaseError } from './errors.js'
 import { eventKindsSchema, jobWebhookSchema, maxJobWebhooks } from './event-kinds.js'
 import { hasOnlyUnknownFields, invalidInput, parseInput } from './explain.js'
 import { branchNameProblem, repositoryProblem } from './names.js'
+import { stepName } from './step-name.js'
 
 /** The size of a spec as JSON that is accepted unless configured otherwise: 1 MiB. */
 export const defaultMaxSpecBytes = 1024 * 1024
@@ -352,8 +353,8 @@ export const jobSpecSchema = specObject
     timeoutMs: timeout,
     waitTimeoutMs: waitTimeout,
     delayMs: delay,
-    setup: setup.map((step, index) => toStep(step, `setup ${index + 1}`)),
-    steps: written.map((step, index) => toStep(step, `step ${index + 1}`)),
+    setup: setup.map((step, index) => toStep(step, stepName(index, 'setup'))),
+    steps: written.map((step, index) => toStep(step, stepName(index))),
   }))
 
 type NamedSecret = z.output<typeof namedSecret>
@@ -425,9 +426,12 @@ function isDeeper(value: unknown, most: number): boolean {
   return true
 }
 
-const queuedStep = z
-  .strictObject({ name: z.string(), run: command, timeoutMs: z.int().min(1).optional(), cwd: relativePath.optional(), env: environment.default({}), resume: command.optional() })
-  .transform((step): Step => ({ name: step.name, run: step.run, timeoutMs: step.timeoutMs, cwd: step.cwd, env: step.env, resume: step.resume }))
+/** A command alone stands for its step; so it may be in what was added by hand. */
+const queuedStep = z.preprocess((step) => (typeof step === 'string' ? { run: step } : step), z
+  .strictObject({ name: z.string().optional(), run: command, timeoutMs: z.int().min(1).optional(), cwd: relativePath.optional(), env: environment.default({}), resume: command.optional() })
+  .transform(({ name, ...step }) => ({ name, run: step.run, timeoutMs: step.timeoutMs, cwd: step.cwd, env: step.env, resume: step.resume })))
+
+const named = (kind?: 'setup') => (steps: z.output<typeof queuedStep>[]): Step[] => steps.map(({ name, ...step }, index) => ({ name: name ?? stepName(index, kind), ...step }))
 
 /** A validated spec as the queue holds it: JSON, so without its undefined fields, and without what it has in any case (`shortSpec`). */
 const queuedSpecSchema = specObject
@@ -438,8 +442,8 @@ const queuedSpecSchema = specObject
     timeoutMs: z.int().min(1).default(defaultTimeoutMs),
     waitTimeoutMs: z.int().min(1).optional(),
     delayMs: z.int().min(1).optional(),
-    setup: z.array(queuedStep).default([]),
-    steps: z.array(queuedStep).min(1),
+    setup: z.array(queuedStep).default([]).transform(named('setup')),
+    steps: z.array(queuedStep).min(1).transform(named()),
   })
   .transform((spec) => ({ ...spec, injects: spec.injects, waitTimeoutMs: spec.waitTimeoutMs, delayMs: spec.delayMs }))
 
@@ -475,14 +479,15 @@ const usualJson = new Map(Object.entries(usual).map(([name, value]) => [name, JS
 
 /** A validated spec without what `parseQueuedSpec` and `wholeSpec` put back: what waits by the million is held so. */
 export function shortSpec(spec: JobSpec): object {
-  const short = (steps: readonly Step[]) => steps.map(({ env, ...step }) => (Object.keys(env).length === 0 ? step : { ...step, env }))
+  const short = (steps: readonly Step[], kind?: 'setup') =>
+    steps.map(({ name, run, env, ...step }, index) => ({ ...(name === stepName(index, kind) ? {} : { name }), run, ...step, ...(Object.keys(env).length === 0 ? {} : { env }) }))
   const kept = Object.entries(spec).filter(([name, value]) => usualJson.get(name) !== JSON.stringify(value))
-  return { ...Object.fromEntries(kept), ...(spec.setup.length === 0 ? {} : { setup: short(spec.setup) }), steps: short(spec.steps) }
+  return { ...Object.fromEntries(kept), ...(spec.setup.length === 0 ? {} : { setup: short(spec.setup, 'setup') }), steps: short(spec.steps) }
 }
 
 /** The opposite of `shortSpec`, which checks nothing. */
 export function wholeSpec(short: object): object {
-  const { setup = [], steps = [] } = short as { setup?: object[]; steps?: object[] }
-  const whole = (list: readonly object[]) => list.map((step) => ({ env: {}, ...step }))
-  return { ...usual, ...short, setup: whole(setup), steps: whole(steps) }
+  const { setup = [], steps = [] } = short as { setup?: (object | string)[]; steps?: (object | string)[] }
+  const whole = (list: readonly (object | string)[], kind?: 'setup') => list.map((step, index) => ({ name: stepName(index, kind), env: {}, ...(typeof step === 'string' ? { run: step } : step) }))
+  return { ...usual, ...short, setup: whole(setup, 'setup'), steps: whole(steps) }
 }

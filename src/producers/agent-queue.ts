@@ -6,7 +6,7 @@ import { mayBeJobId } from '../job/names.js'
 import type { JobResult } from '../job/result.js'
 import { defaultMaxSpecBytes, type JobSpec, type JobSpecInput } from '../job/spec.js'
 import type { JobStatus } from '../job/status.js'
-import { costsOf, createRedis, defaultQueueName, Keys, type LiveConsumer, type ProviderLoad, readLog, type ReadLogOptions, type RedisConfig, Signals, type TenantCost } from '../store/index.js'
+import { costsOf, createRedis, defaultQueueName, defaultRetentionMs, Keys, type LiveConsumer, type ProviderLoad, readLog, type ReadLogOptions, type RedisConfig, Signals, type TenantCost } from '../store/index.js'
 import { Enqueuing, type EnqueueOptions } from './enqueuing.js'
 import { cancelJob, cancelWaitingJob } from './job-cancel.js'
 import type { JobHandle } from './job-handle.js'
@@ -39,7 +39,6 @@ export interface AgentQueueOptions {
   readonly timeZone?: string | undefined
 }
 
-const defaultRetentionMs = 7 * 24 * 60 * 60 * 1000
 
 /** What other parts of Switchyard that work with a queue share with it; not for users. */
 export interface QueueAccess {

@@ -7,7 +7,7 @@ import { parseInput } from '../job/explain.js'
 import { type TraceCarrier, traceCarrierSchema } from '../job/trace-carrier.js'
 import { withProducerSpan } from '../telemetry/tracing.js'
 import { type JobSpec, type JobSpecInput, parseJobSpec, shortSpec } from '../job/spec.js'
-import { type Keys, parseAdded, type QueuedJob, queueEnqueued, queueWake, redisNowMs } from '../store/index.js'
+import { defaultRetentionMs, keptByQueue, type Keys, parseAdded, type QueuedJob, queueEnqueued, queueWake, redisNowMs } from '../store/index.js'
 import { type Claim, claimKeys, newJobId, specDigest } from './idempotency.js'
 import { enqueuedEvent } from './enqueued-event.js'
 import { endSuperseded } from './job-cancel.js'
@@ -33,10 +33,6 @@ const jobsPerTransaction = 100
 const specsPerTurn = 500
 /** After how many problems of many specs the rest is not looked at. */
 const mostProblems = 1_000
-/** How many ended jobs BullMQ keeps for the board; results and logs are kept by the store, by age. */
-const keptEndedJobs = 10_000
-/** Lines of BullMQ's own log of a job, for the board. */
-const keptLogLines = 1_000
 /** How long a key of a job that never ends is remembered, in milliseconds; the end replaces it by the retention. */
 const claimTtlMs = 30 * 24 * 60 * 60 * 1000
 
@@ -155,7 +151,7 @@ export class Enqueuing {
     for (const { jobId, spec } of told) queueEnqueued(pipeline, keys, jobId, enqueuedEvent(jobId, spec, { runId: keys.runId(jobId), run: 1, source, nowMs: enqueuedAtMs }))
     for (const { jobId, spec, delayMs } of jobs) {
       const options = { ...this.#jobOptions(jobId, spec, delayMs === 0 ? enqueuedAtMs : nowMs), ...(delayMs === 0 ? {} : { delay: delayMs }) }
-      const job = new Job<QueuedJob>(queue, spec.repository, { spec: shortSpec(spec), enqueuedAtMs, ...(carrier === null ? {} : { trace: carrier }) }, options, jobId)
+      const job = new Job<QueuedJob>(queue, spec.repository, { spec: shortSpec(spec), ...(carrier === null ? {} : { trace: carrier }) }, options, jobId)
       // BullMQ holds both in fields of their own too.
       delete job.opts.jobId
       delete job.opts.timestamp
@@ -174,7 +170,6 @@ export class Enqueuing {
   }
 
   #jobOptions(jobId: string, spec: JobSpec, timestamp: number) {
-    const kept = { age: Math.ceil(this.options.retentionMs / 1000), count: keptEndedJobs }
     return {
       jobId,
       timestamp,
@@ -182,9 +177,7 @@ export class Enqueuing {
       priority: spec.priority,
       // Failover and retries are the consumers' own; BullMQ runs each job once.
       attempts: 1,
-      removeOnComplete: kept,
-      removeOnFail: kept,
-      keepLogs: keptLogLines,
+      ...(this.options.retentionMs === defaultRetentionMs ? {} : keptByQueue(this.options.retentionMs)),
     }
   }
 }

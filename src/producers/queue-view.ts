@@ -83,8 +83,8 @@ export function isRetried(queued: Pick<QueueView, 'finished' | 'generation' | 't
 /** What is looked at of a spec; the whole is checked by whoever runs it. */
 const ownSpec = z.looseObject({
   repository: z.string(),
-  setup: z.array(z.looseObject({})).optional(),
-  steps: z.array(z.looseObject({})),
+  setup: z.array(z.looseObject({}).or(z.string())).optional(),
+  steps: z.array(z.looseObject({}).or(z.string())),
   secrets: z.array(z.string()).optional(),
   providers: z.looseObject({ allow: z.array(z.string()).optional(), prefer: z.array(z.string()), deny: z.array(z.string()) }).optional(),
   resources: z.looseObject({}).optional(),

@@ -181,14 +181,19 @@ export class EventGroup {
   }
 }
 
-const keptFields = z.object({ event: z.string().default(''), log: z.string().default('') })
+const keptFields = z.object({ id: z.string().optional(), event: z.string().default(''), log: z.string().default('') })
+
+/** An event's JSON, with the id that lua/event-append.lua left out. */
+function withId(json: string, id: string | undefined): string {
+  return id === undefined || !json.startsWith('{') || json.startsWith('{"id":') ? json : `{"id":${JSON.stringify(id)},${json.slice(1)}`
+}
 
 /** Events of the stream behind an entry, the oldest first. */
 export async function eventsAfter(redis: Redis, keys: Keys, after: string, limit: number): Promise<Pick<TakenEntry, 'id' | 'json' | 'logEnd'>[]> {
   const found = await redis.xrange(keys.events(), `(${after}`, '+', 'COUNT', limit)
   return found.map(([id, flat]) => {
-    const { event, log } = keptFields.parse(pairsSchema.parse(flat))
-    return { id, json: event, logEnd: logEndOf(log) }
+    const { id: eventId, event, log } = keptFields.parse(pairsSchema.parse(flat))
+    return { id, json: withId(event, eventId), logEnd: logEndOf(log) }
   })
 }
 

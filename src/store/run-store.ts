@@ -4,15 +4,16 @@ import { daysAround } from '../job/days.js'
 import { FenceLostError } from '../job/errors.js'
 import { continuedRecord } from '../job/continuation.js'
 import type { LogChunk } from '../job/log.js'
-import { type JobResult, jobResultSchema, shortResult } from '../job/result.js'
+import { type JobResult, shortResult } from '../job/result.js'
 import { newRunRecord, type RunRecord } from '../job/run-record.js'
 import { branchMember, type DoomedBranch, type ExpiringBranch } from './branch-schedule.js'
 import { daysArgument } from './cost-days.js'
 import type { Keys } from './keys.js'
+import { defaultRetentionMs } from './queued-job.js'
 import { runLedgerScript } from './ledger-call.js'
 import { runScript } from './scripts.js'
 import { changesBetween, leftOf } from './stored-record.js'
-import { parseRun, readRecord, readStored, toCancel, type CancelRequest, type StoredRun } from './stored-run.js'
+import { parseRun, readRecord, readResult, stallsIn, toCancel, type CancelRequest, type StoredRun } from './stored-run.js'
 
 /** What `acquire` found. */
 export type Acquired =
@@ -80,7 +81,7 @@ export interface RunStoreOptions {
   readonly timeZone?: string | undefined
 }
 
-const defaults = { retentionMs: 7 * 24 * 60 * 60 * 1000, logMaxBytesPerStream: 16 * 1024 * 1024 }
+const defaults = { retentionMs: defaultRetentionMs, logMaxBytesPerStream: 16 * 1024 * 1024 }
 /** Output is cut into pieces of this size, so that a full log can drop its middle finely and a reader needs little memory. */
 const maxPieceBytes = 64 * 1024
 
@@ -210,7 +211,7 @@ export class RunStore {
       const { startedAtMs, asked, tenant } = request.fresh
       return await this.#acquire(jobId, { holder: request.holder, fresh: newRunRecord({ jobId, generation: reply[1], repository, startedAtMs, asked, tenant }), stalls: request.stalls }, false)
     }
-    if (reply[0] === 'ended') return { kind: 'ended', result: readStored(jobResultSchema, reply[1], `job ${jobId}: its result`) }
+    if (reply[0] === 'ended') return { kind: 'ended', result: readResult(reply[1], runId, `job ${jobId}: its result`) }
     const [, fence, json, created, reason, atMs, changes] = reply
     const record = created === 1 ? first : readRecord({ record: json, ...pairs(changes) }, null, `job ${jobId}: its run record`)
     this.#written.set(jobId, { fence, call: 0, record })
@@ -361,7 +362,7 @@ export class RunStore {
         fence,
         JSON.stringify(leftOf(record, result)),
         this.#now(),
-        JSON.stringify(shortResult(result)),
+        JSON.stringify(shortResult(result, this.#keys.runId(jobId))),
         json,
         `${carries ? 1 : 0}${more}`,
         id,
@@ -432,7 +433,7 @@ export class RunStore {
           reason,
           this.#now(),
           waiting === null ? '' : (waiting.generation ?? 1),
-          waiting === null ? '' : JSON.stringify(shortResult(waiting.result)),
+          waiting === null ? '' : JSON.stringify(shortResult(waiting.result, this.#keys.runId(jobId))),
           event.json,
           event.id,
           this.#eventBounds,
@@ -482,7 +483,7 @@ export class RunStore {
    * @throws NewerReleaseError when this release can't read it.
    */
   async read(jobId: string): Promise<StoredRun | null> {
-    return parseRun(await this.#redis.hgetall(this.#keys.run(jobId)))
+    return parseRun(await this.#redis.hgetall(this.#keys.run(jobId)), this.#keys.runId(jobId))
   }
 
   /**
@@ -504,11 +505,11 @@ export class RunStore {
       const [generation = null, result = null, seq = null, stalls = null, heldAtMs = null] = answers[2 * index] ?? []
       const [addedAt = null, finishedOn = null, attemptsMade = null, takenAt = null] = answers[2 * index + 1] ?? []
       // Whoever has taken it is about to begin its next run.
-      const untaken = result !== null && stalls !== null && (takenAt === null || Number(takenAt) > Number(heldAtMs))
+      const untaken = result !== null && stallsIn(stalls) !== null && (takenAt === null || Number(takenAt) > Number(heldAtMs))
       const retried = generation !== null && addedAt !== null && finishedOn === null && (untaken || Number(attemptsMade ?? 0) + 1 > Number(generation))
       return {
         known: generation !== null || addedAt !== null,
-        result: result === null || retried ? null : readStored(jobResultSchema, result, `the result of job ${jobId}`),
+        result: result === null || retried ? null : readResult(result, this.#keys.runId(jobId), `the result of job ${jobId}`),
         oldLogEnd: retried ? Number(seq ?? 0) : 0,
       }
     })
@@ -523,9 +524,9 @@ export class RunStore {
     const pipeline = this.#redis.pipeline()
     for (const jobId of jobIds) pipeline.hgetall(this.#keys.run(jobId))
     const answers = (await pipeline.exec()) ?? []
-    return answers.map(([error, hash]) => {
+    return answers.map(([error, hash], index) => {
       if (error !== null) throw error
-      return parseRun(z.record(z.string(), z.string()).parse(hash), options.forShow)
+      return parseRun(z.record(z.string(), z.string()).parse(hash), this.#keys.runId(jobIds[index] ?? ''), options.forShow)
     })
   }
 }

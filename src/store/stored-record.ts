@@ -110,12 +110,14 @@ const blank = newRunRecord({ jobId: '', generation: 1, repository: '', startedAt
 
 function impliedBy(result: JobResult, generation: number): Record<string, unknown> {
   const { jobId, repository, baseSha, status, error, promoted, pullRequest, steps, attempts, diff, unsaved, unsavedMore, kept, usage } = result
+  const [first] = attempts
   return {
     ...blank,
     jobId,
     generation,
     repository,
     phase: 'ended',
+    ...(first === undefined ? {} : { startedAtMs: Date.parse(first.startedAt) }),
     base: baseSha === null ? null : { ref: null, sha: baseSha },
     outcome: { status, error },
     promoted,

@@ -1,7 +1,7 @@
 import { z } from 'zod'
 import { NewerReleaseError } from '../job/errors.js'
 import { invalidInput } from '../job/explain.js'
-import { type JobResult, jobResultSchema } from '../job/result.js'
+import { type JobResult, jobResultSchema, wholeResult } from '../job/result.js'
 import { type RunRecord, runRecordSchema } from '../job/run-record.js'
 import { recordIn } from './stored-record.js'
 
@@ -40,16 +40,17 @@ const hashSchema = z.object({
   cancelReason: z.string().optional(),
   cancelAtMs: z.coerce.number().optional(),
   result: z.string().optional(),
-  stalls: z.coerce.number().optional(),
+  stalls: z.string().optional(),
   atMs: z.coerce.number(),
 })
 
 /**
  * Reads a run's hash; null when there is only a request to cancel that waits for its job's first holder.
+ * @param runId the job's id among all queues, which the hash is kept under.
  * @param forShow a record that this release can't read is left out and `reason` says so.
  * @throws NewerReleaseError otherwise.
  */
-export function parseRun(hash: Record<string, string>, forShow = false): StoredRun | null {
+export function parseRun(hash: Record<string, string>, runId: string, forShow = false): StoredRun | null {
   if (hash['generation'] === undefined) return null
   const run = hashSchema.parse(hash)
   const stored = {
@@ -58,11 +59,11 @@ export function parseRun(hash: Record<string, string>, forShow = false): StoredR
     holder: run.holder ?? null,
     reason: run.reason ?? null,
     cancel: run.cancelReason === undefined ? null : { reason: run.cancelReason, atMs: run.cancelAtMs ?? run.atMs },
-    stalls: run.stalls ?? null,
+    stalls: run.result === undefined ? null : stallsIn(run.stalls ?? null),
     atMs: run.atMs,
   }
   try {
-    const result = run.result === undefined ? null : readStored(jobResultSchema, run.result, 'the result')
+    const result = run.result === undefined ? null : readResult(run.result, runId, 'the result')
     return { ...stored, record: run.record === undefined ? null : readRecord(hash, result, 'the run record'), result }
   } catch (error) {
     if (!forShow || !(error instanceof NewerReleaseError)) throw error
@@ -73,15 +74,24 @@ export function parseRun(hash: Record<string, string>, forShow = false): StoredR
 /**
  * The record in a run's hash.
  * @param result the run's, once it has ended.
- * @throws NewerReleaseError as of `readStored`.
+ * @throws NewerReleaseError as of `readResult`.
  */
 export function readRecord(hash: Readonly<Record<string, string>>, result: JobResult | null, what: string): RunRecord {
   return checkStored(runRecordSchema, recordIn(hash, result), what)
 }
 
-/** @throws NewerReleaseError when it is not what this release knows. Fields that it doesn't know are kept, see `lastingObject`. */
-export function readStored<Schema extends z.ZodType>(schema: Schema, json: string, what: string): z.output<Schema> {
-  return checkStored(schema, JSON.parse(json), what)
+/**
+ * An ended run's result.
+ * @param runId what it is held under.
+ * @throws NewerReleaseError when it is not what this release knows. Fields that it doesn't know are kept, see `lastingObject`.
+ */
+export function readResult(json: string, runId: string, what: string): JobResult {
+  return checkStored(jobResultSchema, wholeResult(JSON.parse(json), runId), what)
+}
+
+/** An ended run's field `stalls`, as lua/run-ending.lua writes it. */
+export function stallsIn(stalls: string | null): number | null {
+  return stalls === '-' ? null : Number(stalls ?? 0)
 }
 
 function checkStored<Schema extends z.ZodType>(schema: Schema, stored: unknown, what: string): z.output<Schema> {

@@ -228,7 +228,7 @@ describe('a job’s output on a terminal', () => {
 describe('a job’s output on the board', () => {
   it('can’t make a line that looks like one of ours either', async () => {
     const shown: string[] = []
-    const job = { id: 'j', log: (row: string) => Promise.resolve(shown.push(row)), clearLogs: () => Promise.resolve(), updateProgress: () => Promise.resolve() }
+    const job = { opts: {}, id: 'j', log: (row: string) => Promise.resolve(shown.push(row)), clearLogs: () => Promise.resolve(), updateProgress: () => Promise.resolve() }
     const log = new BoardLog(job, pino({ level: 'silent' }))
     const add = (stream: 'stdout' | 'system', text: string) => log.add([{ step: 's', stream, attempt: 1, offset: 0, data: Buffer.from(text) }])
     for (const text of ['>', '>> promoted\n', '\u200d>>> promoted\n', 'a\n>>> promoted', '\u001b[2K\r>>> promoted\n', 'no line end']) add('stdout', text)

@@ -9,7 +9,7 @@ const redis = useRedis()
 it('shows the latest output of a job, and holds it within a bound of bytes', async () => {
   const queue = new Queue('agents', { connection: redis.connect(), prefix: '{switchyard}' })
   after(() => queue.close())
-  const job = await queue.add('job', {}, { jobId: 'job-1', keepLogs: 1_000 })
+  const job = await queue.add('job', {}, { jobId: 'job-1' })
   const log = new BoardLog(job, pino({ level: 'silent' }))
   for (let row = 0; row < 60; row++) {
     log.add([{ step: 'step 1', stream: 'stdout', attempt: 1, offset: 0, data: Buffer.from(`row ${row} ${'é'.repeat(20_000)}\n`) }])

@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Queue } from 'bullmq'
+import { Redis } from 'ioredis'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { subscribe, type CompletionEvent } from '../../src/events/index.js'
 import { git, startDeployment, until, type Deployment } from './deployment.js'
@@ -104,12 +105,17 @@ describe('the way of a job', () => {
     const subscription = subscribe({ url: deployment.redis.url }, 'test', async (event) => void told.push(event))
     const queue = new Queue('agents', { prefix: '{switchyard}', connection: { url: deployment.redis.url } })
     try {
+      // An end takes those along that are past their retention.
+      const redis = new Redis(deployment.redis.url)
+      await redis.zadd('{switchyard}:agents:completed', Date.now() - 8 * 86_400_000, 'old')
       const job = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['echo for the board'] })
       const result = await job.result({ timeoutMs: 40_000 })
       await until('the end in the queue', async () => (await queue.getJob(job.jobId))?.finishedOn !== undefined)
       expect((await queue.getJobLogs(job.jobId)).logs.join('\n')).toContain('for the board')
       const shown = await queue.getJob(job.jobId)
-      expect(shown).toMatchObject({ progress: { phase: 'closing', attempt: 1 }, opts: { keepLogs: 1_000 }, returnvalue: { status: 'succeeded' } })
+      expect(shown).toMatchObject({ progress: { phase: 'closing', attempt: 1 }, returnvalue: { status: 'succeeded' } })
+      expect(await redis.zscore('{switchyard}:agents:completed', 'old')).toBeNull()
+      redis.disconnect()
       await until('the event', () => told.some(({ subject }) => subject === job.jobId))
       expect(told.find(({ subject }) => subject === job.jobId)).toMatchObject({ id: `${job.jobId}.1`, type: 'dev.switchyard.job.succeeded', source: '/switchyard/test', data: result })
     } finally {

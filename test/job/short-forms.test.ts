@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { type JobResult, jobResultSchema, shortResult } from '../../src/job/result.js'
+import { type JobResult, jobResultSchema, shortResult, wholeResult } from '../../src/job/result.js'
 import { type JobSpecInput, parseJobSpec, parseQueuedSpec, shortSpec, wholeSpec } from '../../src/job/spec.js'
 import { result } from '../store/fixture.js'
 
@@ -41,8 +41,16 @@ describe('a spec is held short', () => {
     expect(plain(wholeSpec(plain(spec) as object))).toEqual(plain(spec))
   })
 
+  it('and steps that were added by hand may be commands alone', () => {
+    const held = { repository: 'acme/web', setup: ['npm ci'], steps: ['npm test', { run: 'true' }, { name: 'last', run: 'true' }] }
+    const spec = parseJobSpec(held)
+    expect(plain(parseQueuedSpec(held))).toEqual(plain(spec))
+    expect(plain(wholeSpec(held))).toEqual(plain(spec))
+    expect(() => parseQueuedSpec({ ...held, steps: [7] })).toThrow(/steps/)
+  })
+
   it('without what nobody said', () => {
-    expect(plain(shortSpec(parseJobSpec(base)))).toEqual({ repository: 'acme/web', steps: [{ name: 'step 1', run: 'true' }] })
+    expect(plain(shortSpec(parseJobSpec(base)))).toEqual({ repository: 'acme/web', steps: [{ run: 'true' }] })
   })
 })
 
@@ -57,7 +65,7 @@ describe('a result is held short', () => {
       branch: 'agent/job',
       commit: 'b'.repeat(40),
       promoted: { to: 'main', sha: 'b'.repeat(40), result: 'created' },
-      steps: [{ name: 'a', exitCode: 0, durationMs: 0, stdoutTail: '', stderrTail: 'x' }, { name: 'b', exitCode: null, durationMs: 1, stdoutTail: 'y', stderrTail: '' }],
+      steps: [{ name: 'a', exitCode: 0, durationMs: 0, stdoutTail: '', stderrTail: 'x' }, { name: 'step 2', exitCode: 0, durationMs: 0, stdoutTail: '', stderrTail: '' }, { name: 'step 2', exitCode: 0, durationMs: 0, stdoutTail: '', stderrTail: '' }, { name: 'b', exitCode: null, durationMs: 1, stdoutTail: 'y', stderrTail: '' }],
       attempts: [{ ...attempt, sandboxId: null, endedAt: null, outcome: 'unavailable', error: null }, { ...attempt, sandboxId: 's', endedAt: '2026-01-01T00:00:01.000Z', outcome: 'lost', error: { kind: 'sandbox-lost', message: 'gone' } }],
       diff: { files: 0, additions: 0, deletions: 0, paths: [] },
       unsaved: [{ path: 'a', reason: '' }],
@@ -68,10 +76,12 @@ describe('a result is held short', () => {
     })],
     ['of a job whose spec could not be read', result('job', { repository: '' })],
   ])('and read as it was: %s', (_what, whole) => {
-    const held = plain(shortResult(whole))
-    expect(jobResultSchema.parse(held)).toEqual(whole)
-    expect(jobResultSchema.parse(plain(whole))).toEqual(whole)
-    // What a later release knows besides stays.
-    expect(jobResultSchema.parse(plain(shortResult({ ...whole, cost: null } as JobResult)))).toEqual({ ...whole, cost: null })
+    for (const runId of ['job', 'other:job']) {
+      const read = (held: unknown) => jobResultSchema.parse(wholeResult(plain(held), runId))
+      expect(read(shortResult(whole, runId))).toEqual(whole)
+      expect(read(whole)).toEqual(whole)
+      // What a later release knows besides stays.
+      expect(read(shortResult({ ...whole, later: null } as JobResult, runId))).toEqual({ ...whole, later: null })
+    }
   })
 })

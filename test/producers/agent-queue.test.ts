@@ -70,13 +70,15 @@ describe('enqueuing', () => {
     const job = await open().enqueue(spec({ priority: 7, metadata: { issue: 1 } }))
     const queued = await bull().getJob(job.jobId)
     // Without what every spec has that does not say otherwise.
-    expect(queued?.data.spec).toEqual({ repository: 'acme/web', priority: 7, metadata: { issue: 1 }, steps: [{ name: 'step 1', run: 'true' }] })
+    expect(queued?.data.spec).toEqual({ repository: 'acme/web', priority: 7, metadata: { issue: 1 }, steps: [{ run: 'true' }] })
     expect(parseQueuedSpec(queued?.data.spec)).toMatchObject({ timeoutMs: 3_600_000, network: 'open', steps: [{ env: {} }] })
-    expect(Object.keys(queued?.data ?? {}).sort()).toEqual(['enqueuedAtMs', 'spec'])
-    expect(queued?.opts).toMatchObject({ priority: 7, attempts: 1, keepLogs: 1000 })
-    expect(queued?.opts.removeOnComplete).toMatchObject({ count: 10_000, age: 7 * 86_400 })
-    expect(queued?.opts.removeOnFail).toMatchObject({ count: 10_000, age: 7 * 86_400 })
-    expect(await bull().getJobCounts('prioritized', 'waiting')).toEqual({ prioritized: 1, waiting: 0 })
+    expect(Object.keys(queued?.data ?? {}).sort()).toEqual(['spec'])
+    expect(queued?.opts).toMatchObject({ priority: 7, attempts: 1 })
+    // Consumers' workers have the usual retention as their own.
+    expect(queued?.opts).not.toHaveProperty('removeOnComplete')
+    const kept = await open({ retentionMs: 60_000 }).enqueue(spec())
+    expect((await bull().getJob(kept.jobId))?.opts).toMatchObject({ removeOnComplete: { count: 10_000, age: 60 }, removeOnFail: { count: 10_000, age: 60 } })
+    expect(await bull().getJobCounts('prioritized', 'waiting')).toEqual({ prioritized: 2, waiting: 0 })
   })
 
   it('fills in the defaults of the queue', async () => {

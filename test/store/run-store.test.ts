@@ -200,7 +200,7 @@ describe('ending', () => {
     const ended = { ...fresh, phase: 'ended' as const, base, attempts, abandoned: [{ provider: 'a', id: 's' }], outcome: { status: 'succeeded' as const, error: null } }
     await store.finish('job', fence, ended, result('job', { baseSha: base.sha, attempts }), event('job'))
     const hash = await redis.connect().hgetall(redis.keys.run('job'))
-    expect(Object.keys(hash).sort()).toEqual(['atMs', 'fence', 'generation', 'record', 'result', 'seq'])
+    expect(Object.keys(hash).sort()).toEqual(['atMs', 'fence', 'generation', 'record', 'result', 'seq', 'stalls'])
     expect(JSON.parse(hash['record'] ?? '')).toEqual({ startedAtMs: 1, base: { ref: base.ref }, abandoned: ended.abandoned })
     expect((await store.read('job'))?.record).toEqual(ended)
   })

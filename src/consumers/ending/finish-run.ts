@@ -57,7 +57,11 @@ export async function finishAndClose(ending: Ending, run: EndingRun, taker: Take
   return { result, next }
 }
 
-function whatEnds({ deployment, branchRetentionMs, now, eventTypes = [] }: Ending, { record, spec, fence, abandoned, checkpoints, at = { nowMs: now(), meterMs: fence } }: EndingRun) {
+function whatEnds({ deployment, branchRetentionMs, now: clock, eventTypes = [] }: Ending, run: EndingRun) {
+  // One moment for all of it: the event's time is the last attempt's end.
+  const endMs = clock()
+  const now = () => endMs
+  const { record, spec, fence, abandoned, checkpoints, at = { nowMs: endMs, meterMs: fence } } = run
   const usedMs = usedSoFar(record, at)
   const attempts = endedAttempts(record, at)
   const result = jobResult(record, spec, attempts, usedMs)
@@ -67,6 +71,6 @@ function whatEnds({ deployment, branchRetentionMs, now, eventTypes = [] }: Endin
     result,
     event: storedEvent(completionEvent(result, { generation: record.generation, runId: record.runId, source, now }), hooksFor('completed', record.asked)),
     telling: tellingOf(record, { source, everywhere: eventTypes, tenant: spec.tenant ?? record.tenant, now }),
-    branches: expiringBranches(record, spec.push, { resultBranch: result.branch, kept: result.kept.map(({ branch }) => branch), checkpoints }, { now: now(), retentionMs: branchRetentionMs }),
+    branches: expiringBranches(record, spec.push, { resultBranch: result.branch, kept: result.kept.map(({ branch }) => branch), checkpoints }, { now: endMs, retentionMs: branchRetentionMs }),
   }
 }

@@ -8,8 +8,9 @@ import type { JobSpec } from '../../job/spec.js'
 
 const flushMs = 1_000
 const maxPendingBytes = 64 * 1024
-/** How much of a job's output the board shows, the latest of it; beside it stands BullMQ's own bound of rows. */
+/** How much of a job's output the board shows, the latest of it, in bytes and in rows; the latter is BullMQ's own bound, unless the job has another. */
 const maxShownBytes = 512 * 1024
+const maxShownRows = 1_000
 
 interface JobProgress {
   readonly phase: string
@@ -39,9 +40,11 @@ export class BoardLog {
   private rowBytes = 0
 
   constructor(
-    private readonly job: Pick<Job, 'log' | 'clearLogs' | 'updateProgress' | 'id'>,
+    private readonly job: Pick<Job, 'log' | 'clearLogs' | 'updateProgress' | 'id' | 'opts'>,
     private readonly log: Logger,
-  ) {}
+  ) {
+    job.opts.keepLogs ??= maxShownRows
+  }
 
   /** Takes pieces of output, secrets masked already. */
   add(chunks: readonly LogChunk[]): void {

@@ -12,6 +12,9 @@ local function appendEvent(stream, account, bounds, id, event, logEnd, kind, job
     redis.call('HSET', account, 'bounds', bounds)
   end
   local most, mostBytes, ageMs = string.match(bounds, '^(%d+) (%d+) (%d+)$')
+  -- Nothing stands twice: the JSON's id is the entry's, and who reads it puts it back (event-group.lua).
+  local head = '{"id":"' .. id .. '",'
+  if string.sub(event, 1, #head) == head then event = '{' .. string.sub(event, #head + 1) end
   local number = redis.call('HINCRBY', account, 'added', 1)
   local bytes = redis.call('HINCRBY', account, 'bytes', #event)
   local entry = { 'id', id, 'event', event, 'n', number, 'b', bytes, 'log', logEnd }

@@ -25,6 +25,10 @@ redis.call('HSET', G, 'clock', text(redisNow) .. ' ' .. text(now))
 local function fieldsOf(flat)
   local fields = {}
   for i = 1, #flat, 2 do fields[flat[i]] = flat[i + 1] end
+  -- As lua/event-append.lua leaves it out.
+  if fields.id and fields.event and string.sub(fields.event, 1, 1) == '{' and string.sub(fields.event, 1, 6) ~= '{"id":' then
+    fields.event = '{"id":' .. cjson.encode(fields.id) .. ',' .. string.sub(fields.event, 2)
+  end
   return fields
 end
 

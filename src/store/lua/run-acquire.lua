@@ -13,8 +13,8 @@ local known, result, record = tonumber(stored[1] or '0'), stored[2], stored[3]
 if known >= generation and result then
   -- Either its last holder died between this end and BullMQ's, and then the job has stalled since; or BullMQ had ended it too and was told
   -- to run it again, and to count its attempts anew.
-  local stalls, queued = redis.call('HGET', run, 'stalls'), redis.call('HMGET', KEYS[6], 'timestamp', 'finishedOn', 'stc')
-  if stalls and stalls == ARGV[7] and queued[1] and not queued[2] and (queued[3] or '0') == stalls then return { 'retried', known + 1 } end
+  local stalls, queued = redis.call('HGET', run, 'stalls') or '0', redis.call('HMGET', KEYS[6], 'timestamp', 'finishedOn', 'stc')
+  if stalls == ARGV[7] and queued[1] and not queued[2] and (queued[3] or '0') == stalls then return { 'retried', known + 1 } end
   return { 'ended', result }
 end
 local created, changes = 0, {}

@@ -25,11 +25,13 @@ local function endRun(k, a)
     ended[#ended + 1] = name
     ended[#ended + 1] = state[4 + i]
   end end
-  -- How often the job had stalled: whether BullMQ has ended it as well can be told from that (run-acquire.lua).
+  -- How often the job had stalled: whether BullMQ has ended it as well can be told from that (run-acquire.lua). Left out when it never had, '-' when
+  -- nobody had taken the job.
   local queued = redis.call('HMGET', queuedJob, 'processedOn', 'stc')
-  if queued[1] then
+  local stalls = queued[1] and (queued[2] or '0') or '-'
+  if stalls ~= '0' then
     ended[#ended + 1] = 'stalls'
-    ended[#ended + 1] = queued[2] or '0'
+    ended[#ended + 1] = stalls
   end
   -- Written before anything is deleted: a Redis without memory refuses it here. A hash keeps the table that it has grown, so it is made anew.
   redis.call('HSET', run, 'result', result)

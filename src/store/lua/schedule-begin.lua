@@ -37,7 +37,7 @@ local function hasEnded(other)
   if not job[1] then return not run[1] or run[2] ~= false end
   if job[2] then return true end
   if not run[2] then return false end
-  local untaken = run[3] and (not job[4] or tonumber(job[4]) > tonumber(run[4] or '0'))
+  local untaken = run[3] ~= '-' and (not job[4] or tonumber(job[4]) > tonumber(run[4] or '0'))
   return not untaken and tonumber(job[3] or '0') + 1 <= tonumber(run[1])
 end
 local running = {}
