@@ -37,7 +37,12 @@ type Option func(*Client)
 
 // WithHTTPClient takes another client than the default, for certificates or proxies. Redirects are not followed, whatever it says.
 func WithHTTPClient(client *http.Client) Option {
-	return func(c *Client) { copied := *client; c.http = &copied }
+	return func(c *Client) {
+		if client != nil {
+			copied := *client
+			c.http = &copied
+		}
+	}
 }
 
 // WithTimeout says how long a request may take; by default 30 seconds. Streams and Wait have no such bound but their context's.
@@ -199,6 +204,9 @@ func (c *Client) Wait(ctx context.Context, jobID string) (*JobResult, error) {
 	for early := 0; ; {
 		began := time.Now()
 		job, err := c.get(ctx, jobID, longestWait)
+		if ctx.Err() != nil {
+			return nil, notEnded(jobID, ctx.Err())
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -212,9 +220,13 @@ func (c *Client) Wait(ctx context.Context, jobID string) (*JobResult, error) {
 		}
 		early++
 		if err := sleep(ctx, pause(early, 0)); err != nil {
-			return nil, err
+			return nil, notEnded(jobID, err)
 		}
 	}
+}
+
+func notEnded(jobID string, err error) error {
+	return fmt.Errorf("switchyard: job %s had not ended (%w); it goes on, wait again or cancel it", jobID, err)
 }
 
 // LogOptions are of reading a job's output; nil for all of it until the job has ended.
@@ -234,7 +246,7 @@ func (c *Client) Logs(ctx context.Context, jobID string, options *LogOptions) it
 			query.Set("after", strconv.FormatInt(options.After, 10))
 		}
 	}
-	return stream[LogLine](ctx, c, call{op: opStreamJobLogs, path: []string{"jobId", jobID}, query: query}, "the log of job "+jobID)
+	return stream[LogLine](ctx, c, call{op: opStreamJobLogs, path: []string{"jobId", jobID}, query: query, event: "log"}, "the log of job "+jobID)
 }
 
 // Events gives the deployment's events as they come, until ctx is done. after is an event's Sequence, "0-0" for all that are kept, empty for those
@@ -314,7 +326,11 @@ func (c *Client) Download(ctx context.Context, jobID, path, to string) (*LinkedA
 	defer os.Remove(file.Name())
 	digest := sha256.New()
 	size, err := io.Copy(io.MultiWriter(file, digest), io.LimitReader(response.Body, artifact.SizeBytes+1))
-	if err = errors.Join(err, file.Close()); err != nil {
+	if err != nil {
+		file.Close()
+		return nil, fmt.Errorf("switchyard: the artifact store can't be reached (%s); ask again", err)
+	}
+	if err := file.Close(); err != nil {
 		return nil, err
 	}
 	if size != artifact.SizeBytes || hex.EncodeToString(digest.Sum(nil)) != artifact.Sha256 {

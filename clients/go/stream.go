@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"iter"
@@ -17,8 +18,10 @@ const (
 	silence = 45 * time.Second
 	// lives is for how long a stream must have gone on to be none that fails.
 	lives = 10 * time.Second
-	// longestLine bounds what is held of an event.
-	longestLine = 64 << 20
+	// longestEvent bounds what is held of one, in bytes; a piece of a log has far fewer.
+	longestEvent = 16 << 20
+	// moreRetries are those of a stream that has begun: whoever follows a job for hours waits for a server that is started anew.
+	moreRetries = 4
 )
 
 // serverSentEvent is one of https://html.spec.whatwg.org/multipage/server-sent-events.html.
@@ -27,9 +30,9 @@ type serverSentEvent struct{ event, data string }
 // readEvents gives whole events; one that is cut off is none. lastID is kept current.
 func readEvents(from io.Reader, lastID *string, yield func(serverSentEvent) bool) error {
 	lines := bufio.NewScanner(from)
-	lines.Buffer(make([]byte, 0, 64<<10), longestLine)
+	lines.Buffer(make([]byte, 0, 64<<10), longestEvent)
 	lines.Split(splitLines)
-	id, event := *lastID, ""
+	id, event, size := *lastID, "", 0
 	var data []string
 	for lines.Scan() {
 		line := lines.Text()
@@ -37,11 +40,14 @@ func readEvents(from io.Reader, lastID *string, yield func(serverSentEvent) bool
 			*lastID = id
 			found := serverSentEvent{event, strings.Join(data, "\n")}
 			is := data != nil
-			event, data = "", nil
+			event, data, size = "", nil, 0
 			if is && !yield(found) {
 				return nil
 			}
 			continue
+		}
+		if size += len(line); size > longestEvent {
+			return bufio.ErrTooLong
 		}
 		name, value, _ := strings.Cut(line, ":")
 		value = strings.TrimPrefix(value, " ")
@@ -84,15 +90,23 @@ func splitLines(data []byte, atEOF bool) (int, []byte, error) {
 func stream[T any](ctx context.Context, c *Client, cl call, what string) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		var none T
-		lastID, failures := "", 0
+		lastID, failures, most := "", 0, c.maxRetries
 		for {
 			began := time.Now()
 			stopped, ended := false, false
-			err := c.readStream(ctx, cl, &lastID, func(event serverSentEvent) (bool, error) {
+			opened := func() {
+				if c.maxRetries > 0 {
+					most = c.maxRetries + moreRetries
+				}
+			}
+			err := c.readStream(ctx, cl, &lastID, opened, func(event serverSentEvent) (bool, error) {
 				failures = 0
 				if event.event == "end" {
 					ended = true
 					return false, nil
+				}
+				if cl.event != "" && cl.event != event.event {
+					return true, nil
 				}
 				var item T
 				if err := json.Unmarshal([]byte(event.data), &item); err != nil {
@@ -111,7 +125,7 @@ func stream[T any](ctx context.Context, c *Client, cl call, what string) iter.Se
 			var after time.Duration
 			switch failed := err.(type) {
 			case *refusedStream:
-				if !failed.again || failures >= c.maxRetries {
+				if !failed.again || failures >= most {
 					yield(none, failed.err)
 					return
 				}
@@ -123,7 +137,7 @@ func stream[T any](ctx context.Context, c *Client, cl call, what string) iter.Se
 				if time.Since(began) >= lives {
 					failures = 0
 				}
-				if failures >= c.maxRetries {
+				if failures >= most {
 					yield(none, &StreamLostError{What: what, URL: c.url, LastEventID: lastID, Err: err})
 					return
 				}
@@ -146,7 +160,7 @@ type refusedStream struct {
 
 func (r *refusedStream) Error() string { return r.err.Error() }
 
-func (c *Client) readStream(ctx context.Context, cl call, lastID *string, take func(serverSentEvent) (bool, error)) error {
+func (c *Client) readStream(ctx context.Context, cl call, lastID *string, opened func(), take func(serverSentEvent) (bool, error)) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	// Until the answer begins it has the time of a request.
@@ -173,6 +187,7 @@ func (c *Client) readStream(ctx context.Context, cl call, lastID *string, take f
 		return &refusedStream{err: refusal(c.url, response, body), after: after, again: again}
 	}
 	watch.Stop()
+	opened()
 	watched := &watchedReader{from: response.Body, watch: time.AfterFunc(silence, func() { cancel(fmt.Errorf("nothing came for %s", silence)) })}
 	defer watched.watch.Stop()
 	var failed error
@@ -184,6 +199,9 @@ func (c *Client) readStream(ctx context.Context, cl call, lastID *string, take f
 		failed = err
 		return on && err == nil
 	})
+	if errors.Is(err, bufio.ErrTooLong) {
+		return &ProtocolError{URL: c.url, Status: http.StatusOK, ContentType: "text/event-stream", Err: err}
+	}
 	if failed != nil {
 		return failed
 	}

@@ -31,6 +31,8 @@ type call struct {
 	key string
 	// wait is for how long the server itself waits before it answers.
 	wait time.Duration
+	// event is, of a stream, the name of the events that are read; those of other names are of later releases. Empty for all.
+	event string
 	// goneIsDone: whether a 404 at a second try means that the first one did it.
 	goneIsDone bool
 }
@@ -94,6 +96,9 @@ func (c *Client) send(ctx context.Context, cl call, into any) error {
 	if cl.op.once && cl.key == "" {
 		cl.key = newKey()
 	}
+	if len(cl.key) > 255 || strings.ContainsFunc(cl.key, func(each rune) bool { return each < ' ' || each > '~' }) {
+		return errors.New("switchyard: RequestKey: must be 1 to 255 printable ASCII characters")
+	}
 	for tries := 1; ; tries++ {
 		response, answer, err := c.once(ctx, cl, body)
 		if ctx.Err() != nil {
@@ -147,8 +152,11 @@ func (c *Client) once(ctx context.Context, cl call, body []byte) (*http.Response
 	if err == nil {
 		defer response.Body.Close()
 		var answer []byte
-		if answer, err = io.ReadAll(io.LimitReader(response.Body, mostAnswerBytes)); err == nil {
+		if answer, err = io.ReadAll(io.LimitReader(response.Body, mostAnswerBytes+1)); err == nil && len(answer) <= mostAnswerBytes {
 			return response, answer, nil
+		}
+		if err == nil {
+			return nil, nil, &inputError{fmt.Sprintf("switchyard: %s answered more than %d MiB, as Switchyard's API never does; give the address that \"switchyard serve\" prints", c.url, mostAnswerBytes>>20)}
 		}
 	}
 	if cause := context.Cause(within); cause != nil && ctx.Err() == nil {

@@ -276,6 +276,9 @@ describe.each(languages.map((language) => [language.missing === undefined ? lang
     const moved = await answering(() => ({ status: 302, type: 'text/html', body: '', headers: { location: url } }))
     const broken = await answering(() => ({ status: 200, type: 'application/json', body: '{"jobs":' }))
     const silent = await answering(() => undefined)
+    const endless = await answering(() => 'endless')
+    const refusing = { path: 'a', sizeBytes: 1, mediaType: 'text/plain', sha256: '0'.repeat(64), where: 's3://b/a', from: 'sandbox' }
+    const artifactsAt = async (link: string) => await answering(() => ({ status: 200, type: 'application/json', body: JSON.stringify({ artifacts: [{ ...refusing, link }], artifactsMissed: [], artifactsMissedMore: 0, tests: null }) }))
     const closed = await answering(() => 'drop')
     const down = `http://127.0.0.1:${await freePort()}`
     const other = /which is not Switchyard's API; give the address that "switchyard serve" prints$/
@@ -300,6 +303,14 @@ describe.each(languages.map((language) => [language.missing === undefined ? lang
       ['a server that hangs', silent.url, key, 'get', { jobId: 'j' }, { message: /(did not answer within|no answer within)/ }],
       ['a connection that is closed', closed.url, key, 'get', { jobId: 'j' }, { message: /can't be reached/ }],
       ['a connection that is closed, for a log', closed.url, key, 'logs', { jobId: 'j', follow: true }, { message: /broke off and could not be taken up again/ }],
+      ['an answer without an end', endless.url, key, 'get', { jobId: 'j' }, { message: /answered more than 64 MiB|did not answer within|no answer within/ }],
+      ['a log in one endless line', endless.url, key, 'logs', { jobId: 'j', follow: true }, { message: /which is not Switchyard's API/ }],
+      ['an artifact store that is down', (await artifactsAt(`${down}/a`)).url, key, 'download', { jobId: 'j', path: 'a', to: join(tmpdir(), 'never') }, { message: /the artifact store can't be reached/ }],
+      ['an artifact store that breaks off', (await artifactsAt(closed.url)).url, key, 'download', { jobId: 'j', path: 'a', to: join(tmpdir(), 'never') }, { message: /the artifact store can't be reached/ }],
+      ['an artifact store that refuses', (await artifactsAt(moved.url)).url, key, 'download', { jobId: 'j', path: 'a', to: join(tmpdir(), 'never') }, { message: /the artifact store answered 302 for/ }],
+      ['a key of idempotency that no header holds', url, key, 'enqueue', { spec: spec(), requestKey: 'a\r\nb: c' }, { message: /(request_key|RequestKey): must be 1 to 255 printable ASCII characters/ }],
+      ['an address with blanks', 'http://exa mple/', key, 'check', {}, { message: /is no address of an API/ }],
+      ['an address with a line end', `${url}\n`, key, 'check', {}, { message: /is no address of an API/ }],
       ['a job that there is not', url, key, 'get', { jobId: 'no ☃/../x' }, { status: 404, code: 'SWY_JOB_UNKNOWN' }],
       ['a log of a job that there is not', url, key, 'logs', { jobId: 'none', follow: true }, { status: 404, code: 'SWY_JOB_UNKNOWN' }],
       ['an id that leads elsewhere', url, key, 'cancel', { jobId: '..' }, { message: /"\.\."|'\.\.'/ }],
@@ -332,13 +343,21 @@ interface Answer {
   readonly headers?: Readonly<Record<string, string>>
 }
 
-/** A server that is none of Switchyard's. @param answer `drop` closes the connection, undefined never answers. */
-async function answering(answer: (request: { readonly headers: NodeJS.Dict<string | string[]> }) => Answer | 'drop' | undefined) {
+/** A server that is none of Switchyard's. @param answer `drop` closes the connection, `endless` sends more and more, undefined never answers. */
+async function answering(answer: (request: { readonly headers: NodeJS.Dict<string | string[]> }) => Answer | 'drop' | 'endless' | undefined) {
   let count = 0
   const server = createServer((request, response) => {
     count++
     const given = answer(request)
     if (given === 'drop') request.socket.destroy()
+    else if (given === 'endless') {
+      response.writeHead(200, { 'content-type': request.headers.accept === 'text/event-stream' ? 'text/event-stream' : 'application/json' })
+      const more = () => {
+        while (!response.destroyed && response.write(' '.repeat(1 << 20)));
+      }
+      response.on('drain', more)
+      more()
+    }
     else if (given !== undefined) response.writeHead(given.status, { 'content-type': given.type, ...given.headers }).end(given.body)
   })
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))

@@ -10,6 +10,7 @@ from datetime import datetime, timezone
 from typing import Any, Callable, Generic, Iterable, Mapping, Optional, TypeVar, Union
 from urllib.parse import quote, urlsplit
 
+import httpx
 from pydantic import BaseModel
 
 from . import _operations as ops
@@ -54,6 +55,8 @@ class Call(Generic[T]):
     """For how long the server itself waits before it answers."""
     gone_is_done: bool = False
     """Whether a 404 at a second try means that the first one did it."""
+    event: Optional[str] = None
+    """Of a stream: the name of the events that are read; those of other names are of later releases."""
 
     @property
     def target(self) -> str:
@@ -77,9 +80,11 @@ def base_url(url: Optional[str]) -> str:
         raise SwitchyardError('url: is missing; give the address that "switchyard serve" prints, or set SWITCHYARD_URL')
     try:
         parts = urlsplit(url)
-        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and not parts.query and not parts.fragment
         parts.port  # noqa: B018 - raises where it is none
-    except ValueError:
+        # The library that asks takes other characters for wrong than the one that splits.
+        host = httpx.URL(url).host
+        valid = parts.scheme in ("http", "https") and bool(host) and url.isprintable() and " " not in url and not parts.query and not parts.fragment
+    except (ValueError, httpx.InvalidURL):
         valid = False
     if not valid:
         raise SwitchyardError(f'url: {url!r} is no address of an API; give one such as "https://switchyard.example.com/"')
@@ -192,7 +197,11 @@ def moment(at: Union[datetime, str]) -> str:
 
 
 def new_key(key: Optional[str]) -> str:
-    return str(uuid.uuid4()) if key is None else key
+    if key is None:
+        return str(uuid.uuid4())
+    if not (0 < len(key) <= 255 and key.isascii() and key.isprintable()):
+        raise SwitchyardError("request_key: must be 1 to 255 printable ASCII characters")
+    return key
 
 
 def enqueue(spec: JobSpec, on_failed: Optional[str], key: Optional[str]) -> Call[Enqueued]:
@@ -227,7 +236,7 @@ def artifacts(job_id: str, path: Optional[str], link_seconds: Optional[int]) -> 
 
 
 def logs(job_id: str, follow: bool, after: After) -> Call[LogLine]:
-    return Call(ops.STREAM_JOB_LOGS, model(LogLine), {"jobId": job_id}, given(follow="true" if follow else "false", after=None if after is None else str(after)))
+    return Call(ops.STREAM_JOB_LOGS, model(LogLine), {"jobId": job_id}, given(follow="true" if follow else "false", after=None if after is None else str(after)), event="log")
 
 
 def events(after: After) -> Call[Event]:

@@ -13,7 +13,7 @@ from typing_extensions import Self, Unpack
 from . import _calls as calls
 from ._inputs import JobSpec, ScheduleInput
 from ._models import ArtifactList, AuditEntry, Event, Job, JobList, JobResult, LinkedArtifact, LogLine, ProviderLoad, Schedule, Tenant
-from ._transport import Answer, Download, StreamState, Tries, link_seconds, not_ended, one_with_link, settings, unreachable
+from ._transport import Answer, Download, StreamState, Tries, link_seconds, not_ended, one_with_link, settings, store_unreachable
 
 T = TypeVar("T")
 
@@ -181,8 +181,8 @@ class Client:
                     download.check(response)
                     for chunk in response.iter_bytes():
                         download.write(chunk)
-            except httpx.TransportError as error:
-                raise unreachable(self._own, error) from error
+            except httpx.RequestError as error:
+                raise store_unreachable(error) from error
             download.finish()
         return artifact
 
@@ -212,12 +212,15 @@ class Client:
     def _send(self, call: calls.Call[T]) -> T:
         tries = Tries(self._own, call)
         while True:
+            body = tries.body()
             try:
-                response = self._http.request(**self._own.request(call))
-            except httpx.TransportError as error:
+                with self._http.stream(**self._own.request(call)) as response:
+                    for chunk in response.iter_bytes():
+                        body.add(chunk)
+            except httpx.RequestError as error:
                 time.sleep(tries.failed(error))
                 continue
-            next_ = tries.answered(response)
+            next_ = tries.answered(response, body.whole())
             if isinstance(next_, Answer):
                 return next_.value
             time.sleep(next_)
@@ -233,12 +236,13 @@ class Client:
                         wait = state.refused(response)
                     else:
                         for chunk in response.iter_bytes():
-                            for event in decoder.feed(chunk):
-                                if event.event == "end":
-                                    return
-                                yield state.read(event.data)
+                            items, ended = state.take(decoder, chunk)
+                            for item in items:
+                                yield item
+                            if ended:
+                                return
                         wait = state.broke(None)
-            except httpx.TransportError as error:
+            except httpx.RequestError as error:
                 wait = state.broke(error)
             time.sleep(wait)
 

@@ -12,7 +12,7 @@ from typing import IO, Any, Callable, Generic, Mapping, Optional, TypeVar, Union
 import httpx
 
 from ._calls import Call, answer, base_url, bearer, may_retry, not_ours, pause, refusal, retry_after_of
-from ._errors import ConnectionFailedError, IntegrityError, StreamLostError, SwitchyardError, WaitTimeoutError
+from ._errors import ConnectionFailedError, IntegrityError, ProtocolError, StreamLostError, SwitchyardError, WaitTimeoutError
 from ._models import ArtifactList, Job, LinkedArtifact
 from ._sse import EventDecoder
 
@@ -22,7 +22,9 @@ silence_seconds = 45.0
 """A stream says every 15 seconds that it lives."""
 lives_seconds = 10.0
 """A stream that went on for so long before it broke off was none that fails."""
+more_retries = 4
 link_seconds = 600
+most_answer_bytes = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -59,25 +61,53 @@ def reason(error: Exception) -> str:
     return str(error).strip().rstrip(".") or type(error).__name__
 
 
+class Body:
+    """Reads an answer, so much of it and for so long."""
+
+    def __init__(self, own: Settings, call: "Call[Any]", now: Callable[[], float] = time.monotonic) -> None:
+        self._own, self._now = own, now
+        self._until = now() + own.timeout + call.wait_ms / 1000
+        self._parts: "list[bytes]" = []
+        self._size = 0
+
+    def add(self, chunk: bytes) -> None:
+        self._parts.append(chunk)
+        self._size += len(chunk)
+        if self._now() > self._until:
+            raise httpx.ReadTimeout("")
+        if self._size > most_answer_bytes:
+            raise ProtocolError(f'{self._own.url} answered more than {most_answer_bytes >> 20} MiB, as Switchyard\'s API never does; give the address that "switchyard serve" prints')
+
+    def whole(self) -> bytes:
+        return b"".join(self._parts)
+
+
+def store_unreachable(error: Exception) -> ConnectionFailedError:
+    return ConnectionFailedError(f"the artifact store can't be reached ({reason(error)}); ask again")
+
+
 class Tries(Generic[T]):
     """How often a call was sent, and what is next: an answer, an exception, or another try after a while."""
 
     def __init__(self, own: Settings, call: Call[T]) -> None:
         self._own, self._call, self._tries = own, call, 0
 
-    def failed(self, error: httpx.TransportError) -> float:
+    def failed(self, error: httpx.RequestError) -> float:
         self._tries += 1
         if self._tries > self._own.max_retries:
             raise unreachable(self._own, error) from error
         return pause(self._tries)
 
-    def answered(self, response: httpx.Response) -> "Union[float, Answer[T]]":
+    def body(self) -> Body:
+        return Body(self._own, self._call)
+
+    def answered(self, response: httpx.Response, content: bytes) -> "Union[float, Answer[T]]":
         self._tries += 1
         retry_after = retry_after_of(response.headers.get("retry-after"))
         if may_retry(response.status_code, retry_after) and self._tries <= self._own.max_retries:
             return pause(self._tries, retry_after)
         content_type = response.headers.get("content-type", "")
-        return Answer(answer(self._call, self._own.url, status=response.status_code, content_type=content_type, content=response.content, retry_after=retry_after, tries=self._tries))
+        return Answer(answer(self._call, self._own.url, status=response.status_code, content_type=content_type, content=content, retry_after=retry_after, tries=self._tries))
 
 
 @dataclass(frozen=True)
@@ -92,6 +122,7 @@ class StreamState(Generic[T]):
         self._own, self._call, self._what, self._now = own, call, what, now
         self._decoder = EventDecoder()
         self._failures = 0
+        self._most = own.max_retries
         self._began = 0.0
 
     def request(self) -> "dict[str, Any]":
@@ -104,6 +135,8 @@ class StreamState(Generic[T]):
         content_type = response.headers.get("content-type", "")
         if response.status_code == 200 and content_type.startswith("text/event-stream"):
             self._began = self._now()
+            # Whoever follows a job for hours waits for a server that is started anew.
+            self._most = self._own.max_retries and self._own.max_retries + more_retries
             # What was cut off comes again.
             self._decoder = EventDecoder(self._decoder.last_event_id)
             return self._decoder
@@ -113,23 +146,30 @@ class StreamState(Generic[T]):
         retry_after = retry_after_of(response.headers.get("retry-after"))
         error = refusal(self._own.url, status=response.status_code, content_type=response.headers.get("content-type", ""), content=response.content, retry_after=retry_after)
         self._failures += 1
-        if not may_retry(response.status_code, retry_after) or self._failures > self._own.max_retries:
+        if not may_retry(response.status_code, retry_after) or self._failures > self._most:
             raise error
         return pause(self._failures, retry_after)
 
-    def read(self, data: str) -> T:
-        self._failures = 0
+    def take(self, decoder: EventDecoder, chunk: bytes) -> "tuple[list[T], bool]":
+        """What came, and whether it was the end."""
+        items: "list[T]" = []
         try:
-            return self._call.read(data.encode())
+            for event in decoder.feed(chunk):
+                self._failures = 0
+                if event.event == "end":
+                    return items, True
+                if self._call.event in (None, event.event):
+                    items.append(self._call.read(event.data.encode()))
         except ValueError as error:
             raise not_ours(self._own.url, 200, "text/event-stream") from error
+        return items, False
 
-    def broke(self, error: Optional[httpx.TransportError]) -> float:
+    def broke(self, error: Optional[httpx.RequestError]) -> float:
         """It ended before its end."""
         if self._began and self._now() - self._began >= lives_seconds:
             self._failures = 0
         self._failures += 1
-        if self._failures > self._own.max_retries:
+        if self._failures > self._most:
             why = "the server ended it" if error is None else reason(error)
             last = self._decoder.last_event_id
             go_on = "" if last is None else f", and go on with after={last!r}"

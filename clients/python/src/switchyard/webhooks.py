@@ -41,8 +41,8 @@ class Webhook:
 
     def verify(self, body: Union[bytes, str], headers: Mapping[str, str]) -> Event:
         """The event in a request's body, which must be exactly what came. Raises WebhookVerificationError."""
-        content = body.encode() if isinstance(body, str) else bytes(body)
-        found = {str(name).lower(): str(value) for name, value in headers.items()}
+        content = body.encode(errors="replace") if isinstance(body, str) else bytes(body)
+        found = {str(name).lower(): str(value) for name, value in headers.items() if value is not None}
         for name in ("webhook-id", "webhook-timestamp", "webhook-signature"):
             if not found.get(name):
                 raise WebhookVerificationError(f"{name}: is missing; the request is no webhook")
@@ -51,11 +51,11 @@ class Webhook:
             raise WebhookVerificationError("webhook-timestamp: is no time in seconds")
         if abs(self._now() - int(stamp)) > self._tolerance:
             raise WebhookVerificationError("webhook-timestamp: is too far from this machine's time; the request was held back or sent again, or a clock is wrong")
-        signed = f"{found['webhook-id']}.{stamp}.".encode() + content
+        signed = f"{found['webhook-id']}.{stamp}.".encode(errors="replace") + content
         given = [signature for version, _, signature in (part.partition(",") for part in found["webhook-signature"].split()) if version == "v1"]
         expected = [base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()) for key in self._keys]
         # Every pair is compared, in constant time.
-        matches = [hmac.compare_digest(one, other.encode()) for one in expected for other in given]
+        matches = [hmac.compare_digest(one, other.encode(errors="replace")) for one in expected for other in given]
         if not any(matches):
             raise WebhookVerificationError("webhook-signature: is by none of the secrets here; the request is somebody else's, or its body was changed")
         try:
