@@ -1,6 +1,5 @@
 import type { Config } from '../config/schema.js'
 import { startBoard, type Board } from '../monitor/board.js'
-import type { AgentQueue } from '../producers/index.js'
 import { createRedis, whenReady } from '../store/index.js'
 import { createLogger } from './logger.js'
 import { openMeasuring, scrapeOf, type Measuring } from './open-measuring.js'
@@ -30,7 +29,8 @@ export async function openBoard(
     const board = await startBoard({
       redis,
       metrics,
-      queues: [{ ...config.queue, description: `deployment ${config.deployment}`, reasons: (jobIds) => reasonsOf(queue, jobIds) }],
+      queues: [{ ...config.queue, description: `deployment ${config.deployment}`, monitored: queue }],
+      links: config.board,
       webhooks: { prefix: config.queue.prefix },
       host: config.board.host,
       port: config.board.port,
@@ -56,9 +56,4 @@ export async function openBoard(
     redis.disconnect()
     throw error
   }
-}
-
-async function reasonsOf(queue: AgentQueue, jobIds: readonly string[]): Promise<Map<string, string>> {
-  const statuses = await queue.statuses(jobIds)
-  return new Map(statuses.flatMap((status) => (status === null || status.reason === null ? [] : [[status.jobId, status.reason] as const])))
 }

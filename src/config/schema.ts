@@ -7,6 +7,7 @@ import { webhookSettingsSchema } from '../webhooks/settings.js'
 import { eventKindsSchema } from '../job/event-kinds.js'
 import { timeZoneProblem } from '../job/days.js'
 import { networkProblem } from '../job/networks.js'
+import { linkTemplates } from '../job/page-links.js'
 import { defaultMaxSpecBytes } from '../job/spec.js'
 import { defaultRedisUrl, redisConfigSchema } from '../store/redis-config.js'
 
@@ -247,7 +248,8 @@ export const configSchema = z.strictObject({
       passwordEnv: environmentName.default('SWITCHYARD_BOARD_PASSWORD')
         .describe('The environment variable that holds the password. Needed when host is not a loopback address.'),
       writable: z.boolean({ error: 'must be true or false' }).default(false)
-        .describe('Whether jobs can be retried, promoted and removed from the board.'),
+        .describe('Whether jobs can be cancelled, retried, promoted and removed from the board.'),
+      ...linkTemplates,
     })
     .prefault({}),
 }, { error: 'must be an object of settings, such as { redis: { url: "redis://127.0.0.1:6379" } }' })

@@ -5,6 +5,7 @@ import { deadlineOf, type Deadline } from '../job/deadlines.js'
 import { tellingOf } from '../events/told-events.js'
 import type { LogChunk } from '../job/log.js'
 import type { Attempt, JobError } from '../job/result.js'
+import { milestonesAfter, takenOver } from '../job/milestones.js'
 import type { RunRecord } from '../job/run-record.js'
 import type { JobSpec } from '../job/spec.js'
 import { costOf, type Moment } from '../job/usage.js'
@@ -197,7 +198,7 @@ export class RunContext {
 
   /** Writes the record. @throws FenceLostError when another consumer supervises the job now. */
   async update(patch: Partial<RunRecord>, reason: string | null = null): Promise<void> {
-    this.current = { ...this.current, ...patch }
+    this.change(patch, reason)
     this.reason = reason
     this.cameRound()
     this.boardLog.waits(reason)
@@ -219,8 +220,9 @@ export class RunContext {
 
   /** Writes the record and the output that it accounts for, in one step. */
   async append(patch: Partial<RunRecord>, chunks: readonly LogChunk[]): Promise<void> {
-    this.current = { ...this.current, ...patch }
+    this.change(patch, this.reason)
     this.cameRound()
+    this.boardLog.waits(this.reason)
     this.heed(await this.shared.store.append(this.jobId, this.fence, this.current, chunks, undefined, this.telling))
     this.boardLog.add(chunks)
   }
@@ -294,6 +296,20 @@ export class RunContext {
     if (base === null) throw new Error(`run ${this.jobId}: phase ${this.record.phase} without a base`)
     if (typeof checkpoint?.branch !== 'string') return { ...base, ephemeral: false }
     return { sha: checkpoint.sha, ref: `refs/heads/${checkpoint.branch}`, ephemeral: this.shared.git.ephemeral }
+  }
+
+  /** The next write says that this consumer has taken the run over from another one. */
+  tookOver(): void {
+    this.amend({ milestones: takenOver(this.current, this.shared.holder, this.shared.now()) })
+  }
+
+  private change(patch: Partial<RunRecord>, waits: string | null): void {
+    const after = { ...this.current, ...patch }
+    const moved = (['phase', 'setupIndex', 'stepIndex', 'sandbox', 'attempts'] as const).some((name) => after[name] !== this.current[name])
+    const { setup, steps } = this.spec
+    const stepNames = { setup: setup.map(({ name }) => name), steps: steps.map(({ name }) => name) }
+    this.current = { ...after, milestones: milestonesAfter({ before: this.current, after, waited: this.reason, waits, stepNames, nowMs: this.shared.now() }) }
+    if (moved) this.boardLog.progress(this.current, this.spec)
   }
 
   private heed({ cancel }: { cancel: CancelRequest | null }): void {

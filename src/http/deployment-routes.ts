@@ -34,4 +34,16 @@ export function addDeploymentRoutes(app: ApiApp, api: ApiContext): void {
       return context.json(await use(({ redis }) => tenantLoads(redis, keys, caller.tenants ?? context.req.valid('query').cursor ?? '0')), 200)
     },
   )
+
+  app.openapi(
+    route({
+      method: 'get', path: '/v1/fleet', operationId: 'getFleet', summary: 'The deployment at a glance: providers, consumers, what runs and what waits and why; bounded lists', tags: ['deployment'],
+      middleware: [guard(api, 'read')],
+      responses: { 200: { description: 'What its page shows.', content: json('Fleet') } },
+    }),
+    async (context) => {
+      requireAllTenants(context.var.caller)
+      return context.json(await api.queue.fleet(), 200)
+    },
+  )
 }

@@ -6,6 +6,7 @@ import type { LogLine } from '../job/log.js'
 import { jobResultSchema, unsavedPathSchema } from '../job/result.js'
 import { rulesSchema } from '../job/schedule.js'
 import { jobSpecSchema } from '../job/spec.js'
+import type { EndedJob, Fleet, FleetConsumer, FleetCounts, FleetJob, WaitingJob } from '../job/fleet.js'
 import type { JobStatus } from '../job/status.js'
 import type { KeptAuditEntry, ProviderLoad, TenantCost, TenantStanding } from '../store/index.js'
 import { withNamedParts } from './named-schemas.js'
@@ -140,6 +141,58 @@ export const costListSchema = z.object({
     } satisfies Record<keyof TenantCost, z.ZodType>),
   ),
 })
+const nullableText = z.string().nullable()
+const fleetProviderSchema = providerListSchema.shape.providers.element
+  .omit({ createsPerSecond: true, startMaxMs: true, configuredLimit: true, set: true, drain: true })
+  .extend({ drained: nullableText.describe('Which operator wants no new sandboxes there.'), limited: nullableText.describe('Which operator has set the limit.') })
+export const fleetSchema = z.object({
+  atMs: atMs.describe('By Redis’ clock.'),
+  queue: z.string(),
+  paused: z.boolean(),
+  counts: z.object({ inHand: z.int(), waiting: z.int(), delayed: z.int(), succeeded: z.int(), failed: z.int() } satisfies Record<keyof FleetCounts, z.ZodType>),
+  providers: z.array(fleetProviderSchema),
+  consumers: z.array(
+    z.object({
+      consumer: z.string(),
+      queue: z.string(),
+      release: z.string(),
+      providers: z.array(z.string()),
+      jobs: z.number().nullable().describe('In hand when it last said so.'),
+      maxJobs: z.number().nullable(),
+      full: z.boolean(),
+      draining: z.boolean(),
+      startedAtMs: z.number(),
+      troubles: z.array(z.object({ of: z.string(), message: z.string(), sinceMs: z.number() })).describe('Keys that are refused.'),
+    } satisfies Record<keyof FleetConsumer, z.ZodType>),
+  ),
+  consumersMore: z.int(),
+  waiting: z.object({
+    looked: z.int().describe('Of how many of those that are next the reasons were looked up.'),
+    reasons: z.array(z.object({ reason: nullableText, jobs: z.int() })),
+    next: z.array(z.object({ jobId: z.string(), repository: z.string(), tenant: nullableText, enqueuedAtMs: z.number(), reason: nullableText } satisfies Record<keyof WaitingJob, z.ZodType>)),
+  }),
+  tenants: z.array(z.object({ tenant: z.string(), running: z.int(), cap: z.int().nullable(), weight: z.number() })),
+  tenantsMore: z.int(),
+  running: z.array(
+    z.object({
+      jobId: z.string(),
+      repository: z.string(),
+      tenant: nullableText,
+      phase: nullableText,
+      provider: nullableText,
+      step: nullableText,
+      attempt: z.number(),
+      reason: nullableText,
+      consumer: nullableText,
+      startedAtMs: z.number().nullable(),
+      enqueuedAtMs: z.number(),
+      cost: costSchema.nullable().describe('About until now.'),
+      lastLine: z.string(),
+    } satisfies Record<keyof FleetJob, z.ZodType>),
+  ),
+  runningMore: z.int(),
+  ended: z.array(z.object({ jobId: z.string(), repository: z.string(), status: z.enum(['succeeded', 'failed', 'cancelled']), reason: nullableText, endedAtMs: z.number() } satisfies Record<keyof EndedJob, z.ZodType>)),
+} satisfies Record<keyof Fleet, z.ZodType>)
 export const auditListSchema = z.object({
   entries: z.array(
     z.object({
@@ -158,7 +211,7 @@ export const auditListSchema = z.object({
 })
 
 const requests = { Cancel: cancelSchema, Retry: retrySchema, ...operateRequests }
-const responses = { Enqueued: enqueuedSchema, ManyEnqueued: manyEnqueuedSchema, Cancelled: cancelledSchema, Retried: retriedSchema, ArtifactList: artifactListSchema, Schedule: scheduleSchema, ScheduleList: scheduleListSchema, ProviderList: providerListSchema, TenantList: tenantListSchema, CostList: costListSchema, AuditList: auditListSchema, LogLine: logLineSchema, Event: eventSchema, Health: healthSchema, Problem: problemSchema, ...operateResponses }
+const responses = { Enqueued: enqueuedSchema, ManyEnqueued: manyEnqueuedSchema, Cancelled: cancelledSchema, Retried: retriedSchema, ArtifactList: artifactListSchema, Schedule: scheduleSchema, ScheduleList: scheduleListSchema, ProviderList: providerListSchema, TenantList: tenantListSchema, CostList: costListSchema, Fleet: fleetSchema, AuditList: auditListSchema, LogLine: logLineSchema, Event: eventSchema, Health: healthSchema, Problem: problemSchema, ...operateResponses }
 
 /** Every component of the document, by its name. */
 export function componentSchemas(): Record<string, JsonSchema> {

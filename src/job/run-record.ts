@@ -28,6 +28,23 @@ const count = z.int().min(0)
 export const runPhases = ['placing', 'preparing', 'setup', 'steps', 'pushing', 'promoting', 'closing', 'ended'] as const
 export type RunPhase = (typeof runPhases)[number]
 
+/**
+ * What has become of a run, by the clock, for the picture of its course. Written with the run's own writes, so that it is there
+ * whoever supervises it; for showing, never for truth.
+ *
+ * An entry is a list, since each of a million ended jobs has some: what, its beginning and its end in milliseconds since the run began (null while
+ * it lasts), a text and a number.
+ *
+ *   setup, step   the step's name; its exit code, null where it did not end by itself
+ *   phase         `preparing`, `pushing` or `promoting`
+ *   wait          what for
+ *   saved         the latest commit's sha; how many checkpoints were saved in a row
+ *   taken         the consumer that took the run over from another
+ *   more          how many entries there was no room for
+ */
+export const milestoneSchema = z.tuple([z.string(), z.number(), z.number().nullable(), z.string(), z.number().nullable()]).rest(z.unknown())
+export type Milestone = z.output<typeof milestoneSchema>
+
 export const runRecordSchema = lastingObject({
   jobId: z.string(),
   /** Its id among all queues of its deployment, where that is another one; see `runIdOf`. */
@@ -136,6 +153,8 @@ export const runRecordSchema = lastingObject({
   restart: lastingObject({ count: z.int().min(1), atMs: count, attemptsBefore: count }).nullable().default(null),
   /** Of a run that goes on from the last checkpoint of an earlier run of its job: that one's generation, and whether the checkpoint was found at the git host. */
   continues: lastingObject({ generation: z.int().min(1), confirmed: z.boolean() }).nullable().default(null),
+  /** What has become of it by the clock, for the picture of its course. */
+  milestones: z.array(milestoneSchema).default([]),
   /** Whose job it is, in case that its spec goes before its end; left out when it names no tenant. */
   tenant: z.string().optional(),
   /** Which trace it belongs to: the producer's span, and the run's at the consumer that had it last; left out without one. */
@@ -185,5 +204,6 @@ export function newRunRecord({ asked, tenant, ...run }: Pick<RunRecord, 'jobId' 
     usedMs: 0,
     restart: null,
     continues: null,
+    milestones: [],
   }
 }

@@ -2,7 +2,8 @@ import { createHmac, randomBytes, timingSafeEqual } from 'node:crypto'
 import { Hono, type Context, type MiddlewareHandler } from 'hono'
 import { bodyLimit } from 'hono/body-limit'
 import { getCookie, setCookie } from 'hono/cookie'
-import { html } from 'hono/html'
+import { LoginPage } from './pages/layout.js'
+import { markup } from './pages/parts.js'
 
 /**
  * Who may look at the board.
@@ -18,6 +19,8 @@ export interface BoardAccessOptions {
   readonly password: string
   /** Milliseconds since 1970. */
   readonly now: () => number
+  /** The path below which the monitor is, such as `/ops`; empty for none. */
+  readonly base?: string
 }
 
 export interface BoardAccess {
@@ -27,6 +30,8 @@ export interface BoardAccess {
   readonly routes: Hono
   /** Lets only those through who have a session or the password. */
   readonly guard: MiddlewareHandler
+  /** What a form of this visitor's page sends as `token`; empty for one that bears the password with each request. */
+  readonly tokenFor: (context: Context) => string
 }
 
 const sessionMs = 12 * 60 * 60 * 1000
@@ -36,7 +41,7 @@ const triesRefillMs = 6_000
 /** Of the form's body. */
 const longestForm = 4_096
 
-export function boardAccess({ username, password, now }: BoardAccessOptions): BoardAccess {
+export function boardAccess({ username, password, now, base = '' }: BoardAccessOptions): BoardAccess {
   const key = randomBytes(32)
   const linkKey = randomBytes(24).toString('base64url')
   let tries = wrongTries
@@ -66,6 +71,7 @@ export function boardAccess({ username, password, now }: BoardAccessOptions): Bo
 
   /** Cookies are sent to every port of a host, so the name tells the boards of one host apart. */
   const cookieName = (context: Context) => `switchyard_board_${new URL(context.req.url).port}`
+  const loginPage = (problem: string) => `<!doctype html>${markup(LoginPage({ base, problem }))}`
 
   function begin(context: Context, session: string): void {
     const untilMs = Number(session.split('.')[0])
@@ -85,7 +91,7 @@ export function boardAccess({ username, password, now }: BoardAccessOptions): Bo
     if (link === undefined) return context.html(loginPage(''))
     if (!equal(link, linkKey)) return context.html(loginPage('This link is not this board’s: it is made anew at each start.'), 403)
     begin(context, newSession())
-    return context.redirect('/', 303)
+    return context.redirect(`${base}/`, 303)
   })
   // By what arrives, not by what a stranger says will.
   routes.post('/login', bodyLimit({ maxSize: longestForm, onError: (context) => context.text('The form is too large.', 413) }), async (context) => {
@@ -94,14 +100,14 @@ export function boardAccess({ username, password, now }: BoardAccessOptions): Bo
     if (right === null) return tooMany(context)
     if (!right) return context.html(loginPage('User name or password is wrong.'), 401)
     begin(context, newSession())
-    return context.redirect('/', 303)
+    return context.redirect(`${base}/`, 303)
   })
 
   const guard: MiddlewareHandler = async (context, next) => {
     const session = getCookie(context, cookieName(context))
     if (isSession(session)) {
       const reads = ['GET', 'HEAD'].includes(context.req.method)
-      if (!reads && !equal(context.req.header('x-xsrf-token') ?? '', seal(`token ${session}`))) {
+      if (!reads && !equal(context.req.header('x-xsrf-token') ?? (await formToken(context)), seal(`token ${session}`))) {
         return context.text('This change bears no token of the board’s own page; load the page again.', 403)
       }
       // Another board on this host may have set its own.
@@ -115,13 +121,25 @@ export function boardAccess({ username, password, now }: BoardAccessOptions): Bo
       if (right === null) return tooMany(context)
       if (right) { await next(); return; }
     } else if (context.req.method === 'GET' && context.req.header('accept')?.includes('text/html') === true) {
-      return context.redirect('/login', 303)
+      return context.redirect(`${base}/login`, 303)
     }
     context.header('www-authenticate', 'Basic realm="Switchyard"')
     return context.text('The board asks for a user name and a password.', 401)
   }
 
-  return { loginPath: `login?key=${linkKey}`, routes, guard }
+  const tokenFor = (context: Context) => {
+    const session = getCookie(context, cookieName(context))
+    return isSession(session) ? seal(`token ${session}`) : ''
+  }
+
+  return { loginPath: `login?key=${linkKey}`, routes, guard, tokenFor }
+}
+
+/** The token in a form of our own pages. What is no form, or larger than one, has none. */
+async function formToken(context: Context): Promise<string> {
+  if (context.req.header('content-type')?.startsWith('application/x-www-form-urlencoded') !== true) return ''
+  if (!(Number(context.req.header('content-length')) <= longestForm)) return ''
+  return new URLSearchParams(await context.req.text()).get('token') ?? ''
 }
 
 /** Compares without telling by its time how much is alike. */
@@ -130,29 +148,11 @@ function equal(left: string, right: string): boolean {
   return timingSafeEqual(digest(left), digest(right))
 }
 
-function loginPage(problem: string) {
-  return html`<!doctype html>
-    <html lang="en">
-      <head>
-        <meta charset="utf-8" />
-        <meta name="viewport" content="width=device-width, initial-scale=1" />
-        <title>Switchyard</title>
-        <style>
-          :root { color-scheme: light dark }
-          body { font: 16px system-ui, sans-serif; display: grid; place-items: center; min-height: 90vh; margin: 0 }
-          form { display: grid; gap: 0.75rem; width: min(20rem, 90vw) }
-          input, button { font: inherit; padding: 0.5rem; width: 100%; box-sizing: border-box }
-          h1 { font-size: 1.25rem; margin: 0 }
-        </style>
-      </head>
-      <body>
-        <form method="post" action="/login">
-          <h1>Switchyard</h1>
-          ${problem === '' ? '' : html`<p role="alert">${problem}</p>`}
-          <label>User name <input name="username" autocomplete="username" required autofocus /></label>
-          <label>Password <input name="password" type="password" autocomplete="current-password" required /></label>
-          <button>Log in</button>
-        </form>
-      </body>
-    </html>`
+/** Those whom an application knows may look. Changes are told apart from other sites' by where they come from. */
+export function visitorAccess(authenticate: (request: Request) => boolean | Promise<boolean>): BoardAccess {
+  const guard: MiddlewareHandler = async (context, next) => {
+    if (await authenticate(context.req.raw)) { await next(); return; }
+    return context.text('You may not look at this; log in to the application that it is part of.', 401)
+  }
+  return { loginPath: '', routes: new Hono(), guard, tokenFor: () => '' }
 }

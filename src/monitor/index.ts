@@ -4,3 +4,6 @@ export { startMonitorServer, type MonitorServer, type MonitorServerOptions, type
 export { metricTable, prometheusName, type MetricEntry, type MetricName } from '../telemetry/metric-table.js'
 export type { Metrics } from '../telemetry/metrics.js'
 export { PrometheusMetrics, type DeploymentFigures, type PrometheusMetricsOptions } from '../telemetry/prometheus-metrics.js'
+export { createMonitor, type Monitor, type MonitorOptions } from './create-monitor.js'
+export type { LinkTemplates } from '../job/page-links.js'
+export type { MonitoredQueue } from './source.js'

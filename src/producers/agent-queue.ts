@@ -1,5 +1,6 @@
 import { checkKinds, type EventKind, EventGroups } from '../events/index.js'
 import { timeZoneProblem } from '../job/days.js'
+import type { Fleet, JobView } from '../job/fleet.js'
 import { CheckpointGoneError, InvalidInputError, SwitchyardError, UnknownJobError } from '../job/errors.js'
 import type { LogLine } from '../job/log.js'
 import { mayBeJobId } from '../job/names.js'
@@ -9,6 +10,7 @@ import type { JobStatus } from '../job/status.js'
 import { costsOf, createRedis, defaultQueueName, defaultRetentionMs, Keys, type LiveConsumer, type ProviderLoad, readLog, type ReadLogOptions, type RedisConfig, Signals, type TenantCost } from '../store/index.js'
 import { Enqueuing, type EnqueueOptions } from './enqueuing.js'
 import { cancelJob, cancelWaitingJob } from './job-cancel.js'
+import { fleetOf, jobViewOf } from './fleet.js'
 import type { JobHandle } from './job-handle.js'
 import { type JobPage, listJobs, type ListOptions } from './job-pages.js'
 import { Operations } from './operations.js'
@@ -69,6 +71,8 @@ export function accessOf(queue: AgentQueue): QueueAccess {
  */
 export class AgentQueue {
   readonly name: string
+  /** The deployment's prefix. */
+  readonly prefix: string
   /** The groups that read the deployment's completion events, and what they have given up. */
   readonly events: EventGroups
   /** Jobs that are enqueued again and again, by the clock. */
@@ -107,6 +111,7 @@ export class AgentQueue {
     this.#config = options.redis
     this.#timeZone = checkTimeZone(options.timeZone ?? 'UTC')
     this.#keys = new Keys(options.prefix, this.name)
+    this.prefix = this.#keys.prefix
     const { defaults, maxSpecBytes = defaultMaxSpecBytes, retentionMs = defaultRetentionMs } = options
     this.#enqueuing = new Enqueuing({ name: this.name, keys: this.#keys, defaults, maxSpecBytes, retentionMs, eventSource: options.eventSource, eventTypes: options.eventTypes === undefined ? undefined : checkKinds(options.eventTypes, 'eventTypes') })
     this.#connection = new ProducerConnection(this.#config, this.#keys, retentionMs)
@@ -238,6 +243,19 @@ export class AgentQueue {
     const { since, tenant } = which
     const tenants = tenant === undefined ? undefined : [tenant]
     return await this.#connection.use(({ redis }) => costsOf(redis, this.#keys, { since, tenants, timeZone: this.#timeZone, nowMs: Date.now() }))
+  }
+
+  /**
+   * The deployment at a glance, with this queue's jobs: bounded lists, and the same few round trips however much waits.
+   * @throws RedisUnavailableError.
+   */
+  async fleet(): Promise<Fleet> {
+    return await this.#connection.use((connected) => fleetOf(connected, this.#keys))
+  }
+
+  /** A job with its course and the end of its output, for a page; null when nobody knows it. @throws RedisUnavailableError. */
+  async view(jobId: string): Promise<JobView | null> {
+    return mayBeJobId(jobId) ? await this.#connection.use((connected) => jobViewOf(connected, this.#keys, jobId)) : null
   }
 
   /** Closes the connections; waits under way fail. Jobs go on. */

@@ -43,6 +43,7 @@ export type ScriptName =
   | 'claim'
   | 'claim-undo'
   | 'jobs-match'
+  | 'jobs-glance'
   | 'event-enqueued'
   | 'event-open'
   | 'event-take'

@@ -13,7 +13,7 @@ import { newRunRecord, type RunRecord } from '../job/run-record.js'
 const changePrefix = 'r:'
 
 /** Lists whose entries are written one by one: each may hold the tails of a step's output. */
-const growing: ReadonlySet<string> = new Set<keyof RunRecord>(['steps', 'attempts'])
+const growing: ReadonlySet<string> = new Set<keyof RunRecord>(['steps', 'attempts', 'milestones'])
 
 /** The hash's fields that change a record into another, with their JSON; null where only the whole one does. */
 export function changesBetween(before: RunRecord, after: RunRecord): [field: string, json: string][] | null {

@@ -10,7 +10,7 @@ import { InfrastructureError } from '../../src/job/errors.js'
 import type { JobSpecInput } from '../../src/job/spec.js'
 import { AgentQueue } from '../../src/producers/index.js'
 import { createRedis } from '../../src/store/index.js'
-import { until } from '../e2e/deployment.js'
+import { altered, until } from '../e2e/deployment.js'
 
 /** The real board over a real queue says what each job waits for, whoever has it in hand or nobody. */
 let redis: EmbeddedRedis
@@ -56,7 +56,7 @@ async function shown(jobId: string): Promise<{ list: unknown; page: unknown }> {
   const { job } = await read<{ job: Shown }>(`api/queues/agents/${jobId}`)
   const listed = queues[0]?.jobs.find(({ id }) => id === jobId)
   // What is in the progress is beside the name as well, where nobody has to look for it.
-  for (const one of [listed, job]) if (one !== undefined) expect(one.name).toBe(['bench/jobs', waitingOf(one.progress)].filter((part) => part !== '').join(' · '))
+  for (const one of [listed, job]) if (one !== undefined) expect(one.name).toContain(['bench/jobs', 'step 1', waitingOf(one.progress)].filter((part) => part !== '').join(' · '))
   return { list: listed?.progress, page: job.progress }
 }
 
@@ -170,7 +170,7 @@ it('a board shows its jobs also while the reasons can’t be looked up, and says
   const { jobId } = await queue.enqueue(spec())
   const other = await startBoard({
     redis: connection, host: '127.0.0.1', port: 0, credentials: 'none', writable: true,
-    queues: [{ name: 'agents', prefix: '{switchyard}', reasons: () => Promise.reject(new Error('Redis is slow')) }],
+    queues: [{ name: 'agents', prefix: '{switchyard}', monitored: altered(queue, { statuses: () => Promise.reject(new Error('Redis is slow')) }) }],
   })
   const { job } = (await (await fetch(new URL(`api/queues/agents/${jobId}`, other.url))).json()) as { job: Shown }
   expect(job.progress).toEqual({ waiting: 'not known: Redis is slow' })

@@ -14,7 +14,7 @@ let redis: Redis
 const boards: Board[] = []
 
 async function open(options: Partial<BoardOptions> = {}): Promise<Board> {
-  const board = await startBoard({ redis, queues: [{ name: 'agent-jobs', prefix, reasons: () => Promise.resolve(new Map()) }], host: '127.0.0.1', port: 0, credentials: 'none', ...options })
+  const board = await startBoard({ redis, queues: [{ name: 'agent-jobs', prefix }], host: '127.0.0.1', port: 0, credentials: 'none', ...options })
   boards.push(board)
   return board
 }

@@ -223,6 +223,7 @@ export class JobRun {
       ctx.trace = this.trace
       const tracing = this.trace.stored
       if (tracing !== undefined) ctx.amend({ trace: tracing })
+      if (!acquired.created && record === acquired.record) ctx.tookOver()
       const cancelReason = acquired.cancel?.reason ?? this.cancelReason
       if (cancelReason !== undefined) ctx.interrupt({ kind: 'cancel', reason: cancelReason })
       if (fitness.kind === 'end') await endUnrunnable(ctx, fitness.reason)

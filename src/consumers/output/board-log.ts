@@ -1,5 +1,6 @@
 import type { Job } from 'bullmq'
 import type { Logger } from 'pino'
+import { type Billed, type Cost, sumOf } from '../../job/cost.js'
 import { errorMessage } from '../../job/errors.js'
 import { harmlessText } from '../../job/harmless-text.js'
 import type { LogChunk } from '../../job/log.js'
@@ -17,6 +18,12 @@ interface JobProgress {
   readonly provider: string | null
   readonly step: string | null
   readonly attempt: number
+  /** When its run began, in milliseconds since 1970. */
+  readonly sinceMs: number
+  readonly tenant?: string
+  /** What its sandboxes before have cost, and the price of what lives. */
+  readonly spent?: Cost
+  readonly billed?: readonly Billed[]
   /** What the job waits for; left out when it moves. */
   readonly waiting?: string
 }
@@ -75,6 +82,9 @@ export class BoardLog {
       provider: record.sandbox?.provider ?? record.creating?.provider ?? null,
       step: step === undefined ? null : `${record.stepIndex + 1}/${spec.steps.length} ${step.name}`,
       attempt: record.attempts.length,
+      sinceMs: record.startedAtMs,
+      ...(record.tenant === undefined ? {} : { tenant: record.tenant }),
+      ...costOf(record),
     }
     this.flushSoon()
   }
@@ -131,4 +141,11 @@ export class BoardLog {
       (error: unknown) => this.log.warn({ jobId: this.job.id, message: errorMessage(error) }, 'Bull Board’s view of a job not written'),
     )
   }
+}
+
+/** What its cost is worked out from at any time. */
+function costOf({ attempts, sandbox, next }: RunRecord): Pick<JobProgress, 'spent' | 'billed'> {
+  const spent = sumOf(attempts.map(({ cost }) => cost))
+  const billed = [sandbox?.billed, next?.sandbox?.billed].filter((each) => each !== undefined)
+  return { ...(spent === null ? {} : { spent }), ...(billed.length === 0 ? {} : { billed }) }
 }
