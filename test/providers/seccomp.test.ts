@@ -1,4 +1,5 @@
 import { spawnSync } from 'node:child_process'
+import { existsSync, readFileSync } from 'node:fs'
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { deniedAlways, deniedOutsideNestedNamespaces, deniedUncounted, inspected, newestKnown } from '../../src/providers/local/denied-syscalls.js'
@@ -102,5 +103,20 @@ describe.each(architectures)('the seccomp program for %s', (architecture) => {
       const number = Number(spawnSync('scmp_sys_resolver', ['-a', machine, each.name]).stdout.toString())
       if (number >= 0) expect([each.name, each[architecture]]).toEqual([each.name, number])
     }
+  })
+
+  // The table that the kernel gives to C libraries. Not every machine has it installed.
+  const table = { x64: '/usr/include/x86_64-linux-gnu/asm/unistd_64.h', arm64: '/usr/include/asm-generic/unistd.h' }[architecture]
+  it.skipIf(!existsSync(table))('answers every call of the kernel’s own table by its name as the lists say, and no call by another’s number', () => {
+    // arm64 takes the generic table, with the calls that its own header asks for; those that it leaves out have no number there.
+    const numbers = new Map([...readFileSync(table, 'utf8').matchAll(/^#define __NR(3264)?_(\w+) (\d+)$/gm)].map(([, , name = '', number]) => [name, Number(number)]))
+    expect(numbers.size).toBeGreaterThan(280)
+    const listed = new Map([...deniedAlways, ...deniedOutsideNestedNamespaces].map((each) => [each.name, each[architecture]]))
+    for (const [name, number] of numbers) {
+      if (['arch_specific_syscall', 'syscalls', 'sync_file_range2'].includes(name) || name in inspected) continue
+      expect([name, number, ask({ number })]).toEqual([name, number, listed.has(name) ? 'EPERM' : 'allowed'])
+    }
+    for (const each of [...deniedAlways, ...deniedOutsideNestedNamespaces, ...deniedUncounted]) if (numbers.has(each.name)) expect([each.name, each[architecture]]).toEqual([each.name, numbers.get(each.name)])
+    for (const [name, each] of Object.entries(inspected)) expect([name, each[architecture]]).toEqual([name, numbers.get(name)])
   })
 })
