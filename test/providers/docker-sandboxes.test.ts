@@ -5,7 +5,7 @@ import { promisify } from 'node:util'
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { createBody } from '../../src/providers/docker/container.js'
 import { dockerProviderConfigSchema } from '../../src/providers/docker/index.js'
-import type { SandboxRequest } from '../../src/providers/provider.js'
+import type { SandboxInfo, SandboxRequest } from '../../src/providers/provider.js'
 import { loaderArgs, ownFile } from '../own-programs.js'
 import { engineCall, podmanUnavailable } from '../servers/podman.js'
 import { options, startDocker, type DockerFixture } from './docker-fixture.js'
@@ -74,8 +74,30 @@ for stat in /proc/[0-9]*; do pid=\${stat#/proc/}; [ "$pid" = "$$" ] || { kill -S
     await vi.waitFor(async () => expect(await fixture.provider.get(id, options)).toBeUndefined(), { timeout: 40_000, interval: 200 })
   })
 
+  it('keep the engine from nothing that concerns others when they stop whatever it starts in them', { timeout: 150_000 }, async () => {
+    const [bad, good] = await Promise.all([fixture.provider.create(fixture.request(), options), fixture.provider.create(fixture.request(), options)])
+    const mark = randomUUID()
+    const stopper = `setsid sh -c 'while :; do for stat in /proc/[0-9]*; do pid=\${stat#/proc/}; [ "$pid" = 1 ] || [ "$pid" = $$ ] || kill -STOP "$pid"; done; done' ${mark} >/dev/null 2>&1 </dev/null &`
+    await fixture.provider.exec(bad.id, { script: stopper }, { timeoutMs: 3_000 }).catch(() => undefined)
+    // Podman by itself answers neither a listing nor a look at this container for four minutes.
+    for (let round = 0; round < 2; round++) {
+      const calls = [1, 2].map(() => fixture.provider.exec(bad.id, { script: 'echo here' }, { timeoutMs: 25_000 }).catch(() => undefined))
+      await new Promise((resolve) => setTimeout(resolve, 300))
+      const [listed, said] = await Promise.all([all(fixture.provider.list({}, options)), fixture.provider.exec(good.id, { script: 'echo fine' }, options)])
+      expect(listed.map(({ id }) => id)).toEqual(expect.arrayContaining([good.id]))
+      expect(said.stdout).toBe('fine\n')
+      await Promise.all(calls)
+    }
+    await fixture.provider.kill(bad.id, options)
+    expect(await countProcesses(mark)).toBe(0)
+    expect((await all(fixture.provider.list({}, options))).map(({ id }) => id)).toEqual([good.id])
+    await fixture.provider.kill(good.id, options)
+    // What freed the engine is gone as well.
+    await vi.waitFor(async () => expect(JSON.parse(await engineCall(fixture.engine.socketPath, 'GET', '/containers/json?all=true&filters=%7B%22label%22%3A%5B%22dev.switchyard.frees%22%5D%7D'))).toEqual([]), { timeout: 30_000, interval: 200 })
+  })
+
   it('live as long as a consumer extends them, by its signature alone', async () => {
-    const [honest, forged] = await Promise.all([fixture.provider.create(fixture.request({ lifetimeMs: 3_000 }), options), fixture.provider.create(fixture.request({ lifetimeMs: 3_000 }), options)])
+    const [honest, forged] = await Promise.all([10_000, 10_000].map((lifetimeMs) => fixture.provider.create(fixture.request({ lifetimeMs }), options))) as [SandboxInfo, SandboxInfo]
     // Another consumer's, that knows of them by the record alone.
     await fixture.another().extend(honest.id, 600_000, options)
     const { stdout } = await fixture.provider.exec(honest.id, { script: 'cat /dev/shm/.switchyard-deadline' }, options)

@@ -10,6 +10,7 @@ import { classify, type ClassifyContext } from './classify.js'
 import { socketPathOf, type DockerProviderConfig } from './config.js'
 import { createBody, deadlineKeyOf, extendScript, inspectSchema, listPath, listSchema, toInfo } from './container.js'
 import { Engine, EngineError } from './engine.js'
+import { Freeing, freeingBody } from './free.js'
 import { Keepers } from './keeper.js'
 import { markedScript, maxScriptBytes, readOutput } from './output.js'
 
@@ -33,6 +34,7 @@ export class DockerProvider implements Provider {
   readonly capabilities: Capabilities
   readonly #engine: Engine
   readonly #keepers: Keepers
+  readonly #freeing: Freeing
 
   constructor(
     private readonly config: DockerProviderConfig,
@@ -40,7 +42,8 @@ export class DockerProvider implements Provider {
   ) {
     this.name = config.name
     this.#engine = new Engine(socketPathOf(config, environment))
-    this.#keepers = new Keepers(this.#engine.socketPath)
+    this.#keepers = new Keepers(this.#engine.socketPath, freeingBody(config.image, config.name))
+    this.#freeing = new Freeing(this.#engine, config.image, config.name)
     this.capabilities = {
       uniqueNames: true,
       extend: true,
@@ -88,7 +91,7 @@ export class DockerProvider implements Provider {
   }
 
   async *list(tags: Readonly<Record<string, string>>, options: CallOptions): AsyncIterable<SandboxInfo> {
-    const found = await this.#call('list', options, (signal) => this.#engine.json(listSchema, 'GET', listPath(this.name, tags), signal))
+    const found = await this.#call('list', options, (signal) => this.#freeing.during({ what: 'starts' }, this.#engine.json(listSchema, 'GET', listPath(this.name, tags), signal)))
     for (const { Id, Names, Created, State, Labels } of found) {
       const info = toInfo(this.name, { id: Id, name: Names[0] ?? '', createdAtMs: Created * 1000, state: State, labels: Labels })
       // Sandboxes are killed by what this tells: the engine's filter is not taken on trust.
@@ -158,7 +161,7 @@ export class DockerProvider implements Provider {
   async #look(idOrName: string, signal: AbortSignal): Promise<z.output<typeof inspectSchema> | undefined> {
     for (;;) {
       try {
-        return await this.#engine.json(inspectSchema, 'GET', `/containers/${encodeURIComponent(idOrName)}/json`, signal)
+        return await this.#freeing.during({ what: 'starts' }, this.#engine.json(inspectSchema, 'GET', `/containers/${encodeURIComponent(idOrName)}/json`, signal))
       } catch (error) {
         if (!(error instanceof EngineError)) throw error
         if (error.status === 404) return undefined
@@ -174,7 +177,7 @@ export class DockerProvider implements Provider {
     const path = `/containers/${encodeURIComponent(id)}`
     for (;;) {
       try {
-        await this.#engine.call('DELETE', `${path}?force=true&v=true`, signal)
+        await this.#freeing.during({ what: 'all', id }, this.#engine.call('DELETE', `${path}?force=true&v=true`, signal))
       } catch (error) {
         if (!(error instanceof EngineError)) throw error
         if (error.status === 404) break
@@ -210,13 +213,23 @@ export class DockerProvider implements Provider {
 
   async #run(sandboxId: string, command: ShellCommand, signal: AbortSignal): Promise<ExecResult> {
     const mark = `switchyard-${randomUUID()}`
+    const freeing = this.#freeing.begin({ what: 'starts', id: sandboxId })
+    try {
+      return await this.#runMarked(sandboxId, command, mark, () => clearInterval(freeing), signal)
+    } finally {
+      clearInterval(freeing)
+    }
+  }
+
+  /** @param begun called when the command has begun. */
+  async #runMarked(sandboxId: string, command: ShellCommand, mark: string, begun: () => void, signal: AbortSignal): Promise<ExecResult> {
     const { Id } = await this.#engine.json(createdSchema, 'POST', `/containers/${encodeURIComponent(sandboxId)}/exec`, signal, {
       AttachStdout: true,
       Cmd: ['/bin/sh', '-c', markedScript(command.script, mark, command.cwd)],
       Env: Object.entries(command.env ?? {}).map(([name, value]) => `${name}=${value}`),
       ...(command.cwd === undefined ? {} : { WorkingDir: command.cwd }),
     })
-    const { stdout, complaint } = await readOutput(await this.#engine.stream('POST', `/exec/${Id}/start`, signal, { Detach: false, Tty: false }), mark)
+    const { stdout, complaint } = await readOutput(await this.#engine.stream('POST', `/exec/${Id}/start`, signal, { Detach: false, Tty: false }), mark, begun)
     for (;;) {
       const state = await this.#engine.json(execSchema, 'GET', `/exec/${Id}/json`, signal)
       if (!state.Running && stdout !== undefined && typeof state.ExitCode === 'number') return { exitCode: state.ExitCode, stdout }

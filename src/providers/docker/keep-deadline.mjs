@@ -1,13 +1,15 @@
 // Looks at one container's deadline from outside of it, and kills the container when that has passed. keeper.sh runs this again and again:
-//   node keep-deadline.mjs SOCKET CONTAINER KNOWN
+//   node keep-deadline.mjs SOCKET CONTAINER FREEING KNOWN
+// FREEING is the body of a container that frees the engine where a job keeps it waiting (free.ts).
 // KNOWN is the latest deadline that was seen, in seconds since 1970, or 0. Prints "SECONDS DEADLINE": after how many seconds to look again, and
 // what is known by then; nothing when the container is gone. Exits with 1 when the engine can't be asked.
 //
 // A file of its own, without imports of ours: it runs beside the consumer that started it, and after it.
+import { spawn } from 'node:child_process'
 import { createHmac, timingSafeEqual } from 'node:crypto'
 import { request } from 'node:http'
 
-const [socketPath, id, known = '0'] = process.argv.slice(2)
+const [socketPath, id, freeing = '{}', known = '0'] = process.argv.slice(2)
 const path = `/containers/${encodeURIComponent(id ?? '')}`
 /** The container's own process gets this long to end it first. */
 const graceSeconds = 3
@@ -40,11 +42,35 @@ function call(method, target, body, timeoutMs = 20_000) {
   })
 }
 
+/** Ends what keeps the engine waiting: commands of the container that are stopped before they began, or all of it. */
+async function free(what) {
+  const body = JSON.parse(freeing)
+  const here = spawn('/bin/sh', ['-c', body.Entrypoint[2], 'switchyard-free', what, id], { cwd: '/', stdio: 'ignore' })
+  const code = await new Promise((resolve) => here.once('exit', resolve).once('error', resolve))
+  if (code === 0) return
+  const made = await call('POST', '/containers/create', { ...body, Cmd: [what, id] })
+  if (made.status !== 201) return
+  const path = `/containers/${JSON.parse(made.text).Id}`
+  const started = await call('POST', `${path}/start`)
+  if (started.status !== 204) await call('DELETE', `${path}?force=true&v=true`)
+}
+
+/** A call that the container's own processes can keep from being answered. */
+async function unhindered(what, method, target, body) {
+  const again = setInterval(() => void free(what).catch(() => undefined), 10_000)
+  try {
+    return await call(method, target, body, 60_000)
+  } finally {
+    clearInterval(again)
+  }
+}
+
 /** What the container's file says, if the consumer has written it. */
 async function written(key, file) {
-  const made = await call('POST', `${path}/exec`, { AttachStdout: true, Cmd: ['cat', file] })
+  const made = await unhindered('starts', 'POST', `${path}/exec`, { AttachStdout: true, Cmd: ['cat', file] })
   if (made.status !== 201) return 0
-  const { text } = await call('POST', `/exec/${JSON.parse(made.text).Id}/start`, { Detach: false, Tty: false }, 10_000)
+  const again = setTimeout(() => void free('starts').catch(() => undefined), 5_000)
+  const { text } = await call('POST', `/exec/${JSON.parse(made.text).Id}/start`, { Detach: false, Tty: false }, 10_000).finally(() => clearTimeout(again))
   let latest = 0
   for (const [, seconds, signature] of text.matchAll(/(\d{1,12}) ([0-9a-f]{64})/g)) {
     const right = createHmac('sha256', key).update(seconds).digest()
@@ -53,7 +79,7 @@ async function written(key, file) {
   return latest
 }
 
-const found = await call('GET', `${path}/json`)
+const found = await unhindered('starts', 'GET', `${path}/json`)
 if (found.status !== 404) {
   if (found.status !== 200) throw new Error(`the engine answered ${found.status}`)
   const labels = JSON.parse(found.text).Config?.Labels ?? {}
@@ -67,7 +93,7 @@ if (found.status !== 404) {
     // Well before the end, so that one look which fails is none too many.
     process.stdout.write(`${left > 60 ? Math.ceil(left / 2) : left} ${deadline}\n`)
   } else {
-    const ended = await call('DELETE', `${path}?force=true&v=true`)
+    const ended = await unhindered('all', 'DELETE', `${path}?force=true&v=true`)
     // Podman says some refusals of a removal under way by a 500; it is asked again.
     if (![200, 204, 404].includes(ended.status)) throw new Error(`the engine answered ${ended.status}`)
   }

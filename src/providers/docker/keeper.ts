@@ -26,14 +26,18 @@ export function signedDeadline(seconds: number, key: string): string {
 export class Keepers {
   readonly #running = new Map<string, ChildProcess>()
 
-  constructor(private readonly socketPath: string) {}
+  /** @param freeing the body of a container that frees the engine, see free.ts. */
+  constructor(
+    private readonly socketPath: string,
+    private readonly freeing: Readonly<Record<string, unknown>>,
+  ) {}
 
   /** Sees to it that a process of this consumer's looks after the container. Returns at once. */
   watch(containerId: string, lifetimeMs: number): void {
     if (this.#running.has(containerId)) return
     const seconds = Math.ceil(lifetimeMs / 1000)
     const first = String(seconds > 60 ? Math.ceil(seconds / 2) : seconds + 1)
-    const keeper = spawn('/bin/sh', ['-c', script, 'switchyard-keeper', first, process.execPath, look, this.socketPath, containerId], {
+    const keeper = spawn('/bin/sh', ['-c', script, 'switchyard-keeper', first, process.execPath, look, this.socketPath, containerId, JSON.stringify(this.freeing)], {
       cwd: '/',
       env: { PATH: process.env['PATH'] ?? '/usr/local/bin:/usr/bin:/bin' },
       detached: true,

@@ -25,8 +25,11 @@ export interface CommandOutput {
   readonly complaint: string
 }
 
-/** @throws Error when the stream ends within a frame. */
-export async function readOutput(frames: AsyncIterable<Buffer>, mark: string): Promise<CommandOutput> {
+/**
+ * @param begun called at the first output, which is the mark or what the runtime says instead.
+ * @throws Error when the stream ends within a frame.
+ */
+export async function readOutput(frames: AsyncIterable<Buffer>, mark: string, begun: () => void = () => undefined): Promise<CommandOutput> {
   const kept: Buffer[] = []
   let keptBytes = 0
   let pending: Buffer = Buffer.alloc(0)
@@ -34,6 +37,7 @@ export async function readOutput(frames: AsyncIterable<Buffer>, mark: string): P
   let leftBytes = 0
   let other = ''
   for await (const chunk of frames) {
+    begun()
     pending = pending.length === 0 ? chunk : Buffer.concat([pending, chunk])
     while (pending.length > 0) {
       if (leftBytes === 0) {
