@@ -7,16 +7,17 @@ import { documentWithAttacks, expectedOf, rows } from './table.js'
 const places = await placesHere()
 
 describe.each([...places])('at the place "%s"', (name, open) => {
-  it('attacks come to nothing, except for those that the documents name', { timeout: 180_000 }, async () => {
+  it('attacks come to nothing, except for those that the documents name', { timeout: 300_000 }, async () => {
     const place = await open()
     try {
-      const found = await attack(place, name !== 'plain' && name !== 'servers')
+      // The command tries the rest at those too: all servers' sandboxes are made by the same code.
+      const found = await attack(place, !['plain', 'modal', 'daytona'].includes(name))
       expect(found.map(({ tries }) => tries)).toEqual(rows.slice(0, found.length).map(({ tries }) => tries))
       const broken = found.filter((each, index) => !keepsPromise(expectedOf(rows[index]!, name), each, name))
       expect(broken).toEqual([])
       // The scripts do find what they look for: without walls most of it.
       if (name === 'plain') expect(found.filter(({ outcome }) => outcome === 'open').length).toBeGreaterThan(8)
-      else expect(found.filter(({ outcome }) => outcome === 'untried').length).toBeLessThan(name === 'docker' ? 12 : 7)
+      else expect(found.filter(({ outcome }) => outcome === 'untried').length).toBeLessThan({ docker: 16, e2b: 10, 'user servers': 10 }[name as string] ?? 7)
     } finally {
       await place.close()
     }

@@ -14,6 +14,7 @@ export interface Targets {
   readonly HOST_MARK: string
   readonly HOST_PORT: string
   readonly HOST_FILE: string
+  readonly HOST_FOLDER: string
   readonly SOCKET_PATH: string
   readonly SOCKET_NAME: string
 }
@@ -24,9 +25,15 @@ export const placeNames = {
   'user without pasta': 'local, as a user, no pasta',
   plain: 'local, no bubblewrap',
   docker: 'docker',
-  servers: 'protocol servers',
+  e2b: 'server e2b',
+  modal: 'server modal',
+  daytona: 'server daytona',
+  'user servers': 'servers, as a user',
 } as const
 export type PlaceName = keyof typeof placeNames
+
+/** The protocol servers' places, whoever starts them. */
+const atServers = (outcome: Outcome) => ({ e2b: outcome, modal: outcome, daytona: outcome, 'user servers': outcome }) as const
 
 export interface Attack {
   readonly tries: string
@@ -67,10 +74,10 @@ export const attacks: readonly Attack[] = [
   {
     tries: 'connect to a server on the host’s loopback',
     script: `if command -v node >/dev/null; then ${connect('+process.env.HOST_PORT, "127.0.0.1"')}; else nc -w 2 127.0.0.1 "$HOST_PORT" </dev/null 2>/dev/null | grep -q . && echo REACHED; fi; :`,
-    expected: { plain: 'open', 'user without pasta': 'open', servers: 'open' },
+    expected: { plain: 'open', 'user without pasta': 'open', ...atServers('open') },
   },
   { tries: 'connect to a UNIX socket of the host by its path', script: connect('process.env.SOCKET_PATH'), expected: { plain: 'open', docker: 'untried' } },
-  { tries: 'connect to a UNIX socket of the host by its abstract name', script: connect('"\\0" + process.env.SOCKET_NAME'), expected: { plain: 'open', docker: 'untried', servers: 'open' } },
+  { tries: 'connect to a UNIX socket of the host by its abstract name', script: connect('"\\0" + process.env.SOCKET_NAME'), expected: { plain: 'open', docker: 'untried', ...atServers('open') } },
   { tries: 'make a user namespace of its own', script: `unshare -U true 2>/dev/null && echo REACHED; :`, expected: { plain: 'open', docker: 'open' } },
   { tries: 'mount a cgroup hierarchy, to lift its own limits', script: `unshare -Urm sh -c 'for kind in cgroup2 cgroup; do mount -t $kind -o memory x /tmp 2>/dev/null || mount -t $kind x /tmp 2>/dev/null || continue; for file in /tmp/memory.max /tmp/memory.limit_in_bytes; do ( : >>"$file" ) 2>/dev/null && echo REACHED; done; done' 2>/dev/null; :`, expected: plain },
   {
@@ -95,18 +102,54 @@ export const attacks: readonly Attack[] = [
 for status in /proc/[0-9]*/status; do pid=\${status#/proc/}; pid=\${pid%/status}; [ "$pid" = "$$" ] || grep -q '^Seccomp:.2' "$status" 2>/dev/null || perl -e 'my $x = \`uname -m\` =~ /x86_64/; print "REACHED $ARGV[0]\\n" if syscall($x ? 101 : 117, 0x4206, $ARGV[0] + 0, 0, 0) >= 0' "$pid" 2>/dev/null; done; :`,
     expected: { plain: 'open', docker: 'untried' },
   },
+  {
+    tries: 'mount, or change its root',
+    // The kind of file system is none: a kernel that would let it mount says so.
+    script: `command -v perl >/dev/null || { echo 'UNTRIED no perl'; exit; }
+perl -e 'my $x = \`uname -m\` =~ /x86_64/; syscall($x ? 165 : 40, "none", "/tmp", "no-such-kind", 0, 0) < 0 && $! == 19 and print "REACHED mount\\n"; syscall($x ? 161 : 51, "/") >= 0 and print "REACHED chroot\\n"'`,
+    expected: { plain: 'open', docker: 'untried' },
+  },
+  {
+    tries: 'open files of `/sys` for writing',
+    script: `find /sys/fs/cgroup /sys/power /sys/kernel/mm /sys/kernel/uevent_helper -maxdepth 3 -type f 2>/dev/null | while read -r file; do if ( : >>"$file" ) 2>/dev/null; then echo "REACHED $file"; break; fi; done; :`,
+    expected: plain,
+  },
+  {
+    tries: 'find an open descriptor of its consumer’s',
+    script: `fd=3; while [ "$fd" -lt 256 ]; do [ -e "/proc/$$/fd/$fd" ] && [ ! "/proc/$$/fd/$fd" -ef /dev/null ] && echo "REACHED $fd $(readlink "/proc/$$/fd/$fd")"; fd=$((fd + 1)); done; :`,
+  },
+  {
+    tries: 'put characters into a terminal’s input',
+    // Its own, which is where the filter is seen.
+    script: `command -v perl >/dev/null || { echo 'UNTRIED no perl'; exit; }
+perl -e 'open(my $main, "+<", "/dev/ptmx") or exit; my $no = pack("i", 0); ioctl($main, 0x40045431, $no); ioctl($main, 0x80045430, $no); open(my $other, "+<", "/dev/pts/" . unpack("i", $no)) or exit; print "REACHED\\n" if defined ioctl($other, 0x5412, my $key = "x")'`,
+    expected: { plain: 'open', docker: 'untried' },
+  },
   { tries: 'hold capabilities, or gain some by a set-user-ID program', script: `grep -E '^Cap(Prm|Eff|Amb)' /proc/self/status | grep -qv '0000000000000000$' && echo REACHED capabilities; grep -q '^NoNewPrivs:.1' /proc/self/status || echo 'REACHED new privileges'; :`, expected: { plain: 'open', docker: 'open' } },
   { tries: 'change the system that it runs on', script: `for folder in / /usr /usr/bin /etc /opt /var; do [ -d $folder ] && ( : >$folder/.switchyard-attack ) 2>/dev/null && rm -f $folder/.switchyard-attack && echo "REACHED $folder"; done; :`, expected: { docker: 'open', plain: 'open' } },
 ]
 
+/** Where a limit is tried, and at which places there is none. */
+const unlimited = { plain: 'open', ...atServers('open') } as const
+
 /** What the harness itself tries from outside, with a sandbox that does its worst. */
 export const trials = {
   leftBehind: { tries: 'leave a process behind when it is killed, in a session of its own and with an empty environment', expected: {} },
+  leftOver: { tries: 'leave something for the next sandbox in `/tmp`, `/dev/shm` or shared memory', expected: plain },
+  followed: { tries: 'have a link of its own followed out of its folder when it is removed', expected: {} },
   otherSandbox: { tries: 'read another sandbox’s files', expected: plain },
-  sameUser: { tries: 'run as its consumer’s user on the host', expected: { plain: 'open', user: 'open', 'user without pasta': 'open', docker: 'open', servers: 'open' } },
+  sameUser: { tries: 'run as its consumer’s user on the host', expected: { plain: 'open', user: 'open', 'user without pasta': 'open', docker: 'open', 'user servers': 'open' } },
+  listens: { tries: 'answer on the host’s loopback in the place of a program there', expected: { plain: 'open', 'user without pasta': 'open', ...atServers('open') } },
+  preloads: { tries: 'run code outside by the environment that its job asks for (`LD_PRELOAD`, `PATH`)', expected: plain },
   deadline: { tries: 'move its deadline, stop what keeps it, or outlive it', expected: plain },
-  memory: { tries: 'take more memory than it may have, as memory of no process', expected: { plain: 'open', docker: 'untried', servers: 'untried' } },
-  disk: { tries: 'take more of the disk than it may have, and go on', expected: { plain: 'open', docker: 'open', servers: 'open' } },
-  processes: { tries: 'start more processes than it may have', expected: { plain: 'open', docker: 'untried', servers: 'untried' } },
+  memory: { tries: 'take more memory than it may have', expected: unlimited },
+  tmpfs: { tries: 'take more memory than it may have, as files in memory', expected: unlimited },
+  memfd: { tries: 'take more memory than it may have, as memory of no process', expected: { ...unlimited, docker: 'untried' } },
+  processor: { tries: 'take more processor time than it may have', expected: unlimited },
+  disk: { tries: 'take more of the disk than it may have, and go on', expected: { ...unlimited, docker: 'open' } },
+  files: { tries: 'make more files than it may have, and go on', expected: { ...unlimited, docker: 'open' } },
+  fileSize: { tries: 'write a larger file than it may', expected: { ...unlimited, docker: 'open' } },
+  openFiles: { tries: 'have more open files in a process than it may', expected: { ...unlimited, docker: 'open' } },
+  processes: { tries: 'start more processes than it may have', expected: plain },
 } as const satisfies Readonly<Record<string, { tries: string; expected: Readonly<Partial<Record<PlaceName, Outcome>>> }>>
 export type TrialName = keyof typeof trials

@@ -47,7 +47,7 @@ describe.skipIf(!(await bubblewrapWorks()) || !(await mountsWork()))('at E2B', (
   let deployment: Deployment
   let server: E2bServer
   beforeAll(async () => {
-    ;[deployment, server] = await Promise.all([startDeployment(), startE2bServer({ plan: { maxConcurrent: 20, createsPerSecond: 100 }, places: bubblewrapPlaces(user, [], 24) })])
+    ;[deployment, server] = await Promise.all([startDeployment(), startE2bServer({ plan: { maxConcurrent: 20, createsPerSecond: 100 }, places: bubblewrapPlaces(user, { diskMiB: 24 }) })])
     await deployment.seed('acme/web', { 'README.md': 'hello\n' })
     const entry = providerEntrySchema.parse({ name: 'e2b', type: 'e2b', apiUrl: server.url, sandboxUrl: server.url, limit: { sandboxes: 12 } })
     await deployment.startConsumer({ providers: await createProviders([entry], { environment: { E2B_API_KEY: server.apiKey } }), settings: quickly })

@@ -1,5 +1,4 @@
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import { InfrastructureError } from '../../src/job/errors.js'
@@ -36,22 +35,16 @@ esac
 
 /** Places without git and without CA certificates, such as python:3.12-slim makes them. Every sandbox has its own copy. */
 function slimImage(account: Account): OpenPlace {
-  return async (id, network) => {
-    const folder = await mkdtemp(join(tmpdir(), 'switchyard-slim-'))
-    const [bin, certificates, apt] = [join(folder, 'bin'), join(folder, 'certs'), join(folder, 'apt-get')]
-    await Promise.all([mkdir(bin), mkdir(certificates), writeFile(apt, aptGet, { mode: 0o755 })])
-    const place = await bubblewrapPlaces(account, [
-      ...['--bind', bin, '/usr/local/bin', '--bind', certificates, '/etc/ssl/certs'],
-      ...['--tmpfs', '/mnt', '--ro-bind', '/usr/bin/git', '/mnt/git', '--ro-bind', '/dev/null', '/usr/bin/git', '--ro-bind', apt, '/usr/bin/apt-get'],
-    ])(id, network)
-    return {
-      ...place,
-      close: async () => {
-        await place.close()
-        await rm(folder, { recursive: true, force: true })
-      },
-    }
-  }
+  return bubblewrapPlaces(account, {
+    view: async (folder) => {
+      const [bin, certificates, apt] = [join(folder, 'bin'), join(folder, 'certs'), join(folder, 'apt-get')]
+      await Promise.all([mkdir(bin), mkdir(certificates), writeFile(apt, aptGet, { mode: 0o755 })])
+      return [
+        ...['--bind', bin, '/usr/local/bin', '--bind', certificates, '/etc/ssl/certs'],
+        ...['--tmpfs', '/mnt', '--ro-bind', '/usr/bin/git', '/mnt/git', '--ro-bind', '/dev/null', '/usr/bin/git', '--ro-bind', apt, '/usr/bin/apt-get'],
+      ]
+    },
+  })
 }
 
 const starts: Readonly<Record<string, (places: OpenPlace) => Promise<{ provider: Provider; close: () => Promise<void> }>>> = {

@@ -3,6 +3,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import type { SandboxInfo, ShellCommand } from '../../src/providers/provider.js'
 import { maxCommandBytes } from '../../src/providers/daytona/command.js'
 import type { DaemonKind } from '../servers/daytona/toolbox.js'
+import { plainPlaces } from '../servers/sandbox-host.js'
 import { failureOf, soon, startDaytona, type DaytonaFixture } from './daytona-fixture.js'
 
 /** Nobody else's on this machine. */
@@ -13,7 +14,7 @@ describe.each<DaemonKind>(['shell', 'splitter'])('exec on a daemon with a %s', (
   let daytona: DaytonaFixture
   let sandbox: SandboxInfo
   beforeAll(async () => {
-    daytona = await startDaytona({ daemon })
+    daytona = await startDaytona({ daemon, ...(daemon === 'splitter' ? { places: plainPlaces() } : {}) })
     sandbox = await daytona.create()
   })
   afterEach(() => daytona.server.plan.clear())

@@ -25,7 +25,7 @@ function run(place: Place, { script, env = {} }: ShellCommand): Promise<ExecResu
 }
 
 async function opened(account: Account, view: readonly string[] = [], env: Record<string, string> = {}, sharedSystem = false): Promise<{ runner: Runner; look: (script: string) => Promise<string> }> {
-  const place = await bubblewrapPlaces(account, view)('one', 'open')
+  const place = await bubblewrapPlaces(account, { view })('one', 'open')
   places.push(place)
   const exec = (command: ShellCommand) => run(place, { ...command, env: { ...env, ...command.env } })
   const provider = { name: 'test', capabilities: { maxCommandBytes: 100_000, sharedSystem, resources: { cpu: false, memory: false, disk: false } }, exec: (_id: string, command: ShellCommand) => exec(command) } as unknown as Provider

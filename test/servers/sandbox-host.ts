@@ -8,7 +8,7 @@
  *
  * Ended sandboxes are remembered for a listing that lags (`list(asOfMs)`), the last thousand of them.
  */
-import { spawn } from 'node:child_process'
+import { spawn, type ChildProcessWithoutNullStreams } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
 import { once } from 'node:events'
 import { readFileSync, readdirSync } from 'node:fs'
@@ -16,6 +16,7 @@ import { mkdir, mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Readable, Writable } from 'node:stream'
+import { withoutInherited } from '../../src/providers/local/inherited-descriptors.js'
 import type { ServerState } from './shared-faults.js'
 
 export type EndReason = 'killed' | 'expired' | 'crashed'
@@ -168,7 +169,7 @@ export class SandboxHost<Details> {
     const entry = this.entries.get(id)
     if (entry === undefined || entry.ending !== undefined) throw new Error(`no sandbox ${id}`)
     const { file, args, env, cwd } = entry.place.enter(command)
-    const child = spawn(file, [...args], { env, cwd, detached: true, stdio: 'pipe' })
+    const child = spawn(file, [...args], { env, cwd, detached: true, stdio: withoutInherited(['pipe', 'pipe', 'pipe']) }) as ChildProcessWithoutNullStreams
     const ended = new Promise<{ exitCode: number | null; signal: NodeJS.Signals | null }>((resolve) => {
       child.once('close', (exitCode, signal) => resolve({ exitCode, signal }))
     })

@@ -1,7 +1,8 @@
 /**
  * A protocol server as a program of its own: it says where it listens in lines of `NAME=value`, the variables that its
  * provider's SDK reads among them and `ADMIN_URL` last, and runs until SIGINT or SIGTERM. With `--with-stdin` it also ends
- * when its standard input does, as it does when whoever started it is gone.
+ * when its standard input does, as it does when whoever started it is gone. Lines before these that begin
+ * with "#" say what walls its sandboxes lack on this machine.
  */
 import { Command, InvalidArgumentError } from 'commander'
 
@@ -12,6 +13,8 @@ type Values<Options extends Defaults> = { readonly [Name in keyof Options]: Opti
 export interface Standalone {
   /** Without ADMIN_URL. */
   readonly variables: Readonly<Record<string, string>>
+  /** What walls its sandboxes lack on this machine; none when left out. */
+  readonly remarks?: readonly string[]
   /** Where `/admin/state` and the rest of ../shared-faults.ts are. */
   readonly adminUrl: string
   close(): Promise<void>
@@ -32,6 +35,7 @@ export async function runStandalone<const Options extends Defaults>(provider: st
   const close = () => void (closing ??= server.close())
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, close)
   if (withStdin === true) process.stdin.once('end', close).once('error', close).resume()
+  for (const remark of server.remarks ?? []) process.stdout.write(`# ${remark}\n`)
   process.stdout.write(Object.entries({ ...server.variables, ADMIN_URL: server.adminUrl }).map(([name, value]) => `${name}=${value}\n`).join(''))
 }
 

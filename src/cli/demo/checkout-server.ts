@@ -5,13 +5,15 @@ import type { Readable, Writable } from 'node:stream'
 import { SwitchyardError } from '../../job/errors.js'
 
 /**
- * A server of the checkout's test/servers, as a child process. It prints where it listens as NAME=value lines, and ends with its
+ * A server of the checkout's test/servers, as a child process. It prints where it listens as NAME=value lines, after remarks that begin with "#", and ends with its
  * standard input, so that none outlives a demo that was killed.
  */
 export interface CheckoutServer {
   readonly name: string
   /** What it printed. */
   readonly variables: Readonly<Record<string, string>>
+  /** What walls its sandboxes lack on this machine, in its own words. */
+  readonly said: readonly string[]
   close(): Promise<void>
 }
 
@@ -54,8 +56,8 @@ export async function startCheckoutServer(name: string, options: StartOptions): 
   // It may end before its input does.
   child.stdin.on('error', () => undefined)
   try {
-    const variables = await announced(child, name, signal)
-    return { name, variables, close: () => stop(child, ended) }
+    const announcement = await announced(child, name, signal)
+    return { name, ...announcement, close: () => stop(child, ended) }
   } catch (error) {
     await stop(child, ended)
     throw error
@@ -65,7 +67,7 @@ export async function startCheckoutServer(name: string, options: StartOptions): 
 type Child = ChildProcessByStdio<Writable, Readable, Readable>
 
 /** What the server prints: NAME=value lines, the last one ADMIN_URL. */
-async function announced(child: Child, name: string, signal: AbortSignal): Promise<Record<string, string>> {
+async function announced(child: Child, name: string, signal: AbortSignal): Promise<Pick<CheckoutServer, 'variables' | 'said'>> {
   let stdout = ''
   let stderr = ''
   child.stderr.setEncoding('utf8').on('data', (text: string) => (stderr = `${stderr}${text}`.slice(-2_000)))
@@ -86,7 +88,8 @@ async function announced(child: Child, name: string, signal: AbortSignal): Promi
       if (!/^ADMIN_URL=\S+\n/m.test(stdout)) return
       clearTimeout(timer)
       signal.removeEventListener('abort', onAbort)
-      resolve(Object.fromEntries([...stdout.matchAll(/^([A-Z0-9_]+)=(\S+)$/gm)].map(([, key = '', value = '']) => [key, value])))
+      const variables = Object.fromEntries([...stdout.matchAll(/^([A-Z0-9_]+)=(\S+)$/gm)].map(([, key = '', value = '']) => [key, value]))
+      resolve({ variables, said: [...stdout.matchAll(/^# (.+)$/gm)].map(([, line = '']) => line) })
     })
   })
 }

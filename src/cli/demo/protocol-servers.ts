@@ -56,11 +56,12 @@ export async function startProtocolServers(services: Extract<Services, { kind: '
     throw failed.reason
   }
   const servers = new Map(started.flatMap((outcome) => (outcome.status === 'fulfilled' ? [[outcome.value.name, outcome.value] as const] : [])))
+  const lacks = new Set([...servers.values()].flatMap(({ said }) => said))
   // A developer's own ~/.modal.toml has no say here, and its SDK reads it from this process's environment alone.
   process.env['MODAL_CONFIG_PATH'] = '/dev/null'
   return {
     services: services.kind,
-    says: `${played.join(', ')}: protocol servers of this checkout, not the services themselves${services.missing.length === 0 ? '' : ` (for want of ${services.missing.join(', ')})`}; their own SDKs and wire protocols, sandboxes on this machine`,
+    says: `${played.join(', ')}: protocol servers of this checkout, not the services themselves${services.missing.length === 0 ? '' : ` (for want of ${services.missing.join(', ')})`}; their own SDKs and wire protocols, sandboxes on this machine${[...lacks].map((lack) => `; ${lack}`).join('')}`,
     entries: services.names.map((name) => {
       const server = servers.get(name)
       return server === undefined ? localEntry(name, folder) : { name, type: name, limit: { sandboxes: 4 }, ...kinds[name]?.entry(server.variables) }

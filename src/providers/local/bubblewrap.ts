@@ -59,9 +59,11 @@ export async function programMounts(): Promise<string[]> {
 export async function systemMounts(): Promise<string[]> {
   const args = await programMounts()
   for (const name of etcFiles) args.push('--ro-bind-try', `/etc/${name}`, `/etc/${name}`)
-  // /dev/shm is memory: bounded, and nothing else of /dev can be written.
-  return [...args, ...(await procMounts()), '--dev', '/dev', '--size', String(64 * 1024 * 1024), '--tmpfs', '/dev/shm', '--remount-ro', '/dev']
+  return [...args, ...(await procMounts()), ...deviceMounts]
 }
+
+/** /dev/shm is memory: bounded, and nothing else of /dev can be written. */
+export const deviceMounts = ['--dev', '/dev', '--size', String(64 * 1024 * 1024), '--tmpfs', '/dev/shm', '--remount-ro', '/dev']
 
 /** Where a sandbox finds a Node that is not in the system's own folders. */
 const nodeMount = '/node'

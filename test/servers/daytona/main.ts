@@ -1,4 +1,5 @@
 /** Runs the server alone: `npm run server:daytona -- --port 8200`; `--help` tells the rest. */
+import { missingWalls } from '../bubblewrap-places.js'
 import { runStandalone } from '../standalone.js'
 import { startDaytonaServer } from './server.js'
 
@@ -15,6 +16,7 @@ const options = {
 await runStandalone('Daytona', options, async ({ port, cpu, memoryGib, diskGib, createsPerMinute, minuteMs, apiKey }) => {
   const server = await startDaytonaServer({ port, pool: { cpu, memoryGiB: memoryGib, diskGiB: diskGib }, createsPerMinute, minuteMs, apiKey })
   return {
+    remarks: await missingWalls(),
     variables: { DAYTONA_API_URL: server.apiUrl, DAYTONA_API_KEY: server.apiKey },
     adminUrl: `${server.url}/admin`,
     close: () => server.close(),

@@ -10,6 +10,7 @@ import { isIPv4, type AddressInfo } from 'node:net'
 import { serve, type HttpBindings, type ServerType } from '@hono/node-server'
 import { Hono } from 'hono'
 import { z } from 'zod'
+import { bestPlaces } from '../bubblewrap-places.js'
 import { SandboxHost, type OpenPlace } from '../sandbox-host.js'
 import { FaultPlan, adminApp, type Fault } from '../shared-faults.js'
 import { underPlan, type HttpContext } from './faulty.js'
@@ -79,7 +80,7 @@ const createBody = z.looseObject({
 
 export async function startDaytonaServer(options: DaytonaServerOptions = {}): Promise<DaytonaServer> {
   const plan = new FaultPlan()
-  const host = new SandboxHost<SandboxRecord>(options.places)
+  const host = new SandboxHost<SandboxRecord>(options.places ?? (await bestPlaces()))
   const missing = options.missingImages ?? []
   const records = new SandboxRecords(host, {
     enforcesNames: options.enforcesNames ?? false,

@@ -37,6 +37,8 @@ export async function execute(
   if (file === undefined) return daemonError(400, 'empty command', 'BAD_REQUEST')
   let process: HostedProcess
   try {
+    // In a place with walls what stands before the command is started in any case.
+    if (body.cwd !== undefined && !(await isFolder(host, sandboxId, body.cwd))) return Response.json({ exitCode: -1, result: '' })
     process = await host.exec(sandboxId, { file, args, env: body.envs ?? {}, cwd: body.cwd })
   } catch {
     if (host.get(sandboxId) === undefined) return proxyError(502, 'runner is unreachable: connection refused', 'RUNNER_UNREACHABLE')
@@ -63,6 +65,13 @@ export async function execute(
   } finally {
     clearTimeout(timer)
   }
+}
+
+async function isFolder(host: SandboxHost<SandboxRecord>, sandboxId: string, path: string): Promise<boolean> {
+  const look = await host.exec(sandboxId, { file: '/bin/sh', args: ['-c', '[ -d "$1" ] && [ -x "$1" ]', 'sh', path] })
+  look.stdout.resume()
+  look.stderr.resume()
+  return (await look.ended).exitCode === 0
 }
 
 /** Answers of a proxy that is not itself: `html` (a page with status 200), `no-exit-code`. */

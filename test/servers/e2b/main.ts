@@ -1,4 +1,5 @@
 /** Runs the server alone: `npm run server:e2b -- --port 8100`; `--help` tells the rest. */
+import { missingWalls } from '../bubblewrap-places.js'
 import { runStandalone } from '../standalone.js'
 import { startE2bServer } from './server.js'
 
@@ -13,6 +14,7 @@ const options = {
 await runStandalone('E2B', options, async ({ port, apiKey, ...plan }) => {
   const server = await startE2bServer({ port, apiKeys: [apiKey], plan })
   return {
+    remarks: await missingWalls(),
     variables: { E2B_API_URL: server.url, E2B_SANDBOX_URL: server.url, E2B_API_KEY: apiKey },
     adminUrl: `${server.url}/admin`,
     close: () => server.close(),
