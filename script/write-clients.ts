@@ -17,6 +17,8 @@ type Schema = Readonly<Record<string, unknown>>
 interface Operation {
   readonly operationId: string
   readonly summary: string
+  readonly tags: readonly string[]
+  readonly requestBody?: object
   readonly parameters?: readonly { readonly in: string; readonly name: string }[]
 }
 export interface OpenApi {
@@ -25,13 +27,32 @@ export interface OpenApi {
   readonly components: { readonly schemas: Readonly<Record<string, Schema>> }
 }
 
-export const readDocument = (): OpenApi => JSON.parse(readFileSync(join(top, 'schema/openapi.json'), 'utf8')) as OpenApi
+/** What looks after a deployment is done from a terminal or the board; the clients have the rest. */
+const operatorsAlone = 'operate'
+
+/** The document as far as the clients have it. */
+export function readDocument(): OpenApi {
+  const document = JSON.parse(readFileSync(join(top, 'schema/openapi.json'), 'utf8')) as OpenApi
+  const ours = Object.entries(document.paths).map(([path, methods]) => [path, Object.fromEntries(Object.entries(methods).filter(([, { tags }]) => !tags.includes(operatorsAlone)))] as const)
+  const paths = Object.fromEntries(ours.filter(([, methods]) => Object.keys(methods).length > 0))
+  const reached = reachedFrom(document, JSON.stringify(paths))
+  return { openapi: document.openapi, paths, components: { schemas: Object.fromEntries(Object.entries(document.components.schemas).filter(([name]) => reached.has(name))) } }
+}
+
+/** The components that a part of the document refers to, and those that these refer to. */
+function reachedFrom({ components: { schemas } }: Pick<OpenApi, 'components'>, text: string, reached = new Set<string>()): Set<string> {
+  for (const [, name = ''] of text.matchAll(/"#\/components\/schemas\/(\w+)"/g)) {
+    if (reached.has(name)) continue
+    reached.add(name)
+    reachedFrom({ components: { schemas } }, JSON.stringify(schemas[name]), reached)
+  }
+  return reached
+}
 
 /** What `clients/generated.json` should hold: digests of what they were made from, and of what was made. */
 export function digests(): object {
-  const { info: _version, ...made } = readDocument() as OpenApi & { info: unknown }
   const digest = (text: string) => createHash('sha256').update(text).digest('hex')
-  return { 'schema/openapi.json': digest(JSON.stringify(made)), ...Object.fromEntries(files.map((file) => [file, digest(readFileSync(join(top, file), 'utf8'))])) }
+  return { 'schema/openapi.json': digest(JSON.stringify(readDocument())), ...Object.fromEntries(files.map((file) => [file, digest(readFileSync(join(top, file), 'utf8'))])) }
 }
 
 /** Every operation: its id, method and path, and whether it takes an `Idempotency-Key`. */
@@ -42,15 +63,10 @@ export function operations({ paths }: OpenApi) {
 }
 
 /** The components that a request may hold, and all others. */
-function split({ components: { schemas } }: OpenApi): { readonly inputs: Record<string, Schema>; readonly outputs: Record<string, Schema> } {
-  const reached = new Set<string>()
-  const reach = (name: string) => {
-    if (reached.has(name)) return
-    reached.add(name)
-    for (const [, inner = ''] of JSON.stringify(schemas[name]).matchAll(/"#\/components\/schemas\/(\w+)"/g)) reach(inner)
-  }
-  for (const name of ['ManyJobs', 'ScheduleInput', 'Cancel', 'Retry']) reach(name)
-  const of = (wanted: (name: string) => boolean) => Object.fromEntries(Object.entries(schemas).filter(([name]) => wanted(name)))
+function split(document: OpenApi): { readonly inputs: Record<string, Schema>; readonly outputs: Record<string, Schema> } {
+  const bodies = Object.values(document.paths).flatMap((methods) => Object.values(methods).map(({ requestBody }) => requestBody ?? {}))
+  const reached = reachedFrom(document, JSON.stringify(bodies))
+  const of = (wanted: (name: string) => boolean) => Object.fromEntries(Object.entries(document.components.schemas).filter(([name]) => wanted(name)))
   return { inputs: of((name) => reached.has(name)), outputs: of((name) => !reached.has(name)) }
 }
 
@@ -62,6 +78,10 @@ function mapSchema(part: unknown, change: (schema: Schema) => Schema): unknown {
   if (Array.isArray(part)) return part.map((inner) => mapSchema(inner, change))
   if (typeof part !== 'object' || part === null) return part
   return change(Object.fromEntries(Object.entries(part).map(([key, value]) => [key, mapSchema(value, change)])))
+}
+
+function isNullable({ type, anyOf }: Schema): boolean {
+  return type === 'null' || (Array.isArray(type) && type.includes('null')) || (Array.isArray(anyOf) && anyOf.some((part) => isNullable(part as Schema)))
 }
 
 function unchecked(schema: Schema): Schema {
@@ -77,13 +97,18 @@ function writePython(document: OpenApi, folder: string): void {
   }
   const { inputs, outputs } = split(document)
   const common = ['--input-file-type', 'openapi', '--openapi-scopes', 'schemas', '--formatters', 'builtin', '--target-python-version', '3.10', '--enum-field-as-literal', 'all', '--disable-timestamp', '--use-schema-description', '--use-field-description', '--use-double-quotes', '--custom-file-header', '# Made by script/write-clients.ts from schema/openapi.json; not to be edited.\n# ruff: noqa']
-  const make = (schemas: Record<string, Schema>, to: string, flags: readonly string[]) => {
+  // An older server does not send what a later release has added.
+  const lenient = (schema: Schema): Schema => {
+    const plain = unchecked(schema)
+    return isNullable(plain) ? { ...plain, default: null } : plain['type'] === 'array' ? { ...plain, default: [] } : plain
+  }
+  const make = (schemas: Record<string, Schema>, change: (schema: Schema) => Schema, to: string, flags: readonly string[]) => {
     const from = join(folder, `${to}.json`)
-    writeFileSync(from, JSON.stringify({ openapi: document.openapi, info: { title: 'Switchyard', version: '1' }, paths: {}, components: { schemas: mapSchema(schemas, unchecked) } }))
+    writeFileSync(from, JSON.stringify({ openapi: document.openapi, info: { title: 'Switchyard', version: '1' }, paths: {}, components: { schemas: mapSchema(schemas, change) } }))
     execFileSync(join(venv, 'bin/datamodel-codegen'), ['--input', from, '--output', join(top, `clients/python/src/switchyard/${to}.py`), ...common, ...flags], { stdio: 'inherit' })
   }
-  make(inputs, '_inputs', ['--output-model-type', 'typing.TypedDict'])
-  make(outputs, '_models', ['--output-model-type', 'pydantic_v2.BaseModel', '--snake-case-field', '--allow-population-by-field-name', '--extra-fields', 'allow'])
+  make(inputs, unchecked, '_inputs', ['--output-model-type', 'typing.TypedDict'])
+  make(outputs, lenient, '_models', ['--use-default', '--output-model-type', 'pydantic_v2.BaseModel', '--snake-case-field', '--allow-population-by-field-name', '--extra-fields', 'allow'])
   const lines = operations(document).map(({ id, method, path, once, summary }) => `${constant(id)} = Operation("${method}", "${path}", once=${once ? 'True' : 'False'})\n"""${summary}."""`)
   writeFileSync(join(top, 'clients/python/src/switchyard/_operations.py'), `# Made by script/write-clients.ts from schema/openapi.json; not to be edited.
 from typing import NamedTuple
@@ -104,14 +129,13 @@ ${lines.join('\n')}
 const goTypes: Readonly<Record<string, string>> = { 'JobSpec.lfs': 'LFS', 'JobSpec.network': 'Network', 'JobSpec.push': 'PushOption', 'JobSpec.secrets[]': 'Secret', 'Event.data': 'json.RawMessage' }
 
 function goDocument(document: OpenApi): object {
-  const isNull = (schema: unknown) => typeof schema === 'object' && schema !== null && 'type' in schema && (schema.type === 'null' || (Array.isArray(schema.type) && schema.type.includes('null')))
   const schemas = mapSchema(document.components.schemas, (schema) => {
     const plain = unchecked(schema)
     const anyOf = plain['anyOf'] as readonly Schema[] | undefined
     // A command alone is a step that only runs it.
     if (anyOf?.length === 2 && anyOf[0]?.['type'] === 'string' && anyOf[1]?.['$ref'] === '#/components/schemas/Step') return anyOf[1]
     // Whether an object that may be left out is there can matter although all in it is left out.
-    return isNull(plain) || anyOf?.some(isNull) === true || plain['$ref'] !== undefined ? { ...plain, 'x-go-type-skip-optional-pointer': false } : plain
+    return isNullable(plain) || plain['$ref'] !== undefined ? { ...plain, 'x-go-type-skip-optional-pointer': false } : plain
   }) as Record<string, { properties?: Record<string, Schema> }>
   for (const [place, type] of Object.entries(goTypes)) {
     const [component = '', field = ''] = place.replace('[]', '').split('.')

@@ -369,6 +369,13 @@ func (c *Client) Tenants(ctx context.Context) iter.Seq2[Tenant, error] {
 	}
 }
 
+// Costs are those of sandboxes, by tenant and day. since is a day, such as "2026-12-01"; both may be empty.
+func (c *Client) Costs(ctx context.Context, since, tenant string) ([]TenantCost, error) {
+	var list CostList
+	err := c.send(ctx, call{op: opListCosts, query: given("since", since, "tenant", tenant)}, &list)
+	return list.Costs, err
+}
+
 // Audit says who did what, the newest first; it asks for a key of the scope admin. limit 0: 50 entries; before: an entry's ID, or empty.
 func (c *Client) Audit(ctx context.Context, limit int, before string) ([]AuditEntry, error) {
 	query := given("before", before)

@@ -232,6 +232,7 @@ type ArtifactList struct {
 
 // Attempt defines model for Attempt.
 type Attempt struct {
+	Cost    *Cost      `json:"cost,omitempty"`
 	EndedAt *time.Time `json:"endedAt"`
 	Error   *JobError  `json:"error"`
 
@@ -247,8 +248,14 @@ type AuditEntry struct {
 	// Action The operation’s id in this document.
 	Action string `json:"action"`
 
+	// After How it is.
+	After interface{} `json:"after"`
+
 	// AtMs Milliseconds since 1970.
 	AtMs int64 `json:"atMs"`
+
+	// Before Of what an operator changed, how it was; null for nothing.
+	Before interface{} `json:"before"`
 
 	// By The id of an API key, or what the application says.
 	By      string   `json:"by"`
@@ -305,6 +312,17 @@ type Concurrency struct {
 
 // ConcurrencyThen What becomes of this job and of others with the key when it comes and they are too many: it waits; it takes the place of those that run and wait; of those that wait; or it is cancelled itself. Default "wait".
 type ConcurrencyThen string
+
+// Cost defines model for Cost.
+type Cost struct {
+	Currency string `json:"currency"`
+	Micros   int64  `json:"micros"`
+}
+
+// CostList defines model for CostList.
+type CostList struct {
+	Costs []TenantCost `json:"costs"`
+}
 
 // Diff defines model for Diff.
 type Diff struct {
@@ -380,6 +398,9 @@ type Job struct {
 	Attempts          int64   `json:"attempts"`
 	CheckpointProblem *string `json:"checkpointProblem"`
 	CheckpointSha     *string `json:"checkpointSha"`
+
+	// Cost What its sandboxes have cost, about until now while it runs; null where no provider has a price.
+	Cost *Cost `json:"cost"`
 
 	// EndedAtMs Milliseconds since 1970.
 	EndedAtMs *int64 `json:"endedAtMs"`
@@ -605,6 +626,17 @@ type MissedArtifact struct {
 	Reason string `json:"reason"`
 }
 
+// OperatorWord defines model for OperatorWord.
+type OperatorWord struct {
+	// AtMs Milliseconds since 1970.
+	AtMs   int64   `json:"atMs"`
+	By     string  `json:"by"`
+	Reason *string `json:"reason"`
+
+	// UntilMs Null for until it is taken back.
+	UntilMs *int64 `json:"untilMs"`
+}
+
 // Problem defines model for Problem.
 type Problem struct {
 	// Code Stable from release to release; docs/errors.md says of each what mends it.
@@ -644,6 +676,32 @@ type ProviderChoice struct {
 	Prefer []string `json:"prefer,omitempty,omitzero"`
 }
 
+// ProviderDrain defines model for ProviderDrain.
+type ProviderDrain struct {
+	// AtMs Milliseconds since 1970.
+	AtMs int64  `json:"atMs"`
+	By   string `json:"by"`
+
+	// Move Whether jobs that run there are asked to move.
+	Move   bool    `json:"move"`
+	Reason *string `json:"reason"`
+
+	// UntilMs Null for until it is taken back.
+	UntilMs *int64 `json:"untilMs"`
+}
+
+// ProviderLimitSet defines model for ProviderLimitSet.
+type ProviderLimitSet struct {
+	// AtMs Milliseconds since 1970.
+	AtMs   int64   `json:"atMs"`
+	By     string  `json:"by"`
+	Limit  float64 `json:"limit"`
+	Reason *string `json:"reason"`
+
+	// UntilMs Null for until it is taken back.
+	UntilMs *int64 `json:"untilMs"`
+}
+
 // ProviderList defines model for ProviderList.
 type ProviderList struct {
 	Providers []ProviderLoad `json:"providers"`
@@ -655,24 +713,31 @@ type ProviderLoad struct {
 
 	// Breaker Such as `closed`, `open`, `half-open`, `probing`; later releases may add others.
 	Breaker          string   `json:"breaker"`
+	ConfiguredLimit  float64  `json:"configuredLimit"`
 	CPU              float64  `json:"cpu"`
 	CPULimit         *float64 `json:"cpuLimit"`
 	CreatesPerSecond *float64 `json:"createsPerSecond"`
 
+	// Drain Who wants no new sandboxes there.
+	Drain *ProviderDrain `json:"drain"`
+
 	// EffectiveLimit The limit in force: less what others run in the account, and not more than the provider lets hope for.
-	EffectiveLimit float64  `json:"effectiveLimit"`
-	Foreign        float64  `json:"foreign"`
-	Limit          float64  `json:"limit"`
-	MemoryMiB      float64  `json:"memoryMiB"`
-	MemoryMiBLimit *float64 `json:"memoryMiBLimit"`
-	OpenUntilMs    *float64 `json:"openUntilMs"`
-	OpenedBy       *string  `json:"openedBy"`
-	Provider       string   `json:"provider"`
-	StartMaxMs     *float64 `json:"startMaxMs"`
-	StartP50Ms     *float64 `json:"startP50Ms"`
-	StartP95Ms     *float64 `json:"startP95Ms"`
-	Used           float64  `json:"used"`
-	Waiting        float64  `json:"waiting"`
+	EffectiveLimit float64 `json:"effectiveLimit"`
+	Foreign        float64 `json:"foreign"`
+
+	// Limit The configured one, or what an operator has set in its place.
+	Limit          float64           `json:"limit"`
+	MemoryMiB      float64           `json:"memoryMiB"`
+	MemoryMiBLimit *float64          `json:"memoryMiBLimit"`
+	OpenUntilMs    *float64          `json:"openUntilMs"`
+	OpenedBy       *string           `json:"openedBy"`
+	Provider       string            `json:"provider"`
+	Set            *ProviderLimitSet `json:"set"`
+	StartMaxMs     *float64          `json:"startMaxMs"`
+	StartP50Ms     *float64          `json:"startP50Ms"`
+	StartP95Ms     *float64          `json:"startP95Ms"`
+	Used           float64           `json:"used"`
+	Waiting        float64           `json:"waiting"`
 }
 
 // PullRequest defines model for PullRequest.
@@ -825,16 +890,45 @@ type StepResult struct {
 
 // Tenant defines model for Tenant.
 type Tenant struct {
-	Cap     *int64  `json:"cap"`
-	Running int64   `json:"running"`
-	Tenant  string  `json:"tenant"`
-	Weight  float64 `json:"weight"`
+	Cap     *int64          `json:"cap"`
+	Pause   *OperatorWord   `json:"pause"`
+	Running int64           `json:"running"`
+	Set     *TenantShareSet `json:"set"`
+	Tenant  string          `json:"tenant"`
+	Weight  float64         `json:"weight"`
+}
+
+// TenantCost defines model for TenantCost.
+type TenantCost struct {
+	Currency string `json:"currency"`
+
+	// Day By the deployment’s time zone.
+	Day string `json:"day"`
+
+	// Micros Millionths of the currency’s unit.
+	Micros int64 `json:"micros"`
+
+	// Tenant Null for jobs that name none; "*" for all beyond the 10,000 that are counted on a day.
+	Tenant *string `json:"tenant"`
 }
 
 // TenantList defines model for TenantList.
 type TenantList struct {
 	Cursor  *string  `json:"cursor"`
 	Tenants []Tenant `json:"tenants"`
+}
+
+// TenantShareSet defines model for TenantShareSet.
+type TenantShareSet struct {
+	// AtMs Milliseconds since 1970.
+	AtMs   int64   `json:"atMs"`
+	By     string  `json:"by"`
+	Cap    *int64  `json:"cap"`
+	Reason *string `json:"reason"`
+
+	// UntilMs Null for until it is taken back.
+	UntilMs *int64  `json:"untilMs"`
+	Weight  float64 `json:"weight"`
 }
 
 // TestSummary defines model for TestSummary.
@@ -856,5 +950,6 @@ type UnsavedPath struct {
 
 // Usage defines model for Usage.
 type Usage struct {
+	Cost           *Cost   `json:"cost,omitempty"`
 	SandboxSeconds float64 `json:"sandboxSeconds"`
 }

@@ -27,6 +27,8 @@ var (
 	opListArtifacts = operation{"GET", "/v1/jobs/{jobId}/artifacts", false}
 	// Who did what, the newest first.
 	opListAudit = operation{"GET", "/v1/audit", false}
+	// What sandboxes cost, by tenant and day.
+	opListCosts = operation{"GET", "/v1/costs", false}
 	// Jobs, the newest first, a page at a time.
 	opListJobs = operation{"GET", "/v1/jobs", false}
 	// What each provider holds, and why it may take no more.

@@ -79,6 +79,8 @@ describe.each(languages.map((language) => [language.missing === undefined ? lang
     expect((await raised('retry', { jobId: ids[0], from: 'checkpoint' })).message).toMatch(/checkpoint|run again/)
     expect(((await driver.ask('tenants')) as { tenant: string }[]).map(({ tenant }) => tenant)).toContain('t1')
     expect(await driver.ask('providers')).toEqual([])
+    expect(await driver.ask('costs', { since: new Date(Date.now() - 86_400_000).toISOString().slice(0, 10), tenant: 't1' })).toEqual([])
+    expect(await raised('costs', { since: 'yesterday', tenant: '' })).toMatchObject({ status: 422 })
   })
 
   test('waits for a result, or no longer than it was told to', { timeout }, async () => {
@@ -91,11 +93,15 @@ describe.each(languages.map((language) => [language.missing === undefined ? lang
     expect(await waited).toMatchObject({ status: 'succeeded', branch: 'agent/x', error: null, promoted: null })
   })
 
-  test('reads states, kinds and fields of later releases', { timeout }, async () => {
+  test('reads states, kinds and fields of later releases, and answers of earlier ones', { timeout }, async () => {
     const job = { jobId: 'j', repository: 'acme/web', tenant: null, state: 'thawing', reason: null, phase: 'orbit', provider: null, sandboxId: null, step: null, attempts: 0, checkpointSha: null, checkpointProblem: null, unsaved: [], unsavedMore: 0, enqueuedAtMs: 1_800_000_000_123, startedAtMs: null, endedAtMs: null, result: null, novelty: { a: 1 } }
     const server = await answering(() => ({ status: 200, type: 'application/json', body: JSON.stringify(job) }))
     await connect(server.url, 'sy_a_b')
     expect(await driver.ask('get', { jobId: 'j' })).toMatchObject({ state: 'thawing', phase: 'orbit', enqueuedAtMs: 1_800_000_000_123 })
+    const { checkpointProblem: _later, unsaved: _too, tenant: _and, ...early } = job
+    const earlier = await answering(() => ({ status: 200, type: 'application/json', body: JSON.stringify(early) }))
+    await connect(earlier.url, 'sy_a_b')
+    expect(await driver.ask('get', { jobId: 'j' })).toMatchObject({ jobId: 'j', state: 'thawing' })
   })
 
   test('follows a log over broken connections and a server that stops, and misses and repeats nothing', { timeout }, async () => {

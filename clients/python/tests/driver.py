@@ -78,6 +78,8 @@ async def run(client: Any, op: str, args: Any, show: Any) -> Any:
         return await value_of(client.providers())
     if op == "tenants":
         return [plain(item) async for item in items_of(client.tenants())]
+    if op == "costs":
+        return await value_of(client.costs(**args))
     if op == "audit":
         return await value_of(client.audit(limit=args["limit"]))
     if op == "check":

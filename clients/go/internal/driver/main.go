@@ -28,6 +28,7 @@ type arguments struct {
 	After                 json.RawMessage
 	Count                 int
 	Reason, From          string
+	Since, Tenant         string
 	LinkSeconds, Limit    int
 	Path, To              string
 	Do                    string
@@ -192,6 +193,8 @@ func run(ctx context.Context, client *switchyard.Client, op string, args argumen
 			tenants = append(tenants, tenant)
 		}
 		return tenants, nil
+	case "costs":
+		return client.Costs(ctx, args.Since, args.Tenant)
 	case "audit":
 		return client.Audit(ctx, args.Limit, "")
 	case "check":

@@ -39,6 +39,7 @@ from ._models import (
     Schedule,
     StepResult,
     Tenant,
+    TenantCost,
     TestSummary,
 )
 from .webhooks import Webhook, WebhookVerificationError
@@ -89,6 +90,7 @@ __all__ = [
     "StreamLostError",
     "SwitchyardError",
     "Tenant",
+    "TenantCost",
     "TestSummary",
     "UnavailableError",
     "WaitTimeoutError",

@@ -13,7 +13,7 @@ from typing_extensions import Self, Unpack
 
 from . import _calls as calls
 from ._inputs import JobSpec, ScheduleInput
-from ._models import ArtifactList, AuditEntry, Event, Job, JobList, JobResult, LinkedArtifact, LogLine, ProviderLoad, Schedule, Tenant
+from ._models import ArtifactList, AuditEntry, Event, Job, JobList, JobResult, LinkedArtifact, LogLine, ProviderLoad, Schedule, Tenant, TenantCost
 from ._transport import Answer, Download, StreamState, Tries, link_seconds, not_ended, one_with_link, settings, store_unreachable
 
 T = TypeVar("T")
@@ -202,6 +202,10 @@ class AsyncClient:
             cursor = page.cursor
             if cursor is None:
                 return
+
+    async def costs(self, *, since: Optional[str] = None, tenant: Optional[str] = None) -> List[TenantCost]:
+        """What sandboxes cost, by tenant and day. since: a day, such as "2026-12-01"."""
+        return await self._send(calls.costs(since, tenant))
 
     async def audit(self, *, limit: Optional[int] = None, before: Optional[str] = None) -> List[AuditEntry]:
         """Who did what, the newest first; asks for a key of the scope admin."""

@@ -20,6 +20,7 @@ from ._models import (
     ArtifactList,
     AuditList,
     Cancelled,
+    CostList,
     Enqueued,
     Event,
     Health,
@@ -273,6 +274,10 @@ def providers() -> "Call[list[Any]]":
 
 def tenants(cursor: Optional[str]) -> Call[TenantList]:
     return Call(ops.LIST_TENANTS, model(TenantList), query=given(cursor=cursor))
+
+
+def costs(since: Optional[str], tenant: Optional[str]) -> "Call[list[Any]]":
+    return Call(ops.LIST_COSTS, lambda content: CostList.model_validate_json(content).costs, query=given(since=since, tenant=tenant))
 
 
 def audit(limit: Optional[int], before: Optional[str]) -> "Call[list[Any]]":

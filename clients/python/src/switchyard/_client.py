@@ -12,7 +12,7 @@ from typing_extensions import Self, Unpack
 
 from . import _calls as calls
 from ._inputs import JobSpec, ScheduleInput
-from ._models import ArtifactList, AuditEntry, Event, Job, JobList, JobResult, LinkedArtifact, LogLine, ProviderLoad, Schedule, Tenant
+from ._models import ArtifactList, AuditEntry, Event, Job, JobList, JobResult, LinkedArtifact, LogLine, ProviderLoad, Schedule, Tenant, TenantCost
 from ._transport import Answer, Download, StreamState, Tries, link_seconds, not_ended, one_with_link, settings, store_unreachable
 
 T = TypeVar("T")
@@ -199,6 +199,10 @@ class Client:
             cursor = page.cursor
             if cursor is None:
                 return
+
+    def costs(self, *, since: Optional[str] = None, tenant: Optional[str] = None) -> List[TenantCost]:
+        """What sandboxes cost, by tenant and day. since: a day, such as "2026-12-01"."""
+        return self._send(calls.costs(since, tenant))
 
     def audit(self, *, limit: Optional[int] = None, before: Optional[str] = None) -> List[AuditEntry]:
         """Who did what, the newest first; asks for a key of the scope admin."""

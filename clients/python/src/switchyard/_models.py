@@ -21,7 +21,7 @@ class ManyEnqueued(BaseModel):
         extra="allow",
         populate_by_name=True,
     )
-    jobs: list[Enqueued]
+    jobs: list[Enqueued] = Field([], validate_default=True)
 
 
 class Cancelled(BaseModel):
@@ -99,7 +99,7 @@ class Problem(BaseModel):
     """
     Stable from release to release; docs/errors.md says of each what mends it.
     """
-    problems: list[str] | None = None
+    problems: list[str] | None = []
     """
     Of wrong input: every problem, one sentence each.
     """
@@ -147,7 +147,7 @@ class PullRequest(BaseModel):
     """
     Such as `opened`, `updated`, `found`; later releases may add others.
     """
-    problems: list[str]
+    problems: list[str] = []
 
 
 class StepResult(BaseModel):
@@ -156,26 +156,10 @@ class StepResult(BaseModel):
         populate_by_name=True,
     )
     name: str
-    exit_code: int | None = Field(..., alias="exitCode")
+    exit_code: int | None = Field(None, alias="exitCode")
     duration_ms: int = Field(..., alias="durationMs")
     stdout_tail: str = Field(..., alias="stdoutTail")
     stderr_tail: str = Field(..., alias="stderrTail")
-
-
-class Attempt(BaseModel):
-    model_config = ConfigDict(
-        extra="allow",
-        populate_by_name=True,
-    )
-    provider: str
-    sandbox_id: str | None = Field(..., alias="sandboxId")
-    started_at: AwareDatetime = Field(..., alias="startedAt")
-    ended_at: AwareDatetime | None = Field(..., alias="endedAt")
-    outcome: str
-    """
-    Such as `running`, `succeeded`, `failed`, `cancelled`, `lost`, `unavailable`, `moved`; later releases may add others.
-    """
-    error: JobError | None
 
 
 class Diff(BaseModel):
@@ -186,7 +170,7 @@ class Diff(BaseModel):
     files: int
     additions: int
     deletions: int
-    paths: list[str]
+    paths: list[str] = []
 
 
 class UnsavedPath(BaseModel):
@@ -247,12 +231,13 @@ class FailingTest(BaseModel):
     message: str
 
 
-class Usage(BaseModel):
+class Cost(BaseModel):
     model_config = ConfigDict(
         extra="allow",
         populate_by_name=True,
     )
-    sandbox_seconds: float = Field(..., alias="sandboxSeconds")
+    micros: int
+    currency: str
 
 
 class LinkedArtifact(BaseModel):
@@ -269,7 +254,7 @@ class LinkedArtifact(BaseModel):
     """
     Such as `sandbox`, `checkpoint`; later releases may add others.
     """
-    link: str | None
+    link: str | None = None
     """
     Opens it for as long as was asked; null when no links were asked for, and for what is in a folder of the consumers’.
     """
@@ -282,7 +267,7 @@ class ScheduledRun(BaseModel):
     )
     scheduled_at: str = Field(..., alias="scheduledAt")
     job_id: str = Field(..., alias="jobId")
-    status: str | None
+    status: str | None = None
 
 
 class SkippedRuns(BaseModel):
@@ -295,46 +280,99 @@ class SkippedRuns(BaseModel):
     why: str
 
 
-class ProviderLoad(BaseModel):
+class ProviderDrain(BaseModel):
     model_config = ConfigDict(
         extra="allow",
         populate_by_name=True,
     )
-    provider: str
+    by: str
+    reason: str | None = None
+    at_ms: int = Field(..., alias="atMs")
+    """
+    Milliseconds since 1970.
+    """
+    until_ms: int | None = Field(None, alias="untilMs")
+    """
+    Null for until it is taken back.
+    """
+    move: bool
+    """
+    Whether jobs that run there are asked to move.
+    """
+
+
+class ProviderLimitSet(BaseModel):
+    model_config = ConfigDict(
+        extra="allow",
+        populate_by_name=True,
+    )
+    by: str
+    reason: str | None = None
+    at_ms: int = Field(..., alias="atMs")
+    """
+    Milliseconds since 1970.
+    """
+    until_ms: int | None = Field(None, alias="untilMs")
+    """
+    Null for until it is taken back.
+    """
     limit: float
-    effective_limit: float = Field(..., alias="effectiveLimit")
-    """
-    The limit in force: less what others run in the account, and not more than the provider lets hope for.
-    """
-    foreign: float
-    used: float
-    waiting: float
-    cpu: float
-    cpu_limit: float | None = Field(..., alias="cpuLimit")
-    memory_mi_b: float = Field(..., alias="memoryMiB")
-    memory_mi_b_limit: float | None = Field(..., alias="memoryMiBLimit")
-    breaker: str
-    """
-    Such as `closed`, `open`, `half-open`, `probing`; later releases may add others.
-    """
-    open_until_ms: float | None = Field(..., alias="openUntilMs")
-    opened_by: str | None = Field(..., alias="openedBy")
-    creates_per_second: float | None = Field(..., alias="createsPerSecond")
-    blocked_until_ms: float | None = Field(..., alias="blockedUntilMs")
-    start_p50_ms: float | None = Field(..., alias="startP50Ms")
-    start_p95_ms: float | None = Field(..., alias="startP95Ms")
-    start_max_ms: float | None = Field(..., alias="startMaxMs")
 
 
-class Tenant(BaseModel):
+class OperatorWord(BaseModel):
     model_config = ConfigDict(
         extra="allow",
         populate_by_name=True,
     )
-    tenant: str
-    running: int
-    cap: int | None
+    by: str
+    reason: str | None = None
+    at_ms: int = Field(..., alias="atMs")
+    """
+    Milliseconds since 1970.
+    """
+    until_ms: int | None = Field(None, alias="untilMs")
+    """
+    Null for until it is taken back.
+    """
+
+
+class TenantShareSet(BaseModel):
+    model_config = ConfigDict(
+        extra="allow",
+        populate_by_name=True,
+    )
+    by: str
+    reason: str | None = None
+    at_ms: int = Field(..., alias="atMs")
+    """
+    Milliseconds since 1970.
+    """
+    until_ms: int | None = Field(None, alias="untilMs")
+    """
+    Null for until it is taken back.
+    """
     weight: float
+    cap: int | None = None
+
+
+class TenantCost(BaseModel):
+    model_config = ConfigDict(
+        extra="allow",
+        populate_by_name=True,
+    )
+    day: str
+    """
+    By the deployment’s time zone.
+    """
+    tenant: str | None = None
+    """
+    Null for jobs that name none; "*" for all beyond the 10,000 that are counted on a day.
+    """
+    micros: int
+    """
+    Millionths of the currency’s unit.
+    """
+    currency: str
 
 
 class AuditEntry(BaseModel):
@@ -356,9 +394,17 @@ class AuditEntry(BaseModel):
     """
     The operation’s id in this document.
     """
-    targets: list[str]
+    targets: list[str] = []
     count: int
     status: int
+    before: Any
+    """
+    Of what an operator changed, how it was; null for nothing.
+    """
+    after: Any
+    """
+    How it is.
+    """
 
 
 class EventData(BaseModel):
@@ -371,7 +417,7 @@ class EventData(BaseModel):
         populate_by_name=True,
     )
     job_id: str = Field(..., alias="jobId")
-    tenant: str | None
+    tenant: str | None = None
 
 
 class Schedule(BaseModel):
@@ -380,9 +426,9 @@ class Schedule(BaseModel):
         populate_by_name=True,
     )
     id: str
-    cron: str | None
-    timezone: str | None
-    every_ms: int | None = Field(..., alias="everyMs")
+    cron: str | None = None
+    timezone: str | None = None
+    every_ms: int | None = Field(None, alias="everyMs")
     missed: str
     """
     Such as `skip`, `once`, `all`; later releases may add others.
@@ -392,17 +438,17 @@ class Schedule(BaseModel):
     Such as `allow`, `skip`, `replace`; later releases may add others.
     """
     paused: bool
-    next_run_at: str | None = Field(..., alias="nextRunAt")
+    next_run_at: str | None = Field(None, alias="nextRunAt")
     """
     Past when nobody has seen to it yet; null while it is paused.
     """
-    last: ScheduledRun | None
-    skipped: SkippedRuns | None
+    last: ScheduledRun | None = None
+    skipped: SkippedRuns | None = None
     """
     What was not begun last, and why.
     """
     repository: str
-    tenant: str | None
+    tenant: str | None = None
 
 
 class ScheduleList(BaseModel):
@@ -410,24 +456,15 @@ class ScheduleList(BaseModel):
         extra="allow",
         populate_by_name=True,
     )
-    schedules: list[Schedule]
+    schedules: list[Schedule] = Field([], validate_default=True)
 
 
-class ProviderList(BaseModel):
+class CostList(BaseModel):
     model_config = ConfigDict(
         extra="allow",
         populate_by_name=True,
     )
-    providers: list[ProviderLoad]
-
-
-class TenantList(BaseModel):
-    model_config = ConfigDict(
-        extra="allow",
-        populate_by_name=True,
-    )
-    tenants: list[Tenant]
-    cursor: str | None
+    costs: list[TenantCost] = Field([], validate_default=True)
 
 
 class AuditList(BaseModel):
@@ -435,7 +472,7 @@ class AuditList(BaseModel):
         extra="allow",
         populate_by_name=True,
     )
-    entries: list[AuditEntry]
+    entries: list[AuditEntry] = Field([], validate_default=True)
 
 
 class Event(BaseModel):
@@ -464,6 +501,23 @@ class Event(BaseModel):
     logend: int | None = None
 
 
+class Attempt(BaseModel):
+    model_config = ConfigDict(
+        extra="allow",
+        populate_by_name=True,
+    )
+    provider: str
+    sandbox_id: str | None = Field(None, alias="sandboxId")
+    started_at: AwareDatetime = Field(..., alias="startedAt")
+    ended_at: AwareDatetime | None = Field(None, alias="endedAt")
+    outcome: str
+    """
+    Such as `running`, `succeeded`, `failed`, `cancelled`, `lost`, `unavailable`, `moved`; later releases may add others.
+    """
+    error: JobError | None = None
+    cost: Cost | None = None
+
+
 class TestSummary(BaseModel):
     model_config = ConfigDict(
         extra="allow",
@@ -475,7 +529,69 @@ class TestSummary(BaseModel):
     errors: int
     skipped: int
     time_seconds: float = Field(..., alias="timeSeconds")
-    failing: list[FailingTest]
+    failing: list[FailingTest] = Field([], validate_default=True)
+
+
+class Usage(BaseModel):
+    model_config = ConfigDict(
+        extra="allow",
+        populate_by_name=True,
+    )
+    sandbox_seconds: float = Field(..., alias="sandboxSeconds")
+    cost: Cost | None = None
+
+
+class ProviderLoad(BaseModel):
+    model_config = ConfigDict(
+        extra="allow",
+        populate_by_name=True,
+    )
+    provider: str
+    limit: float
+    """
+    The configured one, or what an operator has set in its place.
+    """
+    configured_limit: float = Field(..., alias="configuredLimit")
+    set: ProviderLimitSet | None = None
+    drain: ProviderDrain | None = None
+    """
+    Who wants no new sandboxes there.
+    """
+    effective_limit: float = Field(..., alias="effectiveLimit")
+    """
+    The limit in force: less what others run in the account, and not more than the provider lets hope for.
+    """
+    foreign: float
+    used: float
+    waiting: float
+    cpu: float
+    cpu_limit: float | None = Field(None, alias="cpuLimit")
+    memory_mi_b: float = Field(..., alias="memoryMiB")
+    memory_mi_b_limit: float | None = Field(None, alias="memoryMiBLimit")
+    breaker: str
+    """
+    Such as `closed`, `open`, `half-open`, `probing`; later releases may add others.
+    """
+    open_until_ms: float | None = Field(None, alias="openUntilMs")
+    opened_by: str | None = Field(None, alias="openedBy")
+    creates_per_second: float | None = Field(None, alias="createsPerSecond")
+    blocked_until_ms: float | None = Field(None, alias="blockedUntilMs")
+    start_p50_ms: float | None = Field(None, alias="startP50Ms")
+    start_p95_ms: float | None = Field(None, alias="startP95Ms")
+    start_max_ms: float | None = Field(None, alias="startMaxMs")
+
+
+class Tenant(BaseModel):
+    model_config = ConfigDict(
+        extra="allow",
+        populate_by_name=True,
+    )
+    tenant: str
+    running: int
+    cap: int | None = None
+    weight: float
+    pause: OperatorWord | None = None
+    set: TenantShareSet | None = None
 
 
 class JobResult(BaseModel):
@@ -488,26 +604,28 @@ class JobResult(BaseModel):
     """
     Such as `succeeded`, `failed`, `cancelled`; later releases may add others.
     """
-    error: JobError | None
+    error: JobError | None = None
     repository: str
-    base_sha: str | None = Field(..., alias="baseSha")
-    branch: str | None
-    commit: str | None
-    promoted: Promotion | None
-    pull_request: PullRequest | None = Field(..., alias="pullRequest")
-    steps: list[StepResult]
-    attempts: list[Attempt]
-    diff: Diff | None
-    unsaved: list[UnsavedPath]
+    base_sha: str | None = Field(None, alias="baseSha")
+    branch: str | None = None
+    commit: str | None = None
+    promoted: Promotion | None = None
+    pull_request: PullRequest | None = Field(None, alias="pullRequest")
+    steps: list[StepResult] = Field([], validate_default=True)
+    attempts: list[Attempt] = Field([], validate_default=True)
+    diff: Diff | None = None
+    unsaved: list[UnsavedPath] = Field([], validate_default=True)
     unsaved_more: int = Field(..., alias="unsavedMore")
-    kept: list[KeptBranch]
-    artifacts: list[Artifact]
-    artifacts_missed: list[MissedArtifact] = Field(..., alias="artifactsMissed")
+    kept: list[KeptBranch] = Field([], validate_default=True)
+    artifacts: list[Artifact] = Field([], validate_default=True)
+    artifacts_missed: list[MissedArtifact] = Field(
+        [], alias="artifactsMissed", validate_default=True
+    )
     artifacts_missed_more: int = Field(..., alias="artifactsMissedMore")
-    tests: TestSummary | None
+    tests: TestSummary | None = None
     usage: Usage
     metadata: dict[str, Any]
-    tenant: str | None
+    tenant: str | None = None
 
 
 class Job(BaseModel):
@@ -517,40 +635,44 @@ class Job(BaseModel):
     )
     job_id: str = Field(..., alias="jobId")
     repository: str
-    tenant: str | None
+    tenant: str | None = None
     state: str
     """
     The last three are final. Such as `waiting`, `running`, `succeeded`, `failed`, `cancelled`; later releases may add others.
     """
-    reason: str | None
+    reason: str | None = None
     """
     Why a waiting or running job does not move; null when it does.
     """
-    phase: str | None
-    provider: str | None
-    sandbox_id: str | None = Field(..., alias="sandboxId")
-    step: str | None
+    phase: str | None = None
+    provider: str | None = None
+    sandbox_id: str | None = Field(None, alias="sandboxId")
+    step: str | None = None
     """
     The step under way, such as "2/3 agent".
     """
+    cost: Cost | None = None
+    """
+    What its sandboxes have cost, about until now while it runs; null where no provider has a price.
+    """
     attempts: int
-    checkpoint_sha: str | None = Field(..., alias="checkpointSha")
-    checkpoint_problem: str | None = Field(..., alias="checkpointProblem")
-    unsaved: list[UnsavedPath]
+    checkpoint_sha: str | None = Field(None, alias="checkpointSha")
+    checkpoint_problem: str | None = Field(None, alias="checkpointProblem")
+    unsaved: list[UnsavedPath] = Field([], validate_default=True)
     unsaved_more: int = Field(..., alias="unsavedMore")
     enqueued_at_ms: int = Field(..., alias="enqueuedAtMs")
     """
     Milliseconds since 1970.
     """
-    started_at_ms: int | None = Field(..., alias="startedAtMs")
+    started_at_ms: int | None = Field(None, alias="startedAtMs")
     """
     Milliseconds since 1970.
     """
-    ended_at_ms: int | None = Field(..., alias="endedAtMs")
+    ended_at_ms: int | None = Field(None, alias="endedAtMs")
     """
     Milliseconds since 1970.
     """
-    result: JobResult | None
+    result: JobResult | None = None
 
 
 class JobList(BaseModel):
@@ -558,8 +680,8 @@ class JobList(BaseModel):
         extra="allow",
         populate_by_name=True,
     )
-    jobs: list[Job]
-    cursor: str | None
+    jobs: list[Job] = Field([], validate_default=True)
+    cursor: str | None = None
     """
     For the next page; null when there is none. A page may be short, even empty, and still have one.
     """
@@ -570,7 +692,26 @@ class ArtifactList(BaseModel):
         extra="allow",
         populate_by_name=True,
     )
-    artifacts: list[LinkedArtifact]
-    artifacts_missed: list[MissedArtifact] = Field(..., alias="artifactsMissed")
+    artifacts: list[LinkedArtifact] = Field([], validate_default=True)
+    artifacts_missed: list[MissedArtifact] = Field(
+        [], alias="artifactsMissed", validate_default=True
+    )
     artifacts_missed_more: int = Field(..., alias="artifactsMissedMore")
-    tests: TestSummary | None
+    tests: TestSummary | None = None
+
+
+class ProviderList(BaseModel):
+    model_config = ConfigDict(
+        extra="allow",
+        populate_by_name=True,
+    )
+    providers: list[ProviderLoad] = Field([], validate_default=True)
+
+
+class TenantList(BaseModel):
+    model_config = ConfigDict(
+        extra="allow",
+        populate_by_name=True,
+    )
+    tenants: list[Tenant] = Field([], validate_default=True)
+    cursor: str | None = None

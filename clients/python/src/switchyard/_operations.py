@@ -27,6 +27,8 @@ LIST_ARTIFACTS = Operation("GET", "/v1/jobs/{jobId}/artifacts", once=False)
 """The artifacts of a job that has ended, with links that open them for a while."""
 LIST_AUDIT = Operation("GET", "/v1/audit", once=False)
 """Who did what, the newest first."""
+LIST_COSTS = Operation("GET", "/v1/costs", once=False)
+"""What sandboxes cost, by tenant and day."""
 LIST_JOBS = Operation("GET", "/v1/jobs", once=False)
 """Jobs, the newest first, a page at a time."""
 LIST_PROVIDERS = Operation("GET", "/v1/providers", once=False)
