@@ -1,8 +1,10 @@
 // A consumer in a process of its own, with in-memory providers and git host. It says "started" to its parent, and answers its questions.
 import { monitorEventLoopDelay } from 'node:perf_hooks'
+import { BatchSpanProcessor, InMemorySpanExporter, NodeTracerProvider } from '@opentelemetry/sdk-trace-node'
 import { pino } from 'pino'
 import { Consumer, secretsFromEnvironment } from '../../src/consumers/index.js'
 import { cpuMs, type Change, type Figures, type ProcessOptions } from './fleet.js'
+import { PrometheusMetrics } from '../../src/telemetry/prometheus-metrics.js'
 import { inMemoryGitHost } from './git-host.js'
 import { InMemoryProvider } from './provider.js'
 
@@ -13,7 +15,15 @@ const providers = told.providers.map(({ name, sandboxes }) => ({
   provider: new InMemoryProvider(name, told.recordsChanges ? { onChange: (provider, by) => changes.push({ provider, by, atMs: Date.now() }) } : {}),
   limit: { sandboxes },
 }))
+const metrics = told.telemetry === 'metrics' ? new PrometheusMetrics() : undefined
+if (metrics !== undefined) setInterval(() => void metrics.scrape(), 15_000)
+if (told.telemetry === 'traces') {
+  const nowhere = new InMemorySpanExporter()
+  setInterval(() => nowhere.reset(), 1_000)
+  new NodeTracerProvider({ spanProcessors: [new BatchSpanProcessor(nowhere)] }).register()
+}
 const consumer = new Consumer({
+  metrics,
   deployment: 'bench',
   redis: { url: told.redisUrl },
   git: inMemoryGitHost,

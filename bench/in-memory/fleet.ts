@@ -7,6 +7,8 @@ export interface ProcessOptions {
   readonly providers: readonly { readonly name: string; readonly sandboxes: number }[]
   readonly maxJobs: number
   readonly recordsChanges: boolean
+  /** What it does besides. Default: nothing. */
+  readonly telemetry?: 'off' | 'metrics' | 'traces' | undefined
 }
 
 /** A sandbox that came to be (+1) or is gone (-1). */

@@ -3,8 +3,8 @@ import { eventGroups, eventsAdded, Keys, oldestUnreadAtMs, queueFigures, Reaping
 import type { MetricName } from '../telemetry/metric-table.js'
 import type { DeploymentFigures } from '../telemetry/prometheus-metrics.js'
 
-/** How long Redis may take for all of it, in milliseconds: a scrape waits for it. */
-const patienceMs = 3_000
+/** How long Redis may take for all of it unless told otherwise, in milliseconds: a scrape waits for it. */
+const defaultPatienceMs = 3_000
 
 /** Why what waits in a queue waits, all of it. */
 export type QueueReason = 'paused' | 'no-consumer' | 'capacity' | 'turn'
@@ -26,7 +26,7 @@ function hasRoom(load: ProviderLoad): boolean {
  * not with what waits.
  * @throws what Redis says, or that it took too long.
  */
-export async function deploymentFigures(redis: Redis, { prefix, queue }: { readonly prefix?: string | undefined; readonly queue?: string | undefined }): Promise<DeploymentFigures> {
+export async function deploymentFigures(redis: Redis, { prefix, queue, patienceMs = defaultPatienceMs }: { readonly prefix?: string | undefined; readonly queue?: string | undefined; readonly patienceMs?: number | undefined }): Promise<DeploymentFigures> {
   let timer: NodeJS.Timeout | undefined
   const late = new Promise<never>((_resolve, reject) => (timer = setTimeout(() => reject(new Error(`Redis did not give the deployment’s figures within ${patienceMs / 1000} s`)), patienceMs)))
   const read = readFigures(redis, new Keys(prefix, queue))

@@ -4,7 +4,10 @@ import type { Metrics } from './metrics.js'
 interface SentCommand {
   readonly name: string
   readonly args: readonly unknown[]
-  readonly promise: Promise<unknown>
+  resolve: (answer: unknown) => void
+  reject: (error: Error) => void
+  /** Ours: it is measured already. */
+  measured?: true
 }
 
 /** What is looked at of a connection of ioredis: the scripts that were defined on it, and how it sends. */
@@ -30,22 +33,24 @@ export function measureRedis(connection: object, metrics: Metrics): void {
     if (!scripts.has(sha)) for (const [script, known] of Object.entries(redis.scriptsSet ?? {})) scripts.set(known.sha, `script:${scriptName(script)}`)
     return scripts.get(sha) ?? 'script:unknown'
   }
-  // What waits for the connection is sent once more when that is there.
-  const sent = new WeakSet<object>()
   redis.sendCommand = (command, ...more) => {
-    if (sent.has(command)) return send(command, ...more)
-    sent.add(command)
+    // What waits for the connection is sent once more when that is there.
+    if (command.measured === true) return send(command, ...more)
+    command.measured = true
     const began = performance.now()
     const called = nameOf(command)
     const label = names.has(called) || names.size < mostNames ? called : 'other'
     names.add(label)
-    command.promise.then(
-      () => metrics.observe('switchyard.redis.command.duration', [label], (performance.now() - began) / 1000),
+    const { resolve, reject } = command
+    command.resolve = (answer) => {
+      metrics.observe('switchyard.redis.command.duration', [label], (performance.now() - began) / 1000)
+      resolve(answer)
+    }
+    command.reject = (error) => {
       // The digest of a script that this Redis has not seen: it is sent again.
-      (error: unknown) => {
-        if (!(error instanceof Error && error.message.startsWith('NOSCRIPT'))) metrics.add('switchyard.redis.errors', [label])
-      },
-    )
+      if (!error.message.startsWith('NOSCRIPT')) metrics.add('switchyard.redis.errors', [label])
+      reject(error)
+    }
     return send(command, ...more)
   }
 }

@@ -13,23 +13,3 @@ export interface Metrics {
 
 /** Measures nothing, and costs nothing. */
 export const noMetrics: Metrics = { add: () => undefined, observe: () => undefined, shift: () => undefined, on: false }
-
-/**
- * Measures how long something takes.
- * @param outcomeOf the label that says how it went.
- */
-export async function timed<Result, Outcome extends string>(
-  work: () => Promise<Result>,
-  outcomeOf: (result: Result) => Outcome,
-  record: (outcome: Outcome | 'error', seconds: number) => void,
-): Promise<Result> {
-  const began = performance.now()
-  try {
-    const result = await work()
-    record(outcomeOf(result), (performance.now() - began) / 1000)
-    return result
-  } catch (error) {
-    record('error', (performance.now() - began) / 1000)
-    throw error
-  }
-}

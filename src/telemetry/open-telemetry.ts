@@ -28,15 +28,15 @@ export async function startOpenTelemetry(settings: OtlpSettings, { version, metr
     closers.push(() => provider.shutdown())
   }
   if (settings.metrics !== null && metrics !== null) {
-    const [{ MeterProvider, PeriodicExportingMetricReader }, { OTLPMetricExporter }] = await load(() => Promise.all([import('@opentelemetry/sdk-metrics'), import('@opentelemetry/exporter-metrics-otlp-http')]))
-    const producer = metricsOf(metrics.registry, resource, { name: 'switchyard', version }, () => metrics.refresh())
-    const reader = new PeriodicExportingMetricReader({
+    const [sdk, { OTLPMetricExporter }] = await load(() => Promise.all([import('@opentelemetry/sdk-metrics'), import('@opentelemetry/exporter-metrics-otlp-http')]))
+    const producer = metricsOf(metrics.registry, resource, { name: 'switchyard', version }, () => metrics.refresh(), sdk)
+    const reader = new sdk.PeriodicExportingMetricReader({
       exporter: new OTLPMetricExporter({ url: settings.metrics }),
       exportIntervalMillis: settings.everyMs,
       exportTimeoutMillis: Math.min(settings.everyMs, 30_000),
       metricProducers: [producer],
     })
-    const provider = new MeterProvider({ resource, readers: [reader] })
+    const provider = new sdk.MeterProvider({ resource, readers: [reader] })
     closers.push(() => provider.shutdown({ timeoutMillis: flushMs }))
   }
   return {

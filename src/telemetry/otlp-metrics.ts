@@ -1,11 +1,11 @@
+import { ValueType } from '@opentelemetry/api'
 import type { Registry } from 'prom-client'
-import type { AggregationTemporality, DataPointType, MetricData, MetricProducer, ResourceMetrics } from '@opentelemetry/sdk-metrics'
+import type * as Sdk from '@opentelemetry/sdk-metrics'
+import type { MetricData, MetricProducer, ResourceMetrics } from '@opentelemetry/sdk-metrics'
 import { metricTable, prometheusLabel, prometheusName, type MetricEntry } from './metric-table.js'
 
-/** The values of the SDK's enumerations, which is loaded only where it is used. */
-const cumulative = 1 as AggregationTemporality.CUMULATIVE
-const [histogramType, gaugeType, sumType] = [0 as DataPointType.HISTOGRAM, 2 as DataPointType.GAUGE, 3 as DataPointType.SUM]
-const double = 1
+/** The SDK's enumerations; it is loaded only where it is used. */
+type Enumerations = Pick<typeof Sdk, 'AggregationTemporality' | 'DataPointType'>
 
 interface Known {
   readonly name: string
@@ -26,14 +26,14 @@ interface Value {
 }
 
 /** Gives the OTLP exporter what the registry of Prometheus holds: the same numbers, under OpenTelemetry's names. */
-export function metricsOf(registry: Registry, resource: ResourceMetrics['resource'], scope: { readonly name: string; readonly version: string }, refresh: () => Promise<void>): MetricProducer {
+export function metricsOf(registry: Registry, resource: ResourceMetrics['resource'], scope: { readonly name: string; readonly version: string }, refresh: () => Promise<void>, sdk: Enumerations): MetricProducer {
   const startTime = hrTime(Date.now())
   return {
     async collect() {
       await refresh()
       const endTime = hrTime(Date.now())
       const metrics = (await registry.getMetricsAsJSON()).flatMap((metric) => {
-        const data = metricData(metric.name, metric.help, String(metric.type), (metric as unknown as { readonly values: readonly Value[] }).values, { startTime, endTime })
+        const data = metricData(metric.name, metric.help, String(metric.type), (metric as unknown as { readonly values: readonly Value[] }).values, { startTime, endTime }, sdk)
         return data === null ? [] : [data]
       })
       return { resourceMetrics: { resource, scopeMetrics: [{ scope, metrics }] }, errors: [] }
@@ -42,12 +42,12 @@ export function metricsOf(registry: Registry, resource: ResourceMetrics['resourc
 }
 
 /** One metric as OTLP has it; null for one without values. */
-export function metricData(name: string, help: string, type: string, values: readonly Value[], times: { readonly startTime: HrTime; readonly endTime: HrTime }): MetricData | null {
+export function metricData(name: string, help: string, type: string, values: readonly Value[], times: { readonly startTime: HrTime; readonly endTime: HrTime }, { AggregationTemporality, DataPointType }: Enumerations): MetricData | null {
   if (values.length === 0) return null
   const entry = known.get(name)
-  const descriptor = { name: entry?.name ?? name, description: help, unit: entry?.unit ?? '', valueType: double }
+  const descriptor = { name: entry?.name ?? name, description: help, unit: entry?.unit ?? '', valueType: ValueType.DOUBLE }
   const attributesOf = (labels: Value['labels']) => Object.fromEntries(Object.entries(labels).flatMap(([label, value]) => (label === 'le' || value === undefined ? [] : [[entry?.labels.get(label) ?? label, String(value)]])))
-  const common = { descriptor, aggregationTemporality: cumulative }
+  const common = { descriptor, aggregationTemporality: AggregationTemporality.CUMULATIVE }
   if (type === 'histogram') {
     const series = new Map<string, { attributes: Record<string, string>; boundaries: number[]; below: number[]; sum: number; count: number }>()
     for (const { value, labels, metricName } of values) {
@@ -64,10 +64,10 @@ export function metricData(name: string, help: string, type: string, values: rea
     }
     // Prometheus counts all that is below a bound, OTLP what is between two.
     const dataPoints = [...series.values()].map(({ attributes, boundaries, below, sum, count }) => ({ ...times, attributes, value: { buckets: { boundaries, counts: [...below, count].map((each, index) => each - (index === 0 ? 0 : (below[index - 1] ?? 0))) }, sum, count } }))
-    return { ...common, dataPointType: histogramType, dataPoints }
+    return { ...common, dataPointType: DataPointType.HISTOGRAM, dataPoints }
   }
   const dataPoints = values.map(({ value, labels }) => ({ ...times, attributes: attributesOf(labels), value }))
-  return type === 'counter' ? { ...common, dataPointType: sumType, isMonotonic: true, dataPoints } : { ...common, dataPointType: gaugeType, dataPoints }
+  return type === 'counter' ? { ...common, dataPointType: DataPointType.SUM, isMonotonic: true, dataPoints } : { ...common, dataPointType: DataPointType.GAUGE, dataPoints }
 }
 
 function hrTime(atMs: number): HrTime {

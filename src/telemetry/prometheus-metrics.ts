@@ -1,5 +1,6 @@
-import { Counter, Gauge, Histogram, Registry, collectDefaultMetrics } from 'prom-client'
-import { metricTable, prometheusLabel, prometheusName, type CounterName, type GaugeName, type HistogramName, type LabelValues, type MetricEntry, type MetricName } from './metric-table.js'
+import { collectDefaultMetrics, Registry, type Metric } from 'prom-client'
+import { Cells } from './cells.js'
+import { metricTable, type CounterName, type GaugeName, type HistogramName, type LabelValues, type MetricEntry, type MetricName } from './metric-table.js'
 import type { Metrics } from './metrics.js'
 import { TenantLabels } from './tenant-labels.js'
 
@@ -23,34 +24,32 @@ const defaultFiguresForMs = 5_000
 export class PrometheusMetrics implements Metrics {
   readonly on = true
   readonly registry = new Registry()
-  private readonly counters = new Map<string, Counter>()
-  private readonly gauges = new Map<string, Gauge>()
-  private readonly histograms = new Map<string, Histogram>()
+  private readonly metrics = new Map<string, Cells>()
   private readonly tenants = new TenantLabels((label) => this.forgetTenant(label))
   private reading: Promise<void> | undefined
   private readAtMs = -Infinity
 
   constructor(private readonly options: PrometheusMetricsOptions = {}) {
     for (const [name, entry] of Object.entries<MetricEntry>(metricTable)) {
-      const common = { name: prometheusName(name, entry), help: entry.help, labelNames: entry.labels.map(prometheusLabel), registers: [this.registry] }
-      if (entry.type === 'counter') this.counters.set(name, new Counter(common))
-      else if (entry.type === 'gauge') this.gauges.set(name, new Gauge(common))
-      else this.histograms.set(name, new Histogram({ ...common, buckets: [...(entry.buckets ?? [])] }))
+      const cells = new Cells(name, entry)
+      this.metrics.set(name, cells)
+      // The registry asks a metric for its name and its values; the types want prom-client's own classes.
+      this.registry.registerMetric(cells as unknown as Metric)
     }
     collectDefaultMetrics({ register: this.registry, eventLoopMonitoringPrecision: 100 })
   }
 
   add<Name extends CounterName>(name: Name, labels: LabelValues<Name>, by = 1): void {
-    this.counters.get(name)?.labels(...this.shown(name, labels as readonly string[])).inc(Math.max(0, by))
+    this.metrics.get(name)?.add(this.shown(name, labels as readonly string[]), Math.max(0, by))
   }
 
   observe<Name extends HistogramName>(name: Name, labels: LabelValues<Name>, value: number): void {
     // A clock that was set back makes no negative durations.
-    this.histograms.get(name)?.labels(...(labels as readonly string[])).observe(Math.max(0, value))
+    this.metrics.get(name)?.observe(labels as readonly string[], Math.max(0, value))
   }
 
   shift<Name extends GaugeName>(name: Name, labels: LabelValues<Name>, by: number): void {
-    this.gauges.get(name)?.labels(...(labels as readonly string[])).inc(by)
+    this.metrics.get(name)?.add(labels as readonly string[], by)
   }
 
   /** The text that Prometheus scrapes. */
@@ -61,7 +60,7 @@ export class PrometheusMetrics implements Metrics {
 
   /** Reads the deployment's figures again where they are too old; several who ask at once wait for one reading. */
   async refresh(): Promise<void> {
-    this.gauges.get('switchyard.loops.stuck')?.set(this.options.stuckLoops?.() ?? 0)
+    this.set('switchyard.loops.stuck', this.options.stuckLoops?.() ?? 0)
     const { figures, figuresForMs = defaultFiguresForMs } = this.options
     if (figures === undefined || performance.now() - this.readAtMs < figuresForMs) return
     this.reading ??= this.read(figures).finally(() => (this.reading = undefined))
@@ -72,37 +71,38 @@ export class PrometheusMetrics implements Metrics {
     let read: DeploymentFigures = new Map()
     try {
       read = await figures()
-      this.gauges.get('switchyard.redis.up')?.set(1)
+      this.set('switchyard.redis.up', 1)
     } catch (error) {
       // What is not known is not exported: an old figure would look like a new one.
-      this.gauges.get('switchyard.redis.up')?.set(0)
+      this.set('switchyard.redis.up', 0)
       this.options.onError?.(error)
     }
     this.readAtMs = performance.now()
     for (const [name, entry] of Object.entries<MetricEntry>(metricTable)) {
       if (entry.scope !== 'deployment') continue
-      const metric = this.counters.get(name) ?? this.gauges.get(name)
-      metric?.reset()
-      if (metric !== undefined && entry.labels.length === 0 && !read.has(name as MetricName)) metric.remove()
-      for (const [labels, value] of read.get(name as MetricName) ?? []) metric?.labels(...labels).inc(value)
+      const cells = this.metrics.get(name)
+      cells?.clear()
+      for (const [labels, value] of read.get(name as MetricName) ?? []) cells?.add(labels, value)
     }
   }
 
+  /** A gauge without labels. */
+  private set(name: GaugeName, value: number): void {
+    const cells = this.metrics.get(name)
+    cells?.clear()
+    cells?.add([], value)
+  }
+
   private shown(name: MetricName, labels: readonly string[]): readonly string[] {
-    const at = (metricTable[name].labels as readonly string[]).indexOf('tenant')
-    return at === -1 ? labels : labels.with(at, this.tenants.labelFor(labels[at] ?? ''))
+    const at = tenantAt.get(name)
+    return at === undefined ? labels : labels.with(at, this.tenants.labelFor(labels[at] ?? ''))
   }
 
   /** Its series go: a later one begins anew, as after a restart. */
   private forgetTenant(label: string): void {
-    for (const counter of this.counters.values()) {
-      for (const labels of labelsIn(counter)) if (labels['tenant'] === label) counter.remove(labels)
-    }
+    for (const name of tenantAt.keys()) this.metrics.get(name)?.remove('tenant', label)
   }
 }
 
-/** prom-client gives a metric's values to those who wait for them only; the label sets stand in a field that its types leave out. */
-function labelsIn(counter: Counter): Record<string, string>[] {
-  const { hashMap } = counter as unknown as { readonly hashMap: Readonly<Record<string, { readonly labels: Record<string, string> }>> }
-  return Object.values(hashMap).map(({ labels }) => labels)
-}
+/** Where among its labels a metric has the tenant. */
+const tenantAt = new Map(Object.entries<MetricEntry>(metricTable).flatMap(([name, { labels }]) => (labels.includes('tenant') ? [[name, labels.indexOf('tenant')] as const] : [])))

@@ -1,4 +1,4 @@
-import { context, createTraceState, ProxyTracerProvider, ROOT_CONTEXT, SpanKind, SpanStatusCode, trace, type Attributes, type Context, type Link, type Span, type SpanContext, type Tracer } from '@opentelemetry/api'
+import { context, createTraceState, ROOT_CONTEXT, SpanKind, SpanStatusCode, trace, type Attributes, type Context, type Link, type Span, type SpanContext, type Tracer, type TracerProvider } from '@opentelemetry/api'
 import type { TraceCarrier } from '../job/trace-carrier.js'
 
 export { context, SpanKind, SpanStatusCode, trace, type Attributes, type Context, type Link, type Span, type SpanContext }
@@ -7,8 +7,9 @@ const name = 'switchyard'
 
 /** The tracer of whoever has set tracing up in this process; null when nobody has: then no span is made, not even one that is thrown away. */
 export function tracer(): Tracer | null {
-  const provider = trace.getTracerProvider()
-  if (provider instanceof ProxyTracerProvider && provider.getDelegateTracer(name) === undefined) return null
+  // What the API gives before anybody has is a stand-in, which says whether there is a real one behind it.
+  const provider: TracerProvider & { readonly getDelegateTracer?: (name: string) => Tracer | undefined } = trace.getTracerProvider()
+  if (provider.getDelegateTracer !== undefined && provider.getDelegateTracer(name) === undefined) return null
   return provider.getTracer(name)
 }
 

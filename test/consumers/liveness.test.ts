@@ -17,20 +17,20 @@ function watched() {
   return {
     liveness,
     stuck: () => liveness.stuck().map(({ loop }) => loop),
-    redis(state: typeof redis) {
+    redis: (state: typeof redis) => {
       redis = state
       if (state === 'answers') for (const resolve of waiting.splice(0)) resolve()
       waiting = []
     },
     /** Seconds pass, each with a tick, as when the event loop turns. */
-    async pass(seconds: number) {
+    pass: async (seconds: number) => {
       for (let each = 0; each < seconds; each++) {
         nowMs += 1_000
         liveness.tick()
         await Promise.resolve().then(() => undefined)
       }
     },
-    jump(seconds: number) {
+    jump: (seconds: number) => {
       nowMs += seconds * 1_000
     },
   }

@@ -1,5 +1,6 @@
 import { context, trace } from '@opentelemetry/api'
 import { InMemorySpanExporter, SimpleSpanProcessor } from '@opentelemetry/sdk-trace-base'
+import * as sdk from '@opentelemetry/sdk-metrics'
 import { NodeTracerProvider } from '@opentelemetry/sdk-trace-node'
 import fc from 'fast-check'
 import { afterEach, expect, it } from 'vitest'
@@ -142,11 +143,11 @@ it('says by OTLP what Prometheus is told: buckets between bounds, and the tableâ
   const name = 'cicd_pipeline_run_duration_seconds'
   const labels = { cicd_pipeline_name: 'agents', cicd_pipeline_run_state: 'pending', cicd_pipeline_result: '' }
   const bucket = (le: string | number, value: number) => ({ value, labels: { ...labels, le }, metricName: `${name}_bucket` })
-  const data = metricData(name, 'h', 'histogram', [bucket(1, 2), bucket(5, 3), bucket('+Inf', 7), { value: 40, labels, metricName: `${name}_sum` }, { value: 7, labels, metricName: `${name}_count` }], times)
+  const data = metricData(name, 'h', 'histogram', [bucket(1, 2), bucket(5, 3), bucket('+Inf', 7), { value: 40, labels, metricName: `${name}_sum` }, { value: 7, labels, metricName: `${name}_count` }], times, sdk)
   expect(data).toMatchObject({
     descriptor: { name: 'cicd.pipeline.run.duration', unit: 's' },
     dataPoints: [{ attributes: { 'cicd.pipeline.name': 'agents', 'cicd.pipeline.run.state': 'pending' }, value: { buckets: { boundaries: [1, 5], counts: [2, 1, 4] }, sum: 40, count: 7 } }],
   })
-  expect(metricData('switchyard_errors_total', 'h', 'counter', [{ value: 2, labels: { owner: 'job' } }], times)).toMatchObject({ descriptor: { name: 'switchyard.errors' }, isMonotonic: true, dataPoints: [{ value: 2 }] })
-  expect(metricData('switchyard_redis_up', 'h', 'gauge', [], times)).toBeNull()
+  expect(metricData('switchyard_errors_total', 'h', 'counter', [{ value: 2, labels: { owner: 'job' } }], times, sdk)).toMatchObject({ descriptor: { name: 'switchyard.errors' }, isMonotonic: true, dataPoints: [{ value: 2 }] })
+  expect(metricData('switchyard_redis_up', 'h', 'gauge', [], times, sdk)).toBeNull()
 })
