@@ -1,5 +1,6 @@
 import type { Command } from 'commander'
 import { harmlessLine } from '../../job/harmless-text.js'
+import { operatorOf } from '../operator-flags.js'
 import { print, printJson } from '../print.js'
 import { withConfigOption, withJsonOption, type SharedFlags } from '../shared-options.js'
 
@@ -29,6 +30,7 @@ Example:
       const { withQueue } = await import('../open-queue.js')
       await withQueue(flags, async (queue) => {
         const outcome = await queue.job(jobId).cancel(flags.reason)
+        await queue.operations.audit(operatorOf(flags), 'cancelJob', [jobId], { after: { outcome } })
         if (flags.json === true) printJson({ jobId, outcome })
         else print(`job ${harmlessLine(jobId)}: ${said[outcome]}`)
       })

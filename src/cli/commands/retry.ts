@@ -2,6 +2,7 @@ import type { Command } from 'commander'
 import { CheckpointGoneError, InvalidInputError } from '../../job/errors.js'
 import { harmlessLine } from '../../job/harmless-text.js'
 import type { AgentQueue, RetryFilter, RetryOptions } from '../../producers/index.js'
+import { operatorOf } from '../operator-flags.js'
 import { counted } from '../output.js'
 import { print, printJson } from '../print.js'
 import { withConfigOption, withJsonOption, type SharedFlags } from '../shared-options.js'
@@ -38,13 +39,15 @@ Examples:
       const { withQueue } = await import('../open-queue.js')
       await withQueue(flags, async (queue) => {
         if (jobId === undefined) {
-          await retryAll(queue, filter, { from }, (jobIds) => {
+          await retryAll(queue, filter, { from }, async (jobIds) => {
+            if (jobIds.length > 0) await queue.operations.audit(operatorOf(flags), 'retryJobs', jobIds, { after: { where: filter, done: jobIds.length } })
             if (flags.json === true) printJson({ retried: jobIds })
             else print([`${counted(jobIds.length, 'job')} run again`, ...jobIds.map(harmlessLine)].join('\n'))
           })
           return
         }
         const outcome = await queue.retry(jobId, { from })
+        await queue.operations.audit(operatorOf(flags), 'retryJob', [jobId], { after: { outcome } })
         const said = outcome === 'pending' ? 'waits or runs already; nothing was done' : `is run again, from ${from === 'checkpoint' ? 'its last checkpoint' : 'the start'}`
         if (flags.json === true) printJson({ jobId, outcome })
         else print(`job ${harmlessLine(jobId)}: ${said}`)
@@ -53,11 +56,11 @@ Examples:
 }
 
 /** Says what was run again also where some could not be. */
-async function retryAll(queue: AgentQueue, filter: RetryFilter, options: RetryOptions, say: (jobIds: readonly string[]) => void): Promise<void> {
+async function retryAll(queue: AgentQueue, filter: RetryFilter, options: RetryOptions, say: (jobIds: readonly string[]) => Promise<void>): Promise<void> {
   try {
-    say(await queue.retryMany(filter, options))
+    await say(await queue.retryMany(filter, options))
   } catch (error) {
-    if (error instanceof CheckpointGoneError) say(error.retried)
+    if (error instanceof CheckpointGoneError) await say(error.retried)
     throw error
   }
 }

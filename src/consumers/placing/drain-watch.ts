@@ -35,7 +35,11 @@ export class DrainWatch {
   /** Looks now. Never throws: what was known holds until the next look. */
   async look(): Promise<void> {
     const { ledger, providers, isBusy, log } = this.parts
-    if (!isBusy()) return
+    if (!isBusy()) {
+      // What was known may be taken back by the time that there is a job again.
+      this.wanted = new Map()
+      return
+    }
     try {
       const loads = await ledger.sharedLoads(providers().map((provider) => ({ provider })))
       this.wanted = new Map(loads.flatMap(({ provider, drain }) => (drain?.move === true ? [[provider, drain] as const] : [])))
