@@ -19,6 +19,8 @@ export interface Place {
   readonly brief?: Provider
   /** As `provider`, with `narrow` limits; undefined where there are none, or none can be had here. */
   readonly narrow?: Provider
+  /** As `provider`, with `narrow.maxFileMiB` alone: it would keep the other limits from being reached. */
+  readonly smallFiles?: Provider
   /** Which of these limits `narrow` has. */
   readonly limits: readonly (keyof typeof narrow)[]
   readonly network: 'open' | 'none'
@@ -121,7 +123,7 @@ async function makeTraps(folder: string): Promise<{ readonly bin: string; readon
 
 let counter = 0
 function request({ network }: Pick<Place, 'network'>, changes: Partial<SandboxRequest> = {}): SandboxRequest {
-  return { name: `attack-${process.pid}-${++counter}`, tags: { attack: 'yes' }, image: undefined, resources: {}, lifetimeMs: 300_000, network, gitHosts: [], ...changes }
+  return { name: `attack-${process.pid}-${++counter}`, tags: { attack: 'yes' }, image: undefined, resources: {}, lifetimeMs: 1_800_000, network, gitHosts: [], ...changes }
 }
 
 const trial: Readonly<Record<TrialName, (place: Place, targets: Targets) => Promise<string>>> = {
@@ -238,7 +240,7 @@ perl -e 'my $fd = syscall(\`uname -m\` =~ /x86_64/ ? 319 : 279, "x", 0); exit if
 
   files: (place) => within(place, 'maxFiles', `mkdir "$HOME/many"; cd "$HOME/many"; i=0; while [ $i -lt 1200 ]; do : >$i; i=$((i+1)); done; ${outlast}`),
 
-  fileSize: (place) => within(place, 'maxFileMiB', 'head -c 16777216 /dev/zero >"$HOME/large"; [ "$(wc -c <"$HOME/large")" -gt 8388608 ] && echo REACHED; :'),
+  fileSize: ({ smallFiles, ...place }) => within({ ...place, ...(smallFiles === undefined ? {} : { narrow: smallFiles }) }, 'maxFileMiB', 'head -c 16777216 /dev/zero >"$HOME/large"; [ "$(wc -c <"$HOME/large")" -gt 8388608 ] && echo REACHED; :'),
 
   openFiles: (place) =>
     within(place, 'maxOpenFiles', `ulimit -n 200 2>/dev/null && echo 'REACHED the limit is moved'; command -v perl >/dev/null || { echo 'UNTRIED no perl'; exit; }; perl -e 'my @open; for (1 .. 150) { open($open[$_], "<", "/dev/null") or exit } print "REACHED\\n"'`),

@@ -52,17 +52,18 @@ async function hasOwnNetwork(): Promise<boolean> {
 async function local(name: PlaceName, options: LocalProviderOptions): Promise<Place> {
   const stateDir = await mkdtemp(join(tmpdir(), 'switchyard-attack-'))
   const provider = new LocalProvider({ stateDir, ...options })
-  const { maxProcesses, maxFiles, maxFileMiB, maxOpenFiles } = narrow
-  const tight = new LocalProvider({ stateDir, ...options, name: 'narrow', maxProcesses, maxFiles, maxFileMiB, maxOpenFiles })
+  const { maxProcesses, maxFiles, maxOpenFiles } = narrow
+  const tight = new LocalProvider({ stateDir, ...options, name: 'narrow', maxProcesses, maxFiles, maxOpenFiles })
+  const smallFiles = new LocalProvider({ stateDir, ...options, name: 'small-files', maxFileMiB: narrow.maxFileMiB })
   return {
     name,
     provider,
-    ...(options.isolation === 'none' ? {} : { narrow: tight }),
+    ...(options.isolation === 'none' ? {} : { narrow: tight, smallFiles }),
     limits: ['memoryMiB', 'cpu', 'maxProcesses', 'maxFiles', 'maxFileMiB', 'maxOpenFiles', 'diskMiB'],
     network: 'open',
     ownProcesses: options.isolation !== 'none',
     close: async () => {
-      await Promise.all([provider.close(), tight.close()])
+      await Promise.all([provider.close(), tight.close(), smallFiles.close()])
       await rm(stateDir, { recursive: true })
     },
   }

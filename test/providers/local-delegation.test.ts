@@ -45,7 +45,7 @@ describe.skipIf(!bubblewrapWorks)('a local sandbox of a user with a systemd of t
     const meta = JSON.parse(await readFile(join(provider.stateDir, 'local/sandboxes', sandbox.id, 'meta.json'), 'utf8')) as { slice: string; watchedMemoryKiB: number; cpus: null; cgroups: [] }
     expect(meta).toMatchObject({ slice: expect.stringMatching(/^switchyard-[0-9a-f]{24}\.slice$/) as string, watchedMemoryKiB: 0, cpus: null, cgroups: [] })
     expect(await systemd.said()).toContain(`systemctl --user --quiet --no-ask-password set-property --runtime ${meta.slice} TasksMax=100 MemoryMax=104857600 MemorySwapMax=0 CPUQuota=150%`)
-    const scopes = async () => (await systemd.said()).filter((line) => line.startsWith(`systemd-run --user --scope --quiet --collect --slice=${meta.slice} -- /usr/bin/env -u INVOCATION_ID -u XDG_RUNTIME_DIR `))
+    const scopes = async () => (await systemd.said()).filter((line) => line.startsWith(`systemd-run --user --scope --quiet --collect --slice=${meta.slice} --property=OOMPolicy=continue -- /usr/bin/env -u INVOCATION_ID -u XDG_RUNTIME_DIR `))
     expect((await scopes()).map((line) => line.includes('/holder.sh '))).toEqual([true])
 
     // The command's exit code, output and signals are its own, and nothing of the way there is in its environment.
@@ -56,7 +56,7 @@ describe.skipIf(!bubblewrapWorks)('a local sandbox of a user with a systemd of t
 
     await provider.kill(sandbox.id, call)
     expect(await processesWith('sleep', seconds)).toEqual([])
-    expect((await systemd.said()).slice(-2)).toEqual(['stop', 'revert'].map((what) => `systemctl --user --quiet --no-ask-password ${what} ${meta.slice}`))
+    expect((await systemd.said()).slice(-3)).toEqual(['kill --signal=KILL', 'stop', 'revert'].map((what) => `systemctl --user --quiet --no-ask-password ${what} ${meta.slice}`))
     expect(await readdir(join(provider.stateDir, 'local', 'sandboxes'))).toEqual([])
   })
 
@@ -92,7 +92,7 @@ describe('the user’s manager', () => {
   })
 
   it('is kept out of the environment of what it starts', () => {
-    const command = scopeCommand({ systemdRun: '/usr/bin/systemd-run', systemctl: '/usr/bin/systemctl', environment: { XDG_RUNTIME_DIR: '/run/user/1', DBUS_SESSION_BUS_ADDRESS: 'x' } }, 'a.slice', ['true'])
+    const command = scopeCommand({ systemdRun: '/usr/bin/systemd-run', systemctl: '/usr/bin/systemctl', environment: { XDG_RUNTIME_DIR: '/run/user/1', DBUS_SESSION_BUS_ADDRESS: 'x' }, scopeProperty: 'KillMode=none' }, 'a.slice', ['true'])
     expect(command.slice(-8)).toEqual(['/usr/bin/env', '-u', 'INVOCATION_ID', '-u', 'XDG_RUNTIME_DIR', '-u', 'DBUS_SESSION_BUS_ADDRESS', 'true'])
   })
 })

@@ -13,7 +13,15 @@ export interface Delegation {
   readonly systemctl: string
   /** Where the user's manager listens. */
   readonly environment: Readonly<Record<string, string>>
+  /** See `scopeProperties`. */
+  readonly scopeProperty: string
 }
+
+/**
+ * What keeps a manager from ending all of a scope, a step with what waits for its end, when the kernel kills one process that is over the limit: the first
+ * that it takes. Scopes have the policy since systemd 253; before that, its end is nothing that it signals anybody for.
+ */
+export const scopeProperties = ['OOMPolicy=continue', 'KillMode=none'] as const
 
 export interface LimitRequest {
   readonly cpu: number | undefined
@@ -47,9 +55,9 @@ export function sliceOf(provider: string, sandboxId: string): string {
 }
 
 /** @returns the command in a scope of the slice. What it takes to reach the manager is not for the command. */
-export function scopeCommand({ systemdRun, environment }: Delegation, slice: string, command: readonly string[]): string[] {
+export function scopeCommand({ systemdRun, environment, scopeProperty }: Delegation, slice: string, command: readonly string[]): string[] {
   const own = ['INVOCATION_ID', ...Object.keys(environment)].flatMap((name) => ['-u', name])
-  return [systemdRun, '--user', '--scope', '--quiet', '--collect', `--slice=${slice}`, '--', '/usr/bin/env', ...own, ...command]
+  return [systemdRun, '--user', '--scope', '--quiet', '--collect', `--slice=${slice}`, `--property=${scopeProperty}`, '--', '/usr/bin/env', ...own, ...command]
 }
 
 /** Sets a sandbox's limits before anything runs in it. They are gone with the manager, or by `endSlice`. @throws Error with what systemctl said. */
@@ -66,6 +74,8 @@ export async function limitSlice(delegation: Delegation, slice: string, { cpu, m
 
 /** Ends whatever is left in a slice, and forgets its limits. @throws Error with what systemctl said. */
 export async function endSlice(delegation: Delegation, slice: string): Promise<void> {
+  // A stop may signal nobody, see `scopeProperties`.
+  await systemctl(delegation, ['kill', '--signal=KILL', slice]).catch(unlessUnknown)
   await systemctl(delegation, ['stop', slice]).catch(unlessUnknown)
   await systemctl(delegation, ['revert', slice]).catch(unlessUnknown)
 }

@@ -3,7 +3,7 @@ import { constants } from 'node:fs'
 import { access, lstat } from 'node:fs/promises'
 import { delimiter, join } from 'node:path'
 import { namespaces, systemMounts, systemPath } from './bubblewrap.js'
-import { managerEnvironment, probeCommand, type Delegation } from './delegation.js'
+import { managerEnvironment, probeCommand, scopeProperties, type Delegation } from './delegation.js'
 import { canLimit } from './limits.js'
 import { pastaArguments, slirpArguments, slirpDevice } from './network.js'
 import { scripts } from './scripts.js'
@@ -71,11 +71,16 @@ async function probeDelegation(systemdRun: string | undefined, systemctl: string
   if (systemdRun === undefined || systemctl === undefined) return 'there is no systemd'
   const environment = managerEnvironment(process.env, process.getuid?.())
   if (environment === undefined) return 'this user has no systemd manager of its own; log in by it, or run "loginctl enable-linger"'
-  const delegation = { systemdRun, systemctl, environment }
-  const tried = await outcomeOf(probeCommand(delegation), environment)
-  if (tried.code === 42) return delegation
-  if (tried.code === 43) return 'systemd hands this user’s manager no limits of memory and processes down; have it run with the unified cgroup hierarchy, and set Delegate=memory pids cpu for user@.service'
-  return `this user’s systemd manager does not answer (${describe(tried)})`
+  let tried: Outcome | undefined
+  for (const scopeProperty of scopeProperties) {
+    const delegation = { systemdRun, systemctl, environment, scopeProperty }
+    tried = await outcomeOf(probeCommand(delegation), environment)
+    if (tried.code === 42) return delegation
+    // Its own answer, which no other property would change.
+    if (tried.code === 43) break
+  }
+  if (tried?.code === 43) return 'systemd hands this user’s manager no limits of memory and processes down; have it run with the unified cgroup hierarchy, and set Delegate=memory pids cpu for user@.service'
+  return `this user’s systemd manager does not answer (${tried === undefined ? '' : describe(tried)})`
 }
 
 /** It joins a network that there is: one of a process that waits. $1: unshare; $2: the device; then slirp4netns and its arguments. */
