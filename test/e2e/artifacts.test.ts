@@ -3,7 +3,7 @@ import { once } from 'node:events'
 import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterAll, beforeAll, expect, it } from 'vitest'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { linked, download } from '../../src/cli/artifact-files.js'
 import { artifactsConfigSchema, createArtifactStore, type ArtifactStore } from '../../src/artifacts/index.js'
 import { createProviders } from '../../src/config/providers.js'
@@ -12,6 +12,8 @@ import { InfrastructureError } from '../../src/job/errors.js'
 import type { JobResult } from '../../src/job/result.js'
 import type { JobSpecInput } from '../../src/job/spec.js'
 import { startProviderServer } from '../chaos/provider-servers.js'
+import { startDocker } from '../providers/docker-fixture.js'
+import { podmanUnavailable } from '../servers/podman.js'
 import { startS3Server, type S3Server } from '../servers/s3/server.js'
 import { altered, startDeployment, until, type Deployment } from './deployment.js'
 
@@ -208,20 +210,46 @@ it('are stored by the next consumer when one is killed in the middle, each once 
   expect([...s3.objects.keys()].filter((key) => key.startsWith(job.jobId))).toHaveLength(5)
 })
 
-it('come out of a provider’s sandbox through its own SDK', { timeout: 600_000 }, async () => {
-  const server = await startProviderServer('e2b', 2, undefined)
-  const providers = await createProviders([server.entry], { environment: server.environment })
-  await consumer({ providers })
-  const { result, log } = await resultOf({
-    steps: ['mkdir -p out && head -c 3000000 /dev/zero > out/large.bin && for n in 1 2 3; do echo $n > "out/it is $n.txt"; done && mkfifo out/pipe'],
-    artifacts: ['out/**'],
+/** Each provider, as its own SDK or engine reaches it, and how to let go of it. */
+const reached: Readonly<Record<string, () => Promise<{ readonly providers: Awaited<ReturnType<typeof createProviders>>; readonly close: () => Promise<void> }>>> = {
+  ...Object.fromEntries((['e2b', 'modal', 'daytona'] as const).map((name) => [name, async () => {
+    // The SDK reads it when it is loaded: a developer's own ~/.modal.toml has no say here.
+    process.env['MODAL_CONFIG_PATH'] = '/dev/null'
+    const server = await startProviderServer(name, 2, undefined)
+    return { providers: await createProviders([server.entry], { environment: server.environment }), close: () => server.close() }
+  }])),
+  docker: async () => {
+    const fixture = await startDocker()
+    return { providers: [{ provider: fixture.another({ name: 'docker' }), limit: { sandboxes: 2 } }] as unknown as Awaited<ReturnType<typeof createProviders>>, close: () => fixture.close() }
+  },
+}
+const noDocker = await podmanUnavailable()
+
+describe.each(Object.keys(reached))('out of a sandbox of %s', (name) => {
+  it.skipIf(name === 'docker' && noDocker !== undefined)(`they come whole, and nothing but files of the repository${name === 'docker' && noDocker !== undefined ? ` (skipped: ${noDocker})` : ''}`, { timeout: 600_000 }, async () => {
+    const { providers, close } = await reached[name]!()
+    try {
+      await consumer({ providers })
+      const { result, log } = await resultOf({
+        steps: [
+          'mkdir -p out && head -c 3000000 /dev/zero > out/large.bin && for n in 1 2 3; do echo $n > "out/it is $n.txt"; done && : > out/empty && mkfifo out/pipe',
+          // What a job may try to get at what is not its own.
+          'ln -s /etc out/etc; ln -s /etc/passwd out/passwd; ln -s ../../.. out/up; echo outside > ../outside.txt; mknod out/device c 1 3 2>/dev/null || :; printf x > "out/$(printf "a\\033[2Jb")"',
+        ],
+        artifacts: ['out/**'],
+      })
+      expect(result, log).toMatchObject({ status: 'succeeded', attempts: [{ provider: name }] })
+      expect(pathsOf(result).filter((path) => !path.includes('2J'))).toEqual(['out/empty', 'out/it is 1.txt', 'out/it is 2.txt', 'out/it is 3.txt', 'out/large.bin'])
+      expect(result.artifacts.find(({ path }) => path === 'out/large.bin')?.sha256).toBe(sha256(Buffer.alloc(3_000_000)))
+      const missed = missedOf(result)
+      expect(missed['out/pipe']).toContain('no regular file')
+      for (const link of ['out/etc', 'out/passwd', 'out/up']) expect(missed[link]).toBe('job: it is a link, and links are not followed')
+      expect([...s3.objects].filter(([key, { bytes }]) => key.startsWith(result.jobId) && /root:|outside/.test(bytes.toString('latin1')))).toEqual([])
+      await Promise.all(running.map((each) => each.stop()))
+      running = []
+      await Promise.all(providers.map(({ provider }) => provider.close()))
+    } finally {
+      await close()
+    }
   })
-  expect(result, log).toMatchObject({ status: 'succeeded', attempts: [{ provider: 'e2b' }] })
-  expect(pathsOf(result)).toEqual(['out/it is 1.txt', 'out/it is 2.txt', 'out/it is 3.txt', 'out/large.bin'])
-  expect(result.artifacts.at(-1)?.sha256).toBe(sha256(Buffer.alloc(3_000_000)))
-  expect(missedOf(result)['out/pipe']).toContain('no regular file')
-  await Promise.all(running.map((each) => each.stop()))
-  running = []
-  await Promise.all(providers.map(({ provider }) => provider.close()))
-  await server.close()
 })

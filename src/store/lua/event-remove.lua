@@ -7,5 +7,5 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 if not clock or clock ~= ARGV[3] or now - tonumber(string.match(clock, '^%d+')) < tonumber(ARGV[2]) then return 0 end
 redis.call('XGROUP', 'DESTROY', KEYS[1], ARGV[1])
-for i = 2, #KEYS do redis.call('DEL', KEYS[i]) end
+for i = 2, #KEYS do redis.call('UNLINK', KEYS[i]) end
 return 1
