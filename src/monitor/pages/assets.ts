@@ -62,7 +62,7 @@ button{cursor:pointer;background:var(--paper);border:1px solid var(--soft);borde
 .scroll{overflow-x:auto}
 .login{display:grid;gap:.8rem;width:min(21rem,100%);margin:12vh auto 0}.login label{display:grid;gap:.25rem}.login input{padding:.45rem .6rem}
 @media (max-width:44rem){main{padding:.8rem .8rem 2rem}header.top{padding:.5rem .8rem}.find{margin-left:0;order:9;width:100%}.find input{flex:1}.live{margin-left:auto;min-width:0}
-section{padding:.7rem .75rem .8rem}.sum{gap:.4rem 1.5rem}.acts{margin-left:0;width:100%}
+section{padding:.7rem .75rem .8rem}.w2{width:3.6rem}.w3{width:5.2rem}.facts{grid-template-columns:repeat(auto-fill,minmax(8.5rem,1fr))}thead th{white-space:normal}.sum{gap:.4rem 1.5rem}.acts{margin-left:0;width:100%}
 .running thead{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)}
 .running tr{display:grid;grid-template-columns:minmax(0,1fr) max-content;gap:.1rem .8rem;padding:.5rem 0;border-top:1px solid var(--rule)}.running tbody tr:first-child{border-top:0}
 .running th,.running td{border:0;padding:0;width:auto!important}.running td.where,.running td.out{grid-column:1/-1}.running td.for{grid-row:1;grid-column:2;text-align:right}

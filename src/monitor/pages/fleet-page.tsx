@@ -251,7 +251,7 @@ function Consumers({ fleet: { consumers, consumersMore, atMs } }: { readonly fle
         <>
           <table>
             <caption>Live consumers, their release and their load</caption>
-            <thead><tr><th scope="col">Consumer</th><th scope="col" class="num w2">Jobs</th><th scope="col" class="num opt w2">Up</th></tr></thead>
+            <thead><tr><th scope="col">Consumer</th><th scope="col" class="num w2">Jobs</th></tr></thead>
             <tbody>{consumers.map((consumer) => <Consumer of={consumer} atMs={atMs} />)}</tbody>
           </table>
           <More count={consumersMore} what="consumers" />
@@ -266,11 +266,10 @@ function Consumer({ of: { consumer, release, queue, providers, jobs, maxJobs, fu
     <tr>
       <th scope="row">
         <span class="id" title={line(consumer, 100)}>{line(consumer, 26)}</span>
-        <small class="b">release {line(release, 40)} · queue {line(queue, 40)} · {providers.length === 0 ? 'no provider' : line(providers.slice(0, 8).join(', '), 120)}</small>
+        <small class="b">release {line(release, 40)} · up <Lasting ms={atMs - startedAtMs} /> · queue {line(queue, 40)} · {providers.length === 0 ? 'no provider' : line(providers.slice(0, 8).join(', '), 120)}</small>
         {troubles.length > 0 ? <small class="b bad"><span aria-hidden="true">✕</span> {whole(troubles.length)} refused {troubles.length === 1 ? 'key' : 'keys'}</small> : null}
       </th>
       <td class="num">{jobs === null ? <span class="soft">not told</span> : <>{whole(jobs)}{maxJobs === null ? null : <small> of {whole(maxJobs)}</small>}</>}{draining ? <small class="b wait">draining</small> : full ? <small class="b wait">full</small> : null}</td>
-      <td class="num opt"><Lasting ms={atMs - startedAtMs} /></td>
     </tr>
   )
 }

@@ -160,7 +160,7 @@ function Steps({ view: { stepResults, steps, status } }: { readonly view: JobVie
       {stepResults.length + left.length === 0 ? <p class="none">None is known any more.</p> : (
         <table>
           <caption>The job’s steps and how they ended</caption>
-          <thead><tr><th scope="col" class="q">Step</th><th scope="col" class="w2">Exit</th><th scope="col" class="num w2">Took</th><th scope="col">The end of its stderr</th></tr></thead>
+          <thead><tr><th scope="col" class="q">Step</th><th scope="col" class="w2">Exit</th><th scope="col" class="num w2">Took</th><th scope="col">Stderr, its end</th></tr></thead>
           <tbody>
             {stepResults.slice(0, mostEntries).map(({ name, exitCode, durationMs, stderrTail }, index) => {
               const said = tail(stderrTail, exitCode === 0 ? 20 : 40, 4_000)
@@ -288,7 +288,7 @@ function Output({ view: { output, outputCut } }: { readonly view: JobView }) {
   return (
     <section id="output" class="card" aria-labelledby="output-title">
       <h2 id="output-title">Output{outputCut ? <small>its end; <code>switchyard logs</code> has all</small> : null}</h2>
-      {said === '' ? <p class="none">It has printed nothing.</p> : <pre tabindex={0} role="region" aria-labelledby="output-title" dir="auto">{said}</pre>}
+      {said === '' ? <p class="none">It has printed nothing.</p> : <pre tabindex={0} role="region" aria-label="What it printed last" dir="auto">{said}</pre>}
     </section>
   )
 }

@@ -1,0 +1,148 @@
+import { accessSync, constants, readFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { delimiter, join } from 'node:path'
+import { chromium, type Browser, type BrowserContextOptions, type Page } from 'playwright-core'
+import { afterAll, beforeAll, expect, it } from 'vitest'
+import { openBoard } from '../../src/cli/open-board.js'
+import { configSchema } from '../../src/config/schema.js'
+import { until } from '../e2e/deployment.js'
+import { longJob, startMonitored, type Monitored } from './monitored.js'
+
+/** The pages as people see them, in a real browser without a window. */
+const executablePath = ['chromium', 'chromium-browser', 'google-chrome']
+  .flatMap((name) => (process.env['PATH'] ?? '').split(delimiter).map((folder) => join(folder, name)))
+  .find((path) => {
+    try {
+      accessSync(path, constants.X_OK)
+      return true
+    } catch {
+      return false
+    }
+  })
+const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8')
+const patienceMs = 90_000
+
+let at: Monitored
+let browser: Browser
+let board: Awaited<ReturnType<typeof openBoard>>
+const jobs: string[] = []
+
+beforeAll(async () => {
+  if (executablePath === undefined) return
+  at = await startMonitored()
+  board = await openBoard(configSchema.parse({ redis: { url: at.redis.url }, board: { port: 0, writable: true } }), { SWITCHYARD_BOARD_PASSWORD: 'pass word' })
+  // Last: a browser that starts takes the whole machine for a moment.
+  browser = await chromium.launch({ executablePath, args: ['--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage'], timeout: patienceMs })
+  const handles = await at.queue.enqueueMany([longJob(), longJob({ repository: `acme/${'long-name-'.repeat(12)}`, tenant: 'globex' }), longJob({ steps: ['sleep 0.01'] }), longJob({ secrets: ['NOT_THERE'] })])
+  jobs.push(...handles.map(({ jobId }) => jobId))
+  await handles[2]!.result({ timeoutMs: patienceMs })
+  await until('the others run', async () => (await at.queue.fleet()).running.filter(({ lastLine }) => lastLine !== '').length === 2, patienceMs)
+}, 2 * patienceMs)
+afterAll(async () => {
+  await browser?.close()
+  await board?.close()
+  await at?.close()
+})
+
+/** A page of a visitor who is logged in. */
+async function visit(path: string, options: BrowserContextOptions = {}): Promise<Page> {
+  const context = await browser.newContext({ viewport: { width: 1300, height: 900 }, ...options })
+  context.setDefaultTimeout(patienceMs)
+  const page = await context.newPage()
+  page.on('pageerror', (error) => problems.push(error.message))
+  page.on('console', (message) => {
+    if (message.type() === 'error') problems.push(message.text())
+  })
+  await page.goto(board.board.loginUrl, { waitUntil: 'commit' })
+  await page.goto(board.board.url + path, { waitUntil: 'domcontentloaded' })
+  return page
+}
+const problems: string[] = []
+
+async function findings(page: Page): Promise<string[]> {
+  await page.evaluate(axe)
+  const violations = await page.evaluate<{ id: string; nodes: { html: string }[] }[]>(`axe.run(document, { runOnly: ['wcag2a', 'wcag2aa', 'wcag21aa', 'wcag22aa', 'best-practice'] }).then(({ violations }) => violations)`)
+  return violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html.slice(0, 160)).slice(0, 3).join(' | ')}`)
+}
+
+const options = { timeout: 6 * patienceMs }
+const reason = 'needs chromium on the PATH'
+
+it.skipIf(executablePath === undefined)(`has no findings of axe on any page, light, dark and on a phone, and nothing wider than the screen (${reason})`, options, async () => {
+  const looks: Record<string, BrowserContextOptions> = { light: {}, dark: { colorScheme: 'dark' }, phone: { viewport: { width: 390, height: 800 }, isMobile: true, hasTouch: true } }
+  for (const [look, with_] of Object.entries(looks)) {
+    const page = await visit('fleet', with_)
+    for (const path of ['fleet', `fleet/jobs/${jobs[0]!}`, `fleet/jobs/${jobs[2]!}`, 'fleet/jobs/none']) {
+      await page.goto(board.board.url + path, { waitUntil: 'domcontentloaded' })
+      expect([look, path, await findings(page)]).toEqual([look, path, []])
+      expect(await page.evaluate<number>('document.documentElement.scrollWidth - document.documentElement.clientWidth'), `${look} ${path}`).toBeLessThanOrEqual(0)
+    }
+    await page.context().close()
+  }
+  const stranger = await browser.newPage()
+  await stranger.goto(`${board.board.url}login`, { waitUntil: 'domcontentloaded', timeout: patienceMs })
+  expect(await findings(stranger)).toEqual([])
+  await stranger.close()
+  // That a job is not there is an error of the browser's console, and the only one.
+  expect(problems.filter((problem) => !problem.includes('404'))).toEqual([])
+})
+
+it.skipIf(executablePath === undefined)(`logs in by keyboard, walks to a job, and cancels and runs it again by clicks while the page follows (${reason})`, options, async () => {
+  const context = await browser.newContext({ reducedMotion: 'reduce' })
+  context.setDefaultTimeout(patienceMs)
+  const page = await context.newPage()
+  await page.goto(`${board.board.url}fleet`, { waitUntil: 'domcontentloaded' })
+  expect(new URL(page.url()).pathname).toBe('/login')
+  // The first field has the focus by itself.
+  await page.waitForSelector('input[name=username]:focus')
+  await page.keyboard.type('admin')
+  await page.keyboard.press('Tab')
+  await page.keyboard.type('pass word')
+  await page.keyboard.press('Enter')
+  await page.waitForURL((url) => url.pathname === '/', { waitUntil: 'commit' })
+  await page.goto(`${board.board.url}fleet`, { waitUntil: 'domcontentloaded' })
+  await page.keyboard.press('Tab')
+  expect(await page.evaluate('document.activeElement.textContent')).toBe('Skip to the content')
+  const focused: string[] = []
+  for (let tabs = 0; tabs < 40 && !focused.some((each) => each.startsWith('link-')); tabs++) {
+    await page.keyboard.press('Tab')
+    focused.push(await page.evaluate<string>('document.activeElement.id || document.activeElement.textContent.trim()'))
+  }
+  expect(focused.slice(0, 2)).toEqual(['Fleet', 'Queues'])
+  // What is live keeps the focus where it is.
+  const id = focused.at(-1)!
+  const before = await page.locator('.running .last').first().textContent()
+  await page.evaluate(`document.getElementById(${JSON.stringify(id)}).closest('tr').dataset.old = '1'`)
+  const other = await at.queue.enqueue(longJob())
+  await until('the row to be another', async () => await page.evaluate<boolean>(`document.getElementById('live').textContent === 'Live' && !document.querySelector('[data-old]')`), patienceMs)
+  expect(before).toContain('x')
+  expect(await page.evaluate('document.activeElement.id')).toBe(id)
+  await page.keyboard.press('Enter')
+  await page.waitForURL(/\/fleet\/jobs\//, { waitUntil: 'domcontentloaded' })
+
+  await page.goto(`${board.board.url}fleet/jobs/${other.jobId}`, { waitUntil: 'domcontentloaded' })
+  await page.click('#cancel-summary')
+  await page.fill('#cancel-reason', 'not needed')
+  await page.click('#cancel-button')
+  await page.waitForURL(/said=/, { waitUntil: 'domcontentloaded' })
+  expect((await other.result({ timeoutMs: patienceMs })).error?.message).toContain('not needed')
+  await until('the page to say so', async () => await page.evaluate<boolean>(`document.getElementById('head').textContent.includes('cancelled')`), patienceMs)
+  await page.goto(`${board.board.url}fleet/jobs/${other.jobId}`, { waitUntil: 'domcontentloaded' })
+  await page.click('#retry-start')
+  await page.waitForURL(/said=retried/, { waitUntil: 'domcontentloaded' })
+  await until('it runs again', async () => (await other.status()).result === null)
+  await other.cancel('done')
+  await context.close()
+})
+
+it.skipIf(executablePath === undefined)(`says and does the same without scripts (${reason})`, options, async () => {
+  const page = await visit('fleet', { javaScriptEnabled: false })
+  expect(await page.locator('#running tbody tr').count()).toBeGreaterThanOrEqual(2)
+  expect(await page.locator('noscript a').textContent()).toBe('Load again')
+  await page.goto(`${board.board.url}fleet/jobs/${jobs[1]!}`, { waitUntil: 'domcontentloaded' })
+  await page.click('#cancel-summary')
+  await page.click('#cancel-button')
+  await page.waitForURL(/said=/, { waitUntil: 'domcontentloaded' })
+  expect((await at.queue.job(jobs[1]!).result({ timeoutMs: patienceMs })).status).toBe('cancelled')
+  await page.context().close()
+})
