@@ -39,9 +39,10 @@ beforeAll(async () => {
   await until('the others run', async () => (await at.queue.fleet()).running.filter(({ lastLine }) => lastLine !== '').length === 2, patienceMs)
 }, 2 * patienceMs)
 afterAll(async () => {
-  await browser?.close()
-  await board?.close()
-  await at?.close()
+  if (executablePath === undefined) return
+  await browser.close()
+  await board.close()
+  await at.close()
 })
 
 /** A page of a visitor who is logged in. */

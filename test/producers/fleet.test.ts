@@ -7,6 +7,7 @@ import { Consumer, secretsFromEnvironment } from '../../src/consumers/index.js'
 import { startRedis, type EmbeddedRedis } from '../../src/embedded/index.js'
 import { createApi } from '../../src/http/index.js'
 import type { JobSpecInput } from '../../src/job/spec.js'
+import { courseOf } from '../../src/monitor/pages/course.js'
 import { AgentQueue } from '../../src/producers/index.js'
 import { createRedis } from '../../src/store/index.js'
 import { until } from '../e2e/deployment.js'
@@ -18,14 +19,19 @@ let consumer: Consumer
 const provider = new InMemoryProvider('a')
 const spec = (more: Partial<JobSpecInput> = {}): JobSpecInput => ({ repository: 'acme/web', push: false, steps: [{ name: 'agent', run: 'sleep 600 # line every 0.1' }, 'sleep 0.01'], ...more })
 
-beforeAll(async () => {
-  redis = await startRedis()
-  queue = new AgentQueue({ redis: { url: redis.url } })
-  consumer = new Consumer({
+async function startConsumer(): Promise<Consumer> {
+  const started = new Consumer({
     deployment: 'test', redis: { url: redis.url }, git: inMemoryGitHost, secrets: secretsFromEnvironment([]), log: pino({ level: 'silent' }), tenants: { globex: { weight: 3, cap: 5 } },
     providers: [{ provider, limit: { sandboxes: 2 }, price: { perSandboxHour: 36 } }], settings: { leaseMs: 1_500, stallCheckMs: 500, stopGraceMs: 100, unrunnableGraceMs: 600_000, maxJobs: 7 },
   })
-  await consumer.start()
+  await started.start()
+  return started
+}
+
+beforeAll(async () => {
+  redis = await startRedis()
+  queue = new AgentQueue({ redis: { url: redis.url } })
+  consumer = await startConsumer()
 })
 afterAll(async () => {
   await consumer.stop()
@@ -111,4 +117,21 @@ it('asks Redis for the same, however much waits, runs or is remembered, and show
   await bull.close()
   connection.disconnect()
   await other.close()
+})
+
+it('tells of a hand-over in the middle of a step, which stays one', async () => {
+  const { jobId } = await queue.enqueue(spec())
+  await until('its step', async () => (await queue.view(jobId))?.milestones.some(([what]) => what === 'step') === true)
+  const before = consumer
+  consumer = await startConsumer()
+  await before.stop()
+  await until('the other has it', async () => (await queue.view(jobId))?.milestones.some(([what]) => what === 'taken') === true)
+  const view = await queue.view(jobId)
+  expect(view?.consumer).toBe(consumer.id)
+  expect(view?.milestones.filter(([what]) => what === 'taken' || what === 'step')).toEqual([['step', expect.any(Number), null, 'agent', null], ['taken', expect.any(Number), expect.any(Number), consumer.id, null]])
+  const course = courseOf(view!)
+  expect(course.marks).toMatchObject([{ kind: 'taken', label: `handed over to ${consumer.id}` }])
+  expect(course.bars.map(({ lane, tone }) => [lane, tone])).toEqual(expect.arrayContaining([['sandboxes', 'now'], ['steps', 'now']]))
+  await queue.job(jobId).cancel('done')
+  await queue.job(jobId).result({ timeoutMs: 20_000 })
 })

@@ -1,3 +1,4 @@
+import { counted } from '../../job/counted.js'
 import type { JobView } from '../../job/fleet.js'
 import { line, took } from './text.js'
 
@@ -71,7 +72,7 @@ export function courseOf({ status, milestones, attempts, atMs }: Pick<JobView, '
   const zeroMs = beganMs ?? status.enqueuedAtMs
   const rows = events.slice(0, mostRows).map(({ fromMs, untilMs, row }) => ({ ...row, at: fromMs < zeroMs ? `−${took(zeroMs - fromMs)}` : `+${took(fromMs - zeroMs)}`, took: took(untilMs - fromMs) }))
   const count = (what: string) => events.filter(({ row }) => row.what === what).length
-  const summary = `Waited ${took((beganMs ?? endMs) - status.enqueuedAtMs)} in the queue, ${beganMs === null ? 'not begun yet' : `ran ${took(endMs - beganMs)}`}; ${count('sandbox')} sandboxes, ${count('step') + count('setup')} steps, ${count('checkpoint')} rows of checkpoints, ${count('hand-over')} hand-overs.`
+  const summary = `Waited ${took((beganMs ?? endMs) - status.enqueuedAtMs)} in the queue, ${beganMs === null ? 'not begun yet' : `ran ${took(endMs - beganMs)}`}; ${counted(count('sandbox'), 'sandbox', 'sandboxes')}, ${counted(count('step') + count('setup'), 'step')}, ${counted(count('checkpoint'), 'row')} of checkpoints, ${counted(count('hand-over'), 'hand-over')}.`
   return { bars, marks, ticks: ticksOf(zeroMs, endMs, scale), rows, more: Math.max(0, events.length - mostRows), summary }
 }
 
