@@ -222,7 +222,8 @@ const trial: Readonly<Record<TrialName, (place: Place, targets: Targets) => Prom
   // It holds what it has read until there is no more, which is long enough for those who look now and then.
   memory: (place) => within(place, 'memoryMiB', `[ "$( (head -c 167772160 /dev/zero; sleep 5) | tail -c 167772160 | wc -c)" -eq 167772160 ] && echo REACHED; :`),
 
-  tmpfs: (place) => within(place, 'memoryMiB', `[ -d /dev/shm ] || { echo 'UNTRIED no /dev/shm'; exit; }; head -c 167772160 /dev/zero >/dev/shm/large 2>/dev/null && sleep 2 && [ "$(wc -c </dev/shm/large)" -eq 167772160 ] && echo REACHED; rm -f /dev/shm/large; :`),
+  // Where the memory of a container is full of files, its engine can't start what would empty it.
+  tmpfs: (place) => (place.name === 'docker' ? Promise.resolve('UNTRIED') : within(place, 'memoryMiB', `[ -d /dev/shm ] || { echo 'UNTRIED no /dev/shm'; exit; }; head -c 167772160 /dev/zero >/dev/shm/large 2>/dev/null && sleep 2 && [ "$(wc -c </dev/shm/large)" -eq 167772160 ] && echo REACHED; rm -f /dev/shm/large; :`)),
 
   memfd: (place) =>
     within(
