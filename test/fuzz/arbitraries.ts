@@ -60,9 +60,10 @@ function changed(value: unknown, at: number, what: number, odd: unknown, key: st
   const place = places[at % Math.max(1, places.length)]
   if (place === undefined || what === 3) return odd
   const [owner, name] = place
-  if (what === 0) Object.defineProperty(owner, name, { value: odd, enumerable: true, configurable: true, writable: true })
+  // A list's length is not one to put anything into: then it stays as it is.
+  if (what === 0) Reflect.defineProperty(owner, name, { value: odd, enumerable: true, configurable: true, writable: true })
   else if (what === 1) Reflect.deleteProperty(owner, name)
-  else Object.defineProperty(owner, key, { value: odd, enumerable: true, configurable: true, writable: true })
+  else Reflect.defineProperty(owner, key, { value: odd, enumerable: true, configurable: true, writable: true })
   return value
 }
 
