@@ -3,7 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import type { Redis } from 'ioredis'
 import { counted } from '../job/counted.js'
 import { type ErrorCode, errorMessage, SwitchyardError } from '../job/errors.js'
-import { createRedis, EventGroup, type EventsWanted, Keys, type RedisConfig, type TakenEntry, untilAborted } from '../store/index.js'
+import { createRedis, EventGroup, type EventsWanted, isUnavailability, Keys, type RedisConfig, type TakenEntry, unavailable, untilAborted } from '../store/index.js'
 import type { EventKind } from '../job/event-kinds.js'
 import { type TrimmedEvent, trimmedEvent } from './completion-event.js'
 import { deliveredEvent, type JobEvent, type JobEventOf } from './job-event.js'
@@ -103,7 +103,7 @@ class GroupReader implements Subscription {
   #newFirst = false
 
   constructor(
-    redis: RedisConfig,
+    private readonly redis: RedisConfig,
     group: string,
     private readonly handler: EntryHandler,
     private readonly callbacks: AnySubscribeOptions,
@@ -162,7 +162,7 @@ class GroupReader implements Subscription {
             opened = false
             continue
           }
-          this.#onError(error)
+          this.#onError(isUnavailability(error) ? unavailable(this.redis, error) : error)
           // Only the stop makes it fail, and ends the loop.
           await delay(pauseAfterFaultMs, undefined, { signal: this.#stop.signal }).catch(() => undefined)
         }

@@ -1,5 +1,5 @@
 import type { Redis } from 'ioredis'
-import { eventGroups, eventsAdded, Keys, oldestUnreadAtMs, queueFigures, Reaping, Roster, SlotLedger, type LiveConsumer, type ProviderLoad, type QueueFigures } from '../store/index.js'
+import { eventGroups, eventsAdded, Keys, oldestUnreadAtMs, queueFigures, Reaping, redisNowMs, Roster, SlotLedger, type LiveConsumer, type ProviderLoad, type QueueFigures } from '../store/index.js'
 import type { MetricName } from '../telemetry/metric-table.js'
 import type { DeploymentFigures } from '../telemetry/prometheus-metrics.js'
 
@@ -41,8 +41,7 @@ export async function deploymentFigures(redis: Redis, { prefix, queue, patienceM
 
 async function readFigures(redis: Redis, keys: Keys): Promise<DeploymentFigures> {
   const reaping = new Reaping(redis, keys, '')
-  const [time, figures, loads, live, groups, added] = await Promise.all([redis.time(), queueFigures(redis, keys), new SlotLedger(redis, keys).loads([]), new Roster(redis, keys).live(), eventGroups(redis, keys), eventsAdded(redis, keys)])
-  const nowMs = Number(time[0]) * 1000 + Number(time[1]) / 1000
+  const [nowMs, figures, loads, live, groups, added] = await Promise.all([redisNowMs(redis, keys), queueFigures(redis, keys), new SlotLedger(redis, keys).loads([]), new Roster(redis, keys).live(), eventGroups(redis, keys), eventsAdded(redis, keys)])
   const ago = (atMs: number | null) => (atMs === null ? 0 : Math.max(0, nowMs - atMs) / 1000)
   const [unread, memories] = await Promise.all([Promise.all(groups.map(({ group }) => oldestUnreadAtMs(redis, keys, group))), Promise.all(loads.map(({ provider }) => reaping.memory(provider)))])
   const queue = keys.queueName

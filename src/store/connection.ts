@@ -1,14 +1,13 @@
 import { Cluster, type ClusterOptions, Redis, type RedisOptions } from 'ioredis'
-import { InvalidInputError, type RedisUnavailableError } from '../job/errors.js'
+import { InvalidInputError } from '../job/errors.js'
 import { afterRunning, type Patience } from './patience.js'
 import { addressOf, checkRedisSettings, type ConnectionPurpose, defaultRedisUrl, passwordOf, type RedisConfig, type RedisSettings, tlsOptionsOf, type Address } from './redis-config.js'
-import { isLasting, unavailable } from './redis-faults.js'
 import { prepareScripts } from './scripts.js'
 import { TlsConnector, TlsSentinelConnector } from './tls-connector.js'
-import { assertTopology } from './topology.js'
 
 export { describeRedis, redisSecrets, type ConnectionPurpose, type GivenRedis, type RedisConfig, type RedisSettings } from './redis-config.js'
 export { isUnavailability, unavailable } from './redis-faults.js'
+export { producerPatienceMs, whenReady } from './when-ready.js'
 
 /**
  * Connections to Redis. What a connection is for decides how it waits and repeats, whatever server it goes to:
@@ -21,9 +20,6 @@ export { isUnavailability, unavailable } from './redis-faults.js'
 
 // Answers come as ioredis has always given them.
 type Options = Omit<RedisOptions, 'replyMapping'>
-
-/** How long a producer waits for Redis before it says that it is away: time in which this process runs. */
-export const producerPatienceMs = 800
 
 const reconnectDelayMs = (times: number) => Math.min(50 * 2 ** Math.min(times, 5), 1_000)
 
@@ -120,8 +116,8 @@ export function createRedis(config: RedisConfig, purpose: ConnectionPurpose): Re
   const made = 'connection' in config ? fromGiven(config.connection, purpose) : open(checkRedisSettings(config), purpose)
   const redis = made as Redis
   redis.on('error', () => undefined)
-  // Every call that waits for the connection listens, and there may be any number of them.
-  redis.setMaxListeners(0)
+  // Every call that waits for the connection listens, and there may be any number of them. Not 0, which BullMQ adds its own few to.
+  redis.setMaxListeners(1_000_000)
   prepareScripts(redis)
   return redis
 }
@@ -265,43 +261,4 @@ function mapOf(map: Readonly<Record<string, string>>): Record<string, Address> {
 
 function withoutUndefined<Fields extends object>(fields: Fields): { [Name in keyof Fields]?: Exclude<Fields[Name], undefined> } {
   return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined)) as { [Name in keyof Fields]?: Exclude<Fields[Name], undefined> }
-}
-
-const checked = new WeakSet<Redis>()
-
-/**
- * Waits until a connection can take commands, at most `patienceMs` of the time in which this process runs; and asks, once, whether it leads to
- * the kind of server that the settings say.
- * @throws RedisUnavailableError that names the host and the port, and what the last attempt met.
- */
-export async function whenReady(redis: Redis, config: RedisConfig, patienceMs: number = producerPatienceMs): Promise<void> {
-  if (redis.status !== 'ready') await untilReady(redis, config, patienceMs)
-  if (checked.has(redis)) return
-  await assertTopology(redis, config)
-  checked.add(redis)
-}
-
-async function untilReady(redis: Redis, config: RedisConfig, patienceMs: number): Promise<void> {
-  await new Promise<void>((resolve, reject) => {
-    let lastError: unknown
-    const settle = (error?: RedisUnavailableError) => {
-      patience.stop()
-      redis.off('ready', onReady).off('end', onEnd).off('error', onError).off('node error', onNodeError).off('sentinelError', onNodeError)
-      if (error === undefined) resolve()
-      else reject(error)
-    }
-    const onReady = () => settle()
-    const onEnd = () => settle(unavailable(config, lastError ?? new Error('the connection is closed')))
-    const onError = (error: unknown) => {
-      lastError = error
-      // A refusal such as WRONGPASS does not change by waiting, and neither does a certificate or a name that does not exist.
-      if (isLasting(error)) settle(unavailable(config, error))
-    }
-    // Another node may be luckier.
-    const onNodeError = (error: unknown) => (lastError = error)
-    const patience = afterRunning(patienceMs, () => settle(unavailable(config, lastError)))
-    redis.on('ready', onReady).on('end', onEnd).on('error', onError).on('node error', onNodeError).on('sentinelError', onNodeError)
-    if (redis.status === 'wait') redis.connect().catch(onError)
-    if (redis.status === 'end') onEnd()
-  })
 }

@@ -24,6 +24,8 @@ beforeAll(async () => {
   deployment = await startDeployment({ limits: [3], address: () => Promise.resolve(settings) })
   closing.push(() => deployment.close())
   await deployment.seed('acme/web', { 'README.md': 'hello\n' })
+  // A producer says after a second that Redis is away, which a busy machine may take to connect.
+  await until('the producer is connected', () => deployment.queue.list().then(() => true, () => false))
   consumers = await Promise.all([deployment.startConsumer(), deployment.startConsumer()])
   const subscription = subscribe(settings, 'test', (event) => void ended.push(event.subject), { from: 'start' })
   closing.push(() => subscription.close())

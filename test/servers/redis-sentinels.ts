@@ -10,6 +10,8 @@ export interface RedisSentinels {
   readonly password: string
   /** The primary, as the sentinels say. */
   primary(): Promise<RedisProcess>
+  /** Whether a server has become a replica. */
+  isReplica(server: RedisProcess): Promise<boolean>
   /** Tells the sentinels to make the replica the primary. */
   failOver(): Promise<void>
   close(): Promise<void>
@@ -59,6 +61,14 @@ export async function startRedisSentinels(): Promise<RedisSentinels> {
       const found = servers.find((server) => server.port === Number(port))
       if (found === undefined) throw new Error(`the sentinels name port ${port}, where nothing was started`)
       return found
+    },
+    async isReplica(server) {
+      const client = new Redis(server.port, '127.0.0.1', { password, protocol: 2 })
+      try {
+        return (await client.role())[0] === 'slave'
+      } finally {
+        client.disconnect()
+      }
     },
     async failOver() {
       await first?.call('SENTINEL', 'FAILOVER', name)
