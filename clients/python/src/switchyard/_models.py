@@ -46,6 +46,118 @@ class Retried(BaseModel):
     """
 
 
+class Counts(BaseModel):
+    model_config = ConfigDict(
+        extra="allow",
+        populate_by_name=True,
+    )
+    in_hand: int = Field(..., alias="inHand")
+    waiting: int
+    delayed: int
+    succeeded: int
+    failed: int
+
+
+class Provider(BaseModel):
+    model_config = ConfigDict(
+        extra="allow",
+        populate_by_name=True,
+    )
+    provider: str
+    limit: float
+    """
+    The configured one, or what an operator has set in its place.
+    """
+    effective_limit: float = Field(..., alias="effectiveLimit")
+    """
+    The limit in force: less what others run in the account, and not more than the provider lets hope for.
+    """
+    foreign: float
+    used: float
+    waiting: float
+    cpu: float
+    cpu_limit: float | None = Field(None, alias="cpuLimit")
+    memory_mi_b: float = Field(..., alias="memoryMiB")
+    memory_mi_b_limit: float | None = Field(None, alias="memoryMiBLimit")
+    breaker: str
+    """
+    Such as `closed`, `open`, `half-open`, `probing`; later releases may add others.
+    """
+    open_until_ms: float | None = Field(None, alias="openUntilMs")
+    opened_by: str | None = Field(None, alias="openedBy")
+    blocked_until_ms: float | None = Field(None, alias="blockedUntilMs")
+    start_p50_ms: float | None = Field(None, alias="startP50Ms")
+    start_p95_ms: float | None = Field(None, alias="startP95Ms")
+    drained: str | None = None
+    """
+    Which operator wants no new sandboxes there.
+    """
+    limited: str | None = None
+    """
+    Which operator has set the limit.
+    """
+
+
+class Reason(BaseModel):
+    model_config = ConfigDict(
+        extra="allow",
+        populate_by_name=True,
+    )
+    reason: str | None = None
+    jobs: int
+
+
+class NextItem(BaseModel):
+    model_config = ConfigDict(
+        extra="allow",
+        populate_by_name=True,
+    )
+    job_id: str = Field(..., alias="jobId")
+    repository: str
+    tenant: str | None = None
+    enqueued_at_ms: float = Field(..., alias="enqueuedAtMs")
+    reason: str | None = None
+
+
+class Waiting(BaseModel):
+    model_config = ConfigDict(
+        extra="allow",
+        populate_by_name=True,
+    )
+    looked: int
+    """
+    Of how many of those that are next the reasons were looked up.
+    """
+    reasons: list[Reason] = Field([], validate_default=True)
+    next: list[NextItem] = Field([], validate_default=True)
+
+
+class Tenant1(BaseModel):
+    model_config = ConfigDict(
+        extra="allow",
+        populate_by_name=True,
+    )
+    tenant: str
+    running: int
+    cap: int | None = None
+    weight: float
+
+
+class EndedItem(BaseModel):
+    model_config = ConfigDict(
+        extra="allow",
+        populate_by_name=True,
+    )
+    job_id: str = Field(..., alias="jobId")
+    repository: str
+    status: str
+    """
+    Such as `succeeded`, `failed`, `cancelled`; later releases may add others.
+    """
+    reason: str | None = None
+    ended_at_ms: float = Field(..., alias="endedAtMs")
+
+
 class LogLine(BaseModel):
     model_config = ConfigDict(
         extra="allow",
@@ -407,6 +519,16 @@ class AuditEntry(BaseModel):
     """
 
 
+class KeyTrouble(BaseModel):
+    model_config = ConfigDict(
+        extra="allow",
+        populate_by_name=True,
+    )
+    of: str
+    message: str
+    since_ms: float = Field(..., alias="sinceMs")
+
+
 class EventData(BaseModel):
     """
     Of the end of a job its `JobResult`.
@@ -465,6 +587,75 @@ class CostList(BaseModel):
         populate_by_name=True,
     )
     costs: list[TenantCost] = Field([], validate_default=True)
+
+
+class Consumer(BaseModel):
+    model_config = ConfigDict(
+        extra="allow",
+        populate_by_name=True,
+    )
+    consumer: str
+    queue: str
+    release: str
+    providers: list[str] = []
+    jobs: float | None = None
+    """
+    In hand when it last said so.
+    """
+    max_jobs: float | None = Field(None, alias="maxJobs")
+    full: bool
+    draining: bool
+    started_at_ms: float = Field(..., alias="startedAtMs")
+    troubles: list[KeyTrouble] = Field([], validate_default=True)
+    """
+    Keys that are refused.
+    """
+
+
+class RunningItem(BaseModel):
+    model_config = ConfigDict(
+        extra="allow",
+        populate_by_name=True,
+    )
+    job_id: str = Field(..., alias="jobId")
+    repository: str
+    tenant: str | None = None
+    phase: str | None = None
+    provider: str | None = None
+    step: str | None = None
+    attempt: float
+    reason: str | None = None
+    consumer: str | None = None
+    started_at_ms: float | None = Field(None, alias="startedAtMs")
+    enqueued_at_ms: float = Field(..., alias="enqueuedAtMs")
+    cost: Cost | None = None
+    """
+    About until now.
+    """
+    last_line: str = Field(..., alias="lastLine")
+
+
+class Fleet(BaseModel):
+    model_config = ConfigDict(
+        extra="allow",
+        populate_by_name=True,
+    )
+    at_ms: int = Field(..., alias="atMs")
+    """
+    By Redis’ clock.
+    """
+    queue: str
+    paused: bool
+    counts: Counts
+    providers: list[Provider] = Field([], validate_default=True)
+    consumers: list[Consumer] = Field([], validate_default=True)
+    consumers_more: int = Field(..., alias="consumersMore")
+    waiting: Waiting
+    tenants: list[Tenant1] = Field([], validate_default=True)
+    tenants_more: int = Field(..., alias="tenantsMore")
+    running: list[RunningItem] = Field([], validate_default=True)
+    running_more: int = Field(..., alias="runningMore")
+    ended: list[EndedItem] = Field([], validate_default=True)
 
 
 class AuditList(BaseModel):
