@@ -19,19 +19,19 @@ export interface SeedTarget {
 /**
  * Creates a repository and fills its `main` with the history of a checkout: of its HEAD, uncommitted changes left out.
  * A folder that is no checkout becomes a repository of one commit. A shallow checkout gives the history that it has.
- * @returns how many commits there are.
+ * @returns how many commits there are, and how many paths of the checkout are not as its HEAD has them.
  * @throws InvalidInputError when the folder can't be read by git.
  */
-export async function seedRepository(target: SeedTarget, repository: string, source: string): Promise<{ readonly commits: number; readonly head: string }> {
+export async function seedRepository(target: SeedTarget, repository: string, source: string): Promise<{ readonly commits: number; readonly head: string; readonly uncommitted: number }> {
   const work = await mkdtemp(join(tmpdir(), 'switchyard-seed-'))
   try {
     const mirror = join(work, 'seed.git')
-    await copyHistory(source, mirror, work)
+    const uncommitted = await copyHistory(source, mirror, work)
     await target.git.client.createRepository(repository, 'main', { timeoutMs: 30_000 })
     const { token } = await target.minter.mint({ repository, scopes: ['git:write'], ttlSeconds: 600 })
     await git(['-C', mirror, 'push', '--quiet', `${target.storageUrl}/${repository}.git`, 'main:refs/heads/main'], { username: 't', token })
     const head = await git(['-C', mirror, 'rev-parse', 'main'])
-    return { commits: Number(await git(['-C', mirror, 'rev-list', '--count', 'main'])), head }
+    return { commits: Number(await git(['-C', mirror, 'rev-list', '--count', 'main'])), head, uncommitted }
   } catch (error) {
     throw new InvalidInputError(`${source}: can't be made a repository (${firstLine(errorMessage(error))})`)
   } finally {
@@ -39,12 +39,12 @@ export async function seedRepository(target: SeedTarget, repository: string, sou
   }
 }
 
-/** Makes a bare repository whose `main` is the source's HEAD. */
-async function copyHistory(source: string, mirror: string, work: string): Promise<void> {
+/** Makes a bare repository whose `main` is the source's HEAD. @returns how many paths are not as that has them. */
+async function copyHistory(source: string, mirror: string, work: string): Promise<number> {
   const shallow = await git(['-C', source, 'rev-parse', '--is-shallow-repository', '--verify', 'HEAD']).catch(() => undefined)
   if (shallow === undefined) {
     await commitFolder(source, mirror, work)
-    return
+    return 0
   }
   const copied = join(work, 'history')
   await git(['init', '--quiet', '--bare', '--initial-branch=main', mirror])
@@ -59,6 +59,9 @@ async function copyHistory(source: string, mirror: string, work: string): Promis
     await git(['-C', source, 'bundle', 'create', '--quiet', copied, 'HEAD'])
     await git(['-C', mirror, 'fetch', '--quiet', '--no-tags', copied, 'HEAD:refs/heads/main'])
   }
+  // Nothing of the checkout's is written. One entry for each path, which may hold anything.
+  const changed = await git(['-C', source, '-c', 'core.fsmonitor=false', '--no-optional-locks', 'status', '--porcelain', '-z', '--no-renames', '--ignore-submodules=all', '--', '.']).catch(() => '')
+  return changed.split('\0').filter((entry) => entry !== '').length
 }
 
 async function commitFolder(source: string, mirror: string, work: string): Promise<void> {

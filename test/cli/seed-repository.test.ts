@@ -37,8 +37,15 @@ const main = (repository: string) => target.git.resolve(repository, 'main', { ti
 
 it('gives a checkout’s whole history, under the name main', async () => {
   const head = git('-C', join(folder, 'checkout'), 'rev-parse', 'HEAD')
-  expect(await seedRepository(target, 'seed/full', join(folder, 'checkout'))).toEqual({ commits: 3, head })
+  expect(await seedRepository(target, 'seed/full', join(folder, 'checkout'))).toEqual({ commits: 3, head, uncommitted: 0 })
   expect(await main('seed/full')).toEqual({ ref: 'refs/heads/main', sha: head })
+})
+
+it('says how much of a checkout is not committed, wherever in it that is', async () => {
+  git('clone', '-q', `file://${join(folder, 'checkout')}`, join(folder, 'dirty'))
+  await writeFile(join(folder, 'dirty', 'file'), 'changed')
+  for (const name of ['new file', 'ü\nx']) await writeFile(join(folder, 'dirty', name), 'new')
+  expect((await seedRepository(target, 'seed/dirty', join(folder, 'dirty'))).uncommitted).toBe(3)
 })
 
 it('gives what a shallow clone has', async () => {

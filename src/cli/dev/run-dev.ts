@@ -69,9 +69,9 @@ export async function runDev(options: DevOptions): Promise<void> {
     const origins: Origin[] = []
     for (const { repository, source } of options.seeds) {
       signal.throwIfAborted()
-      const { commits, head } = await seedRepository({ git: stack.git, minter: stack.minter, storageUrl: stack.codeStorage.url }, repository, source)
+      const { commits, head, uncommitted } = await seedRepository({ git: stack.git, minter: stack.minter, storageUrl: stack.codeStorage.url }, repository, source)
       origins.push({ repository, source, head })
-      say(`repository ${repository}: ${counted(commits, 'commit')} of ${source}`)
+      say(`repository ${repository}: ${counted(commits, 'commit')} of ${source}${uncommitted === 0 ? '' : `; ${counted(uncommitted, 'path')} with uncommitted changes ${uncommitted === 1 ? 'is' : 'are'} left out: commit them, and start again`}`)
     }
     await claimed.note(origins)
     if (secrets.said !== undefined) say(`secrets: ${secrets.said}`)
