@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { writeFile } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { afterAll, beforeAll, expect, it } from 'vitest'
@@ -77,7 +77,7 @@ it('consumers, producers and the board load nothing of the HTTP API', () => {
     if (reached.has(file)) return
     reached.add(file)
     for (const from of imports(file)) {
-      if (from.startsWith('.')) visit(resolve(file, '..', from.replace(/\.js$/, '.ts')))
+      if (from.startsWith('.')) visit([resolve(file, '..', from.replace(/\.js$/, '.ts')), resolve(file, '..', from.replace(/\.js$/, '.tsx'))].find((path) => existsSync(path)) ?? from)
       else packages.add(from)
     }
   }
