@@ -7,8 +7,6 @@ export const mostMilestones = 200
 const longestText = 120
 
 const shownPhases: ReadonlySet<string> = new Set<RunRecord['phase']>(['preparing', 'pushing', 'promoting'])
-/** What may last on, and then has a beginning and an end. */
-const lasting: ReadonlySet<string> = new Set(['setup', 'step', 'phase', 'wait'])
 
 type Told = Pick<RunRecord, 'milestones' | 'startedAtMs' | 'phase' | 'running' | 'checkpoint' | 'steps' | 'setupIndex' | 'stepIndex'>
 
@@ -103,9 +101,4 @@ class Milestones {
     this.#own = true
     this.#entries[index] = entry
   }
-}
-
-/** Whether an entry that has no end goes on, as far as its run has not ended. */
-export function lasts([what, , until]: Milestone): boolean {
-  return until === null && lasting.has(what)
 }

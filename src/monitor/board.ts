@@ -6,7 +6,7 @@ import { errorMessage, InvalidInputError } from '../job/errors.js'
 import { boardAccess } from './board-access.js'
 import { application, isLoopback, type ApplicationOptions } from './monitor.js'
 
-export { isLoopback, type BoardQueue } from './monitor.js'
+export { isLoopback } from './monitor.js'
 
 export interface BoardOptions extends Pick<ApplicationOptions, 'redis' | 'queues' | 'webhooks' | 'metrics' | 'links' | 'fleetEveryMs' | 'onChange'> {
   readonly host: string

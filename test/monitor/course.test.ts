@@ -36,7 +36,7 @@ it('keeps everything within the picture, whatever the clocks and the entries say
   const milestone = fc.tuple(fc.constantFrom('step', 'setup', 'phase', 'wait', 'saved', 'taken', 'more', 'unknown'), number, fc.option(number), fc.string({ maxLength: 200 }), fc.option(number))
   fc.assert(
     fc.property(number, fc.option(number), fc.option(number), number, fc.array(milestone, { maxLength: 200 }), (enqueued, started, ended, now, milestones) => {
-      const { bars, marks, ticks, rows, more } = courseOf(view({ enqueued, started, ended, now }, milestones as Milestone[], [attempt('p', now, ended, 'lost')]))
+      const { bars, marks, ticks, rows, more } = courseOf(view({ enqueued, started, ended, now }, milestones, [attempt('p', now, ended, 'lost')]))
       for (const { from, width } of bars) expect(from >= 0 && from <= 100 && width >= 0 && width <= 100).toBe(true)
       for (const { at: x } of [...marks, ...ticks]) expect(x >= 0 && x <= 100).toBe(true)
       expect(ticks.length).toBeLessThanOrEqual(6)
