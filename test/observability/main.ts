@@ -35,7 +35,7 @@ function hurried(text: string): string {
     .replaceAll(/> 3$/gm, '> 0')
 }
 
-const deployment = await startDeployment({ limits: [1, 2] })
+const deployment = await startDeployment({ limits: [3, 3] })
 await deployment.seed('acme/web', { 'README.md': 'hello\n' })
 const place = await makePlace()
 const redisUrl = deployment.redis.url
@@ -112,7 +112,7 @@ const spec = (fields: object = {}) => ({ repository: 'acme/web', steps: ['true']
 const settings = { maxAttempts: 1, stuckAfterMs: 1_000, reapIntervalMs: 1_000, reapGraceMs: 0, callTimeoutMs: 5_000, createTimeoutMs: 20_000 }
 const options = {
   git,
-  providers: deployment.providers.map((provider, index) => ({ provider: faulty(provider), limit: { sandboxes: index + 1 }, price: { perSandboxHour: 3 } })),
+  providers: deployment.providers.map((provider) => ({ provider: faulty(provider), limit: { sandboxes: 3 }, price: { perSandboxHour: 3 } })),
   settings,
   events: { maxCount: 100_000, maxBytes: 1_024, maxAgeMs: 86_400_000 },
   webhooks: { endpoints: [{ name: 'gone', url: 'http://127.0.0.1:9/hook', secretName: 'HOOK_SECRET', events: ['completed' as const] }], allowNetworks: ['127.0.0.0/8'], signingSecrets: () => `whsec_${Buffer.alloc(32, 7).toString('base64')}`, backoffMs: () => 500 },
