@@ -28,12 +28,12 @@ export interface OpenApi {
 }
 
 /** What looks after a deployment is done from a terminal or the board; the clients have the rest. */
-const operatorsAlone = 'operate'
+const operatorsAlone = (operationId: string, tags: readonly string[]) => tags.includes('operate') || operationId === 'getFleet'
 
 /** The document as far as the clients have it. */
 export function readDocument(): OpenApi {
   const document = JSON.parse(readFileSync(join(top, 'schema/openapi.json'), 'utf8')) as OpenApi
-  const ours = Object.entries(document.paths).map(([path, methods]) => [path, Object.fromEntries(Object.entries(methods).filter(([, { tags }]) => !tags.includes(operatorsAlone)))] as const)
+  const ours = Object.entries(document.paths).map(([path, methods]) => [path, Object.fromEntries(Object.entries(methods).filter(([, { operationId, tags }]) => !operatorsAlone(operationId, tags)))] as const)
   const paths = Object.fromEntries(ours.filter(([, methods]) => Object.keys(methods).length > 0))
   const reached = reachedFrom(document, JSON.stringify(paths))
   return { openapi: document.openapi, paths, components: { schemas: Object.fromEntries(Object.entries(document.components.schemas).filter(([name]) => reached.has(name))) } }

@@ -364,117 +364,6 @@ type FailingTest struct {
 	Of      string `json:"of"`
 }
 
-// Fleet defines model for Fleet.
-type Fleet struct {
-	// AtMs By Redis’ clock.
-	AtMs      int64 `json:"atMs"`
-	Consumers []struct {
-		Consumer string `json:"consumer"`
-		Draining bool   `json:"draining"`
-		Full     bool   `json:"full"`
-
-		// Jobs In hand when it last said so.
-		Jobs        *float64 `json:"jobs"`
-		MaxJobs     *float64 `json:"maxJobs"`
-		Providers   []string `json:"providers"`
-		Queue       string   `json:"queue"`
-		Release     string   `json:"release"`
-		StartedAtMs float64  `json:"startedAtMs"`
-
-		// Troubles Keys that are refused.
-		Troubles []KeyTrouble `json:"troubles"`
-	} `json:"consumers"`
-	ConsumersMore int64 `json:"consumersMore"`
-	Counts        struct {
-		Delayed   int64 `json:"delayed"`
-		Failed    int64 `json:"failed"`
-		InHand    int64 `json:"inHand"`
-		Succeeded int64 `json:"succeeded"`
-		Waiting   int64 `json:"waiting"`
-	} `json:"counts"`
-	Ended []struct {
-		EndedAtMs  float64 `json:"endedAtMs"`
-		JobID      string  `json:"jobId"`
-		Reason     *string `json:"reason"`
-		Repository string  `json:"repository"`
-
-		// Status Such as `succeeded`, `failed`, `cancelled`; later releases may add others.
-		Status string `json:"status"`
-	} `json:"ended"`
-	Paused    bool `json:"paused"`
-	Providers []struct {
-		BlockedUntilMs *float64 `json:"blockedUntilMs"`
-
-		// Breaker Such as `closed`, `open`, `half-open`, `probing`; later releases may add others.
-		Breaker  string   `json:"breaker"`
-		CPU      float64  `json:"cpu"`
-		CPULimit *float64 `json:"cpuLimit"`
-
-		// Drained Which operator wants no new sandboxes there.
-		Drained *string `json:"drained"`
-
-		// EffectiveLimit The limit in force: less what others run in the account, and not more than the provider lets hope for.
-		EffectiveLimit float64 `json:"effectiveLimit"`
-		Foreign        float64 `json:"foreign"`
-
-		// Limit The configured one, or what an operator has set in its place.
-		Limit float64 `json:"limit"`
-
-		// Limited Which operator has set the limit.
-		Limited        *string  `json:"limited"`
-		MemoryMiB      float64  `json:"memoryMiB"`
-		MemoryMiBLimit *float64 `json:"memoryMiBLimit"`
-		OpenUntilMs    *float64 `json:"openUntilMs"`
-		OpenedBy       *string  `json:"openedBy"`
-		Provider       string   `json:"provider"`
-		StartP50Ms     *float64 `json:"startP50Ms"`
-		StartP95Ms     *float64 `json:"startP95Ms"`
-		Used           float64  `json:"used"`
-		Waiting        float64  `json:"waiting"`
-	} `json:"providers"`
-	Queue   string `json:"queue"`
-	Running []struct {
-		Attempt  float64 `json:"attempt"`
-		Consumer *string `json:"consumer"`
-
-		// Cost About until now.
-		Cost         *Cost    `json:"cost"`
-		EnqueuedAtMs float64  `json:"enqueuedAtMs"`
-		JobID        string   `json:"jobId"`
-		LastLine     string   `json:"lastLine"`
-		Phase        *string  `json:"phase"`
-		Provider     *string  `json:"provider"`
-		Reason       *string  `json:"reason"`
-		Repository   string   `json:"repository"`
-		StartedAtMs  *float64 `json:"startedAtMs"`
-		Step         *string  `json:"step"`
-		Tenant       *string  `json:"tenant"`
-	} `json:"running"`
-	RunningMore int64 `json:"runningMore"`
-	Tenants     []struct {
-		Cap     *int64  `json:"cap"`
-		Running int64   `json:"running"`
-		Tenant  string  `json:"tenant"`
-		Weight  float64 `json:"weight"`
-	} `json:"tenants"`
-	TenantsMore int64 `json:"tenantsMore"`
-	Waiting     struct {
-		// Looked Of how many of those that are next the reasons were looked up.
-		Looked int64 `json:"looked"`
-		Next   []struct {
-			EnqueuedAtMs float64 `json:"enqueuedAtMs"`
-			JobID        string  `json:"jobId"`
-			Reason       *string `json:"reason"`
-			Repository   string  `json:"repository"`
-			Tenant       *string `json:"tenant"`
-		} `json:"next"`
-		Reasons []struct {
-			Jobs   int64   `json:"jobs"`
-			Reason *string `json:"reason"`
-		} `json:"reasons"`
-	} `json:"waiting"`
-}
-
 // Health defines model for Health.
 type Health struct {
 	Status string `json:"status"`
@@ -675,13 +564,6 @@ type KeptBranch struct {
 	Branch string `json:"branch"`
 	Commit string `json:"commit"`
 	Ref    string `json:"ref"`
-}
-
-// KeyTrouble defines model for KeyTrouble.
-type KeyTrouble struct {
-	Message string  `json:"message"`
-	Of      string  `json:"of"`
-	SinceMs float64 `json:"sinceMs"`
 }
 
 // LfsPatterns defines model for LfsPatterns.

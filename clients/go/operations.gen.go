@@ -15,8 +15,6 @@ var (
 	opCreateJob = operation{"POST", "/v1/jobs", true}
 	// Enqueue up to 1,000 jobs: all of them, or none.
 	opCreateJobs = operation{"POST", "/v1/jobs/bulk", true}
-	// The deployment at a glance: providers, consumers, what runs and what waits and why; bounded lists.
-	opGetFleet = operation{"GET", "/v1/fleet", false}
 	// Whether this process answers.
 	opGetHealth = operation{"GET", "/healthz", false}
 	// Where a job stands, and its result.

@@ -15,8 +15,6 @@ CREATE_JOB = Operation("POST", "/v1/jobs", once=True)
 """Enqueue a job."""
 CREATE_JOBS = Operation("POST", "/v1/jobs/bulk", once=True)
 """Enqueue up to 1,000 jobs: all of them, or none."""
-GET_FLEET = Operation("GET", "/v1/fleet", once=False)
-"""The deployment at a glance: providers, consumers, what runs and what waits and why; bounded lists."""
 GET_HEALTH = Operation("GET", "/healthz", once=False)
 """Whether this process answers."""
 GET_JOB = Operation("GET", "/v1/jobs/{jobId}", once=False)
