@@ -25,7 +25,7 @@ import { withoutInherited } from '../../src/providers/local/inherited-descriptor
 import { canFilter, seccompProgram } from '../../src/providers/local/seccomp.js'
 import { scripts } from '../../src/providers/local/scripts.js'
 import { asUser, firstUser, lastUser } from '../../src/providers/local/staging.js'
-import { killMarked, plainPlaces, type OpenPlace } from './sandbox-host.js'
+import { killMarked, plainPlaces, removeFolder, type OpenPlace } from './sandbox-host.js'
 
 const run = promisify(execFile)
 
@@ -202,7 +202,7 @@ export function bubblewrapPlaces(account: Account = user, { view = [], diskMiB, 
         holder.end()
         await killMarked(mark)
         if (diskMiB !== undefined) await run('umount', ['--lazy', folder])
-        await rm(folder, { recursive: true, force: true, maxRetries: 3 })
+        await removeFolder(folder)
       },
     }
   }

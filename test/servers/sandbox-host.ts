@@ -8,7 +8,7 @@
  *
  * Ended sandboxes are remembered for a listing that lags (`list(asOfMs)`), the last thousand of them.
  */
-import { spawn, type ChildProcessWithoutNullStreams } from 'node:child_process'
+import { execFile, spawn, type ChildProcessWithoutNullStreams } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
 import { once } from 'node:events'
 import { readFileSync, readdirSync } from 'node:fs'
@@ -16,6 +16,7 @@ import { mkdir, mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Readable, Writable } from 'node:stream'
+import { promisify } from 'node:util'
 import { withoutInherited } from '../../src/providers/local/inherited-descriptors.js'
 import type { ServerState } from './shared-faults.js'
 
@@ -271,10 +272,19 @@ export function plainPlaces(): OpenPlace {
       }),
       close: async () => {
         await killMarked(mark)
-        await rm(folder, { recursive: true, force: true, maxRetries: 3 })
+        await removeFolder(folder)
       },
     }
   }
+}
+
+/** Also where a job has closed folders of its own: an ordinary user could not look into them. Links are not followed. */
+export async function removeFolder(folder: string): Promise<void> {
+  const remove = () => rm(folder, { recursive: true, force: true, maxRetries: 3 })
+  await remove().catch(async () => {
+    await promisify(execFile)('chmod', ['-R', 'u+rwX', folder])
+    await remove()
+  })
 }
 
 /** Kills every process with the mark in its environment until there is none: a process may fork while it is looked for. */
