@@ -17,6 +17,14 @@ export function queueReason(queue: Pick<QueueFigures, 'paused'>, consumers: read
   return reachable.length > 0 && !reachable.some(hasRoom) ? 'capacity' : 'turn'
 }
 
+/** For how many jobs there should be consumers: more than there are places can't run, and what is in hand has to stay in hands. */
+export function wantedJobs({ paused, jobs }: Pick<QueueFigures, 'paused' | 'jobs'>, loads: readonly ProviderLoad[]): number {
+  if (paused) return jobs.active
+  // Before the first consumer nobody knows a provider.
+  const places = loads.length === 0 ? Infinity : loads.reduce((sum, { effectiveLimit }) => sum + effectiveLimit, 0)
+  return Math.max(jobs.active, Math.min(jobs.active + jobs.waiting, places))
+}
+
 function hasRoom(load: ProviderLoad): boolean {
   return load.used < load.effectiveLimit && load.blockedUntilMs === null && (load.breaker === 'closed' || load.breaker === 'half-open')
 }
@@ -54,6 +62,7 @@ async function readFigures(redis: Redis, keys: Keys): Promise<DeploymentFigures>
   const byGroup = (value: (group: (typeof groups)[number], index: number) => number): Values => groups.map((group, index) => [[group.group], value(group, index)])
   return new Map<MetricName, Values>([
     ['switchyard.queue.jobs', [[[queue, 'waiting', reason], waiting], ...Object.entries(others).map(([state, count]) => [[queue, state, ''], count] as const)]],
+    ['switchyard.queue.wanted', [[[queue], wantedJobs(figures, loads)]]],
     ['switchyard.queue.oldest.age', [[[queue, 'waiting', reason], ago(figures.oldestAtMs)]]],
     ['cicd.worker.count', [[[queue, 'available'], consumers.length - busy], [[queue, 'busy'], busy]]],
     ['switchyard.provider.running', byProvider(({ used }) => used)],

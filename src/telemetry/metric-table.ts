@@ -31,6 +31,7 @@ export const metricTable = {
   'cicd.worker.count': { type: 'gauge', unit: '{worker}', labels: [pipeline, 'cicd.worker.state'], scope: 'deployment', help: 'Live consumers of the queue: available, or busy with as many jobs as they may have.' },
 
   'switchyard.queue.jobs': { type: 'gauge', unit: '{job}', labels: ['queue', 'state', 'reason'], scope: 'deployment', help: 'Jobs that the queue holds, by BullMQ’s state; of those that wait, why: paused, no-consumer, capacity (no provider has room) or turn (about to be taken, or kept by a tenant’s cap or a key of concurrency). Empty for the other states.' },
+  'switchyard.queue.wanted': { type: 'gauge', unit: '{job}', labels: ['queue'], scope: 'deployment', help: 'Jobs that consumers should have room for: those in hand and those that wait, as far as the providers’ limits in force go. What to scale consumers by: it does not grow with what waits for a full provider, or in a paused queue.' },
   'switchyard.queue.oldest.age': { type: 'gauge', unit: 's', labels: ['queue', 'state', 'reason'], scope: 'deployment', help: 'How long ago the oldest waiting job was enqueued.' },
   'switchyard.job.starts': { type: 'counter', unit: '{job}', labels: ['tenant'], scope: 'process', help: 'Jobs that a consumer has begun.' },
   'switchyard.job.ends': { type: 'counter', unit: '{job}', labels: ['tenant', 'status'], scope: 'process', help: 'Jobs that have ended: succeeded, failed, cancelled.' },

@@ -31,8 +31,8 @@ const service = (name: string) => serviceSchema.parse(services[name])
 const dockerfile = readFileSync('deploy/Dockerfile', 'utf8')
 
 describe('docker-compose.yml', () => {
-  it('has Redis, consumers and the board, each non-root, healthy by its own word and without privileges', () => {
-    expect(Object.keys(services).sort()).toEqual(['board', 'consumer', 'redis'])
+  it('has Redis, consumers, the API and the board, each non-root, healthy by its own word and without privileges', () => {
+    expect(Object.keys(services).sort()).toEqual(['board', 'consumer', 'redis', 'serve'])
     for (const { user, cap_drop: dropped, security_opt: security, restart } of Object.values(services)) {
       expect(user).not.toMatch(/^(root|0)?$/)
       expect(dropped).toEqual(['ALL'])
@@ -52,11 +52,11 @@ describe('docker-compose.yml', () => {
   it('runs several consumers, which alone have the keys', () => {
     expect(service('consumer').deploy?.replicas).toBeGreaterThan(1)
     expect(service('consumer').env_file).toHaveLength(1)
-    expect(service('board').env_file).toEqual([])
+    for (const name of ['serve', 'board']) expect(service(name).env_file).toEqual([])
   })
 
-  it('shows the board to this machine alone, with a password that must be set', () => {
-    expect(service('board').ports?.every((port) => port.startsWith('127.0.0.1:'))).toBe(true)
+  it('shows the API and the board to this machine alone, the board with a password that must be set', () => {
+    for (const name of ['serve', 'board']) expect(service(name).ports?.map((port) => port.startsWith('127.0.0.1:'))).toEqual([true])
     expect(service('board').environment?.['SWITCHYARD_BOARD_PASSWORD']).toMatch(/^\$\{SWITCHYARD_BOARD_PASSWORD:\?/)
   })
 
@@ -64,7 +64,7 @@ describe('docker-compose.yml', () => {
     const known = [...Object.keys(environmentFields), 'SWITCHYARD_CONFIG', 'SWITCHYARD_BOARD_PASSWORD']
     const place = await makePlace()
     try {
-      for (const name of ['consumer', 'board']) {
+      for (const name of ['consumer', 'serve', 'board']) {
         const { command, environment, healthcheck } = service(name)
         for (const variable of Object.keys(environment ?? {})) expect(known).toContain(variable)
         const health = healthcheck.test[1] === 'switchyard' ? [healthcheck.test.slice(2)] : []

@@ -5,6 +5,7 @@ import { join, resolve } from 'node:path'
 import { promisify } from 'node:util'
 import { Client } from '@modelcontextprotocol/sdk/client/index.js'
 import { StdioClientTransport } from '@modelcontextprotocol/sdk/client/stdio.js'
+import { parse } from 'yaml'
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { loadConfig, parseConfig } from '../../src/config/load.js'
 import { createProviders } from '../../src/config/providers.js'
@@ -63,7 +64,7 @@ afterAll(async () => {
 describe.each(documents.filter((document) => blocks.some((block) => block.document === document)))('%s', (document) => {
   const own = blocks.filter((block) => block.document === document)
   it.each(own.map((block) => [`line ${block.line}: ${block.language} ${block.text.split('\n')[0] ?? ''}`, block] as const))('%s', { timeout: 120_000 }, async (_name, block) => {
-    const runners: Record<string, (block: FencedBlock) => Promise<void> | void> = { sh: runShell, ts: runTypeScript, json: checkJson, text: () => undefined, '': () => undefined }
+    const runners: Record<string, (block: FencedBlock) => Promise<void> | void> = { sh: runShell, ts: runTypeScript, json: checkJson, yaml: checkValues, text: () => undefined, '': () => undefined }
     const runner = runners[block.language]
     if (runner === undefined) throw new Error(`${block.document}:${block.line}: "${block.language}" is no language that this test knows; nothing in the documents goes unchecked`)
     await runner(block)
@@ -113,6 +114,15 @@ async function runShell(block: FencedBlock): Promise<void> {
     expect(await started.ended, `${line}\n${started.stdout()}\n${started.stderr()}`).toBe(0)
     lastJobId = /^job ([\w-]+): waiting/m.exec(started.stderr())?.[1] ?? lastJobId
   }
+}
+
+/** Values of the chart: test/deploy/helm.test.ts renders them where there is helm. */
+async function checkValues(block: FencedBlock): Promise<void> {
+  expect(block.text).toMatch(/^# my-values\.yaml\n/)
+  const path = join(place.folder, 'values-config.json')
+  await writeFile(path, JSON.stringify((parse(block.text) as { config: unknown }).config))
+  const { warnings } = await loadConfig({ path, environment: {} })
+  expect(warnings).toEqual([])
 }
 
 async function runTypeScript(block: FencedBlock): Promise<void> {

@@ -5,7 +5,7 @@ import { documentWithMetrics } from '../../script/write-metrics-table.js'
 import { metricTable, prometheusName, type MetricEntry, type MetricName } from '../../src/telemetry/metric-table.js'
 import { measureRedis } from '../../src/telemetry/measure-redis.js'
 import { PrometheusMetrics } from '../../src/telemetry/prometheus-metrics.js'
-import { deploymentFigures, queueReason } from '../../src/monitor/deployment-figures.js'
+import { deploymentFigures, queueReason, wantedJobs } from '../../src/monitor/deployment-figures.js'
 import { AgentQueue } from '../../src/producers/index.js'
 import type { ProviderLoad } from '../../src/store/index.js'
 import { after, useRedis } from '../store/fixture.js'
@@ -110,6 +110,18 @@ it('says why a queue waits: what an operator has to mend first', () => {
   // Another provider's room is of no use to consumers that do not have it.
   expect(queueReason({ paused: false }, consumers, [load({ used: 2 }), load({ provider: 'b' })])).toBe('capacity')
   expect(queueReason({ paused: false }, consumers, [load({ used: 1 })])).toBe('turn')
+})
+
+it.each<[string, boolean, { active: number; waiting: number }, number[], number]>([
+  ['what waits and what runs', false, { active: 3, waiting: 4 }, [20, 10], 7],
+  ['no more than there are places', false, { active: 3, waiting: 100_000 }, [20, 10], 30],
+  ['what is in hand, where limits were lowered under it', false, { active: 12, waiting: 5 }, [4], 12],
+  ['what is in hand of a paused queue', true, { active: 3, waiting: 100 }, [20], 3],
+  ['nothing of an idle one', false, { active: 0, waiting: 0 }, [20], 0],
+  ['what waits, before a consumer has said what providers there are', false, { active: 0, waiting: 9 }, [], 9],
+])('wants consumers for %s', (_what, paused, { active, waiting }, limits, wanted) => {
+  const loads = limits.map((effectiveLimit, index) => ({ provider: `p${index}`, effectiveLimit }) as ProviderLoad)
+  expect(wantedJobs({ paused, jobs: { active, waiting, delayed: 7, completed: 7, failed: 7 } }, loads)).toBe(wanted)
 })
 
 it('measures Redis’ commands and scripts by their names, in pipelines too, and those that fail', async () => {
