@@ -1,4 +1,4 @@
-import type { ConfigInput } from '../config/define.js'
+import type { UncheckedConfig } from '../config/schema.js'
 import { createProviders } from '../config/providers.js'
 import { parseConfig } from '../config/load.js'
 import { sandboxTags } from '../providers/provider.js'
@@ -10,7 +10,7 @@ const callTimeoutMs = 30_000
  * @throws the first failure, after every sandbox was tried: a sandbox that goes on is never called killed.
  */
 export async function killSandboxes(
-  entries: NonNullable<ConfigInput['providers']>,
+  entries: NonNullable<UncheckedConfig['providers']>,
   options: { readonly deployment: string; readonly directory?: string | undefined; readonly environment?: Readonly<Record<string, string | undefined>> | undefined },
 ): Promise<void> {
   const { deployment, directory = process.cwd(), environment = process.env } = options

@@ -2,7 +2,7 @@ import { mkdir, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { generateDevelopmentKeys, startCodeStorage, startRedis, type EmbeddedRedis } from '../embedded/index.js'
 import { CodeStorageHost, TokenMinter } from '../git/index.js'
-import type { ConfigInput } from '../config/define.js'
+import type { UncheckedConfig } from '../config/schema.js'
 import { closeInTurn } from './close-in-turn.js'
 import { killSandboxes } from './kill-sandboxes.js'
 
@@ -16,7 +16,7 @@ export interface LocalStack {
   readonly git: CodeStorageHost
   readonly minter: TokenMinter
   /** The configuration with which any command reaches the stack. It names files of the folder, and holds Redis' password. */
-  readonly config: ConfigInput
+  readonly config: UncheckedConfig
   /** Kills every sandbox, stops the servers and removes the folder. Every part is tried, also after one fails. */
   close(): Promise<void>
 }
@@ -30,14 +30,14 @@ export interface CodeStorageAccess {
   readonly git: CodeStorageHost
   readonly minter: TokenMinter
   /** Its place in the configuration. */
-  readonly entry: NonNullable<ConfigInput['git']>
+  readonly entry: NonNullable<UncheckedConfig['git']>
 }
 
 export interface LocalStackOptions {
   /** A folder for everything; made, and removed by `close`. */
   readonly folder: string
   readonly deployment: string
-  readonly providers: NonNullable<ConfigInput['providers']>
+  readonly providers: NonNullable<UncheckedConfig['providers']>
   /** Where the providers' adapters look up their keys; this process's environment by default. */
   readonly environment?: Readonly<Record<string, string | undefined>> | undefined
   /** What the providers' relative paths are relative to; the working directory by default. */
@@ -63,7 +63,7 @@ export async function startLocalStack(options: LocalStackOptions): Promise<Local
     const redis = await startRedis({ dataDir: join(folder, 'redis'), appendOnly: false })
     closers.push(() => redis.close())
     const { url, https, git, minter, entry } = options.codeStorage ?? (await startOwnCodeStorage(folder, options.https === true, closers))
-    const config: ConfigInput = { deployment, redis: { url: redis.url }, git: entry, providers, artifacts: { folder: options.artifacts ?? join(folder, 'artifacts') }, webhooks: localWebhooks(options.environment ?? process.env), board: { port: options.boardPort } }
+    const config: UncheckedConfig = { deployment, redis: { url: redis.url }, git: entry, providers, artifacts: { folder: options.artifacts ?? join(folder, 'artifacts') }, webhooks: localWebhooks(options.environment ?? process.env), board: { port: options.boardPort } }
     closers.push(() => killSandboxes(providers, { deployment, directory: options.directory, environment: options.environment }))
     return { redis, codeStorage: { url, https }, git, minter, config, close }
   } catch (error) {
@@ -73,7 +73,7 @@ export async function startLocalStack(options: LocalStackOptions): Promise<Local
 }
 
 /** Receivers on this machine may be called, and jobs may sign with whatever is named for that. */
-export function localWebhooks(environment: Readonly<Record<string, string | undefined>>): NonNullable<ConfigInput['webhooks']> {
+export function localWebhooks(environment: Readonly<Record<string, string | undefined>>): NonNullable<UncheckedConfig['webhooks']> {
   return { allowNetworks: ['127.0.0.0/8', '::1'], secrets: Object.keys(environment).filter((name) => /^(?!\d)\w*WEBHOOK_SECRET$/.test(name)) }
 }
 

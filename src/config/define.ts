@@ -1,10 +1,8 @@
-import type { z } from 'zod'
-import type { configSchema } from './schema.js'
+import type { ConfigInput } from './config-input.js'
 
-/** The configuration as users write it. Every field has a default, but a consumer needs `git` and `providers`. */
-export type ConfigInput = z.input<typeof configSchema>
+export type { ConfigInput } from './config-input.js'
 
-/** Returns its argument; it is there so that editors know the fields of a `switchyard.config.ts`. */
+/** Returns its argument; it is there so that editors know the fields of a `switchyard.config.ts`, adapters' among them, and what each is for. */
 export function defineConfig(config: ConfigInput): ConfigInput {
   return config
 }

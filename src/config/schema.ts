@@ -254,6 +254,8 @@ export const configSchema = z.strictObject({
     .prefault({}),
 }, { error: 'must be an object of settings, such as { redis: { url: "redis://127.0.0.1:6379" } }' })
 
+/** A configuration that a program puts together, before it is checked; users write a `ConfigInput`. */
+export type UncheckedConfig = z.input<typeof configSchema>
 /** The checked configuration, defaults filled in; adapters' own options not yet checked. */
 export type Config = z.output<typeof configSchema>
 /** A provider's entry: its name, type and limit, and whatever its adapter takes. */

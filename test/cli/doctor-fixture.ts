@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { seedRepository } from '../../src/cli/seed-repository.js'
 import { runDoctor, type DoctorOptions } from '../../src/cli/doctor/run-doctor.js'
 import type { CheckResult } from '../../src/cli/doctor/check-result.js'
-import type { ConfigInput } from '../../src/config/define.js'
+import type { UncheckedConfig } from '../../src/config/schema.js'
 import { parseConfig } from '../../src/config/load.js'
 import { startRedis, type EmbeddedRedis } from '../../src/embedded/index.js'
 import { TokenMinter } from '../../src/git/index.js'
@@ -14,7 +14,7 @@ import { startE2bServer, type E2bServer } from '../servers/e2b/server.js'
 import { startModalServer, type ModalServer } from '../servers/modal/server.js'
 
 export const repository = 'acme/web'
-type ProviderInput = NonNullable<ConfigInput['providers']>[number]
+type ProviderInput = NonNullable<UncheckedConfig['providers']>[number]
 
 /** Redis, Code Storage with a repository, and a server for each provider: what a doctor finds well. */
 export interface Clinic {
@@ -28,8 +28,8 @@ export interface Clinic {
   readonly environment: Readonly<Record<string, string>>
   /** The entry of each provider, by name. */
   readonly entries: Readonly<Record<'local' | 'e2b' | 'modal' | 'daytona', ProviderInput>>
-  config(changes?: ConfigInput): ConfigInput
-  doctor(config?: ConfigInput, options?: Partial<Omit<DoctorOptions, 'config'>>): Promise<CheckResult[]>
+  config(changes?: UncheckedConfig): UncheckedConfig
+  doctor(config?: UncheckedConfig, options?: Partial<Omit<DoctorOptions, 'config'>>): Promise<CheckResult[]>
   /** How many sandboxes live, by provider. */
   living(): Readonly<Record<string, number>>
   /** Scratch branches in either namespace. */
@@ -69,7 +69,7 @@ export async function openClinic(): Promise<Clinic> {
     // Said here, so that no second sandbox is made to find it out.
     daytona: { name: 'daytona', type: 'daytona', limit, apiUrl: daytona.apiUrl, enforcesNames: true },
   }
-  const config = (changes: ConfigInput = {}): ConfigInput => ({
+  const config = (changes: UncheckedConfig = {}): UncheckedConfig => ({
     deployment: 'clinic',
     redis: { url: redis.url },
     git: { type: 'code-storage', org, privateKeyFile: keyFile, storageUrl: storage.server.url, apiUrl: storage.server.apiUrl },

@@ -1,5 +1,5 @@
 import { join } from 'node:path'
-import type { ConfigInput } from '../../config/define.js'
+import type { UncheckedConfig } from '../../config/schema.js'
 import type { CodeStorageAccess } from '../local-stack.js'
 import type { Services } from './services.js'
 
@@ -8,7 +8,7 @@ export interface Stage {
   readonly services: Services['kind']
   /** What plays the providers, for people. */
   readonly says: string
-  readonly entries: NonNullable<ConfigInput['providers']>
+  readonly entries: NonNullable<UncheckedConfig['providers']>
   /** Where the adapters look up their keys. */
   readonly environment: Readonly<Record<string, string | undefined>>
   /** What relative paths of the entries are relative to; this folder when left out. */

@@ -1,7 +1,7 @@
 import { rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { parseConfig } from '../../config/load.js'
-import type { ConfigInput } from '../../config/define.js'
+import type { UncheckedConfig } from '../../config/schema.js'
 import { createProviders } from '../../config/providers.js'
 import { storedRepositories } from '../../embedded/index.js'
 import { runGit } from '../../git/git-process.js'
@@ -33,7 +33,7 @@ const timeoutMs = 30_000
  */
 export async function saveRunning(
   jobs: readonly JobStatus[],
-  options: { readonly providers: NonNullable<ConfigInput['providers']>; readonly dataDir: string; readonly folder: string; readonly say: (line: string) => void },
+  options: { readonly providers: NonNullable<UncheckedConfig['providers']>; readonly dataDir: string; readonly folder: string; readonly say: (line: string) => void },
 ): Promise<ReadonlyMap<string, string>> {
   const running = jobs.filter(({ state, sandboxId }) => state === 'running' && sandboxId !== null)
   const commits = new Map<string, string>()
