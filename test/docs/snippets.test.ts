@@ -48,7 +48,7 @@ beforeAll(async () => {
   environment = { SWITCHYARD_REDIS_URL: config.redis.url, PIERRE_PRIVATE_KEY: generateDevelopmentKeys().privateKey }
   await symlink(join(top, 'node_modules'), join(place.folder, 'node_modules'))
   const paths = Object.fromEntries(
-    Object.entries({ '': 'index.ts', '/config': 'config/index.ts', '/http': 'http/index.ts', '/monitor': 'monitor/index.ts', '/providers': 'providers/index.ts', '/providers/conformance': 'providers/conformance/index.ts' })
+    Object.entries({ '': 'index.ts', '/config': 'config/index.ts', '/consumers': 'consumers/index.ts', '/git': 'git/index.ts', '/http': 'http/index.ts', '/monitor': 'monitor/index.ts', '/providers': 'providers/index.ts', '/providers/conformance': 'providers/conformance/index.ts' })
       .map(([path, file]) => [`switchyard${path}`, [join(top, 'src', file)]]),
   )
   const compilerOptions = { paths, typeRoots: [join(top, 'node_modules/@types')], incremental: false, tsBuildInfoFile: null, rootDir: '/' }
@@ -154,6 +154,11 @@ async function runTypeScript(block: FencedBlock): Promise<void> {
     const program = startProgram(path)
     expect(await program.ended, program.stderr()).toBe(0)
     expect(program.stdout()).toMatch(/^event: log\ndata: \{.*"text":"over HTTP\\n"[^]*event: end\ndata: \{"state":"succeeded"\}/m)
+  } else if (name === 'embedded-consumer.ts') {
+    const program = startProgram(path)
+    await program.saw(/^consumer \S+ is ready$/m)
+    program.child.kill('SIGTERM')
+    expect(await program.ended, program.stderr()).toBe(0)
   } else if (name === 'board.ts') {
     const program = startProgram(path)
     expect(await program.ended, program.stderr()).toBe(0)
