@@ -469,7 +469,13 @@ export interface ConfigInput {
     username?: NonNullable<Whole['board']>['username'] | undefined
     /** The environment variable that holds the password. Needed when host is not a loopback address. */
     passwordEnv?: NonNullable<Whole['board']>['passwordEnv'] | undefined
-    /** Whether jobs can be retried, promoted and removed from the board. */
+    /** Whether jobs can be cancelled, retried, promoted and removed from the board. */
     writable?: NonNullable<Whole['board']>['writable'] | undefined
+    /** A commit’s page at the git host, such as "https://git.example/{repository}/commit/{sha}". */
+    commitUrl?: NonNullable<Whole['board']>['commitUrl'] | undefined
+    /** A branch’s page, such as "https://git.example/{repository}/tree/{branch}". */
+    branchUrl?: NonNullable<Whole['board']>['branchUrl'] | undefined
+    /** The page of what a job has changed, such as "https://git.example/{repository}/compare/{base}...{sha}". */
+    compareUrl?: NonNullable<Whole['board']>['compareUrl'] | undefined
   } | undefined
 }
