@@ -34,6 +34,8 @@ function detailsOf(event: JobEvent): string[] {
       return [event.data.branch, event.data.commit.slice(0, 12)]
     case 'dev.switchyard.job.moved':
       return [`${event.data.from.provider} → ${event.data.to.provider}`]
+    case 'dev.switchyard.job.parked':
+      return [shortened(event.data.reason)]
     case 'dev.switchyard.job.promoted':
       return [event.data.to, event.data.commit.slice(0, 12)]
     default:

@@ -27,5 +27,6 @@ export function openQueue(config: Config): AgentQueue {
     maxSpecBytes: config.limits.specBytes,
     eventTypes: eventTypesOf(config),
     timeZone: config.costs.timeZone,
+    budgets: config.costs.budgets,
   })
 }

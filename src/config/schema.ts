@@ -5,6 +5,7 @@ import type { PlacementPolicy } from '../consumers/placing/placement.js'
 import { consumerSettingsSchema } from '../consumers/settings.js'
 import { webhookSettingsSchema } from '../webhooks/settings.js'
 import { eventKindsSchema } from '../job/event-kinds.js'
+import { budgetAmount } from '../job/budget-amount.js'
 import { timeZoneProblem } from '../job/days.js'
 import { networkProblem } from '../job/networks.js'
 import { linkTemplates } from '../job/page-links.js'
@@ -111,6 +112,10 @@ const costsSchema = z.strictObject(
       })
       .default('UTC')
       .describe('By whose days costs are counted, and budgets hold.'),
+    budgets: z
+      .record(z.string().max(100), budgetAmount, { error: 'must be an object such as { acme: 20, "*": 5 }' })
+      .default({})
+      .describe('What the sandboxes of a tenant may cost a day; "*" stands for each that is not named, "" for the jobs that name none.'),
   },
   { error: 'must be an object such as { currency: "EUR", timeZone: "Europe/Berlin" }' },
 )

@@ -4,6 +4,7 @@ import type { GitHost } from '../git/host.js'
 import type { EventKind } from '../job/event-kinds.js'
 import type { RunnerProvider } from '../runner/calls.js'
 import type { Runner } from '../runner/runner.js'
+import type { Budgets } from '../store/budgets.js'
 import type { ReadyJobs } from '../store/ready-jobs.js'
 import type { RunStore, Taker } from '../store/run-store.js'
 import type { SlotLedger } from '../store/slot-ledger.js'
@@ -58,6 +59,8 @@ export interface ConsumerContext {
   readonly now: () => number
   /** Milliseconds that never step, from any moment on. Default `elapsedMs`. */
   readonly elapsed?: (() => number) | undefined
+  /** What jobs may cost; left out where nothing is reserved. */
+  readonly budgets?: Budgets | undefined
   /** What prices are in. */
   readonly currency: string
   /** Has the reaper look at a provider where something was left behind. */

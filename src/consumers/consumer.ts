@@ -7,11 +7,13 @@ import type { ArtifactStore } from '../artifacts/index.js'
 import type { GitHost } from '../git/host.js'
 import { TemporaryRepository } from '../git/temporary-repository.js'
 import { checkKinds } from '../events/index.js'
+import { toMicros } from '../job/cost.js'
 import { InvalidInputError, errorMessage } from '../job/errors.js'
 import type { EventKind } from '../job/event-kinds.js'
 import { createRunner } from '../runner/index.js'
 import {
   BranchSchedule,
+  Budgets,
   Inbox,
   Keys,
   ReadyJobs,
@@ -74,8 +76,11 @@ export interface ConsumerOptions {
   readonly providers: readonly ProviderSlot[]
   /** How to choose among providers with room. Default `most-free`. */
   readonly policy?: PlacementPolicy | undefined
-  /** What the providers' prices are in, and by whose days costs are counted. Default USD and UTC. */
-  readonly costs?: { readonly currency?: string | undefined; readonly timeZone?: string | undefined } | undefined
+  /**
+   * What the providers' prices are in, by whose days costs are counted, and what tenants' sandboxes may cost a day, `*` for each that is not named. Default
+   * USD, UTC and no budget.
+   */
+  readonly costs?: { readonly currency?: string | undefined; readonly timeZone?: string | undefined; readonly budgets?: Readonly<Record<string, number>> | undefined } | undefined
   /** How tenants share the places; `*` stands for all that are not named. All consumers say the same. */
   readonly tenants?: Readonly<Record<string, TenantShare>> | undefined
   /** Where the values of the secrets are that jobs name; `secretsFromEnvironment` reads this process's environment. */
@@ -174,6 +179,8 @@ export class Consumer {
     const storeOptions = { logMaxBytesPerStream: settings.maxLogBytes, now, events: options.events, retentionMs: options.retentionMs, timeZone: options.costs?.timeZone }
     const store = new RunStore(redis, keys, storeOptions)
     const ready = new ReadyJobs(redis, keys)
+    const { currency = 'USD', timeZone = 'UTC', budgets: perDay = {} } = options.costs ?? {}
+    const budgets = new Budgets(redis, keys, { timeZone, currency, now, configured: new Map(Object.entries(perDay).map(([tenant, amount]) => [tenant, toMicros(amount)])) })
     const ledger = new SlotLedger(redis, keys)
     const owners = new SlotOwners(redis, keys, ledger)
     const reaping = new Reaping(redis, keys, this.id)
@@ -242,7 +249,8 @@ export class Consumer {
       settings,
       log,
       now,
-      currency: options.costs?.currency ?? 'USD',
+      currency,
+      budgets,
       eventTypes: options.eventTypes === undefined ? undefined : checkKinds(options.eventTypes, 'eventTypes'),
       taker: () => intake.taker(),
       runnerFor: (provider, sandboxId, image) => createRunner({ provider, sandboxId, image }),
@@ -305,6 +313,8 @@ export class Consumer {
     })
     const cancelCheck = setInterval(() => void intake.heedCancels(), settings.leaseMs)
     const deadlines = new WaitDeadlines(redis, keys)
+    const watchBudgets = () => budgets.watch().catch((error: unknown) => log.warn({ message: errorMessage(error) }, 'budgets not looked at; tried again'))
+    const budgetCheck = setInterval(() => void watchBudgets(), Math.max(1_000, settings.leaseMs / 3))
     const lockCheck = setInterval(
       () =>
         void mendLocks(redis, keys, settings).then(
@@ -324,6 +334,7 @@ export class Consumer {
     )
     const schedules = new ScheduleWatch({ redis, keys, deployment: options.deployment, retentionMs: options.retentionMs ?? defaultRetentionMs, everyMs: Math.max(1_000, settings.stallCheckMs), log, onTurn: watch('schedules', settings.stallCheckMs), eventTypes: options.eventTypes })
     liveness.start()
+    await watchBudgets()
     await announcer.start()
     await schedules.start()
     await worker.startStalledCheckTimer()
@@ -342,6 +353,7 @@ export class Consumer {
       clearInterval(waitCheck)
       clearInterval(lockCheck)
       drains.stop()
+      clearInterval(budgetCheck)
       const orderly = (async () => {
         health.stop()
         void announcer.leave()

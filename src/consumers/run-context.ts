@@ -14,6 +14,7 @@ import type { Telling } from '../store/run-store.js'
 import { unansweredCreateMs, type SlotOwner } from '../store/slot-owners.js'
 import type { CancelRequest } from '../store/stored-run.js'
 import { elapsedMs, type ConsumerContext } from './consumer-context.js'
+import { JobBudget } from './job-budget.js'
 import { Interruptions, type Interruption } from './interruption.js'
 import { JobTrace } from './job-trace.js'
 import type { BoardLog } from './output/board-log.js'
@@ -30,6 +31,7 @@ const maxSaid = 1_000
  * through `update` and `append`, which check the fence, and `amend`, which waits for one of them.
  */
 export class RunContext {
+  readonly budget: JobBudget = new JobBudget(this)
   readonly exclusions = new Map<string, { untilMs: number; why: string }>()
   /** Its spans. */
   trace = JobTrace.none
@@ -188,7 +190,7 @@ export class RunContext {
   /** When the job's time is up, in milliseconds since 1970; as if its sandbox were there now when it has had none. */
   get deadlineMs(): number {
     const { deadline } = this
-    return deadline?.kind === 'timeout' ? deadline.atMs : this.shared.now() + this.spec.timeoutMs
+    return deadline?.kind === 'timeout' ? deadline.atMs : this.shared.now() + this.spec.timeoutMs - (this.current.parking?.timeUsedMs ?? 0)
   }
 
   /** What its status says that it waits for; null when it moves. */

@@ -8,6 +8,8 @@ export const consumerSettingsSchema = z.strictObject({
   maxJobs: z.int().min(1).default(200),
   /** How long a job stays this consumer's without a renewal; it is renewed every third of that. */
   leaseMs: milliseconds.default(15_000),
+  /** For how long what a job with a budget costs is reserved at a time, again each third of it: what is left is the time to park it in. */
+  budgetPeriodMs: milliseconds.min(300).default(60_000),
   /** How often jobs whose consumer died are looked for. With `leaseMs` this bounds the stall window. */
   stallCheckMs: milliseconds.default(5_000),
   /**

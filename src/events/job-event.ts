@@ -50,6 +50,8 @@ const dataOf = {
     from: z.object({ provider: z.string(), sandboxId: z.string().nullable(), outcome: attemptSchema.shape.outcome, error: jobErrorSchema.nullable() }),
     to: place,
   }),
+  /** A budget has too little for it: its sandbox is given up, and it waits until that has more. */
+  parked: z.object({ ...ofEvery, attempt: z.int().min(0), reason: z.string() }),
   /** The target branch holds its work. */
   promoted: z.object({ ...ofEvery, to: z.string(), commit: z.string(), result: promotionSchema.shape.result }),
 } satisfies Record<EarlyEventKind, z.ZodType>
@@ -83,6 +85,7 @@ export const jobEventSchema = z.discriminatedUnion('type', [
   earlyEvent('step.finished'),
   earlyEvent('checkpointed'),
   earlyEvent('moved'),
+  earlyEvent('parked'),
   earlyEvent('promoted'),
   completionEventSchema,
 ])

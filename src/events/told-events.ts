@@ -7,13 +7,13 @@ import { earlyEntry, type EarlyEventParts } from './job-event.js'
  * What is told of a run between its beginning and its end. It follows from what a write of its record changes, and is written with that very
  * write: what was not written was not told, and whoever takes a run over tells what comes, and nothing again.
  *
- *   started ──► (step.finished | checkpointed | moved)* ──► promoted?
+ *   started ──► (step.finished | checkpointed | moved | parked)* ──► promoted?
  *
  * A sandbox that is there is the first of the run, or of its restart (`started`), or one that the job has moved to (`moved`).
  */
 
 /** What of a record is looked at. */
-export type ToldRecord = Pick<RunRecord, 'jobId' | 'runId' | 'generation' | 'repository' | 'attempts' | 'restart' | 'steps' | 'checkpoint' | 'promoted'>
+export type ToldRecord = Pick<RunRecord, 'jobId' | 'runId' | 'generation' | 'repository' | 'attempts' | 'restart' | 'steps' | 'checkpoint' | 'promoted'> & Partial<Pick<RunRecord, 'parking'>>
 
 /** The events of one write, in their order. Pure. */
 export function eventsBetween(before: ToldRecord, after: ToldRecord, tenant: string | null = null): EarlyEventParts[] {
@@ -39,6 +39,9 @@ export function eventsBetween(before: ToldRecord, after: ToldRecord, tenant: str
   if (typeof checkpoint?.branch === 'string' && checkpoint.sha !== before.checkpoint?.sha) {
     const { sha: commit, branch, stepIndex: index, withinStep } = checkpoint
     told.push({ kind: 'checkpointed', id: id(`checkpoint.${attempt}.${commit}`), data: { ...every, attempt, commit, branch, index, withinStep } })
+  }
+  if (after.parking != null && after.parking.reason !== null && (before.parking?.reason ?? null) === null) {
+    told.push({ kind: 'parked', id: id(`parked.${after.parking.attempts}.${after.parking.atMs}`), data: { ...every, attempt: after.parking.attempts, reason: after.parking.reason } })
   }
   if (promoted !== null && before.promoted === null) told.push({ kind: 'promoted', id: id('promoted'), data: { ...every, to: promoted.to, commit: promoted.sha, result: promoted.result } })
   return told

@@ -67,7 +67,7 @@ export function addJobRoutes(app: ApiApp, api: ApiContext): void {
       middleware: [guard(api, 'read')],
       request: {
         query: z.strictObject({
-          state: z.enum(['waiting', 'running', 'succeeded', 'failed', 'cancelled'], { error: 'must be "waiting", "running", "succeeded", "failed" or "cancelled"' }).optional(),
+          state: z.enum(['waiting', 'running', 'parked', 'succeeded', 'failed', 'cancelled'], { error: 'must be "waiting", "running", "parked", "succeeded", "failed" or "cancelled"' }).optional(),
           tenant: z.string().min(1, 'is empty; leave it out').max(100).optional(),
           repository: z.string().min(1, 'is empty; leave it out').max(200).optional(),
           since: z.iso.datetime({ offset: true, error: 'must be a time with its zone, such as "2026-12-01T08:00:00Z"' }).optional().describe('Only those that were enqueued then or later.'),

@@ -22,7 +22,7 @@ export const jobSchema = z.object({
   jobId: z.string(),
   repository: z.string(),
   tenant: z.string().nullable(),
-  state: z.enum(['waiting', 'running', 'succeeded', 'failed', 'cancelled']).describe('The last three are final.'),
+  state: z.enum(['waiting', 'running', 'parked', 'succeeded', 'failed', 'cancelled']).describe('parked: it has no sandbox until a budget has more. The last three are final.'),
   reason: z.string().nullable().describe('Why a waiting or running job does not move; null when it does.'),
   phase: z.string().nullable(),
   provider: z.string().nullable(),

@@ -12,9 +12,11 @@ export interface Deadline {
  * counts from that on, and for each of its attempts anew.
  * @param enqueuedAtMs when it came into the queue; of a later run of the job, when that was taken.
  */
-export function deadlineOf(record: Pick<RunRecord, 'firstSandboxAtMs' | 'startedAtMs' | 'restart' | 'attempts'>, spec: Pick<JobSpec, 'timeoutMs' | 'waitTimeoutMs'>, enqueuedAtMs: number): Deadline | null {
+export function deadlineOf(record: Pick<RunRecord, 'firstSandboxAtMs' | 'startedAtMs' | 'restart' | 'attempts' | 'parking'>, spec: Pick<JobSpec, 'timeoutMs' | 'waitTimeoutMs'>, enqueuedAtMs: number): Deadline | null {
   const { firstSandboxAtMs, startedAtMs, restart, attempts } = record
   if (firstSandboxAtMs !== null) return { kind: 'timeout', atMs: firstSandboxAtMs + spec.timeoutMs }
+  // Its time stands still until its next sandbox is there.
+  if (record.parking !== undefined && record.parking.timeUsedMs > 0) return null
   // An earlier release recorded no first sandbox.
   const began = attempts.slice(restart?.attemptsBefore ?? 0).some(({ sandboxId }) => sandboxId !== null)
   if (began) return { kind: 'timeout', atMs: (restart?.atMs ?? startedAtMs) + spec.timeoutMs }

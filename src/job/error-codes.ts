@@ -45,6 +45,8 @@ export const errorCodes = [
   'SWY_PUSH_REFUSED',
   'SWY_RUNNER_ANSWER',
   'SWY_SANDBOX_BROKEN',
+  'SWY_BUDGET_TOO_SMALL',
+  'SWY_BUDGET_NO_PROGRESS',
   // Its sandbox's.
   'SWY_SANDBOX_LOST',
   'SWY_SANDBOX_REFUSED',

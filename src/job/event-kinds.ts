@@ -4,7 +4,7 @@ import { z } from 'zod'
  * What is told of a job's life, in its order. `completed` is told of every job; the others only where somebody asked for them: the job, or
  * its deployment. `started` and `moved` come with each sandbox that is there, `step.finished` again when a step is run again elsewhere.
  */
-export const eventKinds = ['enqueued', 'started', 'step.finished', 'checkpointed', 'moved', 'promoted', 'completed'] as const
+export const eventKinds = ['enqueued', 'started', 'step.finished', 'checkpointed', 'moved', 'parked', 'promoted', 'completed'] as const
 export type EventKind = (typeof eventKinds)[number]
 /** Those that only come when they are asked for. */
 export type EarlyEventKind = Exclude<EventKind, 'completed'>

@@ -40,9 +40,9 @@ export const attemptSchema = lastingObject({
   endedAt: instant.nullable().default(null),
   /**
    * `lost`: the sandbox or its provider died; `unavailable`: no sandbox came to be; `moved`: its lifetime was about to end. All three go on
-   * elsewhere.
+   * elsewhere. `parked`: a budget had too little; it goes on when that has more.
    */
-  outcome: z.enum(['running', 'succeeded', 'failed', 'cancelled', 'lost', 'unavailable', 'moved']),
+  outcome: z.enum(['running', 'succeeded', 'failed', 'cancelled', 'lost', 'unavailable', 'moved', 'parked']),
   error: jobErrorSchema.nullable().default(null),
   /** What its sandbox cost until it was killed, or known to be lost; left out until then, and where its provider has no price. */
   cost: costSchema.optional(),

@@ -155,6 +155,20 @@ export const runRecordSchema = lastingObject({
   continues: lastingObject({ generation: z.int().min(1), confirmed: z.boolean() }).nullable().default(null),
   /** What has become of it by the clock, for the picture of its course. */
   milestones: z.array(milestoneSchema).default([]),
+  /** Set once something was reserved of a budget for it, which its end gives back. */
+  budgeted: z.literal(true).optional(),
+  /** Where it was parked last for want of a budget. */
+  parking: lastingObject({
+    /** Why, for people, while it waits; null once it goes on. */
+    reason: z.string().nullable(),
+    atMs: count,
+    /** How much of its timeout had gone by: that stands still until its next sandbox is there. */
+    timeUsedMs: count,
+    /** Where it stood: see `placeOf`. Empty where it had no sandbox before. */
+    place: z.string(),
+    /** How many attempts there were. */
+    attempts: count,
+  }).optional(),
   /** Whose job it is, in case that its spec goes before its end; left out when it names no tenant. */
   tenant: z.string().optional(),
   /** Which trace it belongs to: the producer's span, and the run's at the consumer that had it last; left out without one. */

@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { artifactPatternProblem, maxArtifactPatterns, plainArtifactPattern } from './artifact-patterns.js'
+import { budgetAmount } from './budget-amount.js'
 import { checkpointPathProblem, defaultMaxPathsMiB, maxCheckpointPaths, plainCheckpointPath } from './checkpoint-paths.js'
 import { authorProblem, messageProblem } from './commit-text.js'
 import { duration } from './duration.js'
@@ -269,6 +270,10 @@ const specObject = z.strictObject({
     .describe('Lower runs first, as in BullMQ. Default 100.'),
   idempotencyKey: z.string().min(1, 'is empty; leave it out').max(500).optional(),
   tenant: z.string().min(1).max(100).optional(),
+  budget: z
+    .strictObject({ amount: budgetAmount }, { error: 'must be an object such as { amount: 2.5 }' })
+    .optional()
+    .describe('What the job’s sandboxes may cost together, in the deployment’s currency; then it is parked until that is raised. See docs/budgets.md.'),
   concurrency: z
     .strictObject({
       key: z.string().min(1, 'is empty; name what such jobs must not do at once, such as "acme/web:main"').max(200, 'is longer than 200 characters; give a shorter one'),

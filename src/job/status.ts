@@ -7,8 +7,8 @@ export interface JobStatus {
   readonly repository: string
   /** Whose job it is; null when it names no tenant, or nobody knows any more. */
   readonly tenant: string | null
-  /** `waiting`: in the queue; `running`: supervised or about to be taken over; the others are final. */
-  readonly state: 'waiting' | 'running' | 'succeeded' | 'failed' | 'cancelled'
+  /** `waiting`: in the queue; `running`: supervised or about to be taken over; `parked`: it has no sandbox until a budget has more; the others are final. */
+  readonly state: 'waiting' | 'running' | 'parked' | 'succeeded' | 'failed' | 'cancelled'
   /** Why a waiting or running job does not move, such as "waiting for capacity: local-a full (2/2)"; null when it does. */
   readonly reason: string | null
   readonly phase: string | null

@@ -9,6 +9,7 @@ import { defaultMaxSpecBytes, type JobSpec, type JobSpecInput } from '../job/spe
 import type { JobStatus } from '../job/status.js'
 import { costsOf, createRedis, defaultQueueName, defaultRetentionMs, Keys, type LiveConsumer, type ProviderLoad, readLog, type ReadLogOptions, type RedisConfig, Signals, type TenantCost } from '../store/index.js'
 import { Enqueuing, type EnqueueOptions } from './enqueuing.js'
+import { Budgets } from './budgets.js'
 import { cancelJob, cancelWaitingJob } from './job-cancel.js'
 import { fleetOf, jobViewOf } from './fleet.js'
 import type { JobHandle } from './job-handle.js'
@@ -39,6 +40,8 @@ export interface AgentQueueOptions {
   readonly eventTypes?: readonly EventKind[] | undefined
   /** By whose days costs are counted; the consumers' is to be the same. Default UTC. */
   readonly timeZone?: string | undefined
+  /** What tenants may cost a day, as the consumers have it; for `budgets.list` alone. */
+  readonly budgets?: Readonly<Record<string, number>> | undefined
 }
 
 
@@ -75,6 +78,8 @@ export class AgentQueue {
   readonly prefix: string
   /** The groups that read the deployment's completion events, and what they have given up. */
   readonly events: EventGroups
+  /** What tenants and jobs may cost. */
+  readonly budgets: Budgets
   /** Jobs that are enqueued again and again, by the clock. */
   readonly schedules: Schedules
   /** What operators do while it runs: drain, pause, limits, shares. */
@@ -116,6 +121,7 @@ export class AgentQueue {
     this.#enqueuing = new Enqueuing({ name: this.name, keys: this.#keys, defaults, maxSpecBytes, retentionMs, eventSource: options.eventSource, eventTypes: options.eventTypes === undefined ? undefined : checkKinds(options.eventTypes, 'eventTypes') })
     this.#connection = new ProducerConnection(this.#config, this.#keys, retentionMs)
     this.events = new EventGroups(this.#keys, (work) => this.#connection.use(({ redis }) => work(redis)))
+    this.budgets = new Budgets(this.#keys, this.#timeZone, options.budgets ?? {}, (work) => this.#connection.use(work))
     this.schedules = new Schedules(this.#keys, (spec) => this.#enqueuing.newJob(spec).spec, (work) => this.#connection.use(work))
     this.operations = new Operations(this.#keys, (work) => this.#connection.use(work), {
       list: (page) => this.list(page),

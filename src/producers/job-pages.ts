@@ -35,7 +35,7 @@ const position = z.strictObject({ score: z.string().max(40).regex(/^\d+(\.\d+)?(
 type Position = z.output<typeof position>
 const cursorSchema = z.strictObject({ filter: z.string(), at: z.array(position.nullable()) })
 
-const stateSchema = z.enum(['waiting', 'running', 'succeeded', 'failed', 'cancelled'], { error: 'must be "waiting", "running", "succeeded", "failed" or "cancelled"' })
+const stateSchema = z.enum(['waiting', 'running', 'parked', 'succeeded', 'failed', 'cancelled'], { error: 'must be "waiting", "running", "parked", "succeeded", "failed" or "cancelled"' })
 const tenantSchema = z.string().min(1, 'is empty; leave it out')
 const optionsSchema = z.strictObject({
   state: stateSchema.optional(),

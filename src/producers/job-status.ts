@@ -29,7 +29,7 @@ export function mergeStatus(
     jobId,
     repository: queued?.spec?.repository ?? stored?.record?.repository ?? stored?.result?.repository ?? '',
     tenant: queued?.spec?.tenant ?? stored?.result?.tenant ?? stored?.record?.tenant ?? null,
-    state: result?.status ?? (running ? 'running' : 'waiting'),
+    state: result?.status ?? (running ? (isParked(record) ? 'parked' : 'running') : 'waiting'),
     reason: result !== null ? null : reasonOf(queued, run?.reason ?? null, running ? record : null, around),
     phase: record?.phase ?? null,
     // Of an ended job, where it was last.
@@ -52,6 +52,7 @@ export function mergeStatus(
 /** Its supervisor knows best; of a job that nobody has in hand, what is around it says more than who had it last. */
 function reasonOf(queued: QueueView | null, said: string | null, record: RunRecord | null, around: Around): string | null {
   if (queued?.inHand === true) return said
+  if (record !== null && isParked(record)) return record.parking?.reason ?? said
   return waitingReason(queued?.spec, record, around) ?? said
 }
 
@@ -59,6 +60,10 @@ function checkpointProblem({ checkpointProblem: problem }: RunRecord): string | 
   if (problem === null) return null
   const tries = problem.failures === 1 ? 'once' : `${problem.failures} times`
   return `not saved since ${new Date(problem.sinceMs).toISOString().slice(11, 19)}, tried ${tries} (${problem.error.kind}): ${problem.error.message}`
+}
+
+function isParked({ parking }: RunRecord): boolean {
+  return parking !== undefined && parking.reason !== null
 }
 
 /** About: the sandbox's time began by Redis' clock, and this process has its own. */

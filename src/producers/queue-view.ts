@@ -107,6 +107,8 @@ export function typesOf(state: JobStatus['state'] | undefined): JobType[] {
     case 'running':
       // A job that is handed over is back in the queue for a moment.
       return ['active', 'waiting', 'prioritized', 'delayed']
+    case 'parked':
+      return ['delayed', 'prioritized', 'active', 'waiting']
     case 'succeeded':
       return ['completed']
     case 'failed':

@@ -353,7 +353,7 @@ export class RunStore {
     // An event whose data is the result goes without it: both would send it.
     const carries = typeof event !== 'string' && 'data' in event && event.data === result
     const { id, json, hooks } = carries ? { id: event.id, json: JSON.stringify({ ...event, data: undefined }), hooks: numbersOf(event.hooks) } : eventParts(event)
-    const charge = this.#chargeOf(result)
+    const charge = this.#chargeOf(jobId, record, result)
     const more = told.call === null && told.early.length === 0 && hooks === '' && charge === undefined ? '' : JSON.stringify({ hooks, call: told.call ?? '', early: told.early.map(earlyArguments), charge })
     this.letGo(jobId)
     return [
@@ -376,9 +376,10 @@ export class RunStore {
   }
 
   /** What a run that ends has cost, for its tenant's day; undefined for nothing. */
-  #chargeOf({ usage: { cost }, tenant }: JobResult): object | undefined {
-    if (cost === undefined) return undefined
-    return { base: this.#keys.costs(), days: daysArgument(daysAround(this.#now(), this.#timeZone)), tenant: tenant ?? '', ...cost }
+  #chargeOf(jobId: string, { budgeted }: RunRecord, { usage, tenant }: JobResult): object | undefined {
+    if (usage.cost === undefined && budgeted === undefined) return undefined
+    const { micros, currency } = usage.cost ?? { micros: 0, currency: '' }
+    return { base: this.#keys.costs(), days: daysArgument(daysAround(this.#now(), this.#timeZone)), run: this.#keys.runId(jobId), tenant: tenant ?? '', micros, currency }
   }
 
   /** What is told of a run with its end, by what this process has written last of it; null when it does not know that. */

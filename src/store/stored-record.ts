@@ -78,6 +78,8 @@ const ofItsCourse: ReadonlySet<string> = new Set<keyof RunRecord>([
   'usedMs',
   'collected',
   'tenant',
+  'budgeted',
+  'parking',
 ])
 
 /** Of the record of a run that ends what its result doesn't say, and somebody may still ask. Fields of a later release are kept. */

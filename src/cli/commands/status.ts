@@ -14,7 +14,7 @@ export function addStatusCommand(program: Command): void {
     .command('status [job-id]')
     .description('show a job, or the latest jobs')
     .addOption(new Option('-n, --limit <number>', 'how many jobs to show').default('20'))
-    .option('--state <state>', 'only jobs that are waiting, running, succeeded, failed or cancelled')
+    .option('--state <state>', 'only jobs that are waiting, running, parked, succeeded, failed or cancelled')
     .option('--tenant <name>', 'only jobs of this tenant')
     .option('--repository <id>', 'only jobs of this repository')
   withConfigOption(withJsonOption(command, 'the job, or a list of jobs,'))

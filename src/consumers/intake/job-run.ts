@@ -19,6 +19,7 @@ import { longestQuietMs } from '../settings.js'
 import { describeKey, describeWord, type NextJob, type Stand } from '../../store/index.js'
 import { resolveSecrets, type SecretSource } from '../output/secrets.js'
 import { endOverdue, endUnrunnable, leaveProvider } from '../supervision/stranded.js'
+import type { Parked } from '../supervision/parking.js'
 import { supervise } from '../supervision/supervisor.js'
 import { endUnreadable } from '../supervision/unreadable.js'
 import { measureBegin, measureEnd, pipelineResult } from './job-metrics.js'
@@ -72,6 +73,8 @@ export class JobRun {
   private lockLost = false
   /** Its key of concurrency was another's when it was taken: it is to be listed again. */
   private parked: JobSpec | undefined
+  /** It waits for a budget. */
+  private unpaid: Parked | undefined
 
   constructor(
     private readonly shared: ConsumerContext,
@@ -124,8 +127,12 @@ export class JobRun {
         return null
       }
       // What was never begun here is not handed over.
-      if (this.ctx !== undefined) this.shared.metrics.add('switchyard.job.handovers', ['given'])
+      if (this.ctx !== undefined && this.unpaid === undefined) this.shared.metrics.add('switchyard.job.handovers', ['given'])
       this.locks.release(jobId, token)
+      if (this.unpaid !== undefined) {
+        await this.waitForBudget(this.unpaid)
+        return null
+      }
       await job.moveToWait(token)
       if (this.parked !== undefined) {
         await this.shared.ready.add([{ jobId, spec: this.parked }], { strays: true })
@@ -233,10 +240,20 @@ export class JobRun {
       if (end.kind === 'left' && end.because !== null) throw new LeftToOthersError(end.because, true)
       if (end.kind === 'ended') this.trace.end(end.result, pipelineResult(end.result))
       if (end.kind === 'ended') measureEnd(this.shared, end.result, record.generation === 1 ? enqueuedAtMs : record.startedAtMs)
+      if (end.kind === 'parked') this.unpaid = end
       if (end.kind !== 'restarted') return end.kind === 'ended' ? end : null
       // Interruptions, exclusions and refusals were those of the attempt that has ended.
       record = ctx.record
     }
+  }
+
+  /** Should this process die in between, the job is found as one of a dead consumer, and parked again. */
+  private async waitForBudget({ untilMs, stamp }: Parked): Promise<void> {
+    const { jobId, job, token } = this.taken
+    const { ready, budgets } = this.shared
+    await ready.close(jobId)
+    await job.moveToDelayed(untilMs, token)
+    await budgets?.park(jobId, this.ctx?.spec.tenant, stamp)
   }
 
   /** Asked once it is acquired: whoever takes the key from it from then on finds the run, and asks it to end. Returns false when it has to wait for its key. */

@@ -83,13 +83,15 @@ export class PlannedMove {
   /** How long the step's command may be waited for until `isDue` is to be asked again, in milliseconds. */
   get waitMs(): number {
     const times = this.times()
-    if (times === null) return Infinity
+    const { waitMs } = this.ctx.budget
+    if (times === null) return waitMs
     const now = this.ctx.shared.now()
     // While the next one is on its way it may be ready any moment.
-    return Math.max(0, now < times.soonMs ? times.soonMs - now : Math.min(1_000, times.lateMs - now))
+    return Math.max(0, Math.min(waitMs, now < times.soonMs ? times.soonMs - now : Math.min(1_000, times.lateMs - now)))
   }
 
   get isDue(): boolean {
+    if (this.ctx.budget.due !== null) return true
     const times = this.times()
     return times !== null && (isReady(this.ctx.record.next) || this.ctx.shared.now() >= times.lateMs)
   }

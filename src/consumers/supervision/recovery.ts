@@ -139,7 +139,7 @@ export async function move(
   // A provider without room was not left.
   if (where !== null && !refused) ctx.shared.metrics.add('switchyard.job.moves', [where, sandbox === null ? 'unavailable' : 'lost'])
   const broke = sandbox !== null && error.owner === 'sandbox' && error.kind !== 'sandbox-lost'
-  const spent = attempts.slice(ctx.record.restart?.attemptsBefore ?? 0).filter((attempt) => attempt.sandboxId !== null && attempt.outcome !== 'moved').length
+  const spent = attempts.slice(ctx.record.restart?.attemptsBefore ?? 0).filter((attempt) => attempt.sandboxId !== null && attempt.outcome !== 'moved' && attempt.outcome !== 'parked').length
   const exhausted = spent >= settings.maxAttempts
   // A provider without room was no attempt: nothing was tried there.
   const ended = refused ? attempts.slice(0, -1) : ctx.patchAttempt({ endedAt, outcome: sandbox === null ? 'unavailable' : 'lost', error, ...ctx.costSoFar() })

@@ -9,6 +9,8 @@ import { pause } from './pause.js'
 import { recover } from './recovery.js'
 import { restarts } from './restarts.js'
 import { measured } from '../measured.js'
+import { BudgetReached } from '../job-budget.js'
+import { park, type Parked } from './parking.js'
 import type { RunContext } from '../run-context.js'
 import { closing, restart } from './phases/closing.js'
 import { placing } from './phases/placing.js'
@@ -36,6 +38,8 @@ export type SupervisionEnd =
   | { readonly kind: 'ended'; readonly result: JobResult; readonly next: NextJob | null }
   /** The job failed and begins again from the start: supervise it anew, under the same fence. */
   | { readonly kind: 'restarted' }
+  /** A budget has too little: it is nobody's until that time, or until it is woken. */
+  | ({ readonly kind: 'parked' } & Parked)
   /** `because`: another consumer may be able to go on, and this one not before long. */
   | { readonly kind: 'left'; readonly because: string | null }
 
@@ -44,6 +48,8 @@ export async function supervise(ctx: RunContext): Promise<SupervisionEnd> {
   const heartbeat = setInterval(() => void keepAlive(ctx), ctx.shared.settings.sandboxLifetimeMs / 3)
   // A sandbox that was taken over may have waited for long, and its job may be handed on again before the next heartbeat.
   if (ctx.record.phase !== 'closing') void keepAlive(ctx)
+  ctx.budget.start()
+  let reached: BudgetReached | null = null
   let tries = 0
   let sinceMs = 0
   try {
@@ -57,6 +63,11 @@ export async function supervise(ctx: RunContext): Promise<SupervisionEnd> {
       try {
         if (ctx.leave.aborted) return { kind: 'left', because: null }
         if (concluding) await conclude(ctx)
+        else if (reached !== null) {
+          const parked = await park(ctx, reached)
+          if (parked !== null) return { kind: 'parked', ...parked }
+          reached = null
+        }
         else if (phase === 'closing' && restarts(ctx.record, ctx.spec)) {
           await restart(ctx)
           return { kind: 'restarted' }
@@ -68,6 +79,10 @@ export async function supervise(ctx: RunContext): Promise<SupervisionEnd> {
         if (await endsSupervision(ctx, error)) return { kind: 'left', because: null }
         // The interruption itself made the phase throw; what made the conclusion fail is an error like any other.
         if (!concluding && mustConclude(ctx)) continue
+        if (error instanceof BudgetReached) {
+          reached = error
+          continue
+        }
         tries = ctx.record.phase === phase && !ctx.takeProgress() ? tries + 1 : 1
         if (tries === 1) sinceMs = ctx.shared.now()
         try {
@@ -83,6 +98,7 @@ export async function supervise(ctx: RunContext): Promise<SupervisionEnd> {
     }
   } finally {
     clearTimeout(timer)
+    ctx.budget.stop()
     clearInterval(heartbeat)
   }
 }

@@ -1,6 +1,12 @@
--- What sandboxes have cost, by tenant and day, in whole micro-units of the deployment's currency.
---   C:day:<day>  hash: 's:<tenant>' -> spent; 'r:<tenant>' -> reserved (see budget.lua); 's*' -> what tenants beyond the bound have spent; 'currency'
--- The tenant of jobs that name none is ''. A day is kept for 41 days after it was written last.
+-- What sandboxes have cost, by tenant and day, in whole micro-units of the deployment's currency; and what is reserved for those of jobs that have a budget.
+--   C:day:<day>        hash: 's:<tenant>' -> spent; 'r:<tenant>' -> reserved; 'f:<tenant>' -> how often something that was reserved came free;
+--                      's*' -> what tenants beyond the bound have spent; 'currency'
+--   C:caps             hash: 't:<tenant>', 'j:<job id among all queues>' -> JSON { micros, by, atMs }: budgets that were set at run time; 'version'
+--   C:runs             hash: job id among all queues -> JSON { tenant, spent, open = { <attempt> = { c, r, day } } }, of runs that have a budget and have not ended:
+--                      `spent` by attempts that have ended; of those that go on, `c` charged and `r` reserved on that day
+--   C:covered          sorted set: the same ids -> ms by Redis' clock until which they are reserved for
+--   C:parked:<tenant>  sorted set: '<queue>:<job id>' -> ms when it was parked; C:waking: tenants of whom all that are parked are to be woken
+-- C is Keys.costs(). The tenant of jobs that name none is ''. A day is kept for 41 days after it was written last.
 local costs = { mostFields = 20000, keptMs = 41 * 86400000 }
 
 -- The day that it is by Redis' clock, of the days [[its first ms, name], …] that the caller knows; and when it ends.
@@ -19,14 +25,104 @@ function costs.key(base, day) return base .. ':day:' .. day end
 function costs.add(base, day, field, micros)
   if micros == 0 then return end
   local key = costs.key(base, day)
-  if micros > 0 and redis.call('HEXISTS', key, field) == 0 and redis.call('HLEN', key) >= costs.mostFields then field = 's*' end
-  if redis.call('HINCRBY', key, field, string.format('%.0f', micros)) < 0 then redis.call('HSET', key, field, 0) end
+  if micros > 0 and redis.call('HEXISTS', key, field) == 0 and redis.call('HLEN', key) >= costs.mostFields and string.sub(field, 1, 2) == 's:' then field = 's*' end
+  local left = redis.call('HINCRBY', key, field, string.format('%.0f', micros))
+  if left <= 0 and string.sub(field, 1, 2) == 'r:' then redis.call('HDEL', key, field) elseif left < 0 then redis.call('HSET', key, field, 0) end
   redis.call('PEXPIRE', key, costs.keptMs)
 end
 
--- A run has ended. `charge`: { base, days, tenant, micros (of all its sandboxes), currency }.
+function costs.runOf(base, id)
+  local json = redis.call('HGET', base .. ':runs', id)
+  return json and cjson.decode(json) or nil
+end
+function costs.saveRun(base, id, run) redis.call('HSET', base .. ':runs', id, cjson.encode(run)) end
+
+-- What a run's budget has been charged with, and what is reserved for it.
+function costs.chargedTo(run)
+  local charged, reserved = run.spent, 0
+  for _, each in pairs(run.open) do charged, reserved = charged + each.c, reserved + each.r end
+  return charged, reserved
+end
+
+-- An attempt has cost so much by now: what was reserved for that is spent, on the day on which it was reserved; what is beyond it today.
+function costs.charge(base, run, each, micros, today)
+  local used = micros - each.c
+  if used <= 0 then return end
+  local covered = math.min(used, each.r)
+  costs.add(base, each.day, 'r:' .. run.tenant, 0 - covered)
+  costs.add(base, each.day, 's:' .. run.tenant, covered)
+  costs.add(base, today, 's:' .. run.tenant, used - covered)
+  each.c, each.r = micros, each.r - covered
+end
+
+-- An attempt has ended, and has cost so much in the end. Returns whether something that was reserved is free again.
+function costs.close(base, run, attempt, micros, today)
+  local each = run.open[attempt]
+  if not each then return false end
+  costs.charge(base, run, each, micros, today)
+  if micros < each.c then costs.add(base, today, 's:' .. run.tenant, micros - each.c) end
+  costs.add(base, each.day, 'r:' .. run.tenant, 0 - each.r)
+  run.spent, run.open[attempt] = run.spent + micros, nil
+  return each.r > 0 or micros < each.c
+end
+
+-- Nobody has renewed what these were reserved for: it counts as used, until somebody says what was. A bounded number in each call.
+function costs.lapse(base, nowMs, but)
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', base .. ':covered', '-inf', nowMs, 'LIMIT', 0, 4)) do
+    local run = id ~= but and costs.runOf(base, id)
+    if run then
+      for _, each in pairs(run.open) do
+        costs.add(base, each.day, 'r:' .. run.tenant, 0 - each.r)
+        costs.add(base, each.day, 's:' .. run.tenant, each.r)
+        each.c, each.r = each.c + each.r, 0
+      end
+      if redis.call('EXISTS', (string.gsub(base, 'costs$', 'run:')) .. id) == 1 then costs.saveRun(base, id, run) else redis.call('HDEL', base .. ':runs', id) end
+    end
+    if id ~= but then redis.call('ZREM', base .. ':covered', id) end
+  end
+end
+
+-- Changes with every budget that is set, and whenever something comes free that was reserved for a tenant: who was refused before that asks again.
+function costs.stamp(base, today, tenant)
+  return (redis.call('HGET', base .. ':caps', 'version') or '0') .. '/' .. today .. '/' .. (redis.call('HGET', costs.key(base, today), 'f:' .. tenant) or '0')
+end
+
+-- Something that was reserved for a tenant is free again: a few of those that wait for it ask again.
+function costs.free(base, today, tenant, nowMs)
+  redis.call('HINCRBY', costs.key(base, today), 'f:' .. tenant, 1)
+  costs.wake(base, tenant, 4, nowMs)
+end
+
+-- Wakes so many of a tenant's parked jobs, those that are parked longest: whoever looks next finds that their time has come.
+function costs.wake(base, tenant, most, nowMs)
+  local parked = base .. ':parked:' .. tenant
+  local members = redis.call('ZRANGE', parked, 0, most - 1)
+  for _, member in ipairs(members) do
+    local q, jobId = string.match(member, '^([^:]*):(.*)$')
+    redis.call('ZADD', (string.gsub(base, ':costs$', '')) .. q .. ':delayed', 'XX', string.format('%.0f', nowMs * 4096), jobId)
+    redis.call('ZREM', parked, member)
+  end
+  return #members
+end
+
+-- A run has ended. `charge`: { base, days, run (its job's id among all queues), tenant, micros (of all its sandboxes), currency }.
 function costs.settle(charge)
-  local today = costs.today(charge.days)
-  costs.add(charge.base, today, 's:' .. charge.tenant, charge.micros)
-  redis.call('HSET', costs.key(charge.base, today), 'currency', charge.currency)
+  local base = charge.base
+  local today, _, nowMs = costs.today(charge.days)
+  local run = costs.runOf(base, charge.run)
+  local tenant, charged = charge.tenant, 0
+  if run then
+    local reserved
+    charged, reserved = costs.chargedTo(run)
+    tenant = run.tenant
+    for _, each in pairs(run.open) do costs.add(base, each.day, 'r:' .. tenant, 0 - each.r) end
+    redis.call('HDEL', base .. ':runs', charge.run)
+    redis.call('ZREM', base .. ':covered', charge.run)
+    redis.call('HDEL', base .. ':caps', 'j:' .. charge.run)
+    if reserved > 0 or charge.micros < charged then costs.free(base, today, tenant, nowMs) end
+  end
+  if charge.micros ~= charged then
+    costs.add(base, today, 's:' .. tenant, charge.micros - charged)
+    redis.call('HSET', costs.key(base, today), 'currency', charge.currency)
+  end
 end

@@ -11,7 +11,7 @@ local count, read, answer = #KEYS / 2, 0, {}
 
 local function matches(key, run, name, at)
   if not at or (repository ~= '' and name ~= repository) or (since and tonumber(at) < since) then return false end
-  if state == 'running' and (redis.call('HEXISTS', run, 'record') == 0 or redis.call('HEXISTS', run, 'result') == 1) then return false end
+  if (state == 'running' or state == 'parked') and (redis.call('HEXISTS', run, 'record') == 0 or redis.call('HEXISTS', run, 'result') == 1) then return false end
   if ended[state] then
     local result = redis.call('HGET', run, 'result')
     read = read + (result and #result or 0)

@@ -40,9 +40,10 @@ export async function restart(ctx: RunContext): Promise<void> {
   const { alive, checkpoints } = await cleanUp(ctx, ctx.aftermath, () => Promise.resolve())
   const attempts = endedAttempts(ctx.record, at)
   const count = (record.restart?.count ?? 0) + 1
-  const { jobId, runId, generation, repository, startedAtMs, base, promoteFrom, outcome, keptCounts, asked, tenant } = record
+  const { jobId, runId, generation, repository, startedAtMs, base, promoteFrom, outcome, keptCounts, asked, tenant, budgeted } = record
   await ctx.update({
     ...newRunRecord({ jobId, ...(runId === undefined ? {} : { runId }), generation, repository, startedAtMs, asked, tenant }),
+    ...(budgeted === undefined ? {} : { budgeted }),
     base,
     promoteFrom,
     keptCounts,
@@ -50,6 +51,7 @@ export async function restart(ctx: RunContext): Promise<void> {
     abandoned: alive,
     checkpointBranches: checkpoints,
     usedMs: Math.round(usedSoFar(ctx.record, at)),
+    ...(record.parking === undefined ? {} : { parking: { ...record.parking, reason: null, timeUsedMs: 0, place: '' } }),
     restart: { count, atMs: ctx.shared.now(), attemptsBefore: attempts.length },
   })
   await ctx.say(`attempt ${count} of ${spec.attempts ?? 1} failed (${outcome?.error?.kind ?? 'unknown'}): ${outcome?.error?.message ?? ''}; the job begins again`)

@@ -123,7 +123,8 @@ async function create(ctx: RunContext, providerName: string, name: string, repea
     phase: 'preparing',
     creating: null,
     sandbox: { ...sandbox, repositoryPath: null },
-    firstSandboxAtMs: ctx.record.firstSandboxAtMs ?? ctx.shared.now(),
+    // What had gone by of its time when it was parked.
+    firstSandboxAtMs: ctx.record.firstSandboxAtMs ?? Math.max(0, ctx.shared.now() - (ctx.record.parking?.timeUsedMs ?? 0)),
     attempts: ctx.patchAttempt({ sandboxId: sandbox.id }),
     running: null,
     setupIndex: 0,
@@ -150,6 +151,7 @@ export async function createSandbox(
     network: ctx.spec.network,
     gitHosts: git.hosts,
   }
+  await ctx.budget.beforeCreate(providerName, attempt, repeated)
   const beganAtMs = now()
   const patience = watchCreate(ctx.shared, {
     provider: providerName,

@@ -2,6 +2,7 @@ import type { RunRecord } from '../../../job/run-record.js'
 import type { RestoreResult } from '../../../runner/runner.js'
 import { runCommand, type CommandEnd } from '../command-run.js'
 import { checkpointRetryMs, saveCheckpoint } from '../checkpoints.js'
+import { BudgetReached } from '../../job-budget.js'
 import { pause } from '../pause.js'
 import { PlannedMove, isToLeave, moveOn } from '../planned-move.js'
 import type { RunContext } from '../../run-context.js'
@@ -11,8 +12,9 @@ export async function setup(ctx: RunContext): Promise<void> {
   for (let index = ctx.record.setupIndex; index < ctx.spec.setup.length; index++) {
     const step = ctx.spec.setup[index]
     if (step === undefined) break
-    const end = await runCommand(ctx, { step, resumes: false, key: `setup-${attemptNumber(ctx)}-${index}`, periodic: null, firstPeriodicAtMs: null, move: null })
-    if (end.kind === 'moved') throw new Error(`run ${ctx.jobId}: a setup command that moves`)
+    const end = await runCommand(ctx, { step, resumes: false, key: `setup-${attemptNumber(ctx)}-${index}`, periodic: null, firstPeriodicAtMs: null, move: ctx.budget.breakOff })
+    // Nothing of it is needed: it is run anew in the next sandbox.
+    if (end.kind === 'moved') return leave(ctx)
     if (!succeeded(end)) return fail(ctx, end)
     await ctx.update({ setupIndex: index + 1, running: null })
   }
@@ -34,6 +36,7 @@ export async function steps(ctx: RunContext): Promise<void> {
     if (ctx.record.running === null && ctx.record.next?.sandbox != null && ctx.record.checkpointProblem === null) return moveOn(ctx)
     // So it is for a job whose provider is drained, where another one has room.
     if (ctx.record.running === null && index > 0 && ctx.record.checkpoint?.stepIndex === index && ctx.record.checkpointProblem === null && (await isToLeave(ctx))) return moveOn(ctx)
+    if (ctx.record.running === null) await reserve(ctx, index)
     const { running, checkpoint } = ctx.record
     const move = PlannedMove.of(ctx, step)
     const end = await runCommand(ctx, {
@@ -55,7 +58,7 @@ export async function steps(ctx: RunContext): Promise<void> {
     }).finally(() => move?.stop())
     if (end.kind === 'moved') {
       await saveLast(ctx, index)
-      return moveOn(ctx)
+      return leave(ctx)
     }
     if (!succeeded(end)) return fail(ctx, end)
     const last = index + 1 === ctx.spec.steps.length
@@ -63,6 +66,22 @@ export async function steps(ctx: RunContext): Promise<void> {
   }
   // Taken over from an earlier release, which recorded the last step's end apart from this.
   if (ctx.record.phase === 'steps') await ctx.update(allDone(ctx))
+}
+
+/** Goes on in another sandbox, or where a budget has too little some other time. What is needed of the work is saved. */
+async function leave(ctx: RunContext): Promise<void> {
+  if (ctx.budget.due !== null) throw ctx.budget.due
+  await moveOn(ctx)
+}
+
+/** What the next step will cost. A job that is parked here has all its work at the git host. */
+async function reserve(ctx: RunContext, index: number): Promise<void> {
+  try {
+    await ctx.budget.beforeStep()
+  } catch (error) {
+    if (error instanceof BudgetReached && ctx.spec.push !== false && ctx.record.checkpointProblem !== null) await saveLast(ctx, index)
+    throw error
+  }
 }
 
 /** The checkpoint that a planned move stands on: tried until it is there, or its sandbox is not. */

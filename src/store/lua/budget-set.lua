@@ -1,0 +1,21 @@
+-- include costs
+-- Sets a budget for all consumers, or takes it back to what is configured; what waits for it is woken.
+-- ARGV: C, field ('t:<tenant>' or 'j:<job id among all queues>'), micros or '' to take it back, who, how many fields there may be, '<queue>:<job id>' of a job's or ''.
+-- Returns {'full'}, or {'changed' or 'same', what it was before or ''}.
+local base, field, micros = ARGV[1], ARGV[2], ARGV[3]
+local caps = base .. ':caps'
+local time = redis.call('TIME')
+local nowMs = time[1] * 1000 + math.floor(time[2] / 1000)
+local json = redis.call('HGET', caps, field)
+local before = json and string.format('%.0f', cjson.decode(json).micros) or ''
+if before == micros then return { 'same', before } end
+if micros ~= '' and not json and redis.call('HLEN', caps) >= tonumber(ARGV[5]) then return { 'full' } end
+if micros == '' then redis.call('HDEL', caps, field) else redis.call('HSET', caps, field, cjson.encode({ micros = tonumber(micros), by = ARGV[4], atMs = nowMs })) end
+redis.call('HINCRBY', caps, 'version', 1)
+if string.sub(field, 1, 2) == 't:' then
+  redis.call('SADD', base .. ':waking', string.sub(field, 3))
+else
+  local q, jobId = string.match(ARGV[6], '^([^:]*):(.*)$')
+  if q then redis.call('ZADD', (string.gsub(base, ':costs$', '')) .. q .. ':delayed', 'XX', string.format('%.0f', nowMs * 4096), jobId) end
+end
+return { 'changed', before }
