@@ -6,6 +6,7 @@ import { exitCodes, exitCodesHelp, explainFailure } from './exit-codes.js'
 import { addArtifactsCommand } from './commands/artifacts.js'
 import { addAuditCommand } from './commands/audit.js'
 import { addBoardCommand } from './commands/board.js'
+import { addBudgetsCommand } from './commands/budgets.js'
 import { addCancelCommand } from './commands/cancel.js'
 import { addConfigCommand } from './commands/config.js'
 import { addConsumeCommand } from './commands/consume.js'
@@ -68,6 +69,7 @@ const commands = [
   addMcpCommand,
   addProvidersCommand,
   addCostsCommand,
+  addBudgetsCommand,
   addTenantsCommand,
   addConsumersCommand,
   addConfigCommand,

@@ -194,7 +194,7 @@ export const configSchema = z.strictObject({
     .prefault({})
     .describe('How consumers behave. Milliseconds and bytes.'),
   events: z
-    .strictObject({ types: eventKindsSchema.default([]).describe('Which events are written of every job besides its end: "enqueued", "started", "step.finished", "checkpointed", "moved", "promoted". Producers and consumers are to say the same.') })
+    .strictObject({ types: eventKindsSchema.default([]).describe('Which events are written of every job besides its end: "enqueued", "started", "step.finished", "checkpointed", "moved", "parked", "promoted". Producers and consumers are to say the same.') })
     .prefault({}),
   webhooks: webhookSettingsSchema.prefault({}).describe('Where events are posted to, and what may be called; see docs/webhooks.md.'),
   logs: z

@@ -38,6 +38,7 @@ export const operateRequests = {
   LimitProvider: z.strictObject({ sandboxes: z.number({ error: 'is missing; give a whole number of sandboxes' }), reason, forMs }),
   PauseTenant: z.strictObject({ reason, forMs, isNew }),
   ShareTenant: z.strictObject({ weight: z.number({ error: 'is missing; give a number' }), cap: z.number({ error: 'must be a whole number of jobs' }).optional(), reason, forMs, isNew }),
+  SetBudget: z.strictObject({ amount: z.number({ error: 'is missing; give an amount of the deployment’s currency, such as 20' }) }),
   GiveReason: z.strictObject({ reason }),
   DrainQueue: z.strictObject({
     confirm: z.literal(true, { error: 'must be true; this ends every job that waits' }).optional(),

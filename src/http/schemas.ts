@@ -8,6 +8,7 @@ import { rulesSchema } from '../job/schedule.js'
 import { jobSpecSchema } from '../job/spec.js'
 import type { EndedJob, Fleet, FleetConsumer, FleetCounts, FleetJob, WaitingJob } from '../job/fleet.js'
 import type { JobStatus } from '../job/status.js'
+import type { BudgetChange, JobBudgetSet, TenantBudget } from '../producers/index.js'
 import type { KeptAuditEntry, ProviderLoad, TenantCost, TenantStanding } from '../store/index.js'
 import { withNamedParts } from './named-schemas.js'
 import { drainWordSchema, limitWordSchema, operateRequests, operateResponses, shareWordSchema, wordSchema } from './operate-schemas.js'
@@ -131,6 +132,19 @@ export const tenantListSchema = z.object({
   tenants: z.array(z.object({ tenant: z.string(), running: z.int(), cap: z.int().nullable(), weight: z.number(), pause: wordSchema.nullable(), set: shareWordSchema.nullable() } satisfies Record<keyof TenantStanding, z.ZodType>)),
   cursor: z.string().nullable(),
 })
+export const budgetChangedSchema = z.object({ changed: z.boolean().describe('False when it was so before, and nothing was done.'), before: z.int().nullable().describe('What was set before, in millionths; null for nothing.') } satisfies Record<keyof BudgetChange, z.ZodType>)
+export const budgetListSchema = z.object({
+  tenants: z.array(
+    z.object({
+      tenant: z.string().nullable().describe('Null for jobs that name none; "*" for each that has no budget of its own.'),
+      micros: z.int().nullable().describe('A day’s, in millionths of the currency’s unit.'),
+      spentMicros: z.int().nullable().describe('Today.'),
+      reservedMicros: z.int().nullable(),
+      by: z.string().nullable().describe('Who set it; null where the configuration says.'),
+    } satisfies Record<keyof TenantBudget, z.ZodType>),
+  ),
+  jobs: z.array(z.object({ jobId: z.string(), micros: z.int(), by: z.string() } satisfies Record<keyof JobBudgetSet, z.ZodType>)),
+})
 export const costListSchema = z.object({
   costs: z.array(
     z.object({
@@ -211,7 +225,7 @@ export const auditListSchema = z.object({
 })
 
 const requests = { Cancel: cancelSchema, Retry: retrySchema, ...operateRequests }
-const responses = { Enqueued: enqueuedSchema, ManyEnqueued: manyEnqueuedSchema, Cancelled: cancelledSchema, Retried: retriedSchema, ArtifactList: artifactListSchema, Schedule: scheduleSchema, ScheduleList: scheduleListSchema, ProviderList: providerListSchema, TenantList: tenantListSchema, CostList: costListSchema, Fleet: fleetSchema, AuditList: auditListSchema, LogLine: logLineSchema, Event: eventSchema, Health: healthSchema, Problem: problemSchema, ...operateResponses }
+const responses = { Enqueued: enqueuedSchema, ManyEnqueued: manyEnqueuedSchema, Cancelled: cancelledSchema, Retried: retriedSchema, ArtifactList: artifactListSchema, Schedule: scheduleSchema, ScheduleList: scheduleListSchema, ProviderList: providerListSchema, TenantList: tenantListSchema, CostList: costListSchema, BudgetChanged: budgetChangedSchema, BudgetList: budgetListSchema, Fleet: fleetSchema, AuditList: auditListSchema, LogLine: logLineSchema, Event: eventSchema, Health: healthSchema, Problem: problemSchema, ...operateResponses }
 
 /** Every component of the document, by its name. */
 export function componentSchemas(): Record<string, JsonSchema> {

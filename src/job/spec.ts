@@ -285,7 +285,7 @@ const specObject = z.strictObject({
     })
     .optional()
     .describe('Jobs of all queues of the deployment that share this key do not run at once.'),
-  events: eventKindsSchema.optional().describe('What is told of the job besides its end, to whoever subscribes to it: "enqueued", "started", "step.finished", "checkpointed", "moved", "promoted".'),
+  events: eventKindsSchema.optional().describe('What is told of the job besides its end, to whoever subscribes to it: "enqueued", "started", "step.finished", "checkpointed", "moved", "parked", "promoted".'),
   webhooks: z
     .array(jobWebhookSchema)
     .max(maxJobWebhooks, `are more than ${maxJobWebhooks}; let a receiver pass events on`)

@@ -4,7 +4,18 @@ import { dayOf } from '../job/days.js'
 import { InvalidInputError, UnknownJobError } from '../job/errors.js'
 import { mayBeJobId } from '../job/names.js'
 import { type Keys, setBudget, setBudgets, type SetBudget } from '../store/index.js'
+import { entryOf, type Operator, shownName } from './operations.js'
 import type { Connected } from './producer-connection.js'
+
+/** What became of a budget. */
+export interface BudgetChange {
+  /** False when it was so before, and nothing was done. */
+  readonly changed: boolean
+  /** What was set before, in millionths; null for nothing. */
+  readonly before: number | null
+}
+
+const nobody: Operator = { id: 'producer', name: '' }
 
 /** How a tenant's budget stands today. */
 export interface TenantBudget {
@@ -54,29 +65,29 @@ export class Budgets {
   /**
    * What a tenant's sandboxes may cost a day from now on, running ones included; `*` for each tenant that has no budget of its own. Jobs that wait for it are woken.
    * @param amount of the deployment's currency; null to go back to what is configured. @param by who says so.
-   * @returns the budget that was set before, in millionths; null for none.
+   * @returns what was set before.
    * @throws InvalidInputError for an amount or a name that can't be, RedisUnavailableError.
    */
-  async setTenant(tenant: string, amount: number | null, by = 'producer'): Promise<number | null> {
+  async setTenant(tenant: string, amount: number | null, by: Operator = nobody): Promise<BudgetChange> {
     if (!tenantName.test(tenant)) throw new InvalidInputError('tenant: must be a name of 1 to 100 characters, or "*" for each that has no budget of its own')
     const micros = checked(amount)
-    return await this.use(async ({ redis }) => (await setBudget(redis, this.keys, { tenant }, micros, by)).before)
+    return await this.use(({ redis }) => setBudget(redis, this.keys, { tenant }, micros, shownName(by), entryOf(by, 'setTenantBudget', [tenant])))
   }
 
   /**
    * What a job's sandboxes may cost together, from now on; a job that is parked for it goes on.
    * @param amount of the deployment's currency; null to go back to that of its spec.
-   * @returns the budget that was set before, in millionths; null for none.
+   * @returns what was set before.
    * @throws InvalidInputError for an amount that can't be, or a job that has ended; UnknownJobError, RedisUnavailableError.
    */
-  async setJob(jobId: string, amount: number | null, by = 'producer'): Promise<number | null> {
+  async setJob(jobId: string, amount: number | null, by: Operator = nobody): Promise<BudgetChange> {
     const micros = checked(amount)
     if (!mayBeJobId(jobId)) throw new UnknownJobError(jobId)
     return await this.use(async ({ redis, store }) => {
       const [standing] = await store.standings([jobId])
       if (standing?.known !== true) throw new UnknownJobError(jobId)
       if (standing.result !== null && micros !== null) throw new InvalidInputError(`budget: job ${jobId} has ended; there is nothing more to spend`)
-      return (await setBudget(redis, this.keys, { jobId }, micros, by)).before
+      return await setBudget(redis, this.keys, { jobId }, micros, shownName(by), entryOf(by, 'setJobBudget', [jobId]))
     })
   }
 }

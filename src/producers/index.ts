@@ -1,5 +1,5 @@
 export { AgentQueue, type AgentQueueOptions } from './agent-queue.js'
-export type { Budgets, JobBudgetSet, TenantBudget } from './budgets.js'
+export type { BudgetChange, Budgets, JobBudgetSet, TenantBudget } from './budgets.js'
 export type { EnqueueOptions } from './enqueuing.js'
 export type { TenantCost } from '../store/index.js'
 export type { JobHandle } from './job-handle.js'

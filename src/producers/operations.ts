@@ -281,11 +281,11 @@ export function ignoring(consumers: readonly Pick<LiveConsumer, 'consumer' | 'he
   return consumers.filter(({ heeds }) => !heeds.includes(what)).map(({ consumer }) => consumer)
 }
 
-function entryOf({ id, name }: Operator, action: string, targets: readonly string[]): AuditEntry {
+export function entryOf({ id, name }: Operator, action: string, targets: readonly string[]): AuditEntry {
   return { by: id, name, action, targets: targets.slice(0, 20), count: targets.length, status: 200 }
 }
 
-function shownName({ id, name }: Operator): string {
+export function shownName({ id, name }: Operator): string {
   return name === '' ? id : name
 }
 

@@ -2,6 +2,7 @@ import type { Redis } from 'ioredis'
 import { z } from 'zod'
 import { daysAround, type Day } from '../job/days.js'
 import { FenceLostError, InvalidInputError } from '../job/errors.js'
+import type { AuditEntry } from './audit-log.js'
 import { daysArgument } from './cost-days.js'
 import type { Keys } from './keys.js'
 import { runScript } from './scripts.js'
@@ -162,14 +163,14 @@ export async function setBudgets(redis: Redis, keys: Keys): Promise<SetBudget[]>
 
 /**
  * Sets a budget for all consumers, or takes it back to what is configured; jobs that wait for it are woken.
- * @param micros null to take it back. @param by who says so.
+ * @param micros null to take it back. @param by who says so. @param audit is noted with it, when it changes something.
  * @returns what was set before; null for nothing.
  * @throws InvalidInputError when there are too many.
  */
-export async function setBudget(redis: Redis, keys: Keys, of: { readonly tenant: string } | { readonly jobId: string }, micros: number | null, by: string): Promise<{ changed: boolean; before: number | null }> {
+export async function setBudget(redis: Redis, keys: Keys, of: { readonly tenant: string } | { readonly jobId: string }, micros: number | null, by: string, audit: AuditEntry): Promise<{ changed: boolean; before: number | null }> {
   const field = 'tenant' in of ? `t:${of.tenant}` : `j:${keys.runId(of.jobId)}`
   const member = 'tenant' in of ? '' : `${keys.queueName}:${of.jobId}`
-  const reply = setReply.parse(await runScript(redis, 'budget-set', [keys.costs()], [keys.costs(), field, micros ?? '', by, mostBudgets, member]))
+  const reply = setReply.parse(await runScript(redis, 'budget-set', [keys.costs(), keys.costs(), keys.costs(), keys.audit()], [keys.costs(), field, micros ?? '', by, mostBudgets, member, JSON.stringify(audit)]))
   if (reply[0] === 'full') throw new InvalidInputError(`budgets: ${mostBudgets} are set already; remove some, or configure them in costs.budgets`)
   return { changed: reply[0] === 'changed', before: reply[1] === '' ? null : Number(reply[1]) }
 }

@@ -18,6 +18,8 @@ beforeAll(async () => {
     eventTypes: ['parked'],
     costs: { budgets: { small: 2, acme: 100_000, steps: 100_000 } },
   })
+  // A loaded machine's first connection may take longer than a call may.
+  await until('the queue answers', () => deployment.queue.costs().then(() => true, () => false))
 }, 60_000)
 afterAll(() => deployment.close(), 60_000)
 
@@ -59,7 +61,7 @@ it('is parked within a step that has a resume when its tenant’s budget is lowe
     ],
   })
   await said(job, 'is begun')
-  expect(await queue.budgets.setTenant('acme', 1, 'tester')).toBeNull()
+  expect(await queue.budgets.setTenant('acme', 1, { id: 'operator', name: 'anna' })).toEqual({ changed: true, before: null })
   await isParked(job)
   const parked = await job.status()
   expect(parked).toMatchObject({ provider: null, sandboxId: null, cost: { currency: 'USD' } })
@@ -80,6 +82,7 @@ it('is parked within a step that has a resume when its tenant’s budget is lowe
   expect(result.usage.cost!.micros).toBe(result.attempts.reduce((sum, { cost }) => sum + cost!.micros, 0))
   expect((await queue.costs({ tenant: 'acme' }))[0]?.micros).toBe(result.usage.cost!.micros)
   expect((await queue.budgets.list()).tenants.find(({ tenant }) => tenant === 'acme')).toMatchObject({ micros: 50_000_000_000, spentMicros: result.usage.cost!.micros, reservedMicros: 0 })
+  expect(await queue.operations.auditLog({ limit: 1 })).toMatchObject([{ name: '', action: 'setTenantBudget', targets: ['acme'], before: 1_000_000, after: 50_000_000_000 }])
   const told = await queue.events.read({ types: ['parked'] })
   expect(told.map(({ event }) => event?.data)).toMatchObject([{ jobId: job.jobId, attempt: 1, tenant: 'acme', reason: parked.reason }])
 })

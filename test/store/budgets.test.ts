@@ -24,6 +24,8 @@ async function fenceOf(store: RunStore, jobId: string): Promise<number> {
   return (await store.acquire(jobId, { holder: 'a', fresh: record(jobId) }) as { fence: number }).fence
 }
 
+const set = (connection: Redis, of: Parameters<typeof setBudget>[2], micros: number) => setBudget(connection, redis.keys, of, micros, 'somebody', { by: 'operator', name: '', action: 'setTenantBudget', targets: [], count: 1, status: 200 })
+
 const end = (store: RunStore, jobId: string, fence: number, micros: number | null, tenant: string | null = 'acme') =>
   store.finish(jobId, fence, record(jobId, { phase: 'ended', budgeted: true }), result(jobId, { tenant, usage: { sandboxSeconds: 1, ...(micros === null ? {} : { cost: { micros, currency: 'USD' } }) } }), JSON.stringify({ id: `${jobId}.end` }))
 
@@ -81,7 +83,7 @@ describe('a reservation', () => {
     expect(await budgets.cover('one', ask(fence, 1, 20, 31, own))).toMatchObject({ granted: false, refusedBy: { of: 'job', spent: 20, reserved: 10, cap: 50 } })
     expect(await budgets.cover('one', ask(fence, 2, 0, 26, { ...own, ended: { 1: 25 } }))).toMatchObject({ granted: false, refusedBy: { of: 'job', spent: 25, cap: 50 } })
     expect(await budgets.cover('one', ask(fence, 2, 0, 25, { ...own, ended: { 1: 25 } }))).toMatchObject({ granted: true })
-    await setBudget(connection, redis.keys, { jobId: 'one' }, 60, 'somebody')
+    await set(connection, { jobId: 'one' }, 60)
     expect(await budgets.cover('one', ask(fence, 2, 25, 10, { ...own, ended: { 1: 25 } }))).toMatchObject({ granted: true })
     await end(store, 'one', fence, 55)
     expect(await today(connection)).toEqual({ spent: 55, reserved: 0 })
@@ -109,10 +111,10 @@ describe('a reservation', () => {
     ['its own of the configuration, before that of all', { acme: 10 }, { '*': 40 }, 10],
     ['that of all as it was set, before that of the configuration', { '*': 20 }, { '*': 40 }, 40],
     ['that of all', { '*': 20 }, {}, 20],
-  ])('is bounded by %s', async (_what, configured, set, cap) => {
+  ])('is bounded by %s', async (_what, configured, said, cap) => {
     const connection = redis.connect()
     const { budgets, store } = made(connection, { configured: configured as Record<string, number> })
-    for (const [tenant, micros] of Object.entries(set as Record<string, number>)) await setBudget(connection, redis.keys, { tenant }, micros, 'somebody')
+    for (const [tenant, micros] of Object.entries(said as Record<string, number>)) await set(connection, { tenant }, micros)
     await budgets.watch()
     expect(budgets.appliesTo('one', { tenant: 'acme' })).toBe(true)
     const fence = await fenceOf(store, 'one')
@@ -155,7 +157,7 @@ describe('a job that waits for a budget', () => {
     expect(await budgets.watch()).toBe(false)
     const due = async () => (await connection.zcount(redis.keys.bullmq('delayed'), 0, (Date.now() + 1) * 0x1000))
     expect(await due()).toBe(0)
-    await setBudget(connection, redis.keys, { tenant: 'acme' }, 20, 'somebody')
+    await set(connection, { tenant: 'acme' }, 20)
     expect(await budgets.watch()).toBe(true)
     expect(await due()).toBe(64)
     await budgets.watch()
@@ -169,7 +171,7 @@ describe('a job that waits for a budget', () => {
     const fence = await fenceOf(store, 'one')
     const { stamp } = await budgets.cover('one', ask(fence, 1, 0, 11))
     await parked(connection, budgets, 'job-1', stamp)
-    await setBudget(connection, redis.keys, { tenant: '*' }, 20, 'somebody')
+    await set(connection, { tenant: '*' }, 20)
     await budgets.watch()
     expect(Number((await delayed(connection))[1])).toBeLessThan(tomorrow)
   })
@@ -195,7 +197,7 @@ describe('a job that waits for a budget', () => {
     expect(await parked(connection, budgets, 'two', stamp)).toBe(false)
     expect(Number((await delayed(connection))[1])).toBeLessThan(tomorrow)
     const { stamp: later } = await budgets.cover('two', ask(two, 1, 0, 10))
-    await setBudget(connection, redis.keys, { tenant: 'acme' }, 20, 'somebody')
+    await set(connection, { tenant: 'acme' }, 20)
     expect(await parked(connection, budgets, 'two', later)).toBe(false)
   })
 
@@ -205,9 +207,9 @@ describe('a job that waits for a budget', () => {
     const fence = await fenceOf(store, 'one')
     const { stamp } = await budgets.cover('one', ask(fence, 1, 0, 11, { jobCap: 10 }))
     await parked(connection, budgets, 'one', stamp)
-    expect(await setBudget(connection, redis.keys, { jobId: 'one' }, 20, 'somebody')).toEqual({ changed: true, before: null })
+    expect(await set(connection, { jobId: 'one' }, 20)).toEqual({ changed: true, before: null })
     expect(Number((await delayed(connection))[1])).toBeLessThan(tomorrow)
-    expect(await setBudget(connection, redis.keys, { jobId: 'one' }, 20, 'somebody')).toEqual({ changed: false, before: 20 })
+    expect(await set(connection, { jobId: 'one' }, 20)).toEqual({ changed: false, before: 20 })
     await budgets.unpark('one', 'acme')
     expect(await connection.keys('*parked*')).toEqual([])
   })
@@ -274,7 +276,7 @@ it('no order of consumers, deaths and ends spends more than a budget has, but fo
         case 5: {
           const before = cap
           cap = 200 + pick(400)
-          await setBudget(connection, redis.keys, { tenant: 'acme' }, cap, 'somebody')
+          await set(connection, { tenant: 'acme' }, cap)
           if (cap < before) overLowered = Math.max(overLowered, before)
           break
         }

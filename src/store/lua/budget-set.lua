@@ -1,6 +1,8 @@
 -- include costs
+-- include audit
 -- Sets a budget for all consumers, or takes it back to what is configured; what waits for it is woken.
--- ARGV: C, field ('t:<tenant>' or 'j:<job id among all queues>'), micros or '' to take it back, who, how many fields there may be, '<queue>:<job id>' of a job's or ''.
+-- ARGV: C, field ('t:<tenant>' or 'j:<job id among all queues>'), micros or '' to take it back, who, how many fields there may be, '<queue>:<job id>' of a job's or '', the entry of the audit log.
+-- KEYS[4]: the audit log.
 -- Returns {'full'}, or {'changed' or 'same', what it was before or ''}.
 local base, field, micros = ARGV[1], ARGV[2], ARGV[3]
 local caps = base .. ':caps'
@@ -18,4 +20,5 @@ else
   local q, jobId = string.match(ARGV[6], '^([^:]*):(.*)$')
   if q then redis.call('ZADD', (string.gsub(base, ':costs$', '')) .. q .. ':delayed', 'XX', string.format('%.0f', nowMs * 4096), jobId) end
 end
+audit(ARGV[7], before, micros)
 return { 'changed', before }
