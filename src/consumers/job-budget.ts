@@ -47,8 +47,8 @@ export class JobBudget {
   private timer: NodeJS.Timeout | undefined
   private reached: BudgetReached | null = null
   private renewing = false
-  /** Until when an attempt's sandbox is paid for that can't be parked before, in milliseconds of its life. */
-  private paid: { readonly attempt: number; readonly untilMs: number } | null = null
+  /** Until when an attempt's sandbox is paid for that can't be parked before, in milliseconds of its life; `whole`: for all of the job's time. */
+  private paid: { readonly attempt: number; readonly untilMs: number; readonly whole: boolean } | null = null
 
   constructor(private readonly run: BudgetedRun) {}
 
@@ -91,8 +91,8 @@ export class JobBudget {
     const { shared, spec } = this.run
     const rate = this.applies ? rateOf(shared.providers.get(provider)?.price, spec.resources, shared.budgets?.currency ?? '') : null
     if (rate === null) return
-    const untilMs = this.horizonMs()
-    this.paid = { attempt, untilMs }
+    const { horizonMs: untilMs, whole } = this.horizon()
+    this.paid = { attempt, untilMs, whole }
     const reached = await this.cover(attempt, 0, costMicros(rate, untilMs), untilMs)
     if (reached !== null && !repeated) throw reached
     const { parking } = this.run.record
@@ -123,9 +123,11 @@ export class JobBudget {
     return shared.budgets?.appliesTo(jobId, spec) === true
   }
 
-  private horizonMs(): number {
+  private horizon(): { readonly horizonMs: number; readonly whole: boolean } {
     const { spec, record, deadlineMs, shared } = this.run
-    return horizonMs(spec, record, { leftMs: deadlineMs - shared.now(), periodMs: shared.settings.budgetPeriodMs })
+    const leftMs = deadlineMs - shared.now()
+    const ms = horizonMs(spec, record, { leftMs, periodMs: shared.settings.budgetPeriodMs })
+    return { horizonMs: ms, whole: ms >= leftMs }
   }
 
   private async renew(): Promise<void> {
@@ -152,9 +154,12 @@ export class JobBudget {
     const livedMs = Math.max(0, moment.meterMs - billed.fromMs)
     const within = parksWithin(spec, record)
     // Before its steps it can be parked, but is not to come to one that it can't pay for.
-    const keeps = !anew && !within && record.phase === 'steps' && this.paid?.attempt === attempt
-    const untilMs = keeps ? Math.max(livedMs, this.paid?.untilMs ?? 0) : livedMs + this.horizonMs()
-    this.paid = within ? null : { attempt, untilMs }
+    const { horizonMs: ms, whole } = this.horizon()
+    const paid = !within && this.paid?.attempt === attempt ? this.paid : null
+    // What was paid for all of the job's time is enough: the create itself took some of the sandbox's.
+    const keeps = paid !== null && ((!anew && record.phase === 'steps') || (paid.whole && livedMs + ms > paid.untilMs))
+    const untilMs = keeps ? Math.max(livedMs, paid.untilMs) : livedMs + ms
+    this.paid = within ? null : { attempt, untilMs, whole: keeps ? paid.whole : whole }
     const cost = costMicros(billed, livedMs)
     return await this.cover(attempt, cost, costMicros(billed, untilMs) - cost, untilMs - livedMs)
   }

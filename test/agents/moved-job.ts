@@ -10,6 +10,7 @@ import { promisify } from 'node:util'
 import { expect } from 'vitest'
 import { secretsFromEnvironment } from '../../src/consumers/index.js'
 import type { JobSpecInput } from '../../src/job/spec.js'
+import type { JobHandle } from '../../src/producers/index.js'
 import type { JobResult } from '../../src/job/result.js'
 import type { ModelServer } from '../servers/model/server.js'
 import { git, until, type Deployment } from '../e2e/deployment.js'
@@ -23,13 +24,19 @@ export interface MovedJob {
   readonly log: string
 }
 
+export interface Otherwise {
+  readonly consumer?: Parameters<Deployment['startConsumer']>[0]
+  /** What is done to the job in place of the death of its sandbox. */
+  readonly interrupt?: (job: JobHandle) => Promise<void>
+}
+
 /**
  * @param secrets the values that the consumer has.
  * @param spec the agent's job; its checkpoints are made every second.
  */
-export async function moveInTheMiddle(deployment: Deployment, spec: JobSpecInput, secrets: Readonly<Record<string, string>>, model: ModelServer): Promise<MovedJob> {
+export async function moveInTheMiddle(deployment: Deployment, spec: JobSpecInput, secrets: Readonly<Record<string, string>>, model: ModelServer, otherwise: Otherwise = {}): Promise<MovedJob> {
   const { queue, providers } = deployment
-  await deployment.startConsumer({ secrets: secretsFromEnvironment(Object.keys(secrets), secrets) })
+  await deployment.startConsumer({ ...otherwise.consumer, secrets: secretsFromEnvironment(Object.keys(secrets), secrets) })
   const job = await queue.enqueue({ ...spec, checkpoint: { ...spec.checkpoint, everySeconds: 1 } })
   let seen: string | null = null
   let before = await job.status()
@@ -51,7 +58,8 @@ export async function moveInTheMiddle(deployment: Deployment, spec: JobSpecInput
     400_000,
   )
   const askedBefore = model.requests.length
-  await providers.find(({ name }) => name === before.provider)!.kill(before.sandboxId!, { timeoutMs: 20_000 })
+  if (otherwise.interrupt === undefined) await providers.find(({ name }) => name === before.provider)!.kill(before.sandboxId!, { timeoutMs: 20_000 })
+  else await otherwise.interrupt(job)
   const result = await job.result({ timeoutMs: 400_000 })
   let log = ''
   for await (const line of job.logs({ follow: false })) log += line.text
@@ -69,6 +77,11 @@ async function expectNowhere(clone: string, values: readonly string[]): Promise<
 export async function expectWentOn({ result, askedBefore, folder, log }: MovedJob, model: ModelServer): Promise<void> {
   expect(result, log).toMatchObject({ status: 'succeeded', attempts: [{ outcome: 'lost', error: { kind: 'sandbox-lost' } }, { outcome: 'succeeded' }] })
   expect(result.attempts[0]?.provider).not.toBe(result.attempts[1]?.provider)
+  await expectSameConversation({ result, askedBefore, folder, log }, model)
+}
+
+/** That its agent went on in its conversation, and only the turn that was broken off was paid for again. */
+export async function expectSameConversation({ result, askedBefore, folder }: MovedJob, model: ModelServer): Promise<void> {
   // The first two turns were answered once, and every request since then brought their results along.
   expect(model.turns().map(({ turn, answers }) => [turn, answers])).toEqual([[1, 1], [2, 1], [3, 2], [4, 1], [5, 1]])
   for (const { purpose, done } of model.requests.slice(askedBefore)) {

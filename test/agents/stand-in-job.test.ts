@@ -1,11 +1,11 @@
 import { readFile } from 'node:fs/promises'
 import { afterEach, beforeEach, expect, it } from 'vitest'
 import type { JobSpecInput } from '../../src/job/spec.js'
-import { startDeployment, type Deployment } from '../e2e/deployment.js'
+import { startDeployment, until, type Deployment } from '../e2e/deployment.js'
 import { startModelServer, type ModelServer } from '../servers/model/server.js'
 import { bubblewrapWorks } from '../servers/bubblewrap-places.js'
 import { identity, prompt } from './interrupted-agent.js'
-import { expectWentOn, moveInTheMiddle } from './moved-job.js'
+import { expectSameConversation, expectWentOn, moveInTheMiddle } from './moved-job.js'
 
 let deployment: Deployment
 let model: ModelServer
@@ -39,6 +39,22 @@ it('loses its sandbox in the middle of its turn and goes on in the same conversa
   const moved = await moveInTheMiddle(deployment, spec, secrets, model)
   await expectWentOn(moved, model)
   expect(moved.log).toContain('"remembered":5')
+})
+
+it('is parked in the middle of its turn when its budget is used up, and goes on in the same conversation when that is raised', { timeout: 600_000 }, async () => {
+  const { queue, providers } = deployment
+  const consumer = { providers: providers.map((provider) => ({ provider, limit: { sandboxes: 1 }, price: { perSandboxHour: 3_600 } })), settings: { budgetPeriodMs: 3_000 } }
+  const moved = await moveInTheMiddle(deployment, { ...spec, budget: { amount: 100_000 } }, secrets, model, {
+    consumer,
+    interrupt: async (job) => {
+      await queue.budgets.setJob(job.jobId, 1)
+      await until('it is parked', async () => (await job.status()).state === 'parked', 200_000)
+      expect((await job.status()).reason).toContain('waits for its own budget')
+      await queue.budgets.setJob(job.jobId, 100_000)
+    },
+  })
+  expect(moved.result, moved.log).toMatchObject({ status: 'succeeded', attempts: [{ outcome: 'parked' }, { outcome: 'succeeded' }] })
+  await expectSameConversation(moved, model)
 })
 
 it('goes on by its id as well, where the folder is the same', { timeout: 600_000 }, async (context) => {

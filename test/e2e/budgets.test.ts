@@ -29,7 +29,7 @@ async function isParked(job: JobHandle): Promise<void> {
     const { state, result } = await job.status()
     if (result !== null) throw new Error(`it ended: ${JSON.stringify(result)}`)
     return state === 'parked'
-  }, 120_000)
+  }, 300_000)
 }
 
 async function said(job: JobHandle, text: string): Promise<void> {
@@ -48,7 +48,7 @@ async function sandboxes(): Promise<number> {
   return count
 }
 
-it('is parked within a step that has a resume when its tenant’s budget is lowered, and goes on where it was when that is raised', { timeout: 180_000 }, async () => {
+it('is parked within a step that has a resume when its tenant’s budget is lowered, and goes on where it was when that is raised', { timeout: 600_000 }, async () => {
   const { queue } = deployment
   const job = await queue.enqueue({
     repository: 'acme/web',
@@ -70,14 +70,14 @@ it('is parked within a step that has a resume when its tenant’s budget is lowe
   // Its sandbox is dead, and its place another job's.
   await until('its sandbox is gone', async () => (await sandboxes()) === 0)
   const other = await queue.enqueue({ repository: 'acme/web', steps: ['true'], push: false })
-  expect((await other.result({ timeoutMs: 60_000 })).status).toBe('succeeded')
+  expect((await other.result({ timeoutMs: 300_000 })).status).toBe('succeeded')
   // It costs nothing until the day turns.
   const redis = createRedis({ url: deployment.redis.url }, 'commands')
   const due = Number(await redis.zscore(new Keys().bullmq('delayed'), job.jobId)) / 0x1000
   expect(daysAround(Date.now(), 'UTC').map(({ startsAtMs }) => startsAtMs)).toContain(Math.floor(due))
   redis.disconnect()
   await queue.budgets.setTenant('acme', 50_000)
-  const result = await job.result({ timeoutMs: 90_000 })
+  const result = await job.result({ timeoutMs: 300_000 })
   expect(result, await logOf(job)).toMatchObject({ status: 'succeeded', attempts: [{ outcome: 'parked' }, { outcome: 'succeeded' }], steps: [{ name: 'first' }, { name: 'agent', stdoutTail: 'remembered\nbegun\nfirst\n' }] })
   expect(result.usage.cost!.micros).toBe(result.attempts.reduce((sum, { cost }) => sum + cost!.micros, 0))
   expect((await queue.costs({ tenant: 'acme' }))[0]?.micros).toBe(result.usage.cost!.micros)
@@ -87,7 +87,7 @@ it('is parked within a step that has a resume when its tenant’s budget is lowe
   expect(told.map(({ event }) => event?.data)).toMatchObject([{ jobId: job.jobId, attempt: 1, tenant: 'acme', reason: parked.reason }])
 })
 
-it('is parked at the end of a step that has no resume, with its work, and does not run it again', { timeout: 180_000 }, async () => {
+it('is parked at the end of a step that has no resume, with its work, and does not run it again', { timeout: 600_000 }, async () => {
   const { queue } = deployment
   const job = await queue.enqueue({
     repository: 'acme/web',
@@ -100,42 +100,42 @@ it('is parked at the end of a step that has no resume, with its work, and does n
   await isParked(job)
   expect(await job.status()).toMatchObject({ attempts: 1, checkpointProblem: null })
   await queue.budgets.setTenant('steps', null)
-  const result = await job.result({ timeoutMs: 90_000 })
+  const result = await job.result({ timeoutMs: 300_000 })
   expect(result, await logOf(job)).toMatchObject({ status: 'succeeded', attempts: [{ outcome: 'parked' }, { outcome: 'succeeded' }], steps: [{ name: 'first' }, { name: 'second', stdoutTail: 'first\n' }] })
 })
 
-it('that can’t pay for a step’s timeout, or for that of a job that can’t be saved, never begins', { timeout: 120_000 }, async () => {
+it('that can’t pay for a step’s timeout, or for that of a job that can’t be saved, never begins', { timeout: 600_000 }, async () => {
   const { queue } = deployment
   const jobs = await queue.enqueueMany([
     { repository: 'acme/web', tenant: 'small', steps: [{ run: 'true', timeout: '3s' }] },
-    { repository: 'acme/web', budget: { amount: 10 }, push: false, timeout: '11s', steps: ['true'] },
-    { repository: 'acme/web', budget: { amount: 10 }, push: false, timeout: '10s', steps: ['true'] },
+    { repository: 'acme/web', budget: { amount: 1_000 }, push: false, timeout: '1001s', steps: ['true'] },
+    { repository: 'acme/web', budget: { amount: 1_000 }, push: false, timeout: '1000s', steps: ['true'] },
   ])
-  const [tenant, own, fits] = await Promise.all(jobs.map((job) => job.result({ timeoutMs: 90_000 })))
+  const [tenant, own, fits] = await Promise.all(jobs.map((job) => job.result({ timeoutMs: 300_000 })))
   expect(tenant).toMatchObject({ status: 'failed', attempts: [], error: { code: 'SWY_BUDGET_TOO_SMALL', owner: 'job', message: expect.stringMatching(/^tenant small's budget of a day of 2\.00 USD can't pay for .*, 3\.00 USD; raise it, give the step a shorter timeout, or a resume/) as string } })
-  expect(own).toMatchObject({ status: 'failed', attempts: [], error: { code: 'SWY_BUDGET_TOO_SMALL', message: expect.stringMatching(/^the job’s budget of 10\.00 USD/) as string } })
+  expect(own).toMatchObject({ status: 'failed', attempts: [], error: { code: 'SWY_BUDGET_TOO_SMALL', message: expect.stringMatching(/^the job’s budget of 1000\.00 USD/) as string } })
   expect(fits?.status).toBe('succeeded')
 })
 
-it('that is parked twice without progress fails, and says so', { timeout: 180_000 }, async () => {
+it('that is parked twice without progress fails, and says so', { timeout: 600_000 }, async () => {
   const { queue } = deployment
   const job = await queue.enqueue({ repository: 'acme/web', budget: { amount: 5 }, setup: ['sleep 3000'], checkpoint: { paths: ['~/.memory'] }, steps: [{ name: 'agent', run: 'true', resume: 'true' }] })
   await isParked(job)
   expect((await job.status()).reason).toMatch(/^waits for its own budget: .* of 5\.00 USD spent.*; raise it$/)
   await queue.budgets.setJob(job.jobId, 20)
-  const result = await job.result({ timeoutMs: 90_000 })
+  const result = await job.result({ timeoutMs: 300_000 })
   expect(result).toMatchObject({ status: 'failed', error: { code: 'SWY_BUDGET_NO_PROGRESS', owner: 'job' }, attempts: [{ outcome: 'parked' }, { outcome: 'failed' }] })
   expect(result.error?.message).toContain('a second time at the same place, before or within agent')
   // What was reserved and not used is nobody's any more, and the sum is what was used.
   expect(result.usage.cost!.micros).toBeLessThanOrEqual(20_000_000 + 1_000_000 * (periodMs / 1000))
 })
 
-it('that is cancelled while it is parked ends', { timeout: 120_000 }, async () => {
+it('that is cancelled while it is parked ends', { timeout: 600_000 }, async () => {
   const { queue } = deployment
   const job = await queue.enqueue({ repository: 'acme/web', budget: { amount: 4 }, setup: ['sleep 3000'], checkpoint: { paths: ['~/.memory'] }, steps: [{ run: 'true', resume: 'true' }] })
   await isParked(job)
   await job.cancel('not needed')
-  expect(await job.result({ timeoutMs: 60_000 })).toMatchObject({ status: 'cancelled', error: { message: 'not needed' }, attempts: [{ outcome: 'parked' }] })
+  expect(await job.result({ timeoutMs: 300_000 })).toMatchObject({ status: 'cancelled', error: { message: 'not needed' }, attempts: [{ outcome: 'parked' }] })
 })
 
 it('leaves nothing of its budget behind', async () => {

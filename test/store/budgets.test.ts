@@ -56,6 +56,16 @@ describe('a reservation', () => {
     expect(await connection.hlen(`${redis.keys.costs()}:runs`)).toBe(0)
   })
 
+  it('is not held against a budget that was lowered since', async () => {
+    const connection = redis.connect()
+    const { budgets, store } = made(connection, { configured: { acme: 100 } })
+    const fence = await fenceOf(store, 'one')
+    await budgets.cover('one', ask(fence, 1, 0, 60))
+    await set(connection, { tenant: 'acme' }, 20)
+    expect(await budgets.cover('one', ask(fence, 1, 5, 30))).toMatchObject({ granted: false, refusedBy: { of: 'tenant', spent: 5, reserved: 30, cap: 20 } })
+    expect(await budgets.cover('one', ask(fence, 1, 5, 10))).toMatchObject({ granted: true })
+  })
+
   it('that is asked for twice, since an answer was lost, is taken once', async () => {
     const connection = redis.connect()
     const { budgets, store } = made(connection, { configured: { acme: 100 } })
@@ -113,7 +123,7 @@ describe('a reservation', () => {
     ['that of all', { '*': 20 }, {}, 20],
   ])('is bounded by %s', async (_what, configured, said, cap) => {
     const connection = redis.connect()
-    const { budgets, store } = made(connection, { configured: configured as Record<string, number> })
+    const { budgets, store } = made(connection, { configured: configured })
     for (const [tenant, micros] of Object.entries(said as Record<string, number>)) await set(connection, { tenant }, micros)
     await budgets.watch()
     expect(budgets.appliesTo('one', { tenant: 'acme' })).toBe(true)

@@ -38,25 +38,23 @@ if attempt ~= '' then
   local cost, wanted, forMs = tonumber(ARGV[12]), tonumber(ARGV[13]), tonumber(ARGV[14])
   local each = run.open[attempt] or { c = 0, r = 0, day = today }
   costs.charge(base, run, each, cost, today)
-  if each.r >= wanted then
+  if each.r > wanted then
     costs.add(base, each.day, 'r:' .. run.tenant, wanted - each.r)
-    freed = freed or each.r > wanted
-    each.r = wanted
-  else
-    -- What is left of an earlier day's is given back there.
-    local extra = each.day == today and wanted - each.r or wanted
-    local daySpent, dayReserved = usedToday()
-    run.open[attempt] = each
-    local jobSpent, jobReserved = costs.chargedTo(run)
-    if jobCap and jobSpent + jobReserved + wanted - each.r > jobCap then
-      what, who, spent, reserved, cap = 'refused', 'job', jobSpent, jobReserved, jobCap
-    elseif tenantCap and daySpent + dayReserved + extra > tenantCap then
-      what, who, spent, reserved, cap = 'refused', 'tenant', daySpent, dayReserved, tenantCap
-    else
-      if each.day ~= today then costs.add(base, each.day, 'r:' .. run.tenant, 0 - each.r) end
-      costs.add(base, today, 'r:' .. run.tenant, extra)
-      each.r, each.day = wanted, today
-    end
+    freed, each.r = true, wanted
+  end
+  run.open[attempt] = each
+  local daySpent, dayReserved = usedToday()
+  local jobSpent, jobReserved = costs.chargedTo(run)
+  -- What is left of an earlier day's is given back there, unless it is enough. Nothing goes on by what was reserved before a budget was lowered.
+  local extra = each.r == wanted and 0 or each.day == today and wanted - each.r or wanted
+  if jobCap and jobSpent + jobReserved + wanted - each.r > jobCap then
+    what, who, spent, reserved, cap = 'refused', 'job', jobSpent, jobReserved, jobCap
+  elseif tenantCap and daySpent + dayReserved + extra > tenantCap and (extra > 0 or each.day == today) then
+    what, who, spent, reserved, cap = 'refused', 'tenant', daySpent, dayReserved, tenantCap
+  elseif extra > 0 then
+    if each.day ~= today then costs.add(base, each.day, 'r:' .. run.tenant, 0 - each.r) end
+    costs.add(base, today, 'r:' .. run.tenant, extra)
+    each.r, each.day = wanted, today
   end
   run.open[attempt] = (each.c > 0 or each.r > 0) and each or nil
   if what == 'granted' then redis.call('ZADD', base .. ':covered', string.format('%.0f', nowMs + forMs), id) end
