@@ -52,6 +52,7 @@ const (
 	JobSpecEventsCompleted    JobSpecEvents = "completed"
 	JobSpecEventsEnqueued     JobSpecEvents = "enqueued"
 	JobSpecEventsMoved        JobSpecEvents = "moved"
+	JobSpecEventsParked       JobSpecEvents = "parked"
 	JobSpecEventsPromoted     JobSpecEvents = "promoted"
 	JobSpecEventsStarted      JobSpecEvents = "started"
 	JobSpecEventsStepFinished JobSpecEvents = "step.finished"
@@ -67,6 +68,8 @@ func (e JobSpecEvents) Valid() bool {
 	case JobSpecEventsEnqueued:
 		return true
 	case JobSpecEventsMoved:
+		return true
+	case JobSpecEventsParked:
 		return true
 	case JobSpecEventsPromoted:
 		return true
@@ -85,6 +88,7 @@ const (
 	JobWebhookEventsCompleted    JobWebhookEvents = "completed"
 	JobWebhookEventsEnqueued     JobWebhookEvents = "enqueued"
 	JobWebhookEventsMoved        JobWebhookEvents = "moved"
+	JobWebhookEventsParked       JobWebhookEvents = "parked"
 	JobWebhookEventsPromoted     JobWebhookEvents = "promoted"
 	JobWebhookEventsStarted      JobWebhookEvents = "started"
 	JobWebhookEventsStepFinished JobWebhookEvents = "step.finished"
@@ -100,6 +104,8 @@ func (e JobWebhookEvents) Valid() bool {
 	case JobWebhookEventsEnqueued:
 		return true
 	case JobWebhookEventsMoved:
+		return true
+	case JobWebhookEventsParked:
 		return true
 	case JobWebhookEventsPromoted:
 		return true
@@ -236,7 +242,7 @@ type Attempt struct {
 	EndedAt *time.Time `json:"endedAt"`
 	Error   *JobError  `json:"error"`
 
-	// Outcome Such as `running`, `succeeded`, `failed`, `cancelled`, `lost`, `unavailable`, `moved`; later releases may add others.
+	// Outcome Such as `running`, `succeeded`, `failed`, `cancelled`, `lost`, `unavailable`, `moved`, `parked`; later releases may add others.
 	Outcome   string    `json:"outcome"`
 	Provider  string    `json:"provider"`
 	SandboxID *string   `json:"sandboxId"`
@@ -420,7 +426,7 @@ type Job struct {
 	// StartedAtMs Milliseconds since 1970.
 	StartedAtMs *int64 `json:"startedAtMs"`
 
-	// State The last three are final. Such as `waiting`, `running`, `succeeded`, `failed`, `cancelled`; later releases may add others.
+	// State parked: it has no sandbox until a budget has more. The last three are final. Such as `waiting`, `running`, `parked`, `succeeded`, `failed`, `cancelled`; later releases may add others.
 	State string `json:"state"`
 
 	// Step The step under way, such as "2/3 agent".
@@ -483,7 +489,12 @@ type JobSpec struct {
 	Artifacts []string `json:"artifacts,omitempty,omitzero"`
 
 	// Attempts How often the whole job is run, from the start and on a branch of its own each time, until it succeeds. Default 1.
-	Attempts   int64              `json:"attempts,omitempty,omitzero"`
+	Attempts int64 `json:"attempts,omitempty,omitzero"`
+
+	// Budget What the job’s sandboxes may cost together, in the deployment’s currency; then it is parked until that is raised. See docs/budgets.md.
+	Budget struct {
+		Amount float64 `json:"amount"`
+	} `json:"budget,omitempty,omitzero"`
 	Checkpoint *CheckpointOptions `json:"checkpoint,omitempty"`
 
 	// Concurrency Jobs of all queues of the deployment that share this key do not run at once.
@@ -493,7 +504,7 @@ type JobSpec struct {
 	Delay string            `json:"delay,omitempty,omitzero"`
 	Env   map[string]string `json:"env,omitempty,omitzero"`
 
-	// Events What is told of the job besides its end, to whoever subscribes to it: "enqueued", "started", "step.finished", "checkpointed", "moved", "promoted".
+	// Events What is told of the job besides its end, to whoever subscribes to it: "enqueued", "started", "step.finished", "checkpointed", "moved", "parked", "promoted".
 	Events         []JobSpecEvents `json:"events,omitempty,omitzero"`
 	IdempotencyKey string          `json:"idempotencyKey,omitempty,omitzero"`
 

@@ -21,6 +21,7 @@ export interface Fragment {
 const states: Readonly<Record<JobStatus['state'], { readonly sign: string; readonly tone: string }>> = {
   waiting: { sign: '○', tone: 'wait' },
   running: { sign: '●', tone: 'now' },
+  parked: { sign: '◌', tone: 'wait' },
   succeeded: { sign: '✓', tone: 'good' },
   failed: { sign: '✕', tone: 'bad' },
   cancelled: { sign: '–', tone: 'soft' },

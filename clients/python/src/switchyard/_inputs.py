@@ -8,6 +8,14 @@ from typing import Any, Literal, TypedDict
 from typing_extensions import NotRequired
 
 
+class Budget(TypedDict):
+    """
+    What the job’s sandboxes may cost together, in the deployment’s currency; then it is parked until that is raised. See docs/budgets.md.
+    """
+
+    amount: float
+
+
 class Cancel(TypedDict):
     reason: NotRequired[str]
 
@@ -140,7 +148,7 @@ class JobWebhook(TypedDict):
     """
     Where events are posted to.
     """
-    events: NotRequired[list[Literal["enqueued", "started", "step.finished", "checkpointed", "moved", "promoted", "completed"]]]
+    events: NotRequired[list[Literal["enqueued", "started", "step.finished", "checkpointed", "moved", "parked", "promoted", "completed"]]]
     """
     Which events. Default ["completed"].
     """
@@ -240,10 +248,14 @@ class JobSpec(TypedDict):
     """
     idempotencyKey: NotRequired[str]
     tenant: NotRequired[str]
-    concurrency: NotRequired[Concurrency]
-    events: NotRequired[list[Literal["enqueued", "started", "step.finished", "checkpointed", "moved", "promoted", "completed"]]]
+    budget: NotRequired[Budget]
     """
-    What is told of the job besides its end, to whoever subscribes to it: "enqueued", "started", "step.finished", "checkpointed", "moved", "promoted".
+    What the job’s sandboxes may cost together, in the deployment’s currency; then it is parked until that is raised. See docs/budgets.md.
+    """
+    concurrency: NotRequired[Concurrency]
+    events: NotRequired[list[Literal["enqueued", "started", "step.finished", "checkpointed", "moved", "parked", "promoted", "completed"]]]
+    """
+    What is told of the job besides its end, to whoever subscribes to it: "enqueued", "started", "step.finished", "checkpointed", "moved", "parked", "promoted".
     """
     webhooks: NotRequired[list[JobWebhook]]
     """

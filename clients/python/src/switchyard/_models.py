@@ -512,7 +512,7 @@ class Attempt(BaseModel):
     ended_at: AwareDatetime | None = Field(None, alias="endedAt")
     outcome: str
     """
-    Such as `running`, `succeeded`, `failed`, `cancelled`, `lost`, `unavailable`, `moved`; later releases may add others.
+    Such as `running`, `succeeded`, `failed`, `cancelled`, `lost`, `unavailable`, `moved`, `parked`; later releases may add others.
     """
     error: JobError | None = None
     cost: Cost | None = None
@@ -638,7 +638,7 @@ class Job(BaseModel):
     tenant: str | None = None
     state: str
     """
-    The last three are final. Such as `waiting`, `running`, `succeeded`, `failed`, `cancelled`; later releases may add others.
+    parked: it has no sandbox until a budget has more. The last three are final. Such as `waiting`, `running`, `parked`, `succeeded`, `failed`, `cancelled`; later releases may add others.
     """
     reason: str | None = None
     """
