@@ -22,7 +22,7 @@ const layers = {
 
 // The rooms of src/consumers, the same way: each may import the ones after it in its own row, and the settings. The files beside
 // them are what the upper rooms share.
-const shared = ['consumer-context', 'interruption', 'job-trace', 'key-health', 'liveness', 'measured', 'run-context', 'sandbox-access']
+const shared = ['consumer-context', 'interruption', 'job-budget', 'job-trace', 'key-health', 'liveness', 'measured', 'run-context', 'sandbox-access']
 const rooms = {
   intake: ['supervision', 'placing', 'output', ...shared],
   supervision: ['collecting', 'ending', 'placing', 'transfer', 'output', ...shared],

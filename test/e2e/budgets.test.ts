@@ -117,6 +117,25 @@ it('that can’t pay for a step’s timeout, or for that of a job that can’t b
   expect(fits?.status).toBe('succeeded')
 })
 
+it('that is parked twice without progress fails, and says so', { timeout: 600_000 }, async () => {
+  const { queue } = deployment
+  const job = await queue.enqueue({ repository: 'acme/web', budget: { amount: 5 }, setup: ['sleep 3000'], checkpoint: { paths: ['~/.memory'] }, steps: [{ name: 'agent', run: 'true', resume: 'true' }] })
+  await isParked(job)
+  expect((await job.status()).reason).toMatch(/^waits for its own budget: .* of 5\.00 USD spent.*; raise it$/)
+  await queue.budgets.setJob(job.jobId, 20)
+  const result = await job.result({ timeoutMs: 300_000 })
+  expect(result).toMatchObject({ status: 'failed', error: { code: 'SWY_BUDGET_NO_PROGRESS', owner: 'job' }, attempts: [{ outcome: 'parked' }, { outcome: 'failed' }] })
+  expect(result.error?.message).toContain('a second time at the same place, before or within agent')
+})
+
+it('that is cancelled while it is parked ends', { timeout: 600_000 }, async () => {
+  const { queue } = deployment
+  const job = await queue.enqueue({ repository: 'acme/web', budget: { amount: 4 }, setup: ['sleep 3000'], checkpoint: { paths: ['~/.memory'] }, steps: [{ run: 'true', resume: 'true' }] })
+  await isParked(job)
+  await job.cancel('not needed')
+  expect(await job.result({ timeoutMs: 300_000 })).toMatchObject({ status: 'cancelled', error: { message: 'not needed' }, attempts: [{ outcome: 'parked' }] })
+})
+
 it('leaves nothing of its budget behind', async () => {
   const redis = createRedis({ url: deployment.redis.url }, 'commands')
   const left = (await redis.keys('*costs*')).filter((key) => !/:day:|:caps$/.test(key))
