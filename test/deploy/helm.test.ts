@@ -58,7 +58,7 @@ const values = z.record(z.string(), z.unknown()).parse(parse(valuesText))
 function template(values: object): { status: number | null; objects: KubernetesObject[]; text: string; stderr: string } {
   const file = join(folder, 'values.json')
   writeFileSync(file, JSON.stringify(values))
-  const { status, stdout, stderr } = spawnSync('helm', ['template', 'main', chart, '--namespace', 'agents', '--values', file], { encoding: 'utf8' })
+  const { status, stdout, stderr } = spawnSync('helm', ['template', 'main', chart, '--namespace', 'agents', '--kube-version', '1.31.0', '--values', file], { encoding: 'utf8' })
   const objects = status === 0 ? parseAllDocuments(stdout).map((document) => document.toJS() as unknown).filter((each) => each !== null).map((each) => objectSchema.parse(each)) : []
   return { status, objects, text: stdout, stderr }
 }
