@@ -106,7 +106,7 @@ export function configTypes(): string {
     '  options?: Record<string, unknown> | undefined',
     '}',
     '',
-    ...Object.entries(hosts).flatMap((each) => host(each as [string, (typeof hosts)[keyof typeof hosts]])),
+    ...Object.entries(hosts).flatMap(host),
     '/** The configuration as users write it. Every field has a default, but a consumer needs `git` and `providers`. */',
     'export interface ConfigInput {',
     ...lines(shape(configSchema), 'Whole', '  ', [], { providers: [...names.map((name) => `${capital(name)}Entry`), 'CustomEntry'].join(' | ').replace(/^(.*)$/, '($1)[]'), git: Object.keys(hosts).map((name) => `${name}Input`).join(' | ') }),
