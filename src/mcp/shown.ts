@@ -1,3 +1,4 @@
+import { counted } from '../job/counted.js'
 import { harmlessText } from '../job/harmless-text.js'
 
 /**
@@ -24,7 +25,7 @@ export function shown(answer: object, longest = longestText): Shown {
     if (typeof part === 'string') {
       const text = harmlessText(part)
       if (text.length <= longest) return text
-      leave(`${path}: ${text.length - longest} characters`)
+      leave(`${path}: ${counted(text.length - longest, 'character')}`)
       return cutAt(text, longest)
     }
     if (Array.isArray(part)) {

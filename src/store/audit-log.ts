@@ -18,14 +18,14 @@ const entrySchema = z.object({
   /** The HTTP status of the answer. */
   status: z.int(),
   /** What an operator changed: how it was and how it is; null where nothing was, or is. */
-  before: z.unknown().optional(),
-  after: z.unknown().optional(),
+  before: z.unknown().default(null),
+  after: z.unknown().default(null),
 })
 
 /** Who did what. */
-export type AuditEntry = z.output<typeof entrySchema>
+export type AuditEntry = z.input<typeof entrySchema>
 
-export interface KeptAuditEntry extends AuditEntry {
+export interface KeptAuditEntry extends z.output<typeof entrySchema> {
   /** Where it stands; older ones are before it. */
   readonly id: string
   /** Milliseconds since 1970 by Redis' clock. */

@@ -329,7 +329,7 @@ describe('without anything running', () => {
   it('help tells of every command, the exit codes and the variables', async () => {
     const { code, stdout } = await switchyard('--help')
     expect(code).toBe(0)
-    const names = ['demo', 'init', 'dev', 'enqueue', 'consume', 'status', 'logs', 'cancel', 'retry', 'schedules', 'providers', 'reap', 'board', 'doctor', 'verify']
+    const names = ['demo', 'init', 'dev', 'enqueue', 'consume', 'status', 'logs', 'cancel', 'retry', 'schedules', 'providers', 'tenants', 'queue', 'jobs', 'consumers', 'events', 'keys', 'config', 'audit', 'costs', 'budgets', 'serve', 'mcp', 'reap', 'board', 'doctor', 'verify']
     for (const word of [...names, 'SWITCHYARD_REDIS_URL', 'Exit codes']) expect(stdout).toContain(word)
     for (const command of names) {
       expect((await switchyard(command, '--help')).stdout).toMatch(/Examples?:/)

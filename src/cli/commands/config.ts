@@ -7,7 +7,7 @@ import { withConfigOption, withJsonOption, type SharedFlags } from '../shared-op
 
 /** `switchyard config`: checks a configuration without calling anybody. */
 export function addConfigCommand(program: Command): void {
-  const config = program.command('config').description('check a configuration')
+  const config = program.command('config').description('check a configuration').addHelpText('after', '\nExamples:\n  switchyard config check switchyard.config.ts')
   withConfigOption(withJsonOption(config.command('check [file]').description('say everything that is wrong with a configuration at once; calls nobody'), 'the file, problems and warnings'))
     .addHelpText(
       'after',

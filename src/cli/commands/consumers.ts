@@ -8,7 +8,7 @@ import { withConfigOption, withJsonOption, type SharedFlags } from '../shared-op
 
 /** `switchyard consumers`: who is there, and has what; has one hand its jobs over. */
 export function addConsumersCommand(program: Command): void {
-  const consumers = program.command('consumers').description('show the live consumers of all queues; have one hand its jobs over and stop')
+  const consumers = program.command('consumers').description('show the live consumers of all queues; have one hand its jobs over and stop').addHelpText('after', '\nExamples:\n  switchyard consumers\n  switchyard consumers drain CONSUMER_ID --reason \'old release\'')
   withConfigOption(withJsonOption(consumers.command('list', { isDefault: true }).description('show the live consumers: where each runs, its release, its jobs and places, what it has'), 'the consumers'))
     .addHelpText(
       'after',

@@ -24,7 +24,7 @@ const eventsPerLook = 100
 
 /** `switchyard events`: the events that are kept, the groups that read them, and what these have given up. */
 export function addEventsCommand(program: Command): void {
-  const events = program.command('events').description('print the events that are kept; look at and give back what readers have given up')
+  const events = program.command('events').description('print the events that are kept; look at and give back what readers have given up').addHelpText('after', '\nExamples:\n  switchyard events --follow\n  switchyard events dead --group billing')
   addRead(events)
   addGroups(events)
   addDead(events)

@@ -17,7 +17,7 @@ such as SWY_STEP_FAILED), with spaces between; all must hold.
 
 /** `switchyard jobs`: finds jobs, and runs again or cancels all that are found. */
 export function addJobsCommand(program: Command): void {
-  const jobs = program.command('jobs').description('find jobs; run again or cancel all that are found')
+  const jobs = program.command('jobs').description('find jobs; run again or cancel all that are found').addHelpText('after', '\nExamples:\n  switchyard jobs list --where \'state=failed since=2h\'\n  switchyard jobs retry --where \'state=failed error=provider-down\' --dry-run')
   addList(jobs)
   addRetry(jobs)
   addCancel(jobs)

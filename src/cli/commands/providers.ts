@@ -9,7 +9,7 @@ import { withConfigOption, withJsonOption, type SharedFlags } from '../shared-op
 
 /** `switchyard providers`: what each provider holds, and whether it takes more; and what operators say of it. */
 export function addProvidersCommand(program: Command): void {
-  const providers = program.command('providers').description('show what each provider holds, its limits, its breaker and how fast it starts; drain one, or change its limit')
+  const providers = program.command('providers').description('show what each provider holds, its limits, its breaker and how fast it starts; drain one, or change its limit').addHelpText('after', '\nExamples:\n  switchyard providers\n  switchyard providers drain e2b --for 2h --reason maintenance\n  switchyard providers limit e2b 20')
   addList(providers)
   addDrain(providers)
   addResume(providers)

@@ -14,7 +14,7 @@ type DrainFlags = OperatorFlags & { readonly yes?: boolean; readonly dryRun?: bo
 
 /** `switchyard queue`: shows the queue, pauses and resumes it, and ends all that waits in it. */
 export function addQueueCommand(program: Command): void {
-  const queue = program.command('queue').description('show the queue; pause it, resume it, or end all that waits in it')
+  const queue = program.command('queue').description('show the queue; pause it, resume it, or end all that waits in it').addHelpText('after', '\nExamples:\n  switchyard queue\n  switchyard queue pause --reason \'migration\'')
   withConfigOption(withJsonOption(queue.command('show', { isDefault: true }).description('show how many jobs wait and run, and whether it is paused'), 'the queue'))
     .addHelpText('after', '\nExample:\n  switchyard queue')
     .action(async (flags: SharedFlags) => {

@@ -11,7 +11,7 @@ type ShareFlags = OperatorFlags & { readonly cap?: string; readonly reset?: bool
 
 /** `switchyard tenants`: how tenants share the places; pauses one, or gives it another share. */
 export function addTenantsCommand(program: Command): void {
-  const tenants = program.command('tenants').description('show how tenants share the places; pause one, or give it another share')
+  const tenants = program.command('tenants').description('show how tenants share the places; pause one, or give it another share').addHelpText('after', '\nExamples:\n  switchyard tenants\n  switchyard tenants share acme 3')
   addList(tenants)
   addPause(tenants)
   addResume(tenants)

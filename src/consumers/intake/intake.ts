@@ -41,6 +41,13 @@ export interface IntakeParts {
 /** At how many looks what this consumer can't run is told once: with the looks themselves it asks Redis under five times a second. */
 const refusalPolls = 2
 
+/** A job in this consumer's hands. */
+interface UnderWay {
+  readonly cancel: (reason: string) => void
+  readonly leave: () => void
+  done: Promise<void>
+}
+
 /**
  * Looks for jobs, one after the other:
  *
@@ -57,7 +64,7 @@ const refusalPolls = 2
  * this consumer's key it takes nothing.
  */
 export class Intake {
-  private readonly runs = new Map<string, { cancel: (reason: string) => void; leave: () => void; done: Promise<void> }>()
+  private readonly runs = new Map<string, UnderWay>()
   /** Jobs that were chosen and are on their way out of the queue. */
   private readonly takes = new Set<Promise<void>>()
   private readonly stopping = new AbortController()
@@ -326,8 +333,9 @@ export class Intake {
     const taken: TakenJob = { ...given, placeAt, stand }
     context.log.debug({ jobId }, 'job taken')
     const run = new JobRun(context, taken, { source: secrets, profileId: this.parts.announcer.means().profileId, graceMs: this.parts.graceMs }, locks)
-    const done = run.carryOut().then((followed) => this.ended(jobId, followed))
-    this.runs.set(jobId, { cancel: (reason) => run.cancel(reason), leave: () => run.leave(), done })
+    const underWay: UnderWay = { cancel: (reason) => run.cancel(reason), leave: () => run.leave(), done: Promise.resolve() }
+    this.runs.set(jobId, underWay)
+    underWay.done = run.carryOut().then((followed) => this.ended(jobId, underWay, followed))
     if (this.isStopped()) run.leave()
     return false
   }
@@ -339,10 +347,11 @@ export class Intake {
   }
 
   /** Never throws. */
-  private async ended(jobId: string, followed: Followed | null): Promise<void> {
+  private async ended(jobId: string, underWay: UnderWay, followed: Followed | null): Promise<void> {
     // A consumer with room for more is told by whoever frees a place; one without has to look by itself, and so where the queue's own limit kept it.
     const full = this.isFull() || this.atConcurrency
-    this.runs.delete(jobId)
+    // One that was put back may be in this consumer's hands again by now.
+    if (this.runs.get(jobId) === underWay) this.runs.delete(jobId)
     if (followed === null) {
       if (full) this.nudge()
       return

@@ -8,6 +8,8 @@ const laneTop: Readonly<Record<Bar['lane'], number>> = { waits: 18, sandboxes: 6
 const laneNames: Readonly<Record<Bar['lane'], string>> = { waits: 'Waits', sandboxes: 'Sandboxes', steps: 'Steps and checkpoints' }
 const barHeight = 22
 const height = 158
+/** About how wide the picture is on a large screen, and a letter of a label, in pixels. A bar that would cut its label off there goes without; its title says it. */
+const [wide, letter] = [1_100, 6.3] as const
 
 export function CoursePicture({ course: { bars, marks, ticks, summary } }: { readonly course: Course }) {
   const handed = marks.filter(({ kind }) => kind === 'taken')
@@ -22,7 +24,7 @@ export function CoursePicture({ course: { bars, marks, ticks, summary } }: { rea
           <svg x={percent(bar.from)} y={laneTop[bar.lane]} width={percent(Math.min(bar.width, 100 - bar.from))} height={barHeight}>
             <title>{bar.label}</title>
             <rect class={bar.tone} width="100%" height={barHeight} rx="3" />
-            <text x="6" y="15">{bar.label}</text>
+            {(bar.width / 100) * wide < bar.label.length * letter + 12 ? null : <text x="6" y="15">{bar.label}</text>}
           </svg>
         ))}
         {saved.map(({ at, label }) => <rect class="saved" x={percent(at)} y={laneTop.steps + barHeight + 2} width="3" height="8" rx="1"><title>{label}</title></rect>)}

@@ -102,7 +102,7 @@ function milestoneEvent([kind, at, until, text, number]: JobView['milestones'][n
       return [{ fromMs, untilMs, row: { what: 'wait', detail, outcome: open ? 'waiting' : '' }, bar: { lane: 'waits', tone: 'wait', label: detail } }]
     case 'saved': {
       const count = number ?? 1
-      const label = count === 1 ? `checkpoint ${detail}` : `${count} checkpoints, the last ${detail}`
+      const label = count === 1 ? `checkpoint ${detail}` : `${counted(count, 'checkpoint')}, the last ${detail}`
       return [{ fromMs, untilMs, row: { what: 'checkpoint', detail: label, outcome: 'saved' }, mark: { kind: 'saved', label } }]
     }
     case 'taken':
