@@ -376,10 +376,10 @@ export class RunStore {
   }
 
   /** What a run that ends has cost, for its tenant's day; undefined for nothing. */
-  #chargeOf(jobId: string, { budgeted }: RunRecord, { usage, tenant }: JobResult): object | undefined {
+  #chargeOf(jobId: string, { budgeted, parking }: RunRecord, { usage, tenant }: JobResult): object | undefined {
     if (usage.cost === undefined && budgeted === undefined) return undefined
     const { micros, currency } = usage.cost ?? { micros: 0, currency: '' }
-    return { base: this.#keys.costs(), days: daysArgument(daysAround(this.#now(), this.#timeZone)), run: this.#keys.runId(jobId), tenant: tenant ?? '', micros, currency }
+    return { base: this.#keys.costs(), days: daysArgument(daysAround(this.#now(), this.#timeZone)), run: this.#keys.runId(jobId), tenant: tenant ?? '', micros, currency, ...(parking === undefined ? {} : { parked: `${this.#keys.queueName}:${jobId}` }) }
   }
 
   /** What is told of a run with its end, by what this process has written last of it; null when it does not know that. */

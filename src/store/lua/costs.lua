@@ -105,12 +105,17 @@ function costs.wake(base, tenant, most, nowMs)
   return #members
 end
 
--- A run has ended. `charge`: { base, days, run (its job's id among all queues), tenant, micros (of all its sandboxes), currency }.
+-- A run has ended. `charge`: { base, days, run (its job's id among all queues), tenant, micros (of all its sandboxes), currency, parked ('<queue>:<job id>' of one that
+-- has waited for a budget: it may wait no more) }.
 function costs.settle(charge)
   local base = charge.base
   local today, _, nowMs = costs.today(charge.days)
   local run = costs.runOf(base, charge.run)
   local tenant, charged = charge.tenant, 0
+  if charge.parked then
+    redis.call('ZREM', base .. ':parked:' .. tenant, charge.parked)
+    if redis.call('EXISTS', base .. ':parked:' .. tenant) == 0 then redis.call('SREM', base .. ':waiting', tenant) end
+  end
   if run then
     local reserved
     charged, reserved = costs.chargedTo(run)
