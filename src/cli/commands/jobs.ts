@@ -1,6 +1,7 @@
 import type { Command } from 'commander'
 import { InvalidInputError } from '../../job/errors.js'
-import { parseWhere, type AgentQueue, type JobFilter, type RetryOptions } from '../../producers/index.js'
+import type { AgentQueue, JobFilter, RetryOptions } from '../../producers/index.js'
+import { parseWhere } from '../../producers/job-where.js'
 import { bulkReport, exitOfBulk } from '../bulk-report.js'
 import { operatorOf, withOperatorOptions, type OperatorFlags } from '../operator-flags.js'
 import { print, printJson, say } from '../print.js'
