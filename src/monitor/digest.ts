@@ -3,6 +3,7 @@ import { harmlessLine } from '../job/harmless-text.js'
 import type { JobStatus } from '../job/status.js'
 import type { Links } from '../job/page-links.js'
 import { line, money, tail, took } from './pages/text.js'
+import { stepName } from '../job/step-name.js'
 
 /** What Bull Board says of a job at a glance. Pure functions; all of it is for showing, and bounded. */
 
@@ -30,8 +31,9 @@ export function nameOf(job: NamedJob): string {
 
 function firstStepOf(data: unknown): string {
   const steps = field(field(data, 'spec'), 'steps')
-  const name = Array.isArray(steps) ? field(steps[0], 'name') : undefined
-  return typeof name === 'string' ? line(name, 60) : ''
+  if (!Array.isArray(steps) || steps.length === 0) return ''
+  const name = field(steps[0], 'name')
+  return line(typeof name === 'string' ? name : stepName(0), 60)
 }
 
 function stateOf({ progress, failedReason, finishedOn, returnvalue }: NamedJob): string {
