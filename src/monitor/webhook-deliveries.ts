@@ -1,4 +1,5 @@
 import type { Redis } from 'ioredis'
+import { deliveredEvent } from '../events/job-event.js'
 import { DeliveryLog, EventGroup, type EventGroupState, eventGroups, eventsAfter, Keys } from '../store/index.js'
 import { isWebhookGroup } from '../webhooks/index.js'
 
@@ -100,7 +101,7 @@ export class WebhookDeliveries {
     for (let index = 0; index + 1 < flat.length; index += 2) {
       const [sequence = '', score = '0'] = flat.slice(index, index + 2)
       const [taken, [kept]] = await Promise.all([this.redis.hget(state, sequence), /^\d+-\d+$/.test(sequence) ? eventsAfter(this.redis, this.#keys, before(sequence), 1) : []])
-      const event = kept?.id === sequence ? read(kept.json) : null
+      const event = kept?.id === sequence ? read(kept.json, sequence) : null
       shown.push({ id: ['due', group, sequence].join(separator), state: 'delayed', group, event, attempts: Number(taken?.split(' ')[0] ?? 0), atMs: Number(score), durationMs: 0, error: '', outcome: null })
     }
     return shown
@@ -112,8 +113,8 @@ function withStop(shown: ShownDelivery, stopped: EventGroupState['stopped']): Sh
   return stopped === null ? shown : { ...shown, error: `stopped: ${stopped.why}; switchyard events resume --group ${shown.group}` }
 }
 
-function shownLetter(group: string, { letterId, json, attempt, error, diedAtMs }: { letterId: string; json: string; attempt: number; error: string; diedAtMs: number }): ShownDelivery {
-  return { id: ['dead', group, letterId].join(separator), state: 'failed', group, event: read(json), attempts: attempt, atMs: diedAtMs, durationMs: 0, error, outcome: null }
+function shownLetter(group: string, { id, letterId, json, attempt, error, diedAtMs }: { id: string; letterId: string; json: string; attempt: number; error: string; diedAtMs: number }): ShownDelivery {
+  return { id: ['dead', group, letterId].join(separator), state: 'failed', group, event: read(json, id), attempts: attempt, atMs: diedAtMs, durationMs: 0, error, outcome: null }
 }
 
 /** The entry right before one of a stream. */
@@ -122,13 +123,21 @@ function before(entry: string): string {
   return BigInt(number) > 0n ? `${ms}-${BigInt(number) - 1n}` : `${BigInt(ms) - 1n}-18446744073709551615`
 }
 
-/** Without the receivers' URLs, which may hold what only they should know. */
-function read(json: string): unknown {
+/** As it is delivered, or as it is kept where it is none; without the receivers' URLs, which may hold what only they should know. */
+function read(json: string, sequence: string): unknown {
   try {
-    const event: unknown = JSON.parse(json)
+    const event: unknown = whole(json, sequence) ?? JSON.parse(json)
     if (typeof event !== 'object' || event === null) return null
     const { hooks: _hooks, ...rest } = event as { hooks?: unknown }
     return rest
+  } catch {
+    return null
+  }
+}
+
+function whole(json: string, sequence: string): unknown {
+  try {
+    return deliveredEvent(json, { id: sequence, logEnd: null })
   } catch {
     return null
   }
