@@ -361,6 +361,8 @@ export interface ConfigInput {
     currency?: NonNullable<Whole['costs']>['currency'] | undefined
     /** By whose days costs are counted, and budgets hold. */
     timeZone?: NonNullable<Whole['costs']>['timeZone'] | undefined
+    /** What the sandboxes of a tenant may cost a day; "*" stands for each that is not named, "" for the jobs that name none. */
+    budgets?: NonNullable<Whole['costs']>['budgets'] | undefined
   } | undefined
   /** How tenants share the places; "*" stands for all that are not named. Weights are relative; a cap is the most jobs at once. */
   tenants?: Whole['tenants'] | undefined
@@ -368,6 +370,7 @@ export interface ConfigInput {
   consumer?: {
     maxJobs?: NonNullable<Whole['consumer']>['maxJobs'] | undefined
     leaseMs?: NonNullable<Whole['consumer']>['leaseMs'] | undefined
+    budgetPeriodMs?: NonNullable<Whole['consumer']>['budgetPeriodMs'] | undefined
     stallCheckMs?: NonNullable<Whole['consumer']>['stallCheckMs'] | undefined
     unrunnableGraceMs?: NonNullable<Whole['consumer']>['unrunnableGraceMs'] | undefined
     stuckAfterMs?: NonNullable<Whole['consumer']>['stuckAfterMs'] | undefined
@@ -405,7 +408,7 @@ export interface ConfigInput {
     } | undefined
   } | undefined
   events?: {
-    /** Which events are written of every job besides its end: "enqueued", "started", "step.finished", "checkpointed", "moved", "promoted". Producers and consumers are to say the same. */
+    /** Which events are written of every job besides its end: "enqueued", "started", "step.finished", "checkpointed", "moved", "parked", "promoted". Producers and consumers are to say the same. */
     types?: NonNullable<Whole['events']>['types'] | undefined
   } | undefined
   /** Where events are posted to, and what may be called; see docs/webhooks.md. */

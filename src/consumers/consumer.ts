@@ -171,7 +171,7 @@ export class Consumer {
     const { metrics = noMetrics } = options
     measureRedis(redis, metrics)
     const keys = new Keys(options.queue?.prefix, options.queue?.name)
-    const liveness = new Liveness({ ping: () => redis.ping(), tickMs: Math.min(5_000, settings.stuckAfterMs / 10) })
+    const liveness = new Liveness({ ping: () => redis.ping(), tickMs: Math.min(10_000, settings.stuckAfterMs / 10) })
     const watch = (loop: string, allowedMs: number) => {
       liveness.watch(loop, settings.stuckAfterMs + allowedMs)
       return () => liveness.cameRound(loop)
@@ -314,7 +314,7 @@ export class Consumer {
     const cancelCheck = setInterval(() => void intake.heedCancels(), settings.leaseMs)
     const deadlines = new WaitDeadlines(redis, keys)
     const watchBudgets = () => budgets.watch().catch((error: unknown) => log.warn({ message: errorMessage(error) }, 'budgets not looked at; tried again'))
-    const budgetCheck = setInterval(() => void watchBudgets(), Math.max(1_000, settings.leaseMs / 3))
+    const budgetCheck = setInterval(() => void watchBudgets(), Math.max(1_000, settings.leaseMs))
     const lockCheck = setInterval(
       () =>
         void mendLocks(redis, keys, settings).then(

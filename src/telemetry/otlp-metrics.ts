@@ -41,8 +41,9 @@ export function metricsOf(registry: Registry, resource: ResourceMetrics['resourc
   }
 }
 
-/** One metric as OTLP has it; null for one without values. */
-export function metricData(name: string, help: string, type: string, values: readonly Value[], times: { readonly startTime: HrTime; readonly endTime: HrTime }, { AggregationTemporality, DataPointType }: Enumerations): MetricData | null {
+/** One metric as OTLP has it; null for one without values. What is no number, such as the mean of nothing, JSON has no way to say: it is left out. */
+export function metricData(name: string, help: string, type: string, given: readonly Value[], times: { readonly startTime: HrTime; readonly endTime: HrTime }, { AggregationTemporality, DataPointType }: Enumerations): MetricData | null {
+  const values = given.filter(({ value }) => Number.isFinite(value))
   if (values.length === 0) return null
   const entry = known.get(name)
   const descriptor = { name: entry?.name ?? name, description: help, unit: entry?.unit ?? '', valueType: ValueType.DOUBLE }

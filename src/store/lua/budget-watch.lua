@@ -1,6 +1,8 @@
 -- include costs
 -- Wakes some of those that wait for a budget which was changed. ARGV: C, how many. Returns {version of the budgets, 1 when there are more to wake}.
 local base, left = ARGV[1], tonumber(ARGV[2])
+-- Mostly there is nothing to do, and this is asked for every few seconds.
+if redis.call('EXISTS', base .. ':waking') == 0 then return { redis.call('HGET', base .. ':caps', 'version') or '0', 0 } end
 local time = redis.call('TIME')
 local nowMs = time[1] * 1000 + math.floor(time[2] / 1000)
 local waking = base .. ':waking'

@@ -121,7 +121,7 @@ end
 placeDirty(q, dirty)
 operate.lapse(4)
 -- Who paused the queue is of interest only while it is: it may have been resumed from BullMQ's board.
-if call('HEXISTS', bull(q, 'meta'), 'paused') == 0 then call('DEL', R .. ':q:' .. q .. ':pause') end
+if call('EXISTS', R .. ':q:' .. q .. ':pause') == 1 and call('HEXISTS', bull(q, 'meta'), 'paused') == 0 then call('DEL', R .. ':q:' .. q .. ':pause') end
 local keyedCursor, lineNumber = keyed.sweep(q, state[13] or '0', state[14] or '-inf')
 call('HSET', sweep, 'keyed', keyedCursor, 'line', lineNumber, 'holder', holder, 'until', now + ttl, 'from', from, 'seen', string.format('%.0f', seen), 'upTo', string.format('%.0f', upTo),
   'priority', string.format('%.0f', priority), 'number', string.format('%.0f', number), 'complete', complete and '1' or '0', 'hand', hand[1],
