@@ -70,7 +70,7 @@ export async function readRedis(world: World, jobIds: readonly string[]): Promis
       const hash = await redis.hgetall(`${prefix}::run:${jobId}`)
       const entries = (await redis.xrange(`${prefix}::log:${jobId}`, '-', '+')).map(([, fields]) => fieldsOf(fields))
       runs.set(jobId, {
-        result: hash['result'] === undefined ? null : resultSchema.parse(JSON.parse(hash['result'])),
+        result: hash['result'] === undefined ? null : seenResult(JSON.parse(hash['result']), jobId),
         record: recordOf(hash),
         pieces: entries
           .filter((entry) => entry['s'] !== undefined)
@@ -80,13 +80,22 @@ export async function readRedis(world: World, jobIds: readonly string[]): Promis
         listed: [...lists].filter(([, ids]) => ids.has(jobId)).map(([name]) => name),
       })
     }
-    const events = (await redis.xrange(`${prefix}:events`, '-', '+')).map(([, fields]) => eventSchema.parse(JSON.parse(fieldsOf(fields)['event'] ?? '')))
+    const events = (await redis.xrange(`${prefix}:events`, '-', '+')).map(([, fields]) => {
+      const { id = '', event = '' } = fieldsOf(fields)
+      return eventSchema.parse({ id, data: seenResult((JSON.parse(event) as { data: unknown }).data, id.replace(/\.[0-9]+$/, '')) })
+    })
     const keys = new Map<string, number>()
     for (const key of await redis.keys('*')) keys.set(key, await redis.pttl(key))
     return { runs, events, keys }
   } finally {
     redis.disconnect()
   }
+}
+
+/** What its key says, and what a step is called that was given no name, is not held. */
+function seenResult(held: unknown, jobId: string): SeenResult {
+  const { steps = [], ...rest } = held as { steps?: object[] }
+  return resultSchema.parse({ jobId, ...rest, steps: steps.map((step, index) => ({ name: `step ${index + 1}`, ...step })) })
 }
 
 /** What has changed of a record since it was written whole stands beside it, field by field. */

@@ -131,7 +131,7 @@ export class LocalProvider implements Provider {
       if (outcome.tooMuch) throw this.#error('invalid', `the command printed more than ${maxStdoutBytes} bytes; print less, or to a file`)
       if (outcome.started && outcome.exitCode < 128) return { exitCode: outcome.exitCode, stdout: outcome.stdout }
       // It was killed or never began: by itself, or because its sandbox ended under it.
-      if (!(await isAlive(record.init))) throw this.#lost(sandboxId)
+      if (!(await outlives(record.init, outcome.started && outcome.exitCode === killedExitCode))) throw this.#lost(sandboxId)
       if (!outcome.started) throw this.#error('transient', `sandbox ${sandboxId} could not be entered: ${outcome.said}`)
       return { exitCode: outcome.exitCode, stdout: outcome.stdout }
     })
@@ -279,6 +279,16 @@ export class LocalProvider implements Provider {
 
   #lost(id: string): InfrastructureError {
     return this.#error('sandbox-lost', `sandbox ${id} is not there any more: it was killed, or its lifetime is over`)
+  }
+}
+
+const killedExitCode = 137
+
+/** Whether a sandbox's first process is there. One that is being killed loses its processes one after the other, so it is looked at for a moment where a command was killed. */
+async function outlives(init: NonNullable<SandboxRecord['init']>, killed: boolean): Promise<boolean> {
+  for (const until = performance.now() + 250; ; await sleep(25)) {
+    if (!(await isAlive(init))) return false
+    if (!killed || performance.now() >= until) return true
   }
 }
 
