@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
+import { InfrastructureError } from '../../src/job/errors.js'
 import type { Provider, SandboxRequest } from '../../src/providers/provider.js'
 import { processesWith } from './processes.js'
 import { attacks, type Outcome, type PlaceName, type Targets, type TrialName, trials } from './attacks.js'
@@ -88,9 +89,16 @@ async function within({ narrow: provider, limits, ...place }: Place, limit: keyo
   if (provider === undefined || !limits.includes(limit)) return 'UNTRIED no limit'
   const resources = Object.fromEntries((['memoryMiB', 'cpu', 'diskMiB'] as const).flatMap((name) => (name === limit ? [[name, narrow[name]]] : [])))
   const sandbox = await provider.create(request(place, { resources }), call)
-  const { stdout } = await provider.exec(sandbox.id, { script }, call)
+  const said = await provider.exec(sandbox.id, { script }, call).then(
+    ({ stdout }) => stdout,
+    (error: unknown) => {
+      // A limit that ends the whole sandbox is one that binds.
+      if (error instanceof InfrastructureError && error.kind === 'sandbox-lost') return ''
+      throw error
+    },
+  )
   await provider.kill(sandbox.id, call)
-  return stdout
+  return said
 }
 
 /** What whoever listens on a port of this machine's loopback says; nothing when there is nobody. */
