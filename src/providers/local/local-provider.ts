@@ -286,10 +286,12 @@ const killedExitCode = 137
 
 /** Whether a sandbox's first process is there. One that is being killed loses its processes one after the other, so it is looked at for a moment where a command was killed. */
 async function outlives(init: NonNullable<SandboxRecord['init']>, killed: boolean): Promise<boolean> {
-  for (const until = performance.now() + 250; ; await sleep(25)) {
-    if (!(await isAlive(init))) return false
-    if (!killed || performance.now() >= until) return true
+  const until = performance.now() + (killed ? 250 : 0)
+  while (await isAlive(init)) {
+    if (performance.now() >= until) return true
+    await sleep(25)
   }
+  return false
 }
 
 /** How long the end of sandboxes may take where no caller says: of one that did not start, of the dead ones at `close`. */
