@@ -23,7 +23,7 @@ export function addMcpCommand(program: Command): void {
 An agent's host starts it; it ends when its stdin does. It needs the package @modelcontextprotocol/sdk. With --url the key decides what
 the agent may do (switchyard keys create --scope read --tenant acme). "switchyard serve --mcp" serves the same by HTTP.
 
-Examples, as a host has them:
+Examples:
   switchyard mcp --read-only
   switchyard mcp --tenant acme --repository 'acme/*' --no-secrets
   switchyard mcp --url https://switchyard.example.com`,
