@@ -326,7 +326,7 @@ describe('with switchyard dev running in the folder', () => {
 })
 
 describe('without anything running', () => {
-  it('help tells of every command, the exit codes and the variables', async () => {
+  it('help tells of every command, the exit codes and the variables', { timeout: 180_000 }, async () => {
     const { code, stdout } = await switchyard('--help')
     expect(code).toBe(0)
     const names = ['demo', 'init', 'dev', 'enqueue', 'consume', 'status', 'logs', 'cancel', 'retry', 'schedules', 'providers', 'tenants', 'queue', 'jobs', 'consumers', 'events', 'keys', 'config', 'audit', 'costs', 'budgets', 'serve', 'mcp', 'reap', 'board', 'doctor', 'verify']
