@@ -135,6 +135,12 @@ export class Budgets {
     return (await this.#park(jobId, tenant, stamp)) === 1
   }
 
+  /** It is to be taken again, whatever is left: somebody has asked to cancel it. */
+  async wake(jobId: string): Promise<void> {
+    // BullMQ multiplies a delayed job's time.
+    await this.redis.zadd(this.keys.bullmq('delayed'), 'XX', this.options.now() * 0x1000, jobId)
+  }
+
   /** It waits no more. */
   async unpark(jobId: string, tenant: string | undefined): Promise<void> {
     await this.#park(jobId, tenant, null)

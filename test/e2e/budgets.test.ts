@@ -84,7 +84,9 @@ it('is parked within a step that has a resume when its tenant’s budget is lowe
   expect((await queue.budgets.list()).tenants.find(({ tenant }) => tenant === 'acme')).toMatchObject({ micros: 50_000_000_000, spentMicros: result.usage.cost!.micros, reservedMicros: 0 })
   expect(await queue.operations.auditLog({ limit: 1 })).toMatchObject([{ name: '', action: 'setTenantBudget', targets: ['acme'], before: 1_000_000, after: 50_000_000_000 }])
   const told = await queue.events.read({ types: ['parked'] })
-  expect(told.map(({ event }) => event?.data)).toMatchObject([{ jobId: job.jobId, attempt: 1, tenant: 'acme', reason: parked.reason }])
+  // What its own end gave back lets it ask again at once, and be refused by another sum.
+  expect(told.length).toBeGreaterThan(0)
+  for (const { event } of told) expect(event?.data).toMatchObject({ jobId: job.jobId, attempt: 1, tenant: 'acme', reason: expect.stringMatching(/^waits for tenant acme's budget: /) as string })
 })
 
 it('is parked at the end of a step that has no resume, with its work, and does not run it again', { timeout: 600_000 }, async () => {

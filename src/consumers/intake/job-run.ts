@@ -250,10 +250,12 @@ export class JobRun {
   /** Should this process die in between, the job is found as one of a dead consumer, and parked again. */
   private async waitForBudget({ untilMs, stamp }: Parked): Promise<void> {
     const { jobId, job, token } = this.taken
-    const { ready, budgets } = this.shared
+    const { ready, budgets, store } = this.shared
     await ready.close(jobId)
     await job.moveToDelayed(untilMs, token)
     await budgets?.park(jobId, this.ctx?.spec.tenant, stamp)
+    // A request to cancel that came before it was delayed has found nothing to wake.
+    if ((await store.cancelRequests([jobId])).size > 0) await budgets?.wake(jobId)
   }
 
   /** Asked once it is acquired: whoever takes the key from it from then on finds the run, and asks it to end. Returns false when it has to wait for its key. */
