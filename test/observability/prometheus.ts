@@ -39,7 +39,10 @@ export async function startPrometheus(targets: readonly string[], rules?: string
   const url = `http://127.0.0.1:${port}`
   const deadline = Date.now() + 60_000
   while (!(await fetch(`${url}/-/ready`).then(({ ok }) => ok, () => false))) {
-    if (child.exitCode !== null || Date.now() > deadline) throw new Error('Prometheus did not start')
+    if (child.exitCode !== null || Date.now() > deadline) {
+      child.kill('SIGKILL')
+      throw new Error('Prometheus did not start')
+    }
     await new Promise((resolve) => setTimeout(resolve, 100))
   }
   return {

@@ -19,6 +19,11 @@ const undo: (() => unknown)[] = []
 export function after(step: () => unknown): void {
   undo.push(step)
 }
+async function undone(): Promise<void> {
+  for (const step of undo.splice(0).reverse()) await step()
+}
+// Of every file that takes this one, with a Redis or without: what a test has started would hold its process otherwise.
+afterEach(undone)
 
 /** One real Redis for a test file, emptied for each test. */
 export function useRedis(options: EmbeddedRedisOptions = {}) {
@@ -27,7 +32,7 @@ export function useRedis(options: EmbeddedRedisOptions = {}) {
     server = await startRedis(options)
   })
   afterEach(async () => {
-    for (const step of undo.splice(0).reverse()) await step()
+    await undone()
     const client = createRedis({ url: server!.url }, 'commands')
     await client.flushall()
     client.disconnect()

@@ -84,7 +84,9 @@ export class Freeing {
     try {
       await this.engine.call('POST', `/containers/${Id}/start`, signal)
     } catch (error) {
-      await this.engine.call('DELETE', `/containers/${Id}?force=true&v=true`, AbortSignal.timeout(20_000)).catch(() => undefined)
+      await this.engine.call('DELETE', `/containers/${Id}?force=true&v=true`, AbortSignal.timeout(20_000)).catch((left: unknown) => {
+        throw new AggregateError([error, left], `${this.name}: the helper that frees the engine did not start, and its container ${Id} could not be removed`)
+      })
       throw error
     }
     await sleep(looksForMs, undefined, { ref: false })
