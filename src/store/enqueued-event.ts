@@ -1,6 +1,6 @@
 import type { Redis } from 'ioredis'
 import type { Keys } from './keys.js'
-import type { EarlyEvent } from './run-store.js'
+import type { EarlyEvent } from './stored-events.js'
 import { queueScript, runScript } from './scripts.js'
 
 /** Tells that a job is about to be added, in the transaction that adds it; nothing when it is there already. The connection is one that `createRedis` made. */

@@ -13,6 +13,7 @@ import { defaultRetentionMs } from './queued-job.js'
 import { runLedgerScript } from './ledger-call.js'
 import { runScript } from './scripts.js'
 import { changesBetween, leftOf } from './stored-record.js'
+import { earlyArguments, type EarlyEvent, type EventBounds, eventParts, numbersOf, type StoredEvent, type Telling } from './stored-events.js'
 import { parseRun, readRecord, readResult, stallsIn, toCancel, type CancelRequest, type StoredRun } from './stored-run.js'
 
 /** What `acquire` found. */
@@ -39,33 +40,6 @@ export interface RunStanding {
   readonly result: JobResult | null
   /** Up to which sequence number the log is that of an earlier run; 0 when there is none. */
   readonly oldLogEnd: number
-}
-
-/** A completion event as the store takes it: its JSON is appended to the event stream under its id. `hooks` are the webhooks of its job that it goes to. */
-export type StoredEvent = { readonly id: string; readonly hooks?: readonly { readonly n: number }[] | undefined } | string
-
-/** An event of a run before its end. */
-export interface EarlyEvent {
-  readonly id: string
-  readonly kind: string
-  /** Its job's id among all queues: the events of one come in their order. */
-  readonly runId: string
-  /** The webhooks of its job that it goes to. */
-  readonly hooks: readonly { readonly n: number }[]
-  readonly json: string
-}
-
-/** What is told of what a write changes: written with it, and only then. The same change is told by the same ids. */
-export type Telling = (before: RunRecord, after: RunRecord) => readonly EarlyEvent[]
-
-/** What the stream of completion events keeps; whichever bound is reached first counts, when an event is added. */
-export interface EventBounds {
-  /** About how many events: Redis trims by whole nodes of up to 100. */
-  readonly maxCount: number
-  /** How many bytes of them, as JSON. */
-  readonly maxBytes: number
-  /** For how many milliseconds, by Redis' clock. */
-  readonly maxAgeMs: number
 }
 
 export interface RunStoreOptions {
@@ -535,20 +509,6 @@ export class RunStore {
 /** Fields and values in turn, as an object. */
 function pairs(flat: readonly string[]): Record<string, string> {
   return Object.fromEntries(flat.flatMap((field, index) => (index % 2 === 0 ? [[field, flat[index + 1] ?? ''] as const] : [])))
-}
-
-function eventParts(event: StoredEvent): { id: string; json: string; hooks: string } {
-  if (typeof event !== 'string') return { id: event.id, json: JSON.stringify(event), hooks: numbersOf(event.hooks) }
-  return { id: z.object({ id: z.string() }).parse(JSON.parse(event)).id, json: event, hooks: '' }
-}
-
-/** As lua/event-append.lua takes them. */
-function earlyArguments({ id, kind, runId, hooks, json }: EarlyEvent): string[] {
-  return [id, kind, runId, numbersOf(hooks), json]
-}
-
-function numbersOf(hooks: readonly { readonly n: number }[] = []): string {
-  return hooks.map(({ n }) => n).join(' ')
 }
 
 function pieces(chunk: LogChunk): LogChunk[] {

@@ -25,7 +25,6 @@ afterAll(() => deployment.close(), 60_000)
 
 async function isParked(job: JobHandle): Promise<void> {
   await until('it is parked', async () => {
-    await new Promise((resolve) => setTimeout(resolve, 200))
     const { state, result } = await job.status()
     if (result !== null) throw new Error(`it ended: ${JSON.stringify(result)}`)
     return state === 'parked'
