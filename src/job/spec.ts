@@ -135,6 +135,8 @@ const artifactPattern = z
 const runAt = z.iso
   .datetime({ offset: true, error: 'must be a time with its zone, such as "2026-12-01T08:00:00Z"; of a Date, give date.toISOString()' })
   .refine((text) => Date.parse(text) <= Date.now() + longestAheadMs, 'is more than a year ahead; enqueue the job later')
+  // Languages write one moment differently; a job is the same whichever enqueued it.
+  .overwrite((text) => (Number.isNaN(Date.parse(text)) ? text : new Date(text).toISOString()))
 
 const providerName = z.string().regex(/^[a-z0-9][a-z0-9-]{0,62}$/, 'must be lower-case letters, digits and "-"')
 

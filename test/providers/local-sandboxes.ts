@@ -24,9 +24,10 @@ afterEach(async () => {
   for (const step of undo.splice(0).reverse()) await step()
 })
 
+/** What a sandbox that ended by itself leaves is removed meanwhile by its holder, so that a folder may fill or empty under this removal. */
 export async function temporaryFolder(): Promise<string> {
   const folder = await mkdtemp(join(tmpdir(), 'switchyard-local-'))
-  afterwards(() => rm(folder, { recursive: true, force: true }))
+  afterwards(() => rm(folder, { recursive: true, force: true, maxRetries: 10 }))
   return folder
 }
 
