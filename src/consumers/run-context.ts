@@ -23,6 +23,9 @@ import type { Exclusions } from './placing/placement.js'
 import { openSandbox, type SandboxAccess } from './sandbox-access.js'
 import type { SavedCommit } from './transfer/transfer.js'
 
+/** What the board shows of a job's course. */
+const shown = ['phase', 'setupIndex', 'stepIndex', 'sandbox', 'attempts'] as const
+
 /** How many lines `sayOnce` remembers. */
 const maxSaid = 1_000
 
@@ -306,12 +309,11 @@ export class RunContext {
   }
 
   private change(patch: Partial<RunRecord>, waits: string | null): void {
-    const after = { ...this.current, ...patch }
-    const moved = (['phase', 'setupIndex', 'stepIndex', 'sandbox', 'attempts'] as const).some((name) => after[name] !== this.current[name])
-    const { setup, steps } = this.spec
-    const stepNames = { setup: setup.map(({ name }) => name), steps: steps.map(({ name }) => name) }
-    this.current = { ...after, milestones: milestonesAfter({ before: this.current, after, waited: this.reason, waits, stepNames, nowMs: this.shared.now() }) }
-    if (moved) this.boardLog.progress(this.current, this.spec)
+    const before = this.current
+    const after: RunRecord = { ...before, ...patch }
+    after.milestones = milestonesAfter({ before, after, waited: this.reason, waits, spec: this.spec, nowMs: this.shared.now() })
+    this.current = after
+    if (shown.some((name) => after[name] !== before[name])) this.boardLog.progress(after, this.spec)
   }
 
   private heed({ cancel }: { cancel: CancelRequest | null }): void {

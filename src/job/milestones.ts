@@ -16,13 +16,14 @@ export interface MilestoneChange {
   /** What the job waits for, before and after. */
   readonly waited: string | null
   readonly waits: string | null
-  readonly stepNames: { readonly setup: readonly string[]; readonly steps: readonly string[] }
+  readonly spec: { readonly setup: readonly { readonly name: string }[]; readonly steps: readonly { readonly name: string }[] }
   /** Milliseconds since 1970. */
   readonly nowMs: number
 }
 
 /** The milestones after a change of a run; the same list when there is nothing new. Entries that did not change are the same ones. */
-export function milestonesAfter({ before, after, waited, waits, stepNames, nowMs }: MilestoneChange): Milestone[] {
+export function milestonesAfter({ before, after, waited, waits, spec, nowMs }: MilestoneChange): Milestone[] {
+  if (waited === waits && before.phase === after.phase && before.running === after.running && before.checkpoint === after.checkpoint) return before.milestones
   const list = new Milestones(before.milestones, Math.max(0, Math.round(nowMs - before.startedAtMs)))
   const [ran, runs] = [before.running, after.running]
   if (ran !== null && runs?.key !== ran.key) list.end(before.phase === 'setup' ? 'setup' : 'step', endOf(before, after))
@@ -32,7 +33,7 @@ export function milestonesAfter({ before, after, waited, waits, stepNames, nowMs
   if (before.phase !== after.phase && shownPhases.has(after.phase)) list.begin('phase', after.phase)
   if (runs !== null && runs.key !== ran?.key) {
     const inSetup = after.phase === 'setup'
-    list.begin(inSetup ? 'setup' : 'step', (inSetup ? stepNames.setup[after.setupIndex] : stepNames.steps[after.stepIndex]) ?? runs.key)
+    list.begin(inSetup ? 'setup' : 'step', (inSetup ? spec.setup[after.setupIndex] : spec.steps[after.stepIndex])?.name ?? runs.key)
   }
   if (waited !== waits && waits !== null) list.begin('wait', waits)
   return list.entries

@@ -179,11 +179,13 @@ export const runRecordSchema = lastingObject({
 export type RunRecord = z.output<typeof runRecordSchema>
 
 /** A run at its very beginning. */
-export function newRunRecord({ asked, tenant, ...run }: Pick<RunRecord, 'jobId' | 'runId' | 'generation' | 'repository' | 'startedAtMs' | 'asked' | 'tenant'>): RunRecord {
-  return {
-    ...run,
-    ...(tenant === undefined ? {} : { tenant }),
-    ...(asked === undefined ? {} : { asked }),
+export function newRunRecord(run: Pick<RunRecord, 'jobId' | 'runId' | 'generation' | 'repository' | 'startedAtMs' | 'asked' | 'tenant'>): RunRecord {
+  // One literal: V8 makes an object of forty fields that are added one by one many times more slowly.
+  const record: RunRecord = {
+    jobId: run.jobId,
+    generation: run.generation,
+    repository: run.repository,
+    startedAtMs: run.startedAtMs,
     firstSandboxAtMs: null,
     phase: 'placing',
     base: null,
@@ -220,4 +222,8 @@ export function newRunRecord({ asked, tenant, ...run }: Pick<RunRecord, 'jobId' 
     continues: null,
     milestones: [],
   }
+  if (run.runId !== undefined) record.runId = run.runId
+  if (run.tenant !== undefined) record.tenant = run.tenant
+  if (run.asked !== undefined) record.asked = run.asked
+  return record
 }

@@ -208,7 +208,9 @@ export class RunnerCalls {
   /** Runs one text of an upload and checks what it says. */
   async put(call: Call, id: string, text: string, options: RunnerCallOptions, env?: Call['env']): Promise<ExecResult> {
     const result = await this.exec(text, env, options)
-    const said = new RegExp(`@switchyard ${id} ([a-z0-9-]+)`).exec(result.stdout)?.[1]
+    const begin = `@switchyard ${id} `
+    const at = result.stdout.indexOf(begin)
+    const said = at < 0 ? undefined : /^[a-z0-9-]+/.exec(result.stdout.slice(at + begin.length, at + begin.length + 16))?.[0]
     if (said === 'done') return result
     if (said === 'no-base64') throw unfitImage(this.context(call), 'base64')
     if (said === 'no-gzip') throw new GzipAbsent()

@@ -18,3 +18,12 @@ export async function untilAborted<T>(promise: Promise<T>, signal: AbortSignal |
     if (onAbort !== undefined) signal.removeEventListener('abort', onAbort)
   }
 }
+
+/** A controller of the caller's own that aborts as well when `signal` does, until it is released. Every job needs some; AbortSignal.any costs several times as much. */
+export function controllerUnder(signal: AbortSignal): { readonly controller: AbortController; readonly release: () => void } {
+  const controller = new AbortController()
+  const follow = () => controller.abort(signal.reason)
+  if (signal.aborted) follow()
+  else signal.addEventListener('abort', follow, { once: true })
+  return { controller, release: () => signal.removeEventListener('abort', follow) }
+}

@@ -83,7 +83,7 @@ function sourceOf(name: string): string {
   return [...[...included].map(([, file = '']) => sourceOf(file)), source].join('\n')
 }
 
-type Command = (...args: (string | number | Buffer)[]) => Promise<unknown>
+type Command = (this: object, ...args: (string | number | Buffer)[]) => Promise<unknown>
 const commandName = (name: ScriptName) => `switchyard:${name}`
 const prepared = new WeakSet<Redis>()
 
@@ -107,7 +107,7 @@ export async function runScript(
 ): Promise<unknown> {
   prepareScripts(redis)
   const all = guarded(redis, keys)
-  return await commandOf(redis, name)(all.length, ...all, ...args)
+  return await commandOf(redis, name).call(redis, all.length, ...all, ...args)
 }
 
 /** Queues a script on a pipeline (ioredis's or BullMQ's) of a prepared connection; its answer comes with the pipeline's. */
@@ -118,7 +118,7 @@ export function queueScript(
   args: readonly (string | number | Buffer)[],
 ): void {
   const all = guarded(pipeline, keys)
-  void commandOf(pipeline, name)(all.length, ...all, ...args)
+  void commandOf(pipeline, name).call(pipeline, all.length, ...all, ...args)
 }
 
 /**
@@ -141,5 +141,5 @@ function commandOf(target: object, name: ScriptName): Command {
   // ioredis adds defined commands as methods at run time; its types can't know them.
   const command = (target as Record<string, unknown>)[commandName(name)]
   if (typeof command !== 'function') throw new Error(`the script ${name} is not defined on this connection`)
-  return command.bind(target) as Command
+  return command as Command
 }

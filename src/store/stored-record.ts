@@ -19,10 +19,11 @@ const growing: ReadonlySet<string> = new Set<keyof RunRecord>(['steps', 'attempt
 export function changesBetween(before: RunRecord, after: RunRecord): [field: string, json: string][] | null {
   const [from, to] = [before as Readonly<Record<string, unknown>>, after as Readonly<Record<string, unknown>>]
   const changes: [string, string][] = []
-  for (const name of new Set([...Object.keys(from), ...Object.keys(to)])) {
-    const [was, is] = [from[name], to[name]]
+  for (const name in from) if (from[name] !== undefined && to[name] === undefined) return null
+  for (const name in to) {
+    const was = from[name]
+    const is = to[name]
     if (was === is) continue
-    if (is === undefined) return null
     if (growing.has(name) && Array.isArray(was) && Array.isArray(is)) {
       if (is.length < was.length) return null
       for (const [index, entry] of is.entries()) pushChange(changes, `${changePrefix}${name}:${index}`, was[index], entry)

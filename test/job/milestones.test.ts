@@ -4,7 +4,7 @@ import { milestonesAfter, mostMilestones, takenOver } from '../../src/job/milest
 import { newRunRecord, type RunRecord } from '../../src/job/run-record.js'
 
 const fresh = newRunRecord({ jobId: 'job-1', generation: 1, repository: 'acme/web', startedAtMs: 1_000 })
-const stepNames = { setup: ['npm ci'], steps: ['agent', 'npm test'] }
+const spec = { setup: [{ name: 'npm ci' }], steps: [{ name: 'agent' }, { name: 'npm test' }] }
 const running = (key: string): RunRecord['running'] => ({ key, startedAtMs: 0, stdoutOffset: 0, stderrOffset: 0, timedOut: false })
 const checkpoint = (sha: string): RunRecord['checkpoint'] => ({ sha, stepIndex: 0, headSha: sha, commitsAhead: 1, branch: 'checkpoint/x', atMs: 0, withinStep: true, holdsPaths: false, repositoryPath: null })
 const result = (name: string, exitCode: number | null): RunRecord['steps'][number] => ({ name, exitCode, durationMs: 1, stdoutTail: '', stderrTail: '' })
@@ -15,7 +15,7 @@ function course(changes: readonly (readonly [nowMs: number, patch: Partial<RunRe
   let waited: string | null = null
   for (const [nowMs, patch, waits = null] of changes) {
     const after = { ...record, ...patch }
-    record = { ...after, milestones: milestonesAfter({ before: record, after, waited, waits, stepNames, nowMs }) }
+    record = { ...after, milestones: milestonesAfter({ before: record, after, waited, waits, spec, nowMs }) }
     waited = waits
   }
   return record
@@ -50,9 +50,9 @@ it('tells of waits, phases, steps, checkpoints and a hand-over, in their order',
 it('writes an entry only when it has changed, and the exit code of a step that failed', () => {
   const before = course([[2_000, { phase: 'steps', running: running('step-0') }]])
   const offsets = { ...before, running: { ...running('step-0')!, stdoutOffset: 500 } }
-  expect(milestonesAfter({ before, after: offsets, waited: null, waits: null, stepNames, nowMs: 3_000 })).toBe(before.milestones)
+  expect(milestonesAfter({ before, after: offsets, waited: null, waits: null, spec, nowMs: 3_000 })).toBe(before.milestones)
   const failed = { ...before, running: null, steps: [result('agent', 7)] }
-  expect(milestonesAfter({ before, after: failed, waited: null, waits: null, stepNames, nowMs: 3_000 })).toEqual([['step', 1_000, 2_000, 'agent', 7]])
+  expect(milestonesAfter({ before, after: failed, waited: null, waits: null, spec, nowMs: 3_000 })).toEqual([['step', 1_000, 2_000, 'agent', 7]])
 })
 
 it('stays within its bounds, never goes back in time, and counts what it has no room for, whatever happens', () => {

@@ -1,6 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Logger } from 'pino'
 import { InfrastructureError, errorMessage } from '../../job/errors.js'
+import { controllerUnder } from '../../store/index.js'
 import type { ProviderLoad } from '../../store/provider-load.js'
 import type { SlotLedger } from '../../store/slot-ledger.js'
 import { limitsOf } from './candidates.js'
@@ -42,12 +43,19 @@ interface WatchParts {
   readonly log: Pick<Logger, 'warn'>
 }
 
-/** Watches over a create: `signal` aborts once it is to be given up, with the error as its reason. */
-export function watchCreate(shared: WatchParts, create: WatchedCreate): { readonly signal: AbortSignal; readonly stop: () => void } {
-  const givenUp = new AbortController()
+/** Without a reason of ours the platform would make one, with its stack. */
+const over = new Error('the create has ended')
+
+/** Watches over a create: `signal` aborts with `until`, and once the create is to be given up, with the error as its reason. */
+export function watchCreate(shared: WatchParts, create: WatchedCreate, until: AbortSignal): { readonly signal: AbortSignal; readonly stop: () => void } {
+  const { controller: givenUp, release } = controllerUnder(until)
   const stopped = new AbortController()
   void watch(shared, create, givenUp, stopped.signal)
-  return { signal: givenUp.signal, stop: () => stopped.abort() }
+  const stop = () => {
+    release()
+    stopped.abort(over)
+  }
+  return { signal: givenUp.signal, stop }
 }
 
 async function watch({ ledger, providers, settings, now, log }: WatchParts, { provider, beganAtMs, eligible, exclusions }: WatchedCreate, givenUp: AbortController, stopped: AbortSignal): Promise<void> {

@@ -1,6 +1,6 @@
 import { errorMessage } from '../../../job/errors.js'
 import { sandboxTags } from '../../../providers/provider.js'
-import { untilAborted, type NextJob } from '../../../store/index.js'
+import { controllerUnder, untilAborted, type NextJob } from '../../../store/index.js'
 import { collectArtifacts } from '../../collecting/collect.js'
 import { lastCheckpoint } from '../../ending/expiring-branches.js'
 import { finishAndClose, finishRun } from '../../ending/finish-run.js'
@@ -71,12 +71,13 @@ async function cleanUp(ctx: RunContext, until: AbortSignal, placesKept: () => Pr
 }
 
 async function soon<Result>(until: AbortSignal, work: (signal: AbortSignal) => Promise<Result>): Promise<Result> {
-  const patience = new AbortController()
+  const { controller: patience, release } = controllerUnder(until)
   const timer = setTimeout(() => patience.abort(new Error('the end of a job does not wait for this')), patienceMs)
   try {
-    return await work(AbortSignal.any([until, patience.signal]))
+    return await work(patience.signal)
   } finally {
     clearTimeout(timer)
+    release()
   }
 }
 

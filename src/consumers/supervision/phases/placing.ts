@@ -158,8 +158,8 @@ export async function createSandbox(
     beganAtMs: ctx.record.creating?.atMs ?? beganAtMs,
     eligible: eligibleFor(ctx),
     exclusions: () => ctx.activeExclusions(),
-  })
-  const signal = AbortSignal.any([until, patience.signal])
+  }, until)
+  const { signal } = patience
   const options = { timeoutMs: settings.createTimeoutMs, signal }
   let info: SandboxInfo
   try {
@@ -167,7 +167,7 @@ export async function createSandbox(
     ctx.assertHeld()
     info = existing ?? (await measured(ctx, { metric: 'switchyard.sandbox.create.duration', span: 'create', attributes: { 'switchyard.provider': providerName }, labels: (outcome) => [providerName, outcome], outcomeOf: () => 'ok' }, () => untilAborted(provider.create(request, options), signal)))
   } catch (error) {
-    if (patience.signal.aborted && !until.aborted) throw patience.signal.reason
+    if (signal.aborted && !until.aborted) throw signal.reason
     throw error
   } finally {
     patience.stop()
