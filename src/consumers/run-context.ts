@@ -42,6 +42,7 @@ export class RunContext {
   readonly refusals = new Map<string, number>()
   /** When the git host last took from this consumer what it had refused the sandbox: the try of a phase. */
   disproved: { readonly phase: string; readonly tries: number } | null = null
+  private readonly loop: string
   private readonly said = new Set<string>()
   private readonly interruptions: Interruptions
   /** What is told of the run's changes with the writes that make them; undefined when nobody asked. */
@@ -69,6 +70,7 @@ export class RunContext {
     /** By this process's clock that never steps: when the fence was given out. */
     private readonly acquiredAtMs: number,
   ) {
+    this.loop = `job ${jobId}`
     this.interruptions = new Interruptions(leave)
     this.telling = tellingOf(current, { source: `/switchyard/${shared.deployment}`, everywhere: shared.eventTypes ?? [], tenant: spec.tenant, now: shared.now })
   }
@@ -114,7 +116,7 @@ export class RunContext {
 
   /** The supervision has come round; see `Liveness`. */
   cameRound(): void {
-    this.shared.liveness.cameRound(`job ${this.jobId}`)
+    this.shared.liveness.cameRound(this.loop)
   }
 
   /** Something came of the job's course: failures before that and after it are not in a row. */

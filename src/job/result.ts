@@ -149,7 +149,11 @@ const usual = {
  * @param runId what it is held under: the job's id among all queues of its deployment.
  */
 export function shortResult(result: JobResult, runId: string): object {
-  const short = (each: object, left: Readonly<Record<string, string>>) => Object.fromEntries(Object.entries(each).filter(([name, value]) => !(name in left) || JSON.stringify(value) !== left[name]))
+  const short = (each: object, left: Readonly<Record<string, string>>) => {
+    const held: Record<string, unknown> = {}
+    for (const [name, value] of Object.entries(each)) if (left[name] === undefined || JSON.stringify(value) !== left[name]) held[name] = value
+    return held
+  }
   const { steps, attempts } = result
   return short(
     { ...result, steps: steps.map((step, index) => short(step, { ...usual.step, name: JSON.stringify(stepName(index)) })), attempts: attempts.map((attempt) => short(attempt, usual.attempt)) },

@@ -1,4 +1,4 @@
-import { randomBytes } from 'node:crypto'
+import { randomUUID } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
 import { InfrastructureError } from '../job/errors.js'
 import type { ExecResult, Provider } from '../providers/provider.js'
@@ -27,6 +27,9 @@ export interface RunnerOptions {
 
 /** Linux takes no longer argument and no longer environment entry than 128 KiB, whatever the provider takes. */
 export const maxEntryBytes = 128 * 1024 - 256
+
+/** 16 hex digits that nothing in a sandbox can foretell: 62 bits of a UUID's, which Node draws many at a time. */
+const newNonce = () => randomUUID().slice(19).replace('-', '')
 
 export interface Call {
   readonly verb: string
@@ -149,7 +152,7 @@ export class RunnerCalls {
   }
 
   #text(call: Call): { readonly nonce: string; readonly text: string } {
-    const nonce = randomBytes(8).toString('hex')
+    const nonce = newNonce()
     const text = callText(nonce, call.verb, call.args)
     const bytes = Buffer.byteLength(text)
     if (bytes > this.maxTextBytes) {
@@ -188,7 +191,7 @@ export class RunnerCalls {
     options: RunnerCallOptions,
     { next, gzip = false }: { readonly next?: { readonly text: string; readonly env: Call['env'] }; readonly gzip?: boolean } = {},
   ): Promise<ExecResult | undefined> {
-    const id = randomBytes(8).toString('hex')
+    const id = newNonce()
     const deadline = this.deadline(options)
     const texts = uploadTexts(name, content, id, this.maxTextBytes, gzip)
     // In a subshell, so that it ends without ending what comes after it.

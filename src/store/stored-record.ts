@@ -37,7 +37,7 @@ export function changesBetween(before: RunRecord, after: RunRecord): [field: str
 function pushChange(changes: [string, string][], field: string, was: unknown, is: unknown): void {
   if (was === is) return
   const json = JSON.stringify(is)
-  if (was === undefined || JSON.stringify(was) !== json) changes.push([field, json])
+  if (typeof was !== 'object' || JSON.stringify(was) !== json) changes.push([field, json])
 }
 
 /**
@@ -90,11 +90,14 @@ export function leftOf(record: RunRecord, result: JobResult): Record<string, unk
   for (const [name, value] of Object.entries(record)) {
     if (ofItsCourse.has(name)) continue
     const said = implied[name]
-    if (value === said || JSON.stringify(value) === JSON.stringify(said)) continue
+    if (value === said || areEmpty(value, said) || JSON.stringify(value) === JSON.stringify(said)) continue
     left[name] = name === 'base' && record.base?.sha === result.baseSha ? withoutSha(record.base) : value
   }
   return left
 }
+
+/** Most lists of most runs. */
+const areEmpty = (value: unknown, said: unknown) => Array.isArray(value) && Array.isArray(said) && value.length + said.length === 0
 
 function withoutSha(base: RunRecord['base']): object | null {
   if (base === null) return null
