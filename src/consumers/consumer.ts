@@ -323,7 +323,7 @@ export class Consumer {
           },
           (error: unknown) => log.warn({ message: errorMessage(error) }, 'locks not looked at; tried again'),
         ),
-      Math.max(1_000, settings.stallCheckMs),
+      Math.max(1_000, settings.leaseMs),
     )
     const waitCheck = setInterval(
       () =>

@@ -9,7 +9,7 @@ import { ScheduledRuns } from '../producers/scheduled-runs.js'
 import type { Keys } from '../store/index.js'
 
 /** How long a consumer sleeps where no tick is due, in seconds; ticks wake it. Below what a silent connection is given up after (store/connection.ts). */
-const sleepSeconds = 5
+const sleepSeconds = 8
 /** Schedules that are looked at side by side. */
 const concurrency = 4
 /** How many overdue schedules are looked at in one go. */

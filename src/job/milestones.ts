@@ -27,7 +27,7 @@ export function milestonesAfter({ before, after, waited, waits, spec, nowMs }: M
   const list = new Milestones(before.milestones, Math.max(0, Math.round(nowMs - before.startedAtMs)))
   const [ran, runs] = [before.running, after.running]
   if (ran !== null && runs?.key !== ran.key) list.end(before.phase === 'setup' ? 'setup' : 'step', endOf(before, after))
-  if (before.phase !== after.phase && shownPhases.has(before.phase)) list.end('phase', null)
+  list.leave(after.phase)
   if (waited !== waits && waited !== null) list.end('wait', null)
   if (after.checkpoint !== null && after.checkpoint !== before.checkpoint && after.checkpoint.branch !== null) list.saved(after.checkpoint.sha)
   if (before.phase !== after.phase && shownPhases.has(after.phase)) list.begin('phase', after.phase)
@@ -78,6 +78,11 @@ class Milestones {
     const last = this.#entries.at(-1)
     if (last?.[0] === 'saved') this.#replace(this.#entries.length - 1, ['saved', last[1], Math.max(last[1], this.nowMs), sha.slice(0, 12), (last[4] ?? 1) + 1])
     else this.#push(['saved', this.nowMs, this.nowMs, sha.slice(0, 12), 1])
+  }
+
+  /** Ends the phase that lasts on, if it is another one: it may have been left by a change that came without milestones. */
+  leave(phase: string): void {
+    if (this.#entries.some(([kind, , until, text]) => kind === 'phase' && until === null && text !== phase)) this.end('phase', null)
   }
 
   /** The latest entry of its kind that lasts on. */

@@ -116,7 +116,7 @@ const dispatchReply = z.tuple([
   z.array(z.string()),
   z.number(),
 ])
-const reconcileReply = z.tuple([z.number(), z.array(z.union([z.string(), z.number()])), z.array(z.string())])
+const reconcileReply = z.tuple([z.number(), z.array(z.union([z.string(), z.number()])), z.array(z.string()), z.number()])
 const reasonsSchema = z.array(z.string())
 
 const refusalsSchema = z.object({ by: z.record(z.string(), z.object({ why: z.string() })), since: z.number().optional() })
@@ -254,11 +254,11 @@ export class ReadyJobs {
    * Holds a bounded part of the index against BullMQ; the next call goes on from there. One of a queue's consumers does so at a time.
    * @param ttlMs for how long it stays this one's business.
    * @returns whether there is more to look at now; jobs that BullMQ holds but that are not listed, and whether each holds a place; and jobs that are
-   * in consumers' hands, or were, and that BullMQ does not hold any more.
+   * in consumers' hands, or were, and that BullMQ does not hold any more; and for how many milliseconds it is another consumer's business, 0 for this one's.
    */
-  async reconcile(holder: string, ttlMs: number): Promise<{ more: boolean; missing: { jobId: string; placed: boolean }[]; gone: string[] }> {
-    const [more, missing, gone] = reconcileReply.parse(await this.#run('ready-reconcile', [holder, ttlMs]))
-    return { more: more === 1, missing: missing.flatMap((jobId, index) => (index % 2 === 0 ? [{ jobId: String(jobId), placed: missing[index + 1] === 1 }] : [])), gone }
+  async reconcile(holder: string, ttlMs: number): Promise<{ more: boolean; missing: { jobId: string; placed: boolean }[]; gone: string[]; othersForMs: number }> {
+    const [more, missing, gone, othersForMs] = reconcileReply.parse(await this.#run('ready-reconcile', [holder, ttlMs]))
+    return { more: more === 1, missing: missing.flatMap((jobId, index) => (index % 2 === 0 ? [{ jobId: String(jobId), placed: missing[index + 1] === 1 }] : [])), gone, othersForMs }
   }
 
   /** How many jobs of a tenant are in consumers' hands, in all queues, and how many may be, null for no cap; and who has paused it. */

@@ -485,7 +485,8 @@ export class RunStore {
       return {
         known: generation !== null || addedAt !== null,
         result: result === null || retried ? null : readResult(result, this.#keys.runId(jobId), `the result of job ${jobId}`),
-        oldLogEnd: retried ? Number(seq ?? 0) : 0,
+        // As lua/run-ending.lua leaves it out.
+        oldLogEnd: retried ? Number(seq ?? (result === null ? 0 : 1)) : 0,
       }
     })
   }

@@ -54,7 +54,7 @@ describe.each(languages.map((language) => [language.missing === undefined ? lang
         webhooks: [{ url: 'https://ci.example.com/', secretName: 'HOOK_WEBHOOK_SECRET', events: ['moved'] }],
       },
       { ...spec(), steps: [{ run: 'x' }], push: false, lfs: 'off', network: 'none', idempotencyKey: 'one' },
-      { ...spec(), steps: [{ run: 'x' }], lfs: 'auto', network: 'git-only', runAt: new Date(Date.now() + 86_400_000).toISOString(), promote: { to: 'x', pullRequest: { title: 'T', draft: true, labels: ['a'], reviewers: ['ada'], base: 'main', body: 'B' } } },
+      { ...spec(), steps: [{ run: 'x' }], lfs: 'auto', network: 'git-only', runAt: new Date(Math.floor(Date.now() / 1000) * 1000 + 86_400_190).toISOString(), promote: { to: 'x', pullRequest: { title: 'T', draft: true, labels: ['a'], reviewers: ['ada'], base: 'main', body: 'B' } } },
     ]
     const stored = async (jobId: string) => {
       const { spec: whole } = JSON.parse(String(await redis.connect().hget(`{switchyard}:agents:${jobId}`, 'data'))) as { spec: Record<string, unknown> }

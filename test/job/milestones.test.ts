@@ -47,6 +47,13 @@ it('tells of waits, phases, steps, checkpoints and a hand-over, in their order',
   expect(takenOver({ milestones: [['wait', 0, null, 'x', null]], startedAtMs: 1_000 }, 'consumer-2', 1_500)).toEqual([['wait', 0, 500, 'x', null], ['taken', 500, 500, 'consumer-2', null]])
 })
 
+it('ends a phase that was left by a change which came without milestones', () => {
+  const prepared = course([[2_000, { phase: 'preparing' }]])
+  const left: RunRecord = { ...prepared, phase: 'steps' }
+  const after: RunRecord = { ...left, running: running('step-0') }
+  expect(milestonesAfter({ before: left, after, waited: null, waits: null, spec, nowMs: 3_000 })).toEqual([['phase', 1_000, 2_000, 'preparing', null], ['step', 2_000, null, 'agent', null]])
+})
+
 it('writes an entry only when it has changed, and the exit code of a step that failed', () => {
   const before = course([[2_000, { phase: 'steps', running: running('step-0') }]])
   const offsets = { ...before, running: { ...running('step-0')!, stdoutOffset: 500 } }

@@ -200,7 +200,7 @@ describe('ending', () => {
     const ended = { ...fresh, phase: 'ended' as const, base, attempts, abandoned: [{ provider: 'a', id: 's' }], outcome: { status: 'succeeded' as const, error: null } }
     await store.finish('job', fence, ended, result('job', { baseSha: base.sha, attempts }), event('job'))
     const hash = await redis.connect().hgetall(redis.keys.run('job'))
-    expect(Object.keys(hash).sort()).toEqual(['atMs', 'fence', 'generation', 'record', 'result', 'seq', 'stalls'])
+    expect(Object.keys(hash).sort()).toEqual(['atMs', 'fence', 'generation', 'record', 'result', 'stalls'])
     expect(JSON.parse(hash['record'] ?? '')).toEqual({ startedAtMs: 1, base: { ref: base.ref }, abandoned: ended.abandoned })
     expect((await store.read('job'))?.record).toEqual(ended)
   })
@@ -218,6 +218,20 @@ describe('ending', () => {
     await expect(store.finish('job', first.fence, record('job'), result('job'), event('job'))).rejects.toThrow(FenceLostError)
     await store.finish('job', second.fence, record('job', { generation: 2 }), result('job'), event('job', 2))
     expect(await redis.connect().xlen(redis.keys.events())).toBe(2)
+  })
+
+  it.each([0, 1])('numbers what a retry prints after the end of the run before, which printed %d times', async (times) => {
+    const store = stored()
+    const client = redis.connect()
+    const first = await acquire(store, 'job')
+    for (let index = 0; index < times; index++) await store.append('job', first.fence, record('job'), [out(0, 'one')])
+    await store.finish('job', first.fence, record('job'), result('job', { status: 'failed' }), event('job'))
+    await client.hset(redis.keys.job('job'), { timestamp: 1, atm: 1 })
+    const [{ oldLogEnd } = { oldLogEnd: -1 }] = await store.standings(['job'])
+    expect(oldLogEnd).toBe(times + 1)
+    const second = await acquire(store, 'job', 'b', 2)
+    await store.append('job', second.fence, second.record, [out(0, 'two')])
+    expect((await client.xrange(redis.keys.log('job'), '-', '+')).map(([id]) => id)).toEqual([`${times + 2}-0`])
   })
 
   it('bounds the event stream', async () => {

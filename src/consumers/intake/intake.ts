@@ -39,7 +39,7 @@ export interface IntakeParts {
 }
 
 /** At how many looks what this consumer can't run is told once: with the looks themselves it asks Redis under five times a second. */
-const refusalPolls = 2
+const refusalPolls = 3
 
 /** A job in this consumer's hands. */
 interface UnderWay {

@@ -25,6 +25,7 @@ export interface RelistingParts {
  */
 export class Relisting {
   private lastAtMs = -Infinity
+  private pauseMs = 0
 
   constructor(private readonly parts: RelistingParts) {}
 
@@ -32,11 +33,14 @@ export class Relisting {
   async run(): Promise<boolean> {
     const { ready, holder, now, everyMs } = this.parts
     // Either way: the clock may have been set back.
-    if (Math.abs(now() - this.lastAtMs) < everyMs) return false
+    if (Math.abs(now() - this.lastAtMs) < this.pauseMs) return false
     this.lastAtMs = now()
+    this.pauseMs = everyMs
     let found = false
     for (let part = 0; part < partsPerLook; part++) {
-      const { more, missing, gone } = await ready.reconcile(holder, 3 * everyMs)
+      const { more, missing, gone, othersForMs } = await ready.reconcile(holder, 3 * everyMs)
+      // Who does it now says so again well before that; it is asked after when it should have.
+      this.pauseMs = Math.min(3 * everyMs, Math.max(everyMs, othersForMs))
       for (const jobId of gone) await this.end(jobId)
       // A job with a place was put back by a consumer that died before it said so.
       for (const { jobId } of missing.filter(({ placed }) => placed)) await ready.front(jobId)

@@ -10,12 +10,15 @@
 --                    complete (whether all were listed), hand (a cursor),
 --                    shape, tenant, rank (from which the third goes on), keyed, line (of keys of concurrency: from where to look on)
 -- ARGV: inbox prefix, inbox ttl, holder, for how many ms it stays its business.
--- Returns {1 if there is more to look at now, jobs that are to be listed: id, 1 if it holds a place, …; jobs in hand that are gone}.
+-- Returns {1 if there is more to look at now, jobs that are to be listed: id, 1 if it holds a place, …; jobs in hand that are gone;
+-- for how many ms it is another's business}.
 local q, holder, ttl = ownQueue, ARGV[3], tonumber(ARGV[4])
 local window, prioritiesPerCall, mostMissing = 500, 128, 100
 local prioritized, sweep = bull(q, 'prioritized'), R .. ':q:' .. q .. ':sweep'
 local state = call('HMGET', sweep, 'holder', 'until', 'from', 'seen', 'upTo', 'priority', 'number', 'complete', 'hand', 'shape', 'tenant', 'rank', 'keyed', 'line')
-if state[1] and state[1] ~= holder and tonumber(state[2]) > now then return { 0, {}, {} } end
+-- Further ahead than anybody sets it: Redis' clock was set back.
+local left = state[1] and state[1] ~= holder and tonumber(state[2]) - now or 0
+if left > 0 and left <= 10 * ttl then return { 0, {}, {}, left } end
 if call('ZCARD', prioritized) == 0 and tonumber(call('HGET', R .. ':listed', q) or '0') > 0 then newEpoch(q) end
 
 -- Lines have numbers below 0.
@@ -127,4 +130,4 @@ call('HSET', sweep, 'keyed', keyedCursor, 'line', lineNumber, 'holder', holder, 
   'priority', string.format('%.0f', priority), 'number', string.format('%.0f', number), 'complete', complete and '1' or '0', 'hand', hand[1],
   'shape', string.format('%.0f', shapeNumber), 'tenant', tenant, 'rank', string.format('%.0f', rank))
 call('PEXPIRE', sweep, math.max(10 * ttl, 60000))
-return { more and 1 or 0, missing, gone }
+return { more and 1 or 0, missing, gone, 0 }

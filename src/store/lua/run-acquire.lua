@@ -45,7 +45,11 @@ if known < generation or not record then
     redis.call('DEL', KEYS[2], KEYS[3])
   end
   -- A request to cancel that came before the first holder stays.
-  if result then redis.call('HDEL', run, 'result', 'reason', 'cancelReason', 'cancelAtMs', 'stalls', 'continue') end
+  if result then
+    redis.call('HDEL', run, 'result', 'reason', 'cancelReason', 'cancelAtMs', 'stalls', 'continue')
+    -- As run-ending.lua leaves it out.
+    redis.call('HSETNX', run, 'seq', 1)
+  end
   if known > 0 then
     readChanges()
     for i = 1, #changes, 2 do redis.call('HDEL', run, changes[i]) end

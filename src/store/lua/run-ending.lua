@@ -20,7 +20,12 @@ local function endRun(k, a)
     if (written[1] == fence and tonumber(written[2]) or 0) ~= more.call then return 'stale' end
   end
   local seq = tonumber(state[3] or '0') + 1
-  local ended = { 'generation', state[4], 'fence', fence, 'result', result, 'record', left, 'atMs', at, 'seq', seq }
+  local ended = { 'generation', state[4], 'fence', fence, 'result', result, 'record', left, 'atMs', at }
+  -- Left out where there was no output: it is 1 then.
+  if seq > 1 then
+    ended[#ended + 1] = 'seq'
+    ended[#ended + 1] = seq
+  end
   if state[5] then for i, name in ipairs({ 'cancelReason', 'cancelAtMs' }) do
     ended[#ended + 1] = name
     ended[#ended + 1] = state[4 + i]
