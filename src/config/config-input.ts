@@ -395,6 +395,7 @@ export interface ConfigInput {
     reapGraceMs?: NonNullable<Whole['consumer']>['reapGraceMs'] | undefined
     branchRetentionMs?: NonNullable<Whole['consumer']>['branchRetentionMs'] | undefined
     outputTailBytes?: NonNullable<Whole['consumer']>['outputTailBytes'] | undefined
+    patchBytes?: NonNullable<Whole['consumer']>['patchBytes'] | undefined
     maxLogBytes?: NonNullable<Whole['consumer']>['maxLogBytes'] | undefined
     /** The environment variables that jobs may ask for by name. Every other name is refused. */
     secrets?: NonNullable<Whole['consumer']>['secrets'] | undefined

@@ -62,6 +62,11 @@ export const consumerSettingsSchema = z.strictObject({
   branchRetentionMs: z.int().min(0).default(7 * 24 * 60 * 60 * 1000),
   /** Tail of each stream that results hold, in bytes. */
   outputTailBytes: z.int().min(0).max(65_536).default(4_096),
+  /**
+   * How much of the lines that a job has changed stands on its page, in bytes. It is kept in Redis as long as its result, with secrets masked; 0 for none
+   * of it: the paths and counts are there all the same.
+   */
+  patchBytes: z.int().min(0).max(262_144, 'must be at most 262144').default(32_768),
   /** Output of one stream of one step that is kept; past it the middle is left out. */
   maxLogBytes: z.int().min(4_096).default(16 * 1024 * 1024),
 })

@@ -32,7 +32,7 @@ export const conflictAnswer = z.object({
 const diffFile = z.object({ path: z.string() })
 export const diffAnswer = z.object({
   stats: z.object({ files: count, additions: count, deletions: count }),
-  files: z.array(diffFile),
+  files: z.array(diffFile.extend({ raw: z.string().default('') })),
   filtered_files: z.array(diffFile),
 })
 

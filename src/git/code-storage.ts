@@ -1,8 +1,9 @@
 import { InfrastructureError, PromotionConflictError } from '../job/errors.js'
 import { branchNameProblem, repositoryProblem } from '../job/names.js'
-import type { Diff, Promotion } from '../job/result.js'
+import type { Promotion } from '../job/result.js'
 import { CodeStorageClient, type ApiPaths, type Conflict } from './code-storage-client.js'
-import type { AccessOptions, BranchName, GitAccess, GitCallOptions, GitHost, PromotionRequest, ResolvedRef } from './host.js'
+import type { AccessOptions, BranchName, DiffAnswer, DiffRequest, GitAccess, GitCallOptions, GitHost, PromotionRequest, ResolvedRef } from './host.js'
+import { hunksOf } from './hunks.js'
 import { lsRemote } from './ls-remote.js'
 import { onlyBranch, onlyBranchAnywhere, onlyRef, TokenMinter, type RefPolicy, type TokenAlgorithm, type TokenScope } from './mint.js'
 import { checkProvenance, provenanceRef, writeProvenance } from './provenance-note.js'
@@ -155,10 +156,11 @@ export class CodeStorageHost implements GitHost {
     await this.client.deleteBranch(this.#checked(repository), { ...branch, name: this.#checkedBranch(branch.name) }, options)
   }
 
-  async diff(repository: string, request: { branch: string; baseSha: string; headSha: string }, options: GitCallOptions): Promise<Diff> {
+  async diff(repository: string, request: DiffRequest, options: GitCallOptions): Promise<DiffAnswer> {
     const { stats, files, filtered_files: filtered } = await this.client.diff(this.#checked(repository), request, options)
     const paths = [...files, ...filtered].map((file) => file.path).sort()
-    return { files: stats.files, additions: stats.additions, deletions: stats.deletions, paths: paths.slice(0, maxDiffPaths) }
+    const hunks = request.lines === true ? { hunks: hunksOf(files.map(({ path, raw }) => ({ path, patch: raw }))) } : {}
+    return { files: stats.files, additions: stats.additions, deletions: stats.deletions, paths: paths.slice(0, maxDiffPaths), ...hunks }
   }
 
   /** What a promotion with the same arguments has done already; its answer was lost. */

@@ -1,3 +1,4 @@
+import type { FileHunks } from '../job/patch.js'
 import type { Diff, Promotion } from '../job/result.js'
 import type { OpenedPullRequest, PullRequestRequest } from './pull-requests/request.js'
 import type { ProvenanceCheck, SignatureCheck, Signed, SigningOptions, SignRequest } from './signature.js'
@@ -69,7 +70,20 @@ export interface GitHost {
   /** Deletes a job branch; gone before is fine. */
   deleteBranch(repository: string, branch: BranchName, options: GitCallOptions): Promise<void>
   /** What a job branch changed against a commit. */
-  diff(repository: string, request: { readonly branch: string; readonly baseSha: string; readonly headSha: string }, options: GitCallOptions): Promise<Diff>
+  diff(repository: string, request: DiffRequest, options: GitCallOptions): Promise<DiffAnswer>
+}
+
+export interface DiffRequest {
+  readonly branch: string
+  readonly baseSha: string
+  readonly headSha: string
+  /** Whether the changed lines are asked for too. */
+  readonly lines?: boolean | undefined
+}
+
+export interface DiffAnswer extends Diff {
+  /** The changed lines, bounded; left out where they were not asked for, and null where this host gives none. */
+  readonly hunks?: readonly FileHunks[] | null | undefined
 }
 
 export interface GitCallOptions {

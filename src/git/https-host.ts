@@ -1,9 +1,10 @@
 import { z } from 'zod'
 import { InfrastructureError, PromotionConflictError } from '../job/errors.js'
 import { branchNameProblem, repositoryProblem } from '../job/names.js'
-import type { Diff, Promotion } from '../job/result.js'
+import type { Promotion } from '../job/result.js'
 import { parseChangedFiles } from './changed-files.js'
-import type { AccessOptions, BranchName, GitAccess, GitCallOptions, GitHost, PromotionRequest, ResolvedRef } from './host.js'
+import type { AccessOptions, BranchName, DiffAnswer, DiffRequest, GitAccess, GitCallOptions, GitHost, PromotionRequest, ResolvedRef } from './host.js'
+import { filePatches, hunksOf, mostPatchBytes } from './hunks.js'
 import { lsRemote } from './ls-remote.js'
 import { defaultTokenTtlSeconds } from './mint.js'
 import { createForge, forgeAt, openPullRequest } from './pull-requests/open.js'
@@ -208,17 +209,19 @@ export class HttpsGitHost implements GitHost {
     await TemporaryRepository.use(this.name, access, options, (local) => local.deleteRemote(ref))
   }
 
-  async diff(repository: string, request: { branch: string; baseSha: string; headSha: string }, options: GitCallOptions): Promise<Diff> {
+  async diff(repository: string, request: DiffRequest, options: GitCallOptions): Promise<DiffAnswer> {
     const access = await this.#access(repository, 'read')
     return TemporaryRepository.use(this.name, access, options, async (local) => {
       await local.fetch([request.baseSha, request.headSha], 'blob:none', 1)
-      const output = await local.run(['diff-tree', '-r', '--find-renames', '--no-ext-diff', '--no-textconv', '--raw', '--numstat', '-z', request.baseSha, request.headSha])
-      const files = parseChangedFiles(output)
+      const compare = ['diff-tree', '-r', '--find-renames', '--no-ext-diff', '--no-textconv']
+      const files = parseChangedFiles(await local.run([...compare, '--raw', '--numstat', '-z', request.baseSha, request.headSha]))
+      const patch = request.lines === true ? await local.beginningOf([...compare, '--patch', request.baseSha, request.headSha], mostPatchBytes) : null
       return {
         files: files.length,
         additions: files.reduce((sum, file) => sum + file.additions, 0),
         deletions: files.reduce((sum, file) => sum + file.deletions, 0),
         paths: files.map((file) => file.path).sort().slice(0, maxDiffPaths),
+        ...(patch === null ? {} : { hunks: hunksOf(filePatches(patch.text, files, patch.complete)) }),
       }
     })
   }

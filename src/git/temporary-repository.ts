@@ -70,6 +70,13 @@ export class TemporaryRepository {
     return outcome.stdout.toString('utf8')
   }
 
+  /** As `run`, but of long output only the beginning, and whether that is all. */
+  async beginningOf(args: readonly string[], maxBytes: number): Promise<{ readonly text: string; readonly complete: boolean }> {
+    const outcome = await this.#git(args, { maxOutputBytes: maxBytes })
+    if (!outcome.truncated) expectSuccess(this.source, `git ${args[0] ?? ''} for ${this.access.url}`, outcome)
+    return { text: outcome.stdout.toString('utf8'), complete: !outcome.truncated }
+  }
+
   /**
    * Fetches refs or commits without the objects that the filter leaves out; git fetches those later when it needs them.
    * A host which knows no filters sends them all.

@@ -52,6 +52,11 @@ export class Keys {
     return `${this.prefix}::log-account:${this.runId(jobId)}`
   }
 
+  /** String: the beginning of what a job has changed, for its page. */
+  patch(jobId: string): string {
+    return `${this.prefix}::patch:${this.runId(jobId)}`
+  }
+
   /** String: the spec that an idempotency key stands for. */
   claim(jobId: string): string {
     return `${this.prefix}::claim:${this.runId(jobId)}`

@@ -4,6 +4,7 @@ import { daysAround } from '../job/days.js'
 import { FenceLostError } from '../job/errors.js'
 import { continuedRecord } from '../job/continuation.js'
 import type { LogChunk } from '../job/log.js'
+import { type ShownPatch, shownPatchSchema } from '../job/patch.js'
 import { type JobResult, shortResult } from '../job/result.js'
 import { newRunRecord, type RunRecord } from '../job/run-record.js'
 import { branchMember, type DoomedBranch, type ExpiringBranch } from './branch-schedule.js'
@@ -190,6 +191,22 @@ export class RunStore {
     const record = created === 1 ? first : readRecord({ record: json, ...pairs(changes) }, null, `job ${jobId}: its run record`)
     this.#written.set(jobId, { fence, call: 0, record })
     return { kind: 'acquired', fence, record, created: created === 1, cancel: toCancel(reason, atMs) }
+  }
+
+  /**
+   * Keeps what a job's page shows of the lines that it has changed, for as long as its result. No fence: it names the commit that it belongs to, and is
+   * shown with no other.
+   */
+  async keepPatch(jobId: string, patch: ShownPatch): Promise<void> {
+    await this.#redis.set(this.#keys.patch(jobId), JSON.stringify(patch), 'PX', this.#retentionMs)
+  }
+
+  /** @returns null when none is kept, or it is of another commit. */
+  async readPatch(jobId: string, commit: string): Promise<ShownPatch | null> {
+    const json = await this.#redis.get(this.#keys.patch(jobId))
+    if (json === null) return null
+    const read = shownPatchSchema.safeParse(JSON.parse(json))
+    return read.success && read.data.commit === commit ? read.data : null
   }
 
   /** A job's id among all queues; see `runIdOf`. */

@@ -201,6 +201,7 @@ describe.each(['code-storage', 'https'])('the git host %s', (kind) => {
       deletions: 0,
       paths: ['moved é.txt', 'shared.txt'],
     })
+    expect((await host.diff('acme/web', { ...job, baseSha: base, headSha: job.sha, lines: true }, options)).hunks).toEqual([{ path: 'shared.txt', text: '@@ -1,3 +1,4 @@\n one\n two\n three\n+four\n', cut: false }])
   })
 
   async function jobBranchFromIndex(file: string, content: string) {

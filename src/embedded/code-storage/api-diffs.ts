@@ -1,6 +1,7 @@
 import type { Hono } from 'hono'
 import { z } from 'zod'
 import { parseChangedFiles } from '../../git/changed-files.js'
+import { filePatches } from '../../git/hunks.js'
 import { queryFlag, queryValues, readQuery, repositoryOf, repositoryPath, type ApiContext, type ApiEnvironment, type ApiServices } from './request.js'
 import { ApiProblem } from './problem.js'
 import { branchRef } from './refs.js'
@@ -65,13 +66,9 @@ async function diffOf(git: GitRunner, repository: Repository, { from, to, paths:
   const changed = parseChangedFiles(summary.stdout.toString('utf8')).filter((file) => file.contentChanged || file.modeChanged || file.state !== 'M')
   const patch = await git(repository, [...common, '--patch', from, to, ...limits], { maxOutputBytes: maxPatchBytes })
   if (patch.exitCode !== 0 && !patch.truncated) throw new Error(`git diff-tree failed: ${patch.stderr.trim()}`)
-  // Not by "^", which is also behind the other line ends that a file may hold.
-  const patches = patch.stdout.toString('utf8').split(/(?<=\n)(?=diff --git )/)
-  // The last one may be cut off.
-  if (patch.truncated) patches.pop()
-  const described = changed.map((file) => {
-    // A change of type is written as a deletion and a creation.
-    const raw = patches.splice(0, file.state.startsWith('T') ? 2 : 1).join('')
+  const patches = filePatches(patch.stdout.toString('utf8'), changed, !patch.truncated)
+  const described = changed.map((file, index) => {
+    const raw = patches[index]?.patch ?? ''
     return { file, raw, bytes: Buffer.byteLength(raw), left: raw === '' || Buffer.byteLength(raw) > maxFilePatchBytes || /\nBinary files [^\n]* differ\n$/.test(raw) }
   })
   const shown = described.filter(({ left }) => !left)

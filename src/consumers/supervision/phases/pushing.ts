@@ -1,6 +1,7 @@
 import { InfrastructureError, errorMessage } from '../../../job/errors.js'
 import { workBranch } from '../../../job/names.js'
-import type { Diff } from '../../../job/result.js'
+import { shownPatch } from '../../../job/patch.js'
+import type { DiffAnswer, DiffRequest } from '../../../git/host.js'
 import type { CommitResult } from '../../../runner/runner.js'
 import { LfsObjectsRefusedError } from '../../../git/lfs-upload.js'
 import { withoutRefusedLfs } from '../../transfer/lfs-objects.js'
@@ -39,10 +40,15 @@ export async function pushing(ctx: RunContext, signal: AbortSignal): Promise<voi
   await pushKept(ctx, made.kept, signal)
   await signWork(ctx, signal)
   const { finalCommit } = ctx.record
-  const diff = finalCommit === null ? null : await diffOf(ctx, { branch: workBranch(ctx.record), baseSha: base.sha, headSha: finalCommit }, signal)
+  const diff = finalCommit === null ? null : await diffOf(ctx, { branch: workBranch(ctx.record), baseSha: base.sha, headSha: finalCommit, lines: settings.patchBytes > 0 }, signal)
+  if (finalCommit !== null && diff !== null && diff.files > 0 && settings.patchBytes > 0) {
+    await ctx.shared.store.keepPatch(ctx.jobId, shownPatch(finalCommit, diff.hunks ?? null, settings.patchBytes, (text) => ctx.secrets.patterns.mask(text)))
+  }
   const promotes = ctx.spec.promote !== undefined && ctx.record.outcome?.status === 'succeeded'
   if (!promotes) await attestWork(ctx, ctx.shared.git.ephemeral, signal)
-  await ctx.update({ diff: diff === null ? null : { ...diff, paths: diff.paths.slice(0, 1_000) }, phase: promotes ? 'promoting' : 'closing' })
+  // Not the lines: they are no part of the result, which goes out with events.
+  const counts = diff === null ? null : { files: diff.files, additions: diff.additions, deletions: diff.deletions, paths: diff.paths.slice(0, 1_000) }
+  await ctx.update({ diff: counts, phase: promotes ? 'promoting' : 'closing' })
 }
 
 /** The work to its branch: the agent's own history; where the host does not take that, its files as one commit, and it is said. */
@@ -66,7 +72,7 @@ async function pushWork(ctx: RunContext, made: CommitResult, baseSha: string, op
 }
 
 /** @returns null when the host can't tell: two histories may have nothing in common. */
-async function diffOf(ctx: RunContext, request: { readonly branch: string; readonly baseSha: string; readonly headSha: string }, signal: AbortSignal): Promise<Diff | null> {
+async function diffOf(ctx: RunContext, request: DiffRequest, signal: AbortSignal): Promise<DiffAnswer | null> {
   try {
     return await ctx.shared.git.diff(ctx.spec.repository, request, { timeoutMs: ctx.shared.settings.callTimeoutMs, signal })
   } catch (error) {
