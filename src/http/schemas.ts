@@ -6,7 +6,7 @@ import type { LogLine } from '../job/log.js'
 import { jobResultSchema, unsavedPathSchema } from '../job/result.js'
 import { rulesSchema } from '../job/schedule.js'
 import { jobSpecSchema } from '../job/spec.js'
-import type { EndedJob, Fleet, FleetConsumer, FleetCounts, FleetJob, WaitingJob } from '../job/fleet.js'
+import type { EndedJob, Fleet, FleetConsumer, FleetCounts, FleetJob, FleetTenant, WaitingJob } from '../job/fleet.js'
 import type { JobStatus } from '../job/status.js'
 import type { BudgetChange, JobBudgetSet, TenantBudget } from '../producers/index.js'
 import type { KeptAuditEntry, ProviderLoad, TenantCost, TenantStanding } from '../store/index.js'
@@ -163,6 +163,7 @@ export const fleetSchema = z.object({
   atMs: atMs.describe('By Redis’ clock.'),
   queue: z.string(),
   paused: z.boolean(),
+  pausedBy: nullableText.describe('Which operator has paused it, as far as that is known.'),
   counts: z.object({ inHand: z.int(), waiting: z.int(), delayed: z.int(), succeeded: z.int(), failed: z.int() } satisfies Record<keyof FleetCounts, z.ZodType>),
   providers: z.array(fleetProviderSchema),
   consumers: z.array(
@@ -185,7 +186,7 @@ export const fleetSchema = z.object({
     reasons: z.array(z.object({ reason: nullableText, jobs: z.int() })),
     next: z.array(z.object({ jobId: z.string(), repository: z.string(), tenant: nullableText, enqueuedAtMs: z.number(), reason: nullableText } satisfies Record<keyof WaitingJob, z.ZodType>)),
   }),
-  tenants: z.array(z.object({ tenant: z.string(), running: z.int(), cap: z.int().nullable(), weight: z.number() })),
+  tenants: z.array(z.object({ tenant: z.string(), running: z.int(), cap: z.int().nullable(), weight: z.number(), paused: nullableText.describe('Which operator has paused it.') } satisfies Record<keyof FleetTenant, z.ZodType>)),
   tenantsMore: z.int(),
   running: z.array(
     z.object({

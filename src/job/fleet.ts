@@ -1,4 +1,5 @@
 import type { Cost } from './cost.js'
+import type { ShownPatch } from './patch.js'
 import type { Attempt, StepResult } from './result.js'
 import type { Milestone } from './run-record.js'
 import type { JobStatus } from './status.js'
@@ -12,13 +13,15 @@ export interface Fleet {
   readonly atMs: number
   readonly queue: string
   readonly paused: boolean
+  /** Which operator has paused it, as far as that is known: such as `by anna: maintenance`. */
+  readonly pausedBy: string | null
   readonly counts: FleetCounts
   readonly providers: readonly FleetProvider[]
   /** Live ones, of all queues. */
   readonly consumers: readonly FleetConsumer[]
   readonly consumersMore: number
   readonly waiting: FleetWaiting
-  /** Those with jobs in hand first. */
+  /** Paused ones first, then those with the most jobs in hand. */
   readonly tenants: readonly FleetTenant[]
   readonly tenantsMore: number
   /** In consumers' hands, those that were taken first before others. */
@@ -100,6 +103,8 @@ export interface FleetTenant {
   readonly running: number
   readonly cap: number | null
   readonly weight: number
+  /** Which operator has paused it. */
+  readonly paused: string | null
 }
 
 export interface FleetJob {
@@ -145,6 +150,8 @@ export interface JobView {
   /** Names of its steps; empty when the queue does not hold the job any more. */
   readonly steps: readonly string[]
   readonly promoteTo: string | null
+  /** The beginning of the lines that it has changed; null where none are kept. */
+  readonly patch: ShownPatch | null
   /** The end of its output, and whether there is more before it. */
   readonly output: string
   readonly outputCut: boolean

@@ -4,6 +4,7 @@ import { bodyLimit } from 'hono/body-limit'
 import { getCookie, setCookie } from 'hono/cookie'
 import { LoginPage } from './pages/layout.js'
 import { markup } from './pages/parts.js'
+import type { BoardOperator } from './source.js'
 
 /**
  * Who may look at the board.
@@ -32,7 +33,12 @@ export interface BoardAccess {
   readonly guard: MiddlewareHandler
   /** What a form of this visitor's page sends as `token`; empty for one that bears the password with each request. */
   readonly tokenFor: (context: Context) => string
+  /** Who this visitor is, behind `guard`. */
+  readonly operatorFor: (context: Context) => BoardOperator
 }
+
+/** Of whoever nothing more is known than that the board let him in. */
+export const someone: BoardOperator = { id: 'board', name: '' }
 
 const sessionMs = 12 * 60 * 60 * 1000
 /** So many wrong passwords at once, and then one more every `triesRefillMs`. */
@@ -132,7 +138,8 @@ export function boardAccess({ username, password, now, base = '' }: BoardAccessO
     return isSession(session) ? seal(`token ${session}`) : ''
   }
 
-  return { loginPath: `login?key=${linkKey}`, routes, guard, tokenFor }
+  const operator: BoardOperator = { ...someone, name: username }
+  return { loginPath: `login?key=${linkKey}`, routes, guard, tokenFor, operatorFor: () => operator }
 }
 
 /** The token in a form of our own pages. What is no form, or larger than one, has none. */
@@ -148,11 +155,23 @@ function equal(left: string, right: string): boolean {
   return timingSafeEqual(digest(left), digest(right))
 }
 
+/** Whether a request may look, and if that is known who sends it. */
+export type Authenticate = (request: Request) => boolean | BoardOperator | Promise<boolean | BoardOperator>
+
 /** Those whom an application knows may look. Changes are told apart from other sites' by where they come from. */
-export function visitorAccess(authenticate: (request: Request) => boolean | Promise<boolean>): BoardAccess {
+export function visitorAccess(authenticate: Authenticate): BoardAccess {
+  const known = new WeakMap<Request, BoardOperator>()
   const guard: MiddlewareHandler = async (context, next) => {
-    if (await authenticate(context.req.raw)) { await next(); return; }
-    return context.text('You may not look at this; log in to the application that it is part of.', 401)
+    // Whatever an application without types may answer.
+    const visitor: unknown = await authenticate(context.req.raw)
+    if (isOperator(visitor)) known.set(context.req.raw, visitor)
+    else if (visitor !== true) return context.text('You may not look at this; log in to the application that it is part of.', 401)
+    await next()
+    return undefined
   }
-  return { loginPath: '', routes: new Hono(), guard, tokenFor: () => '' }
+  return { loginPath: '', routes: new Hono(), guard, tokenFor: () => '', operatorFor: ({ req }) => known.get(req.raw) ?? someone }
+}
+
+function isOperator(visitor: unknown): visitor is BoardOperator {
+  return typeof visitor === 'object' && visitor !== null && 'id' in visitor && 'name' in visitor && typeof visitor.id === 'string' && typeof visitor.name === 'string'
 }

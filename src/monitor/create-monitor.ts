@@ -1,7 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { createRedis, type RedisConfig, whenReady } from '../store/index.js'
 import { InvalidInputError } from '../job/errors.js'
-import { boardAccess, visitorAccess } from './board-access.js'
+import { type Authenticate, boardAccess, visitorAccess } from './board-access.js'
 import type { LinkTemplates } from '../job/page-links.js'
 import { application } from './monitor.js'
 import type { MonitoredQueue } from './source.js'
@@ -17,8 +17,11 @@ export interface MonitorOptions {
   readonly writable?: boolean | undefined
   /** The user name and password that it asks for itself. */
   readonly credentials?: { readonly username: string; readonly password: string } | undefined
-  /** Whether whoever sends a request may look and, if it is writable, change: for an application that knows its users already. */
-  readonly authenticate?: ((request: Request) => boolean | Promise<boolean>) | undefined
+  /**
+   * Whether whoever sends a request may look and, if it is writable, change: for an application that knows its users already. With who it is, that
+   * stands in the audit log and is shown to those who wait.
+   */
+  readonly authenticate?: Authenticate | undefined
   /** The git host's own pages of commits, branches and comparisons. */
   readonly links?: LinkTemplates | undefined
   /** Told of each job that was cancelled or run again from its page. */

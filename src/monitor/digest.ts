@@ -1,4 +1,5 @@
 import { counted } from '../job/counted.js'
+import type { JobView } from '../job/fleet.js'
 import { harmlessLine } from '../job/harmless-text.js'
 import type { JobStatus } from '../job/status.js'
 import type { Links } from '../job/page-links.js'
@@ -12,6 +13,7 @@ export const separator = ' · '
 
 const longestState = 300
 const mostAttempts = 10
+const mostSteps = 10
 
 /** As far as a job's name is told from it. */
 export interface NamedJob {
@@ -58,9 +60,16 @@ function field(value: unknown, name: string): unknown {
   return typeof value === 'object' && value !== null ? (value as Readonly<Record<string, unknown>>)[name] : undefined
 }
 
-/** What Bull Board shows as a job's progress, the most important first; what there is none of is left out. */
-export function digestOf(status: JobStatus, links: Links): Record<string, unknown> {
+/** What more is known of a job that is looked at by itself. */
+export type Course = Pick<JobView, 'attempts' | 'stepResults' | 'promoteTo'>
+
+/**
+ * What Bull Board shows as a job's progress, the most important first; what there is none of is left out.
+ * @param course left out in a list, where nothing is looked up for it.
+ */
+export function digestOf(status: JobStatus, links: Links, course?: Course): Record<string, unknown> {
   const { result, repository } = status
+  const attempts = result?.attempts ?? course?.attempts ?? []
   const last = result?.steps.at(-1)
   const commit = result?.commit ?? status.checkpointSha
   const stderr = last === undefined || last.exitCode === 0 ? '' : tail(last.stderrTail, 15, 3_000)
@@ -68,18 +77,20 @@ export function digestOf(status: JobStatus, links: Links): Record<string, unknow
     status: status.state,
     waiting: status.reason === null ? null : line(status.reason, 500),
     error: result?.error == null ? null : line(result.error.message, 500),
-    phase: result === null ? status.phase : null,
+    phase: result === null && status.phase !== null ? line(status.phase, 60) : null,
     step: status.step === null ? (last === undefined ? null : line(last.name)) : line(status.step),
     exitCode: last?.exitCode ?? null,
     stderr: stderr === '' ? null : stderr.split('\n').map((each) => harmlessLine(each)),
     provider: status.provider === null ? null : line(status.provider, 60),
-    attempts: result === null ? (status.attempts === 0 ? null : status.attempts) : attemptsOf(result.attempts),
+    steps: stepsOf(result?.steps ?? course?.stepResults ?? []),
+    attempts: attempts.length === 0 ? (status.attempts === 0 ? null : status.attempts) : attemptsOf(attempts),
     branch: result?.branch == null ? null : line(result.branch, 200),
     branchUrl: links.branch(repository, result?.branch ?? null),
     commit: commit === null ? null : line(commit, 40),
     commitUrl: links.commit(repository, commit),
     diff: result?.diff == null ? null : `${counted(result.diff.files, 'file')}, +${result.diff.additions} −${result.diff.deletions}`,
     diffUrl: result === null ? null : links.compare(repository, result.baseSha, result.commit),
+    promotes: result?.promoted == null && course?.promoteTo != null ? `to ${line(course.promoteTo, 200)}` : null,
     promoted: result?.promoted == null ? null : `${line(result.promoted.to, 200)} (${result.promoted.result})`,
     pullRequest: result?.pullRequest == null ? null : line(result.pullRequest.url, 500),
     cost: status.cost === null ? null : money(status.cost),
@@ -88,7 +99,13 @@ export function digestOf(status: JobStatus, links: Links): Record<string, unknow
   return Object.fromEntries(Object.entries(digest).filter(([, value]) => value !== null))
 }
 
-function attemptsOf(attempts: NonNullable<JobStatus['result']>['attempts']): string[] {
+function stepsOf(steps: JobView['stepResults']): string[] | null {
+  if (steps.length === 0) return null
+  const shown = steps.slice(-mostSteps).map(({ name, exitCode, durationMs }) => `${line(name, 100)}: ${exitCode === null ? 'did not end' : `exit code ${exitCode}`}, ${took(durationMs)}`)
+  return steps.length > shown.length ? [counted(steps.length - shown.length, 'earlier one'), ...shown] : shown
+}
+
+function attemptsOf(attempts: JobView['attempts']): string[] {
   const shown = attempts.slice(-mostAttempts).map(({ provider, outcome, error }, index, all) => `${attempts.length - all.length + index + 1}. ${line(provider, 60)}: ${outcome}${error === null ? '' : ` (${line(error.message, 200)})`}`)
   return attempts.length > shown.length ? [counted(attempts.length - shown.length, 'earlier one'), ...shown] : shown
 }

@@ -46,6 +46,11 @@ export class Feed<State> {
     return await this.#last.look
   }
 
+  /** Something was changed: who looks next sees it. */
+  forget(): void {
+    this.#last = undefined
+  }
+
   /**
    * What changes from now on, or since a look, until the signal is aborted.
    * @param since the number of the look that the watcher has; all is sent when that is not remembered.

@@ -3,7 +3,7 @@
 import { Hono, type Context } from 'hono'
 import { bodyLimit } from 'hono/body-limit'
 import { streamSSE } from 'hono/streaming'
-import { CheckpointGoneError, errorMessage, InvalidInputError, RedisUnavailableError, UnknownJobError } from '../job/errors.js'
+import { CheckpointGoneError, errorMessage, InvalidInputError, RedisUnavailableError, UnknownJobError, UnknownNameError } from '../job/errors.js'
 import type { JobView } from '../job/fleet.js'
 import { Feed, type FeedEvent } from './feed.js'
 import type { Links } from '../job/page-links.js'
@@ -12,7 +12,8 @@ import { fleetFragments, FleetPage, fleetParts } from './pages/fleet-page.js'
 import { endedActs, jobFragments, JobPage } from './pages/job-page.js'
 import { Sentence, type Place } from './pages/layout.js'
 import { jobPath, markup } from './pages/parts.js'
-import type { MonitoredQueue } from './source.js'
+import { operated, operateRoutes } from './operate-routes.js'
+import type { BoardOperator, MonitoredQueue } from './source.js'
 
 /** The pages of our own: the fleet, a job, and what happens to them by and by. */
 export interface FleetRoutesOptions {
@@ -22,6 +23,8 @@ export interface FleetRoutesOptions {
   readonly links: Links
   /** Goes along with every form that this visitor sends. */
   readonly tokenFor: (context: Context) => string
+  /** Who sends a request, for the audit log. */
+  readonly operatorFor: (context: Context) => BoardOperator
   /** How often is looked at most, in milliseconds. */
   readonly everyMs?: number | undefined
   /** Told of what was changed, and by whom if that is known. */
@@ -55,14 +58,14 @@ export function assetRoutes(): Hono {
   return app
 }
 
-export function fleetRoutes({ queue, base, writable, links, tokenFor, everyMs = defaultEveryMs, onChange }: FleetRoutesOptions): Hono {
+export function fleetRoutes({ queue, base, writable, links, tokenFor, operatorFor, everyMs = defaultEveryMs, onChange }: FleetRoutesOptions): Hono {
   const app = new Hono()
   const placeOf = (context: Context): Place => ({ base, writable, token: writable ? tokenFor(context) : '' })
   // What is sent to all who watch can't hold a token: forms are not among it once they are there.
   const shared = { base, writable: false, token: '', links }
   const fleet = new Feed(async () => {
     const state = await queue.fleet()
-    return { queue: state.queue, parts: fleetParts(state, { base }) }
+    return { queue: state.queue, parts: fleetParts(state, { base, writable }) }
   }, ({ parts }) => fleetFragments(parts), everyMs)
   const jobs = new Map<string, Feed<JobView>>()
   let streams = 0
@@ -82,6 +85,12 @@ export function fleetRoutes({ queue, base, writable, links, tokenFor, everyMs = 
       jobs.delete(first)
     }
     return feed
+  }
+
+  async function changed(context: Context, action: 'cancelJob' | 'retryJob', jobId: string): Promise<void> {
+    onChange?.({ action, jobId })
+    // What was done is done.
+    await queue.operations.audit(operatorFor(context), action, [jobId]).catch((error: unknown) => process.emitWarning(`the audit log could not be written: ${errorMessage(error)}`))
   }
 
   function live<State>(context: Context, feed: Feed<State>): Response {
@@ -108,7 +117,7 @@ export function fleetRoutes({ queue, base, writable, links, tokenFor, everyMs = 
   })
   app.get('/fleet', async (context) => {
     const look = await fleet.look()
-    return page(context, <FleetPage {...placeOf(context)} parts={look.state.parts} queue={look.state.queue} live={`${base}/fleet/live?since=${look.number}`} />)
+    return page(context, <FleetPage {...placeOf(context)} parts={look.state.parts} queue={look.state.queue} said={operated(context.req.query('said'), context.req.query('ignored'))} live={`${base}/fleet/live?since=${look.number}`} />)
   })
   app.get('/fleet/live', (context) => live(context, fleet))
   app.get('/fleet/find', (context) => {
@@ -119,7 +128,7 @@ export function fleetRoutes({ queue, base, writable, links, tokenFor, everyMs = 
     const jobId = context.req.param('jobId')
     const { number, state } = await jobFeed(jobId).look()
     const path = jobPath(base, jobId)
-    return page(context, <JobPage {...placeOf(context)} links={links} view={state} said={said[context.req.query('said') ?? ''] ?? null} live={state.status.result === null ? `${path}/live?since=${number}` : null} />)
+    return page(context, <JobPage {...placeOf(context)} links={links} view={state} said={said[context.req.query('said') ?? ''] ?? null} asked={context.req.query('ask') === 'cancel'} live={state.status.result === null ? `${path}/live?since=${number}` : null} />)
   })
   app.get('/fleet/jobs/:jobId/live', (context) => live(context, jobFeed(context.req.param('jobId'))))
   app.post('/fleet/jobs/:jobId/cancel', formLimit, async (context) => {
@@ -127,7 +136,7 @@ export function fleetRoutes({ queue, base, writable, links, tokenFor, everyMs = 
     const form = new URLSearchParams(await context.req.text())
     const reason = (form.get('reason') ?? '').trim().slice(0, 500)
     const outcome = await queue.job(jobId).cancel(reason === '' ? 'cancelled from its page' : reason)
-    onChange?.({ action: 'cancelJob', jobId })
+    if (outcome !== 'ended') await changed(context, 'cancelJob', jobId)
     jobs.delete(jobId)
     return context.redirect(`${jobPath(base, jobId)}?said=${outcome}`, 303)
   })
@@ -136,10 +145,12 @@ export function fleetRoutes({ queue, base, writable, links, tokenFor, everyMs = 
     const from = new URLSearchParams(await context.req.text()).get('from')
     if (from !== 'start' && from !== 'checkpoint') throw new InvalidInputError('from: must be "start" or "checkpoint"')
     const outcome = await queue.retry(jobId, { from })
-    onChange?.({ action: 'retryJob', jobId })
+    if (outcome === 'retried') await changed(context, 'retryJob', jobId)
     jobs.delete(jobId)
     return context.redirect(`${jobPath(base, jobId)}?said=${outcome}`, 303)
   })
+  app.post('/fleet/operate/*', formLimit)
+  app.route('/', operateRoutes({ to: queue.operations, base, operatorFor, onDone: () => fleet.forget() }))
   app.all('/fleet/*', (context) => page(context, <Sentence {...placeOf(context)} title="No such page" text="There is nothing at this address." />, 404))
   app.onError((error, context) => {
     const [status, title] = refusalOf(error)
@@ -150,6 +161,7 @@ export function fleetRoutes({ queue, base, writable, links, tokenFor, everyMs = 
 
 function refusalOf(error: unknown): readonly [status: 404 | 409 | 422 | 503 | 500, title: string] {
   if (error instanceof UnknownJobError) return [404, 'No such job']
+  if (error instanceof UnknownNameError) return [404, 'Not done']
   if (error instanceof CheckpointGoneError) return [409, 'Its checkpoint is gone']
   if (error instanceof InvalidInputError) return [422, 'Not done']
   if (error instanceof RedisUnavailableError) return [503, 'Redis is away']

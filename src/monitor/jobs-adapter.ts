@@ -1,6 +1,7 @@
 import { BullMQAdapter } from '@bull-board/api/bullMQAdapter'
 import type { Job, Queue } from 'bullmq'
 import { errorMessage, InvalidInputError } from '../job/errors.js'
+import type { JobView } from '../job/fleet.js'
 import { harmlessLine, withPictures } from '../job/harmless-text.js'
 import type { JobStatus } from '../job/status.js'
 import { digestOf, nameOf, type NamedJob, separator } from './digest.js'
@@ -25,7 +26,7 @@ export class JobsAdapter extends BullMQAdapter {
   constructor(
     queue: Queue,
     options: ConstructorParameters<typeof BullMQAdapter>[1],
-    private readonly look: { readonly statuses: StatusLookup; readonly actions: JobActions | undefined; readonly links: Links },
+    private readonly look: { readonly statuses: StatusLookup; readonly view: MonitoredQueue['view'] | undefined; readonly actions: JobActions | undefined; readonly links: Links },
   ) {
     super(queue, options)
     this.setFormatter('name', (job: NamedJob) => nameOf(job))
@@ -39,7 +40,8 @@ export class JobsAdapter extends BullMQAdapter {
   override async getJob(id: string): Promise<Job | undefined> {
     const job = await super.getJob(id)
     if (job === undefined) return undefined
-    await this.tell([job])
+    const view = await this.look.view?.(id).catch(() => null)
+    await this.tell([job], view ?? undefined)
     this.act(job, id)
     return job
   }
@@ -55,7 +57,7 @@ export class JobsAdapter extends BullMQAdapter {
   }
 
   /** Changes what these objects show, and nothing in Redis. */
-  private async tell(jobs: readonly Job[]): Promise<void> {
+  private async tell(jobs: readonly Job[], view?: JobView): Promise<void> {
     for (const job of jobs) {
       // What Bull Board has no formatter for.
       if (typeof job.failedReason === 'string') job.failedReason = shownText(job.failedReason)
@@ -64,10 +66,10 @@ export class JobsAdapter extends BullMQAdapter {
     const known = jobs.filter(({ id }) => id !== undefined)
     if (known.length === 0) return
     // A page that says less is better than none, as long as it says so.
-    const statuses = await this.look.statuses(known.map(({ id = '' }) => id)).catch((error: unknown) => errorMessage(error))
+    const statuses = view === undefined ? await this.look.statuses(known.map(({ id = '' }) => id)).catch((error: unknown) => errorMessage(error)) : [view.status]
     for (const [index, job] of known.entries()) {
       if (typeof statuses === 'string') job.progress = { ...rest(job.progress), ...(job.finishedOn === undefined ? { waiting: `not known: ${harmlessLine(statuses)}` } : {}) }
-      else job.progress = told(job.progress, statuses[index] ?? null, this.look.links)
+      else job.progress = told(job.progress, statuses[index] ?? null, this.look.links, view)
     }
   }
 
@@ -85,8 +87,8 @@ export class JobsAdapter extends BullMQAdapter {
   }
 }
 
-function told(progress: unknown, status: JobStatus | null, links: Links): object {
-  return status === null ? rest(progress) : digestOf(status, links)
+function told(progress: unknown, status: JobStatus | null, links: Links, view: JobView | undefined): object {
+  return status === null ? rest(progress) : digestOf(status, links, view)
 }
 
 /** What its supervisor showed last, without what it waited for then. */

@@ -3,13 +3,13 @@ import { HonoAdapter } from '@bull-board/hono'
 import { getRequestListener } from '@hono/node-server'
 import { serveStatic } from '@hono/node-server/serve-static'
 import { Queue } from 'bullmq'
-import { Hono, type MiddlewareHandler } from 'hono'
+import { Hono, type Context, type MiddlewareHandler } from 'hono'
 import { bodyLimit } from 'hono/body-limit'
 import { secureHeaders } from 'hono/secure-headers'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Redis } from 'ioredis'
-import { InvalidInputError } from '../job/errors.js'
-import type { BoardAccess } from './board-access.js'
+import { errorMessage, InvalidInputError } from '../job/errors.js'
+import { type BoardAccess, someone } from './board-access.js'
 import { assetRoutes, fleetRoutes, type FleetRoutesOptions } from './fleet-routes.js'
 import { holdsCut, shownValue } from './formatters.js'
 import { JobsAdapter } from './jobs-adapter.js'
@@ -17,7 +17,7 @@ import { checkLinks, Links, type LinkTemplates } from '../job/page-links.js'
 import type { Scrape } from './monitor-server.js'
 import { jobPath } from './pages/parts.js'
 import { SchedulesAdapter } from './schedules-adapter.js'
-import type { MonitoredQueue } from './source.js'
+import type { BoardOperator, MonitoredQueue } from './source.js'
 import { WebhookDeliveries } from './webhook-deliveries.js'
 import { WebhooksAdapter } from './webhooks-adapter.js'
 
@@ -86,6 +86,7 @@ function withoutBase(request: Request, base: string): Request {
 
 function routes(options: ApplicationOptions, queues: readonly { readonly queue: Queue; readonly shown: BoardQueue }[], links: Links): Hono {
   const { writable, base, access, webhooks } = options
+  const operatorFor = (context: Context) => access?.operatorFor(context) ?? someone
   const monitored = queues.map(({ shown }) => shown.monitored).find((each) => each !== undefined)
   const adapters = queues.map(({ queue, shown }) => jobsAdapter(queue, shown, options, links))
   const deliveries = webhooks === undefined ? [] : [new WebhooksAdapter(new WebhookDeliveries(options.redis, webhooks.prefix), { readOnlyMode: !writable, description: 'deliveries of events' })]
@@ -129,8 +130,9 @@ function routes(options: ApplicationOptions, queues: readonly { readonly queue: 
   }
   if (monitored !== undefined) {
     const { fleetEveryMs: everyMs, onChange } = options
-    app.route('/', fleetRoutes({ queue: monitored, base, writable, links, tokenFor: (context) => access?.tokenFor(context) ?? '', everyMs, onChange }))
+    app.route('/', fleetRoutes({ queue: monitored, base, writable, links, tokenFor: (context) => access?.tokenFor(context) ?? '', operatorFor, everyMs, onChange }))
   }
+  if (writable && monitored !== undefined) app.use(audited(monitored, operatorFor))
   if (writable) app.use(bodyLimit({ maxSize: largestChange, onError: (context) => context.text(`A change is at most ${largestChange} bytes.`, 413) }), onlyWholeData)
   app.use(withoutWebFonts)
   app.use(asOwnMistakes)
@@ -144,7 +146,7 @@ function jobsAdapter(queue: Queue, { description, monitored }: BoardQueue, { wri
   const externalJobUrl = ({ id }: { readonly id?: string | number | null | undefined }) => ({ href: jobPath(base, String(id ?? '')), displayText: 'Open its page' })
   const settings = { readOnlyMode: !writable, ...(description === undefined ? {} : { description }), ...(monitored === undefined ? {} : { externalJobUrl }) }
   const statuses = monitored === undefined ? (ids: readonly string[]) => Promise.resolve(ids.map(() => null)) : (ids: readonly string[]) => monitored.statuses(ids)
-  const adapter = new JobsAdapter(queue, settings, { statuses, actions: monitored, links })
+  const adapter = new JobsAdapter(queue, settings, { statuses, view: monitored === undefined ? undefined : (id) => monitored.view(id), actions: monitored, links })
   for (const field of ['data', 'returnValue', 'progress'] as const) adapter.setFormatter(field, (value: unknown) => shownValue(value))
   return adapter
 }
@@ -226,6 +228,17 @@ const onlyWholeData: MiddlewareHandler = async (context, next) => {
   const body: unknown = await context.req.raw.clone().json().catch(() => null)
   if (!holdsCut(body)) { await next(); return; }
   return context.json({ error: 'Not saved: the text holds masked or cut values in place of the job’s own. Write them out, or enqueue the job from its source.' }, 422)
+}
+
+/** Notes what Bull Board has changed, in the words of its own API. */
+function audited({ operations }: MonitoredQueue, operatorFor: (context: Context) => BoardOperator): MiddlewareHandler {
+  return async (context, next) => {
+    await next()
+    const { method, path } = context.req
+    if (['GET', 'HEAD'].includes(method) || context.res.status >= 400) return
+    // What was done is done.
+    await operations.audit(operatorFor(context), 'bullBoard', [`${method} ${path}`.slice(0, 500)]).catch((error: unknown) => process.emitWarning(`the audit log could not be written: ${errorMessage(error)}`))
+  }
 }
 
 /** Changes are taken only from the board's own pages, also where no token is asked for. */

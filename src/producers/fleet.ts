@@ -1,7 +1,7 @@
 import { costMicros, sumOf } from '../job/cost.js'
 import type { EndedJob, Fleet, FleetJob, FleetTenant, FleetWaiting, JobView } from '../job/fleet.js'
 import type { JobStatus } from '../job/status.js'
-import { type JobGlance, jobGlances, type Keys, tenantLoads } from '../store/index.js'
+import { type JobGlance, jobGlances, type Keys, tenantLoads, type TenantStanding } from '../store/index.js'
 import { describeWord } from '../store/operator-word.js'
 import type { Connected } from './producer-connection.js'
 import { viewOf } from './queue-view.js'
@@ -23,9 +23,9 @@ const outputPieces = 60
  * waiting.
  */
 export async function fleetOf(connected: Connected, keys: Keys): Promise<Fleet> {
-  const { redis, queue, ledger, roster } = connected
+  const { redis, queue, ledger, roster, operators } = connected
   const key = (part: string) => queue.toKey(part)
-  const [time, meta, inHand, listed, prioritized, delayed, succeeded, failed, taken, nextListed, next, nextDelayed, lastSucceeded, lastFailed] = await Promise.all([
+  const [time, meta, inHand, listed, prioritized, delayed, succeeded, failed, taken, nextListed, next, nextDelayed, lastSucceeded, lastFailed, pause] = await Promise.all([
     redis.time(),
     redis.hget(key('meta'), 'paused'),
     redis.llen(key('active')),
@@ -40,6 +40,7 @@ export async function fleetOf(connected: Connected, keys: Keys): Promise<Fleet> 
     redis.zrange(key('delayed'), '0', String(mostWaiting - 1)),
     redis.zrevrange(key('completed'), 0, mostEnded - 1),
     redis.zrevrange(key('failed'), 0, mostEnded - 1),
+    operators.queuePause(),
   ])
   const waitingIds = [...nextListed.toReversed().filter((id) => !id.startsWith('0:')), ...next, ...nextDelayed].slice(0, mostWaiting)
   const [loads, live, running, ended, statuses, accounts] = await Promise.all([
@@ -56,6 +57,7 @@ export async function fleetOf(connected: Connected, keys: Keys): Promise<Fleet> 
     atMs,
     queue: keys.queueName,
     paused: meta !== null,
+    pausedBy: meta === null || pause === null ? null : describeWord(pause),
     counts: { inHand, waiting: listed + prioritized, delayed, succeeded, failed },
     providers: loads.map(({ provider, limit, effectiveLimit, drain, set, foreign, used, waiting, cpu, cpuLimit, memoryMiB, memoryMiBLimit, breaker, openUntilMs, openedBy, blockedUntilMs, startP50Ms, startP95Ms }) => ({ provider, limit, effectiveLimit, drained: drain === null ? null : describeWord(drain), limited: set === null ? null : describeWord(set), foreign, used, waiting, cpu, cpuLimit, memoryMiB, memoryMiBLimit, breaker, openUntilMs, openedBy, blockedUntilMs, startP50Ms, startP95Ms })),
     consumers: live.slice(0, mostConsumers).map(({ consumer, queue: of, release, providers, running: jobs, places: maxJobs, full, draining, startedAtMs, troubles }) => ({ consumer, queue: of, release, providers, jobs, maxJobs, full, draining, startedAtMs, troubles })),
@@ -108,18 +110,27 @@ function waitingOf(statuses: readonly (JobStatus | null)[]): FleetWaiting {
   }
 }
 
-/** One page of the tenants that have an account, and how many there are. */
-async function accountsOf({ redis }: Connected, keys: Keys): Promise<{ readonly count: number; readonly tenants: readonly FleetTenant[] }> {
-  const [count, { tenants }] = await Promise.all([redis.hlen(`${keys.ready()}:tenant`), tenantLoads(redis, keys, '0')])
-  return { count, tenants }
+interface Accounts {
+  readonly count: number
+  readonly tenants: readonly TenantStanding[]
+  /** Tenants of whom operators have said something; there are few. */
+  readonly said: readonly string[]
 }
 
-/** With those of the jobs that run, which one page may lack. */
-async function tenantsOf({ redis }: Connected, keys: Keys, running: readonly JobGlance[], { tenants }: { readonly tenants: readonly FleetTenant[] }): Promise<FleetTenant[]> {
+/** One page of the tenants that have an account, and how many there are. */
+async function accountsOf({ redis }: Connected, keys: Keys): Promise<Accounts> {
+  const [count, { tenants }, said] = await Promise.all([redis.hlen(`${keys.ready()}:tenant`), tenantLoads(redis, keys, '0'), redis.hkeys(`${keys.ready()}:set`)])
+  return { count, tenants, said }
+}
+
+/** With those of the jobs that run, and those of whom operators have said something, which one page may lack. */
+async function tenantsOf({ redis }: Connected, keys: Keys, running: readonly JobGlance[], { tenants, said }: Accounts): Promise<FleetTenant[]> {
   const known = new Set(tenants.map(({ tenant }) => tenant))
-  const missing = [...new Set(running.flatMap(({ progress: { tenant } }) => (tenant === null || known.has(tenant) ? [] : [tenant])))]
+  const missing = [...new Set([...running.flatMap(({ progress: { tenant } }) => tenant ?? []), ...said])].filter((tenant) => !known.has(tenant))
   const more = missing.length === 0 ? [] : (await tenantLoads(redis, keys, missing)).tenants
-  return [...tenants, ...more].sort((one, other) => other.running - one.running || (one.tenant < other.tenant ? -1 : 1))
+  return [...tenants, ...more]
+    .map(({ tenant, running: jobs, cap, weight, pause }) => ({ tenant, running: jobs, cap, weight, paused: pause === null ? null : describeWord(pause) }))
+    .sort((one, other) => Number(other.paused !== null) - Number(one.paused !== null) || other.running - one.running || (one.tenant < other.tenant ? -1 : 1))
 }
 
 /** A job in full; null when nobody knows it. */
@@ -133,6 +144,8 @@ export async function jobViewOf(connected: Connected, keys: Keys, jobId: string)
     redis.xrevrangeBuffer(keys.log(jobId), '+', '-', 'COUNT', outputPieces),
   ])
   if (status === null) return null
+  const commit = status.result?.commit ?? null
+  const patch = commit === null ? null : await store.readPatch(jobId, commit)
   const spec = job === undefined ? undefined : viewOf(job, false).spec
   const output = Buffer.concat(pieces.toReversed().flatMap(([, fields]) => fields.flatMap((field, index) => (index % 2 === 0 && field.toString() === 'd' ? [fields[index + 1] ?? Buffer.alloc(0)] : []))))
   return {
@@ -145,6 +158,7 @@ export async function jobViewOf(connected: Connected, keys: Keys, jobId: string)
     stepResults: status.result?.steps ?? stored?.record?.steps ?? [],
     steps: spec?.steps.map(({ name }) => name) ?? [],
     promoteTo: spec?.promote?.to ?? null,
+    patch,
     output: output.subarray(-outputBytes).toString('utf8'),
     outputCut: output.length > outputBytes || pieces.length === outputPieces,
   }

@@ -54,6 +54,9 @@ describe('the way of a job', () => {
     expect(await git(folder, 'log', '-1', '--format=%(trailers:key=Agent-Job,valueonly)')).toBe(job.jobId)
     expect(await git(folder, 'ls-files')).toBe('.gitignore\nREADME.md\nnew.txt')
     await until('the sandboxes to be gone', async () => (await sandboxes()).length === 0)
+    expect((await deployment.queue.view(job.jobId))?.patch).toEqual({
+      commit: result.commit, known: true, files: [{ path: 'new.txt', text: '@@ -0,0 +1 @@\n+new\n', cut: false }, { path: 'src/a.txt', text: '@@ -1 +0,0 @@\n-a\n', cut: false }],
+    })
     const text: string[] = []
     for await (const line of job.logs()) text.push(line.text)
     expect(text.join('')).toContain('out\n')

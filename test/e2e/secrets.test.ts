@@ -108,3 +108,12 @@ it('a line shows while its step goes on in silence, also when it ends as every t
   await job.cancel('seen')
   expect((await job.result({ timeoutMs: 30_000 })).status).toBe('cancelled')
 })
+
+it('keeps them out of what a job’s page shows of its changed lines', async () => {
+  const job = await deployment.queue.enqueue({ repository: 'acme/web', secrets: ['CANARY'], steps: ['printf "key=%s\\n" "$CANARY" >leaked.txt; printf "%s" "$CANARY" | base64 -w0 >encoded.txt'] })
+  const { commit } = await job.result({ timeoutMs: 60_000 })
+  const patch = (await deployment.queue.view(job.jobId))?.patch
+  expect(patch).toMatchObject({ commit, known: true, files: [{ path: 'encoded.txt' }, { path: 'leaked.txt' }] })
+  const shown = JSON.stringify(patch) + (await dumpRedis())
+  for (const part of [...parts, Buffer.from(canary).toString('base64')]) expect(shown).not.toContain(part)
+})

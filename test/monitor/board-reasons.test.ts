@@ -170,7 +170,7 @@ it('a board shows its jobs also while the reasons can’t be looked up, and says
   const { jobId } = await queue.enqueue(spec())
   const other = await startBoard({
     redis: connection, host: '127.0.0.1', port: 0, credentials: 'none', writable: true,
-    queues: [{ name: 'agents', prefix: '{switchyard}', monitored: altered(queue, { statuses: () => Promise.reject(new Error('Redis is slow')) }) }],
+    queues: [{ name: 'agents', prefix: '{switchyard}', monitored: altered(queue, { statuses: () => Promise.reject(new Error('Redis is slow')), view: () => Promise.reject(new Error('Redis is slow')) }) }],
   })
   const { job } = (await (await fetch(new URL(`api/queues/agents/${jobId}`, other.url))).json()) as { job: Shown }
   expect(job.progress).toEqual({ waiting: 'not known: Redis is slow' })

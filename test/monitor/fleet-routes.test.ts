@@ -36,6 +36,15 @@ async function runningJob(): Promise<string> {
   return jobId
 }
 
+/** A visitor who has logged in: the session's cookie, and the token of a page's form. */
+async function logIn(url: string): Promise<{ cookie: string; page: (path: string) => Promise<string>; token: (path: string) => Promise<string> }> {
+  const entered = await fetch(new URL('login', url), form({ username: 'admin', password: 'pass word' }))
+  expect(entered.status).toBe(303)
+  const cookie = entered.headers.getSetCookie().map((each) => each.split(';')[0]).join('; ')
+  const page = async (path: string) => await (await fetch(new URL(path, url), { headers: { cookie } })).text()
+  return { cookie, page, token: async (path) => /name="token" value="([^"]+)"/.exec(await page(path))?.[1] ?? '' }
+}
+
 const form = (fields: Record<string, string>) => ({ method: 'POST', body: new URLSearchParams(fields), redirect: 'manual' as const })
 
 describe('the pages', () => {
@@ -47,12 +56,11 @@ describe('the pages', () => {
     expect([stranger.status, stranger.headers.get('location')]).toEqual([303, '/login'])
     // Style and script are everybody's, so that the login looks like the rest.
     expect((await fetch(new URL('fleet/style.css', url))).status).toBe(200)
-    const entered = await fetch(new URL('login', url), form({ username: 'admin', password: 'pass word' }))
-    expect(entered.status).toBe(303)
     expect(loginUrl).toBe(`${url}login?key=${new URL(loginUrl).searchParams.get('key') ?? ''}`)
-    const cookie = entered.headers.getSetCookie().map((each) => each.split(';')[0]).join('; ')
-    const get = async () => await (await fetch(path, { headers: { cookie } })).text()
-    const token = /name="token" value="([^"]+)"/.exec(await get())?.[1] ?? ''
+    const visitor = await logIn(url)
+    const { cookie } = visitor
+    const get = () => visitor.page(`fleet/jobs/${jobId}`)
+    const token = await visitor.token(`fleet/jobs/${jobId}`)
     expect(token.length).toBeGreaterThan(20)
     const cancel = (fields: Record<string, string>, headers: Record<string, string> = {}) => fetch(`${path.href}/cancel`, { ...form(fields), headers: { cookie, ...headers } })
     expect((await cancel({})).status).toBe(403)
@@ -68,13 +76,61 @@ describe('the pages', () => {
     expect(again.headers.get('location')).toBe(`/fleet/jobs/${jobId}?said=retried`)
     await at.queue.job(jobId).cancel('done')
     expect((await fetch(`${path.href}/retry`, { ...form({ token, from: 'nowhere' }), headers: { cookie } })).status).toBe(422)
+    expect(await at.queue.operations.auditLog({ limit: 2 })).toMatchObject([{ by: 'board', name: 'admin', action: 'retryJob', targets: [jobId] }, { by: 'board', name: 'admin', action: 'cancelJob', targets: [jobId] }])
+  })
+
+  it('operate by the buttons of one form, once, with who and why in the audit log', async () => {
+    const { url } = await board({ password: 'pass word' })
+    const { cookie, page, token: tokenOf } = await logIn(url)
+    const token = await tokenOf('fleet')
+    const said = async () => {
+      const [queue, providers, tenants] = await Promise.all([at.queue.operations.queue(), at.queue.providers(), at.queue.operations.tenants()])
+      return [queue.pause, providers.find(({ provider }) => provider === 'e2b')?.drain ?? null, tenants.find(({ tenant }) => tenant === 'acme')?.pause ?? null]
+    }
+    const press = (name: string, fields: Record<string, string>) => fetch(new URL(`fleet/operate/${name}`, url), { ...form(fields), headers: { cookie } })
+    const operations = [['pauseQueue', 'resumeQueue', '', 'agents'], ['drainProvider', 'resumeProvider', 'e2b', 'e2b'], ['pauseTenant', 'resumeTenant', 'acme', 'acme']] as const
+    for (const [index, [stop, go, of, target]] of operations.entries()) {
+      expect(await page('fleet')).toMatch(new RegExp(`form="operate" formaction="/fleet/operate/${stop}" name="of" value="${of}"`))
+      expect((await press(stop, { of, reason: 'why' })).status).toBe(403)
+      expect(await said()).toEqual([null, null, null])
+      const pressed = await press(stop, { token, of, reason: 'why' })
+      expect([pressed.status, pressed.headers.get('location')]).toEqual([303, `/fleet?said=${stop}`])
+      expect(await said()).toEqual([0, 1, 2].map((each) => (each === index ? (expect.objectContaining({ by: 'admin', reason: 'why' }) as object) : null)))
+      const shown = await page(`fleet?said=${stop}`)
+      expect(shown).toMatch(/role="status"><span>(The queue is paused|The provider gets no new sandboxes|None of the tenant’s)/)
+      expect(shown).toContain('by admin: why')
+      expect(shown).toMatch(new RegExp(`formaction="/fleet/operate/${go}" name="of" value="${of}"`))
+      expect((await press(stop, { token, of })).headers.get('location')).toBe(`/fleet?said=${stop}-before`)
+      expect((await press(go, { token, of })).headers.get('location')).toBe(`/fleet?said=${go}`)
+      expect(await said()).toEqual([null, null, null])
+      expect(await at.queue.operations.auditLog({ limit: 2 })).toMatchObject([{ by: 'board', name: 'admin', action: go, targets: [target] }, { action: stop, targets: [target], after: { by: 'admin', reason: 'why' } }])
+    }
+    // Names that there are none of, and what is no reason.
+    for (const [name, fields, status] of [['drainProvider', { of: 'no<b>ne' }, 404], ['pauseTenant', { of: 'nobody' }, 404], ['pauseTenant', { of: '' }, 422], ['pauseQueue', { reason: 'two\nlines' }, 422], ['none', {}, 404], ['constructor', {}, 404]] as const) {
+      const refused = await press(name, { token, ...fields })
+      expect([name, refused.status, (await refused.text()).includes('<b>')]).toEqual([name, status, false])
+    }
+    expect(await said()).toEqual([null, null, null])
+    // What the address says is ours, whoever made the link.
+    expect(await page('fleet?said=<b>&ignored=<b>')).not.toMatch(/role="status"><span>/)
+    expect(await page('fleet?said=drainProvider&ignored=2')).toContain('Not heeded by 2 consumers of an earlier release.')
+    // What all who watch are sent holds nobody's token.
+    const stop = new AbortController()
+    const live = await fetch(new URL('fleet/live?since=0', url), { headers: { cookie }, signal: stop.signal })
+    const reader = live.body!.pipeThrough(new TextDecoderStream()).getReader()
+    let text = ''
+    while (!text.includes('pauseQueue')) text += (await reader.read()).value ?? ''
+    stop.abort()
+    expect(text).not.toContain(token)
   })
 
   it('answer 405 to each change of a board that is read-only, and offer none', async () => {
     const { url } = await board({ writable: false })
     const jobId = await runningJob()
     expect(await (await fetch(new URL(`fleet/jobs/${jobId}`, url))).text()).not.toMatch(/<form[^>]*method="post"/)
-    for (const path of [`fleet/jobs/${jobId}/cancel`, `fleet/jobs/${jobId}/retry`, 'fleet', 'fleet/live']) expect([path, (await fetch(new URL(path, url), form({ from: 'start' }))).status]).toEqual([path, 405])
+    expect(await (await fetch(new URL('fleet', url))).text()).not.toMatch(/<form[^>]*method="post"|formaction|ask=cancel/)
+    const operations = ['pauseQueue', 'resumeQueue', 'drainProvider', 'resumeProvider', 'pauseTenant', 'resumeTenant'].map((name) => `fleet/operate/${name}`)
+    for (const path of [`fleet/jobs/${jobId}/cancel`, `fleet/jobs/${jobId}/retry`, 'fleet', 'fleet/live', ...operations]) expect([path, (await fetch(new URL(path, url), form({ from: 'start' }))).status]).toEqual([path, 405])
     await at.queue.job(jobId).cancel('done')
   })
 
@@ -160,7 +216,7 @@ describe('a feed', () => {
 })
 
 describe('mounted in an application of one’s own', () => {
-  const options = (): MonitorOptions => ({ queue: at.queue, redis: { url: at.redis.url }, basePath: '/ops', writable: true, authenticate: (request) => request.headers.get('x-user') === 'me' })
+  const options = (): MonitorOptions => ({ queue: at.queue, redis: { url: at.redis.url }, basePath: '/ops', writable: true, authenticate: (request) => request.headers.get('x-user') === 'me' && { id: 'u-1', name: 'anna' } })
   const hosts: Record<string, (monitor: Monitor) => Promise<string>> = {
     Hono: async (monitor) => {
       const app = new Hono()
@@ -218,6 +274,13 @@ describe('mounted in an application of one’s own', () => {
     const cancelled = await fetch(`${url}/ops/fleet/jobs/${jobId}/cancel`, { ...form({}), headers })
     expect([cancelled.status, cancelled.headers.get('location')]).toEqual([303, `/ops/fleet/jobs/${jobId}?said=cancelled`])
     expect(changes).toEqual([{ action: 'cancelJob', jobId }])
+    expect(await at.queue.operations.auditLog({ limit: 1 })).toMatchObject([{ by: 'u-1', name: 'anna', action: 'cancelJob', targets: [jobId] }])
+  })
+
+  it.each([false, undefined, null, 0, '', 'yes', {}, { id: 1, name: 'x' }])('lets nobody in for %j', async (answer) => {
+    const monitor = await createMonitor({ ...options(), authenticate: () => answer as boolean })
+    closers.push(() => monitor.close())
+    expect((await monitor.fetch(new Request('http://localhost/ops/fleet'))).status).toBe(401)
   })
 
   it('says who may look, or does not begin', async () => {
@@ -233,6 +296,9 @@ describe('Bull Board', () => {
     const call = (method: string, path: string) => fetch(new URL(`api/queues/${path}`, url), { method })
     const jobId = await runningJob()
     expect((await call('GET', `agents/${jobId}/flow`)).status).toBe(200)
+    const running = (await (await call('GET', `agents/${jobId}`)).json()) as { job: { name: string; progress: object } }
+    expect(running.job.name).toMatch(/^acme\/web · agent · 1\/2 agent at (e2b|modal)$/)
+    expect(running.job.progress).toMatchObject({ status: 'running', step: '1/2 agent', attempts: [expect.stringMatching(/^1\. (e2b|modal): running$/)] })
     expect((await call('PUT', `agents/${jobId}/clean`)).status).toBe(204)
     expect(await at.queue.job(jobId).result({ timeoutMs: 20_000 })).toMatchObject({ status: 'cancelled', error: { message: 'cancelled from the board' } })
     let said = ''
@@ -245,6 +311,7 @@ describe('Bull Board', () => {
     })
     expect((await at.queue.job(jobId).status()).result).toBeNull()
     await at.queue.job(jobId).cancel('done')
+    expect(await at.queue.operations.auditLog({ limit: 2 })).toMatchObject([{ by: 'board', action: 'bullBoard', targets: [`PUT /api/queues/agents/${jobId}/retry`] }, { action: 'bullBoard', targets: [`PUT /api/queues/agents/${jobId}/clean`] }])
 
     await at.queue.schedules.upsert('nightly', { cron: '0 3 * * *', timezone: 'UTC', job: longJob() })
     const { job } = (await (await call('GET', '~schedules-agents/nightly')).json()) as { job: { name: string; data: object } }

@@ -6,7 +6,7 @@ import { withConfigOption, withJsonOption, type SharedFlags } from '../shared-op
 
 /** `switchyard audit`: who did what, and when. */
 export function addAuditCommand(program: Command): void {
-  withConfigOption(withJsonOption(program.command('audit').description('show who did what and when, by the command line and the HTTP API, the newest first'), 'the entries'))
+  withConfigOption(withJsonOption(program.command('audit').description('show who did what and when, by the command line, the board and the HTTP API, the newest first'), 'the entries'))
     .option('-n, --limit <number>', 'how many to show', '50')
     .option('--before <id>', 'go on before this entry')
     .addHelpText('after', "\nAbout 10,000 entries are kept.\n\nExamples:\n  switchyard audit\n  switchyard audit --json | jq '.[] | select(.action == \"drainProvider\")'")

@@ -49,6 +49,7 @@ small,.soft{color:var(--soft)}small{font-size:12px}.id{font:12px/1.4 ui-monospac
 .w0{width:2rem}.w1{width:4.2rem}.w2{width:5.8rem}.w3{width:7.5rem}.w4{width:9rem}.q{width:25%}.h{width:46%}
 .num+th:not(.num),.num+td:not(.num){padding-left:.75rem}
 pre{margin:0;font:12px/1.5 ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;white-space:pre-wrap;overflow-wrap:anywhere;max-height:26rem;overflow:auto;background:var(--ground);border:1px solid var(--rule);border-radius:6px;padding:.6rem .75rem}
+pre.diff span{display:block}.diff .add{background:var(--good-fill)}.diff .del{background:var(--bad-fill)}.diff .at{color:var(--soft)}pre.diff{margin-bottom:.5rem}
 details>summary{cursor:pointer;color:var(--link);width:max-content;max-width:100%}details[open]>summary{margin-bottom:.5rem}
 .facts{display:grid;grid-template-columns:repeat(auto-fill,minmax(11rem,1fr));gap:.7rem 1.4rem;margin:0}.facts dt{color:var(--soft);font-size:12px}.facts dd{margin:0;overflow-wrap:anywhere}
 .acts{display:flex;flex-wrap:wrap;gap:.5rem;margin-left:auto;align-items:flex-start}.acts form{display:flex;flex-wrap:wrap;gap:.4rem}
@@ -57,6 +58,7 @@ button{cursor:pointer;background:var(--paper);border:1px solid var(--soft);borde
 .course{display:block;width:100%;font-size:12px;margin-bottom:.4rem;overflow:hidden}.course text{fill:var(--ink)}.course .lane{fill:var(--soft)}.course .tick{fill:var(--soft);font-size:11px}.course line{stroke:var(--rule)}
 .course .wait{fill:var(--wait-fill)}.course .good{fill:var(--good-fill)}.course .bad{fill:var(--bad-fill)}.course .now{fill:var(--now-fill)}.course .plain{fill:var(--plain-fill)}
 .course .saved{fill:var(--good)}.course .taken{stroke:var(--now);stroke-dasharray:3 3}.course .diamond{fill:var(--now)}
+button.act{display:block;margin-top:.25rem;font-size:12px;padding:.05rem .5rem;color:var(--link);border-color:var(--rule)}button.act:hover{border-color:currentColor}#queue button.act{margin:0;font-size:inherit;padding:.25rem .8rem}.small{font-size:12px}
 .legend{display:flex;flex-wrap:wrap;gap:.2rem 1.1rem;margin:0 0 .5rem;padding:0;list-style:none;font-size:12px;color:var(--soft)}
 .paths{margin:.5rem 0 0;padding:0;list-style:none;columns:22rem;column-gap:2rem}.paths li{overflow-wrap:anywhere;break-inside:avoid}
 .scroll{overflow-x:auto}

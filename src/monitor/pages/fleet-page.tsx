@@ -1,7 +1,11 @@
 /** @jsxRuntime automatic */
 /** @jsxImportSource hono/jsx */
 import { raw } from 'hono/html'
+import type { Child } from 'hono/jsx'
 import type { Fleet, FleetConsumer, FleetJob, FleetProvider } from '../../job/fleet.js'
+import { harmlessLine } from '../../job/harmless-text.js'
+import { mayBeJobId } from '../../job/names.js'
+import type { OperationName } from '../operate-routes.js'
 import { Layout, type Place } from './layout.js'
 import { elementId, type Fragment, jobPath, Lasting, markup, Meter, More, State } from './parts.js'
 import { instant, line, money, whole } from './text.js'
@@ -11,6 +15,7 @@ import { instant, line, money, whole } from './text.js'
  * a line of output costs a row.
  */
 export interface FleetParts {
+  readonly queue: Fragment
   readonly summary: Fragment
   readonly attention: Fragment
   readonly providers: Fragment
@@ -22,21 +27,26 @@ export interface FleetParts {
   readonly ended: Fragment
 }
 
+/** What all visitors of a board have in common: parts are made once for all, and hold no token. */
+type Shared = Pick<Place, 'base' | 'writable'>
+
 /** @param fleet as it is; every text in it is made harmless here. */
-export function fleetParts(fleet: Fleet, { base }: Pick<Place, 'base'>): FleetParts {
+export function fleetParts(fleet: Fleet, shared: Shared): FleetParts {
   const { atMs } = fleet
-  const rows = fleet.running.map((job) => runningRow(job, atMs, base))
+  const { base } = shared
+  const rows = fleet.running.map((job) => runningRow(job, atMs, shared))
   return {
+    queue: part('queue', [fleet.paused], <QueueActs paused={fleet.paused} {...shared} />),
     summary: part('summary', { counts: fleet.counts, places: placesOf(fleet.providers), consumers: fleet.consumers.length + fleet.consumersMore }, <Summary fleet={fleet} />),
     attention: part('attention', [attentionOf(fleet)], <Attention notes={attentionOf(fleet)} />),
-    providers: part('providers', fleet.providers, <Providers fleet={fleet} />),
+    providers: part('providers', fleet.providers, <Providers fleet={fleet} {...shared} />),
     waiting: part('waiting', [fleet.waiting, fleet.counts.waiting, fleet.counts.delayed], <Waiting fleet={fleet} base={base} />),
-    tenants: part('tenants', [fleet.tenants, fleet.tenantsMore], <Tenants fleet={fleet} />),
+    tenants: part('tenants', [fleet.tenants, fleet.tenantsMore], <Tenants fleet={fleet} {...shared} />),
     consumers: part('consumers', [fleet.consumers, fleet.consumersMore], <Consumers fleet={fleet} />),
     // Its rows tell by themselves what has changed of them.
-    running: part('running', [rows.map(({ id }) => id), fleet.runningMore, fleet.counts.inHand], <Running fleet={fleet} base={base} />),
+    running: part('running', [rows.map(({ id }) => id), fleet.runningMore, fleet.counts.inHand], <Running fleet={fleet} shared={shared} />),
     rows,
-    ended: part('ended', fleet.ended, <Ended fleet={fleet} base={base} />),
+    ended: part('ended', fleet.ended, <Ended fleet={fleet} shared={shared} />),
   }
 }
 
@@ -45,12 +55,14 @@ export function fleetFragments({ rows, ...parts }: FleetParts): Fragment[] {
   return [...Object.values(parts), ...rows]
 }
 
-export function FleetPage({ parts, queue, live, ...place }: Place & { readonly parts: FleetParts; readonly queue: string; readonly live: string }) {
+export function FleetPage({ parts, queue, said, live, ...place }: Place & { readonly parts: FleetParts; readonly queue: string; readonly said: string | null; readonly live: string }) {
   return (
     <Layout {...place} title="Fleet · Switchyard" live={live} current="fleet">
+      {said === null ? null : <p class="note now" role="status"><span>{line(said, 300)}</span></p>}
       <div class="title">
         <h1>Fleet<small>queue {line(queue, 60)}</small></h1>
         <noscript><a href={`${place.base}/fleet`}>Load again</a></noscript>
+        {place.writable ? <OperateForm base={place.base} token={place.token} queue={parts.queue} /> : null}
       </div>
       <Html of={parts.summary} />
       <Html of={parts.attention} />
@@ -68,6 +80,34 @@ export function FleetPage({ parts, queue, live, ...place }: Place & { readonly p
       </div>
     </Layout>
   )
+}
+
+/**
+ * The one form of all buttons on the page, wherever they stand: they name it, and say themselves what is done and to what. So what is sent to all who
+ * watch holds no token. Its first button does nothing: Enter in the field would press it.
+ */
+function OperateForm({ base, token, queue }: { readonly base: string; readonly token: string; readonly queue: Fragment }) {
+  return (
+    <div class="acts">
+      <form id="operate" method="post" action={`${base}/fleet/operate/none`}>
+        <button disabled hidden aria-hidden="true"></button>
+        <input type="hidden" name="token" value={token} />
+        <input id="operate-reason" name="reason" aria-label="Reason, shown to those who wait" placeholder="Reason (optional)" maxlength={200} autocomplete="off" />
+      </form>
+      <Html of={queue} />
+    </div>
+  )
+}
+
+function Operate({ to, of, label, children, base, writable }: Shared & { readonly to: OperationName; readonly of?: string; readonly label?: string; readonly children?: Child }) {
+  // What would not come back as it is in a form's field is for the command line.
+  if (!writable || (of !== undefined && (harmlessLine(of) !== of || of.length > 300))) return null
+  // The same for both directions: whoever has pressed it by keyboard stays there.
+  return <button id={elementId(to.replace(/^[a-z]+/, 'operate'), of ?? '')} class="act" form="operate" formaction={`${base}/fleet/operate/${to}`} name="of" value={of ?? ''} aria-label={label}>{children}</button>
+}
+
+function QueueActs({ paused, ...shared }: Shared & { readonly paused: boolean }) {
+  return <span id="queue">{paused ? <Operate to="resumeQueue" {...shared}>Resume the queue</Operate> : <Operate to="pauseQueue" {...shared}>Pause the queue</Operate>}</span>
 }
 
 function part(id: string, shows: unknown, html: unknown): Fragment {
@@ -105,7 +145,7 @@ interface Note {
 }
 
 /** What an operator has to look at, the worst first. */
-function attentionOf({ paused, counts, consumers, queue, providers }: Fleet): Note[] {
+function attentionOf({ paused, pausedBy, counts, consumers, queue, providers, tenants }: Fleet): Note[] {
   const bad = (text: string): Note => ({ tone: 'bad', sign: '✕', text })
   const wait = (text: string): Note => ({ tone: 'wait', sign: '!', text })
   const serving = consumers.filter((consumer) => consumer.queue === queue)
@@ -114,7 +154,8 @@ function attentionOf({ paused, counts, consumers, queue, providers }: Fleet): No
     ...providers.flatMap((provider) => (provider.breaker === 'open' ? [bad(`${line(provider.provider, 60)} is out: ${outage(provider)}. Jobs go elsewhere meanwhile.`)] : [])),
     ...consumers.flatMap(({ consumer, troubles }) => troubles.map(({ of, message }) => bad(`${line(of, 60)}: the key of ${line(consumer, 60)} is refused: ${line(message, 300)}`))).slice(0, 10),
     ...providers.flatMap(({ provider, drained }) => (drained === null ? [] : [wait(`${line(provider, 60)} is drained ${line(drained, 200)}: it gets no new sandboxes until it is resumed.`)])),
-    ...(paused ? [wait('The queue is paused: nothing is taken until it is resumed.')] : []),
+    ...(paused ? [wait(`The queue is paused${pausedBy === null ? '' : ` ${line(pausedBy, 200)}`}: no job is begun until it is resumed.`)] : []),
+    ...tenants.flatMap(({ tenant, paused: by }) => (by === null ? [] : [wait(`Tenant ${line(tenant, 60)} is paused ${line(by, 200)}: its waiting jobs wait on.`)])).slice(0, 10),
     ...(serving.length > 0 && serving.every(({ full }) => full) ? [wait('Every consumer has as many jobs as it may have (consumer.maxJobs).')] : []),
   ]
 }
@@ -132,7 +173,7 @@ function outage({ openUntilMs, openedBy }: FleetProvider): string {
   return `${line(why, 60)}${openUntilMs === null ? '' : `, tried again at ${instant(openUntilMs).people.slice(11)}`}`
 }
 
-function Providers({ fleet: { providers } }: { readonly fleet: Fleet }) {
+function Providers({ fleet: { providers }, ...shared }: Shared & { readonly fleet: Fleet }) {
   return (
     <section id="providers" aria-labelledby="providers-title">
       <h2 id="providers-title">Providers</h2>
@@ -140,14 +181,14 @@ function Providers({ fleet: { providers } }: { readonly fleet: Fleet }) {
         <table>
           <caption>Providers, their places and their state</caption>
           <thead><tr><th scope="col">Provider</th><th scope="col">Places</th><th scope="col" class="opt w1">Start</th><th scope="col">State</th></tr></thead>
-          <tbody>{providers.map((provider) => <Provider of={provider} />)}</tbody>
+          <tbody>{providers.map((provider) => <Provider of={provider} {...shared} />)}</tbody>
         </table>
       )}
     </section>
   )
 }
 
-function Provider({ of }: { readonly of: FleetProvider }) {
+function Provider({ of, ...shared }: Shared & { readonly of: FleetProvider }) {
   const { provider, used, limit, effectiveLimit, limited, foreign, waiting, cpu, cpuLimit, memoryMiB, memoryMiBLimit, startP50Ms } = of
   const learned = effectiveLimit < limit ? `${limit} configured${foreign > 0 ? `, ${foreign} used by others` : ''}` : null
   return (
@@ -162,7 +203,10 @@ function Provider({ of }: { readonly of: FleetProvider }) {
         {memoryMiBLimit === null ? null : <small class="b">{whole(memoryMiB)} of {whole(memoryMiBLimit)} MiB</small>}
       </td>
       <td class="opt">{startP50Ms === null ? <span class="soft">–</span> : `${(startP50Ms / 1000).toFixed(1)} s`}</td>
-      <td><ProviderState of={of} /></td>
+      <td>
+        <ProviderState of={of} />
+        {of.drained === null ? <Operate to="drainProvider" of={provider} label={`Drain ${line(provider, 60)}`} {...shared}>Drain</Operate> : <Operate to="resumeProvider" of={provider} label={`Resume ${line(provider, 60)}`} {...shared}>Resume</Operate>}
+      </td>
     </tr>
   )
 }
@@ -212,7 +256,7 @@ function Waiting({ fleet: { waiting, counts, atMs }, base }: { readonly fleet: F
   )
 }
 
-function Tenants({ fleet: { tenants, tenantsMore } }: { readonly fleet: Fleet }) {
+function Tenants({ fleet: { tenants, tenantsMore }, ...shared }: Shared & { readonly fleet: Fleet }) {
   const running = tenants.reduce((sum, tenant) => sum + tenant.running, 0)
   const weights = tenants.reduce((sum, tenant) => sum + (tenant.running > 0 ? tenant.weight : 0), 0)
   const share = (part: number, all: number) => (all <= 0 || part <= 0 ? '–' : `${Math.round((100 * part) / all)} %`)
@@ -225,9 +269,13 @@ function Tenants({ fleet: { tenants, tenantsMore } }: { readonly fleet: Fleet })
             <caption>Tenants, and their shares of what runs</caption>
             <thead><tr><th scope="col">Tenant</th><th scope="col" class="num">Running</th><th scope="col" class="num">Has now</th><th scope="col" class="num">Is due</th></tr></thead>
             <tbody>
-              {tenants.map(({ tenant, running: own, cap, weight }) => (
+              {tenants.map(({ tenant, running: own, cap, weight, paused }) => (
                 <tr>
-                  <th scope="row">{line(tenant, 60)}</th>
+                  <th scope="row">
+                    {line(tenant, 60)}
+                    {paused === null ? null : <small class="b wait"><span aria-hidden="true">‖</span> paused {line(paused, 160)}</small>}
+                    {paused === null ? <Operate to="pauseTenant" of={tenant} label={`Pause the tenant ${line(tenant, 60)}`} {...shared}>Pause</Operate> : <Operate to="resumeTenant" of={tenant} label={`Resume the tenant ${line(tenant, 60)}`} {...shared}>Resume</Operate>}
+                  </th>
                   <td class="num">{whole(own)}{cap === null ? null : <small> of {whole(cap)}</small>}</td>
                   <td class="num">{share(own, running)}</td>
                   <td class="num">{own > 0 ? share(weight, weights) : <small>weight {whole(weight)}</small>}</td>
@@ -274,7 +322,7 @@ function Consumer({ of: { consumer, release, queue, providers, jobs, maxJobs, fu
   )
 }
 
-function Running({ fleet, base }: { readonly fleet: Fleet; readonly base: string }) {
+function Running({ fleet, shared }: { readonly fleet: Fleet; readonly shared: Shared }) {
   const { running, runningMore, counts, atMs } = fleet
   return (
     <section id="running" aria-labelledby="running-title">
@@ -284,7 +332,7 @@ function Running({ fleet, base }: { readonly fleet: Fleet; readonly base: string
           <table class="running" role="table">
             <caption>Running jobs, those that began first before others</caption>
             <thead role="rowgroup"><tr role="row"><th role="columnheader" scope="col" class="q">Job</th><th role="columnheader" scope="col" class="q">Where it stands</th><th role="columnheader" scope="col" class="w3">For</th><th role="columnheader" scope="col">Its last line</th></tr></thead>
-            <tbody role="rowgroup">{running.map((job) => <Row job={job} atMs={atMs} base={base} />)}</tbody>
+            <tbody role="rowgroup">{running.map((job) => <Row job={job} atMs={atMs} {...shared} />)}</tbody>
           </table>
           <More count={runningMore} what="running jobs" />
         </>
@@ -293,11 +341,11 @@ function Running({ fleet, base }: { readonly fleet: Fleet; readonly base: string
   )
 }
 
-function runningRow(job: FleetJob, atMs: number, base: string): Fragment {
-  return { ...part(elementId('job', job.jobId), { ...job, cost: job.cost === null ? null : Math.floor(job.cost.micros / 10_000) }, <Row job={job} atMs={atMs} base={base} />), within: 'running' }
+function runningRow(job: FleetJob, atMs: number, shared: Shared): Fragment {
+  return { ...part(elementId('job', job.jobId), { ...job, cost: job.cost === null ? null : Math.floor(job.cost.micros / 10_000) }, <Row job={job} atMs={atMs} {...shared} />), within: 'running' }
 }
 
-function Row({ job, atMs, base }: { readonly job: FleetJob; readonly atMs: number; readonly base: string }) {
+function Row({ job, atMs, base, writable }: Shared & { readonly job: FleetJob; readonly atMs: number }) {
   const { jobId, repository, tenant, step, phase, provider, attempt, reason, startedAtMs, enqueuedAtMs, cost, lastLine } = job
   const where = [provider === null ? null : line(provider, 60), attempt > 1 ? `attempt ${attempt}` : null].filter((each) => each !== null).join(' · ')
   return (
@@ -310,7 +358,7 @@ function Row({ job, atMs, base }: { readonly job: FleetJob; readonly atMs: numbe
         {reason === null ? <span class="now"><span aria-hidden="true">●</span> {line(standing(phase, step), 120)}</span> : <span class="wait"><span aria-hidden="true">○</span> {line(reason, 200)}</span>}
         {where === '' ? null : <small class="b">{where}</small>}
       </td>
-      <td class="for" role="cell"><Lasting ms={atMs - (startedAtMs ?? enqueuedAtMs)} />{cost === null ? null : <small class="b">{money(cost)}</small>}</td>
+      <td class="for" role="cell"><Lasting ms={atMs - (startedAtMs ?? enqueuedAtMs)} />{cost === null ? null : <small class="b">{money(cost)}</small>}{writable && mayBeJobId(jobId) ? <a id={elementId('cancel', jobId)} class="b small" href={`${jobPath(base, jobId)}?ask=cancel`}>Cancel…</a> : null}</td>
       <td class="out" role="cell"><span class="last" dir="auto">{line(lastLine, 300)}</span></td>
     </tr>
   )
@@ -323,7 +371,7 @@ function standing(phase: string | null, step: string | null): string {
   return phase === null ? 'taken' : (phases[phase] ?? phase)
 }
 
-function Ended({ fleet: { ended, atMs }, base }: { readonly fleet: Fleet; readonly base: string }) {
+function Ended({ fleet: { ended, atMs }, shared: { base, writable } }: { readonly fleet: Fleet; readonly shared: Shared }) {
   return (
     <section id="ended" aria-labelledby="ended-title">
       <h2 id="ended-title">Ended lately</h2>
@@ -335,7 +383,7 @@ function Ended({ fleet: { ended, atMs }, base }: { readonly fleet: Fleet; readon
             {ended.map(({ jobId, repository, status, reason, endedAtMs }) => (
               <tr>
                 <th scope="row"><a id={elementId('ended', jobId)} href={jobPath(base, jobId)}>{nameOf(repository, jobId)}</a><small class="b id">{line(jobId, 24)}</small></th>
-                <td><State state={status} />{reason === null ? null : <small class="b">{line(reason, 200)}</small>}</td>
+                <td><State state={status} />{reason === null ? null : <small class="b">{line(reason, 200)}</small>}{writable && status !== 'succeeded' && mayBeJobId(jobId) ? <button id={elementId('again', jobId)} class="act" form="operate" formaction={`${jobPath(base, jobId)}/retry`} name="from" value="start" aria-label={`Run ${line(jobId, 60)} again`}>Run again</button> : null}</td>
                 <td class="num opt" title={instant(endedAtMs).people}><Lasting ms={atMs - endedAtMs} /></td>
               </tr>
             ))}

@@ -4,8 +4,8 @@ import { raw } from 'hono/html'
 import type { Child } from 'hono/jsx'
 import { counted } from '../../job/counted.js'
 import type { JobView } from '../../job/fleet.js'
-import type { JobResult } from '../../job/result.js'
 import { type Links, webLink } from '../../job/page-links.js'
+import { Changes } from './changes.js'
 import { courseOf, type Course } from './course.js'
 import { CoursePicture } from './course-picture.js'
 import { Layout, type Place } from './layout.js'
@@ -17,11 +17,10 @@ export interface JobPageOptions extends Place {
   readonly links: Links
 }
 
-const mostPaths = 200
 const mostEntries = 50
 const outputLines = 200
 
-export function jobFragments(view: JobView, options: JobPageOptions): Fragment[] {
+export function jobFragments(view: JobView, options: JobPageOptions & { readonly asked?: boolean }): Fragment[] {
   const course = courseOf(view)
   const { status } = view
   const parts: [id: string, shows: unknown, html: unknown][] = [
@@ -33,7 +32,7 @@ export function jobFragments(view: JobView, options: JobPageOptions): Fragment[]
     ['course', course, <CourseSection course={course} />],
     ['steps', [view.stepResults, view.steps, status.step], <Steps view={view} />],
     ['attempts', view.attempts, <Attempts view={view} />],
-    ['work', [status.result, status.checkpointSha, status.unsaved], <Work view={view} links={options.links} />],
+    ['work', [status.result, status.checkpointSha, status.unsaved, view.patch], <Work view={view} links={options.links} />],
     ['output', [view.output, view.outputCut], <Output view={view} />],
   ]
   return parts.map(([id, shows, html]) => ({ id, key: JSON.stringify(shows), html: markup(html) }))
@@ -44,12 +43,13 @@ export function endedActs(jobId: string, base: string): Fragment {
   return { id: 'acts', key: 'ended', html: markup(<div id="acts" class="acts"><a id="acts-again" href={jobPath(base, jobId)}>It has ended: load the page again</a></div>) }
 }
 
-export function JobPage({ view, said, live, ...options }: JobPageOptions & { readonly view: JobView; readonly said: string | null; readonly live: string | null }) {
-  const html = new Map(jobFragments(view, options).map((fragment) => [fragment.id, fragment.html]))
+/** @param asked whether the visitor came to cancel it: what that takes is open then. */
+export function JobPage({ view, said, live, asked = false, ...options }: JobPageOptions & { readonly view: JobView; readonly said: string | null; readonly live: string | null; readonly asked?: boolean }) {
+  const html = new Map(jobFragments(view, { ...options, asked }).map((fragment) => [fragment.id, fragment.html]))
   const part = (id: string) => raw(html.get(id) ?? '')
   return (
     <Layout {...options} title={`${line(view.status.repository, 60)} · Switchyard`} live={live}>
-      {said === null ? null : <p class="note now" role="status"><span>{said}</span></p>}
+      {said === null ? null : <p class="note now" role="status"><span>{line(said, 300)}</span></p>}
       <div class="title">{part('head')}{part('acts')}</div>
       {part('why')}
       {part('facts')}
@@ -76,7 +76,7 @@ function actsOf({ status }: JobView): readonly string[] {
   return [...(status.result.status !== 'succeeded' && status.result.branch !== null ? ['checkpoint'] : []), 'start']
 }
 
-function Acts({ view, base, token, writable }: JobPageOptions & { readonly view: JobView }) {
+function Acts({ view, base, token, writable, asked }: JobPageOptions & { readonly view: JobView; readonly asked?: boolean }) {
   const acts = actsOf(view)
   const path = jobPath(base, view.status.jobId)
   const hidden = <input type="hidden" name="token" value={token} />
@@ -84,9 +84,9 @@ function Acts({ view, base, token, writable }: JobPageOptions & { readonly view:
   return (
     <div id="acts" class="acts">
       {acts.includes('cancel') ? (
-        <details id="cancel">
+        <details id="cancel" open={asked === true}>
           <summary id="cancel-summary">Cancel…</summary>
-          <form method="post" action={`${path}/cancel`}>{hidden}<input id="cancel-reason" name="reason" aria-label="Reason" placeholder="Reason (optional)" maxlength={500} /><button id="cancel-button" class="danger">Cancel the job</button></form>
+          <form method="post" action={`${path}/cancel`}>{hidden}<input id="cancel-reason" name="reason" aria-label="Reason" placeholder="Reason (optional)" maxlength={500} autofocus={asked === true} /><button id="cancel-button" class="danger">Cancel the job</button></form>
         </details>
       ) : null}
       {acts.includes('checkpoint') ? <form method="post" action={`${path}/retry`}>{hidden}<input type="hidden" name="from" value="checkpoint" /><button id="retry-checkpoint">Go on from its checkpoint</button></form> : null}
@@ -115,7 +115,7 @@ function Facts({ view: { status, consumer, run, atMs, attempts } }: { readonly v
   return (
     <section id="facts" class="card" aria-label="At a glance">
       <dl class="facts">
-        {result === null ? <Fact name="Step">{status.step === null ? (status.phase ?? '–') : line(status.step)}</Fact> : null}
+        {result === null ? <Fact name="Step">{line(status.step ?? status.phase ?? '–')}</Fact> : null}
         <Fact name="Provider">{status.provider === null ? '–' : line(status.provider, 60)}{status.sandboxId === null ? null : <small class="b id">{line(status.sandboxId, 60)}</small>}</Fact>
         <Fact name="Ran for">{startedAtMs === null ? 'not begun' : endedAtMs === null ? <Lasting ms={atMs - startedAtMs} /> : took(endedAtMs - startedAtMs)}</Fact>
         <Fact name="Waited">{startedAtMs === null ? <Lasting ms={(endedAtMs ?? atMs) - enqueuedAtMs} /> : took(startedAtMs - enqueuedAtMs)}</Fact>
@@ -225,7 +225,8 @@ function Linked({ to, children }: { readonly to: string | null; readonly childre
   return to === null ? <>{children}</> : <a href={to} rel="noopener noreferrer">{children}</a>
 }
 
-function Work({ view: { status, promoteTo }, links }: { readonly view: JobView; readonly links: Links }) {
+function Work({ view, links }: { readonly view: JobView; readonly links: Links }) {
+  const { status, promoteTo } = view
   const { result, repository, checkpointSha } = status
   if (result === null) {
     return (
@@ -249,26 +250,11 @@ function Work({ view: { status, promoteTo }, links }: { readonly view: JobView; 
           {tests === null ? null : <Fact name="Tests">{whole(tests.tests)}{tests.failures + tests.errors === 0 ? null : <span class="bad">, {whole(tests.failures + tests.errors)} failed</span>}{tests.skipped === 0 ? null : `, ${whole(tests.skipped)} skipped`}</Fact>}
         </dl>
       )}
-      {diff === null ? null : <Diff diff={diff} to={links.compare(repository, baseSha, commit)} />}
+      {diff === null ? null : <Changes diff={diff} patch={view.patch} link={(text) => <Linked to={links.compare(repository, baseSha, commit)}>{text}</Linked>} />}
       <Listed title="Not in the commit" entries={result.unsaved.map(({ path, reason }) => [path, reason])} more={result.unsavedMore} />
       <Listed title="Kept beside it" entries={kept.map(({ branch: name, ref }) => [name, ref])} more={0} />
       <Listed title="Artifacts" entries={artifacts.map(({ path, sizeBytes }) => [path, `${whole(sizeBytes)} bytes`])} more={0} />
     </section>
-  )
-}
-
-function Diff({ diff: { files, additions, deletions, paths }, to }: { readonly diff: NonNullable<JobResult['diff']>; readonly to: string | null }) {
-  return (
-    <>
-      <p class="none">Changed: <Linked to={to}>{counted(files, 'file')}</Linked>, <span class="good">+{whole(additions)}</span> <span class="bad">−{whole(deletions)}</span></p>
-      {paths.length === 0 ? null : (
-        <details id="paths" open={paths.length <= 20}>
-          <summary id="paths-summary">{counted(paths.length, 'path')}</summary>
-          <ul class="paths id">{paths.slice(0, mostPaths).map((path) => <li dir="auto">{line(path, 200)}</li>)}</ul>
-          <More count={files - Math.min(paths.length, mostPaths)} what="paths" />
-        </details>
-      )}
-    </>
   )
 }
 
