@@ -3,7 +3,7 @@ import { z } from 'zod'
 import { InvalidInputError } from '../job/errors.js'
 import type { Hook } from '../job/event-kinds.js'
 import { parseInput } from '../job/explain.js'
-import { type JobResult, jobResultSchema, wholeResult } from '../job/result.js'
+import { heldTime, type JobResult, jobResultSchema, wholeResult } from '../job/result.js'
 
 /** What events name as their source unless configured otherwise. */
 export const defaultEventSource = '/switchyard'
@@ -119,7 +119,7 @@ export function trimmedEvent(json: string): TrimmedEvent {
 }
 
 /** Its other fields stand in it too where whoever ended the run gave it whole. */
-const shortEvent = z.looseObject({ id: z.string(), type: z.string().startsWith('dev.switchyard.job.').optional(), data: z.looseObject({ jobId: z.string().optional(), status: z.string(), attempts: z.array(z.looseObject({ endedAt: z.string().optional() })).optional() }) })
+const shortEvent = z.looseObject({ id: z.string(), type: z.string().startsWith('dev.switchyard.job.').optional(), data: z.looseObject({ jobId: z.string().optional(), status: z.string(), attempts: z.array(z.looseObject({ endedAt: heldTime.nullish() })).optional() }) })
 
 /** A completion event with what `storedEvent` left out. What is not one is left as it is. */
 export function wholeCompletionEvent(stored: unknown): unknown {
@@ -127,5 +127,5 @@ export function wholeCompletionEvent(stored: unknown): unknown {
   if (!short.success) return stored
   const { id, data: held } = short.data
   const jobId = held.jobId ?? id.replace(/\.[0-9]+$/, '')
-  return { time: held.attempts?.at(-1)?.endedAt, ...short.data, data: wholeResult(held, jobId), specversion: '1.0', type: `dev.switchyard.job.${held.status}`, subject: jobId, datacontenttype: 'application/json' }
+  return { time: held.attempts?.at(-1)?.endedAt ?? undefined, ...short.data, data: wholeResult(held, jobId), specversion: '1.0', type: `dev.switchyard.job.${held.status}`, subject: jobId, datacontenttype: 'application/json' }
 }

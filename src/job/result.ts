@@ -137,11 +137,11 @@ export const jobResultSchema = lastingObject({
 })
 export type JobResult = z.output<typeof jobResultSchema>
 
-/** What the schemas put back, as JSON, by the field's name. */
+/** What the schemas or `wholeResult` put back, as JSON, by the field's name. */
 const usual = {
   result: { error: 'null', baseSha: 'null', branch: 'null', commit: 'null', promoted: 'null', pullRequest: 'null', steps: '[]', attempts: '[]', diff: 'null', unsaved: '[]', unsavedMore: '0', kept: '[]', artifacts: '[]', artifactsMissed: '[]', artifactsMissedMore: '0', tests: 'null', metadata: '{}', tenant: 'null' },
   step: { exitCode: 'null', stdoutTail: '""', stderrTail: '""' },
-  attempt: { sandboxId: 'null', endedAt: 'null', error: 'null' },
+  attempt: { sandboxId: 'null', endedAt: 'null', error: 'null', outcome: '"succeeded"' },
 }
 
 /**
@@ -156,16 +156,38 @@ export function shortResult(result: JobResult, runId: string): object {
   }
   const { steps, attempts } = result
   return short(
-    { ...result, steps: steps.map((step, index) => short(step, { ...usual.step, name: JSON.stringify(stepName(index)) })), attempts: attempts.map((attempt) => short(attempt, usual.attempt)) },
+    { ...result, steps: steps.map((step, index) => short(step, { ...usual.step, name: JSON.stringify(stepName(index)) })), attempts: attempts.map((attempt) => withShortTimes(short(attempt, usual.attempt))) },
     { ...usual.result, jobId: JSON.stringify(runId) },
   )
 }
 
-const heldResult = z.looseObject({ steps: z.array(z.looseObject({})).optional() })
+const times = ['startedAt', 'endedAt'] as const
+
+/** Times as milliseconds since 1970 where that says all of them: half as long. */
+function withShortTimes(attempt: Record<string, unknown>): Record<string, unknown> {
+  for (const name of times) {
+    const text = attempt[name]
+    const ms = typeof text === 'string' ? Date.parse(text) : NaN
+    if (!Number.isNaN(ms) && new Date(ms).toISOString() === text) attempt[name] = ms
+  }
+  return attempt
+}
+
+/** A time of an attempt as it is held. */
+export const heldTime = z.int().min(0).max(8.64e15).transform((ms) => new Date(ms).toISOString()).or(z.string())
+
+const heldAttempt = z.looseObject({ startedAt: heldTime, endedAt: heldTime.nullish() })
+const heldResult = z.looseObject({ steps: z.array(z.looseObject({})).optional(), attempts: z.array(heldAttempt).optional() })
 
 /** A result as its schema takes it, from what is held of it under its job's id among all queues. What is none is left as it is. */
 export function wholeResult(held: unknown, runId: string): unknown {
   const { success, data } = heldResult.safeParse(held)
   if (!success) return held
-  return { jobId: runId, ...data, ...(data.steps === undefined ? {} : { steps: data.steps.map((step, index) => ({ name: stepName(index), ...step })) }) }
+  const { steps, attempts } = data
+  return {
+    jobId: runId,
+    ...data,
+    ...(steps === undefined ? {} : { steps: steps.map((step, index) => ({ name: stepName(index), ...step })) }),
+    ...(attempts === undefined ? {} : { attempts: attempts.map((attempt) => ({ outcome: 'succeeded', ...attempt })) }),
+  }
 }

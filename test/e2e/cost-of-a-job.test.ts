@@ -51,7 +51,7 @@ async function run(count: number, spec: JobSpecInput): Promise<string[]> {
 }
 
 describe('what a job costs Redis', () => {
-  it('a finished trivial one leaves 3.1 kB, the events of both kinds included', async () => {
+  it('a finished trivial one leaves 3 KiB, the events of both kinds included', async () => {
     const before = await keysBytes(client)
     await run(200, trivial)
     expect(((await keysBytes(client)) - before) / 200).toBeLessThanOrEqual(3_072)

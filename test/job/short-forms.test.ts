@@ -66,7 +66,7 @@ describe('a result is held short', () => {
       commit: 'b'.repeat(40),
       promoted: { to: 'main', sha: 'b'.repeat(40), result: 'created' },
       steps: [{ name: 'a', exitCode: 0, durationMs: 0, stdoutTail: '', stderrTail: 'x' }, { name: 'step 2', exitCode: 0, durationMs: 0, stdoutTail: '', stderrTail: '' }, { name: 'step 2', exitCode: 0, durationMs: 0, stdoutTail: '', stderrTail: '' }, { name: 'b', exitCode: null, durationMs: 1, stdoutTail: 'y', stderrTail: '' }],
-      attempts: [{ ...attempt, sandboxId: null, endedAt: null, outcome: 'unavailable', error: null }, { ...attempt, sandboxId: 's', endedAt: '2026-01-01T00:00:01.000Z', outcome: 'lost', error: { kind: 'sandbox-lost', message: 'gone' } }],
+      attempts: [{ ...attempt, sandboxId: null, endedAt: null, outcome: 'unavailable', error: null }, { ...attempt, sandboxId: 's', endedAt: '2026-01-01T00:00:01.000Z', outcome: 'lost', error: { kind: 'sandbox-lost', message: 'gone' } }, { ...attempt, startedAt: '2026-01-01T00:00:00Z', sandboxId: 't', endedAt: '2026-01-01T00:00:01.5Z', outcome: 'succeeded', error: null }],
       diff: { files: 0, additions: 0, deletions: 0, paths: [] },
       unsaved: [{ path: 'a', reason: '' }],
       unsavedMore: 3,
