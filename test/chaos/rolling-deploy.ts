@@ -4,10 +4,11 @@ import { subscribe } from '../../src/producers/index.js'
 import type { RedisSettings } from '../../src/store/index.js'
 import { startDeployment, until } from '../e2e/deployment.js'
 import { startRedisCluster } from '../servers/redis-cluster.js'
+import { ProbeWatch } from './probe-watch.js'
 
 // A rolling deploy under load, for real: three consumers in processes of their own are replaced one after the other, three times over, while jobs run at
 // the local provider; with --cluster on a Redis Cluster of three primaries with a replica each, of which one fails over in the middle. Then every job
-// is looked at: it ended once, as it should, in one attempt, its step ran once, and nothing is left.
+// is looked at: it ended once, as it should, in one attempt, its step ran once, and nothing is left; and each consumer's probes said all along what was so.
 const { values } = parseArgs({
   options: {
     cluster: { type: 'boolean', default: false },
@@ -30,9 +31,18 @@ const cluster = values.cluster ? await startRedisCluster() : undefined
 const settings: RedisSettings | undefined = cluster === undefined ? undefined : { cluster: { nodes: cluster.addresses }, password: cluster.password }
 const deployment = await startDeployment({ limits: [places], ...(settings === undefined ? {} : { address: () => Promise.resolve(settings) }) })
 const problems: string[] = []
+const probes = new ProbeWatch()
+const startConsumer = async () =>
+  await deployment.startConsumerProcess({
+    settings: { leaseMs: 15_000, stallCheckMs: 5_000 },
+    probes: true,
+    onMessage: (message, child) => {
+      if (typeof message === 'object' && message !== null && 'probes' in message) probes.watch(String(message.probes), child)
+    },
+  })
 try {
   await deployment.seed('acme/web', { 'README.md': 'hello\n' })
-  const consumers = await Promise.all([1, 2, 3].map(() => deployment.startConsumerProcess({ settings: { leaseMs: 15_000, stallCheckMs: 5_000 } })))
+  const consumers = await Promise.all([1, 2, 3].map(startConsumer))
   const ended: string[] = []
   const subscription = subscribe(settings ?? { url: deployment.redis.url }, 'rolling-deploy', (event) => void ended.push(event.subject), { from: 'start' })
   const step = 'i=0; while [ $i -lt 20 ]; do i=$((i+1)); echo "line $i"; sleep 0.1; done; echo x >> runs.txt; cat runs.txt'
@@ -46,15 +56,19 @@ try {
     if (cluster !== undefined && replaced === 4) {
       const slot = await cluster.slotOf('{switchyard}')
       const replica = await cluster.replicaOf(slot)
+      probes.away = true
       await replica.client.cluster('FAILOVER')
       await until('the replica takes over', async () => (await cluster.primaryOf(slot)) === replica)
+      // Whoever is asked while it finds the new one may say so a little longer.
+      setTimeout(() => (probes.away = false), 15_000)
       say('the replica of the queue’s primary took over')
     }
     const old = consumers[replaced % 3]
     const gone = old === undefined ? undefined : once(old, 'exit')
+    probes.stopping(old?.pid)
     old?.kill('SIGTERM')
     await gone
-    consumers[replaced % 3] = await deployment.startConsumerProcess({ settings: { leaseMs: 15_000, stallCheckMs: 5_000 } })
+    consumers[replaced % 3] = await startConsumer()
     if (replaced % 3 === 2) say(`all three consumers were replaced; ${ended.length} of ${count} jobs have ended`)
   }
   const all = await results
@@ -67,6 +81,13 @@ try {
   if (told !== new Set(ended).size) problems.push(`${told - new Set(ended).size} events were told twice`)
   await until('every place is given back', async () => (await deployment.queue.providers()).every(({ used }) => used === 0), 60_000).catch((error: unknown) => problems.push(String(error)))
   await subscription.close()
+  for (const consumer of consumers) {
+    probes.stopping(consumer.pid)
+    consumer.kill('SIGTERM')
+  }
+  const asked = await probes.close()
+  problems.push(...probes.problems)
+  say(`the probes of ${replaced + 3} consumers answered ${asked} times${probes.problems.length === 0 ? ', and said what was so' : ''}`)
   say(`${all.length} jobs ended, ${all.filter(({ status }) => status === 'succeeded').length} succeeded, ${told} events; consumers were replaced ${replaced} times; ${problems.length === 0 ? 'nothing was lost, and nothing ran twice' : `${problems.length} problems`}`)
 } finally {
   await deployment.close()

@@ -3,6 +3,7 @@ import { artifactsConfigSchema, createArtifactStore } from '../../src/artifacts/
 import { Consumer, secretsFromEnvironment } from '../../src/consumers/index.js'
 import { CodeStorageHost } from '../../src/git/index.js'
 import { InfrastructureError } from '../../src/job/errors.js'
+import { startMonitorServer } from '../../src/monitor/index.js'
 import { LocalProvider } from '../../src/providers/local/index.js'
 import { endingProvider } from './ending-provider.js'
 import { hostWithForge, verbOf, type ConsumerProcessOptions } from './deployment.js'
@@ -59,8 +60,13 @@ const consumer = new Consumer({
   log: pino({ level: 'info' }, { write: (line: string) => void process.send?.({ log: line }) }),
   settings: told.settings,
 })
+const probes = told.probes !== true ? null : await startMonitorServer({ host: '127.0.0.1', port: 0, stuck: () => consumer.stuckLoops().map(({ loop }) => loop), unready: async () => (await consumer.readiness()).problems })
+if (probes !== null) process.send?.({ probes: probes.url })
 process.once('SIGTERM', () => {
-  void consumer.stop().then(() => process.disconnect())
+  void consumer.stop().then(async () => {
+    await probes?.close()
+    process.disconnect()
+  })
 })
 await consumer.start()
 process.send?.('started')

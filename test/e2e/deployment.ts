@@ -55,6 +55,8 @@ export interface ConsumerProcessOptions {
   readonly freezeIn?: { readonly call: string; readonly nth: number; readonly after?: boolean; readonly fails?: boolean } | undefined
   /** See `endingProvider`. */
   readonly endFile?: string | undefined
+  /** Serves probes as `switchyard consume` does, from before its start on, and says first where: `{ probes: url }`. */
+  readonly probes?: boolean | undefined
 }
 
 export interface ForgeToUse {
@@ -115,7 +117,7 @@ export interface Deployment {
   readonly privateKey: string
   startConsumer(options?: Partial<Omit<ConsumerOptions, 'settings'>> & { settings?: Partial<ConsumerSettings> }): Promise<Consumer>
   /** Starts a consumer in a process of its own, which can be killed; waits until it takes jobs. */
-  startConsumerProcess(options?: Partial<Pick<ConsumerProcessOptions, 'settings' | 'freezeIn' | 'credentials' | 'endFile' | 'artifacts' | 'environment' | 'forge'>> & { readonly storageUrl?: string }): Promise<ChildProcess>
+  startConsumerProcess(options?: Partial<Pick<ConsumerProcessOptions, 'settings' | 'freezeIn' | 'credentials' | 'endFile' | 'artifacts' | 'environment' | 'forge' | 'probes'>> & { readonly storageUrl?: string; readonly onMessage?: (message: unknown, child: ChildProcess) => void }): Promise<ChildProcess>
   /** Makes a repository with these files on `main`; returns the commit. */
   seed(repository: string, files: Readonly<Record<string, string>>): Promise<string>
   /** A fresh clone of a branch, ephemeral or not. Returns the folder. */
@@ -183,6 +185,7 @@ export async function startDeployment(
         artifacts: overrides.artifacts,
         environment: overrides.environment,
         forge: overrides.forge,
+        probes: overrides.probes,
         settings: { ...quickSettings, ...overrides.settings },
       }
       const child = fork(ownFile('test/e2e/consumer-process.ts'), {
@@ -191,6 +194,7 @@ export async function startDeployment(
         stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
       })
       children.push(child)
+      if (overrides.onMessage !== undefined) child.on('message', (message) => overrides.onMessage?.(message, child))
       const started = new Promise<void>((resolve) => child.on('message', (message) => message === 'started' && resolve()))
       await Promise.race([started, once(child, 'exit').then(() => Promise.reject(new Error('the consumer did not start')))])
       return child
