@@ -1,7 +1,7 @@
 import { Redis } from 'ioredis'
 import { type RedisProcess, startRedisProcess, until } from './redis-process.js'
 
-/** A primary with a replica, and three sentinels that watch them. */
+/** A primary with a replica or more, and three sentinels that watch them. */
 export interface RedisSentinels {
   readonly servers: readonly RedisProcess[]
   /** HOST:PORT of the sentinels. */
@@ -12,7 +12,7 @@ export interface RedisSentinels {
   primary(): Promise<RedisProcess>
   /** Whether a server has become a replica. */
   isReplica(server: RedisProcess): Promise<boolean>
-  /** Tells the sentinels to make the replica the primary. */
+  /** Tells the sentinels to make a replica the primary. */
   failOver(): Promise<void>
   close(): Promise<void>
 }
@@ -20,11 +20,11 @@ export interface RedisSentinels {
 const password = 'sentinel-password'
 const name = 'jobs'
 
-export async function startRedisSentinels(): Promise<RedisSentinels> {
-  const data = (more: readonly string[] = []) => startRedisProcess(() => [`requirepass ${password}`, `masterauth ${password}`, 'repl-diskless-sync-delay 0', 'appendonly no', ...more])
+/** @param options.lines more of the servers' configuration. */
+export async function startRedisSentinels({ replicas = 1, lines = [] }: { readonly replicas?: number; readonly lines?: readonly string[] } = {}): Promise<RedisSentinels> {
+  const data = (more: readonly string[] = []) => startRedisProcess(() => [`requirepass ${password}`, `masterauth ${password}`, 'repl-diskless-sync-delay 0', 'appendonly no', ...lines, ...more])
   const primary = await data()
-  const replica = await data([`replicaof 127.0.0.1 ${primary.port}`])
-  const servers = [primary, replica]
+  const servers = [primary, ...(await Promise.all(Array.from({ length: replicas }, () => data([`replicaof 127.0.0.1 ${primary.port}`]))))]
   const sentinels = await Promise.all(
     [1, 2, 3].map(() =>
       startRedisProcess(
@@ -44,10 +44,10 @@ export async function startRedisSentinels(): Promise<RedisSentinels> {
     return client
   })
   for (const client of clients) {
-    await until('the sentinels know each other and the replica', async () => {
+    await until('the sentinels know each other and the replicas', async () => {
       const [fields] = (await client.call('SENTINEL', 'MASTERS')) as string[][]
       const field = (wanted: string) => fields?.[fields.indexOf(wanted) + 1]
-      return field('num-other-sentinels') === '2' && field('num-slaves') === '1'
+      return field('num-other-sentinels') === '2' && field('num-slaves') === String(replicas)
     })
   }
   const [first] = clients

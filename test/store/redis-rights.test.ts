@@ -154,10 +154,16 @@ it('a right that is missing is named, with the way to give it, before anything i
     after(() => queue.close())
     return await Promise.all([queue.enqueue({ repository: 'acme/web', steps: ['true'] }), assertRights(given, new Keys(prefix))].map((call) => Promise.resolve<unknown>(call).then(() => undefined, (error: unknown) => error)))
   }
-  for (const error of await refused(config, keys.prefix)) {
+  const consumer = new Consumer({ deployment: 'test', redis: config, queue: { prefix: keys.prefix }, git: inMemoryGitHost, providers: [{ provider: new InMemoryProvider('a'), limit: { sandboxes: 1 } }], secrets: secretsFromEnvironment([]), log: pino({ level: 'silent' }) })
+  after(() => consumer.stop())
+  const starts = await Promise.all([consumer.start(), openApi(parseConfig({ redis: config, queue: { prefix: keys.prefix }, http: { port: 0 } }))].map((call) => Promise.resolve<unknown>(call).then(() => undefined, (error: unknown) => error)))
+  for (const error of [...(await refused(config, keys.prefix)), ...starts]) {
     expect(error).toBeInstanceOf(RedisUnavailableError)
     expect(String(error)).toMatch(says)
   }
+  const checks = new Checklist({ kind: 'redis', name: 'redis' }, new SecretPatterns(), new AbortController().signal)
+  await checkRedis(checks, config, keys.prefix, { timeoutMs: 10_000 })
+  expect(checks.results.filter(({ outcome }) => outcome === 'failed').map(({ detail, mend }) => `${detail}; ${mend ?? ''}`).join('\n')).toMatch(says)
   await admin.call('ACL', 'SETUSER', 'elsewhere', 'on', '>less-password', ...aclRule('{other}').split(' '))
   for (const error of await refused({ url: config.url.replace('less:', 'elsewhere:') }, keys.prefix)) expect(String(error)).toMatch(/on the deployment’s keys.*"~PREFIX:\*"/)
   expect(await admin.keys('{less}*')).toEqual([])

@@ -7,6 +7,8 @@ import { pino } from 'pino'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import { Checklist } from '../../src/cli/doctor/checklist.js'
 import { checkRedis } from '../../src/cli/doctor/check-redis.js'
+import { openApi } from '../../src/cli/open-api.js'
+import { parseConfig } from '../../src/config/load.js'
 import { Consumer, secretsFromEnvironment } from '../../src/consumers/index.js'
 import { SecretPatterns } from '../../src/consumers/output/secret-patterns.js'
 import { CodeStorageHost } from '../../src/git/index.js'
@@ -204,10 +206,11 @@ async function refusals(config: RedisConfig, withConsumer: boolean): Promise<str
   })
   const started = await consumer.start().then(() => new Error('started'), (thrown: unknown) => thrown as Error)
   await consumer.stop()
-  return [...said, started.message]
+  const served = await openApi({ ...parseConfig({ redis: { url: 'redis://unused' }, http: { port: 0 } }), redis: config as RedisSettings }).then(async ({ close }) => close().then(() => new Error('served')), (thrown: unknown) => thrown as Error)
+  return [...said, started.message, served.message]
 }
 
-describe('a wrong way is told in one sentence, by enqueue, doctor and a consumer’s start, and nothing is changed', () => {
+describe('a wrong way is told in one sentence, by enqueue, doctor, a consumer’s start and serve, and nothing is changed', () => {
   const stranger = byTls(() => mutual, () => ({ caFile: ca.cert }))
   it.each<readonly [string, () => RedisSettings, RegExp]>([
     ['a Cluster’s node as a single server', () => ({ url: `redis://:${cluster.password}@127.0.0.1:${cluster.nodes[0]!.port}` }), /is a node of a Redis Cluster.*set redis\.cluster/],
