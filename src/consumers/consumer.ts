@@ -44,6 +44,7 @@ import { steadyClock } from './steady-clock.js'
 import { endOverdueWaits } from './supervision/overdue-waits.js'
 import { LockKeeper } from './intake/lock-keeper.js'
 import type { PlacementPolicy } from './placing/placement.js'
+import { resumeQueue } from './intake/queue-pause.js'
 import { Relisting } from './intake/relisting.js'
 import { endForgottenRun } from './reaping/forgotten-run.js'
 import { Reaper, type ProviderListing } from './reaping/reaper.js'
@@ -283,18 +284,20 @@ export class Consumer {
         now,
         everyMs: settings.pollMs,
         holder: this.id,
-        readSpecs: async (jobIds) => {
+        readJobs: async (jobIds) => {
           const pipeline = redis.pipeline()
-          for (const jobId of jobIds) pipeline.hget(worker.toKey(jobId), 'data')
-          return ((await pipeline.exec()) ?? []).map(([error, data]) => {
+          for (const jobId of jobIds) pipeline.hget(worker.toKey(jobId), 'data').exists(keys.run(jobId))
+          const found = ((await pipeline.exec()) ?? []).map(([error, answer]) => {
             if (error !== null) throw error
-            return specIn(data)
+            return answer
           })
+          return jobIds.map((_jobId, index) => ({ spec: specIn(found[2 * index]), begun: found[2 * index + 1] === 1 }))
         },
         onGone: async (jobId) => {
           await endForgottenRun({ store, deployment: options.deployment, branchRetentionMs: settings.branchRetentionMs, now, eventTypes: options.eventTypes }, jobId)
           await ready.close(jobId)
         },
+        onPauseOver: () => resumeQueue(redis, keys, log),
       }),
       onLeave: ({ by, reason }) => {
         log.info({ by, reason }, 'an operator wants this consumer to leave')

@@ -1,4 +1,4 @@
-import { horizonMs, parksWithin, type Refusal } from '../job/budget.js'
+import { horizonMs, leastPaidMs, parksWithin, type Refusal } from '../job/budget.js'
 import { costMicros, rateOf, toMicros, type Billed } from '../job/cost.js'
 import { errorMessage } from '../job/errors.js'
 import type { RunRecord } from '../job/run-record.js'
@@ -6,6 +6,7 @@ import type { JobSpec } from '../job/spec.js'
 import type { Moment } from '../job/usage.js'
 import type { Covered } from '../store/budgets.js'
 import type { ConsumerContext } from './consumer-context.js'
+import { eligibleHere } from './placing/candidates.js'
 
 /** How often it is looked, while a command runs, whether the job is to be parked, in milliseconds. */
 const looks = { least: 100, most: 5_000 }
@@ -23,7 +24,7 @@ export class BudgetReached extends Error {
 
 /** What it takes of a run's context. */
 export interface BudgetedRun {
-  readonly shared: Pick<ConsumerContext, 'budgets' | 'providers' | 'settings' | 'log' | 'now'>
+  readonly shared: Pick<ConsumerContext, 'budgets' | 'providers' | 'deploymentProviders' | 'git' | 'settings' | 'log' | 'now'>
   readonly jobId: string
   readonly spec: JobSpec
   readonly fence: number
@@ -113,9 +114,28 @@ export class JobBudget {
     if (reached !== null && (spec.push !== false || record.stepIndex === 0)) throw reached
   }
 
-  /** The job has no sandbox now: what was reserved is given back, and what it has cost is charged. */
-  async settle(): Promise<void> {
-    if (this.applies) await this.cover(null, 0, 0, 0)
+  /**
+   * The job has no sandbox now: what was reserved is given back, and what it has cost is charged.
+   * @returns how it stands after that, by its own giving back too; null where there is enough by now for what was refused.
+   */
+  async settle({ refusal }: BudgetReached): Promise<BudgetReached | null> {
+    return await this.cover(null, 0, refusal.needed, 0)
+  }
+
+  /**
+   * What a job that begins as this one did needs at the least, wherever this consumer may have it run, in micro-units; null where it may cost nothing.
+   * It is the same for all jobs that stand in the index with it.
+   */
+  get leastOfAll(): number | null {
+    const { shared, spec } = this.run
+    const eligible = eligibleHere(shared, spec)
+    const livedMs = leastPaidMs(spec) || shared.settings.budgetPeriodMs
+    const costs = (eligible.ok ? eligible.providers : []).map((name) => {
+      const rate = rateOf(shared.providers.get(name)?.price, spec.resources, shared.budgets?.currency ?? '')
+      return rate === null ? 0 : costMicros(rate, livedMs)
+    })
+    const least = costs.length === 0 ? 0 : Math.min(...costs)
+    return least === 0 ? null : least
   }
 
   private get applies(): boolean {
@@ -177,6 +197,7 @@ export class JobBudget {
       jobCap: spec.budget === undefined ? undefined : toMicros(spec.budget.amount),
       ended,
       attempt: attempt === null ? null : { number: attempt, cost, wanted, forMs: Math.max(forMs, settings.budgetPeriodMs) },
+      asked: attempt === null ? wanted : undefined,
     })
     if (covered.refusedBy === null) return null
     return new BudgetReached({ ...covered.refusedBy, currency: budgets.currency, needed: wanted, dayEnds: clockIn(covered.dayEndsAtMs, budgets.timeZone) }, covered)

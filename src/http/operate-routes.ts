@@ -146,11 +146,11 @@ function addQueueRoutes(app: ApiApp, api: ApiContext): void {
     route({
       method: 'post', path: '/v1/queue/pause', operationId: 'pauseQueue', summary: 'Have no job of this queue begun or gone on with; those that run go on', tags: ['operate'],
       middleware: admin(api),
-      request: { body: body('GiveReason', false) },
+      request: { body: body('PauseQueue', false) },
       responses: { 200: { description: 'What changed.', content: json('QueuePaused') }, ...problems(413, 415) },
     }),
     async (context) => {
-      const { value } = await bodyOf(context, api, requests.GiveReason, { optional: true })
+      const { value } = await bodyOf(context, api, requests.PauseQueue, { optional: true })
       return context.json(await operations.pauseQueue({ ...value, by: operatorOf(context) }), 200)
     },
   )

@@ -38,8 +38,9 @@ export const operateRequests = {
   LimitProvider: z.strictObject({ sandboxes: z.number({ error: 'is missing; give a whole number of sandboxes' }), reason, forMs }),
   PauseTenant: z.strictObject({ reason, forMs, isNew }),
   ShareTenant: z.strictObject({ weight: z.number({ error: 'is missing; give a number' }), cap: z.number({ error: 'must be a whole number of jobs' }).optional(), reason, forMs, isNew }),
-  SetBudget: z.strictObject({ amount: z.number({ error: 'is missing; give an amount of the deployment’s currency, such as 20' }) }),
+  SetBudget: z.strictObject({ amount: z.number({ error: ({ input }) => `${input === undefined ? 'is missing; give' : 'must be'} an amount of the deployment’s currency, such as 20` }) }),
   GiveReason: z.strictObject({ reason }),
+  PauseQueue: z.strictObject({ reason, forMs }),
   DrainQueue: z.strictObject({
     confirm: z.literal(true, { error: 'must be true; this ends every job that waits' }).optional(),
     dryRun: z.boolean({ error: 'must be true or false' }).optional(),

@@ -25,6 +25,15 @@ export function horizonMs(
   return Math.max(0, Math.min(leftMs, step.timeoutMs ?? Infinity))
 }
 
+/**
+ * What the first sandbox of a job must be paid for at the least, before it is made, in milliseconds: a power of two, so that few of them tell many jobs apart; 0 for what
+ * its consumer reserves at a time (`horizonMs`).
+ */
+export function leastPaidMs(spec: Pick<JobSpec, 'push' | 'steps' | 'timeoutMs'>): number {
+  const ms = horizonMs(spec, { phase: 'placing', stepIndex: 0 }, { leftMs: spec.timeoutMs, periodMs: 0 })
+  return ms < 1 ? 0 : 2 ** Math.floor(Math.log2(ms))
+}
+
 /** Whether a job may be parked within its step `stepIndex`, and loses nothing. */
 export function parksWithin(spec: Pick<JobSpec, 'push' | 'steps'>, { stepIndex }: Pick<RunRecord, 'stepIndex'>): boolean {
   return spec.push !== false && spec.steps[stepIndex]?.resume !== undefined
@@ -52,6 +61,11 @@ export function waitsForBudget(refusal: Refusal, tenant: string | undefined): st
   if (of === 'job') return `waits for its own budget: ${used}${lacks}; raise it`
   const whose = tenant === undefined ? 'the budget of jobs without a tenant' : `tenant ${tenant}'s budget`
   return `waits for ${whose}: ${used} today${lacks}; raise it or wait until ${dayEnds}`
+}
+
+/** Why jobs wait in the index that need so much at the least; `refusal` of one of them. */
+export function heldForBudget(refusal: Refusal, tenant: string | undefined): string {
+  return waitsForBudget(refusal, tenant).replace(', and it needs ', ', and it needs at least ')
 }
 
 /** Why a job can never run with its budget; undefined when it may, some time. */

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
 import { z } from 'zod'
+import { leastPaidMs } from './budget.js'
 import { needsInjection, networkPolicy, type JobSpec } from './spec.js'
 
 /**
@@ -17,6 +18,8 @@ export const constraintsSchema = z.object({
   injects: z.literal(true).optional(),
   /** Whether one of its steps has a `resume`; left out when none has. */
   resumes: z.literal(true).optional(),
+  /** What its first sandbox is to be paid for at the least, in milliseconds: of `leastPaidMs`; left out for a job that has begun. */
+  paidMs: z.int().min(0).optional(),
   /** What it takes of a provider's pool: vCPUs in thousandths. */
   milliCpu: z.int().min(0),
   memoryMiB: z.int().min(0),
@@ -30,14 +33,17 @@ function imageKind(image: string | undefined): string | undefined {
   return image.startsWith(snapshotPrefix) ? `${snapshotPrefix}any` : 'any'
 }
 
-/** The constraints of a job, and an id that is the same for the same constraints: 16 hexadecimal digits. Of its image only the kind counts. */
-export function constraintsOf(spec: Pick<JobSpec, 'providers' | 'network' | 'resources' | 'image' | 'secrets' | 'injects' | 'steps'>): { readonly id: string; readonly constraints: Constraints } {
+/**
+ * The constraints of a job, and an id that is the same for the same constraints: 16 hexadecimal digits. Of its image only the kind counts.
+ * @param begun it has a run: what it needs next its record alone says.
+ */
+export function constraintsOf(spec: Pick<JobSpec, 'providers' | 'network' | 'resources' | 'image' | 'secrets' | 'injects' | 'steps' | 'push' | 'timeoutMs'>, begun = false): { readonly id: string; readonly constraints: Constraints } {
   const { providers, network, resources } = spec
   const image = imageKind(spec.image)
   const secrets = spec.secrets.length === 0 ? undefined : [...new Set(spec.secrets)].sort()
   const injects = needsInjection(spec.injects) ? (true as const) : undefined
   const resuming = resumes(spec) ? (true as const) : undefined
-  const constraints = { providers, network, resources, image, secrets, injects, resumes: resuming, milliCpu: Math.round((resources.cpu ?? 0) * 1000), memoryMiB: resources.memoryMiB ?? 0 }
+  const constraints = { providers, network, resources, image, secrets, injects, resumes: resuming, paidMs: begun ? undefined : leastPaidMs(spec), milliCpu: Math.round((resources.cpu ?? 0) * 1000), memoryMiB: resources.memoryMiB ?? 0 }
   return { id: createHash('sha256').update(JSON.stringify(constraints)).digest('hex').slice(0, 16), constraints }
 }
 

@@ -142,8 +142,11 @@ export class Operations {
     return await this.use(({ redis }) => readAudit(redis, this.keys, before ?? null, limit))
   }
 
-  /** No job of this queue is begun or gone on with; those that run go on. It is BullMQ's own pause, so that its board shows it and can resume it too. */
-  async pauseQueue(options: Pick<OperateOptions, 'by' | 'reason'>): Promise<Change<OperatorWord>> {
+  /**
+   * No job of this queue is begun or gone on with; those that run go on. It is BullMQ's own pause, so that its board shows it and can resume it too; when its
+   * time is over a consumer of the queue does.
+   */
+  async pauseQueue(options: OperateOptions): Promise<Change<OperatorWord>> {
     return await this.setQueuePause(true, options)
   }
 
@@ -221,16 +224,17 @@ export class Operations {
     await this.use(({ redis }) => appendAudit(redis, this.keys, { ...entryOf(by, action, targets), ...change }))
   }
 
-  private async setQueuePause(paused: boolean, options: Pick<OperateOptions, 'by' | 'reason'>): Promise<Change<OperatorWord>> {
-    const { by, reason = null } = parseInput(optionsSchema, options, 'options')
+  private async setQueuePause(paused: boolean, options: OperateOptions): Promise<Change<OperatorWord>> {
+    const { by, reason = null, forMs } = parseInput(optionsSchema, options, 'options')
     return await this.use(async ({ queue, operators, redis }) => {
       const [wasPaused, known, atMs] = await Promise.all([queue.isPaused(), operators.queuePause(), redisNowMs(redis, this.keys)])
       const before = wasPaused ? (known ?? { by: 'somebody, by BullMQ', reason: null, atMs, untilMs: null }) : null
-      if (wasPaused === paused) return { changed: false, before, after: before, ignoredBy: [] }
-      const after = paused ? { by: shownName(by), reason, atMs, untilMs: null } : null
+      // Said again, it holds for another time.
+      const prolonged = paused && (forMs !== undefined || (before?.untilMs ?? null) !== null)
+      if (wasPaused === paused && !prolonged) return { changed: false, before, after: before, ignoredBy: [] }
+      const after = paused ? { by: shownName(by), reason, atMs, untilMs: forMs === undefined ? null : atMs + forMs } : null
       // First what holds, then who did it: whoever finds a queue that is not paused takes that away.
-      if (paused) await queue.pause()
-      else await queue.resume()
+      if (wasPaused !== paused) await (paused ? queue.pause() : queue.resume())
       await operators.notePause(after)
       await appendAudit(redis, this.keys, { ...entryOf(by, paused ? 'pauseQueue' : 'resumeQueue', [queue.name]), before, after })
       return { changed: true, before, after, ignoredBy: [] }

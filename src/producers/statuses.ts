@@ -21,11 +21,12 @@ export async function statusesOf(connected: Connected, queueName: string, jobIds
   const views = jobs.map((job, index) => (job === undefined ? null : viewOf(job, inHand[index] ?? false)))
   // Only of what waits in nobody's hands.
   const waiting = views.map((view) => (view === null || view.finished || view.inHand ? null : view))
-  const constraints = waiting.map((view) => (view?.spec === undefined ? '' : constraintsOf(view.spec).id))
-  const [tenants, refusals, keys] = await Promise.all([
+  const constraints = waiting.map((view, index) => (view?.spec === undefined ? '' : constraintsOf(view.spec, runs[index] !== null).id))
+  const [tenants, refusals, keys, unpaid] = await Promise.all([
     lookUpEach(waiting.map((view) => view?.spec?.tenant ?? ''), (name) => ready.tenant(name)),
     lookUpEach([...ids.filter((_id, index) => waiting[index] !== null), ...constraints], (id) => ready.refusals(id)),
     Promise.all(ids.map((jobId, index) => keyOf(ready, jobId, waiting[index]?.spec))),
+    ready.unpaid(constraints.map((id, index) => ({ tenant: waiting[index]?.spec?.tenant, constraints: id }))),
   ])
   const statuses = ids.map((jobId, index) => {
     const view = views[index] ?? null
@@ -34,6 +35,7 @@ export async function statusesOf(connected: Connected, queueName: string, jobIds
       tenant: tenants.get(waiting[index]?.spec?.tenant ?? '') ?? null,
       refusals: refusals.get(jobId) ?? refusals.get(constraints[index] ?? '') ?? null,
       key: keys[index] ?? null,
+      unpaid: unpaid[index] ?? null,
       delayedUntilMs: view?.delayedUntilMs ?? null,
     })
   })
@@ -45,7 +47,7 @@ export async function statusesOf(connected: Connected, queueName: string, jobIds
 async function aroundOf({ queue, ledger, roster, operators }: Connected, queueName: string): Promise<Around> {
   const [loads, paused, live] = await Promise.all([ledger.loads(), queue.isPaused(), roster.live()])
   const pausedBy = paused ? await operators.queuePause() : null
-  return { loads, paused, pausedBy, consumers: live.filter((consumer) => consumer.queue === queueName), tenant: null, refusals: null, key: null, delayedUntilMs: null }
+  return { loads, paused, pausedBy, consumers: live.filter((consumer) => consumer.queue === queueName), tenant: null, refusals: null, key: null, unpaid: null, delayedUntilMs: null }
 }
 
 async function keyOf(ready: Connected['ready'], jobId: string, spec: JobSpec | undefined): Promise<KeyStanding | null> {

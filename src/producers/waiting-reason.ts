@@ -30,6 +30,8 @@ export interface Around {
   readonly refusals: Refusals | null
   /** What keeps it from its key of concurrency; null when nothing does. */
   readonly key: KeyStanding | null
+  /** Why its tenant's budget keeps it, and others like it; null when it does not. */
+  readonly unpaid: string | null
   /** Until when it is delayed, in milliseconds since 1970; null when it is not. */
   readonly delayedUntilMs: number | null
 }
@@ -57,7 +59,7 @@ export function waitingReason(spec: JobSpec | undefined, record: Pick<RunRecord,
   if (tenant !== null && tenant.cap !== null && tenant.running >= tenant.cap) {
     return `waiting for tenant ${spec?.tenant ?? ''}: ${tenant.running} of at most ${tenant.cap} jobs are running`
   }
-  return capacityReason(spec, around.loads, fit)
+  return around.unpaid ?? capacityReason(spec, around.loads, fit)
 }
 
 function nobody(reasons: readonly string[], sinceMs: number): string | null {

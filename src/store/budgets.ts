@@ -38,6 +38,8 @@ export interface CoverRequest {
     /** For how long that is believed without a renewal, in milliseconds. */
     readonly forMs: number
   } | null
+  /** Where nothing is reserved: what is asked for, without reserving it, once all of that is charged; the answer says whether it would be granted. Left out for nothing. */
+  readonly asked?: number | undefined
 }
 
 export interface Covered {
@@ -68,6 +70,7 @@ export interface SetBudget {
  */
 export class Budgets {
   #version = ''
+  #announced = false
   #set = new Map<string, number>()
 
   /** @param configured a day's budgets by tenant, `*` for all that have none of their own; in micro-units. */
@@ -94,9 +97,10 @@ export class Budgets {
     return configured.has(tenant) || configured.has('*') || this.#set.has(`t:${tenant}`) || this.#set.has('t:*') || this.#set.has(`j:${this.keys.runId(jobId)}`)
   }
 
-  /** Learns of budgets that were set, and wakes some of the jobs that wait for those. @returns whether there are more to wake. */
+  /** Learns of budgets that were set, says with the first call which are configured, and wakes some of the jobs that wait for those. @returns whether there are more to wake. */
   async watch(): Promise<boolean> {
-    const [version, more] = z.tuple([z.string(), z.number()]).parse(await runScript(this.redis, 'budget-watch', [this.keys.costs()], [this.keys.costs(), wokenAtOnce]))
+    const [version, more] = z.tuple([z.string(), z.number()]).parse(await runScript(this.redis, 'budget-watch', [this.keys.costs()], [this.keys.costs(), wokenAtOnce, this.#announced ? '' : JSON.stringify(Object.fromEntries([...this.options.configured].toSorted()))]))
+    this.#announced = true
     if (version !== this.#version) {
       this.#set = new Map((await setBudgets(this.redis, this.keys)).map((each) => [each.tenant === null ? `j:${each.runId ?? ''}` : `t:${each.tenant}`, each.micros]))
       this.#version = version
@@ -108,21 +112,21 @@ export class Budgets {
    * Charges what sandboxes have cost and reserves what one will cost, in one step.
    * @throws FenceLostError when another consumer supervises the job now.
    */
-  async cover(jobId: string, { fence, tenant, jobCap, ended, attempt }: CoverRequest): Promise<Covered> {
+  async cover(jobId: string, { fence, tenant, jobCap, ended, attempt, asked }: CoverRequest): Promise<Covered> {
     const { configured, currency } = this.options
     const reply = coverReply.parse(
       await runScript(this.redis, 'budget-cover', [this.keys.run(jobId)], [
         this.keys.costs(),
         this.keys.runId(jobId),
         fence,
-        this.#days(),
+        this.days(),
         tenant ?? '',
         configured.get(tenant ?? '') ?? '',
         configured.get('*') ?? '',
         jobCap ?? '',
         currency,
         JSON.stringify(ended),
-        ...(attempt === null ? ['', '', '', ''] : [attempt.number, attempt.cost, attempt.wanted, Math.ceil(attempt.forMs)]),
+        ...(attempt === null ? ['', '', asked ?? '', ''] : [attempt.number, attempt.cost, attempt.wanted, Math.ceil(attempt.forMs)]),
       ]),
     )
     if (reply[0] === 'lost') throw new FenceLostError(jobId)
@@ -130,9 +134,13 @@ export class Budgets {
     return { granted: what === 'granted', refusedBy: of === '' ? null : { of, spent, reserved, cap: Number(cap) }, dayEndsAtMs, stamp }
   }
 
-  /** A job waits in BullMQ's delayed set for a budget: it is woken when there may be enough. @returns false when there may be by now. */
-  async park(jobId: string, tenant: string | undefined, stamp: string): Promise<boolean> {
-    return (await this.#park(jobId, tenant, stamp)) === 1
+  /**
+   * A job waits in BullMQ's delayed set for a budget: it is woken when there may be enough.
+   * @param needed of its tenant's budget, in micro-units; null where it waits for its own.
+   * @returns false when there may be by now.
+   */
+  async park(jobId: string, tenant: string | undefined, stamp: string, needed: number | null = null): Promise<boolean> {
+    return (await this.#park(jobId, tenant, stamp, needed)) === 1
   }
 
   /** It is to be taken again, whatever is left: somebody has asked to cancel it. */
@@ -146,12 +154,13 @@ export class Budgets {
     await this.#park(jobId, tenant, null)
   }
 
-  async #park(jobId: string, tenant: string | undefined, stamp: string | null): Promise<unknown> {
+  async #park(jobId: string, tenant: string | undefined, stamp: string | null, needed: number | null = null): Promise<unknown> {
     const { costs } = { costs: this.keys.costs() }
-    return await runScript(this.redis, 'budget-park', [costs], [costs, tenant ?? '', `${this.keys.queueName}:${jobId}`, stamp === null ? '' : 1, stamp ?? '', this.#days()])
+    return await runScript(this.redis, 'budget-park', [costs], [costs, tenant ?? '', `${this.keys.queueName}:${jobId}`, stamp === null ? '' : 1, stamp ?? '', this.days(), needed ?? ''])
   }
 
-  #days(): string {
+  /** The days around now, as the scripts take them. */
+  days(): string {
     const days: Day[] = daysAround(this.options.now(), this.options.timeZone)
     return JSON.stringify(daysArgument(days))
   }

@@ -14,7 +14,9 @@ import { queueScript } from './scripts.js'
 /** What the index needs to know of a job. */
 export interface ReadyJob {
   readonly jobId: string
-  readonly spec: Pick<JobSpec, 'providers' | 'network' | 'resources' | 'image' | 'secrets' | 'injects' | 'steps' | 'tenant' | 'priority' | 'waitTimeoutMs' | 'concurrency'>
+  readonly spec: Pick<JobSpec, 'providers' | 'network' | 'resources' | 'image' | 'secrets' | 'injects' | 'steps' | 'push' | 'timeoutMs' | 'tenant' | 'priority' | 'waitTimeoutMs' | 'concurrency'>
+  /** It has a run already: what it needs of a budget its record says, and so it is always given. */
+  readonly begun?: boolean | undefined
 }
 
 /** What a consumer that looks for jobs has. */
@@ -116,7 +118,7 @@ const dispatchReply = z.tuple([
   z.array(z.string()),
   z.number(),
 ])
-const reconcileReply = z.tuple([z.number(), z.array(z.union([z.string(), z.number()])), z.array(z.string()), z.number()])
+const reconcileReply = z.tuple([z.number(), z.array(z.union([z.string(), z.number()])), z.array(z.string()), z.number(), z.number()])
 const reasonsSchema = z.array(z.string())
 
 const refusalsSchema = z.object({ by: z.record(z.string(), z.object({ why: z.string() })), since: z.number().optional() })
@@ -221,6 +223,24 @@ export class ReadyJobs {
     }
   }
 
+  /**
+   * Jobs like this one wait in the index, where consumers of a view would have them run, until their tenant's budget may have more: `budgets` says by which it has too little.
+   * @param budgets.untilMs when the tenant's day ends, in milliseconds since 1970. @param budgets.days as the budgets' scripts take them.
+   * @returns false when the budgets are others by now, or no such job waits.
+   */
+  async hold(spec: ReadyJob['spec'], viewId: string, budgets: { readonly why: string; readonly untilMs: number; readonly stamp: string; readonly days: string }): Promise<boolean> {
+    const { why, untilMs, stamp, days } = budgets
+    return (await this.#run('ready-hold', [this.#keys.costs(), spec.tenant ?? '', constraintsOf(spec).id, viewId, why, untilMs, stamp, days])) === 1
+  }
+
+  /** Why jobs with these constraints wait in the index for a tenant's budget, for people; null for each that does not. */
+  async unpaid(waiting: readonly { readonly tenant: string | undefined; readonly constraints: string }[]): Promise<(string | null)[]> {
+    if (waiting.length === 0) return []
+    const { queueName } = this.#keys
+    const epoch = (await this.#redis.hget(`${this.#keys.ready()}:epoch`, queueName)) ?? '1'
+    return await this.#redis.hmget(`${this.#keys.ready()}:unpaid`, ...waiting.map(({ tenant, constraints }) => `${queueName}:${epoch}:${constraints}:${tenant ?? ''}`))
+  }
+
   /** Whether a job is listed as waiting; the provider at which it holds a place, or null; and whether it was acquired before. */
   async standing(jobId: string): Promise<{ listed: boolean; provider: string | null; begun: boolean }> {
     const [listed, provider, begun] = z.tuple([z.number(), z.string(), z.number()]).parse(await this.#run('ready-standing', [jobId], [this.#keys.run(jobId)]))
@@ -256,9 +276,9 @@ export class ReadyJobs {
    * @returns whether there is more to look at now; jobs that BullMQ holds but that are not listed, and whether each holds a place; and jobs that are
    * in consumers' hands, or were, and that BullMQ does not hold any more; and for how many milliseconds it is another consumer's business, 0 for this one's.
    */
-  async reconcile(holder: string, ttlMs: number): Promise<{ more: boolean; missing: { jobId: string; placed: boolean }[]; gone: string[]; othersForMs: number }> {
-    const [more, missing, gone, othersForMs] = reconcileReply.parse(await this.#run('ready-reconcile', [holder, ttlMs]))
-    return { more: more === 1, missing: missing.flatMap((jobId, index) => (index % 2 === 0 ? [{ jobId: String(jobId), placed: missing[index + 1] === 1 }] : [])), gone, othersForMs }
+  async reconcile(holder: string, ttlMs: number): Promise<{ more: boolean; missing: { jobId: string; placed: boolean }[]; gone: string[]; othersForMs: number; pauseOver: boolean }> {
+    const [more, missing, gone, othersForMs, pauseOver] = reconcileReply.parse(await this.#run('ready-reconcile', [holder, ttlMs]))
+    return { more: more === 1, missing: missing.flatMap((jobId, index) => (index % 2 === 0 ? [{ jobId: String(jobId), placed: missing[index + 1] === 1 }] : [])), gone, othersForMs, pauseOver: pauseOver === 1 }
   }
 
   /** How many jobs of a tenant are in consumers' hands, in all queues, and how many may be, null for no cap; and who has paused it. */
@@ -330,8 +350,8 @@ function addArguments(jobs: readonly ReadyJob[], strays: boolean, wake: number):
   const parts: (string | number)[][] = []
   for (let start = 0; start < jobs.length; start += jobsPerScript) {
     const shapes = new Map<string, { number: number; args: (string | number)[] }>()
-    const listed = jobs.slice(start, start + jobsPerScript).flatMap(({ jobId, spec }) => {
-      const { id, constraints } = constraintsOf(spec)
+    const listed = jobs.slice(start, start + jobsPerScript).flatMap(({ jobId, spec, begun }) => {
+      const { id, constraints } = constraintsOf(spec, begun)
       const shape = shapes.get(id) ?? { number: shapes.size + 1, args: [id, JSON.stringify(constraints), constraints.milliCpu, constraints.memoryMiB] }
       shapes.set(id, shape)
       const { concurrency } = spec

@@ -37,6 +37,7 @@ export type ScriptName =
   | 'ready-standing'
   | 'ready-refuse'
   | 'ready-enter'
+  | 'ready-hold'
   | 'roster-announce'
   | 'ledger-bound'
   | 'ledger-entrust'

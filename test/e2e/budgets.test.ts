@@ -16,7 +16,7 @@ beforeAll(async () => {
     providers: deployment.providers.map((provider) => ({ provider, limit: { sandboxes: 1 }, price })),
     settings: { readWaitMs: 500, budgetPeriodMs: periodMs },
     eventTypes: ['parked'],
-    costs: { budgets: { small: 2, acme: 100_000, steps: 100_000 } },
+    costs: { budgets: { small: 2, acme: 100_000, steps: 100_000, many: 70 } },
   })
   // A loaded machine's first connection may take longer than a call may.
   await until('the queue answers', () => deployment.queue.costs().then(() => true, () => false))
@@ -83,8 +83,8 @@ it('is parked within a step that has a resume when its tenant’s budget is lowe
   expect((await queue.budgets.list()).tenants.find(({ tenant }) => tenant === 'acme')).toMatchObject({ micros: 50_000_000_000, spentMicros: result.usage.cost!.micros, reservedMicros: 0 })
   expect(await queue.operations.auditLog({ limit: 1 })).toMatchObject([{ name: '', action: 'setTenantBudget', targets: ['acme'], before: 1_000_000, after: 50_000_000_000 }])
   const told = await queue.events.read({ types: ['parked'] })
-  // What its own end gave back lets it ask again at once, and be refused by another sum.
-  expect(told.length).toBeGreaterThan(0)
+  // What its own end gave back is no reason to ask again.
+  expect(told).toHaveLength(1)
   for (const { event } of told) expect(event?.data).toMatchObject({ jobId: job.jobId, attempt: 1, tenant: 'acme', reason: expect.stringMatching(/^waits for tenant acme's budget: /) as string })
 })
 
@@ -103,6 +103,25 @@ it('is parked at the end of a step that has no resume, with its work, and does n
   await queue.budgets.setTenant('steps', null)
   const result = await job.result({ timeoutMs: 300_000 })
   expect(result, await logOf(job)).toMatchObject({ status: 'succeeded', attempts: [{ outcome: 'parked' }, { outcome: 'succeeded' }], steps: [{ name: 'first' }, { name: 'second', stdoutTail: 'first\n' }] })
+})
+
+it('keeps those behind it in the queue, unbegun and with the reason, until the budget is raised', { timeout: 600_000 }, async () => {
+  const { queue } = deployment
+  // It leaves too little of the day for any of the others.
+  const [first, ...others] = await queue.enqueueMany(['sleep 6', 'true', 'true', 'true'].map((run) => ({ repository: 'acme/web', tenant: 'many', push: false, timeout: '66s', steps: [run] })))
+  expect(await first!.result({ timeoutMs: 300_000 })).toMatchObject({ status: 'succeeded' })
+  await until('one is parked, and those behind it wait', async () => {
+    const found = await Promise.all(others.map(async (job) => await job.status()))
+    const waiting = found.filter(({ state, reason }) => state === 'waiting' && /^waits for tenant many's budget: .* of 70\.00 USD spent today, and it needs at least 65\.536 USD; raise it or wait until 00:00 UTC$/.test(reason ?? ''))
+    return waiting.length === 2 && found.filter(({ state }) => state === 'parked').length === 1
+  }, 300_000)
+  // Those have been in nobody's hands.
+  const redis = createRedis({ url: deployment.redis.url }, 'commands')
+  const runs = await Promise.all(others.map(async ({ jobId }) => await redis.exists(new Keys().run(jobId))))
+  redis.disconnect()
+  expect(runs.filter((run) => run === 1)).toHaveLength(1)
+  await queue.budgets.setTenant('many', 50_000)
+  for (const job of others) expect(await job.result({ timeoutMs: 300_000 })).toMatchObject({ status: 'succeeded', attempts: [{ outcome: 'succeeded' }] })
 })
 
 it('that can’t pay for a step’s timeout, or for that of a job that can’t be saved, never begins', { timeout: 600_000 }, async () => {
@@ -139,7 +158,7 @@ it('that is cancelled while it is parked ends', { timeout: 600_000 }, async () =
 
 it('leaves nothing of its budget behind', async () => {
   const redis = createRedis({ url: deployment.redis.url }, 'commands')
-  const left = (await redis.keys('*costs*')).filter((key) => !/:day:|:caps$/.test(key))
+  const left = (await redis.keys('*costs*')).filter((key) => !/:day:|:(?:caps|configured|arrivals)$/.test(key))
   redis.disconnect()
   expect(left).toEqual([])
 })

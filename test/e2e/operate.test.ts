@@ -80,6 +80,12 @@ it('what operators said holds for consumers that come later, and a paused tenant
   expect((await waiting.status()).state).toBe('waiting')
   await queue.operations.resumeTenant('acme', { by })
   expect(await waiting.result({ timeoutMs: 60_000 })).toMatchObject({ status: 'succeeded' })
+  // Nobody takes it back, and a consumer does when its time is over.
+  await queue.operations.pauseQueue({ by, reason: 'deploy', forMs: 3_000 })
+  const last = await queue.enqueue({ repository: 'acme/web', steps: ['true'], push: false })
+  expect((await last.status()).reason).toMatch(/^waiting: the queue is paused by anna: deploy \(until /)
+  expect(await last.result({ timeoutMs: 60_000 })).toMatchObject({ status: 'succeeded' })
+  expect(await queue.operations.queue()).toMatchObject({ paused: false, pause: null })
 })
 
 it('a consumer that is asked to leave hands its jobs over, says so, and is gone', { timeout: 120_000 }, async () => {

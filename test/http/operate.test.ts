@@ -2,8 +2,8 @@ import { Queue } from 'bullmq'
 import { describe, expect, it } from 'vitest'
 import { completionEvent } from '../../src/events/index.js'
 import { ReadyJobs, Roster, RunStore, SlotLedger } from '../../src/store/index.js'
-import { after, record, result, useRedis } from '../store/fixture.js'
-import { serve, spec } from './fixture.js'
+import { after, record, result, until, useRedis } from '../store/fixture.js'
+import { endJob, serve, spec } from './fixture.js'
 
 const redis = useRedis()
 
@@ -64,6 +64,42 @@ it('each operation changes something once, says who and how it was, and is in th
   expect(await client.hlen(`${redis.keys.ready()}:set`)).toBe(0)
 })
 
+it('a budget is set, shown, raised and removed, each once; by whom, and how it was, is in the audit log', async () => {
+  const { as, job, client, queue } = await deployment()
+  const other = await queue.enqueue({ repository: 'acme/web', steps: ['true'] })
+  await endJob(redis, other.jobId)
+  for (const [path, of] of [['tenants/acme', { tenant: 'acme' }], [`jobs/${job.jobId}`, { jobId: job.jobId }]] as const) {
+    const said = [await as('PUT', `/v1/budgets/${path}`, { amount: 20 }), await as('PUT', `/v1/budgets/${path}`, { amount: 20 }), await as('PUT', `/v1/budgets/${path}`, { amount: 30.5 })]
+    expect(said.map(({ status, body }) => [status, body])).toEqual([[200, { changed: true, before: null }], [200, { changed: false, before: 20_000_000 }], [200, { changed: true, before: 20_000_000 }]])
+    const { body } = await as<{ tenants: object[]; jobs: object[] }>('GET', '/v1/budgets')
+    expect([...body.tenants, ...body.jobs]).toMatchObject([{ ...of, micros: 30_500_000, by: 'admin of a test' }])
+    expect([await as('DELETE', `/v1/budgets/${path}`), await as('DELETE', `/v1/budgets/${path}`)].map(({ body: done }) => done)).toEqual([{ changed: true, before: 30_500_000 }, { changed: false, before: null }])
+  }
+  expect((await as('GET', '/v1/budgets')).body).toEqual({ tenants: [], jobs: [] })
+  // There is nothing more to spend.
+  expect(await as('PUT', `/v1/budgets/jobs/${other.jobId}`, { amount: 5 })).toMatchObject({ status: 422, body: { detail: expect.stringMatching(/^budget: job \S+ has ended; there is nothing more to spend$/) as unknown } })
+  expect(Object.keys(await client.hgetall(`${redis.keys.costs()}:caps`))).toEqual(['version'])
+  const { body } = await as<{ entries: { action: string; name: string; targets: string[]; before: unknown; after: unknown }[] }>('GET', '/v1/audit')
+  const entries = body.entries.filter(({ action }) => action.endsWith('Budget')).reverse()
+  expect(entries.map(({ action, before, after }) => [action, before, after])).toEqual(['setTenantBudget', 'setJobBudget'].flatMap((action) => [[action, null, 20_000_000], [action, 20_000_000, 30_500_000], [action, 30_500_000, null]]))
+  expect(entries.every(({ name }) => name === 'admin of a test')).toBe(true)
+})
+
+it('a queue is paused for a time, which is said anew, and a consumer finds that it is over', async () => {
+  const { as, job, client } = await deployment()
+  const ready = new ReadyJobs(redis.connect(), redis.keys)
+  const paused = await as('POST', '/v1/queue/pause', { reason: 'deploy', forMs: 3_600_000 })
+  expect(paused.body).toMatchObject({ changed: true, before: null, after: { reason: 'deploy', untilMs: expect.any(Number) as unknown } })
+  expect((await job.status()).reason).toMatch(/^waiting: the queue is paused by admin of a test: deploy \(until 20\d\d-.*Z\); resume it$/)
+  expect((await ready.reconcile('x', 1)).pauseOver).toBe(false)
+  expect((await as('POST', '/v1/queue/pause', { reason: 'deploy', forMs: 1_000 })).body).toMatchObject({ changed: true, before: paused.body.after, after: { reason: 'deploy' } })
+  await until(async () => (await ready.reconcile('x', 1)).pauseOver, 'its time is over')
+  expect((await as('POST', '/v1/queue/pause', { reason: 'for good' })).body).toMatchObject({ changed: true, after: { reason: 'for good', untilMs: null } })
+  expect((await as('POST', '/v1/queue/pause')).body).toMatchObject({ changed: false })
+  expect((await ready.reconcile('x', 1)).pauseOver).toBe(false)
+  expect(await client.hexists(redis.keys.bullmq('meta'), 'paused')).toBe(1)
+})
+
 it('says of a waiting job that an operator keeps it, and who', async () => {
   const { as, job, queue } = await deployment()
   await new ReadyJobs(redis.connect(), redis.keys).reconcile('x', 1)
@@ -96,6 +132,20 @@ describe('an operation that is wrong', () => {
     ['PUT', '/v1/tenants/acme/share', { weight: 0 }, 422, /weight: must be more than 0/],
     ['PUT', '/v1/tenants/acme/share', { weight: 1, cap: 0 }, 422, /cap: must be at least 1; pause the tenant/],
     ['PUT', '/v1/tenants/other/share', { weight: 1 }, 404, /is not known/],
+    ['POST', '/v1/queue/pause', { forMs: 1 }, 422, /forMs: must be at least a second/],
+    ...[
+      [{ amount: 0 }, /^budget: must be more than 0; remove the budget to lift it, or pause the tenant to stop its jobs$/],
+      [{ amount: -5 }, /^budget: must be more than 0; remove the budget/],
+      [{ amount: 1_000_001 }, /^budget: must be at most 1000000$/],
+      [{ amount: 1e-9 }, /^budget: is less than a millionth; give more$/],
+      [{ amount: 1e300 }, /^budget: must be at most/],
+      [{ amount: '20/day' }, /amount: must be an amount of the deployment’s currency, such as 20/],
+      [{ amount: null }, /amount: must be an amount/],
+      [{}, /amount: is missing; give an amount/],
+      [{ amount: 20, per: 'day' }, /per: is not a known field/],
+    ].map(([body, says]) => ['PUT', '/v1/budgets/tenants/acme', body, 422, says] as [string, string, object, number, RegExp]),
+    ['PUT', '/v1/budgets/jobs/00000000-0000-4000-8000-000000000000', { amount: 5 }, 404, /00000000-0000-4000-8000-000000000000/],
+    ['PUT', '/v1/budgets/jobs/x%20y', { amount: 5 }, 404, /./],
     ['POST', '/v1/queue/drain', {}, 422, /confirm: must be true; this ends every job that waits/],
     ['POST', '/v1/consumers/consumer-neww/drain', {}, 404, /consumer "consumer-neww" is not known \(did you mean "consumer-new"\?\)/],
     ['POST', '/v1/consumers/consumer-old/drain', {}, 422, /of release 1\.0\.0, which does not heed this; send its process SIGTERM/],

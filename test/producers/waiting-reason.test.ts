@@ -13,7 +13,7 @@ const full = (provider: string): ProviderLoad => ({
   provider, limit: 2, configuredLimit: 2, set: null, drain: null, effectiveLimit: 2, foreign: 0, used: 2, waiting: 0, cpu: 0, cpuLimit: null, memoryMiB: 0, memoryMiBLimit: null, breaker: 'closed', openUntilMs: null,
   openedBy: null, createsPerSecond: null, blockedUntilMs: null, startP50Ms: null, startP95Ms: null, startMaxMs: null,
 })
-const around: Around = { loads: [], paused: false, pausedBy: null, consumers: [consumer(['a', 'b'], ['KEY'])], tenant: null, refusals: null, key: null, delayedUntilMs: null }
+const around: Around = { loads: [], paused: false, pausedBy: null, consumers: [consumer(['a', 'b'], ['KEY'])], tenant: null, refusals: null, key: null, unpaid: null, delayedUntilMs: null }
 const specOf = (more: Partial<JobSpecInput> = {}) => parseJobSpec({ repository: 'acme/web', steps: ['true'], ...more })
 const at = (provider: string) => ({ sandbox: { provider, id: 's', createdAtMs: 0, repositoryPath: null }, creating: null })
 
@@ -41,6 +41,8 @@ describe('why a job waits that nobody has in hand', () => {
     ['others of its key', {}, null, { key: { key: 'k', limit: 1, held: 0, holders: [] } }, 'waiting for the concurrency key "k": others that wait for it come first'],
     ['a consumer, before its key', {}, null, { consumers: [], key: { key: 'k', limit: 1, held: 1, holders: ['x'] } }, 'waiting for a consumer: none is live for this queue; start one'],
     ['capacity, at the providers that it may use', { providers: { allow: ['a'] } }, null, { loads: [full('a'), { ...full('b'), used: 0 }] }, 'waiting for capacity: a full (2/2)'],
+    ['its tenant’s budget, before capacity', { tenant: 't' }, null, { unpaid: 'waits for tenant t’s budget', loads: [full('a'), full('b')] }, 'waits for tenant t’s budget'],
+    ['its tenant’s pause, before its budget', { tenant: 't' }, null, { unpaid: 'waits for tenant t’s budget', tenant: { running: 0, cap: null, pause: { by: 'anna', reason: null, atMs: 0, untilMs: null } } }, 'waiting: tenant t is paused by anna'],
     ['capacity, at the providers of consumers that have its secret', { secrets: ['KEY'] }, null, { consumers: [consumer(['a'], ['KEY']), consumer(['b'])], loads: [full('a'), { ...full('b'), used: 0 }] }, 'waiting for capacity: a full (2/2)'],
   ])('%s', (_what, spec, record, more, reason) => {
     expect(waitingReason(specOf(spec), record, { ...around, ...more })).toBe(reason)

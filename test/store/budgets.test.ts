@@ -161,6 +161,7 @@ describe('a job that waits for a budget', () => {
   it('is woken when that is raised, some at a time', async () => {
     const connection = redis.connect()
     const { budgets, store } = made(connection, { configured: { acme: 10 } })
+    await budgets.watch()
     const fence = await fenceOf(store, 'one')
     const { stamp } = await budgets.cover('one', ask(fence, 1, 0, 11))
     for (let number = 0; number < 70; number++) expect(await parked(connection, budgets, `job-${number}`, stamp)).toBe(true)
@@ -194,7 +195,24 @@ describe('a job that waits for a budget', () => {
     const { stamp } = await budgets.cover('two', ask(two, 1, 0, 10))
     for (let number = 0; number < 6; number++) await parked(connection, budgets, `job-${number}`, stamp)
     await end(store, 'one', one, 2)
-    expect(await connection.zcard(`${redis.keys.costs()}:parked:acme`)).toBe(2)
+    expect(await connection.zcard(`${redis.keys.costs()}:parked:acme`)).toBe(3)
+  })
+
+  it.each([['configured', true], ['set', false]])('is woken behind larger ones that are parked longer, when there is enough for it (%s)', async (_where, configures) => {
+    const connection = redis.connect()
+    const { budgets, store } = made(connection, { configured: configures ? { '*': 100 } : {} })
+    if (!configures) await set(connection, { tenant: 'acme' }, 100)
+    await budgets.watch()
+    const one = await fenceOf(store, 'one')
+    await budgets.cover('one', ask(one, 1, 0, 98))
+    const { stamp } = await budgets.cover('two', ask(await fenceOf(store, 'two'), 1, 0, 50))
+    await connection.zadd(redis.keys.bullmq('delayed'), ...Array.from({ length: 12 }, (_, number) => [String(tomorrow), `job-${number}`]).flat())
+    for (let number = 0; number < 12; number++) expect(await budgets.park(`job-${number}`, 'acme', stamp, number === 10 ? 5 : 50)).toBe(true)
+    await end(store, 'one', one, 60)
+    const due = await connection.zrangebyscore(redis.keys.bullmq('delayed'), 0, (Date.now() + 1) * 0x1000)
+    expect(due.sort()).toEqual(['job-0', 'job-1', 'job-10', 'job-2'])
+    for (const jobId of due) await budgets.unpark(jobId, 'acme')
+    expect(await connection.zcard(`${redis.keys.costs()}:needs:acme`)).toBe(8)
   })
 
   it('is not left waiting when that happened before it waited', async () => {
@@ -209,6 +227,60 @@ describe('a job that waits for a budget', () => {
     const { stamp: later } = await budgets.cover('two', ask(two, 1, 0, 10))
     await set(connection, { tenant: 'acme' }, 20)
     expect(await parked(connection, budgets, 'two', later)).toBe(false)
+  })
+
+  it('is not woken by what its own end gives back, but by what others gave back before that', async () => {
+    const connection = redis.connect()
+    const { budgets, store } = made(connection, { configured: { acme: 100 } })
+    const fence = await fenceOf(store, 'one')
+    await budgets.cover('one', ask(fence, 1, 0, 60))
+    expect(await budgets.cover('one', ask(fence, 1, 50, 60))).toMatchObject({ granted: false })
+    // Its sandbox is killed, and ten of what was reserved are given back.
+    const settling = { fence, tenant: 'acme', jobCap: undefined, ended: { 1: 50 }, attempt: null, asked: 60 }
+    const settled = await budgets.cover('one', settling)
+    expect(settled).toMatchObject({ granted: false, refusedBy: { of: 'tenant', spent: 50, reserved: 0, cap: 100 } })
+    expect(await today(connection)).toEqual({ spent: 50, reserved: 0 })
+    expect(await parked(connection, budgets, 'one', settled.stamp)).toBe(true)
+    expect(Number((await delayed(connection))[1])).toBe(tomorrow)
+    expect(await budgets.cover('one', { ...settling, asked: 50 })).toMatchObject({ granted: true })
+    expect(await today(connection)).toEqual({ spent: 50, reserved: 0 })
+  })
+
+  it('and is refused again is not asked a second time for the same change, whoever else waits', async () => {
+    const connection = redis.connect()
+    const { budgets, store } = made(connection, { configured: { acme: 10, other: 10 } })
+    await budgets.watch()
+    const fence = await fenceOf(store, 'one')
+    const { stamp } = await budgets.cover('one', ask(fence, 1, 0, 11))
+    const jobs = Array.from({ length: 100 }, (_, number) => `job-${number}`)
+    for (const jobId of jobs) await parked(connection, budgets, jobId, stamp)
+    for (const tenant of ['acme', '*']) {
+      await set(connection, { tenant }, 20)
+      const { stamp: later } = await budgets.cover('one', ask(fence, 1, 0, 21))
+      let asked = 0
+      for (let look = 0; look < 20; look++) {
+        const more = await budgets.watch()
+        const due = await connection.zrangebyscore(redis.keys.bullmq('delayed'), 0, (Date.now() + 1) * 0x1000)
+        for (const jobId of due) expect(await parked(connection, budgets, jobId, later)).toBe(true)
+        asked += due.length
+        if (!more) break
+      }
+      expect([tenant, asked]).toEqual([tenant, 100])
+      expect(await budgets.watch()).toBe(false)
+    }
+  })
+
+  it('is woken when consumers are configured with other budgets, once', async () => {
+    const connection = redis.connect()
+    const { budgets, store } = made(connection, { configured: { acme: 10 } })
+    await budgets.watch()
+    const fence = await fenceOf(store, 'one')
+    const { stamp } = await budgets.cover('one', ask(fence, 1, 0, 11))
+    await parked(connection, budgets, 'job-1', stamp)
+    await made(connection, { configured: { acme: 10 } }).budgets.watch()
+    expect(Number((await delayed(connection))[1])).toBe(tomorrow)
+    await made(connection, { configured: { acme: 20 } }).budgets.watch()
+    expect(Number((await delayed(connection))[1])).toBeLessThan(tomorrow)
   })
 
   it('of its own is woken by that', async () => {
@@ -227,9 +299,10 @@ describe('a job that waits for a budget', () => {
 
 /**
  * Consumers that reserve, renew, die, are taken over, are refused and park, in whatever order a seed says; beside them a plain account of what each
- * sandbox has cost. What is charged and reserved is never over the budget but for what was not reserved for: what a sandbox used while nobody had it in hand.
+ * sandbox has cost. What is charged and reserved is never over the budget but for what was not reserved for: what a sandbox used while nobody had it in hand. Who is parked is
+ * woken by others alone, and nobody stays parked for whom there is enough while nothing runs that would wake it with its end.
  */
-it('no order of consumers, deaths and ends spends more than a budget has, but for what nobody looked after', async () => {
+it('no order of consumers, deaths, parks and ends spends more than a budget has, but for what nobody looked after, or leaves anybody parked in vain', async () => {
   const connection = redis.connect()
   const from = Number(process.env['BUDGET_SEED'] ?? 1)
   for (let seed = from; seed < from + Number(process.env['BUDGET_SEEDS'] ?? 2); seed++) {
@@ -239,6 +312,11 @@ it('no order of consumers, deaths and ends spends more than a budget has, but fo
     const pick = (most: number) => Math.floor(next() * most)
     let cap = 400
     const { budgets, store } = made(connection, { configured: { acme: cap } })
+    await budgets.watch()
+    const delayed = redis.keys.bullmq('delayed')
+    const isDue = async (jobId: string) => Number(await connection.zscore(delayed, jobId)) <= (Date.now() + 1) * 0x1000
+    /** What those that are parked need. */
+    const waiting = new Map<string, number>()
     interface Running { fence: number; attempt: number; cost: number; paid: number; ended: Record<string, number>; runs: boolean }
     const jobs = new Map<string, Running>()
     let unpaid = 0
@@ -247,14 +325,27 @@ it('no order of consumers, deaths and ends spends more than a budget has, but fo
       const jobId = `job-${pick(8)}`
       const job = jobs.get(jobId) ?? { fence: await fenceOf(store, jobId), attempt: 1, cost: 0, paid: 0, ended: {}, runs: false }
       jobs.set(jobId, job)
-      const wanted = 5 + pick(40)
+      const parkedFor = waiting.get(jobId)
+      const wanted = parkedFor ?? 5 + pick(120)
       switch (pick(7)) {
         case 0:
         case 1: {
-          // Begins, or renews after it has used a part of what is paid for.
+          // Begins, or renews after it has used a part of what is paid for. Who is parked is taken again once it is woken.
+          if (parkedFor !== undefined && !(await isDue(jobId))) break
           if (job.runs) job.cost += pick(job.paid - job.cost + 1)
           const { granted } = await budgets.cover(jobId, { ...ask(job.fence, job.attempt, job.cost, wanted), ended: job.ended })
-          if (granted) Object.assign(job, { runs: true, paid: job.cost + wanted })
+          if (granted) {
+            Object.assign(job, { runs: true, paid: job.cost + wanted })
+            if (waiting.delete(jobId)) await budgets.unpark(jobId, 'acme')
+            await connection.zrem(delayed, jobId)
+          } else {
+            if (job.runs) Object.assign(job, { ended: { ...job.ended, [job.attempt]: job.cost }, attempt: job.attempt + 1, cost: 0, paid: 0, runs: false })
+            const settled = await budgets.cover(jobId, { fence: job.fence, tenant: 'acme', jobCap: undefined, ended: job.ended, attempt: null, asked: wanted })
+            await connection.zadd(delayed, String((Date.now() + 86_400_000) * 0x1000), jobId)
+            const stays = await budgets.park(jobId, 'acme', settled.granted ? '' : settled.stamp, wanted)
+            waiting.set(jobId, wanted)
+            expect([stays, await isDue(jobId)], `seed ${seed}, step ${step}: ${jobId} is woken by its own park`).toEqual([!settled.granted, settled.granted])
+          }
           break
         }
         case 2:
@@ -288,6 +379,7 @@ it('no order of consumers, deaths and ends spends more than a budget has, but fo
           cap = 200 + pick(400)
           await set(connection, { tenant: 'acme' }, cap)
           if (cap < before) overLowered = Math.max(overLowered, before)
+          if (pick(2) === 0) await budgets.watch()
           break
         }
         case 6:
@@ -297,6 +389,10 @@ it('no order of consumers, deaths and ends spends more than a budget has, but fo
       const { spent, reserved } = await today(connection)
       const real = settled.reduce((sum, each) => sum + each, 0) + [...jobs.values()].reduce((sum, each) => sum + each.cost + Object.values(each.ended).reduce((all, one) => all + one, 0), 0)
       expect(spent + reserved, `seed ${seed}, step ${step}`).toBeLessThanOrEqual(Math.max(cap, overLowered) + unpaid)
+      const dues = await Promise.all([...waiting.keys()].map(isDue))
+      const fits = [...waiting.values()].some((needed) => spent + reserved + needed <= cap)
+      const willWake = dues.includes(true) || (await connection.exists(`${redis.keys.costs()}:raised`)) === 1 || [...jobs.values()].some(({ runs }) => runs)
+      expect(fits && !willWake, `seed ${seed}, step ${step}: somebody is parked, has enough, and is never woken`).toBe(false)
       // Nothing is forgotten: what was used is charged, or stands reserved.
       expect(spent + reserved + unpaid, `seed ${seed}, step ${step}`).toBeGreaterThanOrEqual(real)
     }

@@ -1,6 +1,7 @@
 import { Queue } from 'bullmq'
 import fc from 'fast-check'
 import { expect, it } from 'vitest'
+import { constraintsOf } from '../../src/job/constraints.js'
 import { jobIdOf } from '../../src/job/names.js'
 import { parseJobSpec, type JobSpecInput } from '../../src/job/spec.js'
 import { Keys, type KnownConstraints, Operators, type ProviderLimit, ReadyJobs, type ReadyJob, Roster } from '../../src/store/index.js'
@@ -76,6 +77,8 @@ const command = fc.oneof(
   { weight: 1, arbitrary: fc.record({ do: fc.constant('drain' as const), queue: fc.nat(1) }) },
   { weight: 2, arbitrary: fc.record({ do: fc.constant('operate a provider' as const), which: fc.nat(limits.length - 1), say: fc.constantFrom('drain', 'resume', 'limit', 'reset'), limit: fc.integer({ min: 1, max: 4 }) }) },
   { weight: 2, arbitrary: fc.record({ do: fc.constant('operate a tenant' as const), which: fc.nat(tenants.length - 1), say: fc.constantFrom('pause', 'resume', 'share', 'reset'), weight: fc.integer({ min: 1, max: 4 }), cap: fc.option(fc.integer({ min: 1, max: 3 }), { nil: undefined }) }) },
+  { weight: 3, arbitrary: fc.record({ do: fc.constant('hold for a budget' as const), which: fc.nat() }) },
+  { weight: 1, arbitrary: fc.record({ do: fc.constant('a budget has more' as const), which: fc.nat(tenants.length) }) },
   { weight: 1, arbitrary: fc.record({ do: fc.constant('set the clock' as const), hours: fc.integer({ min: -30, max: 30 }) }) },
 )
 type Command = typeof command extends fc.Arbitrary<infer T> ? T : never
@@ -84,6 +87,9 @@ type Command = typeof command extends fc.Arbitrary<infer T> ? T : never
 class Walk {
   readonly jobs = new Map<string, ModelJob>()
   readonly paused = new Set<string>()
+  private readonly specs = new Map<string, ReadyJob['spec']>()
+  /** What waits for a budget: queue, constraints and tenant. */
+  private readonly unpaid = new Map<string, { readonly tenant: string; readonly epoch: string; readonly queue: string }>()
   /** What operators said: providers without new places, other limits than the configured; tenants whose jobs wait on, other shares than the configured. */
   private readonly said = { drained: new Set<string>(), limits: new Map<string, number>(), pausedTenants: new Set<string>(), shares: new Map<string, { readonly cap: number | undefined }>() }
   /** Queue and key where something was removed that the index may still have before others. */
@@ -173,6 +179,16 @@ class Walk {
         { await this.operateProvider(what); return; }
       case 'operate a tenant':
         { await this.operateTenant(what); return; }
+      case 'hold for a budget':
+        { await this.with(what.which, 'waiting', (job) => this.holdForBudget(job)); return; }
+      case 'a budget has more': {
+        // A change of any budget looks at everybody; what comes free, at its tenant.
+        const tenant = tenants[what.which]
+        if (tenant === undefined) await this.client.hincrby(`${redis.keys.costs()}:caps`, 'version', 1)
+        else await this.client.zadd(`${redis.keys.ready()}:paying:version`, 'XX', -1, tenant)
+        for (const [held, { tenant: whose }] of this.unpaid) if (tenant === undefined || whose === tenant) this.unpaid.delete(held)
+        return
+      }
       case 'set the clock': {
         // As if Redis' clock had shown another time before: what passes between two looks is all that the index sees of it.
         const clock = `${redis.keys.ledger()}:clock`
@@ -182,8 +198,36 @@ class Walk {
     }
   }
 
+  /** Of the jobs that stand with this one, in every view of its queue. */
+  private async holdForBudget(job: ModelJob): Promise<void> {
+    const spec = this.specs.get(job.id)!
+    const version = (await this.client.hget(`${redis.keys.costs()}:caps`, 'version')) ?? '0'
+    // What is to be put back with the next look is not held again before that.
+    if ((await this.client.zcount(`${redis.keys.ready()}:paying:version`, '-inf', `(${version}`)) > 0) return
+    const days = JSON.stringify([[0, 'today'], [4_000_000_000_000, 'later']])
+    for (const view of new Set(members.filter(({ queue }) => queue === job.queue).map(({ providers }) => providers.join()))) {
+      // What stands in the line of a key is not held.
+      if (!(await this.side(job.queue).ready.hold(spec, view, { why: `${job.tenant} has too little`, untilMs: 4_000_000_000_000, stamp: `${version}/today/0`, days }))) return
+    }
+    this.unpaid.set(this.standsWith(job), { tenant: job.tenant, epoch: await this.epochOf(job.queue), queue: job.queue })
+  }
+
+  private standsWith({ id, queue, tenant }: ModelJob): string {
+    return `${queue} ${constraintsOf(this.specs.get(id)!).id} ${tenant}`
+  }
+
+  private async epochOf(queue: string): Promise<string> {
+    return (await this.client.hget(`${redis.keys.ready()}:epoch`, queue)) ?? '1'
+  }
+
+  /** What was held of an index that was begun anew since is not. */
+  private async forgetEpochs(): Promise<void> {
+    for (const [held, { queue, epoch }] of this.unpaid) if ((await this.epochOf(queue)) !== epoch) this.unpaid.delete(held)
+  }
+
   /** Ends all that is in hand, lets everything run, and sees that nothing is left. */
   async finish(): Promise<void> {
+    await this.step({ do: 'a budget has more', which: tenants.length })
     for (const name of queues) await this.step({ do: 'pause', queue: queues.indexOf(name), on: false })
     for (const say of ['resume', 'reset'] as const) {
       for (const which of limits.keys()) await this.operateProvider({ which, say, limit: 1 })
@@ -210,6 +254,7 @@ class Walk {
     const listed = Object.values(await this.client.hgetall(`${ready}:listed`)).reduce((all, each) => all + Number(each), 0)
     expect(listed).toBe([...this.jobs.values()].filter(({ state }) => state === 'waiting' || state === 'around').length)
     expect(await this.client.hgetall(`${ready}:keyed`)).toEqual({})
+    expect([...(await this.client.keys(`${ready}:unpaid*`)), ...(await this.client.keys(`${ready}:paying*`))]).toEqual([])
     for (const key of Object.keys(keyLimits)) expect(await this.client.exists(`${ready}:key:${keyDigest(key)}:in`)).toBe(0)
     for (const text of await this.client.hvals(`${ready}:tenant`)) expect(text.split(' ')[3]).toBe('0')
   }
@@ -265,6 +310,7 @@ class Walk {
     const job = { id, queue, tenant, cpu, allow, key: concurrency?.key, state: 'around' as const }
     this.jobs.set(id, job)
     const spec = parseJobSpec(input)
+    this.specs.set(id, spec)
     await this.side(queue).queue.add('job', { spec }, { jobId: id, priority })
     return { ...job, spec }
   }
@@ -374,6 +420,8 @@ class Walk {
       expect(scores.has(`${job.queue} ${job.id}`)).toBe(true)
       job.state = 'given'
     }
+    await this.forgetEpochs()
+    for (const job of given) expect(this.unpaid.has(this.standsWith(job)), `${job.id}, for which its tenant's budget has too little, is given`).toBe(false)
     await this.learnSuperseded()
     for (const key of Object.keys(keyLimits)) await this.holders(key)
     const now = await this.load()
@@ -441,7 +489,7 @@ class Walk {
   private runnable(load: ReadonlyMap<string, { jobs: number; cpu: number }>, providers: readonly string[], which: (job: ModelJob) => boolean, scores: ReadonlyMap<string, number>, holdNoKey?: ReadonlySet<ModelJob>): ModelJob[] {
     const inHand = (tenant: string) => [...this.jobs.values()].filter((job) => job.tenant === tenant && isInHand(job)).length
     return [...this.jobs.values()].filter((job) => {
-      if (!which(job) || !this.mayHaveKey(job, scores, holdNoKey) || inHand(job.tenant) >= this.capOf(job.tenant)) return false
+      if (!which(job) || !this.mayHaveKey(job, scores, holdNoKey) || inHand(job.tenant) >= this.capOf(job.tenant) || this.unpaid.has(this.standsWith(job))) return false
       return limits.some((limit) => {
         const { provider, cpu } = limit
         const used = load.get(provider) ?? { jobs: 0, cpu: 0 }

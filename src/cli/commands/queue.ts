@@ -26,8 +26,8 @@ export function addQueueCommand(program: Command): void {
       })
     })
 
-  withOperatorOptions(queue.command('pause').description('have no job of this queue begun or gone on with; those that run go on'), { reason: true })
-    .addHelpText('after', "\nIt is BullMQ's own pause: its board shows it, and can resume it. Don't restart consumers meanwhile.\n\nExample:\n  switchyard queue pause --reason 'migration'")
+  withOperatorOptions(queue.command('pause').description('have no job of this queue begun or gone on with; those that run go on'), { reason: true, time: true })
+    .addHelpText('after', "\nIt is BullMQ's own pause: its board shows it, and can resume it. Don't restart consumers meanwhile.\n\nExample:\n  switchyard queue pause --for 30m --reason 'migration'")
     .action(async (flags: OperatorFlags) => {
       const options = operateOptionsOf(flags)
       await withQueueOf(flags, async (opened) => {

@@ -332,7 +332,8 @@ export class Intake {
     }
     const taken: TakenJob = { ...given, placeAt, stand }
     context.log.debug({ jobId }, 'job taken')
-    const run = new JobRun(context, taken, { source: secrets, profileId: this.parts.announcer.means().profileId, graceMs: this.parts.graceMs }, locks)
+    const { profileId, viewId } = this.parts.announcer.means()
+    const run = new JobRun(context, taken, { source: secrets, profileId, viewId, graceMs: this.parts.graceMs }, locks)
     const underWay: UnderWay = { cancel: (reason) => run.cancel(reason), leave: () => run.leave(), done: Promise.resolve() }
     this.runs.set(jobId, underWay)
     underWay.done = run.carryOut().then((followed) => this.ended(jobId, underWay, followed))

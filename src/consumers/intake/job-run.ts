@@ -4,6 +4,7 @@ import { z } from 'zod'
 import { errorMessage, InvalidInputError, NewerReleaseError } from '../../job/errors.js'
 import type { JobResult } from '../../job/result.js'
 import { askedBy } from '../../job/event-kinds.js'
+import { constraintsOf } from '../../job/constraints.js'
 import { newRunRecord, type RunRecord } from '../../job/run-record.js'
 import { parseQueuedSpec, type JobSpec } from '../../job/spec.js'
 import { beginning } from '../placing/beginning.js'
@@ -43,6 +44,8 @@ export interface JobRunMeans {
   readonly source: SecretSource
   /** This consumer's profile, under whose name it refuses what it can't run. */
   readonly profileId: string
+  /** Under which it looks for jobs; see `Means`. */
+  readonly viewId: string
   readonly graceMs: number
 }
 
@@ -135,7 +138,7 @@ export class JobRun {
       }
       await job.moveToWait(token)
       if (this.parked !== undefined) {
-        await this.shared.ready.add([{ jobId, spec: this.parked }], { strays: true })
+        await this.shared.ready.add([{ jobId, spec: this.parked, begun: true }], { strays: true })
         return null
       }
       // Should this process die here: a job that waits with a place but is not listed is found by any consumer's relisting.
@@ -248,12 +251,14 @@ export class JobRun {
   }
 
   /** Should this process die in between, the job is found as one of a dead consumer, and parked again. */
-  private async waitForBudget({ untilMs, stamp }: Parked): Promise<void> {
+  private async waitForBudget({ untilMs, stamp, needed, others }: Parked): Promise<void> {
     const { jobId, job, token } = this.taken
     const { ready, budgets, store } = this.shared
+    // Before its place is given back, which would be given to the next of them.
+    if (others !== null && budgets !== undefined && this.ctx !== undefined) await ready.hold(this.ctx.spec, this.means.viewId, { ...others, stamp, days: budgets.days() })
     await ready.close(jobId)
     await job.moveToDelayed(untilMs, token)
-    await budgets?.park(jobId, this.ctx?.spec.tenant, stamp)
+    await budgets?.park(jobId, this.ctx?.spec.tenant, stamp, needed)
     // A request to cancel that came before it was delayed has found nothing to wake.
     if ((await store.cancelRequests([jobId])).size > 0) await budgets?.wake(jobId)
   }
@@ -300,6 +305,8 @@ export class JobRun {
     if (tenant !== null && tenant.pause !== null) return `waiting: tenant ${spec.tenant ?? ''} is paused ${describeWord(tenant.pause)}`
     // This job counts among those in hand by now.
     if (tenant !== null && tenant.cap !== null && tenant.running > tenant.cap) return `waiting for tenant ${spec.tenant ?? ''}: ${tenant.cap} of at most ${tenant.cap} jobs are running`
+    const [unpaid = null] = await ready.unpaid([{ tenant: spec.tenant, constraints: constraintsOf(spec).id }])
+    if (unpaid !== null) return unpaid
     const eligibility = eligibleHere(this.shared, spec)
     return eligibility.ok ? waitingReason(await ledger.sharedLoads(limitsOf(providers)), eligibility.providers, new Map(), now()) : null
   }

@@ -13,10 +13,12 @@ export interface RelistingParts {
   readonly now: () => number
   /** At most one look in so many milliseconds: the queue is not read over and over. */
   readonly everyMs: number
-  /** What the queue holds of jobs, by their ids: the spec as it was enqueued, null for a job without one; undefined when the job is gone. */
-  readonly readSpecs: (jobIds: readonly string[]) => Promise<unknown[]>
+  /** What the queue holds of jobs, by their ids: the spec as it was enqueued, null for a job without one, undefined when the job is gone; and whether it has a run. */
+  readonly readJobs: (jobIds: readonly string[]) => Promise<{ readonly spec: unknown; readonly begun: boolean }[]>
   /** A job in hand was removed from the queue around Switchyard: its run is to be ended, and its account closed. */
   readonly onGone: (jobId: string) => Promise<void>
+  /** The time is over for which an operator paused the queue. */
+  readonly onPauseOver: () => Promise<void>
 }
 
 /**
@@ -38,14 +40,15 @@ export class Relisting {
     this.pauseMs = everyMs
     let found = false
     for (let part = 0; part < partsPerLook; part++) {
-      const { more, missing, gone, othersForMs } = await ready.reconcile(holder, 3 * everyMs)
+      const { more, missing, gone, othersForMs, pauseOver } = await ready.reconcile(holder, 3 * everyMs)
       // Who does it now says so again well before that; it is asked after when it should have.
       this.pauseMs = Math.min(3 * everyMs, Math.max(everyMs, othersForMs))
       for (const jobId of gone) await this.end(jobId)
+      if (pauseOver) await this.parts.onPauseOver()
       // A job with a place was put back by a consumer that died before it said so.
       for (const { jobId } of missing.filter(({ placed }) => placed)) await ready.front(jobId)
       if (await this.list(missing.flatMap(({ jobId, placed }) => (placed ? [] : [jobId])))) found = true
-      found ||= missing.some(({ placed }) => placed)
+      found ||= pauseOver || missing.some(({ placed }) => placed)
       if (!more) break
     }
     return found
@@ -54,16 +57,16 @@ export class Relisting {
   /** Lists these. Returns whether there is one that can be taken now. */
   async list(jobIds: readonly string[]): Promise<boolean> {
     if (jobIds.length === 0) return false
-    const stored = await this.parts.readSpecs(jobIds)
+    const stored = await this.parts.readJobs(jobIds)
     const readable: ReadyJob[] = []
     let found = false
     for (const [index, jobId] of jobIds.entries()) {
-      const spec = this.specOf(jobId, stored[index])
+      const spec = this.specOf(jobId, stored[index]?.spec)
       if (spec === undefined) continue
       found = true
       // An unreadable one is taken, and fails with the reason.
       if (spec === null) await this.parts.ready.front(jobId, { asItIs: true })
-      else readable.push({ jobId, spec })
+      else readable.push({ jobId, spec, begun: stored[index]?.begun })
     }
     await this.parts.ready.add(readable, { strays: true })
     return found

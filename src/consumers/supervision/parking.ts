@@ -1,4 +1,4 @@
-import { neverFits, parksInVain, placeOf, waitsForBudget } from '../../job/budget.js'
+import { heldForBudget, neverFits, parksInVain, placeOf, waitsForBudget } from '../../job/budget.js'
 import { sumOf } from '../../job/cost.js'
 import type { RunRecord } from '../../job/run-record.js'
 import { costOf, usedSoFar } from '../../job/usage.js'
@@ -14,13 +14,19 @@ import { killInBackground } from './give-up.js'
  *                   │             ▲                                        └──too little: parked again, without a sandbox
  *                   └── for the second time where it stood the first time, or never enough: fails
  *
+ * What waits behind it in the index, and needs more at the least than its tenant's day has left, is held there (`ReadyJobs.hold`): it is not chosen to be refused.
+ *
  * Its time stands still. Whoever takes it over before the queue has it as delayed finds that it has no sandbox, and parks it again.
  */
 export interface Parked {
   /** When it is looked at again at the latest, in milliseconds since 1970. */
   readonly untilMs: number
-  /** By which budgets it was refused; see `Covered`. */
+  /** By which budgets it was refused, once its own reservation was given back; see `Covered`. Empty where there is enough by now. */
   readonly stamp: string
+  /** What it needs of its tenant's budget, in micro-units; null where it waits for its own. */
+  readonly needed: number | null
+  /** Why all that stand in the index with it wait for their tenant's budget too, which has too little for any of them, and until when; null where it may have enough for some. */
+  readonly others: { readonly why: string; readonly untilMs: number } | null
 }
 
 /** A job whose own budget is used up waits for that to be raised; it is looked at again after so long all the same, in milliseconds. */
@@ -30,7 +36,7 @@ const killPatienceMs = 5_000
 
 /** @returns null when the job fails instead; its record says why. */
 export async function park(ctx: RunContext, reached: BudgetReached): Promise<Parked | null> {
-  const { refusal, covered } = reached
+  const { refusal } = reached
   const { record, spec, shared } = ctx
   const problem = problemOf(ctx, reached)
   if (problem !== null) {
@@ -77,8 +83,14 @@ export async function park(ctx: RunContext, reached: BudgetReached): Promise<Par
   if (record.parking?.reason !== reason) await ctx.say(`parked: it ${reason}`)
   shared.log.info({ jobId: ctx.jobId, creating: creating?.provider, of: refusal.of }, 'job parked')
   await Promise.race([Promise.all(doomed.map((each) => killInBackground(ctx, each))), new Promise((resolve) => setTimeout(resolve, killPatienceMs).unref())])
-  await ctx.budget.settle()
-  return { untilMs: untilOf(ctx, reached), stamp: covered.stamp }
+  const settled = await ctx.budget.settle(reached)
+  return { untilMs: untilOf(ctx, reached), stamp: settled?.covered.stamp ?? '', needed: settled?.refusal.of === 'tenant' ? settled.refusal.needed : null, others: settled === null ? null : othersOf(ctx, settled) }
+}
+
+function othersOf({ budget, spec }: RunContext, { refusal, covered }: BudgetReached): Parked['others'] {
+  const needed = budget.leastOfAll
+  if (refusal.of !== 'tenant' || needed === null || needed <= refusal.cap - refusal.spent - refusal.reserved) return null
+  return { why: heldForBudget({ ...refusal, needed }, spec.tenant), untilMs: covered.dayEndsAtMs }
 }
 
 /** The attempts of a job that has no sandbox: the one for which none was made was none. */

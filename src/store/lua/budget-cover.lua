@@ -2,7 +2,8 @@
 -- Reserves what a job's sandbox will cost for a while, before it is made and then again and again: granted only while its tenant's day and the job itself have so
 -- much left. What it has cost until now is charged in the same step, whatever is left.
 -- KEYS: run. ARGV: C, the job's id among all queues, fence, days as JSON, tenant, the configured budget of the tenant and of all others or '', the job's own or '', currency,
---       attempts that have ended and what each cost as JSON { <attempt> = micros }; attempt, what it has cost, what is to be reserved beyond that, for how many ms; '' for none.
+--       attempts that have ended and what each cost as JSON { <attempt> = micros }; attempt, what it has cost, what is to be reserved beyond that, for how many ms; '' for none, and then
+--       what is asked for, without reserving it, or ''.
 -- Returns {'lost'}, or {'granted' or 'refused', 'tenant' or 'job' or '': whose budget has too little, its spent, its reserved, its cap or '', when the day ends in ms since 1970,
 -- stamp of the budgets}.
 local base, id, tenant = ARGV[1], ARGV[2], ARGV[5]
@@ -11,12 +12,9 @@ local today, endsAt, nowMs = costs.today(cjson.decode(ARGV[4]))
 costs.lapse(base, nowMs, id)
 local ended, attempt = cjson.decode(ARGV[10]), ARGV[11]
 
-local function capOf(field)
-  local json = redis.call('HGET', base .. ':caps', field)
-  return json and cjson.decode(json).micros or nil
-end
-local tenantCap = capOf('t:' .. tenant) or tonumber(ARGV[6]) or capOf('t:*') or tonumber(ARGV[7])
-local jobCap = capOf('j:' .. id) or tonumber(ARGV[8])
+local tenantCap = costs.capOf(base, tenant, { [tenant] = tonumber(ARGV[6]), ['*'] = tonumber(ARGV[7]) })
+local set = redis.call('HGET', base .. ':caps', 'j:' .. id)
+local jobCap = set and cjson.decode(set).micros or tonumber(ARGV[8])
 
 local run, freed = costs.runOf(base, id), false
 if not run then
@@ -34,7 +32,16 @@ local function usedToday()
 end
 
 local what, who, spent, reserved, cap = 'granted', '', 0, 0, ''
-if attempt ~= '' then
+if attempt == '' and ARGV[13] ~= '' then
+  local wanted = tonumber(ARGV[13])
+  local daySpent, dayReserved = usedToday()
+  local jobSpent, jobReserved = costs.chargedTo(run)
+  if jobCap and jobSpent + jobReserved + wanted > jobCap then
+    what, who, spent, reserved, cap = 'refused', 'job', jobSpent, jobReserved, jobCap
+  elseif tenantCap and daySpent + dayReserved + wanted > tenantCap then
+    what, who, spent, reserved, cap = 'refused', 'tenant', daySpent, dayReserved, tenantCap
+  end
+elseif attempt ~= '' then
   local cost, wanted, forMs = tonumber(ARGV[12]), tonumber(ARGV[13]), tonumber(ARGV[14])
   local each = run.open[attempt] or { c = 0, r = 0, day = today }
   costs.charge(base, run, each, cost, today)

@@ -13,10 +13,10 @@ local before = json and string.format('%.0f', cjson.decode(json).micros) or ''
 if before == micros then return { 'same', before } end
 if micros ~= '' and not json and redis.call('HLEN', caps) >= tonumber(ARGV[5]) then return { 'full' } end
 if micros == '' then redis.call('HDEL', caps, field) else redis.call('HSET', caps, field, cjson.encode({ micros = tonumber(micros), by = ARGV[4], atMs = nowMs })) end
-redis.call('HINCRBY', caps, 'version', 1)
 if string.sub(field, 1, 2) == 't:' then
-  redis.call('SADD', base .. ':waking', string.sub(field, 3))
+  costs.changed(base, string.sub(field, 3), nowMs)
 else
+  redis.call('HINCRBY', caps, 'version', 1)
   local q, jobId = string.match(ARGV[6], '^([^:]*):(.*)$')
   if q then redis.call('ZADD', (string.gsub(base, ':costs$', '')) .. q .. ':delayed', 'XX', string.format('%.0f', nowMs * 4096), jobId) end
 end

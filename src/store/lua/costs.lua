@@ -5,7 +5,11 @@
 --   C:runs             hash: job id among all queues -> JSON { tenant, spent, open = { <attempt> = { c, r, day } } }, of runs that have a budget and have not ended:
 --                      `spent` by attempts that have ended; of those that go on, `c` charged and `r` reserved on that day
 --   C:covered          sorted set: the same ids -> ms by Redis' clock until which they are reserved for
---   C:parked:<tenant>  sorted set: '<queue>:<job id>' -> ms when it was parked; C:waking: tenants of whom all that are parked are to be woken
+--   C:parked:<tenant>  sorted set: '<queue>:<job id>' -> its arrival there; C:waiting: set of the tenants that have any
+--   C:needs:<tenant>   sorted set: those of them that wait for the tenant's budget -> what each needs of it at the least
+--   C:raised           sorted set: tenant, '*' for all -> arrival up to which those that are parked are to be woken, since a budget was changed: whoever is
+--                      parked again after that waits for the next change. C:asking: set of tenants that are to be put there, for '*'
+--   C:arrivals         the last arrival: about ms by Redis' clock, and never less than before; C:configured: what a consumer was configured with last, as JSON
 -- C is Keys.costs(). The tenant of jobs that name none is ''. A day is kept for 41 days after it was written last.
 local costs = { mostFields = 20000, keptMs = 41 * 86400000 }
 
@@ -87,21 +91,60 @@ function costs.stamp(base, today, tenant)
   return (redis.call('HGET', base .. ':caps', 'version') or '0') .. '/' .. today .. '/' .. (redis.call('HGET', costs.key(base, today), 'f:' .. tenant) or '0')
 end
 
--- Something that was reserved for a tenant is free again: a few of those that wait for it ask again.
-function costs.free(base, today, tenant, nowMs)
-  redis.call('HINCRBY', costs.key(base, today), 'f:' .. tenant, 1)
-  costs.wake(base, tenant, 4, nowMs)
+-- Takes a job out of those that are parked.
+function costs.unpark(base, tenant, member)
+  redis.call('ZREM', base .. ':parked:' .. tenant, member)
+  redis.call('ZREM', base .. ':needs:' .. tenant, member)
+  if redis.call('EXISTS', base .. ':parked:' .. tenant) == 0 then redis.call('SREM', base .. ':waiting', tenant) end
 end
 
--- Wakes so many of a tenant's parked jobs, those that are parked longest: whoever looks next finds that their time has come.
-function costs.wake(base, tenant, most, nowMs)
-  local parked = base .. ':parked:' .. tenant
-  local members = redis.call('ZRANGE', parked, 0, most - 1)
-  for _, member in ipairs(members) do
-    local q, jobId = string.match(member, '^([^:]*):(.*)$')
-    redis.call('ZADD', (string.gsub(base, ':costs$', '')) .. q .. ':delayed', 'XX', string.format('%.0f', nowMs * 4096), jobId)
-    redis.call('ZREM', parked, member)
+local function due(base, tenant, member, nowMs)
+  local q, jobId = string.match(member, '^([^:]*):(.*)$')
+  redis.call('ZADD', (string.gsub(base, ':costs$', '')) .. q .. ':delayed', 'XX', string.format('%.0f', nowMs * 4096), jobId)
+  redis.call('ZREM', base .. ':parked:' .. tenant, member)
+  redis.call('ZREM', base .. ':needs:' .. tenant, member)
+end
+
+-- What a tenant's sandboxes may cost a day; nil for any amount. `configured`: as JSON, of whoever asks.
+function costs.capOf(base, tenant, configured)
+  local function said(name)
+    local json = redis.call('HGET', base .. ':caps', 't:' .. name)
+    return json and cjson.decode(json).micros or nil
   end
+  return said(tenant) or configured[tenant] or said('*') or configured['*']
+end
+
+-- Something that was reserved for a tenant is free again: a few of those that wait for it ask again, some that are parked longest and some for which there is enough now,
+-- and what waits in the index (ready.lua).
+function costs.free(base, today, tenant, nowMs)
+  redis.call('HINCRBY', costs.key(base, today), 'f:' .. tenant, 1)
+  redis.call('ZADD', string.gsub(base, ':costs$', '') .. 'ready:paying:version', 'XX', -1, tenant)
+  if redis.call('EXISTS', base .. ':parked:' .. tenant) == 0 then return end
+  costs.wake(base, tenant, 3, nowMs)
+  local cap = costs.capOf(base, tenant, cjson.decode(redis.call('GET', base .. ':configured') or '{}'))
+  local used = redis.call('HMGET', costs.key(base, today), 's:' .. tenant, 'r:' .. tenant)
+  local left = cap and string.format('%.0f', cap - tonumber(used[1] or '0') - tonumber(used[2] or '0')) or '+inf'
+  for _, member in ipairs(redis.call('ZRANGEBYSCORE', base .. ':needs:' .. tenant, '-inf', left, 'LIMIT', 0, 3)) do due(base, tenant, member, nowMs) end
+end
+
+-- Numbers what is parked, and what is raised, as they come, whatever is done to the clock.
+function costs.arrival(base, nowMs)
+  local number = math.max(tonumber(redis.call('GET', base .. ':arrivals') or '0') + 1, nowMs)
+  redis.call('SET', base .. ':arrivals', string.format('%.0f', number), 'PX', costs.keptMs)
+  return string.format('%.0f', number)
+end
+
+-- Budgets were changed: of a tenant, or with '*' of everybody.
+function costs.changed(base, tenant, nowMs)
+  redis.call('HINCRBY', base .. ':caps', 'version', 1)
+  redis.call('ZADD', base .. ':raised', costs.arrival(base, nowMs), tenant)
+end
+
+-- Wakes so many of a tenant's parked jobs, those that are parked longest, up to an arrival: whoever looks next finds that their time has come. Returns how many.
+function costs.wake(base, tenant, most, nowMs, upTo)
+  local parked = base .. ':parked:' .. tenant
+  local members = redis.call('ZRANGEBYSCORE', parked, '-inf', upTo or '+inf', 'LIMIT', 0, most)
+  for _, member in ipairs(members) do due(base, tenant, member, nowMs) end
   return #members
 end
 
@@ -111,11 +154,8 @@ function costs.settle(charge)
   local base = charge.base
   local today, _, nowMs = costs.today(charge.days)
   local run = costs.runOf(base, charge.run)
-  local tenant, charged = charge.tenant, 0
-  if charge.parked then
-    redis.call('ZREM', base .. ':parked:' .. tenant, charge.parked)
-    if redis.call('EXISTS', base .. ':parked:' .. tenant) == 0 then redis.call('SREM', base .. ':waiting', tenant) end
-  end
+  local tenant, charged, freed = charge.tenant, 0, false
+  if charge.parked then costs.unpark(base, tenant, charge.parked) end
   if run then
     local reserved
     charged, reserved = costs.chargedTo(run)
@@ -124,10 +164,11 @@ function costs.settle(charge)
     redis.call('HDEL', base .. ':runs', charge.run)
     redis.call('ZREM', base .. ':covered', charge.run)
     redis.call('HDEL', base .. ':caps', 'j:' .. charge.run)
-    if reserved > 0 or charge.micros < charged then costs.free(base, today, tenant, nowMs) end
+    freed = reserved > 0 or charge.micros < charged
   end
   if charge.micros ~= charged then
     costs.add(base, today, 's:' .. tenant, charge.micros - charged)
     redis.call('HSET', costs.key(base, today), 'currency', charge.currency)
   end
+  if freed then costs.free(base, today, tenant, nowMs) end
 end

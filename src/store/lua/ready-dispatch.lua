@@ -23,7 +23,7 @@ local sharesLost = mine.shares and redis.call('EXISTS', R .. ':shares') == 0
 local q = ownQueue
 local prioritized, wait, active, delayed = bull(q, 'prioritized'), bull(q, 'wait'), bull(q, 'active'), bull(q, 'delayed')
 -- How many jobs that were handed over are looked at, delayed ones let go, and shapes asked for.
-local perLook = { handed = 32, delayed = 32, unknown = 64, handedOn = 8, tenants = 64 }
+local perLook = { handed = 32, delayed = 32, unknown = 64, handedOn = 8, tenants = 64, unpaid = 4 }
 local viewTtlMs = 600000
 configure(limits)
 local names, kept, free = {}, {}, {}
@@ -249,10 +249,11 @@ tidy()
 -- What it had before it was away is to be gone first.
 if call('LPOS', R .. ':garbage', garbageOf(q, me)) then return answer('again') end
 for _, name in ipairs(call('SRANDMEMBER', R .. ':uncapping', 1)) do uncap(name) end
+for _, name in ipairs(unpaid.due(perLook.unpaid)) do unpaid.release(name) end
 local old = call('ZRANGEBYSCORE', keyOf(q, 'views'), '-inf', call('ZCARD', keyOf(q, 'views')) > mostViews and '+inf' or now - viewTtlMs, 'LIMIT', 0, 1)[1]
 if old and old ~= me then dropView(q, old) end
 for _, each in ipairs(said) do learn(each[1], each[2], each[3]) end
-local merging = merge(perLook.tenants)
+local merging = merge(perLook.tenants) or #unpaid.due(1) > 0
 for _, name in ipairs(names) do
   if usable[name] then show(name) end
 end

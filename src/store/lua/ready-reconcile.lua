@@ -11,14 +11,14 @@
 --                    shape, tenant, rank (from which the third goes on), keyed, line (of keys of concurrency: from where to look on)
 -- ARGV: inbox prefix, inbox ttl, holder, for how many ms it stays its business.
 -- Returns {1 if there is more to look at now, jobs that are to be listed: id, 1 if it holds a place, …; jobs in hand that are gone;
--- for how many ms it is another's business}.
+-- for how many ms it is another's business; 1 if the time is over for which an operator paused the queue}.
 local q, holder, ttl = ownQueue, ARGV[3], tonumber(ARGV[4])
 local window, prioritiesPerCall, mostMissing = 500, 128, 100
 local prioritized, sweep = bull(q, 'prioritized'), R .. ':q:' .. q .. ':sweep'
 local state = call('HMGET', sweep, 'holder', 'until', 'from', 'seen', 'upTo', 'priority', 'number', 'complete', 'hand', 'shape', 'tenant', 'rank', 'keyed', 'line')
 -- Further ahead than anybody sets it: Redis' clock was set back.
 local left = state[1] and state[1] ~= holder and tonumber(state[2]) - now or 0
-if left > 0 and left <= 10 * ttl then return { 0, {}, {}, left } end
+if left > 0 and left <= 10 * ttl then return { 0, {}, {}, left, 0 } end
 if call('ZCARD', prioritized) == 0 and tonumber(call('HGET', R .. ':listed', q) or '0') > 0 then newEpoch(q) end
 
 -- Lines have numbers below 0.
@@ -124,10 +124,16 @@ end
 placeDirty(q, dirty)
 operate.lapse(4)
 -- Who paused the queue is of interest only while it is: it may have been resumed from BullMQ's board.
-if call('EXISTS', R .. ':q:' .. q .. ':pause') == 1 and call('HEXISTS', bull(q, 'meta'), 'paused') == 0 then call('DEL', R .. ':q:' .. q .. ':pause') end
+local pauseOver, pause = 0, call('GET', R .. ':q:' .. q .. ':pause')
+if pause and call('HEXISTS', bull(q, 'meta'), 'paused') == 0 then
+  call('DEL', R .. ':q:' .. q .. ':pause')
+elseif pause then
+  local untilMs = cjson.decode(pause).untilMs
+  pauseOver = type(untilMs) == 'number' and untilMs <= redisNow and 1 or 0
+end
 local keyedCursor, lineNumber = keyed.sweep(q, state[13] or '0', state[14] or '-inf')
 call('HSET', sweep, 'keyed', keyedCursor, 'line', lineNumber, 'holder', holder, 'until', now + ttl, 'from', from, 'seen', string.format('%.0f', seen), 'upTo', string.format('%.0f', upTo),
   'priority', string.format('%.0f', priority), 'number', string.format('%.0f', number), 'complete', complete and '1' or '0', 'hand', hand[1],
   'shape', string.format('%.0f', shapeNumber), 'tenant', tenant, 'rank', string.format('%.0f', rank))
 call('PEXPIRE', sweep, math.max(10 * ttl, 60000))
-return { more and 1 or 0, missing, gone, 0 }
+return { more and 1 or 0, missing, gone, 0, pauseOver }

@@ -7,6 +7,8 @@
 --   R:held                 hash: job id among all queues -> 'since accounted used length queue:', then the secrets that it needs as JSON of that length, then its tenant, of
 --                          jobs in consumers' hands; ms and s
 --   R:capped:<tenant>      set: '<queue>:<epoch>:<class>:<view id>' where the tenant waits for its cap; R:uncapping: tenants for whom some are to be put back
+--   R:unpaid:<tenant>      set: '<queue>:<epoch>:<shape>:<view id>' that wait for the tenant's budget: no view shows them. R:unpaid hash: '<queue>:<epoch>:<shape>:<tenant>'
+--                          -> why, for people; R:paying:day, R:paying:version sorted sets: tenant -> ms by Redis' clock, and version of the budgets, from which on they are looked at again
 --   R:present              hash: provider -> virtual time of the latest turn there
 --   R:shares               hash: tenant -> JSON { weight, cap }, as configured; '*' for all others; '' -> since when, in ms
 --   R:set                  hash: tenant -> JSON, what operators said of it: see operate.lua; R:lapses: sorted set: tenant -> ms when a part of that is over
@@ -282,13 +284,21 @@ local function forsake(q, view, class, shape, name)
   return false
 end
 
+-- What a tenant's budget can't pay for, as far as is known: out of the views, so that nothing looks at it.
+local unpaid = {}
+function unpaid.key(name) return R .. ':unpaid:' .. name end
+function unpaid.holds(q, view, shape, name)
+  if unpaid.any == nil then unpaid.any = call('EXISTS', R .. ':unpaid') == 1 end
+  return unpaid.any and call('SISMEMBER', unpaid.key(name), q .. ':' .. epochOf(q) .. ':' .. shape .. ':' .. view) == 1
+end
+
 -- Puts a tenant's jobs of a shape into a view, as they are now; takes them out when there are none. `later` gathers the classes to be refreshed.
 local function place(q, view, shape, name, later)
   local class = classOf(q, view, shape)
   if not class then return end
   local shapes, tenants = viewKey(q, view, 't:' .. class .. ':' .. name), viewKey(q, view, 'a:' .. class)
   local first = call('ZRANGE', jobsKey(q, shape, name), 0, 0, 'WITHSCORES')[2]
-  if first then
+  if first and not unpaid.holds(q, view, shape, name) then
     call('ZADD', shapes, first, shape)
     if call('ZSCORE', tenants, name) or call('SISMEMBER', R .. ':capped:' .. name, cappedAt(q, view, class)) == 1 then return end
     call('ZADD', tenants, text(scoreOf(accountOf(name), q)), name)
@@ -306,6 +316,41 @@ local function refreshAll(q, later)
   for view, touched in pairs(later) do
     for class in pairs(touched) do refresh(q, view, class) end
   end
+end
+
+-- Holds what a view would give of a shape's jobs until the tenant's budget may have more: on another day, by another version of the budgets, or because something
+-- that was reserved came free (costs.free).
+function unpaid.hold(q, view, shape, name, why, untilMs, version)
+  call('SADD', unpaid.key(name), q .. ':' .. epochOf(q) .. ':' .. shape .. ':' .. view)
+  call('HSET', R .. ':unpaid', q .. ':' .. epochOf(q) .. ':' .. shape .. ':' .. name, why)
+  -- What is due already stays due: others of its shapes were held before that.
+  for part, score in pairs({ day = untilMs, version = version }) do
+    local known = call('ZSCORE', R .. ':paying:' .. part, name)
+    if not known or tonumber(known) > tonumber(score) then call('ZADD', R .. ':paying:' .. part, score, name) end
+  end
+  unpaid.any = true
+  placeAll(q, shape, name)
+end
+
+-- Puts a tenant's jobs back where they would stand, as far as this call goes: the first of them asks again.
+function unpaid.release(name)
+  local some = call('SPOP', unpaid.key(name), patience)
+  for _, where in ipairs(some) do
+    local q, epoch, shape = string.match(where, '^([^:]*):(%d+):(%x+):')
+    call('HDEL', R .. ':unpaid', q .. ':' .. epoch .. ':' .. shape .. ':' .. name)
+    if epoch == epochOf(q) then placeAll(q, shape, name) end
+  end
+  if call('EXISTS', unpaid.key(name)) == 1 then return end
+  for _, part in ipairs({ 'day', 'version' }) do call('ZREM', R .. ':paying:' .. part, name) end
+end
+
+-- The tenants, so many at most, of whom it is time to look again.
+function unpaid.due(most)
+  if call('EXISTS', R .. ':paying:day') == 0 then return {} end
+  local version = call('HGET', string.gsub(L, 'ledger$', ':costs') .. ':caps', 'version') or '0'
+  local found = call('ZRANGEBYSCORE', R .. ':paying:version', '-inf', '(' .. version, 'LIMIT', 0, most)
+  if #found > 0 then return found end
+  return call('ZRANGEBYSCORE', R .. ':paying:day', '-inf', redisNow, 'LIMIT', 0, most)
 end
 
 -- After jobs of a tenant were taken out of a shape: the views follow, and what is empty goes.
