@@ -27,12 +27,13 @@ export const dashboards: readonly Dashboard[] = [
       ['Queue', [
         { title: 'Jobs by state', unit: 'short', queries: [['{{state}}', 'max by (state) (switchyard_queue_jobs{state!~"completed|failed"})']] },
         { title: 'Why jobs wait', unit: 'short', queries: [['{{reason}}', 'max by (reason) (switchyard_queue_jobs{state="waiting"})']] },
-        { title: 'Age of the oldest waiting job', unit: 's', queries: [['{{queue}}', 'max by (queue) (switchyard_queue_oldest_age_seconds)']] },
+        { title: 'Age of the oldest job', unit: 's', queries: [['{{queue}} {{state}}', 'max by (queue, state) (switchyard_queue_oldest_age_seconds)']] },
         { title: 'Wait from queue to consumer', unit: 's', queries: [['p50', 'histogram_quantile(0.5, sum by (le) (rate(cicd_pipeline_run_duration_seconds_bucket{cicd_pipeline_run_state="pending"}[$__rate_interval])))'], ['p95', 'histogram_quantile(0.95, sum by (le) (rate(cicd_pipeline_run_duration_seconds_bucket{cicd_pipeline_run_state="pending"}[$__rate_interval])))']] },
       ]],
       ['Jobs', [
         { title: 'Ends by status', unit: 'ops', queries: [['{{status}}', 'sum by (status) (rate(switchyard_job_ends_total[$__rate_interval]))']] },
         { title: 'From queue to result', unit: 's', queries: times('switchyard_job_total_duration_seconds') },
+        { title: 'From work that is done to its result', unit: 's', queries: [['p95', 'histogram_quantile(0.95, sum by (le) (rate(cicd_pipeline_run_duration_seconds_bucket{cicd_pipeline_run_state="finalizing"}[$__rate_interval])))']] },
         { title: 'In hand, by consumer', unit: 'short', queries: [['{{instance}}', 'sum by (instance) (cicd_pipeline_run_active)']] },
         { title: 'Ends with errors, by kind', unit: 'ops', queries: [['{{error_type}}', 'sum by (error_type) (rate(cicd_pipeline_run_errors_total[$__rate_interval]))']] },
         { title: 'Starts by tenant', unit: 'ops', queries: [['{{tenant}}', 'topk(10, sum by (tenant) (rate(switchyard_job_starts_total[$__rate_interval])))']] },
@@ -73,6 +74,7 @@ export const dashboards: readonly Dashboard[] = [
         { title: 'Clones', unit: 's', queries: times('switchyard_clone_duration_seconds', 'provider') },
         { title: 'Steps', unit: 's', queries: times('switchyard_step_duration_seconds', 'outcome') },
         { title: 'Checkpoints', unit: 's', queries: times('switchyard_checkpoint_duration_seconds', 'outcome') },
+        { title: 'Size of checkpoints', unit: 'bytes', queries: times('switchyard_checkpoint_size_bytes', 'provider') },
         { title: 'Pushes', unit: 's', queries: times('switchyard_push_duration_seconds') },
         { title: 'Promotions', unit: 's', queries: times('switchyard_promotion_duration_seconds') },
         { title: 'Work lost', unit: 's', queries: [['{{provider}}', 'sum by (provider) (increase(switchyard_job_work_lost_seconds_total[1h]))']] },

@@ -5,9 +5,9 @@ import { traceFields } from '../telemetry/tracing.js'
 
 /**
  * The program's own log: JSON lines on stderr, so that stdout is the command's output alone. Fields that hold
- * credentials are masked whoever logs them; messages never hold any. What jobs, providers and hosts say in it can do nothing to a terminal.
+ * credentials are masked whoever logs them; messages never hold any. A line that is written in a span names it. What jobs, providers and hosts say in it can do nothing to a terminal.
  */
-export function createLogger(level: Config['logs']['level']): Logger {
+export function createLogger(level: Config['logs']['level'], to: DestinationStream = pino.destination({ dest: 2, sync: true })): Logger {
   const secretFields = ['token', 'password', 'apiKey', 'privateKey', 'authorization', 'secret', 'env', 'url']
   return pino(
     {
@@ -16,7 +16,7 @@ export function createLogger(level: Config['logs']['level']): Logger {
       mixin: traceFields,
       redact: { paths: secretFields.flatMap((field) => [field, `*.${field}`, `*.*.${field}`]), censor: '[hidden]' },
     },
-    harmless(pino.destination({ dest: 2, sync: true })),
+    harmless(to),
   )
 }
 

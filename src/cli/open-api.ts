@@ -6,7 +6,7 @@ import { InvalidInputError } from '../job/errors.js'
 import { loadMcpSdk, mcpEndpoint } from '../mcp/index.js'
 import { accessOf } from '../producers/agent-queue.js'
 import { createLogger } from './logger.js'
-import { openMeasuring, scrapeOf, type Measuring } from './open-measuring.js'
+import { openMeasuring, scrapeOf } from './open-measuring.js'
 import { openMonitor, probesOf } from './open-monitor.js'
 import { openQueue } from './open-queue.js'
 
@@ -15,14 +15,13 @@ import { openQueue } from './open-queue.js'
  * @throws RedisUnavailableError when Redis does not answer; InvalidInputError when the address can't be listened on.
  */
 export async function openApi(config: Config): Promise<{ readonly url: string; readonly close: () => Promise<void> }> {
-  const queue = openQueue(config)
-  let measuring: Measuring | undefined
+  const log = createLogger(config.logs.level)
+  const measuring = await openMeasuring(config, log, { service: 'switchyard-serve', environment: process.env, always: true })
+  const queue = openQueue(config, measuring.metrics ?? undefined)
   try {
     // Whoever starts it wants to hear of a Redis that is not there.
     await queue.statuses([])
     const artifacts = storeOf(config)
-    const log = createLogger(config.logs.level)
-    measuring = await openMeasuring(config, log, { service: 'switchyard-serve', environment: process.env, always: true })
     const metrics = scrapeOf(measuring)
     const mcp = config.http.mcp ? mcpEndpoint(await loadMcpSdk(), (error) => log.error({ err: error }, 'a request to /mcp failed')) : undefined
     const api = createApi({ queue, metrics, artifacts, maxBodyBytes: config.http.maxBodyBytes, rateLimit: config.http.rateLimit, keyTries: config.http.keyTries, trustedProxies: config.http.trustedProxies, mcp, log })
@@ -36,13 +35,13 @@ export async function openApi(config: Config): Promise<{ readonly url: string; r
       close: async () => {
         await server.close()
         await monitor?.close()
-        await measuring?.close()
+        await measuring.close()
         artifacts?.close()
         await queue.close()
       },
     }
   } catch (error) {
-    await measuring?.close()
+    await measuring.close()
     await queue.close()
     throw error
   }

@@ -1,8 +1,10 @@
 import type { Config } from '../config/schema.js'
 import { startBoard, type Board } from '../monitor/board.js'
 import { createRedis, whenReady } from '../store/index.js'
+import { measureRedis } from '../telemetry/measure-redis.js'
+import { noMetrics } from '../telemetry/metrics.js'
 import { createLogger } from './logger.js'
-import { openMeasuring, scrapeOf, type Measuring } from './open-measuring.js'
+import { openMeasuring, scrapeOf } from './open-measuring.js'
 import { openMonitor, probesOf } from './open-monitor.js'
 import { openQueue } from './open-queue.js'
 
@@ -15,15 +17,15 @@ export async function openBoard(
   environment: Readonly<Record<string, string | undefined>>,
   options: { readonly auth?: boolean | undefined } = {},
 ): Promise<{ readonly board: Board; readonly close: () => Promise<void> }> {
+  const log = createLogger(config.logs.level)
+  const measuring = await openMeasuring(config, log, { service: 'switchyard-board', environment: environment, always: true })
   // As a producer: a page that hangs while Redis is away is worse than one that says so.
   const redis = createRedis(config.redis, 'producer')
-  const queue = openQueue(config)
-  let measuring: Measuring | undefined
+  measureRedis(redis, measuring.metrics ?? noMetrics)
+  const queue = openQueue(config, measuring.metrics ?? undefined)
   try {
     await whenReady(redis, config.redis)
     const password = environment[config.board.passwordEnv]
-    const log = createLogger(config.logs.level)
-    measuring = await openMeasuring(config, log, { service: 'switchyard-board', environment: environment, always: true })
     const metrics = scrapeOf(measuring)
     const monitor = await openMonitor(config, log, { ...probesOf(() => redis.ping()), metrics })
     const board = await startBoard({
@@ -45,13 +47,13 @@ export async function openBoard(
       close: async () => {
         await board.close()
         await monitor?.close()
-        await measuring?.close()
+        await measuring.close()
         await queue.close()
         redis.disconnect()
       },
     }
   } catch (error) {
-    await measuring?.close()
+    await measuring.close()
     await queue.close()
     redis.disconnect()
     throw error

@@ -1,6 +1,7 @@
 import { AgentQueue } from '../producers/index.js'
 import type { Config } from '../config/schema.js'
 import { eventTypesOf } from '../config/event-types.js'
+import type { Metrics } from '../telemetry/metrics.js'
 import { configOf, type SharedFlags } from './shared-options.js'
 
 /**
@@ -17,8 +18,8 @@ export async function withQueue<Result>(flags: SharedFlags, work: (queue: AgentQ
   }
 }
 
-/** The queue that a configuration names; the caller closes it. */
-export function openQueue(config: Config): AgentQueue {
+/** The queue that a configuration names; the caller closes it. @param metrics where its Redis commands are measured. */
+export function openQueue(config: Config, metrics?: Metrics): AgentQueue {
   return new AgentQueue({
     redis: config.redis,
     name: config.queue.name,
@@ -28,5 +29,6 @@ export function openQueue(config: Config): AgentQueue {
     eventTypes: eventTypesOf(config),
     timeZone: config.costs.timeZone,
     budgets: config.costs.budgets,
+    metrics,
   })
 }

@@ -59,6 +59,7 @@ import type { Provider } from '../providers/provider.js'
 import { checkWebhookSettings, startWebhooks, type WebhooksOptions } from '../webhooks/index.js'
 import { measureRedis } from '../telemetry/measure-redis.js'
 import { noMetrics, type Metrics } from '../telemetry/metrics.js'
+import { declareMetrics } from './declared-metrics.js'
 import { release } from './release.js'
 import { consumerSettingsSchema, type ConsumerSettings } from './settings.js'
 import { ScheduleWatch } from './schedule-watch.js'
@@ -172,6 +173,7 @@ export class Consumer {
     const { metrics = noMetrics } = options
     measureRedis(redis, metrics)
     const keys = new Keys(options.queue?.prefix, options.queue?.name)
+    declareMetrics(metrics, keys.queueName, options.providers.map(({ provider }) => provider.name))
     const liveness = new Liveness({ ping: () => redis.ping(), tickMs: Math.min(10_000, settings.stuckAfterMs / 10) })
     const watch = (loop: string, allowedMs: number) => {
       liveness.watch(loop, settings.stuckAfterMs + allowedMs)

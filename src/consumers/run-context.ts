@@ -38,6 +38,8 @@ export class RunContext {
   readonly exclusions = new Map<string, { untilMs: number; why: string }>()
   /** Its spans. */
   trace = JobTrace.none
+  /** Told once its work is done and only its end is left. */
+  onClosing: () => void = () => undefined
   /** How often each provider turned this job away in a row. */
   readonly refusals = new Map<string, number>()
   /** When the git host last took from this consumer what it had refused the sandbox: the try of a phase. */
@@ -50,6 +52,7 @@ export class RunContext {
   private waiting: { readonly what: string; readonly sinceMs: number } | null = null
   private progressed = false
   private reason: string | null = null
+  private closesSinceMs: number | null
   private loadsWithoutPlace: readonly ProviderLoad[] | null = null
 
   constructor(
@@ -72,6 +75,7 @@ export class RunContext {
   ) {
     this.loop = `job ${jobId}`
     this.interruptions = new Interruptions(leave)
+    this.closesSinceMs = current.phase === 'closing' ? shared.now() : null
     this.telling = tellingOf(current, { source: `/switchyard/${shared.deployment}`, everywhere: shared.eventTypes ?? [], tenant: spec.tenant, now: shared.now })
   }
 
@@ -198,6 +202,11 @@ export class RunContext {
     return deadline?.kind === 'timeout' ? deadline.atMs : this.shared.now() + this.spec.timeoutMs - (this.current.parking?.timeUsedMs ?? 0)
   }
 
+  /** Since when its work is done and only its end is left, as this consumer saw it, in milliseconds since 1970; null before. */
+  get closingSinceMs(): number | null {
+    return this.closesSinceMs
+  }
+
   /** What its status says that it waits for; null when it moves. */
   get waitingFor(): string | null {
     return this.reason
@@ -316,6 +325,10 @@ export class RunContext {
     after.milestones = milestonesAfter({ before, after, waited: this.reason, waits, spec: this.spec, nowMs: this.shared.now() })
     this.current = after
     if (shown.some((name) => after[name] !== before[name])) this.boardLog.progress(after, this.spec)
+    if (after.phase === 'closing' && this.closesSinceMs === null) {
+      this.closesSinceMs = this.shared.now()
+      this.onClosing()
+    }
   }
 
   private heed({ cancel }: { cancel: CancelRequest | null }): void {

@@ -81,6 +81,8 @@ export interface Reading {
   readonly backoffMs: (attempt: number) => number
   /** Stands for where the events go. One that wants no more (`UnwantedError`) is given none; another one in its place is. */
   readonly receiver?: string | undefined
+  /** Told of the connection for commands, before any is sent. */
+  readonly onConnection?: ((connection: Redis) => void) | undefined
 }
 
 /** An entry is: taken → handled (a heartbeat keeps it in hand) → done with; or failed, and left to whoever takes it after its backoff. */
@@ -125,6 +127,7 @@ class GroupReader implements Subscription {
     }
     this.#blocking = createRedis(redis, 'blocking')
     this.#commands = createRedis(redis, 'commands')
+    reading.onConnection?.(this.#commands)
     this.#group = new EventGroup(this.#commands, keys, group)
     this.#loop = this.#run()
   }

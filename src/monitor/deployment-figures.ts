@@ -63,7 +63,7 @@ async function readFigures(redis: Redis, keys: Keys): Promise<DeploymentFigures>
   return new Map<MetricName, Values>([
     ['switchyard.queue.jobs', [[[queue, 'waiting', reason], waiting], ...Object.entries(others).map(([state, count]) => [[queue, state, ''], count] as const)]],
     ['switchyard.queue.wanted', [[[queue], wantedJobs(figures, loads)]]],
-    ['switchyard.queue.oldest.age', [[[queue, 'waiting', reason], ago(figures.oldestAtMs)]]],
+    ['switchyard.queue.oldest.age', [[[queue, 'waiting', reason], ago(figures.oldestAtMs)], [[queue, 'active', ''], ago(figures.oldestActiveAtMs)]]],
     ['cicd.worker.count', [[[queue, 'available'], consumers.length - busy], [[queue, 'busy'], busy]]],
     ['switchyard.provider.running', byProvider(({ used }) => used)],
     ['switchyard.provider.limit', byProvider(({ effectiveLimit }) => effectiveLimit)],

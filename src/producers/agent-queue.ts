@@ -8,6 +8,7 @@ import type { JobResult } from '../job/result.js'
 import { defaultMaxSpecBytes, type JobSpec, type JobSpecInput } from '../job/spec.js'
 import type { JobStatus } from '../job/status.js'
 import { costsOf, createRedis, defaultQueueName, defaultRetentionMs, Keys, type LiveConsumer, type ProviderLoad, readLog, type ReadLogOptions, type RedisConfig, Signals, type TenantCost } from '../store/index.js'
+import type { Metrics } from '../telemetry/metrics.js'
 import { Enqueuing, type EnqueueOptions } from './enqueuing.js'
 import { Budgets } from './budgets.js'
 import { cancelJob, cancelWaitingJob } from './job-cancel.js'
@@ -42,6 +43,8 @@ export interface AgentQueueOptions {
   readonly timeZone?: string | undefined
   /** What tenants may cost a day, as the consumers have it; for `budgets.list` alone. */
   readonly budgets?: Readonly<Record<string, number>> | undefined
+  /** Where its Redis commands are measured: `PrometheusMetrics` of `switchyard/monitor`. Default: nowhere. */
+  readonly metrics?: Metrics | undefined
 }
 
 
@@ -119,7 +122,7 @@ export class AgentQueue {
     this.prefix = this.#keys.prefix
     const { defaults, maxSpecBytes = defaultMaxSpecBytes, retentionMs = defaultRetentionMs } = options
     this.#enqueuing = new Enqueuing({ name: this.name, keys: this.#keys, defaults, maxSpecBytes, retentionMs, eventSource: options.eventSource, eventTypes: options.eventTypes === undefined ? undefined : checkKinds(options.eventTypes, 'eventTypes') })
-    this.#connection = new ProducerConnection(this.#config, this.#keys, retentionMs)
+    this.#connection = new ProducerConnection(this.#config, this.#keys, retentionMs, options.metrics)
     this.events = new EventGroups(this.#keys, (work) => this.#connection.use(({ redis }) => work(redis)))
     this.budgets = new Budgets(this.#keys, this.#timeZone, options.budgets ?? {}, (work) => this.#connection.use(work))
     this.schedules = new Schedules(this.#keys, (spec) => this.#enqueuing.newJob(spec).spec, (work) => this.#connection.use(work))

@@ -17,6 +17,8 @@ import {
   WaitDeadlines,
   whenReady,
 } from '../store/index.js'
+import { measureRedis } from '../telemetry/measure-redis.js'
+import { noMetrics, type Metrics } from '../telemetry/metrics.js'
 
 /** What a producer works with, all of it on one connection. */
 export interface Connected {
@@ -43,12 +45,13 @@ export class ProducerConnection {
     private readonly config: RedisConfig,
     private readonly keys: Keys,
     private readonly retentionMs: number,
+    private readonly metrics: Metrics = noMetrics,
   ) {}
 
   /** @throws RedisUnavailableError for faults of the connection; what `work` throws otherwise. */
   async use<T>(work: (connected: Connected) => Promise<T>): Promise<T> {
     if (this.#closed) throw new SwitchyardError('the queue is closed; make a new AgentQueue')
-    const redis = (this.#redis ??= createRedis(this.config, 'producer'))
+    const redis = (this.#redis ??= this.#measured(createRedis(this.config, 'producer')))
     await whenReady(redis, this.config)
     try {
       return await work(await this.#open(redis))
@@ -62,6 +65,11 @@ export class ProducerConnection {
     const connected = await this.#opening?.catch(() => undefined)
     await connected?.queue.close()
     this.#redis?.disconnect()
+  }
+
+  #measured(redis: Redis): Redis {
+    measureRedis(redis, this.metrics)
+    return redis
   }
 
   async #open(redis: Redis): Promise<Connected> {

@@ -97,3 +97,5 @@ export function shaField(answer: Answer, name: string): string {
 
 /** How many commits a job can have made: more is not counted, but made up. */
 export const mostCommits = 1_000_000
+/** How large what a job is to save can be, in bytes: no sandbox holds more. */
+export const mostBytes = 2 ** 40

@@ -1,7 +1,7 @@
 import { setMaxListeners } from 'node:events'
 import { Readable } from 'node:stream'
 import { artifactArguments, artifactContents, artifactGroups, artifactListing, artifactPieces, smallArtifactBytes } from './artifacts.js'
-import { MalformedAnswer, mostCommits, numberField, shaField, textField, type Answer } from './answer.js'
+import { MalformedAnswer, mostBytes, mostCommits, numberField, shaField, textField, type Answer } from './answer.js'
 import { RunnerCalls, maxEntryBytes, type Call, type RunnerOptions } from './calls.js'
 import { unfitImage } from './failures.js'
 import { gitIn, installPackages, lackingIn, type Package } from './packages.js'
@@ -149,6 +149,7 @@ class SandboxRunner implements Runner {
         commitsAhead: numberField(answer, 'ahead', mostCommits),
         descends: textField(answer, 'descends', /^[01]$/) === '1',
         holdsPaths: numberField(answer, 'paths') > 0,
+        bytes: numberField(answer, 'bytes', mostBytes),
         plain,
         ...saveReport(answer),
       }

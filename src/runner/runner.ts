@@ -287,6 +287,8 @@ export interface CheckpointResult extends MadeCommit, SaveReport {
   readonly descends: boolean
   /** Whether it holds something under `checkpoint.paths`. */
   readonly holdsPaths: boolean
+  /** What it holds beyond the checkpoint before, as git packs it, in bytes; 0 for one that an earlier call has made. As the sandbox says. */
+  readonly bytes: number
   /** The same files on the last history that the host has, and nothing else: for a host that refuses the rest. */
   readonly plain: MadeCommit
 }

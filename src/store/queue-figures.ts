@@ -9,6 +9,8 @@ export interface QueueFigures {
   readonly paused: boolean
   /** When the oldest waiting job was enqueued, in milliseconds since 1970; null when none waits. */
   readonly oldestAtMs: number | null
+  /** When the job was enqueued that is in hand for longest; null when none is. */
+  readonly oldestActiveAtMs: number | null
 }
 
 /** Priorities whose first job is looked at: one with more than these in use is asked about those first in the queue. */
@@ -20,7 +22,7 @@ const timestamp = z.coerce.number()
 /** Counts a queue: a few commands, of which none costs more the more waits. */
 export async function queueFigures(redis: Redis, keys: Keys): Promise<QueueFigures> {
   const part = (name: string) => `${keys.prefix}:${keys.queueName}:${name}`
-  const [wait, pausedList, prioritized, delayed, active, completed, failed, paused, last] = await Promise.all([
+  const [wait, pausedList, prioritized, delayed, active, completed, failed, paused, last, longestActive] = await Promise.all([
     redis.llen(part('wait')),
     redis.llen(part('paused')),
     redis.zcard(part('prioritized')),
@@ -30,6 +32,7 @@ export async function queueFigures(redis: Redis, keys: Keys): Promise<QueueFigur
     redis.zcard(part('failed')),
     redis.hexists(part('meta'), 'paused'),
     redis.lindex(part('wait'), -1),
+    redis.lindex(part('active'), -1),
   ])
   const firsts = last === null ? [] : [last]
   // The first of each priority came before the others of it.
@@ -40,9 +43,13 @@ export async function queueFigures(redis: Redis, keys: Keys): Promise<QueueFigur
     firsts.push(jobId)
     from = String((Math.floor(Number(score) / perPriority) + 1) * perPriority)
   }
-  const times = await Promise.all(firsts.map((jobId) => redis.hget(keys.job(jobId), 'timestamp')))
-  const known = times.flatMap((text) => (text === null ? [] : timestamp.safeParse(text).data ?? []))
-  return { jobs: { waiting: wait + pausedList + prioritized, delayed, active, completed, failed }, paused: paused === 1, oldestAtMs: known.length === 0 ? null : Math.min(...known) }
+  const enqueuedAtMs = async (jobIds: readonly string[]) => {
+    const times = await Promise.all(jobIds.map((jobId) => redis.hget(keys.job(jobId), 'timestamp')))
+    const known = times.flatMap((text) => (text === null ? [] : timestamp.safeParse(text).data ?? []))
+    return known.length === 0 ? null : Math.min(...known)
+  }
+  const [oldestAtMs, oldestActiveAtMs] = await Promise.all([enqueuedAtMs(firsts), enqueuedAtMs(longestActive === null ? [] : [longestActive])])
+  return { jobs: { waiting: wait + pausedList + prioritized, delayed, active, completed, failed }, paused: paused === 1, oldestAtMs, oldestActiveAtMs }
 }
 
 /** How far a group of readers is behind: when the oldest event was written that it has not read, in milliseconds since 1970; null when there is none. */

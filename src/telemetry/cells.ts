@@ -36,6 +36,10 @@ export class Cells {
     this.bounds = entry.buckets ?? []
   }
 
+  declare(values: readonly string[]): void {
+    this.cell(values)
+  }
+
   add(values: readonly string[], by: number): void {
     this.cell(values).sum += by
   }

@@ -21,18 +21,21 @@ const long = [0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1_800, 3_600
 /** From a millisecond to half a minute: what calls take. */
 const short = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30]
 
+/** From a kibibyte to a gibibyte: what is carried to the git host. */
+const sizes = [0, 2 ** 10, 2 ** 13, 2 ** 16, 2 ** 18, 2 ** 20, 2 ** 22, 2 ** 24, 2 ** 26, 2 ** 28, 2 ** 30]
+
 const pipeline = 'cicd.pipeline.name'
 
 export const metricTable = {
-  'cicd.pipeline.run.duration': { type: 'histogram', unit: 's', labels: [pipeline, 'cicd.pipeline.run.state', 'cicd.pipeline.result'], scope: 'process', buckets: long, help: 'How long jobs were in each state: pending (from the queue to a consumer), executing (from there to the end). The result is that of the job, empty while it is pending.' },
-  'cicd.pipeline.run.active': { type: 'gauge', unit: '{run}', labels: [pipeline, 'cicd.pipeline.run.state'], scope: 'process', help: 'Jobs that this consumer has in hand.' },
+  'cicd.pipeline.run.duration': { type: 'histogram', unit: 's', labels: [pipeline, 'cicd.pipeline.run.state', 'cicd.pipeline.result'], scope: 'process', buckets: long, help: 'How long jobs were in each state: pending (from the queue to a consumer), executing (from there until its work is done and pushed), finalizing (artifacts, the sandbox’s kill, the result). The result is that of the job, empty while it is pending.' },
+  'cicd.pipeline.run.active': { type: 'gauge', unit: '{run}', labels: [pipeline, 'cicd.pipeline.run.state'], scope: 'process', help: 'Jobs that this consumer has in hand: executing, finalizing.' },
   'cicd.pipeline.run.errors': { type: 'counter', unit: '{error}', labels: [pipeline, 'error.type'], scope: 'process', help: 'Jobs that ended with an error, by its kind.' },
   'cicd.system.errors': { type: 'counter', unit: '{error}', labels: ['cicd.system.component', 'error.type'], scope: 'process', help: 'Errors of Switchyard’s own parts that were caught and tried again.' },
   'cicd.worker.count': { type: 'gauge', unit: '{worker}', labels: [pipeline, 'cicd.worker.state'], scope: 'deployment', help: 'Live consumers of the queue: available, or busy with as many jobs as they may have.' },
 
   'switchyard.queue.jobs': { type: 'gauge', unit: '{job}', labels: ['queue', 'state', 'reason'], scope: 'deployment', help: 'Jobs that the queue holds, by BullMQ’s state; of those that wait, why: paused, no-consumer, capacity (no provider has room) or turn (about to be taken, or kept by a tenant’s cap or a key of concurrency). Empty for the other states.' },
   'switchyard.queue.wanted': { type: 'gauge', unit: '{job}', labels: ['queue'], scope: 'deployment', help: 'Jobs that consumers should have room for: those in hand and those that wait, as far as the providers’ limits in force go. What to scale consumers by: it does not grow with what waits for a full provider, or in a paused queue.' },
-  'switchyard.queue.oldest.age': { type: 'gauge', unit: 's', labels: ['queue', 'state', 'reason'], scope: 'deployment', help: 'How long ago the oldest waiting job was enqueued.' },
+  'switchyard.queue.oldest.age': { type: 'gauge', unit: 's', labels: ['queue', 'state', 'reason'], scope: 'deployment', help: 'How long ago the oldest waiting job was enqueued, and the active one that is in hand for longest; 0 when there is none.' },
   'switchyard.job.starts': { type: 'counter', unit: '{job}', labels: ['tenant'], scope: 'process', help: 'Jobs that a consumer has begun.' },
   'switchyard.job.ends': { type: 'counter', unit: '{job}', labels: ['tenant', 'status'], scope: 'process', help: 'Jobs that have ended: succeeded, failed, cancelled.' },
   'switchyard.job.total.duration': { type: 'histogram', unit: 's', labels: ['queue', 'status'], scope: 'process', buckets: long, help: 'From the queue to the result.' },
@@ -43,6 +46,7 @@ export const metricTable = {
   'switchyard.clone.duration': { type: 'histogram', unit: 's', labels: ['provider', 'outcome'], scope: 'process', buckets: short, help: 'Making a sandbox ready: the runner, and the repository’s base or last checkpoint.' },
   'switchyard.step.duration': { type: 'histogram', unit: 's', labels: ['kind', 'outcome'], scope: 'process', buckets: long, help: 'Commands, by kind (setup, step): ok (exit code 0), failed, timeout, moved, error (their sandbox or provider).' },
   'switchyard.checkpoint.duration': { type: 'histogram', unit: 's', labels: ['provider', 'outcome'], scope: 'process', buckets: short, help: 'Checkpoints: saved, unchanged (there was nothing new), error.' },
+  'switchyard.checkpoint.size': { type: 'histogram', unit: 'By', labels: ['provider'], scope: 'process', buckets: sizes, help: 'What saved checkpoints hold beyond the one before, as git packs it.' },
   'switchyard.push.duration': { type: 'histogram', unit: 's', labels: ['outcome'], scope: 'process', buckets: short, help: 'The final commit and its push to the job’s branch.' },
   'switchyard.promotion.duration': { type: 'histogram', unit: 's', labels: ['outcome'], scope: 'process', buckets: short, help: 'Promotions, with their pull requests.' },
   'switchyard.errors': { type: 'counter', unit: '{error}', labels: ['owner', 'kind', 'provider', 'reaction'], scope: 'process', help: 'Errors while jobs were supervised: whose they were (job, sandbox, provider, git host, consumer, deployment), their kind, where, and what was done (retry, wait, move, fail, leave).' },
@@ -68,7 +72,7 @@ export const metricTable = {
   'switchyard.webhook.duration': { type: 'histogram', unit: 's', labels: ['outcome'], scope: 'process', buckets: short, help: 'Attempts to deliver events to webhooks: ok, error.' },
   'switchyard.webhook.lag': { type: 'histogram', unit: 's', labels: [], scope: 'process', buckets: long, help: 'From an event to its delivery.' },
 
-  'switchyard.redis.command.duration': { type: 'histogram', unit: 's', labels: ['command'], scope: 'process', buckets: short, help: 'Redis commands and scripts (script:NAME), from sending to the answer.' },
+  'switchyard.redis.command.duration': { type: 'histogram', unit: 's', labels: ['command'], scope: 'process', buckets: short, help: 'Redis commands and scripts (script:NAME), from sending to the answer; without reads that wait for something to come.' },
   'switchyard.redis.errors': { type: 'counter', unit: '{error}', labels: ['command'], scope: 'process', help: 'Redis commands and scripts that failed.' },
   'switchyard.redis.up': { type: 'gauge', unit: '{redis}', labels: [], scope: 'process', help: '1 when Redis answered this scrape. At 0 what is the deployment’s is left out.' },
   'switchyard.loops.stuck': { type: 'gauge', unit: '{loop}', labels: [], scope: 'process', help: 'Loops of this consumer that make no progress; see /healthz.' },

@@ -52,6 +52,10 @@ export class PrometheusMetrics implements Metrics {
     this.metrics.get(name)?.add(labels as readonly string[], by)
   }
 
+  declare<Name extends MetricName>(name: Name, labels: LabelValues<Name>): void {
+    this.metrics.get(name)?.declare(labels as readonly string[])
+  }
+
   /** The text that Prometheus scrapes. */
   async scrape(): Promise<{ readonly contentType: string; readonly text: string }> {
     await this.refresh()

@@ -8,6 +8,7 @@ import { type Reading, RetryLaterError, subscribeEntries, UnwantedError } from '
 import { errorMessage } from '../job/errors.js'
 import { maxJobWebhooks } from '../job/event-kinds.js'
 import { parseInput } from '../job/explain.js'
+import { measureRedis } from '../telemetry/measure-redis.js'
 import { noMetrics, type Metrics } from '../telemetry/metrics.js'
 import { createRedis, DeliveryLog, EventGroup, eventGroups, Keys, type RedisConfig } from '../store/index.js'
 import { addressesAllowed } from './addresses.js'
@@ -92,18 +93,22 @@ class Deliverer implements Webhooks {
   /** How groups that nobody here reads stood when they were looked at last. */
   readonly #unread = new Map<string, string>()
   readonly #timeoutMs: number
+  readonly #metrics: Metrics
   /** How many groups of jobs' webhooks are read. */
   #jobGroups = 0
   #closed: Promise<void> | undefined
 
   constructor(private readonly options: WebhooksOptions) {
-    const { redis, prefix, resolve = resolveBySystem, timeoutMs = defaultTimeoutMs } = options
+    const { redis, prefix, resolve = resolveBySystem, timeoutMs = defaultTimeoutMs, metrics = noMetrics } = options
+    this.#metrics = metrics
     this.#settings = checkWebhookSettings(options)
     this.#timeoutMs = timeoutMs
     this.#keys = new Keys(prefix)
     this.#ofJobs = new Set(this.#settings.secrets)
     this.#agent = guardedAgent(addressesAllowed(this.#settings.allowNetworks), resolve, timeoutMs)
     this.#redis = createRedis(redis, 'commands')
+    measureRedis(this.#redis, this.#metrics)
+    for (const outcome of ['ok', 'error']) this.#metrics.declare('switchyard.webhook.duration', [outcome])
     this.#deliveries = new DeliveryLog(this.#redis, this.#keys)
     for (const { name, url, events, secretName } of this.#settings.endpoints) {
       this.#read(endpointGroup(name), { kinds: [...new Set<EventKind>(events)] }, 'now', () => ({ url, secretName }), receiverOf(url))
@@ -185,14 +190,15 @@ class Deliverer implements Webhooks {
           onDead: (event, error) => log.error({ group, event: event?.id, message: errorMessage(error) }, 'an event was given up by its webhook; "switchyard events redeliver" gives it back'),
           onTrimmed: ({ data }) => log.error({ group, ...data }, 'events were removed before their webhook had them; keep more (consumer.events)'),
         },
-        { wanted, backoffMs, receiver },
+        { wanted, backoffMs, receiver, onConnection: (connection) => measureRedis(connection, this.#metrics) },
       ),
     )
   }
 
   /** @throws WebhookFailedError when it is to be tried again. */
   async #deliver(group: string, event: JobEvent, { id: sequence, attempt, json }: { id: string; attempt: number; json: string }, targetOf: (json: string) => Target): Promise<void> {
-    const { log, now = Date.now, metrics = noMetrics } = this.options
+    const { log, now = Date.now } = this.options
+    const metrics = this.#metrics
     const { url, secretName } = targetOf(json)
     const startedAtMs = now()
     const body = JSON.stringify(event)

@@ -99,6 +99,7 @@ it('serve and board answer probes at the same address', async () => {
     const scraped = await (await fetch(`${url}metrics`)).text()
     expect(scraped).toMatch(/^switchyard_queue_jobs\{queue="agents",state="waiting",reason="(no-consumer|turn)"\} 0$/m)
     expect(scraped).toMatch(/^switchyard_redis_up 1$/m)
+    expect(scraped).toMatch(/^switchyard_redis_command_duration_seconds_count\{command="[a-z]+"\} [1-9]/m)
     // Where others come in, nobody gets it without a key.
     await run.saw(/"url":"http/)
     const own = /"url":"(http[^"]+)"/.exec(run.stdout())?.[1] ?? ''

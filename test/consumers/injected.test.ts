@@ -32,7 +32,7 @@ function recorded(faults: Record<string, Error[]> = {}): { transfer: Transfer; c
     checkpoint: async () => {
       await note('checkpoint')
       const made = { sha: 'b'.repeat(40), headSha: from.sha, commitsAhead: 0 }
-      return { ...made, plain: made, descends: true, holdsPaths: false, unsaved: [], unsavedMore: 0, notes: [], kept: [] }
+      return { ...made, plain: made, descends: true, holdsPaths: false, bytes: 0, unsaved: [], unsavedMore: 0, notes: [], kept: [] }
     },
     push: async (request, options) => note(`push with ${Object.keys(request.access).join()}`, options.signal),
   }

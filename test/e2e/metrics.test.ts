@@ -18,8 +18,12 @@ it('measures a job from the queue to its promotion, a failed one, a lost sandbox
     const { text } = await metrics.scrape()
     return text.split('\n').filter((line) => !line.startsWith('#') && series.test(line)).reduce((sum, line) => sum + Number(line.slice(line.lastIndexOf(' ') + 1)), 0)
   }
+  // There from the start, or Prometheus would not see the first as an increase.
+  for (const series of [/^cicd_pipeline_run_errors_total\{.*error_type="sandbox-lost"\} 0$/m, /^switchyard_job_work_lost_seconds_total\{provider="local-b"\} 0$/m, /^switchyard_checkpoint_duration_seconds_count\{provider="local-a",outcome="error"\} 0$/m]) {
+    expect((await metrics.scrape()).text).toMatch(series)
+  }
   const wait = { timeoutMs: 150_000 }
-  const good = await deployment.queue.enqueue({ repository: 'acme/web', tenant: 'acme', setup: ['true'], steps: ['echo x >> x.txt'], promote: { to: 'done', strategy: 'merge' } })
+  const good = await deployment.queue.enqueue({ repository: 'acme/web', tenant: 'acme', setup: ['true'], steps: ['echo x >> x.txt', 'true'], promote: { to: 'done', strategy: 'merge' } })
   const bad = await deployment.queue.enqueue({ repository: 'acme/web', tenant: 'zeta', steps: ['exit 3'], push: false })
   expect(await good.result(wait)).toMatchObject({ status: 'succeeded' })
   expect(await bad.result(wait)).toMatchObject({ status: 'failed' })
@@ -38,12 +42,15 @@ it('measures a job from the queue to its promotion, a failed one, a lost sandbox
     [/^cicd_pipeline_run_duration_seconds_count\{.*run_state="pending"/, 3],
     [/^cicd_pipeline_run_duration_seconds_count\{.*run_state="executing",cicd_pipeline_result="success"/, 2],
     [/^cicd_pipeline_run_duration_seconds_count\{.*run_state="executing",cicd_pipeline_result="failure"/, 1],
+    [/^cicd_pipeline_run_duration_seconds_count\{.*run_state="finalizing",cicd_pipeline_result="success"/, 2],
+    [/^cicd_pipeline_run_duration_seconds_count\{.*run_state="finalizing",cicd_pipeline_result="failure"/, 1],
+    [/^switchyard_checkpoint_size_bytes_count\{provider="local-."\}/, 1],
     [/^cicd_pipeline_run_errors_total\{cicd_pipeline_name="agents",error_type="step-failed"\}/, 1],
     [/^cicd_pipeline_run_active\{/, 0],
     [/^switchyard_sandbox_create_duration_seconds_count\{provider="local-.",outcome="ok"\}/, 4],
     [/^switchyard_clone_duration_seconds_count\{.*outcome="ok"\}/, 4],
     [/^switchyard_step_duration_seconds_count\{kind="setup",outcome="ok"\}/, 1],
-    [/^switchyard_step_duration_seconds_count\{kind="step",outcome="ok"\}/, 2],
+    [/^switchyard_step_duration_seconds_count\{kind="step",outcome="ok"\}/, 3],
     [/^switchyard_step_duration_seconds_count\{kind="step",outcome="failed"\}/, 1],
     [/^switchyard_push_duration_seconds_count\{outcome="ok"\}/, 2],
     [/^switchyard_promotion_duration_seconds_count\{outcome="ok"\}/, 1],
@@ -53,7 +60,7 @@ it('measures a job from the queue to its promotion, a failed one, a lost sandbox
     [/^switchyard_redis_up/, 1],
   ]
   for (const [series, wanted] of expected) expect([series.source, await value(series)]).toEqual([series.source, wanted])
-  for (const series of [/^switchyard_job_work_lost_seconds_total\{/, /^switchyard_sandbox_time_seconds_total\{tenant="acme"\}/, /^switchyard_redis_command_duration_seconds_count\{command="script:run-save"\}/, /^switchyard_redis_command_duration_seconds_count\{command="script:bullmq-/]) {
+  for (const series of [/^switchyard_checkpoint_size_bytes_sum\{/, /^switchyard_job_work_lost_seconds_total\{/, /^switchyard_sandbox_time_seconds_total\{tenant="acme"\}/, /^switchyard_redis_command_duration_seconds_count\{command="script:run-save"\}/, /^switchyard_redis_command_duration_seconds_count\{command="script:bullmq-/]) {
     expect(await value(series), series.source).toBeGreaterThan(0)
   }
   const { text } = await metrics.scrape()

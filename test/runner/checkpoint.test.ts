@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { chmod, mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -226,6 +227,22 @@ describe('checkpoints', () => {
       expect(await snapshot(restored.path)).toMatchObject({ 'a.txt': 'file YQ==', 'b.txt': 'file Yg==' })
     } finally {
       await restored.home.close()
+    }
+  })
+
+  it('say how many bytes they hold beyond the one before, whether the agent committed them or not', async () => {
+    await clone()
+    await writeFile(join(tree, 'large.bin'), randomBytes(300_000))
+    const first = await checkpoint()
+    await writeFile(join(tree, 'small.txt'), 'small')
+    const second = await checkpoint(first.sha)
+    await writeFile(join(tree, 'committed.bin'), randomBytes(200_000))
+    await gitOk(tree, 'add', '-A')
+    await gitOk(tree, '-c', 'user.name=A', '-c', 'user.email=a@example.invalid', 'commit', '-qm', 'By the agent')
+    const third = await checkpoint(second.sha)
+    for (const [made, from] of [[first, 300_000], [second, 0], [third, 200_000]] as const) {
+      expect(made.bytes).toBeGreaterThan(from)
+      expect(made.bytes).toBeLessThan(from + 20_000)
     }
   })
 

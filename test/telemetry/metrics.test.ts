@@ -58,6 +58,18 @@ it('keeps what a tenant did before it had a label under other, which never goes 
   expect(labels.length).toBe(51)
 })
 
+it('has what was declared from the beginning, at 0, and counts on from there', async () => {
+  const metrics = new PrometheusMetrics()
+  metrics.declare('switchyard.job.work.lost', ['a'])
+  metrics.declare('switchyard.checkpoint.duration', ['a', 'error'])
+  const lost = async () => valueOf((await metrics.scrape()).text, 'switchyard_job_work_lost_seconds_total{provider="a"}')
+  expect(await lost()).toBe(0)
+  expect(valueOf((await metrics.scrape()).text, 'switchyard_checkpoint_duration_seconds_count{provider="a",outcome="error"}')).toBe(0)
+  metrics.add('switchyard.job.work.lost', ['a'], 2)
+  metrics.declare('switchyard.job.work.lost', ['a'])
+  expect(await lost()).toBe(2)
+})
+
 it('counts a queue at a cost that does not grow with it, once for however many ask', async () => {
   const queue = new AgentQueue({ redis: redis.config, prefix: redis.keys.prefix })
   after(() => queue.close())

@@ -10,6 +10,7 @@ import type { Attempt } from '../../src/job/result.js'
 import { AgentQueue } from '../../src/producers/index.js'
 import { metricData } from '../../src/telemetry/otlp-metrics.js'
 import { otlpSettings } from '../../src/telemetry/otlp-settings.js'
+import { createLogger } from '../../src/cli/logger.js'
 import { traceFields, tracer } from '../../src/telemetry/tracing.js'
 import { after, useRedis } from '../store/fixture.js'
 
@@ -125,6 +126,20 @@ it('makes one trace of a job that is handed over and loses a sandbox, with what 
   expect(failed).toMatchObject({ status: { code: 2 }, attributes: { 'error.type': 'TypeError', 'cicd.pipeline.task.run.result': 'error' } })
   const outcomes = named('attempt').map((span) => [span.attributes['switchyard.provider'], span.attributes['switchyard.outcome'], span.status.code])
   expect(outcomes).toEqual([['a', 'running', 0], ['a', 'lost', 2], ['b', 'failed', 2]])
+})
+
+it('names in each line of the log the span that it was written in', () => {
+  traced()
+  const lines: Record<string, unknown>[] = []
+  const log = createLogger('info', { write: (line) => void lines.push(JSON.parse(line) as Record<string, unknown>) })
+  log.info('before')
+  const { traceId, spanId } = trace.getTracer('app').startActiveSpan('step', (span) => {
+    log.warn({ jobId: 'j' }, 'within')
+    span.end()
+    return span.spanContext()
+  })
+  expect(lines).toMatchObject([{ msg: 'before' }, { msg: 'within', jobId: 'j', trace_id: traceId, span_id: spanId }])
+  expect(lines[0]).not.toHaveProperty('trace_id')
 })
 
 it('goes by OpenTelemetry’s variables before the configuration', () => {

@@ -78,6 +78,8 @@ export class JobRun {
   private parked: JobSpec | undefined
   /** It waits for a budget. */
   private unpaid: Parked | undefined
+  /** As what it is counted among those in hand. */
+  private countedAs: 'executing' | 'finalizing' | null = null
 
   constructor(
     private readonly shared: ConsumerContext,
@@ -110,8 +112,7 @@ export class JobRun {
       this.leave()
     })
     const boardLog = new BoardLog(job, this.shared.log)
-    const active = (by: number) => this.shared.metrics.shift('cicd.pipeline.run.active', [this.shared.queue, 'executing'], by)
-    active(1)
+    this.countAs('executing')
     this.shared.liveness.watch(`job ${jobId}`, longestQuietMs(this.shared.settings))
     let followed: Followed | null = null
     try {
@@ -147,7 +148,7 @@ export class JobRun {
       // Without its lock renewed the job stalls and is taken by the next consumer: nothing is lost.
       this.shared.log.error({ jobId, message: errorMessage(error) }, 'job left to the next consumer')
     } finally {
-      active(-1)
+      this.countAs(null)
       // Of one that has ended it is over already.
       this.trace.end(null)
       this.shared.liveness.ended(`job ${jobId}`)
@@ -155,6 +156,14 @@ export class JobRun {
       this.shared.store.letGo(jobId)
     }
     return followed
+  }
+
+  private countAs(state: 'executing' | 'finalizing' | null): void {
+    const { metrics, queue } = this.shared
+    if (state === this.countedAs) return
+    if (this.countedAs !== null) metrics.shift('cicd.pipeline.run.active', [queue, this.countedAs], -1)
+    if (state !== null) metrics.shift('cicd.pipeline.run.active', [queue, state], 1)
+    this.countedAs = state
   }
 
   /**
@@ -188,7 +197,7 @@ export class JobRun {
     if (read.problem !== null) {
       if (this.taken.stand.kind !== 'nobody' && this.taken.stand.kind !== 'overdue') throw new LeftToOthersError(read.problem, false)
       const result = await endUnreadable(this.shared, { jobId, generation: job.attemptsMade + 1, repository: read.repository }, nobodySentence([read.problem]))
-      measureEnd(this.shared, result, job.timestamp)
+      measureEnd(this.shared, result, job.timestamp, null)
       return { result, next: null }
     }
     const { spec, enqueuedAtMs, trace } = read
@@ -230,6 +239,8 @@ export class JobRun {
         acquiredAtMs,
       )
       this.ctx = ctx
+      this.countAs(ctx.closingSinceMs === null ? 'executing' : 'finalizing')
+      ctx.onClosing = () => this.countAs('finalizing')
       ctx.trace = this.trace
       const tracing = this.trace.stored
       if (tracing !== undefined) ctx.amend({ trace: tracing })
@@ -242,7 +253,7 @@ export class JobRun {
       const end = await this.trace.within(() => supervise(ctx))
       if (end.kind === 'left' && end.because !== null) throw new LeftToOthersError(end.because, true)
       if (end.kind === 'ended') this.trace.end(end.result, pipelineResult(end.result))
-      if (end.kind === 'ended') measureEnd(this.shared, end.result, record.generation === 1 ? enqueuedAtMs : record.startedAtMs)
+      if (end.kind === 'ended') measureEnd(this.shared, end.result, record.generation === 1 ? enqueuedAtMs : record.startedAtMs, ctx.closingSinceMs)
       if (end.kind === 'parked') this.unpaid = end
       if (end.kind !== 'restarted') return end.kind === 'ended' ? end : null
       // Interruptions, exclusions and refusals were those of the attempt that has ended.

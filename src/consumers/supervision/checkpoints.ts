@@ -78,7 +78,8 @@ async function push(ctx: RunContext, stepIndex: number, timeoutMs: number): Prom
     await ctx.update({ checkpoint: { ...last, ...checkpoint, ...at }, checkpointProblem: null })
     return false
   }
-  const { sha, headSha, commitsAhead, holdsPaths } = saved
+  const { sha, headSha, commitsAhead, holdsPaths, bytes } = saved
+  ctx.shared.metrics.observe('switchyard.checkpoint.size', [sandbox?.provider ?? ''], bytes)
   const unsaved = await tellReport(ctx, saved)
   const made = { sha, headSha: headSha ?? base.sha, commitsAhead, branch, holdsPaths, repositoryPath: sandbox?.repositoryPath ?? null }
   await ctx.update({ checkpoint: { ...made, ...at }, checkpointProblem: null, ...unsaved })

@@ -5,7 +5,7 @@
 # open_save BASE LIMIT NESTED: everything that is the same for both. Sets `known`, the last HEAD that was carried, and `held`, the last one
 # that the host has.
 open_save() {
-  base=$1 limit=$2 nested_as=$3
+  base=$1 limit=$2 nested_as=$3 carried=0
   short_limit=$((limit / 6 > 2 ? limit / 6 : 2))
   git_environment
   [ -d "$private" ] || fail no-state "$private"
@@ -34,16 +34,24 @@ gather() {
   state_written
 }
 
-# carry SHA: takes over what leads to it and is still the agent's alone.
+# carry SHA: takes over what leads to it and is still the agent's alone. Sets `carried` to the bytes that it holds beyond the parent.
 carry() {
   is_whole "$1" && return
   # It fails when it can't read an object, so there is nothing to look for after it.
-  printf '%s\n^%s\n^%s\n' "$1" "$base" "${parent:-$base}" | lent pack-objects -q --revs "$private/objects/pack/pack" >/dev/null 2>"$work/error" && return
+  if packed=$(printf '%s\n^%s\n^%s\n' "$1" "$base" "${parent:-$base}" | lent pack-objects -q --revs "$private/objects/pack/pack" 2>"$work/error"); then
+    [ ! -f "$private/objects/pack/pack-$packed.pack" ] || carried=$(($(wc -c <"$private/objects/pack/pack-$packed.pack")))
+    return 0
+  fi
   full_disk
   is_whole "$1"
 }
 
-is_whole() { git_ rev-list --objects --quiet "$1" "^$base" "^${parent:-$base}" 2>"$work/missing" >/dev/null; }
+is_whole() {
+  carried=$(git_ rev-list --objects --disk-usage "$1" "^$base" "^${parent:-$base}" 2>"$work/missing") && return
+  carried=0
+  # A git before 2.31 knows no sizes.
+  git_ rev-list --objects --quiet "$1" "^$base" "^${parent:-$base}" 2>"$work/missing" >/dev/null
+}
 
 # take_shallow: where the agent's own history ends, the private folder's does as well.
 take_shallow() {
@@ -106,6 +114,7 @@ checkpoint() {
   field plain-head "$held"
   field plain-ahead "$(ahead "$held")"
   field paths "$(grep -c '^P ' "$work/meta")"
+  field bytes "$carried"
   report
   finish
 }
