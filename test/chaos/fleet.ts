@@ -24,6 +24,8 @@ export interface FleetOptions {
   readonly environment: Readonly<Record<string, string>>
   readonly logDir: string
   readonly timeline: Timeline
+  /** Told where a consumer serves its metrics. */
+  readonly onMonitor?: ((url: string) => void) | undefined
 }
 
 /** A stop that takes longer than this is a defect: hand-over has nothing to wait for but calls with deadlines of their own. */
@@ -175,6 +177,9 @@ export class Fleet {
     const member: Member = { name, child, exited, ready: false, frozen: false, ending: false, narrow: without !== undefined }
     this.members.set(name, member)
     timeline.add('consumer-starting', { consumer: name, pid: child.pid, ...(without === undefined ? {} : { without }) })
+    child.on('message', (message) => {
+      if (typeof message === 'object' && 'monitor' in message) this.options.onMonitor?.(String(message.monitor))
+    })
     await Promise.race([once(child, 'message'), exited])
     if (!this.members.has(name)) return
     member.ready = true

@@ -29,9 +29,10 @@ const given = new Command('chaos')
   .option('--light', 'quick jobs, for runs with thousands of them', false)
   .option('--free-ms <number>', "how long a place may be nobody's while a job waits, in peace", number, 1_000)
   .option('--unused-ms <number>', 'how long a place may be without a sandbox while a job waits, in peace', number, 15_000)
+  .option('--dashboards', 'has a real Prometheus scrape it, and asks that every query of the dashboards', false)
   .option('--out <folder>', 'for the timeline and the logs')
   .parse()
-  .opts<{ seed: string; minutes: number; jobs?: number; consumers: number; limits: Record<string, number>; faults?: (FaultKind | 'blame' | 'none')[]; light: boolean; freeMs: number; unusedMs: number; out?: string }>()
+  .opts<{ seed: string; minutes: number; jobs?: number; consumers: number; limits: Record<string, number>; faults?: (FaultKind | 'blame' | 'none')[]; light: boolean; freeMs: number; unusedMs: number; dashboards: boolean; out?: string }>()
 
 const outDir = given.out ?? join(tmpdir(), `switchyard-chaos-${given.seed}-${process.pid}`)
 const { violations, summary } = await runChaos({
@@ -46,6 +47,7 @@ const { violations, summary } = await runChaos({
   toleratedFreeMs: given.freeMs,
   toleratedUnusedMs: given.unusedMs,
   patienceMs: 120_000,
+  watched: given.dashboards,
 })
 for (const [name, value] of Object.entries(summary)) console.log(`${name.padEnd(24)} ${value}`)
 for (const { jobId, what } of violations) console.log(`VIOLATION ${jobId ?? ''}: ${what}`)

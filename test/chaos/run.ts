@@ -16,6 +16,7 @@ import { random } from './random.js'
 import { Sampler } from './sampler.js'
 import { Timeline } from './timeline.js'
 import type { Violation } from './violation.js'
+import { startWatch } from './watch.js'
 import { startWorld, type World } from './world.js'
 
 export interface ChaosOptions {
@@ -36,6 +37,8 @@ export interface ChaosOptions {
   readonly toleratedUnusedMs: number
   /** For how long no job may end, once the last fault is over and while some are left. */
   readonly patienceMs: number
+  /** Whether a real Prometheus scrapes it, and is asked every query of the dashboards. */
+  readonly watched?: boolean | undefined
 }
 
 export interface ChaosReport {
@@ -63,9 +66,12 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
   const world = await startWorld(options.limits, { redisClock: options.faults.includes('redis-clock') })
   const timeline = new Timeline(join(options.outDir, 'timeline.jsonl'))
   const queue = new AgentQueue({ redis: { url: world.redis.url } })
+  const watch = options.watched === true ? await startWatch(world.redis.url) : null
+  const providersOf = () => (watch === null ? world.entries : world.entries.map((entry) => ({ ...entry, price: { perSandboxHour: 3 } })))
   const fleet = new Fleet({
     size: options.consumers,
-    consumer: { redisUrl: world.redis.url, git: world.gitOptions, providers: world.entries, settings },
+    consumer: { redisUrl: world.redis.url, git: world.gitOptions, providers: providersOf(), settings, watched: watch === null ? undefined : { webhookUrl: watch.webhookUrl } },
+    onMonitor: watch?.onMonitor,
     keys: world.keys,
     environment: world.environment,
     logDir: options.outDir,
@@ -90,13 +96,16 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
     await noSandboxes(world, 40_000)
     for (const lease of await placesLeft(world, 30_000)) timeline.add('place-left', { lease })
     await sampler.stop()
+    const unseen = (await watch?.judge()) ?? []
     await fleet.close()
     timeline.add('consumers-stopped')
-    return await judge(options, { world, jobs, timeline, sampler, faults, fleet, plan, startedMs: startedAtMs, endedMs })
+    const { violations, summary } = await judge(options, { world, jobs, timeline, sampler, faults, fleet, plan, startedMs: startedAtMs, endedMs })
+    return { violations: [...violations, ...unseen], summary: { ...summary, violations: violations.length + unseen.length, ...(watch === null ? {} : { unansweredQueries: unseen.length }) } }
   } finally {
     await sampler.stop()
     await queue.close()
     await fleet.close()
+    await watch?.close()
     await world.close()
     await timeline.close()
   }

@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync } from 'node:fs'
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, rename, rm, writeFile } from 'node:fs/promises'
 import { createServer, type AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -15,7 +15,9 @@ const alertsAnswer = z.object({ data: z.object({ alerts: z.array(z.object({ labe
 
 export interface RunningPrometheus {
   readonly url: string
-  /** How many series a query gives over the last `seconds`. @throws what Prometheus has against it. */
+  /** Scrapes this address too from now on. */
+  watch(url: string): Promise<void>
+  /** How many series with a number a query gives over the last `seconds`. @throws what Prometheus has against it. */
   series(expr: string, seconds: number): Promise<number>
   /** The names of the alerts that fire now. */
   firing(): Promise<string[]>
@@ -27,10 +29,18 @@ export async function startPrometheus(targets: readonly string[], rules?: string
   const folder = await mkdtemp(join(tmpdir(), 'sy-prometheus-'))
   await mkdir(join(folder, 'data'))
   await writeFile(join(folder, 'rules.yml'), rules ?? 'groups: []\n')
+  const watched = new Set(targets)
+  const targetsFile = join(folder, 'targets.json')
+  // Written whole or not at all.
+  const writeTargets = async () => {
+    await writeFile(`${targetsFile}.new`, JSON.stringify([{ targets: [...watched].map((url) => new URL(url).host) }]))
+    await rename(`${targetsFile}.new`, targetsFile)
+  }
+  await writeTargets()
   const config = {
     global: { scrape_interval: '1s', scrape_timeout: '1s', evaluation_interval: '1s' },
     rule_files: [join(folder, 'rules.yml')],
-    scrape_configs: [{ job_name: 'switchyard', static_configs: [{ targets: targets.map((url) => new URL(url).host) }] }],
+    scrape_configs: [{ job_name: 'switchyard', file_sd_configs: [{ files: [targetsFile], refresh_interval: '1s' }] }],
   }
   // JSON is YAML.
   await writeFile(join(folder, 'prometheus.yml'), JSON.stringify(config))
@@ -47,13 +57,18 @@ export async function startPrometheus(targets: readonly string[], rules?: string
   }
   return {
     url,
+    async watch(target) {
+      watched.add(target)
+      await writeTargets()
+    },
     async series(expr, seconds) {
       const end = Date.now() / 1000
       const query = new URLSearchParams({ query: expr.replaceAll('$__rate_interval', '30s'), start: String(end - seconds), end: String(end), step: '2' })
       const response = await fetch(`${url}/api/v1/query_range?${query.toString()}`)
       const body: unknown = await response.json()
       if (!response.ok) throw new Error(`${expr}: ${JSON.stringify(body)}`)
-      return answer.parse(body).data.result.length
+      // The quantile of nothing is no number.
+      return answer.parse(body).data.result.filter(({ values = [] }) => values.some(([, value]) => Number.isFinite(Number(value)))).length
     },
     async firing() {
       const { data } = alertsAnswer.parse(await (await fetch(`${url}/api/v1/alerts`)).json())

@@ -8,6 +8,7 @@ import { startMonitorServer } from '../../src/monitor/monitor-server.js'
 import { metricTable, prometheusName, type MetricEntry } from '../../src/telemetry/metric-table.js'
 import { PrometheusMetrics } from '../../src/telemetry/prometheus-metrics.js'
 import { after, until } from '../store/fixture.js'
+import { faults } from './faults.js'
 import { hasPrometheus, startPrometheus } from './prometheus.js'
 
 const promtool = '/usr/bin/promtool'
@@ -39,6 +40,10 @@ it('has a runbook for each alert', () => {
     expect(text).toContain(`\n## ${alert}\n`)
   }
   expect([...text.matchAll(/^## (Switchyard\w+)$/gm)].map(([, name]) => name).sort()).toEqual(rules.map(({ alert }) => alert).sort())
+})
+
+it('has one fault for each alert that npm run observability brings about', () => {
+  expect(faults.flatMap(({ alerts }) => alerts).sort()).toEqual(rules.map(({ alert }) => alert).sort())
 })
 
 it.skipIf(!existsSync(promtool))('is right by promtool, and each alert fires where it should and nowhere else', () => {
