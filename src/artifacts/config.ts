@@ -22,7 +22,7 @@ const folder = z.strictObject({
 
 const s3 = z.strictObject({
   s3: z.strictObject({
-    bucket: z.string({ error: 'is missing; give the name of the bucket' }).regex(/^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$/, 'must be a bucket’s name: 3 to 63 lower-case letters, digits, "." and "-"'),
+    bucket: z.string({ error: 'is missing; give the name of the bucket' }).regex(/^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$/, 'must be a bucket’s name: 3 to 63 lower-case letters, digits, "." and "-"').describe('The bucket’s name.'),
     prefix: z
       .string()
       .regex(/^[\w!.*'()/-]{0,200}$/, 'must be at most 200 letters, digits and characters of "_ ! . * \' ( ) / -"')
@@ -30,12 +30,12 @@ const s3 = z.strictObject({
       .transform((prefix) => (prefix === '' || prefix.endsWith('/') ? prefix : `${prefix}/`))
       .default('')
       .describe('Stands before the name of each object.'),
-    region: z.string().min(1, 'is empty; leave it out or give a region').default('us-east-1'),
+    region: z.string().min(1, 'is empty; leave it out or give a region').default('us-east-1').describe('The bucket’s region.'),
     endpoint: z.url({ protocol: /^https?$/, error: 'must be a URL such as "https://s3.example.com"' }).optional().describe('Of an S3 that is not Amazon’s.'),
     forcePathStyle: z.boolean().optional().describe('Whether the bucket stands in the path. Default: with an endpoint.'),
     accessKeyIdEnv: environmentName.optional().describe('The variable that holds the access key’s id. Left out: found as all of Amazon’s tools find it.'),
-    secretAccessKeyEnv: environmentName.optional(),
-    sessionTokenEnv: environmentName.optional(),
+    secretAccessKeyEnv: environmentName.optional().describe('The variable that holds the access key itself.'),
+    sessionTokenEnv: environmentName.optional().describe('The variable that holds the session’s token, of a key that has one.'),
   }).refine((options) => (options.accessKeyIdEnv === undefined) === (options.secretAccessKeyEnv === undefined), 'names one of accessKeyIdEnv and secretAccessKeyEnv; name both or neither'),
   ...limits,
 })

@@ -13,17 +13,28 @@ type Entry = z.input<typeof providerEntrySchema>
 
 /** What every provider's entry has. */
 export interface EntryInput {
+  /** By which jobs, logs and limits call this provider. */
   name: Entry['name']
+  /** What all consumers together may use of it. */
   limit: {
+    /** How many sandboxes may run at once, of all consumers together. */
     sandboxes: NonNullable<Entry['limit']>['sandboxes']
+    /** CPUs of all sandboxes together, where a pool of them is sold. */
     cpu?: NonNullable<Entry['limit']>['cpu'] | undefined
+    /** Memory of all sandboxes together, where a pool of it is sold. */
     memoryMiB?: NonNullable<Entry['limit']>['memoryMiB'] | undefined
+    /** How many sandboxes are made a second, where the provider limits that. */
     createsPerSecond?: NonNullable<Entry['limit']>['createsPerSecond'] | undefined
+    /** How many may be made at once after a quiet time. Default: those of one second. */
     createBurst?: NonNullable<Entry['limit']>['createBurst'] | undefined
   }
+  /** What its sandboxes cost; see docs/budgets.md. */
   price?: {
+    /** For each hour of a sandbox, in the currency of costs. */
     perSandboxHour?: NonNullable<Entry['price']>['perSandboxHour'] | undefined
+    /** For each CPU of it and hour. */
     perCpuHour?: NonNullable<Entry['price']>['perCpuHour'] | undefined
+    /** For each GiB of its memory and hour. */
     perMemoryGiBHour?: NonNullable<Entry['price']>['perMemoryGiBHour'] | undefined
     /** For each sandbox that is made. */
     perCreate?: NonNullable<Entry['price']>['perCreate'] | undefined
@@ -179,32 +190,51 @@ export interface CustomEntry extends EntryInput {
 /** The git host: code-storage. */
 export interface CodeStorageInput {
   type: 'code-storage'
+  /** By which logs and errors call it. */
   name?: z.input<typeof codeStorageConfigSchema>['name'] | undefined
+  /** Your organisation’s name there. */
   org: z.input<typeof codeStorageConfigSchema>['org']
+  /** The file that holds the key that signs tokens. */
   privateKeyFile?: z.input<typeof codeStorageConfigSchema>['privateKeyFile'] | undefined
   /** The environment variable that holds the key. Default PIERRE_PRIVATE_KEY. */
   privateKeyEnv?: z.input<typeof codeStorageConfigSchema>['privateKeyEnv'] | undefined
+  /** How tokens are signed. */
   algorithm?: z.input<typeof codeStorageConfigSchema>['algorithm'] | undefined
+  /** The key’s id in the tokens. */
   kid?: z.input<typeof codeStorageConfigSchema>['kid'] | undefined
+  /** Where git is spoken to, where it is not https://ORG.code.storage. */
   storageUrl?: z.input<typeof codeStorageConfigSchema>['storageUrl'] | undefined
+  /** Where the API is, where it is not Code Storage’s own. */
   apiUrl?: z.input<typeof codeStorageConfigSchema>['apiUrl'] | undefined
   /** Which addresses of the API are called: /api/v1, or /api/repos, which its maker prefers. */
   apiPaths?: z.input<typeof codeStorageConfigSchema>['apiPaths'] | undefined
+  /** Whom a promotion’s merge commit names as its author. */
   mergeAuthor?: {
+    /** A name as in a commit. */
     name: NonNullable<z.input<typeof codeStorageConfigSchema>['mergeAuthor']>['name']
+    /** An address as in a commit. */
     email: NonNullable<z.input<typeof codeStorageConfigSchema>['mergeAuthor']>['email']
   } | undefined
+  /** Work is signed with a key that no sandbox sees; see docs/security.md. */
   signing?: {
+    /** What kind of key signs. */
     format?: NonNullable<z.input<typeof codeStorageConfigSchema>['signing']>['format'] | undefined
+    /** add: the commit that Switchyard adds is signed; rewrite: the job’s commits are made anew, each signed. */
     mode?: NonNullable<z.input<typeof codeStorageConfigSchema>['signing']>['mode'] | undefined
+    /** The file that holds the key. */
     keyFile?: NonNullable<z.input<typeof codeStorageConfigSchema>['signing']>['keyFile'] | undefined
     /** The environment variable that holds the key. */
     keyEnv?: NonNullable<z.input<typeof codeStorageConfigSchema>['signing']>['keyEnv'] | undefined
+    /** Whom signed commits name as their committer. */
     committer?: {
+      /** A name as in a commit. */
       name: NonNullable<NonNullable<z.input<typeof codeStorageConfigSchema>['signing']>['committer']>['name']
+      /** An address as in a commit. */
       email: NonNullable<NonNullable<z.input<typeof codeStorageConfigSchema>['signing']>['committer']>['email']
     } | undefined
+    /** Whether what a promotion puts on its target is checked there to be signed. */
     verifyAtTarget?: NonNullable<z.input<typeof codeStorageConfigSchema>['signing']>['verifyAtTarget'] | undefined
+    /** Whether a statement of where the work came from is signed and kept beside it. */
     provenance?: NonNullable<z.input<typeof codeStorageConfigSchema>['signing']>['provenance'] | undefined
     /** Older keys, whose signatures are good as well. */
     publicKeys?: NonNullable<z.input<typeof codeStorageConfigSchema>['signing']>['publicKeys'] | undefined
@@ -214,8 +244,11 @@ export interface CodeStorageInput {
 /** The git host: https. */
 export interface HttpsInput {
   type: 'https'
+  /** By which logs and errors call it. */
   name?: z.input<typeof httpsGitConfigSchema>['name'] | undefined
+  /** The host’s address; repositories are beneath it. */
   url: z.input<typeof httpsGitConfigSchema>['url']
+  /** A function that makes tokens: (repository, "read" or "write") => Promise<{ username, token }>. */
   token?: z.input<typeof httpsGitConfigSchema>['token'] | undefined
   /** The environment variable that holds one token for everything. A callback that makes short-lived ones is safer. */
   tokenEnv?: z.input<typeof httpsGitConfigSchema>['tokenEnv'] | undefined
@@ -223,6 +256,7 @@ export interface HttpsInput {
   username?: z.input<typeof httpsGitConfigSchema>['username'] | undefined
   /** The host’s own API, for pull requests. Known for github.com, gitlab.com and bitbucket.org. */
   api?: {
+    /** Whose API it is. */
     kind: NonNullable<z.input<typeof httpsGitConfigSchema>['api']>['kind']
     /** Base of the API, where it is not where such hosts have it. */
     url?: NonNullable<z.input<typeof httpsGitConfigSchema>['api']>['url'] | undefined
@@ -231,21 +265,33 @@ export interface HttpsInput {
     /** The user name that goes with tokenEnv at Bitbucket. */
     username?: NonNullable<z.input<typeof httpsGitConfigSchema>['api']>['username'] | undefined
   } | undefined
+  /** Whom a promotion’s merge commit names as its author. */
   mergeAuthor?: {
+    /** A name as in a commit. */
     name: NonNullable<z.input<typeof httpsGitConfigSchema>['mergeAuthor']>['name']
+    /** An address as in a commit. */
     email: NonNullable<z.input<typeof httpsGitConfigSchema>['mergeAuthor']>['email']
   } | undefined
+  /** Work is signed with a key that no sandbox sees; see docs/security.md. */
   signing?: {
+    /** What kind of key signs. */
     format?: NonNullable<z.input<typeof httpsGitConfigSchema>['signing']>['format'] | undefined
+    /** add: the commit that Switchyard adds is signed; rewrite: the job’s commits are made anew, each signed. */
     mode?: NonNullable<z.input<typeof httpsGitConfigSchema>['signing']>['mode'] | undefined
+    /** The file that holds the key. */
     keyFile?: NonNullable<z.input<typeof httpsGitConfigSchema>['signing']>['keyFile'] | undefined
     /** The environment variable that holds the key. */
     keyEnv?: NonNullable<z.input<typeof httpsGitConfigSchema>['signing']>['keyEnv'] | undefined
+    /** Whom signed commits name as their committer. */
     committer?: {
+      /** A name as in a commit. */
       name: NonNullable<NonNullable<z.input<typeof httpsGitConfigSchema>['signing']>['committer']>['name']
+      /** An address as in a commit. */
       email: NonNullable<NonNullable<z.input<typeof httpsGitConfigSchema>['signing']>['committer']>['email']
     } | undefined
+    /** Whether what a promotion puts on its target is checked there to be signed. */
     verifyAtTarget?: NonNullable<z.input<typeof httpsGitConfigSchema>['signing']>['verifyAtTarget'] | undefined
+    /** Whether a statement of where the work came from is signed and kept beside it. */
     provenance?: NonNullable<z.input<typeof httpsGitConfigSchema>['signing']>['provenance'] | undefined
     /** Older keys, whose signatures are good as well. */
     publicKeys?: NonNullable<z.input<typeof httpsGitConfigSchema>['signing']>['publicKeys'] | undefined
@@ -266,9 +312,11 @@ export interface ConfigInput {
       nodes: NonNullable<NonNullable<Whole['redis']>['sentinel']>['nodes']
       /** The primary’s name, as in "sentinel monitor NAME". */
       name: NonNullable<NonNullable<Whole['redis']>['sentinel']>['name']
+      /** The sentinels’ own user. */
       username?: NonNullable<NonNullable<Whole['redis']>['sentinel']>['username'] | undefined
       /** The sentinels’ own password; Redis’ is redis.password. */
       password?: NonNullable<NonNullable<Whole['redis']>['sentinel']>['password'] | undefined
+      /** Where that password stands. */
       passwordFile?: NonNullable<NonNullable<Whole['redis']>['sentinel']>['passwordFile'] | undefined
       /** TLS to the sentinels. To Redis: redis.tls. */
       tls?: {
@@ -284,6 +332,7 @@ export interface ConfigInput {
         keyFile?: NonNullable<NonNullable<NonNullable<Whole['redis']>['sentinel']>['tls']>['keyFile'] | undefined
         /** As keyFile, the text itself. */
         key?: NonNullable<NonNullable<NonNullable<Whole['redis']>['sentinel']>['tls']>['key'] | undefined
+        /** The passphrase of that key. */
         keyPassphrase?: NonNullable<NonNullable<NonNullable<Whole['redis']>['sentinel']>['tls']>['keyPassphrase'] | undefined
         /** The name that is looked for in Redis’ certificate. Default: the host that is dialled. */
         serverName?: NonNullable<NonNullable<NonNullable<Whole['redis']>['sentinel']>['tls']>['serverName'] | undefined
@@ -324,6 +373,7 @@ export interface ConfigInput {
       keyFile?: NonNullable<NonNullable<Whole['redis']>['tls']>['keyFile'] | undefined
       /** As keyFile, the text itself. */
       key?: NonNullable<NonNullable<Whole['redis']>['tls']>['key'] | undefined
+      /** The passphrase of that key. */
       keyPassphrase?: NonNullable<NonNullable<Whole['redis']>['tls']>['keyPassphrase'] | undefined
       /** The name that is looked for in Redis’ certificate. Default: the host that is dialled. */
       serverName?: NonNullable<NonNullable<Whole['redis']>['tls']>['serverName'] | undefined
@@ -340,7 +390,9 @@ export interface ConfigInput {
     family?: NonNullable<Whole['redis']>['family'] | undefined
   } | undefined
   queue?: {
+    /** The BullMQ queue. */
     name?: NonNullable<Whole['queue']>['name'] | undefined
+    /** Before every key of the deployment; the braces keep them in one slot of a Cluster. */
     prefix?: NonNullable<Whole['queue']>['prefix'] | undefined
   } | undefined
   /** Where the repositories live. Consumers need it; producers do not. */
@@ -353,6 +405,7 @@ export interface ConfigInput {
   keyFiles?: Whole['keyFiles'] | undefined
   /** How to choose among providers with room, after the job’s own preference. */
   placement?: {
+    /** most-free, priority (the order of providers), cheapest, fastest (by measured starts), or in a .ts a function (candidates, job) => names. */
     policy?: NonNullable<Whole['placement']>['policy'] | undefined
   } | undefined
   /** How what sandboxes cost is counted; their prices are the providers’. All processes of a deployment say the same. */
@@ -368,34 +421,63 @@ export interface ConfigInput {
   tenants?: Whole['tenants'] | undefined
   /** How consumers behave. Milliseconds and bytes. */
   consumer?: {
+    /** How many jobs one process supervises at most. */
     maxJobs?: NonNullable<Whole['consumer']>['maxJobs'] | undefined
+    /** How long a job stays this consumer’s without a renewal; it is renewed every third of that. */
     leaseMs?: NonNullable<Whole['consumer']>['leaseMs'] | undefined
+    /** For how long what a job with a budget costs is reserved at a time, again each third of it: what is left is the time to park it in. */
     budgetPeriodMs?: NonNullable<Whole['consumer']>['budgetPeriodMs'] | undefined
+    /** How often jobs whose consumer died are looked for. With leaseMs this bounds the stall window. */
     stallCheckMs?: NonNullable<Whole['consumer']>['stallCheckMs'] | undefined
+    /** How long no live consumer may be able to run a job before it fails, or goes on elsewhere when it has begun. Default: four times leaseMs, in which a consumer that is restarted announces itself again. */
     unrunnableGraceMs?: NonNullable<Whole['consumer']>['unrunnableGraceMs'] | undefined
+    /** How long a loop of a consumer may take longer than its longest round before /healthz calls it stuck; time in which Redis is away does not count. */
     stuckAfterMs?: NonNullable<Whole['consumer']>['stuckAfterMs'] | undefined
+    /** How often a consumer looks for work and room without having been woken. */
     pollMs?: NonNullable<Whole['consumer']>['pollMs'] | undefined
+    /** How long one read waits in the sandbox for output. */
     readWaitMs?: NonNullable<Whole['consumer']>['readWaitMs'] | undefined
+    /** The most output that one read brings. */
     readBytes?: NonNullable<Whole['consumer']>['readBytes'] | undefined
+    /** Between TERM and KILL when a step is stopped. */
     stopGraceMs?: NonNullable<Whole['consumer']>['stopGraceMs'] | undefined
+    /** Whether git and CA certificates are installed in sandboxes whose image lacks them, as root and through its package manager. */
     installGit?: NonNullable<Whole['consumer']>['installGit'] | undefined
+    /** How long installing git and CA certificates may take. */
     installTimeoutMs?: NonNullable<Whole['consumer']>['installTimeoutMs'] | undefined
+    /** The deadline of a create. */
     createTimeoutMs?: NonNullable<Whole['consumer']>['createTimeoutMs'] | undefined
+    /** The least time after which a create that does not end is given up for another provider that has room. */
     createPatienceMs?: NonNullable<Whole['consumer']>['createPatienceMs'] | undefined
+    /** The deadline of a single call to a provider or git host that has no other. */
     callTimeoutMs?: NonNullable<Whole['consumer']>['callTimeoutMs'] | undefined
+    /** The deadline of a fetch, a checkpoint or a push. */
     gitTimeoutMs?: NonNullable<Whole['consumer']>['gitTimeoutMs'] | undefined
+    /** How long a sandbox that lives, by its provider’s word, is waited for when it can’t be reached. */
     patienceMs?: NonNullable<Whole['consumer']>['patienceMs'] | undefined
+    /** The most that one fetch, checkpoint or push carries, as a pack, at a provider whose credentials are brokered. */
     maxPackBytes?: NonNullable<Whole['consumer']>['maxPackBytes'] | undefined
+    /** A sandbox’s lifetime, renewed while its job runs. */
     sandboxLifetimeMs?: NonNullable<Whole['consumer']>['sandboxLifetimeMs'] | undefined
+    /** How long before the end of a lifetime that can’t be extended a step with resume begins to move; a third of a shorter lifetime. */
     plannedMoveMs?: NonNullable<Whole['consumer']>['plannedMoveMs'] | undefined
+    /** How many sandboxes one job may use up before it fails: a job that kills every sandbox must end. */
     maxAttempts?: NonNullable<Whole['consumer']>['maxAttempts'] | undefined
+    /** How long a finished step’s work may take to be saved once the job’s own time is up. */
     saveGraceMs?: NonNullable<Whole['consumer']>['saveGraceMs'] | undefined
+    /** How long storing a job’s artifacts may take once it is certain how the job ends. */
     artifactsTimeoutMs?: NonNullable<Whole['consumer']>['artifactsTimeoutMs'] | undefined
+    /** About how often each provider’s sandboxes are held against the run records, by one of all consumers. */
     reapIntervalMs?: NonNullable<Whole['consumer']>['reapIntervalMs'] | undefined
+    /** How old a sandbox that no run owns must be before it is killed. */
     reapGraceMs?: NonNullable<Whole['consumer']>['reapGraceMs'] | undefined
+    /** How long the branches of ended jobs are kept; push.keep in a job keeps its own for ever. */
     branchRetentionMs?: NonNullable<Whole['consumer']>['branchRetentionMs'] | undefined
+    /** Tail of each stream that results hold, in bytes. */
     outputTailBytes?: NonNullable<Whole['consumer']>['outputTailBytes'] | undefined
+    /** How much of the lines that a job has changed stands on its page, in bytes. It is kept in Redis as long as its result, with secrets masked; 0 for none of it: the paths and counts are there all the same. */
     patchBytes?: NonNullable<Whole['consumer']>['patchBytes'] | undefined
+    /** Output of one stream of one step that is kept; past it the middle is left out. */
     maxLogBytes?: NonNullable<Whole['consumer']>['maxLogBytes'] | undefined
     /** The environment variables that jobs may ask for by name. Every other name is refused. */
     secrets?: NonNullable<Whole['consumer']>['secrets'] | undefined
@@ -403,8 +485,11 @@ export interface ConfigInput {
     retentionMs?: NonNullable<Whole['consumer']>['retentionMs'] | undefined
     /** How many completion events are kept for subscribers, how many bytes of them, and for how long; what goes before a group has handled it is told to that group. */
     events?: {
+      /** How many events are kept. */
       maxCount?: NonNullable<NonNullable<Whole['consumer']>['events']>['maxCount'] | undefined
+      /** How many bytes of them. */
       maxBytes?: NonNullable<NonNullable<Whole['consumer']>['events']>['maxBytes'] | undefined
+      /** For how long. */
       maxAgeMs?: NonNullable<NonNullable<Whole['consumer']>['events']>['maxAgeMs'] | undefined
     } | undefined
   } | undefined
@@ -414,6 +499,7 @@ export interface ConfigInput {
   } | undefined
   /** Where events are posted to, and what may be called; see docs/webhooks.md. */
   webhooks?: {
+    /** Receivers that are told of all jobs. */
     endpoints?: NonNullable<Whole['webhooks']>['endpoints'] | undefined
     /** Variables with signing secrets that jobs may name in their own webhooks. */
     secrets?: NonNullable<Whole['webhooks']>['secrets'] | undefined
@@ -425,6 +511,7 @@ export interface ConfigInput {
     deliver?: NonNullable<Whole['webhooks']>['deliver'] | undefined
   } | undefined
   logs?: {
+    /** Of the process’ own log: JSON lines on stderr. */
     level?: NonNullable<Whole['logs']>['level'] | undefined
   } | undefined
   limits?: {
@@ -433,18 +520,24 @@ export interface ConfigInput {
   } | undefined
   /** Where "switchyard serve" listens. It speaks plain HTTP: put TLS before it. */
   http?: {
+    /** The address that is listened on. */
     host?: NonNullable<Whole['http']>['host'] | undefined
+    /** The port; 0 for any free one. */
     port?: NonNullable<Whole['http']>['port'] | undefined
     /** The size that a request may have. Default 4 MiB, at least twice limits.specBytes. */
     maxBodyBytes?: NonNullable<Whole['http']>['maxBodyBytes'] | undefined
     /** How many requests a key may make, counted for all servers of the deployment. */
     rateLimit?: {
+      /** How many in that time. */
       requests: NonNullable<NonNullable<Whole['http']>['rateLimit']>['requests']
+      /** The time. */
       perSeconds: NonNullable<NonNullable<Whole['http']>['rateLimit']>['perSeconds']
     } | undefined
     /** How many keys that open nothing an address may send before it is told to wait, counted by each server. */
     keyTries?: {
+      /** How many in that time. */
       requests: NonNullable<NonNullable<Whole['http']>['keyTries']>['requests']
+      /** The time. */
       perSeconds: NonNullable<NonNullable<Whole['http']>['keyTries']>['perSeconds']
     } | undefined
     /** Networks of proxies whose X-Forwarded-For says where requests come from. */
@@ -454,22 +547,30 @@ export interface ConfigInput {
   } | undefined
   /** Where "consume", "serve" and "board" listen for probes: /healthz and /readyz. Without a port they do not. It asks nobody for a password. */
   monitor?: {
+    /** The address that is listened on. */
     host?: NonNullable<Whole['monitor']>['host'] | undefined
+    /** The port; 0 for any free one, without it there are no probes. */
     port?: NonNullable<Whole['monitor']>['port'] | undefined
   } | undefined
   telemetry?: {
     /** Where traces and metrics go by OTLP over HTTP. The OTEL_* variables of OpenTelemetry win, and work without it. */
     otlp?: {
+      /** The collector’s address. */
       endpoint: NonNullable<NonNullable<Whole['telemetry']>['otlp']>['endpoint']
+      /** Whether traces are sent. */
       traces?: NonNullable<NonNullable<Whole['telemetry']>['otlp']>['traces'] | undefined
+      /** Whether metrics are sent. */
       metrics?: NonNullable<NonNullable<Whole['telemetry']>['otlp']>['metrics'] | undefined
       /** How often metrics are sent. */
       everyMs?: NonNullable<NonNullable<Whole['telemetry']>['otlp']>['everyMs'] | undefined
     } | undefined
   } | undefined
   board?: {
+    /** The address that is listened on. */
     host?: NonNullable<Whole['board']>['host'] | undefined
+    /** The port; 0 for any free one. */
     port?: NonNullable<Whole['board']>['port'] | undefined
+    /** The user name that goes with the password. */
     username?: NonNullable<Whole['board']>['username'] | undefined
     /** The environment variable that holds the password. Needed when host is not a loopback address. */
     passwordEnv?: NonNullable<Whole['board']>['passwordEnv'] | undefined

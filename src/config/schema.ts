@@ -29,11 +29,11 @@ const whole = (what: string) => z.int({ error: `must be a whole number of ${what
 
 export const providerLimitSchema = z.strictObject(
   {
-    sandboxes: whole('sandboxes').min(1, 'must be at least 1').max(100_000, 'must be at most 100000'),
-    cpu: z.number({ error: 'must be a number of CPUs' }).positive('must be more than 0').optional(),
-    memoryMiB: whole('MiB').min(64, 'must be at least 64').optional(),
-    createsPerSecond: z.number({ error: 'must be a number of sandboxes a second, such as 5 or 0.5' }).positive('must be more than 0').max(10_000, 'must be at most 10000').optional(),
-    createBurst: whole('sandboxes').min(1, 'must be at least 1').max(100_000, 'must be at most 100000').optional(),
+    sandboxes: whole('sandboxes').min(1, 'must be at least 1').max(100_000, 'must be at most 100000').describe('How many sandboxes may run at once, of all consumers together.'),
+    cpu: z.number({ error: 'must be a number of CPUs' }).positive('must be more than 0').optional().describe('CPUs of all sandboxes together, where a pool of them is sold.'),
+    memoryMiB: whole('MiB').min(64, 'must be at least 64').optional().describe('Memory of all sandboxes together, where a pool of it is sold.'),
+    createsPerSecond: z.number({ error: 'must be a number of sandboxes a second, such as 5 or 0.5' }).positive('must be more than 0').max(10_000, 'must be at most 10000').optional().describe('How many sandboxes are made a second, where the provider limits that.'),
+    createBurst: whole('sandboxes').min(1, 'must be at least 1').max(100_000, 'must be at most 100000').optional().describe('How many may be made at once after a quiet time. Default: those of one second.'),
   },
   { error: 'is missing; give the number of sandboxes that may run at once, such as { sandboxes: 20 }' },
 )
@@ -42,9 +42,9 @@ const amount = (what: string) => z.number({ error: `must be an amount ${what}` }
 const perHour = amount('per hour')
 const providerPriceSchema = z.strictObject(
   {
-    perSandboxHour: perHour,
-    perCpuHour: perHour,
-    perMemoryGiBHour: perHour,
+    perSandboxHour: perHour.describe('For each hour of a sandbox, in the currency of costs.'),
+    perCpuHour: perHour.describe('For each CPU of it and hour.'),
+    perMemoryGiBHour: perHour.describe('For each GiB of its memory and hour.'),
     perCreate: amount('per sandbox').describe('For each sandbox that is made.'),
     minimumSeconds: z.number({ error: 'must be a number of seconds' }).min(0, 'must be at least 0').max(86_400, 'must be at most 86400').optional().describe('What is billed at least of each sandbox.'),
   },
@@ -54,10 +54,10 @@ const providerPriceSchema = z.strictObject(
 /** What every provider's entry has, whatever its adapter; the rest belongs to the adapter. */
 export const providerEntrySchema = z.looseObject(
   {
-    name: slug('the name by which jobs, logs and limits call this provider', 32),
-    type: z.string({ error: 'is missing; give "local", "e2b", "modal", "daytona", "docker" or "custom"' }),
-    limit: providerLimitSchema,
-    price: providerPriceSchema.optional(),
+    name: slug('the name by which jobs, logs and limits call this provider', 32).describe('By which jobs, logs and limits call this provider.'),
+    type: z.string({ error: 'is missing; give "local", "e2b", "modal", "daytona", "docker" or "custom"' }).describe('Its adapter: "local", "e2b", "modal", "daytona", "docker" or "custom".'),
+    limit: providerLimitSchema.describe('What all consumers together may use of it.'),
+    price: providerPriceSchema.optional().describe('What its sandboxes cost; see docs/budgets.md.'),
     credentials: z.enum(credentialModes, { error: 'must be "minted", "injected" or "brokered"' }).optional().describe('Where the git host’s tokens go. Default "minted".'),
   },
   { error: 'must be an object such as { name: "local", type: "local", limit: { sandboxes: 4 } }' },
@@ -80,7 +80,7 @@ const providerEntries = z
   })
 
 export const gitEntrySchema = z.looseObject(
-  { type: z.enum(['code-storage', 'https'], { error: 'must be "code-storage" or "https"' }) },
+  { type: z.enum(['code-storage', 'https'], { error: 'must be "code-storage" or "https"' }).describe('Code Storage, or any git host by HTTPS.') },
   { error: 'must be an object such as { type: "code-storage", … }' },
 )
 
@@ -95,8 +95,8 @@ const placementPolicySchema = z.custom<PlacementPolicy>((value) => typeof value 
 
 const tenantShareSchema = z.strictObject(
   {
-    weight: z.number({ error: 'must be a number' }).positive('must be more than 0').max(1_000_000, 'must be at most 1000000').default(1),
-    cap: whole('jobs').min(1, 'must be at least 1; leave it out for none').optional(),
+    weight: z.number({ error: 'must be a number' }).positive('must be more than 0').max(1_000_000, 'must be at most 1000000').default(1).describe('How large the tenant’s share is beside the others’.'),
+    cap: whole('jobs').min(1, 'must be at least 1; leave it out for none').optional().describe('How many of its jobs run at once at most.'),
   },
   { error: 'must be an object such as { weight: 2, cap: 10 }' },
 )
@@ -124,9 +124,9 @@ export const logLevels = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 's
 
 const otlpSchema = z.strictObject(
   {
-    endpoint: z.url({ protocol: /^https?$/, error: 'must be an http or https URL, such as "http://collector:4318"' }),
-    traces: z.boolean({ error: 'must be true or false' }).default(true),
-    metrics: z.boolean({ error: 'must be true or false' }).default(true),
+    endpoint: z.url({ protocol: /^https?$/, error: 'must be an http or https URL, such as "http://collector:4318"' }).describe('The collector’s address.'),
+    traces: z.boolean({ error: 'must be true or false' }).default(true).describe('Whether traces are sent.'),
+    metrics: z.boolean({ error: 'must be true or false' }).default(true).describe('Whether metrics are sent.'),
     everyMs: whole('milliseconds').min(1_000, 'must be at least 1000').max(3_600_000, 'must be at most 3600000 (an hour)').default(60_000).describe('How often metrics are sent.'),
   },
   { error: 'must be an object such as { endpoint: "http://collector:4318" }' },
@@ -145,11 +145,11 @@ export const configSchema = z.strictObject({
       name: z
         .string({ error: 'must be a text' })
         .regex(/^[A-Za-z0-9][\w.-]{0,99}$/, 'must be letters, digits, ".", "_" and "-", at most 100 of them')
-        .default('agents'),
+        .default('agents').describe('The BullMQ queue.'),
       prefix: z
         .string({ error: 'must be a text' })
         .regex(/^\{[\w.-]{1,100}\}$/, 'must be a name in braces such as "{switchyard}": the braces keep all keys in one slot of a Redis Cluster')
-        .default('{switchyard}'),
+        .default('{switchyard}').describe('Before every key of the deployment; the braces keep them in one slot of a Cluster.'),
     })
     .prefault({}),
   git: gitEntrySchema.optional().describe('Where the repositories live. Consumers need it; producers do not.'),
@@ -160,7 +160,7 @@ export const configSchema = z.strictObject({
     .default({})
     .describe('Variables that stand in files: keys of the git host and of providers, and secrets. They are read anew at each use, so keys change without a restart.'),
   placement: z
-    .strictObject({ policy: placementPolicySchema.default('most-free') })
+    .strictObject({ policy: placementPolicySchema.default('most-free').describe('most-free, priority (the order of providers), cheapest, fastest (by measured starts), or in a .ts a function (candidates, job) => names.') })
     .prefault({})
     .describe('How to choose among providers with room, after the job’s own preference.'),
   costs: costsSchema.prefault({}).describe('How what sandboxes cost is counted; their prices are the providers’. All processes of a deployment say the same.'),
@@ -182,9 +182,9 @@ export const configSchema = z.strictObject({
       events: z
         .strictObject(
           {
-            maxCount: whole('events').min(1, 'must be at least 1').max(10_000_000, 'must be at most 10000000').default(100_000),
-            maxBytes: whole('bytes').min(1_024, 'must be at least 1024').max(2 ** 40, `must be at most ${2 ** 40}`).default(256 * 1024 * 1024),
-            maxAgeMs: whole('milliseconds').min(1_000, 'must be at least 1000 (a second)').max(10 * 365 * 86_400_000, 'must be at most 315360000000 (ten years)').default(7 * 86_400_000),
+            maxCount: whole('events').min(1, 'must be at least 1').max(10_000_000, 'must be at most 10000000').default(100_000).describe('How many events are kept.'),
+            maxBytes: whole('bytes').min(1_024, 'must be at least 1024').max(2 ** 40, `must be at most ${2 ** 40}`).default(256 * 1024 * 1024).describe('How many bytes of them.'),
+            maxAgeMs: whole('milliseconds').min(1_000, 'must be at least 1000 (a second)').max(10 * 365 * 86_400_000, 'must be at most 315360000000 (ten years)').default(7 * 86_400_000).describe('For how long.'),
           },
           { error: 'must be an object such as { maxCount: 100000, maxBytes: 268435456, maxAgeMs: 604800000 }' },
         )
@@ -199,7 +199,7 @@ export const configSchema = z.strictObject({
   webhooks: webhookSettingsSchema.prefault({}).describe('Where events are posted to, and what may be called; see docs/webhooks.md.'),
   logs: z
     .strictObject({
-      level: z.enum(logLevels, { error: `must be one of ${logLevels.map((level) => `"${level}"`).join(', ')}` }).default('info'),
+      level: z.enum(logLevels, { error: `must be one of ${logLevels.map((level) => `"${level}"`).join(', ')}` }).default('info').describe('Of the process’ own log: JSON lines on stderr.'),
     })
     .prefault({}),
   limits: z
@@ -210,16 +210,16 @@ export const configSchema = z.strictObject({
     .prefault({}),
   http: z
     .strictObject({
-      host: z.string({ error: 'must be a host name or an address' }).min(1, 'is empty; give an address such as "127.0.0.1"').default('127.0.0.1'),
-      port: whole('a port').min(0, 'must be 0 (any free port) to 65535').max(65_535, 'must be 0 (any free port) to 65535').default(8080),
+      host: z.string({ error: 'must be a host name or an address' }).min(1, 'is empty; give an address such as "127.0.0.1"').default('127.0.0.1').describe('The address that is listened on.'),
+      port: whole('a port').min(0, 'must be 0 (any free port) to 65535').max(65_535, 'must be 0 (any free port) to 65535').default(8080).describe('The port; 0 for any free one.'),
       maxBodyBytes: whole('bytes').min(1_024, 'must be at least 1024').max(2 ** 30, `must be at most ${2 ** 30}`).optional()
         .describe('The size that a request may have. Default 4 MiB, at least twice limits.specBytes.'),
       rateLimit: z
-        .strictObject({ requests: whole('requests').min(1, 'must be at least 1'), perSeconds: whole('seconds').min(1, 'must be at least 1').max(86_400, 'must be at most 86400') }, { error: 'must be an object such as { requests: 6000, perSeconds: 60 }' })
+        .strictObject({ requests: whole('requests').min(1, 'must be at least 1').describe('How many in that time.'), perSeconds: whole('seconds').min(1, 'must be at least 1').max(86_400, 'must be at most 86400').describe('The time.') }, { error: 'must be an object such as { requests: 6000, perSeconds: 60 }' })
         .default({ requests: 6_000, perSeconds: 60 })
         .describe('How many requests a key may make, counted for all servers of the deployment.'),
       keyTries: z
-        .strictObject({ requests: whole('requests').min(1, 'must be at least 1'), perSeconds: whole('seconds').min(1, 'must be at least 1').max(86_400, 'must be at most 86400') }, { error: 'must be an object such as { requests: 60, perSeconds: 60 }' })
+        .strictObject({ requests: whole('requests').min(1, 'must be at least 1').describe('How many in that time.'), perSeconds: whole('seconds').min(1, 'must be at least 1').max(86_400, 'must be at most 86400').describe('The time.') }, { error: 'must be an object such as { requests: 60, perSeconds: 60 }' })
         .default({ requests: 60, perSeconds: 60 })
         .describe('How many keys that open nothing an address may send before it is told to wait, counted by each server.'),
       trustedProxies: z
@@ -237,8 +237,8 @@ export const configSchema = z.strictObject({
     .describe('Where "switchyard serve" listens. It speaks plain HTTP: put TLS before it.'),
   monitor: z
     .strictObject({
-      host: z.string({ error: 'must be a host name or an address' }).min(1, 'is empty; give an address such as "127.0.0.1"').default('127.0.0.1'),
-      port: whole('a port').min(0, 'must be 0 (any free port) to 65535').max(65_535, 'must be 0 (any free port) to 65535').optional(),
+      host: z.string({ error: 'must be a host name or an address' }).min(1, 'is empty; give an address such as "127.0.0.1"').default('127.0.0.1').describe('The address that is listened on.'),
+      port: whole('a port').min(0, 'must be 0 (any free port) to 65535').max(65_535, 'must be 0 (any free port) to 65535').optional().describe('The port; 0 for any free one, without it there are no probes.'),
     })
     .prefault({})
     .describe('Where "consume", "serve" and "board" listen for probes: /healthz and /readyz. Without a port they do not. It asks nobody for a password.'),
@@ -247,9 +247,9 @@ export const configSchema = z.strictObject({
     .prefault({}),
   board: z
     .strictObject({
-      host: z.string({ error: 'must be a host name or an address' }).min(1, 'is empty; give an address such as "127.0.0.1"').default('127.0.0.1'),
-      port: whole('a port').min(0, 'must be 0 (any free port) to 65535').max(65_535, 'must be 0 (any free port) to 65535').default(8090),
-      username: z.string().min(1, 'is empty; leave it out or give a name').default('admin'),
+      host: z.string({ error: 'must be a host name or an address' }).min(1, 'is empty; give an address such as "127.0.0.1"').default('127.0.0.1').describe('The address that is listened on.'),
+      port: whole('a port').min(0, 'must be 0 (any free port) to 65535').max(65_535, 'must be 0 (any free port) to 65535').default(8090).describe('The port; 0 for any free one.'),
+      username: z.string().min(1, 'is empty; leave it out or give a name').default('admin').describe('The user name that goes with the password.'),
       passwordEnv: environmentName.default('SWITCHYARD_BOARD_PASSWORD')
         .describe('The environment variable that holds the password. Needed when host is not a loopback address.'),
       writable: z.boolean({ error: 'must be true or false' }).default(false)

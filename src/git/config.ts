@@ -11,19 +11,19 @@ import { signingFormats, signingModes, type SigningOptions } from './signature.j
 
 const environmentName = z.string().regex(/^[A-Za-z_]\w*$/, 'must be the name of an environment variable')
 const url = z.string({ error: 'must be a URL such as "https://git.example.com"' }).min(1, 'is empty')
-const identity = z.strictObject({ name: z.string().min(1), email: z.string().min(3) })
+const identity = z.strictObject({ name: z.string().min(1).describe('A name as in a commit.'), email: z.string().min(3).describe('An address as in a commit.') })
 const name = z.string().regex(/^[a-z0-9][a-z0-9-]{0,62}$/, 'must be lower-case letters, digits and "-"').optional()
 
 /** How the commits of jobs are signed, in the configuration. The key itself is never in it. */
 const signing = z
   .strictObject({
-    format: z.enum(signingFormats, { error: 'must be "ssh" or "openpgp"' }).default('ssh'),
-    mode: z.enum(signingModes, { error: 'must be "add" or "rewrite"' }).default('add'),
-    keyFile: z.string().min(1, 'is empty; leave it out or give a path').optional(),
+    format: z.enum(signingFormats, { error: 'must be "ssh" or "openpgp"' }).default('ssh').describe('What kind of key signs.'),
+    mode: z.enum(signingModes, { error: 'must be "add" or "rewrite"' }).default('add').describe('add: the commit that Switchyard adds is signed; rewrite: the job’s commits are made anew, each signed.'),
+    keyFile: z.string().min(1, 'is empty; leave it out or give a path').optional().describe('The file that holds the key.'),
     keyEnv: environmentName.optional().describe('The environment variable that holds the key.'),
-    committer: identity.optional(),
-    verifyAtTarget: z.boolean().default(false),
-    provenance: z.boolean().default(false),
+    committer: identity.optional().describe('Whom signed commits name as their committer.'),
+    verifyAtTarget: z.boolean().default(false).describe('Whether what a promotion puts on its target is checked there to be signed.'),
+    provenance: z.boolean().default(false).describe('Whether a statement of where the work came from is signed and kept beside it.'),
     publicKeys: z.array(z.string().regex(/^\s*(ssh-|ecdsa-|sk-|-----BEGIN PGP PUBLIC KEY)/, 'must be an SSH public key, or an armored OpenPGP one')).default([]).describe('Older keys, whose signatures are good as well.'),
   })
   .refine((config) => (config.keyFile === undefined) !== (config.keyEnv === undefined), {
@@ -36,19 +36,20 @@ export type SigningConfig = z.output<typeof signing>
 export const codeStorageConfigSchema = z
   .strictObject({
     type: z.literal('code-storage').default('code-storage'),
-    name,
+    name: name.describe('By which logs and errors call it.'),
     org: z
       .string({ error: 'is missing; give your organisation’s name at Code Storage' })
-      .regex(/^[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?$/, 'must be letters, digits and "-", as in https://<org>.code.storage'),
-    privateKeyFile: z.string().min(1, 'is empty; leave it out or give a path').optional(),
+      .regex(/^[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?$/, 'must be letters, digits and "-", as in https://<org>.code.storage')
+      .describe('Your organisation’s name there.'),
+    privateKeyFile: z.string().min(1, 'is empty; leave it out or give a path').optional().describe('The file that holds the key that signs tokens.'),
     privateKeyEnv: environmentName.optional().describe('The environment variable that holds the key. Default PIERRE_PRIVATE_KEY.'),
-    algorithm: z.enum(tokenAlgorithms, { error: 'must be "ES256", "RS256" or "EdDSA"' }).default('ES256'),
-    kid: z.string().min(1, 'is empty; leave it out').optional(),
-    storageUrl: url.optional(),
-    apiUrl: url.optional(),
+    algorithm: z.enum(tokenAlgorithms, { error: 'must be "ES256", "RS256" or "EdDSA"' }).default('ES256').describe('How tokens are signed.'),
+    kid: z.string().min(1, 'is empty; leave it out').optional().describe('The key’s id in the tokens.'),
+    storageUrl: url.optional().describe('Where git is spoken to, where it is not https://ORG.code.storage.'),
+    apiUrl: url.optional().describe('Where the API is, where it is not Code Storage’s own.'),
     apiPaths: z.enum(apiPaths, { error: 'must be "v1" or "repos"' }).default('v1').describe('Which addresses of the API are called: /api/v1, or /api/repos, which its maker prefers.'),
-    mergeAuthor: identity.optional(),
-    signing: signing.optional(),
+    mergeAuthor: identity.optional().describe('Whom a promotion’s merge commit names as its author.'),
+    signing: signing.optional().describe('Work is signed with a key that no sandbox sees; see docs/security.md.'),
   })
   .refine((config) => config.privateKeyFile === undefined || config.privateKeyEnv === undefined, {
     path: ['privateKeyFile'],
@@ -62,22 +63,22 @@ const isFunction = (value: unknown): value is TokenCallback => typeof value === 
 export const httpsGitConfigSchema = z
   .strictObject({
     type: z.literal('https').default('https'),
-    name,
-    url,
-    token: z.custom<TokenCallback>(isFunction, 'must be a function (repository, "read" | "write") => Promise<{ username, token }>').optional(),
+    name: name.describe('By which logs and errors call it.'),
+    url: url.describe('The host’s address; repositories are beneath it.'),
+    token: z.custom<TokenCallback>(isFunction, 'must be a function (repository, "read" | "write") => Promise<{ username, token }>').optional().describe('A function that makes tokens: (repository, "read" or "write") => Promise<{ username, token }>.'),
     tokenEnv: environmentName.optional().describe('The environment variable that holds one token for everything. A callback that makes short-lived ones is safer.'),
     username: z.string().min(1).default('x-access-token').describe('The user name that goes with tokenEnv.'),
     api: z
       .strictObject({
-        kind: z.enum(forgeKinds, { error: 'must be "github", "gitlab" or "bitbucket"' }),
+        kind: z.enum(forgeKinds, { error: 'must be "github", "gitlab" or "bitbucket"' }).describe('Whose API it is.'),
         url: url.optional().describe('Base of the API, where it is not where such hosts have it.'),
         tokenEnv: environmentName.optional().describe('The environment variable that holds a key for the API alone. Left out: the token that pushes.'),
         username: z.string().min(1).default('x-token-auth').describe('The user name that goes with tokenEnv at Bitbucket.'),
       })
       .optional()
       .describe('The host’s own API, for pull requests. Known for github.com, gitlab.com and bitbucket.org.'),
-    mergeAuthor: identity.optional(),
-    signing: signing.optional(),
+    mergeAuthor: identity.optional().describe('Whom a promotion’s merge commit names as its author.'),
+    signing: signing.optional().describe('Work is signed with a key that no sandbox sees; see docs/security.md.'),
   })
   .refine((config) => (config.token === undefined) !== (config.tokenEnv === undefined), {
     path: ['token'],

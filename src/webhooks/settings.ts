@@ -8,8 +8,8 @@ export const endpointSchema = z.strictObject({
     .string({ error: 'is missing; give the receiver a name, such as "billing"' })
     .regex(/^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/, 'must be at most 63 lower-case letters, digits and "-"')
     .describe('Names its group of readers, "webhook:NAME", by which its dead events are found; another name begins anew.'),
-  url: webhookUrl,
-  events: eventKindsSchema.min(1, 'is empty; leave it out for completion events').default(['completed']),
+  url: webhookUrl.describe('Where they are posted to.'),
+  events: eventKindsSchema.min(1, 'is empty; leave it out for completion events').default(['completed']).describe('Which kinds it gets.'),
   secretName: signingSecretName.describe('The variable that holds its signing secret; several with blanks between them while it is changed, the new one first.'),
 })
 export type WebhookEndpoint = z.output<typeof endpointSchema>
@@ -24,7 +24,8 @@ export const webhookSettingsSchema = z.strictObject(
         endpoints.forEach(({ name }, index) => {
           if (endpoints.findIndex((each) => each.name === name) !== index) context.addIssue({ code: 'custom', path: [index, 'name'], message: `"${name}" is used twice; give each receiver a name of its own` })
         })
-      }),
+      })
+      .describe('Receivers that are told of all jobs.'),
     secrets: z.array(signingSecretName).default([]).describe('Variables with signing secrets that jobs may name in their own webhooks.'),
     allowNetworks: z
       .array(
