@@ -115,6 +115,7 @@ class Patient extends Redis {
 export function createRedis(config: RedisConfig, purpose: ConnectionPurpose): Redis {
   const made = 'connection' in config ? fromGiven(config.connection, purpose) : open(checkRedisSettings(config), purpose)
   const redis = made as Redis
+  if (isCluster(made)) sayDown(made)
   redis.on('error', () => undefined)
   // Every call that waits for the connection listens, and there may be any number of them. Not 0, which BullMQ adds its own few to.
   redis.setMaxListeners(1_000_000)
@@ -216,6 +217,20 @@ function subscriberOf(nodes: () => readonly Address[], options: Options): Redis 
   // ioredis dials what stands in its options then.
   redis.on('close', () => Object.assign(redis.options, next()))
   return redis
+}
+
+/** A Cluster that says of itself that it is down, such as for a slot that nobody has: ioredis tries again and tells nobody, so whoever waits for it hears it here. */
+function sayDown(cluster: Cluster): void {
+  // Its types keep to themselves what is asked before it counts as ready.
+  const asked = cluster as unknown as { readyCheck?: (done: (error: unknown, state?: unknown) => void) => void }
+  const check = asked.readyCheck?.bind(cluster)
+  if (check === undefined) return
+  asked.readyCheck = (done) => {
+    check((error, state) => {
+      if (state === 'fail') cluster.emit('node error', new Error('CLUSTERDOWN The cluster is down'), '')
+      done(error, state)
+    })
+  }
 }
 
 /** What an application may have set for its own use of a connection, and what would be wrong for ours. */

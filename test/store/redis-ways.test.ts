@@ -241,6 +241,20 @@ describe('a wrong way is told in one sentence, by enqueue, doctor, a consumer’
     }
     expect((await Promise.all(servers.map((redis) => redis.keys('{switchyard}*')))).flat()).toEqual([])
   })
+
+  // Last: while it lacks a slot the Cluster serves nothing.
+  it('a Cluster of which nobody has the slot', async () => {
+    const nodes = cluster.nodes.map(({ client: redis }) => redis)
+    const slot = String(await cluster.slotOf('{switchyard}'))
+    const primary = await cluster.primaryOf(Number(slot))
+    for (const redis of nodes) await redis.call('CLUSTER', 'DELSLOTS', slot)
+    undo.push(async () => {
+      await primary.client.call('CLUSTER', 'ADDSLOTS', slot)
+      for (const redis of nodes) await until('the Cluster serves', async () => (await redis.cluster('INFO')).includes('cluster_state:ok'))
+    })
+    await until('it is down', async () => (await primary.client.cluster('INFO')).includes('cluster_state:fail'))
+    for (const text of await refusals(byCluster(), true)) expect(text).toMatch(/CLUSTERDOWN.*CLUSTER (INFO|SHARDS)/)
+  })
 })
 
 describe('settings that are wrong are refused before anything is dialled', () => {
