@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { amountProblem, parseBudget } from '../../src/job/budget-amount.js'
-import { horizonMs, neverFits, parksInVain, parksWithin, waitsForBudget, type Refusal } from '../../src/job/budget.js'
+import { heldForBudget, horizonMs, leastPaidMs, neverFits, parksInVain, parksWithin, waitsForBudget, type Refusal } from '../../src/job/budget.js'
+import { constraintsOf } from '../../src/job/constraints.js'
 import { deadlineOf } from '../../src/job/deadlines.js'
 import { newRunRecord, type RunRecord } from '../../src/job/run-record.js'
 import { parseJobSpec } from '../../src/job/spec.js'
@@ -23,6 +24,19 @@ describe('what must be paid for before a job goes on', () => {
     ['a period, while it is brought to its end', { push: false }, { phase: 'closing' }, periodMs],
   ])('%s', (_what, of, record, expected) => {
     expect(horizonMs(spec(of), { ...fresh, ...record }, time)).toBe(expected)
+  })
+
+  it('at its start, at least what it is told apart by in the index, which is more than half of that', () => {
+    for (const of of [resumes, {}, { timeout: '1s' }, { timeout: '65536ms' }, { push: false, timeout: '66s' }, { steps: [{ run: 'true', timeout: '3s' }], timeout: '2h' }, { timeout: '7d' }]) {
+      const job = spec(of)
+      const needed = horizonMs(job, fresh, { leftMs: job.timeoutMs, periodMs: 0 })
+      expect([of, leastPaidMs(job)]).toEqual([of, needed === 0 ? 0 : expect.any(Number)])
+      expect(leastPaidMs(job)).toBeLessThanOrEqual(needed)
+      expect(2 * leastPaidMs(job)).toBeGreaterThanOrEqual(needed)
+      // A job that has a run is told apart from those that have none, whatever it needs.
+      expect(constraintsOf(job, true).id).not.toBe(constraintsOf(job).id)
+    }
+    expect(leastPaidMs(spec({ timeout: '66s' }))).toBe(65_536)
   })
 
   it('nothing, once the job’s time is up', () => {
@@ -69,6 +83,10 @@ describe('what is said of a budget that has too little', () => {
     [{ of: 'job' }, 'acme', 'waits for its own budget: 20.00 of 20.00 USD spent; raise it'],
   ])('%#', (fields, tenant, text) => {
     expect(waitsForBudget({ ...refusal, ...fields }, tenant)).toBe(text)
+  })
+
+  it('of those that wait behind one, the least that they need', () => {
+    expect(heldForBudget({ ...refusal, spent: 19_999_000, needed: 50_000 }, 'acme')).toBe("waits for tenant acme's budget: 19.999 of 20.00 USD spent today, and it needs at least 0.05 USD; raise it or wait until 00:00 Europe/Berlin")
   })
 
   it('only what is more than all of it can never be paid for', () => {
