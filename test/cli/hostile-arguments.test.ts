@@ -3,13 +3,13 @@ import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { Command, CommanderError } from 'commander'
-import fc from 'fast-check'
 import { afterAll, beforeAll, expect, it, vi } from 'vitest'
 import { exitCodes, explainFailure } from '../../src/cli/exit-codes.js'
 import { type EmbeddedRedis, startRedis } from '../../src/embedded/index.js'
 import { harmlessLine, harmlessText } from '../../src/job/harmless-text.js'
 import { AgentQueue } from '../../src/producers/index.js'
 import { oddText } from '../fuzz/arbitraries.js'
+import fc from '../seeded-fast-check.js'
 
 /** Every command of `switchyard`, with arguments and values of options that are wrong, huge, or made to do harm. */
 
@@ -34,7 +34,7 @@ beforeAll(async () => {
 afterAll(async () => {
   process.chdir(before)
   await redis.close()
-  await rm(folder, { recursive: true, force: true })
+  await rm(folder, { recursive: true, force: true, maxRetries: 10 })
 })
 
 function newProgram(): Command {

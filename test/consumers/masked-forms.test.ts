@@ -1,9 +1,9 @@
 import { spawnSync } from 'node:child_process'
 import { inspect } from 'node:util'
-import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { StreamRedactor } from '../../src/consumers/output/redaction.js'
 import { SecretPatterns } from '../../src/consumers/output/secret-patterns.js'
+import fc from '../seeded-fast-check.js'
 
 const letters = Array.from('ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789')
 const marks = Array.from('!"#$%&\'()*+,-./:;<=>?@[\\]^_{|}~`')

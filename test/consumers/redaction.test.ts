@@ -1,7 +1,7 @@
-import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { openCharacter, StreamRedactor } from '../../src/consumers/output/redaction.js'
 import { SecretPatterns } from '../../src/consumers/output/secret-patterns.js'
+import fc from '../seeded-fast-check.js'
 
 function redactInPieces(secrets: string[], bytes: Buffer, cuts: number[]): { whole: Buffer; mostHeld: number } {
   const patterns = new SecretPatterns()

@@ -5,13 +5,13 @@ import { readFileSync } from 'node:fs'
 import { randomBytes } from 'node:crypto'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { codeStorageApi } from '../../src/embedded/code-storage/api.js'
 import { generateDevelopmentKeys, startCodeStorage } from '../../src/embedded/index.js'
 import { CodeStorageHost, TokenMinter } from '../../src/git/index.js'
 import type { TokenScope } from '../../src/git/mint.js'
 import { commitFile, git, gitOk, localStorage, org, withToken, workTree, type LocalStorage } from '../git/local-storage.js'
+import fc from '../seeded-fast-check.js'
 
 const options = { timeoutMs: 20_000 }
 const id = 'acme/hostile'
@@ -271,6 +271,12 @@ describe('git’s doors under hostile calls', () => {
     expect((await fetch(`${storage.server.apiUrl}/api/v1/repos/commits?limit=1&limit=x`, { headers: bearer })).status).toBe(200)
   })
 
+  it.each(['file', 'blame'])('takes a path of slashes alone for no file of the repository (%s)', async (route) => {
+    const answer = await fetch(`${storage.server.apiUrl}/api/v1/repos/${route}?path=//`, { headers: { authorization: `Bearer ${await token(['git:read'])}` } })
+    expect([answer.status, await answer.text()]).toEqual([404, expect.stringContaining('is not a file')])
+    nothingLogged()
+  })
+
   it('refuses a push of objects that would hurt who clones them', async () => {
     const blob = await gitOk(work, 'rev-parse', 'HEAD:file.txt')
     const entry = Buffer.concat([Buffer.from('100644 .git\0'), Buffer.from(blob, 'hex')])
@@ -322,7 +328,7 @@ describe('a server that starts again', () => {
     expect(await left()).toEqual([])
     expect((await git(large, 'push', withToken(await host(server.url).writeAccess('acme/killed', { branch: 'x' })), 'HEAD:refs/heads/x')).code).toBe(0)
     await server.close()
-    await rm(dataDir, { recursive: true, force: true })
+    await rm(dataDir, { recursive: true, force: true, maxRetries: 10 })
   })
 })
 
@@ -358,6 +364,6 @@ describe('https', () => {
     expect(readFileSync(server.https!.certificateFile, 'utf8')).toBe(before)
     expect(await ask()).toBe(200)
     await server.close()
-    await rm(dataDir, { recursive: true, force: true })
+    await rm(dataDir, { recursive: true, force: true, maxRetries: 10 })
   })
 })

@@ -1,8 +1,8 @@
-import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { type CompletionEvent, completionEvent, EventGroups, type EventHandler, subscribe, type SubscribeOptions } from '../../src/events/index.js'
 import { backoffOf } from '../../src/events/subscribe-options.js'
 import { RunStore } from '../../src/store/index.js'
+import fc from '../seeded-fast-check.js'
 import { after, record, result, until, useRedis } from '../store/fixture.js'
 
 const redis = useRedis()

@@ -1,6 +1,6 @@
-import fc from 'fast-check'
 import { beforeEach, describe, expect, it } from 'vitest'
 import { mutated, oddJson, oddText } from '../fuzz/arbitraries.js'
+import fc from '../seeded-fast-check.js'
 import { useRedis } from '../store/fixture.js'
 import { expectProblem, serve, spec } from './fixture.js'
 

@@ -1,8 +1,8 @@
 import { spawnSync } from 'node:child_process'
-import fc from 'fast-check'
 import { expect, it } from 'vitest'
 import { artifactExpression, artifactPathProblem, artifactPatternProblem, isNamedBy, literalPart, plainArtifactPattern } from '../../src/job/artifact-patterns.js'
 import { parseJobSpec } from '../../src/job/spec.js'
+import fc from '../seeded-fast-check.js'
 
 it.each<readonly [string, readonly string[], readonly string[]]>([
   ['coverage/**', ['coverage/a', 'coverage/a/b/c.html', 'coverage/.hidden'], ['coverage', 'coverages/a', 'x/coverage/a']],

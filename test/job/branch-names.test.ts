@@ -1,6 +1,6 @@
-import fc from 'fast-check'
 import { expect, it } from 'vitest'
 import { branchNameProblem, checkpointBranch, keptBranch, workBranch } from '../../src/job/names.js'
+import fc from '../seeded-fast-check.js'
 
 const names = (jobId: string) => {
   const run = { jobId, generation: 2, restart: null }

@@ -1,7 +1,7 @@
-import fc from 'fast-check'
 import { expect, it } from 'vitest'
 import { milestonesAfter, mostMilestones, takenOver } from '../../src/job/milestones.js'
 import { newRunRecord, type RunRecord } from '../../src/job/run-record.js'
+import fc from '../seeded-fast-check.js'
 
 const fresh = newRunRecord({ jobId: 'job-1', generation: 1, repository: 'acme/web', startedAtMs: 1_000 })
 const spec = { setup: [{ name: 'npm ci' }], steps: [{ name: 'agent' }, { name: 'npm test' }] }

@@ -1,6 +1,6 @@
-import fc from 'fast-check'
 import { expect, it } from 'vitest'
 import { didYouMean, nearestName } from '../../src/job/nearest-name.js'
+import fc from '../seeded-fast-check.js'
 
 it.each([
   ['e2bb', ['e2b', 'modal'], 'e2b'],

@@ -1,8 +1,8 @@
-import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { InvalidInputError } from '../../src/job/errors.js'
 import { dueOf, mostCaughtUp, nextSlot, slotsBetween, type Timing } from '../../src/job/schedule-slots.js'
 import { parseSchedule, parseScheduleId, type Missed, type Overlap } from '../../src/job/schedule.js'
+import fc from '../seeded-fast-check.js'
 
 const job = { repository: 'acme/web', steps: ['true'] }
 const at = (text: string) => Date.parse(text)

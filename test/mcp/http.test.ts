@@ -2,12 +2,12 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 import { Client } from '@modelcontextprotocol/sdk/client/index.js'
 import { StreamableHTTPClientTransport } from '@modelcontextprotocol/sdk/client/streamableHttp.js'
 import { InMemoryTransport } from '@modelcontextprotocol/sdk/inMemory.js'
-import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { InfrastructureError } from '../../src/job/errors.js'
 import { ApiCalls, createMcpServer, loadMcpSdk, mcpEndpoint } from '../../src/mcp/index.js'
 import { mutated, oddJson } from '../fuzz/arbitraries.js'
 import { endJob, serve, spec } from '../http/fixture.js'
+import fc from '../seeded-fast-check.js'
 import { after, until, useRedis } from '../store/fixture.js'
 
 const redis = useRedis()

@@ -1,9 +1,9 @@
-import fc from 'fast-check'
 import { expect, it } from 'vitest'
 import type { JobView } from '../../src/job/fleet.js'
 import type { Milestone } from '../../src/job/run-record.js'
 import type { JobStatus } from '../../src/job/status.js'
 import { courseOf } from '../../src/monitor/pages/course.js'
+import fc from '../seeded-fast-check.js'
 
 const t0 = 1_767_225_600_000
 const at = (ms: number) => new Date(t0 + ms).toISOString()

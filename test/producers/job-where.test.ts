@@ -1,7 +1,7 @@
-import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { InvalidInputError } from '../../src/job/errors.js'
 import { parseWhere } from '../../src/producers/index.js'
+import fc from '../seeded-fast-check.js'
 
 const nowMs = Date.parse('2026-12-01T08:00:00Z')
 const none = { state: undefined, tenant: undefined, repository: undefined, since: undefined, error: undefined }

@@ -1,9 +1,9 @@
 import { spawnSync } from 'node:child_process'
 import { existsSync, readFileSync } from 'node:fs'
-import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { deniedAlways, deniedOutsideNestedNamespaces, deniedUncounted, inspected, newestKnown } from '../../src/providers/local/denied-syscalls.js'
 import { type FilterOptions, seccompProgram } from '../../src/providers/local/seccomp.js'
+import fc from '../seeded-fast-check.js'
 
 const strict: FilterOptions = { nestedNamespaces: false, unixSockets: true, uncountedMemory: true }
 const architectures = ['x64', 'arm64'] as const

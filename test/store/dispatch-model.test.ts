@@ -1,11 +1,11 @@
 import { Queue } from 'bullmq'
-import fc from 'fast-check'
 import { expect, it } from 'vitest'
 import { constraintsOf } from '../../src/job/constraints.js'
 import { jobIdOf } from '../../src/job/names.js'
 import { parseJobSpec, type JobSpecInput } from '../../src/job/spec.js'
 import { Keys, type KnownConstraints, Operators, type ProviderLimit, ReadyJobs, type ReadyJob, Roster } from '../../src/store/index.js'
 import { keyDigest } from '../../src/store/concurrency-keys.js'
+import fc from '../seeded-fast-check.js'
 import { after, useRedis } from './fixture.js'
 
 /**

@@ -1,6 +1,6 @@
-import fc from 'fast-check'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { afterRunning } from '../../src/store/patience.js'
+import fc from '../seeded-fast-check.js'
 
 describe('patience counts the time in which this process runs', () => {
   beforeEach(() => void vi.useFakeTimers())

@@ -1,9 +1,9 @@
 import { readFile } from 'node:fs/promises'
-import fc from 'fast-check'
 import { expect, it } from 'vitest'
 import { jobIdOf, runIdOf } from '../../src/job/names.js'
 import { newJobId } from '../../src/producers/idempotency.js'
 import { scheduledJobId } from '../../src/producers/scheduled-runs.js'
+import fc from '../seeded-fast-check.js'
 import { useRedis } from './fixture.js'
 
 const redis = useRedis()

@@ -1,7 +1,7 @@
-import fc from 'fast-check'
 import { expect, it } from 'vitest'
 import type { Overlap } from '../../src/job/schedule.js'
 import { ScheduleStore, type PendingRun, type StoredSchedule } from '../../src/store/index.js'
+import fc from '../seeded-fast-check.js'
 import { useRedis } from './fixture.js'
 
 const redis = useRedis()

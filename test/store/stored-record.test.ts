@@ -1,8 +1,8 @@
-import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { jobResult } from '../../src/consumers/ending/job-result.js'
 import { newRunRecord, type RunRecord, runPhases, runRecordSchema } from '../../src/job/run-record.js'
 import { changesBetween, leftOf, recordIn } from '../../src/store/stored-record.js'
+import fc from '../seeded-fast-check.js'
 import { record } from './fixture.js'
 
 const text = fc.string({ maxLength: 20 })

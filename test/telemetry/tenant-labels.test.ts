@@ -1,6 +1,6 @@
-import fc from 'fast-check'
 import { expect, it } from 'vitest'
 import { TenantLabels } from '../../src/telemetry/tenant-labels.js'
+import fc from '../seeded-fast-check.js'
 
 it('gives a label to so many tenants at once and no more, each its own, and `other` to all the rest', () => {
   fc.assert(

@@ -1,10 +1,10 @@
-import fc from 'fast-check'
 import { Webhook } from 'standardwebhooks'
 import { describe, expect, it } from 'vitest'
 import { networkProblem } from '../../src/job/networks.js'
 import { addressesAllowed, literalAddress } from '../../src/webhooks/addresses.js'
 import { deliveryAttempts, longestWaitMs, retryAfterMs, waitAfter } from '../../src/webhooks/retry-schedule.js'
 import { headerId, signedHeaders, signersOf } from '../../src/webhooks/signing.js'
+import fc from '../seeded-fast-check.js'
 
 describe('addresses that webhooks may go to', () => {
   const refused = [

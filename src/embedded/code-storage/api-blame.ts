@@ -1,6 +1,6 @@
 import type { Hono } from 'hono'
 import { z } from 'zod'
-import { queryFlag, queryValues, readQuery, repositoryOf, repositoryPath, type ApiEnvironment, type ApiServices } from './request.js'
+import { filePath, queryFlag, queryValues, readQuery, repositoryOf, type ApiEnvironment, type ApiServices } from './request.js'
 import { checkPattern, patternCpuSeconds } from './patterns.js'
 import { ApiProblem } from './problem.js'
 
@@ -13,7 +13,7 @@ export function blameRoutes(api: Hono<ApiEnvironment>, services: ApiServices): v
     const { repository, refs } = await repositoryOf(context, services, 'git:read')
     const query = readQuery(context, blameQuery)
     const sha = await refs.named(query.ref, query.ephemeral, 'ref')
-    const path = repositoryPath(query.path)
+    const path = filePath(query.path)
     const [entry = ''] = (await refs.run(['--literal-pathspecs', 'ls-tree', '-z', '--full-tree', sha, '--', path])).split('\0')
     if (!/^\d+ blob /.test(entry)) throw new ApiProblem(404, `path: "${path}" is not a file at ${query.ref ?? 'the default branch'}`)
     const ranges = queryValues(context, 'range')

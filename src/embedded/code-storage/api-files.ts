@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import type { Hono } from 'hono'
 import { z } from 'zod'
-import { optionalPageLimit, pageOf, queryFlag, readQuery, repositoryOf, repositoryPath, type ApiEnvironment, type ApiServices } from './request.js'
+import { filePath, optionalPageLimit, pageOf, queryFlag, readQuery, repositoryOf, repositoryPath, type ApiEnvironment, type ApiServices } from './request.js'
 import { gitOutput } from './git-output.js'
 import { byteRange, preconditionStatus } from './file-conditions.js'
 import { ApiProblem } from './problem.js'
@@ -48,7 +48,7 @@ export function fileRoutes(api: Hono<ApiEnvironment>, services: ApiServices): vo
     const { repository, refs } = await repositoryOf(context, services, 'git:read')
     const query = readQuery(context, fileQuery)
     const sha = await refs.named(query.ref, query.ephemeral, 'ref')
-    const path = repositoryPath(query.path)
+    const path = filePath(query.path)
     const [line = ''] = (await refs.run(['--literal-pathspecs', 'ls-tree', '-z', '--full-tree', '--long', sha, '--', path])).split('\0')
     const { blob = '', size = '' } = /^\d+ blob (?<blob>[0-9a-f]{40}) +(?<size>\d+)\t/.exec(line)?.groups ?? {}
     if (blob === '') throw new ApiProblem(404, `path: "${path}" is not a file at ${query.ref ?? 'the default branch'}`)

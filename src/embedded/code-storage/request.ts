@@ -176,3 +176,13 @@ export function repositoryPath(path: string): string {
   }
   return trimmed
 }
+
+/**
+ * A file's path inside the repository, as `repositoryPath` gives it.
+ * @throws ApiProblem 404 for one of slashes alone: that is the repository's own folder.
+ */
+export function filePath(path: string): string {
+  const trimmed = repositoryPath(path)
+  if (trimmed === '') throw new ApiProblem(404, `path: "${path.slice(0, 200)}" is not a file`)
+  return trimmed
+}
