@@ -1,4 +1,6 @@
+import { availableParallelism } from 'node:os'
 import { configDefaults, defineConfig } from 'vitest/config'
+import { BaseSequencer, type TestSpecification } from 'vitest/node'
 
 /**
  * What takes minutes, because it goes through a whole kind of which other files try some: `npm run test:long`, before a release.
@@ -18,16 +20,35 @@ const long = [
 const only = process.env['SWITCHYARD_TESTS'] === 'long'
 const left = long.filter((file) => !process.argv.some((argument) => argument.startsWith('test') && file.startsWith(argument.replace(/^\.\//, ''))))
 
+/**
+ * Files that start nothing but servers within their own process, and Redis: they share a process, one after the other, since starting one and loading
+ * its modules takes longer than most of them. test/setup.ts undoes what a file has changed.
+ */
+const sharing = ['artifacts', 'config', 'consumers', 'events', 'git', 'http', 'job', 'monitor', 'producers', 'store', 'webhooks'].map((folder) => `test/${folder}/**/*.test.ts`)
+
+/** Files with a process of their own first, among them the large ones; those that share one follow each other and fill what time is left. */
+class Sequencer extends BaseSequencer {
+  override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
+    const sorted = await super.sort(files)
+    const shares = ({ project }: TestSpecification) => project.name === 'shared'
+    return [...sorted.filter((file) => !shares(file)), ...sorted.filter(shares)]
+  }
+}
+
 export default defineConfig({
   cacheDir: '.cache/vite',
   test: {
-    include: only ? long : ['test/**/*.test.ts'],
-    exclude: only ? configDefaults.exclude : [...configDefaults.exclude, ...left],
-    // Tests start real servers and processes and mostly wait for them: two cores carry three files side by side. Six pass too, and show what
+    projects: [
+      { extends: true, test: { name: 'own', include: only ? long : ['test/**/*.test.ts'], exclude: [...configDefaults.exclude, ...(only ? [] : [...left, ...sharing])] } },
+      ...(only ? [] : [{ extends: true, test: { name: 'shared', isolate: false, include: sharing } } as const]),
+    ],
+    // Tests start real servers and processes and mostly wait for them: two cores carry four files side by side. Six pass too, and show what
     // leans on time: npx vitest run --maxWorkers=6.
     pool: 'forks',
-    maxWorkers: 3,
-    testTimeout: 60_000,
-    hookTimeout: 60_000,
+    maxWorkers: Math.min(8, 2 * availableParallelism()),
+    sequence: { sequencer: Sequencer },
+    setupFiles: ['test/setup.ts'],
+    testTimeout: 120_000,
+    hookTimeout: 120_000,
   },
 })

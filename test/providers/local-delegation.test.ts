@@ -3,7 +3,8 @@ import { join } from 'node:path'
 import { describe, expect, it, vi } from 'vitest'
 import { managerEnvironment, scopeCommand } from '../../src/providers/local/delegation.js'
 import type * as limitsModule from '../../src/providers/local/limits.js'
-import { afterwards, bubblewrapWorks, call, localProvider, processesWith, request, run, temporaryFolder, uniqueSeconds } from './local-sandboxes.js'
+import { after } from '../undo.js'
+import { bubblewrapWorks, call, localProvider, processesWith, request, run, temporaryFolder, uniqueSeconds } from './local-sandboxes.js'
 
 type Limits = typeof limitsModule
 
@@ -28,7 +29,7 @@ async function standIns(probe: number): Promise<{ readonly said: () => Promise<s
   const before = { PATH: process.env['PATH'], XDG_RUNTIME_DIR: process.env['XDG_RUNTIME_DIR'] }
   process.env['PATH'] = `${folder}:${before.PATH ?? ''}`
   process.env['XDG_RUNTIME_DIR'] = join(folder, 'run')
-  afterwards(() => {
+  after(() => {
     process.env['PATH'] = before.PATH
     if (before.XDG_RUNTIME_DIR === undefined) delete process.env['XDG_RUNTIME_DIR']
     else process.env['XDG_RUNTIME_DIR'] = before.XDG_RUNTIME_DIR

@@ -8,13 +8,14 @@ import { join } from 'node:path'
 import { once } from 'node:events'
 import { describe, expect, it } from 'vitest'
 import { loaderArgs, ownFile } from '../own-programs.js'
-import { afterwards, bubblewrapWorks, call, localProvider, processesWith, request, run, temporaryFolder, uniqueSeconds } from './local-sandboxes.js'
+import { after } from '../undo.js'
+import { bubblewrapWorks, call, localProvider, processesWith, request, run, temporaryFolder, uniqueSeconds } from './local-sandboxes.js'
 
 /** A port of this machine's loopback at which somebody says hello. */
 async function hostPort(): Promise<number> {
   const server = createServer((socket) => socket.end('hello\n').on('error', () => undefined))
   await once(server.listen(0), 'listening')
-  afterwards(() => server.close())
+  after(() => server.close())
   const address = server.address()
   return typeof address === 'object' && address !== null ? address.port : 0
 }
@@ -164,7 +165,7 @@ describe.skipIf(!bubblewrapWorks)('a local sandbox with bubblewrap', () => {
       process.stdout.write(JSON.stringify({ listing: stdout }))
     `
     const outside = openSync('/', 'r')
-    afterwards(() => closeSync(outside))
+    after(() => closeSync(outside))
     // As a careless process manager starts it: with folders of the host open.
     const stdio = [...(['ignore', 'pipe', 'inherit'] as const), ...Array.from({ length: 31 }, (_, index) => ([4, 30].includes(index) ? outside : ('ignore' as const)))]
     const child = spawn(process.execPath, [...loaderArgs, '--input-type=module', '-e', program], { stdio })
@@ -271,7 +272,7 @@ describe.skipIf(!bubblewrapWorks)('a local sandbox with bubblewrap', () => {
     for (const path of sockets) {
       const server = createServer((socket) => socket.end('hello\n'))
       await once(server.listen(path), 'listening')
-      afterwards(() => server.close())
+      after(() => server.close())
     }
     const provider = await localProvider({ isolation: 'bubblewrap' })
     const sandbox = await provider.create(request({ network }), call)

@@ -9,7 +9,8 @@ import { LocalProvider } from '../../src/providers/local/index.js'
 import { LocalState } from '../../src/providers/local/state.js'
 import type { SandboxInfo } from '../../src/providers/provider.js'
 import { loaderArgs, ownFile } from '../own-programs.js'
-import { afterwards, bubblewrapWorks, call, localProvider, processesWith, request, run, temporaryFolder, uniqueSeconds } from './local-sandboxes.js'
+import { after } from '../undo.js'
+import { bubblewrapWorks, call, localProvider, processesWith, request, run, temporaryFolder, uniqueSeconds } from './local-sandboxes.js'
 
 const modes = (['bubblewrap', 'none'] as const).filter((isolation) => isolation === 'none' || bubblewrapWorks)
 
@@ -227,7 +228,7 @@ describe('the local provider', () => {
 
   it.skipIf(!bubblewrapWorks)('says what is missing when bubblewrap is demanded and not there', async () => {
     const { PATH } = process.env
-    afterwards(() => (process.env['PATH'] = PATH))
+    after(() => (process.env['PATH'] = PATH))
     process.env['PATH'] = '/nowhere'
     const demanding = await localProvider({ isolation: 'bubblewrap' })
     await expect(demanding.check(call)).rejects.toMatchObject({ kind: 'invalid', message: expect.stringContaining('install the package bubblewrap') as string })
@@ -254,7 +255,7 @@ async function consumerWithSandbox(stateDir: string, isolation: string, script: 
     setInterval(() => undefined, 1000)
   `
   const child = spawn(process.execPath, [...loaderArgs, '--input-type=module', '-e', program], { stdio: ['ignore', 'pipe', 'inherit'] })
-  afterwards(() => child.kill('SIGKILL'))
+  after(() => child.kill('SIGKILL'))
   const [line] = (await once(createInterface(child.stdout), 'line')) as [string]
   return { child, sandbox: JSON.parse(line) as SandboxInfo }
 }

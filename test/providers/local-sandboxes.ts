@@ -3,9 +3,9 @@ import { randomInt } from 'node:crypto'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterEach } from 'vitest'
 import { LocalProvider, type LocalProviderOptions } from '../../src/providers/local/index.js'
 import { type ExecResult, type SandboxInfo, type SandboxRequest, sandboxTags } from '../../src/providers/provider.js'
+import { after } from '../undo.js'
 
 export { processesWith } from '../attacks/processes.js'
 
@@ -15,19 +15,10 @@ export const bubblewrapWorks =
 
 export const call = { timeoutMs: 30_000 }
 
-const undo: (() => unknown)[] = []
-/** Runs after the test, last added first. */
-export function afterwards(step: () => unknown): void {
-  undo.push(step)
-}
-afterEach(async () => {
-  for (const step of undo.splice(0).reverse()) await step()
-})
-
 /** What a sandbox that ended by itself leaves is removed meanwhile by its holder, so that a folder may fill or empty under this removal. */
 export async function temporaryFolder(): Promise<string> {
   const folder = await mkdtemp(join(tmpdir(), 'switchyard-local-'))
-  afterwards(() => rm(folder, { recursive: true, force: true, maxRetries: 10 }))
+  after(() => rm(folder, { recursive: true, force: true, maxRetries: 10 }))
   return folder
 }
 
@@ -35,7 +26,7 @@ export async function temporaryFolder(): Promise<string> {
 export async function localProvider(options: LocalProviderOptions = {}): Promise<LocalProvider & { readonly stateDir: string }> {
   const stateDir = options.stateDir ?? (await temporaryFolder())
   const provider = new LocalProvider({ ...options, stateDir })
-  afterwards(async () => {
+  after(async () => {
     for await (const { id } of provider.list({}, call)) await provider.kill(id, call)
   })
   return Object.assign(provider, { stateDir })

@@ -13,17 +13,9 @@ import type { JobResult } from '../../src/job/result.js'
 import { newRunRecord, type RunRecord } from '../../src/job/run-record.js'
 import { type ConnectionPurpose, createRedis, Keys, ReadyJobs } from '../../src/store/index.js'
 import { recordIn } from '../../src/store/stored-record.js'
+import { after, undone } from '../undo.js'
 
-const undo: (() => unknown)[] = []
-/** Registers what to do after the test, last first. */
-export function after(step: () => unknown): void {
-  undo.push(step)
-}
-async function undone(): Promise<void> {
-  for (const step of undo.splice(0).reverse()) await step()
-}
-// Of every file that takes this one, with a Redis or without: what a test has started would hold its process otherwise.
-afterEach(undone)
+export { after } from '../undo.js'
 
 /** One real Redis for a test file, emptied for each test. */
 export function useRedis(options: EmbeddedRedisOptions = {}) {
@@ -137,7 +129,7 @@ export async function startClusterNode(): Promise<{ url: string; close: () => Pr
       close: async () => {
         child.kill('SIGKILL')
         await gone
-        await rm(folder, { recursive: true, force: true })
+        await rm(folder, { recursive: true, force: true, maxRetries: 10 })
       },
     }
   }

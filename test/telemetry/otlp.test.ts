@@ -6,7 +6,7 @@ import { z } from 'zod'
 import { startOpenTelemetry } from '../../src/telemetry/open-telemetry.js'
 import { otlpSettings } from '../../src/telemetry/otlp-settings.js'
 import { PrometheusMetrics } from '../../src/telemetry/prometheus-metrics.js'
-import { after } from '../store/fixture.js'
+import { after } from '../undo.js'
 
 afterEach(() => {
   trace.disable()

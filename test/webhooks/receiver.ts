@@ -1,6 +1,6 @@
 import { createServer, type IncomingHttpHeaders, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import { after } from '../store/fixture.js'
+import { after } from '../undo.js'
 
 /** A request that a receiver got, whole. */
 export interface Received {
