@@ -92,7 +92,7 @@ async function checkpoints(deployment: Deployment, name: string, { repository, s
     await next.kill()
     const plain = join(deployment.dir, 'plain')
     await timed(times.clone, () => git(deployment.dir, 'clone', '-q', '--depth', '1', '--single-branch', '--branch', `${branch}-plain`, withToken(access), plain))
-    await rm(plain, { recursive: true })
+    await rm(plain, { recursive: true, maxRetries: 10 })
   }
   await box.kill()
   note({
@@ -129,7 +129,7 @@ async function stateBytes(deployment: Deployment, repository: string, branch: st
     const sizes = await promisify(execFile)('sh', ['-c', `printf '%s\n' "$1" | cut -c1-40 | git cat-file --batch-check='%(objectsize:disk)'`, 'sh', listed], { cwd: path, maxBuffer: 64 * 1024 * 1024 })
     return sizes.stdout.split('\n').reduce((sum, line) => sum + (Number(line) || 0), 0)
   } finally {
-    await rm(path, { recursive: true })
+    await rm(path, { recursive: true, maxRetries: 10 })
   }
 }
 

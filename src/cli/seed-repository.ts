@@ -35,7 +35,7 @@ export async function seedRepository(target: SeedTarget, repository: string, sou
   } catch (error) {
     throw new InvalidInputError(`${source}: can't be made a repository (${firstLine(errorMessage(error))})`)
   } finally {
-    await rm(work, { recursive: true, force: true })
+    await rm(work, { recursive: true, force: true, maxRetries: 10 })
   }
 }
 

@@ -271,7 +271,7 @@ class Server implements EmbeddedRedis {
 
   async close(): Promise<void> {
     await this.kill(this.temporary ? 'SIGKILL' : 'SIGTERM')
-    if (this.temporary) await rm(this.dataDir, { recursive: true, force: true })
+    if (this.temporary) await rm(this.dataDir, { recursive: true, force: true, maxRetries: 10 })
     else if (this.socketPath !== undefined) await rm(this.socketPath, { force: true })
   }
 }

@@ -35,7 +35,7 @@ describe.skipIf(chosen.length === 0).each(chosen.length === 0 ? ['none'] : chose
   })
   afterEach(async () => {
     await model.close()
-    await rm(folder, { recursive: true, force: true })
+    await rm(folder, { recursive: true, force: true, maxRetries: 10 })
   })
 
   it('goes on in its conversation in another home, by what its recipe keeps', { timeout: 300_000 }, async (context) => {

@@ -25,7 +25,7 @@ beforeEach(async () => {
 })
 afterEach(async () => {
   await model.close()
-  await rm(folder, { recursive: true, force: true })
+  await rm(folder, { recursive: true, force: true, maxRetries: 10 })
 })
 
 const answersByTurn = () => model.turns().map(({ turn, answers }) => `${turn}:${answers}`).join(' ')

@@ -17,7 +17,7 @@ beforeAll(async () => {
 })
 afterAll(async () => {
   await s3.close()
-  await rm(folder, { recursive: true, force: true })
+  await rm(folder, { recursive: true, force: true, maxRetries: 10 })
 })
 
 const options = { timeoutMs: 20_000 }

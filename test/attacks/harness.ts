@@ -183,7 +183,7 @@ const trial: Readonly<Record<TrialName, (place: Place, targets: Targets) => Prom
     await place.provider.exec(sandbox.id, { script }, call)
     await place.provider.kill(sandbox.id, call)
     const [folder, file] = await Promise.all([stat(kept), stat(join(kept, 'file')).catch(() => undefined)])
-    await rm(kept, { recursive: true })
+    await rm(kept, { recursive: true, maxRetries: 10 })
     return (folder.mode & 0o777) === 0o700 && file !== undefined && (file.mode & 0o777) === 0o600 ? '' : 'REACHED'
   },
 
@@ -298,7 +298,7 @@ async function setUpHost(): Promise<{ readonly targets: Targets; close(): Promis
     async close() {
       marked.kill('SIGKILL')
       for (const server of servers) server.close()
-      await rm(folder, { recursive: true })
+      await rm(folder, { recursive: true, maxRetries: 10 })
     },
   }
 }

@@ -45,7 +45,7 @@ async function hasOwnNetwork(): Promise<boolean> {
   try {
     return !(await new LocalProvider({ stateDir }).check({ timeoutMs: 60_000 })).some((warning) => warning.includes('loopback included'))
   } finally {
-    await rm(stateDir, { recursive: true })
+    await rm(stateDir, { recursive: true, maxRetries: 10 })
   }
 }
 
@@ -64,7 +64,7 @@ async function local(name: PlaceName, options: LocalProviderOptions): Promise<Pl
     ownProcesses: options.isolation !== 'none',
     close: async () => {
       await Promise.all([provider.close(), tight.close(), smallFiles.close()])
-      await rm(stateDir, { recursive: true })
+      await rm(stateDir, { recursive: true, maxRetries: 10 })
     },
   }
 }

@@ -24,5 +24,5 @@ it('jobs under fire from every side end as their scripts say, and leave nothing 
   expect(violations, `seed ${summary['seed']}; see ${outDir}`).toEqual([])
   expect(summary['jobs']).toBe(30)
   expect(summary['faultKinds']).toBe('freeze-consumer kill-consumer kill-sandbox provider-faults restart-redis slow-disk')
-  await rm(outDir, { recursive: true })
+  await rm(outDir, { recursive: true, maxRetries: 10 })
 })

@@ -51,6 +51,6 @@ export class RedisClock {
 
   async close(): Promise<void> {
     process.env['PATH'] = this.pathBefore
-    await rm(this.folder, { recursive: true, force: true })
+    await rm(this.folder, { recursive: true, force: true, maxRetries: 10 })
   }
 }

@@ -47,6 +47,6 @@ export class SlowDisk {
 
   async close(): Promise<void> {
     process.env['PATH'] = this.pathBefore
-    await rm(this.folder, { recursive: true, force: true })
+    await rm(this.folder, { recursive: true, force: true, maxRetries: 10 })
   }
 }

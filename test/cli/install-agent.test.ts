@@ -10,7 +10,7 @@ beforeEach(async () => {
 })
 afterEach(async () => {
   vi.unstubAllEnvs()
-  await rm(cache, { recursive: true, force: true })
+  await rm(cache, { recursive: true, force: true, maxRetries: 10 })
 })
 
 const agent = realAgents['qwen']!

@@ -30,7 +30,7 @@ beforeAll(async () => {
 })
 afterAll(async () => {
   await server.close()
-  await rm(folder, { recursive: true, force: true })
+  await rm(folder, { recursive: true, force: true, maxRetries: 10 })
 })
 
 const main = (repository: string) => target.git.resolve(repository, 'main', { timeoutMs: 30_000 })

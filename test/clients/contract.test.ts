@@ -229,7 +229,7 @@ describe.each(languages.map((language) => [language.missing === undefined ? lang
     await endJob(redis, jobId, { artifacts: [{ ...artifact, path: 'forged.bin', sha256: '0'.repeat(64) }, artifact, { ...artifact, path: 'local.bin', where: 'file:///var/artifacts/x' }, { ...artifact, path: 'short.bin', sizeBytes: 3 }] })
     expect(await driver.ask('artifacts', { jobId, linkSeconds: 60 })).toMatchObject({ artifacts: [{ path: 'forged.bin', link: expect.stringContaining(s3.url) as string }, { path: 'report.bin' }, { link: null }, {}] })
     const folder = await mkdtemp(join(tmpdir(), 'sy-download-'))
-    after(() => rm(folder, { recursive: true }))
+    after(() => rm(folder, { recursive: true, maxRetries: 10 }))
     await driver.ask('download', { jobId, path: 'report.bin', to: join(folder, 'here.bin') })
     expect(await readFile(join(folder, 'here.bin'))).toEqual(bytes)
     for (const [path, sentence] of [['forged.bin', /is not what the job left/], ['short.bin', /is not what the job left/], ['local.bin', /in a folder of the consumers'/], ['none', /left no artifact/]] as const) {

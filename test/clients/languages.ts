@@ -32,7 +32,7 @@ export async function findPython(): Promise<Found<{ readonly python: string; rea
     } catch (error) {
       return { missing: `what the client depends on can't be installed (${String(error).split('\n').at(-2) ?? ''})` }
     } finally {
-      await rm(made, { recursive: true, force: true })
+      await rm(made, { recursive: true, force: true, maxRetries: 10 })
     }
   }
   return { programs: { python: join(venv, 'bin/python'), environment: { PYTHONPATH: join(pythonFolder, 'src'), PYTHONDONTWRITEBYTECODE: '1' } } }

@@ -8,7 +8,7 @@ let folder: string
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'sy-check-'))
 })
-afterAll(() => rm(folder, { recursive: true }))
+afterAll(() => rm(folder, { recursive: true, maxRetries: 10 }))
 
 async function check(content: unknown, environment: Readonly<Record<string, string>> = {}) {
   const path = join(folder, 'switchyard.config.json')

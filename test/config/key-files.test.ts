@@ -9,7 +9,7 @@ import { readApiKey } from '../../src/providers/e2b/sdk.js'
 
 let directory: string
 beforeAll(async () => (directory = await mkdtemp(join(tmpdir(), 'switchyard-keys-'))))
-afterAll(() => rm(directory, { recursive: true }))
+afterAll(() => rm(directory, { recursive: true, maxRetries: 10 }))
 
 it('a variable that stands in a file is read anew at each use, before the environment’s own', async () => {
   const environment = withKeyFiles({ E2B_API_KEY: 'of-the-environment', OTHER: 'x' }, { E2B_API_KEY: 'e2b' }, directory)

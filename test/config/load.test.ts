@@ -11,7 +11,7 @@ let folder: string
 beforeEach(async () => {
   folder = await mkdtemp(join(tmpdir(), 'switchyard-config-'))
 })
-afterEach(() => rm(folder, { recursive: true, force: true }))
+afterEach(() => rm(folder, { recursive: true, force: true, maxRetries: 10 }))
 
 async function write(name: string, text: string): Promise<string> {
   const path = join(folder, name)

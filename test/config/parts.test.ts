@@ -12,7 +12,7 @@ let folder: string
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'switchyard-parts-'))
 })
-afterAll(() => rm(folder, { recursive: true, force: true }))
+afterAll(() => rm(folder, { recursive: true, force: true, maxRetries: 10 }))
 
 const limit = { sandboxes: 1 }
 const make = (...providers: object[]) => createProviders(parseConfig({ providers }).providers, { directory: folder, environment: {} })

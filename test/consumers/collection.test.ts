@@ -15,7 +15,7 @@ beforeEach(async () => {
 })
 afterEach(async () => {
   vi.unstubAllEnvs()
-  await rm(folder, { recursive: true, force: true })
+  await rm(folder, { recursive: true, force: true, maxRetries: 10 })
 })
 
 function collection(limits: object = {}, parts: Partial<ConstructorParameters<typeof Collection>[0]> = {}): Collection {

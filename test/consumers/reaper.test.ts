@@ -28,7 +28,7 @@ beforeAll(async () => {
 afterAll(async () => {
   for await (const { id } of local.list({}, call)) await local.kill(id, call)
   await local.close()
-  await rm(folder, { recursive: true, force: true })
+  await rm(folder, { recursive: true, force: true, maxRetries: 10 })
 })
 
 function parts(fields: Partial<ReapParts> = {}): ReapParts {

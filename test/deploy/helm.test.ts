@@ -49,7 +49,7 @@ const deploymentSpec = z.looseObject({
 
 let folder: string
 beforeAll(() => void (folder = mkdtempSync(join(tmpdir(), 'switchyard-helm-'))))
-afterAll(() => rmSync(folder, { recursive: true, force: true }))
+afterAll(() => rmSync(folder, { recursive: true, force: true, maxRetries: 10 }))
 
 const files = ['Chart.yaml', 'values.yaml', 'values.schema.json'].map((name) => readFileSync(join(chart, name), 'utf8'))
 const [chartFile = '', valuesText = '', schemaText = ''] = files

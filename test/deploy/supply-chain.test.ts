@@ -69,7 +69,7 @@ describe('what is asked of a registry', () => {
     } finally {
       server.close()
       server.closeAllConnections()
-      await rm(cache, { recursive: true, force: true })
+      await rm(cache, { recursive: true, force: true, maxRetries: 10 })
     }
   })
   it('no registry at all is content too', async () => {

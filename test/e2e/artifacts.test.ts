@@ -108,7 +108,7 @@ it('are stored with size, type and digest, ignored ones too, listed in the resul
   // What somebody changed at the store is not taken for what was stored.
   await expect(download([{ ...links[3]!, link: links[1]!.link }], target)).rejects.toThrow(/is not what was stored/)
   expect(await readdir(target)).toEqual(['coverage', 'report.html'])
-  await rm(target, { recursive: true })
+  await rm(target, { recursive: true, maxRetries: 10 })
 })
 
 it('are those of a job that failed, that was cancelled, and whose time was up, too', { timeout: 600_000 }, async () => {

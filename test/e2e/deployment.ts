@@ -241,7 +241,7 @@ export async function startDeployment(
       }
       await storage.close()
       await redis.close()
-      await rm(dir, { recursive: true, force: true })
+      await rm(dir, { recursive: true, force: true, maxRetries: 10 })
     },
   }
 }

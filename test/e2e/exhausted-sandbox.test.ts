@@ -15,7 +15,7 @@ const mount = (folder: string, options: string) => run('mount', ['-t', 'tmpfs', 
 const canMount = await mkdtemp(join(tmpdir(), 'switchyard-mount-')).then(async (folder) => {
   const mounted = await mount(folder, 'size=1m').then(() => true, () => false)
   if (mounted) await run('umount', [folder])
-  await rm(folder, { recursive: true })
+  await rm(folder, { recursive: true, maxRetries: 10 })
   return mounted
 })
 const isolates = await bubblewrapWorks()

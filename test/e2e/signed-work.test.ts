@@ -34,7 +34,7 @@ beforeAll(async () => {
 })
 afterAll(async () => {
   await deployment.close()
-  rmSync(folder, { recursive: true, force: true })
+  rmSync(folder, { recursive: true, force: true, maxRetries: 10 })
 })
 
 async function ran(command: string, to: string) {

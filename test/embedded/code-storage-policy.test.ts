@@ -21,7 +21,7 @@ beforeAll(() => {
   git('commit', '--quiet', '--allow-empty', '--message', 'two')
   second = git('rev-parse', 'HEAD')
 })
-afterAll(() => rmSync(repository, { recursive: true }))
+afterAll(() => rmSync(repository, { recursive: true, maxRetries: 10 }))
 
 type Move = 'create' | 'forward' | 'back' | 'delete'
 const only: PolicyClaims = { refs: [['refs/heads/agent/a', ['no-force-push']], ['*', ['no-push']]] }

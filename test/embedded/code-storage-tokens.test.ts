@@ -149,7 +149,7 @@ describe('the local Code Storage refuses', () => {
     const { publicKey } = x25519Pair()
     await expect(startCodeStorage({ dataDir, org, publicKeys: ['hunter2'] })).rejects.toThrow(InvalidInputError)
     await expect(startCodeStorage({ dataDir, org, publicKeys: [publicKey] })).rejects.toThrow('publicKeys[0]')
-    await rm(dataDir, { recursive: true })
+    await rm(dataDir, { recursive: true, maxRetries: 10 })
   })
 })
 
@@ -200,7 +200,7 @@ describe('what a host says about a refused token', () => {
       }
     } finally {
       await server.close()
-      await rm(dataDir, { recursive: true })
+      await rm(dataDir, { recursive: true, maxRetries: 10 })
     }
   })
 })

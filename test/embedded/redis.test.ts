@@ -31,7 +31,7 @@ function connect(redis: EmbeddedRedis, options: { commandTimeout?: number } = {}
 
 async function temporaryFolder(): Promise<string> {
   const folder = await mkdtemp(join(tmpdir(), 'switchyard-test-'))
-  undo.push(() => rm(folder, { recursive: true, force: true }))
+  undo.push(() => rm(folder, { recursive: true, force: true, maxRetries: 10 }))
   return folder
 }
 

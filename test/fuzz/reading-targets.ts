@@ -137,7 +137,7 @@ export const packs = target('packs', async () => {
     async close() {
       open()
       await using
-      await rm(folder, { recursive: true, force: true })
+      await rm(folder, { recursive: true, force: true, maxRetries: 10 })
     },
   }
 }, 6)

@@ -29,7 +29,7 @@ describe('the configuration of Code Storage', () => {
       expect(token.split('.')).toHaveLength(3)
     }
     expect(gitHostFromConfig(codeStorage({ org: 'acme' }), { PIERRE_PRIVATE_KEY: privateKey }).hosts).toEqual(['acme.code.storage'])
-    await rm(folder, { recursive: true })
+    await rm(folder, { recursive: true, maxRetries: 10 })
   })
 
   it('finds the signing key in a file or a variable, and never holds it', async () => {
@@ -46,7 +46,7 @@ describe('the configuration of Code Storage', () => {
       expect(made.signing?.key()).toBe('hunter2')
       expect(gitHostFromConfig(https({ url: 'https://git.example.com', tokenEnv: 'T', signing }), { T: 'x', ...env }).signing?.key()).toBe('hunter2')
     }
-    await rm(folder, { recursive: true })
+    await rm(folder, { recursive: true, maxRetries: 10 })
   })
 
   it.each([

@@ -137,7 +137,7 @@ it('no token reaches argv or a file of git in the consumer, and nobody’s git c
   onTestFinished(async () => {
     vi.unstubAllEnvs()
     await storage.close()
-    await rm(bin, { recursive: true })
+    await rm(bin, { recursive: true, maxRetries: 10 })
   })
   const minter = new TokenMinter({ org, privateKey: storage.privateKey })
   const host = new HttpsGitHost({

@@ -13,7 +13,7 @@ it('the repositories and keys that killed consumers left are removed, and those 
   vi.stubEnv('TMPDIR', folder)
   onTestFinished(async () => {
     vi.unstubAllEnvs()
-    await rm(folder, { recursive: true, force: true })
+    await rm(folder, { recursive: true, force: true, maxRetries: 10 })
   })
   await TemporaryRepository.use('host', access, { timeoutMs: 10_000 }, async ({ path }) => {
     const [left, others] = [path.replace(/[^-]+$/, 'killed'), join(dirname(path), 'switchyard-other-repository')]

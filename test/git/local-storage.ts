@@ -42,7 +42,7 @@ export async function localStorage(options: { now?: () => number; maxLfsObjectBy
     url: (sdkUrl) => sdkUrl.replace('https://', 'http://'),
     close: async () => {
       await server.close()
-      await rm(folder, { recursive: true, force: true })
+      await rm(folder, { recursive: true, force: true, maxRetries: 10 })
     },
   }
 }

@@ -34,7 +34,7 @@ function openPgpKey(): { key: string; publicKey: string } {
     return { key: gpg('--armor', '--export-secret-keys'), publicKey: gpg('--armor', '--export') }
   } finally {
     execFileSync('gpgconf', ['--homedir', home, '--kill', 'all'], { stdio: 'ignore' })
-    rmSync(home, { recursive: true, force: true })
+    rmSync(home, { recursive: true, force: true, maxRetries: 10 })
   }
 }
 
@@ -60,7 +60,7 @@ beforeAll(async () => {
 afterAll(async () => {
   await storage.close()
   vi.unstubAllEnvs()
-  rmSync(keyFolder, { recursive: true, force: true })
+  rmSync(keyFolder, { recursive: true, force: true, maxRetries: 10 })
 })
 
 function hostWith(signing: Partial<SigningOptions> = {}): CodeStorageHost {

@@ -29,7 +29,7 @@ it.skipIf(!isThere)('schemathesis finds no 500, and nothing that the document do
   const args = ['run', `${url}openapi.json`, '-H', `Authorization: Bearer ${await newKey('admin')}`, ...streams, '--phases', 'coverage,fuzzing', '--max-examples', examples, '--checks', checks]
   // It keeps what it found beside where it runs.
   const cwd = await mkdtemp(join(tmpdir(), 'sy-schemathesis-'))
-  after(() => rm(cwd, { recursive: true }))
+  after(() => rm(cwd, { recursive: true, maxRetries: 10 }))
   const { stdout, code } = await run('schemathesis', args, { cwd }).then(({ stdout: text }) => ({ stdout: text, code: 0 }), (error: unknown) => error as { stdout: string; code: number })
   expect(code, stdout).toBe(0)
   expect(errors).toEqual([])

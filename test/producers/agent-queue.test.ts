@@ -274,7 +274,7 @@ describe('a result', () => {
 
   it('comes over a restart of Redis', async () => {
     const dataDir = await mkdtemp(join(tmpdir(), 'switchyard-aof-'))
-    after(() => rm(dataDir, { recursive: true, force: true }))
+    after(() => rm(dataDir, { recursive: true, force: true, maxRetries: 10 }))
     const server = await startRedis({ dataDir })
     after(() => server.close())
     const queue = new AgentQueue({ redis: { url: server.url } })

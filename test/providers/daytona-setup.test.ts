@@ -101,7 +101,7 @@ describe('the SDK', () => {
       })
       expect(JSON.parse(stdout)).toEqual([false, true])
     } finally {
-      await rm(folder, { recursive: true })
+      await rm(folder, { recursive: true, maxRetries: 10 })
     }
   })
 
@@ -132,7 +132,7 @@ describe('the SDK', () => {
       })
       expect(JSON.parse(stdout)).toEqual([])
     } finally {
-      await rm(folder, { recursive: true })
+      await rm(folder, { recursive: true, maxRetries: 10 })
     }
   })
 })

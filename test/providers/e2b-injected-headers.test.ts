@@ -47,7 +47,7 @@ describe('headers that E2B adds outside of the sandbox', () => {
   afterAll(async () => {
     await fixture.close()
     await new Promise((resolve) => host.close(resolve))
-    await rm(folder, { recursive: true, force: true })
+    await rm(folder, { recursive: true, force: true, maxRetries: 10 })
   })
 
   const clone = (id: string, from = repository) =>

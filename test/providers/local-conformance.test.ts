@@ -24,7 +24,7 @@ for (const isolation of ['bubblewrap', 'none'] as const) {
           provider: await another(),
           another,
           countProcesses: async (marker) => (await processesWith('sleep', marker)).length,
-          cleanup: () => rm(stateDir, { recursive: true }),
+          cleanup: () => rm(stateDir, { recursive: true, maxRetries: 10 }),
         }
       },
       client: () => clientProgram('local', { stateDir, isolation }, {}),

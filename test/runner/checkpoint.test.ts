@@ -146,7 +146,7 @@ describe('a clone', () => {
       await expect(runner.clone(request, callOptions)).rejects.toMatchObject({ kind: 'invalid', message: expect.stringContaining('refs/heads/main moved') as string })
       await expect(runner.clone({ ...request, ref: null }, callOptions)).rejects.toMatchObject({ kind: 'invalid' })
     } finally {
-      await rm(programs, { recursive: true })
+      await rm(programs, { recursive: true, maxRetries: 10 })
     }
   })
 
@@ -358,7 +358,7 @@ describe('checkpoints', () => {
     const own = join(sandbox.home, '.switchyard', 'git')
     expect(await gitOk(own, 'ls-tree', pointed!.sha, 'nested')).toContain(`160000 commit ${await gitOk(join(tree, 'nested'), 'rev-parse', 'HEAD')}`)
     expect(pointed!.unsaved).toEqual([{ path: 'empty', reason: expect.stringContaining('without a commit') as string }])
-    await rm(join(tree, 'nested'), { recursive: true })
+    await rm(join(tree, 'nested'), { recursive: true, maxRetries: 10 })
     const removed = await checkpoint(made.sha)
     expect(await gitOk((await repo.fetched(branch)).path, 'ls-tree', removed.sha, 'nested')).toBe('')
   })
@@ -367,7 +367,7 @@ describe('checkpoints', () => {
     await clone()
     await work(tree)
     const made = await checkpoint()
-    await rm(join(tree, gone), { recursive: true })
+    await rm(join(tree, gone), { recursive: true, maxRetries: 10 })
     await writeFile(join(tree, 'after.txt'), 'after\n')
     const later = await checkpoint(made.sha)
     expect(later).toMatchObject({ headSha: made.headSha, commitsAhead: 2 })
@@ -379,7 +379,7 @@ describe('checkpoints', () => {
 
   it('survive a new .git without history, and a damaged index of their own', async () => {
     await clone()
-    await rm(join(tree, '.git'), { recursive: true })
+    await rm(join(tree, '.git'), { recursive: true, maxRetries: 10 })
     await gitOk(tree, 'init', '--quiet')
     await writeFile(join(tree, 'a.txt'), 'a')
     await gitOk(tree, 'add', '--all')
@@ -440,7 +440,7 @@ describe('the final commit', () => {
     const made = await checkpoint()
     await runStep(runner, 'rm -rf ~/repository', { key: 'two' })
     await expect(checkpoint(made.sha)).rejects.toMatchObject({ kind: 'invalid', message: expect.stringContaining('repository is gone') as string })
-    await rm(join(sandbox.home, '.switchyard'), { recursive: true })
+    await rm(join(sandbox.home, '.switchyard'), { recursive: true, maxRetries: 10 })
     await expect(checkpoint(made.sha)).rejects.toMatchObject({ kind: 'invalid', message: expect.stringContaining('.switchyard') as string })
   })
 })

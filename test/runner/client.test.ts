@@ -32,7 +32,7 @@ describe('the script', () => {
       const { stdout } = await promisify(execFile)('shellcheck', ['--shell=sh', join(folder, 'runner.sh')]).catch((error: unknown) => error as { stdout: string })
       expect(stdout).toBe('')
     } finally {
-      await rm(folder, { recursive: true })
+      await rm(folder, { recursive: true, maxRetries: 10 })
     }
   })
 
@@ -228,7 +228,7 @@ describe('a call', () => {
         await expect(runner.install(callOptions)).rejects.toMatchObject({ kind: 'invalid', message: expect.stringContaining('has no base64') as string })
       }
     } finally {
-      await rm(programs, { recursive: true })
+      await rm(programs, { recursive: true, maxRetries: 10 })
     }
   })
 

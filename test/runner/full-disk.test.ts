@@ -13,7 +13,7 @@ const run = promisify(execFile)
 const canMount = await mkdtemp(join(tmpdir(), 'switchyard-mount-')).then(async (folder) => {
   const mounted = await run('mount', ['-t', 'tmpfs', '-o', 'size=1m', 'tmpfs', folder]).then(() => true, () => false)
   if (mounted) await run('umount', [folder])
-  await rm(folder, { recursive: true })
+  await rm(folder, { recursive: true, maxRetries: 10 })
   return mounted
 })
 
@@ -37,7 +37,7 @@ describe.skipIf(!canMount)('on a full disk', () => {
   afterEach(async () => {
     await sandbox.close()
     await run('umount', [disk])
-    await rm(disk, { recursive: true })
+    await rm(disk, { recursive: true, maxRetries: 10 })
   })
 
   const fill = 'cat /dev/zero >~/fill 2>/dev/null; '

@@ -29,7 +29,7 @@ interface Image extends ProcessSandbox {
 /** A sandbox in which there is no git, as in many images. */
 async function imageWithoutGit(shell: Shell = 'sh'): Promise<Image> {
   const folder = await mkdtemp(join(tmpdir(), 'switchyard-image-'))
-  undo.push(() => rm(folder, { recursive: true, force: true }))
+  undo.push(() => rm(folder, { recursive: true, force: true, maxRetries: 10 }))
   const bin = join(folder, 'bin')
   await mkdir(bin)
   for (const tool of [...tools, ...(shell.startsWith('bash') ? ['bash'] : [])]) {

@@ -278,7 +278,7 @@ describe('packs that are large, late or broken', () => {
       const other = { read: await repo.read(), write: await repo.write(branch), sha: repo.base, branch, parent: base(), limits, bring, beforePush }
       expect(await failureOf(pushPack('host', other, callOptions))).toMatch(/^invalid: .*never forced/)
     } finally {
-      await rm(folder, { recursive: true, force: true })
+      await rm(folder, { recursive: true, force: true, maxRetries: 10 })
     }
   })
 })

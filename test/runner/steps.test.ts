@@ -141,7 +141,7 @@ describe.each(shells.map((shell) => ({ shell })))('in $shell', ({ shell }) => {
       expect([done.stdout.toString(), done.stderr.toString(), done.exitCode]).toEqual(['out\n', 'err\n', 3])
       expect(sandbox.calls.slice(before).filter(({ result }) => result.exitCode !== 0)).toEqual([])
     } finally {
-      await rm(programs, { recursive: true })
+      await rm(programs, { recursive: true, maxRetries: 10 })
     }
   })
 })

@@ -22,6 +22,6 @@ it.each([1_000, 40_000])('an upload of %s bytes that is repeated while the first
     }
     expect((await readdir(join(home, '.switchyard'))).filter((name) => name.startsWith('joined-'))).toEqual([])
   } finally {
-    await rm(home, { recursive: true })
+    await rm(home, { recursive: true, maxRetries: 10 })
   }
 })

@@ -60,7 +60,7 @@ export async function mountsWork(): Promise<boolean> {
   const folder = await mkdtemp(join(tmpdir(), 'switchyard-mount-'))
   const mounted = await run('mount', ['-t', 'tmpfs', '-o', 'size=1m', 'tmpfs', folder]).then(() => true, () => false)
   if (mounted) await run('umount', [folder])
-  await rm(folder, { recursive: true })
+  await rm(folder, { recursive: true, maxRetries: 10 })
   return mounted
 }
 

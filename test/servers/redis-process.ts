@@ -88,7 +88,7 @@ class Process implements RedisProcess {
 
   async close(): Promise<void> {
     await this.kill()
-    await rm(this.folder, { recursive: true, force: true })
+    await rm(this.folder, { recursive: true, force: true, maxRetries: 10 })
   }
 }
 

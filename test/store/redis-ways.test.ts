@@ -68,7 +68,7 @@ beforeAll(async () => {
 }, 120_000)
 afterAll(async () => {
   await Promise.all(closing.map((close) => close()))
-  await rm(folder, { recursive: true, force: true })
+  await rm(folder, { recursive: true, force: true, maxRetries: 10 })
 })
 
 const byTls = (to: () => typeof tls, settings: () => RedisSettings['tls']): (() => RedisSettings) => () => ({ url: `rediss://127.0.0.1:${to().port}`, tls: settings() })

@@ -22,7 +22,7 @@ export async function embeddedGit(): Promise<GitUnderTest> {
   const server = await startCodeStorage({ dataDir: join(folder, 'repositories'), org, publicKeys: [publicKey] })
   const close = async () => {
     await server.close()
-    await rm(folder, { recursive: true, force: true })
+    await rm(folder, { recursive: true, force: true, maxRetries: 10 })
   }
   try {
     const host = new CodeStorageHost({ org, privateKey, storageUrl: server.url, apiUrl: server.apiUrl })
