@@ -31,7 +31,7 @@ export const consumerSettingsSchema = z.strictObject({
   reapGraceMs: z.int().min(0).default(120_000).describe('How old a sandbox that no run owns must be before it is killed.'),
   branchRetentionMs: z.int().min(0).default(7 * 24 * 60 * 60 * 1000).describe('How long the branches of ended jobs are kept; push.keep in a job keeps its own for ever.'),
   outputTailBytes: z.int().min(0).max(65_536).default(4_096).describe('Tail of each stream that results hold, in bytes.'),
-  patchBytes: z.int().min(0).max(262_144, 'must be at most 262144').default(32_768).describe('How much of the lines that a job has changed stands on its page, in bytes. It is kept in Redis as long as its result, with secrets masked; 0 for none of it: the paths and counts are there all the same.'),
+  patchBytes: z.int().min(0).max(262_144, 'must be at most 262144').default(8_192).describe('How much of the lines that a job has changed stands on its page, in bytes. It is kept in Redis as long as its result, with secrets masked; 0 for none of it: the paths and counts are there all the same.'),
   maxLogBytes: z.int().min(4_096).default(16 * 1024 * 1024).describe('Output of one stream of one step that is kept; past it the middle is left out.'),
 })
 export type ConsumerSettings = z.output<typeof consumerSettingsSchema>
