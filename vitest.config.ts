@@ -35,20 +35,20 @@ class Sequencer extends BaseSequencer {
   }
 }
 
+// Each project has these by itself: what one inherits, as maxWorkers, no option of the command line would change.
+const cacheDir = '.cache/vite'
+const options = { pool: 'forks' as const, setupFiles: ['test/setup.ts'], testTimeout: 120_000, hookTimeout: 120_000 }
+
 export default defineConfig({
-  cacheDir: '.cache/vite',
+  cacheDir,
   test: {
     projects: [
-      { extends: true, test: { name: 'own', include: only ? long : ['test/**/*.test.ts'], exclude: [...configDefaults.exclude, ...(only ? [] : [...left, ...sharing])] } },
-      ...(only ? [] : [{ extends: true, test: { name: 'shared', isolate: false, include: sharing } } as const]),
+      { cacheDir, test: { ...options, name: 'own', include: only ? long : ['test/**/*.test.ts'], exclude: [...configDefaults.exclude, ...(only ? [] : [...left, ...sharing])] } },
+      ...(only ? [] : [{ cacheDir, test: { ...options, name: 'shared', isolate: false, include: sharing } }]),
     ],
     // Tests start real servers and processes and mostly wait for them: two cores carry four files side by side. Six pass too, and show what
     // leans on time: npx vitest run --maxWorkers=6.
-    pool: 'forks',
     maxWorkers: Math.min(8, 2 * availableParallelism()),
     sequence: { sequencer: Sequencer },
-    setupFiles: ['test/setup.ts'],
-    testTimeout: 120_000,
-    hookTimeout: 120_000,
   },
 })
