@@ -318,7 +318,16 @@ export class Consumer {
     })
     const cancelCheck = setInterval(() => void intake.heedCancels(), settings.leaseMs)
     const deadlines = new WaitDeadlines(redis, keys)
-    const watchBudgets = () => budgets.watch().catch((error: unknown) => log.warn({ message: errorMessage(error) }, 'budgets not looked at; tried again'))
+    let budgetsAgain: NodeJS.Timeout | undefined
+    const watchBudgets = async (): Promise<void> => {
+      try {
+        clearTimeout(budgetsAgain)
+        // Those that a raised budget has more for come in parts.
+        if ((await budgets.watch()) && !leaving.signal.aborted) budgetsAgain = setTimeout(() => void watchBudgets(), 1_000)
+      } catch (error) {
+        log.warn({ message: errorMessage(error) }, 'budgets not looked at; tried again')
+      }
+    }
     const budgetCheck = setInterval(() => void watchBudgets(), Math.max(1_000, settings.leaseMs))
     const lockCheck = setInterval(
       () =>
@@ -359,6 +368,7 @@ export class Consumer {
       clearInterval(lockCheck)
       drains.stop()
       clearInterval(budgetCheck)
+      clearTimeout(budgetsAgain)
       const orderly = (async () => {
         health.stop()
         void announcer.leave()
@@ -367,12 +377,15 @@ export class Consumer {
         await context.starts.close()
         await context.answers.close()
         locks.stop()
-        await worker.close()
+        // By force: it has no jobs of its own to wait for, and a connection of its own that may never answer.
+        await worker.close(true)
         await inbox.close()
       })()
       // Without Redis nothing can be handed over. After a lease the jobs are nobody's in any case, and are found as those of the dead are.
       if (!(await endsWithin(orderly, settings.leaseMs))) log.warn('Redis did not answer while the jobs were handed over; the next consumer finds them when their leases run out')
       locks.stop()
+      // Its own connection is closed where that was not come to, and would keep the process up.
+      void worker.close(true).catch(() => undefined)
       signals.close()
       disconnect()
       await Promise.all([...providers.values()].map(({ provider }) => provider.close()))

@@ -142,4 +142,9 @@ it('away while a consumer is stopped: it ends all the same, and another one find
   await third.stop()
   await deployment.redis.restart()
   await expectUnharmed(jobs)
+  // Nothing of it comes back, neither a connection of BullMQ's own.
+  const admin = new Redis(deployment.redis.url)
+  const names = ((await admin.call('CLIENT', 'LIST')) as string).match(/name=\{switchyard\}:\w+(?= )/g) ?? []
+  admin.disconnect()
+  expect(names).toHaveLength(2)
 }, 180_000)

@@ -83,7 +83,10 @@ class Process implements RedisProcess {
     const running = this.#running
     if (running === undefined) return
     process.kill(running.pid, signal)
-    if (signal === 'SIGKILL' || signal === 'SIGTERM') await running.gone
+    if (signal !== 'SIGKILL' && signal !== 'SIGTERM') return
+    // It holds nobody up, but for whoever waits for its end with nothing else to do.
+    const waiting = setInterval(() => undefined, 60_000)
+    await running.gone.finally(() => clearInterval(waiting))
   }
 
   async close(): Promise<void> {
