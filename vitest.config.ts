@@ -9,6 +9,7 @@ import { BaseSequencer, type TestSpecification } from 'vitest/node'
 const long = [
   'test/chaos/chaos.test.ts',
   'test/cli/demo-providers.test.ts',
+  'test/deploy/packed.test.ts',
   'test/e2e/redis-cluster.test.ts',
   'test/e2e/redis-sentinels.test.ts',
   'test/e2e/rolling-restart.test.ts',
