@@ -33,6 +33,8 @@ export class PrometheusMetrics implements Metrics {
     for (const [name, entry] of Object.entries<MetricEntry>(metricTable)) {
       const cells = new Cells(name, entry)
       this.metrics.set(name, cells)
+      // There is nothing to learn first; see `declare`.
+      if (entry.labels.length === 0 && entry.scope === 'process' && entry.type !== 'gauge') cells.declare([])
       // The registry asks a metric for its name and its values; the types want prom-client's own classes.
       this.registry.registerMetric(cells as unknown as Metric)
     }

@@ -35,7 +35,7 @@ async function cancelAll({ patienceMs }: Trial, jobs: Handles): Promise<void> {
 async function readersGone({ deployment, prometheus, patienceMs }: Trial): Promise<void> {
   const isThere = async () => (await deployment.queue.events.list()).some(({ group }) => group === 'gone')
   if (await isThere()) return
-  const reader = subscribe({ url: deployment.redis.url }, 'gone', () => undefined, { from: 'now' })
+  const reader = subscribe({ url: deployment.redis.url }, 'gone', () => undefined, { from: 'now', onTrimmed: () => undefined })
   await until('the group to be there', isThere, patienceMs)
   await reader.close()
   // From here on Prometheus sees what increases.
@@ -75,7 +75,7 @@ export const faults: readonly Fault[] = [
     cause: async (trial) => {
       await trial.consumer()
       await endJobs(trial, [spec()])
-      const reader = subscribe({ url: trial.deployment.redis.url }, 'failing', () => Promise.reject(new Error('no')), { from: 'start', attempts: 1 })
+      const reader = subscribe({ url: trial.deployment.redis.url }, 'failing', () => Promise.reject(new Error('no')), { from: 'start', attempts: 1, onError: () => undefined })
       trial.onClose(() => reader.close())
     },
   },
@@ -95,7 +95,7 @@ export const faults: readonly Fault[] = [
       await trial.consumer()
       await readersGone(trial)
       await endJobs(trial, Array.from({ length: 4 }, () => spec()))
-      const reader = subscribe({ url: trial.deployment.redis.url }, 'gone', () => undefined, { from: 'now' })
+      const reader = subscribe({ url: trial.deployment.redis.url }, 'gone', () => undefined, { from: 'now', onTrimmed: () => undefined })
       return () => reader.close()
     },
   },
@@ -104,7 +104,8 @@ export const faults: readonly Fault[] = [
     what: 'all places are taken',
     cause: async (trial) => {
       await trial.consumer()
-      const jobs = await trial.deployment.queue.enqueueMany(Array.from({ length: 10 }, () => works))
+      // More than consumers take in hand to have the next ones there.
+      const jobs = await trial.deployment.queue.enqueueMany(Array.from({ length: 25 }, () => works))
       return () => cancelAll(trial, jobs)
     },
   },

@@ -1,4 +1,7 @@
+import { once } from 'node:events'
 import { writeFile } from 'node:fs/promises'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import type { Consumer } from '../../src/consumers/index.js'
 import type { GitHost } from '../../src/git/index.js'
@@ -66,6 +69,14 @@ export async function startTrial(rules: string, patienceMs: number): Promise<Tri
     })
     const broken: Switches = { creates: false, kills: false, listing: false, writes: false }
 
+    const receiver = createServer((request, response) => void request.resume().on('end', () => response.writeHead(204).end())).listen(0, '127.0.0.1')
+    await once(receiver, 'listening')
+    const receiverUrl = `http://127.0.0.1:${(receiver.address() as AddressInfo).port}/`
+    closers.push(() => {
+      receiver.closeAllConnections()
+      return Promise.resolve(receiver.close())
+    })
+
     // The first consumer, and the one that takes its place; both are there to be scraped from the beginning.
     const consumers: (Consumer | undefined)[] = [undefined, undefined]
     const measured = async (index: number) => {
@@ -88,7 +99,10 @@ export async function startTrial(rules: string, patienceMs: number): Promise<Tri
         // Little is kept, so that what nobody has read is trimmed soon.
         events: { maxCount: 100_000, maxBytes: 1_024, maxAgeMs: 86_400_000 },
         webhooks: {
-          endpoints: [{ name: 'gone', url: 'http://127.0.0.1:9/hook', secretName: 'HOOK_SECRET', events: ['completed'] }],
+          endpoints: [
+            { name: 'gone', url: 'http://127.0.0.1:9/hook', secretName: 'HOOK_SECRET', events: ['completed'] },
+            { name: 'there', url: receiverUrl, secretName: 'HOOK_SECRET', events: ['completed'] },
+          ],
           allowNetworks: ['127.0.0.0/8'],
           signingSecrets: () => `whsec_${Buffer.alloc(32, 7).toString('base64')}`,
           backoffMs: () => 500,
