@@ -26,12 +26,13 @@ export async function git(cwd: string, ...args: string[]): Promise<string> {
   return stdout.trim()
 }
 
-/** Waits for a condition; fails with what it was about. */
-export async function until(what: string, condition: () => boolean | Promise<boolean>, timeoutMs = 30_000): Promise<void> {
-  const deadline = Date.now() + timeoutMs
+/** Waits for a condition; fails with what it was about. What lets itself be waited for is asked less often, which leaves the processor to what it waits for. */
+export async function until(what: string, condition: () => boolean | Promise<boolean>, timeoutMs = 60_000): Promise<void> {
+  const begunMs = Date.now()
   while (!(await condition())) {
-    if (Date.now() > deadline) throw new Error(`waited ${timeoutMs} ms in vain: ${what}`)
-    await new Promise((resolve) => setTimeout(resolve, 20))
+    const waitedMs = Date.now() - begunMs
+    if (waitedMs > timeoutMs) throw new Error(`waited ${timeoutMs} ms in vain: ${what}`)
+    await new Promise((resolve) => setTimeout(resolve, waitedMs < 1_000 ? 20 : waitedMs < 5_000 ? 50 : 100))
   }
 }
 

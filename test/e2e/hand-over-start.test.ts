@@ -11,7 +11,7 @@ afterEach(() => deployment.close())
 
 // The local provider kills what a call that is broken off has started, with all that descends from it.
 it('a step whose start is broken off by a hand-over is run once and to its end', { timeout: 120_000 }, async () => {
-  for (let afterMs = 0; afterMs < 36; afterMs += 3) {
+  for (let afterMs = 0; afterMs < 36; afterMs += 6) {
     const first = await deployment.startConsumer()
     const job = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['echo began; sleep 0.2; echo ended'], push: false })
     await until('the step to be about to start', async () => (await job.status()).step !== null)
