@@ -64,7 +64,7 @@ afterAll(async () => {
 
 describe.each(documents.filter((document) => blocks.some((block) => block.document === document)))('%s', (document) => {
   const own = blocks.filter((block) => block.document === document)
-  it.each(own.map((block) => [`line ${block.line}: ${block.language} ${block.text.split('\n')[0] ?? ''}`, block] as const))('%s', { timeout: 120_000 }, async (_name, block) => {
+  it.each(own.map((block) => [`line ${block.line}: ${block.language} ${block.text.split('\n')[0] ?? ''}`, block] as const))('%s', { timeout: 300_000 }, async (_name, block) => {
     const runners: Record<string, (block: FencedBlock) => Promise<void> | void> = { sh: runShell, ts: runTypeScript, json: checkJson, yaml: checkValues, text: () => undefined, '': () => undefined }
     const runner = runners[block.language]
     if (runner === undefined) throw new Error(`${block.document}:${block.line}: "${block.language}" is no language that this test knows; nothing in the documents goes unchecked`)
