@@ -53,6 +53,10 @@ for my $t (${calls.map(([name, x64, arm64, args]) => `["${name}", [${x64}, ${arm
 const fromNode = (program: string) => `command -v node >/dev/null || { echo 'UNTRIED no node'; exit; }; node -e '${program}'`
 const connect = (to: string) => fromNode(`const s = require("net").connect(${to}); s.setTimeout(2000, () => process.exit()); s.on("data", () => { console.log("REACHED"); process.exit() }); s.on("error", () => process.exit())`)
 
+/** The same at a UNIX socket, for places with either of the two. @param path as Node takes it. @param address the same for Perl's `pack`. */
+const connectUnix = (path: string, address: string) => `if command -v node >/dev/null; then ${connect(path)}; elif command -v perl >/dev/null; then
+perl -e 'alarm 5; socket(my $s, 1, 1, 0) or exit; connect($s, pack("S a*", 1, ${address})) or exit; sysread($s, my $b, 1) and print "REACHED\n"'; else echo 'UNTRIED no node and no perl'; fi; :`
+
 const plain = { plain: 'open' } as const
 
 export const attacks: readonly Attack[] = [
@@ -76,38 +80,38 @@ export const attacks: readonly Attack[] = [
     script: `if command -v node >/dev/null; then ${connect('+process.env.HOST_PORT, "127.0.0.1"')}; else nc -w 2 127.0.0.1 "$HOST_PORT" </dev/null 2>/dev/null | grep -q . && echo REACHED; fi; :`,
     expected: { plain: 'open', 'user without pasta': 'open', ...atServers('open') },
   },
-  { tries: 'connect to a UNIX socket of the host by its path', script: connect('process.env.SOCKET_PATH'), expected: { plain: 'open', docker: 'untried' } },
-  { tries: 'connect to a UNIX socket of the host by its abstract name', script: connect('"\\0" + process.env.SOCKET_NAME'), expected: { plain: 'open', docker: 'untried', ...atServers('open') } },
+  { tries: 'connect to a UNIX socket of the host by its path', script: connectUnix('process.env.SOCKET_PATH', '$ENV{SOCKET_PATH} . "\\0"'), expected: plain },
+  { tries: 'connect to a UNIX socket of the host by its abstract name', script: connectUnix('"\\0" + process.env.SOCKET_NAME', '"\\0" . $ENV{SOCKET_NAME}'), expected: { plain: 'open', ...atServers('open') } },
   { tries: 'make a user namespace of its own', script: `unshare -U true 2>/dev/null && echo REACHED; :`, expected: { plain: 'open', docker: 'open' } },
   { tries: 'mount a cgroup hierarchy, to lift its own limits', script: `unshare -Urm sh -c 'for kind in cgroup2 cgroup; do mount -t $kind -o memory x /tmp 2>/dev/null || mount -t $kind x /tmp 2>/dev/null || continue; for file in /tmp/memory.max /tmp/memory.limit_in_bytes; do ( : >>"$file" ) 2>/dev/null && echo REACHED; done; done' 2>/dev/null; :`, expected: plain },
   {
     tries: 'read the session keyring, or add to it',
     script: systemCalls([['read', 250, 219, '11, -3, $b, 4096, 0'], ['add', 248, 217, '"user", "switchyard-attack", "x", 1, -2']]),
-    expected: { plain: 'open', docker: 'untried' },
+    expected: { plain: 'open', docker: 'open' },
   },
   {
     tries: 'load BPF, use io_uring, watch by perf, handle page faults',
     script: systemCalls([['bpf', 321, 280, '0, $b, 72'], ['io_uring', 425, 425, '1, $b'], ['perf', 298, 241, '"\\1\\0\\0\\0\\x80\\0\\0\\0\\1" . "\\0" x 119, 0, -1, -1, 0'], ['userfaultfd', 323, 282, '1']]),
-    expected: { plain: 'open', docker: 'untried' },
+    expected: plain,
   },
   {
     tries: 'open rare kinds of sockets (VSOCK, ALG, packet, audit)',
     script: systemCalls([['VSOCK', 41, 198, '40, 1, 0'], ['ALG', 41, 198, '38, 5, 0'], ['packet', 41, 198, '17, 3, 0'], ['audit', 41, 198, '16, 3, 9']]),
-    expected: { plain: 'open', docker: 'untried' },
+    expected: { plain: 'open', docker: 'open' },
   },
   {
     tries: 'take hold of a process that is not under the filter',
     // Seizing stops nothing and ends with this process.
     script: `command -v perl >/dev/null || { echo 'UNTRIED no perl'; exit; }
 for status in /proc/[0-9]*/status; do pid=\${status#/proc/}; pid=\${pid%/status}; [ "$pid" = "$$" ] || grep -q '^Seccomp:.2' "$status" 2>/dev/null || perl -e 'my $x = \`uname -m\` =~ /x86_64/; print "REACHED $ARGV[0]\\n" if syscall($x ? 101 : 117, 0x4206, $ARGV[0] + 0, 0, 0) >= 0' "$pid" 2>/dev/null; done; :`,
-    expected: { plain: 'open', docker: 'untried' },
+    expected: plain,
   },
   {
     tries: 'mount, or change its root',
     // The kind of file system is none: a kernel that would let it mount says so.
     script: `command -v perl >/dev/null || { echo 'UNTRIED no perl'; exit; }
 perl -e 'my $x = \`uname -m\` =~ /x86_64/; syscall($x ? 165 : 40, "none", "/tmp", "no-such-kind", 0, 0) < 0 && $! == 19 and print "REACHED mount\\n"; syscall($x ? 161 : 51, "/") >= 0 and print "REACHED chroot\\n"'`,
-    expected: { plain: 'open', docker: 'untried' },
+    expected: plain,
   },
   {
     tries: 'open files of `/sys` for writing',
@@ -123,7 +127,7 @@ perl -e 'my $x = \`uname -m\` =~ /x86_64/; syscall($x ? 165 : 40, "none", "/tmp"
     // Its own, which is where the filter is seen.
     script: `command -v perl >/dev/null || { echo 'UNTRIED no perl'; exit; }
 perl -e 'open(my $main, "+<", "/dev/ptmx") or exit; my $no = pack("i", 0); ioctl($main, 0x40045431, $no); ioctl($main, 0x80045430, $no); open(my $other, "+<", "/dev/pts/" . unpack("i", $no)) or exit; print "REACHED\\n" if defined ioctl($other, 0x5412, my $key = "x")'`,
-    expected: { plain: 'open', docker: 'untried' },
+    expected: plain,
   },
   { tries: 'hold capabilities, or gain some by a set-user-ID program', script: `grep -E '^Cap(Prm|Eff|Amb)' /proc/self/status | grep -qv '0000000000000000$' && echo REACHED capabilities; grep -q '^NoNewPrivs:.1' /proc/self/status || echo 'REACHED new privileges'; :`, expected: { plain: 'open', docker: 'open' } },
   { tries: 'change the system that it runs on', script: `for folder in / /usr /usr/bin /etc /opt /var; do [ -d $folder ] && ( : >$folder/.switchyard-attack ) 2>/dev/null && rm -f $folder/.switchyard-attack && echo "REACHED $folder"; done; :`, expected: { docker: 'open', plain: 'open' } },
@@ -143,8 +147,8 @@ export const trials = {
   preloads: { tries: 'run code outside by the environment that its job asks for (`LD_PRELOAD`, `PATH`)', expected: plain },
   deadline: { tries: 'move its deadline, stop what keeps it, or outlive it', expected: plain },
   memory: { tries: 'take more memory than it may have', expected: unlimited },
-  tmpfs: { tries: 'take more memory than it may have, as files in memory', expected: { ...unlimited, docker: 'untried' } },
-  memfd: { tries: 'take more memory than it may have, as memory of no process', expected: { ...unlimited, docker: 'untried' } },
+  tmpfs: { tries: 'take more memory than it may have, as files in memory', expected: unlimited },
+  memfd: { tries: 'take more memory than it may have, as memory of no process', expected: unlimited },
   processor: { tries: 'take more processor time than it may have', expected: unlimited },
   disk: { tries: 'take more of the disk than it may have, and go on', expected: { ...unlimited, docker: 'open' } },
   files: { tries: 'make more files than it may have, and go on', expected: { ...unlimited, docker: 'open' } },

@@ -71,7 +71,7 @@ async function local(name: PlaceName, options: LocalProviderOptions): Promise<Pl
 
 /** Without a network: the engine of the tests can give containers this machine's own or none. */
 async function docker(): Promise<Place> {
-  const fixture = await startDocker()
+  const fixture = await startDocker({}, ['perl'])
   return {
     name: 'docker',
     provider: fixture.provider,

@@ -13,9 +13,12 @@ export interface DockerFixture {
   close(): Promise<void>
 }
 
-/** Containers on the host's network, so that they reach this machine's loopback. */
-export async function startDocker(config: DockerProviderConfigInput = {}): Promise<DockerFixture> {
-  const engine = await startPodman()
+/**
+ * Containers on the host's network, so that they reach this machine's loopback.
+ * @param programs what their image has besides busybox and git.
+ */
+export async function startDocker(config: DockerProviderConfigInput = {}, programs: readonly string[] = []): Promise<DockerFixture> {
+  const engine = await startPodman(programs)
   const another: DockerFixture['another'] = (changes = {}) =>
     new DockerProvider(dockerProviderConfigSchema.parse({ socketPath: engine.socketPath, image: engine.image, network: 'host', ...config, ...changes }), {})
   return {

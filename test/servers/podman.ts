@@ -10,7 +10,7 @@ import { execFile, spawn, type ChildProcess } from 'node:child_process'
 import { cp, mkdir, mkdtemp, readdir, readFile, realpath, rm, symlink, writeFile } from 'node:fs/promises'
 import { request } from 'node:http'
 import { tmpdir } from 'node:os'
-import { dirname, join } from 'node:path'
+import { basename, dirname, join } from 'node:path'
 import { promisify } from 'node:util'
 
 const run = promisify(execFile)
@@ -32,7 +32,8 @@ export async function podmanUnavailable(): Promise<string | undefined> {
   return undefined
 }
 
-export async function startPodman(): Promise<PodmanServer> {
+/** @param programs what the image has besides, of this machine: those that are not here are left out. */
+export async function startPodman(programs: readonly string[] = []): Promise<PodmanServer> {
   // A UNIX socket's path is short, and TMPDIR may not be.
   const folder = await mkdtemp(join(tmpdir().length < 40 ? tmpdir() : '/tmp', 'switchyard-podman-'))
   const socketPath = join(folder, 'api.sock')
@@ -61,7 +62,7 @@ export async function startPodman(): Promise<PodmanServer> {
       if (child.exitCode !== null || tries > 300) throw new Error(`podman did not start: ${said}`)
       await new Promise((resolve) => setTimeout(resolve, 100))
     }
-    const archive = await readFile(await makeRootFileSystem(folder))
+    const archive = await readFile(await makeRootFileSystem(folder, programs))
     const answer = await engineCall(socketPath, 'POST', '/images/create?fromSrc=-&repo=switchyard-test', archive)
     const image = /sha256:[0-9a-f]{64}/.exec(answer)?.[0]
     if (image === undefined) throw new Error(`podman made no image: ${answer} ${said}`)
@@ -86,7 +87,7 @@ done
 exec /usr/bin/crun "$@"
 `
 
-async function makeRootFileSystem(folder: string): Promise<string> {
+async function makeRootFileSystem(folder: string, programs: readonly string[]): Promise<string> {
   const root = join(folder, 'rootfs')
   for (const path of ['bin', 'usr/bin', 'etc', 'proc', 'sys', 'dev', 'root']) await mkdir(join(root, path), { recursive: true })
   await mkdir(join(root, 'tmp'), { mode: 0o1777 })
@@ -105,7 +106,9 @@ async function makeRootFileSystem(folder: string): Promise<string> {
   for (const helper of ['git-remote-http', 'git-remote-https']) {
     await cp(join(gitPath.trim(), helper), join(gitCore, helper), { dereference: true })
   }
-  const { stdout: linked } = await run('ldd', ['/usr/bin/git', join(gitPath.trim(), 'git-remote-http'), await realpath(busybox.trim())]).catch((error: unknown) => error as { stdout: string })
+  const others = (await Promise.all(programs.map((name) => realpath(join('/usr/bin', name)).catch(() => [])))).flat()
+  for (const path of others) await cp(path, join(root, 'usr/bin', basename(path)))
+  const { stdout: linked } = await run('ldd', ['/usr/bin/git', join(gitPath.trim(), 'git-remote-http'), await realpath(busybox.trim()), ...others]).catch((error: unknown) => error as { stdout: string })
   for (const [, library = ''] of linked.matchAll(/(\/[^\s:]+\.so[^\s:]*) \(0x/g)) {
     await mkdir(join(root, dirname(library)), { recursive: true })
     await cp(library, join(root, library), { dereference: true })
