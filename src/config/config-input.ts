@@ -145,6 +145,8 @@ export interface DaytonaEntry extends EntryInput {
   image?: z.input<typeof daytonaProviderConfigSchema>['image'] | undefined
   /** Whether its runners enforce lists of host names. Those of a self-hosted Daytona up to 0.190 leave the network open instead. Left out, `doctor` or the first sandbox with such a list finds out, by trying to reach Daytona’s API; false sends such jobs elsewhere at once, true tries nothing. */
   enforcesNames?: z.input<typeof daytonaProviderConfigSchema>['enforcesNames'] | undefined
+  /** Secrets that the organisation keeps, by the names that jobs with `inject` have for them, such as { "ANTHROPIC_API_KEY": "anthropic-prod" }. Sandboxes get Daytona’s placeholder, for which Daytona puts in the value on the way to the hosts of its secret. */
+  secrets?: z.input<typeof daytonaProviderConfigSchema>['secrets'] | undefined
   /** The most that one sandbox of the organisation may have, when you know it. A job that asks for more is not sent here. */
   maxResources?: {
     cpu?: NonNullable<z.input<typeof daytonaProviderConfigSchema>['maxResources']>['cpu'] | undefined

@@ -56,6 +56,11 @@ export interface Provider {
    */
   injectHeaders?(sandboxId: string, headers: Readonly<Record<string, Readonly<Record<string, string>>>>, options: CallOptions): Promise<void>
   /**
+   * The secrets, by the names that jobs have for them, which the provider's account keeps itself: in a sandbox whose request names one, a stand-in is
+   * the value of that variable, and in what the sandbox sends to the secret's hosts the provider puts the value in its place. Only for providers that can; others don't have it.
+   */
+  readonly keptSecrets?: readonly string[]
+  /**
    * Checks what can be checked without creating anything: credentials, configuration, what the host offers.
    * @returns warnings to show, such as "no bubblewrap: sandboxes share this machine's view".
    * @throws InfrastructureError `auth`, `invalid` or `provider-down`.
@@ -117,6 +122,8 @@ export interface SandboxRequest {
   readonly network: NetworkPolicy
   /** The git host's host names, which `git-only` lets through; with their port where it is not 443. */
   readonly gitHosts: readonly string[]
+  /** Secrets of the job that are among the provider's `keptSecrets`, each with the host that it is for. */
+  readonly keptSecrets?: readonly Pick<SecretInjection, 'name' | 'host'>[]
 }
 
 /** The part of a request that decides whether a provider can ever serve it. */
@@ -127,7 +134,7 @@ export type SandboxWish = Pick<SandboxRequest, 'resources' | 'network'> & {
   /** Headers will be injected, for the git host or for a secret; see `Provider.injectHeaders`. */
   readonly injectsHeaders?: boolean | undefined
   /** The secrets of a job that are to be such headers, or that there are some which have to be. */
-  readonly injects?: true | readonly Pick<SecretInjection, 'fallback'>[] | undefined
+  readonly injects?: true | readonly Pick<SecretInjection, 'name' | 'fallback'>[] | undefined
 }
 
 /** How long a sandbox lives. Milliseconds since 1970, by the provider's own word where it gives one. */

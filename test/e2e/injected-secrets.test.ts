@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto'
 import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
+import { Daytona } from '@daytona/sdk'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { createProviders, type ConfiguredProvider } from '../../src/config/providers.js'
 import { secretsFromEnvironment } from '../../src/consumers/index.js'
@@ -19,6 +20,7 @@ let deployment: Deployment
 let model: Server
 let providers: ConfiguredProvider[]
 let address: string
+let creates: () => readonly unknown[]
 const asked: Record<string, string | string[] | undefined>[] = []
 const closers: (() => Promise<void>)[] = []
 
@@ -35,6 +37,10 @@ beforeAll(async () => {
   providers = await createProviders([{ name: 'local', type: 'local', limit: { sandboxes: 2 }, stateDir: join(deployment.dir, 'own') }])
   const [e2b, modal] = await Promise.all([startProviderServer('e2b', 2), startProviderServer('modal', 2)])
   const daytona = await startDaytonaServer({ places: await bestPlaces(root), createsPerMinute: 10_000 })
+  creates = () => daytona.createBodies
+  const organisation = new Daytona({ apiKey: daytona.apiKey, apiUrl: daytona.apiUrl })
+  await organisation.secret.create({ name: 'model-prod', value: key, hosts: ['127.0.0.1', '*.example.com'] })
+  await organisation.secret.create({ name: 'model-any', value: key })
   closers.push(() => e2b.close(), () => modal.close(), () => daytona.close())
   for (const [name, entry, environment] of [
     ['e2b', e2b.entry, e2b.environment],
@@ -43,6 +49,9 @@ beforeAll(async () => {
     ['modal', { ...modal.entry, injectHeaders: true }, modal.environment],
     ['modal-plain', modal.entry, modal.environment],
     ['daytona', { type: 'daytona', limit: { sandboxes: 2 }, apiUrl: daytona.apiUrl }, { DAYTONA_API_KEY: daytona.apiKey }],
+    ['daytona-kept', { type: 'daytona', limit: { sandboxes: 2 }, apiUrl: daytona.apiUrl, secrets: { MODEL_KEY: 'model-prod' } }, { DAYTONA_API_KEY: daytona.apiKey }],
+    ['daytona-any', { type: 'daytona', limit: { sandboxes: 2 }, apiUrl: daytona.apiUrl, secrets: { MODEL_KEY: 'model-any' } }, { DAYTONA_API_KEY: daytona.apiKey }],
+    ['daytona-none', { type: 'daytona', limit: { sandboxes: 2 }, apiUrl: daytona.apiUrl, secrets: { MODEL_KEY: 'no-such' } }, { DAYTONA_API_KEY: daytona.apiKey }],
   ] as const) {
     providers.push(...(await createProviders([{ ...entry, name }], { environment })))
   }
@@ -76,11 +85,40 @@ describe.skipIf(!isolated)('a secret with inject', () => {
     expect(asked.filter(({ authorization }) => authorization !== undefined)).toEqual([])
   })
 
+  it('is filled in by Daytona for a stand-in, when the organisation keeps it, and goes to its hosts alone', async () => {
+    asked.length = 0
+    const ask = (host: string) => `git -c http.extraHeader="x-api-key: Bearer $MODEL_KEY" ls-remote ${address.replace('127.0.0.1', host)}/model 2>/dev/null; echo "$MODEL_KEY"`
+    const job = await deployment.queue.enqueue({ repository: 'acme/web', steps: [ask('127.0.0.1'), ask('localhost'), ...steps().slice(1)], push: false, secrets: secrets(), providers: { allow: ['daytona-kept'] } })
+    const result = await job.result({ timeoutMs: 60_000 })
+    expect(result).toMatchObject({ status: 'succeeded', error: null, attempts: [{ provider: 'daytona-kept' }] })
+    const standIn = result.steps[0]?.stdoutTail.trim() ?? ''
+    expect(standIn).toMatch(/^dtn_secret_\w+$/)
+    expect(result.steps[2]?.stdoutTail).toBe('0\n')
+    expect(new Set(asked.map((headers) => `${String(headers.host).split(':')[0]} ${String(headers['x-api-key'])}`))).toEqual(new Set([`127.0.0.1 Bearer ${key}`, `localhost Bearer ${standIn}`]))
+    // Its create named the organisation's secret, and nothing of the value went to Daytona with the job.
+    expect(JSON.stringify(creates())).toContain('"secrets":[{"MODEL_KEY":"model-prod"}]')
+    expect(JSON.stringify(creates())).not.toContain(key)
+  })
+
+  it.each([
+    ['daytona-any', 'may be sent to any host, so to one of a job\'s too; give it hosts at Daytona'],
+    ['daytona-none', 'the organisation has no secret "no-such" for MODEL_KEY; make it at Daytona, with the hosts that it is for'],
+    ['daytona-kept', 'is for 127.0.0.1, *.example.com, and the job has MODEL_KEY for 127.0.0.2'],
+  ])('makes no sandbox where the organisation does not keep it as the job has it: %s, %s', async (provider, because) => {
+    const configured = providers.find((each) => each.provider.name === provider)!.provider
+    const keptSecrets = [{ name: 'MODEL_KEY', host: provider === 'daytona-kept' ? '127.0.0.2' : '127.0.0.1' }]
+    const created = configured.create({ name: `kept-${provider}`, tags: {}, image: undefined, resources: {}, lifetimeMs: 60_000, network: 'open', gitHosts: [], keptSecrets }, { timeoutMs: 30_000 })
+    await expect(created).rejects.toMatchObject({ kind: 'invalid', owner: 'consumer-configuration', message: expect.stringContaining(because) as string })
+    for await (const { name } of configured.list({}, { timeoutMs: 30_000 })) expect(name).not.toBe(`kept-${provider}`)
+    const warnings = await configured.check({ timeoutMs: 30_000 })
+    expect(warnings.some((warning) => warning.includes(because)), 'doctor says so before').toBe(provider !== 'daytona-kept')
+  })
+
   it.each(['local', 'daytona', 'modal-plain'])('is refused at a provider that adds none: %s', async (provider) => {
     const job = await deployment.queue.enqueue({ repository: 'acme/web', steps: steps(), secrets: secrets(), providers: { allow: [provider] } })
     const { status, error, attempts } = await job.result({ timeoutMs: 30_000 })
     expect({ status, attempts }).toEqual({ status: 'failed', attempts: [] })
-    expect(error?.message).toContain(`${provider}: secrets: this provider adds no headers to requests outside of its sandboxes; ${provider === 'modal-plain' ? 'set injectHeaders in its settings' : 'allow a provider that does'}, or give inject.fallback: "environment"`)
+    expect(error?.message).toContain(`${provider}: secrets: this provider adds no headers to requests outside of its sandboxes; ${provider === 'modal-plain' ? 'set injectHeaders in its settings' : provider === 'daytona' ? 'name a secret of the organisation in its settings' : 'allow a provider that does'}, or give inject.fallback: "environment"`)
   })
 
   it('is in the environment where that is allowed, masked in output, and the log says so', async () => {

@@ -54,9 +54,12 @@ function poolProblem(name: string, limit: ProviderSlot['limit'], wish: SandboxWi
 }
 
 function injectionProblem(provider: Provider, { injects }: SandboxWish): string | undefined {
-  if (provider.injectHeaders !== undefined || !needsInjection(injects)) return undefined
-  const { name, kind } = provider
-  const mend = kind === 'modal' ? 'set injectHeaders in its settings' : 'allow a provider that does'
+  if (provider.injectHeaders !== undefined || injects === undefined || !needsInjection(injects)) return undefined
+  const { name, kind, keptSecrets = [] } = provider
+  // Of constraints the names are not known: whoever has the job in hand looks at them.
+  const lacking = injects === true ? keptSecrets.length === 0 : injects.some((each) => each.fallback === undefined && !keptSecrets.includes(each.name))
+  if (!lacking) return undefined
+  const mend = { modal: 'set injectHeaders in its settings', daytona: 'name a secret of the organisation in its settings' }[kind] ?? 'allow a provider that does'
   return `${name}: secrets: this provider adds no headers to requests outside of its sandboxes; ${mend}, or give inject.fallback: "environment"`
 }
 

@@ -4,7 +4,7 @@ import type { Provider } from '../../providers/provider.js'
 import type { InjectHeaders, Transfer } from './transfer.js'
 
 /**
- * Secrets of a job that its sandbox never holds: the provider adds them, as headers, to what the sandbox sends to their hosts. They are
+ * Secrets of a job that its sandbox never holds. Where the provider's account keeps one itself, the sandbox was made with a stand-in for it. Elsewhere the provider adds them, as headers, to what the sandbox sends to their hosts. They are
  * there from before the work tree is, so for all of the job's commands, and go with the sandbox. Whoever takes the job over leaves them.
  *
  * What runs in the sandbox can use them at these hosts, and can't read them. In place of its value a command has `placeholder` in its
@@ -17,7 +17,7 @@ export const placeholder = 'added-outside-of-the-sandbox'
 type Headers = Parameters<InjectHeaders>[0]
 
 export interface SecretInjectionParts {
-  readonly provider: Pick<Provider, 'name' | 'refusal' | 'injectHeaders'>
+  readonly provider: Pick<Provider, 'name' | 'refusal' | 'injectHeaders' | 'keptSecrets'>
   readonly sandboxId: string
   readonly secrets: readonly InjectedSecret[]
   readonly spec: Pick<JobSpec, 'resources' | 'network' | 'image'>
@@ -36,7 +36,13 @@ export interface SecretHeaders {
   within(transfer: Transfer): Transfer
 }
 
-export function secretHeaders({ provider, sandboxId, secrets, spec, gitHosts, callTimeoutMs }: SecretInjectionParts): SecretHeaders {
+/** Whether a sandbox of this provider has its own stand-in for a secret. */
+export function keepsSecret({ injectHeaders, keptSecrets = [] }: Pick<Provider, 'injectHeaders' | 'keptSecrets'>, name: string): boolean {
+  return injectHeaders === undefined && keptSecrets.includes(name)
+}
+
+export function secretHeaders({ provider, sandboxId, secrets: all, spec, gitHosts, callTimeoutMs }: SecretInjectionParts): SecretHeaders {
+  const secrets = all.filter(({ name }) => !keepsSecret(provider, name))
   const inject = provider.injectHeaders?.bind(provider, sandboxId)
   const able = inject !== undefined && secrets.length > 0 && provider.refusal?.({ ...spec, gitHosts, injectsHeaders: true }) === undefined
   // Where it can't be and may not fall back the job was not to come, and does not get the value.

@@ -1,4 +1,5 @@
 import { InfrastructureError, errorMessage, type ErrorOwner, type InfrastructureErrorKind } from '../../job/errors.js'
+import { cutText } from '../../job/harmless-text.js'
 import type { DaytonaResources } from './create-params.js'
 import { isBecomingReady, snapshotState } from './snapshot-state.js'
 
@@ -227,8 +228,8 @@ function describe(error: RawError, context: ClassifyContext): string {
   const facts = [error.status === undefined ? error.name : `HTTP ${error.status}`, error.code].filter(Boolean).join(' ')
   // The daemon may repeat the command.
   if (context.call === 'exec') return facts === '' ? 'the outcome is unknown' : facts
-  let message = error.message.replace(/\s+/g, ' ').trim().slice(0, 300)
-  if (context.apiKey !== undefined && context.apiKey !== '') message = message.replaceAll(context.apiKey, '***')
+  const said = context.apiKey === undefined || context.apiKey === '' ? error.message : error.message.replaceAll(context.apiKey, '***')
+  const message = cutText(said.replace(/\s+/g, ' ').trim(), 300)
   return facts === '' ? message : `${message} (${facts})`
 }
 

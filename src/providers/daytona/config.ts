@@ -30,6 +30,10 @@ export const daytonaProviderConfigSchema = z
       .boolean({ error: 'must be true or false' })
       .optional()
       .describe('Whether its runners enforce lists of host names. Those of a self-hosted Daytona up to 0.190 leave the network open instead. Left out, `doctor` or the first sandbox with such a list finds out, by trying to reach Daytona’s API; false sends such jobs elsewhere at once, true tries nothing.'),
+    secrets: z
+      .record(environmentName, z.string().min(1, 'is empty; give the name of a secret of the organisation'), { error: 'must be an object such as { "ANTHROPIC_API_KEY": "anthropic-prod" }' })
+      .optional()
+      .describe('Secrets that the organisation keeps, by the names that jobs with `inject` have for them, such as { "ANTHROPIC_API_KEY": "anthropic-prod" }. Sandboxes get Daytona’s placeholder, for which Daytona puts in the value on the way to the hosts of its secret.'),
     maxResources: maxResourcesSchema.describe('The most that one sandbox of the organisation may have, when you know it. A job that asks for more is not sent here.'),
     maxLifetime: duration
       .optional()

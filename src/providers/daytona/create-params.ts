@@ -3,6 +3,7 @@ import { InfrastructureError } from '../../job/errors.js'
 import type { SandboxRequest } from '../provider.js'
 import { overMaximum } from '../refusal.js'
 import type { DaytonaProviderConfig } from './config.js'
+import { mountedSecrets } from './kept-secrets.js'
 import { daytonaNetwork } from './network.js'
 
 /** `image: snapshot:NAME` in a job names a snapshot; anything else is a container image. */
@@ -25,7 +26,7 @@ export interface DaytonaResources {
  * - `autoDeleteInterval: 0`: one that stops all the same (by hand, by a fault) is deleted, since a stopped sandbox
  *   has lost its processes and would still cost disk.
  *
- * The parameters hold no environment: Daytona gives it back to everybody who may read the sandbox.
+ * The parameters hold no environment: Daytona gives it back to everybody who may read the sandbox. Of secrets that it keeps itself they hold names.
  * @throws InfrastructureError `invalid` for what Daytona can't do.
  */
 export function createParams(
@@ -53,6 +54,7 @@ export function createParams(
     autoStopInterval: 0,
     autoDeleteInterval: 0,
     ...daytonaNetwork(config, request),
+    ...(request.keptSecrets === undefined ? {} : { secrets: mountedSecrets(config, request) }),
   }
   const resources = wholeResources(request)
   const wanted = request.image ?? config.image ?? (config.snapshot === undefined ? undefined : snapshotPrefix + config.snapshot)

@@ -11,6 +11,7 @@ import { commandEnvironment, markVariable, maxCommandBytes, scriptVariable, shel
 import type { DaytonaProviderConfig } from './config.js'
 import { createParams, wholeMinutes, wholeResources } from './create-params.js'
 import { deleteSandbox } from './delete-sandbox.js'
+import { confirmSecrets, secretProblems } from './kept-secrets.js'
 import { NameEnforcement } from './name-enforcement.js'
 import { NetworkTier } from './network-tier.js'
 import { settleCreate } from './settle-create.js'
@@ -38,6 +39,7 @@ export interface DaytonaProviderParts {
 export class DaytonaProvider implements Provider {
   readonly kind = 'daytona'
   readonly name: string
+  readonly keptSecrets: readonly string[]
   private readonly can: Capabilities
   private readonly tier: NetworkTier
   private readonly names: NameEnforcement
@@ -51,6 +53,7 @@ export class DaytonaProvider implements Provider {
     private readonly parts: DaytonaProviderParts = {},
   ) {
     this.name = config.name
+    this.keptSecrets = Object.keys(config.secrets ?? {})
     this.env = parts.env ?? process.env
     this.tier = new NetworkTier(config.name, () => ({ url: config.apiUrl, key: this.apiKey() ?? '' }))
     this.names = new NameEnforcement(config.name, config.enforcesNames, config.apiUrl)
@@ -85,6 +88,7 @@ export class DaytonaProvider implements Provider {
     const params = this.params(request)
     if (request.network !== 'open' && this.tier.isRestricted === true) throw this.tier.refusal()
     return await this.call('create', options, async (client, signal) => {
+      await confirmSecrets(client, this.config, request)
       const create = () => this.createOrFind(client, params, request, options, signal)
       const sandbox = await create().catch(async (error: unknown) => {
         const { snapshot } = this.config
@@ -221,7 +225,7 @@ export class DaytonaProvider implements Provider {
       const warning = snapshot === undefined ? undefined : await activate(client, this.config, snapshot)
       // Any sandbox of the organisation will do. While there is none, the first one with a network policy tells.
       if (one !== undefined && !isGoingOrGone(one)) await this.tier.ask(one.id, signal)
-      return [...(warning === undefined ? [] : [warning]), ...this.tierWarnings()]
+      return [...(warning === undefined ? [] : [warning]), ...(await secretProblems(client, this.config)), ...this.tierWarnings()]
     })
   }
 

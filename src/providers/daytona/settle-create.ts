@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Daytona, Sandbox } from '@daytona/sdk'
 import { InfrastructureError } from '../../job/errors.js'
+import { cutText } from '../../job/harmless-text.js'
 import { imageOwner } from '../image-owner.js'
 import type { SandboxRequest } from '../provider.js'
 import { unsettled } from '../refused-create.js'
@@ -98,7 +99,7 @@ async function settle(
 
 /** @param sandbox as it failed: a delete overwrites its state and its reason. */
 function failedStart(sandbox: Pick<Sandbox, 'state' | 'errorReason'>, config: DaytonaProviderConfig, request: SandboxRequest): InfrastructureError {
-  const reason = (sandbox.errorReason ?? 'no reason given').replace(/\s+/g, ' ').slice(0, 300)
+  const reason = cutText((sandbox.errorReason ?? 'no reason given').replace(/\s+/g, ' '), 300)
   const { kind, whose } = sortStartFailure({ state: sandbox.state, reason, image: request.image ?? config.image ?? config.snapshot })
   const what = imageInWords(config, request)
   const problem = whose === 'image'

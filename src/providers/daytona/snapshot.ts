@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Daytona } from '@daytona/sdk'
 import { errorMessage, InfrastructureError } from '../../job/errors.js'
+import { cutText } from '../../job/harmless-text.js'
 import type { DaytonaProviderConfig } from './config.js'
 import { isBecomingReady } from './snapshot-state.js'
 
@@ -22,7 +23,7 @@ export async function activate(client: Daytona, config: DaytonaProviderConfig, n
   try {
     await client.snapshot.activate(snapshot)
   } catch (error) {
-    const reason = errorMessage(error).replace(/\s+/g, ' ').slice(0, 300)
+    const reason = cutText(errorMessage(error).replace(/\s+/g, ' '), 300)
     if (/deactivation is still in progress/i.test(reason)) throw problem(config, 'transient', `the snapshot "${name}" is being deactivated, and can be activated again in some minutes (${reason})`)
     // Another consumer may have been faster.
     if (!/already active|in (pending|pulling|building) state/i.test(reason)) throw unusable(config, name, 'inactive', reason)

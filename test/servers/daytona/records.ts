@@ -21,6 +21,8 @@ export interface CreateBody {
   readonly networkBlockAll?: boolean | undefined
   readonly networkAllowList?: string | undefined
   readonly domainAllowList?: string | undefined
+  /** Variables, and the organisation's secrets that they stand for. */
+  readonly secrets?: readonly Readonly<Record<string, string>>[] | undefined
 }
 
 export type RecordState = 'creating' | 'started' | 'stopped' | 'destroying' | 'destroyed' | 'error' | 'build_failed'

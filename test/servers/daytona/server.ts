@@ -11,10 +11,12 @@ import { serve, type HttpBindings, type ServerType } from '@hono/node-server'
 import { Hono } from 'hono'
 import { z } from 'zod'
 import { bestPlaces } from '../bubblewrap-places.js'
+import { EgressProxy } from '../e2b/egress-proxy.js'
 import { SandboxHost, type OpenPlace } from '../sandbox-host.js'
 import { FaultPlan, adminApp, type Fault } from '../shared-faults.js'
 import { underPlan, type HttpContext } from './faulty.js'
 import { SandboxRecords, type Pool, type SandboxRecord } from './records.js'
+import { Secrets } from './secrets.js'
 import { execute, executeBody, proxyError, type DaemonKind } from './toolbox.js'
 
 export interface DaytonaServerOptions {
@@ -76,6 +78,7 @@ const createBody = z.looseObject({
   networkBlockAll: z.boolean().optional(),
   networkAllowList: z.string().optional(),
   domainAllowList: z.string().optional(),
+  secrets: z.array(z.record(z.string(), z.string())).optional(),
 })
 
 export async function startDaytonaServer(options: DaytonaServerOptions = {}): Promise<DaytonaServer> {
@@ -95,7 +98,13 @@ export async function startDaytonaServer(options: DaytonaServerOptions = {}): Pr
     },
   })
   const createBodies: Record<string, unknown>[] = []
-  const server = new Service(options, plan, host, records, createBodies)
+  const secrets = new Secrets()
+  const egress = new EgressProxy((id) => {
+    const mounted = host.get(id)?.details.body.secrets
+    return mounted === undefined ? undefined : { standIns: secrets.standIns(mounted) }
+  })
+  await egress.listen()
+  const server = new Service(options, plan, host, records, createBodies, secrets, egress)
   const app = server.app()
   app.route('/', adminApp(plan, { state: () => ({ ...host.state(), pool: records.used() }), destroy: (id, reason) => host.destroy(id, reason) }))
   const http = await new Promise<ServerType>((resolve) => {
@@ -113,6 +122,7 @@ export async function startDaytonaServer(options: DaytonaServerOptions = {}): Pr
     close: async () => {
       if ('closeAllConnections' in http) http.closeAllConnections()
       await new Promise((resolve) => http.close(resolve))
+      await egress.close()
       await records.close()
       await host.close()
     },
@@ -133,6 +143,8 @@ class Service {
     private readonly host: SandboxHost<SandboxRecord>,
     private readonly records: SandboxRecords,
     private readonly createBodies: Record<string, unknown>[],
+    private readonly secrets: Secrets,
+    private readonly egress: EgressProxy,
   ) {
     this.apiKey = options.apiKey ?? 'dtn_test_key'
     this.snapshots = new Map(Object.entries(options.snapshots ?? {}))
@@ -151,6 +163,11 @@ class Service {
         return undefined
       })
     }
+    app.post('/api/secret', async (context) => {
+      const made = this.secrets.add(await context.req.json())
+      return made === undefined ? apiError(409, 'Secret with this name already exists') : Response.json(made, { status: 201 })
+    })
+    app.get('/api/secret/paginated', (context) => Response.json(this.secrets.page(context.req.query())))
     app.post('/api/sandbox', (context) => underPlan(this.plan, 'create', context, () => this.create(context)))
     app.get('/api/sandbox', (context) => underPlan(this.plan, 'list', context, async () => this.list(context)))
     app.get('/api/sandbox/:id', (context) => this.ofSandbox('get', context, (record) => Response.json(this.dto(record))))
@@ -263,6 +280,8 @@ class Service {
     }
     const badList = allowListProblem(body)
     if (badList !== undefined) return apiError(400, badList)
+    const unknown = this.secrets.unknown(body.secrets)
+    if (unknown !== undefined) return apiError(400, `Secret ${unknown} not found`)
     const tooMuch = this.quotaProblem(body)
     if (tooMuch !== undefined) return apiError(400, tooMuch)
     return Response.json(this.dto(this.records.add(body)))
@@ -312,9 +331,10 @@ class Service {
       'execute',
       context,
       async (fault) => {
-        const body = executeBody.parse(await context.req.json())
+        const sent = executeBody.parse(await context.req.json())
         const record = this.records.find(id)
         if (record?.state !== 'started') return this.vanished(id)
+        const body = { ...sent, envs: { ...this.secrets.environment(record.body.secrets), ...this.egress.environment(id), ...sent.envs } }
         this.records.touch(record)
         return await execute(this.host, id, body, this.options.daemon ?? 'shell', fault).finally(() => this.records.touch(record))
       },

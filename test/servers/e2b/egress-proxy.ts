@@ -10,6 +10,8 @@ import type { components } from 'e2b'
 type Network = components['schemas']['SandboxNetworkConfig'] & {
   /** Names are let through by TLS on port 443 and by nothing else, as Modal does; addresses on every port. */
   readonly namesByTlsOnly?: boolean
+  /** What stands in a sandbox for a secret, and goes out as its value to its hosts, as Daytona has it. */
+  readonly standIns?: readonly { readonly standIn: string; readonly value: string; readonly hosts: readonly string[] }[]
 }
 
 const allTraffic = '0.0.0.0/0'
@@ -62,8 +64,8 @@ export class EgressProxy {
 
   /** The environment that leads a sandbox's traffic here; empty for one without rules. */
   environment(sandboxId: string): Record<string, string> {
-    const { rules, denyOut } = this.networkOf(sandboxId) ?? {}
-    if (rules === undefined && denyOut === undefined) return {}
+    const { rules, denyOut, standIns } = this.networkOf(sandboxId) ?? {}
+    if (rules === undefined && denyOut === undefined && standIns === undefined) return {}
     // A password, although nobody checks it: git would ask for one.
     const url = `http://${sandboxId}:sandbox@127.0.0.1:${(this.server.address() as AddressInfo).port}`
     return { http_proxy: url, https_proxy: url }
@@ -95,6 +97,10 @@ export class EgressProxy {
     delete headers['proxy-authorization']
     delete headers['proxy-connection']
     for (const [name, value] of Object.entries(headersFor(network, target.hostname))) headers[name.toLowerCase()] = value
+    for (const { standIn, value, hosts } of network.standIns ?? []) {
+      if (!hosts.some((host) => matches(host, target.hostname))) continue
+      for (const [name, held] of Object.entries(headers)) if (typeof held === 'string') headers[name] = held.replaceAll(standIn, value)
+    }
     const address = target.hostname === this.here ? { hostname: '127.0.0.1' } : {}
     const onward = forward(target, { ...address, method: request.method, headers }, (answer) => {
       response.writeHead(answer.statusCode ?? 502, answer.headers)

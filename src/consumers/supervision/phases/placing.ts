@@ -12,6 +12,7 @@ import { placementOrder, waitingReason } from '../../placing/placement.js'
 import { measured } from '../../measured.js'
 import type { RunContext } from '../../run-context.js'
 import { watchCreate } from '../../placing/slow-create.js'
+import { keepsSecret } from '../../transfer/secret-headers.js'
 import { confirmCheckpoint } from '../continuation.js'
 import { KeysRefusedError, UnconfiguredProviderError } from '../../sandbox-access.js'
 
@@ -150,6 +151,7 @@ export async function createSandbox(
     lifetimeMs: provider.capabilities.extend ? lifetimeMs : remainingMs(ctx, provider),
     network: ctx.spec.network,
     gitHosts: git.hosts,
+    ...keptSecrets(ctx, provider),
   }
   await ctx.budget.beforeCreate(providerName, attempt, repeated)
   const beganAtMs = now()
@@ -187,6 +189,12 @@ export async function createSandbox(
   const beside = provider.capabilities.reach?.besideLists
   if (beside !== undefined && ctx.spec.network !== 'open' && ctx.spec.network !== 'none') await ctx.sayOnce(`network: ${providerName} keeps to the hosts that are let through, but for ${beside}`)
   return { provider: providerName, id: info.id, createdAtMs, ...(endsAtMs === undefined ? {} : { endsAtMs: Math.round(endsAtMs) }), ...billed }
+}
+
+/** Those of the job's that the provider's account keeps itself. */
+function keptSecrets({ secrets }: RunContext, provider: Provider): Pick<SandboxRequest, 'keptSecrets'> {
+  const kept = secrets.injected.filter(({ name }) => keepsSecret(provider, name)).map(({ name, host }) => ({ name, host }))
+  return kept.length === 0 ? {} : { keptSecrets: kept }
 }
 
 function eligibleFor({ spec, shared }: RunContext): readonly string[] {
