@@ -92,7 +92,9 @@ export async function checkText(source: string, publicKeys: readonly string[], t
       if (error instanceof InfrastructureError) return null
       throw error
     })
-    const key = said === null ? undefined : (/ with (\S+ key \S+)/.exec(said)?.[1] ?? /\[GNUPG:\] VALIDSIG (\S+)/.exec(said)?.[1])
+    // As git has it: gpg itself is content with a key that was revoked, or has expired.
+    if (said !== null && /\[GNUPG:\] (EXPKEYSIG|REVKEYSIG|EXPSIG) /.test(said)) return { good: false, reason: 'is signed with a key that has expired or was revoked' }
+    const key = said === null ? undefined : (/ with (\S+ key \S+)/.exec(said)?.[1] ?? /\[GNUPG:\] GOODSIG [^]*\[GNUPG:\] VALIDSIG (\S+)/.exec(said)?.[1])
     return key === undefined ? { good: false, reason: 'is not signed with a key that is known here' } : { good: true, key }
   })
 }

@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { CodeStorageHost, HttpsGitHost, TokenMinter, type GitHost } from '../../src/git/index.js'
 import type { SigningOptions } from '../../src/git/signature.js'
-import { allowedSigners, publicKeyOf, signatureCheck } from '../../src/git/signing.js'
+import { allowedSigners, checkText, publicKeyOf, signatureCheck } from '../../src/git/signing.js'
 import { parseCommit } from '../../src/git/sign-branch.js'
 import { commitFile, git, gitOk, localStorage, org, withToken, workTree, type LocalStorage } from './local-storage.js'
 
@@ -251,6 +251,26 @@ describe('what the pieces read', () => {
     [1, 'Good "git" signature for switchyard with ED25519 key SHA256:abc', false],
   ])('exit %s, %j: good %s', (code, said, good) => {
     expect(signatureCheck(code, said).good).toBe(good)
+  })
+
+  // gpg's own exit code says that these are good.
+  it.skipIf(!hasGpg).each([
+    ['has expired', ['1d'], []],
+    ['was revoked', ['never'], ['revoked']],
+  ])('is not content with an OpenPGP key that %s', async (_what, [until = ''], [revoked]) => {
+    const home = mkdtempSync(join(keyFolder, 'gpg-'))
+    const gpg = (input: string, ...args: string[]) => execFileSync('gpg', ['--homedir', home, '--batch', '--no-tty', '--quiet', '--passphrase', '', '--pinentry-mode', 'loopback', '--faked-system-time', '20200101T000000', ...args], { encoding: 'utf8', input, stdio: ['pipe', 'pipe', 'ignore'] })
+    try {
+      gpg('', '--quick-generate-key', 'Late <late@example.invalid>', 'ed25519', 'sign', until)
+      const signature = gpg('a text', '--armor', '--detach-sign')
+      if (revoked !== undefined) {
+        const [certificate = ''] = readdirSync(join(home, 'openpgp-revocs.d'))
+        gpg(readFileSync(join(home, 'openpgp-revocs.d', certificate), 'utf8').replace(':-----BEGIN', '-----BEGIN'), '--import')
+      }
+      expect(await checkText('x', [gpg('', '--armor', '--export')], Buffer.from('a text'), signature)).toEqual({ good: false, reason: 'is signed with a key that has expired or was revoked' })
+    } finally {
+      execFileSync('gpgconf', ['--homedir', home, '--kill', 'all'], { stdio: 'ignore' })
+    }
   })
 
   it('takes keys alone from a file of public keys', () => {
