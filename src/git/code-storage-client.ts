@@ -1,5 +1,7 @@
 import type { z } from 'zod'
 import { InfrastructureError } from '../job/errors.js'
+import { cutText } from '../job/harmless-text.js'
+import { struckOut } from '../job/struck-out.js'
 import * as answers from './code-storage-answers.js'
 import { fetchFailure, sortHttpFailure, type HttpFailure } from './failures.js'
 import type { BranchName, GitCallOptions } from './host.js'
@@ -218,7 +220,8 @@ export class CodeStorageClient {
         redirect: 'error',
         signal,
       })
-      const body = parseJson(await readBounded(response))
+      const text = await readBounded(response)
+      const body = parseJson(response.ok ? text : struckOut(text, [token]))
       if (response.ok || call.allowed?.includes(response.status) === true) return { status: response.status, body }
       const failure: HttpFailure = { kind: 'status', status: response.status, retryAfter: response.headers.get('retry-after'), nowMs: this.#now() }
       throw this.#failed(failure, `${what} for "${call.repository}" answered ${response.status}${reason(body)}`)
@@ -247,7 +250,7 @@ export class CodeStorageClient {
 
   #conflict(answer: Answer): Conflict {
     const body = this.#read(answers.conflictAnswer, { ...answer, body: answer.body ?? {} }, 'conflict')
-    return { message: body.error.slice(0, 300), type: body.conflict_type, paths: body.conflict_paths }
+    return { message: cutText(body.error, 300), type: body.conflict_type, paths: body.conflict_paths }
   }
 }
 
@@ -292,11 +295,11 @@ function parseJson(text: string): unknown {
 
 function reason(body: unknown): string {
   const parsed = answers.errorAnswer.safeParse(body)
-  return parsed.success ? `: ${parsed.data.error.replaceAll(/\s+/g, ' ').slice(0, 300)}` : ''
+  return parsed.success ? `: ${cutText(parsed.data.error.replaceAll(/\s+/g, ' '), 300)}` : ''
 }
 
 function causeOf(error: unknown): string {
   let text = String(error)
   for (let cause: unknown = error; cause instanceof Error; cause = cause.cause) text = cause.message === '' ? cause.name : cause.message
-  return text.slice(0, 300)
+  return cutText(text, 300)
 }

@@ -1,4 +1,5 @@
 import type { ErrorCode, ErrorOwner, InfrastructureErrorKind } from '../job/errors.js'
+import { cutText } from '../job/harmless-text.js'
 
 /** What went wrong with a call over HTTP: an answer with a status, none at all, or one that is not what was agreed. */
 export type HttpFailure =
@@ -94,8 +95,8 @@ export function gitReason(stderr: string): string {
   const lines = stderr.split(/[\r\n]+/).map((line) => line.trim()).filter((line) => line !== '')
   const rejected = lines.find((line) => /rejected\]/.test(line))
   const remote = lines.filter((line) => /^remote:/.test(line)).map((line) => line.replace(/^remote:\s*/, '')).filter((line) => /\w/.test(line))
-  if (rejected !== undefined && remote.length > 0) return `remote: ${remote.join(' ')} (${/\(([^)]*)\)$/.exec(rejected)?.[1] ?? 'rejected'})`.slice(0, 300)
+  if (rejected !== undefined && remote.length > 0) return cutText(`remote: ${remote.join(' ')} (${/\(([^)]*)\)$/.exec(rejected)?.[1] ?? 'rejected'})`, 300)
   const telling =
     lines.find((line) => /denied by policy|rejected\]/.test(line)) ?? lines.find((line) => /^(fatal|error|remote):/.test(line)) ?? lines.at(-1)
-  return (telling ?? 'git said nothing').slice(0, 300)
+  return cutText(telling ?? 'git said nothing', 300)
 }

@@ -1,6 +1,7 @@
 import { spawn } from 'node:child_process'
 import { constants } from 'node:os'
 import { Duplex } from 'node:stream'
+import { struckOut } from '../job/struck-out.js'
 
 /** What a git command needs to speak to a host. The token goes to that one command only. */
 export interface GitCredentials {
@@ -176,7 +177,7 @@ export async function runGit(command: GitCommand): Promise<GitOutcome> {
     command.signal?.throwIfAborted()
     const text = Buffer.concat(stderr).toString('utf8')
     const outOfCpu = command.cpuSeconds !== undefined && (signal === 'SIGXCPU' || text.includes(`died of signal ${constants.signals.SIGXCPU}`))
-    return { exitCode, stdout: Buffer.concat(stdout), stderr: mask(text, command.credentials?.token), truncated, timedOut, outOfCpu }
+    return { exitCode, stdout: Buffer.concat(stdout), stderr: struckOut(text, [command.credentials?.token ?? '']), truncated, timedOut, outOfCpu }
   } finally {
     clearTimeout(timer)
     clearTimeout(killTimer)
@@ -192,8 +193,4 @@ export function killGroup(pid: number | undefined, signal: NodeJS.Signals): void
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error
   }
-}
-
-function mask(text: string, token: string | undefined): string {
-  return token === undefined || token === '' ? text : text.replaceAll(token, '***')
 }

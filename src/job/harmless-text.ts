@@ -45,6 +45,11 @@ export function harmlessLine(text: string): string {
   return withoutSequences(cut).replace(harmfulOrLineEnd, picture)
 }
 
+/** The beginning of a text. The mark tells whoever masks secrets that one may have been cut there. */
+export function cutText(text: string, most: number): string {
+  return text.length > most ? `${text.slice(0, most - 1)}…` : text
+}
+
 /** Every text within a value, for reports that are put together from its parts. */
 export function harmlessValue<Value>(value: Value): Value {
   const made = (part: unknown): unknown => {

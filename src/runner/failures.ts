@@ -1,4 +1,6 @@
 import { InfrastructureError, type InfrastructureErrorFields, type InfrastructureErrorKind } from '../job/errors.js'
+import { cutText } from '../job/harmless-text.js'
+import { struckOut } from '../job/struck-out.js'
 import { gitReason, sortGitFailure } from '../git/failures.js'
 
 /** What a failure is about, for its sentence. */
@@ -49,14 +51,14 @@ const sentences: Readonly<Record<string, readonly [InfrastructureErrorKind, (det
  * share the sandbox with the script; what may pass is the sandbox's. Never the provider's: whatever answers here was reached.
  */
 export function runnerFailure(keyword: string, detail: string, context: FailureContext): InfrastructureError {
-  const said = redact(detail.trim(), context.secrets)
+  const said = struckOut(detail.trim(), context.secrets)
   const where = `${context.source}: ${context.verb}`
   if (keyword === 'git') return gitFailure(said, where, context)
-  if (keyword === 'lfs') return new LfsUploadError(context.source, `${where}: LFS objects could not be uploaded from the sandbox: ${said.slice(0, 300)}`)
+  if (keyword === 'lfs') return new LfsUploadError(context.source, `${where}: LFS objects could not be uploaded from the sandbox: ${cutText(said, 300)}`)
   const known = Object.hasOwn(sentences, keyword) ? sentences[keyword] : undefined
   if (known === undefined) return forgedAnswer(context, `it failed with "${keyword.slice(0, 40)}"`)
   const [kind, sentence] = known
-  return new InfrastructureError({ kind, owner: kind === 'invalid' ? 'job' : 'sandbox', source: context.source, message: `${where}: ${sentence(said.slice(0, 300), context)}` })
+  return new InfrastructureError({ kind, owner: kind === 'invalid' ? 'job' : 'sandbox', source: context.source, message: `${where}: ${sentence(cutText(said, 300), context)}` })
 }
 
 /** An answer that the script never gives: something that the job's commands did answers in its place. */
@@ -100,8 +102,4 @@ export function unfitImage(context: FailureContext, missing: string, because?: s
     source: context.source,
     message: `${context.source}: ${context.image} has no ${words[missing] ?? missing}${kept}; use an image with git, CA certificates and a POSIX shell with the standard tools (Debian: apt-get install git ca-certificates, Alpine: apk add git ca-certificates)`,
   })
-}
-
-function redact(text: string, secrets: readonly string[]): string {
-  return secrets.filter((secret) => secret !== '').reduce((clean, secret) => clean.replaceAll(secret, '***'), text)
 }

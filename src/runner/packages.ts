@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs'
+import { cutText } from '../job/harmless-text.js'
 import type { Answer } from './answer.js'
 import type { Runner, RunnerCallOptions } from './runner.js'
 
@@ -71,5 +72,5 @@ function outcome(exitCode: number, manager: string, said: string): Installation 
   if (exitCode === 241) return { ok: false, because: `the image has no package manager that is known (${managers})` }
   const lines = said.split('\n').map((line) => line.trim()).filter((line) => line !== '')
   const telling = lines.findLast((line) => /^(E:|ERROR|Error|error)/.test(line)) ?? lines.at(-1) ?? ''
-  return { ok: false, because: `${manager} ended with ${exitCode}${telling === '' ? '' : ` (${telling.slice(0, 200)})`}` }
+  return { ok: false, because: `${manager} ended with ${exitCode}${telling === '' ? '' : ` (${cutText(telling, 200)})`}` }
 }

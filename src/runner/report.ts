@@ -1,3 +1,4 @@
+import { cutText } from '../job/harmless-text.js'
 import { linesOf, numberField, type Answer } from './answer.js'
 import type { KeptTip, SaveReport, UnsavedPath } from './runner.js'
 
@@ -27,10 +28,10 @@ function unsavedPath(line: string): UnsavedPath {
 
 function keptTip(line: string): KeptTip[] {
   const match = /^([0-9a-f]{40}) (.+)$/.exec(line)
-  return match?.[1] === undefined || match[2] === undefined ? [] : [{ sha: match[1], ref: shortened(match[2]) }]
+  return match?.[1] === undefined || match[2] === undefined ? [] : [{ sha: match[1], ref: match[2].slice(0, 1_000) }]
 }
 
-const shortened = (text: string): string => text.slice(0, 1_000).trimEnd()
+const shortened = (text: string): string => cutText(text.trimEnd(), 1_000)
 
 const escapes: Readonly<Record<string, string>> = { a: '\x07', b: '\b', f: '\f', n: '\n', r: '\r', t: '\t', v: '\v' }
 

@@ -98,6 +98,48 @@ describe('Code Storage misbehaves', () => {
   })
 })
 
+describe('the header of a refused request', () => {
+  const base64 = (text: string) => Buffer.from(text).toString('base64')
+  const echoes: Readonly<Record<string, (header: string) => string>> = {
+    'as it is': (header) => header,
+    'in base64': base64,
+    'in base64, within more': (header) => base64(`{"authorization":"${header}"}`),
+    'in hex': (header) => Buffer.from(header).toString('hex'),
+    'in base64 in a URL': (header) => encodeURIComponent(base64(header)),
+    'after so much that it is cut': (header) => `${'x '.repeat(110)}${header}`,
+  }
+
+  /** The longest row of characters that both have. */
+  function shared(message: string, form: string): number {
+    let longest = 0
+    for (let from = 0; from < form.length; from++) while (message.includes(form.slice(from, from + longest + 1)) && from + longest < form.length) longest++
+    return longest
+  }
+
+  it.each(Object.entries(echoes))('is told by nobody, when the host or a proxy quotes it %s', async (_how, echo) => {
+    const headers: string[] = []
+    const host = await hostAgainst((request, response) => {
+      const header = request.headers.authorization ?? ''
+      if (header !== '') headers.push(header)
+      const body = `the request with ${echo(header)} is refused`
+      if (header === '') response.writeHead(401, { 'www-authenticate': 'Basic' }).end()
+      else if (request.url?.startsWith('/api/') === true) response.writeHead(400, { 'content-type': 'application/json' }).end(JSON.stringify({ error: body }))
+      else response.writeHead(403, { 'content-type': 'text/plain' }).end(body)
+    })
+    const errors = [await failure(host.resolve('acme/web', 'main', options)), await failure(host.branchHead('acme/web', { name: 'main', ephemeral: false }, options))]
+    expect(headers.some((header) => header.startsWith('Bearer ')) && headers.some((header) => header.startsWith('Basic '))).toBe(true)
+    for (const header of headers) {
+      const token = header.startsWith('Basic ') ? Buffer.from(header.slice(6), 'base64').toString().split(':')[1]! : header.slice(7)
+      for (const error of errors) {
+        const { message } = error as Error
+        expect(message.length).toBeGreaterThan(20)
+        // The head of a JWT is the same for all.
+        for (const form of [token.slice(40), ...[0, 1, 2].map((before) => base64(`${'x'.repeat(before)}${token.slice(40)}`).slice(4)), Buffer.from(token.slice(40)).toString('hex')]) expect(shared(message, form), message).toBeLessThan(12)
+      }
+    }
+  })
+})
+
 describe('the token callback', () => {
   const host = (token: () => Promise<HttpsToken>) => new HttpsGitHost({ url: 'http://127.0.0.1:9', token })
   const access = (token: () => Promise<HttpsToken>) => failure(host(token).readAccess('acme/web', { ephemeral: false }))

@@ -137,6 +137,16 @@ describe.each(forgeKinds)('a pull request at %s', (kind) => {
     expect(server.state.requests).toEqual([])
   })
 
+  it('tells nothing of its key that a refusal quotes', async () => {
+    const encoded = (name: string) => Buffer.from(`${name}:${server.token}`).toString('base64')
+    for (const quoted of [server.token, ...['x', 'xy', 'x-access-token'].map(encoded)]) {
+      server.fault = ({ when }) => (when === 'before' ? { status: 403, body: { message: `no, with ${quoted}` } } : undefined)
+      const { message } = await failure()
+      expect(message).toContain('no, with ')
+      expect(message).not.toContain(quoted.slice(-16, -4))
+    }
+  })
+
   it('is not opened when the job is another consumer’s by then', async () => {
     await expect(hostOf(server).openPullRequest!(request, options, () => Promise.reject(new Error('not mine')))).rejects.toThrow('not mine')
     expect(server.state.requests).toEqual([])

@@ -1,6 +1,7 @@
 import type { z } from 'zod'
 import { InfrastructureError, errorMessage } from '../../job/errors.js'
-import { harmlessLine } from '../../job/harmless-text.js'
+import { cutText, harmlessLine } from '../../job/harmless-text.js'
+import { keysIn, struckOut } from '../../job/struck-out.js'
 import { fetchFailure, sortHttpFailure, type HttpFailure } from '../failures.js'
 import type { GitCallOptions } from '../host.js'
 
@@ -49,7 +50,8 @@ export class ForgeApi {
     const time = AbortSignal.timeout(timeoutMs)
     const search = new URLSearchParams(query).toString()
     const what = `${method} ${path}`
-    const headers = { accept: 'application/json', 'user-agent': 'switchyard', ...(await authorize(repository)), ...(body === undefined ? {} : { 'content-type': 'application/json' }) }
+    const authorization = await authorize(repository)
+    const headers = { accept: 'application/json', 'user-agent': 'switchyard', ...authorization, ...(body === undefined ? {} : { 'content-type': 'application/json' }) }
     try {
       const response = await fetch(`${base(url)}/${path}${search === '' ? '' : `?${search}`}`, {
         method,
@@ -59,7 +61,8 @@ export class ForgeApi {
         redirect: 'manual',
         signal: signal === undefined ? time : AbortSignal.any([signal, time]),
       })
-      const answer = parseJson(await readBounded(response))
+      const text = await readBounded(response)
+      const answer = parseJson(response.ok ? text : struckOut(text, keysIn(authorization)))
       if (response.ok || allowed.includes(response.status)) return { status: response.status, body: answer }
       throw this.#refused(response, `${what} answered ${response.status}${saidIn(answer)}`)
     } catch (error) {
@@ -125,11 +128,11 @@ export function saidIn(body: unknown): string {
     }
   }
   collect(body, 0)
-  return texts.length === 0 ? '' : `: ${harmlessLine(texts.join('; ').replaceAll(/\s+/g, ' ').slice(0, 300))}`
+  return texts.length === 0 ? '' : `: ${harmlessLine(cutText(texts.join('; ').replaceAll(/\s+/g, ' '), 300))}`
 }
 
 function causeOf(error: unknown): string {
   let text = errorMessage(error)
   for (let cause: unknown = error; cause instanceof Error; cause = cause.cause) text = cause.message === '' ? cause.name : cause.message
-  return text.slice(0, 300)
+  return cutText(text, 300)
 }
