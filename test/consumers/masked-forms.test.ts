@@ -62,6 +62,28 @@ const forms: Readonly<Record<string, (secret: string) => string>> = {
   'password in a URL': (s) => Object.assign(new URL('https://h/'), { username: 'u', password: s }).href,
   XML: (s) => xml(s).replace(/"/g, '&quot;').replace(/'/g, '&apos;'),
   HTML: (s) => xml(s).replace(/"/g, '&#34;').replace(/'/g, '&#39;'),
+  'wrapped base64 in JSON': (s) => JSON.stringify(wrapped(base64(`${s}\n`), 60)),
+  'wrapped base64 in JSON in JSON': (s) => JSON.stringify(JSON.stringify(wrapped(base64(s), 60))),
+  'wrapped base64 with CRLF in JSON': (s) => JSON.stringify(wrapped(base64(s), 60).replace(/\n/g, '\r\n')),
+  'indented lines in JSON': (s) => JSON.stringify(s.split('\n').map((line) => `    ${line}`).join('\n')),
+  'wrapped hex in JSON': (s) => JSON.stringify(wrapped(hex(s), 60)),
+  'behind a written line end': (s) => `\\n${s}\\n`,
+  'base64 in base64': (s) => base64(base64(s)),
+  'base64 of user:token in base64': (s) => base64(`"${base64(`u:${s}`)}"`),
+  'base64 of UTF-16': (s) => Buffer.from(s, 'utf16le').toString('base64'),
+  'base64 in a URL': (s) => encodeURIComponent(base64(s)),
+  'base64 in JSON of PHP': (s) => base64(s).replace(/\//g, '\\/'),
+  'base64 in JSON of .NET': (s) => base64(s).replace(/\+/g, '\\u002B'),
+  'JSON of PHP': (s) => ascii(s).replace(/\//g, '\\/'),
+  'JSON of .NET': (s) => JSON.stringify(s).replace(/\\"/g, '\\u0022').replace(/[<>&'+`\u007f-\uffff]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16).toUpperCase().padStart(4, '0')}`),
+  'JSON of Gson': (s) => JSON.stringify(s).replace(/[<>&=']/g, (unit) => `\\u00${unit.charCodeAt(0).toString(16)}`),
+  'URL in a URL': (s) => encodeURIComponent(encodeURIComponent(s)),
+  'quoted-printable': (s) => Array.from(Buffer.from(s), (byte) => (byte === 0x3d || byte > 0x7e ? `=${byte.toString(16).toUpperCase()}` : String.fromCharCode(byte))).join(''),
+  'cell of a table': (s) => `"${s.replace(/"/g, '""')}"`,
+  'PowerShell string': (s) => `"${s.replace(/["$`]/g, '`$&')}"`,
+  'pattern of Perl': (s) => s.replace(/[^A-Za-z0-9_\u0080-\uffff]/g, '\\$&'),
+  'template of Handlebars': (s) => xml(s).replace(/"/g, '&quot;').replace(/['`=]/g, (unit) => `&#x${unit.charCodeAt(0).toString(16).toUpperCase()};`),
+  'template of Go': (s) => xml(s).replace(/["'+]/g, (unit) => `&#${unit.charCodeAt(0)};`),
   "in a shell's quotes": (s) => `'${s.replace(/'/g, `'\\''`)}'`,
   'in double quotes': (s) => `"${s.replace(/["\\$`]/g, '\\$&')}"`,
 }
@@ -74,6 +96,13 @@ const tools: Readonly<Record<string, readonly string[]>> = {
   'python, repr': ['python3', '-c', 'import os; print(repr(os.environ["S"]))'],
   'xxd -p': ['sh', '-c', 'printf %s "$S" | xxd -p'],
   'od -tx1': ['sh', '-c', 'printf %s "$S" | od -An -tx1'],
+  'python, repr of bytes': ['python3', '-c', 'import os; print(repr(os.environb[b"S"]))'],
+  'python, a pattern': ['python3', '-c', 'import os, re; print(re.escape(os.environ["S"]))'],
+  'python, JSON of what a command said': ['python3', '-c', 'import os, json, base64; print(json.dumps({"out": base64.encodebytes(os.environb[b"S"]).decode()}))'],
+  xxd: ['sh', '-c', 'printf %s "$S" | xxd'],
+  'xxd of a line': ['sh', '-c', 'printf "%s\\n" "$S" | xxd'],
+  'hexdump -C': ['sh', '-c', 'printf %s "$S" | hexdump -C'],
+  'od -tx1 with offsets': ['sh', '-c', 'printf %s "$S" | od -tx1'],
   'base64': ['sh', '-c', 'printf %s "$S" | base64'],
 }
 
@@ -136,6 +165,17 @@ describe('what tools print of a secret', () => {
       }),
       { numRuns: 300 },
     )
+  })
+
+  it('is masked where a message was cut within it', () => {
+    const value = 'tok_0123456789abcdefghij'
+    const patterns = patternsOf(value)
+    for (const form of [value, base64(`t:${value}`), hex(value)]) {
+      for (let length = 16; length < form.length; length++) {
+        for (const message of [form.slice(0, length), `the host said: ${form.slice(0, length)}…`, `(${form.slice(0, length)}…); try again`]) expect(longestShown(patterns.mask(message).replace('the host said: ', '')), message).toBeLessThan(readable + 2)
+      }
+    }
+    expect(patterns.mask('an end such as tok_01234')).toBe('an end such as tok_01234')
   })
 
   it('is masked in an error’s message too', () => {

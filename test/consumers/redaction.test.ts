@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest'
+import { fold } from '../../src/consumers/output/folding.js'
 import { openCharacter, StreamRedactor } from '../../src/consumers/output/redaction.js'
 import { SecretPatterns } from '../../src/consumers/output/secret-patterns.js'
 import fc from '../seeded-fast-check.js'
@@ -60,6 +61,26 @@ describe('a stream’s redactor', () => {
     )
   })
 
+  it('masks one that is wrapped, indented or coloured in any way, also as texts within texts have it, for every cut of random streams', () => {
+    const secret = 'abbaabab'
+    const part = fc.oneof({ weight: 6, arbitrary: fc.constantFrom('a', 'b', 'ab', 'abb', 'abba', secret) }, { weight: 3, arbitrary: fc.constantFrom('\n', '\r\n', ' ', '\t', '\\n', '\\\\n', '\\r\\n', '\x1b[31m', '\x1b[0m') }, { weight: 1, arbitrary: fc.constantFrom('c', 'n', '\\', '\x1b', '\x1b[', 'r') })
+    let masked = 0
+    fc.assert(
+      fc.property(fc.array(part, { maxLength: 40 }), fc.array(fc.nat(100), { maxLength: 8 }), (parts, cuts) => {
+        const text = Buffer.from(parts.join(''))
+        const inside = fold(text, false).bytes.includes(secret)
+        if (inside) masked++
+        const { whole } = redactInPieces([secret], text, cuts.map((cut) => Math.min(cut, text.length)))
+        expect(whole.length).toBe(text.length)
+        expect(fold(whole, false).bytes.includes(secret)).toBe(false)
+        // Nothing is masked for nothing.
+        if (!inside && cuts.length === 0) expect(whole.includes('*'), text.toString()).toBe(false)
+      }),
+      { numRuns: 5_000 },
+    )
+    expect(masked).toBeGreaterThan(500)
+  })
+
   it('shows the end of a line when nothing follows it, and masks what follows together with it all the same', () => {
     const patterns = new SecretPatterns()
     patterns.add('eyJhbGciOiJIUzI1NiJ9')
@@ -68,7 +89,7 @@ describe('a stream’s redactor', () => {
     expect(redactor.heldBytes).toBe(2)
     expect(redactor.release().toString()).toBe('e\n')
     expect([redactor.heldBytes, redactor.release().length]).toEqual([0, 0])
-    expect(redactor.push(Buffer.from('yJhbGciOiJIUzI1NiJ9 it is\n')).toString()).toBe('******************* it is\n')
+    expect(redactor.push(Buffer.from('yJhbGciOiJIUzI1NiJ9 it is.\n')).toString()).toBe('******************* it is.\n')
     // A line that goes on, more than hardly anything, half a character and what must be masked in any case wait.
     for (const held of [...['over there', 'an eyJ\n', 'eyJhbGciOiJIUzI1NiJ9 e'].map((text) => Buffer.from(text)), Buffer.from('e\né').subarray(0, 3)]) {
       redactor.push(held)

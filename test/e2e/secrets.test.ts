@@ -2,6 +2,7 @@ import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Redis } from 'ioredis'
 import { afterAll, beforeAll, expect, it } from 'vitest'
+import { artifactsConfigSchema, createArtifactStore } from '../../src/artifacts/index.js'
 import type { GitAccess } from '../../src/git/host.js'
 import { secretsFromEnvironment } from '../../src/consumers/index.js'
 import { startDeployment, until, type Deployment } from './deployment.js'
@@ -23,7 +24,7 @@ beforeAll(async () => {
       return access
     }
   }
-  await deployment.startConsumer({ secrets: secretsFromEnvironment(['CANARY'], { CANARY: canary }) })
+  await deployment.startConsumer({ secrets: secretsFromEnvironment(['CANARY'], { CANARY: canary }), artifacts: createArtifactStore(artifactsConfigSchema.parse({ folder: join(deployment.dir, 'artifacts') })) })
 })
 afterAll(() => deployment.close())
 
@@ -57,15 +58,23 @@ async function filesBelow(folder: string): Promise<string> {
   return texts.join('\n')
 }
 
+/** Names that the job's commands make up and that a result tells: of files, of a branch beside the job's own, of a failed test, of a folder that git can't save. */
+const names = `part=$(printf %s "$CANARY" | tail -n 1)
+mkdir -p "in-$part" "nested-$part/.git" && echo x >"in-$part/notes-$part.txt" && echo y >"$part.txt"
+printf '<testsuite><testcase name="logs in with %s"><failure message="refused: %s"/></testcase></testsuite>' "$part" "$part" >report.xml
+git add "in-$part" && git checkout --quiet -b "fix-$part" && git -c user.name=a -c user.email=a@example.invalid commit --quiet -m "Use $part" && git checkout --quiet -`
+
 it('keeps secrets and tokens out of logs, Redis, events, argv, files, .git and results', async () => {
   const job = await deployment.queue.enqueue({
     repository: 'acme/web',
     secrets: ['CANARY'],
     steps: [
       { name: 'leak', run: 'echo "$CANARY"; printf "%s" "$CANARY" >&2; printf canary-; sleep 0.2; printf "%s" "${CANARY#canary-}"; printf "%s" "$CANARY" | base64 -w0; echo; cat .git/config; ls -la "$HOME/.switchyard"' },
+      { name: 'names', run: names },
       { name: 'hold', run: 'echo holding; while [ ! -e "$HOME/release" ]; do sleep 0.05; done' },
     ],
     promote: { to: 'promoted' },
+    artifacts: ['*.txt', '*.xml'],
   })
   await until('the held step', async () => (await job.status()).step?.includes('hold') ?? false, 40_000)
   await until('its checkpoint', async () => (await job.status()).checkpointSha !== null)
@@ -81,7 +90,14 @@ it('keeps secrets and tokens out of logs, Redis, events, argv, files, .git and r
   expect(result.status).toBe('succeeded')
   let output = ''
   for await (const line of job.logs()) output += line.text
-  // The test can fail: the step did print.
+  // The test can fail: the step did print, and its names are told of.
+  const stars = '*'.repeat(parts[1]!.length)
+  expect(result).toMatchObject({
+    diff: { paths: expect.arrayContaining([`${stars}.txt`]) as unknown },
+    kept: [{ ref: expect.stringContaining(`fix-${stars}`) as unknown }],
+    artifactsMissed: [{ path: `${stars}.txt`, reason: 'its name holds a secret' }],
+    tests: { failures: 1, failing: [{ name: `logs in with ${stars}` }] },
+  })
   expect(output).toContain('*'.repeat(canary.length))
 
   const places: Record<string, string> = { logs: deployment.logs.join('\n'), redis: await dumpRedis(), result: JSON.stringify(result), output, sandbox: inSandbox }

@@ -1,6 +1,6 @@
 /**
- * Text without what wraps, indents or colours it: line ends with the blanks around them, and terminals' control sequences. A secret that a
- * tool has wrapped is in one piece there.
+ * Text without what wraps, indents or colours it: line ends with the blanks around them, also as JSON and languages write them (\n, \r\n), and terminals'
+ * control sequences. A secret that a tool has wrapped is in one piece there.
  */
 export interface Folded {
   readonly bytes: Buffer
@@ -8,47 +8,23 @@ export interface Folded {
   at(place: number): number
 }
 
-const [newline, carriageReturn, space, tab, escape, bracket] = [0x0a, 0x0d, 0x20, 0x09, 0x1b, 0x5b]
+const [newline, carriageReturn, space, tab, escape, bracket, backslash, letterN, letterR] = [0x0a, 0x0d, 0x20, 0x09, 0x1b, 0x5b, 0x5c, 0x6e, 0x72]
 const isBlank = (byte: number | undefined) => byte === space || byte === tab || byte === carriageReturn
 
-/** @param open whether more may follow: then blanks at its end and a sequence that is not complete are left out too. */
+/** @param open whether more may follow: then what may be the beginning of such a thing at its end is left out too. */
 export function fold(original: Buffer, open: boolean): Folded {
-  let [line, sequence] = [original.indexOf(newline), original.indexOf(escape)]
-  const tail = open ? trailingBlanks(original) : 0
-  if (line === -1 && sequence === -1) {
-    const end = original.length - tail
-    return { bytes: original.subarray(0, end), at: (place) => place }
-  }
   const bytes = Buffer.allocUnsafe(original.length)
+  // Each run of bytes that follow one another in both: where it starts in the original, and its place in the folded text.
   const starts: number[] = []
   const places: number[] = []
-  let [length, from] = [0, 0]
-  const keep = (to: number) => {
-    if (to <= from) return
+  let length = 0
+  eachRun(original, open, (from, to) => {
     starts.push(from)
     places.push(length)
     original.copy(bytes, length, from, to)
     length += to - from
-  }
-  while (line !== -1 || sequence !== -1) {
-    if (sequence !== -1 && (line === -1 || sequence < line)) {
-      const end = sequenceEnd(original, sequence, open)
-      if (end > sequence) {
-        keep(sequence)
-        from = Math.max(from, end)
-      }
-      sequence = original.indexOf(escape, sequence + 1)
-    } else {
-      let before = line
-      while (before > from && isBlank(original[before - 1])) before--
-      keep(before)
-      let after = line + 1
-      while (isBlank(original[after]) || original[after] === newline) after++
-      from = Math.max(from, after)
-      line = original.indexOf(newline, Math.max(after, line + 1))
-    }
-  }
-  keep(original.length - tail)
+    return false
+  })
   const at = (place: number) => {
     // The last run that begins at or before the place.
     let [low, high] = [0, places.length - 1]
@@ -62,6 +38,62 @@ export function fold(original: Buffer, open: boolean): Folded {
   return { bytes: bytes.subarray(0, length), at }
 }
 
+/**
+ * Calls `visit` with each run of bytes that the folded text has in one piece, in their order, until it returns true.
+ * @returns whether it did.
+ */
+export function eachRun(original: Buffer, open: boolean, visit: (from: number, to: number) => boolean): boolean {
+  const end = original.length - (open ? openEnd(original) : 0)
+  const next = (byte: number, from: number) => {
+    const at = original.indexOf(byte, from)
+    return at === -1 || at >= end ? end : at
+  }
+  let [line, sequence, written] = [next(newline, 0), next(escape, 0), next(backslash, 0)]
+  let from = 0
+  let atLineStart = false
+  while (from < end) {
+    if (atLineStart) while (from < end && isBlank(original[from])) from++
+    const stop = Math.min(line, sequence, written)
+    let [to, after] = [stop, stop]
+    if (stop === end) after = end
+    else if (stop === line) after = stop + 1
+    else if (stop === sequence) after = sequenceEnd(original, stop, open)
+    else after = writtenLineEnd(original, stop, end)
+    const endsLine = stop < end && after > stop && stop !== sequence
+    if (endsLine) while (to > from && isBlank(original[to - 1])) to--
+    if (after > stop || stop === end) {
+      if (to > from) {
+        if (visit(from, to)) return true
+        atLineStart = false
+      }
+      from = after
+      if (endsLine) atLineStart = true
+    }
+    const further = Math.max(after, stop + 1)
+    if (line < further && line < end) line = next(newline, further)
+    if (sequence < further && sequence < end) sequence = next(escape, further)
+    if (written < further && written < end) written = next(backslash, further)
+    if (stop === end) break
+  }
+  return false
+}
+
+/** Texts within texts within texts double them: 1, 2, 4, 8. */
+const mostBackslashes = 8
+
+/** The end of a line end that is written as a letter behind backslashes; its own place when it is none. */
+function writtenLineEnd(bytes: Buffer, at: number, end: number): number {
+  let letter = afterBackslashes(bytes, at)
+  if (bytes[letter] === letterR && bytes[letter + 1] === backslash) letter = afterBackslashes(bytes, letter + 1)
+  return letter < end && bytes[letter] === letterN ? letter + 1 : at
+}
+
+function afterBackslashes(bytes: Buffer, from: number): number {
+  let to = from
+  while (to < from + mostBackslashes && bytes[to] === backslash) to++
+  return to
+}
+
 /** The end of the control sequence that begins with this escape; the escape's own place when it begins none. */
 function sequenceEnd(bytes: Buffer, at: number, open: boolean): number {
   if (at + 1 === bytes.length) return open ? bytes.length : at
@@ -73,8 +105,12 @@ function sequenceEnd(bytes: Buffer, at: number, open: boolean): number {
   return last >= 0x40 && last < 0x7f ? end + 1 : at
 }
 
-function trailingBlanks(bytes: Buffer): number {
-  let count = 0
-  while (count < bytes.length && isBlank(bytes[bytes.length - 1 - count])) count++
-  return count
+/** How many bytes at the end are blanks and backslashes, with the letter between two of these: a line end may come of them. */
+function openEnd(bytes: Buffer): number {
+  let from = bytes.length
+  for (;;) {
+    const byte = bytes[from - 1]
+    if (isBlank(byte) || byte === backslash || (byte === letterR && bytes[from - 2] === backslash)) from--
+    else return bytes.length - from
+  }
 }

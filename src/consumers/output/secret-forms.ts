@@ -1,3 +1,5 @@
+import { base64Cores } from '../../job/struck-out.js'
+
 /**
  * The forms in which tools print a secret: as it is, quoted and escaped by shells, JSON, URLs, XML and languages, in base64 and hex, and each
  * of these of its parts that come alone: a line, a trimmed value, a leaf of a JSON document.
@@ -21,6 +23,12 @@ export function secretForms(value: string): Set<string> {
     // What a request's body or a token's payload holds of it.
     const inJson = JSON.stringify(part).slice(1, -1)
     for (const text of new Set([part, inJson])) for (const encoded of encodedForms(Buffer.from(text))) add(encoded)
+    for (const core of base64Cores(Buffer.from(part, 'utf16le'))) add(core)
+  }
+  for (const text of new Set([value, value.trim()])) {
+    for (const ended of [text, `${text}\n`]) for (const line of dumpedLines(Buffer.from(ended))) add(line)
+    // As a cluster shows what logs in to its registry.
+    for (const inner of base64Cores(Buffer.from(text))) for (const core of base64Cores(Buffer.from(inner))) add(core)
   }
   return forms
 }
@@ -60,26 +68,39 @@ function jsonLeaves(text: string): string[] {
 
 function escapedForms(text: string): string[] {
   const json = JSON.stringify(text).slice(1, -1)
-  const ascii = json.replace(/[\u007f-\uffff]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`)
-  // As Go writes JSON for pages.
-  const html = json.replace(/[<>&]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`)
+  const ascii = json.replace(/[\u007f-\uffff]/g, unicode)
   const language = text.replace(/\\/g, '\\\\').replace(/\n/g, '\\n').replace(/\r/g, '\\r').replace(/\t/g, '\\t')
   const uri = wellFormed(() => encodeURIComponent(text))
   const strictUri = uri.replace(/[!'()*]/g, (unit) => `%${unit.charCodeAt(0).toString(16).toUpperCase()}`)
   const xml = text.replace(/&/g, '&amp;').replace(/</g, '&lt;').replace(/>/g, '&gt;')
   return [
     text,
-    json, ascii, html, JSON.stringify(json).slice(1, -1), JSON.stringify(ascii).slice(1, -1), json.replace(/\//g, '\\/'),
+    json, ascii, JSON.stringify(json).slice(1, -1), JSON.stringify(ascii).slice(1, -1), json.replace(/\//g, '\\/'), ascii.replace(/\//g, '\\/'),
+    // As Go and Ruby write JSON for pages, Java's Gson, and .NET.
+    json.replace(/[<>&\u2028\u2029]/g, unicode), json.replace(/[<>&=']/g, unicode),
+    language.replace(/["<>&'+`]|[\u007f-\uffff]/g, (unit) => unicode(unit).toUpperCase().replace('U', 'u')),
     language, language.replace(/'/g, "\\'"), language.replace(/"/g, '\\"'), language.replace(/`/g, '\\`'),
-    // Shells: quotes that end and begin again, doubled quotes, backslashes; printf %q leaves some characters alone.
-    text.replace(/'/g, `'\\''`), text.replace(/'/g, `'"'"'`), text.replace(/'/g, "''"), text.replace(/["\\$`]/g, '\\$&'), text.replace(/["\\$`!]/g, '\\$&'),
+    byBytes(language.replace(/'/g, "\\'"), (byte) => `\\x${byte.toString(16)}`), byBytes(language.replace(/"/g, '\\"'), (byte) => `\\${byte.toString(8)}`), byBytes(language.replace(/'/g, "\\'"), (byte) => `\\${byte.toString(8)}`),
+    // Shells: quotes that end and begin again, doubled quotes, backslashes; printf %q leaves some characters alone. Tables double quotes too.
+    text.replace(/'/g, `'\\''`), text.replace(/'/g, `'"'"'`), text.replace(/'/g, "''"), text.replace(/"/g, '""'), text.replace(/["\\$`]/g, '\\$&'), text.replace(/["\\$`!]/g, '\\$&'), text.replace(/["$`]/g, '`$&'),
     text.replace(/[^A-Za-z0-9_@%+=:,./\-\n]/g, '\\$&'), text.replace(/[ '"\\|&;()<>!{}*[\]?^$`,]/g, '\\$&').replace(/^[#~]/, '\\$&'),
-    uri, strictUri, lowerHex(uri), lowerHex(strictUri), wellFormed(() => encodeURI(text)), strictUri.replace(/%20/g, '+'), strictUri.replace(/%2F/g, '/'),
-    new URLSearchParams([['', text]]).toString().slice(1), passwordInUrl(text),
+    // As patterns: Perl's, Python's, JavaScript's.
+    text.replace(/[^A-Za-z0-9_\u0080-\uffff]/g, '\\$&'), text.replace(/[()[\]{}?*+\-|^$\\.&~# \t\n\r\v\f]/g, '\\$&'), text.replace(/[\\^$.*+?()[\]{}|]/g, '\\$&'),
+    uri, strictUri, lowerHex(uri), lowerHex(strictUri), wellFormed(() => encodeURI(text)), strictUri.replace(/%20/g, '+'), strictUri.replace(/%2F/g, '/'), uri.replace(/%/g, '%25'), strictUri.replace(/%/g, '%25'),
+    new URLSearchParams([['', text]]).toString().slice(1), passwordInUrl(text), byBytes(text.replace(/=/g, '=3D'), (byte) => `=${byte.toString(16).toUpperCase()}`),
     ...[['&quot;', '&apos;'], ['&#34;', '&#39;'], ['&quot;', '&#39;'], ['&quot;', '&#x27;'], ['&quot;', "'"]].map(([double = '', single = '']) => xml.replace(/"/g, double).replace(/'/g, single)),
     xml,
+    // Templates: Go's, Handlebars', Mustache's.
+    xml.replace(/["'+]/g, (unit) => `&#${unit.charCodeAt(0)};`), entities(xml, /['`=]/g), entities(xml, /[/`=]/g).replace(/'/g, '&#39;'),
   ]
 }
+
+const unicode = (unit: string) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`
+
+const entities = (xml: string, units: RegExp) => xml.replace(units, (unit) => `&#x${unit.charCodeAt(0).toString(16).toUpperCase()};`).replace(/"/g, '&quot;')
+
+/** Text whose characters beyond ASCII are written byte by byte. */
+const byBytes = (text: string, written: (byte: number) => string) => text.replace(/[\u0080-\uffff]+/g, (units) => Array.from(Buffer.from(units), written).join(''))
 
 const lowerHex = (uri: string) => uri.replace(/%[0-9A-F]{2}/g, (unit) => unit.toLowerCase())
 
@@ -100,12 +121,9 @@ function passwordInUrl(text: string): string {
 
 function encodedForms(bytes: Buffer): string[] {
   const forms: string[] = []
-  for (let before = 0; before < 3; before++) {
-    // Where it begins within a longer text decides the characters; those that its neighbours have a part in are left out.
-    const shifted = Buffer.concat([Buffer.alloc(before), bytes])
-    const full = shifted.toString('base64').replace(/=+$/, '')
-    const core = full.slice([0, 2, 3][before], shifted.length % 3 === 0 ? undefined : -1)
-    forms.push(core, core.replace(/\+/g, '-').replace(/\//g, '_'))
+  for (const core of base64Cores(bytes)) {
+    const inUrl = encodeURIComponent(core)
+    forms.push(core, core.replace(/\+/g, '-').replace(/\//g, '_'), core.replace(/\//g, '\\/'), core.replace(/\+/g, '\\u002B'), inUrl, lowerHex(inUrl))
   }
   const hex = bytes.toString('hex')
   for (const digits of [hex, hex.toUpperCase()]) {
@@ -116,4 +134,18 @@ function encodedForms(bytes: Buffer): string[] {
     forms.push(digits, dumped, pairs.join(' '), pairs.join(':'), words.join(' '), pairs.map((pair) => `\\x${pair}`).join(''))
   }
   return forms
+}
+
+/** The lines of a dump that begins with it: each has an offset before it, so they do not fold into one. Od's; xxd's and hexdump's with their characters. */
+function dumpedLines(bytes: Buffer): string[] {
+  const lines: string[] = []
+  for (let from = 0; from < Math.min(bytes.length, 16 * mostParts); from += 16) {
+    const piece = bytes.subarray(from, from + 16)
+    const pairs = piece.toString('hex').match(/../g) ?? []
+    const words = piece.toString('hex').match(/.{1,4}/g) ?? []
+    const halves = [pairs.slice(0, 8), pairs.slice(8)].map((half) => half.join(' ')).join('  ')
+    const characters = piece.toString('latin1').replace(/[^\x20-\x7e]/g, '.')
+    lines.push(pairs.join(' '), `${words.join(' ').padEnd(39)}  ${characters}`.trimEnd(), `${halves.padEnd(48)}  |${characters}|`)
+  }
+  return lines
 }

@@ -1,4 +1,4 @@
-import { fold } from './folding.js'
+import { eachRun, fold } from './folding.js'
 import { minFormLength, secretForms } from './secret-forms.js'
 
 /**
@@ -75,25 +75,31 @@ export class SecretPatterns {
     }
     const keys: string[] = []
     for (const text of secretForms(value)) {
-      const pattern = Buffer.from(fold(Buffer.from(text), false).bytes)
-      if (pattern.length < window) continue
-      const key = pattern.toString('latin1')
-      keys.push(key)
-      const form = this.#forms.get(key)
-      if (form !== undefined) {
-        form.expiry = Math.max(form.expiry, expiry)
-        continue
+      for (const pattern of foldedForms(text)) {
+        const key = pattern.toString('latin1')
+        keys.push(key)
+        const form = this.#forms.get(key)
+        if (form !== undefined) {
+          form.expiry = Math.max(form.expiry, expiry)
+          continue
+        }
+        this.#forms.set(key, { pattern, expiry })
+        this.#index(pattern)
       }
-      this.#forms.set(key, { pattern, expiry })
-      this.#index(pattern)
     }
     return keys
   }
 
-  /** Masks every value in a whole text, such as an error's message. */
+  /** Masks every value in a whole text, such as an error's message; also the beginning of one where the text ends, or `…` says that it was cut. */
   mask(text: string): string {
     const bytes = Buffer.from(text)
-    return (this.search(bytes, false).masked ?? bytes).toString('utf8')
+    let { masked } = this.search(bytes, false)
+    for (const end of cutsOf(bytes)) {
+      const from = Math.max(0, end - this.longest)
+      const begun = from + this.search(bytes.subarray(from, end), true, bytes[from - 1]).openFrom
+      if (end - begun >= leastCut) masked = (masked ?? Buffer.from(bytes)).fill(0x2a, begun, end)
+    }
+    return (masked ?? bytes).toString('utf8')
   }
 
   /**
@@ -112,7 +118,9 @@ export class SecretPatterns {
       masked.fill(0x2a, from, to)
     }
     let openFrom = bytes.length
-    if (this.#forms.size > 0) {
+    const endless = this.#forms.size === 0 ? undefined : this.#openWithout(bytes, open)
+    if (this.#forms.size > 0 && endless !== undefined) openFrom = endless
+    else if (this.#forms.size > 0) {
       const folded = fold(bytes, open)
       const scanned = this.#scan(folded.bytes, open)
       for (const [from, to] of scanned.found) {
@@ -135,6 +143,66 @@ export class SecretPatterns {
       }
     }
     return { masked, openFrom }
+  }
+
+  /**
+   * What most text comes to: no pattern begins in it, as far as eight bytes tell; looked at where it lies, and not folded.
+   * @returns where a pattern may begin whose first eight bytes are not all there; undefined when the text has to be looked at as a whole.
+   */
+  #openWithout(bytes: Buffer, open: boolean): number | undefined {
+    // Where a run ends and the next begins: the last bytes of what was before, and the first of what follows it.
+    const edge = Buffer.alloc(2 * tail)
+    let kept = 0
+    // Where these last bytes lie in one piece; they are in `edge` while they do not.
+    let tailAt = -1
+    const found = eachRun(bytes, open, (from, to) => {
+      const isLong = to - from >= tail
+      if (isLong && tailAt !== -1) {
+        if (this.#crosses(bytes, tailAt, from)) return true
+      } else {
+        if (tailAt !== -1) kept = bytes.copy(edge, 0, tailAt, tailAt + tail)
+        const held = kept + bytes.copy(edge, kept, from, Math.min(to, from + tail))
+        if (kept > 0 && this.#begins(edge, 0, held)) return true
+        edge.copyWithin(0, Math.max(0, held - tail), held)
+        kept = Math.min(tail, held)
+      }
+      tailAt = isLong ? to - tail : -1
+      return this.#begins(bytes, from, to)
+    })
+    if (found) return undefined
+    if (!open) return bytes.length
+    const from = Math.max(0, bytes.length - lastBytes)
+    const last = fold(bytes.subarray(from), true)
+    // Where it was cut out, it may be folded in another way than within the whole.
+    if (from > 0 && last.bytes.length < lastBytes / 4) return undefined
+    const { length } = last.bytes
+    for (let at = Math.max(0, length - window + 1); at < length; at++) {
+      if (this.#beginnings.has(last.bytes.toString('latin1', at))) return from + last.at(at)
+    }
+    return bytes.length
+  }
+
+  /** Whether one may begin in the seven bytes of one place and go on in those of another. */
+  #crosses(bytes: Buffer, before: number, after: number): boolean {
+    for (let end = tail; end < 2 * tail; ) {
+      const skip = this.#skips[blockOf(byteOver(bytes, before, after, end - 2), byteOver(bytes, before, after, end - 1), byteOver(bytes, before, after, end))] ?? 0
+      if (skip > 0) end += skip
+      else if (this.#byBeginning.has(beginningOf(wordOver(bytes, before, after, end - tail), wordOver(bytes, before, after, end - tail + 4)))) return true
+      else end++
+    }
+    return false
+  }
+
+  /** Whether a pattern may begin there, by its first eight bytes. */
+  #begins(text: Buffer, from: number, to: number): boolean {
+    const skips = this.#skips
+    for (let end = from + window - 1; end < to; ) {
+      const skip = skips[blockAt(text, end - block + 1)] ?? 0
+      if (skip > 0) end += skip
+      else if (this.#byBeginning.has(beginningAt(text, end - window + 1))) return true
+      else end++
+    }
+    return false
   }
 
   #scan(text: Buffer, open: boolean): { readonly found: readonly (readonly [number, number])[]; readonly openFrom: number } {
@@ -192,20 +260,63 @@ export function isShortSecret(value: string): boolean {
 const mostPassing = 100
 const mostAnnounced = 200
 
+/** As many bytes of a value that was cut are masked: fewer may be anything, such as the beginning of a URL. */
+const leastCut = 12
+
+/** Of the end of a piece. */
+const lastBytes = 256
+
 /** How many bytes of every pattern the tables know, and of how many bytes a block is. */
 const window = minFormLength
 const block = 3
+/** What of a window may stand before where it is cut in two. */
+const tail = window - 1
+
+/** A form as it stands in folded text; twice where a backslash before or an "n" behind it would make a line end of its own character. */
+function foldedForms(text: string): Buffer[] {
+  const whole = Buffer.from(fold(Buffer.from(text), false).bytes)
+  const inner = whole.subarray(whole[0] === 0x6e ? 1 : 0, whole.at(-1) === 0x5c ? -1 : undefined)
+  return [whole, ...(inner.length < whole.length ? [inner] : [])].filter(({ length }) => length >= window)
+}
 
 function blockAt(bytes: Buffer, at: number): number {
-  return (((bytes[at] ?? 0) << 11) ^ ((bytes[at + 1] ?? 0) << 6) ^ (bytes[at + 2] ?? 0)) & 0xffff
+  return blockOf(bytes[at] ?? 0, bytes[at + 1] ?? 0, bytes[at + 2] ?? 0)
 }
 
+const blockOf = (first: number, second: number, third: number) => ((first << 11) ^ (second << 6) ^ third) & 0xffff
+
 function beginningAt(bytes: Buffer, at: number): number {
-  return (bytes.readUInt32LE(at) ^ Math.imul(bytes.readUInt32LE(at + 4), 0x9e3779b1)) >>> 0
+  return beginningOf(bytes.readUInt32LE(at), bytes.readUInt32LE(at + 4))
 }
+
+/** Of the bytes at two places, as if the one went on as the other. */
+function byteOver(bytes: Buffer, before: number, after: number, at: number): number {
+  return bytes[at < tail ? before + at : after + at - tail] ?? 0
+}
+
+function wordOver(bytes: Buffer, before: number, after: number, at: number): number {
+  let word = 0
+  for (let place = 3; place >= 0; place--) word = (word << 8) | byteOver(bytes, before, after, at + place)
+  return word
+}
+
+const beginningOf = (first: number, second: number) => (first ^ Math.imul(second, 0x9e3779b1)) >>> 0
 
 const isWordByte = (byte: number | undefined) =>
   byte !== undefined && ((byte >= 0x30 && byte <= 0x39) || (byte >= 0x41 && byte <= 0x5a) || (byte >= 0x61 && byte <= 0x7a) || byte === 0x5f || byte >= 0x80)
+
+/** Where a text may have been cut, blanks left out: at its end, and before the last few marks that say so. */
+function cutsOf(bytes: Buffer): number[] {
+  const cuts = [bytes.length]
+  for (let at = bytes.lastIndexOf(cutMark); at > 0 && cuts.length < 8; at = bytes.lastIndexOf(cutMark, at - 1)) cuts.push(at)
+  return cuts.map((cut) => {
+    let end = cut
+    while (end > 0 && (bytes[end - 1] ?? 0) <= 0x20) end--
+    return end
+  })
+}
+
+const cutMark = Buffer.from('…')
 
 interface WordSearch {
   readonly open: boolean

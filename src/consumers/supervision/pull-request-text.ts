@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { harmlessLine } from '../../job/harmless-text.js'
+import { cutText, harmlessLine } from '../../job/harmless-text.js'
 import { artifactFolder } from '../../job/names.js'
 import type { RunRecord } from '../../job/run-record.js'
 import type { JobSpec } from '../../job/spec.js'
@@ -15,7 +15,7 @@ export function pullRequestText(
   mask: (text: string) => string,
 ): { readonly title: string; readonly body: string; readonly mark: string } {
   const message = spec.push === false ? undefined : spec.push.message
-  const firstLine = harmlessLine((message ?? '').trim().split('\n')[0] ?? '').slice(0, longestTitle)
+  const firstLine = cutText(harmlessLine((message ?? '').trim().split('\n')[0] ?? ''), longestTitle)
   const title = wanted.title ?? (firstLine === '' ? `Work of job ${record.jobId}`.slice(0, longestTitle) : firstLine)
   const mark = markOf(record)
   // The mark is what the request is known by: it is never masked, and never cut.
@@ -55,6 +55,6 @@ function summary({ jobId, steps, diff, collected, unsaved, unsavedMore, finalCom
 
 /** A text as it is and nothing else: hosts take no markup, mention or link from within. */
 function code(text: string): string {
-  const line = harmlessLine(text).replaceAll('`', "'").trim().slice(0, 200)
-  return line === '' ? '`-`' : `\`${line}\``
+  const line = harmlessLine(text).replaceAll('`', "'").trim()
+  return line === '' ? '`-`' : `\`${cutText(line, 200)}\``
 }

@@ -23,8 +23,10 @@ export async function pushing(ctx: RunContext, signal: AbortSignal): Promise<voi
   const { runner } = ctx.sandbox()
   const options = { timeoutMs: settings.gitTimeoutMs, signal }
   const message = commitMessage(ctx.spec.push, { jobId: ctx.jobId, provider: sandbox.provider, sandboxId: sandbox.id, attempt: attempts.length })
+  // Names of files and branches are the job's commands', and go where its output goes.
+  const mask = (text: string) => ctx.secrets.patterns.mask(text)
   const made = await withoutRefusedLfs(runner, options, async () => {
-    const commit = await runner.commit(
+    const saved = await runner.commit(
       {
         message,
         author: commitAuthor(ctx.spec.push),
@@ -34,6 +36,7 @@ export async function pushing(ctx: RunContext, signal: AbortSignal): Promise<voi
       },
       options,
     )
+    const commit = { ...saved, kept: saved.kept.map(({ sha, ref }) => ({ sha, ref: mask(ref) })) }
     if (!ctx.record.pushed) await pushWork(ctx, commit, base.sha, options)
     return commit
   })
@@ -42,12 +45,12 @@ export async function pushing(ctx: RunContext, signal: AbortSignal): Promise<voi
   const { finalCommit } = ctx.record
   const diff = finalCommit === null ? null : await diffOf(ctx, { branch: workBranch(ctx.record), baseSha: base.sha, headSha: finalCommit, lines: settings.patchBytes > 0 }, signal)
   if (finalCommit !== null && diff !== null && diff.files > 0 && settings.patchBytes > 0) {
-    await ctx.shared.store.keepPatch(ctx.jobId, shownPatch(finalCommit, diff.hunks ?? null, settings.patchBytes, (text) => ctx.secrets.patterns.mask(text)))
+    await ctx.shared.store.keepPatch(ctx.jobId, shownPatch(finalCommit, diff.hunks ?? null, settings.patchBytes, mask))
   }
   const promotes = ctx.spec.promote !== undefined && ctx.record.outcome?.status === 'succeeded'
   if (!promotes) await attestWork(ctx, ctx.shared.git.ephemeral, signal)
   // Not the lines: they are no part of the result, which goes out with events.
-  const counts = diff === null ? null : { files: diff.files, additions: diff.additions, deletions: diff.deletions, paths: diff.paths.slice(0, 1_000) }
+  const counts = diff === null ? null : { files: diff.files, additions: diff.additions, deletions: diff.deletions, paths: diff.paths.slice(0, 1_000).map(mask) }
   await ctx.update({ diff: counts, phase: promotes ? 'promoting' : 'closing' })
 }
 
