@@ -3,7 +3,6 @@ import { InfrastructureError } from '../../job/errors.js'
 import type { SandboxRequest } from '../provider.js'
 import { overMaximum } from '../refusal.js'
 import type { DaytonaProviderConfig } from './config.js'
-import { mountedSecrets } from './kept-secrets.js'
 import { daytonaNetwork } from './network.js'
 
 /** `image: snapshot:NAME` in a job names a snapshot; anything else is a container image. */
@@ -69,6 +68,11 @@ export function createParams(
     })
   }
   return wanted === undefined ? base : { ...base, snapshot: wanted.slice(snapshotPrefix.length) }
+}
+
+/** The organisation's secrets by the names of the sandbox's variables. */
+function mountedSecrets({ secrets = {} }: Pick<DaytonaProviderConfig, 'secrets'>, { keptSecrets = [] }: Pick<SandboxRequest, 'keptSecrets'>): Record<string, string> {
+  return Object.fromEntries(keptSecrets.flatMap(({ name }) => (Object.hasOwn(secrets, name) ? [[name, secrets[name] ?? '']] : [])))
 }
 
 /** The image or snapshot of a request in words, for messages. */

@@ -11,11 +11,6 @@ import type { DaytonaProviderConfig } from './config.js'
 
 type Config = Pick<DaytonaProviderConfig, 'name' | 'secrets'>
 
-/** For a create: the organisation's secrets by the names of the sandbox's variables. */
-export function mountedSecrets({ secrets = {} }: Config, { keptSecrets = [] }: Pick<SandboxRequest, 'keptSecrets'>): Record<string, string> {
-  return Object.fromEntries(keptSecrets.flatMap(({ name }) => (Object.hasOwn(secrets, name) ? [[name, secrets[name] ?? '']] : [])))
-}
-
 /** @throws InfrastructureError `invalid` when a job's secret is not the organisation's, or not for the host that the job names. */
 export async function confirmSecrets(client: Pick<Daytona, 'secret'>, config: Config, { keptSecrets = [] }: Pick<SandboxRequest, 'keptSecrets'>): Promise<void> {
   for (const { name, host } of keptSecrets) {
