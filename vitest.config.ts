@@ -16,6 +16,7 @@ const long = [
   'test/fidelity/moved-job.test.ts',
   'test/fidelity/sequences.test.ts',
   'test/fidelity/table.test.ts',
+  'test/providers/local-plain-conformance.test.ts',
   'test/runner/packs.test.ts',
 ]
 const only = process.env['SWITCHYARD_TESTS'] === 'long'
@@ -25,7 +26,11 @@ const left = long.filter((file) => !process.argv.some((argument) => argument.sta
  * Files that start nothing but servers within their own process, and Redis: they share a process, one after the other, since starting one and loading
  * its modules takes longer than most of them. test/setup.ts undoes what a file has changed.
  */
-const sharing = ['artifacts', 'config', 'consumers', 'events', 'git', 'http', 'job', 'monitor', 'producers', 'store', 'webhooks'].map((folder) => `test/${folder}/**/*.test.ts`)
+const sharing = [
+  ...['artifacts', 'config', 'consumers', 'events', 'git', 'http', 'job', 'monitor', 'producers', 'store', 'webhooks'].map((folder) => `test/${folder}/**/*.test.ts`),
+  'test/providers/{daytona,e2b,modal}-{command,errors,exec,injected-headers,sandboxes,server,setup,sorting}.test.ts',
+  'test/providers/{error-owners,let-through}.test.ts',
+]
 
 /** Files with a process of their own first, among them the large ones; those that share one follow each other and fill what time is left. */
 class Sequencer extends BaseSequencer {

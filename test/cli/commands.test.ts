@@ -1,6 +1,8 @@
 import { execFileSync, spawnSync } from 'node:child_process'
 import { readdir, readFile, writeFile, stat } from 'node:fs/promises'
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
+import { pathToFileURL } from 'node:url'
+import { Command } from 'commander'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { GitStorage } from '@pierre/storage'
 import { startRedis } from '../../src/embedded/index.js'
@@ -331,8 +333,18 @@ describe('without anything running', () => {
     expect(code).toBe(0)
     const names = ['demo', 'init', 'dev', 'enqueue', 'consume', 'status', 'logs', 'cancel', 'retry', 'schedules', 'providers', 'tenants', 'queue', 'jobs', 'consumers', 'events', 'keys', 'config', 'audit', 'costs', 'budgets', 'serve', 'mcp', 'reap', 'board', 'doctor', 'verify']
     for (const word of [...names, 'SWITCHYARD_REDIS_URL', 'Exit codes']) expect(stdout).toContain(word)
-    for (const command of names) {
-      expect((await switchyard(command, '--help')).stdout).toMatch(/Examples?:/)
+    expect((await switchyard('enqueue', '--help')).stdout).toMatch(/Examples?:/)
+    // The same of the others, without a process for each.
+    const commands = resolve('src/cli/commands')
+    const top = new Command()
+    for (const file of await readdir(commands)) {
+      const made = (await import(pathToFileURL(join(commands, file)).href)) as Record<string, unknown>
+      for (const [name, add] of Object.entries(made)) if (/^add\w+Command$/.test(name)) (add as (program: Command) => void)(top)
+    }
+    for (const name of names) {
+      let help = ''
+      top.commands.find((command) => command.name() === name)?.configureOutput({ writeOut: (text) => void (help += text) }).outputHelp()
+      expect(help, name).toMatch(/Examples?:/)
     }
     expect((await switchyard('--version')).stdout).toMatch(/^\d+\.\d+\.\d+\n$/)
     expect((await switchyard('nonsense')).code).toBe(2)

@@ -13,6 +13,7 @@ import { createProviders } from '../../src/config/providers.js'
 import { generateDevelopmentKeys } from '../../src/embedded/index.js'
 import { parseJobSpec } from '../../src/job/spec.js'
 import { follow, makePlace, program, type Place, type Run } from '../cli/run-switchyard.js'
+import { ownFile } from '../own-programs.js'
 import { startCommandService, type CommandService } from '../servers/command-service.js'
 import { signedHeaders, signersOf } from '../../src/webhooks/signing.js'
 import { fencedBlocks, type FencedBlock } from './fenced-blocks.js'
@@ -48,12 +49,12 @@ beforeAll(async () => {
   const config = JSON.parse(await readFile(join(place.folder, '.switchyard/dev/switchyard.config.json'), 'utf8')) as { redis: { url: string } }
   environment = { SWITCHYARD_REDIS_URL: config.redis.url, PIERRE_PRIVATE_KEY: generateDevelopmentKeys().privateKey }
   await symlink(join(top, 'node_modules'), join(place.folder, 'node_modules'))
-  const paths = Object.fromEntries(
-    Object.entries({ '': 'index.ts', '/config': 'config/index.ts', '/consumers': 'consumers/index.ts', '/git': 'git/index.ts', '/http': 'http/index.ts', '/monitor': 'monitor/index.ts', '/providers': 'providers/index.ts', '/providers/conformance': 'providers/conformance/index.ts' })
-      .map(([path, file]) => [`switchyard${path}`, [join(top, 'src', file)]]),
-  )
-  const compilerOptions = { paths, typeRoots: [join(top, 'node_modules/@types')], incremental: false, tsBuildInfoFile: null, rootDir: '/' }
+  const files = { '': 'index.ts', '/config': 'config/index.ts', '/consumers': 'consumers/index.ts', '/git': 'git/index.ts', '/http': 'http/index.ts', '/monitor': 'monitor/index.ts', '/providers': 'providers/index.ts', '/providers/conformance': 'providers/conformance/index.ts' }
+  const pathsOf = (where: (file: string) => string) => Object.fromEntries(Object.entries(files).map(([path, file]) => [`switchyard${path}`, [where(file)]]))
+  const compilerOptions = { paths: pathsOf((file) => join(top, 'src', file)), typeRoots: [join(top, 'node_modules/@types')], incremental: false, tsBuildInfoFile: null, rootDir: '/' }
   await writeFile(join(place.folder, 'tsconfig.json'), JSON.stringify({ extends: join(top, 'tsconfig.json'), compilerOptions, include: ['*.ts'] }))
+  // A package that is installed is built; here its programs get what the tests run.
+  await writeFile(join(place.folder, 'programs.json'), JSON.stringify({ extends: './tsconfig.json', compilerOptions: { paths: pathsOf((file) => ownFile(`src/${file}`)) } }))
   await writeFile(join(place.folder, 'package.json'), '{ "type": "module" }')
 })
 afterAll(async () => {
@@ -184,7 +185,7 @@ async function typeErrors(folder: string): Promise<string> {
 /** Runs a file of the documents as a user's program. */
 function startProgram(path: string): Run {
   const tsx = join(top, 'node_modules/tsx/dist/loader.mjs')
-  const env = { ...process.env, ...environment, NODE_OPTIONS: '', TSX_DISABLE_CACHE: '1', TSX_TSCONFIG_PATH: join(place.folder, 'tsconfig.json') }
+  const env = { ...process.env, ...environment, NODE_OPTIONS: '', TSX_DISABLE_CACHE: '1', TSX_TSCONFIG_PATH: join(place.folder, 'programs.json') }
   return follow(spawn(process.execPath, ['--import', tsx, path], { cwd: place.folder, env, stdio: ['ignore', 'pipe', 'pipe'] }))
 }
 

@@ -1,34 +1,7 @@
-import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import * as vitest from 'vitest'
-import { describeProviderConformance } from '../../src/providers/conformance/index.js'
-import { LocalProvider } from '../../src/providers/local/index.js'
-import { clientProgram } from './client-program.js'
-import { bubblewrapWorks, processesWith } from './local-sandboxes.js'
+import { describe } from 'vitest'
+import { bubblewrapWorks } from './local-sandboxes.js'
+import { describeLocalConformance } from './local-under-test.js'
 
-for (const isolation of ['bubblewrap', 'none'] as const) {
-  if (isolation === 'bubblewrap' && !bubblewrapWorks) {
-    vitest.describe.skip('provider conformance: local with bubblewrap, which does not work here')
-    continue
-  }
-  let stateDir = ''
-  describeProviderConformance(
-    {
-      name: `local, isolation ${isolation}`,
-      git: 'embedded',
-      create: async () => {
-        stateDir = await mkdtemp(join(tmpdir(), 'switchyard-local-'))
-        const another = async () => new LocalProvider({ stateDir, isolation })
-        return {
-          provider: await another(),
-          another,
-          countProcesses: async (marker) => (await processesWith('sleep', marker)).length,
-          cleanup: () => rm(stateDir, { recursive: true, maxRetries: 10 }),
-        }
-      },
-      client: () => clientProgram('local', { stateDir, isolation }, {}),
-    },
-    vitest,
-  )
-}
+// Behind walls where this machine has them; there, the provider without any is in local-plain-conformance.test.ts.
+if (!bubblewrapWorks) describe.skip('provider conformance: local with bubblewrap, which does not work here')
+describeLocalConformance(bubblewrapWorks ? 'bubblewrap' : 'none')

@@ -1,0 +1,3 @@
+import { describeLocalConformance } from './local-under-test.js'
+
+describeLocalConformance('none')
