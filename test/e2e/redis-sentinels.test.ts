@@ -33,13 +33,17 @@ afterAll(async () => {
 
 const counting = 'echo began; i=0; while [ $i -lt 30 ]; do i=$((i+1)); echo "out $i"; sleep 0.1; done; echo x >> runs.txt; cat runs.txt'
 
+async function leastReplicas(server: RedisProcess, count: number): Promise<void> {
+  const client = new Redis(server.port, '127.0.0.1', { password: sentinels.password, protocol: 2 })
+  await client.config('SET', 'min-replicas-to-write', String(count))
+  client.disconnect()
+}
+
 it.each<[string, (primary: RedisProcess) => Promise<void>]>([
   [
     'by command',
     async (primary) => {
-      const client = new Redis(primary.port, '127.0.0.1', { password: sentinels.password, protocol: 2 })
-      await client.config('SET', 'min-replicas-to-write', '2')
-      client.disconnect()
+      await leastReplicas(primary, 2)
       await sentinels.failOver()
     },
   ],
@@ -64,5 +68,8 @@ it.each<[string, (primary: RedisProcess) => Promise<void>]>([
   expect(ended.length).toBe(new Set(ended).size)
   await until('no place is kept', async () => (await deployment.queue.providers()).every(({ used }) => used === 0), 120_000)
   if (before.pid === undefined) await before.start()
-  else await until('the former one follows', () => sentinels.isReplica(before), 60_000)
+  else {
+    await until('the former one follows', () => sentinels.isReplica(before), 60_000)
+    await leastReplicas(before, 1)
+  }
 }, 400_000)
