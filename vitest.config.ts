@@ -52,9 +52,9 @@ export default defineConfig({
       { cacheDir, test: { ...options, name: 'own', include: only ? long : ['test/**/*.test.ts'], exclude: [...configDefaults.exclude, ...(only ? [] : [...left, ...sharing])] } },
       ...(only ? [] : [{ cacheDir, test: { ...options, name: 'shared', isolate: false, include: sharing } }]),
     ],
-    // Tests start real servers and processes and mostly wait for them: two cores carry four files side by side. Six pass too, and show what
-    // leans on time: npx vitest run --maxWorkers=6.
-    maxWorkers: Math.min(8, 2 * availableParallelism()),
+    // Tests start real servers and processes and wait for them half of the time: two cores carry five files side by side. More show what leans
+    // on time: npx vitest run --maxWorkers=8.
+    maxWorkers: Math.min(8, 2 * availableParallelism() + 1),
     sequence: { sequencer: Sequencer },
   },
 })
