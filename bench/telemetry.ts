@@ -1,10 +1,11 @@
 // What metrics and traces add to a consumer's own processor time for a trivial job (`true`, no push), with providers and git host in memory and a real
 // Redis. Three consumers, each a process with a Redis of its own: without both, with metrics (scraped every 15 s), with traces (recorded, batched and
 // thrown away). They take turns at batches of the same jobs, so that what the machine does meanwhile meets all alike; the figures are medians of the
-// pairs. ROUNDS=n and JOBS=n change how much.
+// pairs. Beside that, what the metrics' changes of a job take by themselves, which no other work on the machine hides. ROUNDS=n and JOBS=n change how much.
 import { startRedis } from '../src/embedded/index.js'
 import { AgentQueue } from '../src/producers/index.js'
 import { startMember } from './in-memory/fleet.js'
+import { metricCalls } from './in-memory/metric-calls.js'
 import { median, report } from './report.js'
 
 const rounds = Number(process.env['ROUNDS'] ?? 15)
@@ -43,7 +44,9 @@ try {
   }
   const added = (of: 'metrics' | 'traces') => Number((100 * median(taken[of].map((ms, index) => ms / taken.off[index]! - 1))).toFixed(1))
   const perJob = (of: Part['telemetry']) => Number(median(taken[of]).toFixed(3))
-  await report('telemetry', { rounds, jobs, offCpuMsPerJob: perJob('off'), metricsCpuMsPerJob: perJob('metrics'), tracesCpuMsPerJob: perJob('traces'), metricsAddedPercent: added('metrics'), tracesAddedPercent: added('traces') })
+  const { changesPerJob, redisCommandsPerJob, cpuUsPerJob } = await metricCalls(200)
+  const alone = { metricChangesPerJob: Number(changesPerJob.toFixed(1)), measuredRedisCommandsPerJob: Number(redisCommandsPerJob.toFixed(1)), metricChangesUsPerJob: Number(cpuUsPerJob.toFixed(1)), metricChangesPercent: Number((cpuUsPerJob / 10 / median(taken.off)).toFixed(2)) }
+  await report('telemetry', { rounds, jobs, offCpuMsPerJob: perJob('off'), metricsCpuMsPerJob: perJob('metrics'), tracesCpuMsPerJob: perJob('traces'), metricsAddedPercent: added('metrics'), tracesAddedPercent: added('traces'), ...alone })
 } finally {
   for (const { member, queue, redis } of parts) {
     member.kill()
