@@ -13,6 +13,8 @@ import type { World } from './world.js'
 const prefix = '{switchyard}'
 
 const errorSchema = z.object({ kind: z.string(), message: z.string(), owner: z.string().optional(), code: z.string().optional() }).nullable()
+/** Held as milliseconds since 1970, shown as text. */
+const time = z.number().transform((ms) => new Date(ms).toISOString()).or(z.string())
 /** What has nothing to say is left out. */
 const resultSchema = z.object({
   jobId: z.string(),
@@ -23,7 +25,7 @@ const resultSchema = z.object({
   baseSha: z.string().nullable().default(null),
   promoted: z.object({ to: z.string(), sha: z.string() }).nullable().default(null),
   steps: z.array(z.object({ name: z.string(), exitCode: z.number().nullable().default(null), stdoutTail: z.string().default('') })).default([]),
-  attempts: z.array(z.object({ provider: z.string(), sandboxId: z.string().nullable().default(null), endedAt: z.string().nullable().default(null), outcome: z.string() })).default([]),
+  attempts: z.array(z.object({ provider: z.string(), sandboxId: z.string().nullable().default(null), endedAt: time.nullable().default(null), outcome: z.string() })).default([]),
 })
 export type SeenResult = z.output<typeof resultSchema>
 /** Of a run that has ended what its result doesn't say is left. */
