@@ -27,9 +27,9 @@ export function pastaArguments(loopbackPorts: readonly number[]): string[] {
 
 /**
  * The ports of those git hosts that are on this machine's loopback.
- * @param gitHosts as `SandboxRequest.gitHosts`: with their port where it is not 443.
+ * @param gitHosts as `SandboxRequest.gitHosts`: with their port where it is not 443. None for a caller without types that names none.
  */
-export function loopbackPortsOf(gitHosts: readonly string[]): number[] {
+export function loopbackPortsOf(gitHosts: readonly string[] = []): number[] {
   return gitHosts.flatMap((host) => {
     const match = /^(localhost|127(?:\.\d{1,3}){3}|\[::1\])(?::(\d+))?$/.exec(host)
     return match === null ? [] : [Number(match[2] ?? 443)]
