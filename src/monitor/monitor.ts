@@ -1,4 +1,5 @@
 import { createBullBoard } from '@bull-board/api'
+import type { QueueJobJson } from '@bull-board/api/dist/types.js'
 import { HonoAdapter } from '@bull-board/hono'
 import { getRequestListener } from '@hono/node-server'
 import { serveStatic } from '@hono/node-server/serve-static'
@@ -143,7 +144,8 @@ function routes(options: ApplicationOptions, queues: readonly { readonly queue: 
 }
 
 function jobsAdapter(queue: Queue, { description, monitored }: BoardQueue, { writable, base }: ApplicationOptions, links: Links): JobsAdapter {
-  const externalJobUrl = ({ id }: { readonly id?: string | number | null | undefined }) => ({ href: jobPath(base, String(id ?? '')), displayText: 'Open its page' })
+  // Bull Board has no button for a job that is in hand.
+  const externalJobUrl = ({ id, processedOn, finishedOn }: Pick<QueueJobJson, 'id' | 'processedOn' | 'finishedOn'>) => ({ href: jobPath(base, String(id ?? '')), displayText: writable && processedOn != null && finishedOn == null ? 'Open its page, to cancel it' : 'Open its page' })
   const settings = { readOnlyMode: !writable, ...(description === undefined ? {} : { description }), ...(monitored === undefined ? {} : { externalJobUrl }) }
   const statuses = monitored === undefined ? (ids: readonly string[]) => Promise.resolve(ids.map(() => null)) : (ids: readonly string[]) => monitored.statuses(ids)
   const adapter = new JobsAdapter(queue, settings, { statuses, view: monitored === undefined ? undefined : (id) => monitored.view(id), actions: monitored, links })

@@ -46,10 +46,11 @@ small,.soft{color:var(--soft)}small{font-size:12px}.id{font:12px/1.4 ui-monospac
 .note{border-left:3px solid currentColor;padding:.3rem .75rem;margin:0 0 .6rem;background:var(--paper);overflow-wrap:anywhere}.note span{color:var(--ink)}
 .meter{display:block;width:100%;height:6px;margin-top:.3rem}.meter .track{fill:var(--rule)}.meter .fill{fill:var(--bar)}.meter .full{fill:var(--bar-full)}
 .last{font:12px/1.45 ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;color:var(--soft);display:-webkit-box;-webkit-line-clamp:2;-webkit-box-orient:vertical;overflow:hidden}
+.why{display:-webkit-box;-webkit-line-clamp:3;-webkit-box-orient:vertical;overflow:hidden}
 .w0{width:2rem}.w1{width:4.2rem}.w2{width:5.8rem}.w3{width:7.5rem}.w4{width:9rem}.q{width:25%}.h{width:46%}
 .num+th:not(.num),.num+td:not(.num){padding-left:.75rem}
 pre{margin:0;font:12px/1.5 ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;white-space:pre-wrap;overflow-wrap:anywhere;max-height:26rem;overflow:auto;background:var(--ground);border:1px solid var(--rule);border-radius:6px;padding:.6rem .75rem}
-pre.diff span{display:block}.diff .add{background:var(--good-fill)}.diff .del{background:var(--bad-fill)}.diff .at{color:var(--soft)}pre.diff{margin-bottom:.5rem}
+pre.diff span{display:block}.diff .add{background:var(--good-fill)}.diff .del{background:var(--bad-fill)}.diff .at{color:var(--soft)}pre.diff{margin-bottom:.5rem}.lines{margin:.6rem 0}
 details>summary{cursor:pointer;color:var(--link);width:max-content;max-width:100%}details[open]>summary{margin-bottom:.5rem}
 .facts{display:grid;grid-template-columns:repeat(auto-fill,minmax(11rem,1fr));gap:.7rem 1.4rem;margin:0}.facts dt{color:var(--soft);font-size:12px}.facts dd{margin:0;overflow-wrap:anywhere}
 .acts{display:flex;flex-wrap:wrap;gap:.5rem;margin-left:auto;align-items:flex-start}.acts form{display:flex;flex-wrap:wrap;gap:.4rem}

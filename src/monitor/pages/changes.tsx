@@ -36,7 +36,7 @@ function Lines({ patch, files }: { readonly patch: ShownPatch | null; readonly f
   if (!patch.known) return <p class="more">The git host gives no changed lines; the commit has them.</p>
   const shown = patch.files.filter(({ text }) => text !== '')
   return (
-    <>
+    <div class="lines">
       {shown.map(({ path, text, cut }, index) => (
         <details id={elementId('changes', path)} open={index < mostOpen}>
           <summary id={elementId('changes-of', path)} class="id" dir="auto">{line(path, 200)}</summary>
@@ -45,7 +45,7 @@ function Lines({ patch, files }: { readonly patch: ShownPatch | null; readonly f
         </details>
       ))}
       {shown.length < files ? <p class="more">{whole(files - shown.length)} more without changed lines here: binary, moved, or past what is kept. The commit has them.</p> : null}
-    </>
+    </div>
   )
 }
 

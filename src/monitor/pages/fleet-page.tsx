@@ -267,7 +267,7 @@ function Tenants({ fleet: { tenants, tenantsMore }, ...shared }: Shared & { read
         <>
           <table>
             <caption>Tenants, and their shares of what runs</caption>
-            <thead><tr><th scope="col">Tenant</th><th scope="col" class="num">Running</th><th scope="col" class="num">Has now</th><th scope="col" class="num">Is due</th></tr></thead>
+            <thead><tr><th scope="col" class="h">Tenant</th><th scope="col" class="num">Running</th><th scope="col" class="num">Has now</th><th scope="col" class="num">Is due</th></tr></thead>
             <tbody>
               {tenants.map(({ tenant, running: own, cap, weight, paused }) => (
                 <tr>
@@ -355,7 +355,7 @@ function Row({ job, atMs, base, writable }: Shared & { readonly job: FleetJob; r
         <small class="b"><span class="id">{line(jobId, 24)}</span>{tenant === null ? '' : ` · ${line(tenant, 40)}`}</small>
       </th>
       <td class="where" role="cell">
-        {reason === null ? <span class="now"><span aria-hidden="true">●</span> {line(standing(phase, step), 120)}</span> : <span class="wait"><span aria-hidden="true">○</span> {line(reason, 200)}</span>}
+        {reason === null ? <span class="now"><span aria-hidden="true">●</span> {line(standing(phase, step), 120)}</span> : <span class="wait why" title={line(reason, 500)}><span aria-hidden="true">○</span> {line(reason, 200)}</span>}
         {where === '' ? null : <small class="b">{where}</small>}
       </td>
       <td class="for" role="cell"><Lasting ms={atMs - (startedAtMs ?? enqueuedAtMs)} />{cost === null ? null : <small class="b">{money(cost)}</small>}{writable && mayBeJobId(jobId) ? <a id={elementId('cancel', jobId)} class="b small" href={`${jobPath(base, jobId)}?ask=cancel`}>Cancel…</a> : null}</td>
