@@ -9,6 +9,7 @@ const placeholders: Readonly<Record<string, string>> = {
   CONSUMER: 'consumer-[0-9a-f-]+',
   QUEUE: 'agents',
   EPOCH: '\\d+',
+  DAY: '\\d{4}-\\d\\d-\\d\\d',
   GROUP: '.+',
   REST: '.+',
 }

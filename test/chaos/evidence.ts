@@ -25,7 +25,7 @@ const resultSchema = z.object({
   baseSha: z.string().nullable().default(null),
   promoted: z.object({ to: z.string(), sha: z.string() }).nullable().default(null),
   steps: z.array(z.object({ name: z.string(), exitCode: z.number().nullable().default(null), stdoutTail: z.string().default('') })).default([]),
-  attempts: z.array(z.object({ provider: z.string(), sandboxId: z.string().nullable().default(null), endedAt: time.nullable().default(null), outcome: z.string() })).default([]),
+  attempts: z.array(z.object({ provider: z.string(), sandboxId: z.string().nullable().default(null), endedAt: time.nullable().default(null), outcome: z.string().default('succeeded') })).default([]),
 })
 export type SeenResult = z.output<typeof resultSchema>
 /** Of a run that has ended what its result doesn't say is left. */
