@@ -57,6 +57,6 @@ export function operated(said: string | undefined, ignored: string | undefined):
   if (!Object.hasOwn(operations, name)) return null
   const operation = operations[name as OperationName]
   const count = /^\d{1,6}$/.test(ignored ?? '') ? Number(ignored) : 0
-  const unheeded = count === 0 ? '' : ` Not heeded by ${count === 1 ? 'one consumer' : `${count} consumers`} of an earlier release.`
+  const unheeded = count === 0 ? '' : ` Consumers of an earlier release that do not heed it: ${count}.`
   return `${before === 'before' ? operation.before : operation.done}${unheeded}`
 }

@@ -113,7 +113,7 @@ describe('the pages', () => {
     expect(await said()).toEqual([null, null, null])
     // What the address says is ours, whoever made the link.
     expect(await page('fleet?said=<b>&ignored=<b>')).not.toMatch(/role="status"><span>/)
-    expect(await page('fleet?said=drainProvider&ignored=2')).toContain('Not heeded by 2 consumers of an earlier release.')
+    expect(await page('fleet?said=drainProvider&ignored=2')).toContain('Consumers of an earlier release that do not heed it: 2.')
     // What all who watch are sent holds nobody's token.
     const stop = new AbortController()
     const live = await fetch(new URL('fleet/live?since=0', url), { headers: { cookie }, signal: stop.signal })

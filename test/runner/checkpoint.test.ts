@@ -250,7 +250,8 @@ describe('checkpoints', () => {
     await clone()
     await writeFile(join(tree, 'a.txt'), 'a')
     const made = await checkpoint()
-    expect(await checkpoint()).toEqual(made)
+    // What it weighs depends on how git has packed it.
+    expect(await checkpoint()).toEqual({ ...made, bytes: expect.any(Number) })
     // Meanwhile the command went on.
     await writeFile(join(tree, 'a.txt'), 'later')
     const later = await checkpoint()
