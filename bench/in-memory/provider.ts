@@ -132,7 +132,7 @@ export class InMemoryProvider implements Provider {
       }
       case 'checkpoint':
       case 'commit':
-        return [`sha ${sha}`, `head ${sha}`, 'ahead 1', 'descends 1', `plain ${sha}`, `plain-head ${sha}`, 'plain-ahead 1', 'paths 0', 'unsaved-more 0']
+        return [`sha ${sha}`, `head ${sha}`, 'ahead 1', 'descends 1', `plain ${sha}`, `plain-head ${sha}`, 'plain-ahead 1', 'paths 0', 'bytes 0', 'unsaved-more 0']
       case 'restore':
         return ['restored 0', 'paths 0']
       default:

@@ -58,7 +58,9 @@ it('shows what runs with its step, consumer, cost and last line, what waits and 
     runningMore: 0, ended: [{ jobId: done.jobId, status: 'succeeded', reason: null }],
   })
   const shown = fleet.running.find(({ jobId }) => jobId === first!.jobId)
-  expect(shown).toMatchObject({ repository: 'acme/web', tenant: 'globex', phase: 'steps', provider: 'a', attempt: 1, reason: null, consumer: consumer.id, lastLine: 'x'.repeat(31) })
+  expect(shown).toMatchObject({ repository: 'acme/web', tenant: 'globex', phase: 'steps', provider: 'a', attempt: 1, reason: null, consumer: consumer.id })
+  // Its last character is held back while it may begin a secret.
+  expect(shown?.lastLine).toMatch(/^x{30,31}$/)
   expect(shown?.cost?.currency).toBe('USD')
   expect(shown?.cost?.micros).toBeGreaterThan(0)
   expect(fleet.atMs).toBeGreaterThanOrEqual(shown?.startedAtMs ?? Infinity)
