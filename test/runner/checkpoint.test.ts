@@ -251,7 +251,7 @@ describe('checkpoints', () => {
     await writeFile(join(tree, 'a.txt'), 'a')
     const made = await checkpoint()
     // What it weighs depends on how git has packed it.
-    expect(await checkpoint()).toEqual({ ...made, bytes: expect.any(Number) })
+    expect(await checkpoint()).toEqual({ ...made, bytes: expect.any(Number) as number })
     // Meanwhile the command went on.
     await writeFile(join(tree, 'a.txt'), 'later')
     const later = await checkpoint()
