@@ -167,7 +167,8 @@ describe('jobs that came around Switchyard', () => {
 describe('what is done to waiting jobs', () => {
   it('changePriority counts, 0 and last-in-first-out too', async () => {
     const { queue, bull } = open()
-    await consume(1)
+    // Without a reaper that frees places meanwhile: it has no patience in these settings.
+    await consume(1, { settings: { reapGraceMs: 60_000, reapIntervalMs: 600_000 } })
     const free = await occupied(queue)
     const jobs = await queue.enqueueMany(Array.from({ length: 5 }, () => spec({ priority: 100 })))
     const ids = jobs.map(({ jobId }) => jobId)
