@@ -174,7 +174,7 @@ function withShortTimes(attempt: Record<string, unknown>): Record<string, unknow
 }
 
 /** A time of an attempt as it is held. */
-export const heldTime = z.int().min(0).max(8.64e15).transform((ms) => new Date(ms).toISOString()).or(z.string())
+export const heldTime = z.int().min(-8.64e15).max(8.64e15).transform((ms) => new Date(ms).toISOString()).or(z.string())
 
 const heldAttempt = z.looseObject({ startedAt: heldTime, endedAt: heldTime.nullish() })
 const heldResult = z.looseObject({ steps: z.array(z.looseObject({})).optional(), attempts: z.array(heldAttempt).optional() })

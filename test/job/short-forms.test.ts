@@ -75,6 +75,7 @@ describe('a result is held short', () => {
       metadata: { none: null, empty: '', list: [] },
     })],
     ['of a job whose spec could not be read', result('job', { repository: '' })],
+    ['of a consumer whose clock stood before 1970', result('job', { attempts: [{ ...attempt, startedAt: '1969-12-31T23:59:58.000Z', sandboxId: 's', endedAt: '1969-12-31T23:59:59.000Z', outcome: 'succeeded', error: null }] })],
   ])('and read as it was: %s', (_what, whole) => {
     for (const runId of ['job', 'other:job']) {
       const read = (held: unknown) => jobResultSchema.parse(wholeResult(plain(held), runId))
