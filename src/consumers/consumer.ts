@@ -311,7 +311,7 @@ export class Consumer {
     })
     worker.on('stalled', () => intake.nudge())
     onKeys = () => void announcer.announce().then(() => intake.nudge())
-    await signals.onCancel((jobId, reason) => intake.cancel(jobId, reason))
+    await signals.onCancel((jobId) => void intake.heedCancel(jobId))
     signals.onReconnect(() => {
       intake.nudge()
       void intake.heedCancels()

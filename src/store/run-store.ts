@@ -456,17 +456,23 @@ export class RunStore {
     await this.#redis.hdel(this.#keys.run(jobId), 'continue')
   }
 
-  /** The requests to cancel that the given jobs have, by job, in one round trip. For when a signal may have been missed. */
+  /**
+   * The requests to cancel that the given jobs' runs have, by job, in one round trip: a signal may have been missed, or was for the run before. A run
+   * that has ended has none, whatever an older release left there: the job may be in somebody's hands again who has not begun its next run yet.
+   */
   async cancelRequests(jobIds: readonly string[]): Promise<Map<string, CancelRequest>> {
     const requests = new Map<string, CancelRequest>()
     if (jobIds.length === 0) return requests
     const pipeline = this.#redis.pipeline()
-    for (const jobId of jobIds) pipeline.hmget(this.#keys.run(jobId), 'cancelReason', 'cancelAtMs')
-    for (const [index, [error, fields]] of ((await pipeline.exec()) ?? []).entries()) {
+    for (const jobId of jobIds) pipeline.hmget(this.#keys.run(jobId), 'cancelReason', 'cancelAtMs').hexists(this.#keys.run(jobId), 'result')
+    const answers = ((await pipeline.exec()) ?? []).map(([error, answer]) => {
       if (error !== null) throw error
-      const cancel = toCancel(...z.tuple([nullable, nullable]).parse(fields))
-      if (cancel !== null) requests.set(jobIds[index] ?? '', cancel)
-    }
+      return answer
+    })
+    jobIds.forEach((jobId, index) => {
+      const cancel = toCancel(...z.tuple([nullable, nullable]).parse(answers[2 * index]))
+      if (cancel !== null && answers[2 * index + 1] === 0) requests.set(jobId, cancel)
+    })
     return requests
   }
 

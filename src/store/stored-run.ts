@@ -58,7 +58,7 @@ export function parseRun(hash: Record<string, string>, runId: string, forShow = 
     fence: run.fence,
     holder: run.holder ?? null,
     reason: run.reason ?? null,
-    cancel: run.cancelReason === undefined ? null : { reason: run.cancelReason, atMs: run.cancelAtMs ?? run.atMs },
+    cancel: run.cancelReason === undefined || run.result !== undefined ? null : { reason: run.cancelReason, atMs: run.cancelAtMs ?? run.atMs },
     stalls: run.result === undefined ? null : stallsIn(run.stalls ?? null),
     atMs: run.atMs,
   }

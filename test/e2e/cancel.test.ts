@@ -1,3 +1,4 @@
+import { setTimeout as pause } from 'node:timers/promises'
 import { Redis } from 'ioredis'
 import { afterEach, describe, expect, it } from 'vitest'
 import type { ConsumerSettings } from '../../src/consumers/index.js'
@@ -6,6 +7,7 @@ import type { JobResult } from '../../src/job/result.js'
 import type { JobSpecInput } from '../../src/job/spec.js'
 import type { JobHandle } from '../../src/producers/job-handle.js'
 import { AgentQueue } from '../../src/producers/index.js'
+import { Keys } from '../../src/store/keys.js'
 import type { Provider } from '../../src/providers/provider.js'
 import { altered, startDeployment, unanswered, until, verbOf, type Deployment } from './deployment.js'
 
@@ -285,6 +287,42 @@ describe('a job is cancelled', () => {
     }
     expect(await alive()).toEqual([])
   })
+
+  // Missed or late, a request was heard by the next run of the job, which was in hand and had not begun.
+  it('and is run again: neither the request to the run before nor its signal ends the new one', async () => {
+    const { reached, isReached } = mark()
+    let answersAfterMs = 0
+    await begin({
+      host: () => ({
+        resolve: async (...asked) => {
+          if (answersAfterMs > 0) reached()
+          await pause(answersAfterMs)
+          return await deployment.host.resolve(...asked)
+        },
+      }),
+      settings: { leaseMs: 300 },
+    })
+    const job = await enqueue({ push: false, promote: undefined, steps: ['echo began; sleep 600'] })
+    await until('the step', async () => (await job.status()).step !== null)
+    await cancel(job, 'in its step, to be run again')
+    answersAfterMs = 1_500
+    expect(await deployment.queue.retry(job.jobId)).toBe('retried')
+    const redis = new Redis(deployment.redis.url)
+    try {
+      await until('it is in hand again', isReached)
+      // Its consumer looks for requests several times until the host answers and the run begins.
+      await until('the new run', async () => {
+        await redis.publish(new Keys().cancelChannel(), JSON.stringify({ jobId: job.jobId, reason: 'the one before' }))
+        return (await job.status()).phase !== null
+      })
+      await until('the step, again', async () => (await job.status()).step !== null)
+      await redis.publish(new Keys().cancelChannel(), JSON.stringify({ jobId: job.jobId, reason: 'the one before' }))
+      await cancel(job, 'in its second run')
+    } finally {
+      redis.disconnect()
+    }
+    expect(await alive()).toEqual([])
+  }, 120_000)
 
   it('between two consumers: at once when the next one comes', async () => {
     deployment = await startDeployment({ limits: [1] })

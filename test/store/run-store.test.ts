@@ -288,6 +288,26 @@ describe('cancelling', () => {
     expect(await store.cancelRequests([])).toEqual(new Map())
   })
 
+  // A consumer that had taken the retry of a cancelled job, and looked for requests before it began the next run, cancelled that too.
+  it('ends with its run: whoever has the next one in hand finds none, whatever an older release left', async () => {
+    const store = stored()
+    const client = redis.connect()
+    for (const jobId of ['supervised', 'waiting', 'older']) {
+      if (jobId === 'waiting') {
+        expect(await store.cancel(jobId, 'enough', { result: result(jobId, { status: 'cancelled' }), event: event(jobId) })).toBe('cancelled')
+      } else {
+        const { fence } = await acquire(store, jobId)
+        await store.cancel(jobId, 'enough', null)
+        expect((await store.cancelRequests([jobId])).size).toBe(1)
+        await store.finish(jobId, fence, record(jobId), result(jobId, { status: 'cancelled' }), event(jobId))
+      }
+      if (jobId === 'older') await client.hset(redis.keys.run(jobId), { cancelReason: 'enough', cancelAtMs: 1 })
+      else expect(await client.hmget(redis.keys.run(jobId), 'cancelReason', 'cancelAtMs')).toEqual([null, null])
+    }
+    expect(await store.cancelRequests(['supervised', 'waiting', 'older'])).toEqual(new Map())
+    expect((await store.readMany(['supervised', 'waiting', 'older'])).map((run) => run?.cancel)).toEqual([null, null, null])
+  })
+
   it('ends a retry that nobody has taken yet', async () => {
     const store = stored()
     const { fence } = await acquire(store, 'job')

@@ -100,21 +100,25 @@ export class Intake {
     this.wakeUp?.()
   }
 
-  cancel(jobId: string, reason: string): void {
-    this.runs.get(jobId)?.cancel(reason)
+  /** Somebody has said that the job is to be cancelled. The request may have been for the run before this one: what counts is in the run's record. */
+  async heedCancel(jobId: string): Promise<void> {
+    if (this.runs.has(jobId)) await this.heed([jobId])
   }
 
   /** Looks for requests to cancel whose signal went by unheard, as while the connection for it was away. */
   async heedCancels(): Promise<void> {
     if (this.heeding || this.runs.size === 0) return
     this.heeding = true
+    await this.heed([...this.runs.keys()])
+    this.heeding = false
+  }
+
+  private async heed(jobIds: readonly string[]): Promise<void> {
     const { store, log } = this.parts.context
     try {
-      for (const [jobId, { reason }] of await store.cancelRequests([...this.runs.keys()])) this.cancel(jobId, reason)
+      for (const [jobId, { reason }] of await store.cancelRequests(jobIds)) this.runs.get(jobId)?.cancel(reason)
     } catch (error) {
       log.warn({ message: errorMessage(error) }, 'requests to cancel not read; tried again')
-    } finally {
-      this.heeding = false
     }
   }
 

@@ -164,7 +164,8 @@ local function standOf(jobId)
   local sinceMs = nobodySince(jobId, refusals, function(other) return has(other.providers, other.secrets) end)
   if not sinceMs then return nil end
   -- Its end need not wait for whoever might have gone on.
-  if redis.call('HEXISTS', runPrefix .. ids.run(q, jobId), 'cancelReason') == 1 then return 'stranded' end
+  local run = redis.call('HMGET', runPrefix .. ids.run(q, jobId), 'cancelReason', 'generation', 'result')
+  if run[1] and not (run[2] and run[3]) then return 'stranded' end
   if sinceMs < grace then return nil end
   if not refuses(refusals, profile) then return 'stranded' end
   local reached = false

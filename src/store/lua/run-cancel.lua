@@ -14,11 +14,10 @@ if waiting and generation < waiting then
   local seq = tonumber(state[3] or '0') + 1
   -- The log of an earlier run is not this one's.
   if generation > 0 then redis.call('DEL', log, KEYS[5]) end
-  redis.call('HDEL', run, 'record', 'reason', 'holder', 'continue')
+  redis.call('HDEL', run, 'record', 'reason', 'holder', 'continue', 'cancelReason', 'cancelAtMs')
   -- The fence goes up, so that nothing of an earlier generation can be written any more.
   redis.call('HINCRBY', run, 'fence', 1)
   redis.call('HSET', run, 'generation', waiting, 'result', ARGV[4], 'atMs', now, 'seq', seq, 'stalls', '-')
-  if reason ~= '' then redis.call('HSET', run, 'cancelReason', reason, 'cancelAtMs', now) end
   appendEvent(events, KEYS[6], ARGV[7], ARGV[6], ARGV[5], seq, '', '', ARGV[12])
   -- Followers stop here; where there is no log they are told by the channel.
   if redis.call('EXISTS', log) == 1 then redis.call('XADD', log, seq .. '-0', 'end', '1', 't', now) end

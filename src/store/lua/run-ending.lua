@@ -12,7 +12,7 @@ local function endRun(k, a)
   local fence, left, at, result, event, carries, eventId, bounds, retention, done, jobId = unpack(ARGV, a, a + 10)
   local more = #carries > 1 and cjson.decode(string.sub(carries, 2)) or { hooks = '', call = '', early = {} }
   if string.sub(carries, 1, 1) == '1' then event = string.sub(event, 1, -2) .. ',"data":' .. result .. '}' end
-  local state = redis.call('HMGET', run, 'fence', 'result', 'seq', 'generation', 'cancelReason', 'cancelAtMs')
+  local state = redis.call('HMGET', run, 'fence', 'result', 'seq', 'generation')
   if state[1] ~= fence then return 'lost' end
   if state[2] then return 'repeated' end
   if more.call ~= '' then
@@ -26,10 +26,6 @@ local function endRun(k, a)
     ended[#ended + 1] = 'seq'
     ended[#ended + 1] = seq
   end
-  if state[5] then for i, name in ipairs({ 'cancelReason', 'cancelAtMs' }) do
-    ended[#ended + 1] = name
-    ended[#ended + 1] = state[4 + i]
-  end end
   -- How often the job had stalled: whether BullMQ has ended it as well can be told from that (run-acquire.lua). Left out when it never had, '-' when
   -- nobody had taken the job.
   local queued = redis.call('HMGET', queuedJob, 'processedOn', 'stc')
