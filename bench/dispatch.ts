@@ -1,6 +1,8 @@
 // What choosing a job and its place costs, by Redis' own clock, against how much waits: jobs, tenants, images, kinds of demand, queues; with room at all
 // providers, with all of them full but one that nobody may use, and right after a drain, an obliterate and a flush. Each row is a Redis of its own. A job is
 // put there as BullMQ holds it, without its scripts; the index, the ledger and the calls are the real ones. `SIZES=1000,200000` chooses the sizes.
+// Beside each look the same Redis runs a yardstick: a script that always does the same and takes as long as a look does. Its 99th percentile and its
+// longest time are the machine's own.
 import { Queue } from 'bullmq'
 import { startRedis } from '../src/embedded/index.js'
 import { parseJobSpec, type JobSpec } from '../src/job/spec.js'
@@ -13,6 +15,9 @@ const sizes = (process.env['SIZES'] ?? '1000,10000,200000').split(',').map(Numbe
 const rounds = Number(process.env['ROUNDS'] ?? 1_500)
 const runs = Number(process.env['RUNS'] ?? 1)
 const names = ['a', 'b', 'c', 'd', 'e']
+
+/** Thirty commands, and so many steps of Lua. */
+const yardstick = "local x = 0 for i = 1, 30 do redis.call('HSET', KEYS[1], i, i) end for i = 1, ARGV[1] do x = x + i % 7 end return x"
 
 interface Row {
   readonly jobs: number
@@ -57,11 +62,11 @@ async function measure(row: Row): Promise<Record<string, number | string>> {
       if (found.what === 'nothing' && known.length === 0) return null
     }
   }
-  const stats = async () => {
+  const stats = async (command: 'eval' | 'evalsha' = 'evalsha') => {
     const [latency, slow, counts] = await Promise.all([client.info('latencystats'), client.slowlog('GET', 100_000), client.info('commandstats')])
-    const [, p50, p99] = /latency_percentiles_usec_evalsha:p50=([\d.]+),p99=([\d.]+)/.exec(latency) ?? []
-    const longest = (slow as [number, number, number, string[]][]).filter(([, , , [command]]) => /^eval/i.test(command ?? '')).map(([, , us]) => us)
-    const [, calls, us] = /cmdstat_evalsha:calls=(\d+),usec=(\d+)/.exec(counts) ?? []
+    const [, p50, p99] = new RegExp(`latency_percentiles_usec_${command}:p50=([\\d.]+),p99=([\\d.]+)`).exec(latency) ?? []
+    const longest = (slow as [number, number, number, string[]][]).filter(([, , , [name]]) => name?.toLowerCase() === command).map(([, , us]) => us)
+    const [, calls, us] = new RegExp(`cmdstat_${command}:calls=(\\d+),usec=(\\d+)`).exec(counts) ?? []
     return { calls: Number(calls), meanUs: Math.round(Number(us) / Number(calls)), p50Us: Math.round(Number(p50)), p99Us: Math.round(Number(p99)), maxUs: longest.length === 0 ? Math.round(Number(p99)) : Math.max(...longest) }
   }
   const reset = async () => {
@@ -118,26 +123,39 @@ async function measure(row: Row): Promise<Record<string, number | string>> {
     await first.ready.add([{ jobId: 'alive', spec: specOf(0, row) }])
   }
   if (row.state === 'flushed') await client.flushall()
+  let taken = 0
+  async function turn(round: number): Promise<void> {
+    if (row.state === 'full') {
+      await look(first)
+      return
+    }
+    const ended = held[round % held.length]!
+    await ended.side.ready.close(ended.jobId)
+    const jobId = await look(ended.side)
+    if (jobId === null) return
+    taken += 1
+    held[round % held.length] = { side: ended.side, jobId }
+  }
+  const measureOnly = async (steps: number) => await client.eval(yardstick, 1, 'yardstick', steps)
+  await measureOnly(0)
   await reset()
   const cpuFrom = await cpuUs()
-  let taken = 0
-  for (let round = 0; round < rounds; round++) {
-    if (row.state === 'full') await look(first)
-    else {
-      const ended = held[round % held.length]!
-      await ended.side.ready.close(ended.jobId)
-      const jobId = await look(ended.side)
-      if (jobId !== null) {
-        taken += 1
-        held[round % held.length] = { side: ended.side, jobId }
-      }
-    }
-  }
+  for (let round = 0; round < rounds; round++) await turn(round)
   const looks = await stats()
   const cpuPerCall = Math.round(((await cpuUs()) - cpuFrom) / looks.calls)
+  // The yardstick in turn with looks, as long as they are; what these do meanwhile is not measured again.
+  await reset()
+  for (let round = 0; round < 100; round++) await measureOnly(20_000)
+  const steps = Math.round((20_000 * looks.meanUs) / (await stats('eval')).meanUs)
+  await reset()
+  for (let round = 0; round < rounds; round++) {
+    await measureOnly(steps)
+    await turn(round)
+  }
+  const machine = await stats('eval')
   client.disconnect()
   await server.close()
-  return { ...row, calls: looks.calls, taken, cpuUsPerCall: cpuPerCall, meanUs: looks.meanUs, p50Us: looks.p50Us, p99Us: looks.p99Us, maxUs: looks.maxUs, addUsPerJob: Math.round((adds.meanUs * adds.calls * 10) / row.jobs) / 10, addMaxUs: adds.maxUs, bytesPerJob }
+  return { ...row, calls: looks.calls, taken, cpuUsPerCall: cpuPerCall, meanUs: looks.meanUs, p50Us: looks.p50Us, p99Us: looks.p99Us, maxUs: looks.maxUs, yardstickMeanUs: machine.meanUs, yardstickP99Us: machine.p99Us, yardstickMaxUs: machine.maxUs, addUsPerJob: Math.round((adds.meanUs * adds.calls * 10) / row.jobs) / 10, addMaxUs: adds.maxUs, bytesPerJob }
 }
 
 /** The quietest of some runs: the machine adds, and takes nothing away. */

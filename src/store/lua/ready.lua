@@ -519,7 +519,7 @@ local function dropView(q, view)
 end
 
 local function tidyView(q, epoch, view)
-  local left = patience
+  local left = patience / 4
   for _, class in ipairs(call('HKEYS', viewKey(q, view, 'class', epoch))) do
     local gone = call('ZPOPMIN', viewKey(q, view, 'a:' .. class, epoch), left)
     for i = 1, #gone, 2 do call('UNLINK', viewKey(q, view, 't:' .. class .. ':' .. gone[i], epoch)) end
@@ -530,7 +530,7 @@ local function tidyView(q, epoch, view)
   call('LPOP', R .. ':garbage')
 end
 
--- Takes what is over apart: a bounded part of it in each call.
+-- Takes what is over apart: a bounded part of it in each call. Each list is some five commands, so it is a quarter of what a call may put right besides.
 local function tidy()
   local old = call('LINDEX', R .. ':garbage', 0)
   if not old then return end
@@ -540,7 +540,7 @@ local function tidy()
   local shape = call('ZRANGE', keyOf(q, 'shapes', epoch), 0, 0)[1]
   local all = call('ZRANGE', keyOf(q, 'views', epoch), 0, mostViews - 1)
   if shape then
-    local gone = call('ZPOPMIN', keyOf(q, 's:' .. shape, epoch), patience)
+    local gone = call('ZPOPMIN', keyOf(q, 's:' .. shape, epoch), patience / 4)
     for i = 1, #gone, 2 do
       local name = gone[i]
       call('UNLINK', keyOf(q, 'j:' .. shape .. ':' .. name, epoch))
@@ -557,7 +557,7 @@ local function tidy()
     if #gone == 0 then call('ZREM', keyOf(q, 'shapes', epoch), shape) end
     return
   end
-  local fronts = call('HSCAN', keyOf(q, 'front', epoch), '0', 'COUNT', patience)[2]
+  local fronts = call('HSCAN', keyOf(q, 'front', epoch), '0', 'COUNT', patience / 4)[2]
   for i = 1, #fronts, 2 do
     call('UNLINK', keyOf(q, 'f:' .. fronts[i + 1], epoch))
     call('HDEL', keyOf(q, 'front', epoch), fronts[i])
