@@ -6,11 +6,8 @@
 local defaultBounds = '100000 268435456 604800000'
 -- An entry of an event before the end has its kind and job besides; one that goes to webhooks of its job has their numbers (hooks, as `0 2`).
 local function appendEvent(stream, account, bounds, id, event, logEnd, kind, job, hooks)
-  if bounds == '' then
-    bounds = redis.call('HGET', account, 'bounds') or defaultBounds
-  else
-    redis.call('HSET', account, 'bounds', bounds)
-  end
+  local kept = redis.call('HMGET', account, 'bounds', 'first', 'hooks')
+  if bounds == '' then bounds = kept[1] or defaultBounds elseif bounds ~= kept[1] then redis.call('HSET', account, 'bounds', bounds) end
   local most, mostBytes, ageMs = string.match(bounds, '^(%d+) (%d+) (%d+)$')
   -- Nothing stands twice: the JSON's id is the entry's, and who reads it puts it back (event-group.lua).
   local head = '{"id":"' .. id .. '",'
@@ -27,10 +24,10 @@ local function appendEvent(stream, account, bounds, id, event, logEnd, kind, job
   redis.call('XADD', stream, 'MAXLEN', '~', most, '*', unpack(entry))
   -- Those who deliver to the N-th webhook of jobs begin once there is one.
   local last = tonumber(string.match(hooks or '', '(%d+)$'))
-  if last and last >= tonumber(redis.call('HGET', account, 'hooks') or '0') then redis.call('HSET', account, 'hooks', last + 1) end
+  if last and last >= tonumber(kept[3] or '0') then redis.call('HSET', account, 'hooks', last + 1) end
   local time = redis.call('TIME')
   local cutoff = math.max(time[1] * 1000 + math.floor(time[2] / 1000) - tonumber(ageMs), 0)
-  local firstMs, firstBytes = string.match(redis.call('HGET', account, 'first') or '', '^(%d+) (%d+)$')
+  local firstMs, firstBytes = string.match(kept[2] or '', '^(%d+) (%d+)$')
   local within = function() return firstMs and tonumber(firstMs) >= cutoff and bytes - tonumber(firstBytes) <= tonumber(mostBytes) end
   if within() then return end
   redis.call('XTRIM', stream, 'MINID', '~', string.format('%.0f', cutoff))

@@ -80,12 +80,13 @@ local function dropWaiter(id, waiter)
   redis.call('HDEL', L .. ':waiter', id)
 end
 
-local function dropLease(id, lease)
+-- `owns`: whether its job is known to have no other place.
+local function dropLease(id, lease, owns)
   redis.call('ZREM', leasesKey(lease.provider), id)
   redis.call('HDEL', L .. ':lease', id)
   if lease.milliCpu ~= 0 then redis.call('HINCRBY', providerKey(lease.provider), 'milliCpu', 0 - lease.milliCpu) end
   if lease.memoryMiB ~= 0 then redis.call('HINCRBY', providerKey(lease.provider), 'memoryMiB', 0 - lease.memoryMiB) end
-  if lease.jobId and redis.call('HGET', L .. ':jobs', lease.jobId) == id then redis.call('HDEL', L .. ':jobs', lease.jobId) end
+  if lease.jobId and (owns or redis.call('HGET', L .. ':jobs', lease.jobId) == id) then redis.call('HDEL', L .. ':jobs', lease.jobId) end
   forget(lease.provider)
 end
 
@@ -156,8 +157,12 @@ local function take(id, name, holder, milliCpu, memoryMiB, ttl, job)
     set('probe', id)
     set('probeAt', now)
   end
-  if #changes > 0 then redis.call('HSET', providerKey(name), unpack(changes)) end
-  forget(name)
+  if #changes > 0 then
+    redis.call('HSET', providerKey(name), unpack(changes))
+    forget(name)
+  else
+    p.used = p.used + 1
+  end
 end
 
 -- Reservations whose holder went away without binding them.

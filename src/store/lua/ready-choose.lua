@@ -175,7 +175,7 @@ local function nextJob(q, shape, name)
       keyed.park(q, key, jobId, score)
       spent = spent + 1
     else
-      if call('EXISTS', bull(q, jobId)) == 1 then call('HDEL', bull(q, jobId), 'sy') end
+      call('HDEL', bull(q, jobId), 'sy')
       if call('ZREM', bull(q, 'prioritized'), jobId) == 1 then found = jobId else spent = spent + 1 end
       if found and key then keyed.enter(q, jobId, key) end
     end

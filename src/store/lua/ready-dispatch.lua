@@ -249,7 +249,7 @@ if getLease(leaseId) then return answer('nothing') end
 tidy()
 -- What it had before it was away is to be gone first.
 if call('LPOS', R .. ':garbage', garbageOf(q, me)) then return answer('again') end
-for _, name in ipairs(call('SRANDMEMBER', R .. ':uncapping', 1)) do uncap(name) end
+for _, name in ipairs(call('SRANDMEMBER', R .. ':uncapping', 1)) do uncap(name, true) end
 for _, name in ipairs(unpaid.due(perLook.unpaid)) do unpaid.release(name) end
 local old = call('ZRANGEBYSCORE', keyOf(q, 'views'), '-inf', call('ZCARD', keyOf(q, 'views')) > mostViews and '+inf' or now - viewTtlMs, 'LIMIT', 0, 1)[1]
 if old and old ~= me then dropView(q, old) end

@@ -32,7 +32,7 @@ local function leaveHands(jobId, own)
   local leaseId = redis.call('HGET', L .. ':jobs', id)
   local lease = leaseId and getLease(leaseId)
   if not lease then return nil end
-  dropLease(leaseId, lease)
+  dropLease(leaseId, lease, lease.jobId == id)
   expire(lease.provider)
   return handOn(lease.provider, own)
 end

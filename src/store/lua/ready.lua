@@ -460,7 +460,8 @@ local function accrue(h)
 end
 
 -- Puts a tenant back where it waited for its cap, as far as this call goes. Not one that is paused: nothing of it is looked at until it is resumed.
-local function uncap(name)
+-- `asked`: it is on the list of those who are to be put back.
+local function uncap(name, asked)
   local capped = R .. ':capped:' .. name
   if shareOf(name).paused then
     call('SREM', R .. ':uncapping', name)
@@ -476,7 +477,11 @@ local function uncap(name)
       refresh(q, view, class)
     end
   end
-  if #some == patience and call('EXISTS', capped) == 1 then call('SADD', R .. ':uncapping', name) else call('SREM', R .. ':uncapping', name) end
+  if #some == patience and call('EXISTS', capped) == 1 then
+    call('SADD', R .. ':uncapping', name)
+  elseif #some > 0 or asked then
+    call('SREM', R .. ':uncapping', name)
+  end
 end
 
 -- Settles a tenant's account of a job that is out of the consumers' hands; by its id among all queues.

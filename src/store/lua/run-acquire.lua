@@ -8,8 +8,10 @@
 -- {'placeless'}: the run would begin with the fresh record, but its place has been freed; nothing is written.
 local run, ledger = KEYS[1], KEYS[5]
 local holder, generation, fresh, now, jobId, provider = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5], ARGV[6]
-local stored = redis.call('HMGET', run, 'generation', 'result', 'record')
+local stored = redis.call('HMGET', run, 'generation', 'result', 'record', 'continue', 'fence', 'cancelReason', 'cancelAtMs')
 local known, result, record = tonumber(stored[1] or '0'), stored[2], stored[3]
+-- A request to cancel that came before the first holder stays; that of a run that has ended does not.
+local cancelReason, cancelAtMs = not result and stored[6], not result and stored[7]
 if known >= generation and result then
   -- Either its last holder died between this end and BullMQ's, and then the job has stalled since; or BullMQ had ended it too and was told
   -- to run it again, and to count its attempts anew.
@@ -28,8 +30,7 @@ local function readChanges()
   end
 end
 if known < generation or not record then
-  local continues = redis.call('HGET', run, 'continue')
-  if continues and continues == stored[1] and record and ARGV[8] ~= '1' then return { 'continues' } end
+  if stored[4] and stored[4] == stored[1] and record and ARGV[8] ~= '1' then return { 'continues' } end
   -- In the same step as the write: the reaper may free a place as long as no run needs it.
   if provider ~= '' then
     local lease = redis.call('HGET', ledger .. ':jobs', jobId)
@@ -44,7 +45,6 @@ if known < generation or not record then
     end
     redis.call('DEL', KEYS[2], KEYS[3])
   end
-  -- A request to cancel that came before the first holder stays.
   if result then
     redis.call('HDEL', run, 'result', 'reason', 'cancelReason', 'cancelAtMs', 'stalls', 'continue')
     -- As run-ending.lua leaves it out.
@@ -66,10 +66,10 @@ end
 -- Not only higher than the one before but of this moment: when a failover or a crash of Redis has lost an acquire, the number
 -- that its holder believes in is not given out again.
 local time = redis.call('TIME')
-local fence = math.max(tonumber(redis.call('HGET', run, 'fence') or '0') + 1, time[1] * 1000 + math.floor(time[2] / 1000))
+local fence = math.max(tonumber(stored[5] or '0') + 1, time[1] * 1000 + math.floor(time[2] / 1000))
 redis.call('HSET', run, 'fence', string.format('%.0f', fence), 'holder', holder, 'atMs', now)
--- A retry of an ended job: what was about to expire stays.
-for i = 1, 4 do redis.call('PERSIST', KEYS[i]) end
-local cancel = redis.call('HMGET', run, 'cancelReason', 'cancelAtMs')
+-- What was about to expire stays: of an ended job that is run again all of it, of a first run a request to cancel that came before, and the claim.
+for i = known > 0 and 1 or 4, 4 do redis.call('PERSIST', KEYS[i]) end
+if known == 0 and stored[6] then redis.call('PERSIST', run) end
 -- What this call wrote its caller has.
-return { 'acquired', fence, created == 1 and '' or record, created, cancel[1], cancel[2], changes }
+return { 'acquired', fence, created == 1 and '' or record, created, cancelReason, cancelAtMs, changes }

@@ -7,7 +7,8 @@
 --               (the number of the holder's write that these build on, or ''); event id, bounds of the events or '', retention in ms, done channel, job id among all queues,
 --               then for each branch: when to delete it, and the branch.
 -- Returns 'lost', 'stale' (that write was lost; nothing was done), 'repeated' (this fence has ended it already: an answer was lost) or 'finished'.
-local function endRun(k, a)
+-- `written`: the script has written something before, so that a Redis without memory has refused it.
+local function endRun(k, a, written)
   local run, log, account, events, claim, branches, queuedJob, eventAccount = unpack(KEYS, k, k + 7)
   local fence, left, at, result, event, carries, eventId, bounds, retention, done, jobId = unpack(ARGV, a, a + 10)
   local more = #carries > 1 and cjson.decode(string.sub(carries, 2)) or { hooks = '', call = '', early = {} }
@@ -35,7 +36,7 @@ local function endRun(k, a)
     ended[#ended + 1] = stalls
   end
   -- Written before anything is deleted: a Redis without memory refuses it here. A hash keeps the table that it has grown, so it is made anew.
-  redis.call('HSET', run, 'result', result)
+  if not written then redis.call('HSET', run, 'result', result) end
   redis.call('DEL', run)
   redis.call('HSET', run, unpack(ended))
   for _, early in ipairs(more.early) do appendEvent(events, eventAccount, bounds, early[1], early[5], seq - 1, early[2], early[3], early[4]) end

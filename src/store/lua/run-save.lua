@@ -21,7 +21,7 @@ local now, number, half, changes = ARGV[2], tonumber(ARGV[5]), tonumber(ARGV[7])
 local told, bounds = string.match(ARGV[8], '^%d+ (%d+) (.*)$')
 local toldFrom = 9 + 2 * changes
 local pieces = toldFrom + 5 * tonumber(told or '0')
-local state = redis.call('HMGET', run, 'fence', 'result', 'callFence', 'call', 'seq', 'cancelReason', 'cancelAtMs')
+local state = redis.call('HMGET', run, 'fence', 'result', 'callFence', 'call', 'seq', 'cancelReason', 'cancelAtMs', 'reason')
 if state[1] ~= ARGV[1] or state[2] then return { 'lost' } end
 local seq, last = tonumber(state[5] or '0'), state[3] == ARGV[1] and tonumber(state[4]) or 0
 if number <= last then return { 'saved', state[6], state[7], seq } end
@@ -35,7 +35,7 @@ end
 for i = 9, toldFrom - 1 do fields[#fields + 1] = ARGV[i] end
 -- A Redis that has no memory left refuses these; only then is anything deleted.
 for i = 1, #fields, 1000 do redis.call('HSET', run, unpack(fields, i, math.min(i + 999, #fields))) end
-if ARGV[3] == 'clear' then redis.call('HDEL', run, 'reason') end
+if ARGV[3] == 'clear' and state[8] then redis.call('HDEL', run, 'reason') end
 if whole then
   local changed = {}
   for _, field in ipairs(redis.call('HKEYS', run)) do
