@@ -1,7 +1,7 @@
 import { Queue } from 'bullmq'
 import { beforeEach, describe, expect, it } from 'vitest'
 import { parseJobSpec, type JobSpecInput } from '../../src/job/spec.js'
-import { Keys, type KnownConstraints, ReadyJobs, RunStore } from '../../src/store/index.js'
+import { Keys, type KnownConstraints, Operators, ReadyJobs, RunStore } from '../../src/store/index.js'
 import { after, record, until, useRedis } from './fixture.js'
 
 const redis = useRedis()
@@ -15,6 +15,10 @@ class Side {
   readonly ready: ReadyJobs
   readonly queue: Queue
   private leases = 0
+  graceMs = 1
+  view = 'v'
+  /** Of the providers that a job allows, those that its consumer has not. */
+  refuses: readonly string[] = ['gone']
 
   constructor(readonly name: string) {
     const client = redis.connect()
@@ -36,9 +40,9 @@ class Side {
   async take(idleMs = 0): Promise<string | null> {
     let known: KnownConstraints[] = []
     for (;;) {
-      const means = { profileId: 'p', viewId: 'v', providers: ['a'], secrets: ['*'], shares: false }
-      const found = await this.ready.dispatch({ holder: this.name, leaseId: `${this.name}${this.leases++}`, limits, known, choice: 'given', means, graceMs: 1, idleMs })
-      known = found.unknown.map(({ id, number }) => ({ id, number, can: [['a']] }))
+      const means = { profileId: 'p', viewId: this.view, providers: ['a'], secrets: ['*'], shares: false }
+      const found = await this.ready.dispatch({ holder: this.name, leaseId: `${this.name}${this.leases++}`, limits, known, choice: 'given', means, graceMs: this.graceMs, idleMs })
+      known = found.unknown.map(({ id, number, json }) => ({ id, number, can: this.refuses.some((name) => json.includes(`"${name}"`)) ? 'has no such provider' : [['a']] }))
       if (found.what === 'take') return await redis.connect().rpop(this.keys.bullmq('wait'))
       if (found.what === 'nothing' && found.unknown.length === 0) return null
     }
@@ -146,6 +150,87 @@ describe('wait', () => {
     expect(await q.take()).toBe('a')
     expect(await q.ready.keyStanding('b', { key: 'k', limit: 1 })).toEqual({ key: 'k', limit: 1, held: 1, holders: ['a'], parked: true })
     expect(await q.ready.keyStanding('a', { key: 'k', limit: 1 })).toMatchObject({ parked: false })
+  })
+})
+
+describe('a job that is held holds nobody behind it', () => {
+  const operators = () => new Operators(redis.connect(), redis.keys)
+  const saying = { by: 'anna', audit: { by: 'operator' as const, name: 'anna', action: 'test', targets: ['x'], count: 1, status: 200 } }
+  const sweep = async () => {
+    for (let more = true; more; ) ({ more } = await q.ready.reconcile('m', 1))
+  }
+  const front = () => redis.connect().hlen(`${redis.keys.ready()}:q:agents:1:front`)
+
+  it.each([
+    ['its tenant is paused', () => operators().pauseTenant('held', true, saying, true), () => operators().pauseTenant('held', false, saying)],
+    ['its tenant is at its cap', () => operators().shareTenant('held', { weight: 1, cap: 1 }, saying, true), () => operators().shareTenant('held', null, saying)],
+    [
+      'its budget is used up',
+      () => q.ready.hold(parseJobSpec({ repository: 'acme/web', steps: ['true'], tenant: 'held' }), 'v', { why: 'too little', untilMs: 4e12, stamp: '0/today/0', days: JSON.stringify([[0, 'today'], [4e12, 'later']]) }),
+      () => redis.connect().zadd(`${redis.keys.ready()}:paying:version`, 'XX', -1, 'held'),
+    ],
+  ])('%s', async (_why, hold, release) => {
+    await q.enqueue('other', 'wait', { tenant: 'held', key: 'elsewhere' })
+    expect(await q.take()).toBe('other')
+    for (let index = 0; index < 50; index++) await q.enqueue(`h${index}`, 'wait', { tenant: 'held' })
+    await q.enqueue('a', 'wait', { tenant: 'free' })
+    await hold()
+    for (const id of ['b', 'c']) await q.enqueue(id, 'wait', { tenant: 'free' })
+    // At once where somebody finds that it is held, and with a sweep in any case.
+    const given = await q.takeAll()
+    await sweep()
+    expect([...given, ...(await q.takeAll())]).toEqual(['a'])
+    await q.enqueue('urgent', 'wait', { tenant: 'held', priority: 1 })
+    await q.end('a')
+    expect(await q.takeAll()).toEqual(['b'])
+    // Of what is held one stands in the index, however much it is.
+    expect(await front()).toBe(1)
+    await release()
+    expect(await q.takeAll()).toEqual([])
+    for (const [ended, next] of [['b', 'urgent'], ['urgent', 'h0'], ['h0', 'h1']] as const) {
+      await q.end(ended)
+      expect(await q.takeAll()).toEqual([next])
+    }
+    // A newer one supersedes what is held too, all of it.
+    await hold()
+    await q.enqueue('newer', 'cancel-waiting', { tenant: 'free' })
+    await q.end('h1')
+    await release()
+    const waits = await until(async () => {
+      await sweep()
+      const all = await q.takeAll()
+      for (const jobId of all) if (jobId !== 'newer') await q.end(jobId)
+      return all.includes('newer') && (await redis.connect().zcard(q.keys.bullmq('prioritized'))) === 0
+    }, 'the newer one is given, and the others to be ended')
+    expect(waits).toBe(true)
+    await q.end('newer')
+    await q.end('other')
+    expect([await keyedLeft(), await front()]).toEqual([{}, 0])
+  })
+
+  it('no consumer runs its shape', async () => {
+    q.graceMs = 600_000
+    for (const id of ['needs', 'needs too']) await q.enqueue(id, 'wait', { providers: { allow: ['gone'] } })
+    for (const id of ['a', 'b']) await q.enqueue(id)
+    expect(await q.take()).toBeNull()
+    await sweep()
+    expect(await q.takeAll()).toEqual(['a'])
+    await q.end('a')
+    expect(await q.takeAll()).toEqual(['b'])
+    await q.end('b')
+    // Somebody is there who can.
+    q.view = 'w'
+    q.refuses = []
+    expect(await q.takeAll()).toEqual(['needs'])
+    await q.end('needs')
+    expect(await q.takeAll()).toEqual(['needs too'])
+  })
+
+  it('it is dropped for one that is held, which has come before it', async () => {
+    await operators().pauseTenant('held', true, saying, true)
+    await q.enqueue('h', 'wait', { tenant: 'held' })
+    expect(await q.take()).toBeNull()
+    expect(await q.enqueue('a', 'drop')).toEqual(['a: dropped: job h has its concurrency key, or waits for it'])
   })
 })
 

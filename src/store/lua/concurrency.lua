@@ -4,9 +4,12 @@
 --   R:key:<key>:queues   set: queues in which jobs wait for it
 --   R:keyed              hash: '<queue>:<job id>' -> '<key> <number>' of a job that holds one; '!' and why of one that is superseded and has not ended
 --   R:arrivals           numbers the jobs that have a key, as they come
---   Q:j:!<key>:          the line: job id -> BullMQ's score, of those that are parked; `!<key>` is a shape that no view is ever asked about
---   Q:front              hash: job id -> key, of those that are listed as others are: as many of the first as the key has room for
---   Q:f:<key>            sorted set: the same jobs, of one key -> BullMQ's score
+--   Q:j:!<key>:<group>   a part of the line: job id -> BullMQ's score, of those that are parked; a group is '<shape>:<tenant>', and `!<key>` a shape that no view is
+--                        ever asked about
+--   Q:line:<key>         sorted set: group -> the first score of its part
+--   Q:front              hash: job id -> key, of those that are listed as others are: as many of the first as the key has room for; '<key> <group>' of one that stands aside
+--   Q:f:<key>            sorted set: the same jobs, of one key -> BullMQ's score, but for those that stand aside, which are in Q:aside:<key>
+--   Q:aside              hash: '<key> <group>' -> the job that stands aside for it; the rest of such a group is out of Q:line
 --   Q:over               hash: key -> '<number> <why>': what came before that number and is in the line yet is superseded
 -- <key> is a digest of what the user wrote. The field `syk` of BullMQ's hash of a job is what is to be known to list it: see `keyed.arrive`.
 --
@@ -16,12 +19,16 @@
 --
 -- Only what is in hand holds a key, so that nothing that waits (in a paused queue, for a full provider) keeps it from others. A job that pushes or promotes
 -- already is not superseded: it goes through, and the newer one waits for it. In a line jobs stand by priority and arrival.
+-- What can't be given, whatever comes free (its tenant is paused, at its cap or without budget, nobody runs its shape, its providers are drained), stands aside: the
+-- first of its group stays listed, so that its turn comes as any other's once it can be given, and those behind the group come to the front meanwhile.
 keyed.keptMs, keyed.mostHolders, keyed.mostQueues = 604800000, 64, 16
 keyed.superseded = {}
 
 function keyed.holders(key) return R .. ':key:' .. key .. ':in' end
 function keyed.queues(key) return R .. ':key:' .. key .. ':queues' end
-function keyed.line(q, key) return jobsKey(q, '!' .. key, '') end
+function keyed.line(q, key) return keyOf(q, 'line:' .. key) end
+function keyed.part(q, key, group) return jobsKey(q, '!' .. key, group) end
+function keyed.groupOf(info) return info.shape .. ':' .. info.tenant end
 
 function keyed.infoOf(q, jobId)
   local json = call('HGET', bull(q, jobId), 'syk')
@@ -62,33 +69,138 @@ function keyed.enter(q, jobId, key)
 end
 
 -- Into the line; it stands nowhere else in the index.
-function keyed.park(q, key, jobId, score) list(q, jobId, '!' .. key, '', score, {}) end
+function keyed.park(q, key, group, jobId, score) list(q, jobId, '!' .. key, group, score, {}) end
 
-function keyed.unpark(q, key, jobId)
-  if call('ZREM', keyed.line(q, key), jobId) == 0 then return end
+function keyed.unpark(q, key, group, jobId)
+  if call('ZREM', keyed.part(q, key, group), jobId) == 0 then return end
   call('HINCRBY', R .. ':listed', q, -1)
-  if call('EXISTS', keyed.line(q, key)) == 0 then leave(q, '!' .. key, '') end
+  leave(q, '!' .. key, group)
 end
 
--- From the line to the front.
-function keyed.advance(q, key, jobId, info, score)
-  keyed.unpark(q, key, jobId)
-  call('HSET', keyOf(q, 'front'), jobId, key)
-  call('ZADD', keyOf(q, 'f:' .. key), score, jobId)
+-- A part of a line has changed: where it stands follows. The one that stands aside for it is the first of its group.
+function keyed.stand(q, key, group)
+  local part = keyed.part(q, key, group)
+  local head, first = unpack(call('ZRANGE', part, 0, 0, 'WITHSCORES'))
+  local aside = head and call('HGET', keyOf(q, 'aside'), key .. ' ' .. group)
+  if not head then
+    call('ZREM', keyed.line(q, key), group)
+  elseif not aside then
+    call('ZADD', keyed.line(q, key), first, group)
+  else
+    local score = call('ZSCORE', keyOf(q, 'aside:' .. key), aside)
+    local info = keyed.infoOf(q, head)
+    if not score or not listedAt(q, aside) then return keyed.forget(q, aside) end
+    call('ZREM', keyed.line(q, key), group)
+    if not info or tonumber(score) <= tonumber(first) then return end
+    -- It is listed before the other is not, so that the shape stays known.
+    call('ZREM', part, head)
+    call('HINCRBY', R .. ':listed', q, -1)
+    list(q, head, info.shape, info.tenant, first, {})
+    keyed.setAside(q, key, group, head, first)
+    call('HDEL', keyOf(q, 'front'), aside)
+    call('ZREM', keyOf(q, 'aside:' .. key), aside)
+    unlist(q, aside, true)
+    keyed.park(q, key, group, aside, score)
+  end
+end
+
+-- From the line to the front, or aside.
+function keyed.advance(q, key, jobId, info, score, aside)
+  keyed.unpark(q, key, keyed.groupOf(info), jobId)
   enterShape(q, info.shape, info.json, info.milliCpu, info.memoryMiB)
   local dirty = {}
   list(q, jobId, info.shape, info.tenant, score, dirty)
+  if aside then
+    keyed.stepAside(q, key, keyed.groupOf(info), jobId, score)
+  else
+    call('HSET', keyOf(q, 'front'), jobId, key)
+    call('ZADD', keyOf(q, 'f:' .. key), score, jobId)
+  end
   placeDirty(q, dirty)
   keyed.advanced = true
 end
 
+function keyed.setAside(q, key, group, jobId, score)
+  call('HSET', keyOf(q, 'front'), jobId, key .. ' ' .. group)
+  call('ZADD', keyOf(q, 'aside:' .. key), score, jobId)
+  call('HSET', keyOf(q, 'aside'), key .. ' ' .. group, jobId)
+end
+
+function keyed.stepAside(q, key, group, jobId, score)
+  call('ZREM', keyOf(q, 'f:' .. key), jobId)
+  keyed.setAside(q, key, group, jobId, score)
+  keyed.stand(q, key, group)
+end
+
 -- It is at the front no more. Returns its key; nil when it was not there.
 function keyed.forget(q, jobId)
-  local key = call('HGET', keyOf(q, 'front'), jobId)
-  if not key then return nil end
+  local at = call('HGET', keyOf(q, 'front'), jobId)
+  if not at then return nil end
+  local key, group = string.match(at, '^(%x+) ?(.*)$')
   call('HDEL', keyOf(q, 'front'), jobId)
   call('ZREM', keyOf(q, 'f:' .. key), jobId)
+  if group ~= '' then
+    call('ZREM', keyOf(q, 'aside:' .. key), jobId)
+    call('HDEL', keyOf(q, 'aside'), at)
+    keyed.stand(q, key, group)
+  end
   return key
+end
+
+-- Whether a tenant's jobs of a shape can't be given, whatever comes free: see at the top. Not as long as somebody has not said whether it can run the shape.
+function keyed.isHeld(q, shape, name)
+  local cap = shareOf(name).cap
+  if cap and accountOf(name).held - (keyed.leaving == name and 1 or 0) >= cap then return true end
+  local number, all = tonumber(call('ZSCORE', keyOf(q, 'shapes'), shape) or math.huge), views(q)
+  for _, view in ipairs(all) do
+    local class = classOf(q, view, shape)
+    if not class then
+      if tonumber(call('HGET', keyOf(q, 'mapped'), view) or '0') < number then return false end
+    elseif not unpaid.holds(q, view, shape, name) then
+      for _, group in ipairs(classAt(q, view, class)[1]) do
+        for _, provider in ipairs(group) do
+          local p = read(provider)
+          if not p.drain and p.limit > 0 then return false end
+        end
+      end
+    end
+  end
+  return #all > 0
+end
+
+-- Of the first at the front, so many, those that are held step aside for what is in the line.
+function keyed.letPass(q, key, most)
+  local first = call('ZRANGE', keyOf(q, 'f:' .. key), 0, most - 1, 'WITHSCORES')
+  for i = 1, #first, 2 do
+    local jobId, score = first[i], first[i + 1]
+    local shape, name = listedAt(q, jobId)
+    if not shape then
+      -- It is gone, or was given around this.
+      keyed.forget(q, jobId)
+    elseif keyed.isHeld(q, shape, name) then
+      local group = shape .. ':' .. name
+      if call('HEXISTS', keyOf(q, 'aside'), key .. ' ' .. group) == 0 then
+        keyed.stepAside(q, key, group, jobId, score)
+      else
+        keyed.sendBack(q, key, group, jobId, score)
+      end
+    end
+  end
+end
+
+-- A tenant's jobs of a shape were found to be held: those at the front among the first few make way at once, others with a sweep.
+function keyed.makeWay(q, shape, name)
+  for _, jobId in ipairs(call('ZRANGE', jobsKey(q, shape, name), 0, 1)) do
+    local key = string.match(call('HGET', keyOf(q, 'front'), jobId) or '', '^%x+$')
+    if key then keyed.fill(q, key) end
+  end
+end
+
+-- From the front back into the line.
+function keyed.sendBack(q, key, group, jobId, score)
+  unlist(q, jobId, true)
+  keyed.forget(q, jobId)
+  keyed.park(q, key, group, jobId, score)
 end
 
 -- As `forget`, and the next one comes there.
@@ -108,6 +220,22 @@ function keyed.supersede(q, jobId, why)
   for _, each in ipairs({ q, jobId, why }) do keyed.superseded[#keyed.superseded + 1] = each end
 end
 
+-- Some of those that are parked, group by group.
+function keyed.firstParked(q, key, most)
+  local found = {}
+  for _, group in ipairs(call('ZRANGE', keyed.line(q, key), 0, most - 1)) do
+    for _, jobId in ipairs(call('ZRANGE', keyed.part(q, key, group), 0, most - #found - 1)) do found[#found + 1] = jobId end
+    if #found >= most then break end
+  end
+  return found
+end
+
+-- By why a job that waits is superseded, by one that had too many before it to look at; nil when it is not.
+function keyed.isOver(q, key, info)
+  local number, why = string.match(call('HGET', keyOf(q, 'over'), key) or '', '^(%d+) (.*)$')
+  return number and info.number < tonumber(number) and why or nil
+end
+
 -- Those that wait for a key and came before this one: all that are in line, and of those at the front the oldest, as many as are too many with it.
 function keyed.supersedeWaiting(key, info, why)
   local fronts = {}
@@ -116,11 +244,15 @@ function keyed.supersedeWaiting(key, info, why)
       local other = keyed.infoOf(q, jobId)
       return other and other.number < info.number and other.number
     end
-    local parked = call('ZRANGE', keyed.line(q, key), 0, patience - 1)
-    for _, jobId in ipairs(parked) do
-      if older(jobId) then keyed.supersede(q, jobId, why) end
+    local parked = keyed.firstParked(q, key, patience)
+    local aside = call('ZRANGE', keyOf(q, 'aside:' .. key), 0, patience - 1)
+    for _, some in ipairs({ parked, aside }) do
+      for _, jobId in ipairs(some) do
+        if older(jobId) then keyed.supersede(q, jobId, why) end
+      end
     end
-    if #parked == patience then call('HSET', keyOf(q, 'over'), key, string.format('%.0f ', info.number) .. why) end
+    -- The others when they come up.
+    if #parked == patience or #aside > 0 then call('HSET', keyOf(q, 'over'), key, string.format('%.0f ', info.number) .. why) end
     for _, jobId in ipairs(call('ZRANGE', keyOf(q, 'f:' .. key), 0, patience - 1)) do
       local number = older(jobId)
       if number then fronts[#fronts + 1] = { q = q, jobId = jobId, number = number } end
@@ -173,30 +305,39 @@ function keyed.wake(q)
   if holder then wake(q, holder) end
 end
 
--- Brings the front of a queue's line to what the key has room for, so many steps in one call.
-function keyed.fill(q, key)
+-- Brings the front of a queue's line to what the key has room for, so many steps in one call; of what stands there it looks at so many.
+function keyed.fill(q, key, looks)
   local line, front, advanced = keyed.line(q, key), keyOf(q, 'f:' .. key), false
+  if call('EXISTS', line) == 1 then keyed.letPass(q, key, looks or 2) end
   for _ = 1, patience do
-    local head = call('ZRANGE', line, 0, 0, 'WITHSCORES')
+    local group = call('ZRANGE', line, 0, 0)[1]
+    if not group then break end
+    local head = call('ZRANGE', keyed.part(q, key, group), 0, 0, 'WITHSCORES')
     local jobId, score = head[1], head[2]
-    if not jobId then break end
-    local info = keyed.infoOf(q, jobId)
-    local number, why = string.match(call('HGET', keyOf(q, 'over'), key) or '', '^(%d+) (.*)$')
-    if not info or not call('ZSCORE', bull(q, 'prioritized'), jobId) then
-      keyed.unpark(q, key, jobId)
+    local info = jobId and keyed.infoOf(q, jobId)
+    local why = info and keyed.isOver(q, key, info)
+    if not jobId then
+      call('ZREM', line, group)
+    elseif not info or not call('ZSCORE', bull(q, 'prioritized'), jobId) then
+      keyed.unpark(q, key, group, jobId)
       if call('EXISTS', bull(q, jobId)) == 1 then call('HDEL', bull(q, jobId), 'sy') end
-    elseif number and info.number < tonumber(number) then
+    elseif why then
       keyed.supersede(q, jobId, why)
     else
-      local room = keyed.room(key, info.limit)
+      local room, held = keyed.room(key, info.limit), keyed.isHeld(q, info.shape, info.tenant)
       if room <= 0 and keyed.prune(key) then room = keyed.room(key, info.limit) end
-      if room <= 0 and info.after == 'cancel-running' then
+      if room <= 0 and info.after == 'cancel-running' and not held then
         keyed.evict(key, info, jobId)
         room = keyed.room(key, info.limit)
       end
-      if room <= 0 then break end
       local last = call('ZREVRANGE', front, 0, 0, 'WITHSCORES')
-      if last[1] and not listedAt(q, last[1]) then
+      local shape, name
+      if last[1] then shape, name = listedAt(q, last[1]) end
+      if held then
+        keyed.advance(q, key, jobId, info, score, true)
+      elseif room <= 0 then
+        break
+      elseif last[1] and not shape then
         -- It is gone, or was given around this.
         keyed.forget(q, last[1])
       elseif call('ZCARD', front) < room then
@@ -204,15 +345,13 @@ function keyed.fill(q, key)
         advanced = true
       elseif tonumber(score) < tonumber(last[2]) then
         -- A better one came.
-        unlist(q, last[1], true)
-        keyed.forget(q, last[1])
-        keyed.park(q, key, last[1], last[2])
+        keyed.sendBack(q, key, shape .. ':' .. name, last[1], last[2])
       else
         break
       end
     end
   end
-  if call('EXISTS', line) == 0 then
+  if call('EXISTS', line) == 0 and call('EXISTS', keyOf(q, 'aside:' .. key)) == 0 then
     call('HDEL', keyOf(q, 'over'), key)
     if call('EXISTS', front) == 0 then call('SREM', keyed.queues(key), q) end
   end
@@ -238,8 +377,9 @@ function keyed.before(key, limit)
   local member = call('ZRANGE', keyed.holders(key), 0, 0)[1]
   local one = member and string.match(member, '^[^:]*:(.*)$')
   for _, q in ipairs(call('SRANDMEMBER', keyed.queues(key), keyed.mostQueues)) do
-    for _, where in ipairs({ keyOf(q, 'f:' .. key), keyed.line(q, key) }) do
-      for _, jobId in ipairs(call('ZRANGE', where, 0, patience - 1)) do
+    local first = { call('ZRANGE', keyOf(q, 'f:' .. key), 0, patience - 1), call('ZRANGE', keyOf(q, 'aside:' .. key), 0, patience - 1), keyed.firstParked(q, key, patience) }
+    for _, some in ipairs(first) do
+      for _, jobId in ipairs(some) do
         if call('ZSCORE', bull(q, 'prioritized'), jobId) then
           count = count + 1
           one = one or jobId
@@ -269,15 +409,22 @@ function keyed.arrive(q, jobId, score, info)
   end
   call('SADD', keyed.queues(info.key), q)
   call('PEXPIRE', keyed.queues(info.key), keyed.keptMs)
-  keyed.park(q, info.key, jobId, score)
+  keyed.park(q, info.key, keyed.groupOf(info), jobId, score)
   keyed.fill(q, info.key)
 end
 
 -- BullMQ has another score of a job that is listed.
-function keyed.rescored(q, jobId, shape, score)
-  local key = string.match(shape, '^!(.*)$') or call('HGET', keyOf(q, 'front'), jobId)
-  if not key then return end
-  call('ZADD', keyOf(q, 'f:' .. key), 'XX', score, jobId)
+function keyed.rescored(q, jobId, shape, name, score)
+  local key, group = string.match(shape, '^!(.*)$'), name
+  if key then
+    keyed.stand(q, key, group)
+  else
+    key, group = string.match(call('HGET', keyOf(q, 'front'), jobId) or '', '^(%x+) ?(.*)$')
+    if not key then return end
+    call('ZADD', keyOf(q, 'f:' .. key), 'XX', score, jobId)
+    call('ZADD', keyOf(q, 'aside:' .. key), 'XX', score, jobId)
+    if group ~= '' then keyed.stand(q, key, group) end
+  end
   keyed.fill(q, key)
 end
 
@@ -289,6 +436,6 @@ function keyed.sweep(q, cursor, number)
     if keyed.isDead(part[2][i]) then keyed.release(owner, jobId) end
   end
   local lines = call('ZRANGEBYSCORE', keyOf(q, 'shapes'), '(' .. number, '(0', 'WITHSCORES', 'LIMIT', 0, 8)
-  for i = 1, #lines, 2 do keyed.fill(q, string.sub(lines[i], 2)) end
+  for i = 1, #lines, 2 do keyed.fill(q, string.sub(lines[i], 2), patience) end
   return part[1], #lines == 16 and lines[16] or '-inf'
 end

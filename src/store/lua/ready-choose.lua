@@ -171,8 +171,12 @@ local function nextJob(q, shape, name)
     dropped = dropped + 1
     local key = keyed.forget(q, jobId)
     local info = key and keyed.infoOf(q, jobId)
-    if info and keyed.room(key, info.limit) <= 0 then
-      keyed.park(q, key, jobId, score)
+    local over = info and keyed.isOver(q, key, info)
+    if over then
+      keyed.supersede(q, jobId, over)
+      spent = spent + 1
+    elseif info and keyed.room(key, info.limit) <= 0 then
+      keyed.park(q, key, keyed.groupOf(info), jobId, score)
       spent = spent + 1
     else
       call('HDEL', bull(q, jobId), 'sy')
@@ -241,6 +245,7 @@ local function choose(free, usable, receiver)
       call('ZREM', tenants, name)
       call('SADD', R .. ':capped:' .. name, cappedAt(q, view, best.class))
       refresh(q, view, best.class)
+      keyed.makeWay(q, shape, name)
       spent = spent + 1
     elseif classOf(q, view, shape) ~= best.class then
       forsake(q, view, best.class, shape, name)

@@ -7,4 +7,5 @@ local base, name, shape, view = ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 if call('EXISTS', jobsKey(ownQueue, shape, name)) == 0 then return 0 end
 if costs.stamp(base, costs.today(cjson.decode(ARGV[10])), name) ~= ARGV[9] then return 0 end
 unpaid.hold(ownQueue, view, shape, name, ARGV[7], ARGV[8], string.match(ARGV[9], '^%d+'))
+keyed.makeWay(ownQueue, shape, name)
 return 1

@@ -32,8 +32,8 @@ local function check(jobId, score)
     local known = call('ZSCORE', key, jobId)
     if not known then list(q, jobId, shape, name, score, dirty) elseif known ~= score then
       call('ZADD', key, score, jobId)
-      placeAll(q, shape, name)
-      keyed.rescored(q, jobId, shape, score)
+      if not keyed.isLine(shape) then placeAll(q, shape, name) end
+      keyed.rescored(q, jobId, shape, name, score)
     end
     return true
   end

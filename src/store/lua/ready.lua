@@ -355,7 +355,7 @@ end
 
 -- After jobs of a tenant were taken out of a shape: the views follow, and what is empty goes.
 local function leave(q, shape, name)
-  placeAll(q, shape, name)
+  if keyed.isLine(shape) then keyed.stand(q, string.sub(shape, 2), name) else placeAll(q, shape, name) end
   if call('EXISTS', jobsKey(q, shape, name)) == 1 then return end
   if call('ZREM', keyOf(q, 's:' .. shape), name) == 1 and not keyed.isLine(shape) then
     local a = accountOf(name)
@@ -385,13 +385,16 @@ end
 local function list(q, jobId, shape, name, score, dirty)
   if call('ZADD', jobsKey(q, shape, name), score, jobId) == 1 then call('HINCRBY', R .. ':listed', q, 1) end
   call('HSET', bull(q, jobId), 'sy', epochOf(q) .. ' ' .. shape .. ' ' .. name)
+  if keyed.isLine(shape) then
+    if call('ZADD', keyOf(q, 's:' .. shape), 0, name) == 1 and not call('ZSCORE', keyOf(q, 'shapes'), shape) then
+      call('ZADD', keyOf(q, 'shapes'), 0 - call('INCR', R .. ':numbers'), shape)
+    end
+    keyed.stand(q, string.sub(shape, 2), name)
+    return
+  end
   dirty[shape] = dirty[shape] or {}
   dirty[shape][name] = true
   if call('ZADD', keyOf(q, 's:' .. shape), 0, name) == 0 then return end
-  if keyed.isLine(shape) then
-    call('ZADD', keyOf(q, 'shapes'), 0 - call('INCR', R .. ':numbers'), shape)
-    return
-  end
   local a = accountOf(name)
   if a.heaps <= 0 and a.held <= 0 then comeBack(a, name) end
   a.queues[q] = math.max(a.queues[q] or 0, a.base)
@@ -491,7 +494,10 @@ local function settle(id)
   local jobId = ids.job(q, id)
   if jobId then
     call('HDEL', R .. ':q:' .. q .. ':unfit', jobId)
+    -- Its tenant has one less in hand than it still says.
+    keyed.leaving = h and h.tenant
     keyed.release(q, jobId)
+    keyed.leaving = nil
   end
   if not h then return end
   call('HDEL', R .. ':held', id)
@@ -559,16 +565,20 @@ local function tidy()
         saveAccount(name)
       end
     end
-    if #gone == 0 then call('ZREM', keyOf(q, 'shapes', epoch), shape) end
+    if #gone == 0 then
+      call('ZREM', keyOf(q, 'shapes', epoch), shape)
+      call('UNLINK', keyOf(q, 'line:' .. string.sub(shape, 2), epoch))
+    end
     return
   end
   local fronts = call('HSCAN', keyOf(q, 'front', epoch), '0', 'COUNT', patience / 4)[2]
   for i = 1, #fronts, 2 do
-    call('UNLINK', keyOf(q, 'f:' .. fronts[i + 1], epoch))
+    local key = string.match(fronts[i + 1], '^%x+')
+    call('UNLINK', keyOf(q, 'f:' .. key, epoch), keyOf(q, 'aside:' .. key, epoch))
     call('HDEL', keyOf(q, 'front', epoch), fronts[i])
   end
   if #fronts > 0 then return end
   for _, view in ipairs(all) do dropLists(q, view, epoch) end
-  for _, part in ipairs({ 'shape', 'demand', 'shapes', 'mapped', 'views', 'policy', 'deadline', 'stuck', 'passed', 'over' }) do call('UNLINK', keyOf(q, part, epoch)) end
+  for _, part in ipairs({ 'shape', 'demand', 'shapes', 'mapped', 'views', 'policy', 'deadline', 'stuck', 'passed', 'over', 'aside' }) do call('UNLINK', keyOf(q, part, epoch)) end
   call('LPOP', R .. ':garbage')
 end
