@@ -43,7 +43,8 @@ class Sequencer extends BaseSequencer {
 
 // Each project has these by itself: what one inherits, as maxWorkers, no option of the command line would change.
 const cacheDir = '.cache/vite'
-const options = { pool: 'forks' as const, setupFiles: ['test/setup.ts'], testTimeout: 120_000, hookTimeout: 120_000 }
+// What is waited for has the time of a machine with much else to do: who waits for a condition is not made slower by that.
+const options = { pool: 'forks' as const, setupFiles: ['test/setup.ts'], testTimeout: 240_000, hookTimeout: 240_000, expect: { poll: { timeout: 60_000, interval: 50 } } }
 
 export default defineConfig({
   cacheDir,

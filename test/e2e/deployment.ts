@@ -27,7 +27,7 @@ export async function git(cwd: string, ...args: string[]): Promise<string> {
 }
 
 /** Waits for a condition; fails with what it was about. What lets itself be waited for is asked less often, which leaves the processor to what it waits for. */
-export async function until(what: string, condition: () => boolean | Promise<boolean>, timeoutMs = 60_000): Promise<void> {
+export async function until(what: string, condition: () => boolean | Promise<boolean>, timeoutMs = 120_000): Promise<void> {
   const begunMs = Date.now()
   while (!(await condition())) {
     const waitedMs = Date.now() - begunMs

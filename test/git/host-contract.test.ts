@@ -239,7 +239,7 @@ describe.each(['code-storage', 'https'])('the git host %s', (kind) => {
     const job = await jobBranch(base, 'cancelled.txt', 'x\n')
     const controller = new AbortController()
     const call = failure(host.promote(promotion(job, 'fix/cancelled', null), { ...options, signal: controller.signal }))
-    if (kind === 'https') await vi.waitUntil(() => temporaryFolders().length === 1, { interval: 1 })
+    if (kind === 'https') await vi.waitUntil(() => temporaryFolders().length === 1, { interval: 1, timeout: 60_000 })
     controller.abort(new Error('cancelled by the caller'))
     expect((await call).message).toBe('cancelled by the caller')
     expect(temporaryFolders()).toEqual([])

@@ -313,7 +313,7 @@ describe('a result', () => {
     const waiter = new ResultWaiter(() => signals, (jobIds) => Promise.resolve((asked.push([...jobIds]), jobIds.map(() => 'running' as const))))
     const ids = Array.from({ length: 10_000 }, (_, index) => `job-${index}`)
     const waits = ids.map((jobId) => waiter.wait(jobId).catch((error: unknown) => error))
-    await vi.waitUntil(() => asked.length === 2 * ids.length)
+    await vi.waitUntil(() => asked.length === 2 * ids.length, { timeout: 60_000 })
     asked.length = 0
     await vi.advanceTimersByTimeAsync(400_000)
     // Two commands for each look, at most 100 a second.

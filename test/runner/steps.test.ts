@@ -80,7 +80,7 @@ describe.each(shells.map((shell) => ({ shell })))('in $shell', ({ shell }) => {
     expect([done.stdout.toString(), done.exitCode]).toEqual(['before\nafter\n', 0])
     expect(await processesIn(sandbox.home)).not.toEqual([])
     await runner.stop('step-1', 100, callOptions)
-    await vi.waitFor(async () => expect(await processesIn(sandbox.home)).toEqual([]), { timeout: 10_000 })
+    await vi.waitFor(async () => expect(await processesIn(sandbox.home)).toEqual([]), { timeout: 60_000 })
   })
 
   it('stops the group, what left it, and what ignores TERM', async () => {
@@ -95,12 +95,12 @@ describe.each(shells.map((shell) => ({ shell })))('in $shell', ({ shell }) => {
     await vi.waitFor(async () => {
       const { stdout } = await runner.read('stop', { stdoutOffset: 0, stderrOffset: 0, waitMs: 500, maxBytes: 1000 }, callOptions)
       expect(Buffer.from(stdout).toString().split('\n').sort()).toEqual(['', 'daemon', 'ready', 'stubborn'])
-    })
+    }, { timeout: 60_000 })
     await runner.stop('stop', 1_000, callOptions)
     const done = await readToEnd(runner, 'stop')
     expect(done.stdout.toString()).toContain('cleaned up')
     expect(done.exitCode).toBe(9)
-    await vi.waitFor(async () => expect(await processesIn(sandbox.home)).toEqual([]), { timeout: 10_000 })
+    await vi.waitFor(async () => expect(await processesIn(sandbox.home)).toEqual([]), { timeout: 60_000 })
     await runner.stop('stop', 1_000, callOptions)
     await runner.stop('never-started', 1_000, callOptions)
   })
@@ -120,7 +120,7 @@ describe.each(shells.map((shell) => ({ shell })))('in $shell', ({ shell }) => {
     await vi.waitFor(async () => {
       const { stdout } = await runner.read('orphan', { stdoutOffset: 0, stderrOffset: 0, waitMs: 500, maxBytes: 100 }, callOptions)
       expect(Buffer.from(stdout).toString()).toBe('out\n')
-    })
+    }, { timeout: 60_000 })
     for (const pid of await processesIn(sandbox.home)) process.kill(pid, 'SIGKILL')
     expect(await readToEnd(runner, 'orphan')).toMatchObject({ exitCode: 137 })
   })
