@@ -51,8 +51,15 @@ export async function becomeIdle(redis: Redis, keys: Keys, holder: string, idleM
   await new ReadyJobs(redis, keys).dispatch({ holder, leaseId: `${holder}/0`, limits: [], known: [], choice: 'most-free', means: { profileId: 'test', viewId: 'test', providers: [], secrets: [], shares: false }, graceMs: 1, idleMs })
 }
 
+/** Lets so much time pass by the ledger's clock, which goes on by a minute at most between two looks. There is one once anything has looked. */
+export async function passLedgerTime(redis: Redis, keys: Keys, ms: number): Promise<void> {
+  const clock = `${keys.ledger()}:clock`
+  const [before, steady] = ((await redis.get(clock)) ?? '').split(' ').map(Number)
+  await redis.set(clock, `${before} ${steady! + ms}`)
+}
+
 /** Waits until `check` gives something else than undefined, null or false. */
-export async function until<T>(check: () => Promise<T> | T, what: string, timeoutMs = 20_000): Promise<NonNullable<T>> {
+export async function until<T>(check: () => Promise<T> | T, what: string, timeoutMs = 60_000): Promise<NonNullable<T>> {
   const deadline = Date.now() + timeoutMs
   for (;;) {
     const value = await check()

@@ -2,7 +2,7 @@ import { Queue } from 'bullmq'
 import { beforeEach, describe, expect, it } from 'vitest'
 import { parseJobSpec } from '../../src/job/spec.js'
 import { describeLoad, type Dispatched, Operators, readAudit, ReadyJobs, Roster, SlotLedger, tenantLoads, type ProviderLimit } from '../../src/store/index.js'
-import { after, until, useRedis } from './fixture.js'
+import { after, passLedgerTime, until, useRedis } from './fixture.js'
 
 const redis = useRedis()
 let queue: Queue
@@ -44,13 +44,7 @@ async function enqueue(jobId: string, tenant: string, allow?: readonly string[])
   await ready.add([{ jobId, spec }])
 }
 
-/** Lets so much time pass by the ledger's clock. */
-async function pass(ms: number): Promise<void> {
-  for (let left = ms; left > 0; left -= 60_000) {
-    const [before, steady] = ((await client.get(`${redis.keys.ledger()}:clock`)) ?? '').split(' ').map(Number)
-    await client.set(`${redis.keys.ledger()}:clock`, `${before} ${steady! + Math.min(left, 60_000)}`)
-  }
-}
+const pass = async (ms: number) => await passLedgerTime(client, redis.keys, ms)
 
 const loadOf = async (name: string) => (await ledger.loads()).find(({ provider }) => provider === name)!
 

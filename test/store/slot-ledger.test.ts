@@ -2,7 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { describe, expect, it } from 'vitest'
 import { FenceLostError, InvalidInputError } from '../../src/job/errors.js'
 import { Inbox, type ProviderLimit, type ReserveRequest, RunStore, SlotLedger, SlotOwners } from '../../src/store/index.js'
-import { newId, random, record, until, useRedis } from './fixture.js'
+import { newId, passLedgerTime, random, record, until, useRedis } from './fixture.js'
 
 const redis = useRedis()
 const ledger = () => new SlotLedger(redis.connect(), redis.keys)
@@ -16,6 +16,7 @@ const ask = (leaseId: string, candidates: readonly ProviderLimit[], fields: Part
   ...fields,
 })
 const inbox = (holder: string) => new Inbox({ blocking: redis.connect('blocking'), commands: redis.connect() }, redis.keys, holder)
+const pass = async (ms: number) => await passLedgerTime(redis.connect(), redis.keys, ms)
 const pending = (holder: string) => redis.connect().llen(redis.keys.inbox(holder))
 
 describe('reserving', () => {
@@ -153,19 +154,21 @@ describe('waiting', () => {
   it('passes a grant on when its holder died before using it', async () => {
     const slots = ledger()
     await slots.reserve(ask('holder', [limit('a', 1)]))
-    await slots.reserve(ask('dead', [limit('a', 1)], { ttlMs: 50, wait: { rank: 0 } }))
+    await slots.reserve(ask('dead', [limit('a', 1)], { ttlMs: 60_000, wait: { rank: 0 } }))
     await slots.release('holder')
     expect(await pending('dead')).toBe(1)
-    await slots.reserve(ask('alive', [limit('a', 1)], { wait: { rank: 0 } }))
-    await until(async () => (await slots.reserve(ask('alive', [limit('a', 1)], { wait: { rank: 0 } }))).provider === 'a', 'the place moved on')
+    const alive = ask('alive', [limit('a', 1)], { ttlMs: 600_000, wait: { rank: 0 } })
+    expect((await slots.reserve(alive)).provider).toBeNull()
+    await pass(60_000)
+    await until(async () => (await slots.reserve(alive)).provider === 'a', 'the place moved on')
   })
 
   it('grants nothing to a waiter who has not been heard of for its time to live', async () => {
     const slots = ledger()
     await slots.reserve(ask('holder', [limit('a', 1)]))
-    await slots.reserve(ask('dead', [limit('a', 1)], { ttlMs: 1, wait: { rank: 0 } }))
-    await slots.reserve(ask('alive', [limit('a', 1)], { wait: { rank: 1 } }))
-    await delay(5)
+    await slots.reserve(ask('dead', [limit('a', 1)], { ttlMs: 60_000, wait: { rank: 0 } }))
+    await slots.reserve(ask('alive', [limit('a', 1)], { ttlMs: 600_000, wait: { rank: 1 } }))
+    await pass(60_000)
     await slots.release('holder')
     expect([await pending('dead'), await pending('alive')]).toEqual([0, 1])
   })
@@ -174,10 +177,10 @@ describe('waiting', () => {
 describe("a job's place", () => {
   it('does not expire, is found by the job, and is freed by release only', async () => {
     const slots = ledger()
-    await slots.reserve(ask('1', [limit('a', 1)], { ttlMs: 30 }))
+    await slots.reserve(ask('1', [limit('a', 1)], { ttlMs: 60_000 }))
     expect(await slots.bind('1', 'job')).toBe(true)
     expect(await slots.bind('1', 'job')).toBe(true)
-    await delay(40)
+    await pass(60_000)
     expect((await slots.reserve(ask('2', [limit('a', 1)]))).provider).toBeNull()
     expect(await slots.leaseOf('job')).toEqual({ leaseId: '1', provider: 'a', demand: { cpu: 1, memoryMiB: 512 } })
     await slots.withdraw('1')
@@ -201,8 +204,8 @@ describe("a job's place", () => {
 
   it('is not had by binding a reservation that expired', async () => {
     const slots = ledger()
-    await slots.reserve(ask('1', [limit('a', 1)], { ttlMs: 1 }))
-    await delay(5)
+    await slots.reserve(ask('1', [limit('a', 1)], { ttlMs: 60_000 }))
+    await pass(60_000)
     expect(await slots.bind('1', 'job')).toBe(false)
     expect(await slots.leaseOf('job')).toBeNull()
     expect((await slots.reserve(ask('2', [limit('a', 1)]))).provider).toBe('a')
@@ -246,11 +249,11 @@ describe("a job's place", () => {
 
 it('keeps reservations and waiters alive by one renewal, and says which are gone', async () => {
   const slots = ledger()
-  await slots.reserve(ask('kept', [limit('a', 1)], { holder: 'c', ttlMs: 30 }))
-  await slots.reserve(ask('waits', [limit('a', 1)], { holder: 'c', ttlMs: 30, wait: { rank: 0 } }))
-  expect(await slots.renew('c', ['kept', 'waits', 'other'], 60_000)).toEqual(['other'])
-  expect(await slots.renew('somebody', ['kept'], 60_000)).toEqual(['kept'])
-  await delay(40)
+  await slots.reserve(ask('kept', [limit('a', 1)], { holder: 'c', ttlMs: 60_000 }))
+  await slots.reserve(ask('waits', [limit('a', 1)], { holder: 'c', ttlMs: 60_000, wait: { rank: 0 } }))
+  expect(await slots.renew('c', ['kept', 'waits', 'other'], 600_000)).toEqual(['other'])
+  expect(await slots.renew('somebody', ['kept'], 600_000)).toEqual(['kept'])
+  await pass(60_000)
   expect((await slots.reserve(ask('new', [limit('a', 1)]))).provider).toBeNull()
   await slots.release('kept')
   expect(await pending('c')).toBe(1)
