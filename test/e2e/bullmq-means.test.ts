@@ -3,7 +3,7 @@ import { pino } from 'pino'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import { inMemoryGitHost } from '../../bench/in-memory/git-host.js'
 import { InMemoryProvider } from '../../bench/in-memory/provider.js'
-import { Consumer, secretsFromEnvironment, type ConsumerOptions } from '../../src/consumers/index.js'
+import { Consumer, secretsFromEnvironment, type ConsumerOptions, type ConsumerSettings } from '../../src/consumers/index.js'
 import { startRedis, type EmbeddedRedis } from '../../src/embedded/index.js'
 import { subscribe } from '../../src/events/index.js'
 import { parseJobSpec, type JobSpecInput } from '../../src/job/spec.js'
@@ -41,6 +41,12 @@ function open(name = 'agents', prefix?: string) {
   return { queue, bull, client }
 }
 
+/**
+ * A reaper without patience, for what only it ends. It also frees the place of a job that is being taken at that moment, and another job may get it:
+ * nothing is said of an order, or of how many run, in its presence.
+ */
+const impatient: Partial<ConsumerSettings> = { reapIntervalMs: 1_000, reapGraceMs: 0 }
+
 async function consume(places = 4, more: Partial<ConsumerOptions> = {}): Promise<InMemoryProvider> {
   const provider = new InMemoryProvider('a')
   const consumer = new Consumer({
@@ -51,7 +57,7 @@ async function consume(places = 4, more: Partial<ConsumerOptions> = {}): Promise
     secrets: secretsFromEnvironment([]),
     log: pino({ level: 'silent' }),
     ...more,
-    settings: { ...quickSettings, unrunnableGraceMs: 100, reapIntervalMs: 1_000, reapGraceMs: 0, ...more.settings },
+    settings: { ...quickSettings, unrunnableGraceMs: 100, ...more.settings },
   })
   await consumer.start()
   closing.push(() => consumer.stop())
@@ -167,8 +173,7 @@ describe('jobs that came around Switchyard', () => {
 describe('what is done to waiting jobs', () => {
   it('changePriority counts, 0 and last-in-first-out too', async () => {
     const { queue, bull } = open()
-    // Without a reaper that frees places meanwhile: it has no patience in these settings.
-    await consume(1, { settings: { reapGraceMs: 60_000, reapIntervalMs: 600_000 } })
+    await consume(1)
     const free = await occupied(queue)
     const jobs = await queue.enqueueMany(Array.from({ length: 5 }, () => spec({ priority: 100 })))
     const ids = jobs.map(({ jobId }) => jobId)
@@ -195,7 +200,7 @@ describe('what is done to waiting jobs', () => {
 
   it.each(['remove', 'clean', 'drain', 'obliterate'] as const)('%s leaves no ghost, and what comes next is run', async (means) => {
     const { queue, bull, client } = open()
-    await consume(1)
+    await consume(1, { settings: impatient })
     const free = await occupied(queue)
     const jobs = await queue.enqueueMany(Array.from({ length: 40 }, (_, index) => spec({ tenant: `t${index % 3}` })))
     if (means === 'remove') for (const { jobId } of jobs) await bull.remove(jobId)
@@ -230,10 +235,12 @@ describe('what is done to waiting jobs', () => {
     expect(most).toBeLessThanOrEqual(2)
     await bull.removeGlobalConcurrency()
     await bull.setGlobalRateLimit(2, 1_500)
+    const beforeMs = Date.now()
     const limited = await queue.enqueueMany(Array.from({ length: 4 }, () => spec()))
     const results = await Promise.all(limited.map((job) => job.result({ timeoutMs: 60_000 })))
     const starts = results.map(({ attempts }) => Date.parse(attempts[0]!.startedAt)).toSorted((a, b) => a - b)
-    expect(starts[2]! - starts[0]!).toBeGreaterThan(1_000)
+    // No earlier than a period after the first could be taken; when that one then begins is the machine's.
+    expect(starts[2]! - beforeMs).toBeGreaterThan(1_400)
   })
 })
 
@@ -257,7 +264,7 @@ describe('what is done to jobs that have ended, or are in hand', () => {
 
   it.each(['obliterate', 'remove'] as const)('a run whose job is gone by %s ends as cancelled, also without a place', async (means) => {
     const { queue, bull, client } = open()
-    const provider = await consume(2)
+    const provider = await consume(2, { settings: impatient })
     provider.refusesCreates = 'capacity'
     const job = await queue.enqueue(spec())
     await until('it waits for a place', async () => (await job.status()).state === 'running')
@@ -311,20 +318,19 @@ it('jobs of several queues that BullMQ gave the same ids are jobs of their own',
   const events = new Map<string, unknown>()
   const subscription = subscribe({ url: redis.url }, 'test', ({ id, data }) => void events.set(id, data), { from: 'start' })
   closing.push(() => subscription.close())
-  for (const name of names) await consume(6, { queue: { name }, providers: [{ provider, limit: { sandboxes: 6 } }] })
+  for (const name of names) await consume(6, { queue: { name }, providers: [{ provider, limit: { sandboxes: 6 } }], settings: impatient })
   // BullMQ counts from 1 in each; its schedulers call the same run of the same schedule the same.
-  const long = await Promise.all(opened.map(({ bull }, index) => bull.add('by hand', { spec: parseJobSpec(spec({ steps: [`sleep ${index === 0 ? 3 : 30}`], metadata: { of: names[index]! } })) })))
+  const long = await Promise.all(opened.map(({ bull }, index) => bull.add('by hand', { spec: parseJobSpec(spec({ steps: [`sleep ${index === 0 ? 8 : 600}`], metadata: { of: names[index]! } })) })))
   expect(long.map(({ id }) => id)).toEqual(['1', '1', '1'])
   const jobs = opened.map(({ queue }) => queue.job('1'))
-  for (const job of jobs) await until('each has a sandbox of its own', async () => (await job.status()).state === 'running')
-  expect(provider.running).toBe(3)
-  expect((await opened[0]!.queue.providers())[0]).toMatchObject({ used: 3 })
+  await until('each has a sandbox of its own', () => provider.running === 3)
+  await until('each has a place of its own', async () => (await opened[0]!.queue.providers())[0]?.used === 3)
   // What is done to one is not done to the others.
   await jobs[1]!.cancel('not this one')
   expect(await jobs[1]!.result({ timeoutMs: 30_000 })).toMatchObject({ jobId: '1', status: 'cancelled', metadata: { of: 'other' } })
-  expect((await jobs[0]!.status()).state).toBe('running')
+  expect((await jobs[2]!.status()).state).toBe('running')
   await opened[2]!.bull.obliterate({ force: true })
-  await until('a removed one is ended', () => [...events.values()].length === 2, 60_000)
+  await until('a removed one is ended', () => events.has('third:1.1'))
   expect(await jobs[0]!.result({ timeoutMs: 30_000 })).toMatchObject({ jobId: '1', status: 'succeeded', metadata: { of: 'agents' } })
   await until('all places are free', async () => (await opened[0]!.queue.providers())[0]?.used === 0)
   await until('each has its event', () => events.size === 3)
@@ -341,5 +347,5 @@ it('a job that was added by hand gives its place back with its end, in any queue
   await consume(1, { queue: { name: 'other' }, settings: { reapIntervalMs: 3_600_000 } })
   const added = await bull.addBulk(Array.from({ length: 3 }, () => ({ name: 'by hand', data: { spec: parseJobSpec(spec()) } })))
   for (const { id } of added) expect((await queue.job(id!).result({ timeoutMs: 20_000 })).status).toBe('succeeded')
-  await until('the place is free', async () => (await queue.providers())[0]?.used === 0, 5_000)
+  await until('the place is free', async () => (await queue.providers())[0]?.used === 0)
 })
