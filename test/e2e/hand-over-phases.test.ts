@@ -62,7 +62,7 @@ async function handOver({ provider: change, promote = false, phase, sandboxes: e
   expect(result).toMatchObject({ status: 'succeeded', attempts: [{ outcome: 'succeeded' }], steps: [{ exitCode: 0 }, { exitCode: 0, stdoutTail: 'x\ny\n' }], diff: { paths: ['runs.txt'] } })
   expect(await linesOf(job, 'began\n')).toBe(1)
   await until('the sandboxes to be gone', async () => (await sandboxes()) === 0)
-  expect(await place(job.jobId)).toBeNull()
+  await until('its place to be free', async () => (await place(job.jobId)) === null)
   return { job, result }
 }
 

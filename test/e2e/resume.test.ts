@@ -143,8 +143,8 @@ describe('a step with resume', () => {
     expect(await beside[1].result({ timeoutMs: 60_000 })).toMatchObject({ status: 'succeeded' })
     await beside[0].cancel('seen')
     await beside[0].result({ timeoutMs: 60_000 })
-    for (const provider of [short.provider, long]) for await (const left of provider.list({}, { timeoutMs: 10_000 })) expect(left).toBeUndefined()
     await until('the places are free', async () => (await deployment.queue.providers()).every(({ used }) => used === 0))
+    for (const provider of [short.provider, long]) for await (const left of provider.list({}, { timeoutMs: 10_000 })) expect(left).toBeUndefined()
     await Promise.all([short.provider.close(), long.close()])
   })
 

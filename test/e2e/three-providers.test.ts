@@ -90,7 +90,8 @@ describe('one and the same job', () => {
     expect(await git(promoted, 'log', '-1', '--format=%(trailers:key=Agent-Job,valueonly)')).toBe(job.jobId)
     const pushed = await deployment.checkout('acme/web', result.branch!, true)
     expect(await git(pushed, 'rev-parse', 'HEAD')).toBe(result.commit)
-    // The provider's own count, not the consumer's word.
+    // The provider's own count, not the consumer's word; a job's end does not wait for a slow kill.
+    await until('its sandbox is gone', async () => (await serverOf(name).state()).live === 0)
     const after = await serverOf(name).state()
     expect(after).toMatchObject({ live: 0, created: before.created + 1, ended: { killed: before.ended.killed + 1 } })
   })
@@ -100,6 +101,7 @@ describe('one and the same job', () => {
     // A step that prints nothing is told of once, when it has ended.
     const job = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['echo work > work.txt'], providers: { allow: [name] } })
     expect(await job.result({ timeoutMs: 120_000 })).toMatchObject({ status: 'succeeded' })
+    await until('its sandbox is gone', async () => (await serverOf(name).state()).live === 0)
     const { calls } = await serverOf(name).state()
     const made = (call: string) => (calls[call] ?? 0) - (before.calls[call] ?? 0)
     // Install and look around; clone; start and read; commit; push.
@@ -207,6 +209,7 @@ it('starts on E2B, loses its sandbox there in the middle of a step, meets a full
   // The job's log tells why it passed Modal by, and the servers count the same.
   const told = lines.filter(({ stream }) => stream === 'system').map(({ text }) => text).join('')
   expect(told).toMatch(/sandbox at e2b given up \(sandbox-lost\)[^]*modal had no place \(capacity\)[^]*goes on at daytona from checkpoint/)
+  await until('its sandbox is gone', async () => (await serverOf('daytona').state()).live === 0)
   const after = Object.fromEntries(await Promise.all(servers.map(async (server) => [server.name, await server.state()] as const)))
   const difference = (name: string) => ({
     created: after[name]!.created - before[name]!.created,
