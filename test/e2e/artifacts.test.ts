@@ -115,7 +115,7 @@ it('are those of a job that failed, that was cancelled, and whose time was up, t
   await consumer()
   const failed = await resultOf({ steps: ['echo why > why.log; exit 3'], artifacts: ['*.log'] })
   expect(failed.result).toMatchObject({ status: 'failed', error: { code: 'SWY_STEP_FAILED' }, artifacts: [{ path: 'why.log', from: 'sandbox' }] })
-  const late = await resultOf({ steps: [{ run: 'echo late > late.log; echo begun; sleep 600', timeout: '3s' }], artifacts: ['*.log'], push: false })
+  const late = await resultOf({ steps: [{ run: 'echo late > late.log; echo begun; sleep 600', timeout: '6s' }], artifacts: ['*.log'], push: false })
   expect(late.result).toMatchObject({ status: 'failed', error: { kind: 'timeout' }, artifacts: [{ path: 'late.log' }] })
   const job = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['echo half > half.log; echo begun; sleep 600'], artifacts: ['*.log'] })
   for await (const { text } of job.logs({ follow: true })) if (text.includes('begun')) break

@@ -106,12 +106,12 @@ describe('a step that misbehaves neither hangs the consumer nor harms another jo
   })
 
   it('one past its timeout is stopped, its work kept', async () => {
-    const result = await run({ steps: [{ name: 'slow', run: 'echo kept > kept.txt; echo said; trap "" TERM; sleep 600', timeout: '1500ms' }] })
+    const result = await run({ steps: [{ name: 'slow', run: 'echo kept > kept.txt; echo said; trap "" TERM; sleep 600', timeout: '5s' }] })
     expect(result).toMatchObject({ status: 'failed', error: { kind: 'timeout', message: 'slow did not end within its timeout' }, steps: [{ exitCode: null, stdoutTail: 'said\n' }], diff: { paths: ['kept.txt'] } })
   })
 
   it('a job past its timeout likewise', async () => {
-    const result = await run({ steps: ['echo kept > kept.txt; sleep 600'], timeout: '3s' })
+    const result = await run({ steps: ['echo kept > kept.txt; sleep 600'], timeout: '8s' })
     expect(result).toMatchObject({ status: 'failed', error: { kind: 'timeout' }, diff: { paths: ['kept.txt'] } })
   })
 

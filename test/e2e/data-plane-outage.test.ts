@@ -48,7 +48,7 @@ const breakerOf = async () => (await queue.providers()).map(({ breaker, openedBy
 it('an outage that meets many jobs is one outage: no sandbox is given up, the breaker opens once, and a sandbox that answers closes it', { timeout: 120_000 }, async () => {
   const provider = new UnreachableProvider('a')
   await start(provider, 100_000)
-  const handles = await queue.enqueueMany(Array.from({ length: 12 }, () => ({ repository: 'bench/jobs', push: false as const, steps: ['sleep 2', 'sleep 2'], timeout: '5m' })))
+  const handles = await queue.enqueueMany(Array.from({ length: 12 }, () => ({ repository: 'bench/jobs', push: false as const, steps: ['sleep 6', 'sleep 0.5'], timeout: '5m' })))
   await until('all jobs run', () => provider.running === 12)
   provider.away = true
   await until('the breaker is open', async () => (await breakerOf()) === 'open data-plane', 60_000)
@@ -64,7 +64,7 @@ it('an outage that meets many jobs is one outage: no sandbox is given up, the br
 it('patience ends by time: then the sandbox is given up, and after the last one the job says why', { timeout: 120_000 }, async () => {
   const provider = new UnreachableProvider('a')
   await start(provider, 1_500)
-  const handle = await queue.enqueue({ repository: 'bench/jobs', push: false, steps: ['sleep 2'], timeout: '5m' })
+  const handle = await queue.enqueue({ repository: 'bench/jobs', push: false, steps: ['sleep 6'], timeout: '5m' })
   await until('it runs', () => provider.running === 1)
   provider.away = true
   const result = await handle.result({ timeoutMs: 90_000 })

@@ -6,7 +6,7 @@ import { altered, startDeployment, unanswered, until, verbOf, type Deployment } 
 let deployment: Deployment
 afterEach(() => deployment.close())
 
-const spec = { repository: 'acme/web', steps: [{ name: 'slow', run: 'echo kept > kept.txt; echo said; sleep 600', timeout: '1500ms' }] }
+const spec = { repository: 'acme/web', steps: [{ name: 'slow', run: 'echo kept > kept.txt; echo said; sleep 600', timeout: '5s' }] }
 const timedOut = { status: 'failed', error: { kind: 'timeout', message: 'slow did not end within its timeout' }, steps: [{ exitCode: null, stdoutTail: 'said\n' }], diff: { paths: ['kept.txt'] } }
 
 /** @param lost is called when a step was stopped, before anybody is told. */
