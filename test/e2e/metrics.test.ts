@@ -59,9 +59,10 @@ it('measures a job from the queue to its promotion, a failed one, a lost sandbox
     [/^switchyard_provider_limit\{/, 4],
     [/^switchyard_redis_up/, 1],
   ]
-  for (const [series, wanted] of expected) expect([series.source, await value(series)]).toEqual([series.source, wanted])
+  // What is counted beside an end may be so right after it.
+  for (const [series, wanted] of expected) await expect.poll(async () => [series.source, await value(series)], { timeout: 20_000 }).toEqual([series.source, wanted])
   for (const series of [/^switchyard_checkpoint_size_bytes_sum\{/, /^switchyard_job_work_lost_seconds_total\{/, /^switchyard_sandbox_time_seconds_total\{tenant="acme"\}/, /^switchyard_redis_command_duration_seconds_count\{command="script:run-save"\}/, /^switchyard_redis_command_duration_seconds_count\{command="script:bullmq-/]) {
-    expect(await value(series), series.source).toBeGreaterThan(0)
+    await expect.poll(() => value(series), { timeout: 20_000, message: series.source }).toBeGreaterThan(0)
   }
   const { text } = await metrics.scrape()
   for (const id of [good.jobId, bad.jobId, moved.jobId, consumer.id, sandboxId!]) expect(text).not.toContain(id)

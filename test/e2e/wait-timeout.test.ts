@@ -32,9 +32,11 @@ it('a job waits for its first sandbox for longer than its timeout, and says for 
   await until('the reason', async () => (await job.status()).reason?.startsWith('waiting for capacity: local-a') === true)
   const { enqueuedAtMs } = await job.status()
   await until('its timeout to pass', () => Date.now() > enqueuedAtMs + 1_500)
-  let text = ''
-  for await (const line of job.logs()) text += line.text
-  expect(text).toContain('waiting for capacity: local-a')
+  await until('its log to say so too', async () => {
+    let text = ''
+    for await (const line of job.logs()) text += line.text
+    return text.includes('waiting for capacity: local-a')
+  })
   expect(await job.status()).toMatchObject({ state: 'running', result: null })
   await job.cancel('enough')
   expect(await job.result({ timeoutMs: 20_000 })).toMatchObject({ status: 'cancelled' })

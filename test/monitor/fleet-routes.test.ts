@@ -306,7 +306,7 @@ describe('Bull Board', () => {
       const answer = await call('PUT', `agents/${jobId}/retry`)
       said = `${answer.status} ${await answer.text()}`
       return answer.status === 204
-    }, 8_000).catch((error: unknown) => {
+    }).catch((error: unknown) => {
       throw new Error(said, { cause: error })
     })
     expect((await at.queue.job(jobId).status()).result).toBeNull()
