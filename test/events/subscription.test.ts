@@ -106,17 +106,17 @@ describe('a subscription', () => {
     listen('group', async (event) => {
       seen.push(`slow ${event.subject}`)
       await slow
-    }, { redeliverAfterMs: 200 })
+    }, { redeliverAfterMs: 1_000 })
     await until(() => seen.length === 1, 'the slow one has it')
-    listen('group', (event) => void seen.push(`other ${event.subject}`), { redeliverAfterMs: 200 })
-    // Five times the lease, seen by how often it was put off in Redis.
+    listen('group', (event) => void seen.push(`other ${event.subject}`), { redeliverAfterMs: 1_000 })
+    // Three times the lease, seen by how often it was put off in Redis.
     let due = ''
     await until(async () => {
       const [, at = ''] = await redis.connect().zrange(redis.keys.eventGroup('group')[1]!, '0', '0', 'WITHSCORES')
       if (at !== due) beats++
       due = at
-      return beats >= 15
-    }, 'the entry was kept in hand 15 times')
+      return beats >= 9
+    }, 'the entry was kept in hand nine times')
     expect(seen).toEqual(['slow 1'])
     release()
     await until(async () => (await pendingOf('group')) === 0, 'it is acknowledged')
@@ -132,7 +132,7 @@ describe('a subscription', () => {
     child.kill('SIGKILL')
     await once(child, 'exit')
     const seen: string[] = []
-    listen('group', (event: CompletionEvent) => void seen.push(event.subject), { redeliverAfterMs: 100 })
+    listen('group', (event: CompletionEvent) => void seen.push(event.subject), { redeliverAfterMs: 1_000 })
     await until(() => seen.length === 3, 'all came')
     expect(seen.sort()).toEqual(['1', '2', '3'])
   })
