@@ -273,6 +273,27 @@ export class Consumer {
     const locks = new LockKeeper((ids, tokens) => worker.extendJobLocks(ids, tokens, settings.leaseMs), settings.leaseMs, log, undefined, watch('leases', settings.leaseMs))
     const signals = new Signals(subscriber, keys)
     const inbox = new Inbox({ blocking, commands: redis }, keys, this.id)
+    const relisting = new Relisting({
+      ready,
+      log,
+      now,
+      everyMs: settings.pollMs,
+      holder: this.id,
+      readJobs: async (jobIds) => {
+        const pipeline = redis.pipeline()
+        for (const jobId of jobIds) pipeline.hget(worker.toKey(jobId), 'data').exists(keys.run(jobId))
+        const found = ((await pipeline.exec()) ?? []).map(([error, answer]) => {
+          if (error !== null) throw error
+          return answer
+        })
+        return jobIds.map((_jobId, index) => ({ spec: specIn(found[2 * index]), begun: found[2 * index + 1] === 1 }))
+      },
+      onGone: async (jobId) => {
+        await endForgottenRun({ store, deployment: options.deployment, branchRetentionMs: settings.branchRetentionMs, now, eventTypes: options.eventTypes }, jobId)
+        await ready.close(jobId)
+      },
+      onPauseOver: () => resumeQueue(redis, keys, log),
+    })
     const intake: Intake = new Intake({
       context,
       inbox,
@@ -280,27 +301,7 @@ export class Consumer {
       secrets: options.secrets,
       announcer,
       graceMs: settings.unrunnableGraceMs ?? defaultGraceMs(settings.leaseMs),
-      relisting: new Relisting({
-        ready,
-        log,
-        now,
-        everyMs: settings.pollMs,
-        holder: this.id,
-        readJobs: async (jobIds) => {
-          const pipeline = redis.pipeline()
-          for (const jobId of jobIds) pipeline.hget(worker.toKey(jobId), 'data').exists(keys.run(jobId))
-          const found = ((await pipeline.exec()) ?? []).map(([error, answer]) => {
-            if (error !== null) throw error
-            return answer
-          })
-          return jobIds.map((_jobId, index) => ({ spec: specIn(found[2 * index]), begun: found[2 * index + 1] === 1 }))
-        },
-        onGone: async (jobId) => {
-          await endForgottenRun({ store, deployment: options.deployment, branchRetentionMs: settings.branchRetentionMs, now, eventTypes: options.eventTypes }, jobId)
-          await ready.close(jobId)
-        },
-        onPauseOver: () => resumeQueue(redis, keys, log),
-      }),
+      relisting,
       onLeave: ({ by, reason }) => {
         log.info({ by, reason }, 'an operator wants this consumer to leave')
         if (options.onLeave === undefined) void this.stop()
@@ -312,6 +313,7 @@ export class Consumer {
     worker.on('stalled', () => intake.nudge())
     onKeys = () => void announcer.announce().then(() => intake.nudge())
     await signals.onCancel((jobId) => void intake.heedCancel(jobId))
+    await signals.onTurnFree(() => relisting.turnIsFree())
     signals.onReconnect(() => {
       intake.nudge()
       void intake.heedCancels()

@@ -193,6 +193,11 @@ export class Keys {
     return `${this.prefix}:cancel`
   }
 
+  /** Channel: queues whose turn to hold the index against BullMQ was given up. */
+  turnChannel(): string {
+    return `${this.prefix}:turn`
+  }
+
   /** Channel: the ids, among all queues, of jobs that have ended. */
   doneChannel(): string {
     return `${this.prefix}:done`

@@ -9,7 +9,7 @@ import { keyDigest, keyStanding, type KeyStanding } from './concurrency-keys.js'
 import { runLedgerScript } from './ledger-call.js'
 import { type OperatorWord, Operators } from './operators.js'
 import { limitsJson, parseLoads, type ProviderLimit, type ProviderLoad } from './provider-load.js'
-import { queueScript } from './scripts.js'
+import { queueScript, runScript } from './scripts.js'
 
 /** What the index needs to know of a job. */
 export interface ReadyJob {
@@ -279,6 +279,12 @@ export class ReadyJobs {
   async reconcile(holder: string, ttlMs: number): Promise<{ more: boolean; missing: { jobId: string; placed: boolean }[]; gone: string[]; othersForMs: number; pauseOver: boolean }> {
     const [more, missing, gone, othersForMs, pauseOver] = reconcileReply.parse(await this.#run('ready-reconcile', [holder, ttlMs]))
     return { more: more === 1, missing: missing.flatMap((jobId, index) => (index % 2 === 0 ? [{ jobId: String(jobId), placed: missing[index + 1] === 1 }] : [])), gone, othersForMs, pauseOver: pauseOver === 1 }
+  }
+
+  /** Gives up the turn to `reconcile`, if it is still this holder's, and says so to the others (`Signals.onTurnFree`). Returns whether it was. */
+  async yieldTurn(holder: string): Promise<boolean> {
+    const sweep = `${this.#keys.ready()}:q:${this.#keys.queueName}:sweep`
+    return (await runScript(this.#redis, 'sweep-yield', [sweep], [holder, this.#keys.turnChannel(), this.#keys.queueName])) === 1
   }
 
   /** How many jobs of a tenant are in consumers' hands, in all queues, and how many may be, null for no cap; and who has paused it. */

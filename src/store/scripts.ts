@@ -33,6 +33,7 @@ export type ScriptName =
   | 'ready-close'
   | 'ready-front'
   | 'ready-reconcile'
+  | 'sweep-yield'
   | 'ready-accrue'
   | 'ready-standing'
   | 'ready-refuse'

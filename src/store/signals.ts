@@ -7,7 +7,7 @@ import type { Keys } from './keys.js'
 const cancelSchema = z.object({ jobId: z.string(), reason: z.string() })
 
 /**
- * A process's one pub/sub connection: requests to cancel, and the ends of jobs. Pub/sub is at most once: whatever is
+ * A process's one pub/sub connection: requests to cancel, the ends of jobs, and turns that were given up. Pub/sub is at most once: whatever is
  * said here is also in the run record, and `onReconnect` says when something may have been missed.
  */
 export class Signals {
@@ -15,6 +15,7 @@ export class Signals {
   readonly #keys: Keys
   readonly #cancelHandlers = new Set<(jobId: string, reason: string) => void>()
   readonly #doneHandlers = new Set<(jobId: string) => void>()
+  readonly #turnHandlers = new Set<() => void>()
   readonly #reconnectHandlers = new Set<() => void>()
 
   /** @param subscriber a connection of its own, made for the purpose `subscriber`; `close` closes it. */
@@ -37,6 +38,13 @@ export class Signals {
     this.#doneHandlers.add(handler)
     await this.#subscriber.subscribe(this.#keys.doneChannel())
     return () => void this.#doneHandlers.delete(handler)
+  }
+
+  /** Calls `handler` when a consumer of this queue has given up its turn to hold the index against BullMQ. Returns how to stop. */
+  async onTurnFree(handler: () => void): Promise<() => void> {
+    this.#turnHandlers.add(handler)
+    await this.#subscriber.subscribe(this.#keys.turnChannel())
+    return () => void this.#turnHandlers.delete(handler)
   }
 
   /**
@@ -64,12 +72,15 @@ export class Signals {
       const jobId = request === null ? null : jobIdOf(this.#keys.queueName, request.jobId)
       if (request === null || jobId === null) return
       for (const handler of this.#cancelHandlers) handler(jobId, request.reason)
+    } else if (channel === this.#keys.turnChannel() && message === this.#keys.queueName) {
+      for (const handler of this.#turnHandlers) handler()
     }
   }
 
   readonly #onReady = (): void => {
     // ioredis subscribes again by itself; these are answered after it.
-    const channels = [...(this.#cancelHandlers.size > 0 ? [this.#keys.cancelChannel()] : []), ...(this.#doneHandlers.size > 0 ? [this.#keys.doneChannel()] : [])]
+    const heard = [[this.#cancelHandlers, this.#keys.cancelChannel()], [this.#doneHandlers, this.#keys.doneChannel()], [this.#turnHandlers, this.#keys.turnChannel()]] as const
+    const channels = heard.flatMap(([handlers, channel]) => (handlers.size > 0 ? [channel] : []))
     Promise.all(channels.map((channel) => this.#subscriber.subscribe(channel))).then(
       () => {
         for (const handler of this.#reconnectHandlers) handler()

@@ -230,6 +230,11 @@ export class Intake {
       }
       await sleep(context.settings.pollMs, undefined, { signal: this.stopping.signal }).catch(() => undefined)
     }
+    try {
+      await relisting.stop()
+    } catch (error) {
+      context.log.warn({ message: errorMessage(error) }, 'the turn to hold waiting jobs against the queue is not given up; it lapses within seconds')
+    }
   }
 
   private async look(means: Means): Promise<Dispatched> {

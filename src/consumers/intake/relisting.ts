@@ -7,7 +7,7 @@ import type { ReadyJob, ReadyJobs } from '../../store/index.js'
 const partsPerLook = 4
 
 export interface RelistingParts {
-  readonly ready: Pick<ReadyJobs, 'reconcile' | 'add' | 'front'>
+  readonly ready: Pick<ReadyJobs, 'reconcile' | 'add' | 'front' | 'yieldTurn'>
   readonly holder: string
   readonly log: Logger
   readonly now: () => number
@@ -52,6 +52,16 @@ export class Relisting {
       if (!more) break
     }
     return found
+  }
+
+  /** Another consumer has given up its turn: asks for it with the next look. */
+  turnIsFree(): void {
+    this.pauseMs = 0
+  }
+
+  /** Nobody waits for the turn of one that stops. */
+  async stop(): Promise<void> {
+    await this.parts.ready.yieldTurn(this.parts.holder)
   }
 
   /** Lists these. Returns whether there is one that can be taken now. */
