@@ -229,6 +229,24 @@ describe('what a script looks at', () => {
     expect(await client.hget(`${redis.keys.ready()}:listed`, 'agents')).toBe('0')
   })
 
+  it.each<[string, (index: number) => Partial<JobSpecInput>]>([
+    ['tenants', (index) => ({ tenant: `t${index}` })],
+    ['demands', (index) => ({ resources: { memoryMiB: 100 + index } })],
+    ['keys of concurrency', (index) => ({ concurrency: { key: `k${index}`, limit: 1 } })],
+  ])('does not pile up what is over, however often a queue of many %s is filled and drained', async (_what, more) => {
+    const one = await side('agents')
+    const left = async () => (await client.keys(`${redis.keys.ready()}:q:agents:*`)).length
+    const most: number[] = []
+    for (let round = 0; round < 8; round++) {
+      for (let index = 0; index < 40; index++) await one.add(`${round}-${index}`, more(index))
+      await one.look()
+      most.push(await left())
+      await client.del(one.keys.bullmq('wait'))
+      await one.queue.drain()
+    }
+    expect(Math.max(...most.slice(2))).toBeLessThan(1.5 * Math.max(...most.slice(0, 2)))
+  })
+
   it('is bounded where many are gone that stood before the next one', async () => {
     const one = await side('agents')
     await one.addMany(Array.from({ length: 300 }, (_, index) => `gone-${index}`))

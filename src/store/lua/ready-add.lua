@@ -48,6 +48,12 @@ for _, job in ipairs(jobs) do
   end
 end
 placeDirty(q, dirty)
+-- Whoever makes lists takes as many apart of what is over: however often a queue is filled and drained, what is left does not pile up.
+local left = added
+while left > 0 do
+  local apart = tidy()
+  left = apart == 0 and 0 or left - apart
+end
 -- BullMQ's numbers of these follow those that were seen: nobody needs to look for what was put there around the index (ready-reconcile.lua).
 local least, most = math.huge, 0
 for _, job in ipairs(jobs) do

@@ -530,28 +530,31 @@ local function dropView(q, view)
 end
 
 local function tidyView(q, epoch, view)
-  local left = patience / 4
+  local most = patience / 2
+  local left = most
   for _, class in ipairs(call('HKEYS', viewKey(q, view, 'class', epoch))) do
     local gone = call('ZPOPMIN', viewKey(q, view, 'a:' .. class, epoch), left)
     for i = 1, #gone, 2 do call('UNLINK', viewKey(q, view, 't:' .. class .. ':' .. gone[i], epoch)) end
     left = left - #gone / 2
-    if left <= 0 then return end
+    if left <= 0 then return most end
   end
   dropLists(q, view, epoch)
   call('LPOP', R .. ':garbage')
+  return most - left + 1
 end
 
--- Takes what is over apart: a bounded part of it in each call. Each list is some five commands, so it is a quarter of what a call may put right besides.
+-- Takes what is over apart: a bounded part of it in each call. Each list of an epoch is some six commands, of a
+-- view two, so they are a part of what a call may put right besides. Returns how many they were, or shapes; 0 when nothing is left.
 local function tidy()
   local old = call('LINDEX', R .. ':garbage', 0)
-  if not old then return end
+  if not old then return 0 end
   local q, epoch, view = parseView(old)
   if view then return tidyView(q, epoch, view) end
   q, epoch = string.match(old, '^([^:]*):(%d+)$')
   local shape = call('ZRANGE', keyOf(q, 'shapes', epoch), 0, 0)[1]
   local all = call('ZRANGE', keyOf(q, 'views', epoch), 0, mostViews - 1)
   if shape then
-    local gone = call('ZPOPMIN', keyOf(q, 's:' .. shape, epoch), patience / 4)
+    local gone = call('ZPOPMIN', keyOf(q, 's:' .. shape, epoch), patience / 8)
     for i = 1, #gone, 2 do
       local name = gone[i]
       call('UNLINK', keyOf(q, 'j:' .. shape .. ':' .. name, epoch))
@@ -565,20 +568,21 @@ local function tidy()
         saveAccount(name)
       end
     end
-    if #gone == 0 then
+    if #gone / 2 < patience / 8 then
       call('ZREM', keyOf(q, 'shapes', epoch), shape)
       call('UNLINK', keyOf(q, 'line:' .. string.sub(shape, 2), epoch))
     end
-    return
+    return math.max(1, #gone / 2)
   end
-  local fronts = call('HSCAN', keyOf(q, 'front', epoch), '0', 'COUNT', patience / 4)[2]
+  local fronts = call('HSCAN', keyOf(q, 'front', epoch), '0', 'COUNT', patience / 8)[2]
   for i = 1, #fronts, 2 do
     local key = string.match(fronts[i + 1], '^%x+')
     call('UNLINK', keyOf(q, 'f:' .. key, epoch), keyOf(q, 'aside:' .. key, epoch))
     call('HDEL', keyOf(q, 'front', epoch), fronts[i])
   end
-  if #fronts > 0 then return end
+  if #fronts > 0 then return #fronts / 2 end
   for _, view in ipairs(all) do dropLists(q, view, epoch) end
   for _, part in ipairs({ 'shape', 'demand', 'shapes', 'mapped', 'views', 'policy', 'deadline', 'stuck', 'passed', 'over', 'aside' }) do call('UNLINK', keyOf(q, part, epoch)) end
   call('LPOP', R .. ':garbage')
+  return 1
 end
