@@ -92,6 +92,15 @@ export class Operators {
     else await this.redis.set(this.pauseKey(), JSON.stringify(word))
   }
 
+  /**
+   * Resumes the queue, in one step with finding that the time is over for which it was paused.
+   * @returns what was said of that; null where nothing is over.
+   */
+  async liftQueuePause(): Promise<OperatorWord | null> {
+    const json = z.string().nullable().parse(await runLedgerScript(this.redis, this.keys, 'queue-lift', []))
+    return json === null ? null : operatorWordSchema.parse(JSON.parse(json))
+  }
+
   private pauseKey(): string {
     return `${this.keys.ready()}:q:${this.keys.queueName}:pause`
   }

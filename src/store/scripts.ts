@@ -34,6 +34,7 @@ export type ScriptName =
   | 'ready-front'
   | 'ready-reconcile'
   | 'sweep-yield'
+  | 'queue-lift'
   | 'ready-accrue'
   | 'ready-standing'
   | 'ready-refuse'

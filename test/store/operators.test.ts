@@ -1,6 +1,7 @@
 import { Queue } from 'bullmq'
 import { beforeEach, describe, expect, it } from 'vitest'
 import { parseJobSpec } from '../../src/job/spec.js'
+import { AgentQueue } from '../../src/producers/index.js'
 import { describeLoad, type Dispatched, Operators, readAudit, ReadyJobs, Roster, SlotLedger, tenantLoads, type ProviderLimit } from '../../src/store/index.js'
 import { after, passLedgerTime, until, useRedis } from './fixture.js'
 
@@ -222,4 +223,45 @@ it('survives that every consumer goes away', async () => {
   const other = new Operators(redis.connect(), redis.keys)
   await until(async () => (await other.tenants()).size === 1, 'the pause is there')
   expect((await new SlotLedger(redis.connect(), redis.keys).loads()).find(({ provider }) => provider === 'a')).toMatchObject({ drain: { by: 'anna' } })
+})
+
+describe('a queue that is paused for a time', () => {
+  const paused = async () => [await queue.isPaused(), (await operators.queuePause())?.reason ?? null]
+  const word = (reason: string, untilMs: number | null) => ({ by: 'anna', reason, atMs: 1, untilMs })
+
+  it('is resumed once its time is over, and not before; of what was said anew nothing is lifted', async () => {
+    const events = queue.toKey('events')
+    expect(await operators.liftQueuePause()).toBeNull()
+    await queue.pause()
+    // By BullMQ alone, for good, and for a time.
+    for (const said of [null, word('for good', null), word('an hour', Date.now() + 3_600_000)]) {
+      await operators.notePause(said)
+      expect([await operators.liftQueuePause(), await paused()]).toEqual([null, [true, said?.reason ?? null]])
+    }
+    await queue.add('job', {}, { jobId: 'waits' })
+    await operators.notePause(word('over', Date.now() - 1))
+    expect([await operators.liftQueuePause(), await operators.liftQueuePause(), await paused()]).toEqual([expect.objectContaining({ reason: 'over' }), null, [false, null]])
+    const [last] = await client.xrevrange(events, '+', '-', 'COUNT', 1)
+    expect(last?.[1]).toEqual(['event', 'resumed'])
+    // Workers of BullMQ that wait for the queue hear of it.
+    expect(await client.zrange(queue.toKey('marker'), '0', '-1')).toEqual(['0'])
+    // It was resumed by BullMQ's board.
+    await operators.notePause(word('over', Date.now() - 1))
+    expect([await operators.liftQueuePause(), await operators.queuePause()]).toEqual([null, null])
+  })
+
+  it('stays paused by what is said anew in the very moment in which a consumer lifts what is over', async () => {
+    const agents = new AgentQueue({ redis: redis.config })
+    after(() => agents.close())
+    for (let round = 0; round < 40; round++) {
+      await queue.pause()
+      await operators.notePause(word('over', Date.now() - 1))
+      const lift = async () => {
+        for (let turn = round % 8; turn > 0; turn--) await client.ping()
+        await operators.liftQueuePause()
+      }
+      await Promise.all([agents.operations.pauseQueue({ by: { id: 'operator', name: 'anna' }, reason: 'anew', forMs: 60_000 }), lift()])
+      expect(await paused(), `round ${round}`).toEqual([true, 'anew'])
+    }
+  })
 })
