@@ -35,7 +35,10 @@ Examples:
       else print(budgetsTable(found, config.costs.currency))
     })
   })
-  withOperatorOptions(budgets.command('set <tenant|job> <name> <amount>').description('set the budget of a tenant, such as 20/day, or of a job, such as 7.50')).action(async (of: string, name: string, amount: string, flags: OperatorFlags) => {
+  // An amount such as -5/day is no option: what is wrong with it is said as of any other.
+  const set = budgets.command('set <tenant|job> <name> <amount>').description('set the budget of a tenant, such as 20/day, or of a job, such as 7.50').allowUnknownOption().allowExcessArguments()
+  withOperatorOptions(set).action(async (of: string, name: string, amount: string, flags: OperatorFlags) => {
+    refuseOptions(set)
     const micros = parseBudget(amount, checkOf(of) === 'tenant' ? 'day' : null)
     if (typeof micros === 'string') throw new InvalidInputError(`budgets set: ${micros}`)
     await change(flags, checkOf(of), name, micros / 1_000_000)
@@ -43,6 +46,14 @@ Examples:
   withOperatorOptions(budgets.command('remove <tenant|job> <name>').description('go back to what is configured, or what the job says itself')).action(async (of: string, name: string, flags: OperatorFlags) => {
     await change(flags, checkOf(of), name, null)
   })
+}
+
+/** Refuses what is no argument of a command that leaves unknown options to its action. */
+function refuseOptions(command: Command): void {
+  const { args, registeredArguments } = command
+  const option = args.find((each) => /^-(?![\d.])./.test(each))
+  if (option !== undefined) command.error(`error: unknown option '${option}'`)
+  if (args.length > registeredArguments.length) command.error(`error: too many arguments for '${command.name()}'. Expected ${registeredArguments.length} arguments but got ${args.length}.`)
 }
 
 async function change(flags: OperatorFlags, of: Of, name: string, amount: number | null): Promise<void> {
