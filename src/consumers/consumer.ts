@@ -273,20 +273,22 @@ export class Consumer {
     const locks = new LockKeeper((ids, tokens) => worker.extendJobLocks(ids, tokens, settings.leaseMs), settings.leaseMs, log, undefined, watch('leases', settings.leaseMs))
     const signals = new Signals(subscriber, keys)
     const inbox = new Inbox({ blocking, commands: redis }, keys, this.id)
+    const deadlines = new WaitDeadlines(redis, keys)
     const relisting = new Relisting({
       ready,
       log,
       now,
       everyMs: settings.pollMs,
+      waits: deadlines,
       holder: this.id,
       readJobs: async (jobIds) => {
         const pipeline = redis.pipeline()
-        for (const jobId of jobIds) pipeline.hget(worker.toKey(jobId), 'data').exists(keys.run(jobId))
+        for (const jobId of jobIds) pipeline.hget(worker.toKey(jobId), 'data').hmget(keys.run(jobId), 'generation', 'result')
         const found = ((await pipeline.exec()) ?? []).map(([error, answer]) => {
           if (error !== null) throw error
           return answer
         })
-        return jobIds.map((_jobId, index) => ({ spec: specIn(found[2 * index]), begun: found[2 * index + 1] === 1 }))
+        return jobIds.map((_jobId, index) => ({ spec: specIn(found[2 * index]), begun: isBegun(found[2 * index + 1]) }))
       },
       onGone: async (jobId) => {
         await endForgottenRun({ store, deployment: options.deployment, branchRetentionMs: settings.branchRetentionMs, now, eventTypes: options.eventTypes }, jobId)
@@ -319,7 +321,6 @@ export class Consumer {
       void intake.heedCancels()
     })
     const cancelCheck = setInterval(() => void intake.heedCancels(), settings.leaseMs)
-    const deadlines = new WaitDeadlines(redis, keys)
     let budgetsAgain: NodeJS.Timeout | undefined
     const watchBudgets = async (): Promise<void> => {
       try {
@@ -471,6 +472,12 @@ class TakingWorker extends Worker {
     const [data, jobId] = parsed.data
     return await this.nextJobFromJobData(data as unknown as Parameters<Worker['nextJobFromJobData']>[0], jobId, token)
   }
+}
+
+/** @param fields generation and result of a run. One that has ended says nothing of what the next one needs. */
+function isBegun(fields: unknown): boolean {
+  const [generation = null, result = null] = Array.isArray(fields) ? (fields as unknown[]) : []
+  return generation !== null && result === null
 }
 
 /** The spec in a BullMQ job's data: null when it has none, undefined when there is no job. */

@@ -111,13 +111,27 @@ export class Enqueuing {
       claims.set(job.jobId, { jobId: job.jobId, key, digest })
     }
     const { keys, retentionMs } = this.options
-    await claimKeys(connected.redis, keys, [...claims.values()], Math.max(claimTtlMs, retentionMs))
-    const list = [...unique.values()]
+    const fresh = await claimKeys(connected.redis, keys, [...claims.values()], Math.max(claimTtlMs, retentionMs))
+    for (const { jobId } of fresh) claims.delete(jobId)
+    const ended = await this.#ended(connected, [...claims.keys()], onFailed === 'rerun')
+    const list = [...unique.values()].filter(({ jobId }) => !ended.has(jobId))
     const size = list.some((job) => this.#isTold(job)) ? jobsPerTransaction : jobsPerRoundTrip
     await withProducerSpan(this.options.name, list.map(({ jobId }) => jobId), trace, async (carrier) => {
       for (let start = 0; start < list.length; start += size) await this.#addBatch(connected, list.slice(start, start + size), carrier)
     })
     if (onFailed === 'rerun') await this.#rerunFailed(connected, [...claims.keys()])
+  }
+
+  /** Of jobs that were there before, those that have ended: where BullMQ does not hold one any more it would be another run of it. */
+  async #ended({ store }: Connected, jobIds: readonly string[], rerun: boolean): Promise<Set<string>> {
+    const ended = new Set<string>()
+    for (let start = 0; start < jobIds.length; start += jobsPerRoundTrip) {
+      const part = jobIds.slice(start, start + jobsPerRoundTrip)
+      for (const [index, { result, queued }] of (await store.standings(part)).entries()) {
+        if (result !== null && (queued || !rerun || result.status !== 'failed')) ended.add(part[index] ?? '')
+      }
+    }
+    return ended
   }
 
   #isTold({ spec }: NewJob): boolean {

@@ -45,9 +45,10 @@ function sorted(value: unknown): unknown {
 /**
  * Claims idempotency keys: all of them, or none when one belongs to another spec. What had been claimed before the conflict was met is given back.
  * @param ttlMs for how long they are remembered, in milliseconds.
+ * @returns those that nobody had claimed before.
  * @throws IdempotencyConflictError.
  */
-export async function claimKeys(redis: Redis, keys: Keys, claims: readonly Claim[], ttlMs: number): Promise<void> {
+export async function claimKeys(redis: Redis, keys: Keys, claims: readonly Claim[], ttlMs: number): Promise<Claim[]> {
   prepareScripts(redis)
   const made: Claim[] = []
   for (let start = 0; start < claims.length; start += claimsPerScript * scriptsPerRoundTrip) {
@@ -56,6 +57,7 @@ export async function claimKeys(redis: Redis, keys: Keys, claims: readonly Claim
     await giveBack(redis, keys, made)
     throw new IdempotencyConflictError(conflict.key, conflict.jobId)
   }
+  return made
 }
 
 /** One round trip. Adds to `made` what nobody had claimed before; returns the first conflict. */

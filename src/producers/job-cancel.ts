@@ -2,7 +2,7 @@ import type { Job } from 'bullmq'
 import { UnknownJobError } from '../job/errors.js'
 import type { QueuedJob, SupersededJob } from '../store/index.js'
 import type { Connected } from './producer-connection.js'
-import { cancelledWhileWaiting, isRetried, viewOf } from './queue-view.js'
+import { asRetried, cancelledWhileWaiting, viewOf } from './queue-view.js'
 
 /**
  * Ends a job that waits at once; asks the supervisor of one that runs.
@@ -12,8 +12,9 @@ import { cancelledWhileWaiting, isRetried, viewOf } from './queue-view.js'
 export async function cancelJob({ queue, store, ready, redis }: Connected, jobId: string, reason: string, source: string | undefined): Promise<'cancelled' | 'requested' | 'ended'> {
   const [job, stored] = await Promise.all([queue.getJob(jobId), store.read(jobId)])
   if (job === undefined && stored === null) throw new UnknownJobError(jobId)
-  const found = job === undefined ? null : viewOf(job, false)
-  const view = found !== null && stored !== null && isRetried(found, stored) ? { ...found, generation: Math.max(found.generation, stored.generation + 1) } : found
+  const view = job === undefined ? null : asRetried(viewOf(job, false), stored)
+  // Its run's record is past its retention: a request would be heard by the next run, of a retry.
+  if (stored === null && view?.finished === true) return 'ended'
   // Of a job that BullMQ has not finished, the run that is next may still be untaken; the store decides at once.
   const waiting = view !== null && !view.finished ? cancelledWhileWaiting({ jobId, runId: store.runId(jobId) }, view, reason, source) : null
   const outcome = await store.cancel(jobId, reason, waiting)
@@ -37,8 +38,7 @@ const delayedScore = 0x1000
 export async function cancelWaitingJob({ queue, store, ready }: Connected, jobId: string, reason: string, source: string | undefined): Promise<boolean> {
   const [job, stored] = await Promise.all([queue.getJob(jobId), store.read(jobId)])
   if (job === undefined) return false
-  const found = viewOf(job, false)
-  const view = stored !== null && isRetried(found, stored) ? { ...found, generation: Math.max(found.generation, stored.generation + 1) } : found
+  const view = asRetried(viewOf(job, false), stored)
   if (view.finished || !(await store.endWaiting(jobId, cancelledWhileWaiting({ jobId, runId: store.runId(jobId) }, view, reason, source)))) return false
   await removeUnlessTaken(job)
   await ready.close(jobId)

@@ -7,7 +7,7 @@ import { type Hook, hooksFor } from '../job/event-kinds.js'
 import type { JobResult } from '../job/result.js'
 import { wholeSpec, type JobSpec } from '../job/spec.js'
 import type { JobStatus } from '../job/status.js'
-import type { QueuedJob, StoredRun } from '../store/index.js'
+import { nextGeneration, type QueuedFacts, type QueuedJob, type StoredRun } from '../store/index.js'
 
 /** What BullMQ knows of a job. */
 export interface QueueView {
@@ -16,8 +16,8 @@ export interface QueueView {
   readonly enqueuedAtMs: number
   /** The generation that the queue runs or would run next: 1, or more after a retry of the whole job. */
   readonly generation: number
-  /** Whether a consumer has taken it out of the queue since it came there last. */
-  readonly taken: boolean
+  /** By what it is told whether its last run is still the job's. */
+  readonly facts: QueuedFacts
   /** Whether BullMQ holds it as completed or failed. */
   readonly finished: boolean
   /** Whether a consumer has it in hand now. */
@@ -67,17 +67,21 @@ export function viewOf(job: Job<QueuedJob>, inHand: boolean): QueueView {
   const finished = job.finishedOn !== undefined
   const data = job.data as Partial<QueuedJob> | null | undefined
   // BullMQ counts an attempt when it ends, so an unfinished job stands one before its run's generation.
-  return { spec: specIn(data), enqueuedAtMs: data?.enqueuedAtMs ?? job.timestamp, finished, inHand, taken: typeof job.processedOn === 'number', delayedUntilMs: job.delay > 0 ? job.timestamp + job.delay : null, generation: Math.max(1, job.attemptsMade + (finished ? 0 : 1)) }
+  return { spec: specIn(data), enqueuedAtMs: data?.enqueuedAtMs ?? job.timestamp, finished, inHand, facts: { finished, attemptsMade: job.attemptsMade, takenAtMs: job.processedOn ?? null, stalledCounter: job.stalledCounter }, delayedUntilMs: job.delay > 0 ? job.timestamp + job.delay : null, generation: Math.max(1, job.attemptsMade + (finished ? 0 : 1)) }
 }
 
 /**
- * Whether BullMQ was told to run a job again that had ended, and nobody has taken it yet.
+ * Of the generation that the queue runs or would run next, where BullMQ was told to run a job again that had ended, and nobody has begun that.
  * @param stored its last run.
  */
-export function isRetried(queued: Pick<QueueView, 'finished' | 'generation' | 'taken'>, stored: Pick<StoredRun, 'generation' | 'result' | 'stalls'>): boolean {
-  if (queued.finished) return false
-  // Where its attempts were counted anew, the generation says nothing.
-  return queued.generation > stored.generation || (stored.result !== null && stored.stalls !== null && !queued.taken)
+export function asRetried(queued: QueueView, stored: Pick<StoredRun, 'last'> | null): QueueView {
+  const next = stored === null ? null : nextGeneration(queued.facts, stored.last)
+  return next === null ? queued : { ...queued, generation: next }
+}
+
+/** Whether that is so. */
+export function isRetried(queued: Pick<QueueView, 'facts'>, stored: Pick<StoredRun, 'last'>): boolean {
+  return nextGeneration(queued.facts, stored.last) !== null
 }
 
 /** What is looked at of a spec; the whole is checked by whoever runs it. */

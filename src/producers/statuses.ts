@@ -3,7 +3,7 @@ import type { Redis } from 'ioredis'
 import { constraintsOf } from '../job/constraints.js'
 import type { JobSpec } from '../job/spec.js'
 import type { JobStatus } from '../job/status.js'
-import type { KeyStanding, QueuedJob } from '../store/index.js'
+import type { KeyStanding, QueuedJob, StoredRun } from '../store/index.js'
 import { mergeStatus } from './job-status.js'
 import type { Connected } from './producer-connection.js'
 import { viewOf } from './queue-view.js'
@@ -21,7 +21,7 @@ export async function statusesOf(connected: Connected, queueName: string, jobIds
   const views = jobs.map((job, index) => (job === undefined ? null : viewOf(job, inHand[index] ?? false)))
   // Only of what waits in nobody's hands.
   const waiting = views.map((view) => (view === null || view.finished || view.inHand ? null : view))
-  const constraints = waiting.map((view, index) => (view?.spec === undefined ? '' : constraintsOf(view.spec, runs[index] !== null).id))
+  const constraints = waiting.map((view, index) => (view?.spec === undefined ? '' : constraintsOf(view.spec, isBegun(runs[index])).id))
   const [tenants, refusals, keys, unpaid] = await Promise.all([
     lookUpEach(waiting.map((view) => view?.spec?.tenant ?? ''), (name) => ready.tenant(name)),
     lookUpEach([...ids.filter((_id, index) => waiting[index] !== null), ...constraints], (id) => ready.refusals(id)),
@@ -41,6 +41,11 @@ export async function statusesOf(connected: Connected, queueName: string, jobIds
   })
   const byId = new Map(ids.map((jobId, index) => [jobId, statuses[index] ?? null]))
   return jobIds.map((jobId) => byId.get(jobId) ?? null)
+}
+
+/** A run that has ended says nothing of what the next one needs. */
+function isBegun(run: StoredRun | null | undefined): boolean {
+  return run?.result === null
 }
 
 /** What any job of this queue may wait for. */

@@ -15,7 +15,8 @@ import { runLedgerScript } from './ledger-call.js'
 import { runScript } from './scripts.js'
 import { changesBetween, leftOf } from './stored-record.js'
 import { earlyArguments, type EarlyEvent, type EventBounds, eventParts, numbersOf, type StoredEvent, type Telling } from './stored-events.js'
-import { parseRun, readRecord, readResult, stallsIn, toCancel, type CancelRequest, type StoredRun } from './stored-run.js'
+import { lastRun, nextGeneration, queuedFacts, queuedFields, runFields } from './next-run.js'
+import { parseRun, readRecord, readResult, toCancel, type CancelRequest, type StoredRun } from './stored-run.js'
 
 /** What `acquire` found. */
 export type Acquired =
@@ -39,6 +40,8 @@ export interface RunStanding {
   readonly known: boolean
   /** Null until it has ended. */
   readonly result: JobResult | null
+  /** Whether BullMQ holds the job. */
+  readonly queued: boolean
   /** Up to which sequence number the log is that of an earlier run; 0 when there is none. */
   readonly oldLogEnd: number
 }
@@ -150,16 +153,17 @@ export class RunStore {
    * @param request.placeAt the provider at which the job must hold a place for `fresh` to be what its run begins with; a run that
    *   has begun is taken over without. Default: none.
    * @param request.stalls how often BullMQ had found the job stalled when the caller took it. Left out by whoever did not: no run that has ended begins anew then.
+   * @param request.bounded whether its time to wait is bounded, and over with this. Default: not.
    * @throws NewerReleaseError when this release can't read the record; nobody else can write it then either until it is taken again.
    */
-  async acquire(jobId: string, request: { holder: string; fresh: RunRecord; placeAt?: undefined; stalls?: number | undefined }): Promise<Exclude<Acquired, { kind: 'placeless' }>>
-  async acquire(jobId: string, request: { holder: string; fresh: RunRecord; placeAt?: string | undefined; stalls?: number | undefined }): Promise<Acquired>
-  async acquire(jobId: string, request: { holder: string; fresh: RunRecord; placeAt?: string | undefined; stalls?: number | undefined }): Promise<Acquired> {
+  async acquire(jobId: string, request: { holder: string; fresh: RunRecord; placeAt?: undefined; stalls?: number | undefined; bounded?: boolean | undefined }): Promise<Exclude<Acquired, { kind: 'placeless' }>>
+  async acquire(jobId: string, request: { holder: string; fresh: RunRecord; placeAt?: string | undefined; stalls?: number | undefined; bounded?: boolean | undefined }): Promise<Acquired>
+  async acquire(jobId: string, request: { holder: string; fresh: RunRecord; placeAt?: string | undefined; stalls?: number | undefined; bounded?: boolean | undefined }): Promise<Acquired> {
     return await this.#acquire(jobId, request, false)
   }
 
   /** @param continued whether the fresh record is made of that of the run which has ended. */
-  async #acquire(jobId: string, request: { holder: string; fresh: RunRecord; placeAt?: string | undefined; stalls?: number | undefined }, continued: boolean): Promise<Acquired> {
+  async #acquire(jobId: string, request: { holder: string; fresh: RunRecord; placeAt?: string | undefined; stalls?: number | undefined; bounded?: boolean | undefined }, continued: boolean): Promise<Acquired> {
     const { checkpoint, repository } = request.fresh
     const runId = this.runId(jobId)
     const first = runId === jobId ? request.fresh : { ...request.fresh, runId }
@@ -168,8 +172,8 @@ export class RunStore {
       await runScript(
         this.#redis,
         'run-acquire',
-        [this.#keys.run(jobId), this.#keys.log(jobId), this.#keys.logAccount(jobId), this.#keys.claim(jobId), this.#keys.ledger(), this.#keys.job(jobId), this.#keys.branches()],
-        [request.holder, first.generation, JSON.stringify(first), this.#now(), runId, request.placeAt ?? '', request.stalls ?? '', continued ? 1 : '', branch],
+        [this.#keys.run(jobId), this.#keys.log(jobId), this.#keys.logAccount(jobId), this.#keys.claim(jobId), this.#keys.ledger(), this.#keys.job(jobId), this.#keys.branches(), this.#keys.waits()],
+        [request.holder, first.generation, JSON.stringify(first), this.#now(), runId, request.placeAt ?? '', request.stalls ?? '', continued ? 1 : '', branch, request.bounded === true ? jobId : ''],
       ),
     )
     if (reply[0] === 'placeless') return { kind: 'placeless' }
@@ -179,12 +183,12 @@ export class RunStore {
       // Somebody else has taken it meanwhile.
       if (ended?.record == null || ended.result === null) return await this.#acquire(jobId, request, false)
       const fresh = continuedRecord(newRunRecord({ jobId, generation, repository, startedAtMs, asked, tenant }), ended.record)
-      return await this.#acquire(jobId, { holder: request.holder, fresh, stalls: request.stalls }, true)
+      return await this.#acquire(jobId, { ...request, fresh, placeAt: undefined }, true)
     }
     // What was prepared was for the run before.
     if (reply[0] === 'retried') {
       const { startedAtMs, asked, tenant } = request.fresh
-      return await this.#acquire(jobId, { holder: request.holder, fresh: newRunRecord({ jobId, generation: reply[1], repository, startedAtMs, asked, tenant }), stalls: request.stalls }, false)
+      return await this.#acquire(jobId, { ...request, fresh: newRunRecord({ jobId, generation: reply[1], repository, startedAtMs, asked, tenant }), placeAt: undefined }, false)
     }
     if (reply[0] === 'ended') return { kind: 'ended', result: readResult(reply[1], runId, `job ${jobId}: its result`) }
     const [, fence, json, created, reason, atMs, changes] = reply
@@ -420,7 +424,7 @@ export class RunStore {
       await runScript(
         this.#redis,
         'run-cancel',
-        [this.#keys.run(jobId), this.#keys.log(jobId), this.#keys.events(), this.#keys.claim(jobId), this.#keys.logAccount(jobId), this.#keys.eventAccount()],
+        [this.#keys.run(jobId), this.#keys.log(jobId), this.#keys.events(), this.#keys.claim(jobId), this.#keys.logAccount(jobId), this.#keys.eventAccount(), `${this.#keys.costs()}:caps`],
         [
           reason,
           this.#now(),
@@ -492,21 +496,21 @@ export class RunStore {
     if (jobIds.length === 0) return []
     const pipeline = this.#redis.pipeline()
     for (const jobId of jobIds) {
-      pipeline.hmget(this.#keys.run(jobId), 'generation', 'result', 'seq', 'stalls', 'atMs')
-      pipeline.hmget(this.#keys.job(jobId), 'timestamp', 'finishedOn', 'atm', 'processedOn')
+      pipeline.hmget(this.#keys.run(jobId), 'generation', 'seq', ...runFields)
+      pipeline.hmget(this.#keys.job(jobId), ...queuedFields)
     }
     const answers = ((await pipeline.exec()) ?? []).map(([error, fields]) => {
       if (error !== null) throw error
       return z.array(nullable).parse(fields)
     })
     return jobIds.map((jobId, index) => {
-      const [generation = null, result = null, seq = null, stalls = null, heldAtMs = null] = answers[2 * index] ?? []
-      const [addedAt = null, finishedOn = null, attemptsMade = null, takenAt = null] = answers[2 * index + 1] ?? []
-      // Whoever has taken it is about to begin its next run.
-      const untaken = result !== null && stallsIn(stalls) !== null && (takenAt === null || Number(takenAt) > Number(heldAtMs))
-      const retried = generation !== null && addedAt !== null && finishedOn === null && (untaken || Number(attemptsMade ?? 0) + 1 > Number(generation))
+      const [generation = null, seq = null, ...values] = answers[2 * index] ?? []
+      const [result = null] = values
+      const queued = queuedFacts(answers[2 * index + 1] ?? [])
+      const retried = generation !== null && queued !== null && nextGeneration(queued, lastRun(values, Number(generation))) !== null
       return {
-        known: generation !== null || addedAt !== null,
+        known: generation !== null || queued !== null,
+        queued: queued !== null,
         result: result === null || retried ? null : readResult(result, this.#keys.runId(jobId), `the result of job ${jobId}`),
         // As lua/run-ending.lua leaves it out.
         oldLogEnd: retried ? Number(seq ?? (result === null ? 0 : 1)) : 0,

@@ -3,6 +3,7 @@ import { NewerReleaseError } from '../job/errors.js'
 import { invalidInput } from '../job/explain.js'
 import { type JobResult, jobResultSchema, wholeResult } from '../job/result.js'
 import { type RunRecord, runRecordSchema } from '../job/run-record.js'
+import { type LastRun, lastRun, runFields } from './next-run.js'
 import { recordIn } from './stored-record.js'
 
 /** A request to cancel a job. */
@@ -25,8 +26,8 @@ export interface StoredRun {
   readonly cancel: CancelRequest | null
   /** Not null once the run has ended. */
   readonly result: JobResult | null
-  /** How often BullMQ had found the job stalled when the run ended; null when it has not, or nobody had taken it. */
-  readonly stalls: number | null
+  /** By what it is told whether it is still the job's. */
+  readonly last: LastRun
   /** When it was written last, in milliseconds since 1970 by the writer's clock. */
   readonly atMs: number
 }
@@ -40,7 +41,6 @@ const hashSchema = z.object({
   cancelReason: z.string().optional(),
   cancelAtMs: z.coerce.number().optional(),
   result: z.string().optional(),
-  stalls: z.string().optional(),
   atMs: z.coerce.number(),
 })
 
@@ -59,7 +59,7 @@ export function parseRun(hash: Record<string, string>, runId: string, forShow = 
     holder: run.holder ?? null,
     reason: run.reason ?? null,
     cancel: run.cancelReason === undefined || run.result !== undefined ? null : { reason: run.cancelReason, atMs: run.cancelAtMs ?? run.atMs },
-    stalls: run.result === undefined ? null : stallsIn(run.stalls ?? null),
+    last: lastRun(runFields.map((field) => hash[field] ?? null), run.generation),
     atMs: run.atMs,
   }
   try {
@@ -87,11 +87,6 @@ export function readRecord(hash: Readonly<Record<string, string>>, result: JobRe
  */
 export function readResult(json: string, runId: string, what: string): JobResult {
   return checkStored(jobResultSchema, wholeResult(JSON.parse(json), runId), what)
-}
-
-/** An ended run's field `stalls`, as lua/run-ending.lua writes it. */
-export function stallsIn(stalls: string | null): number | null {
-  return stalls === '-' ? null : Number(stalls ?? 0)
 }
 
 function checkStored<Schema extends z.ZodType>(schema: Schema, stored: unknown, what: string): z.output<Schema> {

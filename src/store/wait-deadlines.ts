@@ -2,6 +2,7 @@ import type { Redis } from 'ioredis'
 import { z } from 'zod'
 import type { JobSpec } from '../job/spec.js'
 import type { Keys } from './keys.js'
+import { lastRun, nextGeneration, queuedFacts, queuedFields, runFields } from './next-run.js'
 import { queueScript, runScript } from './scripts.js'
 
 /** A job whose time to wait is over, as the queue holds it. */
@@ -18,7 +19,7 @@ export interface OverdueJob {
 }
 
 const answers = z.array(z.string())
-const field = z.string().nullable()
+const fields = z.array(z.string().nullable())
 
 /**
  * Which jobs may wait for their first sandbox for so long only, by Redis' clock. Consumers that take jobs see to it when they choose one;
@@ -44,15 +45,18 @@ export class WaitDeadlines {
     const ids = answers.parse(await runScript(this.redis, 'waits-due', [this.keys.waits()], [forMs, count]))
     if (ids.length === 0) return []
     const pipeline = this.redis.pipeline()
-    for (const id of ids) pipeline.hmget(this.keys.job(id), 'data', 'atm').hget(this.keys.run(id), 'generation').zscore(this.keys.bullmq('delayed'), id)
+    for (const id of ids) pipeline.hmget(this.keys.job(id), 'data', ...queuedFields).hmget(this.keys.run(id), 'generation', ...runFields).zscore(this.keys.bullmq('delayed'), id)
     const found = ((await pipeline.exec()) ?? []).map(([error, answer]) => {
       if (error !== null) throw error
       return answer
     })
     return ids.map((jobId, index) => {
-      const [data, attempts] = z.tuple([field, field]).parse(found[3 * index])
-      const generation = Number(attempts ?? 0) + 1
-      return { jobId, data, generation, taken: Number(field.parse(found[3 * index + 1]) ?? 0) >= generation, delayed: found[3 * index + 2] !== null }
+      const [data = null, ...queuedValues] = fields.parse(found[3 * index])
+      const [generation = null, ...runValues] = fields.parse(found[3 * index + 1])
+      const queued = queuedFacts(queuedValues)
+      const last = generation === null ? null : lastRun(runValues, Number(generation))
+      const next = queued === null ? null : last === null ? queued.attemptsMade + 1 : nextGeneration(queued, last)
+      return { jobId, data, generation: next ?? last?.generation ?? 1, taken: next === null, delayed: found[3 * index + 2] !== null }
     })
   }
 

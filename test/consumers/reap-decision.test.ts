@@ -3,6 +3,7 @@ import { judgeSandbox, judgeSlot, remember, type FoundRun, type Surroundings } f
 import type { RunRecord } from '../../src/job/run-record.js'
 import { sandboxTags, type SandboxInfo } from '../../src/providers/provider.js'
 import type { Attempt } from '../../src/job/result.js'
+import { lastRun } from '../../src/store/index.js'
 import { record, result } from '../store/fixture.js'
 
 const now = 1_000_000
@@ -16,7 +17,7 @@ function sandbox(fields: Partial<SandboxInfo> & { attempt?: number } = {}): Sand
 }
 
 function run(fields: Partial<RunRecord>, ended = false): FoundRun {
-  return { generation: 1, fence: 1, holder: 'c', record: record('job', fields), reason: null, cancel: null, result: ended ? result('job') : null, stalls: null, atMs: 1 }
+  return { generation: 1, fence: 1, holder: 'c', record: record('job', fields), reason: null, cancel: null, result: ended ? result('job') : null, last: lastRun([], 1), atMs: 1 }
 }
 
 function around(found: FoundRun, fields: Partial<Surroundings> = {}): Surroundings {
@@ -40,7 +41,7 @@ describe('a sandbox', () => {
     ['of a run that nobody knows', sandbox(), null, 'orphan'],
     ['of ours that names no job', sandbox({ tags: { 'switchyard-deployment': 'ours' } }), null, 'orphan'],
     ['of a run whose record can’t be read', sandbox(), 'unreadable', 'unclear'],
-    ['of a run whose record is a later release’s', sandbox(), { generation: 1, fence: 1, holder: 'c', record: null, reason: null, cancel: null, result: null, stalls: null, atMs: 1 }, 'unclear'],
+    ['of a run whose record is a later release’s', sandbox(), { generation: 1, fence: 1, holder: 'c', record: null, reason: null, cancel: null, result: null, last: lastRun([], 1), atMs: 1 }, 'unclear'],
     ['of a run that nobody knows, younger than the grace', sandbox({ createdAtMs: now - 119_999 }), null, 'young'],
     ['of a run that has ended, younger than the grace', sandbox({ createdAtMs: now - 1_000 }), run(inSandbox, true), 'young'],
     ['with a creation in the future of another clock', sandbox({ createdAtMs: now + 60_000 }), null, 'young'],

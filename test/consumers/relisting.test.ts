@@ -1,7 +1,7 @@
 import { pino } from 'pino'
 import { expect, it } from 'vitest'
 import { Relisting } from '../../src/consumers/intake/relisting.js'
-import { Keys, ReadyJobs, Signals } from '../../src/store/index.js'
+import { Keys, ReadyJobs, Signals, WaitDeadlines } from '../../src/store/index.js'
 import { after, until, useRedis } from '../store/fixture.js'
 
 const redis = useRedis()
@@ -22,6 +22,7 @@ async function consumer(holder: string, queue = redis.keys.queueName) {
         return found
       },
     },
+    waits: new WaitDeadlines(redis.connect(), keys),
     holder,
     log: pino({ level: 'silent' }),
     // It stands still: nobody's turn lapses, and nobody looks again by itself.

@@ -115,8 +115,10 @@ export class Intake {
 
   private async heed(jobIds: readonly string[]): Promise<void> {
     const { store, log } = this.parts.context
+    // Whoever is in hand when the answer comes may be another run.
+    const asked = new Map(jobIds.map((jobId) => [jobId, this.runs.get(jobId)]))
     try {
-      for (const [jobId, { reason }] of await store.cancelRequests(jobIds)) this.runs.get(jobId)?.cancel(reason)
+      for (const [jobId, { reason }] of await store.cancelRequests(jobIds)) asked.get(jobId)?.cancel(reason)
     } catch (error) {
       log.warn({ message: errorMessage(error) }, 'requests to cancel not read; tried again')
     }

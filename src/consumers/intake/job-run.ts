@@ -196,7 +196,7 @@ export class JobRun {
     const read = readJob(job)
     if (read.problem !== null) {
       if (this.taken.stand.kind !== 'nobody' && this.taken.stand.kind !== 'overdue') throw new LeftToOthersError(read.problem, false)
-      const result = await endUnreadable(this.shared, { jobId, generation: job.attemptsMade + 1, repository: read.repository }, nobodySentence([read.problem]))
+      const result = await endUnreadable(this.shared, { jobId, generation: job.attemptsMade + 1, repository: read.repository, stalls: job.stalledCounter }, nobodySentence([read.problem]))
       measureEnd(this.shared, result, job.timestamp, null)
       return { result, next: null }
     }
@@ -212,9 +212,10 @@ export class JobRun {
     const first = placeAt === null || fitness.kind !== 'run' ? fresh : await beginning(this.shared, spec, fresh, placeAt, this.leaving.signal)
     // Whoever was frozen meanwhile must not take the job from its next holder.
     if (!this.locks.holds(jobId, this.taken.token)) return null
-    const begun = await store.acquire(jobId, { holder, fresh: first, placeAt: first.creating?.provider, stalls: job.stalledCounter })
+    const taken = { stalls: job.stalledCounter, bounded: spec.waitTimeoutMs !== undefined }
+    const begun = await store.acquire(jobId, { holder, fresh: first, placeAt: first.creating?.provider, ...taken })
     // The reaper took the place for a forgotten one: the phase `placing` gets another.
-    const acquired = begun.kind === 'placeless' ? await store.acquire(jobId, { holder, fresh, stalls: job.stalledCounter }) : begun
+    const acquired = begun.kind === 'placeless' ? await store.acquire(jobId, { holder, fresh, ...taken }) : begun
     const acquiredAtMs = (this.shared.elapsed ?? elapsedMs)()
     if (acquired.kind === 'ended') {
       // Cancelled between the choice of a place for it and now, or closed by a consumer that died right after.

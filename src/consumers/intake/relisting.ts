@@ -1,13 +1,14 @@
 import type { Logger } from 'pino'
 import { errorMessage } from '../../job/errors.js'
 import { parseQueuedSpec, type JobSpec } from '../../job/spec.js'
-import type { ReadyJob, ReadyJobs } from '../../store/index.js'
+import type { ReadyJob, ReadyJobs, WaitDeadlines } from '../../store/index.js'
 
 /** How many bounded parts one look at the index takes, so that it never goes on and on. */
 const partsPerLook = 4
 
 export interface RelistingParts {
   readonly ready: Pick<ReadyJobs, 'reconcile' | 'add' | 'front' | 'yieldTurn'>
+  readonly waits: Pick<WaitDeadlines, 'postpone'>
   readonly holder: string
   readonly log: Logger
   readonly now: () => number
@@ -79,6 +80,8 @@ export class Relisting {
       else readable.push({ jobId, spec, begun: stored[index]?.begun })
     }
     await this.parts.ready.add(readable, { strays: true })
+    // Also while nobody takes any; what was said of a run before has ended with that.
+    await this.parts.waits.postpone(readable.filter(({ begun }) => begun !== true))
     return found
   }
 

@@ -6,11 +6,11 @@ import { finishRun } from '../ending/finish-run.js'
 /** Ends a job whose spec no live consumer can read: it has a result and an event as every job. Only what can be read of it is in them. */
 export async function endUnreadable(
   { store, ready, holder, deployment, settings, now, eventTypes }: Pick<ConsumerContext, 'store' | 'ready' | 'holder' | 'deployment' | 'settings' | 'now' | 'eventTypes'>,
-  job: { readonly jobId: string; readonly generation: number; readonly repository: string },
+  job: { readonly jobId: string; readonly generation: number; readonly repository: string; readonly stalls: number },
   reason: string,
 ): Promise<JobResult> {
-  const { jobId } = job
-  const acquired = await store.acquire(jobId, { holder, fresh: newRunRecord({ ...job, startedAtMs: now() }) })
+  const { jobId, stalls, ...run } = job
+  const acquired = await store.acquire(jobId, { holder, fresh: newRunRecord({ jobId, ...run, startedAtMs: now() }), stalls })
   await ready.close(jobId)
   if (acquired.kind === 'ended') return acquired.result
   const { record, fence } = acquired

@@ -390,12 +390,12 @@ function keyed.before(key, limit)
   return count >= limit and one or nil
 end
 
--- A job with a key comes to wait. `info`: { key, limit, after, shape, json, milliCpu, memoryMiB, tenant }, and then its number and the attempts that BullMQ
--- had counted: it has come before when they are the same, and supersedes nothing again.
+-- A job with a key comes to wait. `info`: { key, limit, after, shape, json, milliCpu, memoryMiB, tenant, run }, and then its number. `run` is the generation of the run that
+-- waits (next-run.lua): it has come before when that is the same, and supersedes nothing again. Earlier releases kept the attempts that BullMQ had counted, and some still do.
 function keyed.arrive(q, jobId, score, info)
   local member, known = q .. ':' .. jobId, keyed.infoOf(q, jobId)
   info.attempts = tonumber(call('HGET', bull(q, jobId), 'atm') or '0')
-  local again = known and known.attempts == info.attempts
+  local again = known and known.attempts == info.attempts and (not known.run or known.run == info.run)
   local standing = call('HGET', R .. ':keyed', member)
   if standing and again and string.sub(standing, 1, 1) == '!' then return keyed.supersede(q, jobId, string.sub(standing, 2)) end
   if standing and call('HEXISTS', R .. ':held', ids.run(q, jobId)) == 0 then keyed.release(q, jobId) end

@@ -1,4 +1,5 @@
 -- include concurrency
+-- include next-run
 -- Lists jobs that BullMQ holds as waiting; those that it does not, and those that are listed already, are left out.
 -- ARGV: inbox prefix, inbox ttl, how many jobs are listed after these by the same caller, 1 for jobs that BullMQ may hold in its wait list, where priority 0
 --       lands and whatever is moved without one, how many consumers to wake, how many shapes, for each: id, JSON, milliCpu, memoryMiB; then for each job: id, number of its
@@ -35,6 +36,8 @@ for _, job in ipairs(jobs) do
   end
   if not shape and call('EXISTS', bull(q, job.id)) == 1 then
     local id = ARGV[job.shape]
+    local run, queued = runPrefix .. ids.run(q, job.id), bull(q, job.id)
+    if strays then nextRun.note(run, queued) end
     if job.wait then call('ZADD', keyOf(q, 'deadline'), now + job.wait, job.id) end
     if job.key == '' then
       enterShape(q, id, ARGV[job.shape + 1], ARGV[job.shape + 2], ARGV[job.shape + 3])
@@ -42,6 +45,8 @@ for _, job in ipairs(jobs) do
     else
       local info = cjson.decode(job.key)
       info.shape, info.json, info.milliCpu, info.memoryMiB, info.tenant = id, ARGV[job.shape + 1], ARGV[job.shape + 2], ARGV[job.shape + 3], job.tenant
+      local waits, _, _, last = nextRun.generation(run, queued)
+      info.run = waits or last
       keyed.arrive(q, job.id, job.score, info)
     end
     added = added + 1

@@ -6,8 +6,15 @@ local profile, grace, kind = ARGV[3], tonumber(ARGV[4]), ARGV[5]
 local given = {}
 for i = 6, #ARGV, 3 do
   local subject, why, forMs = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2])
-  -- What waits no more is not entered again.
-  if kind == 'job' or redis.call('HEXISTS', keyOf(ownQueue, 'shape'), subject) == 1 then
+  -- What waits no more is not entered again: nobody would take it away, and the next run of the job would have it.
+  local there
+  if kind == 'job' then
+    local queued = redis.call('HMGET', bull(ownQueue, subject), 'timestamp', 'finishedOn')
+    there = queued[1] and not queued[2]
+  else
+    there = redis.call('HEXISTS', keyOf(ownQueue, 'shape'), subject) == 1
+  end
+  if there then
     local sinceMs, refusals = (kind == 'job' and refuse or refuseShape)(subject, profile, why, forMs)
     if sinceMs and sinceMs >= grace then
       given[#given + 1] = subject

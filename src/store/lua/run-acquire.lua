@@ -1,8 +1,11 @@
+-- include drop-log
 -- Takes a run over, or starts it. Raises the fence, so that the holder before can write nothing more.
--- KEYS: run, the other keys that a run's end lets expire (log stream, log account, claim), the ledger, BullMQ's hash of the job, branches to delete.
+-- KEYS: run, the other keys that a run's end lets expire (log stream, log account, claim), the ledger, BullMQ's hash of the job, branches to delete, and
+--       where the job may wait for so long only, until when (waits-add.lua).
 -- ARGV: holder, generation, fresh record, now in ms, job id among all queues, the provider at which the fresh record needs the job's place or '', how often the
 --       job had stalled when it was taken out of the queue, '' when nobody took it, 1 when the fresh record goes on from the checkpoint of the run that
---       has ended, that checkpoint's branch or ''.
+--       has ended, that checkpoint's branch or '', the job's id in its queue where it may wait
+--       for so long only, else ''.
 -- Returns {'ended', result}, {'acquired', fence, record, created 0/1, cancel reason or false, cancel time or false, what has changed of the record: fields and
 -- their JSON}, or {'retried', generation of the run that is next}, {'continues'} (the run is to go on from the one that has ended, see run-continue.lua), or
 -- {'placeless'}: the run would begin with the fresh record, but its place has been freed; nothing is written.
@@ -14,9 +17,14 @@ local known, result, record = tonumber(stored[1] or '0'), stored[2], stored[3]
 local cancelReason, cancelAtMs = not result and stored[6], not result and stored[7]
 if known >= generation and result then
   -- Either its last holder died between this end and BullMQ's, and then the job has stalled since; or BullMQ had ended it too and was told
-  -- to run it again, and to count its attempts anew.
-  local stalls, queued = redis.call('HGET', run, 'stalls') or '0', redis.call('HMGET', KEYS[6], 'timestamp', 'finishedOn', 'stc')
-  if stalls == ARGV[7] and queued[1] and not queued[2] and (queued[3] or '0') == stalls then return { 'retried', known + 1 } end
+  -- to run it again, and to count its attempts anew: that was seen as it was listed (ready-add.lua), or it has not stalled.
+  local ended, queued = redis.call('HMGET', run, 'stalls', 'toldAtMs', 'again'), redis.call('HMGET', KEYS[6], 'timestamp', 'finishedOn', 'stc', 'processedOn')
+  local stalls, told, stalled = ended[1] or '0', ended[2], queued[3] or '0'
+  if stalled == ARGV[7] and queued[1] and not queued[2] then
+    if ended[3] == stored[1] or (stalls ~= '-' and tonumber(stalled) <= tonumber(stalls) and (not told or told ~= queued[4])) then return { 'retried', known + 1 } end
+    -- The caller is who tells BullMQ. Should it die before, the job stalls once more.
+    redis.call('HSET', run, 'stalls', stalled, 'toldAtMs', queued[4] or '0')
+  end
   return { 'ended', result }
 end
 local created, changes = 0, {}
@@ -38,15 +46,9 @@ if known < generation or not record then
     if not lease or cjson.decode(lease).provider ~= provider then return { 'placeless' } end
   end
   -- A retry of the whole job: it has a log of its own. Sequence numbers go on, so that who has read the old one reads on in the new.
-  if known > 0 then
-    for _, field in ipairs(redis.call('HKEYS', KEYS[3])) do
-      local channel = string.match(field, '^tail:(.*)$')
-      if channel then redis.call('DEL', KEYS[3] .. ':' .. channel) end
-    end
-    redis.call('DEL', KEYS[2], KEYS[3])
-  end
+  if known > 0 then dropLog(KEYS[2], KEYS[3]) end
   if result then
-    redis.call('HDEL', run, 'result', 'reason', 'cancelReason', 'cancelAtMs', 'stalls', 'continue')
+    redis.call('HDEL', run, 'result', 'reason', 'cancelReason', 'cancelAtMs', 'stalls', 'continue', 'toldAtMs', 'again')
     -- As run-ending.lua leaves it out.
     redis.call('HSETNX', run, 'seq', 1)
   end
@@ -57,6 +59,8 @@ if known < generation or not record then
   end
   -- From now on it is this run's, whose end plans its deletion anew.
   if ARGV[8] == '1' and ARGV[9] ~= '' then redis.call('ZREM', KEYS[7], ARGV[9]) end
+  -- The time to wait is over: its end would be the next run's, of a retry.
+  if ARGV[10] ~= '' then redis.call('ZREM', KEYS[8], ARGV[10]) end
   record = fresh
   created = 1
   redis.call('HSET', run, 'generation', generation, 'record', record)

@@ -1,6 +1,7 @@
 -- include event-append
+-- include drop-log
 -- Cancels a job: ends it at once when nobody has taken it yet, asks its supervisor otherwise.
--- KEYS: run, log stream, events, claim, log account, account of the events.
+-- KEYS: run, log stream, events, claim, log account, account of the events, the budgets that were set (costs.lua).
 -- ARGV: reason ('' to end what waits and ask nobody), now, generation that waits ('' when the caller has none to end), result, event, event id,
 --       bounds of the events or '', retention in ms, cancel channel, done channel, the job's id among all queues, and the numbers of the job's webhooks
 --       that the event goes to, if any.
@@ -13,8 +14,8 @@ if state[2] and (not waiting or generation >= waiting) then return 'ended' end
 if waiting and generation < waiting then
   local seq = tonumber(state[3] or '0') + 1
   -- The log of an earlier run is not this one's.
-  if generation > 0 then redis.call('DEL', log, KEYS[5]) end
-  redis.call('HDEL', run, 'record', 'reason', 'holder', 'continue', 'cancelReason', 'cancelAtMs')
+  if generation > 0 then dropLog(log, KEYS[5]) end
+  redis.call('HDEL', run, 'record', 'reason', 'holder', 'continue', 'cancelReason', 'cancelAtMs', 'toldAtMs', 'again')
   -- The fence goes up, so that nothing of an earlier generation can be written any more.
   redis.call('HINCRBY', run, 'fence', 1)
   redis.call('HSET', run, 'generation', waiting, 'result', ARGV[4], 'atMs', now, 'seq', seq, 'stalls', '-')
@@ -22,6 +23,8 @@ if waiting and generation < waiting then
   -- Followers stop here; where there is no log they are told by the channel.
   if redis.call('EXISTS', log) == 1 then redis.call('XADD', log, seq .. '-0', 'end', '1', 't', now) end
   for _, key in ipairs({ run, log, claim }) do redis.call('PEXPIRE', key, retention) end
+  -- What it might have cost was said of this run.
+  redis.call('HDEL', KEYS[7], 'j:' .. ARGV[11])
   redis.call('PUBLISH', ARGV[10], ARGV[11])
   return 'cancelled'
 end

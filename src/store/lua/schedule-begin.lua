@@ -1,3 +1,4 @@
+-- include next-run
 -- Sees to one time of a schedule that has come: decides whether its run is begun. Whoever is answered 'run' adds the job and says so (schedule-settle.lua);
 -- if that one dies before, whoever comes next does it: the job's id is the same.
 -- A schedule is a hash: definition, times, version, handled (up to which time all is seen to), paused (since when), running (the jobs that had not ended, as
@@ -32,13 +33,10 @@ end
 
 -- As RunStore.standings has it: a job that was retried has not ended.
 local function hasEnded(other)
-  local run = redis.call('HMGET', ARGV[10] .. other, 'generation', 'result', 'stalls', 'atMs')
-  local job = redis.call('HMGET', ARGV[11] .. other, 'timestamp', 'finishedOn', 'atm', 'processedOn')
-  if not job[1] then return not run[1] or run[2] ~= false end
-  if job[2] then return true end
-  if not run[2] then return false end
-  local untaken = run[3] ~= '-' and (not job[4] or tonumber(job[4]) > tonumber(run[4] or '0'))
-  return not untaken and tonumber(job[3] or '0') + 1 <= tonumber(run[1])
+  local run, job = ARGV[10] .. other, ARGV[11] .. other
+  local retried, ended, open = nextRun.generation(run, job)
+  if not open then return ended or redis.call('EXISTS', run) == 0 or redis.call('EXISTS', job) == 1 end
+  return ended and not retried
 end
 local running = {}
 for _, other in ipairs(cjson.decode(state[5] or '[]')) do

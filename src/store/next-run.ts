@@ -1,0 +1,63 @@
+/** What BullMQ knows of a job. */
+export interface QueuedFacts {
+  /** Whether it holds the job as completed or failed. */
+  readonly finished: boolean
+  /** Attempts that have ended, as it counts them; it may have been told to count them anew. */
+  readonly attemptsMade: number
+  /** When a consumer took the job out of the queue since it came there last, by that one's clock; null when none has. */
+  readonly takenAtMs: number | null
+  /** How often it has found the job stalled. */
+  readonly stalledCounter: number
+}
+
+/** What the store knows of a job's last run. */
+export interface LastRun {
+  readonly generation: number
+  readonly ended: boolean
+  /** How often BullMQ had found the job stalled when it ended; null when nobody had taken it. */
+  readonly stalls: number | null
+  /** When it ended, or somebody was told that it has, by that one's clock. */
+  readonly atMs: number
+  /** Whether it was seen that BullMQ has put the job back since. */
+  readonly again: boolean
+}
+
+/**
+ * Whether BullMQ was told to run a job again, and nobody has begun that run: the state of its last run is not the job's any more.
+ * As lua/run-acquire.lua decides it, which is asked by whoever has taken the job.
+ * @returns the generation of the run that is next; null when the last one is the one that counts.
+ */
+export function nextGeneration(queued: QueuedFacts, last: LastRun): number | null {
+  if (queued.finished) return null
+  // BullMQ counts an attempt when it ends.
+  if (queued.attemptsMade + 1 > last.generation) return queued.attemptsMade + 1
+  // Where its attempts were counted anew, that says nothing.
+  if (!last.ended) return null
+  if (last.again) return last.generation + 1
+  // One that has stalled since is with BullMQ because its last holder died before it told it of the end.
+  if (last.stalls === null || queued.stalledCounter > last.stalls) return null
+  return queued.takenAtMs === null || queued.takenAtMs > last.atMs ? last.generation + 1 : null
+}
+
+/** The fields of BullMQ's hash of a job that `queuedFacts` reads. */
+export const queuedFields = ['timestamp', 'finishedOn', 'atm', 'processedOn', 'stc'] as const
+
+/** @returns null when BullMQ does not hold the job. */
+export function queuedFacts([timestamp = null, finishedOn = null, attempts = null, takenAtMs = null, stalls = null]: readonly (string | null)[]): QueuedFacts | null {
+  if (timestamp === null) return null
+  return { finished: finishedOn !== null, attemptsMade: Number(attempts ?? 0), takenAtMs: takenAtMs === null ? null : Number(takenAtMs), stalledCounter: Number(stalls ?? 0) }
+}
+
+/** An ended run's field `stalls`, as lua/run-ending.lua writes it. */
+function stallsIn(stalls: string | null): number | null {
+  return stalls === '-' ? null : Number(stalls ?? 0)
+}
+
+/** The fields of a run's hash that `lastRun` reads, besides its generation. */
+export const runFields = ['result', 'stalls', 'atMs', 'toldAtMs', 'again'] as const
+
+/** @param values of these fields, in their order. */
+export function lastRun([result = null, stalls = null, atMs = null, toldAtMs = null, again = null]: readonly (string | null)[], generation: number): LastRun {
+  const ended = result !== null
+  return { generation, ended, stalls: ended ? stallsIn(stalls) : null, atMs: Math.max(Number(atMs ?? 0), Number(toldAtMs ?? 0)), again: ended && again === String(generation) }
+}
