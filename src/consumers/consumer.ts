@@ -291,7 +291,7 @@ export class Consumer {
         return jobIds.map((_jobId, index) => ({ spec: specIn(found[2 * index]), begun: isBegun(found[2 * index + 1]) }))
       },
       onGone: async (jobId) => {
-        await endForgottenRun({ store, deployment: options.deployment, branchRetentionMs: settings.branchRetentionMs, now, eventTypes: options.eventTypes }, jobId)
+        await endForgottenRun({ metrics: context.metrics, store, deployment: options.deployment, branchRetentionMs: settings.branchRetentionMs, now, eventTypes: options.eventTypes }, jobId)
         await ready.close(jobId)
       },
       onPauseOver: () => resumeQueue(redis, keys, log),
@@ -349,7 +349,7 @@ export class Consumer {
         ),
       Math.max(1_000, settings.leaseMs / 3),
     )
-    const schedules = new ScheduleWatch({ redis, keys, deployment: options.deployment, retentionMs: options.retentionMs ?? defaultRetentionMs, everyMs: Math.max(1_000, settings.stallCheckMs), log, onTurn: watch('schedules', settings.stallCheckMs), eventTypes: options.eventTypes })
+    const schedules = new ScheduleWatch({ redis, keys, metrics, deployment: options.deployment, retentionMs: options.retentionMs ?? defaultRetentionMs, everyMs: Math.max(1_000, settings.stallCheckMs), log, onTurn: watch('schedules', settings.stallCheckMs), eventTypes: options.eventTypes })
     liveness.start()
     await watchBudgets()
     await announcer.start()

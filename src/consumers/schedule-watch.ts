@@ -7,6 +7,7 @@ import { connectTo, type Connected } from '../producers/producer-connection.js'
 import type { Tick } from '../producers/schedule-ticks.js'
 import { ScheduledRuns } from '../producers/scheduled-runs.js'
 import type { Keys } from '../store/index.js'
+import type { Metrics } from '../telemetry/metrics.js'
 
 /** How long a consumer sleeps where no tick is due, in seconds; ticks wake it. Below what a silent connection is given up after (store/connection.ts). */
 const sleepSeconds = 8
@@ -30,6 +31,7 @@ export interface ScheduleWatchParts {
   /** How often schedules are looked for whose tick was lost, and how late they are then, in milliseconds. */
   readonly everyMs: number
   readonly log: Logger
+  readonly metrics: Metrics
   /** Told each time that overdue ones were looked for. */
   readonly onTurn?: (() => void) | undefined
   /** What is told of all jobs besides their end. */
@@ -50,8 +52,8 @@ export class ScheduleWatch {
   constructor(private readonly parts: ScheduleWatchParts) {}
 
   async start(): Promise<void> {
-    const { redis, keys, deployment, retentionMs, everyMs, log, eventTypes } = this.parts
-    this.connected = await connectTo(redis, keys, retentionMs)
+    const { redis, keys, deployment, retentionMs, everyMs, log, metrics, eventTypes } = this.parts
+    this.connected = await connectTo(redis, keys, retentionMs, metrics)
     const runs = new ScheduledRuns({
       connected: this.connected,
       keys,

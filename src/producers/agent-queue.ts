@@ -43,7 +43,7 @@ export interface AgentQueueOptions {
   readonly timeZone?: string | undefined
   /** What tenants may cost a day, as the consumers have it; for `budgets.list` alone. */
   readonly budgets?: Readonly<Record<string, number>> | undefined
-  /** Where its Redis commands are measured: `PrometheusMetrics` of `switchyard/monitor`. Default: nowhere. */
+  /** Where its Redis commands are measured, and jobs that end while they wait: `PrometheusMetrics` of `switchyard/monitor`. Default: nowhere. */
   readonly metrics?: Metrics | undefined
 }
 

@@ -9,7 +9,7 @@ import { asRetried, cancelledWhileWaiting, viewOf } from './queue-view.js'
  * @param source what its event names as its source; the default when undefined.
  * @throws UnknownJobError.
  */
-export async function cancelJob({ queue, store, ready, redis }: Connected, jobId: string, reason: string, source: string | undefined): Promise<'cancelled' | 'requested' | 'ended'> {
+export async function cancelJob({ queue, store, ready, redis, metrics }: Connected, jobId: string, reason: string, source: string | undefined): Promise<'cancelled' | 'requested' | 'ended'> {
   const [job, stored] = await Promise.all([queue.getJob(jobId), store.read(jobId)])
   if (job === undefined && stored === null) throw new UnknownJobError(jobId)
   const view = job === undefined ? null : asRetried(viewOf(job, false), stored)
@@ -19,6 +19,7 @@ export async function cancelJob({ queue, store, ready, redis }: Connected, jobId
   const waiting = view !== null && !view.finished ? cancelledWhileWaiting({ jobId, runId: store.runId(jobId) }, view, reason, source) : null
   const outcome = await store.cancel(jobId, reason, waiting)
   if (outcome === 'cancelled') {
+    metrics.add('switchyard.job.ends', [view?.spec?.tenant ?? '', 'cancelled'])
     await removeUnlessTaken(job)
     // A place may have been chosen for it just now.
     await ready.close(jobId)
@@ -35,11 +36,12 @@ const delayedScore = 0x1000
  * Ends a job that waits and that nobody has taken yet; one that somebody has is left alone.
  * @returns whether it was ended.
  */
-export async function cancelWaitingJob({ queue, store, ready }: Connected, jobId: string, reason: string, source: string | undefined): Promise<boolean> {
+export async function cancelWaitingJob({ queue, store, ready, metrics }: Connected, jobId: string, reason: string, source: string | undefined): Promise<boolean> {
   const [job, stored] = await Promise.all([queue.getJob(jobId), store.read(jobId)])
   if (job === undefined) return false
   const view = asRetried(viewOf(job, false), stored)
   if (view.finished || !(await store.endWaiting(jobId, cancelledWhileWaiting({ jobId, runId: store.runId(jobId) }, view, reason, source)))) return false
+  metrics.add('switchyard.job.ends', [view.spec?.tenant ?? '', 'cancelled'])
   await removeUnlessTaken(job)
   await ready.close(jobId)
   return true

@@ -30,6 +30,8 @@ export interface Connected {
   readonly roster: Roster
   readonly waits: WaitDeadlines
   readonly operators: Operators
+  /** Of jobs that end here, with no consumer. */
+  readonly metrics: Metrics
 }
 
 /**
@@ -46,7 +48,9 @@ export class ProducerConnection {
     private readonly keys: Keys,
     private readonly retentionMs: number,
     private readonly metrics: Metrics = noMetrics,
-  ) {}
+  ) {
+    metrics.declare('switchyard.job.ends', ['', 'cancelled'])
+  }
 
   /** @throws RedisUnavailableError for faults of the connection; what `work` throws otherwise. */
   async use<T>(work: (connected: Connected) => Promise<T>): Promise<T> {
@@ -85,15 +89,15 @@ export class ProducerConnection {
 
   async #connect(redis: Redis): Promise<Connected> {
     await assertRightsOn(redis, this.config, this.keys)
-    return await connectTo(redis, this.keys, this.retentionMs)
+    return await connectTo(redis, this.keys, this.retentionMs, this.metrics)
   }
 }
 
 /** What a producer works with, on a connection that is there; whoever calls closes the queue. */
-export async function connectTo(redis: Redis, keys: Keys, retentionMs: number): Promise<Connected> {
+export async function connectTo(redis: Redis, keys: Keys, retentionMs: number, metrics: Metrics = noMetrics): Promise<Connected> {
   const queue = new Queue<QueuedJob>(keys.queueName, { connection: redis, prefix: keys.prefix, skipWaitingForReady: true })
   // Faults reach whoever called; an 'error' event without a listener would end the process.
   queue.on('error', () => undefined)
   await queue.waitUntilReady()
-  return { redis, queue, store: new RunStore(redis, keys, { retentionMs }), ledger: new SlotLedger(redis, keys), ready: new ReadyJobs(redis, keys), roster: new Roster(redis, keys), waits: new WaitDeadlines(redis, keys), operators: new Operators(redis, keys) }
+  return { redis, queue, store: new RunStore(redis, keys, { retentionMs }), ledger: new SlotLedger(redis, keys), ready: new ReadyJobs(redis, keys), roster: new Roster(redis, keys), waits: new WaitDeadlines(redis, keys), operators: new Operators(redis, keys), metrics }
 }

@@ -1,4 +1,5 @@
 import type { RunRecord } from '../../job/run-record.js'
+import type { Metrics } from '../../telemetry/metrics.js'
 import { finishRun, type Ending } from '../ending/finish-run.js'
 
 /**
@@ -8,7 +9,7 @@ import { finishRun, type Ending } from '../ending/finish-run.js'
  * @param jobId under which the ending's store knows it.
  * @returns false when it had ended meanwhile.
  */
-export async function endForgottenRun(ending: Ending, jobId: string): Promise<boolean> {
+export async function endForgottenRun(ending: Ending & { readonly metrics?: Metrics | undefined }, jobId: string): Promise<boolean> {
   const stored = await ending.store.read(jobId)
   if (stored === null || stored.result !== null || stored.record === null) return false
   const acquired = await ending.store.acquire(jobId, { holder: 'reaper', fresh: stored.record })
@@ -22,6 +23,7 @@ export async function endForgottenRun(ending: Ending, jobId: string): Promise<bo
     abandoned: [...record.abandoned, ...given.map(({ provider, id }) => ({ provider, id }))],
     checkpoints: record.checkpointBranches,
   }, jobId)
+  ending.metrics?.add('switchyard.job.ends', [record.tenant ?? '', record.outcome.status])
   return true
 }
 

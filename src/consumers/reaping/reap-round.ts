@@ -4,6 +4,7 @@ import { z } from 'zod'
 import type { EventKind } from '../../job/event-kinds.js'
 import { errorMessage, NewerReleaseError } from '../../job/errors.js'
 import type { Provider, SandboxInfo } from '../../providers/provider.js'
+import type { Metrics } from '../../telemetry/metrics.js'
 import { untilAborted, type BoundSlot, type Reaping, type ReapMemory, type RunStore, type SlotOwners } from '../../store/index.js'
 import { endForgottenRun } from './forgotten-run.js'
 import { judgeSandbox, judgeSlot, remember, type FoundRun, type JudgedSandbox, type Surroundings } from './reap-decision.js'
@@ -21,6 +22,7 @@ export interface ReapParts {
   /** What is told of all jobs besides their end. */
   readonly eventTypes?: readonly EventKind[] | undefined
   readonly log: Logger
+  readonly metrics?: Metrics | undefined
   /** Milliseconds since 1970. */
   readonly now: () => number
   readonly signal: AbortSignal

@@ -16,7 +16,7 @@ const jobsPerLook = 50
 const dataSchema = z.object({ spec: z.unknown() })
 
 export interface OverdueParts {
-  readonly context: Pick<ConsumerContext, 'store' | 'deployment' | 'now' | 'log'>
+  readonly context: Pick<ConsumerContext, 'store' | 'deployment' | 'now' | 'log' | 'metrics'>
   readonly deadlines: WaitDeadlines
   /** Why this consumer takes no job now; null when it does. */
   readonly whyIdle: () => Promise<string | null>
@@ -52,12 +52,14 @@ export async function endOverdueWaits({ context, deadlines, whyIdle }: OverduePa
   return ended
 }
 
-async function end({ store, deployment, now }: OverdueParts['context'], { jobId, generation }: OverdueJob, spec: JobSpec, why: string | null): Promise<boolean> {
+async function end({ store, deployment, now, metrics }: OverdueParts['context'], { jobId, generation }: OverdueJob, spec: JobSpec, why: string | null): Promise<boolean> {
   const record = newRunRecord({ jobId, generation, repository: spec.repository, startedAtMs: now() })
   const error = { kind: 'timeout', message: timeoutSentence('waitTimeout', spec, why), code: 'SWY_JOB_TIMEOUT' } as const
   const result = jobResult({ ...record, outcome: { status: 'failed', error } }, spec, [], 0)
   const event = storedEvent(completionEvent(result, { generation, runId: store.runId(jobId), source: `/switchyard/${deployment}`, now }), hooksFor('completed', spec))
-  return store.endWaiting(jobId, { result, event, generation })
+  if (!(await store.endWaiting(jobId, { result, event, generation }))) return false
+  metrics.add('switchyard.job.ends', [spec.tenant ?? '', result.status])
+  return true
 }
 
 /** Null for a job that is not in the queue any more, or that this release can't read: a later one ends it. */
