@@ -9,7 +9,7 @@ import type { JobHandle } from '../../src/producers/job-handle.js'
 import { AgentQueue } from '../../src/producers/index.js'
 import { Keys } from '../../src/store/keys.js'
 import type { Provider } from '../../src/providers/provider.js'
-import { altered, startDeployment, unanswered, until, verbOf, type Deployment } from './deployment.js'
+import { altered, reached, startDeployment, unanswered, until, verbOf, type Deployment } from './deployment.js'
 
 // Wherever a job stands when it is cancelled, it ends as cancelled, its sandbox is dead and its last checkpoint is kept. How long
 // that took is printed, and not asserted: two seconds are the aim on a machine that has nothing else to do.
@@ -27,11 +27,11 @@ const nothingLeft = () => until('no sandbox to be left', async () => (await aliv
 
 /** Cancels from a process of its own kind: a queue that knows nothing of the one that enqueued. */
 async function cancel(job: JobHandle, phase: string, outcome: 'requested' | 'cancelled' = 'requested'): Promise<JobResult> {
-  const elsewhere = new AgentQueue({ redis: { url: deployment.redis.url } })
+  const elsewhere = await reached(new AgentQueue({ redis: { url: deployment.redis.url } }))
   try {
     const startMs = performance.now()
     expect(await elsewhere.job(job.jobId).cancel('changed my mind')).toBe(outcome)
-    const result = await job.result({ timeoutMs: 25_000 })
+    const result = await job.result({ timeoutMs: 150_000 })
     process.stdout.write(`cancel while ${phase}: ${Math.round(performance.now() - startMs)} ms\n`)
     expect(result).toMatchObject({ status: 'cancelled', error: { kind: 'cancelled', message: 'changed my mind' }, promoted: null })
     return result
@@ -84,7 +84,7 @@ describe('a job is cancelled', () => {
     // The consumer that comes later has nothing to do with it.
     await deployment.startConsumer()
     const next = await enqueue({ steps: ['true'] })
-    expect(await next.result({ timeoutMs: 30_000 })).toMatchObject({ status: 'succeeded' })
+    expect(await next.result({ timeoutMs: 150_000 })).toMatchObject({ status: 'succeeded' })
   })
 
   it('while it waits for a place', async () => {
@@ -327,7 +327,7 @@ describe('a job is cancelled', () => {
       redis.disconnect()
     }
     await nothingLeft()
-  }, 120_000)
+  }, 300_000)
 
   it('between two consumers: at once when the next one comes', async () => {
     deployment = await startDeployment({ limits: [1] })
@@ -339,7 +339,7 @@ describe('a job is cancelled', () => {
     await first.stop()
     expect(await job.cancel('changed my mind')).toBe('requested')
     await deployment.startConsumer()
-    const result = await job.result({ timeoutMs: 30_000 })
+    const result = await job.result({ timeoutMs: 150_000 })
     expect(result).toMatchObject({ status: 'cancelled', error: { message: 'changed my mind' }, commit: checkpointSha })
     await nothingLeft()
   })

@@ -11,6 +11,7 @@ import type { JobSpecInput } from '../../src/job/spec.js'
 import { AgentQueue } from '../../src/producers/index.js'
 import { Keys } from '../../src/store/index.js'
 import { until } from '../store/fixture.js'
+import { reached } from './deployment.js'
 
 // Counted in bytes and commands, which are the same however much else the machine has to do.
 let redis: EmbeddedRedis
@@ -27,8 +28,7 @@ beforeAll(async () => {
   const provider = new InMemoryProvider('a')
   consumer = new Consumer({ deployment: 'cost', redis: { url: redis.url }, git: inMemoryGitHost, providers: [{ provider, limit: { sandboxes: 10 } }], secrets: secretsFromEnvironment([]), log: pino({ level: 'silent' }) })
   await consumer.start()
-  // A producer gives up early on a Redis that does not answer; while other files begin, this one may not get to hear it in that time.
-  await until(() => queue.providers().then(() => true, () => false), 'the queue is reached', 30_000)
+  await reached(queue)
   // What stands beside all jobs is there after the first ones.
   await run(20, trivial)
 })

@@ -8,6 +8,7 @@ import { pino } from 'pino'
 import { Consumer, secretsFromEnvironment, type ConsumerOptions, type ConsumerSettings, type ProviderSlot } from '../../src/consumers/index.js'
 import { generateDevelopmentKeys, startCodeStorage, startRedis, type CodeStorageServer, type EmbeddedRedis } from '../../src/embedded/index.js'
 import { CodeStorageHost, HttpsGitHost, TokenMinter } from '../../src/git/index.js'
+import { RedisUnavailableError } from '../../src/job/errors.js'
 import { AgentQueue } from '../../src/producers/index.js'
 import { LocalProvider } from '../../src/providers/local/index.js'
 import type { Provider } from '../../src/providers/provider.js'
@@ -26,14 +27,33 @@ export async function git(cwd: string, ...args: string[]): Promise<string> {
   return stdout.trim()
 }
 
-/** Waits for a condition; fails with what it was about. What lets itself be waited for is asked less often, which leaves the processor to what it waits for. */
+/**
+ * Waits for a condition; fails with what it was about. What lets itself be waited for is asked less often, which leaves the processor to what it waits for.
+ * A producer gives up within a second on a Redis that does not answer, which a busy machine's may not: it is asked again.
+ */
 export async function until(what: string, condition: () => boolean | Promise<boolean>, timeoutMs = 120_000): Promise<void> {
   const begunMs = Date.now()
-  while (!(await condition())) {
+  let unanswered: RedisUnavailableError | undefined
+  const asked = async () => {
+    try {
+      return await condition()
+    } catch (error) {
+      if (!(error instanceof RedisUnavailableError)) throw error
+      unanswered = error
+      return false
+    }
+  }
+  while (!(await asked())) {
     const waitedMs = Date.now() - begunMs
-    if (waitedMs > timeoutMs) throw new Error(`waited ${timeoutMs} ms in vain: ${what}`)
+    if (waitedMs > timeoutMs) throw new Error(`waited ${timeoutMs} ms in vain: ${what}`, { cause: unanswered })
     await new Promise((resolve) => setTimeout(resolve, waitedMs < 1_000 ? 20 : waitedMs < 5_000 ? 50 : 100))
   }
+}
+
+/** Waits until a producer has its first connection. */
+export async function reached(queue: AgentQueue): Promise<AgentQueue> {
+  await until('the queue to be reached', () => queue.providers().then(() => true))
+  return queue
 }
 
 /** What a consumer in a process of its own is told, as JSON in its environment; see ./consumer-process.ts. */
@@ -142,7 +162,7 @@ export async function startDeployment(
   const providers = limits.map((_limit, index) => new LocalProvider({ name: `local-${'abcdef'[index]}`, stateDir: join(dir, 'sandboxes'), ...open }))
   const address = (await options.address?.(redis)) ?? redis.url
   const settings: RedisSettings = typeof address === 'string' ? { url: address } : address
-  const queue = new AgentQueue({ redis: settings })
+  const queue = await reached(new AgentQueue({ redis: settings }))
   const consumers: Consumer[] = []
   const children: ChildProcess[] = []
   const logs: string[] = []

@@ -10,7 +10,7 @@ import { InfrastructureError } from '../../src/job/errors.js'
 import type { JobSpecInput } from '../../src/job/spec.js'
 import { AgentQueue } from '../../src/producers/index.js'
 import { createRedis } from '../../src/store/index.js'
-import { altered, until } from '../e2e/deployment.js'
+import { altered, reached, until } from '../e2e/deployment.js'
 
 /** The real board over a real queue says what each job waits for, whoever has it in hand or nobody. */
 let redis: EmbeddedRedis
@@ -22,7 +22,7 @@ let provider: InMemoryProvider
 beforeEach(async () => {
   provider = new InMemoryProvider('a')
   redis = await startRedis()
-  queue = new AgentQueue({ redis: { url: redis.url } })
+  queue = await reached(new AgentQueue({ redis: { url: redis.url } }))
   board = await openBoard(configSchema.parse({ redis: { url: redis.url }, board: { port: 0 } }), {}, { auth: false })
 })
 afterEach(async () => {
@@ -85,7 +85,7 @@ describe('the board says of a job that nobody has in hand', () => {
     const { list, page } = await shown(jobId)
     expect([waitingOf(list), waitingOf(page)]).toEqual(['', ''])
     await queue.job(jobId).cancel('done')
-    await queue.job(jobId).result({ timeoutMs: 20_000 })
+    await queue.job(jobId).result({ timeoutMs: 150_000 })
     expect(waitingOf((await shown(jobId)).page)).toBe('')
   })
 
@@ -99,7 +99,7 @@ describe('the board says of a job that nobody has in hand', () => {
     await holder.cancel('done')
     await until('its step', async () => (await queue.job(jobId).status()).step !== null)
     await queue.job(jobId).cancel('done')
-    await queue.job(jobId).result({ timeoutMs: 20_000 })
+    await queue.job(jobId).result({ timeoutMs: 150_000 })
   })
 
   it('that the queue is paused', async () => {
@@ -111,7 +111,7 @@ describe('the board says of a job that nobody has in hand', () => {
     await shows(jobId, /^waiting: the queue is paused; resume it$/)
     await bull.resume()
     await bull.close()
-    expect(await queue.job(jobId).result({ timeoutMs: 20_000 })).toMatchObject({ status: 'succeeded' })
+    expect(await queue.job(jobId).result({ timeoutMs: 150_000 })).toMatchObject({ status: 'succeeded' })
   })
 
   it('that the provider is full, that its tenant has what it may have, and that a secret is missing', async () => {
@@ -139,7 +139,7 @@ describe('the board says of a job that nobody has in hand', () => {
     const { jobId } = await queue.enqueue(spec())
     await shows(jobId, /^waiting for a consumer with room: each that may run it has as many jobs as it may \(consumer\.maxJobs\)$/)
     await long.cancel('done')
-    expect(await queue.job(jobId).result({ timeoutMs: 20_000 })).toMatchObject({ status: 'succeeded' })
+    expect(await queue.job(jobId).result({ timeoutMs: 150_000 })).toMatchObject({ status: 'succeeded' })
   })
 })
 
@@ -160,7 +160,7 @@ describe('and of one in a consumer’s hands', () => {
     const { jobId } = await queue.enqueue(spec())
     await shows(jobId, /git host.*answered 503/)
     away = false
-    expect(await queue.job(jobId).result({ timeoutMs: 60_000 })).toMatchObject({ status: 'succeeded' })
+    expect(await queue.job(jobId).result({ timeoutMs: 150_000 })).toMatchObject({ status: 'succeeded' })
   })
 })
 

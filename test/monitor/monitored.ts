@@ -5,6 +5,7 @@ import { Consumer, secretsFromEnvironment } from '../../src/consumers/index.js'
 import { startRedis, type EmbeddedRedis } from '../../src/embedded/index.js'
 import type { JobSpecInput } from '../../src/job/spec.js'
 import { AgentQueue } from '../../src/producers/index.js'
+import { reached } from '../e2e/deployment.js'
 
 /** A real queue with a consumer whose sandboxes are none, to look at. */
 export interface Monitored {
@@ -16,7 +17,7 @@ export interface Monitored {
 
 export async function startMonitored(): Promise<Monitored> {
   const redis = await startRedis()
-  const queue = new AgentQueue({ redis: { url: redis.url } })
+  const queue = await reached(new AgentQueue({ redis: { url: redis.url } }))
   const provider = new InMemoryProvider('e2b')
   const consumer = new Consumer({
     deployment: 'test', redis: { url: redis.url }, git: inMemoryGitHost, secrets: secretsFromEnvironment([]), log: pino({ level: 'silent' }), tenants: { acme: { weight: 2, cap: 5 } },
