@@ -90,7 +90,7 @@ describe('with switchyard dev running in the folder', () => {
     expect(JSON.parse(json ?? '')).toMatchObject({ jobId, state: 'failed' })
     expect(json).not.toMatch(/[\u007f-\u009f\u202e\u2028]/)
     expect(raw).toContain('\u001b]52;c;eA==\u0007\u001b[1A')
-  }, 180_000)
+  }, 300_000)
 
   it('a reader that has seen enough ends a command quietly', async () => {
     const quiet = async (text: string) => {
@@ -109,30 +109,30 @@ describe('with switchyard dev running in the folder', () => {
     await logs.saw(/started/)
     expect((await switchyard('cancel', jobId, '--reason', 'enough', '--json')).stdout).toContain('"requested"')
     expect(await logs.ended).toBe(0)
-    await expect.poll(async () => (JSON.parse((await switchyard('status', jobId, '--json')).stdout) as { state: string }).state, { timeout: 20_000 }).toBe('cancelled')
+    await expect.poll(async () => (JSON.parse((await switchyard('status', jobId, '--json')).stdout) as { state: string }).state).toBe('cancelled')
   })
 
-  it('a failed job is run again from its last checkpoint, and all that a filter finds', { timeout: 180_000 }, async () => {
+  it('a failed job is run again from its last checkpoint, and all that a filter finds', { timeout: 300_000 }, async () => {
     const { stdout } = await switchyard('enqueue', '-r', 'acme/web', '-s', 'echo one > one.txt', '-s', 'exit 3', '--wait', '--json')
     const { jobId } = JSON.parse(stdout) as { jobId: string }
     expect((await switchyard('retry', jobId, '--from', 'checkpoint')).stdout).toBe(`job ${jobId}: is run again, from its last checkpoint\n`)
     const ended = async () => JSON.parse((await switchyard('status', jobId, '--json')).stdout) as { state: string; result: { branch: string } | null }
-    await expect.poll(async () => (await ended()).result?.branch, { timeout: 60_000 }).toBe(`agent/${jobId}-2`)
-    await expect.poll(async () => JSON.parse((await switchyard('retry', '--repository', 'acme/web', '--since', '1h', '--from', 'checkpoint', '--json')).stdout) as unknown, { timeout: 60_000 }).toEqual({ retried: expect.arrayContaining([jobId]) as string[] })
+    await expect.poll(async () => (await ended()).result?.branch).toBe(`agent/${jobId}-2`)
+    await expect.poll(async () => JSON.parse((await switchyard('retry', '--repository', 'acme/web', '--since', '1h', '--from', 'checkpoint', '--json')).stdout) as unknown).toEqual({ retried: expect.arrayContaining([jobId]) as string[] })
     for (const [args, sentence] of [[[], 'say which'], [['--since', 'noon'], '--since: "noon"']] as const) {
       const refused = await switchyard('retry', ...args)
       expect([refused.code, refused.stderr]).toEqual([2, expect.stringContaining(sentence)])
     }
   })
 
-  it('a schedule is made, shown, changed from a file, paused, resumed and removed', { timeout: 180_000 }, async () => {
+  it('a schedule is made, shown, changed from a file, paused, resumed and removed', { timeout: 300_000 }, async () => {
     const made = await switchyard('schedules', 'upsert', 'often', '--every', '1s', '-r', 'acme/web', '-s', 'true', '--no-push', '--json')
     expect(made.code, made.stderr).toBe(0)
     expect(JSON.parse(made.stdout)).toMatchObject({ id: 'often', everyMs: 1_000, job: { repository: 'acme/web', push: false } })
     const list = async () => JSON.parse((await switchyard('schedules', '--json')).stdout) as { last: { jobId: string; result: { status: string } | null } | null }[]
-    await expect.poll(async () => (await list())[0]?.last?.jobId, { timeout: 60_000 }).toMatch(/^often-/)
+    await expect.poll(async () => (await list())[0]?.last?.jobId).toMatch(/^often-/)
     expect((await switchyard('schedules', 'pause', 'often')).stdout).toBe('schedule often: is paused\n')
-    await expect.poll(async () => (await list())[0]?.last?.result?.status, { timeout: 60_000 }).toBe('succeeded')
+    await expect.poll(async () => (await list())[0]?.last?.result?.status).toBe('succeeded')
     expect((await switchyard('schedules')).stdout).toMatch(/often .* paused /)
     expect((await switchyard('schedules', 'resume', 'often', '--json')).stdout).toBe('{"id":"often","done":"resume"}\n')
     await writeFile(join(place.folder, 'schedule.json'), JSON.stringify({ cron: '0 3 * * *', timezone: 'Europe/Berlin', job: { repository: 'acme/web', steps: ['true'], push: false } }))
@@ -179,7 +179,7 @@ describe('with switchyard dev running in the folder', () => {
   it('the providers are shown with what they hold', async () => {
     expect((await switchyard('providers')).stdout).toMatch(/^PROVIDER +LIMIT.*\nlocal +/)
     const shown = async () => JSON.parse((await switchyard('providers', '--json')).stdout) as unknown
-    await expect.poll(shown, { timeout: 20_000 }).toMatchObject([{ provider: 'local', used: 0, breaker: 'closed', foreign: 0 }])
+    await expect.poll(shown).toMatchObject([{ provider: 'local', used: 0, breaker: 'closed', foreign: 0 }])
   })
 
   it('the sandboxes are shown, and those that no job owns are killed', async () => {
@@ -187,7 +187,7 @@ describe('with switchyard dev running in the folder', () => {
     const [{ name, stateDir }] = config.providers
     await writeFile(join(place.folder, 'reap.json'), JSON.stringify({ ...config, consumer: { reapGraceMs: 0 } }))
     const jobId = (await switchyard('enqueue', '-r', 'acme/web', '-s', 'sleep 600', '--no-push')).stdout.trim()
-    await expect.poll(async () => (JSON.parse((await switchyard('status', jobId, '--json')).stdout) as { phase: string }).phase, { timeout: 20_000 }).toBe('steps')
+    await expect.poll(async () => (JSON.parse((await switchyard('status', jobId, '--json')).stdout) as { phase: string }).phase).toBe('steps')
     const provider = new LocalProvider({ name, stateDir })
     const create = (deployment: string) =>
       provider.create(
@@ -298,7 +298,7 @@ describe('with switchyard dev running in the folder', () => {
       const consumer = place.run(['consume', '-c', 'modal.json'], { MODAL_TOKEN_ID: modal.tokenId, MODAL_TOKEN_SECRET: modal.tokenSecret, MODAL_CONFIG_PATH: '/dev/null' })
       await consumer.saw(/consumer started/)
       expect((await switchyard('enqueue', '-c', 'modal.json', '-r', 'acme/web', '-s', 'true', '--no-push')).code).toBe(0)
-      await expect.poll(() => modal.plan.calls()['exec'] ?? 0, { timeout: 20_000 }).toBeGreaterThan(0)
+      await expect.poll(() => modal.plan.calls()['exec'] ?? 0).toBeGreaterThan(0)
       consumer.child.kill('SIGTERM')
       expect(await consumer.ended).toBe(0)
       expect(consumer.stderr()).toContain('consumer stopped')
@@ -328,7 +328,7 @@ describe('with switchyard dev running in the folder', () => {
 })
 
 describe('without anything running', () => {
-  it('help tells of every command, the exit codes and the variables', { timeout: 180_000 }, async () => {
+  it('help tells of every command, the exit codes and the variables', { timeout: 300_000 }, async () => {
     const { code, stdout } = await switchyard('--help')
     expect(code).toBe(0)
     const names = ['demo', 'init', 'dev', 'enqueue', 'consume', 'status', 'logs', 'cancel', 'retry', 'schedules', 'providers', 'tenants', 'queue', 'jobs', 'consumers', 'events', 'keys', 'config', 'audit', 'costs', 'budgets', 'serve', 'mcp', 'reap', 'board', 'doctor', 'verify']

@@ -32,7 +32,7 @@ it('is as intended only when nothing but the broken turn was paid for again', ()
   expect(turnsReport(turns(1, 1, 2))).toMatch(/turn 1: answered once \(10 tokens in, 1 out\)\n.*\n.*turn 3: answered 2 times, since its sandbox died/)
 })
 
-it('is skipped with a sentence where the agent can’t be installed, and leaves nothing behind', { timeout: 120_000 }, async () => {
+it('is skipped with a sentence where the agent can’t be installed, and leaves nothing behind', { timeout: 300_000 }, async () => {
   const run = place.run(['demo', '--agent', '--json'], {
     SWITCHYARD_AGENTS_CACHE: `${place.folder}/cache`,
     npm_config_cache: `${place.folder}/npm`,

@@ -27,7 +27,7 @@ function reportOf(run: Run): { services: string; jobs: JobResult[] } {
 }
 
 describe('at the servers that speak the providers’ protocols', () => {
-  it('runs one job at each provider and moves one over a full one, says what plays them, and leaves nothing behind', { timeout: 180_000 }, async () => {
+  it('runs one job at each provider and moves one over a full one, says what plays them, and leaves nothing behind', { timeout: 300_000 }, async () => {
     const run = place.run(['demo', '--providers', 'e2b,modal,daytona', '--json'], { ...noKeys, E2B_API_KEY: 'e2b_somebodys' }, fromCheckout)
     expect(await run.ended, run.stderr()).toBe(0)
     const { services, jobs } = reportOf(run)
@@ -49,7 +49,7 @@ describe('at the servers that speak the providers’ protocols', () => {
     expect(await place.left()).toEqual(nothing)
   })
 
-  it('keeps everything up when asked to, for the other commands too', { timeout: 180_000 }, async () => {
+  it('keeps everything up when asked to, for the other commands too', { timeout: 300_000 }, async () => {
     const run = place.run(['demo', '--providers', 'daytona,local', '--no-real', '--keep'], noKeys)
     await run.saw(/Ctrl-C stops everything/)
     expect(run.stdout()).toContain('daytona: protocol servers of this checkout, not the services themselves; their own SDKs')
@@ -64,7 +64,7 @@ describe('at the servers that speak the providers’ protocols', () => {
     expect(await place.left()).toEqual(nothing)
   })
 
-  it('leaves nothing behind when it is stopped in the middle', { timeout: 120_000 }, async () => {
+  it('leaves nothing behind when it is stopped in the middle', { timeout: 300_000 }, async () => {
     const run = place.run(['demo', '--providers', 'e2b,modal,daytona', '--no-real'], noKeys)
     await run.saw(/running .*step/)
     run.child.kill('SIGINT')
@@ -126,7 +126,7 @@ describe('at the services themselves', () => {
     }
   }
 
-  it('runs as the configuration has them, removes its repository and leaves other people’s sandboxes alone', { timeout: 180_000 }, async () => {
+  it('runs as the configuration has them, removes its repository and leaves other people’s sandboxes alone', { timeout: 300_000 }, async () => {
     const own = await selfHosted()
     try {
       await own.client.createRepository('somebody/else', 'main', { timeoutMs: 10_000 })
@@ -152,7 +152,7 @@ describe('at the services themselves', () => {
     }
   })
 
-  it('leaves no sandbox and no repository there when it is stopped in the middle', { timeout: 120_000 }, async () => {
+  it('leaves no sandbox and no repository there when it is stopped in the middle', { timeout: 300_000 }, async () => {
     const own = await selfHosted()
     try {
       const run = place.run(['demo', '--providers', 'e2b,dtn', '--config', 'own.json'], own.environment)

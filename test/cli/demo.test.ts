@@ -11,7 +11,7 @@ afterEach(() => place.remove())
 
 const nothing = { files: [], processes: [] }
 
-it('runs three jobs that end as intended, tells so in JSON, and leaves nothing behind', { timeout: 120_000 }, async () => {
+it('runs three jobs that end as intended, tells so in JSON, and leaves nothing behind', { timeout: 300_000 }, async () => {
   // From source, as script/demo starts it.
   const run = place.run(['demo', '--json'], {}, fromCheckout)
   expect(await run.ended, run.stderr()).toBe(0)
@@ -62,7 +62,7 @@ it('says what is missing when there is no Redis server, and leaves nothing behin
   expect(await place.left()).toEqual(nothing)
 })
 
-it('keeps everything up when asked to, with the board and a configuration for the other commands', { timeout: 120_000 }, async () => {
+it('keeps everything up when asked to, with the board and a configuration for the other commands', { timeout: 300_000 }, async () => {
   const run = place.run(['demo', '--keep'])
   await run.saw(/Ctrl-C stops everything/)
   const board = /Bull Board: (\S+)/.exec(run.stdout())?.[1] ?? ''

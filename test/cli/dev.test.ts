@@ -47,7 +47,7 @@ async function seen(run: Run, pattern: RegExp): Promise<void> {
 const own = () => readdirSync(checkout).includes('.switchyard')
 const homeRefs = () => git('for-each-ref', '--format=%(refname)', 'refs/remotes')
 
-describe('dev in a checkout', { timeout: 120_000 }, () => {
+describe('dev in a checkout', { timeout: 300_000 }, () => {
   it('takes secrets from .env and the environment, brings what jobs made home, and leaves only that', async () => {
     await makeCheckout()
     const app = join(checkout, 'packages/app')
@@ -78,7 +78,7 @@ describe('dev in a checkout', { timeout: 120_000 }, () => {
     const running = (await switchyard('packages', `enqueue -r acme/web -s 'echo half > half.txt' -s 'echo other > other.txt; echo begun; sleep 600'`)).stdout.trim()
     await seen(inFolder('.', `logs ${running} --follow`), /begun/)
     const status = async () => JSON.parse((await switchyard('.', `status ${running} --json`)).stdout) as { checkpointSha: string | null }
-    await expect.poll(async () => (await status()).checkpointSha, { timeout: 30_000 }).not.toBeNull()
+    await expect.poll(async () => (await status()).checkpointSha).not.toBeNull()
     dev.child.kill('SIGINT')
     expect(await dev.ended, dev.stderr()).toBe(0)
     const [, left = '', last = ''] = new RegExp(`job ${running} had not ended, what it had is (switchyard/left/\\S+), its last checkpoint is (switchyard/checkpoint/\\S+); it does not go on, enqueue it again`).exec(dev.stderr()) ?? []
@@ -115,7 +115,7 @@ describe('dev in a checkout', { timeout: 120_000 }, () => {
   })
 })
 
-it('keeps what a folder that is no checkout can’t take, and says where', { timeout: 120_000 }, async () => {
+it('keeps what a folder that is no checkout can’t take, and says where', { timeout: 300_000 }, async () => {
   await writeFile(join(checkout, 'hello.txt'), 'hello\n')
   await writeFile(join(checkout, '.env'), 'KEY=sk-mine\n')
   expect((await switchyard('.', 'init')).code).toBe(0)

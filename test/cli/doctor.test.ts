@@ -334,7 +334,7 @@ describe('the command', () => {
       await writeFile(join(place.folder, 'switchyard.config.json'), JSON.stringify(only('e2b')))
       clinic.e2b.faults.add(fault)
       const run = place.run(['doctor', '-r', repository, '--json'], clinic.environment)
-      await expect.poll(() => clinic.living()['e2b'], { timeout: 20_000 }).toBe(1)
+      await expect.poll(() => clinic.living()['e2b']).toBe(1)
       run.child.kill('SIGINT')
       expect(await run.ended, run.stderr()).toBe(130)
       const { checks } = JSON.parse(run.stdout()) as { checks: CheckResult[] }

@@ -58,7 +58,7 @@ const commands: readonly (readonly [string, number, string | RegExp])[] = [
   ['audit', 0, /anna \(operator\) +limitProvider +e2b +200 +null -> \{.*"limit":2.*\}\n/],
 ]
 
-it('say what they changed, that nothing was, who heeds it not, and what is', { timeout: 120_000 }, async () => {
+it('say what they changed, that nothing was, who heeds it not, and what is', { timeout: 300_000 }, async () => {
   for (const [line, code, out] of commands) {
     const found = await run(line.split(' '))
     expect({ line, ...found }).toMatchObject({ line, code, out: expect.stringMatching(out) as unknown })
@@ -84,7 +84,7 @@ describe('commands that are wrong', () => {
     [['queue', 'drain'], 2, /would end 0 waiting jobs of the queue agents, and was not confirmed; give --yes/],
     [['jobs', 'retry', '--where', 'stat=failed since=soon'], 2, /"stat" is not known \(did you mean "state"\?\).*\n.*since: "soon" must be a duration/],
   ]
-  it('say the mend, and exit with what is wrong', { timeout: 60_000 }, async () => {
+  it('say the mend, and exit with what is wrong', { timeout: 300_000 }, async () => {
     for (const [args, code, said] of wrong) expect({ args, ...(await run(args)) }).toMatchObject({ args, code, out: '', said: expect.stringMatching(said) as unknown })
   })
 })

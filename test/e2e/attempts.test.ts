@@ -44,7 +44,7 @@ describe('a job with attempts', () => {
       await deployment.startConsumer()
       const job = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['echo first > first.txt', { name: 'flaky', run: passes(2) }], attempts: 3, promote: { to: 'done' } })
       const next = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['true'] })
-      const result = await job.result({ timeoutMs: 50_000 })
+      const result = await job.result({ timeoutMs: 150_000 })
       expect(result).toMatchObject({
         status: 'succeeded',
         branch: `agent/${job.jobId}-1.2`,
@@ -54,7 +54,7 @@ describe('a job with attempts', () => {
       })
       expect(result.attempts[1]!.sandboxId).not.toBe(result.attempts[0]!.sandboxId)
       // With one place for all, the other job began when this one had ended.
-      const other = await next.result({ timeoutMs: 30_000 })
+      const other = await next.result({ timeoutMs: 150_000 })
       expect(Date.parse(other.attempts[0]!.startedAt)).toBeGreaterThanOrEqual(Date.parse(result.attempts[1]!.endedAt!) - 1)
 
       const folder = await deployment.checkout('acme/web', 'done', false)
@@ -77,7 +77,7 @@ describe('a job with attempts', () => {
   it('has its whole time in each of them, and fails with the last error', async () => {
     await deployment.startConsumer()
     const job = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['sleep 600'], attempts: 2, timeout: '2s' })
-    const result = await job.result({ timeoutMs: 40_000 })
+    const result = await job.result({ timeoutMs: 150_000 })
     expect(result).toMatchObject({ status: 'failed', error: { kind: 'timeout' }, attempts: [{ outcome: 'failed', error: { kind: 'timeout' } }, { outcome: 'failed', error: { kind: 'timeout' } }] })
     const [first, second] = result.attempts
     expect(Date.parse(second!.startedAt)).toBeGreaterThanOrEqual(Date.parse(first!.endedAt!))
@@ -86,11 +86,11 @@ describe('a job with attempts', () => {
   it('is not run again for what would be the same again, and a cancel ends all of them', async () => {
     await deployment.startConsumer()
     const secret = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['true'], attempts: 3, secrets: ['NOT_THERE'] })
-    expect(await secret.result({ timeoutMs: 30_000 })).toMatchObject({ status: 'failed', error: { kind: 'invalid' }, attempts: [] })
+    expect(await secret.result({ timeoutMs: 150_000 })).toMatchObject({ status: 'failed', error: { kind: 'invalid' }, attempts: [] })
     const job = await deployment.queue.enqueue({ repository: 'acme/web', steps: [`n=${ask}; [ "$n" = 1 ] && exit 1; sleep 600`], attempts: 3, push: false })
     await until('the second attempt', async () => (await job.status()).attempts === 2 && asked === 2)
     await job.cancel('enough')
-    expect(await job.result({ timeoutMs: 30_000 })).toMatchObject({ status: 'cancelled', attempts: [{ outcome: 'failed' }, { outcome: 'cancelled' }] })
+    expect(await job.result({ timeoutMs: 150_000 })).toMatchObject({ status: 'cancelled', attempts: [{ outcome: 'failed' }, { outcome: 'cancelled' }] })
   })
 
   it('goes on in its second attempt when its consumer is killed', async () => {
@@ -99,7 +99,7 @@ describe('a job with attempts', () => {
     await until('the second attempt', () => asked === 2)
     first.kill('SIGKILL')
     await deployment.startConsumer()
-    const result = await job.result({ timeoutMs: 40_000 })
+    const result = await job.result({ timeoutMs: 150_000 })
     expect(result).toMatchObject({ status: 'succeeded', branch: `agent/${job.jobId}-1.2`, attempts: [{ outcome: 'failed' }, { outcome: 'succeeded' }] })
     expect(asked).toBe(2)
   })
@@ -128,7 +128,7 @@ describe('once where it counts', () => {
     })
     await deployment.startConsumer({ providers: [{ provider, limit: { sandboxes: 1 } }] })
     const job = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['echo new > new.txt'], promote: { to: 'main', strategy: 'merge' } })
-    const result = await job.result({ timeoutMs: 40_000 })
+    const result = await job.result({ timeoutMs: 150_000 })
     expect([pushes > 1, promotions]).toEqual([true, 2])
     expect(result).toMatchObject({ status: 'succeeded', attempts: [{ outcome: 'succeeded' }], promoted: { to: 'main' } })
     const folder = await deployment.checkout('acme/web', 'main', false)
@@ -179,7 +179,7 @@ describe('once where it counts', () => {
       const job = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['echo new > new.txt'], promote: { to: 'main', strategy: 'merge' } })
       jobId = job.jobId
       // It puts the job back, and takes it again as whoever comes next would: once each, from there on.
-      const result = await job.result({ timeoutMs: 40_000 })
+      const result = await job.result({ timeoutMs: 150_000 })
       expect(taken).toBe(true)
       expect(result).toMatchObject({ status: 'succeeded' })
       expect(made.sort()).toEqual(['promotion', 'push'])

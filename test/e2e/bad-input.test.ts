@@ -22,8 +22,8 @@ beforeAll(async () => {
 afterAll(() => deployment.close())
 
 async function run(spec: Partial<JobSpecInput>): Promise<JobResult> {
-  const job = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['true'], timeout: '60s', ...spec })
-  return job.result({ timeoutMs: 55_000 })
+  const job = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['true'], timeout: '3m', ...spec })
+  return job.result({ timeoutMs: 150_000 })
 }
 
 describe('a job that can’t work fails with a sentence, before a sandbox is made for it', () => {
@@ -52,7 +52,7 @@ describe('a job that can’t work fails with a sentence, before a sandbox is mad
       await until('the reason', async () => (await job.status()).reason?.includes('waiting for a consumer whose key is taken (git: ') === true)
       await stranger.seed('acme/web', { 'README.md': 'hello\n' })
       await stranger.startConsumer()
-      expect(await job.result({ timeoutMs: 30_000 })).toMatchObject({ status: 'succeeded', attempts: [{ outcome: 'succeeded' }] })
+      expect(await job.result({ timeoutMs: 150_000 })).toMatchObject({ status: 'succeeded', attempts: [{ outcome: 'succeeded' }] })
     } finally {
       await stranger.close()
     }
@@ -68,10 +68,10 @@ describe('a job that only a provider can find wrong', () => {
     await own.startConsumer({ providers: [{ provider: local!, limit: { sandboxes: 2 } }, { provider: modal.provider, limit: { sandboxes: 2 } }] })
     try {
       const job = await own.queue.enqueue({ repository: 'acme/web', steps: ['true'], image: 'python:3.12', providers: { prefer: ['local-a'] } })
-      expect(await job.result({ timeoutMs: 40_000 })).toMatchObject({ status: 'succeeded', attempts: [{ provider: 'modal' }] })
+      expect(await job.result({ timeoutMs: 150_000 })).toMatchObject({ status: 'succeeded', attempts: [{ provider: 'modal' }] })
       const unknown = await own.queue.enqueue({ repository: 'acme/web', steps: ['true'], image: 'no-such-image' })
       const before = modal.calls('create')
-      const result = await unknown.result({ timeoutMs: 40_000 })
+      const result = await unknown.result({ timeoutMs: 150_000 })
       expect(result).toMatchObject({ status: 'failed', error: { kind: 'invalid' }, attempts: [{ provider: 'modal' }] })
       expect(result.error?.message).toContain('no-such-image')
       expect(modal.calls('create') - before).toBe(0)
@@ -117,7 +117,7 @@ describe('a step that misbehaves neither hangs the consumer nor harms another jo
 
   it('one that prints without end is cut in the middle, and both ends arrive', async () => {
     const job = await deployment.queue.enqueue({ repository: 'acme/web', steps: [`echo BEGIN; head -c ${printedBytes} /dev/zero | tr "\\0" x; echo; echo END`] })
-    expect(await job.result({ timeoutMs: 50_000 })).toMatchObject({ status: 'succeeded' })
+    expect(await job.result({ timeoutMs: 150_000 })).toMatchObject({ status: 'succeeded' })
     let text = ''
     for await (const line of job.logs()) text += line.text
     expect(text.startsWith('BEGIN\n')).toBe(true)

@@ -3,7 +3,7 @@ import { blast, faults } from '../../bench/in-memory/blast-radius.js'
 
 /** One is bad, twenty are good: the good ones end as if it were not there, and the bad one says whose fault it was. */
 describe('twenty good jobs beside', () => {
-  it.each(faults.map((fault) => [fault.name, fault] as const))('%s', { timeout: 180_000 }, async (_name, fault) => {
+  it.each(faults.map((fault) => [fault.name, fault] as const))('%s', { timeout: 300_000 }, async (_name, fault) => {
     const { bad, good, loads, said, logs } = await blast(fault)
     expect(good.map(({ status, attempts }) => `${status} after ${attempts.length}`)).toEqual(Array.from({ length: 20 }, () => 'succeeded after 1'))
     const { status, attempts, code, owner, firstAttempt } = fault.ends

@@ -70,7 +70,7 @@ async function occupied(queue: AgentQueue) {
   await until('the place is taken', async () => (await job.status()).state === 'running')
   return async () => {
     await job.cancel('make room')
-    await job.result({ timeoutMs: 30_000 })
+    await job.result({ timeoutMs: 150_000 })
   }
 }
 const ended = async (queue: AgentQueue, ids: readonly string[]) => {
@@ -80,7 +80,7 @@ const ended = async (queue: AgentQueue, ids: readonly string[]) => {
 /** A spec as a queue holds it. */
 async function dataOf(queue: AgentQueue, bull: Queue): Promise<unknown> {
   const job = await queue.enqueue(spec())
-  await job.result({ timeoutMs: 30_000 })
+  await job.result({ timeoutMs: 150_000 })
   return (await bull.getJob(job.jobId))!.data as unknown
 }
 
@@ -110,7 +110,7 @@ describe('jobs that came around Switchyard', () => {
     await consume()
     const runAt = new Date(Date.now() + 1_000)
     const [later, planned] = await queue.enqueueMany([spec({ delay: '400ms' }), spec({ runAt: runAt.toISOString() })])
-    const [first, second] = await Promise.all([later, planned].map(async (job) => (await job!.result({ timeoutMs: 30_000 })).status))
+    const [first, second] = await Promise.all([later, planned].map(async (job) => (await job!.result({ timeoutMs: 150_000 })).status))
     expect([first, second]).toEqual(['succeeded', 'succeeded'])
     expect((await planned!.status()).startedAtMs).toBeGreaterThanOrEqual(runAt.getTime() - 50)
   })
@@ -120,15 +120,15 @@ describe('jobs that came around Switchyard', () => {
     await consume()
     const of = (tenant: string) => spec({ tenant })
     const [one, other] = await queue.enqueueMany([of('x'), of('y')])
-    const first = await one!.result({ timeoutMs: 30_000 })
-    await other!.result({ timeoutMs: 30_000 })
+    const first = await one!.result({ timeoutMs: 150_000 })
+    await other!.result({ timeoutMs: 150_000 })
     // Right after its end, when BullMQ may not have heard of it yet.
     expect(await queue.retry(one!.jobId, { from: 'start' })).toBe('retried')
-    const second = await one!.result({ timeoutMs: 30_000 })
+    const second = await one!.result({ timeoutMs: 150_000 })
     expect(second.attempts[0]!.sandboxId).not.toBe(first.attempts[0]!.sandboxId)
     await until('BullMQ has heard of it', async () => (await bull.getCompletedCount()) === 2)
     expect(await queue.retryMany({ state: 'succeeded', tenant: 'y' })).toEqual([other!.jobId])
-    await other!.result({ timeoutMs: 30_000 })
+    await other!.result({ timeoutMs: 150_000 })
     expect((await bull.getJob(other!.jobId))!.attemptsMade).toBeGreaterThan(0)
     expect(await queue.retryMany()).toEqual([])
 
@@ -149,7 +149,7 @@ describe('jobs that came around Switchyard', () => {
     expect(await queue.job('foreign').status()).toMatchObject({ state: 'waiting', repository: '' })
     await consume()
     const own = await queue.enqueue(spec())
-    expect(await own.result({ timeoutMs: 30_000 })).toMatchObject({ status: 'succeeded' })
+    expect(await own.result({ timeoutMs: 150_000 })).toMatchObject({ status: 'succeeded' })
     await until('they have failed', async () => (await bull.getFailedCount()) === 3)
     expect((await queue.list()).map(({ state }) => state).sort()).toEqual(['failed', 'failed', 'failed', 'succeeded'])
   })
@@ -193,7 +193,7 @@ describe('what is done to waiting jobs', () => {
       return listed.join() === [ids[3], ids[4], ids[2], ids[0], ids[1]].join()
     })
     await free()
-    const results = await Promise.all(jobs.map((job) => job.result({ timeoutMs: 30_000 })))
+    const results = await Promise.all(jobs.map((job) => job.result({ timeoutMs: 150_000 })))
     const order = results.toSorted((a, b) => Date.parse(a.attempts[0]!.startedAt) - Date.parse(b.attempts[0]!.startedAt)).map(({ jobId }) => jobId)
     expect(order).toEqual([ids[3], ids[4], ids[2], ids[0], ids[1]])
   })
@@ -214,7 +214,7 @@ describe('what is done to waiting jobs', () => {
     if (means !== 'obliterate') await free()
     const next = await queue.enqueue(spec())
     if (means === 'obliterate') expect(await queue.job(next.jobId).status()).toMatchObject({ state: 'waiting' })
-    expect(await next.result({ timeoutMs: 30_000 })).toMatchObject({ status: 'succeeded' })
+    expect(await next.result({ timeoutMs: 150_000 })).toMatchObject({ status: 'succeeded' })
   })
 
   it('pause and resume hold, and a limit of the queue’s own too', async () => {
@@ -224,7 +224,7 @@ describe('what is done to waiting jobs', () => {
     const paused = await queue.enqueue(spec())
     await until('it says so', async () => (await paused.status()).reason?.includes('paused') === true)
     await bull.resume()
-    expect(await paused.result({ timeoutMs: 30_000 })).toMatchObject({ status: 'succeeded' })
+    expect(await paused.result({ timeoutMs: 150_000 })).toMatchObject({ status: 'succeeded' })
     await bull.setGlobalConcurrency(2)
     let most = 0
     const jobs = await queue.enqueueMany(Array.from({ length: 8 }, () => spec({ steps: ['sleep 0.1'] })))
@@ -237,7 +237,7 @@ describe('what is done to waiting jobs', () => {
     await bull.setGlobalRateLimit(2, 1_500)
     const beforeMs = Date.now()
     const limited = await queue.enqueueMany(Array.from({ length: 4 }, () => spec()))
-    const results = await Promise.all(limited.map((job) => job.result({ timeoutMs: 60_000 })))
+    const results = await Promise.all(limited.map((job) => job.result({ timeoutMs: 150_000 })))
     const starts = results.map(({ attempts }) => Date.parse(attempts[0]!.startedAt)).toSorted((a, b) => a - b)
     // No earlier than a period after the first could be taken; when that one then begins is the machine's.
     expect(starts[2]! - beforeMs).toBeGreaterThan(1_400)
@@ -249,11 +249,11 @@ describe('what is done to jobs that have ended, or are in hand', () => {
     const { queue, bull } = open()
     await consume(10, { tenants: { t: { weight: 1, cap: 1 } } })
     const jobs = await queue.enqueueMany(Array.from({ length: 6 }, () => spec({ tenant: 't', steps: ['sleep 0.05'] })))
-    await Promise.all(jobs.map((job) => job.result({ timeoutMs: 30_000 })))
+    await Promise.all(jobs.map((job) => job.result({ timeoutMs: 150_000 })))
     await (await bull.getJob(jobs[0]!.jobId))!.retry('completed')
     await bull.retryJobs({ state: 'completed' })
     const other = await queue.enqueue(spec({ tenant: 'u' }))
-    expect(await other.result({ timeoutMs: 30_000 })).toMatchObject({ status: 'succeeded' })
+    expect(await other.result({ timeoutMs: 150_000 })).toMatchObject({ status: 'succeeded' })
     let most = 0
     await until('all have run twice', async () => {
       most = Math.max(most, await bull.getActiveCount())
@@ -277,7 +277,7 @@ describe('what is done to jobs that have ended, or are in hand', () => {
       await client.lrem(bull.toKey('active'), 0, job.jobId)
       await client.del(bull.toKey(job.jobId))
     }
-    expect(await job.result({ timeoutMs: 30_000 })).toMatchObject({ status: 'cancelled' })
+    expect(await job.result({ timeoutMs: 150_000 })).toMatchObject({ status: 'cancelled' })
     await until('its event is there', async () => (await client.xlen(new Keys().events())) === 1)
   })
 })
@@ -295,7 +295,7 @@ it.each([
   const { queue, bull } = open(name, prefix)
   await consume(2, { queue: { name, ...(prefix === undefined ? {} : { prefix }) } })
   const job = await queue.enqueue(spec({ idempotencyKey: 'key' }))
-  expect(await job.result({ timeoutMs: 30_000 })).toMatchObject({ status: 'succeeded' })
+  expect(await job.result({ timeoutMs: 150_000 })).toMatchObject({ status: 'succeeded' })
   expect((await queue.enqueue(spec({ idempotencyKey: 'key' }))).jobId).toBe(job.jobId)
   await until('BullMQ says so too', async () => (await bull.getCompletedCount()) === 1)
 })
@@ -307,7 +307,7 @@ it('queues of a deployment share its places: a busy one does not keep another wa
   const many = await busy.queue.enqueueMany(Array.from({ length: 200 }, () => spec({ steps: ['sleep 0.2'] })))
   await until('the busy one has all places', async () => (await many[1]!.status()).state === 'running')
   const few = await other.queue.enqueueMany(Array.from({ length: 4 }, () => spec()))
-  await Promise.all(few.map((job) => job.result({ timeoutMs: 60_000 })))
+  await Promise.all(few.map((job) => job.result({ timeoutMs: 150_000 })))
   expect(await busy.bull.getCompletedCount()).toBeLessThan(100)
 })
 
@@ -327,17 +327,17 @@ it('jobs of several queues that BullMQ gave the same ids are jobs of their own',
   await until('each has a place of its own', async () => (await opened[0]!.queue.providers())[0]?.used === 3)
   // What is done to one is not done to the others.
   await jobs[1]!.cancel('not this one')
-  expect(await jobs[1]!.result({ timeoutMs: 30_000 })).toMatchObject({ jobId: '1', status: 'cancelled', metadata: { of: 'other' } })
+  expect(await jobs[1]!.result({ timeoutMs: 150_000 })).toMatchObject({ jobId: '1', status: 'cancelled', metadata: { of: 'other' } })
   expect((await jobs[2]!.status()).state).toBe('running')
   await opened[2]!.bull.obliterate({ force: true })
   await until('a removed one is ended', () => events.has('third:1.1'))
-  expect(await jobs[0]!.result({ timeoutMs: 30_000 })).toMatchObject({ jobId: '1', status: 'succeeded', metadata: { of: 'agents' } })
+  expect(await jobs[0]!.result({ timeoutMs: 150_000 })).toMatchObject({ jobId: '1', status: 'succeeded', metadata: { of: 'agents' } })
   await until('all places are free', async () => (await opened[0]!.queue.providers())[0]?.used === 0)
   await until('each has its event', () => events.size === 3)
   expect([...events.keys()].toSorted()).toEqual(['1.1', 'other:1.1', 'third:1.1'])
   // The next ones that bear these ids are others again.
   const scheduled = await Promise.all(opened.map(({ bull }) => bull.upsertJobScheduler('nightly', { every: 86_400_000 }, { name: 'by schedule', data: { spec: parseJobSpec(spec()) } })))
-  const results = await Promise.all(opened.map(({ queue }, index) => queue.job(scheduled[index]!.id!).result({ timeoutMs: 30_000 })))
+  const results = await Promise.all(opened.map(({ queue }, index) => queue.job(scheduled[index]!.id!).result({ timeoutMs: 150_000 })))
   expect(results.map(({ status }) => status)).toEqual(['succeeded', 'succeeded', 'succeeded'])
   await until('and each its own event', () => events.size === 6)
 })
@@ -346,6 +346,6 @@ it('a job that was added by hand gives its place back with its end, in any queue
   const { bull, queue } = open('other')
   await consume(1, { queue: { name: 'other' }, settings: { reapIntervalMs: 3_600_000 } })
   const added = await bull.addBulk(Array.from({ length: 3 }, () => ({ name: 'by hand', data: { spec: parseJobSpec(spec()) } })))
-  for (const { id } of added) expect((await queue.job(id!).result({ timeoutMs: 20_000 })).status).toBe('succeeded')
+  for (const { id } of added) expect((await queue.job(id!).result({ timeoutMs: 150_000 })).status).toBe('succeeded')
   await until('the place is free', async () => (await queue.providers())[0]?.used === 0)
 })

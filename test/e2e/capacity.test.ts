@@ -40,7 +40,7 @@ describe('a provider that fails', () => {
     await start()
     const run = async (wave: string) => {
       const jobs = await deployment.queue.enqueueMany(Array.from({ length: 6 }, (_, index) => ({ repository: 'acme/web', steps: ['true'], push: false as const, metadata: { wave, index } })))
-      for (const job of jobs) expect(await job.result({ timeoutMs: 60_000 })).toMatchObject({ status: 'succeeded' })
+      for (const job of jobs) expect(await job.result({ timeoutMs: 150_000 })).toMatchObject({ status: 'succeeded' })
     }
     await run('some of which fail there')
     const first = bad.createdAt.length
@@ -56,7 +56,7 @@ describe('a provider that fails', () => {
     bad.failWith = null
     await until('the breaker is half-open', async () => (await deployment.queue.providers()).some(({ provider, breaker }) => provider === 'bad' && breaker === 'half-open'))
     const probe = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['true'], push: false, providers: { prefer: ['bad'] } })
-    expect(await probe.result({ timeoutMs: 30_000 })).toMatchObject({ status: 'succeeded', attempts: [{ provider: 'bad' }] })
+    expect(await probe.result({ timeoutMs: 150_000 })).toMatchObject({ status: 'succeeded', attempts: [{ provider: 'bad' }] })
     expect(await deployment.queue.providers()).toMatchObject([{ provider: 'bad', breaker: 'closed' }, { provider: 'good' }])
   })
 
@@ -74,7 +74,7 @@ describe('a provider that fails', () => {
     await until('its reason', async () => /^waiting for capacity: bad open until \d\d:\d\d:\d\d \(down\)$/.test((await later.status()).reason ?? ''))
     bad.failWith = null
     for (const job of [...jobs, later]) {
-      const result = await job.result({ timeoutMs: 60_000 })
+      const result = await job.result({ timeoutMs: 150_000 })
       expect(result).toMatchObject({ status: 'succeeded' })
       expect(result.attempts.filter(({ sandboxId }) => sandboxId !== null)).toHaveLength(1)
     }
@@ -91,7 +91,7 @@ describe('a provider that is fuller than its limit says', () => {
     // It rises again with time.
     await until('its limit to be lowered', async () => ((await load())?.effectiveLimit ?? 3) < 3)
     for (const job of jobs) {
-      const result = await job.result({ timeoutMs: 60_000 })
+      const result = await job.result({ timeoutMs: 150_000 })
       expect(result).toMatchObject({ status: 'succeeded', attempts: [{ provider: 'good' }] })
       expect(result.attempts).toHaveLength(1)
     }
@@ -116,9 +116,9 @@ describe('sandboxes that others run in the same account', () => {
     const second = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['true'], push: false })
     await until('the reason', async () => (await second.status()).reason === 'waiting for capacity: good full (1/1 of 2, 1 used by others)')
     await good.kill(other.id, options)
-    expect(await second.result({ timeoutMs: 30_000 })).toMatchObject({ status: 'succeeded' })
+    expect(await second.result({ timeoutMs: 150_000 })).toMatchObject({ status: 'succeeded' })
     await first.cancel('enough')
-    await first.result({ timeoutMs: 30_000 })
+    await first.result({ timeoutMs: 150_000 })
   })
 })
 
@@ -132,10 +132,10 @@ describe('jobs with constraints', () => {
       Array.from({ length: 20 }, (_, index) => ({ repository: 'acme/web', steps: ['true'], push: false as const, metadata: { index }, providers: { allow: ['bad'] } })),
     )
     const free = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['true'], push: false })
-    expect(await free.result({ timeoutMs: 30_000 })).toMatchObject({ status: 'succeeded', attempts: [{ provider: 'good' }] })
+    expect(await free.result({ timeoutMs: 150_000 })).toMatchObject({ status: 'succeeded', attempts: [{ provider: 'good' }] })
     expect(await bound[0]!.status()).toMatchObject({ state: 'waiting', attempts: 0, reason: 'waiting for capacity: bad full (1/1)' })
     await holder.cancel('make room')
-    expect(await bound[0]!.result({ timeoutMs: 30_000 })).toMatchObject({ status: 'succeeded', attempts: [{ provider: 'bad' }] })
+    expect(await bound[0]!.result({ timeoutMs: 150_000 })).toMatchObject({ status: 'succeeded', attempts: [{ provider: 'bad' }] })
     await consumer.stop()
   })
 })
@@ -153,9 +153,9 @@ describe('a tenant with a cap', () => {
     await until('the first to run', async () => (await first.status()).phase === 'steps')
     const second = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['true'], push: false, tenant: 'acme' })
     const other = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['true'], push: false, tenant: 'initech' })
-    expect(await other.result({ timeoutMs: 30_000 })).toMatchObject({ status: 'succeeded' })
+    expect(await other.result({ timeoutMs: 150_000 })).toMatchObject({ status: 'succeeded' })
     expect(await second.status()).toMatchObject({ state: 'waiting', reason: 'waiting for tenant acme: 1 of at most 1 jobs are running' })
     await first.cancel('make room')
-    expect(await second.result({ timeoutMs: 30_000 })).toMatchObject({ status: 'succeeded' })
+    expect(await second.result({ timeoutMs: 150_000 })).toMatchObject({ status: 'succeeded' })
   })
 })

@@ -49,7 +49,7 @@ describe('a checkpoint that can’t be pushed', () => {
     expect((await job.status()).checkpointProblem).toBeNull()
 
     await touch('go-2')
-    const result = await job.result({ timeoutMs: 30_000 })
+    const result = await job.result({ timeoutMs: 150_000 })
     expect(result).toMatchObject({ status: 'succeeded', attempts: [{ outcome: 'succeeded' }], diff: { paths: ['first.txt', 'second.txt'] } })
     let log = ''
     for await (const line of job.logs()) log += line.text

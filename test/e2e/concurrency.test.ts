@@ -7,7 +7,7 @@ let deployment: Deployment
 beforeEach(async () => {
   deployment = await startDeployment({ limits: [3, 3] })
   await deployment.seed('acme/web', { 'README.md': 'hello\n' })
-}, 120_000)
+}, 300_000)
 afterEach(() => deployment.close(), 120_000)
 
 const key = 'acme/web:main'
@@ -75,9 +75,9 @@ describe('a newer job takes the key', { timeout: 240_000 }, () => {
   it('from those that wait, which end at once, though no consumer is there; and one that is to be dropped ends itself', async () => {
     const [runs, waits] = [await enqueue('wait', 'echo 0 >> log'), await enqueue('wait', 'echo 1 >> log')]
     const newer = await enqueue('cancel-waiting', 'echo 2 >> log')
-    for (const job of [runs, waits]) expect(await job.result({ timeoutMs: 10_000 })).toMatchObject({ status: 'cancelled', error: { message: `superseded by job ${newer.jobId}` } })
+    for (const job of [runs, waits]) expect(await job.result({ timeoutMs: 150_000 })).toMatchObject({ status: 'cancelled', error: { message: `superseded by job ${newer.jobId}` } })
     const dropped = await enqueue('drop', 'echo 3 >> log')
-    expect(await dropped.result({ timeoutMs: 10_000 })).toMatchObject({ status: 'cancelled', error: { code: 'SWY_SUPERSEDED', message: `dropped: job ${newer.jobId} has its concurrency key, or waits for it` } })
+    expect(await dropped.result({ timeoutMs: 150_000 })).toMatchObject({ status: 'cancelled', error: { code: 'SWY_SUPERSEDED', message: `dropped: job ${newer.jobId} has its concurrency key, or waits for it` } })
     expect((await dropped.status()).state).toBe('cancelled')
     const events = await deployment.queue.events.read()
     expect(events.map(({ event }) => `${event?.subject} ${event?.type}`).sort()).toEqual([runs, waits, dropped].map(({ jobId }) => `${jobId} dev.switchyard.job.cancelled`).sort())

@@ -10,7 +10,7 @@ afterEach(() => deployment.close())
 
 const priced = () => deployment.providers.map((provider, index) => ({ provider, limit: { sandboxes: 1 }, price: { perSandboxHour: 36 * (index + 1), perCreate: 0.5, minimumSeconds: 2 } }))
 
-it('a lost sandbox and the one after it cost what their providers ask, in the result, the event, the status and the tenant’s day', { timeout: 120_000 }, async () => {
+it('a lost sandbox and the one after it cost what their providers ask, in the result, the event, the status and the tenant’s day', { timeout: 300_000 }, async () => {
   const { queue } = deployment
   await deployment.startConsumer({ providers: priced(), policy: 'cheapest', costs: { currency: 'EUR' }, settings: { readWaitMs: 500 } })
   const job = await queue.enqueue({ repository: 'acme/web', tenant: 'acme', steps: [`[ "$SWITCHYARD_ATTEMPT" = 2 ] || sleep 600`] })
@@ -19,7 +19,7 @@ it('a lost sandbox and the one after it cost what their providers ask, in the re
   // Half a euro for the create, and two seconds at least.
   expect(running.cost!.micros).toBeGreaterThanOrEqual(520_000)
   await deployment.providers[0]!.kill(running.sandboxId!, { timeoutMs: 10_000 })
-  const result = await job.result({ timeoutMs: 60_000 })
+  const result = await job.result({ timeoutMs: 150_000 })
   const [lost, done] = result.attempts.map(({ cost }) => cost!)
   expect(result.attempts.map(({ outcome, provider }) => [outcome, provider])).toEqual([['lost', 'local-a'], ['succeeded', 'local-b']])
   expect(lost!.micros).toBeGreaterThanOrEqual(520_000)
@@ -31,7 +31,7 @@ it('a lost sandbox and the one after it cost what their providers ask, in the re
   expect((await queue.costs({ tenant: 'acme' })).map(({ micros, currency }) => [micros, currency])).toEqual([[result.usage.cost!.micros, 'EUR']])
 })
 
-it('over hand-overs a sandbox is counted once and whole, whatever the consumers’ clocks say', { timeout: 120_000 }, async () => {
+it('over hand-overs a sandbox is counted once and whole, whatever the consumers’ clocks say', { timeout: 300_000 }, async () => {
   const { queue } = deployment
   const first = await deployment.startConsumer({ providers: priced(), settings: { readWaitMs: 500 } })
   const job = await queue.enqueue({ repository: 'acme/web', steps: ['while [ ! -e done ]; do sleep 0.1; done'], timeout: '2d' })
@@ -41,7 +41,7 @@ it('over hand-overs a sandbox is counted once and whole, whatever the consumers�
   await deployment.startConsumer({ providers: priced(), now: () => Date.now() + 86_400_000, settings: { readWaitMs: 500 } })
   const { sandboxId } = await job.status()
   await job.cancel('enough')
-  const result = await job.result({ timeoutMs: 60_000 })
+  const result = await job.result({ timeoutMs: 150_000 })
   expect(result.attempts).toMatchObject([{ sandboxId }])
   // Not a day of it: an hour of the dearer one at the very most.
   expect(result.usage.cost!.micros).toBeLessThan(500_000 + 72_000_000)

@@ -144,7 +144,7 @@ describe.skipIf(!isolated)('where tokens are while a job is cloned, saved, pushe
       await until('the held step with its checkpoint', async () => {
         const { step, checkpointSha } = await job.status()
         return step?.includes('hold') === true && checkpointSha !== null
-      }, 60_000)
+      }, 300_000)
       searches.push(await search('between', job))
       const { sandboxId } = await job.status()
       const look = (script: string) => providerOf(name).exec(sandboxId!, { script }, { timeoutMs: 20_000 })
@@ -153,7 +153,7 @@ describe.skipIf(!isolated)('where tokens are while a job is cloned, saved, pushe
       expect(asked.exitCode, asked.stdout).not.toBe(0)
       expect(asked.stdout).toMatch(/could not read Username|terminal prompts disabled/)
       await look('touch "$HOME/release"')
-      const result = await job.result({ timeoutMs: 60_000 })
+      const result = await job.result({ timeoutMs: 150_000 })
       expect(result).toMatchObject({ status: 'succeeded', error: null, attempts: [{ provider: name, outcome: 'succeeded' }], promoted: { to: `done/${name}`, sha: result.commit } })
     } finally {
       front.before = () => Promise.resolve()
@@ -174,7 +174,7 @@ describe.skipIf(!isolated)('where tokens are while a job is cloned, saved, pushe
       else expect(found.environments.filter((argv) => /^(\S*\/)?git /.test(argv)), found.when).not.toEqual([])
     }
     for (const token of tokens) expect(deployment.logs.some((line) => line.includes(token))).toBe(false)
-  }, 120_000)
+  }, 300_000)
 })
 
 describe.each([
@@ -197,11 +197,11 @@ describe.each([
     await until('the first checkpoint', async () => {
       const { step, checkpointSha } = await job.status()
       return step?.includes('second') === true && checkpointSha !== null
-    }, 60_000)
+    }, 300_000)
     const { provider, sandboxId } = await job.status()
     expect(provider).toBe(first)
     await providerOf(first).kill(sandboxId!, { timeoutMs: 10_000 })
-    const result = await job.result({ timeoutMs: 90_000 })
+    const result = await job.result({ timeoutMs: 150_000 })
     expect(result).toMatchObject({
       status: 'succeeded',
       attempts: [{ provider: first, outcome: 'lost' }, { provider: second, outcome: 'succeeded' }],
@@ -225,13 +225,13 @@ describe('a sandbox without network', () => {
 
   it.skipIf(!isolated).each(['local-brokered', 'e2b-brokered', 'daytona-brokered'])('is enough for a whole job where commits are brokered: %s', async (name) => {
     const job = await deployment.queue.enqueue({ ...spec, providers: { allow: [name] }, promote: { to: `alone/${name}` } })
-    const result = await job.result({ timeoutMs: 60_000 })
+    const result = await job.result({ timeoutMs: 150_000 })
     expect(result).toMatchObject({ status: 'succeeded', error: null, steps: [{ stdoutTail: '0\n' }], diff: { paths: ['new.txt'] }, promoted: { sha: result.commit } })
   })
 
   it('is refused with the mend where they are not', async () => {
     const job = await deployment.queue.enqueue({ ...spec, providers: { allow: ['local-minted', 'e2b-injected'] } })
-    expect(await job.result({ timeoutMs: 30_000 })).toMatchObject({
+    expect(await job.result({ timeoutMs: 150_000 })).toMatchObject({
       status: 'failed',
       error: { kind: 'invalid', message: 'no live consumer of this deployment can run this job: network: none of local-minted, e2b-injected can enforce "none"; use "git-only" or "open", or a provider that can, configured with credentials: "brokered"' },
       attempts: [],

@@ -45,7 +45,7 @@ async function start(provider: InMemoryProvider, patienceMs: number): Promise<vo
 
 const breakerOf = async () => (await queue.providers()).map(({ breaker, openedBy }) => `${breaker} ${openedBy ?? ''}`.trim())[0]
 
-it('an outage that meets many jobs is one outage: no sandbox is given up, the breaker opens once, and a sandbox that answers closes it', { timeout: 120_000 }, async () => {
+it('an outage that meets many jobs is one outage: no sandbox is given up, the breaker opens once, and a sandbox that answers closes it', { timeout: 300_000 }, async () => {
   const provider = new UnreachableProvider('a')
   await start(provider, 100_000)
   const handles = await queue.enqueueMany(Array.from({ length: 12 }, () => ({ repository: 'bench/jobs', push: false as const, steps: ['sleep 6', 'sleep 0.5'], timeout: '5m' })))
@@ -56,18 +56,18 @@ it('an outage that meets many jobs is one outage: no sandbox is given up, the br
   for (const { reason } of waiting.filter((status) => status.reason !== null)) expect(reason).toMatch(/^waiting for sandbox \S+ at a, which lives but can't be reached, until \d\d:\d\d:\d\d at most/)
   expect(waiting.some(({ reason }) => reason !== null)).toBe(true)
   provider.away = false
-  const results = await Promise.all(handles.map((handle) => handle.result({ timeoutMs: 90_000 })))
+  const results = await Promise.all(handles.map((handle) => handle.result({ timeoutMs: 150_000 })))
   expect(results.map(({ status, attempts }) => `${status} ${attempts.length}`)).toEqual(Array.from({ length: 12 }, () => 'succeeded 1'))
   await until('the breaker is closed', async () => (await breakerOf()) === 'closed')
 })
 
-it('patience ends by time: then the sandbox is given up, and after the last one the job says why', { timeout: 120_000 }, async () => {
+it('patience ends by time: then the sandbox is given up, and after the last one the job says why', { timeout: 300_000 }, async () => {
   const provider = new UnreachableProvider('a')
   await start(provider, 1_500)
   const handle = await queue.enqueue({ repository: 'bench/jobs', push: false, steps: ['sleep 6'], timeout: '5m' })
   await until('it runs', () => provider.running === 1)
   provider.away = true
-  const result = await handle.result({ timeoutMs: 90_000 })
+  const result = await handle.result({ timeoutMs: 150_000 })
   expect(result).toMatchObject({ status: 'failed', error: { kind: 'transient', owner: 'provider-data-plane', code: 'SWY_DATA_PLANE_UNREACHABLE' } })
   expect(result.attempts.map(({ outcome }) => outcome)).toEqual(['lost', 'lost'])
 })

@@ -32,7 +32,7 @@ it('a missing secret, provider or key at one consumer fails no job: all of them 
     ...Array.from({ length: 6 }, () => ({ repository: 'acme/web', steps: ['test -n "$KEY"'], secrets: ['KEY'] })),
     ...Array.from({ length: 6 }, () => ({ repository: 'acme/web', steps: ['true'], providers: { allow: ['local-b'] } })),
   ])
-  const results = await Promise.all(jobs.map((job) => job.result({ timeoutMs: 60_000 })))
+  const results = await Promise.all(jobs.map((job) => job.result({ timeoutMs: 150_000 })))
   expect(results.map(({ status, attempts }) => [status, attempts.length])).toEqual(jobs.map(() => ['succeeded', 1]))
   expect(results.slice(6).map(({ attempts }) => attempts[0]?.provider)).toEqual(Array.from({ length: 6 }, () => 'local-b'))
   await able.stop()
@@ -51,7 +51,7 @@ it('a running job is not handed to a consumer that lacks its secret or its provi
   expect(await job.status()).toMatchObject({ state: 'running', phase: 'steps', sandboxId })
   const last = await deployment.startConsumer({ secrets })
   await deployment.providers[1]!.exec(sandboxId!, { script: ': > "$HOME/go"' }, { timeoutMs: 10_000 })
-  expect(await job.result({ timeoutMs: 30_000 })).toMatchObject({ status: 'succeeded', attempts: [{ sandboxId, outcome: 'succeeded' }] })
+  expect(await job.result({ timeoutMs: 150_000 })).toMatchObject({ status: 'succeeded', attempts: [{ sandboxId, outcome: 'succeeded' }] })
   await last.stop()
 })
 
@@ -67,7 +67,7 @@ it('a job whose provider nobody has any more goes on elsewhere from its last che
   await until('the step there', async () => (await job.status()).step !== null)
   const moved = await job.status()
   await deployment.providers[0]!.exec(moved.sandboxId!, { script: ': > "$HOME/go"' }, { timeoutMs: 10_000 })
-  expect(await job.result({ timeoutMs: 30_000 })).toMatchObject({
+  expect(await job.result({ timeoutMs: 150_000 })).toMatchObject({
     status: 'succeeded',
     attempts: [{ provider: 'local-b', sandboxId, outcome: 'lost', error: { message: `no live consumer has the provider "local-b" any more; the sandbox ${sandboxId} is left to its lifetime` } }, { provider: 'local-a', outcome: 'succeeded' }],
     steps: [{ name: 'first' }, { name: 'second' }],
@@ -86,7 +86,7 @@ it('a job that nobody may go on with ends, with its work up to the last checkpoi
   await until('the checkpoint', async () => (await job.status()).checkpointSha !== null)
   await first.stop()
   await deployment.startConsumer({ providers: at(0), settings: { unrunnableGraceMs: 500 } })
-  const result = await job.result({ timeoutMs: 40_000 })
+  const result = await job.result({ timeoutMs: 150_000 })
   expect(result).toMatchObject({ status: 'failed', error: { kind: 'invalid', message: expect.stringContaining('no live consumer of this deployment can run this job: providers.allow: "local-b" is not configured') as string } })
   const folder = await deployment.checkout('acme/web', result.branch!, true)
   expect(await import('node:fs/promises').then(({ readFile }) => readFile(`${folder}/one.txt`, 'utf8'))).toBe('one\n')
@@ -100,12 +100,12 @@ it('a cancelled job ends at once though nobody has its provider', async () => {
   await deployment.startConsumer({ providers: at(0), settings: { unrunnableGraceMs: 600_000 } })
   await until('the first to be forgotten', async () => (await job.status()).reason?.includes('local-b') === true)
   await job.cancel('enough')
-  expect(await job.result({ timeoutMs: 20_000 })).toMatchObject({ status: 'cancelled' })
+  expect(await job.result({ timeoutMs: 150_000 })).toMatchObject({ status: 'cancelled' })
 })
 
 it('a job that no live consumer can run waits for the grace with that reason, and then fails with it', async () => {
   await deployment.startConsumer({ settings: { unrunnableGraceMs: 2_000 } })
   const job = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['true'], secrets: ['NOT_THERE'] })
   await until('the reason', async () => (await job.status()).reason?.includes('NOT_THERE') === true)
-  expect(await job.result({ timeoutMs: 20_000 })).toMatchObject({ status: 'failed', attempts: [], error: { kind: 'invalid', message: expect.stringMatching(/^no live consumer of this deployment can run this job: secrets: no consumer has NOT_THERE/) as string } })
+  expect(await job.result({ timeoutMs: 150_000 })).toMatchObject({ status: 'failed', attempts: [], error: { kind: 'invalid', message: expect.stringMatching(/^no live consumer of this deployment can run this job: secrets: no consumer has NOT_THERE/) as string } })
 })

@@ -37,8 +37,8 @@ it.skipIf(unavailable !== undefined)(
       await until('the step let go', async () => {
         const [second] = await containers(providers)
         return second !== undefined && second.provider.exec(second.id, { script: ': >/dev/shm/go' }, options).then(({ exitCode }) => exitCode === 0, () => false)
-      }, 60_000)
-      const result = await job.result({ timeoutMs: 90_000 })
+      }, 300_000)
+      const result = await job.result({ timeoutMs: 150_000 })
       expect(result).toMatchObject({ status: 'succeeded', error: null, attempts: [{ error: { kind: 'sandbox-lost' } }, { outcome: 'succeeded' }] })
       expect(new Set(result.attempts.map(({ provider }) => provider))).toEqual(new Set(['docker-a', 'docker-b']))
       const folder = await deployment.checkout('acme/web', `agent/${job.jobId}`, true)

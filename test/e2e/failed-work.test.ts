@@ -21,7 +21,7 @@ async function failingJob(strike: (verb: string, sandboxId: string, call: () => 
     })),
   })
   const job = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['echo kept > kept.txt; exit 3'] })
-  return job.result({ timeoutMs: 40_000 })
+  return job.result({ timeoutMs: 150_000 })
 }
 
 it('what a failed job has done is pushed, though the provider does not serve the first tries', async () => {

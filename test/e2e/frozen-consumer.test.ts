@@ -39,7 +39,7 @@ it.each<[string, { readonly call: string; readonly nth: number; readonly fails?:
   })
   await until('the consumer to freeze itself', () => isFrozen(frozen.pid!))
   await deployment.startConsumer()
-  const result = await job.result({ timeoutMs: 50_000 })
+  const result = await job.result({ timeoutMs: 150_000 })
   expect(result).toMatchObject({ status: 'succeeded', attempts: [{ outcome: 'succeeded' }], steps: [{}, { stdoutTail: 'x\n' }] })
   const state = async () => ({
     done: await deployment.host.branchHead('acme/web', { name: 'done', ephemeral: false }, { timeoutMs: 10_000 }),

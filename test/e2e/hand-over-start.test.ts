@@ -10,7 +10,7 @@ beforeEach(async () => {
 afterEach(() => deployment.close())
 
 // The local provider kills what a call that is broken off has started, with all that descends from it.
-it('a step whose start is broken off by a hand-over is run once and to its end', { timeout: 120_000 }, async () => {
+it('a step whose start is broken off by a hand-over is run once and to its end', { timeout: 300_000 }, async () => {
   for (let afterMs = 0; afterMs < 36; afterMs += 6) {
     const first = await deployment.startConsumer()
     const job = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['echo began; sleep 0.2; echo ended'], push: false })
@@ -19,7 +19,7 @@ it('a step whose start is broken off by a hand-over is run once and to its end',
     await delay(afterMs)
     await first.stop()
     const second = await deployment.startConsumer()
-    const result = await job.result({ timeoutMs: 40_000 })
+    const result = await job.result({ timeoutMs: 150_000 })
     expect(result, `stopped ${afterMs} ms after the step was recorded`).toMatchObject({ status: 'succeeded', steps: [{ exitCode: 0, stdoutTail: 'began\nended\n' }] })
     await second.stop()
   }

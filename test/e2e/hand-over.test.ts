@@ -23,7 +23,7 @@ it('a stopping consumer hands its job over: the sandbox goes on, no step runs ag
   const second = deployment.startConsumer()
   await first.stop()
   await second
-  const result = await job.result({ timeoutMs: 40_000 })
+  const result = await job.result({ timeoutMs: 150_000 })
   expect(result).toMatchObject({ status: 'succeeded', attempts: [{ outcome: 'succeeded' }], steps: [{ exitCode: 0 }] })
   expect(await outputOf(deployment, job.jobId)).toBe(whole)
   expect(await outputOf(deployment, job.jobId, 'stderr')).toBe(wholeErrors)
@@ -39,8 +39,8 @@ it('with every place taken a handed-over job is taken all the same, since it hol
   await first.stop()
   expect((await next.status()).state).toBe('waiting')
   await deployment.startConsumer()
-  expect(await job.result({ timeoutMs: 40_000 })).toMatchObject({ status: 'succeeded', attempts: [{ outcome: 'succeeded' }] })
-  expect(await next.result({ timeoutMs: 40_000 })).toMatchObject({ status: 'succeeded' })
+  expect(await job.result({ timeoutMs: 150_000 })).toMatchObject({ status: 'succeeded', attempts: [{ outcome: 'succeeded' }] })
+  expect(await next.result({ timeoutMs: 150_000 })).toMatchObject({ status: 'succeeded' })
 })
 
 it('a killed consumer’s job is gone on with by another: same sandbox, no step again, no byte lost or doubled', async () => {
@@ -52,7 +52,7 @@ it('a killed consumer’s job is gone on with by another: same sandbox, no step 
   const { sandboxId } = await job.status()
   first.kill('SIGKILL')
   await deployment.startConsumer()
-  const result = await job.result({ timeoutMs: 40_000 })
+  const result = await job.result({ timeoutMs: 150_000 })
   expect(result).toMatchObject({ status: 'succeeded', attempts: [{ sandboxId, outcome: 'succeeded' }], steps: [{ exitCode: 0 }] })
   expect(await outputOf(deployment, job.jobId)).toBe(whole)
   expect(await outputOf(deployment, job.jobId, 'stderr')).toBe(wholeErrors)
@@ -67,9 +67,9 @@ it('a job that is cancelled while nobody supervises it is ended at the next take
   await first.stop()
   expect(await job.cancel('not needed')).toBe('requested')
   await deployment.startConsumer()
-  expect(await job.result({ timeoutMs: 30_000 })).toMatchObject({ status: 'cancelled', error: { message: 'not needed' } })
+  expect(await job.result({ timeoutMs: 150_000 })).toMatchObject({ status: 'cancelled', error: { message: 'not needed' } })
   const next = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['true'] })
-  expect(await next.result({ timeoutMs: 30_000 })).toMatchObject({ status: 'succeeded' })
+  expect(await next.result({ timeoutMs: 150_000 })).toMatchObject({ status: 'succeeded' })
 })
 
 it('the place of a job whose consumer was killed stays taken while its sandbox lives, until the job has been taken over and has ended', async () => {
@@ -90,6 +90,6 @@ it('the place of a job whose consumer was killed stays taken while its sandbox l
   expect((await second.status()).state).toBe('waiting')
   expect(await first.status()).toMatchObject({ sandboxId, attempts: 1 })
   await first.cancel('enough')
-  expect(await second.result({ timeoutMs: 30_000 })).toMatchObject({ status: 'succeeded' })
+  expect(await second.result({ timeoutMs: 150_000 })).toMatchObject({ status: 'succeeded' })
   await until('its place to be free', async () => (await used()).join() === '0')
 })

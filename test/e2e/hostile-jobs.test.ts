@@ -51,7 +51,7 @@ describe.skipIf(!(await bubblewrapWorks()) || !(await mountsWork()))('at E2B', (
     await deployment.seed('acme/web', { 'README.md': 'hello\n' })
     const entry = providerEntrySchema.parse({ name: 'e2b', type: 'e2b', apiUrl: server.url, sandboxUrl: server.url, limit: { sandboxes: 12 } })
     await deployment.startConsumer({ providers: await createProviders([entry], { environment: { E2B_API_KEY: server.apiKey } }), settings: quickly })
-  }, 60_000)
+  }, 300_000)
   afterAll(async () => {
     await deployment.close()
     await server.close()
@@ -80,7 +80,7 @@ describe.skipIf(noPodman !== undefined)(`in containers, as root${noPodman === un
     await deployment.seed('acme/web', { 'README.md': 'hello\n' })
     const providers: ProviderSlot[] = [{ provider: docker.another({ name: 'docker', user: 'root' }), limit: { sandboxes: 10 } }]
     await deployment.startConsumer({ providers, settings: quickly })
-  }, 120_000)
+  }, 300_000)
   afterAll(async () => {
     await deployment.close()
     await docker.close()

@@ -133,7 +133,7 @@ describe.skipIf(!canBwrap)('a job in an image without git', () => {
     const consumer = await deployment.startConsumer({ providers: [{ provider, limit: { sandboxes: 2 } }] })
     try {
       const job = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['echo more >>README.md'], image: 'python:3.12-slim' })
-      const result = await job.result({ timeoutMs: 60_000 })
+      const result = await job.result({ timeoutMs: 150_000 })
       expect(result).toMatchObject({ status: 'succeeded', diff: { paths: ['README.md'] } })
       const lines: string[] = []
       for await (const { stream, text } of job.logs()) if (stream === 'system') lines.push(text)
@@ -153,7 +153,7 @@ describe.skipIf(!canBwrap)('a job in an image without git', () => {
     const consumer = await deployment.startConsumer({ providers: [{ provider, limit: { sandboxes: 2 }, credentials }], settings })
     try {
       const job = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['true'], image: 'python:3.12-slim', ...spec })
-      const result = await job.result({ timeoutMs: 60_000 })
+      const result = await job.result({ timeoutMs: 150_000 })
       expect(result).toMatchObject({ status: 'failed', error: { kind: 'invalid' }, attempts: [{ provider: 'modal' }], steps: [] })
       expect(result.error?.message).toContain(`the image "python:3.12-slim" has no git, and it could not be installed: ${because}`)
     } finally {

@@ -78,7 +78,7 @@ describe.skipIf(!isolated)('a secret with inject', () => {
   it.each(['e2b', 'e2b-injected', 'modal'])('reaches its host from a sandbox that never holds it: %s', async (provider) => {
     asked.length = 0
     const job = await deployment.queue.enqueue({ repository: 'acme/web', steps: [...steps(), 'echo done >done.txt'], secrets: secrets(), providers: { allow: [provider] } })
-    const result = await job.result({ timeoutMs: 60_000 })
+    const result = await job.result({ timeoutMs: 150_000 })
     expect(result).toMatchObject({ status: 'succeeded', error: null, attempts: [{ provider }], steps: [{ stdoutTail: 'added-outside-of-the-sandbox\n' }, { stdoutTail: '0\n' }, {}] })
     expect(new Set(asked.map((headers) => headers['x-api-key']))).toEqual(new Set([`Bearer ${key}`]))
     // The git host's header is only for the git host, and was taken away.
@@ -89,7 +89,7 @@ describe.skipIf(!isolated)('a secret with inject', () => {
     asked.length = 0
     const ask = (host: string) => `git -c http.extraHeader="x-api-key: Bearer $MODEL_KEY" ls-remote ${address.replace('127.0.0.1', host)}/model 2>/dev/null; echo "$MODEL_KEY"`
     const job = await deployment.queue.enqueue({ repository: 'acme/web', steps: [ask('127.0.0.1'), ask('localhost'), ...steps().slice(1)], push: false, secrets: secrets(), providers: { allow: ['daytona-kept'] } })
-    const result = await job.result({ timeoutMs: 60_000 })
+    const result = await job.result({ timeoutMs: 150_000 })
     expect(result).toMatchObject({ status: 'succeeded', error: null, attempts: [{ provider: 'daytona-kept' }] })
     const standIn = result.steps[0]?.stdoutTail.trim() ?? ''
     expect(standIn).toMatch(/^dtn_secret_\w+$/)
@@ -116,7 +116,7 @@ describe.skipIf(!isolated)('a secret with inject', () => {
 
   it.each(['local', 'daytona', 'modal-plain'])('is refused at a provider that adds none: %s', async (provider) => {
     const job = await deployment.queue.enqueue({ repository: 'acme/web', steps: steps(), secrets: secrets(), providers: { allow: [provider] } })
-    const { status, error, attempts } = await job.result({ timeoutMs: 30_000 })
+    const { status, error, attempts } = await job.result({ timeoutMs: 150_000 })
     expect({ status, attempts }).toEqual({ status: 'failed', attempts: [] })
     expect(error?.message).toContain(`${provider}: secrets: this provider adds no headers to requests outside of its sandboxes; ${provider === 'modal-plain' ? 'set injectHeaders in its settings' : provider === 'daytona' ? 'name a secret of the organisation in its settings' : 'allow a provider that does'}, or give inject.fallback: "environment"`)
   })
@@ -124,14 +124,14 @@ describe.skipIf(!isolated)('a secret with inject', () => {
   it('is in the environment where that is allowed, masked in output, and the log says so', async () => {
     const provider = 'local'
     const job = await deployment.queue.enqueue({ repository: 'acme/web', steps: [`[ "$MODEL_KEY" = added-outside-of-the-sandbox ] || echo "have $MODEL_KEY"`], secrets: secrets('environment'), push: false, providers: { allow: [provider] } })
-    const { status, steps: [step] } = await job.result({ timeoutMs: 60_000 })
+    const { status, steps: [step] } = await job.result({ timeoutMs: 150_000 })
     expect({ status, said: step?.stdoutTail }).toEqual({ status: 'succeeded', said: `have ${'*'.repeat(key.length)}\n` })
     let log = ''
     for await (const { text } of job.logs()) log += text
     expect(log).toContain(`secrets: ${provider} adds no headers outside of its sandboxes, so MODEL_KEY stand in the environment`)
   })
 
-  it('goes along to the next provider, when the job does', { timeout: 120_000 }, async () => {
+  it('goes along to the next provider, when the job does', { timeout: 300_000 }, async () => {
     asked.length = 0
     const job = await deployment.queue.enqueue({
       repository: 'acme/web',
@@ -139,11 +139,11 @@ describe.skipIf(!isolated)('a secret with inject', () => {
       secrets: secrets(),
       providers: { allow: ['e2b', 'modal'], prefer: ['e2b'] },
     })
-    await expect.poll(() => asked.length, { timeout: 60_000 }).toBeGreaterThan(0)
+    await expect.poll(() => asked.length).toBeGreaterThan(0)
     const { provider, sandboxId } = await job.status()
     await providers.find((each) => each.provider.name === provider)!.provider.kill(sandboxId!, { timeoutMs: 10_000 })
     const before = asked.length
-    expect(await job.result({ timeoutMs: 90_000 })).toMatchObject({ status: 'succeeded', attempts: [{ provider: 'e2b' }, { provider: 'modal' }] })
+    expect(await job.result({ timeoutMs: 150_000 })).toMatchObject({ status: 'succeeded', attempts: [{ provider: 'e2b' }, { provider: 'modal' }] })
     expect(asked.slice(before).map((headers) => headers['x-api-key'])).toContain(`Bearer ${key}`)
   })
 

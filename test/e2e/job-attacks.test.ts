@@ -22,7 +22,7 @@ beforeAll(async () => {
       },
     }),
   })
-}, 60_000)
+}, 300_000)
 afterAll(() => deployment.close())
 
 const result = async (repository: string, steps: string[]) => (await deployment.queue.enqueue({ repository, steps, timeout: '3m' })).result({ timeoutMs: 180_000 })

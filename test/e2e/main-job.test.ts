@@ -34,7 +34,7 @@ describe('the way of a job', () => {
       promote: { to: 'done' },
       metadata: { ticket: 7 },
     })
-    const result = await job.result({ timeoutMs: 40_000 })
+    const result = await job.result({ timeoutMs: 150_000 })
     expect(result).toMatchObject({
       status: 'succeeded',
       error: null,
@@ -77,7 +77,7 @@ describe('the way of a job', () => {
     })
     const { provider, sandboxId } = await job.status()
     await deployment.providers.find(({ name }) => name === provider)!.kill(sandboxId!, { timeoutMs: 10_000 })
-    const result = await job.result({ timeoutMs: 60_000 })
+    const result = await job.result({ timeoutMs: 150_000 })
     expect(result).toMatchObject({ status: 'succeeded', steps: [{ name: 'first' }, { name: 'second' }], attempts: [{ outcome: 'lost' }, { outcome: 'succeeded' }] })
     expect(result.attempts[1]!.provider).not.toBe(result.attempts[0]!.provider)
     const folder = await deployment.checkout('acme/web', result.branch!, true)
@@ -90,7 +90,7 @@ describe('the way of a job', () => {
       steps: ['echo partial > partial.txt', 'echo before; echo broken >&2; exit 3', 'echo never'],
       promote: { to: 'never' },
     })
-    const result = await job.result({ timeoutMs: 40_000 })
+    const result = await job.result({ timeoutMs: 150_000 })
     expect(result).toMatchObject({
       status: 'failed',
       error: { kind: 'step-failed', message: 'step 2 exited with code 3' },
@@ -112,7 +112,7 @@ describe('the way of a job', () => {
       const redis = new Redis(deployment.redis.url)
       await redis.zadd('{switchyard}:agents:completed', Date.now() - 8 * 86_400_000, 'old')
       const job = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['echo for the board'] })
-      const result = await job.result({ timeoutMs: 40_000 })
+      const result = await job.result({ timeoutMs: 150_000 })
       await until('the end in the queue', async () => (await queue.getJob(job.jobId))?.finishedOn !== undefined)
       expect((await queue.getJobLogs(job.jobId)).logs.join('\n')).toContain('for the board')
       const shown = await queue.getJob(job.jobId)
@@ -131,7 +131,7 @@ describe('the way of a job', () => {
     const job = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['echo hi; sleep 600'] })
     await until('the step', async () => (await job.status()).phase === 'steps')
     expect(await job.cancel('changed my mind')).toBe('requested')
-    expect(await job.result({ timeoutMs: 20_000 })).toMatchObject({ status: 'cancelled', error: { kind: 'cancelled', message: 'changed my mind' } })
+    expect(await job.result({ timeoutMs: 150_000 })).toMatchObject({ status: 'cancelled', error: { kind: 'cancelled', message: 'changed my mind' } })
     await until('the sandbox to be gone', async () => (await sandboxes()).length === 0)
   })
 })

@@ -7,7 +7,7 @@ let deployment: Deployment
 beforeAll(async () => {
   deployment = await startDeployment({ limits: [2, 2] })
   await deployment.seed('acme/web', { 'README.md': 'hello\n' })
-}, 120_000)
+}, 300_000)
 afterAll(() => deployment.close())
 
 it('measures a job from the queue to its promotion, a failed one, a lost sandbox, and what Redis was asked', { timeout: 240_000 }, async () => {
@@ -60,7 +60,7 @@ it('measures a job from the queue to its promotion, a failed one, a lost sandbox
     [/^switchyard_redis_up/, 1],
   ]
   // What is counted beside an end may be so right after it.
-  for (const [series, wanted] of expected) await expect.poll(async () => [series.source, await value(series)], { timeout: 20_000 }).toEqual([series.source, wanted])
+  for (const [series, wanted] of expected) await expect.poll(async () => [series.source, await value(series)]).toEqual([series.source, wanted])
   for (const series of [/^switchyard_checkpoint_size_bytes_sum\{/, /^switchyard_job_work_lost_seconds_total\{/, /^switchyard_sandbox_time_seconds_total\{tenant="acme"\}/, /^switchyard_redis_command_duration_seconds_count\{command="script:run-save"\}/, /^switchyard_redis_command_duration_seconds_count\{command="script:bullmq-/]) {
     await expect.poll(() => value(series), { timeout: 20_000, message: series.source }).toBeGreaterThan(0)
   }

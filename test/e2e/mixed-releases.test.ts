@@ -31,7 +31,7 @@ it('a job of a newer release is gone on with, and keeps what only that release k
   await first.stop()
   await changeRecord(job.jobId, (record) => ({ ...record, colour: 'blue', base: { ...record.base, signed: true } }))
   await deployment.startConsumer()
-  expect(await job.result({ timeoutMs: 40_000 })).toMatchObject({ status: 'succeeded', attempts: [{ outcome: 'succeeded' }], steps: [{ stdoutTail: expect.stringMatching(/line 40\nx\n$/) as string }] })
+  expect(await job.result({ timeoutMs: 150_000 })).toMatchObject({ status: 'succeeded', attempts: [{ outcome: 'succeeded' }], steps: [{ stdoutTail: expect.stringMatching(/line 40\nx\n$/) as string }] })
   expect((await new RunStore(redis, keys).read(job.jobId))?.record).toMatchObject({ phase: 'ended', colour: 'blue', base: { signed: true } })
 })
 
@@ -47,12 +47,12 @@ it('a record that can’t be read is left, with its sandbox and place, to a cons
   expect(await redis.hget(keys.run(job.jobId), 'result')).toBeNull()
   // Others go their way meanwhile.
   const other = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['true'] })
-  expect(await other.result({ timeoutMs: 30_000 })).toMatchObject({ status: 'succeeded' })
+  expect(await other.result({ timeoutMs: 150_000 })).toMatchObject({ status: 'succeeded' })
   await older.stop()
   // The newer release is here.
   await changeRecord(job.jobId, (record) => ({ ...record, phase: 'steps' }))
   await deployment.startConsumer()
-  expect(await job.result({ timeoutMs: 40_000 })).toMatchObject({ status: 'succeeded', attempts: [{ sandboxId, outcome: 'succeeded' }], steps: [{ stdoutTail: expect.stringMatching(/line 40\nx\n$/) as string }] })
+  expect(await job.result({ timeoutMs: 150_000 })).toMatchObject({ status: 'succeeded', attempts: [{ sandboxId, outcome: 'succeeded' }], steps: [{ stdoutTail: expect.stringMatching(/line 40\nx\n$/) as string }] })
 })
 
 it('a spec with fields that are not known is left to a consumer that knows them, without a place', async () => {
@@ -68,5 +68,5 @@ it('a spec with fields that are not known is left to a consumer that knows them,
   await older.stop()
   await redis.hset(jobKey, 'data', plain)
   await deployment.startConsumer()
-  expect(await job.result({ timeoutMs: 30_000 })).toMatchObject({ status: 'succeeded' })
+  expect(await job.result({ timeoutMs: 150_000 })).toMatchObject({ status: 'succeeded' })
 })

@@ -47,15 +47,15 @@ describe('a provider that is drained', () => {
 
     const only = await queue.enqueue({ repository: 'acme/web', steps: ['true'], push: false, providers: { allow: ['local-a'] } })
     const free = await queue.enqueue({ repository: 'acme/web', steps: ['true'], push: false })
-    expect(await free.result({ timeoutMs: 60_000 })).toMatchObject({ attempts: [{ provider: 'local-b' }] })
+    expect(await free.result({ timeoutMs: 150_000 })).toMatchObject({ attempts: [{ provider: 'local-b' }] })
     await until('it says why it waits', async () => (await only.status()).reason === 'waiting for capacity: local-a drained by anna: maintenance')
     await queue.operations.resumeProvider('local-a', { by })
-    expect(await only.result({ timeoutMs: 60_000 })).toMatchObject({ status: 'succeeded', attempts: [{ provider: 'local-a' }] })
+    expect(await only.result({ timeoutMs: 150_000 })).toMatchObject({ status: 'succeeded', attempts: [{ provider: 'local-a' }] })
     await until('the places are free', async () => (await queue.providers()).every(({ used }) => used === 0))
   })
 })
 
-it('what operators said holds for consumers that come later, and a paused tenant’s jobs go on where they run', { timeout: 120_000 }, async () => {
+it('what operators said holds for consumers that come later, and a paused tenant’s jobs go on where they run', { timeout: 300_000 }, async () => {
   deployment = await startDeployment({ limits: [4] })
   await deployment.seed('acme/web', { 'README.md': 'hello\n' })
   const { queue } = deployment
@@ -72,23 +72,23 @@ it('what operators said holds for consumers that come later, and a paused tenant
   await until('the reasons are there', async () => {
     const [own, its] = await queue.statuses([waiting.jobId, other.jobId])
     return own?.reason === 'waiting: tenant acme is paused by anna: leak' && its?.reason === 'waiting for capacity: local-a full (1/1; limited to 1 of 4 by anna)'
-  }, 60_000)
+  }, 300_000)
   const { sandboxId } = await running.status()
   await deployment.providers[0]!.exec(sandboxId!, { script: ': > ~/repository/go' }, { timeoutMs: 20_000 })
-  expect(await running.result({ timeoutMs: 60_000 })).toMatchObject({ status: 'succeeded', attempts: [{ outcome: 'succeeded' }] })
-  expect(await other.result({ timeoutMs: 60_000 })).toMatchObject({ status: 'succeeded' })
+  expect(await running.result({ timeoutMs: 150_000 })).toMatchObject({ status: 'succeeded', attempts: [{ outcome: 'succeeded' }] })
+  expect(await other.result({ timeoutMs: 150_000 })).toMatchObject({ status: 'succeeded' })
   expect((await waiting.status()).state).toBe('waiting')
   await queue.operations.resumeTenant('acme', { by })
-  expect(await waiting.result({ timeoutMs: 60_000 })).toMatchObject({ status: 'succeeded' })
+  expect(await waiting.result({ timeoutMs: 150_000 })).toMatchObject({ status: 'succeeded' })
   // Nobody takes it back, and a consumer does when its time is over.
   await queue.operations.pauseQueue({ by, reason: 'deploy', forMs: 3_000 })
   const last = await queue.enqueue({ repository: 'acme/web', steps: ['true'], push: false })
   expect((await last.status()).reason).toMatch(/^waiting: the queue is paused by anna: deploy \(until /)
-  expect(await last.result({ timeoutMs: 60_000 })).toMatchObject({ status: 'succeeded' })
+  expect(await last.result({ timeoutMs: 150_000 })).toMatchObject({ status: 'succeeded' })
   expect(await queue.operations.queue()).toMatchObject({ paused: false, pause: null })
 })
 
-it('a consumer that is asked to leave hands its jobs over, says so, and is gone', { timeout: 120_000 }, async () => {
+it('a consumer that is asked to leave hands its jobs over, says so, and is gone', { timeout: 300_000 }, async () => {
   deployment = await startDeployment({ limits: [4] })
   await deployment.seed('acme/web', { 'README.md': 'hello\n' })
   const { queue } = deployment
@@ -101,6 +101,6 @@ it('a consumer that is asked to leave hands its jobs over, says so, and is gone'
   await until('it is gone', async () => (await queue.consumers()).map(({ consumer }) => consumer).join() === second.id, 60_000)
   const { sandboxId } = await job.status()
   await deployment.providers[0]!.exec(sandboxId!, { script: ': > ~/repository/go' }, { timeoutMs: 20_000 })
-  expect(await job.result({ timeoutMs: 60_000 })).toMatchObject({ status: 'succeeded', attempts: [{ outcome: 'succeeded' }] })
+  expect(await job.result({ timeoutMs: 150_000 })).toMatchObject({ status: 'succeeded', attempts: [{ outcome: 'succeeded' }] })
   expect(deployment.logs.some((line) => line.includes('an operator wants this consumer to leave') && line.includes('node is replaced'))).toBe(true)
 })

@@ -39,13 +39,13 @@ it('a sandbox that can’t be killed at its job’s end keeps its place, and the
   const stubborn = altered(local, { kill: (id, options) => (refuses ? Promise.reject(noAnswer('transient')) : local.kill(id, options)) })
   await deployment.startConsumer({ providers: [{ provider: stubborn, limit: { sandboxes: 1 } }], settings: settings() })
   const job = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['true'] })
-  expect(await job.result({ timeoutMs: 30_000 })).toMatchObject({ status: 'succeeded' })
+  expect(await job.result({ timeoutMs: 150_000 })).toMatchObject({ status: 'succeeded' })
   const next = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['true'] })
   await until('a round of the reaper', () => deployment.logs.some((line) => line.includes('sandbox not reaped')))
   expect(await used()).toEqual({ 'local-a': 1 })
   expect((await next.status()).state).toBe('waiting')
   refuses = false
-  expect(await next.result({ timeoutMs: 30_000 })).toMatchObject({ status: 'succeeded' })
+  expect(await next.result({ timeoutMs: 150_000 })).toMatchObject({ status: 'succeeded' })
   await until('nothing to be left', async () => (await idsAt(local)).length === 0 && (await used())['local-a'] === 0)
 })
 
@@ -74,7 +74,7 @@ it.each([
   await until('the job to be elsewhere', async () => (await job.status()).provider === 'local-b' && (await job.status()).step !== null)
   await until('a round of the reaper', () => deployment.logs.some((line) => line.includes('sandbox not reaped')))
   expect((await used())['local-a']).toBe(1)
-  expect(await job.result({ timeoutMs: 30_000 })).toMatchObject({ status: 'succeeded', attempts: [{ provider: 'local-a', outcome: 'unavailable', sandboxId: null }, { provider: 'local-b' }] })
+  expect(await job.result({ timeoutMs: 150_000 })).toMatchObject({ status: 'succeeded', attempts: [{ provider: 'local-a', outcome: 'unavailable', sandboxId: null }, { provider: 'local-b' }] })
   answers = true
   await until('nothing to be left', async () => (await idsAt(first)).length === 0 && (await used())['local-a'] === 0, 45_000)
 })
@@ -100,7 +100,7 @@ it('a place that is freed as forgotten while its job begins is not counted on by
     expect(taken).toEqual([true])
     expect(await used()).toEqual({ 'local-a': 1 })
     await job.cancel('seen')
-    expect(await job.result({ timeoutMs: 30_000 })).toMatchObject({ status: 'cancelled', attempts: [{ provider: 'local-a' }] })
+    expect(await job.result({ timeoutMs: 150_000 })).toMatchObject({ status: 'cancelled', attempts: [{ provider: 'local-a' }] })
     await until('its place to be free', async () => (await used())['local-a'] === 0)
   } finally {
     redis.disconnect()
@@ -119,14 +119,14 @@ it('a job that is removed from the queue while it runs ends as cancelled, and no
   } finally {
     await bull.close()
   }
-  const result = await job.result({ timeoutMs: 30_000 })
+  const result = await job.result({ timeoutMs: 150_000 })
   expect(result).toMatchObject({ status: 'cancelled', error: { kind: 'cancelled', message: 'the job was removed from the queue' }, steps: [{ exitCode: 0 }], attempts: [{ outcome: 'cancelled' }] })
   // Its last checkpoint is kept, as a cancelled job's is.
   expect(await deployment.checkout('acme/web', result.branch!, true)).not.toBe('')
   const local = deployment.providers[0]!
   await until('nothing to be left', async () => (await idsAt(local)).length === 0 && (await used())['local-a'] === 0)
   const next = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['true'] })
-  expect(await next.result({ timeoutMs: 30_000 })).toMatchObject({ status: 'succeeded' })
+  expect(await next.result({ timeoutMs: 150_000 })).toMatchObject({ status: 'succeeded' })
 })
 
 it('a consumer’s reaper kills what no run knows, and leaves other deployments’ sandboxes', async () => {
@@ -157,7 +157,7 @@ it('the branches of ended jobs go after their retention, but the one that a job 
     Promise.all([`agent/${jobId}`, `agent/${jobId}-1.2`].map((name) => deployment.host.branchHead('acme/web', { name, ephemeral: true }, call).then((sha) => sha !== null)))
   const run = async (push: { keep?: boolean }) => {
     const job = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['echo new > new.txt; exit 1'], attempts: 2, push })
-    await job.result({ timeoutMs: 30_000 })
+    await job.result({ timeoutMs: 150_000 })
     return job.jobId
   }
   const [kept, dropped] = await Promise.all([run({ keep: true }), run({})])

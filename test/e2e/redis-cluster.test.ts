@@ -29,7 +29,7 @@ beforeAll(async () => {
   consumers = await Promise.all([deployment.startConsumer(), deployment.startConsumer()])
   const subscription = subscribe(settings, 'test', (event) => void ended.push(event.subject), { from: 'start' })
   closing.push(() => subscription.close())
-}, 120_000)
+}, 300_000)
 afterEach(() => ended.splice(0))
 afterAll(async () => {
   for (const close of closing.reverse()) await close()
@@ -101,7 +101,7 @@ it('the primary of the queue is killed', async () => {
 it('cancels and ends are heard at whichever node they are said', async () => {
   const job = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['sleep 60'] })
   await until('it runs', async () => (await job.status()).state === 'running', 120_000)
-  const result = job.result({ timeoutMs: 60_000 })
+  const result = job.result({ timeoutMs: 150_000 })
   await job.cancel('not needed')
   expect(await result).toMatchObject({ status: 'cancelled' })
-}, 120_000)
+}, 300_000)

@@ -62,7 +62,7 @@ it('restarted with its append-only file', async () => {
   const jobs = await begin()
   await deployment.redis.restart()
   await expectUnharmed(jobs)
-}, 180_000)
+}, 300_000)
 
 it('gone for longer than the leases, and back', async () => {
   const jobs = await begin()
@@ -78,7 +78,7 @@ it('killed: what it had not written yet is written again by whoever supervises',
   await deployment.redis.restart()
   // Up to a second of output of steps under way may be missing in the log; see docs/architecture.md.
   await expectUnharmed(jobs, false)
-}, 180_000)
+}, 300_000)
 
 it('frozen for longer than the leases', async () => {
   const jobs = await begin()
@@ -120,7 +120,7 @@ it.each<[string, (proxy: TcpProxy) => void]>([
   } finally {
     admin.disconnect()
   }
-}, 180_000)
+}, 300_000)
 
 it('refuses to write for a while, because its memory is full', async () => {
   const jobs = await begin()
@@ -133,7 +133,7 @@ it('refuses to write for a while, because its memory is full', async () => {
   } finally {
     admin.disconnect()
   }
-}, 180_000)
+}, 300_000)
 
 it('away while a consumer is stopped: it ends all the same, and another one finds its jobs', async () => {
   const jobs = await begin()
@@ -147,4 +147,4 @@ it('away while a consumer is stopped: it ends all the same, and another one find
   const names = ((await admin.call('CLIENT', 'LIST')) as string).match(/name=\{switchyard\}:\w+(?= )/g) ?? []
   admin.disconnect()
   expect(names).toHaveLength(2)
-}, 180_000)
+}, 300_000)

@@ -26,7 +26,7 @@ beforeAll(async () => {
   await Promise.all([deployment.startConsumer(), deployment.startConsumer()])
   const subscription = subscribe(settings, 'test', (event) => void ended.push(event.subject), { from: 'start' })
   closing.push(() => subscription.close())
-}, 120_000)
+}, 300_000)
 afterAll(async () => {
   for (const close of closing.reverse()) await close()
 })

@@ -140,9 +140,9 @@ describe('a step with resume', () => {
     expect(log).toMatch(/the job is going to move[\s\S]*left the sandbox at short before its end, with all its work saved; goes on at long[\s\S]*agent is resumed/)
     expect(reasons[0]).toBe('waiting for tenant acme: 2 of at most 2 jobs are running')
     // The moved job has ended, and with it one of the two.
-    expect(await beside[1].result({ timeoutMs: 60_000 })).toMatchObject({ status: 'succeeded' })
+    expect(await beside[1].result({ timeoutMs: 150_000 })).toMatchObject({ status: 'succeeded' })
     await beside[0].cancel('seen')
-    await beside[0].result({ timeoutMs: 60_000 })
+    await beside[0].result({ timeoutMs: 150_000 })
     await until('the places are free', async () => (await deployment.queue.providers()).every(({ used }) => used === 0))
     for (const provider of [short.provider, long]) for await (const left of provider.list({}, { timeoutMs: 10_000 })) expect(left).toBeUndefined()
     await Promise.all([short.provider.close(), long.close()])

@@ -31,6 +31,6 @@ it('a job that may outlive its sandbox is told so before its first step', async 
   expect(warned).toBeGreaterThanOrEqual(0)
   expect(warned).toBeLessThan(lines.findIndex((text) => text.includes('begun')))
   await job.cancel('seen enough')
-  expect(await job.result({ timeoutMs: 60_000 })).toMatchObject({ status: 'cancelled' })
+  expect(await job.result({ timeoutMs: 150_000 })).toMatchObject({ status: 'cancelled' })
   await reading
 })

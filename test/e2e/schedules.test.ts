@@ -66,7 +66,7 @@ async function consume(lines: string[] = []): Promise<Consumer> {
 }
 
 describe('a schedule', () => {
-  it('begins a run at each of its times, once, with several consumers there', { timeout: 180_000 }, async () => {
+  it('begins a run at each of its times, once, with several consumers there', { timeout: 300_000 }, async () => {
     const { queue, client, ticks, only } = open()
     await consume()
     await consume()
@@ -102,7 +102,7 @@ describe('a schedule', () => {
     expect(await client.keys(`${keys.schedule('')}*`)).toEqual([])
   })
 
-  it('does not begin a run whose predecessor has not ended, and says so; or replaces it; or lets both run', { timeout: 180_000 }, async () => {
+  it('does not begin a run whose predecessor has not ended, and says so; or replaces it; or lets both run', { timeout: 300_000 }, async () => {
     const { queue, jobs, only } = open()
     const lines: string[] = []
     await consume(lines)
@@ -116,7 +116,7 @@ describe('a schedule', () => {
     await until('the log says so', () => lines.some((line) => line.includes('a scheduled run was not begun') && line.includes(first)))
 
     await queue.schedules.upsert('long', { every: '1s', job: long, overlap: 'replace' })
-    const replaced = await queue.job(first).result({ timeoutMs: 90_000 })
+    const replaced = await queue.job(first).result({ timeoutMs: 150_000 })
     expect(replaced).toMatchObject({ status: 'cancelled', error: { code: 'SWY_CANCELLED', message: expect.stringMatching(/^replaced by the run of schedule "long" for 2/) as string } })
     await until('the next one', async () => (await only()).last!.jobId !== first)
 
@@ -130,7 +130,7 @@ describe('a schedule', () => {
     ['skip', 0, 5],
     ['once', 1, 4],
     ['all', 5, 0],
-  ] as const)('that was paused sees to what it missed when it goes on, by %s', { timeout: 180_000 }, async (missed, runs, skipped) => {
+  ] as const)('that was paused sees to what it missed when it goes on, by %s', { timeout: 300_000 }, async (missed, runs, skipped) => {
     const { queue, jobs, handledUntil, only } = open()
     await consume()
     // Half an hour past its last time, whatever the clock says now.
@@ -148,7 +148,7 @@ describe('a schedule', () => {
     expect((await only()).skipped?.count ?? 0).toBe(skipped)
   })
 
-  it('goes on though its ticks were removed, and finishes what a consumer had decided that died', { timeout: 180_000 }, async () => {
+  it('goes on though its ticks were removed, and finishes what a consumer had decided that died', { timeout: 300_000 }, async () => {
     const { queue, client, ticks, jobs, handledUntil, only } = open()
     await consume()
     await queue.schedules.upsert('orphan', hourly({ missed: 'once' }))
@@ -163,11 +163,11 @@ describe('a schedule', () => {
     await client.hset(keys.schedule('orphan'), 'pending', JSON.stringify(decided))
     await client.zadd(keys.schedules(), Date.now() - hour, 'orphan')
     await until('it is there', async () => (await jobs()).includes('orphan-decided'))
-    expect(await queue.job('orphan-decided').result({ timeoutMs: 90_000 })).toMatchObject({ status: 'succeeded' })
+    expect(await queue.job('orphan-decided').result({ timeoutMs: 150_000 })).toMatchObject({ status: 'succeeded' })
     await until('it is settled', async () => (await client.hexists(keys.schedule('orphan'), 'pending')) === 0)
   })
 
-  it('goes on after Redis’ clock was set back by hours, and begins no time twice', { timeout: 180_000 }, async () => {
+  it('goes on after Redis’ clock was set back by hours, and begins no time twice', { timeout: 300_000 }, async () => {
     const { queue, client, jobs, handledUntil, only } = open()
     const id = 'back'
     await queue.schedules.upsert(id, { every: '1s', job, overlap: 'allow', missed: 'all' })
@@ -189,7 +189,7 @@ describe('a schedule', () => {
     expect(new Set(all).size).toBe(all.length)
   })
 
-  it('is not begun early by a consumer whose clock is ahead: the tick waits until it is time', { timeout: 180_000 }, async () => {
+  it('is not begun early by a consumer whose clock is ahead: the tick waits until it is time', { timeout: 300_000 }, async () => {
     const { queue, ticks, jobs } = open()
     await queue.schedules.upsert('ahead', hourly())
     await consume()
@@ -202,7 +202,7 @@ describe('a schedule', () => {
     expect(await jobs()).toEqual([])
   })
 
-  it('far off is waited for with less silence than a connection is given up after', { timeout: 180_000 }, async () => {
+  it('far off is waited for with less silence than a connection is given up after', { timeout: 300_000 }, async () => {
     const { queue } = open()
     await queue.schedules.upsert('far', hourly())
     await consume()

@@ -23,14 +23,14 @@ afterEach(async () => {
 it('has its own log, result and event; between the retry and the take result() and logs() wait for it', async () => {
   const first = await deployment.startConsumer()
   const job = await deployment.queue.enqueue({ repository: 'acme/web', steps: [{ name: 'once', run: 'date +%s%N; exit 3' }] })
-  const before = await job.result({ timeoutMs: 30_000 })
+  const before = await job.result({ timeoutMs: 150_000 })
   await until('BullMQ to hold it as failed', async () => (await (await bull.getJob(job.jobId))?.isFailed()) === true)
   const stamp = before.steps[0]!.stdoutTail
   await first.stop()
 
   await (await bull.getJob(job.jobId))!.retry()
   let early: string | null = null
-  const result = job.result({ timeoutMs: 60_000 }).then((ended) => ((early ??= 'ended'), ended))
+  const result = job.result({ timeoutMs: 150_000 }).then((ended) => ((early ??= 'ended'), ended))
   const text = (async () => {
     let all = ''
     for await (const line of job.logs({ follow: true })) all += line.text
@@ -55,13 +55,13 @@ it('has its own log, result and event; between the retry and the take result() a
 it('is one also where BullMQ counts its attempts anew, however often', async () => {
   let consumer = await deployment.startConsumer()
   const job = await deployment.queue.enqueue({ repository: 'acme/web', steps: [{ name: 'once', run: 'date +%s%N; exit 3' }] })
-  const stamps = [(await job.result({ timeoutMs: 30_000 })).steps[0]!.stdoutTail]
+  const stamps = [(await job.result({ timeoutMs: 150_000 })).steps[0]!.stdoutTail]
   for (const options of [{ resetAttemptsMade: true, resetAttemptsStarted: true }, {}, { resetAttemptsMade: true }]) {
     await until('BullMQ to hold it as failed', async () => (await (await bull.getJob(job.jobId))?.isFailed()) === true)
     await consumer.stop()
     await (await bull.getJob(job.jobId))!.retry('failed', options)
     expect(await job.status()).toMatchObject({ state: 'waiting', result: null })
-    const next = job.result({ timeoutMs: 60_000 })
+    const next = job.result({ timeoutMs: 150_000 })
     consumer = await deployment.startConsumer()
     stamps.push((await next).steps[0]!.stdoutTail)
   }
@@ -80,7 +80,7 @@ it('is one also where BullMQ counts its attempts anew, however often', async () 
 it('is not begun by a consumer that finds a run ended whose last holder died before it told BullMQ', async () => {
   const consumer = await deployment.startConsumer()
   const job = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['exit 3'] })
-  const before = await job.result({ timeoutMs: 30_000 })
+  const before = await job.result({ timeoutMs: 150_000 })
   await until('BullMQ to hold it as failed', async () => (await (await bull.getJob(job.jobId))?.isFailed()) === true)
   await consumer.stop()
   // As it stands then: in somebody's hands still, and found stalled.
@@ -95,7 +95,7 @@ it('is not begun by a consumer that finds a run ended whose last holder died bef
 it('that is cancelled before it is taken has the result of that, and a log of its own', async () => {
   const first = await deployment.startConsumer()
   const job = await deployment.queue.enqueue({ repository: 'acme/web', steps: [{ name: 'once', run: 'echo said-before; exit 3' }] })
-  await job.result({ timeoutMs: 30_000 })
+  await job.result({ timeoutMs: 150_000 })
   await until('BullMQ to hold it as failed', async () => (await (await bull.getJob(job.jobId))?.isFailed()) === true)
   await first.stop()
   await (await bull.getJob(job.jobId))!.retry()

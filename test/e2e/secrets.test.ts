@@ -86,7 +86,7 @@ it('keeps secrets and tokens out of logs, Redis, events, argv, files, .git and r
   const environments = await look('cat /proc/[0-9]*/environ 2>/dev/null | tr "\\0" "\\n"; true')
   const files = await filesBelow(join(deployment.dir, 'sandboxes'))
   await provider.exec(sandboxId!, { script: 'touch "$HOME/release"' }, { timeoutMs: 10_000 })
-  const result = await job.result({ timeoutMs: 40_000 })
+  const result = await job.result({ timeoutMs: 150_000 })
   expect(result.status).toBe('succeeded')
   let output = ''
   for await (const line of job.logs()) output += line.text
@@ -122,12 +122,12 @@ it('a line shows while its step goes on in silence, also when it ends as every t
   }
   expect(lines.join('')).toBe('over there\n')
   await job.cancel('seen')
-  expect((await job.result({ timeoutMs: 30_000 })).status).toBe('cancelled')
+  expect((await job.result({ timeoutMs: 150_000 })).status).toBe('cancelled')
 })
 
 it('keeps them out of what a job’s page shows of its changed lines', async () => {
   const job = await deployment.queue.enqueue({ repository: 'acme/web', secrets: ['CANARY'], steps: ['printf "key=%s\\n" "$CANARY" >leaked.txt; printf "%s" "$CANARY" | base64 -w0 >encoded.txt'] })
-  const { commit } = await job.result({ timeoutMs: 60_000 })
+  const { commit } = await job.result({ timeoutMs: 150_000 })
   const patch = (await deployment.queue.view(job.jobId))?.patch
   expect(patch).toMatchObject({ commit, known: true, files: [{ path: 'encoded.txt' }, { path: 'leaked.txt' }] })
   const shown = JSON.stringify(patch) + (await dumpRedis())

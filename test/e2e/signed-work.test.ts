@@ -65,7 +65,7 @@ describe('a consumer with a signing key', () => {
     expect(await host.checkSignature('acme/web', result.commit!, [readFileSync(`${keyFile}.pub`, 'utf8')], { timeoutMs: 20_000 })).toMatchObject({ good: true })
     const provenance = await host.provenance('acme/web', result.commit!, [readFileSync(`${keyFile}.pub`, 'utf8')], { timeoutMs: 20_000 })
     expect(provenance).toMatchObject({ good: true, statement: { predicate: { runDetails: { metadata: { invocationId: result.jobId } } } } })
-  }, 180_000)
+  }, 300_000)
 
   it('has its commits verified by a command', async () => {
     const { result } = await ran('echo z > verified.txt', 'verified')
@@ -85,5 +85,5 @@ describe('a consumer with a signing key', () => {
     expect([good.code, JSON.parse(good.out)]).toMatchObject([0, { sha: result.commit, good: true, provenance: { found: true, good: true } }])
     const bad = await verify('main')
     expect([bad.code, bad.out]).toEqual([1, expect.stringContaining('it is not signed')])
-  }, 180_000)
+  }, 300_000)
 })

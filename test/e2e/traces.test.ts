@@ -8,7 +8,7 @@ let deployment: Deployment
 beforeAll(async () => {
   deployment = await startDeployment({ limits: [2] })
   await deployment.seed('acme/web', { 'README.md': 'hello\n' })
-}, 120_000)
+}, 300_000)
 afterAll(async () => {
   await deployment.close()
   trace.disable()

@@ -39,13 +39,13 @@ it('a job waits for its first sandbox for longer than its timeout, and says for 
   })
   expect(await job.status()).toMatchObject({ state: 'running', result: null })
   await job.cancel('enough')
-  expect(await job.result({ timeoutMs: 20_000 })).toMatchObject({ status: 'cancelled' })
+  expect(await job.result({ timeoutMs: 150_000 })).toMatchObject({ status: 'cancelled' })
 })
 
 it('a job in hand that gets no sandbox in time fails with what it waited for, and is not begun again', async () => {
   await startFull()
   const job = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['true'], waitTimeout: '2s', attempts: 3 })
-  const result = await job.result({ timeoutMs: 40_000 })
+  const result = await job.result({ timeoutMs: 150_000 })
   expect(result).toMatchObject({ status: 'failed', error: { kind: 'timeout' }, usage: { sandboxSeconds: 0 } })
   expect(result.error?.message).toMatch(/^the job got no sandbox within its waitTimeout of 2 s; it was waiting for capacity: local-a/)
 })
@@ -59,8 +59,8 @@ it('so does one that nobody has taken, whatever it waits for', async () => {
     { repository: 'acme/web', steps: ['true'], waitTimeout: '1s' },
     { repository: 'acme/web', steps: ['true'], waitTimeout: '2s', secrets: ['NOT_THERE'] },
   ])
-  expect((await waits!.result({ timeoutMs: 30_000 })).error).toMatchObject({ kind: 'timeout', message: 'the job got no sandbox within its waitTimeout of 1 s; it was waiting for capacity: local-a full (1/1)' })
-  expect((await lacks!.result({ timeoutMs: 30_000 })).error).toMatchObject({ kind: 'timeout', message: expect.stringContaining('NOT_THERE') as string })
+  expect((await waits!.result({ timeoutMs: 150_000 })).error).toMatchObject({ kind: 'timeout', message: 'the job got no sandbox within its waitTimeout of 1 s; it was waiting for capacity: local-a full (1/1)' })
+  expect((await lacks!.result({ timeoutMs: 150_000 })).error).toMatchObject({ kind: 'timeout', message: expect.stringContaining('NOT_THERE') as string })
   await long.cancel('done')
 })
 
@@ -74,12 +74,12 @@ describe('one that nobody can take', () => {
       { repository: 'acme/web', steps: ['true'], waitTimeout: '1s' },
       { repository: 'acme/web', steps: ['true'], waitTimeout: '1h' },
     ])
-    const result = await bounded!.result({ timeoutMs: 30_000 })
+    const result = await bounded!.result({ timeoutMs: 150_000 })
     expect(result).toMatchObject({ status: 'failed', attempts: [], usage: { sandboxSeconds: 0 } })
     expect(result.error).toMatchObject({ kind: 'timeout', code: 'SWY_JOB_TIMEOUT', message: 'the job got no sandbox within its waitTimeout of 1 s; it was waiting: the queue is paused' })
     expect(await patient!.status()).toMatchObject({ state: 'waiting', reason: 'waiting: the queue is paused; resume it' })
     await bull.resume()
-    expect(await patient!.result({ timeoutMs: 30_000 })).toMatchObject({ status: 'succeeded' })
+    expect(await patient!.result({ timeoutMs: 150_000 })).toMatchObject({ status: 'succeeded' })
     await until('the queue to have finished it', async () => (await bull.getJobState(bounded!.jobId)) === 'failed')
     expect((await bull.getJob(bounded!.jobId))?.failedReason).toContain('the queue is paused')
     expect(await bounded!.result()).toEqual(result)
@@ -91,7 +91,7 @@ describe('one that nobody can take', () => {
     const refused = () => Promise.reject(new InfrastructureError({ kind: 'auth', owner: 'consumer-keys', source: 'git', message: 'git: the key is refused' }))
     await deployment.startConsumer({ git: altered(deployment.host, { check: refused, resolve: refused }) })
     const job = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['true'], waitTimeout: '1s' })
-    const result = await job.result({ timeoutMs: 30_000 })
+    const result = await job.result({ timeoutMs: 150_000 })
     expect(result.error).toMatchObject({ kind: 'timeout', message: expect.stringContaining('it was waiting for a consumer whose key is taken (git: ') as string })
   })
 })

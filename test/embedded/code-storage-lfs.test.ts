@@ -152,7 +152,7 @@ describe('LFS at the local Code Storage', () => {
     const found = await batch(await reader(), 'download', [{ oid, size: 8 }])
     expect(found.json().objects[0]!.error?.code).toBe(404)
     const [folder = ''] = (await readdir(join(storage.folder, 'data', 'repositories'))).filter((name) => name.startsWith('team-web-'))
-    await expect.poll(async () => (await readdir(join(storage.folder, 'data', 'repositories', folder, 'lfs'))).filter((name) => name.startsWith('arriving')), { timeout: 10_000 }).toEqual([])
+    await expect.poll(async () => (await readdir(join(storage.folder, 'data', 'repositories', folder, 'lfs'))).filter((name) => name.startsWith('arriving'))).toEqual([])
     // The right one is taken after all that.
     expect(await uploaded(Buffer.from('promised'))).toBe(oid)
   })

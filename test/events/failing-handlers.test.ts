@@ -191,7 +191,7 @@ describe('options', () => {
   })
 })
 
-it('hands each event over until it is handled or dead, in the order of its job, whatever fails', { timeout: 60_000 }, async () => {
+it('hands each event over until it is handled or dead, in the order of its job, whatever fails', { timeout: 300_000 }, async () => {
   await fc.assert(
     fc.asyncProperty(
       fc.array(fc.record({ job: fc.constantFrom('a', 'b', 'c', 'd'), failures: fc.integer({ min: 0, max: 4 }) }), { minLength: 1, maxLength: 15 }),

@@ -52,7 +52,7 @@ describe('the events of a job', () => {
     const job = await queue.enqueue(spec)
     await until(async () => short(await toldOf(job.jobId)).includes('checkpointed') && providers[0]!.running > 0, 'its second step runs')
     providers[0]!.die('sandbox-lost')
-    expect((await job.result({ timeoutMs: 60_000 })).status).toBe('succeeded')
+    expect((await job.result({ timeoutMs: 150_000 })).status).toBe('succeeded')
 
     const told = await toldOf(job.jobId)
     for (const event of told) expect(jobEventSchema.safeParse(event).error).toBeUndefined()
@@ -71,7 +71,7 @@ describe('the events of a job', () => {
     await until(async () => short(await toldOf(job.jobId)).includes('step.finished') && provider.running > 0, 'its second step runs')
     await startConsumer([provider])
     await first.stop()
-    expect((await job.result({ timeoutMs: 60_000 })).status).toBe('succeeded')
+    expect((await job.result({ timeoutMs: 150_000 })).status).toBe('succeeded')
     expect(short(await toldOf(job.jobId))).toEqual(['enqueued', 'started', 'step.finished', 'step.finished', 'step.finished', 'succeeded'])
   })
 
@@ -81,14 +81,14 @@ describe('the events of a job', () => {
     await queue.schedules.upsert('often', { every: '1s', job: { ...trivial, events: ['started'] } })
     const last = await until(async () => (await queue.schedules.get('often')).last, 'it has begun')
     await queue.schedules.pause('often')
-    await queue.job(last.jobId).result({ timeoutMs: 60_000 })
+    await queue.job(last.jobId).result({ timeoutMs: 150_000 })
     expect(short(await toldOf(last.jobId))).toEqual(['enqueued', 'started', 'succeeded'])
   })
 
   it('are its end alone where nobody asked for more, and leave what an end has always left', async () => {
     await startConsumer([new InMemoryProvider('a')])
     const job = await openQueue().enqueue(trivial)
-    await job.result({ timeoutMs: 60_000 })
+    await job.result({ timeoutMs: 150_000 })
     const entries = await redis.connect().xrange(redis.keys.events(), '-', '+')
     expect(entries.length).toBe(1)
     expect(entries[0]?.[1].filter((_part, index) => index % 2 === 0)).toEqual(['id', 'event', 'n', 'b', 'log'])
@@ -98,7 +98,7 @@ describe('the events of a job', () => {
     await startConsumer([new InMemoryProvider('a')], ['enqueued', 'started'])
     const queue = openQueue({ eventTypes: ['enqueued', 'started'] })
     const jobs = await queue.enqueueMany(Array.from({ length: 130 }, () => trivial))
-    for (const job of jobs) await job.result({ timeoutMs: 60_000 })
+    for (const job of jobs) await job.result({ timeoutMs: 150_000 })
     for (const { jobId } of [jobs[0]!, jobs[129]!]) expect(short(await toldOf(jobId))).toEqual(['enqueued', 'started', 'succeeded'])
   })
 
@@ -108,11 +108,11 @@ describe('the events of a job', () => {
     const spec: JobSpecInput = { ...trivial, events: ['enqueued', 'started'], idempotencyKey: 'once' }
     const [job] = await queue.enqueueMany([spec, spec])
     await queue.enqueue(spec)
-    await job!.result({ timeoutMs: 60_000 })
+    await job!.result({ timeoutMs: 150_000 })
     await queue.enqueue(spec)
     expect(short(await toldOf(job!.jobId))).toEqual(['enqueued', 'started', 'succeeded'])
     expect(await queue.retry(job!.jobId)).toBe('retried')
-    await job!.result({ timeoutMs: 60_000 })
+    await job!.result({ timeoutMs: 150_000 })
     const told = await toldOf(job!.jobId)
     expect(short(told)).toEqual(['enqueued', 'started', 'succeeded', 'enqueued', 'started', 'succeeded'])
     expect(told.slice(3).map(({ id }) => id.split('.').at(1))).toEqual(['2', '2', '2'])
@@ -137,7 +137,7 @@ describe('the events of a job', () => {
     ]
     for (const subscription of subscriptions) after(() => subscription.close())
     const job = await queue.enqueue({ ...trivial, steps: ['true', { name: 'second', run: 'true' }], events: early })
-    await job.result({ timeoutMs: 60_000 })
+    await job.result({ timeoutMs: 150_000 })
     await until(() => all.length >= 5 && ends.length >= 1 && some.length >= 3, 'all came')
     expect(all.map((type) => type.replace('dev.switchyard.job.', ''))).toEqual(['enqueued', 'started', 'step.finished', 'step.finished', 'succeeded'])
     expect(ends).toEqual(['succeeded'])

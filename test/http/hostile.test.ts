@@ -51,7 +51,7 @@ async function state(): Promise<Record<string, string>> {
 }
 
 describe('hostile requests', () => {
-  it('to every operation of the document are answered, never by a 500', { timeout: 120_000 }, async () => {
+  it('to every operation of the document are answered, never by a 500', { timeout: 300_000 }, async () => {
     const { newKey, url, errors } = await serve(redis, { rateLimit: 'none' })
     const operations = await operationsAt(url)
     expect(operations.length).toBeGreaterThan(15)
@@ -93,7 +93,7 @@ describe('hostile requests', () => {
     expect(errors).toEqual([])
   })
 
-  it('with every parameter at and over its bounds', { timeout: 120_000 }, async () => {
+  it('with every parameter at and over its bounds', { timeout: 300_000 }, async () => {
     const { call, newKey, url, errors } = await serve(redis, { rateLimit: 'none' })
     const key = await newKey('admin')
     const { jobId } = (await call<{ jobId: string }>('POST', '/v1/jobs', { key, body: spec({ tenant: 'acme' }) })).body

@@ -126,7 +126,7 @@ describe('a server of another kind', () => {
 })
 
 describe('hostile arguments', () => {
-  it('are answered by every tool, never by a defect, and change nothing', { timeout: 120_000 }, async () => {
+  it('are answered by every tool, never by a defect, and change nothing', { timeout: 300_000 }, async () => {
     const { queue, api } = await serve(redis, { authenticate: () => ({ id: 'mcp', name: 'mcp', scope: 'write' as const, tenants: null }), rateLimit: 'none' })
     const { jobId } = await queue.enqueue(spec({ delay: '1h', tenant: 'acme' }))
     const defects: unknown[] = []

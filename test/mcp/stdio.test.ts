@@ -77,7 +77,7 @@ const alive = (pid: number) => {
 }
 
 describe('an agent at `switchyard mcp`', () => {
-  it('enqueues a job, waits for it, reads its log bit by bit, and meets no secret and nothing that a terminal obeys', { timeout: 150_000 }, async () => {
+  it('enqueues a job, waits for it, reads its log bit by bit, and meets no secret and nothing that a terminal obeys', { timeout: 300_000 }, async () => {
     const { client, call, strange } = await start()
     // Listing them compiles their schemas, by which the client checks every answer below.
     const { tools } = await client.listTools()

@@ -70,7 +70,7 @@ describe('the pages', () => {
     expect((await at.queue.job(jobId).status()).state).toBe('running')
     const done = await cancel({ token, reason: 'not needed' })
     expect([done.status, done.headers.get('location')]).toEqual([303, `/fleet/jobs/${jobId}?said=requested`])
-    expect((await at.queue.job(jobId).result({ timeoutMs: 20_000 })).error?.message).toContain('not needed')
+    expect((await at.queue.job(jobId).result({ timeoutMs: 150_000 })).error?.message).toContain('not needed')
     await until('the page to say so', async () => (await get()).includes('Run again'))
     const again = await fetch(`${path.href}/retry`, { ...form({ token, from: 'start' }), headers: { cookie } })
     expect(again.headers.get('location')).toBe(`/fleet/jobs/${jobId}?said=retried`)
@@ -300,7 +300,7 @@ describe('Bull Board', () => {
     expect(running.job.name).toMatch(/^acme\/web · agent · 1\/2 agent at (e2b|modal)$/)
     expect(running.job.progress).toMatchObject({ status: 'running', step: '1/2 agent', attempts: [expect.stringMatching(/^1\. (e2b|modal): running$/)] })
     expect((await call('PUT', `agents/${jobId}/clean`)).status).toBe(204)
-    expect(await at.queue.job(jobId).result({ timeoutMs: 20_000 })).toMatchObject({ status: 'cancelled', error: { message: 'cancelled from the board' } })
+    expect(await at.queue.job(jobId).result({ timeoutMs: 150_000 })).toMatchObject({ status: 'cancelled', error: { message: 'cancelled from the board' } })
     let said = ''
     await until('the queue to have it', async () => {
       const answer = await call('PUT', `agents/${jobId}/retry`)

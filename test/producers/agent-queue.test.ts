@@ -263,7 +263,7 @@ describe('a result', () => {
   it('comes although the signal was lost, because the subscription was cut while the job ended', async () => {
     const queue = open()
     const job = await queue.enqueue(spec())
-    const waiting = job.result({ timeoutMs: 30_000 })
+    const waiting = job.result({ timeoutMs: 150_000 })
     await until(async () => (await redis.connect().pubsub('NUMSUB', redis.keys.doneChannel()))[1] === 1, 'the waiter listens')
     // The end is written where nobody hears it.
     const killed = await redis.connect().call('CLIENT', 'KILL', 'TYPE', 'pubsub')

@@ -41,7 +41,7 @@ afterAll(async () => {
 
 it('shows what runs with its step, consumer, cost and last line, what waits and why, providers, consumers, tenants, and what has ended', async () => {
   const done = await queue.enqueue(spec({ steps: ['sleep 0.01'] }))
-  await done.result({ timeoutMs: 30_000 })
+  await done.result({ timeoutMs: 150_000 })
   const [first, second] = await queue.enqueueMany([spec({ tenant: 'globex' }), spec()])
   await until('both run', async () => (await queue.fleet()).running.filter(({ step, lastLine }) => step === '1/2 agent' && lastLine !== '').length === 2)
   const third = await queue.enqueue(spec({ repository: 'acme/api' }))
@@ -135,5 +135,5 @@ it('tells of a hand-over in the middle of a step, which stays one', async () => 
   expect(course.marks).toMatchObject([{ kind: 'taken', label: `handed over to ${consumer.id}` }])
   expect(course.bars.map(({ lane, tone }) => [lane, tone])).toEqual(expect.arrayContaining([['sandboxes', 'now'], ['steps', 'now']]))
   await queue.job(jobId).cancel('done')
-  await queue.job(jobId).result({ timeoutMs: 20_000 })
+  await queue.job(jobId).result({ timeoutMs: 150_000 })
 })

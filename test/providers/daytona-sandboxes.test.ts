@@ -287,7 +287,7 @@ describe('the end of a sandbox', () => {
     const info = await create({ lifetimeMs: 3000 * 60_000 })
     // The same without the adapter: Daytona's default stops it after 15 minutes.
     const bare = await new Daytona({ apiKey: server.apiKey, apiUrl: server.apiUrl, useDeprecatedPolling: true }).create({})
-    await expect.poll(() => server.records.find(bare.id)?.state, { timeout: 10_000 }).toBe('stopped')
+    await expect.poll(() => server.records.find(bare.id)?.state).toBe('stopped')
     expect(await provider.get(info.id, soon)).toMatchObject({ id: info.id })
     expect(await provider.get(bare.id, soon)).toBeUndefined()
   })

@@ -186,7 +186,7 @@ describe.skipIf(!bubblewrapWorks)('a local sandbox with bubblewrap', () => {
     const sandbox = await provider.create(request(), call)
     const [seconds, token] = [uniqueSeconds(), `token-${randomUUID()}`]
     const running = run(provider, sandbox, `sleep ${seconds}; true`, { TOKEN: token }).catch(() => undefined)
-    await expect.poll(() => processesWith('sleep', seconds), { timeout: 10_000 }).toHaveLength(1)
+    await expect.poll(() => processesWith('sleep', seconds)).toHaveLength(1)
     expect(spawnSync('ps', ['-axo', 'args=']).stdout.toString()).not.toContain(token)
     await provider.kill(sandbox.id, call)
     await running
@@ -263,7 +263,7 @@ describe.skipIf(!bubblewrapWorks)('a local sandbox with bubblewrap', () => {
     await provider.kill(killed.id, call)
     expect(await processesWith('pasta', ` ${first}`)).toEqual([])
     process.kill(Number(second), 'SIGKILL')
-    await expect.poll(() => processesWith('pasta', ` ${second}`), { timeout: 10_000 }).toEqual([])
+    await expect.poll(() => processesWith('pasta', ` ${second}`)).toEqual([])
   })
 
   it.each(['open', 'none'] as const)('connects to no UNIX socket of this machine, by path or by name, network %s', async (network) => {
@@ -297,7 +297,7 @@ describe.skipIf(!bubblewrapWorks)('a local sandbox with bubblewrap', () => {
     const provider = await localProvider({ isolation: 'bubblewrap' })
     const sandbox = await provider.create(request(), call)
     await run(provider, sandbox, 'echo kept >"$HOME/file"; sleep 300 >/dev/null 2>&1 & kill -KILL -1')
-    await expect.poll(() => run(provider, sandbox, 'cat "$HOME/file"').catch(() => undefined), { timeout: 10_000 }).toEqual({ exitCode: 0, stdout: 'kept\n' })
+    await expect.poll(() => run(provider, sandbox, 'cat "$HOME/file"').catch(() => undefined)).toEqual({ exitCode: 0, stdout: 'kept\n' })
   })
 
   it('is removed whole, whatever it made of its folders, without touching what its links point to', async () => {

@@ -34,7 +34,7 @@ describe.each(modes)('local sandboxes, isolation %s', (isolation) => {
     const seconds = uniqueSeconds()
     const daemon = `trap "" HUP TERM INT; (trap "" HUP TERM INT; sleep ${seconds}) >/dev/null 2>&1 </dev/null &`
     await run(provider, sandbox, `setsid sh -c '${daemon}'; env -i /usr/bin/env setsid sleep ${seconds} >/dev/null 2>&1 </dev/null & nohup sleep ${seconds} >/dev/null 2>&1 & (cd /; sleep ${seconds} >/dev/null 2>&1 &) ; echo started`)
-    await expect.poll(() => processesWith('sleep', seconds), { timeout: 10_000 }).toHaveLength(process.platform === 'linux' ? 4 : 3)
+    await expect.poll(() => processesWith('sleep', seconds)).toHaveLength(process.platform === 'linux' ? 4 : 3)
     await provider.kill(sandbox.id, call)
     expect(await processesWith('sleep', seconds)).toEqual([])
     expect(await processesWith('sh', sandbox.id)).toEqual([])
@@ -58,7 +58,7 @@ describe.each(modes)('local sandboxes, isolation %s', (isolation) => {
     const aborting = new AbortController()
     const broken = provider.exec(sandbox.id, { script: `(setsid sh -c 'sleep ${left}; true' & sleep ${own}; true); true` }, { ...call, signal: aborting.signal })
     const failed = expect(broken).rejects.toThrow('broken off')
-    await expect.poll(async () => [...(await processesWith('sleep', own)), ...(await processesWith('sleep', left))], { timeout: 10_000 }).toHaveLength(2)
+    await expect.poll(async () => [...(await processesWith('sleep', own)), ...(await processesWith('sleep', left))]).toHaveLength(2)
     aborting.abort(new Error('broken off'))
     await failed
     await expect.poll(() => processesWith('sleep', own)).toEqual([])
@@ -74,7 +74,7 @@ describe.each(modes)('local sandboxes, isolation %s', (isolation) => {
     await run(provider, sandbox, `sleep ${seconds} >/dev/null 2>&1 & echo started`)
     const holder = await readFile(join(provider.stateDir, 'local', 'sandboxes', sandbox.id, 'holder'), 'utf8')
     process.kill(Number(holder.split(' ')[0]), 'SIGKILL')
-    await expect.poll(() => provider.get(sandbox.id, call), { timeout: 10_000 }).toBeUndefined()
+    await expect.poll(() => provider.get(sandbox.id, call)).toBeUndefined()
     await expect(run(provider, sandbox, 'true')).rejects.toMatchObject({ kind: 'sandbox-lost' })
     const next = await (await localProvider({ isolation, stateDir: provider.stateDir })).create(request(), call)
     expect(await processesWith('sleep', seconds)).toEqual([])
@@ -89,7 +89,7 @@ describe.each(modes)('local sandboxes, isolation %s', (isolation) => {
     const folder = join(provider.stateDir, 'local', 'sandboxes')
     const { cgroups } = JSON.parse(await readFile(join(folder, sandbox.id, 'meta.json'), 'utf8')) as { cgroups: string[] }
     process.kill(Number((await readFile(join(folder, sandbox.id, 'holder'), 'utf8')).split(' ')[0]), 'SIGKILL')
-    await expect.poll(() => provider.get(sandbox.id, call), { timeout: 10_000 }).toBeUndefined()
+    await expect.poll(() => provider.get(sandbox.id, call)).toBeUndefined()
     await provider.close()
     expect(await processesWith('sleep', seconds)).toEqual([])
     expect(await readdir(folder)).toEqual([other.id])
@@ -105,7 +105,7 @@ describe.each(modes)('local sandboxes, isolation %s', (isolation) => {
     expect(again).toEqual(first)
     const holder = await readFile(join(provider.stateDir, 'local', 'sandboxes', first.id, 'holder'), 'utf8')
     process.kill(Number(holder.split(' ')[0]), 'SIGKILL')
-    await expect.poll(() => provider.get(first.id, call), { timeout: 10_000 }).toBeUndefined()
+    await expect.poll(() => provider.get(first.id, call)).toBeUndefined()
     const second = await provider.create(wanted, call)
     expect(second.id).not.toBe(first.id)
     expect((await run(provider, second, 'echo new')).stdout).toBe('new\n')
@@ -182,7 +182,7 @@ describe.each(modes)('local sandboxes, isolation %s', (isolation) => {
     const seconds = uniqueSeconds()
     const late = provider.exec(sandbox.id, { script: `sleep ${seconds} | cat & sh -c 'sleep ${seconds}; true'; wait` }, { timeoutMs: 1_500 })
     await expect(late).rejects.toMatchObject({ kind: 'timeout' })
-    await expect.poll(() => processesWith('sleep', seconds), { timeout: 10_000 }).toEqual([])
+    await expect.poll(() => processesWith('sleep', seconds)).toEqual([])
     expect((await run(provider, sandbox, 'echo alive')).stdout).toBe('alive\n')
   })
 

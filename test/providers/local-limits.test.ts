@@ -100,9 +100,9 @@ describe('a local sandbox’s lifetime', () => {
     const sandbox = await provider.create(request({ lifetimeMs: 1_000 }), call)
     const seconds = uniqueSeconds()
     await run(provider, sandbox, `sleep ${seconds} >/dev/null 2>&1 & echo started`).catch(() => undefined)
-    await expect.poll(() => provider.get(sandbox.id, call), { timeout: 20_000 }).toBeUndefined()
-    await expect.poll(() => processesWith('sleep', seconds), { timeout: 20_000 }).toEqual([])
-    await expect.poll(() => processesWith('sh', sandbox.id), { timeout: 20_000 }).toEqual([])
+    await expect.poll(() => provider.get(sandbox.id, call)).toBeUndefined()
+    await expect.poll(() => processesWith('sleep', seconds)).toEqual([])
+    await expect.poll(() => processesWith('sh', sandbox.id)).toEqual([])
     await expect(run(provider, sandbox, 'true')).rejects.toMatchObject({ kind: 'sandbox-lost' })
   })
 

@@ -273,7 +273,7 @@ describe('the life of a sandbox at Modal', () => {
   it('ends with its lifetime', async () => {
     const fixture = await start()
     const { id } = await fixture.provider.create(fixture.request({ lifetimeMs: 1_000 }), options)
-    await expect.poll(() => fixture.provider.get(id, options), { timeout: 10_000 }).toBeUndefined()
+    await expect.poll(() => fixture.provider.get(id, options)).toBeUndefined()
     expect(await failure(fixture.provider.exec(id, { script: 'true' }, options))).toMatchObject({ kind: 'sandbox-lost' })
     expect(fixture.server.state().ended.expired).toBe(1)
   })

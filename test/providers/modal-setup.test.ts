@@ -155,7 +155,7 @@ await provider.exec(id, { script: 'echo started >"$HOME/state"; (sleep 1; echo f
     child.kill('SIGKILL')
     await once(child, 'exit')
     expect((await all(fixture.provider.list({ 'switchyard-job': 'orphan' }, options))).map((sandbox) => sandbox.id)).toEqual([id])
-    await expect.poll(read, { timeout: 10_000 }).toBe('started\nfinished\n')
+    await expect.poll(read).toBe('started\nfinished\n')
     await fixture.provider.kill(id, options)
   })
 })

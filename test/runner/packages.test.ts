@@ -102,7 +102,7 @@ describe.skipIf(process.getuid?.() !== 0)('git that an image lacks', () => {
     let calls = 0
     image.fault = () => ((calls += 1) % 4 === 0 ? Promise.reject(new InfrastructureError({ kind: 'transient', source: 'test', message: 'test: cut' })) : undefined)
     const first = image.runner().install({ ...callOptions, packages })
-    await expect.poll(async () => (await image.log()).length, { timeout: 20_000 }).toBe(1)
+    await expect.poll(async () => (await image.log()).length).toBe(1)
     const second = image.runner().install({ ...callOptions, packages })
     await image.add('go-on', '')
     expect((await first).gitVersion).toMatch(/^\d/)
@@ -148,7 +148,7 @@ describe.skipIf(process.getuid?.() !== 0)('git that an image lacks', () => {
       message: expect.stringContaining('apk did not end within 2 s') as string,
     })
     expect(await image.log()).toEqual(['started'])
-    await expect.poll(() => processesIn(image.home), { timeout: 20_000 }).toEqual([])
+    await expect.poll(() => processesIn(image.home)).toEqual([])
   })
 
   it('is not installed where that is not to be, and nothing is tried', async () => {

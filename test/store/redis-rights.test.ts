@@ -95,10 +95,10 @@ it('is enough for everything that a deployment does, and nothing is refused', as
 
   const spec = { repository: 'acme/web', steps: ['true'] }
   const done = await queue.enqueue({ ...spec, promote: { to: 'done' }, tenant: 'acme', priority: 5, idempotencyKey: 'one' })
-  expect((await done.result({ timeoutMs: 60_000 })).status).toBe('succeeded')
+  expect((await done.result({ timeoutMs: 150_000 })).status).toBe('succeeded')
   for await (const line of done.logs({ follow: true })) expect(line.text).toBeTypeOf('string')
   const keyed = await queue.enqueueMany([1, 2, 3].map(() => ({ ...spec, steps: ['sleep 0.3'], concurrency: { key: 'prod', limit: 1 } })))
-  await Promise.all(keyed.map((job) => job.result({ timeoutMs: 60_000 })))
+  await Promise.all(keyed.map((job) => job.result({ timeoutMs: 150_000 })))
   const delayed = await queue.enqueue({ ...spec, delay: '1h' })
   expect(await delayed.cancel('not needed')).toBe('cancelled')
   const running = await queue.enqueue({ ...spec, steps: ['sleep 60'] })
@@ -107,12 +107,12 @@ it('is enough for everything that a deployment does, and nothing is refused', as
   await admin.del(`{switchyard}:agents:${running.jobId}:lock`)
   await until(async () => Number(await admin.hget('{switchyard}::run:' + running.jobId, 'fence')) > 1, 'it is taken over')
   expect(await running.cancel('enough')).toBe('requested')
-  expect((await running.result({ timeoutMs: 60_000 })).status).toBe('cancelled')
+  expect((await running.result({ timeoutMs: 150_000 })).status).toBe('cancelled')
   await until(async () => (await queue.retry(running.jobId)) === 'retried', 'it is run again')
   await queue.job(running.jobId).cancel('enough')
-  await queue.job(running.jobId).result({ timeoutMs: 60_000 })
+  await queue.job(running.jobId).result({ timeoutMs: 150_000 })
   const never = await queue.enqueue({ ...spec, providers: { allow: ['nowhere'] }, waitTimeout: '1s' })
-  expect((await never.result({ timeoutMs: 60_000 })).status).toBe('failed')
+  expect((await never.result({ timeoutMs: 150_000 })).status).toBe('failed')
 
   await queue.schedules.upsert('often', { every: '1s', job: spec })
   await until(async () => (await queue.schedules.get('often')).last !== null, 'a scheduled run has begun')
