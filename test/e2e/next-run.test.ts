@@ -20,6 +20,8 @@ let redis: EmbeddedRedis
 let client: Redis
 let bull: Queue
 let queue: AgentQueue
+/** As of another process. */
+let other: AgentQueue
 let store: RunStore
 const closing: (() => Promise<unknown>)[] = []
 const keys = new Keys()
@@ -56,12 +58,14 @@ beforeEach(async () => {
   bull = new Queue('agents', { connection: client, prefix: keys.prefix })
   bull.on('error', () => undefined)
   queue = new AgentQueue({ redis: { url: redis.url } })
+  other = new AgentQueue({ redis: { url: redis.url } })
   store = new RunStore(client, keys)
 })
 afterEach(async () => {
   for (const { open } of [...gates.values()]) open()
   for (const close of closing.splice(0).reverse()) await close()
   await queue.close()
+  await other.close()
   await bull.close()
   client.disconnect()
 })
@@ -134,8 +138,6 @@ const retries = {
     expect(await queue.retry(jobId)).toBe('retried')
   },
   'two calls of queue.retry at once': async (jobId: string) => {
-    const other = new AgentQueue({ redis: { url: redis.url } })
-    closing.push(() => other.close())
     expect((await Promise.all([queue.retry(jobId), other.retry(jobId)])).sort()).toEqual(['pending', 'retried'])
   },
   'BullMQ’s retry': async (jobId: string) => (await bull.getJob(jobId))!.retry((await bull.getJobState(jobId)) as FinishedStatus),
@@ -230,6 +232,101 @@ it('nothing of a run reaches the next one of its job', async () => {
   expect([...told.values()].every((count) => count === 1)).toBe(true)
   for (const { job, name } of courses) expect(await client.hmget(keys.run(job.jobId), 'generation', 'cancelReason', 'cancelAtMs', 'continue', 'again'), name).toEqual(['2', null, null, null, null])
   const ready = keys.ready()
-  for (const key of [`${ready}:held`, `${ready}:keyed`, keys.refusals(), `${keys.ledger()}:jobs`]) expect(await client.hlen(key), key).toBe(0)
+  for (const key of [`${ready}:held`, `${ready}:keyed`, keys.refusals(), `${keys.ledger()}:jobs`]) {
+    const left = Object.entries(await client.hgetall(key))
+    // A create that nobody waits for any more keeps its place by a name of its own, until its sandbox is gone.
+    expect(left.filter(([id]) => !id.startsWith(':create:')).map(([id, value]) => `${courses.find(({ job }) => job.jobId === id)?.name ?? id}: ${value}`), key).toEqual([])
+  }
   expect(Number((await client.hget(`${ready}:listed`, 'agents')) ?? 0)).toBe(0)
 }, 120_000)
+
+it.each(Object.keys(retries) as (keyof typeof retries)[])('run again by %s, a job comes after those that came before it for its key, and is superseded by none of them', async (means) => {
+  await consume()
+  const key = (then: 'wait' | 'cancel-running') => ({ concurrency: { key: 'k', then } })
+  const first = await enqueue('bench/first', key('cancel-running'))
+  await first.result({ timeoutMs: 30_000 })
+  const { reached, open } = gate('create', 'bench/second')
+  const second = await enqueue('bench/second', key('cancel-running'))
+  await reached()
+  await finished(first.jobId)
+  await retries[means](first.jobId)
+  // It does not wait until the other one has ended.
+  expect(await first.result({ timeoutMs: 30_000 })).toMatchObject({ status: 'succeeded' })
+  open()
+  expect(await second.result({ timeoutMs: 30_000 })).toMatchObject({ status: 'cancelled', error: { message: `superseded by job ${first.jobId}` } })
+
+  // Superseded once, it is a job like others when it is run again; and waits for who has the key where it is told to wait.
+  await finished(second.jobId)
+  const third = gate('create', 'bench/third')
+  const holder = await enqueue('bench/third', key('wait'))
+  await third.reached()
+  await client.hset(keys.job(second.jobId), 'data', JSON.stringify({ spec: { ...((await bull.getJob(second.jobId))!.data as { spec: object }).spec, concurrency: { key: 'k', limit: 1, then: 'wait' } } }))
+  await retries[means](second.jobId)
+  await until('it says what it waits for', async () => (await second.status()).reason?.includes('concurrency key') === true)
+  third.open()
+  expect(await holder.result({ timeoutMs: 30_000 })).toMatchObject({ status: 'succeeded' })
+  expect(await second.result({ timeoutMs: 30_000 })).toMatchObject({ status: 'succeeded' })
+  await until('nobody has the key', async () => (await client.hlen(`${keys.ready()}:keyed`)) === 0)
+})
+
+it('a cancel after the run’s record is past its retention is not heard by the next run', async () => {
+  await consume()
+  const job = await enqueue('bench/old')
+  await job.result({ timeoutMs: 30_000 })
+  await finished(job.jobId)
+  await client.del(keys.run(job.jobId))
+  expect(await job.cancel('too late')).toBe('ended')
+  expect(await queue.retry(job.jobId)).toBe('retried')
+  expect(await job.result({ timeoutMs: 30_000 })).toMatchObject({ status: 'succeeded' })
+})
+
+it.each(Object.keys(retries) as (keyof typeof retries)[])('run again by %s, a job waits for as long as it may anew', async (means) => {
+  await consume()
+  const job = await enqueue('bench/waits', { waitTimeout: '10m' })
+  await job.result({ timeoutMs: 30_000 })
+  await finished(job.jobId)
+  expect(await client.zscore(keys.waits(), job.jobId)).toBeNull()
+  await bull.pause()
+  await retries[means](job.jobId)
+  await until('its time is known', async () => Number((await client.zscore(keys.waits(), job.jobId)) ?? 0) > Date.now() + 300_000)
+  await client.zadd(keys.waits(), 1, job.jobId)
+  expect(await job.result({ timeoutMs: 30_000 })).toMatchObject({ status: 'failed', error: { kind: 'timeout' } })
+  expect(await client.hget(keys.run(job.jobId), 'generation')).toBe('2')
+})
+
+it('the same key is the same job, also when BullMQ does not hold it any more; a failed one runs again where that is asked for', async () => {
+  const more = { idempotencyKey: 'one' }
+  const failed = await enqueue('bench/failed', more)
+  await ends['waited for too long, while nobody took jobs'](failed)
+  const ended = await enqueue('bench/other', { idempotencyKey: 'other' })
+  await consume()
+  await Promise.all([finished(failed.jobId), finished(ended.jobId)])
+  for (const { jobId } of [failed, ended]) await bull.remove(jobId)
+  for (const onFailed of ['keep', 'rerun'] as const) {
+    const [again] = await queue.enqueueMany([spec('bench/other', { idempotencyKey: 'other' }), spec('bench/new')], { onFailed })
+    expect(await again!.result({ timeoutMs: 30_000 })).toMatchObject({ jobId: ended.jobId, status: 'succeeded' })
+    expect(await bull.getJob(ended.jobId)).toBeUndefined()
+  }
+  expect(await (await queue.enqueue(spec('bench/failed', more))).result({ timeoutMs: 30_000 })).toMatchObject({ jobId: failed.jobId, status: 'failed' })
+  expect(await bull.getJob(failed.jobId)).toBeUndefined()
+  const rerun = await queue.enqueue(spec('bench/failed', more), { onFailed: 'rerun' })
+  expect(await rerun.result({ timeoutMs: 30_000 })).toMatchObject({ jobId: failed.jobId, status: 'succeeded' })
+})
+
+it('what was said of a job that is cancelled before it begins goes: the budget that was set, and how much of a log was kept', async () => {
+  const job = await enqueue('bench/said')
+  const fresh = newRunRecord({ jobId: job.jobId, generation: 1, repository: 'bench/said', startedAtMs: 1 })
+  const acquired = await store.acquire(job.jobId, { holder: 'by hand', fresh, stalls: 0 })
+  if (acquired.kind !== 'acquired') throw new Error('not acquired')
+  const small = new RunStore(client, keys, { logMaxBytesPerStream: 2_048 })
+  for (let offset = 0; offset < 8; offset++) await small.append(job.jobId, acquired.fence, fresh, [{ step: 's', stream: 'stdout', attempt: 1, offset: offset * 512, data: Buffer.alloc(512, 'x') }])
+  expect(await client.keys(`${keys.logAccount(job.jobId)}:*`)).toHaveLength(1)
+  await store.finish(job.jobId, acquired.fence, fresh, resultOf(job.jobId, { status: 'failed' }), { id: `${job.jobId}.1` })
+  await client.zrem(keys.bullmq('prioritized'), job.jobId)
+  await client.multi().hset(keys.job(job.jobId), 'finishedOn', 1, 'atm', 1).zadd(`${keys.prefix}:agents:failed`, 1, job.jobId).exec()
+  expect(await queue.retry(job.jobId)).toBe('retried')
+  await queue.budgets.setJob(job.jobId, 5)
+  expect(await job.cancel('not again')).toBe('cancelled')
+  expect(await client.keys(`${keys.logAccount(job.jobId)}*`)).toEqual([])
+  expect(await client.hget(`${keys.costs()}:caps`, `j:${job.jobId}`)).toBeNull()
+})
