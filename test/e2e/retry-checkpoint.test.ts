@@ -69,6 +69,38 @@ it('goes on after the last step that had ended, whose result stays, on a branch 
   await expect(deployment.queue.retry(job.jobId, { from: 'checkpoint' })).rejects.toThrow('has succeeded, so there is nothing to go on with')
 })
 
+it('goes straight on to pushing and promoting, where all steps were done and the promotion was refused', { timeout: 300_000 }, async () => {
+  await deployment.startConsumer()
+  const job = await deployment.queue.enqueue({
+    repository: 'acme/web',
+    steps: [{ name: 'only', run: 'echo work > work.txt; git add -A; git -c user.name=A -c user.email=a@b.c commit -qm mine; date +%s%N > once.txt; echo ran; until [ -e "$HOME/go" ]; do sleep 0.05; done' }],
+    promote: { to: 'done' },
+  })
+  await until('the step is at work', async () => (await job.status()).step === '1/1 only' && (await logOf(job)).includes('ran'), 90_000)
+  // Somebody makes the target meanwhile.
+  const folder = await deployment.checkout('acme/web', 'main', false)
+  const access = await deployment.host.writeAccess('acme/web', { branch: 'done' })
+  const target = new URL(access.url.replace('+ephemeral.git', '.git'))
+  target.username = access.username
+  target.password = access.token
+  await git(folder, 'push', '-q', target.href, 'HEAD:refs/heads/done')
+  await deployment.providers[0]!.exec((await job.status()).sandboxId!, { script: 'touch "$HOME/go"' }, { timeoutMs: 10_000 })
+  const first = await job.result({ timeoutMs: 120_000 })
+  expect(first).toMatchObject({ status: 'failed', error: { kind: 'conflict' }, steps: [{ exitCode: 0 }], promoted: null })
+
+  expect(await deployment.queue.retry(job.jobId, { from: 'checkpoint' })).toBe('retried')
+  const second = await job.result({ timeoutMs: 120_000 })
+  // Not a step was run again: its result is that of the first run.
+  expect(second).toMatchObject({ status: 'succeeded', steps: first.steps, promoted: { to: 'done' } })
+  const log = await logOf(job)
+  expect(log).not.toContain('ran')
+  expect(log).toMatch(/goes on at local-a from checkpoint [0-9a-f]{12}, after its last step/)
+  const [done, undone] = [await deployment.checkout('acme/web', 'done', false), await deployment.checkout('acme/web', first.branch!, true)]
+  expect(await git(done, 'rev-parse', 'HEAD^{tree}')).toBe(await git(undone, 'rev-parse', 'HEAD^{tree}'))
+  const subjects = await git(done, 'log', '--format=%s')
+  expect([subjects, subjects.split('\n')]).toEqual([await git(undone, 'log', '--format=%s'), [`Work of job ${job.jobId}`, 'mine', 'Begin']])
+})
+
 it('goes on within a step by its resume, of a job that was cancelled; one that is cancelled before it is taken leaves the checkpoint to its schedule', { timeout: 300_000 }, async () => {
   const consumer = await deployment.startConsumer()
   const job = await deployment.queue.enqueue({

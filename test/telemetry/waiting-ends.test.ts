@@ -18,7 +18,9 @@ async function endsOf(metrics: PrometheusMetrics): Promise<Record<string, number
 it('a job that ends while it waits is counted once, by the process that ended it, however it did', async () => {
   const [mine, others] = [new PrometheusMetrics(), new PrometheusMetrics()]
   const [queue, other] = [mine, others].map((metrics) => new AgentQueue({ redis: redis.config, metrics })) as [AgentQueue, AgentQueue]
-  after(async () => void (await Promise.all([queue.close(), other.close()])))
+  after(async () => {
+    await Promise.all([queue.close(), other.close()])
+  })
   // There from the start, so that the first one is an increase.
   expect([await endsOf(mine), await endsOf(others)]).toEqual([{ ' cancelled': 0 }, { ' cancelled': 0 }])
   const spec = { repository: 'acme/web', steps: ['true'] }

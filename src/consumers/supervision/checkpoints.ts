@@ -1,5 +1,5 @@
 import { defaultMaxPathsMiB } from '../../job/checkpoint-paths.js'
-import { InfrastructureError, type JobErrorKind } from '../../job/errors.js'
+import { errorMessage, FenceLostError, InfrastructureError, type JobErrorKind } from '../../job/errors.js'
 import { checkpointBranch } from '../../job/names.js'
 import type { RunRecord } from '../../job/run-record.js'
 import type { JobSpec } from '../../job/spec.js'
@@ -50,6 +50,22 @@ export async function saveCheckpoint(ctx: RunContext, stepIndex: number, untilMs
   }
 }
 
+/**
+ * The work of a job whose steps are all done and whose promotion was refused for good, as a checkpoint after the last of them: a run that is to go on from
+ * there has only to push and promote it. Whatever comes in the way of it, why the promotion was refused is what the job ends with.
+ */
+export async function saveDone(ctx: RunContext): Promise<void> {
+  const { checkpoint, sandbox } = ctx.record
+  const { steps } = ctx.spec
+  if (sandbox === null || checkpoint?.stepIndex === steps.length) return
+  try {
+    await saveCheckpoint(ctx, steps.length, ctx.shared.now() + ctx.shared.settings.saveGraceMs)
+  } catch (error) {
+    if (ctx.leave.aborted || error instanceof FenceLostError) throw error
+    ctx.shared.log.info({ jobId: ctx.jobId, message: ctx.secrets.patterns.mask(errorMessage(error)) }, 'no checkpoint after the last step of a job that is not promoted')
+  }
+}
+
 /** @returns false when there was nothing new to save. */
 async function push(ctx: RunContext, stepIndex: number, timeoutMs: number): Promise<boolean> {
   const { now } = ctx.shared
@@ -64,7 +80,7 @@ async function push(ctx: RunContext, stepIndex: number, timeoutMs: number): Prom
       from,
       baseSha: base.sha,
       branch,
-      message: `Checkpoint of job ${ctx.jobId} before step ${stepIndex + 1}\n\nAgent-Job: ${ctx.jobId}\nAgent-Attempt: ${attempts.length}\n`,
+      message: `Checkpoint of job ${ctx.jobId} ${stepIndex < ctx.spec.steps.length ? `before step ${stepIndex + 1}` : 'after its last step'}\n\nAgent-Job: ${ctx.jobId}\nAgent-Attempt: ${attempts.length}\n`,
       identity: switchyardIdentity,
       ...saveOptions(ctx.spec),
       paths: ctx.spec.checkpoint.paths,

@@ -3,6 +3,7 @@ import type { RunRecord } from '../../job/run-record.js'
 import { isRefusal } from '../../providers/refused-create.js'
 import { limitsOf } from '../placing/candidates.js'
 import { usedSoFar } from '../../job/usage.js'
+import { saveDone } from './checkpoints.js'
 import { examine } from './examination.js'
 import { killInBackground } from './give-up.js'
 import { pause } from './pause.js'
@@ -69,6 +70,8 @@ export async function recover(ctx: RunContext, thrown: unknown, { tries, sinceMs
       await waitFor(ctx, reaction, owner)
       return goesOn
     case 'fail':
+      // Refused, and not for want of an answer: somebody may clear the way.
+      if (ctx.record.phase === 'promoting' && (reaction.error.kind === 'conflict' || reaction.error.kind === 'invalid')) await saveDone(ctx)
       await ctx.update({ outcome: { status: 'failed', error: ctx.masked(reaction.error) }, phase: 'closing', running: null })
       return goesOn
     case 'move':

@@ -43,5 +43,5 @@ export async function preparing(ctx: RunContext): Promise<void> {
   if (restore?.holdsPaths === true && restore.repositoryPath !== null && restore.repositoryPath !== facts.repositoryPath) {
     await ctx.say(`the repository is at ${facts.repositoryPath} here and was at ${restore.repositoryPath}: agents that know their conversations by the folder do not find them`)
   }
-  if (restore !== null) await ctx.say(`goes on at ${sandbox.provider} from checkpoint ${restore.sha.slice(0, 12)}, step ${stepIndex + 1}`)
+  if (restore !== null) await ctx.say(`goes on at ${sandbox.provider} from checkpoint ${restore.sha.slice(0, 12)}, ${stepIndex < ctx.spec.steps.length ? `step ${stepIndex + 1}` : 'after its last step'}`)
 }
