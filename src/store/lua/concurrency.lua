@@ -21,7 +21,7 @@
 -- already is not superseded: it goes through, and the newer one waits for it. In a line jobs stand by priority and arrival.
 -- What can't be given, whatever comes free (its tenant is paused, at its cap or without budget, nobody runs its shape, its providers are drained), stands aside: the
 -- first of its group stays listed, so that its turn comes as any other's once it can be given, and those behind the group come to the front meanwhile.
-keyed.keptMs, keyed.mostHolders, keyed.mostQueues = 604800000, 64, 16
+keyed.keptMs, keyed.mostHolders, keyed.mostQueues, keyed.mostAsides = 604800000, 64, 16, 8
 keyed.superseded = {}
 
 function keyed.holders(key) return R .. ':key:' .. key .. ':in' end
@@ -307,7 +307,7 @@ end
 
 -- Brings the front of a queue's line to what the key has room for, so many steps in one call; of what stands there it looks at so many.
 function keyed.fill(q, key, looks)
-  local line, front, advanced = keyed.line(q, key), keyOf(q, 'f:' .. key), false
+  local line, front, advanced, asides = keyed.line(q, key), keyOf(q, 'f:' .. key), false, 0
   if call('EXISTS', line) == 1 then keyed.letPass(q, key, looks or 2) end
   for _ = 1, patience do
     local group = call('ZRANGE', line, 0, 0)[1]
@@ -334,6 +334,9 @@ function keyed.fill(q, key, looks)
       local shape, name
       if last[1] then shape, name = listedAt(q, last[1]) end
       if held then
+        -- Each is some forty commands. The next call goes on.
+        if asides == keyed.mostAsides then break end
+        asides = asides + 1
         keyed.advance(q, key, jobId, info, score, true)
       elseif room <= 0 then
         break

@@ -177,7 +177,8 @@ local function nextJob(q, shape, name)
       spent = spent + 1
     elseif info and keyed.room(key, info.limit) <= 0 then
       keyed.park(q, key, keyed.groupOf(info), jobId, score)
-      spent = spent + 1
+      -- With what follows it is as much as four other things.
+      spent = spent + 4
     else
       call('HDEL', bull(q, jobId), 'sy')
       if call('ZREM', bull(q, 'prioritized'), jobId) == 1 then found = jobId else spent = spent + 1 end
