@@ -226,6 +226,35 @@ describe('a job that is held holds nobody behind it', () => {
     expect(await q.takeAll()).toEqual(['needs too'])
   })
 
+  it('costs each call as much however many tenants are held, and however many may go on again', async () => {
+    const client = redis.connect()
+    const total = async () => [...(await client.info('commandstats')).matchAll(/calls=(\d+)/g)].reduce((all, [, calls]) => all + Number(calls), 0)
+    let most = 0
+    const counted = async <T>(work: () => Promise<T>): Promise<T> => {
+      const before = await total()
+      const answer = await work()
+      most = Math.max(most, (await total()) - before)
+      return answer
+    }
+    const tenants = Array.from({ length: 80 }, (_each, index) => `t${index}`)
+    for (const tenant of tenants) await operators().pauseTenant(tenant, true, saying, true)
+    // So that the shape is known.
+    await q.enqueue('first')
+    await q.enqueue('second', 'wait', { key: 'elsewhere' })
+    expect(await q.take()).toBe('first')
+    for (const tenant of tenants) await counted(() => q.enqueue(tenant, 'wait', { tenant }))
+    await counted(() => q.enqueue('last'))
+    await counted(() => q.ready.close('first'))
+    for (const tenant of tenants) await operators().pauseTenant(tenant, false, saying)
+    const means = { profileId: 'p', viewId: 'v', providers: ['a'], secrets: ['*'], shares: false }
+    for (let looks = 0, what = 'again'; what !== 'nothing'; looks++) {
+      what = (await counted(() => q.ready.dispatch({ holder: 'x', leaseId: `x${looks}`, limits, known: [], choice: 'given', means, graceMs: 600_000, idleMs: 0 }))).what
+      if (what === 'take') await client.rpop(q.keys.bullmq('wait'))
+    }
+    // Some 530 here, of 30 tenants as of 300.
+    expect(most).toBeLessThan(800)
+  })
+
   it('it is dropped for one that is held, which has come before it', async () => {
     await operators().pauseTenant('held', true, saying, true)
     await q.enqueue('h', 'wait', { tenant: 'held' })
