@@ -1,6 +1,7 @@
 import type { Command } from 'commander'
 import { parseBudget } from '../../job/budget-amount.js'
 import { describeMicros } from '../../job/cost.js'
+import { counted } from '../../job/counted.js'
 import { InvalidInputError } from '../../job/errors.js'
 import { harmlessLine } from '../../job/harmless-text.js'
 import type { BudgetChange } from '../../producers/index.js'
@@ -53,7 +54,7 @@ function refuseOptions(command: Command): void {
   const { args, registeredArguments } = command
   const option = args.find((each) => /^-(?![\d.])./.test(each))
   if (option !== undefined) command.error(`error: unknown option '${option}'`)
-  if (args.length > registeredArguments.length) command.error(`error: too many arguments for '${command.name()}'. Expected ${registeredArguments.length} arguments but got ${args.length}.`)
+  if (args.length > registeredArguments.length) command.error(`error: too many arguments for '${command.name()}'. Expected ${counted(registeredArguments.length, 'argument')} but got ${args.length}.`)
 }
 
 async function change(flags: OperatorFlags, of: Of, name: string, amount: number | null): Promise<void> {
