@@ -61,7 +61,7 @@ if (process.connected) process.send?.('started')
 if (process.connected && watching !== undefined) process.send?.({ monitor: watching.url })
 
 async function serveMetrics(): Promise<{ readonly metrics: PrometheusMetrics; readonly url: string }> {
-  const redis = createRedis({ url: told.redisUrl }, 'producer')
+  const redis = createRedis({ url: told.redisUrl }, 'commands')
   const metrics = new PrometheusMetrics({ figures: () => deploymentFigures(redis, { patienceMs: 800 }), figuresForMs: 900, stuckLoops: () => consumer.stuckLoops().length })
   const { url } = await startMonitorServer({ host: '127.0.0.1', port: 0, stuck: () => [], unready: () => Promise.resolve([]), metrics: () => metrics.scrape() })
   return { metrics, url }

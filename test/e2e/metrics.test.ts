@@ -11,7 +11,7 @@ beforeAll(async () => {
 afterAll(() => deployment.close())
 
 it('measures a job from the queue to its promotion, a failed one, a lost sandbox, and what Redis was asked', { timeout: 240_000 }, async () => {
-  const redis = createRedis({ url: deployment.redis.url }, 'producer')
+  const redis = createRedis({ url: deployment.redis.url }, 'commands')
   const metrics = new PrometheusMetrics({ figures: () => deploymentFigures(redis, {}), figuresForMs: 0 })
   const consumer = await deployment.startConsumer({ metrics })
   const value = async (series: RegExp) => {

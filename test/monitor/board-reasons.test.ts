@@ -166,7 +166,7 @@ describe('and of one in a consumer’s hands', () => {
 
 it('a board shows its jobs also while the reasons can’t be looked up, and says so', async () => {
   const { startBoard } = await import('../../src/monitor/board.js')
-  const connection = createRedis({ url: redis.url }, 'producer')
+  const connection = createRedis({ url: redis.url }, 'commands')
   const { jobId } = await queue.enqueue(spec())
   const other = await startBoard({
     redis: connection, host: '127.0.0.1', port: 0, credentials: 'none', writable: true,

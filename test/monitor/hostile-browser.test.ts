@@ -37,7 +37,7 @@ beforeAll(async () => {
   if (chromiumPath === undefined) return
   redis = await startRedis()
   queue = new AgentQueue({ redis: { url: redis.url } })
-  connection = createRedis({ url: redis.url }, 'producer')
+  connection = createRedis({ url: redis.url }, 'commands')
   bull = new Queue(queue.name, { prefix: queue.prefix, connection: { url: redis.url } })
   await bull.waitUntilReady()
   const hostile = altered(queue, {

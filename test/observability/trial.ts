@@ -62,7 +62,7 @@ export async function startTrial(rules: string, patienceMs: number): Promise<Tri
     closers.push(() => deployment.close())
     await deployment.seed('acme/web', { 'README.md': 'hello\n' })
     const redisUrl = deployment.redis.url
-    const side = createRedis({ url: redisUrl }, 'producer')
+    const side = createRedis({ url: redisUrl }, 'commands')
     closers.push(() => {
       side.disconnect()
       return Promise.resolve()
@@ -80,7 +80,7 @@ export async function startTrial(rules: string, patienceMs: number): Promise<Tri
     // The first consumer, and the one that takes its place; both are there to be scraped from the beginning.
     const consumers: (Consumer | undefined)[] = [undefined, undefined]
     const measured = async (index: number) => {
-      const figures = createRedis({ url: redisUrl }, 'producer')
+      const figures = createRedis({ url: redisUrl }, 'commands')
       const metrics = new PrometheusMetrics({ figures: () => deploymentFigures(figures, { patienceMs: 600 }), figuresForMs: 900, stuckLoops: () => consumers[index]?.stuckLoops().length ?? 0 })
       const server = await startMonitorServer({ host: '127.0.0.1', port: 0, stuck: () => [], unready: () => Promise.resolve([]), metrics: () => metrics.scrape() })
       closers.push(async () => {

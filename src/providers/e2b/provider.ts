@@ -262,7 +262,7 @@ export class E2bProvider implements Provider {
     remember(this.ran, handle.sandboxId, true, maxHandles)
     const stdout = unwrapStdout(result.stdout, mark)
     if (stdout === undefined && result.exitCode >= 0) {
-      throw this.invalid('exec', 'the shell ended before the command began; mend /bin/sh of the image, or what the job makes of it')
+      throw this.invalid('exec', `the shell ended with exit code ${result.exitCode} before the command began; mend /bin/sh of the image, or what the job makes of it`)
     }
     return { exitCode: exitCodeOf(result.exitCode, result.error), stdout: stdout ?? '' }
   }
