@@ -327,6 +327,36 @@ it.each<[unknown, string]>([
   expect(() => parseJobSpec({ repository: 'acme/web', steps: ['true'], concurrency })).toThrow(sentence)
 })
 
+it('a line that an earlier release has parked, in one part, goes on', async () => {
+  const client = redis.connect()
+  await q.enqueue('first')
+  expect(await q.take()).toBe('first')
+  const parked = Array.from({ length: 40 }, (_, index) => `parked-${String(index).padStart(2, '0')}`)
+  for (const jobId of parked) await q.enqueue(jobId)
+  // As that one wrote it.
+  const at = `${redis.keys.ready()}:q:agents:1`
+  const [part = ''] = await client.keys(`${at}:j:!*`)
+  const [, key = '', group = ''] = /:j:!([0-9a-f]+):(.+)$/.exec(part) ?? []
+  await client.rename(part, `${at}:j:!${key}:`)
+  await client.del(`${at}:line:${key}`)
+  await client.zrem(`${at}:s:!${key}`, group)
+  await client.zadd(`${at}:s:!${key}`, 0, '')
+  for (const jobId of parked) await client.hset(q.keys.job(jobId), 'sy', `1 !${key} `)
+
+  await q.end('first')
+  const order: string[] = []
+  for (let rounds = 0; order.length < parked.length && rounds < 200; rounds++) {
+    await q.ready.reconcile('m', 1)
+    const jobId = await q.take()
+    if (jobId === null) continue
+    order.push(jobId)
+    expect(await q.take()).toBeNull()
+    await q.end(jobId)
+  }
+  expect(order).toEqual(parked)
+  expect(await client.keys(`${at}:*!*`)).toEqual([])
+})
+
 it('any text may be a key', async () => {
   const keys = ['\u0000', ' ', '!', ':', 'a b:{c}', '💥'.repeat(100), '\ud800', '*', '%d\n']
   for (const [index, key] of keys.entries()) {

@@ -323,6 +323,10 @@ function keyed.fill(q, key, looks)
       if call('EXISTS', bull(q, jobId)) == 1 then call('HDEL', bull(q, jobId), 'sy') end
     elseif why then
       keyed.supersede(q, jobId, why)
+    elseif group == '' then
+      -- Parked by a release whose lines had one part.
+      unlist(q, jobId, true)
+      keyed.park(q, key, keyed.groupOf(info), jobId, score)
     else
       local room, held = keyed.room(key, info.limit), keyed.isHeld(q, info.shape, info.tenant)
       if room <= 0 and keyed.prune(key) then room = keyed.room(key, info.limit) end
@@ -439,6 +443,10 @@ function keyed.sweep(q, cursor, number)
     if keyed.isDead(part[2][i]) then keyed.release(owner, jobId) end
   end
   local lines = call('ZRANGEBYSCORE', keyOf(q, 'shapes'), '(' .. number, '(0', 'WITHSCORES', 'LIMIT', 0, 8)
-  for i = 1, #lines, 2 do keyed.fill(q, string.sub(lines[i], 2), patience) end
+  for i = 1, #lines, 2 do
+    local key = string.sub(lines[i], 2)
+    keyed.stand(q, key, '')
+    keyed.fill(q, key, patience)
+  end
   return part[1], #lines == 16 and lines[16] or '-inf'
 end
