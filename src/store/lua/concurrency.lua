@@ -27,7 +27,7 @@ keyed.superseded = {}
 function keyed.holders(key) return R .. ':key:' .. key .. ':in' end
 function keyed.queues(key) return R .. ':key:' .. key .. ':queues' end
 function keyed.line(q, key) return keyOf(q, 'line:' .. key) end
-function keyed.part(q, key, group) return jobsKey(q, '!' .. key, group) end
+function keyed.part(q, key, group) return ready.jobsKey(q, '!' .. key, group) end
 function keyed.groupOf(info) return info.shape .. ':' .. info.tenant end
 
 function keyed.infoOf(q, jobId)
@@ -69,12 +69,12 @@ function keyed.enter(q, jobId, key)
 end
 
 -- Into the line; it stands nowhere else in the index.
-function keyed.park(q, key, group, jobId, score) list(q, jobId, '!' .. key, group, score, {}) end
+function keyed.park(q, key, group, jobId, score) ready.list(q, jobId, '!' .. key, group, score, {}) end
 
 function keyed.unpark(q, key, group, jobId)
   if call('ZREM', keyed.part(q, key, group), jobId) == 0 then return end
   call('HINCRBY', R .. ':listed', q, -1)
-  leave(q, '!' .. key, group)
+  ready.leave(q, '!' .. key, group)
 end
 
 -- A part of a line has changed: where it stands follows. The one that stands aside for it is the first of its group.
@@ -89,17 +89,17 @@ function keyed.stand(q, key, group)
   else
     local score = call('ZSCORE', keyOf(q, 'aside:' .. key), aside)
     local info = keyed.infoOf(q, head)
-    if not score or not listedAt(q, aside) then return keyed.forget(q, aside) end
+    if not score or not ready.listedAt(q, aside) then return keyed.forget(q, aside) end
     call('ZREM', keyed.line(q, key), group)
     if not info or tonumber(score) <= tonumber(first) then return end
     -- It is listed before the other is not, so that the shape stays known.
     call('ZREM', part, head)
     call('HINCRBY', R .. ':listed', q, -1)
-    list(q, head, info.shape, info.tenant, first, {})
+    ready.list(q, head, info.shape, info.tenant, first, {})
     keyed.setAside(q, key, group, head, first)
     call('HDEL', keyOf(q, 'front'), aside)
     call('ZREM', keyOf(q, 'aside:' .. key), aside)
-    unlist(q, aside, true)
+    ready.unlist(q, aside, true)
     keyed.park(q, key, group, aside, score)
   end
 end
@@ -107,16 +107,16 @@ end
 -- From the line to the front, or aside.
 function keyed.advance(q, key, jobId, info, score, aside)
   keyed.unpark(q, key, keyed.groupOf(info), jobId)
-  enterShape(q, info.shape, info.json, info.milliCpu, info.memoryMiB)
+  ready.enterShape(q, info.shape, info.json, info.milliCpu, info.memoryMiB)
   local dirty = {}
-  list(q, jobId, info.shape, info.tenant, score, dirty)
+  ready.list(q, jobId, info.shape, info.tenant, score, dirty)
   if aside then
     keyed.stepAside(q, key, keyed.groupOf(info), jobId, score)
   else
     call('HSET', keyOf(q, 'front'), jobId, key)
     call('ZADD', keyOf(q, 'f:' .. key), score, jobId)
   end
-  placeDirty(q, dirty)
+  ready.placeDirty(q, dirty)
   keyed.advanced = true
 end
 
@@ -149,17 +149,17 @@ end
 
 -- Whether a tenant's jobs of a shape can't be given, whatever comes free: see at the top. Not as long as somebody has not said whether it can run the shape.
 function keyed.isHeld(q, shape, name)
-  local cap = shareOf(name).cap
-  if cap and accountOf(name).held - (keyed.leaving == name and 1 or 0) >= cap then return true end
-  local number, all = tonumber(call('ZSCORE', keyOf(q, 'shapes'), shape) or math.huge), views(q)
+  local cap = ready.shareOf(name).cap
+  if cap and ready.accountOf(name).held - (keyed.leaving == name and 1 or 0) >= cap then return true end
+  local number, all = tonumber(call('ZSCORE', keyOf(q, 'shapes'), shape) or math.huge), ready.views(q)
   for _, view in ipairs(all) do
-    local class = classOf(q, view, shape)
+    local class = ready.classOf(q, view, shape)
     if not class then
       if tonumber(call('HGET', keyOf(q, 'mapped'), view) or '0') < number then return false end
     elseif not unpaid.holds(q, view, shape, name) then
-      for _, group in ipairs(classAt(q, view, class)[1]) do
+      for _, group in ipairs(ready.classAt(q, view, class)[1]) do
         for _, provider in ipairs(group) do
-          local p = read(provider)
+          local p = ledger.read(provider)
           if not p.drain and p.limit > 0 then return false end
         end
       end
@@ -173,7 +173,7 @@ function keyed.letPass(q, key, most)
   local first = call('ZRANGE', keyOf(q, 'f:' .. key), 0, most - 1, 'WITHSCORES')
   for i = 1, #first, 2 do
     local jobId, score = first[i], first[i + 1]
-    local shape, name = listedAt(q, jobId)
+    local shape, name = ready.listedAt(q, jobId)
     if not shape then
       -- It is gone, or was given around this.
       keyed.forget(q, jobId)
@@ -190,7 +190,7 @@ end
 
 -- A tenant's jobs of a shape were found to be held: those at the front among the first few make way at once, others with a sweep.
 function keyed.makeWay(q, shape, name)
-  for _, jobId in ipairs(call('ZRANGE', jobsKey(q, shape, name), 0, 1)) do
+  for _, jobId in ipairs(call('ZRANGE', ready.jobsKey(q, shape, name), 0, 1)) do
     local key = string.match(call('HGET', keyOf(q, 'front'), jobId) or '', '^%x+$')
     if key then keyed.fill(q, key) end
   end
@@ -198,7 +198,7 @@ end
 
 -- From the front back into the line.
 function keyed.sendBack(q, key, group, jobId, score)
-  unlist(q, jobId, true)
+  ready.unlist(q, jobId, true)
   keyed.forget(q, jobId)
   keyed.park(q, key, group, jobId, score)
 end
@@ -212,7 +212,7 @@ end
 -- A job that waits is taken to be ended as cancelled, by whoever looks next; the caller may be faster.
 function keyed.supersede(q, jobId, why)
   keyed.forget(q, jobId)
-  unlist(q, jobId)
+  ready.unlist(q, jobId)
   if call('ZREM', bull(q, 'prioritized'), jobId) == 0 then return end
   call('HSET', R .. ':keyed', q .. ':' .. jobId, '!' .. why)
   call('HSET', bull(q, jobId), 'sy', '-')
@@ -244,16 +244,16 @@ function keyed.supersedeWaiting(key, info, why)
       local other = keyed.infoOf(q, jobId)
       return other and other.number < info.number and other.number
     end
-    local parked = keyed.firstParked(q, key, patience)
-    local aside = call('ZRANGE', keyOf(q, 'aside:' .. key), 0, patience - 1)
+    local parked = keyed.firstParked(q, key, ready.patience)
+    local aside = call('ZRANGE', keyOf(q, 'aside:' .. key), 0, ready.patience - 1)
     for _, some in ipairs({ parked, aside }) do
       for _, jobId in ipairs(some) do
         if older(jobId) then keyed.supersede(q, jobId, why) end
       end
     end
     -- The others when they come up.
-    if #parked == patience or #aside > 0 then call('HSET', keyOf(q, 'over'), key, string.format('%.0f ', info.number) .. why) end
-    for _, jobId in ipairs(call('ZRANGE', keyOf(q, 'f:' .. key), 0, patience - 1)) do
+    if #parked == ready.patience or #aside > 0 then call('HSET', keyOf(q, 'over'), key, string.format('%.0f ', info.number) .. why) end
+    for _, jobId in ipairs(call('ZRANGE', keyOf(q, 'f:' .. key), 0, ready.patience - 1)) do
       local number = older(jobId)
       if number then fronts[#fronts + 1] = { q = q, jobId = jobId, number = number } end
     end
@@ -299,17 +299,17 @@ end
 
 -- Somebody of the queue looks, if anybody is idle.
 function keyed.wake(q)
-  local idle = idlePrefix .. q
+  local idle = ledger.idlePrefix .. q
   call('ZREMRANGEBYSCORE', idle, '-inf', now)
   local holder = call('ZREVRANGE', idle, 0, 0)[1]
-  if holder then wake(q, holder) end
+  if holder then ledger.wake(q, holder) end
 end
 
 -- Brings the front of a queue's line to what the key has room for, so many steps in one call; of what stands there it looks at so many.
 function keyed.fill(q, key, looks)
   local line, front, advanced, asides = keyed.line(q, key), keyOf(q, 'f:' .. key), false, 0
   if call('EXISTS', line) == 1 then keyed.letPass(q, key, looks or 2) end
-  for _ = 1, patience do
+  for _ = 1, ready.patience do
     local group = call('ZRANGE', line, 0, 0)[1]
     if not group then break end
     local head = call('ZRANGE', keyed.part(q, key, group), 0, 0, 'WITHSCORES')
@@ -325,7 +325,7 @@ function keyed.fill(q, key, looks)
       keyed.supersede(q, jobId, why)
     elseif group == '' then
       -- Parked by a release whose lines had one part.
-      unlist(q, jobId, true)
+      ready.unlist(q, jobId, true)
       keyed.park(q, key, keyed.groupOf(info), jobId, score)
     else
       local room, held = keyed.room(key, info.limit), keyed.isHeld(q, info.shape, info.tenant)
@@ -336,7 +336,7 @@ function keyed.fill(q, key, looks)
       end
       local last = call('ZREVRANGE', front, 0, 0, 'WITHSCORES')
       local shape, name
-      if last[1] then shape, name = listedAt(q, last[1]) end
+      if last[1] then shape, name = ready.listedAt(q, last[1]) end
       if held then
         -- Each is some forty commands. The next call goes on.
         if asides == keyed.mostAsides then break end
@@ -384,7 +384,7 @@ function keyed.before(key, limit)
   local member = call('ZRANGE', keyed.holders(key), 0, 0)[1]
   local one = member and string.match(member, '^[^:]*:(.*)$')
   for _, q in ipairs(call('SRANDMEMBER', keyed.queues(key), keyed.mostQueues)) do
-    local first = { call('ZRANGE', keyOf(q, 'f:' .. key), 0, patience - 1), call('ZRANGE', keyOf(q, 'aside:' .. key), 0, patience - 1), keyed.firstParked(q, key, patience) }
+    local first = { call('ZRANGE', keyOf(q, 'f:' .. key), 0, ready.patience - 1), call('ZRANGE', keyOf(q, 'aside:' .. key), 0, ready.patience - 1), keyed.firstParked(q, key, ready.patience) }
     for _, some in ipairs(first) do
       for _, jobId in ipairs(some) do
         if call('ZSCORE', bull(q, 'prioritized'), jobId) then
@@ -446,7 +446,7 @@ function keyed.sweep(q, cursor, number)
   for i = 1, #lines, 2 do
     local key = string.sub(lines[i], 2)
     keyed.stand(q, key, '')
-    keyed.fill(q, key, patience)
+    keyed.fill(q, key, ready.patience)
   end
   return part[1], #lines == 16 and lines[16] or '-inf'
 end

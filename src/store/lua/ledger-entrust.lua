@@ -4,12 +4,12 @@
 local jobId, owner = ARGV[3], ARGV[5]
 if redis.call('HGET', KEYS[4], 'fence') ~= ARGV[4] then return 'lost' end
 local id = redis.call('HGET', L .. ':jobs', jobId)
-local lease = id and getLease(id)
+local lease = id and ledger.getLease(id)
 if not lease then return 0 end
 lease.jobId = owner
 lease.since = now
 redis.call('HSET', L .. ':lease', id, cjson.encode(lease))
 redis.call('HDEL', L .. ':jobs', jobId)
 redis.call('HSET', L .. ':jobs', owner, id)
-if ARGV[6] ~= '' then redis.call('ZADD', leasesKey(lease.provider), now + tonumber(ARGV[6]), id) end
+if ARGV[6] ~= '' then redis.call('ZADD', ledger.leasesKey(lease.provider), now + tonumber(ARGV[6]), id) end
 return 1

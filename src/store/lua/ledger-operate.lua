@@ -6,10 +6,10 @@
 -- Returns {'unknown'} where no consumer has that provider; or {'changed' or 'same', how it was as JSON or '', how it is as JSON or '', the configured limit}.
 local name, field = ARGV[3], ARGV[4]
 if redis.call('SISMEMBER', L, name) == 0 then return { 'unknown' } end
-local p = read(name)
+local p = ledger.read(name)
 local before, said = p[field], ARGV[5] ~= '' and cjson.decode(ARGV[5]) or nil
 
-local function told(control) return control and cjson.encode(shown(control)) or '' end
+local function told(control) return control and cjson.encode(ledger.shown(control)) or '' end
 
 -- Said again without anything new: who said it first, and when, stays.
 local function isSame()
@@ -23,13 +23,13 @@ local earlier = told(before)
 if said then
   said.atMs = redisNow
   if ARGV[6] ~= '' then said.untilMs = now + tonumber(ARGV[6]) end
-  redis.call('HSET', providerKey(name), field, cjson.encode(said))
+  redis.call('HSET', ledger.providerKey(name), field, cjson.encode(said))
 else
-  redis.call('HDEL', providerKey(name), field)
+  redis.call('HDEL', ledger.providerKey(name), field)
 end
 audit(ARGV[7], earlier, told(said))
-forget(name)
+ledger.forget(name)
 -- There may be many places at once now: of whoever's turn it is, some are woken, and these find the rest.
 local most = 8
-for _ = 1, most do offer(name) end
+for _ = 1, most do ledger.offer(name) end
 return { 'changed', earlier, told(said), p.configured }

@@ -9,12 +9,12 @@ if ARGV[4] == 'job' then
   id = redis.call('HGET', L .. ':jobs', id)
   if not id then return 'unknown' end
 end
-local waiter = getWaiter(id)
-if waiter then dropWaiter(id, waiter) end
-local lease = getLease(id)
+local waiter = ledger.getWaiter(id)
+if waiter then ledger.dropWaiter(id, waiter) end
+local lease = ledger.getLease(id)
 if not lease then return waiter and 'withdrawn' or 'unknown' end
 if lease.jobId and ARGV[4] == 'unbound' then return 'kept' end
-dropLease(id, lease)
-expire(lease.provider)
-offer(lease.provider)
+ledger.dropLease(id, lease)
+ledger.expire(lease.provider)
+ledger.offer(lease.provider)
 return 'released'

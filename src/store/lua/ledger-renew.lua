@@ -5,10 +5,10 @@ local holder, ttl = ARGV[3], tonumber(ARGV[4])
 local unknown = {}
 for i = 5, #ARGV do
   local id = ARGV[i]
-  local lease, waiter = getLease(id), getWaiter(id)
+  local lease, waiter = ledger.getLease(id), ledger.getWaiter(id)
   if lease and lease.holder == holder then
     -- An expired one that nobody has needed yet is still its holder's.
-    if not lease.jobId then redis.call('ZADD', leasesKey(lease.provider), now + ttl, id) end
+    if not lease.jobId then redis.call('ZADD', ledger.leasesKey(lease.provider), now + ttl, id) end
   elseif waiter and waiter.holder == holder then
     waiter.expiresAt = now + ttl
     redis.call('HSET', L .. ':waiter', id, cjson.encode(waiter))

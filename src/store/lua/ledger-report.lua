@@ -10,8 +10,8 @@
 --   'answered'                      a sandbox answered: a breaker that opened for that closes
 --   'foreign', how many, for ms     sandboxes that others run in the same account
 local name, kind = ARGV[3], ARGV[4]
-local key = providerKey(name)
-local p = read(name)
+local key = ledger.providerKey(name)
+local p = ledger.read(name)
 
 local marks = L .. ':unreachable:' .. name
 
@@ -45,7 +45,7 @@ elseif kind == 'rate-limited' then
 elseif kind == 'auth' then
   open(300000, 'auth')
 elseif kind == 'down' then
-  local state = breaker(p)
+  local state = ledger.breaker(p)
   if state == 'closed' then
     local failures = (p.failedAt and now - p.failedAt < 60000) and (p.failures or 0) + 1 or 1
     if failures >= 3 then
@@ -64,7 +64,7 @@ elseif kind == 'unreachable' then
   redis.call('ZREMRANGEBYSCORE', marks, '-inf', now - 60000)
   redis.call('ZREMRANGEBYRANK', marks, 0, -101)
   redis.call('PEXPIRE', marks, 60000)
-  local state = breaker(p)
+  local state = ledger.breaker(p)
   if state == 'closed' then
     if redis.call('ZCARD', marks) >= 3 and now - (p.answeredAt or 0) > tonumber(ARGV[6]) then
       redis.call('HSET', key, 'openings', 1)
@@ -82,6 +82,6 @@ elseif kind == 'answered' then
 elseif kind == 'foreign' then
   redis.call('HSET', key, 'foreign', ARGV[5], 'foreignUntil', now + tonumber(ARGV[6]))
 end
-forget(name)
-offer(name)
+ledger.forget(name)
+ledger.offer(name)
 return 1

@@ -21,6 +21,9 @@
 -- It opens as well when three sandboxes that live can't be reached and none answers, until one does.
 -- An operator's limit stands in the place of the configured one; where an operator drains a provider, nothing is made. Either may have an end.
 local L, R, I = KEYS[1], KEYS[2], KEYS[3]
+-- What the files that scripts include offer stands in one table a file: a function that is declared costs as much as locals stand open that functions
+-- before it use, in each call, and a script has at most 200 of them.
+local ledger = {}
 local time = redis.call('TIME')
 local redisNow = time[1] * 1000 + math.floor(time[2] / 1000)
 
@@ -40,7 +43,7 @@ local function steadyTime()
 end
 local now = steadyTime()
 -- For people: a time by Redis' clock, or what an operator said, with its end by that clock.
-local function shown(what)
+function ledger.shown(what)
   if type(what) ~= 'table' then return what and what + redisNow - now end
   local copy = {}
   for field, value in pairs(what) do copy[field] = value end
@@ -51,51 +54,51 @@ end
 local inboxPrefix, inboxTtl = ARGV[1], ARGV[2]
 
 -- How fast a learned ceiling rises again: a fiftieth of the limit, at least one place, every so many ms.
-local ceilingStepMs = 5000
+ledger.ceilingStepMs = 5000
 -- A probe that has brought no verdict by then no longer keeps others away.
-local probeMs = 180000
+ledger.probeMs = 180000
 -- A waiter that is too large for what is left of a pool lets smaller ones pass for so long; then the pool is kept for it.
-local patienceMs = 30000
+ledger.patienceMs = 30000
 
-local function providerKey(name) return L .. ':provider:' .. name end
-local function leasesKey(name) return L .. ':leases:' .. name end
-local function waitersKey(name) return L .. ':waiters:' .. name end
+function ledger.providerKey(name) return L .. ':provider:' .. name end
+function ledger.leasesKey(name) return L .. ':leases:' .. name end
+function ledger.waitersKey(name) return L .. ':waiters:' .. name end
 
 -- Providers as `read` found them; a script that changes one has to `forget` it.
-local known = {}
-local function forget(name) known[name] = nil end
+ledger.known = {}
+function ledger.forget(name) ledger.known[name] = nil end
 
-local function getLease(id)
+function ledger.getLease(id)
   local text = redis.call('HGET', L .. ':lease', id)
   return text and cjson.decode(text) or nil
 end
 
-local function getWaiter(id)
+function ledger.getWaiter(id)
   local text = redis.call('HGET', L .. ':waiter', id)
   return text and cjson.decode(text) or nil
 end
 
-local function dropWaiter(id, waiter)
-  for _, name in ipairs(waiter.candidates) do redis.call('ZREM', waitersKey(name), id) end
+function ledger.dropWaiter(id, waiter)
+  for _, name in ipairs(waiter.candidates) do redis.call('ZREM', ledger.waitersKey(name), id) end
   redis.call('HDEL', L .. ':waiter', id)
 end
 
 -- `owns`: whether its job is known to have no other place.
-local function dropLease(id, lease, owns)
-  redis.call('ZREM', leasesKey(lease.provider), id)
+function ledger.dropLease(id, lease, owns)
+  redis.call('ZREM', ledger.leasesKey(lease.provider), id)
   redis.call('HDEL', L .. ':lease', id)
-  if lease.milliCpu ~= 0 then redis.call('HINCRBY', providerKey(lease.provider), 'milliCpu', 0 - lease.milliCpu) end
-  if lease.memoryMiB ~= 0 then redis.call('HINCRBY', providerKey(lease.provider), 'memoryMiB', 0 - lease.memoryMiB) end
+  if lease.milliCpu ~= 0 then redis.call('HINCRBY', ledger.providerKey(lease.provider), 'milliCpu', 0 - lease.milliCpu) end
+  if lease.memoryMiB ~= 0 then redis.call('HINCRBY', ledger.providerKey(lease.provider), 'memoryMiB', 0 - lease.memoryMiB) end
   if lease.jobId and (owns or redis.call('HGET', L .. ':jobs', lease.jobId) == id) then redis.call('HDEL', L .. ':jobs', lease.jobId) end
-  forget(lease.provider)
+  ledger.forget(lease.provider)
 end
 
 -- A provider as it is now: the fields of its hash, as numbers but for `probe` and `why`, and from them `effective` (places),
 -- `rateNow` and `tokensNow` (creates). `drain` and `set`: what operators said, nil once it is over; `limit` is the one in force, `configured` that of the configuration.
-local function read(name)
-  if known[name] then return known[name] end
+function ledger.read(name)
+  if ledger.known[name] then return ledger.known[name] end
   local p = { name = name }
-  local values = redis.call('HGETALL', providerKey(name))
+  local values = redis.call('HGETALL', ledger.providerKey(name))
   for i = 1, #values, 2 do
     local field = values[i]
     if field == 'probe' or field == 'why' then
@@ -107,13 +110,13 @@ local function read(name)
       p[field] = tonumber(values[i + 1])
     end
   end
-  p.used = redis.call('ZCARD', leasesKey(name))
+  p.used = redis.call('ZCARD', ledger.leasesKey(name))
   p.configured = p.limit or 0
   p.limit = p.set and p.set.limit or p.configured
   if not p.foreignUntil or p.foreignUntil <= now then p.foreign = 0 end
   p.effective = math.max(0, p.limit - (p.foreign or 0))
   if p.ceiling then
-    local steps = math.floor((now - p.ceilingAt) / ceilingStepMs)
+    local steps = math.floor((now - p.ceilingAt) / ledger.ceilingStepMs)
     p.effective = math.min(p.effective, p.ceiling + steps * math.max(1, math.ceil(p.limit / 50)))
   end
   if p.rate then
@@ -123,23 +126,23 @@ local function read(name)
     local most = p.burst or math.max(1, math.ceil(p.rate))
     p.tokensNow = math.min(most, (p.tokens or most) + (p.tokensAt and (now - p.tokensAt) / 1000 * p.rateNow or 0))
   end
-  known[name] = p
+  ledger.known[name] = p
   return p
 end
 
 -- 'closed', 'open', 'half-open' (the next place is the probe) or 'probing'.
-local function breaker(p)
+function ledger.breaker(p)
   if not p.openUntil then return 'closed' end
   if p.openUntil > now then return 'open' end
-  if p.probe and getLease(p.probe) and p.probeAt + probeMs > now then return 'probing' end
+  if p.probe and ledger.getLease(p.probe) and p.probeAt + ledger.probeMs > now then return 'probing' end
   return 'half-open'
 end
 
 -- Reserves a place for so long; with a job { its id among all queues, BullMQ's key of it } it is that one's own, and does not expire.
-local function take(id, name, holder, milliCpu, memoryMiB, ttl, job)
-  local p = read(name)
+function ledger.take(id, name, holder, milliCpu, memoryMiB, ttl, job)
+  local p = ledger.read(name)
   job = job or {}
-  redis.call('ZADD', leasesKey(name), job[1] and '+inf' or now + ttl, id)
+  redis.call('ZADD', ledger.leasesKey(name), job[1] and '+inf' or now + ttl, id)
   redis.call('HSET', L .. ':lease', id, cjson.encode({ provider = name, holder = holder, milliCpu = milliCpu, memoryMiB = memoryMiB, jobId = job[1], job = job[2] }))
   if job[1] then redis.call('HSET', L .. ':jobs', job[1], id) end
   local changes = {}
@@ -153,31 +156,31 @@ local function take(id, name, holder, milliCpu, memoryMiB, ttl, job)
     set('tokens', string.format('%.6f', p.tokensNow - 1))
     set('tokensAt', now)
   end
-  if breaker(p) == 'half-open' then
+  if ledger.breaker(p) == 'half-open' then
     set('probe', id)
     set('probeAt', now)
   end
   if #changes > 0 then
-    redis.call('HSET', providerKey(name), unpack(changes))
-    forget(name)
+    redis.call('HSET', ledger.providerKey(name), unpack(changes))
+    ledger.forget(name)
   else
     p.used = p.used + 1
   end
 end
 
 -- Reservations whose holder went away without binding them.
-local function expire(name)
-  for _, id in ipairs(redis.call('ZRANGEBYSCORE', leasesKey(name), '-inf', now)) do
-    local lease = getLease(id)
-    if lease then dropLease(id, lease) else redis.call('ZREM', leasesKey(name), id) end
-    forget(name)
+function ledger.expire(name)
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', ledger.leasesKey(name), '-inf', now)) do
+    local lease = ledger.getLease(id)
+    if lease then ledger.dropLease(id, lease) else redis.call('ZREM', ledger.leasesKey(name), id) end
+    ledger.forget(name)
   end
 end
 
 -- 'fits', or why not: 'drained', 'open', 'full', 'throttled', or 'unfit' (only the pool's rest is too small for this demand).
-local function room(p, milliCpu, memoryMiB)
+function ledger.room(p, milliCpu, memoryMiB)
   if p.drain then return 'drained' end
-  local state = breaker(p)
+  local state = ledger.breaker(p)
   if state == 'open' or state == 'probing' then return 'open' end
   if p.used >= p.effective then return 'full' end
   if (p.blockedUntil and p.blockedUntil > now) or (p.tokensNow and p.tokensNow < 1) then return 'throttled' end
@@ -187,22 +190,22 @@ local function room(p, milliCpu, memoryMiB)
 end
 
 -- In how many ms a provider without room may have some although nobody gives a place back; nil for never.
-local function opensIn(p)
+function ledger.opensIn(p)
   if p.drain then return p.drain.untilMs and p.drain.untilMs - now or nil end
-  local state = breaker(p)
+  local state = ledger.breaker(p)
   if state == 'open' then return p.openUntil - now end
   if state == 'probing' then return nil end
   if p.used >= p.effective then
     local over = p.set and p.set.untilMs and p.set.limit < p.configured and p.set.untilMs - now or nil
     if not p.ceiling or p.effective >= p.limit - (p.foreign or 0) then return over end
-    return math.min(over or math.huge, ceilingStepMs - (now - p.ceilingAt) % ceilingStepMs)
+    return math.min(over or math.huge, ledger.ceilingStepMs - (now - p.ceilingAt) % ledger.ceilingStepMs)
   end
   if p.blockedUntil and p.blockedUntil > now then return p.blockedUntil - now end
   if p.tokensNow and p.tokensNow < 1 then return math.ceil((1 - p.tokensNow) / p.rateNow * 1000) end
   return nil
 end
 
-local function tell(holder, message)
+function ledger.tell(holder, message)
   local inbox = inboxPrefix .. holder
   redis.call('RPUSH', inbox, cjson.encode(message))
   redis.call('PEXPIRE', inbox, inboxTtl)
@@ -210,26 +213,26 @@ end
 
 -- Gives a provider's free places to its waiters, the first who fits first. `own` learns of its grant by the script's
 -- answer, everybody else by the inbox. Returns whether what is left is kept for a waiter.
-local function grant(name, own)
+function ledger.grant(name, own)
   local first = 0
   while true do
-    local ids = redis.call('ZRANGE', waitersKey(name), first, first + 99)
+    local ids = redis.call('ZRANGE', ledger.waitersKey(name), first, first + 99)
     if #ids == 0 then return false end
     for _, id in ipairs(ids) do
-      local waiter = getWaiter(id)
+      local waiter = ledger.getWaiter(id)
       if not waiter then
-        redis.call('ZREM', waitersKey(name), id)
+        redis.call('ZREM', ledger.waitersKey(name), id)
       elseif waiter.expiresAt <= now then
-        dropWaiter(id, waiter)
+        ledger.dropWaiter(id, waiter)
       else
-        local answer = room(read(name), waiter.milliCpu, waiter.memoryMiB)
+        local answer = ledger.room(ledger.read(name), waiter.milliCpu, waiter.memoryMiB)
         if answer == 'fits' then
-          dropWaiter(id, waiter)
-          take(id, name, waiter.holder, waiter.milliCpu, waiter.memoryMiB, waiter.ttl)
-          if id ~= own then tell(waiter.holder, { kind = 'grant', leaseId = id, provider = name }) end
+          ledger.dropWaiter(id, waiter)
+          ledger.take(id, name, waiter.holder, waiter.milliCpu, waiter.memoryMiB, waiter.ttl)
+          if id ~= own then ledger.tell(waiter.holder, { kind = 'grant', leaseId = id, provider = name }) end
         elseif answer ~= 'unfit' then
           return false
-        elseif now - (waiter.since or now) > patienceMs then
+        elseif now - (waiter.since or now) > ledger.patienceMs then
           return true
         else
           first = first + 1
@@ -240,42 +243,42 @@ local function grant(name, own)
 end
 
 -- A view of the index (see ready.lua) by its name: queue, epoch, view id.
-local function parseView(name) return string.match(name, '^([^:]*):(%d+):(.*)$') end
+function ledger.parseView(name) return string.match(name, '^([^:]*):(%d+):(.*)$') end
 
-local idlePrefix = string.match(I, '^(.*:)[^:]*$')
+ledger.idlePrefix = string.match(I, '^(.*:)[^:]*$')
 -- Of queues that were looked at: the consumers that are idle, those that are believed longest first.
-local idleOf = {}
+ledger.idleOf = {}
 -- An idle consumer of a queue with that view, the one that is believed longest; nil for none.
-local function idleConsumer(q, view)
-  local idle = idlePrefix .. q
-  if not idleOf[q] then
+function ledger.idleConsumer(q, view)
+  local idle = ledger.idlePrefix .. q
+  if not ledger.idleOf[q] then
     redis.call('ZREMRANGEBYSCORE', idle, '-inf', now)
-    idleOf[q] = redis.call('ZREVRANGE', idle, 0, 15)
+    ledger.idleOf[q] = redis.call('ZREVRANGE', idle, 0, 15)
   end
-  for _, holder in ipairs(idleOf[q]) do
+  for _, holder in ipairs(ledger.idleOf[q]) do
     if redis.call('HGET', idle .. ':view', holder) == view then return holder end
   end
   return nil
 end
 
-local function wake(q, holder)
-  idleOf[q] = nil
-  redis.call('ZREM', idlePrefix .. q, holder)
-  redis.call('HDEL', idlePrefix .. q .. ':view', holder)
-  tell(holder, { kind = 'work' })
+function ledger.wake(q, holder)
+  ledger.idleOf[q] = nil
+  redis.call('ZREM', ledger.idlePrefix .. q, holder)
+  redis.call('HDEL', ledger.idlePrefix .. q .. ':view', holder)
+  ledger.tell(holder, { kind = 'work' })
 end
 
 -- Wakes up to so many idle consumers of the caller's queue, those that are believed longest. `askedOf(view)`: what one is asked with it, or nil.
 -- Returns them.
-local function wakeIdle(most, askedOf)
+function ledger.wakeIdle(most, askedOf)
   redis.call('ZREMRANGEBYSCORE', I, '-inf', now)
   local woken = {}
-  idleOf = {}
+  ledger.idleOf = {}
   for i, holder in ipairs(redis.call('ZPOPMAX', I, most)) do
     if i % 2 == 1 then
       local view = redis.call('HGET', I .. ':view', holder)
       redis.call('HDEL', I .. ':view', holder)
-      tell(holder, { kind = 'work', asked = askedOf and view and askedOf(view) or nil })
+      ledger.tell(holder, { kind = 'work', asked = askedOf and view and askedOf(view) or nil })
       woken[#woken + 1] = holder
     end
   end
@@ -283,61 +286,61 @@ local function wakeIdle(most, askedOf)
 end
 
 -- Gives free places to waiters; if there are more, and jobs wait that may use them, an idle consumer of theirs is woken, of whoever's turn it is.
-local function offer(name)
-  if grant(name) or room(read(name), 0, 0) ~= 'fits' then return end
+function ledger.offer(name)
+  if ledger.grant(name) or ledger.room(ledger.read(name), 0, 0) ~= 'fits' then return end
   for _, each in ipairs(redis.call('ZRANGE', R .. ':at:' .. name, 0, 15)) do
-    local q, _, view = parseView(each)
-    local holder = q and idleConsumer(q, view)
-    if holder then return wake(q, holder) end
+    local q, _, view = ledger.parseView(each)
+    local holder = q and ledger.idleConsumer(q, view)
+    if holder then return ledger.wake(q, holder) end
   end
 end
 
 -- The configured limits of whoever asked last hold for all: they come from configuration, which is the same everywhere but
 -- during a rolling change of it. They are written when they are others, and once a minute to say that somebody still asks.
-local function configure(limits)
+function ledger.configure(limits)
   for _, each in ipairs(limits) do
     local name = each.provider
-    local p = read(name)
+    local p = ledger.read(name)
     if p.configured ~= each.sandboxes or p.cpuLimit ~= each.milliCpu or p.memoryLimit ~= each.memoryMiB or p.rate ~= each.createsPerSecond
       or p.burst ~= each.createBurst or now - (p.askedAt or 0) > 60000 then
       redis.call('SADD', L, name)
-      redis.call('HSET', providerKey(name), 'limit', each.sandboxes, 'cpuLimit', each.milliCpu or '', 'memoryLimit', each.memoryMiB or '',
+      redis.call('HSET', ledger.providerKey(name), 'limit', each.sandboxes, 'cpuLimit', each.milliCpu or '', 'memoryLimit', each.memoryMiB or '',
         'rate', each.createsPerSecond or '', 'burst', each.createBurst or '', 'askedAt', now)
-      forget(name)
+      ledger.forget(name)
     end
-    expire(name)
+    ledger.expire(name)
   end
 end
 
-local function load(p)
+function ledger.load(p)
   return {
     provider = p.name,
     limit = p.limit,
     configuredLimit = p.configured,
-    drain = shown(p.drain),
-    set = shown(p.set),
+    drain = ledger.shown(p.drain),
+    set = ledger.shown(p.set),
     effectiveLimit = p.effective,
     foreign = p.foreign or 0,
     used = p.used,
-    waiting = redis.call('ZCARD', waitersKey(p.name)),
+    waiting = redis.call('ZCARD', ledger.waitersKey(p.name)),
     milliCpuLimit = p.cpuLimit or cjson.null,
     memoryMiBLimit = p.memoryLimit or cjson.null,
     milliCpu = p.milliCpu or 0,
     memoryMiB = p.memoryMiB or 0,
-    breaker = breaker(p),
-    openUntilMs = shown(p.openUntil) or cjson.null,
+    breaker = ledger.breaker(p),
+    openUntilMs = ledger.shown(p.openUntil) or cjson.null,
     openedBy = p.why or cjson.null,
     createsPerSecond = p.rateNow or cjson.null,
-    blockedUntilMs = (p.blockedUntil and p.blockedUntil > now) and shown(p.blockedUntil) or cjson.null,
+    blockedUntilMs = (p.blockedUntil and p.blockedUntil > now) and ledger.shown(p.blockedUntil) or cjson.null,
     startP50Ms = p.p50 or cjson.null,
     startP95Ms = p.p95 or cjson.null,
     startMaxMs = p.slowest or cjson.null,
   }
 end
 
-local function loadsOf(names)
+function ledger.loadsOf(names)
   if #names == 0 then return '[]' end
   local loads = {}
-  for _, name in ipairs(names) do loads[#loads + 1] = load(read(name)) end
+  for _, name in ipairs(names) do loads[#loads + 1] = ledger.load(ledger.read(name)) end
   return cjson.encode(loads)
 end

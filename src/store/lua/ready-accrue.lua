@@ -3,12 +3,12 @@
 local tenants = {}
 for i = 3, #ARGV do
   local id = ids.run(ownQueue, ARGV[i])
-  local h = heldOf(id)
+  local h = ready.heldOf(id)
   if h then
-    accrue(h)
-    hold(id, h)
+    ready.accrue(h)
+    ready.hold(id, h)
     tenants[h.tenant] = true
   end
 end
-for name in pairs(tenants) do saveAccount(name) end
+for name in pairs(tenants) do ready.saveAccount(name) end
 return 1

@@ -23,15 +23,15 @@ if listed > #jobs and call('ZCARD', prioritized) <= #jobs + rest then
   -- BullMQ holds nothing but what comes now: all that was listed before is gone, but for those of these.
   local before = 0
   for _, job in ipairs(jobs) do
-    if listedAt(q, job.id) then before = before + 1 end
+    if ready.listedAt(q, job.id) then before = before + 1 end
   end
-  if before == 0 then newEpoch(q) end
+  if before == 0 then ready.newEpoch(q) end
 end
 local added, dirty = 0, {}
 for _, job in ipairs(jobs) do
-  local shape, name = listedAt(q, job.id)
-  if shape and call('ZSCORE', jobsKey(q, shape, name), job.id) ~= job.score then
-    unlist(q, job.id)
+  local shape, name = ready.listedAt(q, job.id)
+  if shape and call('ZSCORE', ready.jobsKey(q, shape, name), job.id) ~= job.score then
+    ready.unlist(q, job.id)
     shape = nil
   end
   if not shape and call('EXISTS', bull(q, job.id)) == 1 then
@@ -40,8 +40,8 @@ for _, job in ipairs(jobs) do
     if strays then nextRun.note(run, queued) end
     if job.wait then call('ZADD', keyOf(q, 'deadline'), now + job.wait, job.id) end
     if job.key == '' then
-      enterShape(q, id, ARGV[job.shape + 1], ARGV[job.shape + 2], ARGV[job.shape + 3])
-      list(q, job.id, id, job.tenant, job.score, dirty)
+      ready.enterShape(q, id, ARGV[job.shape + 1], ARGV[job.shape + 2], ARGV[job.shape + 3])
+      ready.list(q, job.id, id, job.tenant, job.score, dirty)
     else
       local info = cjson.decode(job.key)
       info.shape, info.json, info.milliCpu, info.memoryMiB, info.tenant = id, ARGV[job.shape + 1], ARGV[job.shape + 2], ARGV[job.shape + 3], job.tenant
@@ -52,11 +52,11 @@ for _, job in ipairs(jobs) do
     added = added + 1
   end
 end
-placeDirty(q, dirty)
+ready.placeDirty(q, dirty)
 -- Whoever makes lists takes as many apart of what is over: however often a queue is filled and drained, what is left does not pile up.
 local left = added
 while left > 0 do
-  local apart = tidy()
+  local apart = ready.tidy()
   left = apart == 0 and 0 or left - apart
 end
 -- BullMQ's numbers of these follow those that were seen: nobody needs to look for what was put there around the index (ready-reconcile.lua).
@@ -72,7 +72,7 @@ end
 -- The first of a view that is woken hears what its view has said nothing of, in its order, as a look would tell it; and says so with its first look.
 if wakes > 0 then
   local mostAsked, mostBytes, told = 16, 16384, {}
-  wakeIdle(wakes, function(view)
+  ledger.wakeIdle(wakes, function(view)
     if told[view] then return nil end
     told[view] = true
     local found = call('ZRANGEBYSCORE', keyOf(q, 'shapes'), '(' .. (call('HGET', keyOf(q, 'mapped'), view) or '0'), '+inf', 'WITHSCORES', 'LIMIT', 0, mostAsked)

@@ -4,56 +4,58 @@
 --   the first view of each provider -> the first of its classes that fits -> its first tenant -> the first of its jobs in the class
 -- A shape that does not fit although its turn has come lets smaller ones pass for `patienceMs`; then what becomes free is kept for it.
 
+local choice = {}
+
 -- Whether something may be given to consumers of a queue: it is not paused, limited or at its concurrency. The second is in how many ms it may be.
-local opened = {}
-local function isOpen(q)
-  if opened[q] == nil then
-    opened[q] = { true }
+choice.opened = {}
+function choice.isOpen(q)
+  if choice.opened[q] == nil then
+    choice.opened[q] = { true }
     local meta = call('HMGET', bull(q, 'meta'), 'paused', 'concurrency', 'max')
     if meta[1] then
-      opened[q] = { false }
+      choice.opened[q] = { false }
     elseif meta[2] and call('LLEN', bull(q, 'active')) + call('LLEN', bull(q, 'wait')) >= tonumber(meta[2]) then
-      opened[q] = { false }
+      choice.opened[q] = { false }
     elseif meta[3] and tonumber(call('GET', bull(q, 'limiter')) or '0') + call('LLEN', bull(q, 'wait')) >= tonumber(meta[3]) then
       local left = call('PTTL', bull(q, 'limiter'))
-      opened[q] = { false, left > 0 and left or nil }
+      choice.opened[q] = { false, left > 0 and left or nil }
     end
   end
-  return opened[q][1], opened[q][2]
+  return choice.opened[q][1], choice.opened[q][2]
 end
 
-local presents = {}
-local function presentAt(provider)
-  presents[provider] = presents[provider] or tonumber(call('HGET', R .. ':present', provider) or '0')
-  return presents[provider]
+choice.presents = {}
+function choice.presentAt(provider)
+  choice.presents[provider] = choice.presents[provider] or tonumber(call('HGET', R .. ':present', provider) or '0')
+  return choice.presents[provider]
 end
 
-local policies = {}
-local function policyOf(q, view)
+choice.policies = {}
+function choice.policyOf(q, view)
   local id = q .. ' ' .. view
-  policies[id] = policies[id] or call('HGET', keyOf(q, 'policy'), view) or 'most-free'
-  return policies[id]
+  choice.policies[id] = choice.policies[id] or call('HGET', keyOf(q, 'policy'), view) or 'most-free'
+  return choice.policies[id]
 end
 
 -- The providers of a class, or of a shape in it, in groups, the best first.
-local function groupsOf(q, view, class, shape)
-  if shape and policyOf(q, view) == 'own' then
+function choice.groupsOf(q, view, class, shape)
+  if shape and choice.policyOf(q, view) == 'own' then
     local order = call('HGET', viewKey(q, view, 'order'), shape)
     if order then return { cjson.decode(order) } end
   end
-  return classAt(q, view, class)[1]
+  return ready.classAt(q, view, class)[1]
 end
 
 -- The first provider that has room for so much, by the view's policy; and those where only that is too large for what is left of a pool.
-local function placeFor(q, view, groups, milliCpu, memoryMiB, free)
-  local policy = policyOf(q, view)
+function choice.placeFor(q, view, groups, milliCpu, memoryMiB, free)
+  local policy = choice.policyOf(q, view)
   local inOrder = policy == 'given' or policy == 'own'
   local unfit
   for _, group in ipairs(groups) do
     local best
     for _, name in ipairs(group) do
       local p = free[name]
-      local answer = p and room(p, milliCpu, memoryMiB)
+      local answer = p and ledger.room(p, milliCpu, memoryMiB)
       if answer == 'unfit' then
         unfit = unfit or {}
         unfit[#unfit + 1] = name
@@ -68,39 +70,39 @@ local function placeFor(q, view, groups, milliCpu, memoryMiB, free)
 end
 
 -- It is this shape's turn, and it does not fit: smaller ones pass it, for so long.
-local function pass(q, shape, unfit, free)
+function choice.pass(q, shape, unfit, free)
   local passed = keyOf(q, 'passed')
   call('HSETNX', passed, shape, now)
-  if now - tonumber(call('HGET', passed, shape)) > patienceMs then
+  if now - tonumber(call('HGET', passed, shape)) > ledger.patienceMs then
     for _, name in ipairs(unfit) do free[name] = nil end
   end
 end
 
 -- What a class has for these providers: { q, view, class, tenant, score, shape, job, provider, behind }, where `job` is BullMQ's score of the first one,
 -- and `behind` what the tenant behind it comes to at the least.
-local tenantsPerClass, shapesPerTenant, classesPerProvider = 4, 8, 64
-local looked = {}
-local function firstOf(q, view, class, free)
+choice.tenantsPerClass, choice.shapesPerTenant, choice.classesPerProvider = 4, 8, 64
+choice.looked = {}
+function choice.firstOf(q, view, class, free)
   local id = q .. ' ' .. view .. ' ' .. class
-  if looked[id] ~= nil then return looked[id] end
-  looked[id] = false
-  local milliCpu, memoryMiB = leastOf(classAt(q, view, class)[2])
-  local fits, tooLarge = placeFor(q, view, classAt(q, view, class)[1], milliCpu, memoryMiB, free)
+  if choice.looked[id] ~= nil then return choice.looked[id] end
+  choice.looked[id] = false
+  local milliCpu, memoryMiB = ready.leastOf(ready.classAt(q, view, class)[2])
+  local fits, tooLarge = choice.placeFor(q, view, ready.classAt(q, view, class)[1], milliCpu, memoryMiB, free)
   if not fits and not tooLarge then return false end
   -- Of what is too large as a whole only the first is looked at.
-  local most = fits and tenantsPerClass or 1
+  local most = fits and choice.tenantsPerClass or 1
   local tenants = call('ZRANGE', viewKey(q, view, 'a:' .. class), 0, most - 1, 'WITHSCORES')
   for k = 1, #tenants, 2 do
     local name = tenants[k]
-    local shapes = call('ZRANGE', viewKey(q, view, 't:' .. class .. ':' .. name), 0, fits and shapesPerTenant - 1 or 0, 'WITHSCORES')
+    local shapes = call('ZRANGE', viewKey(q, view, 't:' .. class .. ':' .. name), 0, fits and choice.shapesPerTenant - 1 or 0, 'WITHSCORES')
     for i = 1, #shapes, 2 do
-      milliCpu, memoryMiB = demandOf(q, shapes[i])
-      local provider, unfit = placeFor(q, view, groupsOf(q, view, class, shapes[i]), milliCpu, memoryMiB, free)
-      if unfit then pass(q, shapes[i], unfit, free) end
+      milliCpu, memoryMiB = ready.demandOf(q, shapes[i])
+      local provider, unfit = choice.placeFor(q, view, choice.groupsOf(q, view, class, shapes[i]), milliCpu, memoryMiB, free)
+      if unfit then choice.pass(q, shapes[i], unfit, free) end
       if provider and free[provider] then
-        looked[id] = { q = q, view = view, class = class, tenant = name, score = tonumber(tenants[k + 1]), shape = shapes[i], job = tonumber(shapes[i + 1]), provider = provider,
+        choice.looked[id] = { q = q, view = view, class = class, tenant = name, score = tonumber(tenants[k + 1]), shape = shapes[i], job = tonumber(shapes[i + 1]), provider = provider,
           behind = tonumber(tenants[k + 3] or (k + 1 == 2 * most and tenants[k + 1]) or math.huge) }
-        return looked[id]
+        return choice.looked[id]
       end
     end
   end
@@ -109,15 +111,15 @@ end
 
 -- The first by its score; of tenants that have the same, the one that stands first in every class; of a tenant's jobs by priority and arrival,
 -- whatever they ask for.
-local function before(x, y)
+function choice.before(x, y)
   if not y or x.score ~= y.score then return not y or x.score < y.score end
   if x.tenant ~= y.tenant then return x.tenant < y.tenant end
   return x.job < y.job
 end
 
 -- What is first among the providers with room, and what all others come to at the least. `usable(q, view)` says whether a view may be served.
-local viewsPerProvider = 16
-local function first(free, usable)
+choice.viewsPerProvider = 16
+function choice.first(free, usable)
   local best
   local others = math.huge
   local function passed(score) others = math.min(others, tonumber(score)) end
@@ -125,35 +127,35 @@ local function first(free, usable)
   for name in pairs(free) do names[#names + 1] = name end
   for _, provider in ipairs(names) do
     local from = 0
-    while free[provider] and from < viewsPerProvider and spent < patience do
+    while free[provider] and from < choice.viewsPerProvider and ready.spent < ready.patience do
       local head = call('ZRANGE', R .. ':at:' .. provider, from, from, 'WITHSCORES')
       if not head[1] then break end
       if best and tonumber(head[2]) > best.score then
         passed(head[2])
         break
       end
-      local q, epoch, view = parseView(head[1])
-      if epoch ~= epochOf(q) or not usable(q, view) then
+      local q, epoch, view = ledger.parseView(head[1])
+      if epoch ~= ready.epochOf(q) or not usable(q, view) then
         -- Whoever looks there next puts it back.
         call('ZREM', R .. ':at:' .. provider, head[1])
-        spent = spent + 1
+        ready.spent = ready.spent + 1
       else
-        local listed = call('ZRANGE', viewKey(q, view, 'p:' .. provider), 0, classesPerProvider - 1, 'WITHSCORES')
+        local listed = call('ZRANGE', viewKey(q, view, 'p:' .. provider), 0, choice.classesPerProvider - 1, 'WITHSCORES')
         for i = 1, #listed, 2 do
           if best and tonumber(listed[i + 1]) > best.score then
             passed(listed[i + 1])
             break
           end
-          local found = firstOf(q, view, listed[i], free)
+          local found = choice.firstOf(q, view, listed[i], free)
           if found and found ~= best then
-            local ahead = before(found, best)
+            local ahead = choice.before(found, best)
             if best then passed(ahead and best.score or found.score) end
             if ahead then best = found end
           end
         end
-        if #listed == 2 * classesPerProvider then passed(listed[#listed]) end
+        if #listed == 2 * choice.classesPerProvider then passed(listed[#listed]) end
         from = from + 1
-        if from == viewsPerProvider then passed(head[2]) end
+        if from == choice.viewsPerProvider then passed(head[2]) end
       end
     end
   end
@@ -161,11 +163,11 @@ local function first(free, usable)
 end
 
 -- The next job of a shape and tenant that BullMQ still holds; those that it does not are dropped. Nil when there is none, or too many were dropped.
-local function nextJob(q, shape, name)
-  local jobs = jobsKey(q, shape, name)
+function choice.nextJob(q, shape, name)
+  local jobs = ready.jobsKey(q, shape, name)
   local found
   local dropped = 0
-  while not found and spent < patience do
+  while not found and ready.spent < ready.patience do
     local jobId, score = unpack(call('ZPOPMIN', jobs))
     if not jobId then break end
     dropped = dropped + 1
@@ -174,14 +176,14 @@ local function nextJob(q, shape, name)
     local over = info and keyed.isOver(q, key, info)
     if over then
       keyed.supersede(q, jobId, over)
-      spent = spent + 1
+      ready.spent = ready.spent + 1
     elseif info and keyed.room(key, info.limit) <= 0 then
       keyed.park(q, key, keyed.groupOf(info), jobId, score)
       -- With what follows it is as much as four other things.
-      spent = spent + 4
+      ready.spent = ready.spent + 4
     else
       call('HDEL', bull(q, jobId), 'sy')
-      if call('ZREM', bull(q, 'prioritized'), jobId) == 1 then found = jobId else spent = spent + 1 end
+      if call('ZREM', bull(q, 'prioritized'), jobId) == 1 then found = jobId else ready.spent = ready.spent + 1 end
       if found and key then keyed.enter(q, jobId, key) end
     end
     if key then keyed.fill(q, key) end
@@ -191,7 +193,7 @@ local function nextJob(q, shape, name)
 end
 
 -- The secrets that a shape's jobs need, as JSON.
-local function secretsOf(q, shape)
+function choice.secretsOf(q, shape)
   local json = call('HGET', keyOf(q, 'shape'), shape) or ''
   if not string.find(json, '"secrets"', 1, true) then return '[]' end
   local needed = cjson.decode(json).secrets
@@ -199,80 +201,80 @@ local function secretsOf(q, shape)
 end
 
 -- Puts a job where BullMQ takes the next one from, and charges its tenant.
-local function give(q, jobId, name, needed)
+function choice.give(q, jobId, name, needed)
   call('ZREM', keyOf(q, 'deadline'), jobId)
   call('RPUSH', bull(q, 'wait'), jobId)
-  opened[q] = nil
-  local a = accountOf(name)
+  choice.opened[q] = nil
+  local a = ready.accountOf(name)
   local whole = a.mean
   a.base = math.max(a.base, a.queues[q] or 0)
-  charge(a, q, shareOf(name).weight, whole)
+  ready.charge(a, q, ready.shareOf(name).weight, whole)
   a.held = a.held + 1
-  hold(ids.run(q, jobId), { since = now, accounted = whole, used = 0, q = q, tenant = name, secrets = needed or '[]' })
-  saveAccount(name)
+  ready.hold(ids.run(q, jobId), { since = now, accounted = whole, used = 0, q = q, tenant = name, secrets = needed or '[]' })
+  ready.saveAccount(name)
 end
 
 -- What is chosen has its place bound to it. A job may have one already.
-local function bind(leaseId, holder, q, jobId, shape, provider)
+function choice.bind(leaseId, holder, q, jobId, shape, provider)
   local id = ids.run(q, jobId)
   local known = call('HGET', L .. ':jobs', id)
-  local before = known and getLease(known)
+  local before = known and ledger.getLease(known)
   if before then return before.provider end
-  local milliCpu, memoryMiB = demandOf(q, shape)
-  take(leaseId, provider, holder, milliCpu, memoryMiB, 0, { id, bull(q, jobId) })
+  local milliCpu, memoryMiB = ready.demandOf(q, shape)
+  ledger.take(leaseId, provider, holder, milliCpu, memoryMiB, 0, { id, bull(q, jobId) })
   return provider
 end
 
 -- Chooses the next job among `free` (name -> provider) and gives it. `receiver(q, view, jobId)` names a consumer and a lease id.
 -- Returns { jobId, q, view, provider, holder }, or nil and 'again' when there may be more to find.
-local function choose(free, usable, receiver)
-  while spent < patience do
-    looked = {}
-    local best, others = first(free, usable)
-    if not best then return nil, spent >= patience and 'again' or nil end
+function choice.choose(free, usable, receiver)
+  while ready.spent < ready.patience do
+    choice.looked = {}
+    local best, others = choice.first(free, usable)
+    if not best then return nil, ready.spent >= ready.patience and 'again' or nil end
     local q, view, name, shape, provider = best.q, best.view, best.tenant, best.shape, best.provider
     local tenants = viewKey(q, view, 'a:' .. best.class)
-    local a = accountOf(name)
+    local a = ready.accountOf(name)
     if a.fresh == 1 then
       a.fresh = 0
-      a.vt = rounded(math.max(a.vt, presentAt(provider)))
-      saveAccount(name)
+      a.vt = ready.rounded(math.max(a.vt, choice.presentAt(provider)))
+      ready.saveAccount(name)
     end
-    local score, cap = scoreOf(a, q), shareOf(name).cap
+    local score, cap = ready.scoreOf(a, q), ready.shareOf(name).cap
     if not free[provider] then
       -- It was kept for a larger one meanwhile.
-      spent = spent + 1
+      ready.spent = ready.spent + 1
     elseif cap and a.held >= cap then
       call('ZREM', tenants, name)
-      call('SADD', R .. ':capped:' .. name, cappedAt(q, view, best.class))
-      refresh(q, view, best.class)
+      call('SADD', R .. ':capped:' .. name, ready.cappedAt(q, view, best.class))
+      ready.refresh(q, view, best.class)
       keyed.makeWay(q, shape, name)
-      spent = spent + 1
-    elseif classOf(q, view, shape) ~= best.class then
-      forsake(q, view, best.class, shape, name)
-      refresh(q, view, best.class)
-      spent = spent + 1
+      ready.spent = ready.spent + 1
+    elseif ready.classOf(q, view, shape) ~= best.class then
+      ready.forsake(q, view, best.class, shape, name)
+      ready.refresh(q, view, best.class)
+      ready.spent = ready.spent + 1
     elseif score > best.score and score >= others then
-      call('ZADD', tenants, text(score), name)
-      refresh(q, view, best.class)
-      spent = spent + 1
+      call('ZADD', tenants, ready.text(score), name)
+      ready.refresh(q, view, best.class)
+      ready.spent = ready.spent + 1
     else
-      local vt, needed = a.vt, secretsOf(q, shape)
-      local jobId = nextJob(q, shape, name)
+      local vt, needed = a.vt, choice.secretsOf(q, shape)
+      local jobId = choice.nextJob(q, shape, name)
       if jobId then
         local holder, leaseId = receiver(q, view, jobId)
         call('HSET', R .. ':present', provider, string.format('%.3f', vt))
-        presents[provider] = vt
+        choice.presents[provider] = vt
         call('HDEL', keyOf(q, 'passed'), shape)
-        local at = bind(leaseId, holder, q, jobId, shape, provider)
-        free[provider] = read(provider)
-        give(q, jobId, name, needed)
-        call('ZADD', tenants, 'XX', text(scoreOf(a, q)), name)
-        leave(q, shape, name)
-        refresh(q, view, best.class)
+        local at = choice.bind(leaseId, holder, q, jobId, shape, provider)
+        free[provider] = ledger.read(provider)
+        choice.give(q, jobId, name, needed)
+        call('ZADD', tenants, 'XX', ready.text(ready.scoreOf(a, q)), name)
+        ready.leave(q, shape, name)
+        ready.refresh(q, view, best.class)
         return { jobId = jobId, q = q, view = view, provider = at, holder = holder }
       end
-      leave(q, shape, name)
+      ready.leave(q, shape, name)
     end
   end
   return nil, 'again'

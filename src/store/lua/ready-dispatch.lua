@@ -18,33 +18,33 @@
 -- behind it that have one; when a place that it can use becomes free it is before all that came after it.
 local holder, leaseId, limits, said, idleMs = ARGV[3], ARGV[4], cjson.decode(ARGV[5]), cjson.decode(ARGV[6]), tonumber(ARGV[7])
 local mine, grace = cjson.decode(ARGV[8]), tonumber(ARGV[9])
-local profile, me, usable, secrets = mine.profile, mine.view, asSet(mine.providers), asSet(mine.secrets)
+local profile, me, usable, secrets = mine.profile, mine.view, fitness.asSet(mine.providers), fitness.asSet(mine.secrets)
 local sharesLost = mine.shares and redis.call('EXISTS', R .. ':shares') == 0
 local q = ownQueue
 local prioritized, wait, active, delayed = bull(q, 'prioritized'), bull(q, 'wait'), bull(q, 'active'), bull(q, 'delayed')
 -- How many jobs that were handed over are looked at, delayed ones let go, and shapes asked for.
 local perLook = { handed = 32, delayed = 32, unknown = 64, handedOn = 8, tenants = 64, unpaid = 4 }
 local viewTtlMs = 600000
-configure(limits)
+ledger.configure(limits)
 local names, kept, free = {}, {}, {}
 for _, each in ipairs(limits) do
   local name = each.provider
   names[#names + 1] = name
-  kept[name] = grant(name)
-  if usable[name] and not kept[name] and room(read(name), 0, 0) == 'fits' then free[name] = read(name) end
+  kept[name] = ledger.grant(name)
+  if usable[name] and not kept[name] and ledger.room(ledger.read(name), 0, 0) == 'fits' then free[name] = ledger.read(name) end
 end
 local unknown, strays = {}, {}
 local laterMs
 local atConcurrency = 0
 
-if call('ZCARD', prioritized) == 0 and tonumber(call('HGET', R .. ':listed', q) or '0') > 0 then newEpoch(q) end
-if call('ZADD', keyOf(q, 'views'), now, me) == 1 then viewsOf[q] = nil end
+if call('ZCARD', prioritized) == 0 and tonumber(call('HGET', R .. ':listed', q) or '0') > 0 then ready.newEpoch(q) end
+if call('ZADD', keyOf(q, 'views'), now, me) == 1 then ready.viewsOf[q] = nil end
 if call('HGET', keyOf(q, 'policy'), me) ~= mine.policy then call('HSET', keyOf(q, 'policy'), me, mine.policy) end
 
 -- The first score of a view to the deployment's lists: whoever found nobody to take for it may have put it out of them.
 local function show(provider)
   local first = call('ZRANGE', viewKey(q, me, 'p:' .. provider), 0, 0, 'WITHSCORES')
-  if first[2] then call('ZADD', R .. ':at:' .. provider, first[2], q .. ':' .. epochOf(q) .. ':' .. me) end
+  if first[2] then call('ZADD', R .. ':at:' .. provider, first[2], q .. ':' .. ready.epochOf(q) .. ':' .. me) end
 end
 
 -- What this view's consumers say of a shape: one that is gone meanwhile they need to say nothing of.
@@ -54,24 +54,24 @@ local function learn(shape, number, what)
       call('HSET', viewKey(q, me, 'order'), shape, cjson.encode(what[1]))
       table.sort(what[1])
     end
-    local class = type(what) == 'table' and #what > 0 and enterClass(q, me, what, demandOf(q, shape)) or nil
-    local known = classOf(q, me, shape)
+    local class = type(what) == 'table' and #what > 0 and ready.enterClass(q, me, what, ready.demandOf(q, shape)) or nil
+    local known = ready.classOf(q, me, shape)
     -- Where the class is another one now, whoever comes upon its tenants in the old one takes them out.
     if known and known ~= class then call('HDEL', viewKey(q, me, 'fit'), shape) end
-    forgetShape(q, shape)
+    ready.forgetShape(q, shape)
     if class and class == known then
       -- As before, or only in another order.
     elseif class then
       call('HSET', viewKey(q, me, 'fit'), shape, class)
       call('ZADD', viewKey(q, me, 'merge'), number, shape)
       call('ZREM', keyOf(q, 'stuck'), shape)
-      local refusals = refusalsOf(shape)
+      local refusals = fitness.refusalsOf(shape)
       if refusals.by[profile] then
         refusals.by[profile], refusals.since = nil, nil
-        saveRefusals(shape, refusals)
+        fitness.saveRefusals(shape, refusals)
       end
     elseif type(what) ~= 'table' then
-      refuseShape(shape, profile, what)
+      fitness.refuseShape(shape, profile, what)
     end
   end
   if number > tonumber(call('HGET', keyOf(q, 'mapped'), me) or '0') then call('HSET', keyOf(q, 'mapped'), me, string.format('%.0f', number)) end
@@ -83,12 +83,12 @@ local function merge(most)
   while true do
     local shape = call('ZRANGE', viewKey(q, me, 'merge'), 0, 0)[1]
     if not shape or most <= 0 then
-      refreshAll(q, later)
+      ready.refreshAll(q, later)
       return shape ~= nil
     end
     local from = call('GET', viewKey(q, me, 'merged'))
     local tenants = call('ZRANGEBYLEX', keyOf(q, 's:' .. shape), from and '(' .. from or '-', '+', 'LIMIT', 0, most)
-    for _, name in ipairs(tenants) do place(q, me, shape, name, later) end
+    for _, name in ipairs(tenants) do ready.place(q, me, shape, name, later) end
     if #tenants < most then
       call('ZREM', viewKey(q, me, 'merge'), shape)
       call('DEL', viewKey(q, me, 'merged'))
@@ -104,10 +104,10 @@ end
 local function answer(what, jobId, provider, waited, stand, why)
   local soonest, loads, spare, queued = laterMs or '', {}, false, tonumber(call('HGET', R .. ':listed', q) or '0') > 0
   for i, name in ipairs(names) do
-    local p = read(name)
-    loads[i] = load(p)
-    if usable[name] and not kept[name] and room(p, 0, 0) == 'fits' then spare = true end
-    local ms = queued and opensIn(p)
+    local p = ledger.read(name)
+    loads[i] = ledger.load(p)
+    if usable[name] and not kept[name] and ledger.room(p, 0, 0) == 'fits' then spare = true end
+    local ms = queued and ledger.opensIn(p)
     if ms and (soonest == '' or ms < soonest) then soonest = ms end
   end
   local last = what == 'nothing' or (what == 'take' and jobId and not (queued and spare))
@@ -130,7 +130,7 @@ end
 local function providerOf(jobId)
   local id = ids.run(q, jobId)
   local lease = redis.call('HGET', L .. ':jobs', id)
-  lease = lease and getLease(lease)
+  lease = lease and ledger.getLease(lease)
   if lease then return lease.provider end
   local texts = redis.call('HMGET', runPrefix .. id, 'record', 'r:sandbox', 'r:creating')
   local record = texts[1] and cjson.decode(texts[1]) or {}
@@ -150,9 +150,9 @@ local function standOf(jobId)
   local provider = providerOf(jobId)
   -- One that another superseded while it waited is to be ended: anybody can.
   if not provider and string.sub(call('HGET', R .. ':keyed', q .. ':' .. jobId) or '', 1, 1) == '!' then return 'stranded' end
-  local held = heldOf(ids.run(q, jobId))
+  local held = ready.heldOf(ids.run(q, jobId))
   local needed = held and cjson.decode(held.secrets) or {}
-  local refusals = refusalsOf(jobId)
+  local refusals = fitness.refusalsOf(jobId)
   local function has(providers, known)
     if provider and not providers[provider] then return false end
     for _, name in ipairs(needed) do
@@ -160,21 +160,21 @@ local function standOf(jobId)
     end
     return true
   end
-  if has(usable, secrets) and not refuses(refusals, profile) then return '' end
-  local sinceMs = nobodySince(jobId, refusals, function(other) return has(other.providers, other.secrets) end)
+  if has(usable, secrets) and not fitness.refuses(refusals, profile) then return '' end
+  local sinceMs = fitness.nobodySince(jobId, refusals, function(other) return has(other.providers, other.secrets) end)
   if not sinceMs then return nil end
   -- Its end need not wait for whoever might have gone on.
   local run = redis.call('HMGET', runPrefix .. ids.run(q, jobId), 'cancelReason', 'generation', 'result')
   if run[1] and not (run[2] and run[3]) then return 'stranded' end
   if sinceMs < grace then return nil end
-  if not refuses(refusals, profile) then return 'stranded' end
+  if not fitness.refuses(refusals, profile) then return 'stranded' end
   local reached = false
-  for id, other in pairs(profiles()) do
-    if not refusesForGood(refusals, id) then return nil end
+  for id, other in pairs(fitness.profiles()) do
+    if not fitness.refusesForGood(refusals, id) then return nil end
     if provider and other.providers[provider] then reached = true end
   end
   if reached and not usable[provider] then return nil end
-  return 'nobody', reasons(refusals)
+  return 'nobody', fitness.reasons(refusals)
 end
 
 -- Whether a job was chosen just now for a consumer that takes it with the end of another one, and has not done so yet. One that dies meanwhile leaves it here.
@@ -244,15 +244,15 @@ local due = call('ZRANGE', delayed, 0, 0, 'WITHSCORES')
 if due[2] then laterMs = math.max(1, math.floor(tonumber(due[2]) / 4096) - redisNow) end
 
 -- Asked again after a lost answer: the job of this lease has its place, and somebody has taken it meanwhile.
-if getLease(leaseId) then return answer('nothing') end
+if ledger.getLease(leaseId) then return answer('nothing') end
 
-tidy()
+ready.tidy()
 -- What it had before it was away is to be gone first.
-if call('LPOS', R .. ':garbage', garbageOf(q, me)) then return answer('again') end
-for _, name in ipairs(call('SRANDMEMBER', R .. ':uncapping', 1)) do uncap(name, true) end
+if call('LPOS', R .. ':garbage', ready.garbageOf(q, me)) then return answer('again') end
+for _, name in ipairs(call('SRANDMEMBER', R .. ':uncapping', 1)) do ready.uncap(name, true) end
 for _, name in ipairs(unpaid.due(perLook.unpaid)) do unpaid.release(name) end
-local old = call('ZRANGEBYSCORE', keyOf(q, 'views'), '-inf', call('ZCARD', keyOf(q, 'views')) > mostViews and '+inf' or now - viewTtlMs, 'LIMIT', 0, 1)[1]
-if old and old ~= me then dropView(q, old) end
+local old = call('ZRANGEBYSCORE', keyOf(q, 'views'), '-inf', call('ZCARD', keyOf(q, 'views')) > ready.mostViews and '+inf' or now - viewTtlMs, 'LIMIT', 0, 1)[1]
+if old and old ~= me then ready.dropView(q, old) end
 for _, each in ipairs(said) do learn(each[1], each[2], each[3]) end
 local merging = merge(perLook.tenants) or #unpaid.due(1) > 0
 for _, name in ipairs(names) do
@@ -261,31 +261,31 @@ end
 
 -- Their time to wait is over: each is taken to be ended, before anything is begun.
 for _, jobId in ipairs(call('ZRANGEBYSCORE', keyOf(q, 'deadline'), '-inf', now, 'LIMIT', 0, 10)) do
-  local shape, name = listedAt(q, jobId)
+  local shape, name = ready.listedAt(q, jobId)
   call('ZREM', keyOf(q, 'deadline'), jobId)
   if shape then
-    local why = reasons(refusalsOf(shape))
-    unlist(q, jobId)
+    local why = fitness.reasons(fitness.refusalsOf(shape))
+    ready.unlist(q, jobId)
     if call('ZREM', prioritized, jobId) == 1 then
-      give(q, jobId, name)
+      choice.give(q, jobId, name)
       return answer('take', jobId, nil, nil, 'overdue', why)
     end
   end
 end
 -- So are those that nobody can run, unless somebody who can has come since.
 for _, shape in ipairs(call('ZRANGEBYSCORE', keyOf(q, 'stuck'), '-inf', now - grace, 'LIMIT', 0, 4)) do
-  local refusals = refusalsOf(shape)
-  local sinceMs = nobodySince(shape, refusals, anyProfile)
+  local refusals = fitness.refusalsOf(shape)
+  local sinceMs = fitness.nobodySince(shape, refusals, fitness.anyProfile)
   local name = call('ZRANGE', keyOf(q, 's:' .. shape), 0, 0)[1]
   if sinceMs and sinceMs >= grace and name then
-    local jobId = nextJob(q, shape, name)
-    local why = reasons(refusals)
-    leave(q, shape, name)
+    local jobId = choice.nextJob(q, shape, name)
+    local why = fitness.reasons(refusals)
+    ready.leave(q, shape, name)
     if jobId then
-      give(q, jobId, name)
+      choice.give(q, jobId, name)
       return answer('take', jobId, nil, nil, 'nobody', why)
     end
-    if spent >= patience then return answer('again') end
+    if ready.spent >= ready.patience then return answer('again') end
   else
     call('ZREM', keyOf(q, 'stuck'), shape)
   end
@@ -301,26 +301,26 @@ for i = 1, #shapes, 2 do
 end
 if #unknown > 0 then return answer('nothing') end
 
-local open, opensMs = isOpen(q)
+local open, opensMs = choice.isOpen(q)
 if not open then
   laterMs = opensMs or laterMs
   return answer('nothing')
 end
 for _ = 1, perLook.handedOn do
   if next(free) == nil then return answer((merging or keyed.advanced) and 'again' or 'nothing') end
-  local found, more = choose(free, function(queue, view)
+  local found, more = choice.choose(free, function(queue, view)
     if queue == q and view == me then return true end
-    return isOpen(queue) and idleConsumer(queue, view) ~= nil
+    return choice.isOpen(queue) and ledger.idleConsumer(queue, view) ~= nil
   end, function(queue, view, jobId)
     if queue == q and view == me then return holder, leaseId end
-    return idleConsumer(queue, view), 'on/' .. jobId .. '/' .. leaseId
+    return ledger.idleConsumer(queue, view), 'on/' .. jobId .. '/' .. leaseId
   end)
   -- What came to the front of its line in this call may be of a shape that the caller is still to learn of.
   if not found then return answer((more or merging or keyed.advanced) and 'again' or 'nothing') end
   if found.q == q and found.view == me then return answer('take', found.jobId, found.provider) end
-  wake(found.q, found.holder)
+  ledger.wake(found.q, found.holder)
   for name in pairs(free) do
-    if room(read(name), 0, 0) ~= 'fits' then free[name] = nil else free[name] = read(name) end
+    if ledger.room(ledger.read(name), 0, 0) ~= 'fits' then free[name] = nil else free[name] = ledger.read(name) end
   end
 end
 return answer('again')

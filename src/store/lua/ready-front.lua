@@ -2,7 +2,7 @@
 -- Puts a job that a consumer gave back before all others: whoever looks next takes it, and needs no place for it.
 -- ARGV: inbox prefix, inbox ttl, job id, 1 for a job that can't be listed and is to be taken as it is. Returns whether it was there, and wakes a consumer.
 local jobId, q = ARGV[3], ownQueue
-unlist(q, jobId)
+ready.unlist(q, jobId)
 local found = call('ZREM', bull(q, 'prioritized'), jobId) == 1
 if found then call('RPUSH', bull(q, 'wait'), jobId) end
 if ARGV[4] == '1' and call('EXISTS', bull(q, jobId)) == 1 then
@@ -12,5 +12,5 @@ end
 if not found then return 0 end
 redis.call('ZREMRANGEBYSCORE', I, '-inf', now)
 local woken = redis.call('ZPOPMAX', I)
-if woken[1] then tell(woken[1], { kind = 'work' }) end
+if woken[1] then ledger.tell(woken[1], { kind = 'work' }) end
 return 1

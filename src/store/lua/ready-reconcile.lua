@@ -19,20 +19,20 @@ local state = call('HMGET', sweep, 'holder', 'until', 'from', 'seen', 'upTo', 'p
 -- Further ahead than anybody sets it: Redis' clock was set back.
 local left = state[1] and state[1] ~= holder and tonumber(state[2]) - now or 0
 if left > 0 and left <= 10 * ttl then return { 0, {}, {}, left, 0 } end
-if call('ZCARD', prioritized) == 0 and tonumber(call('HGET', R .. ':listed', q) or '0') > 0 then newEpoch(q) end
+if call('ZCARD', prioritized) == 0 and tonumber(call('HGET', R .. ':listed', q) or '0') > 0 then ready.newEpoch(q) end
 
 -- Lines have numbers below 0.
 local lowest = '-9007199254740991'
 local missing, dirty = {}, {}
 -- Returns whether it stands in the index as BullMQ has it, now or after this.
 local function check(jobId, score)
-  local shape, name = listedAt(q, jobId)
+  local shape, name = ready.listedAt(q, jobId)
   if shape then
-    local key = jobsKey(q, shape, name)
+    local key = ready.jobsKey(q, shape, name)
     local known = call('ZSCORE', key, jobId)
-    if not known then list(q, jobId, shape, name, score, dirty) elseif known ~= score then
+    if not known then ready.list(q, jobId, shape, name, score, dirty) elseif known ~= score then
       call('ZADD', key, score, jobId)
-      if not keyed.isLine(shape) then placeAll(q, shape, name) end
+      if not keyed.isLine(shape) then ready.placeAll(q, shape, name) end
       keyed.rescored(q, jobId, shape, name, score)
     end
     return true
@@ -93,7 +93,7 @@ while left > 0 and tonumber(call('HGET', R .. ':listed', q) or '0') > call('ZCAR
     shapeNumber, tenant, rank = shapeNumber + 1, '', 0
   else
     if name ~= tenant then tenant, rank = name, 0 end
-    local key, dropped = jobsKey(q, shape[1], name), 0
+    local key, dropped = ready.jobsKey(q, shape[1], name), 0
     local jobs = call('ZRANGE', key, rank, rank + left - 1)
     for _, jobId in ipairs(jobs) do
       left = left - 1
@@ -108,7 +108,7 @@ while left > 0 and tonumber(call('HGET', R .. ':listed', q) or '0') > call('ZCAR
     rank = rank + #jobs - dropped
     if dropped > 0 then call('HINCRBY', R .. ':listed', q, 0 - dropped) end
     local more = call('ZCARD', key) > rank
-    if dropped > 0 then leave(q, shape[1], name) end
+    if dropped > 0 then ready.leave(q, shape[1], name) end
     -- The next one behind it.
     if not more then tenant, rank = name .. '\0', 0 end
   end
@@ -117,11 +117,11 @@ end
 local gone = {}
 local hand = call('HSCAN', R .. ':held', state[9] or '0', 'COUNT', 64)
 for i = 1, #hand[2], 2 do
-  local h = heldOf(hand[2][i])
+  local h = ready.heldOf(hand[2][i])
   local jobId = h and h.q == q and ids.job(q, hand[2][i])
   if jobId and call('EXISTS', bull(q, jobId)) == 0 then gone[#gone + 1] = jobId end
 end
-placeDirty(q, dirty)
+ready.placeDirty(q, dirty)
 operate.lapse(4)
 -- Who paused the queue is of interest only while it is: it may have been resumed from BullMQ's board.
 local pauseOver, pause = 0, call('GET', R .. ':q:' .. q .. ':pause')

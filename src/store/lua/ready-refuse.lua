@@ -15,10 +15,10 @@ for i = 6, #ARGV, 3 do
     there = redis.call('HEXISTS', keyOf(ownQueue, 'shape'), subject) == 1
   end
   if there then
-    local sinceMs, refusals = (kind == 'job' and refuse or refuseShape)(subject, profile, why, forMs)
+    local sinceMs, refusals = (kind == 'job' and fitness.refuse or fitness.refuseShape)(subject, profile, why, forMs)
     if sinceMs and sinceMs >= grace then
       given[#given + 1] = subject
-      given[#given + 1] = reasons(refusals)
+      given[#given + 1] = fitness.reasons(refusals)
     end
   end
 end

@@ -3,6 +3,6 @@
 -- KEYS[4]: the run. ARGV: inbox prefix, inbox ttl, job id. Returns {1 if it is listed as waiting, the provider at which it holds a place or '', 1 if
 -- it has a run that has not ended}.
 local id = redis.call('HGET', L .. ':jobs', ids.run(ownQueue, ARGV[3]))
-local lease = id and getLease(id)
+local lease = id and ledger.getLease(id)
 local run = redis.call('HMGET', KEYS[4], 'generation', 'result')
-return { listedAt(ownQueue, ARGV[3]) and 1 or 0, lease and lease.provider or '', run[1] and not run[2] and 1 or 0 }
+return { ready.listedAt(ownQueue, ARGV[3]) and 1 or 0, lease and lease.provider or '', run[1] and not run[2] and 1 or 0 }

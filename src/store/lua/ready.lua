@@ -38,15 +38,16 @@
 -- Invariant: accounts only ever go up while something of theirs is listed (a refund is credit on later charges), so that a score in a heap is a
 -- lower bound. One that is too low when it comes up is put right, and the next is looked at; a call does so at most `patience` times.
 local call = redis.call
+local ready = {}
 local base = string.gsub(L, 'ledger$', '')
 local ownQueue = string.match(I, ':([^:]*)$')
 local runPrefix = base .. ':run:'
-local patience = 32
-local spent = 0
-local mostClasses, mostViews, mostDebtors = 200, 16, 10000
-local halfLifeMs, forgetMs, mostDebt = 600000, 7200000, 86400
+ready.patience = 32
+ready.spent = 0
+ready.mostClasses, ready.mostViews, ready.mostDebtors = 200, 16, 10000
+ready.halfLifeMs, ready.forgetMs, ready.mostDebt = 600000, 7200000, 86400
 -- What passes between two accounts of a job that is in hand; more is a time in which nobody had it, or a clock that was set.
-local longestStepMs = 120000
+ready.longestStepMs = 120000
 
 -- What belongs to keys of concurrency: concurrency.lua, which every script includes that includes this.
 local keyed = {}
@@ -67,18 +68,18 @@ function ids.job(q, id)
   return ids.run(q, jobId) == id and jobId or nil
 end
 
-local epochs = {}
-local function epochOf(q)
-  if not epochs[q] then epochs[q] = call('HGET', R .. ':epoch', q) or '1' end
-  return epochs[q]
+ready.epochs = {}
+function ready.epochOf(q)
+  if not ready.epochs[q] then ready.epochs[q] = call('HGET', R .. ':epoch', q) or '1' end
+  return ready.epochs[q]
 end
-local function keyOf(q, rest, epoch) return R .. ':q:' .. q .. ':' .. (epoch or epochOf(q)) .. ':' .. rest end
+local function keyOf(q, rest, epoch) return R .. ':q:' .. q .. ':' .. (epoch or ready.epochOf(q)) .. ':' .. rest end
 
 -- Accounts: 'vt credit mean held heaps base leftAt fresh', then for each queue ':name:used credit'. `heaps`: in how many Q:s it stands. `base`:
 -- where a queue of it begins. `fresh`: it is still to begin at the present of the provider that it gets a place at.
-local accounts = {}
-local function accountOf(name)
-  local a = accounts[name]
+ready.accounts = {}
+function ready.accountOf(name)
+  local a = ready.accounts[name]
   if a then return a end
   a = { vt = 0, credit = 0, mean = 1, held = 0, heaps = 0, base = 0, leftAt = 0, fresh = 1, queues = {}, owed = {} }
   local text = call('HGET', R .. ':tenant', name)
@@ -89,20 +90,20 @@ local function accountOf(name)
     a.base, a.leftAt, a.fresh = tonumber(from), tonumber(leftAt), tonumber(fresh)
     for q, used, owed in string.gmatch(rest, ':([^:]*):(%S+) ([^:]*)') do a.queues[q], a.owed[q] = tonumber(used), tonumber(owed) end
   end
-  accounts[name] = a
+  ready.accounts[name] = a
   return a
 end
 
-local function rounded(x) return math.floor(x * 1000 + 0.5) / 1000 end
+function ready.rounded(x) return math.floor(x * 1000 + 0.5) / 1000 end
 
 -- Queues of one tenant are told apart far behind the point.
-local function scoreOf(a, q) return a.vt + (a.queues[q] or 0) * 1e-7 end
-local function text(score) return string.format('%.17g', score) end
+function ready.scoreOf(a, q) return a.vt + (a.queues[q] or 0) * 1e-7 end
+function ready.text(score) return string.format('%.17g', score) end
 
 -- A tenant's share { weight, cap, paused }: as configured, or as an operator said. One that is paused stands as at its cap.
-local shares = {}
-local function shareOf(name)
-  if not shares[name] then
+ready.shares = {}
+function ready.shareOf(name)
+  if not ready.shares[name] then
     local json = (name ~= '' and call('HGET', R .. ':shares', name)) or (name ~= '*' and call('HGET', R .. ':shares', '*'))
     local share = json and cjson.decode(json) or { weight = 1 }
     local said = call('HGET', R .. ':set', name)
@@ -116,12 +117,12 @@ local function shareOf(name)
       end
     end
     if share.paused then share.cap = 0 end
-    shares[name] = share
+    ready.shares[name] = share
   end
-  return shares[name]
+  return ready.shares[name]
 end
 
-local function leastPresent()
+function ready.leastPresent()
   local least
   for _, vt in ipairs(call('HVALS', R .. ':present')) do
     if not least or tonumber(vt) < least then least = tonumber(vt) end
@@ -129,8 +130,8 @@ local function leastPresent()
   return least or 0
 end
 
-local function saveAccount(name)
-  local a = accountOf(name)
+function ready.saveAccount(name)
+  local a = ready.accountOf(name)
   if a.held <= 0 and a.heaps <= 0 then
     a.held, a.heaps = 0, 0
     if a.leftAt == 0 then a.leftAt = now end
@@ -145,104 +146,104 @@ local function saveAccount(name)
 end
 
 -- Whoever has nothing waiting or in hand is forgotten once it owes nothing, or after long, or as the oldest of too many: two a call, where one is added.
-local function forgetDebtors()
+function ready.forgetDebtors()
   local debt = R .. ':debt'
   local oldest = call('ZRANGE', debt, 0, 1)
-  local tooMany = oldest[1] and call('ZCARD', debt) > mostDebtors
+  local tooMany = oldest[1] and call('ZCARD', debt) > ready.mostDebtors
   for _, name in ipairs(oldest) do
-    local a = accountOf(name)
-    if tooMany or now - a.leftAt > forgetMs or (now - a.leftAt > halfLifeMs and a.vt <= leastPresent()) then
+    local a = ready.accountOf(name)
+    if tooMany or now - a.leftAt > ready.forgetMs or (now - a.leftAt > ready.halfLifeMs and a.vt <= ready.leastPresent()) then
       call('ZREM', debt, name)
       call('HDEL', R .. ':tenant', name)
-      accounts[name] = nil
+      ready.accounts[name] = nil
     end
   end
 end
 
 -- A tenant that had nothing waiting or in hand comes back. Nothing of it is listed, so that its credit can be taken off at once.
-local function comeBack(a, name)
-  local present = leastPresent()
-  a.vt, a.credit = rounded(a.vt - a.credit / shareOf(name).weight), 0
+function ready.comeBack(a, name)
+  local present = ready.leastPresent()
+  a.vt, a.credit = ready.rounded(a.vt - a.credit / ready.shareOf(name).weight), 0
   if a.leftAt ~= 0 and a.vt > present then
-    a.vt = rounded(present + math.min(a.vt - present, mostDebt) * 0.5 ^ (math.max(0, now - a.leftAt) / halfLifeMs))
+    a.vt = ready.rounded(present + math.min(a.vt - present, ready.mostDebt) * 0.5 ^ (math.max(0, now - a.leftAt) / ready.halfLifeMs))
   end
   a.vt = math.max(a.vt, present)
   a.fresh = 1
 end
 
 -- Charges a tenant, and of its queues this one; credit of either pays first.
-local function charge(a, q, weight, seconds)
+function ready.charge(a, q, weight, seconds)
   local paid = math.min(a.credit, seconds)
-  a.credit = rounded(a.credit - paid)
-  a.vt = rounded(a.vt + (seconds - paid) / weight)
+  a.credit = ready.rounded(a.credit - paid)
+  a.vt = ready.rounded(a.vt + (seconds - paid) / weight)
   paid = math.min(a.owed[q] or 0, seconds)
-  a.owed[q] = rounded((a.owed[q] or 0) - paid)
-  a.queues[q] = rounded((a.queues[q] or a.base) + seconds - paid)
+  a.owed[q] = ready.rounded((a.owed[q] or 0) - paid)
+  a.queues[q] = ready.rounded((a.queues[q] or a.base) + seconds - paid)
 end
 
 -- The ids of a queue's views.
-local viewsOf = {}
-local function views(q)
-  if not viewsOf[q] then viewsOf[q] = call('ZREVRANGE', keyOf(q, 'views'), 0, mostViews - 1) end
-  return viewsOf[q]
+ready.viewsOf = {}
+function ready.views(q)
+  if not ready.viewsOf[q] then ready.viewsOf[q] = call('ZREVRANGE', keyOf(q, 'views'), 0, ready.mostViews - 1) end
+  return ready.viewsOf[q]
 end
 local function viewKey(q, view, rest, epoch) return keyOf(q, 'v:' .. view .. ':' .. rest, epoch) end
 
 -- What was read of shapes and classes; who changes it forgets it.
-local demands, fits, classes = {}, {}, {}
-local function forgetShape(q, shape)
-  demands[q .. ' ' .. shape] = nil
-  for _, view in ipairs(views(q)) do fits[q .. ' ' .. shape .. ' ' .. view] = nil end
+ready.demands, ready.fits, ready.classes = {}, {}, {}
+function ready.forgetShape(q, shape)
+  ready.demands[q .. ' ' .. shape] = nil
+  for _, view in ipairs(ready.views(q)) do ready.fits[q .. ' ' .. shape .. ' ' .. view] = nil end
 end
 
-local function demandOf(q, shape)
-  local known = demands[q .. ' ' .. shape]
+function ready.demandOf(q, shape)
+  local known = ready.demands[q .. ' ' .. shape]
   if not known then
     local milliCpu, memoryMiB = string.match(call('HGET', keyOf(q, 'demand'), shape) or '0 0', '^(%S+) (%S+)$')
     known = { tonumber(milliCpu), tonumber(memoryMiB) }
-    demands[q .. ' ' .. shape] = known
+    ready.demands[q .. ' ' .. shape] = known
   end
   return known[1], known[2]
 end
 
 -- The class of a shape by the word of a view's consumers; false as long as they have not said so, or when they can't run it.
-local function classOf(q, view, shape)
+function ready.classOf(q, view, shape)
   local id = q .. ' ' .. shape .. ' ' .. view
-  if fits[id] == nil then fits[id] = call('HGET', viewKey(q, view, 'fit'), shape) end
-  return fits[id]
+  if ready.fits[id] == nil then ready.fits[id] = call('HGET', viewKey(q, view, 'fit'), shape) end
+  return ready.fits[id]
 end
 
 -- { groups, bucket }: the providers of a class.
-local function classAt(q, view, class)
+function ready.classAt(q, view, class)
   local id = q .. ' ' .. class .. ' ' .. view
-  if not classes[id] then classes[id] = cjson.decode(call('HGET', viewKey(q, view, 'class'), class) or '[[],"-,-"]') end
-  return classes[id]
+  if not ready.classes[id] then ready.classes[id] = cjson.decode(call('HGET', viewKey(q, view, 'class'), class) or '[[],"-,-"]') end
+  return ready.classes[id]
 end
 
 -- A bucket holds demands between two powers of two; what it is at least is told by its name. '-,-' holds any.
-local function bucketOf(milliCpu, memoryMiB)
+function ready.bucketOf(milliCpu, memoryMiB)
   local function power(x) return x < 1 and '-' or tostring(math.floor(math.log(x) / math.log(2) + 1e-9)) end
   return power(milliCpu) .. ',' .. power(memoryMiB)
 end
-local function leastOf(bucket)
+function ready.leastOf(bucket)
   local cpu, memory = string.match(bucket, '^([^,]*),(.*)$')
   local function least(power) return tonumber(power) and 2 ^ tonumber(power) or 0 end
   return least(cpu), least(memory)
 end
 
 -- Enters the class of what these providers can run. Where none has a pool what it takes is all the same; beyond a number the order is left out.
-local function enterClass(q, view, groups, milliCpu, memoryMiB)
+function ready.enterClass(q, view, groups, milliCpu, memoryMiB)
   local pooled = false
   for _, group in ipairs(groups) do
     for _, name in ipairs(group) do
-      local p = read(name)
+      local p = ledger.read(name)
       if p.cpuLimit or p.memoryLimit then pooled = true end
     end
   end
-  local json = cjson.encode({ groups, pooled and bucketOf(milliCpu, memoryMiB) or '-,-' })
+  local json = cjson.encode({ groups, pooled and ready.bucketOf(milliCpu, memoryMiB) or '-,-' })
   local class = string.sub(redis.sha1hex(json), 1, 12)
   local known = viewKey(q, view, 'class')
-  if call('HEXISTS', known, class) == 0 and call('HLEN', known) >= mostClasses then
+  if call('HEXISTS', known, class) == 0 and call('HLEN', known) >= ready.mostClasses then
     local all = {}
     for _, group in ipairs(groups) do
       for _, name in ipairs(group) do all[#all + 1] = name end
@@ -256,10 +257,10 @@ local function enterClass(q, view, groups, milliCpu, memoryMiB)
 end
 
 -- The first score of a class's tenants to the lists of its providers, and theirs to the deployment's.
-local function refresh(q, view, class)
+function ready.refresh(q, view, class)
   local first = call('ZRANGE', viewKey(q, view, 'a:' .. class), 0, 0, 'WITHSCORES')[2]
-  local name = q .. ':' .. epochOf(q) .. ':' .. view
-  for _, group in ipairs(classAt(q, view, class)[1]) do
+  local name = q .. ':' .. ready.epochOf(q) .. ':' .. view
+  for _, group in ipairs(ready.classAt(q, view, class)[1]) do
     for _, provider in ipairs(group) do
       local key, at = viewKey(q, view, 'p:' .. provider), R .. ':at:' .. provider
       if first then call('ZADD', key, first, class) else call('ZREM', key, class) end
@@ -271,16 +272,16 @@ end
 
 -- Not a shape, but what waits for a key.
 function keyed.isLine(shape) return string.sub(shape, 1, 1) == '!' end
-local function jobsKey(q, shape, name) return keyOf(q, 'j:' .. shape .. ':' .. name) end
-local function cappedAt(q, view, class) return q .. ':' .. epochOf(q) .. ':' .. class .. ':' .. view end
+function ready.jobsKey(q, shape, name) return keyOf(q, 'j:' .. shape .. ':' .. name) end
+function ready.cappedAt(q, view, class) return q .. ':' .. ready.epochOf(q) .. ':' .. class .. ':' .. view end
 
 -- Takes a shape of a tenant out of a class. Returns whether it had others there.
-local function forsake(q, view, class, shape, name)
+function ready.forsake(q, view, class, shape, name)
   local shapes = viewKey(q, view, 't:' .. class .. ':' .. name)
   call('ZREM', shapes, shape)
   if call('EXISTS', shapes) == 1 then return true end
   call('ZREM', viewKey(q, view, 'a:' .. class), name)
-  call('SREM', R .. ':capped:' .. name, cappedAt(q, view, class))
+  call('SREM', R .. ':capped:' .. name, ready.cappedAt(q, view, class))
   return false
 end
 
@@ -289,56 +290,56 @@ local unpaid = {}
 function unpaid.key(name) return R .. ':unpaid:' .. name end
 function unpaid.holds(q, view, shape, name)
   if unpaid.any == nil then unpaid.any = call('EXISTS', R .. ':unpaid') == 1 end
-  return unpaid.any and call('SISMEMBER', unpaid.key(name), q .. ':' .. epochOf(q) .. ':' .. shape .. ':' .. view) == 1
+  return unpaid.any and call('SISMEMBER', unpaid.key(name), q .. ':' .. ready.epochOf(q) .. ':' .. shape .. ':' .. view) == 1
 end
 
 -- Puts a tenant's jobs of a shape into a view, as they are now; takes them out when there are none. `later` gathers the classes to be refreshed.
-local function place(q, view, shape, name, later)
-  local class = classOf(q, view, shape)
+function ready.place(q, view, shape, name, later)
+  local class = ready.classOf(q, view, shape)
   if not class then return end
   local shapes, tenants = viewKey(q, view, 't:' .. class .. ':' .. name), viewKey(q, view, 'a:' .. class)
-  local first = call('ZRANGE', jobsKey(q, shape, name), 0, 0, 'WITHSCORES')[2]
+  local first = call('ZRANGE', ready.jobsKey(q, shape, name), 0, 0, 'WITHSCORES')[2]
   if first and not unpaid.holds(q, view, shape, name) then
     call('ZADD', shapes, first, shape)
-    if call('ZSCORE', tenants, name) or call('SISMEMBER', R .. ':capped:' .. name, cappedAt(q, view, class)) == 1 then return end
-    call('ZADD', tenants, text(scoreOf(accountOf(name), q)), name)
-  elseif forsake(q, view, class, shape, name) then
+    if call('ZSCORE', tenants, name) or call('SISMEMBER', R .. ':capped:' .. name, ready.cappedAt(q, view, class)) == 1 then return end
+    call('ZADD', tenants, ready.text(ready.scoreOf(ready.accountOf(name), q)), name)
+  elseif ready.forsake(q, view, class, shape, name) then
     return
   end
-  if not later then return refresh(q, view, class) end
+  if not later then return ready.refresh(q, view, class) end
   later[view] = later[view] or {}
   later[view][class] = true
 end
-local function placeAll(q, shape, name, later)
-  for _, view in ipairs(views(q)) do place(q, view, shape, name, later) end
+function ready.placeAll(q, shape, name, later)
+  for _, view in ipairs(ready.views(q)) do ready.place(q, view, shape, name, later) end
 end
-local function refreshAll(q, later)
+function ready.refreshAll(q, later)
   for view, touched in pairs(later) do
-    for class in pairs(touched) do refresh(q, view, class) end
+    for class in pairs(touched) do ready.refresh(q, view, class) end
   end
 end
 
 -- Holds what a view would give of a shape's jobs until the tenant's budget may have more: on another day, by another version of the budgets, or because something
 -- that was reserved came free (costs.free).
 function unpaid.hold(q, view, shape, name, why, untilMs, version)
-  call('SADD', unpaid.key(name), q .. ':' .. epochOf(q) .. ':' .. shape .. ':' .. view)
-  call('HSET', R .. ':unpaid', q .. ':' .. epochOf(q) .. ':' .. shape .. ':' .. name, why)
+  call('SADD', unpaid.key(name), q .. ':' .. ready.epochOf(q) .. ':' .. shape .. ':' .. view)
+  call('HSET', R .. ':unpaid', q .. ':' .. ready.epochOf(q) .. ':' .. shape .. ':' .. name, why)
   -- What is due already stays due: others of its shapes were held before that.
   for part, score in pairs({ day = untilMs, version = version }) do
     local known = call('ZSCORE', R .. ':paying:' .. part, name)
     if not known or tonumber(known) > tonumber(score) then call('ZADD', R .. ':paying:' .. part, score, name) end
   end
   unpaid.any = true
-  placeAll(q, shape, name)
+  ready.placeAll(q, shape, name)
 end
 
 -- Puts a tenant's jobs back where they would stand, as far as this call goes: the first of them asks again.
 function unpaid.release(name)
-  local some = call('SPOP', unpaid.key(name), patience)
+  local some = call('SPOP', unpaid.key(name), ready.patience)
   for _, where in ipairs(some) do
     local q, epoch, shape = string.match(where, '^([^:]*):(%d+):(%x+):')
     call('HDEL', R .. ':unpaid', q .. ':' .. epoch .. ':' .. shape .. ':' .. name)
-    if epoch == epochOf(q) then placeAll(q, shape, name) end
+    if epoch == ready.epochOf(q) then ready.placeAll(q, shape, name) end
   end
   if call('EXISTS', unpaid.key(name)) == 1 then return end
   for _, part in ipairs({ 'day', 'version' }) do call('ZREM', R .. ':paying:' .. part, name) end
@@ -354,16 +355,16 @@ function unpaid.due(most)
 end
 
 -- After jobs of a tenant were taken out of a shape: the views follow, and what is empty goes.
-local function leave(q, shape, name)
-  if keyed.isLine(shape) then keyed.stand(q, string.sub(shape, 2), name) else placeAll(q, shape, name) end
-  if call('EXISTS', jobsKey(q, shape, name)) == 1 then return end
+function ready.leave(q, shape, name)
+  if keyed.isLine(shape) then keyed.stand(q, string.sub(shape, 2), name) else ready.placeAll(q, shape, name) end
+  if call('EXISTS', ready.jobsKey(q, shape, name)) == 1 then return end
   if call('ZREM', keyOf(q, 's:' .. shape), name) == 1 and not keyed.isLine(shape) then
-    local a = accountOf(name)
+    local a = ready.accountOf(name)
     a.heaps = a.heaps - 1
-    saveAccount(name)
+    ready.saveAccount(name)
   end
   if call('EXISTS', keyOf(q, 's:' .. shape)) == 1 then return end
-  for _, view in ipairs(views(q)) do
+  for _, view in ipairs(ready.views(q)) do
     call('HDEL', viewKey(q, view, 'fit'), shape)
     call('HDEL', viewKey(q, view, 'order'), shape)
     call('ZREM', viewKey(q, view, 'merge'), shape)
@@ -371,20 +372,20 @@ local function leave(q, shape, name)
   for _, part in ipairs({ 'demand', 'shape', 'passed' }) do call('HDEL', keyOf(q, part), shape) end
   for _, part in ipairs({ 'shapes', 'stuck' }) do call('ZREM', keyOf(q, part), shape) end
   call('HDEL', R .. ':q:' .. q .. ':unfit', shape)
-  forgetShape(q, shape)
+  ready.forgetShape(q, shape)
 end
 
 -- Where a job is listed: shape and tenant; nil when it is not.
-local function listedAt(q, jobId)
+function ready.listedAt(q, jobId)
   local epoch, shape, name = string.match(call('HGET', bull(q, jobId), 'sy') or '', '^(%d+) (%S+) (.*)$')
-  if epoch == epochOf(q) then return shape, name end
+  if epoch == ready.epochOf(q) then return shape, name end
   return nil
 end
 
 -- Lists a job under a shape that is entered. `dirty` gathers where the views are to follow: shape -> tenants.
-local function list(q, jobId, shape, name, score, dirty)
-  if call('ZADD', jobsKey(q, shape, name), score, jobId) == 1 then call('HINCRBY', R .. ':listed', q, 1) end
-  call('HSET', bull(q, jobId), 'sy', epochOf(q) .. ' ' .. shape .. ' ' .. name)
+function ready.list(q, jobId, shape, name, score, dirty)
+  if call('ZADD', ready.jobsKey(q, shape, name), score, jobId) == 1 then call('HINCRBY', R .. ':listed', q, 1) end
+  call('HSET', bull(q, jobId), 'sy', ready.epochOf(q) .. ' ' .. shape .. ' ' .. name)
   if keyed.isLine(shape) then
     if call('ZADD', keyOf(q, 's:' .. shape), 0, name) == 1 and not call('ZSCORE', keyOf(q, 'shapes'), shape) then
       call('ZADD', keyOf(q, 'shapes'), 0 - call('INCR', R .. ':numbers'), shape)
@@ -395,92 +396,92 @@ local function list(q, jobId, shape, name, score, dirty)
   dirty[shape] = dirty[shape] or {}
   dirty[shape][name] = true
   if call('ZADD', keyOf(q, 's:' .. shape), 0, name) == 0 then return end
-  local a = accountOf(name)
-  if a.heaps <= 0 and a.held <= 0 then comeBack(a, name) end
+  local a = ready.accountOf(name)
+  if a.heaps <= 0 and a.held <= 0 then ready.comeBack(a, name) end
   a.queues[q] = math.max(a.queues[q] or 0, a.base)
   a.heaps = a.heaps + 1
-  saveAccount(name)
+  ready.saveAccount(name)
 end
-local function placeDirty(q, dirty)
+function ready.placeDirty(q, dirty)
   local later = {}
   for shape, names in pairs(dirty) do
-    for name in pairs(names) do placeAll(q, shape, name, later) end
+    for name in pairs(names) do ready.placeAll(q, shape, name, later) end
   end
-  refreshAll(q, later)
+  ready.refreshAll(q, later)
 end
 
 -- Enters a shape, so that jobs can be listed under it.
-local function enterShape(q, shape, json, milliCpu, memoryMiB)
+function ready.enterShape(q, shape, json, milliCpu, memoryMiB)
   if call('HSETNX', keyOf(q, 'shape'), shape, json) == 0 then return end
   call('HSET', keyOf(q, 'demand'), shape, milliCpu .. ' ' .. memoryMiB)
   call('ZADD', keyOf(q, 'shapes'), call('INCR', R .. ':numbers'), shape)
-  forgetShape(q, shape)
+  ready.forgetShape(q, shape)
 end
 
 -- Takes a job out of the index, wherever it stands in it; with `for now` it still waits.
-local function unlist(q, jobId, forNow)
-  local shape, name = listedAt(q, jobId)
+function ready.unlist(q, jobId, forNow)
+  local shape, name = ready.listedAt(q, jobId)
   if not shape then return end
   call('HDEL', bull(q, jobId), 'sy')
   if not forNow then call('ZREM', keyOf(q, 'deadline'), jobId) end
-  if call('ZREM', jobsKey(q, shape, name), jobId) == 1 then call('HINCRBY', R .. ':listed', q, -1) end
-  leave(q, shape, name)
+  if call('ZREM', ready.jobsKey(q, shape, name), jobId) == 1 then call('HINCRBY', R .. ':listed', q, -1) end
+  ready.leave(q, shape, name)
   if not forNow then keyed.gone(q, jobId) end
 end
 
 -- Begins the index of a queue anew: what was listed is gone from BullMQ, every one of it.
-local function newEpoch(q)
-  local old = epochOf(q)
-  for _, view in ipairs(views(q)) do
+function ready.newEpoch(q)
+  local old = ready.epochOf(q)
+  for _, view in ipairs(ready.views(q)) do
     for _, provider in ipairs(call('SMEMBERS', L)) do call('ZREM', R .. ':at:' .. provider, q .. ':' .. old .. ':' .. view) end
   end
   call('RPUSH', R .. ':garbage', q .. ':' .. old)
-  epochs[q] = string.format('%.0f', tonumber(old) + 1)
-  viewsOf[q] = nil
-  call('HSET', R .. ':epoch', q, epochs[q])
+  ready.epochs[q] = string.format('%.0f', tonumber(old) + 1)
+  ready.viewsOf[q] = nil
+  call('HSET', R .. ':epoch', q, ready.epochs[q])
   call('HDEL', R .. ':listed', q)
 end
 
 -- Of a job by its id among all queues.
-local function heldOf(id)
+function ready.heldOf(id)
   local since, accounted, used, length, q, rest = string.match(call('HGET', R .. ':held', id) or '', '^(%S+) (%S+) (%S+) (%d+) ([^:]*):(.*)$')
   if not since then return nil end
   length = tonumber(length)
   return { since = tonumber(since), accounted = tonumber(accounted), used = tonumber(used), q = q, secrets = string.sub(rest, 1, length), tenant = string.sub(rest, length + 1) }
 end
-local function hold(id, h)
+function ready.hold(id, h)
   call('HSET', R .. ':held', id, string.format('%.0f %.3f %.3f %d %s:', h.since, h.accounted, h.used, #h.secrets, h.q) .. h.secrets .. h.tenant)
 end
 
 -- Accounts for the time of a job in hand until now, as far as it is not accounted for.
-local function accrue(h)
-  h.used = h.used + math.min(math.max(now - h.since, 0), longestStepMs) / 1000
+function ready.accrue(h)
+  h.used = h.used + math.min(math.max(now - h.since, 0), ready.longestStepMs) / 1000
   h.since = now
   if h.used > h.accounted then
-    charge(accountOf(h.tenant), h.q, shareOf(h.tenant).weight, h.used - h.accounted)
+    ready.charge(ready.accountOf(h.tenant), h.q, ready.shareOf(h.tenant).weight, h.used - h.accounted)
     h.accounted = h.used
   end
 end
 
 -- Puts a tenant back where it waited for its cap, as far as this call goes. Not one that is paused: nothing of it is looked at until it is resumed.
 -- `asked`: it is on the list of those who are to be put back.
-local function uncap(name, asked)
+function ready.uncap(name, asked)
   local capped = R .. ':capped:' .. name
-  if shareOf(name).paused then
+  if ready.shareOf(name).paused then
     call('SREM', R .. ':uncapping', name)
     return
   end
-  local some = call('SPOP', capped, patience)
+  local some = call('SPOP', capped, ready.patience)
   for _, where in ipairs(some) do
     local q, epoch, class, view = string.match(where, '^([^:]*):(%d+):(%x+):(.*)$')
     if not call('ZSCORE', keyOf(q, 'views', epoch), view) then
       call('UNLINK', viewKey(q, view, 't:' .. class .. ':' .. name, epoch))
-    elseif epoch == epochOf(q) and call('EXISTS', viewKey(q, view, 't:' .. class .. ':' .. name)) == 1 then
-      call('ZADD', viewKey(q, view, 'a:' .. class), text(scoreOf(accountOf(name), q)), name)
-      refresh(q, view, class)
+    elseif epoch == ready.epochOf(q) and call('EXISTS', viewKey(q, view, 't:' .. class .. ':' .. name)) == 1 then
+      call('ZADD', viewKey(q, view, 'a:' .. class), ready.text(ready.scoreOf(ready.accountOf(name), q)), name)
+      ready.refresh(q, view, class)
     end
   end
-  if #some == patience and call('EXISTS', capped) == 1 then
+  if #some == ready.patience and call('EXISTS', capped) == 1 then
     call('SADD', R .. ':uncapping', name)
   elseif #some > 0 or asked then
     call('SREM', R .. ':uncapping', name)
@@ -488,8 +489,8 @@ local function uncap(name, asked)
 end
 
 -- Settles a tenant's account of a job that is out of the consumers' hands; by its id among all queues.
-local function settle(id)
-  local h = heldOf(id)
+function ready.settle(id)
+  local h = ready.heldOf(id)
   local q = h and h.q or ownQueue
   local jobId = ids.job(q, id)
   if jobId then
@@ -501,36 +502,36 @@ local function settle(id)
   end
   if not h then return end
   call('HDEL', R .. ':held', id)
-  accrue(h)
-  local a = accountOf(h.tenant)
-  a.credit = rounded(a.credit + h.accounted - h.used)
-  a.owed[h.q] = rounded((a.owed[h.q] or 0) + h.accounted - h.used)
+  ready.accrue(h)
+  local a = ready.accountOf(h.tenant)
+  a.credit = ready.rounded(a.credit + h.accounted - h.used)
+  a.owed[h.q] = ready.rounded((a.owed[h.q] or 0) + h.accounted - h.used)
   a.mean = math.max(0.05, a.mean * 0.8 + h.used * 0.2)
   a.held = math.max(0, a.held - 1)
-  saveAccount(h.tenant)
-  uncap(h.tenant)
-  forgetDebtors()
+  ready.saveAccount(h.tenant)
+  ready.uncap(h.tenant)
+  ready.forgetDebtors()
 end
 
 -- Takes a view's lists apart, but for those of tenants.
-local function dropLists(q, view, epoch)
+function ready.dropLists(q, view, epoch)
   for _, class in ipairs(call('HKEYS', viewKey(q, view, 'class', epoch))) do call('UNLINK', viewKey(q, view, 'a:' .. class, epoch)) end
   for _, provider in ipairs(call('SMEMBERS', L)) do call('UNLINK', viewKey(q, view, 'p:' .. provider, epoch)) end
   for _, part in ipairs({ 'fit', 'class', 'order', 'merge', 'merged' }) do call('UNLINK', viewKey(q, view, part, epoch)) end
 end
 
 -- A view that nobody looks at any more: it is out of the deployment's lists at once, and is taken apart like an epoch that is over.
-local function garbageOf(q, view) return q .. ':' .. epochOf(q) .. ':' .. view end
-local function dropView(q, view)
-  for _, provider in ipairs(call('SMEMBERS', L)) do call('ZREM', R .. ':at:' .. provider, q .. ':' .. epochOf(q) .. ':' .. view) end
+function ready.garbageOf(q, view) return q .. ':' .. ready.epochOf(q) .. ':' .. view end
+function ready.dropView(q, view)
+  for _, provider in ipairs(call('SMEMBERS', L)) do call('ZREM', R .. ':at:' .. provider, q .. ':' .. ready.epochOf(q) .. ':' .. view) end
   for _, part in ipairs({ 'mapped', 'policy' }) do call('HDEL', keyOf(q, part), view) end
   call('ZREM', keyOf(q, 'views'), view)
-  call('RPUSH', R .. ':garbage', garbageOf(q, view))
-  viewsOf[q] = nil
+  call('RPUSH', R .. ':garbage', ready.garbageOf(q, view))
+  ready.viewsOf[q] = nil
 end
 
-local function tidyView(q, epoch, view)
-  local most = patience / 2
+function ready.tidyView(q, epoch, view)
+  local most = ready.patience / 2
   local left = most
   for _, class in ipairs(call('HKEYS', viewKey(q, view, 'class', epoch))) do
     local gone = call('ZPOPMIN', viewKey(q, view, 'a:' .. class, epoch), left)
@@ -538,23 +539,23 @@ local function tidyView(q, epoch, view)
     left = left - #gone / 2
     if left <= 0 then return most end
   end
-  dropLists(q, view, epoch)
+  ready.dropLists(q, view, epoch)
   call('LPOP', R .. ':garbage')
   return most - left + 1
 end
 
 -- Takes what is over apart: a bounded part of it in each call. Each list of an epoch is some six commands, of a
 -- view two, so they are a part of what a call may put right besides. Returns how many they were, or shapes; 0 when nothing is left.
-local function tidy()
+function ready.tidy()
   local old = call('LINDEX', R .. ':garbage', 0)
   if not old then return 0 end
-  local q, epoch, view = parseView(old)
-  if view then return tidyView(q, epoch, view) end
+  local q, epoch, view = ledger.parseView(old)
+  if view then return ready.tidyView(q, epoch, view) end
   q, epoch = string.match(old, '^([^:]*):(%d+)$')
   local shape = call('ZRANGE', keyOf(q, 'shapes', epoch), 0, 0)[1]
-  local all = call('ZRANGE', keyOf(q, 'views', epoch), 0, mostViews - 1)
+  local all = call('ZRANGE', keyOf(q, 'views', epoch), 0, ready.mostViews - 1)
   if shape then
-    local gone = call('ZPOPMIN', keyOf(q, 's:' .. shape, epoch), patience / 8)
+    local gone = call('ZPOPMIN', keyOf(q, 's:' .. shape, epoch), ready.patience / 8)
     for i = 1, #gone, 2 do
       local name = gone[i]
       call('UNLINK', keyOf(q, 'j:' .. shape .. ':' .. name, epoch))
@@ -563,25 +564,25 @@ local function tidy()
         if class then call('UNLINK', viewKey(q, view, 't:' .. class .. ':' .. name, epoch)) end
       end
       if not keyed.isLine(shape) then
-        local a = accountOf(name)
+        local a = ready.accountOf(name)
         a.heaps = a.heaps - 1
-        saveAccount(name)
+        ready.saveAccount(name)
       end
     end
-    if #gone / 2 < patience / 8 then
+    if #gone / 2 < ready.patience / 8 then
       call('ZREM', keyOf(q, 'shapes', epoch), shape)
       call('UNLINK', keyOf(q, 'line:' .. string.sub(shape, 2), epoch))
     end
     return math.max(1, #gone / 2)
   end
-  local fronts = call('HSCAN', keyOf(q, 'front', epoch), '0', 'COUNT', patience / 8)[2]
+  local fronts = call('HSCAN', keyOf(q, 'front', epoch), '0', 'COUNT', ready.patience / 8)[2]
   for i = 1, #fronts, 2 do
     local key = string.match(fronts[i + 1], '^%x+')
     call('UNLINK', keyOf(q, 'f:' .. key, epoch), keyOf(q, 'aside:' .. key, epoch))
     call('HDEL', keyOf(q, 'front', epoch), fronts[i])
   end
   if #fronts > 0 then return #fronts / 2 end
-  for _, view in ipairs(all) do dropLists(q, view, epoch) end
+  for _, view in ipairs(all) do ready.dropLists(q, view, epoch) end
   for _, part in ipairs({ 'shape', 'demand', 'shapes', 'mapped', 'views', 'policy', 'deadline', 'stuck', 'passed', 'over', 'aside' }) do call('UNLINK', keyOf(q, part, epoch)) end
   call('LPOP', R .. ':garbage')
   return 1

@@ -10,7 +10,7 @@ if call('HEXISTS', R .. ':tenant', name) == 0 and call('HEXISTS', R .. ':shares'
 local said = operate.saidOf(name)
 local before, new = said[what], ARGV[5] ~= '' and cjson.decode(ARGV[5]) or nil
 if new and call('HEXISTS', set, name) == 0 and call('HLEN', set) >= operate.mostTenants then return { 'full' } end
-local function told(each) return each and cjson.encode(shown(each)) or '' end
+local function told(each) return each and cjson.encode(ledger.shown(each)) or '' end
 
 -- Said again without anything new: who said it first, and when, stays.
 local function isSame()
