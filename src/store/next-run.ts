@@ -14,9 +14,11 @@ export interface QueuedFacts {
 export interface LastRun {
   readonly generation: number
   readonly ended: boolean
-  /** How often BullMQ had found the job stalled when it ended; null when nobody had taken it. */
+  /** How often BullMQ had found the job stalled when it ended, or somebody was told that it has; null when it was in nobody's hands then. */
   readonly stalls: number | null
-  /** When it ended, or somebody was told that it has, by that one's clock. */
+  /** Who took the job out of the queue last and knows that the run has ended, by `takenAtMs`; null when an earlier release has not written it. */
+  readonly toldAtMs: number | null
+  /** When it ended, by the clock of who ended it. */
   readonly atMs: number
   /** Whether it was seen that BullMQ has put the job back since. */
   readonly again: boolean
@@ -24,7 +26,7 @@ export interface LastRun {
 
 /**
  * Whether BullMQ was told to run a job again, and nobody has begun that run: the state of its last run is not the job's any more.
- * As lua/run-acquire.lua decides it, which is asked by whoever has taken the job.
+ * As lua/next-run.lua decides it, which whoever has taken the job asks as well.
  * @returns the generation of the run that is next; null when the last one is the one that counts.
  */
 export function nextGeneration(queued: QueuedFacts, last: LastRun): number | null {
@@ -36,7 +38,8 @@ export function nextGeneration(queued: QueuedFacts, last: LastRun): number | nul
   if (last.again) return last.generation + 1
   // One that has stalled since is with BullMQ because its last holder died before it told it of the end.
   if (last.stalls === null || queued.stalledCounter > last.stalls) return null
-  return queued.takenAtMs === null || queued.takenAtMs > last.atMs ? last.generation + 1 : null
+  // Nobody has taken it, or somebody else than who knows. Times of two clocks are only compared where nothing else is known.
+  return queued.takenAtMs === null || (last.toldAtMs === null ? queued.takenAtMs > last.atMs : queued.takenAtMs !== last.toldAtMs) ? last.generation + 1 : null
 }
 
 /** The fields of BullMQ's hash of a job that `queuedFacts` reads. */
@@ -59,5 +62,5 @@ export const runFields = ['result', 'stalls', 'atMs', 'toldAtMs', 'again'] as co
 /** @param values of these fields, in their order. */
 export function lastRun([result = null, stalls = null, atMs = null, toldAtMs = null, again = null]: readonly (string | null)[], generation: number): LastRun {
   const ended = result !== null
-  return { generation, ended, stalls: ended ? stallsIn(stalls) : null, atMs: Math.max(Number(atMs ?? 0), Number(toldAtMs ?? 0)), again: ended && again === String(generation) }
+  return { generation, ended, stalls: ended ? stallsIn(stalls) : null, toldAtMs: toldAtMs === null ? null : Number(toldAtMs), atMs: Number(atMs ?? 0), again: ended && again === String(generation) }
 }

@@ -241,9 +241,12 @@ export class ReadyJobs {
     return await this.#redis.hmget(`${this.#keys.ready()}:unpaid`, ...waiting.map(({ tenant, constraints }) => `${queueName}:${epoch}:${constraints}:${tenant ?? ''}`))
   }
 
-  /** Whether a job is listed as waiting; the provider at which it holds a place, or null; and whether it was acquired before. */
-  async standing(jobId: string): Promise<{ listed: boolean; provider: string | null; begun: boolean }> {
-    const [listed, provider, begun] = z.tuple([z.number(), z.string(), z.number()]).parse(await this.#run('ready-standing', [jobId], [this.#keys.run(jobId)]))
+  /**
+   * Whether a job that the caller has taken is listed as waiting; the provider at which it holds a place, or null; and whether it was acquired before.
+   * @param stalls how often BullMQ had found it stalled when it was taken.
+   */
+  async standing(jobId: string, stalls: number): Promise<{ listed: boolean; provider: string | null; begun: boolean }> {
+    const [listed, provider, begun] = z.tuple([z.number(), z.string(), z.number()]).parse(await this.#run('ready-standing', [jobId, stalls], [this.#keys.run(jobId)]))
     return { listed: listed === 1, provider: provider === '' ? null : provider, begun: begun === 1 }
   }
 

@@ -93,12 +93,12 @@ describe('which job comes next', () => {
     await enqueue('first', { priority: 1 })
     await enqueue('second')
     const one = consumer([limit('a', 1), limit('b', 1)])
-    expect(await ready.standing('first')).toEqual({ listed: true, provider: null, begun: false })
+    expect(await ready.standing('first', 0)).toEqual({ listed: true, provider: null, begun: false })
     expect((await one.dispatch()).jobId).toBe('first')
-    expect(await ready.standing('first')).toEqual({ listed: false, provider: 'a', begun: false })
-    expect(await ready.standing('second')).toEqual({ listed: true, provider: null, begun: false })
+    expect(await ready.standing('first', 0)).toEqual({ listed: false, provider: 'a', begun: false })
+    expect(await ready.standing('second', 0)).toEqual({ listed: true, provider: null, begun: false })
     await new RunStore(redis.connect(), redis.keys).acquire('first', { holder: 'c', fresh: record('first') })
-    expect(await ready.standing('first')).toEqual({ listed: false, provider: 'a', begun: true })
+    expect(await ready.standing('first', 0)).toEqual({ listed: false, provider: 'a', begun: true })
   })
 
   it('is nothing while no place is free; the job stays in the queue', async () => {

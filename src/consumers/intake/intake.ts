@@ -330,7 +330,7 @@ export class Intake {
     let placeAt = this.chosen.get(jobId)
     this.chosen.delete(jobId)
     if (placeAt === undefined || jobId === found.waited) {
-      const standing = await context.ready.standing(jobId)
+      const standing = await context.ready.standing(jobId, job.stalledCounter)
       const unjudged = found.waited !== null && jobId !== found.waited && standing.provider === null && !standing.begun
       if (standing.listed || unjudged) {
         // Somebody else took what waited, and BullMQ gave the next one of its own order: its turn has not come. Or it came back this very moment, before the one

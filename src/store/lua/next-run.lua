@@ -1,25 +1,60 @@
--- Whether a job's last run is still the one that counts; as src/store/next-run.ts has it. Whoever has taken the job asks run-acquire.lua.
+-- Whether a job's last run is still the one that counts; as src/store/next-run.ts has it.
 local nextRun = {}
+
+function nextRun.facts(run, job)
+  local last = redis.call('HMGET', run, 'generation', 'result', 'stalls', 'atMs', 'toldAtMs', 'again')
+  local queued = redis.call('HMGET', job, 'timestamp', 'finishedOn', 'atm', 'processedOn', 'stc')
+  local facts = { known = tonumber(last[1] or '0'), ended = last[2] ~= false, stalls = last[3] or '0', again = last[6] and last[6] == last[1] }
+  facts.open = queued[1] ~= false and not queued[2]
+  facts.attempts, facts.taken, facts.stalled = tonumber(queued[3] or '0'), queued[4], queued[5] or '0'
+  -- Somebody else has taken it than who knows that the run has ended. Earlier releases did not write who that is, and then times of two clocks tell.
+  facts.told = last[5]
+  facts.takenSince = facts.taken and (facts.told and tonumber(facts.taken) ~= tonumber(facts.told) or not facts.told and tonumber(facts.taken) > tonumber(last[4] or '0'))
+  return facts
+end
+
+function nextRun.following(facts)
+  if not facts.open then return nil end
+  if facts.attempts + 1 > facts.known then return facts.attempts + 1 end
+  if not facts.ended then return nil end
+  if facts.again or (facts.stalls ~= '-' and tonumber(facts.stalled) <= tonumber(facts.stalls) and (not facts.taken or facts.takenSince)) then return facts.known + 1 end
+  return nil
+end
 
 -- `run`, `job`: keys of the run and of BullMQ's hash. Returns the generation of the run that is next, where BullMQ was told to run the job again, else nil; whether there is
 -- a run that has ended; whether BullMQ has the job, and has not ended it; the generation of the last run, 0 when there is none.
 function nextRun.generation(run, job)
-  local last = redis.call('HMGET', run, 'generation', 'result', 'stalls', 'atMs', 'toldAtMs', 'again')
-  local queued = redis.call('HMGET', job, 'timestamp', 'finishedOn', 'atm', 'processedOn', 'stc')
-  local known, ended, open = tonumber(last[1] or '0'), last[2] ~= false, queued[1] ~= false and not queued[2]
-  if not open then return nil, ended, open, known end
-  local attempts, stalls = tonumber(queued[3] or '0'), last[3] or '0'
-  if attempts + 1 > known then return attempts + 1, ended, open, known end
-  if not ended then return nil, ended, open, known end
-  local later = not queued[4] or tonumber(queued[4]) > math.max(tonumber(last[4] or '0'), tonumber(last[5] or '0'))
-  if last[6] == last[1] or (stalls ~= '-' and tonumber(queued[5] or '0') <= tonumber(stalls) and later) then return known + 1, ended, open, known end
-  return nil, ended, open, known
+  local facts = nextRun.facts(run, job)
+  return nextRun.following(facts), facts.ended, facts.open, facts.known
 end
 
--- BullMQ was told to run the job again, and nobody has taken it since: that is kept, because it can't be told any more once somebody has, and has died.
+-- As asked by whoever has taken the job when it had stalled so often; nil too for one that has lost it. `tells`: should the last run be the one that counts, the caller tells
+-- BullMQ of its end. Should it die before, or give the job back, whoever comes next finds the same.
+function nextRun.taken(run, job, stalled, tells)
+  local facts = nextRun.facts(run, job)
+  if not facts.open or facts.stalled ~= stalled then return nil end
+  local waits = nextRun.following(facts)
+  if not facts.ended then return waits end
+  if waits then
+    redis.call('HSET', run, 'again', string.format('%.0f', facts.known))
+  elseif tells then
+    redis.call('HSET', run, 'stalls', stalled, 'toldAtMs', facts.taken or '0')
+  else
+    redis.call('HSET', run, 'stalls', '-')
+  end
+  return waits
+end
+
+-- The job waits, in nobody's hands, and its last run has ended: either BullMQ was told to run it again, or whoever had it died before it told BullMQ of the end. That is
+-- kept, because it can't be told any more once others have taken it, and have died.
 function nextRun.note(run, job)
-  local last = redis.call('HMGET', run, 'generation', 'result', 'stalls')
-  if not last[2] or last[3] == '-' then return end
-  local queued = redis.call('HMGET', job, 'timestamp', 'finishedOn', 'processedOn')
-  if queued[1] and not queued[2] and not queued[3] then redis.call('HSET', run, 'again', last[1]) end
+  local facts = nextRun.facts(run, job)
+  if not facts.open or not facts.ended or facts.again or facts.stalls == '-' then return end
+  -- Who has taken it since, and died, is one that has stalled; who died before it told BullMQ is one more.
+  local again = not facts.taken or facts.told and facts.takenSince and tonumber(facts.stalled) <= tonumber(facts.stalls) + 1
+  if again then
+    redis.call('HSET', run, 'again', string.format('%.0f', facts.known))
+  elseif facts.told then
+    redis.call('HSET', run, 'stalls', '-')
+  end
 end

@@ -1,4 +1,5 @@
 -- include drop-log
+-- include next-run
 -- Takes a run over, or starts it. Raises the fence, so that the holder before can write nothing more.
 -- KEYS: run, the other keys that a run's end lets expire (log stream, log account, claim), the ledger, BullMQ's hash of the job, branches to delete, and
 --       where the job may wait for so long only, until when (waits-add.lua).
@@ -16,16 +17,8 @@ local known, result, record = tonumber(stored[1] or '0'), stored[2], stored[3]
 -- A request to cancel that came before the first holder stays; that of a run that has ended does not.
 local cancelReason, cancelAtMs = not result and stored[6], not result and stored[7]
 if known >= generation and result then
-  -- Either its last holder died between this end and BullMQ's, and then the job has stalled since; or BullMQ had ended it too and was told
-  -- to run it again, and to count its attempts anew: that was seen as it was listed (ready-add.lua), or it has not stalled.
-  local ended, queued = redis.call('HMGET', run, 'stalls', 'toldAtMs', 'again'), redis.call('HMGET', KEYS[6], 'timestamp', 'finishedOn', 'stc', 'processedOn')
-  local stalls, told, stalled = ended[1] or '0', ended[2], queued[3] or '0'
-  if stalled == ARGV[7] and queued[1] and not queued[2] then
-    if ended[3] == stored[1] or (stalls ~= '-' and tonumber(stalled) <= tonumber(stalls) and (not told or told ~= queued[4])) then return { 'retried', known + 1 } end
-    -- The caller is who tells BullMQ. Should it die before, the job stalls once more.
-    redis.call('HSET', run, 'stalls', stalled, 'toldAtMs', queued[4] or '0')
-  end
-  return { 'ended', result }
+  local waits = nextRun.taken(run, KEYS[6], ARGV[7], true)
+  return waits and { 'retried', waits } or { 'ended', result }
 end
 local created, changes = 0, {}
 local function readChanges()

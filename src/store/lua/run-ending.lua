@@ -27,13 +27,18 @@ local function endRun(k, a, written)
     ended[#ended + 1] = 'seq'
     ended[#ended + 1] = seq
   end
-  -- How often the job had stalled: whether BullMQ has ended it as well can be told from that (run-acquire.lua). Left out when it never had, '-' when
-  -- nobody had taken the job.
+  -- How often the job had stalled, and who has taken it last, who knows of this end: whether BullMQ has ended it as well can be told from that (next-run.lua). '-' when it
+  -- is in nobody's hands: nobody has taken it, or who did has lost it, and BullMQ does not hear of the end from that one. Left out when it has never stalled.
   local queued = redis.call('HMGET', queuedJob, 'processedOn', 'stc')
-  local stalls = queued[1] and (queued[2] or '0') or '-'
+  local inHand = queued[1] and redis.call('EXISTS', queuedJob .. ':lock') == 1
+  local stalls = inHand and (queued[2] or '0') or '-'
   if stalls ~= '0' then
     ended[#ended + 1] = 'stalls'
     ended[#ended + 1] = stalls
+  end
+  if inHand then
+    ended[#ended + 1] = 'toldAtMs'
+    ended[#ended + 1] = queued[1]
   end
   -- Written before anything is deleted: a Redis without memory refuses it here. A hash keeps the table that it has grown, so it is made anew.
   if not written then redis.call('HSET', run, 'result', result) end
