@@ -37,7 +37,7 @@ const bullmqLagsMs = 10_000
 const lookEveryMs = 50
 
 /**
- * Runs a job again that has ended: in BullMQ, in the index of what waits, and a consumer is woken.
+ * Runs a job again that has ended: in BullMQ (where it still waits there, in its place), in the index of what waits, and a consumer is woken.
  * @returns `retried`, or `pending` when it waits or runs already, and nothing was done.
  * @throws UnknownJobError; InvalidInputError when the queue does not hold it any more; CheckpointGoneError.
  */
@@ -52,7 +52,10 @@ export async function retryJob(connected: Connected, keys: Keys, jobId: string, 
       throw new InvalidInputError(`job ${jobId} can't be run again: the queue does not hold it any more, since it was cancelled while it waited, was removed, or many have ended since; enqueue it anew`)
     }
     const state = await job.getState()
-    if (state === 'completed' || state === 'failed') {
+    const ended = state === 'completed' || state === 'failed' ? state : null
+    // Its run has ended while it waited, and BullMQ hears of that from whoever takes it, which may be never: the queue may be paused.
+    const unheard = ended === null && standing?.result != null && state === 'prioritized' && (await store.read(jobId))?.last.stalls === null
+    if (ended !== null || unheard) {
       const spec = viewOf(job, false).spec
       const asked = from === 'checkpoint' ? await askForContinuation(connected, jobId, spec) : 'none'
       if (asked === 'changed') continue
@@ -64,7 +67,7 @@ export async function retryJob(connected: Connected, keys: Keys, jobId: string, 
         await tellRetried(redis, keys, jobId, enqueuedEvent(jobId, spec, { runId: keys.runId(jobId), run, source: told.eventSource, nowMs: Date.now() }))
       }
       // Where somebody else is first, the wish stays: theirs may be the same.
-      if (!(await retried(job, state))) continue
+      if (!(ended === null ? await ready.again(jobId) : await retried(job, ended))) continue
       // Of a job that is not of Switchyard's nobody knows more than BullMQ.
       const superseded = spec === undefined ? [] : (await ready.add([{ jobId, spec }], { strays: true, wake: 1 })).superseded
       const pipeline = redis.pipeline()

@@ -251,6 +251,14 @@ export class ReadyJobs {
   }
 
   /**
+   * A job whose run has ended while it waits, and that BullMQ still holds as waiting, is to be run again where it stands.
+   * @returns whether it is, and is to be listed anew; false when it does not wait, its run has not ended, or somebody else was first.
+   */
+  async again(jobId: string): Promise<boolean> {
+    return (await this.#run('ready-again', [jobId], [this.#keys.run(jobId)])) === 1
+  }
+
+  /**
    * Puts a job that was given back to BullMQ before all others, and wakes an idle consumer.
    * @param options.asItIs for a job that can't be listed: it is taken without a place, and says why.
    */

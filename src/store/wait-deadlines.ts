@@ -60,9 +60,9 @@ export class WaitDeadlines {
     })
   }
 
-  /** These have ended, or are in somebody's hands. */
+  /** Of these, whose time was over, none waits any more: it has ended, or is in somebody's hands. One that was run again meanwhile waits anew, and stays. */
   async settle(jobIds: readonly string[]): Promise<void> {
-    if (jobIds.length > 0) await this.redis.zrem(this.keys.waits(), ...jobIds)
+    if (jobIds.length > 0) await runScript(this.redis, 'waits-settle', [this.keys.waits()], jobIds)
   }
 
   /** Their time begins anew. */

@@ -2,6 +2,7 @@ import { Queue } from 'bullmq'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { InfrastructureError } from '../../src/job/errors.js'
 import type { Provider } from '../../src/providers/provider.js'
+import { createRedis, Keys } from '../../src/store/index.js'
 import { altered, startDeployment, until, type Deployment } from './deployment.js'
 
 // What comes before a job's first sandbox is bounded by `waitTimeout` alone, and its `timeout` by what comes after.
@@ -84,6 +85,40 @@ describe('one that nobody can take', () => {
     expect((await bull.getJob(bounded!.jobId))?.failedReason).toContain('the queue is paused')
     expect(await bounded!.result()).toEqual(result)
     await until('nothing to be left of it', async () => (await deployment.queue.providers()).every(({ used }) => used === 0))
+    await bull.close()
+  })
+
+  it('that has ended so is run again when that is asked for, while its queue is paused too, and waits for as long as it may anew', async () => {
+    full = false
+    await Promise.all([deployment.startConsumer(), deployment.startConsumer()])
+    const bull = new Queue('agents', { connection: { url: deployment.redis.url }, prefix: '{switchyard}' })
+    await bull.pause()
+    const jobs = await deployment.queue.enqueueMany([
+      { repository: 'acme/web', steps: ['true'], waitTimeout: '10m', concurrency: { key: 'k' } },
+      { repository: 'acme/web', steps: ['true'], waitTimeout: '10m' },
+    ])
+    const keys = new Keys()
+    const commands = createRedis({ url: deployment.redis.url }, 'commands')
+    for (const run of ['1', '2']) {
+      // Their time is up, by both that watch it.
+      const deadlines = `${keys.ready()}:q:agents:${(await commands.hget(`${keys.ready()}:epoch`, 'agents')) ?? '1'}:deadline`
+      for (const { jobId } of jobs) await commands.multi().zadd(keys.waits(), 'XX', 1, jobId).zadd(deadlines, 'XX', 1, jobId).exec()
+      for (const job of jobs) {
+        expect((await job.result({ timeoutMs: 150_000 })).error?.kind).toBe('timeout')
+        expect(await commands.hget(keys.run(job.jobId), 'generation')).toBe(run)
+        expect((await Promise.all([deployment.queue.retry(job.jobId), deployment.queue.retry(job.jobId)])).sort()).toEqual(['pending', 'retried'])
+        expect(await job.status()).toMatchObject({ state: 'waiting', result: null, reason: 'waiting: the queue is paused; resume it' })
+        expect(Number(await commands.zscore(keys.waits(), job.jobId))).toBeGreaterThan(1)
+        expect(Number(await commands.zscore(deadlines, job.jobId))).toBeGreaterThan(1)
+      }
+    }
+    await bull.resume()
+    for (const job of jobs) {
+      expect(await job.result({ timeoutMs: 150_000 })).toMatchObject({ status: 'succeeded' })
+      await until('the queue to have finished it', async () => (await bull.getJobState(job.jobId)) === 'completed')
+      expect(await commands.hget(keys.run(job.jobId), 'generation')).toBe('3')
+    }
+    commands.disconnect()
     await bull.close()
   })
 

@@ -58,3 +58,11 @@ function nextRun.note(run, job)
     redis.call('HSET', run, 'stalls', '-')
   end
 end
+
+-- The job waits, in nobody's hands, and its last run has ended without BullMQ's knowing: the next one is asked for. Returns whether it was.
+function nextRun.again(run, job)
+  local facts = nextRun.facts(run, job)
+  if not facts.open or not facts.ended or facts.stalls ~= '-' or facts.again or facts.attempts + 1 > facts.known then return false end
+  redis.call('HSET', run, 'again', string.format('%.0f', facts.known))
+  return true
+end

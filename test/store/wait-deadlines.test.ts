@@ -1,0 +1,15 @@
+import { expect, it } from 'vitest'
+import { WaitDeadlines } from '../../src/store/index.js'
+import { useRedis } from './fixture.js'
+
+const redis = useRedis()
+
+it('a job that begins to wait anew while its last run is seen to keeps its time', async () => {
+  const client = redis.connect()
+  const deadlines = new WaitDeadlines(client, redis.keys)
+  await client.zadd(redis.keys.waits(), 1, 'ended', 1, 'again')
+  expect((await deadlines.overdue(0, 10)).map(({ jobId }) => jobId)).toEqual(['again', 'ended'])
+  await deadlines.postpone([{ jobId: 'again', spec: { waitTimeoutMs: 60_000 } }])
+  await deadlines.settle(['ended', 'again', 'unknown'])
+  expect(await client.zrange(redis.keys.waits(), 0, -1)).toEqual(['again'])
+})
