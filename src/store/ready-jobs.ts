@@ -90,6 +90,7 @@ export interface Dispatched {
   readonly provider: string | null
   /** There is nothing more to take, and the caller counts as idle if it asked to. */
   readonly idle: boolean
+  /** What the providers hold, where constraints are asked about or the choice is one's own; else none. */
   readonly loads: readonly ProviderLoad[]
   /** In how many milliseconds there may be room, or a job, without anything given back; null when only that helps. */
   readonly opensInMs: number | null

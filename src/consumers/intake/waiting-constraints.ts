@@ -62,7 +62,8 @@ export class WaitingConstraints {
    * @param secrets names of those that this consumer has; `*` for all.
    */
   learn({ loads, unknown }: Pick<Dispatched, 'loads' | 'unknown'>, secrets: readonly string[]): void {
-    this.loads = loads
+    // They come only where an order may follow from them.
+    if (loads.length > 0) this.loads = loads
     this.answer(unknown, secrets)
   }
 

@@ -10,7 +10,6 @@ if held == id then return 1 end
 if held and ledger.getLease(held) then
   if not lease.jobId then
     ledger.dropLease(id, lease)
-    ledger.expire(lease.provider)
     ledger.offer(lease.provider)
   end
   return 0
@@ -19,7 +18,6 @@ if lease.jobId then return 0 end
 local expiresAt = tonumber(redis.call('ZSCORE', ledger.leasesKey(lease.provider), id))
 if expiresAt <= now then
   ledger.dropLease(id, lease)
-  ledger.expire(lease.provider)
   ledger.offer(lease.provider)
   return 0
 end

@@ -15,6 +15,5 @@ local lease = ledger.getLease(id)
 if not lease then return waiter and 'withdrawn' or 'unknown' end
 if lease.jobId and ARGV[4] == 'unbound' then return 'kept' end
 ledger.dropLease(id, lease)
-ledger.expire(lease.provider)
 ledger.offer(lease.provider)
 return 'released'

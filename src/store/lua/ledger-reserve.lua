@@ -15,7 +15,7 @@ for _, each in ipairs(limits) do candidates[#candidates + 1] = each.provider end
 local lease, waiter = ledger.getLease(id), ledger.getWaiter(id)
 if not lease and not waiter then
   for _, name in ipairs(candidates) do
-    if redis.call('ZCARD', ledger.waitersKey(name)) > 0 then break end
+    if ledger.anyWaits() and redis.call('ZCARD', ledger.waitersKey(name)) > 0 then break end
     if ledger.room(ledger.read(name), milliCpu, memoryMiB) == 'fits' then
       ledger.take(id, name, holder, milliCpu, memoryMiB, ttl)
       return { name, '[]', '' }
@@ -36,6 +36,7 @@ else
   end
   waiter = { holder = holder, candidates = candidates, milliCpu = milliCpu, memoryMiB = memoryMiB, ttl = ttl, expiresAt = now + ttl, arrival = arrival, since = since }
   redis.call('HSET', L .. ':waiter', id, cjson.encode(waiter))
+  ledger.waits = true
   for _, name in ipairs(candidates) do
     redis.call('ZADD', ledger.waitersKey(name), string.format('%.0f', (rank or 0) * 4294967296 + arrival % 4294967296), id)
   end

@@ -110,7 +110,8 @@ function ledger.read(name)
       p[field] = tonumber(values[i + 1])
     end
   end
-  p.used = redis.call('ZCARD', ledger.leasesKey(name))
+  -- What has expired is no more used; it goes before its place is taken, and at once where it still counts in a pool.
+  p.used = redis.call('ZCOUNT', ledger.leasesKey(name), '(' .. now, '+inf')
   p.configured = p.limit or 0
   p.limit = p.set and p.set.limit or p.configured
   if not p.foreignUntil or p.foreignUntil <= now then p.foreign = 0 end
@@ -127,6 +128,7 @@ function ledger.read(name)
     p.tokensNow = math.min(most, (p.tokens or most) + (p.tokensAt and (now - p.tokensAt) / 1000 * p.rateNow or 0))
   end
   ledger.known[name] = p
+  if (p.cpuLimit or p.memoryLimit) and ledger.expire(name) then return ledger.read(name) end
   return p
 end
 
@@ -140,6 +142,7 @@ end
 
 -- Reserves a place for so long; with a job { its id among all queues, BullMQ's key of it } it is that one's own, and does not expire.
 function ledger.take(id, name, holder, milliCpu, memoryMiB, ttl, job)
+  ledger.expire(name)
   local p = ledger.read(name)
   job = job or {}
   redis.call('ZADD', ledger.leasesKey(name), job[1] and '+inf' or now + ttl, id)
@@ -168,13 +171,15 @@ function ledger.take(id, name, holder, milliCpu, memoryMiB, ttl, job)
   end
 end
 
--- Reservations whose holder went away without binding them.
+-- Drops reservations whose holder went away without binding them. Returns whether there was one.
 function ledger.expire(name)
-  for _, id in ipairs(redis.call('ZRANGEBYSCORE', ledger.leasesKey(name), '-inf', now)) do
+  local expired = redis.call('ZRANGEBYSCORE', ledger.leasesKey(name), '-inf', now)
+  for _, id in ipairs(expired) do
     local lease = ledger.getLease(id)
     if lease then ledger.dropLease(id, lease) else redis.call('ZREM', ledger.leasesKey(name), id) end
     ledger.forget(name)
   end
+  return #expired > 0
 end
 
 -- 'fits', or why not: 'drained', 'open', 'full', 'throttled', or 'unfit' (only the pool's rest is too small for this demand).
@@ -211,9 +216,16 @@ function ledger.tell(holder, message)
   redis.call('PEXPIRE', inbox, inboxTtl)
 end
 
+-- Whether anybody waits for a place: jobs that lost theirs, as a rule nobody.
+function ledger.anyWaits()
+  if ledger.waits == nil then ledger.waits = redis.call('EXISTS', L .. ':waiter') == 1 end
+  return ledger.waits
+end
+
 -- Gives a provider's free places to its waiters, the first who fits first. `own` learns of its grant by the script's
 -- answer, everybody else by the inbox. Returns whether what is left is kept for a waiter.
 function ledger.grant(name, own)
+  if not ledger.anyWaits() then return false end
   local first = 0
   while true do
     local ids = redis.call('ZRANGE', ledger.waitersKey(name), first, first + 99)
@@ -307,8 +319,8 @@ function ledger.configure(limits)
       redis.call('HSET', ledger.providerKey(name), 'limit', each.sandboxes, 'cpuLimit', each.milliCpu or '', 'memoryLimit', each.memoryMiB or '',
         'rate', each.createsPerSecond or '', 'burst', each.createBurst or '', 'askedAt', now)
       ledger.forget(name)
+      ledger.expire(name)
     end
-    ledger.expire(name)
   end
 end
 
@@ -322,7 +334,7 @@ function ledger.load(p)
     effectiveLimit = p.effective,
     foreign = p.foreign or 0,
     used = p.used,
-    waiting = redis.call('ZCARD', ledger.waitersKey(p.name)),
+    waiting = ledger.anyWaits() and redis.call('ZCARD', ledger.waitersKey(p.name)) or 0,
     milliCpuLimit = p.cpuLimit or cjson.null,
     memoryMiBLimit = p.memoryLimit or cjson.null,
     milliCpu = p.milliCpu or 0,

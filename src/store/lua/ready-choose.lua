@@ -7,11 +7,15 @@
 local choice = {}
 
 -- Whether something may be given to consumers of a queue: it is not paused, limited or at its concurrency. The second is in how many ms it may be.
-choice.opened = {}
+choice.opened, choice.metas = {}, {}
+function choice.metaOf(q)
+  if not choice.metas[q] then choice.metas[q] = call('HMGET', bull(q, 'meta'), 'paused', 'concurrency', 'max') end
+  return choice.metas[q]
+end
 function choice.isOpen(q)
   if choice.opened[q] == nil then
     choice.opened[q] = { true }
-    local meta = call('HMGET', bull(q, 'meta'), 'paused', 'concurrency', 'max')
+    local meta = choice.metaOf(q)
     if meta[1] then
       choice.opened[q] = { false }
     elseif meta[2] and call('LLEN', bull(q, 'active')) + call('LLEN', bull(q, 'wait')) >= tonumber(meta[2]) then
@@ -81,7 +85,7 @@ end
 -- What a class has for these providers: { q, view, class, tenant, score, shape, job, provider, behind }, where `job` is BullMQ's score of the first one,
 -- and `behind` what the tenant behind it comes to at the least.
 choice.tenantsPerClass, choice.shapesPerTenant, choice.classesPerProvider = 4, 8, 64
-choice.looked = {}
+choice.looked, choice.heads = {}, {}
 function choice.firstOf(q, view, class, free)
   local id = q .. ' ' .. view .. ' ' .. class
   if choice.looked[id] ~= nil then return choice.looked[id] end
@@ -92,6 +96,7 @@ function choice.firstOf(q, view, class, free)
   -- Of what is too large as a whole only the first is looked at.
   local most = fits and choice.tenantsPerClass or 1
   local tenants = call('ZRANGE', viewKey(q, view, 'a:' .. class), 0, most - 1, 'WITHSCORES')
+  choice.heads[id] = { q = q, view = view, class = class, score = tonumber(tenants[2]) }
   for k = 1, #tenants, 2 do
     local name = tenants[k]
     local shapes = call('ZRANGE', viewKey(q, view, 't:' .. class .. ':' .. name), 0, fits and choice.shapesPerTenant - 1 or 0, 'WITHSCORES')
@@ -118,12 +123,12 @@ function choice.before(x, y)
 end
 
 -- What is first among the providers with room, and what all others come to at the least. `usable(q, view)` says whether a view may be served.
-choice.viewsPerProvider = 16
+choice.viewsPerProvider, choice.raisedPerLook = 16, 2
 function choice.first(free, usable)
   local best
   local others = math.huge
   local function passed(score) others = math.min(others, tonumber(score)) end
-  local names = {}
+  local names, compared, low = {}, {}, {}
   for name in pairs(free) do names[#names + 1] = name end
   for _, provider in ipairs(names) do
     local from = 0
@@ -135,9 +140,11 @@ function choice.first(free, usable)
         break
       end
       local q, epoch, view = ledger.parseView(head[1])
-      if epoch ~= ready.epochOf(q) or not usable(q, view) then
-        -- Whoever looks there next puts it back.
+      if epoch ~= ready.epochOf(q) then
         call('ZREM', R .. ':at:' .. provider, head[1])
+        ready.spent = ready.spent + 1
+      elseif not usable(q, view) then
+        ready.hide(q, view, provider)
         ready.spent = ready.spent + 1
       else
         local listed = call('ZRANGE', viewKey(q, view, 'p:' .. provider), 0, choice.classesPerProvider - 1, 'WITHSCORES')
@@ -147,6 +154,13 @@ function choice.first(free, usable)
             break
           end
           local found = choice.firstOf(q, view, listed[i], free)
+          local id = q .. ' ' .. view .. ' ' .. listed[i]
+          local head = choice.heads[id]
+          if head and not compared[id] then
+            compared[id] = true
+            compared[#compared + 1] = id
+            if not head.score or head.score > tonumber(listed[i + 1]) then low[#low + 1] = head end
+          end
           if found and found ~= best then
             local ahead = choice.before(found, best)
             if best then passed(ahead and best.score or found.score) end
@@ -157,6 +171,16 @@ function choice.first(free, usable)
         from = from + 1
         if from == choice.viewsPerProvider then passed(head[2]) end
       end
+    end
+  end
+  -- What stands too low costs a look at it each time, unless it is the only one.
+  local raised = 0
+  for _, head in ipairs(#compared > 1 and low or {}) do
+    -- What is taken from now rises in any case.
+    local taken = best and best.class == head.class and best.view == head.view and best.q == head.q
+    if not taken and raised < choice.raisedPerLook then
+      ready.refresh(head.q, head.view, head.class, true)
+      raised = raised + 1
     end
   end
   return best, best and math.min(others, best.behind)
@@ -229,7 +253,7 @@ end
 -- Returns { jobId, q, view, provider, holder }, or nil and 'again' when there may be more to find.
 function choice.choose(free, usable, receiver)
   while ready.spent < ready.patience do
-    choice.looked = {}
+    choice.looked, choice.heads = {}, {}
     local best, others = choice.first(free, usable)
     if not best then return nil, ready.spent >= ready.patience and 'again' or nil end
     local q, view, name, shape, provider = best.q, best.view, best.tenant, best.shape, best.provider
@@ -256,7 +280,6 @@ function choice.choose(free, usable, receiver)
       ready.spent = ready.spent + 1
     elseif score > best.score and score >= others then
       call('ZADD', tenants, ready.text(score), name)
-      ready.refresh(q, view, best.class)
       ready.spent = ready.spent + 1
     else
       local vt, needed = a.vt, choice.secretsOf(q, shape)
@@ -271,7 +294,6 @@ function choice.choose(free, usable, receiver)
         choice.give(q, jobId, name, needed)
         call('ZADD', tenants, 'XX', ready.text(ready.scoreOf(a, q)), name)
         ready.leave(q, shape, name)
-        ready.refresh(q, view, best.class)
         return { jobId = jobId, q = q, view = view, provider = at, holder = holder }
       end
       ready.leave(q, shape, name)

@@ -5,7 +5,7 @@
 --       providers, the best first; or why it can't run them], …], ms for which to count as idle when there is nothing (more); 0 to not; what the caller has
 --       as JSON { profile, view, providers, secrets, shares, policy }: its profile's id, that of its view, the providers and secrets that it can use now, whether it knows of
 --       tenants' shares, and how it chooses in a group: 'most-free', 'fastest', 'given' or 'own'; grace in ms.
--- Returns {what, job id or '', provider at which it has its place or '', loads as JSON, ms until there may be room or a job without anything given
+-- Returns {what, job id or '', provider at which it has its place or '', loads as JSON (where shapes are asked about, or the policy is 'own'), ms until there may be room or a job without anything given
 --          back or '', shapes that this profile has not said anything of (id, number, JSON, …), 1 if there is nothing more to take now, the job that
 --          waited to be taken or '', why it or the chosen one is given: '' or 'stranded' or 'nobody' (see `standOf`), 'overdue' when its time to
 --          wait is over; reasons as a JSON list, 1 if the tenants' shares are lost, jobs that are to be listed, 1 if as many jobs are
@@ -38,14 +38,8 @@ local laterMs
 local atConcurrency = 0
 
 if call('ZCARD', prioritized) == 0 and tonumber(call('HGET', R .. ':listed', q) or '0') > 0 then ready.newEpoch(q) end
-if call('ZADD', keyOf(q, 'views'), now, me) == 1 then ready.viewsOf[q] = nil end
-if call('HGET', keyOf(q, 'policy'), me) ~= mine.policy then call('HSET', keyOf(q, 'policy'), me, mine.policy) end
-
--- The first score of a view to the deployment's lists: whoever found nobody to take for it may have put it out of them.
-local function show(provider)
-  local first = call('ZRANGE', viewKey(q, me, 'p:' .. provider), 0, 0, 'WITHSCORES')
-  if first[2] then call('ZADD', R .. ':at:' .. provider, first[2], q .. ':' .. ready.epochOf(q) .. ':' .. me) end
-end
+local anew = ready.looksAnew(q, me)
+if anew and call('HGET', keyOf(q, 'policy'), me) ~= mine.policy then call('HSET', keyOf(q, 'policy'), me, mine.policy) end
 
 -- What this view's consumers say of a shape: one that is gone meanwhile they need to say nothing of.
 local function learn(shape, number, what)
@@ -88,7 +82,7 @@ local function merge(most)
     end
     local from = call('GET', viewKey(q, me, 'merged'))
     local tenants = call('ZRANGEBYLEX', keyOf(q, 's:' .. shape), from and '(' .. from or '-', '+', 'LIMIT', 0, most)
-    for _, name in ipairs(tenants) do ready.place(q, me, shape, name, later) end
+    for _, name in ipairs(tenants) do ready.place(q, me, shape, name, ready.headOf(q, shape, name), later) end
     if #tenants < most then
       call('ZREM', viewKey(q, me, 'merge'), shape)
       call('DEL', viewKey(q, me, 'merged'))
@@ -105,7 +99,8 @@ local function answer(what, jobId, provider, waited, stand, why)
   local soonest, loads, spare, queued = laterMs or '', {}, false, tonumber(call('HGET', R .. ':listed', q) or '0') > 0
   for i, name in ipairs(names) do
     local p = ledger.read(name)
-    loads[i] = ledger.load(p)
+    -- Only who is asked for an order of providers, or follows them with one of its own, needs to know.
+    if #unknown > 0 or mine.policy == 'own' then loads[i] = ledger.load(p) end
     if usable[name] and not kept[name] and ledger.room(p, 0, 0) == 'fits' then spare = true end
     local ms = queued and ledger.opensIn(p)
     if ms and (soonest == '' or ms < soonest) then soonest = ms end
@@ -193,7 +188,7 @@ local function wasInHand(jobId)
   return (run[1] and not run[2]) or call('HGET', bull(q, jobId), 'sy') == '-'
 end
 
-local meta = call('HMGET', bull(q, 'meta'), 'paused', 'concurrency', 'max')
+local meta = choice.metaOf(q)
 if meta[2] and call('LLEN', active) + call('LLEN', wait) >= tonumber(meta[2]) then atConcurrency = 1 end
 if meta[1] or (meta[2] and call('LLEN', active) >= tonumber(meta[2])) then return answer('nothing') end
 if meta[3] and tonumber(call('GET', bull(q, 'limiter')) or '0') >= tonumber(meta[3]) then
@@ -222,14 +217,16 @@ for i = #handed, 1, -1 do
     end
   end
 end
-if #strays == 0 and call('LLEN', wait) > #handed then
+if #strays == 0 and #handed == perLook.handed and call('LLEN', wait) > #handed then
   for i = #handed, 1, -1 do
     if call('LREM', wait, -1, handed[i]) == 1 then call('LPUSH', wait, handed[i]) end
   end
 end
 
 -- Delayed jobs whose time has come; BullMQ itself looks at them only when it is asked for a job. Its times are of the producers' clocks.
-for _, jobId in ipairs(call('ZRANGEBYSCORE', delayed, 0, (redisNow + 1) * 4096 - 1, 'LIMIT', 0, perLook.delayed)) do
+local due = call('ZRANGE', delayed, 0, 0, 'WITHSCORES')
+local isDue = due[2] and tonumber(due[2]) < (redisNow + 1) * 4096
+for _, jobId in ipairs(isDue and call('ZRANGEBYSCORE', delayed, 0, (redisNow + 1) * 4096 - 1, 'LIMIT', 0, perLook.delayed) or {}) do
   call('ZREM', delayed, jobId)
   local key = bull(q, jobId)
   if call('EXISTS', key) == 1 then
@@ -240,24 +237,29 @@ for _, jobId in ipairs(call('ZRANGEBYSCORE', delayed, 0, (redisNow + 1) * 4096 -
     strays[#strays + 1] = jobId
   end
 end
-local due = call('ZRANGE', delayed, 0, 0, 'WITHSCORES')
+if isDue then due = call('ZRANGE', delayed, 0, 0, 'WITHSCORES') end
 if due[2] then laterMs = math.max(1, math.floor(tonumber(due[2]) / 4096) - redisNow) end
 
 -- Asked again after a lost answer: the job of this lease has its place, and somebody has taken it meanwhile.
 if ledger.getLease(leaseId) then return answer('nothing') end
 
-ready.tidy()
--- What it had before it was away is to be gone first.
-if call('LPOS', R .. ':garbage', ready.garbageOf(q, me)) then return answer('again') end
-for _, name in ipairs(call('SRANDMEMBER', R .. ':uncapping', 1)) do ready.uncap(name, true) end
-for _, name in ipairs(unpaid.due(perLook.unpaid)) do unpaid.release(name) end
-local old = call('ZRANGEBYSCORE', keyOf(q, 'views'), '-inf', call('ZCARD', keyOf(q, 'views')) > ready.mostViews and '+inf' or now - viewTtlMs, 'LIMIT', 0, 1)[1]
-if old and old ~= me then ready.dropView(q, old) end
-for _, each in ipairs(said) do learn(each[1], each[2], each[3]) end
-local merging = merge(perLook.tenants) or #unpaid.due(1) > 0
-for _, name in ipairs(names) do
-  if usable[name] then show(name) end
+-- What is seldom there is asked for at once: what is over, tenants that may have more, and what was learned or can't be run.
+local seldom = call('EXISTS', R .. ':garbage', R .. ':uncapping', R .. ':paying:day', viewKey(q, me, 'merge'), keyOf(q, 'stuck')) > 0
+local owing = {}
+if seldom then
+  -- What it had before it was away is to be gone first.
+  if ready.tidy() > 0 and call('LPOS', R .. ':garbage', ready.garbageOf(q, me)) then return answer('again') end
+  for _, name in ipairs(call('SRANDMEMBER', R .. ':uncapping', 1)) do ready.uncap(name, true) end
+  owing = unpaid.due(perLook.unpaid)
+  for _, name in ipairs(owing) do unpaid.release(name) end
 end
+if anew then
+  local old = call('ZRANGEBYSCORE', keyOf(q, 'views'), '-inf', call('ZCARD', keyOf(q, 'views')) > ready.mostViews and '+inf' or now - viewTtlMs, 'LIMIT', 0, 1)[1]
+  if old and old ~= me then ready.dropView(q, old) end
+end
+for _, each in ipairs(said) do learn(each[1], each[2], each[3]) end
+local merging = (seldom or #said > 0) and merge(perLook.tenants) or (#owing > 0 and #unpaid.due(1) > 0)
+if anew then ready.showAll(q, me, names) end
 
 -- Their time to wait is over: each is taken to be ended, before anything is begun.
 for _, jobId in ipairs(call('ZRANGEBYSCORE', keyOf(q, 'deadline'), '-inf', now, 'LIMIT', 0, 10)) do
@@ -273,7 +275,7 @@ for _, jobId in ipairs(call('ZRANGEBYSCORE', keyOf(q, 'deadline'), '-inf', now, 
   end
 end
 -- So are those that nobody can run, unless somebody who can has come since.
-for _, shape in ipairs(call('ZRANGEBYSCORE', keyOf(q, 'stuck'), '-inf', now - grace, 'LIMIT', 0, 4)) do
+for _, shape in ipairs((seldom or #said > 0) and call('ZRANGEBYSCORE', keyOf(q, 'stuck'), '-inf', now - grace, 'LIMIT', 0, 4) or {}) do
   local refusals = fitness.refusalsOf(shape)
   local sinceMs = fitness.nobodySince(shape, refusals, fitness.anyProfile)
   local name = call('ZRANGE', keyOf(q, 's:' .. shape), 0, 0)[1]

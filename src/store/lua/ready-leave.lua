@@ -7,6 +7,8 @@ local function handOn(provider, own)
   if ledger.grant(provider) then return nil end
   local free = { [provider] = ledger.read(provider) }
   if ledger.room(free[provider], 0, 0) ~= 'fits' then return nil end
+  -- Others may have hidden it while it took none.
+  if own and not call('ZSCORE', R .. ':at:' .. provider, ownQueue .. ':' .. ready.epochOf(ownQueue) .. ':' .. own.view) then ready.show(ownQueue, own.view, provider) end
   local function receiver(q, view)
     local idle = ledger.idleConsumer(q, view)
     if not idle and own and q == ownQueue and view == own.view then return own.holder end
@@ -33,6 +35,5 @@ local function leaveHands(jobId, own)
   local lease = leaseId and ledger.getLease(leaseId)
   if not lease then return nil end
   ledger.dropLease(leaseId, lease, lease.jobId == id)
-  ledger.expire(lease.provider)
   return handOn(lease.provider, own)
 end

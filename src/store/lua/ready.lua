@@ -20,7 +20,7 @@
 --   Q:shapes               sorted set: shape -> number; Q:mapped hash: view id -> number up to which it has said who can run them
 --   Q:s:<shape>            sorted set: the tenants that have jobs in it, all with score 0
 --   Q:j:<shape>:<tenant>   sorted set: job id -> BullMQ's own score of it: priority * 2^32 + arrival
---   Q:views, Q:policy      sorted set: view id -> when it looked last; hash: view id -> policy
+--   Q:views, Q:policy      sorted set: view id -> when it looked last, to a second; hash: view id -> policy
 -- and of each view, V being Q:v:<view id>:
 --   V:fit, V:class, V:order  hashes: shape -> class; shape -> JSON: its providers in the order of a policy of one's own; class -> JSON { groups of the providers that can run it, the best first; bucket }
 --   V:merge                sorted set: shape -> number, whose tenants are still to be put under its class; V:merged: the last one that was
@@ -43,6 +43,7 @@ local base = string.gsub(L, 'ledger$', '')
 local ownQueue = string.match(I, ':([^:]*)$')
 local runPrefix = base .. ':run:'
 ready.patience = 32
+ready.roundMs = 1000
 ready.spent = 0
 ready.mostClasses, ready.mostViews, ready.mostDebtors = 200, 16, 10000
 ready.halfLifeMs, ready.forgetMs, ready.mostDebt = 600000, 7200000, 86400
@@ -104,7 +105,8 @@ function ready.text(score) return string.format('%.17g', score) end
 ready.shares = {}
 function ready.shareOf(name)
   if not ready.shares[name] then
-    local json = (name ~= '' and call('HGET', R .. ':shares', name)) or (name ~= '*' and call('HGET', R .. ':shares', '*'))
+    local own, others = unpack(call('HMGET', R .. ':shares', name, '*'))
+    local json = (name ~= '' and own) or (name ~= '*' and others)
     local share = json and cjson.decode(json) or { weight = 1 }
     local said = call('HGET', R .. ':set', name)
     for what, each in pairs(said and cjson.decode(said) or {}) do
@@ -256,16 +258,49 @@ function ready.enterClass(q, view, groups, milliCpu, memoryMiB)
   return class
 end
 
--- The first score of a class's tenants to the lists of its providers, and theirs to the deployment's.
-function ready.refresh(q, view, class)
+-- The first score of a view to the deployment's list of a provider.
+function ready.show(q, view, provider)
+  local least = call('ZRANGE', viewKey(q, view, 'p:' .. provider), 0, 0, 'WITHSCORES')[2]
+  local at, name = R .. ':at:' .. provider, q .. ':' .. ready.epochOf(q) .. ':' .. view
+  if least then call('ZADD', at, least, name) else call('ZREM', at, name) end
+end
+
+-- Takes a view out of a provider's list: nobody takes for it now. Whoever looks for it next puts it back; see `looksAnew`.
+function ready.hide(q, view, provider)
+  call('ZREM', R .. ':at:' .. provider, q .. ':' .. ready.epochOf(q) .. ':' .. view)
+  local seenMs = tonumber(call('ZSCORE', keyOf(q, 'views'), view) or nil)
+  if seenMs and seenMs > now - ready.roundMs then call('ZADD', keyOf(q, 'views'), now - ready.roundMs, view) end
+end
+
+-- Whether a view's look is to do what need not be done in each: once a second, or after somebody has hidden it.
+function ready.looksAnew(q, view)
+  local seenMs = tonumber(call('ZSCORE', keyOf(q, 'views'), view) or nil)
+  if seenMs and seenMs <= now and seenMs > now - ready.roundMs then return false end
+  if seenMs ~= now - ready.roundMs then call('ZADD', keyOf(q, 'views'), now - ready.roundMs, view) end
+  if not seenMs then ready.viewsOf[q] = nil end
+  return true
+end
+
+-- It has been done, of these providers.
+function ready.showAll(q, view, providers)
+  for _, provider in ipairs(providers) do ready.show(q, view, provider) end
+  call('ZADD', keyOf(q, 'views'), now, view)
+end
+
+-- The first score of a class's tenants to the lists of its providers, and theirs to the deployment's. What stands there may be lower, until another class
+-- is compared with it and it is to be there `exactly`: most often there is one class, and each job that is taken would cost three commands for each provider.
+function ready.refresh(q, view, class, exactly)
   local first = call('ZRANGE', viewKey(q, view, 'a:' .. class), 0, 0, 'WITHSCORES')[2]
-  local name = q .. ':' .. ready.epochOf(q) .. ':' .. view
-  for _, group in ipairs(ready.classAt(q, view, class)[1]) do
+  local groups = ready.classAt(q, view, class)[1]
+  -- All providers of a class have the same.
+  local listed = groups[1] and groups[1][1] and call('ZSCORE', viewKey(q, view, 'p:' .. groups[1][1]), class)
+  if not first and not listed then return end
+  if first and listed and (tonumber(listed) == tonumber(first) or (not exactly and tonumber(listed) < tonumber(first))) then return end
+  for _, group in ipairs(groups) do
     for _, provider in ipairs(group) do
-      local key, at = viewKey(q, view, 'p:' .. provider), R .. ':at:' .. provider
+      local key = viewKey(q, view, 'p:' .. provider)
       if first then call('ZADD', key, first, class) else call('ZREM', key, class) end
-      local least = call('ZRANGE', key, 0, 0, 'WITHSCORES')[2]
-      if least then call('ZADD', at, least, name) else call('ZREM', at, name) end
+      ready.show(q, view, provider)
     end
   end
 end
@@ -293,12 +328,15 @@ function unpaid.holds(q, view, shape, name)
   return unpaid.any and call('SISMEMBER', unpaid.key(name), q .. ':' .. ready.epochOf(q) .. ':' .. shape .. ':' .. view) == 1
 end
 
--- Puts a tenant's jobs of a shape into a view, as they are now; takes them out when there are none. `later` gathers the classes to be refreshed.
-function ready.place(q, view, shape, name, later)
+-- The score of a tenant's first job of a shape; nil when there is none.
+function ready.headOf(q, shape, name) return call('ZRANGE', ready.jobsKey(q, shape, name), 0, 0, 'WITHSCORES')[2] end
+
+-- Puts a tenant's jobs of a shape into a view, as they are now, `first` being their head; takes them out when there are none. `later` gathers the classes to
+-- be refreshed.
+function ready.place(q, view, shape, name, first, later)
   local class = ready.classOf(q, view, shape)
   if not class then return end
   local shapes, tenants = viewKey(q, view, 't:' .. class .. ':' .. name), viewKey(q, view, 'a:' .. class)
-  local first = call('ZRANGE', ready.jobsKey(q, shape, name), 0, 0, 'WITHSCORES')[2]
   if first and not unpaid.holds(q, view, shape, name) then
     call('ZADD', shapes, first, shape)
     if call('ZSCORE', tenants, name) or call('SISMEMBER', R .. ':capped:' .. name, ready.cappedAt(q, view, class)) == 1 then return end
@@ -310,8 +348,11 @@ function ready.place(q, view, shape, name, later)
   later[view] = later[view] or {}
   later[view][class] = true
 end
+-- As `place`, in all views. Returns the head.
 function ready.placeAll(q, shape, name, later)
-  for _, view in ipairs(ready.views(q)) do ready.place(q, view, shape, name, later) end
+  local first = ready.headOf(q, shape, name)
+  for _, view in ipairs(ready.views(q)) do ready.place(q, view, shape, name, first, later) end
+  return first
 end
 function ready.refreshAll(q, later)
   for view, touched in pairs(later) do
@@ -356,8 +397,12 @@ end
 
 -- After jobs of a tenant were taken out of a shape: the views follow, and what is empty goes.
 function ready.leave(q, shape, name)
-  if keyed.isLine(shape) then keyed.stand(q, string.sub(shape, 2), name) else ready.placeAll(q, shape, name) end
-  if call('EXISTS', ready.jobsKey(q, shape, name)) == 1 then return end
+  if not keyed.isLine(shape) then
+    if ready.placeAll(q, shape, name) then return end
+  else
+    keyed.stand(q, string.sub(shape, 2), name)
+    if call('EXISTS', ready.jobsKey(q, shape, name)) == 1 then return end
+  end
   if call('ZREM', keyOf(q, 's:' .. shape), name) == 1 and not keyed.isLine(shape) then
     local a = ready.accountOf(name)
     a.heaps = a.heaps - 1
