@@ -157,6 +157,19 @@ function keyed.forget(q, jobId)
   return key
 end
 
+-- Whether some consumer of a view is believed to be there (roster-announce.lua). A view's id is that of its consumers' profile and a digest of what is around them; where the
+-- roster knows of nobody, as after its loss, everybody counts as there.
+keyed.believed = {}
+function keyed.isThere(view)
+  local profile = string.match(view, '^(.*)%-%x+$') or view
+  if keyed.believed[profile] == nil then
+    local live = string.gsub(L, ':ledger$', ':consumers') .. ':live'
+    local untilMs = call('ZSCORE', live, profile)
+    keyed.believed[profile] = (untilMs and tonumber(untilMs) > redisNow) or call('ZCOUNT', live, '(' .. string.format('%.0f', redisNow), '+inf') == 0
+  end
+  return keyed.believed[profile]
+end
+
 -- Whether a tenant's jobs of a shape can't be given, whatever comes free: see at the top. Not as long as somebody has not said whether it can run the shape.
 function keyed.isHeld(q, shape, name)
   local cap = ready.shareOf(name).cap
@@ -165,12 +178,12 @@ function keyed.isHeld(q, shape, name)
   for _, view in ipairs(all) do
     local class = ready.classOf(q, view, shape)
     if not class then
-      if tonumber(call('HGET', keyOf(q, 'mapped'), view) or '0') < number then return false end
+      if tonumber(call('HGET', keyOf(q, 'mapped'), view) or '0') < number and keyed.isThere(view) then return false end
     elseif not unpaid.holds(q, view, shape, name) then
       for _, group in ipairs(ready.classAt(q, view, class)[1]) do
         for _, provider in ipairs(group) do
           local p = ledger.read(provider)
-          if not p.drain and p.limit > 0 then return false end
+          if not p.drain and p.limit > 0 and keyed.isThere(view) then return false end
         end
       end
     end
