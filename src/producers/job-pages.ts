@@ -31,7 +31,7 @@ export type JobPage = JobStatus[] & {
 }
 
 /** Behind how much of one of BullMQ's sets or lists one stands: the last score, and how many have it; of a list, how many from its newest end on. */
-const position = z.strictObject({ score: z.string().max(40).regex(/^\d+(\.\d+)?(e[+-]?\d+)?$/).nullable(), skip: z.int().min(0) })
+const position = z.strictObject({ score: z.string().max(40).regex(/^-?\d+(\.\d+)?(e[+-]?\d+)?$/).nullable(), skip: z.int().min(0) })
 type Position = z.output<typeof position>
 const cursorSchema = z.strictObject({ filter: z.string(), at: z.array(position.nullable()) })
 

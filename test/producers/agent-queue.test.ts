@@ -463,6 +463,8 @@ describe('status', () => {
     const [failed, cancelled, running] = [jobs[7]!, jobs[307]!, jobs[8]!]
     await bull().add('foreign', { anything: 'tenant' } as unknown as QueuedJob)
     await take(running)
+    // BullMQ takes any number.
+    await (await bull().getJob(jobs[3] ?? ''))?.changePriority({ priority: -5 })
     // As BullMQ has them once a consumer has ended them.
     const client = redis.connect()
     for (const [jobId, status] of [[failed, 'failed'], [cancelled, 'cancelled']] as const) {
