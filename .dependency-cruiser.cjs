@@ -24,7 +24,7 @@ const layers = {
 // them are what the upper rooms share.
 const shared = ['consumer-context', 'interruption', 'job-budget', 'job-trace', 'key-health', 'liveness', 'measured', 'run-context', 'sandbox-access']
 const rooms = {
-  intake: ['supervision', 'placing', 'output', ...shared],
+  intake: ['supervision', 'ending', 'placing', 'output', ...shared],
   supervision: ['collecting', 'ending', 'placing', 'transfer', 'output', ...shared],
   collecting: [...shared],
   reaping: ['ending', 'placing'],

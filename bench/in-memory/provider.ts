@@ -4,7 +4,8 @@ import type { CallOptions, Capabilities, ExecResult, Provider, SandboxInfo, Sand
 
 interface Command {
   readonly startedAtMs: number
-  readonly endsAtMs: number
+  /** Sooner once it is stopped. */
+  endsAtMs: number
   /** Prints a line of 32 bytes so often; Infinity for never. */
   readonly lineEveryMs: number
 }
@@ -129,6 +130,11 @@ export class InMemoryProvider implements Provider {
       case 'read': {
         const [key = '', outOffset = '', , waitMs = ''] = args
         return this.read(sandbox, { key, outOffset: Number(outOffset), waitMs: Number(waitMs) }, signal)
+      }
+      case 'stop': {
+        const command = sandbox.commands.get(args[0] ?? '')
+        if (command !== undefined) command.endsAtMs = Math.min(command.endsAtMs, Date.now())
+        return []
       }
       case 'checkpoint':
       case 'commit':

@@ -46,7 +46,7 @@ import { LockKeeper } from './intake/lock-keeper.js'
 import type { PlacementPolicy } from './placing/placement.js'
 import { resumeQueue } from './intake/queue-pause.js'
 import { Relisting } from './intake/relisting.js'
-import { endForgottenRun } from './reaping/forgotten-run.js'
+import { endForgottenRun } from './ending/forgotten-run.js'
 import { Reaper, type ProviderListing } from './reaping/reaper.js'
 import { Liveness, type StuckLoop } from './liveness.js'
 import { readinessOf, type Readiness } from './readiness.js'
@@ -314,13 +314,13 @@ export class Consumer {
     })
     worker.on('stalled', () => intake.nudge())
     onKeys = () => void announcer.announce().then(() => intake.nudge())
-    await signals.onCancel((jobId) => void intake.cancels.heed(jobId))
+    await signals.onCancel((jobId) => void intake.heedCancel(jobId))
     await signals.onTurnFree(() => relisting.turnIsFree())
     signals.onReconnect(() => {
       intake.nudge()
-      void intake.cancels.heedAll()
+      void intake.heedCancels()
     })
-    const cancelCheck = setInterval(() => void intake.cancels.heedAll(), settings.leaseMs)
+    const cancelCheck = setInterval(() => void intake.heedCancels(), settings.leaseMs)
     let budgetsAgain: NodeJS.Timeout | undefined
     const watchBudgets = async (): Promise<void> => {
       try {

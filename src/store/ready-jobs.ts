@@ -243,12 +243,14 @@ export class ReadyJobs {
   }
 
   /**
-   * Whether a job that the caller has taken is listed as waiting; the provider at which it holds a place, or null; and whether it was acquired before.
+   * Whether a job that the caller has taken is listed as waiting; the provider at which it holds a place, or null; whether it was acquired before; and whether it was
+   * in consumers' hands. One that has begun or has a place is, from then on.
    * @param stalls how often BullMQ had found it stalled when it was taken.
    */
-  async standing(jobId: string, stalls: number): Promise<{ listed: boolean; provider: string | null; begun: boolean }> {
-    const [listed, provider, begun] = z.tuple([z.number(), z.string(), z.number()]).parse(await this.#run('ready-standing', [jobId, stalls], [this.#keys.run(jobId)]))
-    return { listed: listed === 1, provider: provider === '' ? null : provider, begun: begun === 1 }
+  async standing(jobId: string, stalls: number, spec: { readonly tenant?: string | undefined; readonly secrets?: readonly string[] | undefined } = {}): Promise<{ listed: boolean; provider: string | null; begun: boolean; inHand: boolean }> {
+    const { tenant = '', secrets = [] } = spec
+    const [listed, provider, begun, held] = z.tuple([z.number(), z.string(), z.number(), z.number()]).parse(await this.#run('ready-standing', [jobId, stalls, tenant, JSON.stringify(secrets)], [this.#keys.run(jobId)]))
+    return { listed: listed === 1, provider: provider === '' ? null : provider, begun: begun === 1, inHand: held === 1 }
   }
 
   /**
@@ -270,10 +272,11 @@ export class ReadyJobs {
   /**
    * A job is out of the consumers' hands: frees its place, settles its tenant's account and unlists it. Repeating does nothing.
    * @param fence closes only while this fence is the job's; left out for jobs that have ended.
+   * @param options.goesOn it waits to be gone on with: should it be removed from the queue meanwhile, its run is ended.
    * @throws FenceLostError when it is not.
    */
-  async close(jobId: string, fence?: number): Promise<void> {
-    const answer = await this.#run('ready-close', [jobId, fence ?? ''], fence === undefined ? [] : [this.#keys.run(jobId)])
+  async close(jobId: string, fence?: number, options: { readonly goesOn?: boolean | undefined } = {}): Promise<void> {
+    const answer = await this.#run('ready-close', [jobId, fence ?? '', options.goesOn === true ? 1 : ''], fence === undefined ? [] : [this.#keys.run(jobId)])
     if (answer === 'lost') throw new FenceLostError(jobId)
   }
 
@@ -285,7 +288,7 @@ export class ReadyJobs {
   /**
    * Holds a bounded part of the index against BullMQ; the next call goes on from there. One of a queue's consumers does so at a time.
    * @param ttlMs for how long it stays this one's business.
-   * @returns whether there is more to look at now; jobs that BullMQ holds but that are not listed, and whether each holds a place; and jobs that are
+   * @returns whether there is more to look at now; jobs that BullMQ holds but that are not listed, and whether each holds a place or is in hand yet; and jobs that are
    * in consumers' hands, or were, and that BullMQ does not hold any more; and for how many milliseconds it is another consumer's business, 0 for this one's.
    */
   async reconcile(holder: string, ttlMs: number): Promise<{ more: boolean; missing: { jobId: string; placed: boolean }[]; gone: string[]; othersForMs: number; pauseOver: boolean }> {

@@ -34,6 +34,27 @@ export type Acquired =
   /** The run would have begun with a record that needs a place which the job does not hold any more. Nothing was written. */
   | { readonly kind: 'placeless' }
 
+/** What else a caller may meet that has the job by BullMQ's lock; nothing was written. */
+export type NotAcquired =
+  /** BullMQ has not given the caller this job, or not any more: it was removed, say. */
+  | { readonly kind: 'gone' }
+  /** The run is that of a job which was removed from the queue, and another one was added under the same id: it is to be ended first. */
+  | { readonly kind: 'other' }
+
+export interface AcquireRequest {
+  /** The consumer's id. */
+  readonly holder: string
+  readonly fresh: RunRecord
+  /** The provider at which the job must hold a place for `fresh` to be what its run begins with; a run that has begun is taken over without. Default: none. */
+  readonly placeAt?: string | undefined
+  /** How often BullMQ had found the job stalled when the caller took it. Left out by whoever did not: no run that has ended begins anew then. */
+  readonly stalls?: number | undefined
+  /** Whether its time to wait is bounded, and over with this. Default: not. */
+  readonly bounded?: boolean | undefined
+  /** Of BullMQ's lock by which the caller has the job. Left out by whoever has it by other means. */
+  readonly token?: string | undefined
+}
+
 /** How a job's current run stands. */
 export interface RunStanding {
   /** Whether the queue or the store knows the job. */
@@ -68,6 +89,8 @@ const acquireReply = z.union([
   z.tuple([z.literal('ended'), z.string()]),
   z.tuple([z.literal('acquired'), z.number(), z.string(), z.number(), nullable, nullable, z.array(z.string())]),
   z.tuple([z.literal('placeless')]),
+  z.tuple([z.literal('gone')]),
+  z.tuple([z.literal('other')]),
   z.tuple([z.literal('retried'), z.number()]),
   z.tuple([z.literal('continues')]),
 ])
@@ -149,21 +172,17 @@ export class RunStore {
   /**
    * Takes a job: starts its run with `fresh` when there is none for that generation, takes it over otherwise. Whoever
    * held it before can write nothing from then on.
-   * @param request.holder the consumer's id.
-   * @param request.placeAt the provider at which the job must hold a place for `fresh` to be what its run begins with; a run that
-   *   has begun is taken over without. Default: none.
-   * @param request.stalls how often BullMQ had found the job stalled when the caller took it. Left out by whoever did not: no run that has ended begins anew then.
-   * @param request.bounded whether its time to wait is bounded, and over with this. Default: not.
    * @throws NewerReleaseError when this release can't read the record; nobody else can write it then either until it is taken again.
    */
-  async acquire(jobId: string, request: { holder: string; fresh: RunRecord; placeAt?: undefined; stalls?: number | undefined; bounded?: boolean | undefined }): Promise<Exclude<Acquired, { kind: 'placeless' }>>
-  async acquire(jobId: string, request: { holder: string; fresh: RunRecord; placeAt?: string | undefined; stalls?: number | undefined; bounded?: boolean | undefined }): Promise<Acquired>
-  async acquire(jobId: string, request: { holder: string; fresh: RunRecord; placeAt?: string | undefined; stalls?: number | undefined; bounded?: boolean | undefined }): Promise<Acquired> {
+  async acquire(jobId: string, request: AcquireRequest & { readonly placeAt?: undefined; readonly token?: undefined }): Promise<Exclude<Acquired, { kind: 'placeless' }>>
+  async acquire(jobId: string, request: AcquireRequest & { readonly token?: undefined }): Promise<Acquired>
+  async acquire(jobId: string, request: AcquireRequest): Promise<Acquired | NotAcquired>
+  async acquire(jobId: string, request: AcquireRequest): Promise<Acquired | NotAcquired> {
     return await this.#acquire(jobId, request, false)
   }
 
   /** @param continued whether the fresh record is made of that of the run which has ended. */
-  async #acquire(jobId: string, request: { holder: string; fresh: RunRecord; placeAt?: string | undefined; stalls?: number | undefined; bounded?: boolean | undefined }, continued: boolean): Promise<Acquired> {
+  async #acquire(jobId: string, request: AcquireRequest, continued: boolean): Promise<Acquired | NotAcquired> {
     const { checkpoint, repository } = request.fresh
     const runId = this.runId(jobId)
     const first = runId === jobId ? request.fresh : { ...request.fresh, runId }
@@ -173,10 +192,10 @@ export class RunStore {
         this.#redis,
         'run-acquire',
         [this.#keys.run(jobId), this.#keys.log(jobId), this.#keys.logAccount(jobId), this.#keys.claim(jobId), this.#keys.ledger(), this.#keys.job(jobId), this.#keys.branches(), this.#keys.waits()],
-        [request.holder, first.generation, JSON.stringify(first), this.#now(), runId, request.placeAt ?? '', request.stalls ?? '', continued ? 1 : '', branch, request.bounded === true ? jobId : ''],
+        [request.holder, first.generation, JSON.stringify(first), this.#now(), runId, request.placeAt ?? '', request.stalls ?? '', continued ? 1 : '', branch, request.bounded === true ? jobId : '', request.token ?? ''],
       ),
     )
-    if (reply[0] === 'placeless') return { kind: 'placeless' }
+    if (reply[0] === 'placeless' || reply[0] === 'gone' || reply[0] === 'other') return { kind: reply[0] }
     if (reply[0] === 'continues') {
       const { startedAtMs, generation, asked, tenant } = request.fresh
       const ended = await this.read(jobId)

@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest'
-import { outcomeOfForgotten } from '../../src/consumers/reaping/forgotten-run.js'
+import { outcomeOfForgotten } from '../../src/consumers/ending/forgotten-run.js'
 import type { RunRecord } from '../../src/job/run-record.js'
 
 const succeeded = { status: 'succeeded', error: null } as const

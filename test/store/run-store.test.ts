@@ -47,6 +47,24 @@ describe('taking over', () => {
     expect(await redis.connect().exists(redis.keys.log('job'), redis.keys.events())).toBe(0)
   })
 
+  it('is for who has the job by BullMQ’s lock alone, and not of another job’s run that was removed under the same id', async () => {
+    const store = stored()
+    const client = redis.connect()
+    const take = async (token: string) => (await store.acquire('job', { holder: token, fresh: record('job'), stalls: 0, token })).kind
+    const add = (timestamp: number, token: string) => client.multi().hset(redis.keys.job('job'), { timestamp, processedOn: timestamp }).set(`${redis.keys.job('job')}:lock`, token).exec()
+    expect(await take('one')).toBe('gone')
+    await add(1, 'one')
+    expect([await take('two'), await take('one'), await take('one')]).toEqual(['gone', 'acquired', 'acquired'])
+    const before = await acquire(store, 'job')
+    await client.del(redis.keys.job('job'))
+    await add(2, 'two')
+    expect([await take('one'), await take('two')]).toEqual(['gone', 'other'])
+    // However it ends, it is not the end of the job that is there now.
+    await store.finish('job', before.fence, record('job'), result('job'), event('job'))
+    expect(await store.standings(['job'])).toMatchObject([{ result: null, known: true }])
+    expect(await store.acquire('job', { holder: 'two', fresh: record('job'), stalls: 0, token: 'two' })).toMatchObject({ kind: 'acquired', created: true, record: { generation: 2 } })
+  })
+
   it('never gives a number out again that a crash or a failover of Redis made it forget', async () => {
     const store = stored()
     const client = redis.connect()

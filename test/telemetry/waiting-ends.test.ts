@@ -1,6 +1,6 @@
 import { pino } from 'pino'
 import { expect, it } from 'vitest'
-import { endForgottenRun } from '../../src/consumers/reaping/forgotten-run.js'
+import { endForgottenRun } from '../../src/consumers/ending/forgotten-run.js'
 import { endOverdueWaits } from '../../src/consumers/supervision/overdue-waits.js'
 import { AgentQueue } from '../../src/producers/index.js'
 import { RunStore, WaitDeadlines } from '../../src/store/index.js'

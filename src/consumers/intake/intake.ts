@@ -1,11 +1,11 @@
 import { randomUUID } from 'node:crypto'
 import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises'
 import type { Job } from 'bullmq'
+import { z } from 'zod'
 import { errorMessage, errorType } from '../../job/errors.js'
 import type { Dispatched, Inbox, Means, Stand, Taker } from '../../store/index.js'
 import { limitsOf } from '../placing/candidates.js'
 import type { Announcer } from './announcer.js'
-import { type Cancellable, CancelRequests } from './cancel-requests.js'
 import { JobRun, type Followed, type TakenJob } from './job-run.js'
 import type { LockKeeper } from './lock-keeper.js'
 import type { Relisting } from './relisting.js'
@@ -42,8 +42,12 @@ export interface IntakeParts {
 /** At how many looks what this consumer can't run is told once: with the looks themselves it asks Redis under five times a second. */
 const refusalPolls = 3
 
+/** What is looked at of a job's data to account for it; the whole is checked by whoever runs it. */
+const accounted = z.object({ spec: z.object({ tenant: z.string().optional().catch(undefined), secrets: z.array(z.string()).optional().catch(undefined) }) }).catch({ spec: {} })
+
 /** A job in this consumer's hands. */
-interface UnderWay extends Cancellable {
+interface UnderWay {
+  readonly cancel: (reason: string) => void
   readonly leave: () => void
   done: Promise<void>
 }
@@ -65,12 +69,12 @@ interface UnderWay extends Cancellable {
  */
 export class Intake {
   private readonly runs = new Map<string, UnderWay>()
-  readonly cancels: CancelRequests
   /** Jobs that were chosen and are on their way out of the queue. */
   private readonly takes = new Set<Promise<void>>()
   private readonly stopping = new AbortController()
   private readonly waiting: WaitingConstraints
   private nudged = false
+  private heeding = false
   private wakeUp: (() => void) | undefined
   private loops: Promise<void>[] = []
   private dispatches = 0
@@ -86,7 +90,6 @@ export class Intake {
 
   constructor(private readonly parts: IntakeParts) {
     this.waiting = new WaitingConstraints(parts.context)
-    this.cancels = new CancelRequests({ store: parts.context.store, log: parts.context.log, runs: this.runs })
   }
 
   start(): void {
@@ -99,6 +102,30 @@ export class Intake {
   nudge(): void {
     this.nudged = true
     this.wakeUp?.()
+  }
+
+  /** Somebody has said that the job is to be cancelled. The request may have been for the run before this one: what counts is in the run's record. */
+  async heedCancel(jobId: string): Promise<void> {
+    if (this.runs.has(jobId)) await this.heed([jobId])
+  }
+
+  /** Looks for requests to cancel whose signal went by unheard, as while the connection for it was away. */
+  async heedCancels(): Promise<void> {
+    if (this.heeding || this.runs.size === 0) return
+    this.heeding = true
+    await this.heed([...this.runs.keys()])
+    this.heeding = false
+  }
+
+  private async heed(jobIds: readonly string[]): Promise<void> {
+    const { store, log } = this.parts.context
+    // Whoever is in hand when the answer comes may be another run.
+    const asked = new Map(jobIds.map((jobId) => [jobId, this.runs.get(jobId)]))
+    try {
+      for (const [jobId, { reason }] of await store.cancelRequests(jobIds)) asked.get(jobId)?.cancel(reason)
+    } catch (error) {
+      log.warn({ message: errorMessage(error) }, 'requests to cancel not read; tried again')
+    }
   }
 
   /** Takes no more jobs and hands the ones under way over. */
@@ -307,9 +334,11 @@ export class Intake {
     let placeAt = this.chosen.get(jobId)
     this.chosen.delete(jobId)
     if (placeAt === undefined || jobId === found.waited) {
-      const standing = await context.ready.standing(jobId, job.stalledCounter)
+      const standing = await context.ready.standing(jobId, job.stalledCounter, accounted.parse(job.data).spec)
       const unjudged = found.waited !== null && jobId !== found.waited && standing.provider === null && !standing.begun
-      if (standing.listed || unjudged) {
+      // What came there around the index is to be listed: its tenant, its key of concurrency and what it needs count then.
+      const around = !standing.inHand && !standing.begun && standing.provider === null && jobId !== found.waited
+      if (standing.listed || unjudged || around) {
         // Somebody else took what waited, and BullMQ gave the next one of its own order: its turn has not come. Or it came back this very moment, before the one
         // that the look has found: whether it may be taken here is for the next look to say.
         await job.moveToWait(token)

@@ -19,6 +19,7 @@ import { RunContext } from '../run-context.js'
 import { longestQuietMs } from '../settings.js'
 import { describeKey, describeWord, type NextJob, type Stand } from '../../store/index.js'
 import { resolveSecrets, type SecretSource } from '../output/secrets.js'
+import { endForgottenRun } from '../ending/forgotten-run.js'
 import { endOverdue, endUnrunnable, leaveProvider } from '../supervision/stranded.js'
 import type { Parked } from '../supervision/parking.js'
 import { supervise } from '../supervision/supervisor.js'
@@ -74,6 +75,8 @@ export class JobRun {
   private trace = JobTrace.none
   private cancelReason: string | undefined
   private lockLost = false
+  /** It was removed from the queue, or is somebody else's, before this consumer could acquire it. */
+  private gone = false
   /** Its key of concurrency was another's when it was taken: it is to be listed again. */
   private parked: JobSpec | undefined
   /** It waits for a budget. */
@@ -125,6 +128,10 @@ export class JobRun {
         const takenAt = this.locks.moment()
         const given = await this.finish(end.result, followed !== null)
         return followed === null ? null : { ...followed, given, takenAt }
+      }
+      if (this.gone) {
+        this.shared.log.info({ jobId }, 'job let go: it was removed from the queue, or is another consumer’s')
+        return null
       }
       if (this.lockLost || !this.locks.holds(jobId, token)) {
         this.shared.log.info({ jobId }, 'job let go: its lease has run out')
@@ -212,10 +219,15 @@ export class JobRun {
     const first = placeAt === null || fitness.kind !== 'run' ? fresh : await beginning(this.shared, spec, fresh, placeAt, this.leaving.signal)
     // Whoever was frozen meanwhile must not take the job from its next holder.
     if (!this.locks.holds(jobId, this.taken.token)) return null
-    const taken = { stalls: job.stalledCounter, bounded: spec.waitTimeoutMs !== undefined }
+    const taken = { stalls: job.stalledCounter, bounded: spec.waitTimeoutMs !== undefined, token: this.taken.token }
     const begun = await store.acquire(jobId, { holder, fresh: first, placeAt: first.creating?.provider, ...taken })
-    // The reaper took the place for a forgotten one: the phase `placing` gets another.
-    const acquired = begun.kind === 'placeless' ? await store.acquire(jobId, { holder, fresh, ...taken }) : begun
+    if (begun.kind === 'other') await this.endOther()
+    // The reaper took the place for a forgotten one, or it was another job's: the phase `placing` gets another.
+    const acquired = begun.kind === 'placeless' || begun.kind === 'other' ? await store.acquire(jobId, { holder, fresh, ...taken }) : begun
+    if (acquired.kind === 'gone' || acquired.kind === 'other' || acquired.kind === 'placeless') {
+      this.gone = true
+      return null
+    }
     const acquiredAtMs = (this.shared.elapsed ?? elapsedMs)()
     if (acquired.kind === 'ended') {
       // Cancelled between the choice of a place for it and now, or closed by a consumer that died right after.
@@ -262,13 +274,20 @@ export class JobRun {
     }
   }
 
+  /** The run of a job that was removed from the queue, under whose id this one was added. */
+  private async endOther(): Promise<void> {
+    const { store, metrics, deployment, settings, now, eventTypes, log } = this.shared
+    const { jobId } = this.taken
+    if (await endForgottenRun({ store, metrics, deployment, branchRetentionMs: settings.branchRetentionMs, now, eventTypes }, jobId)) log.warn({ jobId }, 'run ended: its job was removed from the queue, and another one added under its id')
+  }
+
   /** Should this process die in between, the job is found as one of a dead consumer, and parked again. */
   private async waitForBudget({ untilMs, stamp, needed, others }: Parked): Promise<void> {
     const { jobId, job, token } = this.taken
     const { ready, budgets, store } = this.shared
     // Before its place is given back, which would be given to the next of them.
     if (others !== null && budgets !== undefined && this.ctx !== undefined) await ready.hold(this.ctx.spec, this.means.viewId, { ...others, stamp, days: budgets.days() })
-    await ready.close(jobId)
+    await ready.close(jobId, undefined, { goesOn: true })
     await job.moveToDelayed(untilMs, token)
     await budgets?.park(jobId, this.ctx?.spec.tenant, stamp, needed)
     // A request to cancel that came before it was delayed has found nothing to wake.

@@ -6,7 +6,7 @@ import { errorMessage, NewerReleaseError } from '../../job/errors.js'
 import type { Provider, SandboxInfo } from '../../providers/provider.js'
 import type { Metrics } from '../../telemetry/metrics.js'
 import { untilAborted, type BoundSlot, type Reaping, type ReapMemory, type RunStore, type SlotOwners } from '../../store/index.js'
-import { endForgottenRun } from './forgotten-run.js'
+import { endForgottenRun } from '../ending/forgotten-run.js'
 import { judgeSandbox, judgeSlot, remember, type FoundRun, type JudgedSandbox, type Surroundings } from './reap-decision.js'
 
 export interface ReapParts {

@@ -34,7 +34,15 @@ for _, job in ipairs(jobs) do
     ready.unlist(q, job.id)
     shape = nil
   end
-  if not shape and call('EXISTS', bull(q, job.id)) == 1 then
+  if not shape and call('HEXISTS', R .. ':held', ids.run(q, job.id)) == 1 then
+    -- It was put back by one that has not said so yet, or removed while it was in hand, and added anew: whoever takes it finds what has become of its run.
+    local standing = call('HGET', R .. ':keyed', q .. ':' .. job.id)
+    if standing and string.sub(standing, 1, 1) == '!' then
+      keyed.supersede(q, job.id, string.sub(standing, 2))
+    elseif call('ZREM', prioritized, job.id) == 1 then
+      call('RPUSH', wait, job.id)
+    end
+  elseif not shape and call('EXISTS', bull(q, job.id)) == 1 then
     local id = ARGV[job.shape]
     local run, queued = runPrefix .. ids.run(q, job.id), bull(q, job.id)
     if strays then nextRun.note(run, queued) end

@@ -1,6 +1,7 @@
 -- include ready-leave
 -- A job leaves the consumers' hands (leaveHands).
--- KEYS[4]: the run, when a fence guards it. ARGV: inbox prefix, inbox ttl, job id, fence. Returns 1, or 'lost' when the fence is not the run's.
+-- KEYS[4]: the run, when a fence guards it. ARGV: inbox prefix, inbox ttl, job id, fence, 1 when it is to be gone on with. Returns 1, or 'lost' when the fence is not the run's.
 if KEYS[4] and redis.call('HGET', KEYS[4], 'fence') ~= ARGV[4] then return 'lost' end
+if ARGV[5] == '1' then ready.keepBegun(ownQueue, ARGV[3]) end
 leaveHands(ARGV[3])
 return 1

@@ -8,6 +8,7 @@ if standing and string.sub(standing, 1, 1) == '!' then return { 'superseded', st
 if call('ZSCORE', keyed.holders(key), member) then return { 'held', '' } end
 if keyed.room(key, limit) <= 0 then keyed.prune(key) end
 if keyed.room(key, limit) <= 0 then
+  ready.keepBegun(ownQueue, jobId)
   ready.settle(ids.run(ownQueue, jobId))
   return { 'full', '' }
 end

@@ -4,18 +4,18 @@
 -- * all since the last call: of each priority those with higher numbers. It finds what was added, retried, promoted or given another priority.
 -- * a window of all, the next call the next one: it finds what the first can't, such as what is put back without a number.
 -- * while more are listed than BullMQ holds, a part of the index: what BullMQ does not hold any more is dropped, before it comes up.
--- * a part of the jobs in hand: those that BullMQ does not hold any more are told.
+-- * a part of the jobs in hand, and of those that have begun and are in nobody's: those that BullMQ does not hold any more are told.
 -- What operators said of tenants for a time is taken away when that is over.
 -- R:q:<queue>:sweep  hash: holder, until (ms), from (a rank), seen, upTo (numbers), priority and number (from which on the first goes on),
---                    complete (whether all were listed), hand (a cursor),
+--                    complete (whether all were listed), hand, begun (cursors),
 --                    shape, tenant, rank (from which the third goes on), keyed, line (of keys of concurrency: from where to look on)
 -- ARGV: inbox prefix, inbox ttl, holder, for how many ms it stays its business.
--- Returns {1 if there is more to look at now, jobs that are to be listed: id, 1 if it holds a place, …; jobs in hand that are gone;
+-- Returns {1 if there is more to look at now, jobs that are to be listed: id, 1 if it holds a place or is in hand yet, …; jobs in hand that are gone;
 -- for how many ms it is another's business; 1 if the time is over for which an operator paused the queue}.
 local q, holder, ttl = ownQueue, ARGV[3], tonumber(ARGV[4])
 local window, prioritiesPerCall, mostMissing = 500, 128, 100
 local prioritized, sweep = bull(q, 'prioritized'), R .. ':q:' .. q .. ':sweep'
-local state = call('HMGET', sweep, 'holder', 'until', 'from', 'seen', 'upTo', 'priority', 'number', 'complete', 'hand', 'shape', 'tenant', 'rank', 'keyed', 'line')
+local state = call('HMGET', sweep, 'holder', 'until', 'from', 'seen', 'upTo', 'priority', 'number', 'complete', 'hand', 'shape', 'tenant', 'rank', 'keyed', 'line', 'begun')
 -- Further ahead than anybody sets it: Redis' clock was set back.
 local left = state[1] and state[1] ~= holder and tonumber(state[2]) - now or 0
 if left > 0 and left <= 10 * ttl then return { 0, {}, {}, left, 0 } end
@@ -39,7 +39,8 @@ local function check(jobId, score)
   end
   if #missing < 2 * mostMissing and call('EXISTS', bull(q, jobId)) == 1 then
     missing[#missing + 1] = jobId
-    missing[#missing + 1] = call('HEXISTS', L .. ':jobs', ids.run(q, jobId))
+    local id = ids.run(q, jobId)
+    missing[#missing + 1] = (call('HEXISTS', L .. ':jobs', id) == 1 or call('HEXISTS', R .. ':held', id) == 1) and 1 or 0
   end
   return false
 end
@@ -121,6 +122,18 @@ for i = 1, #hand[2], 2 do
   local jobId = h and h.q == q and ids.job(q, hand[2][i])
   if jobId and call('EXISTS', bull(q, jobId)) == 0 then gone[#gone + 1] = jobId end
 end
+local begun = call('HSCAN', R .. ':begun', state[15] or '0', 'COUNT', 64)
+for i = 1, #begun[2], 2 do
+  local id, jobId = begun[2][i], begun[2][i + 1] == q and ids.job(q, begun[2][i])
+  if jobId then
+    local run = call('HMGET', runPrefix .. id, 'generation', 'result')
+    if not run[1] or run[2] or call('HEXISTS', R .. ':held', id) == 1 then
+      call('HDEL', R .. ':begun', id)
+    elseif call('EXISTS', bull(q, jobId)) == 0 then
+      gone[#gone + 1] = jobId
+    end
+  end
+end
 ready.placeDirty(q, dirty)
 operate.lapse(4)
 -- Who paused the queue is of interest only while it is: it may have been resumed from BullMQ's board.
@@ -133,7 +146,7 @@ elseif pause then
 end
 local keyedCursor, lineNumber = keyed.sweep(q, state[13] or '0', state[14] or '-inf')
 call('HSET', sweep, 'keyed', keyedCursor, 'line', lineNumber, 'holder', holder, 'until', now + ttl, 'from', from, 'seen', string.format('%.0f', seen), 'upTo', string.format('%.0f', upTo),
-  'priority', string.format('%.0f', priority), 'number', string.format('%.0f', number), 'complete', complete and '1' or '0', 'hand', hand[1],
+  'priority', string.format('%.0f', priority), 'number', string.format('%.0f', number), 'complete', complete and '1' or '0', 'hand', hand[1], 'begun', begun[1],
   'shape', string.format('%.0f', shapeNumber), 'tenant', tenant, 'rank', string.format('%.0f', rank))
 call('PEXPIRE', sweep, math.max(10 * ttl, 60000))
 return { more and 1 or 0, missing, gone, 0, pauseOver }

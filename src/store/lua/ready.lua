@@ -6,6 +6,8 @@
 --   R:debt                 sorted set: tenant that has neither -> when it left, in ms
 --   R:held                 hash: job id among all queues -> 'since accounted used length queue:', then the secrets that it needs as JSON of that length, then its tenant, of
 --                          jobs in consumers' hands; ms and s
+--   R:begun                hash: job id among all queues -> queue, of jobs that have a run and are in nobody's hands, as those that wait for a budget. What has gone on is taken
+--                          out by the next look (ready-reconcile.lua)
 --   R:capped:<tenant>      set: '<queue>:<epoch>:<class>:<view id>' where the tenant waits for its cap; R:uncapping: tenants for whom some are to be put back
 --   R:unpaid:<tenant>      set: '<queue>:<epoch>:<shape>:<view id>' that wait for the tenant's budget: no view shows them. R:unpaid hash: '<queue>:<epoch>:<shape>:<tenant>'
 --                          -> why, for people; R:paying:day, R:paying:version sorted sets: tenant -> ms by Redis' clock, and version of the budgets, from which on they are looked at again
@@ -498,6 +500,23 @@ function ready.hold(id, h)
   call('HSET', R .. ':held', id, string.format('%.0f %.3f %.3f %d %s:', h.since, h.accounted, h.used, #h.secrets, h.q) .. h.secrets .. h.tenant)
 end
 
+-- A job of a tenant comes into consumers' hands: its tenant is charged. One that was in hand already, around this index, is so no more.
+function ready.takeUp(q, jobId, name, needed)
+  local id = ids.run(q, jobId)
+  local before = ready.heldOf(id)
+  if before then ready.settleAccount(id, before) end
+  local a = ready.accountOf(name)
+  local whole = a.mean
+  a.base = math.max(a.base, a.queues[q] or 0)
+  ready.charge(a, q, ready.shareOf(name).weight, whole)
+  a.held = a.held + 1
+  ready.hold(id, { since = now, accounted = whole, used = 0, q = q, tenant = name, secrets = needed or '[]' })
+  ready.saveAccount(name)
+end
+
+-- A job that has begun is in nobody's hands, and waits to be gone on with.
+function ready.keepBegun(q, jobId) call('HSET', R .. ':begun', ids.run(q, jobId), q) end
+
 -- Accounts for the time of a job in hand until now, as far as it is not accounted for.
 function ready.accrue(h)
   h.used = h.used + math.min(math.max(now - h.since, 0), ready.longestStepMs) / 1000
@@ -533,7 +552,21 @@ function ready.uncap(name, asked)
   end
 end
 
--- Settles a tenant's account of a job that is out of the consumers' hands; by its id among all queues.
+-- Settles a tenant's account of a job that was in hand.
+function ready.settleAccount(id, h)
+  call('HDEL', R .. ':held', id)
+  ready.accrue(h)
+  local a = ready.accountOf(h.tenant)
+  a.credit = ready.rounded(a.credit + h.accounted - h.used)
+  a.owed[h.q] = ready.rounded((a.owed[h.q] or 0) + h.accounted - h.used)
+  a.mean = math.max(0.05, a.mean * 0.8 + h.used * 0.2)
+  a.held = math.max(0, a.held - 1)
+  ready.saveAccount(h.tenant)
+  ready.uncap(h.tenant)
+  ready.forgetDebtors()
+end
+
+-- A job is out of the consumers' hands; by its id among all queues.
 function ready.settle(id)
   local h = ready.heldOf(id)
   local q = h and h.q or ownQueue
@@ -545,19 +578,7 @@ function ready.settle(id)
     keyed.release(q, jobId)
     keyed.leaving = nil
   end
-  if not h then return end
-  call('HDEL', R .. ':held', id)
-  ready.accrue(h)
-  local a = ready.accountOf(h.tenant)
-  a.credit = ready.rounded(a.credit + h.accounted - h.used)
-  a.owed[h.q] = ready.rounded((a.owed[h.q] or 0) + h.accounted - h.used)
-  a.mean = math.max(0.05, a.mean * 0.8 + h.used * 0.2)
-  a.held = math.max(0, a.held - 1)
-  ready.saveAccount(h.tenant)
-  if call('EXISTS', R .. ':capped:' .. h.tenant, R .. ':debt') > 0 then
-    ready.uncap(h.tenant)
-    ready.forgetDebtors()
-  end
+  if h then ready.settleAccount(id, h) end
 end
 
 -- Takes a view's lists apart, but for those of tenants.

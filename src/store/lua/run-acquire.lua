@@ -6,14 +6,21 @@
 -- ARGV: holder, generation, fresh record, now in ms, job id among all queues, the provider at which the fresh record needs the job's place or '', how often the
 --       job had stalled when it was taken out of the queue, '' when nobody took it, 1 when the fresh record goes on from the checkpoint of the run that
 --       has ended, that checkpoint's branch or '', the job's id in its queue where it may wait
---       for so long only, else ''.
+--       for so long only, else '', the token of BullMQ's lock by which the caller has the job, or ''.
 -- Returns {'ended', result}, {'acquired', fence, record, created 0/1, cancel reason or false, cancel time or false, what has changed of the record: fields and
 -- their JSON}, or {'retried', generation of the run that is next}, {'continues'} (the run is to go on from the one that has ended, see run-continue.lua), or
--- {'placeless'}: the run would begin with the fresh record, but its place has been freed; nothing is written.
+-- {'placeless'}: the run would begin with the fresh record, but its place has been freed; nothing is written. Likewise {'gone'}: BullMQ has not given the caller this job, or
+-- not any more; and {'other'}: the run is that of a job which was removed from the queue, and another one was added under the same id; it is to be ended first.
 local run, ledger = KEYS[1], KEYS[5]
 local holder, generation, fresh, now, jobId, provider = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5], ARGV[6]
-local stored = redis.call('HMGET', run, 'generation', 'result', 'record', 'continue', 'fence', 'cancelReason', 'cancelAtMs')
+local stored = redis.call('HMGET', run, 'generation', 'result', 'record', 'continue', 'fence', 'cancelReason', 'cancelAtMs', 'of')
 local known, result, record = tonumber(stored[1] or '0'), stored[2], stored[3]
+local queuedSince
+if ARGV[11] ~= '' then
+  if redis.call('GET', KEYS[6] .. ':lock') ~= ARGV[11] then return { 'gone' } end
+  queuedSince = redis.call('HGET', KEYS[6], 'timestamp')
+  if record and not result and stored[8] and queuedSince and stored[8] ~= queuedSince then return { 'other' } end
+end
 -- A request to cancel that came before the first holder stays; that of a run that has ended does not.
 local cancelReason, cancelAtMs = not result and stored[6], not result and stored[7]
 if known >= generation and result then
@@ -56,7 +63,9 @@ if known < generation or not record then
   if ARGV[10] ~= '' then redis.call('ZREM', KEYS[8], ARGV[10]) end
   record = fresh
   created = 1
+  -- `of`: when the job was added, by which it is told from another one of the same id.
   redis.call('HSET', run, 'generation', generation, 'record', record)
+  if queuedSince then redis.call('HSET', run, 'of', queuedSince) end
 else
   readChanges()
 end

@@ -13,7 +13,7 @@ local function endRun(k, a, written)
   local fence, left, at, result, event, carries, eventId, bounds, retention, done, jobId = unpack(ARGV, a, a + 10)
   local more = #carries > 1 and cjson.decode(string.sub(carries, 2)) or { hooks = '', call = '', early = {} }
   if string.sub(carries, 1, 1) == '1' then event = string.sub(event, 1, -2) .. ',"data":' .. result .. '}' end
-  local state = redis.call('HMGET', run, 'fence', 'result', 'seq', 'generation')
+  local state = redis.call('HMGET', run, 'fence', 'result', 'seq', 'generation', 'of')
   if state[1] ~= fence then return 'lost' end
   if state[2] then return 'repeated' end
   if more.call ~= '' then
@@ -29,7 +29,7 @@ local function endRun(k, a, written)
   end
   -- How often the job had stalled, and who has taken it last, who knows of this end: whether BullMQ has ended it as well can be told from that (next-run.lua). '-' when it
   -- is in nobody's hands: nobody has taken it, or who did has lost it, and BullMQ does not hear of the end from that one. Left out when it has never stalled.
-  local queued = redis.call('HMGET', queuedJob, 'processedOn', 'stc')
+  local queued = redis.call('HMGET', queuedJob, 'processedOn', 'stc', 'timestamp')
   local inHand = queued[1] and redis.call('EXISTS', queuedJob .. ':lock') == 1
   local stalls = inHand and (queued[2] or '0') or '-'
   if stalls ~= '0' then
@@ -39,6 +39,11 @@ local function endRun(k, a, written)
   if inHand then
     ended[#ended + 1] = 'toldAtMs'
     ended[#ended + 1] = queued[1]
+  end
+  -- It was removed from the queue meanwhile, and another one added under its id: that has a run of its own.
+  if state[5] and queued[3] and state[5] ~= queued[3] then
+    ended[#ended + 1] = 'again'
+    ended[#ended + 1] = state[4]
   end
   -- Written before anything is deleted: a Redis without memory refuses it here. A hash keeps the table that it has grown, so it is made anew.
   if not written then redis.call('HSET', run, 'result', result) end
@@ -58,8 +63,6 @@ local function endRun(k, a, written)
   end
   for i = a + 11, #ARGV, 2 do redis.call('ZADD', branches, ARGV[i], ARGV[i + 1]) end
   if more.charge then costs.settle(more.charge) end
-  -- What it might cost was said of this run, whether or not it was charged for anything.
-  redis.call('HDEL', string.sub(run, 1, -1 - #('run:' .. jobId)) .. 'costs:caps', 'j:' .. jobId)
   redis.call('PUBLISH', done, jobId)
   return 'finished'
 end

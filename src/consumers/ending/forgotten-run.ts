@@ -1,6 +1,6 @@
 import type { RunRecord } from '../../job/run-record.js'
 import type { Metrics } from '../../telemetry/metrics.js'
-import { finishRun, type Ending } from '../ending/finish-run.js'
+import { finishRun, type Ending } from './finish-run.js'
 
 /**
  * Ends a live run whose job was removed from the queue around Switchyard (by hand, by `obliterate`): it is in no consumer's hands and

@@ -1,0 +1,106 @@
+import { Queue } from 'bullmq'
+import type { Redis } from 'ioredis'
+import { pino } from 'pino'
+import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from 'vitest'
+import { inMemoryGitHost } from '../../bench/in-memory/git-host.js'
+import { InMemoryProvider } from '../../bench/in-memory/provider.js'
+import { Consumer, secretsFromEnvironment, type ConsumerOptions } from '../../src/consumers/index.js'
+import { startRedis, type EmbeddedRedis } from '../../src/embedded/index.js'
+import type { JobSpecInput } from '../../src/job/spec.js'
+import { AgentQueue } from '../../src/producers/index.js'
+import { createRedis, Keys } from '../../src/store/index.js'
+import { quickSettings, until } from './deployment.js'
+
+// Whoever removes a job around Switchyard ends its run, in whatever state that is; and what is added under its id is another job.
+let redis: EmbeddedRedis
+let client: Redis
+let bull: Queue
+let queue: AgentQueue
+let consumer: Consumer | undefined
+const keys = new Keys()
+
+beforeAll(async () => {
+  redis = await startRedis()
+})
+beforeEach(async () => {
+  client = createRedis({ url: redis.url }, 'commands')
+  await client.flushall()
+  bull = new Queue('agents', { connection: client, prefix: keys.prefix })
+  bull.on('error', () => undefined)
+  queue = new AgentQueue({ redis: { url: redis.url } })
+})
+afterEach(async () => {
+  await consumer?.stop()
+  consumer = undefined
+  await queue.close()
+  await bull.close()
+  client.disconnect()
+})
+afterAll(() => redis.close())
+
+async function consume(options: Partial<ConsumerOptions> = {}): Promise<void> {
+  consumer = new Consumer({
+    deployment: 'test',
+    redis: { url: redis.url },
+    git: inMemoryGitHost,
+    providers: [{ provider: new InMemoryProvider('a'), limit: { sandboxes: 5 }, price: { perSandboxHour: 3_600 } }],
+    secrets: secretsFromEnvironment([]),
+    log: pino({ level: 'silent' }),
+    ...options,
+    settings: { ...quickSettings, readWaitMs: 500, budgetPeriodMs: 1_000, reapGraceMs: 60_000, ...options.settings },
+  })
+  await consumer.start()
+}
+
+/** Nothing of any job is left but results and events. */
+async function nothingIsLeft(): Promise<void> {
+  const accounts = async () => Object.values(await client.hgetall(`${keys.ready()}:tenant`)).map((account) => account.split(' ').slice(3, 5).join(' '))
+  await until('nobody has anything in hand', async () => (await client.exists(`${keys.ready()}:held`, `${keys.ready()}:begun`, `${keys.ready()}:keyed`, `${keys.ledger()}:jobs`)) === 0)
+  expect(new Set(await accounts())).toEqual(new Set(['0 0']))
+}
+async function ends(): Promise<string[]> {
+  return (await client.xrange(keys.events(), '-', '+')).map(([, fields]) => fields[1] ?? '')
+}
+
+it('one that is parked for its budget ends as cancelled', async () => {
+  await consume()
+  const job = await queue.enqueue({ repository: 'acme/web', tenant: 'acme', budget: { amount: 3 }, setup: ['sleep 3000'], checkpoint: { paths: ['~/.memory'] }, steps: [{ run: 'true', resume: 'true' }] })
+  await until('it is parked', async () => (await job.status()).state === 'parked')
+  await until('it is delayed', async () => (await bull.getJobState(job.jobId)) === 'delayed')
+  expect(await bull.remove(job.jobId)).toBe(1)
+  expect(await job.result({ timeoutMs: 60_000 })).toMatchObject({ status: 'cancelled', error: { message: 'the job was removed from the queue' } })
+  expect(await ends()).toHaveLength(1)
+  await nothingIsLeft()
+})
+
+it.each([
+  ['with a key of concurrency and a tenant with a cap', { tenant: 'acme', concurrency: { key: 'k' } }],
+  ['without', {}],
+])('one that is added anew while the run of the one before is in hand has a run of its own: %s', async (_what, more) => {
+  await consume({ tenants: { acme: { weight: 1, cap: 1 } } })
+  const spec: JobSpecInput = { repository: 'acme/web', push: false, idempotencyKey: 'same', steps: ['sleep 2'], ...more }
+  const before = await queue.enqueue(spec)
+  await until('it runs', async () => (await before.status()).step !== null)
+  await bull.obliterate({ force: true })
+  const after = await queue.enqueue(spec)
+  expect(after.jobId).toBe(before.jobId)
+  expect(await after.result({ timeoutMs: 60_000 })).toMatchObject({ status: 'succeeded' })
+  const told = await ends()
+  expect(told).toHaveLength(2)
+  expect(new Set(told).size).toBe(2)
+  // Both were counted once.
+  expect(await (await queue.enqueue({ ...spec, idempotencyKey: 'other', steps: ['true'] })).result({ timeoutMs: 60_000 })).toMatchObject({ status: 'succeeded' })
+  await nothingIsLeft()
+})
+
+it('one that BullMQ numbers anew has nothing of the one before', async () => {
+  await consume()
+  const add = async (repository: string, step: string) => queue.job((await bull.add('by hand', { spec: { repository, push: false, steps: [step] } })).id ?? '')
+  const before = await add('acme/before', 'sleep 3000')
+  await until('it runs', async () => (await before.status()).step !== null)
+  await bull.obliterate({ force: true })
+  const after = await add('acme/after', 'true')
+  expect(after.jobId).toBe(before.jobId)
+  expect(await after.result({ timeoutMs: 60_000 })).toMatchObject({ status: 'succeeded', repository: 'acme/after', attempts: [{ outcome: 'succeeded' }] })
+  await nothingIsLeft()
+})
