@@ -314,13 +314,13 @@ export class Consumer {
     })
     worker.on('stalled', () => intake.nudge())
     onKeys = () => void announcer.announce().then(() => intake.nudge())
-    await signals.onCancel((jobId) => void intake.heedCancel(jobId))
+    await signals.onCancel((jobId) => void intake.cancels.heed(jobId))
     await signals.onTurnFree(() => relisting.turnIsFree())
     signals.onReconnect(() => {
       intake.nudge()
-      void intake.heedCancels()
+      void intake.cancels.heedAll()
     })
-    const cancelCheck = setInterval(() => void intake.heedCancels(), settings.leaseMs)
+    const cancelCheck = setInterval(() => void intake.cancels.heedAll(), settings.leaseMs)
     let budgetsAgain: NodeJS.Timeout | undefined
     const watchBudgets = async (): Promise<void> => {
       try {

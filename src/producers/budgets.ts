@@ -86,7 +86,6 @@ export class Budgets {
     return await this.use(async ({ redis, store }) => {
       const [standing] = await store.standings([jobId])
       if (standing?.known !== true) throw new UnknownJobError(jobId)
-      if (standing.result !== null && micros !== null) throw new InvalidInputError(`budget: job ${jobId} has ended; there is nothing more to spend`)
       return await setBudget(redis, this.keys, { jobId }, micros, shownName(by), entryOf(by, 'setJobBudget', [jobId]))
     })
   }

@@ -17,7 +17,7 @@ const coverReply = z.union([
   z.tuple([z.literal('lost')]),
   z.tuple([z.enum(['granted', 'refused']), z.enum(['tenant', 'job', '']), z.number(), z.number(), z.union([z.number(), z.literal('')]), z.number(), z.string()]),
 ])
-const setReply = z.union([z.tuple([z.literal('full')]), z.tuple([z.enum(['changed', 'same']), z.string()])])
+const setReply = z.union([z.tuple([z.enum(['full', 'ended'])]), z.tuple([z.enum(['changed', 'same']), z.string()])])
 
 /** What is to be charged and reserved; amounts in micro-units. */
 export interface CoverRequest {
@@ -180,12 +180,13 @@ export async function setBudgets(redis: Redis, keys: Keys): Promise<SetBudget[]>
  * Sets a budget for all consumers, or takes it back to what is configured; jobs that wait for it are woken.
  * @param micros null to take it back. @param by who says so. @param audit is noted with it, when it changes something.
  * @returns what was set before; null for nothing.
- * @throws InvalidInputError when there are too many.
+ * @throws InvalidInputError when there are too many, or the job has ended.
  */
 export async function setBudget(redis: Redis, keys: Keys, of: { readonly tenant: string } | { readonly jobId: string }, micros: number | null, by: string, audit: AuditEntry): Promise<{ changed: boolean; before: number | null }> {
   const field = 'tenant' in of ? `t:${of.tenant}` : `j:${keys.runId(of.jobId)}`
   const member = 'tenant' in of ? '' : `${keys.queueName}:${of.jobId}`
-  const reply = setReply.parse(await runScript(redis, 'budget-set', [keys.costs(), keys.costs(), keys.costs(), keys.audit()], [keys.costs(), field, micros ?? '', by, mostBudgets, member, JSON.stringify(audit)]))
+  const reply = setReply.parse(await runScript(redis, 'budget-set', [keys.costs(), keys.costs(), keys.costs(), keys.audit(), ...('tenant' in of ? [] : [keys.run(of.jobId), keys.job(of.jobId)])], [keys.costs(), field, micros ?? '', by, mostBudgets, member, JSON.stringify(audit)]))
   if (reply[0] === 'full') throw new InvalidInputError(`budgets: ${mostBudgets} are set already; remove some, or configure them in costs.budgets`)
+  if (reply[0] === 'ended') throw new InvalidInputError(`budget: job ${'jobId' in of ? of.jobId : ''} has ended; there is nothing more to spend`)
   return { changed: reply[0] === 'changed', before: reply[1] === '' ? null : Number(reply[1]) }
 }

@@ -3,8 +3,8 @@ import { z } from 'zod'
 import { jobIdOf } from '../job/names.js'
 import type { Keys } from './keys.js'
 
-/** `jobId` is the job's id among all queues. */
-const cancelSchema = z.object({ jobId: z.string(), reason: z.string() })
+/** `jobId` is the job's id among all queues. The reason beside it is for consumers of earlier releases, who hear nothing without one: it counts what the run's record says. */
+const cancelSchema = z.object({ jobId: z.string() })
 
 /**
  * A process's one pub/sub connection: requests to cancel, the ends of jobs, and turns that were given up. Pub/sub is at most once: whatever is
@@ -13,7 +13,7 @@ const cancelSchema = z.object({ jobId: z.string(), reason: z.string() })
 export class Signals {
   readonly #subscriber: Redis
   readonly #keys: Keys
-  readonly #cancelHandlers = new Set<(jobId: string, reason: string) => void>()
+  readonly #cancelHandlers = new Set<(jobId: string) => void>()
   readonly #doneHandlers = new Set<(jobId: string) => void>()
   readonly #turnHandlers = new Set<() => void>()
   readonly #reconnectHandlers = new Set<() => void>()
@@ -27,7 +27,7 @@ export class Signals {
   }
 
   /** Calls `handler` for each request to cancel a supervised job of this queue, of any consumer. Returns how to stop. */
-  async onCancel(handler: (jobId: string, reason: string) => void): Promise<() => void> {
+  async onCancel(handler: (jobId: string) => void): Promise<() => void> {
     this.#cancelHandlers.add(handler)
     await this.#subscriber.subscribe(this.#keys.cancelChannel())
     return () => void this.#cancelHandlers.delete(handler)
@@ -68,10 +68,10 @@ export class Signals {
       if (jobId === null) return
       for (const handler of this.#doneHandlers) handler(jobId)
     } else if (channel === this.#keys.cancelChannel()) {
-      const request = parseCancel(message)
-      const jobId = request === null ? null : jobIdOf(this.#keys.queueName, request.jobId)
-      if (request === null || jobId === null) return
-      for (const handler of this.#cancelHandlers) handler(jobId, request.reason)
+      const runId = parseCancel(message)
+      const jobId = runId === null ? null : jobIdOf(this.#keys.queueName, runId)
+      if (jobId === null) return
+      for (const handler of this.#cancelHandlers) handler(jobId)
     } else if (channel === this.#keys.turnChannel() && message === this.#keys.queueName) {
       for (const handler of this.#turnHandlers) handler()
     }
@@ -92,9 +92,9 @@ export class Signals {
 }
 
 /** Null for what somebody else says on the channel: whatever is meant for us is in the run's record as well. */
-function parseCancel(message: string): z.output<typeof cancelSchema> | null {
+function parseCancel(message: string): string | null {
   try {
-    return cancelSchema.safeParse(JSON.parse(message)).data ?? null
+    return cancelSchema.safeParse(JSON.parse(message)).data?.jobId ?? null
   } catch {
     return null
   }

@@ -102,6 +102,18 @@ describe('a place', () => {
     expect(judgeSlot(held(15_000), [], 1, around(run({})))).toBe('waits')
     expect(judgeSlot(held(15_000), [sandbox({ attempt: 2 })], 0, around(run({})))).toBe('free')
   })
+  it('that was left to an unanswered create is not kept for a sandbox that the job’s next run has', () => {
+    const held = { ...unanswered, heldMs: 15_000 }
+    expect(judgeSlot(held, [sandbox()], 0, around(run(inSandbox)))).toBe('free')
+    expect(judgeSlot({ ...held, heldMs: 1 }, [sandbox()], 0, around(run(inSandbox)))).toBe('waits')
+    expect(judgeSlot(held, [sandbox()], 0, around(run({ ...inSandbox, sandbox: null, next: { sandbox: inSandbox.sandbox } as never })))).toBe('free')
+    // Another one may be the one that nobody has heard of, or the run's own that has not answered yet.
+    expect(judgeSlot(held, [sandbox(), sandbox({ id: 'unknown' })], 0, around(run(inSandbox)))).toBe('kept')
+    expect(judgeSlot(held, [sandbox()], 0, around(run(creating)))).toBe('kept')
+    expect(judgeSlot(held, [sandbox()], 0, around(run({ sandbox: { ...inSandbox.sandbox, provider: 'q' } })))).toBe('kept')
+    expect(judgeSlot(held, [sandbox()], 0, around(run(inSandbox, true)))).toBe('kept')
+    expect(judgeSlot(held, [sandbox()], 0, around('unreadable'))).toBe('kept')
+  })
 
   // Places stayed taken for hours when the consumer that had left them was ahead by hours.
   it('is judged alike whatever the clocks of consumers say', () => {

@@ -398,3 +398,18 @@ it('no order of consumers, deaths, parks and ends spends more than a budget has,
     }
   }
 })
+
+it('what a job may cost is set for its run, and goes with its end, charged or not', async () => {
+  const connection = redis.connect()
+  const store = new RunStore(connection, redis.keys)
+  await connection.hset(redis.keys.job('job'), 'timestamp', 1)
+  const { fence } = (await store.acquire('job', { holder: 'a', fresh: record('job') })) as { fence: number }
+  await set(connection, { jobId: 'job' }, 5)
+  await set(connection, { jobId: 'other' }, 5)
+  await store.finish('job', fence, record('job'), result('job'), { id: 'job.1' })
+  expect((await setBudgets(connection, redis.keys)).map(({ runId }) => runId)).toEqual(['other'])
+  // One that is set in the moment of its end would be the next run's.
+  await expect(set(connection, { jobId: 'job' }, 5)).rejects.toThrow('job job has ended')
+  await connection.hset(redis.keys.job('job'), 'atm', 1)
+  expect(await set(connection, { jobId: 'job' }, 5)).toEqual({ changed: true, before: null })
+})

@@ -1,7 +1,7 @@
 import { Queue } from 'bullmq'
 import { beforeEach, describe, expect, it } from 'vitest'
 import { parseJobSpec, type JobSpecInput } from '../../src/job/spec.js'
-import { Keys, type KnownConstraints, Operators, ReadyJobs, RunStore } from '../../src/store/index.js'
+import { Keys, type KnownConstraints, Operators, ReadyJobs, Roster, RunStore } from '../../src/store/index.js'
 import { after, record, until, useRedis } from './fixture.js'
 
 const redis = useRedis()
@@ -45,6 +45,16 @@ class Side {
       known = found.unknown.map(({ id, number, json }) => ({ id, number, can: this.refuses.some((name) => json.includes(`"${name}"`)) ? 'has no such provider' : [['a']] }))
       if (found.what === 'take') return await redis.connect().rpop(this.keys.bullmq('wait'))
       if (found.what === 'nothing' && found.unknown.length === 0) return null
+    }
+  }
+
+  /** A consumer says what it can run of what waits, and has no room for any. */
+  async map(): Promise<string> {
+    for (let known: KnownConstraints[] = []; ; ) {
+      const means = { profileId: 'p', viewId: this.view, providers: [], secrets: ['*'], shares: false }
+      const found = await this.ready.dispatch({ holder: this.name, leaseId: `${this.name}${this.leases++}`, limits, known, choice: 'given', means, graceMs: this.graceMs, idleMs: 0 })
+      known = found.unknown.map(({ id, number }) => ({ id, number, can: [['a']] }))
+      if (known.length === 0 && found.what !== 'again') return found.what
     }
   }
 
@@ -224,6 +234,36 @@ describe('a job that is held holds nobody behind it', () => {
     expect(await q.takeAll()).toEqual(['needs'])
     await q.end('needs')
     expect(await q.takeAll()).toEqual(['needs too'])
+  })
+
+  it('those who could run it are all gone', async () => {
+    q.graceMs = 600_000
+    const roster = new Roster(redis.connect(), redis.keys)
+    const announce = (profileId: string, ttlMs: number) => roster.announce({ consumer: profileId, profileId, profile: { queue: 'agents', release: '1', providers: ['a'], secrets: [] }, troubles: [], startedAtMs: 0, shares: null }, ttlMs)
+    const [theirs, mine] = ['00ff-12', '11ff-12']
+    await Promise.all([announce('00ff', 600_000), announce('11ff', 600_000)])
+    for (const id of ['needs', 'needs too']) await q.enqueue(id, 'wait', { providers: { allow: ['gone'] } })
+    q.view = theirs
+    q.refuses = []
+    // They have as many jobs as they may have, and say what they can run.
+    expect(await q.map()).toBe('nothing')
+    for (const id of ['a', 'b']) await q.enqueue(id)
+    await q.map()
+    q.view = mine
+    q.refuses = ['gone']
+    await sweep()
+    // One that is there may run what comes first.
+    expect(await q.takeAll()).toEqual([])
+    await roster.withdraw('00ff')
+    await redis.connect().zadd(`${redis.keys.consumers()}:live`, 1, '00ff')
+    await sweep()
+    expect(await q.takeAll()).toEqual(['a'])
+    await q.end('a')
+    // They come back.
+    await announce('00ff', 600_000)
+    q.view = theirs
+    q.refuses = []
+    expect(await q.takeAll()).toEqual(['needs'])
   })
 
   it('costs each call as much however many tenants are held, and however many may go on again', async () => {

@@ -211,6 +211,26 @@ describe('what a script looks at', () => {
     expect(await mostCommands(() => one.look())).toBeLessThan(fewBlocked * 1.5)
   })
 
+  it('is little, with five providers: for a look that finds nothing, and for an end and the look behind it', async () => {
+    const one = await side('agents', ['p', 'q', 'r', 's', 't'].map((provider) => ({ provider, sandboxes: 1 })))
+    for (let index = 0; index < 20; index++) await one.add(`j${index}`, { tenant: `t${index}` })
+    const held: string[] = []
+    for (let jobId = await one.take(); jobId !== null; jobId = await one.take()) held.push(jobId)
+    // The first of a second does more.
+    const counts = { nothing: [] as number[], turn: [] as number[] }
+    for (let round = 0; round < 3; round++) {
+      counts.nothing.push(await mostCommands(() => one.look()))
+      counts.turn.push(
+        await mostCommands(async () => {
+          await one.ready.close(held.shift()!)
+          held.push((await one.take())!)
+        }),
+      )
+    }
+    expect(Math.min(...counts.nothing)).toBeLessThanOrEqual(40)
+    expect(Math.min(...counts.turn)).toBeLessThanOrEqual(130)
+  })
+
   it('begins anew at once when BullMQ holds nothing more, and leaves nothing of what was there', async () => {
     const one = await side('agents')
     for (let tenant = 0; tenant < 20; tenant++) await one.addMany(Array.from({ length: 20 }, (_, index) => `old-${tenant}-${index}`), { tenant: `t${tenant}` })

@@ -11,5 +11,5 @@ it('a job that begins to wait anew while its last run is seen to keeps its time'
   expect((await deadlines.overdue(0, 10)).map(({ jobId }) => jobId)).toEqual(['again', 'ended'])
   await deadlines.postpone([{ jobId: 'again', spec: { waitTimeoutMs: 60_000 } }])
   await deadlines.settle(['ended', 'again', 'unknown'])
-  expect(await client.zrange(redis.keys.waits(), 0, -1)).toEqual(['again'])
+  expect(await client.zrange(redis.keys.waits(), '0', '-1')).toEqual(['again'])
 })

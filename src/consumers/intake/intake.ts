@@ -6,6 +6,7 @@ import { errorMessage, errorType } from '../../job/errors.js'
 import type { Dispatched, Inbox, Means, Stand, Taker } from '../../store/index.js'
 import { limitsOf } from '../placing/candidates.js'
 import type { Announcer } from './announcer.js'
+import { type Cancellable, CancelRequests } from './cancel-requests.js'
 import { JobRun, type Followed, type TakenJob } from './job-run.js'
 import type { LockKeeper } from './lock-keeper.js'
 import type { Relisting } from './relisting.js'
@@ -46,8 +47,7 @@ const refusalPolls = 3
 const accounted = z.object({ spec: z.object({ tenant: z.string().optional().catch(undefined), secrets: z.array(z.string()).optional().catch(undefined) }) }).catch({ spec: {} })
 
 /** A job in this consumer's hands. */
-interface UnderWay {
-  readonly cancel: (reason: string) => void
+interface UnderWay extends Cancellable {
   readonly leave: () => void
   done: Promise<void>
 }
@@ -69,12 +69,12 @@ interface UnderWay {
  */
 export class Intake {
   private readonly runs = new Map<string, UnderWay>()
+  readonly cancels: CancelRequests
   /** Jobs that were chosen and are on their way out of the queue. */
   private readonly takes = new Set<Promise<void>>()
   private readonly stopping = new AbortController()
   private readonly waiting: WaitingConstraints
   private nudged = false
-  private heeding = false
   private wakeUp: (() => void) | undefined
   private loops: Promise<void>[] = []
   private dispatches = 0
@@ -90,6 +90,7 @@ export class Intake {
 
   constructor(private readonly parts: IntakeParts) {
     this.waiting = new WaitingConstraints(parts.context)
+    this.cancels = new CancelRequests({ store: parts.context.store, log: parts.context.log, runs: this.runs })
   }
 
   start(): void {
@@ -102,30 +103,6 @@ export class Intake {
   nudge(): void {
     this.nudged = true
     this.wakeUp?.()
-  }
-
-  /** Somebody has said that the job is to be cancelled. The request may have been for the run before this one: what counts is in the run's record. */
-  async heedCancel(jobId: string): Promise<void> {
-    if (this.runs.has(jobId)) await this.heed([jobId])
-  }
-
-  /** Looks for requests to cancel whose signal went by unheard, as while the connection for it was away. */
-  async heedCancels(): Promise<void> {
-    if (this.heeding || this.runs.size === 0) return
-    this.heeding = true
-    await this.heed([...this.runs.keys()])
-    this.heeding = false
-  }
-
-  private async heed(jobIds: readonly string[]): Promise<void> {
-    const { store, log } = this.parts.context
-    // Whoever is in hand when the answer comes may be another run.
-    const asked = new Map(jobIds.map((jobId) => [jobId, this.runs.get(jobId)]))
-    try {
-      for (const [jobId, { reason }] of await store.cancelRequests(jobIds)) asked.get(jobId)?.cancel(reason)
-    } catch (error) {
-      log.warn({ message: errorMessage(error) }, 'requests to cancel not read; tried again')
-    }
   }
 
   /** Takes no more jobs and hands the ones under way over. */

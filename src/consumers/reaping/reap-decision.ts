@@ -98,7 +98,11 @@ export function judgeSlot(slot: BoundSlot, alive: readonly SandboxInfo[], sinceL
   if (owner.kind === 'sandbox') return alive.some(({ id }) => id === owner.sandboxId) ? 'kept' : 'free'
   const ofJob = alive.filter(({ tags }) => tags['switchyard-job'] === owner.runId)
   if (owner.kind === 'create') {
-    if (ofJob.some(({ tags }) => tags['switchyard-attempt'] === String(owner.attempt))) return 'kept'
+    // The job's next run counts its attempts from 1 again. The sandboxes that it knows have answered, and have places of their own.
+    const known = around.runs.get(owner.runId) ?? null
+    const answered = known === null || known === 'unreadable' || known.result !== null ? [] : [known.record?.sandbox, known.record?.next?.sandbox]
+    const mayBeIts = ofJob.filter(({ id }) => !answered.some((own) => own?.provider === around.provider && own.id === id))
+    if (mayBeIts.some(({ tags }) => tags['switchyard-attempt'] === String(owner.attempt))) return 'kept'
     return slot.heldMs - sinceListingMs >= unansweredCreateMs ? 'free' : 'waits'
   }
   const run = around.runs.get(owner.runId) ?? null

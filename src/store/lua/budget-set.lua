@@ -1,15 +1,21 @@
 -- include costs
 -- include audit
+-- include next-run
 -- Sets a budget for all consumers, or takes it back to what is configured; what waits for it is woken.
 -- ARGV: C, field ('t:<tenant>' or 'j:<job id among all queues>'), micros or '' to take it back, who, how many fields there may be, '<queue>:<job id>' of a job's or '', the entry of the audit log.
--- KEYS[4]: the audit log.
--- Returns {'full'}, or {'changed' or 'same', what it was before or ''}.
+-- KEYS[4]: the audit log; and for a job's the run and BullMQ's hash of the job.
+-- Returns {'full'}, {'ended'} for a job with nothing more to spend, or {'changed' or 'same', what it was before or ''}.
 local base, field, micros = ARGV[1], ARGV[2], ARGV[3]
 local caps = base .. ':caps'
 local time = redis.call('TIME')
 local nowMs = time[1] * 1000 + math.floor(time[2] / 1000)
 local json = redis.call('HGET', caps, field)
 local before = json and string.format('%.0f', cjson.decode(json).micros) or ''
+-- The end of its run took away what was said of it.
+if micros ~= '' and KEYS[5] then
+  local waits, ended = nextRun.generation(KEYS[5], KEYS[6])
+  if ended and not waits then return { 'ended' } end
+end
 if before == micros then return { 'same', before } end
 if micros ~= '' and not json and redis.call('HLEN', caps) >= tonumber(ARGV[5]) then return { 'full' } end
 if micros == '' then redis.call('HDEL', caps, field) else redis.call('HSET', caps, field, cjson.encode({ micros = tonumber(micros), by = ARGV[4], atMs = nowMs })) end

@@ -22,7 +22,7 @@
 -- What can't be given, whatever comes free (its tenant is paused, at its cap or without budget, nobody runs its shape, its providers are drained), stands aside: the
 -- first of its group stays listed, so that its turn comes as any other's once it can be given, and those behind the group come to the front meanwhile.
 keyed.keptMs, keyed.mostHolders, keyed.mostQueues, keyed.mostAsides = 604800000, 64, 16, 8
-keyed.superseded = {}
+keyed.superseded, keyed.some = {}, {}
 
 function keyed.holders(key) return R .. ':key:' .. key .. ':in' end
 function keyed.queues(key) return R .. ':key:' .. key .. ':queues' end
@@ -66,6 +66,7 @@ function keyed.enter(q, jobId, key)
   local info = keyed.infoOf(q, jobId) or { limit = 1, number = call('INCR', R .. ':arrivals') }
   call('ZADD', keyed.holders(key), info.limit, q .. ':' .. jobId)
   call('HSET', R .. ':keyed', q .. ':' .. jobId, key .. ' ' .. string.format('%.0f', info.number))
+  keyed.some = {}
 end
 
 -- Into the line; it stands nowhere else in the index.
@@ -114,6 +115,7 @@ function keyed.advance(q, key, jobId, info, score, aside)
     keyed.stepAside(q, key, keyed.groupOf(info), jobId, score)
   else
     call('HSET', keyOf(q, 'front'), jobId, key)
+    keyed.some = {}
     call('ZADD', keyOf(q, 'f:' .. key), score, jobId)
   end
   ready.placeDirty(q, dirty)
@@ -122,6 +124,7 @@ end
 
 function keyed.setAside(q, key, group, jobId, score)
   call('HSET', keyOf(q, 'front'), jobId, key .. ' ' .. group)
+  keyed.some = {}
   call('ZADD', keyOf(q, 'aside:' .. key), score, jobId)
   call('HSET', keyOf(q, 'aside'), key .. ' ' .. group, jobId)
 end
@@ -132,8 +135,15 @@ function keyed.stepAside(q, key, group, jobId, score)
   keyed.stand(q, key, group)
 end
 
+-- Whether any job has a key, as far as a queue is concerned. Most deployments have none: it is asked once in a script.
+function keyed.any(q)
+  if keyed.some[q] == nil then keyed.some[q] = call('EXISTS', keyOf(q, 'front'), R .. ':keyed') > 0 end
+  return keyed.some[q]
+end
+
 -- It is at the front no more. Returns its key; nil when it was not there.
 function keyed.forget(q, jobId)
+  if not keyed.any(q) then return nil end
   local at = call('HGET', keyOf(q, 'front'), jobId)
   if not at then return nil end
   local key, group = string.match(at, '^(%x+) ?(.*)$')
@@ -147,6 +157,19 @@ function keyed.forget(q, jobId)
   return key
 end
 
+-- Whether some consumer of a view is believed to be there (roster-announce.lua). A view's id is that of its consumers' profile and a digest of what is around them; where the
+-- roster knows of nobody, as after its loss, everybody counts as there.
+keyed.believed = {}
+function keyed.isThere(view)
+  local profile = string.match(view, '^(.*)%-%x+$') or view
+  if keyed.believed[profile] == nil then
+    local live = string.gsub(L, ':ledger$', ':consumers') .. ':live'
+    local untilMs = call('ZSCORE', live, profile)
+    keyed.believed[profile] = (untilMs and tonumber(untilMs) > redisNow) or call('ZCOUNT', live, '(' .. string.format('%.0f', redisNow), '+inf') == 0
+  end
+  return keyed.believed[profile]
+end
+
 -- Whether a tenant's jobs of a shape can't be given, whatever comes free: see at the top. Not as long as somebody has not said whether it can run the shape.
 function keyed.isHeld(q, shape, name)
   local cap = ready.shareOf(name).cap
@@ -155,12 +178,12 @@ function keyed.isHeld(q, shape, name)
   for _, view in ipairs(all) do
     local class = ready.classOf(q, view, shape)
     if not class then
-      if tonumber(call('HGET', keyOf(q, 'mapped'), view) or '0') < number then return false end
+      if tonumber(call('HGET', keyOf(q, 'mapped'), view) or '0') < number and keyed.isThere(view) then return false end
     elseif not unpaid.holds(q, view, shape, name) then
       for _, group in ipairs(ready.classAt(q, view, class)[1]) do
         for _, provider in ipairs(group) do
           local p = ledger.read(provider)
-          if not p.drain and p.limit > 0 then return false end
+          if not p.drain and p.limit > 0 and keyed.isThere(view) then return false end
         end
       end
     end
@@ -215,6 +238,7 @@ function keyed.supersede(q, jobId, why)
   ready.unlist(q, jobId)
   if call('ZREM', bull(q, 'prioritized'), jobId) == 0 then return end
   call('HSET', R .. ':keyed', q .. ':' .. jobId, '!' .. why)
+  keyed.some = {}
   call('HSET', bull(q, jobId), 'sy', '-')
   call('RPUSH', bull(q, 'wait'), jobId)
   for _, each in ipairs({ q, jobId, why }) do keyed.superseded[#keyed.superseded + 1] = each end
@@ -286,6 +310,7 @@ function keyed.evict(key, info, by)
     if not keyed.concludes(id) then
       call('ZREM', keyed.holders(key), each.member)
       call('HSET', R .. ':keyed', each.member, '!' .. why)
+      keyed.some = {}
       local run = call('HMGET', runPrefix .. id, 'generation', 'result')
       -- One that is not acquired yet learns of it then (ready-enter.lua).
       if run[1] and not run[2] then
@@ -367,6 +392,7 @@ end
 
 -- A job is out of hand.
 function keyed.release(q, jobId)
+  if not keyed.any(q) then return end
   local member = q .. ':' .. jobId
   local standing = call('HGET', R .. ':keyed', member)
   if not standing then return end

@@ -163,7 +163,6 @@ function costs.settle(charge)
     for _, each in pairs(run.open) do costs.add(base, each.day, 'r:' .. tenant, 0 - each.r) end
     redis.call('HDEL', base .. ':runs', charge.run)
     redis.call('ZREM', base .. ':covered', charge.run)
-    redis.call('HDEL', base .. ':caps', 'j:' .. charge.run)
     freed = reserved > 0 or charge.micros < charged
   end
   if charge.micros ~= charged then

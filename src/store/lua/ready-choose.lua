@@ -130,46 +130,55 @@ function choice.first(free, usable)
   local function passed(score) others = math.min(others, tonumber(score)) end
   local names, compared, low = {}, {}, {}
   for name in pairs(free) do names[#names + 1] = name end
-  for _, provider in ipairs(names) do
-    local from = 0
-    while free[provider] and from < choice.viewsPerProvider and ready.spent < ready.patience do
-      local head = call('ZRANGE', R .. ':at:' .. provider, from, from, 'WITHSCORES')
-      if not head[1] then break end
-      if best and tonumber(head[2]) > best.score then
-        passed(head[2])
+  -- What a view lists at a provider, until one comes that is behind the best.
+  local function lookAt(provider, q, view)
+    local listed = call('ZRANGE', viewKey(q, view, 'p:' .. provider), 0, choice.classesPerProvider - 1, 'WITHSCORES')
+    for i = 1, #listed, 2 do
+      if best and tonumber(listed[i + 1]) > best.score then
+        passed(listed[i + 1])
         break
       end
-      local q, epoch, view = ledger.parseView(head[1])
-      if epoch ~= ready.epochOf(q) then
-        call('ZREM', R .. ':at:' .. provider, head[1])
-        ready.spent = ready.spent + 1
-      elseif not usable(q, view) then
-        ready.hide(q, view, provider)
-        ready.spent = ready.spent + 1
-      else
-        local listed = call('ZRANGE', viewKey(q, view, 'p:' .. provider), 0, choice.classesPerProvider - 1, 'WITHSCORES')
-        for i = 1, #listed, 2 do
-          if best and tonumber(listed[i + 1]) > best.score then
-            passed(listed[i + 1])
-            break
-          end
-          local found = choice.firstOf(q, view, listed[i], free)
-          local id = q .. ' ' .. view .. ' ' .. listed[i]
-          local head = choice.heads[id]
-          if head and not compared[id] then
-            compared[id] = true
-            compared[#compared + 1] = id
-            if not head.score or head.score > tonumber(listed[i + 1]) then low[#low + 1] = head end
-          end
-          if found and found ~= best then
-            local ahead = choice.before(found, best)
-            if best then passed(ahead and best.score or found.score) end
-            if ahead then best = found end
-          end
+      local found = choice.firstOf(q, view, listed[i], free)
+      local id = q .. ' ' .. view .. ' ' .. listed[i]
+      local head = choice.heads[id]
+      if head and not compared[id] then
+        compared[id] = true
+        compared[#compared + 1] = id
+        if not head.score or head.score > tonumber(listed[i + 1]) then low[#low + 1] = head end
+      end
+      if found and found ~= best then
+        local ahead = choice.before(found, best)
+        if best then passed(ahead and best.score or found.score) end
+        if ahead then best = found end
+      end
+    end
+    if #listed == 2 * choice.classesPerProvider then passed(listed[#listed]) end
+  end
+  for _, provider in ipairs(names) do
+    local from, more = 0, true
+    while more and free[provider] and from < choice.viewsPerProvider and ready.spent < ready.patience do
+      local heads = call('ZRANGE', R .. ':at:' .. provider, from, from + 1, 'WITHSCORES')
+      more = #heads == 4
+      for k = 1, free[provider] and #heads or 0, 2 do
+        local score = tonumber(heads[k + 1])
+        if best and score > best.score then
+          passed(score)
+          more = false
+          break
         end
-        if #listed == 2 * choice.classesPerProvider then passed(listed[#listed]) end
-        from = from + 1
-        if from == choice.viewsPerProvider then passed(head[2]) end
+        local q, epoch, view = ledger.parseView(heads[k])
+        if epoch ~= ready.epochOf(q) then
+          call('ZREM', R .. ':at:' .. provider, heads[k])
+          ready.spent = ready.spent + 1
+        elseif not usable(q, view) then
+          ready.hide(q, view, provider)
+          ready.spent = ready.spent + 1
+        else
+          lookAt(provider, q, view)
+          from = from + 1
+          if from == choice.viewsPerProvider then passed(score) end
+        end
+        if not free[provider] then break end
       end
     end
   end
@@ -224,9 +233,12 @@ function choice.secretsOf(q, shape)
   return (type(needed) ~= 'table' or #needed == 0) and '[]' or cjson.encode(needed)
 end
 
--- Puts a job where BullMQ takes the next one from, and charges its tenant.
-function choice.give(q, jobId, name, needed)
-  call('ZREM', keyOf(q, 'deadline'), jobId)
+-- Puts a job where BullMQ takes the next one from, and charges its tenant. `shape`: it goes before smaller ones no more.
+function choice.give(q, jobId, name, needed, shape)
+  if call('EXISTS', keyOf(q, 'deadline'), keyOf(q, 'passed')) > 0 then
+    call('ZREM', keyOf(q, 'deadline'), jobId)
+    if shape then call('HDEL', keyOf(q, 'passed'), shape) end
+  end
   call('RPUSH', bull(q, 'wait'), jobId)
   choice.opened[q] = nil
   ready.takeUp(q, jobId, name, needed)
@@ -282,10 +294,9 @@ function choice.choose(free, usable, receiver)
         local holder, leaseId = receiver(q, view, jobId)
         call('HSET', R .. ':present', provider, string.format('%.3f', vt))
         choice.presents[provider] = vt
-        call('HDEL', keyOf(q, 'passed'), shape)
         local at = choice.bind(leaseId, holder, q, jobId, shape, provider)
         free[provider] = ledger.read(provider)
-        choice.give(q, jobId, name, needed)
+        choice.give(q, jobId, name, needed, shape)
         call('ZADD', tenants, 'XX', ready.text(ready.scoreOf(a, q)), name)
         ready.leave(q, shape, name)
         return { jobId = jobId, q = q, view = view, provider = at, holder = holder }

@@ -562,8 +562,10 @@ function ready.settleAccount(id, h)
   a.mean = math.max(0.05, a.mean * 0.8 + h.used * 0.2)
   a.held = math.max(0, a.held - 1)
   ready.saveAccount(h.tenant)
-  ready.uncap(h.tenant)
-  ready.forgetDebtors()
+  if call('EXISTS', R .. ':capped:' .. h.tenant, R .. ':debt') > 0 then
+    ready.uncap(h.tenant)
+    ready.forgetDebtors()
+  end
 end
 
 -- A job is out of the consumers' hands; by its id among all queues.
