@@ -295,6 +295,19 @@ describe('a job that is held holds nobody behind it', () => {
     expect(most).toBeLessThan(800)
   })
 
+  it('and comes up to find its key taken: its tenant’s next job is the first behind it, of any shape', async () => {
+    await operators().pauseTenant('held', true, saying, true)
+    await q.enqueue('h', 'wait', { tenant: 'held' })
+    await q.enqueue('a', 'wait', { tenant: 'free' })
+    expect(await q.takeAll()).toEqual(['a'])
+    await q.enqueue('next', 'wait', { tenant: 'held', key: 'l', providers: { allow: ['a'] } })
+    await q.enqueue('last', 'wait', { tenant: 'held', key: 'm' })
+    await operators().pauseTenant('held', false, saying)
+    expect(await q.takeAll()).toEqual(['next', 'last'])
+    await q.end('a')
+    expect(await q.takeAll()).toEqual(['h'])
+  })
+
   it('it is dropped for one that is held, which has come before it', async () => {
     await operators().pauseTenant('held', true, saying, true)
     await q.enqueue('h', 'wait', { tenant: 'held' })

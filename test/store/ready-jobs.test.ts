@@ -205,6 +205,17 @@ describe('which job comes next', () => {
     expect(await redis.connect().hget(`${redis.keys.ready()}:listed`, redis.keys.queueName)).toBe('0')
   })
 
+  it.each([
+    ['as much', 'other providers', { providers: { allow: ['b'] } }],
+    ['more', 'the same providers', { resources: { cpu: 2 } }],
+  ])('gives the tenant’s next job where the first is gone, also one that needs %s, of %s', async (_, __, other) => {
+    await enqueue('removed', { providers: { allow: ['a', 'b'] } })
+    await enqueue('next', { providers: { allow: ['a', 'b'] }, ...other })
+    await enqueue('last', { providers: { allow: ['a', 'b'] } })
+    await queue.remove('removed')
+    expect(await takeAll(consumer([limit('a', 5), limit('b', 5)]))).toEqual(['next', 'last'])
+  })
+
   it('gives a job that was put back before all others, without another place', async () => {
     const one = consumer([limit('a', 1)])
     await enqueue('mine')

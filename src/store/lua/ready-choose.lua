@@ -82,8 +82,8 @@ function choice.pass(q, shape, unfit, free)
   end
 end
 
--- What a class has for these providers: { q, view, class, tenant, score, shape, job, provider, behind }, where `job` is BullMQ's score of the first one,
--- and `behind` what the tenant behind it comes to at the least.
+-- What a class has for these providers: { q, view, class, tenant, score, shape, job, provider, behind, rival }, where `job` is BullMQ's score of the first one,
+-- `behind` what the tenant behind it comes to at the least, and `rival` the same of the tenant's next job that is not of the shape.
 choice.tenantsPerClass, choice.shapesPerTenant, choice.classesPerProvider = 4, 8, 64
 choice.looked, choice.heads = {}, {}
 function choice.firstOf(q, view, class, free)
@@ -106,7 +106,8 @@ function choice.firstOf(q, view, class, free)
       if unfit then choice.pass(q, shapes[i], unfit, free) end
       if provider and free[provider] then
         choice.looked[id] = { q = q, view = view, class = class, tenant = name, score = tonumber(tenants[k + 1]), shape = shapes[i], job = tonumber(shapes[i + 1]), provider = provider,
-          behind = tonumber(tenants[k + 3] or (k + 1 == 2 * most and tenants[k + 1]) or math.huge) }
+          behind = tonumber(tenants[k + 3] or (k + 1 == 2 * most and tenants[k + 1]) or math.huge),
+          rival = tonumber(shapes[i + 3] or (i + 1 == 2 * choice.shapesPerTenant and shapes[i + 1]) or math.huge) }
         return choice.looked[id]
       end
     end
@@ -148,7 +149,11 @@ function choice.first(free, usable)
       end
       if found and found ~= best then
         local ahead = choice.before(found, best)
-        if best then passed(ahead and best.score or found.score) end
+        if best then
+          local won, lost = ahead and found or best, ahead and best or found
+          passed(lost.score)
+          if won.tenant == lost.tenant and won.q == lost.q then won.rival = math.min(won.rival, lost.shape == won.shape and lost.rival or lost.job) end
+        end
         if ahead then best = found end
       end
     end
@@ -195,14 +200,21 @@ function choice.first(free, usable)
   return best, best and math.min(others, best.behind)
 end
 
--- The next job of a shape and tenant that BullMQ still holds; those that it does not are dropped. Nil when there is none, or too many were dropped.
-function choice.nextJob(q, shape, name)
+-- The next job of a shape and tenant that BullMQ still holds; those that it does not are dropped. Nil when there is none, too many were dropped, or what is
+-- behind them is not before the tenant's `rival`, or may not be before one that has just come to the front of a line.
+function choice.nextJob(q, shape, name, rival)
   local jobs = ready.jobsKey(q, shape, name)
   local found
   local dropped = 0
   while not found and ready.spent < ready.patience do
     local jobId, score = unpack(call('ZPOPMIN', jobs))
     if not jobId then break end
+    if rival and dropped > 0 and (keyed.advanced or tonumber(score) > rival) then
+      call('ZADD', jobs, score, jobId)
+      -- The next one is looked for anew, which is as much as a thing that is put right.
+      ready.spent = ready.spent + 1
+      break
+    end
     dropped = dropped + 1
     local key = keyed.forget(q, jobId)
     local info = key and keyed.infoOf(q, jobId)
@@ -289,7 +301,7 @@ function choice.choose(free, usable, receiver)
       ready.spent = ready.spent + 1
     else
       local vt, needed = a.vt, choice.secretsOf(q, shape)
-      local jobId = choice.nextJob(q, shape, name)
+      local jobId = choice.nextJob(q, shape, name, best.rival)
       if jobId then
         local holder, leaseId = receiver(q, view, jobId)
         call('HSET', R .. ':present', provider, string.format('%.3f', vt))
