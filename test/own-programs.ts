@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 
 /**
- * How the tests start the checkout's own programs in processes of their own: as script/test has compiled them, which takes a third of the
+ * How the tests start the checkout's own programs in processes of their own: as script/test has compiled them, which takes a fifth of the
  * processor time, where nothing in src or test is newer than that; else from source, by tsx.
  */
 const top = fileURLToPath(new URL('../', import.meta.url))
