@@ -99,7 +99,11 @@ const ownSpec = z.looseObject({
 
 /** Anybody can put a job with any data into a queue of BullMQ's. */
 function specIn(data: unknown): JobSpec | undefined {
-  const spec: unknown = typeof data === 'object' && data !== null && 'spec' in data ? data.spec : undefined
+  return shownSpec(typeof data === 'object' && data !== null && 'spec' in data ? data.spec : undefined)
+}
+
+/** A spec as the queue, or a schedule, holds it; undefined for what is none. */
+export function shownSpec(spec: unknown): JobSpec | undefined {
   return ownSpec.safeParse(spec).success ? (wholeSpec(spec as object) as JobSpec) : undefined
 }
 

@@ -1,11 +1,11 @@
-import { InvalidInputError, UnknownScheduleError } from '../job/errors.js'
+import { InvalidInputError, NewerReleaseError, UnknownScheduleError } from '../job/errors.js'
 import type { JobResult } from '../job/result.js'
 import { nextSlot, type Timing } from '../job/schedule-slots.js'
 import { type Missed, type Overlap, parseSchedule, parseScheduleId, type ScheduleInput } from '../job/schedule.js'
 import type { JobSpec } from '../job/spec.js'
 import { type Keys, mostSchedules, ScheduleStore, type StoredSchedule } from '../store/index.js'
 import type { Connected } from './producer-connection.js'
-import { readDefinition, type ScheduleDefinition } from './schedule-definition.js'
+import { readDefinition, type ScheduleDefinition, shownDefinition } from './schedule-definition.js'
 import { startTicks, stopTicks, tickNow } from './schedule-ticks.js'
 
 /** A schedule as it stands. Times are ISO 8601, in UTC. */
@@ -67,12 +67,12 @@ export class Schedules {
     })
   }
 
-  /** All schedules, the next to run first, paused ones last. @throws RedisUnavailableError. */
+  /** All schedules, the next to run first, paused ones last; those of a newer release that can be shown too. @throws RedisUnavailableError. */
   async list(): Promise<Schedule[]> {
     return await this.use(async (connected) => describe(connected, await new ScheduleStore(connected.redis, this.keys).all()))
   }
 
-  /** @throws UnknownScheduleError, RedisUnavailableError. */
+  /** @throws UnknownScheduleError, NewerReleaseError for one that this release can't show, RedisUnavailableError. */
   async get(id: string): Promise<Schedule> {
     return await this.use((connected) => this.#get(connected, id))
   }
@@ -109,8 +109,9 @@ export class Schedules {
 
   async #get(connected: Connected, id: string): Promise<Schedule> {
     const { schedule } = await new ScheduleStore(connected.redis, this.keys).read(id)
-    const [described] = schedule === null ? [] : await describe(connected, [schedule])
-    if (described === undefined) throw new UnknownScheduleError(id)
+    if (schedule === null) throw new UnknownScheduleError(id)
+    const [described] = await describe(connected, [schedule])
+    if (described === undefined) throw new NewerReleaseError(`schedule "${id}" can't be read by this release; update this process to the one that wrote it`)
     return described
   }
 
@@ -129,8 +130,10 @@ export class Schedules {
 async function describe({ store }: Connected, schedules: readonly StoredSchedule[]): Promise<Schedule[]> {
   const standings = await store.standings(schedules.flatMap(({ last }) => last?.jobId ?? []))
   const results = new Map(schedules.flatMap(({ last }) => last?.jobId ?? []).map((jobId, index) => [jobId, standings[index]?.result ?? null]))
-  return schedules.map(({ id, definition, paused, dueMs, last, skipped }) => {
-    const { timing, missed, overlap, spec } = readDefinition(id, definition)
+  return schedules.flatMap(({ id, definition, paused, dueMs, last, skipped }) => {
+    const shown = shownDefinition(definition)
+    if (shown === null) return []
+    const { timing, missed, overlap, spec } = shown
     return {
       id,
       ...timesOf(timing),

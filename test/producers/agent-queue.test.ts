@@ -6,7 +6,7 @@ import { Redis } from 'ioredis'
 import { describe, expect, it, vi } from 'vitest'
 import { startRedis } from '../../src/embedded/index.js'
 import { completionEvent, type CompletionEvent } from '../../src/events/index.js'
-import { IdempotencyConflictError, InvalidInputError, RedisUnavailableError, UnknownJobError } from '../../src/job/errors.js'
+import { IdempotencyConflictError, InvalidInputError, NewerReleaseError, RedisUnavailableError, UnknownJobError } from '../../src/job/errors.js'
 import { parseQueuedSpec, type JobSpecInput } from '../../src/job/spec.js'
 import { AgentQueue, type AgentQueueOptions, type ListOptions, ResultTimeoutError, subscribe } from '../../src/producers/index.js'
 import { claimKeys } from '../../src/producers/idempotency.js'
@@ -502,6 +502,21 @@ describe('status', () => {
       await expect(queue.list(wrong as ListOptions)).rejects.toThrow(InvalidInputError)
     }
   })
+})
+
+it('lists schedules though a newer release wrote one of them', async () => {
+  const queue = open()
+  const client = redis.connect()
+  for (const id of ['known', 'newer', 'unknown']) await queue.schedules.upsert(id, { every: '1h', job: spec() })
+  const change = async (id: string, by: (definition: { overlap: string; spec: object }) => object) => {
+    const key = redis.keys.schedule(id)
+    await client.hset(key, 'definition', JSON.stringify(by(JSON.parse((await client.hget(key, 'definition')) ?? '') as { overlap: string; spec: object })))
+  }
+  await change('newer', (definition) => ({ ...definition, overlap: 'queue', colour: 'red', spec: { ...definition.spec, network: 'sometimes', colour: 'red' } }))
+  await change('unknown', () => ({ by: 'the moon' }))
+  expect((await queue.schedules.list()).map(({ id, overlap }) => `${id} ${overlap}`).sort()).toEqual(['known skip', 'newer queue'])
+  expect(await queue.schedules.get('newer')).toMatchObject({ everyMs: 3_600_000, job: { repository: spec().repository } })
+  await expect(queue.schedules.get('unknown')).rejects.toThrow(NewerReleaseError)
 })
 
 it('reads a job’s output while it runs', async () => {
