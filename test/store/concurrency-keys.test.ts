@@ -351,6 +351,26 @@ describe('whatever happens to a job, its key goes on to the next', () => {
     expect(next).toBe('next')
   })
 
+  it.each([
+    ['at the front', [], 'wait'],
+    ['in the line', ['first'], 'wait'],
+    ['in the line', ['first'], 'drop'],
+  ] as const)('it is removed %s while %j has the key, and another comes under its id with another key', async (_where, before, then) => {
+    for (const id of before) {
+      await q.enqueue(id)
+      expect(await q.take()).toBe(id)
+    }
+    await q.enqueue('again')
+    await q.queue.remove('again')
+    await q.enqueue('again', 'wait', { key: 'l', priority: 5 })
+    for (const id of before) await q.end(id)
+    expect(await q.enqueue('next', then)).toEqual([])
+    expect((await q.takeAll()).sort()).toEqual(['again', 'next'])
+    for (const id of ['again', 'next']) await q.end(id)
+    expect(await keyedLeft()).toEqual({})
+    expect(await redis.connect().hget(`${redis.keys.ready()}:listed`, 'agents')).toBe('0')
+  })
+
   it('a retry comes as a new job, and waits its turn', async () => {
     await q.enqueue('a')
     expect(await q.take()).toBe('a')

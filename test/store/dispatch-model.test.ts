@@ -37,7 +37,7 @@ const caps: Readonly<Record<string, number>> = { [tenants[1]]: 2 }
 const shares = { [tenants[0]]: { weight: 2 }, [tenants[1]]: { weight: 1, cap: 2 } }
 const allows: readonly (readonly string[] | undefined)[] = [undefined, ['a'], ['b'], ['c'], ['b', 'd'], ['a', 'c'], ['d']]
 
-/** Of the jobs that share a key so many at most run at once; each says what is to become of the others when it comes. */
+/** Of the jobs that share a key so many at most run at once, where they don't say another limit; each says what is to become of the others when it comes. */
 const keyLimits: Readonly<Record<string, number>> = { 'one at a time': 1, 'two: \u0000 ! ': 2 }
 const thens = ['wait', 'wait', 'wait', 'cancel-running', 'cancel-running', 'cancel-waiting', 'drop'] as const
 
@@ -48,6 +48,8 @@ interface ModelJob {
   readonly cpu: number
   readonly allow: readonly string[] | undefined
   readonly key: string | undefined
+  /** How many of its key may run at once beside it. */
+  readonly limit: number
   /** A newer one has taken its key, or it was dropped: `waiting` when it was not in hand then. */
   superseded?: 'waiting' | 'in hand'
   /** `waiting` in BullMQ and listed; `around`: there, and to be found; `given`: chosen, for somebody to take; `taken`; `gone`. */
@@ -62,7 +64,7 @@ interface Side {
   readonly queue: Queue
 }
 
-const enqueue = { do: fc.constant('enqueue' as const), queue: fc.nat(1), tenant: fc.nat(3), allow: fc.nat(allows.length - 1), cpu: fc.nat(3), priority: fc.integer({ min: 1, max: 3 }), count: fc.integer({ min: 1, max: 4 }), around: fc.boolean(), key: fc.integer({ min: -2, max: 1 }), then: fc.nat(thens.length - 1) }
+const enqueue = { do: fc.constant('enqueue' as const), queue: fc.nat(1), tenant: fc.nat(3), allow: fc.nat(allows.length - 1), cpu: fc.nat(3), priority: fc.integer({ min: 1, max: 3 }), count: fc.integer({ min: 1, max: 4 }), around: fc.boolean(), key: fc.integer({ min: -2, max: 1 }), then: fc.nat(thens.length - 1), limit: fc.oneof({ weight: 4, arbitrary: fc.constant(undefined) }, { weight: 1, arbitrary: fc.integer({ min: 1, max: 3 }) }) }
 const command = fc.oneof(
   { weight: 6, arbitrary: fc.record(enqueue) },
   // Those of a key, while others that have it are in hand.
@@ -71,6 +73,8 @@ const command = fc.oneof(
   { weight: 7, arbitrary: fc.record({ do: fc.constant('end' as const), which: fc.nat() }) },
   { weight: 1, arbitrary: fc.record({ do: fc.constant('put back' as const), which: fc.nat() }) },
   { weight: 2, arbitrary: fc.record({ do: fc.constant('remove' as const), which: fc.nat() }) },
+  { weight: 2, arbitrary: fc.record({ do: fc.constant('cancel' as const), which: fc.nat(), given: fc.boolean() }) },
+  { weight: 2, arbitrary: fc.record({ ...enqueue, do: fc.constant('add again' as const), which: fc.nat() }) },
   { weight: 2, arbitrary: fc.record({ do: fc.constant('prioritise' as const), which: fc.nat(), priority: fc.integer({ min: 0, max: 3 }), lifo: fc.boolean() }) },
   { weight: 2, arbitrary: fc.record({ do: fc.constant('reconcile' as const), queue: fc.nat(1) }) },
   { weight: 1, arbitrary: fc.record({ do: fc.constant('pause' as const), queue: fc.nat(1), on: fc.boolean() }) },
@@ -79,6 +83,7 @@ const command = fc.oneof(
   { weight: 2, arbitrary: fc.record({ do: fc.constant('operate a tenant' as const), which: fc.nat(tenants.length - 1), say: fc.constantFrom('pause', 'resume', 'share', 'reset'), weight: fc.integer({ min: 1, max: 4 }), cap: fc.option(fc.integer({ min: 1, max: 3 }), { nil: undefined }) }) },
   { weight: 3, arbitrary: fc.record({ do: fc.constant('hold for a budget' as const), which: fc.nat() }) },
   { weight: 1, arbitrary: fc.record({ do: fc.constant('a budget has more' as const), which: fc.nat(tenants.length) }) },
+  { weight: 1, arbitrary: fc.record({ do: fc.constant('be away' as const), member: fc.nat(members.length - 1) }) },
   { weight: 1, arbitrary: fc.record({ do: fc.constant('set the clock' as const), hours: fc.integer({ min: -30, max: 30 }) }) },
 )
 type Command = typeof command extends fc.Arbitrary<infer T> ? T : never
@@ -123,8 +128,7 @@ class Walk {
   async step(what: Command): Promise<void> {
     switch (what.do) {
       case 'enqueue': {
-        const key = Object.keys(keyLimits)[what.key]
-        const concurrency = key === undefined ? undefined : { key, limit: keyLimits[key]!, then: thens[what.then]! }
+        const concurrency = this.concurrencyOf(what)
         const added = await Promise.all(Array.from({ length: what.count }, () => this.add(queues[what.queue]!, tenants[what.tenant]!, allows[what.allow], what.cpu, what.priority, concurrency)))
         if (!what.around) await this.list(added)
         return
@@ -148,6 +152,20 @@ class Walk {
           await this.side(job.queue).queue.remove(job.id)
           job.state = 'gone'
           this.unsure.add(`${job.queue} ${job.key ?? ''}`)
+        }); return; }
+      case 'cancel':
+        { await this.with(what.which, what.given ? 'given' : 'waiting', async (job) => {
+          await this.side(job.queue).queue.remove(job.id)
+          job.state = 'gone'
+          // As above: its record says no more where it stood.
+          if (!what.given) this.unsure.add(`${job.queue} ${job.key ?? ''}`)
+          await this.observe(() => this.side(job.queue).ready.close(job.id))
+        }); return; }
+      case 'add again':
+        // Another job under the id of one that is gone, which the index may still have where that one stood.
+        { await this.with(what.which, 'gone', async ({ id, queue }) => {
+          const added = await this.add(queue, tenants[what.tenant]!, allows[what.allow], what.cpu, what.priority, this.concurrencyOf(what), id)
+          if (!what.around) await this.list([added])
         }); return; }
       case 'prioritise':
         { await this.with(what.which, 'waiting', async (job) => {
@@ -187,6 +205,12 @@ class Walk {
         if (tenant === undefined) await this.client.hincrby(`${redis.keys.costs()}:caps`, 'version', 1)
         else await this.client.zadd(`${redis.keys.ready()}:paying:version`, 'XX', -1, tenant)
         for (const [held, { tenant: whose }] of this.unpaid) if (tenant === undefined || whose === tenant) this.unpaid.delete(held)
+        return
+      }
+      case 'be away': {
+        // As if none of its view had looked for long: whoever of its queue looks next drops what is known of it, and it begins anew when one of them does.
+        const { queue, providers } = members[what.member]!
+        await this.client.zadd(`${redis.keys.ready()}:q:${queue}:${await this.epochOf(queue)}:views`, 'XX', 1, providers.join())
         return
       }
       case 'set the clock': {
@@ -303,10 +327,14 @@ class Walk {
     return this.said.pausedTenants.has(tenant) ? 0 : (this.said.shares.get(tenant)?.cap ?? caps[tenant] ?? Infinity)
   }
 
-  private async add(queue: string, tenant: string, allow: readonly string[] | undefined, cpu: number, priority: number, concurrency: JobSpecInput['concurrency']): Promise<ModelJob & { spec: ReadyJob['spec'] }> {
-    const id = `j${this.numbers++}`
+  private concurrencyOf(what: { readonly key: number; readonly limit: number | undefined; readonly then: number }): JobSpecInput['concurrency'] {
+    const key = Object.keys(keyLimits)[what.key]
+    return key === undefined ? undefined : { key, limit: what.limit ?? keyLimits[key]!, then: thens[what.then]! }
+  }
+
+  private async add(queue: string, tenant: string, allow: readonly string[] | undefined, cpu: number, priority: number, concurrency: JobSpecInput['concurrency'], id = `j${this.numbers++}`): Promise<ModelJob & { spec: ReadyJob['spec'] }> {
     const input: JobSpecInput = { repository: 'acme/web', steps: ['true'], tenant, priority, ...(cpu === 0 ? {} : { resources: { cpu } }), ...(allow === undefined ? {} : { providers: { allow: [...allow] } }), ...(concurrency === undefined ? {} : { concurrency }) }
-    const job = { id, queue, tenant, cpu, allow, key: concurrency?.key, state: 'around' as const }
+    const job = { id, queue, tenant, cpu, allow, key: concurrency?.key, limit: concurrency?.limit ?? Infinity, state: 'around' as const }
     this.jobs.set(id, job)
     const spec = parseJobSpec(input)
     this.specs.set(id, spec)
@@ -337,7 +365,7 @@ class Walk {
     const holding = [...this.jobs.values()].filter((job) => job.key === key && job.superseded === undefined && (job.state === 'given' || job.state === 'taken')).map(({ id }) => id)
     const known = await this.client.zrange(`${redis.keys.ready()}:key:${keyDigest(key)}:in`, '0', '-1')
     expect(known.map((member) => member.split(':')[1]).sort(), `who holds "${key}"`).toEqual(holding.sort())
-    expect(holding.length, `how many hold "${key}"`).toBeLessThanOrEqual(keyLimits[key]!)
+    expect(holding.length, `how many hold "${key}"`).toBeLessThanOrEqual(Math.min(...holding.map((id) => this.jobs.get(id)!.limit)))
     return holding
   }
 
@@ -424,6 +452,10 @@ class Walk {
     for (const job of given) expect(this.unpaid.has(this.standsWith(job)), `${job.id}, for which its tenant's budget has too little, is given`).toBe(false)
     await this.learnSuperseded()
     for (const key of Object.keys(keyLimits)) await this.holders(key)
+    for (const job of given) {
+      const provider = await this.placeOf(job)
+      if (provider !== undefined) expect(this.homes(job), `where ${job.id} has its place`).toContain(provider)
+    }
     const now = await this.load()
     // What was there when an operator lowered a limit stays.
     for (const limit of limits) {
@@ -460,15 +492,17 @@ class Walk {
     return scores
   }
 
-  /** `holdNoKey`: who had been superseded by then; left out, whoever is now. Whether its key has room for it, and it is among the first of its queue that wait for that. Not where something may be before it that the index is still to find gone, or elsewhere. */
+  /** `holdNoKey`: who had been superseded by then; left out, whoever is now. Whether its key has room for it, and it is among the first of its queue that wait for that, by the strictest limit of all these. Not where something may be before it that the index is still to find gone, or elsewhere. */
   private mayHaveKey(job: ModelJob, scores: ReadonlyMap<string, number>, holdNoKey?: ReadonlySet<ModelJob>): boolean {
     const { key, queue } = job
     if (key === undefined) return true
     if (this.unsure.has(`${queue} ${key}`) || this.of(queue, 'around').some((other) => other.key === key)) return false
     const all = [...this.jobs.values()].filter((other) => other.key === key && (holdNoKey === undefined ? other.superseded === undefined : !holdNoKey.has(other)))
-    const room = keyLimits[key]! - all.filter(({ state }) => state === 'given' || state === 'taken').length
+    const holding = all.filter(({ state }) => state === 'given' || state === 'taken')
     const score = ({ id }: ModelJob) => scores.get(`${queue} ${id}`) ?? Infinity
-    return all.filter((other) => other.queue === queue && other.state === 'waiting' && score(other) < score(job)).length < room
+    const ahead = all.filter((other) => other.queue === queue && other.state === 'waiting' && score(other) < score(job))
+    // One with a stricter limit keeps what is behind it in the line from room that only these would have.
+    return ahead.length < Math.min(...[job, ...holding, ...ahead].map(({ limit }) => limit)) - holding.length
   }
 
   /** What the providers hold by the ledger; with `before`, less what was given and is not known of yet. */
@@ -483,6 +517,15 @@ class Walk {
       load.set(provider, { jobs: sum.jobs + 1, cpu: sum.cpu + milliCpu / 1000 })
     }
     return load
+  }
+
+  /** The provider at which it has a place. */
+  private async placeOf({ id, queue }: ModelJob): Promise<string | undefined> {
+    for (const text of await this.client.hvals(`${redis.keys.ledger()}:lease`)) {
+      const { provider, jobId } = JSON.parse(text) as { provider: string; jobId: string }
+      if (jobIdOf(queue, jobId) === id) return provider
+    }
+    return undefined
   }
 
   /** Jobs that have a place among these providers. */

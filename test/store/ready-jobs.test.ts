@@ -216,6 +216,19 @@ describe('which job comes next', () => {
     expect(await takeAll(consumer([limit('a', 5), limit('b', 5)]))).toEqual(['next', 'last'])
   })
 
+  it('gives one that came under the id of one that was removed where it says itself, for its own tenant and in its own time', async () => {
+    await enqueue('again', { providers: { allow: ['a'] }, tenant: 'before', waitTimeout: '1ms' })
+    await enqueue('other', { providers: { allow: ['a'] }, tenant: 'before' })
+    await queue.remove('again')
+    await enqueue('again', { providers: { allow: ['b'] }, tenant: 'now' })
+    const one = consumer([limit('a', 1), limit('b', 1)])
+    expect((await takeAll(one)).sort()).toEqual(['again', 'other'])
+    expect(await ledger.leaseOf('again')).toMatchObject({ provider: 'b' })
+    expect(await ready.tenant('now')).toMatchObject({ running: 1 })
+    for (const id of ['again', 'other']) await ready.close(id)
+    expect(await redis.connect().hget(`${redis.keys.ready()}:listed`, redis.keys.queueName)).toBe('0')
+  })
+
   it('gives a job that was put back before all others, without another place', async () => {
     const one = consumer([limit('a', 1)])
     await enqueue('mine')

@@ -35,6 +35,9 @@ function keyed.infoOf(q, jobId)
   return json and cjson.decode(json)
 end
 
+-- Whether that is said by a job of this part, not by another that has come under the id of one that is gone from it.
+function keyed.isOf(info, key, group) return info.key == key and (group == '' or keyed.groupOf(info) == group) end
+
 -- How many more may hold a key, one with this limit among them.
 function keyed.room(key, limit)
   local least = call('ZRANGE', keyed.holders(key), 0, 0, 'WITHSCORES')[2]
@@ -92,7 +95,7 @@ function keyed.stand(q, key, group)
     local info = keyed.infoOf(q, head)
     if not score or not ready.listedAt(q, aside) then return keyed.forget(q, aside) end
     call('ZREM', keyed.line(q, key), group)
-    if not info or tonumber(score) <= tonumber(first) then return end
+    if not info or not keyed.isOf(info, key, group) or tonumber(score) <= tonumber(first) then return end
     -- It is listed before the other is not, so that the shape stays known.
     call('ZREM', part, head)
     call('HINCRBY', R .. ':listed', q, -1)
@@ -266,7 +269,7 @@ function keyed.supersedeWaiting(key, info, why)
   for _, q in ipairs(call('SRANDMEMBER', keyed.queues(key), keyed.mostQueues)) do
     local function older(jobId)
       local other = keyed.infoOf(q, jobId)
-      return other and other.number < info.number and other.number
+      return other and other.key == key and other.number < info.number and other.number
     end
     local parked = keyed.firstParked(q, key, ready.patience)
     local aside = call('ZRANGE', keyOf(q, 'aside:' .. key), 0, ready.patience - 1)
@@ -343,9 +346,10 @@ function keyed.fill(q, key, looks)
     local why = info and keyed.isOver(q, key, info)
     if not jobId then
       call('ZREM', line, group)
-    elseif not info or not call('ZSCORE', bull(q, 'prioritized'), jobId) then
+    elseif not info or not keyed.isOf(info, key, group) or not call('ZSCORE', bull(q, 'prioritized'), jobId) then
+      local at, whose = ready.listedAt(q, jobId)
       keyed.unpark(q, key, group, jobId)
-      if call('EXISTS', bull(q, jobId)) == 1 then call('HDEL', bull(q, jobId), 'sy') end
+      if at == '!' .. key and whose == group then call('HDEL', bull(q, jobId), 'sy') end
     elseif why then
       keyed.supersede(q, jobId, why)
     elseif group == '' then
@@ -413,7 +417,8 @@ function keyed.before(key, limit)
     local first = { call('ZRANGE', keyOf(q, 'f:' .. key), 0, ready.patience - 1), call('ZRANGE', keyOf(q, 'aside:' .. key), 0, ready.patience - 1), keyed.firstParked(q, key, ready.patience) }
     for _, some in ipairs(first) do
       for _, jobId in ipairs(some) do
-        if call('ZSCORE', bull(q, 'prioritized'), jobId) then
+        local other = keyed.infoOf(q, jobId)
+        if other and other.key == key and call('ZSCORE', bull(q, 'prioritized'), jobId) then
           count = count + 1
           one = one or jobId
         end

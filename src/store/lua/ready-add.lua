@@ -27,7 +27,7 @@ if listed > #jobs and call('ZCARD', prioritized) <= #jobs + rest then
   end
   if before == 0 then ready.newEpoch(q) end
 end
-local added, dirty = 0, {}
+local added, dirty, deadlines = 0, {}, call('EXISTS', keyOf(q, 'deadline')) == 1
 for _, job in ipairs(jobs) do
   local shape, name = ready.listedAt(q, job.id)
   if shape and call('ZSCORE', ready.jobsKey(q, shape, name), job.id) ~= job.score then
@@ -46,7 +46,9 @@ for _, job in ipairs(jobs) do
     local id = ARGV[job.shape]
     local run, queued = runPrefix .. ids.run(q, job.id), bull(q, job.id)
     if strays then nextRun.note(run, queued) end
-    if job.wait then call('ZADD', keyOf(q, 'deadline'), now + job.wait, job.id) end
+    -- One that was removed may have stood under its id.
+    keyed.gone(q, job.id)
+    if job.wait then call('ZADD', keyOf(q, 'deadline'), now + job.wait, job.id) elseif deadlines then call('ZREM', keyOf(q, 'deadline'), job.id) end
     if job.key == '' then
       ready.enterShape(q, id, ARGV[job.shape + 1], ARGV[job.shape + 2], ARGV[job.shape + 3])
       ready.list(q, job.id, id, job.tenant, job.score, dirty)

@@ -216,10 +216,16 @@ function choice.nextJob(q, shape, name, rival)
       break
     end
     dropped = dropped + 1
-    local key = keyed.forget(q, jobId)
+    local at, whose = ready.listedAt(q, jobId)
+    local here = at == shape and whose == name
+    local key = here and keyed.forget(q, jobId)
     local info = key and keyed.infoOf(q, jobId)
     local over = info and keyed.isOver(q, key, info)
-    if over then
+    if not here then
+      -- It is gone, and another may have come under its id, which stands elsewhere or is still to be listed.
+      if not at then keyed.gone(q, jobId) end
+      ready.spent = ready.spent + 1
+    elseif over then
       keyed.supersede(q, jobId, over)
       ready.spent = ready.spent + 1
     elseif info and keyed.room(key, info.limit) <= 0 then

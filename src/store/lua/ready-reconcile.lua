@@ -98,12 +98,15 @@ while left > 0 and tonumber(call('HGET', R .. ':listed', q) or '0') > call('ZCAR
     local jobs = call('ZRANGE', key, rank, rank + left - 1)
     for _, jobId in ipairs(jobs) do
       left = left - 1
-      if not call('ZSCORE', prioritized, jobId) then
+      local at, whose = ready.listedAt(q, jobId)
+      local here = at == shape[1] and whose == name
+      if not here or not call('ZSCORE', prioritized, jobId) then
         call('ZREM', key, jobId)
-        if call('EXISTS', bull(q, jobId)) == 1 then call('HDEL', bull(q, jobId), 'sy') end
+        if here then call('HDEL', bull(q, jobId), 'sy') end
         dropped = dropped + 1
         left = left - 1
-        keyed.gone(q, jobId)
+        -- Another that has come under its id may stand elsewhere.
+        if here or not at then keyed.gone(q, jobId) end
       end
     end
     rank = rank + #jobs - dropped
