@@ -45,31 +45,33 @@ export function nextSlot(timing: Timing, afterMs: number): number | null {
 
 /** The times in (`afterMs`, `nowMs`], the earliest first, of many the latest `most`; `more` when there were others before. */
 export function slotsBetween(timing: Timing, afterMs: number, nowMs: number, most: number): { readonly slots: number[]; readonly more: boolean } {
-  const slots: number[] = []
+  const found: number[] = []
   if ('everyMs' in timing) {
-    for (let slot = Math.floor(nowMs / timing.everyMs) * timing.everyMs; slot > afterMs && slots.length <= most; slot -= timing.everyMs) slots.push(slot)
+    for (let slot = Math.floor(nowMs / timing.everyMs) * timing.everyMs; slot > afterMs && found.length <= most; slot -= timing.everyMs) found.push(slot)
   } else {
     // Looks strictly before what it is given.
     const cron = parse(timing, nowMs + 1)
-    while (slots.length <= most) {
+    while (found.length <= most) {
       const slot = previous(cron)
       if (slot === null || slot <= afterMs) break
-      slots.push(slot)
+      found.push(slot)
     }
   }
-  const latest = slots.slice(0, most).reverse()
-  const more = slots.length > most
-  return { slots: 'everyMs' in timing ? latest : asForward(timing, latest, more ? null : afterMs), more }
+  const before = found.length > most ? (found[most] ?? afterMs) : afterMs
+  const slots = 'everyMs' in timing ? found.slice(0, most).reverse() : forward(timing, before, nowMs, most + mostAtOnce)
+  return { slots: slots.slice(-most), more: found.length > most || slots.length > most }
 }
 
-/** Where a zone's clock is put back, the library finds a time of the hour that comes twice once forward, and twice backward: forward counts. */
-function asForward(timing: Timing, slots: readonly number[], afterMs: number | null): number[] {
+/** How many times the library finds forward alone where a zone's clock is put forward, at most: of the hour that is left out. */
+const mostAtOnce = 3_600
+
+/**
+ * Where a zone's clock is put back, the library finds a time of the hour that comes twice once forward, and twice backward; where it is put forward, one of
+ * the hour that is left out forward alone. Forward counts: it is by that that the next time is told.
+ */
+function forward(timing: Timing, afterMs: number, nowMs: number, most: number): number[] {
   const found: number[] = []
-  for (const slot of slots) {
-    const before = found.at(-1) ?? afterMs
-    const next = before === null ? slot : nextSlot(timing, before)
-    if (next !== null && next <= slot) found.push(slot)
-  }
+  for (let slot = nextSlot(timing, afterMs); slot !== null && slot > (found.at(-1) ?? afterMs) && slot <= nowMs && found.length < most; slot = nextSlot(timing, slot)) found.push(slot)
   return found
 }
 

@@ -54,6 +54,18 @@ describe('its times', () => {
     expect(new Date(nextSlot({ cron: '0 0 29 2 *', timezone: 'UTC' }, at('2026-01-01T00:00:00Z'))!).toISOString()).toBe('2028-02-29T00:00:00.000Z')
   })
 
+  it('come on the day on which the clock of their zone is put forward too, when the next one was said to come', () => {
+    const after = at('2026-03-28T12:00:00Z')
+    for (const cron of ['30 2 * * *', '0 2 * * 0', '45 2 * * *', '0 */2 * * *']) {
+      const timing = { cron, timezone: 'Europe/Berlin' }
+      const forward: number[] = []
+      for (let slot = nextSlot(timing, after); slot !== null && slot <= at('2026-03-29T12:00:00Z'); slot = nextSlot(timing, slot)) forward.push(slot)
+      expect(forward.some((slot) => slot >= at('2026-03-29T01:00:00Z') && slot < at('2026-03-29T02:00:00Z'))).toBe(true)
+      expect(slotsBetween(timing, after, at('2026-03-29T12:00:00Z'), 100)).toEqual({ slots: forward, more: false })
+      expect(slotsBetween(timing, after, at('2026-03-29T12:00:00Z'), 1).slots).toEqual(forward.slice(-1))
+    }
+  })
+
   it('are the same ones forward and back, each once', () => {
     const timing = fc.oneof(
       fc.integer({ min: 1_000, max: 7_200_000 }).map((everyMs): Timing => ({ everyMs })),
