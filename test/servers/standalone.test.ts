@@ -3,7 +3,7 @@ import { randomInt } from 'node:crypto'
 import { once } from 'node:events'
 import { readFile } from 'node:fs/promises'
 import { createServer, type AddressInfo } from 'node:net'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { createProviders } from '../../src/config/providers.js'
 import { InfrastructureError } from '../../src/job/errors.js'
 import { sandboxTags, type Provider, type SandboxInfo } from '../../src/providers/provider.js'
@@ -90,7 +90,7 @@ describe.each(cases)('the server that speaks the protocol of $name', ({ name, ar
   let count = 0
 
   beforeAll(async () => {
-    process.env['MODAL_CONFIG_PATH'] = '/dev/null'
+    vi.stubEnv('MODAL_CONFIG_PATH', '/dev/null')
     port = await freePort()
     server = start(['--port', String(port), ...args])
     variables = await announced(server)
