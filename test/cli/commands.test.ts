@@ -14,6 +14,8 @@ import { makePlace, type Place, type Run } from './run-switchyard.js'
 
 let place: Place
 let dev: Run
+/** For what is asked of a process each time: it takes the time of what it waits for. */
+const unhurried = { interval: 500 }
 
 async function switchyard(...args: string[]): Promise<{ code: number | null; stdout: string; stderr: string }> {
   const run = place.run(args)
@@ -109,7 +111,7 @@ describe('with switchyard dev running in the folder', () => {
     await logs.saw(/started/)
     expect((await switchyard('cancel', jobId, '--reason', 'enough', '--json')).stdout).toContain('"requested"')
     expect(await logs.ended).toBe(0)
-    await expect.poll(async () => (JSON.parse((await switchyard('status', jobId, '--json')).stdout) as { state: string }).state).toBe('cancelled')
+    await expect.poll(async () => (JSON.parse((await switchyard('status', jobId, '--json')).stdout) as { state: string }).state, unhurried).toBe('cancelled')
   })
 
   it('a failed job is run again from its last checkpoint, and all that a filter finds', { timeout: 300_000 }, async () => {
@@ -117,8 +119,8 @@ describe('with switchyard dev running in the folder', () => {
     const { jobId } = JSON.parse(stdout) as { jobId: string }
     expect((await switchyard('retry', jobId, '--from', 'checkpoint')).stdout).toBe(`job ${jobId}: is run again, from its last checkpoint\n`)
     const ended = async () => JSON.parse((await switchyard('status', jobId, '--json')).stdout) as { state: string; result: { branch: string } | null }
-    await expect.poll(async () => (await ended()).result?.branch).toBe(`agent/${jobId}-2`)
-    await expect.poll(async () => JSON.parse((await switchyard('retry', '--repository', 'acme/web', '--since', '1h', '--from', 'checkpoint', '--json')).stdout) as unknown).toEqual({ retried: expect.arrayContaining([jobId]) as string[] })
+    await expect.poll(async () => (await ended()).result?.branch, unhurried).toBe(`agent/${jobId}-2`)
+    await expect.poll(async () => JSON.parse((await switchyard('retry', '--repository', 'acme/web', '--since', '1h', '--from', 'checkpoint', '--json')).stdout) as unknown, unhurried).toEqual({ retried: expect.arrayContaining([jobId]) as string[] })
     for (const [args, sentence] of [[[], 'say which'], [['--since', 'noon'], '--since: "noon"']] as const) {
       const refused = await switchyard('retry', ...args)
       expect([refused.code, refused.stderr]).toEqual([2, expect.stringContaining(sentence)])
@@ -130,9 +132,9 @@ describe('with switchyard dev running in the folder', () => {
     expect(made.code, made.stderr).toBe(0)
     expect(JSON.parse(made.stdout)).toMatchObject({ id: 'often', everyMs: 1_000, job: { repository: 'acme/web', push: false } })
     const list = async () => JSON.parse((await switchyard('schedules', '--json')).stdout) as { last: { jobId: string; result: { status: string } | null } | null }[]
-    await expect.poll(async () => (await list())[0]?.last?.jobId).toMatch(/^often-/)
+    await expect.poll(async () => (await list())[0]?.last?.jobId, unhurried).toMatch(/^often-/)
     expect((await switchyard('schedules', 'pause', 'often')).stdout).toBe('schedule often: is paused\n')
-    await expect.poll(async () => (await list())[0]?.last?.result?.status).toBe('succeeded')
+    await expect.poll(async () => (await list())[0]?.last?.result?.status, unhurried).toBe('succeeded')
     expect((await switchyard('schedules')).stdout).toMatch(/often .* paused /)
     expect((await switchyard('schedules', 'resume', 'often', '--json')).stdout).toBe('{"id":"often","done":"resume"}\n')
     await writeFile(join(place.folder, 'schedule.json'), JSON.stringify({ cron: '0 3 * * *', timezone: 'Europe/Berlin', job: { repository: 'acme/web', steps: ['true'], push: false } }))
@@ -179,7 +181,7 @@ describe('with switchyard dev running in the folder', () => {
   it('the providers are shown with what they hold', async () => {
     expect((await switchyard('providers')).stdout).toMatch(/^PROVIDER +LIMIT.*\nlocal +/)
     const shown = async () => JSON.parse((await switchyard('providers', '--json')).stdout) as unknown
-    await expect.poll(shown).toMatchObject([{ provider: 'local', used: 0, breaker: 'closed', foreign: 0 }])
+    await expect.poll(shown, unhurried).toMatchObject([{ provider: 'local', used: 0, breaker: 'closed', foreign: 0 }])
   })
 
   it('the sandboxes are shown, and those that no job owns are killed', async () => {
@@ -187,7 +189,7 @@ describe('with switchyard dev running in the folder', () => {
     const [{ name, stateDir }] = config.providers
     await writeFile(join(place.folder, 'reap.json'), JSON.stringify({ ...config, consumer: { reapGraceMs: 0 } }))
     const jobId = (await switchyard('enqueue', '-r', 'acme/web', '-s', 'sleep 600', '--no-push')).stdout.trim()
-    await expect.poll(async () => (JSON.parse((await switchyard('status', jobId, '--json')).stdout) as { phase: string }).phase).toBe('steps')
+    await expect.poll(async () => (JSON.parse((await switchyard('status', jobId, '--json')).stdout) as { phase: string }).phase, unhurried).toBe('steps')
     const provider = new LocalProvider({ name, stateDir })
     const create = (deployment: string) =>
       provider.create(
