@@ -8,6 +8,8 @@ import { build } from 'esbuild'
 
 const [to, ...programs] = process.argv.slice(2)
 const top = resolve('.')
+// A folder may have any name.
+const literally = (text) => text.replace(/[.*+?^${}()|[\]\\]/g, String.raw`\$&`)
 const { exports: exported, dependencies } = JSON.parse(await readFile('package.json', 'utf8'))
 const entries = Object.values(exported).flatMap(({ default: file }) => (file === undefined ? [] : [file.replace('./dist/', 'src/').replace(/js$/, 'ts')]))
 // They look for files of their own beside them.
@@ -33,7 +35,7 @@ await build({
       name: 'as if each module were a file',
       setup({ onLoad, onResolve }) {
         // Each finds its assets where its own file would be.
-        onLoad({ filter: new RegExp(`^${top}/(src|test)/.*\\.tsx?$`) }, async ({ path }) => {
+        onLoad({ filter: new RegExp(`^${literally(top)}/(src|test)/.*\\.tsx?$`) }, async ({ path }) => {
           const compiled = path.slice(top.length + 1).replace(/\.tsx?$/, '.js')
           return { contents: (await readFile(path, 'utf8')).replaceAll('import.meta.url', `moduleUrl(${JSON.stringify(compiled)})`), loader: path.endsWith('x') ? 'tsx' : 'ts' }
         })
