@@ -309,7 +309,7 @@ describe('the command', () => {
       const code = await run.ended
       expect(code, run.stdout() + run.stderr()).toBe(0)
       expect(run.stdout()).toMatch(/^SUBJECT +CHECK +RESULT +TIME$/m)
-      expect(run.stdout()).toMatch(/^e2b +push +ok +\d+(ms|\.\ds) +doctor\/\w+-e2b at [0-9a-f]{12}$/m)
+      expect(run.stdout()).toMatch(/^e2b +push +ok +\d+(ms|(\.\d)?s) +doctor\/\w+-e2b at [0-9a-f]{12}$/m)
       expect(run.stdout()).toMatch(/\d+ checks passed, none failed\n$/)
       const json = place.run(['doctor', '--json'], { ...clinic.environment, E2B_API_KEY: 'e2b_wrong_key' })
       expect(await json.ended).toBe(3)
