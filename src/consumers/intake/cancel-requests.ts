@@ -40,17 +40,20 @@ export class CancelRequests {
     if (this.looking) return
     this.looking = true
     const { store, log, runs } = this.parts
-    while (this.wanted.size > 0) {
-      const jobIds = [...this.wanted]
-      this.wanted.clear()
-      // Whoever is in hand when the answer comes may be another run.
-      const asked = new Map(jobIds.map((jobId) => [jobId, runs.get(jobId)]))
-      try {
-        for (const [jobId, { reason }] of await store.cancelRequests(jobIds)) asked.get(jobId)?.cancel(reason)
-      } catch (error) {
-        log.warn({ message: errorMessage(error) }, 'requests to cancel not read; tried again')
+    try {
+      while (this.wanted.size > 0) {
+        const jobIds = [...this.wanted]
+        this.wanted.clear()
+        // Whoever is in hand when the answer comes may be another run.
+        const asked = new Map(jobIds.map((jobId) => [jobId, runs.get(jobId)]))
+        try {
+          for (const [jobId, { reason }] of await store.cancelRequests(jobIds)) asked.get(jobId)?.cancel(reason)
+        } catch (error) {
+          log.warn({ message: errorMessage(error) }, 'requests to cancel not read; tried again')
+        }
       }
+    } finally {
+      this.looking = false
     }
-    this.looking = false
   }
 }

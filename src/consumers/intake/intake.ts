@@ -44,7 +44,7 @@ export interface IntakeParts {
 const refusalPolls = 3
 
 /** What is looked at of a job's data to account for it; the whole is checked by whoever runs it. */
-const accounted = z.object({ spec: z.object({ tenant: z.string().optional().catch(undefined), secrets: z.array(z.string()).optional().catch(undefined) }) }).catch({ spec: {} })
+const accounted = z.object({ spec: z.object({ tenant: z.string().max(100).optional().catch(undefined), secrets: z.array(z.string()).optional().catch(undefined) }) }).catch({ spec: {} })
 
 /** A job in this consumer's hands. */
 interface UnderWay extends Cancellable {
