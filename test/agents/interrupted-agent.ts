@@ -4,7 +4,6 @@
  */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync } from 'node:fs'
 import { cp, mkdir, readdir, readFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { git, until } from '../e2e/deployment.js'
@@ -47,11 +46,12 @@ export class Agent {
     return agent
   }
 
-  /** Starts it and kills it and all that it started, as a machine dies, once its third task has begun and what came of the second is on the disk. */
+  /** Starts it and kills it and all that it started, as a machine dies, once its third task has written its line and what came of the second is on the disk. */
   async diesInTheMiddle(): Promise<void> {
     const child = await this.start(this.recipe.run, 1)
     const ended = once(child.process, 'exit').then(() => Promise.reject(new Error(`the agent ended by itself: ${child.output()}`)))
-    await Promise.race([until('the third task', () => existsSync(join(this.repository, 'three.txt')), 120_000), ended])
+    // The shell makes the file before anything is written to it.
+    await Promise.race([until('the third task', async () => (await readFile(join(this.repository, 'three.txt'), 'utf8').catch(() => '')) !== '', 120_000), ended])
     await Promise.race([until('the second task in what it keeps', () => this.remembers(/\[task 2 done\](?!')/), 120_000), ended])
     ended.catch(() => undefined)
     process.kill(-child.process.pid!, 'SIGKILL')
