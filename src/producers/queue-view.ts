@@ -67,7 +67,7 @@ export function viewOf(job: Job<QueuedJob>, inHand: boolean): QueueView {
   const finished = job.finishedOn !== undefined
   const data = job.data as Partial<QueuedJob> | null | undefined
   // BullMQ counts an attempt when it ends, so an unfinished job stands one before its run's generation.
-  return { spec: specIn(data), enqueuedAtMs: data?.enqueuedAtMs ?? job.timestamp, finished, inHand, facts: { finished, attemptsMade: job.attemptsMade, takenAtMs: job.processedOn ?? null, stalledCounter: job.stalledCounter }, delayedUntilMs: job.delay > 0 ? job.timestamp + job.delay : null, generation: Math.max(1, job.attemptsMade + (finished ? 0 : 1)) }
+  return { spec: specIn(data), enqueuedAtMs: data?.enqueuedAtMs ?? job.timestamp, finished, inHand, facts: { addedAtMs: job.timestamp, finished, attemptsMade: job.attemptsMade, takenAtMs: job.processedOn ?? null, stalledCounter: job.stalledCounter }, delayedUntilMs: job.delay > 0 ? job.timestamp + job.delay : null, generation: Math.max(1, job.attemptsMade + (finished ? 0 : 1)) }
 }
 
 /**

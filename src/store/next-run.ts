@@ -1,5 +1,7 @@
 /** What BullMQ knows of a job. */
 export interface QueuedFacts {
+  /** When it was added, by which it is told from another one of the same id. */
+  readonly addedAtMs: number
   /** Whether it holds the job as completed or failed. */
   readonly finished: boolean
   /** Attempts that have ended, as it counts them; it may have been told to count them anew. */
@@ -22,6 +24,8 @@ export interface LastRun {
   readonly atMs: number
   /** Whether it was seen that BullMQ has put the job back since. */
   readonly again: boolean
+  /** When its job was added; null where nobody needs to know, or an earlier release has not written it. */
+  readonly of: number | null
 }
 
 /**
@@ -35,7 +39,8 @@ export function nextGeneration(queued: QueuedFacts, last: LastRun): number | nul
   if (queued.attemptsMade + 1 > last.generation) return queued.attemptsMade + 1
   // Where its attempts were counted anew, that says nothing.
   if (!last.ended) return null
-  if (last.again) return last.generation + 1
+  // Or its job was removed from the queue, and another one added under its id.
+  if (last.again || (last.of !== null && last.of !== queued.addedAtMs)) return last.generation + 1
   // One that has stalled since is with BullMQ because its last holder died before it told it of the end.
   if (last.stalls === null || queued.stalledCounter > last.stalls) return null
   // Nobody has taken it, or somebody else than who knows. Times of two clocks are only compared where nothing else is known.
@@ -48,7 +53,7 @@ export const queuedFields = ['timestamp', 'finishedOn', 'atm', 'processedOn', 's
 /** @returns null when BullMQ does not hold the job. */
 export function queuedFacts([timestamp = null, finishedOn = null, attempts = null, takenAtMs = null, stalls = null]: readonly (string | null)[]): QueuedFacts | null {
   if (timestamp === null) return null
-  return { finished: finishedOn !== null, attemptsMade: Number(attempts ?? 0), takenAtMs: takenAtMs === null ? null : Number(takenAtMs), stalledCounter: Number(stalls ?? 0) }
+  return { addedAtMs: Number(timestamp), finished: finishedOn !== null, attemptsMade: Number(attempts ?? 0), takenAtMs: takenAtMs === null ? null : Number(takenAtMs), stalledCounter: Number(stalls ?? 0) }
 }
 
 /** An ended run's field `stalls`, as lua/run-ending.lua writes it. */
@@ -57,10 +62,10 @@ function stallsIn(stalls: string | null): number | null {
 }
 
 /** The fields of a run's hash that `lastRun` reads, besides its generation. */
-export const runFields = ['result', 'stalls', 'atMs', 'toldAtMs', 'again'] as const
+export const runFields = ['result', 'stalls', 'atMs', 'toldAtMs', 'again', 'of'] as const
 
 /** @param values of these fields, in their order. */
-export function lastRun([result = null, stalls = null, atMs = null, toldAtMs = null, again = null]: readonly (string | null)[], generation: number): LastRun {
+export function lastRun([result = null, stalls = null, atMs = null, toldAtMs = null, again = null, of = null]: readonly (string | null)[], generation: number): LastRun {
   const ended = result !== null
-  return { generation, ended, stalls: ended ? stallsIn(stalls) : null, toldAtMs: toldAtMs === null ? null : Number(toldAtMs), atMs: Number(atMs ?? 0), again: ended && again === String(generation) }
+  return { generation, ended, stalls: ended ? stallsIn(stalls) : null, toldAtMs: toldAtMs === null ? null : Number(toldAtMs), atMs: Number(atMs ?? 0), again: ended && again === String(generation), of: of === null ? null : Number(of) }
 }

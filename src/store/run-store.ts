@@ -443,7 +443,7 @@ export class RunStore {
       await runScript(
         this.#redis,
         'run-cancel',
-        [this.#keys.run(jobId), this.#keys.log(jobId), this.#keys.events(), this.#keys.claim(jobId), this.#keys.logAccount(jobId), this.#keys.eventAccount(), `${this.#keys.costs()}:caps`],
+        [this.#keys.run(jobId), this.#keys.log(jobId), this.#keys.events(), this.#keys.claim(jobId), this.#keys.logAccount(jobId), this.#keys.eventAccount(), `${this.#keys.costs()}:caps`, this.#keys.job(jobId)],
         [
           reason,
           this.#now(),
@@ -469,7 +469,7 @@ export class RunStore {
    */
   async requestContinuation(jobId: string, ended: { readonly generation: number; readonly branch: DoomedBranch | null; readonly kept: boolean }, keepMs: number): Promise<'requested' | 'gone' | 'changed'> {
     const { generation, branch, kept } = ended
-    const keys = [this.#keys.run(jobId), this.#keys.branches()]
+    const keys = [this.#keys.run(jobId), this.#keys.branches(), this.#keys.job(jobId)]
     const args = [generation, branch === null ? '' : branchMember(branch), this.#now() + keepMs, kept ? 1 : '', keepMs]
     return z.enum(['requested', 'gone', 'changed']).parse(await runScript(this.#redis, 'run-continue', keys, args))
   }

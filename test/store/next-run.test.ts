@@ -21,7 +21,9 @@ it.each<[string, Record<string, string>, Record<string, string>, number | null]>
   ['that was seen of an earlier run', { ...run, generation: '2', again: '1' }, { ...job, processedOn: '120', stc: '1' }, null],
   ['it had stalled while it ran', { ...run, stalls: '2' }, { ...job, stc: '2' }, 2],
   ['it was removed, and added anew', { ...run, stalls: '2' }, job, 2],
-  ['it ended while it waited, and waits on', { ...run, stalls: '-' }, job, null],
+  ['it ended while it waited, and waits on', { ...run, stalls: '-', of: '1' }, job, null],
+  ['and was removed, and added anew', { ...run, stalls: '-', of: '0' }, job, 2],
+  ['another one was added under its id, and is taken', { ...run, stalls: '0', toldAtMs: '120', of: '0' }, { ...job, processedOn: '120' }, 2],
   ['whoever took it then was told that it has ended', { ...run, stalls: '0', toldAtMs: '120' }, { ...job, processedOn: '120' }, null],
   ['and it is run again, counted anew', { ...run, stalls: '0', toldAtMs: '120' }, { ...job, processedOn: '150' }, 2],
   ['it was taken by one whose clock is behind', { ...run, toldAtMs: '90' }, { ...job, processedOn: '50' }, 2],
@@ -33,7 +35,7 @@ it.each<[string, Record<string, string>, Record<string, string>, number | null]>
 
 const both = (fields: Record<string, readonly (string | undefined)[]>): Record<string, string>[] =>
   Object.entries(fields).reduce<Record<string, string>[]>((all, [field, values]) => all.flatMap((each) => values.map((value) => (value === undefined ? each : { ...each, [field]: value }))), [{}])
-const runs = both({ generation: ['1', '2'], result: [undefined, JSON.stringify(result('job'))], stalls: [undefined, '-', '1'], atMs: ['100'], toldAtMs: [undefined, '50', '200'], again: [undefined, '1'] })
+const runs = both({ generation: ['1', '2'], result: [undefined, JSON.stringify(result('job'))], stalls: [undefined, '-', '1'], atMs: ['100'], toldAtMs: [undefined, '50', '200'], again: [undefined, '1'], of: [undefined, '1', '2'] })
 const jobs = both({ timestamp: [undefined, '1'], finishedOn: [undefined, '1'], atm: [undefined, '1'], processedOn: [undefined, '50', '150', '250'], stc: [undefined, '1', '2'] }).filter((each) => Object.keys(each).length > 0)
 function ruled(last: Record<string, string>, queued: Record<string, string>): number | null {
   const facts = queuedFacts(queuedFields.map((field) => queued[field] ?? null))

@@ -218,7 +218,7 @@ describe('ending', () => {
     const ended = { ...fresh, phase: 'ended' as const, base, attempts, abandoned: [{ provider: 'a', id: 's' }], outcome: { status: 'succeeded' as const, error: null } }
     await store.finish('job', fence, ended, result('job', { baseSha: base.sha, attempts }), event('job'))
     const hash = await redis.connect().hgetall(redis.keys.run('job'))
-    expect(Object.keys(hash).sort()).toEqual(['atMs', 'fence', 'generation', 'record', 'result', 'stalls'])
+    expect(Object.keys(hash).sort()).toEqual(['atMs', 'fence', 'generation', 'of', 'record', 'result', 'stalls'])
     expect(JSON.parse(hash['record'] ?? '')).toEqual({ startedAtMs: 1, base: { ref: base.ref }, abandoned: ended.abandoned })
     expect((await store.read('job'))?.record).toEqual(ended)
   })
@@ -273,6 +273,30 @@ describe('cancelling', () => {
     expect(await store.cancel('job', 'again', { result: cancelled, event: event('job') })).toBe('ended')
     expect(await store.acquire('job', { holder: 'a', fresh: record('job') })).toEqual({ kind: 'ended', result: cancelled })
     expect(await redis.connect().xlen(redis.keys.events())).toBe(1)
+  })
+
+  it('is not the end of a job that is added under its id once it was removed', async () => {
+    const store = stored()
+    const client = redis.connect()
+    const add = (jobId: string, timestamp: number) => client.hset(redis.keys.job(jobId), { timestamp })
+    // One was cancelled while it waited; one ended in nobody's hands, before and after it was removed.
+    await add('cancelled', 1)
+    await store.cancel('cancelled', 'enough', { result: result('cancelled', { status: 'cancelled' }), event: event('cancelled') })
+    for (const jobId of ['removed', 'forgotten']) {
+      await add(jobId, 1)
+      const { fence } = await acquire(store, jobId)
+      if (jobId === 'forgotten') await client.del(redis.keys.job(jobId))
+      await store.finish(jobId, fence, record(jobId), result(jobId), event(jobId))
+    }
+    const ids = ['cancelled', 'removed', 'forgotten']
+    expect((await store.standings(ids)).map(({ result: ended }) => ended?.status)).toEqual(['cancelled', 'succeeded', 'succeeded'])
+    for (const jobId of ids) {
+      await client.del(redis.keys.job(jobId))
+      await add(jobId, 2)
+      expect(await store.standings([jobId]), jobId).toMatchObject([{ queued: true, result: null }])
+      expect(await store.acquire(jobId, { holder: 'b', fresh: record(jobId), stalls: 0 }), jobId).toMatchObject({ created: true, record: { generation: 2 } })
+      expect(await client.hexists(redis.keys.run(jobId), 'of'), jobId).toBe(0)
+    }
   })
 
   it('tells the holder at its next write, and the next holder at its takeover; the first reason counts', async () => {
@@ -481,6 +505,16 @@ describe('a run that goes on from the checkpoint of the one before', () => {
     await store.requestContinuation('job', { generation: 1, branch, kept: false }, 60_000)
     await store.withdrawContinuation('job')
     expect((await acquire(store, 'job', 'b', 2)).record).toMatchObject({ checkpoint: null, continues: null, stepIndex: 0 })
+  })
+
+  it('begins from the start where the job was removed meanwhile, and another one added under its id', async () => {
+    const client = redis.connect()
+    await client.hset(redis.keys.job('job'), { timestamp: 1 })
+    const store = await ended()
+    await store.requestContinuation('job', { generation: 1, branch, kept: false }, 60_000)
+    await client.multi().del(redis.keys.job('job')).hset(redis.keys.job('job'), { timestamp: 2, processedOn: 3 }).set(`${redis.keys.job('job')}:lock`, 'token').exec()
+    expect(await store.acquire('job', { holder: 'b', fresh: record('job'), stalls: 0, token: 'token' })).toMatchObject({ created: true, record: { generation: 2, checkpoint: null, continues: null } })
+    expect(await client.hexists(redis.keys.run('job'), 'continue')).toBe(0)
   })
 
   it('is not asked for when another run is the last one, or the branch is gone', async () => {

@@ -2,10 +2,12 @@
 local nextRun = {}
 
 function nextRun.facts(run, job)
-  local last = redis.call('HMGET', run, 'generation', 'result', 'stalls', 'atMs', 'toldAtMs', 'again')
+  local last = redis.call('HMGET', run, 'generation', 'result', 'stalls', 'atMs', 'toldAtMs', 'again', 'of')
   local queued = redis.call('HMGET', job, 'timestamp', 'finishedOn', 'atm', 'processedOn', 'stc')
   local facts = { known = tonumber(last[1] or '0'), ended = last[2] ~= false, stalls = last[3] or '0', again = last[6] and last[6] == last[1] }
   facts.open = queued[1] ~= false and not queued[2]
+  -- It was removed from the queue, and another one added under its id.
+  facts.other = last[7] and last[7] ~= queued[1]
   facts.attempts, facts.taken, facts.stalled = tonumber(queued[3] or '0'), queued[4], queued[5] or '0'
   -- Somebody else has taken it than who knows that the run has ended. Earlier releases did not write who that is, and then times of two clocks tell.
   facts.told = last[5]
@@ -17,7 +19,7 @@ function nextRun.following(facts)
   if not facts.open then return nil end
   if facts.attempts + 1 > facts.known then return facts.attempts + 1 end
   if not facts.ended then return nil end
-  if facts.again or (facts.stalls ~= '-' and tonumber(facts.stalled) <= tonumber(facts.stalls) and (not facts.taken or facts.takenSince)) then return facts.known + 1 end
+  if facts.again or facts.other or (facts.stalls ~= '-' and tonumber(facts.stalled) <= tonumber(facts.stalls) and (not facts.taken or facts.takenSince)) then return facts.known + 1 end
   return nil
 end
 

@@ -38,7 +38,8 @@ local function readChanges()
   end
 end
 if known < generation or not record then
-  if stored[4] and stored[4] == stored[1] and record and ARGV[8] ~= '1' then return { 'continues' } end
+  local other = stored[8] and queuedSince and stored[8] ~= queuedSince
+  if stored[4] and stored[4] == stored[1] and record and not other and ARGV[8] ~= '1' then return { 'continues' } end
   -- In the same step as the write: the reaper may free a place as long as no run needs it.
   if provider ~= '' then
     local lease = redis.call('HGET', ledger .. ':jobs', jobId)
@@ -48,7 +49,7 @@ if known < generation or not record then
   -- A retry of the whole job: it has a log of its own. Sequence numbers go on, so that who has read the old one reads on in the new.
   if known > 0 then dropLog(KEYS[2], KEYS[3]) end
   if result then
-    redis.call('HDEL', run, 'result', 'reason', 'cancelReason', 'cancelAtMs', 'stalls', 'continue', 'toldAtMs', 'again')
+    redis.call('HDEL', run, 'result', 'reason', 'cancelReason', 'cancelAtMs', 'stalls', 'continue', 'toldAtMs', 'again', 'of')
     -- As run-ending.lua leaves it out.
     redis.call('HSETNX', run, 'seq', 1)
   end

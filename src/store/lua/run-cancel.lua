@@ -1,7 +1,7 @@
 -- include event-append
 -- include drop-log
 -- Cancels a job: ends it at once when nobody has taken it yet, asks its supervisor otherwise.
--- KEYS: run, log stream, events, claim, log account, account of the events, the budgets that were set (costs.lua).
+-- KEYS: run, log stream, events, claim, log account, account of the events, the budgets that were set (costs.lua), BullMQ's hash of the job.
 -- ARGV: reason ('' to end what waits and ask nobody), now, generation that waits ('' when the caller has none to end), result, event, event id,
 --       bounds of the events or '', retention in ms, cancel channel, done channel, the job's id among all queues, and the numbers of the job's webhooks
 --       that the event goes to, if any.
@@ -18,7 +18,7 @@ if waiting and generation < waiting then
   redis.call('HDEL', run, 'record', 'reason', 'holder', 'continue', 'cancelReason', 'cancelAtMs', 'toldAtMs', 'again')
   -- The fence goes up, so that nothing of an earlier generation can be written any more.
   redis.call('HINCRBY', run, 'fence', 1)
-  redis.call('HSET', run, 'generation', waiting, 'result', ARGV[4], 'atMs', now, 'seq', seq, 'stalls', '-')
+  redis.call('HSET', run, 'generation', waiting, 'result', ARGV[4], 'atMs', now, 'seq', seq, 'stalls', '-', 'of', redis.call('HGET', KEYS[8], 'timestamp') or '0')
   appendEvent(events, KEYS[6], ARGV[7], ARGV[6], ARGV[5], seq, '', '', ARGV[12])
   -- Followers stop here; where there is no log they are told by the channel.
   if redis.call('EXISTS', log) == 1 then redis.call('XADD', log, seq .. '-0', 'end', '1', 't', now) end

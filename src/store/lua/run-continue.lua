@@ -1,5 +1,5 @@
 -- Asks for a job's next run to go on from the last checkpoint of the one that has ended, and keeps the checkpoint and the record that long.
--- KEYS: run, branches to delete. ARGV: generation of the run that has ended, the checkpoint's branch or '', when that is deleted at the earliest (ms since
+-- KEYS: run, branches to delete, BullMQ's hash of the job. ARGV: generation of the run that has ended, the checkpoint's branch or '', when that is deleted at the earliest (ms since
 --       1970), 1 when its deletion need not be planned, for how many ms the record is kept.
 -- Returns 'changed' (another run is the last one by now), 'gone' (the branch was deleted) or 'requested'.
 local run, branches = KEYS[1], KEYS[2]
@@ -11,5 +11,6 @@ if ARGV[2] ~= '' then
   if due and tonumber(due) < tonumber(ARGV[3]) then redis.call('ZADD', branches, 'XX', ARGV[3], ARGV[2]) end
 end
 if redis.call('PTTL', run) < tonumber(ARGV[5]) then redis.call('PEXPIRE', run, ARGV[5]) end
-redis.call('HSET', run, 'continue', ARGV[1])
+-- Not for another job that may come under its id.
+redis.call('HSET', run, 'continue', ARGV[1], 'of', redis.call('HGET', KEYS[3], 'timestamp') or '0')
 return 'requested'

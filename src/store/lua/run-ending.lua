@@ -40,10 +40,11 @@ local function endRun(k, a, written)
     ended[#ended + 1] = 'toldAtMs'
     ended[#ended + 1] = queued[1]
   end
-  -- It was removed from the queue meanwhile, and another one added under its id: that has a run of its own.
-  if state[5] and queued[3] and state[5] ~= queued[3] then
-    ended[#ended + 1] = 'again'
-    ended[#ended + 1] = state[4]
+  -- Whose run it is, where another job may come under its id that would be taken for this one, which BullMQ has not heard of; or has come already.
+  local of = state[5] or queued[3] or '0'
+  if stalls == '-' or of ~= (queued[3] or of) then
+    ended[#ended + 1] = 'of'
+    ended[#ended + 1] = of
   end
   -- Written before anything is deleted: a Redis without memory refuses it here. A hash keeps the table that it has grown, so it is made anew.
   if not written then redis.call('HSET', run, 'result', result) end
