@@ -1,0 +1,182 @@
+import { type Queue, Worker } from 'bullmq'
+import type { Redis } from 'ioredis'
+import { expect } from 'vitest'
+import { jobIdOf } from '../../../src/job/names.js'
+import { type Connected, connectTo } from '../../../src/producers/producer-connection.js'
+import { Keys, type QueuedJob, Roster } from '../../../src/store/index.js'
+import { keyDigest } from '../../../src/store/concurrency-keys.js'
+import { after } from '../fixture.js'
+import { keyLimits, limits, type Member, members, queues, shares, viewOf } from './deployment.js'
+import { isInHand, Model, type ModelJob, type Used } from './model.js'
+
+export interface Side extends Connected {
+  readonly keys: Keys
+  readonly worker: Worker
+  readonly queue: Queue<QueuedJob>
+}
+
+/** Nobody renews locks in a walk: they lapse where it says so. */
+const lockMs = 3_600_000
+
+/** The system under test, what is seen of it, and the model beside it. */
+export class World {
+  readonly model = new Model()
+  readonly sides = new Map<string, Side>()
+  /** Makes what is to be unique so. */
+  private numbers = 0
+
+  constructor(
+    readonly client: Redis,
+    readonly keys: Keys,
+  ) {}
+
+  number(): number {
+    return this.numbers++
+  }
+
+  side(queue: string): Side {
+    return this.sides.get(queue)!
+  }
+
+  async begin(): Promise<void> {
+    for (const name of queues) {
+      const keys = new Keys(this.keys.prefix, name)
+      const worker = new Worker(name, null, { connection: this.client, prefix: keys.prefix, autorun: false, lockDuration: lockMs, stalledInterval: 1, maxStalledCount: Number.MAX_SAFE_INTEGER })
+      worker.on('error', () => undefined)
+      const side = { ...(await connectTo(this.client, keys, 600_000)), keys, worker }
+      this.sides.set(name, side)
+      after(() => side.queue.close())
+      after(() => worker.close(true))
+    }
+    const roster = new Roster(this.client, this.keys)
+    for (const member of members) {
+      const profile = { queue: member.queue, release: '1', providers: [...member.providers], secrets: [] }
+      await roster.announce({ consumer: member.name, profileId: viewOf(member), profile, troubles: [], startedAtMs: 0, shares: { shares, sinceMs: null } }, 600_000)
+    }
+  }
+
+  async epochOf(queue: string): Promise<string> {
+    return (await this.client.hget(`${this.keys.ready()}:epoch`, queue)) ?? '1'
+  }
+
+  /** Those that wait are given, to be ended; those in hand go on as they are, without their key. */
+  async learnSuperseded(): Promise<void> {
+    for (const [member, standing] of Object.entries(await this.client.hgetall(`${this.keys.ready()}:keyed`))) {
+      const job = this.model.jobs.get(member.slice(member.indexOf(':') + 1))!
+      if (!standing.startsWith('!') || job.state === 'gone' || job.state === 'ended' || job.superseded !== undefined) continue
+      job.superseded = isInHand(job) ? 'in hand' : 'waiting'
+      if (job.superseded === 'waiting') job.state = 'given'
+      else expect(job.run?.concludes && job.run.end === null, `${job.id}, which pushes, is superseded`).not.toBe(true)
+    }
+  }
+
+  /** What holds a key by the model, and as the index has it. */
+  async judgeHolders(): Promise<void> {
+    for (const key of Object.keys(keyLimits)) {
+      const holding = this.model.holdersOf(key)
+      const known = await this.client.zrange(`${this.keys.ready()}:key:${keyDigest(key)}:in`, '0', '-1')
+      expect(known.map((member) => member.split(':')[1]).sort(), `who holds "${key}"`).toEqual(holding.map(({ id }) => id).sort())
+      expect(holding.length, `how many hold "${key}"`).toBeLessThanOrEqual(Math.min(...holding.map(({ limit }) => limit)))
+    }
+  }
+
+  /** What was held of an index that was begun anew since is not. */
+  async forgetEpochs(): Promise<void> {
+    const { unpaid } = this.model
+    for (const [held, { queue, epoch }] of unpaid) if ((await this.epochOf(queue)) !== epoch) unpaid.delete(held)
+  }
+
+  async scores(): Promise<Map<string, number>> {
+    const scores = new Map<string, number>()
+    for (const [name, { keys }] of this.sides) {
+      const flat = await this.client.zrange(keys.bullmq('prioritized'), '0', '-1', 'WITHSCORES')
+      for (let i = 0; i < flat.length; i += 2) scores.set(`${name} ${flat[i]}`, Number(flat[i + 1]))
+    }
+    return scores
+  }
+
+  /** What the providers hold by the ledger; with `before`, less what was given and is not known of yet. */
+  async load(before = false): Promise<Map<string, Used>> {
+    const load = new Map<string, Used>()
+    for (const text of await this.client.hvals(`${this.keys.ledger()}:lease`)) {
+      const { provider, milliCpu, jobId } = JSON.parse(text) as { provider: string; milliCpu: number; jobId: string }
+      const id = queues.map((queue) => jobIdOf(queue, jobId)).find((own) => own !== null)
+      const state = this.model.jobs.get(id ?? '')?.state
+      if (before && (state === 'waiting' || state === 'around')) continue
+      const sum = load.get(provider) ?? { jobs: 0, cpu: 0 }
+      load.set(provider, { jobs: sum.jobs + 1, cpu: sum.cpu + milliCpu / 1000 })
+    }
+    return load
+  }
+
+  /** The provider at which it has a place. */
+  private async placeOf({ id, queue }: ModelJob): Promise<string | undefined> {
+    for (const text of await this.client.hvals(`${this.keys.ledger()}:lease`)) {
+      const { provider, jobId } = JSON.parse(text) as { provider: string; jobId: string }
+      if (jobIdOf(queue, jobId) === id) return provider
+    }
+    return undefined
+  }
+
+  /** The jobs that were chosen just now. */
+  private async newlyGiven(): Promise<ModelJob[]> {
+    const given: ModelJob[] = []
+    for (const [name, { keys }] of this.sides) {
+      for (const id of await this.client.lrange(keys.bullmq('wait'), 0, -1)) {
+        const job = this.model.jobs.get(id)
+        if (job?.queue === name && (job.state === 'waiting' || job.state === 'around') && (await this.client.hexists(`${this.keys.ready()}:held`, keys.runId(id))) === 1) given.push(job)
+      }
+    }
+    return given
+  }
+
+  /** Runs something that may give jobs, and judges each that it gave by what was there before. */
+  async observe<Answer>(work: () => Promise<Answer>, looks?: Member): Promise<Answer> {
+    const { model } = this
+    const accounts = await this.client.hgetall(`${this.keys.ready()}:tenant`)
+    const scores = await this.scores()
+    const holdNoKey = new Set(model.all.filter(({ superseded }) => superseded !== undefined))
+    const answer = await work()
+    const before = await this.load(true)
+    const given = await this.newlyGiven()
+    const known = given.filter(({ state }) => state === 'waiting')
+    for (const job of given) {
+      expect(model.paused).not.toContain(job.queue)
+      expect(scores.has(`${job.queue} ${job.id}`)).toBe(true)
+      job.state = 'given'
+    }
+    await this.forgetEpochs()
+    for (const job of given) expect(model.unpaid.has(model.standsWith(job)), `${job.id}, for which its tenant's budget has too little, is given`).toBe(false)
+    await this.learnSuperseded()
+    await this.judgeHolders()
+    for (const job of given) {
+      const provider = await this.placeOf(job)
+      if (provider !== undefined) expect(model.homes(job), `where ${job.id} has its place`).toContain(provider)
+    }
+    const now = await this.load()
+    // What was there when an operator lowered a limit stays.
+    for (const limit of limits) {
+      const load = now.get(limit.provider) ?? { jobs: 0, cpu: 0 }
+      expect(load.jobs, `places at ${limit.provider}`).toBeLessThanOrEqual(Math.max(model.limitOf(limit), before.get(limit.provider)?.jobs ?? 0))
+      if (limit.cpu !== undefined) expect(load.cpu).toBeLessThanOrEqual(limit.cpu)
+    }
+    for (const tenant of new Set(given.map((job) => job.tenant))) {
+      expect(model.said.pausedTenants).not.toContain(tenant)
+      expect(model.inHandOf(tenant), `jobs of ${tenant} in hand`).toBeLessThanOrEqual(model.capOf(tenant))
+    }
+    // One whose priority was changed behind the index's back may still be given by the old one.
+    const [job] = known
+    if (given.length === 1 && job !== undefined && looks !== undefined) {
+      const vt = (tenant: string) => Number(accounts[tenant]?.split(' ')[0] ?? Number.NaN)
+      const fresh = (tenant: string) => accounts[tenant]?.split(' ')[7]?.startsWith('1') === true
+      const others = model.runnable(before, looks.providers, (other) => other.id !== job.id && other.state === 'waiting' && other.queue === looks.queue, scores, holdNoKey)
+      for (const other of others) {
+        const [mine, its] = [scores.get(`${job.queue} ${job.id}`)!, scores.get(`${other.queue} ${other.id}`)!]
+        // A tenant's jobs by priority and arrival; tenants by what they have used. Who has come back begins at the present when it comes up.
+        if (other.tenant === job.tenant && other.queue === job.queue) expect(mine, `${job.id} before ${other.id}`).toBeLessThanOrEqual(its)
+        else if (other.tenant !== job.tenant && !fresh(other.tenant) && !fresh(job.tenant)) expect(vt(job.tenant), `${job.tenant} before ${other.tenant}`).toBeLessThanOrEqual(vt(other.tenant) + 0.001)
+      }
+    }
+    return answer
+  }
+}
