@@ -119,16 +119,16 @@ const dispatchReply = z.tuple([
   z.array(z.string()),
   z.number(),
 ])
-const reconcileReply = z.tuple([z.number(), z.array(z.union([z.string(), z.number()])), z.array(z.string()), z.number(), z.number()])
+const reconcileReply = z.tuple([z.number(), z.array(z.union([z.string(), z.number()])), z.array(z.string()), z.number(), z.number(), z.number()])
 const reasonsSchema = z.array(z.string())
 
 const refusalsSchema = z.object({ by: z.record(z.string(), z.object({ why: z.string() })), since: z.number().optional() })
 const shareSchema = z.object({ cap: z.number().optional() })
 
 /** How many jobs one script lists, so that none takes long. */
-const jobsPerScript = 100
+const jobsPerScript = 20
 /** How many jobs in hand one script accounts for. */
-const heldPerScript = 200
+const heldPerScript = 50
 
 /**
  * A queue's part of the index of its deployment's waiting jobs, by tenant and by what they ask of a provider, so that a job and a place for
@@ -289,11 +289,16 @@ export class ReadyJobs {
    * Holds a bounded part of the index against BullMQ; the next call goes on from there. One of a queue's consumers does so at a time.
    * @param ttlMs for how long it stays this one's business.
    * @returns whether there is more to look at now; jobs that BullMQ holds but that are not listed, and whether each holds a place or is in hand yet; and jobs that are
-   * in consumers' hands, or were, and that BullMQ does not hold any more; and for how many milliseconds it is another consumer's business, 0 for this one's.
+   * in consumers' hands, or were, and that BullMQ does not hold any more; for how many milliseconds it is another consumer's business, 0 for this one's; and whether there is something to `tidy`.
    */
-  async reconcile(holder: string, ttlMs: number): Promise<{ more: boolean; missing: { jobId: string; placed: boolean }[]; gone: string[]; othersForMs: number; pauseOver: boolean }> {
-    const [more, missing, gone, othersForMs, pauseOver] = reconcileReply.parse(await this.#run('ready-reconcile', [holder, ttlMs]))
-    return { more: more === 1, missing: missing.flatMap((jobId, index) => (index % 2 === 0 ? [{ jobId: String(jobId), placed: missing[index + 1] === 1 }] : [])), gone, othersForMs, pauseOver: pauseOver === 1 }
+  async reconcile(holder: string, ttlMs: number): Promise<{ more: boolean; missing: { jobId: string; placed: boolean }[]; gone: string[]; othersForMs: number; pauseOver: boolean; untidy: boolean }> {
+    const [more, missing, gone, othersForMs, pauseOver, untidy] = reconcileReply.parse(await this.#run('ready-reconcile', [holder, ttlMs]))
+    return { more: more === 1, missing: missing.flatMap((jobId, index) => (index % 2 === 0 ? [{ jobId: String(jobId), placed: missing[index + 1] === 1 }] : [])), gone, othersForMs, pauseOver: pauseOver === 1, untidy: untidy === 1 }
+  }
+
+  /** Takes a bounded part apart of what is left of drained queues and of consumers that are gone. Returns whether there is more. */
+  async tidy(): Promise<boolean> {
+    return (await this.#run('ready-tidy', [])) === 1
   }
 
   /** Gives up the turn to `reconcile`, if it is still this holder's, and says so to the others (`Signals.onTurnFree`). Returns whether it was. */

@@ -33,6 +33,7 @@ export type ScriptName =
   | 'ready-close'
   | 'ready-front'
   | 'ready-reconcile'
+  | 'ready-tidy'
   | 'sweep-yield'
   | 'queue-lift'
   | 'ready-accrue'

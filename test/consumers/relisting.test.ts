@@ -1,5 +1,6 @@
 import { pino } from 'pino'
 import { expect, it } from 'vitest'
+import { parseJobSpec } from '../../src/job/spec.js'
 import { Relisting } from '../../src/consumers/intake/relisting.js'
 import { Keys, ReadyJobs, Signals, WaitDeadlines } from '../../src/store/index.js'
 import { after, until, useRedis } from '../store/fixture.js'
@@ -15,6 +16,7 @@ async function consumer(holder: string, queue = redis.keys.queueName) {
     ready: {
       add: async (...given) => await ready.add(...given),
       front: async (...given) => await ready.front(...given),
+      tidy: async () => await ready.tidy(),
       yieldTurn: async (who) => await ready.yieldTurn(who),
       reconcile: async (...given) => {
         const found = await ready.reconcile(...given)
@@ -57,4 +59,20 @@ it('a consumer that stops gives up its turn, and the next one has it with its ne
   // It has it now, and whoever stops a second time takes nothing away.
   await a.relisting.stop()
   expect((await a.ready.reconcile('a', 60_000)).othersForMs).toBeGreaterThan(0)
+})
+
+it('takes what is left of a drained queue apart, which no look does', async () => {
+  const client = redis.connect()
+  const { relisting, ready } = await consumer('a')
+  const { keys } = redis
+  const jobs = Array.from({ length: 300 }, (_, index) => ({ jobId: `job-${index}`, spec: parseJobSpec({ repository: 'acme/web', steps: ['true'], tenant: `tenant-${index}` }) }))
+  const pipeline = client.pipeline()
+  jobs.forEach(({ jobId }, index) => pipeline.hset(keys.job(jobId), 'name', 'job').zadd(keys.bullmq('prioritized'), index, jobId))
+  await pipeline.exec()
+  await ready.add(jobs)
+  await client.del(keys.bullmq('prioritized'), ...jobs.map(({ jobId }) => keys.job(jobId)))
+  const left = async () => (await client.keys(`${keys.ready()}:q:${keys.queueName}:1:*`)).length
+  expect(await left()).toBeGreaterThan(300)
+  await relisting.run()
+  expect(await left()).toBe(0)
 })

@@ -5,9 +5,11 @@ import type { ReadyJob, ReadyJobs, WaitDeadlines } from '../../store/index.js'
 
 /** How many bounded parts one look at the index takes, so that it never goes on and on. */
 const partsPerLook = 4
+/** How many bounded parts of what is over are taken apart after it: some hundreds of lists a second, a few hundredths of Redis' time. */
+const apartPerLook = 32
 
 export interface RelistingParts {
-  readonly ready: Pick<ReadyJobs, 'reconcile' | 'add' | 'front' | 'yieldTurn'>
+  readonly ready: Pick<ReadyJobs, 'reconcile' | 'add' | 'front' | 'tidy' | 'yieldTurn'>
   readonly waits: Pick<WaitDeadlines, 'postpone'>
   readonly holder: string
   readonly log: Logger
@@ -40,8 +42,9 @@ export class Relisting {
     this.lastAtMs = now()
     this.pauseMs = everyMs
     let found = false
+    let over = false
     for (let part = 0; part < partsPerLook; part++) {
-      const { more, missing, gone, othersForMs, pauseOver } = await ready.reconcile(holder, 3 * everyMs)
+      const { more, missing, gone, othersForMs, pauseOver, untidy } = await ready.reconcile(holder, 3 * everyMs)
       // Who does it now says so again well before that; it is asked after when it should have.
       this.pauseMs = Math.min(3 * everyMs, Math.max(everyMs, othersForMs))
       for (const jobId of gone) await this.end(jobId)
@@ -50,8 +53,10 @@ export class Relisting {
       for (const { jobId } of missing.filter(({ placed }) => placed)) await ready.front(jobId)
       if (await this.list(missing.flatMap(({ jobId, placed }) => (placed ? [] : [jobId])))) found = true
       found ||= pauseOver || missing.some(({ placed }) => placed)
+      over = untidy
       if (!more) break
     }
+    for (let part = 0; over && part < apartPerLook; part++) over = await ready.tidy()
     return found
   }
 

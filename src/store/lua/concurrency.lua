@@ -73,7 +73,10 @@ function keyed.enter(q, jobId, key)
 end
 
 -- Into the line; it stands nowhere else in the index.
-function keyed.park(q, key, group, jobId, score) ready.list(q, jobId, '!' .. key, group, score, {}) end
+function keyed.park(q, key, group, jobId, score)
+  ready.list(q, jobId, '!' .. key, group, score, {})
+  ready.flush()
+end
 
 function keyed.unpark(q, key, group, jobId)
   if call('ZREM', keyed.part(q, key, group), jobId) == 0 then return end
@@ -100,6 +103,7 @@ function keyed.stand(q, key, group)
     call('ZREM', part, head)
     call('HINCRBY', R .. ':listed', q, -1)
     ready.list(q, head, info.shape, info.tenant, first, {})
+    ready.flush()
     keyed.setAside(q, key, group, head, first)
     call('HDEL', keyOf(q, 'front'), aside)
     call('ZREM', keyOf(q, 'aside:' .. key), aside)

@@ -1,5 +1,5 @@
 -- include concurrency
--- Charges jobs in hand for the time until now, so that long ones count while they run. ARGV: inbox prefix, inbox ttl, job ids. At most 200.
+-- Charges jobs in hand for the time until now, so that long ones count while they run. ARGV: inbox prefix, inbox ttl, job ids. At most 50.
 local tenants = {}
 for i = 3, #ARGV do
   local id = ids.run(ownQueue, ARGV[i])

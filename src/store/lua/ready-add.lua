@@ -3,14 +3,15 @@
 -- Lists jobs that BullMQ holds as waiting; those that it does not, and those that are listed already, are left out.
 -- ARGV: inbox prefix, inbox ttl, how many jobs are listed after these by the same caller, 1 for jobs that BullMQ may hold in its wait list, where priority 0
 --       lands and whatever is moved without one, how many consumers to wake, how many shapes, for each: id, JSON, milliCpu, memoryMiB; then for each job: id, number of its
---       shape, tenant, for how many ms it may wait or '', its key of concurrency as JSON { key, limit, after } or ''. At most 100 jobs.
+--       shape, tenant, for how many ms it may wait or '', its key of concurrency as JSON { key, limit, after } or ''. At most 20 jobs.
 -- Returns {how many were listed; of jobs that are superseded by these, or dropped: queue, id, why, …}.
 local q, rest, strays, wakes, shapes = ownQueue, tonumber(ARGV[3]), ARGV[4] == '1', tonumber(ARGV[5]), tonumber(ARGV[6])
 local prioritized, wait = bull(q, 'prioritized'), bull(q, 'wait')
-local jobs = {}
-for i = 7 + 4 * shapes, #ARGV, 5 do
-  local jobId = ARGV[i]
-  local score = call('ZSCORE', prioritized, jobId)
+local jobs, asked = {}, {}
+for i = 7 + 4 * shapes, #ARGV, 5 do asked[#asked + 1] = ARGV[i] end
+local scores = asked[1] and call('ZMSCORE', prioritized, unpack(asked)) or {}
+for k, jobId in ipairs(asked) do
+  local score, i = scores[k], 2 + 4 * shapes + 5 * k
   if not score and strays and call('EXISTS', bull(q, jobId)) == 1 and call('LREM', wait, -1, jobId) == 1 then
     local priority = tonumber(call('HGET', bull(q, jobId), 'priority') or '0') or 0
     score = string.format('%.0f', priority * 4294967296 + call('INCR', bull(q, 'pc')) % 4294967296)
@@ -28,23 +29,32 @@ if listed > #jobs and call('ZCARD', prioritized) <= #jobs + rest then
   if before == 0 then ready.newEpoch(q) end
 end
 local added, dirty, deadlines = 0, {}, call('EXISTS', keyOf(q, 'deadline')) == 1
-for _, job in ipairs(jobs) do
-  local shape, name = ready.listedAt(q, job.id)
+local runIds, tenants, inHand = {}, {}, {}
+for k, job in ipairs(jobs) do
+  runIds[k] = ids.run(q, job.id)
+  if not inHand[job.tenant] then tenants[#tenants + 1] = job.tenant end
+  inHand[job.tenant] = true
+end
+inHand = jobs[1] and call('HMGET', R .. ':held', unpack(runIds)) or {}
+ready.readAccounts(tenants)
+for k, job in ipairs(jobs) do
+  local standing, timestamp, title = unpack(call('HMGET', bull(q, job.id), 'sy', 'timestamp', 'name'))
+  local shape, name = ready.parseListed(q, standing)
   if shape and call('ZSCORE', ready.jobsKey(q, shape, name), job.id) ~= job.score then
     ready.unlist(q, job.id)
     shape = nil
   end
-  if not shape and call('HEXISTS', R .. ':held', ids.run(q, job.id)) == 1 then
+  if not shape and inHand[k] then
     -- It was put back by one that has not said so yet, or removed while it was in hand, and added anew: whoever takes it finds what has become of its run.
-    local standing = call('HGET', R .. ':keyed', q .. ':' .. job.id)
-    if standing and string.sub(standing, 1, 1) == '!' then
-      keyed.supersede(q, job.id, string.sub(standing, 2))
+    local key = call('HGET', R .. ':keyed', q .. ':' .. job.id)
+    if key and string.sub(key, 1, 1) == '!' then
+      keyed.supersede(q, job.id, string.sub(key, 2))
     elseif call('ZREM', prioritized, job.id) == 1 then
       call('RPUSH', wait, job.id)
     end
-  elseif not shape and call('EXISTS', bull(q, job.id)) == 1 then
+  elseif not shape and (timestamp or title) then
     local id = ARGV[job.shape]
-    local run, queued = runPrefix .. ids.run(q, job.id), bull(q, job.id)
+    local run, queued = runPrefix .. runIds[k], bull(q, job.id)
     if strays then nextRun.note(run, queued) end
     -- One that was removed may have stood under its id.
     keyed.gone(q, job.id)
@@ -64,7 +74,7 @@ for _, job in ipairs(jobs) do
 end
 ready.placeDirty(q, dirty)
 -- Whoever makes lists takes as many apart of what is over: however often a queue is filled and drained, what is left does not pile up.
-local left = added
+local left = ready.made
 while left > 0 do
   local apart = ready.tidy()
   left = apart == 0 and 0 or left - apart

@@ -311,7 +311,7 @@ function choice.choose(free, usable, receiver)
       if jobId then
         local holder, leaseId = receiver(q, view, jobId)
         call('HSET', R .. ':present', provider, string.format('%.3f', vt))
-        choice.presents[provider] = vt
+        choice.presents[provider], ready.least = vt, nil
         local at = choice.bind(leaseId, holder, q, jobId, shape, provider)
         free[provider] = ledger.read(provider)
         choice.give(q, jobId, name, needed, shape)

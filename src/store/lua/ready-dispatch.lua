@@ -38,7 +38,7 @@ local laterMs
 local atConcurrency = 0
 
 if call('ZCARD', prioritized) == 0 and tonumber(call('HGET', R .. ':listed', q) or '0') > 0 then ready.newEpoch(q) end
-local anew = ready.looksAnew(q, me)
+local anew, wasAway = ready.looksAnew(q, me)
 if anew and call('HGET', keyOf(q, 'policy'), me) ~= mine.policy then call('HSET', keyOf(q, 'policy'), me, mine.policy) end
 
 -- What this view's consumers say of a shape: one that is gone meanwhile they need to say nothing of.
@@ -243,12 +243,14 @@ if due[2] then laterMs = math.max(1, math.floor(tonumber(due[2]) / 4096) - redis
 -- Asked again after a lost answer: the job of this lease has its place, and somebody has taken it meanwhile.
 if ledger.getLease(leaseId) then return answer('nothing') end
 
--- What is seldom there is asked for at once: what is over, tenants that may have more, and what was learned or can't be run.
-local seldom = call('EXISTS', R .. ':garbage', R .. ':uncapping', R .. ':paying:day', viewKey(q, me, 'merge'), keyOf(q, 'stuck')) > 0
+if wasAway then
+  ready.tidyView(q, ready.epochOf(q), me)
+  return answer('again')
+end
+-- What is seldom there is asked for at once: tenants that may have more, and what was learned or can't be run.
+local seldom = call('EXISTS', R .. ':uncapping', R .. ':paying:day', viewKey(q, me, 'merge'), keyOf(q, 'stuck')) > 0
 local owing = {}
 if seldom then
-  -- What it had before it was away is to be gone first.
-  if ready.tidy() > 0 and call('LPOS', R .. ':garbage', ready.garbageOf(q, me)) then return answer('again') end
   for _, name in ipairs(call('SRANDMEMBER', R .. ':uncapping', 1)) do ready.uncap(name, true) end
   owing = unpaid.due(perLook.unpaid)
   for _, name in ipairs(owing) do unpaid.release(name) end

@@ -11,14 +11,15 @@
 --                    shape, tenant, rank (from which the third goes on), keyed, line (of keys of concurrency: from where to look on)
 -- ARGV: inbox prefix, inbox ttl, holder, for how many ms it stays its business.
 -- Returns {1 if there is more to look at now, jobs that are to be listed: id, 1 if it holds a place or is in hand yet, …; jobs in hand that are gone;
--- for how many ms it is another's business; 1 if the time is over for which an operator paused the queue}.
+-- for how many ms it is another's business; 1 if the time is over for which an operator paused the queue;
+-- 1 if there is something to be taken apart (ready-tidy.lua)}.
 local q, holder, ttl = ownQueue, ARGV[3], tonumber(ARGV[4])
 local window, prioritiesPerCall, mostMissing = 500, 128, 100
 local prioritized, sweep = bull(q, 'prioritized'), R .. ':q:' .. q .. ':sweep'
 local state = call('HMGET', sweep, 'holder', 'until', 'from', 'seen', 'upTo', 'priority', 'number', 'complete', 'hand', 'shape', 'tenant', 'rank', 'keyed', 'line', 'begun')
 -- Further ahead than anybody sets it: Redis' clock was set back.
 local left = state[1] and state[1] ~= holder and tonumber(state[2]) - now or 0
-if left > 0 and left <= 10 * ttl then return { 0, {}, {}, left, 0 } end
+if left > 0 and left <= 10 * ttl then return { 0, {}, {}, left, 0, 0 } end
 if call('ZCARD', prioritized) == 0 and tonumber(call('HGET', R .. ':listed', q) or '0') > 0 then ready.newEpoch(q) end
 
 -- Lines have numbers below 0.
@@ -79,6 +80,7 @@ for i = 1, #part, 2 do check(part[i], part[i + 1]) end
 from = #part < 2 * window and 0 or from + window
 
 -- From the job of that rank of a shape's tenant on, `left` jobs, tenants and shapes in all.
+ready.flush()
 local shapeNumber, tenant, rank, left = tonumber(state[10] or lowest), state[11] or '', tonumber(state[12] or '0'), 256
 while left > 0 and tonumber(call('HGET', R .. ':listed', q) or '0') > call('ZCARD', prioritized) do
   left = left - 1
@@ -152,4 +154,4 @@ call('HSET', sweep, 'keyed', keyedCursor, 'line', lineNumber, 'holder', holder, 
   'priority', string.format('%.0f', priority), 'number', string.format('%.0f', number), 'complete', complete and '1' or '0', 'hand', hand[1], 'begun', begun[1],
   'shape', string.format('%.0f', shapeNumber), 'tenant', tenant, 'rank', string.format('%.0f', rank))
 call('PEXPIRE', sweep, math.max(10 * ttl, 60000))
-return { more and 1 or 0, missing, gone, 0, pauseOver }
+return { more and 1 or 0, missing, gone, 0, pauseOver, call('EXISTS', R .. ':garbage') }

@@ -81,11 +81,8 @@ local function keyOf(q, rest, epoch) return R .. ':q:' .. q .. ':' .. (epoch or 
 -- Accounts: 'vt credit mean held heaps base leftAt fresh', then for each queue ':name:used credit'. `heaps`: in how many Q:s it stands. `base`:
 -- where a queue of it begins. `fresh`: it is still to begin at the present of the provider that it gets a place at.
 ready.accounts = {}
-function ready.accountOf(name)
-  local a = ready.accounts[name]
-  if a then return a end
-  a = { vt = 0, credit = 0, mean = 1, held = 0, heaps = 0, base = 0, leftAt = 0, fresh = 1, queues = {}, owed = {} }
-  local text = call('HGET', R .. ':tenant', name)
+function ready.parseAccount(text)
+  local a = { vt = 0, credit = 0, mean = 1, held = 0, heaps = 0, base = 0, leftAt = 0, fresh = 1, queues = {}, owed = {} }
   if text then
     local head, rest = string.match(text, '^([^:]*)(.*)$')
     local vt, credit, mean, held, heaps, from, leftAt, fresh = string.match(head, '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+)$')
@@ -93,8 +90,19 @@ function ready.accountOf(name)
     a.base, a.leftAt, a.fresh = tonumber(from), tonumber(leftAt), tonumber(fresh)
     for q, used, owed in string.gmatch(rest, ':([^:]*):(%S+) ([^:]*)') do a.queues[q], a.owed[q] = tonumber(used), tonumber(owed) end
   end
+  return a
+end
+function ready.accountOf(name)
+  local a = ready.accounts[name]
+  if a then return a end
+  a = ready.parseAccount(call('HGET', R .. ':tenant', name))
   ready.accounts[name] = a
   return a
+end
+-- Reads several at once.
+function ready.readAccounts(names)
+  local texts = names[1] and call('HMGET', R .. ':tenant', unpack(names)) or {}
+  for i, name in ipairs(names) do ready.accounts[name] = ready.accounts[name] or ready.parseAccount(texts[i]) end
 end
 
 function ready.rounded(x) return math.floor(x * 1000 + 0.5) / 1000 end
@@ -104,9 +112,12 @@ function ready.scoreOf(a, q) return a.vt + (a.queues[q] or 0) * 1e-7 end
 function ready.text(score) return string.format('%.17g', score) end
 
 -- A tenant's share { weight, cap, paused }: as configured, or as an operator said. One that is paused stands as at its cap.
-ready.shares = {}
+ready.shares, ready.equalShare = {}, { weight = 1 }
 function ready.shareOf(name)
   if not ready.shares[name] then
+    -- Most often nothing is said of anybody.
+    if ready.anyShares == nil then ready.anyShares = call('EXISTS', R .. ':shares', R .. ':set') > 0 end
+    if not ready.anyShares then return ready.equalShare end
     local own, others = unpack(call('HMGET', R .. ':shares', name, '*'))
     local json = (name ~= '' and own) or (name ~= '*' and others)
     local share = json and cjson.decode(json) or { weight = 1 }
@@ -126,31 +137,43 @@ function ready.shareOf(name)
   return ready.shares[name]
 end
 
+-- The least virtual time that is present anywhere; who changes one forgets it.
 function ready.leastPresent()
-  local least
+  if ready.least then return ready.least end
   for _, vt in ipairs(call('HVALS', R .. ':present')) do
-    if not least or tonumber(vt) < least then least = tonumber(vt) end
+    if not ready.least or tonumber(vt) < ready.least then ready.least = tonumber(vt) end
   end
-  return least or 0
+  ready.least = ready.least or 0
+  return ready.least
 end
 
-function ready.saveAccount(name)
-  local a = ready.accountOf(name)
-  if a.held <= 0 and a.heaps <= 0 then
-    a.held, a.heaps = 0, 0
-    if a.leftAt == 0 then a.leftAt = now end
-    call('ZADD', R .. ':debt', a.leftAt, name)
-  elseif a.leftAt ~= 0 then
-    a.leftAt = 0
-    call('ZREM', R .. ':debt', name)
+function ready.saveAccount(name) ready.saveAccounts({ name }) end
+function ready.saveAccounts(names)
+  local texts, left, back = {}, {}, {}
+  for _, name in ipairs(names) do
+    local a = ready.accountOf(name)
+    if a.held <= 0 and a.heaps <= 0 then
+      a.held, a.heaps = 0, 0
+      if a.leftAt == 0 then a.leftAt = now end
+      left[#left + 1] = a.leftAt
+      left[#left + 1] = name
+    elseif a.leftAt ~= 0 then
+      a.leftAt = 0
+      back[#back + 1] = name
+    end
+    local parts = { string.format('%.3f %.3f %.3f %d %d %.3f %.0f %d', a.vt, a.credit, a.mean, a.held, a.heaps, a.base, a.leftAt, a.fresh) }
+    for q, used in pairs(a.queues) do parts[#parts + 1] = string.format(':%s:%.3f %.3f', q, used, a.owed[q] or 0) end
+    texts[#texts + 1] = name
+    texts[#texts + 1] = table.concat(parts)
   end
-  local parts = { string.format('%.3f %.3f %.3f %d %d %.3f %.0f %d', a.vt, a.credit, a.mean, a.held, a.heaps, a.base, a.leftAt, a.fresh) }
-  for q, used in pairs(a.queues) do parts[#parts + 1] = string.format(':%s:%.3f %.3f', q, used, a.owed[q] or 0) end
-  call('HSET', R .. ':tenant', name, table.concat(parts))
+  if #left > 0 then call('ZADD', R .. ':debt', unpack(left)) end
+  if #back > 0 then call('ZREM', R .. ':debt', unpack(back)) end
+  if #texts > 0 then call('HSET', R .. ':tenant', unpack(texts)) end
 end
 
 -- Whoever has nothing waiting or in hand is forgotten once it owes nothing, or after long, or as the oldest of too many: two a call, where one is added.
 function ready.forgetDebtors()
+  ready.flush()
   local debt = R .. ':debt'
   local oldest = call('ZRANGE', debt, 0, 1)
   local tooMany = oldest[1] and call('ZCARD', debt) > ready.mostDebtors
@@ -193,10 +216,12 @@ function ready.views(q)
 end
 local function viewKey(q, view, rest, epoch) return keyOf(q, 'v:' .. view .. ':' .. rest, epoch) end
 
+-- What `list` has done and `flush` writes.
+ready.made, ready.grown, ready.unsaved = 0, {}, {}
 -- What was read of shapes and classes; who changes it forgets it.
 ready.demands, ready.fits, ready.classes = {}, {}, {}
 function ready.forgetShape(q, shape)
-  ready.demands[q .. ' ' .. shape] = nil
+  ready.demands[q .. ' ' .. shape], ready.entered[q .. ' ' .. shape] = nil, nil
   for _, view in ipairs(ready.views(q)) do ready.fits[q .. ' ' .. shape .. ' ' .. view] = nil end
 end
 
@@ -274,13 +299,15 @@ function ready.hide(q, view, provider)
   if seenMs and seenMs > now - ready.roundMs then call('ZADD', keyOf(q, 'views'), now - ready.roundMs, view) end
 end
 
--- Whether a view's look is to do what need not be done in each: once a second, or after somebody has hidden it.
+-- Whether a view's look is to do what need not be done in each: once a second, or after somebody has hidden it; and whether what it had before it was
+-- away is to be gone first.
 function ready.looksAnew(q, view)
   local seenMs = tonumber(call('ZSCORE', keyOf(q, 'views'), view) or nil)
   if seenMs and seenMs <= now and seenMs > now - ready.roundMs then return false end
+  if not seenMs and call('LPOS', R .. ':garbage', ready.garbageOf(q, view)) then return true, true end
   if seenMs ~= now - ready.roundMs then call('ZADD', keyOf(q, 'views'), now - ready.roundMs, view) end
   if not seenMs then ready.viewsOf[q] = nil end
-  return true
+  return true, false
 end
 
 -- It has been done, of these providers.
@@ -341,8 +368,8 @@ function ready.place(q, view, shape, name, first, later)
   local shapes, tenants = viewKey(q, view, 't:' .. class .. ':' .. name), viewKey(q, view, 'a:' .. class)
   if first and not unpaid.holds(q, view, shape, name) then
     call('ZADD', shapes, first, shape)
-    if call('ZSCORE', tenants, name) or call('SISMEMBER', R .. ':capped:' .. name, ready.cappedAt(q, view, class)) == 1 then return end
-    call('ZADD', tenants, ready.text(ready.scoreOf(ready.accountOf(name), q)), name)
+    if call('SISMEMBER', R .. ':capped:' .. name, ready.cappedAt(q, view, class)) == 1 then return end
+    if call('ZADD', tenants, 'NX', ready.text(ready.scoreOf(ready.accountOf(name), q)), name) == 0 then return end
   elseif ready.forsake(q, view, class, shape, name) then
     return
   end
@@ -350,9 +377,9 @@ function ready.place(q, view, shape, name, first, later)
   later[view] = later[view] or {}
   later[view][class] = true
 end
--- As `place`, in all views. Returns the head.
-function ready.placeAll(q, shape, name, later)
-  local first = ready.headOf(q, shape, name)
+-- As `place`, in all views. Returns the head, which the caller may know.
+function ready.placeAll(q, shape, name, later, first)
+  first = first or ready.headOf(q, shape, name)
   for _, view in ipairs(ready.views(q)) do ready.place(q, view, shape, name, first, later) end
   return first
 end
@@ -423,46 +450,64 @@ function ready.leave(q, shape, name)
 end
 
 -- Where a job is listed: shape and tenant; nil when it is not.
-function ready.listedAt(q, jobId)
-  local epoch, shape, name = string.match(call('HGET', bull(q, jobId), 'sy') or '', '^(%d+) (%S+) (.*)$')
+function ready.parseListed(q, text)
+  local epoch, shape, name = string.match(text or '', '^(%d+) (%S+) (.*)$')
   if epoch == ready.epochOf(q) then return shape, name end
   return nil
 end
+function ready.listedAt(q, jobId) return ready.parseListed(q, call('HGET', bull(q, jobId), 'sy')) end
 
--- Lists a job under a shape that is entered. `dirty` gathers where the views are to follow: shape -> tenants.
+-- Lists a job under a shape that is entered. `dirty` gathers where the views are to follow: shape -> tenant -> the first score of a list that was begun with
+-- these, true for others. What is counted and charged is written by `flush`. `made`: how many lists this call has begun.
 function ready.list(q, jobId, shape, name, score, dirty)
-  if call('ZADD', ready.jobsKey(q, shape, name), score, jobId) == 1 then call('HINCRBY', R .. ':listed', q, 1) end
+  if call('ZADD', ready.jobsKey(q, shape, name), score, jobId) == 1 then ready.grown[q] = (ready.grown[q] or 0) + 1 end
   call('HSET', bull(q, jobId), 'sy', ready.epochOf(q) .. ' ' .. shape .. ' ' .. name)
+  local names = dirty[shape] or {}
+  local first = names[name]
+  -- Whoever has listed another there knows that there is one.
+  local begun = first == nil and call('ZADD', keyOf(q, 's:' .. shape), 0, name) == 1
+  if begun then ready.made = ready.made + 1 end
   if keyed.isLine(shape) then
-    if call('ZADD', keyOf(q, 's:' .. shape), 0, name) == 1 and not call('ZSCORE', keyOf(q, 'shapes'), shape) then
-      call('ZADD', keyOf(q, 'shapes'), 0 - call('INCR', R .. ':numbers'), shape)
-    end
+    if begun and not call('ZSCORE', keyOf(q, 'shapes'), shape) then call('ZADD', keyOf(q, 'shapes'), 0 - call('INCR', R .. ':numbers'), shape) end
     keyed.stand(q, string.sub(shape, 2), name)
     return
   end
-  dirty[shape] = dirty[shape] or {}
-  dirty[shape][name] = true
-  if call('ZADD', keyOf(q, 's:' .. shape), 0, name) == 0 then return end
+  dirty[shape] = names
+  names[name] = begun and score or first or true
+  if first and first ~= true and tonumber(score) < tonumber(first) then names[name] = score end
+  if not begun then return end
   local a = ready.accountOf(name)
   if a.heaps <= 0 and a.held <= 0 then ready.comeBack(a, name) end
   a.queues[q] = math.max(a.queues[q] or 0, a.base)
   a.heaps = a.heaps + 1
-  ready.saveAccount(name)
+  ready.unsaved[name] = true
+end
+function ready.flush()
+  for q, count in pairs(ready.grown) do call('HINCRBY', R .. ':listed', q, count) end
+  local names = {}
+  for name in pairs(ready.unsaved) do names[#names + 1] = name end
+  ready.saveAccounts(names)
+  ready.grown, ready.unsaved = {}, {}
 end
 function ready.placeDirty(q, dirty)
+  ready.flush()
   local later = {}
   for shape, names in pairs(dirty) do
-    for name in pairs(names) do ready.placeAll(q, shape, name, later) end
+    for name, first in pairs(names) do ready.placeAll(q, shape, name, later, first ~= true and first or nil) end
   end
   ready.refreshAll(q, later)
 end
 
 -- Enters a shape, so that jobs can be listed under it.
+ready.entered = {}
 function ready.enterShape(q, shape, json, milliCpu, memoryMiB)
-  if call('HSETNX', keyOf(q, 'shape'), shape, json) == 0 then return end
-  call('HSET', keyOf(q, 'demand'), shape, milliCpu .. ' ' .. memoryMiB)
-  call('ZADD', keyOf(q, 'shapes'), call('INCR', R .. ':numbers'), shape)
-  ready.forgetShape(q, shape)
+  if ready.entered[q .. ' ' .. shape] then return end
+  if call('HSETNX', keyOf(q, 'shape'), shape, json) == 1 then
+    call('HSET', keyOf(q, 'demand'), shape, milliCpu .. ' ' .. memoryMiB)
+    call('ZADD', keyOf(q, 'shapes'), call('INCR', R .. ':numbers'), shape)
+    ready.forgetShape(q, shape)
+  end
+  ready.entered[q .. ' ' .. shape] = true
 end
 
 -- Takes a job out of the index, wherever it stands in it; with `for now` it still waits.
@@ -478,10 +523,9 @@ end
 
 -- Begins the index of a queue anew: what was listed is gone from BullMQ, every one of it.
 function ready.newEpoch(q)
-  local old = ready.epochOf(q)
-  for _, view in ipairs(ready.views(q)) do
-    for _, provider in ipairs(call('SMEMBERS', L)) do call('ZREM', R .. ':at:' .. provider, q .. ':' .. old .. ':' .. view) end
-  end
+  local old, views = ready.epochOf(q), {}
+  for i, view in ipairs(ready.views(q)) do views[i] = q .. ':' .. old .. ':' .. view end
+  for _, provider in ipairs(views[1] and call('SMEMBERS', L) or {}) do call('ZREM', R .. ':at:' .. provider, unpack(views)) end
   call('RPUSH', R .. ':garbage', q .. ':' .. old)
   ready.epochs[q] = string.format('%.0f', tonumber(old) + 1)
   ready.viewsOf[q] = nil
@@ -585,9 +629,11 @@ end
 
 -- Takes a view's lists apart, but for those of tenants.
 function ready.dropLists(q, view, epoch)
-  for _, class in ipairs(call('HKEYS', viewKey(q, view, 'class', epoch))) do call('UNLINK', viewKey(q, view, 'a:' .. class, epoch)) end
-  for _, provider in ipairs(call('SMEMBERS', L)) do call('UNLINK', viewKey(q, view, 'p:' .. provider, epoch)) end
-  for _, part in ipairs({ 'fit', 'class', 'order', 'merge', 'merged' }) do call('UNLINK', viewKey(q, view, part, epoch)) end
+  local lists = {}
+  for _, class in ipairs(call('HKEYS', viewKey(q, view, 'class', epoch))) do lists[#lists + 1] = viewKey(q, view, 'a:' .. class, epoch) end
+  for _, provider in ipairs(call('SMEMBERS', L)) do lists[#lists + 1] = viewKey(q, view, 'p:' .. provider, epoch) end
+  for _, part in ipairs({ 'fit', 'class', 'order', 'merge', 'merged' }) do lists[#lists + 1] = viewKey(q, view, part, epoch) end
+  call('UNLINK', unpack(lists))
 end
 
 -- A view that nobody looks at any more: it is out of the deployment's lists at once, and is taken apart like an epoch that is over.
@@ -600,22 +646,55 @@ function ready.dropView(q, view)
   ready.viewsOf[q] = nil
 end
 
+-- How many lists are taken apart at once.
+ready.listsApart = 16
 function ready.tidyView(q, epoch, view)
-  local most = ready.patience / 2
-  local left = most
+  local left, lists = ready.listsApart, {}
   for _, class in ipairs(call('HKEYS', viewKey(q, view, 'class', epoch))) do
     local gone = call('ZPOPMIN', viewKey(q, view, 'a:' .. class, epoch), left)
-    for i = 1, #gone, 2 do call('UNLINK', viewKey(q, view, 't:' .. class .. ':' .. gone[i], epoch)) end
+    for i = 1, #gone, 2 do lists[#lists + 1] = viewKey(q, view, 't:' .. class .. ':' .. gone[i], epoch) end
     left = left - #gone / 2
-    if left <= 0 then return most end
+    if left <= 0 then break end
+    -- It is not walked past again.
+    call('HDEL', viewKey(q, view, 'class', epoch), class)
+    left = left - 1
+    if left <= 0 then break end
   end
-  ready.dropLists(q, view, epoch)
-  call('LPOP', R .. ':garbage')
-  return most - left + 1
+  if #lists > 0 then call('UNLINK', unpack(lists)) end
+  if left > 0 then
+    ready.dropLists(q, view, epoch)
+    call('LREM', R .. ':garbage', 1, q .. ':' .. epoch .. ':' .. view)
+  end
+  return math.max(1, #lists)
 end
 
--- Takes what is over apart: a bounded part of it in each call. Each list of an epoch is some six commands, of a
--- view two, so they are a part of what a call may put right besides. Returns how many they were, or shapes; 0 when nothing is left.
+-- Some tenants of a shape of an epoch that is over. Returns how many lists they had.
+function ready.tidyShape(q, epoch, shape, views)
+  local gone = call('ZPOPMIN', keyOf(q, 's:' .. shape, epoch), ready.listsApart)
+  local names, lists = {}, {}
+  for i = 1, #gone, 2 do
+    names[#names + 1] = gone[i]
+    lists[#lists + 1] = keyOf(q, 'j:' .. shape .. ':' .. gone[i], epoch)
+  end
+  for _, view in ipairs(views) do
+    local class = #names > 0 and call('HGET', viewKey(q, view, 'fit', epoch), shape)
+    for _, name in ipairs(class and names or {}) do lists[#lists + 1] = viewKey(q, view, 't:' .. class .. ':' .. name, epoch) end
+  end
+  if #names > 0 and not keyed.isLine(shape) then
+    ready.readAccounts(names)
+    for _, name in ipairs(names) do ready.accounts[name].heaps = ready.accounts[name].heaps - 1 end
+    ready.saveAccounts(names)
+  end
+  if #names < ready.listsApart then
+    call('ZREM', keyOf(q, 'shapes', epoch), shape)
+    lists[#lists + 1] = keyOf(q, 'line:' .. string.sub(shape, 2), epoch)
+  end
+  if #lists > 0 then call('UNLINK', unpack(lists)) end
+  return math.max(1, #names)
+end
+
+-- Takes what is over apart: a bounded part of it in each call. It costs some ten commands however many lists they are, but for the keys that are
+-- dropped. Returns how many they were, or shapes; 0 when nothing is left.
 function ready.tidy()
   local old = call('LINDEX', R .. ':garbage', 0)
   if not old then return 0 end
@@ -623,37 +702,29 @@ function ready.tidy()
   if view then return ready.tidyView(q, epoch, view) end
   q, epoch = string.match(old, '^([^:]*):(%d+)$')
   local shape = call('ZRANGE', keyOf(q, 'shapes', epoch), 0, 0)[1]
-  local all = call('ZRANGE', keyOf(q, 'views', epoch), 0, ready.mostViews - 1)
-  if shape then
-    local gone = call('ZPOPMIN', keyOf(q, 's:' .. shape, epoch), ready.patience / 8)
-    for i = 1, #gone, 2 do
-      local name = gone[i]
-      call('UNLINK', keyOf(q, 'j:' .. shape .. ':' .. name, epoch))
-      for _, view in ipairs(all) do
-        local class = call('HGET', viewKey(q, view, 'fit', epoch), shape)
-        if class then call('UNLINK', viewKey(q, view, 't:' .. class .. ':' .. name, epoch)) end
-      end
-      if not keyed.isLine(shape) then
-        local a = ready.accountOf(name)
-        a.heaps = a.heaps - 1
-        ready.saveAccount(name)
-      end
+  local views = call('ZRANGE', keyOf(q, 'views', epoch), 0, ready.mostViews - 1)
+  if shape then return ready.tidyShape(q, epoch, shape, views) end
+  local fronts = call('HSCAN', keyOf(q, 'front', epoch), '0', 'COUNT', ready.listsApart)[2]
+  if #fronts > 0 then
+    local lists, fields = {}, {}
+    for i = 1, #fronts, 2 do
+      local key = string.match(fronts[i + 1], '^%x+')
+      fields[#fields + 1] = fronts[i]
+      lists[#lists + 1] = keyOf(q, 'f:' .. key, epoch)
+      lists[#lists + 1] = keyOf(q, 'aside:' .. key, epoch)
     end
-    if #gone / 2 < ready.patience / 8 then
-      call('ZREM', keyOf(q, 'shapes', epoch), shape)
-      call('UNLINK', keyOf(q, 'line:' .. string.sub(shape, 2), epoch))
-    end
-    return math.max(1, #gone / 2)
+    call('UNLINK', unpack(lists))
+    call('HDEL', keyOf(q, 'front', epoch), unpack(fields))
+    return #fields
   end
-  local fronts = call('HSCAN', keyOf(q, 'front', epoch), '0', 'COUNT', ready.patience / 8)[2]
-  for i = 1, #fronts, 2 do
-    local key = string.match(fronts[i + 1], '^%x+')
-    call('UNLINK', keyOf(q, 'f:' .. key, epoch), keyOf(q, 'aside:' .. key, epoch))
-    call('HDEL', keyOf(q, 'front', epoch), fronts[i])
+  if views[1] then
+    ready.dropLists(q, views[1], epoch)
+    call('ZREM', keyOf(q, 'views', epoch), views[1])
+    return 1
   end
-  if #fronts > 0 then return #fronts / 2 end
-  for _, view in ipairs(all) do ready.dropLists(q, view, epoch) end
-  for _, part in ipairs({ 'shape', 'demand', 'shapes', 'mapped', 'views', 'policy', 'deadline', 'stuck', 'passed', 'over', 'aside' }) do call('UNLINK', keyOf(q, part, epoch)) end
+  local parts = {}
+  for _, part in ipairs({ 'shape', 'demand', 'shapes', 'mapped', 'views', 'policy', 'deadline', 'stuck', 'passed', 'over', 'aside' }) do parts[#parts + 1] = keyOf(q, part, epoch) end
+  call('UNLINK', unpack(parts))
   call('LPOP', R .. ':garbage')
   return 1
 end
