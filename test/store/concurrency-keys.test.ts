@@ -308,6 +308,20 @@ describe('a job that is held holds nobody behind it', () => {
     expect(await q.takeAll()).toEqual(['h'])
   })
 
+  it('another queue gives one of the key on, which brings up the next beside what is held: the one that is idle is told once, and takes it', async () => {
+    const client = redis.connect()
+    const means = { profileId: 'p', viewId: 'v', secrets: ['*'], shares: false }
+    for (const [id, tenant] of [['a', 'first'], ['b', 'held'], ['c', 'last']] as const) await other.enqueue(id, 'wait', { limit: 2, tenant })
+    expect(await other.map()).toBe('nothing')
+    await operators().pauseTenant('held', true, saying, true)
+    // It has no room itself, and waits for work.
+    expect((await other.ready.dispatch({ holder: 'idle', leaseId: 'idle', limits, known: [], choice: 'given', means: { ...means, providers: [] }, graceMs: 1, idleMs: 60_000 })).idle).toBe(true)
+    const found = await q.ready.dispatch({ holder: 'busy', leaseId: 'busy', limits, known: [], choice: 'given', means: { ...means, providers: ['a'] }, graceMs: 1, idleMs: 0 })
+    expect(found.what).not.toBe('take')
+    expect(await client.llen(redis.keys.inbox('idle'))).toBe(1)
+    expect(await other.takeAll()).toEqual(['a', 'c'])
+  })
+
   it('it is dropped for one that is held, which has come before it', async () => {
     await operators().pauseTenant('held', true, saying, true)
     await q.enqueue('h', 'wait', { tenant: 'held' })
@@ -369,6 +383,17 @@ describe('whatever happens to a job, its key goes on to the next', () => {
     for (const id of ['again', 'next']) await q.end(id)
     expect(await keyedLeft()).toEqual({})
     expect(await redis.connect().hget(`${redis.keys.ready()}:listed`, 'agents')).toBe('0')
+  })
+
+  it('it is superseded, and removed before anybody has ended it: another that comes under its id is not, whether it has a key or none', async () => {
+    await q.enqueue('first')
+    expect(await q.enqueue('again', 'drop')).toHaveLength(1)
+    await q.queue.remove('again')
+    const spec = parseJobSpec({ repository: 'acme/web', steps: ['true'] })
+    await q.queue.add('job', { spec }, { jobId: 'again', priority: 1 })
+    await q.ready.add([{ jobId: 'again', spec }])
+    expect((await q.takeAll()).sort()).toEqual(['again', 'first'])
+    expect(await q.ready.supersededBy('again')).toBeNull()
   })
 
   it('a retry comes as a new job, and waits its turn', async () => {

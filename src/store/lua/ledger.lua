@@ -273,7 +273,9 @@ function ledger.idleConsumer(q, view)
   return nil
 end
 
+-- Nil for one that was idle when the choice was made, and has been told since.
 function ledger.wake(q, holder)
+  if not holder then return end
   ledger.idleOf[q] = nil
   redis.call('ZREM', ledger.idlePrefix .. q, holder)
   redis.call('HDEL', ledger.idlePrefix .. q .. ':view', holder)

@@ -60,6 +60,7 @@ for k, job in ipairs(jobs) do
     keyed.gone(q, job.id)
     if job.wait then call('ZADD', keyOf(q, 'deadline'), now + job.wait, job.id) elseif deadlines then call('ZREM', keyOf(q, 'deadline'), job.id) end
     if job.key == '' then
+      keyed.release(q, job.id)
       ready.enterShape(q, id, ARGV[job.shape + 1], ARGV[job.shape + 2], ARGV[job.shape + 3])
       ready.list(q, job.id, id, job.tenant, job.score, dirty)
     else

@@ -44,8 +44,10 @@ export interface ModelJob {
   /** A newer one has taken its key, or it was dropped: `waiting` when it was not in hand then. */
   superseded?: 'waiting' | 'in hand' | undefined
   state: State
+  /** The index has seen it: what that says of its id before was of another job, which was removed. */
+  seen: boolean
   run: ModelRun | null
-  /** Its last run has ended, and it is to be run again. */
+  /** Its last run has ended, and it is to be run again; or is that of another job, which was removed, under whose id this one was added. */
   again: boolean
   /** That run goes on from the checkpoint of the last one. */
   wish: boolean
@@ -56,7 +58,7 @@ export type Found = { readonly kind: 'ended' } | { readonly kind: 'goes on'; rea
 
 export function foundBy({ run, again, wish }: Pick<ModelJob, 'run' | 'again' | 'wish'>): Found {
   if (run === null) return { kind: 'begins', generation: 1, from: null }
-  if (run.end === null) return { kind: 'goes on', generation: run.generation }
+  if (run.end === null && !again) return { kind: 'goes on', generation: run.generation }
   return again ? { kind: 'begins', generation: run.generation + 1, from: wish ? run.checkpoint : null } : { kind: 'ended' }
 }
 

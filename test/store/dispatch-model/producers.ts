@@ -35,7 +35,7 @@ export class Producers {
     const [tenant, allow, cpu, key] = [tenants[what.tenant]!, allows[what.allow], what.cpu, Object.keys(keyLimits)[what.key]]
     const concurrency = key === undefined ? undefined : { key, limit: what.limit ?? keyLimits[key]!, then: thens[what.then]! }
     const input: JobSpecInput = { repository, steps: ['true'], tenant, priority: what.priority, ...(cpu === 0 ? {} : { resources: { cpu } }), ...(allow === undefined ? {} : { providers: { allow: [...allow] } }), ...(concurrency === undefined ? {} : { concurrency }) }
-    const job: ModelJob = { id, queue, tenant, cpu, allow, spec: parseJobSpec(input), key, limit: concurrency?.limit ?? Infinity, state: 'around', run: null, again: false, wish: false }
+    const job: ModelJob = { id, queue, tenant, cpu, allow, spec: parseJobSpec(input), key, limit: concurrency?.limit ?? Infinity, state: 'around', seen: false, run: null, again: false, wish: false }
     model.jobs.set(id, job)
     // By this two jobs of one id are told apart.
     this.lastAtMs = Math.max(this.lastAtMs + 1, Date.now())
@@ -46,7 +46,7 @@ export class Producers {
   private async list(added: readonly ModelJob[]): Promise<void> {
     if (added.length === 0) return
     await this.world.side(added[0]!.queue).ready.add(added.map(({ id, spec }) => ({ jobId: id, spec })))
-    for (const job of added) job.state = 'waiting'
+    for (const job of added) Object.assign(job, { state: 'waiting', seen: true })
     await this.world.learnSuperseded()
   }
 

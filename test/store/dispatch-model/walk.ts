@@ -102,8 +102,11 @@ export class Walk {
     const ready = world.keys.ready()
     const [held, begun, uncapping, capped, used] = await Promise.all([client.hlen(`${ready}:held`), client.hlen(`${ready}:begun`), client.scard(`${ready}:uncapping`), client.keys(`${ready}:capped:*`), client.hlen(`${world.keys.ledger()}:lease`)])
     expect({ held, begun, uncapping, capped, used }).toEqual({ held: 0, begun: 0, uncapping: 0, capped: [], used: 0 })
-    const listed = Object.values(await client.hgetall(`${ready}:listed`)).reduce((all, each) => all + Number(each), 0)
-    expect(listed).toBe(left.filter(({ state }) => state === 'waiting' || state === 'around').length)
+    for (const name of queues) {
+      const listed = await world.listed(name)
+      expect(listed.sort(), `what is listed of ${name}`).toEqual(left.filter(({ queue, state }) => queue === name && (state === 'waiting' || state === 'around')).map(({ id }) => id).sort())
+      expect(Number((await client.hget(`${ready}:listed`, name)) ?? 0), `how much is listed of ${name}`).toBe(listed.length)
+    }
     expect(await client.hgetall(`${ready}:keyed`)).toEqual({})
     expect([...(await client.keys(`${ready}:unpaid*`)), ...(await client.keys(`${ready}:paying*`))]).toEqual([])
     for (const key of Object.keys(keyLimits)) expect(await client.exists(`${ready}:key:${keyDigest(key)}:in`)).toBe(0)

@@ -63,7 +63,7 @@ export class World {
   async learnSuperseded(): Promise<void> {
     for (const [member, standing] of Object.entries(await this.client.hgetall(`${this.keys.ready()}:keyed`))) {
       const job = this.model.jobs.get(member.slice(member.indexOf(':') + 1))!
-      if (!standing.startsWith('!') || job.state === 'gone' || job.state === 'ended' || job.superseded !== undefined) continue
+      if (!standing.startsWith('!') || !job.seen || job.state === 'gone' || job.state === 'ended' || job.superseded !== undefined) continue
       job.superseded = isInHand(job) ? 'in hand' : 'waiting'
       if (job.superseded === 'waiting') job.state = 'given'
       else expect(job.run?.concludes && job.run.end === null, `${job.id}, which pushes, is superseded`).not.toBe(true)
@@ -93,6 +93,14 @@ export class World {
       for (let i = 0; i < flat.length; i += 2) scores.set(`${name} ${flat[i]}`, Number(flat[i + 1]))
     }
     return scores
+  }
+
+  /** The jobs that a queue's part of the index has, wherever they stand in it. */
+  async listed(queue: string): Promise<string[]> {
+    const own = `${this.keys.ready()}:q:${queue}:${await this.epochOf(queue)}:j:`
+    const listed: string[] = []
+    for (const key of await this.client.keys('*')) if (key.startsWith(own)) listed.push(...(await this.client.zrange(key, '0', '-1')))
+    return listed
   }
 
   /** What the providers hold by the ledger; with `before`, less what was given and is not known of yet. */
