@@ -1,6 +1,6 @@
 import { horizonMs, leastPaidMs, parksWithin, type Refusal } from '../job/budget.js'
 import { costMicros, rateOf, toMicros, type Billed } from '../job/cost.js'
-import { errorMessage } from '../job/errors.js'
+import { errorMessage, FenceLostError } from '../job/errors.js'
 import type { RunRecord } from '../job/run-record.js'
 import type { JobSpec } from '../job/spec.js'
 import type { Moment } from '../job/usage.js'
@@ -162,6 +162,8 @@ export class JobBudget {
       const { budgetPeriodMs } = shared.settings
       this.reached ??= await this.cover(record.attempts.length + 1, costMicros(next, livedMs), costMicros(next, livedMs + budgetPeriodMs) - costMicros(next, livedMs), budgetPeriodMs)
     } catch (error) {
+      // Its run ends meanwhile, or is another's.
+      if (error instanceof FenceLostError) return
       shared.log.warn({ jobId, message: errorMessage(error) }, 'what a job may cost was not reserved; tried again')
     } finally {
       this.renewing = false

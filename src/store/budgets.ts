@@ -110,7 +110,7 @@ export class Budgets {
 
   /**
    * Charges what sandboxes have cost and reserves what one will cost, in one step.
-   * @throws FenceLostError when another consumer supervises the job now.
+   * @throws FenceLostError when another consumer supervises the job now, or its run has ended.
    */
   async cover(jobId: string, { fence, tenant, jobCap, ended, attempt, asked }: CoverRequest): Promise<Covered> {
     const { configured, currency } = this.options

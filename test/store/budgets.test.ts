@@ -66,6 +66,17 @@ describe('a reservation', () => {
     expect(await budgets.cover('one', ask(fence, 1, 5, 10))).toMatchObject({ granted: true })
   })
 
+  it('that was on its way when the run ended is none: nothing is charged a second time, or left', async () => {
+    const connection = redis.connect()
+    const { budgets, store } = made(connection, { configured: { acme: 100 } })
+    const fence = await fenceOf(store, 'one')
+    await budgets.cover('one', ask(fence, 2, 5, 20, { ended: { 1: 10 } }))
+    await end(store, 'one', fence, 15)
+    await expect(budgets.cover('one', ask(fence, 2, 5, 20, { ended: { 1: 10 } }))).rejects.toThrow(FenceLostError)
+    expect(await today(connection)).toEqual({ spent: 15, reserved: 0 })
+    expect(await connection.hlen(`${redis.keys.costs()}:runs`)).toBe(0)
+  })
+
   it('that is asked for twice, since an answer was lost, is taken once', async () => {
     const connection = redis.connect()
     const { budgets, store } = made(connection, { configured: { acme: 100 } })

@@ -4,10 +4,12 @@
 -- KEYS: run. ARGV: C, the job's id among all queues, fence, days as JSON, tenant, the configured budget of the tenant and of all others or '', the job's own or '', currency,
 --       attempts that have ended and what each cost as JSON { <attempt> = micros }; attempt, what it has cost, what is to be reserved beyond that, for how many ms; '' for none, and then
 --       what is asked for, without reserving it, or ''.
--- Returns {'lost'}, or {'granted' or 'refused', 'tenant' or 'job' or '': whose budget has too little, its spent, its reserved, its cap or '', when the day ends in ms since 1970,
+-- Returns {'lost'} (also of a run that has ended), or {'granted' or 'refused', 'tenant' or 'job' or '': whose budget has too little, its spent, its reserved, its cap or '', when the day ends in ms since 1970,
 -- stamp of the budgets}.
 local base, id, tenant = ARGV[1], ARGV[2], ARGV[5]
-if redis.call('HGET', KEYS[1], 'fence') ~= ARGV[3] then return { 'lost' } end
+local state = redis.call('HMGET', KEYS[1], 'fence', 'result')
+-- A run that has ended is charged for: what was on its way then would charge it anew, and be left.
+if state[1] ~= ARGV[3] or state[2] then return { 'lost' } end
 local today, endsAt, nowMs = costs.today(cjson.decode(ARGV[4]))
 costs.lapse(base, nowMs, id)
 local ended, attempt = cjson.decode(ARGV[10]), ARGV[11]
