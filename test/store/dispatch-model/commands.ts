@@ -6,6 +6,7 @@ import { allows, limits, members, queues, tenants, thens } from './deployment.js
 const which = fc.nat()
 const member = fc.nat(members.length - 1)
 const queue = fc.nat(queues.length - 1)
+const seldom = fc.integer({ min: 0, max: 7 }).map((n) => n === 0)
 const enqueue = {
   do: fc.constant('enqueue' as const),
   queue,
@@ -17,9 +18,11 @@ const enqueue = {
   around: fc.boolean(),
   key: fc.integer({ min: -2, max: 1 }),
   then: fc.nat(thens.length - 1),
+  delayed: seldom,
+  /** It may wait for so long only. */
+  bounded: seldom,
   limit: fc.oneof({ weight: 4, arbitrary: fc.constant(undefined) }, { weight: 1, arbitrary: fc.integer({ min: 1, max: 3 }) }),
 }
-const seldom = fc.integer({ min: 0, max: 7 }).map((n) => n === 0)
 
 export const command = fc.oneof(
   { weight: 6, arbitrary: fc.record(enqueue) },
@@ -34,9 +37,11 @@ export const command = fc.oneof(
   { weight: 1, arbitrary: fc.record({ do: fc.constant('put back' as const), which, says: fc.boolean() }) },
   { weight: 1, arbitrary: fc.record({ do: fc.constant('die' as const), which }) },
   { weight: 2, arbitrary: fc.record({ do: fc.constant('remove' as const), which }) },
-  { weight: 2, arbitrary: fc.record({ do: fc.constant('cancel' as const), which, what: fc.constantFrom('waiting' as const, 'waiting' as const, 'given' as const, 'taken' as const, 'ended' as const) }) },
+  { weight: 2, arbitrary: fc.record({ do: fc.constant('cancel' as const), which, what: fc.constantFrom('waiting' as const, 'waiting' as const, 'delayed' as const, 'given' as const, 'taken' as const, 'ended' as const) }) },
   // By a producer, by one that dies after it has asked for the checkpoint, or by BullMQ's own means, with its attempts counted anew or not.
   { weight: 5, arbitrary: fc.record({ do: fc.constant('retry' as const), which, from: fc.constantFrom('start' as const, 'checkpoint' as const, 'checkpoint' as const), by: fc.constantFrom('producer' as const, 'producer' as const, 'producer' as const, 'one that dies' as const, 'bullmq' as const, 'bullmq anew' as const) }) },
+  { weight: 2, arbitrary: fc.record({ do: fc.constant('come due' as const), which, how: fc.constantFrom('by the clock' as const, 'promoted' as const) }) },
+  { weight: 2, arbitrary: fc.record({ do: fc.constant('wait too long' as const), which }) },
   { weight: 1, arbitrary: fc.record({ do: fc.constant('delete a branch' as const), which }) },
   { weight: 2, arbitrary: fc.record({ ...enqueue, do: fc.constant('add again' as const), which }) },
   { weight: 2, arbitrary: fc.record({ do: fc.constant('prioritise' as const), which, priority: fc.integer({ min: 0, max: 3 }), lifo: fc.boolean() }) },

@@ -20,7 +20,7 @@ interface Hand {
   record: RunRecord
 }
 
-type GivenFor = Pick<Dispatched, 'jobId' | 'waited' | 'provider'>
+type GivenFor = Pick<Dispatched, 'jobId' | 'waited' | 'provider' | 'stand'>
 
 /** What consumers do: as src/consumers/intake has it, by the same scripts. */
 export class Consumers {
@@ -41,6 +41,9 @@ export class Consumers {
         () => ready.dispatch({ holder: member.name, leaseId: `l${world.number()}`, limits: own, known, choice: 'most-free', means, graceMs: 600_000, idleMs }),
         member,
       )
+      const { stand } = found
+      if (stand.kind === 'overdue') expect(model.jobs.get(found.jobId!), `${found.jobId} is to be ended`).toMatchObject({ overdue: true })
+      else if (found.jobId !== null || found.what === 'nothing') expect(model.paused.has(member.queue) || !model.of(member.queue, 'waiting').some(({ overdue }) => overdue), 'what is overdue comes first').toBe(true)
       if (found.what === 'take') {
         const token = `t${world.number()}`
         const job = (await worker.getNextJob(token, { block: false }))
@@ -71,7 +74,8 @@ export class Consumers {
     const ahead = foundBy(known)
     // One whose end BullMQ has not heard of stands there as it came.
     expect(known.state, `${id} is taken`).toBe(ahead.kind === 'ended' && known.state === 'around' ? 'around' : 'given')
-    if (dies) return this.lapse(known, known.state)
+    const overdue = found.stand.kind === 'overdue'
+    if (dies && !overdue) return this.lapse(known, known.state)
     known.state = 'taken'
     let placeAt = id === found.jobId ? found.provider : null
     if (id === found.waited) {
@@ -84,7 +88,7 @@ export class Consumers {
     expect(superseded !== null, `${id} is superseded`).toBe(known.superseded !== undefined)
     const fresh = newRunRecord({ jobId: id, generation: job.attemptsMade + 1, repository, startedAtMs: 1, tenant: spec.tenant })
     const first = placeAt === null ? fresh : { ...fresh, creating: { provider: placeAt, name: 's', atMs: 1 } }
-    const request = { holder: member.name, fresh: first, placeAt: first.creating?.provider, stalls: job.stalledCounter, token }
+    const request = { holder: member.name, fresh: first, placeAt: first.creating?.provider, stalls: job.stalledCounter, bounded: spec.waitTimeoutMs !== undefined, token }
     let acquired = await store.acquire(id, request)
     if (acquired.kind === 'other') {
       expect(known.run!.end, `the run of ${id} before`).toBeNull()
@@ -96,6 +100,7 @@ export class Consumers {
       expect(acquired.result.status).toBe(known.run!.end)
       known.state = 'around'
       known.superseded = undefined
+      known.overdue = false
       await world.observe(() => ready.close(id))
       await this.tellBullmq(known, job, token, false)
       return
@@ -113,6 +118,7 @@ export class Consumers {
     expect({ done: record.stepIndex, steps: record.steps.length, branch: record.checkpoint?.branch ?? null }).toEqual({ done: run.done, steps: run.done, branch: run.checkpoint?.branch ?? null })
     if (run.cancel) expect(cancel, `${id} is to be cancelled`).not.toBeNull()
     this.hands.set(id, { member, job, token, fence, record })
+    if (overdue) return this.end(known, { how: 'failed', takes: false, dies: false })
     if (spec.concurrency === undefined || cancel !== null || superseded !== null) return
     expect(await ready.enter(id, spec.concurrency), `${id} and its key`).toEqual({ kind: 'held' })
   }
@@ -126,6 +132,7 @@ export class Consumers {
     const outcome = { status, error: status === 'succeeded' ? null : { kind: 'step-failed' as const, message: 'exit 1', code: 'SWY_STEP_FAILED' } } satisfies RunRecord['outcome']
     known.state = 'around'
     known.superseded = undefined
+    known.overdue = false
     run.end = status
     this.hands.delete(known.id)
     const ending = { store, deployment: 'test', branchRetentionMs: 600_000, now: Date.now }
@@ -138,7 +145,7 @@ export class Consumers {
     const [data, jobId] = given as [Parameters<Worker['nextJobFromJobData']>[0], string]
     expect(jobId).toBe(next.jobId)
     const following = await worker['nextJobFromJobData'](data, jobId, token)
-    await this.begin(member, following, token, { jobId: next.jobId, waited: null, provider: next.provider }, false)
+    await this.begin(member, following, token, { jobId: next.jobId, waited: null, provider: next.provider, stand: { kind: 'able' } }, false)
   }
 
   private async tellBullmq(known: ModelJob, job: Job, token: string, takeNext: boolean): Promise<unknown> {
@@ -207,8 +214,8 @@ export class Consumers {
     }
     const [listed, waits] = await Promise.all([client.hget(`${world.keys.ready()}:listed`, name), client.zcard(keys.bullmq('prioritized'))])
     if (Number(listed ?? 0) === waits) for (const each of model.unsure) if (each.startsWith(`${name} `)) model.unsure.delete(each)
-    // What stands in BullMQ's wait list is found by a look.
-    const waiting = new Set(await client.lrange(keys.bullmq('wait'), 0, -1))
+    // What stands in BullMQ's wait list, or is delayed and due, is found by a look.
+    const waiting = new Set([...(await client.lrange(keys.bullmq('wait'), 0, -1)), ...(await client.zrange(keys.bullmq('delayed'), '0', '-1'))])
     for (const job of model.of(name, 'around')) if (!waiting.has(job.id)) job.state = 'waiting'
   }
 
@@ -231,6 +238,7 @@ export class Consumers {
       const known = this.world.model.jobs.get(id)!
       await ready.add([{ jobId: id, spec: known.spec, begun: isOpen(known.run) }], { strays: true })
       known.seen = true
+      known.overdue = false
       // One that was superseded is to be ended by whoever takes it next.
       known.state = known.superseded === undefined ? 'waiting' : 'given'
       await this.world.learnSuperseded()

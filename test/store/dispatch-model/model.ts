@@ -20,6 +20,7 @@ export interface ModelRun {
 /**
  * A job, as the queue has it:
  *
+ *   delayed  it is not to be run yet
  *   around   BullMQ holds it as waiting, and the index is to find it
  *   waiting  and the index lists it
  *   given    chosen, or put back: it stands where BullMQ gives the next job from
@@ -29,7 +30,7 @@ export interface ModelRun {
  *   ended    BullMQ has ended it, and can run it again
  *   gone     BullMQ does not hold it
  */
-export type State = 'around' | 'waiting' | 'given' | 'back' | 'taken' | 'lost' | 'ended' | 'gone'
+export type State = 'delayed' | 'around' | 'waiting' | 'given' | 'back' | 'taken' | 'lost' | 'ended' | 'gone'
 
 export interface ModelJob {
   readonly id: string
@@ -44,6 +45,8 @@ export interface ModelJob {
   /** A newer one has taken its key, or it was dropped: `waiting` when it was not in hand then. */
   superseded?: 'waiting' | 'in hand' | undefined
   state: State
+  /** Its time to wait is over, so that it is taken to be ended before anything is begun, wherever it stands; it holds no key. */
+  overdue: boolean
   /** The index has seen it: what that says of its id before was of another job, which was removed. */
   seen: boolean
   run: ModelRun | null
@@ -127,7 +130,7 @@ export class Model {
 
   /** Who holds a key: those in hand, but for whom a newer one has superseded. */
   holdersOf(key: string): ModelJob[] {
-    return this.all.filter((job) => job.key === key && job.superseded === undefined && isInHand(job))
+    return this.all.filter((job) => job.key === key && job.superseded === undefined && !job.overdue && isInHand(job))
   }
 
   /** Jobs that have a place among these providers. */
@@ -152,7 +155,7 @@ export class Model {
     if (key === undefined) return true
     if (this.unsure.has(`${queue} ${key}`) || this.of(queue, 'around').some((other) => other.key === key)) return false
     const all = this.all.filter((other) => other.key === key && (holdNoKey === undefined ? other.superseded === undefined : !holdNoKey.has(other)))
-    const holding = all.filter(({ state }) => handStates.includes(state))
+    const holding = all.filter(({ state, overdue }) => handStates.includes(state) && !overdue)
     const score = ({ id }: ModelJob) => scores.get(`${queue} ${id}`) ?? Infinity
     const ahead = all.filter((other) => other.queue === queue && other.state === 'waiting' && score(other) < score(job))
     // One with a stricter limit keeps what is behind it in the line from room that only these would have.

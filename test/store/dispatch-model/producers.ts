@@ -19,7 +19,7 @@ export class Producers {
   async enqueue(what: Do<'enqueue'>): Promise<void> {
     const added: ModelJob[] = []
     for (let n = 0; n < what.count; n++) added.push(await this.add(queues[what.queue]!, what))
-    if (!what.around) await this.list(added)
+    if (!what.around && !what.delayed) await this.list(added)
   }
 
   /** Another job under the id of one that is gone, which the index may still have where that one stood. */
@@ -27,19 +27,19 @@ export class Producers {
     const job = await this.add(queue, what, id)
     job.run = run
     job.again = run !== null
-    if (!what.around) await this.list([job])
+    if (!what.around && !what.delayed) await this.list([job])
   }
 
   private async add(queue: string, what: Omit<Do<'enqueue'>, 'do'>, id = `j${this.world.number()}`): Promise<ModelJob> {
     const { model } = this.world
     const [tenant, allow, cpu, key] = [tenants[what.tenant]!, allows[what.allow], what.cpu, Object.keys(keyLimits)[what.key]]
     const concurrency = key === undefined ? undefined : { key, limit: what.limit ?? keyLimits[key]!, then: thens[what.then]! }
-    const input: JobSpecInput = { repository, steps: ['true'], tenant, priority: what.priority, ...(cpu === 0 ? {} : { resources: { cpu } }), ...(allow === undefined ? {} : { providers: { allow: [...allow] } }), ...(concurrency === undefined ? {} : { concurrency }) }
-    const job: ModelJob = { id, queue, tenant, cpu, allow, spec: parseJobSpec(input), key, limit: concurrency?.limit ?? Infinity, state: 'around', seen: false, run: null, again: false, wish: false }
+    const input: JobSpecInput = { repository, steps: ['true'], tenant, priority: what.priority, ...(what.bounded ? { waitTimeout: '1h' } : {}), ...(cpu === 0 ? {} : { resources: { cpu } }), ...(allow === undefined ? {} : { providers: { allow: [...allow] } }), ...(concurrency === undefined ? {} : { concurrency }) }
+    const job: ModelJob = { id, queue, tenant, cpu, allow, spec: parseJobSpec(input), key, limit: concurrency?.limit ?? Infinity, state: what.delayed ? 'delayed' : 'around', seen: false, overdue: false, run: null, again: false, wish: false }
     model.jobs.set(id, job)
     // By this two jobs of one id are told apart.
     this.lastAtMs = Math.max(this.lastAtMs + 1, Date.now())
-    await this.world.side(queue).queue.add('job', { spec: job.spec, enqueuedAtMs: this.lastAtMs }, { jobId: id, priority: what.priority, timestamp: this.lastAtMs })
+    await this.world.side(queue).queue.add('job', { spec: job.spec, enqueuedAtMs: this.lastAtMs }, { jobId: id, priority: what.priority, timestamp: this.lastAtMs, ...(what.delayed ? { delay: 3_600_000 } : {}) })
     return job
   }
 
@@ -69,12 +69,27 @@ export class Producers {
     this.world.model.unsure.add(`${queue} ${key ?? ''}`)
     const held = (state === 'given' || state === 'back') && superseded !== 'waiting'
     job.state = held ? 'lost' : 'gone'
+    job.overdue &&= held
     if (!held) job.superseded = undefined
   }
 
   async prioritise(job: ModelJob, { priority, lifo }: Do<'prioritise'>): Promise<void> {
     await (await this.world.side(job.queue).queue.getJob(job.id))!.changePriority({ priority, lifo })
+    // BullMQ puts it there once it is due.
+    if (job.state !== 'delayed') job.state = 'around'
+  }
+
+  async comeDue(job: ModelJob, how: Do<'come due'>['how']): Promise<void> {
+    const { queue, keys } = this.world.side(job.queue)
+    if (how === 'promoted') await (await queue.getJob(job.id))!.promote()
+    else await this.world.client.zadd(keys.bullmq('delayed'), 'XX', 1, job.id)
     job.state = 'around'
+  }
+
+  /** As if all of its time to wait had passed, where the index counts it. */
+  async waitTooLong(job: ModelJob): Promise<void> {
+    const { client, keys } = this.world
+    if ((await client.zadd(`${keys.ready()}:q:${job.queue}:${await this.world.epochOf(job.queue)}:deadline`, 'XX', 'CH', 1, job.id)) === 1) job.overdue = true
   }
 
   async cancel(job: ModelJob): Promise<void> {
@@ -93,7 +108,7 @@ export class Producers {
   private endWaiting(job: ModelJob, generation: number): void {
     // Its record says no more where it stood.
     if (job.state === 'waiting' || job.state === 'around') this.world.model.unsure.add(`${job.queue} ${job.key ?? ''}`)
-    Object.assign(job, { state: 'gone', again: false, wish: false, superseded: undefined, run: { generation, end: 'cancelled', done: null, checkpoint: null, concludes: false, cancel: false } } satisfies Partial<ModelJob>)
+    Object.assign(job, { state: 'gone', overdue: false, again: false, wish: false, superseded: undefined, run: { generation, end: 'cancelled', done: null, checkpoint: null, concludes: false, cancel: false } } satisfies Partial<ModelJob>)
   }
 
   async retry(job: ModelJob, { from, by }: Pick<Do<'retry'>, 'from' | 'by'>): Promise<void> {
@@ -131,6 +146,7 @@ export class Producers {
   private runAgain(job: ModelJob, state: State): void {
     job.again = true
     job.superseded = undefined
+    job.overdue = false
     job.state = state
   }
 

@@ -36,15 +36,19 @@ export class Walk {
       case 'add again':
         return this.with(what.which, ['gone'], (job) => producers.addAgain(job, what))
       case 'remove':
-        return this.with(what.which, ['waiting'], (job) => producers.remove(job))
+        return this.with(what.which, ['waiting', 'delayed'], (job) => producers.remove(job))
       case 'cancel':
         return this.with(what.which, [what.what], (job) => producers.cancel(job))
       case 'retry':
         return this.with(what.which, ['ended', 'ended', 'waiting', 'given', 'taken'], (job) => producers.retry(job, what))
+      case 'come due':
+        return this.with(what.which, ['delayed'], (job) => producers.comeDue(job, what.how))
+      case 'wait too long':
+        return this.with(what.which, ['waiting'], (job) => producers.waitTooLong(job), ({ spec }) => spec.waitTimeoutMs !== undefined)
       case 'delete a branch':
         return producers.deleteBranch(what.which)
       case 'prioritise':
-        return this.with(what.which, ['waiting'], (job) => producers.prioritise(job, what))
+        return this.with(what.which, ['waiting', 'delayed'], (job) => producers.prioritise(job, what))
       case 'drain':
         return producers.drain(queues[what.queue]!)
       case 'look':
@@ -78,7 +82,7 @@ export class Walk {
 
   /** Ends all that is in hand, lets everything run, and sees that nothing is left. */
   async finish(): Promise<void> {
-    const { world, consumers, operating } = this
+    const { world, consumers, producers, operating } = this
     const { model, client } = world
     await operating.budgetHasMore(undefined)
     for (const name of queues) await operating.pause(name, false)
@@ -86,6 +90,7 @@ export class Walk {
       for (const which of limits.keys()) await operating.provider({ which, say, limit: 1 })
       for (const which of tenants.keys()) await operating.tenant({ which, say, weight: 1, cap: undefined })
     }
+    for (const job of model.all) if (job.state === 'delayed') await producers.comeDue(job, 'by the clock')
     for (let idle = 0; idle < 3; ) {
       // What was chosen for one that has died since is left to it for a moment.
       await operating.pass(3_000)
@@ -123,8 +128,8 @@ export class Walk {
     }
   }
 
-  private async with(which: number, states: readonly State[], work: (job: ModelJob) => Promise<void>): Promise<void> {
-    const list = states.flatMap((state) => this.world.model.all.filter((job) => job.state === state))
+  private async with(which: number, states: readonly State[], work: (job: ModelJob) => Promise<void>, counts: (job: ModelJob) => boolean = () => true): Promise<void> {
+    const list = states.flatMap((state) => this.world.model.all.filter((job) => job.state === state && counts(job)))
     const job = list[which % Math.max(1, list.length)]
     if (job !== undefined) await work(job)
   }
