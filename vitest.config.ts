@@ -19,6 +19,23 @@ const long = [
   'test/providers/local-plain-conformance.test.ts',
   'test/runner/packs.test.ts',
 ]
+/** Files with tables of which CI takes what spans them, and `npm run test:long` each row (`test/whole.ts`). */
+const tables = [
+  'test/attacks/attacks.test.ts',
+  'test/cli/demo.test.ts',
+  'test/e2e/cancel.test.ts',
+  'test/e2e/credentials.test.ts',
+  'test/e2e/frozen-consumer.test.ts',
+  'test/e2e/hand-over-phases.test.ts',
+  'test/e2e/hostile-jobs.test.ts',
+  'test/e2e/redis-outages.test.ts',
+  'test/git/foreign-commits.test.ts',
+  'test/runner/artifacts.test.ts',
+  'test/runner/checkpoint-fidelity.test.ts',
+  'test/runner/checkpoint.test.ts',
+  'test/runner/packages.test.ts',
+  'test/runner/steps.test.ts',
+]
 const only = process.env['SWITCHYARD_TESTS'] === 'long'
 const left = long.filter((file) => !process.argv.some((argument) => argument.startsWith('test') && file.startsWith(argument.replace(/^\.\//, ''))))
 
@@ -62,7 +79,7 @@ export default defineConfig({
   cacheDir,
   test: {
     projects: [
-      { cacheDir, test: { ...options, name: 'own', include: only ? long : [...long, ...alone], exclude: [...configDefaults.exclude, ...(only ? [] : left)] } },
+      { cacheDir, test: { ...options, name: 'own', include: [...long, ...(only ? tables : alone)], exclude: [...configDefaults.exclude, ...(only ? [] : left)] } },
       ...(only ? [] : [{ cacheDir, test: { ...options, name: 'shared', isolate: false, execArgv: [...execArgv, '--expose-gc'], include: ['test/**/*.test.ts'], exclude: [...configDefaults.exclude, ...long, ...alone] } }]),
     ],
     // Tests start real servers and processes and wait for them half of the time: two cores carry five files side by side. More show what leans

@@ -9,10 +9,12 @@ import type { JobHandle } from '../../src/producers/job-handle.js'
 import { AgentQueue } from '../../src/producers/index.js'
 import { Keys } from '../../src/store/keys.js'
 import type { Provider } from '../../src/providers/provider.js'
+import { spanning, whole } from '../whole.js'
 import { altered, reached, startDeployment, unanswered, until, verbOf, type Deployment } from './deployment.js'
 
 // Wherever a job stands when it is cancelled, it ends as cancelled, its sandbox is dead and its last checkpoint is kept. How long
 // that took is printed, and not asserted: two seconds are the aim on a machine that has nothing else to do.
+// CI tries each way that an end takes, `npm run test:long` every moment.
 let deployment: Deployment
 afterEach(() => deployment.close())
 
@@ -108,7 +110,7 @@ describe('a job is cancelled', () => {
     await nothingLeft()
   })
 
-  it.each<[string, (reached: () => void) => Parameters<typeof begin>[0]]>([
+  it.each(spanning<[string, (reached: () => void) => Parameters<typeof begin>[0]]>([
     [
       'asking the git host where it starts, for longer than at first',
       (reached) => {
@@ -139,7 +141,7 @@ describe('a job is cancelled', () => {
     ['fetching its repository, which hangs', (reached) => ({ change: hangsIn('clone', reached) })],
     ['making a checkpoint, which hangs', (reached) => ({ change: hangsIn('checkpoint', reached) })],
     ['pushing a checkpoint, which hangs', (reached) => ({ change: hangsIn('push-checkpoint', reached) })],
-  ])('while %s', async (what, options) => {
+  ], 'creating its sandbox, which came to be without an answer', 'fetching its repository, which hangs', 'pushing a checkpoint, which hangs'))('while %s', async (what, options) => {
     const { reached, isReached } = mark()
     await begin(options(reached))
     const job = await enqueue()
@@ -148,12 +150,12 @@ describe('a job is cancelled', () => {
     await nothingLeft()
   })
 
-  it.each<[string, Partial<JobSpecInput>, string]>([
+  it.each(spanning<[string, Partial<JobSpecInput>, string]>([
     ['in its setup', { setup: ['sleep 600'] }, 'setup'],
     ['in a silent step', { push: false, promote: undefined, steps: ['sleep 600'] }, 'steps'],
     ['in a step that prints all the time', { push: false, promote: undefined, steps: ['while :; do echo x; sleep 0.01; done'] }, 'steps'],
     ['in a step that ignores every signal', { push: false, promote: undefined, steps: ['trap "" TERM INT HUP; sleep 600 & sleep 600; sleep 600'] }, 'steps'],
-  ])('%s', async (what, spec, phase) => {
+  ], 'in its setup', 'in a step that ignores every signal'))('%s', async (what, spec, phase) => {
     await begin({})
     const job = await enqueue(spec)
     await until(what, async () => {
@@ -177,10 +179,10 @@ describe('a job is cancelled', () => {
     await nothingLeft()
   })
 
-  it.each([
+  it.each(spanning<[string, string[]]>([
     ['pushing its work, which hangs', ['echo x > x.txt', 'true']],
     ['pushing what a failed job has done, which hangs', ['echo x > x.txt', 'exit 3']],
-  ])('while %s', async (what, steps) => {
+  ], 'pushing what a failed job has done, which hangs'))('while %s', async (what, steps) => {
     const { reached, isReached } = mark()
     await begin({ change: hangsIn('push', reached) })
     const job = await enqueue({ steps })
@@ -192,7 +194,7 @@ describe('a job is cancelled', () => {
     await nothingLeft()
   })
 
-  it('while what a timed-out job has done is pushed, which hangs', async () => {
+  it.runIf(whole)('while what a timed-out job has done is pushed, which hangs', async () => {
     const { reached, isReached } = mark()
     await begin({ change: hangsIn('push', reached) })
     const job = await enqueue({ timeout: '8s' })

@@ -1,10 +1,12 @@
 import { once } from 'node:events'
 import { readFile } from 'node:fs/promises'
 import { afterEach, expect, it } from 'vitest'
+import { spanning } from '../whole.js'
 import { startDeployment, until, type Deployment } from './deployment.js'
 
 // A consumer that is frozen past its lease wakes up in the middle of what it was about to do. Another one has its job by then, and
-// has ended it: nothing more may come from the one that wakes up. It freezes itself, in a call after which the act would follow.
+// has ended it: nothing more may come from the one that wakes up. It freezes itself, in a call after which the act would follow. CI tries
+// three such calls, `npm run test:long` all of them.
 let deployment: Deployment
 afterEach(() => deployment.close())
 
@@ -15,14 +17,14 @@ async function isFrozen(pid: number): Promise<boolean> {
   return /^State:\s+T/m.test(await readFile(`/proc/${pid}/status`, 'utf8'))
 }
 
-it.each<[string, { readonly call: string; readonly nth: number; readonly fails?: boolean }, string]>([
+it.each(spanning<[string, { readonly call: string; readonly nth: number; readonly fails?: boolean }, string]>([
   ['before it creates a sandbox', { call: 'branchHead', nth: 1 }, 'create'],
   ['before it pushes a checkpoint', { call: 'writeAccess', nth: 1 }, 'push-checkpoint'],
   ['before it pushes the work', { call: 'writeAccess', nth: 2 }, 'push'],
   ['before it promotes', { call: 'branchHead', nth: 2 }, 'promote'],
   ['while a kill fails, before it tries again', { call: 'kill', nth: 1, fails: true }, 'kill'],
   ['while it reads a step’s output', { call: 'read', nth: 1 }, 'checkpoint'],
-])('a consumer that is frozen %s does nothing more', async (_what, freezeIn, next) => {
+], 'before it pushes the work', 'while a kill fails, before it tries again', 'while it reads a step’s output'))('a consumer that is frozen %s does nothing more', async (_what, freezeIn, next) => {
   deployment = await startDeployment({ limits: [2] })
   await deployment.seed('acme/web', { 'README.md': 'hello\n' })
   const calls: string[] = []

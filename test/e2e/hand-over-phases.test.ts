@@ -3,10 +3,11 @@ import { InfrastructureError } from '../../src/job/errors.js'
 import type { JobHandle } from '../../src/producers/job-handle.js'
 import type { Provider } from '../../src/providers/provider.js'
 import { createRedis, Keys, SlotLedger } from '../../src/store/index.js'
+import { whole } from '../whole.js'
 import { altered, git, startDeployment, unanswered, until, verbOf, type Deployment } from './deployment.js'
 
 // A consumer is stopped while a job is in a certain phase, with no other consumer there. The job waits, with its place and its
-// sandbox, and the next consumer goes on with it.
+// sandbox, and the next consumer goes on with it. CI tries four phases, `npm run test:long` each.
 let deployment: Deployment
 afterEach(() => deployment.close())
 
@@ -81,7 +82,7 @@ function lateCommand(verb: string) {
 }
 
 describe('a job is handed over in the middle of', () => {
-  it('the creation of its sandbox', async () => {
+  it.runIf(whole)('the creation of its sandbox', async () => {
     await handOver({ phase: 'placing', sandboxes: 0, provider: (_provider, reached) => ({ create: (_request, { signal }) => (reached(), unanswered(signal)) }) })
   })
 
@@ -99,7 +100,7 @@ describe('a job is handed over in the middle of', () => {
     })
   })
 
-  it('the fetch of its repository', async () => {
+  it.runIf(whole)('the fetch of its repository', async () => {
     await handOver({ phase: 'preparing', sandboxes: 1, provider: lateCommand('clone') })
   })
 
@@ -108,7 +109,7 @@ describe('a job is handed over in the middle of', () => {
     expect((await job.status()).checkpointSha).not.toBeNull()
   })
 
-  it('the final push', async () => {
+  it.runIf(whole)('the final push', async () => {
     await handOver({ phase: 'pushing', sandboxes: 1, provider: lateCommand('push') })
   })
 
@@ -125,7 +126,7 @@ describe('a job is handed over in the middle of', () => {
     expect(await git(folder, 'rev-list', '--count', `${result.baseSha ?? ''}..HEAD`)).toBe('1')
   })
 
-  it('its closing', async () => {
+  it.runIf(whole)('its closing', async () => {
     await handOver({ phase: 'closing', sandboxes: 1, provider: (_provider, reached) => ({ kill: (_id, { signal }) => (reached(), unanswered(signal)) }) })
   })
 

@@ -8,11 +8,12 @@ import { startDocker, type DockerFixture } from '../providers/docker-fixture.js'
 import { bubblewrapPlaces, bubblewrapWorks, mountsWork, user } from '../servers/bubblewrap-places.js'
 import { startE2bServer, type E2bServer } from '../servers/e2b/server.js'
 import { podmanUnavailable } from '../servers/podman.js'
+import { whole } from '../whole.js'
 import { startDeployment, type Deployment } from './deployment.js'
 
 /**
  * Jobs that break what every call into their own sandbox needs, all at once, beside good ones at the same provider: each ends by its own
- * fault or not at all, and nobody else notices.
+ * fault or not at all, and nobody else notices. CI tries them at E2B, `npm run test:long` in containers too.
  */
 interface Attack {
   readonly name: string
@@ -72,7 +73,7 @@ describe.skipIf(!(await bubblewrapWorks()) || !(await mountsWork()))('at E2B', (
 })
 
 const noPodman = await podmanUnavailable()
-describe.skipIf(noPodman !== undefined)(`in containers, as root${noPodman === undefined ? '' : `: ${noPodman}`}`, () => {
+describe.skipIf(!whole || noPodman !== undefined)(`in containers, as root${noPodman === undefined ? '' : `: ${noPodman}`}`, () => {
   let deployment: Deployment
   let docker: DockerFixture
   beforeAll(async () => {

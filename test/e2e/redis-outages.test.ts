@@ -5,10 +5,12 @@ import { startRedis } from '../../src/embedded/index.js'
 import type { JobResult } from '../../src/job/result.js'
 import type { JobHandle } from '../../src/producers/job-handle.js'
 import { startTcpProxy, type TcpProxy } from '../servers/tcp-proxy.js'
+import { spanning, whole } from '../whole.js'
 import { startDeployment, until, type Deployment } from './deployment.js'
 
 // Redis goes away while jobs run: no job is lost, doubled or failed, no step runs again, no byte is lost or doubled.
-// SWITCHYARD_SOAK=1 keeps Redis away for a minute; otherwise it is for some leases of these consumers.
+// SWITCHYARD_SOAK=1 keeps Redis away for a minute; otherwise it is for some leases of these consumers. CI tries an outage and a failover, and
+// `npm run test:long` every way in which Redis goes away.
 const awayMs = process.env['SWITCHYARD_SOAK'] === undefined ? 5_000 : 60_000
 const lines = process.env['SWITCHYARD_SOAK'] === undefined ? 80 : 700
 
@@ -19,7 +21,7 @@ afterEach(async () => {
   for (const step of undo.splice(0).reverse()) await step()
 })
 
-const counting = `echo began; i=0; while [ $i -lt ${lines} ]; do i=$((i+1)); echo "out $i"; echo "err $i" >&2; sleep 0.1; done; echo x >> runs.txt; cat runs.txt`
+const counting = `echo began; i=0; while [ $i -lt ${lines} ]; do i=$((i+1)); echo "out $i"; echo "err $i" >&2; [ $((i % 5)) -gt 0 ] || sleep 0.5; done; echo x >> runs.txt; cat runs.txt`
 const numbered = (stream: string) => Array.from({ length: lines }, (_, index) => `${stream} ${index + 1}\n`).join('')
 
 async function output(job: JobHandle): Promise<{ stdout: string; stderr: string }> {
@@ -58,7 +60,7 @@ async function expectUnharmed({ running, waiting }: { running: JobHandle[]; wait
   expect(await resultOf(waiting)).toMatchObject({ status: 'succeeded', attempts: [{ outcome: 'succeeded' }], steps: [{ stdoutTail: 'x\n' }] })
 }
 
-it('restarted with its append-only file', async () => {
+it.runIf(whole)('restarted with its append-only file', async () => {
   const jobs = await begin()
   await deployment.redis.restart()
   await expectUnharmed(jobs)
@@ -72,7 +74,7 @@ it('gone for longer than the leases, and back', async () => {
   await expectUnharmed(jobs)
 }, 300_000)
 
-it('killed: what it had not written yet is written again by whoever supervises', async () => {
+it.runIf(whole)('killed: what it had not written yet is written again by whoever supervises', async () => {
   const jobs = await begin()
   await deployment.redis.kill('SIGKILL')
   await deployment.redis.restart()
@@ -80,7 +82,7 @@ it('killed: what it had not written yet is written again by whoever supervises',
   await expectUnharmed(jobs, false)
 }, 300_000)
 
-it('frozen for longer than the leases', async () => {
+it.runIf(whole)('frozen for longer than the leases', async () => {
   const jobs = await begin()
   deployment.redis.freeze()
   await delay(awayMs)
@@ -88,10 +90,10 @@ it('frozen for longer than the leases', async () => {
   await expectUnharmed(jobs)
 }, 300_000)
 
-it.each<[string, (proxy: TcpProxy) => void]>([
+it.each(spanning<[string, (proxy: TcpProxy) => void]>([
   ['cut off', (proxy) => proxy.cut()],
   ['gone without a word', (proxy) => proxy.silence()],
-])('failed over to its replica, the primary %s', async (_what, end) => {
+], 'gone without a word'))('failed over to its replica, the primary %s', async (_what, end) => {
   let proxy: TcpProxy | undefined
   const jobs = await begin({
     address: async (redis) => {
@@ -122,7 +124,7 @@ it.each<[string, (proxy: TcpProxy) => void]>([
   }
 }, 300_000)
 
-it('refuses to write for a while, because its memory is full', async () => {
+it.runIf(whole)('refuses to write for a while, because its memory is full', async () => {
   const jobs = await begin()
   const admin = new Redis(deployment.redis.url)
   try {
@@ -135,7 +137,7 @@ it('refuses to write for a while, because its memory is full', async () => {
   }
 }, 300_000)
 
-it('away while a consumer is stopped: it ends all the same, and another one finds its jobs', async () => {
+it.runIf(whole)('away while a consumer is stopped: it ends all the same, and another one finds its jobs', async () => {
   const jobs = await begin()
   const third = await deployment.startConsumer()
   await deployment.redis.kill('SIGTERM')

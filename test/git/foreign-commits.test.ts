@@ -6,6 +6,7 @@ import { promisify } from 'node:util'
 import { afterAll, beforeAll, describe, expect, it, onTestFinished, vi } from 'vitest'
 import { fetchAsPack, pushPack, type BroughtCommits } from '../../src/git/carried-pack.js'
 import { InfrastructureError } from '../../src/job/errors.js'
+import { whole } from '../whole.js'
 import { gitOk, localStorage, withToken, type LocalStorage } from './local-storage.js'
 import * as packing from './pack-writer.js'
 
@@ -127,7 +128,8 @@ describe('what a job commits is pushed', () => {
     expect(await arrived(await push({ ...commits, said: { ...commits.said, borders: [], depth: 2 } }))).toBe(commits.sha)
   })
 
-  it('as a small pack of two versions of a large file', { timeout: 240_000 }, async () => {
+  // As much as may be taken, which takes a minute: `npm run test:long`.
+  it.runIf(whole)('as a small pack of two versions of a large file', { timeout: 240_000 }, async () => {
     const commits = await large(290_000_000, 1)
     expect(commits.said.bytes).toBeLessThan(2_000_000)
     const branch = await push(commits)

@@ -4,9 +4,10 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from
 import type { CheckpointResult, Runner } from '../../src/runner/runner.js'
 import { gitOk } from '../git/local-storage.js'
 import { callOptions, processSandbox, type ProcessSandbox } from './process-sandbox.js'
+import { spanning } from '../whole.js'
 import { finalCommit, repository, snapshot, type Repository } from './repository.js'
 
-/** What a job finds in its next sandbox is what its last checkpoint saw, one kind of change at a time. */
+/** What a job finds in its next sandbox is what its last checkpoint saw, one kind of change at a time. CI takes what spans them, `npm run test:long` each. */
 
 let repo: Repository
 let sandbox: ProcessSandbox
@@ -126,8 +127,10 @@ const kinds: Record<string, () => Promise<void>> = {
   },
 }
 
+const spanned = ['every file deleted', 'a changed mode, either way', 'a file that became a folder, and a folder that became a file', 'names that are odd', 'a tracked file that is ignored by now', 'a file that is only intended to be added']
+
 describe('a checkpoint brings back', () => {
-  it.each(Object.entries(kinds))('%s', async (_kind, change) => {
+  it.each(spanning(Object.entries(kinds), ...spanned))('%s', async (_kind, change) => {
     await change()
     const before = await everything(tree)
     const made = await checkpoint()
@@ -164,7 +167,7 @@ describe('a checkpoint brings back', () => {
   })
 
   // Empty folders and modes are no part of a tree: only the walk finds them, and it may keep in mind what is ignored.
-  it.each<[string, () => Promise<unknown>]>([
+  it.each(spanning<[string, () => Promise<unknown>]>([
     ['a second edit of .gitignore', () => writeFile(file('.gitignore'), 'other\n')],
     ['.gitignore removed', () => rm(file('.gitignore'))],
     ['info/exclude', () => writeFile(file('.git/info/exclude'), '!out\n')],
@@ -172,7 +175,7 @@ describe('a checkpoint brings back', () => {
       await writeFile(file('.git/list'), '!out\n')
       await inTree('config', 'core.excludesFile', file('.git/list'))
     }],
-  ])('empty folders that are no longer ignored, by %s', async (how, stop) => {
+  ], '.gitignore removed', 'a setting that names another list'))('empty folders that are no longer ignored, by %s', async (how, stop) => {
     const rules = how.includes('.gitignore') ? file('.gitignore') : file('.git/info/exclude')
     if (how.startsWith('a setting')) await writeFile(file('.git/general'), 'out\n')
     if (how.startsWith('a setting')) await inTree('config', 'core.excludesFile', file('.git/general'))

@@ -7,9 +7,12 @@ import type { ExecResult, Provider, ShellCommand } from '../../src/providers/pro
 import type { RunnerOptions } from '../../src/runner/calls.js'
 import { createRunner } from '../../src/runner/client.js'
 import type { OutputSlice, Runner } from '../../src/runner/runner.js'
+import { whole } from '../whole.js'
 
-export const shells = ['sh', 'dash', 'bash', 'bash --posix', 'busybox'] as const
-export type Shell = (typeof shells)[number]
+const everyShell = ['sh', 'dash', 'bash', 'bash --posix', 'busybox'] as const
+export type Shell = (typeof everyShell)[number]
+/** The shells that tests try: three that differ most, and all of them with `npm run test:long`. */
+export const shells: readonly Shell[] = whole ? everyShell : ['sh', 'bash', 'busybox']
 
 export function has(program: string): boolean {
   return (process.env['PATH'] ?? '').split(':').some((folder) => folder !== '' && existsSync(join(folder, program)))
