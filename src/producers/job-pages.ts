@@ -30,7 +30,10 @@ export type JobPage = JobStatus[] & {
   readonly cursor: string | null
 }
 
-/** Behind how much of one of BullMQ's sets or lists one stands: the last score, and how many have it; of a list, how many from its newest end on. */
+/**
+ * Behind how much of one of BullMQ's sets or lists one stands: the last score, and how many have it. Of a list without a score, how many from its newest end
+ * on; with the score 0 how many are left to its oldest end, so that nobody is passed over when others leave that were looked at.
+ */
 const position = z.strictObject({ score: z.string().max(40).regex(/^-?\d+(\.\d+)?(e[+-]?\d+)?$/).nullable(), skip: z.int().min(0) })
 type Position = z.output<typeof position>
 const cursorSchema = z.strictObject({ filter: z.string(), at: z.array(position.nullable()) })
@@ -52,6 +55,7 @@ const jobsPerStep = 200
 const jobsPerCall = 20_000
 /** BullMQ's sets; whatever else holds jobs is a list. */
 const sets = new Set<JobType>(['prioritized', 'delayed', 'completed', 'failed'])
+const listReply = z.tuple([z.number(), z.array(z.string())])
 
 /** A job that may be listed, when it was enqueued, and the position behind it. */
 interface Found {
@@ -81,7 +85,7 @@ export async function listJobs(
     jobIds.length === 0
       ? []
       : z.array(z.string()).parse(await runScript(redis, 'jobs-match', [...jobIds.map((id) => keys.job(id)), ...jobIds.map((id) => keys.run(id))], filter))
-  const sources = types.map((type, index) => new Source(redis, queue.toKey(type === 'waiting' ? 'wait' : type), sets.has(type), starts[index] ?? null, match, budget))
+  const sources = types.map((type, index) => new Source(redis, queue.toKey(type === 'waiting' ? 'wait' : type), sets.has(type) ? 'set' : type === 'active' ? 'leaving' : 'list', starts[index] ?? null, match, budget))
 
   const seen = new Set<string>()
   const page: JobStatus[] = []
@@ -139,7 +143,7 @@ class Source {
   constructor(
     private readonly redis: Redis,
     private readonly key: string,
-    private readonly isSet: boolean,
+    private readonly kind: 'set' | 'list' | 'leaving',
     start: Position | null,
     private readonly match: (jobIds: readonly string[]) => Promise<string[]>,
     private readonly budget: { left: number },
@@ -190,7 +194,8 @@ class Source {
 
   async #read(): Promise<Omit<Found, 'atMs'>[]> {
     const { score, skip } = this.#looked
-    if (!this.isSet) {
+    if (this.kind === 'leaving') return await this.#readBackwards(score === null ? Infinity : skip)
+    if (this.kind === 'list') {
       const jobIds = await this.redis.lrange(this.key, skip, skip + jobsPerStep - 1)
       return jobIds.map((jobId, index) => ({ jobId, behind: { score: null, skip: skip + index + 1 } }))
     }
@@ -202,5 +207,19 @@ class Source {
       behind = own === behind.score ? { score: own, skip: behind.skip + 1 } : { score: own, skip: 1 }
       return [{ jobId, behind }]
     })
+  }
+
+  /** Of a list to which jobs come at its newest end alone: the next ones of so many that are left. Those that have left of these are made up for by some that were looked at. */
+  async #readBackwards(left: number): Promise<Omit<Found, 'atMs'>[]> {
+    for (let from = Math.min(left, await this.redis.llen(this.key)); ; ) {
+      if (from === 0) return []
+      const answers = await this.redis.multi().llen(this.key).lrange(this.key, -from, jobsPerStep - from - 1 < 0 ? jobsPerStep - from - 1 : -1).exec()
+      const [length, jobIds] = listReply.parse(answers?.map(([error, answer]) => {
+        if (error !== null) throw error
+        return answer
+      }))
+      if (length >= from) return jobIds.map((jobId, index) => ({ jobId, behind: { score: '0', skip: from - index - 1 } }))
+      from = length
+    }
   }
 }

@@ -456,6 +456,25 @@ describe('status', () => {
     expect(await queue.list({ limit: 1 })).toHaveLength(1)
   })
 
+  it('is found while it runs although those before it end between two pages', async () => {
+    const queue = open()
+    const client = redis.connect()
+    const jobs = (await queue.enqueueMany(Array.from({ length: 450 }, () => spec()))).map(({ jobId }) => jobId)
+    const store = new RunStore(client, redis.keys)
+    await Promise.all(jobs.map((jobId) => store.acquire(jobId, { holder: 'consumer', fresh: record(jobId) })))
+    await client.multi().del(redis.keys.bullmq('prioritized')).lpush(redis.keys.bullmq('active'), ...jobs).exec()
+    const found = new Set<string>()
+    for (let cursor: string | null | undefined; cursor !== null; ) {
+      const page: Awaited<ReturnType<typeof queue.list>> = await queue.list({ state: 'running', limit: 100, cursor: cursor ?? undefined })
+      for (const { jobId } of page) found.add(jobId)
+      // Of those that were found some end, and one that was not.
+      for (const { jobId } of page.slice(0, 60)) await client.lrem(redis.keys.bullmq('active'), 0, jobId)
+      if (cursor === undefined) await client.lrem(redis.keys.bullmq('active'), 0, jobs[1]!)
+      cursor = page.cursor
+    }
+    expect(jobs.filter((jobId) => !found.has(jobId))).toEqual([jobs[1]])
+  })
+
   it('is found among many by state, tenant, repository and time, a page at a time, each once', async () => {
     const queue = open()
     const many = Array.from({ length: 900 }, (_, index) => spec({ tenant: `t${index % 300}`, priority: 1 + (index % 3), repository: index % 300 === 7 ? 'acme/api' : 'acme/web' }))
