@@ -2,7 +2,7 @@ import type { Redis } from 'ioredis'
 import { z } from 'zod'
 import { untilAborted } from './abort.js'
 import type { Keys } from './keys.js'
-import { queueScript } from './scripts.js'
+import { queueScript, runScript } from './scripts.js'
 
 /** How long an inbox that nobody reads lives, in milliseconds: a dead consumer's goes by itself. */
 export const inboxTtlMs = 60_000
@@ -11,12 +11,14 @@ const messageSchema = z.discriminatedUnion('kind', [
   z.object({ kind: z.literal('grant'), leaseId: z.string(), provider: z.string() }),
   z.object({
     kind: z.literal('work'),
+    given: z.object({ jobId: z.string(), provider: z.string(), idle: z.boolean() }).optional(),
     asked: z.object({ view: z.string(), about: z.array(z.object({ id: z.string(), number: z.number(), json: z.string() })) }).optional(),
   }),
   z.object({ kind: z.literal('leave'), by: z.string(), reason: z.string().nullable() }),
 ])
 /**
- * `leave`: an operator wants this consumer to hand its jobs over and stop, as SIGTERM does; `grant`: a place at `provider` is yours under this lease id; `work`: there may be a job to take; `asked`: what the
+ * `leave`: an operator wants this consumer to hand its jobs over and stop, as SIGTERM does; `grant`: a place at `provider` is yours under this lease id; `work`: there may be a job to take; `given`: one that was chosen for this consumer,
+ * with its place, and stands in BullMQ's wait list: it is taken without a look, and `idle` says whether this consumer still counts as idle; `asked`: what the
  * index has not heard of that view's consumers about, as `Dispatched.unknown`.
  */
 export type InboxMessage = z.output<typeof messageSchema>
@@ -51,6 +53,12 @@ export class Inbox {
     signal?.throwIfAborted()
     const answer = await untilAborted(this.#blocking.blpop(this.#keys.inbox(this.holder), Math.max(timeoutMs, 10) / 1000), signal)
     return answer === null ? null : messageSchema.parse(JSON.parse(answer[1]))
+  }
+
+  /** This consumer can't take what it was given: another idle one is told. */
+  async passOn(): Promise<void> {
+    await this.unregisterIdle()
+    await runScript(this.#commands, 'inbox-wake', [this.#keys.ledger(), this.#keys.ready(), this.#keys.idle()], [this.#keys.inbox(''), inboxTtlMs, 1])
   }
 
   /** This consumer is idle no more. It became so by `ReadyJobs.dispatch`, in the step that found nothing for it. */

@@ -42,7 +42,7 @@ it('asks whoever it wakes of all that its view has said nothing about, with the 
     await becomeIdle(client, redis.keys, 'a', 60_000)
     for (const [index, spec] of specs.entries()) {
       const jobId = `${JSON.stringify(spec)} ${index}`
-      await client.multi().hset(redis.keys.job(jobId), 'data', '{}').zadd(redis.keys.bullmq('prioritized'), 2 ** 32 + index, jobId).exec()
+      await client.multi().hset(redis.keys.job(jobId), 'name', 'job', 'data', '{}').zadd(redis.keys.bullmq('prioritized'), 2 ** 32 + index, jobId).exec()
       await ready.add([{ jobId, spec: parseJobSpec({ repository: 'acme/web', steps: ['true'], ...spec }) }], index === specs.length - 1 ? { wake: 5 } : {})
     }
     const message = await box.next(1_000)
@@ -66,7 +66,7 @@ it('asks one of those that it wakes alike, and of nothing that is long', async (
   for (const holder of ['a', 'b', 'c']) await becomeIdle(client, redis.keys, holder, 60_000)
   const add = async (specs: readonly object[]) => {
     const jobs = specs.map((spec, index) => ({ jobId: `${index} of ${specs.length}`, spec: parseJobSpec({ repository: 'acme/web', steps: ['true'], ...spec }) }))
-    for (const [index, { jobId }] of jobs.entries()) await client.multi().hset(redis.keys.job(jobId), 'data', '{}').zadd(redis.keys.bullmq('prioritized'), 2 ** 32 + index, jobId).exec()
+    for (const [index, { jobId }] of jobs.entries()) await client.multi().hset(redis.keys.job(jobId), 'name', 'job', 'data', '{}').zadd(redis.keys.bullmq('prioritized'), 2 ** 32 + index, jobId).exec()
     await ready.add(jobs, { wake: jobs.length })
     const messages = (await Promise.all(['a', 'b', 'c'].map((holder) => client.lrange(redis.keys.inbox(holder), 0, -1)))).flat()
     await client.del(...['a', 'b', 'c'].map((holder) => redis.keys.inbox(holder)))

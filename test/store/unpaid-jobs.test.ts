@@ -136,8 +136,9 @@ describe('jobs whose tenant’s budget can’t pay for any of them', () => {
 
   it('cost nothing, however many wait', async () => {
     await oneRefused()
-    // Those of scripts too.
-    const commands = async () => {
+    // Those of scripts too. The first look of a second does more.
+    const commands = async () => Math.min(await once(), await once(), await once())
+    const once = async () => {
       const processed = async () => Number(/total_commands_processed:(\d+)/.exec(await client.info('stats'))?.[1])
       const before = await processed()
       expect((await look()).what).toBe('nothing')

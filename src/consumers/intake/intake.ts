@@ -46,6 +46,9 @@ const refusalPolls = 3
 /** What is looked at of a job's data to account for it; the whole is checked by whoever runs it. */
 const accounted = z.object({ spec: z.object({ tenant: z.string().max(100).optional().catch(undefined), secrets: z.array(z.string()).optional().catch(undefined) }) }).catch({ spec: {} })
 
+/** What was chosen for this consumer. */
+type Found = Pick<Dispatched, 'jobId' | 'waited' | 'stand' | 'provider'>
+
 /** A job in this consumer's hands. */
 interface UnderWay extends Cancellable {
   readonly leave: () => void
@@ -135,6 +138,10 @@ export class Intake {
       try {
         const message = await inbox.next(1_000, this.stopping.signal)
         if (message?.kind === 'work') {
+          if (message.given !== undefined) {
+            await this.takeGiven(message.given)
+            continue
+          }
           if (message.asked !== undefined) this.waiting.hear(message.asked, this.parts.announcer.means().secrets)
           this.nudge()
         } else if (message?.kind === 'leave') {
@@ -182,7 +189,7 @@ export class Intake {
     if (found.what === 'take') {
       // One that waited to be taken is taken before the next look, which would find it again.
       if (found.idle || found.jobId === null) return (await this.take(found)) || !found.idle
-      this.takeMeanwhile(found)
+      void this.takeMeanwhile(found)
       // The take is sent before the next look: that finds the queue without this job.
       await nextTurn()
       return true
@@ -234,6 +241,7 @@ export class Intake {
         means,
         graceMs,
         // With its last job this consumer can be of no use to anybody who has a place to give.
+        room: this.parts.context.settings.maxJobs - this.busy(),
         idleMs: this.busy() + 1 < context.settings.maxJobs ? idleTtlMs - Math.min(mostHandicapMs, this.busy() * handicapMs) : 0,
       })
     } catch (error) {
@@ -278,7 +286,19 @@ export class Intake {
     return Math.max(inHand - waits.size, inHand - settings.maxJobs)
   }
 
-  private takeMeanwhile(found: Dispatched): void {
+  /** Takes a job that was chosen for this consumer as it came, or as its place came free: no look is needed for it. */
+  private async takeGiven({ jobId, provider, idle }: { readonly jobId: string; readonly provider: string; readonly idle: boolean }): Promise<void> {
+    const { context, inbox } = this.parts
+    if (this.isStopped() || this.isFull() || context.keys.isRefused({ git: true })) {
+      await inbox.passOn()
+      return
+    }
+    const taking = this.takeMeanwhile({ jobId, provider, waited: null, stand: { kind: 'able' } })
+    // It says that it is idle again when it has this one.
+    if (!idle) void taking.then(() => this.nudge())
+  }
+
+  private takeMeanwhile(found: Found): Promise<void> {
     const taking = this.take(found).then(
       (again) => {
         if (again) this.nudge()
@@ -289,11 +309,11 @@ export class Intake {
       },
     )
     this.takes.add(taking)
-    void taking.finally(() => this.takes.delete(taking))
+    return taking.finally(() => this.takes.delete(taking))
   }
 
   /** Takes the job that was found, or one that waited to be taken. Returns true when there was none any more: somebody was faster. */
-  private async take(found: Dispatched): Promise<boolean> {
+  private async take(found: Found): Promise<boolean> {
     const { takeJob, locks } = this.parts
     if (found.jobId !== null) this.expect(found.jobId, found.provider)
     const token = randomUUID()
@@ -303,7 +323,7 @@ export class Intake {
   }
 
   /** Supervises a job that BullMQ gave. Returns true when it is not the one that was found, and its turn has not come: it is given back. */
-  private async begin(given: Pick<TakenJob, 'job' | 'jobId' | 'token' | 'takenAt'>, found: Pick<Dispatched, 'jobId' | 'waited' | 'stand' | 'provider'>): Promise<boolean> {
+  private async begin(given: Pick<TakenJob, 'job' | 'jobId' | 'token' | 'takenAt'>, found: Found): Promise<boolean> {
     const { context, locks, secrets } = this.parts
     const { job, jobId, token } = given
     // What was said of the one that was found says nothing of another.

@@ -273,13 +273,22 @@ function ledger.idleConsumer(q, view)
   return nil
 end
 
--- Nil for one that was idle when the choice was made, and has been told since.
-function ledger.wake(q, holder)
+-- Tells an idle consumer that there is something for it; nil for one that was idle when the choice was made, and has been told since. `given` { jobId, provider }: what was chosen
+-- for it, with its place, so that it needs no look; where it has room for more it stays idle, a little less than before, and otherwise it says itself when it is again.
+ledger.handicapMs = 20
+function ledger.wake(q, holder, given)
   if not holder then return end
+  local idle, views = ledger.idlePrefix .. q, ledger.idlePrefix .. q .. ':view'
   ledger.idleOf[q] = nil
-  redis.call('ZREM', ledger.idlePrefix .. q, holder)
-  redis.call('HDEL', ledger.idlePrefix .. q .. ':view', holder)
-  ledger.tell(holder, { kind = 'work' })
+  local room = given and tonumber(redis.call('HGET', views, 'room:' .. holder) or '0') or 0
+  if room > 1 then
+    redis.call('HSET', views, 'room:' .. holder, room - 1)
+    redis.call('ZINCRBY', idle, 0 - ledger.handicapMs, holder)
+  else
+    redis.call('ZREM', idle, holder)
+    redis.call('HDEL', views, holder, 'room:' .. holder)
+  end
+  ledger.tell(holder, { kind = 'work', given = given and { jobId = given.jobId, provider = given.provider, idle = room > 1 } or nil })
 end
 
 -- Wakes up to so many idle consumers of the caller's queue, those that are believed longest. `askedOf(view)`: what one is asked with it, or nil.
@@ -291,7 +300,7 @@ function ledger.wakeIdle(most, askedOf)
   for i, holder in ipairs(redis.call('ZPOPMAX', I, most)) do
     if i % 2 == 1 then
       local view = redis.call('HGET', I .. ':view', holder)
-      redis.call('HDEL', I .. ':view', holder)
+      redis.call('HDEL', I .. ':view', holder, 'room:' .. holder)
       ledger.tell(holder, { kind = 'work', asked = askedOf and view and askedOf(view) or nil })
       woken[#woken + 1] = holder
     end

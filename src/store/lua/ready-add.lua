@@ -1,4 +1,4 @@
--- include concurrency
+-- include ready-choose
 -- include next-run
 -- Lists jobs that BullMQ holds as waiting; those that it does not, and those that are listed already, are left out.
 -- ARGV: inbox prefix, inbox ttl, how many jobs are listed after these by the same caller, 1 for jobs that BullMQ may hold in its wait list, where priority 0
@@ -90,6 +90,33 @@ local sweep = R .. ':q:' .. q .. ':sweep'
 if #jobs > 0 and most - least + 1 == #jobs and (least == 1 or least == tonumber(call('HGET', sweep, 'seen') or '0') + 1) then
   call('HSET', sweep, 'seen', string.format('%.0f', most))
 end
+-- Gives what has just come, with its place, to an idle consumer, which needs no look then. Returns whether that is done; where something else is to be put right first, or where
+-- not all is known that a look would learn, it is not.
+local function handNew(job)
+  local idle = redis.call('ZREVRANGE', I, 0, 0)[1]
+  local view = idle and redis.call('HGET', I .. ':view', idle)
+  local shape, name = ready.listedAt(q, job.id)
+  if not view or not shape or keyed.isLine(shape) or ledger.anyWaits() then return false end
+  local class = ready.classOf(q, view, shape)
+  if not class or choice.policyOf(q, view) == 'own' then return false end
+  if call('EXISTS', R .. ':uncapping', R .. ':paying:day', viewKey(q, view, 'merge'), keyOf(q, 'stuck')) > 0 then return false end
+  if call('EXISTS', keyOf(q, 'deadline')) == 1 and call('ZCOUNT', keyOf(q, 'deadline'), '-inf', now) > 0 then return false end
+  local newest = call('ZREVRANGE', keyOf(q, 'shapes'), 0, 0, 'WITHSCORES')[2]
+  if tonumber(newest or '0') > tonumber(call('HGET', keyOf(q, 'mapped'), view) or '0') then return false end
+  local free = {}
+  for _, group in ipairs(ready.classAt(q, view, class)[1]) do
+    for _, provider in ipairs(group) do
+      if ledger.room(ledger.read(provider), 0, 0) == 'fits' then free[provider] = ledger.read(provider) end
+    end
+  end
+  if next(free) == nil then return false end
+  local found = choice.choose(free, function(queue, other) return choice.isOpen(queue) and ledger.idleConsumer(queue, other) ~= nil end, function(queue, other, jobId)
+    return ledger.idleConsumer(queue, other), 'on/' .. jobId .. '/' .. string.format('%.0f', now)
+  end)
+  if found then ledger.wake(found.q, found.holder, found) end
+  return found and found.q == q and found.jobId == job.id
+end
+if wakes > 0 and #jobs == 1 and added == 1 and handNew(jobs[1]) then wakes = 0 end
 -- The first of a view that is woken hears what its view has said nothing of, in its order, as a look would tell it; and says so with its first look.
 if wakes > 0 then
   local mostAsked, mostBytes, told = 16, 16384, {}

@@ -4,7 +4,7 @@
 -- ARGV: inbox prefix, inbox ttl, holder, lease id, limits of the holder's providers as JSON, what it has found of shapes as JSON [[shape, number, groups of
 --       providers, the best first; or why it can't run them], …], ms for which to count as idle when there is nothing (more); 0 to not; what the caller has
 --       as JSON { profile, view, providers, secrets, shares, policy }: its profile's id, that of its view, the providers and secrets that it can use now, whether it knows of
---       tenants' shares, and how it chooses in a group: 'most-free', 'fastest', 'given' or 'own'; grace in ms.
+--       tenants' shares, and how it chooses in a group: 'most-free', 'fastest', 'given' or 'own'; grace in ms; how many more jobs the caller has room for.
 -- Returns {what, job id or '', provider at which it has its place or '', loads as JSON (where shapes are asked about, or the policy is 'own'), ms until there may be room or a job without anything given
 --          back or '', shapes that this profile has not said anything of (id, number, JSON, …), 1 if there is nothing more to take now, the job that
 --          waited to be taken or '', why it or the chosen one is given: '' or 'stranded' or 'nobody' (see `standOf`), 'overdue' when its time to
@@ -110,12 +110,12 @@ local function answer(what, jobId, provider, waited, stand, why)
   if last and idleMs > 0 then
     redis.call('ZREMRANGEBYSCORE', I, '-inf', now)
     redis.call('ZADD', I, now + idleMs, holder)
-    redis.call('HSET', viewsOfIdle, holder, me)
+    redis.call('HSET', viewsOfIdle, holder, me, 'room:' .. holder, tonumber(ARGV[10] or '1') - (what == 'take' and 1 or 0))
     redis.call('PEXPIRE', I, 2 * idleMs)
     redis.call('PEXPIRE', viewsOfIdle, 2 * idleMs)
   else
     redis.call('ZREM', I, holder)
-    redis.call('HDEL', viewsOfIdle, holder)
+    redis.call('HDEL', viewsOfIdle, holder, 'room:' .. holder)
   end
   return { what, jobId or '', provider or '', #loads == 0 and '[]' or cjson.encode(loads), soonest, unknown, last and 1 or 0,
     waited or '', stand or '', why or '[]', sharesLost and 1 or 0, strays, atConcurrency }
@@ -322,7 +322,7 @@ for _ = 1, perLook.handedOn do
   -- What came to the front of its line in this call may be of a shape that the caller is still to learn of.
   if not found then return answer((more or merging or keyed.advanced) and 'again' or 'nothing') end
   if found.q == q and found.view == me then return answer('take', found.jobId, found.provider) end
-  ledger.wake(found.q, found.holder)
+  ledger.wake(found.q, found.holder, found)
   for name in pairs(free) do
     if ledger.room(ledger.read(name), 0, 0) ~= 'fits' then free[name] = nil else free[name] = ledger.read(name) end
   end

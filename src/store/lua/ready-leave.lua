@@ -19,7 +19,7 @@ local function handOn(provider, own)
     return holder, (own and holder == own.holder and 'end/' or 'on/') .. jobId .. '/' .. string.format('%.0f', now)
   end)
   if found and own and found.holder == own.holder then return found end
-  if found then ledger.wake(found.q, found.holder) elseif ready.spent >= ready.patience then ledger.offer(provider) end
+  if found then ledger.wake(found.q, found.holder, found) elseif ready.spent >= ready.patience then ledger.offer(provider) end
   return nil
 end
 

@@ -30,6 +30,7 @@
 --   V:a:<class>            sorted set: tenant -> score
 --   V:t:<class>:<tenant>   sorted set: shape -> the first score in Q:j
 --   Q:deadline             sorted set: job id -> ms at which its time to wait is over;  Q:stuck  shape -> since when nobody can run it
+--   Q:empty                sorted set: shape of which nothing waits, and that somebody can run -> since when, in ms; the latest of them
 --   Q:passed               hash: shape -> ms since when smaller jobs pass it
 -- Everything that the same providers can run is one class, so what waits for a full one costs nothing, and is there when it has room.
 -- Where a job stands is the field `sy` of BullMQ's own hash of it, '<epoch> <shape> <tenant>', which goes when the job does.
@@ -438,13 +439,27 @@ function ready.leave(q, shape, name)
     ready.saveAccount(name)
   end
   if call('EXISTS', keyOf(q, 's:' .. shape)) == 1 then return end
+  call('HDEL', keyOf(q, 'passed'), shape)
+  -- What somebody can run is kept for a while: most often the next job is of a shape that was there before, and nobody needs to be asked about it again.
+  local known = false
+  for _, view in ipairs(keyed.isLine(shape) and {} or ready.views(q)) do known = known or ready.classOf(q, view, shape) end
+  if not known then return ready.dropShape(q, shape) end
+  local empty = keyOf(q, 'empty')
+  call('ZADD', empty, now, shape)
+  local oldest = call('ZRANGE', empty, 0, 0, 'WITHSCORES')
+  if oldest[1] ~= shape and (now - tonumber(oldest[2]) > ready.emptyMs or call('ZCARD', empty) > ready.mostEmpty) then ready.dropShape(q, oldest[1]) end
+end
+
+-- Forgets a shape of which nothing waits.
+ready.emptyMs, ready.mostEmpty = 600000, 64
+function ready.dropShape(q, shape)
   for _, view in ipairs(ready.views(q)) do
     call('HDEL', viewKey(q, view, 'fit'), shape)
     call('HDEL', viewKey(q, view, 'order'), shape)
     call('ZREM', viewKey(q, view, 'merge'), shape)
   end
-  for _, part in ipairs({ 'demand', 'shape', 'passed' }) do call('HDEL', keyOf(q, part), shape) end
-  for _, part in ipairs({ 'shapes', 'stuck' }) do call('ZREM', keyOf(q, part), shape) end
+  for _, part in ipairs({ 'demand', 'shape' }) do call('HDEL', keyOf(q, part), shape) end
+  for _, part in ipairs({ 'shapes', 'stuck', 'empty' }) do call('ZREM', keyOf(q, part), shape) end
   call('HDEL', R .. ':q:' .. q .. ':unfit', shape)
   ready.forgetShape(q, shape)
 end
@@ -476,6 +491,7 @@ function ready.list(q, jobId, shape, name, score, dirty)
   names[name] = begun and score or first or true
   if first and first ~= true and tonumber(score) < tonumber(first) then names[name] = score end
   if not begun then return end
+  call('ZREM', keyOf(q, 'empty'), shape)
   local a = ready.accountOf(name)
   if a.heaps <= 0 and a.held <= 0 then ready.comeBack(a, name) end
   a.queues[q] = math.max(a.queues[q] or 0, a.base)
@@ -723,7 +739,7 @@ function ready.tidy()
     return 1
   end
   local parts = {}
-  for _, part in ipairs({ 'shape', 'demand', 'shapes', 'mapped', 'views', 'policy', 'deadline', 'stuck', 'passed', 'over', 'aside' }) do parts[#parts + 1] = keyOf(q, part, epoch) end
+  for _, part in ipairs({ 'shape', 'demand', 'shapes', 'mapped', 'views', 'policy', 'deadline', 'stuck', 'passed', 'over', 'aside', 'empty' }) do parts[#parts + 1] = keyOf(q, part, epoch) end
   call('UNLINK', unpack(parts))
   call('LPOP', R .. ':garbage')
   return 1
