@@ -114,7 +114,7 @@ local function handNew(job)
     return ledger.idleConsumer(queue, other), 'on/' .. jobId .. '/' .. string.format('%.0f', now)
   end)
   if found then ledger.wake(found.q, found.holder, found) end
-  return found and found.q == q and found.jobId == job.id
+  return found and found.holder and found.q == q and found.jobId == job.id
 end
 if wakes > 0 and #jobs == 1 and added == 1 and handNew(jobs[1]) then wakes = 0 end
 -- The first of a view that is woken hears what its view has said nothing of, in its order, as a look would tell it; and says so with its first look.
