@@ -383,6 +383,19 @@ describe('the end of a job in hand', () => {
     expect(await redis.connect().exists(redis.keys.inbox('one'))).toBe(0)
   })
 
+  it('leaves nothing of one that was to be taken as it is: run again, it is listed as any other', async () => {
+    const client = redis.connect()
+    await enqueue('j1')
+    await ready.front('j1', { asItIs: true })
+    const one = consumer([limit('a', 1)], 'one')
+    expect(await one.dispatch()).toMatchObject({ what: 'take', waited: 'j1', unlisted: [] })
+    await client.del(redis.keys.bullmq('wait'))
+    await (await begun('j1', 'one')).end(null)
+    // As BullMQ's `retry` puts one of priority 0 back.
+    await client.rpush(redis.keys.bullmq('wait'), 'j1')
+    expect(await one.dispatch()).toMatchObject({ what: 'nothing', waited: null, unlisted: ['j1'] })
+  })
+
   it('is refused to who has lost the job, whose place stays', async () => {
     await enqueue('j1')
     await enqueue('j2')

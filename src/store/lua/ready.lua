@@ -526,10 +526,12 @@ function ready.enterShape(q, shape, json, milliCpu, memoryMiB)
   ready.entered[q .. ' ' .. shape] = true
 end
 
--- Takes a job out of the index, wherever it stands in it; with `for now` it still waits.
+-- Takes a job out of the index, wherever it stands in it; with `for now` it still waits. Of one that is not listed, what is said there instead is returned: '-' for one
+-- that is to be taken as it is.
 function ready.unlist(q, jobId, forNow)
-  local shape, name = ready.listedAt(q, jobId)
-  if not shape then return end
+  local text = call('HGET', bull(q, jobId), 'sy')
+  local shape, name = ready.parseListed(q, text)
+  if not shape then return text end
   call('HDEL', bull(q, jobId), 'sy')
   if not forNow then call('ZREM', keyOf(q, 'deadline'), jobId) end
   if call('ZREM', ready.jobsKey(q, shape, name), jobId) == 1 then call('HINCRBY', R .. ':listed', q, -1) end

@@ -6,5 +6,5 @@
 -- has its place or ''}.
 local how = endRun(4, 5, true)
 if how == 'lost' or how == 'stale' then return { how } end
-local following = leaveHands(ids.job(ownQueue, ARGV[15]), ARGV[3] ~= '' and { holder = ARGV[3], view = ARGV[4] } or nil)
+local following = leaveHands(ids.job(ownQueue, ARGV[15]), ARGV[3] ~= '' and { holder = ARGV[3], view = ARGV[4] } or nil, true)
 return { how, following and following.jobId or '', following and following.provider or '' }
