@@ -64,6 +64,26 @@ describe('what a job costs Redis', () => {
     expect(((await redisFigures(client)).scripts - before.scripts) / 400).toBeLessThan(9.5)
   })
 
+  it('one that comes while a consumer is idle is given to it: no look is made for it', async () => {
+    const lone = new AgentQueue({ redis: { url: redis.url }, name: 'lone' })
+    // What a look chooses has its place under a number of that consumer's.
+    const places: Promise<string | null>[] = []
+    const provider = new InMemoryProvider('b', { onCreateCall: (_name, { tags }) => places.push(client.hget(`${new Keys().ledger()}:jobs`, tags['switchyard-job'] ?? '')) })
+    // It looks by itself when it begins, and not again in this test.
+    const idle = new Consumer({ deployment: 'cost', redis: { url: redis.url }, queue: { name: 'lone' }, git: inMemoryGitHost, providers: [{ provider, limit: { sandboxes: 10 } }], secrets: secretsFromEnvironment([]), settings: { pollMs: 300_000 }, log: pino({ level: 'silent' }) })
+    await idle.start()
+    try {
+      for (let index = 0; index < 20; index++) expect((await (await lone.enqueue(trivial)).result({ timeoutMs: 60_000 })).status).toBe('succeeded')
+    } finally {
+      await idle.stop()
+      await lone.close()
+    }
+    const [first, ...others] = (await Promise.all(places)).map((place) => place?.split('/')[0])
+    // The first is of a kind that nobody has heard of.
+    expect(first).toMatch(/^consumer-/)
+    expect(others).toEqual(Array.from({ length: 19 }, () => 'on'))
+  })
+
   it('fifty steps that print in many pieces send what is new, and nothing of what was before', async () => {
     const before = await redisFigures(client)
     const [jobId = ''] = await run(1, { ...trivial, steps: Array.from({ length: 50 }, () => 'sleep 0.06 # line every 0.001') })
