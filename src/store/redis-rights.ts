@@ -19,7 +19,7 @@ const rights = {
   lindex: 2, llen: 1, lpop: 1, lpos: 2, lpush: 2, lrange: 3, lrem: 3, lset: 3, ltrim: 3, rpop: 1, rpoplpush: 2, rpush: 2,
   sadd: 2, scard: 1, sismember: 2, smembers: 1, spop: 1, srandmember: 1, srem: 2,
   xack: 3, xadd: 4, xautoclaim: 5, xdel: 2, 'xgroup|create': 3, 'xgroup|delconsumer': 3, 'xgroup|destroy': 2, 'xgroup|setid': 3, 'xinfo|consumers': 2, 'xinfo|groups': 1, xlen: 1, xpending: 2, xrange: 3, xread: 3, xreadgroup: 6, xrevrange: 3, xtrim: 3,
-  zadd: 3, zcard: 1, zcount: 3, zlexcount: 3, zincrby: 3, zmscore: 2, zpopmax: 1, zpopmin: 1, zrange: 3, zrangebylex: 3, zrangebyscore: 3, zrem: 2, zremrangebyrank: 3, zremrangebyscore: 3, zrevrange: 3, zrevrangebyscore: 3, zscore: 2,
+  zadd: 3, zcard: 1, zcount: 3, zlexcount: 3, zmscore: 2, zpopmax: 1, zpopmin: 1, zrange: 3, zrangebylex: 3, zrangebyscore: 3, zrem: 2, zremrangebyrank: 3, zremrangebyscore: 3, zrevrange: 3, zrevrangebyscore: 3, zscore: 2,
 } as const satisfies Record<string, number>
 
 export const redisRights: readonly string[] = Object.keys(rights)

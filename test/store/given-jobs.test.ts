@@ -85,6 +85,22 @@ it('a consumer is given as much as it has room for, and the next one what is mor
   expect(await one.client.zrange(one.keys.bullmq('prioritized'), '0', '-1')).toEqual(['four'])
 })
 
+it('many that come at once are spread over all that are idle, and whoever was given much is to look', async () => {
+  const one = await idle([{ provider: 'p', sandboxes: 1_000 }], 1_000)
+  for (const holder of ['b', 'c']) expect(await one.look(holder, 1_000)).toBeNull()
+  for (let index = 0; index < 30; index++) await one.add(`job-${index}`)
+  const given = await Promise.all(['a', 'b', 'c'].map(async (holder) => (await one.told(holder)).length))
+  expect([given.reduce((sum, count) => sum + count), Math.min(...given) >= 9]).toEqual([30, true])
+  // One that is believed for a second still: it can't be relied on to be there for long.
+  const score = Number(await one.client.zscore(one.keys.idle(), 'a'))
+  const nowMs = Number((await one.client.get(`${one.keys.ledger()}:clock`))?.split(' ')[1])
+  expect(score).toBeGreaterThan(nowMs)
+  await one.client.zadd(one.keys.idle(), nowMs + 510, 'a', nowMs + 300, 'b', nowMs + 300, 'c')
+  await one.add('last')
+  expect((await one.told('a')).at(-1)).toMatchObject({ given: { jobId: 'last', idle: false } })
+  expect(await one.idle()).not.toContain('a')
+})
+
 it('a place that comes free is given with its job to an idle consumer in the same way', async () => {
   const one = await idle([{ provider: 'p', sandboxes: 1 }])
   await one.add('one')

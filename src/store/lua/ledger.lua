@@ -273,22 +273,30 @@ function ledger.idleConsumer(q, view)
   return nil
 end
 
+-- Until when a consumer counts as idle that has been given a job: it is believed less than all that have looked since, so that many jobs that come at once are spread. Nil for
+-- one that has been given so many that it is to look, and say how it stands.
+function ledger.lessIdle(idle, holder)
+  local left = tonumber(redis.call('ZSCORE', idle, holder) or now) - now
+  left = left > 1500 and left - 1000 or left - 20
+  return left > 500 and now + left or nil
+end
+
 -- Tells an idle consumer that there is something for it; nil for one that was idle when the choice was made, and has been told since. `given` { jobId, provider }: what was chosen
--- for it, with its place, so that it needs no look; where it has room for more it stays idle, a little less than before, and otherwise it says itself when it is again.
-ledger.handicapMs = 20
+-- for it, with its place, so that it needs no look; where it has room for more it stays idle, and otherwise it says itself when it is again.
 function ledger.wake(q, holder, given)
   if not holder then return end
   local idle, views = ledger.idlePrefix .. q, ledger.idlePrefix .. q .. ':view'
   ledger.idleOf[q] = nil
   local room = given and tonumber(redis.call('HGET', views, 'room:' .. holder) or '0') or 0
-  if room > 1 then
+  local untilMs = room > 1 and ledger.lessIdle(idle, holder)
+  if untilMs then
     redis.call('HSET', views, 'room:' .. holder, room - 1)
-    redis.call('ZINCRBY', idle, 0 - ledger.handicapMs, holder)
+    redis.call('ZADD', idle, untilMs, holder)
   else
     redis.call('ZREM', idle, holder)
     redis.call('HDEL', views, holder, 'room:' .. holder)
   end
-  ledger.tell(holder, { kind = 'work', given = given and { jobId = given.jobId, provider = given.provider, idle = room > 1 } or nil })
+  ledger.tell(holder, { kind = 'work', given = given and { jobId = given.jobId, provider = given.provider, idle = untilMs and true or false } or nil })
 end
 
 -- Wakes up to so many idle consumers of the caller's queue, those that are believed longest. `askedOf(view)`: what one is asked with it, or nil.
