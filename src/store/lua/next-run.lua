@@ -42,7 +42,8 @@ function nextRun.taken(run, job, stalled, tells)
   elseif tells then
     redis.call('HSET', run, 'stalls', stalled, 'toldAtMs', facts.taken or '0')
   else
-    redis.call('HSET', run, 'stalls', '-')
+    -- Another job that comes under its id later is not to be taken for it.
+    redis.call('HSET', run, 'stalls', '-', 'of', redis.call('HGET', job, 'timestamp'))
   end
   return waits
 end
@@ -57,7 +58,7 @@ function nextRun.note(run, job)
   if again then
     redis.call('HSET', run, 'again', string.format('%.0f', facts.known))
   elseif facts.told then
-    redis.call('HSET', run, 'stalls', '-')
+    redis.call('HSET', run, 'stalls', '-', 'of', redis.call('HGET', job, 'timestamp'))
   end
 end
 
