@@ -2,7 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { describe, expect, it } from 'vitest'
 import { FenceLostError, NewerReleaseError } from '../../src/job/errors.js'
 import type { LogChunk } from '../../src/job/log.js'
-import { createRedis, RunStore } from '../../src/store/index.js'
+import { createRedis, ReadyJobs, RunStore } from '../../src/store/index.js'
 import { after, record, result, startProxy, storedRecord, useRedis } from './fixture.js'
 
 const redis = useRedis()
@@ -297,6 +297,31 @@ describe('cancelling', () => {
       expect(await store.acquire(jobId, { holder: 'b', fresh: record(jobId), stalls: 0 }), jobId).toMatchObject({ created: true, record: { generation: 2 } })
       expect(await client.hexists(redis.keys.run(jobId), 'of'), jobId).toBe(0)
     }
+  })
+
+  it.each<[string, (job: { take: (atMs: number) => Promise<unknown>; die: () => Promise<unknown> }) => Promise<unknown>]>([
+    ['was told of its end', () => Promise.resolve()],
+    ['died, and whoever took it next did too', async (old) => [await old.die(), await old.take(11), await new ReadyJobs(redis.connect(), redis.keys).standing('job', 1), await old.die()]],
+  ])('nor is the end of a run whose holder %s, however often whoever takes the new one dies', async (_what, goes) => {
+    const store = stored()
+    const client = redis.connect()
+    const queue = {
+      take: (atMs: number) => client.multi().hset(redis.keys.job('job'), { processedOn: atMs }).set(`${redis.keys.job('job')}:lock`, 'token').exec(),
+      die: () => client.multi().hincrby(redis.keys.job('job'), 'stc', 1).del(`${redis.keys.job('job')}:lock`).exec(),
+    }
+    await client.hset(redis.keys.job('job'), { timestamp: 1 })
+    await queue.take(10)
+    const { fence } = await acquire(store, 'job')
+    await store.finish('job', fence, record('job'), result('job'), event('job'))
+    await goes(queue)
+    await client.del(redis.keys.job('job'), `${redis.keys.job('job')}:lock`)
+    await client.hset(redis.keys.job('job'), { timestamp: 2 })
+    for (const atMs of [20, 21]) {
+      await queue.take(atMs)
+      await queue.die()
+    }
+    await queue.take(22)
+    expect(await store.acquire('job', { holder: 'b', fresh: record('job'), stalls: 2 })).toMatchObject({ created: true, record: { generation: 2 } })
   })
 
   it('tells the holder at its next write, and the next holder at its takeover; the first reason counts', async () => {

@@ -240,8 +240,8 @@ export class Intake {
         choice: this.waiting.choice,
         means,
         graceMs,
+        room: context.settings.maxJobs - this.busy(),
         // With its last job this consumer can be of no use to anybody who has a place to give.
-        room: this.parts.context.settings.maxJobs - this.busy(),
         idleMs: this.busy() + 1 < context.settings.maxJobs ? idleTtlMs - Math.min(mostHandicapMs, this.busy() * handicapMs) : 0,
       })
     } catch (error) {

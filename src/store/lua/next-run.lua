@@ -42,8 +42,7 @@ function nextRun.taken(run, job, stalled, tells)
   elseif tells then
     redis.call('HSET', run, 'stalls', stalled, 'toldAtMs', facts.taken or '0')
   else
-    -- Another job that comes under its id later is not to be taken for it.
-    redis.call('HSET', run, 'stalls', '-', 'of', redis.call('HGET', job, 'timestamp'))
+    redis.call('HSET', run, 'stalls', '-')
   end
   return waits
 end
@@ -58,7 +57,7 @@ function nextRun.note(run, job)
   if again then
     redis.call('HSET', run, 'again', string.format('%.0f', facts.known))
   elseif facts.told then
-    redis.call('HSET', run, 'stalls', '-', 'of', redis.call('HGET', job, 'timestamp'))
+    redis.call('HSET', run, 'stalls', '-')
   end
 end
 

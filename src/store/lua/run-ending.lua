@@ -40,12 +40,9 @@ local function endRun(k, a, written)
     ended[#ended + 1] = 'toldAtMs'
     ended[#ended + 1] = queued[1]
   end
-  -- Whose run it is, where another job may come under its id that would be taken for this one, which BullMQ has not heard of; or has come already.
-  local of = state[5] or queued[3] or '0'
-  if stalls == '-' or of ~= (queued[3] or of) then
-    ended[#ended + 1] = 'of'
-    ended[#ended + 1] = of
-  end
+  -- Whose run it is: another job may come under its id, or has come already, whose run this is not.
+  ended[#ended + 1] = 'of'
+  ended[#ended + 1] = state[5] or queued[3] or '0'
   -- Written before anything is deleted: a Redis without memory refuses it here. A hash keeps the table that it has grown, so it is made anew.
   if not written then redis.call('HSET', run, 'result', result) end
   redis.call('DEL', run)
