@@ -38,8 +38,8 @@ export class Consumers {
     for (let looks = 0; ; looks++) {
       expect(looks).toBeLessThan(100)
       const found = await world.observe(
-        () => ready.dispatch({ holder: member.name, leaseId: `l${world.number()}`, limits: own, known, choice: 'most-free', means, graceMs: 600_000, idleMs }),
-        member,
+        () => ready.dispatch({ holder: member.name, leaseId: `l${world.number()}`, limits: own, known, choice: 'most-free', means, graceMs: 600_000, idleMs, room: 2 }),
+        { looks: member },
       )
       const { stand } = found
       if (stand.kind === 'overdue') expect(model.jobs.get(found.jobId!), `${found.jobId} is to be ended`).toMatchObject({ overdue: true })

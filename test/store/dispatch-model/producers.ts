@@ -45,9 +45,11 @@ export class Producers {
 
   private async list(added: readonly ModelJob[]): Promise<void> {
     if (added.length === 0) return
-    await this.world.side(added[0]!.queue).ready.add(added.map(({ id, spec }) => ({ jobId: id, spec })))
-    for (const job of added) Object.assign(job, { state: 'waiting', seen: true })
-    await this.world.learnSuperseded()
+    const list = async () => {
+      await this.world.side(added[0]!.queue).ready.add(added.map(({ id, spec }) => ({ jobId: id, spec })), { wake: added.length })
+      for (const job of added) Object.assign(job, { state: 'waiting', seen: true })
+    }
+    await this.world.observe(list, { comes: added })
   }
 
   async remove(job: ModelJob): Promise<void> {
@@ -132,13 +134,18 @@ export class Producers {
       return
     }
     const others = world.model.all.filter((other) => other.key !== undefined && other.key === job.key && (other.state === 'waiting' || other.state === 'around'))
-    const answer = await world.observe(async () => await retryJob(side, side.keys, job.id, { from }).catch((error: unknown) => (error as Error).name))
-    if (job.state !== 'ended') expect(answer).toBe('pending')
+    const before = job.state
+    const retry = async () => {
+      const answer = await retryJob(side, side.keys, job.id, { from }).catch((error: unknown) => (error as Error).name)
+      if (answer === 'retried' && before === 'ended') this.runAgain(job, 'waiting')
+      return answer
+    }
+    const answer = await world.observe(retry, { comes: [job] })
+    if (before !== 'ended') expect(answer).toBe('pending')
     else if (from === 'checkpoint' && rest === 'nothing') expect(answer, `retrying ${job.id} from ${JSON.stringify(run)}`).toBe(run!.end === 'succeeded' ? 'InvalidInputError' : 'CheckpointGoneError')
     else {
       expect(answer, `retrying ${job.id}`).toBe('retried')
       job.wish = from === 'checkpoint' && rest === 'checkpoint'
-      this.runAgain(job, 'waiting')
     }
     if (answer === 'retried') await this.learnCancelled([job, ...others])
   }

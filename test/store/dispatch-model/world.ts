@@ -138,8 +138,8 @@ export class World {
     return given
   }
 
-  /** Runs something that may give jobs, and judges each that it gave by what was there before. */
-  async observe<Answer>(work: () => Promise<Answer>, looks?: Member): Promise<Answer> {
+  /** Runs something that may give jobs, and judges each that it gave by what was there before. `comes`: what it lists itself, and may give at once to a consumer that is idle. */
+  async observe<Answer>(work: () => Promise<Answer>, { looks, comes = [] }: { readonly looks?: Member; readonly comes?: readonly ModelJob[] } = {}): Promise<Answer> {
     const { model } = this
     const accounts = await this.client.hgetall(`${this.keys.ready()}:tenant`)
     const scores = await this.scores()
@@ -150,7 +150,7 @@ export class World {
     const known = given.filter(({ state, overdue }) => state === 'waiting' && !overdue)
     for (const job of given) {
       expect(model.paused).not.toContain(job.queue)
-      expect(scores.has(`${job.queue} ${job.id}`)).toBe(true)
+      expect(comes.includes(job) || scores.has(`${job.queue} ${job.id}`), `${job.id} was listed`).toBe(true)
       job.state = 'given'
     }
     await this.forgetEpochs()
