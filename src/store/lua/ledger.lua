@@ -274,8 +274,9 @@ function ledger.idleConsumer(q, view)
 end
 
 -- Until when a consumer counts as idle that has been given a job: it is believed less than all that have looked since, so that many jobs that come at once are spread. Nil for
--- one that has been given so many that it is to look, and say how it stands.
+-- one that has been given so many that it is to look, and say how it stands, and for one that has not read what it was told before: it may be frozen, or dead.
 function ledger.lessIdle(idle, holder)
+  if redis.call('LLEN', inboxPrefix .. holder) > 0 then return nil end
   local left = tonumber(redis.call('ZSCORE', idle, holder) or now) - now
   left = left > 1500 and left - 1000 or left - 20
   return left > 500 and now + left or nil
