@@ -1,5 +1,6 @@
 -- include ready-choose
 -- include next-run
+-- include tidying
 -- Lists jobs that BullMQ holds as waiting; those that it does not, and those that are listed already, are left out.
 -- ARGV: inbox prefix, inbox ttl, how many jobs are listed after these by the same caller, 1 for jobs that BullMQ may hold in its wait list, where priority 0
 --       lands and whatever is moved without one, how many consumers to wake, how many shapes, for each: id, JSON, milliCpu, memoryMiB; then for each job: id, number of its
@@ -77,7 +78,7 @@ ready.placeDirty(q, dirty)
 -- Whoever makes lists takes as many apart of what is over: however often a queue is filled and drained, what is left does not pile up.
 local left = ready.made
 while left > 0 do
-  local apart = ready.tidy()
+  local apart = tidying.some()
   left = apart == 0 and 0 or left - apart
 end
 -- BullMQ's numbers of these follow those that were seen: nobody needs to look for what was put there around the index (ready-reconcile.lua).

@@ -1,4 +1,5 @@
 -- include ready-choose
+-- include tidying
 -- Chooses the next job and its place, binds the two, and puts the job where BullMQ takes the next one from. What is another queue's turn is handed
 -- on to one of its consumers on the way.
 -- ARGV: inbox prefix, inbox ttl, holder, lease id, limits of the holder's providers as JSON, what it has found of shapes as JSON [[shape, number, groups of
@@ -244,7 +245,7 @@ if due[2] then laterMs = math.max(1, math.floor(tonumber(due[2]) / 4096) - redis
 if ledger.getLease(leaseId) then return answer('nothing') end
 
 if wasAway then
-  ready.tidyView(q, ready.epochOf(q), me)
+  tidying.view(q, ready.epochOf(q), me)
   return answer('again')
 end
 -- What is seldom there is asked for at once: tenants that may have more, and what was learned or can't be run.

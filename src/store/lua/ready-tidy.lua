@@ -1,4 +1,5 @@
 -- include concurrency
+-- include tidying
 -- Takes a bounded part of what is over apart. ARGV: inbox prefix, inbox ttl. Returns 1 if there is more.
-ready.tidy()
+tidying.some()
 return call('EXISTS', R .. ':garbage')
