@@ -1,6 +1,6 @@
 /**
  * Whether tests go through the whole of a kind, as `npm run test:long` does. CI takes what spans the kind: a row for each path through it. What is left out is
- * named beside it, by `inWhole` or as what `spanning` does not name.
+ * named beside it, by `it.runIf(whole)` or as what `spanning` does not name.
  */
 export const whole = process.env['SWITCHYARD_TESTS'] === 'long'
 

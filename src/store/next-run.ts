@@ -24,7 +24,7 @@ export interface LastRun {
   readonly atMs: number
   /** Whether it was seen that BullMQ has put the job back since. */
   readonly again: boolean
-  /** When its job was added; null where nobody needs to know, or an earlier release has not written it. */
+  /** When its job was added; null where an earlier release has not written it. */
   readonly of: number | null
 }
 
