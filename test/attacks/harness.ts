@@ -9,7 +9,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import { InfrastructureError } from '../../src/job/errors.js'
 import type { Provider, SandboxRequest } from '../../src/providers/provider.js'
-import { processesWith } from './processes.js'
+import { processesWith } from '../processes.js'
 import { attacks, type Outcome, type PlaceName, type Targets, type TrialName, trials } from './attacks.js'
 
 /** A provider as it is attacked. */

@@ -1,11 +1,10 @@
-import { execFile } from 'node:child_process'
 import { randomInt } from 'node:crypto'
-import { promisify } from 'node:util'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { generateDevelopmentKeys } from '../../src/embedded/index.js'
 import { CodeStorageHost } from '../../src/git/index.js'
 import type { JobSpecInput } from '../../src/job/spec.js'
 import type { JobResult } from '../../src/job/result.js'
+import { processes } from '../processes.js'
 import { startModal } from '../providers/modal-fixture.js'
 import { startDeployment, until, type Deployment } from './deployment.js'
 
@@ -102,7 +101,7 @@ describe('a step that misbehaves neither hangs the consumer nor harms another jo
     const daemon = `sleep 600.${randomInt(100_000_000, 1_000_000_000)}`
     const result = await run({ steps: [`(setsid ${daemon} >/dev/null 2>&1 &) ; (sleep 601 &) ; echo started`] })
     expect(result).toMatchObject({ status: 'succeeded', steps: [{ stdoutTail: 'started\n' }] })
-    await until('the daemon to be dead', async () => !(await processes()).includes(daemon))
+    await until('the daemon to be dead', async () => !(await processes('args')).some((line) => line.includes(daemon)))
   })
 
   it('one past its timeout is stopped, its work kept', async () => {
@@ -141,7 +140,3 @@ describe('a step that misbehaves neither hangs the consumer nor harms another jo
     expect(await run({})).toMatchObject({ status: 'succeeded' })
   })
 })
-
-async function processes(): Promise<string> {
-  return (await promisify(execFile)('ps', ['-eo', 'args'])).stdout
-}

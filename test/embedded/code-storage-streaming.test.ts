@@ -1,15 +1,15 @@
-import { execFile, spawnSync } from 'node:child_process'
+import { spawnSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { mkdir, readdir, rm, writeFile } from 'node:fs/promises'
 import { request } from 'node:http'
 import { join, relative } from 'node:path'
-import { promisify } from 'node:util'
 import { gzipSync } from 'node:zlib'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { generateDevelopmentKeys, startCodeStorage } from '../../src/embedded/index.js'
 import { CodeStorageHost, type GitAccess } from '../../src/git/index.js'
 import { commitFile, git, gitOk, localStorage, org, withToken, workTree, type LocalStorage } from '../git/local-storage.js'
+import { processes } from '../processes.js'
 
 const options = { timeoutMs: 60_000 }
 /** SWITCHYARD_TEST_PUSH_MB=500 for the whole length. */
@@ -56,12 +56,11 @@ async function memoryRise(work: () => Promise<unknown>): Promise<number> {
   return (highest - before) / 1024 / 1024
 }
 
-const processes = async (format: string) => (await promisify(execFile)('ps', ['-eo', format])).stdout.split('\n').map((line) => line.trim())
 const hasPs = spawnSync('ps', ['-eo', 'pid']).status === 0
 
 /** The process groups of the server's git requests: it runs in this process and starts each in a group of its own. */
 async function requestGroups(): Promise<string[]> {
-  return (await processes('pgid=,ppid=,args=')).flatMap((line) => {
+  return (await processes('pgid', 'ppid', 'args')).flatMap((line) => {
     const [pgid = '', ppid, ...args] = line.split(/ +/)
     return ppid === String(process.pid) && args.join(' ').includes('http-backend') ? [pgid] : []
   })
@@ -73,7 +72,7 @@ async function someRequest(): Promise<string> {
 }
 
 async function groupIsGone(pgid: string): Promise<void> {
-  await vi.waitUntil(async () => !(await processes('pgid=')).includes(pgid), { timeout: 10_000 })
+  await vi.waitUntil(async () => !(await processes('pgid')).includes(pgid), { timeout: 10_000 })
 }
 
 describe('the local Code Storage streams', () => {

@@ -10,6 +10,7 @@ import { Redis } from 'ioredis'
 import { afterEach, describe, expect, it, vi } from 'vitest'
 import { type EmbeddedRedis, type EmbeddedRedisOptions, startRedis } from '../../src/embedded/index.js'
 import { loaderArgs, ownFile } from '../own-programs.js'
+import { processes } from '../processes.js'
 
 const undo: (() => unknown)[] = []
 afterEach(async () => {
@@ -61,10 +62,9 @@ describe('the private Redis server', () => {
     stranger.on('error', () => undefined)
     undo.push(() => stranger.disconnect())
     await expect(stranger.get('a')).rejects.toThrow(/NOAUTH/)
-    const processes = spawn('ps', ['-eo', 'args'], { stdio: ['ignore', 'pipe', 'ignore'] })
-    const listing = (await processes.stdout.toArray()).join('')
-    expect(listing).toContain('redis')
-    expect(listing).not.toContain(redis.connection.password)
+    const listing = await processes('args')
+    expect(listing.filter((line) => line.includes('redis'))).not.toEqual([])
+    expect(listing.filter((line) => line.includes(redis.connection.password))).toEqual([])
   })
 
   it('listens on a UNIX socket', async () => {

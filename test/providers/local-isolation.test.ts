@@ -8,6 +8,7 @@ import { join } from 'node:path'
 import { once } from 'node:events'
 import { describe, expect, it } from 'vitest'
 import { loaderArgs, ownFile } from '../own-programs.js'
+import { processes } from '../processes.js'
 import { after } from '../undo.js'
 import { bubblewrapWorks, call, localProvider, processesWith, request, run, temporaryFolder, uniqueSeconds } from './local-sandboxes.js'
 
@@ -187,7 +188,7 @@ describe.skipIf(!bubblewrapWorks)('a local sandbox with bubblewrap', () => {
     const [seconds, token] = [uniqueSeconds(), `token-${randomUUID()}`]
     const running = run(provider, sandbox, `sleep ${seconds}; true`, { TOKEN: token }).catch(() => undefined)
     await expect.poll(() => processesWith('sleep', seconds)).toHaveLength(1)
-    expect(spawnSync('ps', ['-axo', 'args=']).stdout.toString()).not.toContain(token)
+    expect((await processes('args')).filter((line) => line.includes(token))).toEqual([])
     await provider.kill(sandbox.id, call)
     await running
   })

@@ -7,7 +7,7 @@ import { LocalProvider, type LocalProviderOptions } from '../../src/providers/lo
 import { type ExecResult, type SandboxInfo, type SandboxRequest, sandboxTags } from '../../src/providers/provider.js'
 import { after } from '../undo.js'
 
-export { processesWith } from '../attacks/processes.js'
+export { processesWith } from '../processes.js'
 
 /** Whether this machine lets this user make sandboxes with bubblewrap; tests of them are skipped otherwise. */
 export const bubblewrapWorks =
