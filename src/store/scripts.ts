@@ -4,7 +4,8 @@ import { rememberScript } from './script-source.js'
 
 /**
  * The Lua scripts of ./lua, loaded once. First lines `-- include NAME` put other files before a script: Redis has no
- * modules, and the ledger's scripts share one body of rules.
+ * modules, and the ledger's scripts share one body of rules. What stands behind a line `-- lazily TABLE` is declared
+ * when it is needed: see `lazily` in ./lua/ledger.lua.
  */
 const folder = new URL('./lua/', import.meta.url)
 
@@ -86,7 +87,14 @@ function sourceOf(name: string): string {
   const source = sources.get(name)
   if (source === undefined) throw new Error(`the Lua script ${name}.lua is missing beside the store; the build did not copy it`)
   const included = /^(?:-- include \S+\n)*/.exec(source)?.[0].matchAll(/^-- include (\S+)$/gm) ?? []
-  return [...[...included].map(([, file = '']) => sourceOf(file)), source].join('\n')
+  return [...[...included].map(([, file = '']) => sourceOf(file)), lazily(source)].join('\n')
+}
+
+function lazily(source: string): string {
+  const [first = '', ...parts] = source.split(/^-- lazily (\w+).*\n/m)
+  let text = first
+  for (let part = 0; part < parts.length; part += 2) text += `lazily(${parts[part]}, function()\n${parts[part + 1]}end)\n`
+  return text
 }
 
 type Command = (this: object, ...args: (string | number | Buffer)[]) => Promise<unknown>

@@ -1,4 +1,4 @@
--- include ready
+-- include unpaid
 -- Keys of concurrency: of the jobs that share one, at most so many are in consumers' hands, in all queues of the deployment.
 --   R:key:<key>:in       sorted set: '<queue>:<job id>' -> its limit, of the jobs that hold the key
 --   R:key:<key>:queues   set: queues in which jobs wait for it
@@ -22,18 +22,61 @@
 -- What can't be given, whatever comes free (its tenant is paused, at its cap or without budget, nobody runs its shape, its providers are drained), stands aside: the
 -- first of its group stays listed, so that its turn comes as any other's once it can be given, and those behind the group come to the front meanwhile.
 keyed.keptMs, keyed.mostHolders, keyed.mostQueues, keyed.mostAsides = 604800000, 64, 16, 8
-keyed.superseded, keyed.some = {}, {}
+keyed.superseded, keyed.some, keyed.believed = {}, {}, {}
 
+-- lazily keyed: what is asked where no job has a key, too.
+function keyed.infoOf(q, jobId)
+  local json = call('HGET', bull(q, jobId), 'syk')
+  return json and cjson.decode(json)
+end
+
+-- Whether any job has a key, as far as a queue is concerned. Most deployments have none: it is asked once in a script.
+function keyed.any(q)
+  if keyed.some[q] == nil then keyed.some[q] = call('EXISTS', keyOf(q, 'front'), R .. ':keyed') > 0 end
+  return keyed.some[q]
+end
+
+-- It is at the front no more. Returns its key; nil when it was not there.
+function keyed.forget(q, jobId)
+  if not keyed.any(q) then return nil end
+  local at = call('HGET', keyOf(q, 'front'), jobId)
+  if not at then return nil end
+  local key, group = string.match(at, '^(%x+) ?(.*)$')
+  call('HDEL', keyOf(q, 'front'), jobId)
+  call('ZREM', keyOf(q, 'f:' .. key), jobId)
+  if group ~= '' then
+    call('ZREM', keyOf(q, 'aside:' .. key), jobId)
+    call('HDEL', keyOf(q, 'aside'), at)
+    keyed.stand(q, key, group)
+  end
+  return key
+end
+
+-- As `forget`, and the next one comes there.
+function keyed.gone(q, jobId)
+  local key = keyed.forget(q, jobId)
+  if key then keyed.fill(q, key) end
+end
+
+-- A job is out of hand.
+function keyed.release(q, jobId)
+  if not keyed.any(q) then return end
+  local member = q .. ':' .. jobId
+  local standing = call('HGET', R .. ':keyed', member)
+  if not standing then return end
+  call('HDEL', R .. ':keyed', member)
+  local key = string.match(standing, '^(%x+) %d+$')
+  if not key then return end
+  call('ZREM', keyed.holders(key), member)
+  for _, each in ipairs(call('SRANDMEMBER', keyed.queues(key), keyed.mostQueues)) do keyed.fill(each, key) end
+end
+
+-- lazily keyed: what is of jobs that have one.
 function keyed.holders(key) return R .. ':key:' .. key .. ':in' end
 function keyed.queues(key) return R .. ':key:' .. key .. ':queues' end
 function keyed.line(q, key) return keyOf(q, 'line:' .. key) end
 function keyed.part(q, key, group) return ready.jobsKey(q, '!' .. key, group) end
 function keyed.groupOf(info) return info.shape .. ':' .. info.tenant end
-
-function keyed.infoOf(q, jobId)
-  local json = call('HGET', bull(q, jobId), 'syk')
-  return json and cjson.decode(json)
-end
 
 -- Whether that is said by a job of this part, not by another that has come under the id of one that is gone from it.
 function keyed.isOf(info, key, group) return info.key == key and (group == '' or keyed.groupOf(info) == group) end
@@ -142,31 +185,8 @@ function keyed.stepAside(q, key, group, jobId, score)
   keyed.stand(q, key, group)
 end
 
--- Whether any job has a key, as far as a queue is concerned. Most deployments have none: it is asked once in a script.
-function keyed.any(q)
-  if keyed.some[q] == nil then keyed.some[q] = call('EXISTS', keyOf(q, 'front'), R .. ':keyed') > 0 end
-  return keyed.some[q]
-end
-
--- It is at the front no more. Returns its key; nil when it was not there.
-function keyed.forget(q, jobId)
-  if not keyed.any(q) then return nil end
-  local at = call('HGET', keyOf(q, 'front'), jobId)
-  if not at then return nil end
-  local key, group = string.match(at, '^(%x+) ?(.*)$')
-  call('HDEL', keyOf(q, 'front'), jobId)
-  call('ZREM', keyOf(q, 'f:' .. key), jobId)
-  if group ~= '' then
-    call('ZREM', keyOf(q, 'aside:' .. key), jobId)
-    call('HDEL', keyOf(q, 'aside'), at)
-    keyed.stand(q, key, group)
-  end
-  return key
-end
-
 -- Whether some consumer of a view is believed to be there (roster-announce.lua). A view's id is that of its consumers' profile and a digest of what is around them; where the
 -- roster knows of nobody, as after its loss, everybody counts as there.
-keyed.believed = {}
 function keyed.isThere(view)
   local profile = string.match(view, '^(.*)%-%x+$') or view
   if keyed.believed[profile] == nil then
@@ -179,15 +199,15 @@ end
 
 -- Whether a tenant's jobs of a shape can't be given, whatever comes free: see at the top. Not as long as somebody has not said whether it can run the shape.
 function keyed.isHeld(q, shape, name)
-  local cap = ready.shareOf(name).cap
-  if cap and ready.accountOf(name).held - (keyed.leaving == name and 1 or 0) >= cap then return true end
-  local number, all = tonumber(call('ZSCORE', keyOf(q, 'shapes'), shape) or math.huge), ready.views(q)
+  local cap = accounts.shareOf(name).cap
+  if cap and accounts.of(name).held - (keyed.leaving == name and 1 or 0) >= cap then return true end
+  local number, all = tonumber(call('ZSCORE', keyOf(q, 'shapes'), shape) or math.huge), views.of(q)
   for _, view in ipairs(all) do
-    local class = ready.classOf(q, view, shape)
+    local class = views.classOf(q, view, shape)
     if not class then
       if tonumber(call('HGET', keyOf(q, 'mapped'), view) or '0') < number and keyed.isThere(view) then return false end
     elseif not unpaid.holds(q, view, shape, name) then
-      for _, group in ipairs(ready.classAt(q, view, class)[1]) do
+      for _, group in ipairs(views.classAt(q, view, class)[1]) do
         for _, provider in ipairs(group) do
           local p = ledger.read(provider)
           if not p.drain and p.limit > 0 and keyed.isThere(view) then return false end
@@ -231,12 +251,6 @@ function keyed.sendBack(q, key, group, jobId, score)
   ready.unlist(q, jobId, true)
   keyed.forget(q, jobId)
   keyed.park(q, key, group, jobId, score)
-end
-
--- As `forget`, and the next one comes there.
-function keyed.gone(q, jobId)
-  local key = keyed.forget(q, jobId)
-  if key then keyed.fill(q, key) end
 end
 
 -- A job that waits is taken to be ended as cancelled, by whoever looks next; the caller may be faster.
@@ -396,19 +410,6 @@ function keyed.fill(q, key, looks)
     if call('EXISTS', front) == 0 then call('SREM', keyed.queues(key), q) end
   end
   if advanced then keyed.wake(q) end
-end
-
--- A job is out of hand.
-function keyed.release(q, jobId)
-  if not keyed.any(q) then return end
-  local member = q .. ':' .. jobId
-  local standing = call('HGET', R .. ':keyed', member)
-  if not standing then return end
-  call('HDEL', R .. ':keyed', member)
-  local key = string.match(standing, '^(%x+) %d+$')
-  if not key then return end
-  call('ZREM', keyed.holders(key), member)
-  for _, each in ipairs(call('SRANDMEMBER', keyed.queues(key), keyed.mostQueues)) do keyed.fill(each, key) end
 end
 
 -- A live job that holds a key or waits for it, if one more, with this limit, would be too many.

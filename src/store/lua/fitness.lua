@@ -7,6 +7,8 @@ local C = string.gsub(L, ':ledger$', ':consumers')
 local unfit = R .. ':q:' .. ownQueue .. ':unfit'
 -- Without a write for so long what was refused is forgotten, and told anew.
 fitness.unfitTtlMs = 3600000
+-- Not asked for as yet.
+fitness.liveProfiles = false
 
 function fitness.asSet(list)
   local set = {}
@@ -14,6 +16,7 @@ function fitness.asSet(list)
   return set
 end
 
+-- lazily fitness
 -- The live profiles of this queue: id -> { providers, secrets }, both as sets.
 function fitness.profiles()
   if fitness.liveProfiles then return fitness.liveProfiles end

@@ -21,8 +21,25 @@
 -- It opens as well when three sandboxes that live can't be reached and none answers, until one does.
 -- An operator's limit stands in the place of the configured one; where an operator drains a provider, nothing is made. Either may have an end.
 local L, R, I = KEYS[1], KEYS[2], KEYS[3]
--- What the files that scripts include offer stands in one table a file: a function that is declared costs as much as locals stand open that functions
--- before it use, in each call, and a script has at most 200 of them.
+-- What the files that scripts include offer stands in one table a file. A script declares its functions anew in each call, at some 0.2 µs each, of which it needs a few:
+-- those behind a line `-- lazily TABLE`, up to the next one or the end of the file (src/store/scripts.ts), are declared when the table has not what is asked for. Of several such
+-- parts of one table the first is declared first, so that what is seldom needed stands last; and what may be unknown is `false`, since asking for nil declares all.
+local function lazily(offered, declare)
+  local made = getmetatable(offered)
+  if made then
+    table.insert(made.parts, declare)
+    return
+  end
+  local parts = { declare }
+  setmetatable(offered, { parts = parts, __index = function(_, name)
+    while parts[1] do
+      table.remove(parts, 1)()
+      if rawget(offered, name) ~= nil then break end
+    end
+    if not parts[1] then setmetatable(offered, nil) end
+    return rawget(offered, name)
+  end })
+end
 local ledger = {}
 local time = redis.call('TIME')
 local redisNow = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -42,14 +59,6 @@ local function steadyTime()
   return steady
 end
 local now = steadyTime()
--- For people: a time by Redis' clock, or what an operator said, with its end by that clock.
-function ledger.shown(what)
-  if type(what) ~= 'table' then return what and what + redisNow - now end
-  local copy = {}
-  for field, value in pairs(what) do copy[field] = value end
-  copy.untilMs = what.untilMs and what.untilMs + redisNow - now
-  return copy
-end
 
 local inboxPrefix, inboxTtl = ARGV[1], ARGV[2]
 
@@ -60,37 +69,20 @@ ledger.probeMs = 180000
 -- A waiter that is too large for what is left of a pool lets smaller ones pass for so long; then the pool is kept for it.
 ledger.patienceMs = 30000
 
+-- Providers as `read` found them; a script that changes one has to `forget` it.
+ledger.known, ledger.waits = {}, 'unknown'
+
+ledger.idlePrefix = string.match(I, '^(.*:)[^:]*$')
+-- Of queues that were looked at: the consumers that are idle, those that are believed longest first.
+ledger.idleOf = {}
+
 function ledger.providerKey(name) return L .. ':provider:' .. name end
 function ledger.leasesKey(name) return L .. ':leases:' .. name end
-function ledger.waitersKey(name) return L .. ':waiters:' .. name end
-
--- Providers as `read` found them; a script that changes one has to `forget` it.
-ledger.known = {}
 function ledger.forget(name) ledger.known[name] = nil end
 
 function ledger.getLease(id)
   local text = redis.call('HGET', L .. ':lease', id)
   return text and cjson.decode(text) or nil
-end
-
-function ledger.getWaiter(id)
-  local text = redis.call('HGET', L .. ':waiter', id)
-  return text and cjson.decode(text) or nil
-end
-
-function ledger.dropWaiter(id, waiter)
-  for _, name in ipairs(waiter.candidates) do redis.call('ZREM', ledger.waitersKey(name), id) end
-  redis.call('HDEL', L .. ':waiter', id)
-end
-
--- `owns`: whether its job is known to have no other place.
-function ledger.dropLease(id, lease, owns)
-  redis.call('ZREM', ledger.leasesKey(lease.provider), id)
-  redis.call('HDEL', L .. ':lease', id)
-  if lease.milliCpu ~= 0 then redis.call('HINCRBY', ledger.providerKey(lease.provider), 'milliCpu', 0 - lease.milliCpu) end
-  if lease.memoryMiB ~= 0 then redis.call('HINCRBY', ledger.providerKey(lease.provider), 'memoryMiB', 0 - lease.memoryMiB) end
-  if lease.jobId and (owns or redis.call('HGET', L .. ':jobs', lease.jobId) == id) then redis.call('HDEL', L .. ':jobs', lease.jobId) end
-  ledger.forget(lease.provider)
 end
 
 -- A provider as it is now: the fields of its hash, as numbers but for `probe` and `why`, and from them `effective` (places),
@@ -140,6 +132,103 @@ function ledger.breaker(p)
   return 'half-open'
 end
 
+-- 'fits', or why not: 'drained', 'open', 'full', 'throttled', or 'unfit' (only the pool's rest is too small for this demand).
+function ledger.room(p, milliCpu, memoryMiB)
+  if p.drain then return 'drained' end
+  local state = ledger.breaker(p)
+  if state == 'open' or state == 'probing' then return 'open' end
+  if p.used >= p.effective then return 'full' end
+  if (p.blockedUntil and p.blockedUntil > now) or (p.tokensNow and p.tokensNow < 1) then return 'throttled' end
+  if p.cpuLimit and (p.milliCpu or 0) + milliCpu > p.cpuLimit then return 'unfit' end
+  if p.memoryLimit and (p.memoryMiB or 0) + memoryMiB > p.memoryLimit then return 'unfit' end
+  return 'fits'
+end
+
+-- In how many ms a provider without room may have some although nobody gives a place back; nil for never.
+function ledger.opensIn(p)
+  if p.drain then return p.drain.untilMs and p.drain.untilMs - now or nil end
+  local state = ledger.breaker(p)
+  if state == 'open' then return p.openUntil - now end
+  if state == 'probing' then return nil end
+  if p.used >= p.effective then
+    local over = p.set and p.set.untilMs and p.set.limit < p.configured and p.set.untilMs - now or nil
+    if not p.ceiling or p.effective >= p.limit - (p.foreign or 0) then return over end
+    return math.min(over or math.huge, ledger.ceilingStepMs - (now - p.ceilingAt) % ledger.ceilingStepMs)
+  end
+  if p.blockedUntil and p.blockedUntil > now then return p.blockedUntil - now end
+  if p.tokensNow and p.tokensNow < 1 then return math.ceil((1 - p.tokensNow) / p.rateNow * 1000) end
+  return nil
+end
+
+-- Whether anybody waits for a place: jobs that lost theirs, as a rule nobody.
+function ledger.anyWaits()
+  if ledger.waits == 'unknown' then ledger.waits = redis.call('EXISTS', L .. ':waiter') == 1 end
+  return ledger.waits
+end
+
+-- Gives a provider's free places to its waiters, the first who fits first. `own` learns of its grant by the script's
+-- answer, everybody else by the inbox. Returns whether what is left is kept for a waiter.
+function ledger.grant(name, own)
+  if not ledger.anyWaits() then return false end
+  local first = 0
+  while true do
+    local ids = redis.call('ZRANGE', ledger.waitersKey(name), first, first + 99)
+    if #ids == 0 then return false end
+    for _, id in ipairs(ids) do
+      local waiter = ledger.getWaiter(id)
+      if not waiter then
+        redis.call('ZREM', ledger.waitersKey(name), id)
+      elseif waiter.expiresAt <= now then
+        ledger.dropWaiter(id, waiter)
+      else
+        local answer = ledger.room(ledger.read(name), waiter.milliCpu, waiter.memoryMiB)
+        if answer == 'fits' then
+          ledger.dropWaiter(id, waiter)
+          ledger.take(id, name, waiter.holder, waiter.milliCpu, waiter.memoryMiB, waiter.ttl)
+          if id ~= own then ledger.tell(waiter.holder, { kind = 'grant', leaseId = id, provider = name }) end
+        elseif answer ~= 'unfit' then
+          return false
+        elseif now - (waiter.since or now) > ledger.patienceMs then
+          return true
+        else
+          first = first + 1
+        end
+      end
+    end
+  end
+end
+
+-- A view of the index (see ready.lua) by its name: queue, epoch, view id.
+function ledger.parseView(name) return string.match(name, '^([^:]*):(%d+):(.*)$') end
+
+-- The configured limits of whoever asked last hold for all: they come from configuration, which is the same everywhere but
+-- during a rolling change of it. They are written when they are others, and once a minute to say that somebody still asks.
+function ledger.configure(limits)
+  for _, each in ipairs(limits) do
+    local name = each.provider
+    local p = ledger.read(name)
+    if p.configured ~= each.sandboxes or p.cpuLimit ~= each.milliCpu or p.memoryLimit ~= each.memoryMiB or p.rate ~= each.createsPerSecond
+      or p.burst ~= each.createBurst or now - (p.askedAt or 0) > 60000 then
+      redis.call('SADD', L, name)
+      redis.call('HSET', ledger.providerKey(name), 'limit', each.sandboxes, 'cpuLimit', each.milliCpu or '', 'memoryLimit', each.memoryMiB or '',
+        'rate', each.createsPerSecond or '', 'burst', each.createBurst or '', 'askedAt', now)
+      ledger.forget(name)
+      ledger.expire(name)
+    end
+  end
+end
+
+-- lazily ledger: places that are taken and come free, and who is told.
+-- `owns`: whether its job is known to have no other place.
+function ledger.dropLease(id, lease, owns)
+  redis.call('ZREM', ledger.leasesKey(lease.provider), id)
+  redis.call('HDEL', L .. ':lease', id)
+  if lease.milliCpu ~= 0 then redis.call('HINCRBY', ledger.providerKey(lease.provider), 'milliCpu', 0 - lease.milliCpu) end
+  if lease.memoryMiB ~= 0 then redis.call('HINCRBY', ledger.providerKey(lease.provider), 'memoryMiB', 0 - lease.memoryMiB) end
+  if lease.jobId and (owns or redis.call('HGET', L .. ':jobs', lease.jobId) == id) then redis.call('HDEL', L .. ':jobs', lease.jobId) end
+  ledger.forget(lease.provider)
+end
+
 -- Reserves a place for so long; with a job { its id among all queues, BullMQ's key of it } it is that one's own, and does not expire.
 function ledger.take(id, name, holder, milliCpu, memoryMiB, ttl, job)
   ledger.expire(name)
@@ -182,84 +271,12 @@ function ledger.expire(name)
   return #expired > 0
 end
 
--- 'fits', or why not: 'drained', 'open', 'full', 'throttled', or 'unfit' (only the pool's rest is too small for this demand).
-function ledger.room(p, milliCpu, memoryMiB)
-  if p.drain then return 'drained' end
-  local state = ledger.breaker(p)
-  if state == 'open' or state == 'probing' then return 'open' end
-  if p.used >= p.effective then return 'full' end
-  if (p.blockedUntil and p.blockedUntil > now) or (p.tokensNow and p.tokensNow < 1) then return 'throttled' end
-  if p.cpuLimit and (p.milliCpu or 0) + milliCpu > p.cpuLimit then return 'unfit' end
-  if p.memoryLimit and (p.memoryMiB or 0) + memoryMiB > p.memoryLimit then return 'unfit' end
-  return 'fits'
-end
-
--- In how many ms a provider without room may have some although nobody gives a place back; nil for never.
-function ledger.opensIn(p)
-  if p.drain then return p.drain.untilMs and p.drain.untilMs - now or nil end
-  local state = ledger.breaker(p)
-  if state == 'open' then return p.openUntil - now end
-  if state == 'probing' then return nil end
-  if p.used >= p.effective then
-    local over = p.set and p.set.untilMs and p.set.limit < p.configured and p.set.untilMs - now or nil
-    if not p.ceiling or p.effective >= p.limit - (p.foreign or 0) then return over end
-    return math.min(over or math.huge, ledger.ceilingStepMs - (now - p.ceilingAt) % ledger.ceilingStepMs)
-  end
-  if p.blockedUntil and p.blockedUntil > now then return p.blockedUntil - now end
-  if p.tokensNow and p.tokensNow < 1 then return math.ceil((1 - p.tokensNow) / p.rateNow * 1000) end
-  return nil
-end
-
 function ledger.tell(holder, message)
   local inbox = inboxPrefix .. holder
   redis.call('RPUSH', inbox, cjson.encode(message))
   redis.call('PEXPIRE', inbox, inboxTtl)
 end
 
--- Whether anybody waits for a place: jobs that lost theirs, as a rule nobody.
-function ledger.anyWaits()
-  if ledger.waits == nil then ledger.waits = redis.call('EXISTS', L .. ':waiter') == 1 end
-  return ledger.waits
-end
-
--- Gives a provider's free places to its waiters, the first who fits first. `own` learns of its grant by the script's
--- answer, everybody else by the inbox. Returns whether what is left is kept for a waiter.
-function ledger.grant(name, own)
-  if not ledger.anyWaits() then return false end
-  local first = 0
-  while true do
-    local ids = redis.call('ZRANGE', ledger.waitersKey(name), first, first + 99)
-    if #ids == 0 then return false end
-    for _, id in ipairs(ids) do
-      local waiter = ledger.getWaiter(id)
-      if not waiter then
-        redis.call('ZREM', ledger.waitersKey(name), id)
-      elseif waiter.expiresAt <= now then
-        ledger.dropWaiter(id, waiter)
-      else
-        local answer = ledger.room(ledger.read(name), waiter.milliCpu, waiter.memoryMiB)
-        if answer == 'fits' then
-          ledger.dropWaiter(id, waiter)
-          ledger.take(id, name, waiter.holder, waiter.milliCpu, waiter.memoryMiB, waiter.ttl)
-          if id ~= own then ledger.tell(waiter.holder, { kind = 'grant', leaseId = id, provider = name }) end
-        elseif answer ~= 'unfit' then
-          return false
-        elseif now - (waiter.since or now) > ledger.patienceMs then
-          return true
-        else
-          first = first + 1
-        end
-      end
-    end
-  end
-end
-
--- A view of the index (see ready.lua) by its name: queue, epoch, view id.
-function ledger.parseView(name) return string.match(name, '^([^:]*):(%d+):(.*)$') end
-
-ledger.idlePrefix = string.match(I, '^(.*:)[^:]*$')
--- Of queues that were looked at: the consumers that are idle, those that are believed longest first.
-ledger.idleOf = {}
 -- An idle consumer of a queue with that view, the one that is believed longest; nil for none.
 function ledger.idleConsumer(q, view)
   local idle = ledger.idlePrefix .. q
@@ -286,18 +303,50 @@ end
 -- for it, with its place, so that it needs no look; where it has room for more it stays idle, and otherwise it says itself when it is again.
 function ledger.wake(q, holder, given)
   if not holder then return end
-  local idle, views = ledger.idlePrefix .. q, ledger.idlePrefix .. q .. ':view'
+  local idle, viewsOfIdle = ledger.idlePrefix .. q, ledger.idlePrefix .. q .. ':view'
   ledger.idleOf[q] = nil
-  local room = given and tonumber(redis.call('HGET', views, 'room:' .. holder) or '0') or 0
+  local room = given and tonumber(redis.call('HGET', viewsOfIdle, 'room:' .. holder) or '0') or 0
   local untilMs = room > 1 and ledger.lessIdle(idle, holder)
   if untilMs then
-    redis.call('HSET', views, 'room:' .. holder, room - 1)
+    redis.call('HSET', viewsOfIdle, 'room:' .. holder, room - 1)
     redis.call('ZADD', idle, untilMs, holder)
   else
     redis.call('ZREM', idle, holder)
-    redis.call('HDEL', views, holder, 'room:' .. holder)
+    redis.call('HDEL', viewsOfIdle, holder, 'room:' .. holder)
   end
   ledger.tell(holder, { kind = 'work', given = given and { jobId = given.jobId, provider = given.provider, idle = untilMs and true or false } or nil })
+end
+
+-- Gives free places to waiters; if there are more, and jobs wait that may use them, an idle consumer of theirs is woken, of whoever's turn it is.
+function ledger.offer(name)
+  if ledger.grant(name) or ledger.room(ledger.read(name), 0, 0) ~= 'fits' then return end
+  for _, each in ipairs(redis.call('ZRANGE', R .. ':at:' .. name, 0, 15)) do
+    local q, _, view = ledger.parseView(each)
+    local holder = q and ledger.idleConsumer(q, view)
+    if holder then return ledger.wake(q, holder) end
+  end
+end
+
+-- lazily ledger: waiters, and what people are shown.
+-- For people: a time by Redis' clock, or what an operator said, with its end by that clock.
+function ledger.shown(what)
+  if type(what) ~= 'table' then return what and what + redisNow - now end
+  local copy = {}
+  for field, value in pairs(what) do copy[field] = value end
+  copy.untilMs = what.untilMs and what.untilMs + redisNow - now
+  return copy
+end
+
+function ledger.waitersKey(name) return L .. ':waiters:' .. name end
+
+function ledger.getWaiter(id)
+  local text = redis.call('HGET', L .. ':waiter', id)
+  return text and cjson.decode(text) or nil
+end
+
+function ledger.dropWaiter(id, waiter)
+  for _, name in ipairs(waiter.candidates) do redis.call('ZREM', ledger.waitersKey(name), id) end
+  redis.call('HDEL', L .. ':waiter', id)
 end
 
 -- Wakes up to so many idle consumers of the caller's queue, those that are believed longest. `askedOf(view)`: what one is asked with it, or nil.
@@ -315,33 +364,6 @@ function ledger.wakeIdle(most, askedOf)
     end
   end
   return woken
-end
-
--- Gives free places to waiters; if there are more, and jobs wait that may use them, an idle consumer of theirs is woken, of whoever's turn it is.
-function ledger.offer(name)
-  if ledger.grant(name) or ledger.room(ledger.read(name), 0, 0) ~= 'fits' then return end
-  for _, each in ipairs(redis.call('ZRANGE', R .. ':at:' .. name, 0, 15)) do
-    local q, _, view = ledger.parseView(each)
-    local holder = q and ledger.idleConsumer(q, view)
-    if holder then return ledger.wake(q, holder) end
-  end
-end
-
--- The configured limits of whoever asked last hold for all: they come from configuration, which is the same everywhere but
--- during a rolling change of it. They are written when they are others, and once a minute to say that somebody still asks.
-function ledger.configure(limits)
-  for _, each in ipairs(limits) do
-    local name = each.provider
-    local p = ledger.read(name)
-    if p.configured ~= each.sandboxes or p.cpuLimit ~= each.milliCpu or p.memoryLimit ~= each.memoryMiB or p.rate ~= each.createsPerSecond
-      or p.burst ~= each.createBurst or now - (p.askedAt or 0) > 60000 then
-      redis.call('SADD', L, name)
-      redis.call('HSET', ledger.providerKey(name), 'limit', each.sandboxes, 'cpuLimit', each.milliCpu or '', 'memoryLimit', each.memoryMiB or '',
-        'rate', each.createsPerSecond or '', 'burst', each.createBurst or '', 'askedAt', now)
-      ledger.forget(name)
-      ledger.expire(name)
-    end
-  end
 end
 
 function ledger.load(p)

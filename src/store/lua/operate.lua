@@ -20,8 +20,8 @@ function operate.say(name, said)
   for _, each in pairs(said) do first = each.untilMs and math.min(first or math.huge, each.untilMs) or first end
   if next(said) == nil then call('HDEL', R .. ':set', name) else call('HSET', R .. ':set', name, cjson.encode(said)) end
   if first then call('ZADD', R .. ':lapses', first, name) else call('ZREM', R .. ':lapses', name) end
-  ready.shares[name], ready.anyShares = nil, nil
-  ready.uncap(name)
+  accounts.shares[name], accounts.anyShares = nil, 'unknown'
+  views.uncap(name)
   -- Of whoever's turn it is, where there is room.
   for _, provider in ipairs(call('SMEMBERS', L)) do ledger.offer(provider) end
 end

@@ -5,10 +5,10 @@ for i = 3, #ARGV do
   local id = ids.run(ownQueue, ARGV[i])
   local h = ready.heldOf(id)
   if h then
-    ready.accrue(h)
+    accounts.accrue(h)
     ready.hold(id, h)
     tenants[h.tenant] = true
   end
 end
-for name in pairs(tenants) do ready.saveAccount(name) end
+for name in pairs(tenants) do accounts.save(name) end
 return 1

@@ -37,7 +37,7 @@ for k, job in ipairs(jobs) do
   inHand[job.tenant] = true
 end
 inHand = jobs[1] and call('HMGET', R .. ':held', unpack(runIds)) or {}
-ready.readAccounts(tenants)
+accounts.read(tenants)
 for k, job in ipairs(jobs) do
   local standing, timestamp, title = unpack(call('HMGET', bull(q, job.id), 'sy', 'timestamp', 'name'))
   local shape, name = ready.parseListed(q, standing)
@@ -98,14 +98,14 @@ local function handNew(job)
   local view = idle and redis.call('HGET', I .. ':view', idle)
   local shape, name = ready.listedAt(q, job.id)
   if not view or not shape or keyed.isLine(shape) or ledger.anyWaits() then return false end
-  local class = ready.classOf(q, view, shape)
+  local class = views.classOf(q, view, shape)
   if not class or choice.policyOf(q, view) == 'own' then return false end
   if call('EXISTS', R .. ':uncapping', R .. ':paying:day', viewKey(q, view, 'merge'), keyOf(q, 'stuck')) > 0 then return false end
   if call('EXISTS', keyOf(q, 'deadline')) == 1 and call('ZCOUNT', keyOf(q, 'deadline'), '-inf', now) > 0 then return false end
   local newest = call('ZREVRANGE', keyOf(q, 'shapes'), 0, 0, 'WITHSCORES')[2]
   if tonumber(newest or '0') > tonumber(call('HGET', keyOf(q, 'mapped'), view) or '0') then return false end
   local free = {}
-  for _, group in ipairs(ready.classAt(q, view, class)[1]) do
+  for _, group in ipairs(views.classAt(q, view, class)[1]) do
     for _, provider in ipairs(group) do
       if ledger.room(ledger.read(provider), 0, 0) == 'fits' then free[provider] = ledger.read(provider) end
     end

@@ -3,15 +3,17 @@
 -- look at its lists, and what has to be put right on the way, `patience` things in one call at most.
 --   the first view of each provider -> the first of its classes that fits -> its first tenant -> the first of its jobs in the class
 -- A shape that does not fit although its turn has come lets smaller ones pass for `patienceMs`; then what becomes free is kept for it.
+local choice = { tenantsPerClass = 4, shapesPerTenant = 8, classesPerProvider = 64, viewsPerProvider = 16, raisedPerLook = 2 }
+-- What was read; who changes it forgets it.
+choice.opened, choice.metas, choice.presents, choice.policies, choice.looked, choice.heads = {}, {}, {}, {}, {}, {}
 
-local choice = {}
-
--- Whether something may be given to consumers of a queue: it is not paused, limited or at its concurrency. The second is in how many ms it may be.
-choice.opened, choice.metas = {}, {}
+-- lazily choice: what is asked where nothing is found, too.
 function choice.metaOf(q)
   if not choice.metas[q] then choice.metas[q] = call('HMGET', bull(q, 'meta'), 'paused', 'concurrency', 'max') end
   return choice.metas[q]
 end
+
+-- Whether something may be given to consumers of a queue: it is not paused, limited or at its concurrency. The second is in how many ms it may be.
 function choice.isOpen(q)
   if choice.opened[q] == nil then
     choice.opened[q] = { true }
@@ -28,103 +30,7 @@ function choice.isOpen(q)
   return choice.opened[q][1], choice.opened[q][2]
 end
 
-choice.presents = {}
-function choice.presentAt(provider)
-  choice.presents[provider] = choice.presents[provider] or tonumber(call('HGET', R .. ':present', provider) or '0')
-  return choice.presents[provider]
-end
-
-choice.policies = {}
-function choice.policyOf(q, view)
-  local id = q .. ' ' .. view
-  choice.policies[id] = choice.policies[id] or call('HGET', keyOf(q, 'policy'), view) or 'most-free'
-  return choice.policies[id]
-end
-
--- The providers of a class, or of a shape in it, in groups, the best first.
-function choice.groupsOf(q, view, class, shape)
-  if shape and choice.policyOf(q, view) == 'own' then
-    local order = call('HGET', viewKey(q, view, 'order'), shape)
-    if order then return { cjson.decode(order) } end
-  end
-  return ready.classAt(q, view, class)[1]
-end
-
--- The first provider that has room for so much, by the view's policy; and those where only that is too large for what is left of a pool.
-function choice.placeFor(q, view, groups, milliCpu, memoryMiB, free)
-  local policy = choice.policyOf(q, view)
-  local inOrder = policy == 'given' or policy == 'own'
-  local unfit
-  for _, group in ipairs(groups) do
-    local best
-    for _, name in ipairs(group) do
-      local p = free[name]
-      local answer = p and ledger.room(p, milliCpu, memoryMiB)
-      if answer == 'unfit' then
-        unfit = unfit or {}
-        unfit[#unfit + 1] = name
-      elseif answer == 'fits' then
-        local start, spare = policy == 'fastest' and (p.p50 or 0) or 0, inOrder and 0 or p.effective - p.used
-        if not best or start < best.start or (start == best.start and spare > best.spare) then best = { name = name, start = start, spare = spare } end
-      end
-    end
-    if best then return best.name, unfit end
-  end
-  return nil, unfit
-end
-
--- It is this shape's turn, and it does not fit: smaller ones pass it, for so long.
-function choice.pass(q, shape, unfit, free)
-  local passed = keyOf(q, 'passed')
-  call('HSETNX', passed, shape, now)
-  if now - tonumber(call('HGET', passed, shape)) > ledger.patienceMs then
-    for _, name in ipairs(unfit) do free[name] = nil end
-  end
-end
-
--- What a class has for these providers: { q, view, class, tenant, score, shape, job, provider, behind, rival }, where `job` is BullMQ's score of the first one,
--- `behind` what the tenant behind it comes to at the least, and `rival` the same of the tenant's next job that is not of the shape.
-choice.tenantsPerClass, choice.shapesPerTenant, choice.classesPerProvider = 4, 8, 64
-choice.looked, choice.heads = {}, {}
-function choice.firstOf(q, view, class, free)
-  local id = q .. ' ' .. view .. ' ' .. class
-  if choice.looked[id] ~= nil then return choice.looked[id] end
-  choice.looked[id] = false
-  local milliCpu, memoryMiB = ready.leastOf(ready.classAt(q, view, class)[2])
-  local fits, tooLarge = choice.placeFor(q, view, ready.classAt(q, view, class)[1], milliCpu, memoryMiB, free)
-  if not fits and not tooLarge then return false end
-  -- Of what is too large as a whole only the first is looked at.
-  local most = fits and choice.tenantsPerClass or 1
-  local tenants = call('ZRANGE', viewKey(q, view, 'a:' .. class), 0, most - 1, 'WITHSCORES')
-  choice.heads[id] = { q = q, view = view, class = class, score = tonumber(tenants[2]) }
-  for k = 1, #tenants, 2 do
-    local name = tenants[k]
-    local shapes = call('ZRANGE', viewKey(q, view, 't:' .. class .. ':' .. name), 0, fits and choice.shapesPerTenant - 1 or 0, 'WITHSCORES')
-    for i = 1, #shapes, 2 do
-      milliCpu, memoryMiB = ready.demandOf(q, shapes[i])
-      local provider, unfit = choice.placeFor(q, view, choice.groupsOf(q, view, class, shapes[i]), milliCpu, memoryMiB, free)
-      if unfit then choice.pass(q, shapes[i], unfit, free) end
-      if provider and free[provider] then
-        choice.looked[id] = { q = q, view = view, class = class, tenant = name, score = tonumber(tenants[k + 1]), shape = shapes[i], job = tonumber(shapes[i + 1]), provider = provider,
-          behind = tonumber(tenants[k + 3] or (k + 1 == 2 * most and tenants[k + 1]) or math.huge),
-          rival = tonumber(shapes[i + 3] or (i + 1 == 2 * choice.shapesPerTenant and shapes[i + 1]) or math.huge) }
-        return choice.looked[id]
-      end
-    end
-  end
-  return false
-end
-
--- The first by its score; of tenants that have the same, the one that stands first in every class; of a tenant's jobs by priority and arrival,
--- whatever they ask for.
-function choice.before(x, y)
-  if not y or x.score ~= y.score then return not y or x.score < y.score end
-  if x.tenant ~= y.tenant then return x.tenant < y.tenant end
-  return x.job < y.job
-end
-
 -- What is first among the providers with room, and what all others come to at the least. `usable(q, view)` says whether a view may be served.
-choice.viewsPerProvider, choice.raisedPerLook = 16, 2
 function choice.first(free, usable)
   local best
   local others = math.huge
@@ -176,7 +82,7 @@ function choice.first(free, usable)
           call('ZREM', R .. ':at:' .. provider, heads[k])
           ready.spent = ready.spent + 1
         elseif not usable(q, view) then
-          ready.hide(q, view, provider)
+          views.hide(q, view, provider)
           ready.spent = ready.spent + 1
         else
           lookAt(provider, q, view)
@@ -193,11 +99,155 @@ function choice.first(free, usable)
     -- What is taken from now rises in any case.
     local taken = best and best.class == head.class and best.view == head.view and best.q == head.q
     if not taken and raised < choice.raisedPerLook then
-      ready.refresh(head.q, head.view, head.class, true)
+      views.refresh(head.q, head.view, head.class, true)
       raised = raised + 1
     end
   end
   return best, best and math.min(others, best.behind)
+end
+
+-- Chooses the next job among `free` (name -> provider) and gives it. `receiver(q, view, jobId)` names a consumer and a lease id.
+-- Returns { jobId, q, view, provider, holder }, or nil and 'again' when there may be more to find.
+function choice.choose(free, usable, receiver)
+  while ready.spent < ready.patience do
+    choice.looked, choice.heads = {}, {}
+    local best, others = choice.first(free, usable)
+    if not best then return nil, ready.spent >= ready.patience and 'again' or nil end
+    local q, view, name, shape, provider = best.q, best.view, best.tenant, best.shape, best.provider
+    local tenants = viewKey(q, view, 'a:' .. best.class)
+    local a = accounts.of(name)
+    if a.fresh == 1 then
+      a.fresh = 0
+      a.vt = accounts.rounded(math.max(a.vt, choice.presentAt(provider)))
+      accounts.save(name)
+    end
+    local score, cap = accounts.scoreOf(a, q), accounts.shareOf(name).cap
+    if not free[provider] then
+      -- It was kept for a larger one meanwhile.
+      ready.spent = ready.spent + 1
+    elseif cap and a.held >= cap then
+      call('ZREM', tenants, name)
+      call('SADD', R .. ':capped:' .. name, views.cappedAt(q, view, best.class))
+      views.refresh(q, view, best.class)
+      keyed.makeWay(q, shape, name)
+      ready.spent = ready.spent + 1
+    elseif views.classOf(q, view, shape) ~= best.class then
+      views.forsake(q, view, best.class, shape, name)
+      views.refresh(q, view, best.class)
+      ready.spent = ready.spent + 1
+    elseif score > best.score and score >= others then
+      call('ZADD', tenants, accounts.text(score), name)
+      ready.spent = ready.spent + 1
+    else
+      local vt, needed = a.vt, choice.secretsOf(q, shape)
+      local jobId = choice.nextJob(q, shape, name, best.rival)
+      if jobId then
+        local holder, leaseId = receiver(q, view, jobId)
+        call('HSET', R .. ':present', provider, string.format('%.3f', vt))
+        choice.presents[provider], accounts.least = vt, false
+        local at = choice.bind(leaseId, holder, q, jobId, shape, provider)
+        free[provider] = ledger.read(provider)
+        choice.give(q, jobId, name, needed, shape)
+        call('ZADD', tenants, 'XX', accounts.text(accounts.scoreOf(a, q)), name)
+        ready.leave(q, shape, name)
+        return { jobId = jobId, q = q, view = view, provider = at, holder = holder }
+      end
+      ready.leave(q, shape, name)
+    end
+  end
+  return nil, 'again'
+end
+
+-- lazily choice: what is found.
+function choice.presentAt(provider)
+  choice.presents[provider] = choice.presents[provider] or tonumber(call('HGET', R .. ':present', provider) or '0')
+  return choice.presents[provider]
+end
+
+function choice.policyOf(q, view)
+  local id = q .. ' ' .. view
+  choice.policies[id] = choice.policies[id] or call('HGET', keyOf(q, 'policy'), view) or 'most-free'
+  return choice.policies[id]
+end
+
+-- The providers of a class, or of a shape in it, in groups, the best first.
+function choice.groupsOf(q, view, class, shape)
+  if shape and choice.policyOf(q, view) == 'own' then
+    local order = call('HGET', viewKey(q, view, 'order'), shape)
+    if order then return { cjson.decode(order) } end
+  end
+  return views.classAt(q, view, class)[1]
+end
+
+-- The first provider that has room for so much, by the view's policy; and those where only that is too large for what is left of a pool.
+function choice.placeFor(q, view, groups, milliCpu, memoryMiB, free)
+  local policy = choice.policyOf(q, view)
+  local inOrder = policy == 'given' or policy == 'own'
+  local unfit
+  for _, group in ipairs(groups) do
+    local best
+    for _, name in ipairs(group) do
+      local p = free[name]
+      local answer = p and ledger.room(p, milliCpu, memoryMiB)
+      if answer == 'unfit' then
+        unfit = unfit or {}
+        unfit[#unfit + 1] = name
+      elseif answer == 'fits' then
+        local start, spare = policy == 'fastest' and (p.p50 or 0) or 0, inOrder and 0 or p.effective - p.used
+        if not best or start < best.start or (start == best.start and spare > best.spare) then best = { name = name, start = start, spare = spare } end
+      end
+    end
+    if best then return best.name, unfit end
+  end
+  return nil, unfit
+end
+
+-- It is this shape's turn, and it does not fit: smaller ones pass it, for so long.
+function choice.pass(q, shape, unfit, free)
+  local passed = keyOf(q, 'passed')
+  call('HSETNX', passed, shape, now)
+  if now - tonumber(call('HGET', passed, shape)) > ledger.patienceMs then
+    for _, name in ipairs(unfit) do free[name] = nil end
+  end
+end
+
+-- What a class has for these providers: { q, view, class, tenant, score, shape, job, provider, behind, rival }, where `job` is BullMQ's score of the first one,
+-- `behind` what the tenant behind it comes to at the least, and `rival` the same of the tenant's next job that is not of the shape.
+function choice.firstOf(q, view, class, free)
+  local id = q .. ' ' .. view .. ' ' .. class
+  if choice.looked[id] ~= nil then return choice.looked[id] end
+  choice.looked[id] = false
+  local milliCpu, memoryMiB = views.leastOf(views.classAt(q, view, class)[2])
+  local fits, tooLarge = choice.placeFor(q, view, views.classAt(q, view, class)[1], milliCpu, memoryMiB, free)
+  if not fits and not tooLarge then return false end
+  -- Of what is too large as a whole only the first is looked at.
+  local most = fits and choice.tenantsPerClass or 1
+  local tenants = call('ZRANGE', viewKey(q, view, 'a:' .. class), 0, most - 1, 'WITHSCORES')
+  choice.heads[id] = { q = q, view = view, class = class, score = tonumber(tenants[2]) }
+  for k = 1, #tenants, 2 do
+    local name = tenants[k]
+    local shapes = call('ZRANGE', viewKey(q, view, 't:' .. class .. ':' .. name), 0, fits and choice.shapesPerTenant - 1 or 0, 'WITHSCORES')
+    for i = 1, #shapes, 2 do
+      milliCpu, memoryMiB = ready.demandOf(q, shapes[i])
+      local provider, unfit = choice.placeFor(q, view, choice.groupsOf(q, view, class, shapes[i]), milliCpu, memoryMiB, free)
+      if unfit then choice.pass(q, shapes[i], unfit, free) end
+      if provider and free[provider] then
+        choice.looked[id] = { q = q, view = view, class = class, tenant = name, score = tonumber(tenants[k + 1]), shape = shapes[i], job = tonumber(shapes[i + 1]), provider = provider,
+          behind = tonumber(tenants[k + 3] or (k + 1 == 2 * most and tenants[k + 1]) or math.huge),
+          rival = tonumber(shapes[i + 3] or (i + 1 == 2 * choice.shapesPerTenant and shapes[i + 1]) or math.huge) }
+        return choice.looked[id]
+      end
+    end
+  end
+  return false
+end
+
+-- The first by its score; of tenants that have the same, the one that stands first in every class; of a tenant's jobs by priority and arrival,
+-- whatever they ask for.
+function choice.before(x, y)
+  if not y or x.score ~= y.score then return not y or x.score < y.score end
+  if x.tenant ~= y.tenant then return x.tenant < y.tenant end
+  return x.job < y.job
 end
 
 -- The next job of a shape and tenant that BullMQ still holds; those that it does not are dropped. Nil when there is none, too many were dropped, or what is
@@ -271,56 +321,4 @@ function choice.bind(leaseId, holder, q, jobId, shape, provider)
   local milliCpu, memoryMiB = ready.demandOf(q, shape)
   ledger.take(leaseId, provider, holder, milliCpu, memoryMiB, 0, { id, bull(q, jobId) })
   return provider
-end
-
--- Chooses the next job among `free` (name -> provider) and gives it. `receiver(q, view, jobId)` names a consumer and a lease id.
--- Returns { jobId, q, view, provider, holder }, or nil and 'again' when there may be more to find.
-function choice.choose(free, usable, receiver)
-  while ready.spent < ready.patience do
-    choice.looked, choice.heads = {}, {}
-    local best, others = choice.first(free, usable)
-    if not best then return nil, ready.spent >= ready.patience and 'again' or nil end
-    local q, view, name, shape, provider = best.q, best.view, best.tenant, best.shape, best.provider
-    local tenants = viewKey(q, view, 'a:' .. best.class)
-    local a = ready.accountOf(name)
-    if a.fresh == 1 then
-      a.fresh = 0
-      a.vt = ready.rounded(math.max(a.vt, choice.presentAt(provider)))
-      ready.saveAccount(name)
-    end
-    local score, cap = ready.scoreOf(a, q), ready.shareOf(name).cap
-    if not free[provider] then
-      -- It was kept for a larger one meanwhile.
-      ready.spent = ready.spent + 1
-    elseif cap and a.held >= cap then
-      call('ZREM', tenants, name)
-      call('SADD', R .. ':capped:' .. name, ready.cappedAt(q, view, best.class))
-      ready.refresh(q, view, best.class)
-      keyed.makeWay(q, shape, name)
-      ready.spent = ready.spent + 1
-    elseif ready.classOf(q, view, shape) ~= best.class then
-      ready.forsake(q, view, best.class, shape, name)
-      ready.refresh(q, view, best.class)
-      ready.spent = ready.spent + 1
-    elseif score > best.score and score >= others then
-      call('ZADD', tenants, ready.text(score), name)
-      ready.spent = ready.spent + 1
-    else
-      local vt, needed = a.vt, choice.secretsOf(q, shape)
-      local jobId = choice.nextJob(q, shape, name, best.rival)
-      if jobId then
-        local holder, leaseId = receiver(q, view, jobId)
-        call('HSET', R .. ':present', provider, string.format('%.3f', vt))
-        choice.presents[provider], ready.least = vt, nil
-        local at = choice.bind(leaseId, holder, q, jobId, shape, provider)
-        free[provider] = ledger.read(provider)
-        choice.give(q, jobId, name, needed, shape)
-        call('ZADD', tenants, 'XX', ready.text(ready.scoreOf(a, q)), name)
-        ready.leave(q, shape, name)
-        return { jobId = jobId, q = q, view = view, provider = at, holder = holder }
-      end
-      ready.leave(q, shape, name)
-    end
-  end
-  return nil, 'again'
 end

@@ -39,7 +39,7 @@ local laterMs
 local atConcurrency = 0
 
 if call('ZCARD', prioritized) == 0 and tonumber(call('HGET', R .. ':listed', q) or '0') > 0 then ready.newEpoch(q) end
-local anew, wasAway = ready.looksAnew(q, me)
+local anew, wasAway = views.looksAnew(q, me)
 if anew and call('HGET', keyOf(q, 'policy'), me) ~= mine.policy then call('HSET', keyOf(q, 'policy'), me, mine.policy) end
 
 -- What this view's consumers say of a shape: one that is gone meanwhile they need to say nothing of.
@@ -49,8 +49,8 @@ local function learn(shape, number, what)
       call('HSET', viewKey(q, me, 'order'), shape, cjson.encode(what[1]))
       table.sort(what[1])
     end
-    local class = type(what) == 'table' and #what > 0 and ready.enterClass(q, me, what, ready.demandOf(q, shape)) or nil
-    local known = ready.classOf(q, me, shape)
+    local class = type(what) == 'table' and #what > 0 and views.enterClass(q, me, what, ready.demandOf(q, shape)) or nil
+    local known = views.classOf(q, me, shape)
     -- Where the class is another one now, whoever comes upon its tenants in the old one takes them out.
     if known and known ~= class then call('HDEL', viewKey(q, me, 'fit'), shape) end
     ready.forgetShape(q, shape)
@@ -78,12 +78,12 @@ local function merge(most)
   while true do
     local shape = call('ZRANGE', viewKey(q, me, 'merge'), 0, 0)[1]
     if not shape or most <= 0 then
-      ready.refreshAll(q, later)
+      views.refreshAll(q, later)
       return shape ~= nil
     end
     local from = call('GET', viewKey(q, me, 'merged'))
     local tenants = call('ZRANGEBYLEX', keyOf(q, 's:' .. shape), from and '(' .. from or '-', '+', 'LIMIT', 0, most)
-    for _, name in ipairs(tenants) do ready.place(q, me, shape, name, ready.headOf(q, shape, name), later) end
+    for _, name in ipairs(tenants) do views.place(q, me, shape, name, ready.headOf(q, shape, name), later) end
     if #tenants < most then
       call('ZREM', viewKey(q, me, 'merge'), shape)
       call('DEL', viewKey(q, me, 'merged'))
@@ -252,17 +252,17 @@ end
 local seldom = call('EXISTS', R .. ':uncapping', R .. ':paying:day', viewKey(q, me, 'merge'), keyOf(q, 'stuck')) > 0
 local owing = {}
 if seldom then
-  for _, name in ipairs(call('SRANDMEMBER', R .. ':uncapping', 1)) do ready.uncap(name, true) end
+  for _, name in ipairs(call('SRANDMEMBER', R .. ':uncapping', 1)) do views.uncap(name, true) end
   owing = unpaid.due(perLook.unpaid)
   for _, name in ipairs(owing) do unpaid.release(name) end
 end
 if anew then
-  local old = call('ZRANGEBYSCORE', keyOf(q, 'views'), '-inf', call('ZCARD', keyOf(q, 'views')) > ready.mostViews and '+inf' or now - viewTtlMs, 'LIMIT', 0, 1)[1]
-  if old and old ~= me then ready.dropView(q, old) end
+  local old = call('ZRANGEBYSCORE', keyOf(q, 'views'), '-inf', call('ZCARD', keyOf(q, 'views')) > views.mostViews and '+inf' or now - viewTtlMs, 'LIMIT', 0, 1)[1]
+  if old and old ~= me then views.drop(q, old) end
 end
 for _, each in ipairs(said) do learn(each[1], each[2], each[3]) end
 local merging = (seldom or #said > 0) and merge(perLook.tenants) or (#owing > 0 and #unpaid.due(1) > 0)
-if anew then ready.showAll(q, me, names) end
+if anew then views.showAll(q, me, names) end
 
 -- Their time to wait is over: each is taken to be ended, before anything is begun.
 for _, jobId in ipairs(call('ZRANGEBYSCORE', keyOf(q, 'deadline'), '-inf', now, 'LIMIT', 0, 10)) do

@@ -8,7 +8,7 @@ local function handOn(provider, own)
   local free = { [provider] = ledger.read(provider) }
   if ledger.room(free[provider], 0, 0) ~= 'fits' then return nil end
   -- Others may have hidden it while it took none.
-  if own and not call('ZSCORE', R .. ':at:' .. provider, ownQueue .. ':' .. ready.epochOf(ownQueue) .. ':' .. own.view) then ready.show(ownQueue, own.view, provider) end
+  if own and not call('ZSCORE', R .. ':at:' .. provider, ownQueue .. ':' .. ready.epochOf(ownQueue) .. ':' .. own.view) then views.show(ownQueue, own.view, provider) end
   local function receiver(q, view)
     local idle = ledger.idleConsumer(q, view)
     if not idle and own and q == ownQueue and view == own.view then return own.holder end

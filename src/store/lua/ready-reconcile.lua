@@ -33,7 +33,7 @@ local function check(jobId, score)
     local known = call('ZSCORE', key, jobId)
     if not known then ready.list(q, jobId, shape, name, score, dirty) elseif known ~= score then
       call('ZADD', key, score, jobId)
-      if not keyed.isLine(shape) then ready.placeAll(q, shape, name) end
+      if not keyed.isLine(shape) then views.placeAll(q, shape, name) end
       keyed.rescored(q, jobId, shape, name, score)
     end
     return true

@@ -12,8 +12,8 @@ nextRun.taken(KEYS[4], bull(ownQueue, jobId), ARGV[4], false)
 local run = redis.call('HMGET', KEYS[4], 'generation', 'result')
 local listed, begun, held = ready.listedAt(ownQueue, jobId), run[1] and not run[2], ready.heldOf(own)
 if not held and not listed and (begun or lease) then
-  local a = ready.accountOf(name)
-  if a.heaps <= 0 and a.held <= 0 then ready.comeBack(a, name) end
+  local a = accounts.of(name)
+  if a.heaps <= 0 and a.held <= 0 then accounts.comeBack(a, name) end
   ready.takeUp(ownQueue, jobId, name, ARGV[6])
 end
 return { listed and 1 or 0, lease and lease.provider or '', begun and 1 or 0, held and 1 or 0 }

@@ -1,6 +1,10 @@
 -- What is over is taken apart bit by bit: epochs of a queue that has been drained, and views of consumers that are gone (R:garbage in ready.lua). Included behind concurrency.
 local tidying = {}
 
+-- How many lists are taken apart at once.
+tidying.most = 16
+
+-- lazily tidying
 -- Takes a view's lists apart, but for those of tenants.
 function tidying.dropLists(q, view, epoch)
   local lists = {}
@@ -10,8 +14,6 @@ function tidying.dropLists(q, view, epoch)
   call('UNLINK', unpack(lists))
 end
 
--- How many lists are taken apart at once.
-tidying.most = 16
 function tidying.view(q, epoch, view)
   local left, lists = tidying.most, {}
   for _, class in ipairs(call('HKEYS', viewKey(q, view, 'class', epoch))) do
@@ -33,21 +35,21 @@ function tidying.view(q, epoch, view)
 end
 
 -- Some tenants of a shape of an epoch that is over. Returns how many lists they had.
-function tidying.shape(q, epoch, shape, views)
+function tidying.shape(q, epoch, shape, viewIds)
   local gone = call('ZPOPMIN', keyOf(q, 's:' .. shape, epoch), tidying.most)
   local names, lists = {}, {}
   for i = 1, #gone, 2 do
     names[#names + 1] = gone[i]
     lists[#lists + 1] = keyOf(q, 'j:' .. shape .. ':' .. gone[i], epoch)
   end
-  for _, view in ipairs(views) do
+  for _, view in ipairs(viewIds) do
     local class = #names > 0 and call('HGET', viewKey(q, view, 'fit', epoch), shape)
     for _, name in ipairs(class and names or {}) do lists[#lists + 1] = viewKey(q, view, 't:' .. class .. ':' .. name, epoch) end
   end
   if #names > 0 and not keyed.isLine(shape) then
-    ready.readAccounts(names)
-    for _, name in ipairs(names) do ready.accounts[name].heaps = ready.accounts[name].heaps - 1 end
-    ready.saveAccounts(names)
+    accounts.read(names)
+    for _, name in ipairs(names) do accounts.known[name].heaps = accounts.known[name].heaps - 1 end
+    accounts.saveAll(names)
   end
   if #names < tidying.most then
     call('ZREM', keyOf(q, 'shapes', epoch), shape)
@@ -66,8 +68,8 @@ function tidying.some()
   if view then return tidying.view(q, epoch, view) end
   q, epoch = string.match(old, '^([^:]*):(%d+)$')
   local shape = call('ZRANGE', keyOf(q, 'shapes', epoch), 0, 0)[1]
-  local views = call('ZRANGE', keyOf(q, 'views', epoch), 0, ready.mostViews - 1)
-  if shape then return tidying.shape(q, epoch, shape, views) end
+  local viewIds = call('ZRANGE', keyOf(q, 'views', epoch), 0, views.mostViews - 1)
+  if shape then return tidying.shape(q, epoch, shape, viewIds) end
   local fronts = call('HSCAN', keyOf(q, 'front', epoch), '0', 'COUNT', tidying.most)[2]
   if #fronts > 0 then
     local lists, fields = {}, {}
@@ -81,9 +83,9 @@ function tidying.some()
     call('HDEL', keyOf(q, 'front', epoch), unpack(fields))
     return #fields
   end
-  if views[1] then
-    tidying.dropLists(q, views[1], epoch)
-    call('ZREM', keyOf(q, 'views', epoch), views[1])
+  if viewIds[1] then
+    tidying.dropLists(q, viewIds[1], epoch)
+    call('ZREM', keyOf(q, 'views', epoch), viewIds[1])
     return 1
   end
   local parts = {}

@@ -1,0 +1,172 @@
+-- include ready
+-- What tenants have used, and what their shares are.
+-- Accounts: 'vt credit mean held heaps base leftAt fresh', then for each queue ':name:used credit'. `heaps`: in how many Q:s it stands. `base`:
+-- where a queue of it begins. `fresh`: it is still to begin at the present of the provider that it gets a place at.
+--
+-- Tenants take turns by virtual time: seconds of sandbox used, divided by the tenant's weight. It is one account for all queues; a
+-- tenant's queues take turns among themselves by what each has used. A job is charged its tenant's mean when it is taken, and the difference
+-- as time goes by and when it ends. Who comes back begins at the present, or where its debt ends; that halves every ten minutes.
+-- Invariant: accounts only ever go up while something of theirs is listed (a refund is credit on later charges), so that a score in a heap is a
+-- lower bound. One that is too low when it comes up is put right, and the next is looked at; a call does so at most `patience` times.
+accounts.mostDebtors, accounts.halfLifeMs, accounts.forgetMs, accounts.mostDebt = 10000, 600000, 7200000, 86400
+-- What passes between two accounts of a job that is in hand; more is a time in which nobody had it, or a clock that was set.
+accounts.longestStepMs = 120000
+accounts.known, accounts.shares, accounts.equalShare = {}, {}, { weight = 1 }
+-- Unknown as yet: the least virtual time that is present, and whether anything is said of shares.
+accounts.least, accounts.anyShares = false, 'unknown'
+
+-- lazily accounts
+function accounts.parse(text)
+  local a = { vt = 0, credit = 0, mean = 1, held = 0, heaps = 0, base = 0, leftAt = 0, fresh = 1, queues = {}, owed = {} }
+  if text then
+    local head, rest = string.match(text, '^([^:]*)(.*)$')
+    local vt, credit, mean, held, heaps, from, leftAt, fresh = string.match(head, '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+)$')
+    a.vt, a.credit, a.mean, a.held, a.heaps = tonumber(vt), tonumber(credit), tonumber(mean), tonumber(held), tonumber(heaps)
+    a.base, a.leftAt, a.fresh = tonumber(from), tonumber(leftAt), tonumber(fresh)
+    for q, used, owed in string.gmatch(rest, ':([^:]*):(%S+) ([^:]*)') do a.queues[q], a.owed[q] = tonumber(used), tonumber(owed) end
+  end
+  return a
+end
+
+function accounts.of(name)
+  local a = accounts.known[name]
+  if a then return a end
+  a = accounts.parse(call('HGET', R .. ':tenant', name))
+  accounts.known[name] = a
+  return a
+end
+
+-- Reads several at once.
+function accounts.read(names)
+  local texts = names[1] and call('HMGET', R .. ':tenant', unpack(names)) or {}
+  for i, name in ipairs(names) do accounts.known[name] = accounts.known[name] or accounts.parse(texts[i]) end
+end
+
+function accounts.rounded(x) return math.floor(x * 1000 + 0.5) / 1000 end
+
+-- Queues of one tenant are told apart far behind the point.
+function accounts.scoreOf(a, q) return a.vt + (a.queues[q] or 0) * 1e-7 end
+function accounts.text(score) return string.format('%.17g', score) end
+
+-- A tenant's share { weight, cap, paused }: as configured, or as an operator said. One that is paused stands as at its cap.
+function accounts.shareOf(name)
+  if not accounts.shares[name] then
+    -- Most often nothing is said of anybody.
+    if accounts.anyShares == 'unknown' then accounts.anyShares = call('EXISTS', R .. ':shares', R .. ':set') > 0 end
+    if not accounts.anyShares then return accounts.equalShare end
+    local own, others = unpack(call('HMGET', R .. ':shares', name, '*'))
+    local json = (name ~= '' and own) or (name ~= '*' and others)
+    local share = json and cjson.decode(json) or { weight = 1 }
+    local said = call('HGET', R .. ':set', name)
+    for what, each in pairs(said and cjson.decode(said) or {}) do
+      if each.untilMs and each.untilMs <= now then
+        -- It is over; somebody takes it away soon.
+      elseif what == 'share' then
+        share.weight, share.cap = each.weight, each.cap or share.cap
+      elseif what == 'pause' then
+        share.paused = true
+      end
+    end
+    if share.paused then share.cap = 0 end
+    accounts.shares[name] = share
+  end
+  return accounts.shares[name]
+end
+
+-- The least virtual time that is present anywhere; who changes one forgets it.
+function accounts.leastPresent()
+  if accounts.least then return accounts.least end
+  for _, vt in ipairs(call('HVALS', R .. ':present')) do
+    if not accounts.least or tonumber(vt) < accounts.least then accounts.least = tonumber(vt) end
+  end
+  accounts.least = accounts.least or 0
+  return accounts.least
+end
+
+function accounts.save(name) accounts.saveAll({ name }) end
+
+function accounts.saveAll(names)
+  local texts, left, back = {}, {}, {}
+  for _, name in ipairs(names) do
+    local a = accounts.of(name)
+    if a.held <= 0 and a.heaps <= 0 then
+      a.held, a.heaps = 0, 0
+      if a.leftAt == 0 then a.leftAt = now end
+      left[#left + 1] = a.leftAt
+      left[#left + 1] = name
+    elseif a.leftAt ~= 0 then
+      a.leftAt = 0
+      back[#back + 1] = name
+    end
+    local parts = { string.format('%.3f %.3f %.3f %d %d %.3f %.0f %d', a.vt, a.credit, a.mean, a.held, a.heaps, a.base, a.leftAt, a.fresh) }
+    for q, used in pairs(a.queues) do parts[#parts + 1] = string.format(':%s:%.3f %.3f', q, used, a.owed[q] or 0) end
+    texts[#texts + 1] = name
+    texts[#texts + 1] = table.concat(parts)
+  end
+  if #left > 0 then call('ZADD', R .. ':debt', unpack(left)) end
+  if #back > 0 then call('ZREM', R .. ':debt', unpack(back)) end
+  if #texts > 0 then call('HSET', R .. ':tenant', unpack(texts)) end
+end
+
+-- Whoever has nothing waiting or in hand is forgotten once it owes nothing, or after long, or as the oldest of too many: two a call, where one is added.
+function accounts.forgetDebtors()
+  ready.flush()
+  local debt = R .. ':debt'
+  local oldest = call('ZRANGE', debt, 0, 1)
+  local tooMany = oldest[1] and call('ZCARD', debt) > accounts.mostDebtors
+  for _, name in ipairs(oldest) do
+    local a = accounts.of(name)
+    if tooMany or now - a.leftAt > accounts.forgetMs or (now - a.leftAt > accounts.halfLifeMs and a.vt <= accounts.leastPresent()) then
+      call('ZREM', debt, name)
+      call('HDEL', R .. ':tenant', name)
+      accounts.known[name] = nil
+    end
+  end
+end
+
+-- A tenant that had nothing waiting or in hand comes back. Nothing of it is listed, so that its credit can be taken off at once.
+function accounts.comeBack(a, name)
+  local present = accounts.leastPresent()
+  a.vt, a.credit = accounts.rounded(a.vt - a.credit / accounts.shareOf(name).weight), 0
+  if a.leftAt ~= 0 and a.vt > present then
+    a.vt = accounts.rounded(present + math.min(a.vt - present, accounts.mostDebt) * 0.5 ^ (math.max(0, now - a.leftAt) / accounts.halfLifeMs))
+  end
+  a.vt = math.max(a.vt, present)
+  a.fresh = 1
+end
+
+-- Charges a tenant, and of its queues this one; credit of either pays first.
+function accounts.charge(a, q, weight, seconds)
+  local paid = math.min(a.credit, seconds)
+  a.credit = accounts.rounded(a.credit - paid)
+  a.vt = accounts.rounded(a.vt + (seconds - paid) / weight)
+  paid = math.min(a.owed[q] or 0, seconds)
+  a.owed[q] = accounts.rounded((a.owed[q] or 0) - paid)
+  a.queues[q] = accounts.rounded((a.queues[q] or a.base) + seconds - paid)
+end
+
+-- Accounts for the time of a job in hand until now, as far as it is not accounted for.
+function accounts.accrue(h)
+  h.used = h.used + math.min(math.max(now - h.since, 0), accounts.longestStepMs) / 1000
+  h.since = now
+  if h.used > h.accounted then
+    accounts.charge(accounts.of(h.tenant), h.q, accounts.shareOf(h.tenant).weight, h.used - h.accounted)
+    h.accounted = h.used
+  end
+end
+
+-- Settles a tenant's account of a job that was in hand.
+function accounts.settle(id, h)
+  call('HDEL', R .. ':held', id)
+  accounts.accrue(h)
+  local a = accounts.of(h.tenant)
+  a.credit = accounts.rounded(a.credit + h.accounted - h.used)
+  a.owed[h.q] = accounts.rounded((a.owed[h.q] or 0) + h.accounted - h.used)
+  a.mean = math.max(0.05, a.mean * 0.8 + h.used * 0.2)
+  a.held = math.max(0, a.held - 1)
+  accounts.save(h.tenant)
+  if call('EXISTS', R .. ':capped:' .. h.tenant, R .. ':debt') > 0 then
+    views.uncap(h.tenant)
+    accounts.forgetDebtors()
+  end
+end
