@@ -26,14 +26,7 @@ local prioritized, wait, active, delayed = bull(q, 'prioritized'), bull(q, 'wait
 -- How many jobs that were handed over are looked at, delayed ones let go, and shapes asked for.
 local perLook = { handed = 32, delayed = 32, unknown = 64, handedOn = 8, tenants = 64, unpaid = 4 }
 local viewTtlMs = 600000
-ledger.configure(limits)
 local names, kept, free = {}, {}, {}
-for _, each in ipairs(limits) do
-  local name = each.provider
-  names[#names + 1] = name
-  kept[name] = ledger.grant(name)
-  if usable[name] and not kept[name] and ledger.room(ledger.read(name), 0, 0) == 'fits' then free[name] = ledger.read(name) end
-end
 local unknown, strays = {}, {}
 local laterMs
 local atConcurrency = 0
@@ -41,6 +34,15 @@ local atConcurrency = 0
 if call('ZCARD', prioritized) == 0 and tonumber(call('HGET', R .. ':listed', q) or '0') > 0 then ready.newEpoch(q) end
 local anew, wasAway = views.looksAnew(q, me)
 if anew and call('HGET', keyOf(q, 'policy'), me) ~= mine.policy then call('HSET', keyOf(q, 'policy'), me, mine.policy) end
+local meta = choice.metaOf(q)
+
+-- Whether nothing waits for anybody at providers that the caller can use, and nothing is to be put right: then no more is asked, but once a second.
+local function isQuiet()
+  if anew or #said > 0 or sharesLost or meta[1] or meta[2] or meta[3] or mine.policy == 'own' then return false end
+  local waits = { wait, delayed, L .. ':waiter', R .. ':uncapping', R .. ':paying:day', viewKey(q, me, 'merge'), keyOf(q, 'stuck'), keyOf(q, 'deadline') }
+  for name in pairs(usable) do waits[#waits + 1] = R .. ':at:' .. name end
+  return call('EXISTS', unpack(waits)) == 0 and tonumber(call('HGET', R .. ':listed', q) or '0') <= 0
+end
 
 -- What this view's consumers say of a shape: one that is gone meanwhile they need to say nothing of.
 local function learn(shape, number, what)
@@ -189,7 +191,14 @@ local function wasInHand(jobId)
   return (run[1] and not run[2]) or call('HGET', bull(q, jobId), 'sy') == '-'
 end
 
-local meta = choice.metaOf(q)
+if isQuiet() then return answer('nothing') end
+ledger.configure(limits)
+for _, each in ipairs(limits) do
+  local name = each.provider
+  names[#names + 1] = name
+  kept[name] = ledger.grant(name)
+  if usable[name] and not kept[name] and ledger.room(ledger.read(name), 0, 0) == 'fits' then free[name] = ledger.read(name) end
+end
 if meta[2] and call('LLEN', active) + call('LLEN', wait) >= tonumber(meta[2]) then atConcurrency = 1 end
 if meta[1] or (meta[2] and call('LLEN', active) >= tonumber(meta[2])) then return answer('nothing') end
 if meta[3] and tonumber(call('GET', bull(q, 'limiter')) or '0') >= tonumber(meta[3]) then
