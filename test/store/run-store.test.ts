@@ -324,6 +324,25 @@ describe('cancelling', () => {
     expect(await store.acquire('job', { holder: 'b', fresh: record('job'), stalls: 2 })).toMatchObject({ created: true, record: { generation: 2 } })
   })
 
+  it('of a job that was added under the id of one whose run is still open is that of the new one', async () => {
+    const store = stored()
+    const client = redis.connect()
+    const [lock, queued] = [`${redis.keys.job('job')}:lock`, redis.keys.job('job')]
+    const take = { holder: 'b', fresh: record('job'), stalls: 0, token: 'token' }
+    await client.multi().hset(queued, { timestamp: 1, processedOn: 10 }).set(lock, 'token').exec()
+    const old = await store.acquire('job', take)
+    if (old.kind !== 'acquired') throw new Error(old.kind)
+    await client.multi().del(queued, lock).hset(queued, { timestamp: 2 }).exec()
+    expect(await store.cancel('job', 'enough', null)).toBe('requested')
+    // The old one is not asked to end by that.
+    expect(await store.cancelRequests(['job'])).toEqual(new Map())
+    await store.finish('job', old.fence, record('job'), result('job'), event('job'))
+    await client.multi().hset(queued, { processedOn: 20 }).set(lock, 'token').exec()
+    expect(await store.acquire('job', take)).toMatchObject({ created: true, cancel: { reason: 'enough' } })
+    // Whoever takes it over hears of it as well.
+    expect(await store.acquire('job', take)).toMatchObject({ created: false, cancel: { reason: 'enough' } })
+  })
+
   it('tells the holder at its next write, and the next holder at its takeover; the first reason counts', async () => {
     const store = stored()
     const { fence } = await acquire(store, 'job')

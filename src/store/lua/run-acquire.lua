@@ -13,7 +13,7 @@
 -- not any more; and {'other'}: the run is that of a job which was removed from the queue, and another one was added under the same id; it is to be ended first.
 local run, ledger = KEYS[1], KEYS[5]
 local holder, generation, fresh, now, jobId, provider = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5], ARGV[6]
-local stored = redis.call('HMGET', run, 'generation', 'result', 'record', 'continue', 'fence', 'cancelReason', 'cancelAtMs', 'of')
+local stored = redis.call('HMGET', run, 'generation', 'result', 'record', 'continue', 'fence', 'cancelReason', 'cancelAtMs', 'of', 'otherOf', 'otherReason', 'otherAtMs')
 local known, result, record = tonumber(stored[1] or '0'), stored[2], stored[3]
 local queuedSince
 if ARGV[11] ~= '' then
@@ -49,7 +49,7 @@ if known < generation or not record then
   -- A retry of the whole job: it has a log of its own. Sequence numbers go on, so that who has read the old one reads on in the new.
   if known > 0 then dropLog(KEYS[2], KEYS[3]) end
   if result then
-    redis.call('HDEL', run, 'result', 'reason', 'cancelReason', 'cancelAtMs', 'stalls', 'continue', 'toldAtMs', 'again', 'of')
+    redis.call('HDEL', run, 'result', 'reason', 'cancelReason', 'cancelAtMs', 'stalls', 'continue', 'toldAtMs', 'again', 'of', 'otherOf', 'otherReason', 'otherAtMs')
     -- As run-ending.lua leaves it out.
     redis.call('HSETNX', run, 'seq', 1)
   end
@@ -67,6 +67,11 @@ if known < generation or not record then
   -- `of`: when the job was added, by which it is told from another one of the same id.
   redis.call('HSET', run, 'generation', generation, 'record', record)
   if queuedSince then redis.call('HSET', run, 'of', queuedSince) end
+  -- It was asked for while the run was another job's.
+  if stored[9] and stored[9] == queuedSince then
+    cancelReason, cancelAtMs = stored[10], stored[11]
+    redis.call('HSET', run, 'cancelReason', cancelReason, 'cancelAtMs', cancelAtMs)
+  end
 else
   readChanges()
 end

@@ -15,7 +15,7 @@ if waiting and generation < waiting then
   local seq = tonumber(state[3] or '0') + 1
   -- The log of an earlier run is not this one's.
   if generation > 0 then dropLog(log, KEYS[5]) end
-  redis.call('HDEL', run, 'record', 'reason', 'holder', 'continue', 'cancelReason', 'cancelAtMs', 'toldAtMs', 'again')
+  redis.call('HDEL', run, 'record', 'reason', 'holder', 'continue', 'cancelReason', 'cancelAtMs', 'toldAtMs', 'again', 'otherOf', 'otherReason', 'otherAtMs')
   -- The fence goes up, so that nothing of an earlier generation can be written any more.
   redis.call('HINCRBY', run, 'fence', 1)
   redis.call('HSET', run, 'generation', waiting, 'result', ARGV[4], 'atMs', now, 'seq', seq, 'stalls', '-', 'of', redis.call('HGET', KEYS[8], 'timestamp') or '0')
@@ -29,6 +29,12 @@ if waiting and generation < waiting then
   return 'cancelled'
 end
 if reason == '' then return 'requested' end
+-- The run is that of a job which was removed, and another one stands under its id: the request is that one's, whose run begins once this has ended.
+local of, added = redis.call('HGET', run, 'of'), redis.call('HGET', KEYS[8], 'timestamp')
+if of and added and of ~= added then
+  if redis.call('HGET', run, 'otherOf') ~= added then redis.call('HSET', run, 'otherOf', added, 'otherReason', reason, 'otherAtMs', now) end
+  return 'requested'
+end
 -- The first request counts; a second one only calls again.
 redis.call('HSETNX', run, 'cancelReason', reason)
 redis.call('HSETNX', run, 'cancelAtMs', now)

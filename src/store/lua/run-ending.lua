@@ -13,7 +13,7 @@ local function endRun(k, a, written)
   local fence, left, at, result, event, carries, eventId, bounds, retention, done, jobId = unpack(ARGV, a, a + 10)
   local more = #carries > 1 and cjson.decode(string.sub(carries, 2)) or { hooks = '', call = '', early = {} }
   if string.sub(carries, 1, 1) == '1' then event = string.sub(event, 1, -2) .. ',"data":' .. result .. '}' end
-  local state = redis.call('HMGET', run, 'fence', 'result', 'seq', 'generation', 'of')
+  local state = redis.call('HMGET', run, 'fence', 'result', 'seq', 'generation', 'of', 'otherOf', 'otherReason', 'otherAtMs')
   if state[1] ~= fence then return 'lost' end
   if state[2] then return 'repeated' end
   if more.call ~= '' then
@@ -43,6 +43,11 @@ local function endRun(k, a, written)
   -- Whose run it is: another job may come under its id, or has come already, whose run this is not.
   ended[#ended + 1] = 'of'
   ended[#ended + 1] = state[5] or queued[3] or '0'
+  -- A request to cancel that one.
+  for i, field in ipairs(state[6] and { 'otherOf', 'otherReason', 'otherAtMs' } or {}) do
+    ended[#ended + 1] = field
+    ended[#ended + 1] = state[5 + i]
+  end
   -- Written before anything is deleted: a Redis without memory refuses it here. A hash keeps the table that it has grown, so it is made anew.
   if not written then redis.call('HSET', run, 'result', result) end
   redis.call('DEL', run)
