@@ -82,6 +82,8 @@ function choice.first(free, usable)
           call('ZREM', R .. ':at:' .. provider, heads[k])
           ready.spent = ready.spent + 1
         elseif not usable(q, view) then
+          -- One that stands there alone is in nobody's way.
+          if from == 0 and #heads == 2 then break end
           views.hide(q, view, provider)
           ready.spent = ready.spent + 1
         else
