@@ -1,5 +1,5 @@
 import type { JobType, Queue } from 'bullmq'
-import type { Redis } from 'ioredis'
+import type { ChainableCommander, Redis } from 'ioredis'
 import { z } from 'zod'
 import { InvalidInputError } from '../job/errors.js'
 import { parseInput } from '../job/explain.js'
@@ -87,6 +87,7 @@ export async function listJobs(
       : z.array(z.string()).parse(await runScript(redis, 'jobs-match', [...jobIds.map((id) => keys.job(id)), ...jobIds.map((id) => keys.run(id))], filter))
   const sources = types.map((type, index) => new Source(redis, queue.toKey(type === 'waiting' ? 'wait' : type), sets.has(type) ? 'set' : type === 'active' ? 'leaving' : 'list', starts[index] ?? null, match, budget))
 
+  await readFirst(redis, sources)
   const seen = new Set<string>()
   const page: JobStatus[] = []
   while (page.length < limit) {
@@ -131,6 +132,24 @@ function positionsOf(cursor: string, filter: string, count: number): (Position |
   return parsed.data.at
 }
 
+/** Looks at all of them in one step: a job that goes from one to the next meanwhile stands in either. */
+async function readFirst(redis: Redis, sources: readonly Source[]): Promise<void> {
+  const multi = redis.multi()
+  const asking = sources.filter((source) => source.ask(multi))
+  if (asking.length === 0) return
+  const answers = answersOf(await multi.exec())
+  for (const [index, source] of asking.entries()) source.hear(answers.slice(2 * index, 2 * index + 2))
+}
+
+function answersOf(replies: readonly (readonly [error: Error | null, answer: unknown])[] | null): unknown[] {
+  return (replies ?? []).map(([error, answer]) => {
+    if (error !== null) throw error
+    return answer
+  })
+}
+
+type Entry = Omit<Found, 'atMs'>
+
 /** What one of BullMQ's sets or lists holds from a position on, the newest first. */
 class Source {
   readonly #matching: Found[] = []
@@ -138,6 +157,7 @@ class Source {
   #looked: Position
   #taken: Position
   #over: boolean
+  #first: Entry[] | undefined
 
   /** @param start null when there was nothing left of it. */
   constructor(
@@ -172,11 +192,27 @@ class Source {
     return found
   }
 
+  /** Adds its first read, two commands, to those that are made in one step. Returns false where it has none that could be. */
+  ask(multi: ChainableCommander): boolean {
+    const { score, skip } = this.#looked
+    if (this.#over || (this.kind === 'leaving' && score !== null)) return false
+    if (this.kind === 'set') multi.zcard(this.key).zrange(this.key, score ?? '+inf', '-inf', 'BYSCORE', 'REV', 'LIMIT', skip, jobsPerStep, 'WITHSCORES')
+    else multi.llen(this.key).lrange(this.key, skip, skip + jobsPerStep - 1)
+    return true
+  }
+
+  hear(answers: readonly unknown[]): void {
+    const [length, found] = listReply.parse(answers)
+    if (this.kind === 'set') this.#first = this.#withScores(found)
+    else this.#first = found.map((jobId, index) => ({ jobId, behind: this.kind === 'leaving' ? { score: '0', skip: length - index - 1 } : { score: null, skip: this.#looked.skip + index + 1 } }))
+  }
+
   /** Looks on until there is a job that matches, nothing is left, or the call has looked at enough. */
   async fill(): Promise<void> {
     while (this.head === undefined && !this.#over && this.budget.left > 0) {
       this.#taken = this.#looked
-      const entries = await this.#read()
+      const entries = this.#first ?? (await this.#read())
+      this.#first = undefined
       this.budget.left -= entries.length
       if (entries.length === 0) {
         this.#over = true
@@ -192,14 +228,17 @@ class Source {
     }
   }
 
-  async #read(): Promise<Omit<Found, 'atMs'>[]> {
+  async #read(): Promise<Entry[]> {
     const { score, skip } = this.#looked
     if (this.kind === 'leaving') return await this.#readBackwards(score === null ? Infinity : skip)
     if (this.kind === 'list') {
       const jobIds = await this.redis.lrange(this.key, skip, skip + jobsPerStep - 1)
       return jobIds.map((jobId, index) => ({ jobId, behind: { score: null, skip: skip + index + 1 } }))
     }
-    const flat = await this.redis.zrange(this.key, score ?? '+inf', '-inf', 'BYSCORE', 'REV', 'LIMIT', skip, jobsPerStep, 'WITHSCORES')
+    return this.#withScores(await this.redis.zrange(this.key, score ?? '+inf', '-inf', 'BYSCORE', 'REV', 'LIMIT', skip, jobsPerStep, 'WITHSCORES'))
+  }
+
+  #withScores(flat: readonly string[]): Entry[] {
     let behind = this.#looked
     return flat.flatMap((jobId, index) => {
       if (index % 2 === 1) return []
@@ -210,14 +249,11 @@ class Source {
   }
 
   /** Of a list to which jobs come at its newest end alone: the next ones of so many that are left. Those that have left of these are made up for by some that were looked at. */
-  async #readBackwards(left: number): Promise<Omit<Found, 'atMs'>[]> {
+  async #readBackwards(left: number): Promise<Entry[]> {
     for (let from = Math.min(left, await this.redis.llen(this.key)); ; ) {
       if (from === 0) return []
       const answers = await this.redis.multi().llen(this.key).lrange(this.key, -from, jobsPerStep - from - 1 < 0 ? jobsPerStep - from - 1 : -1).exec()
-      const [length, jobIds] = listReply.parse(answers?.map(([error, answer]) => {
-        if (error !== null) throw error
-        return answer
-      }))
+      const [length, jobIds] = listReply.parse(answersOf(answers))
       if (length >= from) return jobIds.map((jobId, index) => ({ jobId, behind: { score: '0', skip: from - index - 1 } }))
       from = length
     }

@@ -111,8 +111,9 @@ describe('a subscription', () => {
     listen('group', (event) => void seen.push(`other ${event.subject}`), { redeliverAfterMs: 1_000 })
     // Three times the lease, seen by how often it was put off in Redis.
     let due = ''
+    const client = redis.connect()
     await until(async () => {
-      const [, at = ''] = await redis.connect().zrange(redis.keys.eventGroup('group')[1]!, '0', '0', 'WITHSCORES')
+      const [, at = ''] = await client.zrange(redis.keys.eventGroup('group')[1]!, '0', '0', 'WITHSCORES')
       if (at !== due) beats++
       due = at
       return beats >= 9

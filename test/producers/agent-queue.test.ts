@@ -442,6 +442,26 @@ describe('status', () => {
     expect(await job.status()).toMatchObject({ state: 'succeeded' })
   })
 
+  it('is listed wherever the job is on its way from one of BullMQ’s lists to the next', async () => {
+    const queue = open()
+    const { jobId } = await queue.enqueue(spec())
+    const [client, key] = [redis.connect(), (list: string) => `{switchyard}:agents:${list}`]
+    const until = new AbortController()
+    const moving = (async () => {
+      while (!until.signal.aborted) {
+        await client.multi().zrem(key('prioritized'), jobId).lpush(key('wait'), jobId).exec()
+        await client.multi().lrem(key('wait'), 1, jobId).lpush(key('active'), jobId).exec()
+        await client.multi().lrem(key('active'), 1, jobId).zadd(key('completed'), 1, jobId).exec()
+        await client.multi().zrem(key('completed'), jobId).zadd(key('prioritized'), 1, jobId).exec()
+      }
+    })()
+    const found: number[] = []
+    for (let round = 0; round < 200; round++) found.push((await queue.list()).length)
+    until.abort()
+    await moving
+    expect(found.filter((count) => count !== 1)).toEqual([])
+  })
+
   it('is listed for many jobs, the newest first, by state', async () => {
     const queue = open()
     const jobs = []
