@@ -134,7 +134,7 @@ const heldPerScript = 50
 
 /**
  * A queue's part of the index of its deployment's waiting jobs, by tenant and by what they ask of a provider, so that a job and a place for
- * it are chosen together in one step; BullMQ's own order knows of neither. The rules are in lua/ready.lua, ready-choose.lua and ready-dispatch.lua.
+ * it are chosen together in one step; BullMQ's own order knows of neither. The rules are in lua/ready.lua, accounts.lua, views.lua, ready-choose.lua and ready-dispatch.lua.
  *
  *   enqueued ──add──► listed ──dispatch──► taken (a place is the job's own) ──close──► out of hand
  *                        ▲                   │ ▲
@@ -323,7 +323,7 @@ export class ReadyJobs {
     const { pause = null, share: set = null } = said.get(name) ?? {}
     return {
       pause,
-      // Virtual time, credit, mean, jobs in hand, …; see lua/ready.lua.
+      // Virtual time, credit, mean, jobs in hand, …; see lua/accounts.lua.
       running: account === null ? 0 : z.coerce.number().parse(account.split(' ')[3]),
       cap: set?.cap ?? (share === null ? null : (shareSchema.parse(JSON.parse(share)).cap ?? null)),
     }

@@ -42,7 +42,7 @@ async function standings(redis: Redis, keys: Keys, accounts: readonly (readonly 
   return accounts.map(([tenant, account], index) => {
     const own = shares[index + 1] ?? shares[0] ?? null
     const { weight, cap } = shareSchema.parse(own === null ? {} : JSON.parse(own))
-    // Virtual time, credit, mean, jobs in hand, …; see lua/ready.lua.
+    // Virtual time, credit, mean, jobs in hand, …; see lua/accounts.lua.
     const { pause = null, share: set = null } = said.get(tenant) ?? {}
     return { tenant, running: account === null ? 0 : z.coerce.number().parse(account.split(' ')[3]), cap: set?.cap ?? cap ?? null, weight: set?.weight ?? weight, pause, set }
   })

@@ -228,7 +228,7 @@ describe('what a script looks at', () => {
       )
     }
     expect(Math.min(...counts.nothing)).toBeLessThanOrEqual(40)
-    expect(Math.min(...counts.turn)).toBeLessThanOrEqual(130)
+    expect(Math.min(...counts.turn)).toBeLessThanOrEqual(110)
   })
 
   describe('where nothing waits for anybody, is hardly anything within a second, and all of it as soon as', () => {
