@@ -7,7 +7,7 @@ import { generateDevelopmentKeys, startCodeStorage, startRedis, type CodeStorage
 import { CodeStorageHost, TokenMinter } from '../../src/git/index.js'
 import { follow, makePlace, type Place, type Run } from '../cli/run-switchyard.js'
 import { findGo, findPython } from '../clients/languages.js'
-import { areCompiled, ownFile } from '../own-programs.js'
+import { areCompiled, loaderArgs, ownFile } from '../own-programs.js'
 import { startForgeServer, type ForgeServer } from '../servers/forges/server.js'
 import { fencedBlocks } from './fenced-blocks.js'
 
@@ -58,7 +58,7 @@ beforeAll(async () => {
   await seed(keys.privateKey)
   const programs = join(place.folder, 'bin')
   await mkdir(programs)
-  const command = areCompiled ? [process.execPath, ownFile('src/cli/main.ts')] : [resolve('script/switchyard')]
+  const command = areCompiled ? [process.execPath, ...loaderArgs, ownFile('src/cli/main.ts')] : [resolve('script/switchyard')]
   await writeFile(join(programs, 'switchyard'), `#!/bin/sh\nexec ${command.map((word) => `'${word}'`).join(' ')} "$@"\n`)
   await chmod(join(programs, 'switchyard'), 0o755)
   environment = { PATH: `${programs}${delimiter}${process.env['PATH'] ?? ''}`, GIT_URL: storage.url, GITHUB_API_URL: forge.url, GITHUB_TOKEN: token, SWITCHYARD_REDIS_URL: redis.url, XDG_STATE_HOME: join(place.folder, 'state') }
