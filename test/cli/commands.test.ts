@@ -17,7 +17,10 @@ let dev: Run
 /** For what is asked of a process each time: it takes the time of what it waits for. */
 const unhurried = { interval: 500 }
 
-async function switchyard(...args: string[]): Promise<{ code: number | null; stdout: string; stderr: string }> {
+/** In one process with the others: what a process of its own shows, some of each kind show in `ownProcess`, and those that run until they are stopped. */
+const switchyard = (...args: string[]) => place.command(args)
+
+async function ownProcess(...args: string[]): Promise<{ code: number | null; stdout: string; stderr: string }> {
   const run = place.run(args)
   const code = await run.ended
   return { code, stdout: run.stdout(), stderr: run.stderr() }
@@ -37,19 +40,19 @@ afterAll(async () => {
 
 describe('with switchyard dev running in the folder', () => {
   it('a job is enqueued, awaited and shown', async () => {
-    const { code, stdout, stderr } = await switchyard('enqueue', '-r', 'acme/web', '-s', 'echo more >> hello.txt', '-s', 'cat hello.txt; echo oops >&2', '-p', 'more', '--wait', '--json')
+    const { code, stdout, stderr } = await ownProcess('enqueue', '-r', 'acme/web', '-s', 'echo more >> hello.txt', '-s', 'cat hello.txt; echo oops >&2', '-p', 'more', '--wait', '--json')
     expect(code, stderr).toBe(0)
     const result = JSON.parse(stdout) as { jobId: string; status: string; promoted: { to: string } }
     expect(result).toMatchObject({ status: 'succeeded', promoted: { to: 'more' }, diff: { files: 1, additions: 1 } })
 
-    const one = await switchyard('status', result.jobId)
+    const one = await ownProcess('status', result.jobId)
     expect(one.stdout).toMatch(/state +succeeded/)
     const all = await switchyard('status')
     expect(all.stdout).toContain(result.jobId)
     expect(JSON.parse((await switchyard('status', '--json')).stdout)).toHaveLength(1)
     expect(JSON.parse((await switchyard('status', '--json', '--state', 'failed', '--repository', 'acme/web')).stdout)).toEqual([])
 
-    const logs = await switchyard('logs', result.jobId)
+    const logs = await ownProcess('logs', result.jobId)
     expect(logs.stdout).toBe('hello\nmore\n')
     expect(logs.stderr).toContain('oops\n')
     const lines = (await switchyard('logs', result.jobId, '--json', '--follow')).stdout.trimEnd().split('\n').map((line) => JSON.parse(line) as { seq: number; stream: string; text: string })
@@ -57,12 +60,12 @@ describe('with switchyard dev running in the folder', () => {
     const after = await switchyard('logs', result.jobId, '--json', '--after', String(lines.at(-1)?.seq))
     expect(after.stdout).toBe('')
 
-    expect((await switchyard('cancel', result.jobId)).stdout).toContain('had ended before')
+    expect((await ownProcess('cancel', result.jobId)).stdout).toContain('had ended before')
   })
 
   it('a failed job exits with 1, from a file too', async () => {
     await writeFile(join(place.folder, 'job.json'), JSON.stringify({ repository: 'acme/web', steps: ["printf 'seen\\033[31m as it comes\\n'; exit 7"], push: false }))
-    const { code, stdout, stderr } = await switchyard('enqueue', '--file', 'job.json', '--wait')
+    const { code, stdout, stderr } = await ownProcess('enqueue', '--file', 'job.json', '--wait')
     expect(code).toBe(1)
     expect(stderr).toMatch(/^step 1 \| seen as it comes$/m)
     expect(stdout).toMatch(/result +failed: .*7.*\(step-failed\)/)
@@ -206,7 +209,7 @@ describe('with switchyard dev running in the folder', () => {
     expect(providers[0].sandboxes.find((sandbox) => sandbox.jobId === jobId)).toMatchObject({ verdict: 'owned' })
     expect((await switchyard('reap', '--dry-run', '--config', 'reap.json')).stdout).toMatch(new RegExp(`${orphan.id} +gone +[\\d.]+s +orphan +0 +no run is known for it`))
 
-    const reaped = await switchyard('reap', '--config', 'reap.json')
+    const reaped = await ownProcess('reap', '--config', 'reap.json')
     expect(reaped.code, reaped.stderr).toBe(0)
     expect(reaped.stdout).toContain('3 sandboxes: 1 owned, 0 young, 0 unclear, 1 foreign; 1 killed, 0 left')
     expect(await provider.get(orphan.id, { timeoutMs: 10_000 })).toBeUndefined()
@@ -217,14 +220,14 @@ describe('with switchyard dev running in the folder', () => {
 
   it('a job that is not known exits with 4', async () => {
     for (const args of [['status', 'nope'], ['logs', 'nope'], ['cancel', 'nope'], ['retry', 'nope']]) {
-      const { code, stderr, stdout } = await switchyard(...args)
+      const { code, stderr, stdout } = await (args[0] === 'retry' ? ownProcess : switchyard)(...args)
       expect([args[0], code, stdout]).toEqual([args[0], 4, ''])
       expect(stderr).toContain('job nope is not known')
     }
   })
 
   it('wrong input exits with 2 and says everything that is wrong', async () => {
-    const wrong = await switchyard('enqueue', '-r', 'acme/../web', '-s', '', '--timeout', '30')
+    const wrong = await ownProcess('enqueue', '-r', 'acme/../web', '-s', '', '--timeout', '30')
     expect(wrong.code).toBe(2)
     expect(wrong.stderr.split('\n').filter((line) => line.startsWith('switchyard: ')).length).toBeGreaterThanOrEqual(3)
     expect((await switchyard('enqueue', '--nonsense')).code).toBe(2)
@@ -242,7 +245,7 @@ describe('with switchyard dev running in the folder', () => {
   })
 
   it('a second dev in the folder is refused', async () => {
-    const { code, stderr } = await switchyard('dev')
+    const { code, stderr } = await ownProcess('dev')
     expect(code).toBe(2)
     expect(stderr).toContain('is there already: another "switchyard dev" runs in this folder')
   })
@@ -331,7 +334,7 @@ describe('with switchyard dev running in the folder', () => {
 
 describe('without anything running', () => {
   it('help tells of every command, the exit codes and the variables', { timeout: 300_000 }, async () => {
-    const { code, stdout } = await switchyard('--help')
+    const { code, stdout } = await ownProcess('--help')
     expect(code).toBe(0)
     const names = ['demo', 'init', 'dev', 'enqueue', 'consume', 'status', 'logs', 'cancel', 'retry', 'schedules', 'providers', 'tenants', 'queue', 'jobs', 'consumers', 'events', 'keys', 'config', 'audit', 'costs', 'budgets', 'serve', 'mcp', 'reap', 'board', 'doctor', 'verify']
     for (const word of [...names, 'SWITCHYARD_REDIS_URL', 'Exit codes']) expect(stdout).toContain(word)
@@ -349,7 +352,7 @@ describe('without anything running', () => {
       expect(help, name).toMatch(/Examples?:/)
     }
     expect((await switchyard('--version')).stdout).toMatch(/^\d+\.\d+\.\d+\n$/)
-    expect((await switchyard('nonsense')).code).toBe(2)
+    expect((await ownProcess('nonsense')).code).toBe(2)
   })
 
   it('dev takes everything down when nobody reads what it says', async () => {

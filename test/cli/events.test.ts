@@ -20,11 +20,7 @@ describe('with events of three jobs and a group that gives one up', () => {
   let dead: () => Promise<{ id: string }[]>
   let stop: () => void
 
-  async function switchyard(...args: string[]): Promise<{ code: number | null; stdout: string; stderr: string }> {
-    const run = place.run(args)
-    const code = await run.ended
-    return { code, stdout: run.stdout(), stderr: run.stderr() }
-  }
+  const switchyard = (...args: string[]) => place.command(args)
   const json = async <Value>(...args: string[]) => JSON.parse((await switchyard(...args, '--json')).stdout) as Value
 
   beforeAll(async () => {

@@ -4,7 +4,7 @@ import { AgentQueue } from '../../src/producers/index.js'
 import { createRedis, Keys, Roster, SlotLedger } from '../../src/store/index.js'
 import { makePlace, type Place } from './run-switchyard.js'
 
-/** The commands of operators, as processes: what they say, and how they exit. What they do is tested below them. */
+/** The commands of operators: what they say, and how they exit. What they do is tested below them. */
 let redis: EmbeddedRedis
 let place: Place
 let queue: AgentQueue
@@ -28,10 +28,9 @@ afterAll(async () => {
   await redis.close()
 })
 
-async function run(args: readonly string[]): Promise<{ code: number | null; out: string; said: string }> {
-  const started = place.run(args, { SWITCHYARD_REDIS_URL: redis.url, SWITCHYARD_OPERATOR: 'anna' })
-  const code = await started.ended
-  return { code, out: started.stdout(), said: started.stderr() }
+async function run(args: readonly string[]): Promise<{ code: number; out: string; said: string }> {
+  const { code, stdout, stderr } = await place.command(args, { SWITCHYARD_REDIS_URL: redis.url, SWITCHYARD_OPERATOR: 'anna' })
+  return { code, out: stdout, said: stderr }
 }
 
 /** In this order: each finds what the one before it left. */
@@ -63,6 +62,13 @@ it('say what they changed, that nothing was, who heeds it not, and what is', { t
     const found = await run(line.split(' '))
     expect({ line, ...found }).toMatchObject({ line, code, out: expect.stringMatching(out) as unknown })
   }
+})
+
+it('is said and exited with by a process of its own as well', async () => {
+  const environment = { SWITCHYARD_REDIS_URL: redis.url, SWITCHYARD_OPERATOR: 'anna' }
+  const [right, wrong] = [place.run(['budgets'], environment), place.run(['queue', 'drain'], environment)]
+  expect([await right.ended, right.stdout(), right.stderr()]).toEqual([0, 'no budget is set or configured; jobs may have their own\n', ''])
+  expect([await wrong.ended, wrong.stdout(), wrong.stderr()]).toEqual([2, '', expect.stringContaining('was not confirmed; give --yes')])
 })
 
 describe('commands that are wrong', () => {

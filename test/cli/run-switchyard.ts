@@ -1,15 +1,17 @@
-import { spawn, type ChildProcessByStdio } from 'node:child_process'
+import { fork, spawn, type ChildProcess, type ChildProcessByStdio } from 'node:child_process'
+import { once } from 'node:events'
 import { mkdir, mkdtemp, readdir, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import type { Readable } from 'node:stream'
-import { areCompiled, ownFile } from '../own-programs.js'
+import { areCompiled, loaderArgs, ownFile } from '../own-programs.js'
+import type { CommandAsked, CommandEnded } from './command-process.js'
 
 /** The checkout's own `switchyard`, which runs from source. */
 export const fromCheckout: readonly [string, ...string[]] = [resolve('script/switchyard')]
 
 /** What the tests start by default. */
-export const program: readonly [string, ...string[]] = areCompiled ? [process.execPath, ownFile('src/cli/main.ts')] : fromCheckout
+export const program: readonly [string, ...string[]] = areCompiled ? [process.execPath, ...loaderArgs, ownFile('src/cli/main.ts')] : fromCheckout
 
 export interface Run {
   readonly child: ChildProcessByStdio<null, Readable, Readable>
@@ -26,6 +28,11 @@ export interface Place {
   readonly folder: string
   readonly temporary: string
   run(args: readonly string[], environment?: Readonly<Record<string, string>>, command?: readonly [string, ...string[]]): Run
+  /**
+   * What a command that ends by itself prints and exits with. They go one after the other in one process of the place's: for what a process of its own
+   * shows, as signals, pipes and how it ends, there is `run`.
+   */
+  command(args: readonly string[], environment?: Readonly<Record<string, string>>): Promise<CommandEnded>
   /** As `run`, with what a shell does around it: `$SWITCHYARD` stands for the command. On a terminal where `script` makes one. */
   shell(text: string, more?: { readonly terminal?: boolean }): Run
   /** What is left: files in the temporary folder, and processes that were started from here. */
@@ -39,20 +46,49 @@ export async function makePlace(): Promise<Place> {
   const temporary = join(top, 'tmp')
   await Promise.all([mkdir(folder), mkdir(temporary)])
   const started: Run[] = []
-  const start = (file: string, args: readonly string[], environment: Readonly<Record<string, string>> = {}): Run => {
+  const environmentWith = (environment: Readonly<Record<string, string>> = {}) => {
     const inherited = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('SWITCHYARD_') && !name.startsWith('VITEST')))
+    return { ...inherited, NODE_OPTIONS: '', TMPDIR: temporary, ...environment }
+  }
+  const start = (file: string, args: readonly string[], environment?: Readonly<Record<string, string>>): Run => {
     const child = spawn(file, args, {
       cwd: folder,
-      env: { ...inherited, NODE_OPTIONS: '', TMPDIR: temporary, ...environment },
+      env: environmentWith(environment),
       stdio: ['ignore', 'pipe', 'pipe'],
     })
     const run = follow(child)
     started.push(run)
     return run
   }
+  let commands: ChildProcess | undefined
+  let last: Promise<unknown> = Promise.resolve()
+  const endCommands = async () => {
+    await last
+    if (commands === undefined || commands.exitCode !== null || commands.signalCode !== null) return
+    const ended = once(commands, 'exit')
+    commands.kill('SIGKILL')
+    await ended
+    commands = undefined
+  }
+  const ask = async (asked: CommandAsked): Promise<CommandEnded> => {
+    const child = (commands ??= fork(ownFile('test/cli/command-process.ts'), { cwd: folder, env: environmentWith(), execArgv: [...loaderArgs], stdio: ['ignore', 'ignore', 'inherit', 'ipc'] }))
+    return new Promise((resolveEnded, reject) => {
+      const onExit = (code: number | null) => reject(new Error(`the process ended with ${code ?? 'a signal'} in: switchyard ${asked.args.join(' ')}`))
+      child.once('exit', onExit).once('message', (ended: CommandEnded) => {
+        child.off('exit', onExit)
+        resolveEnded(ended)
+      })
+      child.send(asked)
+    })
+  }
   return {
     folder,
     temporary,
+    command(args, environment = {}) {
+      const ended = last.then(() => ask({ args, environment }))
+      last = ended.catch(() => undefined)
+      return ended
+    },
     run(args, environment, [file, ...before] = program) {
       return start(file, [...before, ...args], environment)
     },
@@ -61,9 +97,11 @@ export async function makePlace(): Promise<Place> {
       return terminal ? start('script', ['-qefc', text, '/dev/null'], environment) : start('sh', ['-c', text], environment)
     },
     async left() {
+      await endCommands()
       return { files: await readdir(temporary), processes: await processesThatName(top) }
     },
     async remove() {
+      await endCommands()
       for (const { child } of started) if (child.exitCode === null && child.signalCode === null) child.kill('SIGKILL')
       await Promise.all(started.map(({ ended }) => ended))
       await rm(top, { recursive: true, force: true, maxRetries: 10 })

@@ -106,14 +106,19 @@ async function runShell(block: FencedBlock): Promise<void> {
       continue
     }
     expect(line, 'a command that this test knows how to run').toMatch(/^switchyard /)
-    const started = place.run(commandLine(line.replaceAll('JOB_ID', lastJobId)), environment)
+    const words = commandLine(line.replaceAll('JOB_ID', lastJobId))
     const up = running.find(([pattern]) => pattern.test(line))?.[1]
-    if (up !== undefined) {
-      await started.saw(up)
-      started.child.kill('SIGTERM')
+    if (up === undefined) {
+      // That each ends by itself as a process is for test/cli/commands.test.ts.
+      const { code, stdout, stderr } = await place.command(words, environment)
+      expect(code, `${line}\n${stdout}\n${stderr}`).toBe(0)
+      lastJobId = /^job ([\w-]+): waiting/m.exec(stderr)?.[1] ?? lastJobId
+      continue
     }
+    const started = place.run(words, environment)
+    await started.saw(up)
+    started.child.kill('SIGTERM')
     expect(await started.ended, `${line}\n${started.stdout()}\n${started.stderr()}`).toBe(0)
-    lastJobId = /^job ([\w-]+): waiting/m.exec(started.stderr())?.[1] ?? lastJobId
   }
 }
 
