@@ -33,7 +33,7 @@ process.on('disconnect', () => process.exit())
 
 /** Keeps what is written to a stream from now on. @returns it, once, and lets the stream be. */
 function kept(stream: NodeJS.WriteStream): () => string {
-  const { write } = stream
+  const write = stream.write.bind(stream)
   let text = ''
   stream.write = (data: string | Uint8Array) => {
     text += typeof data === 'string' ? data : Buffer.from(data).toString()
