@@ -110,13 +110,15 @@ async function measure(row: Row): Promise<Record<string, number | string>> {
   // A consumer that is new to a queue puts its tenants into its own lists, 64 in a look; that is not what is measured.
   for (let tenants = 0; tenants < Math.min(row.tenants, row.jobs); tenants += 64) for (const side of sides.slice(0, 3)) await look(side)
   if (row.state === 'drained' || row.state === 'obliterated') {
-    const queue = new Queue(first.keys.queueName, { connection: createRedis({ url: server.url }, 'commands'), prefix: first.keys.prefix })
+    const connection = createRedis({ url: server.url }, 'commands')
+    const queue = new Queue(first.keys.queueName, { connection, prefix: first.keys.prefix })
     if (row.state === 'drained') await queue.drain()
     else {
       await queue.pause()
       await queue.obliterate({ force: true, count: 100_000 })
     }
     await queue.close()
+    connection.disconnect()
     // One comes behind all that are gone.
     await client.hset(first.keys.job('alive'), 'name', 'job')
     await client.zadd(first.keys.bullmq('prioritized'), 2 ** 32 + 1, 'alive')
