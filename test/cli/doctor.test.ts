@@ -317,8 +317,8 @@ describe('the command', () => {
       expect(ok).toBe(false)
       expect(check(checks, 'e2b', 'credentials')).toMatchObject({ outcome: 'failed', errorKind: 'auth' })
       expect(json.stdout() + json.stderr()).not.toContain('wrong_key')
-      const wrong = place.run(['doctor', '--timeout', '5'], clinic.environment)
-      expect([await wrong.ended, wrong.stderr()]).toEqual([2, expect.stringContaining('--timeout: "5" is not a duration')])
+      const wrong = await place.command(['doctor', '--timeout', '5'], clinic.environment)
+      expect([wrong.code, wrong.stderr]).toEqual([2, expect.stringContaining('--timeout: "5" is not a duration')])
       await nothingLeft()
     } finally {
       await place.remove()

@@ -2,17 +2,20 @@ import { once } from 'node:events'
 import { rename, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterEach, expect, it } from 'vitest'
+import { whole } from '../whole.js'
 import { git, startDeployment, until, type ConsumerProcessOptions, type Deployment } from './deployment.js'
 import { endingProvider } from './ending-provider.js'
 
 type Point = NonNullable<ConsumerProcessOptions['freezeIn']>
-/** Where a consumer dies while a job of its moves to another sandbox: before that call, or when it was made and nobody heard the answer. */
+/**
+ * Where a consumer dies while a job of its moves to another sandbox: before that call, or when it was made and nobody heard the answer. CI tries it with two
+ * sandboxes of which the first still works, with all saved and nothing restored, and with the first still to be killed.
+ */
 const points: readonly Point[] = [
   { call: 'create', nth: 2, after: true },
-  { call: 'stop', nth: 1, after: true },
-  { call: 'push-checkpoint', nth: 1, after: true },
   { call: 'clone', nth: 2 },
   { call: 'kill', nth: 1 },
+  ...(whole ? [{ call: 'stop', nth: 1, after: true }, { call: 'push-checkpoint', nth: 1, after: true }] : []),
   ...(process.env['SWITCHYARD_SOAK'] === '1'
     ? [{ call: 'create', nth: 2 }, { call: 'probe', nth: 2 }, { call: 'stop', nth: 1 }, { call: 'checkpoint', nth: 1 }, { call: 'clone', nth: 2, after: true }]
     : []),

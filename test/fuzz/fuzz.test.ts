@@ -2,11 +2,12 @@ import { describe, expect, it } from 'vitest'
 import { fuzz, target } from './harness.js'
 import { targets } from './targets.js'
 import fc from 'fast-check'
+import { whole } from '../whole.js'
 
-/** A short run; `npm run fuzz` does as many as one likes. Another seed each day would make a failure somebody else's. */
-const runs = 500
+/** A short run, shorter in CI; `npm run fuzz` does as many as one likes. Another seed each day would make a failure somebody else's. */
+const runs = whole ? 500 : 250
 /** Of those that processes of their own take. */
-const costly = 200
+const costly = whole ? 200 : 100
 
 describe('hundreds of inputs', () => {
   it.each(targets.map((each) => [each.name, each] as const))('of %s do no harm', async (_name, each) => {

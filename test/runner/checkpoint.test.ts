@@ -7,7 +7,8 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from
 import { InfrastructureError } from '../../src/job/errors.js'
 import type { CheckpointResult, Runner } from '../../src/runner/runner.js'
 import { commitFile, git, gitOk } from '../git/local-storage.js'
-import { callOptions, hasShell, processSandbox, runStep, shells, type ProcessSandbox } from './process-sandbox.js'
+import { whole } from '../whole.js'
+import { callOptions, fewerShells, hasShell, processSandbox, runStep, type ProcessSandbox } from './process-sandbox.js'
 import { finalCommit, repository, snapshot, type Repository } from './repository.js'
 
 let repo: Repository
@@ -22,7 +23,7 @@ beforeAll(async () => {
 })
 afterAll(() => repo.close())
 
-async function open(shell: (typeof shells)[number] = 'sh'): Promise<void> {
+async function open(shell: (typeof fewerShells)[number] = 'sh'): Promise<void> {
   sandbox = await processSandbox({ shell })
   runner = sandbox.runner()
   tree = join(sandbox.home, 'repository')
@@ -167,7 +168,7 @@ describe('a clone', () => {
   })
 })
 
-describe.each(shells.map((shell) => ({ shell })))('a checkpoint made in $shell', ({ shell }) => {
+describe.each(fewerShells.map((shell) => ({ shell })))('a checkpoint made in $shell', ({ shell }) => {
   it.skipIf(!hasShell(shell))("leaves the agent's index and HEAD alone and comes back exactly", async () => {
     await sandbox.close()
     await open(shell)
@@ -279,8 +280,7 @@ describe('checkpoints', () => {
     for (const commit of own) expect(history).not.toContain(commit)
     expect(await gitOk(path, 'ls-tree', '--name-only', 'got', 'one.txt', 'two.txt')).toBe('one.txt\ntwo.txt')
     // Once it takes them, what comes then may build on them.
-    const whole = await repo.save(runner, branch, parent)
-    expect(whole).toBeNull()
+    expect(await repo.save(runner, branch, parent)).toBeNull()
     await writeFile(join(tree, 'three.txt'), 'three\n')
     const taken = await repo.save(runner, branch, parent)
     expect(taken).toMatchObject({ headSha: own[1] })
@@ -364,7 +364,8 @@ describe('checkpoints', () => {
     expect(await gitOk((await repo.fetched(branch)).path, 'ls-tree', removed.sha, 'nested')).toBe('')
   })
 
-  it.each(['.git', '.git/objects', '.git/HEAD', '.git/index'])('survive a deleted %s', async (gone) => {
+  // CI takes the repository away, and a part without which git takes the rest for none.
+  it.each(whole ? ['.git', '.git/objects', '.git/HEAD', '.git/index'] : ['.git', '.git/HEAD'])('survive a deleted %s', async (gone) => {
     await clone()
     await work(tree)
     const made = await checkpoint()
