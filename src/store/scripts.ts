@@ -101,14 +101,22 @@ type Command = (this: object, ...args: (string | number | Buffer)[]) => Promise<
 const commandName = (name: ScriptName) => `switchyard:${name}`
 const prepared = new WeakSet<Redis>()
 
+/** The scripts as they are sent, put together when the first connection of a kind is made: there are hundreds of kilobytes of them. */
+const texts = new Map<boolean, ReadonlyMap<string, string>>()
+
+function textsFor(cluster: boolean): ReadonlyMap<string, string> {
+  const known = texts.get(cluster)
+  if (known !== undefined) return known
+  const made = new Map([...sources.keys()].map((name) => [name, (cluster ? forgetGuard : '') + sourceOf(name)]))
+  for (const text of made.values()) rememberScript(text)
+  texts.set(cluster, made)
+  return made
+}
+
 /** Defines the scripts on a connection; a pipeline knows only those that were defined before it was made. */
 export function prepareScripts(redis: Redis): void {
   if (prepared.has(redis)) return
-  for (const name of sources.keys()) {
-    const lua = (isCluster(redis) ? forgetGuard : '') + sourceOf(name)
-    rememberScript(lua)
-    redis.defineCommand(commandName(name as ScriptName), { lua })
-  }
+  for (const [name, lua] of textsFor(isCluster(redis))) redis.defineCommand(commandName(name as ScriptName), { lua })
   prepared.add(redis)
 }
 
