@@ -26,6 +26,7 @@ const tables = [
   'test/deploy/supply-chain.test.ts',
   'test/docs/snippets.test.ts',
   'test/e2e/artifacts.test.ts',
+  'test/e2e/bad-input.test.ts',
   'test/e2e/cancel.test.ts',
   'test/e2e/credentials.test.ts',
   'test/e2e/frozen-consumer.test.ts',

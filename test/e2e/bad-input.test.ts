@@ -6,6 +6,7 @@ import type { JobSpecInput } from '../../src/job/spec.js'
 import type { JobResult } from '../../src/job/result.js'
 import { processes } from '../processes.js'
 import { startModal } from '../providers/modal-fixture.js'
+import { spanning } from '../whole.js'
 import { startDeployment, until, type Deployment } from './deployment.js'
 
 // SWITCHYARD_SOAK=1 prints a gigabyte.
@@ -86,13 +87,14 @@ describe('a step that misbehaves neither hangs the consumer nor harms another jo
     expect(await run({ steps: ['cat; echo after'] })).toMatchObject({ status: 'succeeded', steps: [{ stdoutTail: 'after\n' }] })
   })
 
-  it.each([
+  // CI has an exit, a signal and nothing to run; test/runner/steps.test.ts has them all, in each shell.
+  it.each(spanning<[string, number]>([
     ['exit 3', 3],
     ['set -e; false; echo never', 1],
     ['kill -9 $$', 137],
     ['exec false', 1],
     ['no-such-command-anywhere', 127],
-  ])('%s ends with %i', async (command, exitCode) => {
+  ], 'exit 3', 'kill -9 $$', 'no-such-command-anywhere'))('%s ends with %i', async (command, exitCode) => {
     expect(await run({ steps: [command] })).toMatchObject({ status: 'failed', error: { kind: 'step-failed' }, steps: [{ exitCode }] })
   })
 
