@@ -97,6 +97,11 @@ function lazily(source: string): string {
   return text
 }
 
+/** A quarter of the text, which each connection hashes and sends. The lines stay where they are, for what Redis says of an error. */
+function withoutComments(source: string): string {
+  return source.replaceAll(/^[ \t]*--.*$/gm, '')
+}
+
 type Command = (this: object, ...args: (string | number | Buffer)[]) => Promise<unknown>
 const commandName = (name: ScriptName) => `switchyard:${name}`
 const prepared = new WeakSet<Redis>()
@@ -107,7 +112,7 @@ const texts = new Map<boolean, ReadonlyMap<string, string>>()
 function textsFor(cluster: boolean): ReadonlyMap<string, string> {
   const known = texts.get(cluster)
   if (known !== undefined) return known
-  const made = new Map([...sources.keys()].map((name) => [name, (cluster ? forgetGuard : '') + sourceOf(name)]))
+  const made = new Map([...sources.keys()].map((name) => [name, withoutComments((cluster ? forgetGuard : '') + sourceOf(name))]))
   for (const text of made.values()) rememberScript(text)
   texts.set(cluster, made)
   return made
