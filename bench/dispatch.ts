@@ -1,6 +1,7 @@
 // What choosing a job and its place costs, by Redis' own clock, against how much waits: jobs, tenants, images, kinds of demand, queues; with room at all
 // providers, with all of them full but one that nobody may use, and right after a drain, an obliterate and a flush. Each row is a Redis of its own. A job is
-// put there as BullMQ holds it, without its scripts; the index, the ledger and the calls are the real ones. `SIZES=1000,200000` chooses the sizes, `STATES=full,drained` the states.
+// put there as BullMQ holds it, without its scripts; the index, the ledger and the calls are the real ones. `SIZES=1000,200000` chooses the sizes, `STATES=full,drained` the states,
+// `TENANTS=10000 DEMANDS=1 QUEUES=1` the rows of these.
 // Beside each look the same Redis runs a yardstick: a script that always does the same and takes as long as a look does. Its 99th percentile and its
 // longest time are the machine's own. What a turn executes is counted besides: it is the same each time.
 import { Queue } from 'bullmq'
@@ -186,7 +187,8 @@ for (const state of ['room', 'full'] as const) rows.push({ jobs: most, ...wide, 
 for (const state of ['drained', 'obliterated', 'flushed'] as const) rows.push({ jobs: most, ...wide, state })
 const states = process.env['STATES']?.split(',')
 const table: Record<string, number | string>[] = []
-for (const row of rows.filter(({ state }) => states?.includes(state) ?? true)) {
+const isWanted = (row: Row) => (states?.includes(row.state) ?? true) && (['tenants', 'demands', 'queues'] as const).every((field) => row[field] === Number(process.env[field.toUpperCase()] ?? row[field]))
+for (const row of rows.filter(isWanted)) {
   const figures = await quietest(row)
   console.log(JSON.stringify(figures))
   table.push(figures)
