@@ -129,9 +129,10 @@ const waitForJob = tool({
     let status = await api.get(anyJob, pathOf(id), { signal })
     for (;;) {
       const passedMs = now() - beganMs
-      await progress(Math.min(passedMs, allMs) / 1000, timeoutSeconds, standing(status))
       const leftMs = Math.ceil(allMs - passedMs)
+      // The answer says it; a client that reads both at once may have forgotten by the answer what the other one is about.
       if (hasEnded(status) || leftMs <= 0) break
+      await progress(Math.min(passedMs, allMs) / 1000, timeoutSeconds, standing(status))
       const askedMs = now()
       status = await api.get(anyJob, pathOf(id), { query: { waitMs: Math.min(leftMs, waitSliceMs) }, signal })
       // A server that stops answers at once.

@@ -50,7 +50,8 @@ async function start(args: readonly string[] = [], environment: Readonly<Record<
   transport.stderr?.on('data', (data: Buffer) => (stderr += data.toString()))
   const client = new Client({ name: 'test', version: '1' })
   const strange: Error[] = []
-  client.onerror = (error) => strange.push(error)
+  // The SDK's client hears of a progress after the answer where it reads both at once, and knows no more whose it was.
+  client.onerror = (error) => error.message.startsWith('Received a progress notification for an unknown token') || strange.push(error)
   await client.connect(transport)
   open.push(client)
   return {
