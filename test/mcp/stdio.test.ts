@@ -39,6 +39,8 @@ interface Started {
   readonly stderr: () => string
   /** What came on stdout and is no message. */
   readonly strange: Error[]
+  /** Progress that the client came upon behind the answer. */
+  readonly late: Error[]
   readonly call: (name: string, args?: object, onprogress?: (progress: Progress) => void) => Promise<{ readonly isError: boolean; readonly text: string; readonly value: Record<string, unknown> }>
 }
 
@@ -49,9 +51,9 @@ async function start(args: readonly string[] = [], environment: Readonly<Record<
   let stderr = ''
   transport.stderr?.on('data', (data: Buffer) => (stderr += data.toString()))
   const client = new Client({ name: 'test', version: '1' })
-  const strange: Error[] = []
+  const [strange, late]: [Error[], Error[]] = [[], []]
   // The SDK's client hears of a progress after the answer where it reads both at once, and knows no more whose it was.
-  client.onerror = (error) => error.message.startsWith('Received a progress notification for an unknown token') || strange.push(error)
+  client.onerror = (error) => (error.message.startsWith('Received a progress notification for an unknown token') ? late : strange).push(error)
   await client.connect(transport)
   open.push(client)
   return {
@@ -59,6 +61,7 @@ async function start(args: readonly string[] = [], environment: Readonly<Record<
     pid: transport.pid ?? 0,
     stderr: () => stderr,
     strange,
+    late,
     async call(name, given = {}, onprogress) {
       const answer = await client.callTool({ name, arguments: given as Record<string, unknown> }, undefined, onprogress === undefined ? undefined : { onprogress })
       const [content] = answer.content as { type: string; text: string }[]
@@ -79,7 +82,7 @@ const alive = (pid: number) => {
 
 describe('an agent at `switchyard mcp`', () => {
   it('enqueues a job, waits for it, reads its log bit by bit, and meets no secret and nothing that a terminal obeys', { timeout: 300_000 }, async () => {
-    const { client, call, strange } = await start()
+    const { client, call, strange, late } = await start()
     // Listing them compiles their schemas, by which the client checks every answer below.
     const { tools } = await client.listTools()
     expect(tools.map(({ name, annotations }) => [name, annotations?.readOnlyHint])).toEqual([
@@ -102,6 +105,11 @@ describe('an agent at `switchyard mcp`', () => {
     expect(told.length).toBeGreaterThan(0)
     expect(told.map(({ progress }) => progress)).toEqual(told.map(({ progress }) => progress).sort((a, b) => a - b))
     expect(told[0]).toMatchObject({ total: 50, message: expect.stringMatching(/^(waiting|running)/) as string })
+
+    // Of one that has ended the answer says it all.
+    const before = [told.length, late.length]
+    expect((await call('wait_for_job', { jobId }, (progress) => told.push(progress))).value).toMatchObject({ ended: true })
+    expect([told.length, late.length]).toEqual(before)
 
     // The log in many parts is the log.
     let [cursor, log, parts]: [string | null | undefined, string, number] = [undefined, '', 0]

@@ -446,9 +446,9 @@ describe('status', () => {
     const queue = open()
     const { jobId } = await queue.enqueue(spec())
     const [client, key] = [redis.connect(), (list: string) => `{switchyard}:agents:${list}`]
-    const until = new AbortController()
+    const enough = new AbortController()
     const moving = (async () => {
-      while (!until.signal.aborted) {
+      while (!enough.signal.aborted) {
         await client.multi().zrem(key('prioritized'), jobId).lpush(key('wait'), jobId).exec()
         await client.multi().lrem(key('wait'), 1, jobId).lpush(key('active'), jobId).exec()
         await client.multi().lrem(key('active'), 1, jobId).zadd(key('completed'), 1, jobId).exec()
@@ -457,7 +457,7 @@ describe('status', () => {
     })()
     const found: number[] = []
     for (let round = 0; round < 200; round++) found.push((await queue.list()).length)
-    until.abort()
+    enough.abort()
     await moving
     expect(found.filter((count) => count !== 1)).toEqual([])
   })
