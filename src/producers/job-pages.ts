@@ -150,6 +150,11 @@ function answersOf(replies: readonly (readonly [error: Error | null, answer: unk
 
 type Entry = Omit<Found, 'atMs'>
 
+/** The positions of entries of a list of which so many are left, these among them. */
+function withLeft(jobIds: readonly string[], left: number): Entry[] {
+  return jobIds.map((jobId, index) => ({ jobId, behind: { score: '0', skip: left - index - 1 } }))
+}
+
 /** What one of BullMQ's sets or lists holds from a position on, the newest first. */
 class Source {
   readonly #matching: Found[] = []
@@ -203,8 +208,7 @@ class Source {
 
   hear(answers: readonly unknown[]): void {
     const [length, found] = listReply.parse(answers)
-    if (this.kind === 'set') this.#first = this.#withScores(found)
-    else this.#first = found.map((jobId, index) => ({ jobId, behind: this.kind === 'leaving' ? { score: '0', skip: length - index - 1 } : { score: null, skip: this.#looked.skip + index + 1 } }))
+    this.#first = this.kind === 'set' ? this.#withScores(found) : this.kind === 'leaving' ? withLeft(found, length) : this.#fromNewest(found)
   }
 
   /** Looks on until there is a job that matches, nothing is left, or the call has looked at enough. */
@@ -232,10 +236,13 @@ class Source {
     const { score, skip } = this.#looked
     if (this.kind === 'leaving') return await this.#readBackwards(score === null ? Infinity : skip)
     if (this.kind === 'list') {
-      const jobIds = await this.redis.lrange(this.key, skip, skip + jobsPerStep - 1)
-      return jobIds.map((jobId, index) => ({ jobId, behind: { score: null, skip: skip + index + 1 } }))
+      return this.#fromNewest(await this.redis.lrange(this.key, skip, skip + jobsPerStep - 1))
     }
     return this.#withScores(await this.redis.zrange(this.key, score ?? '+inf', '-inf', 'BYSCORE', 'REV', 'LIMIT', skip, jobsPerStep, 'WITHSCORES'))
+  }
+
+  #fromNewest(jobIds: readonly string[]): Entry[] {
+    return jobIds.map((jobId, index) => ({ jobId, behind: { score: null, skip: this.#looked.skip + index + 1 } }))
   }
 
   #withScores(flat: readonly string[]): Entry[] {
@@ -254,7 +261,7 @@ class Source {
       if (from === 0) return []
       const answers = await this.redis.multi().llen(this.key).lrange(this.key, -from, jobsPerStep - from - 1 < 0 ? jobsPerStep - from - 1 : -1).exec()
       const [length, jobIds] = listReply.parse(answersOf(answers))
-      if (length >= from) return jobIds.map((jobId, index) => ({ jobId, behind: { score: '0', skip: from - index - 1 } }))
+      if (length >= from) return withLeft(jobIds, from)
       from = length
     }
   }
