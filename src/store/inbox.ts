@@ -1,4 +1,4 @@
-import type { Redis } from 'ioredis'
+import type { ChainableCommander, Redis } from 'ioredis'
 import { z } from 'zod'
 import { untilAborted } from './abort.js'
 import type { Keys } from './keys.js'
@@ -63,12 +63,17 @@ export class Inbox {
 
   /** This consumer is idle no more. It became so by `ReadyJobs.dispatch`, in the step that found nothing for it. */
   async unregisterIdle(): Promise<void> {
-    await this.#commands.zrem(this.#keys.idle(), this.holder)
+    await this.#notIdle().exec()
   }
 
   /** Removes the inbox: the consumer is closing. */
   async close(): Promise<void> {
-    await this.#commands.multi().zrem(this.#keys.idle(), this.holder).del(this.#keys.inbox(this.holder)).exec()
+    await this.#notIdle().del(this.#keys.inbox(this.holder)).exec()
+  }
+
+  /** As `notIdle` in lua/ledger.lua. */
+  #notIdle(): ChainableCommander {
+    return this.#commands.multi().zrem(this.#keys.idle(), this.holder).hdel(this.#keys.viewsOfIdle(), this.holder, `room:${this.holder}`)
   }
 }
 

@@ -143,6 +143,11 @@ export class Keys {
     return `${this.prefix}:idle:${this.queueName}`
   }
 
+  /** Hash: such a consumer to its view of the index, and `room:` with it to how many more jobs it has room for. */
+  viewsOfIdle(): string {
+    return `${this.idle()}:view`
+  }
+
   /** The index of the deployment's waiting jobs: every key of it starts with this. */
   ready(): string {
     return `${this.prefix}:ready`

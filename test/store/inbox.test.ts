@@ -2,7 +2,7 @@ import type { Redis } from 'ioredis'
 import { expect, it } from 'vitest'
 import { parseJobSpec } from '../../src/job/spec.js'
 import { Inbox, type Keys, queueWake, ReadyJobs, Signals, RunStore } from '../../src/store/index.js'
-import { becomeIdle, record, until, useRedis } from './fixture.js'
+import { becomeIdle, passLedgerTime, record, until, useRedis } from './fixture.js'
 
 const redis = useRedis()
 const inbox = (holder: string) => new Inbox({ blocking: redis.connect('blocking'), commands: redis.connect() }, redis.keys, holder)
@@ -99,6 +99,24 @@ it('believes nobody past the time it gave, and lets an inbox that nobody reads g
   expect(await client.pttl(redis.keys.inbox('dead'))).toBeGreaterThan(0)
   await box.close()
   expect(await client.exists(redis.keys.inbox('dead'), redis.keys.idle())).toBe(0)
+})
+
+it.each<[string, (client: Redis, keys: Keys, holder: string) => Promise<unknown>]>([
+  ['it is woken', (client, keys) => wake(client, keys, 1)],
+  ['a job is given back', (client, keys) => client.hset(keys.job('back'), 'name', 'job').then(() => new ReadyJobs(client, keys).front('back', { asItIs: true }))],
+  ['it says that it is busy', (_client, _keys, holder) => inbox(holder).unregisterIdle()],
+  ['it passes on what it was given', (_client, _keys, holder) => inbox(holder).passOn()],
+  ['it closes', (_client, _keys, holder) => inbox(holder).close()],
+  ['it looks, and has no room for more', (client, keys, holder) => becomeIdle(client, keys, holder, 0)],
+  // Another one's look, while it is dead.
+  ['its time is over', (client, keys) => passLedgerTime(client, keys, 120_000).then(() => becomeIdle(client, keys, 'another', 60_000)).then(() => inbox('another').close())],
+])('keeps nothing of who was idle, once %s', async (_what, end) => {
+  const client = redis.connect()
+  const views = `${redis.keys.idle()}:view`
+  await becomeIdle(client, redis.keys, 'once', 60_000)
+  expect(await client.hkeys(views)).toEqual(['once', 'room:once'])
+  await end(client, redis.keys, 'once')
+  expect(await client.exists(views, redis.keys.idle())).toBe(0)
 })
 
 it('says null when nothing comes', async () => {

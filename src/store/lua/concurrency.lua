@@ -123,7 +123,7 @@ end
 
 function keyed.unpark(q, key, group, jobId)
   if call('ZREM', keyed.part(q, key, group), jobId) == 0 then return end
-  call('HINCRBY', R .. ':listed', q, -1)
+  ready.count(q, -1)
   ready.leave(q, '!' .. key, group)
 end
 
@@ -144,7 +144,7 @@ function keyed.stand(q, key, group)
     if not info or not keyed.isOf(info, key, group) or tonumber(score) <= tonumber(first) then return end
     -- It is listed before the other is not, so that the shape stays known.
     call('ZREM', part, head)
-    call('HINCRBY', R .. ':listed', q, -1)
+    ready.count(q, -1)
     ready.list(q, head, info.shape, info.tenant, first, {})
     ready.flush()
     keyed.setAside(q, key, group, head, first)
@@ -345,9 +345,7 @@ end
 
 -- Somebody of the queue looks, if anybody is idle.
 function keyed.wake(q)
-  local idle = ledger.idlePrefix .. q
-  call('ZREMRANGEBYSCORE', idle, '-inf', now)
-  local holder = call('ZREVRANGE', idle, 0, 0)[1]
+  local holder = ledger.idlest(q)[1]
   if holder then ledger.wake(q, holder) end
 end
 

@@ -277,17 +277,29 @@ function ledger.tell(holder, message)
   redis.call('PEXPIRE', inbox, inboxTtl)
 end
 
--- An idle consumer of a queue with that view, the one that is believed longest; nil for none.
+-- The consumers of a queue that are idle, those first that are believed longest: sixteen at most.
+function ledger.idlest(q)
+  ledger.idleOf[q] = ledger.idleOf[q] or redis.call('ZREVRANGEBYSCORE', ledger.idlePrefix .. q, '+inf', '(' .. now, 'LIMIT', 0, 16)
+  return ledger.idleOf[q]
+end
+
+-- The first of them with that view; nil for none.
 function ledger.idleConsumer(q, view)
-  local idle = ledger.idlePrefix .. q
-  if not ledger.idleOf[q] then
-    redis.call('ZREMRANGEBYSCORE', idle, '-inf', now)
-    ledger.idleOf[q] = redis.call('ZREVRANGE', idle, 0, 15)
-  end
-  for _, holder in ipairs(ledger.idleOf[q]) do
-    if redis.call('HGET', idle .. ':view', holder) == view then return holder end
+  for _, holder in ipairs(ledger.idlest(q)) do
+    if redis.call('HGET', ledger.idlePrefix .. q .. ':view', holder) == view then return holder end
   end
   return nil
+end
+
+-- Nothing is kept of a consumer that is not idle, nor of those of the caller's queue that have not said for long that they are.
+function ledger.notIdle(idle, holders)
+  if redis.call('ZREM', idle, unpack(holders)) == 0 then return end
+  for _, holder in ipairs(holders) do redis.call('HDEL', idle .. ':view', holder, 'room:' .. holder) end
+end
+
+function ledger.expireIdle()
+  local gone = redis.call('ZRANGEBYSCORE', I, '-inf', now, 'LIMIT', 0, 1000)
+  if gone[1] then ledger.notIdle(I, gone) end
 end
 
 -- Until when a consumer counts as idle that has been given a job: it is believed less than all that have looked since, so that many jobs that come at once are spread. Nil for
@@ -311,8 +323,7 @@ function ledger.wake(q, holder, given)
     redis.call('HSET', viewsOfIdle, 'room:' .. holder, room - 1)
     redis.call('ZADD', idle, untilMs, holder)
   else
-    redis.call('ZREM', idle, holder)
-    redis.call('HDEL', viewsOfIdle, holder, 'room:' .. holder)
+    ledger.notIdle(idle, { holder })
   end
   ledger.tell(holder, { kind = 'work', given = given and { jobId = given.jobId, provider = given.provider, idle = untilMs and true or false } or nil })
 end
@@ -352,7 +363,7 @@ end
 -- Wakes up to so many idle consumers of the caller's queue, those that are believed longest. `askedOf(view)`: what one is asked with it, or nil.
 -- Returns them.
 function ledger.wakeIdle(most, askedOf)
-  redis.call('ZREMRANGEBYSCORE', I, '-inf', now)
+  ledger.expireIdle()
   local woken = {}
   ledger.idleOf = {}
   for i, holder in ipairs(redis.call('ZPOPMAX', I, most)) do

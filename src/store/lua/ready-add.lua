@@ -20,7 +20,7 @@ for k, jobId in ipairs(asked) do
   end
   if score then jobs[#jobs + 1] = { id = jobId, shape = 3 + 4 * tonumber(ARGV[i + 1]), tenant = ARGV[i + 2], wait = tonumber(ARGV[i + 3]), key = ARGV[i + 4], score = score } end
 end
-local listed = tonumber(call('HGET', R .. ':listed', q) or '0')
+local listed = ready.listedIn(q)
 if listed > #jobs and call('ZCARD', prioritized) <= #jobs + rest then
   -- BullMQ holds nothing but what comes now: all that was listed before is gone, but for those of these.
   local before = 0

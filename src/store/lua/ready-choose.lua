@@ -6,6 +6,8 @@
 local choice = { tenantsPerClass = 4, shapesPerTenant = 8, classesPerProvider = 64, viewsPerProvider = 16, raisedPerLook = 2 }
 -- What was read; who changes it forgets it.
 choice.opened, choice.metas, choice.presents, choice.policies, choice.looked, choice.heads = {}, {}, {}, {}, {}, {}
+-- Whether jobs of a queue have a time to wait, or smaller ones pass a shape of it; nil where that is to be asked.
+choice.timed = {}
 
 -- lazily choice: what is asked where nothing is found, too.
 function choice.metaOf(q)
@@ -118,10 +120,10 @@ function choice.choose(free, usable, receiver)
     local q, view, name, shape, provider = best.q, best.view, best.tenant, best.shape, best.provider
     local tenants = viewKey(q, view, 'a:' .. best.class)
     local a = accounts.of(name)
-    if a.fresh == 1 then
+    local begins = a.fresh == 1
+    if begins then
       a.fresh = 0
       a.vt = accounts.rounded(math.max(a.vt, choice.presentAt(provider)))
-      accounts.save(name)
     end
     local score, cap = accounts.scoreOf(a, q), accounts.shareOf(name).cap
     if not free[provider] then
@@ -150,12 +152,14 @@ function choice.choose(free, usable, receiver)
         local at = choice.bind(leaseId, holder, q, jobId, shape, provider)
         free[provider] = ledger.read(provider)
         choice.give(q, jobId, name, needed, shape)
-        call('ZADD', tenants, 'XX', accounts.text(accounts.scoreOf(a, q)), name)
-        ready.leave(q, shape, name)
+        local scored = call('ZADD', tenants, 'XX', 'CH', accounts.text(accounts.scoreOf(a, q)), name) == 1
+        ready.leave(q, shape, name, scored and view)
         return { jobId = jobId, q = q, view = view, provider = at, holder = holder }
       end
       ready.leave(q, shape, name)
     end
+    -- What is taken saves it with what it is charged.
+    if begins then accounts.save(name) end
   end
   return nil, 'again'
 end
@@ -207,6 +211,7 @@ end
 -- It is this shape's turn, and it does not fit: smaller ones pass it, for so long.
 function choice.pass(q, shape, unfit, free)
   local passed = keyOf(q, 'passed')
+  choice.timed[q] = true
   call('HSETNX', passed, shape, now)
   if now - tonumber(call('HGET', passed, shape)) > ledger.patienceMs then
     for _, name in ipairs(unfit) do free[name] = nil end
@@ -291,7 +296,7 @@ function choice.nextJob(q, shape, name, rival)
     end
     if key then keyed.fill(q, key) end
   end
-  if dropped > 0 then call('HINCRBY', R .. ':listed', q, 0 - dropped) end
+  if dropped > 0 then ready.count(q, 0 - dropped) end
   return found
 end
 
@@ -305,7 +310,9 @@ end
 
 -- Puts a job where BullMQ takes the next one from, and charges its tenant. `shape`: it goes before smaller ones no more.
 function choice.give(q, jobId, name, needed, shape)
-  if call('EXISTS', keyOf(q, 'deadline'), keyOf(q, 'passed')) > 0 then
+  local timed = choice.timed[q]
+  if timed == nil then timed = call('EXISTS', keyOf(q, 'deadline'), keyOf(q, 'passed')) > 0 end
+  if timed then
     call('ZREM', keyOf(q, 'deadline'), jobId)
     if shape then call('HDEL', keyOf(q, 'passed'), shape) end
   end

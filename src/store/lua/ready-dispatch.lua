@@ -31,17 +31,23 @@ local unknown, strays = {}, {}
 local laterMs
 local atConcurrency = 0
 
-if call('ZCARD', prioritized) == 0 and tonumber(call('HGET', R .. ':listed', q) or '0') > 0 then ready.newEpoch(q) end
+if call('ZCARD', prioritized) == 0 and ready.listedIn(q) > 0 then ready.newEpoch(q) end
 local anew, wasAway = views.looksAnew(q, me)
 if anew and call('HGET', keyOf(q, 'policy'), me) ~= mine.policy then call('HSET', keyOf(q, 'policy'), me, mine.policy) end
 local meta = choice.metaOf(q)
+choice.policies[q .. ' ' .. me] = mine.policy
+-- What is seldom there is asked for at once, and by itself only where there is some of it: jobs that somebody has had in hand, whoever waits for a place, tenants that may have more,
+-- what was learned or can't be run, jobs that have a time to wait or that others pass, and what can't be paid for.
+local seldom = call('EXISTS', wait, L .. ':waiter', R .. ':uncapping', R .. ':paying:day', viewKey(q, me, 'merge'), keyOf(q, 'stuck'), keyOf(q, 'deadline'), keyOf(q, 'passed'), R .. ':unpaid') > 0
+if not seldom then ledger.waits, unpaid.any, choice.timed[q] = false, false, false end
+local due = call('ZRANGE', delayed, 0, 0, 'WITHSCORES')
 
 -- Whether nothing waits for anybody at providers that the caller can use, and nothing is to be put right: then no more is asked, but once a second.
 local function isQuiet()
-  if anew or #said > 0 or sharesLost or meta[1] or meta[2] or meta[3] or mine.policy == 'own' then return false end
-  local waits = { wait, delayed, L .. ':waiter', R .. ':uncapping', R .. ':paying:day', viewKey(q, me, 'merge'), keyOf(q, 'stuck'), keyOf(q, 'deadline') }
-  for name in pairs(usable) do waits[#waits + 1] = R .. ':at:' .. name end
-  return call('EXISTS', unpack(waits)) == 0 and tonumber(call('HGET', R .. ':listed', q) or '0') <= 0
+  if anew or #said > 0 or sharesLost or meta[1] or meta[2] or meta[3] or mine.policy == 'own' or seldom or due[1] or ready.listedIn(q) > 0 then return false end
+  local lists = {}
+  for name in pairs(usable) do lists[#lists + 1] = R .. ':at:' .. name end
+  return not lists[1] or call('EXISTS', unpack(lists)) == 0
 end
 
 -- What this view's consumers say of a shape: one that is gone meanwhile they need to say nothing of.
@@ -99,7 +105,7 @@ end
 -- A consumer becomes idle in the very step that leaves nothing for it, so that no wake-up goes past it; one that can take no
 -- more, or looks again by itself, is woken for nothing.
 local function answer(what, jobId, provider, waited, stand, why)
-  local soonest, loads, spare, queued = laterMs or '', {}, false, tonumber(call('HGET', R .. ':listed', q) or '0') > 0
+  local soonest, loads, spare, queued = laterMs or '', {}, false, ready.listedIn(q) > 0
   for i, name in ipairs(names) do
     local p = ledger.read(name)
     -- Only who is asked for an order of providers, or follows them with one of its own, needs to know.
@@ -111,14 +117,13 @@ local function answer(what, jobId, provider, waited, stand, why)
   local last = what == 'nothing' or (what == 'take' and jobId and not (queued and spare))
   local viewsOfIdle = I .. ':view'
   if last and idleMs > 0 then
-    redis.call('ZREMRANGEBYSCORE', I, '-inf', now)
+    ledger.expireIdle()
     redis.call('ZADD', I, now + idleMs, holder)
     redis.call('HSET', viewsOfIdle, holder, me, 'room:' .. holder, tonumber(ARGV[10] or '1') - (what == 'take' and 1 or 0))
     redis.call('PEXPIRE', I, 2 * idleMs)
     redis.call('PEXPIRE', viewsOfIdle, 2 * idleMs)
   else
-    redis.call('ZREM', I, holder)
-    redis.call('HDEL', viewsOfIdle, holder, 'room:' .. holder)
+    ledger.notIdle(I, { holder })
   end
   return { what, jobId or '', provider or '', #loads == 0 and '[]' or cjson.encode(loads), soonest, unknown, last and 1 or 0,
     waited or '', stand or '', why or '[]', sharesLost and 1 or 0, strays, atConcurrency }
@@ -211,7 +216,7 @@ end
 if sharesLost then return answer('nothing') end
 
 -- What is taken first stands last. Those that are not for this consumer are put behind the others, so that it sees these at its next look.
-local handed = call('LRANGE', wait, -perLook.handed, -1)
+local handed = seldom and call('LRANGE', wait, -perLook.handed, -1) or {}
 for i = #handed, 1, -1 do
   local jobId = handed[i]
   if not wasInHand(jobId) then
@@ -234,7 +239,6 @@ if #strays == 0 and #handed == perLook.handed and call('LLEN', wait) > #handed t
 end
 
 -- Delayed jobs whose time has come; BullMQ itself looks at them only when it is asked for a job. Its times are of the producers' clocks.
-local due = call('ZRANGE', delayed, 0, 0, 'WITHSCORES')
 local isDue = due[2] and tonumber(due[2]) < (redisNow + 1) * 4096
 for _, jobId in ipairs(isDue and call('ZRANGEBYSCORE', delayed, 0, (redisNow + 1) * 4096 - 1, 'LIMIT', 0, perLook.delayed) or {}) do
   call('ZREM', delayed, jobId)
@@ -257,8 +261,6 @@ if wasAway then
   tidying.view(q, ready.epochOf(q), me)
   return answer('again')
 end
--- What is seldom there is asked for at once: tenants that may have more, and what was learned or can't be run.
-local seldom = call('EXISTS', R .. ':uncapping', R .. ':paying:day', viewKey(q, me, 'merge'), keyOf(q, 'stuck')) > 0
 local owing = {}
 if seldom then
   for _, name in ipairs(call('SRANDMEMBER', R .. ':uncapping', 1)) do views.uncap(name, true) end
@@ -274,7 +276,7 @@ local merging = (seldom or #said > 0) and merge(perLook.tenants) or (#owing > 0 
 if anew then views.showAll(q, me, names) end
 
 -- Their time to wait is over: each is taken to be ended, before anything is begun.
-for _, jobId in ipairs(call('ZRANGEBYSCORE', keyOf(q, 'deadline'), '-inf', now, 'LIMIT', 0, 10)) do
+for _, jobId in ipairs(seldom and call('ZRANGEBYSCORE', keyOf(q, 'deadline'), '-inf', now, 'LIMIT', 0, 10) or {}) do
   local shape, name = ready.listedAt(q, jobId)
   call('ZREM', keyOf(q, 'deadline'), jobId)
   if shape then

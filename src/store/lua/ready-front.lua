@@ -10,7 +10,5 @@ if ARGV[4] == '1' and call('EXISTS', bull(q, jobId)) == 1 then
   found = true
 end
 if not found then return 0 end
-redis.call('ZREMRANGEBYSCORE', I, '-inf', now)
-local woken = redis.call('ZPOPMAX', I)
-if woken[1] then ledger.tell(woken[1], { kind = 'work' }) end
+ledger.wakeIdle(1)
 return 1

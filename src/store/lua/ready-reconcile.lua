@@ -20,7 +20,7 @@ local state = call('HMGET', sweep, 'holder', 'until', 'from', 'seen', 'upTo', 'p
 -- Further ahead than anybody sets it: Redis' clock was set back.
 local left = state[1] and state[1] ~= holder and tonumber(state[2]) - now or 0
 if left > 0 and left <= 10 * ttl then return { 0, {}, {}, left, 0, 0 } end
-if call('ZCARD', prioritized) == 0 and tonumber(call('HGET', R .. ':listed', q) or '0') > 0 then ready.newEpoch(q) end
+if call('ZCARD', prioritized) == 0 and ready.listedIn(q) > 0 then ready.newEpoch(q) end
 
 -- Lines have numbers below 0.
 local lowest = '-9007199254740991'
@@ -82,7 +82,7 @@ from = #part < 2 * window and 0 or from + window
 -- From the job of that rank of a shape's tenant on, `left` jobs, tenants and shapes in all.
 ready.flush()
 local shapeNumber, tenant, rank, left = tonumber(state[10] or lowest), state[11] or '', tonumber(state[12] or '0'), 256
-while left > 0 and tonumber(call('HGET', R .. ':listed', q) or '0') > call('ZCARD', prioritized) do
+while left > 0 and ready.listedIn(q) > call('ZCARD', prioritized) do
   left = left - 1
   local shape = call('ZRANGEBYSCORE', keyOf(q, 'shapes'), string.format('%.0f', shapeNumber), '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
   if not shape[1] then
@@ -112,7 +112,7 @@ while left > 0 and tonumber(call('HGET', R .. ':listed', q) or '0') > call('ZCAR
       end
     end
     rank = rank + #jobs - dropped
-    if dropped > 0 then call('HINCRBY', R .. ':listed', q, 0 - dropped) end
+    if dropped > 0 then ready.count(q, 0 - dropped) end
     local more = call('ZCARD', key) > rank
     if dropped > 0 then ready.leave(q, shape[1], name) end
     -- The next one behind it.

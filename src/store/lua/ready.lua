@@ -59,7 +59,7 @@ end
 -- How much a call puts right on its way, and has put right.
 local ready = { patience = 32, spent = 0 }
 -- What was read of queues and shapes; who changes it forgets it.
-ready.epochs, ready.demands, ready.entered = {}, {}, {}
+ready.epochs, ready.demands, ready.entered, ready.counts = {}, {}, {}, {}
 -- What `list` has done and `flush` writes.
 ready.made, ready.grown, ready.unsaved = 0, {}, {}
 -- A shape of which nothing waits is known for so long, and at most so many are.
@@ -71,6 +71,12 @@ function ready.epochOf(q)
 end
 local function keyOf(q, rest, epoch) return R .. ':q:' .. q .. ':' .. (epoch or ready.epochOf(q)) .. ':' .. rest end
 local function viewKey(q, view, rest, epoch) return R .. ':q:' .. q .. ':' .. (epoch or ready.epochOf(q)) .. ':v:' .. view .. ':' .. rest end
+-- How many jobs of a queue are listed, and that it is so many more.
+function ready.listedIn(q)
+  ready.counts[q] = ready.counts[q] or tonumber(call('HGET', R .. ':listed', q) or '0')
+  return ready.counts[q]
+end
+function ready.count(q, more) ready.counts[q] = call('HINCRBY', R .. ':listed', q, more) end
 function ready.jobsKey(q, shape, name) return keyOf(q, 'j:' .. shape .. ':' .. name) end
 
 -- What accounts.lua, views.lua, unpaid.lua and concurrency.lua fill: every script that includes this includes the last, and so all of them.
@@ -90,7 +96,7 @@ end
 function ready.listedAt(q, jobId) return ready.parseListed(q, call('HGET', bull(q, jobId), 'sy')) end
 
 function ready.flush()
-  for q, count in pairs(ready.grown) do call('HINCRBY', R .. ':listed', q, count) end
+  for q, count in pairs(ready.grown) do ready.count(q, count) end
   local names = {}
   for name in pairs(ready.unsaved) do names[#names + 1] = name end
   accounts.saveAll(names)
@@ -105,7 +111,7 @@ function ready.unlist(q, jobId, forNow)
   if not shape then return text end
   call('HDEL', bull(q, jobId), 'sy')
   if not forNow then call('ZREM', keyOf(q, 'deadline'), jobId) end
-  if call('ZREM', ready.jobsKey(q, shape, name), jobId) == 1 then call('HINCRBY', R .. ':listed', q, -1) end
+  if call('ZREM', ready.jobsKey(q, shape, name), jobId) == 1 then ready.count(q, -1) end
   ready.leave(q, shape, name)
   if not forNow then keyed.gone(q, jobId) end
 end
@@ -217,10 +223,10 @@ function ready.enterShape(q, shape, json, milliCpu, memoryMiB)
   ready.entered[q .. ' ' .. shape] = true
 end
 
--- After jobs of a tenant were taken out of a shape: the views follow, and what is empty goes.
-function ready.leave(q, shape, name)
+-- After jobs of a tenant were taken out of a shape: the views follow, and what is empty goes. `scored`: as of `views.place`.
+function ready.leave(q, shape, name, scored)
   if not keyed.isLine(shape) then
-    if views.placeAll(q, shape, name) then return end
+    if views.placeAll(q, shape, name, nil, nil, scored) then return end
   else
     keyed.stand(q, string.sub(shape, 2), name)
     if call('EXISTS', ready.jobsKey(q, shape, name)) == 1 then return end
@@ -265,6 +271,7 @@ function ready.newEpoch(q)
   views.known[q] = nil
   call('HSET', R .. ':epoch', q, ready.epochs[q])
   call('HDEL', R .. ':listed', q)
+  ready.counts[q] = nil
 end
 
 -- A job that has begun is in nobody's hands, and waits to be gone on with.

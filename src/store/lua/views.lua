@@ -93,13 +93,14 @@ function views.forsake(q, view, class, shape, name)
 end
 
 -- Puts a tenant's jobs of a shape into a view, as they are now, `first` being their head; takes them out when there are none. `later` gathers the classes to
--- be refreshed.
-function views.place(q, view, shape, name, first, later)
+-- be refreshed. `scored`: the view where the tenant stands as it should, if there is one.
+function views.place(q, view, shape, name, first, later, scored)
   local class = views.classOf(q, view, shape)
   if not class then return end
   local shapes, tenants = viewKey(q, view, 't:' .. class .. ':' .. name), viewKey(q, view, 'a:' .. class)
   if first and not unpaid.holds(q, view, shape, name) then
     call('ZADD', shapes, first, shape)
+    if view == scored then return end
     if call('SISMEMBER', R .. ':capped:' .. name, views.cappedAt(q, view, class)) == 1 then return end
     if call('ZADD', tenants, 'NX', accounts.text(accounts.scoreOf(accounts.of(name), q)), name) == 0 then return end
   elseif views.forsake(q, view, class, shape, name) then
@@ -111,9 +112,9 @@ function views.place(q, view, shape, name, first, later)
 end
 
 -- As `place`, in all views. Returns the head, which the caller may know.
-function views.placeAll(q, shape, name, later, first)
+function views.placeAll(q, shape, name, later, first, scored)
   first = first or ready.headOf(q, shape, name)
-  for _, view in ipairs(views.of(q)) do views.place(q, view, shape, name, first, later) end
+  for _, view in ipairs(views.of(q)) do views.place(q, view, shape, name, first, later, scored) end
   return first
 end
 
