@@ -6,6 +6,7 @@ import { runCommand } from '../../src/cli/run-command.js'
  */
 export interface CommandAsked {
   readonly args: readonly string[]
+  readonly folder: string
   readonly environment: Readonly<Record<string, string>>
 }
 export interface CommandEnded {
@@ -16,9 +17,10 @@ export interface CommandEnded {
 
 const own = { ...process.env }
 let last = Promise.resolve()
-process.on('message', ({ args, environment }: CommandAsked) => {
+process.on('message', ({ args, folder, environment }: CommandAsked) => {
   last = last.then(async () => {
     process.env = { ...own, ...environment }
+    process.chdir(folder)
     process.exitCode = undefined
     const [stdout, stderr] = [kept(process.stdout), kept(process.stderr)]
     await runCommand(args)

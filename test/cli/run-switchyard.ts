@@ -30,9 +30,9 @@ export interface Place {
   run(args: readonly string[], environment?: Readonly<Record<string, string>>, command?: readonly [string, ...string[]]): Run
   /**
    * What a command that ends by itself prints and exits with. They go one after the other in one process of the place's: for what a process of its own
-   * shows, as signals, pipes and how it ends, there is `run`.
+   * shows, as signals, pipes and how it ends, there is `run`. `below` is the folder below the place's own in which it is typed.
    */
-  command(args: readonly string[], environment?: Readonly<Record<string, string>>): Promise<CommandEnded>
+  command(args: readonly string[], environment?: Readonly<Record<string, string>>, below?: string): Promise<CommandEnded>
   /** As `run`, with what a shell does around it: `$SWITCHYARD` stands for the command. On a terminal where `script` makes one. */
   shell(text: string, more?: { readonly terminal?: boolean }): Run
   /** What is left: files in the temporary folder, and processes that were started from here. */
@@ -84,8 +84,8 @@ export async function makePlace(): Promise<Place> {
   return {
     folder,
     temporary,
-    command(args, environment = {}) {
-      const ended = last.then(() => ask({ args, environment }))
+    command(args, environment = {}, below = '.') {
+      const ended = last.then(() => ask({ args, environment, folder: join(folder, below) }))
       last = ended.catch(() => undefined)
       return ended
     },

@@ -70,6 +70,10 @@ async function start(args: readonly string[] = [], environment: Readonly<Record<
   }
 }
 
+/** One that several tests ask, and that the last of them ends. */
+let asked: Promise<Started> | undefined
+const anyone = () => (asked ??= start())
+
 const spec = (fields: object = {}) => ({ repository: 'acme/web', steps: ['true'], push: false as const, ...fields })
 const alive = (pid: number) => {
   try {
@@ -82,7 +86,7 @@ const alive = (pid: number) => {
 
 describe('an agent at `switchyard mcp`', () => {
   it('enqueues a job, waits for it, reads its log bit by bit, and meets no secret and nothing that a terminal obeys', { timeout: 300_000 }, async () => {
-    const { client, call, strange, late } = await start()
+    const { client, call, strange, late } = await anyone()
     // Listing them compiles their schemas, by which the client checks every answer below.
     const { tools } = await client.listTools()
     expect(tools.map(({ name, annotations }) => [name, annotations?.readOnlyHint])).toEqual([
@@ -145,7 +149,7 @@ describe('an agent at `switchyard mcp`', () => {
   })
 
   it('is told what is wrong by a code and a sentence, and can go on', async () => {
-    const { client, call, strange } = await start()
+    const { client, call, strange } = await anyone()
     const cases: readonly [string, object, RegExp][] = [
       ['enqueue_job', {}, /^SWY_INPUT_INVALID: job: is missing/],
       ['enqueue_job', { job: spec({ steps: [] }), more: 1 }, /^SWY_INPUT_INVALID: more: is not a known field/],
@@ -220,14 +224,17 @@ describe('`switchyard mcp` itself', () => {
       [[], { SWITCHYARD_REDIS_URL: 'redis://127.0.0.1:1' }, 3, /Redis/],
     ]
     for (const [args, environment, code, said] of cases) {
-      const run = place.run(['mcp', ...args], environment)
-      expect({ args, code: await run.ended, stdout: run.stdout(), stderr: run.stderr() }).toEqual({ args, code, stdout: '', stderr: expect.stringMatching(said) as string })
-      expect(run.stderr()).not.toContain('hunter2')
+      const ended = await place.command(['mcp', ...args], environment)
+      expect({ args, ...ended }).toEqual({ args, code, stdout: '', stderr: expect.stringMatching(said) as string })
+      expect(ended.stderr).not.toContain('hunter2')
     }
+    // As a process of its own, too.
+    const run = place.run(['mcp', '--url', 'https://user:hunter2@example.com'])
+    expect([await run.ended, run.stdout(), run.stderr()]).toEqual([2, '', expect.stringMatching(/^switchyard: --url: must be the URL/)])
   })
 
   it('ends when its stdin does, at a signal, and in the middle of a wait, and lives through what is no message', async () => {
-    const [ends, stopped] = await Promise.all([start(), start()])
+    const [ends, stopped] = await Promise.all([anyone(), start()])
     const { jobId } = (await ends.call('enqueue_job', { job: spec({ delay: '1h' }) })).value as { jobId: string }
     void ends.call('wait_for_job', { jobId, timeoutSeconds: 600 }).catch(() => undefined)
     await ends.call('get_job', { jobId })
