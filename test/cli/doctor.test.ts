@@ -113,15 +113,15 @@ describe('bad input', () => {
 
   it('a missing or empty key likewise', async () => {
     const environment = { MODAL_TOKEN_ID: ' ', DAYTONA_API_KEY: '' }
-    const results = await clinic.doctor(clinic.config(), { environment })
+    const results = await clinic.doctor(only('e2b', 'modal', 'daytona'), { environment })
     for (const [name, variable] of [['e2b', 'E2B_API_KEY'], ['modal', 'MODAL_TOKEN_ID'], ['daytona', 'DAYTONA_API_KEY']] as const) {
       expect(check(results, name, 'credentials')).toMatchObject({ outcome: 'failed', errorKind: 'auth', detail: expect.stringContaining(variable) as string })
     }
   })
 
   it('an unknown template or image is found by the create, and only there', async () => {
-    const { local, e2b, modal, daytona } = clinic.entries
-    const providers = [{ ...e2b, template: 'no-such-template' }, { ...modal, image: 'no-such-image' }, { ...daytona, image: 'no-such-image:1' }, local]
+    const { e2b, modal, daytona } = clinic.entries
+    const providers = [{ ...e2b, template: 'no-such-template' }, { ...modal, image: 'no-such-image' }, { ...daytona, image: 'no-such-image:1' }]
     const results = await clinic.doctor(clinic.config({ providers }))
     for (const name of ['e2b', 'modal', 'daytona']) {
       expect(check(results, name, 'create'), name).toMatchObject({ outcome: 'failed', errorKind: 'invalid', detail: expect.stringContaining('no-such-') as string, mend: expect.stringContaining('name an image or template that exists') as string })
@@ -135,8 +135,8 @@ describe('bad input', () => {
   })
 
   it('a lifetime above the plan’s is found', async () => {
-    const results = await clinic.doctor(clinic.config({ providers: [{ ...clinic.entries.e2b, maxLifetime: '24h' }] }))
-    expect(outcomes(results, 'e2b')).toEqual({ ...allWell, lifetime: 'failed' })
+    const results = await clinic.doctor(clinic.config({ providers: [{ ...clinic.entries.e2b, maxLifetime: '24h' }] }), { repository: undefined })
+    expect(outcomes(results, 'e2b')).toEqual({ ...allWell, clone: 'skipped', push: 'skipped', lifetime: 'failed', 'delete branch': 'skipped' })
     expect(check(results, 'e2b', 'lifetime')).toMatchObject({ errorKind: 'invalid', mend: expect.stringContaining('set maxLifetime') as string })
     await nothingLeft()
   })
@@ -153,12 +153,12 @@ describe('bad input', () => {
 describe('a provider that is not well', () => {
   it('is down', async () => {
     for (const plan of [clinic.e2b.faults, clinic.modal.plan, clinic.daytona.plan]) plan.setMode({ down: 'refuse' })
-    const results = await clinic.doctor(clinic.config({ consumer: soon }))
+    const results = await clinic.doctor(clinic.config({ consumer: soon }), { repository: undefined })
     for (const name of ['e2b', 'modal', 'daytona']) {
       expect(check(results, name, 'credentials'), name).toMatchObject({ outcome: 'failed', mend: expect.stringContaining('status page') as string })
       expect(outcomes(results, name)).toMatchObject({ create: 'skipped', kill: 'skipped' })
     }
-    expect(outcomes(results, 'local')).toMatchObject({ push: 'ok', kill: 'ok' })
+    expect(outcomes(results, 'local')).toMatchObject({ exec: 'ok', kill: 'ok' })
     expect(exitCodeOf(results, false)).toBe(3)
   })
 
@@ -211,7 +211,7 @@ describe('a provider that is not well', () => {
     clinic.e2b.faults.add({ call: 'kill', action: 'status', status: 500, times: 0 })
     clinic.daytona.plan.add({ call: 'delete', action: 'corrupt', variant: 'stuck', times: 0 })
     clinic.modal.plan.add({ call: 'kill', action: 'status', status: 13, times: 0 })
-    const results = await clinic.doctor(only('e2b', 'modal', 'daytona'), { timeoutMs: 2_000 })
+    const results = await clinic.doctor(only('e2b', 'modal', 'daytona'), { timeoutMs: 2_000, repository: undefined })
     for (const name of ['e2b', 'modal', 'daytona']) {
       const id = check(results, name, 'create').detail
       expect(check(results, name, 'kill'), name).toMatchObject({ outcome: 'failed', detail: expect.stringContaining(`sandbox ${id} may still live`) as string, mend: expect.stringContaining('by hand') as string })
@@ -311,12 +311,12 @@ describe('the command', () => {
       expect(run.stdout()).toMatch(/^SUBJECT +CHECK +RESULT +TIME$/m)
       expect(run.stdout()).toMatch(/^e2b +push +ok +\d+(ms|(\.\d)?s) +doctor\/\w+-e2b at [0-9a-f]{12}$/m)
       expect(run.stdout()).toMatch(/\d+ checks passed, none failed\n$/)
-      const json = place.run(['doctor', '--json'], { ...clinic.environment, E2B_API_KEY: 'e2b_wrong_key' })
-      expect(await json.ended).toBe(3)
-      const { ok, checks } = JSON.parse(json.stdout()) as { ok: boolean; checks: CheckResult[] }
+      const json = await place.command(['doctor', '--json'], { ...clinic.environment, E2B_API_KEY: 'e2b_wrong_key' })
+      expect(json.code).toBe(3)
+      const { ok, checks } = JSON.parse(json.stdout) as { ok: boolean; checks: CheckResult[] }
       expect(ok).toBe(false)
       expect(check(checks, 'e2b', 'credentials')).toMatchObject({ outcome: 'failed', errorKind: 'auth' })
-      expect(json.stdout() + json.stderr()).not.toContain('wrong_key')
+      expect(json.stdout + json.stderr).not.toContain('wrong_key')
       const wrong = await place.command(['doctor', '--timeout', '5'], clinic.environment)
       expect([wrong.code, wrong.stderr]).toEqual([2, expect.stringContaining('--timeout: "5" is not a duration')])
       await nothingLeft()
