@@ -2,7 +2,7 @@ import { afterEach, beforeEach, expect, it } from 'vitest'
 import { completionEventSchema } from '../../src/events/index.js'
 import { jobResultSchema } from '../../src/job/result.js'
 import { whole } from '../whole.js'
-import { fromCheckout, makePlace, program, type Place } from './run-switchyard.js'
+import { fromCheckout, makePlace, type Place, type Run } from './run-switchyard.js'
 
 let place: Place
 beforeEach(async () => {
@@ -13,8 +13,9 @@ afterEach(() => place.remove())
 const nothing = { files: [], processes: [] }
 
 it('runs three jobs that end as intended, tells so in JSON, and leaves nothing behind', { timeout: 300_000 }, async () => {
-  // `npm run test:long` has it from source, as script/demo starts it; CI tries that start below.
-  const run = place.run(['demo', '--json'], {}, whole ? fromCheckout : program)
+  // `npm run test:long` has it from source, as script/demo starts it, and another that is kept up. CI tries that start below, and keeps this one up.
+  const run = whole ? place.run(['demo', '--json'], {}, fromCheckout) : place.run(['demo', '--json', '--keep'])
+  if (!whole) await lookAtKept(run)
   expect(await run.ended, run.stderr()).toBe(0)
   const lines = run.stdout().trimEnd().split('\n')
   expect(lines).toHaveLength(1)
@@ -63,16 +64,22 @@ it('says what is missing when there is no Redis server, and leaves nothing behin
   expect(await place.left()).toEqual(nothing)
 })
 
-it('keeps everything up when asked to, with the board and a configuration for the other commands', { timeout: 300_000 }, async () => {
+it.runIf(whole)('keeps everything up when asked to, with the board and a configuration for the other commands', { timeout: 300_000 }, async () => {
   const run = place.run(['demo', '--keep'])
+  await lookAtKept(run)
+  expect(await run.ended).toBe(0)
+  expect(await place.left()).toEqual(nothing)
+})
+
+/** What a demo that is kept up leaves for the eye and for the other commands, until it is stopped. */
+async function lookAtKept(run: Run): Promise<void> {
   await run.saw(/Ctrl-C stops everything/)
-  const board = /Bull Board: (\S+)/.exec(run.stdout())?.[1] ?? ''
+  const said = run.stdout() + run.stderr()
+  const board = /Bull Board: (\S+)/.exec(said)?.[1] ?? ''
   expect((await fetch(new URL('healthz', board))).status).toBe(200)
-  const config = /SWITCHYARD_CONFIG=(\S+)/.exec(run.stdout())?.[1] ?? ''
+  const config = /SWITCHYARD_CONFIG=(\S+)/.exec(said)?.[1] ?? ''
   const status = place.run(['status', '--json'], { SWITCHYARD_CONFIG: config })
   expect(await status.ended, status.stderr()).toBe(0)
   expect((JSON.parse(status.stdout()) as { state: string }[]).map((job) => job.state).sort()).toEqual(['failed', 'succeeded', 'succeeded'])
   run.child.kill('SIGTERM')
-  expect(await run.ended).toBe(0)
-  expect(await place.left()).toEqual(nothing)
-})
+}
