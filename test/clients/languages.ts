@@ -14,19 +14,30 @@ export type Found<Programs> = { readonly programs: Programs; readonly missing?: 
 export const pythonFolder = resolve('clients/python')
 export const goFolder = resolve('clients/go')
 
+interface PythonPrograms {
+  readonly python: string
+  /** What installs into a virtual environment. */
+  readonly pip: (venv: string) => readonly string[]
+  readonly environment: Readonly<Record<string, string>>
+}
+
 /** Python with what the client depends on; made once for each list of dependencies, and kept in .cache. */
-export async function findPython(): Promise<Found<{ readonly python: string; readonly environment: Readonly<Record<string, string>> }>> {
-  const version = await run('python3', ['-c', 'import sys; print("%d.%02d" % sys.version_info[:2])']).then(({ stdout }) => stdout.trim(), () => undefined)
+export async function findPython(): Promise<Found<PythonPrograms>> {
+  const [, version, system = ''] = await run('python3', ['-c', 'import sys; print("%d.%02d" % sys.version_info[:2], sys.executable)']).then(({ stdout }) => /^(\S+) (.+)$/m.exec(stdout) ?? [], () => [])
   if (version === undefined) return { missing: 'there is no python3' }
   if (version < '3.10') return { missing: `python3 is ${version.replace('.0', '.')}, and the client needs 3.10` }
   const dependencies = [...(/^dependencies = \[(.*)\]$/m.exec(readFileSync(join(pythonFolder, 'pyproject.toml'), 'utf8'))?.[1] ?? '').matchAll(/"([^"]+)"/g)].map(([, name = '']) => name)
+  // To give an environment a pip of its own takes as long as all the rest: the machine's serves all, where it is new enough for that.
+  const pipRelease = await run(system, ['-m', 'pip', '--version']).then(({ stdout }) => Number(/^pip (\d+)/.exec(stdout)?.[1]), () => 0)
+  const pip = (into: string) => (pipRelease >= 23 ? [system, '-m', 'pip', '--python', join(into, 'bin/python')] : [join(into, 'bin/python'), '-m', 'pip'])
   const venv = join(cache, `python-${createHash('sha256').update(JSON.stringify([version, dependencies])).digest('hex').slice(0, 12)}`)
   if (!existsSync(venv)) {
     await mkdir(cache, { recursive: true })
     const made = await mkdtemp(`${venv}-`)
     try {
-      await run('python3', ['-m', 'venv', made])
-      await run(join(made, 'bin/python'), ['-m', 'pip', 'install', '--quiet', ...dependencies], { timeout: 300_000 })
+      await run(system, ['-m', 'venv', ...(pipRelease >= 23 ? ['--without-pip'] : []), made])
+      const [file = '', ...args] = pip(made)
+      await run(file, [...args, 'install', '--quiet', ...dependencies], { timeout: 300_000 })
       // Another test file may have been quicker.
       await rename(made, venv).catch(() => undefined)
     } catch (error) {
@@ -35,7 +46,7 @@ export async function findPython(): Promise<Found<{ readonly python: string; rea
       await rm(made, { recursive: true, force: true, maxRetries: 10 })
     }
   }
-  return { programs: { python: join(venv, 'bin/python'), environment: { PYTHONPATH: join(pythonFolder, 'src'), PYTHONDONTWRITEBYTECODE: '1' } } }
+  return { programs: { python: join(venv, 'bin/python'), pip, environment: { PYTHONPATH: join(pythonFolder, 'src'), PYTHONDONTWRITEBYTECODE: '1' } } }
 }
 
 /** Go, new enough. */

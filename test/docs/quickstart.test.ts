@@ -133,7 +133,7 @@ describe('the quickstart', () => {
     forge.state.branches.add('agent/hello-python')
     const folder = join(place.folder, 'python')
     await mkdir(folder)
-    await run('python3', ['-m', 'venv', join(folder, 'venv')])
+    await makeVenv(join(folder, 'venv'))
     const own = { PATH: `${join(folder, 'venv/bin')}${delimiter}${environment['PATH'] ?? ''}` }
     await done(lines('pip install')[0] ?? '', folder, own)
     await writeFile(join(folder, 'quickstart.py'), program('quickstart.py'))
@@ -154,6 +154,17 @@ describe('the quickstart', () => {
     expect(await done('go run .', folder)).toMatch(/tested\n[^]*succeeded\n$/)
   })
 })
+
+/** A virtual environment with pip, in which what the client depends on is installed already: it comes from the one that all tests have. */
+async function makeVenv(folder: string): Promise<void> {
+  if (python.programs === undefined) throw new Error(python.missing)
+  const { python: had, pip } = python.programs
+  const packages = (await run(had, ['-c', 'import sysconfig; print(sysconfig.get_path("purelib"))'])).stdout.trim()
+  await run(had, ['-m', 'venv', '--without-pip', folder])
+  const own = (await run(join(folder, 'bin/python'), ['-c', 'import sysconfig; print(sysconfig.get_path("purelib"))'])).stdout.trim()
+  await writeFile(join(own, 'installed.pth'), `${packages}\n`)
+  await writeFile(join(folder, 'bin/pip'), `#!/bin/sh\nexec ${pip(folder).map((word) => `'${word}'`).join(' ')} "$@"\n`, { mode: 0o755 })
+}
 
 /** The program of a client's README, for a job that this repository can do. */
 async function readmeProgram(language: 'python' | 'go'): Promise<string> {
