@@ -8,7 +8,7 @@ import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { describe, expect, it } from 'vitest'
 import { z } from 'zod'
-import { spanning } from '../whole.js'
+import { spanning, whole } from '../whole.js'
 
 const run = promisify(execFile)
 const manifest = z.looseObject({ version: z.string(), dependencies: z.record(z.string(), z.string()), devDependencies: z.record(z.string(), z.string()) }).parse(JSON.parse(readFileSync('package.json', 'utf8')))
@@ -41,9 +41,12 @@ describe('the bill of materials', () => {
 
   it('is the same for the same lock file, also as SPDX', async () => {
     for (const format of ['cyclonedx', 'spdx']) {
-      const [one, other] = await Promise.all([format === 'cyclonedx' ? first : billOf(format), billOf(format)])
-      expect(one).toBe(other)
+      const one = await (format === 'cyclonedx' ? first : billOf(format))
       expect(one).toContain('"switchyard')
+      // What npm has differ from one call to the next: a number and the time.
+      expect(one.replaceAll('1970-01-01T00:00:00Z', '')).not.toMatch(/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|\d{4}-\d\d-\d\dT\d\d/)
+      // It is asked for twice by `npm run test:long`.
+      if (whole) expect(await billOf(format)).toBe(one)
     }
     await expect(run(process.execPath, ['script/sbom.mjs', 'pdf'])).rejects.toMatchObject({ code: 2 })
   })
@@ -51,13 +54,13 @@ describe('the bill of materials', () => {
 
 describe('what is asked of a registry', () => {
   const advisory = { id: 1, url: 'https://example.com/1', title: 'Bad', severity: 'high', vulnerable_versions: '*', cwe: [], cvss: { score: 9, vectorString: null } }
-  // CI has one that fails, one that is let pass and no answer.
+  // CI has one that fails and one that is let pass; no answer is what no registry gives, below.
   it.each(spanning<[string, number, object, number, RegExp]>([
     ['a known fault fails, and is named', 200, { hono: [advisory] }, 1, /audit: hono \*: high[^]*[1-9] of them high or critical/],
     ['a lesser one does not', 200, { hono: [{ ...advisory, severity: 'low' }] }, 0, /[1-9] known faults, 0 of them/],
     ['none is content', 200, {}, 0, /0 known faults/],
     ['a registry that answers no such question is content, and says so', 405, {}, 0, /no registry answered/],
-  ], 'a known fault fails, and is named', 'a lesser one does not', 'a registry that answers no such question is content, and says so'))('%s', async (_what, status, answer, code, words) => {
+  ], 'a known fault fails, and is named', 'a lesser one does not'))('%s', async (_what, status, answer, code, words) => {
     const server = createServer((request, response) => {
       request.resume()
       const name = decodeURIComponent((request.url ?? '/').slice(1))

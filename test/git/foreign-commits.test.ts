@@ -6,7 +6,7 @@ import { promisify } from 'node:util'
 import { afterAll, beforeAll, describe, expect, it, onTestFinished, vi } from 'vitest'
 import { fetchAsPack, pushPack, type BroughtCommits } from '../../src/git/carried-pack.js'
 import { InfrastructureError } from '../../src/job/errors.js'
-import { whole } from '../whole.js'
+import { spanning, whole } from '../whole.js'
 import { gitOk, localStorage, withToken, type LocalStorage } from './local-storage.js'
 import * as packing from './pack-writer.js'
 
@@ -85,7 +85,7 @@ async function large(bytes: number, versions: number): Promise<Made> {
   return { sha: last.oid, packPath, said: { name, bytes: written.length, borders: [base], depth: 1 } }
 }
 
-async function push({ sha, packPath, said }: Made, cpuSeconds?: number): Promise<string> {
+async function push({ sha, packPath, said }: Made, cpuSeconds?: number, maxObjectBytes = 512 * 1024 * 1024): Promise<string> {
   const branch = `agent/${++places}`
   const bring = async (write: (piece: Buffer) => Promise<void>) => {
     const file = await open(packPath)
@@ -94,7 +94,7 @@ async function push({ sha, packPath, said }: Made, cpuSeconds?: number): Promise
   }
   const [read, write] = await Promise.all([storage.host.readAccess('acme/web', { ephemeral: false }), storage.host.writeAccess('acme/web', { branch })])
   const parent = { sha: base, ref: 'refs/heads/main' }
-  await pushPack('host', { read, write, sha, branch, parent, limits: { maxObjectBytes: 512 * 1024 * 1024, cpuSeconds }, beforePush: () => Promise.resolve(), bring }, options)
+  await pushPack('host', { read, write, sha, branch, parent, limits: { maxObjectBytes, cpuSeconds }, beforePush: () => Promise.resolve(), bring }, options)
   return branch
 }
 
@@ -107,8 +107,13 @@ async function arrived(branch: string): Promise<string> {
   return gitOk(path, 'rev-parse', 'refs/heads/got')
 }
 
+/** Those of which the sandbox names too little in CI: history that leads to what it did not name. */
+const unnamed = ['with a merge of such history', 'with a branch off what lies before the base', 'with a stash and odd commits for parents']
+
 describe('what a job commits is pushed', () => {
-  it.each<[string, string]>([
+  // CI leaves out what takes the path of another: attributes that changed are blobs as attributes that were copied, a moved folder is moved files, history
+  // without a common beginning is what the merge of it holds, and a file as it was before the base is on the branch off it.
+  it.each(spanning<[string, string]>([
     ['beside a .gitattributes and a .gitmodules that it did not touch', 'echo x >x; git add -A -- . ":!ext"; git commit -q -m x'],
     ['with a changed .gitattributes', 'echo "*.x binary" >>.gitattributes; git commit -q -m x .gitattributes'],
     ['with a .gitattributes in a folder that moved', 'git mv docs manual; git commit -q -m x'],
@@ -121,10 +126,11 @@ describe('what a job commits is pushed', () => {
     ['with a file as it was before the base', 'git fetch -q --unshallow; git checkout -q HEAD~1 -- restored.txt; git commit -q -m x'],
     ['with a stash and odd commits for parents', 'echo x >restored.txt; s=$(git stash create); t=$(git write-tree); c=$(git commit-tree -m state -p HEAD -p $s $t); git reset -q --hard; git checkout -q --detach $c'],
     ['without a change', 'git commit -q --allow-empty -m x'],
-  ])('%s', async (_what, text) => {
+  ], 'beside a .gitattributes and a .gitmodules that it did not touch', 'with a .gitattributes that is a copy of another file', 'with files that moved, and nothing else', 'with history that was rewritten', ...unnamed, 'without a change'))('%s', async (what, text) => {
     const commits = await made(text)
     expect(await arrived(await push(commits))).toBe(commits.sha)
     // Also where the sandbox names nothing that it builds on, and says little of its depth.
+    if (!whole && !unnamed.includes(what)) return
     expect(await arrived(await push({ ...commits, said: { ...commits.said, borders: [], depth: 2 } }))).toBe(commits.sha)
   })
 
@@ -179,7 +185,10 @@ describe('what is not taken', () => {
   })
 
   it('an object that takes more memory than is given to one', async () => {
-    expect(await failure(push(await large(540_000_000, 1)))).toMatch(/^invalid: .*takes 540000\d+ bytes of memory, and no more than 536870912 are given to one$/)
+    // CI has the least that is ever the limit, and `npm run test:long` one that was given: to make it takes as long as the rest.
+    const mostBytes = (whole ? 512 : 256) * 1024 * 1024
+    const tooLarge = await large(mostBytes + 1_000_000, 1)
+    expect(await failure(push(tooLarge, undefined, mostBytes))).toMatch(new RegExp(`^invalid: .*takes ${String(mostBytes + 1_000_000).slice(0, -3)}\\d+ bytes of memory, and no more than ${mostBytes} are given to one$`))
   })
 
   it('commits that lack what they build on', async () => {
