@@ -10,3 +10,6 @@ export function spanning<Row extends readonly [string, ...unknown[]]>(rows: read
   if (chosen.length !== names.length) throw new Error(`of ${names.map((name) => `"${name}"`).join(', ')} only ${chosen.length} are rows of the table`)
   return whole ? [...rows] : chosen
 }
+
+/** How many made-up inputs are tried, the same ones each time: a third of them in CI. */
+export const tries = (count: number): number => (whole ? count : Math.ceil(count / 3))

@@ -10,6 +10,7 @@ import { harmlessLine, harmlessText } from '../../src/job/harmless-text.js'
 import { AgentQueue } from '../../src/producers/index.js'
 import { oddText } from '../fuzz/arbitraries.js'
 import fc from '../seeded-fast-check.js'
+import { tries } from '../whole.js'
 
 /** Every command of `switchyard`, with arguments and values of options that are wrong, huge, or made to do harm. */
 
@@ -105,7 +106,7 @@ it('no argument of any command is a defect’s cause, obeyed by a terminal, or w
       expect(ended.printed).not.toMatch(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]/)
       expect(ended.printed.length).toBeLessThan(200_000)
     }),
-    { numRuns: Number(process.env['SWITCHYARD_FUZZ_RUNS'] ?? 250), endOnFailure: true },
+    { numRuns: Number(process.env['SWITCHYARD_FUZZ_RUNS'] ?? tries(250)), endOnFailure: true },
   )
   expect(seen.size).toBeGreaterThan(15)
   expect(JSON.parse(await readFile(join(folder, 'switchyard.config.json'), 'utf8'))).toHaveProperty('redis')

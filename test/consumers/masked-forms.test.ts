@@ -4,6 +4,7 @@ import { describe, expect, it } from 'vitest'
 import { StreamRedactor } from '../../src/consumers/output/redaction.js'
 import { SecretPatterns } from '../../src/consumers/output/secret-patterns.js'
 import fc from '../seeded-fast-check.js'
+import { tries } from '../whole.js'
 
 const letters = Array.from('ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789')
 const marks = Array.from('!"#$%&\'()*+,-./:;<=>?@[\\]^_{|}~`')
@@ -132,10 +133,10 @@ function shownOf(patterns: SecretPatterns, output: string, cuts: readonly number
 const readable = 12
 
 describe('what tools print of a secret', () => {
-  it('is masked in every form, for 300 secrets, however the stream is cut', () => {
+  it('is masked in every form, for many secrets, however the stream is cut', () => {
     const missed: string[] = []
     let tried = 0
-    const secrets = fc.sample(fc.tuple(secret, fc.array(fc.nat(2_000), { maxLength: 5 })), { numRuns: 300, seed: 14 })
+    const secrets = fc.sample(fc.tuple(secret, fc.array(fc.nat(2_000), { maxLength: 5 })), { numRuns: tries(300), seed: 14 })
     for (const [value, cuts] of secrets) {
       const patterns = patternsOf(value)
       for (const [name, form] of Object.entries(forms)) {
@@ -150,7 +151,7 @@ describe('what tools print of a secret', () => {
   })
 
   it.each(Object.entries(tools))('is masked as %s prints it', (_name, [file = '', ...args]) => {
-    for (const value of fc.sample(secret, { numRuns: 6, seed: 7 })) {
+    for (const value of fc.sample(secret, { numRuns: tries(6), seed: 7 })) {
       const { stdout, error, status } = spawnSync(file, args, { env: { S: value, PATH: process.env['PATH'], LC_ALL: 'C.UTF-8' }, encoding: 'utf8' })
       if (error !== undefined || status !== 0) return
       expect(longestShown(shownOf(patternsOf(value), stdout, [7, 23])), stdout).toBeLessThan(readable)
@@ -163,7 +164,7 @@ describe('what tools print of a secret', () => {
         const output = parts.join('')
         expect(shownOf(patternsOf(value), output, cuts)).toBe(Buffer.from(output).toString('latin1'))
       }),
-      { numRuns: 300 },
+      { numRuns: tries(300) },
     )
   })
 

@@ -3,6 +3,7 @@ import { fold } from '../../src/consumers/output/folding.js'
 import { openCharacter, StreamRedactor } from '../../src/consumers/output/redaction.js'
 import { SecretPatterns } from '../../src/consumers/output/secret-patterns.js'
 import fc from '../seeded-fast-check.js'
+import { tries } from '../whole.js'
 
 function redactInPieces(secrets: string[], bytes: Buffer, cuts: number[]): { whole: Buffer; mostHeld: number } {
   const patterns = new SecretPatterns()
@@ -57,7 +58,7 @@ describe('a stream’s redactor', () => {
           for (const secret of secrets) expect(cut).not.toContain(secret)
         },
       ),
-      { numRuns: 2_000 },
+      { numRuns: tries(2_000) },
     )
   })
 
@@ -76,7 +77,7 @@ describe('a stream’s redactor', () => {
         // Nothing is masked for nothing.
         if (!inside && cuts.length === 0) expect(whole.includes('*'), text.toString()).toBe(false)
       }),
-      { numRuns: 5_000 },
+      { numRuns: tries(5_000) },
     )
     expect(masked).toBeGreaterThan(500)
   })
@@ -118,7 +119,7 @@ describe('a stream’s redactor', () => {
         expect(whole.every((byte, at) => byte === text[at] || byte === 0x2a)).toBe(true)
         expect(whole.toString().replaceAll(/\s/g, '')).not.toContain(secret.slice(2))
       }),
-      { numRuns: 2_000 },
+      { numRuns: tries(2_000) },
     )
   })
 

@@ -12,12 +12,13 @@ import { CodeStorageHost, TokenMinter } from '../../src/git/index.js'
 import type { TokenScope } from '../../src/git/mint.js'
 import { commitFile, git, gitOk, localStorage, org, withToken, workTree, type LocalStorage } from '../git/local-storage.js'
 import fc from '../seeded-fast-check.js'
+import { tries, whole as wholeKind } from '../whole.js'
 
 const options = { timeoutMs: 20_000 }
 const id = 'acme/hostile'
 const author = { name: 'A', email: 'a@example.invalid' }
 /** By a longer command: SWITCHYARD_FUZZ_RUNS=10000 npx vitest run test/embedded/code-storage-hostile.test.ts */
-const numRuns = Number(process.env['SWITCHYARD_FUZZ_RUNS'] ?? 500)
+const numRuns = Number(process.env['SWITCHYARD_FUZZ_RUNS'] ?? tries(500))
 
 let storage: LocalStorage
 let work: string
@@ -189,7 +190,8 @@ describe('the API under hostile calls', () => {
   }, 600_000)
 
   it.each(['id', 'ref', 'path', 'branch'] as const)('takes or refuses every byte in an %s', async (what) => {
-    const bytes = [...Array.from({ length: 128 }, (_, byte) => byte), 0x80, 0xc3, 0xff]
+    // Of letters and digits, which mean nothing anywhere, CI takes one of each kind.
+    const bytes = [...Array.from({ length: 128 }, (_, byte) => byte).filter((byte) => wholeKind || !/[1-9B-Zb-z]/.test(String.fromCharCode(byte))), 0x80, 0xc3, 0xff]
     const own = await token(['git:read', 'git:write', 'repo:write'])
     for (const byte of bytes) {
       const text = `z${String.fromCharCode(byte)}z`
@@ -256,7 +258,7 @@ describe('git’s doors under hostile calls', () => {
         const status = await raw(`${method} /${parts.join('')} HTTP/1.1`, basic)
         expect([status < 500 || status === 501, storage.log.slice(1)]).toEqual([true, []])
       }),
-      { numRuns: Math.max(200, numRuns / 5), endOnFailure: true },
+      { numRuns: Math.max(100, numRuns / 5), endOnFailure: true },
     )
   }, 600_000)
 

@@ -9,6 +9,7 @@ import { mutated, oddJson } from '../fuzz/arbitraries.js'
 import { endJob, serve, spec } from '../http/fixture.js'
 import fc from '../seeded-fast-check.js'
 import { after, until, useRedis } from '../store/fixture.js'
+import { tries } from '../whole.js'
 
 const redis = useRedis()
 const sdk = await loadMcpSdk()
@@ -153,7 +154,7 @@ describe('hostile arguments', () => {
         else if (name === 'enqueue_job') enqueued++
         expect(text).not.toMatch(/[\u0000-\u0009\u000b-\u001f\u007f-\u009f\u202a-\u202e]/)
       }),
-      { numRuns: 400, endOnFailure: true },
+      { numRuns: tries(400), endOnFailure: true },
     )
     expect(defects).toEqual([])
     expect(await queue.job(jobId).status()).toMatchObject({ state: 'waiting' })

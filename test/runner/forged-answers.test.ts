@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { InfrastructureError } from '../../src/job/errors.js'
 import { createRunner, type ArtifactListing, type OutputSlice, type Runner } from '../../src/runner/index.js'
+import { tries } from '../whole.js'
 
 /** Whatever answers in the runner's place is the job's own fault, and never more than that: tried with many made-up answers. */
 
@@ -108,7 +109,7 @@ const verbs: readonly (readonly [string, (runner: Runner) => Promise<unknown>, (
 describe('an answer that something in the sandbox made up', () => {
   it.each(verbs)('to %s is taken within its bounds, or is the job’s or the sandbox’s fault', async (_verb, call, good) => {
     const seen = new Set<string>()
-    for (let seed = 1; seed <= 1_500; seed++) {
+    for (let seed = 1; seed <= tries(1_500); seed++) {
       const { runner, calls } = forgedRunner(randomness(seed))
       try {
         const result = (await call(runner)) as never
