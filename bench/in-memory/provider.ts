@@ -13,8 +13,8 @@ interface Command {
 interface Sandbox {
   readonly info: SandboxInfo
   readonly commands: Map<string, Command>
-  /** Calls that wait: each is ended with an error when the sandbox or the provider dies. */
-  readonly waiting: Set<(error: Error) => void>
+  /** Calls that wait: each is ended with an error when the sandbox or the provider dies, and without one when there is something to be read. */
+  readonly waiting: Set<(error?: Error) => void>
 }
 
 const line = 'x'.repeat(31) + '\n'
@@ -91,6 +91,14 @@ export class InMemoryProvider implements Provider {
     for (const fail of sandbox.waiting) fail(this.lost(sandboxId))
   }
 
+  /** What runs in a sandbox ends now, well. */
+  finish(sandboxId: string): void {
+    const sandbox = this.sandboxes.get(sandboxId)
+    if (sandbox === undefined) throw this.lost(sandboxId)
+    for (const command of sandbox.commands.values()) command.endsAtMs = Math.min(command.endsAtMs, Date.now())
+    for (const end of sandbox.waiting) end()
+  }
+
   /** Everything that waits fails at once, and every sandbox is gone. */
   die(kind: InfrastructureErrorKind): void {
     for (const [id, { info, waiting }] of this.sandboxes) {
@@ -165,20 +173,21 @@ export class InMemoryProvider implements Provider {
       const settle = () => {
         clearTimeout(timer)
         signal?.removeEventListener('abort', onAbort)
-        sandbox.waiting.delete(onError)
+        sandbox.waiting.delete(onEnd)
       }
-      const onError = (error: Error) => {
+      const onEnd = (error?: Error) => {
         settle()
-        reject(error)
+        if (error === undefined) resolve()
+        else reject(error)
       }
-      const onAbort = () => onError(signal?.reason instanceof Error ? signal.reason : new Error('aborted'))
+      const onAbort = () => onEnd(signal?.reason instanceof Error ? signal.reason : new Error('aborted'))
       // Never a millisecond early by the clock that ends the command.
       const timer = setTimeout(() => {
         settle()
         resolve()
       }, Math.ceil(ms) + 1)
       signal?.addEventListener('abort', onAbort)
-      sandbox.waiting.add(onError)
+      sandbox.waiting.add(onEnd)
     })
   }
 

@@ -1,17 +1,18 @@
 import { afterEach, describe, expect, it } from 'vitest'
+import { InMemoryProvider } from '../../bench/in-memory/provider.js'
 import { InfrastructureError } from '../../src/job/errors.js'
-import { LocalProvider } from '../../src/providers/local/index.js'
-import { startDeployment, until, type Deployment } from './deployment.js'
+import { until } from './deployment.js'
+import { startInMemoryDeployment, type InMemoryDeployment } from './in-memory-deployment.js'
 
-let deployment: Deployment
+let deployment: InMemoryDeployment
 afterEach(() => deployment.close())
 
-/** A local provider whose creates fail as told, and that counts them. */
-class FailingProvider extends LocalProvider {
+/** A provider whose creates fail as told, and that counts them. */
+class FailingProvider extends InMemoryProvider {
   failWith: (() => InfrastructureError) | null = null
   /** When each began, in milliseconds. */
   readonly createdAt: number[] = []
-  override async create(...call: Parameters<LocalProvider['create']>) {
+  override async create(...call: Parameters<InMemoryProvider['create']>) {
     this.createdAt.push(performance.now())
     if (this.failWith !== null) throw this.failWith()
     return super.create(...call)
@@ -19,11 +20,9 @@ class FailingProvider extends LocalProvider {
 }
 
 async function withFailing(limits: { readonly bad: number; readonly good: number }) {
-  deployment = await startDeployment()
-  await deployment.seed('acme/web', { 'README.md': 'hello\n' })
-  const stateDir = `${deployment.dir}/sandboxes`
-  const bad = new FailingProvider({ name: 'bad', stateDir })
-  const good = new LocalProvider({ name: 'good', stateDir })
+  deployment = await startInMemoryDeployment()
+  const bad = new FailingProvider('bad')
+  const good = new InMemoryProvider('good')
   const providers = [
     { provider: bad, limit: { sandboxes: limits.bad } },
     { provider: good, limit: { sandboxes: limits.good } },
@@ -104,18 +103,14 @@ describe('a provider that is fuller than its limit says', () => {
 describe('sandboxes that others run in the same account', () => {
   it('take from the limit as long as they are there', async () => {
     const { good } = await withFailing({ bad: 1, good: 2 })
-    const options = { timeoutMs: 10_000 }
-    const other = await good.create(
-      { name: 'of-somebody-else', tags: { team: 'other' }, image: undefined, resources: {}, lifetimeMs: 600_000, network: 'open', gitHosts: [] },
-      options,
-    )
+    const other = await good.create({ name: 'of-somebody-else', tags: { team: 'other' }, image: undefined, resources: {}, lifetimeMs: 600_000, network: 'open', gitHosts: [] })
     await deployment.startConsumer({ providers: [{ provider: good, limit: { sandboxes: 2 } }], settings: { reapIntervalMs: 1_000 } })
     await until('them to be counted', async () => (await deployment.queue.providers()).some(({ foreign, effectiveLimit }) => foreign === 1 && effectiveLimit === 1))
     const first = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['sleep 600'], push: false })
     await until('the first to run', async () => (await first.status()).phase === 'steps')
     const second = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['true'], push: false })
     await until('the reason', async () => (await second.status()).reason === 'waiting for capacity: good full (1/1 of 2, 1 used by others)')
-    await good.kill(other.id, options)
+    await good.kill(other.id)
     expect(await second.result({ timeoutMs: 150_000 })).toMatchObject({ status: 'succeeded' })
     await first.cancel('enough')
     await first.result({ timeoutMs: 150_000 })

@@ -1,22 +1,23 @@
+import { readFile } from 'node:fs/promises'
 import { afterEach, beforeEach, expect, it } from 'vitest'
 import { secretsFromEnvironment } from '../../src/consumers/index.js'
 import { InfrastructureError } from '../../src/job/errors.js'
 import type { JobHandle } from '../../src/producers/index.js'
-import { altered, startDeployment, until, type Deployment } from './deployment.js'
+import { altered, startDeployment, until } from './deployment.js'
+import { startInMemoryDeployment, type InMemoryDeployment } from './in-memory-deployment.js'
 
 // Consumers of one deployment that are configured differently, as while a change of configuration rolls out.
-let deployment: Deployment
+let deployment: InMemoryDeployment
 beforeEach(async () => {
-  deployment = await startDeployment({ limits: [4, 4] })
-  await deployment.seed('acme/web', { 'README.md': 'hello\n' })
+  deployment = await startInMemoryDeployment({ limits: [4, 4] })
 })
 afterEach(() => deployment.close())
 
 const secret = { KEY: 'a-value-that-is-long-enough' }
 const at = (index: 0 | 1) => [{ provider: deployment.providers[index]!, limit: { sandboxes: 4 } }]
 const logged = (text: string) => deployment.logs.filter((line) => line.includes(text))
-/** Runs until the test lets it end, and has made a checkpoint by then. */
-const patient = 'echo began > one.txt; while [ ! -e "$HOME/go" ]; do sleep 0.1; done; echo done >> one.txt'
+/** Runs until the test lets it end. */
+const patient = 'sleep 600'
 const inStep = (job: JobHandle) => until('the step', async () => (await job.status()).step !== null)
 
 it('a missing secret, provider or key at one consumer fails no job: all of them run at the other', async () => {
@@ -50,7 +51,7 @@ it('a running job is not handed to a consumer that lacks its secret or its provi
   await until('the job to wait', async () => (await job.status()).reason?.includes('KEY') === true)
   expect(await job.status()).toMatchObject({ state: 'running', phase: 'steps', sandboxId })
   const last = await deployment.startConsumer({ secrets })
-  await deployment.providers[1]!.exec(sandboxId!, { script: ': > "$HOME/go"' }, { timeoutMs: 10_000 })
+  deployment.providers[1]!.finish(sandboxId!)
   expect(await job.result({ timeoutMs: 150_000 })).toMatchObject({ status: 'succeeded', attempts: [{ sandboxId, outcome: 'succeeded' }] })
   await last.stop()
 })
@@ -66,7 +67,7 @@ it('a job whose provider nobody has any more goes on elsewhere from its last che
   await until('the job to move', async () => (await job.status()).provider === 'local-a')
   await until('the step there', async () => (await job.status()).step !== null)
   const moved = await job.status()
-  await deployment.providers[0]!.exec(moved.sandboxId!, { script: ': > "$HOME/go"' }, { timeoutMs: 10_000 })
+  deployment.providers[0]!.finish(moved.sandboxId!)
   expect(await job.result({ timeoutMs: 150_000 })).toMatchObject({
     status: 'succeeded',
     attempts: [{ provider: 'local-b', sandboxId, outcome: 'lost', error: { message: `no live consumer has the provider "local-b" any more; the sandbox ${sandboxId} is left to its lifetime` } }, { provider: 'local-a', outcome: 'succeeded' }],
@@ -80,16 +81,23 @@ it('a job whose provider nobody has any more goes on elsewhere from its last che
 })
 
 it('a job that nobody may go on with ends, with its work up to the last checkpoint', async () => {
-  const first = await deployment.startConsumer({ providers: at(1) })
-  const job = await deployment.queue.enqueue({ repository: 'acme/web', steps: [{ name: 'first', run: 'echo one > one.txt' }, { name: 'second', run: patient }], providers: { allow: ['local-b'] } })
-  await until('the second step', async () => (await job.status()).step?.includes('second') === true)
-  await until('the checkpoint', async () => (await job.status()).checkpointSha !== null)
-  await first.stop()
-  await deployment.startConsumer({ providers: at(0), settings: { unrunnableGraceMs: 500 } })
-  const result = await job.result({ timeoutMs: 150_000 })
-  expect(result).toMatchObject({ status: 'failed', error: { kind: 'invalid', message: expect.stringContaining('no live consumer of this deployment can run this job: providers.allow: "local-b" is not configured') as string } })
-  const folder = await deployment.checkout('acme/web', result.branch!, true)
-  expect(await import('node:fs/promises').then(({ readFile }) => readFile(`${folder}/one.txt`, 'utf8'))).toBe('one\n')
+  const real = await startDeployment({ limits: [4, 4] })
+  try {
+    await real.seed('acme/web', { 'README.md': 'hello\n' })
+    const slots = real.providers.map((provider) => ({ provider, limit: { sandboxes: 4 } }))
+    const first = await real.startConsumer({ providers: slots.slice(1) })
+    const job = await real.queue.enqueue({ repository: 'acme/web', steps: [{ name: 'first', run: 'echo one > one.txt' }, { name: 'second', run: patient }], providers: { allow: ['local-b'] } })
+    await until('the second step', async () => (await job.status()).step?.includes('second') === true)
+    await until('the checkpoint', async () => (await job.status()).checkpointSha !== null)
+    await first.stop()
+    await real.startConsumer({ providers: slots.slice(0, 1), settings: { unrunnableGraceMs: 500 } })
+    const result = await job.result({ timeoutMs: 150_000 })
+    expect(result).toMatchObject({ status: 'failed', error: { kind: 'invalid', message: expect.stringContaining('no live consumer of this deployment can run this job: providers.allow: "local-b" is not configured') as string } })
+    const folder = await real.checkout('acme/web', result.branch!, true)
+    expect(await readFile(`${folder}/one.txt`, 'utf8')).toBe('one\n')
+  } finally {
+    await real.close()
+  }
 })
 
 it('a cancelled job ends at once though nobody has its provider', async () => {

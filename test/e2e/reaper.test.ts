@@ -1,12 +1,29 @@
 import { Queue } from 'bullmq'
-import { afterEach, expect, it } from 'vitest'
+import { expect, it } from 'vitest'
+import { inMemoryGitHost } from '../../bench/in-memory/git-host.js'
 import { InfrastructureError } from '../../src/job/errors.js'
+import type { AgentQueue } from '../../src/producers/index.js'
 import { sandboxTags, type Provider } from '../../src/providers/provider.js'
 import { createRedis, Keys, SlotLedger, SlotOwners } from '../../src/store/index.js'
+import { after } from '../undo.js'
 import { altered, startDeployment, until, type Deployment } from './deployment.js'
+import { startInMemoryDeployment, type InMemoryDeployment } from './in-memory-deployment.js'
 
-let deployment: Deployment
-afterEach(() => deployment.close())
+let queue: AgentQueue
+/** What is shown of places and sandboxes alone needs no machines. */
+async function inMemory(limits: readonly number[]): Promise<InMemoryDeployment> {
+  const deployment = await startInMemoryDeployment({ limits })
+  after(() => deployment.close())
+  queue = deployment.queue
+  return deployment
+}
+async function withGit(limits: readonly number[]): Promise<Deployment> {
+  const deployment = await startDeployment({ limits })
+  after(() => deployment.close())
+  await deployment.seed('acme/web', { 'README.md': 'hello\n' })
+  queue = deployment.queue
+  return deployment
+}
 
 const call = { timeoutMs: 10_000 }
 const noAnswer = (kind: 'transient' | 'provider-down') => new InfrastructureError({ kind, source: 'local-a', message: 'local-a: no answer' })
@@ -18,13 +35,7 @@ async function idsAt(provider: Provider): Promise<string[]> {
 }
 
 async function used(): Promise<Record<string, number>> {
-  const redis = createRedis({ url: deployment.redis.url }, 'commands')
-  try {
-    const loads = await new SlotLedger(redis, new Keys()).loads()
-    return Object.fromEntries(loads.map((load) => [load.provider, load.used]))
-  } finally {
-    redis.disconnect()
-  }
+  return Object.fromEntries((await queue.providers()).map((load) => [load.provider, load.used]))
 }
 
 function settings(fields: object = {}) {
@@ -32,11 +43,10 @@ function settings(fields: object = {}) {
 }
 
 it('a sandbox that can’t be killed at its job’s end keeps its place, and the reaper kills it when it can', async () => {
-  deployment = await startDeployment({ limits: [1] })
-  await deployment.seed('acme/web', { 'README.md': 'hello\n' })
+  const deployment = await inMemory([1])
   const local = deployment.providers[0]!
   let refuses = true
-  const stubborn = altered(local, { kill: (id, options) => (refuses ? Promise.reject(noAnswer('transient')) : local.kill(id, options)) })
+  const stubborn = altered(local, { kill: (id) => (refuses ? Promise.reject(noAnswer('transient')) : local.kill(id)) })
   await deployment.startConsumer({ providers: [{ provider: stubborn, limit: { sandboxes: 1 } }], settings: settings() })
   const job = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['true'] })
   expect(await job.result({ timeoutMs: 150_000 })).toMatchObject({ status: 'succeeded' })
@@ -53,18 +63,17 @@ it.each([
   ['never answered', noAnswer('provider-down')],
   ['refused after it was made', new InfrastructureError({ kind: 'capacity', source: 'local-a', message: 'local-a: full', sandboxMayExist: true })],
 ])('a sandbox of a create that was %s keeps its place until it is killed', async (_what, failure) => {
-  deployment = await startDeployment({ limits: [1, 1] })
-  await deployment.seed('acme/web', { 'README.md': 'hello\n' })
+  const deployment = await inMemory([1, 1])
   const [first, second] = [deployment.providers[0]!, deployment.providers[1]!]
   let answers = false
   // Nor can it be killed meanwhile: else the reaper, which comes every second, may have freed the place before this looks.
   const silent = altered(first, {
-    create: async (request, options) => {
-      const info = await first.create(request, options)
+    create: async (request) => {
+      const info = await first.create(request)
       if (!answers) throw failure
       return info
     },
-    kill: (id, options) => (answers ? first.kill(id, options) : Promise.reject(noAnswer('transient'))),
+    kill: (id) => (answers ? first.kill(id) : Promise.reject(noAnswer('transient'))),
   })
   await deployment.startConsumer({
     providers: [{ provider: silent, limit: { sandboxes: 1 } }, { provider: second, limit: { sandboxes: 1 } }],
@@ -80,18 +89,16 @@ it.each([
 })
 
 it('a place that is freed as forgotten while its job begins is not counted on by the run', async () => {
-  deployment = await startDeployment({ limits: [1] })
-  await deployment.seed('acme/web', { 'README.md': 'hello\n' })
-  const { host } = deployment
+  const deployment = await inMemory([1])
   const redis = createRedis({ url: deployment.redis.url }, 'commands')
   try {
     const owners = new SlotOwners(redis, new Keys())
     const taken: boolean[] = []
     // Between the choice of a place for the job and the record that needs it a reaper without patience comes by, once.
-    const slow = altered(host, {
+    const slow = altered(inMemoryGitHost, {
       resolve: async (...question) => {
         if (taken.length === 0) for (const slot of (await owners.bound('local-a')).slots) taken.push(await owners.free(slot))
-        return await host.resolve(...question)
+        return await inMemoryGitHost.resolve(...question)
       },
     })
     await deployment.startConsumer({ git: slow })
@@ -108,8 +115,7 @@ it('a place that is freed as forgotten while its job begins is not counted on by
 })
 
 it('a job that is removed from the queue while it runs ends as cancelled, and nothing of it is left', async () => {
-  deployment = await startDeployment({ limits: [1] })
-  await deployment.seed('acme/web', { 'README.md': 'hello\n' })
+  const deployment = await withGit([1])
   await deployment.startConsumer({ settings: settings() })
   const job = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['echo x > x.txt', 'sleep 600'] })
   await until('its second step', async () => (await job.status()).step?.startsWith('2/2') ?? false)
@@ -125,20 +131,20 @@ it('a job that is removed from the queue while it runs ends as cancelled, and no
   expect(await deployment.checkout('acme/web', result.branch!, true)).not.toBe('')
   const local = deployment.providers[0]!
   await until('nothing to be left', async () => (await idsAt(local)).length === 0 && (await used())['local-a'] === 0)
-  const next = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['true'] })
+  const next = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['true'], push: false })
   expect(await next.result({ timeoutMs: 150_000 })).toMatchObject({ status: 'succeeded' })
 })
 
 it('a consumer’s reaper kills what no run knows, and leaves other deployments’ sandboxes', async () => {
-  deployment = await startDeployment({ limits: [4] })
+  const deployment = await inMemory([4])
   const local = deployment.providers[0]!
   const request = { image: undefined, resources: {}, lifetimeMs: 600_000, network: 'open', gitHosts: [] } as const
-  const forgotten = await local.create({ ...request, name: 'forgotten', tags: sandboxTags({ deployment: 'test', runId: 'gone', attempt: 1 }) }, call)
-  const theirs = await local.create({ ...request, name: 'theirs', tags: sandboxTags({ deployment: 'other', runId: 'gone', attempt: 1 }) }, call)
+  const forgotten = await local.create({ ...request, name: 'forgotten', tags: sandboxTags({ deployment: 'test', runId: 'gone', attempt: 1 }) })
+  const theirs = await local.create({ ...request, name: 'theirs', tags: sandboxTags({ deployment: 'other', runId: 'gone', attempt: 1 }) })
   const listings: unknown[] = []
   await deployment.startConsumer({ settings: settings(), onListing: (listing) => void listings.push(listing) })
-  await until('the forgotten one to be killed', async () => (await local.get(forgotten.id, call)) === undefined)
-  expect(await local.get(theirs.id, call)).toBeDefined()
+  await until('the forgotten one to be killed', async () => (await local.get(forgotten.id)) === undefined)
+  expect(await local.get(theirs.id)).toBeDefined()
   await until('the listing to be told', () => listings.length > 0)
   expect(listings[0]).toEqual({ provider: 'local-a', own: 1, foreign: 1 })
   const redis = createRedis({ url: deployment.redis.url }, 'commands')
@@ -150,8 +156,7 @@ it('a consumer’s reaper kills what no run knows, and leaves other deployments�
 })
 
 it('the branches of ended jobs go after their retention, but the one that a job keeps', async () => {
-  deployment = await startDeployment({ limits: [4] })
-  await deployment.seed('acme/web', { 'README.md': 'hello\n' })
+  const deployment = await withGit([4])
   await deployment.startConsumer({ settings: settings({ branchRetentionMs: 0 }) })
   const heads = (jobId: string) =>
     Promise.all([`agent/${jobId}`, `agent/${jobId}-1.2`].map((name) => deployment.host.branchHead('acme/web', { name, ephemeral: true }, call).then((sha) => sha !== null)))
