@@ -114,11 +114,11 @@ it('are stored with size, type and digest, ignored ones too, listed in the resul
 
 it('are those of a job that failed, that was cancelled, and whose time was up, too', { timeout: 600_000 }, async () => {
   await consumer()
-  const failed = await resultOf({ steps: ['echo why > why.log; exit 3'], artifacts: ['*.log'] })
+  const failed = await resultOf({ steps: ['echo why > why.log; exit 3'], artifacts: ['*.log'], push: false })
   expect(failed.result).toMatchObject({ status: 'failed', error: { code: 'SWY_STEP_FAILED' }, artifacts: [{ path: 'why.log', from: 'sandbox' }] })
-  const late = await resultOf({ steps: [{ run: 'echo late > late.log; echo begun; sleep 600', timeout: '6s' }], artifacts: ['*.log'], push: false })
+  const late = await resultOf({ steps: [{ run: 'echo late > late.log; echo begun; sleep 600', timeout: '3s' }], artifacts: ['*.log'], push: false })
   expect(late.result).toMatchObject({ status: 'failed', error: { kind: 'timeout' }, artifacts: [{ path: 'late.log' }] })
-  const job = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['echo half > half.log; echo begun; sleep 600'], artifacts: ['*.log'] })
+  const job = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['echo half > half.log; echo begun; sleep 600'], artifacts: ['*.log'], push: false })
   for await (const { text } of job.logs({ follow: true })) if (text.includes('begun')) break
   await job.cancel('not needed any more')
   expect(await job.result({ timeoutMs })).toMatchObject({ status: 'cancelled', artifacts: [{ path: 'half.log', sizeBytes: 5 }] })
@@ -126,7 +126,7 @@ it('are those of a job that failed, that was cancelled, and whose time was up, t
 
 it('go to names of their own for each run and attempt, so that none takes another’s place', { timeout: 600_000 }, async () => {
   await consumer()
-  const { result } = await resultOf({ steps: ['date +%N > out.log; exit 1'], artifacts: ['out.log'], attempts: 2 })
+  const { result } = await resultOf({ steps: ['date +%N > out.log; exit 1'], artifacts: ['out.log'], attempts: 2, push: false })
   expect(result.artifacts.map(({ where }) => where)).toEqual([`s3://artifacts/${result.jobId}/1.2/out.log`])
   const job = deployment.queue.job(result.jobId)
   await deployment.queue.retry(result.jobId)
@@ -153,19 +153,23 @@ it.each(whole ? ['artifacts', 'artifacts-read'] : ['artifacts-read'])('of a sand
 
 it('that can’t be stored are listed, with whose fault it is, and cost the job nothing', { timeout: 600_000 }, async () => {
   const spec = { steps: ['for n in 1 2 3 4 5 6; do echo $n > $n.log; done; echo work > work.txt'], artifacts: ['*.log'] }
-  const expectMissed = async (owner: string, said: RegExp) => {
-    const { result } = await resultOf(spec)
-    expect(result).toMatchObject({ status: 'succeeded', diff: { paths: ['work.txt'] }, artifacts: [] })
+  const expectMissed = async (owner: string, said: RegExp, more: Partial<JobSpecInput> = { push: false }) => {
+    const { result } = await resultOf({ ...spec, ...more })
+    expect(result).toMatchObject({ status: 'succeeded', artifacts: [] })
     for (const missed of result.artifactsMissed) expect(missed).toMatchObject({ owner, reason: expect.stringMatching(said) as string })
     expect(result.artifactsMissed.length).toBeGreaterThan(0)
+    return result
   }
   await consumer()
   s3.fault = () => ({ status: 403, code: 'AccessDenied' })
-  await expectMissed('consumer-keys', /AccessDenied, 403/)
-  s3.fault = () => ({ status: 503, code: 'SlowDown' })
-  await expectMissed('deployment', /SlowDown, 503/)
-  await consumer({ artifacts: storeFor({ folder: '/dev/null/nowhere' }) })
-  await expectMissed('consumer-configuration', /ENOTDIR/)
+  expect(await expectMissed('consumer-keys', /AccessDenied, 403/, {})).toMatchObject({ diff: { paths: ['work.txt'] } })
+  // What another answer of a store means test/artifacts tells apart.
+  if (whole) {
+    s3.fault = () => ({ status: 503, code: 'SlowDown' })
+    await expectMissed('deployment', /SlowDown, 503/)
+    await consumer({ artifacts: storeFor({ folder: '/dev/null/nowhere' }) })
+    await expectMissed('consumer-configuration', /ENOTDIR/)
+  }
   await consumer({ artifacts: undefined })
   await expectMissed('consumer-configuration', /no artifact store is configured/)
   // A store that never answers holds up the job's end for so long only.
@@ -200,7 +204,7 @@ it('are stored by the next consumer when one is killed in the middle, each once 
   let asked = 0
   s3.fault = ({ method }) => (method === 'PUT' && ++asked === 2 ? 'hang' : undefined)
   const child = await deployment.startConsumerProcess({ artifacts: s3Config(), environment: credentials() })
-  const job = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['for n in 1 2 3 4 5; do head -c 300000 /dev/zero > $n.log; done'], artifacts: ['*.log'] })
+  const job = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['for n in 1 2 3 4 5; do head -c 300000 /dev/zero > $n.log; done'], artifacts: ['*.log'], push: false })
   await until('the second file on its way', () => asked >= 2, timeoutMs)
   child.kill('SIGKILL')
   await once(child, 'exit')

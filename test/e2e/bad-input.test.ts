@@ -47,7 +47,7 @@ describe('a job that can’t work fails with a sentence, before a sandbox is mad
       await stranger.startConsumer({ git: other })
       // Known at the start already.
       await until('the log to say it', () => stranger.logs.some((line) => line.includes('the git host refuses this consumer')))
-      const job = await stranger.queue.enqueue({ repository: 'acme/web', steps: ['true'] })
+      const job = await stranger.queue.enqueue({ repository: 'acme/web', steps: ['true'], push: false })
       // The key is the consumer's own: no job fails for it, and those whose key is taken run them.
       await until('the reason', async () => (await job.status()).reason?.includes('waiting for a consumer whose key is taken (git: ') === true)
       await stranger.seed('acme/web', { 'README.md': 'hello\n' })
@@ -67,7 +67,7 @@ describe('a job that only a provider can find wrong', () => {
     const [local] = own.providers
     await own.startConsumer({ providers: [{ provider: local!, limit: { sandboxes: 2 } }, { provider: modal.provider, limit: { sandboxes: 2 } }] })
     try {
-      const job = await own.queue.enqueue({ repository: 'acme/web', steps: ['true'], image: 'python:3.12', providers: { prefer: ['local-a'] } })
+      const job = await own.queue.enqueue({ repository: 'acme/web', steps: ['true'], push: false, image: 'python:3.12', providers: { prefer: ['local-a'] } })
       expect(await job.result({ timeoutMs: 150_000 })).toMatchObject({ status: 'succeeded', attempts: [{ provider: 'modal' }] })
       const unknown = await own.queue.enqueue({ repository: 'acme/web', steps: ['true'], image: 'no-such-image' })
       const before = modal.calls('create')
@@ -84,24 +84,24 @@ describe('a job that only a provider can find wrong', () => {
 
 describe('a step that misbehaves neither hangs the consumer nor harms another job', () => {
   it('one that waits on stdin reads its end at once', async () => {
-    expect(await run({ steps: ['cat; echo after'] })).toMatchObject({ status: 'succeeded', steps: [{ stdoutTail: 'after\n' }] })
+    expect(await run({ steps: ['cat; echo after'], push: false })).toMatchObject({ status: 'succeeded', steps: [{ stdoutTail: 'after\n' }] })
   })
 
-  // CI has an exit, a signal and nothing to run; test/runner/steps.test.ts has them all, in each shell.
+  // CI has a signal; test/runner/steps.test.ts has them all, in each shell.
   it.each(spanning<[string, number]>([
     ['exit 3', 3],
     ['set -e; false; echo never', 1],
     ['kill -9 $$', 137],
     ['exec false', 1],
     ['no-such-command-anywhere', 127],
-  ], 'exit 3', 'kill -9 $$', 'no-such-command-anywhere'))('%s ends with %i', async (command, exitCode) => {
-    expect(await run({ steps: [command] })).toMatchObject({ status: 'failed', error: { kind: 'step-failed' }, steps: [{ exitCode }] })
+  ], 'kill -9 $$'))('%s ends with %i', async (command, exitCode) => {
+    expect(await run({ steps: [command], push: false })).toMatchObject({ status: 'failed', error: { kind: 'step-failed' }, steps: [{ exitCode }] })
   })
 
   it('one that daemonises ends when its command ends, and the daemon dies with the sandbox', async () => {
     // Nobody else's.
     const daemon = `sleep 600.${randomInt(100_000_000, 1_000_000_000)}`
-    const result = await run({ steps: [`(setsid ${daemon} >/dev/null 2>&1 &) ; (sleep 601 &) ; echo started`] })
+    const result = await run({ steps: [`(setsid ${daemon} >/dev/null 2>&1 &) ; (sleep 601 &) ; echo started`], push: false })
     expect(result).toMatchObject({ status: 'succeeded', steps: [{ stdoutTail: 'started\n' }] })
     await until('the daemon to be dead', async () => !(await processes('args')).some((line) => line.includes(daemon)))
   })
@@ -117,7 +117,7 @@ describe('a step that misbehaves neither hangs the consumer nor harms another jo
   })
 
   it('one that prints without end is cut in the middle, and both ends arrive', async () => {
-    const job = await deployment.queue.enqueue({ repository: 'acme/web', steps: [`echo BEGIN; head -c ${printedBytes} /dev/zero | tr "\\0" x; echo; echo END`] })
+    const job = await deployment.queue.enqueue({ repository: 'acme/web', steps: [`echo BEGIN; head -c ${printedBytes} /dev/zero | tr "\\0" x; echo; echo END`], push: false })
     expect(await job.result({ timeoutMs: 150_000 })).toMatchObject({ status: 'succeeded' })
     let text = ''
     for await (const line of job.logs()) text += line.text
@@ -127,18 +127,19 @@ describe('a step that misbehaves neither hangs the consumer nor harms another jo
     expect(text.length).toBeLessThan(600 * 1024)
   })
 
-  it.each([
+  // CI has nothing of a repository left; test/runner/hostile-repository.test.ts has what configuration and hooks may do.
+  it.each(spanning<[string, string]>([
     ['rewrites .git/config', 'git config core.fsmonitor "touch $HOME/owned"; git config core.sshCommand "touch $HOME/owned"; git config credential.helper "!touch $HOME/owned"; git config url.http://127.0.0.1:1/.insteadOf http://; echo x > file.txt'],
     ['adds hooks', 'mkdir -p .git/hooks; for h in pre-commit pre-push post-commit reference-transaction; do printf "#!/bin/sh\\ntouch $HOME/owned\\nexit 1\\n" > .git/hooks/$h; chmod +x .git/hooks/$h; done; echo x > file.txt'],
     ['deletes .git', 'rm -rf .git; echo x > file.txt'],
-  ])('one that %s can’t stop its work from being saved', async (_what, command) => {
+  ], 'deletes .git'))('one that %s can’t stop its work from being saved', async (_what, command) => {
     const result = await run({ steps: [command, 'test ! -e "$HOME/owned"'] })
     expect(result).toMatchObject({ status: 'succeeded', diff: { paths: ['file.txt'] } })
   })
 
   it('one that fills its disk fails alone', async () => {
-    const result = await run({ steps: ['head -c 3000000 /dev/zero > /dev/full'] })
+    const result = await run({ steps: ['head -c 3000000 /dev/zero > /dev/full'], push: false })
     expect(result).toMatchObject({ status: 'failed', error: { kind: 'step-failed' } })
-    expect(await run({})).toMatchObject({ status: 'succeeded' })
+    expect(await run({ push: false })).toMatchObject({ status: 'succeeded' })
   })
 })

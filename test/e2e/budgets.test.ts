@@ -3,23 +3,27 @@ import { createRedis, Keys } from '../../src/store/index.js'
 import { daysAround } from '../../src/job/days.js'
 import type { JobHandle } from '../../src/producers/index.js'
 import { startDeployment, until, type Deployment } from './deployment.js'
+import { startInMemoryDeployment, type InMemoryDeployment } from './in-memory-deployment.js'
 
 /** A second of sandbox costs one dollar here. */
 const price = { perSandboxHour: 3_600 }
 const periodMs = 3_000
 
 let deployment: Deployment
+/** For what is shown without any work to be kept. */
+let inMemory: InMemoryDeployment
 beforeAll(async () => {
   deployment = await startDeployment({ limits: [1] })
+  inMemory = await startInMemoryDeployment({ limits: [1] })
   await deployment.seed('acme/web', { 'README.md': 'hello\n' })
-  await deployment.startConsumer({
-    providers: deployment.providers.map((provider) => ({ provider, limit: { sandboxes: 1 }, price })),
-    settings: { readWaitMs: 500, budgetPeriodMs: periodMs },
-    eventTypes: ['parked'],
-    costs: { budgets: { small: 2, acme: 100_000, steps: 100_000, many: 70 } },
-  })
+  const options = { settings: { readWaitMs: 500, budgetPeriodMs: periodMs }, costs: { budgets: { small: 2, acme: 100_000, steps: 100_000, many: 70 } } }
+  await deployment.startConsumer({ ...options, providers: deployment.providers.map((provider) => ({ provider, limit: { sandboxes: 1 }, price })), eventTypes: ['parked'] })
+  await inMemory.startConsumer({ ...options, providers: inMemory.providers.map((provider) => ({ provider, limit: { sandboxes: 1 }, price })) })
 }, 300_000)
-afterAll(() => deployment.close(), 60_000)
+afterAll(async () => {
+  await deployment.close()
+  await inMemory.close()
+}, 60_000)
 
 async function isParked(job: JobHandle): Promise<void> {
   await until('it is parked', async () => {
@@ -104,7 +108,7 @@ it('is parked at the end of a step that has no resume, with its work, and does n
 })
 
 it('keeps those behind it in the queue, unbegun and with the reason, until the budget is raised', { timeout: 600_000 }, async () => {
-  const { queue } = deployment
+  const { queue } = inMemory
   // It leaves too little of the day for any of the others.
   const [first, ...others] = await queue.enqueueMany(['sleep 6', 'true', 'true', 'true'].map((run) => ({ repository: 'acme/web', tenant: 'many', push: false, timeout: '66s', steps: [run] })))
   expect(await first!.result({ timeoutMs: 300_000 })).toMatchObject({ status: 'succeeded' })
@@ -114,7 +118,7 @@ it('keeps those behind it in the queue, unbegun and with the reason, until the b
     return waiting.length === 2 && found.filter(({ state }) => state === 'parked').length === 1
   }, 300_000)
   // Those have been in nobody's hands.
-  const redis = createRedis({ url: deployment.redis.url }, 'commands')
+  const redis = createRedis({ url: inMemory.redis.url }, 'commands')
   const runs = await Promise.all(others.map(async ({ jobId }) => await redis.exists(new Keys().run(jobId))))
   redis.disconnect()
   expect(runs.filter((run) => run === 1)).toHaveLength(1)
@@ -123,7 +127,7 @@ it('keeps those behind it in the queue, unbegun and with the reason, until the b
 })
 
 it('that can’t pay for a step’s timeout, or for that of a job that can’t be saved, never begins', { timeout: 600_000 }, async () => {
-  const { queue } = deployment
+  const { queue } = inMemory
   const jobs = await queue.enqueueMany([
     { repository: 'acme/web', tenant: 'small', steps: [{ run: 'true', timeout: '3s' }] },
     { repository: 'acme/web', budget: { amount: 1_000 }, push: false, timeout: '1001s', steps: ['true'] },
@@ -136,7 +140,7 @@ it('that can’t pay for a step’s timeout, or for that of a job that can’t b
 })
 
 it('that is parked twice without progress fails, and says so', { timeout: 600_000 }, async () => {
-  const { queue } = deployment
+  const { queue } = inMemory
   const job = await queue.enqueue({ repository: 'acme/web', budget: { amount: 5 }, setup: ['sleep 3000'], checkpoint: { paths: ['~/.memory'] }, steps: [{ name: 'agent', run: 'true', resume: 'true' }] })
   await isParked(job)
   expect((await job.status()).reason).toMatch(/^waits for its own budget: .* of 5\.00 USD spent.*; raise it$/)
@@ -147,7 +151,7 @@ it('that is parked twice without progress fails, and says so', { timeout: 600_00
 })
 
 it('that is cancelled while it is parked ends', { timeout: 600_000 }, async () => {
-  const { queue } = deployment
+  const { queue } = inMemory
   const job = await queue.enqueue({ repository: 'acme/web', budget: { amount: 4 }, setup: ['sleep 3000'], checkpoint: { paths: ['~/.memory'] }, steps: [{ run: 'true', resume: 'true' }] })
   await isParked(job)
   await job.cancel('not needed')
@@ -155,8 +159,10 @@ it('that is cancelled while it is parked ends', { timeout: 600_000 }, async () =
 })
 
 it('leaves nothing of its budget behind', async () => {
-  const redis = createRedis({ url: deployment.redis.url }, 'commands')
-  const left = (await redis.keys('*costs*')).filter((key) => !/:day:|:(?:caps|configured|arrivals)$/.test(key))
-  redis.disconnect()
-  expect(left).toEqual([])
+  for (const { url } of [deployment.redis, inMemory.redis]) {
+    const redis = createRedis({ url }, 'commands')
+    const left = (await redis.keys('*costs*')).filter((key) => !/:day:|:(?:caps|configured|arrivals)$/.test(key))
+    redis.disconnect()
+    expect(left).toEqual([])
+  }
 })

@@ -6,19 +6,20 @@ import { createProviders, type ConfiguredProvider } from '../../src/config/provi
 import { CodeStorageHost } from '../../src/git/index.js'
 import type { GitAccess } from '../../src/git/host.js'
 import { checkpointBranch } from '../../src/job/names.js'
+import type { JobResult } from '../../src/job/result.js'
 import type { JobSpecInput } from '../../src/job/spec.js'
 import type { JobHandle } from '../../src/producers/index.js'
 import { startProviderServer, type ProviderServer } from '../chaos/provider-servers.js'
 import { bestPlaces, bubblewrapWorks, root } from '../servers/bubblewrap-places.js'
 import { startDaytonaServer } from '../servers/daytona/server.js'
-import { whole } from '../whole.js'
+import { spanning, whole } from '../whole.js'
 import { git, startDeployment, until, type Deployment } from './deployment.js'
 import { startGitFront, type GitFront } from './git-front.js'
 import { sandboxFiles, sandboxProcesses } from './sandbox-search.js'
 
 /**
  * Every provider in every mode that it has, each with a server and an account of its own. Where tokens are is looked for in CI at each provider and in each mode,
- * and by `npm run test:long` in each mode of each provider.
+ * by jobs that move from one to the next, and by `npm run test:long` in each mode of each provider too.
  */
 const places = [
   ['local', 'minted'],
@@ -32,8 +33,6 @@ const places = [
   ['modal', 'brokered'],
   ['daytona', 'brokered'],
 ] as const
-
-const looked = places.filter(([type, mode]) => whole || ['local minted', 'e2b injected', 'modal brokered', 'daytona minted'].includes(`${type} ${mode}`))
 
 const canary = 'what the job has written'
 
@@ -128,8 +127,28 @@ function momentOf({ method, url = '' }: IncomingMessage, phase: string): Search[
   return url.includes('/repos/diff') ? 'after the push' : undefined
 }
 
-describe.skipIf(!isolated)('where tokens are while a job is cloned, saved, pushed and promoted', () => {
-  it.each(looked)('%s, %s', async (type, mode) => {
+/** What searches found, in a sandbox of that mode. */
+function expectHidden(searches: readonly Search[], mode: string): void {
+  for (const found of searches) {
+    expect(found.argv, found.when).toEqual([])
+    expect(found.inFiles, found.when).toBe(false)
+    const transfers = found.when === 'clone' || found.when === 'push'
+    if (mode !== 'minted' || !transfers) expect(found.environments, found.when).toEqual([])
+    // Git has it, and the provider's call that runs it. That is what the other modes are for, and shows that the search can find it.
+    else expect(found.environments.filter((argv) => /^(\S*\/)?git /.test(argv)), found.when).not.toEqual([])
+  }
+  for (const token of tokens) expect(deployment.logs.some((line) => line.includes(token))).toBe(false)
+}
+
+/** Nothing is left in it with which the sandbox could talk to the host. */
+async function expectHostRefuses(name: string, sandboxId: string): Promise<void> {
+  const asked = await providerOf(name).exec(sandboxId, { script: 'cd "$HOME/repository" && GIT_TERMINAL_PROMPT=0 git ls-remote origin 2>&1' }, { timeoutMs: 20_000 })
+  expect(asked.exitCode, asked.stdout).not.toBe(0)
+  expect(asked.stdout).toMatch(/could not read Username|terminal prompts disabled/)
+}
+
+describe.runIf(isolated && whole)('where tokens are while a job is cloned, saved, pushed and promoted', () => {
+  it.each(places)('%s, %s', async (type, mode) => {
     const name = `${type}-${mode}`
     const searches: Search[] = []
     const job = await deployment.queue.enqueue({
@@ -153,12 +172,8 @@ describe.skipIf(!isolated)('where tokens are while a job is cloned, saved, pushe
       }, 300_000)
       searches.push(await search('between', job))
       const { sandboxId } = await job.status()
-      const look = (script: string) => providerOf(name).exec(sandboxId!, { script }, { timeoutMs: 20_000 })
-      // Nothing is left with which the sandbox could talk to the host.
-      const asked = await look('cd "$HOME/repository" && GIT_TERMINAL_PROMPT=0 git ls-remote origin 2>&1')
-      expect(asked.exitCode, asked.stdout).not.toBe(0)
-      expect(asked.stdout).toMatch(/could not read Username|terminal prompts disabled/)
-      await look('touch "$HOME/release"')
+      await expectHostRefuses(name, sandboxId!)
+      await providerOf(name).exec(sandboxId!, { script: 'touch "$HOME/release"' }, { timeoutMs: 20_000 })
       const result = await job.result({ timeoutMs: 150_000 })
       expect(result).toMatchObject({ status: 'succeeded', error: null, attempts: [{ provider: name, outcome: 'succeeded' }], promoted: { to: `done/${name}`, sha: result.commit } })
     } finally {
@@ -170,16 +185,8 @@ describe.skipIf(!isolated)('where tokens are while a job is cloned, saved, pushe
 
     const moments = new Set(searches.map(({ when }) => when))
     expect([...moments].toSorted()).toEqual(['after the push', 'between', 'clone', 'push'])
-    for (const found of searches) {
-      expect(found.argv, found.when).toEqual([])
-      expect(found.inFiles, found.when).toBe(false)
-      expect(found.seesFiles, found.when).toBe(found.when !== 'clone')
-      const transfers = found.when === 'clone' || found.when === 'push'
-      if (mode !== 'minted' || !transfers) expect(found.environments, found.when).toEqual([])
-      // Git has it, and the provider's call that runs it. That is what the other modes are for, and shows that the search can find it.
-      else expect(found.environments.filter((argv) => /^(\S*\/)?git /.test(argv)), found.when).not.toEqual([])
-    }
-    for (const token of tokens) expect(deployment.logs.some((line) => line.includes(token))).toBe(false)
+    for (const found of searches) expect(found.seesFiles, found.when).toBe(found.when !== 'clone')
+    expectHidden(searches, mode)
   }, 300_000)
 })
 
@@ -188,11 +195,16 @@ describe.each([
   ['injected', ['e2b-injected', 'modal-injected']],
   ['brokered', ['modal-brokered', 'daytona-brokered']],
 ] as const)('a job with %s credentials', (mode, [first, second]) => {
-  it('goes on elsewhere from its checkpoint when it loses its sandbox, is pushed and promoted', async () => {
+  it('goes on elsewhere from its checkpoint when it loses its sandbox, is pushed and promoted, and leaves no token at either', async () => {
+    const searches: (Search & { readonly provider: string })[] = []
+    const look = async (when: Search['when']) => {
+      const { provider } = await job.status()
+      searches.push({ ...(await search(when, job)), provider: provider! })
+    }
     const job = await deployment.queue.enqueue({
       repository: 'acme/web',
       steps: [
-        { name: 'first', run: ': > "$HOME/first"; date +%s%N > once.txt; git add once.txt; git -c user.name=A -c user.email=a@example.invalid commit -qm Own; printf "\\0\\377" > bytes.bin' },
+        { name: 'first', run: `: > "$HOME/first"; echo "${canary}" > canary.txt; date +%s%N > once.txt; git add once.txt; git -c user.name=A -c user.email=a@example.invalid commit -qm Own; printf "\\0\\377" > bytes.bin` },
         { name: 'second', run: '[ ! -e "$HOME/first" ] || sleep 600; cat once.txt > twice.txt; git log --format=%s -1 > head.txt' },
         { name: 'third', run: 'echo third > third.txt' },
       ],
@@ -200,25 +212,42 @@ describe.each([
       providers: { prefer: [first, second], allow: [first, second] },
       timeout: '2m',
     })
-    await until('the first checkpoint', async () => {
-      const { step, checkpointSha } = await job.status()
-      return step?.includes('second') === true && checkpointSha !== null
-    }, 300_000)
-    const { provider, sandboxId } = await job.status()
-    expect(provider).toBe(first)
-    await providerOf(first).kill(sandboxId!, { timeoutMs: 10_000 })
-    const result = await job.result({ timeoutMs: 150_000 })
+    if (isolated) front.before = async (request) => {
+      const when = momentOf(request, (await job.status()).phase ?? '')
+      if (when !== undefined) await look(when)
+    }
+    let result: JobResult
+    try {
+      await until('the first checkpoint', async () => {
+        const { step, checkpointSha } = await job.status()
+        return step?.includes('second') === true && checkpointSha !== null
+      }, 300_000)
+      if (isolated) await look('between')
+      const { provider, sandboxId } = await job.status()
+      expect(provider).toBe(first)
+      if (isolated) await expectHostRefuses(first, sandboxId!)
+      await providerOf(first).kill(sandboxId!, { timeoutMs: 10_000 })
+      result = await job.result({ timeoutMs: 150_000 })
+    } finally {
+      front.before = () => Promise.resolve()
+    }
     expect(result).toMatchObject({
       status: 'succeeded',
       attempts: [{ provider: first, outcome: 'lost' }, { provider: second, outcome: 'succeeded' }],
       promoted: { to: `moved/${mode}`, sha: result.commit },
-      diff: { paths: ['bytes.bin', 'head.txt', 'once.txt', 'third.txt', 'twice.txt'] },
+      diff: { paths: ['bytes.bin', 'canary.txt', 'head.txt', 'once.txt', 'third.txt', 'twice.txt'] },
     })
     const promoted = await deployment.checkout('acme/web', `moved/${mode}`, false)
     expect(await readFile(join(promoted, 'twice.txt'), 'utf8')).toBe(await readFile(join(promoted, 'once.txt'), 'utf8'))
     expect(await readFile(join(promoted, 'head.txt'), 'utf8')).toBe('Own\n')
     expect(await readFile(join(promoted, 'bytes.bin'))).toEqual(Buffer.from([0, 255]))
     await git(promoted, 'fsck', '--strict')
+    if (isolated) {
+      const moments = (at: string) => [...new Set(searches.filter(({ provider }) => provider === at).map(({ when }) => when))].toSorted()
+      expect([moments(first), moments(second)]).toEqual([['between', 'clone', 'push'], ['after the push', 'clone', 'push']])
+      for (const found of searches) if (found.when !== 'clone') expect(found.seesFiles, found.when).toBe(true)
+      expectHidden(searches, mode)
+    }
     // The checkpoints are deleted once the work is on its branch; a minute later where the host took long.
     const left = (attempt: number) => host.branchHead('acme/web', { name: checkpointBranch(job.jobId, 1, attempt), ephemeral: true }, { timeoutMs: 10_000 })
     await until('the checkpoints are deleted', async () => (await Promise.all([1, 2].map(left))).every((sha) => sha === null), 120_000)
@@ -229,7 +258,8 @@ describe('a sandbox without network', () => {
   // Counts the network interfaces that there are besides the loopback.
   const spec: JobSpecInput = { repository: 'acme/web', steps: ['grep -v lo: /proc/net/dev | grep -c : || true; echo new > new.txt'], network: 'none' }
 
-  it.skipIf(!isolated).each(['local-brokered', 'e2b-brokered', 'daytona-brokered'])('is enough for a whole job where commits are brokered: %s', async (name) => {
+  // CI has this machine's own sandbox, and one whose provider is told of it.
+  it.skipIf(!isolated).each(spanning([['local-brokered'], ['e2b-brokered'], ['daytona-brokered']], 'local-brokered', 'e2b-brokered'))('is enough for a whole job where commits are brokered: %s', async (name) => {
     const job = await deployment.queue.enqueue({ ...spec, providers: { allow: [name] }, promote: { to: `alone/${name}` } })
     const result = await job.result({ timeoutMs: 150_000 })
     expect(result).toMatchObject({ status: 'succeeded', error: null, steps: [{ stdoutTail: '0\n' }], diff: { paths: ['new.txt'] }, promoted: { sha: result.commit } })

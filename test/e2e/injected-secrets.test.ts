@@ -9,6 +9,7 @@ import { secretsFromEnvironment } from '../../src/consumers/index.js'
 import { startProviderServer } from '../chaos/provider-servers.js'
 import { bestPlaces, bubblewrapWorks, root } from '../servers/bubblewrap-places.js'
 import { startDaytonaServer } from '../servers/daytona/server.js'
+import { spanning } from '../whole.js'
 import { startDeployment, type Deployment } from './deployment.js'
 
 const isolated = await bubblewrapWorks()
@@ -75,7 +76,8 @@ const steps = () => [
 ]
 
 describe.skipIf(!isolated)('a secret with inject', () => {
-  it.each(['e2b', 'e2b-injected', 'modal'])('reaches its host from a sandbox that never holds it: %s', async (provider) => {
+  // CI has the one that injects the git host's token besides; the last test has a job at the other two.
+  it.each(spanning([['e2b'], ['e2b-injected'], ['modal']], 'e2b-injected'))('reaches its host from a sandbox that never holds it: %s', async (provider) => {
     asked.length = 0
     const job = await deployment.queue.enqueue({ repository: 'acme/web', steps: [...steps(), 'echo done >done.txt'], secrets: secrets(), providers: { allow: [provider] } })
     const result = await job.result({ timeoutMs: 150_000 })
@@ -135,7 +137,7 @@ describe.skipIf(!isolated)('a secret with inject', () => {
     asked.length = 0
     const job = await deployment.queue.enqueue({
       repository: 'acme/web',
-      steps: [{ name: 'first', run: 'echo one >one.txt' }, { name: 'second', run: `git ls-remote ${address}/model 2>/dev/null; [ "$SWITCHYARD_ATTEMPT" = 2 ] || sleep 600` }],
+      steps: [{ name: 'first', run: 'echo one >one.txt' }, { name: 'second', run: `git ls-remote ${address}/model 2>/dev/null; [ "$SWITCHYARD_ATTEMPT" = 2 ] || sleep 600` }, ...steps().slice(1)],
       secrets: secrets(),
       providers: { allow: ['e2b', 'modal'], prefer: ['e2b'] },
     })
@@ -143,7 +145,7 @@ describe.skipIf(!isolated)('a secret with inject', () => {
     const { provider, sandboxId } = await job.status()
     await providers.find((each) => each.provider.name === provider)!.provider.kill(sandboxId!, { timeoutMs: 10_000 })
     const before = asked.length
-    expect(await job.result({ timeoutMs: 150_000 })).toMatchObject({ status: 'succeeded', attempts: [{ provider: 'e2b' }, { provider: 'modal' }] })
+    expect(await job.result({ timeoutMs: 150_000 })).toMatchObject({ status: 'succeeded', attempts: [{ provider: 'e2b' }, { provider: 'modal' }], steps: [{}, {}, { stdoutTail: '0\n' }] })
     expect(asked.slice(before).map((headers) => headers['x-api-key'])).toContain(`Bearer ${key}`)
   })
 

@@ -9,6 +9,7 @@ import type { JobHandle } from '../../src/producers/index.js'
 import { sandboxTags, type SandboxRequest } from '../../src/providers/provider.js'
 import { bubblewrapWorks } from '../servers/bubblewrap-places.js'
 import { startProviderServer, type ProviderServer } from '../chaos/provider-servers.js'
+import { spanning } from '../whole.js'
 import { git, startDeployment, until, type Deployment } from './deployment.js'
 
 /**
@@ -96,7 +97,8 @@ describe('one and the same job', () => {
     expect(after).toMatchObject({ live: 0, created: before.created + 1, ended: { killed: before.ended.killed + 1 } })
   })
 
-  it.each([['e2b', 'start'], ['modal', 'exec'], ['daytona', 'execute']])('of one step takes seven calls of %s', { timeout: patience }, async (name, exec) => {
+  // As many at each, since none of them makes more of a call than one: CI counts at the one whose SDK does most by itself.
+  it.each(spanning([['e2b', 'start'], ['modal', 'exec'], ['daytona', 'execute']] as const, 'modal'))('of one step takes seven calls of %s', { timeout: patience }, async (name, exec) => {
     const before = await serverOf(name).state()
     // A step that prints nothing is told of once, when it has ended.
     const job = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['echo work > work.txt'], providers: { allow: [name] } })
