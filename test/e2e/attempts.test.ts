@@ -6,6 +6,8 @@ import { createRedis, Keys, RunStore } from '../../src/store/index.js'
 import { altered } from '../providers/altered.js'
 import { record } from '../store/fixture.js'
 import { git, startDeployment, until, verbOf, type Deployment } from './deployment.js'
+import { startInMemoryDeployment } from './in-memory-deployment.js'
+import { after } from '../undo.js'
 
 let deployment: Deployment
 /** Counts who asks, and tells each its number: what a flaky test outside of a job's own sandbox looks like. */
@@ -43,7 +45,7 @@ describe('a job with attempts', () => {
     try {
       await deployment.startConsumer()
       const job = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['echo first > first.txt', { name: 'flaky', run: passes(2) }], attempts: 3, promote: { to: 'done' } })
-      const next = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['true'] })
+      const next = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['true'], push: false })
       const result = await job.result({ timeoutMs: 150_000 })
       expect(result).toMatchObject({
         status: 'succeeded',
@@ -75,8 +77,10 @@ describe('a job with attempts', () => {
   })
 
   it('has its whole time in each of them, and fails with the last error', async () => {
-    await deployment.startConsumer()
-    const job = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['sleep 600'], attempts: 2, timeout: '2s' })
+    const inMemory = await startInMemoryDeployment({ limits: [1] })
+    after(() => inMemory.close())
+    await inMemory.startConsumer()
+    const job = await inMemory.queue.enqueue({ repository: 'acme/web', steps: ['sleep 600'], attempts: 2, timeout: '2s' })
     const result = await job.result({ timeoutMs: 150_000 })
     expect(result).toMatchObject({ status: 'failed', error: { kind: 'timeout' }, attempts: [{ outcome: 'failed', error: { kind: 'timeout' } }, { outcome: 'failed', error: { kind: 'timeout' } }] })
     const [first, second] = result.attempts

@@ -1,6 +1,6 @@
 import { setTimeout as pause } from 'node:timers/promises'
 import { Redis } from 'ioredis'
-import { afterEach, describe, expect, it } from 'vitest'
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import type { ConsumerSettings } from '../../src/consumers/index.js'
 import { InfrastructureError } from '../../src/job/errors.js'
 import type { JobResult } from '../../src/job/result.js'
@@ -16,7 +16,12 @@ import { altered, reached, startDeployment, unanswered, until, verbOf, type Depl
 // that took is printed, and not asserted: two seconds are the aim on a machine that has nothing else to do.
 // CI tries each way that an end takes, `npm run test:long` every moment.
 let deployment: Deployment
-afterEach(() => deployment.close())
+beforeAll(async () => {
+  deployment = await startDeployment({ limits: [2, 2] })
+  await deployment.seed('acme/web', { 'README.md': 'hello\n' })
+})
+afterEach(() => deployment.clear())
+afterAll(() => deployment.close())
 
 async function alive(): Promise<string[]> {
   const ids: string[] = []
@@ -48,13 +53,11 @@ async function begin(options: {
   host?: () => Partial<Deployment['host']>
   settings?: Partial<ConsumerSettings>
 }): Promise<void> {
-  deployment = await startDeployment({ limits: options.limits ?? [2] })
-  await deployment.seed('acme/web', { 'README.md': 'hello\n' })
   await deployment.startConsumer({
-    providers: deployment.providers.map((provider, index) => ({
-      provider: options.change === undefined ? provider : altered<Provider>(provider, options.change(provider)),
-      limit: { sandboxes: options.limits?.[index] ?? 2 },
-    })),
+    providers: (options.limits ?? [2]).map((sandboxes, index) => {
+      const provider = deployment.providers[index]!
+      return { provider: options.change === undefined ? provider : altered<Provider>(provider, options.change(provider)), limit: { sandboxes } }
+    }),
     ...(options.host === undefined ? {} : { git: altered(deployment.host, options.host()) }),
     ...(options.settings === undefined ? {} : { settings: options.settings }),
   })
@@ -78,14 +81,12 @@ function mark(): { reached: () => void; isReached: () => boolean } {
 
 describe('a job is cancelled', () => {
   it('while it waits in the queue', async () => {
-    deployment = await startDeployment()
-    await deployment.seed('acme/web', { 'README.md': 'hello\n' })
     const job = await enqueue()
     const result = await cancel(job, 'waiting in the queue', 'cancelled')
     expect(result).toMatchObject({ attempts: [], branch: null })
     // The consumer that comes later has nothing to do with it.
     await deployment.startConsumer()
-    const next = await enqueue({ steps: ['true'] })
+    const next = await enqueue({ steps: ['true'], push: false, promote: undefined })
     expect(await next.result({ timeoutMs: 150_000 })).toMatchObject({ status: 'succeeded' })
   })
 
@@ -332,8 +333,6 @@ describe('a job is cancelled', () => {
   }, 300_000)
 
   it('between two consumers: at once when the next one comes', async () => {
-    deployment = await startDeployment({ limits: [1] })
-    await deployment.seed('acme/web', { 'README.md': 'hello\n' })
     const first = await deployment.startConsumer()
     const job = await enqueue()
     await until('the second step', async () => (await job.status()).step?.startsWith('2/2') ?? false)
@@ -347,8 +346,6 @@ describe('a job is cancelled', () => {
   })
 
   it('in the middle of a hand-over with another consumer there', async () => {
-    deployment = await startDeployment({ limits: [1] })
-    await deployment.seed('acme/web', { 'README.md': 'hello\n' })
     const first = await deployment.startConsumer()
     const job = await enqueue()
     await until('the second step', async () => (await job.status()).step?.startsWith('2/2') ?? false)
@@ -360,8 +357,6 @@ describe('a job is cancelled', () => {
   })
 
   it('after its consumer was killed: at the next take-over', async () => {
-    deployment = await startDeployment({ limits: [1] })
-    await deployment.seed('acme/web', { 'README.md': 'hello\n' })
     const first = await deployment.startConsumerProcess()
     const job = await enqueue()
     await until('the second step', async () => (await job.status()).step?.startsWith('2/2') ?? false)

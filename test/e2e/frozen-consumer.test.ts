@@ -6,7 +6,7 @@ import { startDeployment, until, type Deployment } from './deployment.js'
 
 // A consumer that is frozen past its lease wakes up in the middle of what it was about to do. Another one has its job by then, and
 // has ended it: nothing more may come from the one that wakes up. It freezes itself, in a call after which the act would follow. CI tries
-// three such calls, `npm run test:long` all of them.
+// two such calls, `npm run test:long` all of them; that a lost fence keeps from the final push and the promotion it sees in attempts.test.ts.
 let deployment: Deployment
 afterEach(() => deployment.close())
 
@@ -24,7 +24,7 @@ it.each(spanning<[string, { readonly call: string; readonly nth: number; readonl
   ['before it promotes', { call: 'branchHead', nth: 2 }, 'promote'],
   ['while a kill fails, before it tries again', { call: 'kill', nth: 1, fails: true }, 'kill'],
   ['while it reads a step’s output', { call: 'read', nth: 1 }, 'checkpoint'],
-], 'before it pushes the work', 'while a kill fails, before it tries again', 'while it reads a step’s output'))('a consumer that is frozen %s does nothing more', async (_what, freezeIn, next) => {
+], 'while a kill fails, before it tries again', 'while it reads a step’s output'))('a consumer that is frozen %s does nothing more', async (_what, freezeIn, next) => {
   deployment = await startDeployment({ limits: [2] })
   await deployment.seed('acme/web', { 'README.md': 'hello\n' })
   const calls: string[] = []

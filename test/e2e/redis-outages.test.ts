@@ -14,6 +14,8 @@ import { startDeployment, until, type Deployment } from './deployment.js'
 const awayMs = process.env['SWITCHYARD_SOAK'] === undefined ? 5_000 : 60_000
 const lines = process.env['SWITCHYARD_SOAK'] === undefined ? 80 : 700
 
+const jobs = whole ? 3 : 2
+
 let deployment: Deployment
 const undo: (() => Promise<unknown>)[] = []
 afterEach(async () => {
@@ -30,13 +32,13 @@ async function output(job: JobHandle): Promise<{ stdout: string; stderr: string 
   return text
 }
 
-/** Three jobs under way at two consumers, one more that waits in the queue for a place. */
+/** Jobs under way at two consumers, one each in CI, and one more that waits in the queue for a place. */
 async function begin(options: Parameters<typeof startDeployment>[0] = {}): Promise<{ running: JobHandle[]; waiting: JobHandle }> {
-  deployment = await startDeployment({ limits: [3], appendOnly: true, ...options })
+  deployment = await startDeployment({ limits: [jobs], appendOnly: true, ...options })
   await deployment.seed('acme/web', { 'README.md': 'hello\n' })
   await Promise.all([deployment.startConsumer(), deployment.startConsumer()])
-  const running = await Promise.all([1, 2, 3].map(() => deployment.queue.enqueue({ repository: 'acme/web', steps: [counting] })))
-  const waiting = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['echo x >> runs.txt; cat runs.txt'] })
+  const running = await Promise.all(Array.from({ length: jobs }, () => deployment.queue.enqueue({ repository: 'acme/web', steps: [counting] })))
+  const waiting = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['echo x >> runs.txt; cat runs.txt'], push: false })
   for (const job of running) await until('output', async () => (await output(job)).stdout.includes('out 10\n'))
   return { running, waiting }
 }

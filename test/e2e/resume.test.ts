@@ -59,14 +59,14 @@ describe('a step with resume', () => {
     const waits = { ...agent, run: `${agent.run.slice(0, agent.run.indexOf('; while'))}; while [ ! -e go ]; do sleep 0.1; done` }
     const spec = { repository: 'acme/web', steps: [waits], checkpoint: { everySeconds: 1, paths: ['~/.agent'] }, providers: { prefer: ['plain'] } }
     const begins = async (job: JobHandle) => await until('it is at work', async () => (await logOf(job)).includes('began'), 120_000)
-    const first = await deployment.queue.enqueue(spec)
+    const first = await deployment.queue.enqueue({ ...spec, checkpoint: { ...spec.checkpoint, everySeconds: 3_600 } })
     await begins(first)
     expect((await first.status()).provider).toBe('own')
     // Where nothing else is free it is as good as waiting.
     const second = await deployment.queue.enqueue(spec)
     await begins(second)
     expect((await second.status()).provider).toBe('plain')
-    const other = await deployment.queue.enqueue({ ...spec, steps: ['true'] })
+    const other = await deployment.queue.enqueue({ ...spec, steps: ['true'], push: false })
     expect(await other.result({ timeoutMs: 120_000 })).toMatchObject({ status: 'succeeded', attempts: [{ provider: 'plain' }] })
     // Lost there, with room elsewhere, it goes elsewhere; its log says what that means for agents.
     const { sandboxId: firstSandbox } = await first.status()

@@ -1,5 +1,5 @@
 import { Redis } from 'ioredis'
-import { afterEach, beforeEach, expect, it } from 'vitest'
+import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from 'vitest'
 import { CheckpointGoneError } from '../../src/job/errors.js'
 import type { JobHandle } from '../../src/producers/index.js'
 import { Keys } from '../../src/store/index.js'
@@ -7,14 +7,17 @@ import { git, startDeployment, until, type Deployment } from './deployment.js'
 
 let deployment: Deployment
 let redis: Redis
-beforeEach(async () => {
+beforeAll(async () => {
   deployment = await startDeployment({ limits: [3] })
   await deployment.seed('acme/web', { 'README.md': 'hello\n' })
+})
+afterAll(() => deployment.close())
+beforeEach(() => {
   redis = new Redis(deployment.redis.url, { maxRetriesPerRequest: null })
 })
 afterEach(async () => {
   redis.disconnect()
-  await deployment.close()
+  await deployment.clear()
 })
 
 async function logOf(job: JobHandle): Promise<string> {
@@ -74,16 +77,16 @@ it('goes straight on to pushing and promoting, where all steps were done and the
   const job = await deployment.queue.enqueue({
     repository: 'acme/web',
     steps: [{ name: 'only', run: 'echo work > work.txt; git add -A; git -c user.name=A -c user.email=a@b.c commit -qm mine; date +%s%N > once.txt; echo ran; until [ -e "$HOME/go" ]; do sleep 0.05; done' }],
-    promote: { to: 'done' },
+    promote: { to: 'refused' },
   })
   await until('the step is at work', async () => (await job.status()).step === '1/1 only' && (await logOf(job)).includes('ran'), 90_000)
   // Somebody makes the target meanwhile.
   const folder = await deployment.checkout('acme/web', 'main', false)
-  const access = await deployment.host.writeAccess('acme/web', { branch: 'done' })
+  const access = await deployment.host.writeAccess('acme/web', { branch: 'refused' })
   const target = new URL(access.url.replace('+ephemeral.git', '.git'))
   target.username = access.username
   target.password = access.token
-  await git(folder, 'push', '-q', target.href, 'HEAD:refs/heads/done')
+  await git(folder, 'push', '-q', target.href, 'HEAD:refs/heads/refused')
   await deployment.providers[0]!.exec((await job.status()).sandboxId!, { script: 'touch "$HOME/go"' }, { timeoutMs: 10_000 })
   const first = await job.result({ timeoutMs: 120_000 })
   expect(first).toMatchObject({ status: 'failed', error: { kind: 'conflict' }, steps: [{ exitCode: 0 }], promoted: null })
@@ -91,11 +94,11 @@ it('goes straight on to pushing and promoting, where all steps were done and the
   expect(await deployment.queue.retry(job.jobId, { from: 'checkpoint' })).toBe('retried')
   const second = await job.result({ timeoutMs: 120_000 })
   // Not a step was run again: its result is that of the first run.
-  expect(second).toMatchObject({ status: 'succeeded', steps: first.steps, promoted: { to: 'done' } })
+  expect(second).toMatchObject({ status: 'succeeded', steps: first.steps, promoted: { to: 'refused' } })
   const log = await logOf(job)
   expect(log).not.toContain('ran')
   expect(log).toMatch(/goes on at local-a from checkpoint [0-9a-f]{12}, after its last step/)
-  const [done, undone] = [await deployment.checkout('acme/web', 'done', false), await deployment.checkout('acme/web', first.branch!, true)]
+  const [done, undone] = [await deployment.checkout('acme/web', 'refused', false), await deployment.checkout('acme/web', first.branch!, true)]
   expect(await git(done, 'rev-parse', 'HEAD^{tree}')).toBe(await git(undone, 'rev-parse', 'HEAD^{tree}'))
   const subjects = await git(done, 'log', '--format=%s')
   expect([subjects, subjects.split('\n')]).toEqual([await git(undone, 'log', '--format=%s'), [`Work of job ${job.jobId}`, 'mine', 'Begin']])

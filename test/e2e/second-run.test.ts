@@ -1,6 +1,6 @@
 import { Queue } from 'bullmq'
 import { Redis } from 'ioredis'
-import { afterEach, beforeEach, expect, it } from 'vitest'
+import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from 'vitest'
 import { Keys } from '../../src/store/index.js'
 import { startDeployment, until, type Deployment } from './deployment.js'
 
@@ -8,16 +8,19 @@ import { startDeployment, until, type Deployment } from './deployment.js'
 let deployment: Deployment
 let redis: Redis
 let bull: Queue
-beforeEach(async () => {
+beforeAll(async () => {
   deployment = await startDeployment({ limits: [2] })
   await deployment.seed('acme/web', { 'README.md': 'hello\n' })
+})
+afterAll(() => deployment.close())
+beforeEach(() => {
   redis = new Redis(deployment.redis.url, { maxRetriesPerRequest: null })
   bull = new Queue('agents', { connection: redis, prefix: '{switchyard}' })
 })
 afterEach(async () => {
   await bull.close()
   redis.disconnect()
-  await deployment.close()
+  await deployment.clear()
 })
 
 it('has its own log, result and event; between the retry and the take result() and logs() wait for it', async () => {
@@ -54,7 +57,7 @@ it('has its own log, result and event; between the retry and the take result() a
 
 it('is one also where BullMQ counts its attempts anew, however often', async () => {
   let consumer = await deployment.startConsumer()
-  const job = await deployment.queue.enqueue({ repository: 'acme/web', steps: [{ name: 'once', run: 'date +%s%N; exit 3' }] })
+  const job = await deployment.queue.enqueue({ repository: 'acme/web', steps: [{ name: 'once', run: 'date +%s%N; exit 3' }], push: false })
   const stamps = [(await job.result({ timeoutMs: 150_000 })).steps[0]!.stdoutTail]
   for (const options of [{ resetAttemptsMade: true, resetAttemptsStarted: true }, {}, { resetAttemptsMade: true }]) {
     await until('BullMQ to hold it as failed', async () => (await (await bull.getJob(job.jobId))?.isFailed()) === true)
@@ -79,7 +82,7 @@ it('is one also where BullMQ counts its attempts anew, however often', async () 
 
 it('is not begun by a consumer that finds a run ended whose last holder died before it told BullMQ', async () => {
   const consumer = await deployment.startConsumer()
-  const job = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['exit 3'] })
+  const job = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['exit 3'], push: false })
   const before = await job.result({ timeoutMs: 150_000 })
   await until('BullMQ to hold it as failed', async () => (await (await bull.getJob(job.jobId))?.isFailed()) === true)
   await consumer.stop()
@@ -94,7 +97,7 @@ it('is not begun by a consumer that finds a run ended whose last holder died bef
 
 it('that is cancelled before it is taken has the result of that, and a log of its own', async () => {
   const first = await deployment.startConsumer()
-  const job = await deployment.queue.enqueue({ repository: 'acme/web', steps: [{ name: 'once', run: 'echo said-before; exit 3' }] })
+  const job = await deployment.queue.enqueue({ repository: 'acme/web', steps: [{ name: 'once', run: 'echo said-before; exit 3' }], push: false })
   await job.result({ timeoutMs: 150_000 })
   await until('BullMQ to hold it as failed', async () => (await (await bull.getJob(job.jobId))?.isFailed()) === true)
   await first.stop()
