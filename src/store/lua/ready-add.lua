@@ -97,11 +97,13 @@ local function handNew(job)
   local idle = redis.call('ZREVRANGE', I, 0, 0)[1]
   local view = idle and redis.call('HGET', I .. ':view', idle)
   local shape, name = ready.listedAt(q, job.id)
-  if not view or not shape or keyed.isLine(shape) or ledger.anyWaits() then return false end
+  if not view or not shape or keyed.isLine(shape) then return false end
   local class = views.classOf(q, view, shape)
   if not class or choice.policyOf(q, view) == 'own' then return false end
-  if call('EXISTS', R .. ':uncapping', R .. ':paying:day', viewKey(q, view, 'merge'), keyOf(q, 'stuck')) > 0 then return false end
-  if call('EXISTS', keyOf(q, 'deadline')) == 1 and call('ZCOUNT', keyOf(q, 'deadline'), '-inf', now) > 0 then return false end
+  if choice.anySeldom(q, R .. ':uncapping', R .. ':paying:day', viewKey(q, view, 'merge'), keyOf(q, 'stuck')) then
+    if ledger.anyWaits() or call('EXISTS', R .. ':uncapping', R .. ':paying:day', viewKey(q, view, 'merge'), keyOf(q, 'stuck')) > 0 then return false end
+    if call('ZCOUNT', keyOf(q, 'deadline'), '-inf', now) > 0 then return false end
+  end
   local newest = call('ZREVRANGE', keyOf(q, 'shapes'), 0, 0, 'WITHSCORES')[2]
   if tonumber(newest or '0') > tonumber(call('HGET', keyOf(q, 'mapped'), view) or '0') then return false end
   local free = {}

@@ -10,6 +10,14 @@ choice.opened, choice.metas, choice.presents, choice.policies, choice.looked, ch
 choice.timed = {}
 
 -- lazily choice: what is asked where nothing is found, too.
+-- Whether there is any of what is seldom there, and is asked for at once: whoever waits for a place, what can't be paid for, jobs that have a time to wait or that others pass, and
+-- whatever else of the deployment may be asked with it.
+function choice.anySeldom(q, ...)
+  local any = call('EXISTS', L .. ':waiter', R .. ':unpaid', keyOf(q, 'deadline'), keyOf(q, 'passed'), ...) > 0
+  if not any then ledger.waits, unpaid.any, choice.timed[q] = false, false, false end
+  return any
+end
+
 function choice.metaOf(q)
   if not choice.metas[q] then choice.metas[q] = call('HMGET', bull(q, 'meta'), 'paused', 'concurrency', 'max') end
   return choice.metas[q]

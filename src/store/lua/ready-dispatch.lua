@@ -36,10 +36,8 @@ local anew, wasAway = views.looksAnew(q, me)
 if anew and call('HGET', keyOf(q, 'policy'), me) ~= mine.policy then call('HSET', keyOf(q, 'policy'), me, mine.policy) end
 local meta = choice.metaOf(q)
 choice.policies[q .. ' ' .. me] = mine.policy
--- What is seldom there is asked for at once, and by itself only where there is some of it: jobs that somebody has had in hand, whoever waits for a place, tenants that may have more,
--- what was learned or can't be run, jobs that have a time to wait or that others pass, and what can't be paid for.
-local seldom = call('EXISTS', wait, L .. ':waiter', R .. ':uncapping', R .. ':paying:day', viewKey(q, me, 'merge'), keyOf(q, 'stuck'), keyOf(q, 'deadline'), keyOf(q, 'passed'), R .. ':unpaid') > 0
-if not seldom then ledger.waits, unpaid.any, choice.timed[q] = false, false, false end
+-- Besides, jobs that somebody has had in hand, tenants that may have more, and what was learned or can't be run. Each is asked for by itself only where there is any.
+local seldom = choice.anySeldom(q, wait, R .. ':uncapping', R .. ':paying:day', viewKey(q, me, 'merge'), keyOf(q, 'stuck'))
 local due = call('ZRANGE', delayed, 0, 0, 'WITHSCORES')
 
 -- Whether nothing waits for anybody at providers that the caller can use, and nothing is to be put right: then no more is asked, but once a second.

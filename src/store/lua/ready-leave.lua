@@ -4,6 +4,7 @@
 -- Gives a place that became free to whoever's turn it is, with its job, and tells that consumer. `own` { holder, view }, of the caller's queue, would take one
 -- itself where no other consumer is idler: what it gets is returned, and it is not told. Whoever looks leaves that to it for a moment (`isFetched`).
 local function handOn(provider, own)
+  choice.anySeldom(ownQueue)
   if ledger.grant(provider) then return nil end
   local free = { [provider] = ledger.read(provider) }
   if ledger.room(free[provider], 0, 0) ~= 'fits' then return nil end
