@@ -39,6 +39,8 @@ await build({
           const compiled = path.slice(top.length + 1).replace(/\.tsx?$/, '.js')
           return { contents: (await readFile(path, 'utf8')).replaceAll('import.meta.url', `moduleUrl(${JSON.stringify(compiled)})`), loader: path.endsWith('x') ? 'tsx' : 'ts' }
         })
+        // What zod says in other languages is a third of what each program would read as it starts, and nobody asks for it.
+        onLoad({ filter: /\/zod\/v4\/locales\/index\.js$/ }, () => ({ contents: "export { default as en } from './en.js'", loader: 'js' }))
         // A CommonJS package that looks beside itself.
         onLoad({ filter: /\/node_modules\/.*\.c?js$/ }, async ({ path }) => {
           const contents = await readFile(path, 'utf8')
