@@ -69,12 +69,11 @@ describe('docker-compose.yml', () => {
         for (const variable of Object.keys(environment ?? {})) expect(known).toContain(variable)
         const health = healthcheck.test[1] === 'switchyard' ? [healthcheck.test.slice(2)] : []
         for (const args of [command, ...health]) {
-          const run = place.run([...args, '--help'])
-          expect(await run.ended, run.stderr()).toBe(0)
+          const help = await place.command([...args, '--help'])
+          expect(help.code, help.stderr).toBe(0)
           // Redis is not there: whatever is wrong is that, and not the usage.
-          const real = place.run(args, { SWITCHYARD_REDIS_URL: 'redis://127.0.0.1:1', SWITCHYARD_BOARD_PASSWORD: 'x' })
-          await real.ended
-          expect(real.stderr()).toMatch(/redis: 127\.0\.0\.1:1|git: is missing/)
+          const real = await place.command(args, { SWITCHYARD_REDIS_URL: 'redis://127.0.0.1:1', SWITCHYARD_BOARD_PASSWORD: 'x' })
+          expect(real.stderr).toMatch(/redis: 127\.0\.0\.1:1|git: is missing/)
         }
       }
     } finally {
