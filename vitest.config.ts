@@ -41,6 +41,7 @@ const tables = [
   'test/e2e/resume.test.ts',
   'test/e2e/three-providers.test.ts',
   'test/embedded/code-storage-hostile.test.ts',
+  'test/embedded/code-storage-methods.test.ts',
   'test/embedded/code-storage-streaming.test.ts',
   'test/fuzz/fuzz.test.ts',
   'test/git/foreign-commits.test.ts',
