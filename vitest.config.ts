@@ -21,6 +21,7 @@ const long = [
 ]
 /** Files with tables of which CI takes what spans them, and `npm run test:long` each row (`test/whole.ts`). */
 const tables = [
+  'test/agents/stand-in-job.test.ts',
   'test/attacks/attacks.test.ts',
   'test/cli/demo.test.ts',
   'test/cli/hostile-arguments.test.ts',
@@ -30,12 +31,14 @@ const tables = [
   'test/docs/snippets.test.ts',
   'test/e2e/artifacts.test.ts',
   'test/e2e/bad-input.test.ts',
+  'test/e2e/brokered-kill.test.ts',
   'test/e2e/cancel.test.ts',
   'test/e2e/credentials.test.ts',
   'test/e2e/frozen-consumer.test.ts',
   'test/e2e/hand-over-phases.test.ts',
   'test/e2e/hostile-jobs.test.ts',
   'test/e2e/injected-secrets.test.ts',
+  'test/e2e/job-attacks.test.ts',
   'test/e2e/planned-move-killed.test.ts',
   'test/e2e/redis-outages.test.ts',
   'test/e2e/resume.test.ts',

@@ -13,7 +13,7 @@ import { startDeployment, type Deployment } from './deployment.js'
 
 /**
  * Jobs that break what every call into their own sandbox needs, all at once, beside good ones at the same provider: each ends by its own
- * fault or not at all, and nobody else notices. CI tries them at E2B, `npm run test:long` in containers too.
+ * fault or not at all, and nobody else notices. CI tries three at E2B, `npm run test:long` all, and in containers too.
  */
 interface Attack {
   readonly name: string
@@ -63,11 +63,12 @@ describe.skipIf(!(await bubblewrapWorks()) || !(await mountsWork()))('at E2B', (
     const profile = 'for f in .profile .bash_profile .bashrc .zshenv; do echo "echo garbage; PATH=$HOME/bin:$PATH; exit 3" > ~/$f; done; git config --global alias.add "!exit 3"; git config --global core.hooksPath ~/bin'
     const attacks: readonly Attack[] = [
       { name: 'no users', steps: [': > /etc/passwd; sleep 1', 'true'], ends: ['SWY_SANDBOX_BROKEN'] },
-      { name: 'another name', steps: ['echo "root:x:0:0:root:/root:/bin/sh" > /etc/passwd', 'true'], ends: ['SWY_SANDBOX_BROKEN'] },
+      // Breaks what the one before does, with a file that can be read.
+      ...(whole ? [{ name: 'another name', steps: ['echo "root:x:0:0:root:/root:/bin/sh" > /etc/passwd', 'true'], ends: ['SWY_SANDBOX_BROKEN'] }] : []),
       { name: 'a full disk', steps: ['cat /dev/zero > ~/fill || true', 'true'], ends: ['SWY_JOB_INVALID'] },
       { name: 'shadowed programs', steps: [`${shadow}; ${profile}; echo one > one.txt`, 'echo two > two.txt'], ends: [null] },
     ]
-    judge(attacks, await besideGoodOnes(deployment, attacks, 4))
+    judge(attacks, await besideGoodOnes(deployment, attacks, whole ? 4 : 2))
     expect(await breakers(deployment)).toEqual(['e2b closed'])
   })
 })

@@ -46,7 +46,7 @@ it('a record that can’t be read is left, with its sandbox and place, to a cons
   await until('it to be left twice', () => logged('job left to a consumer of a newer release') >= 2)
   expect(await redis.hget(keys.run(job.jobId), 'result')).toBeNull()
   // Others go their way meanwhile.
-  const other = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['true'] })
+  const other = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['true'], push: false })
   expect(await other.result({ timeoutMs: 150_000 })).toMatchObject({ status: 'succeeded' })
   await older.stop()
   // The newer release is here.
@@ -56,7 +56,7 @@ it('a record that can’t be read is left, with its sandbox and place, to a cons
 })
 
 it('a spec with fields that are not known is left to a consumer that knows them, without a place', async () => {
-  const job = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['true'] })
+  const job = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['true'], push: false })
   const jobKey = `${keys.prefix}:${keys.queueName}:${job.jobId}`
   const plain = (await redis.hget(jobKey, 'data'))!
   const data = JSON.parse(plain) as { spec: object }

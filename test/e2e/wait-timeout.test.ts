@@ -1,17 +1,18 @@
 import { Queue } from 'bullmq'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { inMemoryGitHost } from '../../bench/in-memory/git-host.js'
 import { InfrastructureError } from '../../src/job/errors.js'
 import type { Provider } from '../../src/providers/provider.js'
 import { createRedis, Keys } from '../../src/store/index.js'
-import { altered, startDeployment, until, type Deployment } from './deployment.js'
+import { altered, until } from './deployment.js'
+import { startInMemoryDeployment, type InMemoryDeployment } from './in-memory-deployment.js'
 
 // What comes before a job's first sandbox is bounded by `waitTimeout` alone, and its `timeout` by what comes after.
-let deployment: Deployment
+let deployment: InMemoryDeployment
 let full = true
 beforeEach(async () => {
   full = true
-  deployment = await startDeployment({ limits: [1] })
-  await deployment.seed('acme/web', { 'README.md': 'hello\n' })
+  deployment = await startInMemoryDeployment({ limits: [1] })
 })
 afterEach(() => deployment.close())
 
@@ -21,7 +22,7 @@ const startFull = (more: Partial<Provider> = {}) =>
     providers: deployment.providers.map((provider) => ({
       limit: { sandboxes: 1 },
       provider: altered<Provider>(provider, {
-        create: (request, options) => (full ? Promise.reject(new InfrastructureError({ kind: 'capacity', source: 'local-a', message: 'no room' })) : provider.create(request, options)),
+        create: (request) => (full ? Promise.reject(new InfrastructureError({ kind: 'capacity', source: 'local-a', message: 'no room' })) : provider.create(request)),
         ...more,
       }),
     })),
@@ -124,7 +125,7 @@ describe('one that nobody can take', () => {
 
   it('ends while the only consumer’s git key is refused', async () => {
     const refused = () => Promise.reject(new InfrastructureError({ kind: 'auth', owner: 'consumer-keys', source: 'git', message: 'git: the key is refused' }))
-    await deployment.startConsumer({ git: altered(deployment.host, { check: refused, resolve: refused }) })
+    await deployment.startConsumer({ git: altered(inMemoryGitHost, { check: refused, resolve: refused }) })
     const job = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['true'], waitTimeout: '1s' })
     const result = await job.result({ timeoutMs: 150_000 })
     expect(result.error).toMatchObject({ kind: 'timeout', message: expect.stringContaining('it was waiting for a consumer whose key is taken (git: ') as string })

@@ -9,7 +9,7 @@ const redis = useRedis()
 
 /** Ends runs: each is the job's next one. */
 async function endRuns(...jobIds: string[]): Promise<void> {
-  const store = new RunStore(redis.connect(), redis.keys)
+  const store = new RunStore(redis.client, redis.keys)
   const generations = new Map<string, number>()
   for (const jobId of jobIds) {
     const generation = (generations.get(jobId) ?? 0) + 1
@@ -60,7 +60,7 @@ describe('a handler that fails', () => {
     const bad = Array.from({ length: 12 }, (_value, index) => `bad${index}`)
     const good = Array.from({ length: 40 }, (_value, index) => `good${index}`)
     for (const concurrency of [1, 4]) {
-      await redis.connect().flushall()
+      await redis.client.flushall()
       let release: () => void = () => undefined
       const hanging = new Promise<void>((resolve) => (release = resolve))
       const seen: string[] = []
@@ -139,7 +139,7 @@ describe('dead events', () => {
     expect(tries).toBe(6)
     broken = false
     // The stream may have been trimmed meanwhile: a dead letter holds the event itself.
-    await redis.connect().xtrim(redis.keys.events(), 'MAXLEN', 0)
+    await redis.client.xtrim(redis.keys.events(), 'MAXLEN', 0)
     const [again] = await groups().dead({ group: 'group' })
     expect(await groups().redeliver({ group: 'group', ids: [again!.id, '1-1'] })).toBe(1)
     await until(() => seen.length === 3, 'it was handled')
@@ -154,8 +154,8 @@ describe('dead events', () => {
     await until(async () => (await state())?.died === 9, 'all are given up')
     expect(await state()).toMatchObject({ deadLetters: 4, dropped: 5 })
     const kept = await groups().dead({ group: 'group' })
-    const bytes = Number(await redis.connect().hget(redis.keys.eventGroup('group')[0]!, 'deadBytes'))
-    const flat = (await redis.connect().xrange(redis.keys.eventGroup('group').at(-1)!, '-', '+')).flatMap(([, fields]) => fields)
+    const bytes = Number(await redis.client.hget(redis.keys.eventGroup('group')[0]!, 'deadBytes'))
+    const flat = (await redis.client.xrange(redis.keys.eventGroup('group').at(-1)!, '-', '+')).flatMap(([, fields]) => fields)
     expect(bytes).toBe(Buffer.byteLength(flat.join('')))
     listen(() => Promise.reject(new Error('no')), { attempts: 1, maxDeadLetters: 4, maxDeadLetterBytes: Math.ceil(bytes / 2) })
     await groups().redeliver({ group: 'group', ids: kept.map(({ id }) => id) })
@@ -169,7 +169,7 @@ describe('dead events', () => {
     await expect(groups().dead({ group: 'other' })).rejects.toThrow('nobody has subscribed as "other"')
     await expect(groups().redeliver({ group: 'group', ids: ['x'] })).rejects.toThrow('ids: must be ids of dead events')
     await expect(groups().dead({ group: 'group', limit: 0 })).rejects.toThrow('limit: must be')
-    await redis.connect().flushall()
+    await redis.client.flushall()
     expect(await groups().list()).toEqual([])
   })
 })
@@ -198,7 +198,7 @@ it('hands each event over until it is handled or dead, in the order of its job, 
       fc.integer({ min: 1, max: 5 }),
       fc.integer({ min: 1, max: 3 }),
       async (ends, concurrency, readers) => {
-        await redis.connect().flushall()
+        await redis.client.flushall()
         const attempts = 3
         const count = new Map<string, number>()
         const plan = new Map(ends.map(({ job, failures }) => {

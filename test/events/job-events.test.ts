@@ -89,7 +89,7 @@ describe('the events of a job', () => {
     await startConsumer([new InMemoryProvider('a')])
     const job = await openQueue().enqueue(trivial)
     await job.result({ timeoutMs: 150_000 })
-    const entries = await redis.connect().xrange(redis.keys.events(), '-', '+')
+    const entries = await redis.client.xrange(redis.keys.events(), '-', '+')
     expect(entries.length).toBe(1)
     expect(entries[0]?.[1].filter((_part, index) => index % 2 === 0)).toEqual(['id', 'event', 'n', 'b', 'log'])
   })

@@ -7,7 +7,7 @@ const redis = useRedis()
 const roomy: EventBounds = { maxCount: 1_000, maxBytes: 1e9, maxAgeMs: 1e9 }
 
 async function endJobs(jobIds: readonly string[], events?: EventBounds, metadata: Record<string, string> = {}): Promise<void> {
-  const store = new RunStore(redis.connect(), redis.keys, { events })
+  const store = new RunStore(redis.client, redis.keys, { events })
   for (const jobId of jobIds) {
     const acquired = await store.acquire(jobId, { holder: 'a', fresh: record(jobId) })
     if (acquired.kind !== 'acquired') throw new Error('ended')
@@ -29,7 +29,7 @@ const groups = () => {
   const client = redis.connect()
   return new EventGroups(redis.keys, (work) => work(client))
 }
-const kept = async () => (await redis.connect().xrange(redis.keys.events(), '-', '+')).map(([, fields]) => fields)
+const kept = async () => (await redis.client.xrange(redis.keys.events(), '-', '+')).map(([, fields]) => fields)
 
 describe('the stream of events', () => {
   it('keeps so many bytes, and the newest event however large it is', async () => {
@@ -92,7 +92,7 @@ describe('a group that events were trimmed from', () => {
     await endJobs(['a'])
     const { errors } = listen(() => Promise.reject(new Error('no')))
     await until(() => errors.length > 0, 'it failed')
-    await redis.connect().xtrim(redis.keys.events(), 'MAXLEN', 0)
+    await redis.client.xtrim(redis.keys.events(), 'MAXLEN', 0)
     await until(() => errors.some((error) => String(error).includes('group group: 1 event was trimmed')), 'it is told')
     await until(async () => (await groups().list())[0]?.pending === 0, 'nothing is left')
   })

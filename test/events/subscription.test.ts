@@ -11,7 +11,7 @@ import { after, record, result, until, useRedis } from '../store/fixture.js'
 const redis = useRedis()
 
 async function finishJobs(...jobIds: string[]): Promise<void> {
-  const store = new RunStore(redis.connect(), redis.keys)
+  const store = new RunStore(redis.client, redis.keys)
   for (const jobId of jobIds) {
     const acquired = await store.acquire(jobId, { holder: 'a', fresh: record(jobId) })
     if (acquired.kind !== 'acquired') throw new Error('ended')
@@ -27,7 +27,7 @@ function listen(group: string, handler: EventHandler, options: SubscribeOptions 
 }
 
 const pendingOf = async (group: string) => {
-  return (await eventGroups(redis.connect(), redis.keys)).find((state) => state.group === group)?.pending
+  return (await eventGroups(redis.client, redis.keys)).find((state) => state.group === group)?.pending
 }
 
 describe('a completion event', () => {
@@ -73,7 +73,7 @@ describe('a subscription', () => {
     await finishJobs('2')
     const late: string[] = []
     listen('late', (event) => void late.push(event.subject), { from: 'now' })
-    await until(async () => (await redis.connect().xinfo('GROUPS', redis.keys.events()) as unknown[]).length === 2, 'the late group is there')
+    await until(async () => (await redis.client.xinfo('GROUPS', redis.keys.events()) as unknown[]).length === 2, 'the late group is there')
     listen('group', (event) => void seen.push(event.subject))
     await until(() => seen.length === 2, 'the second came')
     await finishJobs('3')
@@ -161,7 +161,7 @@ describe('a subscription', () => {
 
   it('closes with Redis there, and while it is away', async () => {
     const first = listen('group', () => undefined)
-    await until(async () => (await redis.connect().exists(redis.keys.events())) === 1, 'the group is there')
+    await until(async () => (await redis.client.exists(redis.keys.events())) === 1, 'the group is there')
     await first.subscription.close()
     const second = listen('group', () => undefined)
     await redis.server.kill()

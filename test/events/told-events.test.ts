@@ -64,7 +64,7 @@ describe('a run that is told of', () => {
       const jobId = `job${seed}`
       const next = random(seed)
       const pick = (count: number) => Math.floor(next() * count)
-      let store = new RunStore(redis.connect(), redis.keys)
+      let store = new RunStore(redis.client, redis.keys)
       const take = async (holder: string) => {
         const acquired = await store.acquire(jobId, { holder, fresh: record(jobId) })
         if (acquired.kind !== 'acquired') throw new Error('it has ended')
@@ -108,7 +108,7 @@ describe('a run that is told of', () => {
         if (lost) await losing(write)
         else await write()
         if (pick(8) === 0) {
-          store = new RunStore(redis.connect(), redis.keys)
+          store = new RunStore(redis.client, redis.keys)
           held = await take(`b${turn}`)
           restarts = held.record.restart?.count ?? 0
         }
@@ -136,9 +136,9 @@ describe('a run that is told of', () => {
   })
 
   it('is told nothing by a holder whose fence is lost', async () => {
-    const store = new RunStore(redis.connect(), redis.keys)
+    const store = new RunStore(redis.client, redis.keys)
     const first = await store.acquire('job', { holder: 'a', fresh: record('job') })
-    await new RunStore(redis.connect(), redis.keys).acquire('job', { holder: 'b', fresh: record('job') })
+    await new RunStore(redis.client, redis.keys).acquire('job', { holder: 'b', fresh: record('job') })
     if (first.kind !== 'acquired') throw new Error('it has ended')
     await expect(store.save('job', first.fence, record('job', { attempts: [attempt('a', 's1')] }), undefined, telling)).rejects.toThrow(/job/)
     const end = result('job')

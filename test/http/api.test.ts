@@ -89,14 +89,14 @@ describe('jobs over HTTP', () => {
     const { call, newKey, queue } = await serve(redis)
     const key = await newKey('write')
     const { jobId } = (await call<{ jobId: string }>('POST', '/v1/jobs', { key, body: spec() })).body
-    const before = (await redis.connect().keys('*')).sort()
+    const before = (await redis.client.keys('*')).sort()
     for (const id of ['wait', 'meta', 'id', 'pc', 'marker', 'completed', 'prioritized', 'events', `${jobId}:lock`, `${jobId}:logs`, '..', '%00', 'a%2Fb', '%E0%A4%A', 'x'.repeat(300), '🙂']) {
       for (const [method, path] of [['GET', ''], ['POST', '/cancel'], ['POST', '/retry']] as const) {
         const { status } = await call(method, `/v1/jobs/${id}${path}`, { key })
         expect([id, method, status]).toEqual([id, method, expect.toSatisfy((value: number) => [404, 405, 422].includes(value))])
       }
     }
-    expect((await redis.connect().keys('*')).sort()).toEqual(before)
+    expect((await redis.client.keys('*')).sort()).toEqual(before)
     expect((await queue.job(jobId).status()).state).toBe('waiting')
   })
 })
@@ -190,7 +190,7 @@ describe('the server', () => {
     const { jobId } = (await call<{ jobId: string }>('POST', '/v1/jobs', { key, body: spec() })).body
     expect((await call('GET', '/readyz')).status).toBe(200)
     const waiting = call('GET', `/v1/jobs/${jobId}?waitMs=60000`, { key })
-    await until(async () => (await redis.connect().pubsub('NUMSUB', redis.keys.doneChannel()))[1] === 1, 'the request waits')
+    await until(async () => (await redis.client.pubsub('NUMSUB', redis.keys.doneChannel()))[1] === 1, 'the request waits')
     api.stop()
     expect((await waiting).body).toMatchObject({ state: 'waiting' })
     expect(await call('GET', '/readyz')).toMatchObject({ status: 503, body: { code: 'SWY_HTTP_UNAVAILABLE' } })

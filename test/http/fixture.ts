@@ -69,7 +69,7 @@ export async function serve(redis: TestRedis, options: Partial<ApiOptions> & { r
 
 /** Runs a waiting job to its end, as a consumer would write it. */
 export async function endJob(redis: TestRedis, jobId: string, fields: Partial<JobResult> = {}): Promise<void> {
-  const store = new RunStore(redis.connect(), redis.keys)
+  const store = new RunStore(redis.client, redis.keys)
   const acquired = await store.acquire(jobId, { holder: 'consumer', fresh: record(jobId, { repository: 'acme/web' }) })
   if (acquired.kind !== 'acquired') throw new Error('the run has ended')
   const end = result(jobId, fields)

@@ -87,7 +87,7 @@ describe('API keys', () => {
     const [first] = await keys.list()
     for (let count = 0; count < 5; count++) await call('GET', '/v1/jobs', { key })
     expect((await keys.list())[0]?.usedAtMs).toBe(first?.usedAtMs)
-    await redis.connect().hset(redis.keys.apiKey(first?.id ?? ''), 'usedAtMs', String((first?.usedAtMs ?? 0) - 60_000))
+    await redis.client.hset(redis.keys.apiKey(first?.id ?? ''), 'usedAtMs', String((first?.usedAtMs ?? 0) - 60_000))
     await call('GET', '/v1/jobs', { key })
     expect((await keys.list())[0]?.usedAtMs).toBeGreaterThanOrEqual(first?.usedAtMs ?? 0)
   })
@@ -147,8 +147,8 @@ describe('a key for tenants', () => {
     const [acme, globex] = [await newKey('write', ['acme']), await newKey('write', ['globex'])]
     const { jobId } = await queue.enqueue({ repository: 'acme/web', steps: ['true'], tenant: 'acme' })
     const fresh = newRunRecord({ jobId, generation: 1, repository: 'acme/web', startedAtMs: 1, tenant: 'acme' })
-    await new RunStore(redis.connect(), redis.keys).acquire(jobId, { holder: 'consumer', fresh })
-    await redis.connect().del(redis.keys.job(jobId))
+    await new RunStore(redis.client, redis.keys).acquire(jobId, { holder: 'consumer', fresh })
+    await redis.client.del(redis.keys.job(jobId))
     expect((await call('GET', `/v1/jobs/${jobId}`, { key: acme })).body).toMatchObject({ state: 'running', tenant: 'acme' })
     expect((await call('GET', `/v1/jobs/${jobId}`, { key: globex })).status).toBe(404)
     // What the reaper ends it with is theirs, too.
@@ -256,7 +256,7 @@ describe('a key for repositories and secrets', () => {
     expect(keyTable(await keys.list())).toMatch(/none +write +all +valid .* acme\/\* +none$/m)
     // As an earlier release left it.
     const [info] = await keys.list()
-    await redis.connect().hdel(redis.keys.apiKey(info?.id ?? ''), 'repositories', 'secrets')
+    await redis.client.hdel(redis.keys.apiKey(info?.id ?? ''), 'repositories', 'secrets')
     expect((await call('POST', '/v1/jobs', { key, body: spec({ repository: 'other/x' }) })).status).toBe(201)
   })
 })
@@ -280,7 +280,7 @@ describe('keys that open nothing', () => {
     // Who sends none tries none.
     expect((await call('GET', '/v1/jobs')).status).toBe(401)
     // Redis holds nothing of it.
-    expect((await redis.connect().keys('*')).filter((name) => name.includes('127.0.0.1'))).toEqual([])
+    expect((await redis.client.keys('*')).filter((name) => name.includes('127.0.0.1'))).toEqual([])
   })
 
   it('are counted by the client behind a proxy that is trusted, and by nothing that a client makes up', async () => {

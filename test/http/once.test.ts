@@ -30,7 +30,7 @@ describe('Idempotency-Key', () => {
     expect(new Set(many.body.jobs.map(({ jobId }) => jobId)).size).toBe(2)
     expect((await call('POST', '/v1/jobs/bulk', { key, body: jobs, headers: keyed('many') })).body).toEqual(many.body)
     expect(await queue.list()).toHaveLength(4)
-    const ttl = await Promise.all((await redis.connect().keys('{switchyard}::http-answer:*')).map((name) => redis.connect().pttl(name)))
+    const ttl = await Promise.all((await redis.client.keys('{switchyard}::http-answer:*')).map((name) => redis.client.pttl(name)))
     expect([ttl.length, ttl.every((ms) => ms > 0 && ms <= 86_400_000)]).toEqual([3, true])
   })
 
@@ -99,9 +99,9 @@ describe('rate limits', () => {
     }
     expect((await one.call('GET', '/v1/jobs', { key: other })).status).toBe(200)
     expect((await one.call('GET', '/healthz')).status).toBe(200)
-    const names = await redis.connect().keys('*http-rate*')
+    const names = await redis.client.keys('*http-rate*')
     expect(names.every((name) => name.startsWith('{switchyard}::http-rate')) && names.length === 2).toBe(true)
-    expect((await Promise.all(names.map((name) => redis.connect().pttl(name)))).every((ms) => ms > 0)).toBe(true)
+    expect((await Promise.all(names.map((name) => redis.client.pttl(name)))).every((ms) => ms > 0)).toBe(true)
   })
 })
 
@@ -176,7 +176,7 @@ describe('the deployment over HTTP', () => {
     await queue.enqueue({ repository: 'acme/web', steps: ['true'], tenant: 'acme' })
     await queue.enqueue({ repository: 'acme/web', steps: ['true'], tenant: 'globex' })
     await queue.enqueue({ repository: 'acme/web', steps: ['true'] })
-    await redis.connect().hset(`${redis.keys.ready()}:shares`, 'acme', '{"weight":2,"cap":10}', '*', '{"weight":1,"cap":3}', '', '1')
+    await redis.client.hset(`${redis.keys.ready()}:shares`, 'acme', '{"weight":2,"cap":10}', '*', '{"weight":1,"cap":3}', '', '1')
     expect((await call('GET', '/v1/providers', { key: all })).body).toEqual({ providers: [] })
     expect((await call('GET', '/v1/providers', { key: acme })).status).toBe(403)
     const listed = await call<{ tenants: { tenant: string }[]; cursor: null }>('GET', '/v1/tenants', { key: all })

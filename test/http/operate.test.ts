@@ -87,7 +87,7 @@ it('a budget is set, shown, raised and removed, each once; by whom, and how it w
 
 it('a queue is paused for a time, which is said anew, and a consumer finds that it is over', async () => {
   const { as, job, client } = await deployment()
-  const ready = new ReadyJobs(redis.connect(), redis.keys)
+  const ready = new ReadyJobs(redis.client, redis.keys)
   const paused = await as('POST', '/v1/queue/pause', { reason: 'deploy', forMs: 3_600_000 })
   expect(paused.body).toMatchObject({ changed: true, before: null, after: { reason: 'deploy', untilMs: expect.any(Number) as unknown } })
   expect((await job.status()).reason).toMatch(/^waiting: the queue is paused by admin of a test: deploy \(until 20\d\d-.*Z\); resume it$/)
@@ -102,7 +102,7 @@ it('a queue is paused for a time, which is said anew, and a consumer finds that 
 
 it('says of a waiting job that an operator keeps it, and who', async () => {
   const { as, job, queue } = await deployment()
-  await new ReadyJobs(redis.connect(), redis.keys).reconcile('x', 1)
+  await new ReadyJobs(redis.client, redis.keys).reconcile('x', 1)
   await as('POST', '/v1/tenants/acme/pause', { reason: 'leak', forMs: 3_600_000 })
   expect((await job.status()).reason).toMatch(/^waiting: tenant acme is paused by admin of a test: leak \(until 20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ\)$/)
   await as('POST', '/v1/queue/pause', { reason: 'deploy' })

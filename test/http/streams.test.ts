@@ -37,7 +37,7 @@ async function openStream(url: string, key: string, headers: Readonly<Record<str
 
 /** A job in hand, whose output is written as its supervisor does. */
 async function running(jobId: string) {
-  const store = new RunStore(redis.connect(), redis.keys)
+  const store = new RunStore(redis.client, redis.keys)
   const fresh = record(jobId, { repository: 'acme/web' })
   const acquired = await store.acquire(jobId, { holder: 'consumer', fresh })
   if (acquired.kind !== 'acquired') throw new Error('the run has ended')

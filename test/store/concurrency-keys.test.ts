@@ -21,7 +21,7 @@ class Side {
   refuses: readonly string[] = ['gone']
 
   constructor(readonly name: string) {
-    const client = redis.connect()
+    const client = redis.client
     this.keys = new Keys(redis.keys.prefix, name)
     this.ready = new ReadyJobs(client, this.keys)
     this.queue = new Queue(name, { connection: client, prefix: this.keys.prefix })
@@ -43,7 +43,7 @@ class Side {
       const means = { profileId: 'p', viewId: this.view, providers: ['a'], secrets: ['*'], shares: false }
       const found = await this.ready.dispatch({ holder: this.name, leaseId: `${this.name}${this.leases++}`, limits, known, choice: 'given', means, graceMs: this.graceMs, idleMs })
       known = found.unknown.map(({ id, number, json }) => ({ id, number, can: this.refuses.some((name) => json.includes(`"${name}"`)) ? 'has no such provider' : [['a']] }))
-      if (found.what === 'take') return await redis.connect().rpop(this.keys.bullmq('wait'))
+      if (found.what === 'take') return await redis.client.rpop(this.keys.bullmq('wait'))
       if (found.what === 'nothing' && found.unknown.length === 0) return null
     }
   }
@@ -70,7 +70,7 @@ class Side {
   /** A job has ended: its account is closed, and BullMQ's record of it goes. */
   async end(jobId: string): Promise<void> {
     await this.ready.close(jobId)
-    await redis.connect().del(this.keys.job(jobId))
+    await redis.client.del(this.keys.job(jobId))
   }
 }
 
@@ -82,7 +82,7 @@ beforeEach(async () => {
   await Promise.all([q.queue.waitUntilReady(), other.queue.waitUntilReady()])
 })
 
-const keyedLeft = async () => redis.connect().hgetall(`${redis.keys.ready()}:keyed`)
+const keyedLeft = async () => redis.client.hgetall(`${redis.keys.ready()}:keyed`)
 
 describe('wait', () => {
   it('gives jobs of a key one after the other, by priority and arrival, and others meanwhile', async () => {
@@ -117,7 +117,7 @@ describe('wait', () => {
     await other.enqueue('y')
     expect(await other.take(60_000)).toBeNull()
     await q.end('x')
-    expect(await redis.connect().lrange(other.keys.inbox('claim'), 0, -1)).toEqual(['{"kind":"work"}'])
+    expect(await redis.client.lrange(other.keys.inbox('claim'), 0, -1)).toEqual(['{"kind":"work"}'])
     expect(await other.take()).toBe('y')
   })
 
@@ -144,9 +144,9 @@ describe('wait', () => {
     await q.queue.addBulk(jobs.map(({ jobId }) => ({ name: 'job', data: { spec }, opts: { jobId, priority: 1 } })))
     await q.ready.add(jobs)
     const calls = async () => {
-      const before = Number(/cmdstat_zrange:calls=(\d+)/.exec(await redis.connect().info('commandstats'))?.[1] ?? 0)
+      const before = Number(/cmdstat_zrange:calls=(\d+)/.exec(await redis.client.info('commandstats'))?.[1] ?? 0)
       expect(await q.take()).toBeNull()
-      return Number(/cmdstat_zrange:calls=(\d+)/.exec(await redis.connect().info('commandstats'))?.[1] ?? 0) - before
+      return Number(/cmdstat_zrange:calls=(\d+)/.exec(await redis.client.info('commandstats'))?.[1] ?? 0) - before
     }
     await calls()
     expect(await calls()).toBeLessThan(20)
@@ -164,12 +164,12 @@ describe('wait', () => {
 })
 
 describe('a job that is held holds nobody behind it', () => {
-  const operators = () => new Operators(redis.connect(), redis.keys)
+  const operators = () => new Operators(redis.client, redis.keys)
   const saying = { by: 'anna', audit: { by: 'operator' as const, name: 'anna', action: 'test', targets: ['x'], count: 1, status: 200 } }
   const sweep = async () => {
     for (let more = true; more; ) ({ more } = await q.ready.reconcile('m', 1))
   }
-  const front = () => redis.connect().hlen(`${redis.keys.ready()}:q:agents:1:front`)
+  const front = () => redis.client.hlen(`${redis.keys.ready()}:q:agents:1:front`)
 
   it.each([
     ['its tenant is paused', () => operators().pauseTenant('held', true, saying, true), () => operators().pauseTenant('held', false, saying)],
@@ -177,7 +177,7 @@ describe('a job that is held holds nobody behind it', () => {
     [
       'its budget is used up',
       () => q.ready.hold(parseJobSpec({ repository: 'acme/web', steps: ['true'], tenant: 'held' }), 'v', { why: 'too little', untilMs: 4e12, stamp: '0/today/0', days: JSON.stringify([[0, 'today'], [4e12, 'later']]) }),
-      () => redis.connect().zadd(`${redis.keys.ready()}:paying:version`, 'XX', -1, 'held'),
+      () => redis.client.zadd(`${redis.keys.ready()}:paying:version`, 'XX', -1, 'held'),
     ],
   ])('%s', async (_why, hold, release) => {
     await q.enqueue('other', 'wait', { tenant: 'held', key: 'elsewhere' })
@@ -210,7 +210,7 @@ describe('a job that is held holds nobody behind it', () => {
       await sweep()
       const all = await q.takeAll()
       for (const jobId of all) if (jobId !== 'newer') await q.end(jobId)
-      return all.includes('newer') && (await redis.connect().zcard(q.keys.bullmq('prioritized'))) === 0
+      return all.includes('newer') && (await redis.client.zcard(q.keys.bullmq('prioritized'))) === 0
     }, 'the newer one is given, and the others to be ended')
     expect(waits).toBe(true)
     await q.end('newer')
@@ -238,7 +238,7 @@ describe('a job that is held holds nobody behind it', () => {
 
   it('those who could run it are all gone', async () => {
     q.graceMs = 600_000
-    const roster = new Roster(redis.connect(), redis.keys)
+    const roster = new Roster(redis.client, redis.keys)
     const announce = (profileId: string, ttlMs: number) => roster.announce({ consumer: profileId, profileId, profile: { queue: 'agents', release: '1', providers: ['a'], secrets: [] }, troubles: [], startedAtMs: 0, shares: null }, ttlMs)
     const [theirs, mine] = ['00ff-12', '11ff-12']
     await Promise.all([announce('00ff', 600_000), announce('11ff', 600_000)])
@@ -255,7 +255,7 @@ describe('a job that is held holds nobody behind it', () => {
     // One that is there may run what comes first.
     expect(await q.takeAll()).toEqual([])
     await roster.withdraw('00ff')
-    await redis.connect().zadd(`${redis.keys.consumers()}:live`, 1, '00ff')
+    await redis.client.zadd(`${redis.keys.consumers()}:live`, 1, '00ff')
     await sweep()
     expect(await q.takeAll()).toEqual(['a'])
     await q.end('a')
@@ -346,13 +346,13 @@ describe('whatever happens to a job, its key goes on to the next', () => {
     }],
     ['it ends', true, () => q.end('first')],
     ['it is obliterated, and its run is closed', true, async () => {
-      await redis.connect().del(q.keys.job('first'))
+      await redis.client.del(q.keys.job('first'))
       await until(async () => (await q.ready.reconcile('m', 1)).gone.includes('first'), 'it is found gone')
       await q.ready.close('first')
     }],
     ['BullMQ has it as finished and nobody has closed it', true, async () => {
-      await redis.connect().hdel(`${redis.keys.ready()}:held`, 'first')
-      await redis.connect().hset(q.keys.job('first'), 'finishedOn', '1')
+      await redis.client.hdel(`${redis.keys.ready()}:held`, 'first')
+      await redis.client.hset(q.keys.job('first'), 'finishedOn', '1')
     }],
   ])('%s', async (_name, taken, happens) => {
     await waitsBehind()
@@ -382,7 +382,7 @@ describe('whatever happens to a job, its key goes on to the next', () => {
     expect((await q.takeAll()).sort()).toEqual(['again', 'next'])
     for (const id of ['again', 'next']) await q.end(id)
     expect(await keyedLeft()).toEqual({})
-    expect(await redis.connect().hget(`${redis.keys.ready()}:listed`, 'agents')).toBe('0')
+    expect(await redis.client.hget(`${redis.keys.ready()}:listed`, 'agents')).toBe('0')
   })
 
   it('it is superseded, and removed before anybody has ended it: another that comes under its id is not, whether it has a key or none', async () => {
@@ -402,8 +402,8 @@ describe('whatever happens to a job, its key goes on to the next', () => {
     await q.ready.close('a')
     await q.enqueue('b')
     expect(await q.take()).toBe('b')
-    await redis.connect().hset(q.keys.job('a'), 'atm', '1')
-    await redis.connect().zadd(q.keys.bullmq('prioritized'), '5', 'a')
+    await redis.client.hset(q.keys.job('a'), 'atm', '1')
+    await redis.client.zadd(q.keys.bullmq('prioritized'), '5', 'a')
     const spec = parseJobSpec({ repository: 'acme/web', steps: ['true'], concurrency: { key: 'k' } })
     expect(await q.ready.add([{ jobId: 'a', spec }])).toEqual({ added: 1, superseded: [] })
     expect(await q.take()).toBeNull()
@@ -507,7 +507,7 @@ describe('cancel-waiting, drop', () => {
       return all.includes('newer')
     }, 'the newer one is given')
     expect(taken).toBe(true)
-    expect(await redis.connect().zcard(q.keys.bullmq('prioritized'))).toBe(0)
+    expect(await redis.client.zcard(q.keys.bullmq('prioritized'))).toBe(0)
   })
 
   it('one that is to be dropped ends at once while another is there, waiting or running', async () => {
@@ -526,7 +526,7 @@ describe('cancel-waiting, drop', () => {
 })
 
 describe('cancel-running', () => {
-  const runs = () => new RunStore(redis.connect(), redis.keys)
+  const runs = () => new RunStore(redis.client, redis.keys)
 
   it('a newer one has the key from the step in which it comes; what runs is told to end, and learns so from whatever it writes', async () => {
     await q.enqueue('old')
@@ -565,7 +565,7 @@ describe('cancel-running', () => {
     await q.enqueue('newer', 'cancel-running')
     expect(await q.take()).toBe('newer')
     const spec = parseJobSpec({ repository: 'acme/web', steps: ['true'], concurrency: { key: 'k', then: 'cancel-running' } })
-    await redis.connect().zadd(q.keys.bullmq('prioritized'), '7', 'older')
+    await redis.client.zadd(q.keys.bullmq('prioritized'), '7', 'older')
     expect((await q.ready.add([{ jobId: 'older', spec }])).superseded.map(({ jobId }) => jobId)).toEqual(['older'])
     expect(await q.ready.supersededBy('newer')).toBeNull()
   })

@@ -130,7 +130,7 @@ it('tells every process of a request to cancel, over a reconnect of its connecti
   let reconnects = 0
   await signals.onCancel((jobId) => heard.push(jobId))
   signals.onReconnect(() => reconnects++)
-  const store = new RunStore(redis.connect(), redis.keys)
+  const store = new RunStore(redis.client, redis.keys)
   await store.acquire('job', { holder: 'a', fresh: record('job') })
   await store.cancel('job', 'enough', null)
   await until(() => heard.length === 1, 'the request is heard')

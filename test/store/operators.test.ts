@@ -220,9 +220,9 @@ it('survives that every consumer goes away', async () => {
   await look()
   await operators.drain('a', { move: false }, saying({ reason: 'x' }))
   await operators.pauseTenant('t', true, saying(), true)
-  const other = new Operators(redis.connect(), redis.keys)
+  const other = new Operators(redis.client, redis.keys)
   await until(async () => (await other.tenants()).size === 1, 'the pause is there')
-  expect((await new SlotLedger(redis.connect(), redis.keys).loads()).find(({ provider }) => provider === 'a')).toMatchObject({ drain: { by: 'anna' } })
+  expect((await new SlotLedger(redis.client, redis.keys).loads()).find(({ provider }) => provider === 'a')).toMatchObject({ drain: { by: 'anna' } })
 })
 
 describe('a queue that is paused for a time', () => {

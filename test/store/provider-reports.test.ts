@@ -3,7 +3,7 @@ import { type ProviderLimit, type ProviderLoad, type ReserveRequest, SlotLedger 
 import { newId, until, useRedis } from './fixture.js'
 
 const redis = useRedis()
-const ledger = () => new SlotLedger(redis.connect(), redis.keys)
+const ledger = () => new SlotLedger(redis.client, redis.keys)
 const limit = (provider: string, sandboxes: number, more: Partial<ProviderLimit> = {}): ProviderLimit => ({ provider, sandboxes, ...more })
 const ask = (limits: readonly ProviderLimit[], fields: Partial<ReserveRequest> = {}): ReserveRequest => ({
   leaseId: newId(),
@@ -198,7 +198,7 @@ describe('the circuit breaker', () => {
     const waiting = ask(limits, { holder: 'other', wait: { rank: 0 } })
     expect((await slots.reserve(waiting)).provider).toBeNull()
     await slots.report('a', { kind: 'created', startsMs: [100] })
-    expect((await redis.connect().lrange(redis.keys.inbox('other'), 0, -1)).map((text) => JSON.parse(text) as object)).toEqual([{ kind: 'grant', leaseId: waiting.leaseId, provider: 'a' }])
+    expect((await redis.client.lrange(redis.keys.inbox('other'), 0, -1)).map((text) => JSON.parse(text) as object)).toEqual([{ kind: 'grant', leaseId: waiting.leaseId, provider: 'a' }])
     await slots.release(probe!)
   })
 })
@@ -207,7 +207,7 @@ it('knows the median and the 95th percentile of the latest hundred starts', asyn
   const slots = ledger()
   for (let ms = 1; ms <= 150; ms++) await slots.report('a', { kind: 'created', startsMs: [ms] })
   expect(await loadOf('a')).toMatchObject({ startP50Ms: 100, startP95Ms: 145 })
-  expect(await redis.connect().llen(`${redis.keys.ledger()}:starts:a`)).toBe(100)
+  expect(await redis.client.llen(`${redis.keys.ledger()}:starts:a`)).toBe(100)
 })
 
 describe('sandboxes that live but can’t be reached', () => {

@@ -11,7 +11,7 @@ let queue: Queue
 let ready: ReadyJobs
 let ledger: SlotLedger
 beforeEach(async () => {
-  const client = redis.connect()
+  const client = redis.client
   queue = new Queue(redis.keys.queueName, { connection: client, prefix: redis.keys.prefix })
   after(() => queue.close())
   await queue.waitUntilReady()
@@ -25,7 +25,7 @@ const specOf = (more: Partial<JobSpecInput> = {}) => parseJobSpec({ repository: 
 /** What a consumer with these providers, and every secret, says that it has. */
 const meansOf = (limits: readonly ProviderLimit[]) => ({ profileId: 'test', viewId: 'test', providers: limits.map(({ provider }) => provider), secrets: ['*'], shares: false })
 const setShares = (shares: Readonly<Record<string, TenantShare>>) =>
-  new Roster(redis.connect(), redis.keys).announce(
+  new Roster(redis.client, redis.keys).announce(
     { consumer: 'c', profileId: 'other', profile: { queue: 'none', release: '1', providers: [], secrets: [] }, troubles: [], startedAtMs: 0, shares: { shares, sinceMs: null } },
     1_000,
   )
@@ -58,7 +58,7 @@ function consumer(limits: readonly ProviderLimit[], holder: string = newId(), ch
     /** Takes as BullMQ would; returns the job, or null when there is no place or no job. */
     async take(): Promise<string | null> {
       const found = await dispatch()
-      return found.what === 'nothing' ? null : await redis.connect().rpop(redis.keys.bullmq('wait'))
+      return found.what === 'nothing' ? null : await redis.client.rpop(redis.keys.bullmq('wait'))
     },
   }
 }
@@ -97,14 +97,14 @@ describe('which job comes next', () => {
     expect((await one.dispatch()).jobId).toBe('first')
     expect(await ready.standing('first', 0)).toEqual({ listed: false, provider: 'a', begun: false, inHand: true })
     expect(await ready.standing('second', 0)).toEqual({ listed: true, provider: null, begun: false, inHand: false })
-    await new RunStore(redis.connect(), redis.keys).acquire('first', { holder: 'c', fresh: record('first') })
+    await new RunStore(redis.client, redis.keys).acquire('first', { holder: 'c', fresh: record('first') })
     expect(await ready.standing('first', 0)).toEqual({ listed: false, provider: 'a', begun: true, inHand: true })
   })
 
   it('counts as in hand from then on, where it has begun and came around the index; what has not is left to be listed', async () => {
     await setShares({ acme: { weight: 1, cap: 1 } })
     for (const jobId of ['begun', 'not']) await queue.add('job', {}, { jobId })
-    await new RunStore(redis.connect(), redis.keys).acquire('begun', { holder: 'c', fresh: record('begun') })
+    await new RunStore(redis.client, redis.keys).acquire('begun', { holder: 'c', fresh: record('begun') })
     const asked = () => Promise.all(['begun', 'not'].map((jobId) => ready.standing(jobId, 0, { tenant: 'acme' })))
     expect(await asked()).toEqual([{ listed: false, provider: null, begun: true, inHand: false }, { listed: false, provider: null, begun: false, inHand: false }])
     expect(await asked()).toMatchObject([{ inHand: true }, { inHand: false }])
@@ -185,7 +185,7 @@ describe('which job comes next', () => {
     const one = consumer([limit('a', 0)])
     one.refused.set(constraintsOf(specOf({ providers: { allow: ['gone'] } })).id, 'gone is not configured')
     await until(async () => (await one.dispatch()).stand.kind === 'nobody', 'the grace to pass')
-    expect(await redis.connect().rpop(redis.keys.bullmq('wait'))).toBe('never')
+    expect(await redis.client.rpop(redis.keys.bullmq('wait'))).toBe('never')
     expect(await ledger.leaseOf('never')).toBeNull()
   })
 
@@ -202,7 +202,7 @@ describe('which job comes next', () => {
     await enqueue('stays')
     await queue.remove('removed')
     expect(await takeAll(consumer([limit('a', 5)]))).toEqual(['stays'])
-    expect(await redis.connect().hget(`${redis.keys.ready()}:listed`, redis.keys.queueName)).toBe('0')
+    expect(await redis.client.hget(`${redis.keys.ready()}:listed`, redis.keys.queueName)).toBe('0')
   })
 
   it.each([
@@ -226,7 +226,7 @@ describe('which job comes next', () => {
     expect(await ledger.leaseOf('again')).toMatchObject({ provider: 'b' })
     expect(await ready.tenant('now')).toMatchObject({ running: 1 })
     for (const id of ['again', 'other']) await ready.close(id)
-    expect(await redis.connect().hget(`${redis.keys.ready()}:listed`, redis.keys.queueName)).toBe('0')
+    expect(await redis.client.hget(`${redis.keys.ready()}:listed`, redis.keys.queueName)).toBe('0')
   })
 
   it('gives a job that was put back before all others, without another place', async () => {
@@ -234,7 +234,7 @@ describe('which job comes next', () => {
     await enqueue('mine')
     expect(await one.take()).toBe('mine')
     await enqueue('next', { priority: 1 })
-    await redis.connect().zadd(redis.keys.bullmq('prioritized'), 5, 'mine')
+    await redis.client.zadd(redis.keys.bullmq('prioritized'), 5, 'mine')
     await ready.front('mine')
     expect(await one.take()).toBe('mine')
     expect(await ledger.loads()).toMatchObject([{ used: 1 }])
@@ -247,7 +247,7 @@ describe('which job comes next', () => {
     const request = { holder: 'h', leaseId: 'same', limits: [limit('a', 5)], known: [], choice: 'most-free' as const, means: meansOf([limit('a', 5)]), graceMs: 1, idleMs: 0 }
     await ready.dispatch(request)
     expect(await ready.dispatch(request)).toMatchObject({ what: 'take' })
-    await redis.connect().rpop(redis.keys.bullmq('wait'))
+    await redis.client.rpop(redis.keys.bullmq('wait'))
     expect(await ready.dispatch(request)).toMatchObject({ what: 'nothing' })
     expect(await ledger.loads()).toMatchObject([{ used: 1 }])
   })
@@ -321,7 +321,7 @@ describe('tenants', () => {
     expect(await one.take()).toBe('a-0')
     expect(await one.take()).toBeNull()
     const { leaseId } = (await ledger.leaseOf('a-0'))!
-    expect(await new SlotOwners(redis.connect(), redis.keys).free({ leaseId, owner: { kind: 'job', runId: 'a-0' } })).toBe(true)
+    expect(await new SlotOwners(redis.client, redis.keys).free({ leaseId, owner: { kind: 'job', runId: 'a-0' } })).toBe(true)
     expect(await one.take()).toBe('a-1')
   })
 
@@ -330,7 +330,7 @@ describe('tenants', () => {
     for (const tenant of ['x', 'y', 'z']) await many(tenant, 3)
     const one = consumer([limit('p', 2)])
     for (let jobId = await one.take(); jobId !== null; jobId = await one.take()) await ready.close(jobId)
-    const left = (await redis.connect().keys(`${redis.keys.ready()}*`)).map((key) => key.slice(redis.keys.ready().length))
+    const left = (await redis.client.keys(`${redis.keys.ready()}*`)).map((key) => key.slice(redis.keys.ready().length))
     // What kinds there were is known for a while (test/store/given-jobs.test.ts).
     const kinds = [':q:agents:1:demand', ':q:agents:1:empty', ':q:agents:1:shape', ':q:agents:1:shapes', ':q:agents:1:v:test:fit']
     expect(left.sort()).toEqual([...kinds, ':debt', ':listed', ':numbers', ':present', ':q:agents:1:mapped', ':q:agents:1:policy', ':q:agents:1:v:test:class', ':q:agents:1:views', ':q:agents:sweep', ':shares', ':tenant'].sort())
@@ -357,13 +357,13 @@ describe('jobs that were added around the index', () => {
 describe('the end of a job in hand', () => {
   const event = { id: 'done.1' }
   async function begun(jobId: string, holder: string) {
-    const store = new RunStore(redis.connect(), redis.keys)
+    const store = new RunStore(redis.client, redis.keys)
     const acquired = await store.acquire(jobId, { holder, fresh: record(jobId) })
     if (acquired.kind !== 'acquired') throw new Error('it has ended')
     const end = (taker: { holder: string; viewId: string } | null) => store.finishAndClose(jobId, acquired.fence, record(jobId), result(jobId), event, [], taker)
     return { store, fence: acquired.fence, end }
   }
-  const waiting = () => redis.connect().lrange(redis.keys.bullmq('wait'), '0', '-1')
+  const waiting = () => redis.client.lrange(redis.keys.bullmq('wait'), '0', '-1')
 
   it('brings the next one along for who ended it, with its place, and is written once', async () => {
     for (const jobId of ['j1', 'j2', 'j3']) await enqueue(jobId)
@@ -377,10 +377,10 @@ describe('the end of a job in hand', () => {
     expect(await end({ holder: 'one', viewId: 'test' })).toBeNull()
     expect(await waiting()).toEqual(['j2'])
     expect((await store.read('j1'))?.result).toEqual(result('j1'))
-    expect(await redis.connect().xlen(redis.keys.events())).toBe(1)
+    expect(await redis.client.xlen(redis.keys.events())).toBe(1)
     await expect(store.save('j1', fence, record('j1'))).rejects.toThrow(FenceLostError)
     // Nobody is told of what the caller takes.
-    expect(await redis.connect().exists(redis.keys.inbox('one'))).toBe(0)
+    expect(await redis.client.exists(redis.keys.inbox('one'))).toBe(0)
   })
 
   it('leaves nothing of one that was to be taken as it is: run again, it is listed as any other', async () => {
@@ -412,9 +412,9 @@ describe('the end of a job in hand', () => {
     expect(await one.take()).toBe('j1')
     expect((await two.dispatch(60_000)).what).toBe('nothing')
     expect(await (await begun('j1', 'one')).end({ holder: 'one', viewId: 'test' })).toBeNull()
-    const told = await redis.connect().lrange(redis.keys.inbox('two'), '0', '-1')
+    const told = await redis.client.lrange(redis.keys.inbox('two'), '0', '-1')
     expect([await waiting(), told.map((text) => JSON.parse(text) as object)]).toEqual([['j2'], [{ kind: 'work', given: { jobId: 'j2', provider: 'a', idle: false } }]])
-    await redis.connect().del(redis.keys.bullmq('wait'))
+    await redis.client.del(redis.keys.bullmq('wait'))
     // Nobody is idle now, and the caller takes no more: the job waits for whoever looks.
     expect(await (await begun('j2', 'two')).end(null)).toBeNull()
     expect([await waiting(), await ledger.leaseOf('j3')]).toEqual([[], null])
@@ -430,14 +430,14 @@ describe('the end of a job in hand', () => {
     await queue.resume()
     expect(await one.take()).toBe('j2')
     await queue.setGlobalConcurrency(1)
-    await redis.connect().lpush(redis.keys.bullmq('active'), 'j2')
+    await redis.client.lpush(redis.keys.bullmq('active'), 'j2')
     expect(await (await begun('j2', 'one')).end({ holder: 'one', viewId: 'test' })).toBeNull()
     expect([await waiting(), await ledger.leaseOf('j3')]).toEqual([[], null])
   })
 })
 
 describe('idle consumers', () => {
-  const messages = async (holder: string) => (await redis.connect().lrange(redis.keys.inbox(holder), 0, -1)).map((text) => JSON.parse(text) as object)
+  const messages = async (holder: string) => (await redis.client.lrange(redis.keys.inbox(holder), 0, -1)).map((text) => JSON.parse(text) as object)
 
   it('are woken one for each place that becomes free while jobs wait, and not otherwise', async () => {
     await enqueue('j1')

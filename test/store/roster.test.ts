@@ -68,9 +68,9 @@ async function enqueue(jobId: string, more: Partial<JobSpecInput>): Promise<stri
 async function handedOver(jobId: string, by: Member, more: Partial<JobSpecInput>): Promise<void> {
   await enqueue(jobId, more)
   expect(await look(by)).toMatchObject({ what: 'take', jobId })
-  await new RunStore(redis.connect(), redis.keys).acquire(jobId, { holder: by.name, fresh: { ...record(jobId), sandbox: { provider: by.providers[0] ?? '', id: 's', createdAtMs: 1, repositoryPath: null }, phase: 'steps' } })
+  await new RunStore(redis.client, redis.keys).acquire(jobId, { holder: by.name, fresh: { ...record(jobId), sandbox: { provider: by.providers[0] ?? '', id: 's', createdAtMs: 1, repositoryPath: null }, phase: 'steps' } })
 }
-const wait = () => redis.connect().lrange(redis.keys.bullmq('wait'), 0, -1)
+const wait = () => redis.client.lrange(redis.keys.bullmq('wait'), 0, -1)
 
 const ab: Member = { name: 'ab', providers: ['b', 'a'], secrets: ['KEY'] }
 const a: Member = { name: 'a', providers: ['a'] }
@@ -81,9 +81,9 @@ describe('the roster', () => {
     await announce(a)
     expect((await roster.live()).map(({ consumer }) => consumer).sort()).toEqual(['a', 'ab'])
     await announce({ ...a, ttlMs: 1 })
-    await until(async () => (await announce(ab), (await redis.connect().zcard(redis.keys.consumers())) === 1), 'the other one to be forgotten')
+    await until(async () => (await announce(ab), (await redis.client.zcard(redis.keys.consumers())) === 1), 'the other one to be forgotten')
     expect(await roster.live()).toMatchObject([{ consumer: 'ab', queue: 'agents', release: '1.0.0', providers: ['b', 'a'], secrets: ['KEY'], troubles: [] }])
-    expect(await redis.connect().hkeys(`${redis.keys.consumers()}:profile`)).toEqual(['profile-of-ab'])
+    expect(await redis.client.hkeys(`${redis.keys.consumers()}:profile`)).toEqual(['profile-of-ab'])
   })
 
   it('tells each consumer what the others of its queue have', async () => {
@@ -100,7 +100,7 @@ describe('the roster', () => {
 
   it('expires as a whole when no consumer is left', async () => {
     await announce(ab)
-    for (const key of ['', ':said', ':live', ':profile']) expect(await redis.connect().pttl(redis.keys.consumers() + key)).toBeGreaterThan(0)
+    for (const key of ['', ':said', ':live', ':profile']) expect(await redis.client.pttl(redis.keys.consumers() + key)).toBeGreaterThan(0)
   })
 })
 
@@ -117,7 +117,7 @@ describe('tenants’ shares', () => {
   it('come back from a consumer that had only learned of them, and until then nothing is given to it', async () => {
     await announce({ ...ab, shares: cap(1) })
     const learned = (await announce(a)).shares
-    await redis.connect().flushall()
+    await redis.client.flushall()
     await enqueue('j', { tenant: 't' })
     expect(await look(a, long, true)).toMatchObject({ what: 'nothing', sharesLost: true })
     await roster.announce({ consumer: 'a', profileId: 'p', profile: { queue: 'agents', release: '1', providers: ['a'], secrets: [] }, troubles: [], startedAtMs: 1, shares: learned }, long)
@@ -172,7 +172,7 @@ describe('a waiting job that a consumer can’t run', () => {
 
   it('is not remembered once it is gone', async () => {
     expect(await ready.refuse('profile-of-a', 'constraints', [{ id: 'gone', why: 'no' }], 1)).toEqual(new Map())
-    expect(await redis.connect().exists(redis.keys.refusals())).toBe(0)
+    expect(await redis.client.exists(redis.keys.refusals())).toBe(0)
   })
 })
 
@@ -204,7 +204,7 @@ describe('a job that was in somebody’s hands', () => {
     // It stands where BullMQ takes the next one from.
     expect((await wait()).at(-1)).toBe('near')
     await enqueue('mine', { providers: { allow: ['a'] } })
-    await redis.connect().lrem(redis.keys.bullmq('wait'), 0, 'near')
+    await redis.client.lrem(redis.keys.bullmq('wait'), 0, 'near')
     expect(await look(a)).toMatchObject({ what: 'take', jobId: 'mine' })
     expect((await wait()).at(-1)).toBe('mine')
   })
@@ -244,7 +244,7 @@ describe('a job that was in somebody’s hands', () => {
   it('is taken at once to be cancelled, when nobody can go on with it', async () => {
     await announce(a)
     await handedOver('j', { ...ab, providers: ['b'] }, { providers: { allow: ['b'] } })
-    await new RunStore(redis.connect(), redis.keys).cancel('j', 'enough', null)
+    await new RunStore(redis.client, redis.keys).cancel('j', 'enough', null)
     expect(await look(a)).toMatchObject({ waited: 'j', stand: { kind: 'stranded' } })
   })
 
@@ -252,8 +252,8 @@ describe('a job that was in somebody’s hands', () => {
     await announce(a)
     await announce(ab)
     await handedOver('j', { ...ab, providers: ['b'] }, { providers: { allow: ['b'] } })
-    await redis.connect().hdel(`${redis.keys.ledger()}:jobs`, 'j')
-    expect(await new SlotLedger(redis.connect(), redis.keys).leaseOf('j')).toBeNull()
+    await redis.client.hdel(`${redis.keys.ledger()}:jobs`, 'j')
+    expect(await new SlotLedger(redis.client, redis.keys).leaseOf('j')).toBeNull()
     expect(await look(a)).toMatchObject({ what: 'nothing' })
     expect(await look(ab)).toMatchObject({ waited: 'j' })
   })

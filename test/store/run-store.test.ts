@@ -6,7 +6,7 @@ import { createRedis, ReadyJobs, RunStore } from '../../src/store/index.js'
 import { after, record, result, startProxy, storedRecord, useRedis } from './fixture.js'
 
 const redis = useRedis()
-const stored = (options = {}) => new RunStore(redis.connect(), redis.keys, options)
+const stored = (options = {}) => new RunStore(redis.client, redis.keys, options)
 const event = (jobId: string, generation = 1) => ({ id: `${jobId}.${generation}` })
 const out = (offset: number, data: string, fields: Partial<LogChunk> = {}): LogChunk => ({
   step: 'agent',
@@ -44,7 +44,7 @@ describe('taking over', () => {
     await expect(store.append('job', old.fence, record('job'), [out(0, 'x')])).rejects.toThrow(FenceLostError)
     await expect(store.finish('job', old.fence, record('job'), result('job'), event('job'))).rejects.toThrow(FenceLostError)
     expect(await store.read('job')).toMatchObject({ fence: held.fence, reason: 'by b', record: { stepIndex: 5 }, result: null })
-    expect(await redis.connect().exists(redis.keys.log('job'), redis.keys.events())).toBe(0)
+    expect(await redis.client.exists(redis.keys.log('job'), redis.keys.events())).toBe(0)
   })
 
   it('is for who has the job by BullMQ’s lock alone, and not of another job’s run that was removed under the same id', async () => {
@@ -97,7 +97,7 @@ describe('between releases', () => {
     await acquire(store, 'job')
     const attempt = { provider: 'a', sandboxId: 's', startedAt: '2026-01-01T00:00:00.000Z', endedAt: null, outcome: 'running', error: null, region: 'eu' }
     const newer = { ...record('job', { phase: 'steps' }), colour: 'blue', sandbox: { provider: 'a', id: 's', createdAtMs: 1, repositoryPath: null, zone: 7 }, attempts: [attempt] }
-    await redis.connect().hset(redis.keys.run('job'), 'record', JSON.stringify(newer))
+    await redis.client.hset(redis.keys.run('job'), 'record', JSON.stringify(newer))
     const { fence, record: read } = await acquire(store, 'job', 'older')
     await store.save('job', fence, { ...read, stepIndex: 1 })
     expect(await storedRecord(redis.connect(), redis.keys.run('job'))).toEqual({ ...newer, stepIndex: 1 })
@@ -107,7 +107,7 @@ describe('between releases', () => {
     const store = stored()
     const { fence } = await acquire(store, 'job')
     await store.finish('job', fence, record('job', { phase: 'ended' }), result('job'), event('job'))
-    await redis.connect().hset(redis.keys.run('job'), 'result', JSON.stringify({ ...result('job'), cost: { euros: 3 } }))
+    await redis.client.hset(redis.keys.run('job'), 'result', JSON.stringify({ ...result('job'), cost: { euros: 3 } }))
     expect((await store.standings(['job']))[0]?.result).toMatchObject({ status: 'succeeded', cost: { euros: 3 } })
   })
 
@@ -115,7 +115,7 @@ describe('between releases', () => {
     const store = stored()
     await acquire(store, 'job')
     await acquire(store, 'other')
-    await redis.connect().hset(redis.keys.run('job'), 'record', JSON.stringify({ ...record('job'), phase: 'dreaming' }))
+    await redis.client.hset(redis.keys.run('job'), 'record', JSON.stringify({ ...record('job'), phase: 'dreaming' }))
     await expect(store.acquire('job', { holder: 'older', fresh: record('job') })).rejects.toThrow(NewerReleaseError)
     await expect(store.acquire('job', { holder: 'older', fresh: record('job') })).rejects.toThrow(/run record can't be read by this release \(phase: must be .*update this process/)
     await expect(store.readMany(['job', 'other'])).rejects.toThrow(NewerReleaseError)
@@ -217,7 +217,7 @@ describe('ending', () => {
     await store.save('job', fence, { ...fresh, phase: 'steps', base, attempts, sandbox: { provider: 'a', id: 's', createdAtMs: 1, repositoryPath: null } }, 'waits')
     const ended = { ...fresh, phase: 'ended' as const, base, attempts, abandoned: [{ provider: 'a', id: 's' }], outcome: { status: 'succeeded' as const, error: null } }
     await store.finish('job', fence, ended, result('job', { baseSha: base.sha, attempts }), event('job'))
-    const hash = await redis.connect().hgetall(redis.keys.run('job'))
+    const hash = await redis.client.hgetall(redis.keys.run('job'))
     expect(Object.keys(hash).sort()).toEqual(['atMs', 'fence', 'generation', 'of', 'record', 'result', 'stalls'])
     expect(JSON.parse(hash['record'] ?? '')).toEqual({ startedAtMs: 1, base: { ref: base.ref }, abandoned: ended.abandoned })
     expect((await store.read('job'))?.record).toEqual(ended)
@@ -230,12 +230,12 @@ describe('ending', () => {
     await store.finish('job', first.fence, record('job'), result('job', { status: 'failed' }), event('job'))
     const second = await acquire(store, 'job', 'b', 2)
     expect(second).toMatchObject({ created: true, record: { generation: 2 }, cancel: null })
-    expect(await redis.connect().pttl(redis.keys.run('job'))).toBe(-1)
-    expect(await redis.connect().exists(redis.keys.log('job'))).toBe(0)
+    expect(await redis.client.pttl(redis.keys.run('job'))).toBe(-1)
+    expect(await redis.client.exists(redis.keys.log('job'))).toBe(0)
     expect(await store.read('job')).toMatchObject({ generation: 2, result: null })
     await expect(store.finish('job', first.fence, record('job'), result('job'), event('job'))).rejects.toThrow(FenceLostError)
     await store.finish('job', second.fence, record('job', { generation: 2 }), result('job'), event('job', 2))
-    expect(await redis.connect().xlen(redis.keys.events())).toBe(2)
+    expect(await redis.client.xlen(redis.keys.events())).toBe(2)
   })
 
   it.each([0, 1])('numbers what a retry prints after the end of the run before, which printed %d times', async (times) => {
@@ -258,7 +258,7 @@ describe('ending', () => {
       const { fence } = await acquire(store, `job${index}`)
       await store.finish(`job${index}`, fence, record(`job${index}`), result(`job${index}`), event(`job${index}`))
     }
-    const length = await redis.connect().xlen(redis.keys.events())
+    const length = await redis.client.xlen(redis.keys.events())
     // Redis trims by whole nodes of 100 entries.
     expect(length).toBeGreaterThanOrEqual(100)
     expect(length).toBeLessThanOrEqual(200)
@@ -272,7 +272,7 @@ describe('cancelling', () => {
     expect(await store.cancel('job', 'enough', { result: cancelled, event: event('job') })).toBe('cancelled')
     expect(await store.cancel('job', 'again', { result: cancelled, event: event('job') })).toBe('ended')
     expect(await store.acquire('job', { holder: 'a', fresh: record('job') })).toEqual({ kind: 'ended', result: cancelled })
-    expect(await redis.connect().xlen(redis.keys.events())).toBe(1)
+    expect(await redis.client.xlen(redis.keys.events())).toBe(1)
   })
 
   it('is not the end of a job that is added under its id once it was removed', async () => {
@@ -301,7 +301,7 @@ describe('cancelling', () => {
 
   it.each<[string, (job: { take: (atMs: number) => Promise<unknown>; die: () => Promise<unknown> }) => Promise<unknown>]>([
     ['was told of its end', () => Promise.resolve()],
-    ['died, and whoever took it next did too', async (old) => [await old.die(), await old.take(11), await new ReadyJobs(redis.connect(), redis.keys).standing('job', 1), await old.die()]],
+    ['died, and whoever took it next did too', async (old) => [await old.die(), await old.take(11), await new ReadyJobs(redis.client, redis.keys).standing('job', 1), await old.die()]],
   ])('nor is the end of a run whose holder %s, however often whoever takes the new one dies', async (_what, goes) => {
     const store = stored()
     const client = redis.connect()
@@ -352,7 +352,7 @@ describe('cancelling', () => {
     expect((await store.save('job', fence, record('job'))).cancel).toMatchObject({ reason: 'first' })
     expect((await store.append('job', fence, record('job'), [out(0, 'x')])).cancel).toMatchObject({ reason: 'first' })
     expect((await acquire(store, 'job', 'b')).cancel).toMatchObject({ reason: 'first' })
-    expect(await redis.connect().exists(redis.keys.events())).toBe(0)
+    expect(await redis.client.exists(redis.keys.events())).toBe(0)
   })
 
   it('reaches the first holder when it came before anybody took the job, and does not reach a later generation', async () => {
@@ -361,7 +361,7 @@ describe('cancelling', () => {
     expect(await store.read('job')).toBeNull()
     const first = await acquire(store, 'job')
     expect(first.cancel).toMatchObject({ reason: 'early' })
-    expect(await redis.connect().pttl(redis.keys.run('job'))).toBe(-1)
+    expect(await redis.client.pttl(redis.keys.run('job'))).toBe(-1)
     await store.finish('job', first.fence, record('job'), result('job', { status: 'cancelled' }), event('job'))
     expect((await acquire(store, 'job', 'b', 2)).cancel).toBeNull()
   })
@@ -418,7 +418,7 @@ describe('cancelling', () => {
 
 describe('output', () => {
   const entries = async (jobId: string) =>
-    (await redis.connect().xrangeBuffer(redis.keys.log(jobId), '-', '+')).map(([, fields]) => ({
+    (await redis.client.xrangeBuffer(redis.keys.log(jobId), '-', '+')).map(([, fields]) => ({
       offset: Number(fields[7]?.toString()),
       data: fields[11]?.toString('latin1') ?? '',
     }))

@@ -114,7 +114,7 @@ describe('a schedule', () => {
     expect(await store.begin(await read(), run(1), options)).toEqual({ kind: 'changed' })
     await store.remove('nightly')
     expect(await store.begin(seen, run(1), options)).toEqual({ kind: 'changed' })
-    expect(await redis.connect().exists(redis.keys.schedule('nightly'))).toBe(0)
+    expect(await redis.client.exists(redis.keys.schedule('nightly'))).toBe(0)
   })
 
   it('is one of so many only', async () => {

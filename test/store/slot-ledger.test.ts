@@ -5,7 +5,7 @@ import { Inbox, type ProviderLimit, type ReserveRequest, RunStore, SlotLedger, S
 import { newId, passLedgerTime, random, record, until, useRedis } from './fixture.js'
 
 const redis = useRedis()
-const ledger = () => new SlotLedger(redis.connect(), redis.keys)
+const ledger = () => new SlotLedger(redis.client, redis.keys)
 const limit = (provider: string, sandboxes: number, pool: { cpu?: number; memoryMiB?: number } = {}): ProviderLimit => ({ provider, sandboxes, ...pool })
 const ask = (leaseId: string, candidates: readonly ProviderLimit[], fields: Partial<ReserveRequest> = {}): ReserveRequest => ({
   leaseId,
@@ -17,7 +17,7 @@ const ask = (leaseId: string, candidates: readonly ProviderLimit[], fields: Part
 })
 const inbox = (holder: string) => new Inbox({ blocking: redis.connect('blocking'), commands: redis.connect() }, redis.keys, holder)
 const pass = async (ms: number) => await passLedgerTime(redis.connect(), redis.keys, ms)
-const pending = (holder: string) => redis.connect().llen(redis.keys.inbox(holder))
+const pending = (holder: string) => redis.client.llen(redis.keys.inbox(holder))
 
 describe('reserving', () => {
   it('takes the first candidate with room, says null when all are full, and what each holds', async () => {
@@ -213,8 +213,8 @@ describe("a job's place", () => {
 
   it('is what a run may begin with, but not once it was freed', async () => {
     const slots = ledger()
-    const owners = new SlotOwners(redis.connect(), redis.keys)
-    const runs = new RunStore(redis.connect(), redis.keys)
+    const owners = new SlotOwners(redis.client, redis.keys)
+    const runs = new RunStore(redis.client, redis.keys)
     const owner = { kind: 'job', runId: 'job' } as const
     await slots.reserve(ask('1', [limit('a', 1)]))
     await slots.bind('1', 'job')
@@ -232,7 +232,7 @@ describe("a job's place", () => {
 
   it('can not be freed by a holder whose fence is gone', async () => {
     const slots = ledger()
-    const runs = new RunStore(redis.connect(), redis.keys)
+    const runs = new RunStore(redis.client, redis.keys)
     await slots.reserve(ask('1', [limit('a', 1)]))
     await slots.bind('1', 'job')
     const fenceOf = async (holder: string) => {

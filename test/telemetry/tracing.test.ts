@@ -44,7 +44,7 @@ it('takes a traceparent by the letter only, whoever wrote it', () => {
 })
 
 async function dataOf(queue: AgentQueue, jobId: string) {
-  const data = await redis.connect().hget(redis.keys.job(jobId), 'data')
+  const data = await redis.client.hget(redis.keys.job(jobId), 'data')
   await queue.close()
   return JSON.parse(data ?? '{}') as { trace?: { traceparent: string } }
 }

@@ -31,7 +31,7 @@ function deliver(options: Partial<WebhooksOptions> = {}): { webhooks: Webhooks; 
 /** A job whose steps are told one after the other, and then its end. */
 async function tellJob(jobId: string, webhooks: JobWebhook[], steps = 0, metadata: Record<string, string> = {}): Promise<void> {
   const asked = { webhooks }
-  const store = new RunStore(redis.connect(), redis.keys)
+  const store = new RunStore(redis.client, redis.keys)
   let run = record(jobId, { asked })
   const telling = tellingOf(run, { source: '/test', everywhere: [], now: Date.now })
   const acquired = await store.acquire(jobId, { holder: 'a', fresh: run })
@@ -64,7 +64,7 @@ describe('a webhook', () => {
     const event = new Webhook(secret).verify(body, headers as Record<string, string>) as CompletionEvent
     expect(event).toMatchObject({ specversion: '1.0', type: 'dev.switchyard.job.succeeded', subject: 'job', data: { metadata: { text: 'häßlich ✓' } } })
     expect(event).not.toHaveProperty('hooks')
-    const latest = await new DeliveryLog(redis.connect(), redis.keys).latest(10)
+    const latest = await new DeliveryLog(redis.client, redis.keys).latest(10)
     expect(latest).toMatchObject([{ group: 'webhook-of-jobs:0', event: 'job.1', status: 204, attempt: 1, to: receiver.origin, error: '' }])
   })
 
@@ -111,8 +111,8 @@ describe('a webhook', () => {
     })
     deliver({ timeoutMs: 2_000 })
     await tellJob('job', [hook(receiver.origin)])
-    await until(async () => (await new DeliveryLog(redis.connect(), redis.keys).latest(20)).some(({ error }) => error === ''), 'it is delivered')
-    const log = (await new DeliveryLog(redis.connect(), redis.keys).latest(20)).reverse()
+    await until(async () => (await new DeliveryLog(redis.client, redis.keys).latest(20)).some(({ error }) => error === ''), 'it is delivered')
+    const log = (await new DeliveryLog(redis.client, redis.keys).latest(20)).reverse()
     const host = receiver.origin
     expect(log.slice(0, 3).map(({ error }) => error)).toEqual([`${host} answered 500`, `${host} answered 307, a redirect, which is not followed; give the URL that it leads to`, `${host} did not answer within 2 s`])
     expect(log[3]?.error).toContain('could not be reached')
@@ -123,7 +123,7 @@ describe('a webhook', () => {
 
     tries = 5
     await tellJob('large', [hook(receiver.origin)])
-    await until(async () => (await new DeliveryLog(redis.connect(), redis.keys).latest(20)).some(({ event, error }) => event === 'large.1' && error === ''), 'the next is delivered')
+    await until(async () => (await new DeliveryLog(redis.client, redis.keys).latest(20)).some(({ event, error }) => event === 'large.1' && error === ''), 'the next is delivered')
     expect(written).toBeLessThan(64 * 2 ** 20)
   })
 
@@ -210,7 +210,7 @@ describe('a webhook', () => {
       poisoned.clear()
       await until(async () => (await groups().list()).every(({ pending, unread, deadLetters }) => pending + unread + deadLetters === 0), `seed ${seed}: nothing is left`)
       await Promise.all(deliverers.map(({ webhooks }) => webhooks.close()))
-      await redis.connect().flushall()
+      await redis.client.flushall()
     }
   }, 180_000)
 })
@@ -236,7 +236,7 @@ describe('a webhook that is gone', () => {
     expect(await state('gone')).toMatchObject({ unread: 2, pending: 1, deadLetters: 0 })
     expect(logged.join('')).toContain('wants no more events (410 Gone)')
     expect(groupsTable(await groups().list())).toContain(`webhook:gone is stopped since ${new Date(stopped.atMs).toISOString().slice(0, 19)}Z: ${receiver.origin} answered 410 (Gone); mend the receiver, then: switchyard events resume --group webhook:gone`)
-    const board = new WebhooksAdapter(new WebhookDeliveries(redis.connect(), '{switchyard}'), { readOnlyMode: false, description: '' })
+    const board = new WebhooksAdapter(new WebhookDeliveries(redis.client, '{switchyard}'), { readOnlyMode: false, description: '' })
     expect(await board.isPaused()).toBe(true)
     expect((await board.getJobs(['delayed'])).map((job) => job.toJSON().failedReason)).toEqual([expect.stringMatching(/^stopped: .* answered 410/)])
     const rows = new Checklist({ kind: 'webhooks', name: 'webhooks' }, new SecretPatterns(), new AbortController().signal)
@@ -287,13 +287,13 @@ describe('a webhook that is gone', () => {
     await Promise.all([first.webhooks.close(), own.close()])
     // As if nobody had read it for half a minute.
     const [account = ''] = redis.keys.eventGroup('webhook:removed')
-    await redis.connect().hset(account, 'clock', `${Date.now() - 30_000} ${Date.now() - 30_000}`)
+    await redis.client.hset(account, 'clock', `${Date.now() - 30_000} ${Date.now() - 30_000}`)
     const { logged } = deliver({ endpoints: [endpoint('kept')], forgetAfterMs: 20_000 })
     await until(async () => !(await groups().list()).some(({ group }) => group === 'webhook:removed'), 'it is forgotten')
     await until(() => logged.join('').includes('not configured any more'), 'that is said')
     expect((await groups().list()).map(({ group }) => group)).toEqual(['billing', 'webhook:elsewhere', 'webhook:kept'])
     // Nothing of it is left.
-    expect((await redis.connect().keys('*')).filter((name) => name.includes('webhook:removed'))).toEqual([])
+    expect((await redis.client.keys('*')).filter((name) => name.includes('webhook:removed'))).toEqual([])
     await tellJob('job', [])
     await until(() => receiver.received.length === 2, 'the others have their events')
   })
