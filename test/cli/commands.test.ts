@@ -247,7 +247,7 @@ describe('with switchyard dev running in the folder', () => {
   })
 
   it('a second dev in the folder is refused', async () => {
-    const { code, stderr } = await ownProcess('dev')
+    const { code, stderr } = await switchyard('dev')
     expect(code).toBe(2)
     expect(stderr).toContain('is there already: another "switchyard dev" runs in this folder')
   })
@@ -370,9 +370,8 @@ describe('without anything running', () => {
   })
 
   it('Redis that is away exits with 3 within seconds and says where it was looked for', async () => {
-    const away = place.run(['status'], { SWITCHYARD_REDIS_URL: 'redis://127.0.0.1:1' })
-    expect(await away.ended).toBe(3)
-    expect(away.stderr()).toContain('127.0.0.1:1')
+    const away = await place.command(['status'], { SWITCHYARD_REDIS_URL: 'redis://127.0.0.1:1' })
+    expect([away.code, away.stderr]).toEqual([3, expect.stringContaining('127.0.0.1:1')])
     const consumer = await place.command(['consume'], { SWITCHYARD_REDIS_URL: 'redis://127.0.0.1:1' })
     expect([consumer.code, consumer.stderr]).toEqual([2, expect.stringContaining('git: is missing')])
   })
