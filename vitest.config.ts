@@ -23,6 +23,7 @@ const long = [
 const tables = [
   'test/agents/stand-in-job.test.ts',
   'test/attacks/attacks.test.ts',
+  'test/cli/commands.test.ts',
   'test/cli/demo.test.ts',
   'test/cli/hostile-arguments.test.ts',
   'test/consumers/masked-forms.test.ts',

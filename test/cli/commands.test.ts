@@ -10,6 +10,7 @@ import { LocalProvider } from '../../src/providers/local/index.js'
 import { sandboxTags } from '../../src/providers/provider.js'
 import { createRedis, Keys, Roster } from '../../src/store/index.js'
 import { startModalServer } from '../servers/modal/server.js'
+import { whole } from '../whole.js'
 import { makePlace, type Place, type Run } from './run-switchyard.js'
 
 let place: Place
@@ -104,8 +105,8 @@ describe('with switchyard dev running in the folder', () => {
       await run.ended
       return [text, run.stdout(), run.stderr()]
     }
-    // One that prints and ends, one that stays and one that waits.
-    const commands = ['--help', 'board --port 0', `enqueue -r acme/web -s 'echo x' --no-push --wait`]
+    // One that prints and ends, one that stays and one that waits; `npm run test:long` has one more that prints, of Redis.
+    const commands = ['--help', ...(whole ? ['status --json'] : []), 'board --port 0', `enqueue -r acme/web -s 'echo x' --no-push --wait`]
     expect(await Promise.all(commands.map(quiet))).toEqual(commands.map((text) => [text, '', 'code 0\n']))
   })
 
