@@ -45,6 +45,9 @@ async function ran(command: string, to: string) {
   return { result, log: lines.join('\n') }
 }
 
+/** What is signed already, for who has it verified. */
+let signed: { readonly to: string; readonly commit: string | null } | undefined
+
 const commitAsAgent = 'echo x > agent.txt && git add agent.txt && git -c user.name=Agent -c user.email=agent@example.invalid commit -qm Agent'
 
 describe('a consumer with a signing key', () => {
@@ -56,6 +59,7 @@ describe('a consumer with a signing key', () => {
     faults = lost
     const { result, log } = await ran(command, to)
     expect(result).toMatchObject({ status: 'succeeded', promoted: { to, sha: result.commit } })
+    signed = { to, commit: result.commit }
     expect(log).toContain(said)
     expect(log).not.toContain(key.split('\n')[1])
     const checkout = await deployment.checkout('acme/web', to, false)
@@ -68,7 +72,7 @@ describe('a consumer with a signing key', () => {
   }, 300_000)
 
   it('has its commits verified by a command', async () => {
-    const { result } = await ran('echo z > verified.txt', 'verified')
+    const { to, commit } = signed ?? { to: 'verified', commit: (await ran('echo z > verified.txt', 'verified')).result.commit }
     const privateKeyFile = join(folder, 'storage.pem')
     writeFileSync(privateKeyFile, deployment.privateKey)
     const config = join(folder, 'switchyard.config.json')
@@ -81,8 +85,8 @@ describe('a consumer with a signing key', () => {
         (error: unknown) => ({ code: (error as { code: number }).code, out: (error as { stdout: string }).stdout }),
       )
     }
-    const good = await verify('verified', '--json')
-    expect([good.code, JSON.parse(good.out)]).toMatchObject([0, { sha: result.commit, good: true, provenance: { found: true, good: true } }])
+    const good = await verify(to, '--json')
+    expect([good.code, JSON.parse(good.out)]).toMatchObject([0, { sha: commit, good: true, provenance: { found: true, good: true } }])
     const bad = await verify('main')
     expect([bad.code, bad.out]).toEqual([1, expect.stringContaining('it is not signed')])
   }, 300_000)

@@ -2,6 +2,7 @@ import { readFile, readdir } from 'node:fs/promises'
 import * as vitest from 'vitest'
 import { describeProviderConformance } from '../../src/providers/conformance/index.js'
 import { clientProgram } from './client-program.js'
+import { leftToJobs } from './conformance-in-ci.js'
 import { startDaytona, type DaytonaFixture } from './daytona-fixture.js'
 
 let daytona: DaytonaFixture
@@ -10,6 +11,7 @@ describeProviderConformance(
   {
     name: 'daytona',
     git: 'embedded',
+    skip: leftToJobs,
     create: async () => {
       daytona = await startDaytona({ pool: { cpu: 50, memoryGiB: 50, diskGiB: 150 }, startDelayMs: 50 })
       return { provider: daytona.provider, another: async () => daytona.another(), countProcesses, cleanup: daytona.close }

@@ -1,6 +1,7 @@
 import * as vitest from 'vitest'
 import { describeProviderConformance } from '../../src/providers/conformance/index.js'
 import { clientProgram } from './client-program.js'
+import { leftToJobs } from './conformance-in-ci.js'
 import { countProcesses, startE2b, type E2bFixture } from './e2b-fixture.js'
 
 let fixture: E2bFixture
@@ -9,6 +10,7 @@ describeProviderConformance(
   {
     name: 'e2b',
     git: 'embedded',
+    skip: leftToJobs,
     create: async () => {
       fixture = await startE2b({ plan: { maxConcurrent: 40 } })
       return { provider: fixture.provider, another: async () => fixture.another(), countProcesses, cleanup: () => fixture.close() }

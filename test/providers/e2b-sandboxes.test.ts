@@ -1,5 +1,6 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import { e2bProviderConfigSchema } from '../../src/providers/e2b/index.js'
+import { whole } from '../whole.js'
 import { all, failure, options, startE2b, type E2bFixture } from './e2b-fixture.js'
 
 describe('E2B sandboxes', () => {
@@ -69,15 +70,17 @@ describe('E2B sandboxes', () => {
   it('lists every page, and only what bears all tags', async () => {
     const tags = { 'switchyard-deployment': 'pages & more=é%', 'switchyard-job': 'one' }
     const ids: string[] = []
+    // Of the pages CI has the one after the first, which is the last then.
+    const count = whole ? 205 : 105
     // Five at once: each has its time, however slow the machine is.
-    for (let made = 0; made < 205; made += 5) ids.push(...(await Promise.all(Array.from({ length: 5 }, async () => (await fixture.provider.create(fixture.request({ tags }), options)).id))))
+    for (let made = 0; made < count; made += 5) ids.push(...(await Promise.all(Array.from({ length: 5 }, async () => (await fixture.provider.create(fixture.request({ tags }), options)).id))))
     await fixture.provider.create(fixture.request({ tags: { ...tags, 'switchyard-job': 'two' } }), options)
     const before = calls('list')
     const found = await all(fixture.provider.list(tags, options))
     expect(found.map(({ id }) => id).sort()).toEqual([...ids].sort())
     expect(found[0]?.tags).toEqual(tags)
-    expect(calls('list') - before).toBe(3)
-    expect(await all(fixture.provider.list({}, options))).toHaveLength(206)
+    expect(calls('list') - before).toBe(whole ? 3 : 2)
+    expect(await all(fixture.provider.list({}, options))).toHaveLength(count + 1)
   })
 
   it('counts a sandbox as killed only when E2B says so', async () => {

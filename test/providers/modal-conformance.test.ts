@@ -1,6 +1,7 @@
 import * as vitest from 'vitest'
 import { describeProviderConformance } from '../../src/providers/conformance/index.js'
 import { clientProgram } from './client-program.js'
+import { leftToJobs } from './conformance-in-ci.js'
 import { countProcesses, startModal, type ModalFixture } from './modal-fixture.js'
 
 let fixture: ModalFixture
@@ -9,6 +10,7 @@ describeProviderConformance(
   {
     name: 'modal',
     git: 'embedded',
+    skip: leftToJobs,
     create: async () => {
       fixture = await startModal({ pageSize: 7 })
       return { provider: fixture.provider, another: async () => fixture.another(), countProcesses, cleanup: () => fixture.close() }

@@ -1,0 +1,16 @@
+import { whole } from '../whole.js'
+
+/**
+ * The cases that CI leaves out at the hosted providers, and has at this machine's sandboxes and in containers: there it has jobs of
+ * test/e2e/three-providers.test.ts, which are cloned, saved, moved and pushed, those of credentials.test.ts, in which it looks for tokens, and the cases
+ * about `exec`, of which these are made. `npm run test:long` has all of them at each.
+ */
+export const leftToJobs: readonly string[] = whole
+  ? []
+  : [
+      'runner: hands a step’s environment over byte for byte',
+      'runner: runs a step in its folder, and tells its exit code or signal',
+      'git: clones, and leaves no token behind',
+      'git: brings a checkpoint back in another sandbox exactly',
+      'git: commits and pushes to the job’s branch and no other',
+    ]
