@@ -25,7 +25,7 @@ export const prompt = [
   'Do these four tasks, each with one call of your shell tool.',
   'task 1: echo one >> one.txt',
   'task 2: echo two >> two.txt && git add two.txt && git commit -qm "Add two"',
-  'task 3: echo three >> three.txt; while [ "$SWITCHYARD_ATTEMPT" = 1 ]; do sleep 1; done',
+  'task 3: echo three >> three.txt; while [ "$SWITCHYARD_ATTEMPT" = 1 ] && [ -e three.txt ]; do sleep 1; done',
   'task 4: echo four >> four.txt',
 ].join('\n')
 
