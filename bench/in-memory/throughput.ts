@@ -86,6 +86,7 @@ export async function throughput({ what, processes, concurrency, jobs }: Through
     await ended(side, jobs)
     const [tookMs, cpuUsedMs, after] = [performance.now() - at, (await cpuMs()) - cpuFrom, await redisFigures(client)]
     const counted = jobs - from
+    if (counted < jobs / 10) throw new Error(`of ${jobs} jobs all but ${counted} had ended before they were counted: ask for more, by JOBS`)
     return {
       jobsPerSecond: (counted / tookMs) * 1000,
       cpuMs: cpuUsedMs / counted,
