@@ -119,6 +119,19 @@ it.each<[string, (client: Redis, keys: Keys, holder: string) => Promise<unknown>
   expect(await client.exists(views, redis.keys.idle())).toBe(0)
 })
 
+it('keeps nothing of very many that died, and takes them away at once', async () => {
+  const client = redis.connect()
+  await becomeIdle(client, redis.keys, 'first', 60_000)
+  const dead = Array.from({ length: 2_500 }, (_, index) => `dead-${index}`)
+  await client.zadd(redis.keys.idle(), ...dead.flatMap((holder) => ['1', holder]))
+  await client.hset(`${redis.keys.idle()}:view`, ...dead.flatMap((holder) => [holder, 'test', `room:${holder}`, '1']))
+  await client.config('RESETSTAT')
+  for (let look = 0; look < 3; look++) await becomeIdle(client, redis.keys, 'first', 60_000)
+  expect(await client.info('commandstats')).toMatch(/cmdstat_hdel:calls=[1-3],/)
+  expect(await client.zrange(redis.keys.idle(), '0', '-1')).toEqual(['first'])
+  expect(await client.hlen(`${redis.keys.idle()}:view`)).toBe(2)
+})
+
 it('says null when nothing comes', async () => {
   expect(await inbox('a').next(10)).toBeNull()
 })

@@ -294,7 +294,9 @@ end
 -- Nothing is kept of a consumer that is not idle, nor of those of the caller's queue that have not said for long that they are.
 function ledger.notIdle(idle, holders)
   if redis.call('ZREM', idle, unpack(holders)) == 0 then return end
-  for _, holder in ipairs(holders) do redis.call('HDEL', idle .. ':view', holder, 'room:' .. holder) end
+  local fields = {}
+  for i, holder in ipairs(holders) do fields[2 * i - 1], fields[2 * i] = holder, 'room:' .. holder end
+  redis.call('HDEL', idle .. ':view', unpack(fields))
 end
 
 function ledger.expireIdle()
