@@ -1,3 +1,4 @@
+import { readdirSync, readFileSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import { configDefaults, defineConfig } from 'vitest/config'
 import { BaseSequencer, type TestSpecification } from 'vitest/node'
@@ -19,50 +20,12 @@ const long = [
   'test/providers/local-plain-conformance.test.ts',
   'test/runner/packs.test.ts',
 ]
-/** Files with tables of which CI takes what spans them, and `npm run test:long` each row (`test/whole.ts`). */
-const tables = [
-  'test/agents/stand-in-job.test.ts',
-  'test/attacks/attacks.test.ts',
-  'test/cli/commands.test.ts',
-  'test/cli/demo.test.ts',
-  'test/cli/hostile-arguments.test.ts',
-  'test/consumers/masked-forms.test.ts',
-  'test/consumers/redaction.test.ts',
-  'test/deploy/supply-chain.test.ts',
-  'test/docs/snippets.test.ts',
-  'test/e2e/artifacts.test.ts',
-  'test/e2e/bad-input.test.ts',
-  'test/e2e/brokered-kill.test.ts',
-  'test/e2e/cancel.test.ts',
-  'test/e2e/credentials.test.ts',
-  'test/e2e/frozen-consumer.test.ts',
-  'test/e2e/hand-over-phases.test.ts',
-  'test/e2e/hostile-jobs.test.ts',
-  'test/e2e/injected-secrets.test.ts',
-  'test/e2e/job-attacks.test.ts',
-  'test/e2e/planned-move-killed.test.ts',
-  'test/e2e/redis-outages.test.ts',
-  'test/e2e/resume.test.ts',
-  'test/e2e/three-providers.test.ts',
-  'test/embedded/code-storage-hostile.test.ts',
-  'test/embedded/code-storage-methods.test.ts',
-  'test/embedded/code-storage-streaming.test.ts',
-  'test/fuzz/fuzz.test.ts',
-  'test/git/foreign-commits.test.ts',
-  'test/git/signing.test.ts',
-  'test/http/hostile.test.ts',
-  'test/job/git-rules.test.ts',
-  'test/mcp/http.test.ts',
-  'test/providers/e2b-sandboxes.test.ts',
-  'test/providers/{daytona,e2b,modal}-conformance.test.ts',
-  'test/runner/artifacts.test.ts',
-  'test/runner/checkpoint-fidelity.test.ts',
-  'test/runner/checkpoint.test.ts',
-  'test/runner/forged-answers.test.ts',
-  'test/runner/lfs.test.ts',
-  'test/runner/packages.test.ts',
-  'test/runner/steps.test.ts',
-]
+/** Files of which CI tries less than `npm run test:long`: what asks test/whole.ts, itself or by what names the shells and the cases of providers that CI tries. */
+const asksWhole = /\/(?:whole|conformance-in-ci)\.js'|\b(?:shells|fewerShells)\b/
+const top = new URL('./', import.meta.url)
+const tables = readdirSync(new URL('test', top), { recursive: true, encoding: 'utf8' })
+  .map((path) => `test/${path}`)
+  .filter((path) => path.endsWith('.test.ts') && !long.includes(path) && asksWhole.test(readFileSync(new URL(path, top), 'utf8')))
 const only = process.env['SWITCHYARD_TESTS'] === 'long'
 const left = long.filter((file) => !process.argv.some((argument) => argument.startsWith('test') && file.startsWith(argument.replace(/^\.\//, ''))))
 

@@ -98,6 +98,27 @@ export function hostWithForge({ org, privateKey, storageUrl }: Pick<ConsumerProc
 /** Settings under which a test need not wait long for a dead consumer's jobs. */
 export const quickSettings: Partial<ConsumerSettings> = { leaseMs: 1_500, stallCheckMs: 500, stopGraceMs: 500 }
 
+export type ConsumerOverrides = Partial<Omit<ConsumerOptions, 'settings'>> & { settings?: Partial<ConsumerSettings> }
+
+/** Starts a consumer within this process, and lists it with the others. */
+export async function beginConsumer(
+  consumers: Consumer[],
+  options: ConsumerOverrides & Pick<ConsumerOptions, 'redis' | 'git' | 'log'>,
+  providers: readonly Provider[],
+  limits: readonly number[],
+): Promise<Consumer> {
+  const consumer = new Consumer({
+    deployment: 'test',
+    providers: providers.map((provider, index) => ({ provider, limit: { sandboxes: limits[index] ?? 1 } })),
+    secrets: secretsFromEnvironment([]),
+    ...options,
+    settings: { ...quickSettings, ...options.settings },
+  })
+  consumers.push(consumer)
+  await consumer.start()
+  return consumer
+}
+
 /** An object of which some methods are others; the rest is its own. */
 export function altered<Target extends object>(target: Target, changes: Partial<Target>): Target {
   return new Proxy(target, {
@@ -135,7 +156,7 @@ export interface Deployment {
   readonly dir: string
   /** The git host's, for consumers in processes of their own. */
   readonly privateKey: string
-  startConsumer(options?: Partial<Omit<ConsumerOptions, 'settings'>> & { settings?: Partial<ConsumerSettings> }): Promise<Consumer>
+  startConsumer(options?: ConsumerOverrides): Promise<Consumer>
   /** Starts a consumer in a process of its own, which can be killed; waits until it takes jobs. */
   startConsumerProcess(options?: Partial<Pick<ConsumerProcessOptions, 'settings' | 'freezeIn' | 'credentials' | 'endFile' | 'artifacts' | 'environment' | 'forge' | 'probes'>> & { readonly storageUrl?: string; readonly onMessage?: (message: unknown, child: ChildProcess) => void }): Promise<ChildProcess>
   /** Makes a repository with these files on `main`; returns the commit. */
@@ -193,19 +214,7 @@ export async function startDeployment(
     dir,
     privateKey: keys.privateKey,
     async startConsumer(overrides = {}) {
-      const consumer = new Consumer({
-        deployment: 'test',
-        redis: settings,
-        git: host,
-        providers: providers.map((provider: Provider, index) => ({ provider, limit: { sandboxes: limits[index] ?? 1 } })),
-        secrets: secretsFromEnvironment([]),
-        log,
-        ...overrides,
-        settings: { ...quickSettings, ...overrides.settings },
-      })
-      consumers.push(consumer)
-      await consumer.start()
-      return consumer
+      return await beginConsumer(consumers, { redis: settings, git: host, log, ...overrides }, providers, limits)
     },
     async startConsumerProcess(overrides = {}) {
       const told: ConsumerProcessOptions = {

@@ -1,10 +1,10 @@
 import { pino } from 'pino'
 import { inMemoryGitHost } from '../../bench/in-memory/git-host.js'
 import { InMemoryProvider } from '../../bench/in-memory/provider.js'
-import { Consumer, secretsFromEnvironment, type ConsumerOptions, type ConsumerSettings } from '../../src/consumers/index.js'
+import type { Consumer } from '../../src/consumers/index.js'
 import { startRedis, type EmbeddedRedis } from '../../src/embedded/index.js'
 import { AgentQueue } from '../../src/producers/index.js'
-import { quickSettings, reached } from './deployment.js'
+import { beginConsumer, reached, type ConsumerOverrides } from './deployment.js'
 
 export interface InMemoryDeployment {
   readonly redis: EmbeddedRedis
@@ -12,7 +12,7 @@ export interface InMemoryDeployment {
   readonly providers: readonly InMemoryProvider[]
   /** Lines that consumers logged, as JSON. */
   readonly logs: string[]
-  startConsumer(options?: Partial<Omit<ConsumerOptions, 'settings'>> & { settings?: Partial<ConsumerSettings> }): Promise<Consumer>
+  startConsumer(options?: ConsumerOverrides): Promise<Consumer>
   close(): Promise<void>
 }
 
@@ -34,19 +34,7 @@ export async function startInMemoryDeployment(options: { limits?: readonly numbe
     providers,
     logs,
     async startConsumer(overrides = {}) {
-      const consumer = new Consumer({
-        deployment: 'test',
-        redis: { url: redis.url },
-        git: inMemoryGitHost,
-        providers: providers.map((provider, index) => ({ provider, limit: { sandboxes: limits[index] ?? 1 } })),
-        secrets: secretsFromEnvironment([]),
-        log,
-        ...overrides,
-        settings: { ...quickSettings, ...overrides.settings },
-      })
-      consumers.push(consumer)
-      await consumer.start()
-      return consumer
+      return await beginConsumer(consumers, { redis: { url: redis.url }, git: inMemoryGitHost, log, ...overrides }, providers, limits)
     },
     async close() {
       await Promise.all(consumers.map((consumer) => consumer.stop()))
