@@ -1,5 +1,5 @@
 import { setImmediate as nextTurn } from 'node:timers/promises'
-import { Job } from 'bullmq'
+import { type IRedisTransaction, Job } from 'bullmq'
 import { z } from 'zod'
 import { IdempotencyConflictError, InvalidInputError } from '../job/errors.js'
 import { type EventKind, isAsked } from '../job/event-kinds.js'
@@ -7,7 +7,7 @@ import { parseInput } from '../job/explain.js'
 import { type TraceCarrier, traceCarrierSchema } from '../job/trace-carrier.js'
 import { withProducerSpan } from '../telemetry/tracing.js'
 import { type JobSpec, type JobSpecInput, parseJobSpec, shortSpec } from '../job/spec.js'
-import { defaultRetentionMs, keptByQueue, type Keys, parseAdded, type QueuedJob, queueEnqueued, queueWake, redisNowMs } from '../store/index.js'
+import { defaultRetentionMs, keptByQueue, type Keys, parseAdded, type QueuedJob, queueEnqueued, queueWake, redisNowMs, type SupersededJob, wake } from '../store/index.js'
 import { type Claim, claimKeys, newJobId, specDigest } from './idempotency.js'
 import { enqueuedEvent } from './enqueued-event.js'
 import { endSuperseded } from './job-cancel.js'
@@ -27,6 +27,11 @@ export interface EnqueueOptions {
 const enqueueOptions = z.strictObject({ onFailed: z.enum(['keep', 'rerun'], { error: 'must be "keep" or "rerun"' }).optional(), trace: traceCarrierSchema.optional() })
 
 const jobsPerRoundTrip = 1_000
+/**
+ * Up to so many are sent one by one. A pipeline is made with a method for each script of ours and of BullMQ's, some 250 of them, which takes a process that does little
+ * else up to a millisecond.
+ */
+const fewJobs = 8
 /** As many where their events are written with them: they are one transaction, for which everything else waits. */
 const jobsPerTransaction = 100
 /** How many specs are checked before the event loop has its turn. */
@@ -148,38 +153,32 @@ export class Enqueuing {
   }
 
   /**
-   * BullMQ's own scripts for the jobs, and one that lists them and wakes idle consumers, in one pipeline; where an event tells of one of them, in one
-   * transaction with it.
+   * BullMQ's own scripts for the jobs, and one that lists them and wakes idle consumers, in their order on one connection; where an event tells of one of them,
+   * in one transaction with it.
    */
   async #addBatch(connected: Connected, batch: readonly NewJob[], carrier: TraceCarrier | null): Promise<void> {
-    const { queue, redis, ready, waits } = connected
-    const client = await queue.backend.client
+    const { queue, redis } = connected
     const told = batch.filter((job) => this.#isTold(job))
-    const pipeline = told.length === 0 ? client.pipeline() : client.multi()
     const enqueuedAtMs = Date.now()
-    // Whoever finds that a delayed job is due goes by Redis' clock.
-    const nowMs = batch.some(({ spec }) => isDelayed(spec)) ? await redisNowMs(redis, this.options.keys) : enqueuedAtMs
-    const jobs = batch.map((job) => ({ ...job, delayMs: delayOf(job.spec, nowMs) }))
     const { keys, eventSource: source } = this.options
-    // Before the jobs: what is there already shows by that.
-    for (const { jobId, spec } of told) queueEnqueued(pipeline, keys, jobId, enqueuedEvent(jobId, spec, { runId: keys.runId(jobId), run: 1, source, nowMs: enqueuedAtMs }))
-    for (const { jobId, spec, delayMs } of jobs) {
+    // Whoever finds that a delayed job is due goes by Redis' clock.
+    const nowMs = batch.some(({ spec }) => isDelayed(spec)) ? await redisNowMs(redis, keys) : enqueuedAtMs
+    const jobs = batch.map(({ jobId, spec }) => {
+      const delayMs = delayOf(spec, nowMs)
       const options = { ...this.#jobOptions(jobId, spec, delayMs === 0 ? enqueuedAtMs : nowMs), ...(delayMs === 0 ? {} : { delay: delayMs }) }
-      const job = new Job<QueuedJob>(queue, spec.repository, { spec: shortSpec(spec), ...(carrier === null ? {} : { trace: carrier }) }, options, jobId)
+      const queued = new Job<QueuedJob>(queue, spec.repository, { spec: shortSpec(spec), ...(carrier === null ? {} : { trace: carrier }) }, options, jobId)
       // BullMQ holds both in fields of their own too.
-      delete job.opts.jobId
-      delete job.opts.timestamp
-      // Only queues the command; its answer, or its error, comes with the pipeline's.
-      void job.addJob(pipeline)
-    }
-    const due = jobs.filter(({ delayMs }) => delayMs === 0)
-    waits.queueAdd(pipeline, jobs)
-    if (due.length > 0) ready.queueAdd(pipeline, due)
-    if (due.length < jobs.length) queueWake(pipeline, keys, jobs.length - due.length)
-    const answers = await pipeline.exec()
-    for (const [error] of answers ?? []) if (error !== null) throw error
-    // Only what lists them answers by a list.
-    const superseded = (answers ?? []).flatMap(([, answer]) => (Array.isArray(answer) ? parseAdded(answer).superseded : []))
+      delete queued.opts.jobId
+      delete queued.opts.timestamp
+      return { jobId, spec, delayMs, queued }
+    })
+    const client = await queue.backend.client
+    // A Cluster may send one of them to another node than the rest, and then they would change places.
+    const isFew = told.length === 0 && jobs.length <= fewJobs && !redis.isCluster
+    const pipeline = isFew ? null : told.length === 0 ? client.pipeline() : client.multi()
+    // Before the jobs: what is there already shows by that.
+    if (pipeline !== null) for (const { jobId, spec } of told) queueEnqueued(pipeline, keys, jobId, enqueuedEvent(jobId, spec, { runId: keys.runId(jobId), run: 1, source, nowMs: enqueuedAtMs }))
+    const superseded = pipeline === null ? await sendEach(connected, keys, jobs) : await sendTogether(connected, keys, jobs, pipeline)
     await endSuperseded(connected, superseded, source)
   }
 
@@ -194,6 +193,40 @@ export class Enqueuing {
       ...(this.options.retentionMs === defaultRetentionMs ? {} : keptByQueue(this.options.retentionMs)),
     }
   }
+}
+
+interface AddedJob extends NewJob {
+  readonly delayMs: number
+  readonly queued: Job<QueuedJob>
+}
+
+/** @returns the jobs that were superseded. */
+async function sendTogether({ ready, waits }: Connected, keys: Keys, jobs: readonly AddedJob[], pipeline: IRedisTransaction): Promise<SupersededJob[]> {
+  // Only queues the command; its answer, or its error, comes with the pipeline's.
+  for (const { queued } of jobs) void queued.addJob(pipeline)
+  const due = jobs.filter(({ delayMs }) => delayMs === 0)
+  waits.queueAdd(pipeline, jobs)
+  if (due.length > 0) ready.queueAdd(pipeline, due)
+  if (due.length < jobs.length) queueWake(pipeline, keys, jobs.length - due.length)
+  const answers = await pipeline.exec()
+  for (const [error] of answers ?? []) if (error !== null) throw error
+  // Only what lists them answers by a list.
+  return (answers ?? []).flatMap(([, answer]) => (Array.isArray(answer) ? parseAdded(answer).superseded : []))
+}
+
+/** The same commands, each by itself. */
+async function sendEach({ queue, redis, ready, waits }: Connected, keys: Keys, jobs: readonly AddedJob[]): Promise<SupersededJob[]> {
+  const client = await queue.backend.client
+  const due = jobs.filter(({ delayMs }) => delayMs === 0)
+  const delayed = jobs.length - due.length
+  const sent: Promise<unknown>[] = jobs.map(async ({ queued }) => queued.addJob(client))
+  sent.push(waits.add(jobs))
+  const listed = ready.add(due, { wake: due.length })
+  sent.push(listed)
+  if (delayed > 0) sent.push(wake(redis, keys, delayed))
+  // None is left under way when one fails.
+  for (const answer of await Promise.allSettled(sent)) if (answer.status === 'rejected') throw answer.reason
+  return (await listed).superseded
 }
 
 function isDelayed(spec: JobSpec): boolean {

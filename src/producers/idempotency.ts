@@ -4,7 +4,7 @@ import { z } from 'zod'
 import { IdempotencyConflictError } from '../job/errors.js'
 import type { JobSpec } from '../job/spec.js'
 import type { Keys } from '../store/index.js'
-import { prepareScripts, queueScript, runScript } from '../store/scripts.js'
+import { runScript } from '../store/scripts.js'
 
 /** A key, the id of the job that it stands for, and the digest of that job's spec. */
 export interface Claim {
@@ -49,7 +49,6 @@ function sorted(value: unknown): unknown {
  * @throws IdempotencyConflictError.
  */
 export async function claimKeys(redis: Redis, keys: Keys, claims: readonly Claim[], ttlMs: number): Promise<Claim[]> {
-  prepareScripts(redis)
   const made: Claim[] = []
   for (let start = 0; start < claims.length; start += claimsPerScript * scriptsPerRoundTrip) {
     const conflict = await claimSome(redis, keys, claims.slice(start, start + claimsPerScript * scriptsPerRoundTrip), ttlMs, made)
@@ -62,17 +61,13 @@ export async function claimKeys(redis: Redis, keys: Keys, claims: readonly Claim
 
 /** One round trip. Adds to `made` what nobody had claimed before; returns the first conflict. */
 async function claimSome(redis: Redis, keys: Keys, claims: readonly Claim[], ttlMs: number, made: Claim[]): Promise<Claim | undefined> {
-  const pipeline = redis.pipeline()
   const parts: (readonly Claim[])[] = []
-  for (let start = 0; start < claims.length; start += claimsPerScript) {
-    const part = claims.slice(start, start + claimsPerScript)
-    parts.push(part)
-    queueScript(pipeline, 'claim', part.map(({ jobId }) => keys.claim(jobId)), [ttlMs, ...part.map(({ digest }) => digest)])
-  }
+  for (let start = 0; start < claims.length; start += claimsPerScript) parts.push(claims.slice(start, start + claimsPerScript))
+  const answers = await Promise.allSettled(parts.map(async (part) => runScript(redis, 'claim', part.map(({ jobId }) => keys.claim(jobId)), [ttlMs, ...part.map(({ digest }) => digest)])))
   let conflict: Claim | undefined
-  for (const [index, [error, answer]] of ((await pipeline.exec()) ?? []).entries()) {
-    if (error !== null) throw error
-    const [refused, ...fresh] = claimReply.parse(answer)
+  for (const [index, answer] of answers.entries()) {
+    if (answer.status === 'rejected') throw answer.reason
+    const [refused, ...fresh] = claimReply.parse(answer.value)
     const part = parts[index] ?? []
     for (const position of fresh) made.push(...part.slice(position - 1, position))
     conflict ??= part[refused - 1]

@@ -6,7 +6,7 @@ import { CheckpointGoneError, InvalidInputError, UnknownJobError } from '../job/
 import { type EventKind, isAsked } from '../job/event-kinds.js'
 import { parseInput } from '../job/explain.js'
 import type { JobSpec } from '../job/spec.js'
-import { type Keys, type QueuedJob, queueWake, tellRetried } from '../store/index.js'
+import { type Keys, type QueuedJob, tellRetried, wake } from '../store/index.js'
 import { enqueuedEvent } from './enqueued-event.js'
 import { endSuperseded } from './job-cancel.js'
 import type { ListOptions } from './job-pages.js'
@@ -70,10 +70,8 @@ export async function retryJob(connected: Connected, keys: Keys, jobId: string, 
       if (!(ended === null ? await ready.again(jobId) : await retried(job, ended))) continue
       // Of a job that is not of Switchyard's nobody knows more than BullMQ.
       const superseded = spec === undefined ? [] : (await ready.add([{ jobId, spec }], { strays: true, wake: 1 })).superseded
-      const pipeline = redis.pipeline()
-      if (spec !== undefined) waits.queueAdd(pipeline, [{ jobId, spec }])
-      else queueWake(pipeline, keys, 1)
-      for (const [error] of (await pipeline.exec()) ?? []) if (error !== null) throw error
+      if (spec !== undefined) await waits.add([{ jobId, spec }])
+      else await wake(redis, keys, 1)
       await endSuperseded(connected, superseded, told.eventSource)
       return 'retried'
     }

@@ -79,7 +79,7 @@ class OneWritePerTurn extends Redis {
 }
 
 /** A producer's: an answer is waited for as long as this process runs, and not while it can't read it. */
-class Patient extends Redis {
+class Patient extends OneWritePerTurn {
   /** How long, in milliseconds. */
   patienceMs = 3_000
   #unanswered = 0

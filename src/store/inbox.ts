@@ -83,7 +83,19 @@ export async function askToLeave(redis: Redis, keys: Keys, consumer: string, { b
   await redis.multi().rpush(keys.inbox(consumer), JSON.stringify(message)).pexpire(keys.inbox(consumer), inboxTtlMs).exec()
 }
 
-/** Wakes up to `count` idle consumers, each once, as part of a pipeline of a connection that `createRedis` made. */
+/** Wakes up to `count` idle consumers, each once. */
+export async function wake(redis: Redis, keys: Keys, count: number): Promise<void> {
+  await runScript(redis, 'inbox-wake', ...wakeArguments(keys, count))
+}
+
+/** As `wake`, as part of a pipeline of a connection that `createRedis` made. */
 export function queueWake(pipeline: object, keys: Keys, count: number): void {
-  queueScript(pipeline, 'inbox-wake', [keys.ledger(), keys.ready(), keys.idle()], [keys.inbox(''), inboxTtlMs, count])
+  queueScript(pipeline, 'inbox-wake', ...wakeArguments(keys, count))
+}
+
+function wakeArguments(keys: Keys, count: number): [keys: string[], args: (string | number)[]] {
+  return [
+    [keys.ledger(), keys.ready(), keys.idle()],
+    [keys.inbox(''), inboxTtlMs, count],
+  ]
 }

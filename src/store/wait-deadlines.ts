@@ -18,6 +18,13 @@ export interface OverdueJob {
   readonly delayed: boolean
 }
 
+interface WaitingJob {
+  readonly jobId: string
+  /** After how long the job may run, in milliseconds, and its time to wait begins. Default 0. */
+  readonly delayMs?: number | undefined
+  readonly spec: Pick<JobSpec, 'waitTimeoutMs'>
+}
+
 const answers = z.array(z.string())
 const fields = z.array(z.string().nullable())
 
@@ -33,11 +40,16 @@ export class WaitDeadlines {
 
   /**
    * Part of a pipeline of a connection that `createRedis` made. Nothing is sent for jobs without `waitTimeout`.
-   * @param jobs `delayMs`: after how long the job may run, and its time to wait begins. Default 0.
    */
-  queueAdd(pipeline: object, jobs: readonly { readonly jobId: string; readonly delayMs?: number | undefined; readonly spec: Pick<JobSpec, 'waitTimeoutMs'> }[]): void {
-    const bounded = jobs.flatMap(({ jobId, delayMs = 0, spec }) => (spec.waitTimeoutMs === undefined ? [] : [jobId, delayMs + spec.waitTimeoutMs]))
+  queueAdd(pipeline: object, jobs: readonly WaitingJob[]): void {
+    const bounded = boundsOf(jobs)
     if (bounded.length > 0) queueScript(pipeline, 'waits-add', [this.keys.waits()], bounded)
+  }
+
+  /** As `queueAdd`, by itself. */
+  async add(jobs: readonly WaitingJob[]): Promise<void> {
+    const bounded = boundsOf(jobs)
+    if (bounded.length > 0) await runScript(this.redis, 'waits-add', [this.keys.waits()], bounded)
   }
 
   /** Jobs whose time to wait has been over for at least `forMs`, at most `count`: one command when there is none. */
@@ -70,4 +82,8 @@ export class WaitDeadlines {
     const bounded = jobs.flatMap(({ jobId, spec }) => (spec.waitTimeoutMs === undefined ? [] : [jobId, spec.waitTimeoutMs]))
     if (bounded.length > 0) await runScript(this.redis, 'waits-add', [this.keys.waits()], bounded)
   }
+}
+
+function boundsOf(jobs: readonly WaitingJob[]): (string | number)[] {
+  return jobs.flatMap(({ jobId, delayMs = 0, spec }) => (spec.waitTimeoutMs === undefined ? [] : [jobId, delayMs + spec.waitTimeoutMs]))
 }

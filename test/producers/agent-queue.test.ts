@@ -50,17 +50,23 @@ function countWrites(): { stop: () => number } {
   const prototype = Redis.prototype as unknown as { sendCommand: (command: { name: string }, stream?: Stream) => unknown }
   const original = prototype.sendCommand
   const pipelines = new Set<unknown>()
-  let alone = 0
+  let turns = 0
+  let isCounted = false
   prototype.sendCommand = function (command, stream) {
     // A pipeline hands its commands a stream of its own that collects them.
     if (stream !== undefined && 'isPipeline' in stream) pipelines.add(stream)
-    else alone++
+    else if (!isCounted) {
+      // What a turn of the event loop sends goes out in one write.
+      turns++
+      isCounted = true
+      setImmediate(() => (isCounted = false))
+    }
     return original.call(this, command, stream)
   }
   return {
     stop: () => {
       prototype.sendCommand = original
-      return alone + pipelines.size
+      return turns + pipelines.size
     },
   }
 }
@@ -145,6 +151,27 @@ describe('enqueuing', () => {
     for (const wrong of [{ delay: '10' }, { delay: '8d' }, { runAt: '2026-12-01' }, { runAt: new Date() as unknown as string }, { runAt: '2999-01-01T00:00:00Z' }, { delay: '1s', runAt: exact.toISOString() }]) {
       await expect(queue.enqueue(spec(wrong))).rejects.toThrow(/^job spec.*(delay|runAt)|^(delay|runAt)/)
     }
+  })
+
+  // A few go out one by one, many in a pipeline, and those of whose beginning is told in a transaction.
+  it.each([
+    ['few', 0, undefined],
+    ['many', 20, undefined],
+    ['told', 0, ['enqueued'] as const],
+  ])('of %s jobs lists, delays, bounds and supersedes each as it asks for, and wakes for all', async (_, besides, eventTypes) => {
+    const client = redis.connect()
+    for (const holder of ['a', 'b', 'c', 'd']) await becomeIdle(client, redis.keys, holder, 60_000)
+    const queue = open(eventTypes === undefined ? {} : { eventTypes })
+    const concurrency = { key: 'branch', then: 'cancel-waiting' } as const
+    const [delayed, bounded, older, newer] = await queue.enqueueMany([spec({ delay: '10m' }), spec({ waitTimeout: '5m' }), spec({ concurrency }), spec({ concurrency }), ...Array.from({ length: besides }, () => spec())])
+    expect((await bull().getDelayed()).map(({ id }) => id)).toEqual([delayed!.jobId])
+    expect(await client.zrange(redis.keys.waits(), '0', '-1')).toEqual([bounded!.jobId])
+    expect(await older!.result({ timeoutMs: 10_000 })).toMatchObject({ status: 'cancelled' })
+    const waiting = (await bull().getPrioritized(0, -1)).map(({ id }) => id)
+    expect([waiting.length, waiting.includes(bounded!.jobId), waiting.includes(newer!.jobId), waiting.includes(older!.jobId)]).toEqual([2 + besides, true, true, false])
+    expect(await client.hget(`${redis.keys.ready()}:listed`, 'agents')).toBe(String(2 + besides))
+    const woken = await Promise.all(['a', 'b', 'c', 'd'].map((holder) => client.llen(redis.keys.inbox(holder))))
+    expect(woken).toEqual([1, 1, 1, 1])
   })
 
   it('wakes as many idle consumers as there are new jobs', async () => {

@@ -37,6 +37,28 @@ describe('a suitable Redis', () => {
   })
 })
 
+it.each(['commands', 'producer'] as const)('what a turn of the event loop asks for goes out in one write: %s', async (purpose) => {
+  const config = { url: redis.server.url }
+  const client = createRedis(config, purpose)
+  after(() => client.disconnect())
+  await whenReady(client, config)
+  await client.ping()
+  const stream = client.stream as unknown as Record<'_write' | '_writev', (...written: unknown[]) => void>
+  let writes = 0
+  for (const method of ['_write', '_writev'] as const) {
+    const original = stream[method]
+    stream[method] = (...written) => {
+      writes++
+      original.apply(stream, written)
+    }
+  }
+  const pipeline = client.pipeline().set('by', 'pipeline')
+  await Promise.all([...Array.from({ length: 50 }, async (_, index) => client.set('turn', index)), pipeline.exec()])
+  expect(writes).toBe(1)
+  await client.get('turn')
+  expect(writes).toBe(2)
+})
+
 it('names where Redis is without user, password and query', () => {
   expect(describeRedis({ url: 'rediss://user:secret@redis.example:6390/2?x=secret' })).toBe('redis.example:6390')
   expect(describeRedis({ url: 'redis://redis.example' })).toBe('redis.example:6379')
