@@ -276,10 +276,11 @@ export class ReadyJobs {
    * A job is out of the consumers' hands: frees its place, settles its tenant's account and unlists it. Repeating does nothing.
    * @param fence closes only while this fence is the job's; left out for jobs that have ended.
    * @param options.goesOn it waits to be gone on with: should it be removed from the queue meanwhile, its run is ended.
+   * @param options.ended whoever has it finds its run ended: nothing that was said of it while it waited is of the next one.
    * @throws FenceLostError when it is not.
    */
-  async close(jobId: string, fence?: number, options: { readonly goesOn?: boolean | undefined } = {}): Promise<void> {
-    const answer = await this.#run('ready-close', [jobId, fence ?? '', options.goesOn === true ? 1 : ''], fence === undefined ? [] : [this.#keys.run(jobId)])
+  async close(jobId: string, fence?: number, options: { readonly goesOn?: boolean; readonly ended?: boolean } = {}): Promise<void> {
+    const answer = await this.#run('ready-close', [jobId, fence ?? '', options.goesOn === true ? 1 : '', options.ended === true ? 1 : ''], fence === undefined ? [] : [this.#keys.run(jobId)])
     if (answer === 'lost') throw new FenceLostError(jobId)
   }
 

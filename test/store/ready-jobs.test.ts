@@ -396,6 +396,18 @@ describe('the end of a job in hand', () => {
     expect(await one.dispatch()).toMatchObject({ what: 'nothing', waited: null, unlisted: ['j1'] })
   })
 
+  it('leaves nothing either where whoever takes it finds it ended', async () => {
+    const client = redis.connect()
+    await enqueue('j1')
+    await ready.front('j1', { asItIs: true })
+    const one = consumer([limit('a', 1)], 'one')
+    expect(await one.dispatch()).toMatchObject({ what: 'take', waited: 'j1' })
+    await ready.close('j1')
+    expect(await client.hget(redis.keys.job('j1'), 'sy')).toBe('-')
+    await ready.close('j1', undefined, { ended: true })
+    expect(await client.hexists(redis.keys.job('j1'), 'sy')).toBe(0)
+  })
+
   it('is refused to who has lost the job, whose place stays', async () => {
     await enqueue('j1')
     await enqueue('j2')

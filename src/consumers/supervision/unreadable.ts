@@ -11,7 +11,7 @@ export async function endUnreadable(
 ): Promise<JobResult> {
   const { jobId, stalls, ...run } = job
   const acquired = await store.acquire(jobId, { holder, fresh: newRunRecord({ jobId, ...run, startedAtMs: now() }), stalls })
-  await ready.close(jobId)
+  await ready.close(jobId, undefined, { ended: true })
   if (acquired.kind === 'ended') return acquired.result
   const { record, fence } = acquired
   const outcome = { status: 'failed', error: { kind: 'invalid', message: reason, owner: 'deployment', code: 'SWY_JOB_UNRUNNABLE' } } as const

@@ -1,7 +1,8 @@
 -- include ready-leave
 -- A job leaves the consumers' hands (leaveHands).
--- KEYS[4]: the run, when a fence guards it. ARGV: inbox prefix, inbox ttl, job id, fence, 1 when it is to be gone on with. Returns 1, or 'lost' when the fence is not the run's.
+-- KEYS[4]: the run, when a fence guards it. ARGV: inbox prefix, inbox ttl, job id, fence, 1 when it is to be gone on with, 1 when its run has ended. Returns 1, or 'lost' when
+-- the fence is not the run's.
 if KEYS[4] and redis.call('HGET', KEYS[4], 'fence') ~= ARGV[4] then return 'lost' end
 if ARGV[5] == '1' then ready.keepBegun(ownQueue, ARGV[3]) end
-leaveHands(ARGV[3])
+leaveHands(ARGV[3], nil, ARGV[6] == '1')
 return 1
