@@ -11,6 +11,7 @@ const able: TakenFacts = {
   eligibility: { ok: true, providers: ['a'] },
   keyProblem: null,
   cancelled: false,
+  failedChild: null,
 }
 const stranded = { stand: { kind: 'stranded' } } as const
 const nobody = { stand: { kind: 'nobody', reasons: ['no a', 'no secret'] } } as const
@@ -36,6 +37,10 @@ describe('what a consumer does with a job that it was given', () => {
     ['one that is to be promoted: that needs no sandbox', { ...away, phase: 'promoting' }, 'run'],
     ['one that nobody can run', { ...away, ...nobody }, 'end'],
     ['one that nobody can run, and that is to be cancelled', { ...away, ...nobody, cancelled: true }, 'run'],
+    ['one whose flow has failed, before it has begun', { failedChild: 'child a failed' }, 'end'],
+    ['one whose flow has failed, though it could not begin it', { ...notHere, failedChild: 'child a failed' }, 'end'],
+    ['one whose flow has failed while it runs', { ...running, failedChild: 'child a failed' }, 'run'],
+    ['one whose flow has failed, and that is to be cancelled', { failedChild: 'child a failed', cancelled: true }, 'run'],
     ['a stranded one that only has to be closed', { ...away, ...stranded, phase: 'closing', missingSecrets: ['KEY'] }, 'run'],
   ])('%s', (_what, facts, kind) => {
     expect(judgeFitness({ ...able, ...facts }).kind).toBe(kind)
@@ -51,6 +56,6 @@ describe('what a consumer does with a job that it was given', () => {
   })
 
   it('says the reasons of all when nobody can', () => {
-    expect(judgeFitness({ ...able, ...nobody })).toEqual({ kind: 'end', reason: 'no live consumer of this deployment can run this job: no a; and no secret' })
+    expect(judgeFitness({ ...able, ...nobody })).toEqual({ kind: 'end', owner: 'deployment', reason: 'no live consumer of this deployment can run this job: no a; and no secret' })
   })
 })

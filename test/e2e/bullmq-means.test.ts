@@ -105,6 +105,26 @@ describe('jobs that came around Switchyard', () => {
     await bull.removeJobScheduler('schedule')
   })
 
+  it('fail with a child of their flow that is to fail them, unbegun; run again they end, though BullMQ completes none whose child has failed', async () => {
+    const { queue, bull } = open()
+    await consume()
+    const data = await dataOf(queue, bull)
+    const flows = new FlowProducer({ connection: createRedis({ url: redis.url }, 'commands'), prefix: bull.opts.prefix ?? '' })
+    closing.push(() => flows.close())
+    const unreadable = { name: 'child', queueName: bull.name, data: {}, opts: { jobId: 'child', failParentOnFailure: true } }
+    await flows.add({ name: 'parent', queueName: bull.name, data, opts: { jobId: 'parent' }, children: [unreadable] })
+    const parent = queue.job('parent')
+    const failed = await parent.result({ timeoutMs: 150_000 })
+    expect(failed).toMatchObject({ status: 'failed', attempts: [], error: { owner: 'job', code: 'SWY_JOB_INVALID' } })
+    expect(failed.error!.message).toMatch(/parent of a flow, and child \S+:child failed; run the child again/)
+    const failedInBullmq = async () => (await bull.getJobState('parent')) === 'failed'
+    await until('BullMQ has heard of it', failedInBullmq)
+    expect(await queue.retry('parent')).toBe('retried')
+    expect(await parent.result({ timeoutMs: 150_000 })).toMatchObject({ status: 'succeeded' })
+    await until('nobody has it in hand any more', failedInBullmq)
+    expect((await parent.status()).state).toBe('succeeded')
+  })
+
   it('are delayed by enqueue too, and run once it is time', async () => {
     const { queue } = open()
     await consume()

@@ -1,5 +1,5 @@
 import { setMaxListeners } from 'node:events'
-import { UnrecoverableError, type Job } from 'bullmq'
+import { ErrorCode, UnrecoverableError, type Job } from 'bullmq'
 import { z } from 'zod'
 import { errorMessage, InvalidInputError, NewerReleaseError } from '../../job/errors.js'
 import type { JobResult } from '../../job/result.js'
@@ -231,7 +231,7 @@ export class JobRun {
     const acquiredAtMs = (this.shared.elapsed ?? elapsedMs)()
     if (acquired.kind === 'ended') {
       // Cancelled between the choice of a place for it and now, or closed by a consumer that died right after.
-      await this.shared.ready.close(jobId)
+      await this.shared.ready.close(jobId, undefined, { ended: true })
       return { result: acquired.result, next: null }
     }
 
@@ -260,7 +260,7 @@ export class JobRun {
       if (!acquired.created && record === acquired.record) ctx.tookOver()
       const cancelReason = acquired.cancel?.reason ?? this.cancelReason
       if (cancelReason !== undefined) ctx.interrupt({ kind: 'cancel', reason: cancelReason })
-      if (fitness.kind === 'end') await endUnrunnable(ctx, fitness.reason)
+      if (fitness.kind === 'end') await endUnrunnable(ctx, fitness)
       else if (fitness.kind === 'overdue') await endOverdue(ctx, fitness.waitingFor ?? (await this.capacityReason(spec)))
       else if (fitness.kind === 'move') await leaveProvider(ctx)
       const end = await this.trace.within(() => supervise(ctx))
@@ -307,7 +307,7 @@ export class JobRun {
 
   /** Asked before the job is acquired: a consumer that can't run it never judges it, and its last holder's fence stays. */
   private async fitness(spec: JobSpec, generation: number, missingSecrets: readonly string[]): Promise<Fitness> {
-    const { jobId, stand, placeAt } = this.taken
+    const { job, jobId, stand, placeAt } = this.taken
     // A job that the index has just chosen for this consumer has not begun.
     const stored = placeAt === null ? await this.shared.store.read(jobId) : null
     const record = stored !== null && stored.generation >= generation && stored.result === null ? stored.record : null
@@ -324,6 +324,8 @@ export class JobRun {
       eligibility,
       keyProblem: refused.length > 0 && refused.every((problem) => problem !== null) ? (refused[0] ?? null) : null,
       cancelled: (stored?.cancel ?? null) !== null || this.cancelReason !== undefined,
+      // BullMQ's types have it always there.
+      failedChild: (job as Partial<Job>).deferredFailure ?? null,
     })
   }
 
@@ -344,10 +346,23 @@ export class JobRun {
 
   /** @returns what BullMQ gives as the next job, when it is asked to take one in the same step. */
   private async finish(result: JobResult, takeNext: boolean): Promise<unknown> {
-    const { job, token } = this.taken
-    if (result.status === 'succeeded') return await job.moveToCompleted(summaryOf(result), token, takeNext)
-    return await job.moveToFailed(new UnrecoverableError(`${result.status}: ${result.error?.message ?? 'no reason given'}`), token, takeNext)
+    const { job, token, jobId } = this.taken
+    if (result.status !== 'succeeded') return await job.moveToFailed(new UnrecoverableError(`${result.status}: ${result.error?.message ?? 'no reason given'}`), token, takeNext)
+    try {
+      return await job.moveToCompleted(summaryOf(result), token, takeNext)
+    } catch (error) {
+      if (!isOfChildren(error)) throw error
+      // As BullMQ's own workers do. It would never take it as completed, and the result stays what it is.
+      this.shared.log.warn({ jobId, message: errorMessage(error) }, 'job has succeeded, and counts as failed in BullMQ for the children of its flow')
+      return await job.moveToFailed(new UnrecoverableError(errorMessage(error)), token, takeNext)
+    }
   }
+}
+
+/** Whether BullMQ completes no such job because its children have failed, or have not ended: some were added, or run again, after it left them behind. */
+function isOfChildren(error: unknown): boolean {
+  const code = error instanceof Error && 'code' in error ? error.code : undefined
+  return code === ErrorCode.JobHasFailedChildren || code === ErrorCode.JobPendingChildren
 }
 
 /** What BullMQ keeps, twice, and its board shows: the result itself, which may be large, is in the run's record and in the event. */

@@ -25,13 +25,13 @@ export async function endOverdue(ctx: RunContext, waitingFor: string | null): Pr
   await ctx.update({ outcome: { status: 'failed', error }, phase: 'closing', running: null })
 }
 
-/** Ends a job that no live consumer can run; what there is of its work is saved where this consumer reaches its sandbox. */
-export async function endUnrunnable(ctx: RunContext, reason: string): Promise<void> {
+/** Ends a job that no live consumer can run, or that is not to be run; what there is of its work is saved where this consumer reaches its sandbox. */
+export async function endUnrunnable(ctx: RunContext, { reason, owner }: { readonly reason: string; readonly owner: 'deployment' | 'job' }): Promise<void> {
   const { outcome, phase, sandbox, running } = ctx.record
   if (outcome !== null) return
   const reached = sandbox !== null && ctx.shared.providers.has(sandbox.provider)
   const saves = reached && ctx.spec.push !== false && (phase === 'steps' || phase === 'pushing')
-  await ctx.update({ outcome: { status: 'failed', error: ctx.masked({ kind: 'invalid', message: reason, owner: 'deployment', code: 'SWY_JOB_UNRUNNABLE' }) }, phase: saves ? 'pushing' : 'closing', running: null })
+  await ctx.update({ outcome: { status: 'failed', error: ctx.masked({ kind: 'invalid', message: reason, owner, code: owner === 'job' ? 'SWY_JOB_INVALID' : 'SWY_JOB_UNRUNNABLE' }) }, phase: saves ? 'pushing' : 'closing', running: null })
   if (saves && running !== null) await stopStep(ctx, running.key)
   const { checkpoint } = ctx.record
   if (!saves && typeof checkpoint?.branch === 'string') await ctx.say(`the work up to the last checkpoint is on ${checkpoint.branch}`)
