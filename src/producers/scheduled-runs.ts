@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 import { UnknownJobError } from '../job/errors.js'
 import type { EventKind } from '../job/event-kinds.js'
 import { dueOf, nextSlot, type Due } from '../job/schedule-slots.js'
-import { defaultMaxSpecBytes } from '../job/spec.js'
+import { defaultMaxSpecBytes, type JobSpec } from '../job/spec.js'
 import { type Keys, type PendingRun, ScheduleStore, type StoredSchedule } from '../store/index.js'
 import { cancelJob } from './job-cancel.js'
 import { Enqueuing } from './enqueuing.js'
@@ -125,7 +125,7 @@ export class ScheduledRuns {
   }
 
   async #carryOut(id: string, { spec }: ScheduleDefinition, run: PendingRun, nextMs: number | null): Promise<void> {
-    const { connected, keys, retentionMs, eventSource, eventTypes } = this.parts
+    const { connected, eventSource } = this.parts
     const scheduledAt = new Date(run.slotMs).toISOString()
     for (const jobId of run.replaces) {
       try {
@@ -135,11 +135,18 @@ export class ScheduledRuns {
         if (!(error instanceof UnknownJobError)) throw error
       }
     }
+    // Whoever decided it may have added it before it died, and it may have been cancelled, or dropped, since: then BullMQ does not hold it any more.
+    const [standing] = await connected.store.standings([run.jobId])
+    if (standing?.known !== true) await this.#add(id, spec, run, scheduledAt)
+    await this.#store.settle(id, run, nextMs)
+  }
+
+  async #add(id: string, spec: JobSpec, run: PendingRun, scheduledAt: string): Promise<void> {
+    const { connected, keys, retentionMs, eventSource, eventTypes } = this.parts
     // It was checked when the schedule was made, against that producer's limit.
     const maxSpecBytes = Math.max(defaultMaxSpecBytes, Buffer.byteLength(JSON.stringify(spec)))
     const enqueuing = new Enqueuing({ name: keys.queueName, keys, defaults: undefined, maxSpecBytes, retentionMs, eventSource, eventTypes })
     await enqueuing.add(connected, [{ jobId: run.jobId, spec: { ...spec, metadata: { schedule: id, scheduledAt, ...spec.metadata } } }], {})
-    await this.#store.settle(id, run, nextMs)
   }
 }
 

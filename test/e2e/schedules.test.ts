@@ -167,6 +167,20 @@ describe('a schedule', () => {
     await until('it is settled', async () => (await client.hexists(keys.schedule('orphan'), 'pending')) === 0)
   })
 
+  it('begins no run a second time that was cancelled after whoever had decided it had died', { timeout: 300_000 }, async () => {
+    const { queue, client, bull } = open()
+    await queue.schedules.upsert('orphan', hourly())
+    const { jobId } = await queue.enqueue(job)
+    await queue.job(jobId).cancel('no more')
+    expect(await bull.getJob(jobId)).toBeUndefined()
+    await client.hset(keys.schedule('orphan'), 'pending', JSON.stringify({ jobId, slotMs: Math.floor(Date.now() / hour) * hour, replaces: [] }))
+    await client.zadd(keys.schedules(), Date.now() - hour, 'orphan')
+    await consume()
+    await until('it is settled', async () => (await client.hexists(keys.schedule('orphan'), 'pending')) === 0)
+    expect(await bull.getJob(jobId)).toBeUndefined()
+    expect(await queue.job(jobId).status()).toMatchObject({ state: 'cancelled' })
+  })
+
   it('goes on after Redis’ clock was set back by hours, and begins no time twice', { timeout: 300_000 }, async () => {
     const { queue, client, jobs, handledUntil, only } = open()
     const id = 'back'
