@@ -473,6 +473,16 @@ describe('enter', () => {
     await q.end('a')
     expect(await q.ready.enter('stranger', { key: 'k', limit: 1 })).toEqual({ kind: 'held' })
   })
+
+  it('lets the key go that a job was chosen with, where its spec has another one now', async () => {
+    await q.enqueue('changed')
+    await q.enqueue('waits')
+    expect(await q.take()).toBe('changed')
+    expect(await q.ready.enter('changed', { key: 'other', limit: 1 })).toEqual({ kind: 'held' })
+    expect(await q.takeAll()).toEqual(['waits'])
+    for (const jobId of ['changed', 'waits']) await q.end(jobId)
+    expect(await keyedLeft()).toEqual({})
+  })
 })
 
 describe('cancel-waiting, drop', () => {
