@@ -68,8 +68,8 @@ export class RunContext {
     /** Whether the record's intent to create was written just now by this consumer: no call was made for it. */
     private freshIntent: boolean,
     private readonly holds: () => boolean,
-    /** When it came into the queue; of a later run of the job, when that was taken. */
-    private readonly enqueuedAtMs: number,
+    /** Since when it waits to be run; see `waitsSince`. */
+    private readonly waitsSinceMs: number,
     /** By this process's clock that never steps: when the fence was given out. */
     private readonly acquiredAtMs: number,
   ) {
@@ -178,7 +178,7 @@ export class RunContext {
 
   /** What the job's time is bounded by now; null for nothing. */
   get deadline(): Deadline | null {
-    return deadlineOf(this.current, this.spec, this.enqueuedAtMs)
+    return deadlineOf(this.current, this.spec, this.waitsSinceMs)
   }
 
   /**

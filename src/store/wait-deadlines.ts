@@ -16,6 +16,8 @@ export interface OverdueJob {
   readonly taken: boolean
   /** It is not to be run yet. */
   readonly delayed: boolean
+  /** When it might first be run, by the clock of who enqueued it; null where that says nothing of the next run. */
+  readonly fromMs: number | null
 }
 
 interface WaitingJob {
@@ -27,6 +29,7 @@ interface WaitingJob {
 
 const answers = z.array(z.string())
 const fields = z.array(z.string().nullable())
+const optionsSchema = z.object({ delay: z.number().optional() })
 
 /**
  * Which jobs may wait for their first sandbox for so long only, by Redis' clock. Consumers that take jobs see to it when they choose one;
@@ -57,18 +60,19 @@ export class WaitDeadlines {
     const ids = answers.parse(await runScript(this.redis, 'waits-due', [this.keys.waits()], [forMs, count]))
     if (ids.length === 0) return []
     const pipeline = this.redis.pipeline()
-    for (const id of ids) pipeline.hmget(this.keys.job(id), 'data', ...queuedFields).hmget(this.keys.run(id), 'generation', ...runFields).zscore(this.keys.bullmq('delayed'), id)
+    for (const id of ids) pipeline.hmget(this.keys.job(id), 'data', 'opts', ...queuedFields).hmget(this.keys.run(id), 'generation', ...runFields).zscore(this.keys.bullmq('delayed'), id)
     const found = ((await pipeline.exec()) ?? []).map(([error, answer]) => {
       if (error !== null) throw error
       return answer
     })
     return ids.map((jobId, index) => {
-      const [data = null, ...queuedValues] = fields.parse(found[3 * index])
+      const [data = null, options = null, ...queuedValues] = fields.parse(found[3 * index])
       const [generation = null, ...runValues] = fields.parse(found[3 * index + 1])
       const queued = queuedFacts(queuedValues)
       const last = generation === null ? null : lastRun(runValues, Number(generation))
       const next = queued === null ? null : last === null ? queued.attemptsMade + 1 : nextGeneration(queued, last)
-      return { jobId, data, generation: next ?? last?.generation ?? 1, taken: next === null, delayed: found[3 * index + 2] !== null }
+      const fromMs = queued === null || next !== 1 ? null : queued.addedAtMs + delayIn(options)
+      return { jobId, data, generation: next ?? last?.generation ?? 1, taken: next === null, delayed: found[3 * index + 2] !== null, fromMs }
     })
   }
 
@@ -77,7 +81,7 @@ export class WaitDeadlines {
     if (jobIds.length > 0) await runScript(this.redis, 'waits-settle', [this.keys.waits()], jobIds)
   }
 
-  /** Their time begins anew. */
+  /** Their time, or what is left of it, begins anew. */
   async postpone(jobs: readonly { readonly jobId: string; readonly spec: Pick<JobSpec, 'waitTimeoutMs'> }[]): Promise<void> {
     const bounded = jobs.flatMap(({ jobId, spec }) => (spec.waitTimeoutMs === undefined ? [] : [jobId, spec.waitTimeoutMs]))
     if (bounded.length > 0) await runScript(this.redis, 'waits-add', [this.keys.waits()], bounded)
@@ -86,4 +90,8 @@ export class WaitDeadlines {
 
 function boundsOf(jobs: readonly WaitingJob[]): (string | number)[] {
   return jobs.flatMap(({ jobId, delayMs = 0, spec }) => (spec.waitTimeoutMs === undefined ? [] : [jobId, delayMs + spec.waitTimeoutMs]))
+}
+
+function delayIn(options: string | null): number {
+  return options === null ? 0 : (optionsSchema.safeParse(JSON.parse(options)).data?.delay ?? 0)
 }

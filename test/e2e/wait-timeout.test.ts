@@ -4,7 +4,7 @@ import { inMemoryGitHost } from '../../bench/in-memory/git-host.js'
 import { InfrastructureError } from '../../src/job/errors.js'
 import type { Provider } from '../../src/providers/provider.js'
 import { createRedis, Keys } from '../../src/store/index.js'
-import { altered, until } from './deployment.js'
+import { altered, type ConsumerOverrides, until } from './deployment.js'
 import { startInMemoryDeployment, type InMemoryDeployment } from './in-memory-deployment.js'
 
 // What comes before a job's first sandbox is bounded by `waitTimeout` alone, and its `timeout` by what comes after.
@@ -17,8 +17,9 @@ beforeEach(async () => {
 afterEach(() => deployment.close())
 
 /** A consumer whose provider has no room as long as the test says so. */
-const startFull = (more: Partial<Provider> = {}) =>
+const startFull = (more: Partial<Provider> = {}, options: ConsumerOverrides = {}) =>
   deployment.startConsumer({
+    ...options,
     providers: deployment.providers.map((provider) => ({
       limit: { sandboxes: 1 },
       provider: altered<Provider>(provider, {
@@ -66,6 +67,43 @@ it('so does one that nobody has taken, whatever it waits for', async () => {
   await long.cancel('done')
 })
 
+describe('its time to wait', () => {
+  /** Its sandbox is there only once the time that was up before has been noticed. */
+  const slowly = () => ({ create: async (...[request]: Parameters<Provider['create']>) => await new Promise((resolve) => setTimeout(resolve, 200)).then(() => deployment.providers[0]!.create(request)) })
+
+  it('begins when it may be run first', async () => {
+    full = false
+    await startFull(slowly())
+    const job = await deployment.queue.enqueue({ repository: 'acme/web', push: false, steps: ['true'], delay: '2s', waitTimeout: '1s' })
+    expect(await job.result({ timeoutMs: 150_000 })).toMatchObject({ status: 'succeeded' })
+  })
+
+  it('is not over for a consumer whose clock is ahead by hours', async () => {
+    full = false
+    await startFull(slowly(), { now: () => Date.now() + 7_200_000 })
+    const job = await deployment.queue.enqueue({ repository: 'acme/web', push: false, steps: ['true'], waitTimeout: '1h' })
+    expect(await job.result({ timeoutMs: 150_000 })).toMatchObject({ status: 'succeeded' })
+  })
+
+  it('is not over when Redis’ clock was set forward by hours', async () => {
+    full = false
+    await deployment.startConsumer()
+    const bull = new Queue('agents', { connection: { url: deployment.redis.url }, prefix: '{switchyard}' })
+    const commands = createRedis({ url: deployment.redis.url }, 'commands')
+    await bull.pause()
+    const jobs = await deployment.queue.enqueueMany([1, 2].map(() => ({ repository: 'acme/web', push: false as const, steps: ['true'], waitTimeout: '1h' })))
+    const key = new Keys().waits()
+    for (const { jobId } of jobs) await commands.zadd(key, 'XX', 1, jobId)
+    await until('both to be looked at', async () => (await commands.zcount(key, '-inf', Date.now())) === 0)
+    // What is left of it, and no more.
+    for (const { jobId } of jobs) expect(Number(await commands.zscore(key, jobId))).toBeLessThanOrEqual(Date.now() + 3_600_000)
+    await bull.resume()
+    for (const job of jobs) expect(await job.result({ timeoutMs: 150_000 })).toMatchObject({ status: 'succeeded' })
+    commands.disconnect()
+    await bull.close()
+  })
+})
+
 describe('one that nobody can take', () => {
   it('ends while its queue is paused, once, and is finished in the queue when that goes on', async () => {
     full = false
@@ -91,7 +129,8 @@ describe('one that nobody can take', () => {
 
   it('that has ended so is run again when that is asked for, while its queue is paused too, and waits for as long as it may anew', async () => {
     full = false
-    await Promise.all([deployment.startConsumer(), deployment.startConsumer()])
+    const now = () => Date.now() + 3_600_000
+    await Promise.all([deployment.startConsumer({ now }), deployment.startConsumer({ now })])
     const bull = new Queue('agents', { connection: { url: deployment.redis.url }, prefix: '{switchyard}' })
     await bull.pause()
     const jobs = await deployment.queue.enqueueMany([
@@ -101,7 +140,7 @@ describe('one that nobody can take', () => {
     const keys = new Keys()
     const commands = createRedis({ url: deployment.redis.url }, 'commands')
     for (const run of ['1', '2']) {
-      // Their time is up, by both that watch it.
+      // Their time is up, by both that watch it, and by the consumers' own clock.
       const deadlines = `${keys.ready()}:q:agents:${(await commands.hget(`${keys.ready()}:epoch`, 'agents')) ?? '1'}:deadline`
       for (const { jobId } of jobs) await commands.multi().zadd(keys.waits(), 'XX', 1, jobId).zadd(deadlines, 'XX', 1, jobId).exec()
       for (const job of jobs) {

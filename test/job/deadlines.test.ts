@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { deadlineOf, timeoutSentence } from '../../src/job/deadlines.js'
+import { deadlineOf, timeoutSentence, waitsSince } from '../../src/job/deadlines.js'
 import { newRunRecord, type RunRecord } from '../../src/job/run-record.js'
 
 const fresh = newRunRecord({ jobId: 'j', generation: 1, repository: 'acme/web', startedAtMs: 1_000 })
@@ -17,6 +17,17 @@ describe('a job’s time', () => {
     ['so also after a restart', { restart: { count: 1, atMs: 9_000, attemptsBefore: 1 }, attempts: [attempt, attempt] }, spec, { kind: 'timeout', atMs: 69_000 }],
   ])('%s', (_what, record, times, deadline) => {
     expect(deadlineOf({ ...fresh, ...record }, times, 500)).toEqual(deadline)
+  })
+
+  it.each([
+    ['as both say', 1_000, 4_000, 1_000],
+    ['as the one says that gives it more', 1_000, 4_500, 1_500],
+    ['as the other one does', 1_000, 100, 1_000],
+    ['as the queue says where Redis has forgotten it', 1_000, null, 1_000],
+    ['from now on where whoever enqueued it was ahead by hours', 90_000, 4_000, 2_000],
+    ['from now on where Redis was set back by hours', 1_000, 90_000, 2_000],
+  ])('waits %s', (_what, fromMs, leftMs, since) => {
+    expect(waitsSince({ fromMs, leftMs }, 5_000, 2_000)).toBe(since)
   })
 
   it('says when it is up what the job waited for', () => {

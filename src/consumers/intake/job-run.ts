@@ -5,6 +5,7 @@ import { errorMessage, InvalidInputError, NewerReleaseError } from '../../job/er
 import type { JobResult } from '../../job/result.js'
 import { askedBy } from '../../job/event-kinds.js'
 import { constraintsOf } from '../../job/constraints.js'
+import { waitsSince } from '../../job/deadlines.js'
 import { newRunRecord, type RunRecord } from '../../job/run-record.js'
 import { parseQueuedSpec, type JobSpec } from '../../job/spec.js'
 import { beginning } from '../placing/beginning.js'
@@ -244,11 +245,12 @@ export class JobRun {
     )
     // Of a job that is to be cancelled nothing is begun.
     const cancelled = acquired.cancel !== null || this.cancelReason !== undefined
+    const waits = waitsSince({ fromMs: acquired.record.generation === 1 ? enqueuedAtMs + (job.opts.delay ?? 0) : acquired.record.startedAtMs, leftMs: acquired.waitLeftMs }, spec.waitTimeoutMs, this.shared.now())
     let record = acquired.created && cancelled && acquired.record.continues === null ? { ...fresh, generation: acquired.record.generation } : acquired.record
     for (;;) {
       const ctx = new RunContext(this.shared, jobId, spec, acquired.fence, record, secrets.found, boardLog, this.leaving.signal, acquired.created && record.creating !== null, () =>
         this.locks.holds(jobId, this.taken.token),
-        record.generation === 1 ? enqueuedAtMs : record.startedAtMs,
+        waits,
         acquiredAtMs,
       )
       this.ctx = ctx

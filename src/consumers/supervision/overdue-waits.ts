@@ -33,13 +33,15 @@ export async function endOverdueWaits({ context, deadlines, whyIdle }: OverduePa
   if (overdue.length === 0) return 0
   const why = await whyIdle()
   const settled: string[] = []
-  const delayed: { jobId: string; spec: JobSpec }[] = []
+  const postponed: { jobId: string; spec: Pick<JobSpec, 'waitTimeoutMs'> }[] = []
   let ended = 0
   for (const job of overdue) {
     const spec = job.taken ? null : specOf(job)
-    if (spec !== null && job.delayed) delayed.push({ jobId: job.jobId, spec })
+    const leftMs = spec === null ? 0 : leftByOwnClock(job, spec, context.now())
+    if (spec !== null && job.delayed) postponed.push({ jobId: job.jobId, spec })
+    else if (leftMs > 0) postponed.push({ jobId: job.jobId, spec: { waitTimeoutMs: leftMs } })
     else settled.push(job.jobId)
-    if (spec === null || job.delayed) continue
+    if (spec === null || job.delayed || leftMs > 0) continue
     try {
       if (await end(context, job, spec, why)) ended += 1
     } catch (error) {
@@ -48,8 +50,14 @@ export async function endOverdueWaits({ context, deadlines, whyIdle }: OverduePa
     }
   }
   await deadlines.settle(settled)
-  await deadlines.postpone(delayed)
+  await deadlines.postpone(postponed)
   return ended
+}
+
+/** For how long it may wait still: Redis' clock, which says that its time is over, may have been set. */
+function leftByOwnClock({ fromMs }: OverdueJob, { waitTimeoutMs = 0 }: JobSpec, nowMs: number): number {
+  // Whoever enqueued it by a clock that is ahead of this one says nothing.
+  return fromMs === null || fromMs > nowMs ? 0 : Math.round(fromMs + waitTimeoutMs - nowMs)
 }
 
 async function end({ store, deployment, now, metrics }: OverdueParts['context'], { jobId, generation }: OverdueJob, spec: JobSpec, why: string | null): Promise<boolean> {

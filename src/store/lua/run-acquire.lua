@@ -8,7 +8,7 @@
 --       has ended, that checkpoint's branch or '', the job's id in its queue where it may wait
 --       for so long only, else '', the token of BullMQ's lock by which the caller has the job, or ''.
 -- Returns {'ended', result}, {'acquired', fence, record, created 0/1, cancel reason or false, cancel time or false, what has changed of the record: fields and
--- their JSON}, or {'retried', generation of the run that is next}, {'continues'} (the run is to go on from the one that has ended, see run-continue.lua), or
+-- their JSON, for how many ms more a run that begins may wait by Redis' clock where that is bounded, else false}, or {'retried', generation of the run that is next}, {'continues'} (the run is to go on from the one that has ended, see run-continue.lua), or
 -- {'placeless'}: the run would begin with the fresh record, but its place has been freed; nothing is written. Likewise {'gone'}: BullMQ has not given the caller this job, or
 -- not any more; and {'other'}: the run is that of a job which was removed from the queue, and another one was added under the same id; it is to be ended first.
 local run, ledger = KEYS[1], KEYS[5]
@@ -27,7 +27,7 @@ if known >= generation and result then
   local waits = nextRun.taken(run, KEYS[6], ARGV[7], true)
   return waits and { 'retried', waits } or { 'ended', result }
 end
-local created, changes = 0, {}
+local created, changes, waitEnds = 0, {}, nil
 local function readChanges()
   local all = redis.call('HGETALL', run)
   for i = 1, #all, 2 do
@@ -61,7 +61,10 @@ if known < generation or not record then
   -- From now on it is this run's, whose end plans its deletion anew.
   if ARGV[8] == '1' and ARGV[9] ~= '' then redis.call('ZREM', KEYS[7], ARGV[9]) end
   -- The time to wait is over: its end would be the next run's, of a retry.
-  if ARGV[10] ~= '' then redis.call('ZREM', KEYS[8], ARGV[10]) end
+  if ARGV[10] ~= '' then
+    waitEnds = redis.call('ZSCORE', KEYS[8], ARGV[10])
+    redis.call('ZREM', KEYS[8], ARGV[10])
+  end
   record = fresh
   created = 1
   -- `of`: when the job was added, by which it is told from another one of the same id.
@@ -78,10 +81,11 @@ end
 -- Not only higher than the one before but of this moment: when a failover or a crash of Redis has lost an acquire, the number
 -- that its holder believes in is not given out again.
 local time = redis.call('TIME')
-local fence = math.max(tonumber(stored[5] or '0') + 1, time[1] * 1000 + math.floor(time[2] / 1000))
+local redisNow = time[1] * 1000 + math.floor(time[2] / 1000)
+local fence = math.max(tonumber(stored[5] or '0') + 1, redisNow)
 redis.call('HSET', run, 'fence', string.format('%.0f', fence), 'holder', holder, 'atMs', now)
 -- What was about to expire stays: of an ended job that is run again all of it, of a first run a request to cancel that came before, and the claim.
 for i = known > 0 and 1 or 4, 4 do redis.call('PERSIST', KEYS[i]) end
 if known == 0 and stored[6] then redis.call('PERSIST', run) end
 -- What this call wrote its caller has.
-return { 'acquired', fence, created == 1 and '' or record, created, cancelReason, cancelAtMs, changes }
+return { 'acquired', fence, created == 1 and '' or record, created, cancelReason, cancelAtMs, changes, waitEnds and tonumber(waitEnds) - redisNow or false }
