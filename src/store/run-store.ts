@@ -31,6 +31,8 @@ export type Acquired =
       readonly cancel: CancelRequest | null
       /** For how many milliseconds more a run that begins may wait for its first sandbox, by Redis' clock; null where that is not bounded, or not known. */
       readonly waitLeftMs: number | null
+      /** By how many milliseconds this process's clock is ahead of the one by which the record's times are, or behind; 0 where they differ by less than a minute. */
+      readonly aheadMs: number
     }
   | { readonly kind: 'ended'; readonly result: JobResult }
   /** The run would have begun with a record that needs a place which the job does not hold any more. Nothing was written. */
@@ -89,7 +91,7 @@ const maxPieceBytes = 64 * 1024
 const nullable = z.string().nullable()
 const acquireReply = z.union([
   z.tuple([z.literal('ended'), z.string()]),
-  z.tuple([z.literal('acquired'), z.number(), z.string(), z.number(), nullable, nullable, z.array(z.string()), z.number().nullable()]),
+  z.tuple([z.literal('acquired'), z.number(), z.string(), z.number(), nullable, nullable, z.array(z.string()), z.number().nullable(), z.number()]),
   z.tuple([z.literal('placeless')]),
   z.tuple([z.literal('gone')]),
   z.tuple([z.literal('other')]),
@@ -212,10 +214,10 @@ export class RunStore {
       return await this.#acquire(jobId, { ...request, fresh: newRunRecord({ jobId, generation: reply[1], repository, startedAtMs, asked, tenant }), placeAt: undefined }, false)
     }
     if (reply[0] === 'ended') return { kind: 'ended', result: readResult(reply[1], runId, `job ${jobId}: its result`) }
-    const [, fence, json, created, reason, atMs, changes, waitLeftMs] = reply
+    const [, fence, json, created, reason, atMs, changes, waitLeftMs, aheadMs] = reply
     const record = created === 1 ? first : readRecord({ record: json, ...pairs(changes) }, null, `job ${jobId}: its run record`)
     this.#written.set(jobId, { fence, call: 0, record })
-    return { kind: 'acquired', fence, record, created: created === 1, cancel: toCancel(reason, atMs), waitLeftMs }
+    return { kind: 'acquired', fence, record, created: created === 1, cancel: toCancel(reason, atMs), waitLeftMs, aheadMs }
   }
 
   /**

@@ -245,10 +245,12 @@ export class JobRun {
     )
     // Of a job that is to be cancelled nothing is begun.
     const cancelled = acquired.cancel !== null || this.cancelReason !== undefined
-    const waits = waitsSince({ fromMs: acquired.record.generation === 1 ? enqueuedAtMs + (job.opts.delay ?? 0) : acquired.record.startedAtMs, leftMs: acquired.waitLeftMs }, spec.waitTimeoutMs, this.shared.now())
+    // All that is said of the run's times is by one clock, whoever has it.
+    const shared = acquired.aheadMs === 0 ? this.shared : { ...this.shared, now: () => this.shared.now() - acquired.aheadMs }
+    const waits = waitsSince({ fromMs: acquired.record.generation === 1 ? enqueuedAtMs + (job.opts.delay ?? 0) : acquired.record.startedAtMs, leftMs: acquired.waitLeftMs }, spec.waitTimeoutMs, shared.now())
     let record = acquired.created && cancelled && acquired.record.continues === null ? { ...fresh, generation: acquired.record.generation } : acquired.record
     for (;;) {
-      const ctx = new RunContext(this.shared, jobId, spec, acquired.fence, record, secrets.found, boardLog, this.leaving.signal, acquired.created && record.creating !== null, () =>
+      const ctx = new RunContext(shared, jobId, spec, acquired.fence, record, secrets.found, boardLog, this.leaving.signal, acquired.created && record.creating !== null, () =>
         this.locks.holds(jobId, this.taken.token),
         waits,
         acquiredAtMs,
@@ -268,7 +270,7 @@ export class JobRun {
       const end = await this.trace.within(() => supervise(ctx))
       if (end.kind === 'left' && end.because !== null) throw new LeftToOthersError(end.because, true)
       if (end.kind === 'ended') this.trace.end(end.result, pipelineResult(end.result))
-      if (end.kind === 'ended') measureEnd(this.shared, end.result, record.generation === 1 ? enqueuedAtMs : record.startedAtMs, ctx.closingSinceMs)
+      if (end.kind === 'ended') measureEnd(shared, end.result, record.generation === 1 ? enqueuedAtMs : record.startedAtMs, ctx.closingSinceMs)
       if (end.kind === 'parked') this.unpaid = end
       if (end.kind !== 'restarted') return end.kind === 'ended' ? end : null
       // Interruptions, exclusions and refusals were those of the attempt that has ended.

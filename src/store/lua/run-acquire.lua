@@ -8,12 +8,13 @@
 --       has ended, that checkpoint's branch or '', the job's id in its queue where it may wait
 --       for so long only, else '', the token of BullMQ's lock by which the caller has the job, or ''.
 -- Returns {'ended', result}, {'acquired', fence, record, created 0/1, cancel reason or false, cancel time or false, what has changed of the record: fields and
--- their JSON, for how many ms more a run that begins may wait by Redis' clock where that is bounded, else false}, or {'retried', generation of the run that is next}, {'continues'} (the run is to go on from the one that has ended, see run-continue.lua), or
+-- their JSON, for how many ms more a run that begins may wait by Redis' clock where that is bounded, else false, by how many ms
+-- the caller's clock is ahead of the one that the record's times are by}, or {'retried', generation of the run that is next}, {'continues'} (the run is to go on from the one that has ended, see run-continue.lua), or
 -- {'placeless'}: the run would begin with the fresh record, but its place has been freed; nothing is written. Likewise {'gone'}: BullMQ has not given the caller this job, or
 -- not any more; and {'other'}: the run is that of a job which was removed from the queue, and another one was added under the same id; it is to be ended first.
 local run, ledger = KEYS[1], KEYS[5]
 local holder, generation, fresh, now, jobId, provider = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5], ARGV[6]
-local stored = redis.call('HMGET', run, 'generation', 'result', 'record', 'continue', 'fence', 'cancelReason', 'cancelAtMs', 'of', 'otherOf', 'otherReason', 'otherAtMs')
+local stored = redis.call('HMGET', run, 'generation', 'result', 'record', 'continue', 'fence', 'cancelReason', 'cancelAtMs', 'of', 'otherOf', 'otherReason', 'otherAtMs', 'skew', 'atMs')
 local known, result, record = tonumber(stored[1] or '0'), stored[2], stored[3]
 local queuedSince
 if ARGV[11] ~= '' then
@@ -83,9 +84,17 @@ end
 local time = redis.call('TIME')
 local redisNow = time[1] * 1000 + math.floor(time[2] / 1000)
 local fence = math.max(tonumber(stored[5] or '0') + 1, redisNow)
-redis.call('HSET', run, 'fence', string.format('%.0f', fence), 'holder', holder, 'atMs', now)
+-- The record's times are by the clock of who had it before: by how much that was ahead of Redis', and what was taken off it. A clock that is ahead of that
+-- one by more than a minute counts as if it were not, and none from before it stopped: one that is wrong by hours neither ends a job nor has it run on.
+local skew, ahead = tonumber(now) - redisNow, 0
+local skewBefore, aheadBefore = string.match(created == 0 and stored[12] or '', '^(-?%d+) (-?%d+)$')
+if skewBefore then
+  local more, since = skew - tonumber(skewBefore), tonumber(now) - (tonumber(stored[13]) - tonumber(aheadBefore))
+  if math.min(more, since) > 60000 or since < -60000 then ahead = math.min(math.max(more, 0), since) end
+end
+redis.call('HSET', run, 'fence', string.format('%.0f', fence), 'holder', holder, 'atMs', now, 'skew', string.format('%.0f %.0f', skew - ahead, ahead))
 -- What was about to expire stays: of an ended job that is run again all of it, of a first run a request to cancel that came before, and the claim.
 for i = known > 0 and 1 or 4, 4 do redis.call('PERSIST', KEYS[i]) end
 if known == 0 and stored[6] then redis.call('PERSIST', run) end
 -- What this call wrote its caller has.
-return { 'acquired', fence, created == 1 and '' or record, created, cancelReason, cancelAtMs, changes, waitEnds and tonumber(waitEnds) - redisNow or false }
+return { 'acquired', fence, created == 1 and '' or record, created, cancelReason, cancelAtMs, changes, waitEnds and tonumber(waitEnds) - redisNow or false, ahead }
