@@ -178,12 +178,13 @@ export async function createSandbox(
   const startMs = now() - beganAtMs
   if (!repeated) ctx.shared.starts.created(providerName, startMs)
   const { maxLifetimeMs } = provider.capabilities
-  const createdAtMs = info.createdAtMs ?? now()
   const rate = rateOf(providers.get(providerName)?.price, ctx.spec.resources, ctx.shared.currency)
-  const ageMs = Math.max(0, now() - (info.createdAtMs ?? (repeated ? (ctx.record.creating?.atMs ?? now()) : now())))
+  const saidAgeMs = Math.max(0, now() - (info.createdAtMs ?? (repeated ? (ctx.record.creating?.atMs ?? now()) : now())))
   // No older than the call that made it, whatever the provider's clock says.
-  const billed = rate === null ? {} : { billed: { ...rate, fromMs: Math.max(0, ctx.moment.meterMs - (repeated ? Math.min(ageMs, lifetimeMs) : Math.min(ageMs, startMs))) } }
-  const endsAtMs = info.lifetimeEndsAtMs ?? (maxLifetimeMs === undefined ? undefined : createdAtMs + maxLifetimeMs)
+  const ageMs = Math.min(saidAgeMs, repeated ? lifetimeMs : startMs)
+  const createdAtMs = Math.max(0, Math.round(now() - ageMs))
+  const billed = rate === null ? {} : { billed: { ...rate, fromMs: Math.max(0, ctx.moment.meterMs - ageMs) } }
+  const endsAtMs = info.lifetimeEndsAtMs ?? (maxLifetimeMs === undefined ? undefined : (info.createdAtMs ?? now()) + maxLifetimeMs)
   const warning = lifetimeWarning(ctx.spec.steps.slice(ctx.record.stepIndex), { provider: providerName, endsAtMs, nowMs: now(), deadlineMs: ctx.deadlineMs })
   if (warning !== undefined) await ctx.say(warning)
   const beside = provider.capabilities.reach?.besideLists
