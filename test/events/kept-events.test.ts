@@ -45,6 +45,30 @@ describe('the stream of events', () => {
     expect((await kept()).map((fields) => fields[1])).toEqual(['last.1'])
   })
 
+  it('keeps so many bytes also when a large event comes to very many small ones', async () => {
+    const bytes = async () => (await kept()).reduce((sum, fields) => sum + fields[fields.indexOf('event') + 1]!.length, 0)
+    await endJobs(numbered(400), roomy)
+    const bounds = { ...roomy, maxBytes: await bytes() }
+    await endJobs(['large'], bounds, { note: 'x'.repeat(bounds.maxBytes / 2) })
+    expect(await bytes()).toBeLessThanOrEqual(bounds.maxBytes)
+    // No more has gone than had to.
+    expect(await bytes()).toBeGreaterThan(bounds.maxBytes * 0.9)
+    expect((await kept()).at(-1)?.[1]).toBe('large.1')
+  })
+
+  it('keeps what came in one millisecond of a clock that stands, as far as it has room', async () => {
+    const client = redis.connect()
+    await endJobs(numbered(3), roomy)
+    const newest = (await client.xrevrange(redis.keys.events(), '+', '-', 'COUNT', 1))[0]![0]
+    // Redis' clock was set back: whatever comes has the newest one's time.
+    const ahead = `${Number(newest.split('-')[0]) + 3_600_000}-0`
+    await client.xadd(redis.keys.events(), ahead, 'id', 'ahead.1', 'event', '{}', 'n', 3, 'b', 0)
+    await endJobs(numbered(100, 'more'), roomy)
+    await endJobs(['last'], { ...roomy, maxBytes: 20_000 })
+    expect((await kept()).length).toBeGreaterThan(5)
+    expect((await kept()).at(-1)?.[1]).toBe('last.1')
+  })
+
   it('keeps them for so long', async () => {
     const client = redis.connect()
     const [seconds] = await client.time()

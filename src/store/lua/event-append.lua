@@ -21,7 +21,7 @@ local function appendEvent(stream, account, bounds, id, event, logEnd, kind, job
       entry[#entry + 1] = more[2]
     end
   end
-  redis.call('XADD', stream, 'MAXLEN', '~', most, '*', unpack(entry))
+  local newest = redis.call('XADD', stream, 'MAXLEN', '~', most, '*', unpack(entry))
   -- Those who deliver to the N-th webhook of jobs begin once there is one.
   local last = tonumber(string.match(hooks or '', '(%d+)$'))
   if last and last >= tonumber(kept[3] or '0') then redis.call('HSET', account, 'hooks', last + 1) end
@@ -31,15 +31,28 @@ local function appendEvent(stream, account, bounds, id, event, logEnd, kind, job
   local within = function() return firstMs and tonumber(firstMs) >= cutoff and bytes - tonumber(firstBytes) <= tonumber(mostBytes) end
   if within() then return end
   redis.call('XTRIM', stream, 'MINID', '~', string.format('%.0f', cutoff))
-  -- The newest stays, however large; what is left over after so many goes with the next event.
-  for _ = 1, 64 do
-    local oldest = redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
+  local function firstFrom(ms)
+    local found = redis.call('XRANGE', stream, ms, '+', 'COUNT', 1)[1]
     local fields = {}
-    for i = 1, #oldest[2], 2 do fields[oldest[2][i]] = oldest[2][i + 1] end
-    firstMs = string.match(oldest[1], '^%d+')
-    firstBytes = string.format('%.0f', math.max(tonumber(fields.b or '0') - #(fields.event or ''), 0))
+    for i = 1, #found[2], 2 do fields[found[2][i]] = found[2][i + 1] end
+    return found[1], math.max(tonumber(fields.b or '0') - #(fields.event or ''), 0), fields.n
+  end
+  -- The newest stays, however large; what is left over after so many goes with the next event.
+  for tries = 1, 64 do
+    local oldest, before, first = firstFrom('-')
+    firstMs, firstBytes = string.match(oldest, '^%d+'), string.format('%.0f', before)
     redis.call('HSET', account, 'first', firstMs .. ' ' .. firstBytes)
-    if within() or fields.n == tostring(number) then return end
-    redis.call('XDEL', stream, oldest[1])
+    if within() or first == tostring(number) then return end
+    redis.call('XDEL', stream, oldest)
+    if tries == 4 and bytes - before > tonumber(mostBytes) then
+      -- Far too much, as where a large event comes to very many small ones: from which moment on all has room is found by halving.
+      local low, high = tonumber(firstMs), tonumber(string.match(newest, '^%d+'))
+      while low < high do
+        local middle = math.floor((low + high) / 2)
+        local id, bytesBefore = firstFrom(string.format('%.0f', middle))
+        if bytes - bytesBefore <= tonumber(mostBytes) then high = middle else low = math.min(tonumber((string.match(id, '^%d+'))) + 1, high) end
+      end
+      redis.call('XTRIM', stream, 'MINID', string.format('%.0f', high))
+    end
   end
 end
