@@ -15,6 +15,8 @@ export interface Refusals {
   readonly reasons: readonly string[]
   /** Since when no live consumer may run it, in milliseconds since 1970; null while one may. */
   readonly sinceMs: number | null
+  /** Why one that has refused it for a while only leaves it to others; null when there is none. */
+  readonly passing: string | null
 }
 
 /** What a job that nobody has in hand may wait for. */
@@ -54,12 +56,13 @@ export function waitingReason(spec: JobSpec | undefined, record: Pick<RunRecord,
   if (refused !== null) return refused
   if (around.key !== null) return describeKey(around.key)
   if (fit.every(({ full }) => full)) return 'waiting for a consumer with room: each that may run it has as many jobs as it may (consumer.maxJobs)'
-  if (record !== null) return null
+  const left = refusals === null || refusals.passing === null ? null : `waiting for another consumer: ${refusals.passing}`
+  if (record !== null) return left
   if (tenant !== null && tenant.pause !== null) return `waiting: tenant ${spec?.tenant ?? ''} is paused ${describeWord(tenant.pause)}`
   if (tenant !== null && tenant.cap !== null && tenant.running >= tenant.cap) {
     return `waiting for tenant ${spec?.tenant ?? ''}: ${tenant.running} of at most ${tenant.cap} jobs are running`
   }
-  return around.unpaid ?? capacityReason(spec, around.loads, fit)
+  return around.unpaid ?? capacityReason(spec, around.loads, fit) ?? left
 }
 
 function nobody(reasons: readonly string[], sinceMs: number): string | null {

@@ -124,7 +124,7 @@ const dispatchReply = z.tuple([
 const reconcileReply = z.tuple([z.number(), z.array(z.union([z.string(), z.number()])), z.array(z.string()), z.number(), z.number(), z.number()])
 const reasonsSchema = z.array(z.string())
 
-const refusalsSchema = z.object({ by: z.record(z.string(), z.object({ why: z.string() })), since: z.number().optional() })
+const refusalsSchema = z.object({ by: z.record(z.string(), z.object({ why: z.string(), untilMs: z.number().optional() })), since: z.number().optional() })
 const shareSchema = z.object({ cap: z.number().optional() })
 
 /** How many jobs one script lists, so that none takes long. */
@@ -342,12 +342,14 @@ export class ReadyJobs {
     return new Map(answer.flatMap((id, index) => (index % 2 === 0 ? [[id, distinct(answer[index + 1] ?? '[]')] as const] : [])))
   }
 
-  /** What is refused of a job or of its constraints, for people: each reason once; and since when nobody may run it, in milliseconds since 1970. */
-  async refusals(id: string): Promise<{ reasons: readonly string[]; sinceMs: number | null } | null> {
+  /** What is refused of a job or of its constraints, for people: each reason once; since when nobody may run it, in milliseconds since 1970; and why one
+   * that has it refused for a while only leaves it to others, null when there is none. */
+  async refusals(id: string): Promise<{ reasons: readonly string[]; sinceMs: number | null; passing: string | null } | null> {
     const text = await this.#redis.hget(this.#keys.refusals(), id)
     if (text === null) return null
     const { by, since } = refusalsSchema.parse(JSON.parse(text))
-    return { reasons: [...new Set(Object.values(by).map(({ why }) => why))], sinceMs: since ?? null }
+    const all = Object.values(by)
+    return { reasons: [...new Set(all.map(({ why }) => why))], sinceMs: since ?? null, passing: all.find(({ untilMs }) => untilMs !== undefined)?.why ?? null }
   }
 
   async #run(name: Parameters<typeof runLedgerScript>[2], args: readonly (string | number)[], moreKeys: readonly string[] = []): Promise<unknown> {

@@ -63,6 +63,7 @@ it('a spec with fields that are not known is left to a consumer that knows them,
   await redis.hset(jobKey, 'data', JSON.stringify({ ...data, spec: { ...data.spec, colour: 'blue' } }))
   const older = await deployment.startConsumer()
   await until('it to be left twice', () => logged('colour: is not a known field') >= 2)
+  await until('its status to say so', async () => (await job.status()).reason?.includes('waiting for another consumer: colour: is not a known field') === true)
   expect(await redis.exists(keys.run(job.jobId))).toBe(0)
   expect(await redis.hget(`${keys.ledger()}:jobs`, job.jobId)).toBeNull()
   await older.stop()

@@ -9,6 +9,7 @@ import type { Announcer } from './announcer.js'
 import { type Cancellable, CancelRequests } from './cancel-requests.js'
 import { JobRun, type Followed, type TakenJob } from './job-run.js'
 import type { LockKeeper } from './lock-keeper.js'
+import { NewerJobs } from './newer-jobs.js'
 import type { Relisting } from './relisting.js'
 import type { ConsumerContext } from '../consumer-context.js'
 import type { SecretSource } from '../output/secrets.js'
@@ -77,6 +78,7 @@ export class Intake {
   private readonly takes = new Set<Promise<void>>()
   private readonly stopping = new AbortController()
   private readonly waiting: WaitingConstraints
+  private readonly newerJobs: NewerJobs
   private nudged = false
   private wakeUp: (() => void) | undefined
   private loops: Promise<void>[] = []
@@ -93,6 +95,7 @@ export class Intake {
 
   constructor(private readonly parts: IntakeParts) {
     this.waiting = new WaitingConstraints(parts.context)
+    this.newerJobs = new NewerJobs(parts.context.settings.stallCheckMs, () => performance.now())
     this.cancels = new CancelRequests({ store: parts.context.store, log: parts.context.log, runs: this.runs })
   }
 
@@ -347,7 +350,7 @@ export class Intake {
     const taken: TakenJob = { ...given, placeAt, stand }
     context.log.debug({ jobId }, 'job taken')
     const { profileId, viewId } = this.parts.announcer.means()
-    const run = new JobRun(context, taken, { source: secrets, profileId, viewId, graceMs: this.parts.graceMs }, locks)
+    const run = new JobRun(context, taken, { source: secrets, profileId, viewId, graceMs: this.parts.graceMs, newerJobs: this.newerJobs }, locks)
     const underWay: UnderWay = { cancel: (reason) => run.cancel(reason), leave: () => run.leave(), done: Promise.resolve() }
     this.runs.set(jobId, underWay)
     underWay.done = run.carryOut().then((followed) => this.ended(jobId, underWay, followed))

@@ -13,6 +13,7 @@ import { eligibleHere, limitsOf } from '../placing/candidates.js'
 import { waitingReason } from '../placing/placement.js'
 import { BoardLog } from '../output/board-log.js'
 import type { LockKeeper, Moment } from './lock-keeper.js'
+import type { NewerJobs } from './newer-jobs.js'
 import { elapsedMs, type ConsumerContext } from '../consumer-context.js'
 import { JobTrace } from '../job-trace.js'
 import { type TraceCarrier, traceCarrierSchema } from '../../job/trace-carrier.js'
@@ -49,6 +50,7 @@ export interface JobRunMeans {
   /** Under which it looks for jobs; see `Means`. */
   readonly viewId: string
   readonly graceMs: number
+  readonly newerJobs: NewerJobs
 }
 
 /** A job that was chosen for this consumer as another one ended, and what BullMQ gave with that one's end. */
@@ -184,8 +186,9 @@ export class JobRun {
     if (!(error instanceof NewerReleaseError) && !(error instanceof LeftToOthersError)) throw error
     const newer = error instanceof NewerReleaseError
     log[newer ? 'error' : 'info']({ jobId, message: error.message }, newer ? 'job left to a consumer of a newer release' : 'job left to a consumer that can run it')
-    // A release that can't read it may be gone the next moment; so may a refused key.
-    const forMs = newer || error.passing ? settings.stallCheckMs : undefined
+    // A refused key may be taken the next moment; and who can't read it must not have it given up.
+    const passingMs = newer ? this.means.newerJobs.leave(jobId) : settings.stallCheckMs
+    const forMs = newer || error.passing ? passingMs : undefined
     // Where it has no sandbox yet, a place that was chosen with it would stand empty meanwhile.
     const begun = await store.read(jobId).catch((unread: unknown) => {
       if (unread instanceof NewerReleaseError) return 'unread' as const
