@@ -3,7 +3,7 @@ import { HttpRefusalError } from './refusal.js'
 
 /**
  * Server-sent events, as fast as they are read: the next one is asked for when the one before has gone. Meanwhile a comment goes out every so often,
- * so that nothing on the way takes the connection for dead; each time it is asked whether the reader may still read.
+ * so that nothing on the way takes the connection for dead; each time, however much there is to send, it is asked whether the reader may still read.
  */
 export interface ServerSentEvent {
   readonly event: string
@@ -37,6 +37,7 @@ export function eventStream(open: (signal: AbortSignal) => AsyncIterable<ServerS
   const encoder = new TextEncoder()
   let next: Promise<IteratorResult<ServerSentEvent>> | undefined
   let begun = false
+  let askAt = performance.now() + heartbeatMs
   let over = false
   const end = () => {
     if (over) return
@@ -57,12 +58,15 @@ export function eventStream(open: (signal: AbortSignal) => AsyncIterable<ServerS
         }
         next ??= events.next()
         const timer = new AbortController()
-        const came = await Promise.race([next, delay(heartbeatMs, 'silence' as const, { signal: timer.signal })]).finally(() => timer.abort())
-        if (came === 'silence') {
+        const leftMs = askAt - performance.now()
+        // By the clock, and not by silence: a stream that is never silent is asked about too.
+        const came = leftMs <= 0 ? 'ask' : await Promise.race([next, delay(leftMs, 'ask' as const, { signal: timer.signal })]).finally(() => timer.abort())
+        if (came === 'ask') {
           // While Redis is away nobody knows, and nothing is read.
           await mayRead().catch((error: unknown) => {
             if (error instanceof HttpRefusalError) throw error
           })
+          askAt = performance.now() + heartbeatMs
           controller.enqueue(encoder.encode(': \n\n'))
           return
         }

@@ -118,6 +118,20 @@ describe('a job’s log', () => {
     expect(kept.events()).toEqual([])
   })
 
+  it('ends when the key does, also where it is never silent', async () => {
+    // Streams look for new events every half a second: that is the longest silence of one to which something comes at each look.
+    const { queue, keys, newKey, url } = await serve(redis, { heartbeatMs: 1_500 })
+    const key = await newKey('read')
+    const stream = await openStream(`${url}v1/events`, key)
+    let over = false
+    void stream.over.then(() => (over = true))
+    await keys.revoke(key)
+    await until(async () => {
+      await (await queue.enqueue(spec())).cancel('told of')
+      return over
+    }, 'it is over')
+  })
+
   it('is streamed to so many at once', async () => {
     const { call, newKey, url } = await serve(redis)
     const key = await newKey('write')
