@@ -66,15 +66,25 @@ export function ownSpec(caller: Caller, spec: unknown): unknown {
     ...given,
     tenant,
     ...(typeof idempotencyKey === 'string' && idempotencyKey !== '' && idempotencyKey.length <= longestKey ? { idempotencyKey: ownKey(tenant, idempotencyKey) } : {}),
-    ...(isKeyed(concurrency) && concurrency.key !== '' ? { concurrency: { ...concurrency, key: `${encodeURIComponent(tenant)}/${concurrency.key}` } } : {}),
+    ...(isKeyed(concurrency) && concurrency.key !== '' && concurrency.key.length <= longestConcurrencyKey ? { concurrency: { ...concurrency, key: ownConcurrencyKey(tenant, concurrency.key) } } : {}),
   }
 }
 
 /** Longer ones the queue refuses. */
 const longestKey = 500
+const longestConcurrencyKey = 200
 
 function ownKey(tenant: string, key: string): string {
   return `tenant:${createHash('sha256').update(JSON.stringify([tenant, key])).digest('hex')}`
+}
+
+/**
+ * One that says whose it is, where it is shown. It begins as none does that others choose for what they have: a repository's id looks like a tenant with a
+ * key behind it. Where that is too long for the queue, as the names of many scripts make it, it is a digest, which holds no `/`.
+ */
+function ownConcurrencyKey(tenant: string, key: string): string {
+  const readable = `tenant:${encodeURIComponent(tenant)}/${key}`
+  return readable.length <= longestConcurrencyKey ? readable : ownKey(tenant, key)
 }
 
 function isKeyed(value: unknown): value is { readonly key: string } {

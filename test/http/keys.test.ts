@@ -188,6 +188,28 @@ describe('a key for tenants', () => {
   })
 })
 
+it('a tenant’s key of concurrency is nobody else’s, whatever it is called, and may be as long for each', async () => {
+  const { call, newKey, queue } = await serve(redis)
+  const key = await newKey('write', ['acme'])
+  // As the application that has everybody's jobs calls it: by the repository.
+  const others = await queue.enqueue({ repository: 'acme/web', steps: ['true'], tenant: 'globex', concurrency: { key: 'acme/web:main' } })
+  for (const name of ['web:main', '/web:main', 'acme/web:main', '../acme/web:main']) {
+    expect((await call('POST', '/v1/jobs', { key, body: spec({ concurrency: { key: name, then: 'cancel-waiting' } }) })).status).toBe(201)
+  }
+  expect((await queue.job(others.jobId).status()).state).toBe('waiting')
+
+  const [one, two] = ['社'.repeat(100), `${'社'.repeat(99)}長`]
+  const keys = [await newKey('write', [one]), await newKey('write', [two])]
+  const send = async (of: string | undefined, name: string) => await call<{ jobId: string }>('POST', '/v1/jobs', { key: of, body: spec({ concurrency: { key: name, then: 'cancel-waiting' } }) })
+  for (const name of ['main', 'm'.repeat(200)]) {
+    const sent = [await send(keys[0], name), await send(keys[1], name), await send(keys[0], `${name.slice(1)}x`), await send(keys[0], name)]
+    expect(sent.map(({ status }) => status)).toEqual([201, 201, 201, 201])
+    await until(async () => (await queue.job(sent[0]?.body.jobId ?? '').status()).state === 'cancelled', 'their own newer one has it')
+    expect((await queue.statuses(sent.slice(1).map(({ body }) => body.jobId))).map((status) => status?.state)).toEqual(['waiting', 'waiting', 'waiting'])
+  }
+  expect(await send(keys[0], 'm'.repeat(201))).toMatchObject({ status: 422, body: { detail: expect.stringContaining('concurrency.key: is longer than 200 characters') as string } })
+})
+
 describe('a key for repositories and secrets', () => {
   const limits = { repositories: ['acme/web', 'acme/tool-*', 'globex/*'], secrets: ['API_KEY', 'HOOK_SECRET'] }
 
