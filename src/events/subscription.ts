@@ -154,7 +154,7 @@ class GroupReader implements Subscription {
       while (!this.#stopping()) {
         try {
           if (!opened) {
-            await this.#untilStopped(this.#group.open(this.#start()))
+            await this.#untilStopped(this.#group.open(this.#start(), this.#readUpTo !== '0-0'))
             opened = true
           }
           await this.#turn()
@@ -177,6 +177,8 @@ class GroupReader implements Subscription {
   }
 
   #start(): string {
+    // A group that was lost meanwhile begins behind what this reader knows of: its options say where a new one does.
+    if (this.#readUpTo !== '0-0') return this.#readUpTo
     const { from } = this.options
     if (from === 'now') return '$'
     return from === 'start' ? '0' : entryBefore(from)

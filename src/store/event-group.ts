@@ -86,10 +86,11 @@ export class EventGroup {
   /**
    * Makes the group unless it is there.
    * @param from `$` for what comes, or the id of the entry behind which it begins.
+   * @param again whether the caller had it before, and Redis has lost it: what is known of where it was comes before `from`.
    * @returns whether it was made.
    */
-  async open(from: string): Promise<boolean> {
-    return (await runScript(this.#redis, 'event-open', this.#keys, [this.group, from])) === 1
+  async open(from: string, again = false): Promise<boolean> {
+    return (await runScript(this.#redis, 'event-open', this.#keys, [this.group, from, again ? 1 : ''])) === 1
   }
 
   /**

@@ -150,6 +150,38 @@ describe('a subscription', () => {
     expect(errors.filter((error) => !/NOGROUP|ECONN|Connection/.test(String(error)))).toEqual([])
   })
 
+  it.each(['now', 'start'] as const)('misses nothing that ended before it noticed that Redis has lost its data, or its group: from %s', async (from) => {
+    await finishJobs('0')
+    const seen: string[] = []
+    listen('group', (event) => void seen.push(event.subject), { from })
+    await until(async () => (await pendingOf('group')) === 0, 'it is there')
+    await finishJobs('1')
+    await until(() => seen.includes('1'), 'the first came')
+    await until(async () => (await pendingOf('group')) === 0, 'it is done')
+    // In one step, so that the reader finds the group gone and the next event there.
+    await redis.client.flushall()
+    await finishJobs('2')
+    await until(() => seen.includes('2'), 'the second came')
+    await redis.client.xgroup('DESTROY', redis.keys.events(), 'group')
+    await finishJobs('3')
+    await until(() => seen.includes('3'), 'the third came')
+    expect(seen).toEqual(from === 'now' ? ['1', '2', '3'] : ['0', '1', '2', '3'])
+  })
+
+  it.each([
+    ['an event that Redis has lost with its data, whose clock is behind since', { after: `${Date.now() + 3_600_000}-0` }, ['1', '2']],
+    ['a time that is yet to come', { sinceMs: Date.now() + 3_600_000 }, ['2']],
+    ['an event that was lost in a failover', { after: `${Date.now() + 30_000}-0` }, ['2']],
+  ])('begins with what there is behind %s', async (_what, from, expected) => {
+    await finishJobs('1')
+    const seen: string[] = []
+    listen('group', (event) => void seen.push(event.subject), { from })
+    await until(async () => (await pendingOf('group')) !== undefined, 'it is there')
+    await finishJobs('2')
+    await until(() => seen.includes('2'), 'the second came')
+    expect(seen).toEqual(expected)
+  })
+
   it('reports an entry that is no event, and leaves it for others', async () => {
     const client = redis.connect()
     await client.xadd(redis.keys.events(), '*', 'id', 'x', 'event', '{"specversion":"1.0"}')

@@ -64,8 +64,10 @@ describe('a webhook', () => {
     const event = new Webhook(secret).verify(body, headers as Record<string, string>) as CompletionEvent
     expect(event).toMatchObject({ specversion: '1.0', type: 'dev.switchyard.job.succeeded', subject: 'job', data: { metadata: { text: 'häßlich ✓' } } })
     expect(event).not.toHaveProperty('hooks')
-    const latest = await new DeliveryLog(redis.client, redis.keys).latest(10)
-    expect(latest).toMatchObject([{ group: 'webhook-of-jobs:0', event: 'job.1', status: 204, attempt: 1, to: receiver.origin, error: '' }])
+    // It is noted once the receiver has answered.
+    const latest = async () => await new DeliveryLog(redis.client, redis.keys).latest(10)
+    await until(async () => (await latest()).length > 0, 'it is noted')
+    expect(await latest()).toMatchObject([{ group: 'webhook-of-jobs:0', event: 'job.1', status: 204, attempt: 1, to: receiver.origin, error: '' }])
   })
 
   it('of a deployment is told of every job from when it is first there; several of one job each of what they ask for', async () => {

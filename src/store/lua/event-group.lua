@@ -121,6 +121,19 @@ local function bury(id, subject, taken, why, most, mostBytes)
   return leave(id, subject)
 end
 
+-- Where a group is to begin that is to begin behind an entry: no place that the stream has not come to, which would have it wait for hours where a clock was set back.
+-- `anew`: what it gets where the stream itself was begun anew, by a clock that is behind.
+local function startOf(from, anew)
+  local ms, sequence = string.match(from, '^(%d+)%-(%d+)$')
+  if not ms then return from end
+  local newest = redis.call('XREVRANGE', STREAM, '+', '-', 'COUNT', 1)[1]
+  if not newest then return '0' end
+  local aheadMs = tonumber(ms) - tonumber((string.match(newest[1], '^%d+')))
+  if aheadMs <= 0 then return from end
+  -- A time that is yet to come, which has the last of numbers; or an event that a failover has lost. By more than that: all that the stream has is new.
+  return (aheadMs <= 60000 or sequence == '18446744073709551615') and '$' or anew
+end
+
 -- Notes where the group reads on, by what Redis says of it.
 local function noteStart()
   for _, flat in ipairs(redis.call('XINFO', 'GROUPS', STREAM)) do
