@@ -533,6 +533,13 @@ describe('cancel-waiting, drop', () => {
     expect(await q.enqueue('e', 'drop')).toEqual([])
     expect(await q.takeAll()).toEqual(['e'])
   })
+
+  it.each(['drop', 'cancel-waiting'] as const)('nothing watches for how long one that has ended so may wait: %s', async (then) => {
+    await q.enqueue('a', then, { waitTimeout: '1h' })
+    await q.enqueue('b', then, { waitTimeout: '1h' })
+    const deadlines = `${redis.keys.ready()}:q:agents:${(await redis.client.hget(`${redis.keys.ready()}:epoch`, 'agents')) ?? '1'}:deadline`
+    expect(await redis.client.zrange(deadlines, '0', '-1')).toEqual([then === 'drop' ? 'a' : 'b'])
+  })
 })
 
 describe('cancel-running', () => {

@@ -257,6 +257,8 @@ end
 function keyed.supersede(q, jobId, why)
   keyed.forget(q, jobId)
   ready.unlist(q, jobId)
+  -- One that is dropped as it comes is not listed yet.
+  call('ZREM', keyOf(q, 'deadline'), jobId)
   if call('ZREM', bull(q, 'prioritized'), jobId) == 0 then return end
   call('HSET', R .. ':keyed', q .. ':' .. jobId, '!' .. why)
   keyed.some = {}

@@ -15,7 +15,7 @@ if waiting and generation < waiting then
   local seq = tonumber(state[3] or '0') + 1
   -- The log of an earlier run is not this one's.
   if generation > 0 then dropLog(log, KEYS[5]) end
-  redis.call('HDEL', run, 'record', 'reason', 'holder', 'continue', 'cancelReason', 'cancelAtMs', 'toldAtMs', 'again', 'otherOf', 'otherReason', 'otherAtMs')
+  redis.call('HDEL', run, 'record', 'reason', 'holder', 'continue', 'cancelReason', 'cancelAtMs', 'toldAtMs', 'again', 'otherOf', 'otherReason', 'otherAtMs', 'skew')
   -- The fence goes up, so that nothing of an earlier generation can be written any more.
   redis.call('HINCRBY', run, 'fence', 1)
   redis.call('HSET', run, 'generation', waiting, 'result', ARGV[4], 'atMs', now, 'seq', seq, 'stalls', '-', 'of', redis.call('HGET', KEYS[8], 'timestamp') or '0')
