@@ -67,10 +67,13 @@ export async function endSuperseded(connected: Connected, superseded: readonly S
   }
 }
 
-/** A consumer may be taking it at this moment: then it finds the record ended, and finishes it in BullMQ itself. */
+/**
+ * A consumer may be taking it at this moment: then it finds the record ended, and finishes it in BullMQ itself. The children of its flow are jobs of their
+ * own, each with a result, which BullMQ would remove as well.
+ */
 async function removeUnlessTaken(job: Job<QueuedJob> | undefined): Promise<void> {
   try {
-    await job?.remove()
+    await job?.remove({ removeChildren: false })
   } catch (error) {
     if (!(error instanceof Error && error.message.includes('locked'))) throw error
   }

@@ -54,7 +54,7 @@ const optionsSchema = z.strictObject({
 const jobsPerStep = 200
 const jobsPerCall = 20_000
 /** BullMQ's sets; whatever else holds jobs is a list. */
-const sets = new Set<JobType>(['prioritized', 'delayed', 'completed', 'failed'])
+const sets = new Set<JobType>(['prioritized', 'delayed', 'waiting-children', 'completed', 'failed'])
 const listReply = z.tuple([z.number(), z.array(z.string())])
 
 /** A job that may be listed, when it was enqueued, and the position behind it. */

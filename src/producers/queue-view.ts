@@ -111,7 +111,7 @@ export function shownSpec(spec: unknown): JobSpec | undefined {
 export function typesOf(state: JobStatus['state'] | undefined): JobType[] {
   switch (state) {
     case 'waiting':
-      return ['prioritized', 'waiting', 'delayed']
+      return ['prioritized', 'waiting', 'delayed', 'waiting-children']
     case 'running':
       // A job that is handed over is back in the queue for a moment.
       return ['active', 'waiting', 'prioritized', 'delayed']
@@ -123,6 +123,6 @@ export function typesOf(state: JobStatus['state'] | undefined): JobType[] {
     case 'cancelled':
       return ['failed', 'completed']
     case undefined:
-      return ['active', 'waiting', 'prioritized', 'delayed', 'completed', 'failed']
+      return ['active', 'waiting', 'prioritized', 'delayed', 'waiting-children', 'completed', 'failed']
   }
 }

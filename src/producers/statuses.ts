@@ -17,8 +17,8 @@ export async function statusesOf(connected: Connected, queueName: string, jobIds
   const { queue, store, ready, redis } = connected
   const ids = [...new Set(jobIds)]
   const jobs = await Promise.all(ids.map((jobId) => queue.getJob(jobId)))
-  const [runs, around, inHand] = await Promise.all([store.readMany(ids, { forShow: true }), aroundOf(connected, queueName), areInHand(queue, redis, ids)])
-  const views = jobs.map((job, index) => (job === undefined ? null : viewOf(job, inHand[index] ?? false)))
+  const [runs, around, where] = await Promise.all([store.readMany(ids, { forShow: true }), aroundOf(connected, queueName), whereIn(queue, redis, ids)])
+  const views = jobs.map((job, index) => (job === undefined ? null : viewOf(job, where[index]?.inHand ?? false)))
   // Only of what waits in nobody's hands.
   const waiting = views.map((view) => (view === null || view.finished || view.inHand ? null : view))
   const constraints = waiting.map((view, index) => (view?.spec === undefined ? '' : constraintsOf(view.spec, isBegun(runs[index])).id))
@@ -37,6 +37,7 @@ export async function statusesOf(connected: Connected, queueName: string, jobIds
       key: keys[index] ?? null,
       unpaid: unpaid[index] ?? null,
       delayedUntilMs: view?.delayedUntilMs ?? null,
+      forChildren: where[index]?.forChildren ?? false,
     })
   })
   const byId = new Map(ids.map((jobId, index) => [jobId, statuses[index] ?? null]))
@@ -52,7 +53,7 @@ function isBegun(run: StoredRun | null | undefined): boolean {
 async function aroundOf({ queue, ledger, roster, operators }: Connected, queueName: string): Promise<Around> {
   const [loads, paused, live] = await Promise.all([ledger.loads(), queue.isPaused(), roster.live()])
   const pausedBy = paused ? await operators.queuePause() : null
-  return { loads, paused, pausedBy, consumers: live.filter((consumer) => consumer.queue === queueName), tenant: null, refusals: null, key: null, unpaid: null, delayedUntilMs: null }
+  return { loads, paused, pausedBy, consumers: live.filter((consumer) => consumer.queue === queueName), tenant: null, refusals: null, key: null, unpaid: null, delayedUntilMs: null, forChildren: false }
 }
 
 async function keyOf(ready: Connected['ready'], jobId: string, spec: JobSpec | undefined): Promise<KeyStanding | null> {
@@ -60,15 +61,16 @@ async function keyOf(ready: Connected['ready'], jobId: string, spec: JobSpec | u
   return standing?.parked === true ? standing : null
 }
 
-/** Which of these jobs a consumer holds now: the lock is BullMQ's. */
-async function areInHand(queue: Queue<QueuedJob>, redis: Redis, jobIds: readonly string[]): Promise<boolean[]> {
+/** Which of these jobs a consumer holds now: the lock is BullMQ's. And which wait for the children of their flows. */
+async function whereIn(queue: Queue<QueuedJob>, redis: Redis, jobIds: readonly string[]): Promise<{ inHand: boolean; forChildren: boolean }[]> {
   if (jobIds.length === 0) return []
   const pipeline = redis.pipeline()
-  for (const jobId of jobIds) pipeline.exists(`${queue.toKey(jobId)}:lock`)
-  return ((await pipeline.exec()) ?? []).map(([error, count]) => {
+  for (const jobId of jobIds) pipeline.exists(`${queue.toKey(jobId)}:lock`).zscore(queue.toKey('waiting-children'), jobId)
+  const answers = ((await pipeline.exec()) ?? []).map(([error, answer]) => {
     if (error !== null) throw error
-    return count === 1
+    return answer
   })
+  return jobIds.map((_jobId, index) => ({ inHand: answers[2 * index] === 1, forChildren: answers[2 * index + 1] != null }))
 }
 
 /** Looks each name up once; the empty one stands for none. */

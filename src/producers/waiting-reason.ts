@@ -36,6 +36,8 @@ export interface Around {
   readonly unpaid: string | null
   /** Until when it is delayed, in milliseconds since 1970; null when it is not. */
   readonly delayedUntilMs: number | null
+  /** It is the parent of one of BullMQ's flows, whose children have not ended. */
+  readonly forChildren: boolean
 }
 
 /**
@@ -45,7 +47,8 @@ export interface Around {
  * @returns null when it is about to be taken.
  */
 export function waitingReason(spec: JobSpec | undefined, record: Pick<RunRecord, 'sandbox' | 'creating'> | null, around: Around): string | null {
-  const { paused, pausedBy, consumers, tenant, refusals, delayedUntilMs } = around
+  const { paused, pausedBy, consumers, tenant, refusals, delayedUntilMs, forChildren } = around
+  if (forChildren) return 'waiting for the children of its flow'
   if (paused) return `waiting: the queue is paused${pausedBy === null ? '' : ` ${describeWord(pausedBy)}`}; resume it`
   if (delayedUntilMs !== null) return `waiting: delayed until ${new Date(delayedUntilMs).toISOString().slice(0, 19)}Z`
   if (consumers.length === 0) return 'waiting for a consumer: none is live for this queue; start one'

@@ -125,6 +125,23 @@ describe('jobs that came around Switchyard', () => {
     expect((await parent.status()).state).toBe('succeeded')
   })
 
+  it('are listed while they wait for the children of their flow, say so, and are cancelled without these', async () => {
+    const { queue, bull } = open()
+    await consume()
+    const data = await dataOf(queue, bull)
+    const flows = new FlowProducer({ connection: createRedis({ url: redis.url }, 'commands'), prefix: bull.opts.prefix ?? '' })
+    closing.push(() => flows.close())
+    const children = ['first', 'second'].map((jobId) => ({ name: 'child', queueName: bull.name, data, opts: { jobId, delay: 3_600_000 } }))
+    await flows.add({ name: 'parent', queueName: bull.name, data, opts: { jobId: 'parent' }, children })
+    expect(await queue.job('parent').status()).toMatchObject({ state: 'waiting', reason: 'waiting for the children of its flow' })
+    for (const options of [{}, { state: 'waiting' }] as const) expect((await queue.list(options)).map(({ jobId }) => jobId)).toContain('parent')
+    expect(await queue.job('parent').cancel('no more')).toBe('cancelled')
+    expect(await bull.getJobState('parent')).toBe('unknown')
+    expect((await queue.job('parent').status()).state).toBe('cancelled')
+    for (const { opts } of children) await (await bull.getJob(opts.jobId))!.promote()
+    for (const { opts } of children) expect(await queue.job(opts.jobId).result({ timeoutMs: 150_000 })).toMatchObject({ status: 'succeeded' })
+  })
+
   it('are delayed by enqueue too, and run once it is time', async () => {
     const { queue } = open()
     await consume()
