@@ -112,6 +112,23 @@ describe('a reservation', () => {
     expect(await setBudgets(connection, redis.keys)).toEqual([])
   })
 
+  it.each([[1, true], [2, false]])('is held against what was said of this very job, not of one that was removed and had its id: %d', async (addedAtMs, granted) => {
+    const connection = redis.connect()
+    const { budgets, store } = made(connection)
+    const [job, add] = [redis.keys.job('one'), (atMs: number) => connection.hset(redis.keys.job('one'), 'timestamp', atMs)]
+    await add(1)
+    expect(await set(connection, { jobId: 'one' }, 60)).toEqual({ changed: true, before: null })
+    await connection.del(job)
+    await add(addedAtMs)
+    await connection.set(`${job}:lock`, 'token')
+    const { fence } = (await store.acquire('one', { holder: 'a', fresh: record('one'), token: 'token' })) as { fence: number }
+    expect(await budgets.cover('one', ask(fence, 1, 0, 55, { jobCap: 50 }))).toMatchObject({ granted })
+    expect(await setBudgets(connection, redis.keys)).toHaveLength(granted ? 1 : 0)
+    // Nor is it what was said before.
+    await connection.hset(job, 'timestamp', 3)
+    expect((await set(connection, { jobId: 'one' }, 60)).before).toBeNull()
+  })
+
   it('that nobody renews counts as used, and what was really used is charged by whoever goes on', async () => {
     const connection = redis.connect()
     const { budgets, store } = made(connection, { configured: { acme: 100 } })

@@ -7,7 +7,7 @@
 -- Returns {'lost'} (also of a run that has ended), or {'granted' or 'refused', 'tenant' or 'job' or '': whose budget has too little, its spent, its reserved, its cap or '', when the day ends in ms since 1970,
 -- stamp of the budgets}.
 local base, id, tenant = ARGV[1], ARGV[2], ARGV[5]
-local state = redis.call('HMGET', KEYS[1], 'fence', 'result')
+local state = redis.call('HMGET', KEYS[1], 'fence', 'result', 'of')
 -- A run that has ended is charged for: what was on its way then would charge it anew, and be left.
 if state[1] ~= ARGV[3] or state[2] then return { 'lost' } end
 local today, endsAt, nowMs = costs.today(cjson.decode(ARGV[4]))
@@ -16,7 +16,13 @@ local ended, attempt = cjson.decode(ARGV[10]), ARGV[11]
 
 local tenantCap = costs.capOf(base, tenant, { [tenant] = tonumber(ARGV[6]), ['*'] = tonumber(ARGV[7]) })
 local set = redis.call('HGET', base .. ':caps', 'j:' .. id)
-local jobCap = set and cjson.decode(set).micros or tonumber(ARGV[8])
+set = set and cjson.decode(set)
+-- Said of a job that was removed, and had this one's id.
+if set and set.of and state[3] and set.of ~= state[3] then
+  redis.call('HDEL', base .. ':caps', 'j:' .. id)
+  set = nil
+end
+local jobCap = set and set.micros or tonumber(ARGV[8])
 
 local run, freed = costs.runOf(base, id), false
 if not run then

@@ -10,7 +10,14 @@ local caps = base .. ':caps'
 local time = redis.call('TIME')
 local nowMs = time[1] * 1000 + math.floor(time[2] / 1000)
 local json = redis.call('HGET', caps, field)
-local before = json and string.format('%.0f', cjson.decode(json).micros) or ''
+-- By when it was added a job is told from another one that had its id, and was removed: what was said of that one is not this one's.
+local of = KEYS[6] and redis.call('HGET', KEYS[6], 'timestamp') or nil
+local said = json and cjson.decode(json)
+if said and of and said.of and said.of ~= of then
+  redis.call('HDEL', caps, field)
+  json, said = false, nil
+end
+local before = said and string.format('%.0f', said.micros) or ''
 -- The end of its run took away what was said of it.
 if micros ~= '' and KEYS[5] then
   local waits, ended = nextRun.generation(KEYS[5], KEYS[6])
@@ -18,7 +25,7 @@ if micros ~= '' and KEYS[5] then
 end
 if before == micros then return { 'same', before } end
 if micros ~= '' and not json and redis.call('HLEN', caps) >= tonumber(ARGV[5]) then return { 'full' } end
-if micros == '' then redis.call('HDEL', caps, field) else redis.call('HSET', caps, field, cjson.encode({ micros = tonumber(micros), by = ARGV[4], atMs = nowMs })) end
+if micros == '' then redis.call('HDEL', caps, field) else redis.call('HSET', caps, field, cjson.encode({ micros = tonumber(micros), by = ARGV[4], atMs = nowMs, of = of })) end
 if string.sub(field, 1, 2) == 't:' then
   costs.changed(base, string.sub(field, 3), nowMs)
 else

@@ -1,7 +1,7 @@
 -- What sandboxes have cost, by tenant and day, in whole micro-units of the deployment's currency; and what is reserved for those of jobs that have a budget.
 --   C:day:<day>        hash: 's:<tenant>' -> spent; 'r:<tenant>' -> reserved; 'f:<tenant>' -> how often something that was reserved came free;
 --                      's*' -> what tenants beyond the bound have spent; 'currency'
---   C:caps             hash: 't:<tenant>', 'j:<job id among all queues>' -> JSON { micros, by, atMs }: budgets that were set at run time; 'version'
+--   C:caps             hash: 't:<tenant>', 'j:<job id among all queues>' -> JSON { micros, by, atMs, of: when the job was added }: budgets that were set at run time; 'version'
 --   C:runs             hash: job id among all queues -> JSON { tenant, spent, open = { <attempt> = { c, r, day } } }, of runs that have a budget and have not ended:
 --                      `spent` by attempts that have ended; of those that go on, `c` charged and `r` reserved on that day
 --   C:covered          sorted set: the same ids -> ms by Redis' clock until which they are reserved for
