@@ -192,7 +192,7 @@ function addBulkRoutes(app: ApiApp, api: ApiContext): void {
   )
   app.openapi(
     route({
-      method: 'post', path: '/v1/operations/cancel-jobs', operationId: 'cancelJobs', summary: 'Cancel all jobs that are found; without a state those that wait and those that run', tags: ['operate'],
+      method: 'post', path: '/v1/operations/cancel-jobs', operationId: 'cancelJobs', summary: 'Cancel all jobs that are found; without a state those that have not ended', tags: ['operate'],
       middleware: admin(api),
       request: { body: body('CancelJobs', true) },
       responses: { 200: { description: 'What was done.', content: json('BulkResult') }, ...problems(413, 415) },

@@ -16,7 +16,7 @@ import { fleetOf, jobViewOf } from './fleet.js'
 import type { JobHandle } from './job-handle.js'
 import { type JobPage, listJobs, type ListOptions } from './job-pages.js'
 import { Operations } from './operations.js'
-import { type RetryFilter, type RetryOptions, retryJob } from './job-retry.js'
+import { type RetryFilter, type RetryOptions, retryJob, type SeenRun } from './job-retry.js'
 import { type Connected, ProducerConnection } from './producer-connection.js'
 import { viewOf } from './queue-view.js'
 import { ResultWaiter } from './result-waiter.js'
@@ -128,7 +128,7 @@ export class AgentQueue {
     this.schedules = new Schedules(this.#keys, (spec) => this.#enqueuing.newJob(spec).spec, (work) => this.#connection.use(work))
     this.operations = new Operations(this.#keys, (work) => this.#connection.use(work), {
       list: (page) => this.list(page),
-      retry: (jobId, how) => this.retry(jobId, how),
+      retry: (jobId, how, seen) => this.#retry(jobId, how, seen),
       cancel: (jobId, reason) => this.#cancel(jobId, reason),
       cancelWaiting: (jobId, reason) => this.#connection.use((connected) => cancelWaitingJob(connected, jobId, reason, options.eventSource)),
     })
@@ -196,8 +196,7 @@ export class AgentQueue {
    * @throws InvalidInputError (also when the queue does not hold the job any more), CheckpointGoneError, UnknownJobError, RedisUnavailableError.
    */
   async retry(jobId: string, options: RetryOptions = {}): Promise<'retried' | 'pending'> {
-    checkId(jobId)
-    return await this.#connection.use((connected) => retryJob(connected, this.#keys, jobId, options, this.#options))
+    return await this.#retry(jobId, options)
   }
 
   /**
@@ -208,21 +207,21 @@ export class AgentQueue {
    * were run again.
    */
   async retryMany(filter: RetryFilter = {}, options: RetryOptions = {}): Promise<string[]> {
-    const ids: string[] = []
+    const found = new Map<string, SeenRun>()
     const wanted: ListOptions = { ...filter, state: filter.state ?? 'failed', limit: 1_000 }
     if (wanted.state === 'succeeded' && options.from === 'checkpoint') throw new InvalidInputError('retryMany: state: jobs that have succeeded can’t go on from a checkpoint; leave out "from"')
     // All are found first: what is run again leaves the list.
     let page = await this.list(wanted)
     for (;;) {
-      ids.push(...page.map(({ jobId }) => jobId))
+      for (const { jobId, endedAtMs } of page) found.set(jobId, { endedAtMs })
       if (page.cursor === null) break
       page = await this.list({ ...wanted, cursor: page.cursor })
     }
     const again: string[] = []
     const without: CheckpointGoneError[] = []
-    for (const jobId of ids) {
+    for (const [jobId, seen] of found) {
       try {
-        if ((await this.retry(jobId, options)) === 'retried') again.push(jobId)
+        if ((await this.#retry(jobId, options, seen)) === 'retried') again.push(jobId)
       } catch (error) {
         if (!(error instanceof CheckpointGoneError)) throw error
         without.push(error)
@@ -303,6 +302,11 @@ export class AgentQueue {
     const [status = null] = await this.statuses([jobId])
     if (status === null) throw new UnknownJobError(jobId)
     return status
+  }
+
+  async #retry(jobId: string, options: RetryOptions, seen?: SeenRun): Promise<'retried' | 'pending'> {
+    checkId(jobId)
+    return await this.#connection.use((connected) => retryJob(connected, this.#keys, jobId, options, this.#options, seen))
   }
 
   async #cancel(jobId: string, reason: string): Promise<'cancelled' | 'requested' | 'ended'> {

@@ -39,7 +39,7 @@ const atOnce = 10
  * Finds jobs, all of them first, since what is done to them changes what is found; then does it to each, some at a time. What fails for one is noted,
  * and the others go on; only where Redis is away it ends.
  * @param states one list after the other.
- * @param work returns whether anything was done.
+ * @param work is told when the run that was found had ended, null where it had not; returns whether anything was done.
  * @throws InvalidInputError for a limit that can't be, RedisUnavailableError.
  */
 export async function toMany(
@@ -47,20 +47,21 @@ export async function toMany(
   filter: JobFilter,
   states: readonly JobStatus['state'][],
   { limit = defaultBulkLimit, dryRun = false }: BulkOptions,
-  work: (jobId: string) => Promise<boolean>,
+  work: (jobId: string, endedAtMs: number | null) => Promise<boolean>,
 ): Promise<BulkResult> {
   if (!Number.isInteger(limit) || limit < 1 || limit > mostBulk) throw new InvalidInputError(`limit: must be a whole number from 1 to ${mostBulk}`)
-  const { jobIds: found, more } = await find(list, filter, states, limit)
-  if (dryRun) return { found: found.length, more, jobIds: found, unchanged: 0, failed: [] }
+  const { found, more } = await find(list, filter, states, limit)
+  if (dryRun) return { found: found.size, more, jobIds: [...found.keys()], unchanged: 0, failed: [] }
   const done: string[] = []
   const failed: BulkFailure[] = []
   let unchanged = 0
   const left = [...found]
   await Promise.all(
     Array.from({ length: atOnce }, async () => {
-      for (let jobId = left.shift(); jobId !== undefined; jobId = left.shift()) {
+      for (let next = left.shift(); next !== undefined; next = left.shift()) {
+        const [jobId, endedAtMs] = next
         try {
-          if (await work(jobId)) done.push(jobId)
+          if (await work(jobId, endedAtMs)) done.push(jobId)
           else unchanged += 1
         } catch (error) {
           if (error instanceof RedisUnavailableError) {
@@ -74,21 +75,21 @@ export async function toMany(
       }
     }),
   )
-  return { found: found.length, more, jobIds: done, unchanged, failed }
+  return { found: found.size, more, jobIds: done, unchanged, failed }
 }
 
-async function find(list: (options: ListOptions) => Promise<JobPage>, filter: JobFilter, states: readonly JobStatus['state'][], limit: number): Promise<{ jobIds: string[]; more: boolean }> {
-  const found = new Set<string>()
+async function find(list: (options: ListOptions) => Promise<JobPage>, filter: JobFilter, states: readonly JobStatus['state'][], limit: number): Promise<{ found: Map<string, number | null>; more: boolean }> {
+  const found = new Map<string, number | null>()
   for (const state of states) {
     let cursor: string | null | undefined
     while (cursor !== null) {
       const page: JobPage = await list({ ...filter, state, limit: jobsPerPage, cursor })
-      for (const { jobId } of page) {
-        if (found.size === limit && !found.has(jobId)) return { jobIds: [...found], more: true }
-        found.add(jobId)
+      for (const { jobId, endedAtMs } of page) {
+        if (found.size === limit && !found.has(jobId)) return { found, more: true }
+        found.set(jobId, endedAtMs)
       }
       cursor = page.cursor
     }
   }
-  return { jobIds: [...found], more: false }
+  return { found, more: false }
 }

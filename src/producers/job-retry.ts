@@ -24,6 +24,12 @@ export interface RetryOptions {
   readonly from?: 'start' | 'checkpoint' | undefined
 }
 
+/** Which run of a job is run again, where only that is meant which somebody has seen. */
+export interface SeenRun {
+  /** When it ended, as `JobStatus` has it; null for whichever is the last. */
+  readonly endedAtMs: number | null
+}
+
 /** Which ended jobs are run again. */
 export type RetryFilter = Pick<ListOptions, 'tenant' | 'repository' | 'since'> & { readonly state?: 'succeeded' | 'failed' | 'cancelled' | undefined }
 
@@ -38,10 +44,11 @@ const lookEveryMs = 50
 
 /**
  * Runs a job again that has ended: in BullMQ (where it still waits there, in its place), in the index of what waits, and a consumer is woken.
- * @returns `retried`, or `pending` when it waits or runs already, and nothing was done.
+ * @param seen the run that is meant: what somebody else has run again meanwhile is left alone, however that ended.
+ * @returns `retried`, or `pending` when it waits or runs already or another run has ended, and nothing was done.
  * @throws UnknownJobError; InvalidInputError when the queue does not hold it any more; CheckpointGoneError.
  */
-export async function retryJob(connected: Connected, keys: Keys, jobId: string, options: RetryOptions, told: { readonly eventSource?: string | undefined; readonly eventTypes?: readonly EventKind[] | undefined } = {}): Promise<'retried' | 'pending'> {
+export async function retryJob(connected: Connected, keys: Keys, jobId: string, options: RetryOptions, told: { readonly eventSource?: string | undefined; readonly eventTypes?: readonly EventKind[] | undefined } = {}, seen: SeenRun = { endedAtMs: null }): Promise<'retried' | 'pending'> {
   const { from = 'start' } = parseInput(optionsSchema, options, 'retry')
   const { queue, redis, store, ready, waits } = connected
   const giveUpAt = performance.now() + bullmqLagsMs
@@ -56,6 +63,7 @@ export async function retryJob(connected: Connected, keys: Keys, jobId: string, 
     // Its run has ended while it waited, and BullMQ hears of that from whoever takes it, which may be never: the queue may be paused.
     const unheard = ended === null && standing?.result != null && state === 'prioritized' && (await store.read(jobId))?.last.stalls === null
     if (ended !== null || unheard) {
+      if (seen.endedAtMs !== null && (await isAnotherRun(connected, jobId, seen.endedAtMs))) return 'pending'
       const spec = viewOf(job, false).spec
       const asked = from === 'checkpoint' ? await askForContinuation(connected, jobId, spec) : 'none'
       if (asked === 'changed') continue
@@ -78,6 +86,12 @@ export async function retryJob(connected: Connected, keys: Keys, jobId: string, 
     if (standing?.result == null || performance.now() > giveUpAt) return 'pending'
     await pause(lookEveryMs)
   }
+}
+
+/** Of a record that is past its retention nobody knows, and nobody can have run it again since without one. */
+async function isAnotherRun({ store }: Connected, jobId: string, endedAtMs: number): Promise<boolean> {
+  const stored = await store.read(jobId)
+  return stored !== null && stored.atMs !== endedAtMs
 }
 
 /**

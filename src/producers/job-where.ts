@@ -6,7 +6,7 @@ import type { ListOptions } from './job-pages.js'
 /** Which jobs are meant, as `list` takes it. */
 export type JobFilter = Pick<ListOptions, 'state' | 'repository' | 'since' | 'error'> & { readonly tenant?: string | undefined }
 
-const states = ['waiting', 'running', 'succeeded', 'failed', 'cancelled'] as const
+const states = ['waiting', 'running', 'parked', 'succeeded', 'failed', 'cancelled'] as const
 const fields = ['state', 'tenant', 'repository', 'since', 'error'] as const
 type Field = (typeof fields)[number]
 

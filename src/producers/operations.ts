@@ -5,7 +5,7 @@ import { parseInput } from '../job/explain.js'
 import { appendAudit, askToLeave, type AuditEntry, type Heeded, type KeptAuditEntry, type Keys, type LiveConsumer, mostOperatedTenants, type OperatorWord, type ProviderDrain, type ProviderLimitSet, readAudit, redisNowMs, type Said, type Saying, tenantLoads, type TenantShareSet, type TenantStanding } from '../store/index.js'
 import { type BulkOptions, type BulkResult, mostBulk, toMany } from './job-bulk.js'
 import type { JobPage, ListOptions } from './job-pages.js'
-import type { RetryOptions } from './job-retry.js'
+import type { RetryOptions, SeenRun } from './job-retry.js'
 import type { JobFilter } from './job-where.js'
 import type { Connected } from './producer-connection.js'
 
@@ -59,7 +59,7 @@ export class Operations {
     private readonly use: <T>(work: (connected: Connected) => Promise<T>) => Promise<T>,
     private readonly jobs: {
       readonly list: (options: ListOptions) => Promise<JobPage>
-      readonly retry: (jobId: string, options: RetryOptions) => Promise<'retried' | 'pending'>
+      readonly retry: (jobId: string, options: RetryOptions, seen: SeenRun) => Promise<'retried' | 'pending'>
       readonly cancel: (jobId: string, reason: string) => Promise<'cancelled' | 'requested' | 'ended'>
       readonly cancelWaiting: (jobId: string, reason: string) => Promise<boolean>
     },
@@ -189,18 +189,18 @@ export class Operations {
    */
   async retryJobs(filter: JobFilter, options: BulkOptions & RetryOptions & { readonly by: Operator }): Promise<BulkResult> {
     const { state = 'failed' } = filter
-    if (state === 'waiting' || state === 'running') throw new InvalidInputError(`where: state: jobs that are ${state} can't be run again; give failed, cancelled or succeeded`)
+    if (state === 'waiting' || state === 'running' || state === 'parked') throw new InvalidInputError(`where: state: jobs that are ${state} can't be run again; give failed, cancelled or succeeded`)
     if (state === 'succeeded' && options.from === 'checkpoint') throw new InvalidInputError('where: state: jobs that have succeeded can’t go on from a checkpoint; leave out "from"')
-    return await this.toMany('retryJobs', filter, [state], options, async (jobId) => (await this.jobs.retry(jobId, { from: options.from })) === 'retried')
+    return await this.toMany('retryJobs', filter, [state], options, async (jobId, endedAtMs) => (await this.jobs.retry(jobId, { from: options.from }, { endedAtMs })) === 'retried')
   }
 
-  /** Cancels all jobs that a filter finds; without a state those that wait and those that run. */
+  /** Cancels all jobs that a filter finds; without a state those that have not ended: a parked one would go on some day. */
   async cancelJobs(filter: JobFilter, options: BulkOptions & { readonly by: Operator; readonly reason?: string | undefined }): Promise<BulkResult> {
     const { state } = filter
-    if (state !== undefined && state !== 'waiting' && state !== 'running') throw new InvalidInputError(`where: state: jobs that have ${state === 'cancelled' ? 'been cancelled' : state} have ended; give waiting or running`)
+    if (state !== undefined && state !== 'waiting' && state !== 'running' && state !== 'parked') throw new InvalidInputError(`where: state: jobs that have ${state === 'cancelled' ? 'been cancelled' : state} have ended; give waiting, running or parked`)
     const reason = options.reason ?? `cancelled by ${shownName(options.by)}`
     const cancel = async (jobId: string) => (await this.jobs.cancel(jobId, reason)) !== 'ended'
-    return await this.toMany('cancelJobs', filter, state === undefined ? ['waiting', 'running'] : [state], options, state === 'waiting' ? (jobId) => this.jobs.cancelWaiting(jobId, reason) : cancel)
+    return await this.toMany('cancelJobs', filter, state === undefined ? ['waiting', 'running', 'parked'] : [state], options, state === 'waiting' ? (jobId) => this.jobs.cancelWaiting(jobId, reason) : cancel)
   }
 
   /**
@@ -212,7 +212,7 @@ export class Operations {
     return await this.toMany('drainQueue', {}, ['waiting'], { ...options, limit: options.limit ?? mostBulk }, (jobId) => this.jobs.cancelWaiting(jobId, reason))
   }
 
-  private async toMany(action: string, filter: JobFilter, states: Parameters<typeof toMany>[2], options: BulkOptions & { readonly by: Operator }, work: (jobId: string) => Promise<boolean>): Promise<BulkResult> {
+  private async toMany(action: string, filter: JobFilter, states: Parameters<typeof toMany>[2], options: BulkOptions & { readonly by: Operator }, work: Parameters<typeof toMany>[4]): Promise<BulkResult> {
     const { by } = parseInput(optionsSchema, options, 'options')
     const done = await toMany((page) => this.jobs.list(page), filter, states, options, work)
     if (options.dryRun !== true && done.jobIds.length > 0) await this.audit(by, action, done.jobIds, { after: { where: filter, done: done.jobIds.length, failed: done.failed.length } })

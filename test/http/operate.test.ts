@@ -1,5 +1,5 @@
 import { Queue } from 'bullmq'
-import { describe, expect, it } from 'vitest'
+import { describe, expect, it, vi } from 'vitest'
 import { completionEvent } from '../../src/events/index.js'
 import { ReadyJobs, Roster, RunStore, SlotLedger } from '../../src/store/index.js'
 import { after, record, result, until, useRedis } from '../store/fixture.js'
@@ -251,6 +251,52 @@ describe('many jobs', () => {
     expect((await as<Done>('POST', '/v1/operations/retry-jobs', { where })).body.jobIds).toEqual([])
     const { body } = await as<{ entries: { action: string; count: number; after?: { where: object } }[] }>('GET', '/v1/audit')
     expect(body.entries.find(({ action }) => action === 'retryJobs')).toMatchObject({ count: again.body.jobIds.length, after: { where: { tenant: 'globex', error: 'provider-down' } } })
+  })
+
+  it('are run again as they were found: what has had another run meanwhile is left alone, however that ended', async () => {
+    const served = await deployment()
+    const { as, client, queue } = served
+    for (const retry of [
+      async () => await as<Done>('POST', '/v1/operations/retry-jobs', { where: 'state=failed tenant=globex' }).then(({ body }) => body),
+      async () => ({ jobIds: await queue.retryMany({ tenant: 'globex' }) }),
+    ]) {
+      const [again, succeeded, same] = await jobs(served, 3)
+      const list = queue.list.bind(queue)
+      // Between the finding and the doing somebody else runs two of them again, one in vain.
+      const spy = vi.spyOn(queue, 'list').mockImplementationOnce(async (options) => {
+        const page = await list(options)
+        for (const [jobId, status] of [[again!, 'failed'], [succeeded!, 'succeeded']] as const) {
+          const set = (name: string) => `${redis.keys.prefix}:${redis.keys.queueName}:${name}`
+          expect(await queue.retry(jobId)).toBe('retried')
+          await client.zrem(redis.keys.bullmq('prioritized'), jobId)
+          const store = new RunStore(client, redis.keys)
+          const acquired = await store.acquire(jobId, { holder: 'c', fresh: record(jobId, { generation: 2 }) })
+          if (acquired.kind !== 'acquired') throw new Error('not acquired')
+          const end = result(jobId, { status, ...(status === 'failed' ? { error: { kind: 'step-failed', message: 'x' } } : {}) })
+          await store.finish(jobId, acquired.fence, record(jobId, { generation: 2, phase: 'ended' }), end, completionEvent(end, {}))
+          await client.zadd(set(status === 'failed' ? 'failed' : 'completed'), String(Date.now()), jobId)
+          await client.hset(redis.keys.job(jobId), 'finishedOn', String(Date.now()), 'atm', '2')
+        }
+        return page
+      })
+      expect(await retry()).toMatchObject({ jobIds: [same!] })
+      spy.mockRestore()
+      expect((await queue.statuses([again!, succeeded!, same!])).map((status) => status?.state)).toEqual(['failed', 'succeeded', 'waiting'])
+      await queue.job(same!).cancel('enough')
+      await client.zrem(`${redis.keys.prefix}:${redis.keys.queueName}:failed`, again!)
+    }
+  })
+
+  it('are cancelled where they are parked too, which would go on some day', async () => {
+    const { as, queue, client } = await deployment()
+    const parked = await queue.enqueue(spec({ tenant: 'globex' }))
+    const acquired = await new RunStore(client, redis.keys).acquire(parked.jobId, { holder: 'c', fresh: record(parked.jobId, { parking: { reason: 'no money', atMs: 1, timeUsedMs: 0, place: '', attempts: 0 } }) })
+    expect([acquired.kind, (await parked.status()).state]).toEqual(['acquired', 'parked'])
+    for (const where of ['tenant=globex', 'tenant=globex state=parked']) {
+      expect((await as<Done>('POST', '/v1/operations/cancel-jobs', { where, dryRun: true })).body).toMatchObject({ found: 1, jobIds: [parked.jobId] })
+    }
+    expect((await as<Done>('POST', '/v1/operations/cancel-jobs', { where: 'tenant=globex' })).body).toMatchObject({ found: 1, jobIds: [parked.jobId], failed: [] })
+    expect((await as('POST', '/v1/operations/retry-jobs', { where: 'state=parked' })).status).toBe(422)
   })
 
   it('are cancelled, and all that wait are ended with their results when the queue is drained', async () => {

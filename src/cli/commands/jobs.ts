@@ -65,7 +65,7 @@ function addRetry(jobs: Command): void {
 }
 
 function addCancel(jobs: Command): void {
-  withBulk(jobs.command('cancel').description('cancel all jobs that are found; without a state those that wait and those that run'), true)
+  withBulk(jobs.command('cancel').description('cancel all jobs that are found; without a state those that have not ended'), true)
     .addHelpText('after', `${whereHelp}\nExamples:\n  switchyard jobs cancel --where 'tenant=acme' --dry-run\n  switchyard jobs cancel --where 'state=waiting repository=acme/web' --reason 'wrong branch'`)
     .action(async (flags: BulkFlags) => {
       const { filter, options } = readBulk(flags)
