@@ -47,6 +47,7 @@ const said: Readonly<Record<string, string>> = {
   ended: 'The job had ended before.',
   retried: 'The job runs again.',
   pending: 'The job waits or runs already; nothing was done.',
+  changed: 'The job has succeeded meanwhile, by another run; nothing was done.',
 }
 
 /** Style and script: for everybody, so that the login has them too. */
@@ -85,6 +86,13 @@ export function fleetRoutes({ queue, base, writable, links, tokenFor, operatorFo
       jobs.delete(first)
     }
     return feed
+  }
+
+  /** @param seen how the job had ended on the page from which it is asked to run again; that may be hours old. */
+  async function hasSucceededSince(jobId: string, seen: string | undefined): Promise<boolean> {
+    if (seen === undefined || seen === 'succeeded') return false
+    const [status] = await queue.statuses([jobId])
+    return status?.result?.status === 'succeeded'
   }
 
   async function changed(context: Context, action: 'cancelJob' | 'retryJob', jobId: string): Promise<void> {
@@ -144,7 +152,7 @@ export function fleetRoutes({ queue, base, writable, links, tokenFor, operatorFo
     const jobId = context.req.param('jobId')
     const from = new URLSearchParams(await context.req.text()).get('from')
     if (from !== 'start' && from !== 'checkpoint') throw new InvalidInputError('from: must be "start" or "checkpoint"')
-    const outcome = await queue.retry(jobId, { from })
+    const outcome = (await hasSucceededSince(jobId, context.req.query('seen'))) ? 'changed' : await queue.retry(jobId, { from })
     if (outcome === 'retried') await changed(context, 'retryJob', jobId)
     jobs.delete(jobId)
     return context.redirect(`${jobPath(base, jobId)}?said=${outcome}`, 303)

@@ -79,6 +79,22 @@ describe('the pages', () => {
     expect(await at.queue.operations.auditLog({ limit: 2 })).toMatchObject([{ by: 'board', name: 'admin', action: 'retryJob', targets: [jobId] }, { by: 'board', name: 'admin', action: 'cancelJob', targets: [jobId] }])
   })
 
+  it('run again what ended as the page said, and not what has succeeded since', async () => {
+    const { url } = await board({ password: 'pass word' })
+    const visitor = await logIn(url)
+    const { jobId } = await at.queue.enqueue({ ...longJob(), steps: ['true'] })
+    expect(await at.queue.job(jobId).result({ timeoutMs: 150_000 })).toMatchObject({ status: 'succeeded' })
+    const path = `/fleet/jobs/${jobId}`
+    const press = async (seen: string) => await fetch(new URL(`${path}/retry${seen}`, url), { ...form({ token: await visitor.token(path), from: 'start' }), headers: { cookie: visitor.cookie } })
+    for (const seen of ['failed', 'cancelled']) expect((await press(`?seen=${seen}`)).headers.get('location')).toBe(`${path}?said=changed`)
+    expect(await visitor.page(`${path}?said=changed`)).toContain('has succeeded meanwhile')
+    expect((await at.queue.job(jobId).status()).state).toBe('succeeded')
+    const [retry] = (await visitor.page(path)).match(/<form[^>]*retry[^>]*>/) ?? []
+    expect(retry).toContain(`action="${path}/retry?seen=succeeded"`)
+    expect((await press('?seen=succeeded')).headers.get('location')).toBe(`${path}?said=retried`)
+    expect(await at.queue.job(jobId).result({ timeoutMs: 150_000 })).toMatchObject({ status: 'succeeded' })
+  })
+
   it('operate by the buttons of one form, once, with who and why in the audit log', async () => {
     const { url } = await board({ password: 'pass word' })
     const { cookie, page, token: tokenOf } = await logIn(url)

@@ -383,7 +383,7 @@ function Ended({ fleet: { ended, atMs }, shared: { base, writable } }: { readonl
             {ended.map(({ jobId, repository, status, reason, endedAtMs }) => (
               <tr>
                 <th scope="row"><a id={elementId('ended', jobId)} href={jobPath(base, jobId)}>{nameOf(repository, jobId)}</a><small class="b id">{line(jobId, 24)}</small></th>
-                <td><State state={status} />{reason === null ? null : <small class="b">{line(reason, 200)}</small>}{writable && status !== 'succeeded' && mayBeJobId(jobId) ? <button id={elementId('again', jobId)} class="act" form="operate" formaction={`${jobPath(base, jobId)}/retry`} name="from" value="start" aria-label={`Run ${line(jobId, 60)} again`}>Run again</button> : null}</td>
+                <td><State state={status} />{reason === null ? null : <small class="b">{line(reason, 200)}</small>}{writable && status !== 'succeeded' && mayBeJobId(jobId) ? <button id={elementId('again', jobId)} class="act" form="operate" formaction={`${jobPath(base, jobId)}/retry?seen=${status}`} name="from" value="start" aria-label={`Run ${line(jobId, 60)} again`}>Run again</button> : null}</td>
                 <td class="num opt" title={instant(endedAtMs).people}><Lasting ms={atMs - endedAtMs} /></td>
               </tr>
             ))}

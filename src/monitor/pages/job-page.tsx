@@ -79,6 +79,7 @@ function actsOf({ status }: JobView): readonly string[] {
 function Acts({ view, base, token, writable, asked }: JobPageOptions & { readonly view: JobView; readonly asked?: boolean }) {
   const acts = actsOf(view)
   const path = jobPath(base, view.status.jobId)
+  const retry = `${path}/retry?seen=${view.status.state}`
   const hidden = <input type="hidden" name="token" value={token} />
   if (!writable) return <div id="acts" class="acts soft"><small>Read-only: start the board with --writable to cancel and retry.</small></div>
   return (
@@ -89,8 +90,8 @@ function Acts({ view, base, token, writable, asked }: JobPageOptions & { readonl
           <form method="post" action={`${path}/cancel`}>{hidden}<input id="cancel-reason" name="reason" aria-label="Reason" placeholder="Reason (optional)" maxlength={500} autofocus={asked === true} /><button id="cancel-button" class="danger">Cancel the job</button></form>
         </details>
       ) : null}
-      {acts.includes('checkpoint') ? <form method="post" action={`${path}/retry`}>{hidden}<input type="hidden" name="from" value="checkpoint" /><button id="retry-checkpoint">Go on from its checkpoint</button></form> : null}
-      {acts.includes('start') ? <form method="post" action={`${path}/retry`}>{hidden}<input type="hidden" name="from" value="start" /><button id="retry-start">Run again</button></form> : null}
+      {acts.includes('checkpoint') ? <form method="post" action={retry}>{hidden}<input type="hidden" name="from" value="checkpoint" /><button id="retry-checkpoint">Go on from its checkpoint</button></form> : null}
+      {acts.includes('start') ? <form method="post" action={retry}>{hidden}<input type="hidden" name="from" value="start" /><button id="retry-start">Run again</button></form> : null}
     </div>
   )
 }
