@@ -299,6 +299,19 @@ describe('what is done to jobs that have ended, or are in hand', () => {
     expect(most).toBeLessThanOrEqual(1)
   })
 
+  it('one whose data is no job any more is cancelled all the same, when its consumer has left it', async () => {
+    const { queue, bull } = open()
+    await consume()
+    const job = await queue.enqueue(spec({ steps: ['sleep 600'] }))
+    await until('it runs', async () => (await job.status()).step !== null)
+    await (await bull.getJob(job.jobId))!.updateData({ nothing: 1 })
+    await closing.pop()!()
+    expect(await job.cancel('no more')).toBe('requested')
+    await consume(4, { settings: impatient })
+    expect(await job.result({ timeoutMs: 150_000 })).toMatchObject({ status: 'cancelled', error: { message: 'no more' } })
+    await until('BullMQ has heard of it', async () => (await bull.getFailedCount()) === 1)
+  })
+
   it.each(['obliterate', 'remove'] as const)('a run whose job is gone by %s ends as cancelled, also without a place', async (means) => {
     const { queue, bull, client } = open()
     const provider = await consume(2, { settings: impatient })

@@ -504,6 +504,20 @@ describe('cancel-waiting, drop', () => {
     expect(await keyedLeft()).toEqual({})
   })
 
+  it('one that can’t be read is not given again to who has found so, and ended once nobody can', async () => {
+    await q.enqueue('runs')
+    expect(await q.take()).toBe('runs')
+    await q.enqueue('waits')
+    await q.enqueue('newer', 'cancel-waiting')
+    expect(await q.take()).toBe('waits')
+    await redis.client.rpush(q.keys.bullmq('wait'), 'waits')
+    q.graceMs = 60_000
+    await q.ready.refuse('p', 'job', [{ id: 'waits', why: 'it has no spec' }], q.graceMs)
+    expect(await q.take()).toBeNull()
+    q.graceMs = 0
+    expect(await q.take()).toBe('waits')
+  })
+
   it('of very many that wait all are superseded, so many in a step', async () => {
     await q.enqueue('runs')
     expect(await q.take()).toBe('runs')

@@ -206,7 +206,10 @@ export class JobRun {
     const { store, holder } = this.shared
     const read = readJob(job)
     if (read.problem !== null) {
-      if (this.taken.stand.kind !== 'nobody' && this.taken.stand.kind !== 'overdue') throw new LeftToOthersError(read.problem, false)
+      const { kind } = this.taken.stand
+      // What is to be cancelled is ended whoever might have read it.
+      const ends = kind === 'nobody' || kind === 'overdue' || (kind === 'stranded' && (await store.cancelRequests([jobId])).size > 0)
+      if (!ends) throw new LeftToOthersError(read.problem, false)
       const result = await endUnreadable(this.shared, { jobId, generation: job.attemptsMade + 1, repository: read.repository, stalls: job.stalledCounter }, nobodySentence([read.problem]))
       measureEnd(this.shared, result, job.timestamp, null)
       return { result, next: null }

@@ -1,5 +1,6 @@
 import type { JobResult } from '../../job/result.js'
 import { newRunRecord } from '../../job/run-record.js'
+import { cancelCode } from '../../job/cancel-code.js'
 import type { ConsumerContext } from '../consumer-context.js'
 import { finishRun } from '../ending/finish-run.js'
 
@@ -13,8 +14,11 @@ export async function endUnreadable(
   const acquired = await store.acquire(jobId, { holder, fresh: newRunRecord({ jobId, ...run, startedAtMs: now() }), stalls })
   await ready.close(jobId, undefined, { ended: true })
   if (acquired.kind === 'ended') return acquired.result
-  const { record, fence } = acquired
-  const outcome = { status: 'failed', error: { kind: 'invalid', message: reason, owner: 'deployment', code: 'SWY_JOB_UNRUNNABLE' } } as const
+  const { record, fence, cancel } = acquired
+  const outcome =
+    cancel === null
+      ? ({ status: 'failed', error: { kind: 'invalid', message: reason, owner: 'deployment', code: 'SWY_JOB_UNRUNNABLE' } } as const)
+      : ({ status: 'cancelled', error: { kind: 'cancelled', message: cancel.reason, code: cancelCode(cancel.reason) } } as const)
   const abandoned = record.sandbox === null ? record.abandoned : [...record.abandoned, { provider: record.sandbox.provider, id: record.sandbox.id }]
   return await finishRun(
     { store, deployment, branchRetentionMs: settings.branchRetentionMs, now, eventTypes },

@@ -150,10 +150,12 @@ end
 local function standOf(jobId)
   local provider = providerOf(jobId)
   -- One that another superseded while it waited is to be ended: anybody can.
-  if not provider and string.sub(call('HGET', R .. ':keyed', q .. ':' .. jobId) or '', 1, 1) == '!' then return 'stranded' end
+  local refusals = fitness.refusalsOf(jobId)
+  local superseded = not provider and string.sub(call('HGET', R .. ':keyed', q .. ':' .. jobId) or '', 1, 1) == '!'
+  -- Unless it has found that it can't: it may be no job that can be read.
+  if superseded and not fitness.refuses(refusals, profile) then return 'stranded' end
   local held = ready.heldOf(ids.run(q, jobId))
   local needed = held and cjson.decode(held.secrets) or {}
-  local refusals = fitness.refusalsOf(jobId)
   local function has(providers, known)
     if provider and not providers[provider] then return false end
     for _, name in ipairs(needed) do
