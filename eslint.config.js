@@ -24,7 +24,7 @@ export default tseslint.config(
   },
   {
     // Programs whose job is to print.
-    files: ['src/cli/**', 'script/**', 'bench/**', 'test/servers/**', 'test/chaos/main.ts', 'test/fidelity/main.ts'],
+    files: ['src/cli/**', 'script/**', 'bench/**', 'test/servers/**', 'test/chaos/main.ts', 'test/fidelity/main.ts', 'test/queue-walk/main.ts'],
     rules: { 'no-console': 'off' },
   },
   {

@@ -3,11 +3,8 @@ import type { Violation } from './violation.js'
 
 /** What stands for a part of a key in the documents. */
 const placeholders: Readonly<Record<string, string>> = {
-  // Of the run's own; no other may have keys.
-  JOB: '(?<jobId>[^:]+)',
   PROVIDER: '[a-z0-9-]+',
   CONSUMER: 'consumer-[0-9a-f-]+',
-  QUEUE: 'agents',
   EPOCH: '\\d+',
   DAY: '\\d{4}-\\d\\d-\\d\\d',
   GROUP: '.+',
@@ -19,12 +16,18 @@ interface Rule {
   readonly life: 'bounded' | 'expires' | 'counted'
 }
 
-/** The keys that may be in Redis when all jobs have ended and all consumers have stopped: the table in docs/operating.md. */
-export function documentedKeys(document: string): Rule[] {
+/**
+ * The keys that may be in Redis when all jobs have ended and all consumers have stopped: the table in docs/operating.md.
+ * @param jobIds what jobs' ids look like, as a pattern.
+ */
+export function documentedKeys(document: string, queues: readonly string[] = ['agents'], jobIds = '[^:]+'): Rule[] {
   const rules: Rule[] = []
+  const queue = `(?:${queues.join('|')})`
+  // Of the run's own jobs, each by its id among all queues; no other may have keys.
+  const stands: Readonly<Record<string, string>> = { ...placeholders, QUEUE: queue, JOB: `(?<jobId>(?:${queue}:)?(?:${jobIds}))` }
   for (const [, keys = '', life] of document.matchAll(/^\| (`[^|]+`) \| (bounded|expires|counted) \|/gm)) {
     for (const [, key = ''] of keys.matchAll(/`([^`]+)`/g)) {
-      const pattern = key.split(/([A-Z]+)/).map((part) => placeholders[part] ?? part).join('')
+      const pattern = key.split(/([A-Z]+)/).map((part) => stands[part] ?? part).join('')
       rules.push({ pattern: new RegExp(`^\\{switchyard\\}${pattern}$`), life: life as Rule['life'] })
     }
   }
@@ -35,7 +38,7 @@ export function documentedKeys(document: string): Rule[] {
 /** Whether Redis holds anything that it must not hold after all is done. */
 export function checkKeys(
   keys: ReadonlyMap<string, number>,
-  jobIds: ReadonlySet<string>,
+  jobIds: Pick<ReadonlySet<string>, 'has'>,
   allowed: readonly Rule[] = documentedKeys(readFileSync(new URL('../../docs/operating.md', import.meta.url), 'utf8')),
 ): Violation[] {
   const violations: Violation[] = []

@@ -1,0 +1,20 @@
+import type { Random } from '../chaos/random.js'
+import { bullmqOperations } from './bullmq-operations.js'
+import type { Operation } from './operation.js'
+import { operatorOperations } from './operator-operations.js'
+import { producerOperations } from './producer-operations.js'
+import type { WalkSettings } from './settings.js'
+
+const disturbMembers: Operation = {
+  name: 'disturb a consumer',
+  weight: 8,
+  does: ({ world, random }) => world.members.disturb(random, world.settings.freeze),
+}
+
+const all: readonly Operation[] = [...producerOperations, ...bullmqOperations, ...operatorOperations, disturbMembers]
+
+export function chooseOperation(random: Random, { budgets }: WalkSettings): Operation {
+  const possible = all.filter((operation) => budgets || operation.budgets !== true)
+  const name = random.weighted(Object.fromEntries(possible.map((each) => [each.name, each.weight])))
+  return possible.find((each) => each.name === name)!
+}

@@ -1,0 +1,67 @@
+import { setTimeout as pause } from 'node:timers/promises'
+import { random } from '../chaos/random.js'
+import { check } from './checks.js'
+import { chooseOperation } from './operations.js'
+import { settle } from './settle.js'
+import type { WalkSettings } from './settings.js'
+import { World } from './world.js'
+
+export interface Walked {
+  /** A sentence each. */
+  readonly findings: readonly string[]
+  /** What consumers warned of, and how often. */
+  readonly warnings: ReadonlyMap<string, number>
+  readonly summary: string
+  readonly trace: readonly string[]
+}
+
+/** The longest time between two steps. */
+const mostPauseMs = 60
+
+/** Walks, waits until all is quiet, and checks what is left. */
+export async function walk(seed: number, settings: WalkSettings): Promise<Walked> {
+  const drawn = random(`queue walk ${seed}`)
+  const world = await World.open(settings, drawn.fork('consumers'))
+  const steps = await takeSteps(world, (step) => drawn.fork(`step ${step}`))
+  const settlesAt = performance.now()
+  const unfinished = await settle(world)
+  // What has not ended breaks every other rule as well.
+  const findings = unfinished.length > 0 ? [...unfinished, ...world.journal.faults] : await check(world)
+  const summary = `${steps} steps, ${world.jobs.length} jobs, quiet after ${((performance.now() - settlesAt) / 1000).toFixed(1)} s`
+  findings.push(...(await world.close()))
+  return { findings, warnings: world.journal.warnings, summary, trace: world.journal.lines }
+}
+
+/** Does one thing after another without waiting for the one before. @returns how many. */
+async function takeSteps(world: World, draws: (step: number) => ReturnType<typeof random>): Promise<number> {
+  const { settings } = world
+  const underWay = new Set<Promise<void>>()
+  const beganAt = performance.now()
+  const lengthMs = settings.seconds * 1000
+  let toFlush = settings.flush
+  let steps = 0
+  for (; performance.now() - beganAt < lengthMs; steps++) {
+    if (toFlush && performance.now() - beganAt > lengthMs / 2) {
+      toFlush = false
+      await world.flush()
+    }
+    const own = draws(steps)
+    const work = takeStep(world, own).finally(() => underWay.delete(work))
+    underWay.add(work)
+    await pause(own.whole(0, mostPauseMs))
+  }
+  await Promise.all(underWay)
+  return steps
+}
+
+async function takeStep(world: World, drawn: ReturnType<typeof random>): Promise<void> {
+  const { journal, settings, sides } = world
+  const operation = chooseOperation(drawn, settings)
+  const side = drawn.chance(0.7) ? world.main : drawn.pick(sides)
+  journal.note('do', operation.name, side.name)
+  try {
+    journal.note('did', operation.name, (await operation.does({ world, random: drawn, side })) ?? '')
+  } catch (error) {
+    journal.threw(operation.name, error)
+  }
+}

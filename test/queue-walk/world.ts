@@ -1,0 +1,113 @@
+import { FlowProducer, Queue } from 'bullmq'
+import { Redis } from 'ioredis'
+import { InMemoryProvider } from '../../bench/in-memory/provider.js'
+import { type EmbeddedRedis, startRedis } from '../../src/embedded/index.js'
+import type { JobSpecInput } from '../../src/job/spec.js'
+import { AgentQueue } from '../../src/producers/index.js'
+import { Keys } from '../../src/store/index.js'
+import type { Random } from '../chaos/random.js'
+import { providerNames, queueNames } from './deployment.js'
+import { Journal } from './journal.js'
+import { Members } from './members.js'
+import type { WalkSettings } from './settings.js'
+
+/** A queue, by both doors. */
+export interface Side {
+  readonly name: (typeof queueNames)[number]
+  readonly keys: Keys
+  readonly queue: AgentQueue
+  readonly bull: Queue<unknown>
+}
+
+/** A job that was added, and may have been removed since. */
+export interface KnownJob {
+  readonly side: Side
+  readonly jobId: string
+}
+
+/** A whole deployment: Redis, two queues, providers and git host in memory, consumers. What operations do to it goes straight to Redis; consumers have their wires. */
+export class World {
+  readonly journal = new Journal()
+  readonly client: Redis
+  readonly sides: readonly Side[]
+  readonly flows: FlowProducer
+  readonly providers = providerNames.map((name) => new InMemoryProvider(name))
+  readonly members: Members
+  /** The latest last. */
+  readonly jobs: KnownJob[] = []
+  /** What idempotency keys stand for: the same key comes with the same spec. */
+  readonly keyed = new Map<string, JobSpecInput>()
+  private numbers = 0
+  private readonly connections: Redis[] = []
+
+  private constructor(
+    private readonly redis: EmbeddedRedis,
+    readonly settings: WalkSettings,
+  ) {
+    this.client = this.connect()
+    this.sides = queueNames.map((name) => {
+      const keys = new Keys(undefined, name)
+      const bull = new Queue<unknown>(name, { connection: this.connect(), prefix: keys.prefix })
+      bull.on('error', () => undefined)
+      return { name, keys, bull, queue: new AgentQueue({ redis: { url: redis.url }, name }) }
+    })
+    this.flows = new FlowProducer({ connection: this.connect(), prefix: new Keys().prefix })
+    this.flows.on('error', () => undefined)
+    this.members = new Members(new URL(redis.url), this.providers, settings.budgets, this.journal)
+  }
+
+  static async open(settings: WalkSettings, random: Random): Promise<World> {
+    const world = new World(await startRedis(), settings)
+    for (const queueName of ['agents', 'agents', 'claim'] as const) await world.members.startSome(queueName, random)
+    return world
+  }
+
+  /** The first, for what concerns the whole deployment. */
+  get main(): Side {
+    return this.sides[0]!
+  }
+
+  /** Part of the name of what is to be told from everything else. */
+  number(): number {
+    return this.numbers++
+  }
+
+  added(side: Side, ...jobIds: readonly string[]): void {
+    for (const jobId of jobIds) this.jobs.push({ side, jobId })
+  }
+
+  /** One of the latest more often than not; undefined while there is none. */
+  someJob(random: Random): KnownJob | undefined {
+    const latest = 15
+    if (this.jobs.length === 0) return undefined
+    return random.pick(random.chance(0.6) ? this.jobs.slice(-latest) : this.jobs)
+  }
+
+  /** Redis loses everything, and whatever was added is not known any more. */
+  async flush(): Promise<void> {
+    this.journal.note('FLUSH')
+    await this.client.flushall()
+    this.jobs.length = 0
+    this.keyed.clear()
+  }
+
+  /** @returns what did not close well. */
+  async close(): Promise<string[]> {
+    const problems = await this.members.close()
+    for (const { queue, bull } of this.sides) {
+      await queue.close()
+      await bull.close()
+    }
+    await this.flows.close()
+    for (const connection of this.connections) connection.disconnect()
+    await this.redis.close()
+    return problems
+  }
+
+  private connect(): Redis {
+    const connection = new Redis(this.redis.url, { maxRetriesPerRequest: null })
+    connection.on('error', () => undefined)
+    this.connections.push(connection)
+    return connection
+  }
+}
