@@ -115,6 +115,16 @@ describe('which job comes next', () => {
     expect(await ready.tenant('acme')).toMatchObject({ running: 0 })
   })
 
+  it('has its run ended where it was given back without a place, and is removed before anybody takes it', async () => {
+    await queue.add('job', {}, { jobId: 'given-back' })
+    const store = new RunStore(redis.client, redis.keys)
+    await store.acquire('given-back', { holder: 'c', fresh: record('given-back') })
+    await ready.front('given-back')
+    expect((await ready.reconcile('h', 1_000)).gone).toEqual([])
+    await queue.remove('given-back')
+    expect((await ready.reconcile('h', 1_000)).gone).toEqual(['given-back'])
+  })
+
   it('is counted once, and taken before all others, where it was removed while it was in hand and added anew', async () => {
     await setShares({ acme: { weight: 1, cap: 2 } })
     await enqueue('job', { tenant: 'acme', concurrency: { key: 'k' } })

@@ -9,6 +9,10 @@ if ARGV[4] == '1' and call('EXISTS', bull(q, jobId)) == 1 then
   call('HSET', bull(q, jobId), 'sy', '-')
   found = true
 end
+-- A run that has no place is not counted as in hand: should the job be removed meanwhile, nobody else would know that the run is to be ended.
+local id = ids.run(q, jobId)
+local run = call('HMGET', runPrefix .. id, 'generation', 'result')
+if run[1] and not run[2] and call('HEXISTS', R .. ':held', id) == 0 and call('EXISTS', bull(q, jobId)) == 1 then ready.keepBegun(q, jobId) end
 if not found then return 0 end
 ledger.wakeIdle(1)
 return 1
