@@ -125,6 +125,13 @@ describe('which job comes next', () => {
     expect((await ready.reconcile('h', 1_000)).gone).toEqual(['given-back'])
   })
 
+  it('leaves nothing of where it stood once it has ended, also where the index that it was listed in is over', async () => {
+    await enqueue('job')
+    await redis.client.hset(`${redis.keys.ready()}:epoch`, redis.keys.queueName, '2')
+    await ready.close('job', undefined, { ended: true })
+    expect(await redis.client.hget(redis.keys.job('job'), 'sy')).toBeNull()
+  })
+
   it('is counted once, and taken before all others, where it was removed while it was in hand and added anew', async () => {
     await setShares({ acme: { weight: 1, cap: 2 } })
     await enqueue('job', { tenant: 'acme', concurrency: { key: 'k' } })

@@ -27,8 +27,8 @@ end
 -- A job leaves the consumers' hands: its tenant's account is settled, it is listed nowhere, and its place goes to the next one. `own`, and what is
 -- returned: as of `handOn`. `ended`: with its run. Repeating does nothing.
 local function leaveHands(jobId, own, ended)
-  -- One that was superseded, or could not be read, may be run again: then it is one as any other.
-  if ready.unlist(ownQueue, jobId) == '-' and ended then call('HDEL', bull(ownQueue, jobId), 'sy') end
+  -- One that was superseded, or could not be read, may be run again: then it is one as any other. Of one that was listed in an index which is over, that is left too.
+  if ready.unlist(ownQueue, jobId) and ended then call('HDEL', bull(ownQueue, jobId), 'sy') end
   -- The queue's own record of it may be gone.
   keyed.gone(ownQueue, jobId)
   local id = ids.run(ownQueue, jobId)
