@@ -11,6 +11,7 @@ export type Outcome = 'held' | 'open' | 'untried'
 /** What the harness sets up on the host, for a script to look for. */
 export interface Targets {
   readonly HOST_PID: string
+  /** A pattern for grep. */
   readonly HOST_MARK: string
   readonly HOST_PORT: string
   readonly HOST_FILE: string

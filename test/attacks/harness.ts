@@ -274,7 +274,7 @@ async function setUpHost(): Promise<{ readonly targets: Targets; close(): Promis
   const file = join(folder, 'file')
   await writeFile(file, 'host', { mode: 0o600 })
   const marked = spawn(process.execPath, ['-e', 'setInterval(() => 0, 1e6)', mark], { env: { MARK: mark }, stdio: 'ignore' })
-  const [socketPath, socketName] = [join(folder, 'socket'), mark]
+  const [socketPath, socketName] = [join(folder, 'socket'), `switchyard-${randomBytes(8).toString('hex')}`]
   const servers: Server[] = []
   for (const where of [socketPath, `\0${socketName}`, { port: 0, host: '127.0.0.1' }]) {
     const server = createServer((socket) => {
@@ -289,7 +289,8 @@ async function setUpHost(): Promise<{ readonly targets: Targets; close(): Promis
   return {
     targets: {
       HOST_PID: String(marked.pid),
-      HOST_MARK: mark,
+      // What matches it and not itself: among a sandbox's own processes, which are given this, one may have that number.
+      HOST_MARK: mark.replace(/^./, '[$&]'),
       HOST_PORT: String(typeof address === 'object' ? address?.port : ''),
       HOST_FILE: file,
       HOST_FOLDER: folder,
