@@ -1,5 +1,5 @@
 import { setImmediate as nextTurn } from 'node:timers/promises'
-import { type IRedisTransaction, Job } from 'bullmq'
+import { type IRedisTransaction, Job, type RedisClient } from 'bullmq'
 import { z } from 'zod'
 import { IdempotencyConflictError, InvalidInputError } from '../job/errors.js'
 import { type EventKind, isAsked } from '../job/event-kinds.js'
@@ -178,7 +178,7 @@ export class Enqueuing {
     const pipeline = isFew ? null : told.length === 0 ? client.pipeline() : client.multi()
     // Before the jobs: what is there already shows by that.
     if (pipeline !== null) for (const { jobId, spec } of told) queueEnqueued(pipeline, keys, jobId, enqueuedEvent(jobId, spec, { runId: keys.runId(jobId), run: 1, source, nowMs: enqueuedAtMs }))
-    const superseded = pipeline === null ? await sendEach(connected, keys, jobs) : await sendTogether(connected, keys, jobs, pipeline)
+    const superseded = pipeline === null ? await sendEach(connected, client, keys, jobs) : await sendTogether(connected, keys, jobs, pipeline)
     await endSuperseded(connected, superseded, source)
   }
 
@@ -215,8 +215,7 @@ async function sendTogether({ ready, waits }: Connected, keys: Keys, jobs: reado
 }
 
 /** The same commands, each by itself. */
-async function sendEach({ queue, redis, ready, waits }: Connected, keys: Keys, jobs: readonly AddedJob[]): Promise<SupersededJob[]> {
-  const client = await queue.backend.client
+async function sendEach({ redis, ready, waits }: Connected, client: RedisClient, keys: Keys, jobs: readonly AddedJob[]): Promise<SupersededJob[]> {
   const due = jobs.filter(({ delayMs }) => delayMs === 0)
   const delayed = jobs.length - due.length
   const sent: Promise<unknown>[] = jobs.map(async ({ queued }) => queued.addJob(client))

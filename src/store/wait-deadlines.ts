@@ -49,7 +49,7 @@ export class WaitDeadlines {
     if (bounded.length > 0) queueScript(pipeline, 'waits-add', [this.keys.waits()], bounded)
   }
 
-  /** As `queueAdd`, by itself. */
+  /** As `queueAdd`, by itself; of those that are there their time, or what is left of it, begins anew. */
   async add(jobs: readonly WaitingJob[]): Promise<void> {
     const bounded = boundsOf(jobs)
     if (bounded.length > 0) await runScript(this.redis, 'waits-add', [this.keys.waits()], bounded)
@@ -80,12 +80,6 @@ export class WaitDeadlines {
   async settle(jobIds: readonly string[]): Promise<void> {
     if (jobIds.length > 0) await runScript(this.redis, 'waits-settle', [this.keys.waits()], jobIds)
   }
-
-  /** Their time, or what is left of it, begins anew. */
-  async postpone(jobs: readonly { readonly jobId: string; readonly spec: Pick<JobSpec, 'waitTimeoutMs'> }[]): Promise<void> {
-    const bounded = jobs.flatMap(({ jobId, spec }) => (spec.waitTimeoutMs === undefined ? [] : [jobId, spec.waitTimeoutMs]))
-    if (bounded.length > 0) await runScript(this.redis, 'waits-add', [this.keys.waits()], bounded)
-  }
 }
 
 function boundsOf(jobs: readonly WaitingJob[]): (string | number)[] {
@@ -93,5 +87,10 @@ function boundsOf(jobs: readonly WaitingJob[]): (string | number)[] {
 }
 
 function delayIn(options: string | null): number {
-  return options === null ? 0 : (optionsSchema.safeParse(JSON.parse(options)).data?.delay ?? 0)
+  try {
+    return optionsSchema.parse(JSON.parse(options ?? '{}')).delay ?? 0
+  } catch {
+    // Somebody wrote them by hand: no other job is to wait for ever because of that.
+    return 0
+  }
 }

@@ -10,7 +10,7 @@ const apartPerLook = 32
 
 export interface RelistingParts {
   readonly ready: Pick<ReadyJobs, 'reconcile' | 'add' | 'front' | 'tidy' | 'yieldTurn'>
-  readonly waits: Pick<WaitDeadlines, 'postpone'>
+  readonly waits: Pick<WaitDeadlines, 'add'>
   readonly holder: string
   readonly log: Logger
   readonly now: () => number
@@ -86,7 +86,7 @@ export class Relisting {
     }
     await this.parts.ready.add(readable, { strays: true })
     // Also while nobody takes any; what was said of a run before has ended with that.
-    await this.parts.waits.postpone(readable.filter(({ begun }) => begun !== true))
+    await this.parts.waits.add(readable.filter(({ begun }) => begun !== true))
     return found
   }
 

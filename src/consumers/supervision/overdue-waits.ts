@@ -50,7 +50,7 @@ export async function endOverdueWaits({ context, deadlines, whyIdle }: OverduePa
     }
   }
   await deadlines.settle(settled)
-  await deadlines.postpone(postponed)
+  await deadlines.add(postponed)
   return ended
 }
 
