@@ -2,9 +2,10 @@ import { Queue } from 'bullmq'
 import { expect, it } from 'vitest'
 import { inMemoryGitHost } from '../../bench/in-memory/git-host.js'
 import { InfrastructureError } from '../../src/job/errors.js'
-import type { AgentQueue } from '../../src/producers/index.js'
+import type { JobSpecInput } from '../../src/job/spec.js'
+import type { AgentQueue, JobHandle } from '../../src/producers/index.js'
 import { sandboxTags, type Provider } from '../../src/providers/provider.js'
-import { createRedis, Keys, SlotLedger, SlotOwners } from '../../src/store/index.js'
+import { createRedis, Keys, ReadyJobs, SlotLedger, SlotOwners } from '../../src/store/index.js'
 import { after } from '../undo.js'
 import { altered, startDeployment, until, type Deployment } from './deployment.js'
 import { startInMemoryDeployment, type InMemoryDeployment } from './in-memory-deployment.js'
@@ -88,24 +89,36 @@ it.each([
   await until('nothing to be left', async () => (await idsAt(first)).length === 0 && (await used())['local-a'] === 0, 45_000)
 })
 
-it('a place that is freed as forgotten while its job begins is not counted on by the run', async () => {
-  const deployment = await inMemory([1])
+it('a job whose place is freed as forgotten before it begins has its turn again, and what another has by then stays that one’s', async () => {
+  const deployment = await inMemory([2])
   const redis = createRedis({ url: deployment.redis.url }, 'commands')
   try {
     const owners = new SlotOwners(redis, new Keys())
-    const taken: boolean[] = []
-    // Between the choice of a place for the job and the record that needs it a reaper without patience comes by, once.
+    const spec: JobSpecInput = { repository: 'acme/web', tenant: 'acme', concurrency: { key: 'web' }, push: false, steps: ['sleep 600'] }
+    const others: JobHandle[] = []
+    const freed: boolean[] = []
+    // Between the choice of a place for the job and the record that needs it, a reaper without patience comes by, and another job.
     const slow = altered(inMemoryGitHost, {
       resolve: async (...question) => {
-        if (taken.length === 0) for (const slot of (await owners.bound('local-a')).slots) taken.push(await owners.free(slot))
+        if (freed.length === 0) {
+          for (const slot of (await owners.bound('local-a')).slots) freed.push(await owners.free(slot))
+          const other = await queue.enqueue(spec)
+          others.push(other)
+          await until('the other one to run', async () => (await other.status()).step !== null, 45_000)
+        }
         return await inMemoryGitHost.resolve(...question)
       },
     })
-    await deployment.startConsumer({ git: slow })
-    const job = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['sleep 600'] })
-    await until('its step', async () => (await job.status()).step !== null)
-    expect(taken).toEqual([true])
+    await deployment.startConsumer({ git: slow, tenants: { acme: { weight: 1, cap: 1 } } })
+    const job = await queue.enqueue(spec)
+    await until('it waits again', async () => others.length === 1 && /^waiting/.test((await job.status()).reason ?? ''), 60_000)
+    expect(freed).toEqual([true])
+    expect(await job.status()).toMatchObject({ state: 'waiting', step: null })
     expect(await used()).toEqual({ 'local-a': 1 })
+    await others[0]?.cancel('seen')
+    await until('its step', async () => (await job.status()).step !== null, 45_000)
+    expect(await used()).toEqual({ 'local-a': 1 })
+    expect(await new ReadyJobs(redis, new Keys()).tenant('acme')).toMatchObject({ running: 1 })
     await job.cancel('seen')
     expect(await job.result({ timeoutMs: 150_000 })).toMatchObject({ status: 'cancelled', attempts: [{ provider: 'local-a' }] })
     await until('its place to be free', async () => (await used())['local-a'] === 0)

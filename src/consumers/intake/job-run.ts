@@ -19,7 +19,7 @@ import { JobTrace } from '../job-trace.js'
 import { type TraceCarrier, traceCarrierSchema } from '../../job/trace-carrier.js'
 import { RunContext } from '../run-context.js'
 import { longestQuietMs } from '../settings.js'
-import { describeKey, describeWord, type NextJob, type Stand } from '../../store/index.js'
+import { describeKey, describeWord, type NextJob, type ReadyJob, type Stand } from '../../store/index.js'
 import { resolveSecrets, type SecretSource } from '../output/secrets.js'
 import { endForgottenRun } from '../ending/forgotten-run.js'
 import { endOverdue, endUnrunnable, leaveProvider } from '../supervision/stranded.js'
@@ -80,8 +80,8 @@ export class JobRun {
   private lockLost = false
   /** It was removed from the queue, or is somebody else's, before this consumer could acquire it. */
   private gone = false
-  /** Its key of concurrency was another's when it was taken: it is to be listed again. */
-  private parked: JobSpec | undefined
+  /** Its place, or its key of concurrency, was another's when it was taken: it is to be listed again. */
+  private relisted: Pick<ReadyJob, 'spec' | 'begun'> | undefined
   /** It waits for a budget. */
   private unpaid: Parked | undefined
   /** As what it is counted among those in hand. */
@@ -148,8 +148,8 @@ export class JobRun {
         return null
       }
       await job.moveToWait(token)
-      if (this.parked !== undefined) {
-        await this.shared.ready.add([{ jobId, spec: this.parked, begun: true }], { strays: true })
+      if (this.relisted !== undefined) {
+        await this.shared.ready.add([{ jobId, ...this.relisted }], { strays: true, wake: 1 })
         return null
       }
       // Should this process die here: a job that waits with a place but is not listed is found by any consumer's relisting.
@@ -227,12 +227,16 @@ export class JobRun {
     // Whoever was frozen meanwhile must not take the job from its next holder.
     if (!this.locks.holds(jobId, this.taken.token)) return null
     const taken = { stalls: job.stalledCounter, bounded: spec.waitTimeoutMs !== undefined, token: this.taken.token }
-    const begun = await store.acquire(jobId, { holder, fresh: first, placeAt: first.creating?.provider, ...taken })
-    if (begun.kind === 'other') await this.endOther()
-    // The reaper took the place for a forgotten one, or it was another job's: the phase `placing` gets another.
-    const acquired = begun.kind === 'placeless' || begun.kind === 'other' ? await store.acquire(jobId, { holder, fresh, ...taken }) : begun
-    if (acquired.kind === 'gone' || acquired.kind === 'other' || acquired.kind === 'placeless') {
+    const acquired = await store.acquire(jobId, { holder, fresh: first, placeAt: first.creating?.provider, ...taken })
+    if (acquired.kind === 'gone') {
       this.gone = true
+      return null
+    }
+    if (acquired.kind === 'other') await this.endOther()
+    if (acquired.kind === 'other' || acquired.kind === 'placeless') {
+      // The reaper took the place for a forgotten one, or it was another job's. With it the job's tenant and its key have what they
+      // held of it, and others may have it by now: its turn comes again.
+      this.relisted = { spec, begun: false }
       return null
     }
     const acquiredAtMs = (this.shared.elapsed ?? elapsedMs)()
@@ -311,7 +315,7 @@ export class JobRun {
     if (fitness.kind === 'end' || fitness.kind === 'overdue' || record.phase === 'closing') return true
     const standing = await this.shared.ready.enter(this.taken.jobId, concurrency)
     if (standing.kind === 'superseded') this.cancelReason ??= standing.why
-    if (standing.kind === 'full') this.parked = { ...spec, concurrency }
+    if (standing.kind === 'full') this.relisted = { spec: { ...spec, concurrency }, begun: true }
     return standing.kind !== 'full'
   }
 
