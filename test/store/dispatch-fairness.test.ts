@@ -2,8 +2,8 @@ import { Queue } from 'bullmq'
 import type { Redis } from 'ioredis'
 import { beforeEach, describe, expect, it } from 'vitest'
 import { parseJobSpec, type JobSpecInput } from '../../src/job/spec.js'
-import { Keys, type KnownConstraints, type ProviderLimit, ReadyJobs } from '../../src/store/index.js'
-import { after, newId, useRedis } from './fixture.js'
+import { Budgets, Keys, type KnownConstraints, type ProviderLimit, ReadyJobs, RunStore } from '../../src/store/index.js'
+import { after, newId, record, useRedis } from './fixture.js'
 
 const redis = useRedis()
 let client: Redis
@@ -136,8 +136,102 @@ describe('a tenant’s share', () => {
     expect(used.one / (used.one + used.two)).toBeLessThan(0.6)
   })
 
-  it('remembers a debt, which halves every ten minutes', async () => {
+  describe('is no greater for time in which it could have had no turn:', () => {
+    /** Two tenants, each in a queue of its own; what each uses of the one place in a minute. */
+    async function two() {
+      const [one, two] = [await side('one'), await side('two')]
+      await one.addMany(Array.from({ length: 80 }, (_, index) => `a${index}`), { tenant: 'a' })
+      await two.addMany(Array.from({ length: 80 }, (_, index) => `b${index}`), { tenant: 'b' })
+      const minute = async () => {
+        const used = { a: 0, b: 0 }
+        for (let turn = 0; turn < 20; turn++) {
+          await two.look(60_000)
+          await one.look(60_000)
+          let jobId: string | null = null
+          for (const { keys } of [one, two]) jobId ??= await client.rpop(keys.bullmq('wait'))
+          if (jobId === null) throw new Error('nothing was given')
+          used[jobId.slice(0, 1) as 'a' | 'b'] += 3
+          await two.look(60_000)
+          await one.look(60_000)
+          await advance(3_000)
+          await (jobId.startsWith('a') ? one : two).ready.close(jobId)
+        }
+        return used
+      }
+      return { one, two, minute }
+    }
+
+    type Sides = Awaited<ReturnType<typeof two>>
+
+    async function othersUse({ minute }: Sides): Promise<void> {
+      // One may have been given before.
+      const used = [await minute(), await minute()]
+      expect(used.reduce((all, { a }) => all + a, 0)).toBeGreaterThanOrEqual(117)
+    }
+
+    async function alike({ minute }: Sides): Promise<void> {
+      const { a, b } = await minute()
+      expect(Math.abs(a - b)).toBeLessThanOrEqual(9)
+    }
+
+    it.each<[string, (sides: Sides) => Promise<unknown>, (sides: Sides) => Promise<unknown>]>([
+      ['its queue was paused', ({ two }) => two.queue.pause(), ({ two }) => two.queue.resume()],
+      [
+        'it was paused',
+        () => client.hset(`${redis.keys.ready()}:set`, 'b', JSON.stringify({ pause: { by: 'somebody', atMs: 1 } })),
+        () => client.multi().del(`${redis.keys.ready()}:set`).sadd(`${redis.keys.ready()}:uncapping`, 'b').exec(),
+      ],
+      [
+        'it was at its cap',
+        () => client.hset(`${redis.keys.ready()}:shares`, 'b', JSON.stringify({ weight: 1, cap: 0 })),
+        () => client.multi().del(`${redis.keys.ready()}:shares`).sadd(`${redis.keys.ready()}:uncapping`, 'b').exec(),
+      ],
+    ])('%s', async (_what, stop, resume) => {
+      const sides = await two()
+      await sides.minute()
+      await stop(sides)
+      await othersUse(sides)
+      await resume(sides)
+      await alike(sides)
+    })
+
+    it('its budget had too little', async () => {
+      const sides = await two()
+      await sides.minute()
+      const budgets = new Budgets(client, sides.two.keys, { timeZone: 'UTC', currency: 'USD', now: Date.now, configured: new Map([['b', 100]]) })
+      const { fence } = (await new RunStore(client, sides.two.keys).acquire('other', { holder: 'c', fresh: record('other') })) as { fence: number }
+      const { stamp } = await budgets.cover('other', { fence, tenant: 'b', jobCap: undefined, ended: {}, attempt: { number: 1, cost: 0, wanted: 101, forMs: 60_000 } })
+      const spec = parseJobSpec({ repository: 'acme/web', steps: ['true'], tenant: 'b' })
+      expect(await sides.two.ready.hold(spec, 'two', { why: 'none is left', untilMs: Date.now() + 86_400_000, stamp, days: budgets.days() })).toBe(true)
+      await othersUse(sides)
+      await client.zadd(`${redis.keys.ready()}:paying:day`, 1, 'b')
+      await alike(sides)
+    })
+  })
+
+  it('begins where others have come to that wait for the same, also of one that was alone at a provider that had no turn for long', async () => {
+    const [busy, old] = [await side('busy'), await side('old', [{ provider: 'z', sandboxes: 1 }])]
+    await client.hset(`${redis.keys.ready()}:present`, 'p', 5_000, 'z', 3)
+    await busy.addMany(Array.from({ length: 40 }, (_, index) => `a${index}`), { tenant: 'a' })
+    await busy.take()
+    await old.add('b', { tenant: 'b' })
+    expect(await old.take()).toBe('b')
+    await busy.ready.close('a0')
+    await busy.addMany(Array.from({ length: 40 }, (_, index) => `b${index}`), { tenant: 'b' })
+    const turns: string[] = []
+    for (let turn = 0; turn < 12; turn++) {
+      const jobId = (await busy.take())!
+      turns.push(jobId.slice(0, 1))
+      await advance(3_000)
+      await busy.ready.close(jobId)
+    }
+    expect(turns.filter((tenant) => tenant === 'b').length).toBeGreaterThanOrEqual(4)
+    expect(turns.filter((tenant) => tenant === 'b').length).toBeLessThanOrEqual(8)
+  })
+
+  it.each([[{}], [{ z: 3 }]])('remembers a debt, which halves every ten minutes, whatever had no turn for long: %j', async (others) => {
     const one = await side('agents')
+    await client.hset(`${redis.keys.ready()}:present`, { p: 500_000, ...others })
     const vt = async (tenant: string) => Number((await client.hget(`${redis.keys.ready()}:tenant`, tenant))?.split(' ')[0])
     await one.add('long', { tenant: 'debtor' })
     const jobId = (await one.take())!

@@ -1,19 +1,20 @@
 -- include ready
 -- What tenants have used, and what their shares are.
 -- Accounts: 'vt credit mean held heaps base leftAt fresh', then for each queue ':name:used credit'. `heaps`: in how many Q:s it stands. `base`:
--- where a queue of it begins. `fresh`: it is still to begin at the present of the provider that it gets a place at.
+-- where a queue of it begins. `fresh`: 1 when it is still to begin at the present of what it gets a place of; else when it had its last turn, in ms.
 --
 -- Tenants take turns by virtual time: seconds of sandbox used, divided by the tenant's weight. It is one account for all queues; a
 -- tenant's queues take turns among themselves by what each has used. A job is charged its tenant's mean when it is taken, and the difference
--- as time goes by and when it ends. Who comes back begins at the present, or where its debt ends; that halves every ten minutes.
+-- as time goes by and when it ends. Who comes back begins at the present, or where its debt ends; that halves every ten minutes. So does who could have no turn for a while
+-- (it was paused, at its cap, without budget, or its queue was): others used what it left, and don't owe it that time.
 -- Invariant: accounts only ever go up while something of theirs is listed (a refund is credit on later charges), so that a score in a heap is a
 -- lower bound. One that is too low when it comes up is put right, and the next is looked at; a call does so at most `patience` times.
 accounts.mostDebtors, accounts.halfLifeMs, accounts.forgetMs, accounts.mostDebt = 10000, 600000, 7200000, 86400
 -- What passes between two accounts of a job that is in hand; more is a time in which nobody had it, or a clock that was set.
 accounts.longestStepMs = 120000
 accounts.known, accounts.shares, accounts.equalShare = {}, {}, { weight = 1 }
--- Unknown as yet: the least virtual time that is present, and whether anything is said of shares.
-accounts.least, accounts.anyShares = false, 'unknown'
+-- Unknown as yet: the virtual times that are present, and whether anything is said of shares.
+accounts.present, accounts.anyShares = false, 'unknown'
 
 -- lazily accounts
 function accounts.parse(text)
@@ -73,14 +74,28 @@ function accounts.shareOf(name)
   return accounts.shares[name]
 end
 
--- The least virtual time that is present anywhere; who changes one forgets it.
-function accounts.leastPresent()
-  if accounts.least then return accounts.least end
-  for _, vt in ipairs(call('HVALS', R .. ':present')) do
-    if not accounts.least or tonumber(vt) < accounts.least then accounts.least = tonumber(vt) end
+-- The virtual times that are present at the providers; who changes one forgets them.
+function accounts.presents()
+  if not accounts.present then
+    accounts.present = call('HVALS', R .. ':present')
+    for i, vt in ipairs(accounts.present) do accounts.present[i] = tonumber(vt) end
   end
-  accounts.least = accounts.least or 0
-  return accounts.least
+  return accounts.present
+end
+
+function accounts.leastPresent()
+  local least = math.huge
+  for _, vt in ipairs(accounts.presents()) do least = math.min(least, vt) end
+  return least < math.huge and least or 0
+end
+
+-- What a virtual time has come to, or is ahead of. A provider that has had no turn for long is far behind, and ahead of that everybody is.
+function accounts.presentBehind(vt)
+  local behind
+  for _, each in ipairs(accounts.presents()) do
+    if each <= vt and each > (behind or -1) then behind = each end
+  end
+  return behind or accounts.leastPresent()
 end
 
 function accounts.save(name) accounts.saveAll({ name }) end
@@ -98,7 +113,7 @@ function accounts.saveAll(names)
       a.leftAt = 0
       back[#back + 1] = name
     end
-    local parts = { string.format('%.3f %.3f %.3f %d %d %.3f %.0f %d', a.vt, a.credit, a.mean, a.held, a.heaps, a.base, a.leftAt, a.fresh) }
+    local parts = { string.format('%.3f %.3f %.3f %d %d %.3f %.0f %.0f', a.vt, a.credit, a.mean, a.held, a.heaps, a.base, a.leftAt, a.fresh) }
     for q, used in pairs(a.queues) do parts[#parts + 1] = string.format(':%s:%.3f %.3f', q, used, a.owed[q] or 0) end
     texts[#texts + 1] = name
     texts[#texts + 1] = table.concat(parts)
@@ -129,10 +144,19 @@ function accounts.comeBack(a, name)
   local present = accounts.leastPresent()
   a.vt, a.credit = accounts.rounded(a.vt - a.credit / accounts.shareOf(name).weight), 0
   if a.leftAt ~= 0 and a.vt > present then
-    a.vt = accounts.rounded(present + math.min(a.vt - present, accounts.mostDebt) * 0.5 ^ (math.max(0, now - a.leftAt) / accounts.halfLifeMs))
+    local from = accounts.presentBehind(a.vt)
+    a.vt = accounts.rounded(from + math.min(a.vt - from, accounts.mostDebt) * 0.5 ^ (math.max(0, now - a.leftAt) / accounts.halfLifeMs))
   end
   a.vt = math.max(a.vt, present)
   a.fresh = 1
+end
+
+-- A tenant could have no turn for a while, and can again.
+function accounts.beginAnew(name)
+  local a = accounts.of(name)
+  if a.fresh == 1 then return end
+  a.fresh = 1
+  accounts.save(name)
 end
 
 -- Charges a tenant, and of its queues this one; credit of either pays first.

@@ -5,7 +5,9 @@
 -- A shape that does not fit although its turn has come lets smaller ones pass for `patienceMs`; then what becomes free is kept for it.
 local choice = { tenantsPerClass = 4, shapesPerTenant = 8, classesPerProvider = 64, viewsPerProvider = 16, raisedPerLook = 2 }
 -- What was read; who changes it forgets it.
-choice.opened, choice.metas, choice.presents, choice.policies, choice.looked, choice.heads = {}, {}, {}, {}, {}, {}
+choice.opened, choice.metas, choice.presents, choice.policies, choice.looked, choice.heads, choice.skips = {}, {}, {}, {}, {}, {}, {}
+-- For how long a queue is skipped before its tenants begin anew.
+choice.longSkipMs = 60000
 -- Whether jobs of a queue have a time to wait, or smaller ones pass a shape of it; nil where that is to be asked.
 choice.timed = {}
 
@@ -40,11 +42,14 @@ function choice.isOpen(q)
   return choice.opened[q][1], choice.opened[q][2]
 end
 
--- What is first among the providers with room, and what all others come to at the least. `usable(q, view)` says whether a view may be served.
+-- What is first among the providers with room, and what all others come to at the least; and whether any of these is another tenant's. `usable(q, view)` says whether a view
+-- may be served.
 function choice.first(free, usable)
   local best
-  local others = math.huge
-  local function passed(score) others = math.min(others, tonumber(score)) end
+  local others, contested = math.huge, false
+  local function passed(score)
+    others, contested = math.min(others, tonumber(score)), true
+  end
   local names, compared, low = {}, {}, {}
   for name in pairs(free) do names[#names + 1] = name end
   -- What a view lists at a provider, until one comes that is behind the best.
@@ -67,7 +72,7 @@ function choice.first(free, usable)
         local ahead = choice.before(found, best)
         if best then
           local won, lost = ahead and found or best, ahead and best or found
-          passed(lost.score)
+          others, contested = math.min(others, lost.score), contested or lost.tenant ~= won.tenant or lost.behind < math.huge
           if won.tenant == lost.tenant and won.q == lost.q then won.rival = math.min(won.rival, lost.shape == won.shape and lost.rival or lost.job) end
         end
         if ahead then best = found end
@@ -95,6 +100,7 @@ function choice.first(free, usable)
           -- One that stands there alone is in nobody's way.
           if from == 0 and #heads == 2 then break end
           views.hide(q, view, provider)
+          choice.skip(q)
           ready.spent = ready.spent + 1
         else
           lookAt(provider, q, view)
@@ -115,7 +121,7 @@ function choice.first(free, usable)
       raised = raised + 1
     end
   end
-  return best, best and math.min(others, best.behind)
+  return best, best and math.min(others, best.behind), best and (contested or best.behind < math.huge)
 end
 
 -- Chooses the next job among `free` (name -> provider) and gives it. `receiver(q, view, jobId)` names a consumer and a lease id.
@@ -123,15 +129,16 @@ end
 function choice.choose(free, usable, receiver)
   while ready.spent < ready.patience do
     choice.looked, choice.heads = {}, {}
-    local best, others = choice.first(free, usable)
+    local best, others, contested = choice.first(free, usable)
     if not best then return nil, ready.spent >= ready.patience and 'again' or nil end
     local q, view, name, shape, provider = best.q, best.view, best.tenant, best.shape, best.provider
     local tenants = viewKey(q, view, 'a:' .. best.class)
     local a = accounts.of(name)
-    local begins = a.fresh == 1
+    local begins = a.fresh == 1 or choice.wasSkipped(q, a.fresh)
     if begins then
-      a.fresh = 0
-      a.vt = accounts.rounded(math.max(a.vt, choice.presentAt(provider)))
+      a.vt = accounts.rounded(math.max(a.vt, choice.presentOf(q, view, best.class)))
+      -- What it gets of something that nobody else waits for says nothing of its turn among others, which may be far ahead.
+      a.fresh = contested and now or 1
     end
     local score, cap = accounts.scoreOf(a, q), accounts.shareOf(name).cap
     if not free[provider] then
@@ -156,7 +163,9 @@ function choice.choose(free, usable, receiver)
       if jobId then
         local holder, leaseId = receiver(q, view, jobId)
         call('HSET', R .. ':present', provider, string.format('%.3f', vt))
-        choice.presents[provider], accounts.least = vt, false
+        choice.presents[provider], accounts.present = vt, false
+        if a.fresh ~= 1 then a.fresh = now end
+        choice.served(q)
         local at = choice.bind(leaseId, holder, q, jobId, shape, provider)
         free[provider] = ledger.read(provider)
         choice.give(q, jobId, name, needed, shape)
@@ -173,9 +182,50 @@ function choice.choose(free, usable, receiver)
 end
 
 -- lazily choice: what is found.
-function choice.presentAt(provider)
-  choice.presents[provider] = choice.presents[provider] or tonumber(call('HGET', R .. ':present', provider) or '0')
-  return choice.presents[provider]
+-- The present of a class: the latest turn at any of its providers. Who waits for all of them has come to it, and one of them may have had no turn for long.
+function choice.presentOf(q, view, class)
+  local names, latest = {}, 0
+  for _, group in ipairs(views.classAt(q, view, class)[1]) do
+    for _, name in ipairs(group) do
+      if not choice.presents[name] then names[#names + 1] = name end
+    end
+  end
+  for i, vt in ipairs(names[1] and call('HMGET', R .. ':present', unpack(names)) or {}) do choice.presents[names[i]] = tonumber(vt or '0') end
+  for _, group in ipairs(views.classAt(q, view, class)[1]) do
+    for _, name in ipairs(group) do latest = math.max(latest, choice.presents[name]) end
+  end
+  return latest
+end
+
+-- A queue whose turn it was could not have it: it is paused, or limited, or nobody takes for it. Q:skipped is 'since when, in ms, or 0; when such a time was last over that was long'.
+function choice.skippedAt(q)
+  if choice.skips[q] == nil then
+    local since, over = string.match(call('GET', keyOf(q, 'skipped')) or '0 0', '^(%d+) (%d+)$')
+    choice.skips[q] = { since = tonumber(since), over = tonumber(over) }
+  end
+  return choice.skips[q]
+end
+
+function choice.saveSkips(q, since, over)
+  choice.skips[q] = { since = since, over = over }
+  call('SET', keyOf(q, 'skipped'), string.format('%.0f %.0f', since, over))
+end
+
+function choice.skip(q)
+  local known = choice.skippedAt(q)
+  if known.since == 0 then choice.saveSkips(q, now, known.over) end
+end
+
+-- Whether it was, for long, since a tenant had its last turn.
+function choice.wasSkipped(q, turnMs)
+  local known = choice.skippedAt(q)
+  if known.since > 0 and now - known.since > choice.longSkipMs then choice.saveSkips(q, 0, now) end
+  return turnMs < choice.skips[q].over
+end
+
+function choice.served(q)
+  local known = choice.skippedAt(q)
+  if known.since > 0 then choice.saveSkips(q, 0, known.over) end
 end
 
 function choice.policyOf(q, view)

@@ -32,6 +32,7 @@
 --   Q:deadline             sorted set: job id -> ms at which its time to wait is over;  Q:stuck  shape -> since when nobody can run it
 --   Q:empty                sorted set: shape of which nothing waits, and that somebody can run -> since when, in ms; the latest of them
 --   Q:passed               hash: shape -> ms since when smaller jobs pass it
+--   Q:skipped              string: see ready-choose.lua
 -- Everything that the same providers can run is one class, so what waits for a full one costs nothing, and is there when it has room.
 -- Where a job stands is the field `sy` of BullMQ's own hash of it, '<epoch> <shape> <tenant>', which goes when the job does.
 local call = redis.call

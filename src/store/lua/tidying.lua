@@ -89,7 +89,7 @@ function tidying.some()
     return 1
   end
   local parts = {}
-  for _, part in ipairs({ 'shape', 'demand', 'shapes', 'mapped', 'views', 'policy', 'deadline', 'stuck', 'passed', 'over', 'aside', 'empty' }) do parts[#parts + 1] = keyOf(q, part, epoch) end
+  for _, part in ipairs({ 'shape', 'demand', 'shapes', 'mapped', 'views', 'policy', 'deadline', 'stuck', 'passed', 'over', 'aside', 'empty', 'skipped' }) do parts[#parts + 1] = keyOf(q, part, epoch) end
   call('UNLINK', unpack(parts))
   call('LPOP', R .. ':garbage')
   return 1

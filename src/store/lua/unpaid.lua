@@ -27,6 +27,7 @@ end
 -- Puts a tenant's jobs back where they would stand, as far as this call goes: the first of them asks again.
 function unpaid.release(name)
   local some = call('SPOP', unpaid.key(name), ready.patience)
+  if #some > 0 then accounts.beginAnew(name) end
   for _, where in ipairs(some) do
     local q, epoch, shape = string.match(where, '^([^:]*):(%d+):(%x+):')
     call('HDEL', R .. ':unpaid', q .. ':' .. epoch .. ':' .. shape .. ':' .. name)

@@ -176,6 +176,7 @@ function views.uncap(name, asked)
     return
   end
   local some = call('SPOP', capped, ready.patience)
+  if #some > 0 then accounts.beginAnew(name) end
   for _, where in ipairs(some) do
     local q, epoch, class, view = string.match(where, '^([^:]*):(%d+):(%x+):(.*)$')
     if not call('ZSCORE', keyOf(q, 'views', epoch), view) then

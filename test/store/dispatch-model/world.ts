@@ -178,7 +178,7 @@ export class World {
     const [job] = known
     if (given.length === 1 && job !== undefined && looks !== undefined) {
       const vt = (tenant: string) => Number(accounts[tenant]?.split(' ')[0] ?? Number.NaN)
-      const fresh = (tenant: string) => accounts[tenant]?.split(' ')[7]?.startsWith('1') === true
+      const fresh = (tenant: string) => /^1(?!\d)/.test(accounts[tenant]?.split(' ')[7] ?? '')
       const others = model.runnable(before, looks.providers, (other) => other.id !== job.id && other.state === 'waiting' && other.queue === looks.queue, scores, holdNoKey)
       for (const other of others) {
         const [mine, its] = [scores.get(`${job.queue} ${job.id}`)!, scores.get(`${other.queue} ${other.id}`)!]
