@@ -3,16 +3,12 @@ import type { Provider } from '../../src/providers/provider.js'
 import { altered } from './deployment.js'
 
 /**
- * A provider whose sandboxes seem to be ten minutes old, and of which those that are there when `endFile` is written are said to end at the
- * moment that it names, in milliseconds since 1970. They never do in truth.
+ * A provider of whose sandboxes those that are there when `endFile` is written are said to end at the moment that it names, in milliseconds
+ * since 1970. They never do in truth.
  */
 export function endingProvider(real: Provider, endFile: string): Provider {
-  const ageMs = 600_000
   return altered<Provider>(real, {
-    create: async (request, options) => {
-      const info = await real.create({ ...request, lifetimeMs: 600_000 }, options)
-      return { ...info, createdAtMs: (info.createdAtMs ?? 0) - ageMs }
-    },
+    create: async (request, options) => await real.create({ ...request, lifetimeMs: 600_000 }, options),
     extend: async (id, lifetimeMs, options) => {
       await real.extend(id, Math.max(lifetimeMs, 600_000), options)
       const [info, said] = await Promise.all([real.get(id, options), stat(endFile).catch(() => undefined)])
