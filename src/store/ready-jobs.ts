@@ -127,8 +127,9 @@ const reasonsSchema = z.array(z.string())
 const refusalsSchema = z.object({ by: z.record(z.string(), z.object({ why: z.string(), untilMs: z.number().optional() })), since: z.number().optional() })
 const shareSchema = z.object({ cap: z.number().optional() })
 
-/** How many jobs one script lists, so that none takes long. */
+/** How many jobs one script lists, so that none takes long. One with a key of concurrency takes as much as several others. */
 const jobsPerScript = 20
+const othersPerKeyed = 4
 /** How many jobs in hand one script accounts for. */
 const heldPerScript = 50
 
@@ -377,12 +378,28 @@ export function parseAdded(answer: unknown): { added: number; superseded: Supers
   return { added, superseded: rest.flatMap((queue, index) => (index % 3 === 0 ? [{ queue, jobId: rest[index + 1] ?? '', why: rest[index + 2] ?? '' }] : [])) }
 }
 
+/** The jobs of each script. */
+function partsOf(jobs: readonly ReadyJob[]): ReadyJob[][] {
+  const parts: ReadyJob[][] = []
+  let room = 0
+  for (const job of jobs) {
+    const takes = job.spec.concurrency === undefined ? 1 : othersPerKeyed
+    if (takes > room) {
+      parts.push([])
+      room = jobsPerScript
+    }
+    parts.at(-1)?.push(job)
+    room -= takes
+  }
+  return parts
+}
+
 /** For each script: what it gets. The last one wakes. */
 function addArguments(jobs: readonly ReadyJob[], strays: boolean, wake: number): (string | number)[][] {
-  const parts: (string | number)[][] = []
-  for (let start = 0; start < jobs.length; start += jobsPerScript) {
+  let rest = jobs.length
+  return partsOf(jobs).map((part) => {
     const shapes = new Map<string, { number: number; args: (string | number)[] }>()
-    const listed = jobs.slice(start, start + jobsPerScript).flatMap(({ jobId, spec, begun }) => {
+    const listed = part.flatMap(({ jobId, spec, begun }) => {
       const { id, constraints } = constraintsOf(spec, begun)
       const shape = shapes.get(id) ?? { number: shapes.size + 1, args: [id, JSON.stringify(constraints), constraints.milliCpu, constraints.memoryMiB] }
       shapes.set(id, shape)
@@ -390,8 +407,7 @@ function addArguments(jobs: readonly ReadyJob[], strays: boolean, wake: number):
       const key = concurrency === undefined ? '' : JSON.stringify({ key: keyDigest(concurrency.key), limit: concurrency.limit, after: concurrency.then })
       return [jobId, shape.number, spec.tenant ?? '', spec.waitTimeoutMs ?? '', key]
     })
-    const rest = Math.max(0, jobs.length - start - jobsPerScript)
-    parts.push([rest, strays ? 1 : 0, rest === 0 ? wake : 0, shapes.size, ...[...shapes.values()].flatMap(({ args }) => args), ...listed])
-  }
-  return parts
+    rest -= part.length
+    return [rest, strays ? 1 : 0, rest === 0 ? wake : 0, shapes.size, ...[...shapes.values()].flatMap(({ args }) => args), ...listed]
+  })
 }

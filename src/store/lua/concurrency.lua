@@ -66,7 +66,12 @@ function keyed.release(q, jobId)
   if not standing then return end
   call('HDEL', R .. ':keyed', member)
   local key = string.match(standing, '^(%x+) %d+$')
-  if not key then return end
+  if not key then
+    -- It was superseded, and so may be more behind it than one call looks at: each that ends brings up the next ones.
+    local info = keyed.infoOf(q, jobId)
+    if info and call('HEXISTS', keyOf(q, 'over'), info.key) == 1 then keyed.fill(q, info.key) end
+    return
+  end
   call('ZREM', keyed.holders(key), member)
   for _, each in ipairs(call('SRANDMEMBER', keyed.queues(key), keyed.mostQueues)) do keyed.fill(each, key) end
 end
@@ -267,6 +272,9 @@ function keyed.supersede(q, jobId, why)
   for _, each in ipairs({ q, jobId, why }) do keyed.superseded[#keyed.superseded + 1] = each end
 end
 
+-- How many more this call supersedes.
+function keyed.mayEnd() return math.max(0, ready.patience - #keyed.superseded / 3) end
+
 -- Some of those that are parked, group by group.
 function keyed.firstParked(q, key, most)
   local found = {}
@@ -291,15 +299,16 @@ function keyed.supersedeWaiting(key, info, why)
       local other = keyed.infoOf(q, jobId)
       return other and other.key == key and other.number < info.number and other.number
     end
-    local parked = keyed.firstParked(q, key, ready.patience)
-    local aside = call('ZRANGE', keyOf(q, 'aside:' .. key), 0, ready.patience - 1)
+    local most = keyed.mayEnd()
+    local parked = most > 0 and keyed.firstParked(q, key, most) or {}
+    local aside = most > #parked and call('ZRANGE', keyOf(q, 'aside:' .. key), 0, most - #parked - 1) or {}
     for _, some in ipairs({ parked, aside }) do
       for _, jobId in ipairs(some) do
         if older(jobId) then keyed.supersede(q, jobId, why) end
       end
     end
     -- The others when they come up.
-    if #parked == ready.patience or #aside > 0 then call('HSET', keyOf(q, 'over'), key, string.format('%.0f ', info.number) .. why) end
+    if #parked + #aside == most or #aside > 0 then call('HSET', keyOf(q, 'over'), key, string.format('%.0f ', info.number) .. why) end
     for _, jobId in ipairs(call('ZRANGE', keyOf(q, 'f:' .. key), 0, ready.patience - 1)) do
       local number = older(jobId)
       if number then fronts[#fronts + 1] = { q = q, jobId = jobId, number = number } end
@@ -369,6 +378,7 @@ function keyed.fill(q, key, looks)
       keyed.unpark(q, key, group, jobId)
       if at == '!' .. key and whose == group then call('HDEL', bull(q, jobId), 'sy') end
     elseif why then
+      if keyed.mayEnd() == 0 then break end
       keyed.supersede(q, jobId, why)
     elseif group == '' then
       -- Parked by a release whose lines had one part.
