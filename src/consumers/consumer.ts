@@ -50,7 +50,7 @@ import { endForgottenRun } from './ending/forgotten-run.js'
 import { Reaper, type ProviderListing } from './reaping/reaper.js'
 import { Liveness, type StuckLoop } from './liveness.js'
 import { readinessOf, type Readiness } from './readiness.js'
-import type { ConsumerContext } from './consumer-context.js'
+import { elapsedMs, type ConsumerContext } from './consumer-context.js'
 import { DrainWatch } from './placing/drain-watch.js'
 import type { ProviderSlot } from './placing/provider-slot.js'
 import type { SecretSource } from './output/secrets.js'
@@ -235,7 +235,16 @@ export class Consumer {
       ready,
       owners,
       reapSoon: (provider, delayMs) => reaper.soon(provider, delayMs),
-      waits: new SlotWaits(),
+      waits: new SlotWaits({
+        askMs: settings.pollMs,
+        renewMs: settings.leaseMs / 3,
+        renew: (leaseIds) =>
+          ledger.renew(this.id, leaseIds, settings.leaseMs).catch((error: unknown) => {
+            log.warn({ message: errorMessage(error) }, 'jobs not kept in the line for places; tried again')
+            return []
+          }),
+        elapsed: elapsedMs,
+      }),
       starts: new StartReports((provider, startsMs) => ledger.report(provider, { kind: 'created', startsMs }), log),
       // A quiet command's sandbox is asked once in `readWaitMs`.
       answers: new SandboxAnswers((provider, report) => ledger.report(provider, report), log, now, settings.readWaitMs * 1.5),

@@ -62,9 +62,9 @@ export type ProviderReport =
  *
  * A place goes through: waiting → reserved (expires after `ttlMs`) → bound to a job (until released). A place that
  * becomes free goes to the first waiter who can use it within the same script, and that waiter alone is told, through
- * its inbox: nobody races for it. A grant that its holder does not bind or renew in time expires and goes to the next;
- * expiry is looked at by every script that touches the provider, at the latest by the next waiter's own asking again
- * (once a second is enough). Times are Redis's own, so the consumers' clocks don't matter.
+ * its inbox: nobody races for it. A grant that its holder does not bind in time expires and goes to the next;
+ * expiry is looked at by every script that touches the provider, at the latest when one who waits asks again
+ * (once a second is enough). Who does not ask keeps its place in line by `renew`. Times are Redis's own, so the consumers' clocks don't matter.
  *
  * What a provider has room for follows its configured limit and its own answers (`report`); the rules are in lua/ledger.lua.
  * A limit below what is in use takes nothing away; nothing new is granted until enough is released.
@@ -141,8 +141,9 @@ export class SlotLedger {
   }
 
   /**
-   * Keeps a holder's reservations and waiters for another `ttlMs`; places that jobs hold need no renewal.
-   * @returns the ids that are not this holder's any more: expired and gone to somebody else.
+   * Keeps a holder's waiters in line for another `ttlMs`; places that jobs hold need no renewal.
+   * @param leaseIds at most 100.
+   * @returns the ids that don't wait any more: they are granted, or unknown. Ask for a place again to learn which.
    */
   async renew(holder: string, leaseIds: readonly string[], ttlMs: number): Promise<string[]> {
     return z.array(z.string()).parse(await this.#run('ledger-renew', [holder, ttlMs, ...leaseIds]))

@@ -1,6 +1,8 @@
 import { Queue } from 'bullmq'
 import { afterEach, beforeEach, expect, it } from 'vitest'
-import { InfrastructureError } from '../../src/job/errors.js'
+import { inMemoryGitHost } from '../../bench/in-memory/git-host.js'
+import { InMemoryProvider } from '../../bench/in-memory/provider.js'
+import { InfrastructureError, type InfrastructureErrorKind } from '../../src/job/errors.js'
 import type { JobSpecInput } from '../../src/job/spec.js'
 import type { Provider } from '../../src/providers/provider.js'
 import { monitorRedis } from '../servers/redis-monitor.js'
@@ -81,4 +83,28 @@ it.each<[string, (deployment: Deployment) => Parameters<Deployment['startConsume
   const executed = all.filter((at) => at > all[0]! + from && at <= all[0]! + from + rounds)
   // By Redis' own clock; a busy machine makes them fewer and never more. A job in hand looks for room besides its consumer.
   expect(executed.length / (rounds / 1_000) / 2).toBeLessThan(what === 'a provider that is down' ? 10 : 5)
+})
+
+it.each<[string, InfrastructureErrorKind]>([
+  ['is down', 'provider-down'],
+  ['has no room', 'capacity'],
+])('while sixty jobs that have lost their sandboxes wait for a provider that %s, their consumer asks Redis no more often than one job would', async (_what, kind) => {
+  const local = new InMemoryProvider('local-a')
+  const settings = { leaseMs: 15_000, stallCheckMs: 5_000, maxJobs: 100 }
+  await deployment.startConsumer({ settings, git: inMemoryGitHost, providers: [{ provider: local, limit: { sandboxes: 60 } }] })
+  const jobs = await deployment.queue.enqueueMany(Array.from({ length: 60 }, () => ({ repository: 'acme/web', steps: ['sleep 3000'], push: false as const })))
+  await until('all to run', () => local.running === 60)
+  local.refusesCreates = kind
+  local.die('sandbox-lost')
+  // Each has been refused, or waits behind those that were.
+  for (const job of jobs) await until('it to wait', async () => /^waiting for capacity/.test((await job.status()).reason ?? ''), 60_000)
+  // The first seconds hold what they say once.
+  const from = 5_000
+  const rounds = 2 * settings.stallCheckMs
+  const all = [...(await watch((seen) => spanOf(seen) > from + rounds)).values()].flat().sort((a, b) => a - b)
+  const executed = all.filter((at) => at > all[0]! + from && at <= all[0]! + from + rounds)
+  // They look for a place together; now and then one tries whether there is room again, and the reaper gives back what they had.
+  expect(executed.length / (rounds / 1_000)).toBeLessThan(60)
+  local.refusesCreates = undefined
+  await until('more than one to run again', () => local.running > 1, 120_000)
 })

@@ -1,7 +1,7 @@
 import { resumes } from '../../../job/constraints.js'
 import { rateOf } from '../../../job/cost.js'
 import { untilAborted } from '../../../store/index.js'
-import type { ProviderLoad } from '../../../store/provider-load.js'
+import type { ProviderLimit, ProviderLoad } from '../../../store/provider-load.js'
 import { intentToCreate, resolveBase } from '../../placing/beginning.js'
 import { candidatesOf, eligibleHere, limitsOf } from '../../placing/candidates.js'
 import { InfrastructureError } from '../../../job/errors.js'
@@ -9,6 +9,7 @@ import { sandboxTags, type Provider, type SandboxInfo, type SandboxRequest } fro
 import type { RunRecord } from '../../../job/run-record.js'
 import { lifetimeWarning } from '../../placing/lifetime-warning.js'
 import { placementOrder, waitingReason } from '../../placing/placement.js'
+import { elapsedMs } from '../../consumer-context.js'
 import { measured } from '../../measured.js'
 import type { RunContext } from '../../run-context.js'
 import { watchCreate } from '../../placing/slow-create.js'
@@ -35,6 +36,9 @@ export async function placing(ctx: RunContext): Promise<void> {
   return create(ctx, provider, intent.creating?.name ?? '', false)
 }
 
+/** For how long a job's reason may be out of date when many wait, in milliseconds. */
+const longestStaleReasonMs = 60_000
+
 /** Waits, however long it takes, until the ledger gives this job a place. Returns the provider. */
 export async function takePlace(ctx: RunContext, signal: AbortSignal): Promise<string> {
   const { ledger, providers, settings, now, waits, policy, git, keys } = ctx.shared
@@ -60,42 +64,54 @@ export async function takePlace(ctx: RunContext, signal: AbortSignal): Promise<s
     await ctx.releasePlace()
   }
   const leaseId = `${ctx.jobId}/${ctx.fence}.${ctx.record.attempts.length}`
-  let said: string | null = null
+  const elapsed = ctx.shared.elapsed ?? elapsedMs
+  let said: { reason: string; atMs: number } | null = null
+  // Listening starts before asking: a grant that comes right after the answer is not missed.
+  const wait = waits.expect(leaseId)
+  const ask = async (wanted: readonly ProviderLimit[]) => {
+    const asked =
+      wanted.length === 0
+        ? ledger.sharedLoads(limits).then((current) => ({ provider: null, loads: current, opensInMs: null }))
+        : ledger.reserve({
+            leaseId,
+            holder: ctx.shared.holder,
+            candidates: wanted,
+            demand: { cpu: resources.cpu ?? 0, memoryMiB: resources.memoryMiB ?? 0 },
+            ttlMs: settings.leaseMs,
+            wait: { rank: ctx.spec.priority },
+          })
+    // In the same breath: a place that is there at once is bound at once.
+    const [answer, bound] = await Promise.all([asked, said === null && ledger.bind(leaseId, ctx.jobId)])
+    if (answer.provider === null) wait.asked(answer)
+    return { ...answer, bound }
+  }
   try {
     for (;;) {
       signal.throwIfAborted()
       ctx.cameRound()
       const wanted = order().flatMap((name) => limits.filter((limit) => limit.provider === name))
-      // Listening starts before asking: a grant that comes right after the answer is not missed.
-      const granted = waits.expect(leaseId)
-      const asked =
-        wanted.length === 0
-          ? ledger.loads(limits).then((current) => ({ provider: null, loads: current, opensInMs: null }))
-          : ledger.reserve({
-              leaseId,
-              holder: ctx.shared.holder,
-              candidates: wanted,
-              demand: { cpu: resources.cpu ?? 0, memoryMiB: resources.memoryMiB ?? 0 },
-              ttlMs: settings.leaseMs,
-              wait: { rank: ctx.spec.priority },
-            })
-      // In the same breath: a place that is there at once is bound at once.
-      const [answer, bound] = await Promise.all([asked, ledger.bind(leaseId, ctx.jobId)])
+      const heard = wait.begin(wanted.map(({ provider }) => provider))
+      const answer = heard === null ? await ask(wanted) : { provider: null, loads: heard, bound: false }
       if (answer.provider === null) {
         loads = mergeLoads(loads, answer.loads)
         const reason = waitingReason(loads, eligibility.providers, ctx.activeExclusions(), now())
         // Once in the job's log: the figures change all the time.
         if (ctx.beginWait('a place')) await ctx.say(reason)
-        if (reason !== said) await ctx.update({}, reason)
-        said = reason
+        // One of many that wait is as good as another: together they write it about once a second.
+        const restMs = Math.min(longestStaleReasonMs, settings.pollMs * waits.size)
+        if (said === null || (reason !== said.reason && elapsed() - said.atMs >= restMs)) {
+          said = { reason, atMs: elapsed() }
+          await ctx.update({}, reason)
+        }
       }
-      const waitMs = Math.min(settings.pollMs, answer.opensInMs ?? Infinity, nextExclusionEndMs(ctx) ?? Infinity)
-      const provider = answer.provider ?? (await granted.within(waitMs, signal))
+      const waitMs = Math.min(wait.dueInMs(), nextExclusionEndMs(ctx) ?? Infinity)
+      const provider = answer.provider ?? (await wait.within(waitMs, signal))
       // A grant that was not bound in time has gone to somebody else: wait again.
-      if (provider !== null && ((provider === answer.provider && bound) || (await ledger.bind(leaseId, ctx.jobId)))) {
+      if (provider !== null && ((provider === answer.provider && answer.bound) || (await ledger.bind(leaseId, ctx.jobId)))) {
         if (said !== null) await ctx.update({}, null)
         return provider
       }
+      if (provider !== null) wait.lost()
     }
   } catch (error) {
     await ledger.withdraw(leaseId)
