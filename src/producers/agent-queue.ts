@@ -279,6 +279,8 @@ export class AgentQueue {
   }
 
   #listen(): Signals {
+    // One that is made now nobody would close.
+    this.#connection.assertOpen()
     return (this.#signals ??= new Signals(createRedis(this.#config, 'subscriber'), this.#keys))
   }
 
@@ -290,9 +292,16 @@ export class AgentQueue {
       keys: this.#keys,
       openBlocking: () => createRedis(this.#config, 'blocking'),
       hasEnded: async (id: string) => (await this.#lookUp([id]))[0] !== 'running',
-      onEnd: (id: string, wake: () => void) => this.#listen().onDone((ended) => {
-        if (ended === id) wake()
-      }),
+      onEnd: async (id: string, wake: () => void) => {
+        try {
+          return await this.#listen().onDone((ended) => {
+            if (ended === id) wake()
+          })
+        } catch (error) {
+          this.#connection.assertOpen()
+          throw error
+        }
+      },
     }))
     // Of a job that was retried and not taken yet, the log of the run before is no more its own.
     yield* readLog(source, jobId, { ...options, after: Math.max(options.after ?? 0, standing.oldLogEnd) })
@@ -311,6 +320,8 @@ export class AgentQueue {
 
   async #cancel(jobId: string, reason: string): Promise<'cancelled' | 'requested' | 'ended'> {
     checkId(jobId)
+    // Nobody could read the result of a job that ends without one.
+    if (typeof reason !== 'string') throw new InvalidInputError('reason: is missing; say by a text why the job is cancelled')
     return await this.#connection.use((connected) => cancelJob(connected, jobId, reason, this.#options.eventSource))
   }
 }

@@ -1,6 +1,6 @@
 import { Queue } from 'bullmq'
 import type { Redis } from 'ioredis'
-import { SwitchyardError } from '../job/errors.js'
+import { RedisUnavailableError, SwitchyardError } from '../job/errors.js'
 import {
   assertRightsOn,
   createRedis,
@@ -56,12 +56,20 @@ export class ProducerConnection {
   async use<T>(work: (connected: Connected) => Promise<T>): Promise<T> {
     if (this.#closed) throw new SwitchyardError('the queue is closed; make a new AgentQueue')
     const redis = (this.#redis ??= this.#measured(createRedis(this.config, 'producer')))
-    await whenReady(redis, this.config)
     try {
+      await whenReady(redis, this.config)
+      this.assertOpen()
       return await work(await this.#open(redis))
     } catch (error) {
+      // Redis is not to blame, whatever the connection says.
+      if (error instanceof RedisUnavailableError || isUnavailability(error)) this.assertOpen()
       throw isUnavailability(error) ? unavailable(this.config, error) : error
     }
+  }
+
+  /** @throws SwitchyardError once it is closed. */
+  assertOpen(): void {
+    if (this.#closed) throw new SwitchyardError('the queue was closed while it was asked for something, which may be done or not; make a new AgentQueue, and ask again')
   }
 
   async close(): Promise<void> {

@@ -42,6 +42,7 @@ export class ResultWaiter {
   #timer: NodeJS.Timeout | undefined
   #subscribed: Promise<unknown> | undefined
   #stopReconnect: (() => void) | undefined
+  #closedBy: Error | undefined
 
   constructor(
     private readonly openSignals: () => Signals,
@@ -59,6 +60,8 @@ export class ResultWaiter {
     const [state] = await untilAborted(this.lookUp([jobId]), signal)
     if (state === 'unknown') throw new UnknownJobError(jobId)
     if (state !== undefined && state !== 'running') return state
+    // It may have been closed since the answer came: nobody would look any more.
+    if (this.#closedBy !== undefined) throw this.#closedBy
 
     let stopTimer: (() => void) | undefined
     let onAbort: (() => void) | undefined
@@ -82,6 +85,7 @@ export class ResultWaiter {
 
   /** Makes every wait fail with `error`, and stops. */
   close(error: Error): void {
+    this.#closedBy = error
     this.#stopReconnect?.()
     clearInterval(this.#timer)
     this.#timer = undefined

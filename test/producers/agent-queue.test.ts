@@ -385,9 +385,36 @@ describe('a result', () => {
     await failed
     await expect(queue.enqueue(spec())).rejects.toThrow('closed')
   })
+
+  it('fails all the same when the queue is closed while the first look is under way, or has just been answered; and Redis is not to blame', async () => {
+    const queue = open()
+    const [first, ...others] = await queue.enqueueMany(Array.from({ length: 3_000 }, () => spec()))
+    await first!.cancel('enough')
+    const closed = first!.result().finally(() => queue.close())
+    const ends = await Promise.allSettled(others.map((job) => job.result()))
+    await closed
+    expect(new Set(ends.map((end) => (end.status === 'rejected' ? /closed|Redis/i.exec(String(end.reason))?.[0] : end.status)))).toEqual(new Set(['closed']))
+  })
+})
+
+it('what is under way says that the queue was closed, and can be asked again', async () => {
+  const queue = open()
+  const specs = Array.from({ length: 3_000 }, (_each, index) => spec({ idempotencyKey: `k${index}` }))
+  const adding = expect(queue.enqueueMany(specs)).rejects.toThrow('the queue was closed')
+  await until(async () => (await redis.client.zcard(`{switchyard}:agents:prioritized`)) > 0, 'some are there')
+  await queue.close()
+  await adding
+  expect(await open().enqueueMany(specs)).toHaveLength(3_000)
+  expect(await redis.client.zcard(`{switchyard}:agents:prioritized`)).toBe(3_000)
 })
 
 describe('cancelling', () => {
+  it.each([undefined, null, new Error('no more')])('needs a reason, since nobody could read a result without one: %s', async (reason) => {
+    const job = await open().enqueue(spec())
+    await expect(job.cancel(reason as unknown as string)).rejects.toThrow('reason: is missing')
+    expect(await job.status()).toMatchObject({ state: 'waiting' })
+  })
+
   it('ends a waiting job at once, with its event, and takes it out of the queue', async () => {
     const queue = open({ eventSource: '/switchyard/test' })
     const job = await queue.enqueue(spec({ metadata: { issue: 1 } }))
