@@ -330,6 +330,38 @@ describe('a job that is held holds nobody behind it', () => {
   })
 })
 
+describe('nothing is left of a key for which nobody waits any more', () => {
+  const keysLeft = async () => [...(await redis.client.keys(`${redis.keys.ready()}:key:*`)), ...Object.keys(await keyedLeft())]
+
+  it.each([1, 4])('when BullMQ has dropped all that waited, %i jobs', async (count) => {
+    for (let i = 0; i < count; i++) await q.enqueue(`job-${i}`)
+    await q.queue.drain()
+    await until(async () => {
+      await q.takeAll()
+      await q.ready.reconcile('m', 1)
+      return !(await q.ready.tidy()) && (await keysLeft()).length === 0
+    }, 'the old index is taken apart')
+  })
+
+  it('when a newer job of another queue has superseded it, and was removed, while others wait for theirs', async () => {
+    q.graceMs = other.graceMs = 60_000
+    for (const side of [q, other]) await side.enqueue('stays', 'wait', { key: 'l', providers: { allow: ['gone'] } })
+    expect([await q.takeAll(), await other.takeAll()]).toEqual([[], []])
+    const before = await keysLeft()
+    await q.enqueue('older')
+    await other.enqueue('newer', 'cancel-waiting')
+    await other.queue.remove('newer')
+    expect(await q.takeAll()).toEqual(['older'])
+    await q.end('older')
+    await until(async () => {
+      await other.takeAll()
+      await other.ready.reconcile('m', 1)
+      return (await keysLeft()).length <= before.length
+    }, 'the one that was removed is found gone')
+    expect(await keysLeft()).toEqual(before)
+  })
+})
+
 describe('whatever happens to a job, its key goes on to the next', () => {
   const waitsBehind = async () => {
     await q.enqueue('first')

@@ -260,8 +260,9 @@ end
 
 -- A job that waits is taken to be ended as cancelled, by whoever looks next; the caller may be faster.
 function keyed.supersede(q, jobId, why)
-  keyed.forget(q, jobId)
+  local key = keyed.forget(q, jobId)
   ready.unlist(q, jobId)
+  if key then keyed.quiet(q, key) end
   -- One that is dropped as it comes is not listed yet.
   call('ZREM', keyOf(q, 'deadline'), jobId)
   if call('ZREM', bull(q, 'prioritized'), jobId) == 0 then return end
@@ -293,8 +294,8 @@ end
 
 -- Those that wait for a key and came before this one: all that are in line, and of those at the front the oldest, as many as are too many with it.
 function keyed.supersedeWaiting(key, info, why)
-  local fronts = {}
-  for _, q in ipairs(call('SRANDMEMBER', keyed.queues(key), keyed.mostQueues)) do
+  local fronts, looked = {}, call('SRANDMEMBER', keyed.queues(key), keyed.mostQueues)
+  for _, q in ipairs(looked) do
     local function older(jobId)
       local other = keyed.infoOf(q, jobId)
       return other and other.key == key and other.number < info.number and other.number
@@ -316,6 +317,7 @@ function keyed.supersedeWaiting(key, info, why)
   end
   table.sort(fronts, function(x, y) return x.number < y.number end)
   for i = 1, math.min(#fronts, #fronts + 1 - keyed.room(key, info.limit)) do keyed.supersede(fronts[i].q, fronts[i].jobId, why) end
+  for _, q in ipairs(looked) do keyed.quiet(q, key) end
 end
 
 -- Whether a job's work (by its id among all queues) is on its way to its branch or its target, or it ends.
@@ -415,11 +417,15 @@ function keyed.fill(q, key, looks)
       end
     end
   end
-  if call('EXISTS', line) == 0 and call('EXISTS', keyOf(q, 'aside:' .. key)) == 0 then
-    call('HDEL', keyOf(q, 'over'), key)
-    if call('EXISTS', front) == 0 then call('SREM', keyed.queues(key), q) end
-  end
+  keyed.quiet(q, key)
   if advanced then keyed.wake(q) end
+end
+
+-- What is known of a queue's line goes with the last of it, however that left: given, superseded, or dropped with all of the queue.
+function keyed.quiet(q, key)
+  if call('EXISTS', keyed.line(q, key)) == 1 or call('EXISTS', keyOf(q, 'aside:' .. key)) == 1 then return end
+  call('HDEL', keyOf(q, 'over'), key)
+  if call('EXISTS', keyOf(q, 'f:' .. key)) == 0 then call('SREM', keyed.queues(key), q) end
 end
 
 -- A live job that holds a key or waits for it, if one more, with this limit, would be too many.

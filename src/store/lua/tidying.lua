@@ -53,7 +53,11 @@ function tidying.shape(q, epoch, shape, viewIds)
   end
   if #names < tidying.most then
     call('ZREM', keyOf(q, 'shapes', epoch), shape)
-    lists[#lists + 1] = keyOf(q, 'line:' .. string.sub(shape, 2), epoch)
+    if keyed.isLine(shape) then
+      local key = string.sub(shape, 2)
+      lists[#lists + 1] = keyOf(q, 'line:' .. key, epoch)
+      keyed.quiet(q, key)
+    end
   end
   if #lists > 0 then call('UNLINK', unpack(lists)) end
   return math.max(1, #names)
@@ -78,6 +82,7 @@ function tidying.some()
       fields[#fields + 1] = fronts[i]
       lists[#lists + 1] = keyOf(q, 'f:' .. key, epoch)
       lists[#lists + 1] = keyOf(q, 'aside:' .. key, epoch)
+      keyed.quiet(q, key)
     end
     call('UNLINK', unpack(lists))
     call('HDEL', keyOf(q, 'front', epoch), unpack(fields))
