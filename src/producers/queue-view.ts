@@ -118,7 +118,7 @@ export function typesOf(state: JobStatus['state'] | undefined): JobType[] {
     case 'parked':
       return ['delayed', 'prioritized', 'active', 'waiting']
     case 'succeeded':
-      return ['completed']
+      // One of whose flow's children none has ended counts as failed there.
     case 'failed':
     case 'cancelled':
       return ['failed', 'completed']

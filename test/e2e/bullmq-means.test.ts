@@ -123,6 +123,7 @@ describe('jobs that came around Switchyard', () => {
     expect(await parent.result({ timeoutMs: 150_000 })).toMatchObject({ status: 'succeeded' })
     await until('nobody has it in hand any more', failedInBullmq)
     expect((await parent.status()).state).toBe('succeeded')
+    expect((await queue.list({ state: 'succeeded' })).map(({ jobId }) => jobId)).toContain('parent')
   })
 
   it('are listed while they wait for the children of their flow, say so, and are cancelled without these', async () => {
