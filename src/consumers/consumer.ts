@@ -300,7 +300,7 @@ export class Consumer {
         return jobIds.map((_jobId, index) => ({ spec: specIn(found[2 * index]), begun: isBegun(found[2 * index + 1]) }))
       },
       onGone: async (jobId) => {
-        await endForgottenRun({ metrics: context.metrics, store, deployment: options.deployment, branchRetentionMs: settings.branchRetentionMs, now, eventTypes: options.eventTypes }, jobId)
+        await endForgottenRun({ metrics: context.metrics, store, owners, onLiving: context.reapSoon, deployment: options.deployment, branchRetentionMs: settings.branchRetentionMs, now, eventTypes: options.eventTypes }, jobId)
         await ready.close(jobId)
       },
       onPauseOver: () => resumeQueue(redis, keys, log),

@@ -275,13 +275,13 @@ export class RunContext {
 
   /** Leaves this job's place, if it holds one, to what may still live at its provider; the reaper frees it once that is dead. */
   async entrustPlace(provider: string, owner: Exclude<SlotOwner, { kind: 'job' }>): Promise<void> {
-    await this.shared.owners.entrust({ jobId: this.jobId, fence: this.fence }, owner)
+    await this.shared.owners.entrust({ runId: this.runId, fence: this.fence }, owner)
     this.shared.reapSoon(provider, owner.kind === 'create' ? unansweredCreateMs : this.shared.settings.callTimeoutMs)
   }
 
   /** Leaves this job's place, if it holds one, to what lives at a provider that nobody reaches any more: it is free after a sandbox's lifetime. */
   async leavePlace(): Promise<void> {
-    await this.shared.owners.entrust({ jobId: this.jobId, fence: this.fence }, { kind: 'sandbox', sandboxId: this.current.sandbox?.id ?? this.runId }, this.shared.settings.sandboxLifetimeMs)
+    await this.shared.owners.entrust({ runId: this.runId, fence: this.fence }, { kind: 'sandbox', sandboxId: this.current.sandbox?.id ?? this.runId }, { forMs: this.shared.settings.sandboxLifetimeMs })
   }
 
   exclude(provider: string, untilMs: number, why: string): void {

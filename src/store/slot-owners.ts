@@ -75,12 +75,12 @@ export class SlotOwners {
 
   /**
    * Leaves a job's place, if it holds one, to what may still live in it: the provider counts that until it is known to be dead.
-   * @param forMs then it is free by itself; left out, it is until it is freed.
-   * @throws FenceLostError when the fence is not the job's any more.
+   * @param where.forMs then it is free by itself; left out, it is until it is freed. `provider`: one that it has elsewhere is left to it.
+   * @throws FenceLostError when the fence is not the run's any more.
    */
-  async entrust(job: { jobId: string; fence: number }, owner: SlotOwner, forMs?: number): Promise<void> {
-    const answer = await this.run('ledger-entrust', [this.keys.runId(job.jobId), job.fence, ownerName(owner), forMs ?? ''], [this.keys.run(job.jobId)])
-    if (answer === 'lost') throw new FenceLostError(job.jobId)
+  async entrust(job: { readonly runId: string; readonly fence: number }, owner: SlotOwner, where: { readonly forMs?: number; readonly provider?: string } = {}): Promise<void> {
+    const answer = await this.run('ledger-entrust', [job.runId, job.fence, ownerName(owner), where.forMs ?? '', where.provider ?? ''], [this.keys.ofRuns().run(job.runId)])
+    if (answer === 'lost') throw new FenceLostError(job.runId)
   }
 
   /**

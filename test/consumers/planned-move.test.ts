@@ -45,7 +45,7 @@ describe('the reaper', () => {
   const judge = (fields: Parameters<typeof record>[1], info: { id: string; name?: string; attempt: number }, provider = 'b') => {
     const tags = { 'switchyard-deployment': 'd', 'switchyard-job': 'job', 'switchyard-attempt': String(info.attempt) }
     const runs = new Map([['job', { record: record('job', { phase: 'steps', sandbox, attempts: [attempt], ...fields }), result: null }]])
-    const around = { provider, deployment: 'd', runs: runs as never, memory: { sandboxes: {}, places: {} }, graceMs: 0, now: 100, atMs: 100 }
+    const around = { provider, deployment: 'd', runs: runs as never, memory: { sandboxes: {}, places: {} }, givenUp: new Set<string>(), graceMs: 0, now: 100, atMs: 100 }
     return judgeSandbox({ id: info.id, name: info.name, tags, createdAtMs: 1, expiresAtMs: undefined }, around).verdict
   }
   const attempt = { provider: 'a', sandboxId: 's1', startedAt: '2026-01-01T00:00:00.000Z', endedAt: null, outcome: 'running' as const, error: null }

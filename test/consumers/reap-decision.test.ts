@@ -21,13 +21,20 @@ function run(fields: Partial<RunRecord>, ended = false): FoundRun {
 }
 
 function around(found: FoundRun, fields: Partial<Surroundings> = {}): Surroundings {
-  return { provider: 'p', deployment: 'ours', runs: new Map([['job', found]]), memory: { sandboxes: {}, places: {} }, graceMs: 120_000, now, atMs: ledgerMs, ...fields }
+  return { provider: 'p', deployment: 'ours', runs: new Map([['job', found]]), memory: { sandboxes: {}, places: {} }, givenUp: new Set(), graceMs: 120_000, now, atMs: ledgerMs, ...fields }
 }
 
 const inSandbox = { phase: 'steps', sandbox: { provider: 'p', id: 's', createdAtMs: 1, repositoryPath: null } } as const
 const creating = { creating: { provider: 'p', name: 'the-name', atMs: 1 }, attempts: [attempt] }
 
 describe('a sandbox', () => {
+  it.each([
+    ['is given up without a grace: its run is another’s by now, of a job that came under the same id', { ...inSandbox, sandbox: { ...inSandbox.sandbox, id: 'other' } }, 'orphan'],
+    ['is its run’s until that has left it', inSandbox, 'owned'],
+  ] as const)('with a place of its own %s', (_what, fields, verdict) => {
+    expect(judgeSandbox(sandbox({ createdAtMs: now - 1 }), around(run(fields), { givenUp: new Set(['s']) })).verdict).toBe(verdict)
+  })
+
   it.each<[string, SandboxInfo, FoundRun, string]>([
     ['that a live run names', sandbox(), run(inSandbox), 'owned'],
     ['that a live run creates, by its name', sandbox({ attempt: 7 }), run(creating), 'owned'],

@@ -93,6 +93,25 @@ it.each([
   await nothingIsLeft()
 })
 
+it('what lives of it has its place until it is dead', async () => {
+  const provider = new InMemoryProvider('a')
+  const kill = provider.kill.bind(provider)
+  provider.kill = () => Promise.reject(new Error('the provider answers nothing'))
+  await consume({ providers: [{ provider, limit: { sandboxes: 1 } }], settings: { reapIntervalMs: 1_000 } })
+  const spec: JobSpecInput = { repository: 'acme/web', push: false, steps: ['sleep 3000'] }
+  const removed = await queue.enqueue(spec)
+  await until('it runs', async () => (await removed.status()).step !== null)
+  await bull.obliterate({ force: true })
+  expect(await removed.result({ timeoutMs: 60_000 })).toMatchObject({ status: 'cancelled' })
+  const next = await queue.enqueue({ ...spec, steps: ['true'] })
+  await until('its account is closed', async () => (await client.exists(`${keys.ready()}:held`)) === 0)
+  expect(await queue.providers()).toMatchObject([{ used: 1 }])
+  expect((await next.status()).state).toBe('waiting')
+  provider.kill = kill
+  expect(await next.result({ timeoutMs: 60_000 })).toMatchObject({ status: 'succeeded' })
+  await nothingIsLeft()
+})
+
 it('one that BullMQ numbers anew has nothing of the one before', async () => {
   await consume()
   const add = async (repository: string, step: string) => queue.job((await bull.add('by hand', { spec: { repository, push: false, steps: [step] } })).id ?? '')

@@ -3,7 +3,7 @@ import { expect, it } from 'vitest'
 import { endForgottenRun } from '../../src/consumers/ending/forgotten-run.js'
 import { endOverdueWaits } from '../../src/consumers/supervision/overdue-waits.js'
 import { AgentQueue } from '../../src/producers/index.js'
-import { RunStore, WaitDeadlines } from '../../src/store/index.js'
+import { RunStore, SlotOwners, WaitDeadlines } from '../../src/store/index.js'
 import { PrometheusMetrics } from '../../src/telemetry/prometheus-metrics.js'
 import { after, record, until, useRedis } from '../store/fixture.js'
 
@@ -42,7 +42,7 @@ it('a job that ends while it waits is counted once, by the process that ended it
 it('so is one that waited for too long, and one that was removed from the queue, by the consumer that finds so', async () => {
   const [client, metrics] = [redis.connect(), new PrometheusMetrics()]
   const [store, deadlines] = [new RunStore(client, redis.keys), new WaitDeadlines(client, redis.keys)]
-  const context = { store, metrics, deployment: 'test', now: Date.now, log: pino({ level: 'silent' }), branchRetentionMs: 1 }
+  const context = { store, owners: new SlotOwners(client, redis.keys), metrics, deployment: 'test', now: Date.now, log: pino({ level: 'silent' }), branchRetentionMs: 1 }
   const queue = new AgentQueue({ redis: redis.config })
   after(() => queue.close())
   await queue.enqueue({ repository: 'acme/web', steps: ['true'], tenant: 'late', waitTimeout: '1s' })

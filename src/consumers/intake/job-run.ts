@@ -290,9 +290,9 @@ export class JobRun {
 
   /** The run of a job that was removed from the queue, under whose id this one was added. */
   private async endOther(): Promise<void> {
-    const { store, metrics, deployment, settings, now, eventTypes, log } = this.shared
+    const { store, owners, metrics, deployment, settings, now, eventTypes, log, reapSoon } = this.shared
     const { jobId } = this.taken
-    if (await endForgottenRun({ store, metrics, deployment, branchRetentionMs: settings.branchRetentionMs, now, eventTypes }, jobId)) log.warn({ jobId }, 'run ended: its job was removed from the queue, and another one added under its id')
+    if (await endForgottenRun({ store, owners, onLiving: reapSoon, metrics, deployment, branchRetentionMs: settings.branchRetentionMs, now, eventTypes }, jobId)) log.warn({ jobId }, 'run ended: its job was removed from the queue, and another one added under its id')
   }
 
   /** Should this process die in between, the job is found as one of a dead consumer, and parked again. */

@@ -38,6 +38,8 @@ export interface Surroundings {
   readonly deployment: string
   readonly runs: ReadonlyMap<string, FoundRun>
   readonly memory: ReapMemory
+  /** Sandboxes that have places of their own: those that whoever had them has given up, or is about to. */
+  readonly givenUp: ReadonlySet<string>
   readonly graceMs: number
   /** Of this process, in milliseconds since 1970: compared with what the provider says of its sandboxes. */
   readonly now: number
@@ -56,7 +58,8 @@ export function judgeSandbox(info: SandboxInfo, around: Surroundings): JudgedSan
   if (run !== null && run.result === null && record === null) return says('unclear', "its run's record can't be read")
   const live = run !== null && run.result === null && record !== null
   if (live && owns(record, info, around.provider)) return says('owned', `of a run in phase ${record.phase}`)
-  if (record?.abandoned.some(({ provider, id }) => provider === around.provider && id === info.id) === true) {
+  // Its run may be another's by now, of a job that came under the same id.
+  if (around.givenUp.has(info.id) || record?.abandoned.some(({ provider, id }) => provider === around.provider && id === info.id) === true) {
     return says('orphan', 'given up by its run')
   }
   const knownForMs = around.atMs - (around.memory.sandboxes[info.id]?.firstSeenAtMs ?? around.atMs)

@@ -72,7 +72,8 @@ export async function reapRound(parts: ReapParts, provider: Provider, options: {
   const sinceListingMs = Math.max(now() - listedAtMs, 0)
   const jobIds = [...listing.own.map(({ tags }) => tags['switchyard-job']), ...slots.map(({ owner }) => (owner.kind === 'sandbox' ? undefined : owner.runId))]
   const runs = await findRuns(store, [...new Set(jobIds.filter((jobId) => jobId !== undefined))], signal)
-  const around: Surroundings = { provider: name, deployment: parts.deployment, runs, memory: options.memory, graceMs: parts.graceMs, now: now(), atMs }
+  const givenUp = new Set(slots.flatMap(({ owner }) => (owner.kind === 'sandbox' ? [owner.sandboxId] : [])))
+  const around: Surroundings = { provider: name, deployment: parts.deployment, runs, memory: options.memory, givenUp, graceMs: parts.graceMs, now: now(), atMs }
   const judged = [...listing.own, ...(listing.foreign ?? [])].map((info) => judgeSandbox(info, around))
 
   const failures = new Map<string, string>()

@@ -154,7 +154,7 @@ async function prepareNext(ctx: RunContext, signal: AbortSignal): Promise<void> 
   const repeated = creating !== null
   if (creating === null) {
     const ofSandbox = { kind: 'sandbox', sandboxId: sandbox.id } as const
-    if ((await shared.ledger.leaseOfOwner(ownerName(ofSandbox))) === null) await shared.owners.entrust({ jobId: ctx.jobId, fence: ctx.fence }, ofSandbox)
+    if ((await shared.ledger.leaseOfOwner(ownerName(ofSandbox))) === null) await shared.owners.entrust({ runId: ctx.runId, fence: ctx.fence }, ofSandbox)
     const provider = await takePlace(ctx, signal)
     creating = { provider, name: sandboxName(shared.deployment, ctx.runId, record.generation, attempt), atMs: shared.now() }
     signal.throwIfAborted()

@@ -3,7 +3,7 @@ import { expect } from 'vitest'
 import { endForgottenRun } from '../../../src/consumers/ending/forgotten-run.js'
 import { finishAndClose } from '../../../src/consumers/ending/finish-run.js'
 import { newRunRecord, type RunRecord } from '../../../src/job/run-record.js'
-import type { Dispatched, KnownConstraints } from '../../../src/store/index.js'
+import { type Dispatched, type KnownConstraints, SlotOwners } from '../../../src/store/index.js'
 import type { Do } from './commands.js'
 import { limits, type Member, viewOf } from './deployment.js'
 import { foundBy, type ModelJob, type ModelRun, type State } from './model.js'
@@ -92,7 +92,7 @@ export class Consumers {
     let acquired = await store.acquire(id, request)
     if (acquired.kind === 'other') {
       expect(known.run!.end, `the run of ${id} before`).toBeNull()
-      expect(await endForgottenRun({ store, deployment: 'test', branchRetentionMs: 600_000, now: Date.now }, id)).toBe(true)
+      expect(await endForgottenRun({ store, owners: new SlotOwners(world.client, world.keys), deployment: 'test', branchRetentionMs: 600_000, now: Date.now }, id)).toBe(true)
       acquired = await store.acquire(id, request)
     }
     if (acquired.kind === 'ended') {
@@ -223,7 +223,7 @@ export class Consumers {
     const { store, ready } = this.world.side(known.queue)
     expect(known.state, `${known.id} is gone`).toBe('lost')
     const open = known.run !== null && known.run.end === null
-    expect(await endForgottenRun({ store, deployment: 'test', branchRetentionMs: 600_000, now: Date.now }, known.id)).toBe(open)
+    expect(await endForgottenRun({ store, owners: new SlotOwners(this.world.client, this.world.keys), deployment: 'test', branchRetentionMs: 600_000, now: Date.now }, known.id)).toBe(open)
     if (open) known.run!.end = 'cancelled'
     known.state = 'gone'
     known.superseded = undefined

@@ -5,6 +5,7 @@ import { collectArtifacts } from '../../collecting/collect.js'
 import { lastCheckpoint } from '../../ending/expiring-branches.js'
 import { finishAndClose, finishRun } from '../../ending/finish-run.js'
 import { endedAttempts } from '../../ending/job-result.js'
+import { placeOfTheLiving } from '../../ending/place-of-the-living.js'
 import { usedSoFar } from '../../../job/usage.js'
 import type { RunContext } from '../../run-context.js'
 import type { JobResult } from '../../../job/result.js'
@@ -83,12 +84,8 @@ async function soon<Result>(until: AbortSignal, work: (signal: AbortSignal) => P
 
 /** The job's place is free for the next one, unless something may still live in it. */
 async function keepPlacesOfTheLiving(ctx: RunContext, alive: readonly { provider: string; id: string }[]): Promise<void> {
-  const { attempts, next } = ctx.record
-  // Of a job that was about to move, the place is the next one's; the other has its own.
-  const { sandbox, creating } = next ?? ctx.record
-  const left = alive.find(({ provider, id }) => provider === sandbox?.provider && id === sandbox.id)
-  if (left !== undefined) await ctx.entrustPlace(left.provider, { kind: 'sandbox', sandboxId: left.id })
-  else if (creating !== null) await ctx.entrustPlace(creating.provider, { kind: 'create', runId: ctx.runId, attempt: attempts.length + (next === null ? 0 : 1), atMs: ctx.shared.now() })
+  const living = placeOfTheLiving(ctx.record, ctx.runId, alive, ctx.shared.now())
+  if (living !== null) await ctx.entrustPlace(living.provider, living)
   for (const { provider } of alive) ctx.shared.reapSoon(provider, ctx.shared.settings.callTimeoutMs)
 }
 
