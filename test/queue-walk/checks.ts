@@ -1,26 +1,30 @@
 import { readFileSync } from 'node:fs'
 import { setTimeout as pause } from 'node:timers/promises'
 import { z } from 'zod'
+import { eventKinds, type JobEvent } from '../../src/events/index.js'
 import { UnknownJobError } from '../../src/job/errors.js'
 import { checkKeys, documentedKeys } from '../chaos/check-keys.js'
 import { queueNames, settings } from './deployment.js'
+import { toldRules } from './told-checks.js'
 import type { World } from './world.js'
 
 /** What Redis holds when all is quiet, read once for all rules. */
-interface Quiet {
+export interface Quiet {
   readonly world: World
   /** Each key with what is left of its life, -1 without an end. */
   readonly keys: ReadonlyMap<string, number>
   /** The ids of all events, as often as each is there. */
   readonly events: ReadonlyMap<string, number>
+  /** All events, as readers get them. */
+  readonly told: readonly JobEvent[]
   /** By the job's id among all queues. */
   readonly runs: ReadonlyMap<string, Readonly<Record<string, string>>>
 }
 
 /** Returns a sentence for each thing that is not as it should be. */
-type Rule = (quiet: Quiet) => Promise<string[]>
+export type Rule = (quiet: Quiet) => Promise<string[]>
 
-const rules: readonly Rule[] = [nothingBroke, everyRunHasEnded, everyEndIsTold, noEventIsTwice, noSandboxIsLeft, noPlaceIsTaken, onlyDocumentedKeys, indexIsEmpty, tenantsHaveNothing, bullmqHoldsNothingOfOurs, everyKnownJobHasItsResult]
+const rules: readonly Rule[] = [nothingBroke, everyRunHasEnded, everyEndIsTold, noEventIsTwice, noSandboxIsLeft, noPlaceIsTaken, onlyDocumentedKeys, indexIsEmpty, tenantsHaveNothing, bullmqHoldsNothingOfOurs, everyKnownJobHasItsResult, ...toldRules]
 
 /**
  * What consumers see to by rounds of their own (sandboxes, places, keys with short lives) is waited for so long: a consumer that died in the middle of
@@ -48,15 +52,27 @@ async function look(world: World): Promise<Quiet> {
     // It was gone between the two.
     if (lifeMs !== -2) keys.set(name, lifeMs)
   }
+  const told = await allEvents(world)
   const events = new Map<string, number>()
-  for (const [, fields] of await client.xrange(main.keys.events(), '-', '+')) {
-    const id = fields[fields.indexOf('id') + 1] ?? ''
-    events.set(id, (events.get(id) ?? 0) + 1)
-  }
+  for (const { id } of told) events.set(id, (events.get(id) ?? 0) + 1)
   const runs = new Map<string, Record<string, string>>()
   const prefix = main.keys.ofRuns().run('')
   for (const name of names) if (name.startsWith(prefix)) runs.set(name.slice(prefix.length), await client.hgetall(name))
-  return { world, keys, events, runs }
+  return { world, keys, events, told, runs }
+}
+
+async function allEvents({ main, journal }: World): Promise<JobEvent[]> {
+  const told: JobEvent[] = []
+  for (let from: { after: string } | undefined; ; ) {
+    const page = await main.queue.events.read({ limit: 1_000, types: eventKinds, ...(from === undefined ? {} : { from }) })
+    for (const { event, json } of page) {
+      if (event === null) journal.faults.push(`an event can't be read: ${json}`)
+      else told.push(event)
+    }
+    const last = page.at(-1)
+    if (last === undefined) return told
+    from = { after: last.sequence }
+  }
 }
 
 async function nothingBroke({ world }: Quiet): Promise<string[]> {

@@ -29,6 +29,8 @@ export class Journal {
     const text = error instanceof Error ? `${error.name}: ${error.message}` : String(error)
     this.note('threw', operation, text.slice(0, 200))
     if (error instanceof SwitchyardError) return
+    // Redis refuses writes now and then.
+    if (/\b(OOM|NOREPLICAS|EXECABORT|LOADING)\b/.test(text)) return
     const broken = error instanceof TypeError || error instanceof RangeError || /\bERR |user_script|WRONGTYPE/.test(text)
     if (broken) this.faults.push(`${operation} threw ${error instanceof Error ? (error.stack ?? text) : text}`)
   }

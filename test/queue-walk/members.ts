@@ -1,16 +1,17 @@
-import type { InMemoryProvider } from '../../bench/in-memory/provider.js'
 import { inMemoryGitHost } from '../../bench/in-memory/git-host.js'
 import { Consumer, secretsFromEnvironment } from '../../src/consumers/index.js'
 import { errorMessage } from '../../src/job/errors.js'
+import type { AgentQueue } from '../../src/producers/index.js'
 import type { Random } from '../chaos/random.js'
-import { budgetPeriodMs, perSandboxHour, type queueNames, secretName, settings } from './deployment.js'
+import { budgetPeriodMs, by, perSandboxHour, type queueNames, sandboxesAtMost, secretName, settings } from './deployment.js'
 import type { Journal } from './journal.js'
+import type { TroubledProvider } from './troubled-provider.js'
 import { startWire, type Wire } from './wire.js'
 
 /** What consumers of one deployment have that differ. */
 export interface Kind {
   readonly queueName: (typeof queueNames)[number]
-  readonly providers: readonly InMemoryProvider[]
+  readonly providers: readonly TroubledProvider[]
   readonly hasSecret: boolean
   readonly maxJobs: number
 }
@@ -33,7 +34,7 @@ export class Members {
 
   constructor(
     private readonly redisUrl: URL,
-    private readonly providers: readonly InMemoryProvider[],
+    private readonly providers: readonly TroubledProvider[],
     private readonly budgets: boolean,
     private readonly journal: Journal,
   ) {}
@@ -80,6 +81,17 @@ export class Members {
     await this.startSome(member.kind.queueName, random)
   }
 
+  /** One is told to leave through Redis, and another comes. */
+  async drainSome(random: Random, queue: AgentQueue): Promise<string | undefined> {
+    if (this.live.length === 0) return undefined
+    const member = random.pick(this.live)
+    await queue.operations.drainConsumer(member.consumer.id, { by })
+    this.live = this.live.filter((each) => each !== member)
+    this.gone.push(member)
+    await this.startSome(member.kind.queueName, random)
+    return member.consumer.id
+  }
+
   /** Lets all find Redis again and stops them. @returns what came of those that did not stop well. */
   async close(): Promise<string[]> {
     const members = [...this.live, ...this.gone]
@@ -109,7 +121,7 @@ export class Members {
       redis: { url: wire.url },
       queue: { name: queueName },
       git: inMemoryGitHost,
-      providers: providers.map((provider) => ({ provider, limit: { sandboxes: 2 }, ...(this.budgets ? { price: { perSandboxHour } } : {}) })),
+      providers: providers.map((provider) => ({ provider, limit: { sandboxes: sandboxesAtMost }, ...(this.budgets ? { price: { perSandboxHour } } : {}) })),
       ...(this.budgets ? { costs: { budgets: { t2: 0.01 } } } : {}),
       secrets: secretsFromEnvironment(hasSecret ? [secretName] : [], { [secretName]: 'a-secret-value' }),
       log: this.journal.log,

@@ -13,8 +13,8 @@ export interface Operation {
   readonly name: string
   /** How often it comes, beside the others'. */
   readonly weight: number
-  /** Only where there are budgets. */
-  readonly budgets?: true
+  /** Only where the walk has that. */
+  readonly needs?: 'budgets' | 'trouble' | 'restart'
   /** What it returns is noted. */
   readonly does: (step: Step) => Promise<unknown>
 }

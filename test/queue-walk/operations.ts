@@ -3,6 +3,7 @@ import { bullmqOperations } from './bullmq-operations.js'
 import type { Operation } from './operation.js'
 import { operatorOperations } from './operator-operations.js'
 import { producerOperations } from './producer-operations.js'
+import { redisOperations } from './redis-operations.js'
 import type { WalkSettings } from './settings.js'
 
 const disturbMembers: Operation = {
@@ -11,10 +12,10 @@ const disturbMembers: Operation = {
   does: ({ world, random }) => world.members.disturb(random, world.settings.freeze),
 }
 
-const all: readonly Operation[] = [...producerOperations, ...bullmqOperations, ...operatorOperations, disturbMembers]
+const all: readonly Operation[] = [...producerOperations, ...bullmqOperations, ...operatorOperations, ...redisOperations, disturbMembers]
 
-export function chooseOperation(random: Random, { budgets }: WalkSettings): Operation {
-  const possible = all.filter((operation) => budgets || operation.budgets !== true)
+export function chooseOperation(random: Random, settings: WalkSettings): Operation {
+  const possible = all.filter((operation) => operation.needs === undefined || settings[operation.needs])
   const name = random.weighted(Object.fromEntries(possible.map((each) => [each.name, each.weight])))
   return possible.find((each) => each.name === name)!
 }

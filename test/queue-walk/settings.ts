@@ -7,6 +7,10 @@ export interface WalkSettings {
   readonly flush: boolean
   /** Consumers are frozen instead of killed: they come back and believe that they still have their jobs. */
   readonly freeze: boolean
+  /** Providers refuse, hang, lose answers, and can't be reached for a while. */
+  readonly trouble: boolean
+  /** Redis freezes, refuses writes, and goes back by up to a second. */
+  readonly restart: boolean
 }
 
 export interface Rounds extends WalkSettings {
@@ -36,6 +40,8 @@ export function readSettings(environment: NodeJS.ProcessEnv): Rounds {
     budgets: flag('BUDGETS'),
     flush: flag('FLUSH'),
     freeze: flag('FREEZE'),
+    trouble: flag('TROUBLE'),
+    restart: flag('RESTART'),
     traceDir: environment['TRACE'],
   }
 }

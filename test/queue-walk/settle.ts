@@ -3,7 +3,8 @@ import { UnknownNameError, UnknownScheduleError } from '../../src/job/errors.js'
 import { by, providerNames, schedulers, schedules, settings, tenants } from './deployment.js'
 import type { Side, World } from './world.js'
 
-const patienceMs = 60_000
+/** A provider that was down is not asked for up to a minute after. */
+const patienceMs = 120_000
 const lookEveryMs = 150
 /** Nothing may come back in that time: it is as long as it takes to take over from a consumer that died, and a round of the reaper. */
 const calmMs = settings.leaseMs + settings.stallCheckMs + settings.reapGraceMs + settings.reapIntervalMs
@@ -14,6 +15,8 @@ const calmMs = settings.leaseMs + settings.stallCheckMs + settings.reapGraceMs +
  */
 export async function settle(world: World): Promise<string[]> {
   world.journal.note('QUIET')
+  world.groups.settle()
+  for (const provider of world.providers) provider.trouble = undefined
   await takeBack(world)
   for (const { name } of world.sides) await world.members.startWhole(name)
   const giveUpAt = performance.now() + patienceMs

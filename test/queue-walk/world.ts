@@ -1,15 +1,16 @@
 import { FlowProducer, Queue } from 'bullmq'
 import { Redis } from 'ioredis'
-import { InMemoryProvider } from '../../bench/in-memory/provider.js'
 import { type EmbeddedRedis, startRedis } from '../../src/embedded/index.js'
 import type { JobSpecInput } from '../../src/job/spec.js'
 import { AgentQueue } from '../../src/producers/index.js'
 import { Keys } from '../../src/store/index.js'
 import type { Random } from '../chaos/random.js'
 import { providerNames, queueNames } from './deployment.js'
+import { Groups, groupNames } from './groups.js'
 import { Journal } from './journal.js'
 import { Members } from './members.js'
 import type { WalkSettings } from './settings.js'
+import { TroubledProvider } from './troubled-provider.js'
 
 /** A queue, by both doors. */
 export interface Side {
@@ -31,18 +32,21 @@ export class World {
   readonly client: Redis
   readonly sides: readonly Side[]
   readonly flows: FlowProducer
-  readonly providers = providerNames.map((name) => new InMemoryProvider(name))
+  readonly providers = providerNames.map((name) => new TroubledProvider(name, (...what) => this.journal.note(...what)))
   readonly members: Members
+  readonly groups: Groups
   /** The latest last. */
   readonly jobs: KnownJob[] = []
   /** What idempotency keys stand for: the same key comes with the same spec. */
   readonly keyed = new Map<string, JobSpecInput>()
   private numbers = 0
+  private under: Promise<void> = Promise.resolve()
   private readonly connections: Redis[] = []
 
   private constructor(
-    private readonly redis: EmbeddedRedis,
+    readonly redis: EmbeddedRedis,
     readonly settings: WalkSettings,
+    random: Random,
   ) {
     this.client = this.connect()
     this.sides = queueNames.map((name) => {
@@ -54,10 +58,12 @@ export class World {
     this.flows = new FlowProducer({ connection: this.connect(), prefix: new Keys().prefix })
     this.flows.on('error', () => undefined)
     this.members = new Members(new URL(redis.url), this.providers, settings.budgets, this.journal)
+    this.groups = new Groups(redis.url, this.journal, random.fork('groups'))
   }
 
   static async open(settings: WalkSettings, random: Random): Promise<World> {
-    const world = new World(await startRedis(), settings)
+    const world = new World(await startRedis(), settings, random)
+    for (const name of groupNames) world.groups.start(name)
     for (const queueName of ['agents', 'agents', 'claim'] as const) await world.members.startSome(queueName, random)
     return world
   }
@@ -65,6 +71,11 @@ export class World {
   /** The first, for what concerns the whole deployment. */
   get main(): Side {
     return this.sides[0]!
+  }
+
+  /** Whether what was written may be lost. */
+  get losesWrites(): boolean {
+    return this.settings.flush || this.settings.restart
   }
 
   /** Part of the name of what is to be told from everything else. */
@@ -89,11 +100,30 @@ export class World {
     await this.client.flushall()
     this.jobs.length = 0
     this.keyed.clear()
+    this.groups.forget()
+  }
+
+  /** Redis is as it was so long ago. */
+  async goBack(ms: number): Promise<void> {
+    this.journal.note('SAVE', ms)
+    await this.client.save()
+    await new Promise((passed) => setTimeout(passed, ms))
+    await this.redis.kill()
+    await this.redis.restart()
+    this.journal.note('WENT BACK')
+  }
+
+  /** Only one thing at a time happens to Redis. */
+  async alone(work: () => Promise<void>): Promise<void> {
+    const before = this.under
+    this.under = before.then(work)
+    await this.under
   }
 
   /** @returns what did not close well. */
   async close(): Promise<string[]> {
     const problems = await this.members.close()
+    await this.groups.close()
     for (const { queue, bull } of this.sides) {
       await queue.close()
       await bull.close()
