@@ -119,7 +119,7 @@ async function onlyDocumentedKeys({ keys }: Quiet): Promise<string[]> {
 
 /** What the index has of a queue by its epoch; and of that what it may keep while nothing waits there: who can run what, and how far it was looked through. */
 const indexed = /^[^:]+:ready:q:\w+:\d+:/
-const standing = /:\d+:(?:demand|empty|shapes?|mapped|policy|views|v:[^:]+:(?:fit|class|order))$/
+const standing = /:\d+:(?:demand|empty|shapes?|mapped|policy|skipped|views|v:[^:]+:(?:fit|class|order))$/
 
 async function indexIsEmpty({ keys, world }: Quiet): Promise<string[]> {
   const index = world.main.keys.ready()

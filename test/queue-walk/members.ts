@@ -14,6 +14,8 @@ export interface Kind {
   readonly providers: readonly TroubledProvider[]
   readonly hasSecret: boolean
   readonly maxJobs: number
+  /** The limit of each provider, by this one's configuration. */
+  readonly sandboxes: number
 }
 
 interface Member {
@@ -46,12 +48,13 @@ export class Members {
       providers: random.chance(0.25) ? [random.pick(this.providers)] : this.providers,
       hasSecret: random.chance(0.5),
       maxJobs: random.pick([1, 2, 3, 10]),
+      sandboxes: random.pick([1, sandboxesAtMost, sandboxesAtMost]),
     })
   }
 
   /** One that can run all jobs of its queue. */
   async startWhole(queueName: Kind['queueName']): Promise<void> {
-    await this.start({ queueName, providers: this.providers, hasSecret: true, maxJobs: 10 })
+    await this.start({ queueName, providers: this.providers, hasSecret: true, maxJobs: 10, sandboxes: sandboxesAtMost })
   }
 
   /** Something happens to one: it dies for all that others can see, is cut off once, leaves as on SIGTERM, or is frozen. */
@@ -114,14 +117,14 @@ export class Members {
   }
 
   private async start(kind: Kind): Promise<void> {
-    const { queueName, providers, hasSecret, maxJobs } = kind
+    const { queueName, providers, hasSecret, maxJobs, sandboxes } = kind
     const wire = await startWire(this.redisUrl)
     const consumer = new Consumer({
       deployment: 'walk',
       redis: { url: wire.url },
       queue: { name: queueName },
       git: inMemoryGitHost,
-      providers: providers.map((provider) => ({ provider, limit: { sandboxes: sandboxesAtMost }, ...(this.budgets ? { price: { perSandboxHour } } : {}) })),
+      providers: providers.map((provider) => ({ provider, limit: { sandboxes }, ...(this.budgets ? { price: { perSandboxHour } } : {}) })),
       ...(this.budgets ? { costs: { budgets: { t2: 0.01 } } } : {}),
       secrets: secretsFromEnvironment(hasSecret ? [secretName] : [], { [secretName]: 'a-secret-value' }),
       log: this.journal.log,

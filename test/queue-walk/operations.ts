@@ -1,4 +1,5 @@
 import type { Random } from '../chaos/random.js'
+import { boardOperations } from './board-operations.js'
 import { bullmqOperations } from './bullmq-operations.js'
 import type { Operation } from './operation.js'
 import { operatorOperations } from './operator-operations.js'
@@ -12,7 +13,7 @@ const disturbMembers: Operation = {
   does: ({ world, random }) => world.members.disturb(random, world.settings.freeze),
 }
 
-const all: readonly Operation[] = [...producerOperations, ...bullmqOperations, ...operatorOperations, ...redisOperations, disturbMembers]
+const all: readonly Operation[] = [...producerOperations, ...bullmqOperations, ...boardOperations, ...operatorOperations, ...redisOperations, disturbMembers]
 
 export function chooseOperation(random: Random, settings: WalkSettings): Operation {
   const possible = all.filter((operation) => operation.needs === undefined || settings[operation.needs])

@@ -21,6 +21,7 @@ const mostPauseMs = 60
 /** Walks, waits until all is quiet, and checks what is left. */
 export async function walk(seed: number, settings: WalkSettings): Promise<Walked> {
   const drawn = random(`queue walk ${seed}`)
+  const before = resources()
   const world = await World.open(settings, drawn.fork('consumers'))
   const steps = await takeSteps(world, (step) => drawn.fork(`step ${step}`))
   const settlesAt = performance.now()
@@ -28,7 +29,7 @@ export async function walk(seed: number, settings: WalkSettings): Promise<Walked
   // What has not ended breaks every other rule as well.
   const findings = unfinished.length > 0 ? [...unfinished, ...world.journal.faults] : await check(world)
   const summary = `${steps} steps, ${world.jobs.length} jobs, quiet after ${((performance.now() - settlesAt) / 1000).toFixed(1)} s`
-  findings.push(...(await world.close()))
+  findings.push(...(await world.close()), ...(await whatIsLeft(before)))
   return { findings, warnings: world.journal.warnings, summary, trace: world.journal.lines }
 }
 
@@ -63,5 +64,26 @@ async function takeStep(world: World, drawn: ReturnType<typeof random>): Promise
     journal.note('did', operation.name, (await operation.does({ world, random: drawn, side })) ?? '')
   } catch (error) {
     journal.threw(operation.name, error)
+  }
+}
+
+/** What keeps this process alive, and how many of each kind. */
+function resources(): Map<string, number> {
+  const counts = new Map<string, number>()
+  for (const kind of process.getActiveResourcesInfo()) counts.set(kind, (counts.get(kind) ?? 0) + 1)
+  return counts
+}
+
+const closePatienceMs = 15_000
+
+/** Timers and connections of what was closed. */
+async function whatIsLeft(before: ReadonlyMap<string, number>): Promise<string[]> {
+  const giveUpAt = performance.now() + closePatienceMs
+  for (;;) {
+    const left = [...resources()].filter(([kind, count]) => count > (before.get(kind) ?? 0))
+    if (left.length === 0) return []
+    if (performance.now() > giveUpAt) return left.map(([kind, count]) => `${count} of ${kind} are left in this process, which had ${before.get(kind) ?? 0} before`)
+    // Its own timer is none of them while it looks.
+    await pause(200)
   }
 }

@@ -2,10 +2,11 @@ import { FlowProducer, Queue } from 'bullmq'
 import { Redis } from 'ioredis'
 import { type EmbeddedRedis, startRedis } from '../../src/embedded/index.js'
 import type { JobSpecInput } from '../../src/job/spec.js'
+import { createMonitor, type Monitor } from '../../src/monitor/index.js'
 import { AgentQueue } from '../../src/producers/index.js'
 import { Keys } from '../../src/store/index.js'
 import type { Random } from '../chaos/random.js'
-import { providerNames, queueNames } from './deployment.js'
+import { by, providerNames, queueNames } from './deployment.js'
 import { Groups, groupNames } from './groups.js'
 import { Journal } from './journal.js'
 import { Members } from './members.js'
@@ -18,6 +19,8 @@ export interface Side {
   readonly keys: Keys
   readonly queue: AgentQueue
   readonly bull: Queue<unknown>
+  /** The board of this queue; opened with the first use. */
+  readonly monitor: () => Promise<Monitor>
 }
 
 /** A job that was added, and may have been removed since. */
@@ -42,6 +45,7 @@ export class World {
   private numbers = 0
   private under: Promise<void> = Promise.resolve()
   private readonly connections: Redis[] = []
+  private readonly monitors: Monitor[] = []
 
   private constructor(
     readonly redis: EmbeddedRedis,
@@ -53,7 +57,13 @@ export class World {
       const keys = new Keys(undefined, name)
       const bull = new Queue<unknown>(name, { connection: this.connect(), prefix: keys.prefix })
       bull.on('error', () => undefined)
-      return { name, keys, bull, queue: new AgentQueue({ redis: { url: redis.url }, name }) }
+      const queue = new AgentQueue({ redis: { url: redis.url }, name })
+      let opened: Promise<Monitor> | undefined
+      const monitor = () => (opened ??= this.openMonitor(queue).catch((error: unknown) => {
+        opened = undefined
+        throw error
+      }))
+      return { name, keys, bull, queue, monitor }
     })
     this.flows = new FlowProducer({ connection: this.connect(), prefix: new Keys().prefix })
     this.flows.on('error', () => undefined)
@@ -124,6 +134,7 @@ export class World {
   async close(): Promise<string[]> {
     const problems = await this.members.close()
     await this.groups.close()
+    for (const monitor of this.monitors) await monitor.close()
     for (const { queue, bull } of this.sides) {
       await queue.close()
       await bull.close()
@@ -132,6 +143,12 @@ export class World {
     for (const connection of this.connections) connection.disconnect()
     await this.redis.close()
     return problems
+  }
+
+  private async openMonitor(queue: AgentQueue): Promise<Monitor> {
+    const monitor = await createMonitor({ queue, redis: { url: this.redis.url }, writable: true, authenticate: () => by })
+    this.monitors.push(monitor)
+    return monitor
   }
 
   private connect(): Redis {
