@@ -1,5 +1,6 @@
 import { counted } from './counted.js'
 import { CronExpressionParser } from 'cron-parser'
+import { firstShown, offsetAt, shownAt } from './zone-clock.js'
 
 /** What becomes of runs whose time went by while nobody could begin them: the schedule was paused, no consumer or no Redis was there. */
 export type Missed = 'skip' | 'once' | 'all'
@@ -34,41 +35,61 @@ export type Due =
 /** The next time after `afterMs`; null when there is none any more. @throws Error for a cron expression that is none. */
 export function nextSlot(timing: Timing, afterMs: number): number | null {
   if ('everyMs' in timing) return (Math.floor(afterMs / timing.everyMs) + 1) * timing.everyMs
-  const cron = parse(timing, afterMs)
-  try {
-    return cron.next().getTime()
-  } catch {
-    // The library throws when it finds no such day.
-    return null
-  }
+  const found = next(parse(timing, afterMs))
+  const passedOver = timing.timezone === 'UTC' ? null : nextShown(timing, afterMs)
+  return passedOver === null || (found !== null && found <= passedOver) ? found : passedOver
+}
+
+/** Whether a cron expression's months have one of its days: to look for one that never comes takes the library half a second. @throws Error for one that is none. */
+export function hasDay(cron: string): boolean {
+  const { dayOfMonth, dayOfWeek, month } = CronExpressionParser.parse(cron).fields
+  return !dayOfWeek.isWildcard || month.values.some((each) => dayOfMonth.values.some((day) => day === 'L' || day <= (daysOfMonths[each - 1] ?? 31)))
+}
+
+/** In a leap year. */
+const daysOfMonths = [31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31]
+
+/** Longer than a clock is ever put forward or back by. */
+const changeMs = 3 * 3_600_000
+
+/**
+ * The next time by what the zone's clock shows, or null when it does not show it after `afterMs`. Where a clock is put forward around midnight, as in Cairo and
+ * Santiago, the library passes over that day's times.
+ */
+function nextShown(timing: Cron, afterMs: number): number | null {
+  const { timezone } = timing
+  // What is left out where it was put forward just now still comes.
+  const fromMs = afterMs + Math.min(offsetAt(afterMs, timezone), offsetAt(afterMs - changeMs, timezone))
+  const shownMs = next(parse({ ...timing, timezone: 'UTC' }, fromMs))
+  const slot = shownMs === null ? null : firstShown(shownMs, timezone)
+  return slot === null || slot <= afterMs ? null : slot
 }
 
 /** The times in (`afterMs`, `nowMs`], the earliest first, of many the latest `most`; `more` when there were others before. */
 export function slotsBetween(timing: Timing, afterMs: number, nowMs: number, most: number): { readonly slots: number[]; readonly more: boolean } {
-  const found: number[] = []
   if ('everyMs' in timing) {
+    const found: number[] = []
     for (let slot = Math.floor(nowMs / timing.everyMs) * timing.everyMs; slot > afterMs && found.length <= most; slot -= timing.everyMs) found.push(slot)
-  } else {
-    // Looks strictly before what it is given.
-    const cron = parse(timing, nowMs + 1)
-    while (found.length <= most) {
-      const slot = previous(cron)
-      if (slot === null || slot <= afterMs) break
-      found.push(slot)
-    }
+    return { slots: found.slice(0, most).reverse(), more: found.length > most }
   }
-  const before = found.length > most ? (found[most] ?? afterMs) : afterMs
-  const slots = 'everyMs' in timing ? found.slice(0, most).reverse() : forward(timing, before, nowMs, most + mostAtOnce)
-  return { slots: slots.slice(-most), more: found.length > most || slots.length > most }
+  // Back by what the clock shows: over the hour that a zone leaves out the library finds its way forward alone.
+  const { timezone } = timing
+  const shown = parse({ ...timing, timezone: 'UTC' }, shownAt(nowMs, timezone) + 1_000)
+  for (let count = most + 1; ; count *= 2) {
+    let before = nowMs
+    for (let index = 0; index < count && before > afterMs; index++) {
+      const slot = previous(shown)
+      before = slot === null ? afterMs : Math.max(afterMs, firstShown(slot, timezone) - 1)
+    }
+    const slots = forward(timing, before, nowMs, most + mostAtOnce)
+    // Of those that a clock shows some are one and the same moment where it is put forward.
+    if (slots.length > most || before === afterMs) return { slots: slots.slice(-most), more: slots.length > most }
+  }
 }
 
-/** How many times the library finds forward alone where a zone's clock is put forward, at most: of the hour that is left out. */
+/** How many more times there may be than a clock shows, at most: of the hour that comes twice. */
 const mostAtOnce = 3_600
 
-/**
- * Where a zone's clock is put back, the library finds a time of the hour that comes twice once forward, and twice backward; where it is put forward, one of
- * the hour that is left out forward alone. Forward counts: it is by that that the next time is told.
- */
 function forward(timing: Timing, afterMs: number, nowMs: number, most: number): number[] {
   const found: number[] = []
   for (let slot = nextSlot(timing, afterMs); slot !== null && slot > (found.at(-1) ?? afterMs) && slot <= nowMs && found.length < most; slot = nextSlot(timing, slot)) found.push(slot)
@@ -107,13 +128,23 @@ function runsOf(missed: Missed, count: number, latestIsOnTime: boolean): number 
   }
 }
 
-type Cron = ReturnType<typeof CronExpressionParser.parse>
+type Cron = Exclude<Timing, { everyMs: number }>
+type ParsedCron = ReturnType<typeof CronExpressionParser.parse>
 
-function parse({ cron, timezone }: Exclude<Timing, { everyMs: number }>, atMs: number): Cron {
+function parse({ cron, timezone }: Cron, atMs: number): ParsedCron {
   return CronExpressionParser.parse(cron, { currentDate: new Date(atMs), tz: timezone })
 }
 
-function previous(cron: Cron): number | null {
+function next(cron: ParsedCron): number | null {
+  try {
+    return cron.next().getTime()
+  } catch {
+    // The library throws when it finds no such day.
+    return null
+  }
+}
+
+function previous(cron: ParsedCron): number | null {
   try {
     return cron.prev().getTime()
   } catch {

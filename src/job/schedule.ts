@@ -2,7 +2,7 @@ import { z } from 'zod'
 import { duration } from './duration.js'
 import { InvalidInputError } from './errors.js'
 import { parseInput } from './explain.js'
-import { type Missed, nextSlot, type Overlap, type ScheduleRules } from './schedule-slots.js'
+import { hasDay, type Missed, nextSlot, type Overlap, type ScheduleRules } from './schedule-slots.js'
 import type { JobSpecInput } from './spec.js'
 
 export type { Missed, Overlap, ScheduleRules } from './schedule-slots.js'
@@ -30,12 +30,14 @@ const idSchema = z
   .regex(/^[A-Za-z0-9](?:[\w-]|\.(?!\.|$))*$/, 'must be letters, digits, "_", "-" and single dots, and begin with a letter or a digit, such as "nightly-update"')
 
 const leastEveryMs = 1_000
+const longestCron = 200
 const presets = new Set(['@hourly', '@daily', '@weekly', '@monthly', '@yearly'])
 
 /** All of a schedule but its job. */
 export const rulesSchema = z
   .strictObject({
-    cron: z.string({ error: 'must be a text such as "0 8 * * 1-5"' }).optional(),
+    // As it is kept: the library wants nothing around a name such as "@daily".
+    cron: z.string({ error: 'must be a text such as "0 8 * * 1-5"' }).max(longestCron, `is longer than ${longestCron} characters`).trim().optional(),
     every: duration.refine((everyMs) => everyMs >= leastEveryMs, 'must be at least "1s"').optional(),
     timezone: z.string().refine(isTimezone, 'is not a time zone; give one such as "Europe/Berlin"').optional(),
     job: z.unknown(),
@@ -77,14 +79,13 @@ function isTimezone(name: string): boolean {
 }
 
 /** Half a sentence, or undefined for one that can be. */
-function cronProblem(cron: string, timezone: string): string | undefined {
+function cronProblem(text: string, timezone: string): string | undefined {
   const mend = 'give five fields such as "0 8 * * 1-5", or six with seconds first'
-  const text = cron.trim()
   if (text.startsWith('@') ? !presets.has(text) : ![5, 6].includes(text.split(/\s+/).length)) return `is no cron expression; ${mend}`
   // `H` stands for a number that each process would choose anew.
   if (/(^|[\s,])H([\s,(/]|$)/.test(text)) return 'holds "H", which means another time in each process; give a number'
   try {
-    return nextSlot({ cron: text, timezone }, Date.UTC(2026, 0, 1)) === null ? 'never comes; correct its day and month' : undefined
+    return !hasDay(text) || nextSlot({ cron: text, timezone }, Date.UTC(2026, 0, 1)) === null ? 'never comes; correct its day and month' : undefined
   } catch (error) {
     return `is no cron expression (${error instanceof Error ? error.message : String(error)}); ${mend}`
   }

@@ -15,6 +15,14 @@ describe('a schedule', () => {
     for (const cron of ['@daily', '*/5 * * * * *', '0 0 L * *', '0 0 * * THU', '0 0 29 2 *']) expect(parseSchedule({ cron, timezone: 'Europe/Berlin', job }).timing).toEqual({ cron, timezone: 'Europe/Berlin' })
   })
 
+  it('is kept without what is around its cron expression', () => {
+    for (const cron of ['@daily ', ' 0 8 * * *\n']) {
+      const { timing } = parseSchedule({ cron, job })
+      expect(timing).toEqual({ cron: cron.trim(), timezone: 'UTC' })
+      expect(nextSlot(timing, at('2026-01-01T00:00:00Z'))).not.toBeNull()
+    }
+  })
+
   it.each([
     [{ job }, 'cron: is missing, and so is "every"'],
     [{ cron: '0 8 * * *', every: '1h', job }, 'every: is given together with cron'],
@@ -24,6 +32,8 @@ describe('a schedule', () => {
     [{ cron: '* * *', job }, 'is no cron expression; give five fields'],
     [{ cron: '61 * * * *', job }, 'is no cron expression (Constraint error'],
     [{ cron: '0 0 30 2 *', job }, 'cron: "0 0 30 2 *"'],
+    [{ cron: '0 0 31 2,4,6,9,11 *', job }, 'never comes; correct its day and month'],
+    [{ cron: `${'0'.repeat(200)} * * * *`, job }, 'cron: is longer than 200 characters'],
     [{ cron: 'H * * * *', job }, 'holds "H"'],
     [{ cron: '@reboot', job }, 'is no cron expression'],
     [{ every: '10ms', job }, 'every: must be at least "1s"'],
@@ -64,6 +74,29 @@ describe('its times', () => {
       expect(slotsBetween(timing, after, at('2026-03-29T12:00:00Z'), 100)).toEqual({ slots: forward, more: false })
       expect(slotsBetween(timing, after, at('2026-03-29T12:00:00Z'), 1).slots).toEqual(forward.slice(-1))
     }
+  })
+
+  it.each([
+    ['America/Santiago', '2026-09-04T12:00:00Z', '0 0 * * *', ['2026-09-05T04:00', '2026-09-06T04:00', '2026-09-07T03:00']],
+    ['America/Santiago', '2026-09-04T12:00:00Z', '30 0 * * 0', ['2026-09-06T04:30']],
+    ['Africa/Cairo', '2026-04-22T12:00:00Z', '45 0 * * *', ['2026-04-22T22:45', '2026-04-23T22:45', '2026-04-24T21:45']],
+    ['America/Nuuk', '2026-03-27T12:00:00Z', '30 22 * * *', ['2026-03-28T00:30', '2026-03-29T00:30', '2026-03-29T23:30']],
+    ['Australia/Lord_Howe', '2026-10-02T12:00:00Z', '15 2 * * *', ['2026-10-02T15:45', '2026-10-03T15:45', '2026-10-04T15:15']],
+  ])('come each day where the clock is put forward around midnight, or by half an hour: %s', (timezone, from, cron, expected) => {
+    const timing = { cron, timezone }
+    const to = at(from) + 3 * 86_400_000
+    const forward: number[] = []
+    for (let slot = nextSlot(timing, at(from)); slot !== null && slot <= to; slot = nextSlot(timing, slot)) forward.push(slot)
+    expect(times(forward)).toEqual(expected.map((text) => `${text}:00.000Z`))
+    expect(slotsBetween(timing, at(from), to, 100)).toEqual({ slots: forward, more: false })
+    // Also by whoever looks in between.
+    for (const slot of forward) expect(nextSlot(timing, slot - 60_000)).toBe(slot)
+  })
+
+  it('are as many of the latest as are asked for, where the clock is put back too', () => {
+    const [from, to] = [at('2026-10-24T12:00:00Z'), at('2026-10-26T12:00:00Z')]
+    expect(slotsBetween({ cron: '*/15 2 * * *', timezone: 'Europe/Berlin' }, from, to, 7)).toMatchObject({ slots: { length: 7 }, more: true })
+    expect(slotsBetween({ cron: '30 2 * * 0', timezone: 'Europe/Berlin' }, from, to, 1)).toEqual({ slots: [at('2026-10-25T00:30:00Z')], more: false })
   })
 
   it('are the same ones forward and back, each once', () => {
