@@ -31,10 +31,11 @@ export type JobPage = JobStatus[] & {
 }
 
 /**
- * Behind how much of one of BullMQ's sets or lists one stands: the last score, and how many have it. Of a list without a score, how many from its newest end
+ * Behind how much of one of BullMQ's sets or lists one stands: the last score, how many have it, and the last of these: they stand by their ids, so that nobody is passed
+ * over when some of them are gone. Of a list without a score, how many from its newest end
  * on; with the score 0 how many are left to its oldest end, so that nobody is passed over when others leave that were looked at.
  */
-const position = z.strictObject({ score: z.string().max(40).regex(/^-?\d+(\.\d+)?(e[+-]?\d+)?$/).nullable(), skip: z.int().min(0) })
+const position = z.strictObject({ score: z.string().max(40).regex(/^-?\d+(\.\d+)?(e[+-]?\d+)?$/).nullable(), skip: z.int().min(0), last: z.string().optional() })
 type Position = z.output<typeof position>
 const cursorSchema = z.strictObject({ filter: z.string(), at: z.array(position.nullable()) })
 
@@ -87,6 +88,7 @@ export async function listJobs(
       : z.array(z.string()).parse(await runScript(redis, 'jobs-match', [...jobIds.map((id) => keys.job(id)), ...jobIds.map((id) => keys.run(id))], filter))
   const sources = types.map((type, index) => new Source(redis, queue.toKey(type === 'waiting' ? 'wait' : type), sets.has(type) ? 'set' : type === 'active' ? 'leaving' : 'list', starts[index] ?? null, match, budget))
 
+  await Promise.all(sources.map((source) => source.findPlace()))
   await readFirst(redis, sources)
   const seen = new Set<string>()
   const page: JobStatus[] = []
@@ -197,6 +199,15 @@ class Source {
     return found
   }
 
+  /** Some that have the score of the last one looked at, and were looked at as well, may be gone. */
+  async findPlace(): Promise<void> {
+    const { score, skip, last } = this.#looked
+    if (this.#over || this.kind !== 'set' || score === null || last === undefined) return
+    const bytes = Buffer.from(last)
+    const before = await this.redis.zrange(this.key, score, score, 'BYSCORE', 'REV', 'LIMIT', 0, skip)
+    this.#looked = this.#taken = { score, skip: before.filter((jobId) => Buffer.compare(Buffer.from(jobId), bytes) >= 0).length, last }
+  }
+
   /** Adds its first read, two commands, to those that are made in one step. Returns false where it has none that could be. */
   ask(multi: ChainableCommander): boolean {
     const { score, skip } = this.#looked
@@ -250,7 +261,7 @@ class Source {
     return flat.flatMap((jobId, index) => {
       if (index % 2 === 1) return []
       const own = flat[index + 1] ?? ''
-      behind = own === behind.score ? { score: own, skip: behind.skip + 1 } : { score: own, skip: 1 }
+      behind = { score: own, skip: own === behind.score ? behind.skip + 1 : 1, last: jobId }
       return [{ jobId, behind }]
     })
   }

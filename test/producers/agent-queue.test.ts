@@ -549,6 +549,16 @@ describe('status', () => {
     expect(jobs.filter((jobId) => !found.has(jobId))).toEqual([jobs[1]])
   })
 
+  it('passes over nobody where one leaves that has the time of others and was on the page before', async () => {
+    const queue = open()
+    const ids = (await queue.enqueueMany(Array.from({ length: 6 }, () => spec()))).map(({ jobId }) => jobId)
+    await redis.client.multi().del(redis.keys.bullmq('prioritized')).zadd(redis.keys.bullmq('delayed'), ...ids.flatMap((id) => [1_000, id])).exec()
+    const first = await queue.list({ limit: 3 })
+    await redis.client.zrem(redis.keys.bullmq('delayed'), first[0]!.jobId, first[2]!.jobId)
+    const second = await queue.list({ limit: 3, cursor: first.cursor! })
+    expect([...first, ...second].map(({ jobId }) => jobId).sort()).toEqual(ids.sort())
+  })
+
   it('is found among many by state, tenant, repository and time, a page at a time, each once', async () => {
     const queue = open()
     const many = Array.from({ length: 900 }, (_, index) => spec({ tenant: `t${index % 300}`, priority: 1 + (index % 3), repository: index % 300 === 7 ? 'acme/api' : 'acme/web' }))
