@@ -2,7 +2,7 @@ import { Queue } from 'bullmq'
 import { beforeEach, describe, expect, it } from 'vitest'
 import { parseJobSpec, type JobSpecInput } from '../../src/job/spec.js'
 import { Keys, type KnownConstraints, Operators, ReadyJobs, Roster, RunStore } from '../../src/store/index.js'
-import { after, record, until, useRedis } from './fixture.js'
+import { after, passLedgerTime, record, until, useRedis } from './fixture.js'
 
 const redis = useRedis()
 const limits = [{ provider: 'a', sandboxes: 100 }]
@@ -119,6 +119,23 @@ describe('wait', () => {
     await q.end('x')
     expect(await redis.client.lrange(other.keys.inbox('claim'), 0, -1)).toEqual(['{"kind":"work"}'])
     expect(await other.take()).toBe('y')
+  })
+
+  it('hands a key on to whose turn it is among the queues, not to whose consumer is quicker', async () => {
+    for (let index = 0; index < 12; index++) {
+      await q.enqueue(`q${index}`, 'wait', { tenant: 'q' })
+      await other.enqueue(`o${index}`, 'wait', { tenant: 'o' })
+    }
+    const given: string[] = []
+    for (let turn = 0; turn < 12; turn++) {
+      // The one is always the first to look when it is told of something.
+      const jobId = (await q.take(60_000)) ?? (await other.take(60_000))!
+      given.push(jobId.slice(0, 1))
+      expect([await q.take(60_000), await other.take(60_000)]).toEqual([null, null])
+      await passLedgerTime(redis.client, redis.keys, 1_000)
+      await (jobId.startsWith('q') ? q : other).end(jobId)
+    }
+    expect(Math.abs(given.filter((name) => name === 'q').length - 6)).toBeLessThanOrEqual(2)
   })
 
   it('lets as many run as the strictest of them says', async () => {

@@ -356,10 +356,22 @@ function keyed.evict(key, info, by)
   end
 end
 
--- Somebody of the queue looks, if anybody is idle.
-function keyed.wake(q)
+-- Somebody of the queue looks, if anybody is idle; at once, or when it is known who of several queues is given what has come to their fronts (`wakeWaiting`).
+function keyed.wake(q, key)
+  if keyed.later then
+    keyed.later[#keyed.later + 1] = { q = q, key = key }
+    return
+  end
   local holder = ledger.idlest(q)[1]
   if holder then ledger.wake(q, holder) end
+end
+
+function keyed.wakeWaiting()
+  local later = keyed.later
+  keyed.later = false
+  for _, each in ipairs(later) do
+    if call('EXISTS', keyOf(each.q, 'f:' .. each.key)) == 1 and keyed.room(each.key, math.huge) > 0 then keyed.wake(each.q, each.key) end
+  end
 end
 
 -- Brings the front of a queue's line to what the key has room for, so many steps in one call; of what stands there it looks at so many.
@@ -418,7 +430,7 @@ function keyed.fill(q, key, looks)
     end
   end
   keyed.quiet(q, key)
-  if advanced then keyed.wake(q) end
+  if advanced then keyed.wake(q, key) end
 end
 
 -- What is known of a queue's line goes with the last of it, however that left: given, superseded, or dropped with all of the queue.

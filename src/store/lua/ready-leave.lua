@@ -29,13 +29,19 @@ end
 local function leaveHands(jobId, own, ended)
   -- One that was superseded, or could not be read, may be run again: then it is one as any other. Of one that was listed in an index which is over, that is left too.
   if ready.unlist(ownQueue, jobId) and ended then call('HDEL', bull(ownQueue, jobId), 'sy') end
+  -- Whose turn with its key it is decides who of all queues has the first turn, not who is told first.
+  keyed.later = {}
   -- The queue's own record of it may be gone.
   keyed.gone(ownQueue, jobId)
   local id = ids.run(ownQueue, jobId)
   ready.settle(id)
   local leaseId = redis.call('HGET', L .. ':jobs', id)
   local lease = leaseId and ledger.getLease(leaseId)
-  if not lease then return nil end
-  ledger.dropLease(leaseId, lease, lease.jobId == id)
-  return handOn(lease.provider, own)
+  local given
+  if lease then
+    ledger.dropLease(leaseId, lease, lease.jobId == id)
+    given = handOn(lease.provider, own)
+  end
+  if keyed.later[1] then keyed.wakeWaiting() else keyed.later = false end
+  return given
 end

@@ -82,8 +82,9 @@ function ready.jobsKey(q, shape, name) return keyOf(q, 'j:' .. shape .. ':' .. n
 
 -- What accounts.lua, views.lua, unpaid.lua and concurrency.lua fill: every script that includes this includes the last, and so all of them.
 local accounts, views, unpaid = {}, {}, {}
--- `advanced`: something came to the front of a line in this call; `leaving`: the tenant that has one less in hand than its account still says.
-local keyed = { advanced = false, leaving = false }
+-- `advanced`: something came to the front of a line in this call; `leaving`: the tenant that has one less in hand than its account still says; `later`: who is to be woken for
+-- what came to the front, once the place that came free is given.
+local keyed = { advanced = false, leaving = false, later = false }
 -- Not a shape, but what waits for a key.
 function keyed.isLine(shape) return string.sub(shape, 1, 1) == '!' end
 
