@@ -32,6 +32,8 @@ import {
   type EventBounds,
   type RedisConfig,
   type TenantShare,
+  isUnavailability,
+  unavailable,
   WaitDeadlines,
   mendLocks,
 } from '../store/index.js'
@@ -119,15 +121,26 @@ export class Consumer {
   private stopParts: (() => Promise<void>) | undefined
   private watched: { readonly liveness: Liveness; readonly readiness: () => Promise<Readiness> } | undefined
   private draining = false
+  private starting: Promise<void> | undefined
 
   constructor(private readonly options: ConsumerOptions) {}
 
   /**
    * Checks Redis, the git host's and the providers' configuration and begins to take jobs.
+   * One that did not start has left nothing behind, and may be started again.
    * @throws InvalidInputError for a setting that can't work, RedisUnavailableError, or InfrastructureError when no provider is usable.
    */
   async start(): Promise<void> {
-    if (this.stopParts !== undefined) throw new InvalidInputError('consumer: was started already; create another one')
+    if (this.stopParts !== undefined || this.starting !== undefined) throw new InvalidInputError('consumer: was started already; create another one')
+    this.starting = this.begin()
+    try {
+      await this.starting
+    } finally {
+      this.starting = undefined
+    }
+  }
+
+  private async begin(): Promise<void> {
     const { options } = this
     const settings = consumerSettingsSchema.parse(options.settings ?? {})
     if (options.webhooks !== undefined) checkWebhookSettings(options.webhooks)
@@ -323,8 +336,6 @@ export class Consumer {
     })
     worker.on('stalled', () => intake.nudge())
     onKeys = () => void announcer.announce().then(() => intake.nudge())
-    await signals.onCancel((jobId) => void intake.cancels.heed(jobId))
-    await signals.onTurnFree(() => relisting.turnIsFree())
     signals.onReconnect(() => {
       intake.nudge()
       void intake.cancels.heedAll()
@@ -359,20 +370,8 @@ export class Consumer {
       Math.max(1_000, settings.leaseMs / 3),
     )
     const schedules = new ScheduleWatch({ redis, keys, metrics, deployment: options.deployment, retentionMs: options.retentionMs ?? defaultRetentionMs, everyMs: Math.max(1_000, settings.stallCheckMs), log, onTurn: watch('schedules', settings.stallCheckMs), eventTypes: options.eventTypes })
-    liveness.start()
-    await watchBudgets()
-    await announcer.start()
-    await schedules.start()
-    await worker.startStalledCheckTimer()
-    locks.start()
-    intake.start()
-    reaper.start()
-    drains.start()
-    const webhooks = options.webhooks === undefined ? null : startWebhooks({ ...options.webhooks, redis: options.redis, prefix: options.queue?.prefix, metrics, log })
-    log.info({ providers: [...providers.keys()] }, 'consumer started')
-    this.watched = { liveness, readiness: () => readinessOf({ redis, providers: [...providers.keys()], health, draining: () => this.draining }) }
-
-    this.stopParts = async () => {
+    let webhooks: ReturnType<typeof startWebhooks> | null = null
+    const leave = async () => {
       leaving.abort()
       liveness.stop()
       clearInterval(cancelCheck)
@@ -394,12 +393,36 @@ export class Consumer {
         await inbox.close()
       })()
       // Without Redis nothing can be handed over. After a lease the jobs are nobody's in any case, and are found as those of the dead are.
-      if (!(await endsWithin(orderly, settings.leaseMs))) log.warn('Redis did not answer while the jobs were handed over; the next consumer finds them when their leases run out')
+      const unsaid = await endsWithin(orderly, settings.leaseMs).then((ended) => (ended ? null : 'Redis did not answer'), errorMessage)
+      if (unsaid !== null) log.warn({ message: unsaid }, 'Redis did not take all of the hand-over; the next consumer finds what is left when its leases run out')
       locks.stop()
       // Its own connection is closed where that was not come to, and would keep the process up.
       void worker.close(true).catch(() => undefined)
       signals.close()
       disconnect()
+    }
+    try {
+      await signals.onCancel((jobId) => void intake.cancels.heed(jobId))
+      await signals.onTurnFree(() => relisting.turnIsFree())
+      liveness.start()
+      await watchBudgets()
+      await announcer.start()
+      await schedules.start()
+      await worker.startStalledCheckTimer()
+    } catch (error) {
+      // Redis went away, or refuses writes, since it was looked at above.
+      await leave()
+      throw isUnavailability(error) ? unavailable(options.redis, error) : error
+    }
+    locks.start()
+    intake.start()
+    reaper.start()
+    drains.start()
+    if (options.webhooks !== undefined) webhooks = startWebhooks({ ...options.webhooks, redis: options.redis, prefix: options.queue?.prefix, metrics, log })
+    log.info({ providers: [...providers.keys()] }, 'consumer started')
+    this.watched = { liveness, readiness: () => readinessOf({ redis, providers: [...providers.keys()], health, draining: () => this.draining }) }
+    this.stopParts = async () => {
+      await leave()
       await Promise.all([...providers.values()].map(({ provider }) => provider.close()))
       log.info('consumer stopped')
     }
@@ -410,8 +433,10 @@ export class Consumer {
    * server never answers may keep the process up after that; `switchyard consume` then ends it two seconds later.
    */
   async stop(): Promise<void> {
-    const stop = this.stopParts
     this.draining = true
+    // One that starts takes jobs a moment later.
+    await this.starting?.catch(() => undefined)
+    const stop = this.stopParts
     this.stopParts = () => Promise.resolve()
     await stop?.()
   }

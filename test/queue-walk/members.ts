@@ -1,6 +1,6 @@
 import { inMemoryGitHost } from '../../bench/in-memory/git-host.js'
 import { Consumer, secretsFromEnvironment } from '../../src/consumers/index.js'
-import { errorMessage } from '../../src/job/errors.js'
+import { errorMessage, RedisUnavailableError } from '../../src/job/errors.js'
 import type { AgentQueue } from '../../src/producers/index.js'
 import type { Random } from '../chaos/random.js'
 import { budgetPeriodMs, by, perSandboxHour, type queueNames, sandboxesAtMost, secretName, settings } from './deployment.js'
@@ -38,6 +38,8 @@ export class Members {
     private readonly redisUrl: URL,
     private readonly providers: readonly TroubledProvider[],
     private readonly budgets: boolean,
+    /** Whether Redis may be away, or refuse writes. */
+    private readonly refuses: boolean,
     private readonly journal: Journal,
   ) {}
 
@@ -134,8 +136,10 @@ export class Members {
     try {
       await consumer.start()
     } catch (error) {
-      this.journal.faults.push(`a consumer did not start whose way to Redis was there: ${errorMessage(error)}`)
       await wire.close()
+      // Redis freezes, or refuses writes.
+      if (error instanceof RedisUnavailableError && this.refuses) return
+      this.journal.faults.push(`a consumer did not start whose way to Redis was there: ${errorMessage(error)}`)
       return
     }
     this.journal.note('started', consumer.id, { queueName, maxJobs, hasSecret, providers: providers.map(({ name }) => name) })

@@ -67,7 +67,7 @@ export class World {
     })
     this.flows = new FlowProducer({ connection: this.connect(), prefix: new Keys().prefix })
     this.flows.on('error', () => undefined)
-    this.members = new Members(new URL(redis.url), this.providers, settings.budgets, this.journal)
+    this.members = new Members(new URL(redis.url), this.providers, settings.budgets, settings.restart, this.journal)
     this.groups = new Groups(redis.url, this.journal, random.fork('groups'))
   }
 

@@ -1,0 +1,67 @@
+import { Redis } from 'ioredis'
+import { pino } from 'pino'
+import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from 'vitest'
+import { inMemoryGitHost } from '../../bench/in-memory/git-host.js'
+import { InMemoryProvider } from '../../bench/in-memory/provider.js'
+import { Consumer, secretsFromEnvironment } from '../../src/consumers/index.js'
+import { type EmbeddedRedis, startRedis } from '../../src/embedded/index.js'
+import { RedisUnavailableError } from '../../src/job/errors.js'
+import { AgentQueue } from '../../src/producers/index.js'
+import { quickSettings, until } from './deployment.js'
+
+// A consumer that can't start, or whose Redis refuses its last words, leaves nothing of itself behind in its process.
+let redis: EmbeddedRedis
+let client: Redis
+let consumer: Consumer
+
+beforeAll(async () => {
+  redis = await startRedis()
+})
+beforeEach(async () => {
+  client = new Redis(redis.url)
+  await client.flushall()
+  consumer = new Consumer({
+    deployment: 'test',
+    redis: { url: redis.url },
+    git: inMemoryGitHost,
+    providers: [{ provider: new InMemoryProvider('a'), limit: { sandboxes: 1 } }],
+    secrets: secretsFromEnvironment([]),
+    log: pino({ level: 'silent' }),
+    settings: quickSettings,
+  })
+})
+afterEach(async () => {
+  await takeWrites(true)
+  await consumer.stop()
+  client.disconnect()
+})
+afterAll(() => redis.close())
+
+const takeWrites = async (takes: boolean) => client.config('SET', 'min-replicas-to-write', takes ? '0' : '1')
+const nobodyElseIsConnected = async () => until('its connections are closed', async () => String(await client.client('LIST')).trim().split('\n').length === 1)
+
+it('says so where Redis refuses its first words, and starts once that takes them', async () => {
+  await takeWrites(false)
+  await expect(consumer.start()).rejects.toThrow(RedisUnavailableError)
+  await nobodyElseIsConnected()
+  await takeWrites(true)
+  await consumer.start()
+  const queue = new AgentQueue({ redis: { url: redis.url } })
+  const job = await queue.enqueue({ repository: 'acme/web', push: false, steps: ['true'] })
+  expect(await job.result({ timeoutMs: 60_000 })).toMatchObject({ status: 'succeeded' })
+  await queue.close()
+})
+
+it('stops where Redis refuses its last ones', async () => {
+  await consumer.start()
+  await takeWrites(false)
+  await consumer.stop()
+  await nobodyElseIsConnected()
+})
+
+it('that is told to stop while it starts does not begin', async () => {
+  const [started] = await Promise.all([consumer.start(), consumer.stop()])
+  expect(started).toBeUndefined()
+  await nobodyElseIsConnected()
+  expect((await consumer.readiness()).ready).toBe(false)
+})
