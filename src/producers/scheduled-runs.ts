@@ -8,7 +8,7 @@ import { cancelJob } from './job-cancel.js'
 import { Enqueuing } from './enqueuing.js'
 import type { Connected } from './producer-connection.js'
 import { readDefinition, type ScheduleDefinition } from './schedule-definition.js'
-import { startTicks } from './schedule-ticks.js'
+import { startTicks, stopTicks } from './schedule-ticks.js'
 
 /** A clock may be so far ahead of Redis', in milliseconds, that a tick comes early. */
 const earlyMs = 250
@@ -61,15 +61,15 @@ export class ScheduledRuns {
   async look(id: string): Promise<Looked | null> {
     for (let tries = 0; tries < mostTries; tries++) {
       const { schedule, nowMs } = await this.#store.read(id)
-      if (schedule === null) return null
+      if (schedule === null) return await this.#leave(id)
       const definition = readDefinition(id, schedule.definition)
       const untilMs = nowMs + earlyMs
       const nextMs = nextSlot(definition.timing, Math.max(schedule.handledMs, untilMs))
       if (schedule.pending !== null) {
-        await this.#carryOut(id, definition, schedule.pending, nextMs)
+        await this.#carryOut(schedule, definition, schedule.pending, nextMs)
         continue
       }
-      if (schedule.paused) return null
+      if (schedule.paused) return await this.#leave(id)
       const seen = await this.#begin(schedule, definition, dueOf(definition, schedule.handledMs, untilMs), nextMs)
       if (seen === null) continue
       return { handled: seen, nowMs, nextMs }
@@ -96,6 +96,12 @@ export class ScheduledRuns {
     return ids.length
   }
 
+  /** Whoever removed or paused it may have died before its ticks were stopped: they would wake consumers for ever. */
+  async #leave(id: string): Promise<null> {
+    await stopTicks(this.parts.connected.redis, this.parts.keys, id)
+    return null
+  }
+
   async #restartTicks(id: string): Promise<void> {
     const { connected, keys } = this.parts
     const { schedule, nowMs } = await this.#store.read(id)
@@ -118,14 +124,15 @@ export class ScheduledRuns {
       const begun = await this.#store.begin(read, each, { jobId, nextMs: thenMs, overlap: definition.overlap })
       if (begun.kind === 'changed' || begun.kind === 'pending' || each.kind === 'reset') return null
       if (begun.kind === 'skipped') this.parts.onSkipped({ schedule: id, scheduledAt: new Date(each.slotMs).toISOString(), why: begun.why })
-      if (begun.kind === 'run') await this.#carryOut(id, definition, begun.run, thenMs)
+      if (begun.kind === 'run') await this.#carryOut(schedule, definition, begun.run, thenMs)
       read = { ...read, handledMs: each.slotMs }
     }
     return due.length
   }
 
-  async #carryOut(id: string, { spec }: ScheduleDefinition, run: PendingRun, nextMs: number | null): Promise<void> {
+  async #carryOut(schedule: StoredSchedule, { spec }: ScheduleDefinition, run: PendingRun, nextMs: number | null): Promise<void> {
     const { connected, eventSource } = this.parts
+    const { id } = schedule
     const scheduledAt = new Date(run.slotMs).toISOString()
     for (const jobId of run.replaces) {
       try {
@@ -138,7 +145,7 @@ export class ScheduledRuns {
     // Whoever decided it may have added it before it died, and it may have been cancelled, or dropped, since: then BullMQ does not hold it any more.
     const [standing] = await connected.store.standings([run.jobId])
     if (standing?.known !== true) await this.#add(id, spec, run, scheduledAt)
-    await this.#store.settle(id, run, nextMs)
+    await this.#store.settle(schedule, run, nextMs)
   }
 
   async #add(id: string, spec: JobSpec, run: PendingRun, scheduledAt: string): Promise<void> {

@@ -3,7 +3,7 @@ import type { JobResult } from '../job/result.js'
 import { nextSlot, type Timing } from '../job/schedule-slots.js'
 import { type Missed, type Overlap, parseSchedule, parseScheduleId, type ScheduleInput } from '../job/schedule.js'
 import type { JobSpec } from '../job/spec.js'
-import { type Keys, mostSchedules, ScheduleStore, type StoredSchedule } from '../store/index.js'
+import { type Keys, mostOfTenant, mostSchedules, ScheduleStore, type StoredSchedule } from '../store/index.js'
 import type { Connected } from './producer-connection.js'
 import { readDefinition, type ScheduleDefinition, shownDefinition } from './schedule-definition.js'
 import { startTicks, stopTicks, tickNow } from './schedule-ticks.js'
@@ -58,11 +58,13 @@ export class Schedules {
       const store = new ScheduleStore(connected.redis, this.keys)
       const nowMs = await store.now()
       const { timing } = rules
-      const put = await store.put(id, { definition: JSON.stringify(definition), times: JSON.stringify(timing), nowMs, nextMs: nextSlot(timing, nowMs) }, tenants)
+      const put = await store.put(id, { definition: JSON.stringify(definition), times: JSON.stringify(timing), nowMs, nextMs: nextSlot(timing, nowMs), tenant: definition.spec.tenant }, tenants)
       if (put === 'foreign') throw new InvalidInputError(`schedule id: "${id}" is another tenant's; choose another one`)
+      if (put === 'tenant-full') throw new InvalidInputError(`schedules: tenant "${definition.spec.tenant ?? ''}" has ${mostOfTenant} in this queue already, as many as whoever is limited to tenants may make; remove one that is not needed`)
       if (put === 'full') throw new InvalidInputError(`schedules: there are ${mostSchedules} in this queue already, as many as there may be; remove one that is not needed`)
       const { schedule } = await store.read(id)
-      if (schedule !== null && !schedule.paused) await startTicks(connected.redis, this.keys, id, timing, nowMs)
+      // As it stands by now: another process may have put it besides.
+      if (schedule !== null && !schedule.paused) await startTicks(connected.redis, this.keys, id, readDefinition(id, schedule.definition).timing, nowMs)
       return await this.#get(connected, id)
     })
   }

@@ -8,6 +8,8 @@ import { runScript } from './scripts.js'
 
 /** How many schedules a queue may have: a clock that was set back has all of them looked at in one script. */
 export const mostSchedules = 1_000
+/** How many of them callers that are limited to tenants may make for one tenant. */
+export const mostOfTenant = 100
 /** How many runs of one schedule there may be at once. */
 const mostRunning = 100
 /** How many times that were begun are remembered, so that a clock that was set back begins none twice. */
@@ -50,6 +52,9 @@ export type Begun =
 /** The tenants of whose jobs a schedule may be changed; null for whoever may change all. */
 type Whose = readonly string[] | null
 
+const putReply = z.enum(['created', 'changed', 'full', 'tenant-full', 'foreign'])
+/** `full`, `tenant-full`: there are as many as there may be. `foreign`: it is another's. */
+type Put = z.output<typeof putReply>
 const beginReply = z.tuple([z.enum(['changed', 'done', 'skipped', 'pending', 'run'])], z.string())
 
 /**
@@ -67,10 +72,10 @@ export class ScheduleStore {
     return await redisNowMs(this.redis, this.keys)
   }
 
-  /** @param definition JSON. @param times what tells its times apart from others. @param nextMs null when none comes. */
-  async put(id: string, schedule: { readonly definition: string; readonly times: string; readonly nowMs: number; readonly nextMs: number | null }, whose: Whose = null): Promise<'created' | 'changed' | 'full' | 'foreign'> {
-    const { definition, times, nowMs, nextMs } = schedule
-    return z.enum(['created', 'changed', 'full', 'foreign']).parse(await this.run('schedule-put', id, [id, definition, times, nowMs, nextMs ?? 'inf', mostSchedules, tenantsOf(whose)]))
+  /** @param definition JSON. @param times what tells its times apart from others. @param nextMs null when none comes. @param tenant its job's. */
+  async put(id: string, schedule: { readonly definition: string; readonly times: string; readonly nowMs: number; readonly nextMs: number | null; readonly tenant?: string | undefined }, whose: Whose = null): Promise<Put> {
+    const { definition, times, nowMs, nextMs, tenant = '' } = schedule
+    return putReply.parse(await this.run('schedule-put', id, [id, definition, times, nowMs, nextMs ?? 'inf', mostSchedules, tenantsOf(whose), tenant, mostOfTenant, this.keys.schedule('')]))
   }
 
   /** The schedule and Redis' time, in one round trip; null when there is none. */
@@ -110,9 +115,9 @@ export class ScheduleStore {
     return kind === 'skipped' ? { kind, why: text } : { kind, run: parsePending(text) }
   }
 
-  /** The job of a pending run is there. @param nextMs when the schedule is due next. */
-  async settle(id: string, { json }: PendingRun, nextMs: number | null): Promise<void> {
-    await this.run('schedule-settle', id, [id, json, nextMs ?? 'inf'])
+  /** The job of a pending run is there. @param read as it was read. @param nextMs when it is due next by that. */
+  async settle({ id, version }: StoredSchedule, { json }: PendingRun, nextMs: number | null): Promise<void> {
+    await this.run('schedule-settle', id, [id, json, nextMs ?? 'inf', version])
   }
 
   /** @returns whether there is such a schedule of theirs. */

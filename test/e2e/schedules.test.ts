@@ -167,6 +167,21 @@ describe('a schedule', () => {
     await until('it is settled', async () => (await client.hexists(keys.schedule('orphan'), 'pending')) === 0)
   })
 
+  it('wakes nobody any more that was removed, or paused, by somebody who died before its ticks were stopped', { timeout: 300_000 }, async () => {
+    const { queue, client, ticks, jobs } = open()
+    await consume()
+    await queue.schedules.upsert('gone', { every: '1s', job })
+    await queue.schedules.upsert('still', { every: '1s', job })
+    await client.del(keys.schedule('gone'))
+    await client.zrem(keys.schedules(), 'gone')
+    await client.hset(keys.schedule('still'), 'paused', Date.now())
+    await client.zadd(keys.schedules(), 'inf', 'still')
+    await until('no ticks are left', async () => (await ticks.getJobSchedulers()).length === 0)
+    const before = await jobs()
+    await queue.schedules.resume('still')
+    await until('it goes on', async () => (await jobs()).length > before.length)
+  })
+
   it('begins no run a second time that was cancelled after whoever had decided it had died', { timeout: 300_000 }, async () => {
     const { queue, client, bull } = open()
     await queue.schedules.upsert('orphan', hourly())

@@ -80,7 +80,7 @@ it('whatever consumers, producers and clocks do: no time is begun twice, none be
             if (run === undefined) break
             // Adding twice adds nothing, unless the first had ended: BullMQ and the run record know that, so here nobody ends what is not settled.
             if (run.jobId === decided) await client.hset(redis.keys.job(run.jobId), { timestamp: 1, atm: 0 })
-            await store.settle('s', run, base + 100 * minute)
+            await store.settle((await store.read('s')).schedule!, run, base + 100 * minute)
             if (run.jobId === decided) decided = undefined
             break
           }

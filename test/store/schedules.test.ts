@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import type { Due } from '../../src/job/schedule-slots.js'
 import type { Overlap } from '../../src/job/schedule.js'
-import { mostSchedules, RunStore, ScheduleStore } from '../../src/store/index.js'
+import { mostOfTenant, mostSchedules, RunStore, ScheduleStore } from '../../src/store/index.js'
 import { record, result, useRedis } from './fixture.js'
 
 const redis = useRedis()
@@ -20,7 +20,7 @@ async function made(id = 'nightly') {
     const answer = await begin(run(count), overlap)
     if (answer.kind !== 'run') return answer
     await client.hset(redis.keys.job(answer.run.jobId), { timestamp: 1, atm: 0 })
-    await store.settle(id, answer.run, base + 10 * hour)
+    await store.settle(await read(), answer.run, base + 10 * hour)
     return answer
   }
   return { client, store, read, begin, begun, run }
@@ -36,8 +36,8 @@ describe('a time of a schedule', () => {
     const after = await read()
     expect(after).toMatchObject({ pending: { jobId: 'job', slotMs: base + hour, replaces: [] }, last: { jobId: 'job', slotMs: base + hour }, handledMs: base + hour, dueMs: base + hour })
     expect(await store.begin(after, run(2), { jobId: 'next', nextMs: null, overlap: 'skip' })).toMatchObject({ kind: 'pending', run: { jobId: 'job' } })
-    await store.settle('nightly', after.pending!, base + 2 * hour)
-    await store.settle('nightly', after.pending!, base + 7 * hour)
+    await store.settle(after, after.pending!, base + 2 * hour)
+    await store.settle(after, after.pending!, base + 7 * hour)
     expect(await read()).toMatchObject({ pending: null, dueMs: base + 2 * hour })
   })
 
@@ -115,6 +115,35 @@ describe('a schedule', () => {
     await store.remove('nightly')
     expect(await store.begin(seen, run(1), options)).toEqual({ kind: 'changed' })
     expect(await redis.client.exists(redis.keys.schedule('nightly'))).toBe(0)
+  })
+
+  it('is due next as it was changed while a run of it was added, or goes on being paused', async () => {
+    const { store, read, begin, run } = await made()
+    const before = await read()
+    const first = await begin(run(1))
+    await store.put('nightly', { definition: '{}', times: 'by the minute', nowMs: base + hour, nextMs: base + hour + 60_000 })
+    if (first.kind === 'run') await store.settle(before, first.run, base + 300 * hour)
+    expect(await read()).toMatchObject({ pending: null, dueMs: base + hour + 60_000 })
+    const second = await begin(run(2), 'allow')
+    await store.pause('nightly')
+    if (second.kind === 'run') await store.settle(await read(), second.run, base + 3 * hour)
+    expect(await read()).toMatchObject({ pending: null, dueMs: null })
+  })
+
+  it('leaves room for other tenants’, where whoever makes it is limited to its tenant', async () => {
+    const { store, client } = await made()
+    const put = async (id: string, tenant: string, whose: readonly string[] | null = [tenant]) => await store.put(id, { definition: JSON.stringify({ spec: { tenant } }), times: 'hourly', nowMs: base, nextMs: base + hour, tenant }, whose)
+    for (let index = 0; index < mostOfTenant; index++) expect(await put(`acme-${index}`, 'acme')).toBe('created')
+    expect(await put('acme-more', 'acme')).toBe('tenant-full')
+    expect(await client.exists(redis.keys.schedule('acme-more'))).toBe(0)
+    expect(await put('acme-7', 'acme')).toBe('changed')
+    expect(await put('other', 'other')).toBe('created')
+    // One of another tenant's that becomes one of this one's is one more.
+    expect(await store.put('other', { definition: JSON.stringify({ spec: { tenant: 'acme' } }), times: 'hourly', nowMs: base, nextMs: null, tenant: 'acme' }, ['acme', 'other'])).toBe('tenant-full')
+    expect(await put('acme-by-all', 'acme', null)).toBe('created')
+    await store.remove('acme-7')
+    await store.remove('acme-8')
+    expect(await put('acme-more', 'acme')).toBe('created')
   })
 
   it('is one of so many only', async () => {
