@@ -396,6 +396,7 @@ export class Consumer {
       const unsaid = await endsWithin(orderly, settings.leaseMs).then((ended) => (ended ? null : 'Redis did not answer'), errorMessage)
       if (unsaid !== null) log.warn({ message: unsaid }, 'Redis did not take all of the hand-over; the next consumer finds what is left when its leases run out')
       locks.stop()
+      announcer.halt()
       // Its own connection is closed where that was not come to, and would keep the process up.
       void worker.close(true).catch(() => undefined)
       signals.close()

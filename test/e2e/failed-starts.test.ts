@@ -1,6 +1,6 @@
 import { Redis } from 'ioredis'
 import { pino } from 'pino'
-import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from 'vitest'
+import { afterAll, afterEach, beforeAll, beforeEach, expect, it, vi } from 'vitest'
 import { inMemoryGitHost } from '../../bench/in-memory/git-host.js'
 import { InMemoryProvider } from '../../bench/in-memory/provider.js'
 import { Consumer, secretsFromEnvironment } from '../../src/consumers/index.js'
@@ -19,6 +19,7 @@ beforeAll(async () => {
 })
 beforeEach(async () => {
   client = new Redis(redis.url)
+  client.on('error', () => undefined)
   await client.flushall()
   consumer = new Consumer({
     deployment: 'test',
@@ -57,6 +58,27 @@ it('stops where Redis refuses its last ones', async () => {
   await takeWrites(false)
   await consumer.stop()
   await nobodyElseIsConnected()
+})
+
+it('says nothing more once it has stopped, where Redis was gone', async () => {
+  const intervals = new Set<unknown>()
+  const [begin, end] = [globalThis.setInterval, globalThis.clearInterval]
+  vi.spyOn(globalThis, 'setInterval').mockImplementation(((...call: Parameters<typeof begin>) => {
+    const made = begin(...call)
+    intervals.add(made)
+    return made
+  }))
+  vi.spyOn(globalThis, 'clearInterval').mockImplementation((made) => {
+    intervals.delete(made)
+    end(made)
+  })
+  await consumer.start()
+  expect(intervals.size).toBeGreaterThan(4)
+  await redis.kill()
+  await consumer.stop()
+  expect([...intervals]).toEqual([])
+  vi.restoreAllMocks()
+  await redis.restart()
 })
 
 it('that is told to stop while it starts does not begin', async () => {

@@ -66,10 +66,15 @@ export class Announcer {
   }
 
   async stop(): Promise<void> {
-    this.stopped = true
-    clearInterval(this.timer)
+    this.halt()
     await this.underWay
     await this.parts.roster.withdraw(this.parts.consumer)
+  }
+
+  /** Says nothing more, whatever others believe. */
+  halt(): void {
+    this.stopped = true
+    clearInterval(this.timer)
   }
 
   /** What this consumer can use now, or a tenth of a second ago: each job asks. */
