@@ -11,6 +11,7 @@ import { networkProblem } from '../job/networks.js'
 import { linkTemplates } from '../job/page-links.js'
 import { defaultMaxSpecBytes } from '../job/spec.js'
 import { defaultRedisUrl, redisConfigSchema } from '../store/redis-config.js'
+import { tenantName } from '../job/tenant-name.js'
 
 /**
  * The configuration as users write it, without the parts that belong to an adapter: those are checked by the adapter's
@@ -165,7 +166,7 @@ export const configSchema = z.strictObject({
     .describe('How to choose among providers with room, after the job’s own preference.'),
   costs: costsSchema.prefault({}).describe('How what sandboxes cost is counted; their prices are the providers’. All processes of a deployment say the same.'),
   tenants: z
-    .record(z.string().min(1, 'is empty; give the name of a tenant').max(100), tenantShareSchema, { error: 'must be an object such as { acme: { weight: 2, cap: 10 }, "*": { weight: 1 } }' })
+    .record(tenantName('is empty; give the name of a tenant'), tenantShareSchema, { error: 'must be an object such as { acme: { weight: 2, cap: 10 }, "*": { weight: 1 } }' })
     .default({})
     .describe('How tenants share the places; "*" stands for all that are not named. Weights are relative; a cap is the most jobs at once.'),
   consumer: consumerSettingsSchema

@@ -8,6 +8,7 @@ import { apiKeyScopes, type ApiKeyScope, ApiKeyStore, appendAudit, mostApiKeys, 
 import type { Caller, RunLimits } from './caller.js'
 import { unauthenticated } from './refusal.js'
 import { repositoryPatterns, secretNames } from './run-limits.js'
+import { tenantName } from '../job/tenant-name.js'
 
 /**
  * Bearer keys: `sy_<id>_<secret>`. The id is no secret: it stands in lists and in the audit log, and a key is looked up by it. Redis holds the SHA-256 of
@@ -32,7 +33,7 @@ export interface ApiKeyInfo extends Omit<StoredApiKey, 'digest'> {
 const newKeySchema = z.strictObject({
   name: z.string({ error: 'is missing; say what the key is for, such as "ci"' }).regex(/^[\p{L}\p{N}][\p{L}\p{N} ._@-]{0,99}$/u, 'must be at most 100 letters, digits, spaces and ".", "_", "@", "-", and begin with a letter or a digit'),
   scope: z.enum(apiKeyScopes, { error: 'must be "read", "write" or "admin"' }),
-  tenants: z.array(z.string().min(1, 'is empty').max(100, 'is longer than 100 characters').regex(/^[^\p{Cs}\p{Cc}]*$/u, 'holds a control character, or half of one')).min(1, 'is empty; leave it out for all tenants').max(100, 'names more than 100 tenants').optional(),
+  tenants: z.array(tenantName('is empty')).min(1, 'is empty; leave it out for all tenants').max(100, 'names more than 100 tenants').optional(),
   repositories: repositoryPatterns.nullish(),
   secrets: secretNames.nullish(),
   lifetimeMs: z.int('must be a whole number of milliseconds').min(1_000, 'must be at least a second').max(10 * 366 * 86_400_000, 'is more than ten years; leave it out for a key that does not expire').optional(),

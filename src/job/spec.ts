@@ -9,6 +9,7 @@ import { eventKindsSchema, jobWebhookSchema, maxJobWebhooks } from './event-kind
 import { hasOnlyUnknownFields, invalidInput, parseInput } from './explain.js'
 import { branchNameProblem, repositoryProblem } from './names.js'
 import { stepName } from './step-name.js'
+import { tenantName } from './tenant-name.js'
 
 /** The size of a spec as JSON that is accepted unless configured otherwise: 1 MiB. */
 export const defaultMaxSpecBytes = 1024 * 1024
@@ -271,7 +272,7 @@ const specObject = z.strictObject({
     .default(100)
     .describe('Lower runs first, as in BullMQ. Default 100.'),
   idempotencyKey: z.string().min(1, 'is empty; leave it out').max(500).optional(),
-  tenant: z.string().min(1).max(100).optional(),
+  tenant: tenantName().optional(),
   budget: z
     .strictObject({ amount: budgetAmount }, { error: 'must be an object such as { amount: 2.5 }' })
     .optional()

@@ -7,6 +7,7 @@ import { jobSpecSchema } from '../job/spec.js'
 import { type ApiCalls, CallRefusedError } from './api-calls.js'
 import { cursorPattern, readLog } from './read-log.js'
 import { type Shown, shown } from './shown.js'
+import { tenantName } from '../job/tenant-name.js'
 
 /**
  * What an agent can do with a deployment. Each tool is a call or a few of the HTTP API, which checks what it is given and who may do what; nothing is
@@ -99,7 +100,7 @@ const listJobs = tool({
   writes: false,
   input: z.strictObject({
     state: z.enum(['waiting', 'running', 'succeeded', 'failed', 'cancelled'], { error: 'must be "waiting", "running", "succeeded", "failed" or "cancelled"' }).optional(),
-    tenant: z.string().min(1, 'is empty; leave it out').max(100).optional(),
+    tenant: tenantName().optional(),
     repository: z.string().min(1, 'is empty; leave it out').max(200).optional(),
     since: z.string().max(100).optional().describe('Only those that were enqueued then or later, such as 2026-12-01T08:00:00Z.'),
     limit: z.int('must be a whole number').min(1, 'must be from 1 to 50').max(50, 'must be from 1 to 50').default(20),

@@ -6,6 +6,8 @@ import { mayBeJobId } from '../job/names.js'
 import { type Keys, setBudget, setBudgets, type SetBudget } from '../store/index.js'
 import { entryOf, type Operator, shownName } from './operations.js'
 import type { Connected } from './producer-connection.js'
+import { parseInput } from '../job/explain.js'
+import { tenantName } from '../job/tenant-name.js'
 
 /** What became of a budget. */
 export interface BudgetChange {
@@ -33,7 +35,7 @@ export interface TenantBudget {
 /** A job's budget that was set at run time. */
 export type JobBudgetSet = Pick<SetBudget, 'micros' | 'by'> & { readonly jobId: string }
 
-const tenantName = /^.{1,100}$/su
+const tenantSchema = tenantName()
 
 /** Budgets that hold for all consumers from the moment they are set, and stay until they are removed; before those of the configuration and of a job's own spec. */
 export class Budgets {
@@ -69,7 +71,7 @@ export class Budgets {
    * @throws InvalidInputError for an amount or a name that can't be, RedisUnavailableError.
    */
   async setTenant(tenant: string, amount: number | null, by: Operator = nobody): Promise<BudgetChange> {
-    if (!tenantName.test(tenant)) throw new InvalidInputError('tenant: must be a name of 1 to 100 characters, or "*" for each that has no budget of its own')
+    parseInput(tenantSchema, tenant, 'tenant')
     const micros = checked(amount)
     return await this.use(({ redis }) => setBudget(redis, this.keys, { tenant }, micros, shownName(by), entryOf(by, 'setTenantBudget', [tenant])))
   }

@@ -8,6 +8,7 @@ import type { JobPage, ListOptions } from './job-pages.js'
 import type { RetryOptions, SeenRun } from './job-retry.js'
 import type { JobFilter } from './job-where.js'
 import type { Connected } from './producer-connection.js'
+import { tenantName } from '../job/tenant-name.js'
 
 /** Who operates: for the audit log, and for those whose jobs wait because of it. */
 export interface Operator {
@@ -35,7 +36,7 @@ export interface Change<Word> {
   readonly ignoredBy: readonly string[]
 }
 
-const oneLine = (longest: number) => z.string({ error: 'must be a text' }).min(1, 'is empty; leave it out').max(longest, `is longer than ${longest} characters`).regex(/^[^\p{Cc}\p{Zl}\p{Zp}]*$/u, 'must be one line without control characters')
+const oneLine = (longest: number) => z.string({ error: 'must be a text' }).min(1, 'is empty; leave it out').max(longest, `is longer than ${longest} characters`).regex(/^[^\p{Cc}\p{Cs}\p{Zl}\p{Zp}]*$/u, 'must be one line without control characters')
 const longestMs = 366 * 24 * 60 * 60 * 1000
 const optionsSchema = z.object({
   by: z.object({ id: oneLine(200), name: z.string().max(200) }),
@@ -47,7 +48,7 @@ const shareSchema = z.object({
   weight: z.number({ error: 'must be a number' }).positive('must be more than 0').max(1_000_000, 'must be at most 1000000'),
   cap: z.int('must be a whole number of jobs').min(1, 'must be at least 1; pause the tenant to have none of its jobs begun').max(100_000, 'must be at most 100000').optional(),
 })
-const tenantSchema = oneLine(200)
+const tenantSchema = tenantName()
 
 /**
  * What operators do to a deployment while it runs. What they say stands in Redis, so that every consumer heeds it with its next look, and it holds
