@@ -92,7 +92,8 @@ async function left(job: JobHandle) {
     attempts: result.attempts.length,
     seen: log.slice(log.lastIndexOf('BEGIN'), log.lastIndexOf('END')).replaceAll(job.jobId, 'JOB').split('\n'),
     history: (await git(folder, 'log', '--format=%T %an %s')).replaceAll(job.jobId, 'JOB').split('\n'),
-    kept: result.kept.map(({ branch, commit }) => `${branch.replace(job.jobId, 'JOB')} ${commit}`),
+    // A sandbox that is lost while one is pushed has taken its number.
+    kept: result.kept.map(({ branch, commit }) => `${branch.replace(job.jobId, 'JOB').replace(/\d+$/, 'N')} ${commit}`),
     unsaved: result.unsaved,
   }
 }
