@@ -328,7 +328,7 @@ export class Consumer {
       relisting,
       onLeave: ({ by, reason }) => {
         log.info({ by, reason }, 'an operator wants this consumer to leave')
-        if (options.onLeave === undefined) void this.stop()
+        if (options.onLeave === undefined) this.stop().catch((error: unknown) => log.error({ message: errorMessage(error) }, 'the consumer has left, and not all of it is closed'))
         else options.onLeave()
       },
       takeJob: (token) => worker.getNextJob(token, { block: false }) as Promise<Job | undefined>,

@@ -103,7 +103,8 @@ async function noSandboxIsLeft({ world }: Quiet): Promise<string[]> {
 
 async function noPlaceIsTaken({ world }: Quiet): Promise<string[]> {
   const loads = await world.main.queue.providers()
-  return loads.filter(({ used, waiting }) => used > 0 || waiting > 0).map((load) => `at provider ${load.provider} places are taken or waited for, and no job runs: ${JSON.stringify(load)}`)
+  const leases = Object.values(await world.client.hgetall(`${world.main.keys.ledger()}:lease`)).join()
+  return loads.filter(({ used, waiting }) => used > 0 || waiting > 0).map((load) => `at provider ${load.provider} places are taken or waited for, and no job runs: ${JSON.stringify(load)} ${leases}`)
 }
 
 /** What the keys of BullMQ's queues and of their jobs begin with, which applications may have added to. */

@@ -14,7 +14,7 @@ import { walk } from './walk.js'
 const { seed: first, rounds, traceDir, ...settings } = readSettings(process.env)
 // What nobody catches belongs to the round that is under way.
 let uncaught: string[] = []
-process.on('unhandledRejection', (error) => void uncaught.push(`a rejection was not handled: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`))
+process.on('unhandledRejection', (error) => void uncaught.push(`a rejection was not handled: ${error instanceof Error ? `${error.stack ?? error.message} ${JSON.stringify(error)}` : String(error)}`))
 
 const failed: number[] = []
 for (let seed = first; seed < first + rounds; seed++) {
