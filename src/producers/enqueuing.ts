@@ -118,25 +118,31 @@ export class Enqueuing {
     const { keys, retentionMs } = this.options
     const fresh = await claimKeys(connected.redis, keys, [...claims.values()], Math.max(claimTtlMs, retentionMs))
     for (const { jobId } of fresh) claims.delete(jobId)
-    const ended = await this.#ended(connected, [...claims.keys()], onFailed === 'rerun')
+    const { ended, gone } = await this.#known(connected, [...claims.keys()], onFailed === 'rerun')
     const list = [...unique.values()].filter(({ jobId }) => !ended.has(jobId))
     const size = list.some((job) => this.#isTold(job)) ? jobsPerTransaction : jobsPerRoundTrip
     await withProducerSpan(this.options.name, list.map(({ jobId }) => jobId), trace, async (carrier) => {
-      for (let start = 0; start < list.length; start += size) await this.#addBatch(connected, list.slice(start, start + size), carrier)
+      for (let start = 0; start < list.length; start += size) await this.#addBatch(connected, list.slice(start, start + size), gone, carrier)
     })
     if (onFailed === 'rerun') await this.#rerunFailed(connected, [...claims.keys()])
   }
 
-  /** Of jobs that were there before, those that have ended: where BullMQ does not hold one any more it would be another run of it. */
-  async #ended({ store }: Connected, jobIds: readonly string[], rerun: boolean): Promise<Set<string>> {
+  /**
+   * Of jobs that were there before, those that have ended and stay so: where BullMQ does not hold one any more it would be another run of it; and those that are
+   * gone from the queue, and are added anew.
+   */
+  async #known({ store }: Connected, jobIds: readonly string[], rerun: boolean): Promise<{ readonly ended: Set<string>; readonly gone: Map<string, GoneJob> }> {
     const ended = new Set<string>()
+    const gone = new Map<string, GoneJob>()
     for (let start = 0; start < jobIds.length; start += jobsPerRoundTrip) {
       const part = jobIds.slice(start, start + jobsPerRoundTrip)
-      for (const [index, { result, queued }] of (await store.standings(part)).entries()) {
-        if (result !== null && (queued || !rerun || result.status !== 'failed')) ended.add(part[index] ?? '')
+      for (const [index, { result, queued, generation }] of (await store.standings(part)).entries()) {
+        const jobId = part[index] ?? ''
+        if (result !== null && (queued || !rerun || result.status !== 'failed')) ended.add(jobId)
+        else if (!queued) gone.set(jobId, { ended: result !== null, run: (generation ?? 0) + 1 })
       }
     }
-    return ended
+    return { ended, gone }
   }
 
   #isTold({ spec }: NewJob): boolean {
@@ -148,7 +154,11 @@ export class Enqueuing {
     for (let start = 0; start < jobIds.length; start += jobsPerRoundTrip) {
       const part = jobIds.slice(start, start + jobsPerRoundTrip)
       const standings = await connected.store.standings(part)
-      for (const [index, jobId] of part.entries()) if (standings[index]?.result?.status === 'failed') await retryJob(connected, this.options.keys, jobId, {}, this.options)
+      for (const [index, jobId] of part.entries()) {
+        const { result, endedAtMs = null } = standings[index] ?? {}
+        // That run: somebody else may have run it again meanwhile, and it may have failed again.
+        if (result?.status === 'failed') await retryJob(connected, this.options.keys, jobId, {}, this.options, { endedAtMs })
+      }
     }
   }
 
@@ -156,7 +166,7 @@ export class Enqueuing {
    * BullMQ's own scripts for the jobs, and one that lists them and wakes idle consumers, in their order on one connection; where an event tells of one of them,
    * in one transaction with it.
    */
-  async #addBatch(connected: Connected, batch: readonly NewJob[], carrier: TraceCarrier | null): Promise<void> {
+  async #addBatch(connected: Connected, batch: readonly NewJob[], gone: ReadonlyMap<string, GoneJob>, carrier: TraceCarrier | null): Promise<void> {
     const { queue, redis } = connected
     const told = batch.filter((job) => this.#isTold(job))
     const enqueuedAtMs = Date.now()
@@ -177,7 +187,12 @@ export class Enqueuing {
     const isFew = told.length === 0 && jobs.length <= fewJobs && !redis.isCluster
     const pipeline = isFew ? null : told.length === 0 ? client.pipeline() : client.multi()
     // Before the jobs: what is there already shows by that.
-    if (pipeline !== null) for (const { jobId, spec } of told) queueEnqueued(pipeline, keys, jobId, enqueuedEvent(jobId, spec, { runId: keys.runId(jobId), run: 1, source, nowMs: enqueuedAtMs }))
+    if (pipeline !== null) {
+      for (const { jobId, spec } of told) {
+        const before = gone.get(jobId)
+        queueEnqueued(pipeline, keys, jobId, enqueuedEvent(jobId, spec, { runId: keys.runId(jobId), run: before?.run ?? 1, anew: before?.ended === false, source, nowMs: enqueuedAtMs }), before?.ended === true)
+      }
+    }
     const superseded = pipeline === null ? await sendEach(connected, client, keys, jobs) : await sendTogether(connected, keys, jobs, pipeline)
     await endSuperseded(connected, superseded, source)
   }
@@ -193,6 +208,13 @@ export class Enqueuing {
       ...(this.options.retentionMs === defaultRetentionMs ? {} : keptByQueue(this.options.retentionMs)),
     }
   }
+}
+
+/** A job that was there before, and that the queue does not hold. */
+interface GoneJob {
+  readonly ended: boolean
+  /** Which run of it is next. */
+  readonly run: number
 }
 
 interface AddedJob extends NewJob {

@@ -3,9 +3,12 @@ import type { Keys } from './keys.js'
 import type { EarlyEvent } from './stored-events.js'
 import { queueScript, runScript } from './scripts.js'
 
-/** Tells that a job is about to be added, in the transaction that adds it; nothing when it is there already. The connection is one that `createRedis` made. */
-export function queueEnqueued(transaction: object, keys: Keys, jobId: string, event: EarlyEvent): void {
-  queueScript(transaction, 'event-enqueued', keysOf(keys, jobId), argumentsOf(event, ''))
+/**
+ * Tells that a job is about to be added, in the transaction that adds it; nothing when it is there already. The connection is one that `createRedis` made.
+ * @param ended whether it has ended, and is added anew to run again; else nothing is told of one that has.
+ */
+export function queueEnqueued(transaction: object, keys: Keys, jobId: string, event: EarlyEvent, ended: boolean): void {
+  queueScript(transaction, 'event-enqueued', keysOf(keys, jobId), argumentsOf(event, ended ? 'anew' : ''))
 }
 
 /** Tells that a job which has ended is about to be run again. */

@@ -67,6 +67,10 @@ export interface RunStanding {
   readonly result: JobResult | null
   /** Whether BullMQ holds the job. */
   readonly queued: boolean
+  /** Which run of it was the last; null when none has begun. */
+  readonly generation: number | null
+  /** When that ended, as `StoredRun.atMs` has it; null while it has not. */
+  readonly endedAtMs: number | null
   /** Up to which sequence number the log is that of an earlier run; 0 when there is none. */
   readonly oldLogEnd: number
 }
@@ -530,11 +534,14 @@ export class RunStore {
       const [generation = null, seq = null, ...values] = answers[2 * index] ?? []
       const [result = null] = values
       const queued = queuedFacts(answers[2 * index + 1] ?? [])
-      const retried = generation !== null && queued !== null && nextGeneration(queued, lastRun(values, Number(generation))) !== null
+      const last = generation === null ? null : lastRun(values, Number(generation))
+      const retried = last !== null && queued !== null && nextGeneration(queued, last) !== null
       return {
         known: generation !== null || queued !== null,
         queued: queued !== null,
         result: result === null || retried ? null : readResult(result, this.#keys.runId(jobId), `the result of job ${jobId}`),
+        generation: last?.generation ?? null,
+        endedAtMs: last?.ended === true ? last.atMs : null,
         // As lua/run-ending.lua leaves it out.
         oldLogEnd: retried ? Number(seq ?? (result === null ? 0 : 1)) : 0,
       }

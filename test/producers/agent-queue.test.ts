@@ -9,7 +9,9 @@ import { completionEvent, type CompletionEvent } from '../../src/events/index.js
 import { IdempotencyConflictError, InvalidInputError, NewerReleaseError, RedisUnavailableError, UnknownJobError } from '../../src/job/errors.js'
 import { parseQueuedSpec, type JobSpecInput } from '../../src/job/spec.js'
 import { AgentQueue, type AgentQueueOptions, type ListOptions, ResultTimeoutError, subscribe } from '../../src/producers/index.js'
+import { Enqueuing } from '../../src/producers/enqueuing.js'
 import { claimKeys } from '../../src/producers/idempotency.js'
+import { connectTo } from '../../src/producers/producer-connection.js'
 import { ResultWaiter } from '../../src/producers/result-waiter.js'
 import { createRedis, type QueuedJob, RunStore, Roster, type Signals, SlotLedger } from '../../src/store/index.js'
 import { after, becomeIdle, record, result, startClusterNode, until, useRedis } from '../store/fixture.js'
@@ -257,6 +259,65 @@ describe('an idempotency key', () => {
     await queue.enqueue(keyed('failed'), { onFailed: 'rerun' })
     expect((await bull().getJobs(['prioritized', 'waiting'])).map(({ id }) => id).sort()).toEqual([failed!, waiting!, again[3]!].map(({ jobId }) => jobId).sort())
     await expect(queue.enqueue(spec(), { onFailed: 'again' as 'rerun' })).rejects.toThrow('onFailed: must be "keep" or "rerun"')
+  })
+
+  /** As BullMQ has it once a consumer has ended it. */
+  const failInQueue = async (jobId: string, attempts: number) => {
+    const client = redis.connect()
+    await client.zrem('{switchyard}:agents:prioritized', jobId)
+    await client.hset(`{switchyard}:agents:${jobId}`, 'finishedOn', Date.now(), 'processedOn', Date.now(), 'atm', attempts)
+    await client.zadd('{switchyard}:agents:failed', 5, jobId)
+  }
+  const failure = { status: 'failed', error: { kind: 'step-failed', message: 'exit 1' } } as const
+
+  it('of a failed job runs that run again which was seen, not the one that somebody else began meanwhile and that failed too', async () => {
+    const queue = open()
+    const keyed = spec({ idempotencyKey: 'k' })
+    const { jobId } = await queue.enqueue(keyed)
+    await (await take(jobId)).finish(failure)
+    await failInQueue(jobId, 1)
+    const connected = await connectTo(redis.connect(), redis.keys, 60_000)
+    after(() => connected.queue.close())
+    const standings = connected.store.standings.bind(connected.store)
+    let looks = 0
+    connected.store.standings = async (jobIds) => {
+      const seen = await standings(jobIds)
+      if (++looks !== 2) return seen
+      // It is about to run it again, and somebody else is faster.
+      const first = (await connected.store.read(jobId))!.atMs
+      expect(await queue.retry(jobId)).toBe('retried')
+      await until(() => Date.now() > first, 'the clock goes on')
+      await (await take(jobId, 2)).finish(failure)
+      await failInQueue(jobId, 2)
+      return seen
+    }
+    const enqueuing = new Enqueuing({ name: 'agents', keys: redis.keys, defaults: undefined, maxSpecBytes: 100_000, retentionMs: 60_000, eventSource: undefined, eventTypes: undefined })
+    await enqueuing.add(connected, [enqueuing.newJob(keyed)], { onFailed: 'rerun' })
+    expect(looks).toBeGreaterThanOrEqual(2)
+    expect((await queue.job(jobId).status()).state).toBe('failed')
+  })
+
+  it('of a job that is gone from the queue is told as what it is, each time once', async () => {
+    const queue = open({ eventTypes: ['enqueued'] })
+    const told = async () => (await queue.events.read({ types: ['enqueued'] })).map(({ event }) => [event?.id, event?.data.run] as const)
+    const keyed = spec({ idempotencyKey: 'k' })
+    const { jobId } = await queue.enqueue(keyed)
+    await queue.enqueue(keyed)
+    expect(await told()).toEqual([[`${jobId}.1.enqueued`, 1]])
+    // Before it began: another job of that id is added.
+    await bull().remove(jobId)
+    await Promise.all([queue.enqueue(keyed), queue.enqueue(keyed)])
+    expect(await told()).toHaveLength(2)
+    expect(new Set((await told()).map(([id]) => id)).size).toBe(2)
+    // After its end: it is the next run.
+    await (await take(jobId)).finish(failure)
+    await failInQueue(jobId, 1)
+    await bull().remove(jobId)
+    await queue.enqueue(keyed)
+    expect(await told()).toHaveLength(2)
+    await queue.enqueue(keyed, { onFailed: 'rerun' })
+    expect((await told()).at(-1)).toEqual([`${jobId}.2.enqueued`, 2])
+    expect(await told()).toHaveLength(3)
   })
 
   it('lives as long as its job is known', async () => {
