@@ -21,8 +21,8 @@ export const viewOf = ({ providers }: Member): string => providers.join()
 
 export const queues = ['q1', 'claim'] as const
 
-/** A tenant may be called anything, also as the index itself puts things apart. */
-export const tenants = ['a b', "x:y:1\n%d '*", '*', '\u0000é : 1 2'] as const
+/** A tenant may be called anything that is one line, also as the index itself puts things apart. */
+export const tenants = ['a b', "x:y:1 %d '*", '*', 'é : 1 2'] as const
 export const caps: Readonly<Record<string, number>> = { [tenants[1]]: 2 }
 export const shares = { [tenants[0]]: { weight: 2 }, [tenants[1]]: { weight: 1, cap: 2 } }
 
