@@ -1,4 +1,4 @@
-import { InvalidInputError, SwitchyardError, UnknownJobError } from '../job/errors.js'
+import { InvalidInputError, NewerReleaseError, SwitchyardError, UnknownJobError } from '../job/errors.js'
 import type { JobResult } from '../job/result.js'
 import { type Signals, untilAborted } from '../store/index.js'
 
@@ -15,12 +15,14 @@ export class ResultTimeoutError extends SwitchyardError {
 }
 
 /** What the waiter looks up: each job's result, `running`, or `unknown`; in the order asked for, in one round trip. */
-export type LookUp = (jobIds: readonly string[]) => Promise<(JobResult | 'running' | 'unknown')[]>
+export type LookUp = (jobIds: readonly string[]) => Promise<Standing[]>
+type Standing = JobResult | 'running' | 'unknown'
 
-interface Waiter {
-  readonly resolve: (result: JobResult) => void
+interface Waiting<T> {
+  readonly resolve: (found: T) => void
   readonly reject: (error: unknown) => void
 }
+type Waiter = Waiting<JobResult>
 
 /** A job is looked up again besides, in milliseconds: a signal that was lost without a reconnect costs about this. */
 const recheckMs = 3_000
@@ -43,6 +45,9 @@ export class ResultWaiter {
   #subscribed: Promise<unknown> | undefined
   #stopReconnect: (() => void) | undefined
   #closedBy: Error | undefined
+  /** What is to be looked up once this turn of the event loop is over, thousands at once where thousands are waited for; a round trip each would take this process seconds. */
+  #asked = new Map<string, Waiting<Standing>[]>()
+  #recheck = new Set<string>()
 
   constructor(
     private readonly openSignals: () => Signals,
@@ -57,9 +62,9 @@ export class ResultWaiter {
     const { timeoutMs = Number.POSITIVE_INFINITY, signal } = options
     if (typeof timeoutMs !== 'number' || !(timeoutMs >= 0)) throw new InvalidInputError(`timeoutMs: ${String(timeoutMs)} must be a number of milliseconds from 0 on; leave it out to wait without limit`)
     signal?.throwIfAborted()
-    const [state] = await untilAborted(this.lookUp([jobId]), signal)
+    const state = await untilAborted(this.#ask(jobId), signal)
     if (state === 'unknown') throw new UnknownJobError(jobId)
-    if (state !== undefined && state !== 'running') return state
+    if (state !== 'running') return state
     // It may have been closed since the answer came: nobody would look any more.
     if (this.#closedBy !== undefined) throw this.#closedBy
 
@@ -103,10 +108,56 @@ export class ResultWaiter {
     }
     // What ended between the first look and now is seen now.
     this.#subscribed.then(
-      () => this.#check([jobId]),
+      () => this.#checkSoon(jobId),
       // The connection was closed; `close` tells the waiters.
       () => undefined,
     )
+  }
+
+  async #ask(jobId: string): Promise<Standing> {
+    return await new Promise<Standing>((resolve, reject) => {
+      if (this.#asked.size === 0) setImmediate(() => void this.#askAll())
+      this.#asked.set(jobId, [...(this.#asked.get(jobId) ?? []), { resolve, reject }])
+    })
+  }
+
+  async #askAll(): Promise<void> {
+    const asked = this.#asked
+    this.#asked = new Map()
+    await Promise.all(
+      partsOf([...asked.keys()]).map((part) =>
+        this.#lookUpEach(part, (jobId, found) => {
+          for (const { resolve, reject } of asked.get(jobId) ?? []) {
+            if ('error' in found) reject(found.error)
+            else resolve(found.state)
+          }
+        }),
+      ),
+    )
+  }
+
+  /** Some, in one round trip. What can't be read of one job is said of that alone. */
+  async #lookUpEach(jobIds: readonly string[], each: (jobId: string, found: { readonly state: Standing } | { readonly error: unknown }) => void): Promise<void> {
+    try {
+      const states = await this.lookUp(jobIds)
+      for (const [index, jobId] of jobIds.entries()) each(jobId, { state: states[index] ?? 'unknown' })
+    } catch (error) {
+      if (jobIds.length > 1 && error instanceof NewerReleaseError) {
+        const middle = Math.ceil(jobIds.length / 2)
+        await Promise.all([this.#lookUpEach(jobIds.slice(0, middle), each), this.#lookUpEach(jobIds.slice(middle), each)])
+      } else for (const jobId of jobIds) each(jobId, { error })
+    }
+  }
+
+  #checkSoon(jobId: string): void {
+    if (this.#recheck.size === 0) {
+      setImmediate(() => {
+        const jobIds = [...this.#recheck]
+        this.#recheck.clear()
+        for (const part of partsOf(jobIds)) void this.#check(part)
+      })
+    }
+    this.#recheck.add(jobId)
   }
 
   /** The next ones in turn. */
@@ -127,25 +178,18 @@ export class ResultWaiter {
   }
 
   async #checkAll(): Promise<void> {
-    const all = [...this.#waiters.keys()]
-    for (let start = 0; start < all.length; start += jobsPerLookUp) await this.#check(all.slice(start, start + jobsPerLookUp))
+    for (const part of partsOf([...this.#waiters.keys()])) await this.#check(part)
   }
 
   async #check(jobIds: readonly string[]): Promise<void> {
     if (jobIds.length === 0) return
-    let states: (JobResult | 'running' | 'unknown')[]
-    try {
-      states = await this.lookUp(jobIds)
-    } catch {
-      // Redis is away, and waiting is what this is for: the next check or reconnect looks again.
-      return
-    }
-    jobIds.forEach((jobId, index) => {
-      const state = states[index]
-      if (state === undefined || state === 'running') return
+    await this.#lookUpEach(jobIds, (jobId, found) => {
+      // Redis is away, and waiting is what this is for: the next check or reconnect looks again. Only what nobody here can read stays so.
+      if ('error' in found && !(found.error instanceof NewerReleaseError)) return
       for (const { resolve, reject } of this.#waiters.get(jobId) ?? []) {
-        if (state === 'unknown') reject(new UnknownJobError(jobId))
-        else resolve(state)
+        if ('error' in found) reject(found.error)
+        else if (found.state === 'unknown') reject(new UnknownJobError(jobId))
+        else if (found.state !== 'running') resolve(found.state)
       }
     })
   }
@@ -159,6 +203,10 @@ export class ResultWaiter {
       this.#timer = undefined
     }
   }
+}
+
+function partsOf(jobIds: readonly string[]): string[][] {
+  return Array.from({ length: Math.ceil(jobIds.length / jobsPerLookUp) }, (_each, index) => jobIds.slice(index * jobsPerLookUp, (index + 1) * jobsPerLookUp))
 }
 
 /** As setTimeout, for any time; not at all for Infinity. Returns how to stop. */

@@ -401,7 +401,9 @@ describe('a result', () => {
     const waiter = new ResultWaiter(() => signals, (jobIds) => Promise.resolve((asked.push([...jobIds]), jobIds.map(() => 'running' as const))))
     const ids = Array.from({ length: 10_000 }, (_, index) => `job-${index}`)
     const waits = ids.map((jobId) => waiter.wait(jobId).catch((error: unknown) => error))
-    await vi.waitUntil(() => asked.length === 2 * ids.length, { timeout: 60_000 })
+    await vi.waitUntil(() => asked.flat().length === 2 * ids.length, { timeout: 60_000 })
+    // So many at once.
+    expect(asked).toHaveLength(40)
     asked.length = 0
     await vi.advanceTimersByTimeAsync(400_000)
     // Two commands for each look, at most 100 a second.
@@ -445,6 +447,29 @@ describe('a result', () => {
     await queue.close()
     await failed
     await expect(queue.enqueue(spec())).rejects.toThrow('closed')
+  })
+
+  it('that can’t be read says so to who waits for it, and keeps no other from being told', async () => {
+    vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] })
+    after(() => vi.useRealTimers())
+    const signals = { onDone: () => Promise.resolve(() => undefined), onReconnect: () => () => undefined, close: () => undefined } as unknown as Signals
+    let looks = 0
+    let ended = false
+    const waiter = new ResultWaiter(() => signals, async (jobIds) => {
+      looks += jobIds.length
+      if (ended && jobIds.includes('odd')) throw new NewerReleaseError('the result of job odd can’t be read')
+      return jobIds.map((jobId) => (ended ? result(jobId) : 'running'))
+    })
+    const ids = [...Array.from({ length: 20 }, (_each, index) => `job-${index}`), 'odd']
+    const ends = (jobIds: readonly string[]) => jobIds.map(async (jobId) => await waiter.wait(jobId).then(({ jobId: of }) => of, (error: unknown) => (error as Error).name))
+    const waiting = ends(ids)
+    await vi.waitUntil(() => looks === 2 * ids.length)
+    ended = true
+    // Their signals are lost.
+    await vi.advanceTimersByTimeAsync(20_000)
+    const told = [...ids.slice(0, -1), 'NewerReleaseError']
+    expect(await Promise.all(waiting)).toEqual(told)
+    expect(await Promise.all(ends(ids))).toEqual(told)
   })
 
   it('fails all the same when the queue is closed while the first look is under way, or has just been answered; and Redis is not to blame', async () => {
