@@ -9,6 +9,7 @@ import { bodyLimit } from 'hono/body-limit'
 import { secureHeaders } from 'hono/secure-headers'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Redis } from 'ioredis'
+import { z } from 'zod'
 import { errorMessage, InvalidInputError } from '../job/errors.js'
 import { type BoardAccess, someone } from './board-access.js'
 import { assetRoutes, fleetRoutes, type FleetRoutesOptions } from './fleet-routes.js'
@@ -17,6 +18,7 @@ import { JobsAdapter } from './jobs-adapter.js'
 import { checkLinks, Links, type LinkTemplates } from '../job/page-links.js'
 import type { Scrape } from './monitor-server.js'
 import { jobPath } from './pages/parts.js'
+import { isUnavailability, unavailable } from '../store/index.js'
 import { SchedulesAdapter } from './schedules-adapter.js'
 import type { BoardOperator, MonitoredQueue } from './source.js'
 import { WebhookDeliveries } from './webhook-deliveries.js'
@@ -136,7 +138,7 @@ function routes(options: ApplicationOptions, queues: readonly { readonly queue: 
   if (writable && monitored !== undefined) app.use(audited(monitored, operatorFor))
   if (writable) app.use(bodyLimit({ maxSize: largestChange, onError: (context) => context.text(`A change is at most ${largestChange} bytes.`, 413) }), onlyWholeData)
   app.use(withoutWebFonts)
-  app.use(asOwnMistakes)
+  app.use(asOwnMistakes(options.redis))
   app.route('/', serverAdapter.registerPlugin())
   // Afterwards: what is served is asked for without it, and only the page's own addresses have it.
   serverAdapter.setBasePath(base === '' ? '/' : base)
@@ -159,15 +161,35 @@ const largestChange = 4 * 1024 * 1024
 /** What the board's page asks for. */
 const shownStates = new Set(['latest', 'active', 'waiting', 'waiting-children', 'prioritized', 'completed', 'failed', 'delayed', 'paused'])
 
-/** Bull Board calls it its own fault too when it is asked for a state that there is none of, or a job is not as its page showed it. */
-const asOwnMistakes: MiddlewareHandler = async (context, next) => {
+/** Bull Board calls it its own fault too when it is asked for a state that there is none of, a job is not as its page showed it, or Redis can't be used. */
+const asOwnMistakes = (redis: Redis): MiddlewareHandler => async (context, next) => {
   const state = context.req.query('status')
   if (state !== undefined && !shownStates.has(state)) return context.json({ error: `status: must be one of ${[...shownStates].join(', ')}` }, 400)
   await next()
   if (context.res.status !== 500) return undefined
   const said = await context.res.clone().text()
+  const unusable = unusableRedis(said, redis)
+  if (unusable !== null) context.res = context.json({ error: unusable }, 503)
   if (/is not in the [\w-]+ state|Missing (key|lock) for job/.test(said)) context.res = context.json({ error: 'The job is not as the page shows it any more; load the page again.' }, 409)
   return undefined
+}
+
+const boardFault = z.object({ message: z.string() })
+
+/** What is to be said where an answer of Bull Board's tells of a Redis that can't be used; null where it does not. */
+function unusableRedis(answer: string, connection: Redis): string | null {
+  let value: unknown
+  try {
+    value = JSON.parse(answer)
+  } catch {
+    return null
+  }
+  const { message } = boardFault.safeParse(value).data ?? {}
+  if (message === undefined) return null
+  // What our own calls say is a sentence already; of what the client says its name is lost.
+  if (/^redis: .* can't be used \(/.test(message)) return message
+  const error = new Error(message)
+  return isUnavailability(error) || /max retries per request/.test(message) ? unavailable({ connection }, error).message : null
 }
 
 const common = { objectSrc: [`'none'`], formAction: [`'self'`], frameAncestors: [`'none'`] }

@@ -130,6 +130,22 @@ describe('the board', () => {
     }
   })
 
+  it('says so where Redis can’t be used', async () => {
+    const { url } = await open({ writable: true })
+    const ask = async (path: string, method: string) => {
+      const answer = await fetch(new URL(`api/queues${path}`, url), { method })
+      return [answer.status, ((await answer.json()) as { error: string }).error] as const
+    }
+    const queue = new Queue('agent-jobs', { prefix, connection: redis })
+    await redis.config('SET', 'min-replicas-to-write', '1')
+    const refused = [503, expect.stringMatching(/^redis: .* can't be used \(NOREPLICAS .*; bring the replicas back/)]
+    expect(await ask('/agent-jobs/pause', 'PUT')).toEqual(refused)
+    expect(await ask('/agent-jobs/job-b/promote', 'PUT')).toEqual(refused)
+    await redis.config('SET', 'min-replicas-to-write', '0')
+    expect(await queue.isPaused()).toBe(false)
+    await queue.close()
+  })
+
   it('reads no more of a change than a change has', async () => {
     const { url } = await open({ writable: true })
     const body = JSON.stringify({ jobData: { text: 'x'.repeat(5 * 1024 * 1024) } })
