@@ -16,7 +16,7 @@ export class Keys {
   /**
    * @param prefix the deployment's own, with exactly one hash tag, such as `{switchyard}`; BullMQ gets the same.
    * @param queueName what a wake-up and an idempotency key belong to; everything else is shared by a deployment's queues.
-   * @throws InvalidInputError when the prefix holds no hash tag, or several.
+   * @throws InvalidInputError when the prefix holds no hash tag, or several, or a ":" behind it.
    */
   constructor(
     readonly prefix: string = defaultPrefix,
@@ -25,6 +25,8 @@ export class Keys {
     if (!/^[^{}]*\{[^{}]+\}[^{}]*$/.test(prefix)) {
       throw new InvalidInputError(`prefix: "${prefix}" must hold exactly one hash tag, such as "{switchyard}", so that a Redis Cluster keeps its keys together`)
     }
+    // With "{a}" and "{a}:agents" as prefixes the one's events would be those of the other's queue.
+    if (prefix.slice(prefix.indexOf('}')).includes(':')) throw new InvalidInputError(`prefix: "${prefix}" must hold no ":" behind its hash tag: its keys could be those of the deployment that has what stands before it`)
   }
 
   /** A job of the queue among all queues; see `runIdOf`. */
@@ -140,7 +142,7 @@ export class Keys {
 
   /** Sorted set: consumers with a place but without a job, by the time until which they are believed. */
   idle(): string {
-    return `${this.prefix}:idle:${this.queueName}`
+    return `${this.prefix}::idle:${this.queueName}`
   }
 
   /** Hash: such a consumer to its view of the index, and `room:` with it to how many more jobs it has room for. */
@@ -160,7 +162,7 @@ export class Keys {
 
   /** Sorted set: the queue's jobs that may wait for so long only, by when that is over. */
   waits(): string {
-    return `${this.prefix}:waits:${this.queueName}`
+    return `${this.prefix}::waits:${this.queueName}`
   }
 
   /** Sorted set: the queue's schedules, by when each is due; paused ones last. */
