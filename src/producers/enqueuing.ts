@@ -1,7 +1,7 @@
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { type IRedisTransaction, Job, type RedisClient } from 'bullmq'
 import { z } from 'zod'
-import { IdempotencyConflictError, InvalidInputError } from '../job/errors.js'
+import { IdempotencyConflictError, InvalidInputError, NewerReleaseError } from '../job/errors.js'
 import { type EventKind, isAsked } from '../job/event-kinds.js'
 import { parseInput } from '../job/explain.js'
 import { type TraceCarrier, traceCarrierSchema } from '../job/trace-carrier.js'
@@ -136,9 +136,10 @@ export class Enqueuing {
     const gone = new Map<string, GoneJob>()
     for (let start = 0; start < jobIds.length; start += jobsPerRoundTrip) {
       const part = jobIds.slice(start, start + jobsPerRoundTrip)
-      for (const [index, { result, queued, generation }] of (await store.standings(part)).entries()) {
+      for (const [index, standing] of (await standingsOf(store, part, rerun)).entries()) {
         const jobId = part[index] ?? ''
-        if (result !== null && (queued || !rerun || result.status !== 'failed')) ended.add(jobId)
+        const { result, queued, generation } = standing ?? { result: null, queued: true, generation: null }
+        if (standing === null || (result !== null && (queued || !rerun || result.status !== 'failed'))) ended.add(jobId)
         else if (!queued) gone.set(jobId, { ended: result !== null, run: (generation ?? 0) + 1 })
       }
     }
@@ -215,6 +216,20 @@ interface GoneJob {
   readonly ended: boolean
   /** Which run of it is next. */
   readonly run: number
+}
+
+type Standing = Awaited<ReturnType<Connected['store']['standings']>>[number]
+
+/** In the order of the ids; null for one whose result only a newer release can read: it has ended, and whether it is to run again nobody here can say. */
+async function standingsOf(store: Connected['store'], jobIds: readonly string[], rerun: boolean): Promise<(Standing | null)[]> {
+  try {
+    return await store.standings(jobIds)
+  } catch (error) {
+    if (!(error instanceof NewerReleaseError) || rerun) throw error
+    if (jobIds.length === 1) return [null]
+    const middle = Math.ceil(jobIds.length / 2)
+    return [...(await standingsOf(store, jobIds.slice(0, middle), rerun)), ...(await standingsOf(store, jobIds.slice(middle), rerun))]
+  }
 }
 
 interface AddedJob extends NewJob {

@@ -320,6 +320,16 @@ describe('an idempotency key', () => {
     expect(await told()).toHaveLength(3)
   })
 
+  it('of a job whose result only a newer release can read is of that job, and stops no others', async () => {
+    const queue = open()
+    const specs = Array.from({ length: 5 }, (_each, index) => spec({ idempotencyKey: `k${index}` }))
+    const jobs = await queue.enqueueMany(specs)
+    await (await take(jobs[2]!.jobId)).finish({ status: 'of a newer release' as 'failed' })
+    expect((await queue.enqueueMany([...specs, spec({ idempotencyKey: 'new' })])).slice(0, 5).map(({ jobId }) => jobId)).toEqual(jobs.map(({ jobId }) => jobId))
+    expect(await redis.client.zcard(redis.keys.bullmq('prioritized'))).toBe(6)
+    await expect(queue.enqueue(specs[2]!, { onFailed: 'rerun' })).rejects.toThrow(NewerReleaseError)
+  })
+
   it('lives as long as its job is known', async () => {
     const queue = open({ retentionMs: 60_000 })
     const client = redis.connect()
