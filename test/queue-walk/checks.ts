@@ -24,7 +24,7 @@ export interface Quiet {
 /** Returns a sentence for each thing that is not as it should be. */
 export type Rule = (quiet: Quiet) => Promise<string[]>
 
-const rules: readonly Rule[] = [nothingBroke, everyRunHasEnded, everyEndIsTold, noEventIsTwice, noSandboxIsLeft, noPlaceIsTaken, onlyDocumentedKeys, indexIsEmpty, tenantsHaveNothing, bullmqHoldsNothingOfOurs, everyKnownJobHasItsResult, ...toldRules]
+const rules: readonly Rule[] = [nothingBroke, everyRunHasEnded, everyEndIsTold, noEventIsTwice, noSandboxIsLeft, noPlaceIsTaken, onlyDocumentedKeys, budgetsHaveNoRuns, indexIsEmpty, tenantsHaveNothing, bullmqHoldsNothingOfOurs, everyKnownJobHasItsResult, ...toldRules]
 
 /**
  * What consumers see to by rounds of their own (sandboxes, places, keys with short lives) is waited for so long: a consumer that died in the middle of
@@ -117,6 +117,12 @@ async function onlyDocumentedKeys({ keys }: Quiet): Promise<string[]> {
 /** What the index has of a queue by its epoch; and of that what it may keep while nothing waits there: who can run what, and how far it was looked through. */
 const indexed = /^[^:]+:ready:q:\w+:\d+:/
 const standing = /:\d+:(?:demand|empty|shapes?|mapped|policy|skipped|views|v:[^:]+:(?:fit|class|order))$/
+
+/** What budgets still have of runs: whatever a run was charged with goes with its end. */
+async function budgetsHaveNoRuns({ world, runs }: Quiet): Promise<string[]> {
+  const left = await world.client.hgetall(`${world.main.keys.costs()}:runs`)
+  return Object.entries(left).map(([runId, account]) => `the budgets still have run ${runId}: ${account}, and of it Redis has ${JSON.stringify(runs.get(runId) ?? null)}`)
+}
 
 async function indexIsEmpty({ keys, world }: Quiet): Promise<string[]> {
   const index = world.main.keys.ready()

@@ -122,8 +122,6 @@ async function costsAgree({ world, told }: Parameters<Rule>[0]): Promise<string[
   const accounts = await world.main.queue.costs()
   const findings = accounts.flatMap(({ tenant, micros }) => (micros === (byTenant.get(tenant) ?? 0) ? [] : [`tenant ${tenant ?? ''} has spent ${micros} by its account, and ${byTenant.get(tenant) ?? 0} by the ends of its jobs`]))
   for (const [tenant, micros] of byTenant) if (micros > 0 && !accounts.some((account) => account.tenant === tenant)) findings.push(`tenant ${tenant ?? ''} has no account, and ${micros} by the ends of its jobs`)
-  const left = await world.client.keys(`${world.main.keys.costs()}:runs*`)
-  for (const key of left) findings.push(`${key} is left: ${JSON.stringify(await world.client.hgetall(key))}`)
   for (const key of await world.client.keys(`${world.main.keys.costs()}:day:*`)) for (const [field, value] of Object.entries(await world.client.hgetall(key))) if (field.startsWith('r:')) findings.push(`${key} still has ${value} reserved for ${field}`)
   return findings
 }

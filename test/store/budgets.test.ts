@@ -56,6 +56,17 @@ describe('a reservation', () => {
     expect(await connection.hlen(`${redis.keys.costs()}:runs`)).toBe(0)
   })
 
+  it.each([null, 1])('goes with the end of a run whose record does not say that there is one, for attempt %s: whoever asked for it died before that', async (number) => {
+    const connection = redis.connect()
+    const { budgets, store } = made(connection, { configured: { acme: 100 } })
+    const fence = await fenceOf(store, 'job')
+    const { attempt, ...asks } = ask(fence, 1, 0, 60)
+    expect(await budgets.cover('job', number === null ? { ...asks, attempt: null, asked: 60 } : { ...asks, attempt })).toMatchObject({ refusedBy: null })
+    await store.finish('job', fence, record('job', { phase: 'ended' }), result('job', { tenant: 'acme' }), JSON.stringify({ id: 'job.end' }))
+    expect(await today(connection)).toEqual({ spent: 0, reserved: 0 })
+    expect(await connection.exists(`${redis.keys.costs()}:runs`, `${redis.keys.costs()}:covered`)).toBe(0)
+  })
+
   it('is not held against a budget that was lowered since', async () => {
     const connection = redis.connect()
     const { budgets, store } = made(connection, { configured: { acme: 100 } })

@@ -171,3 +171,18 @@ function costs.settle(charge)
   end
   if freed then costs.free(base, today, tenant, nowMs) end
 end
+
+-- A run has ended that has cost nothing as far as whoever ends it knows. Who had it before may have reserved for it, and died before the record said so.
+function costs.forgo(base, id)
+  local run = costs.runOf(base, id)
+  if not run then return end
+  local freed
+  for _, each in pairs(run.open) do
+    costs.add(base, each.day, 'r:' .. run.tenant, 0 - each.r)
+    if each.r > 0 then freed = each.day end
+  end
+  redis.call('HDEL', base .. ':runs', id)
+  redis.call('ZREM', base .. ':covered', id)
+  local time = redis.call('TIME')
+  if freed then costs.free(base, freed, run.tenant, time[1] * 1000 + math.floor(time[2] / 1000)) end
+end

@@ -65,9 +65,10 @@ local function endRun(k, a, written)
     for _, key in ipairs({ log, account }) do redis.call('PEXPIRE', key, retention) end
   end
   for i = a + 11, #ARGV, 2 do redis.call('ZADD', branches, ARGV[i], ARGV[i + 1]) end
-  if more.charge then costs.settle(more.charge) end
+  local budgets = string.sub(run, 1, -1 - #('run:' .. jobId)) .. 'costs'
+  if more.charge then costs.settle(more.charge) else costs.forgo(budgets, jobId) end
   -- What it might cost was said of this run, whether or not it was charged for anything.
-  redis.call('HDEL', string.sub(run, 1, -1 - #('run:' .. jobId)) .. 'costs:caps', 'j:' .. jobId)
+  redis.call('HDEL', budgets .. ':caps', 'j:' .. jobId)
   redis.call('PUBLISH', done, jobId)
   return 'finished'
 end
