@@ -40,6 +40,7 @@ const statuses: Partial<Readonly<Record<ErrorCode, number>>> = {
   SWY_SCHEDULE_UNKNOWN: 404,
   SWY_NAME_UNKNOWN: 404,
   SWY_REDIS_UNAVAILABLE: 503,
+  SWY_QUEUE_CLOSED: 503,
   SWY_NEWER_RELEASE: 503,
   // Of the artifact store: its key, its settings.
   SWY_CONSUMER_KEY_REFUSED: 503,

@@ -74,6 +74,12 @@ export class UnknownScheduleError extends SwitchyardError {
   }
 }
 
+/** Thrown by what is asked of a queue that was closed by whoever has it. */
+export class QueueClosedError extends SwitchyardError {
+  override readonly name = 'QueueClosedError'
+  override readonly code = 'SWY_QUEUE_CLOSED'
+}
+
 /** Thrown when an operator names a provider, tenant, consumer or group that there is not. Nothing was changed. */
 export class UnknownNameError extends SwitchyardError {
   override readonly name = 'UnknownNameError'

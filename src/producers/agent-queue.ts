@@ -1,7 +1,7 @@
 import { checkKinds, type EventKind, EventGroups } from '../events/index.js'
 import { timeZoneProblem } from '../job/days.js'
 import type { Fleet, JobView } from '../job/fleet.js'
-import { CheckpointGoneError, InvalidInputError, SwitchyardError, UnknownJobError } from '../job/errors.js'
+import { CheckpointGoneError, InvalidInputError, QueueClosedError, UnknownJobError } from '../job/errors.js'
 import type { LogLine } from '../job/log.js'
 import { mayBeJobId } from '../job/names.js'
 import type { JobResult } from '../job/result.js'
@@ -268,7 +268,7 @@ export class AgentQueue {
 
   /** Closes the connections; waits under way fail. Jobs go on. */
   async close(): Promise<void> {
-    this.#waiter.close(new SwitchyardError('the queue was closed while waiting for a result'))
+    this.#waiter.close(new QueueClosedError('the queue was closed while a result was waited for; the job goes on: make a new AgentQueue, and ask again'))
     this.#signals?.close()
     await this.#connection.close()
   }

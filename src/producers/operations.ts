@@ -39,7 +39,7 @@ export interface Change<Word> {
 const oneLine = (longest: number) => z.string({ error: 'must be a text' }).min(1, 'is empty; leave it out').max(longest, `is longer than ${longest} characters`).regex(/^[^\p{Cc}\p{Cs}\p{Zl}\p{Zp}]*$/u, 'must be one line without control characters')
 const longestMs = 366 * 24 * 60 * 60 * 1000
 const optionsSchema = z.object({
-  by: z.object({ id: oneLine(200), name: z.string().max(200) }),
+  by: z.object({ id: oneLine(200), name: z.string().max(200).transform((name) => name.replace(/\p{Cs}/gu, '\ufffd')) }),
   reason: oneLine(200).optional(),
   forMs: z.int('must be a whole number of milliseconds').min(1_000, 'must be at least a second').max(longestMs, 'must be at most a year').optional(),
 })

@@ -1,6 +1,6 @@
 import { Queue } from 'bullmq'
 import type { Redis } from 'ioredis'
-import { RedisUnavailableError, SwitchyardError } from '../job/errors.js'
+import { QueueClosedError, RedisUnavailableError } from '../job/errors.js'
 import {
   assertRightsOn,
   createRedis,
@@ -54,7 +54,7 @@ export class ProducerConnection {
 
   /** @throws RedisUnavailableError for faults of the connection; what `work` throws otherwise. */
   async use<T>(work: (connected: Connected) => Promise<T>): Promise<T> {
-    if (this.#closed) throw new SwitchyardError('the queue is closed; make a new AgentQueue')
+    if (this.#closed) throw new QueueClosedError('the queue is closed; make a new AgentQueue')
     const redis = (this.#redis ??= this.#measured(createRedis(this.config, 'producer')))
     try {
       await whenReady(redis, this.config)
@@ -67,9 +67,9 @@ export class ProducerConnection {
     }
   }
 
-  /** @throws SwitchyardError once it is closed. */
+  /** @throws QueueClosedError once it is closed. */
   assertOpen(): void {
-    if (this.#closed) throw new SwitchyardError('the queue was closed while it was asked for something, which may be done or not; make a new AgentQueue, and ask again')
+    if (this.#closed) throw new QueueClosedError('the queue was closed while it was asked for something, which may be done or not; make a new AgentQueue, and ask again')
   }
 
   async close(): Promise<void> {

@@ -489,8 +489,24 @@ describe('a result', () => {
     const closed = first!.result().finally(() => queue.close())
     const ends = await Promise.allSettled(others.map((job) => job.result()))
     await closed
-    expect(new Set(ends.map((end) => (end.status === 'rejected' ? /closed|Redis/i.exec(String(end.reason))?.[0] : end.status)))).toEqual(new Set(['closed']))
+    expect(new Set(ends.map((end) => (end.status === 'rejected' ? /closed|Redis/.exec(String(end.reason))?.[0] : end.status)))).toEqual(new Set(['closed']))
   })
+})
+
+it('whatever is asked of a queue that was closed says so by a code, and what is under way does too', async () => {
+  const queue = open()
+  const job = await queue.enqueue(spec())
+  const by = { id: 'operator', name: '' }
+  const waiting = expect(job.result()).rejects.toMatchObject({ code: 'SWY_QUEUE_CLOSED' })
+  await queue.statuses([job.jobId])
+  await queue.close()
+  await waiting
+  const calls: readonly Promise<unknown>[] = [
+    queue.enqueue(spec()), queue.enqueueMany([spec()]), queue.list(), queue.statuses([job.jobId]), queue.retry(job.jobId), queue.retryMany(), queue.providers(), queue.consumers(),
+    queue.costs(), queue.fleet(), queue.view(job.jobId), job.result(), job.status(), job.cancel('no more'), job.logs()[Symbol.asyncIterator]().next(), queue.schedules.list(),
+    queue.schedules.upsert('s', { every: '1h', job: spec() }), queue.budgets.list(), queue.events.read({}), queue.operations.queue(), queue.operations.pauseQueue({ by }),
+  ]
+  for (const call of await Promise.allSettled(calls)) expect(call).toMatchObject({ status: 'rejected', reason: { code: 'SWY_QUEUE_CLOSED', message: expect.stringContaining('make a new AgentQueue') as string } })
 })
 
 it('what is under way says that the queue was closed, and can be asked again', async () => {
