@@ -9,6 +9,7 @@ import { startRedis, type EmbeddedRedis } from '../../src/embedded/index.js'
 import type { JobSpecInput } from '../../src/job/spec.js'
 import { AgentQueue } from '../../src/producers/index.js'
 import { createRedis, Keys } from '../../src/store/index.js'
+import { startWire } from '../queue-walk/wire.js'
 import { quickSettings, until } from './deployment.js'
 
 // Whoever removes a job around Switchyard ends its run, in whatever state that is; and what is added under its id is another job.
@@ -109,6 +110,32 @@ it('what lives of it has its place until it is dead', async () => {
   expect((await next.status()).state).toBe('waiting')
   provider.kill = kill
   expect(await next.result({ timeoutMs: 60_000 })).toMatchObject({ status: 'succeeded' })
+  await nothingIsLeft()
+})
+
+it('one whose consumer died after it had given its place back ends all the same', async () => {
+  const wire = await startWire(new URL(redis.url))
+  let deletes = false
+  await consume({
+    redis: { url: wire.url },
+    git: {
+      ...inMemoryGitHost,
+      deleteBranch: () => {
+        deletes = true
+        wire.cutAfter(1, { arrives: false, comesBack: false })
+        return new Promise(() => undefined)
+      },
+    },
+  })
+  const dead = consumer
+  const job = await queue.enqueue({ repository: 'acme/web', push: {}, steps: ['true', 'true'] })
+  await until('its checkpoints are deleted', () => Promise.resolve(deletes))
+  await until('its place is free', async () => (await client.exists(`${keys.ready()}:held`, `${keys.ledger()}:jobs`)) === 0)
+  await bull.obliterate({ force: true })
+  await consume()
+  expect(await job.result({ timeoutMs: 20_000 })).toMatchObject({ status: 'succeeded' })
+  await dead?.stop()
+  await wire.close()
   await nothingIsLeft()
 })
 

@@ -24,9 +24,9 @@ export async function closing(ctx: RunContext): Promise<{ result: JobResult; nex
   await collectArtifacts(ctx)
   const { store, now, ready, deployment, settings, eventTypes } = ctx.shared
   const at = ctx.moment
-  // Deleting branches takes its time: the place is another job's meanwhile. Where there is nothing to wait for it is freed with the end.
+  // Deleting branches takes its time: the place is another job’s meanwhile, and the run goes on without one. Where there is nothing to wait for it is freed with the end.
   const early = ctx.record.checkpointBranches.length > 0
-  const { alive, checkpoints } = await cleanUp(ctx, ctx.leave, () => (early ? ready.close(ctx.jobId, ctx.fence) : Promise.resolve()), lastCheckpoint(ctx.record))
+  const { alive, checkpoints } = await cleanUp(ctx, ctx.leave, () => (early ? ready.close(ctx.jobId, ctx.fence, { goesOn: true }) : Promise.resolve()), lastCheckpoint(ctx.record))
   const ending = { store, deployment, branchRetentionMs: settings.branchRetentionMs, now, eventTypes }
   const run = { record: ctx.record, spec: ctx.spec, fence: ctx.fence, abandoned: alive, checkpoints, at }
   return early ? { result: await finishRun(ending, run), next: null } : await finishAndClose(ending, run, ctx.shared.taker())
