@@ -16,7 +16,7 @@ export class Keys {
   /**
    * @param prefix the deployment's own, with exactly one hash tag, such as `{switchyard}`; BullMQ gets the same.
    * @param queueName what a wake-up and an idempotency key belong to; everything else is shared by a deployment's queues.
-   * @throws InvalidInputError when the prefix holds no hash tag, or several, or a ":" behind it.
+   * @throws InvalidInputError when the prefix holds no hash tag, or several, or goes on with "::" behind it.
    */
   constructor(
     readonly prefix: string = defaultPrefix,
@@ -25,8 +25,7 @@ export class Keys {
     if (!/^[^{}]*\{[^{}]+\}[^{}]*$/.test(prefix)) {
       throw new InvalidInputError(`prefix: "${prefix}" must hold exactly one hash tag, such as "{switchyard}", so that a Redis Cluster keeps its keys together`)
     }
-    // With "{a}" and "{a}:agents" as prefixes the one's events would be those of the other's queue.
-    if (prefix.slice(prefix.indexOf('}')).includes(':')) throw new InvalidInputError(`prefix: "${prefix}" must hold no ":" behind its hash tag: its keys could be those of the deployment that has what stands before it`)
+    if (/\}::/.test(prefix)) throw new InvalidInputError(`prefix: "${prefix}" must not go on with "::" behind its hash tag: keys of the deployment that has what stands before it do`)
   }
 
   /** A job of the queue among all queues; see `runIdOf`. */
