@@ -133,3 +133,15 @@ it('nothing is left when nobody waits, and a grant is given back', async () => {
   expect(of.deliver('one', 'a')).toBe(false)
   expect(vi.getTimerCount()).toBe(0)
 })
+
+it('one call at a time keeps them in line, however long Redis takes', async () => {
+  const answers: ((gone: string[]) => void)[] = []
+  const of = new SlotWaits({ askMs: 1_000, renewMs: 5_000, elapsed: () => nowMs, renew: () => new Promise((resolve) => answers.push(resolve)) })
+  ask(of.expect('one'), ['a'])
+  await pass(30_000)
+  expect(answers).toHaveLength(1)
+  answers[0]?.([])
+  await pass(5_000)
+  expect(answers).toHaveLength(2)
+  of.forget('one')
+})

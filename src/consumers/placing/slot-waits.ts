@@ -43,6 +43,7 @@ export class SlotWaits {
   private readonly waits = new Map<string, Wait>()
   private readonly lines = new Map<string, Line>()
   private timer: NodeJS.Timeout | undefined
+  private renewing = false
 
   constructor(private readonly parts: SlotWaitsParts) {}
 
@@ -55,7 +56,12 @@ export class SlotWaits {
   expect(leaseId: string): SlotWait {
     const wait = this.waits.get(leaseId) ?? { granted: null, wake: null, line: null }
     this.waits.set(leaseId, wait)
-    this.timer ??= setInterval(() => void this.renew(), this.parts.renewMs)
+    this.timer ??= setInterval(() => {
+      // While Redis is away no calls pile up.
+      if (this.renewing) return
+      this.renewing = true
+      void this.renew().finally(() => (this.renewing = false))
+    }, this.parts.renewMs)
     return {
       begin: (providers) => {
         const name = nameOf(providers)

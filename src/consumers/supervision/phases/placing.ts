@@ -111,7 +111,11 @@ export async function takePlace(ctx: RunContext, signal: AbortSignal): Promise<s
         if (said !== null) await ctx.update({}, null)
         return provider
       }
-      if (provider !== null) wait.lost()
+      if (provider !== null) {
+        wait.lost()
+        // Should that go on, as for a job that has another place already, it is not asked over and over.
+        await wait.within(settings.pollMs, signal)
+      }
     }
   } catch (error) {
     await ledger.withdraw(leaseId)
