@@ -553,6 +553,16 @@ describe('cancel-waiting, drop', () => {
     expect(await keyedLeft()).toEqual({})
   })
 
+  it('those that stand behind one of a paused tenant are superseded with it', async () => {
+    const operators = new Operators(redis.client, redis.keys)
+    const saying = { by: 'anna', audit: { by: 'operator' as const, name: 'anna', action: 'test', targets: ['x'], count: 1, status: 200 } }
+    await operators.pauseTenant('held', true, saying, true)
+    for (const id of ['first', 'second', 'third']) await q.enqueue(id, 'wait', { tenant: 'held' })
+    expect((await other.enqueue('newer', 'cancel-waiting')).sort()).toEqual(['first', 'second', 'third'].map((id) => `${id}: superseded by job newer`))
+    expect((await q.takeAll()).sort()).toEqual(['first', 'second', 'third'])
+    expect(await other.takeAll()).toEqual(['newer'])
+  })
+
   it('one that can’t be read is not given again to who has found so, and ended once nobody can', async () => {
     await q.enqueue('runs')
     expect(await q.take()).toBe('runs')

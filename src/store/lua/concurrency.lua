@@ -301,15 +301,18 @@ function keyed.supersedeWaiting(key, info, why)
       return other and other.key == key and other.number < info.number and other.number
     end
     local most = keyed.mayEnd()
-    local parked = most > 0 and keyed.firstParked(q, key, most) or {}
-    local aside = most > #parked and call('ZRANGE', keyOf(q, 'aside:' .. key), 0, most - #parked - 1) or {}
-    for _, some in ipairs({ parked, aside }) do
+    local function endOlder(some)
       for _, jobId in ipairs(some) do
         if older(jobId) then keyed.supersede(q, jobId, why) end
       end
     end
+    -- Those that stand aside first: what is behind them is in the line again then.
+    local aside = most > 0 and call('ZRANGE', keyOf(q, 'aside:' .. key), 0, most - 1) or {}
+    endOlder(aside)
+    local parked = most > #aside and keyed.firstParked(q, key, most - #aside) or {}
+    endOlder(parked)
     -- The others when they come up.
-    if #parked + #aside == most or #aside > 0 then call('HSET', keyOf(q, 'over'), key, string.format('%.0f ', info.number) .. why) end
+    if #aside + #parked == most or call('EXISTS', keyOf(q, 'aside:' .. key)) == 1 then call('HSET', keyOf(q, 'over'), key, string.format('%.0f ', info.number) .. why) end
     for _, jobId in ipairs(call('ZRANGE', keyOf(q, 'f:' .. key), 0, ready.patience - 1)) do
       local number = older(jobId)
       if number then fronts[#fronts + 1] = { q = q, jobId = jobId, number = number } end
