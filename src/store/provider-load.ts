@@ -43,9 +43,9 @@ export interface ProviderLoad {
   readonly breaker: 'closed' | 'open' | 'half-open' | 'probing'
   /** Milliseconds since 1970 by Redis' clock; null while the breaker is closed. */
   readonly openUntilMs: number | null
-  /** `down`, `data-plane` or `auth`: what opened the breaker. */
+  /** `down`, `data-plane`, `auth` or `rate-limited`: what opened the breaker. */
   readonly openedBy: string | null
-  /** The create rate in force, lowered while the provider says "too many calls"; null when none is configured. */
+  /** The create rate in force, lowered while the provider says "too many calls"; null when there is none. */
   readonly createsPerSecond: number | null
   /** Until when the provider wants no create; null when it takes them. */
   readonly blockedUntilMs: number | null

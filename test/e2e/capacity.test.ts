@@ -80,6 +80,34 @@ describe('a provider that fails', () => {
   })
 })
 
+describe('a provider that says "too many calls"', () => {
+  it('is tried by one job at a time, and its jobs say so, wait, go elsewhere where they may, and end', async () => {
+    const { bad, start } = await withFailing({ bad: 40, good: 1 })
+    bad.failWith = () => new InfrastructureError({ kind: 'rate-limited', source: 'bad', message: 'bad: too many calls' })
+    await start()
+    const step = { repository: 'acme/web', steps: ['true'], push: false as const }
+    const jobs = await deployment.queue.enqueueMany(Array.from({ length: 30 }, (_, index) => ({ ...step, metadata: { index }, providers: { allow: ['bad'] } })))
+    const free = await deployment.queue.enqueue(step)
+    await until('the reasons', async () =>
+      (await Promise.all(jobs.map(async (job) => (await job.status()).reason ?? ''))).some((reason) => /^waiting for capacity: bad open until \d\d:\d\d:\d\d \(rate-limited\)$/.test(reason)))
+    expect(await free.result({ timeoutMs: 150_000 })).toMatchObject({ status: 'succeeded', attempts: [{ provider: 'good' }] })
+    // All that were given to it before it was known, and then those that tried.
+    const first = bad.createdAt.length
+    await until('three more', () => bad.createdAt.length >= first + 3)
+    const [load] = (await deployment.queue.providers()).filter(({ provider }) => provider === 'bad')
+    expect(load?.breaker).not.toBe('closed')
+    const [before, last] = bad.createdAt.slice(-2)
+    expect(last! - before!).toBeGreaterThan(1_400)
+    bad.failWith = null
+    for (const job of jobs) {
+      const result = await job.result({ timeoutMs: 150_000 })
+      expect(result).toMatchObject({ status: 'succeeded', attempts: [{ provider: 'bad' }] })
+      expect(result.attempts).toHaveLength(1)
+    }
+    expect(await deployment.queue.providers()).toMatchObject([{ provider: 'bad', breaker: 'closed' }, { provider: 'good' }])
+  })
+})
+
 describe('a provider that is fuller than its limit says', () => {
   it('is not asked again for a place that it has refused; what was refused is no attempt', async () => {
     const { bad, start } = await withFailing({ bad: 3, good: 1 })

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { AuthenticationError, InvalidArgumentError, RateLimitError, SandboxError, SandboxNotFoundError, ServiceBusyError, TemplateError, TimeoutError } from 'e2b'
 import { InfrastructureError, type InfrastructureErrorKind } from '../../src/job/errors.js'
-import { classify, createRetryAfterMs, type ClassifyContext } from '../../src/providers/e2b/classify.js'
+import { classify, type ClassifyContext } from '../../src/providers/e2b/classify.js'
 import type { FaultInput } from '../servers/shared-faults.js'
 import { failure, options, startE2b, type E2bFixture } from './e2b-fixture.js'
 
@@ -53,8 +53,8 @@ describe('classify', () => {
     expect(error.message).toMatch(new RegExp(`^e2b: ${what}: \\S`))
   })
 
-  it('says how long to wait after a create that came too fast, and nothing of the kind when the account is full', () => {
-    expect(classify(new RateLimitError('Rate limit exceeded'), context('create')).retryAfterMs).toBe(createRetryAfterMs)
+  it('says of no time to wait that E2B had told it: the SDK hands none on', () => {
+    expect(classify(new RateLimitError('Rate limit exceeded'), context('create')).retryAfterMs).toBeUndefined()
     expect(classify(new RateLimitError('maximum number of concurrent E2B sandboxes'), context('create')).retryAfterMs).toBeUndefined()
   })
 

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { type ProviderLimit, type ProviderLoad, type ReserveRequest, SlotLedger } from '../../src/store/index.js'
-import { newId, until, useRedis } from './fixture.js'
+import { newId, passLedgerTime, until, useRedis } from './fixture.js'
 
 const redis = useRedis()
 const ledger = () => new SlotLedger(redis.client, redis.keys)
@@ -200,6 +200,173 @@ describe('the circuit breaker', () => {
     await slots.report('a', { kind: 'created', startsMs: [100] })
     expect((await redis.client.lrange(redis.keys.inbox('other'), 0, -1)).map((text) => JSON.parse(text) as object)).toEqual([{ kind: 'grant', leaseId: waiting.leaseId, provider: 'a' }])
     await slots.release(probe!)
+  })
+})
+
+describe('a provider that says "too many calls" over and over', () => {
+  const limits = [limit('a', 1_000)]
+  const refuse = async (times: number, retryAfterMs?: number) => {
+    for (let i = 0; i < times; i++) await ledger().report('a', { kind: 'rate-limited', retryAfterMs })
+  }
+  const opensIn = async () => (await ledger().reserve(ask(limits))).opensInMs ?? 0
+  const pass = async (ms: number) => await passLedgerTime(redis.connect(), redis.keys, ms)
+
+  it('is closed to all at the third in a row, for ever longer and a minute at most, with one job at a time that tries', async () => {
+    const slots = ledger()
+    await take(slots, limits, 1)
+    await refuse(2)
+    await slots.report('a', { kind: 'created', startsMs: [100] })
+    await refuse(2)
+    expect(await loadOf('a')).toMatchObject({ breaker: 'closed' })
+    const waits: number[] = []
+    for (let i = 0; i < 9; i++) {
+      // Those that were under way say nothing new.
+      await refuse(i === 0 ? 20 : 1)
+      expect(await loadOf('a')).toMatchObject({ breaker: 'open', openedBy: 'rate-limited' })
+      const waitMs = await opensIn()
+      await refuse(5)
+      expect(await opensIn()).toBeLessThanOrEqual(waitMs)
+      waits.push(waitMs)
+      await pass(waitMs)
+      const [probe, ...others] = await take(slots, limits, 5)
+      expect(others).toEqual([])
+      expect(await loadOf('a')).toMatchObject({ breaker: 'probing' })
+      await slots.release(probe!)
+    }
+    for (const [index, waitMs] of waits.entries()) {
+      const expectedMs = Math.min(60_000, 2_000 * 2 ** index)
+      // Redis' clock runs meanwhile.
+      expect(waitMs).toBeGreaterThan(expectedMs * 0.75 - 500)
+      expect(waitMs).toBeLessThanOrEqual(expectedMs * 1.25)
+    }
+  })
+
+  it('is followed where it says for how long', async () => {
+    const slots = ledger()
+    await take(slots, limits, 1)
+    await refuse(3, 20_000)
+    for (let i = 0; i < 4; i++) {
+      const waitMs = await opensIn()
+      expect(waitMs).toBeGreaterThan(15_000)
+      expect(waitMs).toBeLessThanOrEqual(20_000)
+      // What one that was under way is told holds as well.
+      await refuse(1, 30_000)
+      await pass(waitMs)
+      expect(await take(slots, limits, 2)).toEqual([])
+      await pass(30_000 - waitMs)
+      expect(await take(slots, limits, 2)).toHaveLength(1)
+      await refuse(1, 20_000)
+    }
+  })
+
+  it('has another job try after ten seconds when a create hangs, since it says no at once', async () => {
+    const slots = ledger()
+    await refuse(3)
+    await pass(3_000)
+    expect(await take(slots, limits, 2)).toHaveLength(1)
+    await pass(10_000)
+    expect(await take(slots, limits, 2)).toHaveLength(1)
+  })
+
+  it('is open again once a create succeeds, but not to all that wait at once, and at no pace a minute later', async () => {
+    const slots = ledger()
+    await refuse(3)
+    await pass(3_000)
+    await take(slots, limits, 1)
+    await slots.report('a', { kind: 'created', startsMs: [100] })
+    const { breaker, openUntilMs, openedBy, createsPerSecond } = await loadOf('a')
+    expect({ breaker, openUntilMs, openedBy }).toEqual({ breaker: 'closed', openUntilMs: null, openedBy: null })
+    expect(createsPerSecond).toBeLessThan(3)
+    expect((await take(slots, limits, 20)).length).toBeLessThan(5)
+    await pass(60_000)
+    expect(await take(slots, limits, 200)).toHaveLength(200)
+    expect(await loadOf('a')).toMatchObject({ createsPerSecond: null })
+  })
+
+  it('keeps a bucket from being emptied at once, too', async () => {
+    const slots = ledger()
+    const rated = [limit('a', 1_000, { createsPerSecond: 50, createBurst: 200 })]
+    await take(slots, rated, 1)
+    await refuse(3)
+    await pass(3_000)
+    await take(slots, rated, 1)
+    await slots.report('a', { kind: 'created', startsMs: [100] })
+    expect((await take(slots, rated, 50)).length).toBeLessThan(20)
+  })
+
+  it('ends as an outage does where the job that tries finds one, and the other way round', async () => {
+    const slots = ledger()
+    await refuse(3)
+    for (let i = 0; i < 4; i++) {
+      await pass(70_000)
+      await take(slots, limits, 1)
+      await refuse(1)
+    }
+    await pass(70_000)
+    await slots.report('a', { kind: 'down' })
+    expect(await loadOf('a')).toMatchObject({ breaker: 'open', openedBy: 'down' })
+    expect(await opensIn()).toBeLessThanOrEqual(5_000)
+    await pass(5_000)
+    await refuse(1)
+    expect(await loadOf('a')).toMatchObject({ breaker: 'open', openedBy: 'rate-limited' })
+    expect(await opensIn()).toBeLessThanOrEqual(2_500)
+  })
+
+  it('leaves the breaker alone that waits for a sandbox to answer', async () => {
+    const slots = ledger()
+    for (const sandboxId of ['s1', 's2', 's3']) await slots.report('a', { kind: 'unreachable', sandboxId, quietMs: 1 })
+    await refuse(5)
+    await pass(5_000)
+    await refuse(5)
+    expect(await loadOf('a')).toMatchObject({ breaker: 'half-open', openedBy: 'data-plane' })
+    await slots.report('a', { kind: 'answered' })
+    expect(await loadOf('a')).toMatchObject({ breaker: 'closed' })
+  })
+
+  it('is asked some ten times in ten minutes by 600 jobs, and a little faster than it likes at most once it goes on', async () => {
+    const slots = ledger()
+    const client = redis.connect()
+    const jobs = Array.from({ length: 600 }, () => ask(limits, { wait: { rank: 0 }, ttlMs: 36_000_000 }))
+    const waiting = new Map(jobs.map((job) => [job.leaseId, job]))
+    await Promise.all(jobs.map((job) => slots.reserve(job)))
+    let nowMs = 0
+    // What the provider takes: nothing at first, later five a second.
+    const creates: { atMs: number; taken: boolean }[] = []
+    const takes = () => nowMs >= 600_000 && creates.filter(({ atMs, taken }) => taken && nowMs - atMs < 1_000).length < 5
+    const granted = new Set<string>()
+    const step = async (ms: number) => {
+      nowMs += ms
+      await passLedgerTime(client, redis.keys, ms)
+      const [first] = waiting.values()
+      if (first !== undefined && (await slots.reserve(first)).provider !== null) granted.add(first.leaseId)
+      for (const text of (await client.lpop(redis.keys.inbox('me'), 1_000)) ?? []) granted.add((JSON.parse(text) as { leaseId: string }).leaseId)
+      let made = 0
+      for (const leaseId of granted) {
+        const taken = takes()
+        creates.push({ atMs: nowMs, taken })
+        if (taken) made++
+        else await slots.report('a', { kind: 'rate-limited', retryAfterMs: undefined })
+        const job = waiting.get(leaseId)!
+        waiting.delete(leaseId)
+        if (taken) continue
+        await slots.release(leaseId)
+        const again = { ...job, leaseId: newId() }
+        waiting.set(again.leaseId, again)
+        if ((await slots.reserve(again)).provider !== null) granted.add(again.leaseId)
+        granted.delete(leaseId)
+      }
+      granted.clear()
+      if (made > 0) await slots.report('a', { kind: 'created', startsMs: [100] })
+    }
+    while (nowMs < 600_000) await step(1_000)
+    const all = creates.length
+    // All 600 had been granted their place when it was not known yet.
+    expect(all - 600).toBeLessThan(25)
+    while (waiting.size > 0 && nowMs < 1_800_000) await step(200)
+    expect(waiting.size).toBe(0)
+    const then = creates.slice(all)
+    expect(then.filter(({ taken }) => !taken).length).toBeLessThan(300)
+    for (const { atMs } of then) expect(then.filter((other) => other.atMs >= atMs && other.atMs < atMs + 1_000).length).toBeLessThan(40)
   })
 })
 

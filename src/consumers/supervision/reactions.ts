@@ -74,7 +74,7 @@ const gitHostPatienceMs = 600_000
 
 /**
  * How long one job stays away, in milliseconds; doubled with each refusal in a row. Short, since what all jobs should know of a
- * provider is the ledger's: its ceiling when it is full, its breaker when it does not work.
+ * provider is the ledger's: its ceiling when it is full, its breaker when it does not work or is called too often.
  */
 const turnedAwayMs = 2_000
 const longestExclusionMs = 30_000

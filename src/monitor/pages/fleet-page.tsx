@@ -169,7 +169,7 @@ function Attention({ notes }: { readonly notes: readonly Note[] }) {
 }
 
 function outage({ openUntilMs, openedBy }: FleetProvider): string {
-  const why = { down: 'creates fail', 'data-plane': 'its sandboxes can’t be reached', auth: 'its key is refused' }[openedBy ?? ''] ?? openedBy ?? 'creates fail'
+  const why = { down: 'creates fail', 'data-plane': 'its sandboxes can’t be reached', auth: 'its key is refused', 'rate-limited': 'it is called too often' }[openedBy ?? ''] ?? openedBy ?? 'creates fail'
   return `${line(why, 60)}${openUntilMs === null ? '' : `, tried again at ${instant(openUntilMs).people.slice(11)}`}`
 }
 

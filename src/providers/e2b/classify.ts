@@ -4,7 +4,7 @@
  * On the control plane (create, connect, get, list, kill, network):
  * - no API key, or 401 and 403 → `auth`
  * - 429 that speaks of concurrent sandboxes → `capacity`; any other 429 → `rate-limited`. The SDK does not hand on the
- *   Retry-After header, so the wait is that of the slowest plan: one create a second.
+ *   Retry-After header, so the wait is found out by trying.
  * - 503 (no machine has room) → `capacity`; 503 "no compatible node" → `invalid`: no machine ever fits the template
  * - 500 "Failed to place sandbox: …" with a node's own reason → `invalid`; the template's, as is a 403 for it
  * - 504 (placement took too long) and every other 5xx, 408 and 409 → `transient`; a create may have gone through
@@ -49,22 +49,18 @@ export interface ClassifyContext {
   readonly secrets: readonly string[]
 }
 
-/** How long to wait after a create that came too fast: the slowest plan allows one a second. */
-export const createRetryAfterMs = 1000
-
 interface Sorted {
   readonly kind: InfrastructureErrorKind
   /** Left out where the kind and the call tell. */
   readonly owner?: ErrorOwner | undefined
   readonly because: string
-  readonly retryAfterMs?: number
 }
 
 export function classify(raw: unknown, context: ClassifyContext): InfrastructureError {
   if (raw instanceof InfrastructureError) return raw
-  const { kind, because, retryAfterMs, owner = presumed(kind, context) } = sort(raw, context)
+  const { kind, because, owner = presumed(kind, context) } = sort(raw, context)
   const told = context.what === 'exec' ? '' : quoted(raw, context.secrets)
-  return new InfrastructureError({ kind, owner, source: context.source, message: `${context.source}: ${context.what}: ${because}${told}`, retryAfterMs })
+  return new InfrastructureError({ kind, owner, source: context.source, message: `${context.source}: ${context.what}: ${because}${told}` })
 }
 
 /** A check asks for nothing of a job's; and a key that the API refuses is the consumer's, whatever it was wanted for. */
@@ -88,7 +84,7 @@ function sort(raw: unknown, context: ClassifyContext): Sorted {
     case 'RateLimitError':
       return /concurrent/i.test(message)
         ? { kind: 'capacity', because: 'the account runs as many sandboxes as its plan allows; wait, or raise the limit with E2B' }
-        : { kind: 'rate-limited', because: 'too many calls in a short time', retryAfterMs: createRetryAfterMs }
+        : { kind: 'rate-limited', because: 'too many calls in a short time' }
     case 'ServiceBusyError':
       if (/no compatible node/i.test(message)) return { kind: 'invalid', owner: context.template, because: 'no machine of E2B’s fits what the template requires, so that waiting does not help; build it again, or name another one' }
       return { kind: 'capacity', because: 'E2B has no room for a sandbox at present' }

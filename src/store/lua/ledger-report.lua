@@ -3,7 +3,7 @@
 -- ARGV: inbox prefix, inbox ttl, provider, then one of
 --   'created', ms each took, …      it works: the breaker closes
 --   'capacity'                      "limit reached": the ceiling goes down
---   'rate-limited', ms or ''        "too many calls": no create for so long, and half the rate
+--   'rate-limited', ms or ''        "too many calls": no create for so long, and half the rate; the third in a row opens the breaker
 --   'down'                          an infrastructure error: the third in a row opens the breaker
 --   'auth'                          refused credentials: somebody must mend them; the breaker opens for long
 --   'unreachable', sandbox, ms      a sandbox that lives can't be reached; of three, with none that answered for so long, the breaker opens
@@ -17,6 +17,8 @@ local marks = L .. ':unreachable:' .. name
 
 local function close()
   redis.call('HDEL', key, 'failures', 'failedAt', 'openUntil', 'openings', 'probe', 'probeAt', 'why')
+  -- Not all that wait at once, however much a bucket holds meanwhile.
+  if p.why == 'rate-limited' then redis.call('HSET', key, 'tokens', 1, 'tokensAt', now, 'paceAt', now) end
 end
 
 local function open(ms, why)
@@ -24,7 +26,23 @@ local function open(ms, why)
   redis.call('HDEL', key, 'failures', 'failedAt', 'probe', 'probeAt')
 end
 
+-- "Too many calls" over and over: without a word of for how long, ever longer, and not on the second.
+local function openLimited(told)
+  local openings = p.why == 'rate-limited' and (p.openings or 0) + 1 or 1
+  local ms = told and math.max(told, 1000) or math.min(60000, 2000 * 2 ^ math.min(openings - 1, 5)) * (0.75 + time[2] % 1000 / 2000)
+  -- The pace at which creates go on once one succeeds.
+  if p.why ~= 'rate-limited' then
+    local known = not p.rate and p.rateNow
+    redis.call('HSET', key, 'pace', known and string.format('%.4f', math.max(0.5, known / 2)) or 2, 'paceDoublesMs', known and 20000 or 2000)
+    redis.call('HDEL', key, 'paceAt')
+  end
+  redis.call('HSET', key, 'openings', openings)
+  redis.call('HDEL', key, 'limited', 'limitedAt')
+  open(math.ceil(ms), 'rate-limited')
+end
+
 if kind == 'created' then
+  if p.limited then redis.call('HDEL', key, 'limited', 'limitedAt') end
   -- That sandboxes come to be says nothing of the way into them.
   if p.why ~= 'data-plane' then close() end
   local starts = L .. ':starts:' .. name
@@ -39,9 +57,21 @@ elseif kind == 'capacity' then
   local ceiling = math.max(0, math.min(p.used - 1, math.ceil(p.used * 0.9), p.effective))
   redis.call('HSET', key, 'ceiling', ceiling, 'ceilingAt', now)
 elseif kind == 'rate-limited' then
-  local ms = tonumber(ARGV[5]) or 1000
-  redis.call('HSET', key, 'blockedUntil', math.max(p.blockedUntil or 0, now + ms))
-  if p.rate then redis.call('HSET', key, 'slowdown', string.format('%.4f', math.max(0.05, p.slowdownNow / 2)), 'slowdownAt', now) end
+  local told = tonumber(ARGV[5])
+  redis.call('HSET', key, 'blockedUntil', math.max(p.blockedUntil or 0, now + (told or 1000)))
+  if p.rate then
+    redis.call('HSET', key, 'slowdown', string.format('%.4f', math.max(0.05, p.slowdownNow / 2)), 'slowdownAt', now)
+  elseif p.rateNow and now - p.paceAt >= 1000 then
+    -- Those that are refused at the same time say it once.
+    redis.call('HSET', key, 'pace', string.format('%.4f', math.max(0.1, p.rateNow / 2)), 'paceAt', now, 'paceDoublesMs', 20000, 'tokens', string.format('%.6f', p.tokensNow), 'tokensAt', now)
+  end
+  local state = ledger.breaker(p)
+  if state == 'closed' then
+    local limited = (p.limitedAt and now - p.limitedAt < 60000) and (p.limited or 0) + 1 or 1
+    if limited >= 3 then openLimited(told) else redis.call('HSET', key, 'limited', limited, 'limitedAt', now) end
+  elseif state ~= 'open' and p.why ~= 'data-plane' then
+    openLimited(told)
+  end
 elseif kind == 'auth' then
   open(300000, 'auth')
 elseif kind == 'down' then
@@ -55,7 +85,7 @@ elseif kind == 'down' then
       redis.call('HSET', key, 'failures', failures, 'failedAt', now)
     end
   elseif state ~= 'open' then
-    local openings = (p.openings or 0) + 1
+    local openings = p.why == 'rate-limited' and 1 or (p.openings or 0) + 1
     redis.call('HSET', key, 'openings', openings)
     open(math.min(300000, 5000 * 2 ^ (openings - 1)), 'down')
   end

@@ -18,7 +18,9 @@
 -- the configured pool of vCPU and memory; the bucket of creates; and its circuit breaker:
 --   closed --3 failures in a row--> open --its time is up--> half-open, one probe --created--> closed
 --                                    ^------------- the probe failed, twice as long --'
--- It opens as well when three sandboxes that live can't be reached and none answers, until one does.
+-- It opens as well when three sandboxes that live can't be reached and none answers, until one does; and at the third answer "too many calls" in a row
+-- without a create that succeeded, for as long as the provider says or for 2 s, ever longer. Once one has succeeded after that, creates have a pace: from 2 a
+-- second it doubles every 2 s, as long as the provider doesn't object, and every 20 s from half of what it objected to.
 -- An operator's limit stands in the place of the configured one; where an operator drains a provider, nothing is made. Either may have an end.
 local L, R, I = KEYS[1], KEYS[2], KEYS[3]
 -- What the files that scripts include offer stands in one table a file. A script declares its functions anew in each call, at some 0.2 µs each, of which it needs a few:
@@ -64,8 +66,10 @@ local inboxPrefix, inboxTtl = ARGV[1], ARGV[2]
 
 -- How fast a learned ceiling rises again: a fiftieth of the limit, at least one place, every so many ms.
 ledger.ceilingStepMs = 5000
--- A probe that has brought no verdict by then no longer keeps others away.
-ledger.probeMs = 180000
+-- A probe that has brought no verdict by then no longer keeps others away: "too many calls" is answered at once.
+ledger.probeMs, ledger.limitedProbeMs = 180000, 10000
+-- A pace (creates a second) from which on there is none.
+ledger.noPace = 100
 -- A waiter that is too large for what is left of a pool lets smaller ones pass for so long; then the pool is kept for it.
 ledger.patienceMs = 30000
 
@@ -118,6 +122,12 @@ function ledger.read(name)
     p.rateNow = p.rate * p.slowdownNow
     local most = p.burst or math.max(1, math.ceil(p.rate))
     p.tokensNow = math.min(most, (p.tokens or most) + (p.tokensAt and (now - p.tokensAt) / 1000 * p.rateNow or 0))
+  elseif p.pace and p.paceAt and p.why ~= 'rate-limited' then
+    local pace = p.pace * 2 ^ math.min(20, (now - p.paceAt) / p.paceDoublesMs)
+    if pace < ledger.noPace then
+      p.rateNow = pace
+      p.tokensNow = math.min(math.max(1, math.ceil(pace)), (p.tokens or 1) + (p.tokensAt and (now - p.tokensAt) / 1000 * pace or 0))
+    end
   end
   ledger.known[name] = p
   if (p.cpuLimit or p.memoryLimit) and ledger.expire(name) then return ledger.read(name) end
@@ -128,7 +138,8 @@ end
 function ledger.breaker(p)
   if not p.openUntil then return 'closed' end
   if p.openUntil > now then return 'open' end
-  if p.probe and ledger.getLease(p.probe) and p.probeAt + ledger.probeMs > now then return 'probing' end
+  local probeMs = p.why == 'rate-limited' and ledger.limitedProbeMs or ledger.probeMs
+  if p.probe and p.probeAt + probeMs > now and ledger.getLease(p.probe) then return 'probing' end
   return 'half-open'
 end
 
