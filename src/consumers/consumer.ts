@@ -1,7 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import { Worker, type Job } from 'bullmq'
 import type { Logger } from 'pino'
-import { z } from 'zod'
 import { withBreaker } from '../git/breaker.js'
 import type { ArtifactStore } from '../artifacts/index.js'
 import type { GitHost } from '../git/host.js'
@@ -27,7 +25,6 @@ import {
   assertRights,
   createRedis,
   defaultRetentionMs,
-  keptByQueue,
   whenReady,
   type EventBounds,
   type RedisConfig,
@@ -38,25 +35,27 @@ import {
   mendLocks,
 } from '../store/index.js'
 import { sweepBranches } from './reaping/branch-retention.js'
-import { credentialsProblem } from './transfer/credentials.js'
 import { guardedPolicy } from './placing/candidates.js'
 import { Announcer, defaultGraceMs } from './intake/announcer.js'
 import { Intake } from './intake/intake.js'
 import { steadyClock } from './steady-clock.js'
 import { endOverdueWaits } from './supervision/overdue-waits.js'
 import { LockKeeper } from './intake/lock-keeper.js'
+import { TakingWorker } from './intake/taking-worker.js'
 import type { PlacementPolicy } from './placing/placement.js'
 import { resumeQueue } from './intake/queue-pause.js'
 import { Relisting } from './intake/relisting.js'
 import { endForgottenRun } from './ending/forgotten-run.js'
 import { Reaper, type ProviderListing } from './reaping/reaper.js'
+import { checkArtifacts, checkGitHost, usableProviders } from './first-checks.js'
+import { PeriodicChecks } from './periodic-checks.js'
 import { Liveness, type StuckLoop } from './liveness.js'
 import { readinessOf, type Readiness } from './readiness.js'
 import { elapsedMs, type ConsumerContext } from './consumer-context.js'
 import { DrainWatch } from './placing/drain-watch.js'
 import type { ProviderSlot } from './placing/provider-slot.js'
 import type { SecretSource } from './output/secrets.js'
-import { isRefusal, KeyHealth } from './key-health.js'
+import { KeyHealth } from './key-health.js'
 import type { Provider } from '../providers/provider.js'
 import { checkWebhookSettings, startWebhooks, type WebhooksOptions } from '../webhooks/index.js'
 import { measureRedis } from '../telemetry/measure-redis.js'
@@ -150,21 +149,26 @@ export class Consumer {
     const leaving = new AbortController()
     const now = options.now ?? steadyClock()
     let onKeys = () => {}
+    const provider = (name: string): Provider => {
+      const slot = options.providers.find((each) => each.provider.name === name)
+      if (slot === undefined) throw new Error(`there is no provider ${name}`)
+      return slot.provider
+    }
     const health = new KeyHealth({
-      check: async (of, signal) => await ('git' in of ? options.git : this.provider(of.provider)).check({ timeoutMs: settings.callTimeoutMs, signal }),
+      check: async (of, signal) => await ('git' in of ? options.git : provider(of.provider)).check({ timeoutMs: settings.callTimeoutMs, signal }),
       probeMs: Math.ceil((settings.leaseMs * 2) / 3),
       onChange: () => onKeys(),
       log,
       now,
     })
-    const gitChecked = this.checkGitHost(settings, log, health, leaving.signal)
-    const providers = await this.usableProviders(settings, log, health).catch((error: unknown) => {
+    const firstCheck = { timeoutMs: settings.callTimeoutMs, signal: leaving.signal, log }
+    const gitChecked = checkGitHost(options.git, health, firstCheck)
+    const providers = await usableProviders(options.providers, health, firstCheck).catch((error: unknown) => {
       leaving.abort()
       health.stop()
       throw error
     })
-
-    void checkArtifacts(options.artifacts, { timeoutMs: settings.callTimeoutMs, signal: leaving.signal }, log)
+    void checkArtifacts(options.artifacts, firstCheck)
 
     const redis = createRedis(options.redis, 'commands')
     const blocking = createRedis(options.redis, 'blocking')
@@ -280,17 +284,7 @@ export class Consumer {
       taker: () => intake.taker(),
       runnerFor: (provider, sandboxId, image) => createRunner({ provider, sandboxId, image }),
     }
-    // Jobs are fetched one by one, after a place was reserved for each: the worker's own loop is never run.
-    const worker = new TakingWorker(keys.queueName, null, {
-      connection: redis,
-      prefix: keys.prefix,
-      autorun: false,
-      lockDuration: settings.leaseMs,
-      stalledInterval: settings.stallCheckMs,
-      // Supervision changes hands without limit; what a job may use up is bounded by `maxAttempts` and its timeout.
-      maxStalledCount: Number.MAX_SAFE_INTEGER,
-      ...keptByQueue(defaultRetentionMs),
-    })
+    const worker = new TakingWorker(redis, keys, settings)
     worker.on('error', (error) => log.warn({ message: error.message }, 'queue connection'))
     const locks = new LockKeeper((ids, tokens) => worker.extendJobLocks(ids, tokens, settings.leaseMs), settings.leaseMs, log, undefined, watch('leases', settings.leaseMs))
     const signals = new Signals(subscriber, keys)
@@ -303,15 +297,7 @@ export class Consumer {
       everyMs: settings.pollMs,
       waits: deadlines,
       holder: this.id,
-      readJobs: async (jobIds) => {
-        const pipeline = redis.pipeline()
-        for (const jobId of jobIds) pipeline.hget(worker.toKey(jobId), 'data').hmget(keys.run(jobId), 'generation', 'result')
-        const found = ((await pipeline.exec()) ?? []).map(([error, answer]) => {
-          if (error !== null) throw error
-          return answer
-        })
-        return jobIds.map((_jobId, index) => ({ spec: specIn(found[2 * index]), begun: isBegun(found[2 * index + 1]) }))
-      },
+      readJobs: (jobIds) => worker.readJobs(jobIds),
       onGone: async (jobId) => {
         await endForgottenRun({ metrics: context.metrics, store, owners, onLiving: context.reapSoon, deployment: options.deployment, branchRetentionMs: settings.branchRetentionMs, now, eventTypes: options.eventTypes }, jobId)
         await ready.close(jobId)
@@ -331,7 +317,7 @@ export class Consumer {
         if (options.onLeave === undefined) this.stop().catch((error: unknown) => log.error({ message: errorMessage(error) }, 'the consumer has left, and not all of it is closed'))
         else options.onLeave()
       },
-      takeJob: (token) => worker.getNextJob(token, { block: false }) as Promise<Job | undefined>,
+      takeJob: (token) => worker.takeJob(token),
       jobIn: (given, token) => worker.jobIn(given, token),
     })
     worker.on('stalled', () => intake.nudge())
@@ -340,46 +326,26 @@ export class Consumer {
       intake.nudge()
       void intake.cancels.heedAll()
     })
-    const cancelCheck = setInterval(() => void intake.cancels.heedAll(), settings.leaseMs)
-    let budgetsAgain: NodeJS.Timeout | undefined
-    const watchBudgets = async (): Promise<void> => {
-      try {
-        clearTimeout(budgetsAgain)
-        // Those that a raised budget has more for come in parts.
-        if ((await budgets.watch()) && !leaving.signal.aborted) budgetsAgain = setTimeout(() => void watchBudgets(), 1_000)
-      } catch (error) {
-        log.warn({ message: errorMessage(error) }, 'budgets not looked at; tried again')
-      }
-    }
-    const budgetCheck = setInterval(() => void watchBudgets(), Math.max(1_000, settings.leaseMs))
-    const lockCheck = setInterval(
-      () =>
-        void mendLocks(redis, keys, settings).then(
-          (mended) => {
-            if (mended > 0) log.warn({ mended }, 'Redis’ clock was set back: locks that would have lived for too long were shortened')
-          },
-          (error: unknown) => log.warn({ message: errorMessage(error) }, 'locks not looked at; tried again'),
-        ),
-      Math.max(1_000, settings.leaseMs),
-    )
-    const waitCheck = setInterval(
-      () =>
-        void endOverdueWaits({ context, deadlines, whyIdle: () => intake.whyIdle(async () => (await redis.hexists(keys.bullmq('meta'), 'paused')) === 1) }).catch((error: unknown) =>
-          log.warn({ message: errorMessage(error) }, 'jobs that have waited for too long not looked for; tried again'),
-        ),
-      Math.max(1_000, settings.leaseMs / 3),
-    )
+    const checks = new PeriodicChecks(log)
+    checks.every(settings.leaseMs, 'requests to cancel not looked for; tried again', () => intake.cancels.heedAll())
+    const watchBudgets = checks.every(Math.max(1_000, settings.leaseMs), 'budgets not looked at; tried again', async (againIn) => {
+      // Those that a raised budget has more for come in parts.
+      if (await budgets.watch()) againIn(1_000)
+    })
+    checks.every(Math.max(1_000, settings.leaseMs), 'locks not looked at; tried again', async () => {
+      const mended = await mendLocks(redis, keys, settings)
+      if (mended > 0) log.warn({ mended }, 'Redis’ clock was set back: locks that would have lived for too long were shortened')
+    })
+    checks.every(Math.max(1_000, settings.leaseMs / 3), 'jobs that have waited for too long not looked for; tried again', async () => {
+      await endOverdueWaits({ context, deadlines, whyIdle: () => intake.whyIdle(async () => (await redis.hexists(keys.bullmq('meta'), 'paused')) === 1) })
+    })
     const schedules = new ScheduleWatch({ redis, keys, metrics, deployment: options.deployment, retentionMs: options.retentionMs ?? defaultRetentionMs, everyMs: Math.max(1_000, settings.stallCheckMs), log, onTurn: watch('schedules', settings.stallCheckMs), eventTypes: options.eventTypes })
     let webhooks: ReturnType<typeof startWebhooks> | null = null
     const leave = async () => {
       leaving.abort()
       liveness.stop()
-      clearInterval(cancelCheck)
-      clearInterval(waitCheck)
-      clearInterval(lockCheck)
+      checks.stop()
       drains.stop()
-      clearInterval(budgetCheck)
-      clearTimeout(budgetsAgain)
       const orderly = (async () => {
         health.stop()
         void announcer.leave()
@@ -454,77 +420,6 @@ export class Consumer {
   async readiness(): Promise<Readiness> {
     return (await this.watched?.readiness()) ?? { ready: false, problems: ['it has not started yet'] }
   }
-
-  /** Said in the log and no more: jobs wait for a git host that is away, and those under way are taken over meanwhile. */
-  private async checkGitHost(settings: ConsumerSettings, log: Logger, health: KeyHealth, signal: AbortSignal): Promise<void> {
-    try {
-      for (const warning of await this.options.git.check({ timeoutMs: settings.callTimeoutMs, signal })) log.debug({ git: this.options.git.name }, warning)
-    } catch (error) {
-      if (signal.aborted) return
-      if (isRefusal(error)) health.refused({ git: true }, error.message)
-      log.error({ git: this.options.git.name, message: errorMessage(error) }, isRefusal(error) ? 'the git host refuses this consumer; it takes no jobs until it does not' : 'the git host does not answer; jobs wait for it')
-    }
-  }
-
-  private provider(name: string): Provider {
-    const slot = this.options.providers.find(({ provider }) => provider.name === name)
-    if (slot === undefined) throw new Error(`there is no provider ${name}`)
-    return slot.provider
-  }
-
-  /** A provider that refuses this consumer is said, and used once it does not; one usable provider is enough. */
-  private async usableProviders(settings: ConsumerSettings, log: Logger, health: KeyHealth): Promise<Map<string, ProviderSlot>> {
-    const usable = new Map<string, ProviderSlot>()
-    let last: unknown
-    for (const slot of this.options.providers) {
-      const { name } = slot.provider
-      if (usable.has(name)) throw new InvalidInputError(`providers: the name "${name}" is used twice; give each provider a name of its own`)
-      const problem = credentialsProblem('credentials', slot.provider, slot.credentials)
-      if (problem !== undefined) throw new InvalidInputError(problem)
-      try {
-        for (const warning of await slot.provider.check({ timeoutMs: settings.callTimeoutMs })) log.warn({ provider: name }, warning)
-        usable.set(name, slot)
-      } catch (error) {
-        last = error
-        usable.set(name, slot)
-        if (isRefusal(error)) health.refused({ provider: name }, error.message)
-        log.error({ provider: name, message: errorMessage(error) }, isRefusal(error) ? 'provider is not usable; left out until it is' : 'provider does not answer; tried again with each job')
-      }
-    }
-    if ([...usable.keys()].some((provider) => !health.isRefused({ provider }))) return usable
-    if (last instanceof Error) throw last
-    throw new InvalidInputError('providers: none is configured; configure at least one')
-  }
-}
-
-const givenJob = z.tuple([z.record(z.string(), z.unknown()), z.string()], z.unknown())
-
-/** BullMQ's worker, which gives what came with the end of another job as `getNextJob` would: a scheduler's next job is made on the way. */
-class TakingWorker extends Worker {
-  async jobIn(given: unknown, token: string): Promise<Job | undefined> {
-    const parsed = givenJob.safeParse(given)
-    if (!parsed.success) return undefined
-    const [data, jobId] = parsed.data
-    return await this.nextJobFromJobData(data as unknown as Parameters<Worker['nextJobFromJobData']>[0], jobId, token)
-  }
-}
-
-/** @param fields generation and result of a run. One that has ended says nothing of what the next one needs. */
-function isBegun(fields: unknown): boolean {
-  const [generation = null, result = null] = Array.isArray(fields) ? (fields as unknown[]) : []
-  return generation !== null && result === null
-}
-
-/** The spec in a BullMQ job's data: null when it has none, undefined when there is no job. */
-function specIn(data: unknown): unknown {
-  if (typeof data !== 'string') return undefined
-  try {
-    const parsed: unknown = JSON.parse(data)
-    return typeof parsed === 'object' && parsed !== null && 'spec' in parsed ? parsed.spec : null
-  } catch {
-    // Not ours, whatever it is.
-    return null
-  }
 }
 
 /** Whether `work` ends in time. @throws what it throws, in that time. */
@@ -537,15 +432,5 @@ async function endsWithin(work: Promise<void>, timeoutMs: number): Promise<boole
     return await Promise.race([work.then(() => true), late])
   } finally {
     clearTimeout(timer)
-  }
-}
-
-/** Said at the start, and not by the first job: one that can't be written to costs jobs their artifacts and nothing else. */
-async function checkArtifacts(store: ArtifactStore | undefined, options: { readonly timeoutMs: number; readonly signal: AbortSignal }, log: Logger): Promise<void> {
-  if (store === undefined) return
-  try {
-    for (const warning of await store.check(options)) log.warn({ store: store.name }, warning)
-  } catch (error) {
-    if (!options.signal.aborted) log.error({ store: store.name, message: errorMessage(error) }, 'artifacts can’t be stored; jobs list them as missed until that is mended')
   }
 }
