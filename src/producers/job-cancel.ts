@@ -9,7 +9,7 @@ import { asRetried, cancelledWhileWaiting, viewOf } from './queue-view.js'
  * @param source what its event names as its source; the default when undefined.
  * @throws UnknownJobError.
  */
-export async function cancelJob({ queue, store, ready, redis, metrics }: Connected, jobId: string, reason: string, source: string | undefined): Promise<'cancelled' | 'requested' | 'ended'> {
+export async function cancelJob({ queue, store, ready, metrics }: Connected, jobId: string, reason: string, source: string | undefined): Promise<'cancelled' | 'requested' | 'ended'> {
   const [job, stored] = await Promise.all([queue.getJob(jobId), store.read(jobId)])
   if (job === undefined && stored === null) throw new UnknownJobError(jobId)
   const view = job === undefined ? null : asRetried(viewOf(job, false), stored)
@@ -24,13 +24,10 @@ export async function cancelJob({ queue, store, ready, redis, metrics }: Connect
     // A place may have been chosen for it just now.
     await ready.close(jobId)
   }
-  // Nobody has it in hand: whoever looks next takes it, and ends it.
-  if (outcome === 'requested' && stored?.record?.parking != null && stored.record.parking.reason !== null) await redis.zadd(queue.toKey('delayed'), 'XX', Date.now() * delayedScore, jobId)
+  // Where nobody has it in hand: nothing else would bring it up before its turn.
+  if (outcome === 'requested') await ready.endNext(jobId)
   return outcome
 }
-
-/** BullMQ's own: what it multiplies a delayed job's time with. */
-const delayedScore = 0x1000
 
 /**
  * Ends a job that waits and that nobody has taken yet; one that somebody has is left alone.

@@ -274,6 +274,14 @@ export class ReadyJobs {
   }
 
   /**
+   * A job was asked to end as cancelled: where its run has begun, and waits in nobody's hands, it is taken next, and an idle consumer is woken.
+   * @returns whether that is so.
+   */
+  async endNext(jobId: string): Promise<boolean> {
+    return (await this.#run('ready-cancelled', [jobId])) === 1
+  }
+
+  /**
    * A job is out of the consumers' hands: frees its place, settles its tenant's account and unlists it. Repeating does nothing.
    * @param fence closes only while this fence is the job's; left out for jobs that have ended.
    * @param options.goesOn it waits to be gone on with: should it be removed from the queue meanwhile, its run is ended.

@@ -33,6 +33,7 @@ export type ScriptName =
   | 'ready-dispatch'
   | 'ready-close'
   | 'ready-front'
+  | 'ready-cancelled'
   | 'ready-reconcile'
   | 'ready-tidy'
   | 'sweep-yield'

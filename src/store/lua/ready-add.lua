@@ -59,8 +59,11 @@ for k, job in ipairs(jobs) do
     if strays then nextRun.note(run, queued) end
     -- One that was removed may have stood under its id.
     keyed.gone(q, job.id)
-    if job.wait then call('ZADD', keyOf(q, 'deadline'), now + job.wait, job.id) elseif deadlines then call('ZREM', keyOf(q, 'deadline'), job.id) end
-    if job.key == '' then
+    local ends = strays and ready.endNext(q, job.id)
+    if job.wait and not ends then call('ZADD', keyOf(q, 'deadline'), now + job.wait, job.id) elseif deadlines then call('ZREM', keyOf(q, 'deadline'), job.id) end
+    if ends then
+      -- It is taken as it is.
+    elseif job.key == '' then
       keyed.release(q, job.id)
       ready.enterShape(q, id, ARGV[job.shape + 1], ARGV[job.shape + 2], ARGV[job.shape + 3])
       ready.list(q, job.id, id, job.tenant, job.score, dirty)

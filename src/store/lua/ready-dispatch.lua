@@ -149,11 +149,15 @@ end
 --   'nobody'    and everybody has found that it can't: it is to be ended, by one that reaches its sandbox if there is one
 local function standOf(jobId)
   local provider = providerOf(jobId)
-  -- One that another superseded while it waited is to be ended: anybody can.
   local refusals = fitness.refusalsOf(jobId)
-  local superseded = not provider and string.sub(call('HGET', R .. ':keyed', q .. ':' .. jobId) or '', 1, 1) == '!'
+  -- One that another superseded while it waited, or that has begun and was cancelled while it waits, is to be ended: anybody can.
+  local function toEnd()
+    if string.sub(call('HGET', R .. ':keyed', q .. ':' .. jobId) or '', 1, 1) == '!' then return true end
+    local run = redis.call('HMGET', runPrefix .. ids.run(q, jobId), 'generation', 'result', 'cancelReason')
+    return run[1] and not run[2] and run[3]
+  end
   -- Unless it has found that it can't: it may be no job that can be read.
-  if superseded and not fitness.refuses(refusals, profile) then return 'stranded' end
+  if not provider and toEnd() and not fitness.refuses(refusals, profile) then return 'stranded' end
   local held = ready.heldOf(ids.run(q, jobId))
   local needed = held and cjson.decode(held.secrets) or {}
   local function has(providers, known)

@@ -118,6 +118,16 @@ function ready.unlist(q, jobId, forNow)
   if not forNow then keyed.gone(q, jobId) end
 end
 
+-- A job whose run has begun, which waits in nobody's hands and is asked to end as cancelled, is taken next: it needs no place, no key and no turn. Returns whether that is so.
+function ready.endNext(q, jobId)
+  local run = call('HMGET', runPrefix .. ids.run(q, jobId), 'generation', 'result', 'cancelReason')
+  if not run[1] or run[2] or not run[3] then return false end
+  ready.unlist(q, jobId)
+  if call('ZREM', bull(q, 'prioritized'), jobId) == 0 and call('ZREM', bull(q, 'delayed'), jobId) == 0 then return false end
+  call('RPUSH', bull(q, 'wait'), jobId)
+  return true
+end
+
 -- Of a job by its id among all queues.
 function ready.heldOf(id)
   local since, accounted, used, length, q, rest = string.match(call('HGET', R .. ':held', id) or '', '^(%S+) (%S+) (%S+) (%d+) ([^:]*):(.*)$')

@@ -1,0 +1,103 @@
+import { Queue } from 'bullmq'
+import type { Redis } from 'ioredis'
+import { pino } from 'pino'
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { inMemoryGitHost } from '../../bench/in-memory/git-host.js'
+import { InMemoryProvider } from '../../bench/in-memory/provider.js'
+import { Consumer, secretsFromEnvironment } from '../../src/consumers/index.js'
+import { startRedis, type EmbeddedRedis } from '../../src/embedded/index.js'
+import type { JobSpecInput } from '../../src/job/spec.js'
+import { AgentQueue, type JobHandle } from '../../src/producers/index.js'
+import { createRedis, Keys } from '../../src/store/index.js'
+import { quickSettings, until } from './deployment.js'
+
+// A run that waits in nobody's hands, as for its budget, hears of what ends it at once, whatever it waits for.
+let redis: EmbeddedRedis
+let client: Redis
+let bull: Queue
+let queue: AgentQueue
+let consumer: Consumer | undefined
+const keys = new Keys()
+const by = { id: 'anna', name: 'anna' }
+
+beforeAll(async () => {
+  redis = await startRedis()
+})
+beforeEach(async () => {
+  client = createRedis({ url: redis.url }, 'commands')
+  await client.flushall()
+  bull = new Queue('agents', { connection: client, prefix: keys.prefix })
+  bull.on('error', () => undefined)
+  queue = new AgentQueue({ redis: { url: redis.url } })
+})
+afterEach(async () => {
+  await consumer?.stop()
+  consumer = undefined
+  await queue.close()
+  await bull.close()
+  client.disconnect()
+})
+afterAll(() => redis.close())
+
+async function consume(sandboxes: number): Promise<void> {
+  consumer = new Consumer({
+    deployment: 'test',
+    redis: { url: redis.url },
+    git: inMemoryGitHost,
+    providers: [{ provider: new InMemoryProvider('a'), limit: { sandboxes }, price: { perSandboxHour: 3_600 } }],
+    secrets: secretsFromEnvironment([]),
+    log: pino({ level: 'silent' }),
+    settings: { ...quickSettings, readWaitMs: 500, budgetPeriodMs: 1_000, reapGraceMs: 60_000 },
+  })
+  await consumer.start()
+}
+
+/** A job that has begun, and waits for its budget. */
+async function parked(more: Partial<JobSpecInput> = {}): Promise<JobHandle> {
+  const job = await queue.enqueue({ repository: 'acme/web', tenant: 'acme', budget: { amount: 3 }, setup: ['sleep 3000'], checkpoint: { paths: ['~/.memory'] }, steps: [{ run: 'true', resume: 'true' }], ...more })
+  await until('it is parked', async () => (await job.status()).state === 'parked')
+  await until('it is delayed', async () => (await bull.getJobState(job.jobId)) === 'delayed')
+  return job
+}
+
+/** Another that runs on and on. */
+async function running(more: Partial<JobSpecInput> = {}): Promise<void> {
+  const other = await queue.enqueue({ repository: 'acme/web', steps: ['sleep 3000'], push: false, ...more })
+  await until('another runs', async () => (await other.status()).step !== null)
+}
+
+describe('one that is cancelled ends at once', () => {
+  it.each<[string, () => Promise<JobHandle>]>([
+    ['while another has its key of concurrency', async () => {
+      const job = await parked({ concurrency: { key: 'k' } })
+      await running({ concurrency: { key: 'k' } })
+      return job
+    }],
+    ['while its tenant is paused', async () => {
+      const job = await parked()
+      await queue.operations.pauseTenant('acme', { by })
+      return job
+    }],
+    ['while another has the only place', async () => {
+      await consumer?.stop()
+      await consume(1)
+      const job = await parked()
+      await running()
+      return job
+    }],
+    ['after its budget was raised, while another has the only place', async () => {
+      await consumer?.stop()
+      await consume(1)
+      const job = await parked()
+      await running()
+      await queue.budgets.setJob(job.jobId, 1_000)
+      await until('it waits for a place', async () => (await client.hget(keys.job(job.jobId), 'sy')) !== null)
+      return job
+    }],
+  ])('%s', async (_while, begin) => {
+    await consume(5)
+    const job = await begin()
+    expect(await job.cancel('because')).toBe('requested')
+    expect(await job.result({ timeoutMs: 30_000 })).toMatchObject({ status: 'cancelled', error: { message: 'because' }, attempts: [{ outcome: 'parked' }] })
+  })
+})
