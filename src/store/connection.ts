@@ -120,7 +120,18 @@ export function createRedis(config: RedisConfig, purpose: ConnectionPurpose): Re
   // Every call that waits for the connection listens, and there may be any number of them. Not 0, which BullMQ adds its own few to.
   redis.setMaxListeners(1_000_000)
   prepareScripts(redis)
+  if (purpose === 'subscriber') leaveToItself(redis)
   return redis
+}
+
+/** ioredis subscribes again by itself after a reconnect, and leaves it to nobody to hear that the connection was closed meanwhile, which would end the process. */
+function leaveToItself(redis: Redis): void {
+  const send = redis.sendCommand.bind(redis)
+  redis.sendCommand = (...command: Parameters<Redis['sendCommand']>) => {
+    const answer = send(...command)
+    if (answer instanceof Promise) answer.catch(() => undefined)
+    return answer
+  }
 }
 
 function open(settings: RedisSettings, purpose: ConnectionPurpose): Redis | Cluster {

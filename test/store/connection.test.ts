@@ -37,6 +37,25 @@ describe('a suitable Redis', () => {
   })
 })
 
+it('one that listens can be closed while it listens again after a reconnect', async () => {
+  const unhandled: unknown[] = []
+  const note = (error: unknown) => void unhandled.push(error)
+  process.on('unhandledRejection', note)
+  after(() => process.off('unhandledRejection', note))
+  const subscriber = redis.connect('subscriber')
+  await subscriber.subscribe('channel')
+  const again = new Promise<void>((resolve) => subscriber.once('ready', resolve))
+  subscriber.stream.destroy()
+  await again
+  const ended = new Promise<void>((resolve) => subscriber.once('end', resolve))
+  subscriber.disconnect()
+  // Before it has an answer.
+  subscriber.stream.destroy()
+  await ended
+  await new Promise<void>((resolve) => setImmediate(resolve))
+  expect(unhandled).toEqual([])
+})
+
 it.each(['commands', 'producer'] as const)('what a turn of the event loop asks for goes out in one write: %s', async (purpose) => {
   const config = { url: redis.server.url }
   const client = createRedis(config, purpose)
