@@ -1,5 +1,6 @@
 import type { Redis } from 'ioredis'
 import { z } from 'zod'
+import { checkObject, isEntryId } from '../job/call-options.js'
 import { InvalidInputError } from '../job/errors.js'
 import { didYouMean } from '../job/nearest-name.js'
 import { type DeadLetter, EventGroup, type EventGroupState, eventGroups, eventsAfter, type Keys } from '../store/index.js'
@@ -35,7 +36,7 @@ export interface KeptEvent<Event extends JobEvent = CompletionEvent> {
 const lettersPerRoundTrip = 100
 /** How many entries are looked at in a round trip when not all are wanted. */
 const entriesPerLook = 1_000
-const letterIds = z.array(z.string().regex(/^\d+-\d+$/))
+const letterIds = z.array(z.string().regex(/-/).refine(isEntryId))
 
 /** The groups that read a deployment's events, and what they have given up. */
 export class EventGroups {
@@ -59,6 +60,7 @@ export class EventGroups {
   async read(options?: { from?: EventPoint | undefined; limit?: number | undefined; types?: undefined }): Promise<KeptEvent[]>
   async read<Kind extends EventKind>(options: { from?: EventPoint | undefined; limit?: number | undefined; types: readonly Kind[] }): Promise<KeptEvent<JobEventOf<Kind>>[]>
   async read(options: { from?: EventPoint | undefined; limit?: number | undefined; types?: readonly EventKind[] | undefined } = {}): Promise<KeptEvent<JobEvent>[]> {
+    checkObject(options, 'options')
     const { from, limit = 100 } = options
     const types = checkKinds(options.types ?? ['completed'], 'types')
     if (!Number.isInteger(limit) || limit < 1 || limit > 1_000) throw new InvalidInputError('limit: must be a whole number from 1 to 1000')
@@ -86,6 +88,7 @@ export class EventGroups {
    * @throws InvalidInputError when nobody has subscribed as this group.
    */
   async dead(options: { group: string; after?: string | undefined; limit?: number | undefined }): Promise<DeadEvent[]> {
+    checkObject(options, 'options')
     const { after, limit = 50 } = options
     if (!Number.isInteger(limit) || limit < 1 || limit > 1_000) throw new InvalidInputError('limit: must be a whole number from 1 to 1000')
     if (after !== undefined) checkIds([after], 'after')
@@ -99,6 +102,7 @@ export class EventGroups {
    * @throws InvalidInputError when nobody has subscribed as this group, or an id is none.
    */
   async redeliver(options: { group: string; ids: readonly string[] | 'all' }): Promise<number> {
+    checkObject(options, 'options')
     const { ids } = options
     if (ids !== 'all') checkIds(ids, 'ids')
     return await this.use(async (redis) => {
@@ -128,6 +132,7 @@ export class EventGroups {
    * @throws InvalidInputError when nobody has subscribed as this group, or the point is none.
    */
   async replay(options: { group: string; from: EventPoint }): Promise<void> {
+    checkObject(options, 'options')
     const after = entryBefore(options.from)
     await this.use(async (redis) => (await this.#known(redis, options.group)).replay(after))
   }
@@ -138,6 +143,7 @@ export class EventGroups {
    * @throws InvalidInputError when nobody has subscribed as this group.
    */
   async resume(options: { group: string }): Promise<boolean> {
+    checkObject(options, 'options')
     return await this.use(async (redis) => (await this.#known(redis, options.group)).resume())
   }
 

@@ -1,5 +1,6 @@
 import ms from 'ms'
 import { z } from 'zod'
+import { cutText } from './harmless-text.js'
 
 const pattern = /^\d+(\.\d+)?\s*(ms|s|m|h|d)$/
 
@@ -25,7 +26,7 @@ export const duration = z
   .transform((text, context) => {
     const parsed = parseDuration(text)
     if (parsed === undefined) {
-      context.addIssue({ code: 'custom', message: `"${text}" is not a duration; write a number and a unit, such as "90s", "40m" or "1h"` })
+      context.addIssue({ code: 'custom', message: `"${cutText(text, 100)}" is not a duration; write a number and a unit, such as "90s", "40m" or "1h"` })
       return z.NEVER
     }
     if (parsed < 1 || parsed > maxDurationMs) {

@@ -1,3 +1,4 @@
+import { cutText } from './harmless-text.js'
 import { didYouMean } from './nearest-name.js'
 import { codeOf, type ErrorCode } from './error-codes.js'
 import type { InfrastructureErrorKind } from './error-kinds.js'
@@ -28,6 +29,11 @@ export class InvalidInputError extends SwitchyardError {
   ) {
     super(message)
   }
+}
+
+/** What somebody has given for a name, which may be of any length: the sentence about it stays one. */
+function named(name: unknown): string {
+  return cutText(String(name), 300)
 }
 
 /** Thrown by `enqueue` when an `idempotencyKey` is used again with a different spec. Use another key, or the same spec. */
@@ -61,7 +67,7 @@ export class UnknownJobError extends SwitchyardError {
   override readonly name = 'UnknownJobError'
   override readonly code = 'SWY_JOB_UNKNOWN'
   constructor(readonly jobId: string) {
-    super(`job ${jobId} is not known: it was never enqueued in this queue, or its record is past its retention`)
+    super(`job ${named(jobId)} is not known: it was never enqueued in this queue, or its record is past its retention`)
   }
 }
 
@@ -70,7 +76,7 @@ export class UnknownScheduleError extends SwitchyardError {
   override readonly name = 'UnknownScheduleError'
   override readonly code = 'SWY_SCHEDULE_UNKNOWN'
   constructor(readonly scheduleId: string) {
-    super(`schedule "${scheduleId}" is not known in this queue; look at its id and the queue's name`)
+    super(`schedule "${named(scheduleId)}" is not known in this queue; look at its id and the queue's name`)
   }
 }
 
@@ -86,7 +92,7 @@ export class UnknownNameError extends SwitchyardError {
   override readonly code = 'SWY_NAME_UNKNOWN'
   /** @param known names that there are, for the hint. */
   constructor(what: string, wanted: string, known: readonly string[], mend: string) {
-    super(`${what} "${wanted}" is not known${didYouMean(wanted, known)}; ${mend}`)
+    super(`${what} "${named(wanted)}" is not known${didYouMean(wanted, known)}; ${mend}`)
   }
 }
 

@@ -43,8 +43,8 @@ const queueParts = new Set([
 ])
 
 /** Whether a job may have this id: of any other text BullMQ would read, or remove, something else that it keeps in the same place. */
-export function mayBeJobId(id: string): boolean {
-  return id.length <= 300 && !queueParts.has(id) && /^[^:]+$|^(?!metrics:|de:)[^:]+:[^:]+:[^:]+$/.test(id) && !/\p{Cc}|\p{Cs}/u.test(id)
+export function mayBeJobId(id: unknown): boolean {
+  return typeof id === 'string' && id.length <= 300 && !queueParts.has(id) && /^[^:]+$|^(?!metrics:|de:)[^:]+:[^:]+:[^:]+$/.test(id) && !/\p{Cc}|\p{Cs}/u.test(id)
 }
 
 /**

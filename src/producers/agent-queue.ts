@@ -1,7 +1,9 @@
 import { checkKinds, type EventKind, EventGroups } from '../events/index.js'
+import { z } from 'zod'
 import { timeZoneProblem } from '../job/days.js'
 import type { Fleet, JobView } from '../job/fleet.js'
 import { CheckpointGoneError, InvalidInputError, QueueClosedError, UnknownJobError } from '../job/errors.js'
+import { parseInput } from '../job/explain.js'
 import type { LogLine } from '../job/log.js'
 import { mayBeJobId } from '../job/names.js'
 import type { JobResult } from '../job/result.js'
@@ -9,6 +11,7 @@ import { defaultMaxSpecBytes, type JobSpec, type JobSpecInput } from '../job/spe
 import type { JobStatus } from '../job/status.js'
 import { costsOf, createRedis, defaultQueueName, defaultRetentionMs, Keys, type LiveConsumer, type ProviderLoad, readLog, type ReadLogOptions, type RedisConfig, Signals, type TenantCost } from '../store/index.js'
 import type { Metrics } from '../telemetry/metrics.js'
+import { checkCall, checkList, checkObject } from '../job/call-options.js'
 import { Enqueuing, type EnqueueOptions } from './enqueuing.js'
 import { Budgets } from './budgets.js'
 import { cancelJob, cancelWaitingJob } from './job-cancel.js'
@@ -69,6 +72,8 @@ let accessTo: (queue: AgentQueue) => QueueAccess
 export function accessOf(queue: AgentQueue): QueueAccess {
   return accessTo(queue)
 }
+
+const costsSchema = z.object({ since: z.string({ error: 'must be a day, such as "2026-12-01"' }).nullish().transform((since) => since ?? undefined), tenant: z.string({ error: 'must be the name of a tenant' }).optional() })
 
 /**
  * The producers' side of a queue: enqueue jobs, wait for them, read their output, cancel them. Needs Redis and nothing
@@ -157,6 +162,7 @@ export class AgentQueue {
    * @throws as `enqueue`; problems name the position, from 0.
    */
   async enqueueMany(specs: readonly JobSpecInput[], options: EnqueueOptions = {}): Promise<JobHandle[]> {
+    checkList(specs, 'jobs')
     const jobs = await this.#enqueuing.newJobs(specs)
     await this.#connection.use((connected) => this.#enqueuing.add(connected, jobs, options))
     return jobs.map(({ jobId }) => this.job(jobId))
@@ -186,6 +192,7 @@ export class AgentQueue {
    * @returns in the order of the ids, null for a job that nobody knows.
    */
   async statuses(jobIds: readonly string[]): Promise<(JobStatus | null)[]> {
+    checkList(jobIds, 'jobIds')
     const possible = await this.#connection.use((connected) => statusesOf(connected, this.name, jobIds.filter(mayBeJobId)))
     return jobIds.map((jobId) => (mayBeJobId(jobId) ? (possible.shift() ?? null) : null))
   }
@@ -207,6 +214,8 @@ export class AgentQueue {
    * were run again.
    */
   async retryMany(filter: RetryFilter = {}, options: RetryOptions = {}): Promise<string[]> {
+    checkObject(filter, 'list')
+    checkObject(options, 'retry')
     const found = new Map<string, SeenRun>()
     const wanted: ListOptions = { ...filter, state: filter.state ?? 'failed', limit: 1_000 }
     if (wanted.state === 'succeeded' && options.from === 'checkpoint') throw new InvalidInputError('retryMany: state: jobs that have succeeded can’t go on from a checkpoint; leave out "from"')
@@ -248,7 +257,7 @@ export class AgentQueue {
    * @throws InvalidInputError, RedisUnavailableError.
    */
   async costs(which: { readonly since?: string | undefined; readonly tenant?: string | undefined } = {}): Promise<TenantCost[]> {
-    const { since, tenant } = which
+    const { since, tenant } = parseInput(costsSchema, which, 'costs')
     const tenants = tenant === undefined ? undefined : [tenant]
     return await this.#connection.use(({ redis }) => costsOf(redis, this.#keys, { since, tenants, timeZone: this.#timeZone, nowMs: Date.now() }))
   }
@@ -285,6 +294,8 @@ export class AgentQueue {
   }
 
   async *#logs(jobId: string, options: ReadLogOptions = {}): AsyncGenerator<LogLine, void, undefined> {
+    checkCall(options, 'logs')
+    checkSeq(options.after ?? 0)
     const [standing] = await this.#connection.use(({ store }) => store.standings([jobId]))
     if (standing?.known !== true) throw new UnknownJobError(jobId)
     const source = await this.#connection.use(async ({ redis }) => ({
@@ -328,6 +339,12 @@ export class AgentQueue {
 
 function checkId(jobId: string): void {
   if (!mayBeJobId(jobId)) throw new UnknownJobError(jobId)
+}
+
+/** What Redis takes for the first part of an entry's id. */
+function checkSeq(after: unknown): void {
+  const seq = Number(after)
+  if (!Number.isInteger(seq) || seq >= 1e19) throw new InvalidInputError('after: must be the sequence number of a piece of output, its `seq`')
 }
 
 function checkTimeZone(timeZone: string): string {

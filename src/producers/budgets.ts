@@ -4,7 +4,7 @@ import { dayOf } from '../job/days.js'
 import { InvalidInputError, UnknownJobError } from '../job/errors.js'
 import { mayBeJobId } from '../job/names.js'
 import { type Keys, setBudget, setBudgets, type SetBudget } from '../store/index.js'
-import { entryOf, type Operator, shownName } from './operations.js'
+import { checkOperator, entryOf, type Operator, shownName } from './operations.js'
 import type { Connected } from './producer-connection.js'
 import { parseInput } from '../job/explain.js'
 import { tenantName } from '../job/tenant-name.js'
@@ -72,6 +72,7 @@ export class Budgets {
    */
   async setTenant(tenant: string, amount: number | null, by: Operator = nobody): Promise<BudgetChange> {
     parseInput(tenantSchema, tenant, 'tenant')
+    checkOperator(by)
     const micros = checked(amount)
     return await this.use(({ redis }) => setBudget(redis, this.keys, { tenant }, micros, shownName(by), entryOf(by, 'setTenantBudget', [tenant])))
   }
@@ -84,6 +85,7 @@ export class Budgets {
    */
   async setJob(jobId: string, amount: number | null, by: Operator = nobody): Promise<BudgetChange> {
     const micros = checked(amount)
+    checkOperator(by)
     if (!mayBeJobId(jobId)) throw new UnknownJobError(jobId)
     return await this.use(async ({ redis, store }) => {
       const [standing] = await store.standings([jobId])

@@ -3,6 +3,7 @@ import { counted } from '../job/counted.js'
 import { InvalidInputError, UnknownNameError } from '../job/errors.js'
 import { parseInput } from '../job/explain.js'
 import { appendAudit, askToLeave, type AuditEntry, type Heeded, type KeptAuditEntry, type Keys, type LiveConsumer, mostOperatedTenants, type OperatorWord, type ProviderDrain, type ProviderLimitSet, readAudit, redisNowMs, type Said, type Saying, tenantLoads, type TenantShareSet, type TenantStanding } from '../store/index.js'
+import { checkObject, isEntryId } from '../job/call-options.js'
 import { type BulkOptions, type BulkResult, mostBulk, toMany } from './job-bulk.js'
 import type { JobPage, ListOptions } from './job-pages.js'
 import type { RetryOptions, SeenRun } from './job-retry.js'
@@ -38,8 +39,9 @@ export interface Change<Word> {
 
 const oneLine = (longest: number) => z.string({ error: 'must be a text' }).min(1, 'is empty; leave it out').max(longest, `is longer than ${longest} characters`).regex(/^[^\p{Cc}\p{Cs}\p{Zl}\p{Zp}]*$/u, 'must be one line without control characters')
 const longestMs = 366 * 24 * 60 * 60 * 1000
+const operatorSchema = z.object({ id: oneLine(200), name: z.string().max(200).transform((name) => name.replace(/\p{Cs}/gu, '\ufffd')) })
 const optionsSchema = z.object({
-  by: z.object({ id: oneLine(200), name: z.string().max(200).transform((name) => name.replace(/\p{Cs}/gu, '\ufffd')) }),
+  by: operatorSchema,
   reason: oneLine(200).optional(),
   forMs: z.int('must be a whole number of milliseconds').min(1_000, 'must be at least a second').max(longestMs, 'must be at most a year').optional(),
 })
@@ -49,6 +51,11 @@ const shareSchema = z.object({
   cap: z.int('must be a whole number of jobs').min(1, 'must be at least 1; pause the tenant to have none of its jobs begun').max(100_000, 'must be at most 100000').optional(),
 })
 const tenantSchema = tenantName()
+const providerSchema = z.string({ error: 'must be the name of a provider' })
+const consumerSchema = z.string({ error: 'must be the id of a consumer, or the beginning of it' })
+const notedSchema = z.object({ by: operatorSchema, action: z.string(), targets: z.array(z.string()) })
+const entryId = z.string({ error: 'must be the id of an entry' }).refine(isEntryId, 'must be the id of an entry, as auditLog gives it')
+const auditSchema = z.object({ limit: z.int('must be a whole number').min(1, 'must be at least 1').default(50), before: entryId.nullish() })
 
 /**
  * What operators do to a deployment while it runs. What they say stands in Redis, so that every consumer heeds it with its next look, and it holds
@@ -72,13 +79,13 @@ export class Operations {
    * @throws UnknownNameError, InvalidInputError, RedisUnavailableError; the other operations too.
    */
   async drainProvider(provider: string, options: OperateOptions & { readonly move?: boolean | undefined }): Promise<Change<ProviderDrain>> {
+    const saying = sayingOf(options, 'drainProvider', parseInput(providerSchema, provider, 'provider'))
     const { move = false } = options
-    const saying = sayingOf(options, 'drainProvider', provider)
     return await this.ofProvider(provider, move ? 'move' : 'drain', async ({ operators }) => await operators.drain(provider, { move }, saying))
   }
 
   async resumeProvider(provider: string, options: Pick<OperateOptions, 'by'>): Promise<Change<ProviderDrain>> {
-    const saying = sayingOf(options, 'resumeProvider', provider)
+    const saying = sayingOf(options, 'resumeProvider', parseInput(providerSchema, provider, 'provider'))
     return await this.ofProvider(provider, 'drain', async ({ operators }) => await operators.drain(provider, null, saying))
   }
 
@@ -88,7 +95,7 @@ export class Operations {
    */
   async limitProvider(provider: string, sandboxes: number | null, options: OperateOptions): Promise<Change<ProviderLimitSet> & { readonly configured: number }> {
     const limit = sandboxes === null ? null : parseInput(limitSchema, sandboxes, 'limit')
-    const saying = sayingOf(options, 'limitProvider', provider)
+    const saying = sayingOf(options, 'limitProvider', parseInput(providerSchema, provider, 'provider'))
     return await this.use(async (connected) => {
       const said = (await connected.operators.limit(provider, limit, saying)) ?? (await this.noProvider(connected, provider))
       return { ...(await changeOf(connected, said, 'limit')), configured: said.configured }
@@ -138,8 +145,9 @@ export class Operations {
     })
   }
 
-  /** Who did what, the newest first. @param options.before an entry's id. */
-  async auditLog({ limit = 50, before }: { readonly limit?: number | undefined; readonly before?: string | undefined } = {}): Promise<KeptAuditEntry[]> {
+  /** Who did what, the newest first. @param options.before an entry's id. @throws InvalidInputError, RedisUnavailableError. */
+  async auditLog(options: { readonly limit?: number | undefined; readonly before?: string | undefined } = {}): Promise<KeptAuditEntry[]> {
+    const { limit, before } = parseInput(auditSchema, options, 'audit log')
     return await this.use(({ redis }) => readAudit(redis, this.keys, before ?? null, limit))
   }
 
@@ -169,6 +177,7 @@ export class Operations {
    */
   async drainConsumer(consumer: string, options: Pick<OperateOptions, 'by' | 'reason'>): Promise<{ readonly consumer: string; readonly changed: boolean }> {
     const { by, reason = null } = parseInput(optionsSchema, options, 'options')
+    parseInput(consumerSchema, consumer, 'consumer')
     return await this.use(async ({ roster, redis }) => {
       const live = await roster.live()
       const exact = live.filter((each) => each.consumer === consumer)
@@ -189,6 +198,8 @@ export class Operations {
    * @throws InvalidInputError for a state that has not ended, or a limit that can't be; RedisUnavailableError.
    */
   async retryJobs(filter: JobFilter, options: BulkOptions & RetryOptions & { readonly by: Operator }): Promise<BulkResult> {
+    checkObject(filter, 'where')
+    parseInput(optionsSchema, options, 'options')
     const { state = 'failed' } = filter
     if (state === 'waiting' || state === 'running' || state === 'parked') throw new InvalidInputError(`where: state: jobs that are ${state} can't be run again; give failed, cancelled or succeeded`)
     if (state === 'succeeded' && options.from === 'checkpoint') throw new InvalidInputError('where: state: jobs that have succeeded can’t go on from a checkpoint; leave out "from"')
@@ -197,8 +208,10 @@ export class Operations {
 
   /** Cancels all jobs that a filter finds; without a state those that have not ended: a parked one would go on some day. */
   async cancelJobs(filter: JobFilter, options: BulkOptions & { readonly by: Operator; readonly reason?: string | undefined }): Promise<BulkResult> {
+    checkObject(filter, 'where')
+    parseInput(optionsSchema, options, 'options')
     const { state } = filter
-    if (state !== undefined && state !== 'waiting' && state !== 'running' && state !== 'parked') throw new InvalidInputError(`where: state: jobs that have ${state === 'cancelled' ? 'been cancelled' : state} have ended; give waiting, running or parked`)
+    if (state === 'succeeded' || state === 'failed' || state === 'cancelled') throw new InvalidInputError(`where: state: jobs that have ${state === 'cancelled' ? 'been cancelled' : state} have ended; give waiting, running or parked`)
     const reason = options.reason ?? `cancelled by ${shownName(options.by)}`
     const cancel = async (jobId: string) => (await this.jobs.cancel(jobId, reason)) !== 'ended'
     return await this.toMany('cancelJobs', filter, state === undefined ? ['waiting', 'running', 'parked'] : [state], options, state === 'waiting' ? (jobId) => this.jobs.cancelWaiting(jobId, reason) : cancel)
@@ -209,12 +222,13 @@ export class Operations {
    * wait to be gone on with, go on.
    */
   async drainQueue(options: BulkOptions & { readonly by: Operator; readonly reason?: string | undefined }): Promise<BulkResult> {
+    parseInput(optionsSchema, options, 'options')
     const reason = options.reason ?? `the queue was drained by ${shownName(options.by)}`
     return await this.toMany('drainQueue', {}, ['waiting'], { ...options, limit: options.limit ?? mostBulk }, (jobId) => this.jobs.cancelWaiting(jobId, reason))
   }
 
   private async toMany(action: string, filter: JobFilter, states: Parameters<typeof toMany>[2], options: BulkOptions & { readonly by: Operator }, work: Parameters<typeof toMany>[4]): Promise<BulkResult> {
-    const { by } = parseInput(optionsSchema, options, 'options')
+    const by = parseInput(optionsSchema, options, 'options').by
     const done = await toMany((page) => this.jobs.list(page), filter, states, options, work)
     if (options.dryRun !== true && done.jobIds.length > 0) await this.audit(by, action, done.jobIds, { after: { where: filter, done: done.jobIds.length, failed: done.failed.length } })
     return done
@@ -222,6 +236,7 @@ export class Operations {
 
   /** Notes in the audit log what was done by other means than these. */
   async audit(by: Operator, action: string, targets: readonly string[], change: { readonly before?: unknown; readonly after?: unknown } = {}): Promise<void> {
+    parseInput(notedSchema, { by, action, targets }, 'audit entry')
     await this.use(({ redis }) => appendAudit(redis, this.keys, { ...entryOf(by, action, targets), ...change }))
   }
 
@@ -290,6 +305,11 @@ export function ignoring(consumers: readonly Pick<LiveConsumer, 'consumer' | 'he
 
 export function entryOf({ id, name }: Operator, action: string, targets: readonly string[]): AuditEntry {
   return { by: id, name, action, targets: targets.slice(0, 20), count: targets.length, status: 200 }
+}
+
+/** @throws InvalidInputError. */
+export function checkOperator(by: unknown): void {
+  parseInput(operatorSchema, by, 'by')
 }
 
 export function shownName({ id, name }: Operator): string {

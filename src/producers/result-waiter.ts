@@ -1,6 +1,8 @@
 import { InvalidInputError, NewerReleaseError, SwitchyardError, UnknownJobError } from '../job/errors.js'
+import { cutText } from '../job/harmless-text.js'
 import type { JobResult } from '../job/result.js'
 import { type Signals, untilAborted } from '../store/index.js'
+import { checkCall } from '../job/call-options.js'
 
 /** Thrown by `result()` when the job has not ended within `timeoutMs`. The job goes on; ask again, or cancel it. */
 export class ResultTimeoutError extends SwitchyardError {
@@ -59,8 +61,9 @@ export class ResultWaiter {
    * @throws InvalidInputError, UnknownJobError, ResultTimeoutError, the signal's reason, or what the first look-up meets (RedisUnavailableError).
    */
   async wait(jobId: string, options: { timeoutMs?: number | undefined; signal?: AbortSignal | undefined } = {}): Promise<JobResult> {
+    checkCall(options, 'result')
     const { timeoutMs = Number.POSITIVE_INFINITY, signal } = options
-    if (typeof timeoutMs !== 'number' || !(timeoutMs >= 0)) throw new InvalidInputError(`timeoutMs: ${String(timeoutMs)} must be a number of milliseconds from 0 on; leave it out to wait without limit`)
+    if (typeof timeoutMs !== 'number' || !(timeoutMs >= 0)) throw new InvalidInputError(`timeoutMs: ${cutText(String(timeoutMs), 100)} must be a number of milliseconds from 0 on; leave it out to wait without limit`)
     signal?.throwIfAborted()
     const state = await untilAborted(this.#ask(jobId), signal)
     if (state === 'unknown') throw new UnknownJobError(jobId)

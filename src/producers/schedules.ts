@@ -4,6 +4,7 @@ import { nextSlot, type Timing } from '../job/schedule-slots.js'
 import { type Missed, type Overlap, parseSchedule, parseScheduleId, type ScheduleInput } from '../job/schedule.js'
 import type { JobSpec } from '../job/spec.js'
 import { type Keys, mostOfTenant, mostSchedules, ScheduleStore, type StoredSchedule } from '../store/index.js'
+import { checkObject } from '../job/call-options.js'
 import type { Connected } from './producer-connection.js'
 import { readDefinition, type ScheduleDefinition, shownDefinition } from './schedule-definition.js'
 import { startTicks, stopTicks, tickNow } from './schedule-ticks.js'
@@ -50,7 +51,8 @@ export class Schedules {
    * @param id letters, digits, `_`, `-` and dots: the ids of its jobs begin with it.
    * @throws InvalidInputError, RedisUnavailableError.
    */
-  async upsert(id: string, input: ScheduleInput, { tenants = null }: ScheduleOwners = {}): Promise<Schedule> {
+  async upsert(id: string, input: ScheduleInput, owners: ScheduleOwners = {}): Promise<Schedule> {
+    const tenants = tenantsOf(owners)
     parseScheduleId(id)
     const { job, ...rules } = parseSchedule(input)
     const definition: ScheduleDefinition = { ...rules, spec: this.#checkedJob(job) }
@@ -76,11 +78,14 @@ export class Schedules {
 
   /** @throws UnknownScheduleError, NewerReleaseError for one that this release can't show, RedisUnavailableError. */
   async get(id: string): Promise<Schedule> {
+    checkId(id)
     return await this.use((connected) => this.#get(connected, id))
   }
 
   /** No run is begun until it is resumed; those under way go on. @throws UnknownScheduleError, RedisUnavailableError. */
-  async pause(id: string, { tenants = null }: ScheduleOwners = {}): Promise<void> {
+  async pause(id: string, owners: ScheduleOwners = {}): Promise<void> {
+    const tenants = tenantsOf(owners)
+    checkId(id)
     await this.use(async ({ redis }) => {
       if (!(await new ScheduleStore(redis, this.keys).pause(id, tenants))) throw new UnknownScheduleError(id)
       await stopTicks(redis, this.keys, id)
@@ -88,7 +93,9 @@ export class Schedules {
   }
 
   /** Goes on; what was missed meanwhile is seen to at once, as `missed` says. @throws UnknownScheduleError, RedisUnavailableError. */
-  async resume(id: string, { tenants = null }: ScheduleOwners = {}): Promise<void> {
+  async resume(id: string, owners: ScheduleOwners = {}): Promise<void> {
+    const tenants = tenantsOf(owners)
+    checkId(id)
     await this.use(async ({ redis }) => {
       const store = new ScheduleStore(redis, this.keys)
       if (!(await store.resume(id, tenants))) throw new UnknownScheduleError(id)
@@ -100,7 +107,9 @@ export class Schedules {
   }
 
   /** Begins no more runs; those under way go on. @throws UnknownScheduleError, RedisUnavailableError. */
-  async remove(id: string, { tenants = null }: ScheduleOwners = {}): Promise<void> {
+  async remove(id: string, owners: ScheduleOwners = {}): Promise<void> {
+    const tenants = tenantsOf(owners)
+    checkId(id)
     await this.use(async ({ redis }) => {
       const was = await new ScheduleStore(redis, this.keys).remove(id, tenants)
       if (!was && tenants !== null) throw new UnknownScheduleError(id)
@@ -127,6 +136,15 @@ export class Schedules {
       throw new InvalidInputError(problems[0] ?? '', problems)
     }
   }
+}
+
+function tenantsOf(owners: ScheduleOwners): readonly string[] | null {
+  checkObject(owners, 'schedule owners')
+  return owners.tenants ?? null
+}
+
+function checkId(id: unknown): void {
+  if (typeof id !== 'string') throw new InvalidInputError('schedule id: must be a text')
 }
 
 async function describe({ store }: Connected, schedules: readonly StoredSchedule[]): Promise<Schedule[]> {

@@ -1,6 +1,7 @@
 import type { Redis } from 'ioredis'
 import { z } from 'zod'
 import { InvalidInputError } from '../job/errors.js'
+import { cutText } from '../job/harmless-text.js'
 import { dayOf, isDay, type Day } from '../job/days.js'
 import type { Keys } from './keys.js'
 
@@ -34,7 +35,7 @@ export async function costsOf(redis: Redis, keys: Keys, which: { readonly since?
   const { tenants, timeZone, nowMs } = which
   const today = dayOf(nowMs, timeZone)
   const since = which.since ?? today
-  if (!isDay(since)) throw new InvalidInputError(`since: "${since}" is no day; give one such as "${today}"`)
+  if (!isDay(since)) throw new InvalidInputError(`since: "${cutText(since, 100)}" is no day; give one such as "${today}"`)
   const days: string[] = []
   // By half days, so that none is skipped where a zone makes one short.
   for (let ms = nowMs; days.length < keptDays && dayOf(ms, timeZone) >= since; ms -= dayMs / 2) if (days.at(-1) !== dayOf(ms, timeZone)) days.push(dayOf(ms, timeZone))

@@ -162,6 +162,8 @@ export class EventGroup {
 
   /** Dead letters, the oldest first. @param page.after the letter behind which to begin. */
   async deadLetters(page: { readonly after?: string | undefined; readonly limit: number }): Promise<DeadLetter[]> {
+    // Redis takes no interval that begins behind the last id there can be.
+    if (page.after === '18446744073709551615-18446744073709551615') return []
     const from = page.after === undefined ? '-' : `(${page.after}`
     const found = await this.#redis.xrange(this.#own.at(-1) ?? '', from, '+', 'COUNT', page.limit)
     return found.map(([letterId, flat]) => {
