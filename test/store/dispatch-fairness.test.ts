@@ -3,7 +3,7 @@ import type { Redis } from 'ioredis'
 import { beforeEach, describe, expect, it } from 'vitest'
 import { parseJobSpec, type JobSpecInput } from '../../src/job/spec.js'
 import { Budgets, Keys, type KnownConstraints, type ProviderLimit, ReadyJobs, RunStore } from '../../src/store/index.js'
-import { after, newId, record, useRedis } from './fixture.js'
+import { after, newId, record, result, useRedis } from './fixture.js'
 
 const redis = useRedis()
 let client: Redis
@@ -428,6 +428,24 @@ describe('what a script looks at', () => {
     expect(await one.take()).toBe('stays')
     expect(one.agains()).toBeGreaterThanOrEqual(9)
     expect(one.agains()).toBeLessThanOrEqual(12)
+  })
+
+  it.each([[false], [true]])('ends where the view of one that was busy for long was dropped, and what it listed was given by others; left in a provider’s list: %s', async (left) => {
+    const one = await side('agents', [{ provider: 'p', sandboxes: 2 }])
+    for (let tenant = 0; tenant < 6; tenant++) await one.add(`j${tenant}`, { tenant: `t${tenant}` })
+    expect((await one.look(0, 'busy')).what).toBe('take')
+    const long = (await client.rpop(one.keys.bullmq('wait')))!
+    const store = new RunStore(client, one.keys)
+    const { fence } = (await store.acquire(long, { holder: 'long', fresh: record(long) })) as { fence: number }
+    await advance(660_000)
+    for (let turn = 0; turn < 5; turn++) {
+      for (let looks = 0; looks < 4 && (await one.look(0, 'other')).what !== 'take'; looks++);
+      await one.ready.close((await client.rpop(one.keys.bullmq('wait')))!)
+    }
+    expect(await client.lrange(`${redis.keys.ready()}:garbage`, 0, -1)).toEqual(['agents:1:busy'])
+    if (left) await client.zadd(`${redis.keys.ready()}:at:p`, 0, 'agents:1:busy')
+    expect(await store.finishAndClose(long, fence, record(long), result(long), { id: 'done' }, [], { holder: 'long', viewId: 'busy' })).toBeNull()
+    expect(await client.exists(`${redis.keys.ready()}:at:p`)).toBe(0)
   })
 
   it('leaves nothing of consumers of another configuration, and they may come back', async () => {

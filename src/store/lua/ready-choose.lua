@@ -174,6 +174,8 @@ function choice.choose(free, usable, receiver)
         return { jobId = jobId, q = q, view = view, provider = at, holder = holder }
       end
       ready.leave(q, shape, name)
+      ready.spent = ready.spent + 1
+      if not views.isKept(q, view) then views.withdraw(q, view) end
     end
     -- What is taken saves it with what it is charged.
     if begins then accounts.save(name) end

@@ -8,8 +8,10 @@ local function handOn(provider, own)
   if ledger.grant(provider) then return nil end
   local free = { [provider] = ledger.read(provider) }
   if ledger.room(free[provider], 0, 0) ~= 'fits' then return nil end
-  -- Others may have hidden it while it took none.
-  if own and not call('ZSCORE', R .. ':at:' .. provider, ownQueue .. ':' .. ready.epochOf(ownQueue) .. ':' .. own.view) then views.show(ownQueue, own.view, provider) end
+  -- Others may have hidden it while it took none; or dropped it, where its consumers were busy for long without a look: then they look first.
+  if own and not call('ZSCORE', R .. ':at:' .. provider, ownQueue .. ':' .. ready.epochOf(ownQueue) .. ':' .. own.view) then
+    if call('ZSCORE', keyOf(ownQueue, 'views'), own.view) then views.show(ownQueue, own.view, provider) else own = nil end
+  end
   local function receiver(q, view)
     local idle = ledger.idleConsumer(q, view)
     if not idle and own and q == ownQueue and view == own.view then return own.holder end

@@ -159,8 +159,20 @@ end
 -- A view that nobody looks at any more: it is out of the deployment's lists at once, and is taken apart like an epoch that is over.
 function views.garbageOf(q, view) return q .. ':' .. ready.epochOf(q) .. ':' .. view end
 
-function views.drop(q, view)
+-- Whether what changes is written into a view. One that was dropped meanwhile, or is beyond the number of those that are kept, holds what is gone.
+function views.isKept(q, view)
+  for _, each in ipairs(views.of(q)) do
+    if each == view then return true end
+  end
+  return false
+end
+
+function views.withdraw(q, view)
   for _, provider in ipairs(call('SMEMBERS', L)) do call('ZREM', R .. ':at:' .. provider, q .. ':' .. ready.epochOf(q) .. ':' .. view) end
+end
+
+function views.drop(q, view)
+  views.withdraw(q, view)
   for _, part in ipairs({ 'mapped', 'policy' }) do call('HDEL', keyOf(q, part), view) end
   call('ZREM', keyOf(q, 'views'), view)
   call('RPUSH', R .. ':garbage', views.garbageOf(q, view))
