@@ -35,7 +35,7 @@ async function side(name: string, limits: readonly ProviderLimit[] = [{ provider
     for (;;) {
       const means = { profileId: name, viewId, providers, secrets: [], shares: false }
       const found = await ready.dispatch({ holder: name, leaseId: newId(), limits, known, choice: 'most-free', means, graceMs: 60_000, idleMs })
-      known = found.unknown.map(({ id, number }) => ({ id, number, can: [providers] }))
+      known = found.unknown.map(({ id, number, json }) => ({ id, number, can: [(JSON.parse(json) as { providers?: { allow?: string[] } }).providers?.allow ?? providers] }))
       if (found.what === 'again') again++
       if (found.what === 'take' || (found.what === 'nothing' && known.length === 0)) return found
     }
@@ -227,6 +227,84 @@ describe('a tenant’s share', () => {
     }
     expect(turns.filter((tenant) => tenant === 'b').length).toBeGreaterThanOrEqual(4)
     expect(turns.filter((tenant) => tenant === 'b').length).toBeLessThanOrEqual(8)
+  })
+
+  describe('follows it from one crowd to another that has come much further, or less far', () => {
+    /** Nine tenants at one provider and two at another, of one place each; who had its turn where, in turns of ten seconds. */
+    async function crowds() {
+      const one = await side('agents', ['slow', 'fast'].map((provider) => ({ provider, sandboxes: 1 })))
+      const backlog = (tenant: string, provider: string, count = 100) => one.addMany(Array.from({ length: count }, (_, index) => `${tenant} ${provider} ${newId()} ${index}`), { tenant, providers: { allow: [provider] } })
+      for (let index = 0; index < 8; index++) await backlog(`s${index}`, 'slow')
+      await backlog('f', 'fast')
+      const held: string[] = []
+      const end = async (jobId: string) => {
+        held.splice(held.indexOf(jobId), 1)
+        await client.del(one.keys.job(jobId))
+        await one.ready.close(jobId)
+      }
+      const turns = async (count: number, short?: string) => {
+        const had: string[] = []
+        for (let turn = 0; turn < count; turn++) {
+          for (let jobId = await one.take(); jobId !== null; jobId = await one.take()) {
+            held.push(jobId)
+            had.push(jobId.split(' ').slice(0, 2).join(' '))
+          }
+          for (const jobId of held.filter((each) => short !== undefined && each.startsWith(short))) await end(jobId)
+          await advance(10_000)
+          for (const jobId of [...held]) await end(jobId)
+        }
+        return (who: string) => had.filter((each) => each === who).length
+      }
+      return { one, backlog, turns }
+    }
+
+    it('to one that has come further: it goes before nobody there', async () => {
+      const { backlog, turns } = await crowds()
+      await backlog('x', 'slow', 8)
+      await turns(60)
+      await backlog('x', 'fast')
+      const had = await turns(20)
+      expect(had('x fast')).toBeGreaterThanOrEqual(8)
+      expect(had('x fast')).toBeLessThanOrEqual(12)
+    })
+
+    it.each([[0], [1]])('to one that has come less far, with %i of its jobs left where it was: it has its turn with the others', async (left) => {
+      const { backlog, turns } = await crowds()
+      await backlog('x', 'fast', 20 + left)
+      await turns(40)
+      await backlog('x', 'slow')
+      const had = await turns(27)
+      expect(had('x slow')).toBeGreaterThanOrEqual(2)
+      expect(had('x slow')).toBeLessThanOrEqual(4)
+    })
+
+    it('and leaves no debt behind by that', async () => {
+      const { backlog, turns } = await crowds()
+      await turns(30)
+      let slow = 0
+      let wanted = 'slow'
+      await backlog('x', wanted, 1)
+      for (let turn = 0; turn < 45; turn++) {
+        const had = await turns(1, 'x fast')
+        slow += had('x slow')
+        if (had(`x ${wanted}`) === 0) continue
+        wanted = wanted === 'slow' ? 'fast' : 'slow'
+        await backlog('x', wanted, 1)
+      }
+      // Its share of the turns there is five; by a short job elsewhere between any two it had three times as many.
+      expect(slow).toBeGreaterThanOrEqual(3)
+      expect(slow).toBeLessThanOrEqual(6)
+    })
+
+    it('and is no greater for one that is in both', async () => {
+      const { backlog, turns } = await crowds()
+      await turns(60)
+      await backlog('x', 'slow')
+      await backlog('x', 'fast')
+      const had = await turns(40)
+      expect(had('x fast')).toBeGreaterThanOrEqual(16)
+      expect(had('x fast') + had('x slow')).toBeLessThanOrEqual(25)
+    })
   })
 
   it.each([[{}], [{ z: 3 }]])('remembers a debt, which halves every ten minutes, whatever had no turn for long: %j', async (others) => {

@@ -2,29 +2,43 @@
 -- What tenants have used, and what their shares are.
 -- Accounts: 'vt credit mean held heaps base leftAt fresh', then for each queue ':name:used credit'. `heaps`: in how many Q:s it stands. `base`:
 -- where a queue of it begins. `fresh`: 1 when it is still to begin at the present of what it gets a place of; else when it had its last turn, in ms.
+-- Besides ':@ provider:0 1' where it had its last turn (`home`), and ':@ provider:vt ms' with what virtual time it left others, and when (`marks`).
 --
 -- Tenants take turns by virtual time: seconds of sandbox used, divided by the tenant's weight. It is one account for all queues; a
 -- tenant's queues take turns among themselves by what each has used. A job is charged its tenant's mean when it is taken, and the difference
 -- as time goes by and when it ends. Who comes back begins at the present, or where its debt ends; that halves every ten minutes. So does who could have no turn for a while
 -- (it was paused, at its cap, without budget, or its queue was): others used what it left, and don't owe it that time.
+-- Where providers have crowds of their own, as with jobs that allow one of them each, what is present drifts apart. A tenant that goes from one crowd to another takes
+-- along what it owes there, not its total, and finds what it had owed here. Which it does, where the others have used less, once it has nothing in hand and nothing waiting but
+-- there: one that is served elsewhere meanwhile has its share there, and its jobs keep their order.
 -- Invariant: accounts only ever go up while something of theirs is listed (a refund is credit on later charges), so that a score in a heap is a
 -- lower bound. One that is too low when it comes up is put right, and the next is looked at; a call does so at most `patience` times.
 accounts.mostDebtors, accounts.halfLifeMs, accounts.forgetMs, accounts.mostDebt = 10000, 600000, 7200000, 86400
 -- What passes between two accounts of a job that is in hand; more is a time in which nobody had it, or a clock that was set.
 accounts.longestStepMs = 120000
+-- Providers whose presents are so far apart, in seconds or jobs of a tenant, have crowds of their own.
+accounts.apart = { seconds = 60, jobs = 2 }
 accounts.known, accounts.shares, accounts.equalShare = {}, {}, { weight = 1 }
 -- Unknown as yet: the virtual times that are present, and whether anything is said of shares.
 accounts.present, accounts.anyShares = false, 'unknown'
 
 -- lazily accounts
 function accounts.parse(text)
-  local a = { vt = 0, credit = 0, mean = 1, held = 0, heaps = 0, base = 0, leftAt = 0, fresh = 1, queues = {}, owed = {} }
+  local a = { vt = 0, credit = 0, mean = 1, held = 0, heaps = 0, base = 0, leftAt = 0, fresh = 1, queues = {}, owed = {}, home = false, marks = {} }
   if text then
     local head, rest = string.match(text, '^([^:]*)(.*)$')
     local vt, credit, mean, held, heaps, from, leftAt, fresh = string.match(head, '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+)$')
     a.vt, a.credit, a.mean, a.held, a.heaps = tonumber(vt), tonumber(credit), tonumber(mean), tonumber(held), tonumber(heaps)
     a.base, a.leftAt, a.fresh = tonumber(from), tonumber(leftAt), tonumber(fresh)
-    for q, used, owed in string.gmatch(rest, ':([^:]*):(%S+) ([^:]*)') do a.queues[q], a.owed[q] = tonumber(used), tonumber(owed) end
+    for q, used, owed in string.gmatch(rest, ':([^:]*):(%S+) ([^:]*)') do
+      if string.sub(q, 1, 2) ~= '@ ' then
+        a.queues[q], a.owed[q] = tonumber(used), tonumber(owed)
+      elseif tonumber(owed) == 1 then
+        a.home = string.sub(q, 3)
+      else
+        a.marks[string.sub(q, 3)] = { vt = tonumber(used), leftAt = tonumber(owed) }
+      end
+    end
   end
   return a
 end
@@ -74,25 +88,26 @@ function accounts.shareOf(name)
   return accounts.shares[name]
 end
 
--- The virtual times that are present at the providers; who changes one forgets them.
+-- The virtual times that are present at the providers, by their names.
 function accounts.presents()
   if not accounts.present then
-    accounts.present = call('HVALS', R .. ':present')
-    for i, vt in ipairs(accounts.present) do accounts.present[i] = tonumber(vt) end
+    accounts.present = {}
+    local found = call('HGETALL', R .. ':present')
+    for i = 1, #found, 2 do accounts.present[found[i]] = tonumber(found[i + 1]) end
   end
   return accounts.present
 end
 
 function accounts.leastPresent()
   local least = math.huge
-  for _, vt in ipairs(accounts.presents()) do least = math.min(least, vt) end
+  for _, vt in pairs(accounts.presents()) do least = math.min(least, vt) end
   return least < math.huge and least or 0
 end
 
 -- What a virtual time has come to, or is ahead of. A provider that has had no turn for long is far behind, and ahead of that everybody is.
 function accounts.presentBehind(vt)
   local behind
-  for _, each in ipairs(accounts.presents()) do
+  for _, each in pairs(accounts.presents()) do
     if each <= vt and each > (behind or -1) then behind = each end
   end
   return behind or accounts.leastPresent()
@@ -114,6 +129,8 @@ function accounts.saveAll(names)
       back[#back + 1] = name
     end
     local parts = { string.format('%.3f %.3f %.3f %d %d %.3f %.0f %.0f', a.vt, a.credit, a.mean, a.held, a.heaps, a.base, a.leftAt, a.fresh) }
+    if a.home then parts[#parts + 1] = ':@ ' .. a.home .. ':0 1' end
+    for provider, mark in pairs(a.marks) do parts[#parts + 1] = string.format(':@ %s:%.3f %.0f', provider, mark.vt, mark.leftAt) end
     for q, used in pairs(a.queues) do parts[#parts + 1] = string.format(':%s:%.3f %.3f', q, used, a.owed[q] or 0) end
     texts[#texts + 1] = name
     texts[#texts + 1] = table.concat(parts)
@@ -131,7 +148,7 @@ function accounts.forgetDebtors()
   local tooMany = oldest[1] and call('ZCARD', debt) > accounts.mostDebtors
   for _, name in ipairs(oldest) do
     local a = accounts.of(name)
-    if tooMany or now - a.leftAt > accounts.forgetMs or (now - a.leftAt > accounts.halfLifeMs and a.vt <= accounts.leastPresent()) then
+    if tooMany or now - a.leftAt > accounts.forgetMs or (now - a.leftAt > accounts.halfLifeMs and a.vt <= accounts.leastPresent() and not next(a.marks)) then
       call('ZREM', debt, name)
       call('HDEL', R .. ':tenant', name)
       accounts.known[name] = nil
@@ -143,12 +160,38 @@ end
 function accounts.comeBack(a, name)
   local present = accounts.leastPresent()
   a.vt, a.credit = accounts.rounded(a.vt - a.credit / accounts.shareOf(name).weight), 0
-  if a.leftAt ~= 0 and a.vt > present then
-    local from = accounts.presentBehind(a.vt)
-    a.vt = accounts.rounded(from + math.min(a.vt - from, accounts.mostDebt) * 0.5 ^ (math.max(0, now - a.leftAt) / accounts.halfLifeMs))
+  if a.leftAt ~= 0 then
+    local left = 0.5 ^ (math.max(0, now - a.leftAt) / accounts.halfLifeMs)
+    local function decayed(vt, from) return accounts.rounded(from + math.min(vt - from, accounts.mostDebt) * left) end
+    local from = a.home and accounts.presents()[a.home] or accounts.presentBehind(a.vt)
+    if a.vt > from then a.vt = decayed(a.vt, from) end
+    for provider, mark in pairs(a.marks) do
+      local there = accounts.presents()[provider] or mark.vt
+      if mark.vt > there then mark.vt = decayed(mark.vt, there) else a.marks[provider] = nil end
+    end
   end
   a.vt = math.max(a.vt, present)
   a.fresh = 1
+end
+
+-- Whether what is present at a tenant's last provider is far from this, so that its virtual time says nothing of its turn here: 'ahead', 'behind' or false.
+function accounts.isApart(a, present)
+  local home = a.home and accounts.presents()[a.home]
+  local far = math.max(accounts.apart.seconds, accounts.apart.jobs * a.mean)
+  if not home or math.abs(home - present) <= far then return false end
+  return home > present and 'ahead' or 'behind'
+end
+
+-- A tenant comes from one crowd to another, whose present is this one: it takes along what it owes there, and finds what it had owed here.
+function accounts.move(a, present, providers, at)
+  local owes = math.min(math.max(0, a.vt - accounts.presents()[a.home]), accounts.mostDebt)
+  a.marks[a.home] = { vt = a.vt, leftAt = now }
+  a.vt = accounts.rounded(present + owes)
+  for _, provider in ipairs(providers) do
+    a.vt = math.max(a.vt, a.marks[provider] and a.marks[provider].vt or 0)
+    a.marks[provider] = nil
+  end
+  a.home = at
 end
 
 -- A tenant could have no turn for a while, and can again.
@@ -174,7 +217,12 @@ function accounts.accrue(h)
   h.used = h.used + math.min(math.max(now - h.since, 0), accounts.longestStepMs) / 1000
   h.since = now
   if h.used > h.accounted then
-    accounts.charge(accounts.of(h.tenant), h.q, accounts.shareOf(h.tenant).weight, h.used - h.accounted)
+    local a, weight = accounts.of(h.tenant), accounts.shareOf(h.tenant).weight
+    accounts.charge(a, h.q, weight, h.used - h.accounted)
+    -- Where it was before it is owed by what was begun there, too.
+    for _, mark in pairs(a.marks) do
+      if mark.leftAt > now - h.used * 1000 then mark.vt = accounts.rounded(mark.vt + (h.used - h.accounted) / weight) end
+    end
     h.accounted = h.used
   end
 end

@@ -5,7 +5,7 @@
 -- A shape that does not fit although its turn has come lets smaller ones pass for `patienceMs`; then what becomes free is kept for it.
 local choice = { tenantsPerClass = 4, shapesPerTenant = 8, classesPerProvider = 64, viewsPerProvider = 16, raisedPerLook = 2 }
 -- What was read; who changes it forgets it.
-choice.opened, choice.metas, choice.presents, choice.policies, choice.looked, choice.heads, choice.skips = {}, {}, {}, {}, {}, {}, {}
+choice.opened, choice.metas, choice.policies, choice.looked, choice.heads, choice.skips = {}, {}, {}, {}, {}, {}
 -- For how long a queue is skipped before its tenants begin anew.
 choice.longSkipMs = 60000
 -- Whether jobs of a queue have a time to wait, or smaller ones pass a shape of it; nil where that is to be asked.
@@ -134,9 +134,10 @@ function choice.choose(free, usable, receiver)
     local q, view, name, shape, provider = best.q, best.view, best.tenant, best.shape, best.provider
     local tenants = viewKey(q, view, 'a:' .. best.class)
     local a = accounts.of(name)
+    local comes, servedElsewhere = choice.comes(a, name, q, view, best.class, provider)
     local begins = a.fresh == 1 or choice.wasSkipped(q, a.fresh)
     if begins then
-      a.vt = accounts.rounded(math.max(a.vt, choice.presentOf(q, view, best.class)))
+      a.vt = accounts.rounded(math.max(a.vt, views.presentOf(q, view, best.class)))
       -- What it gets of something that nobody else waits for says nothing of its turn among others, which may be far ahead.
       a.fresh = contested and now or 1
     end
@@ -156,14 +157,20 @@ function choice.choose(free, usable, receiver)
       ready.spent = ready.spent + 1
     elseif score > best.score and score >= others then
       call('ZADD', tenants, accounts.text(score), name)
+      -- It is asked again when a job of it ends.
+      if servedElsewhere then call('SADD', R .. ':capped:' .. name, views.cappedAt(q, view, best.class)) end
       ready.spent = ready.spent + 1
     else
       local vt, needed = a.vt, choice.secretsOf(q, shape)
       local jobId = choice.nextJob(q, shape, name, best.rival)
       if jobId then
         local holder, leaseId = receiver(q, view, jobId)
-        call('HSET', R .. ':present', provider, string.format('%.3f', vt))
-        choice.presents[provider], accounts.present = vt, false
+        -- What it gets here besides says nothing of the turns of those who are here.
+        if not servedElsewhere then
+          call('HSET', R .. ':present', provider, string.format('%.3f', vt))
+          if accounts.present then accounts.present[provider] = vt end
+          a.home = provider
+        end
         if a.fresh ~= 1 then a.fresh = now end
         choice.served(q)
         local at = choice.bind(leaseId, holder, q, jobId, shape, provider)
@@ -178,25 +185,27 @@ function choice.choose(free, usable, receiver)
       if not views.isKept(q, view) then views.withdraw(q, view) end
     end
     -- What is taken saves it with what it is charged.
-    if begins then accounts.save(name) end
+    if begins or comes then accounts.save(name) end
   end
   return nil, 'again'
 end
 
 -- lazily choice: what is found.
--- The present of a class: the latest turn at any of its providers. Who waits for all of them has come to it, and one of them may have had no turn for long.
-function choice.presentOf(q, view, class)
-  local names, latest = {}, 0
+-- A tenant's turn comes at providers that have another crowd than the one that it had its last turn in. Where it is served still,
+-- or waits, by one that has used more, it has its share there.
+-- Returns whether its account was changed, and whether it is served there.
+function choice.comes(a, name, q, view, class, provider)
+  if not views.isElsewhere(a, q, view, class) then return false, false end
+  local present = views.presentOf(q, view, class)
+  local apart = accounts.isApart(a, present)
+  if not apart then return false, false end
+  if apart == 'ahead' and (a.held > 0 or a.heaps > call('ZCARD', viewKey(q, view, 't:' .. class .. ':' .. name))) then return false, true end
+  local providers = {}
   for _, group in ipairs(views.classAt(q, view, class)[1]) do
-    for _, name in ipairs(group) do
-      if not choice.presents[name] then names[#names + 1] = name end
-    end
+    for _, each in ipairs(group) do providers[#providers + 1] = each end
   end
-  for i, vt in ipairs(names[1] and call('HMGET', R .. ':present', unpack(names)) or {}) do choice.presents[names[i]] = tonumber(vt or '0') end
-  for _, group in ipairs(views.classAt(q, view, class)[1]) do
-    for _, name in ipairs(group) do latest = math.max(latest, choice.presents[name]) end
-  end
-  return latest
+  accounts.move(a, present, providers, provider)
+  return true, false
 end
 
 -- A queue whose turn it was could not have it: it is paused, or limited, or nobody takes for it. Q:skipped is 'since when, in ms, or 0; when such a time was last over that was long'.

@@ -8,7 +8,7 @@
 --                          jobs in consumers' hands; ms and s
 --   R:begun                hash: job id among all queues -> queue, of jobs that have a run and are in nobody's hands, as those that wait for a budget. What has gone on is taken
 --                          out by the next look (ready-reconcile.lua)
---   R:capped:<tenant>      set: '<queue>:<epoch>:<class>:<view id>' where the tenant waits for its cap; R:uncapping: tenants for whom some are to be put back
+--   R:capped:<tenant>      set: '<queue>:<epoch>:<class>:<view id>' where the tenant waits for its cap, or is asked again when a job of it ends (ready-choose.lua); R:uncapping: tenants for whom some are to be put back
 --   R:unpaid:<tenant>      set: '<queue>:<epoch>:<shape>:<view id>' that wait for the tenant's budget: no view shows them. R:unpaid hash: '<queue>:<epoch>:<shape>:<tenant>'
 --                          -> why, for people; R:paying:day, R:paying:version sorted sets: tenant -> ms by Redis' clock, and version of the budgets, from which on they are looked at again
 --   R:present              hash: provider -> virtual time of the latest turn there

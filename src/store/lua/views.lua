@@ -25,6 +25,42 @@ function views.classAt(q, view, class)
   return views.classes[id]
 end
 
+-- The present of a class: the latest turn at any of its providers. Who waits for all of them has come to it, and one of them may have had no turn for long.
+function views.presentOf(q, view, class)
+  local latest = 0
+  for _, group in ipairs(views.classAt(q, view, class)[1]) do
+    for _, name in ipairs(group) do latest = math.max(latest, accounts.presents()[name] or 0) end
+  end
+  return latest
+end
+
+-- Whether a tenant had its last turn at another provider than those of a class.
+function views.isElsewhere(a, q, view, class)
+  if not a.home then return false end
+  for _, group in ipairs(views.classAt(q, view, class)[1]) do
+    for _, name in ipairs(group) do
+      if name == a.home then return false end
+    end
+  end
+  return true
+end
+
+-- A tenant among those of a class, where it stands already or `anew`. One that comes from where more was used stands first: what it owes here is reckoned when it comes up.
+function views.stand(q, view, class, name, anew)
+  local a, tenants = accounts.of(name), viewKey(q, view, 'a:' .. class)
+  local score = accounts.scoreOf(a, q)
+  if anew and call('ZADD', tenants, 'NX', accounts.text(score), name) == 0 then return false end
+  if views.isElsewhere(a, q, view, class) then
+    local present = views.presentOf(q, view, class)
+    if score > present and accounts.isApart(a, present) == 'ahead' then
+      call('ZADD', tenants, accounts.text(present), name)
+      return true
+    end
+  end
+  if not anew then call('ZADD', tenants, accounts.text(score), name) end
+  return true
+end
+
 function views.leastOf(bucket)
   local cpu, memory = string.match(bucket, '^([^,]*),(.*)$')
   local function least(power) return tonumber(power) and 2 ^ tonumber(power) or 0 end
@@ -97,12 +133,12 @@ end
 function views.place(q, view, shape, name, first, later, scored)
   local class = views.classOf(q, view, shape)
   if not class then return end
-  local shapes, tenants = viewKey(q, view, 't:' .. class .. ':' .. name), viewKey(q, view, 'a:' .. class)
+  local shapes = viewKey(q, view, 't:' .. class .. ':' .. name)
   if first and not unpaid.holds(q, view, shape, name) then
     call('ZADD', shapes, first, shape)
     if view == scored then return end
     if call('SISMEMBER', R .. ':capped:' .. name, views.cappedAt(q, view, class)) == 1 then return end
-    if call('ZADD', tenants, 'NX', accounts.text(accounts.scoreOf(accounts.of(name), q)), name) == 0 then return end
+    if not views.stand(q, view, class, name, true) then return end
   elseif views.forsake(q, view, class, shape, name) then
     return
   end
@@ -194,7 +230,7 @@ function views.uncap(name, asked)
     if not call('ZSCORE', keyOf(q, 'views', epoch), view) then
       call('UNLINK', viewKey(q, view, 't:' .. class .. ':' .. name, epoch))
     elseif epoch == ready.epochOf(q) and call('EXISTS', viewKey(q, view, 't:' .. class .. ':' .. name)) == 1 then
-      call('ZADD', viewKey(q, view, 'a:' .. class), accounts.text(accounts.scoreOf(accounts.of(name), q)), name)
+      views.stand(q, view, class, name, false)
       views.refresh(q, view, class)
     end
   end
