@@ -3,7 +3,7 @@ import { z } from 'zod'
 import { checkObject, isEntryId } from '../job/call-options.js'
 import { InvalidInputError } from '../job/errors.js'
 import { didYouMean } from '../job/nearest-name.js'
-import { type DeadLetter, EventGroup, type EventGroupState, eventGroups, eventsAfter, type Keys } from '../store/index.js'
+import { type DeadLetter, EventGroup, type EventGroupState, eventGroups, eventsAfter, type Keys, type TrimmedBehind, trimmedBehind } from '../store/index.js'
 import type { EventKind } from '../job/event-kinds.js'
 import type { CompletionEvent } from './completion-event.js'
 import { checkKinds, deliveredEvent, type JobEvent, type JobEventOf, kindOf } from './job-event.js'
@@ -52,7 +52,8 @@ export class EventGroups {
 
   /**
    * Events that are kept, the oldest first; no group learns of it.
-   * @param options.from where to begin; with all that are kept when left out. The next ones are those after the last one's `sequence`.
+   * @param options.from where to begin; with all that are kept when left out. The next ones are those after the last one's `sequence`. What was trimmed by
+   * then is left out; `trimmed` says whether anything was.
    * @param options.limit how many at most, from 1 to 1,000. Default 100.
    * @param options.types which events. Default `['completed']`. What can't be read is among them whatever they are.
    * @throws InvalidInputError when the point, the limit or a type is none.
@@ -129,12 +130,26 @@ export class EventGroups {
   /**
    * Gives a group every event from a point on, those that it has handled too; or skips to there. What it is not done with stays, and so do
    * its dead events.
+   * @returns `trimmed`: what of that is gone already; null when nothing is.
    * @throws InvalidInputError when nobody has subscribed as this group, or the point is none.
    */
-  async replay(options: { group: string; from: EventPoint }): Promise<void> {
+  async replay(options: { group: string; from: EventPoint }): Promise<{ readonly trimmed: TrimmedBehind | null }> {
     checkObject(options, 'options')
     const after = entryBefore(options.from)
-    await this.use(async (redis) => (await this.#known(redis, options.group)).replay(after))
+    return await this.use(async (redis) => {
+      await (await this.#known(redis, options.group)).replay(after)
+      return { trimmed: await trimmedBehind(redis, this.keys, after) }
+    })
+  }
+
+  /**
+   * What of the events from a point on is gone already, for those who read on from where they stood: null when nothing is.
+   * @throws InvalidInputError when it is no point.
+   */
+  async trimmed(options: { from: EventPoint }): Promise<TrimmedBehind | null> {
+    checkObject(options, 'options')
+    const after = entryBefore(options.from)
+    return await this.use((redis) => trimmedBehind(redis, this.keys, after))
   }
 
   /**

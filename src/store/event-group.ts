@@ -200,6 +200,35 @@ export async function eventsAfter(redis: Redis, keys: Keys, after: string, limit
   })
 }
 
+/** Events behind a point that are gone: how many at most, and the first that is kept. */
+export interface TrimmedBehind {
+  /** All that were trimmed so far: of those nobody knows any more which were before the point. */
+  readonly atMost: number
+  /** The sequence of the first event that is kept; null where none is. */
+  readonly firstKept: string | null
+}
+
+const numberedFields = z.object({ n: z.coerce.number().optional() })
+
+/** What was trimmed behind an entry, as far as can be told; null when all that came behind it is there. */
+export async function trimmedBehind(redis: Redis, keys: Keys, after: string): Promise<TrimmedBehind | null> {
+  const [first] = await redis.xrange(keys.events(), '-', '+', 'COUNT', 1)
+  if (first === undefined) {
+    const added = Number((await redis.hget(keys.eventAccount(), 'added')) ?? 0)
+    return added === 0 ? null : { atMost: added, firstKept: null }
+  }
+  const [firstKept, flat] = first
+  const { n = 1 } = numberedFields.parse(pairsSchema.parse(flat))
+  return n <= 1 || !isBefore(after, firstKept) ? null : { atMost: n - 1, firstKept }
+}
+
+/** Whether one entry's id is before another's. */
+function isBefore(a: string, b: string): boolean {
+  const [aMs = 0n, aNumber = 0n] = a.split('-').map(BigInt)
+  const [bMs = 0n, bNumber = 0n] = b.split('-').map(BigInt)
+  return aMs === bMs ? aNumber < bNumber : aMs < bMs
+}
+
 /** How all groups stand, by name; two round trips. */
 export async function eventGroups(redis: Redis, keys: Keys): Promise<EventGroupState[]> {
   const groups = groupsReply.parse(await redis.xinfo('GROUPS', keys.events()).catch(noStream)).map((flat) => String(flat[flat.indexOf('name') + 1]))

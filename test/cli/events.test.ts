@@ -95,6 +95,16 @@ describe('with events of three jobs and a group that gives one up', () => {
     expect((await switchyard('events', 'replay', '-g', 'billing', '--since', '2000-01-01')).code).toBe(0)
     const [replayed] = await json<{ unread: number }[]>('events', 'groups')
     expect(replayed?.unread).toBeGreaterThan(group?.unread ?? 0)
+    // What is gone is told, and not on stdout, which is for events.
+    const client = createRedis({ url: redis.url }, 'commands')
+    await client.xtrim(keys.events(), 'MAXLEN', 1)
+    client.disconnect()
+    const gone = /up to \d+ events? from there on (is|are) gone: the first that is kept is \d+-\d+; to keep more, raise consumer\.events\n$/
+    expect((await switchyard('events', 'replay', '-g', 'billing', '--since', '2000-01-01')).stdout).toMatch(gone)
+    const read = await switchyard('events', '--after', '0-0', '--json')
+    expect(read.stdout.trim().split('\n')).toHaveLength(1)
+    expect(read.stderr).toMatch(gone)
+    expect((await switchyard('events')).stderr).toBe('')
   })
 
   it.each([

@@ -158,6 +158,26 @@ describe('a replay', () => {
     expect(await groups().list()).toMatchObject([{ missed: 0 }, { missed: 0 }])
   })
 
+  it('says what of it is gone, as does who reads on from where it stood', async () => {
+    const client = redis.client
+    await endJobs(numbered(1))
+    listen(() => undefined)
+    await until(async () => (await groups().list())[0]?.pending === 0, 'it came')
+    expect(await groups().replay({ group: 'group', from: { after: '0-0' } })).toEqual({ trimmed: null })
+    await endJobs(numbered(9, 'more'))
+    const ids = (await client.xrange(redis.keys.events(), '-', '+')).map(([id]) => id)
+    await client.xtrim(redis.keys.events(), 'MAXLEN', 6)
+    const gone = { atMost: 4, firstKept: ids[4] }
+    for (const after of ['0-0', ids[1]!, `${ids[4]!.split('-')[0]!.slice(1)}-5`]) {
+      expect(await groups().trimmed({ from: { after } })).toEqual(gone)
+      expect(await groups().replay({ group: 'group', from: { after } })).toEqual({ trimmed: gone })
+    }
+    expect(await groups().trimmed({ from: { sinceMs: 1 } })).toEqual(gone)
+    for (const after of [ids[4]!, ids[9]!, '9999999999999-0']) expect(await groups().trimmed({ from: { after } })).toBeNull()
+    await client.xtrim(redis.keys.events(), 'MAXLEN', 0)
+    expect(await groups().trimmed({ from: { after: ids[9]! } })).toEqual({ atMost: 10, firstKept: null })
+  })
+
   it('needs a point and a group', async () => {
     await expect(groups().replay({ group: 'nobody', from: { sinceMs: 0 } })).rejects.toThrow('nobody has subscribed')
     await expect(groups().replay({ group: 'group', from: { after: 'job.1' } })).rejects.toThrow('from: must be')

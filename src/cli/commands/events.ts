@@ -1,6 +1,6 @@
 import { setTimeout as pause } from 'node:timers/promises'
 import type { Command } from 'commander'
-import { type DeadEvent, type EventKind, eventKinds, type EventPoint, type JobEvent, type KeptEvent, kindOf } from '../../events/index.js'
+import { type DeadEvent, type EventKind, eventKinds, type EventPoint, type JobEvent, type KeptEvent, kindOf, type TrimmedBehind } from '../../events/index.js'
 import { InvalidInputError } from '../../job/errors.js'
 import { harmlessLine } from '../../job/harmless-text.js'
 import type { AgentQueue } from '../../producers/index.js'
@@ -9,7 +9,7 @@ import { idsOf, kindsOf, limitOf, pointOf } from '../event-flags.js'
 import { deadTable, eventLine, groupsTable } from '../event-report.js'
 import { operatorOf } from '../operator-flags.js'
 import { counted } from '../output.js'
-import { jsonLine, pass, print, printJson } from '../print.js'
+import { jsonLine, pass, print, printJson, say } from '../print.js'
 import { withConfigOption, withJsonOption, type SharedFlags } from '../shared-options.js'
 
 type PointFlags = SharedFlags & { readonly after?: string; readonly since?: string }
@@ -153,9 +153,9 @@ Example:
       const from = pointOf(flags)
       if (from === undefined) throw new InvalidInputError('events replay: give --since or --after, where the group is to begin')
       await withEvents(flags, async (queue) => {
-        await queue.events.replay({ group: flags.group, from })
-        if (flags.json === true) printJson({ group: flags.group, from })
-        else print(harmlessLine(`group ${flags.group}: gets every event from there on`))
+        const { trimmed } = await queue.events.replay({ group: flags.group, from })
+        if (flags.json === true) printJson({ group: flags.group, from, trimmed })
+        else print(harmlessLine(`group ${flags.group}: gets every event from there on${trimmed === null ? '' : ` that is kept; ${trimmedText(trimmed)}`}`))
       })
     })
 }
@@ -176,6 +176,8 @@ interface Reading {
 /** Ends when all is printed; with `follow`, when it is told to. */
 async function printEvents(queue: AgentQueue, { from, limit, follow, json, types, signal }: Reading): Promise<void> {
   let point = from
+  const trimmed = from === undefined ? null : await queue.events.trimmed({ from })
+  if (trimmed !== null) say(`switchyard: ${trimmedText(trimmed)}`)
   for (let left = limit; left > 0 && !signal.aborted; ) {
     const found = await queue.events.read({ from: point, limit: eventsPerLook, types: eventKinds })
     const wanted = found.filter(({ event }) => event === null || types.includes(kindOf(event))).slice(0, left)
@@ -186,6 +188,10 @@ async function printEvents(queue: AgentQueue, { from, limit, follow, json, types
     else if (!follow) return
     else await pause(lookEveryMs, undefined, { signal }).catch(() => undefined)
   }
+}
+
+function trimmedText({ atMost, firstKept }: TrimmedBehind): string {
+  return `up to ${counted(atMost, 'event')} from there on ${atMost === 1 ? 'is' : 'are'} gone: ${firstKept === null ? 'none is kept' : `the first that is kept is ${firstKept}`}; to keep more, raise consumer.events`
 }
 
 /** What can't be read is shown as it is. */
