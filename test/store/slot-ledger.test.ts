@@ -247,6 +247,46 @@ describe("a job's place", () => {
   })
 })
 
+describe('very many that wait are seen to in parts', () => {
+  const commands = async () => [...(await redis.client.info('commandstats')).matchAll(/cmdstat_(\S+):calls=(\d+)/g)].reduce((sum, [, , calls]) => sum + Number(calls), 0)
+  /** A reservation in as many calls as it takes, each of so many commands at most. */
+  async function reserveInParts(request: ReserveRequest): Promise<{ provider: string | null; calls: number; most: number }> {
+    for (let calls = 1, most = 0; ; calls++) {
+      const before = await commands()
+      const { provider, opensInMs } = await ledger().reserve(request)
+      most = Math.max(most, (await commands()) - before)
+      if (provider !== null || opensInMs !== 1) return { provider, calls, most }
+    }
+  }
+
+  it.each([
+    ['they have died', 70_000, []],
+    ['the limit was raised', 0, Array.from({ length: 300 }, (_, index) => `w${index}`)],
+  ])('%s', async (_why, laterMs, granted) => {
+    const slots = ledger()
+    await slots.reserve(ask('holder', [limit('a', 1)], { ttlMs: 600_000 }))
+    await Promise.all(Array.from({ length: 300 }, (_, index) => slots.reserve(ask(`w${index}`, [limit('a', 1)], { wait: { rank: 0 } }))))
+    await pass(laterMs)
+    const { provider, calls, most } = await reserveInParts(ask('new', [limit('a', 302)], { wait: { rank: 1 } }))
+    expect(provider).toBe('a')
+    expect(calls).toBe(5)
+    expect(most).toBeLessThan(2_500)
+    const { slots: held } = await new SlotOwners(redis.client, redis.keys).bound('a')
+    expect(held).toEqual([])
+    expect(await redis.client.hlen(`${redis.keys.ledger()}:lease`)).toBe(granted.length + 2)
+  })
+
+  it('those that are too large for the rest of a pool', async () => {
+    const slots = ledger()
+    const pool = limit('a', 1_000, { cpu: 4 })
+    await slots.reserve(ask('holder', [pool], { demand: { cpu: 3, memoryMiB: 0 }, ttlMs: 600_000 }))
+    await Promise.all(Array.from({ length: 300 }, (_, index) => slots.reserve(ask(`large${index}`, [pool], { demand: { cpu: 2, memoryMiB: 0 }, wait: { rank: 0 } }))))
+    const before = await commands()
+    expect((await slots.reserve(ask('small', [pool], { wait: { rank: 1 } }))).provider).toBeNull()
+    expect((await commands()) - before).toBeLessThan(2_500)
+  })
+})
+
 it('keeps waiters in line by one renewal, and says which stand there no more', async () => {
   const slots = ledger()
   await slots.reserve(ask('granted', [limit('a', 1)], { holder: 'c', ttlMs: 60_000 }))

@@ -53,4 +53,5 @@ for _, name in ipairs(candidates) do
   local ms = ledger.opensIn(ledger.read(name))
   if ms and (soonest == '' or ms < soonest) then soonest = ms end
 end
-return { '', ledger.loadsOf(candidates), soonest }
+-- Who is behind the part that this call did goes on at once.
+return { '', ledger.loadsOf(candidates), ledger.more and 1 or soonest }

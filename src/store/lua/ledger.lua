@@ -72,6 +72,8 @@ ledger.probeMs, ledger.limitedProbeMs = 180000, 10000
 ledger.noPace = 100
 -- A waiter that is too large for what is left of a pool lets smaller ones pass for so long; then the pool is kept for it.
 ledger.patienceMs = 30000
+-- Of those that wait for a place so many are granted one or dropped in a call, and so many looked at that are too large.
+ledger.mostGrants, ledger.mostUnfit = 64, 256
 
 -- Providers as `read` found them; a script that changes one has to `forget` it.
 ledger.known, ledger.waits = {}, 'unknown'
@@ -177,33 +179,41 @@ function ledger.anyWaits()
   return ledger.waits
 end
 
--- Gives a provider's free places to its waiters, the first who fits first. `own` learns of its grant by the script's
--- answer, everybody else by the inbox. Returns whether what is left is kept for a waiter.
+-- Gives a provider's free places to its waiters, the first who fits first. `own` learns of its grant by the script's answer, everybody else by the inbox. Returns whether what is
+-- left is kept for a waiter. Where very many are granted or gone (a limit was raised, many consumers died) a call does a part: what is left is kept for the rest, and
+-- `ledger.more` says that there is one.
 function ledger.grant(name, own)
   if not ledger.anyWaits() then return false end
-  local first = 0
+  local first, done = 0, 0
   while true do
     local ids = redis.call('ZRANGE', ledger.waitersKey(name), first, first + 99)
     if #ids == 0 then return false end
     for _, id in ipairs(ids) do
       local waiter = ledger.getWaiter(id)
+      local answer = waiter and waiter.expiresAt > now and ledger.room(ledger.read(name), waiter.milliCpu, waiter.memoryMiB)
+      if not answer or answer == 'fits' then
+        if done == ledger.mostGrants then
+          ledger.more = true
+          return true
+        end
+        done = done + 1
+      end
       if not waiter then
         redis.call('ZREM', ledger.waitersKey(name), id)
-      elseif waiter.expiresAt <= now then
+      elseif not answer then
         ledger.dropWaiter(id, waiter)
+      elseif answer == 'fits' then
+        ledger.dropWaiter(id, waiter)
+        ledger.take(id, name, waiter.holder, waiter.milliCpu, waiter.memoryMiB, waiter.ttl)
+        if id ~= own then ledger.tell(waiter.holder, { kind = 'grant', leaseId = id, provider = name }) end
+      elseif answer ~= 'unfit' then
+        return false
+      elseif now - (waiter.since or now) > ledger.patienceMs then
+        return true
       else
-        local answer = ledger.room(ledger.read(name), waiter.milliCpu, waiter.memoryMiB)
-        if answer == 'fits' then
-          ledger.dropWaiter(id, waiter)
-          ledger.take(id, name, waiter.holder, waiter.milliCpu, waiter.memoryMiB, waiter.ttl)
-          if id ~= own then ledger.tell(waiter.holder, { kind = 'grant', leaseId = id, provider = name }) end
-        elseif answer ~= 'unfit' then
-          return false
-        elseif now - (waiter.since or now) > ledger.patienceMs then
-          return true
-        else
-          first = first + 1
-        end
+        first = first + 1
+        -- Those behind so many wait until the pool is kept for one of these.
+        if first == ledger.mostUnfit then return false end
       end
     end
   end

@@ -327,7 +327,7 @@ if not open then
   return answer('nothing')
 end
 for _ = 1, perLook.handedOn do
-  if next(free) == nil then return answer((merging or keyed.advanced) and 'again' or 'nothing') end
+  if next(free) == nil then return answer((merging or keyed.advanced or ledger.more) and 'again' or 'nothing') end
   local found, more = choice.choose(free, function(queue, view)
     if queue == q and view == me then return true end
     return choice.isOpen(queue) and ledger.idleConsumer(queue, view) ~= nil
@@ -336,7 +336,7 @@ for _ = 1, perLook.handedOn do
     return ledger.idleConsumer(queue, view), 'on/' .. jobId .. '/' .. leaseId
   end)
   -- What came to the front of its line in this call may be of a shape that the caller is still to learn of.
-  if not found then return answer((more or merging or keyed.advanced) and 'again' or 'nothing') end
+  if not found then return answer((more or merging or keyed.advanced or ledger.more) and 'again' or 'nothing') end
   if found.q == q and found.view == me then return answer('take', found.jobId, found.provider) end
   ledger.wake(found.q, found.holder, found)
   for name in pairs(free) do
