@@ -2,7 +2,7 @@
 -- What tenants have used, and what their shares are.
 -- Accounts: 'vt credit mean held heaps base leftAt fresh', then for each queue ':name:used credit'. `heaps`: in how many Q:s it stands. `base`:
 -- where a queue of it begins. `fresh`: 1 when it is still to begin at the present of what it gets a place of; else when it had its last turn, in ms.
--- Besides ':@ provider:0 1' where it had its last turn (`home`), and ':@ provider:vt ms' with what virtual time it left others, and when (`marks`).
+-- Besides '::provider home' where it had its last turn, and '::provider vt ms' with what virtual time it left others, and when (`marks`): a queue has a name.
 --
 -- Tenants take turns by virtual time: seconds of sandbox used, divided by the tenant's weight. It is one account for all queues; a
 -- tenant's queues take turns among themselves by what each has used. A job is charged its tenant's mean when it is taken, and the difference
@@ -31,12 +31,13 @@ function accounts.parse(text)
     a.vt, a.credit, a.mean, a.held, a.heaps = tonumber(vt), tonumber(credit), tonumber(mean), tonumber(held), tonumber(heaps)
     a.base, a.leftAt, a.fresh = tonumber(from), tonumber(leftAt), tonumber(fresh)
     for q, used, owed in string.gmatch(rest, ':([^:]*):(%S+) ([^:]*)') do
-      if string.sub(q, 1, 2) ~= '@ ' then
+      if q ~= '' then
         a.queues[q], a.owed[q] = tonumber(used), tonumber(owed)
-      elseif tonumber(owed) == 1 then
-        a.home = string.sub(q, 3)
+      elseif owed == 'home' then
+        a.home = used
       else
-        a.marks[string.sub(q, 3)] = { vt = tonumber(used), leftAt = tonumber(owed) }
+        local atVt, leftAt = string.match(owed, '^(%S+) (%S+)$')
+        if atVt then a.marks[used] = { vt = tonumber(atVt), leftAt = tonumber(leftAt) } end
       end
     end
   end
@@ -129,8 +130,8 @@ function accounts.saveAll(names)
       back[#back + 1] = name
     end
     local parts = { string.format('%.3f %.3f %.3f %d %d %.3f %.0f %.0f', a.vt, a.credit, a.mean, a.held, a.heaps, a.base, a.leftAt, a.fresh) }
-    if a.home then parts[#parts + 1] = ':@ ' .. a.home .. ':0 1' end
-    for provider, mark in pairs(a.marks) do parts[#parts + 1] = string.format(':@ %s:%.3f %.0f', provider, mark.vt, mark.leftAt) end
+    if a.home then parts[#parts + 1] = '::' .. a.home .. ' home' end
+    for provider, mark in pairs(a.marks) do parts[#parts + 1] = string.format('::%s %.3f %.0f', provider, mark.vt, mark.leftAt) end
     for q, used in pairs(a.queues) do parts[#parts + 1] = string.format(':%s:%.3f %.3f', q, used, a.owed[q] or 0) end
     texts[#texts + 1] = name
     texts[#texts + 1] = table.concat(parts)

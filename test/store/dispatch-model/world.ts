@@ -180,10 +180,15 @@ export class World {
     const [job] = known
     if (given.length === 1 && job !== undefined && looks !== undefined) {
       const vt = (tenant: string) => Number(accounts[tenant]?.split(' ')[0] ?? Number.NaN)
-      const fresh = (tenant: string) => /^1(?!\d)/.test(accounts[tenant]?.split(' ')[7] ?? '')
+      // Who could have no turn for long, as its queue was skipped, begins at the present as who is new does.
+      const skippedUntil = Number((await this.client.get(`${this.keys.ready()}:q:${looks.queue}:${await this.epochOf(looks.queue)}:skipped`))?.split(' ')[1] ?? 0)
+      const fresh = (tenant: string) => {
+        const turn = Number(/^\d+/.exec(accounts[tenant]?.split(' ')[7] ?? '')?.[0])
+        return turn === 1 || turn < skippedUntil
+      }
       // Who comes from one crowd to another, whose accounts have come to something else, is put among those there.
       const comes = (each: ModelJob) => {
-        const home = /:@ ([^:]*):0 1/.exec(accounts[each.tenant] ?? '')?.[1]
+        const home = /::(\S+) home/.exec(accounts[each.tenant] ?? '')?.[1]
         const at = looks.providers.filter((name) => each.allow?.includes(name) ?? true)
         return home !== undefined && !at.some((name) => name === home) && Math.abs(Number(presents[home] ?? 0) - Math.max(0, ...at.map((name) => Number(presents[name] ?? 0)))) > 60
       }
