@@ -101,3 +101,11 @@ describe('one that is cancelled ends at once', () => {
     expect(await job.result({ timeoutMs: 30_000 })).toMatchObject({ status: 'cancelled', error: { message: 'because' }, attempts: [{ outcome: 'parked' }] })
   })
 })
+
+it.each(['cancel-running', 'cancel-waiting'] as const)('a newer one takes its place, and it does not go on behind that once it could: %s', async (then) => {
+  await consume(5)
+  const job = await parked({ concurrency: { key: 'k' } })
+  const newer = await queue.enqueue({ repository: 'acme/web', concurrency: { key: 'k', then }, steps: ['true'], push: false })
+  expect(await job.result({ timeoutMs: 30_000 })).toMatchObject({ status: 'cancelled', error: { message: `superseded by job ${newer.jobId}`, code: 'SWY_SUPERSEDED' }, attempts: [{ outcome: 'parked' }] })
+  expect(await newer.result({ timeoutMs: 30_000 })).toMatchObject({ status: 'succeeded' })
+})

@@ -563,6 +563,34 @@ describe('cancel-waiting, drop', () => {
     expect(await other.takeAll()).toEqual(['newer'])
   })
 
+  it.each(['cancel-waiting', 'cancel-running'] as const)('the oldest of those that wait go, as many as are too many: %s', async (then) => {
+    for (const id of ['a', 'b', 'c']) await q.enqueue(id, 'wait', { limit: 2 })
+    await other.enqueue('d', 'wait', { limit: 2 })
+    expect(await q.enqueue('newer', then, { limit: 2 })).toEqual(['a', 'b', 'c'].map((id) => `${id}: superseded by job newer`))
+    for (const id of ['a', 'b', 'c']) await q.end(id)
+    expect([...(await q.takeAll()), ...(await other.takeAll())].sort()).toEqual(['d', 'newer'])
+  })
+
+  it('what stands in line behind those goes on', async () => {
+    await q.enqueue('first', 'wait', { limit: 3, priority: 2 })
+    for (const id of ['second', 'third']) await q.enqueue(id, 'wait', { limit: 3, priority: 3 })
+    await other.enqueue('fourth', 'wait', { limit: 3 })
+    expect(await other.enqueue('newer', 'cancel-waiting', { limit: 3 })).toEqual(['first', 'second'].map((id) => `${id}: superseded by job newer`))
+    for (const id of ['first', 'second']) await q.end(id)
+    expect([...(await q.takeAll()), ...(await other.takeAll())].sort()).toEqual(['fourth', 'newer', 'third'])
+  })
+
+  it('one that can’t be given now is not too many where there is room for it', async () => {
+    const saying = { by: 'anna', audit: { by: 'operator' as const, name: 'anna', action: 'test', targets: ['x'], count: 1, status: 200 } }
+    const operators = new Operators(redis.client, redis.keys)
+    await operators.pauseTenant('held', true, saying, true)
+    await q.enqueue('waits', 'wait', { limit: 2, tenant: 'held' })
+    expect(await q.enqueue('newer', 'cancel-waiting', { limit: 2 })).toEqual([])
+    expect(await q.takeAll()).toEqual(['newer'])
+    await operators.pauseTenant('held', false, saying, true)
+    expect(await q.takeAll()).toEqual(['waits'])
+  })
+
   it('one that can’t be read is not given again to who has found so, and ended once nobody can', async () => {
     await q.enqueue('runs')
     expect(await q.take()).toBe('runs')
@@ -674,6 +702,55 @@ describe('cancel-running', () => {
     await redis.client.zadd(q.keys.bullmq('prioritized'), '7', 'older')
     expect((await q.ready.add([{ jobId: 'older', spec }])).superseded.map(({ jobId }) => jobId)).toEqual(['older'])
     expect(await q.ready.supersededBy('newer')).toBeNull()
+  })
+
+  /** It has begun, and waits for a budget. */
+  async function park(jobId: string): Promise<void> {
+    expect(await q.take()).toBe(jobId)
+    await runs().acquire(jobId, { holder: 'a', fresh: record(jobId, { phase: 'placing' }) })
+    await q.ready.close(jobId, undefined, { goesOn: true })
+    await redis.client.zadd(q.keys.bullmq('delayed'), 4e18, jobId)
+  }
+  const superseded = async (jobId: string) => [...(await runs().cancelRequests([jobId])).values()].map(({ reason }) => reason)
+
+  it.each(['cancel-waiting', 'cancel-running'] as const)('one that has begun and is parked is superseded as those are that wait, and taken to be ended: %s', async (then) => {
+    await q.enqueue('parked')
+    await park('parked')
+    await other.enqueue('newer', then)
+    expect(await superseded('parked')).toEqual(['superseded by job newer'])
+    expect([await q.takeAll(), await other.takeAll()]).toEqual([['parked'], ['newer']])
+    await q.end('parked')
+    await other.end('newer')
+    expect(await keyedLeft()).toEqual({})
+    expect(await redis.client.keys(`${redis.keys.ready()}:key:*`)).toEqual([])
+  })
+
+  it('one that is parked once a newer one waits to take its place is superseded when that begins', async () => {
+    await q.enqueue('parked')
+    expect(await q.take()).toBe('parked')
+    const acquired = await runs().acquire('parked', { holder: 'a', fresh: record('parked', { phase: 'pushing' }) })
+    if (acquired.kind !== 'acquired') throw new Error(acquired.kind)
+    await other.enqueue('newer', 'cancel-running')
+    await q.ready.close('parked', undefined, { goesOn: true })
+    expect(await superseded('parked')).toEqual([])
+    expect(await other.take()).toBe('newer')
+    expect(await superseded('parked')).toEqual(['superseded by job newer'])
+  })
+
+  it('one that is parked goes on beside a newer one where both may run, and once it goes on it waits its turn', async () => {
+    await q.enqueue('parked', 'wait', { limit: 2 })
+    await park('parked')
+    await other.enqueue('newer', 'cancel-running', { limit: 2 })
+    expect(await other.take()).toBe('newer')
+    expect(await superseded('parked')).toEqual([])
+    await redis.client.zrem(q.keys.bullmq('delayed'), 'parked')
+    await redis.client.zadd(q.keys.bullmq('prioritized'), 5, 'parked')
+    const spec = parseJobSpec({ repository: 'acme/web', steps: ['true'], concurrency: { key: 'k', limit: 2 } })
+    await q.ready.add([{ jobId: 'parked', spec, begun: true }], { strays: true })
+    expect(await q.take()).toBe('parked')
+    for (const id of ['parked', 'newer']) await (id === 'parked' ? q : other).end(id)
+    expect(await keyedLeft()).toEqual({})
+    expect(await redis.client.keys(`${redis.keys.ready()}:key:*`)).toEqual([])
   })
 
   it('makes room for one only, where more may run', async () => {

@@ -2,7 +2,9 @@
 -- Keys of concurrency: of the jobs that share one, at most so many are in consumers' hands, in all queues of the deployment.
 --   R:key:<key>:in       sorted set: '<queue>:<job id>' -> its limit, of the jobs that hold the key
 --   R:key:<key>:queues   set: queues in which jobs wait for it
---   R:keyed              hash: '<queue>:<job id>' -> '<key> <number>' of a job that holds one; '!' and why of one that is superseded and has not ended
+--   R:key:<key>:rests    sorted set: '<queue>:<job id>' -> its number, of those that have begun and gave it up because they are parked for a budget
+--   R:keyed              hash: '<queue>:<job id>' -> '<key> <number>' of a job that holds one; '~<key>' of one that rests; '!' and why of one that is superseded and has
+--                        not ended
 --   R:arrivals           numbers the jobs that have a key, as they come
 --   Q:j:!<key>:<group>   a part of the line: job id -> BullMQ's score, of those that are parked; a group is '<shape>:<tenant>', and `!<key>` a shape that no view is
 --                        ever asked about
@@ -18,10 +20,11 @@
 --      └─ dropped ──┴──────────── superseded ◄───────────────┘ by a newer one; it can neither push to its branch nor promote any more
 --
 -- Only what is in hand holds a key, so that nothing that waits (in a paused queue, for a full provider) keeps it from others. A job that pushes or promotes
--- already is not superseded: it goes through, and the newer one waits for it. In a line jobs stand by priority and arrival.
+-- already is not superseded: it goes through, and the newer one waits for it. In a line jobs stand by priority and arrival. One that rests is superseded as those are that
+-- wait: it would go on, and push, after the newer one.
 -- What can't be given, whatever comes free (its tenant is paused, at its cap or without budget, nobody runs its shape, its providers are drained), stands aside: the
 -- first of its group stays listed, so that its turn comes as any other's once it can be given, and those behind the group come to the front meanwhile.
-keyed.keptMs, keyed.mostHolders, keyed.mostQueues, keyed.mostAsides = 604800000, 64, 16, 8
+keyed.keptMs, keyed.restsMs, keyed.mostHolders, keyed.mostQueues, keyed.mostAsides = 604800000, 2764800000, 64, 16, 8
 keyed.superseded, keyed.some, keyed.believed = {}, {}, {}
 
 -- lazily keyed: what is asked where no job has a key, too.
@@ -65,7 +68,11 @@ function keyed.release(q, jobId)
   local standing = call('HGET', R .. ':keyed', member)
   if not standing then return end
   call('HDEL', R .. ':keyed', member)
-  local key = string.match(standing, '^(%x+) %d+$')
+  local key, rests = string.match(standing, '^(%x+) %d+$'), string.match(standing, '^~(%x+)$')
+  if rests then
+    call('ZREM', keyed.resting(rests), member)
+    return
+  end
   if not key then
     -- It was superseded, and so may be more behind it than one call looks at: each that ends brings up the next ones.
     local info = keyed.infoOf(q, jobId)
@@ -79,6 +86,7 @@ end
 -- lazily keyed: what is of jobs that have one.
 function keyed.holders(key) return R .. ':key:' .. key .. ':in' end
 function keyed.queues(key) return R .. ':key:' .. key .. ':queues' end
+function keyed.resting(key) return R .. ':key:' .. key .. ':rests' end
 function keyed.line(q, key) return keyOf(q, 'line:' .. key) end
 function keyed.part(q, key, group) return ready.jobsKey(q, '!' .. key, group) end
 function keyed.groupOf(info) return info.shape .. ':' .. info.tenant end
@@ -118,6 +126,10 @@ function keyed.enter(q, jobId, key)
   call('ZADD', keyed.holders(key), info.limit, q .. ':' .. jobId)
   call('HSET', R .. ':keyed', q .. ':' .. jobId, key .. ' ' .. string.format('%.0f', info.number))
   keyed.some = {}
+  -- They were in hand when it came, or too many.
+  if info.after ~= 'cancel-running' then return end
+  local resting = keyed.olderResting(key, info.number, keyed.mayEnd())
+  for i = 1, math.min(#resting, #resting - keyed.room(key, info.limit)) do keyed.endResting(resting[i], key, 'superseded by job ' .. jobId) end
 end
 
 -- Into the line; it stands nowhere else in the index.
@@ -265,12 +277,39 @@ function keyed.supersede(q, jobId, why)
   if key then keyed.quiet(q, key) end
   -- One that is dropped as it comes is not listed yet.
   call('ZREM', keyOf(q, 'deadline'), jobId)
-  if call('ZREM', bull(q, 'prioritized'), jobId) == 0 then return end
+  -- One that was given priority 0 stands in BullMQ's wait list until a look finds it there.
+  if call('ZREM', bull(q, 'prioritized'), jobId) == 0 and call('LREM', bull(q, 'wait'), -1, jobId) == 0 then return end
   call('HSET', R .. ':keyed', q .. ':' .. jobId, '!' .. why)
   keyed.some = {}
   call('HSET', bull(q, jobId), 'sy', '-')
   call('RPUSH', bull(q, 'wait'), jobId)
   for _, each in ipairs({ q, jobId, why }) do keyed.superseded[#keyed.superseded + 1] = each end
+end
+
+-- A job that has begun leaves the consumers' hands with its key, and waits to be gone on with.
+function keyed.rest(q, jobId, key)
+  local info = keyed.infoOf(q, jobId)
+  if not info or info.key ~= key then return end
+  local member = q .. ':' .. jobId
+  call('ZADD', keyed.resting(key), string.format('%.0f', info.number), member)
+  call('PEXPIRE', keyed.resting(key), keyed.restsMs)
+  call('HSET', R .. ':keyed', member, '~' .. key)
+  keyed.some = {}
+end
+
+-- One that rests is asked to end as cancelled, and taken next.
+function keyed.endResting(each, key, why)
+  local q, jobId = each.q, each.jobId
+  local run = runPrefix .. ids.run(q, jobId)
+  call('ZREM', keyed.resting(key), q .. ':' .. jobId)
+  call('HDEL', R .. ':keyed', q .. ':' .. jobId)
+  local known = call('HMGET', run, 'generation', 'result')
+  if not known[1] or known[2] or call('EXISTS', bull(q, jobId)) == 0 then return end
+  call('HSETNX', run, 'cancelReason', why)
+  call('HSETNX', run, 'cancelAtMs', string.format('%.0f', redisNow))
+  local holder = ready.endNext(q, jobId) and ledger.idlest(q)[1]
+  if holder then ledger.wake(q, holder) end
+  for _, text in ipairs({ q, jobId, why }) do keyed.superseded[#keyed.superseded + 1] = text end
 end
 
 -- How many more this call supersedes.
@@ -292,9 +331,64 @@ function keyed.isOver(q, key, info)
   return number and info.number < tonumber(number) and why or nil
 end
 
--- Those that wait for a key and came before this one: all that are in line, and of those at the front the oldest, as many as are too many with it.
+-- Those of a line that came before a job: what stands aside, behind that, in the line and at its front; so many of each. `cut`: there may be more.
+function keyed.olderIn(q, key, number, most)
+  local found, cut = {}, false
+  local function look(jobIds)
+    cut = cut or #jobIds > most
+    for _, jobId in ipairs(jobIds) do
+      local other = keyed.infoOf(q, jobId)
+      if other and other.key == key and other.number < number then found[#found + 1] = { q = q, jobId = jobId, number = other.number } end
+    end
+  end
+  local aside = call('ZRANGE', keyOf(q, 'aside:' .. key), 0, most)
+  look(aside)
+  for _, jobId in ipairs(aside) do
+    local group = string.match(call('HGET', keyOf(q, 'front'), jobId) or '', '^%x+ (.*)$')
+    if group and not cut then look(call('ZRANGE', keyed.part(q, key, group), 0, most)) end
+  end
+  look(keyed.firstParked(q, key, most + 1))
+  look(call('ZRANGE', keyOf(q, 'f:' .. key), 0, ready.patience - 1))
+  return found, cut or #found > most
+end
+
+-- Those that gave the key up because they are parked for a budget, and came before a job.
+function keyed.olderResting(key, number, most)
+  local found = {}
+  for _, member in ipairs(most > 0 and call('ZRANGEBYSCORE', keyed.resting(key), '-inf', string.format('(%.0f', number), 'LIMIT', 0, most) or {}) do
+    local q, jobId = string.match(member, '^([^:]*):(.*)$')
+    found[#found + 1] = { q = q, jobId = jobId, number = tonumber(call('ZSCORE', keyed.resting(key), member)), rests = true }
+  end
+  return found
+end
+
+-- Of those that wait for a key and came before this one, the oldest, as many as are too many with it.
 function keyed.supersedeWaiting(key, info, why)
-  local fronts, looked = {}, call('SRANDMEMBER', keyed.queues(key), keyed.mostQueues)
+  local most, looked = keyed.mayEnd(), call('SRANDMEMBER', keyed.queues(key), keyed.mostQueues)
+  local found, cut = keyed.olderResting(key, info.number, most), false
+  for _, q in ipairs(looked) do
+    local some
+    some, cut = keyed.olderIn(q, key, info.number, most - #found)
+    if cut then break end
+    for _, each in ipairs(some) do found[#found + 1] = each end
+  end
+  if cut then return keyed.supersedeMany(key, info, why, looked) end
+  table.sort(found, function(x, y) return x.number < y.number end)
+  local brings = {}
+  for i = 1, math.min(#found, #found + 1 - keyed.room(key, info.limit)) do
+    if found[i].rests then keyed.endResting(found[i], key, why) else keyed.supersede(found[i].q, found[i].jobId, why) end
+    brings[found[i].q] = true
+  end
+  -- Those behind them may be kept.
+  for _, q in ipairs(looked) do
+    if brings[q] then keyed.fill(q, key) else keyed.quiet(q, key) end
+  end
+end
+
+-- Where they are very many: all that are in line, and of those at the front the oldest, as many as are too many with it.
+function keyed.supersedeMany(key, info, why, looked)
+  local fronts = {}
+  for _, each in ipairs(keyed.olderResting(key, info.number, keyed.mayEnd())) do keyed.endResting(each, key, why) end
   for _, q in ipairs(looked) do
     local function older(jobId)
       local other = keyed.infoOf(q, jobId)

@@ -3,6 +3,11 @@
 -- KEYS[4]: the run, when a fence guards it. ARGV: inbox prefix, inbox ttl, job id, fence, 1 when it is to be gone on with, 1 when its run has ended. Returns 1, or 'lost' when
 -- the fence is not the run's.
 if KEYS[4] and redis.call('HGET', KEYS[4], 'fence') ~= ARGV[4] then return 'lost' end
-if ARGV[5] == '1' then ready.keepBegun(ownQueue, ARGV[3]) end
+local key
+if ARGV[5] == '1' then
+  ready.keepBegun(ownQueue, ARGV[3])
+  key = string.match(call('HGET', R .. ':keyed', ownQueue .. ':' .. ARGV[3]) or '', '^(%x+) %d+$')
+end
 leaveHands(ARGV[3], nil, ARGV[6] == '1')
+if key then keyed.rest(ownQueue, ARGV[3], key) end
 return 1

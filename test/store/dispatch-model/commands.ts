@@ -36,8 +36,9 @@ export const command = fc.oneof(
   // `dies`: its consumer is gone; else it gives it back, and `says` so.
   { weight: 1, arbitrary: fc.record({ do: fc.constant('put back' as const), which, says: fc.boolean() }) },
   { weight: 1, arbitrary: fc.record({ do: fc.constant('die' as const), which }) },
+  { weight: 2, arbitrary: fc.record({ do: fc.constant('park' as const), which }) },
   { weight: 2, arbitrary: fc.record({ do: fc.constant('remove' as const), which }) },
-  { weight: 2, arbitrary: fc.record({ do: fc.constant('cancel' as const), which, what: fc.constantFrom('waiting' as const, 'waiting' as const, 'delayed' as const, 'given' as const, 'taken' as const, 'ended' as const) }) },
+  { weight: 2, arbitrary: fc.record({ do: fc.constant('cancel' as const), which, what: fc.constantFrom('waiting' as const, 'waiting' as const, 'delayed' as const, 'given' as const, 'taken' as const, 'ended' as const, 'parked' as const) }) },
   // By a producer, by one that dies after it has asked for the checkpoint, or by BullMQ's own means, with its attempts counted anew or not.
   { weight: 5, arbitrary: fc.record({ do: fc.constant('retry' as const), which, from: fc.constantFrom('start' as const, 'checkpoint' as const, 'checkpoint' as const), by: fc.constantFrom('producer' as const, 'producer' as const, 'producer' as const, 'one that dies' as const, 'bullmq' as const, 'bullmq anew' as const) }) },
   { weight: 2, arbitrary: fc.record({ do: fc.constant('come due' as const), which, how: fc.constantFrom('by the clock' as const, 'promoted' as const) }) },

@@ -82,6 +82,7 @@ export class Consumers {
       const standing = await ready.standing(id, job.stalledCounter, spec)
       expect(standing.listed, `${id} is listed, though it was given`).toBe(false)
       if (known.superseded === 'waiting' && standing.begun) known.superseded = 'in hand'
+      if (known.ending === 'waiting' && standing.begun) known.ending = 'in hand'
       placeAt = standing.begun ? null : standing.provider
     }
     const superseded = await ready.supersededBy(id)
@@ -132,6 +133,7 @@ export class Consumers {
     const outcome = { status, error: status === 'succeeded' ? null : { kind: 'step-failed' as const, message: 'exit 1', code: 'SWY_STEP_FAILED' } } satisfies RunRecord['outcome']
     known.state = 'around'
     known.superseded = undefined
+    known.ending = undefined
     known.overdue = false
     run.end = status
     this.hands.delete(known.id)
@@ -192,6 +194,20 @@ export class Consumers {
     if (says) await this.front(known)
   }
 
+  /** Its budget has too little. */
+  async park(known: ModelJob): Promise<void> {
+    const { job, token } = this.hands.get(known.id)!
+    const { ready, queue } = this.world.side(known.queue)
+    // One without a priority comes back where BullMQ gives the next job from, before it is listed.
+    if ((await queue.getJob(known.id))?.priority === 0) return
+    this.hands.delete(known.id)
+    await this.world.observe(async () => {
+      known.state = 'parked'
+      await ready.close(known.id, undefined, { goesOn: true })
+    })
+    await job.moveToDelayed(Date.now() + 3_600_000, token)
+  }
+
   private async front(known: ModelJob): Promise<void> {
     await this.world.side(known.queue).ready.front(known.id)
     known.state = 'given'
@@ -240,6 +256,7 @@ export class Consumers {
     if (open) known.run!.end = 'cancelled'
     known.state = 'gone'
     known.superseded = undefined
+    known.ending = undefined
     await this.world.observe(() => ready.close(known.id))
   }
 
@@ -253,7 +270,7 @@ export class Consumers {
       known.seen = true
       known.overdue = false
       // One that was superseded is to be ended by whoever takes it next.
-      known.state = known.superseded === undefined ? 'waiting' : 'given'
+      known.state = known.superseded === undefined && known.ending === undefined ? 'waiting' : 'given'
       await this.world.learnSuperseded()
     }
   }

@@ -26,11 +26,12 @@ export interface ModelRun {
  *   given    chosen, or put back: it stands where BullMQ gives the next job from
  *   back     given back by one that has not said so yet: it is in hand still, and is to be found
  *   taken    in a consumer's hands
+ *   parked   it has begun, and BullMQ is to put it back when there is a budget for it
  *   lost     removed while it was in hand, which is to be found
  *   ended    BullMQ has ended it, and can run it again
  *   gone     BullMQ does not hold it
  */
-export type State = 'delayed' | 'around' | 'waiting' | 'given' | 'back' | 'taken' | 'lost' | 'ended' | 'gone'
+export type State = 'delayed' | 'around' | 'waiting' | 'given' | 'back' | 'taken' | 'parked' | 'lost' | 'ended' | 'gone'
 
 export interface ModelJob {
   readonly id: string
@@ -44,6 +45,8 @@ export interface ModelJob {
   readonly limit: number
   /** A newer one has taken its key, or it was dropped: `waiting` when it was not in hand then. */
   superseded?: 'waiting' | 'in hand' | undefined
+  /** It was cancelled, or superseded, once it had begun and waited; it holds no key from then on. */
+  ending?: 'waiting' | 'in hand' | undefined
   state: State
   /** Its time to wait is over, so that it is taken to be ended before anything is begun, wherever it stands; it holds no key. */
   overdue: boolean
@@ -74,9 +77,9 @@ export function continuation({ end, done, checkpoint }: ModelRun, branches: Read
 
 const handStates: readonly State[] = ['given', 'back', 'taken', 'lost']
 
-/** Of those that were superseded while they waited no place and no account is known. */
-export function isInHand({ state, superseded }: ModelJob): boolean {
-  return handStates.includes(state) && superseded !== 'waiting'
+/** Of those that were superseded, or cancelled, while they waited no place and no account is known. */
+export function isInHand({ state, superseded, ending }: ModelJob): boolean {
+  return handStates.includes(state) && superseded !== 'waiting' && ending !== 'waiting'
 }
 
 export interface Used {
@@ -123,14 +126,14 @@ export class Model {
     return members.filter(({ queue }) => queue === job.queue).flatMap(({ providers }) => providers.filter((name) => job.allow?.includes(name) ?? true))
   }
 
-  /** What stands alike in the index is held for a budget together. */
-  standsWith({ queue, tenant, spec }: Pick<ModelJob, 'queue' | 'tenant' | 'spec'>): string {
-    return `${queue} ${constraintsOf(spec).id} ${tenant}`
+  /** What stands alike in the index is held for a budget together; what has begun stands by itself. */
+  standsWith({ queue, tenant, spec, run }: Pick<ModelJob, 'queue' | 'tenant' | 'spec' | 'run'>): string {
+    return `${queue} ${constraintsOf(spec, run?.end === null).id} ${tenant}`
   }
 
   /** Who holds a key: those in hand, but for whom a newer one has superseded. */
   holdersOf(key: string): ModelJob[] {
-    return this.all.filter((job) => job.key === key && job.superseded === undefined && !job.overdue && isInHand(job))
+    return this.all.filter((job) => job.key === key && job.superseded === undefined && job.ending === undefined && !job.overdue && isInHand(job))
   }
 
   /** Jobs that have a place among these providers. */
@@ -155,7 +158,7 @@ export class Model {
     if (key === undefined) return true
     if (this.unsure.has(`${queue} ${key}`) || this.of(queue, 'around').some((other) => other.key === key)) return false
     const all = this.all.filter((other) => other.key === key && (holdNoKey === undefined ? other.superseded === undefined : !holdNoKey.has(other)))
-    const holding = all.filter(({ state, overdue }) => handStates.includes(state) && !overdue)
+    const holding = all.filter(({ state, overdue, ending }) => handStates.includes(state) && !overdue && ending === undefined)
     const score = ({ id }: ModelJob) => scores.get(`${queue} ${id}`) ?? Infinity
     const ahead = all.filter((other) => other.queue === queue && other.state === 'waiting' && score(other) < score(job))
     // One with a stricter limit keeps what is behind it in the line from room that only these would have.

@@ -46,8 +46,10 @@ export class Producers {
   private async list(added: readonly ModelJob[]): Promise<void> {
     if (added.length === 0) return
     const list = async () => {
+      const expected = added.length === 1 ? await this.world.toSupersede(added[0]!) : undefined
       await this.world.side(added[0]!.queue).ready.add(added.map(({ id, spec }) => ({ jobId: id, spec })), { wake: added.length })
       for (const job of added) Object.assign(job, { state: 'waiting', seen: true })
+      if (expected !== undefined) await this.world.judgeSuperseded(added[0]!, expected)
     }
     await this.world.observe(list, { comes: added })
   }
@@ -69,10 +71,10 @@ export class Producers {
   private lose(job: ModelJob): void {
     const { state, queue, key, superseded } = job
     this.world.model.unsure.add(`${queue} ${key ?? ''}`)
-    const held = (state === 'given' || state === 'back') && superseded !== 'waiting'
+    const held = (state === 'given' || state === 'back') && superseded !== 'waiting' && job.ending !== 'waiting'
     job.state = held ? 'lost' : 'gone'
     job.overdue &&= held
-    if (!held) job.superseded = undefined
+    if (!held) Object.assign(job, { superseded: undefined, ending: undefined } satisfies Partial<ModelJob>)
   }
 
   async prioritise(job: ModelJob, { priority, lifo }: Do<'prioritise'>): Promise<void> {
@@ -104,7 +106,12 @@ export class Producers {
       return answer
     })
     expect(outcome, `cancelling ${job.id}, which was ${before}`).toBe(found.kind === 'begins' ? 'cancelled' : found.kind === 'ended' ? 'ended' : 'requested')
-    if (found.kind === 'goes on') job.run!.cancel = true
+    if (found.kind !== 'goes on') return
+    job.run!.cancel = true
+    // It waits for nothing any more.
+    if (before !== 'parked' && before !== 'waiting') return
+    if (before === 'waiting') world.model.unsure.add(`${job.queue} ${job.key ?? ''}`)
+    Object.assign(job, { state: 'given', ending: 'waiting', overdue: false } satisfies Partial<ModelJob>)
   }
 
   private endWaiting(job: ModelJob, generation: number): void {

@@ -68,6 +68,46 @@ export class World {
       if (job.superseded === 'waiting') job.state = 'given'
       else expect(job.run?.concludes && job.run.end === null, `${job.id}, which pushes, is superseded`).not.toBe(true)
     }
+    for (const job of this.model.all) {
+      if ((job.state !== 'parked' && job.state !== 'around') || job.run?.end !== null || job.run.cancel || job.again) continue
+      if ((await this.side(job.queue).store.cancelRequests([job.id])).size === 0) continue
+      job.run.cancel = true
+      Object.assign(job, { state: 'given', ending: 'waiting' } satisfies Partial<ModelJob>)
+    }
+  }
+
+  /** Those of its key that a job which comes now is to supersede: the oldest that wait or are parked, as many as are too many with it. */
+  async toSupersede({ id, key, limit, spec }: ModelJob): Promise<ReadonlySet<string>> {
+    const then = spec.concurrency?.then
+    if (key === undefined || then === 'wait' || then === 'drop') return new Set()
+    const waiting: { readonly id: string; readonly number: number }[] = []
+    for (const job of this.model.all) {
+      if (job.id === id || job.key !== key || job.run?.cancel === true || !['waiting', 'around', 'parked'].includes(job.state)) continue
+      const { keys } = this.side(job.queue)
+      const [known, listed] = await this.client.hmget(keys.job(job.id), 'syk', 'sy')
+      // Of those that are to be found again nothing is known yet.
+      if (known == null || (job.state !== 'parked' && listed?.startsWith(`${await this.epochOf(job.queue)} `) !== true && !(await this.rests(job)))) continue
+      waiting.push({ id: job.id, number: (JSON.parse(known) as { number: number }).number })
+    }
+    const holding = this.model.holdersOf(key)
+    const room = Math.min(limit, ...holding.map((each) => each.limit)) - holding.length
+    return new Set(waiting.sort((one, other) => one.number - other.number).slice(0, Math.max(0, waiting.length + 1 - room)).map((each) => each.id))
+  }
+
+  /** It has begun, was parked, and is on its way back. */
+  private async rests({ id, queue }: ModelJob): Promise<boolean> {
+    return (await this.client.hget(`${this.keys.ready()}:keyed`, `${queue}:${id}`))?.startsWith('~') === true
+  }
+
+  async judgeSuperseded({ id }: ModelJob, expected: ReadonlySet<string>): Promise<void> {
+    const superseded = new Set<string>()
+    const standings = await this.client.hgetall(`${this.keys.ready()}:keyed`)
+    for (const job of this.model.all) {
+      if (!['waiting', 'around', 'parked'].includes(job.state) || !job.seen || job.id === id) continue
+      const why = standings[`${job.queue}:${job.id}`] ?? ''
+      if (why.startsWith('!') || (job.run?.end === null && !job.run.cancel && !job.again && (await this.side(job.queue).store.cancelRequests([job.id])).size > 0)) superseded.add(job.id)
+    }
+    expect(superseded, `what ${id} supersedes`).toEqual(expected)
   }
 
   /** What holds a key by the model, and as the index has it. */
