@@ -753,6 +753,18 @@ describe('cancel-running', () => {
     expect(await redis.client.keys(`${redis.keys.ready()}:key:*`)).toEqual([])
   })
 
+  it('one of a paused queue takes the key from what runs once the queue is resumed', async () => {
+    await q.enqueue('old')
+    expect(await q.take()).toBe('old')
+    await other.queue.pause()
+    await other.enqueue('newer', 'cancel-running')
+    expect(await q.ready.supersededBy('old')).toBeNull()
+    await other.queue.resume()
+    await other.ready.reconcile('m', 1)
+    expect(await q.ready.supersededBy('old')).toBe('superseded by job newer')
+    expect(await other.take()).toBe('newer')
+  })
+
   it('makes room for one only, where more may run', async () => {
     for (const id of ['a', 'b']) await q.enqueue(id, 'cancel-running', { limit: 2 })
     expect(await q.takeAll()).toEqual(['a', 'b'])

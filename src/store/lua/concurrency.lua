@@ -498,7 +498,8 @@ function keyed.fill(q, key, looks)
     else
       local room, held = keyed.room(key, info.limit), keyed.isHeld(q, info.shape, info.tenant)
       if room <= 0 and keyed.prune(key) then room = keyed.room(key, info.limit) end
-      if room <= 0 and info.after == 'cancel-running' and not held then
+      -- While its queue is paused it would take the key from what runs only for whoever else waits for it.
+      if room <= 0 and info.after == 'cancel-running' and not held and call('HEXISTS', bull(q, 'meta'), 'paused') == 0 then
         keyed.evict(key, info, jobId)
         room = keyed.room(key, info.limit)
       end
