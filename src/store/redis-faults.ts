@@ -69,15 +69,15 @@ const faults: readonly Fault[] = [
   { name: 'Cluster away', pattern: /ClusterAllFailedError|Failed to refresh slots cache|None of startup nodes is available|Cluster isn't ready|Cluster is (ended|disconnected|disconnecting)|Too many Cluster redirections/, mend: start },
   { name: 'node of a Cluster', pattern: /(^|: |-)(MOVED|ASK) \d+ /, lasting: true, why: () => 'it is a node of a Redis Cluster, and was dialled as a single server', mend: 'set redis.cluster to { nodes: ["HOST:PORT", …] } instead of redis.url' },
   { name: 'slot on its way', pattern: answer('TRYAGAIN'), mend: 'wait until the slot has been moved' },
-  { name: 'memory full', pattern: answer('OOM'), mend: 'give Redis more memory (maxmemory), and leave its maxmemory-policy noeviction' },
-  { name: 'not enough replicas', pattern: answer('NOREPLICAS'), mend: 'bring the replicas back, or lower min-replicas-to-write' },
-  { name: 'writes refused', pattern: answer('MISCONF'), mend: 'look at Redis’ disk and log: it can’t write its data' },
-  { name: 'replica', pattern: answer('READONLY'), mend: 'dial the primary: by its address, by redis.sentinel or by redis.cluster' },
-  { name: 'loading', pattern: answer('LOADING'), mend: 'wait until Redis has read its data' },
-  { name: 'primary away', pattern: answer('MASTERDOWN'), mend: 'dial the primary: by its address, by redis.sentinel or by redis.cluster' },
-  { name: 'demoted', pattern: answer('UNBLOCKED'), mend: 'try again: the server became a replica' },
-  { name: 'transaction refused', pattern: answer('EXECABORT'), mend: 'try again: the server became a replica, or refuses a command of it' },
-  { name: 'busy', pattern: answer('BUSY'), mend: 'look at "SLOWLOG GET" of Redis: somebody’s script does not end' },
+  { name: 'memory full', pattern: answer('OOM'), why: () => 'its memory is full', mend: 'give Redis more memory (maxmemory), and leave its maxmemory-policy noeviction' },
+  { name: 'not enough replicas', pattern: answer('NOREPLICAS'), why: () => 'it refuses writes, since too few of its replicas are there', mend: 'bring the replicas back, or lower min-replicas-to-write' },
+  { name: 'writes refused', pattern: answer('MISCONF'), why: () => 'it refuses writes, since it could not save its data', mend: 'look at Redis’ disk and log: it can’t write its data' },
+  { name: 'replica', pattern: answer('READONLY'), why: () => 'it is a replica, which takes no writes', mend: 'dial the primary: by its address, by redis.sentinel or by redis.cluster' },
+  { name: 'loading', pattern: answer('LOADING'), why: () => 'it is still reading its data', mend: 'wait until Redis has read its data' },
+  { name: 'primary away', pattern: answer('MASTERDOWN'), why: () => 'it is a replica that has lost its primary', mend: 'dial the primary: by its address, by redis.sentinel or by redis.cluster' },
+  { name: 'demoted', pattern: answer('UNBLOCKED'), why: () => 'it has just become a replica', mend: 'try again: the server became a replica' },
+  { name: 'transaction refused', pattern: answer('EXECABORT'), why: () => 'it refused a command of a transaction', mend: 'try again: the server became a replica, or refuses a command of it' },
+  { name: 'busy', pattern: answer('BUSY'), why: () => 'somebody’s script keeps it busy', mend: 'look at "SLOWLOG GET" of Redis: somebody’s script does not end' },
   { name: 'too many clients', pattern: /max number of clients/, mend: 'raise maxclients of Redis, or run fewer processes' },
   {
     name: 'connection lost',
@@ -86,12 +86,18 @@ const faults: readonly Fault[] = [
   },
 ]
 
-/** What an error says of itself: its code, its words and, of many nodes' failures, the last. */
+/** What an error says of itself: its code, its words and, of many nodes' failures, the last; of a transaction, what its first command was refused for. */
 function told(error: Error): string {
-  const inner = 'lastNodeError' in error && error.lastNodeError instanceof Error ? ` ${told(error.lastNodeError)}` : ''
+  const inner = 'lastNodeError' in error && error.lastNodeError instanceof Error ? ` ${told(error.lastNodeError)}` : refusedIn(error)
   const code = 'code' in error && typeof error.code === 'string' ? `${error.code} ` : ''
   // An AggregateError of Node's dialling has an empty message and the code beside it.
   return `${error.name === 'ClusterAllFailedError' ? 'ClusterAllFailedError ' : ''}${code}${error.message}${inner}`
+}
+
+/** The client hands on the same list with each command of a transaction, its end included. */
+function refusedIn(error: Error): string {
+  const refused: unknown = 'previousErrors' in error && Array.isArray(error.previousErrors) ? error.previousErrors.find((each) => each !== error) : undefined
+  return refused instanceof Error ? `: ${refused.message}` : ''
 }
 
 function faultOf(error: unknown): Fault | undefined {
@@ -114,6 +120,8 @@ export function isLasting(error: unknown): boolean {
 
 /** An error for a Redis that can't be reached, or can't be used as it is; its message holds no credentials. */
 export function unavailable(config: RedisConfig, cause: unknown): RedisUnavailableError {
+  // Said already, by whoever waited for the connection.
+  if (cause instanceof RedisUnavailableError) return cause
   const settings: RedisSettings = 'connection' in config ? given : config
   const { why, mend } = explained(settings, cause)
   return new RedisUnavailableError(`redis: ${describeRedis(config)} can't be used (${why}); ${mend}`, { cause }, mend)
