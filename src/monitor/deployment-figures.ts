@@ -1,5 +1,5 @@
 import type { Redis } from 'ioredis'
-import { eventGroups, eventsAdded, Keys, oldestUnreadAtMs, queueFigures, Reaping, redisNowMs, Roster, SlotLedger, type LiveConsumer, type ProviderLoad, type QueueFigures } from '../store/index.js'
+import { eventGroups, eventsAdded, hasRoom, Keys, oldestUnreadAtMs, queueFigures, Reaping, redisNowMs, Roster, SlotLedger, type LiveConsumer, type ProviderLoad, type QueueFigures } from '../store/index.js'
 import type { MetricName } from '../telemetry/metric-table.js'
 import type { DeploymentFigures } from '../telemetry/prometheus-metrics.js'
 
@@ -17,16 +17,12 @@ export function queueReason(queue: Pick<QueueFigures, 'paused'>, consumers: read
   return reachable.length > 0 && !reachable.some(hasRoom) ? 'capacity' : 'turn'
 }
 
-/** For how many jobs there should be consumers: more than there are places can't run, and what is in hand has to stay in hands. */
+/** For how many jobs there should be consumers: more than there are places can't run, a drained provider has those that are in use, and what is in hand has to stay in hands. */
 export function wantedJobs({ paused, jobs }: Pick<QueueFigures, 'paused' | 'jobs'>, loads: readonly ProviderLoad[]): number {
   if (paused) return jobs.active
   // Before the first consumer nobody knows a provider.
-  const places = loads.length === 0 ? Infinity : loads.reduce((sum, { effectiveLimit }) => sum + effectiveLimit, 0)
+  const places = loads.length === 0 ? Infinity : loads.reduce((sum, { effectiveLimit, drain, used }) => sum + (drain === null ? effectiveLimit : Math.min(used, effectiveLimit)), 0)
   return Math.max(jobs.active, Math.min(jobs.active + jobs.waiting, places))
-}
-
-function hasRoom(load: ProviderLoad): boolean {
-  return load.used < load.effectiveLimit && load.blockedUntilMs === null && (load.breaker === 'closed' || load.breaker === 'half-open')
 }
 
 /**

@@ -113,12 +113,14 @@ it('leaves out what it can’t read, rather than show an old figure', async () =
 })
 
 it('says why a queue waits: what an operator has to mend first', () => {
-  const load = (fields: Partial<ProviderLoad> = {}) => ({ provider: 'a', used: 0, effectiveLimit: 2, blockedUntilMs: null, breaker: 'closed', ...fields }) as ProviderLoad
+  const load = (fields: Partial<ProviderLoad> = {}) => ({ provider: 'a', used: 0, effectiveLimit: 2, blockedUntilMs: null, breaker: 'closed', drain: null, ...fields }) as ProviderLoad
   const consumers = [{ providers: ['a'] }]
   expect(queueReason({ paused: true }, [], [])).toBe('paused')
   expect(queueReason({ paused: false }, [], [load()])).toBe('no-consumer')
   expect(queueReason({ paused: false }, consumers, [load({ used: 2 })])).toBe('capacity')
   expect(queueReason({ paused: false }, consumers, [load({ breaker: 'open' })])).toBe('capacity')
+  const drain = { by: 'me', reason: null, atMs: 1, untilMs: null, move: false }
+  expect(queueReason({ paused: false }, consumers, [load({ drain })])).toBe('capacity')
   // Another provider's room is of no use to consumers that do not have it.
   expect(queueReason({ paused: false }, consumers, [load({ used: 2 }), load({ provider: 'b' })])).toBe('capacity')
   expect(queueReason({ paused: false }, consumers, [load({ used: 1 })])).toBe('turn')
@@ -132,8 +134,14 @@ it.each<[string, boolean, { active: number; waiting: number }, number[], number]
   ['nothing of an idle one', false, { active: 0, waiting: 0 }, [20], 0],
   ['what waits, before a consumer has said what providers there are', false, { active: 0, waiting: 9 }, [], 9],
 ])('wants consumers for %s', (_what, paused, { active, waiting }, limits, wanted) => {
-  const loads = limits.map((effectiveLimit, index) => ({ provider: `p${index}`, effectiveLimit }) as ProviderLoad)
+  const loads = limits.map((effectiveLimit, index) => ({ provider: `p${index}`, effectiveLimit, drain: null }) as ProviderLoad)
   expect(wantedJobs({ paused, jobs: { active, waiting, delayed: 7, completed: 7, failed: 7 } }, loads)).toBe(wanted)
+})
+
+it('wants no consumers for places at a provider that is drained, but for those in use there', () => {
+  const drain = { by: 'me', reason: null, atMs: 1, untilMs: null, move: false }
+  const loads = [{ provider: 'a', effectiveLimit: 20, used: 2, drain }, { provider: 'b', effectiveLimit: 3, used: 1, drain: null }] as ProviderLoad[]
+  expect(wantedJobs({ paused: false, jobs: { active: 3, waiting: 100, delayed: 0, completed: 0, failed: 0 } }, loads)).toBe(5)
 })
 
 it('measures Redis’ commands and scripts by their names, in pipelines too, and those that fail', async () => {
