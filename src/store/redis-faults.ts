@@ -12,7 +12,7 @@ interface Fault {
   readonly pattern: RegExp
   /** It stays so until somebody changes something: a wait for the connection ends with it. */
   readonly lasting?: true
-  /** What is said instead of the error's own words. */
+  /** What is said instead of the error's own words; the word by which Redis' documents call it stays. */
   readonly why?: (error: Error, settings: RedisSettings) => string
   readonly mend: string | ((error: Error, settings: RedisSettings) => string)
 }
@@ -69,15 +69,15 @@ const faults: readonly Fault[] = [
   { name: 'Cluster away', pattern: /ClusterAllFailedError|Failed to refresh slots cache|None of startup nodes is available|Cluster isn't ready|Cluster is (ended|disconnected|disconnecting)|Too many Cluster redirections/, mend: start },
   { name: 'node of a Cluster', pattern: /(^|: |-)(MOVED|ASK) \d+ /, lasting: true, why: () => 'it is a node of a Redis Cluster, and was dialled as a single server', mend: 'set redis.cluster to { nodes: ["HOST:PORT", …] } instead of redis.url' },
   { name: 'slot on its way', pattern: answer('TRYAGAIN'), mend: 'wait until the slot has been moved' },
-  { name: 'memory full', pattern: answer('OOM'), why: () => 'its memory is full', mend: 'give Redis more memory (maxmemory), and leave its maxmemory-policy noeviction' },
-  { name: 'not enough replicas', pattern: answer('NOREPLICAS'), why: () => 'it refuses writes, since too few of its replicas are there', mend: 'bring the replicas back, or lower min-replicas-to-write' },
-  { name: 'writes refused', pattern: answer('MISCONF'), why: () => 'it refuses writes, since it could not save its data', mend: 'look at Redis’ disk and log: it can’t write its data' },
-  { name: 'replica', pattern: answer('READONLY'), why: () => 'it is a replica, which takes no writes', mend: 'dial the primary: by its address, by redis.sentinel or by redis.cluster' },
-  { name: 'loading', pattern: answer('LOADING'), why: () => 'it is still reading its data', mend: 'wait until Redis has read its data' },
-  { name: 'primary away', pattern: answer('MASTERDOWN'), why: () => 'it is a replica that has lost its primary', mend: 'dial the primary: by its address, by redis.sentinel or by redis.cluster' },
-  { name: 'demoted', pattern: answer('UNBLOCKED'), why: () => 'it has just become a replica', mend: 'try again: the server became a replica' },
-  { name: 'transaction refused', pattern: answer('EXECABORT'), why: () => 'it refused a command of a transaction', mend: 'try again: the server became a replica, or refuses a command of it' },
-  { name: 'busy', pattern: answer('BUSY'), why: () => 'somebody’s script keeps it busy', mend: 'look at "SLOWLOG GET" of Redis: somebody’s script does not end' },
+  { name: 'memory full', pattern: answer('OOM'), why: () => 'OOM: its memory is full', mend: 'give Redis more memory (maxmemory), and leave its maxmemory-policy noeviction' },
+  { name: 'not enough replicas', pattern: answer('NOREPLICAS'), why: () => 'NOREPLICAS: it refuses writes, since too few of its replicas are there', mend: 'bring the replicas back, or lower min-replicas-to-write' },
+  { name: 'writes refused', pattern: answer('MISCONF'), why: () => 'MISCONF: it refuses writes, since it could not save its data', mend: 'look at Redis’ disk and log: it can’t write its data' },
+  { name: 'replica', pattern: answer('READONLY'), why: () => 'READONLY: it is a replica, which takes no writes', mend: 'dial the primary: by its address, by redis.sentinel or by redis.cluster' },
+  { name: 'loading', pattern: answer('LOADING'), why: () => 'LOADING: it is still reading its data', mend: 'wait until Redis has read its data' },
+  { name: 'primary away', pattern: answer('MASTERDOWN'), why: () => 'MASTERDOWN: it is a replica that has lost its primary', mend: 'dial the primary: by its address, by redis.sentinel or by redis.cluster' },
+  { name: 'demoted', pattern: answer('UNBLOCKED'), why: () => 'UNBLOCKED: it has just become a replica', mend: 'try again: the server became a replica' },
+  { name: 'transaction refused', pattern: answer('EXECABORT'), why: () => 'EXECABORT: it refused a command of a transaction', mend: 'try again: the server became a replica, or refuses a command of it' },
+  { name: 'busy', pattern: answer('BUSY'), why: () => 'BUSY: somebody’s script keeps it busy', mend: 'look at "SLOWLOG GET" of Redis: somebody’s script does not end' },
   { name: 'too many clients', pattern: /max number of clients/, mend: 'raise maxclients of Redis, or run fewer processes' },
   {
     name: 'connection lost',

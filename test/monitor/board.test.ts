@@ -138,7 +138,7 @@ describe('the board', () => {
     }
     const queue = new Queue('agent-jobs', { prefix, connection: redis })
     await redis.config('SET', 'min-replicas-to-write', '1')
-    const refused = [503, expect.stringMatching(/^redis: .* can't be used \(NOREPLICAS .*; bring the replicas back/)]
+    const refused = [503, expect.stringMatching(/^redis: .* can't be used \(NOREPLICAS: it refuses writes, since too few of its replicas are there\); bring the replicas back/)]
     expect(await ask('/agent-jobs/pause', 'PUT')).toEqual(refused)
     expect(await ask('/agent-jobs/job-b/promote', 'PUT')).toEqual(refused)
     await redis.config('SET', 'min-replicas-to-write', '0')
