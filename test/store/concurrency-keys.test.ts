@@ -153,6 +153,29 @@ describe('wait', () => {
     expect(await q.takeAll()).toEqual(['after'])
   })
 
+  it('one that lets fewer run has its turn though jobs of another queue that let more run come and come', async () => {
+    const running: string[] = []
+    const end = async (jobId: string) => await (jobId === 'strict' ? q : other).end(jobId)
+    for (const id of ['a', 'b']) await other.enqueue(id, 'wait', { limit: 3 })
+    running.push(...(await other.takeAll()))
+    await q.enqueue('strict')
+    for (let n = 0; n < 4; n++) {
+      await other.enqueue(`c${n}`, 'wait', { limit: 3 })
+      const ends = running.shift()
+      if (ends !== undefined) await end(ends)
+      for (const jobId of [await q.take(), await other.take()]) if (jobId !== null) running.push(jobId)
+      if (running.includes('strict')) break
+    }
+    expect(running).toEqual(['strict'])
+    await end('strict')
+    expect(await other.take()).toBe('c0')
+    // Not while it can't be given.
+    await q.enqueue('later')
+    expect(await q.take()).toBeNull()
+    await q.queue.pause()
+    expect(await other.take()).toBe('c1')
+  })
+
   it('costs a look nothing for what waits for a key, however much it is', async () => {
     await q.enqueue('first')
     expect(await q.take()).toBe('first')
@@ -723,6 +746,14 @@ describe('cancel-running', () => {
     await other.end('newer')
     expect(await keyedLeft()).toEqual({})
     expect(await redis.client.keys(`${redis.keys.ready()}:key:*`)).toEqual([])
+  })
+
+  it('one that is parked keeps no other from the key, and has none dropped', async () => {
+    await q.enqueue('parked')
+    await park('parked')
+    expect(await other.enqueue('newer', 'drop')).toEqual([])
+    expect(await other.take()).toBe('newer')
+    expect(await superseded('parked')).toEqual([])
   })
 
   it('one that is parked once a newer one waits to take its place is superseded when that begins', async () => {

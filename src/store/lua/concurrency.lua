@@ -3,6 +3,7 @@
 --   R:key:<key>:in       sorted set: '<queue>:<job id>' -> its limit, of the jobs that hold the key
 --   R:key:<key>:queues   set: queues in which jobs wait for it
 --   R:key:<key>:rests    sorted set: '<queue>:<job id>' -> its number, of those that have begun and gave it up because they are parked for a budget
+--   R:key:<key>:strict   hash: queue -> '<number> <limit>' of the first in its line, where that lets fewer run than those that hold the key do
 --   R:keyed              hash: '<queue>:<job id>' -> '<key> <number>' of a job that holds one; '~<key>' of one that rests; '!' and why of one that is superseded and has
 --                        not ended
 --   R:arrivals           numbers the jobs that have a key, as they come
@@ -24,7 +25,7 @@
 -- wait: it would go on, and push, after the newer one.
 -- What can't be given, whatever comes free (its tenant is paused, at its cap or without budget, nobody runs its shape, its providers are drained), stands aside: the
 -- first of its group stays listed, so that its turn comes as any other's once it can be given, and those behind the group come to the front meanwhile.
-keyed.keptMs, keyed.restsMs, keyed.mostHolders, keyed.mostQueues, keyed.mostAsides = 604800000, 2764800000, 64, 16, 8
+keyed.keptMs, keyed.restsMs, keyed.strictMs, keyed.mostHolders, keyed.mostQueues, keyed.mostAsides = 604800000, 2764800000, 600000, 64, 16, 8
 keyed.superseded, keyed.some, keyed.believed = {}, {}, {}
 
 -- lazily keyed: what is asked where no job has a key, too.
@@ -87,6 +88,7 @@ end
 function keyed.holders(key) return R .. ':key:' .. key .. ':in' end
 function keyed.queues(key) return R .. ':key:' .. key .. ':queues' end
 function keyed.resting(key) return R .. ':key:' .. key .. ':rests' end
+function keyed.strict(key) return R .. ':key:' .. key .. ':strict' end
 function keyed.line(q, key) return keyOf(q, 'line:' .. key) end
 function keyed.part(q, key, group) return ready.jobsKey(q, '!' .. key, group) end
 function keyed.groupOf(info) return info.shape .. ':' .. info.tenant end
@@ -98,6 +100,27 @@ function keyed.isOf(info, key, group) return info.key == key and (group == '' or
 function keyed.room(key, limit)
   local least = call('ZRANGE', keyed.holders(key), 0, 0, 'WITHSCORES')[2]
   return math.min(limit, tonumber(least) or limit) - call('ZCARD', keyed.holders(key))
+end
+
+-- As many for a job of a queue: where one of another queue has come before it and lets fewer run, these are to become as few, or that one would wait for ever. Not for a paused queue's.
+function keyed.roomIn(q, key, info)
+  local room = keyed.room(key, info.limit)
+  local strict = room > 0 and call('HGETALL', keyed.strict(key)) or {}
+  for i = 1, #strict, 2 do
+    local number, limit = string.match(strict[i + 1], '^(%d+) (%d+)$')
+    if strict[i] ~= q and tonumber(number) < info.number and call('HEXISTS', bull(strict[i], 'meta'), 'paused') == 0 then
+      room = math.min(room, tonumber(limit) - call('ZCARD', keyed.holders(key)))
+    end
+  end
+  return room
+end
+
+-- Says so of the first in a queue's line, or that it is not so (any more). It is said again with each end, and with sweeps.
+function keyed.insist(q, key, info)
+  local most = info and tonumber(call('ZREVRANGE', keyed.holders(key), 0, 0, 'WITHSCORES')[2])
+  if not most or most <= info.limit then return call('HDEL', keyed.strict(key), q) end
+  call('HSET', keyed.strict(key), q, string.format('%.0f %d', info.number, info.limit))
+  call('PEXPIRE', keyed.strict(key), keyed.strictMs)
 end
 
 -- A holder that nobody has in hand and BullMQ is done with: its end went past this index.
@@ -473,7 +496,7 @@ end
 
 -- Brings the front of a queue's line to what the key has room for, so many steps in one call; of what stands there it looks at so many.
 function keyed.fill(q, key, looks)
-  local line, front, advanced, asides = keyed.line(q, key), keyOf(q, 'f:' .. key), false, 0
+  local line, front, advanced, asides, strict = keyed.line(q, key), keyOf(q, 'f:' .. key), false, 0, nil
   if call('EXISTS', line) == 1 then keyed.letPass(q, key, looks or 2) end
   for _ = 1, ready.patience do
     local group = call('ZRANGE', line, 0, 0)[1]
@@ -496,12 +519,12 @@ function keyed.fill(q, key, looks)
       ready.unlist(q, jobId, true)
       keyed.park(q, key, keyed.groupOf(info), jobId, score)
     else
-      local room, held = keyed.room(key, info.limit), keyed.isHeld(q, info.shape, info.tenant)
-      if room <= 0 and keyed.prune(key) then room = keyed.room(key, info.limit) end
+      local room, held = keyed.roomIn(q, key, info), keyed.isHeld(q, info.shape, info.tenant)
+      if room <= 0 and keyed.prune(key) then room = keyed.roomIn(q, key, info) end
       -- While its queue is paused it would take the key from what runs only for whoever else waits for it.
       if room <= 0 and info.after == 'cancel-running' and not held and call('HEXISTS', bull(q, 'meta'), 'paused') == 0 then
         keyed.evict(key, info, jobId)
-        room = keyed.room(key, info.limit)
+        room = keyed.roomIn(q, key, info)
       end
       local last = call('ZREVRANGE', front, 0, 0, 'WITHSCORES')
       local shape, name
@@ -512,6 +535,7 @@ function keyed.fill(q, key, looks)
         asides = asides + 1
         keyed.advance(q, key, jobId, info, score, true)
       elseif room <= 0 then
+        strict = info
         break
       elseif last[1] and not shape then
         -- It is gone, or was given around this.
@@ -527,6 +551,7 @@ function keyed.fill(q, key, looks)
       end
     end
   end
+  keyed.insist(q, key, strict)
   keyed.quiet(q, key)
   if advanced then keyed.wake(q, key) end
 end
@@ -535,6 +560,7 @@ end
 function keyed.quiet(q, key)
   if call('EXISTS', keyed.line(q, key)) == 1 or call('EXISTS', keyOf(q, 'aside:' .. key)) == 1 then return end
   call('HDEL', keyOf(q, 'over'), key)
+  call('HDEL', keyed.strict(key), q)
   if call('EXISTS', keyOf(q, 'f:' .. key)) == 0 then call('SREM', keyed.queues(key), q) end
 end
 

@@ -354,7 +354,7 @@ function choice.nextJob(q, shape, name, rival)
     elseif over then
       keyed.supersede(q, jobId, over)
       ready.spent = ready.spent + 1
-    elseif info and keyed.room(key, info.limit) <= 0 then
+    elseif info and keyed.roomIn(q, key, info) <= 0 then
       keyed.park(q, key, keyed.groupOf(info), jobId, score)
       -- With what follows it is as much as four other things.
       ready.spent = ready.spent + 4

@@ -159,6 +159,8 @@ export class Model {
     if (this.unsure.has(`${queue} ${key}`) || this.of(queue, 'around').some((other) => other.key === key)) return false
     const all = this.all.filter((other) => other.key === key && (holdNoKey === undefined ? other.superseded === undefined : !holdNoKey.has(other)))
     const holding = all.filter(({ state, overdue, ending }) => handStates.includes(state) && !overdue && ending === undefined)
+    // One of another queue that lets fewer run may have come before it.
+    if (all.some((other) => other.queue !== queue && other.state === 'waiting' && other.limit <= holding.length && holding.some(({ limit }) => limit > other.limit))) return false
     const score = ({ id }: ModelJob) => scores.get(`${queue} ${id}`) ?? Infinity
     const ahead = all.filter((other) => other.queue === queue && other.state === 'waiting' && score(other) < score(job))
     // One with a stricter limit keeps what is behind it in the line from room that only these would have.

@@ -118,7 +118,7 @@ export class Walk {
     }
     expect(await client.hgetall(`${ready}:keyed`)).toEqual({})
     expect([...(await client.keys(`${ready}:unpaid*`)), ...(await client.keys(`${ready}:paying*`))]).toEqual([])
-    for (const key of Object.keys(keyLimits)) expect(await client.exists(`${ready}:key:${keyDigest(key)}:in`)).toBe(0)
+    for (const key of Object.keys(keyLimits)) expect(await client.exists(`${ready}:key:${keyDigest(key)}:in`, `${ready}:key:${keyDigest(key)}:rests`)).toBe(0)
     for (const text of await client.hvals(`${ready}:tenant`)) expect(text.split(' ')[3]).toBe('0')
   }
 
