@@ -102,7 +102,7 @@ export class Consumers {
       known.state = 'around'
       known.superseded = undefined
       known.overdue = false
-      await world.observe(() => ready.close(id))
+      await world.observe(() => ready.close(id, undefined, { ended: true }))
       await this.tellBullmq(known, job, token, false)
       return
     }
