@@ -380,7 +380,12 @@ function keyed.olderResting(key, number, most)
   local found = {}
   for _, member in ipairs(most > 0 and call('ZRANGEBYSCORE', keyed.resting(key), '-inf', string.format('(%.0f', number), 'LIMIT', 0, most) or {}) do
     local q, jobId = string.match(member, '^([^:]*):(.*)$')
-    found[#found + 1] = { q = q, jobId = jobId, number = tonumber(call('ZSCORE', keyed.resting(key), member)), rests = true }
+    -- One that was removed counts for nothing.
+    if call('EXISTS', bull(q, jobId)) == 0 then
+      keyed.release(q, jobId)
+    else
+      found[#found + 1] = { q = q, jobId = jobId, number = tonumber(call('ZSCORE', keyed.resting(key), member)), rests = true }
+    end
   end
   return found
 end
