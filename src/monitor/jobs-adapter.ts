@@ -1,5 +1,6 @@
 import { BullMQAdapter } from '@bull-board/api/bullMQAdapter'
 import type { Job, Queue } from 'bullmq'
+import { namesQueuePart } from '../job/names.js'
 import { errorMessage, InvalidInputError } from '../job/errors.js'
 import type { JobView } from '../job/fleet.js'
 import { harmlessLine, withPictures } from '../job/harmless-text.js'
@@ -38,7 +39,8 @@ export class JobsAdapter extends BullMQAdapter {
   }
 
   override async getJob(id: string): Promise<Job | undefined> {
-    const job = await super.getJob(id)
+    // It would show, change or remove the queue's own lists.
+    const job = namesQueuePart(id) ? undefined : await super.getJob(id)
     if (job === undefined) return undefined
     const view = await this.look.view?.(id).catch(() => null)
     await this.tell([job], view ?? undefined)

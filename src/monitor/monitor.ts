@@ -164,6 +164,8 @@ const shownStates = new Set(['latest', 'active', 'waiting', 'waiting-children', 
 /** Bull Board calls it its own fault too when it is asked for a state that there is none of, a job is not as its page showed it, or Redis can't be used. */
 const asOwnMistakes = (redis: Redis): MiddlewareHandler => async (context, next) => {
   const state = context.req.query('status')
+  const [, ofAll] = /\/api\/queues\/[^/]+\/(?:clean|retry)\/([^/]+)$/.exec(context.req.path) ?? []
+  if (context.req.method === 'PUT' && ofAll !== undefined && ofAll !== 'wait' && !shownStates.has(ofAll)) return context.json({ error: `status: must be one of ${[...shownStates].join(', ')}` }, 400)
   if (state !== undefined && !shownStates.has(state)) return context.json({ error: `status: must be one of ${[...shownStates].join(', ')}` }, 400)
   await next()
   if (context.res.status !== 500) return undefined
@@ -171,6 +173,8 @@ const asOwnMistakes = (redis: Redis): MiddlewareHandler => async (context, next)
   const unusable = unusableRedis(said, redis)
   if (unusable !== null) context.res = context.json({ error: unusable }, 503)
   if (/is not in the [\w-]+ state|Missing (key|lock) for job/.test(said)) context.res = context.json({ error: 'The job is not as the page shows it any more; load the page again.' }, 409)
+  const [ofId] = /Custom Ids? cannot [^"]*/.exec(said) ?? []
+  if (ofId !== undefined) context.res = context.json({ error: 'options.jobId: must hold no ":" and be more than a number; leave it out to have one made' }, 400)
   return undefined
 }
 

@@ -130,6 +130,25 @@ describe('the board', () => {
     }
   })
 
+  it('takes no list of the queue’s own for a job, and no other text for a state', async () => {
+    const { url } = await open({ writable: true })
+    const ask = async (method: string, path: string, body?: unknown) =>
+      (await fetch(new URL(`api/queues/agent-jobs/${path}`, url), { method, headers: { 'content-type': 'application/json' }, ...(body === undefined ? {} : { body: JSON.stringify(body) }) })).status
+    const before = await redis.keys('*')
+    const metaBefore = await redis.hgetall(`${prefix}:agent-jobs:meta`)
+    for (const id of ['meta', 'wait', 'events', 'completed', 'delayed', 'job-a:lock', 'job-b:logs', 'metrics:completed:data']) {
+      expect(await ask('GET', id), id).toBe(404)
+      expect(await ask('PUT', `${id}/clean`), id).toBe(404)
+      expect(await ask('PUT', `${id}/promote`), id).toBe(404)
+      expect(await ask('PATCH', `${id}/update-data`, { jobData: {} }), id).toBe(404)
+    }
+    for (const state of ['meta', 'events', '%00', 'job-a']) expect(await ask('PUT', `clean/${state}`), state).toBe(400)
+    for (const jobId of ['a:b', '17']) expect(await ask('POST', 'add', { name: 'run', data: {}, options: { jobId } }), jobId).toBe(400)
+    expect((await redis.keys('*')).toSorted()).toEqual(before.toSorted())
+    expect(await redis.hgetall(`${prefix}:agent-jobs:meta`)).toEqual(metaBefore)
+    expect(await ask('GET', 'job-b')).toBe(200)
+  })
+
   it('says so where Redis can’t be used', async () => {
     const { url } = await open({ writable: true })
     const ask = async (path: string, method: string) => {
