@@ -8,6 +8,7 @@ import { type TraceCarrier, traceCarrierSchema } from '../job/trace-carrier.js'
 import { withProducerSpan } from '../telemetry/tracing.js'
 import { type JobSpec, type JobSpecInput, parseJobSpec, shortSpec } from '../job/spec.js'
 import { defaultRetentionMs, keptByQueue, type Keys, parseAdded, type QueuedJob, queueEnqueued, queueWake, redisNowMs, type SupersededJob, wake } from '../store/index.js'
+import { isScriptLost, sendTextsAnew } from '../store/scripts.js'
 import { type Claim, claimKeys, newJobId, specDigest } from './idempotency.js'
 import { enqueuedEvent } from './enqueued-event.js'
 import { endSuperseded } from './job-cancel.js'
@@ -186,15 +187,16 @@ export class Enqueuing {
     const client = await queue.backend.client
     // A Cluster may send one of them to another node than the rest, and then they would change places.
     const isFew = told.length === 0 && jobs.length <= fewJobs && !redis.isCluster
-    const pipeline = isFew ? null : told.length === 0 ? client.pipeline() : client.multi()
-    // Before the jobs: what is there already shows by that.
-    if (pipeline !== null) {
+    const begin = () => {
+      const pipeline = told.length === 0 ? client.pipeline() : client.multi()
+      // Before the jobs: what is there already shows by that.
       for (const { jobId, spec } of told) {
         const before = gone.get(jobId)
         queueEnqueued(pipeline, keys, jobId, enqueuedEvent(jobId, spec, { runId: keys.runId(jobId), run: before?.run ?? 1, anew: before?.ended === false, source, nowMs: enqueuedAtMs }), before?.ended === true)
       }
+      return pipeline
     }
-    const superseded = pipeline === null ? await sendEach(connected, client, keys, jobs) : await sendTogether(connected, keys, jobs, pipeline)
+    const superseded = isFew ? await sendEach(connected, client, keys, jobs) : await sendTogether(connected, keys, jobs, begin)
     await endSuperseded(connected, superseded, source)
   }
 
@@ -238,17 +240,26 @@ interface AddedJob extends NewJob {
 }
 
 /** @returns the jobs that were superseded. */
-async function sendTogether({ ready, waits }: Connected, keys: Keys, jobs: readonly AddedJob[], pipeline: IRedisTransaction): Promise<SupersededJob[]> {
+async function sendTogether(connected: Connected, keys: Keys, jobs: readonly AddedJob[], begin: () => IRedisTransaction): Promise<SupersededJob[]> {
+  const pipeline = begin()
+  let answers = await answersOf(connected, keys, jobs, pipeline)
+  if (answers.some(([error]) => isScriptLost(error))) {
+    sendTextsAnew(pipeline)
+    answers = await answersOf(connected, keys, jobs, begin())
+  }
+  for (const [error] of answers) if (error !== null) throw error
+  // Only what lists them answers by a list.
+  return answers.flatMap(([, answer]) => (Array.isArray(answer) ? parseAdded(answer).superseded : []))
+}
+
+async function answersOf({ ready, waits }: Connected, keys: Keys, jobs: readonly AddedJob[], pipeline: IRedisTransaction): Promise<[error: Error | null, answer: unknown][]> {
   // Only queues the command; its answer, or its error, comes with the pipeline's.
   for (const { queued } of jobs) void queued.addJob(pipeline)
   const due = jobs.filter(({ delayMs }) => delayMs === 0)
   waits.queueAdd(pipeline, jobs)
   if (due.length > 0) ready.queueAdd(pipeline, due)
   if (due.length < jobs.length) queueWake(pipeline, keys, jobs.length - due.length)
-  const answers = await pipeline.exec()
-  for (const [error] of answers ?? []) if (error !== null) throw error
-  // Only what lists them answers by a list.
-  return (answers ?? []).flatMap(([, answer]) => (Array.isArray(answer) ? parseAdded(answer).superseded : []))
+  return (await pipeline.exec()) ?? []
 }
 
 /** The same commands, each by itself. */

@@ -135,7 +135,31 @@ export async function runScript(
 ): Promise<unknown> {
   prepareScripts(redis)
   const all = guarded(redis, keys)
-  return await commandOf(redis, name).call(redis, all.length, ...all, ...args)
+  for (let tries = 1; ; tries++) {
+    try {
+      return await commandOf(redis, name).call(redis, all.length, ...all, ...args)
+    } catch (error) {
+      // ioredis tries once more, by the digest where another call has just sent the text, which may be lost again by then. It has not run.
+      if (tries === mostTries || !isScriptLost(error)) throw error
+    }
+  }
+}
+
+const mostTries = 5
+
+/** Redis has lost a script that it had (SCRIPT FLUSH), and has run nothing. */
+export function isScriptLost(error: unknown): boolean {
+  return error instanceof Error && error.message.startsWith('NOSCRIPT')
+}
+
+/**
+ * Has the scripts of a transaction sent as text the next time. ioredis sends a script by its digest once it has sent the text, and hears from each call that Redis has lost it
+ * since, but from those of a transaction, whose answers come together: it would go on for ever.
+ */
+export function sendTextsAnew(transaction: object): void {
+  // Its types keep to themselves what it has sent.
+  const { _queue: sent } = transaction as { readonly _queue?: readonly { reject: (error: Error) => void }[] }
+  for (const command of sent ?? []) command.reject(new Error('NOSCRIPT'))
 }
 
 /** Queues a script on a pipeline (ioredis's or BullMQ's) of a prepared connection; its answer comes with the pipeline's. */

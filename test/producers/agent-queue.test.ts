@@ -297,6 +297,18 @@ describe('an idempotency key', () => {
     expect((await queue.job(jobId).status()).state).toBe('failed')
   })
 
+  it.each([[1], [30]])('of %i is taken and told of once also after Redis has lost its scripts', async (count) => {
+    const queue = open({ eventTypes: ['enqueued'] })
+    const client = redis.connect()
+    await queue.enqueue(spec())
+    for (let round = 1; round <= 3; round++) {
+      if (round < 3) await client.script('FLUSH')
+      await queue.enqueueMany(Array.from({ length: count }, () => spec()))
+      expect(await client.hget(`${redis.keys.ready()}:listed`, 'agents')).toBe(String(1 + round * count))
+      expect(await client.xlen(redis.keys.events())).toBe(1 + round * count)
+    }
+  })
+
   it('of a job that is gone from the queue is told as what it is, each time once', async () => {
     const queue = open({ eventTypes: ['enqueued'] })
     const told = async () => (await queue.events.read({ types: ['enqueued'] })).map(({ event }) => [event?.id, event?.data.run] as const)

@@ -4,7 +4,7 @@ import { describe, expect, it } from 'vitest'
 import { startRedis } from '../../src/embedded/index.js'
 import { InvalidInputError, RedisUnavailableError } from '../../src/job/errors.js'
 import { AgentQueue } from '../../src/producers/index.js'
-import { assertRedisSuitable, createRedis, describeRedis, Keys, RunStore, whenReady } from '../../src/store/index.js'
+import { assertRedisSuitable, createRedis, describeRedis, Keys, RunStore, wake, whenReady } from '../../src/store/index.js'
 import { startTcpProxy, type TcpProxy } from '../servers/tcp-proxy.js'
 import { after, record, useRedis } from './fixture.js'
 
@@ -35,6 +35,22 @@ describe('a suitable Redis', () => {
     after(() => client.disconnect())
     await expect(assertRedisSuitable(client)).rejects.toThrow('6.0.16 is too old')
   })
+})
+
+it('a script runs also where Redis loses it again while it is sent', async () => {
+  const client = redis.connect()
+  await wake(client, redis.keys, 1)
+  const send = client.sendCommand.bind(client)
+  let lost = 3
+  client.sendCommand = (command: Parameters<typeof send>[0], stream) => {
+    if (/^eval/.test(command.name) && lost-- > 0) {
+      command.reject(new Error('NOSCRIPT No matching script. Please use EVAL.'))
+      return command.promise
+    }
+    return send(command, stream)
+  }
+  await wake(client, redis.keys, 1)
+  expect(lost).toBeLessThan(0)
 })
 
 it('one that listens can be closed while it listens again after a reconnect', async () => {
