@@ -53,6 +53,7 @@ const commands: readonly (readonly [string, number, string | RegExp])[] = [
   ['budgets remove tenant acme', 0, /^tenant acme had no budget that was set; nothing was changed\n$/],
   ['consumers', 0, /consumer-new +agents +h\/7 +1\.0\.0 +1\/2 +e2b +ok .* live\nconsumer-old +agents +- +1\.0\.0 +- +e2b +ok/],
   ['jobs list --where tenant=acme --json', 0, /^\{"jobs":\[\{"jobId":.*\],"cursor":null\}\n$/],
+  ['jobs list --where tenant=akme --where repository=acme/web --json', 0, /^\{"jobs":\[\],"cursor":null\}\n$/],
   ['queue drain --yes --reason wrong', 0, /^1 job ended as cancelled\n {2}\S+\n$/],
   ['audit', 0, /anna \(operator\) +limitProvider +e2b +200 +null -> \{.*"limit":2.*\}\n/],
 ]
@@ -66,7 +67,8 @@ it('say what they changed, that nothing was, who heeds it not, and what is', { t
 
 it('is said and exited with by a process of its own as well', async () => {
   const environment = { SWITCHYARD_REDIS_URL: redis.url, SWITCHYARD_OPERATOR: 'anna' }
-  const [right, wrong] = [place.run(['budgets'], environment), place.run(['queue', 'drain'], environment)]
+  const [right, wrong, full] = [place.run(['budgets'], environment), place.run(['queue', 'drain'], environment), place.shell('$SWITCHYARD --help >/dev/full')]
+  expect([await full.ended, full.stderr()]).toEqual([70, expect.stringMatching(/^switchyard: stdout: what was asked for can't be written \(.*ENOSPC.*\); make room there, or write it elsewhere\n$/)])
   expect([await right.ended, right.stdout(), right.stderr()]).toEqual([0, 'no budget is set or configured; jobs may have their own\n', ''])
   expect([await wrong.ended, wrong.stdout(), wrong.stderr()]).toEqual([2, '', expect.stringContaining('was not confirmed; give --yes')])
 })
@@ -89,6 +91,7 @@ describe('commands that are wrong', () => {
     [['tenants', 'pause', 'akme'], 4, /tenant "akme" is not known \(did you mean "acme"\?\)/],
     [['queue', 'drain'], 2, /would end 0 waiting jobs of the queue agents, and was not confirmed; give --yes/],
     [['jobs', 'retry', '--where', 'stat=failed since=soon'], 2, /"stat" is not known \(did you mean "state"\?\).*\n.*since: "soon" must be a duration/],
+    [['jobs', 'cancel', '--where', 'state=running', '--where', 'state=waiting'], 2, /where: state is given twice; give it once/],
   ]
   it('say the mend, and exit with what is wrong', { timeout: 300_000 }, async () => {
     for (const [args, code, said] of wrong) expect({ args, ...(await run(args)) }).toMatchObject({ args, code, out: '', said: expect.stringMatching(said) as unknown })

@@ -26,7 +26,7 @@ export function addJobsCommand(program: Command): void {
 
 function addList(jobs: Command): void {
   withConfigOption(withJsonOption(jobs.command('list', { isDefault: true }).description('list jobs, the newest first, a page at a time'), 'the page, { jobs, cursor },'))
-    .option('-w, --where <filter>', 'only those for which this holds')
+    .option('-w, --where <filter>', 'only those for which this holds', both)
     .option('-n, --limit <number>', 'how many jobs a page has at most', '20')
     .option('--cursor <cursor>', 'go on behind an earlier page')
     .addHelpText('after', `${whereHelp}\nExamples:\n  switchyard jobs list --where 'state=failed tenant=acme since=2h'\n  switchyard jobs list --where 'error=provider-down' --json | jq -r '.jobs[].jobId'`)
@@ -80,13 +80,18 @@ function addCancel(jobs: Command): void {
 
 function withBulk(command: Command, reason = false): Command {
   return withOperatorOptions(
-    command.requiredOption('-w, --where <filter>', 'which jobs').option('--dry-run', 'only say how many, and which').option('-n, --limit <number>', 'how many jobs at most, up to 100000', '1000'),
+    command.requiredOption('-w, --where <filter>', 'which jobs', both).option('--dry-run', 'only say how many, and which').option('-n, --limit <number>', 'how many jobs at most, up to 100000', '1000'),
     { reason },
   )
 }
 
 function readBulk(flags: BulkFlags) {
   return { filter: parseWhere(flags.where, Date.now()), options: { by: operatorOf(flags), limit: limitOf(flags.limit, 100_000), dryRun: flags.dryRun === true } }
+}
+
+/** Given twice, both must hold: were it the last alone, the others' jobs would be cancelled too. */
+function both(text: string, before: string | undefined): string {
+  return before === undefined ? text : `${before} ${text}`
 }
 
 function limitOf(text: string, most: number): number {
