@@ -161,7 +161,7 @@ async function describe({ store }: Connected, schedules: readonly StoredSchedule
       overlap,
       job: spec,
       paused,
-      nextRunAt: dueMs === null ? null : instant(dueMs),
+      nextRunAt: paused || dueMs === null ? null : instant(dueMs),
       last: last === null ? null : { scheduledAt: instant(last.slotMs), jobId: last.jobId, result: results.get(last.jobId) ?? null },
       skipped: skipped === null ? null : { scheduledAt: instant(skipped.slotMs), count: skipped.count, why: skipped.why },
     }

@@ -117,6 +117,19 @@ describe('a schedule', () => {
     expect(await redis.client.exists(redis.keys.schedule('nightly'))).toBe(0)
   })
 
+  it.each([
+    ['paused', async (store: ScheduleStore) => await store.pause('nightly'), null],
+    ['given other times', async (store: ScheduleStore) => await store.put('nightly', { definition: '{}', times: 'yearly', nowMs: base + hour, nextMs: base + 8_760 * hour }), base + 8_760 * hour],
+  ] as const)('that is %s while whoever decided a run has died is due until somebody has added that, and then as it was changed', async (_how, change, nextMs) => {
+    const { store, read, begin, run } = await made()
+    const decided = await begin(run(1))
+    await change(store)
+    const found = await read()
+    expect(found).toMatchObject({ pending: { jobId: expect.any(String) as string }, dueMs: base + hour })
+    if (decided.kind === 'run') await store.settle(found, decided.run, base + 2 * hour)
+    expect(await read()).toMatchObject({ pending: null, dueMs: nextMs })
+  })
+
   it('is due next as it was changed while a run of it was added, or goes on being paused', async () => {
     const { store, read, begin, run } = await made()
     const before = await read()

@@ -3,7 +3,7 @@
 -- if that one dies before, whoever comes next does it: the job's id is the same.
 -- A schedule is a hash: definition, times, version, handled (up to which time all is seen to), paused (since when), running (the jobs that had not ended, as
 -- JSON), begun (the latest times that were begun), pending (a job that is to be added: its id, its time and the jobs that it replaces), last (the latest
--- job and its time), skipped (what was not begun last).
+-- job and its time), skipped (what was not begun last), then (when it is due once that job is there, where it was changed meanwhile).
 -- KEYS: the schedule, the queue's schedules by when each is due.
 -- ARGV: id, version, handled, what to do ('run', 'pass', 'reset', 'wait'), the time, when the next one is due, job id, overlap, how many may run at once, what
 --       run records' keys begin with, and BullMQ's jobs', how many times are remembered, for 'pass': how many times, and why.
@@ -57,6 +57,7 @@ while #running > most do table.remove(running, 1) end
 begun[#begun + 1] = slot
 while #begun > tonumber(ARGV[12]) do table.remove(begun, 1) end
 local pending = '{"jobId":' .. cjson.encode(jobId) .. ',"slotMs":' .. slot .. ',"replaces":' .. replaces .. '}'
+redis.call('HDEL', schedule, 'then')
 redis.call('HSET', schedule, 'running', write(running), 'begun', cjson.encode(begun), 'pending', pending,
   'last', '{"jobId":' .. cjson.encode(jobId) .. ',"slotMs":' .. slot .. '}')
 return { 'run', pending }

@@ -1,3 +1,15 @@
+-- When a schedule is due from now on. While the job of a decided run is still to be added that comes first, whatever is changed, for whoever comes next.
+local function setDue(schedule, due, id, score)
+  local pending = redis.call('HGET', schedule, 'pending')
+  if pending then
+    redis.call('HSET', schedule, 'then', score)
+    score = string.match(pending, '"slotMs":(-?%d+)')
+  else
+    redis.call('HDEL', schedule, 'then')
+  end
+  redis.call('ZADD', due, score, id)
+end
+
 -- Whether a schedule, as it is stored, is one of the tenants' that may change it; the scripts that change one include this file.
 -- tenants: JSON, or '' for whoever may change all. One that is not there is nobody's.
 local function mayChange(schedule, tenants)

@@ -9,10 +9,10 @@ local paused = redis.call('HEXISTS', schedule, 'paused') == 1
 if ARGV[3] == '' and not paused then
   redis.call('HSET', schedule, 'paused', ARGV[2])
   redis.call('HINCRBY', schedule, 'version', 1)
-  redis.call('ZADD', due, 'inf', ARGV[1])
+  setDue(schedule, due, ARGV[1], 'inf')
 elseif ARGV[3] ~= '' and paused then
   redis.call('HDEL', schedule, 'paused')
   redis.call('HINCRBY', schedule, 'version', 1)
-  redis.call('ZADD', due, ARGV[3], ARGV[1])
+  setDue(schedule, due, ARGV[1], ARGV[3])
 end
 return 1

@@ -20,6 +20,6 @@ redis.call('HSET', schedule, 'definition', ARGV[2], 'times', ARGV[3], 'tenant', 
 redis.call('HINCRBY', schedule, 'version', 1)
 if known[1] ~= ARGV[3] then
   redis.call('HSET', schedule, 'handled', ARGV[4])
-  if not known[2] then redis.call('ZADD', due, ARGV[5], ARGV[1]) end
+  if not known[2] then setDue(schedule, due, ARGV[1], ARGV[5]) end
 end
 return known[1] and 'changed' or 'created'
