@@ -18,7 +18,10 @@ function trySaying(text: string): void {
 
 for (const stream of [process.stdout, process.stderr]) {
   stream.on('error', (error: NodeJS.ErrnoException) => {
-    if (error.code === 'EPIPE') { pipeClosed(); return; }
+    if (error.code === 'EPIPE') {
+      pipeClosed()
+      return
+    }
     // Synchronously, and whatever becomes of it: the process ends here.
     if (stream === process.stdout) trySaying(`switchyard: stdout: what was asked for can't be written (${errorMessage(error)}); make room there, or write it elsewhere`)
     process.exit(exitCodes.internal)
