@@ -82,7 +82,7 @@ export class World {
     if (key === undefined || then === 'wait' || then === 'drop') return new Set()
     const waiting: { readonly id: string; readonly number: number }[] = []
     for (const job of this.model.all) {
-      if (job.id === id || job.key !== key || job.run?.cancel === true || !['waiting', 'around', 'parked'].includes(job.state)) continue
+      if (job.id === id || job.key !== key || (job.run?.cancel === true && job.run.end === null && !job.again) || !['waiting', 'around', 'parked'].includes(job.state)) continue
       const { keys } = this.side(job.queue)
       const [known, listed] = await this.client.hmget(keys.job(job.id), 'syk', 'sy')
       // Of those that are to be found again nothing is known yet.
