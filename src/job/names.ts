@@ -44,7 +44,7 @@ const queueParts = new Set([
 
 /** Whether a job may have this id: of any other text BullMQ would read, or remove, something else that it keeps in the same place. */
 export function mayBeJobId(id: unknown): boolean {
-  return typeof id === 'string' && id.length <= 300 && !namesQueuePart(id) && !/\p{Cc}|\p{Cs}/u.test(id)
+  return typeof id === 'string' && id.length <= 300 && !namesQueuePart(id) && !/\p{Cs}/u.test(id)
 }
 
 /** Whether BullMQ keeps something else of a queue, or of one of its jobs, where it would keep a job of this id. */

@@ -46,6 +46,7 @@ it('a job’s id of any character that BullMQ takes is that of a job which runs,
   }
   expect(ids.length).toBeGreaterThan(250)
   for (const jobId of ids) expect(await deployment.queue.job(jobId).result(patience), JSON.stringify(jobId)).toMatchObject({ jobId, status: 'succeeded' })
+  for (const jobId of ids) expect(await deployment.queue.job(jobId).status(), JSON.stringify(jobId)).toMatchObject({ jobId, state: 'succeeded' })
   await goesOn(deployment.queue)
 })
 
