@@ -15,7 +15,7 @@ const rights = {
   publish: 2, subscribe: 1, unsubscribe: 0,
   blpop: 2, bzpopmin: 2,
   del: 1, exists: 1, get: 1, incr: 1, incrby: 2, persist: 1, pexpire: 2, pexpireat: 2, pttl: 1, rename: 2, scan: 1, set: 2, time: 0, type: 1, unlink: 1,
-  hdel: 2, hexists: 2, hget: 2, hgetall: 1, hincrby: 3, hkeys: 1, hlen: 1, hmget: 2, hmset: 3, hscan: 2, hset: 3, hsetnx: 3, hstrlen: 2, hvals: 1,
+  hdel: 2, hexists: 2, hget: 2, hgetall: 1, hincrby: 3, hkeys: 1, hlen: 1, hmget: 2, hmset: 3, hscan: 2, hset: 3, hsetnx: 3, hstrlen: 2,
   lindex: 2, llen: 1, lpop: 1, lpos: 2, lpush: 2, lrange: 3, lrem: 3, lset: 3, ltrim: 3, rpop: 1, rpoplpush: 2, rpush: 2,
   sadd: 2, scard: 1, sismember: 2, smembers: 1, spop: 1, srandmember: 1, srem: 2,
   xack: 3, xadd: 4, xautoclaim: 5, xdel: 2, 'xgroup|create': 3, 'xgroup|delconsumer': 3, 'xgroup|destroy': 2, 'xgroup|setid': 3, 'xinfo|consumers': 2, 'xinfo|groups': 1, xlen: 1, xpending: 2, xrange: 3, xread: 3, xreadgroup: 6, xrevrange: 3, xtrim: 3,
