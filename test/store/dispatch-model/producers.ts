@@ -62,8 +62,10 @@ export class Producers {
   async drain(name: string): Promise<void> {
     const { model } = this.world
     // Those that are chosen stand in BullMQ's wait list, and go as well.
-    await this.world.side(name).queue.drain()
-    for (const job of model.of(name, 'waiting', 'around', 'given', 'back')) this.lose(job)
+    const { queue } = this.world.side(name)
+    await queue.drain()
+    // A delayed one stays, also when it is due.
+    for (const job of model.of(name, 'waiting', 'around', 'given', 'back')) if (job.state !== 'around' || (await queue.getJob(job.id)) === undefined) this.lose(job)
     for (const key of Object.keys(keyLimits)) model.unsure.add(`${name} ${key}`)
   }
 
