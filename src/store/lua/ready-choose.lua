@@ -205,6 +205,14 @@ function choice.comes(a, name, q, view, class, provider)
     for _, each in ipairs(group) do providers[#providers + 1] = each end
   end
   accounts.move(a, present, providers, provider)
+  -- Other views of the queue have it, with the same shapes, behind what it had come to where it was.
+  local shapes = apart == 'ahead' and call('ZRANGE', viewKey(q, view, 't:' .. class .. ':' .. name), 0, choice.shapesPerTenant - 1) or {}
+  for _, other in ipairs(shapes[1] and views.of(q) or {}) do
+    for _, shape in ipairs(shapes) do
+      local known = other ~= view and views.classOf(q, other, shape)
+      if known and call('ZADD', viewKey(q, other, 'a:' .. known), 'XX', 'CH', accounts.text(accounts.scoreOf(a, q)), name) == 1 then views.refresh(q, other, known) end
+    end
+  end
   return true, false
 end
 
