@@ -176,6 +176,20 @@ describe('wait', () => {
     expect(await other.take()).toBe('c1')
   })
 
+  it('one that lets fewer run keeps others from nothing once its queue is obliterated', async () => {
+    await other.enqueue('a', 'wait', { limit: 3 })
+    expect(await other.take()).toBe('a')
+    await q.enqueue('strict')
+    await other.enqueue('b', 'wait', { limit: 3 })
+    expect(await other.take()).toBeNull()
+    await q.queue.obliterate({ force: true })
+    await q.ready.reconcile('m', 1)
+    await q.take()
+    await other.enqueue('c', 'wait', { limit: 3 })
+    await other.ready.reconcile('m', 1)
+    expect((await other.takeAll()).sort()).toEqual(['b', 'c'])
+  })
+
   it('costs a look nothing for what waits for a key, however much it is', async () => {
     await q.enqueue('first')
     expect(await q.take()).toBe('first')

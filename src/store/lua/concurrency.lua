@@ -102,13 +102,15 @@ function keyed.room(key, limit)
   return math.min(limit, tonumber(least) or limit) - call('ZCARD', keyed.holders(key))
 end
 
--- As many for a job of a queue: where one of another queue has come before it and lets fewer run, these are to become as few, or that one would wait for ever. Not for a paused queue's.
+-- As many for a job of a queue: where one of another queue has come before it and lets fewer run, these are to become as few, or that one would wait for ever. Not for a paused queue's,
+-- nor where nothing waits in its line any more, as once the queue was obliterated.
 function keyed.roomIn(q, key, info)
   local room = keyed.room(key, info.limit)
   local strict = room > 0 and call('HGETALL', keyed.strict(key)) or {}
   for i = 1, #strict, 2 do
     local number, limit = string.match(strict[i + 1], '^(%d+) (%d+)$')
-    if strict[i] ~= q and tonumber(number) < info.number and call('HEXISTS', bull(strict[i], 'meta'), 'paused') == 0 then
+    local waits = strict[i] ~= q and tonumber(number) < info.number and call('EXISTS', keyed.line(strict[i], key)) == 1
+    if waits and call('HEXISTS', bull(strict[i], 'meta'), 'paused') == 0 then
       room = math.min(room, tonumber(limit) - call('ZCARD', keyed.holders(key)))
     end
   end
