@@ -179,6 +179,11 @@ export class Keys {
     return `${this.prefix}::schedule:${this.queueName}:${id}`
   }
 
+  /** Hash: what has not ended of a schedule that was removed; see lua/schedule-remove.lua. */
+  scheduleLeft(id: string): string {
+    return `${this.prefix}::schedule-left:${this.queueName}:${id}`
+  }
+
   /** What the keys of the BullMQ queue begin with whose job schedulers wake consumers for schedules; its name is the queue's. */
   ticksPrefix(): string {
     return `${this.prefix}::ticks`

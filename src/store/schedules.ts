@@ -131,7 +131,7 @@ export class ScheduleStore {
     return (await this.run('schedule-pause', id, [id, nowMs, nowMs, tenantsOf(whose)])) === 1
   }
 
-  /** Its runs go on. @returns whether there was such a schedule of theirs. */
+  /** Its runs go on, and one that is made under its id knows of them. @returns whether there was such a schedule of theirs. */
   async remove(id: string, whose: Whose = null): Promise<boolean> {
     return (await this.run('schedule-remove', id, [id, tenantsOf(whose)])) === 1
   }
@@ -147,7 +147,7 @@ export class ScheduleStore {
   }
 
   private async run(script: 'schedule-put' | 'schedule-begin' | 'schedule-settle' | 'schedule-pause' | 'schedule-remove', id: string, args: readonly (string | number)[]): Promise<unknown> {
-    return await runScript(this.redis, script, [this.keys.schedule(id), this.keys.schedules()], args)
+    return await runScript(this.redis, script, [this.keys.schedule(id), this.keys.schedules(), this.keys.scheduleLeft(id)], args)
   }
 }
 

@@ -15,7 +15,7 @@ type Step =
   | { readonly what: 'read' | 'add'; readonly reader: number }
   | { readonly what: 'begin'; readonly reader: number; readonly ahead: number; readonly pass: boolean }
   | { readonly what: 'set back'; readonly by: number }
-  | { readonly what: 'end' | 'pause' | 'resume' | 'put' }
+  | { readonly what: 'end' | 'pause' | 'resume' | 'put' | 'remove' }
 
 const reader = fc.nat(readers - 1)
 const step: fc.Arbitrary<Step> = fc.oneof(
@@ -24,7 +24,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   { weight: 3, arbitrary: fc.record({ what: fc.constant('add' as const), reader }) },
   { weight: 3, arbitrary: fc.record({ what: fc.constant('set back' as const), by: fc.integer({ min: 1, max: 6 }) }) },
   { weight: 3, arbitrary: fc.record({ what: fc.constantFrom('end' as const, 'resume' as const) }) },
-  { weight: 1, arbitrary: fc.record({ what: fc.constantFrom('pause' as const, 'put' as const) }) },
+  { weight: 1, arbitrary: fc.record({ what: fc.constantFrom('pause' as const, 'put' as const, 'remove' as const) }) },
 )
 
 /** A reader that is not interrupted, among others. */
@@ -38,7 +38,7 @@ it('whatever consumers, producers and clocks do: no time is begun twice, none be
     fc.asyncProperty(fc.constantFrom<Overlap>('skip', 'replace', 'allow'), course, async (overlap, steps) => {
       await client.flushall()
       const store = new ScheduleStore(client, redis.keys)
-      const put = async () => await store.put('s', { definition: '{}', times: 'each minute', nowMs: base, nextMs: base + minute })
+      const put = async (nowMs = base) => await store.put('s', { definition: '{}', times: 'each minute', nowMs, nextMs: nowMs + minute })
       await put()
       const read: (StoredSchedule | undefined)[] = []
       const found: (PendingRun | undefined)[] = []
@@ -105,6 +105,15 @@ it('whatever consumers, producers and clocks do: no time is begun twice, none be
             break
           case 'put':
             await put()
+            break
+          case 'remove':
+            // What was decided is added by whoever decided it, or never was one.
+            if (decided !== undefined) break
+            await store.remove('s')
+            paused = false
+            // Time goes on meanwhile, by more than it is ever set back: of a time that comes again only its job says that it was begun.
+            await put(Math.max(base, ...begun.keys()) + 1_000 * minute)
+            handledMs = 0
             break
         }
         const { schedule } = await store.read('s')

@@ -105,6 +105,26 @@ describe('a schedule', () => {
     expect([await store.pause('nightly'), await store.resume('nightly'), await store.remove('nightly')]).toEqual([false, false, false])
   })
 
+  it.each([
+    ['the same tenant', 'acme', true],
+    ['another tenant', 'other', false],
+  ])('that is removed and made anew for %s knows what has not ended of the one before: %s', async (_whose, tenant, knows) => {
+    const { client, store, read, begin, run } = await made('removed')
+    const put = async (whose: string) => await store.put('removed', { definition: '{}', times: 'hourly', nowMs: base, nextMs: base + hour, tenant: whose })
+    await put('acme')
+    const first = await begin(run(1))
+    await client.hset(redis.keys.job(`job-${base + hour}`), { timestamp: 1, atm: 0 })
+    if (first.kind === 'run') await store.settle(await read(), first.run, base + 2 * hour)
+    const { version } = await read()
+    await store.remove('removed')
+    await store.remove('removed')
+    expect(await put(tenant)).toBe('created')
+    expect(await client.exists(redis.keys.scheduleLeft('removed'))).toBe(0)
+    expect(await begin(run(2))).toMatchObject(knows ? { kind: 'skipped' } : { kind: 'run', run: { replaces: [] } })
+    // What was read of the one before is not taken for this one.
+    if (knows) expect(Number((await read()).version)).toBeGreaterThan(Number(version))
+  })
+
   it('that was paused, changed or removed meanwhile begins nothing', async () => {
     const { store, read, run } = await made()
     const seen = await read()

@@ -1,6 +1,6 @@
 -- include schedule-owner
 -- Makes a schedule, or changes it. Other times count from now on; with the same ones nothing that is due is lost.
--- KEYS: the schedule, the queue's schedules by when each is due. ARGV: id, definition, its times, now, the next time, how many schedules there may be, the
+-- KEYS: the schedule, the queue's schedules by when each is due, what has not ended of one that was removed (schedule-remove.lua). ARGV: id, definition, its times, now, the next time, how many schedules there may be, the
 -- tenants whose it may be as JSON or '' for all; its job's tenant or '', how many one tenant's callers may make, what schedules' keys begin with.
 -- Returns 'full', 'tenant-full', 'foreign', 'created' or 'changed'.
 local schedule, due = KEYS[1], KEYS[2]
@@ -15,6 +15,12 @@ if ARGV[7] ~= '' and known[3] ~= tenant then
     if redis.call('HGET', ARGV[10] .. id, 'tenant') == tenant then count = count + 1 end
   end
   if count >= tonumber(ARGV[9]) then return 'tenant-full' end
+end
+if not known[1] then
+  local left = redis.call('HMGET', KEYS[3], 'running', 'version', 'tenant')
+  -- Another tenant's are no business of this one's.
+  if left[1] and left[3] == tenant then redis.call('HSET', schedule, 'running', left[1], 'version', left[2]) end
+  redis.call('DEL', KEYS[3])
 end
 redis.call('HSET', schedule, 'definition', ARGV[2], 'times', ARGV[3], 'tenant', tenant)
 redis.call('HINCRBY', schedule, 'version', 1)
