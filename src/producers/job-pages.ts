@@ -1,5 +1,5 @@
 import type { JobType, Queue } from 'bullmq'
-import type { ChainableCommander, Redis } from 'ioredis'
+import type { Redis } from 'ioredis'
 import { z } from 'zod'
 import { InvalidInputError } from '../job/errors.js'
 import { parseInput } from '../job/explain.js'
@@ -57,6 +57,7 @@ const jobsPerCall = 20_000
 /** BullMQ's sets; whatever else holds jobs is a list. */
 const sets = new Set<JobType>(['prioritized', 'delayed', 'waiting-children', 'completed', 'failed'])
 const listReply = z.tuple([z.number(), z.array(z.string())])
+type Read = z.output<typeof listReply>
 
 /** A job that may be listed, when it was enqueued, and the position behind it. */
 interface Found {
@@ -136,18 +137,21 @@ function positionsOf(cursor: string, filter: string, count: number): (Position |
 
 /** Looks at all of them in one step: a job that goes from one to the next meanwhile stands in either. */
 async function readFirst(redis: Redis, sources: readonly Source[]): Promise<void> {
-  const multi = redis.multi()
-  const asking = sources.filter((source) => source.ask(multi))
+  const asking = sources.flatMap((source) => {
+    const asked = source.ask()
+    return asked === null ? [] : [{ source, asked }]
+  })
   if (asking.length === 0) return
-  const answers = answersOf(await multi.exec())
-  for (const [index, source] of asking.entries()) source.hear(answers.slice(2 * index, 2 * index + 2))
+  const answers = await readTogether(redis, asking.map(({ asked }) => asked))
+  for (const [index, read] of answers.entries()) asking[index]?.source.hear(read)
 }
 
-function answersOf(replies: readonly (readonly [error: Error | null, answer: unknown])[] | null): unknown[] {
-  return (replies ?? []).map(([error, answer]) => {
-    if (error !== null) throw error
-    return answer
-  })
+/** A step of a set, behind so many of those with that score or less; or a part of a list. */
+type Asked = readonly [key: string, ...(readonly [kind: 'set', score: string, skip: number] | readonly [kind: 'list', first: number, last: number])]
+
+/** By a script and not by a transaction, which Redis refuses for whatever stands in it when its memory is full. */
+async function readTogether(redis: Redis, asked: readonly Asked[]): Promise<Read[]> {
+  return z.array(listReply).parse(await runScript(redis, 'jobs-read', asked.map(([key]) => key), [jobsPerStep, ...asked.flatMap(([, ...part]) => part)]))
 }
 
 type Entry = Omit<Found, 'atMs'>
@@ -208,17 +212,14 @@ class Source {
     this.#looked = this.#taken = { score, skip: before.filter((jobId) => Buffer.compare(Buffer.from(jobId), bytes) >= 0).length, last }
   }
 
-  /** Adds its first read, two commands, to those that are made in one step. Returns false where it has none that could be. */
-  ask(multi: ChainableCommander): boolean {
+  /** Its first read, for those that are made in one step; null where it has none that could be. */
+  ask(): Asked | null {
     const { score, skip } = this.#looked
-    if (this.#over || (this.kind === 'leaving' && score !== null)) return false
-    if (this.kind === 'set') multi.zcard(this.key).zrange(this.key, score ?? '+inf', '-inf', 'BYSCORE', 'REV', 'LIMIT', skip, jobsPerStep, 'WITHSCORES')
-    else multi.llen(this.key).lrange(this.key, skip, skip + jobsPerStep - 1)
-    return true
+    if (this.#over || (this.kind === 'leaving' && score !== null)) return null
+    return this.kind === 'set' ? [this.key, 'set', score ?? '+inf', skip] : [this.key, 'list', skip, skip + jobsPerStep - 1]
   }
 
-  hear(answers: readonly unknown[]): void {
-    const [length, found] = listReply.parse(answers)
+  hear([length, found]: Read): void {
     this.#first = this.kind === 'set' ? this.#withScores(found) : this.kind === 'leaving' ? withLeft(found, length) : this.#fromNewest(found)
   }
 
@@ -270,8 +271,8 @@ class Source {
   async #readBackwards(left: number): Promise<Entry[]> {
     for (let from = Math.min(left, await this.redis.llen(this.key)); ; ) {
       if (from === 0) return []
-      const answers = await this.redis.multi().llen(this.key).lrange(this.key, -from, jobsPerStep - from - 1 < 0 ? jobsPerStep - from - 1 : -1).exec()
-      const [length, jobIds] = listReply.parse(answersOf(answers))
+      const [read] = await readTogether(this.redis, [[this.key, 'list', -from, jobsPerStep - from - 1 < 0 ? jobsPerStep - from - 1 : -1]])
+      const [length, jobIds] = read ?? [0, []]
       if (length >= from) return withLeft(jobIds, from)
       from = length
     }

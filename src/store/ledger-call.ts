@@ -13,3 +13,8 @@ export async function runLedgerScript(
 ): Promise<unknown> {
   return await runScript(redis, name, [keys.ledger(), keys.ready(), keys.idle(), ...moreKeys], [keys.inbox(''), inboxTtlMs, ...args])
 }
+
+/** As `runLedgerScript`, for a script that only looks: it writes nothing, so a Redis answers it that takes no writes. */
+export async function lookInLedger(redis: Redis, keys: Keys, name: 'ledger-look', args: readonly string[]): Promise<unknown> {
+  return await runScript(redis, name, [keys.ledger(), keys.ready(), keys.idle()], ['', '', ...args])
+}

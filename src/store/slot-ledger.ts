@@ -2,7 +2,7 @@ import type { Redis } from 'ioredis'
 import { z } from 'zod'
 import { FenceLostError, InvalidInputError } from '../job/errors.js'
 import type { Keys } from './keys.js'
-import { runLedgerScript } from './ledger-call.js'
+import { lookInLedger, runLedgerScript } from './ledger-call.js'
 import { limitsJson, milli, parseLoads, type ProviderLimit, type ProviderLoad } from './provider-load.js'
 import type { ScriptName } from './scripts.js'
 
@@ -164,20 +164,20 @@ export class SlotLedger {
     return { leaseId, provider: lease.provider, demand: { cpu: lease.milliCpu / 1000, memoryMiB: lease.memoryMiB } }
   }
 
-  /** What the given providers hold; every provider that was ever asked for when none are given. */
+  /** What the given providers hold; every provider that was asked for in the last day when none are given. Nothing is written, and nobody granted anything. */
   async loads(providers: readonly Pick<ProviderLimit, 'provider'>[] = []): Promise<ProviderLoad[]> {
-    return parseLoads(z.string().parse(await this.#run('ledger-loads', providers.map(({ provider }) => provider))))
+    return parseLoads(z.string().parse(await lookInLedger(this.#redis, this.#keys, 'ledger-look', providers.map(({ provider }) => provider))))
   }
 
   /**
-   * As `loads`; who asks while the same question is on its way gets that answer, which may be older than the call by a round trip.
+   * As `loads`, once those that wait for a place have what is free; who asks while the same question is on its way gets that answer, which may be older than the call by a round trip.
    * For a provider's failure, when all of its jobs ask at once.
    */
   async sharedLoads(providers: readonly Pick<ProviderLimit, 'provider'>[]): Promise<ProviderLoad[]> {
     const question = JSON.stringify(providers.map(({ provider }) => provider))
     const known = this.#underWay.get(question)
     if (known !== undefined) return await known
-    const answer = this.loads(providers).finally(() => this.#underWay.delete(question))
+    const answer = this.#run('ledger-loads', providers.map(({ provider }) => provider)).then((text) => parseLoads(z.string().parse(text))).finally(() => this.#underWay.delete(question))
     this.#underWay.set(question, answer)
     return await answer
   }

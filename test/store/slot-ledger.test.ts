@@ -45,7 +45,7 @@ describe('reserving', () => {
     const slots = new SlotLedger(client, redis.keys)
     await slots.reserve(ask('1', [limit('a', 5)]))
     const runs = async () => Number(/cmdstat_evalsha:calls=(\d+)/.exec(await client.info('commandstats'))?.[1])
-    await slots.loads([{ provider: 'a' }])
+    await slots.sharedLoads([{ provider: 'a' }])
     const before = await runs()
     const answers = await Promise.all(Array.from({ length: 20 }, () => slots.sharedLoads([{ provider: 'a' }])))
     for (const loads of answers) expect(loads).toMatchObject([{ provider: 'a', used: 1 }])
@@ -64,6 +64,32 @@ describe('reserving', () => {
     await slots.release('1')
     await slots.release('4')
     expect(await slots.loads()).toMatchObject([{ used: 0, cpu: 0, memoryMiB: 0 }])
+  })
+
+  it('is looked at without a write: what has expired counts no more, and goes when somebody asks for a place', async () => {
+    const slots = ledger()
+    const pool = [limit('a', 1, { cpu: 4, memoryMiB: 1024 })]
+    const demand = { cpu: 2, memoryMiB: 512 }
+    await slots.reserve(ask('1', pool, { demand, ttlMs: 1_000 }))
+    await slots.reserve(ask('2', pool, { demand, ttlMs: 1_000, wait: { rank: 0 } }))
+    expect(await slots.loads()).toMatchObject([{ provider: 'a', used: 1, waiting: 1, cpu: 2, memoryMiB: 512 }])
+    await passLedgerTime(redis.client, redis.keys, 2_000)
+    const before = await redis.client.call('DBSIZE')
+    const clock = await redis.client.get(`${redis.keys.ledger()}:clock`)
+    expect(await slots.loads()).toMatchObject([{ provider: 'a', used: 0, waiting: 0, cpu: 0, memoryMiB: 0 }])
+    expect([await redis.client.call('DBSIZE'), await redis.client.get(`${redis.keys.ledger()}:clock`)]).toEqual([before, clock])
+    expect((await slots.reserve(ask('3', pool, { demand }))).provider).toBe('a')
+  })
+
+  it('forgets a provider that nobody has asked for in a day, once somebody asks for another one', async () => {
+    const slots = ledger()
+    await slots.reserve(ask('1', [limit('old', 1)]))
+    await slots.release('1')
+    await passLedgerTime(redis.client, redis.keys, 25 * 3_600_000)
+    expect(await slots.loads()).toEqual([])
+    expect(await redis.client.smembers(redis.keys.ledger())).toEqual(['old'])
+    await slots.reserve(ask('2', [limit('a', 1)]))
+    expect(await redis.client.smembers(redis.keys.ledger())).toEqual(['a'])
   })
 
   it('grants nothing new while a lowered limit is below what is in use, and takes nothing away', async () => {

@@ -48,7 +48,9 @@ local redisNow = time[1] * 1000 + math.floor(time[2] / 1000)
 
 -- All times here are of a clock that never goes back, and at most so far on between two looks: Redis' own may be set, or be another machine's
 -- after a failover. A consumer looks once a second, so that a longer gap is a step of that clock, or a time in which nobody was there.
--- It is the first write of every script: a Redis that is out of memory or read-only refuses the script here, before anything is half done.
+-- It is the first write of every script: a Redis that is out of memory or read-only refuses the script here, before anything is half done. But whoever has no inboxes
+-- to tell anybody by (ARGV[1]) only looks, and writes nothing, so that it can be seen how things stand when Redis takes nothing more.
+ledger.looks = ARGV[1] == ''
 local longestGapMs = 60000
 local function steadyTime()
   local before, steady = string.match(redis.call('GET', L .. ':clock') or '', '^(%d+) (%d+)$')
@@ -57,7 +59,7 @@ local function steadyTime()
   else
     steady = tonumber(steady) + math.min(math.max(redisNow - tonumber(before), 0), longestGapMs)
   end
-  redis.call('SET', L .. ':clock', string.format('%.0f %.0f', redisNow, steady))
+  if not ledger.looks then redis.call('SET', L .. ':clock', string.format('%.0f %.0f', redisNow, steady)) end
   return steady
 end
 local now = steadyTime()
@@ -132,7 +134,13 @@ function ledger.read(name)
     end
   end
   ledger.known[name] = p
-  if (p.cpuLimit or p.memoryLimit) and ledger.expire(name) then return ledger.read(name) end
+  if p.cpuLimit or p.memoryLimit then
+    if ledger.looks then
+      ledger.discount(p)
+    elseif ledger.expire(name) then
+      return ledger.read(name)
+    end
+  end
   return p
 end
 
@@ -223,7 +231,7 @@ end
 function ledger.parseView(name) return string.match(name, '^([^:]*):(%d+):(.*)$') end
 
 -- The configured limits of whoever asked last hold for all: they come from configuration, which is the same everywhere but
--- during a rolling change of it. They are written when they are others, and once a minute to say that somebody still asks.
+-- during a rolling change of it. They are written when they are others, and once a minute to say that somebody still asks; those that nobody asks for go then.
 function ledger.configure(limits)
   for _, each in ipairs(limits) do
     local name = each.provider
@@ -235,6 +243,13 @@ function ledger.configure(limits)
         'rate', each.createsPerSecond or '', 'burst', each.createBurst or '', 'askedAt', now)
       ledger.forget(name)
       ledger.expire(name)
+      for _, other in ipairs(redis.call('SMEMBERS', L)) do
+        if ledger.isOver(ledger.read(other)) then
+          redis.call('SREM', L, other)
+          redis.call('DEL', ledger.providerKey(other), L .. ':starts:' .. other)
+          ledger.forget(other)
+        end
+      end
     end
   end
 end
@@ -400,6 +415,29 @@ function ledger.wakeIdle(most, askedOf)
   return woken
 end
 
+-- As `expire`, for who only looks: what has expired is no more used.
+function ledger.discount(p)
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', ledger.leasesKey(p.name), '-inf', now)) do
+    local lease = ledger.getLease(id)
+    if lease then p.milliCpu, p.memoryMiB = (p.milliCpu or 0) - lease.milliCpu, (p.memoryMiB or 0) - lease.memoryMiB end
+  end
+end
+
+-- How many wait for a place there. Who only looks finds among the first some that have expired, and were not dropped yet.
+function ledger.waitingAt(name)
+  local waiting = redis.call('ZCARD', ledger.waitersKey(name))
+  for _, id in ipairs(ledger.looks and redis.call('ZRANGE', ledger.waitersKey(name), 0, 99) or {}) do
+    local waiter = ledger.getWaiter(id)
+    if not waiter or waiter.expiresAt <= now then waiting = waiting - 1 end
+  end
+  return waiting
+end
+
+-- A provider that is in no consumer's configuration any more is forgotten after a day, unless an operator's word holds for it.
+function ledger.isOver(p)
+  return p.askedAt and now - p.askedAt > 86400000 and p.used == 0 and not p.drain and not p.set
+end
+
 function ledger.load(p)
   return {
     provider = p.name,
@@ -410,7 +448,7 @@ function ledger.load(p)
     effectiveLimit = p.effective,
     foreign = p.foreign or 0,
     used = p.used,
-    waiting = ledger.anyWaits() and redis.call('ZCARD', ledger.waitersKey(p.name)) or 0,
+    waiting = ledger.anyWaits() and ledger.waitingAt(p.name) or 0,
     milliCpuLimit = p.cpuLimit or cjson.null,
     memoryMiBLimit = p.memoryLimit or cjson.null,
     milliCpu = p.milliCpu or 0,
