@@ -1,10 +1,11 @@
-import type { RateLimiterRedis } from 'rate-limiter-flexible'
+import type { RateLimiterMemory, RateLimiterRedis } from 'rate-limiter-flexible'
 import { z } from 'zod'
 import { accessOf, type AgentQueue } from '../producers/agent-queue.js'
+import { refusesWrites } from '../store/index.js'
 import type { Caller } from './caller.js'
 import { HttpRefusalError } from './refusal.js'
 
-/** How many requests a key may make; counted in Redis, for all servers of the deployment. */
+/** How many requests a key may make; counted in Redis, for all servers of the deployment, and by each for itself while Redis takes no writes. */
 export interface RateLimit {
   readonly requests: number
   readonly perSeconds: number
@@ -16,7 +17,7 @@ export const defaultRateLimit: RateLimit = { requests: 6_000, perSeconds: 60 }
 const refusedSchema = z.object({ msBeforeNext: z.number() })
 
 export class RateLimiter {
-  #limiter: Promise<RateLimiterRedis> | undefined
+  #limiter: Promise<{ readonly shared: RateLimiterRedis; readonly own: RateLimiterMemory }> | undefined
 
   constructor(
     private readonly queue: AgentQueue,
@@ -36,8 +37,13 @@ export class RateLimiter {
         this.#limiter = undefined
         throw error
       })
-      const limiter = await this.#limiter
-      const { remainingPoints, msBeforeNext } = await accessOf(this.queue).use(() => limiter.consume(id))
+      const { shared, own } = await this.#limiter
+      const { remainingPoints, msBeforeNext } = await accessOf(this.queue).use(() =>
+        shared.consume(id).catch((error: unknown) => {
+          if (refusesWrites(error)) return own.consume(id)
+          throw error
+        }),
+      )
       return { 'ratelimit-policy': policy, ratelimit: `"key";r=${remainingPoints};t=${seconds(msBeforeNext)}` }
     } catch (error) {
       if (error instanceof Error) throw error
@@ -48,14 +54,15 @@ export class RateLimiter {
     }
   }
 
-  async #open(): Promise<RateLimiterRedis> {
+  async #open(): Promise<{ shared: RateLimiterRedis; own: RateLimiterMemory }> {
     const { use, keys } = accessOf(this.queue)
     // Loaded by servers alone.
-    const { RateLimiterRedis } = await import('rate-limiter-flexible')
+    const { RateLimiterMemory, RateLimiterRedis } = await import('rate-limiter-flexible')
     return await use(async ({ redis }) => {
       const { requests, perSeconds } = this.limit
       // Whoever is over the limit costs Redis nothing until its time is over.
-      return new RateLimiterRedis({ storeClient: redis, keyPrefix: keys.httpRates(), points: requests, duration: perSeconds, inMemoryBlockOnConsumed: requests + 1 })
+      const shared = new RateLimiterRedis({ storeClient: redis, keyPrefix: keys.httpRates(), points: requests, duration: perSeconds, inMemoryBlockOnConsumed: requests + 1 })
+      return { shared, own: new RateLimiterMemory({ points: requests, duration: perSeconds }) }
     })
   }
 }

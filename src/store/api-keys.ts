@@ -1,6 +1,7 @@
 import type { Redis } from 'ioredis'
 import { z } from 'zod'
 import type { Keys } from './keys.js'
+import { refusesWrites } from './redis-faults.js'
 import { redisNowMs } from './redis-time.js'
 import { runScript } from './scripts.js'
 
@@ -88,8 +89,13 @@ export class ApiKeyStore {
     return z.enum(['revoked', 'already', 'unknown']).parse(await runScript(this.redis, 'api-key-revoke', [this.keys.apiKeys(), this.keys.apiKey(id)], [id, shownMs]))
   }
 
+  /** Notes that it was used. Where Redis takes no writes it is used all the same: who looks what is the matter there comes with one. */
   async used(id: string): Promise<void> {
-    await runScript(this.redis, 'api-key-used', [this.keys.apiKey(id)], [])
+    try {
+      await runScript(this.redis, 'api-key-used', [this.keys.apiKey(id)], [])
+    } catch (error) {
+      if (!refusesWrites(error)) throw error
+    }
   }
 }
 

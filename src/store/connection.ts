@@ -6,7 +6,7 @@ import { prepareScripts } from './scripts.js'
 import { TlsConnector, TlsSentinelConnector } from './tls-connector.js'
 
 export { describeRedis, redisSecrets, type ConnectionPurpose, type GivenRedis, type RedisConfig, type RedisSettings } from './redis-config.js'
-export { isUnavailability, unavailable } from './redis-faults.js'
+export { isUnavailability, refusesWrites, unavailable } from './redis-faults.js'
 export { producerPatienceMs, whenReady } from './when-ready.js'
 
 /**

@@ -10,6 +10,8 @@ interface Fault {
   /** For the table's test, and for nobody else. */
   readonly name: string
   readonly pattern: RegExp
+  /** Redis is there and answers what only reads. */
+  readonly reads?: true
   /** It stays so until somebody changes something: a wait for the connection ends with it. */
   readonly lasting?: true
   /** What is said instead of the error's own words; the word by which Redis' documents call it stays. */
@@ -69,10 +71,10 @@ const faults: readonly Fault[] = [
   { name: 'Cluster away', pattern: /ClusterAllFailedError|Failed to refresh slots cache|None of startup nodes is available|Cluster isn't ready|Cluster is (ended|disconnected|disconnecting)|Too many Cluster redirections/, mend: start },
   { name: 'node of a Cluster', pattern: /(^|: |-)(MOVED|ASK) \d+ /, lasting: true, why: () => 'it is a node of a Redis Cluster, and was dialled as a single server', mend: 'set redis.cluster to { nodes: ["HOST:PORT", …] } instead of redis.url' },
   { name: 'slot on its way', pattern: answer('TRYAGAIN'), mend: 'wait until the slot has been moved' },
-  { name: 'memory full', pattern: answer('OOM'), why: () => 'OOM: its memory is full', mend: 'give Redis more memory (maxmemory), and leave its maxmemory-policy noeviction' },
-  { name: 'not enough replicas', pattern: answer('NOREPLICAS'), why: () => 'NOREPLICAS: it refuses writes, since too few of its replicas are there', mend: 'bring the replicas back, or lower min-replicas-to-write' },
-  { name: 'writes refused', pattern: answer('MISCONF'), why: () => 'MISCONF: it refuses writes, since it could not save its data', mend: 'look at Redis’ disk and log: it can’t write its data' },
-  { name: 'replica', pattern: answer('READONLY'), why: () => 'READONLY: it is a replica, which takes no writes', mend: 'dial the primary: by its address, by redis.sentinel or by redis.cluster' },
+  { name: 'memory full', pattern: answer('OOM'), reads: true, why: () => 'OOM: its memory is full', mend: 'give Redis more memory (maxmemory), and leave its maxmemory-policy noeviction' },
+  { name: 'not enough replicas', pattern: answer('NOREPLICAS'), reads: true, why: () => 'NOREPLICAS: it refuses writes, since too few of its replicas are there', mend: 'bring the replicas back, or lower min-replicas-to-write' },
+  { name: 'writes refused', pattern: answer('MISCONF'), reads: true, why: () => 'MISCONF: it refuses writes, since it could not save its data', mend: 'look at Redis’ disk and log: it can’t write its data' },
+  { name: 'replica', pattern: answer('READONLY'), reads: true, why: () => 'READONLY: it is a replica, which takes no writes', mend: 'dial the primary: by its address, by redis.sentinel or by redis.cluster' },
   { name: 'loading', pattern: answer('LOADING'), why: () => 'LOADING: it is still reading its data', mend: 'wait until Redis has read its data' },
   { name: 'primary away', pattern: answer('MASTERDOWN'), why: () => 'MASTERDOWN: it is a replica that has lost its primary', mend: 'dial the primary: by its address, by redis.sentinel or by redis.cluster' },
   { name: 'demoted', pattern: answer('UNBLOCKED'), why: () => 'UNBLOCKED: it has just become a replica', mend: 'try again: the server became a replica' },
@@ -116,6 +118,11 @@ export function isUnavailability(error: unknown): boolean {
 /** Whether it stays so until somebody mends it: waiting for the connection is of no use. */
 export function isLasting(error: unknown): boolean {
   return faultOf(error)?.lasting === true
+}
+
+/** Whether Redis refused only to write, and answers whoever reads. */
+export function refusesWrites(error: unknown): boolean {
+  return faultOf(error)?.reads === true
 }
 
 /** An error for a Redis that can't be reached, or can't be used as it is; its message holds no credentials. */
