@@ -1,6 +1,6 @@
 import type { Job } from 'bullmq'
 import { UnknownJobError } from '../job/errors.js'
-import type { QueuedJob, SupersededJob } from '../store/index.js'
+import { type QueuedJob, refusesWrites, type SupersededJob } from '../store/index.js'
 import type { Connected } from './producer-connection.js'
 import { asRetried, cancelledWhileWaiting, viewOf } from './queue-view.js'
 
@@ -21,8 +21,7 @@ export async function cancelJob({ queue, store, ready, metrics }: Connected, job
   if (outcome === 'cancelled') {
     metrics.add('switchyard.job.ends', [view?.spec?.tenant ?? '', 'cancelled'])
     await removeUnlessTaken(job)
-    // A place may have been chosen for it just now.
-    await ready.close(jobId)
+    await closeEnded(ready, jobId)
   }
   // Where nobody has it in hand: nothing else would bring it up before its turn.
   if (outcome === 'requested') await ready.endNext(jobId)
@@ -40,8 +39,20 @@ export async function cancelWaitingJob({ queue, store, ready, metrics }: Connect
   if (view.finished || !(await store.endWaiting(jobId, cancelledWhileWaiting({ jobId, runId: store.runId(jobId) }, view, reason, source)))) return false
   metrics.add('switchyard.job.ends', [view.spec?.tenant ?? '', 'cancelled'])
   await removeUnlessTaken(job)
-  await ready.close(jobId)
+  await closeEnded(ready, jobId)
   return true
+}
+
+/**
+ * A place may have been chosen for it just now. It has ended, whether or not that can be said now: where Redis has no memory left it takes what removes, as the job's end, and
+ * not this, which a consumer makes up for as it does for any job that is gone from the queue.
+ */
+async function closeEnded(ready: Connected['ready'], jobId: string): Promise<void> {
+  try {
+    await ready.close(jobId)
+  } catch (error) {
+    if (!refusesWrites(error)) throw error
+  }
 }
 
 /** How many a producer ends itself, so that a call of its own does not take long. */
