@@ -3,6 +3,7 @@ import {
   IdempotencyConflictError,
   InfrastructureError,
   InvalidInputError,
+  KeyTakenError,
   RedisUnavailableError,
   SwitchyardError,
   UnknownJobError,
@@ -42,7 +43,7 @@ export const exitCodesHelp = `Exit codes:
 /** The exit code that an error means, and the lines to say about it. */
 export function explainFailure(error: unknown): { readonly code: ExitCode; readonly lines: readonly string[] } {
   if (error instanceof InvalidInputError) return { code: exitCodes.badInput, lines: error.problems }
-  if (error instanceof CheckpointGoneError) return { code: exitCodes.badInput, lines: [error.message] }
+  if (error instanceof CheckpointGoneError || error instanceof KeyTakenError) return { code: exitCodes.badInput, lines: [error.message] }
   if (error instanceof IdempotencyConflictError) return { code: exitCodes.badInput, lines: [error.message] }
   if (error instanceof UnknownJobError || error instanceof UnknownScheduleError || error instanceof UnknownNameError) return { code: exitCodes.notFound, lines: [error.message] }
   if (error instanceof RedisUnavailableError) return { code: exitCodes.unavailable, lines: [error.message] }

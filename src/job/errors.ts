@@ -137,6 +137,26 @@ export class CheckpointGoneError extends SwitchyardError {
   }
 }
 
+/**
+ * Thrown by `retry` and `retryMany` for jobs with `concurrency: { then: 'drop' }` while others have their keys, or wait for them. They are left as they are.
+ */
+export class KeyTakenError extends SwitchyardError {
+  override readonly name = 'KeyTakenError'
+  override readonly code = 'SWY_KEY_TAKEN'
+  constructor(
+    /** The jobs. */
+    readonly jobIds: readonly string[],
+    readonly key: string,
+    /** A job that has the key of the first of them, or waits for it. */
+    readonly takenBy: string,
+    /** Of `retryMany`: the jobs that were run again all the same. */
+    readonly retried: readonly string[] = [],
+  ) {
+    const others = jobIds.length > 1 ? `, and ${jobIds.length - 1} more can't either for the same reason` : ''
+    super(`job ${jobIds[0] ?? ''} can't be run again now: job ${takenBy} has its concurrency key "${key}", or waits for it, and it is to be dropped then (then: "drop")${others}; run it again once that has ended`)
+  }
+}
+
 /** What the providers, the git hosts and the runner throw: an error sorted into the one vocabulary. */
 export class InfrastructureError extends SwitchyardError {
   override readonly name = 'InfrastructureError'

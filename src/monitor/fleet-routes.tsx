@@ -3,7 +3,7 @@
 import { Hono, type Context } from 'hono'
 import { bodyLimit } from 'hono/body-limit'
 import { streamSSE } from 'hono/streaming'
-import { CheckpointGoneError, errorMessage, InvalidInputError, RedisUnavailableError, UnknownJobError, UnknownNameError } from '../job/errors.js'
+import { CheckpointGoneError, errorMessage, InvalidInputError, KeyTakenError, RedisUnavailableError, UnknownJobError, UnknownNameError } from '../job/errors.js'
 import type { JobView } from '../job/fleet.js'
 import { Feed, type FeedEvent } from './feed.js'
 import type { Links } from '../job/page-links.js'
@@ -171,6 +171,7 @@ function refusalOf(error: unknown): readonly [status: 404 | 409 | 422 | 503 | 50
   if (error instanceof UnknownJobError) return [404, 'No such job']
   if (error instanceof UnknownNameError) return [404, 'Not done']
   if (error instanceof CheckpointGoneError) return [409, 'Its checkpoint is gone']
+  if (error instanceof KeyTakenError) return [409, 'Another job has its concurrency key']
   if (error instanceof InvalidInputError) return [422, 'Not done']
   if (error instanceof RedisUnavailableError) return [503, 'Redis is away']
   process.emitWarning(error instanceof Error ? error : errorMessage(error))

@@ -2,7 +2,7 @@ import { checkKinds, type EventKind, EventGroups } from '../events/index.js'
 import { z } from 'zod'
 import { timeZoneProblem } from '../job/days.js'
 import type { Fleet, JobView } from '../job/fleet.js'
-import { CheckpointGoneError, InvalidInputError, QueueClosedError, UnknownJobError } from '../job/errors.js'
+import { CheckpointGoneError, InvalidInputError, KeyTakenError, QueueClosedError, UnknownJobError } from '../job/errors.js'
 import { parseInput } from '../job/explain.js'
 import type { LogLine } from '../job/log.js'
 import { mayBeJobId } from '../job/names.js'
@@ -200,7 +200,7 @@ export class AgentQueue {
   /**
    * Runs a job again that has ended, as a run of its own: `result()`, `logs()` and `status()` are the new one's from then on.
    * @returns `retried`; `pending` when it waits or runs already, and nothing was done.
-   * @throws InvalidInputError (also when the queue does not hold the job any more), CheckpointGoneError, UnknownJobError, RedisUnavailableError.
+   * @throws InvalidInputError (also when the queue does not hold the job any more), CheckpointGoneError, KeyTakenError, UnknownJobError, RedisUnavailableError.
    */
   async retry(jobId: string, options: RetryOptions = {}): Promise<'retried' | 'pending'> {
     return await this.#retry(jobId, options)
@@ -210,8 +210,8 @@ export class AgentQueue {
    * Runs all ended jobs again that a filter finds, as `retry` does, one after the other.
    * @param filter as for `list`; without a `state` the failed ones.
    * @returns the ids of those that were.
-   * @throws as `list` and `retry`; what was run again by then stays so. CheckpointGoneError comes last, with all that have no checkpoint: the others
-   * were run again.
+   * @throws as `list` and `retry`; what was run again by then stays so. CheckpointGoneError comes last, with all that have no checkpoint, and else KeyTakenError,
+   * with all whose key of concurrency others have: the rest was run again.
    */
   async retryMany(filter: RetryFilter = {}, options: RetryOptions = {}): Promise<string[]> {
     checkObject(filter, 'list')
@@ -228,16 +228,20 @@ export class AgentQueue {
     }
     const again: string[] = []
     const without: CheckpointGoneError[] = []
+    const taken: KeyTakenError[] = []
     for (const [jobId, seen] of found) {
       try {
         if ((await this.#retry(jobId, options, seen)) === 'retried') again.push(jobId)
       } catch (error) {
-        if (!(error instanceof CheckpointGoneError)) throw error
-        without.push(error)
+        if (error instanceof CheckpointGoneError) without.push(error)
+        else if (error instanceof KeyTakenError) taken.push(error)
+        else throw error
       }
     }
     const [first] = without
     if (first !== undefined) throw new CheckpointGoneError(without.flatMap(({ jobIds }) => jobIds), first.why, again)
+    const [other] = taken
+    if (other !== undefined) throw new KeyTakenError(taken.flatMap(({ jobIds }) => jobIds), other.key, other.takenBy, again)
     return again
   }
 

@@ -1,7 +1,7 @@
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { type IRedisTransaction, Job, type RedisClient } from 'bullmq'
 import { z } from 'zod'
-import { IdempotencyConflictError, InvalidInputError, NewerReleaseError } from '../job/errors.js'
+import { IdempotencyConflictError, InvalidInputError, KeyTakenError, NewerReleaseError } from '../job/errors.js'
 import { type EventKind, isAsked } from '../job/event-kinds.js'
 import { parseInput } from '../job/explain.js'
 import { type TraceCarrier, traceCarrierSchema } from '../job/trace-carrier.js'
@@ -18,7 +18,7 @@ import type { Connected } from './producer-connection.js'
 export interface EnqueueOptions {
   /**
    * What becomes of a job that has the same `idempotencyKey` and has failed: `keep` (the default) gives it as it is, `rerun` runs it again from
-   * the start. The spec must be the same.
+   * the start, unless it is dropped (`concurrency.then`). The spec must be the same.
    */
   readonly onFailed?: 'keep' | 'rerun' | undefined
   /** The span that the jobs continue, by W3C's Trace Context, as of a request that they come from. Default: the active span. A wrong one is none. */
@@ -159,7 +159,13 @@ export class Enqueuing {
       for (const [index, jobId] of part.entries()) {
         const { result, endedAtMs = null } = standings[index] ?? {}
         // That run: somebody else may have run it again meanwhile, and it may have failed again.
-        if (result?.status === 'failed') await retryJob(connected, this.options.keys, jobId, {}, this.options, { endedAtMs })
+        if (result?.status !== 'failed') continue
+        try {
+          await retryJob(connected, this.options.keys, jobId, {}, this.options, { endedAtMs })
+        } catch (error) {
+          // It is dropped, as its spec says of one that comes while others have its key: it stays as it is.
+          if (!(error instanceof KeyTakenError)) throw error
+        }
       }
     }
   }

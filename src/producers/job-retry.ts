@@ -2,7 +2,7 @@ import { setTimeout as pause } from 'node:timers/promises'
 import type { Job } from 'bullmq'
 import { z } from 'zod'
 import { continuationOf } from '../job/continuation.js'
-import { CheckpointGoneError, InvalidInputError, UnknownJobError } from '../job/errors.js'
+import { CheckpointGoneError, InvalidInputError, KeyTakenError, UnknownJobError } from '../job/errors.js'
 import { type EventKind, isAsked } from '../job/event-kinds.js'
 import { parseInput } from '../job/explain.js'
 import type { JobSpec } from '../job/spec.js'
@@ -46,7 +46,7 @@ const lookEveryMs = 50
  * Runs a job again that has ended: in BullMQ (where it still waits there, in its place), in the index of what waits, and a consumer is woken.
  * @param seen the run that is meant: what somebody else has run again meanwhile is left alone, however that ended.
  * @returns `retried`, or `pending` when it waits or runs already or another run has ended, and nothing was done.
- * @throws UnknownJobError; InvalidInputError when the queue does not hold it any more; CheckpointGoneError.
+ * @throws UnknownJobError; InvalidInputError when the queue does not hold it any more; CheckpointGoneError; KeyTakenError.
  */
 export async function retryJob(connected: Connected, keys: Keys, jobId: string, options: RetryOptions, told: { readonly eventSource?: string | undefined; readonly eventTypes?: readonly EventKind[] | undefined } = {}, seen: SeenRun = { endedAtMs: null }): Promise<'retried' | 'pending'> {
   const { from = 'start' } = parseInput(optionsSchema, options, 'retry')
@@ -65,6 +65,9 @@ export async function retryJob(connected: Connected, keys: Keys, jobId: string, 
     if (ended !== null || unheard) {
       if (seen.endedAtMs !== null && (await isAnotherRun(connected, jobId, seen.endedAtMs))) return 'pending'
       const spec = viewOf(job, false).spec
+      const drops = spec?.concurrency?.then === 'drop' ? spec.concurrency : undefined
+      const takenBy = drops === undefined ? null : await ready.keyTakenBy(drops)
+      if (drops !== undefined && takenBy !== null) throw new KeyTakenError([jobId], drops.key, takenBy)
       const asked = from === 'checkpoint' ? await askForContinuation(connected, jobId, spec) : 'none'
       if (asked === 'changed') continue
       // What a producer left that died before it could do the rest.
@@ -77,7 +80,10 @@ export async function retryJob(connected: Connected, keys: Keys, jobId: string, 
       // Where somebody else is first, the wish stays: theirs may be the same.
       if (!(ended === null ? await ready.again(jobId) : await retried(job, ended))) continue
       // Of a job that is not of Switchyard's nobody knows more than BullMQ.
-      const superseded = spec === undefined ? [] : (await ready.add([{ jobId, spec }], { strays: true, wake: 1 })).superseded
+      const { superseded, stay } = spec === undefined ? { superseded: [], stay: [] } : await ready.add([{ jobId, spec }], { strays: true, wake: 1 })
+      // Another one has come since it was asked.
+      const [stays] = stay
+      if (drops !== undefined && stays !== undefined) throw new KeyTakenError([jobId], drops.key, stays.why)
       if (spec !== undefined) await waits.add([{ jobId, spec }])
       else await wake(redis, keys, 1)
       await endSuperseded(connected, superseded, told.eventSource)

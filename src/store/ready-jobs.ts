@@ -158,17 +158,20 @@ export class ReadyJobs {
    * Lists jobs that BullMQ holds as waiting; others, and listed ones, are left out.
    * @param options.strays also those in BullMQ's wait list, where priority 0 lands and whatever is moved without one.
    * @param options.wake how many idle consumers to tell. Default 0.
-   * @returns how many were added, and which jobs their keys of concurrency have superseded: these are taken to be ended, unless the caller is faster.
+   * @returns how many were added; which jobs their keys of concurrency have superseded: these are taken to be ended, unless the caller is faster; and which of these, that had
+   * ended before, stay so, since others have their keys.
    */
-  async add(jobs: readonly ReadyJob[], options: { readonly strays?: boolean | undefined; readonly wake?: number | undefined } = {}): Promise<{ added: number; superseded: SupersededJob[] }> {
+  async add(jobs: readonly ReadyJob[], options: { readonly strays?: boolean | undefined; readonly wake?: number | undefined } = {}): Promise<{ added: number; superseded: SupersededJob[]; stay: Omit<SupersededJob, 'queue'>[] }> {
     let added = 0
     const superseded: SupersededJob[] = []
+    const stay: Omit<SupersededJob, 'queue'>[] = []
     for (const args of addArguments(jobs, options.strays ?? false, options.wake ?? 0)) {
       const answer = parseAdded(await this.#run('ready-add', args))
       added += answer.added
       superseded.push(...answer.superseded)
+      stay.push(...answer.stay)
     }
-    return { added, superseded }
+    return { added, superseded, stay }
   }
 
   /** As `add`, as part of a pipeline of a connection that `createRedis` made, and an idle consumer is told for each job; its answers are for `parseAdded`. */
@@ -190,6 +193,12 @@ export class ReadyJobs {
   async supersededBy(jobId: string): Promise<string | null> {
     const standing = await this.#redis.hget(`${this.#keys.ready()}:keyed`, `${this.#keys.queueName}:${jobId}`)
     return standing?.startsWith('!') === true ? standing.slice(1) : null
+  }
+
+  /** A job that holds a key of concurrency or waits for it, where one more, with this limit, would be too many; null where it would not. */
+  async keyTakenBy({ key, limit }: Pick<NonNullable<JobSpec['concurrency']>, 'key' | 'limit'>): Promise<string | null> {
+    const jobId = z.string().parse(await this.#run('key-taken', [keyDigest(key), limit]))
+    return jobId === '' ? null : jobId
   }
 
   /** Who holds a key of concurrency, and whether a job is parked for it. */
@@ -381,9 +390,10 @@ export interface SupersededJob {
 const addReply = z.tuple([z.number()]).rest(z.string())
 
 /** What the script that lists jobs answers. */
-export function parseAdded(answer: unknown): { added: number; superseded: SupersededJob[] } {
+export function parseAdded(answer: unknown): { added: number; superseded: SupersededJob[]; stay: Omit<SupersededJob, 'queue'>[] } {
   const [added, ...rest] = addReply.parse(answer)
-  return { added, superseded: rest.flatMap((queue, index) => (index % 3 === 0 ? [{ queue, jobId: rest[index + 1] ?? '', why: rest[index + 2] ?? '' }] : [])) }
+  const all = rest.flatMap((queue, index) => (index % 3 === 0 ? [{ queue, jobId: rest[index + 1] ?? '', why: rest[index + 2] ?? '' }] : []))
+  return { added, superseded: all.filter(({ queue }) => queue !== ''), stay: all.filter(({ queue }) => queue === '').map(({ jobId, why }) => ({ jobId, why })) }
 }
 
 /** The jobs of each script. */

@@ -44,6 +44,7 @@ export type ScriptName =
   | 'ready-again'
   | 'ready-refuse'
   | 'ready-enter'
+  | 'key-taken'
   | 'ready-hold'
   | 'roster-announce'
   | 'ledger-bound'

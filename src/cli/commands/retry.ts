@@ -1,5 +1,5 @@
 import type { Command } from 'commander'
-import { CheckpointGoneError, InvalidInputError } from '../../job/errors.js'
+import { CheckpointGoneError, InvalidInputError, KeyTakenError } from '../../job/errors.js'
 import { harmlessLine } from '../../job/harmless-text.js'
 import type { AgentQueue, RetryFilter, RetryOptions } from '../../producers/index.js'
 import { operatorOf } from '../operator-flags.js'
@@ -60,7 +60,7 @@ async function retryAll(queue: AgentQueue, filter: RetryFilter, options: RetryOp
   try {
     await say(await queue.retryMany(filter, options))
   } catch (error) {
-    if (error instanceof CheckpointGoneError) await say(error.retried)
+    if (error instanceof CheckpointGoneError || error instanceof KeyTakenError) await say(error.retried)
     throw error
   }
 }

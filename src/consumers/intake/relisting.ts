@@ -84,9 +84,10 @@ export class Relisting {
       if (spec === null) await this.parts.ready.front(jobId, { asItIs: true })
       else readable.push({ jobId, spec, begun: stored[index]?.begun })
     }
-    await this.parts.ready.add(readable, { strays: true })
+    const { stay } = await this.parts.ready.add(readable, { strays: true })
+    for (const { jobId, why } of stay) this.parts.log.info({ jobId, other: why }, 'job not run again: it is to be dropped while another has its concurrency key')
     // Also while nobody takes any; what was said of a run before has ended with that.
-    await this.parts.waits.add(readable.filter(({ begun }) => begun !== true))
+    await this.parts.waits.add(readable.filter(({ jobId, begun }) => begun !== true && !stay.some((each) => each.jobId === jobId)))
     return found
   }
 

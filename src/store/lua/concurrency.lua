@@ -295,6 +295,16 @@ function keyed.sendBack(q, key, group, jobId, score)
   keyed.park(q, key, group, jobId, score)
 end
 
+-- A job that has come again, and whose last run stays the one that counts, is taken as it is. `known`: what was known of it before, which tells that from its next run.
+function keyed.putBack(q, jobId, known, other)
+  if known then call('HSET', bull(q, jobId), 'syk', cjson.encode(known)) else call('HDEL', bull(q, jobId), 'syk') end
+  call('ZREM', keyOf(q, 'deadline'), jobId)
+  call('ZREM', bull(q, 'prioritized'), jobId)
+  call('HSET', bull(q, jobId), 'sy', '-')
+  call('RPUSH', bull(q, 'wait'), jobId)
+  for _, each in ipairs({ '', jobId, other }) do keyed.superseded[#keyed.superseded + 1] = each end
+end
+
 -- A job that waits is taken to be ended as cancelled, by whoever looks next; the caller may be faster.
 function keyed.supersede(q, jobId, why)
   local key = keyed.forget(q, jobId)
@@ -594,7 +604,8 @@ end
 
 -- A job with a key comes to wait. `info`: { key, limit, after, shape, json, milliCpu, memoryMiB, tenant, run }, and then its number. `run` is the generation of the run that
 -- waits (next-run.lua): it has come before when that is the same, and supersedes nothing again. Earlier releases kept the attempts that BullMQ had counted, and some still do.
-function keyed.arrive(q, jobId, score, info)
+-- `stay`: has the end of its last run be the one that counts, and returns whether there is one: a retry that is dropped leaves the job as it was.
+function keyed.arrive(q, jobId, score, info, stay)
   local member, known = q .. ':' .. jobId, keyed.infoOf(q, jobId)
   info.attempts = tonumber(call('HGET', bull(q, jobId), 'atm') or '0')
   local again = known and known.attempts == info.attempts and (not known.run or known.run == info.run)
@@ -605,6 +616,7 @@ function keyed.arrive(q, jobId, score, info)
   call('HSET', bull(q, jobId), 'syk', cjson.encode(info))
   if not again and info.after == 'drop' then
     local other = keyed.before(info.key, info.limit)
+    if other and stay() then return keyed.putBack(q, jobId, known, other) end
     if other then return keyed.supersede(q, jobId, 'dropped: job ' .. other .. ' has its concurrency key, or waits for it') end
   elseif not again and info.after ~= 'wait' then
     keyed.supersedeWaiting(info.key, info, 'superseded by job ' .. jobId)

@@ -61,6 +61,17 @@ function nextRun.note(run, job)
   end
 end
 
+-- BullMQ was told to run a job again whose last run is to stay the one that counts: whoever takes it tells BullMQ of its end once more. Returns whether there is one.
+function nextRun.stay(run, job)
+  local facts = nextRun.facts(run, job)
+  if not facts.open or not facts.ended or facts.other then return false end
+  redis.call('HDEL', run, 'again')
+  redis.call('HSET', run, 'stalls', '-')
+  -- BullMQ counts the attempt when it ends, for the second time.
+  if facts.attempts + 1 > facts.known then redis.call('HSET', job, 'atm', string.format('%.0f', facts.known - 1)) end
+  return true
+end
+
 -- The job waits, in nobody's hands, and its last run has ended without BullMQ's knowing: the next one is asked for. Returns whether it was.
 function nextRun.again(run, job)
   local facts = nextRun.facts(run, job)

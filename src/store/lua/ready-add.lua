@@ -5,7 +5,8 @@
 -- ARGV: inbox prefix, inbox ttl, how many jobs are listed after these by the same caller, 1 for jobs that BullMQ may hold in its wait list, where priority 0
 --       lands and whatever is moved without one, how many consumers to wake, how many shapes, for each: id, JSON, milliCpu, memoryMiB; then for each job: id, number of its
 --       shape, tenant, for how many ms it may wait or '', its key of concurrency as JSON { key, limit, after } or ''. At most 20 jobs.
--- Returns {how many were listed; of jobs that are superseded by these, or dropped: queue, id, why, …}.
+-- Returns {how many were listed; of jobs that are superseded by these, or dropped: queue, id, why, …; of those of these that had ended and stay so: '', id, another one that has
+-- its key}.
 local q, rest, strays, wakes, shapes = ownQueue, tonumber(ARGV[3]), ARGV[4] == '1', tonumber(ARGV[5]), tonumber(ARGV[6])
 local prioritized, wait = bull(q, 'prioritized'), bull(q, 'wait')
 local jobs, asked = {}, {}
@@ -72,7 +73,7 @@ for k, job in ipairs(jobs) do
       info.shape, info.json, info.milliCpu, info.memoryMiB, info.tenant = id, ARGV[job.shape + 1], ARGV[job.shape + 2], ARGV[job.shape + 3], job.tenant
       local waits, _, _, last = nextRun.generation(run, queued)
       info.run = waits or last
-      keyed.arrive(q, job.id, job.score, info)
+      keyed.arrive(q, job.id, job.score, info, function() return nextRun.stay(run, queued) end)
     end
     added = added + 1
   end

@@ -268,9 +268,15 @@ export class Consumers {
       const job = await queue.getJob(id)
       if (job === undefined) continue
       const known = this.world.model.jobs.get(id)!
-      await ready.add([{ jobId: id, spec: known.spec, begun: isOpen(known.run) }], { strays: true })
+      const { stay } = await ready.add([{ jobId: id, spec: known.spec, begun: isOpen(known.run) }], { strays: true })
       known.seen = true
       known.overdue = false
+      if (stay.length > 0) {
+        // Dropped as it was to run again: its last run counts, of whose end BullMQ is to hear once more.
+        this.world.judgeKept(known)
+        Object.assign(known, { state: 'around', again: false } satisfies Partial<ModelJob>)
+        continue
+      }
       // One that was superseded is to be ended by whoever takes it next.
       known.state = known.superseded === undefined && known.ending === undefined ? 'waiting' : 'given'
       await this.world.learnSuperseded()

@@ -151,6 +151,7 @@ export class Producers {
     }
     const answer = await world.observe(retry, { comes: [job] })
     if (before !== 'ended') expect(answer).toBe('pending')
+    else if (answer === 'KeyTakenError') world.judgeKept(job)
     else if (from === 'checkpoint' && rest === 'nothing') expect(answer, `retrying ${job.id} from ${JSON.stringify(run)}`).toBe(run!.end === 'succeeded' ? 'InvalidInputError' : 'CheckpointGoneError')
     else {
       expect(answer, `retrying ${job.id}`).toBe('retried')
@@ -166,14 +167,14 @@ export class Producers {
     job.state = state
   }
 
-  /** Of those that wait, who was superseded by a job that was retried, or is the one that was dropped: whoever retried it has ended it. */
+  /** Of those that wait, who was superseded by a job that was retried: whoever retried it has ended it. */
   private async learnCancelled(jobs: readonly ModelJob[]): Promise<void> {
     for (const job of jobs) {
       const { keys, store } = this.world.side(job.queue)
       if ((await this.world.client.exists(keys.job(job.id))) === 1) continue
       const found = foundBy(job)
       expect(found.kind).toBe('begins')
-      expect((await store.read(job.id))?.result?.error?.message).toMatch(/^(superseded|dropped)/)
+      expect((await store.read(job.id))?.result?.error?.message).toMatch(/^superseded/)
       if (found.kind === 'begins') this.endWaiting(job, found.generation)
     }
     await this.world.learnSuperseded()

@@ -110,6 +110,14 @@ export class World {
     expect(superseded, `what ${id} supersedes`).toEqual(expected)
   }
 
+  /** A job that had ended was not run again: it is one that is dropped, and others have its key or wait for it. */
+  judgeKept({ id, key, spec, run, again }: ModelJob): void {
+    expect(spec.concurrency?.then, `${id}, which was not run again`).toBe('drop')
+    expect(run?.end ?? null).not.toBeNull()
+    const others = this.model.all.filter((other) => other.id !== id && other.key === key && !['ended', 'gone'].includes(other.state))
+    expect(others.length, `others of ${id}'s key (${again ? 'around' : 'ended'})`).toBeGreaterThan(0)
+  }
+
   /** What holds a key by the model, and as the index has it. */
   async judgeHolders(): Promise<void> {
     for (const key of Object.keys(keyLimits)) {
