@@ -279,9 +279,12 @@ export class RunContext {
     this.shared.reapSoon(provider, owner.kind === 'create' ? unansweredCreateMs : this.shared.settings.callTimeoutMs)
   }
 
-  /** Leaves this job's place, if it holds one, to what lives at a provider that nobody reaches any more: it is free after a sandbox's lifetime. */
-  async leavePlace(): Promise<void> {
-    await this.shared.owners.entrust({ runId: this.runId, fence: this.fence }, { kind: 'sandbox', sandboxId: this.current.sandbox?.id ?? this.runId }, { forMs: this.shared.settings.sandboxLifetimeMs })
+  /**
+   * Leaves this job's place at a provider that this consumer doesn't have to what may still live there. The reaper of a consumer that has the provider frees it once that is
+   * dead; where nobody has it any more it is free after a sandbox's lifetime.
+   */
+  async leavePlace(provider: string, owner: Exclude<SlotOwner, { kind: 'job' }>): Promise<void> {
+    await this.shared.owners.entrust({ runId: this.runId, fence: this.fence }, owner, { provider, forMs: this.shared.settings.sandboxLifetimeMs })
   }
 
   exclude(provider: string, untilMs: number, why: string): void {

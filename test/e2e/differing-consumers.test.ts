@@ -78,6 +78,11 @@ it('a job whose provider nobody has any more goes on elsewhere from its last che
   expect(text).toContain(`the sandbox ${sandboxId} is left to its lifetime`)
   // Nothing spun meanwhile.
   expect(logged('job taken').length).toBeLessThan(6)
+  // Its place is the sandbox's, and free as soon as somebody has the provider again who sees that it is dead.
+  const usedAtB = async () => (await deployment.queue.providers()).find(({ provider }) => provider === 'local-b')?.used
+  expect(await usedAtB()).toBe(1)
+  await deployment.startConsumer({ providers: at(1), settings: { reapIntervalMs: 1_000, reapGraceMs: 1_000 } })
+  await until('the place to be free', async () => (await usedAtB()) === 0)
 })
 
 it('a job that nobody may go on with ends, with its work up to the last checkpoint', async () => {

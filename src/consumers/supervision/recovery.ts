@@ -164,12 +164,13 @@ export async function move(
     // One that broke before any command ran says nothing about the commands.
     ...(sandbox === null ? {} : { brokeAtStep: broke && phase !== 'preparing' ? ctx.record.stepIndex : null }),
   })
+  const theCreate = () => ({ kind: 'create', runId: ctx.runId, attempt: attempts.length, atMs: now() }) as const
   // What may still live keeps its place, and the job gets another one.
   const place = () => {
-    if (where !== null && !ctx.shared.providers.has(where)) return ctx.leavePlace()
+    if (where !== null && !ctx.shared.providers.has(where)) return ctx.leavePlace(where, sandbox === null ? theCreate() : { kind: 'sandbox', sandboxId: sandbox.id })
     if (sandbox !== null && next !== null) return reaction.confirmed ? ctx.shared.owners.freeOf({ kind: 'sandbox', sandboxId: sandbox.id }) : undefined
     if (sandbox !== null && !reaction.confirmed) return ctx.entrustPlace(sandbox.provider, { kind: 'sandbox', sandboxId: sandbox.id })
-    if (sandbox === null && where !== null && mayExist) return ctx.entrustPlace(where, { kind: 'create', runId: ctx.runId, attempt: attempts.length, atMs: now() })
+    if (sandbox === null && where !== null && mayExist) return ctx.entrustPlace(where, theCreate())
     return ctx.releasePlace()
   }
   const said = () => {
