@@ -288,7 +288,7 @@ export class AgentQueue {
 
   /** The results of jobs, for those who wait: one round trip. Of a job that was retried, that of the run that is next. */
   async #lookUp(jobIds: readonly string[]): Promise<(JobResult | 'running' | 'unknown')[]> {
-    return await this.#connection.use(async ({ store }) => (await store.standings(jobIds)).map(({ known, result }) => result ?? (known ? 'running' : 'unknown')))
+    return await this.#connection.use(async ({ store }) => (await store.standings(jobIds)).map(({ known, expired, result }) => result ?? (known && !expired ? 'running' : 'unknown')))
   }
 
   #listen(): Signals {
@@ -301,7 +301,7 @@ export class AgentQueue {
     checkCall(options, 'logs')
     checkSeq(options.after ?? 0)
     const [standing] = await this.#connection.use(({ store }) => store.standings([jobId]))
-    if (standing?.known !== true) throw new UnknownJobError(jobId)
+    if (standing?.known !== true || standing.expired) throw new UnknownJobError(jobId)
     const source = await this.#connection.use(async ({ redis }) => ({
       redis,
       keys: this.#keys,

@@ -12,7 +12,7 @@ import { isScriptLost, sendTextsAnew } from '../store/scripts.js'
 import { type Claim, claimKeys, newJobId, specDigest } from './idempotency.js'
 import { enqueuedEvent } from './enqueued-event.js'
 import { endSuperseded } from './job-cancel.js'
-import { retryJob } from './job-retry.js'
+import { NotHeldError, retryJob } from './job-retry.js'
 import type { Connected } from './producer-connection.js'
 
 export interface EnqueueOptions {
@@ -125,7 +125,15 @@ export class Enqueuing {
     await withProducerSpan(this.options.name, list.map(({ jobId }) => jobId), trace, async (carrier) => {
       for (let start = 0; start < list.length; start += size) await this.#addBatch(connected, list.slice(start, start + size), gone, carrier)
     })
-    if (onFailed === 'rerun') await this.#rerunFailed(connected, [...claims.keys()])
+    if (onFailed !== 'rerun') return
+    // They have left the queue since it was looked at.
+    const left = await this.#rerunFailed(connected, [...claims.keys()])
+    if (left.length === 0) return
+    const anew = await this.#known(connected, left, true)
+    for (const jobId of left) {
+      const job = unique.get(jobId)
+      if (job !== undefined && !anew.ended.has(jobId)) await this.#addBatch(connected, [job], anew.gone, trace)
+    }
   }
 
   /**
@@ -151,8 +159,9 @@ export class Enqueuing {
     return isAsked('enqueued', spec, this.options.eventTypes ?? [])
   }
 
-  /** Of jobs that were there before, those that have failed. */
-  async #rerunFailed(connected: Connected, jobIds: readonly string[]): Promise<void> {
+  /** Of jobs that were there before, those that have failed. @returns those that the queue does not hold any more. */
+  async #rerunFailed(connected: Connected, jobIds: readonly string[]): Promise<string[]> {
+    const left: string[] = []
     for (let start = 0; start < jobIds.length; start += jobsPerRoundTrip) {
       const part = jobIds.slice(start, start + jobsPerRoundTrip)
       const standings = await connected.store.standings(part)
@@ -163,11 +172,13 @@ export class Enqueuing {
         try {
           await retryJob(connected, this.options.keys, jobId, {}, this.options, { endedAtMs })
         } catch (error) {
+          if (error instanceof NotHeldError) left.push(jobId)
           // It is dropped, as its spec says of one that comes while others have its key: it stays as it is.
-          if (!(error instanceof KeyTakenError)) throw error
+          else if (!(error instanceof KeyTakenError)) throw error
         }
       }
     }
+    return left
   }
 
   /**

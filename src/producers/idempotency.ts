@@ -63,7 +63,7 @@ export async function claimKeys(redis: Redis, keys: Keys, claims: readonly Claim
 async function claimSome(redis: Redis, keys: Keys, claims: readonly Claim[], ttlMs: number, made: Claim[]): Promise<Claim | undefined> {
   const parts: (readonly Claim[])[] = []
   for (let start = 0; start < claims.length; start += claimsPerScript) parts.push(claims.slice(start, start + claimsPerScript))
-  const answers = await Promise.allSettled(parts.map(async (part) => runScript(redis, 'claim', part.map(({ jobId }) => keys.claim(jobId)), [ttlMs, ...part.map(({ digest }) => digest)])))
+  const answers = await Promise.allSettled(parts.map(async (part) => runScript(redis, 'claim', [keys.bullmq('completed'), keys.bullmq('failed'), ...part.flatMap(({ jobId }) => [keys.claim(jobId), keys.job(jobId), keys.run(jobId)])], [ttlMs, ...part.map(({ digest }) => digest)])))
   let conflict: Claim | undefined
   for (const [index, answer] of answers.entries()) {
     if (answer.status === 'rejected') throw answer.reason

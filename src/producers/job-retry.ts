@@ -35,6 +35,9 @@ export type RetryFilter = Pick<ListOptions, 'tenant' | 'repository' | 'since'> &
 
 const optionsSchema = z.strictObject({ from: z.enum(['start', 'checkpoint'], { error: 'must be "start" or "checkpoint"' }).optional() })
 
+/** The queue does not hold the job any more, which has ended. */
+export class NotHeldError extends InvalidInputError {}
+
 /** How long a run that is to go on from a checkpoint may wait until it is taken: so long the checkpoint is kept for it. */
 const keptMs = 30 * 24 * 60 * 60 * 1000
 
@@ -56,7 +59,7 @@ export async function retryJob(connected: Connected, keys: Keys, jobId: string, 
     const [job, [standing]] = await Promise.all([queue.getJob(jobId), store.standings([jobId])])
     if (job === undefined) {
       if (standing?.known !== true) throw new UnknownJobError(jobId)
-      throw new InvalidInputError(`job ${jobId} can't be run again: the queue does not hold it any more, since it was cancelled while it waited, was removed, or many have ended since; enqueue it anew`)
+      throw new NotHeldError(`job ${jobId} can't be run again: the queue does not hold it any more, since it was cancelled while it waited, was removed, or many have ended since; enqueue it anew`)
     }
     const state = await job.getState()
     const ended = state === 'completed' || state === 'failed' ? state : null

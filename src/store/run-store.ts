@@ -67,6 +67,8 @@ export interface RunStanding {
   readonly result: JobResult | null
   /** Whether BullMQ holds the job. */
   readonly queued: boolean
+  /** Whether it has ended, and its record is past its retention; BullMQ holds it until others end. */
+  readonly expired: boolean
   /** Which run of it was the last; null when none has begun. */
   readonly generation: number | null
   /** When that ended, as `StoredRun.atMs` has it; null while it has not. */
@@ -539,6 +541,7 @@ export class RunStore {
       return {
         known: generation !== null || queued !== null,
         queued: queued !== null,
+        expired: generation === null && queued?.finished === true,
         result: result === null || retried ? null : readResult(result, this.#keys.runId(jobId), `the result of job ${jobId}`),
         generation: last?.generation ?? null,
         endedAtMs: last?.ended === true ? last.atMs : null,
