@@ -2,7 +2,7 @@ import { Queue } from 'bullmq'
 import type { Redis } from 'ioredis'
 import { beforeEach, describe, expect, it } from 'vitest'
 import { parseJobSpec, type JobSpecInput } from '../../src/job/spec.js'
-import { Budgets, Keys, type KnownConstraints, type ProviderLimit, ReadyJobs, RunStore } from '../../src/store/index.js'
+import { Budgets, Keys, type KnownConstraints, Operators, type ProviderLimit, ReadyJobs, RunStore } from '../../src/store/index.js'
 import { after, newId, record, result, useRedis } from './fixture.js'
 
 const redis = useRedis()
@@ -233,7 +233,7 @@ describe('a tenant’s share', () => {
     /** Nine tenants at one provider and two at another, of one place each; who had its turn where, in turns of ten seconds. */
     async function crowds() {
       const one = await side('agents', ['slow', 'fast'].map((provider) => ({ provider, sandboxes: 1 })))
-      const backlog = (tenant: string, provider: string, count = 100) => one.addMany(Array.from({ length: count }, (_, index) => `${tenant} ${provider} ${newId()} ${index}`), { tenant, providers: { allow: [provider] } })
+      const backlog = (tenant: string, provider: string, count = 100) => one.addMany(Array.from({ length: count }, (_, index) => `${tenant} ${provider} ${newId()} ${index}`), { tenant, providers: { allow: provider.split('+') } })
       for (let index = 0; index < 8; index++) await backlog(`s${index}`, 'slow')
       await backlog('f', 'fast')
       const held: string[] = []
@@ -304,6 +304,50 @@ describe('a tenant’s share', () => {
       const had = await turns(40)
       expect(had('x fast')).toBeGreaterThanOrEqual(16)
       expect(had('x fast') + had('x slow')).toBeLessThanOrEqual(25)
+    })
+
+    describe('where its provider goes out, which had come to more than the others:', () => {
+      const drain = async (on: boolean) => {
+        await new Operators(client, redis.keys).drain('fast', on ? { move: false } : null, { by: 'anna', audit: { by: 'operator', name: 'anna', action: 'test', targets: ['fast'], count: 1, status: 200 } })
+      }
+
+      it.each([
+        ['one with jobs there and elsewhere', ['fast', 'slow']],
+        ['one whose jobs may go to either', ['slow+fast']],
+      ])('%s has its turns with those that are elsewhere', async (_what, where) => {
+        const { one, backlog, turns } = await crowds()
+        for (const each of where) await backlog('x', each)
+        await turns(60)
+        await drain(true)
+        while ((await one.ready.reconcile('r', 1)).more);
+        const had = await turns(27)
+        const slow = had(`x ${where.at(-1)}`)
+        expect(slow).toBeGreaterThanOrEqual(2)
+        expect(slow).toBeLessThanOrEqual(4)
+      })
+
+      it('one that comes new has its turns with those, too', async () => {
+        const { backlog, turns } = await crowds()
+        await turns(60)
+        await drain(true)
+        await turns(1)
+        await backlog('x', 'slow+fast')
+        const had = await turns(27)
+        expect(had('x slow+fast')).toBeGreaterThanOrEqual(2)
+        expect(had('x slow+fast')).toBeLessThanOrEqual(4)
+      })
+
+      it('and goes before nobody there once it is back', async () => {
+        const { one, backlog, turns } = await crowds()
+        await backlog('x', 'slow+fast')
+        await turns(60)
+        await drain(true)
+        while ((await one.ready.reconcile('r', 1)).more);
+        await turns(27)
+        await drain(false)
+        const had = await turns(20)
+        expect(had('f fast')).toBeGreaterThanOrEqual(8)
+      })
     })
   })
 

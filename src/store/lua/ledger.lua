@@ -74,6 +74,8 @@ ledger.probeMs, ledger.limitedProbeMs = 180000, 10000
 ledger.noPace = 100
 -- A waiter that is too large for what is left of a pool lets smaller ones pass for so long; then the pool is kept for it.
 ledger.patienceMs = 30000
+-- Nobody has asked for a place at a provider for so long: no consumer has it any more.
+ledger.goneMs = 600000
 -- Of those that wait for a place so many are granted one or dropped in a call, and so many looked at that are too large.
 ledger.mostGrants, ledger.mostUnfit = 64, 256
 
@@ -163,6 +165,12 @@ function ledger.room(p, milliCpu, memoryMiB)
   if p.cpuLimit and (p.milliCpu or 0) + milliCpu > p.cpuLimit then return 'unfit' end
   if p.memoryLimit and (p.memoryMiB or 0) + memoryMiB > p.memoryLimit then return 'unfit' end
   return 'fits'
+end
+
+-- Whether nothing new is made at a provider, until somebody or something changes that: it is drained, has no places at all, its breaker is open, or nobody has it any more.
+function ledger.isOut(name)
+  local p = ledger.read(name)
+  return p.drain ~= nil or p.effective <= 0 or ledger.breaker(p) == 'open' or now - (p.askedAt or now) > ledger.goneMs
 end
 
 -- In how many ms a provider without room may have some although nobody gives a place back; nil for never.

@@ -137,7 +137,7 @@ function choice.choose(free, usable, receiver)
     local comes, servedElsewhere = choice.comes(a, name, q, view, best.class, provider)
     local begins = a.fresh == 1 or choice.wasSkipped(q, a.fresh)
     if begins then
-      a.vt = accounts.rounded(math.max(a.vt, views.presentOf(q, view, best.class)))
+      a.vt = accounts.rounded(math.max(a.vt, views.presentOf(q, view, best.class, provider)))
       -- What it gets of something that nobody else waits for says nothing of its turn among others, which may be far ahead.
       a.fresh = contested and now or 1
     end
@@ -192,17 +192,23 @@ end
 
 -- lazily choice: what is found.
 -- A tenant's turn comes at providers that have another crowd than the one that it had its last turn in. Where it is served still,
--- or waits, by one that has used more, it has its share there.
+-- or waits, by one that has used more, it has its share there, as long as that one is not out. Where it went because one of a class's providers was out, it comes back once that
+-- gives turns again.
 -- Returns whether its account was changed, and whether it is served there.
 function choice.comes(a, name, q, view, class, provider)
-  if not views.isElsewhere(a, q, view, class) then return false, false end
-  local present = views.presentOf(q, view, class)
-  local apart = accounts.isApart(a, present)
-  if not apart then return false, false end
-  if apart == 'ahead' and (a.held > 0 or a.heaps > call('ZCARD', viewKey(q, view, 't:' .. class .. ':' .. name))) then return false, true end
-  local providers = {}
-  for _, group in ipairs(views.classAt(q, view, class)[1]) do
-    for _, each in ipairs(group) do providers[#providers + 1] = each end
+  if a.home == provider then return false, false end
+  local present = views.presentFor(a, q, view, class, provider)
+  local back = not present and a.marks[provider]
+  if back then
+    present = accounts.presents()[provider]
+    if not present or back.vt <= a.vt then return false, false end
+  end
+  local apart = present and accounts.isApart(a, present)
+  if not apart or (back and apart == 'ahead') then return false, false end
+  if apart == 'ahead' and (a.held > 0 or a.heaps > call('ZCARD', viewKey(q, view, 't:' .. class .. ':' .. name))) and not ledger.isOut(a.home) then return false, true end
+  local providers = { provider }
+  for _, each in ipairs(back and {} or views.providersOf(q, view, class)) do
+    if each ~= provider and each ~= a.home and not ledger.isOut(each) then providers[#providers + 1] = each end
   end
   accounts.move(a, present, providers, provider)
   -- Other views of the queue have it, with the same shapes, behind what it had come to where it was.

@@ -4,11 +4,13 @@
 -- * all since the last call: of each priority those with higher numbers. It finds what was added, retried, promoted or given another priority.
 -- * a window of all, the next call the next one: it finds what the first can't, such as what is put back without a number.
 -- * while more are listed than BullMQ holds, a part of the index: what BullMQ does not hold any more is dropped, before it comes up.
+-- * some tenants' places in the queue's views: those that stand too far behind are put forward.
 -- * a part of the jobs in hand, and of those that have begun and are in nobody's: those that BullMQ does not hold any more are told.
 -- What operators said of tenants for a time is taken away when that is over.
 -- R:q:<queue>:sweep  hash: holder, until (ms), from (a rank), seen, upTo (numbers), priority and number (from which on the first goes on),
 --                    complete (whether all were listed), hand, begun (cursors),
---                    shape, tenant, rank (from which the third goes on), keyed, line (of keys of concurrency: from where to look on)
+--                    shape, tenant, rank (from which the third goes on), keyed, line (of keys of concurrency: from where to look on),
+--                    view, class, behind (from where the places of tenants are looked at)
 -- ARGV: inbox prefix, inbox ttl, holder, for how many ms it stays its business.
 -- Returns {1 if there is more to look at now, jobs that are to be listed: id, 1 if it holds a place or is in hand yet, …; jobs in hand that are gone;
 -- for how many ms it is another's business; 1 if the time is over for which an operator paused the queue;
@@ -16,7 +18,7 @@
 local q, holder, ttl = ownQueue, ARGV[3], tonumber(ARGV[4])
 local window, prioritiesPerCall, mostMissing = 500, 128, 100
 local prioritized, sweep = bull(q, 'prioritized'), R .. ':q:' .. q .. ':sweep'
-local state = call('HMGET', sweep, 'holder', 'until', 'from', 'seen', 'upTo', 'priority', 'number', 'complete', 'hand', 'shape', 'tenant', 'rank', 'keyed', 'line', 'begun')
+local state = call('HMGET', sweep, 'holder', 'until', 'from', 'seen', 'upTo', 'priority', 'number', 'complete', 'hand', 'shape', 'tenant', 'rank', 'keyed', 'line', 'begun', 'view', 'class', 'behind')
 -- Further ahead than anybody sets it: Redis' clock was set back.
 local left = state[1] and state[1] ~= holder and tonumber(state[2]) - now or 0
 if left > 0 and left <= 10 * ttl then return { 0, {}, {}, left, 0, 0 } end
@@ -149,8 +151,9 @@ elseif pause then
   local untilMs = cjson.decode(pause).untilMs
   pauseOver = type(untilMs) == 'number' and untilMs <= redisNow and 1 or 0
 end
+local stood = views.sweep(q, { state[16] or '', state[17] or '', state[18] or '-inf' })
 local keyedCursor, lineNumber = keyed.sweep(q, state[13] or '0', state[14] or '-inf')
-call('HSET', sweep, 'keyed', keyedCursor, 'line', lineNumber, 'holder', holder, 'until', now + ttl, 'from', from, 'seen', string.format('%.0f', seen), 'upTo', string.format('%.0f', upTo),
+call('HSET', sweep, 'view', stood[1], 'class', stood[2], 'behind', stood[3], 'keyed', keyedCursor, 'line', lineNumber, 'holder', holder, 'until', now + ttl, 'from', from, 'seen', string.format('%.0f', seen), 'upTo', string.format('%.0f', upTo),
   'priority', string.format('%.0f', priority), 'number', string.format('%.0f', number), 'complete', complete and '1' or '0', 'hand', hand[1], 'begun', begun[1],
   'shape', string.format('%.0f', shapeNumber), 'tenant', tenant, 'rank', string.format('%.0f', rank))
 call('PEXPIRE', sweep, math.max(10 * ttl, 60000))

@@ -1,6 +1,6 @@
 -- include accounts
 -- What consumers that answer alike can run of a queue, a view each, in classes: see ready.lua.
-views.mostClasses, views.mostViews, views.roundMs = 200, 16, 1000
+views.mostClasses, views.mostViews, views.roundMs, views.sweptPerCall, views.sweptClasses = 200, 16, 1000, 128, 8
 -- What was read of them; who changes it forgets it.
 views.known, views.fits, views.classes = {}, {}, {}
 
@@ -25,37 +25,58 @@ function views.classAt(q, view, class)
   return views.classes[id]
 end
 
--- The present of a class: the latest turn at any of its providers. Who waits for all of them has come to it, and one of them may have had no turn for long.
-function views.presentOf(q, view, class)
-  local latest = 0
+-- The providers of a class, whatever their groups.
+function views.providersOf(q, view, class)
+  local names = {}
   for _, group in ipairs(views.classAt(q, view, class)[1]) do
-    for _, name in ipairs(group) do latest = math.max(latest, accounts.presents()[name] or 0) end
+    for _, name in ipairs(group) do names[#names + 1] = name end
+  end
+  return names
+end
+
+-- The present of a class, where one of its providers gives a turn if that is known: the latest turn at any of them. Who waits for all of them has come to it, and one of them may have
+-- had no turn for long. Not at one that is out: whoever waits has its turns with the crowds of the others.
+function views.presentOf(q, view, class, provider)
+  local presents, names, latest = accounts.presents(), views.providersOf(q, view, class), math.huge
+  for _, name in ipairs(provider and { provider } or names) do latest = math.min(latest, presents[name] or 0) end
+  for _, name in ipairs(names) do
+    local present = presents[name] or 0
+    if present > latest and (present <= latest + accounts.apart.seconds or not ledger.isOut(name)) then latest = present end
   end
   return latest
 end
 
--- Whether a tenant had its last turn at another provider than those of a class.
-function views.isElsewhere(a, q, view, class)
-  if not a.home then return false end
-  for _, group in ipairs(views.classAt(q, view, class)[1]) do
-    for _, name in ipairs(group) do
-      if name == a.home then return false end
+-- The present of a class for a tenant that had its last turn at another provider than those; or at one of them that is out, while they have come to less at the others. Nil for any other.
+function views.presentFor(a, q, view, class, provider)
+  if not a.home then return nil end
+  local names, within = views.providersOf(q, view, class), false
+  for _, name in ipairs(names) do within = within or name == a.home end
+  if not within then return views.presentOf(q, view, class, provider) end
+  if not names[2] then return nil end
+  local presents, least = accounts.presents(), nil
+  for _, name in ipairs(names) do
+    if name ~= a.home and (presents[a.home] or 0) - (presents[name] or 0) > accounts.apart.seconds and ledger.isOut(a.home) and not ledger.isOut(name) then
+      least = math.max(least or 0, presents[name] or 0)
     end
   end
-  return true
+  return least
 end
 
--- A tenant among those of a class, where it stands already or `anew`. One that comes from where more was used stands first: what it owes here is reckoned when it comes up.
+-- Where a tenant stands among those of a class. One that comes from where more was used stands first: what it owes here is reckoned when it comes up.
+function views.placeIn(a, q, view, class)
+  local score, present = accounts.scoreOf(a, q), views.presentFor(a, q, view, class)
+  return present and score > present and accounts.isApart(a, present) == 'ahead' and present or score
+end
+
+-- A tenant among those of a class, where it stands already or `anew`.
 function views.stand(q, view, class, name, anew)
   local a, tenants = accounts.of(name), viewKey(q, view, 'a:' .. class)
   local score = accounts.scoreOf(a, q)
   if anew and call('ZADD', tenants, 'NX', accounts.text(score), name) == 0 then return false end
-  if views.isElsewhere(a, q, view, class) then
-    local present = views.presentOf(q, view, class)
-    if score > present and accounts.isApart(a, present) == 'ahead' then
-      call('ZADD', tenants, accounts.text(present), name)
-      return true
-    end
+  local place = views.placeIn(a, q, view, class)
+  if place < score then
+    call('ZADD', tenants, accounts.text(place), name)
+    return true
   end
   if not anew then call('ZADD', tenants, accounts.text(score), name) end
   return true
@@ -213,6 +234,49 @@ function views.drop(q, view)
   call('ZREM', keyOf(q, 'views'), view)
   call('RPUSH', R .. ':garbage', views.garbageOf(q, view))
   views.known[q] = nil
+end
+
+-- Looks at some of the tenants of a queue's views, from where the last call has come to: { view, class, score }. Whoever stands further behind than it would anew is put there: its
+-- provider has gone out since, or it was moved by another queue. Returns from where to go on.
+function views.sweep(q, state)
+  local all, left = { unpack(views.of(q)) }, views.sweptPerCall
+  table.sort(all)
+  local view, class, from = unpack(state)
+  for _ = 1, views.sweptClasses do
+    while all[1] and all[1] < view do table.remove(all, 1) end
+    if not all[1] then return { '', '', '-inf' } end
+    if all[1] ~= view then view, class, from = all[1], '', '-inf' end
+    local classes, tenants = call('HKEYS', viewKey(q, view, 'class')), nil
+    table.sort(classes)
+    while classes[1] and classes[1] < class do table.remove(classes, 1) end
+    if classes[1] and classes[1] ~= class then class, from = classes[1], '-inf' end
+    if not classes[1] then
+      -- The view behind this one.
+      view, class, from = view .. '\0', '', '-inf'
+    else
+      tenants = viewKey(q, view, 'a:' .. class)
+      local found = call('ZRANGEBYSCORE', tenants, from, '+inf', 'WITHSCORES', 'LIMIT', 0, left)
+      local names, moved = {}, false
+      for i = 1, #found, 2 do names[#names + 1] = found[i] end
+      accounts.read(names)
+      for i, name in ipairs(names) do
+        local a = accounts.known[name]
+        local place = accounts.scoreOf(a, q)
+        if a.home and ledger.isOut(a.home) then place = views.placeIn(a, q, view, class) end
+        if place < tonumber(found[2 * i]) and call('ZADD', tenants, 'XX', 'CH', accounts.text(place), name) == 1 then moved = true end
+      end
+      if moved then views.refresh(q, view, class, true) end
+      if #names < left then
+        class, from = class .. '\0', '-inf'
+      else
+        -- Of very many that stand alike the rest is left out.
+        from = found[#found] == from and '(' .. from or found[#found]
+      end
+      left = left - math.max(1, #names)
+      if left <= 0 then break end
+    end
+  end
+  return { view, class, from }
 end
 
 -- Puts a tenant back where it waited for its cap, as far as this call goes. Not one that is paused: nothing of it is looked at until it is resumed.

@@ -234,11 +234,13 @@ export class World {
         const turn = Number(/^\d+/.exec(accounts[tenant]?.split(' ')[7] ?? '')?.[0])
         return turn === 1 || turn < skippedUntil
       }
-      // Who comes from one crowd to another, whose accounts have come to something else, is put among those there.
+      // Who comes from one crowd to another, whose accounts have come to something else, is put among those there; also from a provider that is drained, and back.
       const comes = (each: ModelJob) => {
-        const home = /::(\S+) home/.exec(accounts[each.tenant] ?? '')?.[1]
+        const account = accounts[each.tenant] ?? ''
+        const home = /::(\S+) home/.exec(account)?.[1]
         const at = looks.providers.filter((name) => each.allow?.includes(name) ?? true)
-        return home !== undefined && !at.some((name) => name === home) && Math.abs(Number(presents[home] ?? 0) - Math.max(0, ...at.map((name) => Number(presents[name] ?? 0)))) > 60
+        if (home === undefined || (at.some((name) => name === home) && model.limitOf({ provider: home, sandboxes: 1 }) > 0 && !/::\S+ \d/.test(account))) return false
+        return at.some((name) => Math.abs(Number(presents[home] ?? 0) - Number(presents[name] ?? 0)) > 60)
       }
       // With all that it has, when one of its jobs comes up there.
       const mayMove = (tenant: string) => model.of(looks.queue, 'waiting', 'given').some((each) => each.tenant === tenant && comes(each))
