@@ -80,6 +80,7 @@ const faults: readonly Fault[] = [
   { name: 'demoted', pattern: answer('UNBLOCKED'), why: () => 'UNBLOCKED: it has just become a replica', mend: 'try again: the server became a replica' },
   { name: 'transaction refused', pattern: answer('EXECABORT'), why: () => 'EXECABORT: it refused a command of a transaction', mend: 'try again: the server became a replica, or refuses a command of it' },
   { name: 'busy', pattern: answer('BUSY'), why: () => 'BUSY: somebody’s script keeps it busy', mend: 'look at "SLOWLOG GET" of Redis: somebody’s script does not end' },
+  { name: 'no Redis', pattern: /Unknown RESP type|Protocol error, got/, why: () => 'something answers there that does not speak the protocol of Redis', mend: (error, settings) => (isTls(settings) ? start(error, settings) : `${start(error, settings)}; if it speaks TLS there, write rediss:// or set redis.tls`) },
   { name: 'too many clients', pattern: /max number of clients/, mend: 'raise maxclients of Redis, or run fewer processes' },
   {
     name: 'connection lost',

@@ -40,6 +40,7 @@ const table: readonly (readonly [string, Error, RedisSettings, boolean, RegExp])
   ['a start', named('ReplyError', 'LOADING Redis is loading the dataset in memory'), plain, false, /wait until Redis has read/],
   ['a replica without its primary', named('ReplyError', "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'."), plain, false, /dial the primary/],
   ['a script that does not end', named('ReplyError', 'BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.'), plain, false, /SLOWLOG/],
+  ['something that is no Redis', new Error('Unknown RESP type 72 "H". Please report this.'), plain, false, /\(something answers there that does not speak the protocol of Redis\); .*mend redis.url; if it speaks TLS there/],
   ['too many clients', named('ReplyError', 'ERR max number of clients reached'), plain, false, /maxclients/],
   ['a wrong password', named('ReplyError', 'WRONGPASS invalid username-password pair or user is disabled.'), plain, true, /correct the user and the password/],
   ['no password', named('ReplyError', 'NOAUTH Authentication required.'), plain, true, /correct the user and the password/],
