@@ -18,11 +18,12 @@ export interface RunningConsumer {
 
 /**
  * Starts the consumer that a configuration describes.
+ * @param parts.signal stops it while it starts; after that `stop` does.
  * @throws InvalidInputError for mistakes in the configuration; otherwise as `Consumer.start`.
  */
 export async function startConsumer(
   config: Config,
-  parts: { readonly directory: string; readonly environment: NodeJS.ProcessEnv; readonly log: Logger; readonly onLeave?: (() => void) | undefined },
+  parts: { readonly directory: string; readonly environment: NodeJS.ProcessEnv; readonly log: Logger; readonly onLeave?: (() => void) | undefined; readonly signal?: AbortSignal | undefined },
 ): Promise<RunningConsumer> {
   const { directory, log } = parts
   const environment = withKeyFiles(parts.environment, config.keyFiles, directory)
@@ -57,11 +58,15 @@ export async function startConsumer(
     unready: async () => (await consumer.readiness()).problems,
   })
   const closeProviders = () => Promise.all(providers.map(({ provider }) => provider.close()))
+  const stopNow = () => void consumer.stop()
   try {
-    await consumer.start()
+    parts.signal?.addEventListener('abort', stopNow)
+    if (parts.signal?.aborted !== true) await consumer.start()
   } catch (error) {
     await Promise.all([closeProviders(), monitor?.close(), measuring.close()])
     throw error
+  } finally {
+    parts.signal?.removeEventListener('abort', stopNow)
   }
   return {
     id: consumer.id,

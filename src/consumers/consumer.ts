@@ -21,11 +21,7 @@ import {
   Signals,
   SlotLedger,
   SlotOwners,
-  assertRedisSuitable,
-  assertRights,
-  createRedis,
   defaultRetentionMs,
-  whenReady,
   type EventBounds,
   type RedisConfig,
   type TenantShare,
@@ -41,6 +37,7 @@ import { Intake } from './intake/intake.js'
 import { steadyClock } from './steady-clock.js'
 import { endOverdueWaits } from './supervision/overdue-waits.js'
 import { LockKeeper } from './intake/lock-keeper.js'
+import { connect } from './connections.js'
 import { TakingWorker } from './intake/taking-worker.js'
 import type { PlacementPolicy } from './placing/placement.js'
 import { resumeQueue } from './intake/queue-pause.js'
@@ -121,12 +118,13 @@ export class Consumer {
   private watched: { readonly liveness: Liveness; readonly readiness: () => Promise<Readiness> } | undefined
   private draining = false
   private starting: Promise<void> | undefined
+  private readonly stopped = new AbortController()
 
   constructor(private readonly options: ConsumerOptions) {}
 
   /**
    * Checks Redis, the git host's and the providers' configuration and begins to take jobs.
-   * One that did not start has left nothing behind, and may be started again.
+   * One that did not start has left nothing behind, and may be started again. Where `stop` is called meanwhile it resolves, and nothing was begun, or has been stopped.
    * @throws InvalidInputError for a setting that can't work, RedisUnavailableError, or InfrastructureError when no provider is usable.
    */
   async start(): Promise<void> {
@@ -134,6 +132,8 @@ export class Consumer {
     this.starting = this.begin()
     try {
       await this.starting
+    } catch (error) {
+      if (!this.stopped.signal.aborted || error !== this.stopped.signal.reason) throw error
     } finally {
       this.starting = undefined
     }
@@ -170,26 +170,15 @@ export class Consumer {
     })
     void checkArtifacts(options.artifacts, firstCheck)
 
-    const redis = createRedis(options.redis, 'commands')
-    const blocking = createRedis(options.redis, 'blocking')
-    const subscriber = createRedis(options.redis, 'subscriber')
-    const disconnect = () => {
-      for (const connection of [redis, blocking, subscriber]) connection.disconnect()
-    }
-    try {
-      await whenReady(redis, options.redis, 10_000)
-      await assertRedisSuitable(redis)
-      await assertRights(options.redis, new Keys(options.queue?.prefix, options.queue?.name))
-    } catch (error) {
+    const keys = new Keys(options.queue?.prefix, options.queue?.name)
+    const { redis, blocking, subscriber, disconnect } = await connect(options.redis, keys, this.stopped.signal).catch((error: unknown) => {
       leaving.abort()
       health.stop()
-      disconnect()
       throw error
-    }
+    })
 
     const { metrics = noMetrics } = options
     measureRedis(redis, metrics)
-    const keys = new Keys(options.queue?.prefix, options.queue?.name)
     declareMetrics(metrics, keys.queueName, options.providers.map(({ provider }) => provider.name))
     const liveness = new Liveness({ ping: () => redis.ping(), tickMs: Math.min(10_000, settings.stuckAfterMs / 10) })
     const watch = (loop: string, allowedMs: number) => {
@@ -401,7 +390,8 @@ export class Consumer {
    */
   async stop(): Promise<void> {
     this.draining = true
-    // One that starts takes jobs a moment later.
+    // One that starts takes jobs a moment later; where its Redis does not answer it need not find that out.
+    this.stopped.abort(new Error('the consumer was stopped before it had started'))
     await this.starting?.catch(() => undefined)
     const stop = this.stopParts
     this.stopParts = () => Promise.resolve()

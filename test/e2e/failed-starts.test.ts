@@ -1,3 +1,5 @@
+import { once } from 'node:events'
+import { type AddressInfo, createServer } from 'node:net'
 import { Redis } from 'ioredis'
 import { pino } from 'pino'
 import { afterAll, afterEach, beforeAll, beforeEach, expect, it, vi } from 'vitest'
@@ -7,6 +9,8 @@ import { Consumer, secretsFromEnvironment } from '../../src/consumers/index.js'
 import { type EmbeddedRedis, startRedis } from '../../src/embedded/index.js'
 import { RedisUnavailableError } from '../../src/job/errors.js'
 import { AgentQueue } from '../../src/producers/index.js'
+import { assertPrimary, createRedis } from '../../src/store/index.js'
+import { startRedisProcess } from '../servers/redis-process.js'
 import { quickSettings, until } from './deployment.js'
 
 // A consumer that can't start, or whose Redis refuses its last words, leaves nothing of itself behind in its process.
@@ -17,19 +21,22 @@ let consumer: Consumer
 beforeAll(async () => {
   redis = await startRedis()
 })
-beforeEach(async () => {
-  client = new Redis(redis.url)
-  client.on('error', () => undefined)
-  await client.flushall()
-  consumer = new Consumer({
+const consumerAt = (url: string) =>
+  new Consumer({
     deployment: 'test',
-    redis: { url: redis.url },
+    redis: { url },
     git: inMemoryGitHost,
     providers: [{ provider: new InMemoryProvider('a'), limit: { sandboxes: 1 } }],
     secrets: secretsFromEnvironment([]),
     log: pino({ level: 'silent' }),
     settings: quickSettings,
   })
+
+beforeEach(async () => {
+  client = new Redis(redis.url)
+  client.on('error', () => undefined)
+  await client.flushall()
+  consumer = consumerAt(redis.url)
 })
 afterEach(async () => {
   await takeWrites(true)
@@ -51,6 +58,38 @@ it('says so where Redis refuses its first words, and starts once that takes them
   const job = await queue.enqueue({ repository: 'acme/web', push: false, steps: ['true'] })
   expect(await job.result({ timeoutMs: 60_000 })).toMatchObject({ status: 'succeeded' })
   await queue.close()
+})
+
+it('is stopped while it waits for a Redis that does not answer', async () => {
+  let asked = false
+  const silent = createServer((socket) => socket.on('data', () => (asked = true)).on('error', () => undefined))
+  await once(silent.listen(0, '127.0.0.1'), 'listening')
+  const waiting = consumerAt(`redis://127.0.0.1:${(silent.address() as AddressInfo).port}`)
+  const started = waiting.start().catch(String)
+  await until('it asks', () => asked)
+  await waiting.stop()
+  expect(await started).toBeUndefined()
+  expect(await waiting.readiness()).toMatchObject({ ready: false })
+  silent.close()
+  await once(silent, 'close')
+})
+
+it('says that its Redis is a replica, and starts at one that becomes the primary', async () => {
+  const replica = await startRedisProcess(() => [`replicaof 127.0.0.1 ${new URL(redis.url).port}`, `masterauth ${decodeURIComponent(new URL(redis.url).password)}`])
+  const url = `redis://127.0.0.1:${replica.port}`
+  const other = createRedis({ url }, 'commands')
+  const late = consumerAt(url)
+  try {
+    await expect(assertPrimary(other, { url }, 100)).rejects.toThrow(/READONLY: it is a replica, which takes no writes\); dial the primary/)
+    const started = late.start()
+    await until('it looks', async () => (await other.client('LIST') as string).split('\n').length > 3)
+    await other.replicaof('NO', 'ONE')
+    await started
+  } finally {
+    await late.stop()
+    other.disconnect()
+    await replica.close()
+  }
 })
 
 it('stops where Redis refuses its last ones', async () => {

@@ -21,7 +21,7 @@ Example:
       const [{ startConsumer }, { configDirectory }] = await Promise.all([import('../start-consumer.js'), import('../../config/providers.js')])
       using stop = listenForStop()
       const leaving = new AbortController()
-      const consumer = await startConsumer(config, { directory: configDirectory(path), environment: process.env, log, onLeave: () => leaving.abort() })
+      const consumer = await startConsumer(config, { directory: configDirectory(path), environment: process.env, log, onLeave: () => leaving.abort(), signal: stop.signal })
       await aborted(AbortSignal.any([stop.signal, leaving.signal]))
       log.info({ signal: stop.received ?? 'an operator' }, 'stopping: handing jobs over')
       await consumer.stop()
