@@ -218,6 +218,7 @@ describe('a tenant’s share', () => {
     expect(await old.take()).toBe('b')
     await busy.ready.close('a0')
     await busy.addMany(Array.from({ length: 40 }, (_, index) => `b${index}`), { tenant: 'b' })
+    await old.ready.close('b')
     const turns: string[] = []
     for (let turn = 0; turn < 12; turn++) {
       const jobId = (await busy.take())!
@@ -369,6 +370,29 @@ describe('a tenant’s share', () => {
     await one.add('later', { tenant: 'debtor' })
     expect(await owes()).toBeGreaterThan(before * 0.4)
     expect(await owes()).toBeLessThan(before * 0.6)
+  })
+
+  it.each([[1_000, 1, 8], [10_000, 4, 7]])('of places that come free does not go to one whose jobs turn out to be long: beside jobs of %i ms of %i others', async (ms, others, most) => {
+    const one = await side('agents', [{ provider: 'p', sandboxes: 10 }])
+    for (let other = 0; other < others; other++) await one.addMany(Array.from({ length: 200 }, (_, index) => `b ${other} ${index}`), { tenant: `b${other}` })
+    const held: string[] = []
+    const turn = async () => {
+      for (let jobId = await one.take(); jobId !== null; jobId = await one.take()) held.push(jobId)
+      await advance(ms)
+      // One after the other, as places come free.
+      for (const jobId of held.filter((each) => each.startsWith('b'))) {
+        held.splice(held.indexOf(jobId), 1)
+        await client.del(one.keys.job(jobId))
+        await one.ready.close(jobId)
+        const next = await one.take()
+        if (next !== null) held.push(next)
+        await advance(ms / 10)
+      }
+    }
+    for (let round = 0; round < 2; round++) await turn()
+    await one.addMany(Array.from({ length: 40 }, (_, index) => `long ${index}`), { tenant: 'long' })
+    for (let round = 0; round < 3; round++) await turn()
+    expect(held.filter((each) => each.startsWith('long')).length).toBeLessThanOrEqual(most)
   })
 
   it('counts a long job while it runs', async () => {

@@ -2,7 +2,8 @@
 -- What tenants have used, and what their shares are.
 -- Accounts: 'vt credit mean held heaps base leftAt fresh', then for each queue ':name:used credit'. `heaps`: in how many Q:s it stands. `base`:
 -- where a queue of it begins. `fresh`: 1 when it is still to begin at the present of what it gets a place of; else when it had its last turn, in ms.
--- Besides '::provider home' where it had its last turn, and '::provider vt ms' with what virtual time it left others, and when (`marks`): a queue has a name.
+-- Besides '::provider home' where it had its last turn, and '::provider vt ms' with what virtual time it left others, and when (`marks`): a queue has a name. And '::held n ms due':
+-- of how many jobs in hand it is known until when what was charged for them pays, and the sum of these times (`due`).
 --
 -- Tenants take turns by virtual time: seconds of sandbox used, divided by the tenant's weight. It is one account for all queues; a
 -- tenant's queues take turns among themselves by what each has used. A job is charged its tenant's mean when it is taken, and the difference
@@ -24,7 +25,7 @@ accounts.present, accounts.anyShares = false, 'unknown'
 
 -- lazily accounts
 function accounts.parse(text)
-  local a = { vt = 0, credit = 0, mean = 1, held = 0, heaps = 0, base = 0, leftAt = 0, fresh = 1, queues = {}, owed = {}, home = false, marks = {} }
+  local a = { vt = 0, credit = 0, mean = 1, held = 0, heaps = 0, base = 0, leftAt = 0, fresh = 1, queues = {}, owed = {}, home = false, marks = {}, due = false }
   if text then
     local head, rest = string.match(text, '^([^:]*)(.*)$')
     local vt, credit, mean, held, heaps, from, leftAt, fresh = string.match(head, '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+)$')
@@ -37,7 +38,8 @@ function accounts.parse(text)
         a.home = used
       else
         local atVt, leftAt = string.match(owed, '^(%S+) (%S+)$')
-        if atVt then a.marks[used] = { vt = tonumber(atVt), leftAt = tonumber(leftAt) } end
+        local n, ms = string.match(owed, '^(%d+) (%d+) due$')
+        if atVt then a.marks[used] = { vt = tonumber(atVt), leftAt = tonumber(leftAt) } elseif n then a.due = { n = tonumber(n), ms = tonumber(ms) } end
       end
     end
   end
@@ -131,6 +133,7 @@ function accounts.saveAll(names)
     end
     local parts = { string.format('%.3f %.3f %.3f %d %d %.3f %.0f %.0f', a.vt, a.credit, a.mean, a.held, a.heaps, a.base, a.leftAt, a.fresh) }
     if a.home then parts[#parts + 1] = '::' .. a.home .. ' home' end
+    if a.due and a.held > 0 and a.due.n == a.held then parts[#parts + 1] = string.format('::held %d %.0f due', a.due.n, a.due.ms) end
     for provider, mark in pairs(a.marks) do parts[#parts + 1] = string.format('::%s %.3f %.0f', provider, mark.vt, mark.leftAt) end
     for q, used in pairs(a.queues) do parts[#parts + 1] = string.format(':%s:%.3f %.3f', q, used, a.owed[q] or 0) end
     texts[#texts + 1] = name
@@ -213,12 +216,31 @@ function accounts.charge(a, q, weight, seconds)
   a.queues[q] = accounts.rounded((a.queues[q] or a.base) + seconds - paid)
 end
 
+-- Until when what was charged for a job in hand pays, in ms.
+function accounts.dueOf(h) return h.since + (h.accounted - h.used) * 1000 end
+
+-- Of how many jobs that is known, and the sum: one more, one less, or others of as many. Earlier releases don't know of it, and leave it out of what they save: then it begins anew with
+-- the first job in hand.
+function accounts.countDue(a, more, ms)
+  if more == 1 and a.held == 0 then a.due = { n = 0, ms = 0 } end
+  if a.due and a.due.n ~= a.held then a.due = false end
+  if a.due then a.due.n, a.due.ms = a.due.n + more, a.due.ms + ms end
+end
+
+-- How far a tenant's jobs in hand are past what was charged for them, in virtual time: it is charged to its account in steps, and counts at each choice.
+function accounts.pending(a, weight)
+  if not a.due or a.due.n ~= a.held then return 0 end
+  local ms = math.min(a.due.n * now - a.due.ms, a.due.n * accounts.longestStepMs)
+  return math.max(0, ms / 1000 - a.credit) / weight
+end
+
 -- Accounts for the time of a job in hand until now, as far as it is not accounted for.
 function accounts.accrue(h)
+  local a, due = accounts.of(h.tenant), accounts.dueOf(h)
   h.used = h.used + math.min(math.max(now - h.since, 0), accounts.longestStepMs) / 1000
   h.since = now
   if h.used > h.accounted then
-    local a, weight = accounts.of(h.tenant), accounts.shareOf(h.tenant).weight
+    local weight = accounts.shareOf(h.tenant).weight
     accounts.charge(a, h.q, weight, h.used - h.accounted)
     -- Where it was before it is owed by what was begun there, too.
     for _, mark in pairs(a.marks) do
@@ -226,6 +248,7 @@ function accounts.accrue(h)
     end
     h.accounted = h.used
   end
+  accounts.countDue(a, 0, accounts.dueOf(h) - due)
 end
 
 -- Settles a tenant's account of a job that was in hand.
@@ -236,6 +259,7 @@ function accounts.settle(id, h)
   a.credit = accounts.rounded(a.credit + h.accounted - h.used)
   a.owed[h.q] = accounts.rounded((a.owed[h.q] or 0) + h.accounted - h.used)
   a.mean = math.max(0.05, a.mean * 0.8 + h.used * 0.2)
+  accounts.countDue(a, -1, 0 - accounts.dueOf(h))
   a.held = math.max(0, a.held - 1)
   accounts.save(h.tenant)
   if call('EXISTS', R .. ':capped:' .. h.tenant, R .. ':debt') > 0 then

@@ -141,7 +141,8 @@ function choice.choose(free, usable, receiver)
       -- What it gets of something that nobody else waits for says nothing of its turn among others, which may be far ahead.
       a.fresh = contested and now or 1
     end
-    local score, cap = accounts.scoreOf(a, q), accounts.shareOf(name).cap
+    local pending, cap = accounts.pending(a, accounts.shareOf(name).weight), accounts.shareOf(name).cap
+    local score = accounts.scoreOf(a, q) + pending
     if not free[provider] then
       -- It was kept for a larger one meanwhile.
       ready.spent = ready.spent + 1
@@ -161,7 +162,7 @@ function choice.choose(free, usable, receiver)
       if servedElsewhere then call('SADD', R .. ':capped:' .. name, views.cappedAt(q, view, best.class)) end
       ready.spent = ready.spent + 1
     else
-      local vt, needed = a.vt, choice.secretsOf(q, shape)
+      local vt, needed = a.vt + pending, choice.secretsOf(q, shape)
       local jobId = choice.nextJob(q, shape, name, best.rival)
       if jobId then
         local holder, leaseId = receiver(q, view, jobId)

@@ -149,8 +149,10 @@ function ready.takeUp(q, jobId, name, needed)
   local whole = a.mean
   a.base = math.max(a.base, a.queues[q] or 0)
   accounts.charge(a, q, accounts.shareOf(name).weight, whole)
+  local h = { since = now, accounted = whole, used = 0, q = q, tenant = name, secrets = needed or '[]' }
+  accounts.countDue(a, 1, accounts.dueOf(h))
   a.held = a.held + 1
-  ready.hold(id, { since = now, accounted = whole, used = 0, q = q, tenant = name, secrets = needed or '[]' })
+  ready.hold(id, h)
   accounts.save(name)
 end
 

@@ -260,10 +260,11 @@ function views.sweep(q, state)
       for i = 1, #found, 2 do names[#names + 1] = found[i] end
       accounts.read(names)
       for i, name in ipairs(names) do
-        local a = accounts.known[name]
+        local a, at = accounts.known[name], tonumber(found[2 * i])
         local place = accounts.scoreOf(a, q)
         if a.home and ledger.isOut(a.home) then place = views.placeIn(a, q, view, class) end
-        if place < tonumber(found[2 * i]) and call('ZADD', tenants, 'XX', 'CH', accounts.text(place), name) == 1 then moved = true end
+        -- What it has in hand may have put it behind its account.
+        if at - place > accounts.apart.seconds and place + accounts.pending(a, accounts.shareOf(name).weight) < at and call('ZADD', tenants, 'XX', 'CH', accounts.text(place), name) == 1 then moved = true end
       end
       if moved then views.refresh(q, view, class, true) end
       if #names < left then
