@@ -49,6 +49,11 @@ const impatient: Partial<ConsumerSettings> = { reapIntervalMs: 1_000, reapGraceM
 
 async function consume(places = 4, more: Partial<ConsumerOptions> = {}): Promise<InMemoryProvider> {
   const provider = new InMemoryProvider('a')
+  await startConsumer(provider, places, more)
+  return provider
+}
+
+async function startConsumer(provider: InMemoryProvider, places = 4, more: Partial<ConsumerOptions> = {}): Promise<Consumer> {
   const consumer = new Consumer({
     deployment: 'test',
     redis: { url: redis.url },
@@ -61,7 +66,7 @@ async function consume(places = 4, more: Partial<ConsumerOptions> = {}): Promise
   })
   await consumer.start()
   closing.push(() => consumer.stop())
-  return provider
+  return consumer
 }
 
 /** The provider has no place, until this returns. */
@@ -311,6 +316,24 @@ describe('what is done to jobs that have ended, or are in hand', () => {
     await consume(4, { settings: impatient })
     expect(await job.result({ timeoutMs: 150_000 })).toMatchObject({ status: 'cancelled', error: { message: 'no more' } })
     await until('BullMQ has heard of it', async () => (await bull.getFailedCount()) === 1)
+  })
+
+  it('are run, or end as cancelled, also where drain() drops the next job of a scheduler in the place of another one', async () => {
+    const { queue, bull, client } = open()
+    const consumer = await startConsumer(new InMemoryProvider('a'))
+    const data = await dataOf(queue, bull)
+    const begun = await queue.enqueue(spec({ steps: ['sleep 600'] }))
+    await until('it runs', async () => (await begun.status()).step !== null)
+    await consumer.stop()
+    // BullMQ 6.7.0 passes over the next job of a scheduler as it removes the others, and then cuts off as many as these were from the end of the list at which it stands.
+    await bull.upsertJobScheduler('s', { every: 3_600_000 }, { name: 'scheduled', data })
+    expect((await bull.getWaiting()).map(({ name }) => name)).toContain('scheduled')
+    await bull.drain()
+    await consume(4, { settings: impatient })
+    expect(await begun.result({ timeoutMs: 150_000 })).toMatchObject({ status: 'cancelled' })
+    await until('the job of the schedule has run', async () => (await bull.getCompleted()).some(({ name }) => name === 'scheduled'))
+    await until('nothing is left', async () => (await client.llen(bull.toKey('wait'))) + (await client.llen(bull.toKey('active'))) + (await client.exists(bull.toKey(begun.jobId))) === 0)
+    await bull.removeJobScheduler('s')
   })
 
   it.each(['obliterate', 'remove'] as const)('a run whose job is gone by %s ends as cancelled, also without a place', async (means) => {

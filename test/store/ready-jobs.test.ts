@@ -365,7 +365,7 @@ describe('jobs that were added around the index', () => {
     expect(await full.dispatch()).toMatchObject({ what: 'nothing' })
     const { missing } = await ready.reconcile('h', 1_000)
     expect(new Set(missing.map(({ jobId, placed }) => `${jobId} ${placed}`))).toEqual(new Set(['around false', 'placed true']))
-    expect(await ready.add([{ jobId: 'around', spec: specOf() }, { jobId: 'listed', spec: specOf() }, { jobId: 'unknown', spec: specOf() }])).toEqual({ added: 1, superseded: [] })
+    expect(await ready.add([{ jobId: 'around', spec: specOf() }, { jobId: 'listed', spec: specOf() }, { jobId: 'unknown', spec: specOf() }])).toEqual({ added: 1, superseded: [], stay: [] })
     await ready.front('placed')
     expect(await full.dispatch()).toMatchObject({ what: 'take', waited: 'placed' })
   })

@@ -204,6 +204,8 @@ export class JobRun {
   private async run(boardLog: BoardLog): Promise<{ result: JobResult; next: NextJob | null } | null> {
     const { jobId, job } = this.taken
     const { store, holder } = this.shared
+    // It was removed, and BullMQ has taken it by an id that stood in its list: back there it is taken out, and whoever misses it ends what it had begun.
+    if ((job.name as string | undefined) === undefined) return null
     const read = readJob(job)
     if (read.problem !== null) {
       const { kind } = this.taken.stand

@@ -223,8 +223,13 @@ if sharesLost then return answer('nothing') end
 local handed = seldom and call('LRANGE', wait, -perLook.handed, -1) or {}
 for i = #handed, 1, -1 do
   local jobId = handed[i]
-  if not wasInHand(jobId) then
-    if call('EXISTS', bull(q, jobId)) == 1 then strays[#strays + 1] = jobId else call('LREM', wait, -1, jobId) end
+  local known = call('HMGET', bull(q, jobId), 'timestamp', 'name')
+  if not known[1] and not known[2] then
+    -- Removed, and left here by its id; what BullMQ writes of one that it takes from here is no job.
+    call('LREM', wait, -1, jobId)
+    call('DEL', bull(q, jobId))
+  elseif not wasInHand(jobId) then
+    strays[#strays + 1] = jobId
   elseif not isFetched(jobId) then
     local stand, why = standOf(jobId)
     if stand then

@@ -5,20 +5,23 @@
 -- * a window of all, the next call the next one: it finds what the first can't, such as what is put back without a number.
 -- * while more are listed than BullMQ holds, a part of the index: what BullMQ does not hold any more is dropped, before it comes up.
 -- * some tenants' places in the queue's views: those that stand too far behind are put forward.
+-- * some of BullMQ's job schedulers: a next job that stands in no list any more is put back.
 -- * a part of the jobs in hand, and of those that have begun and are in nobody's: those that BullMQ does not hold any more are told.
 -- What operators said of tenants for a time is taken away when that is over.
 -- R:q:<queue>:sweep  hash: holder, until (ms), from (a rank), seen, upTo (numbers), priority and number (from which on the first goes on),
 --                    complete (whether all were listed), hand, begun (cursors),
 --                    shape, tenant, rank (from which the third goes on), keyed, line (of keys of concurrency: from where to look on),
---                    view, class, behind (from where the places of tenants are looked at)
+--                    view, class, behind (from where the places of tenants are looked at), scheduler (a rank)
 -- ARGV: inbox prefix, inbox ttl, holder, for how many ms it stays its business.
 -- Returns {1 if there is more to look at now, jobs that are to be listed: id, 1 if it holds a place or is in hand yet, …; jobs in hand that are gone;
 -- for how many ms it is another's business; 1 if the time is over for which an operator paused the queue;
 -- 1 if there is something to be taken apart (ready-tidy.lua)}.
 local q, holder, ttl = ownQueue, ARGV[3], tonumber(ARGV[4])
 local window, prioritiesPerCall, mostMissing = 500, 128, 100
+-- Of longer lists it is not asked whether a job stands in them.
+local schedulersPerCall, mostListed = 4, 5000
 local prioritized, sweep = bull(q, 'prioritized'), R .. ':q:' .. q .. ':sweep'
-local state = call('HMGET', sweep, 'holder', 'until', 'from', 'seen', 'upTo', 'priority', 'number', 'complete', 'hand', 'shape', 'tenant', 'rank', 'keyed', 'line', 'begun', 'view', 'class', 'behind')
+local state = call('HMGET', sweep, 'holder', 'until', 'from', 'seen', 'upTo', 'priority', 'number', 'complete', 'hand', 'shape', 'tenant', 'rank', 'keyed', 'line', 'begun', 'view', 'class', 'behind', 'scheduler')
 -- Further ahead than anybody sets it: Redis' clock was set back.
 local left = state[1] and state[1] ~= holder and tonumber(state[2]) - now or 0
 if left > 0 and left <= 10 * ttl then return { 0, {}, {}, left, 0, 0 } end
@@ -122,6 +125,22 @@ while left > 0 and ready.listedIn(q) > call('ZCARD', prioritized) do
   end
 end
 
+-- BullMQ's drain passes over the next job of each scheduler, and then cuts as many as it has removed from the end of the list at which that stands (6.7.0): it is in no list then,
+-- and its scheduler has stopped.
+local schedulers = call('ZRANGE', bull(q, 'repeat'), state[19] or '0', (state[19] or 0) + schedulersPerCall - 1, 'WITHSCORES')
+for i = 1, #schedulers, 2 do
+  local jobId = 'repeat:' .. schedulers[i] .. ':' .. schedulers[i + 1]
+  local job = call('HMGET', bull(q, jobId), 'name', 'finishedOn', 'priority')
+  local stands = not job[1] or job[2]
+  for _, set in ipairs({ 'delayed', 'prioritized', 'waiting-children' }) do stands = stands or call('ZSCORE', bull(q, set), jobId) end
+  for _, list in ipairs({ 'wait', 'active', 'paused' }) do stands = stands or call('LLEN', bull(q, list)) > mostListed or call('LPOS', bull(q, list), jobId) end
+  if not stands then
+    call('ZADD', prioritized, string.format('%.0f', (tonumber(job[3]) or 0) * 4294967296 + call('INCR', bull(q, 'pc')) % 4294967296), jobId)
+    missing[#missing + 1] = jobId
+    missing[#missing + 1] = 0
+  end
+end
+
 local gone = {}
 local hand = call('HSCAN', R .. ':held', state[9] or '0', 'COUNT', 64)
 for i = 1, #hand[2], 2 do
@@ -155,6 +174,6 @@ local stood = views.sweep(q, { state[16] or '', state[17] or '', state[18] or '-
 local keyedCursor, lineNumber = keyed.sweep(q, state[13] or '0', state[14] or '-inf')
 call('HSET', sweep, 'view', stood[1], 'class', stood[2], 'behind', stood[3], 'keyed', keyedCursor, 'line', lineNumber, 'holder', holder, 'until', now + ttl, 'from', from, 'seen', string.format('%.0f', seen), 'upTo', string.format('%.0f', upTo),
   'priority', string.format('%.0f', priority), 'number', string.format('%.0f', number), 'complete', complete and '1' or '0', 'hand', hand[1], 'begun', begun[1],
-  'shape', string.format('%.0f', shapeNumber), 'tenant', tenant, 'rank', string.format('%.0f', rank))
+  'shape', string.format('%.0f', shapeNumber), 'tenant', tenant, 'rank', string.format('%.0f', rank), 'scheduler', schedulers[1] and (state[19] or 0) + schedulersPerCall or 0)
 call('PEXPIRE', sweep, math.max(10 * ttl, 60000))
 return { more and 1 or 0, missing, gone, 0, pauseOver, call('EXISTS', R .. ':garbage') }
