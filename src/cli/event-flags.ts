@@ -1,18 +1,21 @@
 import { type EventKind, eventKinds, type EventPoint } from '../events/index.js'
+import { parseDuration } from '../job/duration.js'
 import { InvalidInputError } from '../job/errors.js'
+import { timeIn } from '../job/since.js'
 
 /** What the flags of `switchyard events` mean, and what is wrong with them. Pure functions. */
 
 /** Where to begin; undefined for the first that is kept. @throws InvalidInputError when a flag is wrong, or both are given. */
-export function pointOf({ after, since }: { readonly after?: string; readonly since?: string }): EventPoint | undefined {
+export function pointOf({ after, since }: { readonly after?: string; readonly since?: string }, nowMs: number = Date.now()): EventPoint | undefined {
   if (after !== undefined && since !== undefined) throw new InvalidInputError('--after: is given together with --since; give one of the two')
   if (after !== undefined) {
     if (!/^\d{1,19}-\d{1,19}$/.test(after)) throw new InvalidInputError(`--after: "${after}" must be the sequence of an event, such as 1764300000000-0`)
     return { after }
   }
   if (since === undefined) return undefined
-  const sinceMs = /^\d{4}-\d\d-\d\d([T ]|$)/.test(since) ? Date.parse(since) : Number.NaN
-  if (Number.isNaN(sinceMs) || sinceMs < 0) throw new InvalidInputError(`--since: "${since}" must be a time such as 2026-12-01T08:00:00Z`)
+  const ago = parseDuration(since)
+  const sinceMs = ago !== undefined ? Math.max(0, nowMs - ago) : /^\d{4}-\d\d-\d\d([T ]|$)/.test(since) ? timeIn(since, '--since') : Number.NaN
+  if (Number.isNaN(sinceMs) || sinceMs < 0) throw new InvalidInputError(`--since: "${since}" must be a time such as 2026-12-01T08:00:00Z, or a duration such as 2h`)
   return { sinceMs }
 }
 

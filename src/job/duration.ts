@@ -13,7 +13,8 @@ export const maxDurationMs = 7 * 24 * 60 * 60 * 1000
  */
 export function parseDuration(text: string): number | undefined {
   const trimmed = text.trim()
-  if (!pattern.test(trimmed)) return undefined
+  // The library throws for longer ones.
+  if (trimmed.length > 100 || !pattern.test(trimmed)) return undefined
   return Math.round(ms(trimmed as ms.StringValue))
 }
 

@@ -122,6 +122,8 @@ it.each<[() => unknown, string]>([
   [() => pointOf({ since: 'yesterday' }), '--since: "yesterday" must be a time'],
   [() => pointOf({ since: '2026-13-45' }), '--since: "2026-13-45" must be a time'],
   [() => pointOf({ since: '12' }), '--since: "12" must be a time'],
+  [() => pointOf({ since: '2026-02-30' }), '--since: "2026-02-30" names a day that no calendar has'],
+  [() => pointOf({ since: '2026-12-01T23:59:60Z' }), '--since: "2026-12-01T23:59:60Z" must be a time'],
   [() => pointOf({ after: 'x' }), '--after: "x" must be the sequence of an event'],
   [() => pointOf({ after: '1-0', since: '2026-01-01' }), '--after: is given together with --since'],
   [() => limitOf('0', 1_000), '--limit: "0" must be a whole number from 1 to 1000'],
@@ -133,7 +135,7 @@ it.each<[() => unknown, string]>([
 })
 
 it('flags name a point', () => {
-  expect([pointOf({}), pointOf({ after: '1-0' }), pointOf({ since: '1970-01-01T00:00:01Z' })]).toEqual([undefined, { after: '1-0' }, { sinceMs: 1_000 }])
+  expect([pointOf({}), pointOf({ after: '1-0' }), pointOf({ since: '1970-01-01T00:00:01Z' }), pointOf({ since: '2h' }, 10_000_000)]).toEqual([undefined, { after: '1-0' }, { sinceMs: 1_000 }, { sinceMs: 2_800_000 }])
   expect([idsOf(['1-0', '1-0', '2-0'], {}), idsOf([], { all: true })]).toEqual([['1-0', '2-0'], 'all'])
 })
 

@@ -22,6 +22,8 @@ describe('a filter that is wrong', () => {
     ['tenant=', [/^where: tenant has no value/]],
     ['tenant=a tenant=b', [/^where: tenant is given twice/]],
     ['since=yesterday', [/^where: since: "yesterday" must be a duration such as 2h/]],
+    ['since=2026-02-30T08:00:00Z', [/^where: since: "2026-02-30T08:00:00Z" names a day that no calendar has; look at its month$/]],
+    [`since=${'9'.repeat(200)}d`, [/^where: since: "9+d" must be a duration such as 2h/]],
     ['error=provider-dwn', [/^where: error: "provider-dwn" is neither .*\(did you mean "provider-down"\?\)/]],
     ['state=x since=y what', [/state/, /since/, /"what"/]],
     [`tenant=${'x'.repeat(3_000)}`, [/longer than 2000/]],

@@ -161,7 +161,7 @@ Example:
 }
 
 function withPoint(command: Command): Command {
-  return command.option('--since <time>', 'from this time on, such as 2026-12-01T08:00:00Z').option('--after <sequence>', 'behind the event with this sequence, as --json shows it')
+  return command.option('--since <time>', 'from this time on, such as 2h (ago) or 2026-12-01T08:00:00Z').option('--after <sequence>', 'behind the event with this sequence, as --json shows it')
 }
 
 interface Reading {
