@@ -201,8 +201,8 @@ export class RunStore {
       await runScript(
         this.#redis,
         'run-acquire',
-        [this.#keys.run(jobId), this.#keys.log(jobId), this.#keys.logAccount(jobId), this.#keys.claim(jobId), this.#keys.ledger(), this.#keys.job(jobId), this.#keys.branches(), this.#keys.waits()],
-        [request.holder, first.generation, JSON.stringify(first), this.#now(), runId, request.placeAt ?? '', request.stalls ?? '', continued ? 1 : '', branch, request.bounded === true ? jobId : '', request.token ?? ''],
+        [this.#keys.run(jobId), this.#keys.log(jobId), this.#keys.logAccount(jobId), this.#keys.claim(jobId), this.#keys.ledger(), this.#keys.job(jobId), this.#keys.branches(), this.#keys.waits(), this.#keys.ready()],
+        [request.holder, first.generation, JSON.stringify(first), this.#now(), runId, request.placeAt ?? '', request.stalls ?? '', continued ? 1 : '', branch, request.bounded === true ? jobId : '', request.token ?? '', this.#keys.queueName],
       ),
     )
     if (reply[0] === 'placeless' || reply[0] === 'gone' || reply[0] === 'other') return { kind: reply[0] }

@@ -125,6 +125,17 @@ describe('which job comes next', () => {
     expect((await ready.reconcile('h', 1_000)).gone).toEqual(['given-back'])
   })
 
+  it('has its run ended where it was taken around the index, by one that died, and is removed before anybody takes it', async () => {
+    await queue.add('job', {}, { jobId: 'around' })
+    await redis.client.set(`${redis.keys.job('around')}:lock`, 'token')
+    const store = new RunStore(redis.client, redis.keys)
+    await store.acquire('around', { holder: 'c', fresh: record('around'), token: 'token' })
+    expect((await ready.reconcile('h', 1_000)).gone).toEqual([])
+    await redis.client.del(`${redis.keys.job('around')}:lock`)
+    await queue.remove('around')
+    expect((await ready.reconcile('h', 1_000)).gone).toEqual(['around'])
+  })
+
   it('leaves nothing of where it stood once it has ended, also where the index that it was listed in is over', async () => {
     await enqueue('job')
     await redis.client.hset(`${redis.keys.ready()}:epoch`, redis.keys.queueName, '2')

@@ -2,11 +2,11 @@
 -- include next-run
 -- Takes a run over, or starts it. Raises the fence, so that the holder before can write nothing more.
 -- KEYS: run, the other keys that a run's end lets expire (log stream, log account, claim), the ledger, BullMQ's hash of the job, branches to delete, and
---       where the job may wait for so long only, until when (waits-add.lua).
+--       where the job may wait for so long only, until when (waits-add.lua), the index.
 -- ARGV: holder, generation, fresh record, now in ms, job id among all queues, the provider at which the fresh record needs the job's place or '', how often the
 --       job had stalled when it was taken out of the queue, '' when nobody took it, 1 when the fresh record goes on from the checkpoint of the run that
 --       has ended, that checkpoint's branch or '', the job's id in its queue where it may wait
---       for so long only, else '', the token of BullMQ's lock by which the caller has the job, or ''.
+--       for so long only, else '', the token of BullMQ's lock by which the caller has the job, or '', its queue.
 -- Returns {'ended', result}, {'acquired', fence, record, created 0/1, cancel reason or false, cancel time or false, what has changed of the record: fields and
 -- their JSON, for how many ms more a run that begins may wait by Redis' clock where that is bounded, else false, by how many ms
 -- the caller's clock is ahead of the one that the record's times are by}, or {'retried', generation of the run that is next}, {'continues'} (the run is to go on from the one that has ended, see run-continue.lua), or
@@ -96,5 +96,7 @@ redis.call('HSET', run, 'fence', string.format('%.0f', fence), 'holder', holder,
 -- What was about to expire stays: of an ended job that is run again all of it, of a first run a request to cancel that came before, and the claim.
 for i = known > 0 and 1 or 4, 4 do redis.call('PERSIST', KEYS[i]) end
 if known == 0 and stored[6] then redis.call('PERSIST', run) end
+-- Taken around the index, it is not counted as in hand: should the job be removed, nobody else would know that the run is to be ended (ready.keepBegun).
+if ARGV[11] ~= '' and redis.call('HEXISTS', KEYS[9] .. ':held', jobId) == 0 then redis.call('HSET', KEYS[9] .. ':begun', jobId, ARGV[12]) end
 -- What this call wrote its caller has.
 return { 'acquired', fence, created == 1 and '' or record, created, cancelReason, cancelAtMs, changes, waitEnds and tonumber(waitEnds) - redisNow or false, ahead }
