@@ -133,6 +133,30 @@ describe('tenants’ shares', () => {
   })
 })
 
+describe('tenants that wait for their cap', () => {
+  it.each([[40], [400]])('go on when it is raised, and nothing of them ends: %i of them', async (count) => {
+    const shares = (most: number) => ({ '*': { weight: 1, cap: most } })
+    const one = { name: 'a', providers: ['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h'] }
+    await announce({ ...one, shares: shares(1) })
+    const tenants = Array.from({ length: count }, (_, index) => `t${index}`)
+    for (const tenant of tenants) for (const kind of ['held', 'waits']) await enqueue(`${kind} ${tenant}`, { tenant })
+    const take = async () => {
+      const taken: string[] = []
+      for (let looks = 0; looks < 3; ) {
+        const { jobId } = await look(one, long, true)
+        if (jobId === null) looks++
+        else taken.push(jobId)
+        await redis.client.del(redis.keys.bullmq('wait'))
+      }
+      return taken
+    }
+    expect((await take()).length).toBe(count)
+    await announce({ ...one, shares: shares(2) })
+    for (let calls = 0; (await ready.reconcile('r', 1)).more; calls++) expect(calls).toBeLessThan(count)
+    expect((await take()).sort()).toEqual(tenants.map((tenant) => `waits ${tenant}`).sort())
+  })
+})
+
 describe('a waiting job that a consumer can’t run', () => {
   it('waits as long as one is live that has not refused it, and is given up after the grace when none is', async () => {
     await announce(ab)

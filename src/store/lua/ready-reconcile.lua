@@ -7,11 +7,13 @@
 -- * some tenants' places in the queue's views: those that stand too far behind are put forward.
 -- * some of BullMQ's job schedulers: a next job that stands in no list any more is put back.
 -- * a part of the jobs in hand, and of those that have begun and are in nobody's: those that BullMQ does not hold any more are told.
+-- * once the shares are others, the tenants that wait for their cap.
 -- What operators said of tenants for a time is taken away when that is over.
 -- R:q:<queue>:sweep  hash: holder, until (ms), from (a rank), seen, upTo (numbers), priority and number (from which on the first goes on),
 --                    complete (whether all were listed), hand, begun (cursors),
 --                    shape, tenant, rank (from which the third goes on), keyed, line (of keys of concurrency: from where to look on),
---                    view, class, behind (from where the places of tenants are looked at), scheduler (a rank)
+--                    view, class, behind (from where the places of tenants are looked at), scheduler (a rank),
+--                    shares, sharing (since when the shares hold whose tenants have been put back where they waited for their cap; the cursor of those of the latest, '' when all are)
 -- ARGV: inbox prefix, inbox ttl, holder, for how many ms it stays its business.
 -- Returns {1 if there is more to look at now, jobs that are to be listed: id, 1 if it holds a place or is in hand yet, …; jobs in hand that are gone;
 -- for how many ms it is another's business; 1 if the time is over for which an operator paused the queue;
@@ -21,7 +23,7 @@ local window, prioritiesPerCall, mostMissing = 500, 128, 100
 -- Of longer lists it is not asked whether a job stands in them.
 local schedulersPerCall, mostListed = 4, 5000
 local prioritized, sweep = bull(q, 'prioritized'), R .. ':q:' .. q .. ':sweep'
-local state = call('HMGET', sweep, 'holder', 'until', 'from', 'seen', 'upTo', 'priority', 'number', 'complete', 'hand', 'shape', 'tenant', 'rank', 'keyed', 'line', 'begun', 'view', 'class', 'behind', 'scheduler')
+local state = call('HMGET', sweep, 'holder', 'until', 'from', 'seen', 'upTo', 'priority', 'number', 'complete', 'hand', 'shape', 'tenant', 'rank', 'keyed', 'line', 'begun', 'view', 'class', 'behind', 'scheduler', 'shares', 'sharing')
 -- Further ahead than anybody sets it: Redis' clock was set back.
 local left = state[1] and state[1] ~= holder and tonumber(state[2]) - now or 0
 if left > 0 and left <= 10 * ttl then return { 0, {}, {}, left, 0, 0 } end
@@ -170,9 +172,21 @@ elseif pause then
   local untilMs = cjson.decode(pause).untilMs
   pauseOver = type(untilMs) == 'number' and untilMs <= redisNow and 1 or 0
 end
+-- The shares are others: whoever waits for its cap may have more now. Some at a time; the rest of what these have in many places is put back by looks.
+local since, shares, sharing = call('HGET', R .. ':shares', '') or '', state[20], state[21] or ''
+if since ~= (shares or '') then shares, sharing = since, '0' end
+if sharing ~= '' then
+  local part = call('HSCAN', R .. ':tenant', sharing, 'COUNT', 32)
+  for i = 1, #part[2], 2 do
+    local a, cap = accounts.parse(part[2][i + 1]), accounts.shareOf(part[2][i]).cap
+    if a.heaps > 0 and (not cap or a.held < cap) and call('EXISTS', R .. ':capped:' .. part[2][i]) == 1 then views.uncap(part[2][i]) end
+  end
+  sharing = part[1] == '0' and '' or part[1]
+  more = more or sharing ~= ''
+end
 local stood = views.sweep(q, { state[16] or '', state[17] or '', state[18] or '-inf' })
 local keyedCursor, lineNumber = keyed.sweep(q, state[13] or '0', state[14] or '-inf')
-call('HSET', sweep, 'view', stood[1], 'class', stood[2], 'behind', stood[3], 'keyed', keyedCursor, 'line', lineNumber, 'holder', holder, 'until', now + ttl, 'from', from, 'seen', string.format('%.0f', seen), 'upTo', string.format('%.0f', upTo),
+call('HSET', sweep, 'shares', shares or '', 'sharing', sharing, 'view', stood[1], 'class', stood[2], 'behind', stood[3], 'keyed', keyedCursor, 'line', lineNumber, 'holder', holder, 'until', now + ttl, 'from', from, 'seen', string.format('%.0f', seen), 'upTo', string.format('%.0f', upTo),
   'priority', string.format('%.0f', priority), 'number', string.format('%.0f', number), 'complete', complete and '1' or '0', 'hand', hand[1], 'begun', begun[1],
   'shape', string.format('%.0f', shapeNumber), 'tenant', tenant, 'rank', string.format('%.0f', rank), 'scheduler', schedulers[1] and (state[19] or 0) + schedulersPerCall or 0)
 call('PEXPIRE', sweep, math.max(10 * ttl, 60000))
