@@ -163,7 +163,8 @@ export class EventGroups {
   }
 
   async #state(redis: Redis, group: string): Promise<EventGroupState | undefined> {
-    return (await eventGroups(redis, this.keys)).find((state) => state.group === group)
+    const name = checkGroup(group)
+    return (await eventGroups(redis, this.keys)).find((state) => state.group === name)
   }
 
   async #known(redis: Redis, name: string): Promise<EventGroup> {

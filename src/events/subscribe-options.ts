@@ -88,7 +88,8 @@ export function checkGroup(group: unknown): string {
   if (typeof group !== 'string') throw new InvalidInputError('group: must be a text; give the name of the consumer group')
   if (group === '') throw new InvalidInputError('group: is empty; give the name of the consumer group')
   if (group.length > longestGroup) throw new InvalidInputError(`group: is longer than ${longestGroup} characters; give a shorter name`)
-  return group
+  // As Redis has it, where half of a character is another one: by the name that was given nobody would find it in the list.
+  return Buffer.from(group).toString()
 }
 
 /** How long an event waits after its n-th attempt, in milliseconds. */

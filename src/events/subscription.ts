@@ -44,6 +44,8 @@ const blockMs = 2_000
 const pauseAfterFaultMs = 500
 /** What a dead letter says of its last error. */
 const keptErrorCharacters = 2_000
+/** How long events are kept unless configured otherwise. */
+const longestLaterMs = 7 * 86_400_000
 
 /**
  * Hands every event of the types that were asked for (completion events, unless `types` says otherwise) to one reader of a group, at least once. Readers of the same group share the work;
@@ -83,6 +85,11 @@ export interface Reading {
   readonly receiver?: string | undefined
   /** Told of the connection for commands, before any is sent. */
   readonly onConnection?: ((connection: Redis) => void) | undefined
+}
+
+/** How much later a handler wants its event. What it makes of a receiver's words may be no number, or for ever, when all behind it would wait as long. */
+function laterMs(error: unknown): number {
+  return error instanceof RetryLaterError && error.afterMs > 0 ? Math.min(error.afterMs, longestLaterMs) : 0
 }
 
 /** An entry is: taken → handled (a heartbeat keeps it in hand) → done with; or failed, and left to whoever takes it after its backoff. */
@@ -267,7 +274,7 @@ class GroupReader implements Subscription {
       const why = errorMessage(error).slice(0, keptErrorCharacters)
       const unwanted = error instanceof UnwantedError ? error.what : 'nothing'
       const patience = unwanted === 'event' ? { ...this.options, attempts: entry.attempt } : this.options
-      const failed = this.#group.failed(entry, why, Math.round(Math.max(this.reading.backoffMs(entry.attempt), error instanceof RetryLaterError ? error.afterMs : 0)), patience, unwanted === 'all' ? this.reading.receiver : '')
+      const failed = this.#group.failed(entry, why, Math.round(Math.max(this.reading.backoffMs(entry.attempt), laterMs(error))), patience, unwanted === 'all' ? this.reading.receiver : '')
       if ((await untilAborted(failed, this.#abandon.signal)) === 'dead') this.callbacks.onDead?.(event, error)
     } catch (fault) {
       this.#onError(fault)

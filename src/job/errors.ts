@@ -214,9 +214,14 @@ export class PromotionConflictError extends SwitchyardError {
   override readonly code = 'SWY_PROMOTION_CONFLICT'
 }
 
-/** The message of anything thrown. */
+/** The message of anything thrown, which users' code may have: telling of it never throws itself. */
 export function errorMessage(error: unknown): string {
-  return error instanceof Error ? error.message : String(error)
+  try {
+    const message: unknown = error instanceof Error ? error.message : error
+    return String(message)
+  } catch {
+    return 'what was thrown can’t be put into words'
+  }
 }
 
 /** What anything thrown is called among others of its kind: an infrastructure error's kind, else its class. */

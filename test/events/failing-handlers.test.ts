@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { type CompletionEvent, completionEvent, EventGroups, type EventHandler, subscribe, type SubscribeOptions } from '../../src/events/index.js'
+import { type CompletionEvent, completionEvent, EventGroups, type EventHandler, RetryLaterError, subscribe, type SubscribeOptions } from '../../src/events/index.js'
 import { backoffOf } from '../../src/events/subscribe-options.js'
 import { RunStore } from '../../src/store/index.js'
 import fc from '../seeded-fast-check.js'
@@ -54,6 +54,50 @@ describe('a handler that fails', () => {
     await endRuns('later')
     await until(() => seen.includes('later'), 'what came after it was handled')
     expect(await state()).toMatchObject({ pending: 0, unread: 0, died: 1 })
+  })
+
+  it('is one whatever it throws, at its first attempt, and is found by whatever name its group has', async () => {
+    const nameless = 'group \ud800 "a"\n'
+    const unspeakable = () => {
+      throw new Error('no words')
+    }
+    // As a promise that is rejected, of whatever library.
+    const rejected = (why: unknown) => () => ({ then: (_done: unknown, failed: (why: unknown) => void) => failed(why) })
+    const thrown: (() => unknown)[] = [
+      rejected(undefined),
+      rejected(Symbol('s')),
+      rejected(1n),
+      rejected(Object.create(null)),
+      rejected({ toString: unspeakable }),
+      rejected(Object.defineProperty(new Error(), 'message', { get: unspeakable })),
+      rejected(Object.assign(new Error(), { message: 7 })),
+      rejected(new Proxy({}, { get: unspeakable })),
+      () => ({ get then() { throw new Error('then') } }),
+    ]
+    const jobs = thrown.map((_throws, index) => `job-${index}`)
+    const errors: unknown[] = []
+    // Nobody else would take one that is not said to have failed.
+    const subscription = subscribe(redis.config, nameless, ({ subject }) => thrown[jobs.indexOf(subject)]?.() as Promise<void>, { attempts: 1, redeliverAfterMs: 3_600_000, onError: (error) => errors.push(error) })
+    after(() => subscription.close())
+    await endRuns(...jobs)
+    await until(async () => (await state())?.deadLetters === jobs.length, 'all are dead')
+    expect(errors).toHaveLength(jobs.length)
+    expect((await groups().dead({ group: nameless })).map(({ error }) => error).toSorted()).toEqual(['1', '7', 'Symbol(s)', 'then', 'undefined', ...Array.from({ length: 4 }, () => 'what was thrown can’t be put into words')])
+    expect(await groups().redeliver({ group: nameless, ids: 'all' })).toBe(jobs.length)
+  })
+
+  it('waits no longer than events are kept, where it wants to be asked again at no time that there is', async () => {
+    const times = [NaN, -Infinity, Infinity]
+    let calls = 0
+    listen(() => {
+      throw new RetryLaterError('later', times[calls++] ?? 0)
+    })
+    await endRuns('job')
+    await until(() => calls === 3, 'it was tried three times')
+    const client = redis.client
+    const due = redis.keys.eventGroup('group')[1]!
+    await until(async () => Number((await client.zrange(due, '0', '0', 'WITHSCORES'))[1]) > Date.now() + 6 * 86_400_000, 'it waits')
+    expect(Number((await client.zrange(due, '0', '0', 'WITHSCORES'))[1])).toBeLessThan(Date.now() + 8 * 86_400_000)
   })
 
   it('holds up no other job, however many fail and however slowly, also with one at a time', async () => {
