@@ -56,6 +56,7 @@ import { KeyHealth } from './key-health.js'
 import type { Provider } from '../providers/provider.js'
 import { checkWebhookSettings, startWebhooks, type WebhooksOptions } from '../webhooks/index.js'
 import { measureRedis } from '../telemetry/measure-redis.js'
+import { type JobSpec, parseQueuedSpec } from '../job/spec.js'
 import { noMetrics, type Metrics } from '../telemetry/metrics.js'
 import { declareMetrics } from './declared-metrics.js'
 import { release } from './release.js'
@@ -279,6 +280,7 @@ export class Consumer {
     const signals = new Signals(subscriber, keys)
     const inbox = new Inbox({ blocking, commands: redis }, keys, this.id)
     const deadlines = new WaitDeadlines(redis, keys)
+    const forgotten = { metrics, store, owners, onLiving: context.reapSoon, deployment: options.deployment, branchRetentionMs: settings.branchRetentionMs, now, eventTypes: options.eventTypes }
     const relisting = new Relisting({
       ready,
       log,
@@ -288,8 +290,17 @@ export class Consumer {
       holder: this.id,
       readJobs: (jobIds) => worker.readJobs(jobIds),
       onGone: async (jobId) => {
-        await endForgottenRun({ metrics: context.metrics, store, owners, onLiving: context.reapSoon, deployment: options.deployment, branchRetentionMs: settings.branchRetentionMs, now, eventTypes: options.eventTypes }, jobId)
+        await endForgottenRun(forgotten, jobId)
         await ready.close(jobId)
+      },
+      onEnds: async (jobId, other) => {
+        const [queued] = other ? [] : await worker.readJobs([jobId])
+        await endForgottenRun(forgotten, jobId, queued === undefined ? undefined : specOf(queued.spec))
+        // The other's place and standing are its own.
+        if (other) return
+        await ready.close(jobId)
+        // Whoever takes it tells BullMQ.
+        await ready.front(jobId, { asItIs: true })
       },
       onPauseOver: () => resumeQueue(redis, keys, log),
     })
@@ -422,5 +433,14 @@ async function endsWithin(work: Promise<void>, timeoutMs: number): Promise<boole
     return await Promise.race([work.then(() => true), late])
   } finally {
     clearTimeout(timer)
+  }
+}
+
+/** Of one that can't be read its end says less. */
+function specOf(spec: unknown): Pick<JobSpec, 'metadata' | 'push' | 'tenant'> {
+  try {
+    return parseQueuedSpec(spec)
+  } catch {
+    return { metadata: {}, push: {} }
   }
 }

@@ -64,7 +64,7 @@ export async function retryJob(connected: Connected, keys: Keys, jobId: string, 
     const state = await job.getState()
     const ended = state === 'completed' || state === 'failed' ? state : null
     // Its run has ended while it waited, and BullMQ hears of that from whoever takes it, which may be never: the queue may be paused.
-    const unheard = ended === null && standing?.result != null && state === 'prioritized' && (await store.read(jobId))?.last.stalls === null
+    const unheard = ended === null && standing?.result != null && (state === 'prioritized' || state === 'waiting') && (await store.read(jobId))?.last.stalls === null
     if (ended !== null || unheard) {
       if (seen.endedAtMs !== null && (await isAnotherRun(connected, jobId, seen.endedAtMs))) return 'pending'
       const spec = viewOf(job, false).spec

@@ -32,6 +32,7 @@ async function consumer(holder: string, queue = redis.keys.queueName) {
     everyMs: 60_000,
     readJobs: () => Promise.resolve([]),
     onGone: () => Promise.resolve(),
+    onEnds: () => Promise.resolve(),
     onPauseOver: () => Promise.resolve(),
   })
   const signals = new Signals(redis.connect('subscriber'), keys)

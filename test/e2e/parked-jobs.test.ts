@@ -39,7 +39,7 @@ afterEach(async () => {
 })
 afterAll(() => redis.close())
 
-async function consume(sandboxes: number): Promise<void> {
+async function consume(sandboxes: number, maxJobs = 50): Promise<void> {
   consumer = new Consumer({
     deployment: 'test',
     redis: { url: redis.url },
@@ -47,7 +47,7 @@ async function consume(sandboxes: number): Promise<void> {
     providers: [{ provider: new InMemoryProvider('a'), limit: { sandboxes }, price: { perSandboxHour: 3_600 } }],
     secrets: secretsFromEnvironment([]),
     log: pino({ level: 'silent' }),
-    settings: { ...quickSettings, readWaitMs: 500, budgetPeriodMs: 1_000, reapGraceMs: 60_000 },
+    settings: { ...quickSettings, readWaitMs: 500, budgetPeriodMs: 1_000, reapGraceMs: 60_000, maxJobs },
   })
   await consumer.start()
 }
@@ -78,6 +78,27 @@ describe('one that is cancelled ends at once', () => {
       await queue.operations.pauseTenant('acme', { by })
       return job
     }],
+    ['while its queue is paused', async () => {
+      const job = await parked()
+      await bull.pause()
+      return job
+    }],
+    ['while its queue is paused, once it was given back with its sandbox', async () => {
+      const job = await parked()
+      await queue.budgets.setJob(job.jobId, 1_000)
+      await until('it runs', async () => (await job.status()).step !== null)
+      await bull.pause()
+      await consumer?.stop()
+      await consume(5)
+      return job
+    }],
+    ['while all consumers have as many jobs as they may', async () => {
+      await consumer?.stop()
+      await consume(5, 1)
+      const job = await parked()
+      await running()
+      return job
+    }],
     ['while another has the only place', async () => {
       await consumer?.stop()
       await consume(1)
@@ -98,8 +119,43 @@ describe('one that is cancelled ends at once', () => {
     await consume(5)
     const job = await begin()
     expect(await job.cancel('because')).toBe('requested')
-    expect(await job.result({ timeoutMs: 30_000 })).toMatchObject({ status: 'cancelled', error: { message: 'because' }, attempts: [{ outcome: 'parked' }] })
+    const result = await job.result({ timeoutMs: 30_000 })
+    expect(result).toMatchObject({ status: 'cancelled', error: { message: 'because' } })
+    expect(result.attempts[0]).toMatchObject({ outcome: 'parked' })
   })
+})
+
+it('one that was removed, under whose id another is added, ends though nobody takes that one', async () => {
+  await consume(5)
+  const job = await parked({ idempotencyKey: 'one' })
+  await bull.pause()
+  await bull.remove(job.jobId)
+  const other = await queue.enqueue({ repository: 'acme/web', tenant: 'acme', budget: { amount: 3 }, setup: ['sleep 3000'], checkpoint: { paths: ['~/.memory'] }, steps: [{ run: 'true', resume: 'true' }], idempotencyKey: 'one' })
+  expect(other.jobId).toBe(job.jobId)
+  const told = async () => (await queue.events.read()).filter(({ event }) => event?.subject === job.jobId).map(({ event }) => event?.data.error?.message)
+  await until('the run before has ended', async () => (await told()).length === 1)
+  expect(await told()).toEqual(['the job was removed from the queue'])
+  expect((await other.status()).state).toBe('waiting')
+  await bull.resume()
+  await until('the other runs', async () => (await other.status()).step !== null)
+  await other.cancel('enough')
+  expect(await other.result({ timeoutMs: 30_000 })).toMatchObject({ status: 'cancelled', error: { message: 'enough' } })
+})
+
+it('one that was cancelled in a paused queue can be run again at once, and BullMQ hears of its end once the queue is resumed', async () => {
+  await consume(5)
+  const [job, again] = [await parked({ metadata: { team: 'web' } }), await parked({})]
+  await bull.pause()
+  for (const each of [job, again]) {
+    await each.cancel('because')
+    expect((await each.result({ timeoutMs: 30_000 })).status).toBe('cancelled')
+  }
+  expect((await job.result()).metadata).toEqual({ team: 'web' })
+  expect(await queue.retry(again.jobId)).toBe('retried')
+  expect((await job.status()).state).toBe('cancelled')
+  await bull.resume()
+  await until('BullMQ has heard of it', async () => (await bull.getJobState(job.jobId)) === 'failed')
+  await until('the other runs again', async () => (await again.status()).step !== null)
 })
 
 it.each(['cancel-running', 'cancel-waiting'] as const)('a newer one takes its place, and it does not go on behind that once it could: %s', async (then) => {

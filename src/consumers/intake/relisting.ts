@@ -20,6 +20,8 @@ export interface RelistingParts {
   readonly readJobs: (jobIds: readonly string[]) => Promise<{ readonly spec: unknown; readonly begun: boolean }[]>
   /** A job in hand was removed from the queue around Switchyard: its run is to be ended, and its account closed. */
   readonly onGone: (jobId: string) => Promise<void>
+  /** A run that nobody has in hand is to be ended where it stands: it was cancelled. `other`: it is that of a job which was removed, under whose id another was added. */
+  readonly onEnds: (jobId: string, other: boolean) => Promise<void>
   /** The time is over for which an operator paused the queue. */
   readonly onPauseOver: () => Promise<void>
 }
@@ -44,10 +46,11 @@ export class Relisting {
     let found = false
     let over = false
     for (let part = 0; part < partsPerLook; part++) {
-      const { more, missing, gone, othersForMs, pauseOver, untidy } = await ready.reconcile(holder, 3 * everyMs)
+      const { more, missing, gone, othersForMs, pauseOver, untidy, ends } = await ready.reconcile(holder, 3 * everyMs)
       // Who does it now says so again well before that; it is asked after when it should have.
       this.pauseMs = Math.min(3 * everyMs, Math.max(everyMs, othersForMs))
-      for (const jobId of gone) await this.end(jobId)
+      for (const jobId of gone) await this.end(jobId, () => this.parts.onGone(jobId))
+      for (const { jobId, other } of ends) await this.end(jobId, () => this.parts.onEnds(jobId, other))
       if (pauseOver) await this.parts.onPauseOver()
       // A job with a place was put back by a consumer that died before it said so.
       for (const { jobId } of missing.filter(({ placed }) => placed)) await ready.front(jobId)
@@ -91,11 +94,11 @@ export class Relisting {
     return found
   }
 
-  private async end(jobId: string): Promise<void> {
+  private async end(jobId: string, by: () => Promise<void>): Promise<void> {
     try {
-      await this.parts.onGone(jobId)
+      await by()
     } catch (error) {
-      this.parts.log.warn({ jobId, message: errorMessage(error) }, 'the run of a job that was removed from the queue is not ended; tried again')
+      this.parts.log.warn({ jobId, message: errorMessage(error) }, 'the run of a job that was removed from the queue, or cancelled, is not ended; tried again')
     }
   }
 

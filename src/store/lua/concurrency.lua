@@ -457,12 +457,12 @@ function keyed.supersedeMany(key, info, why, looked)
   for _, q in ipairs(looked) do keyed.quiet(q, key) end
 end
 
--- Whether a job's work (by its id among all queues) is on its way to its branch or its target, or it ends.
-function keyed.concludes(id)
+-- Whether a job's work (by its id among all queues) is on its way to its branch or its target, or it ends; with `pushed` only once it is on its branch.
+function keyed.concludes(id, pushed)
   local run = call('HMGET', runPrefix .. id, 'record', 'result', 'r:phase')
   if not run[1] or run[2] then return false end
   local phase = run[3] and string.match(run[3], '^"(.*)"$') or cjson.decode(run[1]).phase
-  return phase == 'pushing' or phase == 'promoting' or phase == 'closing'
+  return phase == 'pushing' and not pushed or phase == 'promoting' or phase == 'closing'
 end
 
 -- Takes a key from as many of its older holders as one job needs, the oldest first. From this step on they are to end as cancelled: whatever

@@ -38,6 +38,14 @@ for k, job in ipairs(jobs) do
   inHand[job.tenant] = true
 end
 inHand = jobs[1] and call('HMGET', R .. ':held', unpack(runIds)) or {}
+-- The run of one that was removed, under whose id another comes, is not that one's to end: whoever takes it may be long in coming.
+local begun = jobs[1] and call('HMGET', R .. ':begun', unpack(runIds)) or {}
+for k, job in ipairs(jobs) do
+  if begun[k] or inHand[k] then
+    local run, added = call('HMGET', runPrefix .. runIds[k], 'of', 'result'), call('HGET', bull(q, job.id), 'timestamp')
+    if added and run[1] and not run[2] and run[1] ~= added then ready.endSoon(q, job.id) end
+  end
+end
 accounts.read(tenants)
 for k, job in ipairs(jobs) do
   local standing, timestamp, title = unpack(call('HMGET', bull(q, job.id), 'sy', 'timestamp', 'name'))

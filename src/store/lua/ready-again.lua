@@ -4,6 +4,6 @@
 -- to be listed anew, as one that comes.
 -- KEYS[4]: the run. ARGV: inbox prefix, inbox ttl, job id. Returns 1, or 0 when that is not so, or somebody else was first.
 local jobId = ARGV[3]
-if not call('ZSCORE', bull(ownQueue, 'prioritized'), jobId) or not nextRun.again(KEYS[4], bull(ownQueue, jobId)) then return 0 end
+if not (call('ZSCORE', bull(ownQueue, 'prioritized'), jobId) or call('LPOS', bull(ownQueue, 'wait'), jobId)) or not nextRun.again(KEYS[4], bull(ownQueue, jobId)) then return 0 end
 ready.unlist(ownQueue, jobId)
 return 1

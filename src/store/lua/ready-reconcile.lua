@@ -17,7 +17,7 @@
 -- ARGV: inbox prefix, inbox ttl, holder, for how many ms it stays its business.
 -- Returns {1 if there is more to look at now, jobs that are to be listed: id, 1 if it holds a place or is in hand yet, …; jobs in hand that are gone;
 -- for how many ms it is another's business; 1 if the time is over for which an operator paused the queue;
--- 1 if there is something to be taken apart (ready-tidy.lua)}.
+-- 1 if there is something to be taken apart (ready-tidy.lua); as of `ready.endsSoon`}.
 local q, holder, ttl = ownQueue, ARGV[3], tonumber(ARGV[4])
 local window, prioritiesPerCall, mostMissing = 500, 128, 100
 -- Of longer lists it is not asked whether a job stands in them.
@@ -26,7 +26,7 @@ local prioritized, sweep = bull(q, 'prioritized'), R .. ':q:' .. q .. ':sweep'
 local state = call('HMGET', sweep, 'holder', 'until', 'from', 'seen', 'upTo', 'priority', 'number', 'complete', 'hand', 'shape', 'tenant', 'rank', 'keyed', 'line', 'begun', 'view', 'class', 'behind', 'scheduler', 'shares', 'sharing')
 -- Further ahead than anybody sets it: Redis' clock was set back.
 local left = state[1] and state[1] ~= holder and tonumber(state[2]) - now or 0
-if left > 0 and left <= 10 * ttl then return { 0, {}, {}, left, 0, 0 } end
+if left > 0 and left <= 10 * ttl then return { 0, {}, {}, left, 0, 0, {} } end
 if call('ZCARD', prioritized) == 0 and ready.listedIn(q) > 0 then ready.newEpoch(q) end
 
 -- Lines have numbers below 0.
@@ -190,4 +190,4 @@ call('HSET', sweep, 'shares', shares or '', 'sharing', sharing, 'view', stood[1]
   'priority', string.format('%.0f', priority), 'number', string.format('%.0f', number), 'complete', complete and '1' or '0', 'hand', hand[1], 'begun', begun[1],
   'shape', string.format('%.0f', shapeNumber), 'tenant', tenant, 'rank', string.format('%.0f', rank), 'scheduler', schedulers[1] and (state[19] or 0) + schedulersPerCall or 0)
 call('PEXPIRE', sweep, math.max(10 * ttl, 60000))
-return { more and 1 or 0, missing, gone, 0, pauseOver, call('EXISTS', R .. ':garbage') }
+return { more and 1 or 0, missing, gone, 0, pauseOver, call('EXISTS', R .. ':garbage'), ready.endsSoon(q) }

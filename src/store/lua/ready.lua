@@ -16,6 +16,7 @@
 --   R:set                  hash: tenant -> JSON, what operators said of it: see operate.lua; R:lapses: sorted set: tenant -> ms when a part of that is over
 --   R:listed, R:epoch      hashes: queue -> how many jobs are listed; its epoch
 --   R:garbage              list: '<queue>:<epoch>', or with ':<view id>', that are over, to be taken apart bit by bit
+--   R:q:<queue>:ends       sorted set: job id -> when it was looked at last, in ms, of those whose runs are to be ended where they stand, in nobody's hands (`ready.endsSoon`)
 --   R:q:<queue>:pause      string: JSON, who paused the queue (src/store/operators.ts)
 --   R:q:<queue>:unfit      hash: see fitness.lua;  R:q:<queue>:sweep  hash: see ready-reconcile.lua
 --   Q:shape, Q:demand      hashes: shape -> JSON (src/job/constraints.ts); -> 'milliCpu memoryMiB'
@@ -122,10 +123,44 @@ end
 function ready.endNext(q, jobId)
   local run = call('HMGET', runPrefix .. ids.run(q, jobId), 'generation', 'result', 'cancelReason')
   if not run[1] or run[2] or not run[3] then return false end
+  ready.endSoon(q, jobId)
   ready.unlist(q, jobId)
   if call('ZREM', bull(q, 'prioritized'), jobId) == 0 and call('ZREM', bull(q, 'delayed'), jobId) == 0 then return false end
   call('RPUSH', bull(q, 'wait'), jobId)
   return true
+end
+
+-- Its run is to be ended where it stands, should nobody take it: its queue is paused, say, or all consumers have as many jobs as they may.
+function ready.endSoon(q, jobId)
+  local key = R .. ':q:' .. q .. ':ends'
+  call('ZADD', key, string.format('%.0f', redisNow), jobId)
+  call('PEXPIRE', key, keyed.keptMs)
+end
+
+-- Some of those that nobody has taken for a second: cancelled, unless their work is on its branch, or the runs of jobs that were removed, under whose ids others were added.
+-- Returns id, 1 for one of the latter, …
+function ready.endsSoon(q)
+  local key, found = R .. ':q:' .. q .. ':ends', {}
+  local some = call('ZRANGE', key, 0, 15, 'WITHSCORES')
+  for i = 1, #some, 2 do
+    -- Redis' clock may have been set back.
+    if math.abs(redisNow - tonumber(some[i + 1])) < 1000 then break end
+    local jobId = some[i]
+    local id, added = ids.run(q, jobId), call('HGET', bull(q, jobId), 'timestamp')
+    local run = call('HMGET', runPrefix .. id, 'generation', 'result', 'cancelReason', 'of')
+    local other = added and run[4] and run[4] ~= added
+    if not run[1] or run[2] or not (other or run[3]) then
+      call('ZREM', key, jobId)
+    else
+      ready.endSoon(q, jobId)
+      local inHand = call('EXISTS', bull(q, jobId) .. ':lock') == 1
+      if added and not inHand and (other or not keyed.concludes(id, true)) then
+        found[#found + 1] = jobId
+        found[#found + 1] = other and 1 or 0
+      end
+    end
+  end
+  return found
 end
 
 -- Of a job by its id among all queues.
