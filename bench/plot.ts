@@ -1,6 +1,7 @@
 import { mkdir, writeFile } from 'node:fs/promises'
 import * as Plot from '@observablehq/plot'
 import { parseHTML } from 'linkedom'
+import { out } from './report.js'
 
 /** A point of a line; points of the same series are joined. */
 export interface Point {
@@ -48,6 +49,6 @@ export async function plot(name: string, { title, x, y, xLogarithmic = false, po
   }) as unknown as Drawn
   // In a page that is implied; a file must say it.
   element.setAttribute('xmlns', 'http://www.w3.org/2000/svg')
-  await mkdir(new URL('out/', import.meta.url), { recursive: true })
-  await writeFile(new URL(`out/${name}.svg`, import.meta.url), `${element.outerHTML}\n`)
+  await mkdir(out, { recursive: true })
+  await writeFile(new URL(`${name}.svg`, out), `${element.outerHTML}\n`)
 }

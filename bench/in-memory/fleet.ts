@@ -40,12 +40,13 @@ export function cpuMs(): number {
 }
 
 /**
- * Starts a program beside this file in a process of its own, and waits until it says "started". With `CPU_PROFILES=FOLDER` in this
+ * Starts a program beside this file in a process of its own, compiled where this file is, and waits until it says "started". With `CPU_PROFILES=FOLDER` in this
  * process's environment each writes a profile of its processor time there when it stops.
  */
 export async function startMember(program: 'consumer-process.ts' | 'fallback-process.ts' | 'raw-process.ts', options: ProcessOptions): Promise<Member> {
-  const child: ChildProcess = fork(new URL(program, import.meta.url), {
-    execArgv: ['--import', 'tsx', '--expose-gc', ...profiling()],
+  const compiled = import.meta.url.endsWith('.js')
+  const child: ChildProcess = fork(new URL(compiled ? program.replace(/\.ts$/, '.js') : program, import.meta.url), {
+    execArgv: [...(compiled ? [] : ['--import', 'tsx']), '--expose-gc', ...profiling()],
     env: { PATH: process.env['PATH'], BENCH: JSON.stringify(options) },
     stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
   })
