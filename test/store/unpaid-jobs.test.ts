@@ -1,4 +1,4 @@
-import { Queue } from 'bullmq'
+import { Queue, Worker } from 'bullmq'
 import { beforeEach, describe, expect, it } from 'vitest'
 import { constraintsOf } from '../../src/job/constraints.js'
 import { type JobSpecInput, parseJobSpec } from '../../src/job/spec.js'
@@ -132,6 +132,29 @@ describe('jobs whose tenant’s budget can’t pay for any of them', () => {
     await queue.add('job', { spec }, { jobId: 'begun', priority: 1 })
     await ready.add([{ jobId: 'begun', spec, begun: true }])
     expect([await taken(), await taken()]).toEqual(['begun', null])
+  })
+
+  it('wait for their turn when they are put back, also with priority 0', async () => {
+    const worker = new Worker(queue.name, null, { connection: redis.connect(), prefix: redis.keys.prefix, autorun: false })
+    after(() => worker.close(true))
+    for (const jobId of ['j1', 'j2']) await queue.add('job', { spec: specOf() }, { jobId })
+    await ready.add(['j1', 'j2'].map((jobId) => ({ jobId, spec: specOf() })), { strays: true })
+    expect((await ready.dispatch({ holder: 'c', leaseId: 'l', limits, known: [{ id: constraintsOf(specOf()).id, number: 1, can: [['a']] }], choice: 'given', means: { profileId: 'p', viewId: 'v', providers: ['a'], secrets: [], shares: false }, graceMs: 600_000, idleMs: 0 })).jobId).toBe('j1')
+    const job = (await worker.getNextJob('t', { block: false }))!
+    await fenceOf('j1')
+    await ready.close('j1', undefined, { goesOn: true })
+    await job.moveToDelayed(Date.now() + 3_600_000, 't')
+    await job.promote()
+    expect(await job.getState()).toBe('prioritized')
+    const { missing } = await ready.reconcile('r', 1)
+    expect(missing).toContainEqual({ jobId: 'j1', placed: false })
+    await ready.add([{ jobId: 'j1', spec: specOf(), begun: true }], { strays: true })
+    // Given that once more while it waits, it is to be listed anew, and not taken as one that somebody has given back.
+    await job.changePriority({ priority: 0 })
+    expect(await job.getState()).toBe('waiting')
+    expect(await look()).toMatchObject({ jobId: 'j2', waited: null, unlisted: ['j1'] })
+    await ready.add([{ jobId: 'j1', spec: specOf(), begun: true }], { strays: true })
+    expect(await taken()).toBe('j1')
   })
 
   it('cost nothing, however many wait', async () => {

@@ -375,7 +375,12 @@ function choice.nextJob(q, shape, name, rival)
       ready.spent = ready.spent + 4
     else
       call('HDEL', bull(q, jobId), 'sy')
-      if call('ZREM', bull(q, 'prioritized'), jobId) == 1 then found = jobId else ready.spent = ready.spent + 1 end
+      if call('ZREM', bull(q, 'prioritized'), jobId) == 1 then
+        found = jobId
+      else
+        ready.moved(q, jobId)
+        ready.spent = ready.spent + 1
+      end
       if found and key then keyed.enter(q, jobId, key) end
     end
     if key then keyed.fill(q, key) end

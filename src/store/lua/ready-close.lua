@@ -6,6 +6,8 @@ if KEYS[4] and redis.call('HGET', KEYS[4], 'fence') ~= ARGV[4] then return 'lost
 local key
 if ARGV[5] == '1' then
   ready.keepBegun(ownQueue, ARGV[3])
+  -- What has priority 0 comes from BullMQ's delayed jobs where it gives the next one from, past all tenants and caps; with 1 it is behind nothing else of its tenant's.
+  if call('HGET', bull(ownQueue, ARGV[3]), 'priority') == '0' then call('HSET', bull(ownQueue, ARGV[3]), 'priority', 1) end
   key = string.match(call('HGET', R .. ':keyed', ownQueue .. ':' .. ARGV[3]) or '', '^(%x+) %d+$')
 end
 leaveHands(ARGV[3], nil, ARGV[6] == '1')

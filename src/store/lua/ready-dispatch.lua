@@ -196,8 +196,9 @@ end
 local function wasInHand(jobId)
   local id = ids.run(q, jobId)
   if call('HEXISTS', L .. ':jobs', id) == 1 or call('HEXISTS', R .. ':held', id) == 1 or call('HEXISTS', unfit, jobId) == 1 then return true end
-  local run = call('HMGET', runPrefix .. id, 'generation', 'result')
-  return (run[1] and not run[2]) or call('HGET', bull(q, jobId), 'sy') == '-'
+  local standing, run = call('HGET', bull(q, jobId), 'sy'), call('HMGET', runPrefix .. id, 'generation', 'result')
+  -- One that has begun and was listed waits for its turn: it was given priority 0 meanwhile. Whoever is given has not that.
+  return standing == '-' or (run[1] and not run[2] and not standing)
 end
 
 if isQuiet() then return answer('nothing') end

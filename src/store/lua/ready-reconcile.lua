@@ -111,7 +111,7 @@ while left > 0 and ready.listedIn(q) > call('ZCARD', prioritized) do
       local here = at == shape[1] and whose == name
       if not here or not call('ZSCORE', prioritized, jobId) then
         call('ZREM', key, jobId)
-        if here then call('HDEL', bull(q, jobId), 'sy') end
+        if here then ready.moved(q, jobId) end
         dropped = dropped + 1
         left = left - 1
         -- Another that has come under its id may stand elsewhere.

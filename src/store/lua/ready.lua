@@ -119,6 +119,9 @@ function ready.unlist(q, jobId, forNow)
   if not forNow then keyed.gone(q, jobId) end
 end
 
+-- BullMQ holds a job that was listed, elsewhere than among those that wait for their turn: it is listed nowhere now. It was not given, though it may stand where those do.
+function ready.moved(q, jobId) call('HSET', bull(q, jobId), 'sy', '0 - ') end
+
 -- A job whose run has begun, which waits in nobody's hands and is asked to end as cancelled, is taken next: it needs no place, no key and no turn. Returns whether that is so.
 function ready.endNext(q, jobId)
   local run = call('HMGET', runPrefix .. ids.run(q, jobId), 'generation', 'result', 'cancelReason')

@@ -199,9 +199,7 @@ export class Consumers {
   /** Its budget has too little. */
   async park(known: ModelJob): Promise<void> {
     const { job, token } = this.hands.get(known.id)!
-    const { ready, queue } = this.world.side(known.queue)
-    // One without a priority comes back where BullMQ gives the next job from, before it is listed.
-    if ((await queue.getJob(known.id))?.priority === 0) return
+    const { ready } = this.world.side(known.queue)
     this.hands.delete(known.id)
     await this.world.observe(async () => {
       known.state = 'parked'
