@@ -81,6 +81,24 @@ describe('reserving', () => {
     expect((await slots.reserve(ask('3', pool, { demand }))).provider).toBe('a')
   })
 
+  it('drops a bounded part of very many that have expired, and gives none of their places twice', async () => {
+    const slots = ledger()
+    const pool = [limit('a', 300, { cpu: 300 })]
+    for (let index = 0; index < 300; index++) await slots.reserve(ask(`gone ${index}`, pool, { ttlMs: 1_000 }))
+    await pass(2_000)
+    const left = async () => await redis.client.hlen(`${redis.keys.ledger()}:lease`)
+    let given = 0
+    for (let calls = 0; given < 300; calls++) {
+      const before = await left()
+      const { provider } = await slots.reserve(ask(`new ${calls}`, pool))
+      if (provider !== null) given++
+      expect(before - (await left())).toBeLessThanOrEqual(64)
+      expect(calls).toBeLessThan(310)
+    }
+    expect((await slots.reserve(ask('one more', pool))).provider).toBeNull()
+    expect(await slots.loads()).toMatchObject([{ used: 300, cpu: 300 }])
+  })
+
   it('forgets a provider that nobody has asked for in a day, once somebody asks for another one', async () => {
     const slots = ledger()
     await slots.reserve(ask('1', [limit('old', 1)]))

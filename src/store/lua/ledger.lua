@@ -78,6 +78,8 @@ ledger.patienceMs = 30000
 ledger.goneMs = 600000
 -- Of those that wait for a place so many are granted one or dropped in a call, and so many looked at that are too large.
 ledger.mostGrants, ledger.mostUnfit = 64, 256
+-- So many reservations that have expired are dropped in a call.
+ledger.dropped, ledger.mostDropped = 0, 64
 
 -- Providers as `read` found them; a script that changes one has to `forget` it.
 ledger.known, ledger.waits = {}, 'unknown'
@@ -304,9 +306,11 @@ function ledger.take(id, name, holder, milliCpu, memoryMiB, ttl, job)
   end
 end
 
--- Drops reservations whose holder went away without binding them. Returns whether there was one.
+-- Drops reservations whose holder went away without binding them, so many in a call: the rest counts for no place meanwhile, and in a pool until the next calls. Returns whether there was one.
 function ledger.expire(name)
-  local expired = redis.call('ZRANGEBYSCORE', ledger.leasesKey(name), '-inf', now)
+  if ledger.dropped == ledger.mostDropped then return false end
+  local expired = redis.call('ZRANGEBYSCORE', ledger.leasesKey(name), '-inf', now, 'LIMIT', 0, ledger.mostDropped - ledger.dropped)
+  ledger.dropped = ledger.dropped + #expired
   for _, id in ipairs(expired) do
     local lease = ledger.getLease(id)
     if lease then ledger.dropLease(id, lease) else redis.call('ZREM', ledger.leasesKey(name), id) end
