@@ -184,7 +184,7 @@ export class AgentQueue {
    * @throws InvalidInputError, RedisUnavailableError.
    */
   async list(options: ListOptions = {}): Promise<JobPage> {
-    return await this.#connection.use((connected) => listJobs({ ...connected, keys: this.#keys }, options, (jobIds) => statusesOf(connected, this.name, jobIds)))
+    return await this.#connection.use((connected) => listJobs({ ...connected, keys: this.#keys }, options, (jobIds) => statusesOf(connected, this.name, jobIds, { reasons: options.reasons })))
   }
 
   /**
@@ -217,7 +217,7 @@ export class AgentQueue {
     checkObject(filter, 'list')
     checkObject(options, 'retry')
     const found = new Map<string, SeenRun>()
-    const wanted: ListOptions = { ...filter, state: filter.state ?? 'failed', limit: 1_000 }
+    const wanted: ListOptions = { ...filter, state: filter.state ?? 'failed', limit: 1_000, reasons: false }
     if (wanted.state === 'succeeded' && options.from === 'checkpoint') throw new InvalidInputError('retryMany: state: jobs that have succeeded can’t go on from a checkpoint; leave out "from"')
     // All are found first: what is run again leaves the list.
     let page = await this.list(wanted)

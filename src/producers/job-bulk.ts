@@ -83,7 +83,7 @@ async function find(list: (options: ListOptions) => Promise<JobPage>, filter: Jo
   for (const state of states) {
     let cursor: string | null | undefined
     while (cursor !== null) {
-      const page: JobPage = await list({ ...filter, state, limit: jobsPerPage, cursor })
+      const page: JobPage = await list({ ...filter, state, limit: jobsPerPage, reasons: false, cursor })
       for (const { jobId, endedAtMs } of page) {
         if (found.size === limit && !found.has(jobId)) return { found, more: true }
         found.set(jobId, endedAtMs)

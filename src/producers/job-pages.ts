@@ -20,6 +20,8 @@ export interface ListOptions {
   readonly error?: string | undefined
   /** How many at most, from 1 to 1,000. Default 50. */
   readonly limit?: number | undefined
+  /** Whether what each job waits for is looked up; without it `reason` is at most what was said of it last, and the page costs two thirds. Default true. */
+  readonly reasons?: boolean | undefined
   /** Go on behind an earlier page; its other options must be the same. */
   readonly cursor?: string | undefined
 }
@@ -48,6 +50,7 @@ const optionsSchema = z.strictObject({
   since: z.union([z.date(), z.number().min(0)], { error: 'must be a Date, or milliseconds since 1970' }).optional(),
   error: z.string().regex(/^[A-Za-z_-]{1,60}$/, 'must be a kind of error such as "provider-down", or a code such as "SWY_STEP_FAILED"').optional(),
   limit: z.int('must be a whole number').min(1, 'must be from 1 to 1000').max(1_000, 'must be from 1 to 1000').default(50),
+  reasons: z.boolean('must be true or false').optional(),
   cursor: z.string().optional(),
 })
 

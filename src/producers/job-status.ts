@@ -9,14 +9,14 @@ import { waitingReason, type Around } from './waiting-reason.js'
 /**
  * Merges what the queue and the run record say. The record is the truth of a run; the queue only knows of a retry
  * before its first holder does.
- * @param around what a job may wait for that nobody has in hand.
+ * @param around what a job may wait for that nobody has in hand; null where that was not looked up.
  * @returns null when neither knows the job.
  */
 export function mergeStatus(
   jobId: string,
   queued: QueueView | null,
   stored: StoredRun | null,
-  around: Around,
+  around: Around | null,
   nowMs: number = Date.now(),
 ): JobStatus | null {
   if (queued === null && stored === null) return null
@@ -50,10 +50,10 @@ export function mergeStatus(
 }
 
 /** Its supervisor knows best; of a job that nobody has in hand, what is around it says more than who had it last. */
-function reasonOf(queued: QueueView | null, said: string | null, record: RunRecord | null, around: Around): string | null {
+function reasonOf(queued: QueueView | null, said: string | null, record: RunRecord | null, around: Around | null): string | null {
   if (queued?.inHand === true) return said
   if (record !== null && isParked(record)) return record.parking?.reason ?? said
-  return waitingReason(queued?.spec, record, around) ?? said
+  return (around === null ? null : waitingReason(queued?.spec, record, around)) ?? said
 }
 
 function checkpointProblem({ checkpointProblem: problem }: RunRecord): string | null {

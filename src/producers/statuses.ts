@@ -10,17 +10,17 @@ import { viewOf } from './queue-view.js'
 import type { Around } from './waiting-reason.js'
 
 /**
- * Where jobs of a queue stand, and what each waits for; as many round trips for many as for one.
+ * Where jobs of a queue stand, and what each waits for unless nobody asks for that (`reasons`); as many round trips for many as for one.
  * @returns in the order of the ids, null for a job that nobody knows.
  */
-export async function statusesOf(connected: Connected, queueName: string, jobIds: readonly string[]): Promise<(JobStatus | null)[]> {
+export async function statusesOf(connected: Connected, queueName: string, jobIds: readonly string[], { reasons = true }: { readonly reasons?: boolean | undefined } = {}): Promise<(JobStatus | null)[]> {
   const { queue, store, ready, redis } = connected
   const ids = [...new Set(jobIds)]
   const jobs = await Promise.all(ids.map((jobId) => queue.getJob(jobId)))
-  const [runs, around, where] = await Promise.all([store.readMany(ids, { forShow: true }), aroundOf(connected, queueName), whereIn(queue, redis, ids)])
+  const [runs, around, where] = await Promise.all([store.readMany(ids, { forShow: true }), reasons ? aroundOf(connected, queueName) : null, whereIn(queue, redis, ids)])
   const views = jobs.map((job, index) => (job === undefined ? null : viewOf(job, where[index]?.inHand ?? false)))
   // Only of what waits in nobody's hands.
-  const waiting = views.map((view) => (view === null || view.finished || view.inHand ? null : view))
+  const waiting = views.map((view) => (!reasons || view === null || view.finished || view.inHand ? null : view))
   const constraints = waiting.map((view, index) => (view?.spec === undefined ? '' : constraintsOf(view.spec, isBegun(runs[index])).id))
   const [tenants, refusals, keys, unpaid] = await Promise.all([
     lookUpEach(waiting.map((view) => view?.spec?.tenant ?? ''), (name) => ready.tenant(name)),
@@ -30,7 +30,7 @@ export async function statusesOf(connected: Connected, queueName: string, jobIds
   ])
   const statuses = ids.map((jobId, index) => {
     const view = views[index] ?? null
-    return mergeStatus(jobId, view, runs[index] ?? null, {
+    return mergeStatus(jobId, view, runs[index] ?? null, around === null ? null : {
       ...around,
       tenant: tenants.get(waiting[index]?.spec?.tenant ?? '') ?? null,
       refusals: refusals.get(jobId) ?? refusals.get(constraints[index] ?? '') ?? null,

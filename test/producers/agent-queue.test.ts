@@ -652,6 +652,10 @@ describe('status', () => {
     expect((await queue.list({ state: 'running' })).map(({ jobId }) => jobId)).toEqual([jobs[1]!.jobId])
     expect(await queue.list({ state: 'waiting' })).toHaveLength(2)
     expect(await queue.list({ limit: 1 })).toHaveLength(1)
+    // Without reasons they are the same but for what waits in nobody's hands.
+    const without = await queue.list({ reasons: false })
+    expect(without).toEqual(listed.map((status) => (status.state === 'waiting' ? { ...status, reason: null } : { ...status, reason: expect.toSatisfy((reason) => reason === null || reason === status.reason) as string })))
+    expect(listed.filter(({ reason }) => reason?.startsWith('waiting for a consumer'))).not.toEqual([])
   })
 
   it('is found while it runs although those before it end between two pages', async () => {

@@ -33,7 +33,7 @@ it('whatever is given in the place of an argument is told in a sentence of ours:
   }
   const { events, operations, budgets, schedules } = queue
   const job = queue.job(known.jobId)
-  const list = ['state', 'tenant', 'repository', 'since', 'error', 'limit', 'cursor']
+  const list = ['state', 'tenant', 'repository', 'since', 'error', 'limit', 'cursor', 'reasons']
   const calls: Record<string, (value: unknown) => Promise<unknown>> = {
     enqueue: untyped(queue, 'enqueue'),
     'enqueue options': (value) => untyped(queue, 'enqueue')({ repository: 'acme/web', steps: ['true'] }, value),
