@@ -2,9 +2,13 @@ import type { Redis } from 'ioredis'
 import { eventGroups, eventsAdded, hasRoom, Keys, oldestUnreadAtMs, queueFigures, Reaping, redisNowMs, Roster, SlotLedger, type LiveConsumer, type ProviderLoad, type QueueFigures } from '../store/index.js'
 import type { MetricName } from '../telemetry/metric-table.js'
 import type { DeploymentFigures } from '../telemetry/prometheus-metrics.js'
+import { otherLabel, shownLabel } from '../telemetry/tenant-labels.js'
 
 /** How long Redis may take for all of it unless told otherwise, in milliseconds: a scrape waits for it. */
 const defaultPatienceMs = 3_000
+
+/** How many groups of readers have a label of their own, the first by their names; the rest share `other`. An application may make one for each of its processes. */
+const mostGroups = 100
 
 /** Why what waits in a queue waits, all of it. */
 export type QueueReason = 'paused' | 'no-consumer' | 'capacity' | 'turn'
@@ -47,7 +51,12 @@ async function readFigures(redis: Redis, keys: Keys): Promise<DeploymentFigures>
   const reaping = new Reaping(redis, keys, '')
   const [nowMs, figures, loads, live, groups, added] = await Promise.all([redisNowMs(redis, keys), queueFigures(redis, keys), new SlotLedger(redis, keys).loads([]), new Roster(redis, keys).live(), eventGroups(redis, keys), eventsAdded(redis, keys)])
   const ago = (atMs: number | null) => (atMs === null ? 0 : Math.max(0, nowMs - atMs) / 1000)
-  const [unread, memories] = await Promise.all([Promise.all(groups.map(({ group }) => oldestUnreadAtMs(redis, keys, group))), Promise.all(loads.map(({ provider }) => reaping.memory(provider)))])
+  const told = groups.slice(0, mostGroups)
+  const unnamed = groups.slice(mostGroups)
+  // Of the others those that are most behind.
+  const behind = unnamed.toSorted((one, other) => other.unread - one.unread).slice(0, mostGroups)
+  const lagOf = async ({ group, unread }: (typeof groups)[number]) => (unread === 0 ? 0 : ago(await oldestUnreadAtMs(redis, keys, group)))
+  const [lags, otherLags, memories] = await Promise.all([Promise.all(told.map(lagOf)), Promise.all(behind.map(lagOf)), Promise.all(loads.map(({ provider }) => reaping.memory(provider)))])
   const queue = keys.queueName
   const consumers = live.filter((each) => each.queue === queue)
   const reason = queueReason(figures, consumers, loads)
@@ -55,7 +64,8 @@ async function readFigures(redis: Redis, keys: Keys): Promise<DeploymentFigures>
   const busy = consumers.filter(({ full }) => full).length
   type Values = readonly (readonly [readonly string[], number])[]
   const byProvider = (value: (load: ProviderLoad) => number): Values => loads.map((load) => [[load.provider], value(load)])
-  const byGroup = (value: (group: (typeof groups)[number], index: number) => number): Values => groups.map((group, index) => [[group.group], value(group, index)])
+  const otherGroups = (value: number): Values => (unnamed.length === 0 ? [] : [[[otherLabel], value]])
+  const byGroup = (value: (group: (typeof groups)[number]) => number): Values => [...told.map((group) => [[shownLabel(group.group)], value(group)] as const), ...otherGroups(unnamed.reduce((sum, group) => sum + value(group), 0))]
   return new Map<MetricName, Values>([
     ['switchyard.queue.jobs', [[[queue, 'waiting', reason], waiting], ...Object.entries(others).map(([state, count]) => [[queue, state, ''], count] as const)]],
     ['switchyard.queue.wanted', [[[queue], wantedJobs(figures, loads)]]],
@@ -73,6 +83,6 @@ async function readFigures(redis: Redis, keys: Keys): Promise<DeploymentFigures>
     ['switchyard.events.pending', byGroup(({ pending }) => pending)],
     ['switchyard.events.dead', byGroup(({ deadLetters }) => deadLetters)],
     ['switchyard.events.trimmed.unread', byGroup(({ missed }) => missed)],
-    ['switchyard.events.lag', byGroup((group, index) => (group.unread === 0 ? 0 : ago(unread[index] ?? null)))],
+    ['switchyard.events.lag', [...told.map(({ group }, index) => [[shownLabel(group)], lags[index] ?? 0] as const), ...otherGroups(Math.max(0, ...otherLags))]],
   ])
 }

@@ -7,7 +7,7 @@ const halfLifeMs = 3_600_000
 /** How much busier than the least busy one with a label a tenant must be to take its place: without it two alike would take turns. */
 const clearly = 2
 
-export const otherTenants = 'other'
+export const otherLabel = 'other'
 
 /**
  * Which tenants a metric tells apart: the 50 busiest, by what they have done lately. A tenant that gets a label keeps it until another is clearly
@@ -33,8 +33,8 @@ export class TenantLabels {
     this.decay()
     const score = (this.scores.get(tenant) ?? 0) + 1
     this.count(tenant, score)
-    if (!this.labelled.has(tenant) && !this.admit(tenant, score)) return otherTenants
-    return shown(tenant)
+    if (!this.labelled.has(tenant) && !this.admit(tenant, score)) return otherLabel
+    return shownLabel(tenant)
   }
 
   private admit(tenant: string, score: number): boolean {
@@ -42,7 +42,7 @@ export class TenantLabels {
       const [least, leastScore] = [...this.labelled].map((name) => [name, this.scores.get(name) ?? 0] as const).reduce((left, right) => (right[1] < left[1] ? right : left))
       if (score < clearly * leastScore + 1) return false
       this.labelled.delete(least)
-      this.onDropped(shown(least))
+      this.onDropped(shownLabel(least))
     }
     this.labelled.add(tenant)
     return true
@@ -71,7 +71,7 @@ export class TenantLabels {
   }
 }
 
-/** A tenant may be called what stands for the rest. */
-function shown(tenant: string): string {
-  return tenant === otherTenants ? `"${otherTenants}"` : tenant
+/** A tenant, or a group of readers, may be called what stands for the rest. */
+export function shownLabel(name: string): string {
+  return name === otherLabel ? `"${otherLabel}"` : name
 }

@@ -7,7 +7,7 @@ import { measureRedis } from '../../src/telemetry/measure-redis.js'
 import { PrometheusMetrics } from '../../src/telemetry/prometheus-metrics.js'
 import { deploymentFigures, queueReason, wantedJobs } from '../../src/monitor/deployment-figures.js'
 import { AgentQueue } from '../../src/producers/index.js'
-import type { ProviderLoad } from '../../src/store/index.js'
+import { EventGroup, type ProviderLoad } from '../../src/store/index.js'
 import { after, useRedis } from '../store/fixture.js'
 
 const redis = useRedis()
@@ -98,6 +98,21 @@ it('counts a queue at a cost that does not grow with it, once for however many a
   expect(valueOf(text, 'switchyard_queue_jobs{queue="agents",state="waiting",reason="no-consumer"}')).toBe(405)
   expect(valueOf(text, 'switchyard_queue_oldest_age_seconds{queue="agents",state="waiting",reason="no-consumer"}')).toBeGreaterThan(0)
   expect(valueOf(text, 'switchyard_redis_up')).toBe(1)
+})
+
+it('tells a hundred groups of readers apart, whatever they are called, and counts the rest together', async () => {
+  const queue = new AgentQueue({ redis: redis.config, prefix: redis.keys.prefix })
+  after(() => queue.close())
+  for (let index = 0; index < 3; index++) await queue.job((await queue.enqueue({ repository: 'acme/web', steps: ['true'] })).jobId).cancel('no more')
+  const connection = redis.connect()
+  const odd = ['"a"\n\\b', 'other', ...Array.from({ length: 98 }, (_, index) => `p${String(index).padStart(2, '0')}`)]
+  for (const name of [...odd, 'z1', 'z2']) await new EventGroup(connection, redis.keys, name).open(name === 'z1' ? '$' : '0')
+  const metrics = new PrometheusMetrics({ figures: () => deploymentFigures(connection, { prefix: redis.keys.prefix, queue: redis.keys.queueName }) })
+  const { text } = await metrics.scrape()
+  const unread = text.split('\n').filter((line) => line.startsWith('switchyard_events_unread{'))
+  expect(unread).toHaveLength(101)
+  expect(unread).toEqual(expect.arrayContaining(['switchyard_events_unread{group="\\"a\\"\\n\\\\b"} 3', 'switchyard_events_unread{group="\\"other\\""} 3', 'switchyard_events_unread{group="p97"} 3', 'switchyard_events_unread{group="other"} 3']))
+  expect(text.split('\n').filter((line) => line.startsWith('switchyard_events_lag_seconds{'))).toHaveLength(101)
 })
 
 it('leaves out what it can’t read, rather than show an old figure', async () => {
