@@ -1,3 +1,4 @@
+import { Job } from 'bullmq'
 import { randomUUID } from 'node:crypto'
 import type { Logger } from 'pino'
 import { withBreaker } from '../git/breaker.js'
@@ -56,6 +57,8 @@ import { KeyHealth } from './key-health.js'
 import type { Provider } from '../providers/provider.js'
 import { checkWebhookSettings, startWebhooks, type WebhooksOptions } from '../webhooks/index.js'
 import { measureRedis } from '../telemetry/measure-redis.js'
+import { cancelWaitingJob } from '../producers/job-cancel.js'
+import type { QueuedJob } from '../store/queued-job.js'
 import { type JobSpec, parseQueuedSpec } from '../job/spec.js'
 import { noMetrics, type Metrics } from '../telemetry/metrics.js'
 import { declareMetrics } from './declared-metrics.js'
@@ -293,11 +296,17 @@ export class Consumer {
         await endForgottenRun(forgotten, jobId)
         await ready.close(jobId)
       },
-      onEnds: async (jobId, other) => {
-        const [queued] = other ? [] : await worker.readJobs([jobId])
+      onEnds: async (jobId, how) => {
+        if (how === 'superseded') {
+          const why = await ready.supersededBy(jobId)
+          const queue = { getJob: (id: string) => Job.fromId<QueuedJob>(worker, id) }
+          if (why !== null) await cancelWaitingJob({ queue, store, ready, metrics }, jobId, why, `/switchyard/${options.deployment}`)
+          return
+        }
+        const [queued] = how === 'other' ? [] : await worker.readJobs([jobId])
         await endForgottenRun(forgotten, jobId, queued === undefined ? undefined : specOf(queued.spec))
         // The other's place and standing are its own.
-        if (other) return
+        if (how === 'other') return
         await ready.close(jobId)
         // Whoever takes it tells BullMQ.
         await ready.front(jobId, { asItIs: true })

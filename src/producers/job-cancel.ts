@@ -32,7 +32,7 @@ export async function cancelJob({ queue, store, ready, metrics }: Connected, job
  * Ends a job that waits and that nobody has taken yet; one that somebody has is left alone.
  * @returns whether it was ended.
  */
-export async function cancelWaitingJob({ queue, store, ready, metrics }: Connected, jobId: string, reason: string, source: string | undefined): Promise<boolean> {
+export async function cancelWaitingJob({ queue, store, ready, metrics }: Pick<Connected, 'store' | 'ready' | 'metrics'> & { readonly queue: Pick<Connected['queue'], 'getJob'> }, jobId: string, reason: string, source: string | undefined): Promise<boolean> {
   const [job, stored] = await Promise.all([queue.getJob(jobId), store.read(jobId)])
   if (job === undefined) return false
   const view = asRetried(viewOf(job, false), stored)

@@ -121,7 +121,10 @@ const dispatchReply = z.tuple([
   z.array(z.string()),
   z.number(),
 ])
-const reconcileReply = z.tuple([z.number(), z.array(z.union([z.string(), z.number()])), z.array(z.string()), z.number(), z.number(), z.number(), z.array(z.union([z.string(), z.number()]))])
+const reconcileReply = z.tuple([z.number(), z.array(z.union([z.string(), z.number()])), z.array(z.string()), z.number(), z.number(), z.number(), z.array(z.string())])
+const standingEnds = z.enum(['cancelled', 'other', 'superseded'])
+/** What is to be ended where it stands: a run that was cancelled; one of a job that was removed, under whose id another was added; a job that waits and was superseded. */
+export type StandingEnd = z.output<typeof standingEnds>
 const reasonsSchema = z.array(z.string())
 
 const refusalsSchema = z.object({ by: z.record(z.string(), z.object({ why: z.string(), untilMs: z.number().optional() })), since: z.number().optional() })
@@ -311,13 +314,12 @@ export class ReadyJobs {
    * Holds a bounded part of the index against BullMQ; the next call goes on from there. One of a queue's consumers does so at a time.
    * @param ttlMs for how long it stays this one's business.
    * @returns whether there is more to look at now; jobs that BullMQ holds but that are not listed, and whether each holds a place or is in hand yet; and jobs that are
-   * in consumers' hands, or were, and that BullMQ does not hold any more; for how many milliseconds it is another consumer's business, 0 for this one's; and whether there is something to `tidy`; and jobs whose runs are
-   * to be ended where they stand, in nobody's hands: they were cancelled, or are `other`: of jobs that were
-   * removed from the queue, under whose ids others were added.
+   * in consumers' hands, or were, and that BullMQ does not hold any more; for how many milliseconds it is another consumer's business, 0 for this one's; and whether there is something to `tidy`; and what is to
+   * be ended where it stands, in nobody's hands.
    */
-  async reconcile(holder: string, ttlMs: number): Promise<{ more: boolean; missing: { jobId: string; placed: boolean }[]; gone: string[]; othersForMs: number; pauseOver: boolean; untidy: boolean; ends: { jobId: string; other: boolean }[] }> {
+  async reconcile(holder: string, ttlMs: number): Promise<{ more: boolean; missing: { jobId: string; placed: boolean }[]; gone: string[]; othersForMs: number; pauseOver: boolean; untidy: boolean; ends: { jobId: string; how: StandingEnd }[] }> {
     const [more, missing, gone, othersForMs, pauseOver, untidy, ends] = reconcileReply.parse(await this.#run('ready-reconcile', [holder, ttlMs]))
-    return { more: more === 1, missing: missing.flatMap((jobId, index) => (index % 2 === 0 ? [{ jobId: String(jobId), placed: missing[index + 1] === 1 }] : [])), gone, othersForMs, pauseOver: pauseOver === 1, untidy: untidy === 1, ends: ends.flatMap((jobId, index) => (index % 2 === 0 ? [{ jobId: String(jobId), other: ends[index + 1] === 1 }] : [])) }
+    return { more: more === 1, missing: missing.flatMap((jobId, index) => (index % 2 === 0 ? [{ jobId: String(jobId), placed: missing[index + 1] === 1 }] : [])), gone, othersForMs, pauseOver: pauseOver === 1, untidy: untidy === 1, ends: ends.flatMap((jobId, index) => (index % 2 === 0 ? [{ jobId, how: standingEnds.parse(ends[index + 1]) }] : [])) }
   }
 
   /** Takes a bounded part apart of what is left of drained queues and of consumers that are gone. Returns whether there is more. */

@@ -158,6 +158,17 @@ it('one that was cancelled in a paused queue can be run again at once, and BullM
   await until('the other runs again', async () => (await again.status()).step !== null)
 })
 
+it('one of a paused queue that a job of another queue supersedes before it has begun ends at once', async () => {
+  await consume(5)
+  await bull.pause()
+  const job = await queue.enqueue({ repository: 'acme/web', concurrency: { key: 'k' }, steps: ['true'], push: false })
+  const others = new AgentQueue({ redis: { url: redis.url }, name: 'others' })
+  const newer = await others.enqueue({ repository: 'acme/web', concurrency: { key: 'k', then: 'cancel-waiting' }, steps: ['true'], push: false })
+  expect(await job.result({ timeoutMs: 30_000 })).toMatchObject({ status: 'cancelled', error: { message: `superseded by job ${newer.jobId}`, code: 'SWY_SUPERSEDED' } })
+  await until('it has left the queue', async () => (await bull.getJob(job.jobId)) === undefined)
+  await others.close()
+})
+
 it.each(['cancel-running', 'cancel-waiting'] as const)('a newer one takes its place, and it does not go on behind that once it could: %s', async (then) => {
   await consume(5)
   const job = await parked({ concurrency: { key: 'k' } })

@@ -1,7 +1,7 @@
 import type { Logger } from 'pino'
 import { errorMessage } from '../../job/errors.js'
 import { parseQueuedSpec, type JobSpec } from '../../job/spec.js'
-import type { ReadyJob, ReadyJobs, WaitDeadlines } from '../../store/index.js'
+import type { ReadyJob, ReadyJobs, StandingEnd, WaitDeadlines } from '../../store/index.js'
 
 /** How many bounded parts one look at the index takes, so that it never goes on and on. */
 const partsPerLook = 4
@@ -20,8 +20,8 @@ export interface RelistingParts {
   readonly readJobs: (jobIds: readonly string[]) => Promise<{ readonly spec: unknown; readonly begun: boolean }[]>
   /** A job in hand was removed from the queue around Switchyard: its run is to be ended, and its account closed. */
   readonly onGone: (jobId: string) => Promise<void>
-  /** A run that nobody has in hand is to be ended where it stands: it was cancelled. `other`: it is that of a job which was removed, under whose id another was added. */
-  readonly onEnds: (jobId: string, other: boolean) => Promise<void>
+  /** What nobody has in hand is to be ended where it stands. */
+  readonly onEnds: (jobId: string, how: StandingEnd) => Promise<void>
   /** The time is over for which an operator paused the queue. */
   readonly onPauseOver: () => Promise<void>
 }
@@ -50,7 +50,7 @@ export class Relisting {
       // Who does it now says so again well before that; it is asked after when it should have.
       this.pauseMs = Math.min(3 * everyMs, Math.max(everyMs, othersForMs))
       for (const jobId of gone) await this.end(jobId, () => this.parts.onGone(jobId))
-      for (const { jobId, other } of ends) await this.end(jobId, () => this.parts.onEnds(jobId, other))
+      for (const { jobId, how } of ends) await this.end(jobId, () => this.parts.onEnds(jobId, how))
       if (pauseOver) await this.parts.onPauseOver()
       // A job with a place was put back by a consumer that died before it said so.
       for (const { jobId } of missing.filter(({ placed }) => placed)) await ready.front(jobId)

@@ -315,6 +315,7 @@ function keyed.supersede(q, jobId, why)
   -- One that was given priority 0 stands in BullMQ's wait list until a look finds it there.
   if call('ZREM', bull(q, 'prioritized'), jobId) == 0 and call('LREM', bull(q, 'wait'), -1, jobId) == 0 then return end
   call('HSET', R .. ':keyed', q .. ':' .. jobId, '!' .. why)
+  ready.endSoon(q, jobId)
   keyed.some = {}
   call('HSET', bull(q, jobId), 'sy', '-')
   call('RPUSH', bull(q, 'wait'), jobId)

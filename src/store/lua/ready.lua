@@ -140,8 +140,8 @@ function ready.endSoon(q, jobId)
   call('PEXPIRE', key, keyed.keptMs)
 end
 
--- Some of those that nobody has taken for a second: cancelled, unless their work is on its branch, or the runs of jobs that were removed, under whose ids others were added.
--- Returns id, 1 for one of the latter, …
+-- Some of those that nobody has taken for a second: cancelled, unless their work is on its branch, or the runs of jobs that were removed, under whose ids others were added;
+-- and those that wait and were superseded. Returns id, 'cancelled', 'other' or 'superseded', …
 function ready.endsSoon(q)
   local key, found = R .. ':q:' .. q .. ':ends', {}
   local some = call('ZRANGE', key, 0, 15, 'WITHSCORES')
@@ -149,17 +149,22 @@ function ready.endsSoon(q)
     -- Redis' clock may have been set back.
     if math.abs(redisNow - tonumber(some[i + 1])) < 1000 then break end
     local jobId = some[i]
-    local id, added = ids.run(q, jobId), call('HGET', bull(q, jobId), 'timestamp')
+    local id, queued = ids.run(q, jobId), call('HMGET', bull(q, jobId), 'timestamp', 'finishedOn')
     local run = call('HMGET', runPrefix .. id, 'generation', 'result', 'cancelReason', 'of')
-    local other = added and run[4] and run[4] ~= added
-    if not run[1] or run[2] or not (other or run[3]) then
+    local how
+    if run[1] and not run[2] then
+      how = queued[1] and run[4] and run[4] ~= queued[1] and 'other' or run[3] and 'cancelled'
+    elseif queued[1] and not queued[2] and string.sub(call('HGET', R .. ':keyed', q .. ':' .. jobId) or '', 1, 1) == '!' then
+      how = 'superseded'
+    end
+    if not how then
       call('ZREM', key, jobId)
     else
       ready.endSoon(q, jobId)
       local inHand = call('EXISTS', bull(q, jobId) .. ':lock') == 1
-      if added and not inHand and (other or not keyed.concludes(id, true)) then
+      if queued[1] and not inHand and (how ~= 'cancelled' or not keyed.concludes(id, true)) then
         found[#found + 1] = jobId
-        found[#found + 1] = other and 1 or 0
+        found[#found + 1] = how
       end
     end
   end
