@@ -227,11 +227,13 @@ function accounts.countDue(a, more, ms)
   if a.due then a.due.n, a.due.ms = a.due.n + more, a.due.ms + ms end
 end
 
--- How far a tenant's jobs in hand are past what was charged for them, in virtual time: it is charged to its account in steps, and counts at each choice.
+-- How far a tenant's jobs in hand are past what was charged for them, in virtual time: it is charged to its account in steps, and counts at each choice. Rounded to what was charged
+-- times a power of two: else all tenants would have to be put in order anew whenever time has passed.
 function accounts.pending(a, weight)
-  if not a.due or a.due.n ~= a.held then return 0 end
-  local ms = math.min(a.due.n * now - a.due.ms, a.due.n * accounts.longestStepMs)
-  return math.max(0, ms / 1000 - a.credit) / weight
+  if not a.due or a.due.n ~= a.held or a.held <= 0 then return 0 end
+  local seconds = math.min(a.due.n * now - a.due.ms, a.due.n * accounts.longestStepMs) / 1000 - a.credit
+  local charged = a.due.n * math.max(1, a.mean)
+  return seconds > charged / 2 and charged * 2 ^ math.floor(math.log(seconds / charged) / math.log(2) + 0.5) / weight or 0
 end
 
 -- Accounts for the time of a job in hand until now, as far as it is not accounted for.

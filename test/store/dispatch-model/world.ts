@@ -228,11 +228,11 @@ export class World {
     const [job] = known
     if (given.length === 1 && job !== undefined && looks !== undefined) {
       const vt = (tenant: string) => Number(accounts[tenant]?.split(' ')[0] ?? Number.NaN)
-      // What it has in hand counts beyond what was charged for that; as if its weight were 1, so that it is this at the most.
+      // What it has in hand counts beyond what was charged for that; rounded, and as if its weight were 1, so that it is this at the most.
       const nowMs = Number((await this.client.get(`${this.keys.ledger()}:clock`))?.split(' ')[1])
       const pending = (tenant: string) => {
         const [, count, sum] = /::held (\d+) (\d+) due/.exec(accounts[tenant] ?? '') ?? []
-        return count === undefined ? 0 : Math.max(0, (Number(count) * nowMs - Number(sum)) / 1000)
+        return count === undefined ? 0 : Math.max(0, (1.5 * (Number(count) * nowMs - Number(sum))) / 1000)
       }
       // Who could have no turn for long, as its queue was skipped, begins at the present as who is new does.
       const skippedUntil = Number((await this.client.get(`${this.keys.ready()}:q:${looks.queue}:${await this.epochOf(looks.queue)}:skipped`))?.split(' ')[1] ?? 0)
