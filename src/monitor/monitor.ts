@@ -9,16 +9,15 @@ import { bodyLimit } from 'hono/body-limit'
 import { secureHeaders } from 'hono/secure-headers'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Redis } from 'ioredis'
-import { z } from 'zod'
 import { errorMessage, InvalidInputError } from '../job/errors.js'
 import { type BoardAccess, someone } from './board-access.js'
+import { mistakeIn } from './board-mistakes.js'
 import { assetRoutes, fleetRoutes, type FleetRoutesOptions } from './fleet-routes.js'
 import { holdsCut, shownValue } from './formatters.js'
 import { JobsAdapter } from './jobs-adapter.js'
 import { checkLinks, Links, type LinkTemplates } from '../job/page-links.js'
 import type { Scrape } from './monitor-server.js'
 import { jobPath } from './pages/parts.js'
-import { isUnavailability, unavailable } from '../store/index.js'
 import { SchedulesAdapter } from './schedules-adapter.js'
 import type { BoardOperator, MonitoredQueue } from './source.js'
 import { WebhookDeliveries } from './webhook-deliveries.js'
@@ -169,31 +168,9 @@ const asOwnMistakes = (redis: Redis): MiddlewareHandler => async (context, next)
   if (state !== undefined && !shownStates.has(state)) return context.json({ error: `status: must be one of ${[...shownStates].join(', ')}` }, 400)
   await next()
   if (context.res.status !== 500) return undefined
-  const said = await context.res.clone().text()
-  const unusable = unusableRedis(said, redis)
-  if (unusable !== null) context.res = context.json({ error: unusable }, 503)
-  if (/is not in the [\w-]+ state|Missing (key|lock) for job/.test(said)) context.res = context.json({ error: 'The job is not as the page shows it any more; load the page again.' }, 409)
-  const [ofId] = /Custom Ids? cannot [^"]*/.exec(said) ?? []
-  if (ofId !== undefined) context.res = context.json({ error: 'options.jobId: must hold no ":" and be more than a number; leave it out to have one made' }, 400)
+  const mistake = mistakeIn(await context.res.clone().text(), redis)
+  if (mistake !== null) context.res = context.json({ error: mistake.error }, mistake.status)
   return undefined
-}
-
-const boardFault = z.object({ message: z.string() })
-
-/** What is to be said where an answer of Bull Board's tells of a Redis that can't be used; null where it does not. */
-function unusableRedis(answer: string, connection: Redis): string | null {
-  let value: unknown
-  try {
-    value = JSON.parse(answer)
-  } catch {
-    return null
-  }
-  const { message } = boardFault.safeParse(value).data ?? {}
-  if (message === undefined) return null
-  // What our own calls say is a sentence already; of what the client says its name is lost.
-  if (/^redis: .* can't be used \(/.test(message)) return message
-  const error = new Error(message)
-  return isUnavailability(error) || /max retries per request/.test(message) ? unavailable({ connection }, error).message : null
 }
 
 const common = { objectSrc: [`'none'`], formAction: [`'self'`], frameAncestors: [`'none'`] }
