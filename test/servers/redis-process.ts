@@ -35,13 +35,13 @@ export async function freePorts(count: number): Promise<number[]> {
 /** The server ends with whoever started it, however that dies: file descriptor 3 is a pipe that nobody else holds. */
 const guard = '"$@" 3<&- & server=$!; echo $server; exec >/dev/null; (read -r _ <&3; kill -9 $server) 2>/dev/null & watcher=$!; wait $server; kill $watcher 2>/dev/null'
 
-/** @param lines its configuration beside port and folder; they may name the port. */
-export async function startRedisProcess(lines: (port: number, folder: string) => readonly string[], options: { readonly sentinel?: boolean } = {}): Promise<RedisProcess> {
+/** @param lines its configuration beside port and folder; they may name the port. Asked for anew where a port that was free is somebody else's by now. */
+export async function startRedisProcess(lines: (port: number, folder: string) => readonly string[] | Promise<readonly string[]>, options: { readonly sentinel?: boolean } = {}): Promise<RedisProcess> {
   for (let attempt = 1; ; attempt++) {
     const folder = await mkdtemp(join(tmpdir(), 'switchyard-server-'))
     const [port = 0] = await freePorts(1)
     const file = join(folder, 'redis.conf')
-    await writeFile(file, [`port ${port}`, 'bind 127.0.0.1', `dir ${folder}`, `logfile ${join(folder, 'log')}`, 'daemonize no', ...(options.sentinel === true ? [] : ['save ""', 'maxmemory-policy noeviction']), ...lines(port, folder), ''].join('\n'))
+    await writeFile(file, [`port ${port}`, 'bind 127.0.0.1', `dir ${folder}`, `logfile ${join(folder, 'log')}`, 'daemonize no', ...(options.sentinel === true ? [] : ['save ""', 'maxmemory-policy noeviction']), ...(await lines(port, folder)), ''].join('\n'))
     const server = new Process(port, folder, ['redis-server', file, ...(options.sentinel === true ? ['--sentinel'] : [])])
     try {
       await server.start()

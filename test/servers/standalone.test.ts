@@ -91,9 +91,7 @@ describe.each(cases)('the server that speaks the protocol of $name', ({ name, ar
 
   beforeAll(async () => {
     vi.stubEnv('MODAL_CONFIG_PATH', '/dev/null')
-    port = await freePort()
-    server = start(['--port', String(port), ...args])
-    variables = await announced(server)
+    await begin()
     const [configured] = await createProviders([{ name, type: name, limit: { sandboxes: 100 }, ...entry(variables) }], { environment: variables })
     provider = configured!.provider
   })
@@ -104,6 +102,17 @@ describe.each(cases)('the server that speaks the protocol of $name', ({ name, ar
   })
 
   const start = (more: readonly string[]) => follow(spawn(process.execPath, [...loaderArgs, ownFile(`test/servers/${name}/main.ts`), ...more], { stdio: ['ignore', 'pipe', 'pipe'] }))
+  /** Somebody else may take a port that was free a moment ago. */
+  const begin = async (attempt = 1): Promise<void> => {
+    port = await freePort()
+    server = start(['--port', String(port), ...args])
+    try {
+      variables = await announced(server)
+    } catch (error) {
+      if (attempt === 5 || !server.stderr().includes('EADDRINUSE')) throw error
+      await begin(attempt + 1)
+    }
+  }
   const create = (lifetimeMs = 600_000) => {
     count += 1
     const tags = sandboxTags({ deployment: 'alone', runId: `job-${count}`, attempt: 1 })

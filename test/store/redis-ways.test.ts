@@ -47,8 +47,13 @@ async function closedLater<Server extends { close(): Promise<void> }>(started: P
 
 /** A server with a port for TLS beside its plain one. */
 async function startTls(certificate: Certificate, lines: readonly string[] = []): Promise<typeof tls> {
-  const [port = 0] = await freePorts(1)
-  const server = await closedLater(startRedisProcess(() => [`tls-port ${port}`, `tls-cert-file ${certificate.cert}`, `tls-key-file ${certificate.key}`, `tls-ca-cert-file ${ca.cert}`, 'tls-auth-clients no', ...lines]))
+  let port = 0
+  const server = await closedLater(
+    startRedisProcess(async () => {
+      ;[port = 0] = await freePorts(1)
+      return [`tls-port ${port}`, `tls-cert-file ${certificate.cert}`, `tls-key-file ${certificate.key}`, `tls-ca-cert-file ${ca.cert}`, 'tls-auth-clients no', ...lines]
+    }),
+  )
   return { server, port }
 }
 
