@@ -1,5 +1,5 @@
 import type { Redis } from 'ioredis'
-import { assertPrimary, assertRedisSuitable, assertRights, createRedis, type Keys, type RedisConfig, whenReady } from '../store/index.js'
+import { assertPrimary, assertRedisSuitable, assertRights, createRedis, type Keys, type RedisConfig, untilAborted, whenReady } from '../store/index.js'
 
 /** A consumer's connections to Redis. */
 export interface Connections {
@@ -29,26 +29,10 @@ export async function connect(config: RedisConfig, keys: Keys, stopped: AbortSig
     await assertRights(config, keys)
   })()
   try {
-    await unlessStopped(looked, stopped)
+    await untilAborted(looked, stopped)
     return { redis, blocking, subscriber, disconnect }
   } catch (error) {
     disconnect()
     throw error
-  }
-}
-
-async function unlessStopped(work: Promise<void>, stopped: AbortSignal): Promise<void> {
-  // What is broken off fails later, and nobody listens any more.
-  work.catch(() => undefined)
-  let onStop = () => {}
-  const stop = new Promise<never>((_resolve, reject) => {
-    onStop = () => reject(stopped.reason as Error)
-    stopped.addEventListener('abort', onStop)
-    if (stopped.aborted) onStop()
-  })
-  try {
-    await Promise.race([work, stop])
-  } finally {
-    stopped.removeEventListener('abort', onStop)
   }
 }

@@ -1,53 +1,23 @@
-import { Queue } from 'bullmq'
+import type { Queue } from 'bullmq'
 import type { Redis } from 'ioredis'
-import { pino } from 'pino'
-import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from 'vitest'
-import { inMemoryGitHost } from '../../bench/in-memory/git-host.js'
-import { InMemoryProvider } from '../../bench/in-memory/provider.js'
-import { Consumer, secretsFromEnvironment } from '../../src/consumers/index.js'
-import { startRedis, type EmbeddedRedis } from '../../src/embedded/index.js'
+import { expect, it } from 'vitest'
 import { KeyTakenError } from '../../src/job/errors.js'
 import type { JobSpecInput } from '../../src/job/spec.js'
-import { AgentQueue, type JobHandle } from '../../src/producers/index.js'
-import { createRedis, Keys } from '../../src/store/index.js'
-import { quickSettings, until } from './deployment.js'
+import type { AgentQueue, JobHandle } from '../../src/producers/index.js'
+import { Keys } from '../../src/store/index.js'
+import { until } from './deployment.js'
+import { runsQueue } from './running-queue.js'
 
 // A job that is dropped while another has its key, and has failed before: to run it again then changes nothing of it.
-let redis: EmbeddedRedis
 let client: Redis
 let bull: Queue
 let queue: AgentQueue
-let consumer: Consumer
 const keys = new Keys()
 const dropped: JobSpecInput = { repository: 'acme/web', push: false, idempotencyKey: 'one', concurrency: { key: 'k', then: 'drop' }, timeout: '1s', steps: ['sleep 3000'] }
 
-beforeAll(async () => {
-  redis = await startRedis()
+runsQueue((running) => {
+  ;({ client, bull, queue } = running)
 })
-beforeEach(async () => {
-  client = createRedis({ url: redis.url }, 'commands')
-  await client.flushall()
-  bull = new Queue('agents', { connection: client, prefix: keys.prefix })
-  bull.on('error', () => undefined)
-  queue = new AgentQueue({ redis: { url: redis.url } })
-  consumer = new Consumer({
-    deployment: 'test',
-    redis: { url: redis.url },
-    git: inMemoryGitHost,
-    providers: [{ provider: new InMemoryProvider('a'), limit: { sandboxes: 5 } }],
-    secrets: secretsFromEnvironment([]),
-    log: pino({ level: 'silent' }),
-    settings: quickSettings,
-  })
-  await consumer.start()
-})
-afterEach(async () => {
-  await consumer.stop()
-  await queue.close()
-  await bull.close()
-  client.disconnect()
-})
-afterAll(() => redis.close())
 
 interface Scene {
   readonly job: JobHandle

@@ -1,55 +1,25 @@
-import { Queue } from 'bullmq'
+import type { Queue } from 'bullmq'
 import type { Redis } from 'ioredis'
-import { pino } from 'pino'
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
-import { inMemoryGitHost } from '../../bench/in-memory/git-host.js'
-import { InMemoryProvider } from '../../bench/in-memory/provider.js'
-import { Consumer, secretsFromEnvironment } from '../../src/consumers/index.js'
-import { startRedis, type EmbeddedRedis } from '../../src/embedded/index.js'
+import { describe, expect, it } from 'vitest'
 import { UnknownJobError } from '../../src/job/errors.js'
 import type { JobSpecInput } from '../../src/job/spec.js'
 import { AgentQueue, type JobHandle } from '../../src/producers/index.js'
-import { createRedis, Keys } from '../../src/store/index.js'
-import { quickSettings, until } from './deployment.js'
+import { Keys } from '../../src/store/index.js'
+import { until } from './deployment.js'
+import { runsQueue } from './running-queue.js'
 
 // A key stands for one job, whatever has become of that, and whoever comes with it at once.
-let redis: EmbeddedRedis
+let url: string
 let client: Redis
 let bull: Queue
 let queue: AgentQueue
-let consumer: Consumer
 const keys = new Keys()
 const failing: JobSpecInput = { repository: 'acme/web', push: false, idempotencyKey: 'one', timeout: '1s', steps: ['sleep 3000'] }
 const quick: JobSpecInput = { repository: 'acme/web', push: false, idempotencyKey: 'one', steps: ['sleep 0.01'] }
 
-beforeAll(async () => {
-  redis = await startRedis()
+runsQueue((running) => {
+  ;({ url, client, bull, queue } = running)
 })
-beforeEach(async () => {
-  client = createRedis({ url: redis.url }, 'commands')
-  await client.flushall()
-  bull = new Queue('agents', { connection: client, prefix: keys.prefix })
-  bull.on('error', () => undefined)
-  queue = new AgentQueue({ redis: { url: redis.url } })
-  consumer = new Consumer({
-    deployment: 'test',
-    redis: { url: redis.url },
-    git: inMemoryGitHost,
-    providers: [{ provider: new InMemoryProvider('a'), limit: { sandboxes: 5 } }],
-    secrets: secretsFromEnvironment([]),
-    log: pino({ level: 'silent' }),
-    settings: quickSettings,
-  })
-  await consumer.start()
-})
-afterEach(async () => {
-  await consumer.stop()
-  await queue.close()
-  await bull.close()
-  client.disconnect()
-})
-afterAll(() => redis.close())
-
 
 const eventsOf = async ({ jobId }: JobHandle) => (await queue.events.read()).filter(({ event }) => event?.subject === jobId).length
 const inBullmq = async ({ jobId }: JobHandle) => await bull.getJobState(jobId)
@@ -87,7 +57,7 @@ describe('once its record is past its retention, though BullMQ still holds it', 
   it('many are, each once, whoever comes with them at once', async () => {
     const job = await failed()
     await expire(job)
-    const others = Array.from({ length: 4 }, () => new AgentQueue({ redis: { url: redis.url } }))
+    const others = Array.from({ length: 4 }, () => new AgentQueue({ redis: { url } }))
     const many = Array.from({ length: 20 }, (_each, index) => ({ ...quick, idempotencyKey: index === 0 ? 'one' : `another ${index}` }))
     const handles = await Promise.all([queue, ...others].map((each) => each.enqueueMany(many)))
     const ids = new Set(handles.flat().map(({ jobId }) => jobId))
@@ -110,7 +80,7 @@ it.each<[string, (job: JobHandle) => Promise<unknown>]>([
   ['whose queue was obliterated', () => bull.obliterate()],
 ])('a failed one runs once more, not twice: one %s', async (how, meanwhile) => {
   const job = await failed()
-  const others = Array.from({ length: 5 }, () => new AgentQueue({ redis: { url: redis.url } }))
+  const others = Array.from({ length: 5 }, () => new AgentQueue({ redis: { url } }))
   const before = /was/.test(how)
   if (before) await meanwhile(job)
   const asked = [queue, ...others].map((each) => each.enqueue(failing, { onFailed: 'rerun' }))
