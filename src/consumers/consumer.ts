@@ -43,7 +43,7 @@ import { TakingWorker } from './intake/taking-worker.js'
 import type { PlacementPolicy } from './placing/placement.js'
 import { resumeQueue } from './intake/queue-pause.js'
 import { Relisting } from './intake/relisting.js'
-import { endForgottenRun } from './ending/forgotten-run.js'
+import { type EndingInNobodysHands, endRemoved, endStanding } from './ending/in-nobodys-hands.js'
 import { Reaper, type ProviderListing } from './reaping/reaper.js'
 import { checkArtifacts, checkGitHost, usableProviders } from './first-checks.js'
 import { PeriodicChecks } from './periodic-checks.js'
@@ -57,9 +57,7 @@ import { KeyHealth } from './key-health.js'
 import type { Provider } from '../providers/provider.js'
 import { checkWebhookSettings, startWebhooks, type WebhooksOptions } from '../webhooks/index.js'
 import { measureRedis } from '../telemetry/measure-redis.js'
-import { cancelWaitingJob } from '../producers/job-cancel.js'
 import type { QueuedJob } from '../store/queued-job.js'
-import { type JobSpec, parseQueuedSpec } from '../job/spec.js'
 import { noMetrics, type Metrics } from '../telemetry/metrics.js'
 import { declareMetrics } from './declared-metrics.js'
 import { release } from './release.js'
@@ -108,7 +106,6 @@ export interface ConsumerOptions {
   /** The clock; milliseconds since 1970. */
   readonly now?: (() => number) | undefined
 }
-
 
 /**
  * A process's consumer: takes jobs as places become free and supervises many of them at once.
@@ -283,7 +280,19 @@ export class Consumer {
     const signals = new Signals(subscriber, keys)
     const inbox = new Inbox({ blocking, commands: redis }, keys, this.id)
     const deadlines = new WaitDeadlines(redis, keys)
-    const forgotten = { metrics, store, owners, onLiving: context.reapSoon, deployment: options.deployment, branchRetentionMs: settings.branchRetentionMs, now, eventTypes: options.eventTypes }
+    const ending: EndingInNobodysHands = {
+      metrics,
+      store,
+      ready,
+      owners,
+      onLiving: context.reapSoon,
+      deployment: options.deployment,
+      branchRetentionMs: settings.branchRetentionMs,
+      now,
+      eventTypes: options.eventTypes,
+      getJob: (id) => Job.fromId<QueuedJob>(worker, id),
+      readJobs: (jobIds) => worker.readJobs(jobIds),
+    }
     const relisting = new Relisting({
       ready,
       log,
@@ -292,25 +301,8 @@ export class Consumer {
       waits: deadlines,
       holder: this.id,
       readJobs: (jobIds) => worker.readJobs(jobIds),
-      onGone: async (jobId) => {
-        await endForgottenRun(forgotten, jobId)
-        await ready.close(jobId)
-      },
-      onEnds: async (jobId, how) => {
-        if (how === 'superseded') {
-          const why = await ready.supersededBy(jobId)
-          const queue = { getJob: (id: string) => Job.fromId<QueuedJob>(worker, id) }
-          if (why !== null) await cancelWaitingJob({ queue, store, ready, metrics }, jobId, why, `/switchyard/${options.deployment}`)
-          return
-        }
-        const [queued] = how === 'other' ? [] : await worker.readJobs([jobId])
-        await endForgottenRun(forgotten, jobId, queued === undefined ? undefined : specOf(queued.spec))
-        // The other's place and standing are its own.
-        if (how === 'other') return
-        await ready.close(jobId)
-        // Whoever takes it tells BullMQ.
-        await ready.front(jobId, { asItIs: true })
-      },
+      onGone: (jobId) => endRemoved(ending, jobId),
+      onEnds: (jobId, how) => endStanding(ending, jobId, how),
       onPauseOver: () => resumeQueue(redis, keys, log),
     })
     const intake: Intake = new Intake({
@@ -442,14 +434,5 @@ async function endsWithin(work: Promise<void>, timeoutMs: number): Promise<boole
     return await Promise.race([work.then(() => true), late])
   } finally {
     clearTimeout(timer)
-  }
-}
-
-/** Of one that can't be read its end says less. */
-function specOf(spec: unknown): Pick<JobSpec, 'metadata' | 'push' | 'tenant'> {
-  try {
-    return parseQueuedSpec(spec)
-  } catch {
-    return { metadata: {}, push: {} }
   }
 }

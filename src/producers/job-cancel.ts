@@ -28,11 +28,17 @@ export async function cancelJob({ queue, store, ready, metrics }: Connected, job
   return outcome
 }
 
+/** Consumers, which have no producer's connection, do so too. */
+export interface CancelsWaiting extends Pick<Connected, 'store' | 'metrics'> {
+  readonly queue: Pick<Connected['queue'], 'getJob'>
+  readonly ready: Pick<Connected['ready'], 'close'>
+}
+
 /**
  * Ends a job that waits and that nobody has taken yet; one that somebody has is left alone.
  * @returns whether it was ended.
  */
-export async function cancelWaitingJob({ queue, store, ready, metrics }: Pick<Connected, 'store' | 'ready' | 'metrics'> & { readonly queue: Pick<Connected['queue'], 'getJob'> }, jobId: string, reason: string, source: string | undefined): Promise<boolean> {
+export async function cancelWaitingJob({ queue, store, ready, metrics }: CancelsWaiting, jobId: string, reason: string, source: string | undefined): Promise<boolean> {
   const [job, stored] = await Promise.all([queue.getJob(jobId), store.read(jobId)])
   if (job === undefined) return false
   const view = asRetried(viewOf(job, false), stored)
@@ -47,7 +53,7 @@ export async function cancelWaitingJob({ queue, store, ready, metrics }: Pick<Co
  * A place may have been chosen for it just now. It has ended, whether or not that can be said now: where Redis has no memory left it takes what removes, as the job's end, and
  * not this, which a consumer makes up for as it does for any job that is gone from the queue.
  */
-async function closeEnded(ready: Connected['ready'], jobId: string): Promise<void> {
+async function closeEnded(ready: CancelsWaiting['ready'], jobId: string): Promise<void> {
   try {
     await ready.close(jobId)
   } catch (error) {
