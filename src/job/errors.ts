@@ -50,7 +50,7 @@ export class IdempotencyConflictError extends SwitchyardError {
 
 /** Thrown when Redis can't be reached, refuses a write, or is not what the settings say. Nothing was enqueued. The message ends with the mend. */
 export class RedisUnavailableError extends SwitchyardError {
-  override readonly name = 'RedisUnavailableError'
+  override readonly name: string = 'RedisUnavailableError'
   override readonly code = 'SWY_REDIS_UNAVAILABLE'
   constructor(
     message: string,

@@ -1,3 +1,4 @@
+import { counted } from '../job/counted.js'
 import { InvalidInputError, RedisUnavailableError, SwitchyardError, UnknownJobError, errorMessage } from '../job/errors.js'
 import type { JobPage, ListOptions } from './job-pages.js'
 import type { JobFilter } from './job-where.js'
@@ -30,6 +31,17 @@ export interface BulkResult {
   readonly failed: readonly BulkFailure[]
 }
 
+/** Thrown where Redis went away, or refused writes, while something was done to many jobs. */
+export class BulkInterruptedError extends RedisUnavailableError {
+  override readonly name = 'BulkInterruptedError'
+
+  /** @param result what was done until then; the jobs whose calls were under way may have been seen to or not. */
+  constructor(action: string, readonly result: BulkResult, cause: RedisUnavailableError, isAllDone = false) {
+    const done = `${result.jobIds.length} of ${counted(result.found, 'job')} were seen to`
+    super(`${action}: ${done}, and ${isAllDone ? 'the audit log has no entry of it' : 'the others were left alone'}: ${cause.message}`, { cause }, cause.mend)
+  }
+}
+
 export const defaultBulkLimit = 1_000
 export const mostBulk = 100_000
 const jobsPerPage = 500
@@ -38,11 +50,13 @@ const atOnce = 10
 /**
  * Finds jobs, all of them first, since what is done to them changes what is found; then does it to each, some at a time. What fails for one is noted,
  * and the others go on; only where Redis is away it ends.
+ * @param action what it is called.
  * @param states one list after the other.
  * @param work is told when the run that was found had ended, null where it had not; returns whether anything was done.
- * @throws InvalidInputError for a limit that can't be, RedisUnavailableError.
+ * @throws InvalidInputError for a limit that can't be, RedisUnavailableError, BulkInterruptedError once something was done.
  */
 export async function toMany(
+  action: string,
   list: (options: ListOptions) => Promise<JobPage>,
   filter: JobFilter,
   states: readonly JobStatus['state'][],
@@ -53,6 +67,7 @@ export async function toMany(
   const { found, more } = await find(list, filter, states, limit)
   if (dryRun) return { found: found.size, more, jobIds: [...found.keys()], unchanged: 0, failed: [] }
   const done: string[] = []
+  let away: RedisUnavailableError | undefined
   const failed: BulkFailure[] = []
   let unchanged = 0
   const left = [...found]
@@ -66,7 +81,8 @@ export async function toMany(
         } catch (error) {
           if (error instanceof RedisUnavailableError) {
             left.length = 0
-            throw error
+            away ??= error
+            return
           }
           // It was removed meanwhile.
           if (error instanceof UnknownJobError) unchanged += 1
@@ -75,7 +91,9 @@ export async function toMany(
       }
     }),
   )
-  return { found: found.size, more, jobIds: done, unchanged, failed }
+  const result = { found: found.size, more, jobIds: done, unchanged, failed }
+  if (away !== undefined) throw done.length === 0 ? away : new BulkInterruptedError(action, result, away)
+  return result
 }
 
 async function find(list: (options: ListOptions) => Promise<JobPage>, filter: JobFilter, states: readonly JobStatus['state'][], limit: number): Promise<{ found: Map<string, number | null>; more: boolean }> {

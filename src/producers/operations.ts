@@ -1,10 +1,10 @@
 import { z } from 'zod'
 import { counted } from '../job/counted.js'
-import { InvalidInputError, UnknownNameError } from '../job/errors.js'
+import { InvalidInputError, RedisUnavailableError, UnknownNameError } from '../job/errors.js'
 import { parseInput } from '../job/explain.js'
 import { appendAudit, askToLeave, type AuditEntry, type Heeded, type KeptAuditEntry, type Keys, type LiveConsumer, mostOperatedTenants, type OperatorWord, type ProviderDrain, type ProviderLimitSet, readAudit, redisNowMs, type Said, type Saying, tenantLoads, type TenantShareSet, type TenantStanding } from '../store/index.js'
 import { checkObject, isEntryId } from '../job/call-options.js'
-import { type BulkOptions, type BulkResult, mostBulk, toMany } from './job-bulk.js'
+import { BulkInterruptedError, type BulkOptions, type BulkResult, mostBulk, toMany } from './job-bulk.js'
 import type { JobPage, ListOptions } from './job-pages.js'
 import type { RetryOptions, SeenRun } from './job-retry.js'
 import type { JobFilter } from './job-where.js'
@@ -227,10 +227,21 @@ export class Operations {
     return await this.toMany('drainQueue', {}, ['waiting'], { ...options, limit: options.limit ?? mostBulk }, (jobId) => this.jobs.cancelWaiting(jobId, reason))
   }
 
-  private async toMany(action: string, filter: JobFilter, states: Parameters<typeof toMany>[2], options: BulkOptions & { readonly by: Operator }, work: Parameters<typeof toMany>[4]): Promise<BulkResult> {
+  private async toMany(action: string, filter: JobFilter, states: Parameters<typeof toMany>[3], options: BulkOptions & { readonly by: Operator }, work: Parameters<typeof toMany>[5]): Promise<BulkResult> {
     const by = parseInput(optionsSchema, options, 'options').by
-    const done = await toMany((page) => this.jobs.list(page), filter, states, options, work)
-    if (options.dryRun !== true && done.jobIds.length > 0) await this.audit(by, action, done.jobIds, { after: { where: filter, done: done.jobIds.length, failed: done.failed.length } })
+    let interrupted: BulkInterruptedError | undefined
+    const done = await toMany(action, (page) => this.jobs.list(page), filter, states, options, work).catch((error: unknown) => {
+      if (!(error instanceof BulkInterruptedError)) throw error
+      interrupted = error
+      return error.result
+    })
+    if (options.dryRun !== true && done.jobIds.length > 0) {
+      await this.audit(by, action, done.jobIds, { after: { where: filter, done: done.jobIds.length, failed: done.failed.length } }).catch((error: unknown) => {
+        // Whoever asked learns what was done all the same.
+        throw interrupted ?? (error instanceof RedisUnavailableError ? new BulkInterruptedError(action, done, error, true) : error)
+      })
+    }
+    if (interrupted !== undefined) throw interrupted
     return done
   }
 
