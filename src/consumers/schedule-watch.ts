@@ -11,6 +11,8 @@ import type { Metrics } from '../telemetry/metrics.js'
 
 /** How long a consumer sleeps where no tick is due, in seconds; ticks wake it. Below what a silent connection is given up after (store/connection.ts). */
 const sleepSeconds = 8
+/** How long a consumer waits after Redis has refused to give it a tick, in milliseconds. */
+const refusedMs = 1_000
 /** Schedules that are looked at side by side. */
 const concurrency = 4
 /** How many overdue schedules are looked at in one go. */
@@ -20,6 +22,16 @@ class TickWorker extends Worker<Tick> {
   /** BullMQ's own, for when the next tick is known, is as long as a connection may be silent. */
   override get maximumBlockTimeout(): number {
     return sleepSeconds
+  }
+
+  /** BullMQ's loop asks again at once, hundreds of times a second, where Redis answers that its memory is full. */
+  protected override async moveToActive(...asked: Parameters<Worker<Tick>['moveToActive']>): ReturnType<Worker<Tick>['moveToActive']> {
+    try {
+      return await super.moveToActive(...asked)
+    } catch (error) {
+      if (this.closing === undefined) await this.delay(refusedMs)
+      throw error
+    }
   }
 }
 

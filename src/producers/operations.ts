@@ -260,12 +260,8 @@ export class Operations {
       const prolonged = paused && (forMs !== undefined || (before?.untilMs ?? null) !== null)
       if (wasPaused === paused && !prolonged) return { changed: false, before, after: before, ignoredBy: [] }
       const after = paused ? { by: shownName(by), reason, atMs, untilMs: forMs === undefined ? null : atMs + forMs } : null
-      // From here on no consumer lifts it as over. One that did so just before is made up for, and what BullMQ does not have as paused nobody is noted for.
-      if (prolonged && wasPaused) await operators.notePause(after)
-      // First what holds, then who did it: whoever finds a queue that is not paused takes that away.
-      await (paused ? queue.pause() : queue.resume())
-      await operators.notePause(after)
-      await appendAudit(redis, this.keys, { ...entryOf(by, paused ? 'pauseQueue' : 'resumeQueue', [queue.name]), before, after })
+      if (!paused) await queue.resume()
+      await operators.pauseQueue(after, before, entryOf(by, paused ? 'pauseQueue' : 'resumeQueue', [queue.name]))
       return { changed: true, before, after, ignoredBy: [] }
     })
   }

@@ -57,6 +57,8 @@ const optionsOf = {
 
 /** Streams that hold what is written until the turn of the event loop is over. */
 const holding = new WeakSet<object>()
+/** Streams that are being ended so that another connection is made. */
+const ending = new WeakSet<object>()
 
 /**
  * What a turn of the event loop asks for goes out in one write, in its order: a consumer with hundreds of jobs sends many commands in a turn, and a call of
@@ -75,6 +77,16 @@ class OneWritePerTurn extends Redis {
       })
     }
     return super.sendCommand(...command)
+  }
+
+  /** Once a stream: every command in flight that a replica refuses asks for it, and each time ioredis listens to the stream once more. */
+  override disconnect(reconnect = false): void {
+    const stream = this.stream as Redis['stream'] | undefined
+    if (reconnect && stream !== undefined) {
+      if (ending.has(stream)) return
+      ending.add(stream)
+    }
+    super.disconnect(reconnect)
   }
 }
 

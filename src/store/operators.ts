@@ -86,10 +86,13 @@ export class Operators {
     return json === null ? null : operatorWordSchema.parse(JSON.parse(json))
   }
 
-  /** After BullMQ has paused the queue, or resumed it. */
-  async notePause(word: OperatorWord | null): Promise<void> {
-    if (word === null) await this.redis.del(this.pauseKey())
-    else await this.redis.set(this.pauseKey(), JSON.stringify(word))
+  /**
+   * Pauses the queue; with `word` null, notes that BullMQ has resumed it.
+   * @param before how it was.
+   */
+  async pauseQueue(word: OperatorWord | null, before: OperatorWord | null, entry: AuditEntry): Promise<void> {
+    const json = (each: OperatorWord | null) => (each === null ? '' : JSON.stringify(each))
+    await runLedgerScript(this.redis, this.keys, 'queue-pause', [json(word), json(before), JSON.stringify(entry)], [this.keys.audit()])
   }
 
   /**

@@ -39,6 +39,7 @@ export type ScriptName =
   | 'ready-tidy'
   | 'sweep-yield'
   | 'queue-lift'
+  | 'queue-pause'
   | 'ready-accrue'
   | 'ready-standing'
   | 'ready-again'

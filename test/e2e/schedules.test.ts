@@ -167,6 +167,20 @@ describe('a schedule', () => {
     await until('it is settled', async () => (await client.hexists(keys.schedule('orphan'), 'pending')) === 0)
   })
 
+  it('is asked for now and then, and not over and over, while Redis has no room to give its tick out', { timeout: 300_000 }, async () => {
+    const { queue, client, only } = open()
+    const lines: string[] = []
+    await consume(lines)
+    await queue.schedules.upsert('often', { every: '1s', job, overlap: 'allow' })
+    await until('a run has begun', async () => (await only()).last !== null)
+    await client.config('SET', 'maxmemory', '1')
+    const said = (what: string) => lines.filter((line) => (JSON.parse(line) as { msg: string }).msg === what).length
+    await until('time goes by', () => said('overdue schedules not looked at; tried again') > 0 && said('schedules') > 0).finally(() => client.config('SET', 'maxmemory', '0'))
+    expect(said('schedules')).toBeLessThan(8)
+    const { last } = await only()
+    await until('it goes on', async () => (await only()).last?.jobId !== last?.jobId)
+  })
+
   it('wakes nobody any more that was removed, or paused, by somebody who died before its ticks were stopped', { timeout: 300_000 }, async () => {
     const { queue, client, ticks, jobs } = open()
     await consume()

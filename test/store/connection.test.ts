@@ -6,7 +6,7 @@ import { InvalidInputError, RedisUnavailableError } from '../../src/job/errors.j
 import { AgentQueue } from '../../src/producers/index.js'
 import { assertRedisSuitable, createRedis, describeRedis, Keys, RunStore, wake, whenReady } from '../../src/store/index.js'
 import { startTcpProxy, type TcpProxy } from '../servers/tcp-proxy.js'
-import { after, record, useRedis } from './fixture.js'
+import { after, record, until, useRedis } from './fixture.js'
 
 const redis = useRedis()
 
@@ -156,10 +156,19 @@ describe('a consumer’s connection', () => {
     await former.replicaof('127.0.0.1', replica.port!)
     after(() => former.replicaof('NO', 'ONE'))
     await expect(former.set('key', '1')).rejects.toThrow('READONLY')
+    const warnings: Error[] = []
+    const note = (warning: Error) => void warnings.push(warning)
+    process.on('warning', note)
+    after(() => process.off('warning', note))
     const acquired = store.acquire('job', { holder: 'b', fresh: record('job') })
+    // As many as a busy consumer has in flight: each of them is refused.
+    const others = Array.from({ length: 30 }, (_each, index) => client.set(`key-${index}`, '1'))
+    await until(() => client.status !== 'ready', 'the first is refused')
     proxy.target(replica.port!)
     proxy.cut()
     expect((await acquired).kind).toBe('acquired')
+    await Promise.all(others)
+    expect(warnings).toEqual([])
     expect(await next.hget(redis.keys.run('job'), 'holder')).toBe('b')
   })
 })

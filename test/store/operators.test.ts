@@ -228,6 +228,7 @@ it('survives that every consumer goes away', async () => {
 describe('a queue that is paused for a time', () => {
   const paused = async () => [await queue.isPaused(), (await operators.queuePause())?.reason ?? null]
   const word = (reason: string, untilMs: number | null) => ({ by: 'anna', reason, atMs: 1, untilMs })
+  const note = async (said: ReturnType<typeof word>) => await client.set(`${redis.keys.ready()}:q:${queue.name}:pause`, JSON.stringify(said))
 
   it('is resumed once its time is over, and not before; of what was said anew nothing is lifted', async () => {
     const events = queue.toKey('events')
@@ -235,19 +236,35 @@ describe('a queue that is paused for a time', () => {
     await queue.pause()
     // By BullMQ alone, for good, and for a time.
     for (const said of [null, word('for good', null), word('an hour', Date.now() + 3_600_000)]) {
-      await operators.notePause(said)
+      if (said !== null) await note(said)
       expect([await operators.liftQueuePause(), await paused()]).toEqual([null, [true, said?.reason ?? null]])
     }
     await queue.add('job', {}, { jobId: 'waits' })
-    await operators.notePause(word('over', Date.now() - 1))
+    await note(word('over', Date.now() - 1))
     expect([await operators.liftQueuePause(), await operators.liftQueuePause(), await paused()]).toEqual([expect.objectContaining({ reason: 'over' }), null, [false, null]])
     const [last] = await client.xrevrange(events, '+', '-', 'COUNT', 1)
     expect(last?.[1]).toEqual(['event', 'resumed'])
     // Workers of BullMQ that wait for the queue hear of it.
     expect(await client.zrange(queue.toKey('marker'), '0', '-1')).toEqual(['0'])
     // It was resumed by BullMQ's board.
-    await operators.notePause(word('over', Date.now() - 1))
+    await note(word('over', Date.now() - 1))
     expect([await operators.liftQueuePause(), await operators.queuePause()]).toEqual([null, null])
+  })
+
+  it('is paused, and noted as such, and that in the audit log, or nothing of it', async () => {
+    const agents = new AgentQueue({ redis: redis.config })
+    after(() => agents.close())
+    const by = { id: 'operator', name: 'anna' }
+    // What fails last of all that is done.
+    await client.set(redis.keys.audit(), 'no stream')
+    await expect(agents.operations.pauseQueue({ by, reason: 'deploy', forMs: 60_000 })).rejects.toThrow('WRONGTYPE')
+    expect(await paused()).toEqual([false, null])
+    await client.del(redis.keys.audit())
+    await agents.operations.pauseQueue({ by, reason: 'deploy', forMs: 60_000 })
+    expect([await paused(), await agents.operations.auditLog()]).toEqual([[true, 'deploy'], [expect.objectContaining({ action: 'pauseQueue', before: null, after: expect.objectContaining({ reason: 'deploy' }) as unknown })]])
+    // Somebody resumes it, and before that is noted another one pauses it again.
+    await operators.pauseQueue(null, null, { by: 'operator', name: 'bob', action: 'resumeQueue', targets: [], count: 0, status: 200 })
+    expect(await paused()).toEqual([true, 'deploy'])
   })
 
   it('stays paused by what is said anew in the very moment in which a consumer lifts what is over', async () => {
@@ -255,7 +272,7 @@ describe('a queue that is paused for a time', () => {
     after(() => agents.close())
     for (let round = 0; round < 40; round++) {
       await queue.pause()
-      await operators.notePause(word('over', Date.now() - 1))
+      await note(word('over', Date.now() - 1))
       const lift = async () => {
         for (let turn = round % 8; turn > 0; turn--) await client.ping()
         await operators.liftQueuePause()
