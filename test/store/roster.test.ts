@@ -187,6 +187,18 @@ describe('a waiting job that a consumer can’t run', () => {
     expect(await look(ab)).toMatchObject({ what: 'take', jobId: 'j', provider: 'b', stand: { kind: 'able' } })
   })
 
+  it('is not given up for a clock that was set back, after which the deployment’s own is ahead of it', async () => {
+    await announce(ab)
+    await announce(a)
+    const id = await enqueue('j', { providers: { allow: ['b'] } })
+    expect(await look(a)).toMatchObject({ what: 'nothing' })
+    await passLedgerTime(redis.client, redis.keys, 3 * 3_600_000)
+    await announce(ab)
+    expect(await ready.refuse('profile-of-a', 'constraints', [{ id, why: 'no b' }], 0)).toEqual(new Map())
+    expect(await look(a, 0)).toMatchObject({ what: 'nothing' })
+    expect(await look(ab)).toMatchObject({ what: 'take', jobId: 'j', provider: 'b' })
+  })
+
   it('is nobody’s business in another queue', async () => {
     await announce({ ...ab, queue: 'other' })
     await announce(a)

@@ -17,11 +17,11 @@ function fitness.asSet(list)
 end
 
 -- lazily fitness
--- The live profiles of this queue: id -> { providers, secrets }, both as sets.
+-- The live profiles of this queue: id -> { providers, secrets }, both as sets. The roster goes by Redis' own clock, which the deployment's is ahead of once it was set back.
 function fitness.profiles()
   if fitness.liveProfiles then return fitness.liveProfiles end
   fitness.liveProfiles = {}
-  for _, id in ipairs(redis.call('ZRANGEBYSCORE', C .. ':live', now, '+inf')) do
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', C .. ':live', redisNow, '+inf')) do
     local text = redis.call('HGET', C .. ':profile', id)
     local profile = text and cjson.decode(text)
     if profile and profile.queue == ownQueue then fitness.liveProfiles[id] = { providers = fitness.asSet(profile.providers), secrets = fitness.asSet(profile.secrets) } end
