@@ -207,6 +207,23 @@ describe('an idempotency key', () => {
     await queue.enqueue(spec({ idempotencyKey: 'x', priority: 9 }))
   })
 
+  it('that was claimed long before, for a job that nobody has added, keeps no other job from it', async () => {
+    const client = redis.connect()
+    const claim = { jobId: 'key-left', key: 'left', digest: 'a' }
+    const another = { ...claim, digest: 'b' }
+    await claimKeys(client, redis.keys, [claim], 3_600_000)
+    // Its producer may be about to add it.
+    await expect(claimKeys(client, redis.keys, [another], 3_600_000)).rejects.toThrow(IdempotencyConflictError)
+    await client.pexpire(redis.keys.claim(claim.jobId), 3_600_000 - 600_001)
+    for (const there of [redis.keys.job(claim.jobId), redis.keys.run(claim.jobId)]) {
+      await client.hset(there, 'of', '1')
+      await expect(claimKeys(client, redis.keys, [another], 3_600_000)).rejects.toThrow(IdempotencyConflictError)
+      await client.del(there)
+    }
+    expect(await claimKeys(client, redis.keys, [another], 3_600_000)).toEqual([another])
+    await expect(claimKeys(client, redis.keys, [claim], 3_600_000)).rejects.toThrow(IdempotencyConflictError)
+  })
+
   it('of very many jobs is claimed in parts, and a conflict in the last one leaves none claimed but those of jobs', async () => {
     const client = redis.connect()
     const queue = open()
