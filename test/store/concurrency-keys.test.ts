@@ -1,7 +1,8 @@
 import { Queue } from 'bullmq'
 import { beforeEach, describe, expect, it } from 'vitest'
 import { parseJobSpec, type JobSpecInput } from '../../src/job/spec.js'
-import { Keys, type KnownConstraints, Operators, ReadyJobs, Roster, RunStore } from '../../src/store/index.js'
+import { keyDigest } from '../../src/store/concurrency-keys.js'
+import { type Dispatched, Keys, type KnownConstraints, Operators, ReadyJobs, Roster, RunStore } from '../../src/store/index.js'
 import { after, passLedgerTime, record, until, useRedis } from './fixture.js'
 
 const redis = useRedis()
@@ -46,6 +47,12 @@ class Side {
       if (found.what === 'take') return await redis.client.rpop(this.keys.bullmq('wait'))
       if (found.what === 'nothing' && found.unknown.length === 0) return null
     }
+  }
+
+  /** One look of a consumer that has said already what it can run. */
+  async look(): Promise<Dispatched> {
+    const means = { profileId: 'p', viewId: this.view, providers: ['a'], secrets: ['*'], shares: false }
+    return await this.ready.dispatch({ holder: this.name, leaseId: `${this.name}${this.leases++}`, limits, known: [], choice: 'given', means, graceMs: this.graceMs, idleMs: 0 })
   }
 
   /** A consumer says what it can run of what waits, and has no room for any. */
@@ -288,6 +295,40 @@ describe('a job that is held holds nobody behind it', () => {
     expect(await q.takeAll()).toEqual(['needs'])
     await q.end('needs')
     expect(await q.takeAll()).toEqual(['needs too'])
+  })
+
+  it('no consumer runs its shape: it is ended after the grace, whoever has its key', async () => {
+    q.graceMs = 600_000
+    for (const id of ['needs', 'needs too']) await q.enqueue(id, 'wait', { providers: { allow: ['gone'] } })
+    await q.enqueue('a')
+    expect(await q.take()).toBeNull()
+    await sweep()
+    expect(await q.take()).toBe('a')
+    await passLedgerTime(redis.client, redis.keys, q.graceMs)
+    const ends = await q.look()
+    expect(ends).toMatchObject({ what: 'take', stand: { kind: 'nobody' } })
+    expect(['needs', 'needs too']).toContain(ends.jobId)
+    // They end without the key, which stays with the one that runs.
+    expect(await redis.client.zrange(`${redis.keys.ready()}:key:${keyDigest('k')}:in`, '0', '-1')).toEqual(['agents:a'])
+    expect(await redis.client.rpop(q.keys.bullmq('wait'))).toBe(ends.jobId)
+    await q.end(ends.jobId!)
+    expect(await q.take()).toMatch(/^needs/)
+  })
+
+  it('and nobody looks over and over at one whose key is taken, where the roster does not know yet of who would run it', async () => {
+    const roster = new Roster(redis.client, redis.keys)
+    await q.enqueue('a')
+    expect(await q.take()).toBe('a')
+    await q.enqueue('b')
+    await q.map()
+    // As after a step of Redis' clock: another one was faster to announce itself.
+    await roster.announce({ consumer: 'faster', profileId: 'faster', profile: { queue: 'claim', release: '1', providers: ['a'], secrets: [] }, troubles: [], startedAtMs: 0, shares: null }, 600_000)
+    await sweep()
+    const looks = []
+    for (let look = 0; look < 5; look++) looks.push((await q.look()).what)
+    expect(looks.at(-1)).toBe('nothing')
+    await q.end('a')
+    expect(await q.take()).toBe('b')
   })
 
   it('those who could run it are all gone', async () => {

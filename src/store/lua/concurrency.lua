@@ -229,8 +229,10 @@ end
 
 -- Whether some consumer of a view is believed to be there (roster-announce.lua). A view's id is that of its consumers' profile and a digest of what is around them; where the
 -- roster knows of nobody, as after its loss, everybody counts as there.
+function keyed.profileOf(view) return string.match(view, '^(.*)%-%x+$') or view end
+
 function keyed.isThere(view)
-  local profile = string.match(view, '^(.*)%-%x+$') or view
+  local profile = keyed.profileOf(view)
   if keyed.believed[profile] == nil then
     local live = string.gsub(L, ':ledger$', ':consumers') .. ':live'
     local untilMs = call('ZSCORE', live, profile)
@@ -238,6 +240,10 @@ function keyed.isThere(view)
   end
   return keyed.believed[profile]
 end
+
+-- A consumer of a view would take something now. It may be there before the roster hears of it again, as after a step of Redis' clock: what is parked for it now would step aside at
+-- once, come up and be parked again, and so on.
+function keyed.isHere(view) keyed.believed[keyed.profileOf(view)] = true end
 
 -- Whether a tenant's jobs of a shape can't be given, whatever comes free: see at the top. Not as long as somebody has not said whether it can run the shape.
 function keyed.isHeld(q, shape, name)

@@ -163,7 +163,7 @@ function choice.choose(free, usable, receiver)
       ready.spent = ready.spent + 1
     else
       local vt, needed = a.vt + pending, choice.secretsOf(q, shape)
-      local jobId = choice.nextJob(q, shape, name, best.rival)
+      local jobId = choice.nextJob(q, shape, name, best.rival, view)
       if jobId then
         local holder, leaseId = receiver(q, view, jobId)
         -- What it gets here besides says nothing of the turns of those who are here.
@@ -342,8 +342,9 @@ function choice.before(x, y)
 end
 
 -- The next job of a shape and tenant that BullMQ still holds; those that it does not are dropped. Nil when there is none, too many were dropped, or what is
--- behind them is not before the tenant's `rival`, or may not be before one that has just come to the front of a line.
-function choice.nextJob(q, shape, name, rival)
+-- behind them is not before the tenant's `rival`, or may not be before one that has just come to the front of a line. `view`: of who would take it; left out for one that is to
+-- be ended, which needs no key.
+function choice.nextJob(q, shape, name, rival, view)
   local jobs = ready.jobsKey(q, shape, name)
   local found
   local dropped = 0
@@ -369,7 +370,8 @@ function choice.nextJob(q, shape, name, rival)
     elseif over then
       keyed.supersede(q, jobId, over)
       ready.spent = ready.spent + 1
-    elseif info and keyed.roomIn(q, key, info) <= 0 then
+    elseif view and info and keyed.roomIn(q, key, info) <= 0 then
+      keyed.isHere(view)
       keyed.park(q, key, keyed.groupOf(info), jobId, score)
       -- With what follows it is as much as four other things.
       ready.spent = ready.spent + 4
@@ -381,7 +383,7 @@ function choice.nextJob(q, shape, name, rival)
         ready.moved(q, jobId)
         ready.spent = ready.spent + 1
       end
-      if found and key then keyed.enter(q, jobId, key) end
+      if found and key and view then keyed.enter(q, jobId, key) end
     end
     if key then keyed.fill(q, key) end
   end
