@@ -222,6 +222,7 @@ export class Consumer {
       consumer: this.id,
       roster: new Roster(redis, keys),
       configured: () => ({ queue: keys.queueName, release, gitHosts: options.git.hosts, providers, secrets: options.secrets.names?.() ?? null }),
+      policy: options.policy ?? 'most-free',
       health,
       full: () => intake.isFull(),
       running: () => intake.inHand,

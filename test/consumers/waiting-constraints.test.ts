@@ -1,10 +1,14 @@
 import { pino } from 'pino'
 import { describe, expect, it } from 'vitest'
 import type { PlacementPolicy } from '../../src/consumers/placing/placement.js'
+import type { ProviderSlot } from '../../src/consumers/placing/provider-slot.js'
+import { Announcer } from '../../src/consumers/intake/announcer.js'
 import { WaitingConstraints } from '../../src/consumers/intake/waiting-constraints.js'
 import { constraintsOf } from '../../src/job/constraints.js'
 import { parseJobSpec } from '../../src/job/spec.js'
+import type { ProviderPrice } from '../../src/job/cost.js'
 import type { Provider } from '../../src/providers/provider.js'
+import type { Roster } from '../../src/store/index.js'
 
 const slot = (name: string, none: boolean) => ({
   provider: { name, capabilities: { maxLifetimeMs: undefined, network: { gitOnly: false, none, allowList: false }, resources: {} } } as unknown as Provider,
@@ -34,6 +38,35 @@ const learn = (to: WaitingConstraints, pairs: readonly (readonly [string, string
   to.learn({ loads: [], unknown: pairs.map(([id, json], index) => ({ id, json, number: index + 1 })) }, secrets)
   return Object.fromEntries(to.take('view').map(({ id, can }) => [id, can]))
 }
+
+describe('the view in whose name it is said', () => {
+  const viewOf = (policy: PlacementPolicy, price?: ProviderPrice) => {
+    const providers = new Map<string, ProviderSlot>([['a', { ...slot('a', true), price }], ['b', slot('b', false)]])
+    const { profileId, viewId } = new Announcer({
+      consumer: 'c',
+      roster: undefined as unknown as Roster,
+      configured: () => ({ queue: 'agents', release: '1', gitHosts: [], providers, secrets: [] }),
+      policy,
+      health: { troubles: () => [], isRefused: () => false },
+      full: () => false,
+      running: () => 0,
+      places: 1,
+      shares: null,
+      leaseMs: 1_000,
+      startedAtMs: 0,
+      log: pino({ enabled: false }),
+    }).means()
+    return { profileId, viewId }
+  }
+
+  it('is another one where providers are chosen otherwise, though the same jobs can be run', () => {
+    const all = [viewOf('most-free'), viewOf('priority'), viewOf('cheapest'), viewOf('cheapest', { perSandboxHour: 1 }), viewOf('cheapest', { perSandboxHour: 2 }), viewOf(() => ['a']), viewOf(() => ['b'])]
+    expect(new Set(all.map(({ viewId }) => viewId)).size).toBe(all.length)
+    expect(new Set(all.map(({ profileId }) => profileId)).size).toBe(1)
+    expect(viewOf('cheapest', { perSandboxHour: 1 })).toEqual(all[3])
+    for (const { profileId, viewId } of all) expect(viewId).toMatch(new RegExp(`^${profileId}-[0-9a-f]{8}$`))
+  })
+})
 
 describe('what waiting jobs ask for', () => {
   it('is the same for jobs that ask the same, and another for others', () => {

@@ -4,12 +4,15 @@ import type { Logger } from 'pino'
 import { errorMessage } from '../../job/errors.js'
 import { heeded, type Means, type Roster, type SharesInForce } from '../../store/index.js'
 import type { KeyHealth } from '../key-health.js'
+import type { PlacementPolicy } from '../placing/placement.js'
 import { profileOf, type Configured } from './profile.js'
 
 export interface AnnouncerParts {
   readonly consumer: string
   readonly roster: Roster
   readonly configured: () => Configured
+  /** How it chooses among providers, as configured. */
+  readonly policy: PlacementPolicy
   readonly health: Pick<KeyHealth, 'troubles' | 'isRefused'>
   /** Whether it has as many jobs as it may have. */
   readonly full: () => boolean
@@ -82,7 +85,7 @@ export class Announcer {
     if (this.meansKnown !== null && performance.now() < this.meansKnown.untilMs) return this.meansKnown.means
     const { id, profile } = profileOf(this.parts.configured())
     const providers = profile.providers.filter((provider) => !this.parts.health.isRefused({ provider }))
-    const means = { profileId: id, viewId: `${id}-${digestOf(this.deploymentProviders())}`, providers, secrets: profile.secrets, shares: this.shares !== null }
+    const means = { profileId: id, viewId: `${id}-${digestOf([this.deploymentProviders().toSorted(), this.preferences()])}`, providers, secrets: profile.secrets, shares: this.shares !== null }
     this.meansKnown = { means, untilMs: performance.now() + meansKnownMs }
     return means
   }
@@ -90,6 +93,16 @@ export class Announcer {
   /** The providers that live consumers of this queue have, this one's included. */
   deploymentProviders(): readonly string[] {
     return [...new Set([...this.parts.configured().providers.keys(), ...this.around])]
+  }
+
+  /**
+   * What decides the order in which it would use its providers, besides what decides which. The index asks each view once: after a change of the configuration it would go by
+   * the old order for as long as jobs of a kind come and come.
+   */
+  private preferences(): unknown {
+    const { policy, configured } = this.parts
+    // What a function goes by besides its text follows the loads (`ChoiceInGroup`).
+    return [typeof policy === 'function' ? String(policy) : policy, [...configured().providers].map(([name, { price }]) => [name, price ?? null])]
   }
 
   private async tell(): Promise<void> {
@@ -107,9 +120,9 @@ export class Announcer {
 
 const meansKnownMs = 100
 
-/** The same for the same names, whatever their order: 8 hexadecimal digits. */
-function digestOf(names: readonly string[]): string {
-  return createHash('sha256').update(JSON.stringify(names.toSorted())).digest('hex').slice(0, 8)
+/** 8 hexadecimal digits. */
+function digestOf(what: unknown): string {
+  return createHash('sha256').update(JSON.stringify(what)).digest('hex').slice(0, 8)
 }
 
 /** How long an announcement is believed, in milliseconds. */
