@@ -11,7 +11,7 @@ import { type RedisProcess, startRedisProcess, until } from '../servers/redis-pr
 // Operators look when Redis takes nothing more: each read, by each way, answers what it answers otherwise, and each write says in one sentence what is wrong.
 const undo: (() => unknown)[] = []
 const states = ['takes everything', 'is out of memory', 'lacks its replicas', 'is a replica'] as const
-const said = { 'takes everything': /^/, 'is out of memory': /^RedisUnavailableError: redis: 127\.0\.0\.1:\d+ can't be used \(OOM: [^\n]*\); [^\n]+$/, 'lacks its replicas': /^RedisUnavailableError: redis: 127\.0\.0\.1:\d+ can't be used \(NOREPLICAS: [^\n]*\); [^\n]+$/, 'is a replica': /^RedisUnavailableError: redis: 127\.0\.0\.1:\d+ can't be used \(READONLY: [^\n]*\); [^\n]+$/ } as const
+const said = { 'takes everything': /^/, 'is out of memory': /^(?:RedisUnavailableError|BulkInterruptedError: cancelJobs: 3 of 3 jobs were seen to, and the audit log has no entry of it): redis: 127\.0\.0\.1:\d+ can't be used \(OOM: [^\n]*\); [^\n]+$/, 'lacks its replicas': /^RedisUnavailableError: redis: 127\.0\.0\.1:\d+ can't be used \(NOREPLICAS: [^\n]*\); [^\n]+$/, 'is a replica': /^RedisUnavailableError: redis: 127\.0\.0\.1:\d+ can't be used \(READONLY: [^\n]*\); [^\n]+$/ } as const
 let primary: RedisProcess
 let replica: RedisProcess
 let admin: ReturnType<typeof createRedis>
