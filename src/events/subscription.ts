@@ -172,7 +172,7 @@ class GroupReader implements Subscription {
             opened = false
             continue
           }
-          this.#onError(isUnavailability(error) ? unavailable(this.redis, error) : error)
+          this.#fault(error)
           // Only the stop makes it fail, and ends the loop.
           await delay(pauseAfterFaultMs, undefined, { signal: this.#stop.signal }).catch(() => undefined)
         }
@@ -258,7 +258,7 @@ class GroupReader implements Subscription {
     try {
       await untilAborted(this.#group.done(entry), this.#abandon.signal)
     } catch (error) {
-      this.#onError(error)
+      this.#fault(error)
     }
   }
 
@@ -277,8 +277,13 @@ class GroupReader implements Subscription {
       const failed = this.#group.failed(entry, why, Math.round(Math.max(this.reading.backoffMs(entry.attempt), laterMs(error))), patience, unwanted === 'all' ? this.reading.receiver : '')
       if ((await untilAborted(failed, this.#abandon.signal)) === 'dead') this.callbacks.onDead?.(event, error)
     } catch (fault) {
-      this.#onError(fault)
+      this.#fault(fault)
     }
+  }
+
+  /** Tells of what Redis said, or did not say. */
+  #fault(error: unknown): void {
+    this.#onError(isUnavailability(error) ? unavailable(this.redis, error) : error)
   }
 
   async #inTime(handled: Promise<void> | void): Promise<void> {
@@ -302,7 +307,7 @@ class GroupReader implements Subscription {
     try {
       await untilAborted(this.#group.keep([...this.#inHand.keys()], this.options.redeliverAfterMs), this.#abandon.signal)
     } catch (error) {
-      this.#onError(error)
+      this.#fault(error)
     }
   }
 }

@@ -128,12 +128,18 @@ export function createRedis(config: RedisConfig, purpose: ConnectionPurpose): Re
   const made = 'connection' in config ? fromGiven(config.connection, purpose) : open(checkRedisSettings(config), purpose)
   const redis = made as Redis
   if (isCluster(made)) sayDown(made)
-  redis.on('error', () => undefined)
+  // The client goes on in database 0 where it was refused the one that it is to use, and that is another deployment's: it is not to be ready then.
+  redis.on('error', (error: unknown) => void (isOfSelect(error) && redis.disconnect(true)))
   // Every call that waits for the connection listens, and there may be any number of them. Not 0, which BullMQ adds its own few to.
   redis.setMaxListeners(1_000_000)
   prepareScripts(redis)
   if (purpose === 'subscriber') leaveToItself(redis)
   return redis
+}
+
+/** Whether Redis refused `SELECT`. */
+function isOfSelect(error: unknown): boolean {
+  return error instanceof Error && 'command' in error && typeof error.command === 'object' && error.command !== null && 'name' in error.command && error.command.name === 'select'
 }
 
 /** ioredis subscribes again by itself after a reconnect, and leaves it to nobody to hear that the connection was closed meanwhile, which would end the process. */

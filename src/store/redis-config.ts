@@ -24,6 +24,10 @@ function urlProblem(url: string): string | undefined {
   if (!URL.canParse(url) || !['redis:', 'rediss:'].includes(new URL(url).protocol)) {
     return 'is not a Redis URL; write "redis://host:port", "rediss://host:port" (TLS) or the path of a UNIX socket'
   }
+  const { hostname, pathname } = new URL(url)
+  // The client takes all of a path for a database, and without a host it dials this machine.
+  if (hostname === '') return 'names no host; write "redis://host:port", or of a UNIX socket the path alone, such as "/run/redis.sock"'
+  if (!/^\/?\d{0,9}$/.test(pathname)) return 'has a path that is no number of a database; write "redis://host:port" or "redis://host:port/1"'
   // What a client that does not know such a word leaves out is a check that somebody relies on, or believes to be off.
   const ofTls = [...new URL(url).searchParams].find(([name, value]) => /^(rejectUnauthorized|tls|ssl|ca|cert|key|checkServerIdentity)/i.test(name) && !(name === 'rejectUnauthorized' && value === 'true'))
   return ofTls === undefined

@@ -65,6 +65,14 @@ const faults: readonly Fault[] = [
   { name: 'a sentinel', pattern: /is a sentinel/, lasting: true, why: () => 'it is a sentinel, and was dialled as Redis itself', mend: 'set redis.sentinel to { nodes: ["HOST:PORT", …], name: "mymaster" } instead of redis.url' },
   { name: 'no sentinel', pattern: /unknown command.*sentinel/i, lasting: true, why: () => 'it is no sentinel', mend: 'name the sentinels in redis.sentinel.nodes, or set redis.url instead' },
   { name: 'primary unknown to sentinels', pattern: /got an invalid reply: null|No such master with that name/, lasting: true, why: () => 'the sentinels know no primary of that name', mend: 'correct redis.sentinel.name, as in "sentinel monitor NAME"' },
+  {
+    name: 'command unknown',
+    pattern: /unknown (redis )?command/i,
+    lasting: true,
+    why: (error) => `it does not know ${commandOf(error)}`,
+    mend: 'take what is needed out of its rename-command, or use Redis 6.2 or later itself; docs/redis.md lists all commands',
+  },
+  { name: 'database unknown', pattern: /DB index is out of range|invalid DB index|SELECT is not allowed/i, lasting: true, why: () => 'it does not have the database that is asked for', mend: 'correct the number in redis.url or redis.db, or raise "databases" of Redis' },
   { name: 'sentinels away', pattern: /All sentinels are unreachable|failed to connect to sentinel/, mend: start },
   { name: 'name unknown', pattern: /ENOTFOUND/, lasting: true, mend: start },
   { name: 'Cluster of which slots are lost', pattern: /CLUSTERDOWN/, why: (error) => error.message.split('\n')[0] ?? '', mend: 'look at "CLUSTER INFO" and "CLUSTER SHARDS": a primary and all its replicas are away, or a slot was given to no node' },
@@ -84,7 +92,9 @@ const faults: readonly Fault[] = [
   { name: 'too many clients', pattern: /max number of clients/, mend: 'raise maxclients of Redis, or run fewer processes' },
   {
     name: 'connection lost',
-    pattern: /Stream isn't writeable|Connection is closed|Connection is in closing|Command timed out|Socket timeout|Socket closed|socket hang up|secure TLS connection was established|ECONN|EPIPE|EHOSTUNREACH|ENETUNREACH|ENETDOWN|EAI_AGAIN|ETIMEDOUT|connect (ENOENT|EACCES)|reached the max retries/,
+    pattern: /Stream isn't writeable|Connection is closed|Connection is in closing|Command timed out|Socket timeout|Socket closed|socket hang up|secure TLS connection was established|ECONN|EPIPE|EHOSTUNREACH|ENETUNREACH|ENETDOWN|EAI_AGAIN|ETIMEDOUT|connect (ENOENT|EACCES)|[Rr]eached the max retries/,
+    // These two say what the client was told to do, and nothing of Redis.
+    why: (error) => (/Stream isn't writeable|[Rr]eached the max retries/.test(error.message) ? 'the connection was lost' : inWords(error)),
     mend: (error, settings) => mendOfLost(error, settings),
   },
 ]
@@ -154,6 +164,11 @@ function mendOfLost(error: Error, settings: RedisSettings): string {
   if (!isTls(settings)) return /ETIMEDOUT/.test(told(error)) ? mend : `${mend}; if it speaks TLS there, write rediss:// or set redis.tls`
   if (/ETIMEDOUT/.test(told(error))) return `${mend}; if it speaks no TLS there, write redis:// and leave out redis.tls`
   return settings.tls?.cert === undefined && settings.tls?.certFile === undefined ? `${mend}; if it asks for a client’s certificate, give one in redis.tls.certFile and keyFile` : mend
+}
+
+function commandOf(error: Error): string {
+  const name = /command:? ?[`'"]?([\w|]+)['"`]?,/i.exec(error.message)?.[1] ?? refusedCommand(error)
+  return name === undefined ? 'a command of a script' : `the command ${name.toUpperCase()}`
 }
 
 /** Which command, and of what it lacks the right. */

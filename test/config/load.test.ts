@@ -124,6 +124,8 @@ describe('every mistake gets a sentence', () => {
     ['an unknown field', { reddis: {} }, 'reddis: is not a known field of configuration (did you mean "redis"?); remove it or check its spelling'],
     ['an unknown field inside', { queue: { nam: 'x' } }, 'queue.nam: is not a known field of queue (did you mean "name"?); remove it or check its spelling'],
     ['no object at all', [], 'configuration: must be an object of settings, such as { redis: { url: "redis://127.0.0.1:6379" } }'],
+    ['a Redis URL with the path of a socket', { redis: { url: 'redis:///run/secret.sock' } }, 'redis.url: names no host; write "redis://host:port", or of a UNIX socket the path alone, such as "/run/redis.sock"'],
+    ['a Redis URL with a name for a database', { redis: { url: 'redis://x:6379/secret' } }, 'redis.url: has a path that is no number of a database; write "redis://host:port" or "redis://host:port/1"'],
     ['a Redis URL of another kind', { redis: { url: 'http://secret@x' } }, 'redis.url: is not a Redis URL; write "redis://host:port", "rediss://host:port" (TLS) or the path of a UNIX socket'],
     ['a prefix without braces', { queue: { prefix: 'x' } }, 'queue.prefix: must be a name in braces such as "{switchyard}": the braces keep all keys in one slot of a Redis Cluster'],
     ['a deployment name with spaces', { deployment: 'My App' }, 'deployment: must be at most 20 lower-case letters, digits and "-", with no "-" at either end'],

@@ -37,6 +37,19 @@ describe('a suitable Redis', () => {
   })
 })
 
+it('a database that Redis does not have is said, and the first one is not used in its place', async () => {
+  const url = `${redis.server.url}/99`
+  const queue = new AgentQueue({ redis: { url } })
+  after(() => queue.close())
+  for (let call = 0; call < 2; call++) await expect(queue.operations.pauseQueue({ by: { id: 'operator', name: '' } })).rejects.toThrow(/\(it does not have the database that is asked for\); correct the number/)
+  // A consumer's waits, as for any Redis that can't be used.
+  const client = createRedis({ url }, 'commands')
+  after(() => client.disconnect())
+  client.set('key', '1').catch(() => undefined)
+  await new Promise((again) => client.once('reconnecting', again))
+  expect(await redis.client.keys('*')).toEqual([])
+})
+
 it('a script runs also where Redis loses it again while it is sent', async () => {
   const client = redis.connect()
   await wake(client, redis.keys, 1)

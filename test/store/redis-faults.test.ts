@@ -68,7 +68,12 @@ const table: readonly (readonly [string, Error, RedisSettings, boolean, RegExp])
   ['no way there', coded('EHOSTUNREACH', 'connect EHOSTUNREACH 10.0.0.1:6379'), plain, false, /start Redis/],
   ['no socket', coded('ENOENT', 'connect ENOENT /run/redis.sock'), { url: '/run/redis.sock' }, false, /start Redis/],
   ['a connection that was lost', new Error('Connection is closed.'), plain, false, /start Redis/],
-  ['a write that goes nowhere', new Error("Stream isn't writeable and enableOfflineQueue options is false"), plain, false, /start Redis/],
+  ['a write that goes nowhere', new Error("Stream isn't writeable and enableOfflineQueue options is false"), plain, false, /\(the connection was lost\); start Redis/],
+  ['a call that was under way', named('MaxRetriesPerRequestError', 'Reached the max retries per request limit (which is 0). Refer to "maxRetriesPerRequest" option for details.'), plain, false, /\(the connection was lost\); start Redis/],
+  ['a command that was taken away', named('ReplyError', "ERR unknown command 'evalsha', with args beginning with: 'd1f2' '3' "), plain, true, /\(it does not know the command EVALSHA\); .*rename-command/],
+  ['a command that was taken away, in Lua', named('ReplyError', 'ERR Unknown Redis command called from script script: 0000, on @user_script:1.'), plain, true, /\(it does not know a command of a script\)/],
+  ['a database that it does not have', named('ReplyError', 'ERR DB index is out of range'), plain, true, /does not have the database.*redis\.db/],
+  ['a Cluster’s only database', named('ReplyError', 'ERR SELECT is not allowed in cluster mode'), plain, true, /does not have the database/],
   ['no answer', new Error('Socket timeout. Expecting data, but didn’t receive any in 3000ms.'), plain, false, /start Redis/],
 ]
 
