@@ -129,7 +129,9 @@ export function createRedis(config: RedisConfig, purpose: ConnectionPurpose): Re
   const redis = made as Redis
   if (isCluster(made)) sayDown(made)
   // The client goes on in database 0 where it was refused the one that it is to use, and that is another deployment's: it is not to be ready then.
-  redis.on('error', (error: unknown) => void (isOfSelect(error) && redis.disconnect(true)))
+  redis.on('error', (error: unknown) => {
+    if (isOfSelect(error)) redis.disconnect(true)
+  })
   // Every call that waits for the connection listens, and there may be any number of them. Not 0, which BullMQ adds its own few to.
   redis.setMaxListeners(1_000_000)
   prepareScripts(redis)
