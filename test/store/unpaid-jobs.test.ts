@@ -96,6 +96,22 @@ describe('jobs whose tenant’s budget can’t pay for any of them', () => {
     expect([...(await client.keys('*:unpaid*')), ...(await client.keys('*:paying*'))]).toEqual([])
   })
 
+  it('are left where they are when another tenant’s budget is changed, or a job’s', async () => {
+    await oneRefused()
+    await setBudget(client, redis.keys, { tenant: 'globex' }, 200, 'anna', audit)
+    await setBudget(client, redis.keys, { jobId: 'j3' }, 200, 'anna', audit)
+    expect([await taken(), await whyOf()]).toEqual([null, 'waits for acme'])
+    // Held by others of those budgets, too.
+    await setBudget(client, redis.keys, { tenant: '*' }, 90, 'anna', audit)
+    expect(await taken()).toBe('j2')
+    expect(await hold({ stamp: (await refused('j2')).stamp })).toBe(true)
+    await setBudget(client, redis.keys, { tenant: 'globex' }, 300, 'anna', audit)
+    expect(await taken()).toBeNull()
+    await setBudget(client, redis.keys, { tenant: 'acme' }, 300, 'anna', audit)
+    expect([await taken(), await taken(), await whyOf()]).toEqual(['j3', null, null])
+    expect([...(await client.keys('*:unpaid*')), ...(await client.keys('*:paying*'))]).toEqual([])
+  })
+
   it('are held again by the next that is refused, for what has come of others meanwhile too', async () => {
     await oneRefused()
     await setBudget(client, redis.keys, { tenant: 'acme' }, 90, 'anna', audit)

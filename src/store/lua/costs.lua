@@ -134,9 +134,16 @@ function costs.arrival(base, nowMs)
   return string.format('%.0f', number)
 end
 
--- Budgets were changed: of a tenant, or with '*' of everybody.
+-- Budgets were changed: of a tenant, or with '*' of everybody. What waits in the index of those alone is looked at again (unpaid.lua): of a thousand tenants whose budgets are used up
+-- each would have a job taken, and parked, whenever somebody changes the budget of one.
 function costs.changed(base, tenant, nowMs)
-  redis.call('HINCRBY', base .. ':caps', 'version', 1)
+  local version = redis.call('HINCRBY', base .. ':caps', 'version', 1)
+  local paying = string.gsub(base, ':costs$', '') .. 'ready:paying:'
+  if tenant ~= '*' then
+    redis.call('ZADD', paying .. 'version', 'XX', -1, tenant)
+  elseif redis.call('EXISTS', paying .. 'version') == 1 then
+    redis.call('SET', paying .. 'all', version)
+  end
   redis.call('ZADD', base .. ':raised', costs.arrival(base, nowMs), tenant)
 end
 

@@ -10,7 +10,8 @@
 --                          out by the next look (ready-reconcile.lua)
 --   R:capped:<tenant>      set: '<queue>:<epoch>:<class>:<view id>' where the tenant waits for its cap, or is asked again when a job of it ends (ready-choose.lua); R:uncapping: tenants for whom some are to be put back
 --   R:unpaid:<tenant>      set: '<queue>:<epoch>:<shape>:<view id>' that wait for the tenant's budget: no view shows them. R:unpaid hash: '<queue>:<epoch>:<shape>:<tenant>'
---                          -> why, for people; R:paying:day, R:paying:version sorted sets: tenant -> ms by Redis' clock, and version of the budgets, from which on they are looked at again
+--                          -> why, for people; R:paying:day, R:paying:version sorted sets: tenant -> ms by Redis' clock, and version of the budgets by which it was held, -1 once its own
+--                          has changed; R:paying:all: the version by which everybody's did: who was held before is looked at again
 --   R:present              hash: provider -> virtual time of the latest turn there
 --   R:shares               hash: tenant -> JSON { weight, cap }, as configured; '*' for all others; '' -> since when, in ms
 --   R:set                  hash: tenant -> JSON, what operators said of it: see operate.lua; R:lapses: sorted set: tenant -> ms when a part of that is over

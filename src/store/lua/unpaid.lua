@@ -10,7 +10,7 @@ function unpaid.holds(q, view, shape, name)
   return unpaid.any and call('SISMEMBER', unpaid.key(name), q .. ':' .. ready.epochOf(q) .. ':' .. shape .. ':' .. view) == 1
 end
 
--- Holds what a view would give of a shape's jobs until the tenant's budget may have more: on another day, by another version of the budgets, or because something
+-- Holds what a view would give of a shape's jobs until the tenant's budget may have more: on another day, by another version of its budget or everybody's, or because something
 -- that was reserved came free (costs.free).
 function unpaid.hold(q, view, shape, name, why, untilMs, version)
   call('SADD', unpaid.key(name), q .. ':' .. ready.epochOf(q) .. ':' .. shape .. ':' .. view)
@@ -35,13 +35,13 @@ function unpaid.release(name)
   end
   if call('EXISTS', unpaid.key(name)) == 1 then return end
   for _, part in ipairs({ 'day', 'version' }) do call('ZREM', R .. ':paying:' .. part, name) end
+  if call('EXISTS', R .. ':paying:version') == 0 then call('DEL', R .. ':paying:all') end
 end
 
 -- The tenants, so many at most, of whom it is time to look again.
 function unpaid.due(most)
   if call('EXISTS', R .. ':paying:day') == 0 then return {} end
-  local version = call('HGET', string.gsub(L, 'ledger$', ':costs') .. ':caps', 'version') or '0'
-  local found = call('ZRANGEBYSCORE', R .. ':paying:version', '-inf', '(' .. version, 'LIMIT', 0, most)
+  local found = call('ZRANGEBYSCORE', R .. ':paying:version', '-inf', '(' .. (call('GET', R .. ':paying:all') or '0'), 'LIMIT', 0, most)
   if #found > 0 then return found end
   return call('ZRANGEBYSCORE', R .. ':paying:day', '-inf', redisNow, 'LIMIT', 0, most)
 end

@@ -1,5 +1,5 @@
 import { expect } from 'vitest'
-import { Operators } from '../../../src/store/index.js'
+import { Operators, setBudget } from '../../../src/store/index.js'
 import { passLedgerTime } from '../fixture.js'
 import type { Do } from './commands.js'
 import { limits, members, tenants, viewOf } from './deployment.js'
@@ -65,7 +65,7 @@ export class Operating {
     const { model, client, keys } = this.world
     const version = (await client.hget(`${keys.costs()}:caps`, 'version')) ?? '0'
     // What is to be put back with the next look is not held again before that.
-    if ((await client.zcount(`${keys.ready()}:paying:version`, '-inf', `(${version}`)) > 0) return
+    if ((await client.zcount(`${keys.ready()}:paying:version`, '-inf', `(${(await client.get(`${keys.ready()}:paying:all`)) ?? '0'}`)) > 0) return
     const days = JSON.stringify([[0, 'today'], [4_000_000_000_000, 'later']])
     for (const view of new Set(members.filter(({ queue }) => queue === job.queue).map(viewOf))) {
       // What stands in the line of a key is not held.
@@ -74,12 +74,12 @@ export class Operating {
     model.unpaid.set(model.standsWith(job), { tenant: job.tenant, epoch: await this.world.epochOf(job.queue), queue: job.queue })
   }
 
-  /** A change of any budget looks at everybody; what comes free, at its tenant. */
+  /** A change of everybody's budget looks at everybody; of a tenant's, and what comes free, at that one. */
   async budgetHasMore(tenant: string | undefined): Promise<void> {
     const { model, client, keys } = this.world
-    if (tenant === undefined) await client.hincrby(`${keys.costs()}:caps`, 'version', 1)
-    else await client.zadd(`${keys.ready()}:paying:version`, 'XX', -1, tenant)
-    for (const [held, { tenant: whose }] of model.unpaid) if (tenant === undefined || whose === tenant) model.unpaid.delete(held)
+    await setBudget(client, keys, { tenant: tenant ?? '*' }, this.world.number(), 'anna', saying.audit)
+    const everybody = tenant === undefined || tenant === '*'
+    for (const [held, { tenant: whose }] of model.unpaid) if (everybody || whose === tenant) model.unpaid.delete(held)
   }
 
   /** As if none of a consumer's view had looked for long: whoever of its queue looks next drops what is known of it, and it begins anew when one of them does. */
