@@ -21,7 +21,7 @@ const long = [
   'test/runner/packs.test.ts',
 ]
 /** Files of which CI tries less than `npm run test:long`: what asks test/whole.ts, itself or by what names the shells and the cases of providers that CI tries. */
-const asksWhole = /\/(?:whole|conformance-in-ci)\.js'|\b(?:shells|fewerShells)\b/
+const asksWhole = /\/(?:whole|conformance-in-ci)\.js'|\bshells\b/
 const top = new URL('./', import.meta.url)
 const tables = readdirSync(new URL('test', top), { recursive: true, encoding: 'utf8' })
   .map((path) => `test/${path}`)

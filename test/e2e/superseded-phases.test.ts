@@ -79,7 +79,7 @@ const after = (call: string): Row => [`after ${call}`, call, 'after']
 
 describe('a newer job that comes', { timeout: 120_000 }, () => {
   it.each(
-    spanning([before('create'), after('create'), before('clone'), after('clone'), before('start'), after('start'), before('push-checkpoint'), after('push-checkpoint')], 'after create', 'before push-checkpoint'),
+    spanning([before('create'), after('create'), before('clone'), after('clone'), before('start'), after('start'), before('push-checkpoint'), after('push-checkpoint')], 'before push-checkpoint'),
   )('takes the key from the older one %s', async (_at, call, when) => {
     const hold = new Hold(call, when)
     await consume(hold)
@@ -89,7 +89,7 @@ describe('a newer job that comes', { timeout: 120_000 }, () => {
   })
 
   it.each(
-    spanning([before('commit'), before('push'), after('push'), before('diff'), before('promote'), after('promote')], 'before push', 'after promote'),
+    spanning([before('commit'), before('push'), after('push'), before('diff'), before('promote'), after('promote')], 'before push'),
   )('waits for the older one %s, and builds on it', async (_at, call, when) => {
     const hold = new Hold(call, when)
     await consume(hold)

@@ -7,6 +7,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { planMerge } from '../../src/embedded/code-storage/api-merge.js'
 import { CodeStorageHost, TokenMinter } from '../../src/git/index.js'
 import { commitFile, gitOk, localStorage, org, workTree, type LocalStorage } from '../git/local-storage.js'
+import { whole } from '../whole.js'
 
 const author = { name: 'Merge Bot', email: 'merge@example.invalid' }
 let storage: LocalStorage
@@ -139,10 +140,10 @@ describe('the local Code Storage’s API through the SDK', () => {
     const trailing = await commitFile(work, 'shared.txt', 'one\ntwo  \nthree\nfour\n')
     await push('trailing')
     expect((await repo.getCommitDiff({ sha: trailing, baseSha: base })).stats).toMatchObject({ files: 1, additions: 1, deletions: 0 })
-    const whole = await repo.getCommitDiff({ sha: trailing, baseSha: base, gitApplyCompatible: true })
-    expect(whole.stats).toMatchObject({ files: 2, additions: 22, deletions: 21 })
+    const all = await repo.getCommitDiff({ sha: trailing, baseSha: base, gitApplyCompatible: true })
+    expect(all.stats).toMatchObject({ files: 2, additions: 22, deletions: 21 })
     await gitOk(work, 'checkout', '--quiet', '--detach', base)
-    await writeFile(join(work, '.git', 'patch'), whole.files.map((file) => file.raw).join(''))
+    await writeFile(join(work, '.git', 'patch'), all.files.map((file) => file.raw).join(''))
     await gitOk(work, 'apply', '--index', '.git/patch')
     expect(await gitOk(work, 'write-tree')).toBe(await gitOk(work, 'rev-parse', `${trailing}^{tree}`))
     await gitOk(work, 'reset', '--quiet', '--hard')
@@ -197,9 +198,9 @@ describe('the local Code Storage’s API through the SDK', () => {
     expect((await repo.listCommits({ branch: 'ours', limit: 1 })).commits[0]?.sha).toBe(ours)
   })
 
-  it('joins ten merges at once without losing one', async () => {
+  it('joins many merges at once without losing one', async () => {
     await branchWith('hub', 'hub.txt', 'x\n')
-    const spokes = Array.from({ length: 10 }, (_, index) => `spoke/${index}`)
+    const spokes = Array.from({ length: whole ? 10 : 5 }, (_, index) => `spoke/${index}`)
     for (const [index, name] of spokes.entries()) await branchWith(name, `spoke-${index}.txt`, 'x\n')
     const outcomes = await Promise.allSettled(
       spokes.map((name) => repo.merge({ sourceBranch: name, targetBranch: 'hub', strategy: 'merge', commitMessage: `Merge ${name}`, author })),

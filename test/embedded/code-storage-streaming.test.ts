@@ -14,7 +14,7 @@ import { whole } from '../whole.js'
 
 const options = { timeoutMs: 60_000 }
 /** More than may be held of it, below. SWITCHYARD_TEST_PUSH_MB=500 for the whole length. */
-const pushMegabytes = Number(process.env['SWITCHYARD_TEST_PUSH_MB'] ?? (whole ? 100 : 60))
+const pushMegabytes = Number(process.env['SWITCHYARD_TEST_PUSH_MB'] ?? (whole ? 100 : 40))
 
 let storage: LocalStorage
 let work: string
@@ -108,8 +108,8 @@ describe('the local Code Storage streams', () => {
     const fetched = await memoryRise(() => gitOk(clone, 'fetch', '--quiet', '--depth=1', read, sha))
     expect(storage.server.wireBytes('acme/web').sent).toBeGreaterThan(pushMegabytes * 1e6)
     // Less than the smallest push: held whole in memory, it would be over.
-    expect(pushed).toBeLessThan(50)
-    expect(fetched).toBeLessThan(50)
+    expect(pushed).toBeLessThan(35)
+    expect(fetched).toBeLessThan(35)
     await gitOk(work, 'reset', '--quiet', '--hard', 'HEAD~1')
   })
 

@@ -10,6 +10,7 @@ export const leftToJobs: readonly string[] = whole
   : [
       'runner: hands a step’s environment over byte for byte',
       'runner: runs a step in its folder, and tells its exit code or signal',
+      'runner: brings 8 MiB out of the sandbox unchanged',
       'git: clones, and leaves no token behind',
       'git: brings a checkpoint back in another sandbox exactly',
       'git: commits and pushes to the job’s branch and no other',

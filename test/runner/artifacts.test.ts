@@ -8,7 +8,7 @@ import { InfrastructureError } from '../../src/job/errors.js'
 import { artifactGroups } from '../../src/runner/artifacts.js'
 import type { ArtifactListing, ListedArtifact, Runner } from '../../src/runner/runner.js'
 import { whole } from '../whole.js'
-import { callOptions, fewerShells, hasShell, processSandbox, type ProcessSandbox } from './process-sandbox.js'
+import { callOptions, shells, hasShell, processSandbox, type ProcessSandbox } from './process-sandbox.js'
 
 /** A sandbox with files in its work tree; artifacts need no git. */
 async function sandboxWith(files: Readonly<Record<string, string | Buffer>>, options: Parameters<typeof processSandbox>[0] = {}): Promise<{ sandbox: ProcessSandbox; runner: Runner; tree: string }> {
@@ -45,7 +45,7 @@ async function readAll(runner: Runner, files: readonly ListedArtifact[]): Promis
 
 const oddNames = ['sp ace.txt', "it's \"q\" $(touch gone) `x` ;&|<>*?[]{}.txt", 'ü/日本語 🙂.html', '-rf', ' leading', 'back\\slash', '%41#?.xml', '...']
 
-describe.each(fewerShells)('artifacts in %s', (shell) => {
+describe.each(shells)('artifacts in %s', (shell) => {
   it.skipIf(!hasShell(shell))('are found and come out, whatever they are called, and nothing that is no file of the tree', async () => {
     const large = randomBytes(3 * 1024 * 1024 + 17)
     const { sandbox, runner, tree } = await sandboxWith({ ...Object.fromEntries(oddNames.map((name) => [`out/${name}`, `${name}\n`])), 'out/empty': '', 'out/large.bin': large, 'out/.git/config': 'x', 'report.html': '<p>', 'src/main.js': '1' }, { shell })

@@ -8,7 +8,7 @@ import { InfrastructureError } from '../../src/job/errors.js'
 import type { CheckpointResult, Runner } from '../../src/runner/runner.js'
 import { commitFile, git, gitOk } from '../git/local-storage.js'
 import { whole } from '../whole.js'
-import { callOptions, fewerShells, hasShell, processSandbox, runStep, type ProcessSandbox } from './process-sandbox.js'
+import { callOptions, shells, hasShell, processSandbox, runStep, type ProcessSandbox } from './process-sandbox.js'
 import { finalCommit, repository, snapshot, type Repository } from './repository.js'
 
 let repo: Repository
@@ -23,7 +23,7 @@ beforeAll(async () => {
 })
 afterAll(() => repo.close())
 
-async function open(shell: (typeof fewerShells)[number] = 'sh'): Promise<void> {
+async function open(shell: (typeof shells)[number] = 'sh'): Promise<void> {
   sandbox = await processSandbox({ shell })
   runner = sandbox.runner()
   tree = join(sandbox.home, 'repository')
@@ -168,7 +168,7 @@ describe('a clone', () => {
   })
 })
 
-describe.each(fewerShells.map((shell) => ({ shell })))('a checkpoint made in $shell', ({ shell }) => {
+describe.each(shells.map((shell) => ({ shell })))('a checkpoint made in $shell', ({ shell }) => {
   it.skipIf(!hasShell(shell))("leaves the agent's index and HEAD alone and comes back exactly", async () => {
     await sandbox.close()
     await open(shell)

@@ -11,10 +11,8 @@ import { whole } from '../whole.js'
 
 const everyShell = ['sh', 'dash', 'bash', 'bash --posix', 'busybox'] as const
 export type Shell = (typeof everyShell)[number]
-/** The shells that tests try: three that differ most, and all of them with `npm run test:long`. */
-export const shells: readonly Shell[] = whole ? everyShell : ['sh', 'bash', 'busybox']
-/** For what leans on git and files more than on the shell: those of Debian and of Alpine, and all of them with `npm run test:long`. */
-export const fewerShells: readonly Shell[] = whole ? everyShell : ['sh', 'busybox']
+/** The shells that tests try: those of Debian and of Alpine, and all of them with `npm run test:long`. */
+export const shells: readonly Shell[] = whole ? everyShell : ['sh', 'busybox']
 
 export function has(program: string): boolean {
   return (process.env['PATH'] ?? '').split(':').some((folder) => folder !== '' && existsSync(join(folder, program)))

@@ -105,7 +105,6 @@ export async function broken(tools: Pick<FaultTools, 'front'>, context: CallCont
 }
 
 function statusError(definitions: ModalDefinitions, fault: Extract<Fault, { action: 'status' }>, context: CallContext): ServerError {
-  // eslint-disable-next-line @typescript-eslint/no-unsafe-enum-assignment -- any number may be ordered, also one that gRPC does not know
   const code: Status = fault.status
   const seconds = fault.headers['retry-after-secs']
   return seconds === undefined ? new ServerError(code, fault.message) : throttled(definitions, context, code, fault.message, Number(seconds))
