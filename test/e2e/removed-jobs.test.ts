@@ -63,6 +63,22 @@ async function ends(): Promise<string[]> {
   return (await client.xrange(keys.events(), '-', '+')).map(([, fields]) => fields[1] ?? '')
 }
 
+it('one whose end BullMQ was told by somebody else ends as cancelled, with what it said of itself', async () => {
+  await consume({ settings: { reapGraceMs: 0, reapIntervalMs: 1_000 } })
+  const [failed, completed] = await queue.enqueueMany([1, 2].map((number) => ({ repository: 'acme/web', push: false, steps: ['sleep 3000'], metadata: { part: `${number}` } })))
+  for (const { jobId } of [failed!, completed!]) {
+    await until('it runs', async () => (await queue.job(jobId).status()).step !== null)
+    // As a worker of BullMQ's own, whose look for stalled jobs has other limits.
+    const [job, token] = [await bull.getJob(jobId), await client.get(`${keys.job(jobId)}:lock`)]
+    await (jobId === failed!.jobId ? job!.moveToFailed(new Error('job stalled more than allowable limit'), token!, false) : job!.moveToCompleted('done', token!, false))
+  }
+  for (const [index, { jobId }] of [failed!, completed!].entries()) {
+    expect(await queue.job(jobId).result({ timeoutMs: 60_000 })).toMatchObject({ status: 'cancelled', metadata: { part: `${index + 1}` }, error: { message: 'the job was ended in the queue by something else than Switchyard' } })
+  }
+  expect(await ends()).toHaveLength(2)
+  await nothingIsLeft()
+})
+
 it('one that is parked for its budget ends as cancelled', async () => {
   await consume()
   const job = await queue.enqueue({ repository: 'acme/web', tenant: 'acme', budget: { amount: 3 }, setup: ['sleep 3000'], checkpoint: { paths: ['~/.memory'] }, steps: [{ run: 'true', resume: 'true' }] })

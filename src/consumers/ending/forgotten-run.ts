@@ -19,14 +19,15 @@ export interface ForgottenEnding extends Ending {
  * its fence. What lives of it is given up, for the reaper, and has its place until then.
  * @param jobId under which the ending's store knows it.
  * @param cancelled what the job said of itself, where it is in the queue yet, was cancelled and nobody takes it: its run ends as whoever had taken it would have ended it.
+ * @param why it was ended, where nobody had cancelled it.
  * @returns false when it had ended meanwhile.
  */
-export async function endForgottenRun(ending: ForgottenEnding, jobId: string, cancelled?: Pick<JobSpec, 'metadata' | 'push' | 'tenant'>): Promise<boolean> {
+export async function endForgottenRun(ending: ForgottenEnding, jobId: string, cancelled?: Pick<JobSpec, 'metadata' | 'push' | 'tenant'>, why?: string): Promise<boolean> {
   const stored = await ending.store.read(jobId)
   if (stored === null || stored.result !== null || stored.record === null) return false
   const acquired = await ending.store.acquire(jobId, { holder: 'reaper', fresh: stored.record })
   if (acquired.kind === 'ended') return false
-  const record = { ...acquired.record, outcome: outcomeOfForgotten(acquired.record, cancelled === undefined ? undefined : acquired.cancel?.reason) }
+  const record = { ...acquired.record, outcome: outcomeOfForgotten(acquired.record, cancelled === undefined ? undefined : (acquired.cancel?.reason ?? why)) }
   const given = [record.sandbox, record.next?.sandbox].filter((sandbox) => sandbox != null)
   const runId = ending.store.runId(jobId)
   const living = placeOfTheLiving(acquired.record, runId, given, ending.now())

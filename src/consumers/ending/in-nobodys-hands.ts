@@ -11,9 +11,11 @@ export interface EndingInNobodysHands extends ForgottenEnding {
   readonly readJobs: (jobIds: readonly string[]) => Promise<{ readonly spec: unknown }[]>
 }
 
-/** A job in hand was removed from the queue around Switchyard: its run ends, and its account is closed. */
+/** A job in hand was removed from the queue around Switchyard, or ended there: its run ends, and its account is closed. */
 export async function endRemoved(ending: EndingInNobodysHands, jobId: string): Promise<void> {
-  await endForgottenRun(ending, jobId)
+  const [queued] = await ending.readJobs([jobId])
+  if (queued?.spec === undefined) await endForgottenRun(ending, jobId)
+  else await endForgottenRun(ending, jobId, specOf(queued.spec), 'the job was ended in the queue by something else than Switchyard')
   await ending.ready.close(jobId)
 }
 

@@ -6,7 +6,7 @@
 -- * while more are listed than BullMQ holds, a part of the index: what BullMQ does not hold any more is dropped, before it comes up.
 -- * some tenants' places in the queue's views: those that stand too far behind are put forward.
 -- * some of BullMQ's job schedulers: a next job that stands in no list any more is put back.
--- * a part of the jobs in hand, and of those that have begun and are in nobody's: those that BullMQ does not hold any more are told.
+-- * a part of the jobs in hand, and of those that have begun and are in nobody's: those that BullMQ does not hold any more, or was told the end of, are told.
 -- * once the shares are others, the tenants that wait for their cap.
 -- What operators said of tenants for a time is taken away when that is over.
 -- R:q:<queue>:sweep  hash: holder, until (ms), from (a rank), seen, upTo (numbers), priority and number (from which on the first goes on),
@@ -144,11 +144,19 @@ for i = 1, #schedulers, 2 do
 end
 
 local gone = {}
+-- BullMQ does not hold it any more, or was told that it has ended by somebody who is none of our consumers, as a worker of an application's own: nobody takes it then.
+local function isGone(jobId, id)
+  local ended = call('HMGET', bull(q, jobId), 'timestamp', 'finishedOn')
+  if not ended[1] then return call('EXISTS', bull(q, jobId)) == 0 end
+  if not ended[2] then return false end
+  local run = call('HMGET', runPrefix .. id, 'generation', 'result')
+  return run[1] and not run[2]
+end
 local hand = call('HSCAN', R .. ':held', state[9] or '0', 'COUNT', 64)
 for i = 1, #hand[2], 2 do
   local h = ready.heldOf(hand[2][i])
   local jobId = h and h.q == q and ids.job(q, hand[2][i])
-  if jobId and call('EXISTS', bull(q, jobId)) == 0 then gone[#gone + 1] = jobId end
+  if jobId and isGone(jobId, hand[2][i]) then gone[#gone + 1] = jobId end
 end
 local begun = call('HSCAN', R .. ':begun', state[15] or '0', 'COUNT', 64)
 for i = 1, #begun[2], 2 do
@@ -157,7 +165,7 @@ for i = 1, #begun[2], 2 do
     local run = call('HMGET', runPrefix .. id, 'generation', 'result')
     if not run[1] or run[2] or call('HEXISTS', R .. ':held', id) == 1 then
       call('HDEL', R .. ':begun', id)
-    elseif call('EXISTS', bull(q, jobId)) == 0 then
+    elseif isGone(jobId, id) then
       gone[#gone + 1] = jobId
     end
   end
