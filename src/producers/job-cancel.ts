@@ -83,12 +83,12 @@ export async function endSuperseded(connected: Connected, superseded: readonly S
 
 /**
  * A consumer may be taking it at this moment: then it finds the record ended, and finishes it in BullMQ itself. The children of its flow are jobs of their
- * own, each with a result, which BullMQ would remove as well.
+ * own, each with a result, which BullMQ would remove as well. The next job of one of BullMQ's schedulers is never removed alone: it is finished once it is taken, too.
  */
 async function removeUnlessTaken(job: Job<QueuedJob> | undefined): Promise<void> {
   try {
     await job?.remove({ removeChildren: false })
   } catch (error) {
-    if (!(error instanceof Error && error.message.includes('locked'))) throw error
+    if (!(error instanceof Error && /locked|belongs to a job scheduler/.test(error.message))) throw error
   }
 }

@@ -79,6 +79,18 @@ it('one whose end BullMQ was told by somebody else ends as cancelled, with what 
   await nothingIsLeft()
 })
 
+it('the next job of a scheduler is cancelled, though BullMQ removes none alone, and the one after it comes', async () => {
+  const { jobId: other } = await queue.enqueue({ repository: 'acme/web', push: false, steps: ['true'], delay: '1h' })
+  const scheduled = await bull.upsertJobScheduler('hourly', { every: 3_600_000 }, { name: 'by hand', data: (await bull.getJob(other))!.data as object })
+  const jobId = scheduled!.id!
+  expect(await queue.job(jobId).cancel('not now')).toBe('cancelled')
+  await consume()
+  await until('the next one is there', async () => (await bull.getDelayed()).some(({ id }) => id!.startsWith('repeat:hourly:') && id !== jobId))
+  await until('it is out of the way', async () => ['failed', 'completed', 'unknown'].includes(await bull.getJobState(jobId)))
+  expect(await queue.job(jobId).status()).toMatchObject({ state: 'cancelled', startedAtMs: null })
+  expect((await ends()).filter((id) => id.startsWith(jobId))).toHaveLength(1)
+})
+
 it('one that is parked for its budget ends as cancelled', async () => {
   await consume()
   const job = await queue.enqueue({ repository: 'acme/web', tenant: 'acme', budget: { amount: 3 }, setup: ['sleep 3000'], checkpoint: { paths: ['~/.memory'] }, steps: [{ run: 'true', resume: 'true' }] })
