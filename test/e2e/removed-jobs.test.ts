@@ -82,7 +82,7 @@ it('one whose end BullMQ was told by somebody else ends as cancelled, with what 
 it('the next job of a scheduler is cancelled, though BullMQ removes none alone, and the one after it comes', async () => {
   const { jobId: other } = await queue.enqueue({ repository: 'acme/web', push: false, steps: ['true'], delay: '1h' })
   const scheduled = await bull.upsertJobScheduler('hourly', { every: 3_600_000 }, { name: 'by hand', data: (await bull.getJob(other))!.data as object })
-  const jobId = scheduled!.id!
+  const jobId = scheduled.id!
   expect(await queue.job(jobId).cancel('not now')).toBe('cancelled')
   await consume()
   await until('the next one is there', async () => (await bull.getDelayed()).some(({ id }) => id!.startsWith('repeat:hourly:') && id !== jobId))
