@@ -75,7 +75,7 @@ export interface DispatchRequest {
   readonly graceMs: number
   /** For how long this consumer counts as idle when there is nothing (more) to take, in milliseconds; 0 to not count. Whoever counts longest is woken first. */
   readonly idleMs: number
-  /** For how many more jobs the caller has room: while it is idle it is given as many without a look. Default 1. */
+  /** For how many more jobs the caller has room: while it is idle it is given as many without a look, and with the last it is not idle. Default 1, whatever it has. */
   readonly room?: number | undefined
 }
 
@@ -221,7 +221,7 @@ export class ReadyJobs {
         request.idleMs,
         JSON.stringify({ profile: profileId, view: viewId, providers, secrets, shares, policy: request.choice }),
         request.graceMs,
-        request.room ?? 1,
+        request.room ?? '',
       ]),
     )
     return {

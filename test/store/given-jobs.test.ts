@@ -1,7 +1,7 @@
 import { Queue } from 'bullmq'
 import { expect, it } from 'vitest'
 import { parseJobSpec, type JobSpecInput } from '../../src/job/spec.js'
-import { Inbox, type InboxMessage, Keys, type KnownConstraints, type ProviderLimit, ReadyJobs } from '../../src/store/index.js'
+import { Inbox, type InboxMessage, Keys, type KnownConstraints, type ProviderLimit, ReadyJobs, Roster } from '../../src/store/index.js'
 import { after, newId, useRedis } from './fixture.js'
 
 const redis = useRedis()
@@ -21,12 +21,12 @@ async function deployment(name = 'agents', limits: readonly ProviderLimit[] = [{
     queue,
     ready,
     /** Returns the job that was taken, null when there was none, and the consumer is idle. */
-    async look(holder: string, room = 10, viewId = name): Promise<string | null> {
+    async look(holder: string, room = 10, viewId = name, can: KnownConstraints['can'] = [providers]): Promise<string | null> {
       let known: KnownConstraints[] = []
       for (;;) {
         const means = { profileId: name, viewId, providers, secrets: [], shares: false }
         const found = await ready.dispatch({ holder, leaseId: newId(), limits, known, choice: 'most-free', means, graceMs: 60_000, idleMs: 60_000, room })
-        known = found.unknown.map(({ id, number }) => ({ id, number, can: [providers] }))
+        known = found.unknown.map(({ id, number }) => ({ id, number, can }))
         if (found.what === 'take') return (await client.rpop(keys.bullmq('wait'))) ?? null
         if (found.what === 'nothing' && known.length === 0) return null
       }
@@ -83,6 +83,30 @@ it('a consumer is given as much as it has room for, and the next one what is mor
   expect(await one.idle()).toEqual([])
   // What nobody was idle for waits to be looked for.
   expect(await one.client.zrange(one.keys.bullmq('prioritized'), '0', '-1')).toEqual(['four'])
+})
+
+it('it is given to one that can run it, though others that can’t are believed longer', async () => {
+  const one = await idle()
+  const profile = { queue: 'agents', release: '1', providers: ['p'], secrets: [] }
+  await new Roster(one.client, one.keys).announce({ consumer: 'a', profileId: 'able', profile, troubles: [], startedAtMs: 0, shares: null }, 600_000)
+  for (let index = 0; index < 20; index++) expect(await one.look(`c${index}`, 10, 'others', 'they have not what it needs')).toBeNull()
+  await one.add('job')
+  expect(await one.told('a')).toMatchObject([{ given: { jobId: 'job' } }])
+  // Where it is not to be given at once that one is told all the same.
+  await one.client.hset(`${one.keys.ready()}:q:agents:1:mapped`, 'agents', 0)
+  await one.add('next')
+  expect(await one.told('a')).toEqual([{ kind: 'work' }])
+  expect((await one.idle()).length).toBe(20)
+})
+
+it('a consumer with one place is idle while it has nothing, and not with its job', async () => {
+  const one = await deployment()
+  await one.add('first')
+  expect([await one.look('a', 1), await one.idle()]).toEqual(['first', []])
+  await one.ready.close('first')
+  expect([await one.look('a', 1), await one.idle()]).toEqual([null, ['a']])
+  await one.add('second')
+  expect(await one.told('a')).toMatchObject([{ given: { jobId: 'second', idle: false } }])
 })
 
 it('many that come at once are spread over all that are idle, and whoever was given much is to look', async () => {

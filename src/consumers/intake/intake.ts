@@ -244,8 +244,7 @@ export class Intake {
         means,
         graceMs,
         room: context.settings.maxJobs - this.busy(),
-        // With its last job this consumer can be of no use to anybody who has a place to give.
-        idleMs: this.busy() + 1 < context.settings.maxJobs ? idleTtlMs - Math.min(mostHandicapMs, this.busy() * handicapMs) : 0,
+        idleMs: idleTtlMs - Math.min(mostHandicapMs, this.busy() * handicapMs),
       })
     } catch (error) {
       this.waiting.unsaid(known)

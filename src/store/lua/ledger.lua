@@ -325,16 +325,24 @@ function ledger.tell(holder, message)
   redis.call('PEXPIRE', inbox, inboxTtl)
 end
 
--- The consumers of a queue that are idle, those first that are believed longest: sixteen at most.
+-- The consumers of a queue that are idle, those first that are believed longest: 64 at most.
 function ledger.idlest(q)
-  ledger.idleOf[q] = ledger.idleOf[q] or redis.call('ZREVRANGEBYSCORE', ledger.idlePrefix .. q, '+inf', '(' .. now, 'LIMIT', 0, 16)
+  ledger.idleOf[q] = ledger.idleOf[q] or redis.call('ZREVRANGEBYSCORE', ledger.idlePrefix .. q, '+inf', '(' .. now, 'LIMIT', 0, 64)
   return ledger.idleOf[q]
+end
+
+-- The view of each of them, false where it is not known.
+function ledger.idleViews(q)
+  local idlest = ledger.idlest(q)
+  if not idlest.views then idlest.views = idlest[1] and redis.call('HMGET', ledger.idlePrefix .. q .. ':view', unpack(idlest)) or {} end
+  return idlest.views
 end
 
 -- The first of them with that view; nil for none.
 function ledger.idleConsumer(q, view)
-  for _, holder in ipairs(ledger.idlest(q)) do
-    if redis.call('HGET', ledger.idlePrefix .. q .. ':view', holder) == view then return holder end
+  local idlest = ledger.idlest(q)
+  for i, known in ipairs(ledger.idleViews(q)) do
+    if known == view then return idlest[i] end
   end
   return nil
 end

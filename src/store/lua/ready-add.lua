@@ -103,15 +103,10 @@ local sweep = R .. ':q:' .. q .. ':sweep'
 if #jobs > 0 and most - least + 1 == #jobs and (least == 1 or least == tonumber(call('HGET', sweep, 'seen') or '0') + 1) then
   call('HSET', sweep, 'seen', string.format('%.0f', most))
 end
--- Gives what has just come, with its place, to an idle consumer, which needs no look then. Returns whether that is done; where something else is to be put right first, or where
--- not all is known that a look would learn, it is not.
-local function handNew(job)
-  local idle = redis.call('ZREVRANGE', I, 0, 0)[1]
-  local view = idle and redis.call('HGET', I .. ':view', idle)
-  local shape, name = ready.listedAt(q, job.id)
-  if not view or not shape or keyed.isLine(shape) then return false end
-  local class = views.classOf(q, view, shape)
-  if not class or choice.policyOf(q, view) == 'own' then return false end
+-- Gives what has just come, with its place, to an idle consumer of a view that can run it, which needs no look then. Returns whether that is done; where something else is to be put
+-- right first, or where not all is known that a look would learn, it is not.
+local function handTo(job, view, class)
+  if choice.policyOf(q, view) == 'own' then return false end
   if choice.anySeldom(q, R .. ':uncapping', R .. ':paying:day', viewKey(q, view, 'merge'), keyOf(q, 'stuck')) then
     if ledger.anyWaits() or call('EXISTS', R .. ':uncapping', R .. ':paying:day', viewKey(q, view, 'merge'), keyOf(q, 'stuck')) > 0 then return false end
     if call('ZCOUNT', keyOf(q, 'deadline'), '-inf', now) > 0 then return false end
@@ -131,7 +126,29 @@ local function handNew(job)
   if found then ledger.wake(found.q, found.holder, found) end
   return found and found.holder and found.q == q and found.jobId == job.id
 end
-if wakes > 0 and #jobs == 1 and added == 1 and handNew(jobs[1]) then wakes = 0 end
+
+-- As `handTo`; and returns besides the view of an idle consumer that can run it, where there is one.
+local function handNew(job)
+  local shape = ready.listedAt(q, job.id)
+  if not shape or keyed.isLine(shape) then return false end
+  -- Consumers differ: those that are believed longest may be such as can't run it.
+  local view, class
+  for _, each in ipairs(ledger.idleViews(q)) do
+    class = each and each ~= view and views.classOf(q, each, shape)
+    view = each
+    if class then break end
+  end
+  if not class then return false end
+  return handTo(job, view, class), view
+end
+if wakes > 0 and #jobs == 1 and added == 1 then
+  local given, view = handNew(jobs[1])
+  local able = not given and view and ledger.idleConsumer(q, view)
+  -- The one that is believed longest hears more; see below.
+  if able == ledger.idlest(q)[1] then able = nil end
+  if able then ledger.wake(q, able) end
+  if given or able then wakes = wakes - 1 end
+end
 -- The first of a view that is woken hears what its view has said nothing of, in its order, as a look would tell it; and says so with its first look.
 if wakes > 0 then
   local mostAsked, mostBytes, told = 16, 16384, {}

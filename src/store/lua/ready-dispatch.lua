@@ -5,7 +5,7 @@
 -- ARGV: inbox prefix, inbox ttl, holder, lease id, limits of the holder's providers as JSON, what it has found of shapes as JSON [[shape, number, groups of
 --       providers, the best first; or why it can't run them], …], ms for which to count as idle when there is nothing (more); 0 to not; what the caller has
 --       as JSON { profile, view, providers, secrets, shares, policy }: its profile's id, that of its view, the providers and secrets that it can use now, whether it knows of
---       tenants' shares, and how it chooses in a group: 'most-free', 'fastest', 'given' or 'own'; grace in ms; how many more jobs the caller has room for.
+--       tenants' shares, and how it chooses in a group: 'most-free', 'fastest', 'given' or 'own'; grace in ms; how many more jobs the caller has room for, '' for one.
 -- Returns {what, job id or '', provider at which it has its place or '', loads as JSON (where shapes are asked about, or the policy is 'own'), ms until there may be room or a job without anything given
 --          back or '', shapes that this profile has not said anything of (id, number, JSON, …), 1 if there is nothing more to take now, the job that
 --          waited to be taken or '', why it or the chosen one is given: '' or 'stranded' or 'nobody' (see `standOf`), 'overdue' when its time to
@@ -114,10 +114,12 @@ local function answer(what, jobId, provider, waited, stand, why)
   end
   local last = what == 'nothing' or (what == 'take' and jobId and not (queued and spare))
   local viewsOfIdle = I .. ':view'
-  if last and idleMs > 0 then
+  -- One that has no room after this job is of no use to anybody who has a place to give.
+  local room = tonumber(ARGV[10]) and tonumber(ARGV[10]) - (what == 'take' and 1 or 0)
+  if last and idleMs > 0 and (not room or room > 0) then
     ledger.expireIdle()
     redis.call('ZADD', I, now + idleMs, holder)
-    redis.call('HSET', viewsOfIdle, holder, me, 'room:' .. holder, tonumber(ARGV[10] or '1') - (what == 'take' and 1 or 0))
+    redis.call('HSET', viewsOfIdle, holder, me, 'room:' .. holder, room or (what == 'take' and 0 or 1))
     redis.call('PEXPIRE', I, 2 * idleMs)
     redis.call('PEXPIRE', viewsOfIdle, 2 * idleMs)
   else
