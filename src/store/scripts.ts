@@ -40,6 +40,7 @@ export type ScriptName =
   | 'sweep-yield'
   | 'queue-lift'
   | 'queue-pause'
+  | 'job-keep'
   | 'ready-accrue'
   | 'ready-standing'
   | 'ready-again'
