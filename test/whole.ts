@@ -11,5 +11,5 @@ export function spanning<Row extends readonly [string, ...unknown[]]>(rows: read
   return whole ? [...rows] : chosen
 }
 
-/** How many made-up inputs are tried, the same ones each time: a fifth of them in CI. */
-export const tries = (count: number): number => (whole ? count : Math.ceil(count / 5))
+/** How many made-up inputs are tried, the same ones each time: a third of them in CI. */
+export const tries = (count: number): number => (whole ? count : Math.ceil(count / 3))
