@@ -195,7 +195,7 @@ export class Keys {
   }
 
   /** BullMQ's own keys of the queue, as far as they are touched here. */
-  bullmq(part: 'prioritized' | 'wait' | 'active' | 'meta' | 'delayed' | 'completed' | 'failed' | 'stalled-check' | 'events'): string {
+  bullmq(part: 'prioritized' | 'wait' | 'active' | 'meta' | 'delayed' | 'completed' | 'failed' | 'stalled-check'): string {
     return `${this.prefix}:${this.queueName}:${part}`
   }
 

@@ -8,7 +8,6 @@ import { inboxTtlMs } from './inbox.js'
 import { keyDigest, keyStanding, type KeyStanding } from './concurrency-keys.js'
 import { runLedgerScript } from './ledger-call.js'
 import { type OperatorWord, Operators } from './operators.js'
-import { keptEndedJobs } from './queued-job.js'
 import { limitsJson, parseLoads, type ProviderLimit, type ProviderLoad } from './provider-load.js'
 import { queueScript, runScript } from './scripts.js'
 
@@ -304,16 +303,6 @@ export class ReadyJobs {
   async close(jobId: string, fence?: number, options: { readonly goesOn?: boolean; readonly ended?: boolean } = {}): Promise<void> {
     const answer = await this.#run('ready-close', [jobId, fence ?? '', options.goesOn === true ? 1 : '', options.ended === true ? 1 : ''], fence === undefined ? [] : [this.#keys.run(jobId)])
     if (answer === 'lost') throw new FenceLostError(jobId)
-  }
-
-  /**
-   * Has BullMQ keep a job that has ended while it waited among its failed ones, where it is listed and can be run again.
-   * @param why it ended.
-   * @returns 'locked' where a consumer is taking it, which tells BullMQ of its end; 'other' where it is only to be removed.
-   */
-  async keepEnded(jobId: string, why: string): Promise<'kept' | 'locked' | 'other'> {
-    const lists = (['prioritized', 'delayed', 'wait', 'failed', 'events'] as const).map((part) => this.#keys.bullmq(part))
-    return z.enum(['kept', 'locked', 'other']).parse(await runScript(this.#redis, 'job-keep', [this.#keys.job(jobId), ...lists], [jobId, why, keptEndedJobs]))
   }
 
   /** Charges tenants for the time of jobs in hand until now, so that long ones count while they run. */

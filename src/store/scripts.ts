@@ -40,7 +40,6 @@ export type ScriptName =
   | 'sweep-yield'
   | 'queue-lift'
   | 'queue-pause'
-  | 'job-keep'
   | 'ready-accrue'
   | 'ready-standing'
   | 'ready-again'
