@@ -38,7 +38,7 @@ export class BulkInterruptedError extends RedisUnavailableError {
   /** @param result what was done until then; the jobs whose calls were under way may have been seen to or not. */
   constructor(action: string, readonly result: BulkResult, cause: RedisUnavailableError, isAllDone = false) {
     const done = `${result.jobIds.length} of ${counted(result.found, 'job')} were seen to`
-    super(`${action}: ${done}, and ${isAllDone ? 'the audit log has no entry of it' : 'the others were left alone'}: ${cause.message}`, { cause }, cause.mend)
+    super(`${action}: ${done}, and ${isAllDone ? 'the audit log has no entry of it' : 'nothing more was begun'}: ${cause.message}`, { cause }, cause.mend)
   }
 }
 

@@ -25,7 +25,7 @@ describe('Redis goes away while something is done to many jobs', () => {
     }
     const error = await toMany('drainQueue', list, {}, ['waiting'], {}, work).catch((thrown: unknown) => thrown)
     expect(error).toBeInstanceOf(BulkInterruptedError)
-    expect(error).toMatchObject({ code: 'SWY_REDIS_UNAVAILABLE', mend: 'start it', message: `drainQueue: ${most} of 100 jobs were seen to, and the others were left alone: redis: it can’t be used; start it` })
+    expect(error).toMatchObject({ code: 'SWY_REDIS_UNAVAILABLE', mend: 'start it', message: `drainQueue: ${most} of 100 jobs were seen to, and nothing more was begun: redis: it can’t be used; start it` })
     expect((error as BulkInterruptedError).result.jobIds).toEqual(seen)
     expect(begun).toBeLessThanOrEqual(most + 10)
   })
