@@ -57,12 +57,20 @@ export function namesQueuePart(id: string): boolean {
  * a branch of its own: by the queue (a higher generation), or because it had attempts left (a restart).
  */
 export function workBranch(run: RunNames): string {
-  return `agent/${runName(run)}`
+  return notTaken(`agent/${runName(run)}`, run.takenBranches)
 }
 
-type RunNames = Pick<RunRecord, 'jobId' | 'runId' | 'generation' | 'restart'>
+type RunNames = Pick<RunRecord, 'jobId' | 'runId' | 'generation' | 'restart' | 'takenBranches'>
 
-function runName({ jobId, runId = jobId, generation, restart }: RunNames): string {
+/** A branch of a run's own: under another name where that one holds commits that the run does not know; see `RunRecord.takenBranches`. */
+function notTaken(name: string, taken: readonly string[] = []): string {
+  for (let number = 2, free = name; ; number++) {
+    if (!taken.includes(free)) return free
+    free = `${name}.${number}`
+  }
+}
+
+function runName({ jobId, runId = jobId, generation, restart }: Omit<RunNames, 'takenBranches'>): string {
   const job = branchPart(runId)
   if (restart !== null) return `${job}-${generation}.${restart.count + 1}`
   return generation === 1 ? job : `${job}-${generation}`
@@ -80,21 +88,21 @@ function branchPart(jobId: string): string {
 }
 
 /** Where the artifacts of one attempt at the whole job go: a folder's path. No other attempt or run of any job has the same. */
-export function artifactFolder(run: RunNames): string {
+export function artifactFolder(run: Omit<RunNames, 'takenBranches'>): string {
   return `${branchPart(run.runId ?? run.jobId)}/${run.generation}.${(run.restart?.count ?? 0) + 1}`
 }
 
 /** A branch for commits that the agent made beside the work: other branches, linked worktrees. Numbered from 1. */
 export function keptBranch(run: RunNames, number: number): string {
-  return `kept/${runName(run)}/${number}`
+  return notTaken(`kept/${runName(run)}/${number}`, run.takenBranches)
 }
 
 /**
  * The branch that holds an attempt's chain of checkpoints, each a fast-forward of the one before. One an attempt, so that a
  * sandbox which was given up, but lives on, can't get in the way of its successor. Deleted when the job has ended well.
  */
-export function checkpointBranch(runId: string, generation: number, attempt: number): string {
-  return `checkpoint/${branchPart(runId)}-${generation}.${attempt}`
+export function checkpointBranch(runId: string, generation: number, attempt: number, taken?: readonly string[]): string {
+  return notTaken(`checkpoint/${branchPart(runId)}-${generation}.${attempt}`, taken)
 }
 
 /** The queue that every part of Switchyard uses unless configured otherwise. */

@@ -118,6 +118,11 @@ export const runRecordSchema = lastingObject({
   checkpointProblem: lastingObject({ error: jobErrorSchema, failures: z.int().min(1), sinceMs: count }).nullable().default(null),
   /** Every checkpoint branch that this run has pushed to, to be deleted in the end. */
   checkpointBranches: z.array(z.string()),
+  /**
+   * Branches that would be this run's by their names and hold commits that it does not know: another job had its id, or Redis went back to before this very
+   * run pushed them. It has others in their place.
+   */
+  takenBranches: z.array(z.string()).optional(),
   /** Set once it is certain how the job ends; what is left is to save the work and close. */
   outcome: lastingObject({ status: z.enum(['succeeded', 'failed', 'cancelled']), error: jobErrorSchema.nullable() }).nullable(),
   /** Sandboxes that were given up without proof of their death: killed in `closing`, else left to the reaper. */

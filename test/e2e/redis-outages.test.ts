@@ -1,4 +1,6 @@
+import { execFile } from 'node:child_process'
 import { setTimeout as delay } from 'node:timers/promises'
+import { promisify } from 'node:util'
 import { Redis } from 'ioredis'
 import { afterEach, expect, it } from 'vitest'
 import { startRedis } from '../../src/embedded/index.js'
@@ -124,6 +126,34 @@ it.each(spanning<[string, (proxy: TcpProxy) => void]>([
   } finally {
     admin.disconnect()
   }
+}, 300_000)
+
+// What Redis holds is older than a lease by then: nobody remembers anything of what came after.
+it.runIf(whole)('goes back to where a job ran that has ended since, and to where one waited: they are run again, beside what they had pushed', async () => {
+  deployment = await startDeployment({ limits: [2] })
+  await deployment.seed('acme/web', { 'README.md': 'hello\n' })
+  const consumer = await deployment.startConsumer()
+  const running = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['date +%s%N > f', 'echo second; date +%s%N > g; sleep 3'], checkpoint: { everySeconds: 1 } })
+  await until('a checkpoint within the second step', async () => (await output(running)).stdout.includes('second') && (await running.status()).checkpointSha !== null)
+  const waiting = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['date +%s%N > f'], delay: '1500ms' })
+  const admin = new Redis(deployment.redis.url)
+  await admin.save()
+  admin.disconnect()
+  const before = await Promise.all([running, waiting].map((job) => job.result({ timeoutMs: 60_000 })))
+  await consumer.stop()
+  // The checkpoint went with the end; hosts clear away what no branch leads to.
+  const prune = `for head in $(find "$1" -name HEAD -not -path '*/logs/*'); do git -C "$(dirname "$head")" gc -q --prune=now; done`
+  await promisify(execFile)('sh', ['-ec', prune, 'sh', `${deployment.dir}/storage`])
+  await deployment.redis.kill('SIGKILL')
+  await deployment.redis.restart()
+  await deployment.startConsumer()
+  const [again, anew] = await Promise.all([resultOf(running), resultOf(waiting)])
+  expect(before.map(({ status }) => status)).toEqual(['succeeded', 'succeeded'])
+  expect(again).toMatchObject({ status: 'succeeded', branch: `${before[0]!.branch}.2`, attempts: [{ outcome: 'lost' }, { outcome: 'succeeded' }] })
+  expect(anew).toMatchObject({ status: 'succeeded', branch: `${before[1]!.branch}.2` })
+  for (const { branch, commit } of [...before, again, anew]) expect(await deployment.host.branchHead('acme/web', { name: branch!, ephemeral: true }, { timeoutMs: 10_000 })).toBe(commit)
+  const { stdout } = await output(running)
+  expect(stdout.split('second')).toHaveLength(3)
 }, 300_000)
 
 it.runIf(whole)('refuses to write for a while, because its memory is full', async () => {

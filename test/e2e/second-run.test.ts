@@ -2,7 +2,7 @@ import { Queue } from 'bullmq'
 import { Redis } from 'ioredis'
 import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from 'vitest'
 import { Keys } from '../../src/store/index.js'
-import { startDeployment, until, type Deployment } from './deployment.js'
+import { git, startDeployment, until, type Deployment } from './deployment.js'
 
 // A job is run again from the board, by BullMQ's own retry.
 let deployment: Deployment
@@ -107,4 +107,30 @@ it('that is cancelled before it is taken has the result of that, and a log of it
   let text = ''
   for await (const line of job.logs({ follow: true })) text += line.text
   expect(text).toBe('')
+})
+
+it('as one that Redis has lost: commits of that one stay where they are, and this one has checkpoints and a branch beside them', async () => {
+  const job = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['date +%s%N > f', 'date +%s%N > g'], checkpoint: { everySeconds: 60 } })
+  const lost = [`agent/${job.jobId}`, `checkpoint/${job.jobId}-1.1`]
+  const folder = await deployment.checkout('acme/web', 'main', false)
+  await git(folder, 'commit', '-q', '--allow-empty', '-m', 'Lost')
+  const sha = await git(folder, 'rev-parse', 'HEAD')
+  for (const branch of lost) {
+    const access = await deployment.host.writeAccess('acme/web', { branch })
+    const target = new URL(access.url)
+    target.username = access.username
+    target.password = access.token
+    await git(folder, 'push', '-q', target.href, `HEAD:refs/heads/${branch}`)
+  }
+  await deployment.startConsumer()
+  expect(await job.result({ timeoutMs: 150_000 })).toMatchObject({ status: 'succeeded', branch: `${lost[0]}.2` })
+  let text = ''
+  for await (const line of job.logs()) text += line.text
+  for (const branch of lost) expect(text).toContain(`"${branch}" stands at ${sha.slice(0, 12)}, which this run did not push`)
+  expect(text).not.toContain('checkpoint not saved')
+  const heads = await Promise.all(lost.map((name) => deployment.host.branchHead('acme/web', { name, ephemeral: true }, { timeoutMs: 10_000 })))
+  // The checkpoints have gone with the end.
+  expect(heads).toEqual([sha, null])
+  const due = await redis.zrange(new Keys().branches(), '0', '-1')
+  expect(due.map((member) => member.split(/[\s"]/).find((part) => part.startsWith('agent/'))).sort()).toEqual([lost[0], `${lost[0]}.2`])
 })

@@ -88,7 +88,7 @@ function lookAt(checkout: string, name: string): string {
 
 function checkpointsOf(jobId: string): RegExp {
   const name = checkpointBranch(jobId, 1, 1).replace(/1\.1$/, '')
-  return new RegExp(`^${name.replaceAll(/[.*+?^${}()|[\]\\]/g, '\\$&')}\\d+\\.\\d+$`)
+  return new RegExp(`^${name.replaceAll(/[.*+?^${}()|[\]\\]/g, '\\$&')}\\d+\\.\\d+(\\.\\d+)?$`)
 }
 
 function named(branches: readonly StoredBranch[]): string {

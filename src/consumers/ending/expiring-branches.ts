@@ -19,15 +19,17 @@ export function lastCheckpoint({ outcome, checkpoint }: Pick<RunRecord, 'outcome
  * @param left.checkpoints the checkpoint branches that are still there.
  */
 export function expiringBranches(
-  record: Pick<RunRecord, 'jobId' | 'generation' | 'restart' | 'repository' | 'finalCommit' | 'pushed' | 'keptCounts' | 'outcome' | 'checkpoint'>,
+  record: Pick<RunRecord, 'jobId' | 'generation' | 'restart' | 'repository' | 'finalCommit' | 'pushed' | 'keptCounts' | 'outcome' | 'checkpoint' | 'takenBranches'>,
   push: JobSpec['push'],
   left: { readonly resultBranch: string | null; readonly kept: readonly string[]; readonly checkpoints: readonly string[] },
   time: { readonly now: number; readonly retentionMs: number },
 ): ExpiringBranch[] {
   if (push === false) return []
-  const { repository, restart, finalCommit, pushed, keptCounts } = record
+  const { repository, restart, finalCommit, pushed, keptCounts, takenBranches = [] } = record
   const last = lastCheckpoint(record)
   const expiring = new Map<string, number>(left.checkpoints.map((name) => [name, time.now + (pushed && name !== last ? overdueMs : time.retentionMs)]))
+  // When these were to go is lost with the run that had pushed them, or set already. Checkpoints are among the run's own.
+  if (push.keep !== true) for (const name of takenBranches) if (!name.startsWith('checkpoint/')) expiring.set(name, time.now + time.retentionMs)
   // Of each attempt at the whole job, if it was pushed; of the last one also when the answer to its push was lost.
   const restarts = restart?.count ?? 0
   for (let count = 0; count <= restarts; count++) {

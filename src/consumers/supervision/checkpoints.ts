@@ -5,6 +5,7 @@ import type { RunRecord } from '../../job/run-record.js'
 import type { JobSpec } from '../../job/spec.js'
 import type { SaveOptions } from '../../runner/runner.js'
 import { switchyardIdentity } from './commit-message.js'
+import { pushToOwn } from './own-branches.js'
 import { jobErrorOf } from './reactions.js'
 import { tellReport } from './save-report.js'
 import { measured } from '../measured.js'
@@ -69,14 +70,15 @@ export async function saveDone(ctx: RunContext): Promise<void> {
 /** @returns false when there was nothing new to save. */
 async function push(ctx: RunContext, stepIndex: number, timeoutMs: number): Promise<boolean> {
   const { now } = ctx.shared
-  const { base, checkpoint, checkpointBranches, generation, attempts, sandbox } = ctx.record
+  const { base, checkpoint, generation, attempts, sandbox } = ctx.record
   if (base === null) throw new Error(`run ${ctx.jobId}: a checkpoint without a base`)
-  const branch = checkpointBranch(ctx.runId, generation, attempts.length)
-  // Recorded before the push: a branch whose push was not answered must be deleted in the end as well.
-  if (!checkpointBranches.includes(branch)) await ctx.update({ checkpointBranches: [...checkpointBranches, branch] })
+  const name = () => checkpointBranch(ctx.runId, generation, attempts.length, ctx.record.takenBranches)
   const from = ctx.savedCommit()
-  const saved = await ctx.sandbox().transfer.checkpoint(
-    {
+  const saved = await pushToOwn(ctx, { name, knows: [from.sha], signal: ctx.work }, async (branch) => {
+    const { checkpointBranches } = ctx.record
+    // Recorded before the push: a branch whose push was not answered must be deleted in the end as well.
+    if (!checkpointBranches.includes(branch)) await ctx.update({ checkpointBranches: [...checkpointBranches, branch] })
+    const request = {
       from,
       baseSha: base.sha,
       branch,
@@ -85,9 +87,10 @@ async function push(ctx: RunContext, stepIndex: number, timeoutMs: number): Prom
       ...saveOptions(ctx.spec),
       paths: ctx.spec.checkpoint.paths,
       maxPathsBytes: (ctx.spec.checkpoint.maxPathsMiB ?? defaultMaxPathsMiB) * 1024 * 1024,
-    },
-    { timeoutMs, signal: ctx.work },
-  )
+    }
+    return await ctx.sandbox().transfer.checkpoint(request, { timeoutMs, signal: ctx.work })
+  })
+  const branch = name()
   const at = { stepIndex, atMs: now(), withinStep: isWithinStep(ctx.record, stepIndex, saved !== null) }
   if (saved === null) {
     const last = { sha: from.sha, headSha: base.sha, commitsAhead: 0, branch: null, holdsPaths: false, repositoryPath: sandbox?.repositoryPath ?? null }

@@ -17,9 +17,31 @@ export async function confirmCheckpoint(ctx: RunContext): Promise<void> {
     branch === null ? null : git.branchHead(repository, { name: branch, ephemeral: git.ephemeral }, options),
     promote === undefined ? null : git.branchHead(repository, { name: promote.to, ephemeral: false }, options),
   ])
-  if (branch !== null && head === null) {
-    const message = `the checkpoint that the job was to go on from is gone: the git host has no branch "${branch}" any more; run the job again from the start`
-    throw new InfrastructureError({ kind: 'invalid', owner: 'job', code: 'SWY_CHECKPOINT_GONE', source: git.name, message })
-  }
+  if (branch !== null && head === null) throw checkpointGone(git.name, branch)
   await ctx.update({ promoteFrom: promote === undefined ? null : { sha: target }, continues: { ...continues, confirmed: true } })
+}
+
+/**
+ * A checkpoint that can't be fetched may be gone: the job had ended, and deleted it, before Redis went back to where it ran; or somebody else has deleted it.
+ * Then the job begins again with its first step.
+ * @param error what the fetch met.
+ * @returns whether it is gone, and the record goes on without it.
+ * @throws InfrastructureError when the run is to go on from there and from nowhere else.
+ */
+export async function forgetGoneCheckpoint(ctx: RunContext, error: unknown): Promise<boolean> {
+  const { git, settings } = ctx.shared
+  const { checkpoint, continues } = ctx.record
+  const branch = checkpoint?.branch ?? null
+  if (branch === null || !(error instanceof InfrastructureError) || error.kind !== 'invalid') return false
+  const head = await git.branchHead(ctx.spec.repository, { name: branch, ephemeral: git.ephemeral }, { timeoutMs: settings.callTimeoutMs, signal: ctx.work })
+  if (head !== null) return false
+  if (continues !== null) throw checkpointGone(git.name, branch)
+  await ctx.update({ checkpoint: null, stepIndex: 0, steps: [], resumes: false, unsaved: [], unsavedMore: 0 })
+  await ctx.say(`the last checkpoint is gone: the git host has no branch "${branch}" any more; the job begins again with its first step`)
+  return true
+}
+
+function checkpointGone(source: string, branch: string): InfrastructureError {
+  const message = `the checkpoint that the job was to go on from is gone: the git host has no branch "${branch}" any more; run the job again from the start`
+  return new InfrastructureError({ kind: 'invalid', owner: 'job', code: 'SWY_CHECKPOINT_GONE', source, message })
 }

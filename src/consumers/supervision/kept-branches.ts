@@ -3,6 +3,7 @@ import { keptBranch } from '../../job/names.js'
 import type { KeptBranch, UnsavedPath } from '../../job/result.js'
 import type { KeptTip } from '../../runner/runner.js'
 import type { RunContext } from '../run-context.js'
+import { pushToOwn } from './own-branches.js'
 import { pause } from './pause.js'
 
 /**
@@ -62,11 +63,14 @@ async function pushOne(ctx: RunContext, tip: KeptTip, signal: AbortSignal): Prom
   if (number > maxKept) return `there are more than ${maxKept} such commits`
   // Taken before the push: a branch whose push was not answered must go in the end as well, and no other commit may be meant for it.
   await ctx.update({ keptCounts: [...Array.from({ length: at }, (_, index) => keptCounts[index] ?? 0), number] })
-  const branch = keptBranch(ctx.record, number)
+  const name = () => keptBranch(ctx.record, number)
   const { transfer } = ctx.sandbox()
   for (let tries = 1; ; tries++) {
     try {
-      await transfer.push({ sha: tip.sha, branch, baseSha: base.sha, from: ctx.savedCommit() }, { timeoutMs: ctx.shared.settings.gitTimeoutMs, signal })
+      await pushToOwn(ctx, { name, knows: [tip.sha], signal }, (own) =>
+        transfer.push({ sha: tip.sha, branch: own, baseSha: base.sha, from: ctx.savedCommit() }, { timeoutMs: ctx.shared.settings.gitTimeoutMs, signal }),
+      )
+      const branch = name()
       await ctx.update({ kept: [...ctx.record.kept, { branch, commit: tip.sha, ref: tip.ref }] })
       await ctx.say(`"${tip.ref}" is kept as ${branch} at ${tip.sha.slice(0, 12)}`)
       return null

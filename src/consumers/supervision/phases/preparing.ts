@@ -1,5 +1,7 @@
+import type { RunRecord } from '../../../job/run-record.js'
 import { installOptions } from '../package-policy.js'
 import type { RunContext } from '../../run-context.js'
+import { forgetGoneCheckpoint } from '../continuation.js'
 import { workBranch } from '../../../job/names.js'
 
 /**
@@ -8,7 +10,7 @@ import { workBranch } from '../../../job/names.js'
  */
 export async function preparing(ctx: RunContext): Promise<void> {
   const { git, settings } = ctx.shared
-  const { base, checkpoint, sandbox } = ctx.record
+  const { base, sandbox } = ctx.record
   if (base === null || sandbox === null) throw new Error(`run ${ctx.jobId}: preparing without a base or a sandbox`)
   const { runner, transfer, capabilities, secrets } = ctx.sandbox()
   const wanted = installOptions(settings, ctx.spec.network, capabilities, git.hosts)
@@ -17,18 +19,26 @@ export async function preparing(ctx: RunContext): Promise<void> {
 
   if (secrets.fallenBack.length > 0) await ctx.sayOnce(`secrets: ${sandbox.provider} adds no headers outside of its sandboxes, so ${secrets.fallenBack.join(', ')} stand in the environment of the commands`)
 
-  const restore = typeof checkpoint?.branch === 'string' ? checkpoint : null
-  const { notes } = await transfer.clone(
-    {
-      from: ctx.savedCommit(),
-      branch: workBranch(ctx.record),
-      checkpoint: restore === null ? null : { headSha: restore.headSha, commitsAhead: restore.commitsAhead, baseSha: base.sha },
-      paths: ctx.spec.checkpoint.paths,
-      lfs: ctx.spec.lfs,
-    },
-    { timeoutMs: settings.gitTimeoutMs, signal: ctx.work },
-  )
+  const clone = () => {
+    const restored = restoredCheckpoint(ctx)
+    return transfer.clone(
+      {
+        from: ctx.savedCommit(),
+        branch: workBranch(ctx.record),
+        checkpoint: restored === null ? null : { headSha: restored.headSha, commitsAhead: restored.commitsAhead, baseSha: base.sha },
+        paths: ctx.spec.checkpoint.paths,
+        lfs: ctx.spec.lfs,
+      },
+      { timeoutMs: settings.gitTimeoutMs, signal: ctx.work },
+    )
+  }
+  const { notes } = await clone().catch(async (error: unknown) => {
+    if (!(await forgetGoneCheckpoint(ctx, error))) throw error
+    return clone()
+  })
   for (const note of notes) await ctx.say(note)
+  const { checkpoint } = ctx.record
+  const restore = restoredCheckpoint(ctx)
   const stepIndex = checkpoint?.stepIndex ?? 0
   // What comes next writes that it begins.
   ctx.amend({
@@ -44,4 +54,8 @@ export async function preparing(ctx: RunContext): Promise<void> {
     await ctx.say(`the repository is at ${facts.repositoryPath} here and was at ${restore.repositoryPath}: agents that know their conversations by the folder do not find them`)
   }
   if (restore !== null) await ctx.say(`goes on at ${sandbox.provider} from checkpoint ${restore.sha.slice(0, 12)}, ${stepIndex < ctx.spec.steps.length ? `step ${stepIndex + 1}` : 'after its last step'}`)
+}
+
+function restoredCheckpoint({ record: { checkpoint } }: RunContext): RunRecord['checkpoint'] {
+  return typeof checkpoint?.branch === 'string' ? checkpoint : null
 }

@@ -11,6 +11,7 @@ import { commitAuthor, commitMessage, switchyardIdentity } from '../commit-messa
 import { pendingKept, pushKept } from '../kept-branches.js'
 import { tellReport } from '../save-report.js'
 import { attestWork, signWork } from '../sign-work.js'
+import { pushToOwn } from '../own-branches.js'
 
 /**
  * `pushing`: makes the final commit and pushes it to the job's branch. Also for a job that failed: its work is not lost, it is
@@ -57,19 +58,20 @@ export async function pushing(ctx: RunContext, signal: AbortSignal): Promise<voi
 /** The work to its branch: the agent's own history; where the host does not take that, its files as one commit, and it is said. */
 async function pushWork(ctx: RunContext, made: CommitResult, baseSha: string, options: { readonly timeoutMs: number; readonly signal: AbortSignal }): Promise<void> {
   const { transfer } = ctx.sandbox()
-  const branch = workBranch(ctx.record)
+  const push = (sha: string) =>
+    pushToOwn(ctx, { name: () => workBranch(ctx.record), knows: [sha], signal: options.signal }, (branch) => transfer.push({ sha, branch, baseSha, from: ctx.savedCommit() }, options))
   const { unsaved, unsavedMore } = await tellReport(ctx, made)
   const kept = pendingKept(ctx.record.kept, made.kept)
   if (!made.descends) await ctx.sayOnce('the work does not build on the commit that the job began with: the agent rewrote its history, which is pushed as it is')
   await ctx.update({ finalCommit: made.sha, descends: made.descends, unsaved: [...unsaved, ...kept], unsavedMore })
   try {
-    await transfer.push({ sha: made.sha, branch, baseSha, from: ctx.savedCommit() }, options)
+    await push(made.sha)
   } catch (error) {
     if (!(error instanceof InfrastructureError) || error instanceof LfsObjectsRefusedError || error.kind !== 'invalid' || made.plainSha === made.sha) throw error
     const reason = ctx.secrets.patterns.mask(`the git host does not take the agent's own commits (${error.message}), so their files are one commit`)
     await ctx.update({ finalCommit: made.plainSha, descends: true, unsaved: [{ path: 'HEAD', reason }, ...unsaved, ...kept] })
     await ctx.say(reason)
-    await transfer.push({ sha: made.plainSha, branch, baseSha, from: ctx.savedCommit() }, options)
+    await push(made.plainSha)
   }
   await ctx.update({ pushed: true })
 }
