@@ -96,7 +96,7 @@ export async function runCommand(invocation: Invocation, signal: AbortSignal): P
   signal.addEventListener('abort', end, { once: true })
   try {
     feed(stdin, invocation.input)
-    const exitCode = await settled(child, output)
+    const exitCode = await settled(child, [output, messages])
     const said = messages.read()
     return { started: said.startsWith('+'), exitCode, stdout: output.read(), said: said.replace(/^\+/, '').trim(), tooMuch }
   } finally {
@@ -106,25 +106,30 @@ export async function runCommand(invocation: Invocation, signal: AbortSignal): P
 }
 
 /**
- * Waits for the process's end and for all of its output. What it started in the background may hold the pipe open for
- * longer: then the output is whole when nothing has come for a moment after the end.
+ * Waits for the process's end and for all of its output. What it started in the background may hold the pipes open for
+ * longer: then the output is whole when nothing has come for a moment after the end. The end of a process may be told before what it wrote, and this
+ * process may have had no turn for all of that moment: nothing has come only when the pipes were looked at since.
  */
-async function settled(child: ChildProcess, output: Collector): Promise<number> {
+async function settled(child: ChildProcess, outputs: readonly Collector[]): Promise<number> {
   return new Promise<number>((resolve, reject) => {
     let quiet: NodeJS.Timeout | undefined
+    let closed = false
     child.once('error', reject)
     child.once('exit', (code, signal) => {
       const exitCode = code ?? 128 + (signal === null ? 0 : constants.signals[signal])
       let seen = -1
       const look = () => {
-        if (output.size() === seen) {
+        const size = outputs.reduce((sum, output) => sum + output.size(), 0)
+        if (closed || size === seen) {
           resolve(exitCode)
           return
         }
-        seen = output.size()
-        quiet = setTimeout(look, 100)
+        seen = size
+        // Timers come before the pipes in a turn of the event loop, and this behind them.
+        quiet = setTimeout(() => setImmediate(look), 100)
       }
       child.once('close', () => {
+        closed = true
         clearTimeout(quiet)
         resolve(exitCode)
       })
