@@ -20,8 +20,7 @@ export async function cancelJob({ queue, store, ready, metrics }: Connected, job
   const outcome = await store.cancel(jobId, reason, waiting)
   if (outcome === 'cancelled') {
     metrics.add('switchyard.job.ends', [view?.spec?.tenant ?? '', 'cancelled'])
-    await removeUnlessTaken(job)
-    await closeEnded(ready, jobId)
+    await leaveQueue(ready, job, jobId, reason)
   }
   // Where nobody has it in hand: nothing else would bring it up before its turn.
   if (outcome === 'requested') await ready.endNext(jobId)
@@ -31,7 +30,7 @@ export async function cancelJob({ queue, store, ready, metrics }: Connected, job
 /** Consumers, which have no producer's connection, do so too. */
 export interface CancelsWaiting extends Pick<Connected, 'store' | 'metrics'> {
   readonly queue: Pick<Connected['queue'], 'getJob'>
-  readonly ready: Pick<Connected['ready'], 'close'>
+  readonly ready: Pick<Connected['ready'], 'close' | 'keepEnded'>
 }
 
 /**
@@ -44,21 +43,24 @@ export async function cancelWaitingJob({ queue, store, ready, metrics }: Cancels
   const view = asRetried(viewOf(job, false), stored)
   if (view.finished || !(await store.endWaiting(jobId, cancelledWhileWaiting({ jobId, runId: store.runId(jobId) }, view, reason, source)))) return false
   metrics.add('switchyard.job.ends', [view.spec?.tenant ?? '', 'cancelled'])
-  await removeUnlessTaken(job)
-  await closeEnded(ready, jobId)
+  await leaveQueue(ready, job, jobId, reason)
   return true
 }
 
 /**
- * A place may have been chosen for it just now. It has ended, whether or not that can be said now: where Redis has no memory left it takes what removes, as the job's end, and
- * not this, which a consumer makes up for as it does for any job that is gone from the queue.
+ * BullMQ keeps it as it does those that consumers end, so that it is listed and can be run again. It has ended, whether or not that can be said now: where Redis has no memory left
+ * it takes what removes, as the job's end, and nothing else. A place may have been chosen for it just now; where that can't be said either, a consumer makes up for it as it does for
+ * any job that is gone from the queue.
  */
-async function closeEnded(ready: CancelsWaiting['ready'], jobId: string): Promise<void> {
-  try {
-    await ready.close(jobId)
-  } catch (error) {
-    if (!refusesWrites(error)) throw error
-  }
+async function leaveQueue(ready: CancelsWaiting['ready'], job: Job<QueuedJob> | undefined, jobId: string, reason: string): Promise<void> {
+  const kept = job === undefined ? 'other' : await ready.keepEnded(jobId, `cancelled: ${reason}`).catch(unlessRefused)
+  if (kept === 'kept' || kept === 'again') return
+  if (kept !== 'locked') await removeUnlessTaken(job)
+  await ready.close(jobId, undefined, { ended: true }).catch(unlessRefused)
+}
+
+function unlessRefused(error: unknown): void {
+  if (!refusesWrites(error)) throw error
 }
 
 /** How many a producer ends itself, so that a call of its own does not take long. */

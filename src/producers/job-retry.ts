@@ -59,7 +59,7 @@ export async function retryJob(connected: Connected, keys: Keys, jobId: string, 
     const [job, [standing]] = await Promise.all([queue.getJob(jobId), store.standings([jobId])])
     if (job === undefined) {
       if (standing?.known !== true) throw new UnknownJobError(jobId)
-      throw new NotHeldError(`job ${jobId} can't be run again: the queue does not hold it any more, since it was cancelled while it waited, was removed, or many have ended since; enqueue it anew`)
+      throw new NotHeldError(`job ${jobId} can't be run again: the queue does not hold it any more, since it was removed, or many have ended since; enqueue it anew`)
     }
     const state = await job.getState()
     const ended = state === 'completed' || state === 'failed' ? state : null

@@ -3,7 +3,7 @@ import type { TraceCarrier } from '../job/trace-carrier.js'
 /** How long ended jobs, their results and logs are kept unless configured otherwise, in milliseconds: 7 days. */
 export const defaultRetentionMs = 7 * 24 * 60 * 60 * 1000
 /** How many ended jobs BullMQ keeps for the board; results and logs are kept by the store, by age. */
-const keptEndedJobs = 10_000
+export const keptEndedJobs = 10_000
 
 /** What BullMQ keeps of ended jobs, as it takes it. A job that doesn't say is kept by the default: consumers' workers have that as theirs. */
 export function keptByQueue(retentionMs: number) {

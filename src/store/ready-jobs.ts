@@ -8,6 +8,7 @@ import { inboxTtlMs } from './inbox.js'
 import { keyDigest, keyStanding, type KeyStanding } from './concurrency-keys.js'
 import { runLedgerScript } from './ledger-call.js'
 import { type OperatorWord, Operators } from './operators.js'
+import { keptEndedJobs } from './queued-job.js'
 import { limitsJson, parseLoads, type ProviderLimit, type ProviderLoad } from './provider-load.js'
 import { queueScript, runScript } from './scripts.js'
 
@@ -303,6 +304,15 @@ export class ReadyJobs {
   async close(jobId: string, fence?: number, options: { readonly goesOn?: boolean; readonly ended?: boolean } = {}): Promise<void> {
     const answer = await this.#run('ready-close', [jobId, fence ?? '', options.goesOn === true ? 1 : '', options.ended === true ? 1 : ''], fence === undefined ? [] : [this.#keys.run(jobId)])
     if (answer === 'lost') throw new FenceLostError(jobId)
+  }
+
+  /**
+   * Has BullMQ keep a job that has ended while it waited among its failed ones, where it is listed and can be run again, and closes it.
+   * @param why it ended.
+   * @returns 'locked' where a consumer is taking it, which tells BullMQ of its end; 'again' where it is to be run again already; 'other' where it is only to be removed.
+   */
+  async keepEnded(jobId: string, why: string): Promise<'kept' | 'locked' | 'again' | 'other'> {
+    return z.enum(['kept', 'locked', 'again', 'other']).parse(await this.#run('ready-keep', [jobId, why, keptEndedJobs], [this.#keys.run(jobId)]))
   }
 
   /** Charges tenants for the time of jobs in hand until now, so that long ones count while they run. */

@@ -33,6 +33,7 @@ export type ScriptName =
   | 'ready-add'
   | 'ready-dispatch'
   | 'ready-close'
+  | 'ready-keep'
   | 'ready-front'
   | 'ready-cancelled'
   | 'ready-reconcile'

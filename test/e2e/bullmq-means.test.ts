@@ -178,6 +178,7 @@ describe('jobs that came around Switchyard', () => {
     const waiting = await queue.enqueue(spec({ delay: '1h' }))
     expect(await queue.retry(waiting.jobId)).toBe('pending')
     await waiting.cancel('no more')
+    await bull.remove(waiting.jobId)
     await expect(queue.retry(waiting.jobId)).rejects.toThrow('does not hold it any more')
     await expect(queue.retry('nobody')).rejects.toThrow('is not known')
     await expect(queue.retry(one!.jobId, { from: 'middle' as 'start' })).rejects.toThrow('from: must be "start"')

@@ -92,3 +92,18 @@ it.each<[string, (job: JobHandle) => Promise<unknown>]>([
   expect((await job.result({ timeoutMs: 30_000 })).status).toBe('failed')
   await Promise.all(others.map((each) => each.close()))
 })
+
+it('is run again after it was cancelled while it waited, by a retry and by one of BullMQ’s own', async () => {
+  await bull.pause()
+  const [one, two, three] = [await queue.enqueue(quick), await queue.enqueue({ ...quick, idempotencyKey: 'two' }), await queue.enqueue({ ...quick, idempotencyKey: 'three' })]
+  for (const job of [one, two, three]) expect(await job.cancel('no more')).toBe('cancelled')
+  expect([await inBullmq(one), await inBullmq(two), await inBullmq(three)]).toEqual(['failed', 'failed', 'failed'])
+  await bull.resume()
+  expect(await queue.retry(one.jobId)).toBe('retried')
+  await (await bull.getJob(two.jobId))?.retry()
+  await (await bull.getJob(three.jobId))?.retry('failed', { resetAttemptsMade: true })
+  for (const job of [one, two, three]) {
+    await until('its second run has ended', async () => (await job.status()).state === 'succeeded')
+    expect(await eventsOf(job)).toBe(2)
+  }
+})

@@ -165,7 +165,7 @@ it('one of a paused queue that a job of another queue supersedes before it has b
   const others = new AgentQueue({ redis: { url: redis.url }, name: 'others' })
   const newer = await others.enqueue({ repository: 'acme/web', concurrency: { key: 'k', then: 'cancel-waiting' }, steps: ['true'], push: false })
   expect(await job.result({ timeoutMs: 30_000 })).toMatchObject({ status: 'cancelled', error: { message: `superseded by job ${newer.jobId}`, code: 'SWY_SUPERSEDED' } })
-  await until('it has left the queue', async () => (await bull.getJob(job.jobId)) === undefined)
+  await until('it has left the queue', async () => (await bull.getJobState(job.jobId)) === 'failed')
   await others.close()
 })
 

@@ -29,11 +29,11 @@ describe('jobs over HTTP', () => {
 
     expect((await call('POST', `/v1/jobs/${jobId}/cancel`, { key, body: { reason: 'not needed' } })).body).toEqual({ outcome: 'cancelled' })
     const cancelled = await call<JobStatus>('GET', `/v1/jobs/${jobId}`, { key })
-    // BullMQ has forgotten it, and it is still its tenant's.
     expect(cancelled.body).toMatchObject({ state: 'cancelled', tenant: 'acme', result: { error: { message: 'not needed' }, tenant: 'acme' } })
     expect(jobResultSchema.safeParse(cancelled.body.result).error).toBeUndefined()
     expect((await call('POST', `/v1/jobs/${jobId}/cancel`, { key })).body).toEqual({ outcome: 'ended' })
-    expect((await call('POST', `/v1/jobs/${jobId}/retry`, { key })).status).toBe(422)
+    expect((await call('POST', `/v1/jobs/${jobId}/retry`, { key })).body).toEqual({ outcome: 'retried' })
+    expect((await call('GET', `/v1/jobs/${jobId}`, { key })).body).toMatchObject({ state: 'waiting', result: null })
 
     const other = await call<{ jobId: string }>('POST', '/v1/jobs', { key, body: spec() })
     expect((await call('POST', `/v1/jobs/${other.body.jobId}/retry`, { key })).body).toEqual({ outcome: 'pending' })

@@ -11,6 +11,7 @@ import { parseQueuedSpec, type JobSpecInput } from '../../src/job/spec.js'
 import { AgentQueue, type AgentQueueOptions, type ListOptions, ResultTimeoutError, subscribe } from '../../src/producers/index.js'
 import { Enqueuing } from '../../src/producers/enqueuing.js'
 import { claimKeys } from '../../src/producers/idempotency.js'
+import { cancelJob } from '../../src/producers/job-cancel.js'
 import { connectTo } from '../../src/producers/producer-connection.js'
 import { ResultWaiter } from '../../src/producers/result-waiter.js'
 import { createRedis, type QueuedJob, RunStore, Roster, type Signals, SlotLedger } from '../../src/store/index.js'
@@ -556,7 +557,7 @@ describe('cancelling', () => {
     expect(await job.status()).toMatchObject({ state: 'waiting' })
   })
 
-  it('ends a waiting job at once, with its event, and takes it out of the queue', async () => {
+  it('ends a waiting job at once, with its event, and has it stand among those that have ended', async () => {
     const queue = open({ eventSource: '/switchyard/test' })
     const job = await queue.enqueue(spec({ metadata: { issue: 1 } }))
     const events: CompletionEvent[] = []
@@ -564,11 +565,69 @@ describe('cancelling', () => {
     after(() => subscription.close())
     expect(await job.cancel('changed my mind')).toBe('cancelled')
     expect(await job.result()).toMatchObject({ status: 'cancelled', error: { kind: 'cancelled', message: 'changed my mind' }, metadata: { issue: 1 } })
-    expect(await bull().getJob(job.jobId)).toBeUndefined()
+    expect(await bull().getJobState(job.jobId)).toBe('failed')
+    expect((await bull().getJob(job.jobId))?.failedReason).toBe('cancelled: changed my mind')
     expect(await job.status()).toMatchObject({ state: 'cancelled', repository: 'acme/web' })
     expect(await job.cancel('again')).toBe('ended')
     await until(() => events.length === 1, 'the event came')
     expect(events[0]).toMatchObject({ type: 'dev.switchyard.job.cancelled', id: `${job.jobId}.1`, source: '/switchyard/test' })
+  })
+
+  it('has those that waited listed, counted and run again as all that have ended', async () => {
+    const queue = open()
+    const plain = await queue.enqueue(spec())
+    const delayed = await queue.enqueue(spec({ delay: '1h' }))
+    const urgent = await queue.enqueue(spec({ priority: 1 }))
+    const jobs = [plain, delayed, urgent]
+    const before = await Promise.all(jobs.map(async (job) => (await job.status()).enqueuedAtMs))
+    expect((await queue.operations.drainQueue({ by: { id: 'anna', name: 'Anna' } })).jobIds).toHaveLength(3)
+    const listed = await queue.list({ state: 'cancelled' })
+    expect(listed.map(({ jobId }) => jobId).sort()).toEqual(jobs.map(({ jobId }) => jobId).sort())
+    expect(jobs.map(({ jobId }) => listed.find((each) => each.jobId === jobId)?.enqueuedAtMs)).toEqual(before)
+    expect(await bull().getJobCounts('prioritized', 'delayed', 'failed')).toEqual({ prioritized: 0, delayed: 0, failed: 3 })
+    expect(await redis.connect().hget(`${redis.keys.ready()}:listed`, 'agents')).toBe('0')
+    expect((await queue.operations.retryJobs({ state: 'cancelled' }, { by: { id: 'anna', name: 'Anna' } })).jobIds).toHaveLength(3)
+    for (const job of jobs) {
+      expect(await job.status()).toMatchObject({ state: 'waiting' })
+      await expect(take(job.jobId)).rejects.toThrow('the run has ended')
+      await take(job.jobId, 2)
+    }
+  })
+
+  it('leaves one alone that somebody has run again before BullMQ has heard of its end', async () => {
+    const queue = open()
+    const job = await queue.enqueue(spec())
+    const connected = await connectTo(redis.connect(), redis.keys, 60_000)
+    after(() => connected.queue.close())
+    const keepEnded = connected.ready.keepEnded.bind(connected.ready)
+    connected.ready.keepEnded = async (...args) => {
+      expect(await queue.retry(job.jobId)).toBe('retried')
+      return await keepEnded(...args)
+    }
+    expect(await cancelJob(connected, job.jobId, 'no more', undefined)).toBe('cancelled')
+    expect(await bull().getJobState(job.jobId)).toBe('prioritized')
+    expect(await redis.connect().hget(`${redis.keys.ready()}:listed`, 'agents')).toBe('1')
+    await take(job.jobId, 2)
+  })
+
+  it('leaves to BullMQ what its flows and deduplications have to do with, and keeps the latest alone', async () => {
+    const queue = open()
+    const client = redis.connect()
+    const child = await queue.enqueue(spec())
+    const only = await queue.enqueue(spec())
+    const unkept = await queue.enqueue(spec())
+    await client.hset(redis.keys.job(child.jobId), 'parentKey', redis.keys.job('parent'), 'parent', JSON.stringify({ id: 'parent', queueKey: redis.keys.job('').slice(0, -1) }))
+    await client.hset(redis.keys.job(only.jobId), 'deid', 'x')
+    await client.hset(redis.keys.job(unkept.jobId), 'opts', JSON.stringify({ removeOnFail: true }))
+    for (const job of [child, only, unkept]) {
+      expect(await job.cancel('no more')).toBe('cancelled')
+      expect(await bull().getJob(job.jobId)).toBeUndefined()
+      expect(await job.status()).toMatchObject({ state: 'cancelled' })
+    }
+    const many = (await queue.enqueueMany(Array.from({ length: 5 }, () => spec()))).map(({ jobId }) => jobId)
+    for (const jobId of many) await client.hset(redis.keys.job(jobId), 'opts', JSON.stringify({ removeOnFail: { count: 3 } }))
+    for (const jobId of many) await queue.job(jobId).cancel('no more')
+    expect(await Promise.all(many.map((jobId) => bull().getJobState(jobId)))).toEqual(['unknown', 'unknown', 'failed', 'failed', 'failed'])
   })
 
   it('asks the supervisor of a running job, and says so when it had ended', async () => {

@@ -6,7 +6,7 @@ import { endForgottenRun, type ForgottenEnding } from './forgotten-run.js'
 
 export interface EndingInNobodysHands extends ForgottenEnding {
   readonly metrics: Metrics
-  readonly ready: Pick<ReadyJobs, 'close' | 'front' | 'supersededBy'>
+  readonly ready: Pick<ReadyJobs, 'close' | 'front' | 'keepEnded' | 'supersededBy'>
   readonly getJob: CancelsWaiting['queue']['getJob']
   readonly readJobs: (jobIds: readonly string[]) => Promise<{ readonly spec: unknown }[]>
 }

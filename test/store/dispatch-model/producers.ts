@@ -119,7 +119,7 @@ export class Producers {
   private endWaiting(job: ModelJob, generation: number): void {
     // Its record says no more where it stood.
     if (job.state === 'waiting' || job.state === 'around') this.world.model.unsure.add(`${job.queue} ${job.key ?? ''}`)
-    Object.assign(job, { state: 'gone', overdue: false, again: false, wish: false, superseded: undefined, run: { generation, end: 'cancelled', done: null, checkpoint: null, concludes: false, cancel: false } } satisfies Partial<ModelJob>)
+    Object.assign(job, { state: 'ended', overdue: false, again: false, wish: false, superseded: undefined, run: { generation, end: 'cancelled', done: null, checkpoint: null, concludes: false, cancel: false } } satisfies Partial<ModelJob>)
   }
 
   async retry(job: ModelJob, { from, by }: Pick<Do<'retry'>, 'from' | 'by'>): Promise<void> {
@@ -164,6 +164,8 @@ export class Producers {
     job.again = true
     job.superseded = undefined
     job.overdue = false
+    // It may have been cancelled before the index had seen it.
+    if (state === 'waiting') job.seen = true
     job.state = state
   }
 
@@ -171,7 +173,7 @@ export class Producers {
   private async learnCancelled(jobs: readonly ModelJob[]): Promise<void> {
     for (const job of jobs) {
       const { keys, store } = this.world.side(job.queue)
-      if ((await this.world.client.exists(keys.job(job.id))) === 1) continue
+      if ((await this.world.client.hexists(keys.job(job.id), 'finishedOn')) === 0) continue
       const found = foundBy(job)
       expect(found.kind).toBe('begins')
       expect((await store.read(job.id))?.result?.error?.message).toMatch(/^superseded/)
