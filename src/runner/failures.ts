@@ -41,6 +41,7 @@ const sentences: Readonly<Record<string, readonly [InfrastructureErrorKind, (det
   work: ['invalid', (detail) => `git can't save the work as it is: ${gitReason(detail)}`],
   'no-artifact': ['invalid', (path) => `${path} is gone, or is no regular file any more`],
   'no-pack': ['transient', () => 'the commits on their way are gone from ~/.switchyard in the sandbox'],
+  used: ['transient', () => 'steps have run in this sandbox of which the record knows nothing, since Redis went back to before them; the job needs another one'],
   busy: ['transient', () => 'another git operation is still at work in the sandbox'],
   'not-started': ['transient', () => "the step's supervisor did not start in the sandbox"],
   'not-stopped': ['transient', () => "the step's processes did not end"],

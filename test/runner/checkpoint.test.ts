@@ -119,6 +119,14 @@ describe('a clone', () => {
     expect(await gitOk(tree, 'status', '--porcelain', '--ignored')).toBe('')
   })
 
+  // Redis may go back to before them: they would not be run again, without their work.
+  it('is not made where steps have run', async () => {
+    await clone()
+    await runStep(runner, 'echo work > work.txt')
+    await expect(clone()).rejects.toMatchObject({ kind: 'transient', owner: 'sandbox', message: expect.stringContaining('steps have run in this sandbox') as string })
+    expect(await readFile(join(tree, 'work.txt'), 'utf8')).toBe('work\n')
+  })
+
   it('fetches no more than git clone --depth 1 --single-branch', async () => {
     const before = repo.storage.server.wireBytes(repo.id)
     await clone()

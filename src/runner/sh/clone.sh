@@ -7,6 +7,8 @@ clone() {
   shift 8
   git_environment
   lock
+  # Their supervision was lost with what Redis has lost. They would count as run, and what they have made is not in a tree that is fetched anew.
+  [ -z "$(ls -A "$state/steps" 2>/dev/null)" ] || fail used ''
   # What an upload that was given up left.
   rm -f "$state"/upload-*
   rm -rf "$repository" "$private" "$state/index" "$state/attempt" "$state/head.made" "$state/save" "$state/restore" "$state/restored" "$state/filters"
