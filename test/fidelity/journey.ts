@@ -83,7 +83,7 @@ async function promoted(world: World, job: Job, site: Site, kind: Kind, sha: str
     const got = said.changed.sort().join('\n')
     if (got !== expected) problems.push(`promoted is\n${got}\nin place of\n${expected}`)
   }
-  const head = (await site.run('git rev-parse -q --verify HEAD || :')).trim()
+  const head = (await site.run("git rev-parse -q --verify 'HEAD^{commit}' || :")).trim()
   if (head !== '' && sha !== head && said.parents.join(' ') !== head) problems.push(`the job's branch has the parents "${said.parents.join(' ')}" and not the agent's HEAD ${head}`)
   if (kind.promoted === undefined) {
     const tree = (await site.run("git add -A && git -c user.name=a -c user.email=a@b.c -c commit.gpgSign=false commit -q --allow-empty --no-verify -m own >&2 && git rev-parse 'HEAD^{tree}'")).trim()

@@ -269,6 +269,38 @@ describe('a checkpoint brings back', () => {
     })
   })
 
+  it('no credential of the agent’s configuration, and the rest of it', async () => {
+    const settings = [
+      ['remote.a.url', 'https://user:p@ss-1@example.invalid/a'], ['remote.b.url', 'https://ghp_pass-2@example.invalid/b'], ['alias.two', '!curl https://c:pass-3@h.invalid https://d:pass-4@h.invalid'], ['sendemail.smtpPass', 'pass-5'],
+      ['hub.oauth-token', 'pass-6'], ['url.https://u:pass-7@example.invalid/.insteadOf', 'https://example.invalid/'], ['remote.c.url', 'ssh://git@example.invalid/c'], ['url.ssh://git@example.invalid/.insteadOf', 'https://other.invalid/'], ['include.path', '../.gitconfig'],
+    ] as const
+    for (const [key, value] of settings) await inTree('config', key, value)
+    const made = await checkpoint()
+    expect(await gitOk(join(sandbox.home, '.switchyard/git'), 'show', `${made.sha}^2:meta`)).not.toContain('ss-')
+    await restored(made, async (path) => {
+      expect(await gitOk(path, 'config', '--local', '--get-regexp', '^(remote.c|url|include|remote.b)')).toBe(
+        'remote.b.url https://example.invalid/b\nremote.c.url ssh://git@example.invalid/c\nurl.ssh://git@example.invalid/.insteadof https://other.invalid/\ninclude.path ../.gitconfig',
+      )
+    })
+  })
+
+  it('the refs and history that the agent’s git folder still has, when objects of others are gone', async () => {
+    await writeFile(file('a.txt'), 'a\n')
+    await inTree('add', '-A')
+    await inTree('commit', '-qm', 'Held')
+    const held = await inTree('rev-parse', 'HEAD')
+    const before = await checkpoint()
+    await inTree('branch', 'zzz')
+    await writeFile(file('.git/refs/heads/mmm'), `${'1'.repeat(40)}\n`)
+    const made = await checkpoint(before.sha)
+    await restored(made, async (path) => expect((await gitOk(path, 'for-each-ref', '--format=%(objectname) %(refname)', 'refs/heads')).split('\n')).toEqual([`${held} refs/heads/work`, `${held} refs/heads/zzz`]))
+
+    await inTree('commit', '-q', '--allow-empty', '-m', 'Gone')
+    const gone = await inTree('rev-parse', 'HEAD')
+    await rm(file(`.git/objects/${gone.slice(0, 2)}/${gone.slice(2)}`))
+    expect((await runner.commit(finalCommit, callOptions)).sha).toBe(held)
+  })
+
   it('the work of an agent that left the job’s branch', async () => {
     await inTree('checkout', '--quiet', '-b', 'its-own')
     await writeFile(file('own.txt'), 'own\n')

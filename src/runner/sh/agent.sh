@@ -97,6 +97,8 @@ open_agent() {
         ;;
     esac
     case $common in /*) ;; *) common=$at/$common ;; esac
+    # A ".git" that is a link has two names.
+    [ "$own" = "$common" ] || [ "$(cd "$own" && pwd -P)" != "$(cd "$common" && pwd -P)" ] || common=$own
     case $answer in *sha256) usable='' ;; esac
     [ -d "$common/objects" ] || usable=''
   fi

@@ -110,18 +110,31 @@ restore_refs() {
 }
 
 restore_operations() {
+  # What setup made and the agent has removed, or has replaced by a link, is not there any more.
+  git_files >"$work/git.files"
+  if [ "$(($(wc -l <"$work/git.files")))" -le $most_git_files ]; then
+    while IFS= read -r file; do rm -f "$own/$file"; done <"$work/git.files"
+  fi
   for file in $operation_files; do rm -rf "${own:?}/$file"; done
   git_ ls-tree -r "$restored_from" git/ | while IFS="$tab" read -r entry name; do
     file=${name#git/}
     case $file in *[!A-Za-z0-9._/-]* | *..* | /*) continue ;; esac
     known_file=
-    for each in $operation_files $shared_files; do
+    for each in $saved_files; do
       case $file in "$each" | "$each"/*) known_file=1 ;; esac
     done
     [ -n "$known_file" ] || continue
     folder=$own/$file
     folder=${folder%/*}
-    mkdir -p "$folder" && [ ! -L "$own/$file" ] && git_ cat-file blob "$restored_from:$name" >"$own/$file" || continue
+    mkdir -p "$folder" || continue
+    case $entry in
+      120000*)
+        rm -rf "${own:?}/$file"
+        ln -s "$(git_ cat-file blob "$restored_from:$name")" "$own/$file"
+        continue
+        ;;
+    esac
+    [ ! -L "$own/$file" ] && git_ cat-file blob "$restored_from:$name" >"$own/$file" || continue
     case $entry in 100755*) chmod +x "$own/$file" ;; esac
   done
 }
@@ -152,7 +165,10 @@ restore_entries() {
   # Every key of which any entry differs, whole.
   { comm -23 "$work/entries.a" "$work/entries.b"; comm -13 "$work/entries.a" "$work/entries.b"; } | sed "s/$soh.*//" | sort -u >"$work/keys"
   while IFS= read -r key; do
-    git_ config -f "$1" --unset-all "$key" 2>/dev/null
+    case $key in
+      include.path) git_ config -f "$1" --unset-all "$key" '!^lfs\.config$' ;;
+      *) git_ config -f "$1" --unset-all "$key" ;;
+    esac 2>/dev/null
   done <"$work/keys"
   while IFS= read -r entry; do
     key=${entry%%"$soh"*} value=${entry#*"$soh"}
@@ -320,13 +336,21 @@ restore_one() {
       ;;
     submodule)
       folder=$(sed -n 's/^T //p' "$work/inner" | head -n 1)
-      case $folder in modules/*) ;; *) return ;; esac
-      is_inside "$folder" && [ ! -e "$place/.git" ] || return
-      new_repository "$common/$folder" && mkdir -p "$place" || return
-      up=$(printf '%s/' "$path" | tr '\n' x | sed 's,[^/][^/]*/,../,g')
-      printf 'gitdir: %s.git/%s\n' "$up" "$folder" >"$place/.git"
-      up=$(printf '.git/%s/' "$folder" | sed 's,[^/][^/]*/,../,g')
-      git_ config -f "$common/$folder/config" core.worktree "$up$path"
+      case $folder in modules/* | '') ;; *) return ;; esac
+      is_inside "${folder:-.}" && [ ! -e "$place/.git" ] && mkdir -p "$place" || return
+      if [ -z "$folder" ]; then new_repository "$place/.git" || return; else
+        new_repository "$own/$folder" || return
+        if [ "$own" = "$at/.git" ]; then
+          up=$(printf '%s/' "$path" | tr '\n' x | sed 's,[^/][^/]*/,../,g')
+          printf 'gitdir: %s.git/%s\n' "$up" "$folder" >"$place/.git"
+          up=$(printf '.git/%s/' "$folder" | sed 's,[^/][^/]*/,../,g')
+          git_ config -f "$own/$folder/config" core.worktree "$up$path"
+        else
+          # Where the one lies to the other is not said by their names.
+          printf 'gitdir: %s\n' "$own/$folder" >"$place/.git"
+          git_ config -f "$own/$folder/config" core.worktree "$place"
+        fi
+      fi
       ;;
     repository)
       [ ! -e "$place/.git" ] || return

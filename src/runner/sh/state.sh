@@ -12,18 +12,22 @@
 #     E PATH                     an empty folder, M MODE PATH: a mode that is none of the two that files have here
 #     K SHA KIND PATH            a checkpoint of the repository, worktree or submodule there; ~/ stands for the home, ../ for the folder
 #                                that the repository lies in
-#     T FOLDER                   of a submodule: its git folder, below the one that it belongs to
+#     T FOLDER                   of a submodule: its git folder, below the one that it belongs to; none where it lies in its work tree
 #     L NAME                     a filter that is configured
 #     P N PATH                   one of checkpoint.paths, which is paths/N
-#   git/       files of operations under way, of the stash's list, of private excludes
+#   git/       files of operations under way, of the stash's list, of private excludes; links as links
 #   tags/      tag objects; objects/: blobs and trees that refs or the index name
 # Its parents are the commits that refs and operations name. The same state is the same commit: it has no time of its own.
 
-operation_files='MERGE_HEAD MERGE_MSG MERGE_MODE MERGE_AUTOSTASH CHERRY_PICK_HEAD REVERT_HEAD ORIG_HEAD REBASE_HEAD AUTO_MERGE SQUASH_MSG
-  BISECT_LOG BISECT_START BISECT_NAMES BISECT_TERMS BISECT_EXPECTED_REV BISECT_ANCESTORS_OK rebase-merge rebase-apply sequencer'
-shared_files='info/exclude info/attributes info/sparse-checkout logs/refs/stash rr-cache hooks'
+operation_files='MERGE_HEAD MERGE_MSG MERGE_MODE MERGE_RR MERGE_AUTOSTASH CHERRY_PICK_HEAD REVERT_HEAD ORIG_HEAD REBASE_HEAD AUTO_MERGE SQUASH_MSG
+  BISECT_LOG BISECT_START BISECT_NAMES BISECT_TERMS BISECT_EXPECTED_REV BISECT_ANCESTORS_OK BISECT_FIRST_PARENT BISECT_HEAD BISECT_RUN
+  NOTES_MERGE_REF NOTES_MERGE_PARTIAL NOTES_MERGE_WORKTREE rebase-merge rebase-apply sequencer'
+shared_files='info/exclude info/attributes info/sparse-checkout info/grafts logs/refs/stash rr-cache hooks'
+# Of a linked worktree alone.
+linked_files='info/sparse-checkout locked'
 # Nothing larger is carried along of a repository that is not the job's own, in KiB.
 most_foreign_kib=65536
+most_git_files=2000
 
 # agent_head: sets `head` (empty when there is no commit yet) and `head_ref` (empty when HEAD is detached).
 agent_head() {
@@ -31,6 +35,11 @@ agent_head() {
   [ -n "$usable" ] || return 0
   head_ref=$(agent_ symbolic-ref -q HEAD 2>/dev/null) || head_ref=
   head=$(agent_ rev-parse -q --verify 'HEAD^{commit}' 2>/dev/null) || head=
+  # A branch without a commit has nothing to name.
+  if [ -z "$head" ] && [ -n "$outermost" ] && gone=$(agent_ rev-parse -q --verify HEAD 2>/dev/null) && is_sha "$gone"; then
+    head=$known
+    note "the agent's git folder lacks the commit $gone, which HEAD names; the last one that was saved is taken in its place"
+  fi
   [ -n "$head$head_ref" ] || stand_in "git takes the agent's HEAD for nothing that is known"
 }
 
@@ -114,7 +123,8 @@ write_state_tree() {
 }
 
 state_refs() {
-  agent_ for-each-ref --format='%(objectname) %(objecttype) %(refname) %(symref)' >"$work/refs" 2>"$work/error"
+  # At a ref whose object is gone it gives up.
+  agent_ for-each-ref --format='%(objectname) %(objecttype) %(refname) %(symref)' >"$work/refs" 2>"$work/error" || whole_refs
   # Of remotes, where the job began is there in every sandbox, and a submodule's tell which of its commits others can fetch. The refs of a
   # linked worktree are those of its repository. Nothing that is pushed leads to other branches than the one that HEAD is on.
   linked=1
@@ -135,24 +145,43 @@ state_refs() {
     }' "$work/refs"
 }
 
-state_operations() {
-  : >"$work/files"
-  for file in $operation_files; do
-    [ ! -e "$own/$file" ] || (cd "$own" && find "$file" -type f) >>"$work/files"
+# git_files: the files and links of operations under way, and those that the repository's worktrees share, below $own.
+git_files() {
+  saved_files="$operation_files $linked_files"
+  [ "$own" != "$common" ] || saved_files="$operation_files $shared_files"
+  for file in $saved_files; do
+    [ ! -e "$own/$file" ] && [ ! -L "$own/$file" ] || (cd "$own" && find "$file" \( -type f -o -type l \) ! -name '*.sample')
   done
-  if [ "$own" = "$common" ]; then
-    for file in $shared_files; do
-      [ ! -e "$own/$file" ] || (cd "$own" && find "$file" -type f ! -name '*.sample') >>"$work/files"
-    done
-  elif [ -f "$own/info/sparse-checkout" ]; then
-    echo info/sparse-checkout >>"$work/files"
-  fi
-  [ -s "$work/files" ] || return 0
+}
+
+# whole_refs: into $work/refs, those that lead to something.
+whole_refs() {
+  agent_ for-each-ref --format='%(objectname) %(refname) %(symref)' 2>/dev/null | sed 's/ $//' >"$work/refs.named"
+  cut -d ' ' -f 1 "$work/refs.named" | agent_ cat-file --batch-check='%(objectname) %(objecttype)' 2>/dev/null >"$work/refs.types"
+  # The branch that HEAD is on stands where the commit does that was taken in its place.
+  paste -d ' ' "$work/refs.types" "$work/refs.named" | awk -v ref="$head_ref" -v head="$head" '
+    $2 != "missing" { print $1, $2, $4, $5; next }
+    $4 == ref && head != "" { print head, "commit", $4 }' | sed 's/ $//' >"$work/refs"
+  paste -d ' ' "$work/refs.types" "$work/refs.named" | awk -v ref="$head_ref" '$2 == "missing" && $4 != ref { print $4 }' | head -n 5 | while IFS= read -r name; do
+    note "the ref $name is not saved: the agent's git folder lacks what it names"
+  done
+}
+
+state_operations() {
+  git_files >"$work/git.files"
+  [ -s "$work/git.files" ] || return 0
   # Nobody needs a thousand of them, or a large one.
-  if [ "$(($(wc -l <"$work/files")))" -gt 2000 ]; then
+  if [ "$(($(wc -l <"$work/git.files")))" -gt $most_git_files ]; then
     note 'there are more than 2,000 files of git operations under way; none of them is saved'
     return 0
   fi
+  : >"$work/files"
+  while IFS= read -r name; do
+    if [ -L "$own/$name" ]; then
+      printf '120000 %s\tgit/%s\n' "$(printf '%s' "$(readlink "$own/$name")" | git_ hash-object -w --stdin)" "$name" >>"$work/entries"
+    else printf '%s\n' "$name" >>"$work/files"; fi
+  done <"$work/git.files"
+  [ -s "$work/files" ] || return 0
   (cd "$own" && git_ hash-object -w --no-filters --stdin-paths <"$work/files") >"$work/hashes" 2>"$work/error" || {
     full_disk
     note "the files of git's operations under way could not be read: $(said)"
@@ -163,18 +192,22 @@ state_operations() {
     [ ! -x "$own/$name" ] || mode=100755
     printf '%s %s\tgit/%s\n' "$mode" "$sha" "$name"
     case $name in
+      info/grafts) grep -aoE '[0-9a-f]{40}' "$own/$name" >>"$work/words" ;;
       hooks/* | info/* | rr-cache/*) ;;
       *) grep -aoE '[0-9a-f]{40}' "$own/$name" >>"$work/words" ;;
     esac
   done >>"$work/entries"
 }
 
-# What may hold a credential, or says where the folder lies, stays away.
-private_keys='^(http\.|credential\.|url\.|include|core\.(worktree|bare|sshcommand|askpass|fsmonitor|gitproxy|repositoryformatversion)|extensions\.[^w]|gpg\.|lfs\..*\.access|.*\.(token|password|extraheader))'
+# What may hold a credential, or says where the folder lies, stays away; so does the include that is ours, see lfs.sh.
+private_keys="^(http\\.|credential\\.|url\\.(https?|ftps?)://[^/]*@|include[^$soh]*$soh(/|lfs\\.config\$)|core\\.(worktree|bare|sshcommand|askpass|fsmonitor|gitproxy|repositoryformatversion)|extensions\\.[^w]|lfs\\..*\\.access|[^$soh]*\\.[a-z0-9-]*(token|secret|password|passwd|passphrase|smtppass|apikey|extraheader)($soh|\$)|imap\\.pass$soh)"
 
-# entries_of FILE: its entries, a line each.
+stx=$(printf '\002')
+
+# entries_of FILE: its entries, a line each. A user before a host may be a token, but where it is a user of ssh.
 entries_of() {
-  [ ! -f "$1" ] || git_ config -f "$1" -z --no-includes --list 2>/dev/null | tr '\n\0' '\001\n' | grep -viE "$private_keys" | sed 's,://[^/@]*@,://,'
+  [ ! -f "$1" ] || git_ config -f "$1" -z --no-includes --list 2>/dev/null | tr '\n\0' '\001\n' | grep -viE "$private_keys" |
+    sed -e "s,\(ssh://[^/@: $soh]*\)@,\1$stx,g" -e "s,://[^/ $soh]*@,://,g" -e "s,$stx,@,g"
 }
 
 # configuration LETTER FILE: the same with that letter into the state's lines, kept for the next time.
@@ -381,7 +414,7 @@ ignored() { agent_ ls-files -o -i --exclude-standard --directory 2>/dev/null | s
 # is_listed: the ignored folders are known from the last save, and nothing outside of the work tree that says what is ignored was written since.
 is_listed() {
   [ -f "$work/ignored" ] && [ -f "$work/found.last" ] &&
-    [ -z "$(find "$common/info/exclude" "$common/config" "$own/config.worktree" "$HOME/.gitconfig" "$HOME/.config/git/config" "$HOME/.config/git/ignore" /etc/gitconfig \
+    [ -z "$(find -L "$common/info/exclude" "$common/config" "$own/config.worktree" "$HOME/.gitconfig" "$HOME/.config/git/config" "$HOME/.config/git/ignore" /etc/gitconfig \
       -newer "$work/ignored" 2>/dev/null)" ]
 }
 
@@ -469,7 +502,7 @@ specials() {
 # The repositories, linked worktrees and submodules that staging has found, and the worktrees elsewhere: each a checkpoint of its own.
 state_within() {
   number=0
-  if [ "$own" = "$common" ] && [ -d "$common/worktrees" ]; then
+  if [ "$own" = "$common" ] && [ -n "$outermost" ] && [ -d "$common/worktrees" ]; then
     for entry in "$common"/worktrees/*/gitdir; do
       [ -f "$entry" ] || continue
       place=$(head -c 5000 "$entry")
@@ -524,7 +557,7 @@ state_within() {
 
 # save_within KIND PLACE FOLDER: in a shell of its own. Leaves the checkpoint's sha in FOLDER/saved.
 save_within() {
-  outermost='' within_kind=$1
+  outermost='' within_kind=$1 around=$own
   open_agent "$2" "$3"
   [ -n "$usable" ] || return
   agent_head
@@ -537,11 +570,13 @@ save_within() {
   from=${head:-4b825dc642cb6eb9a060e54bf8d69288fbee4904} origin=$from
   nested_as=gitlink
   stage
-  : >"$work/within"
+  # What lies in a repository that lies in this one was found from without.
+  [ "$within_kind" != repository ] || : >"$work/within"
   : >"$work/changed"
   [ "$within_kind" != worktree ] || agent_ diff-index --cached --name-only "$from" 2>/dev/null | head -n 200 >"$work/changed"
   state_of
-  [ "$within_kind" != submodule ] || printf 'T %s\n' "${own#*/.git/}" >>"$work/meta"
+  case $within_kind$own in submodule"$around"/*) printf 'T %s\n' "${own#"$around"/}" >>"$work/meta" ;; esac
+  [ "$within_kind" = repository ] || state_within
   state_written
   parents="-p $state_commit"
   [ -z "$head" ] || parents="-p $head $parents"

@@ -48,6 +48,13 @@ export const history: readonly Kind[] = [
   { name: 'a revert under way', agent: `${identity}; echo 1 > file-1; git commit -qam one; echo 2 > file-1; git commit -qam two; git revert HEAD~1 || :` },
   { name: 'patches being applied', agent: `${conflict}; git format-patch -q -1 side -o ~/patches; git am -3 ~/patches/* || :` },
   { name: 'a bisection under way', agent: `${identity}; for i in 1 2 3 4 5; do echo $i > c; git add -A; git commit -qm "c$i"; done; git bisect start; git bisect bad; git bisect good HEAD~4` },
+  {
+    name: 'operations under way that git keeps in files of their own',
+    setup: String.raw`mkdir -p .git/hooks; printf '#!/bin/sh\nexit 1\n' > .git/hooks/pre-commit; chmod +x .git/hooks/pre-commit; cp .git/hooks/pre-commit .git/hooks/pre-push; echo '*.setup' > .git/info/exclude`,
+    agent: `rm .git/hooks/pre-commit; git config rerere.enabled true; ${conflict}; git bisect start --first-parent --no-checkout HEAD HEAD~1; git notes --ref=a add -m one HEAD; git notes --ref=b add -m two HEAD
+git config core.notesRef refs/notes/a; git notes merge b || :; git merge side || :; echo '*.private' > excludes; ln -sf ../../excludes .git/info/exclude; ln -sf ../../run.sh .git/hooks/pre-push; echo p > a.private
+git checkout -q --detach 2>/dev/null || :; echo "$(git rev-parse HEAD)" > .git/info/grafts; test -f .git/MERGE_RR -a -f .git/BISECT_HEAD -a -f .git/NOTES_MERGE_REF`,
+  },
   { name: 'a conflict of every sort', agent: `${identity}; git checkout -q -b side; git rm -q file-1; echo s >> file-2; git mv file-3 moved-s; git rm -q file-4; mkdir file-4; echo x > file-4/x; echo add-s > both; git add -A; git commit -qm side; git checkout -q -; echo m >> file-1; git rm -q file-2; git mv file-3 moved-m; echo m >> file-4; echo add-m > both; git add -A; git commit -qm main; git merge side || :` },
   { name: 'staged against unstaged', agent: 'echo 1 >> file-1; git add file-1; echo 2 >> file-1; git rm -q --cached file-2; git rm -q file-3; echo back > file-3; git mv file-4 renamed; echo new > new; git add new; rm new; chmod +x file-5; git add file-5; chmod -x file-5; echo intent > intent; git add -N intent' },
   { name: 'everything removed from the index', agent: 'git rm -rq --cached .; echo x > x' },
@@ -56,6 +63,11 @@ export const history: readonly Kind[] = [
   { name: 'an index that was deleted', agent: 'rm .git/index; echo x > x' },
   { name: 'commits made without an index', agent: `${identity}; t=$(echo plumbing | git hash-object -w --stdin); t=$(printf '100644 blob %s\\tonly\\n' "$t" | git mktree); git update-ref HEAD "$(git commit-tree -m plumbing -p HEAD "$t")"` },
   { name: 'objects in packs, alternates and loose', agent: `${identity}; git init -q ~/alt; (cd ~/alt; echo alt > alt; git add -A; git commit -qm alt); echo ~/alt/.git/objects > .git/objects/info/alternates; git branch from-alt "$(git -C ~/alt rev-parse HEAD)"; echo x > x; git add x; git commit -qm x; git repack -q -d; echo y > y; git add y` },
+  { name: 'a hooks folder that is a link', agent: 'mkdir .githooks; echo tracked > .githooks/pre-commit; ln -s ../.githooks .git/hooks; echo x > x' },
+  { name: 'a hooks folder in place of a link that setup makes', setup: 'mkdir -p .githooks; echo tracked > .githooks/pre-commit; ln -s ../.githooks .git/hooks', agent: 'rm .git/hooks; mkdir .git/hooks; echo own > .git/hooks/pre-commit' },
+  { name: 'a .git that is a link', agent: `${identity}; mv .git ~/kept.git; ln -s ~/kept.git .git; echo x > x; git add x; git commit -qm x; echo y > y`, notHeld: /^worktrees$/ },
+  { name: 'refs to objects that are gone', agent: `${identity}; git branch aaa; echo 1111111111111111111111111111111111111111 > .git/refs/heads/mmm; git branch zzz; git tag v1; echo x > x; git add x; git commit -qm x`, notHeld: /^(complete|history|ref .*)$/ },
+  { name: 'HEAD on a commit that is gone', agent: `${identity}; echo x > x; git add x; git commit -qm x; rm -f .git/objects/$(git rev-parse HEAD | sed 's,..,&/,'); echo y > y`, promoted: { x: 'A', y: 'A' }, notHeld: /./ },
   { name: 'packed refs', agent: `${identity}; git checkout -q -b topic; echo x > x; git add x; git commit -qm x; git tag v1; git pack-refs --all --prune; echo y > y` },
   { name: 'remote branches of the agent, and a remote', agent: `${identity}; git init -q --bare ~/up.git; git remote add upstream ~/up.git; echo x > x; git add x; git commit -qm x; git push -q upstream HEAD:refs/heads/there` },
 ]

@@ -44,5 +44,13 @@ git -c protocol.file.allow=always submodule --quiet add ~/sub 'vendor/s\"ü b'; 
   { name: 'submodules with files in their folders', origin: submoduleOrigin, agent: "mkdir -p 'vendor/müll'; echo inside > 'vendor/müll/x'; echo work >> README.md", unsaved: ['vendor/müll'], promoted: { 'README.md': 'M' }, notHeld: /^file vendor/ },
   { name: 'a submodule that is removed', origin: submoduleOrigin, agent: "git rm -q --cached 'vendor/b c'; rm -rf 'vendor/b c'; git config -f .gitmodules --remove-section submodule.b" },
   { name: 'a submodule with work in it', agent: `${identity}; git init -q ~/sub; (cd ~/sub; echo s > s; git add -A; git commit -qm s); git -c protocol.file.allow=always submodule --quiet add ~/sub 'vendor/sü b'; git commit -qm submodule; git config 'submodule.vendor/sü b.url' https://example.invalid/s; cd 'vendor/sü b'; git remote set-url origin https://example.invalid/s; echo more >> s; git commit -qam inner; echo dirty >> s; echo new > new`, unsaved: ['vendor/sü b'], promoted: { '.gitmodules': 'A', '"vendor/s\\303\\274 b"': 'A' } },
+  {
+    name: 'a submodule within a submodule, one whose git folder lies in it, and one in a linked worktree that is locked',
+    agent: `${identity}; git init -q ~/inner; (cd ~/inner; echo i > i; git add -A; git commit -qm i); git init -q ~/sub; add='git -c protocol.file.allow=always submodule --quiet'; (cd ~/sub; echo s > s; git add -A; git commit -qm s; $add add ~/inner in; git commit -qm in)
+$add add ~/sub sub; git init -q lib; (cd lib; echo l > l; git add -A; git commit -qm l); $add add ./lib lib; git config submodule.lib.url https://example.invalid/l; $add update --init --recursive sub; git commit -qm submodules; git worktree add -q ../w -b w; (cd ../w; $add update --init sub); git worktree lock --reason why ../w
+git config submodule.sub.url https://example.invalid/s; git -C sub config submodule.in.url https://example.invalid/i; for r in sub sub/in ../w/sub; do git -C $r remote set-url origin https://example.invalid/r; done; (cd sub/in; echo more >> i; git commit -qam more; echo dirty >> i; echo new > new); (cd ../w/sub; echo more >> s; git commit -qam more; echo new > new); (cd lib; echo more >> l)
+git -C ../w/sub status --short >&2; echo x > x`,
+    promoted: { '.gitmodules': 'A', lib: 'A', sub: 'A', x: 'A' },
+  },
   { name: 'a submodule deinitialised', agent: `${identity}; git init -q ~/sub; (cd ~/sub; echo s > s; git add -A; git commit -qm s); git -c protocol.file.allow=always submodule --quiet add ~/sub sub; git commit -qm submodule; git submodule --quiet deinit -f sub` },
 ]
