@@ -32,6 +32,8 @@ const piecesPerRead = 32
 const blockMs = 2_000
 /** How far back a resumed reader looks for the piece before, to join split characters and to see gaps. */
 const lookBack = 32
+/** Of so many pieces it is remembered which they were: where Redis goes back by no more, a reader goes on with the first that is another one. */
+const remembered = 1_000
 
 interface Piece {
   readonly seq: number
@@ -42,13 +44,15 @@ interface Piece {
 /**
  * Reads a job's output from its log stream, in order. `data` is exact; `text` joins characters that are split over
  * pieces of the same stream. Where the middle of a long output was dropped, a piece of the stream `system` says how
- * many bytes are missing, such as `[… 123456 bytes omitted …]`; who resumes behind that may be told so again.
+ * many bytes are missing, such as `[… 123456 bytes omitted …]`; who resumes behind that may be told so again. Where Redis went back to before what was read
+ * (an older snapshot, a replica that lagged), numbers come again: such a piece says so, and from there on it is read as it is now.
  */
 export async function* readLog(source: LogSource, jobId: string, options: ReadLogOptions = {}): AsyncGenerator<LogLine, void, undefined> {
   const { signal, follow = false } = options
   const key = source.keys.log(jobId)
   let last = options.after ?? 0
   const text = new TextJoiner(last === 0)
+  const seen = new SeenPieces(last === 0)
   let blocking: Redis | undefined
   let stopListening: (() => void) | undefined
   let wake: () => void = () => undefined
@@ -62,6 +66,12 @@ export async function* readLog(source: LogSource, jobId: string, options: ReadLo
       const range = (blocking ?? source.redis).xrangeBuffer(key, `(${last}-0`, '+', 'COUNT', piecesPerRead)
       let pieces = (await untilAborted(range, signal)).map(parsePiece)
       if (pieces.length === 0) {
+        const before = await seen.goneBack(blocking ?? source.redis, key, last)
+        if (before !== null) {
+          last = before
+          yield wentBack(before)
+          continue
+        }
         if (!follow) return
         if (await source.hasEnded(jobId)) {
           // What was written between our read and the end is there now.
@@ -98,6 +108,7 @@ export async function* readLog(source: LogSource, jobId: string, options: ReadLo
           yield { ...line, text: text.join(line) }
         }
         last = seq
+        seen.add(seq, line)
       }
     }
   } finally {
@@ -109,6 +120,51 @@ export async function* readLog(source: LogSource, jobId: string, options: ReadLo
 function omission(next: Omit<LogLine, 'text'>, omitted: number): LogLine {
   const text = `[… ${omitted} bytes omitted …]\n`
   return { ...next, seq: next.seq - 1, stream: 'system', offset: next.offset - omitted, data: Buffer.from(text), text }
+}
+
+function wentBack(seq: number): LogLine {
+  const text = '[… Redis went back to before what was shown last: some of that is lost, and what follows may be shown again …]\n'
+  return { seq, step: '', stream: 'system', attempt: 0, offset: 0, atMs: Date.now(), data: Buffer.from(text), text }
+}
+
+/** Which pieces a reader has seen, by which it knows a log whose numbers come again. */
+class SeenPieces {
+  readonly #marks = new Map<number, string>()
+
+  /** @param fromStart whether the reader began with the first piece. */
+  constructor(private readonly fromStart: boolean) {}
+
+  add(seq: number, line: Piece['line']): void {
+    this.#marks.set(seq, markOf(line))
+    if (this.#marks.size <= remembered) return
+    for (const oldest of this.#marks.keys()) {
+      this.#marks.delete(oldest)
+      return
+    }
+  }
+
+  /** @returns behind which piece to read on where the log ends before what was read, or with another piece; null where it ends with that one. */
+  async goneBack(redis: Redis, key: string, last: number): Promise<number | null> {
+    if (last === 0) return null
+    const [newest] = (await redis.xrevrangeBuffer(key, '+', '-', 'COUNT', 1)).map(parsePiece)
+    if (newest === undefined || newest.seq > last) return null
+    const mark = this.#marks.get(newest.seq)
+    if (newest.seq === last && (mark === undefined || mark === markOf(newest.line))) return null
+    const [oldest = last] = this.#marks.keys()
+    const pieces = oldest > newest.seq ? [] : (await redis.xrangeBuffer(key, `${oldest}-0`, '+', 'COUNT', remembered)).map(parsePiece)
+    let same: number | null = null
+    for (const { seq, line } of pieces) {
+      if (this.#marks.get(seq) !== markOf(line)) break
+      same = seq
+    }
+    this.#marks.clear()
+    // Who has seen all, and nothing of which is there any more, is shown all that is; who began behind something does not know what came before.
+    return same ?? (this.fromStart ? 0 : newest.seq)
+  }
+}
+
+function markOf(line: Piece['line']): string {
+  return line === null ? 'end' : `${line.step} ${line.stream} ${line.attempt} ${line.offset} ${line.atMs} ${line.data.length}`
 }
 
 const streamName = z.enum(['stdout', 'stderr', 'system'])

@@ -26,5 +26,5 @@ async function refuseWrites({ world, random }: Step): Promise<void> {
 
 /** As a restart without the latest of the append-only file, or a replica that takes over: what was written last is lost. */
 async function goBack({ world, random }: Step): Promise<void> {
-  await world.alone(() => world.goBack(random.pick([0, 20, 200, 1_000])))
+  await world.alone(() => world.goBack(random.pick([0, 20, 200, 1_000, 5_000])))
 }

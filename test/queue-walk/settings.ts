@@ -9,7 +9,7 @@ export interface WalkSettings {
   readonly freeze: boolean
   /** Providers refuse, hang, lose answers, and can't be reached for a while. */
   readonly trouble: boolean
-  /** Redis freezes, refuses writes, and goes back by up to a second. */
+  /** Redis freezes, refuses writes, and goes back by up to five seconds, which is longer than a lease. */
   readonly restart: boolean
 }
 

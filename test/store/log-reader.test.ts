@@ -74,6 +74,33 @@ describe('reading', () => {
     }
   })
 
+  it.each([['by less than it was read', 2, ['one\n', 'two\n']], ['to before all that was read', 0, []]])('says that Redis went back %s, and goes on with what is another piece', async (_what, kept, before) => {
+    const { client, write, read, finish } = await start()
+    const keys = [redis.keys.run('job'), redis.keys.log('job'), redis.keys.logAccount('job')]
+    for (const line of before) await write(line)
+    const dumps = await Promise.all(keys.map((key) => client.dumpBuffer(key)))
+    await write('lost\n')
+    await write('lost too\n')
+    const told: LogLine[] = []
+    const reading = (async () => {
+      for await (const line of read({ follow: true })) told.push(line)
+    })()
+    await until(() => told.length === before.length + 2, 'all of it was read')
+    const resumed = told.at(-1)!.seq
+    for (const [index, key] of keys.entries()) {
+      if (dumps[index] == null) await client.del(key)
+      else await client.restore(key, 0, dumps[index], 'REPLACE')
+    }
+    await write('anew\n', { step: 'next' })
+    await finish()
+    await reading
+    const went = expect.stringContaining('Redis went back') as string
+    expect(told.map(({ text }) => text)).toEqual([...before, 'lost\n', 'lost too\n', went, 'anew\n'])
+    expect(told.slice(-2).map(({ seq }) => seq)).toEqual([kept, kept + 1])
+    // Who resumes can't know which of it is another piece.
+    expect((await collect(read({ after: resumed + 1, follow: true }))).map(({ text }) => text)).toEqual([went])
+  })
+
   it('says how much of the middle is missing, and numbers that so that resuming behind it repeats and skips no piece', async () => {
     const { write, read } = await start({ logMaxBytesPerStream: 8 * 1024 })
     for (let index = 0; index < 100; index++) await write(String(index).padStart(1000, '.'))
@@ -100,7 +127,7 @@ describe('following', () => {
     await until(async () => !String(await client.call('CLIENT', 'LIST')).includes('cmd=xread'), 'no connection of the reader is left')
     // Of a job that has ended, from the start and from behind its end.
     expect(await collect(read({ follow: true }))).toHaveLength(2)
-    expect(await collect(read({ follow: true, after: 99 }))).toEqual([])
+    expect(await collect(read({ follow: true, after: 3 }))).toEqual([])
   })
 
   it('stops at once with the reason of the signal', async () => {
