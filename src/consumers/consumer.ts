@@ -231,6 +231,7 @@ export class Consumer {
       leaseMs: settings.leaseMs,
       startedAtMs: now(),
       onTurn: watch('announcer', settings.leaseMs),
+      onLost: () => metrics.add('cicd.system.errors', ['redis', 'lost-writes']),
       log,
     })
     const drains: DrainWatch = new DrainWatch({ ledger, providers: () => [...providers.keys()], isBusy: () => intake.inHand > 0, everyMs: Math.max(500, settings.leaseMs / 3), log })

@@ -43,7 +43,22 @@ const saidSchema = z.object({
   draining: z.boolean().default(false),
   ttlMs: z.number().nullable().default(null),
 })
-const announceReply = z.tuple([z.string(), z.number(), z.array(z.string())])
+const announceReply = z.tuple([z.string(), z.number(), z.array(z.string()), z.string(), z.number()])
+/** Which announcement of its process it is, and when it was made; nothing of a release that does not say so. */
+const numberedSchema = z.object({ number: z.number(), atMs: z.number() })
+
+/** Redis is known to have lost writes. */
+export interface LostWrites {
+  /** Those since then, in milliseconds since 1970 by this process's clock; null where that can't be told: all, or those of minutes and more. */
+  readonly sinceMs: number | null
+}
+
+/** An announcement that Redis has answered. */
+interface Acknowledged {
+  readonly consumer: string
+  readonly number: number
+  readonly redisMs: number
+}
 
 export interface Announcement {
   readonly consumer: string
@@ -101,6 +116,9 @@ export interface LiveConsumer {
 
 /** Who is there and has what: consumers announce themselves, each for a while. The rules are in lua/roster-announce.lua. */
 export class Roster {
+  private number = 0
+  private acknowledged: Acknowledged | null = null
+
   constructor(
     private readonly redis: Redis,
     private readonly keys: Keys,
@@ -108,11 +126,13 @@ export class Roster {
 
   /**
    * Says what a consumer has, for `ttlMs`; one command.
-   * @returns the tenants' shares that hold for the deployment, null for none; and the names of the providers that its live consumers have.
+   * @returns the tenants' shares that hold for the deployment, null for none; the names of the providers that its live consumers have; and what Redis has lost,
+   * where it no longer knows the announcement before; null where it does.
    */
-  async announce({ consumer, profileId, profile, troubles, full = false, startedAtMs, shares, ...about }: Announcement, ttlMs: number): Promise<{ shares: SharesInForce | null; providers: string[] }> {
-    const said = { profile: profileId, queue: profile.queue, release: profile.release, troubles, full, startedAtMs, ...about, ttlMs }
-    const [json, sinceMs, providers] = announceReply.parse(
+  async announce({ consumer, profileId, profile, troubles, full = false, startedAtMs, shares, ...about }: Announcement, ttlMs: number): Promise<{ shares: SharesInForce | null; providers: string[]; lost: LostWrites | null }> {
+    const number = ++this.number
+    const said = { profile: profileId, queue: profile.queue, release: profile.release, troubles, full, startedAtMs, ...about, ttlMs, number, atMs: Date.now() }
+    const [json, sinceMs, providers, before, redisMs] = announceReply.parse(
       await runScript(
         this.redis,
         'roster-announce',
@@ -120,7 +140,9 @@ export class Roster {
         [consumer, ttlMs, JSON.stringify(said), profileId, JSON.stringify(profile), shares === null ? '' : JSON.stringify(shares.shares), shares?.sinceMs ?? ''],
       ),
     )
-    return { shares: json === '' ? null : { shares: parseShares(json), sinceMs }, providers }
+    const lost = lostSince(this.acknowledged?.consumer === consumer ? this.acknowledged : null, before, redisMs, ttlMs)
+    this.acknowledged = { consumer, number, redisMs }
+    return { shares: json === '' ? null : { shares: parseShares(json), sinceMs }, providers, lost }
   }
 
   /** This consumer is leaving. What it was able to run is believed of the deployment until its last announcement runs out. */
@@ -147,4 +169,13 @@ export class Roster {
       return [{ consumer, ...rest, seenAtMs, providers: profile?.providers ?? [], secrets: profile?.secrets ?? [] }]
     })
   }
+}
+
+/** @param before what Redis knew of the consumer, as JSON; empty for nothing. */
+function lostSince(acknowledged: Acknowledged | null, before: string, redisMs: number, ttlMs: number): LostWrites | null {
+  if (acknowledged === null) return null
+  // Its time was over by Redis' clock, as after an outage.
+  if (before === '') return redisMs - acknowledged.redisMs < ttlMs ? { sinceMs: null } : null
+  const known = numberedSchema.safeParse(JSON.parse(before)).data
+  return known !== undefined && known.number < acknowledged.number ? { sinceMs: known.atMs } : null
 }

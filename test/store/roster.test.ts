@@ -319,3 +319,24 @@ it('is not given up for what is refused for a while only, however long that goes
 it('needs the queue’s own name to be the key’s', () => {
   expect(new Keys('{x}', 'my.queue').refusals()).toBe('{x}:ready:q:my.queue:unfit')
 })
+
+describe('a Redis that went back', () => {
+  it('is known by what it no longer knows of a consumer, and what ran out while Redis was away is none', async () => {
+    const client = redis.connect()
+    const said = `${redis.keys.consumers()}:said`
+    const member = { name: 'a', providers: ['p'] }
+    expect((await announce(member)).lost).toBeNull()
+    const { atMs } = JSON.parse((await client.hget(said, 'a')) ?? '{}') as { atMs: number }
+    const older = await client.dumpBuffer(said)
+    expect((await announce(member)).lost).toBeNull()
+    await client.restore(said, 0, older, 'REPLACE')
+    expect((await announce(member)).lost).toEqual({ sinceMs: atMs })
+    expect((await announce(member)).lost).toBeNull()
+    await client.del(said)
+    expect((await announce(member)).lost).toEqual({ sinceMs: null })
+
+    await announce({ ...member, ttlMs: 1 })
+    await until(async () => (await client.exists(said)) === 0, 'it is over')
+    expect((await announce({ ...member, ttlMs: 1 })).lost).toBeNull()
+  })
+})

@@ -27,6 +27,8 @@ export interface AnnouncerParts {
   readonly startedAtMs: number
   /** Told after each announcement, also one that failed. */
   readonly onTurn?: (() => void) | undefined
+  /** Redis has lost writes. */
+  readonly onLost?: (() => void) | undefined
   readonly log: Logger
 }
 
@@ -108,13 +110,17 @@ export class Announcer {
   private async tell(): Promise<void> {
     const { consumer, roster, configured, health, full, running, places, startedAtMs, leaseMs } = this.parts
     const { id, profile } = profileOf(configured())
-    const { shares, providers } = await roster.announce(
+    const { shares, providers, lost } = await roster.announce(
       { consumer, profileId: id, profile, troubles: health.troubles(), full: full(), startedAtMs, shares: this.shares, heeds: heeded, host: hostname(), pid: process.pid, running: running(), places, draining: this.draining },
       announcementMs(leaseMs),
     )
     this.shares = shares ?? this.shares
     this.around = providers
     this.meansKnown = null
+    if (lost === null) return
+    this.parts.onLost?.()
+    const what = lost.sinceMs === null ? 'what it held' : `what was written to it since ${new Date(lost.sinceMs).toISOString()}`
+    this.parts.log.error({ sinceMs: lost.sinceMs }, `Redis has lost ${what}: it went back to an older state, or was emptied; jobs that were enqueued since are gone, and what has ended since runs again (docs/redis.md)`)
   }
 }
 

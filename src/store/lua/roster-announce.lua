@@ -5,11 +5,15 @@
 --   C:live       sorted set: profile id -> ms until which some consumer with it is believed
 --   C:profile    hash: profile id -> JSON { queue, release, providers, secrets }
 -- ARGV: consumer id, for how many ms, what it says as JSON, profile id, profile as JSON, the tenants' shares that it knows as JSON or '', since when
---       they hold in ms, '' for now. Returns {the shares that hold as JSON or '', since when, the providers that live consumers of this queue have}.
+--       they hold in ms, '' for now. Returns {the shares that hold as JSON or '', since when, the providers that live consumers of this queue have, what this
+--       consumer had said before as JSON or '', Redis' time in ms}.
 local C, R = KEYS[1], KEYS[2]
 local id, ttl, profile = ARGV[1], tonumber(ARGV[2]), ARGV[4]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
+
+-- Before it goes because its time is over: a Redis that went back knows by this what it has lost.
+local before = redis.call('HGET', C .. ':said', id) or ''
 
 -- Redis' clock may have been set back: nobody is believed for longer than they could have asked for.
 for _, key in ipairs({ C, C .. ':live' }) do
@@ -49,9 +53,9 @@ for _, name in ipairs(redis.call('ZRANGE', C .. ':live', 0, -1)) do
     seen[provider] = true
   end
 end
-if since < 0 then return { '', 0, names } end
+if since < 0 then return { '', 0, names, before, now } end
 local shares, fields = {}, redis.call('HGETALL', R .. ':shares')
 for i = 1, #fields, 2 do
   if fields[i] ~= '' then shares[fields[i]] = cjson.decode(fields[i + 1]) end
 end
-return { cjson.encode(shares), since, names }
+return { cjson.encode(shares), since, names, before, now }
