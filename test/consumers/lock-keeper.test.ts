@@ -42,6 +42,16 @@ it('gives up what Redis says is not held any more', async () => {
   expect([holds('a'), holds('b')]).toEqual([true, false])
 })
 
+it('gives up what it has taken anew itself, as where Redis went back to before it had it', async () => {
+  const { locks, lost, hold, holds, pass } = keeper(async () => [])
+  hold('a')
+  locks.hold('a', 'anew', locks.moment(), () => lost.push('a, anew'))
+  locks.start()
+  await pass(1_000)
+  locks.stop()
+  expect([holds('a'), locks.holds('a', 'anew'), lost]).toEqual([false, true, ['a']])
+})
+
 it('gives up by itself what could not be renewed for a lease, from the moment at which it was asked for', async () => {
   const { locks, lost, hold, holds, pass } = keeper(() => new Promise(() => undefined))
   hold('a')

@@ -119,7 +119,7 @@ export class Announcer {
     this.meansKnown = null
     if (lost === null) return
     this.parts.onLost?.()
-    const what = lost.sinceMs === null ? 'what it held' : `what was written to it since ${new Date(lost.sinceMs).toISOString()}`
+    const what = `what was written to it since ${lost.sinceMs === null ? 'a time that it does not know any more' : new Date(lost.sinceMs).toISOString()}`
     this.parts.log.error({ sinceMs: lost.sinceMs }, `Redis has lost ${what}: it went back to an older state, or was emptied; jobs that were enqueued since are gone, and what has ended since runs again (docs/redis.md)`)
   }
 }

@@ -19,7 +19,8 @@ interface Lease {
  *
  *   held ──renewed in time──► held
  *    ├──── Redis says that it has run out, or is another's ────► lost
- *    └──── not renewed for a lease by this process's clocks ───► lost
+ *    ├──── not renewed for a lease by this process's clocks ───► lost
+ *    └──── taken anew by this very consumer: Redis went back ──► lost
  *
  * A lock that is lost is lost for good, even when nobody has taken the job yet: its supervision ends at once. By the second
  * way a consumer that was frozen, or cut off from Redis, knows by itself that another one may be at the job: what it is about
@@ -49,6 +50,8 @@ export class LockKeeper {
 
   /** @param takenAt a moment before the lock was asked for. */
   hold(jobId: string, token: string, takenAt: Moment, onLost: () => void): void {
+    const before = this.held.get(jobId)
+    if (before !== undefined && before.token !== token) this.lose(jobId, before, 'lease lost; this consumer has taken the job anew')
     this.held.set(jobId, { token, sinceMoment: takenAt, onLost })
   }
 
