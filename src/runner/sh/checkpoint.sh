@@ -158,8 +158,13 @@ new_checkpoint() {
   if [ -n "$head" ] && [ "$head" != "$on" ]; then set -- "$on" "$head"; fi
   write_commit "$saver" "$saver_email" "$saver" "$saver_email" - "$@" "$state_commit"
   take_shallow
+  # One branch that has lost objects costs no other its commits.
+  whole=1
+  carry "$made" || {
+    find_unsound && state_written && write_commit "$saver" "$saver_email" "$saver" "$saver_email" - "$@" "$state_commit" && carry "$made"
+  } || whole=''
   # What leads to the one leads to the other: the same files, on history that was carried before.
-  if carry "$made"; then
+  if [ -n "$whole" ]; then
     [ "$descends" = 0 ] || { printf '%s\n' "$head" >"$state/head" && printf '%s %s\n' "$made" "$head" >"$state/head.made"; } || fail disk ''
   else
     note "the agent's git folder lacks objects of its own history, so this checkpoint holds its files alone: $(head -n 1 "$work/missing" | cut -c 1-200)"
@@ -198,7 +203,7 @@ commit() {
     carry "$made" || made=$plain head=$held
   }
   # What other branches hold, for those who push them.
-  carry "$state_commit" || : >"$work/tips"
+  carry "$state_commit" || { find_unsound && state_written && carry "$state_commit"; } || : >"$work/tips"
   begin
   field sha "$made"
   field head "${head:--}"

@@ -190,9 +190,11 @@ restore_index() {
   sed -n 's/^[Ss] //p' "$work/flags" | sort >"$work/skipped"
   agent_ ls-files -v | sed -n 's/^[Ss] //p' | sort >"$work/skipped.now"
   comm -13 "$work/skipped" "$work/skipped.now" | agent_ update-index --no-skip-worktree --stdin
-  comm -23 "$work/skipped" "$work/skipped.now" >"$work/skip"
+  # One that is not there yet would keep all after it from theirs.
+  agent_ ls-files | sort -u >"$work/names.staged"
+  comm -23 "$work/skipped" "$work/skipped.now" | comm -12 - "$work/names.staged" >"$work/skip"
   agent_ update-index --skip-worktree --stdin <"$work/skip"
-  sed -n 's/^[a-z] //p' "$work/flags" | agent_ update-index --assume-unchanged --stdin
+  sed -n 's/^[a-z] //p' "$work/flags" | sort | comm -12 - "$work/names.staged" | agent_ update-index --assume-unchanged --stdin
   [ "$sparse" = true ] || return 0
   # What the agent's rules leave out goes from the work tree, but for what it has there all the same.
   agent_ sparse-checkout reapply 2>/dev/null >&2
@@ -235,16 +237,22 @@ restore_work_tree() {
   fi
   number=0 links=$(agent_ config --type=bool --default=true core.symlinks 2>/dev/null)
   lines W >"$work/present"
+  sed 's/^[a-zA-Z] //' "$work/flags" >"$work/flagged.raw"
   while IFS= read -r line; do
     number=$((number + 1)) mode=${line%% *} quoted=${line#* }
     unquote "$quoted"
     is_inside "$path" || continue
-    # A file in place of a link, where git makes none.
-    [ ! -L "$at/$path" ] || [ "$links" = true ] || rm -f "$at/$path"
-    [ ! -L "$at/$path" ] || continue
     case $path in */*) mkdir -p "$at/${path%/*}" ;; esac
+    if [ "$mode" = 120000 ]; then
+      [ -d "$at/$path" ] && [ ! -L "$at/$path" ] && continue
+      target=$(git_ cat-file blob "$restored_from:raw/$number" && echo .) && rm -f "$at/$path" && ln -s "${target%.}" "$at/$path"
+      continue
+    fi
+    # A file in place of a link, where git makes none or does not look.
+    [ ! -L "$at/$path" ] || [ "$links" != true ] || grep -qxF -e "$quoted" "$work/flagged.raw" || continue
+    [ ! -L "$at/$path" ] || rm -f "$at/$path"
     git_ cat-file blob "$restored_from:raw/$number" >"$at/$path" 2>/dev/null
-    [ "$mode" != 100755 ] || chmod +x "$at/$path"
+    if [ "$mode" = 100755 ]; then chmod +x "$at/$path"; elif [ -x "$at/$path" ]; then chmod a-x "$at/$path"; fi
   done <"$work/present"
   # Git takes a file of another size for changed without a look at it, unless its entry has no size. Entries with a flag are not looked at.
   sed 's/^[0-7]* //' "$work/present" >"$work/present.names"
@@ -285,6 +293,11 @@ restore_index_difference() {
   ! grep -qx O "$work/meta" || rm -f "$index"
   lines D | sed "s/^/0 $no_sha$tab/" | agent_ update-index --index-info 2>/dev/null
   lines I | agent_ update-index --index-info 2>"$work/error" || note "what was staged is not as it was: $(said)"
+  if [ -s "$work/flags" ]; then
+    lines I | sed "s/^[^$tab]*$tab//" | sort -u >"$work/names.staged"
+    sed -n 's/^[Ss] //p' "$work/flags" | sort | comm -12 - "$work/names.staged" | agent_ update-index --skip-worktree --stdin
+    sed -n 's/^[a-z] //p' "$work/flags" | sort | comm -12 - "$work/names.staged" | agent_ update-index --assume-unchanged --stdin
+  fi
   lines N >"$work/intended"
   [ ! -s "$work/intended" ] || (export GIT_LITERAL_PATHSPECS=1 && agent_ add -N -f --pathspec-from-file="$work/intended" 2>/dev/null)
 }

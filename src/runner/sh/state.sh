@@ -75,7 +75,9 @@ state_of() {
 }
 
 # state_written: what was gathered, as a commit. Apart from it, because the outermost repository has more to add.
+#   $work/unsound  commits, of other branches and the like, below which objects are gone
 state_written() {
+  [ ! -s "$work/unsound" ] || leave_out_unsound
   sed -n 's/^K \([0-9a-f]*\) .*/\1/p' "$work/meta" >>"$work/commits"
   {
     printf '100644 %s\tmeta\n' "$(git_ hash-object -w --stdin <"$work/meta")"
@@ -111,6 +113,33 @@ state_written() {
     fail work "$(said)"
   }
   printf '%s\n' "$state_commit" >"$work/state.commit" && mv "$work/state.in" "$work/state.was"
+}
+
+# find_unsound: what of the state leads to objects that are gone, and is not HEAD. Fails when there is none.
+find_unsound() {
+  head -n 500 "$work/named" >"$work/suspect"
+  : >"$work/unsound.now"
+  while read -r sha; do
+    [ "$sha" = "$head" ] || lent rev-list --objects --quiet "$sha" "^$base" >/dev/null 2>&1 || printf '%s\n' "$sha" >>"$work/unsound.now"
+  done <"$work/suspect"
+  [ -s "$work/unsound.now" ] && mv "$work/unsound.now" "$work/unsound"
+}
+
+# leave_out_unsound: what was unsound the last time, and still is.
+leave_out_unsound() {
+  : >"$work/unsound.now"
+  while read -r sha; do lent rev-list --objects --quiet "$sha" "^$base" >/dev/null 2>&1 || printf '%s\n' "$sha" >>"$work/unsound.now"; done <"$work/unsound"
+  mv "$work/unsound.now" "$work/unsound"
+  [ -s "$work/unsound" ] || return 0
+  awk 'FILENAME ~ /\/unsound$/ { unsound[$1] = 1; next } $1 == "R" && ($2 in unsound) { print $4 }' "$work/unsound" "$work/meta" | head -n 5 | while IFS= read -r name; do
+    note "the ref $name is not saved: the agent's git folder lacks objects that it leads to"
+  done
+  awk 'FILENAME ~ /\/unsound$/ { unsound[$1] = 1; next } $1 != "R" || !($2 in unsound)' "$work/unsound" "$work/meta" >"$work/meta.sound" && mv "$work/meta.sound" "$work/meta"
+  for each in commits tips; do
+    [ -f "$work/$each" ] || continue
+    awk 'FILENAME ~ /\/unsound$/ { unsound[$1] = 1; next } !($1 in unsound)' "$work/unsound" "$work/$each" >"$work/$each.sound"
+    mv "$work/$each.sound" "$work/$each"
+  done
 }
 
 write_state_tree() {
@@ -264,9 +293,9 @@ state_index() {
   sed -n 's/^[a-zS] //p' "$work/flags" >"$work/flagged"
   while IFS= read -r quoted; do
     unquote "$quoted"
-    if [ -f "$at/$path" ] && [ ! -L "$at/$path" ]; then
+    if [ -f "$at/$path" ] || [ -L "$at/$path" ]; then
       printf '%s\n' "$quoted" >>"$work/raw"
-    elif [ ! -e "$at/$path" ] && [ ! -L "$at/$path" ]; then
+    elif [ ! -e "$at/$path" ]; then
       printf 'A %s\n' "$quoted"
     fi
   done <"$work/flagged" >"$work/absent"
@@ -328,14 +357,29 @@ state_converted() {
 # The content of files that the staged tree does not say.
 state_raw() {
   [ -s "$work/raw" ] || return 0
-  sort -u "$work/raw" >"$work/files"
+  # Links after files, whose content is read all at once.
+  : >"$work/files"
+  : >"$work/links.raw"
+  sort -u "$work/raw" >"$work/raw.all"
   while IFS= read -r quoted; do
     unquote "$quoted"
+    if [ -L "$at/$path" ]; then
+      printf '%s\n' "$quoted" >>"$work/links.raw"
+      continue
+    fi
+    printf '%s\n' "$quoted" >>"$work/files"
     mode=100644
     [ ! -x "$at/$path" ] || mode=100755
     printf 'W %s %s\n' "$mode" "$quoted" >>"$work/present"
-  done <"$work/files"
+  done <"$work/raw.all"
   (cd "$at" && git_ hash-object -w --no-filters --stdin-paths <"$work/files") >"$work/hashes" 2>"$work/error" || return 0
+  while IFS= read -r quoted; do
+    unquote "$quoted"
+    # The newline is readlink's own.
+    target=$(readlink "$at/$path" && echo .)
+    printf '%s' "${target%"$newline".}" | git_ hash-object -w --stdin >>"$work/hashes" || return 0
+    printf 'W 120000 %s\n' "$quoted" >>"$work/present"
+  done <"$work/links.raw"
   cat "$work/present" >>"$work/meta"
   awk '{ printf "100644 %s\traw/%d\n", $1, NR }' "$work/hashes" >>"$work/entries"
 }

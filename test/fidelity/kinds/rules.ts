@@ -31,6 +31,7 @@ export const rules: readonly Kind[] = [
   { name: 'skip-worktree on a file that is away', agent: 'git update-index --skip-worktree file-1 file-2; rm file-1; echo x >> file-3' },
   { name: 'skip-worktree on a changed file', agent: 'git update-index --skip-worktree file-1; echo local > file-1; echo x >> file-3' },
   { name: 'assume-unchanged on a changed file', agent: 'git update-index --assume-unchanged file-1; echo local > file-1; echo x >> file-3' },
+  { name: 'skip-worktree on files whose folder became a link or a file, and assume-unchanged on a link and on modes', agent: 'git update-index --skip-worktree src/a docs/b file-3; rm -r src docs; ln -s infra src; echo plain > docs; git update-index --assume-unchanged link run.sh file-2; rm link; ln -s elsewhere link; chmod -x run.sh; chmod +x file-2; echo x > x' },
   { name: 'assume-unchanged on a deleted file', agent: 'git update-index --assume-unchanged file-1; rm file-1; echo x >> file-3' },
   { name: 'a clean and a smudge filter, untouched', origin: rotOrigin, setup: `${rot}; rm secret*; git checkout -q -- .; cat secret-1`, agent: 'grep -q plain secret-1; echo work >> README.md' },
   { name: 'a clean and a smudge filter, edited', origin: rotOrigin, setup: `${rot}; rm secret*; git checkout -q -- .`, agent: 'grep -q plain secret-1; echo more >> secret-1; echo new > secret-new; git add secret-new' },
