@@ -53,6 +53,7 @@ export const byHand = {
   },
   daytona: async (environment: Environment): Promise<HandTools> => {
     const { Daytona } = await import('@daytona/sdk')
+    // oxlint-disable-next-line typescript/no-deprecated -- as the adapter does
     const client = new Daytona({ apiKey: variable(environment, 'DAYTONA_API_KEY'), apiUrl: variable(environment, 'DAYTONA_API_URL'), useDeprecatedPolling: true })
     let sandbox: Awaited<ReturnType<typeof client.create>>
     return {

@@ -175,7 +175,11 @@ describe('a schedule', () => {
     await until('a run has begun', async () => (await only()).last !== null)
     await client.config('SET', 'maxmemory', '1')
     const said = (what: string) => lines.filter((line) => (JSON.parse(line) as { msg: string }).msg === what).length
-    await until('time goes by', () => said('overdue schedules not looked at; tried again') > 0 && said('schedules') > 0).finally(() => client.config('SET', 'maxmemory', '0'))
+    try {
+      await until('time goes by', () => said('overdue schedules not looked at; tried again') > 0 && said('schedules') > 0)
+    } finally {
+      await client.config('SET', 'maxmemory', '0')
+    }
     expect(said('schedules')).toBeLessThan(8)
     const { last } = await only()
     await until('it goes on', async () => (await only()).last?.jobId !== last?.jobId)

@@ -56,10 +56,10 @@ export async function fuzz({ name, open, atOnce }: Target, { runs, seed }: { rea
     if (failed !== undefined) throw failed.reason
   })
   const some = async (inputCount: number, from: number) => {
-    const details = await fc.check(property, { numRuns: Math.ceil(inputCount / atOnce), seed: from, endOnFailure: false, interruptAfterTimeLimit: 20 * 60_000, markInterruptAsFailure: true })
+    const details = await fc.check(property, { numRuns: Math.ceil(inputCount / atOnce), seed: from, endOnFailure: false, plugins: [fc.interruptAfterTimeLimit(20 * 60_000, { failOnInterrupt: true })] })
     if (!details.failed) return null
     const because = details.errorInstance instanceof Error ? details.errorInstance.stack : String(details.errorInstance)
-    return `${fc.defaultReportMessage(details) ?? 'failed'}\n${because ?? ''}`
+    return `${fc.defaultReportMessage(details)}\n${because ?? ''}`
   }
   try {
     const first = Math.max(1, Math.ceil(runs / 3))

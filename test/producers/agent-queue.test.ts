@@ -516,7 +516,7 @@ describe('a result', () => {
     const queue = open()
     const [first, ...others] = await queue.enqueueMany(Array.from({ length: 3_000 }, () => spec()))
     await first!.cancel('enough')
-    const closed = first!.result().finally(() => queue.close())
+    const closed = first!.result().then(() => queue.close())
     const ends = await Promise.allSettled(others.map((job) => job.result()))
     await closed
     expect(new Set(ends.map((end) => (end.status === 'rejected' ? /closed|Redis/.exec(String(end.reason))?.[0] : end.status)))).toEqual(new Set(['closed']))

@@ -286,6 +286,7 @@ describe('the end of a sandbox', () => {
     const { provider, server, create } = await start({ minuteMs: 10 })
     const info = await create({ lifetimeMs: 3000 * 60_000 })
     // The same without the adapter: Daytona's default stops it after 15 minutes.
+    // oxlint-disable-next-line typescript/no-deprecated -- as the adapter does
     const bare = await new Daytona({ apiKey: server.apiKey, apiUrl: server.apiUrl, useDeprecatedPolling: true }).create({})
     await expect.poll(() => server.records.find(bare.id)?.state).toBe('stopped')
     expect(await provider.get(info.id, soon)).toMatchObject({ id: info.id })

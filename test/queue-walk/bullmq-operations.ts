@@ -122,5 +122,9 @@ async function limitRate({ side, random }: Step): Promise<void> {
 
 async function obliterate({ side }: Step): Promise<void> {
   await side.bull.pause()
-  await side.bull.obliterate({ force: true }).finally(() => side.bull.resume())
+  try {
+    await side.bull.obliterate({ force: true })
+  } finally {
+    await side.bull.resume()
+  }
 }

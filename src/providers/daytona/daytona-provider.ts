@@ -335,6 +335,7 @@ export class DaytonaProvider implements Provider {
       ...(this.config.target === undefined ? {} : { target: this.config.target }),
       requestTimeoutMs,
       // The event stream is a socket per client that outlives its calls; polling starts at 100 ms and needs none.
+      // oxlint-disable-next-line typescript/no-deprecated -- there is no other word for it yet
       useDeprecatedPolling: true,
     })
   }

@@ -125,6 +125,7 @@ export class LocalProvider implements Provider {
       const record = await this.#awaitLive(sandboxId, signal)
       const entered = record === undefined ? undefined : await enter(record, this.#state.folder(sandboxId), await this.#tools(), command)
       if (record?.init === undefined || entered === undefined) throw this.#lost(sandboxId)
+      // oxlint-disable-next-line typescript/no-misused-promises -- finally waits for it
       const outcome = await runCommand(entered.invocation, signal).finally(entered.close)
       // Without namespaces its files are moved away before its processes are killed: what a command says in between is not the sandbox's word.
       if (record.meta.isolation === 'none' && (await this.#state.read(sandboxId)) === undefined) throw this.#lost(sandboxId)

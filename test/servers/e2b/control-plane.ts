@@ -197,7 +197,7 @@ export class ControlPlane {
       ...template,
       sandboxID: sandbox.id,
       templateID: sandbox.details.template,
-      // eslint-disable-next-line @typescript-eslint/no-deprecated -- the type still requires it
+      // oxlint-disable-next-line typescript/no-deprecated -- the type still requires it
       clientID: 'local',
       envdVersion,
       metadata: { ...sandbox.details.metadata },
@@ -226,7 +226,7 @@ function connection(sandbox: E2bSandbox): Schemas['Sandbox'] {
   return {
     sandboxID: sandbox.id,
     templateID: sandbox.details.template,
-    // eslint-disable-next-line @typescript-eslint/no-deprecated -- the type still requires it
+    // oxlint-disable-next-line typescript/no-deprecated -- the type still requires it
     clientID: 'local',
     envdVersion,
     envdAccessToken: sandbox.details.accessToken,

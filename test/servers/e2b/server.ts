@@ -202,7 +202,7 @@ class Router {
       if (content === undefined) send(response, 404, { code: 404, message: `path '${path}' does not exist` })
       else response.writeHead(200, { 'content-type': 'application/octet-stream' }).end(content)
     } else if (call === 'files-write') {
-      // eslint-disable-next-line @typescript-eslint/no-deprecated -- a test server: its bodies are small and trusted
+      // oxlint-disable-next-line typescript/no-deprecated -- a test server: its bodies are small and trusted
       const form = await new Response(new Uint8Array(await readBody(request)), { headers: { 'content-type': request.headers['content-type'] ?? '' } }).formData()
       const written = []
       for (const file of form.getAll('file')) {

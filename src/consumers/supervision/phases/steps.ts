@@ -55,6 +55,7 @@ export async function steps(ctx: RunContext): Promise<void> {
             return Math.max(beganAtMs + nextInMs(), endedAtMs + Math.min(nextInMs(), endedAtMs - beganAtMs))
           }
         : null,
+      // oxlint-disable-next-line typescript/no-misused-promises -- finally waits for it
     }).finally(() => move?.stop())
     if (end.kind === 'moved') {
       await saveLast(ctx, index)
