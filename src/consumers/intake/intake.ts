@@ -156,7 +156,8 @@ export class Intake {
         if (this.isStopped()) return
         context.metrics.add('cicd.system.errors', ['inbox', errorType(error)])
         context.log.warn({ message: errorMessage(error) }, 'inbox not read; tried again')
-        await this.idle(context.settings.pollMs)
+        // Not as `idle`, which a nudge ends at once for as long as the look that it asks for has not come.
+        await sleep(context.settings.pollMs, undefined, { signal: this.stopping.signal }).catch(() => undefined)
       }
     }
   }
