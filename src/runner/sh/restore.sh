@@ -334,7 +334,11 @@ restore_one() {
   outermost='' inner_work=$work/$number
   git_ cat-file blob "$found_state:meta" >"$work/inner"
   mkdir -p "$inner_work"
-  case $kind in
+  # What setup has made there becomes the checkpoint's, as the outermost repository does.
+  taken='' around=$common
+  [ ! -e "$place/.git" ] || taken=1
+  case $taken$kind in
+    1worktree | 1submodule | 1repository) ;;
     worktree)
       line=$(sed -n 's/^H //p' "$work/inner" | head -n 1)
       if agent_ rev-parse -q --verify "$line^{commit}" >/dev/null 2>&1; then
@@ -350,7 +354,7 @@ restore_one() {
     submodule)
       folder=$(sed -n 's/^T //p' "$work/inner" | head -n 1)
       case $folder in modules/* | '') ;; *) return ;; esac
-      is_inside "${folder:-.}" && [ ! -e "$place/.git" ] && mkdir -p "$place" || return
+      is_inside "${folder:-.}" && mkdir -p "$place" || return
       if [ -z "$folder" ]; then new_repository "$place/.git" || return; else
         new_repository "$own/$folder" || return
         if [ "$own" = "$at/.git" ]; then
@@ -366,7 +370,6 @@ restore_one() {
       fi
       ;;
     repository)
-      [ ! -e "$place/.git" ] || return
       mkdir -p "$place" && new_repository "$place/.git" || return
       ;;
     *) return ;;
@@ -375,8 +378,25 @@ restore_one() {
   open_agent "$place" "$inner_work"
   [ -n "$usable" ] || return
   borrow='' index=$own/index
+  [ -z "$taken" ] || take_over || return
   filters
   restore_state "$found_state" "$made"
+}
+
+# take_over: the repository or worktree that setup made at $at gets what the checkpoint $made leads to, and loses the files that it has not.
+take_over() {
+  if [ "$kind" = worktree ]; then [ "$common" = "$around" ] || return; else
+    [ "$own" = "$common" ] && printf '%s\n' "$made" | git_ pack-objects -q --revs "$common/objects/pack/pack" >/dev/null || return
+  fi
+  agent_ ls-files | sort -u >"$work/names.setup"
+  git_ ls-tree -r --name-only "$made" | sort >"$work/names.made"
+  comm -23 "$work/names.setup" "$work/names.made" | while IFS= read -r quoted; do
+    unquote "$quoted"
+    is_inside "$path" && [ ! -d "$at/$path" ] || continue
+    rm -f "$at/$path"
+    # A checkout leaves no folder that it has emptied.
+    case $path in */*) (cd "$at" && rmdir -p "./${path%/*}") 2>/dev/null ;; esac
+  done
 }
 
 # new_repository FOLDER: with what the checkpoint $made leads to.

@@ -7,6 +7,9 @@ echo hello > README.md
 printf '[submodule "a"]\n\tpath = vendor/müll\n\turl = https://example.invalid/a.git\n[submodule "b"]\n\tpath = vendor/b c\n\turl = https://example.invalid/b.git\n' > .gitmodules
 git add -A; for p in 'vendor/müll' 'vendor/b c'; do git update-index --add --cacheinfo 160000,1111111111111111111111111111111111111111,"$p"; done; git commit -qm Begin`
 
+/** A repository in the home that is the same each time that it is made. */
+const from = String.raw`git init -q -b main "$HOME/from"; (cd "$HOME/from"; [ -f t ] || { echo s > s; echo t > t; git add -A; export GIT_AUTHOR_DATE='1700000000 +0000' GIT_COMMITTER_DATE='1700000000 +0000' GIT_COMMITTER_NAME=a GIT_COMMITTER_EMAIL=a@b GIT_AUTHOR_NAME=a GIT_AUTHOR_EMAIL=a@b; git commit -qm s; })`
+
 /** As git prints them. */
 const quotedNames = [String.raw`\"both\"`, String.raw`back\\slash`, String.raw`bad\377`, String.raw`bell\a\b\v\f\r`, String.raw`end\n`, String.raw`mid\ndle`, String.raw`oct\\303\\\\n`, String.raw`tab\tname`]
 
@@ -51,6 +54,16 @@ $add add ~/sub sub; git init -q lib; (cd lib; echo l > l; git add -A; git commit
 git config submodule.sub.url https://example.invalid/s; git -C sub config submodule.in.url https://example.invalid/i; for r in sub sub/in ../w/sub; do git -C $r remote set-url origin https://example.invalid/r; done; (cd sub/in; echo more >> i; git commit -qam more; echo dirty >> i; echo new > new); (cd ../w/sub; echo more >> s; git commit -qam more; echo new > new); (cd lib; echo more >> l)
 git -C ../w/sub status --short >&2; echo x > x`,
     promoted: { '.gitmodules': 'A', lib: 'A', sub: 'A', x: 'A' },
+  },
+  {
+    name: 'a submodule, a nested repository and a linked worktree that setup makes each time, with work in them',
+    origin: `${from}; echo hello > README.md; for i in 1 2; do echo $i > file-$i; done; printf '[submodule "lib"]\\n\\tpath = lib\\n\\turl = https://example.invalid/lib\\n' > .gitmodules; git add -A; git update-index --add --cacheinfo "160000,$(git -C "$HOME/from" rev-parse HEAD),lib"; git commit -qm Begin`,
+    setup: `${from}; git config submodule.lib.url "$HOME/from"; git -c protocol.file.allow=always submodule --quiet update --init; git config submodule.lib.url https://example.invalid/lib; [ -e third/.git ] || { rm -rf third; git clone -q "$HOME/from" third; }
+for r in lib third; do git -C $r remote set-url origin https://example.invalid/; done; echo '*.o' >> .git/modules/lib/info/exclude; echo built > lib/built.o; git worktree add -q wt -b wt`,
+    agent: `${identity}; (cd lib; git checkout -q -b work; echo more >> s; git commit -qam more; git rm -q t; echo stashed >> s; git stash -q -- s; echo new > new; echo st > st; git add st); (cd third; echo more >> s; git commit -qam more; git rm -q t; echo dirty >> s; echo new > new)
+cd wt; echo w > w; git rm -q file-2; git add w; git commit -qm w; echo dirty >> file-1; cd ..; echo x > x`,
+    unsaved: ['lib', 'wt/file-1'],
+    promoted: { x: 'A', 'third/s': 'A', 'third/new': 'A' },
   },
   { name: 'a submodule deinitialised', agent: `${identity}; git init -q ~/sub; (cd ~/sub; echo s > s; git add -A; git commit -qm s); git -c protocol.file.allow=always submodule --quiet add ~/sub sub; git commit -qm submodule; git submodule --quiet deinit -f sub` },
 ]
