@@ -22,7 +22,7 @@ if keeps == true then return 'other' end
 -- As BullMQ reads it: a number is how many are kept, false and one below nought all, and so is an age without a number. Where nothing is said a consumer's default holds.
 local count = tonumber(type(keeps) == 'table' and keeps.count or keeps or nil)
 if count == 0 then return 'other' end
-if count and count > 0 then most = count elseif count or keeps == false or type(keeps) == 'table' then most = math.huge end
+if count and count > 0 then most = math.ceil(count) elseif count or keeps == false or type(keeps) == 'table' then most = math.huge end
 local stood = call('ZSCORE', prioritized, jobId) and 'prioritized' or call('ZSCORE', delayed, jobId) and 'delayed' or call('LPOS', waiting, jobId) and 'waiting'
 if not stood then return 'other' end
 local nowMs = string.format('%.0f', redisNow)
