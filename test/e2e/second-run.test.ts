@@ -131,6 +131,7 @@ it('as one that Redis has lost: commits of that one stay where they are, and thi
   const heads = await Promise.all(lost.map((name) => deployment.host.branchHead('acme/web', { name, ephemeral: true }, { timeoutMs: 10_000 })))
   // The checkpoints have gone with the end.
   expect(heads).toEqual([sha, null])
+  // The other may be a branch that a job of the same id was to keep.
   const due = await redis.zrange(new Keys().branches(), '0', '-1')
-  expect(due.map((member) => member.split(/[\s"]/).find((part) => part.startsWith('agent/'))).sort()).toEqual([lost[0], `${lost[0]}.2`])
+  expect(due.map((member) => member.split(/[\s"]/).find((part) => part.startsWith('agent/')))).toEqual([`${lost[0]}.2`])
 })

@@ -12,7 +12,7 @@ export function lastCheckpoint({ outcome, checkpoint }: Pick<RunRecord, 'outcome
 }
 
 /**
- * The branches that a run leaves behind, and when they are to go.
+ * The branches that a run leaves behind, and when they are to go. Not those that it found taken: a job that had its id may have been to keep them.
  * @param record as the run ends.
  * @param left.resultBranch the branch that the result names, which `push.keep` keeps.
  * @param left.kept the kept branches that the result names, which go with it.
@@ -25,11 +25,9 @@ export function expiringBranches(
   time: { readonly now: number; readonly retentionMs: number },
 ): ExpiringBranch[] {
   if (push === false) return []
-  const { repository, restart, finalCommit, pushed, keptCounts, takenBranches = [] } = record
+  const { repository, restart, finalCommit, pushed, keptCounts } = record
   const last = lastCheckpoint(record)
   const expiring = new Map<string, number>(left.checkpoints.map((name) => [name, time.now + (pushed && name !== last ? overdueMs : time.retentionMs)]))
-  // When these were to go is lost with the run that had pushed them, or set already. Checkpoints are among the run's own.
-  if (push.keep !== true) for (const name of takenBranches) if (!name.startsWith('checkpoint/')) expiring.set(name, time.now + time.retentionMs)
   // Of each attempt at the whole job, if it was pushed; of the last one also when the answer to its push was lost.
   const restarts = restart?.count ?? 0
   for (let count = 0; count <= restarts; count++) {
