@@ -10,7 +10,7 @@ import { ApiKeys } from './api-keys.js'
 import { addArtifactRoutes } from './artifact-routes.js'
 import { addAuditRoute } from './audit.js'
 import { addCostRoutes } from './cost-routes.js'
-import { type Caller, requireAllTenants } from './caller.js'
+import { type Caller, callerIn, requireAllTenants } from './caller.js'
 import { type ApiApp, type ApiContext, bearerOf, type Env, guard, json, newApp, problems, route } from './context.js'
 import { addDeploymentRoutes } from './deployment-routes.js'
 import { addJobRoutes } from './job-routes.js'
@@ -149,7 +149,7 @@ function callerOf({ queue, authenticate }: ApiOptions): (request: Request) => Pr
     return async (request) => await keys.callerOf(bearerOf(request))
   }
   return async (request) => {
-    const caller = await authenticate(request)
+    const caller = callerIn(await authenticate(request))
     if (caller === null) throw unauthenticated('authorization: the request is not authenticated')
     return caller
   }

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
-import type { ApiKeyScope } from '../store/index.js'
+import { z } from 'zod'
+import { apiKeyScopes, type ApiKeyScope } from '../store/index.js'
 import { forbidden } from './refusal.js'
 
 /**
@@ -24,6 +25,32 @@ export interface Caller extends RunLimits {
   readonly scope: ApiKeyScope
   /** Null for everybody's jobs. */
   readonly tenants: readonly string[] | null
+}
+
+/** What is left out could be taken for everything: who may ask for all says so by a null. */
+const callerSchema = z.object({
+  id: z.string().min(1),
+  name: z.string(),
+  scope: z.enum(apiKeyScopes),
+  tenants: z.array(z.string()).nullable(),
+  repositories: z.array(z.string()).nullish(),
+  secrets: z.array(z.string()).nullish(),
+})
+
+/**
+ * Whom an application has let in, whatever it may answer: one without types says `false` or nothing of a stranger.
+ * @returns null for nobody.
+ * @throws Error for what is neither nobody nor a caller.
+ */
+export function callerIn(answer: unknown): Caller | null {
+  if (typeof answer !== 'object' || answer === null) {
+    if (answer === true) throw new Error('authenticate: answered true, which does not say who it is; answer { id, name, scope, tenants }, or null for nobody')
+    return null
+  }
+  const parsed = callerSchema.safeParse(answer)
+  if (parsed.success) return parsed.data
+  const [issue] = parsed.error.issues
+  throw new Error(`authenticate: answered with a caller whose "${issue?.path.join('.') ?? ''}" is missing or wrong; answer { id, name, scope, tenants }, with null as tenants for everybody's jobs`)
 }
 
 const ranks: Readonly<Record<ApiKeyScope, number>> = { read: 0, write: 1, admin: 2 }

@@ -58,6 +58,14 @@ export function guard({ callerOf, count }: ApiContext, scope: ApiKeyScope): Midd
   }
 }
 
+/** A body that takes longer is sent by somebody who takes their time: meanwhile the key may have been revoked, or be over. */
+const soonMs = 100
+
+/** For what comes of a request a while after it was let in. @throws HttpRefusalError 401, 429. */
+export async function requireStillIn({ callerOf }: Pick<ApiContext, 'callerOf'>, context: Context): Promise<void> {
+  await callerOf(context.req.raw, peerOf(context))
+}
+
 const peerSchema = z.object({ incoming: z.object({ socket: z.object({ remoteAddress: z.string() }) }) })
 
 /** The address that a request's connection is from, as a server of Node's has it; undefined elsewhere. */
@@ -82,8 +90,10 @@ export interface CheckedBody<Value> {
  * A body of JSON, checked.
  * @param options.optional whether it may be left out, for `{}`.
  */
-export async function bodyOf<Schema extends z.ZodType>(context: Context, { maxBodyBytes }: ApiContext, schema: Schema, options: { readonly optional?: boolean } = {}): Promise<CheckedBody<z.output<Schema>>> {
-  const { value, bytes } = await readJson(context, maxBodyBytes)
+export async function bodyOf<Schema extends z.ZodType>(context: Context, api: ApiContext, schema: Schema, options: { readonly optional?: boolean } = {}): Promise<CheckedBody<z.output<Schema>>> {
+  const beganMs = performance.now()
+  const { value, bytes } = await readJson(context, api.maxBodyBytes)
+  if (performance.now() - beganMs > soonMs) await requireStillIn(api, context)
   return { value: parseInput(schema, value === undefined && options.optional === true ? {} : value, 'body'), bytes }
 }
 

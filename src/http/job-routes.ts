@@ -6,7 +6,7 @@ import type { JobStatus } from '../job/status.js'
 import { ResultTimeoutError } from '../producers/index.js'
 import { audited } from './audit.js'
 import { type Caller, listedTenants, maySee, ownSpec } from './caller.js'
-import { type ApiApp, type ApiContext, bodyOf, guard, json, problems, route } from './context.js'
+import { type ApiApp, type ApiContext, bodyOf, guard, json, problems, requireStillIn, route } from './context.js'
 import { once, withJobKeys } from './idempotency-key.js'
 import { requireMayEnqueue, requireMayRetry } from './run-limits.js'
 import { cancelSchema, manyJobsSchema, retrySchema } from './schemas.js'
@@ -104,6 +104,7 @@ export function addJobRoutes(app: ApiApp, api: ApiContext): void {
       const job = await visibleJob(api, context.var.caller, id)
       if (waitMs === 0 || job.result !== null) return context.json(job, 200)
       await ended(api, id, waitMs, context.req.raw.signal)
+      await requireStillIn(api, context)
       return context.json(await visibleJob(api, context.var.caller, id), 200)
     },
   )

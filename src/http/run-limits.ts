@@ -41,7 +41,10 @@ export async function requireMayRetry(queue: AgentQueue, caller: Caller, jobId: 
   if (isUnlimited(caller)) return
   const spec = await accessOf(queue).storedSpec(jobId)
   // Of a job that the queue does not hold there is nothing to run again.
-  if (spec !== undefined) requireMayRun(caller, spec)
+  if (spec === undefined) return
+  // Of one of a later release, or of somebody else's, nobody here knows what it would run.
+  if (spec === null) throw forbidden(`the job's spec can't be read here, so that nobody knows whether API key ${caller.id} may have it run; use another key`)
+  requireMayRun(caller, spec)
 }
 
 /** @param place what stands before the names of the spec's fields. @throws HttpRefusalError 403. */

@@ -21,7 +21,7 @@ import { type JobPage, listJobs, type ListOptions } from './job-pages.js'
 import { Operations } from './operations.js'
 import { type RetryFilter, type RetryOptions, retryJob, type SeenRun } from './job-retry.js'
 import { type Connected, ProducerConnection } from './producer-connection.js'
-import { viewOf } from './queue-view.js'
+import { specToRun } from './queue-view.js'
 import { ResultWaiter } from './result-waiter.js'
 import { Schedules } from './schedules.js'
 import { statusesOf } from './statuses.js'
@@ -60,8 +60,8 @@ export interface QueueAccess {
   readonly timeZone: string
   /** A job as it would be enqueued. @throws InvalidInputError. */
   readonly checkedSpec: (input: unknown) => JobSpec
-  /** That of a job that the queue holds; undefined for others, and for a job that is not of Switchyard's. @throws RedisUnavailableError. */
-  readonly storedSpec: (jobId: string) => Promise<JobSpec | undefined>
+  /** That of a job that the queue holds, as a consumer reads it; null for one that none of this release would run, undefined for no job. @throws RedisUnavailableError. */
+  readonly storedSpec: (jobId: string) => Promise<JobSpec | null | undefined>
   /** @throws RedisUnavailableError. */
   readonly use: <T>(work: (connected: Connected) => Promise<T>) => Promise<T>
 }
@@ -110,7 +110,7 @@ export class AgentQueue {
       checkedSpec: (input) => queue.#enqueuing.newJob(input).spec,
       storedSpec: (jobId) => queue.#connection.use(async ({ queue: held }) => {
         const job = mayBeJobId(jobId) ? await held.getJob(jobId) : undefined
-        return job === undefined ? undefined : viewOf(job, false).spec
+        return job === undefined ? undefined : specToRun(job.data)
       }),
       use: (work) => queue.#connection.use(work),
     })

@@ -5,7 +5,8 @@ import { cancelCode } from '../job/cancel-code.js'
 import { nothingCollected } from '../job/artifacts.js'
 import { type Hook, hooksFor } from '../job/event-kinds.js'
 import type { JobResult } from '../job/result.js'
-import { wholeSpec, type JobSpec } from '../job/spec.js'
+import { InvalidInputError, NewerReleaseError } from '../job/errors.js'
+import { parseQueuedSpec, wholeSpec, type JobSpec } from '../job/spec.js'
 import type { JobStatus } from '../job/status.js'
 import { nextGeneration, type QueuedFacts, type QueuedJob, type StoredRun } from '../store/index.js'
 
@@ -105,6 +106,16 @@ function specIn(data: unknown): JobSpec | undefined {
 /** A spec as the queue, or a schedule, holds it; undefined for what is none. */
 export function shownSpec(spec: unknown): JobSpec | undefined {
   return ownSpec.safeParse(spec).success ? (wholeSpec(spec as object) as JobSpec) : undefined
+}
+
+/** The spec of a job as whoever takes it reads it, and not only what is shown of it: null where it would not be run. */
+export function specToRun(data: unknown): JobSpec | null {
+  try {
+    return parseQueuedSpec(typeof data === 'object' && data !== null && 'spec' in data ? data.spec : undefined)
+  } catch (error) {
+    if (error instanceof InvalidInputError || error instanceof NewerReleaseError) return null
+    throw error
+  }
 }
 
 /** The BullMQ states in which jobs of a state are found; each may hold others too. */

@@ -313,6 +313,20 @@ describe('mounted in an application', () => {
     const made = await call<{ jobId: string }>('POST', '/v1/jobs', { body: spec(), headers: { 'x-user': 'ada' } })
     expect((await queue.job(made.body.jobId).status()).tenant).toBe('acme')
   })
+
+  it('takes nobody for a user who is none, whatever an application without types answers', async () => {
+    const ada = { id: 'ada', name: 'Ada', scope: 'read', tenants: null }
+    const table: readonly [unknown, number][] = [[false, 401], [undefined, 401], ['', 401], [0, 401], [true, 500], [{}, 500], [{ ...ada, tenants: undefined }, 500], [{ ...ada, scope: 'reader' }, 500], [{ ...ada, id: '' }, 500], [{ ...ada, tenants: 'acme' }, 500], [ada, 200]]
+    let answer: unknown
+    const { queue, call, errors } = await serve(redis, { authenticate: () => answer as never })
+    await queue.enqueue({ ...spec(), tenant: 'globex' })
+    for (const [given, status] of table) {
+      answer = given
+      for (const path of ['/v1/jobs', '/v1/tenants', '/v1/costs']) expect([given, path, (await call('GET', path)).status]).toEqual([given, path, status])
+    }
+    expect(errors).toHaveLength(3 * 6)
+    expect(errors.at(-1)).toMatchObject({ err: { message: expect.stringMatching(/^authenticate: answered with a caller whose "tenants" is missing or wrong; answer \{ id/) as string } })
+  })
 })
 
 async function listen(server: ReturnType<typeof createServer>): Promise<string> {
