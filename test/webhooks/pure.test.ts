@@ -10,11 +10,13 @@ describe('addresses that webhooks may go to', () => {
   const refused = [
     '127.0.0.1', '127.9.9.9', '0.0.0.0', '10.0.0.1', '172.16.0.1', '172.31.255.255', '192.168.1.1', '169.254.169.254', '100.64.0.1', '198.18.0.1', '192.0.2.1', '198.51.100.7', '203.0.113.9',
     '224.0.0.1', '240.0.0.1', '255.255.255.255', '::', '::1', 'fe80::1', 'fc00::1', 'fd12::1', 'ff02::1', '::ffff:127.0.0.1', '::ffff:10.0.0.1', '::10.0.0.1', '64:ff9b::a00:1', '2002:a00:1::', '2001:db8::1', '2001::1',
+    // Bound to this machine, a server at each of these was reached.
+    '::a00:1', '::7f00:1', '200::1', '4000::1', '8000::1', 'fe00::1', 'fec0::1', '64:ff9b:1::a00:1', '5f00::1', '168.63.129.16', '::ffff:168.63.129.16',
   ]
   it.each(refused)('%s is refused', (address) => {
     expect(addressesAllowed([])(address)).toBe(false)
   })
-  it.each(['93.184.216.34', '8.8.8.8', '2606:4700:4700::1111', '::ffff:8.8.8.8'])('%s is public', (address) => {
+  it.each(['93.184.216.34', '8.8.8.8', '2606:4700:4700::1111', '2a00:1450::1', '3000::1', '::ffff:8.8.8.8'])('%s is public', (address) => {
     expect(addressesAllowed([])(address)).toBe(true)
   })
   it('are refused when they are none', () => {
