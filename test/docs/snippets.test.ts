@@ -1,11 +1,10 @@
 import { execFile, spawn } from 'node:child_process'
 import { accessSync, constants, existsSync, readdirSync, readFileSync } from 'node:fs'
-import { readFile, symlink, writeFile } from 'node:fs/promises'
+import { readFile, readdir, symlink, writeFile } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { promisify } from 'node:util'
 import { Client } from '@modelcontextprotocol/sdk/client/index.js'
 import { StdioClientTransport } from '@modelcontextprotocol/sdk/client/stdio.js'
-import type { Diagnostic } from 'typescript'
 import { parse } from 'yaml'
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { loadConfig, parseConfig } from '../../src/config/load.js'
@@ -52,7 +51,7 @@ beforeAll(async () => {
   await symlink(join(top, 'node_modules'), join(place.folder, 'node_modules'))
   const files = { '': 'index.ts', '/config': 'config/index.ts', '/consumers': 'consumers/index.ts', '/git': 'git/index.ts', '/http': 'http/index.ts', '/monitor': 'monitor/index.ts', '/providers': 'providers/index.ts', '/providers/conformance': 'providers/conformance/index.ts' }
   const pathsOf = (where: (file: string) => string) => Object.fromEntries(Object.entries(files).map(([path, file]) => [`switchyard${path}`, [where(file)]]))
-  const compilerOptions = { paths: pathsOf((file) => join(top, 'src', file)), typeRoots: [join(top, 'node_modules/@types')], incremental: false, tsBuildInfoFile: null, rootDir: '/' }
+  const compilerOptions = { paths: pathsOf((file) => join(top, 'src', file)), typeRoots: [join(top, 'node_modules/@types')], rootDir: '/' }
   await writeFile(join(place.folder, 'tsconfig.json'), JSON.stringify({ extends: join(top, 'tsconfig.json'), compilerOptions, include: ['*.ts'] }))
   // A package that is installed is built; here its programs get what the tests run.
   await writeFile(join(place.folder, 'programs.json'), JSON.stringify({ extends: './tsconfig.json', compilerOptions: { paths: pathsOf((file) => ownFile(`src/${file}`)) } }))
@@ -177,15 +176,13 @@ async function runTypeScript(block: FencedBlock): Promise<void> {
   }
 }
 
-/** The type errors of a folder's files. `npm run typecheck` sees to those of the sources, from which they take their types. */
+/** The type errors of a folder's files, by what checks the sources. */
 async function typeErrors(folder: string): Promise<string> {
-  const { default: ts } = await import('typescript')
-  const host = { ...ts.sys, onUnRecoverableConfigFileDiagnostic: (diagnostic: Diagnostic) => { throw new Error(ts.flattenDiagnosticMessageText(diagnostic.messageText, '\n')) } }
-  const { fileNames, options, errors } = ts.getParsedCommandLineOfConfigFile(join(folder, 'tsconfig.json'), {}, host)!
-  expect(fileNames.length).toBeGreaterThan(5)
-  const program = ts.createProgram(fileNames, options)
-  const found = fileNames.map((name) => program.getSourceFile(name)!).flatMap((file) => [...program.getSyntacticDiagnostics(file), ...program.getSemanticDiagnostics(file)])
-  return ts.formatDiagnostics([...errors, ...program.getOptionsDiagnostics(), ...program.getGlobalDiagnostics(), ...found], { getCanonicalFileName: (name) => name, getCurrentDirectory: () => folder, getNewLine: () => '\n' })
+  await writeFile(join(folder, '.oxlintrc.json'), JSON.stringify({ categories: { correctness: 'off' }, options: { typeAware: true, typeCheck: true } }))
+  const files = (await readdir(folder)).filter((name) => name.endsWith('.ts'))
+  expect(files.length).toBeGreaterThan(5)
+  const run = follow(spawn(process.execPath, [join(top, 'node_modules/oxlint/bin/oxlint'), '--config', '.oxlintrc.json', '--format', 'unix', ...files], { cwd: folder, stdio: ['ignore', 'pipe', 'pipe'] }))
+  return (await run.ended) === 0 ? '' : run.stdout() + run.stderr()
 }
 
 /** Runs a file of the documents as a user's program. */
