@@ -5,7 +5,7 @@ import type { Promotion } from '../job/result.js'
 import { parseChangedFiles } from './changed-files.js'
 import type { AccessOptions, BranchName, DiffAnswer, DiffRequest, GitAccess, GitCallOptions, GitHost, PromotionRequest, ResolvedRef } from './host.js'
 import { filePatches, hunksOf, mostPatchBytes } from './hunks.js'
-import { lsRemote } from './ls-remote.js'
+import { lsRemote, TooMuchToWorkOutError } from './ls-remote.js'
 import { defaultTokenTtlSeconds } from './mint.js'
 import { createForge, forgeAt, openPullRequest } from './pull-requests/open.js'
 import type { ForgeKind } from './pull-requests/pull-requests.js'
@@ -57,6 +57,12 @@ export interface HttpsHostApi {
 
 /** How long a token callback may take, in milliseconds. */
 const tokenTimeoutMs = 30_000
+const comparison = ['diff-tree', '-r', '--no-ext-diff', '--no-textconv']
+
+function nothingIfTooMuch(error: unknown): null {
+  if (error instanceof TooMuchToWorkOutError) return null
+  throw error
+}
 
 /**
  * Any git host over HTTPS. Job branches are ordinary branches. What Code Storage's API does is done here with git, in a
@@ -213,9 +219,15 @@ export class HttpsGitHost implements GitHost {
     const access = await this.#access(repository, 'read')
     return TemporaryRepository.use(this.name, access, options, async (local) => {
       await local.fetch([request.baseSha, request.headSha], 'blob:none', 1)
-      const compare = ['diff-tree', '-r', '--find-renames', '--no-ext-diff', '--no-textconv']
-      const files = parseChangedFiles(await local.run([...compare, '--raw', '--numstat', '-z', request.baseSha, request.headSha]))
-      const patch = request.lines === true ? await local.beginningOf([...compare, '--patch', request.baseSha, request.headSha], mostPatchBytes) : null
+      const cpuSeconds = local.workOutSeconds
+      const list = (renames: string) => local.run([...comparison, renames, '--raw', '--numstat', '-z', request.baseSha, request.headSha], { cpuSeconds })
+      let renames = '--find-renames'
+      const listed = await list(renames).catch((error: unknown) => {
+        if (!(error instanceof TooMuchToWorkOutError)) throw error
+        return list((renames = '--no-renames'))
+      })
+      const files = parseChangedFiles(listed)
+      const patch = request.lines === true ? await local.beginningOf([...comparison, renames, '--patch', request.baseSha, request.headSha], { maxBytes: mostPatchBytes, cpuSeconds }).catch(nothingIfTooMuch) : null
       return {
         files: files.length,
         additions: files.reduce((sum, file) => sum + file.additions, 0),

@@ -50,7 +50,7 @@ export function parseRefs(output: string, wanted: ReadonlySet<string>): RemoteRe
 export async function remoteGit(
   source: string,
   args: readonly string[],
-  { access, options, ...command }: { access: RemoteAccess; options: GitCallOptions } & Pick<GitCommand, 'cwd' | 'input' | 'env' | 'config' | 'maxOutputBytes'>,
+  { access, options, ...command }: { access: RemoteAccess; options: GitCallOptions } & Pick<GitCommand, 'cwd' | 'input' | 'env' | 'config' | 'maxOutputBytes' | 'cpuSeconds'>,
 ): Promise<GitOutcome> {
   try {
     return await runGit({
@@ -66,10 +66,20 @@ export async function remoteGit(
   }
 }
 
+/** What git was to work out of commits takes more processor time than it may: they are the job's, and the host has nothing to do with it. */
+export class TooMuchToWorkOutError extends InfrastructureError {
+  constructor(source: string, what: string) {
+    super({ kind: 'invalid', owner: 'job', source, message: `${source}: ${what} failed: it takes more processor time than a job's commits may` })
+  }
+}
+
 /** @throws InfrastructureError when the command failed, with git's own reason. */
 export function expectSuccess(source: string, what: string, outcome: GitOutcome): void {
   if (outcome.exitCode === 0 && !outcome.timedOut && !outcome.truncated) return
+  if (outcome.outOfCpu) throw new TooMuchToWorkOutError(source, what)
+  // The host has answered: what is too long is what a job, or its repository, holds. Asked again it is as long, and other repositories are not concerned.
+  if (outcome.truncated) throw new InfrastructureError({ kind: 'invalid', owner: 'job', source, message: `${source}: ${what} failed: the answer is longer than what is read` })
   const sorted = sortGitFailure(outcome.stderr, outcome.timedOut)
-  const reason = outcome.timedOut ? 'it did not end in time' : outcome.truncated ? 'the answer is too long' : gitReason(outcome.stderr)
+  const reason = outcome.timedOut ? 'it did not end in time' : gitReason(outcome.stderr)
   throw new InfrastructureError({ ...sorted, source, message: `${source}: ${what} failed: ${reason}` })
 }

@@ -63,16 +63,24 @@ export class TemporaryRepository {
     }
   }
 
+  /**
+   * How much processor time may go into one thing that is worked out of commits, in seconds: of renames among thousands of files, git compares each
+   * with each. Never so much that the call's time would be over first, which would read as the host's.
+   */
+  get workOutSeconds(): number {
+    return Math.max(1, Math.floor(this.options.timeoutMs / 3_000))
+  }
+
   /** Runs git and gives its output. @throws InfrastructureError with git's reason when it fails. */
-  async run(args: readonly string[], more: Pick<GitCommand, 'input' | 'env' | 'config'> = {}): Promise<string> {
+  async run(args: readonly string[], more: Pick<GitCommand, 'input' | 'env' | 'config' | 'cpuSeconds'> = {}): Promise<string> {
     const outcome = await this.#git(args, more)
     expectSuccess(this.source, `git ${args[0] ?? ''} for ${this.access.url}`, outcome)
     return outcome.stdout.toString('utf8')
   }
 
   /** As `run`, but of long output only the beginning, and whether that is all. */
-  async beginningOf(args: readonly string[], maxBytes: number): Promise<{ readonly text: string; readonly complete: boolean }> {
-    const outcome = await this.#git(args, { maxOutputBytes: maxBytes })
+  async beginningOf(args: readonly string[], { maxBytes, cpuSeconds }: { readonly maxBytes: number; readonly cpuSeconds?: number }): Promise<{ readonly text: string; readonly complete: boolean }> {
+    const outcome = await this.#git(args, { maxOutputBytes: maxBytes, cpuSeconds })
     if (!outcome.truncated) expectSuccess(this.source, `git ${args[0] ?? ''} for ${this.access.url}`, outcome)
     return { text: outcome.stdout.toString('utf8'), complete: !outcome.truncated }
   }
@@ -202,7 +210,7 @@ export class TemporaryRepository {
   ): Promise<{ readonly sha: string } | { readonly conflicts: readonly string[] }> {
     // All files at once: one by one, as git would fetch them in the merge, takes a request each.
     await this.run(['fetch', '--quiet', '--no-tags', '--no-write-fetch-head', '--refetch', '--no-filter', 'origin', ours, theirs])
-    const outcome = await this.#git(['merge-tree', '--write-tree', '-z', '--name-only', '--no-messages', ours, theirs])
+    const outcome = await this.#git(['merge-tree', '--write-tree', '-z', '--name-only', '--no-messages', ours, theirs], { cpuSeconds: this.workOutSeconds })
     const [tree = '', ...conflicts] = outcome.stdout.toString('utf8').split('\0').filter((part) => part !== '')
     if (outcome.exitCode === 1) return { conflicts: [...new Set(conflicts)] }
     expectSuccess(this.source, 'git merge-tree (git 2.38 or later)', outcome)
@@ -255,7 +263,7 @@ export class TemporaryRepository {
     throw refusal(this.source, `asking to push to ${ref} at ${this.access.url}`, outcome.stdout.toString('utf8'), outcome)
   }
 
-  #git(args: readonly string[], more: Pick<GitCommand, 'input' | 'env' | 'config' | 'maxOutputBytes'> = {}): Promise<GitOutcome> {
+  #git(args: readonly string[], more: Pick<GitCommand, 'input' | 'env' | 'config' | 'maxOutputBytes' | 'cpuSeconds'> = {}): Promise<GitOutcome> {
     return remoteGit(this.source, args, { access: this.access, options: this.options, cwd: this.path, ...more })
   }
 }

@@ -1,9 +1,17 @@
 import { describe, expect, it } from 'vitest'
 import { fetchFailure, gitReason, sortGitFailure, sortHttpFailure } from '../../src/git/failures.js'
-import { parseRefs } from '../../src/git/ls-remote.js'
+import { expectSuccess, parseRefs } from '../../src/git/ls-remote.js'
 import { isLostRace } from '../../src/git/temporary-repository.js'
 import { baseUrl } from '../../src/git/url.js'
 import { parseChangedFiles } from '../../src/git/changed-files.js'
+
+it('is the job’s, and not the host’s, when there is more of it than is read or worked out', () => {
+  const ended = { exitCode: null, stdout: Buffer.alloc(0), stderr: '', truncated: false, timedOut: false, outOfCpu: false }
+  for (const what of ['truncated', 'outOfCpu'] as const) {
+    expect(() => expectSuccess('git', 'git cat-file', { ...ended, [what]: true })).toThrow(expect.objectContaining({ kind: 'invalid', owner: 'job' }) as Error)
+  }
+  expect(() => expectSuccess('git', 'git cat-file', { ...ended, timedOut: true })).toThrow(expect.objectContaining({ kind: 'provider-down', owner: 'git-host' }) as Error)
+})
 
 describe('sorting failures into the one vocabulary', () => {
   it.each([

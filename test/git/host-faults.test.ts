@@ -193,14 +193,18 @@ it('no token reaches argv or a file of git in the consumer, and nobody’s git c
   await gitOk(work, 'push', '--quiet', withToken(seed), 'main')
   const sha = await commitFile(work, 'a.txt', 'x\n')
   await gitOk(work, 'push', '--quiet', withToken(seed), 'HEAD:refs/heads/agent/a')
+  await gitOk(work, 'checkout', '--quiet', '--detach', base)
+  const beside = await commitFile(work, 'b.txt', 'x\n')
+  await gitOk(work, 'push', '--quiet', withToken(seed), 'HEAD:refs/heads/agent/b')
 
   // A git that writes down how it was called, and where its token lies around afterwards.
-  const log = join(bin, 'log')
+  const [log, busy] = [join(bin, 'log'), join(bin, 'busy')]
   const real = execFileSync('sh', ['-c', 'command -v git'], { encoding: 'utf8' }).trim()
   writeFileSync(
     join(bin, 'git'),
     `#!/bin/sh
 printf '%s\\n' "args: $*" >>'${log}'
+case " $* " in *' --find-renames '* | *' merge-tree '*) while [ -e '${busy}' ]; do :; done ;; esac
 '${real}' "$@"
 code=$?
 if [ -n "\${SWITCHYARD_GIT_TOKEN:-}" ]; then
@@ -221,6 +225,13 @@ exit $code
   expect((await host.resolve('acme/web', null, options)).sha).toBe(base)
   expect((await host.promote(request, options)).result).toBe('fast_forward')
   expect((await host.diff('acme/web', { branch: 'agent/a', baseSha: base, headSha: sha }, options)).paths).toEqual(['a.txt'])
+  // Commits of which git finds no end of renames: that is theirs, and not the host's, who would be left alone for it.
+  writeFileSync(busy, '')
+  const soon = { timeoutMs: 5_000 }
+  expect((await host.diff('acme/web', { branch: 'agent/a', baseSha: base, headSha: sha }, soon)).paths).toEqual(['a.txt'])
+  const merge = { ...request, branch: 'agent/b', sha: beside, expectedTargetSha: sha, strategy: 'merge' } as const
+  expect(await failure(host.promote(merge, soon))).toMatchObject({ kind: 'invalid', owner: 'job', message: expect.stringContaining('more processor time') as string })
+  await rm(busy)
   await host.deleteBranch('acme/web', { name: 'agent/a', ephemeral: false }, options)
 
   const written = readFileSync(log, 'utf8')
