@@ -16,6 +16,9 @@ import { TemporaryRepository } from './temporary-repository.js'
 /** More commits than this are not made anew one by one; then one is signed on top of them. */
 const mostRewritten = 1000
 
+/** No honest commit joins more; so many words go into one command. */
+const mostParents = 1000
+
 export async function signBranch(
   source: string,
   accesses: { readonly read: GitAccess; readonly write: GitAccess },
@@ -31,9 +34,9 @@ export async function signBranch(
     const rewrites = signing.mode === 'rewrite' && sha !== baseSha
     if (rewrites) await local.fetch([baseSha], 'blob:none', 1)
     await local.fetch([sha], 'blob:none', rewrites ? undefined : 2)
-    const history = rewrites ? (await local.run(['rev-list', '--reverse', '--topo-order', sha, `^${baseSha}`])).trim().split('\n').filter((line) => line !== '') : []
+    const history = rewrites ? (await local.run(['rev-list', '--reverse', '--topo-order', `--max-count=${mostRewritten + 1}`, sha, `^${baseSha}`])).trim().split('\n').filter((line) => line !== '') : []
     const rewritten = history.length > 0 && history.length <= mostRewritten
-    const signed = await withSigningKey(source, signing, async (key) => ((rewritten ? await anew(local, history, signing, key) : null) ?? (await onTop(local, sha, { added, signing, key }))))
+    const signed = await withSigningKey(source, signing, async (key) => ((rewritten ? await anew(local, history, { added, signing, key }) : null) ?? (await onTop(local, sha, { added, signing, key }))))
     await beforePush(signed)
     await local.moveBranch(write, signed.sha, `refs/heads/${branch}`, sha)
     return signed
@@ -49,17 +52,19 @@ interface Commit {
   readonly message: Buffer
 }
 
-/** Reads a commit. Of a header that is there twice, as in none that git makes, the first counts. */
+/** Reads a commit, as git does: parents stand behind the tree and nowhere else, and of another header that is there twice the first counts. */
 export function parseCommit(raw: Buffer): Commit {
   const end = raw.indexOf('\n\n')
   const lines = raw.subarray(0, end === -1 ? raw.length : end).toString('utf8').split('\n')
   const values = (name: string) => lines.filter((line) => line.startsWith(`${name} `)).map((line) => line.slice(name.length + 1))
+  const behindParents = lines.findIndex((line, index) => index > 0 && !line.startsWith('parent '))
+  const parents = lines.slice(1, behindParents === -1 ? undefined : behindParents).map((line) => line.slice('parent '.length))
   return {
     tree: values('tree')[0] ?? '',
-    parents: values('parent'),
+    parents: [...new Set(parents)],
     author: values('author')[0] ?? '',
     committer: values('committer')[0] ?? '',
-    encoding: values('encoding')[0] ?? null,
+    encoding: values('encoding').find((name) => /^[\w.:+-]{1,40}$/.test(name)) ?? null,
     message: end === -1 ? Buffer.alloc(0) : raw.subarray(end + 2),
   }
 }
@@ -73,7 +78,7 @@ function person(line: string): { name: string; email: string; date: string } {
 async function onTop(local: TemporaryRepository, sha: string, { added, signing, key }: { added: AddedCommit; signing: SigningOptions; key: KeySettings }): Promise<Signed> {
   const commit = parseCommit(await local.raw(sha))
   const same = (line: string, who: Identity) => person(line).name === who.name && person(line).email === who.email
-  const ours = commit.message.toString('utf8') === added.message && same(commit.author, added.author) && same(commit.committer, added.committer)
+  const ours = isMessage(commit, added) && commit.parents.length <= mostParents && same(commit.author, added.author) && same(commit.committer, added.committer)
   const parents = ours ? commit.parents : [sha]
   const date = person(commit.committer).date
   const author = ours ? person(commit.author) : { ...added.author, date }
@@ -82,16 +87,18 @@ async function onTop(local: TemporaryRepository, sha: string, { added, signing, 
 }
 
 /** @returns null when git makes none like one of them: commits can be written that git itself would not, such as by nobody of a name. */
-async function anew(local: TemporaryRepository, history: readonly string[], signing: SigningOptions, key: KeySettings): Promise<Signed | null> {
+async function anew(local: TemporaryRepository, history: readonly string[], { added, signing, key }: { added: AddedCommit; signing: SigningOptions; key: KeySettings }): Promise<Signed | null> {
   const made = new Map<string, string>()
   let last = ''
   for (const sha of history) {
     const commit = parseCommit(await local.raw(sha))
+    if (commit.parents.length > mostParents || (commit.encoding !== null && !asciiWithin.test(commit.encoding))) return null
     const committer = person(commit.committer)
     const next = await write(
       local,
       {
         ...commit,
+        message: isMessage(commit, added) ? commit.message : withoutTrailers(commit.message),
         parents: commit.parents.map((parent) => made.get(parent) ?? parent),
         author: person(commit.author),
         committer: signing.committer === undefined ? committer : { ...signing.committer, date: committer.date },
@@ -106,6 +113,18 @@ async function anew(local: TemporaryRepository, history: readonly string[], sign
     made.set(sha, last)
   }
   return { sha: last, how: 'anew', commits: history.length }
+}
+
+function isMessage({ message }: Commit, added: AddedCommit): boolean {
+  return message.toString('utf8') === added.message
+}
+
+/** Encodings in which a line of ASCII is what it looks like. In others, such as UTF-7, who reads a message sees other words than stand there. */
+const asciiWithin = /^(utf-?8|us-ascii|(iso-?)?8859-\d{1,2}|iso-?8859-\d{1,2}|latin-?\d{1,2}|(windows-|cp-?)(125\d|437|850|852|866|932|936|949|950)|koi8-[ru]|euc-?(jp|kr|cn|tw)|gbk?|gb2312|gb18030|big5|s(hift)?[-_]?jis)$/i
+
+/** Lines as those by which Switchyard says whose job the work is: signed, they would be believed, and whoever commits in a sandbox may write anybody's. */
+function withoutTrailers(message: Buffer): Buffer {
+  return Buffer.from(message.toString('latin1').replace(/^agent-(?:job|provider|sandbox|attempt)[ \t]*:.*(?:\n|$)/gim, ''), 'latin1')
 }
 
 /** Nothing is asked of the git host for a commit, so that what git refuses then is not the host's fault; `write` calls it the configuration's. */

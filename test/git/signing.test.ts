@@ -154,6 +154,24 @@ describe('signing', () => {
     expect(await hostWith({ mode: 'rewrite' }).sign('acme/web', { branch, sha: odd, baseSha: base, added }, options, async () => undefined)).toMatchObject({ how })
   })
 
+  it.each([
+    ['a job’s name that is another’s', 'Fix it\n\nagent-job : another\nAgent-Provider: e2b\nReviewed-by: Ann', '', 'anew', 'Fix it\n\nReviewed-by: Ann'],
+    ['one in an encoding that hides it', 'Fix it\n\nAgent-Job+ADo- another', '\nencoding UTF-7', 'on top', added.message.trim()],
+    ['what looks like a parent and is none to git', 'Fix it', '\nparent nonsense', 'anew', 'Fix it'],
+  ])('rewrites a commit with %s', async (_what, message, header, how, signedMessage) => {
+    const { sha } = await jobBranch('agent alone')
+    const raw = (await gitOk(work, 'cat-file', 'commit', sha)).replace(/^(committer .*)\n\n[^]*$/m, `$1${header}\n\n${message}\n`)
+    writeFileSync(join(keyFolder, 'raw'), raw)
+    const forged = (await gitOk(work, 'hash-object', '-t', 'commit', '-w', '--literally', join(keyFolder, 'raw'))).trim()
+    const branch = `forged-${++numbers}`
+    await gitOk(work, 'push', '--quiet', withToken(await storage.host.writeAccess('acme/web', { branch })), `${forged}:refs/heads/${branch}`)
+    const signed = await hostWith({ mode: 'rewrite' }).sign('acme/web', { branch, sha: forged, baseSha: base, added }, options, async () => undefined)
+    expect(signed.how).toBe(how)
+    await fetched(branch)
+    expect(await gitOk(work, 'log', '-1', '--format=%B', signed.sha)).toBe(signedMessage)
+    expect(await gitOk(work, 'log', '-1', '--format=%(trailers:key=Agent-Job,valueonly)', signed.sha)).toBe(how === 'anew' ? '' : 'j')
+  })
+
   it('blames the key, and not the git host, for a commit that can’t be signed', async () => {
     const { branch, sha } = await jobBranch('agent alone')
     const path = process.env['PATH'] ?? ''
