@@ -10,7 +10,10 @@ export const leftToJobs: readonly string[] = whole
   : [
       'runner: hands a step’s environment over byte for byte',
       'runner: runs a step in its folder, and tells its exit code or signal',
+      'runner: brings every byte of both streams, read in small pieces',
       'runner: brings 8 MiB out of the sandbox unchanged',
+      'runner: stops a step with the processes that it started',
+      'runner: goes on with a step whose process was killed with SIGKILL, from a new process',
       'git: clones, and leaves no token behind',
       'git: brings a checkpoint back in another sandbox exactly',
       'git: commits and pushes to the job’s branch and no other',
