@@ -44,6 +44,8 @@ export type NotAcquired =
   | { readonly kind: 'gone' }
   /** The run is that of a job which was removed from the queue, and another one was added under the same id: it is to be ended first. */
   | { readonly kind: 'other' }
+  /** BullMQ was told by somebody else that the job had ended, and then to run it again: the run before is to be ended first. */
+  | { readonly kind: 'unended' }
 
 export interface AcquireRequest {
   /** The consumer's id. */
@@ -101,6 +103,7 @@ const acquireReply = z.union([
   z.tuple([z.literal('placeless')]),
   z.tuple([z.literal('gone')]),
   z.tuple([z.literal('other')]),
+  z.tuple([z.literal('unended')]),
   z.tuple([z.literal('retried'), z.number()]),
   z.tuple([z.literal('continues')]),
 ])
@@ -205,7 +208,7 @@ export class RunStore {
         [request.holder, first.generation, JSON.stringify(first), this.#now(), runId, request.placeAt ?? '', request.stalls ?? '', continued ? 1 : '', branch, request.bounded === true ? jobId : '', request.token ?? '', this.#keys.queueName],
       ),
     )
-    if (reply[0] === 'placeless' || reply[0] === 'gone' || reply[0] === 'other') return { kind: reply[0] }
+    if (reply[0] === 'placeless' || reply[0] === 'gone' || reply[0] === 'other' || reply[0] === 'unended') return { kind: reply[0] }
     if (reply[0] === 'continues') {
       const { startedAtMs, generation, asked, tenant } = request.fresh
       const ended = await this.read(jobId)

@@ -131,6 +131,29 @@ describe('jobs that came around Switchyard', () => {
     expect((await queue.list({ state: 'succeeded' })).map(({ jobId }) => jobId)).toContain('parent')
   })
 
+  it('fail with such a child that is cancelled while it waits, whatever it waits for, and go on without one that lets them', async () => {
+    const { queue, bull } = open()
+    await consume()
+    const data = await dataOf(queue, bull)
+    const flows = new FlowProducer({ connection: createRedis({ url: redis.url }, 'commands'), prefix: bull.opts.prefix ?? '' })
+    closing.push(() => flows.close())
+    const job = (jobId: string, opts: object = {}) => ({ name: 'by hand', queueName: bull.name, data, opts: { jobId, ...opts } })
+    const delay = 3_600_000
+    await flows.add({ ...job('first'), children: [{ ...job('parent-too', { failParentOnFailure: true }), children: [job('left', { delay })] }] })
+    await flows.add({ ...job('second'), children: [job('freeing', { delay, continueParentOnFailure: true }), job('left-too', { delay })] })
+    await flows.add({ ...job('third'), children: [job('leaving', { delay })] })
+    for (const jobId of ['parent-too', 'freeing', 'leaving']) expect(await queue.job(jobId).cancel('no more')).toBe('cancelled')
+    const ends = await Promise.all(['first', 'second', 'third'].map(async (jobId) => await queue.job(jobId).result({ timeoutMs: 60_000 })))
+    expect(ends.map(({ status }) => status)).toEqual(['failed', 'succeeded', 'succeeded'])
+    expect(ends[0]!.error!.message).toMatch(/parent of a flow, and child \S+:parent-too failed/)
+    for (const jobId of ['parent-too', 'freeing']) {
+      await until('BullMQ has heard of it', async () => (await bull.getJobState(jobId)) === 'failed')
+      expect((await queue.job(jobId).status()).state).toBe('cancelled')
+    }
+    const told = (await queue.events.read()).map(({ event }) => `${event?.subject} ${event?.type.split('.').at(-1)}`)
+    for (const end of ['first failed', 'second succeeded', 'third succeeded', 'freeing cancelled', 'leaving cancelled', 'parent-too cancelled']) expect(told.filter((each) => each === end)).toHaveLength(1)
+  })
+
   it('are listed while they wait for the children of their flow, say so, and are cancelled without these', async () => {
     const { queue, bull } = open()
     await consume()

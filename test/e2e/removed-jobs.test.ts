@@ -79,6 +79,24 @@ it('one whose end BullMQ was told by somebody else ends as cancelled, with what 
   await nothingIsLeft()
 })
 
+it('one whose end BullMQ was told by somebody else, and that is run again before anybody has noticed, has two ends', async () => {
+  const provider = new InMemoryProvider('a')
+  await consume({ providers: [{ provider, limit: { sandboxes: 5 } }] })
+  const { jobId } = await queue.enqueue({ repository: 'acme/web', push: false, steps: ['sleep 3000'], metadata: { part: '1' } })
+  await until('it runs', async () => (await queue.job(jobId).status()).step !== null)
+  await (await bull.getJob(jobId))!.moveToFailed(new Error('job stalled more than allowable limit'), (await client.get(`${keys.job(jobId)}:lock`))!, false)
+  expect(await queue.retry(jobId)).toBe('retried')
+  await until('it runs again', async () => (await queue.job(jobId).status()).step !== null && (await ends()).length > 0)
+  const sandboxId = async () => (await queue.job(jobId).status()).sandboxId!
+  provider.finish(await sandboxId())
+  expect(await queue.job(jobId).result({ timeoutMs: 60_000 })).toMatchObject({ status: 'succeeded' })
+  expect((await queue.events.read()).map(({ event }) => event?.data)).toMatchObject([
+    { status: 'cancelled', metadata: { part: '1' }, error: { message: 'the job was ended in the queue by something else than Switchyard' } },
+    { status: 'succeeded', error: null },
+  ])
+  await nothingIsLeft()
+})
+
 it('the next job of a scheduler is cancelled, though BullMQ removes none alone, and the one after it comes', async () => {
   const { jobId: other } = await queue.enqueue({ repository: 'acme/web', push: false, steps: ['true'], delay: '1h' })
   const scheduled = await bull.upsertJobScheduler('hourly', { every: 3_600_000 }, { name: 'by hand', data: (await bull.getJob(other))!.data as object })

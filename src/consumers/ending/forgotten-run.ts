@@ -13,6 +13,9 @@ export interface ForgottenEnding extends Ending {
   readonly onLiving?: ((provider: string, afterMs: number) => void) | undefined
 }
 
+/** What is said of a job whose end BullMQ was told by nobody of ours. */
+export const endedByOthers = 'ended in the queue by something else than Switchyard'
+
 /**
  * Ends a live run whose job was removed from the queue around Switchyard (by hand, by `obliterate`): it is in no consumer's hands and
  * can't come into any. What the job said of itself went with the job, its `metadata` and `push` too. Whoever still supervised it loses

@@ -2,7 +2,7 @@ import { type JobSpec, parseQueuedSpec } from '../../job/spec.js'
 import { type CancelsWaiting, cancelWaitingJob } from '../../producers/job-cancel.js'
 import type { ReadyJobs, StandingEnd } from '../../store/index.js'
 import type { Metrics } from '../../telemetry/metrics.js'
-import { endForgottenRun, type ForgottenEnding } from './forgotten-run.js'
+import { endedByOthers, endForgottenRun, type ForgottenEnding } from './forgotten-run.js'
 
 export interface EndingInNobodysHands extends ForgottenEnding {
   readonly metrics: Metrics
@@ -15,7 +15,7 @@ export interface EndingInNobodysHands extends ForgottenEnding {
 export async function endRemoved(ending: EndingInNobodysHands, jobId: string): Promise<void> {
   const [queued] = await ending.readJobs([jobId])
   if (queued?.spec === undefined) await endForgottenRun(ending, jobId)
-  else await endForgottenRun(ending, jobId, specOf(queued.spec), 'the job was ended in the queue by something else than Switchyard')
+  else await endForgottenRun(ending, jobId, specOf(queued.spec), `the job was ${endedByOthers}`)
   await ending.ready.close(jobId)
 }
 

@@ -21,7 +21,7 @@ import { RunContext } from '../run-context.js'
 import { longestQuietMs } from '../settings.js'
 import { describeKey, describeWord, type NextJob, type ReadyJob, type Stand } from '../../store/index.js'
 import { resolveSecrets, type SecretSource } from '../output/secrets.js'
-import { endForgottenRun } from '../ending/forgotten-run.js'
+import { endedByOthers, endForgottenRun } from '../ending/forgotten-run.js'
 import { endOverdue, endUnrunnable, leaveProvider } from '../supervision/stranded.js'
 import type { Parked } from '../supervision/parking.js'
 import { supervise } from '../supervision/supervisor.js'
@@ -234,8 +234,9 @@ export class JobRun {
       this.gone = true
       return null
     }
-    if (acquired.kind === 'other') await this.endOther()
-    if (acquired.kind === 'other' || acquired.kind === 'placeless') {
+    if (acquired.kind === 'other') await this.endBefore('its job was removed from the queue, and another one added under its id')
+    if (acquired.kind === 'unended') await this.endBefore(`its job was ${endedByOthers}, and is run again`, spec)
+    if (acquired.kind === 'other' || acquired.kind === 'unended' || acquired.kind === 'placeless') {
       // The reaper took the place for a forgotten one, or it was another job's. With it the job's tenant and its key have what they
       // held of it, and others may have it by now: its turn comes again.
       this.relisted = { spec, begun: false }
@@ -290,11 +291,12 @@ export class JobRun {
     }
   }
 
-  /** The run of a job that was removed from the queue, under whose id this one was added. */
-  private async endOther(): Promise<void> {
+  /** The run before, which has not ended and is in nobody's hands any more. @param spec where it was this job's: what it says of itself is told with that end. */
+  private async endBefore(because: string, spec?: JobSpec): Promise<void> {
     const { store, owners, metrics, deployment, settings, now, eventTypes, log, reapSoon } = this.shared
     const { jobId } = this.taken
-    if (await endForgottenRun({ store, owners, onLiving: reapSoon, metrics, deployment, branchRetentionMs: settings.branchRetentionMs, now, eventTypes }, jobId)) log.warn({ jobId }, 'run ended: its job was removed from the queue, and another one added under its id')
+    const ending = { store, owners, onLiving: reapSoon, metrics, deployment, branchRetentionMs: settings.branchRetentionMs, now, eventTypes }
+    if (await endForgottenRun(ending, jobId, spec, spec === undefined ? undefined : `the job was ${endedByOthers}`)) log.warn({ jobId }, `run ended: ${because}`)
   }
 
   /** Should this process die in between, the job is found as one of a dead consumer, and parked again. */

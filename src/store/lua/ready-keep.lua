@@ -3,7 +3,7 @@
 -- Has BullMQ keep a job that ended while it waited as it keeps those that end in a consumer's hands (moveToFinished-14.lua): among the failed ones, where it is found, and can be
 -- run again. It leaves the consumers' hands with that (leaveHands).
 -- KEYS[4]: the run. ARGV: inbox prefix, inbox ttl, job id, why it ended, how many are kept.
--- Returns 'kept'; 'locked' where a consumer is taking it, which tells BullMQ of the end; 'again' where it is to be run again already; or 'other' for one that is only to be removed: a
+-- Returns 'kept'; 'locked' where a consumer is taking it, or takes it next, which tells BullMQ of the end; 'again' where it is to be run again already; or 'other' for one that is only to be removed: a
 -- flow, a scheduler or a deduplication of BullMQ's has to do with it, nothing is to be kept of it, or it stands elsewhere.
 local run, jobId, why, most = KEYS[4], ARGV[3], ARGV[4], tonumber(ARGV[5])
 local key, prioritized, delayed, waiting, failed = bull(ownQueue, jobId), bull(ownQueue, 'prioritized'), bull(ownQueue, 'delayed'), bull(ownQueue, 'wait'), bull(ownQueue, 'failed')
@@ -14,6 +14,18 @@ if finishedOn then
   return 'kept'
 end
 if nextRun.generation(run, key) then return 'again' end
+-- The parent of its flow is to hear of a failure, or is not to wait any longer: without it, it would run as if it had never had this child. BullMQ sees to that when it is told of an end.
+local isChild, child = pcall(cjson.decode, parent and call('HGET', key, 'parent') or '')
+if isChild and type(child) == 'table' and (child.fpof or child.cpof) then
+  local stands = call('ZSCORE', prioritized, jobId) or call('ZSCORE', delayed, jobId) or call('ZSCORE', bull(ownQueue, 'waiting-children'), jobId)
+  if not stands and not call('LPOS', waiting, jobId) then return 'other' end
+  if stands then call('RPUSH', waiting, jobId) end
+  for _, each in ipairs({ prioritized, delayed, bull(ownQueue, 'waiting-children') }) do call('ZREM', each, jobId) end
+  leaveHands(jobId, nil, true)
+  call('HSET', key, 'sy', '-')
+  ledger.wakeIdle(1)
+  return 'locked'
+end
 if not opts or parent or scheduler or deduplication or call('EXISTS', key .. ':dependencies') == 1 then return 'other' end
 local readable, read = pcall(cjson.decode, opts)
 local keeps

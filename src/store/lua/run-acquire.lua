@@ -12,6 +12,7 @@
 -- the caller's clock is ahead of the one that the record's times are by}, or {'retried', generation of the run that is next}, {'continues'} (the run is to go on from the one that has ended, see run-continue.lua), or
 -- {'placeless'}: the run would begin with the fresh record, but its place has been freed; nothing is written. Likewise {'gone'}: BullMQ has not given the caller this job, or
 -- not any more; and {'other'}: the run is that of a job which was removed from the queue, and another one was added under the same id; it is to be ended first.
+-- So is one of which is said {'unended'}: BullMQ was told by somebody else that the job had ended, and then to run it again.
 local run, ledger = KEYS[1], KEYS[5]
 local holder, generation, fresh, now, jobId, provider = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local stored = redis.call('HMGET', run, 'generation', 'result', 'record', 'continue', 'fence', 'cancelReason', 'cancelAtMs', 'of', 'otherOf', 'otherReason', 'otherAtMs', 'skew', 'atMs')
@@ -21,6 +22,7 @@ if ARGV[11] ~= '' then
   if redis.call('GET', KEYS[6] .. ':lock') ~= ARGV[11] then return { 'gone' } end
   queuedSince = redis.call('HGET', KEYS[6], 'timestamp')
   if record and not result and stored[8] and queuedSince and stored[8] ~= queuedSince then return { 'other' } end
+  if record and not result and known < generation then return { 'unended' } end
 end
 -- A request to cancel that came before the first holder stays; that of a run that has ended does not.
 local cancelReason, cancelAtMs = not result and stored[6], not result and stored[7]
