@@ -8,6 +8,7 @@ interface Command {
   endsAtMs: number
   /** Prints a line of 32 bytes so often; Infinity for never. */
   readonly lineEveryMs: number
+  readonly exitCode: number
 }
 
 interface Sandbox {
@@ -22,7 +23,7 @@ const line = 'x'.repeat(31) + '\n'
 /**
  * A provider without machines, for measuring what Switchyard itself costs: sandboxes are entries in a map of this process, and
  * calls are answered at once, in the runner script's own words. Commands take their time for real: `sleep S` lasts S seconds,
- * and `# line every S` prints 32 bytes every S seconds meanwhile. Nothing is run, cloned or pushed.
+ * and `# line every S` prints 32 bytes every S seconds meanwhile, `exit N` ends with that. Nothing is run, cloned or pushed.
  */
 export class InMemoryProvider implements Provider {
   readonly kind = 'in-memory'
@@ -165,7 +166,7 @@ export class InMemoryProvider implements Provider {
     const printed = Math.floor((Math.min(nowMs, command.endsAtMs) - command.startedAtMs) / command.lineEveryMs) * line.length
     const fresh = Math.max(0, printed - offset)
     const out = fresh > 0 ? ['out-skip 0', 'out:', Buffer.from(line.repeat(fresh / line.length)).toString('base64'), '.'] : []
-    return [`code ${nowMs >= command.endsAtMs ? '0' : '-'}`, `out-size ${printed}`, 'err-size 0', `out-length ${fresh}`, ...out, 'err-length 0']
+    return [`code ${nowMs >= command.endsAtMs ? command.exitCode : '-'}`, `out-size ${printed}`, 'err-size 0', `out-length ${fresh}`, ...out, 'err-length 0']
   }
 
   private wait(sandbox: Sandbox, ms: number, signal: AbortSignal | undefined): Promise<void> {
@@ -206,5 +207,5 @@ function wordsOf(script: string): string[] | null {
 function parseCommand(run: string, startedAtMs: number): Command {
   const seconds = Number(/sleep ([\d.]+)/.exec(run)?.[1] ?? 0)
   const lineEverySeconds = Number(/# line every ([\d.]+)/.exec(run)?.[1] ?? Infinity)
-  return { startedAtMs, endsAtMs: startedAtMs + seconds * 1000, lineEveryMs: lineEverySeconds * 1000 }
+  return { startedAtMs, endsAtMs: startedAtMs + seconds * 1000, lineEveryMs: lineEverySeconds * 1000, exitCode: Number(/\bexit (\d+)/.exec(run)?.[1] ?? 0) }
 }

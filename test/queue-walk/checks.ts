@@ -88,7 +88,8 @@ async function everyEndIsTold({ runs, events }: Quiet): Promise<string[]> {
 }
 
 async function noEventIsTwice({ events }: Quiet): Promise<string[]> {
-  return [...events].filter(([, times]) => times > 1).map(([id, times]) => `event ${id} is told ${times} times`)
+  // A job that was removed before anybody had begun it is enqueued anew under its idempotency key, for the same first run.
+  return [...events].filter(([id, times]) => times > 1 && !/^(claim:)?key-\w+\.1\.enqueued$/.test(id)).map(([id, times]) => `event ${id} is told ${times} times`)
 }
 
 async function noSandboxIsLeft({ world }: Quiet): Promise<string[]> {

@@ -5,6 +5,7 @@ import type { AgentQueue } from '../../src/producers/index.js'
 import type { Random } from '../chaos/random.js'
 import { budgetPeriodMs, by, perSandboxHour, type queueNames, sandboxesAtMost, secretName, settings } from './deployment.js'
 import type { Journal } from './journal.js'
+import { type Caller, phasedGitHost, phasedProvider, type Phases } from './phases.js'
 import type { TroubledProvider } from './troubled-provider.js'
 import { startWire, type Wire } from './wire.js'
 
@@ -41,6 +42,8 @@ export class Members {
     /** Whether Redis may be away, or refuse writes. */
     private readonly refuses: boolean,
     private readonly journal: Journal,
+    /** Where calls take a moment, and are held. */
+    private readonly phases: Phases | undefined,
   ) {}
 
   /** One that may lack a provider, the secret, or room. */
@@ -86,6 +89,22 @@ export class Members {
     await this.startSome(member.kind.queueName, random)
   }
 
+  /** Something happens to the one that has this id. */
+  async disturbOne(id: string, random: Random, what: 'freezes' | 'dies' | 'leaves'): Promise<void> {
+    const member = this.live.find(({ consumer }) => consumer.id === id)
+    if (member === undefined) return
+    this.journal.note('member', id, what)
+    if (what === 'freezes') {
+      member.wire.freeze(random.pick([300, 1_800, 2_500, 4_000]))
+      return
+    }
+    if (what === 'dies') member.wire.cutAfter(random.whole(1, 3), { arrives: random.chance(0.5), comesBack: false })
+    else this.stop(member).catch((error: unknown) => this.journal.note('stop failed', errorMessage(error)))
+    this.live = this.live.filter((each) => each !== member)
+    this.gone.push(member)
+    await this.startSome(member.kind.queueName, random)
+  }
+
   /** One is told to leave through Redis, and another comes. */
   async drainSome(random: Random, queue: AgentQueue): Promise<string | undefined> {
     if (this.live.length === 0) return undefined
@@ -121,18 +140,21 @@ export class Members {
   private async start(kind: Kind): Promise<void> {
     const { queueName, providers, hasSecret, maxJobs, sandboxes } = kind
     const wire = await startWire(this.redisUrl)
+    const caller: Caller = { id: '' }
+    const { phases } = this
     const consumer = new Consumer({
       deployment: 'walk',
       redis: { url: wire.url },
       queue: { name: queueName },
-      git: inMemoryGitHost,
-      providers: providers.map((provider) => ({ provider, limit: { sandboxes }, ...(this.budgets ? { price: { perSandboxHour } } : {}) })),
+      git: phases === undefined ? inMemoryGitHost : phasedGitHost(inMemoryGitHost, phases, caller),
+      providers: providers.map((provider) => ({ provider: phases === undefined ? provider : phasedProvider(provider, phases, caller), limit: { sandboxes }, ...(this.budgets ? { price: { perSandboxHour } } : {}) })),
       ...(this.budgets ? { costs: { budgets: { t2: 0.01 } } } : {}),
       secrets: secretsFromEnvironment(hasSecret ? [secretName] : [], { [secretName]: 'a-secret-value' }),
       log: this.journal.log,
       tenants: { t1: { weight: 2, cap: 1 } },
       settings: { ...settings, ...(this.budgets ? { budgetPeriodMs } : {}), maxJobs },
     })
+    caller.id = consumer.id
     try {
       await consumer.start()
     } catch (error) {

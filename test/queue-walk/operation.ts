@@ -14,7 +14,7 @@ export interface Operation {
   /** How often it comes, beside the others'. */
   readonly weight: number
   /** Only where the walk has that. */
-  readonly needs?: 'budgets' | 'trouble' | 'restart'
+  readonly needs?: 'budgets' | 'trouble' | 'restart' | 'phases'
   /** What it returns is noted. */
   readonly does: (step: Step) => Promise<unknown>
 }

@@ -11,6 +11,8 @@ export interface WalkSettings {
   readonly trouble: boolean
   /** Redis freezes, refuses writes, and goes back by up to five seconds, which is longer than a lease. */
   readonly restart: boolean
+  /** Calls of consumers take a moment, sandboxes end, and things are done to jobs while a certain call of theirs stands still. */
+  readonly phases: boolean
 }
 
 export interface Rounds extends WalkSettings {
@@ -42,6 +44,7 @@ export function readSettings(environment: NodeJS.ProcessEnv): Rounds {
     freeze: flag('FREEZE'),
     trouble: flag('TROUBLE'),
     restart: flag('RESTART'),
+    phases: flag('PHASES'),
     traceDir: environment['TRACE'],
   }
 }

@@ -16,6 +16,7 @@ const calmMs = settings.leaseMs + settings.stallCheckMs + settings.reapGraceMs +
 export async function settle(world: World): Promise<string[]> {
   world.journal.note('QUIET')
   world.groups.settle()
+  world.phases?.settle()
   for (const provider of world.providers) provider.trouble = undefined
   await takeBack(world)
   for (const { name } of world.sides) await world.members.startWhole(name)

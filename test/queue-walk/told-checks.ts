@@ -4,10 +4,12 @@ import type { JobStatus } from '../../src/job/status.js'
 import type { Rule } from './checks.js'
 import { sandboxesAtMost } from './deployment.js'
 import { groupNames, runOf } from './groups.js'
+import { guarded } from './made-jobs.js'
+import type { Write } from './phases.js'
 import type { Side } from './world.js'
 
 /** Whether what is told of jobs, by events, lists, figures and accounts, agrees with what became of them. */
-export const toldRules: readonly Rule[] = [everyGroupWasTold, eventsComeInOrder, listsAgree, figuresAreZero, costsAgree, noLimitWasPassed]
+export const toldRules: readonly Rule[] = [everyGroupWasTold, eventsComeInOrder, listsAgree, figuresAreZero, costsAgree, noLimitWasPassed, keysGuard]
 
 async function everyGroupWasTold({ world, told }: Parameters<Rule>[0]): Promise<string[]> {
   const findings: string[] = []
@@ -50,6 +52,21 @@ async function eventsComeInOrder({ told }: Parameters<Rule>[0]): Promise<string[
     if (started !== -1 && inSandbox !== -1 && inSandbox < started) findings.push(`what happened in a sandbox of run ${run} is told before it was there: ${kinds.join()}`)
     return findings
   })
+}
+
+/** Of the jobs of one key none changes what others see while another one is at it, and none that was superseded has promoted. */
+async function keysGuard({ world, told }: Parameters<Rule>[0]): Promise<string[]> {
+  if (world.phases === undefined || world.losesWrites) return []
+  const findings: string[] = []
+  const byRepository = new Map<string, Write[]>()
+  for (const write of world.phases.writes) if (guarded.test(write.repository)) byRepository.set(write.repository, [...(byRepository.get(write.repository) ?? []), write])
+  for (const [repository, writes] of byRepository) {
+    const turns = writes.map(({ branch }) => branch).filter((branch, index, all) => branch !== all[index - 1])
+    for (const [index, branch] of turns.entries()) if (turns.indexOf(branch) < index) findings.push(`${repository}: ${branch} was written to again after ${turns[index - 1] ?? ''}, which has the same key`)
+  }
+  const promoted = new Set(world.phases.writes.filter(({ what }) => what === 'promote').map(({ branch }) => branch))
+  for (const { data, id } of told) if ('error' in data && data.error?.code === 'SWY_SUPERSEDED' && 'branch' in data && data.branch !== null && promoted.has(data.branch)) findings.push(`run ${id} was superseded, and its work was promoted`)
+  return findings
 }
 
 const ended = ['succeeded', 'failed', 'cancelled'] as const

@@ -10,6 +10,7 @@ import { by, providerNames, queueNames } from './deployment.js'
 import { Groups, groupNames } from './groups.js'
 import { Journal } from './journal.js'
 import { Members } from './members.js'
+import { Phases } from './phases.js'
 import type { WalkSettings } from './settings.js'
 import { TroubledProvider } from './troubled-provider.js'
 
@@ -36,6 +37,7 @@ export class World {
   readonly sides: readonly Side[]
   readonly flows: FlowProducer
   readonly providers = providerNames.map((name) => new TroubledProvider(name, (...what) => this.journal.note(...what)))
+  readonly phases: Phases | undefined
   readonly members: Members
   readonly groups: Groups
   /** The latest last. */
@@ -67,7 +69,8 @@ export class World {
     })
     this.flows = new FlowProducer({ connection: this.connect(), prefix: new Keys().prefix })
     this.flows.on('error', () => undefined)
-    this.members = new Members(new URL(redis.url), this.providers, settings.budgets, settings.restart, this.journal)
+    this.phases = settings.phases ? new Phases(random.fork('phases'), (...what) => this.journal.note(...what)) : undefined
+    this.members = new Members(new URL(redis.url), this.providers, settings.budgets, settings.restart, this.journal, this.phases)
     this.groups = new Groups(redis.url, this.journal, random.fork('groups'))
   }
 
