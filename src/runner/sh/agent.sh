@@ -12,7 +12,7 @@ soh=$(printf '\001')
 
 # What may run a program, or changes what is written and says nothing about content. Quoted as git's own variable for it wants it, which
 # filters and the git that "add" starts in submodules inherit.
-plain_settings="'core.hooksPath=/dev/null' 'core.fsmonitor=false' 'core.untrackedCache=false' 'core.splitIndex=false' 'core.safecrlf=false'"
+plain_settings="'core.hooksPath=/dev/null' 'core.fsmonitor=false' 'core.untrackedCache=false' 'core.splitIndex=false' 'core.safecrlf=false' 'core.ignoreStat=false'"
 plain_settings="$plain_settings 'core.quotePath=true' 'gc.auto=0' 'maintenance.auto=false' 'submodule.recurse=false' 'diff.ignoreSubmodules=dirty'"
 plain_settings="$plain_settings 'advice.addEmbeddedRepo=false' 'advice.updateSparsePath=false' 'core.pager=cat' 'status.showUntrackedFiles=all'"
 settings=$plain_settings
