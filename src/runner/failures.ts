@@ -23,6 +23,9 @@ export class LfsUploadError extends InfrastructureError {
   }
 }
 
+/** What git says where the sandbox's disk is full. */
+const noRoom = /No space left|quota exceeded|File too large|unable to write file /
+
 /** Advises what the job can do at this provider. */
 function fullDisk({ diskIsChosen }: FailureContext): string {
   const mend = diskIsChosen ? 'set resources.diskMiB' : 'run the job where sandboxes have more: from another template, or at another provider'
@@ -31,6 +34,7 @@ function fullDisk({ diskIsChosen }: FailureContext): string {
 
 const sentences: Readonly<Record<string, readonly [InfrastructureErrorKind, (detail: string, context: FailureContext) => string]>> = {
   disk: ['invalid', (_detail, context) => fullDisk(context)],
+  'disk-broken': ['transient', (said) => `the sandbox's disk can't be written to (${gitReason(said)})`],
   'no-folder': ['invalid', (cwd) => (cwd === '' ? 'the repository is gone from the sandbox; a command removed it' : `cwd: there is no folder "${cwd}" in the repository; mend the path, or make the folder in an earlier step`)],
   'no-tree': ['invalid', () => 'the repository is gone from the sandbox, or is no folder any more; let no command remove ~/repository'],
   'no-state': ['invalid', () => 'the folder ~/.switchyard is gone from the sandbox or is not whole; let no command touch it'],
@@ -42,6 +46,7 @@ const sentences: Readonly<Record<string, readonly [InfrastructureErrorKind, (det
   'no-artifact': ['invalid', (path) => `${path} is gone, or is no regular file any more`],
   'no-pack': ['transient', () => 'the commits on their way are gone from ~/.switchyard in the sandbox'],
   used: ['transient', () => 'steps have run in this sandbox of which the record knows nothing, since Redis went back to before them; the job needs another one'],
+  killed: ['transient', (code) => `git was killed in the sandbox (exit code ${code}), which may be short of memory`],
   busy: ['transient', () => 'another git operation is still at work in the sandbox'],
   'not-started': ['transient', () => "the step's supervisor did not start in the sandbox"],
   'not-stopped': ['transient', () => "the step's processes did not end"],
@@ -55,6 +60,7 @@ export function runnerFailure(keyword: string, detail: string, context: FailureC
   const said = struckOut(detail.trim(), context.secrets)
   const where = `${context.source}: ${context.verb}`
   if (keyword === 'git') return gitFailure(said, where, context)
+  if (keyword === 'work' && noRoom.test(said)) return runnerFailure('disk', '', context)
   if (keyword === 'lfs') return new LfsUploadError(context.source, `${where}: LFS objects could not be uploaded from the sandbox: ${cutText(said, 300)}`)
   const known = Object.hasOwn(sentences, keyword) ? sentences[keyword] : undefined
   if (known === undefined) return forgedAnswer(context, `it failed with "${keyword.slice(0, 40)}"`)
@@ -80,7 +86,9 @@ export function forgedAnswer({ source, verb }: Pick<FailureContext, 'source' | '
 function gitFailure(said: string, where: string, context: FailureContext): InfrastructureError {
   const reason = gitReason(said)
   const error = (fields: Pick<InfrastructureErrorFields, 'kind' | 'owner' | 'code' | 'retryAfterMs'>, message: string) => new InfrastructureError({ ...fields, source: context.source, message: `${where}: ${message}` })
-  if (/No space left|quota exceeded/.test(said)) return error({ kind: 'invalid', owner: 'job' }, fullDisk(context))
+  const own = said.replaceAll(/^(remote: |error: remote unpack failed|!).*/gm, '')
+  if (noRoom.test(own)) return error({ kind: 'invalid', owner: 'job' }, fullDisk(context))
+  if (/No space left on device|Disk quota exceeded/.test(said) && !/hook declined/.test(said)) return error({ kind: 'transient', owner: 'git-host' }, `the git host's disk is full (${reason})`)
   if (/\[rejected\]/.test(said)) return error({ kind: 'invalid', owner: 'job', code: 'SWY_PUSH_REFUSED' }, `the branch has commits that this push does not build on, and a push is never forced (${reason})`)
   if (/unpacker error|unpack failed|index-pack|fsck|missing necessary objects/.test(said)) return error({ kind: 'invalid', owner: 'job', code: 'SWY_PUSH_REFUSED' }, `the git host does not take these commits (${reason})`)
   if (/shallow update not allowed/.test(said)) return error({ kind: 'invalid', owner: 'git-repository' }, `the git host takes no history whose beginning it lacks (${reason})`)

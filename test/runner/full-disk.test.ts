@@ -1,5 +1,6 @@
 import { execFile } from 'node:child_process'
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { existsSync } from 'node:fs'
+import { chmod, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
@@ -73,5 +74,76 @@ describe.skipIf(!canMount)('on a full disk', () => {
     await rm(join(disk, 'home', 'fill'))
     const made = await repo.save(runner, 'full', repo.base)
     expect((await repo.fetched('full')).sha).toBe(made?.sha)
+  })
+
+  // Git's own words about it found no room either: it looked like a history that lacks objects, and the commits were left out.
+  it('a checkpoint has room for the files and not for the commits: it is none', async () => {
+    const commits = 'git config user.name A; git config user.email a@b.c; head -c 1500000 /dev/urandom > big; git add big; git commit -qm big; git rm -q big; git commit -qm small; echo x > x; git rev-parse HEAD; '
+    const done = await runStep(runner, `${commits} ${fill} truncate -s -1000000 ~/fill`)
+    await expect(repo.save(runner, 'commits', repo.base)).rejects.toMatchObject({ kind: 'invalid', message: expect.stringContaining('disk is full') as string })
+    await rm(join(disk, 'home', 'fill'))
+    expect(await repo.save(runner, 'commits', repo.base)).toMatchObject({ headSha: done.stdout.toString().trim(), commitsAhead: 2 })
+  })
+
+  it('that can be written to no more, nothing is the job\'s fault', async () => {
+    await writeFile(join(disk, 'home', 'repository', 'work.txt'), 'work')
+    await run('mount', ['-o', 'remount,ro', disk])
+    try {
+      await expect(runner.checkpoint(repo.checkpoint(repo.base), callOptions)).rejects.toMatchObject({ kind: 'transient', owner: 'sandbox', message: expect.stringContaining('Read-only file system') as string })
+    } finally {
+      await run('mount', ['-o', 'remount,rw', disk])
+    }
+  })
+})
+
+describe('a git that fails in the middle', () => {
+  let repo: Repository
+  let sandbox: ProcessSandbox
+  let runner: Runner
+  let folder: string
+  beforeEach(async () => {
+    repo = await repository()
+    folder = await mkdtemp(join(tmpdir(), 'switchyard-programs-'))
+    sandbox = await processSandbox()
+    runner = sandbox.runner({ tries: 1 })
+    await runner.install(callOptions)
+    await runner.clone({ access: await repo.read(), ref: null, sha: repo.base, branch: 'work', checkpoint: null }, callOptions)
+  })
+  afterEach(async () => {
+    await sandbox.close()
+    await repo.close()
+    await rm(folder, { recursive: true, maxRetries: 10 })
+  })
+
+  /** Has git do something else where its arguments match a pattern of the shell's. */
+  async function instead(into: ProcessSandbox, pattern: string, command: string): Promise<void> {
+    const git = (process.env['PATH'] ?? '').split(':').map((each) => join(each, 'git')).find((file) => existsSync(file))!
+    await writeFile(join(folder, 'git'), `#!/bin/sh\ncase "$*" in ${pattern}) ${command} ;; esac\nexec ${git} "$@"\n`)
+    await chmod(join(folder, 'git'), 0o755)
+    Object.assign(into.env, { PATH: `${folder}:${process.env['PATH'] ?? ''}` })
+  }
+
+  it('since it was killed has missed no object, and the next save holds the commits', async () => {
+    const done = await runStep(runner, 'git config user.name A; git config user.email a@b.c; echo x > x; git add x; git commit -qm x; git rev-parse HEAD; git config here.it is')
+    await instead(sandbox, 'pack-objects*', 'kill -9 $$')
+    await expect(repo.save(runner, 'killed', repo.base)).rejects.toMatchObject({ kind: 'transient', owner: 'sandbox', message: expect.stringContaining('git was killed') as string })
+    await rm(join(folder, 'git'))
+    expect(await repo.save(runner, 'killed', repo.base)).toMatchObject({ headSha: done.stdout.toString().trim(), commitsAhead: 1 })
+  })
+
+  it('while it writes a file that comes back is told', async () => {
+    await runStep(runner, 'git update-index --assume-unchanged first.txt; echo changed > first.txt')
+    const made = await repo.save(runner, 'raw', repo.base)
+    const next = await processSandbox()
+    try {
+      const other = next.runner()
+      await other.install(callOptions)
+      await instead(next, '"cat-file blob "*:raw/1', 'exit 128')
+      expect((await repo.restore(other, 'raw', made!)).notes).toEqual(["first.txt is not as it was: it can't be written"])
+      await rm(join(folder, 'git'))
+      expect(await readFile(join(next.home, 'repository', 'first.txt'), 'utf8')).toBe('')
+    } finally {
+      await next.close()
+    }
   })
 })

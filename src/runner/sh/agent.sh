@@ -127,10 +127,13 @@ shown() {
 }
 
 # note SENTENCE: for the job's log.
-note() { printf '%s\n' "$1" | tr '\n' ' ' >>"$work/notes" && echo >>"$work/notes"; }
+note() {
+  ! says_no_room "$1" || rm -f "$state/room"
+  printf '%s\n' "$1" | tr '\n' ' ' >>"$work/notes" && echo >>"$work/notes"
+}
 
 # unsaved PATH REASON: the path as git quotes it.
-unsaved() { printf '%s\t%s\n' "$1" "$2" >>"$work/unsaved"; }
+unsaved() { printf '%s\t%s\n' "$1" "$2" >>"$work/unsaved" || rm -f "$state/room"; }
 
 # unquote PATH: sets `path` to what git quotes so, whose last byte may be a newline.
 unquote() {

@@ -23,7 +23,10 @@ one_home=/home/user
 repository=$HOME/repository
 [ ! -f "$state/placed" ] || repository=$one_home/repository
 
-begin() { printf '@switchyard %s begin\nok -\n' "$nonce"; }
+begin() {
+  answered=1
+  printf '@switchyard %s begin\nok -\n' "$nonce"
+}
 
 finish() {
   printf '@switchyard %s end\n' "$nonce"
@@ -43,9 +46,18 @@ empty_blob() { printf '%s:\n.\n' "$1"; }
 
 # fail KEYWORD TEXT
 fail() {
+  [ "$1" != disk ] || broken_disk
+  answered=1
   printf '@switchyard %s begin\nfail %s\n' "$nonce" "$1"
   printf '%s' "$2" | tail -c 3000 | blob detail
   finish
+}
+
+# broken_disk: fails where nothing can be written whatever room there is: no command of the job's has used it up.
+broken_disk() {
+  disk=$(LC_ALL=C dd if=/dev/zero of="$state/more" bs=4096 count=1 2>&1)
+  rm -f "$state/more"
+  case $disk in *'Read-only file system'* | *'nput/output error'*) fail disk-broken "$disk" ;; esac
 }
 
 # Decodes base64 from stdin, also with the BSD spelling of the option. Who decodes often sets $decode_option before.

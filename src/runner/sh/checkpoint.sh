@@ -12,13 +12,20 @@ open_save() {
   lock
   git_config
   [ "$base" != - ] || { first_line "$state/base" && base=$line; }
-  is_sha "$base" && printf '%s\n' "$base" >"$state/base" || fail no-state "$state/base"
+  is_sha "$base" || fail no-state "$state/base"
+  put base "$base"
   first_line "$state/head" && is_sha "$line" || fail no-state "$state/head"
   known=$line held=$line
   ! first_line "$state/held" || ! is_sha "$line" || held=$line
   [ -d "$repository" ] && [ ! -L "$repository" ] || fail no-tree "$repository"
-  outermost=1 within_kind=''
-  open_agent "$repository" "$state/save"
+  outermost=1 within_kind='' work=$state/save
+  take_room
+  # What a save that came to no end has left to go by may be half written.
+  [ -f "$work/whole" ] || for file in "$work"/*; do
+    case ${file##*/} in last.index | bad) ;; *) rm -rf "$file" ;; esac
+  done
+  rm -f "$work/whole"
+  open_agent "$repository" "$work"
   agent_head
   [ -n "$usable" ] || head=$known
   from=${head:-$base} origin=$base
@@ -34,6 +41,13 @@ gather() {
   state_written
 }
 
+# saved: before the answer.
+saved() {
+  kept_room
+  rm -f "$state/room"
+  : >"$work/whole"
+}
+
 # carry SHA: takes over what leads to it and is still the agent's alone. Sets `carried` to the bytes that it holds beyond the parent.
 carry() {
   is_whole "$1" && return
@@ -41,8 +55,12 @@ carry() {
   if packed=$(printf '%s\n^%s\n^%s\n' "$1" "$base" "${parent:-$base}" | lent pack-objects -q --revs "$private/objects/pack/pack" 2>"$work/error"); then
     [ ! -f "$private/objects/pack/pack-$packed.pack" ] || carried=$(($(wc -c <"$private/objects/pack/pack-$packed.pack")))
     return 0
+  else
+    code=$?
   fi
-  full_disk
+  full_disk $code
+  # One that was killed has found nothing missing.
+  [ $code -le 128 ] || fail killed "$code"
   is_whole "$1"
 }
 
@@ -69,10 +87,7 @@ write_commit() {
   parents=
   for parent_sha in "$@"; do parents="$parents -p $parent_sha"; done
   # shellcheck disable=SC2086 # options and shas
-  made=$(printf '%s' "$message" | decode | lent commit-tree "$tree" $parents 2>"$work/error") || {
-    full_disk
-    fail work "$(said)"
-  }
+  made=$(printf '%s' "$message" | decode | lent commit-tree "$tree" $parents 2>"$work/error") || not_saved $?
   is_sha "$made" || fail work "$made"
   unset GIT_AUTHOR_DATE GIT_COMMITTER_DATE
 }
@@ -94,6 +109,7 @@ checkpoint() {
   if [ "$from_parent" = "$parent" ] && git_ cat-file -e "$last^{commit}"; then on=$last; else
     case $parent in "$last" | "$last_plain") ;; *) contents_of "$parent" ;; esac
     if [ "$last_contents" = "$tree $state_commit" ] || is_as_cloned; then
+      saved
       begin
       field none 1
       finish
@@ -105,6 +121,7 @@ checkpoint() {
   else
     made=$last plain=$last_plain
   fi
+  saved
   begin
   field sha "$made"
   field head "${head:--}"
@@ -163,9 +180,14 @@ new_checkpoint() {
   carry "$made" || {
     find_unsound && state_written && write_commit "$saver" "$saver_email" "$saver" "$saver_email" - "$@" "$state_commit" && carry "$made"
   } || whole=''
+  # What was made without room is no attempt.
+  kept_room
   # What leads to the one leads to the other: the same files, on history that was carried before.
   if [ -n "$whole" ]; then
-    [ "$descends" = 0 ] || { printf '%s\n' "$head" >"$state/head" && printf '%s %s\n' "$made" "$head" >"$state/head.made"; } || fail disk ''
+    [ "$descends" = 0 ] || {
+      put head "$head"
+      put head.made "$made $head"
+    }
   else
     note "the agent's git folder lacks objects of its own history, so this checkpoint holds its files alone: $(head -n 1 "$work/missing" | cut -c 1-200)"
     carry "$plain" || fail work "the agent's git folder lacks objects of the files that it holds: $(head -n 1 "$work/missing")"
@@ -173,14 +195,14 @@ new_checkpoint() {
     grep -v '^P ' "$work/meta" >"$work/meta.plain"
     mv "$work/meta.plain" "$work/meta"
   fi
-  printf '%s %s %s %s %s\n' "$parent" "$made" "$plain" "$tree" "$state_commit" >"$state/attempt" || fail disk ''
+  put attempt "$parent $made $plain $tree $state_commit"
 }
 
 # confirmed SHA: the host has this checkpoint, and so the agent's HEAD that it leads to.
 confirmed() {
   [ -f "$state/head.made" ] || return 0
   read -r made_sha made_head <"$state/head.made"
-  [ "$made_sha" != "$1" ] || printf '%s\n' "$made_head" >"$state/held" || fail disk ''
+  [ "$made_sha" != "$1" ] || put held "$made_head"
 }
 
 # commit AUTHOR_NAME AUTHOR_EMAIL COMMITTER_NAME COMMITTER_EMAIL DATE MESSAGE LIMIT NESTED: all but the date and the last two as base64.
@@ -204,6 +226,7 @@ commit() {
   }
   # What other branches hold, for those who push them.
   carry "$state_commit" || { find_unsound && state_written && carry "$state_commit"; } || : >"$work/tips"
+  saved
   begin
   field sha "$made"
   field head "${head:--}"
@@ -277,5 +300,5 @@ settle_attempt() {
   [ -f "$state/attempt" ] || return 0
   read -r from_parent last last_plain last_contents <"$state/attempt"
   [ "$1" = "$last_plain" ] && [ "$last" != "$last_plain" ] || return 0
-  printf '%s %s %s %s\n' "$from_parent" "$last_plain" "$last_plain" "$last_contents" >"$state/attempt" || fail disk ''
+  put attempt "$from_parent $last_plain $last_plain $last_contents"
 }

@@ -28,9 +28,13 @@ clone() {
     ln -s "$repository" "$HOME/repository"
   fi
   git_config
+  take_room
   if [ "$pack" != - ]; then take_pack "$pack"; elif [ "$head" = - ]; then fetch --depth 1; else fetch_checkpoint; fi
   [ "$base" != - ] || base=$sha
-  output=$(git_in_tree read-tree -u --reset "$sha" 2>&1) || fail git "$output"
+  output=$(git_in_tree read-tree -u --reset "$sha" 2>&1) || {
+    if_no_room
+    fail git "$output"
+  }
   : >"$state/cloned"
   for file in "$HOME/.gitconfig" "$HOME/.config/git/config"; do
     rm -f "$state/began.${file##*/}"
@@ -53,6 +57,8 @@ clone() {
   fi
   printf '%s\n' "$base" >"$state/base" && printf '%s\n' "$head" >"$state/head" && printf '%s\n' "$head" >"$state/held" || fail disk ''
   settle_index
+  kept_room
+  rm -f "$state/room"
   begin
   [ ! -s "$state/lfs.notes" ] || blob notes <"$state/lfs.notes"
   finish

@@ -9,6 +9,7 @@
 #   trivial  the state of a clone in which nothing happened yet
 #   restore  "SHA HEAD BRANCH" of a checkpoint whose state is still to be brought back; restored once it was
 #   save     what the staging of work trees needs; see stage.sh
+#   room     is there while a save or a restore has found the disk to have room; see take_room
 
 private=$state/git
 no_sha=0000000000000000000000000000000000000000
@@ -37,6 +38,8 @@ git_environment() {
   IFS=$old_ifs
   PATH=${path#:}
   git_program=$(command -v git)
+  # So that writing past a limit on a file's size is an error of the program's, with words, and not its death.
+  trap '' XFSZ
   has_timeout=
   ! timeout -k 1 5 true || has_timeout=1
   export PATH LC_ALL=C GIT_TERMINAL_PROMPT=0 GIT_CONFIG_NOSYSTEM=1 GIT_CONFIG_SYSTEM=/dev/null GIT_CONFIG_GLOBAL=/dev/null
@@ -45,6 +48,68 @@ git_environment() {
 
 # Every call of git goes through here. HOME is no folder: no ~/.gitconfig of an old git, no ~/.netrc.
 git_() { HOME=/dev/null git "$@"; }
+
+# A full disk is told by few: what a program would say of it needs room as well, and what it removes as it fails makes some. So a save, a clone
+# and a restore begin with a file of some blocks. Whoever finds that there is no room removes it, also in a shell within a shell, and what was
+# made without it counts for nothing.
+take_room() { printf '%65536s' x >"$state/room" || out_of_room; }
+
+# kept_room: before the answer, whether there was room all the time.
+kept_room() {
+  [ -f "$state/room" ] || fail disk ''
+  if_no_room
+}
+
+out_of_room() {
+  rm -f "$state/room" "$state/more"
+  fail disk ''
+}
+
+# if_no_room: after something could not be written, ends the call where that is for want of room.
+if_no_room() {
+  [ -f "$state/room" ] && printf '%16384s' x >"$state/more" || out_of_room
+  if [ -d "$own" ] && [ "$own" != "$private" ]; then
+    # It may lie on another disk.
+    more=$(dd if=/dev/zero of="$own/more" bs=16384 count=1 2>&1) || ! says_no_room "$more" || {
+      rm -f "$own/more"
+      out_of_room
+    }
+    rm -f "$own/more"
+  fi
+  rm -f "$state/more"
+}
+
+# failed_within TEXT: passes on what a shell within this one has failed with.
+failed_within() {
+  [ -f "$state/room" ] || fail disk ''
+  case $1 in *"@switchyard $nonce begin"*) ;; *) return 0 ;; esac
+  answered=1
+  printf '@switchyard %s begin%s\n' "$nonce" "${1##*"@switchyard $nonce begin"}"
+  exit 0
+}
+
+# says_no_room TEXT
+says_no_room() {
+  case $1 in *'No space left'* | *'quota exceeded'* | *'File too large'* | *'nable to write file '*) ;; *) return 1 ;; esac
+}
+
+# full_disk CODE: after git has failed with that code, ends the call where that was for want of room. It says so, unless there is no room for that either.
+full_disk() {
+  if [ -s "$work/error" ]; then
+    ! says_no_room "$(tail -c 4000 "$work/error")" || out_of_room
+  else
+    # Those were killed, or had no time left.
+    case $1 in 0 | 124 | 129 | 1[3-9]?) ;; *) out_of_room ;; esac
+  fi
+}
+
+# not_saved CODE: git has failed with that code, and without what it was to do nothing can be saved.
+not_saved() {
+  full_disk "$1"
+  if_no_room
+  [ "$1" -le 128 ] || fail killed "$1"
+  fail work "$(said)"
+}
 
 # Git with the work tree, in it.
 git_in_tree() { (cd "$repository" && GIT_WORK_TREE=$repository git_ "$@"); }
@@ -105,13 +170,19 @@ git_remote() {
   (export SWITCHYARD_TOKEN="$token" && git_ -c "credential.$host.helper=$helper" "$@")
 }
 
+# put NAME TEXT: what that file below $state says from now on, in as many bytes as before. Over what it said, which is not lost on a full disk.
+put() { printf '%s\n' "$2" 1<>"$state/$1" || fail disk ''; }
+
 # One git operation at a time, also when an earlier call is still at work that nobody waits for any more.
 lock() {
   born $$
   waited=0 missing=0
   until ln -s "$$:$start" "$state/lock" 2>/dev/null; do
     owner=$(readlink "$state/lock") || {
-      [ -w "$state" ] || fail no-state "$state"
+      [ -w "$state" ] || {
+        broken_disk
+        fail no-state "$state"
+      }
       # Not a lock but something of the agent's.
       [ ! -e "$state/lock" ] || [ -L "$state/lock" ] || rm -rf "$state/lock"
       # Nobody has it, and it can't be made: once may be a lock that was just given back.
@@ -127,9 +198,18 @@ lock() {
     nap 50
     waited=$((waited + napped))
   done
-  trap 'rm -f "$state/lock"' EXIT
+  answered=
+  trap unlock EXIT
   trap 'exit 143' HUP INT TERM
   rm -f "$private"/*.lock "$private"/objects/*.lock "$state"/*.lock "$state"/lock.*
+}
+
+# shellcheck disable=SC2317 # at the end of the shell
+# unlock: the shell ends by itself where it can't open a file that it is to write to.
+unlock() {
+  ended=$?
+  rm -f "$state/lock"
+  case $answered:$ended in :1 | :2) fail disk '' ;; esac
 }
 
 # is_sha TEXT

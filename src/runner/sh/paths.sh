@@ -55,7 +55,7 @@ state_paths() {
   : >"$work/path.trees"
   [ $# -gt 0 ] || return 0
   number=0 left=$most_bytes
-  no_rules || fail disk ''
+  no_rules || out_of_room
   for wanted in "$@"; do
     number=$((number + 1))
     place_of "$wanted"
@@ -84,16 +84,18 @@ save_path() {
   if [ -f "$target" ]; then
     mode=100644
     [ ! -x "$target" ] || mode=100755
+    why="it can't be read"
+    [ -r "$target" ] || return
     sha=$(head -c "$((size + 1))" "$target" | git_ hash-object -w --stdin 2>"$work/error") || {
-      full_disk
-      why="it can't be read"
+      full_disk $?
       return
     }
+    why=
     printf '%s %s\tpaths/%s\n' "$mode" "$sha" "$number" >>"$work/entries"
   else
     raw_git "$target" "$work/path.$number" add -A -f --ignore-errors . >/dev/null 2>"$work/error"
     added=$?
-    full_disk
+    full_disk $added
     [ "$added" -le 1 ] || note "checkpoint.paths: \"$wanted\" could not be read anew, and is saved as it was before: $(said)"
     sed -n "s/^error: unable to index file '\(.*\)'\$/checkpoint.paths: a file in \"$(printf '%s' "$wanted" | sed 's/[\\,&/]/\\&/g')\" can't be read: \1/p" "$work/error" | head -n 5 >>"$work/notes"
     links=$(raw_git "$target" "$work/path.$number" ls-files -s 2>/dev/null | grep '^160000')
@@ -102,7 +104,7 @@ save_path() {
       note "checkpoint.paths: repositories within \"$wanted\" are not saved"
     fi
     sha=$(raw_git "$target" "$work/path.$number" write-tree 2>"$work/error") || {
-      full_disk
+      full_disk $?
       why="git can't stage it: $(said)"
       return
     }
@@ -122,7 +124,8 @@ save_path() {
 put_paths() {
   paths_put=0 from_state=$1
   shift
-  [ $# -gt 0 ] && no_rules || return 0
+  [ $# -gt 0 ] || return 0
+  no_rules || out_of_room
   git_ cat-file blob "$from_state:meta" | sed -n 's/^P //p' >"$work/held"
   while read -r number wanted; do
     case $number in '' | *[!0-9]*) continue ;; esac
@@ -144,15 +147,20 @@ put_path() {
   case $(git_ cat-file -t "$from_state:paths/$number" 2>/dev/null) in
     blob)
       mkdir -p "${target%/*}" && { [ ! -d "$target" ] || rm -rf "$target"; }
-      git_ cat-file blob "$from_state:paths/$number" >"$work/path.blob" 2>/dev/null
-      cmp -s "$work/path.blob" "$target" || cat "$work/path.blob" >"$target" || why="it can't be written"
+      git_ cat-file blob "$from_state:paths/$number" >"$work/path.blob" 2>/dev/null && { cmp -s "$work/path.blob" "$target" || cat "$work/path.blob" >"$target"; } || {
+        if_no_room
+        why="it can't be written"
+      }
       [ -z "$(git_ ls-tree "$from_state" "paths/$number" | sed -n '/^100755/p')" ] || chmod +x "$target"
       ;;
     tree)
       [ -d "$target" ] || rm -f "$target"
       mkdir -p "$target" || why="it can't be written"
       [ -f "$work/put.$number" ] || raw_git "$target" "$work/put.$number" read-tree "$from_state:paths/$number" 2>"$work/error"
-      raw_git "$target" "$work/put.$number" checkout-index -a -f -u -q 2>"$work/error" || why="git can't write it: $(said)"
+      raw_git "$target" "$work/put.$number" checkout-index -a -f -u -q 2>"$work/error" || {
+        full_disk $?
+        why="git can't write it: $(said)"
+      }
       ;;
     *) why='the checkpoint does not have it' ;;
   esac

@@ -9,6 +9,7 @@ restore() {
   git_environment
   [ -d "$private" ] || fail no-state "$private"
   lock
+  take_room
   git_config
   if [ ! -f "$state/restore" ]; then
     begin
@@ -39,6 +40,8 @@ restore() {
     fi
   fi
   [ -z "$found_state" ] || put_paths "$found_state" "$@"
+  kept_room
+  rm -f "$state/room"
   printf '%s\n' "$paths_put" >"$state/restored" && mv -f "$state/restore" "$state/restore.done" || fail disk ''
   begin
   field restored 1
@@ -63,7 +66,11 @@ is_inside() {
 # restore_state STATE CHECKPOINT: of the opened repository, whose own index is $index.
 restore_state() {
   restored_from=$1 checkpoint_tree=$(git_ rev-parse "$2^{tree}")
-  git_ cat-file blob "$1:meta" >"$work/meta" 2>/dev/null || return
+  git_ cat-file blob "$1:meta" >"$work/meta" 2>/dev/null || {
+    if_no_room
+    note "the checkpoint's state could not be read, so only its files are brought back"
+    return
+  }
   grep -qx 'V 1' "$work/meta" || {
     note 'the checkpoint was made by a newer release, so only its files are brought back'
     return
@@ -134,7 +141,11 @@ restore_operations() {
         continue
         ;;
     esac
-    [ ! -L "$own/$file" ] && git_ cat-file blob "$restored_from:$name" >"$own/$file" || continue
+    [ ! -L "$own/$file" ] || continue
+    git_ cat-file blob "$restored_from:$name" >"$own/$file" || {
+      if_no_room
+      continue
+    }
     case $entry in 100755*) chmod +x "$own/$file" ;; esac
   done
 }
@@ -225,11 +236,12 @@ restore_work_tree() {
     # The agent's git-lfs has no token to ask the host with: it writes what is here already, after this.
     export GIT_LFS_SKIP_SMUDGE=1
     agent_ checkout-index -f -u -q --stdin <"$work/changed" 2>"$work/error" || {
+      full_disk $?
       rm -f "$index.lock"
       settings_before=$settings
       filters_off
       note "a filter failed, so files that it is for are as git has them: $(said)"
-      agent_ checkout-index -f -u -q --stdin <"$work/changed" 2>"$work/error"
+      agent_ checkout-index -f -u -q --stdin <"$work/changed" 2>"$work/error" || full_disk $?
       settings=$settings_before
     }
     if [ -d "$common/lfs/objects" ] && command -v git-lfs >/dev/null; then agent_ lfs checkout >/dev/null 2>&1; fi
@@ -251,7 +263,10 @@ restore_work_tree() {
     # A file in place of a link, where git makes none or does not look.
     [ ! -L "$at/$path" ] || [ "$links" != true ] || grep -qxF -e "$quoted" "$work/flagged.raw" || continue
     [ ! -L "$at/$path" ] || rm -f "$at/$path"
-    git_ cat-file blob "$restored_from:raw/$number" >"$at/$path" 2>/dev/null
+    git_ cat-file blob "$restored_from:raw/$number" >"$at/$path" 2>/dev/null || {
+      if_no_room
+      note "$path is not as it was: it can't be written"
+    }
     if [ "$mode" = 100755 ]; then chmod +x "$at/$path"; elif [ -x "$at/$path" ]; then chmod a-x "$at/$path"; fi
   done <"$work/present"
   # Git takes a file of another size for changed without a look at it, unless its entry has no size. Entries with a flag are not looked at.
@@ -322,7 +337,7 @@ restore_within() {
         case $place/ in "$state"/* | "$repository"/*) continue ;; esac
         ;;
     esac
-    (restore_one) >/dev/null
+    failed_within "$(restore_one)"
     [ ! -s "$work/$number/notes" ] || sed "s,^,$(printf '%s' "$path" | tr '\n' ' ' | sed 's/[\\,&]/\\&/g'): ," "$work/$number/notes" >>"$work/notes"
   done <"$work/within.lines"
 }
@@ -386,7 +401,10 @@ restore_one() {
 # take_over: the repository or worktree that setup made at $at gets what the checkpoint $made leads to, and loses the files that it has not.
 take_over() {
   if [ "$kind" = worktree ]; then [ "$common" = "$around" ] || return; else
-    [ "$own" = "$common" ] && printf '%s\n' "$made" | git_ pack-objects -q --revs "$common/objects/pack/pack" >/dev/null || return
+    [ "$own" = "$common" ] && printf '%s\n' "$made" | git_ pack-objects -q --revs "$common/objects/pack/pack" 2>"$work/error" >/dev/null || {
+      full_disk $?
+      return
+    }
   fi
   agent_ ls-files | sort -u >"$work/names.setup"
   git_ ls-tree -r --name-only "$made" | sort >"$work/names.made"
@@ -402,5 +420,10 @@ take_over() {
 # new_repository FOLDER: with what the checkpoint $made leads to.
 new_repository() {
   git_folder "$1" main && printf '[core]\n\trepositoryformatversion = 0\n\tbare = false\n' >"$1/config" &&
-    printf '%s\n' "$made" | git_ pack-objects -q --revs "$1/objects/pack/pack" >/dev/null
+    printf '%s\n' "$made" | git_ pack-objects -q --revs "$1/objects/pack/pack" 2>"$work/error" >/dev/null || {
+    full_disk $?
+    if_no_room
+    note "the repository $path could not be made again: $(said)"
+    return 1
+  }
 }

@@ -28,16 +28,13 @@ stage() {
   nested
   lfs_unstage
   tree=$(agent_ write-tree 2>"$work/error") || {
-    full_disk
+    full_disk $?
     # An entry names an object that the agent's folder has lost. From the last commit on, every file is read again.
     note "the agent's index names objects that are gone ($(said)); every file was read again"
     rm -f "$index"
     agent_ read-tree "$from" 2>"$work/error" && { add_all || one_by_one; }
     nested
-    tree=$(agent_ write-tree 2>"$work/error") || {
-      full_disk
-      fail work "$(said)"
-    }
+    tree=$(agent_ write-tree 2>"$work/error") || not_saved $?
   }
   is_sha "$tree" || fail work "$tree"
   same_file "$index" "$work/last.index"
@@ -62,12 +59,6 @@ as_before() {
 
 # same_file FILE NAME: another name for it. Git never writes into an index: it puts a new file in its place.
 same_file() { ln -f "$1" "$2" 2>/dev/null || cp -p "$1" "$2" || fail disk ''; }
-
-# Whether it was for want of room that git failed.
-full_disk() {
-  [ -s "$work/error" ] || return 0
-  if grep -q -e 'No space left' -e 'quota exceeded' "$work/error"; then fail disk ''; fi
-}
 
 # Every configured filter is required to work: git would take a file raw, without a word, when an optional one fails.
 filters() {
@@ -122,7 +113,8 @@ open_index() {
       rm -f "$work/entries.all"
       return 0
     fi
-    full_disk
+    full_disk 0
+    if_no_room
     rm -f "$index" "$work/agent.index" "$work/entries.all"
     note "the agent's index is damaged; the last one that was whole is taken in its place"
   fi
@@ -132,10 +124,7 @@ open_index() {
     cp -p "$work/last.index" "$index" || fail disk ''
     return 0
   fi
-  agent_ read-tree "$from" 2>"$work/error" || agent_ read-tree --empty 2>"$work/error" || {
-    full_disk
-    fail work "$(said)"
-  }
+  agent_ read-tree "$from" 2>"$work/error" || agent_ read-tree --empty 2>"$work/error" || not_saved $?
 }
 
 # whole_index FILE: its last 20 bytes are the hash of the rest, or zero where git was told to skip that. Git itself does not look: of a
@@ -167,7 +156,7 @@ add_all() {
     agent_ add -A --ignore-errors -- . "$@" >/dev/null 2>"$work/error"
     code=$?
   }
-  full_disk
+  full_disk $code
   if [ $code -gt 1 ] || grep -q '^fatal' "$work/error"; then
     rm -f "$index.lock"
     return 1
@@ -262,7 +251,7 @@ halve() {
     return
   fi
   code=$?
-  full_disk
+  full_disk $code
   rm -f "$index.lock"
   spent=$((spent + $(date +%s) - began))
   if [ "$lines" -eq 1 ]; then

@@ -79,8 +79,9 @@ state_of() {
 state_written() {
   [ ! -s "$work/unsound" ] || leave_out_unsound
   sed -n 's/^K \([0-9a-f]*\) .*/\1/p' "$work/meta" >>"$work/commits"
+  sha=$(git_ hash-object -w --stdin <"$work/meta" 2>"$work/error") || not_saved $?
   {
-    printf '100644 %s\tmeta\n' "$(git_ hash-object -w --stdin <"$work/meta")"
+    printf '100644 %s\tmeta\n' "$sha"
     cat "$work/entries"
   } >"$work/tree.in" || fail disk ''
   sort -u "$work/commits" >"$work/named"
@@ -94,10 +95,7 @@ state_written() {
     return 0
   fi
   rm -f "$work/state.index" "$work/state.was"
-  state_tree=$(write_state_tree 2>"$work/error") || {
-    full_disk
-    fail work "$(said)"
-  }
+  state_tree=$(write_state_tree 2>"$work/error") || not_saved $?
   named=
   if [ -s "$work/named" ]; then
     { cat "$work/named"; echo "^$base"; } | lent rev-list --stdin 2>"$work/error" | sort | comm -12 "$work/named" - >"$work/parents" || : >"$work/parents"
@@ -108,10 +106,7 @@ state_written() {
   fi
   # shellcheck disable=SC2086 # options and shas
   state_commit=$(echo 'State of a checkpoint' | GIT_AUTHOR_NAME=switchyard GIT_AUTHOR_EMAIL=switchyard@localhost GIT_COMMITTER_NAME=switchyard \
-    GIT_COMMITTER_EMAIL=switchyard@localhost GIT_AUTHOR_DATE='1000000000 +0000' GIT_COMMITTER_DATE='1000000000 +0000' lent commit-tree "$state_tree" $named 2>"$work/error") || {
-    full_disk
-    fail work "$(said)"
-  }
+    GIT_COMMITTER_EMAIL=switchyard@localhost GIT_AUTHOR_DATE='1000000000 +0000' GIT_COMMITTER_DATE='1000000000 +0000' lent commit-tree "$state_tree" $named 2>"$work/error") || not_saved $?
   printf '%s\n' "$state_commit" >"$work/state.commit" && mv "$work/state.in" "$work/state.was"
 }
 
@@ -212,7 +207,7 @@ state_operations() {
   done <"$work/git.files"
   [ -s "$work/files" ] || return 0
   (cd "$own" && git_ hash-object -w --no-filters --stdin-paths <"$work/files") >"$work/hashes" 2>"$work/error" || {
-    full_disk
+    full_disk $?
     note "the files of git's operations under way could not be read: $(said)"
     return 0
   }
@@ -243,8 +238,7 @@ entries_of() {
 configuration() {
   [ -f "$2" ] || return 0
   cmp -s "$2" "$work/config.$1" || {
-    cp "$2" "$work/config.$1" || fail disk ''
-    entries_of "$work/config.$1" | sed "s/^/$1 /" >"$work/config.$1.lines"
+    cp "$2" "$work/config.$1" && entries_of "$work/config.$1" | sed "s/^/$1 /" >"$work/config.$1.lines" || fail disk ''
   }
   cat "$work/config.$1.lines" >>"$work/meta"
 }
@@ -346,12 +340,23 @@ state_converted() {
     $1 != $2 || $4 == "crlf" || crlf ~ /true|crlf/ || $5 != "unspecified" && $5 != "unset" || $7 != "unspecified" && $7 != "unset" { print $3 }' >"$work/doubtful"
   [ -s "$work/doubtful" ] || return 0
   rm -rf "$work/written.as" && mkdir "$work/written.as" || return 0
-  agent_ checkout-index -q -f --prefix="$work/written.as/" --stdin <"$work/doubtful" 2>/dev/null
-  full_disk
+  agent_ checkout-index -q -f --prefix="$work/written.as/" --stdin <"$work/doubtful" 2>"$work/error" || full_disk $?
   while IFS= read -r path; do
     cmp -s "$at/$path" "$work/written.as/$path" || printf '%s\n' "$path" >>"$work/raw"
   done <"$work/doubtful"
   rm -rf "$work/written.as"
+}
+
+hash_raw() { (cd "$at" && git_ hash-object -w --no-filters --stdin-paths <"$work/files") >"$work/hashes" 2>"$work/error"; }
+
+# readable_raw: leaves out what can't be read, or has gone meanwhile.
+readable_raw() {
+  while IFS= read -r quoted; do
+    unquote "$quoted"
+    if [ -f "$at/$path" ] && [ -r "$at/$path" ]; then printf '%s\n' "$quoted"; elif [ -e "$at/$path" ]; then unsaved "$quoted" "it can't be read"; fi
+  done <"$work/files" >"$work/files.read" && mv "$work/files.read" "$work/files" &&
+    awk 'FILENAME ~ /\/files$/ { read[$0] = 1; next } { path = $0; sub(/^W [0-7]* /, "", path) } path in read' "$work/files" "$work/present" >"$work/present.read" &&
+    mv "$work/present.read" "$work/present"
 }
 
 # The content of files that the staged tree does not say.
@@ -372,7 +377,14 @@ state_raw() {
     [ ! -x "$at/$path" ] || mode=100755
     printf 'W %s %s\n' "$mode" "$quoted" >>"$work/present"
   done <"$work/raw.all"
-  (cd "$at" && git_ hash-object -w --no-filters --stdin-paths <"$work/files") >"$work/hashes" 2>"$work/error" || return 0
+  hash_raw || {
+    full_disk $?
+    readable_raw && hash_raw
+  } || {
+    full_disk $?
+    note "the content of files that git does not look at, or would write otherwise, could not be saved: $(said)"
+    return 0
+  }
   while IFS= read -r quoted; do
     unquote "$quoted"
     # The newline is readlink's own.
@@ -578,7 +590,7 @@ state_within() {
     }
     mkdir -p "$work/$number"
     rm -f "$work/$number/saved"
-    (save_within "$kind" "$place" "$work/$number") >/dev/null
+    failed_within "$(save_within "$kind" "$place" "$work/$number")"
     [ -f "$work/$number/saved" ] || continue
     printf 'K %s %s %s\n' "$(cat "$work/$number/saved")" "$kind" "$quoted" >>"$work/meta"
     # In a line, and as sed replaces.
