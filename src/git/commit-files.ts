@@ -12,7 +12,7 @@ export interface CommitToRead {
   /** Folders and files to look in; all of it when one of them is empty. */
   readonly within: readonly string[]
   /** Whether a path is wanted. */
-  readonly wants: (path: string) => boolean
+  readonly wants: (path: string) => Promise<boolean>
   /** How many files are read at most. */
   readonly most: number
   /**
@@ -30,7 +30,7 @@ export interface CommitReader {
   /** What is wanted and can't be had: a clause says why. */
   readonly odd: (path: string, reason: string) => void
   /** Which of these are to be read, before they are. */
-  readonly admit: (files: readonly CommitFile[]) => readonly CommitFile[]
+  readonly admit: (files: readonly CommitFile[]) => Promise<readonly CommitFile[]>
   /** Handles one file, and is waited for. */
   readonly take: (file: CommitFile, pieces: AsyncIterable<Buffer>) => Promise<void>
 }
@@ -49,7 +49,7 @@ export async function readCommitFiles(source: string, access: GitAccess, commit:
     const tree = await repository.entries(commit.sha, within)
     const wanted = new Map<string, TreeEntry>()
     for (const entry of [...tree.entries, ...(await stateEntries(repository, commit))]) {
-      if (!commit.wants(entry.path)) continue
+      if (!(await commit.wants(entry.path))) continue
       if (entry.mode === '120000') reader.odd(entry.path, 'it is a link, and links are not followed')
       else if (entry.mode.startsWith('100')) wanted.set(entry.path, entry)
       if (wanted.size > commit.most) break
@@ -73,7 +73,7 @@ async function readEntries(repository: TemporaryRepository, entries: readonly Tr
     if (sizeBytes === undefined) reader.odd(path, 'the git host does not serve it')
     return sizeBytes === undefined ? [] : [{ path, sizeBytes }]
   })
-  for (const file of reader.admit(files)) {
+  for (const file of await reader.admit(files)) {
     const unpacked = await repository.unpacked(oidOf.get(file.path) ?? '')
     try {
       if (await isPointer(file, unpacked)) reader.odd(file.path, 'it is a Git LFS file, of which the commit has only the pointer')

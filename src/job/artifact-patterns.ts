@@ -1,5 +1,7 @@
+import { setImmediate } from 'node:timers/promises'
+
 /**
- * The files that a job leaves as artifacts: which patterns name them, and which paths may be theirs. Pure. What matches is decided twice: in
+ * The files that a job leaves as artifacts: which patterns name them, and which paths may be theirs. What matches is decided twice: in
  * the sandbox, where a million other files need not come out, and here, because nothing that comes out of there is trusted.
  */
 
@@ -67,29 +69,78 @@ function namesFolder(pattern: string): boolean {
   return !/[*?]/.test(pattern.slice(pattern.lastIndexOf('/') + 1))
 }
 
-/** Whether a pattern names a path. No regular expression: whoever writes patterns must not be able to keep a consumer busy. */
+/**
+ * The paths that some patterns name. No regular expression: whoever writes patterns must not be able to keep a consumer busy. Patterns and names are both
+ * the job's, and there are many of them, so that comparing them goes on in turns: in between, the process sees to everything else.
+ */
+export class NamedPaths {
+  readonly #matchers: readonly (readonly [pattern: string, matches: Matcher])[]
+  #turnEndsAtMs = performance.now() + turnMs
+
+  /** @param signal ends the comparing. */
+  constructor(
+    patterns: readonly string[],
+    private readonly signal?: AbortSignal,
+  ) {
+    this.#matchers = patterns.map((pattern) => [pattern, pathMatcher(pattern)])
+  }
+
+  /** Whether one of them names a path. @throws the signal's reason. */
+  async has(path: string): Promise<boolean> {
+    return (await this.#first(path, 1)).length > 0
+  }
+
+  /** All that name a path. @throws the signal's reason. */
+  async patternsOf(path: string): Promise<string[]> {
+    return await this.#first(path, this.#matchers.length)
+  }
+
+  async #first(path: string, most: number): Promise<string[]> {
+    const found: string[] = []
+    for (const [pattern, matches] of this.#matchers) {
+      if (performance.now() >= this.#turnEndsAtMs) {
+        await setImmediate()
+        this.signal?.throwIfAborted()
+        this.#turnEndsAtMs = performance.now() + turnMs
+      }
+      if (matches(path)) found.push(pattern)
+      if (found.length === most) break
+    }
+    return found
+  }
+}
+
+/** How long is compared before others have their turn. */
+const turnMs = 10
+
+type Matcher = (text: string) => boolean
+
+/** Whether a pattern names a path. */
 export function isNamedBy(pattern: string, path: string): boolean {
-  const wanted = pattern.split('/')
-  const parts = path.split('/')
-  return matches(parts, wanted, '**', isSamePart) || (namesFolder(pattern) && matches(parts, [...wanted, '**'], '**', isSamePart))
+  return pathMatcher(pattern)(path)
 }
 
-function isSamePart(part: string, wanted: string): boolean {
-  return matches(Array.from(part), Array.from(wanted), '*', (character, expected) => expected === '?' || character === expected)
+function pathMatcher(pattern: string): Matcher {
+  const wanted = pattern.split('/').map((part) => (part === '**' ? part : partMatcher(part)))
+  const within = namesFolder(pattern) ? [...wanted, '**' as const] : undefined
+  return (path) => {
+    const parts = path.split('/')
+    return matchesParts(parts, wanted) || (within !== undefined && matchesParts(parts, within))
+  }
 }
 
-/** Whether a sequence is what is wanted, where `any` stands for any number of whatever; for one at least when it is `**` and comes last. */
-function matches(sequence: readonly string[], wanted: readonly string[], any: string, isSame: (one: string, wanted: string) => boolean): boolean {
+/** Whether the parts of a path are what is wanted, where `**` stands for any number of whatever; for one at least when it comes last. */
+function matchesParts(parts: readonly string[], wanted: readonly (Matcher | '**')[]): boolean {
   let [at, next] = [0, 0]
   let [anyAt, resumeAt] = [-1, 0]
-  while (at < sequence.length) {
+  while (at < parts.length) {
     const expected = wanted[next]
-    if (expected === any) {
+    if (expected === '**') {
       // As few as will do, and more whenever what comes after it does not fit.
       anyAt = next++
       resumeAt = at
-      if (any === '**' && next === wanted.length) return true
-    } else if (expected !== undefined && isSame(sequence[at] ?? '', expected)) {
+      if (next === wanted.length) return true
+    } else if (expected?.(parts[at] ?? '') === true) {
       at++
       next++
     } else if (anyAt >= 0) {
@@ -97,8 +148,67 @@ function matches(sequence: readonly string[], wanted: readonly string[], any: st
       next = anyAt + 1
     } else return false
   }
-  while (any === '*' && wanted[next] === any) next++
   return next === wanted.length
+}
+
+/** One part of a path: of what stands between the stars, the first has to begin it and the last to end it; each of the others comes as early as it can. */
+function partMatcher(wanted: string): Matcher {
+  const pieces = wanted.split(/\*+/)
+  const [first = '', last = ''] = [pieces[0], pieces.at(-1)]
+  if (!/[*?]/.test(wanted)) return (part) => part === wanted
+  if (pieces.length === 1) return (part) => endOf(part, 0, first) === part.length
+  const between = pieces.slice(1, -1)
+  return (part) => {
+    let at = endOf(part, 0, first)
+    for (const piece of between) at = at === -1 ? -1 : endOfNext(part, at, piece)
+    return at !== -1 && beginningOf(part, last) >= at
+  }
+}
+
+/** Where a piece ends that stands at a place; -1 when it does not. A "?" is a character, whether it takes one unit or two. */
+function endOf(part: string, from: number, piece: string): number {
+  if (!piece.includes('?')) return part.startsWith(piece, from) ? from + piece.length : -1
+  let at = from
+  for (let index = 0; index < piece.length; index++, at++) {
+    if (at >= part.length) return -1
+    if (piece.charCodeAt(index) !== questionMark) {
+      if (piece.charCodeAt(index) !== part.charCodeAt(at)) return -1
+    } else if (isFirstHalf(part, at)) at++
+  }
+  return at
+}
+
+function endOfNext(part: string, from: number, piece: string): number {
+  if (!piece.includes('?')) {
+    const found = part.indexOf(piece, from)
+    return found === -1 ? -1 : found + piece.length
+  }
+  for (let at = from; at < part.length; at += isFirstHalf(part, at) ? 2 : 1) {
+    const end = endOf(part, at, piece)
+    if (end !== -1) return end
+  }
+  return -1
+}
+
+/** Where a piece begins with which a part ends; -1 when it does not. */
+function beginningOf(part: string, piece: string): number {
+  if (!piece.includes('?')) return part.endsWith(piece) ? part.length - piece.length : -1
+  let at = part.length
+  for (let index = piece.length - 1; index >= 0; index--) {
+    at--
+    if (at < 0) return -1
+    if (piece.charCodeAt(index) !== questionMark) {
+      if (piece.charCodeAt(index) !== part.charCodeAt(at)) return -1
+    } else if (at > 0 && isFirstHalf(part, at - 1)) at--
+  }
+  return at
+}
+
+const questionMark = 0x3f
+
+/** Whether a character of two units begins there. */
+function isFirstHalf(text: string, at: number): boolean {
+  return (text.charCodeAt(at) & 0xfc00) === 0xd800 && (text.charCodeAt(at + 1) & 0xfc00) === 0xdc00
 }
 
 /**

@@ -1,5 +1,5 @@
 import { InfrastructureError } from '../job/errors.js'
-import { artifactExpression, artifactPathProblem, isNamedBy, literalPart } from '../job/artifact-patterns.js'
+import { artifactExpression, artifactPathProblem, literalPart, NamedPaths } from '../job/artifact-patterns.js'
 import { linesOf, MalformedAnswer, type Answer } from './answer.js'
 import { blockBytes, pieceBlocks } from './packs.js'
 import type { ArtifactListing, ListedArtifact, OddArtifact } from './runner.js'
@@ -20,11 +20,12 @@ const oddities: Readonly<Record<string, string>> = {
 }
 
 /** @throws MalformedAnswer for what the script never says. */
-export function artifactListing(answer: Answer, patterns: readonly string[], most: number): ArtifactListing {
+export async function artifactListing(answer: Answer, patterns: readonly string[], most: number, signal?: AbortSignal): Promise<ArtifactListing> {
   const files = new Map<string, ListedArtifact>()
   const odd: OddArtifact[] = []
   let [more, unfinished] = [false, false]
   const lines = linesOf(answer, 'files')
+  const named = new NamedPaths(patterns, signal)
   // Each pattern says at most once that it took too long, or that its folder is a link.
   if (lines.length > most + 1 + 2 * patterns.length) throw new MalformedAnswer('it names too many files')
   for (const line of lines) {
@@ -37,7 +38,7 @@ export function artifactListing(answer: Answer, patterns: readonly string[], mos
       const problem = artifactPathProblem(path) ?? (letter === undefined ? undefined : (oddities[letter] ?? 'its name can’t be an artifact’s'))
       if (problem !== undefined) odd.push({ path: path.slice(0, 600), reason: problem })
       // What matches is decided here: the script may find a little more.
-      else if (patterns.some((pattern) => isNamedBy(pattern, path))) files.set(path, { path, sizeBytes: Number(size) })
+      else if (await named.has(path)) files.set(path, { path, sizeBytes: Number(size) })
     }
   }
   return { files: [...files.values()], odd, more, unfinished }

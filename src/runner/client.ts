@@ -214,7 +214,7 @@ class SandboxRunner implements Runner {
   async listArtifacts({ patterns, most }: Parameters<Runner['listArtifacts']>[0], options: RunnerCallOptions): ReturnType<Runner['listArtifacts']> {
     const call: Call = { verb: 'artifacts', args: [limitOf(options), String(most), ...artifactArguments(patterns)] }
     const answer = await this.#calls.call(call, options)
-    return this.#calls.reading(call, () => artifactListing(answer, patterns, most))
+    return this.#calls.reading(call, () => artifactListing(answer, patterns, most, options.signal))
   }
 
   async readArtifacts(files: Parameters<Runner['readArtifacts']>[0], take: Parameters<Runner['readArtifacts']>[1], options: RunnerCallOptions): Promise<void> {

@@ -1,6 +1,6 @@
 import { spawnSync } from 'node:child_process'
 import { expect, it } from 'vitest'
-import { artifactExpression, artifactPathProblem, artifactPatternProblem, isNamedBy, literalPart, plainArtifactPattern } from '../../src/job/artifact-patterns.js'
+import { artifactExpression, artifactPathProblem, artifactPatternProblem, isNamedBy, literalPart, NamedPaths, plainArtifactPattern } from '../../src/job/artifact-patterns.js'
 import { parseJobSpec } from '../../src/job/spec.js'
 import fc from '../seeded-fast-check.js'
 
@@ -21,12 +21,12 @@ it.each<readonly [string, readonly string[], readonly string[]]>([
 })
 
 it('agrees with a plain reading of the pattern, whatever it is', () => {
-  const part = fc.stringMatching(/^[ab?*]{1,4}$/).filter((text) => !text.includes('**'))
+  const part = fc.stringMatching(/^[ab🙂?*]{1,5}$/u).filter((text) => !text.includes('**'))
   const pattern = fc.array(fc.oneof(part, fc.constant('**')), { minLength: 1, maxLength: 5 }).map((parts) => parts.join('/'))
-  const path = fc.array(fc.stringMatching(/^[ab]{1,4}$/), { minLength: 1, maxLength: 6 }).map((parts) => parts.join('/'))
+  const path = fc.array(fc.stringMatching(/^[ab🙂]{1,5}$/u), { minLength: 1, maxLength: 6 }).map((parts) => parts.join('/'))
   fc.assert(
     fc.property(pattern, path, (wanted, given) => {
-      const plain = new RegExp(artifactExpression(wanted).replaceAll('[^/][^/]?[^/]?[^/]?', '[^/]'))
+      const plain = new RegExp(artifactExpression(wanted).replaceAll('[^/][^/]?[^/]?[^/]?', '[^/]'), 'u')
       expect(isNamedBy(wanted, given)).toBe(plain.test(given))
     }),
     { numRuns: 2_000 },
@@ -38,6 +38,25 @@ it('takes its time for no pattern', () => {
   const path = 'a/'.repeat(250) + 'a'.repeat(10)
   expect(isNamedBy(pattern, path)).toBe(false)
   expect(isNamedBy('*a'.repeat(100), 'a'.repeat(255))).toBe(true)
+})
+
+it('keeps nobody waiting, however many names there are for however many patterns', async () => {
+  const a = (length: number) => 'a'.repeat(length)
+  const patterns = [...Array.from({ length: 16 }, (_, index) => `**/*${a(100 + index)}b*`), ...Array.from({ length: 16 }, (_, index) => `**/*${'?a'.repeat(100)}${a(index)}b*`), ...Array.from({ length: 16 }, (_, index) => `**/${'a/**/*/'.repeat(50)}${index}`), '**/*c']
+  const names = Array.from({ length: 40 }, (_, index) => (index % 2 === 0 ? `${a(240)}/${a(240)}${index}c` : `${'a/'.repeat(240)}${index}c`))
+  const named = new NamedPaths(patterns)
+  let [turns, over] = [0, false]
+  const turn = () => {
+    turns++
+    if (!over) setImmediate(turn)
+  }
+  turn()
+  for (const name of names) expect(await named.patternsOf(name)).toEqual(['**/*c'])
+  over = true
+  expect(turns).toBeGreaterThan(3)
+  const timeIsUp = AbortSignal.abort(new Error('the time is up'))
+  const ended = new NamedPaths(patterns, timeIsUp)
+  await expect((async () => { for (;;) await ended.has(names[0] ?? '') })()).rejects.toThrow('the time is up')
 })
 
 it.each<readonly [string, RegExp]>([

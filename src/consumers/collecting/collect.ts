@@ -1,7 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { readCommitFiles } from '../../git/commit-files.js'
 import { counted } from '../../job/counted.js'
-import { isNamedBy, literalPart } from '../../job/artifact-patterns.js'
+import { literalPart, NamedPaths } from '../../job/artifact-patterns.js'
 import { nothingCollected, type Collected, type MissedArtifact } from '../../job/artifacts.js'
 import { artifactFolder, workBranch } from '../../job/names.js'
 import { FenceLostError, InfrastructureError, attributed, errorMessage } from '../../job/errors.js'
@@ -99,12 +99,15 @@ async function readSandbox({ ctx, patterns, collection, signal, leftMs, found }:
   const { settings, artifacts } = ctx.shared
   const most = artifacts?.limits.maxFiles ?? 1
   const listing = await runner.listArtifacts({ patterns, most }, { timeoutMs: Math.min(leftMs(), settings.gitTimeoutMs), signal })
-  const note = (path: string) => patterns.filter((pattern) => isNamedBy(pattern, path) || pattern.startsWith(path)).forEach((pattern) => found.add(pattern))
+  const named = new NamedPaths(patterns, signal)
+  const note = async (path: string) => {
+    for (const pattern of [...(await named.patternsOf(path)), ...patterns.filter((each) => each.startsWith(path))]) found.add(pattern)
+  }
   for (const { path, reason } of listing.odd) {
-    note(path)
+    await note(path)
     collection.miss(path, reason, 'job')
   }
-  for (const { path } of listing.files) note(path)
+  for (const { path } of listing.files) await note(path)
   if (listing.more) collection.miss(patterns.join(', '), `more than ${most} files are named, and no more are stored of a job (artifacts.maxFiles at the consumer)`, 'job')
   if (listing.unfinished) collection.miss(patterns.join(', '), 'there are more files in the sandbox than could be looked at in time; name folders that hold less', 'job')
   const missing = patterns.filter((pattern) => !found.has(pattern))
@@ -141,7 +144,8 @@ async function fromCheckpoint({ ctx, patterns, collection, signal, leftMs, found
     for (const { sha, ref, ephemeral, statePaths } of commits) {
       const access = await git.readAccess(spec.repository, { ephemeral })
       ctx.secrets.patterns.addPassing(access.token)
-      const wants = (path: string) => patterns.some((pattern) => isNamedBy(pattern, path)) && !collection.has(path)
+      const named = new NamedPaths(patterns, signal)
+      const wants = async (path: string) => (await named.has(path)) && !collection.has(path)
       const { more } = await readCommitFiles(
         git.name,
         access,
@@ -149,8 +153,8 @@ async function fromCheckpoint({ ctx, patterns, collection, signal, leftMs, found
         { timeoutMs: Math.min(leftMs(), settings.gitTimeoutMs), signal },
         {
           odd: (path, reason) => collection.miss(path, reason, 'job'),
-          admit: (files) => {
-            for (const { path } of files) patterns.filter((pattern) => isNamedBy(pattern, path)).forEach((pattern) => found.add(pattern))
+          admit: async (files) => {
+            for (const { path } of files) for (const pattern of await named.patternsOf(path)) found.add(pattern)
             return collection.admit(files)
           },
           take: (file, pieces) => collection.take(file, pieces, 'checkpoint'),
