@@ -62,6 +62,31 @@ describe('a stream’s redactor', () => {
     )
   })
 
+  it('masks each of many that begin alike, also within one another, and nothing else', () => {
+    const letters = (most: number) => fc.string({ unit: fc.constantFrom('a', 'b'), maxLength: most })
+    fc.assert(
+      fc.property(fc.array(letters(7).map((rest) => `abababab${rest}`), { minLength: 1, maxLength: 12 }), fc.array(fc.oneof(letters(6), fc.constant('abababab')), { maxLength: 9 }), fc.array(fc.nat(60), { maxLength: 5 }), (secrets, parts, cuts) => {
+        const text = parts.join('')
+        const expected = Array.from(text)
+        for (const secret of secrets) for (let at = text.indexOf(secret); at !== -1; at = text.indexOf(secret, at + 1)) expected.fill('*', at, at + secret.length)
+        expect(redactInPieces(secrets, Buffer.from(text), cuts.map((cut) => Math.min(cut, text.length))).whole.toString()).toBe(expected.join(''))
+      }),
+      { numRuns: tries(1_000) },
+    )
+  })
+
+  // It took a minute for each quarter of a MiB, in which the consumer did nothing else.
+  it('is done with what a job prints that has announced as much as it may of what that nearly is', () => {
+    const announced = Array.from({ length: 300 }, (_, index) => `::switchyard-mask::${'a'.repeat(150)}${index}x\n`).join('')
+    const printed = 'a'.repeat(256 * 1024)
+    const redactor = new StreamRedactor(new SecretPatterns())
+    expect(redactor.push(Buffer.from(announced)).includes('x')).toBe(true)
+    expect(Buffer.concat([redactor.push(Buffer.from(printed)), redactor.push(Buffer.from(`${'a'.repeat(150)}7x${'a'.repeat(150)}299x`)), redactor.flush()]).toString()).toBe(`${printed}${'*'.repeat(152)}${'a'.repeat(150)}299x`)
+    // Each place of it begins one.
+    const repeated = new StreamRedactor(new SecretPatterns())
+    expect(Buffer.concat([repeated.push(Buffer.from(`::switchyard-mask::${'a'.repeat(8)}\n${printed}\n`)), repeated.flush()]).toString()).toBe(`::switchyard-mask::${'*'.repeat(8)}\n${'*'.repeat(printed.length)}\n`)
+  })
+
   it('masks one that is wrapped, indented or coloured in any way, also as texts within texts have it, for every cut of random streams', () => {
     const secret = 'abbaabab'
     const part = fc.oneof({ weight: 6, arbitrary: fc.constantFrom('a', 'b', 'ab', 'abb', 'abba', secret) }, { weight: 3, arbitrary: fc.constantFrom('\n', '\r\n', ' ', '\t', '\\n', '\\\\n', '\\r\\n', '\x1b[31m', '\x1b[0m') }, { weight: 1, arbitrary: fc.constantFrom('c', 'n', '\\', '\x1b', '\x1b[', 'r') })

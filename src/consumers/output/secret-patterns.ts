@@ -5,13 +5,13 @@ import { minFormLength, secretForms } from './secret-forms.js'
  * The byte patterns to hide: every value in all of its forms (secret-forms.ts), searched in folded text (folding.ts).
  *
  * However many there are, text is read once (Wu and Manber, 1994): a table over blocks of three bytes says how far on the next pattern may begin,
- * and only where it says "here" are the patterns looked at that begin with the same eight bytes. A value of fewer bytes than that is
- * hidden as it is, and only where it is a word by itself.
+ * and only where it says "here" are the patterns looked for that begin with the same eight bytes: by bisection, since a job may announce hundreds that
+ * go on alike. A value of fewer bytes than that is hidden as it is, and only where it is a word by itself.
  */
 export class SecretPatterns {
   readonly #forms = new Map<string, { readonly pattern: Buffer; expiry: number }>()
   /** Patterns by a number made of their first bytes. */
-  readonly #byBeginning = new Map<number, Buffer[]>()
+  readonly #byBeginning = new Map<number, AlikePatterns>()
   #skips = new Uint8Array(0)
   /** The first 1 to 7 bytes of every pattern: what may stand at the end of a piece. */
   readonly #beginnings = new Set<string>()
@@ -21,6 +21,7 @@ export class SecretPatterns {
   readonly #passing: (readonly string[])[] = []
   #passed = 0
   #announced = 0
+  #announcedBytes = 0
   /** What is to be added before anything is searched: finding a value's forms costs more than a job that prints nothing does otherwise. */
   #due: (() => void)[] = []
 
@@ -57,14 +58,14 @@ export class SecretPatterns {
       // Added again since, or for good.
       if (form === undefined || form.expiry > this.#passed - mostPassing) continue
       this.#forms.delete(key)
-      const beginning = beginningAt(form.pattern, 0)
-      this.#byBeginning.set(beginning, (this.#byBeginning.get(beginning) ?? []).filter((each) => each !== form.pattern))
+      this.#byBeginning.get(beginningAt(form.pattern, 0))?.remove(form.pattern)
     }
   }
 
   /** Adds a value that the job itself has named; bounded, since it may name any number. */
   announce(value: string): void {
-    if (++this.#announced <= mostAnnounced) this.add(value)
+    this.#announcedBytes += Buffer.byteLength(value)
+    if (++this.#announced <= mostAnnounced && this.#announcedBytes <= mostAnnouncedBytes) this.add(value)
   }
 
   /** @returns the keys of its forms. */
@@ -123,25 +124,23 @@ export class SecretPatterns {
     else if (this.#forms.size > 0) {
       const folded = fold(bytes, open)
       const scanned = this.#scan(folded.bytes, open)
+      let hiddenTo = 0
       for (const [from, to] of scanned.found) {
-        const [first, last] = [folded.at(from), folded.at(to - 1)]
-        found.push([first, last + 1])
+        found.push([folded.at(from), folded.at(to - 1) + 1])
+        // What repeats itself is found within itself: each byte is hidden once.
+        const begin = Math.max(from, hiddenTo)
+        if (begin >= to) continue
+        const [first, last] = [folded.at(begin), folded.at(to - 1)]
         // Line ends within it stay, and so does what a terminal needs of them.
-        if (last - first === to - 1 - from) hide(first, last + 1)
-        else for (let place = from; place < to; place++) hide(folded.at(place), folded.at(place) + 1)
+        if (last - first === to - 1 - begin) hide(first, last + 1)
+        else for (let place = begin; place < to; place++) hide(folded.at(place), folded.at(place) + 1)
+        hiddenTo = to
       }
       if (scanned.openFrom < folded.bytes.length) openFrom = folded.at(scanned.openFrom)
     }
     for (const word of this.#words.values()) openFrom = Math.min(openFrom, findWord(bytes, word, { open, before, hide }))
-    for (let moved = true; moved; ) {
-      moved = false
-      for (const [from, to] of found) {
-        if (from < openFrom && to > openFrom) {
-          openFrom = from
-          moved = true
-        }
-      }
-    }
+    // From the last to the first, so that what reaches over a place that another one has moved is found in one go.
+    for (const [from, to] of found.toReversed()) if (from < openFrom && to > openFrom) openFrom = from
     return { masked, openFrom }
   }
 
@@ -216,11 +215,11 @@ export class SecretPatterns {
         continue
       }
       const from = end - window + 1
-      for (const pattern of this.#byBeginning.get(beginningAt(text, from)) ?? []) {
-        const to = Math.min(length, from + pattern.length)
-        if (text.compare(pattern, 0, to - from, from, to) !== 0) continue
-        if (to - from === pattern.length) found.push([from, to])
-        else if (open) openFrom = Math.min(openFrom, from)
+      const alike = this.#byBeginning.get(beginningAt(text, from))
+      if (alike !== undefined) {
+        const matched = alike.longestAt(text, from)
+        if (matched.length > 0) found.push([from, from + matched.length])
+        if (open && matched.mayGoOn) openFrom = Math.min(openFrom, from)
       }
       end++
     }
@@ -236,8 +235,8 @@ export class SecretPatterns {
     if (this.#skips.length === 0) this.#skips = new Uint8Array(1 << 16).fill(window - block + 1)
     const key = beginningAt(pattern, 0)
     const same = this.#byBeginning.get(key)
-    if (same === undefined) this.#byBeginning.set(key, [pattern])
-    else same.push(pattern)
+    if (same === undefined) this.#byBeginning.set(key, new AlikePatterns(pattern))
+    else same.add(pattern)
     for (let from = 0; from + block <= window; from++) {
       const at = blockAt(pattern, from)
       this.#skips[at] = Math.min(this.#skips[at] ?? 0, window - block - from)
@@ -256,9 +255,10 @@ export function isShortSecret(value: string): boolean {
   return value.trim().length < minFormLength
 }
 
-/** How many values that pass are known, and how many a job may announce. */
+/** How many values that pass are known, and how many a job may announce, of how many bytes together: each has dozens of forms. */
 const mostPassing = 100
 const mostAnnounced = 200
+const mostAnnouncedBytes = 32 * 1024
 
 /** As many bytes of a value that was cut are masked: fewer may be anything, such as the beginning of a URL. */
 const leastCut = 12
@@ -271,6 +271,85 @@ const window = minFormLength
 const block = 3
 /** What of a window may stand before where it is cut in two. */
 const tail = window - 1
+
+/**
+ * Patterns that begin alike, in the order of their bytes: those with which a text begins stand right before it there, the longest last, or are the
+ * beginnings of what stands there. So a few are compared, however many there are.
+ */
+class AlikePatterns {
+  #patterns: Buffer[]
+  /** For each, the place of the longest that it begins with; undefined while they are not in order. */
+  #within: Int32Array | undefined
+
+  constructor(pattern: Buffer) {
+    this.#patterns = [pattern]
+  }
+
+  add(pattern: Buffer): void {
+    this.#patterns.push(pattern)
+    this.#within = undefined
+  }
+
+  remove(pattern: Buffer): void {
+    this.#patterns = this.#patterns.filter((each) => each !== pattern)
+    this.#within = undefined
+  }
+
+  /** How long the longest is that stands at a place of a text, 0 for none; and whether another might, did the text go on. */
+  longestAt(text: Buffer, from: number): { readonly length: number; readonly mayGoOn: boolean } {
+    const within = (this.#within ??= this.#inOrder())
+    const patterns = this.#patterns
+    let [low, high] = [0, patterns.length]
+    while (low < high) {
+      const middle = (low + high) >> 1
+      if (this.#compare(text, from, middle) >= 0) low = middle + 1
+      else high = middle
+    }
+    const left = text.length - from
+    const next = patterns[low]
+    const mayGoOn = next !== undefined && next.length > left && text.compare(next, 0, left, from, text.length) === 0
+    let at = low - 1
+    if (at < 0 || this.#compare(text, from, at) === 0) return { length: patterns[at]?.length ?? 0, mayGoOn }
+    at = within[at] ?? -1
+    if (at === -1) return { length: 0, mayGoOn }
+    const common = commonLength(text, from, patterns[low - 1] ?? text)
+    while (at !== -1 && (patterns[at]?.length ?? 0) > common) at = within[at] ?? -1
+    return { length: patterns[at]?.length ?? 0, mayGoOn }
+  }
+
+  /** 0 when the text goes on with the pattern. */
+  #compare(text: Buffer, from: number, at: number): number {
+    const pattern = this.#patterns[at] ?? text
+    return text.compare(pattern, 0, pattern.length, from, Math.min(text.length, from + pattern.length))
+  }
+
+  #inOrder(): Int32Array {
+    this.#patterns.sort((one, other) => Buffer.compare(one, other))
+    const within = new Int32Array(this.#patterns.length)
+    const open: number[] = []
+    for (const [at, pattern] of this.#patterns.entries()) {
+      for (;;) {
+        const before = this.#patterns[open.at(-1) ?? -1]
+        if (before === undefined || (pattern.length >= before.length && pattern.compare(before, 0, before.length, 0, before.length) === 0)) break
+        open.pop()
+      }
+      within[at] = open.at(-1) ?? -1
+      open.push(at)
+    }
+    return within
+  }
+}
+
+/** How many bytes a text has in common with a pattern, from a place on. */
+function commonLength(text: Buffer, from: number, pattern: Buffer): number {
+  let [low, high] = [0, Math.min(pattern.length, text.length - from)]
+  while (low < high) {
+    const middle = (low + high + 1) >> 1
+    if (text.compare(pattern, low, middle, from + low, from + middle) === 0) low = middle
+    else high = middle - 1
+  }
+  return low
+}
 
 /** A form as it stands in folded text; twice where a backslash before or an "n" behind it would make a line end of its own character. */
 function foldedForms(text: string): Buffer[] {
