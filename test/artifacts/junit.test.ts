@@ -63,3 +63,13 @@ it('adds reports up', () => {
   expect(addedUp(addedUp(null, one), one)).toMatchObject({ reports: 2, tests: 2, timeSeconds: 0.2 })
   expect(addedUp(null, null)).toBeNull()
 })
+
+// Each reference is an error to the library, and what comes behind it too: a quarter of an hour for what a job may have looked at.
+it('gives a report up that is made of errors', () => {
+  for (const unit of ['&;', '&#0;', '&nothing;']) {
+    expect(sums(`<testsuite><testcase name="a">${unit.repeat(500)}</testcase></testsuite>`)).toEqual([1, 0, 0, 0, 0])
+    const long = new JUnitReader()
+    for (const piece of ['<testsuite><testcase name="a">', ...Array<string>(64).fill(unit.repeat(100_000)), '</testcase></testsuite>']) long.add(Buffer.from(piece))
+    expect(long.end()).toBeNull()
+  }
+})

@@ -22,6 +22,8 @@ export interface FoundFile {
 /** What is kept in memory on its way; larger ones go through a file of this machine. */
 const smallBytes = 256 * 1024
 const storedAtOnce = 8
+/** Of a report, how much is read before others have their turn. */
+const turnBytes = 64 * 1024
 /** A store that refuses so many in a row gets no more of this job. */
 const mostRefusals = 3
 const spoolPrefix = 'switchyard-artifacts-'
@@ -129,6 +131,7 @@ export class Collection {
     const parts: Buffer[] = []
     for await (const piece of pieces) {
       counted.add(piece)
+      await setImmediate()
       parts.push(piece)
     }
     const bytes = Buffer.concat(parts)
@@ -145,9 +148,11 @@ export class Collection {
       const spool = join(folder, 'file')
       await pipeline(pieces, async function* (source: AsyncIterable<Buffer>) {
         for await (const piece of source) {
-          counted.add(piece)
-          // A report is read in between: other jobs go on.
-          await setImmediate()
+          for (let at = 0; at < piece.length; at += turnBytes) {
+            counted.add(piece.subarray(at, at + turnBytes))
+            // A report is read in between: other jobs go on.
+            await setImmediate()
+          }
           yield piece
         }
       }, createWriteStream(spool, { flags: 'wx', mode: 0o600 }))
