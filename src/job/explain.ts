@@ -14,9 +14,17 @@ export function parseInput<Schema extends z.ZodType>(schema: Schema, value: unkn
 
 type Issue = z.core.$ZodIssue
 
+/** More than anybody mends at a time. Whoever sends a million of them must not have a million sentences made. */
+const mostProblems = 200
+
 /** What zod found wrong, in sentences. @param schema for the names that are meant where one is not known. */
 export function invalidInput(issues: readonly Issue[], what: string, schema?: z.core.$ZodType): InvalidInputError {
-  const problems = [...new Set(issues.flatMap((issue) => sentences(issue, what, schema)))]
+  const told = new Set<string>()
+  for (const issue of issues) {
+    for (const sentence of sentences(issue, what, schema)) told.add(sentence)
+    if (told.size >= mostProblems) break
+  }
+  const problems = [...told].slice(0, mostProblems)
   return new InvalidInputError(problems[0] ?? `${what} is not valid`, problems)
 }
 
@@ -31,7 +39,7 @@ function sentences(issue: Issue, what: string, schema: z.core.$ZodType | undefin
   const path = [...prefix, ...issue.path]
   const field = path.length === 0 ? what : fieldName(path)
   if (issue.code === 'unrecognized_keys') {
-    return issue.keys.map((key) => `${fieldName([...path, key])}: is not a known field of ${field}${schema === undefined ? '' : didYouMean(key, knownFields(schema, path))}; remove it or check its spelling`)
+    return issue.keys.slice(0, mostProblems).map((key) => `${fieldName([...path, key])}: is not a known field of ${field}${schema === undefined ? '' : didYouMean(key, knownFields(schema, path))}; remove it or check its spelling`)
   }
   if (issue.code === 'invalid_union') {
     // The branch that got furthest is the one that the writer meant: an object against {run: …}, not against a string.

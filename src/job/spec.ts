@@ -14,6 +14,9 @@ import { tenantName } from './tenant-name.js'
 /** The size of a spec as JSON that is accepted unless configured otherwise: 1 MiB. */
 export const defaultMaxSpecBytes = 1024 * 1024
 
+/** How many steps a job may have, and how many of setup. */
+const maxSteps = 10_000
+
 /** How far ahead a job may be enqueued: 366 days. Later times are typing errors. */
 const longestAheadMs = 366 * 24 * 60 * 60 * 1000
 
@@ -303,8 +306,9 @@ export const jobSpecSchema = specObject
     if (spec.promote !== undefined && spec.push === false) {
       context.addIssue({ code: 'custom', path: ['promote'], message: 'needs a push; leave out "push: false" or leave out "promote"' })
     }
+    const denied = new Set(spec.providers.deny)
     for (const name of [...(spec.providers.allow ?? []), ...spec.providers.prefer]) {
-      if (spec.providers.deny.includes(name)) {
+      if (denied.has(name)) {
         context.addIssue({ code: 'custom', path: ['providers', 'deny'], message: `"${name}" is denied and also allowed or preferred; name it once` })
       }
     }
@@ -347,8 +351,10 @@ export const jobSpecSchema = specObject
       if (fallback === undefined && !isLetThrough(spec.network, host)) refuse('host', `"${host}" is not let through by network; name it there`)
     })
     const secretNames = spec.secrets.map(nameOf)
+    const timesNamed = new Map<string, number>()
+    for (const name of secretNames) timesNamed.set(name, (timesNamed.get(name) ?? 0) + 1)
     secretNames.forEach((name, index) => {
-      if (typeof spec.secrets[index] === 'object' && secretNames.indexOf(name) !== secretNames.lastIndexOf(name)) context.addIssue({ code: 'custom', path: ['secrets', index, 'name'], message: `"${name}" is named twice; name it once` })
+      if (typeof spec.secrets[index] === 'object' && (timesNamed.get(name) ?? 0) > 1) context.addIssue({ code: 'custom', path: ['secrets', index, 'name'], message: `"${name}" is named twice; name it once` })
     })
     for (const name of secretNames) {
       if (Object.hasOwn(spec.env, name)) context.addIssue({ code: 'custom', path: ['env', name], message: 'is also named in secrets; give it in one of the two' })
@@ -402,6 +408,12 @@ export function parseJobSpec(input: unknown, maxBytes: number = defaultMaxSpecBy
     const bytes = Buffer.byteLength(text)
     if (bytes > maxBytes) {
       context.addIssue({ code: 'custom', message: `is ${bytes} bytes as JSON, over the limit of ${maxBytes}; commit large inputs to the repository instead` })
+    }
+    // Before each is looked at: half a million wrong ones would keep whoever checks them for seconds.
+    for (const [field, list] of Object.entries(typeof value === 'object' && value !== null ? value : {})) {
+      if ((field === 'steps' || field === 'setup') && Array.isArray(list) && list.length > maxSteps) {
+        context.addIssue({ code: 'custom', path: [field], message: `are more than ${maxSteps}; put them into a script of the repository` })
+      }
     }
   })
   parseInput(sized, input, 'job spec')

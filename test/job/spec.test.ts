@@ -178,8 +178,11 @@ describe('a bad job spec gets a sentence that names the field, the problem and t
     expect(problems(large, 2 * 1024 * 1024)).toEqual([])
   })
 
-  it('all problems are told at once', () => {
+  it('all problems are told at once, as many as anybody reads', () => {
     expect(problems({ repository: '', steps: [], priority: -1 })).toHaveLength(3)
+    expect(problems({ ...good, ...Object.fromEntries(Array.from({ length: 1_000 }, (_, index) => [`field${index}`, 1])) })).toHaveLength(200)
+    expect(problems({ ...good, steps: Array(1_000).fill(1) })).toHaveLength(200)
+    expect(problems({ ...good, steps: Array(10_001).fill('true'), setup: Array(10_001).fill(1) })).toEqual(['steps: are more than 10000; put them into a script of the repository', 'setup: are more than 10000; put them into a script of the repository'])
   })
 
   it.each([[null], ['text'], [[]], [undefined]])('%j is no job at all', (input) => {
