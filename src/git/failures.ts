@@ -81,7 +81,9 @@ const gitWords: readonly (readonly [RegExp, SortedFailure])[] = [
  */
 export function sortGitFailure(stderr: string, timedOut: boolean): SortedFailure {
   if (timedOut) return sortHttpFailure({ kind: 'no-answer', cause: 'timeout' })
-  const status = /(?:returned error:|HTTP) (\d{3})\b/.exec(stderr)?.[1]
+  // What the host's hooks say ("remote: …") quotes what a job has made, such as the name of a file that is too large.
+  const own = stderr.split(/[\r\n]+/).filter((line) => !/^\s*remote:/.test(line)).join('\n')
+  const status = /(?:returned error:|HTTP) (\d{3})\b/.exec(own)?.[1]
   if (status === '413') return { kind: 'invalid', owner: 'job', code: 'SWY_PUSH_REFUSED' }
   if (status !== undefined) return sortHttpFailure({ kind: 'status', status: Number(status) })
   return gitWords.find(([words]) => words.test(stderr))?.[1] ?? { kind: 'transient', owner: 'git-host' }

@@ -49,6 +49,8 @@ describe('sorting failures into the one vocabulary', () => {
     ["fatal: unable to access 'https://h/r.git/': Could not resolve host: h", 'provider-down'],
     ["fatal: unable to access 'https://h/r.git/': Failed to connect to h port 443", 'provider-down'],
     ['remote: denied by policy: refs/heads/main (no-push)\n ! [remote rejected] main -> main (pre-receive hook declined)', 'invalid'],
+    ['remote: error: File a/HTTP 503 is 120.00 MB; this exceeds the limit\n ! [remote rejected] a -> b (pre-receive hook declined)', 'invalid'],
+    ['remote: The requested URL returned error: 401\n ! [remote rejected] a -> b (pre-receive hook declined)', 'invalid'],
     ['fatal: remote error: upload-pack: not our ref 0123', 'invalid'],
     ['error: RPC failed; curl 56 Recv failure: Connection reset by peer\nfatal: early EOF', 'transient'],
     ['something new', 'transient'],
