@@ -91,7 +91,7 @@ export function createApi(options: ApiOptions): Api {
   const stop = new AbortController()
   const log = options.log ?? { info: () => undefined, error: (fields: unknown) => process.emitWarning(errorIn(fields)) }
   const app = newApp()
-  const api: ApiContext = { queue, artifacts: options.artifacts, log, maxBodyBytes: bodyLimit(options), callerOf: limited(callerOf(options), options), count: counter(options), heartbeatMs: options.heartbeatMs, stop: stop.signal }
+  const api: ApiContext = { queue, artifacts: options.artifacts, log, maxBodyBytes: bodyLimit(options), callerOf: limited(callerOf(options), options), byKeys: options.authenticate === undefined, count: counter(options), heartbeatMs: options.heartbeatMs, stop: stop.signal }
 
   app.onError((error) => {
     const answer = problemOf(error)

@@ -29,6 +29,8 @@ export interface ApiContext {
   readonly maxBodyBytes: number
   /** Whose key it is. @param peer the address that the connection is from, where it is known. @throws HttpRefusalError 401, 429. */
   readonly callerOf: (request: Request, peer?: string) => Promise<Caller>
+  /** Whether callers are known by their keys. An application that knows them otherwise may look at a request's body, which is there once. */
+  readonly byKeys: boolean
   /** Counts a request. @returns headers for its answer. @throws HttpRefusalError 429. */
   readonly count: (caller: Caller) => Promise<Readonly<Record<string, string>>>
   /** How often a stream in which nothing happens says so, in milliseconds. */
@@ -93,7 +95,7 @@ export interface CheckedBody<Value> {
 export async function bodyOf<Schema extends z.ZodType>(context: Context, api: ApiContext, schema: Schema, options: { readonly optional?: boolean } = {}): Promise<CheckedBody<z.output<Schema>>> {
   const beganMs = performance.now()
   const { value, bytes } = await readJson(context, api.maxBodyBytes)
-  if (performance.now() - beganMs > soonMs) await requireStillIn(api, context)
+  if (api.byKeys && performance.now() - beganMs > soonMs) await requireStillIn(api, context)
   return { value: parseInput(schema, value === undefined && options.optional === true ? {} : value, 'body'), bytes }
 }
 
