@@ -15,12 +15,12 @@ const disturbMembers: Operation = {
 }
 
 /** Where jobs are caught in a certain phase, everything else is rarer, so that they come so far. */
-const asideOfPhases = 0.12
+const asideOfPhases = 0.06
 
 const all: readonly Operation[] = [...producerOperations, ...bullmqOperations, ...boardOperations, ...operatorOperations, ...redisOperations, ...phaseOperations, disturbMembers]
 
 export function chooseOperation(random: Random, settings: WalkSettings): Operation {
   const possible = all.filter((operation) => operation.needs === undefined || settings[operation.needs])
-  const name = random.weighted(Object.fromEntries(possible.map((each) => [each.name, settings.phases && each.needs !== 'phases' && !each.name.startsWith('enqueue') ? each.weight * asideOfPhases : each.weight])))
+  const name = random.weighted(Object.fromEntries(possible.map((each) => [each.name, settings.phases && each.needs !== 'phases' ? each.weight * asideOfPhases : each.weight])))
   return possible.find((each) => each.name === name)!
 }

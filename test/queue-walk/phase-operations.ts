@@ -1,9 +1,10 @@
 import { setTimeout as pause } from 'node:timers/promises'
 import type { Random } from '../chaos/random.js'
 import { by, providerNames, tenants } from './deployment.js'
-import { madeData, madeSpec } from './made-jobs.js'
+import { parseJobSpec } from '../../src/job/spec.js'
+import { madeData, racingSpec } from './made-jobs.js'
 import type { Operation, Step } from './operation.js'
-import { type Caught, type Point, points } from './phases.js'
+import { type Caught, points } from './phases.js'
 import type { Side, World } from './world.js'
 
 /** What is done to a job while one of its calls stands still. */
@@ -17,20 +18,21 @@ interface Held {
   readonly caught: Caught
 }
 
-/** Few jobs come so far by themselves. */
-const latePoints: readonly Point[] = ['stop', 'checkpoint', 'push-checkpoint', 'commit', 'push', 'diff', 'promote']
-const patienceMs = 3_000
+const patienceMs = 8_000
 
-async function catchJob({ world, random }: Step): Promise<string> {
+async function catchJob({ world, random, side }: Step): Promise<string> {
   const { phases } = world
   if (phases === undefined) return ''
-  const point = random.chance(0.5) ? random.pick(points) : random.pick(latePoints)
+  const point = random.pick(points)
   const when = random.pick(['before', 'after'] as const)
   const names = Array.from({ length: random.whole(1, 3) }, () => random.pick(Object.keys(actions) as (keyof typeof actions)[]))
-  const found = await phases.at(point, when, patienceMs, async (caught) => {
-    const claim = caught.runId.startsWith('claim:')
-    const side = world.sides.find(({ name }) => name === (claim ? 'claim' : 'agents'))!
-    const held = { world, random, side, jobId: claim ? caught.runId.slice('claim:'.length) : caught.runId, caught }
+  const key = `k${100 + world.number()}`
+  const jobId = random.chance(0.9) ? `p${world.number()}` : ''
+  const spec = racingSpec(random, world.settings, key)
+  // By hand, so that nothing can come before it is waited for.
+  const id = jobId === '' ? (await side.queue.enqueue(spec)).jobId : jobId
+  const caughtOne = phases.at({ point, when, runId: side.keys.runId(id) }, patienceMs, async (caught) => {
+    const held = { world, random, side, jobId: id, caught }
     for (const name of names) {
       world.journal.note('meanwhile', caught.runId, name)
       try {
@@ -40,9 +42,11 @@ async function catchJob({ world, random }: Step): Promise<string> {
       }
       if (random.chance(0.5)) await pause(random.pick([20, 150, 700]))
     }
-    if (random.chance(0.2)) await pause(random.pick([1_600, 3_500]))
+    if (random.chance(0.3)) await pause(random.pick([500, 1_600, 3_500]))
   })
-  return `${when} ${point}: ${found ? names.join() : 'none came'}`
+  if (jobId !== '') await side.bull.add('by hand', { spec: parseJobSpec(spec) }, { jobId, priority: 5 })
+  world.added(side, id)
+  return `${id} ${when} ${point}: ${(await caughtOne) ? names.join() : 'none came'}`
 }
 
 /** What it is now, as BullMQ has it. */
@@ -54,9 +58,10 @@ async function bullJob({ side, jobId }: Held) {
 
 async function newer({ world, random, side, jobId, caught }: Held, then: 'wait' | 'cancel-running' | 'cancel-waiting' | 'drop'): Promise<string[]> {
   const job = await side.bull.getJob(jobId)
-  const repository = /"repository":"(guarded\/k\d)"/.exec(JSON.stringify(job?.data ?? {}))?.[1]
+  const repository = /"repository":"(guarded\/k\d+)"/.exec(JSON.stringify(job?.data ?? {}))?.[1]
   if (repository === undefined) return []
-  const spec = { ...madeSpec(random, world.settings), repository, push: {}, concurrency: { key: repository.slice('guarded/'.length), limit: 1, then } }
+  const key = repository.slice('guarded/'.length)
+  const spec = { ...racingSpec(random, world.settings, key), concurrency: { key, limit: 1, then } }
   world.journal.note('newer', caught.runId, then)
   const ids = (await side.queue.enqueueMany(Array.from({ length: random.pick([1, 1, 2]) }, () => spec))).map((each) => each.jobId)
   world.added(side, ...ids)

@@ -17,18 +17,19 @@ export interface Caught {
   readonly holder: string
 }
 
-/** What moves a branch that others see, and when it began, in milliseconds of this process. */
+/** What a run does at the git host, and when it began, in milliseconds of this process: it fetches what it is to build on, or moves a branch that others see. */
 export interface Write {
   readonly runId: string
   readonly branch: string
   readonly repository: string
-  readonly what: 'push' | 'promote'
+  readonly what: 'clone' | 'push' | 'promote'
   readonly beganAt: number
 }
 
 interface Trap {
   readonly point: Point
   readonly when: 'before' | 'after'
+  readonly runId: string
   readonly spring: (caught: Caught) => Promise<void>
 }
 
@@ -56,8 +57,8 @@ export class Phases {
     this.traps = []
   }
 
-  /** What is done once such a call is made; it stands still meanwhile. @returns false where none came in time. */
-  async at(point: Point, when: 'before' | 'after', patienceMs: number, does: (caught: Caught) => Promise<void>): Promise<boolean> {
+  /** What is done once such a call is made for a job; it stands still meanwhile. @returns false where none came in time. */
+  async at({ point, when, runId }: Pick<Caught, 'point' | 'when' | 'runId'>, patienceMs: number, does: (caught: Caught) => Promise<void>): Promise<boolean> {
     let caught = false
     await new Promise<void>((resolve) => {
       const timer = setTimeout(() => {
@@ -67,6 +68,7 @@ export class Phases {
       const trap: Trap = {
         point,
         when,
+        runId,
         spring: async (found) => {
           caught = true
           clearTimeout(timer)
@@ -93,13 +95,13 @@ export class Phases {
   }
 
   wrote(write: Omit<Write, 'beganAt'>): void {
-    this.branches.set(write.branch, write.runId)
+    if (write.what === 'push') this.branches.set(write.branch, write.runId)
     this.writes.push({ ...write, beganAt: performance.now() })
     this.note('writes', write.branch, write.repository, write.what)
   }
 
   private async meet(point: Point, when: 'before' | 'after', job: { readonly runId: string; readonly holder: string }): Promise<void> {
-    const trap = this.traps.find((each) => each.point === point && each.when === when)
+    const trap = this.traps.find((each) => each.point === point && each.when === when && each.runId === job.runId)
     if (trap === undefined) return
     this.traps = this.traps.filter((each) => each !== trap)
     await trap.spring({ ...job, point, when })
@@ -154,7 +156,7 @@ export function phasedProvider(provider: TroubledProvider, phases: Phases, calle
       if (call === undefined || runId === undefined) return await provider.exec(sandboxId, command, options)
       return await phases.around(call.point, { runId, holder: caller.id }, () => {
         options.signal?.throwIfAborted()
-        if (call.point === 'push') phases.wrote({ runId, branch: call.branch, repository: call.repository, what: 'push' })
+        if (call.point === 'push' || call.point === 'clone') phases.wrote({ runId, branch: call.branch, repository: call.repository, what: call.point })
         return provider.exec(sandboxId, command, options)
       })
     },
@@ -187,6 +189,7 @@ export function phasedGitHost(host: GitHost, phases: Phases, caller: Caller): Gi
         phases.wrote({ runId: ofBranch(request.branch).runId, branch: request.branch, repository: request.repository, what: 'promote' })
         return host.promote(request, options)
       }),
+    readAccess: async (repository, options) => ({ ...(await host.readAccess(repository, options)), url: `https://git.invalid/${repository}.git` }),
     writeAccess: async (repository, options) => ({ ...(await host.writeAccess(repository, options)), url: `https://git.invalid/${repository}.git` }),
   }
 }

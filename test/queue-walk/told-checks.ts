@@ -60,9 +60,18 @@ async function keysGuard({ world, told }: Parameters<Rule>[0]): Promise<string[]
   const findings: string[] = []
   const byRepository = new Map<string, Write[]>()
   for (const write of world.phases.writes) if (guarded.test(write.repository)) byRepository.set(write.repository, [...(byRepository.get(write.repository) ?? []), write])
-  for (const [repository, writes] of byRepository) {
+  const superseded = new Set(told.flatMap(({ data }) => ('error' in data && data.error?.code === 'SWY_SUPERSEDED' ? [data.jobId] : [])))
+  for (const [repository, calls] of byRepository) {
+    const writes = calls.filter(({ what }) => what !== 'clone')
     const turns = writes.map(({ branch }) => branch).filter((branch, index, all) => branch !== all[index - 1])
     for (const [index, branch] of turns.entries()) if (turns.indexOf(branch) < index) findings.push(`${repository}: ${branch} was written to again after ${turns[index - 1] ?? ''}, which has the same key`)
+    for (const write of writes) {
+      const before = calls.slice(0, calls.indexOf(write))
+      const since = before.slice(before.findLastIndex(({ what, runId }) => what === 'clone' && runId === write.runId) + 1)
+      // One that was superseded fetches until its consumer hears of it.
+      const other = since.find(({ what, runId }) => what === 'clone' && runId !== write.runId && !superseded.has(runId.replace(/^claim:/, '')))
+      if (other !== undefined) findings.push(`${repository}: ${write.what} of ${write.branch}, though ${other.runId}, which has the same key, had begun by then`)
+    }
   }
   const promoted = new Set(world.phases.writes.filter(({ what }) => what === 'promote').map(({ branch }) => branch))
   for (const { data, id } of told) if ('error' in data && data.error?.code === 'SWY_SUPERSEDED' && 'branch' in data && data.branch !== null && promoted.has(data.branch)) findings.push(`run ${id} was superseded, and its work was promoted`)

@@ -15,8 +15,9 @@ export interface Walked {
   readonly trace: readonly string[]
 }
 
-/** The longest time between two steps. */
+/** The longest time between two steps; where jobs are to come to a certain phase, there must be room for each. */
 const mostPauseMs = 60
+const mostPauseOfPhasesMs = 250
 
 /** Walks, waits until all is quiet, and checks what is left. */
 export async function walk(seed: number, settings: WalkSettings): Promise<Walked> {
@@ -49,7 +50,7 @@ async function takeSteps(world: World, draws: (step: number) => ReturnType<typeo
     const own = draws(steps)
     const work = takeStep(world, own).finally(() => underWay.delete(work))
     underWay.add(work)
-    await pause(own.whole(0, mostPauseMs))
+    await pause(own.whole(0, settings.phases ? mostPauseOfPhasesMs : mostPauseMs))
   }
   await Promise.all(underWay)
   return steps
