@@ -26,7 +26,7 @@ say() { printf '\0\1\1%s\0' "$1"; }
 say HEAD; g symbolic-ref -q HEAD || g rev-parse -q --verify HEAD
 say status; g status --porcelain=v2 --branch --untracked-files=all
 say refs; g for-each-ref --format='%(refname) %(objecttype) %(objectname) %(symref)'
-say stash; [ ! -f "$(git rev-parse --git-path logs/refs/stash)" ] || g reflog show --format='%H %gs' refs/stash
+say stash; ! git reflog exists refs/stash || g reflog show --format='%H %gs' refs/stash
 # Where the sandbox has git-lfs, the include that a restore adds is Switchyard's own.
 say config; g config --local --list -z | tr '\n\0' '\001\n' | sed '/^include[.]path.lfs[.]config$/d' | sort
 say config.worktree; ! [ "$(git config extensions.worktreeConfig)" = true ] || g config --worktree --list -z | tr '\n\0' '\001\n' | sort

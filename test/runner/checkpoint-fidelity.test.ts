@@ -2,7 +2,7 @@ import { chmod, mkdir, readdir, readFile, rename, rm, symlink, unlink, writeFile
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import type { CheckpointResult, Runner } from '../../src/runner/runner.js'
-import { gitOk } from '../git/local-storage.js'
+import { git, gitOk } from '../git/local-storage.js'
 import { callOptions, processSandbox, type ProcessSandbox } from './process-sandbox.js'
 import { spanning, whole } from '../whole.js'
 import { finalCommit, repository, snapshot, type Repository } from './repository.js'
@@ -15,6 +15,9 @@ let runner: Runner
 let tree: string
 let branch: string
 let branches = 0
+
+/** Whether git can move a repository's refs into tables, with their logs. */
+const hasTables = (await git(import.meta.dirname, 'refs', 'migrate', '-h')).stdout.includes('--no-reflog')
 
 beforeAll(async () => {
   repo = await repository()
@@ -326,6 +329,28 @@ describe('a checkpoint brings back', () => {
       expect(await gitOk(path, 'rev-parse', 'HEAD')).toBe(head)
       expect(await gitOk(path, 'status', '--porcelain')).toBe('?? more.txt')
     })
+  })
+
+  it.skipIf(!hasTables)('the whole stash of a repository that keeps refs in tables, where git knows them', async () => {
+    await inTree('refs', 'migrate', '--ref-format=reftable')
+    for (const text of ['one', 'two']) {
+      await writeFile(file('first.txt'), text)
+      await inTree('stash', 'push', '--quiet', '--message', text)
+    }
+    const list = await inTree('stash', 'list', '--format=%H %gs')
+    expect(list.split('\n')).toHaveLength(2)
+    await restored(await checkpoint(), async (path) => expect(await gitOk(path, 'stash', 'list', '--format=%H %gs')).toBe(list))
+  })
+
+  it('the files of a repository within whose history no checkpoint can hold, and says so', async () => {
+    await mkdir(file('within'))
+    await gitOk(file('within'), 'init', '--quiet', '--object-format=sha256')
+    await writeFile(file('within/inner.txt'), 'inner\n')
+    await gitOk(file('within'), 'add', '--all')
+    await gitOk(file('within'), 'commit', '--quiet', '--message', 'Inner')
+    const made = await checkpoint()
+    expect(made.notes).toContainEqual(expect.stringMatching(/^within: git takes .* for no repository of this job/))
+    await restored(made, async (path) => expect(await readFile(join(path, 'within', 'inner.txt'), 'utf8')).toBe('inner\n'))
   })
 })
 

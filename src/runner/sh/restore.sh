@@ -85,6 +85,7 @@ restore_state() {
     ?*) agent_ update-ref --no-deref HEAD "$line" 2>"$work/error" || note "HEAD is not as it was: $(said)" ;;
   esac
   restore_operations
+  restore_stash
   restore_configuration
   restore_index
   restore_work_tree
@@ -148,6 +149,16 @@ restore_operations() {
     }
     case $entry in 100755*) chmod +x "$own/$file" ;; esac
   done
+}
+
+# restore_stash: where the stash's list is no file, from the one that it was saved as.
+restore_stash() {
+  has_tables && [ -f "$own/logs/refs/stash" ] || return 0
+  agent_ update-ref -d refs/stash 2>/dev/null
+  while read -r _ sha line; do
+    agent_ stash store -q -m "${line#*"$tab"}" "$sha" 2>"$work/error" || note "a stash is not as it was: $(said)"
+  done <"$own/logs/refs/stash"
+  rm -rf "$own/logs/refs/stash"
 }
 
 restore_configuration() {

@@ -54,6 +54,7 @@ state_of() {
       printf 'H %s\n' "${head_ref:-$head}"
     } >"$work/meta" || fail disk ''
     state_refs
+    state_stash
     state_operations
     state_configuration
     : >"$work/raw"
@@ -189,6 +190,20 @@ whole_refs() {
   paste -d ' ' "$work/refs.types" "$work/refs.named" | awk -v ref="$head_ref" '$2 == "missing" && $4 != ref { print $4 }' | head -n 5 | while IFS= read -r name; do
     note "the ref $name is not saved: the agent's git folder lacks what it names"
   done
+}
+
+# has_tables: whether refs and their logs are no files but tables.
+has_tables() { [ "$own" = "$common" ] && [ -d "$common/reftable" ]; }
+
+# state_stash: the stash's list as the file that it would be.
+state_stash() {
+  has_tables && agent_ log -g --no-show-signature --no-color -s --date=raw --format="%H$soh%gn <%ge>$soh%gd$soh%gs" refs/stash >"$work/stash" 2>/dev/null && [ -s "$work/stash" ] || return 0
+  awk -F"$soh" -v old=$no_sha '
+    { sha[NR] = $1; who[NR] = $2; when[NR] = $3; said[NR] = $4; sub(/^.*@{/, "", when[NR]); sub(/}$/, "", when[NR]) }
+    END { for (i = NR; i > 0; i--) { print old, sha[i], who[i], when[i] "\t" said[i]; old = sha[i] } }' "$work/stash" >"$work/stash.log"
+  cut -d "$soh" -f 1 "$work/stash" >>"$work/words"
+  sha=$(git_ hash-object -w --stdin <"$work/stash.log" 2>"$work/error") || not_saved $?
+  printf '100644 %s\tgit/logs/refs/stash\n' "$sha" >>"$work/entries"
 }
 
 state_operations() {
@@ -591,11 +606,11 @@ state_within() {
     mkdir -p "$work/$number"
     rm -f "$work/$number/saved"
     failed_within "$(save_within "$kind" "$place" "$work/$number")"
-    [ -f "$work/$number/saved" ] || continue
-    printf 'K %s %s %s\n' "$(cat "$work/$number/saved")" "$kind" "$quoted" >>"$work/meta"
     # In a line, and as sed replaces.
     named=$(printf '%s' "$path" | tr '\n' ' ' | sed 's/[\\,&]/\\&/g')
     [ ! -s "$work/$number/notes" ] || sed "s,^,$named: ," "$work/$number/notes" >>"$work/notes"
+    [ -f "$work/$number/saved" ] || continue
+    printf 'K %s %s %s\n' "$(cat "$work/$number/saved")" "$kind" "$quoted" >>"$work/meta"
     case $kind in
       worktree) sed -n 's/^HEAD \(.*\)/\1/p' "$work/$number/head" | sed "s,\$, worktree $named," >>"$work/tips" ;;
       submodule) sed -n 's/^HEAD \(.*\)/\1/p' "$work/$number/head" | sed "s,\$, submodule $named," >>"$work/tips.submodules" ;;
@@ -639,5 +654,5 @@ save_within() {
   # shellcheck disable=SC2086 # options and shas
   made=$(echo 'Checkpoint' | GIT_AUTHOR_NAME=switchyard GIT_AUTHOR_EMAIL=switchyard@localhost GIT_COMMITTER_NAME=switchyard \
     GIT_COMMITTER_EMAIL=switchyard@localhost GIT_AUTHOR_DATE='1000000000 +0000' GIT_COMMITTER_DATE='1000000000 +0000' lent commit-tree "$tree" $parents 2>"$work/error") || return
-  if carry "$made"; then printf '%s\n' "$made" >"$work/saved"; fi
+  if carry "$made"; then printf '%s\n' "$made" >"$work/saved"; else note "its git folder lacks objects of its history, which is not saved: $(head -n 1 "$work/missing" | cut -c 1-200)"; fi
 }
