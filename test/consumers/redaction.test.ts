@@ -172,6 +172,14 @@ describe('a stream’s redactor', () => {
     expect(redactInPieces([], Buffer.from(`::switchyard-mask::${'x'.repeat(40_000)}`), [30_000]).mostHeld).toBeLessThan(17_000)
   })
 
+  it('masks one that the job announces after it has named others over and over, and one that is longer than any may be', () => {
+    const patterns = new SecretPatterns()
+    for (let turn = 0; turn < 300; turn++) patterns.announce('one-named-each-turn')
+    patterns.announce('x'.repeat(40_000))
+    patterns.announce('one-named-at-last')
+    expect(patterns.mask('one-named-at-last')).toBe('*'.repeat(17))
+  })
+
   it('knows the last hundred passing tokens, each in all of its forms, and forgets older ones whole', () => {
     const patterns = new SecretPatterns()
     const token = (index: number) => `token-number-${String(index).padStart(4, '0')}`

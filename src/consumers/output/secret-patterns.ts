@@ -20,7 +20,7 @@ export class SecretPatterns {
   /** Forms of the last values that pass, oldest first; `#passed` counts them all. */
   readonly #passing: (readonly string[])[] = []
   #passed = 0
-  #announced = 0
+  readonly #announced = new Set<string>()
   #announcedBytes = 0
   /** What is to be added before anything is searched: finding a value's forms costs more than a job that prints nothing does otherwise. */
   #due: (() => void)[] = []
@@ -62,10 +62,13 @@ export class SecretPatterns {
     }
   }
 
-  /** Adds a value that the job itself has named; bounded, since it may name any number. */
+  /** Adds a value that the job itself has named; bounded, since it may name any number. What is named again, or is too long, leaves the others their room. */
   announce(value: string): void {
-    this.#announcedBytes += Buffer.byteLength(value)
-    if (++this.#announced <= mostAnnounced && this.#announcedBytes <= mostAnnouncedBytes) this.add(value)
+    const bytes = this.#announcedBytes + Buffer.byteLength(value)
+    if (this.#announced.has(value) || this.#announced.size >= mostAnnounced || bytes > mostAnnouncedBytes) return
+    this.#announced.add(value)
+    this.#announcedBytes = bytes
+    this.add(value)
   }
 
   /** @returns the keys of its forms. */
