@@ -434,6 +434,11 @@ describe('the end of a job in hand', () => {
     expect(await client.hget(redis.keys.job('j1'), 'sy')).toBe('-')
     await ready.close('j1', undefined, { ended: true })
     expect(await client.hexists(redis.keys.job('j1'), 'sy')).toBe(0)
+    // Nor where it gives its place back before its run ends.
+    await ready.front('j1', { asItIs: true })
+    const { fence } = await begun('j1', 'one')
+    await ready.close('j1', fence, { goesOn: true })
+    expect(await client.hexists(redis.keys.job('j1'), 'sy')).toBe(0)
     // Nor where BullMQ was told of its end by somebody else.
     await client.hset(redis.keys.job('j1'), 'finishedOn', '1')
     await ready.front('j1', { asItIs: true })

@@ -10,6 +10,7 @@ if ARGV[5] == '1' then
   if call('HGET', bull(ownQueue, ARGV[3]), 'priority') == '0' then call('HSET', bull(ownQueue, ARGV[3]), 'priority', 1) end
   key = string.match(call('HGET', R .. ':keyed', ownQueue .. ':' .. ARGV[3]) or '', '^(%x+) %d+$')
 end
-leaveHands(ARGV[3], nil, ARGV[6] == '1')
+-- What has begun is found by its run.
+leaveHands(ARGV[3], nil, ARGV[5] == '1' or ARGV[6] == '1')
 if key then keyed.rest(ownQueue, ARGV[3], key) end
 return 1
