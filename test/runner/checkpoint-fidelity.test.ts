@@ -342,6 +342,18 @@ describe('a checkpoint brings back', () => {
     await restored(await checkpoint(), async (path) => expect(await gitOk(path, 'stash', 'list', '--format=%H %gs')).toBe(list))
   })
 
+  it('a repository that was made around files of this one, and each time', async () => {
+    await gitOk(file('src'), 'init', '--quiet')
+    await gitOk(file('src'), 'add', '--all')
+    await gitOk(file('src'), 'commit', '--quiet', '--message', 'Inner')
+    const head = await gitOk(file('src'), 'rev-parse', 'HEAD')
+    const one = await checkpoint()
+    expect(await repo.save(runner, branch, one.sha)).toBeNull()
+    await writeFile(file('more.txt'), 'more')
+    const two = await checkpoint(one.sha)
+    await restored(two, async (path) => expect(await gitOk(join(path, 'src'), 'rev-parse', 'HEAD')).toBe(head))
+  })
+
   it('the files of a repository within whose history no checkpoint can hold, and says so', async () => {
     await mkdir(file('within'))
     await gitOk(file('within'), 'init', '--quiet', '--object-format=sha256')

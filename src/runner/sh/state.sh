@@ -435,10 +435,10 @@ state_objects() {
   done <"$work/tags"
 }
 
-# within_before: the repositories within that the last save found, as far as they are still there.
+# within_before: the repositories within that the last save found, as far as they are still there. But for those that only the walk finds.
 within_before() {
   [ -s "$work/within" ] || return 0
-  sed 's/^[a-z]* //' "$work/within" | while IFS= read -r quoted; do
+  sed 's/^[a-z]* //' "$work/within" | if [ -s "$work/found.within" ]; then grep -vxFf "$work/found.within"; else cat; fi | while IFS= read -r quoted; do
     unquote "$quoted"
     [ ! -e "$at/$path/.git" ] || printf '%s\n' "$quoted"
   done
@@ -545,10 +545,12 @@ state_folders() {
     *) fail disk '' ;;
   esac
   # A repository that was made around files of this one: to git they stay files of this one.
+  : >"$work/found.within"
   while IFS= read -r path; do
     with_newlines "$path"
     quote "$path"
     printf 'repository %s\n' "$quoted" >>"$work/within"
+    printf '%s\n' "$quoted" >>"$work/found.within"
   done <"$work/around"
   [ ! -s "$work/special" ] || specials
   cat "$work/walked" >>"$work/meta"
