@@ -56,6 +56,8 @@ export interface LocalEntry extends EntryInput {
   network?: z.input<typeof localProviderConfigSchema>['network'] | undefined
   /** TCP ports of this machine's loopback that sandboxes with an open network reach, such as a model server's; the git host's is among them by itself. */
   loopbackPorts?: z.input<typeof localProviderConfigSchema>['loopbackPorts'] | undefined
+  /** Let sandboxes with an open network reach the addresses at which clouds give this machine the keys of its account. false: where the network is the sandbox's own, there is no way there (package iproute2). */
+  cloudMetadata?: z.input<typeof localProviderConfigSchema>['cloudMetadata'] | undefined
   /** Let jobs make namespaces of their own (rootless containers, Chromium with its sandbox). Opens parts of the kernel to them that have had faults. */
   nestedNamespaces?: z.input<typeof localProviderConfigSchema>['nestedNamespaces'] | undefined
   /** The most CPUs that a sandbox may use. */

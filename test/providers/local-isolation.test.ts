@@ -7,6 +7,7 @@ import { homedir, networkInterfaces, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { once } from 'node:events'
 import { describe, expect, it } from 'vitest'
+import { metadataAddresses, needsForwardedDns } from '../../src/providers/local/network.js'
 import { loaderArgs, ownFile } from '../own-programs.js'
 import { processes } from '../processes.js'
 import { after } from '../undo.js'
@@ -230,6 +231,34 @@ describe.skipIf(!bubblewrapWorks)('a local sandbox with bubblewrap', () => {
     for (const { address } of addresses) expect((await run(provider, sandbox, asking(other, address))).stdout, address).not.toContain('hello')
     const gateway = `ip route 2>/dev/null | sed -n 's/^default via \\([^ ]*\\).*/\\1/p'`
     expect((await run(provider, sandbox, `gateway=$(${gateway}); [ -z "$gateway" ] || ${asking(other, '$gateway')}`)).stdout).not.toContain('hello')
+  })
+
+  it('has no way to where a cloud gives out the keys of a machine’s account, unless it is to have one', async () => {
+    const provider = await localProvider({ isolation: 'bubblewrap' })
+    const warnings = await provider.check(call)
+    if (warnings.some((warning) => /loopback included|install the package iproute2/.test(warning))) return
+    const without = await withoutPrograms(['ip'], () => localProvider({ isolation: 'bubblewrap' }))
+    expect(await without.check(call)).toContainEqual('jobs with an open network reach the addresses at which a cloud gives out the keys of a machine\'s account: ip can add no route here (exit code 1)')
+    const open = await localProvider({ isolation: 'bubblewrap', cloudMetadata: true })
+    const ways = 'cat /proc/net/route /proc/net/ipv6_route'
+    const unreachable = async (made: typeof provider) => (await run(made, await made.create(request(), call), ways)).stdout.match(/^\*\tFEA9FEA9\t/gm)?.length ?? 0
+    expect([await unreachable(without), await unreachable(open)]).toEqual([0, 0])
+    const sandbox = await provider.create(request(), call)
+    for (const address of metadataAddresses.IPv4) expect((await run(provider, sandbox, asking(80, address))).stdout, address).toMatch(/^(EHOSTUNREACH|ENETUNREACH)\n$/)
+    expect((await run(provider, sandbox, 'ip route del unreachable 169.254.169.254; ip route flush table main; exit 0')).exitCode).toBe(0)
+    expect((await run(provider, sandbox, asking(80, '169.254.169.254'))).stdout).toBe('EHOSTUNREACH\n')
+  })
+
+  it.each([
+    ['nameserver 127.0.0.53\noptions edns0\n', true],
+    ['nameserver 169.254.169.254\n', true],
+    ['nameserver 168.63.129.16\nnameserver ::1\n', true],
+    ['nameserver 127.0.0.1\nnameserver 192.0.2.1\n', false],
+    ['search example.com\n', false],
+  ])('has its lookups forwarded where it can’t ask this machine’s name servers: %j', async (text, forwarded) => {
+    const file = join(await temporaryFolder(), 'resolv.conf')
+    await writeFile(file, text)
+    expect(await needsForwardedDns(file)).toBe(forwarded)
   })
 
   it.skipIf(programPath('slirp4netns') === undefined)('has slirp4netns’ network where there is no pasta, unless it is to reach ports of this machine’s loopback', async () => {

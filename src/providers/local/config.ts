@@ -30,6 +30,10 @@ export const localProviderConfigSchema = z.strictObject({
     .array(z.int().min(1, 'must be from 1 to 65535').max(65_535, 'must be from 1 to 65535'))
     .default([])
     .describe("TCP ports of this machine's loopback that sandboxes with an open network reach, such as a model server's; the git host's is among them by itself."),
+  cloudMetadata: z
+    .boolean()
+    .default(false)
+    .describe("Let sandboxes with an open network reach the addresses at which clouds give this machine the keys of its account. false: where the network is the sandbox's own, there is no way there (package iproute2)."),
   nestedNamespaces: z
     .boolean()
     .default(false)

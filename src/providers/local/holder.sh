@@ -93,6 +93,12 @@ until_network() {
   done
 }
 
+# Leaves the sandbox no way to the addresses in the file $1.
+without_way_to() {
+  # shellcheck disable=SC1091 # made with the sandbox
+  (. "$dir/ip.sh") <"$dir/$1" >/dev/null
+}
+
 # Read now: the folder may be gone at the end.
 cgroups=$(cat "$dir/cgroups") || exit 1
 kill_marked=$(cat "$dir/kill-marked.sh") || exit 1
@@ -118,6 +124,10 @@ bubblewrap)
       . "$dir/network.sh"
     ) &
     until_network "$!" || finish
+    if [ -e "$dir/ip.sh" ]; then
+      without_way_to unreachable.4 || finish
+      ! grep -qv ' lo$' "/proc/$init/net/if_inet6" || without_way_to unreachable.6 || finish
+    fi
   fi
   record init "$(identity "$init")" || finish
   (

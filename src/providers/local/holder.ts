@@ -11,7 +11,7 @@ import type { LocalProviderConfig } from './config.js'
 import { endScript, scopeCommand, type Delegation } from './delegation.js'
 import { withoutInherited } from './inherited-descriptors.js'
 import { makeLimits } from './limits.js'
-import { forwardedDns, loopbackPortsOf, pastaArguments, slirpArguments, slirpDevice, slirpDns, usesLoopbackDns } from './network.js'
+import { forwardedDns, loopbackPortsOf, pastaArguments, slirpArguments, slirpDevice, slirpDns, needsForwardedDns, metadataAddresses, unreachable } from './network.js'
 import { identify, markOf } from './process-identity.js'
 import { scripts } from './scripts.js'
 import { canFilter, seccompProgram } from './seccomp.js'
@@ -77,7 +77,7 @@ export async function newSandbox(
     deadline: `${Math.ceil((createdAtMs + request.lifetimeMs) / 1000)}\n`,
     disk: `${(request.resources.diskMiB ?? config.diskMiB ?? unboundedMiB) * 1024} ${config.maxFiles}\n`,
     ...(meta.filtered && canFilter(process.arch) ? { [filterFile]: seccompProgram(process.arch, filterOptions(config, meta)) } : {}),
-    ...(tools === undefined ? {} : await networkFiles(meta, tools, ports)),
+    ...(tools === undefined ? {} : await networkFiles(config, meta, tools, ports)),
   })
   return meta
 }
@@ -95,9 +95,9 @@ function givesNetwork({ pasta, slirp }: Tools, ports: readonly number[]): boolea
 }
 
 /** What holder.sh runs to give the sandbox its network, and what it waits for. */
-async function networkFiles(meta: SandboxMeta, { pasta, slirp, nsenter, staging }: Tools, ports: readonly number[]): Promise<Record<string, string>> {
+async function networkFiles({ cloudMetadata }: LocalProviderConfig, meta: SandboxMeta, { pasta, slirp, ip, nsenter, staging }: Tools, ports: readonly number[]): Promise<Record<string, string>> {
   if (meta.network !== 'open') return {}
-  const dns = await usesLoopbackDns()
+  const dns = await needsForwardedDns()
   const byPasta = typeof pasta === 'object'
   if (!byPasta && typeof slirp !== 'object') return {}
   const command = byPasta ? [pasta.program, ...pastaArguments(ports), ...(dns ? ['--dns-forward', forwardedDns] : [])] : [typeof slirp === 'object' ? slirp.program : '', ...slirpArguments]
@@ -105,6 +105,14 @@ async function networkFiles(meta: SandboxMeta, { pasta, slirp, nsenter, staging 
   const inLayout = `${text([nsenter])} --mount="/proc/$bwrap/ns/mnt" -- `
   return {
     'network.sh': `exec ${meta.user === null || typeof staging !== 'object' ? text(command) : inLayout + text(asUser(staging, meta.user, command))} "$init"${byPasta ? '' : ` ${slirpDevice}`}\n`,
+    ...(cloudMetadata || typeof ip !== 'object'
+      ? {}
+      : {
+          // Root has its rights over every user's namespaces, and would leave them behind in one in which it is nobody.
+          'ip.sh': `exec ${text([nsenter])} --net="/proc/$init/ns/net"${meta.user === null ? ' --user="/proc/$init/ns/user" --preserve-credentials' : ''} -- ${text([ip.program])} -force -batch -\n`,
+          'unreachable.4': unreachable(metadataAddresses.IPv4),
+          'unreachable.6': unreachable(metadataAddresses.IPv6),
+        }),
     ports: ports.map((port) => `${port.toString(16).toUpperCase().padStart(4, '0')}\n`).join(''),
     ...(dns ? { 'resolv.conf': `nameserver ${byPasta ? forwardedDns : slirpDns}\n` } : {}),
   }
@@ -169,7 +177,7 @@ async function sandboxCommand(folder: string, config: LocalProviderConfig, meta:
     ...(await sandboxArguments(folder, {
       network: meta.network === 'shared' ? 'shared' : 'own',
       readOnlyPaths: config.readOnlyPaths,
-      resolver: meta.network === 'open' && (await usesLoopbackDns()) ? join(folder, 'resolv.conf') : undefined,
+      resolver: meta.network === 'open' && (await needsForwardedDns()) ? join(folder, 'resolv.conf') : undefined,
       init: [String(meta.watchedMemoryKiB), String(await pageKiB())],
       at: layout.at,
     })),

@@ -12,6 +12,20 @@ import { readFile } from 'node:fs/promises'
 /** Answers name lookups where the host's own server listens on its loopback; no other host has a link-local address of this machine's. */
 export const forwardedDns = '169.254.1.53'
 
+/**
+ * Where clouds give a machine's own programs the keys of its account, and what it was started with (AWS, also for its containers, Google Cloud, Azure, Oracle,
+ * IBM, DigitalOcean, Hetzner; Alibaba; Scaleway; Tencent; Azure's host). A job of this machine's is none of them.
+ */
+export const metadataAddresses = {
+  IPv4: ['169.254.169.254', '169.254.170.2', '169.254.170.23', '100.100.100.200', '169.254.42.42', '169.254.0.23', '168.63.129.16'],
+  IPv6: ['fd00:ec2::254', 'fd00:ec2::23', 'fd20:ce::254', 'fd00:42::42'],
+} as const
+
+/** What `ip -batch` reads to have no way there: whoever connects is told so at once. */
+export function unreachable(addresses: readonly string[]): string {
+  return addresses.map((address) => `route add unreachable ${address}\n`).join('')
+}
+
 /** The name server that slirp4netns has for its sandboxes, which asks the host's. */
 export const slirpDns = '10.0.2.3'
 
@@ -36,8 +50,9 @@ export function loopbackPortsOf(gitHosts: readonly string[] = []): number[] {
   })
 }
 
-/** Whether this machine asks a name server on its own loopback, such as systemd's. */
-export async function usesLoopbackDns(): Promise<boolean> {
-  const servers = [...(await readFile('/etc/resolv.conf', 'utf8').catch(() => '')).matchAll(/^\s*nameserver\s+(\S+)/gm)].map((match) => match[1] ?? '')
-  return servers.length > 0 && servers.every((server) => server === '::1' || server.startsWith('127.'))
+/** Whether this machine asks name servers that a sandbox can't: on its own loopback, such as systemd's, or where its cloud has both them and its metadata. */
+export async function needsForwardedDns(file = '/etc/resolv.conf'): Promise<boolean> {
+  const servers = [...(await readFile(file, 'utf8').catch(() => '')).matchAll(/^\s*nameserver\s+(\S+)/gm)].map((match) => match[1] ?? '')
+  const cut = [...metadataAddresses.IPv4, ...metadataAddresses.IPv6] as readonly string[]
+  return servers.length > 0 && servers.every((server) => server === '::1' || server.startsWith('127.') || cut.includes(server))
 }

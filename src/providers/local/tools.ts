@@ -5,7 +5,7 @@ import { delimiter, join } from 'node:path'
 import { namespaces, systemMounts, systemPath } from './bubblewrap.js'
 import { managerEnvironment, probeCommand, scopeProperties, type Delegation } from './delegation.js'
 import { canLimit } from './limits.js'
-import { pastaArguments, slirpArguments, slirpDevice } from './network.js'
+import { metadataAddresses, pastaArguments, slirpArguments, slirpDevice } from './network.js'
 import { scripts } from './scripts.js'
 import { firstUser, type Staging, stagedCommand } from './staging.js'
 
@@ -20,6 +20,8 @@ export interface Tools {
   readonly pasta: { readonly program: string } | string
   /** What does so where pasta does not, for sandboxes without ports of that loopback; or why it does not. Looked for only then. */
   readonly slirp: { readonly program: string } | string
+  /** What takes a sandbox's way to this cloud's metadata away, or why nothing does. */
+  readonly ip: { readonly program: string } | string
   /** How an ordinary user's sandboxes are limited by that user's systemd, or why they are not; see delegation.ts. */
   readonly delegation: Delegation | string
 }
@@ -36,8 +38,8 @@ const probeScript = `
  */
 export async function probeTools(): Promise<Tools | string> {
   if (process.platform !== 'linux') return 'there is no bubblewrap on this system'
-  const programs = ['bwrap', 'nsenter', 'unshare', 'taskset', 'setpriv', 'pasta', 'slirp4netns', 'systemd-run', 'systemctl']
-  const [bwrap, nsenter, unshare, taskset, setpriv, pastaProgram, slirpProgram, systemdRun, systemctl] = await Promise.all(programs.map(findProgram))
+  const programs = ['bwrap', 'nsenter', 'unshare', 'taskset', 'setpriv', 'pasta', 'slirp4netns', 'ip', 'systemd-run', 'systemctl']
+  const [bwrap, nsenter, unshare, taskset, setpriv, pastaProgram, slirpProgram, ipProgram, systemdRun, systemctl] = await Promise.all(programs.map(findProgram))
   if (bwrap === undefined) return 'bwrap is not on PATH; install the package bubblewrap'
   if (nsenter === undefined || unshare === undefined) return 'nsenter or unshare is not on PATH; install the package util-linux'
   const command = [bwrap, ...namespaces('shared'), ...(await systemMounts()), '--', '/bin/sh', '-c', probeScript]
@@ -56,7 +58,7 @@ export async function probeTools(): Promise<Tools | string> {
   }
   const pasta = await probePasta(pastaProgram, staging)
   const slirp = typeof pasta === 'object' ? 'pasta is there' : await probeSlirp(slirpProgram, unshare, staging)
-  return { bwrap, nsenter, taskset, staging, pasta, slirp, delegation: await probeDelegation(systemdRun, systemctl) }
+  return { bwrap, nsenter, taskset, staging, pasta, slirp, ip: await probeIp(ipProgram, unshare), delegation: await probeDelegation(systemdRun, systemctl) }
 }
 
 async function probePasta(program: string | undefined, staging: Staging | undefined | string): Promise<Tools['pasta']> {
@@ -64,6 +66,12 @@ async function probePasta(program: string | undefined, staging: Staging | undefi
   const command = [program, ...pastaArguments([]), '--', '/bin/true']
   const tried = await outcomeOf(typeof staging === 'object' ? stagedCommand(staging, firstUser, '/dev/null', command) : command)
   return tried.code === 0 ? { program } : `pasta does not work here (${describe(tried)}); it needs /dev/net/tun and a route to the outside`
+}
+
+async function probeIp(program: string | undefined, unshare: string): Promise<Tools['ip']> {
+  if (program === undefined) return 'ip is not on PATH; install the package iproute2'
+  const tried = await outcomeOf([unshare, '--user', '--map-root-user', '--net', '--', program, 'route', 'add', 'unreachable', metadataAddresses.IPv4[0]])
+  return tried.code === 0 ? { program } : `ip can add no route here (${describe(tried)})`
 }
 
 async function probeDelegation(systemdRun: string | undefined, systemctl: string | undefined): Promise<Tools['delegation']> {

@@ -24,6 +24,9 @@ export async function wallWarnings(config: LocalProviderConfig, tools: Tools | s
         : `jobs with an open network ${share}: ${tools.pasta}; and ${tools.slirp}`,
     )
   }
+  if (typeof tools.ip === 'string' && config.network === 'open' && !config.cloudMetadata && (typeof tools.pasta === 'object' || typeof tools.slirp === 'object')) {
+    warnings.push(`jobs with an open network reach the addresses at which a cloud gives out the keys of a machine's account: ${tools.ip}`)
+  }
   if (config.cgroups && typeof tools.delegation === 'string' && !(await canLimit())) {
     const mend = process.getuid?.() === 0 ? '' : `, or by systemd: ${tools.delegation}`
     warnings.push(`this user can make no cgroups: memory is watched twice a second and processor time is bound to whole CPUs; run the consumer as root, use a provider with machines of its own${mend}`)
