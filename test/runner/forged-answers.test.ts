@@ -28,7 +28,7 @@ const names = [
 const blobs = ['out', 'err', 'pack', 'piece', 'detail', 'more', 'files', '__proto__']
 const listed = ['F 5 out/a', 'F 99999999999999999999 out/b', 'F 5 ../../etc/passwd', 'F 5 out/../x', 'F 5 elsewhere', 'F -1 a.xml', 'F 7 a.xml', 'L out/link', 'S out/\u001b[2J', 'N', 'M', 'T', 'X y', '-', 'QUJD', 'A'.repeat(900)]
 const failures = ['git', 'disk', 'no-step', 'no-tree', 'busy', 'constructor', '__proto__', 'made-up', '']
-const details = ['fatal: unable to access: The requested URL returned error: 403', 'remote: HTTP 401', '! [remote rejected] a -> b (hook declined)', 'Could not resolve host', 'No space left on device', '\u0000\u0001', '']
+const details = ['fatal: unable to access: The requested URL returned error: 403', 'error: RPC failed; HTTP 401', '! [remote rejected] a -> b (hook declined)', 'Could not resolve host', 'No space left on device', '\u0000\u0001', '']
 
 function answerText(nonce: string, random: () => number): string {
   const one = <Item>(items: readonly Item[]): Item => items[Math.floor(random() * items.length)] as Item
