@@ -24,6 +24,14 @@ export class RetryLaterError extends SwitchyardError {
   }
 }
 
+/** Thrown by a handler that has not begun, for want of room: the event comes again after so many milliseconds, and that was no attempt. */
+export class PutOffError extends SwitchyardError {
+  override readonly code: ErrorCode = 'SWY_UNSPECIFIED'
+  constructor(readonly afterMs: number) {
+    super('put off')
+  }
+}
+
 /** Thrown by a handler whose receiver wants this event no more, or no event at all: then nothing is handed to it until it is resumed. */
 export class UnwantedError extends SwitchyardError {
   override readonly code: ErrorCode = 'SWY_UNSPECIFIED'
@@ -269,8 +277,13 @@ class GroupReader implements Subscription {
   }
 
   async #failed(entry: TakenEntry, event: JobEvent | null, error: unknown): Promise<void> {
-    this.#onError(error)
+    const putOff = error instanceof PutOffError
+    if (!putOff) this.#onError(error)
     try {
+      if (putOff) {
+        await untilAborted(this.#group.putOff(entry, error.afterMs), this.#abandon.signal)
+        return
+      }
       const why = errorMessage(error).slice(0, keptErrorCharacters)
       const unwanted = error instanceof UnwantedError ? error.what : 'nothing'
       const patience = unwanted === 'event' ? { ...this.options, attempts: entry.attempt } : this.options

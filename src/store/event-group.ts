@@ -140,6 +140,11 @@ export class EventGroup {
     return outcome === 'done' ? 'stale' : outcome
   }
 
+  /** Gives an entry back of which nothing was tried: it comes again after `afterMs`, with as many attempts before it. */
+  async putOff(entry: TakenEntry, afterMs: number): Promise<void> {
+    await runScript(this.#redis, 'event-settle', this.#keys, [this.group, entry.id, entry.attempt, 'later', afterMs])
+  }
+
   /** Lets a receiver that was stopped have what there is. @returns whether it was stopped. */
   async resume(): Promise<boolean> {
     return (await this.#redis.hdel(this.#own[0] ?? '', 'stopped')) === 1

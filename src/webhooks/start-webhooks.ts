@@ -4,7 +4,7 @@ import type { Agent } from 'undici'
 import type { z } from 'zod'
 import { hookIn } from '../events/job-event.js'
 import { type EventKind, type JobEvent, type Subscription } from '../events/index.js'
-import { type Reading, RetryLaterError, subscribeEntries, UnwantedError } from '../events/subscription.js'
+import { PutOffError, type Reading, RetryLaterError, subscribeEntries, UnwantedError } from '../events/subscription.js'
 import { errorMessage } from '../job/errors.js'
 import { maxJobWebhooks } from '../job/event-kinds.js'
 import { parseInput } from '../job/explain.js'
@@ -17,6 +17,7 @@ import { endpointGroup, isEndpointGroup, jobGroup } from './groups.js'
 import { post } from './post.js'
 import { deliveryAttempts, waitAfter } from './retry-schedule.js'
 import { type WebhookSettings, webhookSettingsSchema } from './settings.js'
+import { SlowReceivers } from './slow-receivers.js'
 import { headerId, signedHeaders, signersOf, type SigningSecrets } from './signing.js'
 
 const defaultTimeoutMs = 10_000
@@ -176,11 +177,13 @@ class Deliverer implements Webhooks {
 
   #read(group: string, wanted: Reading['wanted'], from: 'now' | 'start', targetOf: (json: string) => Target, receiver?: string): void {
     const { redis, prefix, log, backoffMs = (attempt: number) => waitAfter(attempt, Math.random()) } = this.options
+    // An endpoint has its places for itself.
+    const slow = isEndpointGroup(group) ? undefined : new SlowReceivers(this.#settings.concurrency, () => performance.now())
     this.#subscriptions.push(
       subscribeEntries(
         redis,
         group,
-        (event, entry) => this.#deliver(group, event, entry, targetOf),
+        (event, entry) => this.#inTurn(slow, event, entry, targetOf, (target) => this.#deliver(group, event, entry, target)),
         {
           prefix,
           from,
@@ -195,11 +198,28 @@ class Deliverer implements Webhooks {
     )
   }
 
+  /** @throws PutOffError while too many are under way to a receiver that is slow, or to those of its tenant. */
+  async #inTurn(slow: SlowReceivers | undefined, { data }: JobEvent, { json }: { json: string }, targetOf: (json: string) => Target, deliver: (target: Target) => Promise<void>): Promise<void> {
+    const target = targetOf(json)
+    if (slow === undefined) {
+      await deliver(target)
+      return
+    }
+    const keys = [`to ${new URL(target.url).origin}`, ...(data.tenant === null ? [] : [`of ${data.tenant}`])]
+    const waitMs = slow.putOffMs(keys)
+    if (waitMs > 0) throw new PutOffError(waitMs)
+    const end = slow.begin(keys)
+    try {
+      await deliver(target)
+    } finally {
+      end()
+    }
+  }
+
   /** @throws WebhookFailedError when it is to be tried again. */
-  async #deliver(group: string, event: JobEvent, { id: sequence, attempt, json }: { id: string; attempt: number; json: string }, targetOf: (json: string) => Target): Promise<void> {
+  async #deliver(group: string, event: JobEvent, { id: sequence, attempt }: { id: string; attempt: number }, { url, secretName }: Target): Promise<void> {
     const { log, now = Date.now } = this.options
     const metrics = this.#metrics
-    const { url, secretName } = targetOf(json)
     const startedAtMs = now()
     const body = JSON.stringify(event)
     const signers = signersOf(secretName, (name) => this.#secret(group, name))

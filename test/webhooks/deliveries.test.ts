@@ -139,6 +139,27 @@ describe('a webhook', () => {
     expect(receiver.received.length).toBe(1)
   })
 
+  it('of one job that answers slowly or never holds up no other for long, and what waits behind it loses no attempt', async () => {
+    let [most, atOnce, slow] = [0, 0, false]
+    const never = await startReceiver((_request, response) => {
+      hold(response)
+      atOnce++
+      if (slow) most = Math.max(most, atOnce)
+      response.on('close', () => atOnce--)
+    })
+    const other = await startReceiver()
+    deliver({ concurrency: 4, timeoutMs: 1_200, backoffMs: () => 600_000 })
+    for (let index = 0; index < 6; index++) await tellJob(`slow-${index}`, [hook(never.origin)])
+    const log = async () => await new DeliveryLog(redis.client, redis.keys).latest(100)
+    await until(async () => (await log()).length >= 4 && atOnce <= 1, 'the first ones are given up')
+    slow = true
+    await tellJob('other', [hook(other.origin)])
+    await until(() => other.received.length === 1, 'it is delivered')
+    await until(async () => new Set((await log()).map(({ event }) => event)).size === 7, 'each is tried')
+    expect(most).toBe(1)
+    expect((await log()).map(({ attempt }) => attempt)).toEqual(Array.from({ length: 7 }, () => 1))
+  })
+
   it('is tried for a day, and then its event is dead, which lets the next one go; given back it comes again', async () => {
     let broken = true
     const receiver = await startReceiver((request, response) => void response.writeHead(broken && request.body.includes('step.finished') ? 503 : 200).end())

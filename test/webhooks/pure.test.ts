@@ -4,6 +4,7 @@ import { networkProblem } from '../../src/job/networks.js'
 import { addressesAllowed, literalAddress } from '../../src/webhooks/addresses.js'
 import { deliveryAttempts, longestWaitMs, retryAfterMs, waitAfter } from '../../src/webhooks/retry-schedule.js'
 import { headerId, signedHeaders, signersOf } from '../../src/webhooks/signing.js'
+import { SlowReceivers } from '../../src/webhooks/slow-receivers.js'
 import fc from '../seeded-fast-check.js'
 
 describe('addresses that webhooks may go to', () => {
@@ -88,5 +89,56 @@ describe('a signature', () => {
     expect(message).toMatch(problem)
     expect(message).toContain('NAME')
     for (const part of value.split(' ').filter((text) => text.length > 8)) expect(message).not.toContain(part)
+  })
+})
+
+describe('deliveries to receivers that are slow', () => {
+  const started = (places: number) => {
+    const clock = { ms: 1_000 }
+    return { clock, receivers: new SlowReceivers(places, () => clock.ms) }
+  }
+
+  it('have a quarter of the places, for each tenant and each origin; nobody else waits', () => {
+    const { clock, receivers } = started(20)
+    const begun = Array.from({ length: 20 }, (_, index) => receivers.begin([`to https://${index}.example`, 'of slow']))
+    clock.ms += 10_000
+    expect(receivers.putOffMs(['to https://new.example', 'of slow'])).toBe(2_000)
+    expect(receivers.putOffMs(['to https://new.example', 'of slow'])).toBe(4_000)
+    expect(receivers.putOffMs(['to https://0.example', 'of other'])).toBe(0)
+    for (const end of begun.slice(0, 16)) end()
+    // What it took last is remembered for a minute.
+    expect(receivers.putOffMs(['of slow'])).toBe(0)
+    receivers.begin(['of slow'])
+    clock.ms += 1
+    expect(receivers.putOffMs(['of slow'])).toBeGreaterThan(0)
+  })
+
+  it('wait no more once they answer at once, nor for longer than five minutes without another look', () => {
+    const { clock, receivers } = started(4)
+    const end = receivers.begin(['to a'])
+    clock.ms += 10_000
+    for (let index = 0; index < 100; index++) expect(receivers.putOffMs(['to a'])).toBeLessThanOrEqual(300_000)
+    end()
+    const next = receivers.begin(['to a'])
+    clock.ms += 20
+    next()
+    receivers.begin(['to a'])
+    expect(receivers.putOffMs(['to a'])).toBe(0)
+  })
+
+  it('that are many are forgotten, those first that were used the longest ago', () => {
+    const { clock, receivers } = started(4)
+    const slowly = (key: string) => {
+      const end = receivers.begin([key])
+      clock.ms += 2
+      return end
+    }
+    const ends = Array.from({ length: 10_002 }, (_, index) => slowly(`to ${index}`))
+    clock.ms += 5_000
+    for (const end of ends) end()
+    for (const [key, isKnown] of [['to 0', false], ['to 1', false], ['to 2', true], ['to 10001', true]] as const) {
+      receivers.begin([key])
+      expect(receivers.putOffMs([key]) > 0, key).toBe(isKnown)
+    }
   })
 })
