@@ -34,7 +34,7 @@ say index; g ls-files --stage
 say flags; g ls-files -v | grep -v '^H '
 say intended; g diff-files --name-only --diff-filter=A
 say history; { g rev-list --all HEAD || g rev-list --all; } | sort -u | wc -l
-say complete; git fsck --connectivity-only --no-dangling --no-progress 2>&1 | grep -v '^notice' | sort
+say complete; git -c core.fsmonitor=false fsck --connectivity-only --no-dangling --no-progress 2>&1 | grep -v '^notice' | sort
 say worktrees; g worktree list --porcelain
 say under-way; cd "$(git rev-parse --git-dir)" && for f in MERGE_HEAD MERGE_MSG MERGE_MODE CHERRY_PICK_HEAD REVERT_HEAD ORIG_HEAD REBASE_HEAD SQUASH_MSG BISECT_LOG BISECT_START BISECT_NAMES BISECT_TERMS BISECT_FIRST_PARENT BISECT_HEAD MERGE_RR NOTES_MERGE_REF NOTES_MERGE_PARTIAL; do
   [ ! -f "$f" ] || { echo "$f"; cat "$f"; }; done; for f in rebase-merge rebase-apply sequencer hooks info/exclude info/attributes info/sparse-checkout info/grafts rr-cache NOTES_MERGE_WORKTREE; do
