@@ -28,8 +28,10 @@ export class SlowReceivers {
       const oldestMs = nowMs - Math.min(...known.begunAtMs.values())
       const tookMs = Math.max(oldestMs, nowMs - known.endedAtMs < rememberedMs ? known.tookMs : 0)
       if (tookMs < slowMs) continue
-      known.nextAtMs = Math.max(known.nextAtMs, nowMs) + tookMs / this.#most
-      waitMs = Math.max(waitMs, Math.min(known.nextAtMs - nowMs, longestMs))
+      // Past the longest wait their turns begin anew: all at its end, those of a long backlog would come in one moment, for few places.
+      const turnMs = (Math.max(known.nextAtMs - nowMs, 0) + tookMs / this.#most) % longestMs
+      known.nextAtMs = nowMs + turnMs
+      waitMs = Math.max(waitMs, turnMs, 1)
     }
     return Math.ceil(waitMs)
   }

@@ -126,6 +126,27 @@ describe('deliveries to receivers that are slow', () => {
     expect(receivers.putOffMs(['to a'])).toBe(0)
   })
 
+  it('go on at the receiver’s own pace, however many wait', () => {
+    const { clock, receivers } = started(20)
+    // Each takes ten seconds, five are under way at once: 2,000 seconds for a thousand, and as much again for their being out of step.
+    let due = Array.from({ length: 1_000 }, () => clock.ms)
+    let underWay: { readonly endsAtMs: number; readonly end: () => void }[] = []
+    const beganAtMs = clock.ms
+    while (due.length > 0) {
+      for (const { endsAtMs, end } of underWay) if (endsAtMs <= clock.ms) end()
+      underWay = underWay.filter(({ endsAtMs }) => endsAtMs > clock.ms)
+      due = due.flatMap((atMs) => {
+        if (atMs > clock.ms || underWay.length >= 20) return [atMs]
+        const waitMs = receivers.putOffMs(['to a'])
+        if (waitMs > 0) return [clock.ms + waitMs]
+        underWay.push({ endsAtMs: clock.ms + 10_000, end: receivers.begin(['to a']) })
+        return []
+      })
+      clock.ms += 100
+    }
+    expect(clock.ms - beganAtMs).toBeLessThan(4_000_000)
+  })
+
   it('that are many are forgotten, those first that were used the longest ago', () => {
     const { clock, receivers } = started(4)
     const slowly = (key: string) => {
