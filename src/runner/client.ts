@@ -137,7 +137,7 @@ class SandboxRunner implements Runner {
     const { parent, baseSha, identity, message, nestedRepositories = 'files', maxPathsBytes = defaultMaxPathsBytes, paths = [] } = request
     this.#checkSha('parent', parent)
     this.#checkSha('baseSha', baseSha)
-    const args = [parent, baseSha, ...[identity.name, identity.email, message].map(encode), limitOf(options), nestedRepositories, String(maxPathsBytes), ...paths]
+    const args = [parent, baseSha, words(identity.name, identity.email, message), limitOf(options), nestedRepositories, String(maxPathsBytes), ...paths]
     const call: Call = { verb: 'checkpoint', args }
     const answer = await this.#calls.call(call, options)
     return this.#calls.reading(call, () => {
@@ -158,8 +158,8 @@ class SandboxRunner implements Runner {
 
   async commit(request: Parameters<Runner['commit']>[0], options: RunnerCallOptions): ReturnType<Runner['commit']> {
     const { author, committer, nestedRepositories = 'files' } = request
-    const people = [author.name, author.email, committer.name, committer.email].map(encode)
-    const args = [...people, String(request.dateSeconds), encode(request.message), limitOf(options), nestedRepositories]
+    const said = words(author.name, author.email, committer.name, committer.email, request.message)
+    const args = [String(request.dateSeconds), said, limitOf(options), nestedRepositories]
     const call: Call = { verb: 'commit', args }
     const answer = await this.#calls.call(call, options)
     return this.#calls.reading(call, () => ({
@@ -286,4 +286,8 @@ function onePiece(content: Buffer | null): AsyncIterable<Buffer> | null {
   return content === null ? null : Readable.from(content.length === 0 ? [] : [content])
 }
 
-const encode = (text: string): string => Buffer.from(text).toString('base64')
+/** A line each, but for the last, which may have several; between two lines by which the script sees that all of it was decoded. */
+const words = (...texts: readonly string[]): string => {
+  const lines = texts.map((text, index) => (index < texts.length - 1 ? text.replaceAll('\n', ' ') : text))
+  return Buffer.from(`.\n${lines.join('\n')}\n.`).toString('base64')
+}

@@ -79,8 +79,8 @@ setting() {
 # open_agent WORK_TREE FOLDER
 open_agent() {
   at=$1 work=$2 own=$1/.git index=$2/index usable='' alternates='' borrow='' settings=$plain_settings
-  mkdir -p "$work" || fail disk ''
-  rm -f "$work"/*.lock
+  [ -d "$work" ] || mkdir -p "$work" || fail disk ''
+  for file in "$work"/*.lock; do gone "$file"; done
   : >"$work/notes" && : >"$work/unsaved" || fail disk ''
   answer=$(agent_ rev-parse --absolute-git-dir --git-common-dir --show-object-format 2>"$work/error" || agent_ rev-parse --absolute-git-dir --git-common-dir 2>"$work/error") &&
     [ -n "$answer" ] && usable=1
@@ -92,8 +92,8 @@ open_agent() {
         own=$(agent_ rev-parse --absolute-git-dir)
         ;;
       *)
-        own=$(printf '%s\n' "$answer" | sed -n 1p)
-        common=$(printf '%s\n' "$answer" | sed -n 2p)
+        own=${answer%%"$newline"*} common=${answer#*"$newline"}
+        common=${common%%"$newline"*}
         ;;
     esac
     case $common in /*) ;; *) common=$at/$common ;; esac

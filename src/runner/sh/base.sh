@@ -17,6 +17,8 @@
 # shellcheck disable=SC2088 # a tilde in a name of the job's own
 
 state=$HOME/.switchyard
+newline='
+'
 # At the same absolute path wherever sandboxes have a file system of their own: agents know their conversations by it. Homes differ, so
 # this is one home for all; see place_repository.
 one_home=/home/user
@@ -60,10 +62,30 @@ broken_disk() {
   case $disk in *'Read-only file system'* | *'nput/output error'*) fail disk-broken "$disk" ;; esac
 }
 
-# Decodes base64 from stdin, also with the BSD spelling of the option. Who decodes often sets $decode_option before.
-decode() { base64 "${decode_option:=$(decode_option)}"; }
+# Decodes base64 from stdin, also with the BSD spelling of the option.
+decode() {
+  if [ "$(base64 -d 2>/dev/null)" = a ]; then base64 -d <&3; else base64 -D <&3; fi 3<&0 <<END
+YQ==
+END
+}
 
-decode_option() { if [ "$(printf 'YQ==' | base64 -d 2>/dev/null)" = a ]; then echo -d; else echo -D; fi; }
+# decoded BASE64: sets `text` to what stands there between a first line and a last one, both a single ".".
+decoded() {
+  for option in -d -D; do
+    text=$(
+      base64 $option <<END
+$1
+END
+    )
+    case $text in ."$newline"*"$newline".)
+      text=${text#."$newline"}
+      text=${text%"$newline".}
+      return 0
+      ;;
+    esac
+  done
+  fail disk ''
+}
 
 # nap MILLISECONDS (1 to 999): sets `napped` to what it took. A sleep that knows only whole seconds sleeps one.
 nap() {
@@ -96,6 +118,9 @@ born() {
 
 # alive PID:START, as `born` found them.
 alive() { born "${1%%:*}" && [ "$start" = "${1#*:}" ]; }
+
+# gone FILE: removes it, whatever it is. Most often there is none, and no process is needed.
+gone() { [ ! -e "$1" ] && [ ! -L "$1" ] || rm -rf "$1"; }
 
 # first_line FILE: sets `line`. The file may lack its newline, or be anything that the agent put there.
 first_line() {

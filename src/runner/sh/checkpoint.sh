@@ -20,11 +20,11 @@ open_save() {
   [ -d "$repository" ] && [ ! -L "$repository" ] || fail no-tree "$repository"
   outermost=1 within_kind='' work=$state/save
   take_room
-  # What a save that came to no end has left to go by may be half written.
-  [ -f "$work/whole" ] || for file in "$work"/*; do
+  # What a save that came to no end has left to go by may be half written. The file says something from a save's end until the next begins.
+  [ -s "$work/whole" ] || for file in "$work"/*; do
     case ${file##*/} in last.index | bad) ;; *) rm -rf "$file" ;; esac
   done
-  rm -f "$work/whole"
+  : >"$work/whole" || fail disk ''
   open_agent "$repository" "$work"
   agent_head
   [ -n "$usable" ] || head=$known
@@ -44,8 +44,7 @@ gather() {
 # saved: before the answer.
 saved() {
   kept_room
-  rm -f "$state/room"
-  : >"$work/whole"
+  echo 1 >"$work/whole"
 }
 
 # carry SHA: takes over what leads to it and is still the agent's alone. Sets `carried` to the bytes that it holds beyond the parent.
@@ -79,7 +78,7 @@ take_shallow() {
     cp "$work/shallow" "$private/shallow"
 }
 
-# write_commit NAME EMAIL NAME EMAIL DATE PARENT...: author, committer, and the message as base64 in $message; sets `made`.
+# write_commit NAME EMAIL NAME EMAIL DATE PARENT...: author and committer, the message in $work/message; sets `made`.
 write_commit() {
   export GIT_AUTHOR_NAME="$1" GIT_AUTHOR_EMAIL="$2" GIT_COMMITTER_NAME="$3" GIT_COMMITTER_EMAIL="$4"
   if [ "$5" != - ]; then export GIT_AUTHOR_DATE="$5 +0000" GIT_COMMITTER_DATE="$5 +0000"; fi
@@ -87,18 +86,28 @@ write_commit() {
   parents=
   for parent_sha in "$@"; do parents="$parents -p $parent_sha"; done
   # shellcheck disable=SC2086 # options and shas
-  made=$(printf '%s' "$message" | decode | lent commit-tree "$tree" $parents 2>"$work/error") || not_saved $?
+  made=$(lent commit-tree "$tree" $parents <"$work/message" 2>"$work/error") || not_saved $?
   is_sha "$made" || fail work "$made"
   unset GIT_AUTHOR_DATE GIT_COMMITTER_DATE
 }
 
-# checkpoint PARENT BASE NAME EMAIL MESSAGE LIMIT NESTED MAX_BYTES PATH...: name, email and message as base64, the limit in seconds.
+# next_line: sets `line` to the first one of $text, which loses it.
+next_line() {
+  line=${text%%"$newline"*}
+  text=${text#*"$newline"}
+}
+
+# checkpoint PARENT BASE WORDS LIMIT NESTED MAX_BYTES PATH...: the words are name, email and message, a line each but for the message, as
+# "decoded" takes them; the limit is in seconds.
 checkpoint() {
-  parent=$1 message=$5 most_bytes=$8 decode_option=$(decode_option)
-  saver=$(printf '%s' "$3" | decode) saver_email=$(printf '%s' "$4" | decode)
+  parent=$1 most_bytes=$6
+  decoded "$3"
+  next_line && saver=$line
+  next_line && saver_email=$line
   confirmed "$parent"
-  open_save "$2" "$6" "$7"
-  shift 8
+  open_save "$2" "$4" "$5"
+  printf '%s' "$text" >"$work/message" || fail disk ''
+  shift 6
   gather "$@"
   # An earlier call for the same parent may have been pushed though its answer was lost: go on from there.
   on=$parent from_parent='' last='' last_plain='' last_contents=''
@@ -130,7 +139,7 @@ checkpoint() {
   field plain "$plain"
   field plain-head "$held"
   field plain-ahead "$(ahead "$held")"
-  field paths "$(grep -c '^P ' "$work/meta")"
+  field paths "$(if [ $# -gt 0 ]; then grep -c '^P ' "$work/meta"; else echo 0; fi)"
   field bytes "$carried"
   report
   finish
@@ -181,7 +190,7 @@ new_checkpoint() {
     find_unsound && state_written && write_commit "$saver" "$saver_email" "$saver" "$saver_email" - "$@" "$state_commit" && carry "$made"
   } || whole=''
   # What was made without room is no attempt.
-  kept_room
+  if_no_room
   # What leads to the one leads to the other: the same files, on history that was carried before.
   if [ -n "$whole" ]; then
     [ "$descends" = 0 ] || {
@@ -205,12 +214,16 @@ confirmed() {
   [ "$made_sha" != "$1" ] || put held "$made_head"
 }
 
-# commit AUTHOR_NAME AUTHOR_EMAIL COMMITTER_NAME COMMITTER_EMAIL DATE MESSAGE LIMIT NESTED: all but the date and the last two as base64.
+# commit DATE WORDS LIMIT NESTED: the words are the author's name and email, the committer's, and the message, as for a checkpoint.
 commit() {
-  message=$6 parent='' date=$5 decode_option=$(decode_option)
-  author=$(printf '%s' "$1" | decode) author_email=$(printf '%s' "$2" | decode)
-  committer=$(printf '%s' "$3" | decode) committer_email=$(printf '%s' "$4" | decode)
-  open_save - "$7" "$8"
+  parent='' date=$1
+  decoded "$2"
+  next_line && author=$line
+  next_line && author_email=$line
+  next_line && committer=$line
+  next_line && committer_email=$line
+  open_save - "$3" "$4"
+  printf '%s' "$text" >"$work/message" || fail disk ''
   most_bytes=0
   gather
   on_top_of "$held"

@@ -13,7 +13,7 @@ clone() {
     case ${ran##*/} in '*' | install-packages) ;; *) fail used '' ;; esac
   done
   # What an upload that was given up left.
-  rm -f "$state"/upload-*
+  for file in "$state"/upload-*; do gone "$file"; done
   rm -rf "$repository" "$private" "$state/index" "$state/attempt" "$state/head.made" "$state/save" "$state/restore" "$state/restored" "$state/filters"
   if [ -e "$repository" ]; then
     # Folders without rights can't be emptied.
@@ -24,7 +24,7 @@ clone() {
   git_folder "$private" "$branch" || fail disk ''
   mkdir "$repository" "$state/save" || fail disk ''
   if [ "$repository" != "$HOME/repository" ]; then
-    rm -rf "$HOME/repository"
+    gone "$HOME/repository"
     ln -s "$repository" "$HOME/repository"
   fi
   git_config
@@ -37,7 +37,7 @@ clone() {
   }
   : >"$state/cloned"
   for file in "$HOME/.gitconfig" "$HOME/.config/git/config"; do
-    rm -f "$state/began.${file##*/}"
+    gone "$state/began.${file##*/}"
     [ ! -f "$file" ] || cp "$file" "$state/began.${file##*/}"
   done
   agent_git
@@ -58,7 +58,6 @@ clone() {
   printf '%s\n' "$base" >"$state/base" && printf '%s\n' "$head" >"$state/head" && printf '%s\n' "$head" >"$state/held" || fail disk ''
   settle_index
   kept_room
-  rm -f "$state/room"
   begin
   [ ! -s "$state/lfs.notes" ] || blob notes <"$state/lfs.notes"
   finish

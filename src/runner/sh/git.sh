@@ -14,16 +14,17 @@
 private=$state/git
 no_sha=0000000000000000000000000000000000000000
 tab=$(printf '\t')
-newline='
-'
 
 git_environment() {
   # Git takes the current folder for the work tree when it is told of none.
   cd "$state" || fail no-state "$state"
   # Nobody's GIT_ variables but those that say whom TLS trusts.
-  for name in $(env | sed -n 's/^\(GIT_[A-Za-z0-9_]*\)=.*/\1/p'); do
-    case $name in GIT_SSL_* | GIT_PROXY_SSL_*) ;; *) unset "$name" ;; esac
-  done
+  case $(set) in *GIT_*)
+    for name in $(env | sed -n 's/^\(GIT_[A-Za-z0-9_]*\)=.*/\1/p'); do
+      case $name in GIT_SSL_* | GIT_PROXY_SSL_*) ;; *) unset "$name" ;; esac
+    done
+    ;;
+  esac
   unset SSH_ASKPASS
   token=${SWITCHYARD_TOKEN-}
   unset SWITCHYARD_TOKEN
@@ -40,8 +41,10 @@ git_environment() {
   git_program=$(command -v git)
   # So that writing past a limit on a file's size is an error of the program's, with words, and not its death.
   trap '' XFSZ
-  has_timeout=
-  ! timeout -k 1 5 true || has_timeout=1
+  # A "timeout" that knows no grace is none. Whether it does is seen once for each place where it lies.
+  has_timeout=$(command -v timeout)
+  [ -z "$has_timeout" ] || { first_line "$state/timeout" && [ "$line" = "$has_timeout" ]; } ||
+    if timeout -k 1 5 true; then put timeout "$has_timeout"; else has_timeout=; fi
   export PATH LC_ALL=C GIT_TERMINAL_PROMPT=0 GIT_CONFIG_NOSYSTEM=1 GIT_CONFIG_SYSTEM=/dev/null GIT_CONFIG_GLOBAL=/dev/null
   export GIT_ATTR_NOSYSTEM=1 XDG_CONFIG_HOME=/dev/null GIT_DIR="$private" GIT_INDEX_FILE="$state/index"
 }
@@ -56,8 +59,8 @@ take_room() { printf '%65536s' x >"$state/room" || out_of_room; }
 
 # kept_room: before the answer, whether there was room all the time.
 kept_room() {
-  [ -f "$state/room" ] || fail disk ''
-  if_no_room
+  try_room
+  rm -f "$state/room" "$state/more" "${own:-$state}/more"
 }
 
 out_of_room() {
@@ -67,16 +70,20 @@ out_of_room() {
 
 # if_no_room: after something could not be written, ends the call where that is for want of room.
 if_no_room() {
+  try_room
+  rm -f "$state/more" "${own:-$state}/more"
+}
+
+try_room() {
   [ -f "$state/room" ] && printf '%16384s' x >"$state/more" || out_of_room
-  if [ -d "$own" ] && [ "$own" != "$private" ]; then
-    # It may lie on another disk.
-    more=$(dd if=/dev/zero of="$own/more" bs=16384 count=1 2>&1) || ! says_no_room "$more" || {
-      rm -f "$own/more"
-      out_of_room
-    }
+  [ -d "$own" ] && [ "$own" != "$private" ] || return 0
+  # It may lie on another disk.
+  gone "$own/more"
+  ! printf '%16384s' x >"$own/more" || return 0
+  more=$(dd if=/dev/zero of="$own/more" bs=16384 count=1 2>&1) || ! says_no_room "$more" || {
     rm -f "$own/more"
-  fi
-  rm -f "$state/more"
+    out_of_room
+  }
 }
 
 # failed_within TEXT: passes on what a shell within this one has failed with.
@@ -116,19 +123,18 @@ git_in_tree() { (cd "$repository" && GIT_WORK_TREE=$repository git_ "$@"); }
 
 # The private folder's configuration is written anew each time, and what could redirect it is removed.
 git_config() {
-  rm -rf "$private/config" "$private/config.worktree" "$private/commondir" "$private/hooks" "$private/info" \
-    "$private/objects/info/alternates" "$private/objects/info/http-alternates"
+  [ -f "$private/config" ] && [ ! -L "$private/config" ] && [ -w "$private/config" ] || gone "$private/config"
+  for file in config.worktree commondir hooks info objects/info/alternates objects/info/http-alternates; do gone "$private/$file"; done
   excludes=$repository/.git/info/exclude
   [ -f "$excludes" ] || excludes=/dev/null
-  cat >"$private/config" <<END || fail disk ''
-[core]
+  printf '%s\n' "[core]
   repositoryformatversion = 0
   filemode = true
   bare = false
   hooksPath = /dev/null
   fsmonitor = false
   attributesFile = /dev/null
-  excludesFile = "$excludes"
+  excludesFile = \"$excludes\"
   askPass =
 [credential]
   helper =
@@ -145,14 +151,13 @@ git_config() {
 [protocol]
   version = 2
   allow = never
-[protocol "https"]
+[protocol \"https\"]
   allow = always
-[protocol "http"]
+[protocol \"http\"]
   allow = always
 [push]
   recurseSubmodules = no
-  gpgSign = false
-END
+  gpgSign = false" >"$private/config" || fail disk ''
 }
 
 # One call of git that talks to the host at $url. The token is in the environment of this call only; the helper hands it to this
@@ -201,7 +206,7 @@ lock() {
   answered=
   trap unlock EXIT
   trap 'exit 143' HUP INT TERM
-  rm -f "$private"/*.lock "$private"/objects/*.lock "$state"/*.lock "$state"/lock.*
+  for file in "$private"/*.lock "$private"/objects/*.lock "$state"/*.lock "$state"/lock.*; do gone "$file"; done
 }
 
 # shellcheck disable=SC2317 # at the end of the shell

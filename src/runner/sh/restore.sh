@@ -41,7 +41,6 @@ restore() {
   fi
   [ -z "$found_state" ] || put_paths "$found_state" "$@"
   kept_room
-  rm -f "$state/room"
   printf '%s\n' "$paths_put" >"$state/restored" && mv -f "$state/restore" "$state/restore.done" || fail disk ''
   begin
   field restored 1

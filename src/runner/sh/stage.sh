@@ -62,20 +62,16 @@ same_file() { ln -f "$1" "$2" 2>/dev/null || cp -p "$1" "$2" || fail disk ''; }
 
 # Every configured filter is required to work: git would take a file raw, without a word, when an optional one fails.
 filters() {
-  : >"$work/filters"
-  [ ! -f "$state/filters" ] || cat "$state/filters" >>"$work/filters"
   : >"$work/filters.now"
-  # Together with what else says how content is to be written, for state.sh.
-  agent_ config -z --get-regexp '^(filter\..*\.(clean|process)|core\.(autocrlf|attributesfile|eol|filemode|symlinks))$' 2>/dev/null | tr '\n\0' '\001\n' >"$work/rules.set"
-  if [ -s "$work/rules.set" ]; then
-    sed -n -e "s/^filter\.\(.*\)\.clean$soh..*/\1/p" -e "s/^filter\.\(.*\)\.process$soh..*/\1/p" "$work/rules.set" | sort -u >"$work/filters.now"
-  elif [ ! -s "$work/filters" ]; then
-    : >"$work/filters.gone"
-    filter_settings=$settings
-    return 0
-  fi
-  while IFS= read -r name; do setting "filter.$name.required" true; done <"$work/filters.now"
-  sort -u "$work/filters" | comm -23 - "$work/filters.now" >"$work/filters.gone"
+  : >"$work/filters.gone"
+  # Together with what else says how content is to be written, for state.sh: a line each, with one before the first and after the last.
+  rules=$newline$(agent_ config -z --get-regexp '^(filter\..*\.(clean|process)|core\.(autocrlf|attributesfile|eol|filemode|symlinks))$' 2>/dev/null | tr '\n\0' '\001\n')$newline
+  case $rules in *"${newline}filter."*)
+    printf '%s' "$rules" | sed -n -e "s/^filter\.\(.*\)\.clean$soh..*/\1/p" -e "s/^filter\.\(.*\)\.process$soh..*/\1/p" | sort -u >"$work/filters.now"
+    while IFS= read -r name; do setting "filter.$name.required" true; done <"$work/filters.now"
+    ;;
+  esac
+  [ ! -s "$state/filters" ] || sort -u "$state/filters" | comm -23 - "$work/filters.now" >"$work/filters.gone"
   while IFS= read -r name; do
     setting "filter.$name.clean" false
     setting "filter.$name.process" ''
@@ -97,14 +93,14 @@ END
 #   $work/agent.rules  there when files of attributes are among its entries
 #   $work/agent.flags  its entries that are more than a path and what it is: unmerged (M), with a flag (lower case, S)
 open_index() {
-  rm -f "$index"
   if [ -n "$usable" ] && [ -f "$own/index" ]; then
     # The one that was looked at the last time.
     if [ -f "$work/agent.flags" ] && cmp -s "$own/index" "$work/agent.index"; then
-      cp -p "$work/agent.index" "$index" || fail disk ''
+      same_file "$work/agent.index" "$index"
       return 0
     fi
-    rm -f "$work/agent.flags" "$work/last.tree" "$work/index.key"
+    # Other names of these files stay as they are.
+    rm -f "$index" "$work/agent.index" "$work/agent.flags" "$work/last.tree" "$work/index.key"
     cp -p "$own/index" "$work/agent.index" || fail disk ''
     if whole_index "$work/agent.index" && cp -p "$work/agent.index" "$index" && agent_ ls-files -v -s >"$work/entries.all" 2>"$work/error"; then
       grep -v '^[HRCK?] ' "$work/entries.all" >"$work/agent.flags"

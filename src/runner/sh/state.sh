@@ -79,11 +79,11 @@ state_of() {
 #   $work/unsound  commits, of other branches and the like, below which objects are gone
 state_written() {
   [ ! -s "$work/unsound" ] || leave_out_unsound
-  sed -n 's/^K \([0-9a-f]*\) .*/\1/p' "$work/meta" >>"$work/commits"
+  [ ! -s "$work/within" ] || sed -n 's/^K \([0-9a-f]*\) .*/\1/p' "$work/meta" >>"$work/commits"
   sha=$(git_ hash-object -w --stdin <"$work/meta" 2>"$work/error") || not_saved $?
   {
     printf '100644 %s\tmeta\n' "$sha"
-    cat "$work/entries"
+    [ ! -s "$work/entries" ] || cat "$work/entries"
   } >"$work/tree.in" || fail disk ''
   sort -u "$work/commits" >"$work/named"
   {
@@ -100,14 +100,22 @@ state_written() {
   named=
   if [ -s "$work/named" ]; then
     { cat "$work/named"; echo "^$base"; } | lent rev-list --stdin 2>"$work/error" | sort | comm -12 "$work/named" - >"$work/parents" || : >"$work/parents"
-    if [ "$(($(wc -l <"$work/parents")))" -gt 500 ]; then
-      note 'more than 500 refs hold commits of their own; only the first 500 of them are saved'
-    fi
-    named=$(head -n 500 "$work/parents" | sed 's/^/-p /' | tr '\n' ' ')
+    count=0
+    while read -r sha; do
+      count=$((count + 1))
+      [ $count -le 500 ] || {
+        note 'more than 500 refs hold commits of their own; only the first 500 of them are saved'
+        break
+      }
+      named="$named -p $sha"
+    done <"$work/parents"
   fi
   # shellcheck disable=SC2086 # options and shas
-  state_commit=$(echo 'State of a checkpoint' | GIT_AUTHOR_NAME=switchyard GIT_AUTHOR_EMAIL=switchyard@localhost GIT_COMMITTER_NAME=switchyard \
-    GIT_COMMITTER_EMAIL=switchyard@localhost GIT_AUTHOR_DATE='1000000000 +0000' GIT_COMMITTER_DATE='1000000000 +0000' lent commit-tree "$state_tree" $named 2>"$work/error") || not_saved $?
+  state_commit=$(GIT_AUTHOR_NAME=switchyard GIT_AUTHOR_EMAIL=switchyard@localhost GIT_COMMITTER_NAME=switchyard \
+    GIT_COMMITTER_EMAIL=switchyard@localhost GIT_AUTHOR_DATE='1000000000 +0000' GIT_COMMITTER_DATE='1000000000 +0000' lent commit-tree "$state_tree" $named 2>"$work/error" <<END
+State of a checkpoint
+END
+  ) || not_saved $?
   printf '%s\n' "$state_commit" >"$work/state.commit" && mv "$work/state.in" "$work/state.was"
 }
 
@@ -281,21 +289,23 @@ state_index() {
     (
       index=$work/agent.index
       agent_ diff-index --cached --raw --no-abbrev --no-renames --ita-invisible-in-index "$tree" >"$work/delta" 2>/dev/null
-      {
-        sed -n "s/^:[0-7]* [0-7]* [0-9a-f]* [0-9a-f]* [DU]$tab/D /p" "$work/delta"
-        sed -n "s/^:[0-7]* \([0-7]*\) [0-9a-f]* \([0-9a-f]*\) [AMT]$tab/I \1 \2 0$tab/p" "$work/delta"
-        sed -n 's/^M /I /p' "$work/agent.flags"
-        # An entry that is only intended is none to the listing above.
-        if grep -q "D$tab" "$work/delta"; then agent_ diff-files --name-only --diff-filter=A 2>/dev/null | sed 's/^/N /'; fi
-      } >"$work/meta.index"
-      sed -n "s/^\([a-zS]\) [0-7]* [0-9a-f]* [0-3]$tab/\1 /p" "$work/agent.flags" >"$work/flags"
-      sed 's/^/F /' "$work/flags" >>"$work/meta.index"
+      : >"$work/meta.index"
+      : >"$work/flags"
+      [ ! -s "$work/delta" ] ||
+        sed -n -e "s/^:[0-7]* [0-7]* [0-9a-f]* [0-9a-f]* [DU]$tab/D /p" -e "s/^:[0-7]* \([0-7]*\) [0-9a-f]* \([0-9a-f]*\) [AMT]$tab/I \1 \2 0$tab/p" "$work/delta" >"$work/meta.index"
+      [ ! -s "$work/agent.flags" ] || sed -n 's/^M /I /p' "$work/agent.flags" >>"$work/meta.index"
+      # An entry that is only intended is none to the listing above.
+      if [ -s "$work/delta" ] && grep -q "D$tab" "$work/delta"; then agent_ diff-files --name-only --diff-filter=A 2>/dev/null | sed 's/^/N /' >>"$work/meta.index"; fi
+      [ ! -s "$work/agent.flags" ] || {
+        sed -n "s/^\([a-zS]\) [0-7]* [0-9a-f]* [0-3]$tab/\1 /p" "$work/agent.flags" >"$work/flags"
+        sed 's/^/F /' "$work/flags" >>"$work/meta.index"
+      }
       printf '%s\n' "$tree" >"$work/index.key"
     )
   fi
   [ -s "$work/meta.index" ] || return 0
   cat "$work/meta.index" >>"$work/meta"
-  sed -n "s/^I \([0-7]*\) \([0-9a-f]*\) .*/\1 \2/p" "$work/meta.index" | sed -n 's/^1[02]0[0-7]* //p' >>"$work/words"
+  sed -n 's/^I 1[02]0[0-7]* \([0-9a-f]*\) .*/\1/p' "$work/meta.index" >>"$work/words"
   [ -s "$work/flags" ] || return 0
   : >"$work/present"
   # Of files that git does not look at, the content is what the work tree has.
@@ -317,15 +327,20 @@ state_index() {
   cat "$work/absent" >>"$work/meta"
 }
 
+# is_rule: whether the configuration has one, other than filters.
+is_rule() { case $rules in *"${newline}core."[ae]*) ;; *) return 1 ;; esac }
+
+wrote_rules() { [ -s "$work/written" ] && grep -q -e '^\.gitattributes$' -e '/\.gitattributes$' "$work/written"; }
+
 # Whether a rule says how content is to be written. Then a checkout may write other bytes than those that were staged.
 has_rules() {
-  grep -q '^core\.[ae]' "$work/rules.set" || [ -s "$common/info/attributes" ] || [ -s "$HOME/.config/git/attributes" ] || [ -s /etc/gitattributes ] && return
+  is_rule || [ -s "$common/info/attributes" ] || [ -s "$HOME/.config/git/attributes" ] || [ -s /etc/gitattributes ] && return
   # What is not ignored was staged.
   if first_line "$work/rules.key" && [ "${line%% *}" = "$tree" ]; then [ "$line" = "$tree 1" ]; else
     found=0
     if [ -f "$work/agent.flags" ] && [ ! -s "$work/within" ]; then
       # What the agent's index has not, was written since the clone.
-      if [ -f "$work/agent.rules" ] || grep -q -e '^\.gitattributes$' -e '/\.gitattributes$' "$work/written"; then found=1; fi
+      if [ -f "$work/agent.rules" ] || wrote_rules; then found=1; fi
     elif [ -n "$(agent_ ls-files -- ':(glob)**/.gitattributes' 2>/dev/null | head -n 1)" ]; then found=1; fi
     printf '%s %s\n' "$tree" $found >"$work/rules.key"
     [ $found = 1 ]
@@ -340,7 +355,7 @@ state_converted() {
   agent_ -c core.quotePath=false diff-index --cached --name-only --diff-filter=d "$origin" >>"$work/written" 2>/dev/null
   # A rule that came later is one for files that lie there since the clone, too.
   all=
-  if grep -q '^core\.[ae]' "$work/rules.set" || [ -s "$common/info/attributes" ] || grep -q -e '^\.gitattributes$' -e '/\.gitattributes$' "$work/written"; then all=1; fi
+  if is_rule || [ -s "$common/info/attributes" ] || wrote_rules; then all=1; fi
   [ -n "$all" ] || [ -s "$work/written" ] || return 0
   agent_ -c core.quotePath=false ls-files -s |
     awk -F"$tab" -v all=$all 'FILENAME != "-" { written[$0] = 1; next } (all || $2 in written) && /^100[0-7]* [0-9a-f]* 0/ { split($1, part, " "); print part[2] FS $2 }' "$work/written" - | head -n 20000 >"$work/candidates"
@@ -449,7 +464,7 @@ within_before() {
 #   $work/found  lines of letter and path, with the byte 1 for a newline: E and M as in the state, w written, s special, g the folder of a .git
 #   $work/ignored  the folders that are ignored. Asking git for them is a walk of its own, so those of the last save are taken first; see settle_walk
 walk_tree() {
-  rm -f "$work/found"
+  gone "$work/found"
   [ -f "$work/ignored" ] || { ignored >"$work/ignored.new" && mv "$work/ignored.new" "$work/ignored"; }
   set -- -name .git
   while IFS= read -r quoted; do
@@ -463,10 +478,10 @@ walk_tree() {
     esac
     set -- "$@" -o -path "./$path"
   done <<END
-$(cat "$work/pruned" "$work/ignored")
+$([ ! -s "$work/pruned" ] && [ ! -s "$work/ignored" ] || cat "$work/pruned" "$work/ignored")
 END
-  mask=$(umask)
-  file_mode=$(printf '%o' $((0666 & ~mask))) program_mode=$(printf '%o' $((0777 & ~mask)))
+  mask=$(umask) file_mode=644 program_mode=755
+  case $mask in 022 | 0022) ;; *) file_mode=$(printf '%o' $((0666 & ~mask))) program_mode=$(printf '%o' $((0777 & ~mask))) ;; esac
   # Where git does not look at modes, a tree's say nothing.
   known_mode=$program_mode
   ! is_off core.filemode || known_mode=$file_mode
@@ -506,7 +521,9 @@ settle_walk() {
 }
 
 # is_off KEY: of those that staging asked for.
-is_off() { grep -qi "^$1$soh\(false\|no\|off\|0\)$" "$work/rules.set"; }
+is_off() {
+  case $rules in *"$newline$1$soh"[Ff][Aa][Ll][Ss][Ee]"$newline"* | *"$newline$1$soh"[Nn][Oo]"$newline"* | *"$newline$1$soh"[Oo][Ff][Ff]"$newline"* | *"$newline$1${soh}0$newline"*) ;; *) return 1 ;; esac
+}
 
 # Where git makes no links, files lie in their place.
 state_links() {
@@ -521,7 +538,7 @@ state_links() {
 state_folders() {
   [ -f "$work/found" ] || fail disk ''
   : >"$work/inner"
-  sed 's/^[a-z]* //' "$work/within" | while IFS= read -r quoted; do
+  [ ! -s "$work/within" ] || sed 's/^[a-z]* //' "$work/within" | while IFS= read -r quoted; do
     unquote "$quoted"
     printf '%s\001' "$path" | tr '\n\001' '\001\n'
   done >"$work/inner"
