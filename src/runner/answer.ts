@@ -45,7 +45,7 @@ export function parseAnswer(stdout: string, nonce: string): Answer | undefined {
       if (stop === -1 || stop > last) return undefined
       const name = line.slice(0, -1)
       if (!said.blobs.has(name) || blobs.has(name)) throw new MalformedAnswer(`its bytes "${shown(name)}" are unknown or there twice`)
-      blobs.set(name, Buffer.from(lines.slice(index, stop).join(''), 'base64'))
+      blobs.set(name, decoded(name, lines.slice(index, stop).join('')))
       index = stop + 1
       continue
     }
@@ -59,6 +59,14 @@ export function parseAnswer(stdout: string, nonce: string): Answer | undefined {
     else fields.set(name, value)
   }
   return { failure, fields, blobs }
+}
+
+/** Node skips what is no base64, so bytes that were garbled would be taken for fewer, or others. */
+function decoded(name: string, text: string): Buffer {
+  const bytes = Buffer.from(text, 'base64')
+  const padding = text.endsWith('==') ? 2 : text.endsWith('=') ? 1 : 0
+  if (bytes.length !== (text.length / 4) * 3 - padding) throw new MalformedAnswer(`its bytes "${shown(name)}" are not whole`)
+  return bytes
 }
 
 function namesIn(script: string): { readonly fields: ReadonlySet<string>; readonly blobs: ReadonlySet<string> } {

@@ -1,7 +1,8 @@
 import { InfrastructureError } from '../job/errors.js'
 import { artifactExpression, artifactPathProblem, literalPart, NamedPaths } from '../job/artifact-patterns.js'
 import { linesOf, MalformedAnswer, type Answer } from './answer.js'
-import { blockBytes, pieceBlocks } from './packs.js'
+import type { Reading } from './calls.js'
+import { blockBytes, pieceBlocks, pieceOf } from './packs.js'
 import type { ArtifactListing, ListedArtifact, OddArtifact } from './runner.js'
 import { quote } from './script.js'
 
@@ -84,11 +85,14 @@ export function artifactContents(answer: Answer, group: readonly ListedArtifact[
  * A file's bytes, in pieces, as many as were listed: what it grows by since then is left out.
  * @throws InfrastructureError `invalid` when it has become less.
  */
-export async function* artifactPieces({ path, sizeBytes }: ListedArtifact, source: string, call: (block: number, blocks: number) => Promise<Answer>): AsyncGenerator<Buffer, void, undefined> {
+export async function* artifactPieces({ path, sizeBytes }: ListedArtifact, source: string, call: (block: number, blocks: number, read: Reading<Buffer>) => Promise<Buffer>): AsyncGenerator<Buffer, void, undefined> {
   for (let block = 0; block * blockBytes < sizeBytes; block += pieceBlocks) {
-    const piece = (await call(block, pieceBlocks)).blobs.get('piece') ?? Buffer.alloc(0)
+    const piece = await call(block, pieceBlocks, (answer) => {
+      const bytes = pieceOf(answer)
+      if (bytes.length > pieceBlocks * blockBytes) throw new MalformedAnswer('it holds more of a file than was asked for')
+      return bytes
+    })
     const expected = Math.min(pieceBlocks * blockBytes, sizeBytes - block * blockBytes)
-    if (piece.length > pieceBlocks * blockBytes) throw new MalformedAnswer('it holds more of a file than was asked for')
     if (piece.length < expected) throw new InfrastructureError({ kind: 'invalid', owner: 'job', source, message: `${source}: "${path}" became shorter while it was read` })
     yield piece.subarray(0, expected)
   }

@@ -38,16 +38,26 @@ export interface Call {
   readonly secrets?: readonly string[]
 }
 
+/** Takes from an answer what is wanted of it. @throws MalformedAnswer for what the script never says. */
+export type Reading<Result> = (answer: Answer) => Result | Promise<Result>
+
+/** Of an answer that says nothing but that all went well. */
+export const nothing: Reading<void> = () => undefined
+
 /**
  * The way of a call into the sandbox and of its answer back:
  *
  *   sent ──► answered
  *     │ └──► the script is absent, or was changed ──► installed, with the call in the same command ──► answered
- *     └────► transient (the answer was cut, the provider did not answer in time) ──► sent again, while tries and time are left
+ *     ├────► transient (the answer was cut, the provider did not answer in time) ──► sent again, while tries and time are left
+ *     └────► final, but by one answer's word alone (it is whole and no runner's, there is no shell) ──► sent again, once: what garbles
+ *            one answer on its way garbles no second one, and what stands in the runner's place is still there
  */
 export class RunnerCalls {
   readonly #options: RunnerOptions
   readonly #now: () => number
+  /** Errors that one answer alone speaks for. */
+  readonly #doubted = new WeakSet<InfrastructureError>()
   /** The longest command text, in bytes. */
   readonly maxTextBytes: number
 
@@ -62,26 +72,41 @@ export class RunnerCalls {
     return this.#now() + timeoutMs
   }
 
-  /** Makes a call: tried again after `transient`, and with the script installed where it is missing. @throws InfrastructureError for a failure that the answer names. */
-  call(call: Call, options: RunnerCallOptions): Promise<Answer> {
-    return this.retried(call, options, (left) => this.onceInstalled(call, left))
+  /**
+   * Makes a call: tried again after `transient`, and with the script installed where it is missing.
+   * @param read takes from the answer what is wanted of it.
+   * @throws InfrastructureError for a failure that the answer names; `invalid`, the job's, for what the script never says.
+   */
+  call<Result>(call: Call, options: RunnerCallOptions, read: Reading<Result>): Promise<Result> {
+    return this.retried(call, options, (left) => this.onceInstalled(call, left), read)
   }
 
   /** As `call`, with an attempt of the caller's own. */
-  retried(call: Call, options: RunnerCallOptions, attempt: (left: RunnerCallOptions) => Promise<Answer>): Promise<Answer> {
+  retried<Result>(call: Call, options: RunnerCallOptions, attempt: (left: RunnerCallOptions) => Promise<Answer>, read: Reading<Result>): Promise<Result> {
     return this.again(call, options, async (left) => {
       const answer = await attempt(left)
-      if (answer.failure === undefined || answer.failure === 'no-step') return answer
-      throw runnerFailure(answer.failure, answer.blobs.get('detail')?.toString() ?? '', this.context(call))
+      if (answer.failure === undefined || answer.failure === 'no-step') return await this.reading(call, () => read(answer))
+      throw this.#failure(call, answer.failure, answer)
     })
   }
 
-  /** Tries again after `transient`, as long as tries and time are left. */
+  #failure(call: Call, keyword: string, answer: Answer): InfrastructureError {
+    const error = runnerFailure(keyword, answer.blobs.get('detail')?.toString() ?? '', this.context(call))
+    return error.code === 'SWY_RUNNER_ANSWER' ? this.#doubt(error) : error
+  }
+
+  #doubt(error: InfrastructureError): InfrastructureError {
+    this.#doubted.add(error)
+    return error
+  }
+
+  /** Tries again after `transient`, as long as tries and time are left, and once after what one answer alone speaks for. */
   async again<Result>(call: Call, options: RunnerCallOptions, attempt: (left: RunnerCallOptions) => Promise<Result>): Promise<Result> {
     const tries = this.#options.tries ?? 4
     const backoffMs = this.#options.backoffMs ?? ((failedTries: number) => 200 * 2 ** (failedTries - 1))
     const sleep = this.#options.sleep ?? ((ms: number, signal: AbortSignal | undefined) => delay(ms, undefined, { signal }))
     const deadline = this.deadline(options)
+    let doubts = 0
     for (let failed = 1; ; failed += 1) {
       options.signal?.throwIfAborted()
       try {
@@ -89,7 +114,8 @@ export class RunnerCalls {
       } catch (thrown) {
         const error = this.#asTransient(call, thrown)
         const waitMs = backoffMs(failed)
-        const again = error instanceof InfrastructureError && error.kind === 'transient' && failed < tries && this.#now() + waitMs < deadline
+        const mayPass = error instanceof InfrastructureError && (error.kind === 'transient' || (this.#doubted.has(error) && ++doubts === 1))
+        const again = mayPass && failed < tries && this.#now() + waitMs < deadline
         if (!again) throw error instanceof StarvedError ? new InfrastructureError({ kind: 'invalid', owner: 'job', source: error.source, message: error.message }) : error
         await sleep(waitMs, options.signal).catch((reason: unknown) => {
           options.signal?.throwIfAborted()
@@ -166,7 +192,7 @@ export class RunnerCalls {
     try {
       return await read()
     } catch (error) {
-      throw error instanceof MalformedAnswer ? forgedAnswer(this.context(call), error.message) : error
+      throw error instanceof MalformedAnswer ? this.#doubt(forgedAnswer(this.context(call), error.message)) : error
     }
   }
 
@@ -223,8 +249,12 @@ export class RunnerCalls {
   }
 
   /** Runs a text as it is, once. */
-  exec(script: string, env: Readonly<Record<string, string>> | undefined, options: RunnerCallOptions): Promise<ExecResult> {
-    return this.#options.provider.exec(this.#options.sandboxId, { script, ...(env === undefined ? {} : { env }) }, options)
+  async exec(script: string, env: Readonly<Record<string, string>> | undefined, options: RunnerCallOptions): Promise<ExecResult> {
+    try {
+      return await this.#options.provider.exec(this.#options.sandboxId, { script, ...(env === undefined ? {} : { env }) }, options)
+    } catch (error) {
+      throw error instanceof InfrastructureError && error.kind === 'invalid' ? this.#doubt(error) : error
+    }
   }
 
   /** It may pass, so it is tried again; what does not pass is the job's own doing, and the same in every sandbox. */
@@ -234,7 +264,7 @@ export class RunnerCalls {
   }
 
   #unanswered(call: Call, result: ExecResult): InfrastructureError {
-    if (result.exitCode === 126 || result.exitCode === 127) return unfitImage(this.context(call), 'POSIX shell')
+    if (result.exitCode === 126 || result.exitCode === 127) return this.#doubt(unfitImage(this.context(call), 'POSIX shell'))
     return this.#transient(call, `the sandbox's answer was cut (exit code ${result.exitCode})`)
   }
 

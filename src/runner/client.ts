@@ -2,7 +2,7 @@ import { setMaxListeners } from 'node:events'
 import { Readable } from 'node:stream'
 import { artifactArguments, artifactContents, artifactGroups, artifactListing, artifactPieces, smallArtifactBytes } from './artifacts.js'
 import { MalformedAnswer, mostBytes, mostCommits, numberField, shaField, textField, type Answer } from './answer.js'
-import { RunnerCalls, maxEntryBytes, type Call, type RunnerOptions } from './calls.js'
+import { RunnerCalls, maxEntryBytes, nothing, type Call, type RunnerOptions } from './calls.js'
 import { unfitImage } from './failures.js'
 import { gitIn, installPackages, lackingIn, type Package } from './packages.js'
 import { lookOnly, outputSlice, readArguments, readMarginMs } from './reading.js'
@@ -39,8 +39,8 @@ class SandboxRunner implements Runner {
 
   async install(options: InstallOptions): Promise<SandboxFacts> {
     const call: Call = { verb: 'probe', args: this.#options.provider.capabilities.sharedSystem === true ? [] : ['place'] }
-    const probe = () => this.#calls.retried(call, options, (left) => this.#calls.installWith(call, left))
-    let answer = await probe()
+    const probe = () => this.#calls.retried(call, options, (left) => this.#calls.installWith(call, left), (said) => ({ answer: said, facts: sandboxFacts(said) }))
+    let { answer, facts } = await probe()
     const tool = answer.fields.get('missing')?.slice(0, 40)
     if (tool !== undefined) throw unfitImage(this.#calls.context(call), tool)
     const lacking = lackingIn(answer, options.certificates)
@@ -48,11 +48,11 @@ class SandboxRunner implements Runner {
     if (lacking.length > 0) {
       const manager = await this.#provide(call, lacking, options)
       installed = `${lacking.join(' and ')} with ${manager}`
-      answer = await probe()
+      ;({ answer, facts } = await probe())
       const still = lackingIn(answer, options.certificates)[0]
       if (still !== undefined) throw unfitImage(this.#calls.context(call), still, `${manager} installed it, but not where it is found`)
     }
-    return this.#calls.reading(call, () => ({ ...sandboxFacts(answer), installed }))
+    return { ...facts, installed }
   }
 
   /** Installs what the image lacks. @returns the package manager's name. */
@@ -61,10 +61,7 @@ class SandboxRunner implements Runner {
     if (packages?.install !== true) throw unfitImage(this.#calls.context(call), missing, packages?.because)
     // Steps run in the work tree; the clone, which comes later, begins with an empty one.
     const bounds = { timeoutMs: packages.timeoutMs, signal }
-    await this.#calls.retried({ verb: 'install', args: [] }, bounds, async (left) => {
-      await this.#calls.exec('mkdir -p "$HOME/repository"', undefined, left)
-      return { failure: undefined, fields: new Map(), blobs: new Map() }
-    })
+    await this.#calls.again({ verb: 'install', args: [] }, bounds, (left) => this.#calls.exec('mkdir -p "$HOME/repository"', undefined, left))
     const installation = await installPackages(this, lacking, bounds, this.#options.now ?? Date.now)
     if (!installation.ok) throw unfitImage(this.#calls.context(call), missing, installation.because)
     return installation.manager
@@ -86,8 +83,7 @@ class SandboxRunner implements Runner {
         put: (id, text) => this.#calls.again(call, this.#calls.until(deadline, { ...options, signal }), (left) => this.#calls.put(call, id, text, left)),
       })
     }
-    const answer = await this.#calls.call(call, this.#calls.until(deadline, options))
-    return { notes: notesOf(answer) }
+    return this.#calls.call(call, this.#calls.until(deadline, options), (answer) => ({ notes: notesOf(answer) }))
   }
 
   async start(command: StepCommand, options: RunnerCallOptions, read: ReadRequest = lookOnly): Promise<OutputSlice> {
@@ -105,32 +101,29 @@ class SandboxRunner implements Runner {
     const inline = args(Buffer.from(command.run).toString('base64'))
     const short = Buffer.byteLength(callText('0'.repeat(16), 'start', inline)) <= this.#calls.maxTextBytes
     const call: Call = { verb: 'start', args: short ? inline : args('-'), env }
-    const answer = await this.#calls.retried(call, options, async (left) => {
+    const attempt = async (left: RunnerCallOptions) => {
       if (!short) await this.#calls.upload(call, `${command.key}.run`, Buffer.from(command.run), left)
       return this.#calls.onceInstalled(call, left)
-    })
-    return this.#calls.reading(call, () => outputSlice(answer, read))
+    }
+    return this.#calls.retried(call, options, attempt, (answer) => outputSlice(answer, read))
   }
 
   async read(key: string, request: ReadRequest, options: RunnerCallOptions): Promise<OutputSlice> {
     this.#checkKey(key)
     const args = readArguments(request, options)
     const call: Call = { verb: 'read', args: [key, ...args] }
-    const answer = await this.#calls.retried(call, options, (left) =>
-      this.#calls.onceInstalled(call, { ...left, timeoutMs: Math.min(left.timeoutMs, Number(args[2]) + readMarginMs) }),
-    )
-    return this.#calls.reading(call, () => outputSlice(answer, request))
+    const attempt = (left: RunnerCallOptions) => this.#calls.onceInstalled(call, { ...left, timeoutMs: Math.min(left.timeoutMs, Number(args[2]) + readMarginMs) })
+    return this.#calls.retried(call, options, attempt, (answer) => outputSlice(answer, request))
   }
 
   async stop(key: string, graceMs: number, options: RunnerCallOptions): Promise<void> {
     this.#checkKey(key)
-    await this.#calls.call({ verb: 'stop', args: [key, String(Math.round(graceMs))] }, options)
+    await this.#calls.call({ verb: 'stop', args: [key, String(Math.round(graceMs))] }, options, nothing)
   }
 
   async restore({ paths = [] }: RestoreRequest, options: RunnerCallOptions): Promise<RestoreResult> {
     const call: Call = { verb: 'restore', args: [limitOf(options), ...paths] }
-    const answer = await this.#calls.call(call, options)
-    return this.#calls.reading(call, () => ({ restored: textField(answer, 'restored', /^[01]$/) === '1', pathsRestored: numberField(answer, 'paths') > 0, notes: notesOf(answer) }))
+    return this.#calls.call(call, options, (answer) => ({ restored: textField(answer, 'restored', /^[01]$/) === '1', pathsRestored: numberField(answer, 'paths') > 0, notes: notesOf(answer) }))
   }
 
   async checkpoint(request: Parameters<Runner['checkpoint']>[0], options: RunnerCallOptions): ReturnType<Runner['checkpoint']> {
@@ -139,8 +132,7 @@ class SandboxRunner implements Runner {
     this.#checkSha('baseSha', baseSha)
     const args = [parent, baseSha, words(identity.name, identity.email, message), limitOf(options), nestedRepositories, String(maxPathsBytes), ...paths]
     const call: Call = { verb: 'checkpoint', args }
-    const answer = await this.#calls.call(call, options)
-    return this.#calls.reading(call, () => {
+    return this.#calls.call(call, options, (answer) => {
       if (answer.fields.has('none')) return null
       const plain = { sha: shaField(answer, 'plain'), headSha: shaField(answer, 'plain-head'), commitsAhead: numberField(answer, 'plain-ahead', mostCommits) }
       return {
@@ -161,8 +153,7 @@ class SandboxRunner implements Runner {
     const said = words(author.name, author.email, committer.name, committer.email, request.message)
     const args = [String(request.dateSeconds), said, limitOf(options), nestedRepositories]
     const call: Call = { verb: 'commit', args }
-    const answer = await this.#calls.call(call, options)
-    return this.#calls.reading(call, () => ({
+    return this.#calls.call(call, options, (answer) => ({
       sha: shaField(answer, 'sha'),
       headSha: headOf(answer),
       descends: textField(answer, 'descends', /^[01]$/) === '1',
@@ -173,32 +164,31 @@ class SandboxRunner implements Runner {
 
   async push(request: Parameters<Runner['push']>[0], options: RunnerCallOptions): Promise<void> {
     this.#checkSha('sha', request.sha)
-    await this.#calls.call({ verb: 'push', args: [request.access.url, request.branch, request.sha], ...withAccess(request.access) }, options)
+    await this.#calls.call({ verb: 'push', args: [request.access.url, request.branch, request.sha], ...withAccess(request.access) }, options, nothing)
   }
 
   async lfsObjects(sha: string, options: RunnerCallOptions): ReturnType<Runner['lfsObjects']> {
     this.#checkSha('sha', sha)
     const call: Call = { verb: 'lfs', args: [sha] }
-    const answer = await this.#calls.call(call, options)
-    return this.#calls.reading(call, () => lfsObjectsOf(answer, this.#options.provider.name))
+    return this.#calls.call(call, options, (answer) => lfsObjectsOf(answer, this.#options.provider.name))
   }
 
   async readLfsObject(object: Parameters<Runner['readLfsObject']>[0], write: (piece: Buffer) => Promise<void>, options: RunnerCallOptions): Promise<void> {
     const deadline = this.#calls.deadline(options)
     await bringLfsObject(object, write, {
       source: this.#options.provider.name,
-      call: (verb, args) => this.#calls.call({ verb, args }, this.#calls.until(deadline, options)),
+      call: (verb, args, read) => this.#calls.call({ verb, args }, this.#calls.until(deadline, options), read),
     })
   }
 
   async lfsSent(oids: readonly string[], options: RunnerCallOptions): Promise<void> {
     const deadline = this.#calls.deadline(options)
-    for (let first = 0; first < oids.length; first += oidsAtOnce) await this.#calls.call({ verb: 'lfs-sent', args: oids.slice(first, first + oidsAtOnce) }, this.#calls.until(deadline, options))
+    for (let first = 0; first < oids.length; first += oidsAtOnce) await this.#calls.call({ verb: 'lfs-sent', args: oids.slice(first, first + oidsAtOnce) }, this.#calls.until(deadline, options), nothing)
   }
 
   async withholdLfs(oids: readonly string[], options: RunnerCallOptions): Promise<void> {
     const deadline = this.#calls.deadline(options)
-    for (let first = 0; first < oids.length; first += oidsAtOnce) await this.#calls.call({ verb: 'lfs-withhold', args: oids.slice(first, first + oidsAtOnce) }, this.#calls.until(deadline, options))
+    for (let first = 0; first < oids.length; first += oidsAtOnce) await this.#calls.call({ verb: 'lfs-withhold', args: oids.slice(first, first + oidsAtOnce) }, this.#calls.until(deadline, options), nothing)
   }
 
   async pack(request: Parameters<Runner['pack']>[0], options: RunnerCallOptions): ReturnType<Runner['pack']> {
@@ -206,15 +196,14 @@ class SandboxRunner implements Runner {
     const deadline = this.#calls.deadline(options)
     const parts: Parameters<typeof bringPack>[1] = {
       source: this.#options.provider.name,
-      call: (verb, args) => this.#calls.call({ verb, args }, this.#calls.until(deadline, options)),
+      call: (verb, args, read) => this.#calls.call({ verb, args }, this.#calls.until(deadline, options), read),
     }
-    return this.#calls.reading({ verb: 'pack' }, () => bringPack(request, parts))
+    return bringPack(request, parts)
   }
 
   async listArtifacts({ patterns, most }: Parameters<Runner['listArtifacts']>[0], options: RunnerCallOptions): ReturnType<Runner['listArtifacts']> {
     const call: Call = { verb: 'artifacts', args: [limitOf(options), String(most), ...artifactArguments(patterns)] }
-    const answer = await this.#calls.call(call, options)
-    return this.#calls.reading(call, () => artifactListing(answer, patterns, most, options.signal))
+    return this.#calls.call(call, options, (answer) => artifactListing(answer, patterns, most, options.signal))
   }
 
   async readArtifacts(files: Parameters<Runner['readArtifacts']>[0], take: Parameters<Runner['readArtifacts']>[1], options: RunnerCallOptions): Promise<void> {
@@ -223,14 +212,13 @@ class SandboxRunner implements Runner {
     const isSmall = ({ sizeBytes }: ListedArtifact) => sizeBytes <= smallArtifactBytes
     for (const group of artifactGroups(files.filter(isSmall), this.#calls.maxTextBytes)) {
       const call: Call = { verb: 'artifacts-read', args: [limitOf(left()), ...group.flatMap(({ path, sizeBytes }) => [String(sizeBytes), path])] }
-      const answer = await this.#calls.call(call, left())
-      const contents = await this.#calls.reading(call, () => artifactContents(answer, group))
+      const contents = await this.#calls.call(call, left(), (answer) => artifactContents(answer, group))
       for (const [index, file] of group.entries()) await take(file, onePiece(contents[index] ?? null))
     }
     for (const file of files.filter((each) => !isSmall(each))) {
       const call = (block: number, blocks: number): Call => ({ verb: 'artifacts-piece', args: [limitOf(left()), String(block), String(blocks), file.path] })
-      const pieces = artifactPieces(file, this.#options.provider.name, (block, blocks) => this.#calls.call(call(block, blocks), left()))
-      await this.#calls.reading(call(0, 0), () => take(file, pieces))
+      const pieces = artifactPieces(file, this.#options.provider.name, (block, blocks, read) => this.#calls.call(call(block, blocks), left(), read))
+      await take(file, pieces)
     }
   }
 

@@ -1,7 +1,7 @@
 import { InfrastructureError } from '../job/errors.js'
 import type { LfsPolicy } from '../job/spec.js'
 import { numberField, type Answer } from './answer.js'
-import { blockBytes, pieceBlocks, type BringParts } from './packs.js'
+import { blockBytes, pieceBlocks, pieceOf, type BringParts } from './packs.js'
 import type { LfsObject, LfsObjects } from './runner.js'
 
 /** Git LFS, as the script is told of it and as it tells of it. */
@@ -33,7 +33,7 @@ function objectsIn(answer: Answer, blob: string): LfsObject[] {
 /** @throws InfrastructureError `transient` when it has another size than was said. */
 export async function bringLfsObject({ oid, size }: Pick<LfsObject, 'oid' | 'size'>, write: (piece: Buffer) => Promise<void>, { source, call }: BringParts): Promise<void> {
   for (let block = 0; block * blockBytes < size; block += pieceBlocks) {
-    const piece = (await call('lfs-piece', [oid, String(block), String(pieceBlocks)])).blobs.get('piece') ?? Buffer.alloc(0)
+    const piece = await call('lfs-piece', [oid, String(block), String(pieceBlocks)], pieceOf)
     if (piece.length !== Math.min(pieceBlocks * blockBytes, size - block * blockBytes)) {
       throw new InfrastructureError({ kind: 'transient', owner: 'sandbox', source, message: `${source}: the LFS object ${oid} came out of the sandbox incomplete; it can be tried again` })
     }

@@ -2,6 +2,7 @@ import { createHash, randomBytes } from 'node:crypto'
 import { InfrastructureError } from '../job/errors.js'
 import { mostCommits, numberField, shaField, type Answer } from './answer.js'
 import type { PackedCommits, PackRequest, PackSource } from './runner.js'
+import { nothing, type Reading } from './calls.js'
 import { joinText, pieceText, type Upload } from './script.js'
 
 /** Packs on their way into and out of a sandbox. No more than a few pieces are held at a time, however large the pack is. */
@@ -56,12 +57,17 @@ async function sendFile(name: string, bytes: number, read: PackSource['read'], {
 export interface BringParts {
   /** The provider's name, for errors. */
   readonly source: string
-  readonly call: (verb: 'pack' | 'piece' | 'lfs-piece', args: readonly string[]) => Promise<Answer>
+  readonly call: <Result>(verb: 'pack' | 'piece' | 'lfs-piece', args: readonly string[], read: Reading<Result>) => Promise<Result>
 }
 
+/** The bytes of a piece. */
+export const pieceOf = (answer: Answer): Buffer => answer.blobs.get('piece') ?? Buffer.alloc(0)
+
 export async function bringPack({ sha, baseSha, parentSha, maxBytes, write }: PackRequest, { source, call }: BringParts): Promise<PackedCommits> {
-  const answer = await call('pack', [sha, baseSha, parentSha, String(inlineBytes), String(maxBytes)])
-  const packed: PackedCommits = { name: shaField(answer, 'name'), bytes: numberField(answer, 'size'), borders: bordersOf(answer), depth: numberField(answer, 'depth', mostCommits), lfsObjects: numberField(answer, 'lfs') }
+  const { packed, inline } = await call('pack', [sha, baseSha, parentSha, String(inlineBytes), String(maxBytes)], (answer) => ({
+    packed: { name: shaField(answer, 'name'), bytes: numberField(answer, 'size'), borders: bordersOf(answer), depth: numberField(answer, 'depth', mostCommits), lfsObjects: numberField(answer, 'lfs') },
+    inline: answer.blobs.get('pack'),
+  }))
   const broken = (what: string) => new InfrastructureError({ kind: 'transient', owner: 'sandbox', source, message: `${source}: the commits came out of the sandbox ${what}; it can be tried again` })
   if (packed.bytes > maxBytes) {
     const message = `${source}: the commits in the sandbox are ${packed.bytes} bytes as a pack, and no more than ${maxBytes} are brought out; let the commands leave less in the work tree, have git ignore it, or raise the limit`
@@ -73,16 +79,15 @@ export async function bringPack({ sha, baseSha, parentSha, maxBytes, write }: Pa
     check.add(piece)
     await write(piece)
   }
-  const inline = answer.blobs.get('pack')
   if (inline !== undefined) await take(inline, packed.bytes)
   else {
     for (let block = 0; block * blockBytes < packed.bytes; block += pieceBlocks) {
-      const piece = await call('piece', [packed.name, String(block), String(pieceBlocks)])
-      await take(piece.blobs.get('piece') ?? Buffer.alloc(0), Math.min(pieceBlocks * blockBytes, packed.bytes - block * blockBytes))
+      const piece = await call('piece', [packed.name, String(block), String(pieceBlocks)], pieceOf)
+      await take(piece, Math.min(pieceBlocks * blockBytes, packed.bytes - block * blockBytes))
     }
   }
   if (check.name() !== packed.name) throw broken('changed')
-  if (inline === undefined) await call('piece', [packed.name, '0', '0'])
+  if (inline === undefined) await call('piece', [packed.name, '0', '0'], nothing)
   return packed
 }
 

@@ -1,11 +1,11 @@
 import { execFile } from 'node:child_process'
-import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { afterEach, describe, expect, it } from 'vitest'
 import { InfrastructureError } from '../../src/job/errors.js'
-import type { Provider } from '../../src/providers/provider.js'
+import type { ExecResult, Provider } from '../../src/providers/provider.js'
 import { parseAnswer } from '../../src/runner/answer.js'
 import { runnerFailure } from '../../src/runner/failures.js'
 import { scriptSource, uploadTexts } from '../../src/runner/script.js'
@@ -210,6 +210,37 @@ describe('a call', () => {
     }
     const done = await runStep(sandbox.runner({ provider }), 'echo out; echo err >&2; exit 2')
     expect([done.stdout.toString(), done.stderr.toString(), done.exitCode]).toEqual(['out\n', 'err\n', 2])
+  })
+
+  it('asks a second time before it believes what one answer alone says, and starts no step twice for it', async () => {
+    const garbled: Readonly<Record<string, (stdout: string) => Promise<ExecResult>>> = {
+      line: async (stdout) => ({ exitCode: 0, stdout: stdout.replace('\nok -', '\nok -\nWarning: clock skew') }),
+      twice: async (stdout) => ({ exitCode: 0, stdout: stdout.replace(/\ncode .*/, '$&$&') }),
+      nonsense: async (stdout) => ({ exitCode: 0, stdout: stdout.replace(/\ncode .*/, '\ncode x') }),
+      bytes: async (stdout) => ({ exitCode: 0, stdout: stdout.replace(/\n(b3V0)/, '\n$1\n<html>') }),
+      'no-shell': async () => ({ exitCode: 127, stdout: '' }),
+      refused: async () => { throw new InfrastructureError({ kind: 'invalid', source: 'test', message: 'test: the shell ended before the command began' }) },
+    }
+    const sandbox = await open()
+    await sandbox.runner().install(callOptions)
+    let [spoilt, most] = [0, 1]
+    let garble: (stdout: string) => Promise<ExecResult> = garbled['refused']!
+    const exec = async (...args: Parameters<Provider['exec']>) => {
+      const result = await sandbox.provider.exec(...args)
+      return spoilt++ < most ? garble(result.stdout) : result
+    }
+    const runner = sandbox.runner({ provider: { ...sandbox.provider, exec } })
+    const read = { stdoutOffset: 0, stderrOffset: 0, waitMs: 10_000, maxBytes: 1_000 }
+    for (const [key, how] of Object.entries(garbled)) {
+      garble = how
+      ;[spoilt, most] = [0, 1]
+      const done = await runner.start({ key, run: `echo ${key} >> ~/runs; echo out`, cwd: undefined, env: {} }, callOptions, read)
+      expect([Buffer.from(done.stdout).toString(), done.exitCode], key).toEqual(['out\n', 0])
+      ;[spoilt, most] = [0, Infinity]
+      await expect(runner.read(key, read, callOptions), key).rejects.toMatchObject({ kind: 'invalid' })
+      expect(spoilt, key).toBe(2)
+    }
+    expect((await readFile(join(sandbox.home, 'runs'), 'utf8')).trim().split('\n')).toEqual(Object.keys(garbled))
   })
 
   it('names the image and the mend when git, the shell or its tools are missing', async () => {
