@@ -44,6 +44,8 @@ agent_environment() {
     XDG_CONFIG_HOME=$(cat "$state/step.xdg")
     export XDG_CONFIG_HOME
   fi
+  # What a repository says that came here from a system which takes two spellings of a name for one.
+  [ -e "$at/.GIT" ] || settings="$settings 'core.ignoreCase=false'"
   export GIT_DIR="$own" GIT_WORK_TREE="$at" GIT_CONFIG_PARAMETERS="$settings" GIT_OPTIONAL_LOCKS=0 GIT_NO_REPLACE_OBJECTS=1 GIT_EDITOR=:
   export GIT_ALLOW_PROTOCOL=none GIT_NO_LAZY_FETCH=1 GIT_TRACE2=0 GIT_TRACE2_EVENT=0 GIT_TRACE2_PERF=0
 }

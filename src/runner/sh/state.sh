@@ -158,13 +158,13 @@ write_state_tree() {
 state_refs() {
   # At a ref whose object is gone it gives up.
   agent_ for-each-ref --format='%(objectname) %(objecttype) %(refname) %(symref)' >"$work/refs" 2>"$work/error" || whole_refs
-  # Of remotes, where the job began is there in every sandbox, and a submodule's tell which of its commits others can fetch. The refs of a
-  # linked worktree are those of its repository. Nothing that is pushed leads to other branches than the one that HEAD is on.
+  # Of remotes, where the job began is there in every sandbox, and a submodule's tell which of its commits others can fetch; a clone within has
+  # no other place. The refs of a linked worktree are those of its repository. Nothing that is pushed leads to other branches than the one that HEAD is on.
   linked=1
   [ "$own" != "$common" ] || linked=
   SAVE=$work awk -v base="$base" -v kind="$within_kind" -v linked=$linked '
     { sub(/ $/, "") }
-    $3 ~ /^refs\/remotes\// && kind != "submodule" { if ($1 == base) late[++lates] = $0; next }
+    $3 ~ /^refs\/remotes\// && kind != "submodule" && kind != "repository" { if ($1 == base) late[++lates] = $0; next }
     { all[++count] = $0 }
     END {
       for (i = 1; i <= lates; i++) all[++count] = late[i]
