@@ -18,7 +18,7 @@ for (const [about, table] of Object.entries(kinds)) {
   describe.concurrent(about, () => {
     for (const [index, kind] of tried.entries()) {
       const mode = kind.only ?? modes[index % 2]!
-      const phase = turns[index % 4]!
+      const phase = kind.phase ?? turns[index % 4]!
       const absent = kind.needs !== undefined && !has(kind.needs)
       it.skipIf(absent)(`${kind.name} (${mode}, ${phase})`, { timeout: 180_000 }, async () => {
         const problems = await travel(world, kind, mode, ['none', phase])

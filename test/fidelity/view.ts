@@ -27,8 +27,8 @@ say HEAD; g symbolic-ref -q HEAD || g rev-parse -q --verify HEAD
 say status; g status --porcelain=v2 --branch --untracked-files=all
 say refs; g for-each-ref --format='%(refname) %(objecttype) %(objectname) %(symref)'
 say stash; ! git reflog exists refs/stash || g reflog show --format='%H %gs' refs/stash
-# Where the sandbox has git-lfs, the include that a restore adds is Switchyard's own.
-say config; g config --local --list -z | tr '\n\0' '\001\n' | sed '/^include[.]path.lfs[.]config$/d' | sort
+# Where the sandbox has git-lfs, the include that a restore adds is Switchyard's own. A key without a value is one that is true.
+say config; g config --local --list -z | tr '\n\0' '\001\n' | sed -e '/^include[.]path.lfs[.]config$/d' -e '/\x01/!s/$/\x01true/' | sort
 say config.worktree; ! [ "$(git config extensions.worktreeConfig)" = true ] || g config --worktree --list -z | tr '\n\0' '\001\n' | sort
 say index; g ls-files --stage
 say flags; g ls-files -v | grep -v '^H '

@@ -105,7 +105,7 @@ open_index() {
     if whole_index "$work/agent.index" && cp -p "$work/agent.index" "$index" && agent_ ls-files -v -s >"$work/entries.all" 2>"$work/error"; then
       grep -v '^[HRCK?] ' "$work/entries.all" >"$work/agent.flags"
       rm -f "$work/agent.rules"
-      ! grep -q -e "$tab\.gitattributes\$" -e '/\.gitattributes$' "$work/entries.all" || : >"$work/agent.rules"
+      ! grep -q -e "$tab\.gitattributes\$" -e '/\.gitattributes"*$' "$work/entries.all" || : >"$work/agent.rules"
       rm -f "$work/entries.all"
       return 0
     fi

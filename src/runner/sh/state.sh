@@ -332,6 +332,9 @@ is_rule() { case $rules in *"${newline}core."[ae]*) ;; *) return 1 ;; esac }
 
 wrote_rules() { [ -s "$work/written" ] && grep -q -e '^\.gitattributes$' -e '/\.gitattributes$' "$work/written"; }
 
+# has_new_rules: whether there are files of attributes that the agent's index has not, whoever wrote them: a checkpoint brings them before the walk counts.
+has_new_rules() { wrote_rules || { [ -s "$work/meta.index" ] && grep -q -e '^D "*\.gitattributes"*$' -e '^D .*/\.gitattributes"*$' "$work/meta.index"; }; }
+
 # Whether a rule says how content is to be written. Then a checkout may write other bytes than those that were staged.
 has_rules() {
   is_rule || [ -s "$common/info/attributes" ] || [ -s "$HOME/.config/git/attributes" ] || [ -s /etc/gitattributes ] && return
@@ -339,8 +342,7 @@ has_rules() {
   if first_line "$work/rules.key" && [ "${line%% *}" = "$tree" ]; then [ "$line" = "$tree 1" ]; else
     found=0
     if [ -f "$work/agent.flags" ] && [ ! -s "$work/within" ]; then
-      # What the agent's index has not, was written since the clone.
-      if [ -f "$work/agent.rules" ] || wrote_rules; then found=1; fi
+      if [ -f "$work/agent.rules" ] || has_new_rules; then found=1; fi
     elif [ -n "$(agent_ ls-files -- ':(glob)**/.gitattributes' 2>/dev/null | head -n 1)" ]; then found=1; fi
     printf '%s %s\n' "$tree" $found >"$work/rules.key"
     [ $found = 1 ]

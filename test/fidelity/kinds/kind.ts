@@ -12,6 +12,8 @@ export interface Kind {
   readonly needs?: 'git-lfs' | 'git-crypt'
   /** The only way of transfer for which it can be judged so. */
   readonly only?: 'minted' | 'brokered'
+  /** Where CI has it lose its sandbox; left out, in turn. */
+  readonly phase?: 'setup' | 'step' | 'between' | 'push'
   /** Paths that can't be saved as they are and are named instead. Left out: none. */
   readonly unsaved?: readonly string[]
   /**

@@ -78,7 +78,7 @@ export const rules: readonly Kind[] = [
   { name: 'CRLF blobs under a rule that came later', origin: crlfOrigin("'*.txt text'"), agent: 'echo work >> README.md; printf "a\\r\\nb\\r\\nc\\r\\n" > f3.txt' },
   { name: 'CRLF blobs under text=auto', origin: crlfOrigin("'* text=auto'"), agent: 'echo work >> README.md' },
   { name: 'CRLF blobs under eol=crlf', origin: crlfOrigin("'*.txt text eol=crlf'"), agent: 'echo work >> README.md; printf "new\\r\\n" > new.txt' },
-  { name: 'CRLF blobs, and the agent adds the rule', origin: `for i in 1 2 3; do printf 'a\\r\\nb\\r\\n' > f$i.txt; done; echo hello > README.md; git add -A; git commit -qm Begin`, agent: "echo '*.txt text' > .gitattributes; echo work >> README.md" },
+  { name: 'CRLF blobs, and the agent adds the rule', phase: 'step', origin: `for i in 1 2 3; do printf 'a\\r\\nb\\r\\n' > f$i.txt; done; echo hello > README.md; git add -A; git commit -qm Begin`, agent: "echo '*.txt text' > .gitattributes; echo work >> README.md" },
   { name: 'autocrlf of the user', origin: crlfOrigin("'*.png binary'"), setup: 'git config --global core.autocrlf input; git config --global core.safecrlf true', agent: 'printf "x\\r\\ny\\n" > mixed.txt; echo work >> README.md', promoted: { 'README.md': 'M', 'mixed.txt': 'A' } },
   { name: 'split index', agent: 'git update-index --split-index; echo x >> file-1; git add file-1; echo y >> file-1; git add file-2; git rm -q --cached file-3' },
   { name: 'untracked cache, index version 4, many files', agent: 'git config feature.manyFiles true; git config index.version 4; git update-index --index-version 4 --untracked-cache; git status >/dev/null; echo x > new; echo y >> file-1; git add file-1' },
