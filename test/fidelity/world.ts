@@ -55,9 +55,10 @@ export class World {
     return { id, base: await gitOk(folder, 'rev-parse', 'HEAD') }
   }
 
-  /** A fresh sandbox for a job. `env` is what its image sets. */
+  /** A fresh sandbox for a job. `env` is what its image sets, where a "~" at the beginning is the home. */
   async sandbox(job: Job, env: Readonly<Record<string, string>> = {}): Promise<Site> {
-    const sandbox = await processSandbox({ env: { ...env } })
+    const sandbox = await processSandbox()
+    for (const [name, value] of Object.entries(env)) sandbox.env[name] = value.replace(/^~/, sandbox.home)
     this.#sandboxes.push(sandbox)
     const runner = sandbox.runner()
     const transfer = createTransfer(job.mode, {

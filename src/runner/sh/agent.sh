@@ -40,10 +40,8 @@ agent_environment() {
   cd "$at" || exit 128
   unset GIT_CONFIG_NOSYSTEM GIT_CONFIG_SYSTEM GIT_CONFIG_GLOBAL GIT_ATTR_NOSYSTEM XDG_CONFIG_HOME GIT_INDEX_FILE
   PATH=$agent_path
-  if [ -s "$state/step.xdg" ]; then
-    XDG_CONFIG_HOME=$(cat "$state/step.xdg")
-    export XDG_CONFIG_HOME
-  fi
+  [ -z "$agent_xdg" ] || export XDG_CONFIG_HOME="$agent_xdg"
+  [ -z "$agent_global" ] || export GIT_CONFIG_GLOBAL="$agent_global"
   # What a repository says that came here from a system which takes two spellings of a name for one.
   [ -e "$at/.GIT" ] || settings="$settings 'core.ignoreCase=false'"
   export GIT_DIR="$own" GIT_WORK_TREE="$at" GIT_CONFIG_PARAMETERS="$settings" GIT_OPTIONAL_LOCKS=0 GIT_NO_REPLACE_OBJECTS=1 GIT_EDITOR=:

@@ -36,10 +36,10 @@ clone() {
     fail git "$output"
   }
   : >"$state/cloned"
-  for file in "$HOME/.gitconfig" "$HOME/.config/git/config"; do
-    gone "$state/began.${file##*/}"
-    [ ! -f "$file" ] || cp "$file" "$state/began.${file##*/}"
-  done
+  gone "$state/began.user"
+  gone "$state/began.folder"
+  [ ! -f "$user_file" ] || cp "$user_file" "$state/began.user"
+  [ ! -f "$user_folder/config" ] || cp "$user_folder/config" "$state/began.folder"
   agent_git
   lfs_clone "$pack"
   outermost=1
@@ -88,7 +88,7 @@ fetch_checkpoint() {
 # they are, and only there: it can take a second.
 settle_index() {
   at=$repository own=$repository/.git index=$own/index settings=$plain_settings limit=60
-  if [ -z "$(git_ ls-files -- ':(glob)**/.gitattributes' | head -n 1)" ] && [ ! -s "$HOME/.config/git/attributes" ] && [ ! -s /etc/gitattributes ] &&
+  if [ -z "$(git_ ls-files -- ':(glob)**/.gitattributes' | head -n 1)" ] && [ ! -s "$user_folder/attributes" ] && [ ! -s /etc/gitattributes ] &&
     ! (agent_environment && bounded "$git_program" config --get-regexp '^core\.(autocrlf|attributesfile|eol)$') >/dev/null 2>&1; then return 0; fi
   younger "$own/index"
 }

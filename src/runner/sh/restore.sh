@@ -167,11 +167,11 @@ restore_configuration() {
   for name in .gitconfig config; do
     lines G | sed -n "s,^$name ,,p" >"$work/global"
     [ -s "$work/global" ] || continue
-    file=$HOME/.gitconfig
-    if [ "$name" = config ]; then
-      file=$HOME/.config/git/config
-      mkdir -p "$HOME/.config/git"
-    fi
+    file=$user_file
+    if [ "$name" = config ]; then file=$user_folder/config; fi
+    # Git would put a file in place of whatever else it is.
+    [ ! -e "$file" ] || [ -f "$file" ] || continue
+    mkdir -p "${file%/*}"
     restore_entries "$file" <"$work/global"
   done
 }
@@ -234,7 +234,7 @@ restore_work_tree() {
   # What setup changed is the checkpoint's again.
   agent_ diff-files --name-only --ignore-submodules=all 2>/dev/null >"$work/changed"
   # Rules on line ends and the like that are not in the tree were not there when it was written. What a filter writes is left alone.
-  if [ -s "$common/info/attributes" ] || [ -s "$HOME/.config/git/attributes" ] || agent_ config --get-regexp '^core\.(autocrlf|attributesfile|eol)$' >/dev/null 2>&1; then
+  if [ -s "$common/info/attributes" ] || [ -s "$user_folder/attributes" ] || agent_ config --get-regexp '^core\.(autocrlf|attributesfile|eol)$' >/dev/null 2>&1; then
     sed 's/^[a-zA-Z] //' "$work/flags" >"$work/flagged"
     agent_ ls-files | agent_ check-attr --stdin filter 2>/dev/null | sed -n 's/: filter: uns[a-z]*$//p' >"$work/unfiltered"
     # As they are listed they have no times, so each is written.

@@ -270,10 +270,9 @@ state_configuration() {
   [ "$own" != "$common" ] || configuration C "$common/config"
   configuration Q "$own/config.worktree"
   [ -n "$outermost" ] || return 0
-  for file in "$HOME/.gitconfig" "$HOME/.config/git/config"; do
-    [ -f "$file" ] && ! cmp -s "$file" "$state/began.${file##*/}" || continue
-    configuration "G ${file##*/}" "$file"
-  done
+  # By the names that these have most often, wherever they lie.
+  [ ! -f "$user_file" ] || cmp -s "$user_file" "$state/began.user" || configuration 'G .gitconfig' "$user_file"
+  [ ! -f "$user_folder/config" ] || cmp -s "$user_folder/config" "$state/began.folder" || configuration 'G config' "$user_folder/config"
 }
 
 # How the agent's index differs from the staged tree. It is not kept as a file, which would be large and never the same twice.
@@ -337,7 +336,7 @@ has_new_rules() { wrote_rules || { [ -s "$work/meta.index" ] && grep -q -e '^D "
 
 # Whether a rule says how content is to be written. Then a checkout may write other bytes than those that were staged.
 has_rules() {
-  is_rule || [ -s "$common/info/attributes" ] || [ -s "$HOME/.config/git/attributes" ] || [ -s /etc/gitattributes ] && return
+  is_rule || [ -s "$common/info/attributes" ] || [ -s "$user_folder/attributes" ] || [ -s /etc/gitattributes ] && return
   # What is not ignored was staged.
   if first_line "$work/rules.key" && [ "${line%% *}" = "$tree" ]; then [ "$line" = "$tree 1" ]; else
     found=0
@@ -502,7 +501,7 @@ ignored() { agent_ ls-files -o -i --exclude-standard --directory 2>/dev/null | s
 # is_listed: the ignored folders are known from the last save, and nothing outside of the work tree that says what is ignored was written since.
 is_listed() {
   [ -f "$work/ignored" ] && [ -f "$work/found.last" ] &&
-    [ -z "$(find -L "$common/info/exclude" "$common/config" "$own/config.worktree" "$HOME/.gitconfig" "$HOME/.config/git/config" "$HOME/.config/git/ignore" /etc/gitconfig \
+    [ -z "$(find -L "$common/info/exclude" "$common/config" "$own/config.worktree" "$user_file" "$user_folder/config" "$user_folder/ignore" /etc/gitconfig \
       -newer "$work/ignored" 2>/dev/null)" ]
 }
 

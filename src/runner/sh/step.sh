@@ -35,6 +35,7 @@ END
   # Filters are found, and the user's configuration is read, as the agent's own git does it.
   case " $* " in *' PATH '*) printf '%s' "$SWITCHYARD_ENV_PATH" >"$state/step.path" ;; *) gone "$state/step.path" ;; esac
   case " $* " in *' XDG_CONFIG_HOME '*) printf '%s' "$SWITCHYARD_ENV_XDG_CONFIG_HOME" >"$state/step.xdg" ;; *) gone "$state/step.xdg" ;; esac
+  case " $* " in *' GIT_CONFIG_GLOBAL '*) printf '%s' "$SWITCHYARD_ENV_GIT_CONFIG_GLOBAL" >"$state/step.global" ;; *) gone "$state/step.global" ;; esac
   # A disk without room for this has none for the step's files either.
   dd if=/dev/zero of="$step/room.$$" bs=16384 count=1 2>/dev/null || {
     rm -f "$step/room.$$" "$step/run.$$"

@@ -6,7 +6,7 @@ export interface Kind {
   /** What the job's `setup` does, in every sandbox anew. */
   readonly setup?: string
   readonly agent: string
-  /** What the sandbox's image has in its environment. */
+  /** What the sandbox's image has in its environment; a "~" at the beginning is the home. */
   readonly env?: Readonly<Record<string, string>>
   /** A program without which it can't be tried. */
   readonly needs?: 'git-lfs' | 'git-crypt'
