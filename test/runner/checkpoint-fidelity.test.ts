@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import type { CheckpointResult, Runner } from '../../src/runner/runner.js'
 import { git, gitOk } from '../git/local-storage.js'
-import { callOptions, processSandbox, type ProcessSandbox } from './process-sandbox.js'
+import { callOptions, processSandbox, runStep, type ProcessSandbox } from './process-sandbox.js'
 import { spanning, whole } from '../whole.js'
 import { finalCommit, repository, snapshot, type Repository } from './repository.js'
 
@@ -352,6 +352,18 @@ describe('a checkpoint brings back', () => {
     await writeFile(file('more.txt'), 'more')
     const two = await checkpoint(one.sha)
     await restored(two, async (path) => expect(await gitOk(join(path, 'src'), 'rev-parse', 'HEAD')).toBe(head))
+  })
+
+  it.each(whole ? ['HOME', 'XDG_CONFIG_HOME', 'GIT_CONFIG_GLOBAL'] : ['HOME', 'GIT_CONFIG_GLOBAL'])('the user’s rules where the job’s own %s has git look for them, and no file that these ignore', async (name) => {
+    const elsewhere = join(sandbox.home, 'elsewhere')
+    const env = { [name]: name === 'GIT_CONFIG_GLOBAL' ? join(elsewhere, 'config') : elsewhere }
+    const rules = { HOME: '.config/git/ignore', XDG_CONFIG_HOME: 'git/ignore', GIT_CONFIG_GLOBAL: 'ignore' }[name]
+    await runStep(runner, `mkdir -p "${elsewhere}" && cd "${elsewhere}" && mkdir -p .config/git git && echo hidden.txt > ${rules}${name === 'GIT_CONFIG_GLOBAL' ? ' && git config --global core.excludesFile "$PWD/ignore"' : ''}`, { env })
+    await writeFile(file('hidden.txt'), 'hidden\n')
+    await writeFile(file('seen.txt'), 'seen\n')
+    const made = await checkpoint()
+    const { path } = await repo.fetched(branch)
+    expect((await gitOk(path, 'diff', '--name-only', repo.base, made.sha)).split('\n')).toEqual(['seen.txt'])
   })
 
   it('the files of a repository within whose history no checkpoint can hold, and says so', async () => {

@@ -40,6 +40,7 @@ agent_environment() {
   cd "$at" || exit 128
   unset GIT_CONFIG_NOSYSTEM GIT_CONFIG_SYSTEM GIT_CONFIG_GLOBAL GIT_ATTR_NOSYSTEM XDG_CONFIG_HOME GIT_INDEX_FILE
   PATH=$agent_path
+  HOME=$agent_home
   [ -z "$agent_xdg" ] || export XDG_CONFIG_HOME="$agent_xdg"
   [ -z "$agent_global" ] || export GIT_CONFIG_GLOBAL="$agent_global"
   # What a repository says that came here from a system which takes two spellings of a name for one.

@@ -19,11 +19,13 @@ git_environment() {
   # Git takes the current folder for the work tree when it is told of none.
   cd "$state" || fail no-state "$state"
   # Where the user's configuration lies: as the last step had it, or the image has it.
-  agent_xdg=${XDG_CONFIG_HOME-} agent_global=${GIT_CONFIG_GLOBAL-}
+  agent_home=$HOME agent_xdg=${XDG_CONFIG_HOME-} agent_global=${GIT_CONFIG_GLOBAL-}
+  [ ! -s "$state/step.home" ] || agent_home=$(cat "$state/step.home")
   [ ! -s "$state/step.xdg" ] || agent_xdg=$(cat "$state/step.xdg")
   [ ! -s "$state/step.global" ] || agent_global=$(cat "$state/step.global")
   case $agent_global in /*) ;; *) agent_global='' ;; esac
-  user_file=${agent_global:-$HOME/.gitconfig} user_folder=${agent_xdg:-$HOME/.config}/git
+  case $agent_home in /*) ;; *) agent_home=$HOME ;; esac
+  user_file=${agent_global:-$agent_home/.gitconfig} user_folder=${agent_xdg:-$agent_home/.config}/git
   # Nobody's GIT_ variables but those that say whom TLS trusts.
   case $(set) in *GIT_*)
     for name in $(env | sed -n 's/^\(GIT_[A-Za-z0-9_]*\)=.*/\1/p'); do

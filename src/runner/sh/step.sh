@@ -34,6 +34,7 @@ END
   fi
   # Filters are found, and the user's configuration is read, as the agent's own git does it.
   case " $* " in *' PATH '*) printf '%s' "$SWITCHYARD_ENV_PATH" >"$state/step.path" ;; *) gone "$state/step.path" ;; esac
+  case " $* " in *' HOME '*) printf '%s' "$SWITCHYARD_ENV_HOME" >"$state/step.home" ;; *) gone "$state/step.home" ;; esac
   case " $* " in *' XDG_CONFIG_HOME '*) printf '%s' "$SWITCHYARD_ENV_XDG_CONFIG_HOME" >"$state/step.xdg" ;; *) gone "$state/step.xdg" ;; esac
   case " $* " in *' GIT_CONFIG_GLOBAL '*) printf '%s' "$SWITCHYARD_ENV_GIT_CONFIG_GLOBAL" >"$state/step.global" ;; *) gone "$state/step.global" ;; esac
   # A disk without room for this has none for the step's files either.
