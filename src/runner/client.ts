@@ -133,7 +133,10 @@ class SandboxRunner implements Runner {
     const args = [parent, baseSha, words(identity.name, identity.email, message), limitOf(options), nestedRepositories, String(maxPathsBytes), ...paths]
     const call: Call = { verb: 'checkpoint', args }
     return this.#calls.call(call, options, (answer) => {
-      if (answer.fields.has('none')) return null
+      if (answer.fields.has('none')) {
+        request.onUnchanged?.(saveReport(answer))
+        return null
+      }
       const plain = { sha: shaField(answer, 'plain'), headSha: shaField(answer, 'plain-head'), commitsAhead: numberField(answer, 'plain-ahead', mostCommits) }
       return {
         sha: shaField(answer, 'sha'),

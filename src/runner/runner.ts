@@ -247,6 +247,8 @@ export interface CheckpointRequest extends SaveOptions {
   readonly paths?: readonly string[] | undefined
   /** How large all of them may be together, in bytes. Default 256 MiB. */
   readonly maxPathsBytes?: number | undefined
+  /** Gets what a checkpoint that is none, since nothing changed, has to tell all the same: what could not be saved. */
+  readonly onUnchanged?: ((report: SaveReport) => void) | undefined
 }
 
 /** What a save has to tell. All of it comes out of the sandbox, and is bounded. */

@@ -1,7 +1,10 @@
-import { mkdir, readFile, readlink, stat } from 'node:fs/promises'
-import { join } from 'node:path'
+import { execFile } from 'node:child_process'
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { mkdir, readFile, readlink, stat, writeFile } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import { promisify } from 'node:util'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
-import type { CheckpointResult, Runner } from '../../src/runner/runner.js'
+import type { CheckpointResult, Runner, SaveReport } from '../../src/runner/runner.js'
 import { gitOk } from '../git/local-storage.js'
 import { callOptions, processSandbox, runStep, type ProcessSandbox } from './process-sandbox.js'
 import { repository, type Repository } from './repository.js'
@@ -180,5 +183,76 @@ describe('a folder', () => {
     } finally {
       await other.close()
     }
+  })
+
+  it('is of one moment: what is written to while it is read is read again', async () => {
+    await run('echo 1 > ~/a.db; echo 1 > ~/a.db-wal; echo work > work.txt')
+    let written = false
+    const folder = join(sandbox.home, '.switchyard/save')
+    // The agent's next write comes when the first of the two has been read.
+    const write = () => {
+      const read = ['path.entries', 'entries'].some((name) => existsSync(join(folder, name)) && readFileSync(join(folder, name), 'utf8').includes('paths/1'))
+      if (read) for (const name of ['a.db', 'a.db-wal']) writeFileSync(join(sandbox.home, name), '2\n')
+      written ||= read
+      if (!read && !saved) setImmediate(write)
+    }
+    let saved = false
+    write()
+    const paths = ['~/a.db', '~/a.db-wal']
+    const { made, branch } = await save(paths).finally(() => (saved = true))
+    expect([written, made.notes]).toEqual([true, []])
+    const other = await moved(branch, made, paths)
+    try {
+      expect(await Promise.all(['a.db', 'a.db-wal'].map((name) => readFile(join(other.home, name), 'utf8')))).toEqual(['2\n', '2\n'])
+    } finally {
+      await other.close()
+    }
+  })
+
+  it('loses no more than the one file that git never gets to read, and says so also where nothing else has changed', async () => {
+    // Nothing in the home is run.
+    const programs = join(dirname(sandbox.home), 'with-git')
+    const git = (await promisify(execFile)('sh', ['-c', 'command -v git'])).stdout.trim()
+    const failing = async (times: number) => writeFile(join(programs, 'left'), `${times}\n`)
+    await mkdir(programs)
+    await writeFile(join(programs, 'git'), `#!/bin/sh
+refuse() {
+  read -r left <${programs}/left && [ "$left" -gt 0 ] || return
+  echo $((left - 1)) >${programs}/left
+  echo 'fatal: confused by unstable object source data for a1a1' >&2
+  exit 128
+}
+case " $* " in
+  *' add -A '*) refuse ;;
+  *' update-index '*' --stdin '*)
+    cat >${programs}/in
+    ! grep -q hot ${programs}/in || refuse
+    exec ${git} "$@" <${programs}/in
+    ;;
+esac
+exec ${git} "$@"
+`, { mode: 0o755 })
+    await run('mkdir ~/.agent; echo 1 > ~/.agent/hot; echo 1 > ~/.agent/cold; echo 1 > hot; echo 1 > cold')
+    sandbox.env['PATH'] = `${programs}:${process.env['PATH'] ?? ''}`
+    const paths = ['~/.agent']
+    await failing(2)
+    const { made } = await save(paths)
+    expect([made.unsaved, made.notes]).toEqual([[], []])
+    await run('for file in ~/.agent/hot ~/.agent/cold hot cold; do echo 2 > $file; done')
+    await failing(1_000)
+    const second = await save(paths, { parent: made.sha })
+    const sentence = 'checkpoint.paths: a file in "~/.agent" changed each time that it was read, or can\'t be read, and is saved as it was before: hot'
+    const unsaved = [{ path: 'hot', reason: 'it was written to each time that it was read' }]
+    expect(second.made).toMatchObject({ notes: [sentence], unsaved })
+    const other = await moved(second.branch, second.made, paths)
+    try {
+      const texts = ['.agent/hot', '.agent/cold', 'repository/hot', 'repository/cold'].map((name) => readFile(join(other.home, name), 'utf8'))
+      expect(await Promise.all(texts)).toEqual(['1\n', '2\n', '1\n', '2\n'])
+    } finally {
+      await other.close()
+    }
+    const told: SaveReport[] = []
+    expect(await repo.save(runner, 'hot', second.made.sha, { paths, onUnchanged: (report) => told.push(report) })).toBeNull()
+    expect(told).toMatchObject([{ notes: [sentence], unsaved }])
   })
 })

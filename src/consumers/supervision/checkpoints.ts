@@ -3,7 +3,7 @@ import { errorMessage, FenceLostError, InfrastructureError, type JobErrorKind } 
 import { checkpointBranch } from '../../job/names.js'
 import type { RunRecord } from '../../job/run-record.js'
 import type { JobSpec } from '../../job/spec.js'
-import type { SaveOptions } from '../../runner/runner.js'
+import type { SaveOptions, SaveReport } from '../../runner/runner.js'
 import { switchyardIdentity } from './commit-message.js'
 import { pushToOwn } from './own-branches.js'
 import { jobErrorOf } from './reactions.js'
@@ -74,6 +74,7 @@ async function push(ctx: RunContext, stepIndex: number, timeoutMs: number): Prom
   if (base === null) throw new Error(`run ${ctx.jobId}: a checkpoint without a base`)
   const name = () => checkpointBranch(ctx.runId, generation, attempts.length, ctx.record.takenBranches)
   const from = ctx.savedCommit()
+  const unchanged: SaveReport[] = []
   const saved = await pushToOwn(ctx, { name, knows: [from.sha], signal: ctx.work }, async (branch) => {
     const { checkpointBranches } = ctx.record
     // Recorded before the push: a branch whose push was not answered must be deleted in the end as well.
@@ -87,6 +88,7 @@ async function push(ctx: RunContext, stepIndex: number, timeoutMs: number): Prom
       ...saveOptions(ctx.spec),
       paths: ctx.spec.checkpoint.paths,
       maxPathsBytes: (ctx.spec.checkpoint.maxPathsMiB ?? defaultMaxPathsMiB) * 1024 * 1024,
+      onUnchanged: (report: SaveReport) => void unchanged.push(report),
     }
     return await ctx.sandbox().transfer.checkpoint(request, { timeoutMs, signal: ctx.work })
   })
@@ -94,7 +96,9 @@ async function push(ctx: RunContext, stepIndex: number, timeoutMs: number): Prom
   const at = { stepIndex, atMs: now(), withinStep: isWithinStep(ctx.record, stepIndex, saved !== null) }
   if (saved === null) {
     const last = { sha: from.sha, headSha: base.sha, commitsAhead: 0, branch: null, holdsPaths: false, repositoryPath: sandbox?.repositoryPath ?? null }
-    await ctx.update({ checkpoint: { ...last, ...checkpoint, ...at }, checkpointProblem: null })
+    const report = unchanged.at(-1)
+    const unsaved = report === undefined ? {} : await tellReport(ctx, report)
+    await ctx.update({ checkpoint: { ...last, ...checkpoint, ...at }, checkpointProblem: null, ...unsaved })
     return false
   }
   const { sha, headSha, commitsAhead, holdsPaths, bytes } = saved

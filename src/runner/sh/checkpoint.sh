@@ -121,6 +121,7 @@ checkpoint() {
       saved
       begin
       field none 1
+      report
       finish
     fi
   fi

@@ -50,12 +50,39 @@ raw_git() {
 
 no_rules() { mkdir -p "$private/info" && echo '* -text -ident !eol !filter !working-tree-encoding' >"$private/info/attributes"; }
 
-# state_paths PATH...
+# state_paths PATH...: an agent may be writing there. What was written to since the reading began is read again, a little later, so that files
+# which belong together (a database and its log) are of one moment, and none is caught half written.
 state_paths() {
   : >"$work/path.trees"
   [ $# -gt 0 ] || return 0
-  number=0 left=$most_bytes
   no_rules || out_of_room
+  rounds=0
+  while :; do
+    rounds=$((rounds + 1))
+    rm -f "$work/path.began"
+    read_paths "$@"
+    while IFS= read -r target; do find "$target" -type f -newer "$work/path.began" ! -name '*-shm' 2>/dev/null; done <"$work/path.saved" | head -n 20 >"$work/path.changed"
+    [ -s "$work/path.changed" ] || break
+    database=
+    while IFS= read -r target; do
+      case $target in *-wal | *-journal) database=$target ;; *) [ ! -e "$target-wal" ] && [ ! -e "$target-journal" ] || database=$target ;; esac
+    done <"$work/path.changed"
+    # Of other files two readings are enough: a conversation that only ever grows is whole each time.
+    if [ "$rounds" -ge 4 ] || { [ -z "$database" ] && [ "$rounds" -ge 2 ]; }; then
+      [ -z "$database" ] || note_path "the database of $(shown "$database") was written to each time that it was read, and may be saved between two of its states"
+      break
+    fi
+    nap 150
+  done
+  cat "$work/path.notes" >>"$work/notes" && cat "$work/path.meta" >>"$work/meta" && cat "$work/path.entries" >>"$work/entries" || fail disk ''
+  rm -rf "$private/info"
+}
+
+# read_paths PATH...
+#   $work/path.saved  the files and folders that were saved, path.meta, path.entries and path.notes what comes of them
+read_paths() {
+  for name in trees saved meta entries notes began; do : >"$work/path.$name" || fail disk ''; done
+  number=0 left=$most_bytes
   for wanted in "$@"; do
     number=$((number + 1))
     place_of "$wanted"
@@ -63,10 +90,11 @@ state_paths() {
     [ -n "$why" ] || [ -d "$target" ] || [ -f "$target" ] || why='it is neither a file nor a folder'
     [ -n "$why" ] || measure
     [ -n "$why" ] || save_path
-    [ -z "$why" ] || note "checkpoint.paths: \"$wanted\" is not saved: $why"
+    if [ -n "$why" ]; then note_path "\"$wanted\" is not saved: $why"; else printf '%s\n' "$target" >>"$work/path.saved"; fi
   done
-  rm -rf "$private/info"
 }
+
+note_path() { printf 'checkpoint.paths: %s\n' "$1" | tr '\n' ' ' >>"$work/path.notes" && echo >>"$work/path.notes"; }
 
 # measure: sets `why` when $target is too much, else takes its size off `left`.
 measure() {
@@ -91,17 +119,13 @@ save_path() {
       return
     }
     why=
-    printf '%s %s\tpaths/%s\n' "$mode" "$sha" "$number" >>"$work/entries"
+    printf '%s %s\tpaths/%s\n' "$mode" "$sha" "$number" >>"$work/path.entries"
   else
-    raw_git "$target" "$work/path.$number" add -A -f --ignore-errors . >/dev/null 2>"$work/error"
-    added=$?
-    full_disk $added
-    [ "$added" -le 1 ] || note "checkpoint.paths: \"$wanted\" could not be read anew, and is saved as it was before: $(said)"
-    sed -n "s/^error: unable to index file '\(.*\)'\$/checkpoint.paths: a file in \"$(printf '%s' "$wanted" | sed 's/[\\,&/]/\\&/g')\" can't be read: \1/p" "$work/error" | head -n 5 >>"$work/notes"
+    add_path
     links=$(raw_git "$target" "$work/path.$number" ls-files -s 2>/dev/null | grep '^160000')
     if [ -n "$links" ]; then
       printf '%s\n' "$links" | sed "s/^160000 [0-9a-f]*/0 $no_sha/" | raw_git "$target" "$work/path.$number" update-index --index-info
-      note "checkpoint.paths: repositories within \"$wanted\" are not saved"
+      note_path "repositories within \"$wanted\" are not saved"
     fi
     sha=$(raw_git "$target" "$work/path.$number" write-tree 2>"$work/error") || {
       full_disk $?
@@ -111,13 +135,60 @@ save_path() {
     [ "$sha" != 4b825dc642cb6eb9a060e54bf8d69288fbee4904 ] || return
     printf '%s %s\n' "$number" "$sha" >>"$work/path.trees"
   fi
-  printf 'P %s %s\n' "$number" "$wanted" >>"$work/meta"
+  printf 'P %s %s\n' "$number" "$wanted" >>"$work/path.meta"
   set -f
   set -- -name no-such-name
   for like in $credential_names; do set -- "$@" -o -name "$like"; done
   set +f
   secrets=$(find "$target" -type f \( "$@" \) -print 2>/dev/null | head -n 3 | while IFS= read -r file; do printf ' %s' "$(shown "$file")"; done)
-  [ -z "$secrets" ] || note "checkpoint.paths: what looks like credentials goes to the git host with the checkpoint:$secrets"
+  [ -z "$secrets" ] || note_path "what looks like credentials goes to the git host with the checkpoint:$secrets"
+}
+
+# add_path: stages the folder $target. Git gives all of it up for one file that goes, or is written to, while it is read: that passes, or else
+# is that file's affair alone.
+add_path() {
+  for _ in 1 2 3; do
+    rm -f "$work/path.$number.lock"
+    raw_git "$target" "$work/path.$number" add -A -f --ignore-errors . >/dev/null 2>"$work/error"
+    added=$?
+    full_disk $added
+    if [ "$added" -le 1 ]; then
+      inside=$(printf '%s' "$wanted" | sed 's/[\\,&/]/\\&/g')
+      sed -n -e "s/^error: unable to index file '\(.*\)'\$/checkpoint.paths: a file in \"$inside\" can't be read: \1/p" \
+        -e "s/^warning: could not open directory '\(.*\)': .*/checkpoint.paths: a folder in \"$inside\" can't be read: \1/p" "$work/error" | head -n 5 >>"$work/path.notes"
+      return
+    fi
+    case $added in 124 | 137) break ;; esac
+    [ "$rounds" -eq 1 ] || break
+    nap 50
+  done
+  refusals=0 add_until=$(($(date +%s) + limit / 4 + 1))
+  rm -f "$work/path.$number.lock"
+  raw_git "$target" "$work/path.$number" ls-files -c -o 2>/dev/null | sort -u | grep -v '/"*$' >"$work/path.list"
+  add_halves "$work/path.list"
+}
+
+# add_halves FILE: stages its quoted lines; all or nothing, so the half of them when that fails. What can't be staged keeps its last entry.
+add_halves() {
+  lines=$(($(wc -l <"$1")))
+  if [ "$lines" -gt 0 ]; then
+    raw_git "$target" "$work/path.$number" update-index --add --remove --replace --stdin <"$1" >/dev/null 2>"$work/error" || {
+      full_disk $?
+      rm -f "$work/path.$number.lock"
+      if [ "$(date +%s)" -ge "$add_until" ]; then
+        [ $refusals -gt 5 ] || note_path "there was no time left to read all of \"$wanted\"; the rest is saved as it was before"
+        refusals=6
+      elif [ "$lines" -eq 1 ]; then
+        refusals=$((refusals + 1))
+        [ $refusals -gt 5 ] || note_path "a file in \"$wanted\" changed each time that it was read, or can't be read, and is saved as it was before: $(cat "$1")"
+      else
+        sed "1,$((lines / 2))d" "$1" >"${1}b" && sed -n "1,$((lines / 2))p" "$1" >"${1}a" || fail disk ''
+        add_halves "${1}a"
+        add_halves "${1}b"
+      fi
+    }
+  fi
+  rm -f "$1"
 }
 
 # put_paths STATE PATH...: what the state holds of those paths. Sets `paths_put` to how many there were.

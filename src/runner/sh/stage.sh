@@ -19,7 +19,8 @@ stage() {
   if is_listed; then listed=1; else rm -f "$work/ignored"; fi
   walk_tree >/dev/null 2>&1 &
   walk=$!
-  if ! add_all; then one_by_one; fi
+  add_all || { changes_meanwhile && nap 50 && add_all; } || one_by_one
+  [ ! -s "$work/unsaved" ] || keep_entries
   if as_before; then return 0; fi
   if [ -n "$listed" ]; then
     ignored >"$work/ignored.new" 2>/dev/null &
@@ -164,6 +165,31 @@ add_all() {
   if [ -s "$work/refusals" ]; then left_out; fi
 }
 
+# Whether git gave up, with $code, at a file that went, or was written to, while it was read: that passes.
+changes_meanwhile() { [ "$code" -eq 135 ] || grep -q -e 'unstable object source' -e 'short read while' -e 'unable to stat .*No such file' "$work/error"; }
+
+# keep_entries: what can't be staged now is as the last save had it, also where the agent's index has never heard of it. What a filter stands
+# before was filtered then.
+keep_entries() {
+  [ -f "$work/last.index" ] || return 0
+  agent_ ls-files >"$work/entries.now" 2>/dev/null
+  : >"$work/entries.below"
+  (index=$work/last.index && agent_ ls-files -s) 2>/dev/null | awk -F"$tab" -v below="$work/entries.below" '
+    FILENAME ~ /\/unsaved$/ { if ($1 ~ /\/$/) folder[++folders] = $1; else wanted[$1] = 1; next }
+    FILENAME ~ /\/entries.now$/ { now[$0] = 1; next }
+    /^160000/ || ($2 in now) { next }
+    $2 in wanted { print; next }
+    { for (i = 1; i <= folders; i++) if (index($2, folder[i]) == 1) print >below }' "$work/unsaved" "$work/entries.now" - >"$work/entries.last"
+  {
+    # One that is no file by now was replaced.
+    while IFS= read -r entry; do
+      unquote "${entry#*"$tab"}"
+      if [ -f "$at/$path" ] || [ -L "$at/$path" ]; then printf '%s\n' "$entry"; fi
+    done <"$work/entries.last"
+    cat "$work/entries.below"
+  } | agent_ update-index --index-info 2>/dev/null
+}
+
 # left_out: what is still not in the index as the work tree has it. A folder is a repository within.
 left_out() {
   {
@@ -241,19 +267,25 @@ halve() {
     rm -f "$1"
     return
   fi
-  began=$(date +%s)
-  if update "$1"; then
-    rm -f "$1"
-    return
-  fi
-  code=$?
-  full_disk $code
-  rm -f "$index.lock"
-  spent=$((spent + $(date +%s) - began))
+  for _ in 1 2 3; do
+    began=$(date +%s)
+    if update "$1"; then
+      rm -f "$1"
+      return
+    fi
+    code=$?
+    full_disk $code
+    rm -f "$index.lock"
+    spent=$((spent + $(date +%s) - began))
+    [ "$lines" -eq 1 ] && [ "$spent" -lt $((whole_limit / 8)) ] && changes_meanwhile || break
+    nap 50
+  done
   if [ "$lines" -eq 1 ]; then
     reason=$(grep -e '^error' -e '^fatal' "$work/error" | head -n 1 | sed 's/^[a-z]*: //' | cut -c 1-160)
-    case $code in 124 | 137) reason='its filter does not end' ;; esac
-    unsaved "$(cat "$1")" "git can't stage it: ${reason:-$(said)}"
+    reason="git can't stage it: ${reason:-$(said)}"
+    ! changes_meanwhile || reason='it was written to each time that it was read'
+    case $code in 124 | 137) reason="git can't stage it: its filter does not end" ;; esac
+    unsaved "$(cat "$1")" "$reason"
     cat "$1" >>"$work/bad"
     rm -f "$1"
     return
