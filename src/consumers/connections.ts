@@ -1,5 +1,5 @@
 import type { Redis } from 'ioredis'
-import { assertPrimary, assertRedisSuitable, assertRights, createRedis, type Keys, type RedisConfig, untilAborted, whenReady } from '../store/index.js'
+import { assertLayout, assertPrimary, assertRedisSuitable, assertRights, createRedis, type Keys, type RedisConfig, untilAborted, whenReady } from '../store/index.js'
 
 /** A consumer's connections to Redis. */
 export interface Connections {
@@ -15,7 +15,8 @@ const patienceMs = 10_000
 /**
  * Connects, and finds out whether that is a Redis to work with, before anything is written there.
  * @param stopped breaks it off.
- * @throws RedisUnavailableError, InvalidInputError for a Redis that would lose jobs, and the signal's reason.
+ * @throws RedisUnavailableError, InvalidInputError for a Redis that would lose jobs, NewerReleaseError or OlderReleaseError for one whose jobs are kept in another way, and the
+ * signal's reason.
  */
 export async function connect(config: RedisConfig, keys: Keys, stopped: AbortSignal): Promise<Connections> {
   const [redis, blocking, subscriber] = [createRedis(config, 'commands'), createRedis(config, 'blocking'), createRedis(config, 'subscriber')]
@@ -27,6 +28,7 @@ export async function connect(config: RedisConfig, keys: Keys, stopped: AbortSig
     await assertRedisSuitable(redis)
     await assertPrimary(redis, config, patienceMs)
     await assertRights(config, keys)
+    await assertLayout(redis, keys)
   })()
   try {
     await untilAborted(looked, stopped)

@@ -218,6 +218,10 @@ export class Consumer {
       log,
       now,
     })
+    const leaveBySelf = () => {
+      if (options.onLeave === undefined) this.stop().catch((error: unknown) => log.error({ message: errorMessage(error) }, 'the consumer has left, and not all of it is closed'))
+      else options.onLeave()
+    }
     const announcer: Announcer = new Announcer({
       consumer: this.id,
       roster: new Roster(redis, keys),
@@ -231,6 +235,7 @@ export class Consumer {
       leaseMs: settings.leaseMs,
       startedAtMs: now(),
       onTurn: watch('announcer', settings.leaseMs),
+      onNewer: () => leaveBySelf(),
       onLost: () => metrics.add('cicd.system.errors', ['redis', 'lost-writes']),
       log,
     })
@@ -317,8 +322,7 @@ export class Consumer {
       relisting,
       onLeave: ({ by, reason }) => {
         log.info({ by, reason }, 'an operator wants this consumer to leave')
-        if (options.onLeave === undefined) this.stop().catch((error: unknown) => log.error({ message: errorMessage(error) }, 'the consumer has left, and not all of it is closed'))
-        else options.onLeave()
+        leaveBySelf()
       },
       takeJob: (token) => worker.takeJob(token),
       jobIn: (given, token) => worker.jobIn(given, token),

@@ -43,6 +43,7 @@ const statuses: Partial<Readonly<Record<ErrorCode, number>>> = {
   SWY_REDIS_UNAVAILABLE: 503,
   SWY_QUEUE_CLOSED: 503,
   SWY_NEWER_RELEASE: 503,
+  SWY_OLDER_RELEASE: 503,
   // Of the artifact store: its key, its settings.
   SWY_CONSUMER_KEY_REFUSED: 503,
   SWY_CONSUMER_CONFIGURATION: 503,

@@ -110,11 +110,19 @@ export class FenceLostError extends SwitchyardError {
 
 /**
  * Thrown for a queued spec, a run record or a result that a newer release wrote and this one can't read. In a rolling deploy
- * the job is left to a consumer that can; it never fails for it.
+ * the job is left to a consumer that can; it never fails for it. Also where all that Redis holds is laid out by a newer release: nothing was written then.
  */
 export class NewerReleaseError extends SwitchyardError {
   override readonly name = 'NewerReleaseError'
   override readonly code = 'SWY_NEWER_RELEASE'
+}
+
+/**
+ * Thrown where an older release has jobs at this Redis that this one can't go on with. Nothing was written; let them end with that release first.
+ */
+export class OlderReleaseError extends SwitchyardError {
+  override readonly name = 'OlderReleaseError'
+  override readonly code = 'SWY_OLDER_RELEASE'
 }
 
 /**

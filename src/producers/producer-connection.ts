@@ -2,6 +2,7 @@ import { Queue } from 'bullmq'
 import type { Redis } from 'ioredis'
 import { QueueClosedError, RedisUnavailableError } from '../job/errors.js'
 import {
+  assertLayout,
   assertRightsOn,
   createRedis,
   isUnavailability,
@@ -96,7 +97,9 @@ export class ProducerConnection {
   }
 
   async #connect(redis: Redis): Promise<Connected> {
+    // One after the other: rights are asked for in a transaction that is discarded.
     await assertRightsOn(redis, this.config, this.keys)
+    await assertLayout(redis, this.keys)
     return await connectTo(redis, this.keys, this.retentionMs, this.metrics)
   }
 }

@@ -114,6 +114,16 @@ export class Keys {
     return `${this.prefix}:ledger`
   }
 
+  /** String: how everything here is laid out; see `layout`. */
+  layout(): string {
+    return `${this.prefix}::layout`
+  }
+
+  /** Hashes of a queue's jobs that wait, or are in hand, of releases from before that was said. No later one has a hash there. */
+  unsaidLayout(): string[] {
+    return ['of', 'held'].map((part) => `${this.ready()}:${this.queueName}:${part}`)
+  }
+
   /** Sorted set: the live consumers, by when they are believed no longer. What they say stands behind it. */
   consumers(): string {
     return `${this.prefix}:consumers`

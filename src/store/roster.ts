@@ -1,6 +1,7 @@
 import type { Redis } from 'ioredis'
 import { z } from 'zod'
 import type { Keys } from './keys.js'
+import { layout, newerLayout } from './layout.js'
 import { redisNowMs } from './redis-time.js'
 import { parseShares, type TenantShare } from './tenant-shares.js'
 import { runScript } from './scripts.js'
@@ -43,7 +44,7 @@ const saidSchema = z.object({
   draining: z.boolean().default(false),
   ttlMs: z.number().nullable().default(null),
 })
-const announceReply = z.tuple([z.string(), z.number(), z.array(z.string()), z.string(), z.number()])
+const announceReply = z.union([z.tuple([z.literal('newer'), z.string()]), z.tuple([z.string(), z.number(), z.array(z.string()), z.string(), z.number()])])
 /** Which announcement of its process it is, and when it was made; nothing of a release that does not say so. */
 const numberedSchema = z.object({ number: z.number(), atMs: z.number() })
 
@@ -128,18 +129,21 @@ export class Roster {
    * Says what a consumer has, for `ttlMs`; one command.
    * @returns the tenants' shares that hold for the deployment, null for none; the names of the providers that its live consumers have; and what Redis has lost,
    * where it no longer knows the announcement before; null where it does.
+   * @throws NewerReleaseError when a newer release lays out otherwise what Redis holds.
    */
   async announce({ consumer, profileId, profile, troubles, full = false, startedAtMs, shares, ...about }: Announcement, ttlMs: number): Promise<{ shares: SharesInForce | null; providers: string[]; lost: LostWrites | null }> {
     const number = ++this.number
     const said = { profile: profileId, queue: profile.queue, release: profile.release, troubles, full, startedAtMs, ...about, ttlMs, number, atMs: Date.now() }
-    const [json, sinceMs, providers, before, redisMs] = announceReply.parse(
+    const reply = announceReply.parse(
       await runScript(
         this.redis,
         'roster-announce',
-        [this.keys.consumers(), this.keys.ready()],
-        [consumer, ttlMs, JSON.stringify(said), profileId, JSON.stringify(profile), shares === null ? '' : JSON.stringify(shares.shares), shares?.sinceMs ?? ''],
+        [this.keys.consumers(), this.keys.ready(), this.keys.layout()],
+        [consumer, ttlMs, JSON.stringify(said), profileId, JSON.stringify(profile), shares === null ? '' : JSON.stringify(shares.shares), shares?.sinceMs ?? '', layout],
       ),
     )
+    if (reply.length === 2) throw newerLayout(this.keys, reply[1])
+    const [json, sinceMs, providers, before, redisMs] = reply
     const lost = lostSince(this.acknowledged?.consumer === consumer ? this.acknowledged : null, before, redisMs, ttlMs)
     this.acknowledged = { consumer, number, redisMs }
     return { shares: json === '' ? null : { shares: parseShares(json), sinceMs }, providers, lost }

@@ -1,6 +1,7 @@
 import { Redis } from 'ioredis'
-import { afterEach, beforeEach, expect, it } from 'vitest'
+import { afterEach, beforeEach, expect, it, vi } from 'vitest'
 import type { RunRecord } from '../../src/job/run-record.js'
+import { AgentQueue } from '../../src/producers/index.js'
 import { Keys, RunStore } from '../../src/store/index.js'
 import { replaceRecord } from '../store/fixture.js'
 import { startDeployment, until, type Deployment } from './deployment.js'
@@ -70,4 +71,30 @@ it('a spec with fields that are not known is left to a consumer that knows them,
   await redis.hset(jobKey, 'data', plain)
   await deployment.startConsumer()
   expect(await job.result({ timeoutMs: 150_000 })).toMatchObject({ status: 'succeeded' })
+})
+
+it('what a newer release lays out otherwise is left alone, by who runs already too', async () => {
+  const leaves = vi.fn()
+  const consumer = await deployment.startConsumer({ onLeave: leaves })
+  expect(await redis.get(keys.layout())).toBe('1')
+  await redis.set(keys.layout(), '2')
+  await until('it to leave', () => leaves.mock.calls.length > 0)
+  await consumer.stop()
+  expect(leaves).toHaveBeenCalledTimes(1)
+  const held = await redis.keys('*')
+  const refusal = { code: 'SWY_NEWER_RELEASE', message: expect.stringMatching(/layout 2, and this one knows 1\); update this process$/) as string }
+  await expect(deployment.startConsumer()).rejects.toMatchObject(refusal)
+  const producer = new AgentQueue({ redis: { url: deployment.redis.url } })
+  await expect(producer.enqueue({ repository: 'acme/web', steps: ['true'] })).rejects.toMatchObject(refusal)
+  await producer.close()
+  expect((await redis.keys('*')).toSorted()).toEqual(held.toSorted())
+})
+
+it('jobs that were laid out otherwise before that was said are not run twice', async () => {
+  await redis.hset(keys.unsaidLayout()[0]!, 'job', '{}')
+  await expect(deployment.startConsumer()).rejects.toMatchObject({ code: 'SWY_OLDER_RELEASE', message: expect.stringContaining('the queue "agents" (prefix "{switchyard}")') as string })
+  // A tenant of that name, whose cap keeps its jobs, is none.
+  await redis.del(...keys.unsaidLayout())
+  await redis.zadd(keys.unsaidLayout()[0]!, 1, 'job')
+  await deployment.startConsumer()
 })

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import { hostname } from 'node:os'
 import type { Logger } from 'pino'
-import { errorMessage } from '../../job/errors.js'
+import { errorMessage, NewerReleaseError } from '../../job/errors.js'
 import { heeded, type Means, type Roster, type SharesInForce } from '../../store/index.js'
 import type { KeyHealth } from '../key-health.js'
 import type { PlacementPolicy } from '../placing/placement.js'
@@ -27,6 +27,8 @@ export interface AnnouncerParts {
   readonly startedAtMs: number
   /** Told after each announcement, also one that failed. */
   readonly onTurn?: (() => void) | undefined
+  /** A newer release lays out otherwise what Redis holds: this consumer must leave it alone. */
+  readonly onNewer?: (() => void) | undefined
   /** Redis has lost writes. */
   readonly onLost?: (() => void) | undefined
   readonly log: Logger
@@ -58,7 +60,11 @@ export class Announcer {
     this.meansKnown = null
     this.underWay = this.underWay.then(async () => {
       if (this.stopped) return
-      await this.tell().catch((error: unknown) => this.parts.log.warn({ message: errorMessage(error) }, 'consumer not announced; tried again'))
+      await this.tell().catch((error: unknown) => {
+        const newer = error instanceof NewerReleaseError
+        this.parts.log[newer ? 'error' : 'warn']({ message: errorMessage(error) }, newer ? 'this consumer leaves Redis to a newer release' : 'consumer not announced; tried again')
+        if (newer && !this.draining) this.parts.onNewer?.()
+      })
       this.parts.onTurn?.()
     })
     await this.underWay

@@ -4,13 +4,19 @@
 --   C:said       hash: consumer id -> JSON, for people (src/store/roster.ts)
 --   C:live       sorted set: profile id -> ms until which some consumer with it is believed
 --   C:profile    hash: profile id -> JSON { queue, release, providers, secrets }
+-- KEYS[3] says how everything is laid out.
 -- ARGV: consumer id, for how many ms, what it says as JSON, profile id, profile as JSON, the tenants' shares that it knows as JSON or '', since when
---       they hold in ms, '' for now. Returns {the shares that hold as JSON or '', since when, the providers that live consumers of this queue have, what this
+--       they hold in ms, '' for now, the layout that it knows. Returns {'newer', layout} where that is not the one, and nothing was written; else {the shares that hold as JSON or '', since when, the providers that live consumers of this queue have, what this
 --       consumer had said before as JSON or '', Redis' time in ms}.
 local C, R = KEYS[1], KEYS[2]
 local id, ttl, profile = ARGV[1], tonumber(ARGV[2]), ARGV[4]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
+
+local layout = redis.call('GET', KEYS[3])
+if layout and tonumber(layout) > tonumber(ARGV[8]) then return { 'newer', layout } end
+-- At each, for a Redis that has lost it.
+if not layout then redis.call('SET', KEYS[3], ARGV[8]) end
 
 -- Before it goes because its time is over: a Redis that went back knows by this what it has lost.
 local before = redis.call('HGET', C .. ':said', id) or ''
