@@ -211,7 +211,12 @@ class SandboxRunner implements Runner {
 
   async readArtifacts(files: Parameters<Runner['readArtifacts']>[0], take: Parameters<Runner['readArtifacts']>[1], options: RunnerCallOptions): Promise<void> {
     const deadline = this.#calls.deadline(options)
-    const left = () => this.#calls.until(deadline, options)
+    // One call that is never answered takes a part of the time, and not all of it.
+    const callMs = Math.min(longestArtifactCallMs, options.timeoutMs / 4)
+    const left = (): RunnerCallOptions => {
+      const until = this.#calls.until(deadline, options)
+      return { ...until, timeoutMs: Math.min(until.timeoutMs, callMs) }
+    }
     const isSmall = ({ sizeBytes }: ListedArtifact) => sizeBytes <= smallArtifactBytes
     for (const group of artifactGroups(files.filter(isSmall), this.#calls.maxTextBytes)) {
       const call: Call = { verb: 'artifacts-read', args: [limitOf(left()), ...group.flatMap(({ path, sizeBytes }) => [String(sizeBytes), path])] }
@@ -233,6 +238,9 @@ class SandboxRunner implements Runner {
     if (!shaPattern.test(sha)) throw this.#calls.invalid(`${field}: "${sha}" must be a commit's full sha, 40 hexadecimal digits`)
   }
 }
+
+/** Each brings a few MiB at most. */
+const longestArtifactCallMs = 30_000
 
 /** The agent's HEAD; null when it has none. */
 function headOf(answer: Answer): string | null {

@@ -25,7 +25,7 @@ let s3: S3Server
 let store: ArtifactStore
 let running: Consumer[] = []
 /** Told of each call into a sandbox, before it is made; what it throws the provider throws. */
-let onExec: (script: string) => void = () => undefined
+let onExec: (script: string, timeoutMs: number) => void = () => undefined
 
 const credentials = () => ({ ARTIFACTS_KEY: s3.key.accessKeyId, ARTIFACTS_SECRET: s3.key.secretAccessKey })
 const s3Config = (limits: object = {}) => ({ s3: { bucket: s3.bucket, region: s3.region, endpoint: s3.url, accessKeyIdEnv: 'ARTIFACTS_KEY', secretAccessKeyEnv: 'ARTIFACTS_SECRET' }, ...limits })
@@ -51,7 +51,7 @@ async function consumer(options: Parameters<Deployment['startConsumer']>[0] = {}
     limit: { sandboxes: 2 },
     provider: altered(provider, {
       exec: async (id, command, call) => {
-        onExec(command.script)
+        onExec(command.script, call.timeoutMs)
         return provider.exec(id, command, call)
       },
     }),
@@ -110,6 +110,21 @@ it('are stored with size, type and digest, ignored ones too, listed in the resul
   await expect(download([{ ...links[3]!, link: links[1]!.link }], target)).rejects.toThrow(/is not what was stored/)
   expect(await readdir(target)).toEqual(['coverage', 'report.html'])
   await rm(target, { recursive: true, maxRetries: 10 })
+})
+
+it('are had though a call for each of them is never answered: one takes a part of the time, and not all of it', { timeout: 600_000 }, async () => {
+  await consumer()
+  const given = new Map<string, number>()
+  onExec = (script, callMs) => {
+    const verb = /' '(artifacts[a-z-]*)'/.exec(script)?.[1]
+    if (verb === undefined || given.has(verb)) return
+    given.set(verb, callMs)
+    throw new InfrastructureError({ kind: 'timeout', source: 'local-a', message: 'no answer in time' })
+  }
+  const { result } = await resultOf({ steps: ['echo small > small.log; head -c 300000 /dev/zero > large.log'], artifacts: ['*.log'], push: false })
+  expect([pathsOf(result), missedOf(result)]).toEqual([['large.log', 'small.log'], {}])
+  // Of two minutes.
+  expect([...given].map(([verb, callMs]) => [verb, Math.ceil(callMs / 30_000) * 30])).toEqual([['artifacts', 60], ['artifacts-read', 30], ['artifacts-piece', 30]])
 })
 
 it('are those of a job that failed, that was cancelled, and whose time was up, too', { timeout: 600_000 }, async () => {

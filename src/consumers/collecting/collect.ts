@@ -98,7 +98,8 @@ async function readSandbox({ ctx, patterns, collection, signal, leftMs, found }:
   const { runner } = ctx.sandbox()
   const { settings, artifacts } = ctx.shared
   const most = artifacts?.limits.maxFiles ?? 1
-  const listing = await runner.listArtifacts({ patterns, most }, { timeoutMs: Math.min(leftMs(), settings.gitTimeoutMs), signal })
+  // A listing that is never answered leaves the time for another.
+  const listing = await runner.listArtifacts({ patterns, most }, { timeoutMs: Math.min(Math.ceil(leftMs() / 2), settings.gitTimeoutMs), signal })
   const named = new NamedPaths(patterns, signal)
   const note = async (path: string) => {
     for (const pattern of [...(await named.patternsOf(path)), ...patterns.filter((each) => each.startsWith(path))]) found.add(pattern)
