@@ -47,3 +47,16 @@ describe('a refusal that a sandbox tells of', () => {
     expect(await owners(phase, takes)).toEqual(expected)
   })
 })
+
+// One call too many gave the sandbox up, with the work since its last checkpoint.
+it('a provider that limits calls into a sandbox is asked whether it lives at once, and one that limits this too says nothing against it', async () => {
+  const limited = (message: string) => new InfrastructureError({ kind: 'rate-limited', source: 'p', message, retryAfterMs: 1_000 })
+  for (const get of [() => Promise.resolve({ id: 's' }), () => Promise.reject(limited('p: get: too many calls'))]) {
+    const ctx = run('pushing')
+    Object.assign(ctx.shared, { providers: new Map([['p', { provider: { get } }]]) })
+    expect(await examine(ctx, limited('p: exec: too many calls'), 1)).toMatchObject({ lives: true, origin: 'exec', error: { kind: 'rate-limited', owner: 'provider-data-plane' } })
+  }
+  const ctx = run('pushing')
+  Object.assign(ctx.shared, { providers: new Map([['p', { provider: { get: () => Promise.resolve(undefined) } }]]) })
+  expect(await examine(ctx, limited('p: exec: too many calls'), 1)).toMatchObject({ lives: false, error: { kind: 'sandbox-lost' } })
+})

@@ -78,7 +78,8 @@ async function stateOfSandbox(ctx: RunContext, error: InfrastructureError, tries
   const { sandbox } = ctx.record
   const provider = sandbox === null ? undefined : ctx.shared.providers.get(sandbox.provider)?.provider
   const unreachable = error.owner === 'provider-data-plane' || (error.owner === 'sandbox' && error.kind !== 'sandbox-lost')
-  if (sandbox === null || provider === undefined || !unreachable || (tries < 2 && error.kind !== 'provider-down')) return { error, lives: false }
+  const isAskedAtOnce = error.kind === 'provider-down' || error.kind === 'rate-limited'
+  if (sandbox === null || provider === undefined || !unreachable || (tries < 2 && !isAskedAtOnce)) return { error, lives: false }
   try {
     const found = await provider.get(sandbox.id, { timeoutMs: ctx.shared.settings.callTimeoutMs, signal: ctx.aftermath })
     if (found !== undefined) return { error, lives: true }
@@ -86,6 +87,8 @@ async function stateOfSandbox(ctx: RunContext, error: InfrastructureError, tries
     return { error: new InfrastructureError({ kind: 'sandbox-lost', owner: 'sandbox', source: sandbox.provider, message, cause: error }), lives: false }
   } catch (probeError) {
     ctx.aftermath.throwIfAborted()
+    // A provider that limits calls is there, and says nothing against the sandbox.
+    if (probeError instanceof InfrastructureError && probeError.kind === 'rate-limited') return { error, lives: true }
     return { error: probeError instanceof InfrastructureError ? attributed(probeError, 'create') : error, lives: false }
   }
 }

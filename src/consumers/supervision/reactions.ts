@@ -12,7 +12,7 @@ import type { ProviderReport } from '../../store/slot-ledger.js'
  * | job | fails | nobody |
  * | sandbox | lost: goes on in another. Refuses or answers nonsense: tried again, then given up for another; the second sandbox in a row that breaks within the same step fails the job, whose commands break them | nobody |
  * | provider, create | goes elsewhere; at once when it is full, limits calls or is down, else after three tries. A request that it calls `invalid` fails | its ledger: room, rate, breaker |
- * | provider, data plane | waits while the provider says that the sandbox lives, for `patienceMs` at most, then goes elsewhere | its ledger, once the sandbox has answered nothing for a while (`SandboxAnswers`) |
+ * | provider, data plane | waits while the provider says that the sandbox lives, or limits calls, for `patienceMs` at most, then goes elsewhere | its ledger, once the sandbox has answered nothing for a while (`SandboxAnswers`) |
  * | git host, this repository | a token that is refused is minted anew, once; then the job fails | nobody |
  * | git host | waits for it, ten minutes at most: the work can't go elsewhere | its breaker (`GitBreaker`) |
  * | consumer, keys | goes to another provider; fails, after one more try, where only this git host will do | this consumer |
@@ -125,7 +125,8 @@ function createReaction(error: OwnedError, context: ErrorContext): Reaction {
     case 'capacity':
     case 'rate-limited':
     case 'auth':
-      return moved(error, context, true)
+      // What it refuses there was not made; of a sandbox that exists it says nothing.
+      return moved(error, context, context.origin === 'create')
     case 'sandbox-lost':
       return moved(error, context, true)
     case 'provider-down':
