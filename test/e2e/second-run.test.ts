@@ -2,7 +2,7 @@ import { Queue } from 'bullmq'
 import { Redis } from 'ioredis'
 import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from 'vitest'
 import { Keys } from '../../src/store/index.js'
-import { git, startDeployment, until, type Deployment } from './deployment.js'
+import { altered, git, startDeployment, until, type Deployment } from './deployment.js'
 
 // A job is run again from the board, by BullMQ's own retry.
 let deployment: Deployment
@@ -109,19 +109,21 @@ it('that is cancelled before it is taken has the result of that, and a log of it
   expect(text).toBe('')
 })
 
+async function pushTo(folder: string, branch: string, ephemeral: boolean): Promise<void> {
+  const access = await deployment.host.writeAccess('acme/web', { branch })
+  const target = new URL(ephemeral ? access.url : access.url.replace('+ephemeral.git', '.git'))
+  target.username = access.username
+  target.password = access.token
+  await git(folder, 'push', '-q', target.href, `HEAD:refs/heads/${branch}`)
+}
+
 it('as one that Redis has lost: commits of that one stay where they are, and this one has checkpoints and a branch beside them', async () => {
   const job = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['date +%s%N > f', 'date +%s%N > g'], checkpoint: { everySeconds: 60 } })
   const lost = [`agent/${job.jobId}`, `checkpoint/${job.jobId}-1.1`]
   const folder = await deployment.checkout('acme/web', 'main', false)
   await git(folder, 'commit', '-q', '--allow-empty', '-m', 'Lost')
   const sha = await git(folder, 'rev-parse', 'HEAD')
-  for (const branch of lost) {
-    const access = await deployment.host.writeAccess('acme/web', { branch })
-    const target = new URL(access.url)
-    target.username = access.username
-    target.password = access.token
-    await git(folder, 'push', '-q', target.href, `HEAD:refs/heads/${branch}`)
-  }
+  for (const branch of lost) await pushTo(folder, branch, true)
   await deployment.startConsumer()
   expect(await job.result({ timeoutMs: 150_000 })).toMatchObject({ status: 'succeeded', branch: `${lost[0]}.2` })
   let text = ''
@@ -134,4 +136,21 @@ it('as one that Redis has lost: commits of that one stay where they are, and thi
   // The other may be a branch that a job of the same id was to keep.
   const due = await redis.zrange(new Keys().branches(), '0', '-1')
   expect(due.map((member) => member.split(/[\s"]/).find((part) => part.startsWith('agent/')))).toEqual([`${lost[0]}.2`])
+})
+
+it('as one that Redis has lost and that was promoted: the conflict says whose promotion stands', async () => {
+  const job = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['date +%s%N > f'], promote: { to: 'done', strategy: 'ff_only' } })
+  const folder = await deployment.checkout('acme/web', 'main', false)
+  await git(folder, 'commit', '-q', '--allow-empty', '-m', 'Lost')
+  const sha = await git(folder, 'rev-parse', 'HEAD')
+  const { host } = deployment
+  await pushTo(folder, `agent/${job.jobId}`, true)
+  const promote: typeof host.promote = async (...given) => {
+    await pushTo(folder, 'done', false)
+    return await host.promote(...given)
+  }
+  await deployment.startConsumer({ git: altered(host, { promote }) })
+  const { status, error } = await job.result({ timeoutMs: 150_000 })
+  expect(status).toBe('failed')
+  expect(error).toMatchObject({ kind: 'conflict', message: expect.stringContaining(`"done" stands at ${sha}, to where a run of this job that Redis has lost had promoted it (from "agent/${job.jobId}")`) as string })
 })

@@ -1,4 +1,5 @@
-import { InfrastructureError, PromotionConflictError } from '../../../job/errors.js'
+import type { GitCallOptions } from '../../../git/host.js'
+import { errorMessage, InfrastructureError, PromotionConflictError } from '../../../job/errors.js'
 import { workBranch } from '../../../job/names.js'
 import type { Promotion } from '../../../job/result.js'
 import type { RunRecord } from '../../../job/run-record.js'
@@ -34,8 +35,8 @@ export async function promoting(ctx: RunContext, signal: AbortSignal): Promise<v
     expectedTargetSha,
     message: `Merge job ${ctx.jobId} into ${promote.to}`,
   }
-  const promoted = await git.promote(request, options).catch((error: unknown) => {
-    throw error instanceof PromotionConflictError ? withReason(error, ctx.record, promote) : error
+  const promoted = await git.promote(request, options).catch(async (error: unknown) => {
+    throw error instanceof PromotionConflictError ? ((await promotedByLost(ctx, promote, options)) ?? withReason(error, ctx.record, promote)) : error
   })
   // A fast-forward to what the target holds already moves nothing; work that went back behind it is not on it as it is.
   if (promote.strategy === 'ff_only' && !ctx.record.descends && promoted.sha !== finalCommit) throw rewritten(ctx.record, promote)
@@ -69,6 +70,28 @@ async function requesting(ctx: RunContext, signal: AbortSignal): Promise<void> {
   const pullRequest = opened === null ? null : { ...opened, problems: opened.problems.map((problem) => ctx.secrets.patterns.mask(problem).slice(0, 500)) }
   await ctx.say(pullRequest === null ? `no pull request was opened: "${request.head}" has nothing that its base does not have` : [`pull request ${pullRequest.action}: ${pullRequest.url}`, ...pullRequest.problems].join('; '))
   await ctx.update({ pullRequest, phase: 'closing' })
+}
+
+/**
+ * The conflict with a promotion of this very job's: Redis went back to before the run that made it had ended, and whoever was told of its success is to learn
+ * that it stands. Null where the target was moved by anybody else, or the host does not say now.
+ */
+async function promotedByLost(ctx: RunContext, { to }: Promote, options: GitCallOptions): Promise<PromotionConflictError | null> {
+  const { git, log } = ctx.shared
+  const { repository } = ctx.spec
+  const lost = (ctx.record.takenBranches ?? []).filter((branch) => branch.startsWith('agent/'))
+  if (lost.length === 0) return null
+  try {
+    const [head, ...heads] = await Promise.all([git.branchHead(repository, { name: to, ephemeral: false }, options), ...lost.map((name) => git.branchHead(repository, { name, ephemeral: git.ephemeral }, options))])
+    const branch = head === null ? undefined : lost[heads.indexOf(head)]
+    if (head === null || branch === undefined) return null
+    return new PromotionConflictError(
+      `promote.to: "${to}" stands at ${head}, to where a run of this job that Redis has lost had promoted it (from "${branch}"): that work stays there, and what this run did stays on "${workBranch(ctx.record)}"; look at both, and move "${to}" by hand where the second is wanted`,
+    )
+  } catch (error) {
+    log.warn({ jobId: ctx.jobId, message: errorMessage(error) }, 'it was not found out who had moved the promotion’s target')
+    return null
+  }
 }
 
 type Promote = Pick<NonNullable<JobSpec['promote']>, 'to' | 'strategy'>
