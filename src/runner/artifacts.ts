@@ -69,12 +69,13 @@ export function* artifactGroups(files: readonly ListedArtifact[], maxTextBytes: 
   if (group.length > 0) yield group
 }
 
-/** The contents of a group, in its order; null for what is gone. @throws MalformedAnswer for more than was asked for. */
-export function artifactContents(answer: Answer, group: readonly ListedArtifact[]): (Buffer | null)[] {
+/** The contents of a group, in its order; null for what is gone, "unfinished" for what could not be read to its end. @throws MalformedAnswer for more than was asked for. */
+export function artifactContents(answer: Answer, group: readonly ListedArtifact[]): (Buffer | null | 'unfinished')[] {
   const lines = (answer.blobs.get('files')?.toString('latin1') ?? '').split('\n')
   if (lines.length !== group.length + 1) throw new MalformedAnswer('it holds other files than were asked for')
   return group.map(({ sizeBytes }, index) => {
     if (lines[index] === '-') return null
+    if (lines[index]?.includes('!') === true) return 'unfinished'
     const content = Buffer.from(lines[index] ?? '', 'base64')
     if (content.length > sizeBytes) throw new MalformedAnswer('it holds more of a file than was asked for')
     return content
@@ -93,7 +94,7 @@ export async function* artifactPieces({ path, sizeBytes }: ListedArtifact, sourc
       return bytes
     })
     const expected = Math.min(pieceBlocks * blockBytes, sizeBytes - block * blockBytes)
-    if (piece.length < expected) throw new InfrastructureError({ kind: 'invalid', owner: 'job', source, message: `${source}: "${path}" became shorter while it was read` })
+    if (piece.length < expected) throw new InfrastructureError({ kind: 'invalid', owner: 'job', source, message: `${source}: "${path}" became shorter while it was read, or could not be read to its end` })
     yield piece.subarray(0, expected)
   }
 }

@@ -218,12 +218,18 @@ class SandboxRunner implements Runner {
       return { ...until, timeoutMs: Math.min(until.timeoutMs, callMs) }
     }
     const isSmall = ({ sizeBytes }: ListedArtifact) => sizeBytes <= smallArtifactBytes
+    // Each by itself says what is wrong with it.
+    const byPieces = files.filter((each) => !isSmall(each))
     for (const group of artifactGroups(files.filter(isSmall), this.#calls.maxTextBytes)) {
       const call: Call = { verb: 'artifacts-read', args: [limitOf(left()), ...group.flatMap(({ path, sizeBytes }) => [String(sizeBytes), path])] }
       const contents = await this.#calls.call(call, left(), (answer) => artifactContents(answer, group))
-      for (const [index, file] of group.entries()) await take(file, onePiece(contents[index] ?? null))
+      for (const [index, file] of group.entries()) {
+        const content = contents[index] ?? null
+        if (content === 'unfinished') byPieces.push(file)
+        else await take(file, onePiece(content))
+      }
     }
-    for (const file of files.filter((each) => !isSmall(each))) {
+    for (const file of byPieces) {
       const call = (block: number, blocks: number): Call => ({ verb: 'artifacts-piece', args: [limitOf(left()), String(block), String(blocks), file.path] })
       const pieces = artifactPieces(file, this.#options.provider.name, (block, blocks, read) => this.#calls.call(call(block, blocks), left(), read))
       await take(file, pieces)

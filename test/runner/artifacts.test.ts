@@ -1,7 +1,8 @@
 import { execFileSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
-import { appendFile, chmod, mkdir, rename, rm, symlink, truncate, writeFile } from 'node:fs/promises'
+import { appendFile, chmod, mkdir, mkdtemp, rename, rm, symlink, truncate, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
+import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { InfrastructureError } from '../../src/job/errors.js'
@@ -115,6 +116,24 @@ it('are as many as may be, however many there are', { timeout: 60_000 }, async (
     expect(listing.files.length).toBeLessThanOrEqual(50)
     // Many that nobody asked for are no matter.
     expect(await runner.listArtifacts({ patterns: ['a/file', 'a/*-20000.txt'], most: 2 }, callOptions)).toMatchObject({ more: false, files: [{ path: 'a/file' }, { path: 'a/file-with-a-rather-long-name-20000.txt' }] })
+  } finally {
+    await sandbox.close()
+  }
+})
+
+it('that can’t be read to their end are not taken for shorter ones, and are no other file’s matter', async () => {
+  const { sandbox, runner } = await sandboxWith({ 'a.txt': 'whole', 'b.txt': 'all of it', 'c.txt': 'whole' })
+  try {
+    const { files } = await runner.listArtifacts({ patterns: ['*.txt'], most: 9 }, callOptions)
+    // What a disk does that breaks, or that takes longer than there is time.
+    const broken = (real: string) => `#!/bin/sh\ncase $* in *b.txt*) printf 'all'; exit 1 ;; esac\nexec ${real} "$@"\n`
+    const programs = await mkdtemp(join(tmpdir(), 'switchyard-programs-'))
+    for (const name of ['head', 'dd']) await writeFile(join(programs, name), broken(execFileSync('which', [name]).toString().trim()), { mode: 0o755 })
+    sandbox.env['PATH'] = `${programs}:${process.env['PATH'] ?? ''}`
+    const got = await readAll(runner, files)
+    expect([got.get('a.txt'), got.get('c.txt')].map(String)).toEqual(['whole', 'whole'])
+    expect(got.get('b.txt')).toMatch(/became shorter/)
+    await rm(programs, { recursive: true })
   } finally {
     await sandbox.close()
   }

@@ -87,14 +87,17 @@ size_of() {
 
 is_artifact() { [ -f "$repository/$1" ] && [ ! -L "$repository/$1" ] && [ -r "$repository/$1" ] && in_tree "$1"; }
 
-# artifacts_read LIMIT [SIZE PATH]...: the first SIZE bytes of small files, a line of base64 for each; "-" for one that is gone.
+# artifacts_read LIMIT [SIZE PATH]...: the first SIZE bytes of small files, a line of base64 for each; "-" for one that is gone. Of one that could not
+# be read to its end there is a "!" in it.
 artifacts_read() {
   limit=$1
   shift
   git_environment
   begin
   while [ $# -ge 2 ]; do
-    if is_artifact "$2"; then (bounded head -c "$1" "$repository/$2") | base64 | tr -d '\n'; else printf '%s' -; fi
+    if is_artifact "$2"; then
+      { { (bounded head -c "$1" "$repository/$2" 3>&-) || printf '!' >&3; } | base64 | tr -d '\n'; } 3>&1
+    else printf '%s' -; fi
     echo
     shift 2
   done | blob files
