@@ -121,8 +121,9 @@ class SandboxRunner implements Runner {
     await this.#calls.call({ verb: 'stop', args: [key, String(Math.round(graceMs))] }, options, nothing)
   }
 
-  async restore({ paths = [] }: RestoreRequest, options: RunnerCallOptions): Promise<RestoreResult> {
-    const call: Call = { verb: 'restore', args: [limitOf(options), ...paths] }
+  async restore({ paths = [], env = {} }: RestoreRequest, options: RunnerCallOptions): Promise<RestoreResult> {
+    const names = gitNames.filter((name) => env[name] !== undefined)
+    const call: Call = { verb: 'restore', args: [limitOf(options), names.join(' '), ...paths], env: Object.fromEntries(names.map((name) => [`SWITCHYARD_ENV_${name}`, env[name] ?? ''])) }
     return this.#calls.call(call, options, (answer) => ({ restored: textField(answer, 'restored', /^[01]$/) === '1', pathsRestored: numberField(answer, 'paths') > 0, notes: notesOf(answer) }))
   }
 
@@ -244,6 +245,9 @@ class SandboxRunner implements Runner {
     if (!shaPattern.test(sha)) throw this.#calls.invalid(`${field}: "${sha}" must be a commit's full sha, 40 hexadecimal digits`)
   }
 }
+
+/** By these the agent's git finds its filters and the user's configuration; see go_by in sh/step.sh. */
+const gitNames = ['PATH', 'HOME', 'XDG_CONFIG_HOME', 'GIT_CONFIG_GLOBAL']
 
 /** Each brings a few MiB at most. */
 const longestArtifactCallMs = 30_000

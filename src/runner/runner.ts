@@ -177,6 +177,8 @@ export interface CloneResult {
 export interface RestoreRequest {
   /** As of `CloneRequest`. */
   readonly paths?: readonly string[] | undefined
+  /** The environment of the next step: it may say where the user's configuration of git lies. */
+  readonly env?: Readonly<Record<string, string>> | undefined
 }
 
 export interface RestoreResult {

@@ -366,6 +366,34 @@ describe('a checkpoint brings back', () => {
     expect((await gitOk(path, 'diff', '--name-only', repo.base, made.sha)).split('\n')).toEqual(['seen.txt'])
   })
 
+  it('the user’s git configuration to where the job’s own HOME has git look for it, though no command has run yet', async () => {
+    const other = await processSandbox()
+    try {
+      const at = (home: string) => ({ HOME: join(home, 'elsewhere') })
+      await runStep(runner, 'mkdir -p ~; git config --global user.name Agent && echo x > x', { env: at(sandbox.home) })
+      const made = await checkpoint()
+      const next = other.runner()
+      await repo.restore(next, branch, made, [], at(other.home))
+      expect((await runStep(next, 'git config --global user.name', { env: at(other.home) })).stdout.toString()).toBe('Agent\n')
+      expect(await readdir(other.home)).not.toContain('.gitconfig')
+    } finally {
+      await other.close()
+    }
+  })
+
+  it('what the agent did after it removed what the last save had kept, and a git configuration that may not be written to', async () => {
+    const kept = join(sandbox.home, '.switchyard', 'save')
+    await inTree('config', 'first.time', '1')
+    await chmod(file('.git/config'), 0o444)
+    const one = await checkpoint()
+    await inTree('config', 'second.time', '2')
+    const two = await checkpoint(one.sha)
+    await rm(kept, { recursive: true })
+    await inTree('config', 'third.time', '3')
+    const three = await checkpoint(two.sha)
+    await restored(three, async (path) => expect(await gitOk(path, 'config', '--get-regexp', '^(first|second|third)')).toBe('first.time 1\nsecond.time 2\nthird.time 3'))
+  })
+
   it('the files of a repository within whose history no checkpoint can hold, and says so', async () => {
     await mkdir(file('within'))
     await gitOk(file('within'), 'init', '--quiet', '--object-format=sha256')

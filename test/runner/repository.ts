@@ -21,7 +21,7 @@ export interface Repository {
   /** Makes a checkpoint and pushes it to that branch. */
   save(runner: Runner, branch: string, parent: string, more?: Partial<CheckpointRequest>): Promise<CheckpointResult | null>
   /** Restores a checkpoint into a sandbox, as a job that moved. */
-  restore(runner: Runner, branch: string, made: CheckpointResult, paths?: readonly string[]): Promise<RestoreResult>
+  restore(runner: Runner, branch: string, made: CheckpointResult, paths?: readonly string[], env?: Readonly<Record<string, string>>): Promise<RestoreResult>
   /** A bare clone of the job's branches, to look at what arrived. */
   fetched(branch: string): Promise<{ path: string; sha: string }>
   close(): Promise<void>
@@ -61,10 +61,10 @@ export async function repository(): Promise<Repository> {
       const made = await runner.checkpoint(checkpoint(parent, more), callOptions)
       return pushMade(made, async (sha) => runner.push({ sha, branch, access: await branchAccess(branch) }, callOptions))
     },
-    restore: async (runner, branch, made, paths = []) => {
+    restore: async (runner, branch, made, paths = [], env = {}) => {
       const access = await storage.host.readAccess(id, { ephemeral: true })
       await runner.clone({ access, ref: `refs/heads/${branch}`, sha: made.sha, branch: 'work', checkpoint: { ...made, headSha: made.headSha ?? base, baseSha: base }, paths }, callOptions)
-      return runner.restore({ paths }, callOptions)
+      return runner.restore({ paths, env }, callOptions)
     },
     fetched: async (branch) => {
       clones += 1

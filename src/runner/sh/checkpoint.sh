@@ -24,7 +24,7 @@ open_save() {
   [ -s "$work/whole" ] || for file in "$work"/*; do
     case ${file##*/} in last.index | bad) ;; *) rm -rf "$file" ;; esac
   done
-  : >"$work/whole" || fail disk ''
+  { [ -d "$work" ] || mkdir -p "$work"; } && : >"$work/whole" || fail disk ''
   open_agent "$repository" "$work"
   agent_head
   [ -n "$usable" ] || head=$known

@@ -2,10 +2,13 @@
 # Restoring, after setup: what a checkpoint's state holds beside the files. It was written by a sandbox and has lain on the git host, so every
 # name in it is looked at before it becomes a path.
 
-# restore LIMIT PATH...: brings back what "clone" left over. A second time it does nothing.
+# restore LIMIT NAMES PATH...: brings back what "clone" left over. A second time it does nothing. NAMES are the variables that the next step
+# has, each as SWITCHYARD_ENV_NAME: without setup, none has said yet where the user's configuration lies.
 restore() {
   limit=$1
-  shift
+  # shellcheck disable=SC2086 # names
+  go_by $2
+  shift 2
   git_environment
   [ -d "$private" ] || fail no-state "$private"
   lock

@@ -261,7 +261,7 @@ entries_of() {
 configuration() {
   [ -f "$2" ] || return 0
   cmp -s "$2" "$work/config.$1" || {
-    cp "$2" "$work/config.$1" && entries_of "$work/config.$1" | sed "s/^/$1 /" >"$work/config.$1.lines" || fail disk ''
+    cp -f "$2" "$work/config.$1" && entries_of "$work/config.$1" | sed "s/^/$1 /" >"$work/config.$1.lines" || fail disk ''
   }
   cat "$work/config.$1.lines" >>"$work/meta"
 }

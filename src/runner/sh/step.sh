@@ -19,6 +19,14 @@ start() {
   read_ "$key" "$1" "$2" "$3" "$4"
 }
 
+# go_by NAME...: from now on filters are found, and the user's configuration is read, as the agent's own git does it with these variables.
+go_by() {
+  case " $* " in *' PATH '*) printf '%s' "$SWITCHYARD_ENV_PATH" >"$state/step.path" ;; *) gone "$state/step.path" ;; esac
+  case " $* " in *' HOME '*) printf '%s' "$SWITCHYARD_ENV_HOME" >"$state/step.home" ;; *) gone "$state/step.home" ;; esac
+  case " $* " in *' XDG_CONFIG_HOME '*) printf '%s' "$SWITCHYARD_ENV_XDG_CONFIG_HOME" >"$state/step.xdg" ;; *) gone "$state/step.xdg" ;; esac
+  case " $* " in *' GIT_CONFIG_GLOBAL '*) printf '%s' "$SWITCHYARD_ENV_GIT_CONFIG_GLOBAL" >"$state/step.global" ;; *) gone "$state/step.global" ;; esac
+}
+
 start_step() {
   key=$1 cwd=$2 run=$3
   shift 3
@@ -32,11 +40,7 @@ start_step() {
 $run
 END
   fi
-  # Filters are found, and the user's configuration is read, as the agent's own git does it.
-  case " $* " in *' PATH '*) printf '%s' "$SWITCHYARD_ENV_PATH" >"$state/step.path" ;; *) gone "$state/step.path" ;; esac
-  case " $* " in *' HOME '*) printf '%s' "$SWITCHYARD_ENV_HOME" >"$state/step.home" ;; *) gone "$state/step.home" ;; esac
-  case " $* " in *' XDG_CONFIG_HOME '*) printf '%s' "$SWITCHYARD_ENV_XDG_CONFIG_HOME" >"$state/step.xdg" ;; *) gone "$state/step.xdg" ;; esac
-  case " $* " in *' GIT_CONFIG_GLOBAL '*) printf '%s' "$SWITCHYARD_ENV_GIT_CONFIG_GLOBAL" >"$state/step.global" ;; *) gone "$state/step.global" ;; esac
+  go_by "$@"
   # A disk without room for this has none for the step's files either.
   dd if=/dev/zero of="$step/room.$$" bs=16384 count=1 2>/dev/null || {
     rm -f "$step/room.$$" "$step/run.$$"

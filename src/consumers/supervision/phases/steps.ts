@@ -98,7 +98,7 @@ async function saveLast(ctx: RunContext, index: number): Promise<void> {
 
 /** After setup, in a sandbox that began with a checkpoint: what that holds beside its files. In any other, and a second time, it changes nothing. */
 async function restore(ctx: RunContext): Promise<void> {
-  const restored = await ctx.sandbox().runner.restore({ paths: ctx.spec.checkpoint.paths }, { timeoutMs: ctx.shared.settings.gitTimeoutMs, signal: ctx.work })
+  const restored = await ctx.sandbox().runner.restore({ paths: ctx.spec.checkpoint.paths, env: { ...ctx.spec.env, ...ctx.spec.steps[ctx.record.stepIndex]?.env } }, { timeoutMs: ctx.shared.settings.gitTimeoutMs, signal: ctx.work })
   for (const note of restored.notes) await ctx.sayOnce(note)
   // Written with the beginning of the step: whoever starts it runs the same command.
   ctx.amend({ resumes: resumesWithin(ctx.record, restored) })
