@@ -6,6 +6,7 @@ import { InfrastructureError, type InfrastructureErrorKind } from '../../src/job
 import type { JobSpecInput } from '../../src/job/spec.js'
 import type { Provider } from '../../src/providers/provider.js'
 import { monitorRedis } from '../servers/redis-monitor.js'
+import { spanning } from '../whole.js'
 import { altered, startDeployment, until, type Deployment } from './deployment.js'
 
 let deployment: Deployment
@@ -85,10 +86,11 @@ it.each<[string, (deployment: Deployment) => Parameters<Deployment['startConsume
   expect(executed.length / (rounds / 1_000) / 2).toBeLessThan(what === 'a provider that is down' ? 10 : 5)
 })
 
-it.each<[string, InfrastructureErrorKind]>([
+const refusals: [string, InfrastructureErrorKind][] = [
   ['is down', 'provider-down'],
   ['has no room', 'capacity'],
-])('while sixty jobs that have lost their sandboxes wait for a provider that %s, their consumer asks Redis no more often than one job would', async (_what, kind) => {
+]
+it.each(spanning(refusals, 'has no room'))('while sixty jobs that have lost their sandboxes wait for a provider that %s, their consumer asks Redis no more often than one job would', async (_what, kind) => {
   const local = new InMemoryProvider('local-a')
   const settings = { leaseMs: 15_000, stallCheckMs: 5_000, maxJobs: 100 }
   await deployment.startConsumer({ settings, git: inMemoryGitHost, providers: [{ provider: local, limit: { sandboxes: 60 } }] })

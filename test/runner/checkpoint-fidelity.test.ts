@@ -354,7 +354,7 @@ describe('a checkpoint brings back', () => {
     await restored(two, async (path) => expect(await gitOk(join(path, 'src'), 'rev-parse', 'HEAD')).toBe(head))
   })
 
-  it.each(whole ? ['HOME', 'XDG_CONFIG_HOME', 'GIT_CONFIG_GLOBAL'] : ['HOME', 'GIT_CONFIG_GLOBAL'])('the user’s rules where the job’s own %s has git look for them, and no file that these ignore', async (name) => {
+  it.each(whole ? ['HOME', 'XDG_CONFIG_HOME', 'GIT_CONFIG_GLOBAL'] : ['GIT_CONFIG_GLOBAL'])('the user’s rules where the job’s own %s has git look for them, and no file that these ignore', async (name) => {
     const elsewhere = join(sandbox.home, 'elsewhere')
     const env = { [name]: name === 'GIT_CONFIG_GLOBAL' ? join(elsewhere, 'config') : elsewhere }
     const rules = { HOME: '.config/git/ignore', XDG_CONFIG_HOME: 'git/ignore', GIT_CONFIG_GLOBAL: 'ignore' }[name]
