@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs'
 import { gzipSync } from 'node:zlib'
 
 /** The parts in ./sh, one after the other. */
-export const scriptSource = ['base', 'step', 'git', 'agent', 'clone', 'stage', 'state', 'paths', 'checkpoint', 'restore', 'lfs', 'pack', 'artifacts', 'main']
+export const scriptSource = ['base', 'step', 'git', 'agent', 'clone', 'stage', 'state', 'state-git', 'state-tree', 'state-within', 'paths', 'checkpoint', 'restore', 'lfs', 'pack', 'artifacts', 'main']
   .map((part) => readFileSync(new URL(`./sh/${part}.sh`, import.meta.url), 'utf8'))
   .join('')
 

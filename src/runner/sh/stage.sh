@@ -65,7 +65,7 @@ same_file() { ln -f "$1" "$2" 2>/dev/null || cp -p "$1" "$2" || fail disk ''; }
 filters() {
   : >"$work/filters.now"
   : >"$work/filters.gone"
-  # Together with what else says how content is to be written, for state.sh: a line each, with one before the first and after the last.
+  # Together with what else says how content is to be written, for state-tree.sh: a line each, with one before the first and after the last.
   rules=$newline$(agent_ config -z --get-regexp '^(filter\..*\.(clean|process)|core\.(autocrlf|attributesfile|eol|filemode|symlinks))$' 2>/dev/null | tr '\n\0' '\001\n')$newline
   case $rules in *"${newline}filter."*)
     printf '%s' "$rules" | sed -n -e "s/^filter\.\(.*\)\.clean$soh..*/\1/p" -e "s/^filter\.\(.*\)\.process$soh..*/\1/p" | sort -u >"$work/filters.now"
@@ -297,7 +297,7 @@ halve() {
 }
 
 # Repositories within that are no submodules: their files are staged as files. A gitlink would point to what nobody can fetch. Whatever they
-# and linked worktrees hold beside that, goes into the state; see state.sh.
+# and linked worktrees hold beside that, goes into the state; see state-within.sh.
 #   $work/within  lines of KIND and quoted path, for the state
 nested() {
   : >"$work/within"
