@@ -81,13 +81,14 @@ it('what a newer release lays out otherwise is left alone, by who runs already t
   await until('it to leave', () => leaves.mock.calls.length > 0)
   await consumer.stop()
   expect(leaves).toHaveBeenCalledTimes(1)
-  const held = await redis.keys('*')
+  const held = new Set(await redis.keys('*'))
   const refusal = { code: 'SWY_NEWER_RELEASE', message: expect.stringMatching(/layout 2, and this one knows 1\); update this process$/) as string }
   await expect(deployment.startConsumer()).rejects.toMatchObject(refusal)
   const producer = new AgentQueue({ redis: { url: deployment.redis.url } })
   await expect(producer.enqueue({ repository: 'acme/web', steps: ['true'] })).rejects.toMatchObject(refusal)
   await producer.close()
-  expect((await redis.keys('*')).toSorted()).toEqual(held.toSorted())
+  // Some that were there have an end of their own.
+  expect((await redis.keys('*')).filter((key) => !held.has(key))).toEqual([])
 })
 
 it('jobs that were laid out otherwise before that was said are not run twice', async () => {

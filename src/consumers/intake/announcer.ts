@@ -42,6 +42,7 @@ export class Announcer {
   private underWay: Promise<void> = Promise.resolve()
   private stopped = false
   private draining = false
+  private leaving = false
   private meansKnown: { readonly means: Means; readonly untilMs: number } | null = null
 
   constructor(private readonly parts: AnnouncerParts) {
@@ -61,9 +62,16 @@ export class Announcer {
     this.underWay = this.underWay.then(async () => {
       if (this.stopped) return
       await this.tell().catch((error: unknown) => {
-        const newer = error instanceof NewerReleaseError
-        this.parts.log[newer ? 'error' : 'warn']({ message: errorMessage(error) }, newer ? 'this consumer leaves Redis to a newer release' : 'consumer not announced; tried again')
-        if (newer && !this.draining) this.parts.onNewer?.()
+        const message = errorMessage(error)
+        if (!(error instanceof NewerReleaseError)) {
+          this.parts.log.warn({ message }, 'consumer not announced; tried again')
+          return
+        }
+        // Its leaving takes longer than the next announcement.
+        if (this.leaving) return
+        this.leaving = true
+        this.parts.log.error({ message }, 'this consumer leaves Redis to a newer release')
+        if (!this.draining) this.parts.onNewer?.()
       })
       this.parts.onTurn?.()
     })
