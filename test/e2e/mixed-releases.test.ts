@@ -97,5 +97,8 @@ it('jobs that were laid out otherwise before that was said are not run twice', a
   // A tenant of that name, whose cap keeps its jobs, is none.
   await redis.del(...keys.unsaidLayout())
   await redis.zadd(keys.unsaidLayout()[0]!, 1, 'job')
+  // Nor does it stop anybody that something else stands there.
+  await redis.set(keys.layout(), 'noise')
   await deployment.startConsumer()
+  expect(await redis.get(keys.layout())).toBe('1')
 })

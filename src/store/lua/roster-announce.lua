@@ -13,9 +13,9 @@ local id, ttl, profile = ARGV[1], tonumber(ARGV[2]), ARGV[4]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
-local layout = redis.call('GET', KEYS[3])
-if layout and tonumber(layout) > tonumber(ARGV[8]) then return { 'newer', layout } end
--- At each, for a Redis that has lost it.
+local layout = tonumber(redis.call('GET', KEYS[3]))
+if layout and layout > tonumber(ARGV[8]) then return { 'newer', tostring(layout) } end
+-- At each, for a Redis that has lost it, or where something else stands there.
 if not layout then redis.call('SET', KEYS[3], ARGV[8]) end
 
 -- Before it goes because its time is over: a Redis that went back knows by this what it has lost.
