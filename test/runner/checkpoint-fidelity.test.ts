@@ -394,6 +394,18 @@ describe('a checkpoint brings back', () => {
     await restored(three, async (path) => expect(await gitOk(path, 'config', '--get-regexp', '^(first|second|third)')).toBe('first.time 1\nsecond.time 2\nthird.time 3'))
   })
 
+  it('no file in plain text before which a filter stands by now that fails, also where an earlier one held it', async () => {
+    await writeFile(file('secret.env'), 'TOKEN=1\n')
+    const one = await checkpoint()
+    await writeFile(file('.gitattributes'), 'secret.env filter=crypt\n')
+    await inTree('config', 'filter.crypt.clean', 'false')
+    await writeFile(file('secret.env'), 'TOKEN=2\n')
+    const two = await checkpoint(one.sha)
+    expect(two.unsaved.map(({ path }) => path)).toEqual(['secret.env'])
+    const { path } = await repo.fetched(branch)
+    expect(await gitOk(path, 'diff', '--name-only', repo.base, two.sha)).toBe('.gitattributes')
+  })
+
   it('the files of a repository within whose history no checkpoint can hold, and says so', async () => {
     await mkdir(file('within'))
     await gitOk(file('within'), 'init', '--quiet', '--object-format=sha256')

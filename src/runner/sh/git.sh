@@ -68,7 +68,7 @@ take_room() { printf '%65536s' x >"$state/room" || out_of_room; }
 # kept_room: before the answer, whether there was room all the time.
 kept_room() {
   try_room
-  rm -f "$state/room" "$state/more" "${own:-$state}/more"
+  rm -f "$state/room" "$state/more" "${own:-$state}/switchyard.room"
 }
 
 out_of_room() {
@@ -79,17 +79,17 @@ out_of_room() {
 # if_no_room: after something could not be written, ends the call where that is for want of room.
 if_no_room() {
   try_room
-  rm -f "$state/more" "${own:-$state}/more"
+  rm -f "$state/more" "${own:-$state}/switchyard.room"
 }
 
 try_room() {
   [ -f "$state/room" ] && printf '%16384s' x >"$state/more" || out_of_room
   [ -d "$own" ] && [ "$own" != "$private" ] || return 0
   # It may lie on another disk.
-  gone "$own/more"
-  ! printf '%16384s' x >"$own/more" || return 0
-  more=$(dd if=/dev/zero of="$own/more" bs=16384 count=1 2>&1) || ! says_no_room "$more" || {
-    rm -f "$own/more"
+  gone "$own/switchyard.room"
+  ! printf '%16384s' x >"$own/switchyard.room" || return 0
+  more=$(dd if=/dev/zero of="$own/switchyard.room" bs=16384 count=1 2>&1) || ! says_no_room "$more" || {
+    rm -f "$own/switchyard.room"
     out_of_room
   }
 }

@@ -168,8 +168,8 @@ add_all() {
 # Whether git gave up, with $code, at a file that went, or was written to, while it was read: that passes.
 changes_meanwhile() { [ "$code" -eq 135 ] || grep -q -e 'unstable object source' -e 'short read while' -e 'unable to stat .*No such file' "$work/error"; }
 
-# keep_entries: what can't be staged now is as the last save had it, also where the agent's index has never heard of it. What a filter stands
-# before was filtered then.
+# keep_entries: what can't be staged now is as the last save had it, also where the agent's index has never heard of it. Not where a filter stands
+# before it: it may have come since, and what was saved then be the plain text.
 keep_entries() {
   [ -f "$work/last.index" ] || return 0
   agent_ ls-files >"$work/entries.now" 2>/dev/null
@@ -187,7 +187,10 @@ keep_entries() {
       if [ -f "$at/$path" ] || [ -L "$at/$path" ]; then printf '%s\n' "$entry"; fi
     done <"$work/entries.last"
     cat "$work/entries.below"
-  } | agent_ update-index --index-info 2>/dev/null
+  } >"$work/entries.kept"
+  [ -s "$work/entries.kept" ] || return 0
+  cut -f 2- "$work/entries.kept" | agent_ check-attr --stdin filter 2>/dev/null | sed -n 's/: filter: uns[a-z]*$//p' >"$work/entries.free"
+  awk -F"$tab" 'FILENAME ~ /\/entries.free$/ { free[$0] = 1; next } $2 in free' "$work/entries.free" "$work/entries.kept" | agent_ update-index --index-info 2>/dev/null
 }
 
 # left_out: what is still not in the index as the work tree has it. A folder is a repository within.
