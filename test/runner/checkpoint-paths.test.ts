@@ -210,6 +210,12 @@ describe('a folder', () => {
     }
   })
 
+  it('is not taken for written to because its time is still to come', async () => {
+    await run('echo 1 > ~/a.db; echo 1 > ~/a.db-wal; touch -d "2100-01-01" ~/a.db ~/a.db-wal; echo work > work.txt')
+    const { made } = await save(['~/a.db', '~/a.db-wal'])
+    expect([made.holdsPaths, made.notes]).toEqual([true, []])
+  })
+
   it('loses no more than the one file that git never gets to read, and says so also where nothing else has changed', async () => {
     // Nothing in the home is run.
     const programs = join(dirname(sandbox.home), 'with-git')

@@ -59,9 +59,11 @@ state_paths() {
   rounds=0
   while :; do
     rounds=$((rounds + 1))
-    rm -f "$work/path.began"
+    rm -f "$work/path.began" "$work/path.ended"
     read_paths "$@"
-    while IFS= read -r target; do find "$target" -type f -newer "$work/path.began" ! -name '*-shm' 2>/dev/null; done <"$work/path.saved" | head -n 20 >"$work/path.changed"
+    : >"$work/path.ended" || fail disk ''
+    # A time that is still to come is no word of a write.
+    while IFS= read -r target; do find "$target" -type f -newer "$work/path.began" ! -newer "$work/path.ended" ! -name '*-shm' 2>/dev/null; done <"$work/path.saved" | head -n 20 >"$work/path.changed"
     [ -s "$work/path.changed" ] || break
     database=
     while IFS= read -r target; do
