@@ -1,6 +1,6 @@
 import { counted } from './counted.js'
 import { CronExpressionParser } from 'cron-parser'
-import { firstShown, offsetAt, shownAt } from './zone-clock.js'
+import { changeOfOffset, firstShown, offsetAt, shownAt } from './zone-clock.js'
 
 /** What becomes of runs whose time went by while nobody could begin them: the schedule was paused, no consumer or no Redis was there. */
 export type Missed = 'skip' | 'once' | 'all'
@@ -35,9 +35,7 @@ export type Due =
 /** The next time after `afterMs`; null when there is none any more. @throws Error for a cron expression that is none. */
 export function nextSlot(timing: Timing, afterMs: number): number | null {
   if ('everyMs' in timing) return (Math.floor(afterMs / timing.everyMs) + 1) * timing.everyMs
-  const found = next(parse(timing, afterMs))
-  const passedOver = timing.timezone === 'UTC' ? null : nextShown(timing, afterMs)
-  return passedOver === null || (found !== null && found <= passedOver) ? found : passedOver
+  return timing.timezone === 'UTC' ? next(parse(timing, afterMs)) : nextInZone(timing, afterMs)
 }
 
 /** Whether a cron expression's months have one of its days: to look for one that never comes takes the library half a second. @throws Error for one that is none. */
@@ -49,20 +47,39 @@ export function hasDay(cron: string): boolean {
 /** In a leap year. */
 const daysOfMonths = [31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31]
 
-/** Longer than a clock is ever put forward or back by. */
-const changeMs = 3 * 3_600_000
+/** Longer than a clock is ever put forward or back by, and shorter than it then stays so. */
+const changeMs = 26 * 3_600_000
+const secondMs = 1_000
+const hoursOfDay = 24
 
 /**
- * The next time by what the zone's clock shows, or null when it does not show it after `afterMs`. Where a clock is put forward around midnight, as in Cairo and
- * Santiago, the library passes over that day's times.
+ * The next time by what the zone's clock shows. What it leaves out where it is put forward comes as long after that moment as it would have come otherwise; of what it shows twice
+ * where it is put back only the first comes, unless times come in every hour. The library is asked about UTC alone: of other zones it says another next time around such a moment
+ * when it is asked from another one, or one that is over.
  */
-function nextShown(timing: Cron, afterMs: number): number | null {
+function nextInZone(timing: Cron, afterMs: number): number | null {
   const { timezone } = timing
-  // What is left out where it was put forward just now still comes.
-  const fromMs = afterMs + Math.min(offsetAt(afterMs, timezone), offsetAt(afterMs - changeMs, timezone))
-  const shownMs = next(parse({ ...timing, timezone: 'UTC' }, fromMs))
-  const slot = shownMs === null ? null : firstShown(shownMs, timezone)
-  return slot === null || slot <= afterMs ? null : slot
+  const inEveryHour = CronExpressionParser.parse(timing.cron).fields.hour.values.length === hoursOfDay
+  /** The first time at or after a moment at which this offset holds, whenever it ends. */
+  const firstFrom = (fromMs: number, offsetMs: number) => {
+    const shownMs = next(parse({ ...timing, timezone: 'UTC' }, fromMs + offsetMs - secondMs))
+    return shownMs === null ? null : shownMs - offsetMs
+  }
+  for (let fromMs = (Math.floor(afterMs / secondMs) + 1) * secondMs; ; ) {
+    const offsetMs = offsetAt(fromMs, timezone)
+    const beforeMs = offsetAt(fromMs - changeMs, timezone)
+    const changedMs = beforeMs === offsetMs ? fromMs : changeOfOffset(fromMs - changeMs, fromMs, timezone)
+    // Until when its clock leaves out, or shows again, what it would have shown, or has.
+    const changeEndsMs = changedMs + Math.abs(offsetMs - beforeMs)
+    const leftOutMs = offsetMs > beforeMs ? firstFrom(fromMs, beforeMs) : null
+    const shownMs = firstFrom(offsetMs < beforeMs && !inEveryHour ? Math.max(fromMs, changeEndsMs) : fromMs, offsetMs)
+    const foundMs = leftOutMs !== null && leftOutMs < changeEndsMs && (shownMs === null || leftOutMs < shownMs) ? leftOutMs : shownMs
+    if (foundMs === null) return null
+    // Another offset may hold by then: it is looked for again from shortly before, or from where that begins.
+    if (foundMs - fromMs > changeMs) fromMs = foundMs - changeMs
+    else if (offsetAt(foundMs, timezone) === offsetMs) return foundMs
+    else fromMs = changeOfOffset(fromMs, foundMs, timezone)
+  }
 }
 
 /** The times in (`afterMs`, `nowMs`], the earliest first, of many the latest `most`; `more` when there were others before. */

@@ -12,6 +12,25 @@ export function offsetAt(atMs: number, timezone: string): number {
   return shownAt(atMs, timezone) - Math.floor(atMs / 1_000) * 1_000
 }
 
+/** The change of each zone's clock that was looked for last: whoever asks asks about that again. */
+const changes = new Map<string, { readonly changedMs: number; readonly beforeMs: number; readonly afterMs: number }>()
+
+/** The moment, in whole seconds, from which a zone's clock is as far ahead of UTC as at `untilMs`, where it is not at `fromMs`, and changes once in between. */
+export function changeOfOffset(fromMs: number, untilMs: number, timezone: string): number {
+  const [beforeMs, afterMs] = [offsetAt(fromMs, timezone), offsetAt(untilMs, timezone)]
+  const known = changes.get(timezone)
+  if (known !== undefined && known.changedMs > fromMs && known.changedMs <= untilMs && known.beforeMs === beforeMs && known.afterMs === afterMs) return known.changedMs
+  let [earlier, later] = [Math.floor(fromMs / 1_000), Math.floor(untilMs / 1_000)]
+  while (later - earlier > 1) {
+    const middle = Math.floor((earlier + later) / 2)
+    if (offsetAt(middle * 1_000, timezone) === afterMs) later = middle
+    else earlier = middle
+  }
+  const changedMs = later * 1_000
+  changes.set(timezone, { changedMs, beforeMs, afterMs })
+  return changedMs
+}
+
 /** Further from a moment than any zone's clock is from UTC. */
 const aroundMs = 26 * 3_600_000
 

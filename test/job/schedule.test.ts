@@ -93,6 +93,28 @@ describe('its times', () => {
     for (const slot of forward) expect(nextSlot(timing, slot - 60_000)).toBe(slot)
   })
 
+  it.each([
+    ['Europe/Berlin', '2026-10-25T01:00:00Z', '45 2 * * *', ['24T00:45', '25T00:45', '26T01:45']],
+    ['Europe/Berlin', '2026-10-25T01:00:00Z', '20 1-3 * * *', ['24T23:20', '25T00:20', '25T02:20']],
+    ['Europe/Berlin', '2026-10-25T01:00:00Z', '30 * * * *', ['24T23:30', '25T00:30', '25T01:30', '25T02:30']],
+    ['Africa/Cairo', '2026-10-29T21:00:00Z', '45 23 * * *', ['28T20:45', '29T20:45', '30T21:45']],
+    ['Pacific/Chatham', '2026-04-04T14:00:00Z', '*/15 3 * * *', ['04T13:15', '04T13:30', '04T13:45', '04T15:00', '05T14:15']],
+    ['Pacific/Chatham', '2026-04-04T14:00:00Z', '0 * * * *', ['04T12:15', '04T13:15', '04T14:15', '04T15:15']],
+    ['Pacific/Chatham', '2026-09-26T14:00:00Z', '50 2 * * *', ['25T14:05', '26T14:05', '27T13:05']],
+    ['Australia/Lord_Howe', '2026-04-04T15:00:00Z', '*/20 1 * * *', ['04T14:00', '04T14:20', '04T14:40', '05T14:30']],
+  ])('come once where the clock shows them twice, but for those of every hour, whenever the next one is asked for: %s %s %s', (timezone, changedAt, cron, expected) => {
+    const timing = { cron, timezone }
+    const from = at(changedAt) - 26 * 3_600_000
+    const slots = slotsBetween(timing, from, from + 60 * 3_600_000, 100).slots.map((slot) => new Date(slot).toISOString().slice(8, 16))
+    expect(slots).toEqual(expect.arrayContaining(expected))
+    // None but those that were said before, each after the moment at which it is asked for.
+    for (let askedAt = from; askedAt < at(changedAt) + 3 * 3_600_000; askedAt += 15 * 60_000 - 1) {
+      const slot = nextSlot(timing, askedAt) ?? 0
+      expect(slot).toBeGreaterThan(askedAt)
+      expect(slots).toContain(new Date(slot).toISOString().slice(8, 16))
+    }
+  })
+
   it('are as many of the latest as are asked for, where the clock is put back too', () => {
     const [from, to] = [at('2026-10-24T12:00:00Z'), at('2026-10-26T12:00:00Z')]
     expect(slotsBetween({ cron: '*/15 2 * * *', timezone: 'Europe/Berlin' }, from, to, 7)).toMatchObject({ slots: { length: 7 }, more: true })
