@@ -1,3 +1,4 @@
+import { writeFile } from 'node:fs/promises'
 import { Queue } from 'bullmq'
 import { Redis } from 'ioredis'
 import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from 'vitest'
@@ -138,19 +139,29 @@ it('as one that Redis has lost: commits of that one stay where they are, and thi
   expect(due.map((member) => member.split(/[\s"]/).find((part) => part.startsWith('agent/')))).toEqual([`${lost[0]}.2`])
 })
 
-it('as one that Redis has lost and that was promoted: the conflict says whose promotion stands', async () => {
-  const job = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['date +%s%N > f'], promote: { to: 'done', strategy: 'ff_only' } })
+it.each([
+  ['other files: the conflict says whose promotion stands', 'lost'],
+  ['the same files: its promotion is this one’s', 'same'],
+])('as one that Redis has lost and that was promoted with %s', async (_what, text) => {
+  const job = await deployment.queue.enqueue({ repository: 'acme/web', steps: ['echo same > f'], promote: { to: `done-${text}`, strategy: 'ff_only' } })
   const folder = await deployment.checkout('acme/web', 'main', false)
-  await git(folder, 'commit', '-q', '--allow-empty', '-m', 'Lost')
+  await writeFile(`${folder}/f`, `${text}\n`)
+  await git(folder, 'add', 'f')
+  await git(folder, 'commit', '-q', '-m', 'Lost')
   const sha = await git(folder, 'rev-parse', 'HEAD')
   const { host } = deployment
   await pushTo(folder, `agent/${job.jobId}`, true)
   const promote: typeof host.promote = async (...given) => {
-    await pushTo(folder, 'done', false)
+    await pushTo(folder, `done-${text}`, false)
     return await host.promote(...given)
   }
   await deployment.startConsumer({ git: altered(host, { promote }) })
-  const { status, error } = await job.result({ timeoutMs: 150_000 })
+  const { status, error, promoted, branch } = await job.result({ timeoutMs: 150_000 })
+  expect(branch).toBe(`agent/${job.jobId}.2`)
+  if (text === 'same') {
+    expect({ status, promoted }).toEqual({ status: 'succeeded', promoted: { to: 'done-same', sha, result: 'no_op' } })
+    return
+  }
   expect(status).toBe('failed')
-  expect(error).toMatchObject({ kind: 'conflict', message: expect.stringContaining(`"done" stands at ${sha}, to where a run of this job that Redis has lost had promoted it (from "agent/${job.jobId}")`) as string })
+  expect(error).toMatchObject({ kind: 'conflict', message: expect.stringContaining(`"done-${text}" stands at ${sha}, to where a run of this job that Redis has lost had promoted it (from "agent/${job.jobId}")`) as string })
 })

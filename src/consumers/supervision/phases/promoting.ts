@@ -36,12 +36,18 @@ export async function promoting(ctx: RunContext, signal: AbortSignal): Promise<v
     message: `Merge job ${ctx.jobId} into ${promote.to}`,
   }
   const promoted = await git.promote(request, options).catch(async (error: unknown) => {
-    throw error instanceof PromotionConflictError ? ((await promotedByLost(ctx, promote, options)) ?? withReason(error, ctx.record, promote)) : error
+    if (!(error instanceof PromotionConflictError)) throw error
+    const before = await promotedByLost(ctx, promote, finalCommit, options)
+    if (before === null) throw withReason(error, ctx.record, promote)
+    if (before instanceof PromotionConflictError) throw before
+    await ctx.sayOnce(`"${promote.to}" stands at ${before.sha} already, where a run of this job that Redis has lost had promoted it to, with the same files as the work of this run`)
+    return before
   })
   // A fast-forward to what the target holds already moves nothing; work that went back behind it is not on it as it is.
   if (promote.strategy === 'ff_only' && !ctx.record.descends && promoted.sha !== finalCommit) throw rewritten(ctx.record, promote)
   if (!ctx.record.descends) await ctx.sayOnce(promotionOfRewritten(promoted))
-  await attestWork(ctx, false, signal)
+  // The target has no such commit where another one with the same files stands there, which was attested when it was promoted.
+  await attestWork(ctx, promoted.result === 'no_op' && promoted.sha !== finalCommit && git.ephemeral, signal)
   const { pullRequest } = promote
   await ctx.update({ promoted, ...(pullRequest === undefined ? { phase: 'closing' } : {}) })
   if (pullRequest !== undefined) await requesting(ctx, signal)
@@ -73,20 +79,25 @@ async function requesting(ctx: RunContext, signal: AbortSignal): Promise<void> {
 }
 
 /**
- * The conflict with a promotion of this very job's: Redis went back to before the run that made it had ended, and whoever was told of its success is to learn
- * that it stands. Null where the target was moved by anybody else, or the host does not say now.
+ * What is to be said of a conflict with a promotion of this very job's: Redis went back to before the run that made it had ended, and whoever was told of its success
+ * is to learn that it stands. Where that run's work has the same files as this one's, it is the promotion, which has succeeded. Null where the target was moved by anybody
+ * else, or the host does not say now.
  */
-async function promotedByLost(ctx: RunContext, { to }: Promote, options: GitCallOptions): Promise<PromotionConflictError | null> {
+async function promotedByLost(ctx: RunContext, { to }: Promote, finalCommit: string, options: GitCallOptions): Promise<Promotion | PromotionConflictError | null> {
   const { git, log } = ctx.shared
   const { repository } = ctx.spec
   const lost = (ctx.record.takenBranches ?? []).filter((branch) => branch.startsWith('agent/'))
   if (lost.length === 0) return null
+  const own = workBranch(ctx.record)
   try {
     const [head, ...heads] = await Promise.all([git.branchHead(repository, { name: to, ephemeral: false }, options), ...lost.map((name) => git.branchHead(repository, { name, ephemeral: git.ephemeral }, options))])
     const branch = head === null ? undefined : lost[heads.indexOf(head)]
     if (head === null || branch === undefined) return null
+    // Work whose history was rewritten is no fast-forward, whatever its files.
+    const { files, paths } = ctx.record.descends ? await git.diff(repository, { branch: own, baseSha: head, headSha: finalCommit }, options) : { files: 1, paths: [] }
+    if (files === 0 && paths.length === 0) return { to, sha: head, result: 'no_op' }
     return new PromotionConflictError(
-      `promote.to: "${to}" stands at ${head}, to where a run of this job that Redis has lost had promoted it (from "${branch}"): that work stays there, and what this run did stays on "${workBranch(ctx.record)}"; look at both, and move "${to}" by hand where the second is wanted`,
+      `promote.to: "${to}" stands at ${head}, to where a run of this job that Redis has lost had promoted it (from "${branch}"): that work stays there, and what this run did stays on "${own}"; look at both, and move "${to}" by hand where the second is wanted`,
     )
   } catch (error) {
     log.warn({ jobId: ctx.jobId, message: errorMessage(error) }, 'it was not found out who had moved the promotion’s target')
