@@ -27,6 +27,7 @@ import {
   type RedisConfig,
   type TenantShare,
   isUnavailability,
+  redisFacts,
   unavailable,
   WaitDeadlines,
   mendLocks,
@@ -44,6 +45,7 @@ import type { PlacementPolicy } from './placing/placement.js'
 import { resumeQueue } from './intake/queue-pause.js'
 import { Relisting } from './intake/relisting.js'
 import { type EndingInNobodysHands, endRemoved, endStanding } from './ending/in-nobodys-hands.js'
+import { EvictionWatch } from './eviction-watch.js'
 import { Reaper, type ProviderListing } from './reaping/reaper.js'
 import { checkArtifacts, checkGitHost, usableProviders } from './first-checks.js'
 import { PeriodicChecks } from './periodic-checks.js'
@@ -346,6 +348,8 @@ export class Consumer {
     checks.every(Math.max(1_000, settings.leaseMs / 3), 'jobs that have waited for too long not looked for; tried again', async () => {
       await endOverdueWaits({ context, deadlines, whyIdle: () => intake.whyIdle(async () => (await redis.hexists(keys.bullmq('meta'), 'paused')) === 1) })
     })
+    const eviction = new EvictionWatch(() => redisFacts(redis), () => metrics.add('cicd.system.errors', ['redis', 'evicts-keys']), log)
+    checks.every(Math.max(1_000, 2 * settings.leaseMs), 'it was not looked at whether Redis drops keys; tried again', () => eviction.look())
     const schedules = new ScheduleWatch({ redis, keys, metrics, deployment: options.deployment, retentionMs: options.retentionMs ?? defaultRetentionMs, everyMs: Math.max(1_000, settings.stallCheckMs), log, onTurn: watch('schedules', settings.stallCheckMs), eventTypes: options.eventTypes })
     let webhooks: ReturnType<typeof startWebhooks> | null = null
     const leave = async () => {

@@ -6,20 +6,22 @@ export interface RedisFacts {
   readonly version: string
   /** Undefined where the server does not tell. */
   readonly maxmemoryPolicy: string | undefined
+  /** How many keys it has dropped since it was started, for want of memory. */
+  readonly evictedKeys: number
 }
 
 export async function redisFacts(redis: Redis): Promise<RedisFacts> {
   const info = await redis.info()
   const field = (name: string) => new RegExp(`^${name}:(.*?)\\r?$`, 'm').exec(info)?.[1]
   // Valkey answers redis_version 7.2.4 and its own version beside it; both are new enough.
-  return { version: field('redis_version') ?? '', maxmemoryPolicy: field('maxmemory_policy') }
+  return { version: field('redis_version') ?? '', maxmemoryPolicy: field('maxmemory_policy'), evictedKeys: Number(field('evicted_keys') ?? 0) }
 }
 
 /**
  * Why a Redis would lose jobs: older than 6.2 (XAUTOCLAIM), or one that evicts keys when its memory is full.
  * @returns a sentence for each, which names the setting and the mend.
  */
-export function redisProblems({ version, maxmemoryPolicy }: RedisFacts): { readonly version?: string; readonly maxmemoryPolicy?: string } {
+export function redisProblems({ version, maxmemoryPolicy }: Pick<RedisFacts, 'version' | 'maxmemoryPolicy'>): { readonly version?: string; readonly maxmemoryPolicy?: string } {
   const [major = 0, minor = 0] = version.split('.').map(Number)
   const old = major < 6 || (major === 6 && minor < 2)
   return {

@@ -86,6 +86,22 @@ it.each([
   expect((await other.list({ limit: 100 })).filter(({ state }) => state === 'waiting' || state === 'running')).toEqual([])
 }, 240_000)
 
+it('a consumer that runs says that its Redis was set to drop keys, and how many it has dropped', async () => {
+  deployment = await startInMemoryDeployment()
+  const admin = createRedis({ url: deployment.redis.url }, 'commands')
+  undo.push(async () => admin.disconnect())
+  await deployment.startConsumer({ settings: { leaseMs: 500 } })
+  const errors = () => deployment.logs.map((line) => JSON.parse(line) as { level: number; msg: string }).filter(({ level, msg }) => level === 50 && msg.includes('maxmemory-policy')).map(({ msg }) => msg)
+  await admin.set('of-somebody-else', 'x'.repeat(100_000))
+  await admin.config('SET', 'maxmemory-policy', 'volatile-lru')
+  await until('it is said', () => errors().length > 0)
+  await admin.pexpire('of-somebody-else', 600_000)
+  await admin.config('SET', 'maxmemory-policy', 'volatile-ttl', 'maxmemory', '1')
+  await admin.config('SET', 'maxmemory', '0')
+  await until('what was dropped is said', () => errors().some((msg) => /has dropped \d+ keys? since/.test(msg)))
+  expect(errors()[0]).toContain('set it to "noeviction"')
+})
+
 it('no script takes a refusal for done: what is asked by pcall is looked at, and passed on', () => {
   const folder = 'src/store/lua'
   const asked = readdirSync(folder).flatMap((name) => [...readFileSync(`${folder}/${name}`, 'utf8').matchAll(/redis\.pcall\('(\w+)'.*\n(.*)/g)].map(([, command, next]) => [name, command, /\.err\b/.test(next ?? '')]))

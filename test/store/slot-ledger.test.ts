@@ -289,6 +289,21 @@ describe("a job's place", () => {
     await slots.release('1', { jobId: 'job', fence: current })
     expect(await slots.leaseOf('job')).toBeNull()
   })
+
+  it('of which nothing is known any more is free after a look, and what it had of the pool', async () => {
+    const slots = ledger()
+    const owners = new SlotOwners(redis.client, redis.keys)
+    const candidates = [limit('a', 2, { cpu: 2 })]
+    for (const id of ['1', '2']) {
+      await slots.reserve(ask(id, candidates))
+      await slots.bind(id, id)
+    }
+    await redis.client.hdel(`${redis.keys.ledger()}:lease`, '2')
+    expect((await slots.reserve(ask('3', candidates, { wait: { rank: 0 } }))).provider).toBeNull()
+    expect((await owners.bound('a')).slots).toMatchObject([{ leaseId: '1' }])
+    expect(await pending('3')).toBe(1)
+    expect(await slots.loads()).toMatchObject([{ used: 2, waiting: 0, cpu: 2, memoryMiB: 1024 }])
+  })
 })
 
 describe('very many that wait are seen to in parts', () => {
