@@ -3,7 +3,7 @@
  * that BullMQ and `AgentQueue` can do to a queue and its jobs; then all is quiet, and is held against `checks.ts`. `SEED=7` chooses the walk, `ROUNDS=10` takes
  * that many seeds one after the other, `SECONDS=8` is how long each lasts. `BUDGETS=1` gives sandboxes a price and tenants and jobs budgets, `FLUSH=1` empties
  * Redis in the middle, `FREEZE=1` freezes consumers where others die, `TROUBLE=1` has providers refuse, hang and lose answers, `RESTART=1` has Redis freeze, refuse
- * writes and go back by up to five seconds, `PHASES=1` does things to jobs while a certain call for them stands still, `TRACE=FOLDER` keeps what happened. The same seed does the same things; how
+ * writes, go back by up to five seconds and be two for a while, `PHASES=1` does things to jobs while a certain call for them stands still, `TRACE=FOLDER` keeps what happened. The same seed does the same things; how
  * they get in each other's way is decided anew each time. Exits 1 when something was found.
  */
 import { mkdir, writeFile } from 'node:fs/promises'

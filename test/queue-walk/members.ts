@@ -116,6 +116,15 @@ export class Members {
     return member.consumer.id
   }
 
+  /** Some find another Redis at the address that they know. @returns leads all to a port. */
+  lead(random: Random, port: number): (port: number) => void {
+    const led = [...this.live, ...this.gone].filter(() => random.chance(0.5))
+    for (const { wire } of led) wire.lead(port)
+    return (other) => {
+      for (const { wire } of [...this.live, ...this.gone]) wire.lead(other)
+    }
+  }
+
   /** Lets all find Redis again and stops them. @returns what came of those that did not stop well. */
   async close(): Promise<string[]> {
     const members = [...this.live, ...this.gone]

@@ -9,7 +9,7 @@ export interface WalkSettings {
   readonly freeze: boolean
   /** Providers refuse, hang, lose answers, and can't be reached for a while. */
   readonly trouble: boolean
-  /** Redis freezes, refuses writes, and goes back by up to five seconds, which is longer than a lease. */
+  /** Redis freezes, refuses writes, goes back by up to five seconds, which is longer than a lease, and is two for a while. */
   readonly restart: boolean
   /** Calls of consumers take a moment, sandboxes end, and things are done to jobs while a certain call of theirs stands still. */
   readonly phases: boolean

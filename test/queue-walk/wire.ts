@@ -12,6 +12,8 @@ export interface Wire {
   /** Holds back whatever is sent, both ways, and then lets all of it through: what a process meets that was stopped for so long. */
   freeze(ms: number): void
   mend(): void
+  /** Leads to another port from now on; what is connected is cut off. */
+  lead(port: number): void
   close(): Promise<void>
 }
 
@@ -20,6 +22,7 @@ const arrivalMs = 5
 
 /** @param target Redis' address; the wire's has its password too. */
 export async function startWire(target: URL): Promise<Wire> {
+  let port = Number(target.port)
   let isCut = false
   let cut: { left: number; readonly arrives: boolean; readonly comesBack: boolean } | undefined
   let freezes = 0
@@ -50,7 +53,7 @@ export async function startWire(target: URL): Promise<Wire> {
       client.destroy()
       return
     }
-    const redis = connect(Number(target.port), target.hostname)
+    const redis = connect(port, target.hostname)
     join(client, redis)
     let answers = true
     client.on('data', (piece: Buffer) => {
@@ -92,6 +95,10 @@ export async function startWire(target: URL): Promise<Wire> {
     mend() {
       isCut = false
       cut = undefined
+    },
+    lead(other) {
+      port = other
+      cutAll()
     },
     async close() {
       isCut = true

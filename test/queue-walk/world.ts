@@ -1,3 +1,5 @@
+import { copyFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { FlowProducer, Queue } from 'bullmq'
 import { Redis } from 'ioredis'
 import { type EmbeddedRedis, startRedis } from '../../src/embedded/index.js'
@@ -124,6 +126,39 @@ export class World {
     await this.redis.kill()
     await this.redis.restart()
     this.journal.note('WENT BACK')
+  }
+
+  /**
+   * A replica that was so long behind takes over while half of the consumers still write to the former primary; then all are with the new one.
+   * It comes to the primary's address in the end, where producers are all along.
+   */
+  async split(behindMs: number, ms: number, random: Random): Promise<void> {
+    const { password } = this.redis.connection
+    const { port } = this.redis
+    if (port === undefined) throw new Error('the walk’s Redis has no port')
+    const replica = await startRedis({ password })
+    const own = new Redis(replica.url)
+    own.on('error', () => undefined)
+    try {
+      await own.config('SET', 'masterauth', password)
+      await own.replicaof('127.0.0.1', port)
+      while (!(await own.info('replication')).includes('master_link_status:up')) await new Promise((passed) => setTimeout(passed, 20))
+      await own.replicaof('NO', 'ONE')
+      this.journal.note('SPLIT', behindMs, ms)
+      await new Promise((passed) => setTimeout(passed, behindMs))
+      const bringTo = this.members.lead(random, replica.port ?? port)
+      this.journal.note('SPLIT NOW')
+      await new Promise((passed) => setTimeout(passed, ms))
+      await this.redis.kill()
+      await own.save()
+      await copyFile(join(replica.dataDir, 'dump.rdb'), join(this.redis.dataDir, 'dump.rdb'))
+      await this.redis.restart()
+      bringTo(port)
+      this.journal.note('JOINED')
+    } finally {
+      own.disconnect()
+      await replica.close()
+    }
   }
 
   /** Only one thing at a time happens to Redis. */
