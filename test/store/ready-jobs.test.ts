@@ -439,6 +439,11 @@ describe('the end of a job in hand', () => {
     const { fence } = await begun('j1', 'one')
     await ready.close('j1', fence, { goesOn: true })
     expect(await client.hexists(redis.keys.job('j1'), 'sy')).toBe(0)
+    // Nor where somebody has taken it just now.
+    await client.set(`${redis.keys.job('j1')}:lock`, 'token')
+    await ready.front('j1', { asItIs: true })
+    expect(await client.hexists(redis.keys.job('j1'), 'sy')).toBe(0)
+    await client.del(`${redis.keys.job('j1')}:lock`)
     // Nor where BullMQ was told of its end by somebody else.
     await client.hset(redis.keys.job('j1'), 'finishedOn', '1')
     await ready.front('j1', { asItIs: true })

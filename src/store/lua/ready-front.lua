@@ -5,8 +5,8 @@ local jobId, q = ARGV[3], ownQueue
 ready.unlist(q, jobId)
 local found = call('ZREM', bull(q, 'prioritized'), jobId) == 1
 if found then call('RPUSH', bull(q, 'wait'), jobId) end
--- Of one that BullMQ has ended nothing is left, or it would be taken as it is, without a place, once it is run again.
-if ARGV[4] == '1' and call('EXISTS', bull(q, jobId)) == 1 and call('HEXISTS', bull(q, jobId), 'finishedOn') == 0 then
+-- Of one that BullMQ has ended, or that a consumer has taken just now and ends, nothing is left, or it would be taken as it is, without a place, once it is run again.
+if ARGV[4] == '1' and call('EXISTS', bull(q, jobId)) == 1 and call('EXISTS', bull(q, jobId) .. ':lock') == 0 and call('HEXISTS', bull(q, jobId), 'finishedOn') == 0 then
   call('HSET', bull(q, jobId), 'sy', '-')
   found = true
 end
