@@ -19,7 +19,7 @@ import { fleetOf, jobViewOf } from './fleet.js'
 import type { JobHandle } from './job-handle.js'
 import { type JobPage, listJobs, type ListOptions } from './job-pages.js'
 import { Operations } from './operations.js'
-import { type RetryFilter, type RetryOptions, retryJob, type SeenRun } from './job-retry.js'
+import { NotHeldError, type RetryFilter, type RetryOptions, retryJob, type SeenRun } from './job-retry.js'
 import { type Connected, ProducerConnection } from './producer-connection.js'
 import { specToRun } from './queue-view.js'
 import { ResultWaiter } from './result-waiter.js'
@@ -209,7 +209,7 @@ export class AgentQueue {
   /**
    * Runs all ended jobs again that a filter finds, as `retry` does, one after the other.
    * @param filter as for `list`; without a `state` the failed ones.
-   * @returns the ids of those that were.
+   * @returns the ids of those that were; those that leave the queue meanwhile are not among them.
    * @throws as `list` and `retry`; what was run again by then stays so. CheckpointGoneError comes last, with all that have no checkpoint, and else KeyTakenError,
    * with all whose key of concurrency others have: the rest was run again.
    */
@@ -235,7 +235,8 @@ export class AgentQueue {
       } catch (error) {
         if (error instanceof CheckpointGoneError) without.push(error)
         else if (error instanceof KeyTakenError) taken.push(error)
-        else throw error
+        // It was removed since it was found, or went as the oldest of those that the queue keeps: the others are run again all the same.
+        else if (!(error instanceof NotHeldError || error instanceof UnknownJobError)) throw error
       }
     }
     const [first] = without

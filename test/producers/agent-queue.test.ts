@@ -594,6 +594,22 @@ describe('cancelling', () => {
     }
   })
 
+  it('has all run again that are found, but for those that somebody removes meanwhile', async () => {
+    const queue = open()
+    const jobs = await queue.enqueueMany([spec(), spec(), spec(), spec()])
+    const [first, removed, forgotten, last] = jobs
+    for (const job of jobs) await job.cancel('not now')
+    const list = queue.list.bind(queue)
+    vi.spyOn(queue, 'list').mockImplementationOnce(async (options) => {
+      const page = await list(options)
+      await bull().remove(removed!.jobId)
+      await bull().remove(forgotten!.jobId)
+      await redis.connect().del(redis.keys.run(forgotten!.jobId))
+      return page
+    })
+    expect((await queue.retryMany({ state: 'cancelled' })).sort()).toEqual([first!.jobId, last!.jobId].sort())
+  })
+
   it('leaves one alone that somebody has run again before BullMQ has heard of its end', async () => {
     const queue = open()
     const job = await queue.enqueue(spec())
