@@ -16,7 +16,7 @@ export async function endRemoved(ending: EndingInNobodysHands, jobId: string): P
   const [queued] = await ending.readJobs([jobId])
   if (queued?.spec === undefined) await endForgottenRun(ending, jobId)
   else await endForgottenRun(ending, jobId, specOf(queued.spec), `the job was ${endedByOthers}`)
-  await ending.ready.close(jobId)
+  await ending.ready.close(jobId, undefined, { ended: true })
 }
 
 /** Ends where it stands what nobody takes, since the queue is paused, say, or all consumers have as many jobs as they may. */
