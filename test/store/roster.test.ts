@@ -80,7 +80,9 @@ describe('the roster', () => {
     await announce(ab)
     await announce(a)
     expect((await roster.live()).map(({ consumer }) => consumer).sort()).toEqual(['a', 'ab'])
-    await announce({ ...a, ttlMs: 1 })
+    // Its time is over.
+    await redis.client.zadd(redis.keys.consumers(), 1, 'a')
+    await redis.client.zadd(`${redis.keys.consumers()}:live`, 1, 'profile-of-a')
     await until(async () => (await announce(ab), (await redis.client.zcard(redis.keys.consumers())) === 1), 'the other one to be forgotten')
     expect(await roster.live()).toMatchObject([{ consumer: 'ab', queue: 'agents', release: '1.0.0', providers: ['b', 'a'], secrets: ['KEY'], troubles: [] }])
     expect(await redis.client.hkeys(`${redis.keys.consumers()}:profile`)).toEqual(['profile-of-ab'])
@@ -93,9 +95,23 @@ describe('the roster', () => {
   })
 
   it('does not believe anybody for longer after the clock was set back', async () => {
-    await announce({ name: 'old', providers: ['old'], ttlMs: 24 * 3_600_000 })
+    await announce({ name: 'old', providers: ['old'], ttlMs: 100 })
+    const ahead = Date.now() + 24 * 3_600_000
+    await redis.client.zadd(redis.keys.consumers(), ahead, 'old')
+    await redis.client.zadd(`${redis.keys.consumers()}:live`, ahead, 'profile-of-old')
     await announce({ ...ab, ttlMs: 100 })
     await until(async () => (await announce({ ...ab, ttlMs: 100 })).providers.every((provider) => provider !== 'old'), 'the one of the future to be forgotten')
+  })
+
+  it('believes who asked for far longer than another one does for as long, and takes no writes for lost', async () => {
+    const [patient, quick] = [{ name: 'patient', providers: ['p'] }, { name: 'quick', providers: ['q'], ttlMs: 1_000 }]
+    await announce(patient)
+    await announce(quick)
+    expect((await roster.live()).map(({ consumer }) => consumer).toSorted()).toEqual(['patient', 'quick'])
+    expect(await redis.client.zscore(redis.keys.consumers(), 'patient').then(Number)).toBeGreaterThan(Date.now() + long - 60_000)
+    expect(await redis.client.zscore(`${redis.keys.consumers()}:live`, 'profile-of-patient').then(Number)).toBeGreaterThan(Date.now() + long - 60_000)
+    expect(await redis.client.pttl(redis.keys.consumers())).toBeGreaterThan(long)
+    expect(await announce(patient)).toMatchObject({ lost: null })
   })
 
   it('expires as a whole when no consumer is left', async () => {

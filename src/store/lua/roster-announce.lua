@@ -21,10 +21,16 @@ if not layout then redis.call('SET', KEYS[3], ARGV[8]) end
 -- Before it goes because its time is over: a Redis that went back knows by this what it has lost.
 local before = redis.call('HGET', C .. ':said', id) or ''
 
--- Redis' clock may have been set back: nobody is believed for longer than they could have asked for.
-for _, key in ipairs({ C, C .. ':live' }) do
-  for _, name in ipairs(redis.call('ZRANGEBYSCORE', key, now + 10 * ttl, '+inf')) do redis.call('ZADD', key, now + ttl, name) end
+-- Redis' clock may have been set back: nobody is believed for longer than they asked for, which may be for far longer than this one asks.
+local longest = ttl
+for _, name in ipairs(redis.call('ZRANGEBYSCORE', C, now + 10 * ttl, '+inf')) do
+  -- Of this one it is known anyway.
+  local readable, said = pcall(cjson.decode, name ~= id and redis.call('HGET', C .. ':said', name) or '')
+  local asked = readable and type(said) == 'table' and tonumber(said.ttlMs) or ttl
+  longest = math.max(longest, asked)
+  if tonumber(redis.call('ZSCORE', C, name)) > now + asked then redis.call('ZADD', C, now + asked, name) end
 end
+for _, name in ipairs(redis.call('ZRANGEBYSCORE', C .. ':live', now + math.max(10 * ttl, longest + 1), '+inf')) do redis.call('ZADD', C .. ':live', now + longest, name) end
 for _, name in ipairs(redis.call('ZRANGEBYSCORE', C, '-inf', now)) do
   redis.call('ZREM', C, name)
   redis.call('HDEL', C .. ':said', name)
@@ -37,7 +43,7 @@ redis.call('ZADD', C, now + ttl, id)
 redis.call('HSET', C .. ':said', id, ARGV[3])
 redis.call('ZADD', C .. ':live', 'GT', now + ttl, profile)
 redis.call('HSET', C .. ':profile', profile, ARGV[5])
-for _, key in ipairs({ C, C .. ':said', C .. ':live', C .. ':profile' }) do redis.call('PEXPIRE', key, 10 * ttl) end
+for _, key in ipairs({ C, C .. ':said', C .. ':live', C .. ':profile' }) do redis.call('PEXPIRE', key, 10 * longest) end
 
 -- The shares belong to the deployment: those that were configured last hold, and whoever remembers them brings them back to a Redis
 -- that has lost them. Nobody takes them away by having none.
