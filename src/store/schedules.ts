@@ -108,7 +108,8 @@ export class ScheduleStore {
     const [kind, text = ''] = beginReply.parse(
       await this.run('schedule-begin', read.id, [
         read.id, read.version, read.handledMs, due?.kind ?? 'wait', due?.slotMs ?? 0, run.nextMs ?? 'inf', run.jobId, run.overlap, mostRunning,
-        this.keys.run(''), this.keys.job(''), rememberedSlots, ...pass,
+        // Its jobs' ids are the same among all queues.
+        this.keys.ofRuns().run(''), this.keys.job(''), rememberedSlots, ...pass,
       ]),
     )
     if (kind === 'changed' || kind === 'done') return { kind }

@@ -1,29 +1,50 @@
 import { describe, expect, it } from 'vitest'
 import type { Due } from '../../src/job/schedule-slots.js'
 import type { Overlap } from '../../src/job/schedule.js'
-import { mostOfTenant, mostSchedules, RunStore, ScheduleStore } from '../../src/store/index.js'
+import { scheduledJobId } from '../../src/producers/scheduled-runs.js'
+import { Keys, mostOfTenant, mostSchedules, RunStore, ScheduleStore } from '../../src/store/index.js'
 import { record, result, useRedis } from './fixture.js'
 
 const redis = useRedis()
 const hour = 3_600_000
 const base = 1_795_000 * 1_000_000
 
-async function made(id = 'nightly') {
+async function made(id = 'nightly', keys = redis.keys) {
   const client = redis.connect()
-  const store = new ScheduleStore(client, redis.keys)
+  const store = new ScheduleStore(client, keys)
   await store.put(id, { definition: '{}', times: 'hourly', nowMs: base, nextMs: base + hour })
   const read = async () => (await store.read(id)).schedule!
-  const begin = async (due: Due | null, overlap: Overlap = 'skip', jobId = `job-${due?.slotMs ?? 0}`) => await store.begin(await read(), due, { jobId, nextMs: base + 10 * hour, overlap })
+  const begin = async (due: Due | null, overlap: Overlap = 'skip', jobId = scheduledJobId(keys.queueName, id, due?.slotMs ?? 0)) => await store.begin(await read(), due, { jobId, nextMs: base + 10 * hour, overlap })
   const run = (count: number): Due => ({ kind: 'run', slotMs: base + count * hour })
   /** Decided and added. */
   const begun = async (count: number, overlap: Overlap = 'skip') => {
     const answer = await begin(run(count), overlap)
     if (answer.kind !== 'run') return answer
-    await client.hset(redis.keys.job(answer.run.jobId), { timestamp: 1, atm: 0 })
+    await client.hset(keys.job(answer.run.jobId), { timestamp: 1, atm: 0 })
     await store.settle(await read(), answer.run, base + 10 * hour)
     return answer
   }
   return { client, store, read, begin, begun, run }
+}
+
+/** In this queue: whether the next one is begun. */
+async function isFree(keys: Keys, queued: Record<string, number> | null, stored: { readonly ended: boolean } | null, free: boolean): Promise<void> {
+  const { client, store, begin, begun, run, read } = await made('nightly', keys)
+  const first = await begun(1)
+  const jobId = first.kind === 'run' ? first.run.jobId : ''
+  const runs = new RunStore(client, keys)
+  if (queued === null) await client.del(keys.job(jobId))
+  else await client.hset(keys.job(jobId), queued)
+  if (stored !== null) {
+    const acquired = await runs.acquire(jobId, { holder: 'c', fresh: record(jobId) })
+    if (acquired.kind === 'acquired' && stored.ended) await runs.finish(jobId, acquired.fence, record(jobId), result(jobId), { id: `${jobId}.1` })
+  }
+  const second = await begin(run(2))
+  expect(second.kind).toBe(free ? 'run' : 'skipped')
+  if (free) return
+  expect((await read()).skipped).toEqual({ slotMs: base + 2 * hour, count: 1, why: `the run before, job ${jobId}, has not ended (overlap: skip)` })
+  expect((await read()).last).toMatchObject({ jobId })
+  expect(store).toBeDefined()
 }
 
 describe('a time of a schedule', () => {
@@ -51,22 +72,7 @@ describe('a time of a schedule', () => {
     ['was removed while it ran', null, { ended: false }, false],
     ['is known by its result only', null, { ended: true }, true],
   ])('is not begun while its predecessor has not ended: one that %s', async (_name, queued, stored, free) => {
-    const { client, store, begin, begun, run, read } = await made()
-    const first = await begun(1)
-    const jobId = first.kind === 'run' ? first.run.jobId : ''
-    const runs = new RunStore(client, redis.keys)
-    if (queued === null) await client.del(redis.keys.job(jobId))
-    else await client.hset(redis.keys.job(jobId), queued)
-    if (stored !== null) {
-      const acquired = await runs.acquire(jobId, { holder: 'c', fresh: record(jobId) })
-      if (acquired.kind === 'acquired' && stored.ended) await runs.finish(jobId, acquired.fence, record(jobId), result(jobId), { id: `${jobId}.1` })
-    }
-    const second = await begin(run(2))
-    expect(second.kind).toBe(free ? 'run' : 'skipped')
-    if (free) return
-    expect((await read()).skipped).toEqual({ slotMs: base + 2 * hour, count: 1, why: `the run before, job ${jobId}, has not ended (overlap: skip)` })
-    expect((await read()).last).toMatchObject({ jobId })
-    expect(store).toBeDefined()
+    for (const keys of [redis.keys, new Keys(undefined, 'others')]) await isFree(keys, queued, stored, free)
   })
 
   it('is begun beside its predecessors or in their place, and of one schedule never more than a hundred', async () => {
@@ -76,7 +82,7 @@ describe('a time of a schedule', () => {
     const replacing = await begun(102, 'replace')
     expect(replacing).toMatchObject({ kind: 'run' })
     expect(replacing.kind === 'run' && replacing.run.replaces).toHaveLength(100)
-    expect((await read()).last).toEqual({ jobId: `job-${base + 102 * hour}`, slotMs: base + 102 * hour })
+    expect((await read()).last).toEqual({ jobId: scheduledJobId('agents', 'nightly', base + 102 * hour), slotMs: base + 102 * hour })
   })
 
   it('is not begun a second time by a clock that was set back', async () => {
@@ -113,7 +119,7 @@ describe('a schedule', () => {
     const put = async (whose: string) => await store.put('removed', { definition: '{}', times: 'hourly', nowMs: base, nextMs: base + hour, tenant: whose })
     await put('acme')
     const first = await begin(run(1))
-    await client.hset(redis.keys.job(`job-${base + hour}`), { timestamp: 1, atm: 0 })
+    await client.hset(redis.keys.job(scheduledJobId('agents', 'removed', base + hour)), { timestamp: 1, atm: 0 })
     if (first.kind === 'run') await store.settle(await read(), first.run, base + 2 * hour)
     const { version } = await read()
     await store.remove('removed')
