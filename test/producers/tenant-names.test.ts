@@ -37,7 +37,7 @@ it('may hold all others: whoever is named by a job can be paused, limited and pa
   const client = createRedis({ url: redis.url }, 'commands')
   const ready = new ReadyJobs(client, new Keys())
   try {
-    for (const tenant of ['a\nb', 'a\0', '\u0085', '\u2028', '\u001b[2J', '*x', '😀']) {
+    for (const tenant of ['a\nb', 'a\0', '\u0085', '\u2028', '\u001b[2J', '*x', '😀', 'acme/web', 'q"\\']) {
       const job = await real.enqueue({ repository: 'acme/web', steps: ['true'], tenant })
       await real.operations.pauseTenant(tenant, { by, reason: 'seen' })
       await real.operations.shareTenant(tenant, { weight: 2 }, { by })

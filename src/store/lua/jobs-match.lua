@@ -1,13 +1,27 @@
 -- Which of some jobs may be what is looked for; whoever asks looks at those more closely.
--- KEYS: BullMQ's hash of each job, the run of each. At most 200 jobs, and no more once what was read of them holds 8 MiB.
--- ARGV: state or '', tenant or '', repository or '', from which time of enqueuing on or '', kind or code of its error or '', further tenants.
+-- KEYS: what the keys of BullMQ's hashes of jobs begin with, and those of runs. At most 200 jobs, and no more once what was read of them holds 8 MiB.
+-- ARGV: state or '', tenant or '', repository or '', from which time of enqueuing on or '', kind or code of its error or '', how many further tenants, these; of each job
+-- its id, and that of its run where it is another one, else ''.
 -- Returns for each that was looked at: when it was enqueued in ms, '' for one that is not looked for.
 local state, tenant, repository, since = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local tenants = { [tenant] = true }
 local errorName = ARGV[5]
-for i = 6, #ARGV do tenants[ARGV[i]] = true end
+local before = 6 + tonumber(ARGV[6])
+for i = 7, before do tenants[ARGV[i]] = true end
 local ended = { succeeded = true, failed = true, cancelled = true }
-local count, read, answer = #KEYS / 2, 0, {}
+local read, answer = 0, {}
+
+-- As they stand in JSON without an escape.
+local names = {}
+for name in pairs(tenants) do names[#names + 1] = '"' .. name .. '"' end
+
+local function mayName(data)
+  if #names > 8 or string.find(data, '\\', 1, true) then return true end
+  for _, name in ipairs(names) do
+    if string.find(data, name, 1, true) then return true end
+  end
+  return false
+end
 
 local function matches(key, run, name, at)
   if not at or (repository ~= '' and name ~= repository) or (since and tonumber(at) < since) then return false end
@@ -25,15 +39,16 @@ local function matches(key, run, name, at)
   if tenant == '' then return true end
   local data = redis.call('HGET', key, 'data') or ''
   read = read + #data
-  -- Most are told without being taken apart.
-  if not string.find(data, '"tenant"', 1, true) then return false end
+  -- Most are told without being taken apart: whose tenant's name is not there as it is, nor may be there with an escape.
+  if not mayName(data) then return false end
   local good, value = pcall(cjson.decode, data)
   return good and type(value) == 'table' and type(value.spec) == 'table' and type(value.spec.tenant) == 'string' and tenants[value.spec.tenant] == true
 end
 
-for i = 1, count do
+for i = before + 1, #ARGV, 2 do
   if read > 8388608 then break end
-  local fields = redis.call('HMGET', KEYS[i], 'name', 'timestamp')
-  answer[i] = matches(KEYS[i], KEYS[count + i], fields[1], fields[2]) and fields[2] or ''
+  local key, run = KEYS[1] .. ARGV[i], KEYS[2] .. (ARGV[i + 1] ~= '' and ARGV[i + 1] or ARGV[i])
+  local fields = redis.call('HMGET', key, 'name', 'timestamp')
+  answer[#answer + 1] = matches(key, run, fields[1], fields[2]) and fields[2] or ''
 end
 return answer
