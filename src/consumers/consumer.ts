@@ -342,7 +342,7 @@ export class Consumer {
       if (await budgets.watch()) againIn(1_000)
     })
     checks.every(Math.max(1_000, settings.leaseMs), 'locks not looked at; tried again', async () => {
-      const mended = await mendLocks(redis, keys, settings)
+      const mended = await mendLocks(redis, keys, { leaseMs: announcer.longestLeaseMs(), stallCheckMs: settings.stallCheckMs })
       if (mended > 0) log.warn({ mended }, 'Redis’ clock was set back: locks that would have lived for too long were shortened')
     })
     checks.every(Math.max(1_000, settings.leaseMs / 3), 'jobs that have waited for too long not looked for; tried again', async () => {

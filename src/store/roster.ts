@@ -44,7 +44,7 @@ const saidSchema = z.object({
   draining: z.boolean().default(false),
   ttlMs: z.number().nullable().default(null),
 })
-const announceReply = z.union([z.tuple([z.literal('newer'), z.string()]), z.tuple([z.string(), z.number(), z.array(z.string()), z.string(), z.number()])])
+const announceReply = z.union([z.tuple([z.literal('newer'), z.string()]), z.tuple([z.string(), z.number(), z.array(z.string()), z.string(), z.number(), z.number()])])
 /** Which announcement of its process it is, and when it was made; nothing of a release that does not say so. */
 const numberedSchema = z.object({ number: z.number(), atMs: z.number() })
 
@@ -128,10 +128,10 @@ export class Roster {
   /**
    * Says what a consumer has, for `ttlMs`; one command.
    * @returns the tenants' shares that hold for the deployment, null for none; the names of the providers that its live consumers have; and what Redis has lost,
-   * where it no longer knows the announcement before; null where it does.
+   * where it no longer knows the announcement before, null where it does; and the longest for which a live consumer asks to be believed, where that is far longer than `ttlMs`, else that.
    * @throws NewerReleaseError when a newer release lays out otherwise what Redis holds.
    */
-  async announce({ consumer, profileId, profile, troubles, full = false, startedAtMs, shares, ...about }: Announcement, ttlMs: number): Promise<{ shares: SharesInForce | null; providers: string[]; lost: LostWrites | null }> {
+  async announce({ consumer, profileId, profile, troubles, full = false, startedAtMs, shares, ...about }: Announcement, ttlMs: number): Promise<{ shares: SharesInForce | null; providers: string[]; lost: LostWrites | null; longestTtlMs: number }> {
     const number = ++this.number
     const said = { profile: profileId, queue: profile.queue, release: profile.release, troubles, full, startedAtMs, ...about, ttlMs, number, atMs: Date.now() }
     const reply = announceReply.parse(
@@ -143,10 +143,10 @@ export class Roster {
       ),
     )
     if (reply.length === 2) throw newerLayout(this.keys, reply[1])
-    const [json, sinceMs, providers, before, redisMs] = reply
+    const [json, sinceMs, providers, before, redisMs, longestTtlMs] = reply
     const lost = lostSince(this.acknowledged?.consumer === consumer ? this.acknowledged : null, before, redisMs, ttlMs)
     this.acknowledged = { consumer, number, redisMs }
-    return { shares: json === '' ? null : { shares: parseShares(json), sinceMs }, providers, lost }
+    return { shares: json === '' ? null : { shares: parseShares(json), sinceMs }, providers, lost, longestTtlMs }
   }
 
   /** This consumer is leaving. What it was able to run is believed of the deployment until its last announcement runs out. */

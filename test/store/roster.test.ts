@@ -106,12 +106,12 @@ describe('the roster', () => {
   it('believes who asked for far longer than another one does for as long, and takes no writes for lost', async () => {
     const [patient, quick] = [{ name: 'patient', providers: ['p'] }, { name: 'quick', providers: ['q'], ttlMs: 1_000 }]
     await announce(patient)
-    await announce(quick)
+    expect(await announce(quick)).toMatchObject({ longestTtlMs: long })
     expect((await roster.live()).map(({ consumer }) => consumer).toSorted()).toEqual(['patient', 'quick'])
     expect(await redis.client.zscore(redis.keys.consumers(), 'patient').then(Number)).toBeGreaterThan(Date.now() + long - 60_000)
     expect(await redis.client.zscore(`${redis.keys.consumers()}:live`, 'profile-of-patient').then(Number)).toBeGreaterThan(Date.now() + long - 60_000)
     expect(await redis.client.pttl(redis.keys.consumers())).toBeGreaterThan(long)
-    expect(await announce(patient)).toMatchObject({ lost: null })
+    expect(await announce(patient)).toMatchObject({ lost: null, longestTtlMs: long })
   })
 
   it('expires as a whole when no consumer is left', async () => {

@@ -38,6 +38,7 @@ export interface AnnouncerParts {
 export class Announcer {
   private shares: SharesInForce | null
   private around: readonly string[] = []
+  private longestTtlMs = 0
   private timer: NodeJS.Timeout | undefined
   private underWay: Promise<void> = Promise.resolve()
   private stopped = false
@@ -106,6 +107,11 @@ export class Announcer {
     return means
   }
 
+  /** The longest lease of the live consumers, where that is far longer than this one's, else this one's. */
+  longestLeaseMs(): number {
+    return Math.max(this.parts.leaseMs, leaseOf(this.longestTtlMs))
+  }
+
   /** The providers that live consumers of this queue have, this one's included. */
   deploymentProviders(): readonly string[] {
     return [...new Set([...this.parts.configured().providers.keys(), ...this.around])]
@@ -124,12 +130,13 @@ export class Announcer {
   private async tell(): Promise<void> {
     const { consumer, roster, configured, health, full, running, places, startedAtMs, leaseMs } = this.parts
     const { id, profile } = profileOf(configured())
-    const { shares, providers, lost } = await roster.announce(
+    const { shares, providers, lost, longestTtlMs } = await roster.announce(
       { consumer, profileId: id, profile, troubles: health.troubles(), full: full(), startedAtMs, shares: this.shares, heeds: heeded, host: hostname(), pid: process.pid, running: running(), places, draining: this.draining },
       announcementMs(leaseMs),
     )
     this.shares = shares ?? this.shares
     this.around = providers
+    this.longestTtlMs = longestTtlMs
     this.meansKnown = null
     if (lost === null) return
     this.parts.onLost?.()
@@ -145,9 +152,17 @@ function digestOf(what: unknown): string {
   return createHash('sha256').update(JSON.stringify(what)).digest('hex').slice(0, 8)
 }
 
+/** How many leases long an announcement is believed. */
+const leasesBelieved = 2
+
 /** How long an announcement is believed, in milliseconds. */
 export function announcementMs(leaseMs: number): number {
-  return 2 * leaseMs
+  return leasesBelieved * leaseMs
+}
+
+/** The lease of a consumer whose announcement is believed for so long. */
+function leaseOf(ttlMs: number): number {
+  return ttlMs / leasesBelieved
 }
 
 /** How long no live consumer may be able to run a job before it is given up: as long as two announcements. In milliseconds. */

@@ -7,7 +7,7 @@
 -- KEYS[3] says how everything is laid out.
 -- ARGV: consumer id, for how many ms, what it says as JSON, profile id, profile as JSON, the tenants' shares that it knows as JSON or '', since when
 --       they hold in ms, '' for now, the layout that it knows. Returns {'newer', layout} where that is not the one, and nothing was written; else {the shares that hold as JSON or '', since when, the providers that live consumers of this queue have, what this
---       consumer had said before as JSON or '', Redis' time in ms}.
+--       consumer had said before as JSON or '', Redis' time in ms, the longest for which one of the live consumers asks to be believed, where that is far longer than this one does, else what this one asks for}.
 local C, R = KEYS[1], KEYS[2]
 local id, ttl, profile = ARGV[1], tonumber(ARGV[2]), ARGV[4]
 local time = redis.call('TIME')
@@ -23,12 +23,17 @@ local before = redis.call('HGET', C .. ':said', id) or ''
 
 -- Redis' clock may have been set back: nobody is believed for longer than they asked for, which may be for far longer than this one asks.
 local longest = ttl
-for _, name in ipairs(redis.call('ZRANGEBYSCORE', C, now + 10 * ttl, '+inf')) do
+local others = redis.call('ZRANGEBYSCORE', C, now + 5 * ttl, '+inf', 'WITHSCORES')
+for i = 1, #others, 2 do
+  local name, untilMs = others[i], tonumber(others[i + 1])
   -- Of this one it is known anyway.
   local readable, said = pcall(cjson.decode, name ~= id and redis.call('HGET', C .. ':said', name) or '')
-  local asked = readable and type(said) == 'table' and tonumber(said.ttlMs) or ttl
-  longest = math.max(longest, asked)
-  if tonumber(redis.call('ZSCORE', C, name)) > now + asked then redis.call('ZADD', C, now + asked, name) end
+  local asked = readable and type(said) == 'table' and tonumber(said.ttlMs) or nil
+  if not asked and untilMs >= now + 10 * ttl then asked = ttl end
+  if asked then
+    longest = math.max(longest, asked)
+    if untilMs > now + asked then redis.call('ZADD', C, now + asked, name) end
+  end
 end
 for _, name in ipairs(redis.call('ZRANGEBYSCORE', C .. ':live', now + math.max(10 * ttl, longest + 1), '+inf')) do redis.call('ZADD', C .. ':live', now + longest, name) end
 for _, name in ipairs(redis.call('ZRANGEBYSCORE', C, '-inf', now)) do
@@ -65,9 +70,9 @@ for _, name in ipairs(redis.call('ZRANGE', C .. ':live', 0, -1)) do
     seen[provider] = true
   end
 end
-if since < 0 then return { '', 0, names, before, now } end
+if since < 0 then return { '', 0, names, before, now, longest } end
 local shares, fields = {}, redis.call('HGETALL', R .. ':shares')
 for i = 1, #fields, 2 do
   if fields[i] ~= '' then shares[fields[i]] = cjson.decode(fields[i + 1]) end
 end
-return { cjson.encode(shares), since, names, before, now }
+return { cjson.encode(shares), since, names, before, now, longest }
