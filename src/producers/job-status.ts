@@ -19,7 +19,8 @@ export function mergeStatus(
   around: Around | null,
   nowMs: number = Date.now(),
 ): JobStatus | null {
-  if (queued === null && stored === null) return null
+  // BullMQ forgets ended jobs by the next that ends as they did, which may be long after the record that says how this one did.
+  if (stored === null && (queued === null || queued.finished)) return null
   const retried = queued !== null && stored !== null && isRetried(queued, stored)
   const run = retried ? null : stored
   const record = run?.record ?? null

@@ -478,6 +478,17 @@ describe('a result', () => {
     await waiting
   })
 
+  it('whose record is past its retention is known no more, though BullMQ has the job yet', async () => {
+    const queue = open()
+    const job = await queue.enqueue(spec())
+    expect(await job.cancel('x')).toBe('cancelled')
+    expect(await (await bull().getJob(job.jobId))?.getState()).toBe('failed')
+    expect(await queue.list({ state: 'cancelled' })).toHaveLength(1)
+    await redis.connect().del(redis.keys.run(job.jobId))
+    await expect(job.status()).rejects.toThrow(UnknownJobError)
+    expect(await queue.list()).toEqual([])
+  })
+
   it('that is waited for fails when the queue is closed', async () => {
     const queue = open()
     const job = await queue.enqueue(spec())
