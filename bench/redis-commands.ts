@@ -1,6 +1,8 @@
 // Redis commands of a consumer per job, by command and script, counted where they are sent: for a job with one step and no output,
 // and for one with two steps, 10 lines of output, a checkpoint and a push; beside a plain BullMQ worker whose jobs do nothing.
-// A script counts once as sent; what Redis executes, commands inside of scripts included, is counted by Redis itself.
+// A script counts once as sent; what Redis executes, commands inside of scripts included, is counted by Redis itself. And the same a second, for
+// either while there is nothing to do.
+import { setTimeout as delay } from 'node:timers/promises'
 import { Queue, Worker } from 'bullmq'
 import { Redis } from 'ioredis'
 import { pino } from 'pino'
@@ -13,6 +15,8 @@ import { InMemoryProvider } from './in-memory/provider.js'
 import { report } from './report.js'
 
 const rounds = 50
+/** Longer than the rounds of what a consumer does seldom, with the settings that it has by default. */
+const idleSeconds = 30
 type SentCommand = Parameters<Redis['sendCommand']>[0]
 
 /** What each connection has sent, by the command's or the script's name. */
@@ -33,15 +37,15 @@ function scriptName(redis: Redis, digest: string): string {
   return name.startsWith('switchyard:') ? name.slice('switchyard:'.length) : `bullmq ${name.replace(/:.*/, '')}`
 }
 
-/** Commands per job that these connections send while `work` runs jobs, and that Redis executes in all. */
-async function perJob(server: Redis, connections: readonly Redis[], work: () => Promise<void>): Promise<{ sent: Map<string, number>; total: number; executed: number }> {
+/** Commands that these connections send during `work`, and that Redis executes in all, for each of `units`: jobs, or seconds. */
+async function counted(server: Redis, connections: readonly Redis[], work: () => Promise<unknown>, units = rounds): Promise<{ sent: Map<string, number>; total: number; executed: number }> {
   for (const connection of connections) sent.get(connection)?.clear()
   await server.config('RESETSTAT')
   await work()
   const sum = new Map<string, number>()
-  for (const connection of connections) for (const [name, count] of sent.get(connection) ?? []) sum.set(name, (sum.get(name) ?? 0) + count / rounds)
+  for (const connection of connections) for (const [name, count] of sent.get(connection) ?? []) sum.set(name, (sum.get(name) ?? 0) + count / units)
   const stats = await server.info('commandstats')
-  const executed = [...stats.matchAll(/calls=(\d+)/g)].reduce((all, match) => all + Number(match[1]), 0) / rounds
+  const executed = [...stats.matchAll(/calls=(\d+)/g)].reduce((all, match) => all + Number(match[1]), 0) / units
   return { sent: sum, total: [...sum.values()].reduce((all, count) => all + count, 0), executed }
 }
 
@@ -72,8 +76,10 @@ try {
   const plain = { repository: 'bench/jobs', push: false as const, steps: ['true'] }
   const pushing = { repository: 'bench/jobs', steps: ['sleep 0.105 # line every 0.01', 'true'] }
   await oneAfterAnother(plain)
-  const one = await perJob(server, consumers, () => oneAfterAnother(plain))
-  const two = await perJob(server, consumers, () => oneAfterAnother(pushing))
+  const one = await counted(server, consumers, () => oneAfterAnother(plain))
+  const two = await counted(server, consumers, () => oneAfterAnother(pushing))
+
+  const idle = await counted(server, consumers, () => delay(1_000 * idleSeconds), idleSeconds)
 
   const known = new Set(sent.keys())
   const bull = new Queue('plain', { connection: { url: redis.url } })
@@ -82,17 +88,19 @@ try {
   worker.on('completed', () => ended++)
   await worker.waitUntilReady()
   const workers = [...sent.keys()].filter((connection) => !known.has(connection))
-  const baseline = await perJob(server, workers, async () => {
+  const baseline = await counted(server, workers, async () => {
     for (let round = 0; round < rounds; round++) {
       await bull.add('job', {})
       while (ended <= round) await new Promise((resolve) => setTimeout(resolve, 1))
     }
   })
+  await consumer.stop()
+  const idleBaseline = await counted(server, workers, () => delay(1_000 * idleSeconds), idleSeconds)
   await worker.close()
   await bull.close()
 
   const round = (value: number) => Number(value.toFixed(1))
-  for (const [what, { sent: counts }] of [['one step', one], ['two steps, output, checkpoint, push', two], ['plain BullMQ', baseline]] as const) {
+  for (const [what, { sent: counts }] of [['one step', one], ['two steps, output, checkpoint, push', two], ['plain BullMQ', baseline], ['idle, a second', idle], ['plain BullMQ idle, a second', idleBaseline]] as const) {
     console.log(`${what}:`)
     for (const [name, count] of [...counts].toSorted((a, b) => b[1] - a[1])) if (count >= 0.05) console.log(`  ${name.padEnd(42)} ${count.toFixed(2)}`)
   }
@@ -103,6 +111,10 @@ try {
     checkpointJobExecuted: round(two.executed),
     plainBullmqSent: round(baseline.total),
     plainBullmqExecuted: round(baseline.executed),
+    idleSentPerSecond: round(idle.total),
+    idleExecutedPerSecond: round(idle.executed),
+    plainBullmqIdleSentPerSecond: round(idleBaseline.total),
+    plainBullmqIdleExecutedPerSecond: round(idleBaseline.executed),
     ...Object.fromEntries([...one.sent].filter(([, count]) => count >= 0.05).map(([name, count]) => [`oneStep ${name}`, round(count)])),
   })
 } finally {
