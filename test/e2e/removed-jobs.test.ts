@@ -100,6 +100,23 @@ it('one whose end BullMQ was told by somebody else, and that is run again before
   await nothingIsLeft()
 })
 
+it('one that is run again like that and cancelled before anybody has noticed has two ends too', async () => {
+  await consume()
+  const { jobId } = await queue.enqueue({ repository: 'acme/web', push: false, steps: ['sleep 3000'] })
+  await until('it runs', async () => (await queue.job(jobId).status()).step !== null)
+  await bull.pause()
+  await (await bull.getJob(jobId))!.moveToFailed(new Error('job stalled more than allowable limit'), (await client.get(`${keys.job(jobId)}:lock`))!, false)
+  expect(await queue.retry(jobId)).toBe('retried')
+  expect(await queue.job(jobId).cancel('not now')).toBe('requested')
+  await bull.resume()
+  await until('it has ended twice', async () => (await ends()).length === 2)
+  expect((await queue.events.read()).map(({ event }) => event?.data)).toMatchObject([
+    { status: 'cancelled', error: { message: 'the job was ended in the queue by something else than Switchyard' } },
+    { status: 'cancelled', error: { message: 'not now' } },
+  ])
+  await nothingIsLeft()
+})
+
 it('the next job of a scheduler is cancelled, though BullMQ removes none alone, and the one after it comes', async () => {
   const { jobId: other } = await queue.enqueue({ repository: 'acme/web', push: false, steps: ['true'], delay: '1h' })
   const scheduled = await bull.upsertJobScheduler('hourly', { every: 3_600_000 }, { name: 'by hand', data: (await bull.getJob(other))!.data as object })

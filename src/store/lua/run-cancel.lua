@@ -8,10 +8,12 @@
 -- Returns 'cancelled', 'requested' or 'ended'.
 local run, log, events, claim = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local reason, now, waiting, retention = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[8]
-local state = redis.call('HMGET', run, 'generation', 'result', 'seq')
+local state = redis.call('HMGET', run, 'generation', 'result', 'seq', 'record')
 local generation = tonumber(state[1] or '0')
+-- BullMQ was told by somebody else that the job had ended, and then to run it again: whoever takes it ends that run first (run-acquire.lua), which is told too.
+local unended = waiting and generation < waiting and state[4] and not state[2]
 if state[2] and (not waiting or generation >= waiting) then return 'ended' end
-if waiting and generation < waiting then
+if waiting and generation < waiting and not unended then
   local seq = tonumber(state[3] or '0') + 1
   -- The log of an earlier run is not this one's.
   if generation > 0 then dropLog(log, KEYS[5]) end
@@ -29,9 +31,9 @@ if waiting and generation < waiting then
   return 'cancelled'
 end
 if reason == '' then return 'requested' end
--- The run is that of a job which was removed, and another one stands under its id: the request is that one's, whose run begins once this has ended.
+-- The run is that of a job which was removed, and another one stands under its id, or is not the job's last: the request is to the run that begins once this has ended.
 local of, added = redis.call('HGET', run, 'of'), redis.call('HGET', KEYS[8], 'timestamp')
-if of and added and of ~= added then
+if added and (unended or (of and of ~= added)) then
   if redis.call('HGET', run, 'otherOf') ~= added then redis.call('HSET', run, 'otherOf', added, 'otherReason', reason, 'otherAtMs', now) end
   return 'requested'
 end
