@@ -71,17 +71,21 @@ export async function retryJob(connected: Connected, keys: Keys, jobId: string, 
       const drops = spec?.concurrency?.then === 'drop' ? spec.concurrency : undefined
       const takenBy = drops === undefined ? null : await ready.keyTakenBy(drops)
       if (drops !== undefined && takenBy !== null) throw new KeyTakenError([jobId], drops.key, takenBy)
-      const asked = from === 'checkpoint' ? await askForContinuation(connected, jobId, spec) : 'none'
+      const wish = from === 'checkpoint' ? await continuationWish(connected, jobId, spec) : null
+      // Also what a producer left that died before it could do the rest.
+      const say = async (whileEnded: boolean) => (wish === null ? await store.withdrawContinuation(jobId, whileEnded) : await store.requestContinuation(jobId, wish, keptMs, whileEnded))
+      const asked = await say(ended !== null)
       if (asked === 'changed') continue
-      // What a producer left that died before it could do the rest.
-      if (asked === 'none') await store.withdrawContinuation(jobId)
+      if (asked === 'gone') throw new CheckpointGoneError([jobId], `its branch "${wish?.branch?.name ?? ''}" has been deleted`)
       // Before it can be taken: nothing may be told of the run before this.
       if (spec !== undefined && isAsked('enqueued', spec, told.eventTypes ?? [])) {
         const run = Math.max(job.attemptsMade, (await store.read(jobId))?.generation ?? 0) + 1
         await tellRetried(redis, keys, jobId, enqueuedEvent(jobId, spec, { runId: keys.runId(jobId), run, source: told.eventSource, nowMs: Date.now() }))
       }
-      // Where somebody else is first, the wish stays: theirs may be the same.
+      // Where somebody else is first, the wish stays: they say theirs once more.
       if (!(ended === null ? await ready.again(jobId) : await retried(job, ended))) continue
+      // Others may have said something else in between. It is taken once it is listed.
+      await say(false)
       // Of a job that is not of Switchyard's nobody knows more than BullMQ.
       const { superseded, stay } = spec === undefined ? { superseded: [], stay: [] } : await ready.add([{ jobId, spec }], { strays: true, wake: 1 })
       // Another one has come since it was asked.
@@ -104,11 +108,10 @@ async function isAnotherRun({ store }: Connected, jobId: string, endedAtMs: numb
 }
 
 /**
- * The next run is to go on from the last checkpoint of the one that has ended.
- * @returns `none` when there is nothing to go on with, because nothing was done; `changed` when the job has had another run meanwhile.
+ * What the next run is to go on with, from the last checkpoint of the one that has ended; null when that is nothing, because nothing was done.
  * @throws CheckpointGoneError; InvalidInputError for a job that has succeeded.
  */
-async function askForContinuation({ store }: Connected, jobId: string, spec: JobSpec | undefined): Promise<'requested' | 'changed' | 'none'> {
+async function continuationWish({ store }: Connected, jobId: string, spec: JobSpec | undefined): Promise<Parameters<Connected['store']['requestContinuation']>[1] | null> {
   const stored = await store.read(jobId)
   if (stored?.result == null) throw new CheckpointGoneError([jobId], 'its record is past its retention')
   const { result, record, generation } = stored
@@ -116,11 +119,8 @@ async function askForContinuation({ store }: Connected, jobId: string, spec: Job
   const keeps = spec !== undefined && spec.push !== false && spec.push.keep === true
   const continuation = continuationOf(record, result, keeps)
   if (continuation.kind === 'none') throw new CheckpointGoneError([jobId], continuation.why)
-  if (continuation.kind === 'start') return 'none'
-  const branch = continuation.branch === null ? null : { repository: result.repository, name: continuation.branch }
-  const asked = await store.requestContinuation(jobId, { generation, branch, kept: continuation.kept }, keptMs)
-  if (asked === 'gone') throw new CheckpointGoneError([jobId], `its branch "${branch?.name ?? ''}" has been deleted`)
-  return asked
+  if (continuation.kind === 'start') return null
+  return { generation, branch: continuation.branch === null ? null : { repository: result.repository, name: continuation.branch }, kept: continuation.kept }
 }
 
 /** Whether this call did it; false when another one was first. */

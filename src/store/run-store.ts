@@ -478,18 +478,22 @@ export class RunStore {
   /**
    * Asks for the next run of a job to go on from the last checkpoint of the one that has ended, and keeps that checkpoint for so long.
    * @param ended the generation of the run, and its checkpoint's branch; `kept` when no time is set for that one's deletion.
-   * @returns `changed` when another run is the job's last by now, `gone` when the branch was deleted.
+   * @param whileEnded only as long as BullMQ holds the job as ended: where it was told to run it again, whoever did that has said where from.
+   * @returns `changed` when another run is the job's last by now, or BullMQ was told; `gone` when the branch was deleted.
    */
-  async requestContinuation(jobId: string, ended: { readonly generation: number; readonly branch: DoomedBranch | null; readonly kept: boolean }, keepMs: number): Promise<'requested' | 'gone' | 'changed'> {
+  async requestContinuation(jobId: string, ended: { readonly generation: number; readonly branch: DoomedBranch | null; readonly kept: boolean }, keepMs: number, whileEnded = false): Promise<'requested' | 'gone' | 'changed'> {
     const { generation, branch, kept } = ended
-    const keys = [this.#keys.run(jobId), this.#keys.branches(), this.#keys.job(jobId)]
-    const args = [generation, branch === null ? '' : branchMember(branch), this.#now() + keepMs, kept ? 1 : '', keepMs]
-    return z.enum(['requested', 'gone', 'changed']).parse(await runScript(this.#redis, 'run-continue', keys, args))
+    return await this.#continue(jobId, [generation, branch === null ? '' : branchMember(branch), this.#now() + keepMs, kept ? 1 : '', keepMs], whileEnded)
   }
 
-  /** The next run of a job begins from the start. */
-  async withdrawContinuation(jobId: string): Promise<void> {
-    await this.#redis.hdel(this.#keys.run(jobId), 'continue')
+  /** The next run of a job begins from the start. @param whileEnded as for `requestContinuation`. */
+  async withdrawContinuation(jobId: string, whileEnded = false): Promise<'requested' | 'gone' | 'changed'> {
+    return await this.#continue(jobId, ['', '', 0, '', 0], whileEnded)
+  }
+
+  async #continue(jobId: string, args: readonly (string | number)[], whileEnded: boolean): Promise<'requested' | 'gone' | 'changed'> {
+    const keys = [this.#keys.run(jobId), this.#keys.branches(), this.#keys.job(jobId)]
+    return z.enum(['requested', 'gone', 'changed']).parse(await runScript(this.#redis, 'run-continue', keys, [...args, whileEnded ? 1 : '']))
   }
 
   /**

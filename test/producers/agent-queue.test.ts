@@ -12,6 +12,7 @@ import { AgentQueue, type AgentQueueOptions, type ListOptions, ResultTimeoutErro
 import { Enqueuing } from '../../src/producers/enqueuing.js'
 import { claimKeys } from '../../src/producers/idempotency.js'
 import { cancelJob } from '../../src/producers/job-cancel.js'
+import { retryJob } from '../../src/producers/job-retry.js'
 import { connectTo } from '../../src/producers/producer-connection.js'
 import { ResultWaiter } from '../../src/producers/result-waiter.js'
 import { createRedis, type QueuedJob, RunStore, Roster, type Signals, SlotLedger } from '../../src/store/index.js'
@@ -287,6 +288,36 @@ describe('an idempotency key', () => {
     await client.zadd('{switchyard}:agents:failed', 5, jobId)
   }
   const failure = { status: 'failed', error: { kind: 'step-failed', message: 'exit 1' } } as const
+
+  it.each([
+    ['checkpoint', 'start', '1'],
+    ['start', 'checkpoint', null],
+  ] as const)('of a failed job is run again from where that one says who does it first: %s, though another one says %s at the same time', async (from, _other, wish) => {
+    const { jobId } = await open().enqueue(spec())
+    const [first, other] = [await connectTo(redis.connect(), redis.keys, 60_000), await connectTo(redis.connect(), redis.keys, 60_000)]
+    after(async () => void (await Promise.all([first.queue.close(), other.queue.close()])))
+    const { fence } = await take(jobId)
+    const checkpoint = { sha: 'c'.repeat(40), stepIndex: 0, headSha: 'b'.repeat(40), commitsAhead: 0, branch: null, atMs: 5, withinStep: true, holdsPaths: false, repositoryPath: null }
+    const end = result(jobId, failure)
+    await first.store.finish(jobId, fence, record(jobId, { phase: 'ended', base: { ref: null, sha: 'a'.repeat(40) }, checkpoint }), end, completionEvent(end, { generation: 1 }))
+    await failInQueue(jobId, 1)
+    const said = { generation: 1, branch: null, kept: false }
+    // The other one has seen that it has ended, and says so just before and just after BullMQ is told.
+    const say = async (whileEnded: boolean) => (from === 'checkpoint' ? await other.store.withdrawContinuation(jobId, whileEnded) : await other.store.requestContinuation(jobId, said, 60_000, whileEnded))
+    const getJob = first.queue.getJob.bind(first.queue)
+    vi.spyOn(first.queue, 'getJob').mockImplementationOnce(async (id) => {
+      const job = await getJob(id)
+      const retry = job!.retry.bind(job)
+      job!.retry = async (...args) => {
+        expect(await say(true)).toBe('requested')
+        await retry(...args)
+      }
+      return job
+    })
+    expect(await retryJob(first, redis.keys, jobId, { from })).toBe('retried')
+    expect(await say(true)).toBe('changed')
+    expect(await redis.client.hget(redis.keys.run(jobId), 'continue')).toBe(wish)
+  })
 
   it('of a failed job runs that run again which was seen, not the one that somebody else began meanwhile and that failed too', async () => {
     const queue = open()

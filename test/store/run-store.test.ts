@@ -551,6 +551,18 @@ describe('a run that goes on from the checkpoint of the one before', () => {
     expect((await acquire(store, 'job', 'b', 2)).record).toMatchObject({ checkpoint: null, continues: null, stepIndex: 0 })
   })
 
+  it('is the wish of whoever runs it again: what others say once BullMQ was told counts for nothing', async () => {
+    const client = redis.connect()
+    const store = await ended()
+    await client.hset(redis.keys.job('job'), { timestamp: 1, finishedOn: 2 })
+    expect(await store.withdrawContinuation('job', true)).toBe('requested')
+    expect(await store.requestContinuation('job', { generation: 1, branch, kept: false }, 60_000, true)).toBe('requested')
+    await client.hdel(redis.keys.job('job'), 'finishedOn')
+    expect(await store.withdrawContinuation('job', true)).toBe('changed')
+    expect(await client.hget(redis.keys.run('job'), 'continue')).toBe('1')
+    expect(await store.requestContinuation('job', { generation: 1, branch, kept: false }, 60_000, true)).toBe('changed')
+  })
+
   it('begins from the start where the job was removed meanwhile, and another one added under its id', async () => {
     const client = redis.connect()
     await client.hset(redis.keys.job('job'), { timestamp: 1 })
