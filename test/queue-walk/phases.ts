@@ -142,7 +142,7 @@ export function phasedProvider(provider: TroubledProvider, phases: Phases, calle
     create: async (request, options) => {
       const runId = request.tags['switchyard-job'] ?? ''
       return await phases.around('create', { runId, holder: caller.id }, async () => {
-        options?.signal?.throwIfAborted()
+        options.signal?.throwIfAborted()
         const info = await provider.create(request, options)
         phases.sandboxes.set(info.id, runId)
         const lifeMs = phases.lifeMs()
