@@ -10,7 +10,7 @@ try {
   const sha = await deployment.seed('bench/step', { 'README.md': 'x\n' })
   const [provider] = deployment.providers
   if (provider === undefined) throw new Error('no provider')
-  const info = await provider.create({ name: 'bench', tags: {}, image: undefined, resources: {}, lifetimeMs: 600_000, network: 'open', gitHosts: [] }, call)
+  const info = await provider.create({ name: 'bench', tags: {}, image: undefined, resources: {}, lifetimeMs: 600_000, network: 'open', gitHosts: deployment.host.hosts }, call)
   const runner = createRunner({ provider, sandboxId: info.id })
   await runner.install(call)
   await runner.clone({ access: await deployment.host.readAccess('bench/step', { ephemeral: false }), ref: 'refs/heads/main', sha, branch: 'work', checkpoint: null }, call)
