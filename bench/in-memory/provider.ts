@@ -1,5 +1,5 @@
 import { createHash, randomUUID } from 'node:crypto'
-import { InfrastructureError, type InfrastructureErrorKind } from '../../src/job/errors.js'
+import { InfrastructureError, type InfrastructureErrorKind } from '../../src/providers/index.js'
 import type { CallOptions, Capabilities, ExecResult, Provider, SandboxInfo, SandboxRequest, ShellCommand } from '../../src/providers/provider.js'
 
 interface Command {
