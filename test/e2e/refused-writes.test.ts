@@ -96,7 +96,8 @@ it('a consumer that runs says that its Redis was set to drop keys, and how many 
   await admin.config('SET', 'maxmemory-policy', 'volatile-lru')
   await until('it is said', () => errors().length > 0)
   await admin.pexpire('of-somebody-else', 600_000)
-  await admin.config('SET', 'maxmemory-policy', 'volatile-ttl', 'maxmemory', '1')
+  // One at a time: Redis 6.2 takes no more.
+  await admin.config('SET', 'maxmemory', '1')
   await admin.config('SET', 'maxmemory', '0')
   await until('what was dropped is said', () => errors().some((msg) => /has dropped \d+ keys? since/.test(msg)))
   expect(errors()[0]).toContain('set it to "noeviction"')
