@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { describe, expect, it } from 'vitest'
 import { LocalProvider } from '../../src/providers/local/index.js'
+import { identify } from '../../src/providers/local/process-identity.js'
 import { LocalState } from '../../src/providers/local/state.js'
 import type { SandboxInfo } from '../../src/providers/provider.js'
 import { loaderArgs, ownFile } from '../own-programs.js'
@@ -160,6 +161,15 @@ describe.each(modes)('local sandboxes, isolation %s', (isolation) => {
     const next = await (await localProvider({ isolation, stateDir: provider.stateDir })).create(request(), call)
     expect((await readdir(sandboxes)).sort()).toEqual([sandbox.id, next.id].sort())
     expect(await processesWith('sleep', seconds)).toEqual([])
+  })
+
+  it.skipIf(process.platform !== 'linux')('are not taken for dead by a consumer that can’t look', async () => {
+    const [here, proc] = [await identify(process.pid), await temporaryFolder()]
+    expect(here).toMatchObject({ pid: process.pid })
+    expect(await identify(process.pid, proc)).toBeUndefined()
+    // As where a process has no descriptor left, its file is there and can't be read.
+    await mkdir(join(proc, String(process.pid), 'stat'), { recursive: true })
+    await expect(identify(process.pid, proc)).rejects.toMatchObject({ code: 'EISDIR' })
   })
 
   it('give a user number free whose creator died before it wrote anything, and no other', async () => {

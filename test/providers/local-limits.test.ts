@@ -1,7 +1,9 @@
+import { spawn } from 'node:child_process'
+import { existsSync } from 'node:fs'
 import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { describe, expect, it } from 'vitest'
-import { chooseCpus, makeLimits, removeStaleCgroups } from '../../src/providers/local/limits.js'
+import { canLimit, chooseCpus, makeLimits, removeCgroups, removeStaleCgroups } from '../../src/providers/local/limits.js'
 import { bubblewrapWorks, call, localProvider, processesWith, request, run, temporaryFolder, uniqueSeconds } from './local-sandboxes.js'
 
 /** Takes and keeps this many MiB, then says so. */
@@ -122,9 +124,9 @@ describe('a local sandbox’s lifetime', () => {
   })
 })
 
-describe('makeLimits', () => {
-  const asked = { cpu: 1.5, memoryMiB: 100, maxProcesses: 84 }
+const asked = { cpu: 1.5, memoryMiB: 100, maxProcesses: 84 }
 
+describe('makeLimits', () => {
   it('writes the unified hierarchy’s files and hands the controllers down', async () => {
     const root = await temporaryFolder()
     const folder = join(root, 'switchyard', 'mine', 'id')
@@ -147,6 +149,19 @@ describe('makeLimits', () => {
     const limits = await makeLimits('mine', 'id', asked, 4, await temporaryFolder())
     expect(limits).toMatchObject({ cgroups: [], watchedMemoryKiB: 102_400 })
     expect(limits.cpus).toMatch(/^\d,\d$/)
+  })
+})
+
+describe.skipIf(!(await canLimit()))('removeCgroups', () => {
+  it('waits for what ends in one for as long as the caller does, and then says that it is in use', async () => {
+    const { cgroups } = await makeLimits(`ending-${process.pid}`, 'id', asked, 4, '/sys/fs/cgroup')
+    const child = spawn('sleep', ['300'])
+    for (const cgroup of cgroups) await writeFile(join(cgroup, 'cgroup.procs'), String(child.pid))
+    await expect(removeCgroups(cgroups, AbortSignal.abort())).rejects.toThrow(/the cgroup .* can't be removed: EBUSY/)
+    const removed = removeCgroups(cgroups, AbortSignal.timeout(60_000))
+    child.kill('SIGKILL')
+    await removed
+    expect(cgroups.map((cgroup) => [existsSync(cgroup), existsSync(dirname(cgroup))])).toEqual(cgroups.map(() => [false, false]))
   })
 })
 

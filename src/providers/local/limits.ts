@@ -50,9 +50,12 @@ export function chooseCpus(seed: string, cpu: number | undefined, cpuCount: numb
 /** Whether this user may make cgroups with limits, found out by making one. */
 export async function canLimit(root = '/sys/fs/cgroup'): Promise<boolean> {
   const cgroups = await makeCgroups(root, join('switchyard', `probe-${process.pid}`, 'probe'), { cpu: 1, memoryMiB: 64, maxProcesses: 16 })
-  await removeCgroups(cgroups)
+  await removeCgroups(cgroups, AbortSignal.timeout(unusedMs))
   return cgroups.length > 0
 }
+
+/** How long a cgroup that no process was in may take to go. */
+const unusedMs = 5_000
 
 /** A hierarchy, and the files of a sandbox's folder in it. */
 interface Hierarchy {
@@ -74,7 +77,7 @@ async function makeCgroups(root: string, path: string, request: LimitRequest): P
     return made
   } catch {
     // An ordinary user, a container or a hierarchy without these controllers: the other means take over.
-    await removeCgroups(made)
+    await removeCgroups(made, AbortSignal.timeout(unusedMs))
     return []
   }
 }
@@ -133,15 +136,18 @@ async function makeFolders(root: string, path: string): Promise<void> {
   }
 }
 
-/** Removes a sandbox's cgroups, and the provider's when they were the last. Its processes must be gone. */
-export async function removeCgroups(cgroups: readonly string[]): Promise<void> {
+/**
+ * Removes a sandbox's cgroups, and the provider's when they were the last. Its processes must be gone, or be ending: on a busy machine a killed one stays in
+ * its cgroup for seconds, where the kernel lists it no more.
+ * @throws Error where one can't be removed, or is still in use when the signal is aborted.
+ */
+export async function removeCgroups(cgroups: readonly string[], signal: AbortSignal): Promise<void> {
   for (const cgroup of cgroups) {
-    // What led commands into the sandbox ends a moment after it.
-    for (let attempt = 1; ; attempt++) {
+    for (let pauseMs = 5; ; pauseMs = Math.min(100, pauseMs * 2)) {
       const code = await rmdir(cgroup).then(() => undefined, (error: unknown) => (error as NodeJS.ErrnoException).code)
       if (code === undefined || code === 'ENOENT') break
-      if (code !== 'EBUSY' || attempt === 500) throw new Error(`the cgroup ${cgroup} can't be removed: ${code}`)
-      await sleep(10)
+      if (code !== 'EBUSY' || signal.aborted) throw new Error(`the cgroup ${cgroup} can't be removed: ${code}`)
+      await sleep(pauseMs)
     }
     for (const parent of [dirname(cgroup), dirname(dirname(cgroup))]) {
       // Others' sandboxes are in there: then they remove it.

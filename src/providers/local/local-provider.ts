@@ -234,7 +234,7 @@ export class LocalProvider implements Provider {
       if (!alive.includes(true)) break
       await sleep(pauseMs)
     }
-    await removeCgroups(doomed.meta.cgroups)
+    await removeCgroups(doomed.meta.cgroups, signal)
     if (doomed.meta.slice !== null) {
       const tools = await this.#tools()
       // Without its manager there is no slice either: systemd ends what is in it with the manager.

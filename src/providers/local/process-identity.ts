@@ -1,6 +1,7 @@
 import { execFile } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { scripts } from './scripts.js'
 
@@ -19,10 +20,18 @@ export function parseIdentity(text: string): ProcessIdentity | undefined {
   return match?.[1] === undefined || match[2] === undefined ? undefined : { pid: Number(match[1]), startTime: match[2] }
 }
 
-/** The identity of a live process; undefined when there is none, or only its zombie. */
-export async function identify(pid: number): Promise<ProcessIdentity | undefined> {
+/**
+ * The identity of a live process; undefined when there is none, or only its zombie.
+ * @param proc where the process file system is mounted.
+ * @throws Error when it can't be found out: one that has no descriptor left to look by must not take what runs for dead.
+ */
+export async function identify(pid: number, proc = '/proc'): Promise<ProcessIdentity | undefined> {
   if (process.platform !== 'linux') return identifyByPs(pid)
-  const stat = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => '')
+  const stat = await readFile(join(proc, String(pid), 'stat'), 'utf8').catch((error: unknown) => {
+    // The second is said of one that ends between the opening and the reading.
+    if (!['ENOENT', 'ESRCH'].includes((error as NodeJS.ErrnoException).code ?? '')) throw error
+    return ''
+  })
   // The command's name is in parentheses and may hold anything; the fields after it are the third and on.
   const fields = stat.slice(stat.lastIndexOf(') ') + 2).split(' ')
   const startTime = fields[19]
@@ -30,7 +39,11 @@ export async function identify(pid: number): Promise<ProcessIdentity | undefined
 }
 
 async function identifyByPs(pid: number): Promise<ProcessIdentity | undefined> {
-  const listed = await promisify(execFile)('ps', ['-o', 'stat=,lstart=', '-p', String(pid)], { env: { ...process.env, LC_ALL: 'C' } }).catch(() => ({ stdout: '' }))
+  const listed = await promisify(execFile)('ps', ['-o', 'stat=,lstart=', '-p', String(pid)], { env: { ...process.env, LC_ALL: 'C' } }).catch((error: unknown) => {
+    // It ended and found none; without a number it did not run.
+    if (typeof (error as { code?: unknown }).code !== 'number') throw error
+    return { stdout: '' }
+  })
   const [state, ...started] = listed.stdout.trim().split(/\s+/)
   return state === undefined || state === '' || state.startsWith('Z') ? undefined : { pid, startTime: started.join(' ') }
 }
