@@ -246,7 +246,7 @@ const reached: Readonly<Record<string, () => Promise<{ readonly providers: Await
 }
 const noDocker = await podmanUnavailable()
 
-describe.each(whole ? Object.keys(reached) : ['modal', 'docker'])('out of a sandbox of %s', (name) => {
+describe.each(whole ? Object.keys(reached) : [noDocker === undefined ? 'docker' : 'modal'])('out of a sandbox of %s', (name) => {
   it.skipIf(name === 'docker' && noDocker !== undefined)(`they come whole, and nothing but files of the repository${name === 'docker' && noDocker !== undefined ? ` (skipped: ${noDocker})` : ''}`, { timeout: 600_000 }, async () => {
     const { providers, close } = await reached[name]!()
     try {

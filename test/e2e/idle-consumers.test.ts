@@ -63,12 +63,12 @@ it('no configuration makes them ask more often', async () => {
 const refused = () => Promise.reject(new InfrastructureError({ kind: 'auth', owner: 'consumer-keys', source: 'git', message: 'git: the key is refused' }))
 const down = () => Promise.reject(new InfrastructureError({ kind: 'provider-down', source: 'local-a', message: 'local-a: is down' }))
 
-it.each<[string, (deployment: Deployment) => Parameters<Deployment['startConsumer']>[0], Partial<JobSpecInput>, RegExp]>([
+it.each(spanning<[string, (deployment: Deployment) => Parameters<Deployment['startConsumer']>[0], Partial<JobSpecInput>, RegExp]>([
   ['a paused queue', () => ({}), {}, /paused/],
   ['a secret that nobody has', () => ({}), { secrets: ['NOT_THERE'] }, /NOT_THERE/],
   ['a git key that is refused', ({ host }) => ({ git: altered(host, { check: refused, resolve: refused }) }), {}, /key is taken/],
   ['a provider that is down', ({ providers }) => ({ providers: [{ provider: altered<Provider>(providers[0]!, { create: down }), limit: { sandboxes: 1 } }] }), {}, /waiting for capacity/],
-])('while all jobs wait for %s, a consumer asks Redis a few times a second and no more', async (what, options, job, reason) => {
+], 'a paused queue', 'a provider that is down'))('while all jobs wait for %s, a consumer asks Redis a few times a second and no more', async (what, options, job, reason) => {
   const settings = { leaseMs: 15_000, stallCheckMs: 5_000, unrunnableGraceMs: 600_000 }
   const bull = new Queue('agents', { connection: { url: deployment.redis.url }, prefix: '{switchyard}' })
   if (what === 'a paused queue') await bull.pause()

@@ -4,7 +4,8 @@ import type { JobHandle } from '../../src/producers/job-handle.js'
 import { spanning } from '../whole.js'
 import { altered, startDeployment, until, verbOf, type Deployment } from './deployment.js'
 
-// Whatever an older job does as a newer one comes for its key: from then on it changes neither its branch nor the target, or it was there first.
+// Whatever an older job does as a newer one comes for its key: from then on it changes neither its branch nor the target, or it was there first. In a step CI has
+// it in concurrency.test.ts.
 let deployment: Deployment
 beforeAll(async () => {
   deployment = await startDeployment({ limits: [6] })
@@ -79,7 +80,7 @@ const after = (call: string): Row => [`after ${call}`, call, 'after']
 
 describe('a newer job that comes', { timeout: 120_000 }, () => {
   it.each(
-    spanning([before('create'), after('create'), before('clone'), after('clone'), before('start'), after('start'), before('push-checkpoint'), after('push-checkpoint')], 'before push-checkpoint'),
+    spanning([before('create'), after('create'), before('clone'), after('clone'), before('start'), after('start'), before('push-checkpoint'), after('push-checkpoint')]),
   )('takes the key from the older one %s', async (_at, call, when) => {
     const hold = new Hold(call, when)
     await consume(hold)

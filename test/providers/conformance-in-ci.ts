@@ -1,9 +1,9 @@
 import { whole } from '../whole.js'
 
 /**
- * The cases that CI leaves out at the hosted providers, and has at this machine's sandboxes and in containers: there it has jobs of
- * test/e2e/three-providers.test.ts, which are cloned, saved, moved and pushed, those of credentials.test.ts, in which it looks for tokens, and the cases
- * about `exec`, of which these are made. `npm run test:long` has all of them at each.
+ * The cases that CI leaves out at the hosted providers and in containers, and has at this machine's sandboxes: there it has jobs of
+ * test/e2e/three-providers.test.ts and docker-job.test.ts, which are cloned, saved, moved and pushed, those of credentials.test.ts, in which it looks for
+ * tokens, and the cases about `exec`, of which these are made. `npm run test:long` has all of them at each.
  */
 export const leftToJobs: readonly string[] = whole
   ? []
