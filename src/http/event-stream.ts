@@ -1,4 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises'
+import { UnknownJobError } from '../job/errors.js'
 import { HttpRefusalError } from './refusal.js'
 
 /**
@@ -79,7 +80,7 @@ export function eventStream(open: (signal: AbortSignal) => AsyncIterable<ServerS
         }
       } catch (error) {
         // Whoever comes back is told why, if it is still so.
-        if (!both.aborted && !(error instanceof HttpRefusalError)) onError(error)
+        if (!both.aborted && !(error instanceof HttpRefusalError || error instanceof UnknownJobError)) onError(error)
         controller.close()
         end()
       }

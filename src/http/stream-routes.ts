@@ -1,6 +1,7 @@
 import { z } from '@hono/zod-openapi'
 import type { Context } from 'hono'
 import { eventKinds, type JobEvent, type KeptEvent } from '../events/index.js'
+import type { JobStatus } from '../job/status.js'
 import { maySee } from './caller.js'
 import { type ApiApp, type ApiContext, type Env, guard, problems, route } from './context.js'
 import { eventStream, type ServerSentEvent } from './event-stream.js'
@@ -41,8 +42,8 @@ export function addStreamRoutes(app: ApiApp, api: ApiContext): void {
       const { follow = 'true', after } = context.req.valid('query')
       const last = context.req.header('last-event-id')
       if (last !== undefined && !/^\d{1,15}$/.test(last)) throw malformed('last-event-id: is none that this stream gave; leave it out to begin at the start')
-      await visibleJob(api, context.var.caller, id)
-      return respond(context, api, limits, (signal) => logEvents(api, id, { follow: follow === 'true', after: Number(last ?? after ?? 0), signal }))
+      const { state } = await visibleJob(api, context.var.caller, id)
+      return respond(context, api, limits, (signal) => logEvents(api, id, { follow: follow === 'true', after: Number(last ?? after ?? 0), signal }, state))
     },
   )
 
@@ -84,10 +85,14 @@ function respond(context: Context<Env>, api: ApiContext, limits: StreamLimits, o
   })
 }
 
-async function* logEvents({ queue }: ApiContext, id: string, options: { readonly follow: boolean; readonly after: number; readonly signal: AbortSignal }): AsyncGenerator<ServerSentEvent> {
+/**
+ * @param before the job's state before its log is read. Of what is not followed the end says that one: where the job ends meanwhile there may be more than was read.
+ * @throws UnknownJobError for a job that is gone in the middle: whoever comes back is told so.
+ */
+async function* logEvents({ queue }: ApiContext, id: string, options: { readonly follow: boolean; readonly after: number; readonly signal: AbortSignal }, before: JobStatus['state']): AsyncGenerator<ServerSentEvent> {
   for await (const { data: _data, ...line } of queue.job(id).logs(options)) yield { event: 'log', id: String(line.seq), data: line }
-  const [status] = await queue.statuses([id])
-  yield { event: 'end', data: { state: status?.state ?? null } }
+  const { state } = await queue.job(id).status()
+  yield { event: 'end', data: { state: options.follow ? state : before } }
 }
 
 async function* kept({ queue }: ApiContext, newEvents: NewEvents, from: string, signal: AbortSignal, wanted: (event: KeptEvent<JobEvent>) => boolean): AsyncGenerator<ServerSentEvent> {

@@ -1,6 +1,13 @@
 import type { Cost } from './cost.js'
 import type { JobResult, UnsavedPath } from './result.js'
 
+const finalStates: readonly string[] = ['succeeded', 'failed', 'cancelled'] satisfies JobStatus['state'][]
+
+/** Whether a job that is in this state has ended; of one that a later release may add it has not. */
+export function isFinal(state: string): boolean {
+  return finalStates.includes(state)
+}
+
 /** What `handle.status()` and `switchyard status` show of a job. */
 export interface JobStatus {
   readonly jobId: string

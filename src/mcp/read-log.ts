@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import { InvalidInputError } from '../job/errors.js'
 import { harmlessText } from '../job/harmless-text.js'
+import { isFinal } from '../job/status.js'
 import { type ApiCalls, CallRefusedError } from './api-calls.js'
 import { cutAt } from './shown.js'
 
@@ -45,8 +46,7 @@ export async function readLog(api: ApiCalls, jobPath: string, options: { readonl
     for await (const { event, data } of api.events(`${jobPath}/logs`, { query: { follow: 'false', after }, signal: AbortSignal.any([signal, stop.signal]) })) {
       if (event === 'end') {
         const { state } = endSchema.parse(data)
-        const over = state !== 'waiting' && state !== 'running'
-        return { entries: shownEntries(entries), cursor: over ? null : last, more: false, state }
+        return { entries: shownEntries(entries), cursor: state !== null && isFinal(state) ? null : last, more: false, state }
       }
       const line = lineSchema.safeParse(data).data
       if (line === undefined) continue

@@ -4,6 +4,7 @@ import { openApiSchema, type JsonSchema } from '../http/schema-parts.js'
 import { artifactListSchema, cancelledSchema, enqueuedSchema, jobSchema, providerListSchema, retriedSchema } from '../http/schemas.js'
 import { UnknownJobError } from '../job/errors.js'
 import { jobSpecSchema } from '../job/spec.js'
+import { isFinal } from '../job/status.js'
 import { type ApiCalls, CallRefusedError } from './api-calls.js'
 import { cursorPattern, readLog } from './read-log.js'
 import { type Shown, shown } from './shown.js'
@@ -99,7 +100,7 @@ const listJobs = tool({
   description: 'Jobs, the newest first, a page at a time; get_job tells all of one.',
   writes: false,
   input: z.strictObject({
-    state: z.enum(['waiting', 'running', 'succeeded', 'failed', 'cancelled'], { error: 'must be "waiting", "running", "succeeded", "failed" or "cancelled"' }).optional(),
+    state: z.enum(['waiting', 'running', 'parked', 'succeeded', 'failed', 'cancelled'], { error: 'must be "waiting", "running", "parked", "succeeded", "failed" or "cancelled"' }).optional(),
     tenant: tenantName().optional(),
     repository: z.string().min(1, 'is empty; leave it out').max(200).optional(),
     since: z.string().max(100).optional().describe('Only those that were enqueued then or later, such as 2026-12-01T08:00:00Z.'),
@@ -215,7 +216,7 @@ function summaryOf({ jobId: id, repository, tenant = null, state, reason = null,
 }
 
 function hasEnded({ state }: AnyJob): boolean {
-  return state !== 'waiting' && state !== 'running'
+  return isFinal(state)
 }
 
 function standing({ state, provider, phase, step, reason }: AnyJob): string {

@@ -307,7 +307,10 @@ export class AgentQueue {
       redis,
       keys: this.#keys,
       openBlocking: () => createRedis(this.#config, 'blocking'),
-      hasEnded: async (id: string) => (await this.#lookUp([id]))[0] !== 'running',
+      standing: async (id: string) => {
+        const [found] = await this.#lookUp([id])
+        return typeof found === 'object' ? ('ended' as const) : (found ?? ('unknown' as const))
+      },
       onEnd: async (id: string, wake: () => void) => {
         try {
           return await this.#listen().onDone((ended) => {

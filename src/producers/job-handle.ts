@@ -15,7 +15,7 @@ export interface JobHandle {
   /**
    * The job's output. Resume with `{ after: line.seq }`; `follow: true` waits for more until the job has ended. Each
    * following reader holds a connection to Redis of its own.
-   * @throws UnknownJobError, the signal's reason, RedisUnavailableError.
+   * @throws UnknownJobError, also when the job is gone while it is followed; the signal's reason, RedisUnavailableError.
    */
   logs(options?: ReadLogOptions): AsyncIterable<LogLine>
   /**

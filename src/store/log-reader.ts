@@ -1,6 +1,7 @@
 import { TextDecoder } from 'node:util'
 import type { Redis } from 'ioredis'
 import { z } from 'zod'
+import { UnknownJobError } from '../job/errors.js'
 import type { LogLine } from '../job/log.js'
 import { untilAborted } from './abort.js'
 import type { Keys } from './keys.js'
@@ -21,8 +22,8 @@ export interface LogSource {
   /** Opens a connection of the purpose `blocking`; used while following, and closed after. */
   readonly openBlocking: () => Redis
   readonly keys: Keys
-  /** Whether the job's current run has ended, so that no more output comes. */
-  readonly hasEnded: (jobId: string) => Promise<boolean>
+  /** Whether the job's current run has ended, so that no more output comes; `unknown` where nobody knows the job any more. */
+  readonly standing: (jobId: string) => Promise<'running' | 'ended' | 'unknown'>
   /** Calls `wake` when a run of the job ends; returns how to stop. Left out, a follower of a run without output learns of its end up to 2 seconds late. */
   readonly onEnd?: (jobId: string, wake: () => void) => Promise<() => void>
 }
@@ -46,6 +47,7 @@ interface Piece {
  * pieces of the same stream. Where the middle of a long output was dropped, a piece of the stream `system` says how
  * many bytes are missing, such as `[… 123456 bytes omitted …]`; who resumes behind that may be told so again. Where Redis went back to before what was read
  * (an older snapshot, a replica that lagged), numbers come again: such a piece says so, and from there on it is read as it is now.
+ * @throws UnknownJobError while following, when nobody knows the job any more before its end was read.
  */
 export async function* readLog(source: LogSource, jobId: string, options: ReadLogOptions = {}): AsyncGenerator<LogLine, void, undefined> {
   const { signal, follow = false } = options
@@ -53,6 +55,7 @@ export async function* readLog(source: LogSource, jobId: string, options: ReadLo
   let last = options.after ?? 0
   const text = new TextJoiner(last === 0)
   const seen = new SeenPieces(last === 0)
+  let ended = false
   let blocking: Redis | undefined
   let stopListening: (() => void) | undefined
   let wake: () => void = () => undefined
@@ -73,11 +76,14 @@ export async function* readLog(source: LogSource, jobId: string, options: ReadLo
           continue
         }
         if (!follow) return
-        if (await source.hasEnded(jobId)) {
+        const standing = await source.standing(jobId)
+        if (standing !== 'running') {
           // What was written between our read and the end is there now.
           const rest = await source.redis.xrangeBuffer(key, `(${last}-0`, '+', 'COUNT', 1)
-          if (rest.length === 0) return
-          continue
+          if (rest.length > 0) continue
+          // It was removed, with its record, or Redis was emptied: whoever follows is not to take what there was for the whole.
+          if (standing === 'unknown' && !ended) throw new UnknownJobError(jobId)
+          return
         }
         signal?.throwIfAborted()
         if (source.onEnd !== undefined && stopListening === undefined) {
@@ -99,8 +105,9 @@ export async function* readLog(source: LogSource, jobId: string, options: ReadLo
         }
         pieces = (answer?.[0]?.[1] ?? []).map(parsePiece)
       }
-      for (const { seq, line } of pieces) {
+      for (const { seq, end, line } of pieces) {
         signal?.throwIfAborted()
+        ended = end
         if (line !== null) {
           const omitted = text.omittedBefore(line)
           // Its number is the one before, so that whoever resumes behind it still gets the piece itself.

@@ -129,7 +129,7 @@ describe('an event', () => {
     listen((event) => void seen.push(event))
     await until(() => seen.length === 1, 'it came')
     const numbers: number[] = []
-    const source = { redis: redis.connect(), keys: redis.keys, openBlocking: () => redis.connect('blocking'), hasEnded: async () => true }
+    const source = { redis: redis.connect(), keys: redis.keys, openBlocking: () => redis.connect('blocking'), standing: async () => 'ended' as const }
     for await (const line of readLog(source, 'job')) numbers.push(line.seq)
     expect(numbers.length).toBeGreaterThan(0)
     expect(seen[0]?.logend).toBe(Math.max(...numbers) + 1)

@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest'
+import { describe, expect, it, vi } from 'vitest'
 import { RunStore } from '../../src/store/index.js'
 import { after, record, result, until, useRedis } from '../store/fixture.js'
 import { completionEvent } from '../../src/events/index.js'
@@ -102,6 +102,45 @@ describe('a job’s log', () => {
     await until(() => stream.comments() > 2, 'it says that it lives')
     stream.abort()
     await until(async () => (await clients()) === 0, 'nobody waits any more')
+  })
+
+  it('breaks off without its end where the job is gone in the middle, so that whoever comes back is told', async () => {
+    const { call, newKey, url, errors } = await serve(redis)
+    const key = await newKey('write')
+    const { jobId } = (await call<{ jobId: string }>('POST', '/v1/jobs', { key, body: spec() })).body
+    const job = await running(jobId)
+    await job.print('one\n')
+    const stream = await openStream(`${url}v1/jobs/${jobId}/logs`, key)
+    await until(() => stream.events().length === 1, 'the first piece has come')
+    await redis.client.del(redis.keys.run(jobId), redis.keys.job(jobId), redis.keys.log(jobId))
+    await stream.over
+    expect(stream.events().map(({ event }) => event)).toEqual(['log'])
+    expect((await call('GET', `/v1/jobs/${jobId}/logs`, { key, headers: { 'last-event-id': stream.events()[0]?.id ?? '' } })).body).toMatchObject({ code: 'SWY_JOB_UNKNOWN' })
+    expect(errors).toEqual([])
+  })
+
+  it('of which what there is was read says of no job that it has ended whose last output is not among that', async () => {
+    const { call, newKey, url, queue } = await serve(redis)
+    const key = await newKey('write')
+    const { jobId } = (await call<{ jobId: string }>('POST', '/v1/jobs', { key, body: spec() })).body
+    const job = await running(jobId)
+    await job.print('one\n')
+    const handle = queue.job(jobId)
+    const asked = vi.spyOn(queue, 'job').mockReturnValueOnce({
+      ...handle,
+      async *logs(options) {
+        yield* handle.logs(options)
+        await job.print('two\n')
+        await job.finish()
+      },
+    })
+    const once = await openStream(`${url}v1/jobs/${jobId}/logs?follow=false`, key)
+    await once.over
+    asked.mockRestore()
+    expect(once.events()).toMatchObject([{ data: { text: 'one\n' } }, { event: 'end', data: { state: 'running' } }])
+    const rest = await openStream(`${url}v1/jobs/${jobId}/logs?follow=false`, key, { 'last-event-id': once.events()[0]?.id ?? '' })
+    await rest.over
+    expect(rest.events()).toMatchObject([{ data: { text: 'two\n' } }, { event: 'end', data: { state: 'succeeded' } }])
   })
 
   it('ends when the key does, and when the server stops, without its end', async () => {

@@ -8,7 +8,8 @@ import { ApiCalls, createMcpServer, loadMcpSdk, mcpEndpoint } from '../../src/mc
 import { mutated, oddJson } from '../fuzz/arbitraries.js'
 import { endJob, serve, spec } from '../http/fixture.js'
 import fc from '../seeded-fast-check.js'
-import { after, until, useRedis } from '../store/fixture.js'
+import { RunStore } from '../../src/store/index.js'
+import { after, record, until, useRedis } from '../store/fixture.js'
 import { tries } from '../whole.js'
 
 const redis = useRedis()
@@ -61,6 +62,17 @@ describe('the Model Context Protocol beside the HTTP API', () => {
     expect(await queue.list()).toHaveLength(0)
     const plain = await serve(redis)
     expect((await plain.call('POST', '/mcp', { body, headers: accept, key })).status).toBe(404)
+  })
+
+  it('takes no job for ended that is parked for want of a budget', async () => {
+    const { url, newKey, queue } = await serveMcp()
+    const { jobId } = await queue.enqueue(spec())
+    await new RunStore(redis.client, redis.keys).acquire(jobId, { holder: 'consumer', fresh: record(jobId, { repository: 'acme/web', parking: { reason: 'waits for the budget of acme', atMs: 1, timeUsedMs: 0, place: '', attempts: 0 } }) })
+    const client = await connect(url, await newKey('read'))
+    const answer = async (name: string, args: object) => (await client.callTool({ name, arguments: { ...args } })).structuredContent
+    expect(await answer('wait_for_job', { jobId, timeoutSeconds: 0 })).toMatchObject({ ended: false, job: { state: 'parked' } })
+    expect(await answer('read_log', { jobId })).toMatchObject({ state: 'parked', cursor: '0' })
+    expect(await answer('list_jobs', { state: 'parked' })).toMatchObject({ jobs: [{ jobId, state: 'parked' }] })
   })
 
   it('ends waits when the server stops', async () => {

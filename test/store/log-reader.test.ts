@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest'
+import { UnknownJobError } from '../../src/job/errors.js'
 import type { LogChunk, LogLine } from '../../src/job/log.js'
 import { createRedis, readLog, type ReadLogOptions, RunStore } from '../../src/store/index.js'
 import { record, result, until, useRedis } from './fixture.js'
@@ -28,7 +29,11 @@ async function start(options = {}) {
           opened++
           return createRedis(redis.config, 'blocking')
         },
-        hasEnded: async (jobId) => (await store.standings([jobId]))[0]?.result !== null,
+        standing: async (jobId) => {
+          const [standing] = await store.standings([jobId])
+          if (standing?.known !== true) return 'unknown'
+          return standing.result === null ? 'running' : 'ended'
+        },
       },
       'job',
       readOptions,
@@ -128,6 +133,29 @@ describe('following', () => {
     // Of a job that has ended, from the start and from behind its end.
     expect(await collect(read({ follow: true }))).toHaveLength(2)
     expect(await collect(read({ follow: true, after: 3 }))).toEqual([])
+  })
+
+  it('does not end as that of an ended job does where the job is gone in the middle', async () => {
+    const { write, read, opened } = await start()
+    await write('before\n')
+    const lines: string[] = []
+    const reading = (async () => {
+      for await (const { text } of read({ follow: true })) lines.push(text)
+    })()
+    await until(() => opened() === 1, 'the reader waits for more')
+    await redis.client.flushall()
+    await expect(reading).rejects.toThrow(UnknownJobError)
+    expect(lines).toEqual(['before\n'])
+  })
+
+  it('ends where the job is gone once its end was read', async () => {
+    const { write, read, finish } = await start()
+    await write('all\n')
+    await finish()
+    const reading = read({ follow: true })
+    await reading.next()
+    await redis.client.del(redis.keys.run('job'))
+    expect(await reading.next()).toEqual({ done: true, value: undefined })
   })
 
   it('stops at once with the reason of the signal', async () => {
