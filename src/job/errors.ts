@@ -165,6 +165,9 @@ export class KeyTakenError extends SwitchyardError {
   }
 }
 
+/** For so long anybody is believed who asks to wait, and no longer: a proxy in between may name the year 2099, or a number that is no time. */
+const longestAskedMs = 3_600_000
+
 /** What the providers, the git hosts and the runner throw: an error sorted into the one vocabulary. */
 export class InfrastructureError extends SwitchyardError {
   override readonly name = 'InfrastructureError'
@@ -174,7 +177,7 @@ export class InfrastructureError extends SwitchyardError {
   readonly owner: ErrorOwner | undefined
   /** The provider's or the host's configured name. */
   readonly source: string
-  /** For `rate-limited`: how long to wait, in milliseconds, when the source said so. */
+  /** For `rate-limited`: how long to wait, in milliseconds, when the source said so; an hour at most. */
   readonly retryAfterMs: number | undefined
   /** Of a create that was refused, when an earlier try within the same call may have made a sandbox all the same. */
   readonly sandboxMayExist: boolean
@@ -184,7 +187,8 @@ export class InfrastructureError extends SwitchyardError {
     this.owner = fields.owner
     this.code = fields.code ?? (fields.owner === undefined ? 'SWY_UNSPECIFIED' : codeOf(fields.kind, fields.owner))
     this.source = fields.source
-    this.retryAfterMs = fields.retryAfterMs
+    // "At once", said again and again, is no wait: whoever tries again has one of its own.
+    this.retryAfterMs = fields.retryAfterMs !== undefined && fields.retryAfterMs > 0 ? Math.min(fields.retryAfterMs, longestAskedMs) : undefined
     this.sandboxMayExist = fields.sandboxMayExist ?? false
   }
 

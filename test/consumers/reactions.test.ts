@@ -62,6 +62,16 @@ describe('what a job does about an error', () => {
     expect(decide(error('rate-limited', 'provider-create', 7_000), first).reaction).toMatchObject({ kind: 'move', excludeMs: 7_000 })
   })
 
+  it('believes nobody who asks for more than an hour, or for no time at all', () => {
+    for (const ms of [2_300_000_000_000, 1e303, Infinity]) {
+      expect(decide(error('rate-limited', 'provider-create', ms), first).report).toEqual({ kind: 'rate-limited', retryAfterMs: 3_600_000 })
+    }
+    for (const ms of [0, -5, NaN]) {
+      expect(decide(error('rate-limited', 'git-host', ms), { ...first, origin: 'git', tries: 3 }).reaction).toMatchObject({ kind: 'wait', delayMs: 400 })
+      expect(decide(error('rate-limited', 'provider-create', ms), first).reaction).toMatchObject({ kind: 'move', excludeMs: 2_000 })
+    }
+  })
+
   it('ends for every owner and kind: nothing is tried again for ever', () => {
     for (const owner of errorOwners) {
       for (const kind of infrastructureErrorKinds) {

@@ -78,7 +78,7 @@ async function pushOne(ctx: RunContext, tip: KeptTip, signal: AbortSignal): Prom
       signal.throwIfAborted()
       if (error instanceof FenceLostError || !(error instanceof InfrastructureError) || error.kind === 'sandbox-lost') throw error
       if (!passing.includes(error.kind) || tries >= triesEach) return errorMessage(error)
-      await pause(error.retryAfterMs ?? 200 * 2 ** tries, ctx)
+      await pause(Math.min(5_000, error.retryAfterMs ?? 200 * 2 ** tries), ctx)
     }
   }
 }
