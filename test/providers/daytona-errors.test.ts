@@ -108,6 +108,30 @@ describe('what Daytona answers is sorted', () => {
     expect((await failureOf(run('list'))).retryAfterMs).toBeUndefined()
   })
 
+  const foreign = (call: string, status: number) => ({ call, action: 'status', status, page: `<html><h1>${status}</h1>nginx</html>`, times: 0 }) as const
+
+  it.each([
+    ['a page', { page: '404 page not found' }],
+    ['a path that another version of the API does not know', { message: 'Cannot GET /api/sandbox/1' }],
+  ])('takes %s for no word on whether a sandbox lives', async (_what, answer) => {
+    daytona.server.plan.add({ call: 'get', action: 'status', status: 404, times: 0, ...answer })
+    expect(await failureOf(run('get'))).toMatchObject({ kind: 'transient' })
+    daytona.server.plan.add({ call: 'execute', action: 'status', status: 404, times: 0, ...answer })
+    expect((await failureOf(run('exec'))).kind).toBe('transient')
+    daytona.server.plan.add({ call: 'delete', action: 'status', status: 404, times: 0, ...answer })
+    expect((await failureOf(daytona.provider.kill(sandbox.id, { timeoutMs: 2_000 }))).kind).toBe('transient')
+  })
+
+  it('takes such a page for no end of a delete that was accepted', async () => {
+    daytona.server.plan.add({ call: 'delete', action: 'corrupt', variant: 'stuck', times: 0 }, foreign('get', 404))
+    expect((await failureOf(daytona.provider.kill(sandbox.id, { timeoutMs: 2_000 }))).kind).toBe('transient')
+  })
+
+  it.each([400, 404, 422])('blames no job for a %s by a page: it is no answer to what was asked', async (status) => {
+    daytona.server.plan.add(foreign('create', status))
+    expect(await failureOf(run('create'))).toMatchObject({ kind: 'transient', owner: undefined })
+  })
+
   it('calls a gateway without a body transient', async () => {
     daytona.server.plan.add({ call: 'execute', action: 'status', status: 502, empty: true })
     expect((await failureOf(run('exec'))).kind).toBe('transient')

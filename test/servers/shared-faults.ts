@@ -47,6 +47,8 @@ export const faultSchema = z.discriminatedUnion('action', [
     headers: z.record(z.string(), z.string()).default({}),
     /** No body at all, as a proxy in between answers. */
     empty: z.boolean().default(false),
+    /** A page that is no answer of the service's, as a proxy or another server at its address gives: it takes the place of the body. */
+    page: z.string().optional(),
   }),
   z.strictObject({ ...fields, action: z.literal('lose-answer') }),
   z.strictObject({ ...fields, action: z.literal('late-answer'), delayMs: z.int().min(0) }),

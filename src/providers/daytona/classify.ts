@@ -17,6 +17,7 @@ import { isBecomingReady, snapshotState } from './snapshot-state.js'
  * | 408 and 504 from the daemon (`exec`: its own limit on the command) | `timeout` |
  * | 408, 504 otherwise | `transient` |
  * | 400 `SANDBOX_NOT_STARTED`, 400 or 409 "state change in progress", other 409 | `transient` |
+ * | 400, 404, 410 and 422 that are not Daytona's own answer, see `isOwnWord` | `transient` |
  * | 404 and 410 of a sandbox | `transient`: only a `get` may say that it is lost, see `mayBeLost` |
  * | 400, 404, 413, 422 otherwise | `invalid` |
  * | 503; connection refused, host unknown or unreachable | `provider-down` |
@@ -78,8 +79,14 @@ export function mayBeLost(raw: unknown): boolean {
   return status < 400 || [400, 401, 403, 404, 409, 410].includes(status) || (status >= 500 && status !== 504)
 }
 
-/** Whether Daytona says that there is no such sandbox; to be believed only of a `get` on the control plane. */
+/** Whether Daytona says itself that there is no such sandbox; to be believed only of a `get` on the control plane. */
 export function isNotFound(raw: unknown): boolean {
+  const error = readError(raw)
+  return error.status === 404 && isOwnWord(error)
+}
+
+/** Whether the API has no such call, as one that is hosted by oneself may not. */
+export function isUnknownCall(raw: unknown): boolean {
   return readError(raw).status === 404
 }
 
@@ -91,6 +98,15 @@ export function isConflict(raw: unknown): boolean {
 /** Whether a create's own request was refused for what it asks; no answer to a look at a sandbox is like that. */
 export function isBadRequest(raw: unknown): boolean {
   return [400, 413, 422].includes(readError(raw).status ?? 0)
+}
+
+/**
+ * Whether an answer is Daytona's, which says everything in JSON. A proxy in between, or another server while the API is renewed, answers
+ * 404 and 400 by a page of its own, and an API of another version says "Cannot GET" of a path that it does not know: neither knows of sandboxes.
+ */
+function isOwnWord({ message, headers }: Pick<RawError, 'message' | 'headers'>): boolean {
+  const type = typeof headers === 'object' && headers !== null ? String(Reflect.get(headers, 'content-type')) : ''
+  return /\bjson\b/i.test(type) && !/^Cannot [A-Z]+ \//.test(message)
 }
 
 /** Whether the sandbox is in between two states, where Daytona refuses every change: wait and try again. */
@@ -137,6 +153,7 @@ function sort(error: RawError, context: ClassifyContext): Sorted {
 
 function sortClientError(error: RawError, status: number, context: ClassifyContext): Sorted {
   const ofSandbox = context.call === 'exec' || context.call === 'get' || context.call === 'kill' || context.call === 'extend'
+  if ([400, 404, 410, 422].includes(status) && !isOwnWord(error)) return { kind: 'transient', mend: 'that is no answer of Daytona\'s; check apiUrl, and proxies in between' }
   switch (status) {
     case 401:
       return { kind: 'auth', mend: `check the API key in ${context.apiKeyEnv}` }

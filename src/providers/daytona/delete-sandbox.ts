@@ -8,8 +8,9 @@ const pauseMs = 250
 const refusedShare = 0.8
 
 /**
- * Deletes a sandbox and waits until it is gone. Daytona refuses that while the sandbox is between two states, which may take until its own
- * limits: 15 minutes while it is created, 30 while its snapshot is pulled, 60 while one is built.
+ * Deletes a sandbox and waits until Daytona says that it is gone: the SDK takes any 404 in its wait for that, a proxy's as well. Daytona refuses
+ * a delete while the sandbox is between two states, which may take until its own limits: 15 minutes while it is created, 30 while its snapshot
+ * is pulled, 60 while one is built.
  * @param find the sandbox as it is now; undefined when Daytona says that there is none.
  * @throws InfrastructureError `transient` when the delete is still refused at the end of the time; what the SDK throws otherwise.
  */
@@ -19,7 +20,8 @@ export async function deleteSandbox(source: string, known: Sandbox | undefined, 
     signal.throwIfAborted()
     try {
       await sandbox.delete(timeoutMs / 1000, true)
-      return
+      const now = await find()
+      if (now === undefined || now.state === 'destroyed') return
     } catch (error) {
       // Only a get may say that it is gone.
       const now = mayBeLost(error) ? await find() : sandbox
@@ -29,7 +31,7 @@ export async function deleteSandbox(source: string, known: Sandbox | undefined, 
         const message = `${source}: kill failed: Daytona refuses to delete a sandbox while its state changes, and this one is ${now.state ?? 'in none that it tells'}; it takes the delete once that is over, after an hour at the latest`
         throw new InfrastructureError({ kind: 'transient', source, message })
       }
-      await sleep(pauseMs, undefined, { signal })
     }
+    await sleep(pauseMs, undefined, { signal })
   }
 }

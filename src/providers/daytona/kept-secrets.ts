@@ -1,7 +1,7 @@
 import type { Daytona, Secret } from '@daytona/sdk'
 import { InfrastructureError } from '../../job/errors.js'
 import type { SandboxRequest } from '../provider.js'
-import { isNotFound } from './classify.js'
+import { isUnknownCall } from './classify.js'
 import type { DaytonaProviderConfig } from './config.js'
 
 /**
@@ -53,7 +53,7 @@ async function find(client: Pick<Daytona, 'secret'>, name: string): Promise<Secr
       cursor = nextCursor
     } catch (error) {
       // One that is hosted by oneself may know of none.
-      if (isNotFound(error)) return undefined
+      if (isUnknownCall(error)) return undefined
       throw error
     }
   }

@@ -38,6 +38,7 @@ export async function underPlan(
       await work(undefined)
       return breakConnection(context)
     case 'status':
+      if (fault.page !== undefined) return new Response(fault.page, { status: fault.status, headers: { 'content-type': 'text/html', ...fault.headers } })
       return new Response(fault.empty ? null : JSON.stringify({ statusCode: fault.status, message: fault.message }), {
         status: fault.status,
         headers: { ...(fault.empty ? {} : { 'content-type': 'application/json' }), ...fault.headers },

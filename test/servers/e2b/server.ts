@@ -232,7 +232,8 @@ class Router {
         await delay(fault.delayMs)
         return false
       case 'status':
-        if (fault.empty) send(response, fault.status, undefined, fault.headers)
+        if (fault.page !== undefined) response.writeHead(fault.status, { 'content-type': 'text/html', ...fault.headers }).end(fault.page)
+        else if (fault.empty) send(response, fault.status, undefined, fault.headers)
         else answer(fault.status, fault.message, fault.headers)
         return true
       case 'corrupt':
