@@ -9,12 +9,18 @@ const context = (what: ClassifyContext['what']): ClassifyContext => ({ source: '
 const withStatus = (statusCode: number, message: string): SandboxError => Object.assign(new SandboxError(`${statusCode}: ${message}`), { statusCode })
 const fetchFailed = (code: string): TypeError => new TypeError('fetch failed', { cause: Object.assign(new Error(code), { code }) })
 
-const rows: [what: ClassifyContext['what'], raw: unknown, kind: InfrastructureErrorKind][] = [
+type Row = [what: ClassifyContext['what'], raw: unknown, kind: InfrastructureErrorKind]
+const rows: Row[] = [
   ['create', new AuthenticationError('Unauthorized, please check your credentials.'), 'auth'],
   ['create', withStatus(403, 'team is blocked'), 'auth'],
   ['create', new RateLimitError('you have reached the maximum number of concurrent E2B sandboxes (20)'), 'capacity'],
   ['create', new RateLimitError('Rate limit exceeded, please try again later - Rate limit exceeded'), 'rate-limited'],
-  ['create', new ServiceBusyError('Service temporarily unavailable'), 'capacity'],
+  ['create', new ServiceBusyError('Service temporarily unavailable, please retry - no machine has room'), 'capacity'],
+  ...['', ' - <html><h1>503</h1>', ' - upstream connect error or disconnect/reset before headers. reset reason: connection termination', ' - no healthy upstream'].map(
+    (said): Row => ['create', new ServiceBusyError(`Service temporarily unavailable, please retry${said}`), 'transient'],
+  ),
+  ...[400, 403, 404, 422].map((status): Row => ['create', withStatus(status, `<html><h1>${status}</h1>nginx</html>`), 'transient']),
+  ['create', withStatus(404, 'Not Found'), 'transient'],
   ['create', withStatus(504, 'placement timed out'), 'transient'],
   ['create', withStatus(500, 'internal'), 'transient'],
   ['create', withStatus(502, 'bad gateway'), 'transient'],
@@ -86,6 +92,8 @@ describe('through the SDK and the wire', () => {
     [{ action: 'status', status: 429, message: 'Rate limit exceeded', headers: { 'Retry-After': '1' } }, 'rate-limited'],
     [{ action: 'status', status: 500 }, 'transient'],
     [{ action: 'status', status: 503 }, 'capacity'],
+    [{ action: 'status', status: 503, page: '<html>maintenance' }, 'transient'],
+    [{ action: 'status', status: 403, page: '<html>Attention Required!' }, 'transient'],
     [{ action: 'status', status: 504, empty: true }, 'transient'],
     [{ action: 'refuse' }, 'transient'],
     [{ action: 'corrupt' }, 'transient'],

@@ -1,3 +1,6 @@
+import { once } from 'node:events'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import { e2bProviderConfigSchema } from '../../src/providers/e2b/index.js'
 import { whole } from '../whole.js'
@@ -65,6 +68,18 @@ describe('E2B sandboxes', () => {
     const after = fixture.server.faults.calls()
     const made = Object.entries(after).flatMap(([call, count]) => (count > (before[call] ?? 0) ? [[call, count - (before[call] ?? 0)]] : []))
     expect(made).toEqual([['create', 1], ['kill', 1], ['start', 1]])
+  })
+
+  it('lists no page twice over, as a proxy that keeps answers would have it for ever', async () => {
+    const keeper = createServer((_request, response) => response.writeHead(200, { 'content-type': 'application/json', 'x-next-token': 'again' }).end('[]'))
+    await once(keeper.listen(0, '127.0.0.1'), 'listening')
+    try {
+      const provider = fixture.another({ apiUrl: `http://127.0.0.1:${(keeper.address() as AddressInfo).port}` })
+      expect(await failure(all(provider.list({}, options)))).toMatchObject({ kind: 'transient' })
+    } finally {
+      keeper.closeAllConnections()
+      keeper.close()
+    }
   })
 
   it('lists every page, and only what bears all tags', async () => {

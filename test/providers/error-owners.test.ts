@@ -61,7 +61,7 @@ describe('E2B’s answers say whose fault they are', () => {
   })
 })
 
-const said = (statusCode: number | undefined, message: string, name = 'DaytonaError') => Object.assign(new Error(message), { name, ...(statusCode === undefined ? {} : { statusCode }) })
+const said = (statusCode: number | undefined, message: string, name = 'DaytonaError') => Object.assign(new Error(message), { name, ...(statusCode === undefined ? {} : { statusCode, headers: { 'content-type': 'application/json; charset=utf-8' } }) })
 
 describe('Daytona’s answers say whose fault they are', () => {
   holds(

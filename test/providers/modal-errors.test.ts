@@ -12,7 +12,8 @@ const context = (during: During, more: Partial<ClassifyContext> = {}): ClassifyC
 const grpc = (code: Status, details = 'no details') => new ClientError('/modal.client.ModalClient/SandboxCreateV2', code, details)
 const abort = Object.assign(new Error('The operation has been aborted'), { name: 'AbortError' })
 
-const rows: [during: During, raw: unknown, kind: InfrastructureErrorKind][] = [
+type Row = [during: During, raw: unknown, kind: InfrastructureErrorKind]
+const rows: Row[] = [
   ['check', grpc(Status.UNAUTHENTICATED), 'auth'],
   ['create', grpc(Status.PERMISSION_DENIED), 'auth'],
   ['check', new Error('Profile is missing credentials. Please set them in .modal.toml'), 'auth'],
@@ -25,6 +26,8 @@ const rows: [during: During, raw: unknown, kind: InfrastructureErrorKind][] = [
   ['create', grpc(Status.INVALID_ARGUMENT), 'invalid'],
   ['create', grpc(Status.OUT_OF_RANGE), 'invalid'],
   ['create', grpc(Status.UNIMPLEMENTED), 'invalid'],
+  ...[Status.UNIMPLEMENTED, Status.PERMISSION_DENIED, Status.UNAUTHENTICATED].map((code): Row => ['create', grpc(code, 'Received HTTP status code 404'), 'transient']),
+  ['create', grpc(Status.RESOURCE_EXHAUSTED, 'Received message larger than max (1752460652 vs 104857600)'), 'transient'],
   ['create', new InvalidError("Invalid Sandbox name: 'a b'"), 'invalid'],
   ['exec', new InvalidError('workdir must be an absolute path, got: here'), 'invalid'],
   ['exec', new InvalidError('Unexpected exit status'), 'transient'],

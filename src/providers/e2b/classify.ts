@@ -5,6 +5,8 @@
  * - no API key, or 401 and 403 → `auth`
  * - 429 that speaks of concurrent sandboxes → `capacity`; any other 429 → `rate-limited`. The SDK does not hand on the
  *   Retry-After header, so the wait is found out by trying.
+ * - 400, 403, 404, 422 and 503 that are not E2B's own answer (`isForeign`) → `transient`, with a hint to look at the URLs: they say nothing
+ *   of what was asked, and of a create not even that it was refused
  * - 503 (no machine has room) → `capacity`; 503 "no compatible node" → `invalid`: no machine ever fits the template
  * - 500 "Failed to place sandbox: …" with a node's own reason → `invalid`; the template's, as is a 403 for it
  * - 504 (placement took too long) and every other 5xx, 408 and 409 → `transient`; a create may have gone through
@@ -30,6 +32,7 @@
  *
  * No message of an exec carries the SDK's text, which may quote the command; others carry it with secrets struck out.
  */
+import { STATUS_CODES } from 'node:http'
 import { InfrastructureError, errorMessage, type ErrorOwner, type InfrastructureErrorKind } from '../../job/errors.js'
 
 export interface ClassifyContext {
@@ -86,6 +89,7 @@ function sort(raw: unknown, context: ClassifyContext): Sorted {
         ? { kind: 'capacity', because: 'the account runs as many sandboxes as its plan allows; wait, or raise the limit with E2B' }
         : { kind: 'rate-limited', because: 'too many calls in a short time' }
     case 'ServiceBusyError':
+      if (isForeign(message)) return foreign(503)
       if (/no compatible node/i.test(message)) return { kind: 'invalid', owner: context.template, because: 'no machine of E2B’s fits what the template requires, so that waiting does not help; build it again, or name another one' }
       return { kind: 'capacity', because: 'E2B has no room for a sandbox at present' }
     case 'SandboxNotFoundError':
@@ -141,6 +145,7 @@ function sortUser({ user: configured, ranBefore }: ClassifyContext): Sorted {
 const refusedPlacement = /^(500: )?Failed to place sandbox: (?!placement timed out|sandbox creation failed on )\S/
 
 function sortStatus(status: number, message: string, { what, template }: ClassifyContext): Sorted {
+  if ([400, 403, 404, 422].includes(status) && isForeign(message)) return foreign(status)
   if (what !== 'create' && /max instance length exceeded/i.test(message)) return { kind: 'transient', because: 'the sandbox’s lifetime is over: the plan gives no more' }
   if (what === 'create' && status === 403 && /access to template/i.test(message)) return { kind: 'invalid', owner: template, because: 'the account may not use the template; name one of its own, or have it shared' }
   if (what === 'create' && status === 500 && refusedPlacement.test(message)) return { kind: 'invalid', owner: template, because: 'E2B can’t start a sandbox of this template, and says that no repetition helps; build it again, or name another one' }
@@ -149,7 +154,20 @@ function sortStatus(status: number, message: string, { what, template }: Classif
   if (status === 400 || status === 413 || status === 422) return { kind: 'invalid', ...mendOf(message, template) }
   if (status === 504) return { kind: 'transient', because: 'E2B did not place the sandbox in time' }
   if (status >= 500 || status === 408 || status === 409) return { kind: 'transient', because: `E2B answered ${status}` }
+  return foreign(status)
+}
+
+function foreign(status: number): Sorted {
   return { kind: 'transient', because: `the answer was ${status} and not one of E2B’s; look at apiUrl, sandboxUrl and proxies in between` }
+}
+
+/** What the SDK puts before an answer's own words. */
+const sdkWords = /^(\d{3}: |Service temporarily unavailable, please retry( - )?)/
+
+/** Whether an answer is a proxy's or a load balancer's: a page, its one line, or nothing but its status. E2B says everything in JSON with a message. */
+function isForeign(message: string): boolean {
+  const said = message.replace(sdkWords, '').trim()
+  return said === '' || said.startsWith('<') || Object.values(STATUS_CODES).includes(said) || /^(upstream |no healthy upstream|default backend|404 page not found|error code: )/i.test(said)
 }
 
 function mendOf(message: string, template: ErrorOwner | undefined): Pick<Sorted, 'owner' | 'because'> {

@@ -182,6 +182,7 @@ export class E2bProvider implements Provider {
       for (const item of page.items) {
         if (Object.entries(tags).every(([key, value]) => item.metadata[key] === value)) yield this.info(item)
       }
+      if (page.nextToken !== undefined && page.nextToken === nextToken) throw new InfrastructureError({ kind: 'transient', source: this.name, message: `${this.name}: list: the next page is said to be the same one again` })
       nextToken = page.nextToken
     } while (nextToken !== undefined)
   }

@@ -15,6 +15,7 @@ import { isRegistryFault } from '../registry-fault.js'
  * | ClientError 8 RESOURCE_EXHAUSTED with a retry policy | rate-limited, with its wait |
  * | ClientError 8 whose text speaks of a rate or of throttling | rate-limited |
  * | ClientError 8 otherwise, ResourceExhaustedError | capacity when creating, rate-limited elsewhere |
+ * | ClientError 7, 8, 12 or 16 in gRPC's own words: a proxy's page with 403, 200, 404 or 401, and no word of Modal's | transient |
  * | ClientError 3 INVALID_ARGUMENT, 11 OUT_OF_RANGE, 12 UNIMPLEMENTED; InvalidError | invalid |
  * | InvalidError "Unexpected exit status" | transient |
  * | ClientError 5 NOT_FOUND, NotFoundError | invalid (app, image, environment); transient in a sandbox: see below |
@@ -116,6 +117,7 @@ function kindOf(error: unknown, context: ClassifyContext): InfrastructureErrorKi
 
 function kindOfCode(code: number, message: string, context: ClassifyContext): InfrastructureErrorKind {
   const inSandbox = onWorker(context) || context.during === 'sandbox'
+  if ([7, 8, 12, 16].includes(code) && /Received (HTTP status code \d|message larger than)/.test(message)) return 'transient'
   switch (code) {
     case 7:
     case 16:
