@@ -2,6 +2,7 @@ import { spawnSync } from 'node:child_process'
 import { inspect } from 'node:util'
 import { describe, expect, it } from 'vitest'
 import { StreamRedactor } from '../../src/consumers/output/redaction.js'
+import { escapedForms, everyEscapedForm } from '../../src/consumers/output/secret-forms.js'
 import { SecretPatterns } from '../../src/consumers/output/secret-patterns.js'
 import fc from '../seeded-fast-check.js'
 import { tries } from '../whole.js'
@@ -131,6 +132,11 @@ function shownOf(patterns: SecretPatterns, output: string, cuts: readonly number
 
 /** What of a value may be seen. */
 const readable = 12
+
+it('the short way for what tokens are written with finds the same escapes as the long one', () => {
+  const token = fc.string({ unit: fc.constantFrom(...letters, '.', '-', '_'), minLength: 1, maxLength: 60 })
+  fc.assert(fc.property(token, (value) => void expect(new Set(escapedForms(value))).toEqual(new Set(everyEscapedForm(value)))), { numRuns: 200 })
+})
 
 describe('what tools print of a secret', () => {
   it('is masked in every form, for many secrets, however the stream is cut', () => {

@@ -16,6 +16,8 @@ export class SecretPatterns {
   #skips = new Uint8Array(0)
   /** The first 1 to 7 bytes of every pattern: what may stand at the end of a piece. */
   readonly #beginnings = new Set<string>()
+  /** The first eight bytes of every pattern, by which the tables have it. */
+  readonly #known = new Set<string>()
   readonly #words = new Map<string, Buffer>()
   #longestForm = 0
   /** Forms of the last values that pass, oldest first; `#passed` counts them all. */
@@ -241,12 +243,16 @@ export class SecretPatterns {
     const same = this.#byBeginning.get(key)
     if (same === undefined) this.#byBeginning.set(key, new AlikePatterns(pattern))
     else same.add(pattern)
+    this.#longestForm = Math.max(this.#longestForm, pattern.length)
+    // Most forms of a value begin alike. The number above is no proof of it: other bytes may have the same.
+    const beginning = pattern.toString('latin1', 0, window)
+    if (this.#known.has(beginning)) return
+    this.#known.add(beginning)
     for (let from = 0; from + block <= window; from++) {
       const at = blockAt(pattern, from)
       this.#skips[at] = Math.min(this.#skips[at] ?? 0, window - block - from)
     }
-    for (let length = 1; length < window; length++) this.#beginnings.add(pattern.toString('latin1', 0, length))
-    this.#longestForm = Math.max(this.#longestForm, pattern.length)
+    for (let length = 1; length < window; length++) this.#beginnings.add(beginning.slice(0, length))
   }
 
   #longestWord(): number {
@@ -278,7 +284,8 @@ const tail = window - 1
 
 /** A form as it stands in folded text; twice where a backslash before or an "n" behind it would make a line end of its own character. */
 function foldedForms(text: string): Buffer[] {
-  const whole = Buffer.from(fold(Buffer.from(text), false).bytes)
+  // Most have nothing that folds.
+  const whole = /[\n\x1b\\]/.test(text) ? Buffer.from(fold(Buffer.from(text), false).bytes) : Buffer.from(text)
   const inner = whole.subarray(whole[0] === 0x6e ? 1 : 0, whole.at(-1) === 0x5c ? -1 : undefined)
   return [whole, ...(inner.length < whole.length ? [inner] : [])].filter(({ length }) => length >= window)
 }
