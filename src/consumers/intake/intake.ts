@@ -327,7 +327,7 @@ export class Intake {
 
   /** Supervises a job that BullMQ gave. Returns true when it is not the one that was found, and its turn has not come: it is given back. */
   private async begin(given: Pick<TakenJob, 'job' | 'jobId' | 'token' | 'takenAt'>, found: Found): Promise<boolean> {
-    const { context, locks, secrets } = this.parts
+    const { context, locks, secrets, relisting } = this.parts
     const { job, jobId, token } = given
     // What was said of the one that was found says nothing of another.
     const stand: Stand = jobId === found.jobId || jobId === found.waited ? found.stand : { kind: 'able' }
@@ -342,6 +342,8 @@ export class Intake {
         // Somebody else took what waited, and BullMQ gave the next one of its own order: its turn has not come. Or it came back this very moment, before the one
         // that the look has found: whether it may be taken here is for the next look to say.
         await job.moveToWait(token)
+        // BullMQ puts one with a priority before others of that, with no number of its own: among many that wait it would be found last.
+        if (!standing.listed) await (standing.inHand ? context.ready.front(jobId) : relisting.list([jobId]))
         return true
       }
       // The choice of another consumer, who has taken this one's, or a job to go on with.
