@@ -22,6 +22,13 @@ const rows: [what: ClassifyContext['what'], raw: unknown, kind: InfrastructureEr
   ['create', new EngineError(404, 'no such image: docker.io/library/nope: image not known'), 'invalid'],
   ['create', new EngineError(404, 'No such container: 1234'), 'transient'],
   ['create', new EngineError(400, 'failed to create task: exec: "/bin/sh": no such file or directory'), 'invalid'],
+  ['create', new EngineError(400, 'invalid reference format'), 'invalid', 'job'],
+  ['create', new EngineError(500, 'normalizing image: normalizing name for compat API: invalid reference format'), 'invalid', 'job'],
+  ['create', new EngineError(404, 'network nonet not found'), 'invalid', 'consumer-configuration'],
+  ['create', new EngineError(500, 'container create: unable to find network with name or ID nonet: network not found'), 'invalid', 'consumer-configuration'],
+  ['create', new EngineError(400, 'unknown or invalid runtime name: runsc'), 'invalid', 'consumer-configuration'],
+  ['create', new EngineError(500, 'unable to find user agent: no matching entries in passwd file'), 'invalid', 'consumer-configuration'],
+  ['create', new EngineError(500, 'accept4: too many open files'), 'capacity'],
   ['create', new EngineError(403, 'authorization denied by plugin'), 'auth'],
   ['create', new EngineError(500, 'write /var/lib/docker/tmp: no space left on device'), 'capacity'],
   ['create', new EngineError(500, 'fork/exec /usr/bin/runc: cannot allocate memory'), 'capacity'],
@@ -37,7 +44,7 @@ const rows: [what: ClassifyContext['what'], raw: unknown, kind: InfrastructureEr
 
 describe('classify', () => {
   it.each(rows)('%s: %s → %s', (what, raw, kind, owner) => {
-    const error = classify(raw, { source: 'docker', what, socketPath: '/s' })
+    const error = classify(raw, { source: 'docker', what, socketPath: '/s', image: 'job', user: 'agent' })
     expect(error).toMatchObject({ kind, source: 'docker', ...(owner === undefined ? {} : { owner }) })
     expect(error.message).toMatch(new RegExp(`^docker: ${what}: \\S`))
   })
@@ -119,6 +126,13 @@ describe('an engine that misbehaves', () => {
   it('never makes a success of a kill that failed', async () => {
     answer = (path, _request, response) => (path.startsWith('DELETE') ? json(response, 500, { message: 'device or resource busy' }) : json(response, 200, container('running')))
     expect(await failure(provider.kill('c1', options))).toMatchObject({ kind: 'transient' })
+  })
+
+  it('does not say that nothing was made where a container can’t be started nor removed', async () => {
+    const full = (response: ServerResponse) => json(response, 500, { message: 'write /var/lib/docker/x: no space left on device' })
+    answer = (path, _request, response) => (path.startsWith('POST /containers/create') ? json(response, 201, { Id: 'c1' }) : path.startsWith('GET') ? json(response, 200, container('created')) : full(response))
+    const request = { name: 'c1', tags: {}, image: undefined, resources: {}, lifetimeMs: 60_000, network: 'open', gitHosts: [] } as const
+    expect(await failure(provider.create(request, options))).toMatchObject({ kind: 'capacity', sandboxMayExist: true })
   })
 
   it('kills on until a removal that is under way has ended', async () => {

@@ -119,6 +119,24 @@ for stat in /proc/[0-9]*; do pid=\${stat#/proc/}; [ "$pid" = "$$" ] || { kill -S
     await fixture.provider.kill(found.id, options)
   })
 
+  it.each(['made long ago and never started', 'ended and never removed'])('of a name whose container was %s are made anew, and that one is seen until then', async (what) => {
+    const request = fixture.request()
+    const config = dockerProviderConfigSchema.parse({ image: fixture.engine.image, network: 'host' })
+    const body = createBody(config, request, { nowMs: Date.now() - 3_600_000, key: 'k' })
+    const ended = what.startsWith('ended')
+    const left = JSON.parse(await makeContainer(request.name, ended ? { ...body, HostConfig: { ...(body['HostConfig'] as object), AutoRemove: false } } : body)) as { Id: string }
+    if (ended) {
+      await engineCall(fixture.engine.socketPath, 'POST', `/containers/${left.Id}/start`)
+      await vi.waitFor(async () => expect(await fixture.provider.get(left.Id, options)).toBeUndefined(), { interval: 20 })
+    }
+    expect((await all(fixture.provider.list(request.tags, options))).map(({ id }) => id)).toEqual([left.Id])
+    const made = await fixture.provider.create(request, options)
+    expect(made.id).not.toBe(left.Id)
+    expect((await fixture.provider.exec(made.id, { script: 'echo runs' }, options)).stdout).toBe('runs\n')
+    expect((await all(fixture.provider.list(request.tags, options))).map(({ id }) => id)).toEqual([made.id])
+    await fixture.provider.kill(made.id, options)
+  })
+
   it('of somebody else are neither taken nor listed nor seen', async () => {
     const { provider } = fixture
     const foreign = JSON.parse(await makeContainer('somebody-else', { Image: fixture.engine.image, Cmd: ['sleep', '1000'] })) as { Id: string }

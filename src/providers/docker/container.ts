@@ -23,6 +23,11 @@ const deadlineFile = '/dev/shm/.switchyard-deadline'
 const holderScript = `echo "$1" >${deadlineFile} || exit 1
 while read -r until _ <${deadlineFile} && left=$((until - $(date +%s))) && [ "$left" -gt 0 ]; do sleep "$left"; done`
 
+/** Whether a container that was made and never started would end too early: its first process counts from when it was made. */
+export function isStale(raw: z.output<typeof inspectSchema>, lifetimeMs: number, nowMs: number): boolean {
+  return raw.State.Status === 'created' && Number(raw.Config.Labels[deadlineLabel]) * 1000 < nowMs + lifetimeMs / 2
+}
+
 /** The key that signs a container's deadlines; undefined for one that an earlier release made, or that is gone. */
 export function deadlineKeyOf(raw: z.output<typeof inspectSchema> | undefined): string | undefined {
   return raw?.Config.Labels[keyLabel]
@@ -95,12 +100,27 @@ export const inspectSchema = z.object({
 })
 export const listSchema = z.array(z.object({ Id: z.string(), Names: z.array(z.string()), Created: z.number(), State: z.string(), Labels: labelsSchema }))
 
-/** "created" counts as live: it is there, and may be started yet. */
-const endedStates: readonly string[] = ['exited', 'dead', 'removing', 'stopped', 'stopping']
+/** About to go by itself. */
+const goingStates: readonly string[] = ['removing', 'stopping']
+/** Nothing runs in it any more. An engine that was killed itself, or its machine, may leave it so, with its name and its disk. */
+const endedStates: readonly string[] = ['exited', 'dead', 'stopped']
 
-/** @returns undefined for a container that has ended, or is none of this provider's. */
-export function toInfo(provider: string, raw: { id: string; name: string; createdAtMs: number; state: string; labels: Readonly<Record<string, string>> }): SandboxInfo | undefined {
-  if (endedStates.includes(raw.state) || raw.labels[providerLabel] !== provider) return undefined
+interface RawContainer {
+  readonly id: string
+  readonly name: string
+  readonly createdAtMs: number
+  readonly state: string
+  readonly labels: Readonly<Record<string, string>>
+}
+
+/** @returns undefined for a container that has ended, or is none of this provider's. "created" counts as live: it is there, and may be started yet. */
+export function toInfo(provider: string, raw: RawContainer): SandboxInfo | undefined {
+  return endedStates.includes(raw.state) ? undefined : leftInfo(provider, raw)
+}
+
+/** As `toInfo`, but also for what has ended and is still to be removed. */
+export function leftInfo(provider: string, raw: RawContainer): SandboxInfo | undefined {
+  if (goingStates.includes(raw.state) || raw.labels[providerLabel] !== provider) return undefined
   const tags = Object.entries(raw.labels).flatMap(([key, value]) => (key.startsWith(tagPrefix) ? [[key.slice(tagPrefix.length), value]] : []))
   return {
     id: raw.id,

@@ -6,9 +6,10 @@ import { bounded } from '../deadline.js'
 import { imageOwner } from '../image-owner.js'
 import type { CallOptions, Capabilities, ExecResult, Lifetime, Provider, SandboxInfo, SandboxRequest, SandboxWish, ShellCommand } from '../provider.js'
 import { refusalOf, requestOf } from '../refusal.js'
+import { unsettled } from '../refused-create.js'
 import { classify, type ClassifyContext } from './classify.js'
 import { socketPathOf, type DockerProviderConfig } from './config.js'
-import { createBody, deadlineKeyOf, extendScript, inspectSchema, listPath, listSchema, toInfo } from './container.js'
+import { createBody, deadlineKeyOf, extendScript, inspectSchema, isStale, leftInfo, listPath, listSchema, toInfo } from './container.js'
 import { Engine, EngineError } from './engine.js'
 import { Freeing, freeingBody } from './free.js'
 import { Keepers } from './keeper.js'
@@ -62,13 +63,15 @@ export class DockerProvider implements Provider {
   create(request: SandboxRequest, options: CallOptions): Promise<SandboxInfo> {
     return this.#call('create', options, async (signal) => {
       const body = createBody(this.config, request, { nowMs: Date.now(), key: randomBytes(32).toString('hex') })
-      const id = await this.#claim(request.name, body, signal)
+      const id = await this.#claim(request, body, signal)
       try {
         // 304, and so no error, when another create of the same name has started it.
         await this.#engine.call('POST', `/containers/${id}/start`, signal)
       } catch (error) {
-        // One that was never started has no lifetime either.
-        await this.#end(id, AbortSignal.timeout(options.timeoutMs))
+        // One that was never started has no lifetime either. What keeps it from starting, a full disk for one, may keep it from going too.
+        await this.#end(id, AbortSignal.timeout(options.timeoutMs)).catch(() => {
+          throw unsettled(this.#sorted(error, 'create', imageOwner(request)))
+        })
         throw error
       }
       this.#keepers.watch(id, request.lifetimeMs)
@@ -93,7 +96,7 @@ export class DockerProvider implements Provider {
   async *list(tags: Readonly<Record<string, string>>, options: CallOptions): AsyncIterable<SandboxInfo> {
     const found = await this.#call('list', options, (signal) => this.#freeing.during({ what: 'starts' }, this.#engine.json(listSchema, 'GET', listPath(this.name, tags), signal)))
     for (const { Id, Names, Created, State, Labels } of found) {
-      const info = toInfo(this.name, { id: Id, name: Names[0] ?? '', createdAtMs: Created * 1000, state: State, labels: Labels })
+      const info = leftInfo(this.name, { id: Id, name: Names[0] ?? '', createdAtMs: Created * 1000, state: State, labels: Labels })
       // Sandboxes are killed by what this tells: the engine's filter is not taken on trust.
       if (info !== undefined && Object.entries(tags).every(([key, value]) => info.tags[key] === value)) yield info
     }
@@ -127,8 +130,8 @@ export class DockerProvider implements Provider {
   /** Nothing is open between calls. */
   async close(): Promise<void> {}
 
-  /** Makes the container, or finds the one that has the name. */
-  async #claim(name: string, body: Record<string, unknown>, signal: AbortSignal): Promise<string> {
+  /** Makes the container, or finds the one that has the name. What an earlier create of that name left, and what can't be a sandbox any more, is removed. */
+  async #claim({ name, lifetimeMs }: SandboxRequest, body: Record<string, unknown>, signal: AbortSignal): Promise<string> {
     for (;;) {
       try {
         return (await this.#engine.json(createdSchema, 'POST', `/containers/create?name=${encodeURIComponent(name)}`, signal, body)).Id
@@ -136,20 +139,17 @@ export class DockerProvider implements Provider {
         // Podman says it with a 500.
         if (!(error instanceof EngineError) || (error.status !== 409 && !/already in use/.test(error.message))) throw error
       }
-      const existing = await this.#find(name, signal)
-      if (existing === 'foreign') throw this.#error('invalid', 'create', `a container that is not this provider's has the name "${name}"; remove it, or give the deployment another name`)
-      if (existing !== undefined) return existing
+      const raw = await this.#look(name, signal)
+      if (raw !== undefined) {
+        const found = { id: raw.Id, name: raw.Name, createdAtMs: 0, state: raw.State.Status, labels: raw.Config.Labels }
+        if (leftInfo(this.name, { ...found, state: 'running' }) === undefined) {
+          throw this.#error('invalid', 'create', `a container that is not this provider's has the name "${name}"; remove it, or give the deployment another name`)
+        }
+        if (toInfo(this.name, found) !== undefined && !isStale(raw, lifetimeMs, Date.now())) return raw.Id
+        if (leftInfo(this.name, found) !== undefined) await this.#end(raw.Id, signal)
+      }
       await sleep(pollMs, undefined, { signal })
     }
-  }
-
-  /** @returns the id of the container with the name; undefined when there is none, or it is about to go. */
-  async #find(name: string, signal: AbortSignal): Promise<string | undefined> {
-    const raw = await this.#look(name, signal)
-    if (raw === undefined) return undefined
-    const info = toInfo(this.name, { id: raw.Id, name: raw.Name, createdAtMs: 0, state: raw.State.Status, labels: raw.Config.Labels })
-    if (info !== undefined) return info.id
-    return toInfo(this.name, { id: raw.Id, name: raw.Name, createdAtMs: 0, state: 'running', labels: raw.Config.Labels }) === undefined ? 'foreign' : undefined
   }
 
   async #inspect(id: string, signal: AbortSignal): Promise<SandboxInfo | undefined> {
@@ -247,9 +247,13 @@ export class DockerProvider implements Provider {
       try {
         return await run(signal)
       } catch (error) {
-        throw classify(error, { source: this.name, what, socketPath: this.#engine.socketPath, image })
+        throw this.#sorted(error, what, image)
       }
     })
+  }
+
+  #sorted(error: unknown, what: ClassifyContext['what'], image?: ClassifyContext['image']): InfrastructureError {
+    return classify(error, { source: this.name, what, socketPath: this.#engine.socketPath, image, user: this.config.user })
   }
 
   #error(kind: InfrastructureError['kind'], what: ClassifyContext['what'], problem: string, owner?: ClassifyContext['image']): InfrastructureError {
