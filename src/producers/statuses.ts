@@ -7,7 +7,7 @@ import type { KeyStanding, QueuedJob, StoredRun } from '../store/index.js'
 import { mergeStatus } from './job-status.js'
 import type { Connected } from './producer-connection.js'
 import { viewOf } from './queue-view.js'
-import type { Around } from './waiting-reason.js'
+import type { Around, FlowStanding } from './waiting-reason.js'
 
 /**
  * Where jobs of a queue stand, and what each waits for unless nobody asks for that (`reasons`); as many round trips for many as for one.
@@ -22,11 +22,12 @@ export async function statusesOf(connected: Connected, queueName: string, jobIds
   // Only of what waits in nobody's hands.
   const waiting = views.map((view) => (!reasons || view === null || view.finished || view.inHand ? null : view))
   const constraints = waiting.map((view, index) => (view?.spec === undefined ? '' : constraintsOf(view.spec, isBegun(runs[index])).id))
-  const [tenants, refusals, keys, unpaid] = await Promise.all([
+  const [tenants, refusals, keys, unpaid, flows] = await Promise.all([
     lookUpEach(waiting.map((view) => view?.spec?.tenant ?? ''), (name) => ready.tenant(name)),
     lookUpEach([...ids.filter((_id, index) => waiting[index] !== null), ...constraints], (id) => ready.refusals(id)),
     Promise.all(ids.map((jobId, index) => keyOf(ready, jobId, waiting[index]?.spec))),
     ready.unpaid(constraints.map((id, index) => ({ tenant: waiting[index]?.spec?.tenant, constraints: id }))),
+    flowsOf(queue, redis, ids.filter((_id, index) => waiting[index] !== null && where[index]?.forChildren === true)),
   ])
   const statuses = ids.map((jobId, index) => {
     const view = views[index] ?? null
@@ -37,7 +38,7 @@ export async function statusesOf(connected: Connected, queueName: string, jobIds
       key: keys[index] ?? null,
       unpaid: unpaid[index] ?? null,
       delayedUntilMs: view?.delayedUntilMs ?? null,
-      forChildren: where[index]?.forChildren ?? false,
+      flow: flows.get(jobId) ?? null,
     })
   })
   const byId = new Map(ids.map((jobId, index) => [jobId, statuses[index] ?? null]))
@@ -53,7 +54,7 @@ function isBegun(run: StoredRun | null | undefined): boolean {
 async function aroundOf({ queue, ledger, roster, operators }: Connected, queueName: string): Promise<Around> {
   const [loads, paused, live] = await Promise.all([ledger.loads(), queue.isPaused(), roster.live()])
   const pausedBy = paused ? await operators.queuePause() : null
-  return { loads, paused, pausedBy, consumers: live.filter((consumer) => consumer.queue === queueName), tenant: null, refusals: null, key: null, unpaid: null, delayedUntilMs: null, forChildren: false }
+  return { loads, paused, pausedBy, consumers: live.filter((consumer) => consumer.queue === queueName), tenant: null, refusals: null, key: null, unpaid: null, delayedUntilMs: null, flow: null }
 }
 
 async function keyOf(ready: Connected['ready'], jobId: string, spec: JobSpec | undefined): Promise<KeyStanding | null> {
@@ -71,6 +72,33 @@ async function whereIn(queue: Queue<QueuedJob>, redis: Redis, jobIds: readonly s
     return answer
   })
   return jobIds.map((_jobId, index) => ({ inHand: answers[2 * index] === 1, forChildren: answers[2 * index + 1] != null }))
+}
+
+/** How many children of a parent are looked at: a flow may have any number. */
+const childrenLookedAt = 100
+
+/** Of parents that wait for their children: a child that has ended and is waited for all the same has failed. */
+async function flowsOf(queue: Queue<QueuedJob>, redis: Redis, jobIds: readonly string[]): Promise<Map<string, FlowStanding>> {
+  if (jobIds.length === 0) return new Map()
+  // Children may be of any queue; this deployment's user may read no others.
+  const prefix = queue.toKey('').slice(0, -queue.name.length - 1)
+  const children = await Promise.all(jobIds.map(async (jobId) => (await redis.srandmember(`${queue.toKey(jobId)}:dependencies`, childrenLookedAt)).filter((key) => key.startsWith(prefix))))
+  const keys = children.flat()
+  const pipeline = redis.pipeline()
+  for (const key of keys) pipeline.hexists(key, 'finishedOn')
+  const failed = new Set(((keys.length === 0 ? [] : await pipeline.exec()) ?? []).flatMap(([error, ended], index) => {
+    if (error !== null) throw error
+    return ended === 1 ? [keys[index]] : []
+  }))
+  return new Map(jobIds.map((jobId, index) => {
+    const key = children[index]?.find((each) => failed.has(each))
+    return [jobId, { failedChild: key === undefined ? null : shownJob(key.slice(prefix.length), queue.name) }]
+  }))
+}
+
+/** @param key queue and id. */
+function shownJob(key: string, ownQueue: string): string {
+  return key.startsWith(`${ownQueue}:`) ? `job ${key.slice(ownQueue.length + 1)}` : `job ${key}`
 }
 
 /** Looks each name up once; the empty one stands for none. */

@@ -19,6 +19,12 @@ export interface Refusals {
   readonly passing: string | null
 }
 
+/** What a parent waits for in its flow. */
+export interface FlowStanding {
+  /** A child that has failed, where that neither fails the parent nor frees it: it waits until the child has succeeded. Null when there is none, as far as was looked. */
+  readonly failedChild: string | null
+}
+
 /** What a job that nobody has in hand may wait for. */
 export interface Around {
   /** What the providers hold. */
@@ -36,8 +42,8 @@ export interface Around {
   readonly unpaid: string | null
   /** Until when it is delayed, in milliseconds since 1970; null when it is not. */
   readonly delayedUntilMs: number | null
-  /** It is the parent of one of BullMQ's flows, whose children have not ended. */
-  readonly forChildren: boolean
+  /** It is the parent of one of BullMQ's flows, and waits for its children; null otherwise. */
+  readonly flow: FlowStanding | null
 }
 
 /**
@@ -47,8 +53,8 @@ export interface Around {
  * @returns null when it is about to be taken.
  */
 export function waitingReason(spec: JobSpec | undefined, record: Pick<RunRecord, 'sandbox' | 'creating'> | null, around: Around): string | null {
-  const { paused, pausedBy, consumers, tenant, refusals, delayedUntilMs, forChildren } = around
-  if (forChildren) return 'waiting for the children of its flow'
+  const { paused, pausedBy, consumers, tenant, refusals, delayedUntilMs, flow } = around
+  if (flow !== null) return `waiting for the children of its flow${flow.failedChild === null ? '' : `, of which ${flow.failedChild} has failed; run that again`}`
   if (paused) return `waiting: the queue is paused${pausedBy === null ? '' : ` ${describeWord(pausedBy)}`}; resume it`
   if (delayedUntilMs !== null) return `waiting: delayed until ${new Date(delayedUntilMs).toISOString().slice(0, 19)}Z`
   if (consumers.length === 0) return 'waiting for a consumer: none is live for this queue; start one'

@@ -171,6 +171,21 @@ describe('jobs that came around Switchyard', () => {
     for (const { opts } of children) expect(await queue.job(opts.jobId).result({ timeoutMs: 150_000 })).toMatchObject({ status: 'succeeded' })
   })
 
+  it('say which child of their flow has failed that they wait for, and go on once it was run again', async () => {
+    const { queue, bull } = open()
+    await consume()
+    const data = await dataOf(queue, bull)
+    const flows = new FlowProducer({ connection: createRedis({ url: redis.url }, 'commands'), prefix: bull.opts.prefix ?? '' })
+    closing.push(() => flows.close())
+    const job = (jobId: string, delay: number) => ({ name: 'by hand', queueName: bull.name, data, opts: { jobId, delay } })
+    await flows.add({ ...job('parent', 0), children: [job('other', 0), { ...job('child', 0), data: {} }] })
+    expect(await queue.job('child').result({ timeoutMs: 60_000 })).toMatchObject({ status: 'failed' })
+    await until('it says so', async () => (await queue.job('parent').status()).reason === 'waiting for the children of its flow, of which job child has failed; run that again')
+    await (await bull.getJob('child'))!.updateData(data)
+    expect(await queue.retry('child')).toBe('retried')
+    expect(await queue.job('parent').result({ timeoutMs: 60_000 })).toMatchObject({ status: 'succeeded' })
+  })
+
   it('are delayed by enqueue too, and run once it is time', async () => {
     const { queue } = open()
     await consume()

@@ -13,7 +13,7 @@ const full = (provider: string): ProviderLoad => ({
   provider, limit: 2, configuredLimit: 2, set: null, drain: null, effectiveLimit: 2, foreign: 0, used: 2, waiting: 0, cpu: 0, cpuLimit: null, memoryMiB: 0, memoryMiBLimit: null, breaker: 'closed', openUntilMs: null,
   openedBy: null, createsPerSecond: null, blockedUntilMs: null, startP50Ms: null, startP95Ms: null, startMaxMs: null,
 })
-const around: Around = { loads: [], paused: false, pausedBy: null, consumers: [consumer(['a', 'b'], ['KEY'])], tenant: null, refusals: null, key: null, unpaid: null, delayedUntilMs: null, forChildren: false }
+const around: Around = { loads: [], paused: false, pausedBy: null, consumers: [consumer(['a', 'b'], ['KEY'])], tenant: null, refusals: null, key: null, unpaid: null, delayedUntilMs: null, flow: null }
 const specOf = (more: Partial<JobSpecInput> = {}) => parseJobSpec({ repository: 'acme/web', steps: ['true'], ...more })
 const at = (provider: string) => ({ sandbox: { provider, id: 's', createdAtMs: 0, repositoryPath: null }, creating: null })
 
@@ -21,7 +21,8 @@ describe('why a job waits that nobody has in hand', () => {
   it.each<[string, Partial<JobSpecInput>, ReturnType<typeof at> | null, Partial<Around>, string | null]>([
     ['nothing', {}, null, {}, null],
     ['a paused queue, before all else', { secrets: ['NO'] }, null, { paused: true, consumers: [] }, 'waiting: the queue is paused; resume it'],
-    ['its children, before all else', {}, null, { forChildren: true, paused: true, consumers: [] }, 'waiting for the children of its flow'],
+    ['its children, before all else', {}, null, { flow: { failedChild: null }, paused: true, consumers: [] }, 'waiting for the children of its flow'],
+    ['one of them, which has failed', {}, null, { flow: { failedChild: 'job a' } }, 'waiting for the children of its flow, of which job a has failed; run that again'],
     ['its time', {}, null, { delayedUntilMs: 3_600_000 }, 'waiting: delayed until 1970-01-01T01:00:00Z'],
     ['a consumer', {}, at('a'), { consumers: [] }, 'waiting for a consumer: none is live for this queue; start one'],
     ['a secret', { secrets: ['KEY', 'NO'] }, null, {}, 'waiting for a consumer that has the secret NO: no live one has'],
