@@ -1,6 +1,7 @@
 import { spawn } from 'node:child_process'
 import { constants } from 'node:os'
 import { Duplex } from 'node:stream'
+import { started } from '../job/started.js'
 import { struckOut } from '../job/struck-out.js'
 
 /** What a git command needs to speak to a host. The token goes to that one command only. */
@@ -122,12 +123,14 @@ export async function runGit(command: GitCommand): Promise<GitOutcome> {
   const maxBytes = command.maxOutputBytes ?? 16 * 1024 * 1024
   const [file, args] = command.cpuSeconds === undefined ? ['git', command.args] : ['/bin/sh', ['-c', 'ulimit -St "$0" && exec git "$@"', String(command.cpuSeconds), ...command.args]]
   const byPipe = command.credentialsBy === 'pipe' ? command.credentials : undefined
-  const child = spawn(file, args, {
-    cwd: command.cwd,
-    env: { ...gitEnvironment(command.credentials, command.config, command.credentialsBy), ...command.env },
-    stdio: ['pipe', 'pipe', 'pipe', ...(byPipe === undefined ? [] : ['pipe' as const])],
-    detached: true,
-  })
+  const child = await started(
+    spawn(file, args, {
+      cwd: command.cwd,
+      env: { ...gitEnvironment(command.credentials, command.config, command.credentialsBy), ...command.env },
+      stdio: ['pipe', 'pipe', 'pipe', ...(byPipe === undefined ? [] : ['pipe' as const])],
+      detached: true,
+    }),
+  )
   const handOver = child.stdio[3]
   if (byPipe !== undefined && handOver instanceof Duplex) {
     handOver.on('error', () => undefined).resume()
@@ -169,6 +172,7 @@ export async function runGit(command: GitCommand): Promise<GitOutcome> {
     stop()
   }, command.timeoutMs)
   command.signal?.addEventListener('abort', stop, { once: true })
+  if (command.signal?.aborted === true) stop()
   try {
     const { exitCode, signal } = await new Promise<{ exitCode: number | null; signal: NodeJS.Signals | null }>((resolve, reject) => {
       child.once('error', reject)

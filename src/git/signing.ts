@@ -3,6 +3,7 @@ import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { InfrastructureError } from '../job/errors.js'
+import { started } from '../job/started.js'
 import type { SignatureCheck, SigningOptions } from './signature.js'
 
 /**
@@ -155,13 +156,15 @@ function firstFingerprint(listing: string): string {
 
 /** Runs one of the keys' programs. Its words are not repeated where they could hold the key. */
 async function program(source: string, name: string, args: readonly string[], input: string | Buffer = '', env: Readonly<Record<string, string>> = {}): Promise<string> {
-  const child = spawn(name, args, { env: { PATH: process.env['PATH'] ?? '/usr/bin:/bin', HOME: '/nonexistent', LC_ALL: 'C', SSH_ASKPASS: '', ...env }, stdio: ['pipe', 'pipe', 'ignore'], timeout: 30_000, detached: true })
+  const child = await started(spawn(name, args, { env: { PATH: process.env['PATH'] ?? '/usr/bin:/bin', HOME: '/nonexistent', LC_ALL: 'C', SSH_ASKPASS: '', ...env }, stdio: ['pipe', 'pipe', 'ignore'], timeout: 30_000, detached: true })).catch((error: unknown) => {
+    throw (error as NodeJS.ErrnoException).code === 'ENOENT' ? unusable(source, `${name} is not installed where the consumer runs`) : error
+  })
   let output = ''
   child.stdout.setEncoding('utf8').on('data', (text: string) => (output += text))
   child.stdin.on('error', () => undefined)
   child.stdin.end(input)
   const code = await new Promise<number | null>((resolve, reject) => {
-    child.once('error', (error: NodeJS.ErrnoException) => reject(error.code === 'ENOENT' ? unusable(source, `${name} is not installed where the consumer runs`) : error))
+    child.once('error', reject)
     child.once('close', resolve)
   })
   if (code !== 0) throw unusable(source, `${name} does not take it; give a private key without a passphrase, of the format that "format" says`)

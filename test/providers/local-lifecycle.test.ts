@@ -172,6 +172,47 @@ describe.each(modes)('local sandboxes, isolation %s', (isolation) => {
     await expect(identify(process.pid, proc)).rejects.toMatchObject({ code: 'EISDIR' })
   })
 
+  it.skipIf(process.platform !== 'linux')('are what they were where the consumer had no descriptor left for a while, and it lives', async () => {
+    const text = `
+      import { closeSync, openSync } from 'node:fs'
+      import { LocalProvider } from ${JSON.stringify(ownFile('src/providers/local/index.ts'))}
+      import { runGit } from ${JSON.stringify(ownFile('src/git/git-process.ts'))}
+      const call = { timeoutMs: 20_000 }
+      const taken = []
+      const take = (left) => {
+        try { for (;;) taken.push(openSync('/dev/null', 'r')) } catch {}
+        for (let index = 0; index < left; index += 1) closeSync(taken.pop())
+      }
+      const free = () => taken.splice(0).forEach((descriptor) => closeSync(descriptor))
+      const told = async (what, outcome) => console.log(what, await outcome.then(() => 'done', (error) => error.kind ?? error.code))
+      const provider = new LocalProvider({ stateDir: process.env.STATE_DIR, isolation: ${JSON.stringify(isolation === 'none' ? 'none' : 'auto')} })
+      if (${isolation !== 'none'}) {
+        take(0)
+        await told('check', provider.check(call))
+        free()
+      }
+      const { id } = await provider.create({ name: 'short', tags: {}, resources: {}, lifetimeMs: 600_000, network: 'none', gitHosts: [] }, call)
+      console.log('plain', provider.capabilities.sharedFileSystem)
+      for (const left of [0, 10]) {
+        take(left)
+        await told('exec', provider.exec(id, { script: 'true' }, call))
+        free()
+      }
+      take(0)
+      await told('git', runGit({ args: ['--version'], timeoutMs: 20_000 }))
+      free()
+      await told('exec', provider.exec(id, { script: 'true' }, call))
+      await provider.kill(id, call)
+      await provider.close()
+    `
+    const child = spawn('/bin/sh', ['-c', 'ulimit -n 400; exec "$@"', 'sh', process.execPath, ...loaderArgs, '--input-type=module', '-e', isolation === 'none' ? text.replace("network: 'none'", "network: 'open'") : text], { env: { ...process.env, STATE_DIR: await temporaryFolder() }, stdio: ['ignore', 'pipe', 'inherit'] })
+    const lines: string[] = []
+    createInterface(child.stdout).on('line', (line) => lines.push(line))
+    const [code] = (await once(child, 'close')) as [number | null]
+    const walls = isolation === 'none' ? ['plain true'] : ['check transient', 'plain false']
+    expect({ code, lines }).toEqual({ code: 0, lines: [...walls, 'exec transient', expect.stringMatching(/^exec (transient|done)$/), 'git EMFILE', 'exec done'] })
+  })
+
   it('give a user number free whose creator died before it wrote anything, and no other', async () => {
     const state = new LocalState(join(await temporaryFolder(), 'local'))
     await state.prepare()

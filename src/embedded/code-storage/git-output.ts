@@ -1,6 +1,7 @@
 import { spawn } from 'node:child_process'
 import { Readable } from 'node:stream'
 import { gitEnvironment } from '../../git/git-process.js'
+import { started } from '../../job/started.js'
 import type { Repository } from './repositories.js'
 
 /**
@@ -8,11 +9,13 @@ import type { Repository } from './repositories.js'
  * @returns its words instead, when it failed before any output.
  */
 export async function gitOutput(repository: Repository, args: readonly string[], variables: Readonly<Record<string, string>> = {}): Promise<{ body: ReadableStream<Uint8Array> } | { failed: string }> {
-  const child = spawn('git', args, {
-    cwd: repository.path,
-    env: { ...gitEnvironment(undefined, { 'safe.directory': '*' }), GIT_DIR: repository.path, ...variables },
-    stdio: ['ignore', 'pipe', 'pipe'],
-  })
+  const child = await started(
+    spawn('git', args, {
+      cwd: repository.path,
+      env: { ...gitEnvironment(undefined, { 'safe.directory': '*' }), GIT_DIR: repository.path, ...variables },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    }),
+  )
   let stderr = ''
   child.stderr.setEncoding('utf8').on('data', (text: string) => {
     if (stderr.length < 4096) stderr += text

@@ -1,5 +1,6 @@
 import { access, lstat, readlink, realpath } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
+import { unlessShort } from './shortage.js'
 
 /** Folders for PATH in a sandbox. */
 export const systemPath = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
@@ -27,7 +28,7 @@ const hiddenOfProc = ['sysrq-trigger', 'keys', 'key-users', 'kcore', 'kmsg', 'ti
 /** A /proc of the PID namespace's own, with that covered: only what this kernel has, since bubblewrap can't make what is missing there. */
 export async function procMounts(): Promise<string[]> {
   const existing = async (names: readonly string[]) => {
-    const found = await Promise.all(names.map((name) => access(`/proc/${name}`).then(() => [`/proc/${name}`], () => [])))
+    const found = await Promise.all(names.map((name) => access(`/proc/${name}`).then(() => [`/proc/${name}`], unlessShort([]))))
     return found.flat()
   }
   const [readOnly, hidden] = await Promise.all([existing(readOnlyOfProc), existing(hiddenOfProc)])
@@ -49,7 +50,7 @@ export function namespaces(network: 'own' | 'shared'): string[] {
 export async function programMounts(): Promise<string[]> {
   const args = ['--ro-bind', '/usr', '/usr']
   for (const path of ['/bin', '/sbin', '/lib', '/lib32', '/lib64', '/libx32']) {
-    const stat = await lstat(path).catch(() => undefined)
+    const stat = await lstat(path).catch(unlessShort(undefined))
     if (stat?.isSymbolicLink() === true) args.push('--symlink', await readlink(path), path)
     else if (stat?.isDirectory() === true) args.push('--ro-bind', path, path)
   }
@@ -80,7 +81,7 @@ export async function nodeFolder(at: (path: string) => string = (path) => path, 
   const mounts = ['--ro-bind', at(program), join(bin, 'node')]
   const npm = join(dirname(dirname(program)), 'lib', 'node_modules', 'npm')
   // Some installations link to where npm really is.
-  const npmFolder = await realpath(npm).catch(() => undefined)
+  const npmFolder = await realpath(npm).catch(unlessShort(undefined))
   if (npmFolder !== undefined) {
     mounts.push('--ro-bind', at(npmFolder), join(nodeMount, 'lib', 'node_modules', 'npm'))
     for (const name of ['npm', 'npx']) mounts.push('--symlink', `../lib/node_modules/npm/bin/${name}-cli.js`, join(bin, name))

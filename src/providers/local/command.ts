@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { constants } from 'node:os'
 import type { Writable } from 'node:stream'
+import { started } from '../../job/started.js'
 import type { ShellCommand } from '../provider.js'
 import { withoutInherited } from './inherited-descriptors.js'
 import { killTree } from './process-identity.js'
@@ -72,12 +73,14 @@ export interface CommandOutcome {
 /** Runs a command to its end, or kills it with all its children when the signal aborts or it prints too much. */
 export async function runCommand(invocation: Invocation, signal: AbortSignal): Promise<CommandOutcome> {
   signal.throwIfAborted()
-  const child = spawn(invocation.file, invocation.args, {
-    env: { ...invocation.env },
-    cwd: invocation.cwd,
-    detached: true,
-    stdio: withoutInherited(['pipe', 'pipe', 'pipe', ...(invocation.descriptors ?? [])]),
-  })
+  const child = await started(
+    spawn(invocation.file, invocation.args, {
+      env: { ...invocation.env },
+      cwd: invocation.cwd,
+      detached: true,
+      stdio: withoutInherited(['pipe', 'pipe', 'pipe', ...(invocation.descriptors ?? [])]),
+    }),
+  )
   const [stdin, stdout, stderr] = [child.stdin, child.stdout, child.stderr]
   if (stdin === null || stdout === null || stderr === null) throw new Error('a process was started without pipes')
   let tooMuch = false
@@ -94,6 +97,7 @@ export async function runCommand(invocation: Invocation, signal: AbortSignal): P
     }
   }
   signal.addEventListener('abort', end, { once: true })
+  if (signal.aborted) end()
   try {
     feed(stdin, invocation.input)
     const exitCode = await settled(child, [output, messages])

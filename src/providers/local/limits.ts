@@ -1,6 +1,7 @@
 import { mkdir, readdir, readFile, rmdir, stat, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { isShortage, unlessShort } from './shortage.js'
 import { limitSlice, sliceOf, type Delegation, type LimitRequest } from './delegation.js'
 
 /** What enforces a sandbox's limits. */
@@ -75,9 +76,11 @@ async function makeCgroups(root: string, path: string, request: LimitRequest): P
       for (const [name, value] of Object.entries(files)) await writeFile(join(cgroup, name), value, { flag: 'r+' })
     }
     return made
-  } catch {
-    // An ordinary user, a container or a hierarchy without these controllers: the other means take over.
+  } catch (error) {
     await removeCgroups(made, AbortSignal.timeout(unusedMs))
+    // Where there is nothing left to make them with, the next try may: without them the sandbox would have no such limits for its whole life.
+    if (isShortage(error)) throw error
+    // An ordinary user, a container or a hierarchy without these controllers: the other means take over.
     return []
   }
 }
@@ -87,7 +90,7 @@ async function hierarchies(root: string, request: LimitRequest): Promise<Hierarc
   const quotaUs = request.cpu === undefined ? undefined : Math.round(request.cpu * cpuPeriodUs)
   // The first process and those that lead commands in.
   const processes = String(request.maxProcesses + 16)
-  const unified = await readFile(join(root, 'cgroup.controllers'), 'utf8').catch(() => undefined)
+  const unified = await readFile(join(root, 'cgroup.controllers'), 'utf8').catch(unlessShort(undefined))
   if (unified !== undefined) {
     return [
       {
@@ -125,7 +128,7 @@ export async function removeStaleCgroups(provider: string, root = '/sys/fs/cgrou
 
 /** In the unified hierarchy each folder on the way must hand its controllers down. */
 async function makeFolders(root: string, path: string): Promise<void> {
-  const unified = await readFile(join(root, 'cgroup.subtree_control'), 'utf8').then(() => true, () => false)
+  const unified = await readFile(join(root, 'cgroup.subtree_control'), 'utf8').then(() => true, unlessShort(false))
   let folder = root
   for (const part of path.split('/')) {
     if (unified) await writeFile(join(folder, 'cgroup.subtree_control'), '+memory +cpu +pids', { flag: 'r+' })

@@ -2,7 +2,7 @@ import { constants } from 'node:fs'
 import { access } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { InfrastructureError, type InfrastructureErrorKind } from '../../job/errors.js'
+import { InfrastructureError, InvalidInputError, type InfrastructureErrorKind } from '../../job/errors.js'
 import { parseInput } from '../../job/explain.js'
 import { bounded } from '../deadline.js'
 import type { CallOptions, Capabilities, ExecResult, Lifetime, Provider, SandboxInfo, SandboxRequest, SandboxWish, ShellCommand } from '../provider.js'
@@ -184,8 +184,12 @@ export class LocalProvider implements Provider {
   /** @returns undefined for plain processes. */
   async #tools(): Promise<Tools | undefined> {
     if (this.#config.isolation === 'none') return undefined
-    this.#probe ??= refuseSockets(this.#config.readOnlyPaths).then(probeTools)
-    const probed = await this.#probe
+    const probe = (this.#probe ??= refuseSockets(this.#config.readOnlyPaths).then(probeTools))
+    const probed = await probe.catch((error: unknown) => {
+      // The next call looks again, unless it is the configuration that is wrong.
+      if (this.#probe === probe && !(error instanceof InvalidInputError)) this.#probe = undefined
+      throw error
+    })
     if (typeof probed !== 'string') return probed
     this.#plain = true
     if (this.#config.isolation === 'bubblewrap') throw this.#error('invalid', `isolation "bubblewrap" is not possible: ${probed}`)

@@ -1,4 +1,5 @@
 import { readFile } from 'node:fs/promises'
+import { unlessShort } from './shortage.js'
 
 /**
  * The network of sandboxes that may use one. With pasta it is a namespace of their own, in which pasta carries connections to the outside
@@ -52,7 +53,7 @@ export function loopbackPortsOf(gitHosts: readonly string[] = []): number[] {
 
 /** Whether this machine asks name servers that a sandbox can't: on its own loopback, such as systemd's, or where its cloud has both them and its metadata. */
 export async function needsForwardedDns(file = '/etc/resolv.conf'): Promise<boolean> {
-  const servers = [...(await readFile(file, 'utf8').catch(() => '')).matchAll(/^\s*nameserver\s+(\S+)/gm)].map((match) => match[1] ?? '')
+  const servers = [...(await readFile(file, 'utf8').catch(unlessShort(''))).matchAll(/^\s*nameserver\s+(\S+)/gm)].map((match) => match[1] ?? '')
   const cut = [...metadataAddresses.IPv4, ...metadataAddresses.IPv6] as readonly string[]
   return servers.length > 0 && servers.every((server) => server === '::1' || server.startsWith('127.') || cut.includes(server))
 }

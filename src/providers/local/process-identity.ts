@@ -4,6 +4,7 @@ import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { scripts } from './scripts.js'
+import { isShortage } from './shortage.js'
 
 /**
  * "pid start-time", as holder.sh writes it. Start times are counted from the boot, so a file that survived a reboot
@@ -67,16 +68,23 @@ export async function killProcess(identity: ProcessIdentity, what: 'process' | '
  * Kills the process of a call and its descendants, as far as their parents still live. A descendant that has made a session of its own
  * is meant to outlive the call, as a step's supervisor is: it is left alone, with all below it. Only the call's own shell has one too.
  * @param depth how many processes stand before that shell, `pid` among them.
+ * @throws Error when some could not be looked for.
  */
 export function killTree(pid: number, depth: number): void {
   const tree = [pid]
   const depths = new Map([[pid, 0]])
-  for (const parent of tree) {
-    const below = (depths.get(parent) ?? 0) + 1
-    for (const child of childrenOf(parent).filter((each) => below <= depth || !leadsSession(each))) {
-      depths.set(child, below)
-      tree.push(child)
+  let unseen: Error | undefined
+  try {
+    for (const parent of tree) {
+      const below = (depths.get(parent) ?? 0) + 1
+      for (const child of childrenOf(parent).filter((each) => below <= depth || !leadsSession(each))) {
+        depths.set(child, below)
+        tree.push(child)
+      }
     }
+  } catch (error) {
+    // What was found is killed all the same.
+    unseen = new Error('some processes of a command could not be looked for', { cause: error })
   }
   // The group first: where there is no /proc, it is all that there is.
   for (const target of [-pid, ...tree]) {
@@ -86,6 +94,7 @@ export function killTree(pid: number, depth: number): void {
       if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error
     }
   }
+  if (unseen !== undefined) throw unseen
 }
 
 function leadsSession(pid: number): boolean {
@@ -93,7 +102,8 @@ function leadsSession(pid: number): boolean {
     const stat = readFileSync(`/proc/${pid}/stat`, 'utf8')
     // After the name in parentheses: state, parent, group, session.
     return stat.slice(stat.lastIndexOf(') ') + 2).split(' ')[3] === String(pid)
-  } catch {
+  } catch (error) {
+    if (isShortage(error)) throw error
     // It has ended.
     return true
   }
@@ -102,7 +112,8 @@ function leadsSession(pid: number): boolean {
 function childrenOf(pid: number): number[] {
   try {
     return readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').split(' ').filter((text) => text !== '').map(Number)
-  } catch {
+  } catch (error) {
+    if (isShortage(error)) throw error
     // It has ended, or there is no /proc.
     return []
   }

@@ -1,12 +1,16 @@
-import { spawn } from 'node:child_process'
+import { spawn, type ChildProcessByStdio } from 'node:child_process'
 import { constants } from 'node:fs'
 import { access, lstat } from 'node:fs/promises'
 import { delimiter, join } from 'node:path'
+import type { Readable } from 'node:stream'
+import { errorMessage } from '../../job/errors.js'
+import { started } from '../../job/started.js'
 import { namespaces, systemMounts, systemPath } from './bubblewrap.js'
 import { managerEnvironment, probeCommand, scopeProperties, type Delegation } from './delegation.js'
 import { canLimit } from './limits.js'
 import { metadataAddresses, pastaArguments, slirpArguments, slirpDevice } from './network.js'
 import { scripts } from './scripts.js'
+import { isShortage, shortageIn, unlessShort } from './shortage.js'
 import { firstUser, type Staging, stagedCommand } from './staging.js'
 
 /** What bubblewrap mode runs, as absolute paths of this machine. */
@@ -35,6 +39,7 @@ const probeScript = `
 /**
  * Looks for the tools and tries once whether this kernel lets this user make such namespaces.
  * @returns the tools, or why not, as a sentence that says how to mend it.
+ * @throws Error where that can't be found out at present.
  */
 export async function probeTools(): Promise<Tools | string> {
   if (process.platform !== 'linux') return 'there is no bubblewrap on this system'
@@ -48,17 +53,24 @@ export async function probeTools(): Promise<Tools | string> {
     staging = await stagingOf(unshare, setpriv)
     if (typeof staging !== 'string') {
       const tried = await outcomeOf(stagedCommand(staging, firstUser, '/dev/null', command))
+      if (tried.code === 'SIGKILL') throw tooSlow()
       if (tried.code !== 42) staging = `root may not mount or change its user here (${describe(tried)})`
     }
   }
   if (staging === undefined || typeof staging === 'string') {
     const tried = await outcomeOf(command)
     if (tried.code === 43) return "nsenter and setsid are not util-linux's; install the package util-linux"
+    if (tried.code === 'SIGKILL') throw tooSlow()
     if (tried.code !== 42) return `bubblewrap does not work here (${describe(tried)}); allow unprivileged user namespaces, or run outside of a container`
   }
   const pasta = await probePasta(pastaProgram, staging)
   const slirp = typeof pasta === 'object' ? 'pasta is there' : await probeSlirp(slirpProgram, unshare, staging)
   return { bwrap, nsenter, taskset, staging, pasta, slirp, ip: await probeIp(ipProgram, unshare), delegation: await probeDelegation(systemdRun, systemctl) }
+}
+
+/** It waits for nothing by itself: it was ended for its time, or by the kernel for memory. */
+function tooSlow(): Error {
+  return Object.assign(new Error('bubblewrap did not come to an end here within 20 s; this machine has too little left'), { code: 'EAGAIN' })
 }
 
 async function probePasta(program: string | undefined, staging: Staging | undefined | string): Promise<Tools['pasta']> {
@@ -121,7 +133,7 @@ async function probeSlirp(program: string | undefined, unshare: string, staging:
 async function stagingOf(unshare: string, setpriv: string | undefined): Promise<Staging | string> {
   if (setpriv === undefined) return 'setpriv is not on PATH; install the package util-linux'
   for (const target of ['/mnt', '/media', '/srv']) {
-    if ((await lstat(target).catch(() => undefined))?.isDirectory() === true) return { unshare, setpriv, target, script: scripts.stage }
+    if ((await lstat(target).catch(unlessShort(undefined)))?.isDirectory() === true) return { unshare, setpriv, target, script: scripts.stage }
   }
   return 'there is no /mnt'
 }
@@ -131,10 +143,26 @@ interface Outcome {
   readonly said: string
 }
 
-/** Whatever it leaves is killed: a pasta that may not open its device dies without the child that waits for it, which would keep its pipes open. */
-function outcomeOf([file = '', ...args]: readonly string[], environment: Readonly<Record<string, string>> = {}): Promise<Outcome> {
+/**
+ * Whatever it leaves is killed: a pasta that may not open its device dies without the child that waits for it, which would keep its pipes open.
+ * @throws Error where nothing could be tried, for want of processes, memory or descriptors: that would be no answer for as long as this process lives.
+ */
+async function outcomeOf([file = '', ...args]: readonly string[], environment: Readonly<Record<string, string>> = {}): Promise<Outcome> {
+  let child
+  try {
+    child = await started(spawn(file, args, { detached: true, stdio: ['ignore', 'ignore', 'pipe'], env: { PATH: systemPath, ...environment }, cwd: '/' }))
+  } catch (error) {
+    if (isShortage(error)) throw error
+    return { code: (error as NodeJS.ErrnoException).code, said: errorMessage(error) }
+  }
+  const outcome = await outcomeOfStarted(child)
+  const shortage = outcome.code === 0 ? undefined : shortageIn(file, outcome.said)
+  if (shortage !== undefined) throw shortage
+  return outcome
+}
+
+function outcomeOfStarted(child: ChildProcessByStdio<null, null, Readable>): Promise<Outcome> {
   return new Promise((ended) => {
-    const child = spawn(file, args, { detached: true, stdio: ['ignore', 'ignore', 'pipe'], env: { PATH: systemPath, ...environment }, cwd: '/' })
     let said = ''
     child.stderr.setEncoding('utf8').on('data', (text: string) => (said += text))
     const killAll = () => {
@@ -145,10 +173,6 @@ function outcomeOf([file = '', ...args]: readonly string[], environment: Readonl
       }
     }
     const tooLong = setTimeout(killAll, 20_000)
-    child.once('error', (error: NodeJS.ErrnoException) => {
-      clearTimeout(tooLong)
-      ended({ code: error.code, said: error.message })
-    })
     child.once('exit', (code, signal) => {
       clearTimeout(tooLong)
       killAll()
@@ -169,7 +193,7 @@ function describe({ code, said }: Outcome): string {
 async function findProgram(name: string): Promise<string | undefined> {
   for (const folder of (process.env['PATH'] ?? systemPath).split(delimiter)) {
     const file = join(folder, name)
-    if (folder.startsWith('/') && (await access(file, constants.X_OK).then(() => true, () => false))) return file
+    if (folder.startsWith('/') && (await access(file, constants.X_OK).then(() => true, unlessShort(false)))) return file
   }
   return undefined
 }

@@ -4,6 +4,7 @@ import { InvalidInputError } from '../../job/errors.js'
 import type { LocalProviderConfig } from './config.js'
 import { canLimit } from './limits.js'
 import { canFilter } from './seccomp.js'
+import { unlessShort } from './shortage.js'
 import type { Tools } from './tools.js'
 
 /**
@@ -53,10 +54,10 @@ async function socketIn(path: string): Promise<string | undefined> {
   for (let looked = 0; looked < mostLooked; looked++) {
     const next = waiting.pop()
     if (next === undefined) return undefined
-    const stat = await lstat(next).catch(() => undefined)
+    const stat = await lstat(next).catch(unlessShort(undefined))
     if (stat?.isSocket() === true) return next
     if (stat?.isDirectory() !== true) continue
-    const entries = await readdir(next, { withFileTypes: true }).catch(() => [])
+    const entries = await readdir(next, { withFileTypes: true }).catch(unlessShort([]))
     waiting.push(...entries.filter((entry) => entry.isSocket() || entry.isDirectory()).map((entry) => join(next, entry.name)))
   }
   return undefined
