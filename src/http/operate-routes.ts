@@ -5,6 +5,7 @@ import { parseWhere } from '../producers/index.js'
 import { ApiKeys, type NewApiKey } from './api-keys.js'
 import { audited } from './audit.js'
 import { requireAllTenants } from './caller.js'
+import { requireNoRunLimits } from './run-limits.js'
 import { type ApiApp, type ApiContext, bodyOf, type Env, guard, json, problems, route } from './context.js'
 import { operateRequests as requests } from './operate-schemas.js'
 
@@ -186,6 +187,7 @@ function addBulkRoutes(app: ApiApp, api: ApiContext): void {
       responses: { 200: { description: 'What was done.', content: json('BulkResult') }, ...problems(413, 415) },
     }),
     async (context) => {
+      requireNoRunLimits(context.var.caller)
       const { where, ...options } = (await bodyOf(context, api, requests.RetryJobs)).value
       return context.json(await operations.retryJobs(parseWhere(where, Date.now()), { ...options, by: operatorOf(context) }), 200)
     },
@@ -279,7 +281,10 @@ function addKeyRoutes(app: ApiApp, api: ApiContext): void {
       request: { body: body('NewKey', true) },
       responses: { 201: { description: 'The key, which can’t be looked up later.', content: json('MadeKey') }, ...problems(413, 415) },
     }),
-    async (context) => context.json(await keysOf(context).create((await bodyOf(context, api, requests.NewKey)).value as NewApiKey), 201),
+    async (context) => {
+      requireNoRunLimits(context.var.caller)
+      return context.json(await keysOf(context).create((await bodyOf(context, api, requests.NewKey)).value as NewApiKey), 201)
+    },
   )
   app.openapi(
     route({

@@ -59,6 +59,11 @@ export function requireMayRun(caller: Caller, spec: JobSpec, place = ''): void {
   if (foreign !== undefined) throw forbidden(`${place}${foreign[0]}: "${foreign[1]}" is none of those that API key ${caller.id} may have jobs use; leave it out, or use another key`)
 }
 
+/** For what begins jobs whatever they are, or lets others do so. Keys with these limits are no admins'; an application's own users may be. @throws HttpRefusalError 403. */
+export function requireNoRunLimits(caller: Caller): void {
+  if (!isUnlimited(caller)) throw forbidden(`API key ${caller.id} is limited in what it may have run; this would run any job, or let others do so`)
+}
+
 function isUnlimited({ repositories, secrets }: Caller): boolean {
   return repositories == null && secrets == null
 }

@@ -305,6 +305,15 @@ describe('a key for repositories and secrets', () => {
     expect((await call('POST', '/v1/jobs/none/retry', { key })).status).toBe(404)
   })
 
+  it('lets an application’s own admin have run what is within them alone, also by many at once or by a new key', async () => {
+    const { call, queue } = await serve(redis, { authenticate: () => ({ id: 'ada', name: 'Ada', scope: 'admin', tenants: null, repositories: ['acme/*'] }) })
+    const { jobId } = await queue.enqueue(spec({ repository: 'other/x' }))
+    await endJob(redis, jobId, { status: 'failed' })
+    for (const [path, body] of [['/v1/operations/retry-jobs', { where: 'state=failed' }], ['/v1/keys', { name: 'a', scope: 'write' }]] as const) expect((await call('POST', path, { body })).status).toBe(403)
+    expect((await queue.job(jobId).status()).state).toBe('failed')
+    expect((await call('POST', '/v1/queue/pause', { body: {} })).status).toBe(200)
+  })
+
   it('is made of what can be, and shows its limits', async () => {
     const { keys, call } = await serve(redis)
     const wrong: [object, string][] = [
