@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { examine } from '../../src/consumers/supervision/examination.js'
+import { decide } from '../../src/consumers/supervision/reactions.js'
 import type { RunContext } from '../../src/consumers/run-context.js'
 import { InfrastructureError } from '../../src/job/errors.js'
 import { repository, type Repository } from '../runner/repository.js'
@@ -59,4 +60,17 @@ it('a provider that limits calls into a sandbox is asked whether it lives at onc
   const ctx = run('pushing')
   Object.assign(ctx.shared, { providers: new Map([['p', { provider: { get: () => Promise.resolve(undefined) } }]]) })
   expect(await examine(ctx, limited('p: exec: too many calls'), 1)).toMatchObject({ lives: false, error: { kind: 'sandbox-lost' } })
+})
+
+// A full disk where a consumer keeps its temporary files failed jobs whose work was done, as a defect.
+it('of a consumer whose machine has nothing left is waited for, and what else is thrown is a defect', async () => {
+  const context = { origin: 'git', tries: 1, refusals: 1, nowMs: 1_000, sinceMs: 1_000, lives: false, brokeBefore: false, patienceMs: 60_000 } as const
+  const full = Object.assign(new Error("ENOSPC: no space left on device, mkdtemp '/tmp/x'"), { code: 'ENOSPC' })
+  for (const thrown of [full, new Error('not packed', { cause: full }), Object.assign(new Error('spawn git EMFILE'), { code: 'EMFILE' })]) {
+    const { error, origin } = await examine(run('pushing'), thrown, 1)
+    expect(decide(error, { ...context, origin })).toMatchObject({ owner: 'consumer-configuration', report: null, reaction: { kind: 'wait', untilMs: 61_000, error: { kind: 'transient' } } })
+    expect(decide(error, { ...context, origin, nowMs: 61_000 }).reaction).toMatchObject({ kind: 'fail', error: { owner: 'consumer-configuration' } })
+  }
+  const { error } = await examine(run('pushing'), Object.assign(new Error('x'), { code: 'ENOTDIR' }), 1)
+  expect(decide(error, context).reaction).toMatchObject({ kind: 'fail', error: { kind: 'internal' } })
 })

@@ -18,11 +18,23 @@ export interface Examined {
  */
 export async function examine(ctx: RunContext, thrown: unknown, tries: number): Promise<Examined> {
   const where = ctx.record.sandbox?.provider ?? ctx.record.creating?.provider ?? null
-  if (!(thrown instanceof InfrastructureError)) return { error: thrown, origin: 'git', lives: false }
+  if (!(thrown instanceof InfrastructureError)) return { error: ownShortage(thrown) ?? thrown, origin: 'git', lives: false }
   const origin = where === null || thrown.source !== where ? 'git' : ctx.record.sandbox === null ? 'create' : 'exec'
   if (origin !== 'exec') return { error: attributed(thrown, origin), origin, lives: false }
   const error = await checkedClaim(ctx, attributed(thrown, origin), tries)
   return { ...(await stateOfSandbox(ctx, error, tries)), origin: error.source === where ? origin : 'git' }
+}
+
+/** What this machine may have nothing left of for the moment, by the code with which the system says so of a call. */
+const lacking: Readonly<Record<string, string>> = { EMFILE: 'open files', ENFILE: 'open files', EAGAIN: 'processes', ENOMEM: 'memory', ENOSPC: 'disk', EDQUOT: 'disk' }
+
+/** The consumer's own programs and files (git, what is carried between sandbox and host) need some of its machine too. That there is none is no defect, and passes. */
+function ownShortage(thrown: unknown): InfrastructureError | undefined {
+  if (!(thrown instanceof Error)) return undefined
+  const { code } = thrown as NodeJS.ErrnoException
+  const what = code === undefined ? undefined : lacking[code]
+  if (what === undefined) return ownShortage(thrown.cause)
+  return new InfrastructureError({ kind: 'transient', owner: 'consumer-configuration', source: 'consumer', message: `this consumer's machine has too little of: ${what} (${thrown.message}); give it more, or start another consumer elsewhere`, cause: thrown })
 }
 
 const hostsFaults: ReadonlySet<ErrorOwner> = new Set<ErrorOwner>(['git-host', 'git-repository', 'consumer-keys'])

@@ -107,7 +107,7 @@ async function waitFor(ctx: RunContext, { delayMs, error, untilMs }: Extract<Rea
   const { sandbox } = ctx.record
   const endMs = Math.min(untilMs, ctx.deadlineMs)
   if (owner === 'provider-data-plane' && sandbox !== null) ctx.shared.answers.unreachable(sandbox.provider, sandbox.id)
-  const what = owner === 'provider-data-plane' && sandbox !== null ? `sandbox ${sandbox.id} at ${sandbox.provider}, which lives but can't be reached` : 'the git host'
+  const what = owner === 'provider-data-plane' && sandbox !== null ? `sandbox ${sandbox.id} at ${sandbox.provider}, which lives but can't be reached` : owner === 'consumer-configuration' ? 'this consumer’s machine' : 'the git host'
   const text = ctx.secrets.patterns.mask(`waiting for ${what}, until ${clockTime(endMs)} at most: ${error.message}`)
   if (ctx.beginWait(what)) await ctx.say(text)
   await ctx.update({}, text)
