@@ -29,10 +29,16 @@ async function withTicks<Result>(redis: Redis, keys: Keys, work: (queue: Queue<T
   }
 }
 
-/** Wakes consumers at each of a schedule's times. @param nowMs by Redis' clock. */
-export async function startTicks(redis: Redis, keys: Keys, id: string, timing: Timing, nowMs: number): Promise<void> {
-  const repeat = 'cron' in timing ? { pattern: timing.cron, tz: timing.timezone } : { every: timing.everyMs, startDate: nextSlot(timing, nowMs) ?? nowMs }
+/**
+ * Wakes consumers at each of a schedule's times.
+ * @param nowMs by Redis' clock.
+ * @param anew whether ticks that there are go first: BullMQ keeps the time of the next one, which may be hours off where a clock was when it was made.
+ */
+export async function startTicks(redis: Redis, keys: Keys, id: string, timing: Timing, nowMs: number, anew = false): Promise<void> {
   await withTicks(redis, keys, async (queue) => {
+    if (anew) await queue.removeJobScheduler(id)
+    // BullMQ goes by the clocks of those who ask it.
+    const repeat = 'cron' in timing ? { pattern: timing.cron, tz: timing.timezone } : { every: timing.everyMs, startDate: Date.now() + (nextSlot(timing, nowMs) ?? nowMs) - nowMs }
     try {
       await queue.upsertJobScheduler(id, repeat, { name: 'tick', data: { scheduleId: id }, opts: tickOptions })
     } catch (error) {

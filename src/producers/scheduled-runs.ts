@@ -106,7 +106,7 @@ export class ScheduledRuns {
     const { connected, keys } = this.parts
     const { schedule, nowMs } = await this.#store.read(id)
     if (schedule === null) await this.#store.remove(id)
-    else if (!schedule.paused) await startTicks(connected.redis, keys, id, readDefinition(id, schedule.definition).timing, nowMs)
+    else if (!schedule.paused) await startTicks(connected.redis, keys, id, readDefinition(id, schedule.definition).timing, nowMs, true)
   }
 
   /** @returns how many times were seen to; null when the schedule is to be read again. */

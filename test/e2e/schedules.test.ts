@@ -167,6 +167,16 @@ describe('a schedule', () => {
     await until('it is settled', async () => (await client.hexists(keys.schedule('orphan'), 'pending')) === 0)
   })
 
+  it('has ticks at its times again that a clock which was ahead had put off', { timeout: 300_000 }, async () => {
+    const { queue, ticks, jobs } = open()
+    await queue.schedules.upsert('off', { every: '1s', job, missed: 'skip' })
+    await ticks.removeJobScheduler('off')
+    await ticks.upsertJobScheduler('off', { every: 1_000, startDate: Date.now() + 3 * hour }, { name: 'tick', data: { scheduleId: 'off' } })
+    await consume()
+    await until('the next tick is soon', async () => Number((await ticks.getJobScheduler('off'))?.next) < Date.now() + hour)
+    await until('it runs', async () => (await jobs()).length > 3)
+  })
+
   it('is asked for now and then, and not over and over, while Redis has no room to give its tick out', { timeout: 300_000 }, async () => {
     const { queue, client, only } = open()
     const lines: string[] = []
