@@ -194,7 +194,7 @@ async function makeNewer(redisUrl: string, jobId: string, what: NonNullable<Faul
 export interface BlastReport {
   readonly bad: JobResult | null
   readonly good: readonly JobResult[]
-  /** From the first enqueue until the last good job's result, in milliseconds. */
+  /** From the good jobs' enqueueing, when the consumer has started and the bad one waits, until the last one's result, in milliseconds. */
   readonly goodMs: number
   readonly loads: readonly ProviderLoad[]
   /** What the bad job's log says in Switchyard's own words. */
@@ -225,7 +225,6 @@ export async function blast(faulty: Fault | null, options: { readonly goodOnly?:
   await other?.start()
   try {
     const good: JobSpecInput = { repository: 'bench/good', push: false, steps: ['sleep 0.4', 'sleep 0.4'] }
-    const beganAtMs = Date.now()
     const bad = faulty === null ? null : await queue.enqueue({ repository: badRepository, image: badImage, push: false, steps: ['sleep 0.2', 'sleep 0.4 # line every 0.1'], timeout: '2m', ...faulty.job })
     if (bad !== null && faulty?.newer !== undefined) {
       await makeNewer(redis.url, bad.jobId, faulty.newer)
@@ -233,6 +232,7 @@ export async function blast(faulty: Fault | null, options: { readonly goodOnly?:
     }
     // What the wrong consumer lacks, all jobs need.
     const needed = alike?.consumer === undefined ? {} : alike.job
+    const beganAtMs = Date.now()
     const handles = await queue.enqueueMany(Array.from({ length: 20 }, () => ({ ...good, ...needed })))
     const results = await Promise.all(handles.map((handle) => handle.result({ timeoutMs: 120_000 })))
     const goodMs = Date.now() - beganAtMs
