@@ -1,4 +1,4 @@
-import { mkdtemp, rm, unlink, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, rm, rmdir, unlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, it } from 'vitest'
@@ -21,6 +21,10 @@ it('a variable that stands in a file is read anew at each use, before the enviro
   expect(readApiKey(config, environment)).toBe('second')
   expect(environment.OTHER).toBe('x')
   await unlink(join(directory, 'e2b'))
+  // As where no descriptor is left, it is there and can't be read: a key that was right is not missing.
+  await mkdir(join(directory, 'e2b'))
+  expect(readApiKey(config, environment)).toBe('second')
+  await rmdir(join(directory, 'e2b'))
   expect(() => readApiKey(config, environment)).toThrow(/E2B_API_KEY/)
 })
 

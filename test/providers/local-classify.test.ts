@@ -17,6 +17,11 @@ describe('what the operating system says, in the one vocabulary', () => {
     expect(error).toMatchObject({ kind, source: 'local', message: `local: create failed: ${code}: it failed` })
   })
 
+  it('blames the provider’s other machines for no lack of descriptors of this process, and a sandbox for none', () => {
+    const owner = (what: string) => classify('local', what, Object.assign(new Error('x'), { code: 'EMFILE' })).owner
+    expect(['create', 'exec'].map(owner)).toEqual(['consumer-configuration', undefined])
+  })
+
   it('leaves what is sorted already as it is', () => {
     const error = new InfrastructureError({ kind: 'sandbox-lost', source: 'local', message: 'gone' })
     expect(classify('local', 'exec', error)).toBe(error)

@@ -26,5 +26,7 @@ export function classify(source: string, what: string, error: unknown): Infrastr
   }
   const code = (error as NodeJS.ErrnoException | undefined)?.code
   const kind = (typeof code === 'string' ? kinds[code] : undefined) ?? 'transient'
-  return new InfrastructureError({ kind, source, message: `${source}: ${what} failed: ${errorMessage(error)}`, cause: error })
+  // That this process has too many files open says nothing of what other consumers' machines have.
+  const owner = what === 'create' && (code === 'EMFILE' || code === 'ENFILE') ? 'consumer-configuration' : undefined
+  return new InfrastructureError({ kind, owner, source, message: `${source}: ${what} failed: ${errorMessage(error)}`, cause: error })
 }
