@@ -7,7 +7,7 @@ import { createInterface } from 'node:readline'
 import { describe, expect, it } from 'vitest'
 import { LocalProvider } from '../../src/providers/local/index.js'
 import { identify } from '../../src/providers/local/process-identity.js'
-import { LocalState } from '../../src/providers/local/state.js'
+import { LocalState, type SandboxMeta } from '../../src/providers/local/state.js'
 import type { SandboxInfo } from '../../src/providers/provider.js'
 import { loaderArgs, ownFile } from '../own-programs.js'
 import { after } from '../undo.js'
@@ -211,6 +211,16 @@ describe.each(modes)('local sandboxes, isolation %s', (isolation) => {
     const [code] = (await once(child, 'close')) as [number | null]
     const walls = isolation === 'none' ? ['plain true'] : ['check transient', 'plain false']
     expect({ code, lines }).toEqual({ code: 0, lines: [...walls, 'exec transient', expect.stringMatching(/^exec (transient|done)$/), 'git EMFILE', 'exec done'] })
+  })
+
+  it('leave nothing where they can’t be written', async () => {
+    const state = new LocalState(join(await temporaryFolder(), 'local'))
+    await state.prepare()
+    const id = 'full-job.0123456789ab'
+    const user = process.getuid?.() === 0 ? await state.claimUser(id, 61_184, 61_184) : null
+    // As on a full disk, one of its files can't be written.
+    await expect(state.add({ id, user } as SandboxMeta, { 'no/such': '' })).rejects.toMatchObject({ code: 'ENOENT' })
+    expect([await readdir(join(state.root, 'sandboxes')), await readdir(join(state.root, 'users'))]).toEqual([[], []])
   })
 
   it('give a user number free whose creator died before it wrote anything, and no other', async () => {

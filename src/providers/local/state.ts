@@ -59,9 +59,20 @@ export class LocalState {
     return join(this.#sandboxes, id)
   }
 
-  /** Writes a new sandbox's folder. */
+  /** Writes a new sandbox's folder. Where that fails nothing is left: on a disk that is full every try would take more of it. */
   async add(meta: SandboxMeta, files: Readonly<Record<string, string | Buffer>>): Promise<void> {
     const folder = join(this.#sandboxes, `.new-${meta.id}`)
+    try {
+      await this.#write(folder, meta, files)
+    } catch (error) {
+      // What can't be removed now goes with the rest of a creator that died, see `doomed`.
+      const left = [rm(folder, { recursive: true, force: true }), ...(meta.user === null ? [] : [this.#releaseUser(meta.id, meta.user)])]
+      await Promise.allSettled(left)
+      throw error
+    }
+  }
+
+  async #write(folder: string, meta: SandboxMeta, files: Readonly<Record<string, string | Buffer>>): Promise<void> {
     await mkdir(folder, { mode: 0o700 })
     for (const own of [join(folder, 'home'), join(folder, 'tmp')]) {
       await mkdir(own, { mode: 0o700 })
@@ -165,8 +176,13 @@ export class LocalState {
     const seconds = Math.ceil(atMs / 1000)
     if (now >= seconds) return
     const next = `${file}.${process.pid}.${Math.random().toString(36).slice(2)}`
-    await writeFile(next, `${seconds}\n`, { mode: 0o600 })
-    await rename(next, file)
+    try {
+      await writeFile(next, `${seconds}\n`, { mode: 0o600 })
+      await rename(next, file)
+    } catch (error) {
+      await rm(next, { force: true })
+      throw error
+    }
   }
 
   /**
