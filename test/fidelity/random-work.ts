@@ -60,7 +60,7 @@ class RandomWork {
   async finish(): Promise<void> {
     const { sha, unsaved } = await this.site.commit()
     await this.site.push(sha, this.#saved?.checkpoint ?? null)
-    const own = (await this.site.run("if git add -A >&2; then git write-tree; fi; git ls-files --stage | grep -c '^160000' || :")).trim().split('\n')
+    const own = (await this.site.run("if git add -A --sparse >&2 || git add -A >&2; then git write-tree; fi; git ls-files --stage | grep -c '^160000' || :")).trim().split('\n')
     if (own.length < 2 || own[1] !== '0' || unsaved.length > 0) return
     const { tree } = await this.world.compare(await this.world.fetched(this.job, this.job.workBranch), this.job, sha)
     if (tree !== own[0]) this.problems.push(`promoted is ${tree} in place of the agent's own ${own[0] ?? ''}`)

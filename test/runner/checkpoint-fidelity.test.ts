@@ -406,6 +406,15 @@ describe('a checkpoint brings back', () => {
     expect(await gitOk(path, 'diff', '--name-only', repo.base, two.sha)).toBe('.gitattributes')
   })
 
+  it('line ends that git would write otherwise, beside files that are gone, can’t be read or are flagged to be left out', async () => {
+    await writeFile(file('.gitattributes'), '* text=auto\n')
+    await writeFile(file('windows.txt'), 'a\r\nb\r\n')
+    await inTree('add', '.gitattributes', 'windows.txt')
+    await inTree('update-index', '--skip-worktree', 'last.txt')
+    for (const name of ['first.txt', 'last.txt']) await rm(file(name))
+    await restored(await checkpoint(), async (path) => expect(await readFile(join(path, 'windows.txt'), 'utf8')).toBe('a\r\nb\r\n'))
+  })
+
   it.runIf(whole)('the files of a repository within whose history no checkpoint can hold, and says so', async () => {
     await mkdir(file('within'))
     await gitOk(file('within'), 'init', '--quiet', '--object-format=sha256')
