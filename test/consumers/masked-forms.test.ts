@@ -135,7 +135,7 @@ const readable = 12
 
 it('the short way for what tokens are written with finds the same escapes as the long one', () => {
   const token = fc.string({ unit: fc.constantFrom(...letters, '.', '-', '_'), minLength: 1, maxLength: 60 })
-  fc.assert(fc.property(token, (value) => void expect(new Set(escapedForms(value))).toEqual(new Set(everyEscapedForm(value)))), { numRuns: 200 })
+  for (const value of fc.sample(token, { numRuns: 200, seed: 3 })) expect(new Set(escapedForms(value)), value).toEqual(new Set(everyEscapedForm(value)))
 })
 
 describe('what tools print of a secret', () => {

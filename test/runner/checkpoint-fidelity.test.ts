@@ -410,8 +410,10 @@ describe('a checkpoint brings back', () => {
     await writeFile(file('.gitattributes'), '* text=auto\n')
     await writeFile(file('windows.txt'), 'a\r\nb\r\n')
     await inTree('add', '.gitattributes', 'windows.txt')
-    await inTree('update-index', '--skip-worktree', 'last.txt')
+    await inTree('update-index', '--skip-worktree', 'last.txt', 'src/main.js')
     for (const name of ['first.txt', 'last.txt']) await rm(file(name))
+    // One that is there all the same was taken for a full disk, as git writes it nowhere and says nothing.
+    await writeFile(file('src/main.js'), 'changed\n')
     await restored(await checkpoint(), async (path) => expect(await readFile(join(path, 'windows.txt'), 'utf8')).toBe('a\r\nb\r\n'))
   })
 
