@@ -411,7 +411,8 @@ describe('a checkpoint brings back', () => {
     await writeFile(file('windows.txt'), 'a\r\nb\r\n')
     await inTree('add', '.gitattributes', 'windows.txt')
     await inTree('update-index', '--skip-worktree', 'last.txt', 'src/main.js')
-    for (const name of ['first.txt', 'last.txt']) await rm(file(name))
+    for (const name of ['first.txt', 'last.txt', 'run.sh']) await rm(file(name))
+    await inTree('-c', 'alias.pipe=!mkfifo', 'pipe', 'run.sh')
     // One that is there all the same was taken for a full disk, as git writes it nowhere and says nothing.
     await writeFile(file('src/main.js'), 'changed\n')
     await restored(await checkpoint(), async (path) => expect(await readFile(join(path, 'windows.txt'), 'utf8')).toBe('a\r\nb\r\n'))

@@ -38,13 +38,13 @@ state_converted() {
   agent_ -c core.quotePath=false ls-files -v -s |
     awk -F"$tab" -v all=$all 'FILENAME != "-" { written[$0] = 1; next } (all || $2 in written) && /^H 100[0-7]* [0-9a-f]* 0/ { split($1, part, " "); print part[3] FS $2 }' "$work/written" - | head -n 20000 >"$work/candidates"
   [ -s "$work/candidates" ] || return 0
-  hash_candidates || {
-    # One that can't be read, or has gone meanwhile, costs the others nothing.
-    while IFS= read -r line; do
-      unquote "${line#*"$tab"}"
-      if [ -f "$at/$path" ] && [ -r "$at/$path" ]; then printf '%s\n' "$line"; fi
-    done <"$work/candidates" >"$work/candidates.read" && mv "$work/candidates.read" "$work/candidates" && hash_candidates || return 0
-  }
+  # One that can't be read, has gone, or is a pipe by now, at which git would wait, costs the others nothing.
+  while IFS= read -r line; do
+    unquote "${line#*"$tab"}"
+    if [ -f "$at/$path" ] && [ ! -L "$at/$path" ] && [ -r "$at/$path" ]; then printf '%s\n' "$line"; fi
+  done <"$work/candidates" >"$work/candidates.read" && mv "$work/candidates.read" "$work/candidates" || return 0
+  cut -f 2- "$work/candidates" >"$work/names"
+  (cd "$at" && git_ hash-object --no-filters --stdin-paths <"$work/names") >"$work/hashes" 2>"$work/error" || return 0
   # Four lines a path, in this order.
   agent_ check-attr --stdin eol ident filter working-tree-encoding <"$work/names" 2>/dev/null | sed 's/.*: //' | paste - - - - >"$work/rules"
   crlf=$(agent_ config core.autocrlf 2>/dev/null)$(agent_ config core.eol 2>/dev/null)
@@ -58,11 +58,6 @@ state_converted() {
     cmp -s "$at/$path" "$work/written.as/$path" || printf '%s\n' "$path" >>"$work/raw"
   done <"$work/doubtful"
   rm -rf "$work/written.as"
-}
-
-hash_candidates() {
-  cut -f 2- "$work/candidates" >"$work/names"
-  (cd "$at" && git_ hash-object --no-filters --stdin-paths <"$work/names") >"$work/hashes" 2>"$work/error"
 }
 
 hash_raw() { (cd "$at" && git_ hash-object -w --no-filters --stdin-paths <"$work/files") >"$work/hashes" 2>"$work/error"; }
